@@ -1,0 +1,331 @@
+//! What can be wrong with a model, and where.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// A model that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The bytes are no ONNX model, or contradict themselves.
+    #[error("{at}: {fault}")]
+    Malformed {
+        /// Where in the model file.
+        at: Box<At>,
+        /// What is wrong.
+        fault: Fault,
+    },
+    /// The model asks for more than the [`Limits`](crate::Limits) allow.
+    #[error("{at}: too many {what}: expected at most {maximum}")]
+    LimitExceeded {
+        /// Where in the model file.
+        at: Box<At>,
+        /// What there is too much of.
+        what: &'static str,
+        /// The limit.
+        maximum: u64,
+    },
+    /// A file that holds external data is not one that may be used.
+    #[error("external data file {location:?}: {fault}")]
+    ExternalFile {
+        /// The file's normalised location.
+        location: String,
+        /// What is wrong.
+        fault: FileFault,
+    },
+    /// The operating system refused.
+    #[error("cannot read {}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// A place in the model file, as far as it is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct At {
+    /// Offset from the beginning of the model file in bytes.
+    pub offset: u64,
+    /// Protobuf path of the innermost graph, node or tensor; empty for the model itself.
+    pub path: String,
+    /// Name of the tensor or node.
+    pub subject: Option<Subject>,
+    /// The field, such as `TensorProto.raw_data`.
+    pub field: Option<String>,
+}
+
+/// What a fault belongs to, by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A tensor.
+    Tensor(String),
+    /// A node.
+    Node(String),
+}
+
+/// What is wrong with a model's bytes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The file has no bytes.
+    #[error("empty file")]
+    Empty,
+    /// There is no `ModelProto.graph`.
+    #[error("not an ONNX model: no graph")]
+    NoGraph,
+    /// A field ends after the message, or the file, that holds it.
+    #[error("truncated: expected {expected} bytes, found {found}")]
+    Truncated {
+        /// Bytes that the field asks for.
+        expected: u64,
+        /// Bytes that are left.
+        found: u64,
+    },
+    /// A varint has more than 10 bytes or 64 bits.
+    #[error("expected a varint of at most 64 bits")]
+    Varint,
+    /// A field number is 0 or has more than 29 bits.
+    #[error("expected a field number from 1 to 536870911, found {found}")]
+    FieldNumber {
+        /// The field number.
+        found: u64,
+    },
+    /// A wire type is unknown, or one of the group types that ONNX has never used.
+    #[error("expected wire type 0, 1, 2 or 5, found {found}")]
+    WireTypeUnknown {
+        /// The wire type.
+        found: u8,
+    },
+    /// A known field has another wire type than the schema says.
+    #[error("expected {expected}, found {found}")]
+    WireType {
+        /// What the schema says.
+        expected: &'static str,
+        /// What the file has.
+        found: &'static str,
+    },
+    /// A field that may occur once occurs twice, which parsers merge or resolve each in their way.
+    #[error("expected one occurrence, found a second")]
+    Duplicate,
+    /// A string is not UTF-8.
+    #[error("expected UTF-8")]
+    Utf8,
+    /// A packed field ends inside an element.
+    #[error("expected a multiple of {width} bytes, found {found}")]
+    PackedLength {
+        /// Bytes of an element.
+        width: u32,
+        /// Bytes of the field.
+        found: u64,
+    },
+    /// A tensor with elements has no known element type.
+    #[error("expected a known data_type, found {found}")]
+    DataType {
+        /// The number in the file.
+        found: i32,
+    },
+    /// `TensorProto.data_location` is neither `DEFAULT` nor `EXTERNAL`.
+    #[error("expected data_location 0 or 1, found {found}")]
+    DataLocation {
+        /// The number in the file.
+        found: i32,
+    },
+    /// A dimension is negative.
+    #[error("expected a dimension of at least 0, found {found}")]
+    Dim {
+        /// The dimension.
+        found: i64,
+    },
+    /// The elements or their bytes are more than 2^60.
+    #[error("expected at most 2^60 elements and bytes, found more")]
+    TensorTooLarge,
+    /// The field that holds the elements cannot hold such.
+    #[error("expected elements of {data_type} elsewhere, found them in this field")]
+    PayloadField {
+        /// The element type.
+        data_type: &'static str,
+    },
+    /// Two fields hold elements.
+    #[error("expected elements in one field, found them in {first} and {second}")]
+    PayloadTwice {
+        /// One field.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+    },
+    /// There are fewer or more elements than the shape says.
+    #[error("expected {expected} elements, found {found}")]
+    ElementCount {
+        /// Number of elements that the shape says.
+        expected: u64,
+        /// Number of elements in the file.
+        found: u64,
+    },
+    /// The elements take another number of bytes than shape and type say.
+    #[error("expected {expected} bytes, found {found}")]
+    PayloadLength {
+        /// Bytes that shape and type say.
+        expected: u64,
+        /// Bytes in the file.
+        found: u64,
+    },
+    /// Varint-coded elements take fewer or more bytes than so many can.
+    #[error("expected the bytes of {expected} varints, found {found} bytes")]
+    VarintBytes {
+        /// Number of varints that shape and type say.
+        expected: u64,
+        /// Bytes in the file.
+        found: u64,
+    },
+    /// A key of `external_data` occurs twice.
+    #[error("expected external_data key {key} once, found it twice")]
+    ExternalKeyTwice {
+        /// The key.
+        key: &'static str,
+    },
+    /// A number in `external_data` is none.
+    #[error("expected a decimal number as external_data {key}, found {found:?}")]
+    ExternalNumber {
+        /// The key.
+        key: &'static str,
+        /// The value.
+        found: String,
+    },
+    /// A tensor with `data_location` EXTERNAL has no location.
+    #[error("expected external_data to have a location, found none")]
+    NoLocation,
+    /// An external data location is not a plain path below the model's folder.
+    #[error("location {found:?} {reason}")]
+    Location {
+        /// What is wrong with it.
+        reason: &'static str,
+        /// The location.
+        found: String,
+    },
+    /// An external tensor does not lie within its file.
+    #[error(
+        "expected {len} bytes at offset {start} of external data file {location:?}, found a file of {file_len} bytes"
+    )]
+    ExternalExtent {
+        /// Offset in the external data file in bytes.
+        start: u64,
+        /// Length of the tensor in bytes.
+        len: u64,
+        /// The external data file's normalised location.
+        location: String,
+        /// The external data file's length in bytes.
+        file_len: u64,
+    },
+    /// The end of a protected model is not as the format says.
+    #[error("expected {expected}, found {found}")]
+    Tail {
+        /// What the format says.
+        expected: &'static str,
+        /// What the file has.
+        found: String,
+    },
+}
+
+/// What is wrong with a file that holds external data.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileFault {
+    /// It is a folder, a device, a pipe, ...
+    #[error("expected a regular file")]
+    NotRegular,
+    /// A symbolic link leads out of the model's folder.
+    #[error("expected a file below the model's folder, found {}", .0.display())]
+    Outside(PathBuf),
+    /// It is the model file itself, or the file of another location as well.
+    #[error("expected a file of its own, found that of {0}")]
+    Shared(String),
+    /// The location has a part that is empty, `.` or `..`.
+    #[error("expected a normalised relative path")]
+    NotNormalised,
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.subject {
+            Some(Subject::Tensor(name)) => write!(f, "tensor {name:?}, ")?,
+            Some(Subject::Node(name)) => write!(f, "node {name:?}, ")?,
+            None => {}
+        }
+        if !self.path.is_empty() {
+            write!(f, "{}, ", self.path)?;
+        }
+        if let Some(field) = &self.field {
+            write!(f, "{field}, ")?;
+        }
+        write!(f, "offset {}", self.offset)
+    }
+}
+
+impl Error {
+    pub(crate) fn malformed(offset: u64, fault: Fault) -> Error {
+        let at = At {
+            offset,
+            ..At::default()
+        };
+        Error::Malformed {
+            at: Box::new(at),
+            fault,
+        }
+    }
+
+    pub(crate) fn limit(offset: u64, what: &'static str, maximum: u64) -> Error {
+        let at = At {
+            offset,
+            ..At::default()
+        };
+        Error::LimitExceeded {
+            at: Box::new(at),
+            what,
+            maximum,
+        }
+    }
+
+    /// Names the field, unless a more precise one is known.
+    pub(crate) fn in_field(self, field: impl Into<String>) -> Error {
+        self.with(|at| {
+            at.field.get_or_insert(field.into());
+        })
+    }
+
+    /// Names the tensor, unless something inner is known.
+    pub(crate) fn in_tensor(self, name: &str) -> Error {
+        self.with(|at| {
+            at.subject.get_or_insert(Subject::Tensor(excerpt(name)));
+        })
+    }
+
+    /// Names the node, unless something inner is known.
+    pub(crate) fn in_node(self, name: &str) -> Error {
+        self.with(|at| {
+            at.subject.get_or_insert(Subject::Node(excerpt(name)));
+        })
+    }
+
+    /// Says where in the protobuf tree.
+    pub(crate) fn under(self, path: &str) -> Error {
+        self.with(|at| at.path = path.to_owned())
+    }
+
+    fn with(mut self, edit: impl FnOnce(&mut At)) -> Error {
+        if let Error::Malformed { at, .. } | Error::LimitExceeded { at, .. } = &mut self {
+            edit(at);
+        }
+        self
+    }
+}
+
+/// The beginning of a string from a file, so that a message stays readable.
+pub(crate) fn excerpt(text: &str) -> String {
+    const MAX_CHARS: usize = 200;
+    match text.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,28 @@
+//! ONNX files as bytes: where every weight tensor lies, and what else a tool that changes files in
+//! place must know.
+//!
+//! [`locate`] maps a model file without reading its weights. [`external`] finds the files beside
+//! it. [`tail`] writes and finds what a protected model carries at its end. [`proto`] has ONNX's
+//! messages as generated types; no file is ever re-encoded through them.
+//!
+//! Whatever a file says, nothing here panics, and no memory is taken beyond [`Limits`].
+
+#![forbid(unsafe_code)]
+
+pub mod external;
+pub mod model;
+pub mod proto;
+pub mod tail;
+
+mod data_type;
+mod error;
+mod limits;
+mod locate;
+mod schema;
+mod wire;
+
+pub use data_type::element_bits;
+pub use error::{At, Error, Fault, FileFault, Subject};
+pub use limits::Limits;
+pub use locate::locate;
+pub use model::Model;

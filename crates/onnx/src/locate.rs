@@ -1,0 +1,425 @@
+//! Finds every tensor that may hold weights, and where its elements lie.
+//!
+//! One walk over the wire format. What the walk does not know it passes over by its length, and so
+//! it does the elements themselves: a mapped file's weights are never read from disk.
+
+mod attribute;
+mod payload;
+mod runs;
+mod tensor;
+
+use std::collections::HashMap;
+use std::fmt;
+
+use crate::error::{Error, Fault};
+use crate::limits::Limits;
+use crate::model::{
+    FileId, Function, FunctionId, Graph, GraphId, GraphOwner, MetadataProp, Model, Node, NodeId,
+    OpsetImport, PassedOver,
+};
+use crate::schema;
+use crate::wire::{Field, Message};
+
+/// Reads a model file's structure and locates its tensors.
+///
+/// Refuses what parsers would read differently, such as a second `graph`, and elements that are
+/// not where or as many as shape and type say. Looks at no other file: whether external data is
+/// there and long enough is for [`crate::external`] to say.
+///
+/// # Errors
+///
+/// [`Error::Malformed`] or [`Error::LimitExceeded`], with the absolute offset.
+pub fn locate<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Model<'a>, Error> {
+    let mut locator = Locator {
+        limits,
+        path: String::new(),
+        path_bytes: 0,
+        values: 0,
+        depth: 0,
+        external_ids: HashMap::new(),
+        model: Model {
+            len: bytes.len() as u64,
+            ir_version: None,
+            opset_imports: Vec::new(),
+            metadata_props: Vec::new(),
+            graphs: vec![Graph::new(GraphOwner::Model)],
+            nodes: Vec::new(),
+            tensors: Vec::new(),
+            functions: Vec::new(),
+            external_files: Vec::new(),
+            passed_over: Vec::new(),
+        },
+    };
+    match locator.model(Message::of_file(bytes)) {
+        Ok(()) => Ok(locator.model),
+        // The path is left as it was where the walk stopped.
+        Err(error) => Err(error.under(&locator.path)),
+    }
+}
+
+/// What the walk knows.
+struct Locator<'a, 'l> {
+    limits: &'l Limits,
+    /// Protobuf path of the message being read.
+    path: String,
+    /// Bytes of all tensors' paths.
+    path_bytes: usize,
+    /// Inputs and outputs of all nodes and graphs.
+    values: usize,
+    /// Graphs around the one being read.
+    depth: u32,
+    /// Each of `model.external_files`.
+    external_ids: HashMap<String, FileId>,
+    model: Model<'a>,
+}
+
+impl<'a> Locator<'a, '_> {
+    fn model(&mut self, message: Message<'a>) -> Result<(), Error> {
+        if message.span().len == 0 {
+            return Err(Error::malformed(0, Fault::Empty));
+        }
+        let mut has_graph = false;
+        let mut n_functions = 0;
+        let mut n_training_infos = 0;
+        let mut fields = message.fields(schema::MODEL);
+        while let Some(field) = fields.next()? {
+            match field.number {
+                1 => self.model.ir_version = Some(field.varint()? as i64),
+                7 => {
+                    has_graph = true;
+                    let mark = self.enter(format_args!("graph"));
+                    self.graph(self.model.main(), field.message()?)?;
+                    self.leave(mark);
+                }
+                8 => self.opset_import(field)?,
+                14 => self.metadata_prop(field)?,
+                20 => {
+                    let mark = self.enter(format_args!("training_info[{n_training_infos}]"));
+                    self.pass_over(field)?;
+                    self.leave(mark);
+                    n_training_infos += 1;
+                }
+                25 => {
+                    let mark = self.enter(format_args!("functions[{n_functions}]"));
+                    self.function(field)?;
+                    self.leave(mark);
+                    n_functions += 1;
+                }
+                _ => {}
+            }
+        }
+        if !has_graph {
+            return Err(Error::malformed(message.span().end(), Fault::NoGraph));
+        }
+        Ok(())
+    }
+
+    fn opset_import(&mut self, field: Field<'a>) -> Result<(), Error> {
+        let limit = self.limits.opset_imports;
+        within(
+            self.model.opset_imports.len(),
+            limit,
+            "opset imports",
+            field.offset,
+        )?;
+        let mut import = OpsetImport {
+            domain: "",
+            version: 0,
+        };
+        let mut fields = field.message()?.fields(schema::OPSET_IMPORT);
+        while let Some(field) = fields.next()? {
+            match field.number {
+                1 => import.domain = folded(field.string()?),
+                2 => import.version = field.varint()? as i64,
+                _ => {}
+            }
+        }
+        self.model.opset_imports.push(import);
+        Ok(())
+    }
+
+    fn metadata_prop(&mut self, field: Field<'a>) -> Result<(), Error> {
+        let limit = self.limits.metadata_props;
+        within(
+            self.model.metadata_props.len(),
+            limit,
+            "metadata entries",
+            field.offset,
+        )?;
+        let (key, value) = entry(field.message()?)?;
+        self.model.metadata_props.push(MetadataProp {
+            key,
+            value,
+            field: field.span(),
+        });
+        Ok(())
+    }
+
+    fn function(&mut self, field: Field<'a>) -> Result<(), Error> {
+        within(
+            self.model.functions.len(),
+            self.limits.functions,
+            "functions",
+            field.offset,
+        )?;
+        let id = FunctionId(self.model.functions.len() as u32);
+        let body = self.new_graph(GraphOwner::Function(id), field.offset)?;
+        self.model.functions.push(Function {
+            domain: "",
+            name: "",
+            overload: "",
+            body,
+        });
+        let mut position = 0;
+        let mut n_attribute_protos = 0;
+        let mut fields = field.message()?.fields(schema::FUNCTION);
+        while let Some(field) = fields.next()? {
+            match field.number {
+                1 => {
+                    let name = field.string()?;
+                    self.function_mut(id, |function| function.name = name);
+                    self.graph_mut(body, |graph| graph.name = name);
+                }
+                4 => {
+                    let name = self.value(field)?;
+                    self.graph_mut(body, |graph| graph.inputs.push(name));
+                }
+                5 => {
+                    let name = self.value(field)?;
+                    self.graph_mut(body, |graph| graph.outputs.push(name));
+                }
+                7 => {
+                    self.node(body, position, field)?;
+                    position += 1;
+                }
+                10 => {
+                    let domain = folded(field.string()?);
+                    self.function_mut(id, |function| function.domain = domain);
+                }
+                11 => {
+                    let mark = self.enter(format_args!("attribute_proto[{n_attribute_protos}]"));
+                    if attribute::may_hold_weights(field.message()?)? {
+                        self.pass_over(field)?;
+                    }
+                    self.leave(mark);
+                    n_attribute_protos += 1;
+                }
+                13 => {
+                    let overload = field.string()?;
+                    self.function_mut(id, |function| function.overload = overload);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn graph(&mut self, id: GraphId, message: Message<'a>) -> Result<(), Error> {
+        let mut position = 0;
+        let mut n_initializers = 0;
+        let mut n_sparse = 0;
+        let mut fields = message.fields(schema::GRAPH);
+        while let Some(field) = fields.next()? {
+            match field.number {
+                1 => {
+                    self.node(id, position, field)?;
+                    position += 1;
+                }
+                2 => {
+                    let name = field.string()?;
+                    self.graph_mut(id, |graph| graph.name = name);
+                }
+                5 => {
+                    let mark = self.enter(format_args!("initializer[{n_initializers}]"));
+                    self.initializer(id, field)?;
+                    self.leave(mark);
+                    n_initializers += 1;
+                }
+                11 => {
+                    let name = self.value_info(field)?;
+                    self.graph_mut(id, |graph| graph.inputs.push(name));
+                }
+                12 => {
+                    let name = self.value_info(field)?;
+                    self.graph_mut(id, |graph| graph.outputs.push(name));
+                }
+                15 => {
+                    let mark = self.enter(format_args!("sparse_initializer[{n_sparse}]"));
+                    self.sparse_tensor(id, None, field)?;
+                    self.leave(mark);
+                    n_sparse += 1;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, graph: GraphId, position: u32, field: Field<'a>) -> Result<(), Error> {
+        let mark = self.enter(format_args!("node[{position}]"));
+        within(
+            self.model.nodes.len(),
+            self.limits.nodes,
+            "nodes",
+            field.offset,
+        )?;
+        let id = NodeId(self.model.nodes.len() as u32);
+        let message = field.message()?;
+        let mut node = Node {
+            graph,
+            name: "",
+            op_type: "",
+            domain: "",
+            overload: "",
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            position,
+        };
+        let mut has_attributes = false;
+        let mut fields = message.fields(schema::NODE);
+        while let Some(field) = fields.next()? {
+            match field.number {
+                1 => node.inputs.push(self.value(field)?),
+                2 => node.outputs.push(self.value(field)?),
+                3 => node.name = field.string()?,
+                4 => node.op_type = field.string()?,
+                5 => has_attributes = true,
+                7 => node.domain = folded(field.string()?),
+                8 => node.overload = field.string()?,
+                _ => {}
+            }
+        }
+        let name = node.name;
+        let value_name = match (node.op_type, node.domain) {
+            ("Constant", "") => node.outputs.first().copied(),
+            _ => None,
+        };
+        self.model.nodes.push(node);
+        // A second look at the tags, because the names that attributes' tensors take may come last.
+        if has_attributes {
+            self.attributes(graph, id, value_name, message)
+                .map_err(|error| error.in_node(name))?;
+        }
+        self.leave(mark);
+        Ok(())
+    }
+
+    /// The name of a graph's input or output.
+    fn value_info(&mut self, field: Field<'a>) -> Result<&'a str, Error> {
+        within(self.values, self.limits.values, "values", field.offset)?;
+        self.values += 1;
+        let mut name = "";
+        let mut fields = field.message()?.fields(schema::VALUE_INFO);
+        while let Some(field) = fields.next()? {
+            if field.number == 1 {
+                name = field.string()?;
+            }
+        }
+        Ok(name)
+    }
+
+    /// The name of a node's or function's input or output.
+    fn value(&mut self, field: Field<'a>) -> Result<&'a str, Error> {
+        within(self.values, self.limits.values, "values", field.offset)?;
+        self.values += 1;
+        field.string()
+    }
+
+    fn new_graph(&mut self, owner: GraphOwner<'a>, offset: u64) -> Result<GraphId, Error> {
+        within(
+            self.model.graphs.len(),
+            self.limits.graphs,
+            "graphs",
+            offset,
+        )?;
+        let id = GraphId(self.model.graphs.len() as u32);
+        self.model.graphs.push(Graph::new(owner));
+        Ok(id)
+    }
+
+    fn graph_mut(&mut self, id: GraphId, edit: impl FnOnce(&mut Graph<'a>)) {
+        if let Some(graph) = self.model.graphs.get_mut(id.index()) {
+            edit(graph);
+        }
+    }
+
+    fn function_mut(&mut self, id: FunctionId, edit: impl FnOnce(&mut Function<'a>)) {
+        if let Some(function) = self.model.functions.get_mut(id.index()) {
+            edit(function);
+        }
+    }
+
+    /// Notes that the message at the current path may hold weights and is not read.
+    fn pass_over(&mut self, field: Field<'a>) -> Result<(), Error> {
+        let path = self.path_here(field.offset)?;
+        self.model.passed_over.push(PassedOver {
+            path,
+            field: field.span(),
+        });
+        Ok(())
+    }
+
+    /// The current path, for keeps.
+    fn path_here(&mut self, offset: u64) -> Result<String, Error> {
+        self.path_bytes = self.path_bytes.saturating_add(self.path.len());
+        // `within` asks whether there is room for one more.
+        let before = self.path_bytes.saturating_sub(1);
+        within(
+            before,
+            self.limits.path_bytes,
+            "bytes of tensor paths",
+            offset,
+        )?;
+        Ok(self.path.clone())
+    }
+
+    /// Appends to the path and returns what [`Locator::leave`] needs to take it away again.
+    fn enter(&mut self, segment: fmt::Arguments<'_>) -> usize {
+        let mark = self.path.len();
+        if mark > 0 {
+            self.path.push('.');
+        }
+        // Writing to a String does not fail.
+        let _ = fmt::Write::write_fmt(&mut self.path, segment);
+        mark
+    }
+
+    fn leave(&mut self, mark: usize) {
+        self.path.truncate(mark);
+    }
+}
+
+/// Key and value of a `StringStringEntryProto`.
+pub(crate) fn entry(message: Message<'_>) -> Result<(&str, &str), Error> {
+    let (mut key, mut value) = ("", "");
+    let mut fields = message.fields(schema::ENTRY);
+    while let Some(field) = fields.next()? {
+        match field.number {
+            1 => key = field.string()?,
+            2 => value = field.string()?,
+            _ => {}
+        }
+    }
+    Ok((key, value))
+}
+
+/// Checks that one more fits.
+pub(crate) fn within(
+    count: usize,
+    maximum: u32,
+    what: &'static str,
+    offset: u64,
+) -> Result<(), Error> {
+    if count >= maximum as usize {
+        return Err(Error::limit(offset, what, u64::from(maximum)));
+    }
+    Ok(())
+}
+
+/// A domain, `ai.onnx` being another way to write the empty one.
+fn folded(domain: &str) -> &str {
+    match domain {
+        "ai.onnx" => "",
+        other => other,
+    }
+}

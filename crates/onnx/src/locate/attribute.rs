@@ -1,0 +1,210 @@
+//! Attributes of nodes: their tensors, floats and subgraphs.
+
+use super::Locator;
+use super::runs::{Layout, Runs};
+use crate::error::{Error, Fault};
+use crate::model::{
+    FileId, GraphId, GraphOwner, NodeId, Payload, PayloadField, Place, Span, Tensor, Unpatchable,
+};
+use crate::proto::tensor_proto::DataType;
+use crate::schema;
+use crate::wire::{Field, Message};
+
+/// Floats of an attribute below which they are a setting rather than weights.
+const MIN_FLOATS: u64 = 2;
+
+/// The attribute that holds a tensor.
+#[derive(Clone, Copy)]
+pub(super) struct Holder<'a> {
+    node: NodeId,
+    attribute: &'a str,
+    /// What to call the tensor.
+    pub(super) value_name: &'a str,
+}
+
+impl<'a> Holder<'a> {
+    pub(super) fn place(&self) -> Place<'a> {
+        Place::Attribute {
+            node: self.node,
+            attribute: self.attribute,
+        }
+    }
+}
+
+/// Whether an attribute has fields that [`Locator::attributes`] would take tensors from.
+pub(super) fn may_hold_weights(message: Message<'_>) -> Result<bool, Error> {
+    let mut floats = Runs::default();
+    let mut fields = message.fields(schema::ATTRIBUTE);
+    while let Some(field) = fields.next()? {
+        match field.number {
+            5 | 6 | 10 | 11 | 22 | 23 => return Ok(true),
+            7 => floats.add(&field, 4)?,
+            _ => {}
+        }
+    }
+    Ok(floats.n >= MIN_FLOATS)
+}
+
+impl<'a> Locator<'a, '_> {
+    /// Reads the attributes of a node; `value_name` is what its tensors are called, where that is
+    /// not the attribute's name.
+    pub(super) fn attributes(
+        &mut self,
+        graph: GraphId,
+        node: NodeId,
+        value_name: Option<&'a str>,
+        message: Message<'a>,
+    ) -> Result<(), Error> {
+        let mut n_attributes = 0;
+        let mut fields = message.fields(schema::NODE);
+        while let Some(field) = fields.next()? {
+            if field.number != 5 {
+                continue;
+            }
+            let mark = self.enter(format_args!("attribute[{n_attributes}]"));
+            self.attribute(graph, node, value_name, field)?;
+            self.leave(mark);
+            n_attributes += 1;
+        }
+        Ok(())
+    }
+
+    fn attribute(
+        &mut self,
+        graph: GraphId,
+        node: NodeId,
+        value_name: Option<&'a str>,
+        field: Field<'a>,
+    ) -> Result<(), Error> {
+        let message = field.message()?;
+        let mut attribute = "";
+        let mut floats = Runs::default();
+        let mut holds_messages = false;
+        let mut fields = message.fields(schema::ATTRIBUTE);
+        while let Some(field) = fields.next()? {
+            match field.number {
+                1 => attribute = field.string()?,
+                5 | 6 | 10 | 11 | 22 | 23 => holds_messages = true,
+                7 => floats.add(&field, 4)?,
+                _ => {}
+            }
+        }
+        let holder = Holder {
+            node,
+            attribute,
+            value_name: value_name.unwrap_or(attribute),
+        };
+        // A second look at the tags, because the attribute's name may come last.
+        if holds_messages {
+            self.attribute_messages(graph, holder, message)?;
+        }
+        if floats.n >= MIN_FLOATS {
+            self.attribute_floats(graph, holder, floats, message.offset())?;
+        }
+        Ok(())
+    }
+
+    fn attribute_messages(
+        &mut self,
+        graph: GraphId,
+        holder: Holder<'a>,
+        message: Message<'a>,
+    ) -> Result<(), Error> {
+        let (mut n_tensors, mut n_graphs, mut n_sparse) = (0, 0, 0);
+        let mut fields = message.fields(schema::ATTRIBUTE);
+        while let Some(field) = fields.next()? {
+            let mark = match field.number {
+                5 => self.enter(format_args!("t")),
+                6 => self.enter(format_args!("g")),
+                10 => self.enter(format_args!("tensors[{n_tensors}]")),
+                11 => self.enter(format_args!("graphs[{n_graphs}]")),
+                22 => self.enter(format_args!("sparse_tensor")),
+                23 => self.enter(format_args!("sparse_tensors[{n_sparse}]")),
+                _ => continue,
+            };
+            match field.number {
+                5 => self.held_tensor(graph, holder, field)?,
+                6 => self.subgraph(holder, field)?,
+                10 => {
+                    self.held_tensor(graph, holder, field)?;
+                    n_tensors += 1;
+                }
+                11 => {
+                    self.subgraph(holder, field)?;
+                    n_graphs += 1;
+                }
+                22 => self.sparse_tensor(graph, Some(holder), field)?,
+                _ => {
+                    self.sparse_tensor(graph, Some(holder), field)?;
+                    n_sparse += 1;
+                }
+            }
+            self.leave(mark);
+        }
+        Ok(())
+    }
+
+    fn subgraph(&mut self, holder: Holder<'a>, field: Field<'a>) -> Result<(), Error> {
+        let maximum = self.limits.graph_depth;
+        if self.depth >= maximum {
+            let maximum = u64::from(maximum);
+            return Err(Error::limit(field.offset, "nested graphs", maximum));
+        }
+        let owner = GraphOwner::Node {
+            node: holder.node,
+            attribute: holder.attribute,
+        };
+        let id = self.new_graph(owner, field.offset)?;
+        self.depth += 1;
+        self.graph(id, field.message()?)?;
+        self.depth -= 1;
+        Ok(())
+    }
+
+    fn attribute_floats(
+        &mut self,
+        graph: GraphId,
+        holder: Holder<'a>,
+        floats: Runs,
+        offset: u64,
+    ) -> Result<(), Error> {
+        let mark = self.enter(format_args!("floats"));
+        let field = PayloadField::AttributeFloats;
+        let payload = match floats.layout {
+            Layout::None => Payload::Empty,
+            Layout::Dense(start) => Payload::Dense {
+                file: FileId::MODEL,
+                span: Span {
+                    start,
+                    len: floats
+                        .n
+                        .checked_mul(4)
+                        .ok_or_else(|| Error::malformed(offset, Fault::TensorTooLarge))?,
+                },
+                field,
+                element_bits: 32,
+            },
+            Layout::Strided(start, stride) => Payload::Strided {
+                start,
+                stride,
+                field,
+                element_bits: 32,
+            },
+            Layout::Scattered => Payload::Unpatchable(Unpatchable::Fragmented),
+        };
+        let path = self.path_here(offset)?;
+        self.push_tensor(Tensor {
+            name: holder.value_name,
+            graph,
+            place: holder.place(),
+            path,
+            data_type: DataType::Float,
+            dims: vec![floats.n],
+            n_elements: floats.n,
+            offset,
+            payload,
+        })?;
+        self.leave(mark);
+        Ok(())
+    }
+}

@@ -1,0 +1,156 @@
+//! Whether a tensor's elements are as many as its shape and type say, and where that puts them.
+
+use super::runs::{Layout, Runs};
+use crate::data_type::element_bits;
+use crate::error::Fault;
+use crate::model::{FileId, Payload, PayloadField, Span, Unpatchable};
+use crate::proto::tensor_proto::DataType;
+
+/// Elements, and bytes, that a tensor may have.
+pub(super) const MAX_SIZE: u64 = 1 << 60;
+
+/// Bytes of a varint at most.
+const MAX_VARINT_BYTES: u64 = 10;
+
+/// Elements coded as varints.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Coded {
+    /// Bytes of packed fields.
+    pub(super) packed_bytes: u64,
+    /// Fields of one element.
+    pub(super) n_unpacked: u64,
+}
+
+/// Elements in `raw_data`.
+pub(super) fn raw(span: Span, data_type: DataType, n: u64) -> Result<Payload, Fault> {
+    if n == 0 && span.len == 0 {
+        return Ok(Payload::Empty);
+    }
+    let element_bits = element_bits(data_type).ok_or_else(|| misplaced(data_type))?;
+    let expected = n_bytes(n, element_bits)?;
+    if span.len != expected {
+        let found = span.len;
+        return Err(Fault::PayloadLength { expected, found });
+    }
+    Ok(Payload::Dense {
+        file: FileId::MODEL,
+        span,
+        field: PayloadField::RawData,
+        element_bits,
+    })
+}
+
+/// Elements in `float_data` or `double_data`; a complex element takes two of them.
+pub(super) fn fixed(
+    runs: Runs,
+    data_type: DataType,
+    n: u64,
+    field: PayloadField,
+) -> Result<Payload, Fault> {
+    let (width, parts) = match (field, data_type) {
+        (PayloadField::FloatData, DataType::Float) => (4, 1),
+        (PayloadField::FloatData, DataType::Complex64) => (4, 2),
+        (PayloadField::DoubleData, DataType::Double) => (8, 1),
+        (PayloadField::DoubleData, DataType::Complex128) => (8, 2),
+        _ => return Err(misplaced(data_type)),
+    };
+    let element_bits = 8 * width * parts;
+    let expected = n_bytes(n, element_bits)?;
+    let len = runs.n.saturating_mul(u64::from(width));
+    if len != expected {
+        let found = len;
+        return Err(Fault::PayloadLength { expected, found });
+    }
+    Ok(match runs.layout {
+        Layout::None => Payload::Empty,
+        Layout::Dense(start) => Payload::Dense {
+            file: FileId::MODEL,
+            span: Span { start, len },
+            field,
+            element_bits,
+        },
+        Layout::Strided(start, stride) if parts == 1 => Payload::Strided {
+            start,
+            stride,
+            field,
+            element_bits,
+        },
+        Layout::Strided(..) | Layout::Scattered => Payload::Unpatchable(Unpatchable::Fragmented),
+    })
+}
+
+/// Elements coded as varints, so about as many as the shape says: they are not read.
+pub(super) fn coded(
+    coded: Coded,
+    data_type: DataType,
+    n: u64,
+    field: Unpatchable,
+) -> Result<Payload, Fault> {
+    let bits = element_bits(data_type);
+    let fits = match field {
+        Unpatchable::Int32Data => {
+            let is_other = matches!(data_type, DataType::Float | DataType::Uint32);
+            !is_other && bits.is_some_and(|bits| bits <= 32)
+        }
+        Unpatchable::Int64Data => data_type == DataType::Int64,
+        Unpatchable::Uint64Data => matches!(data_type, DataType::Uint32 | DataType::Uint64),
+        _ => false,
+    };
+    if !fits {
+        return Err(misplaced(data_type));
+    }
+    let (fewest, most) = match bits {
+        // Several elements in a varint; some writers put one in each.
+        Some(bits @ (2 | 4)) => (n_bytes(n, bits)?, n),
+        _ => (n, n),
+    };
+    let Coded {
+        packed_bytes,
+        n_unpacked,
+    } = coded;
+    let at_most = packed_bytes.saturating_add(n_unpacked);
+    let at_least = packed_bytes
+        .div_ceil(MAX_VARINT_BYTES)
+        .saturating_add(n_unpacked);
+    if at_most < fewest || at_least > most {
+        return Err(Fault::VarintBytes {
+            expected: n,
+            found: at_most,
+        });
+    }
+    Ok(unpatchable(n, field))
+}
+
+/// Elements in `string_data`, `found` of them.
+pub(super) fn strings(found: u64, data_type: DataType, n: u64) -> Result<Payload, Fault> {
+    if data_type != DataType::String {
+        return Err(misplaced(data_type));
+    }
+    if found != n {
+        return Err(Fault::ElementCount { expected: n, found });
+    }
+    Ok(unpatchable(n, Unpatchable::Strings))
+}
+
+fn unpatchable(n: u64, why: Unpatchable) -> Payload {
+    match n {
+        0 => Payload::Empty,
+        _ => Payload::Unpatchable(why),
+    }
+}
+
+/// What to say of elements in a field that is for other types.
+pub(super) fn misplaced(data_type: DataType) -> Fault {
+    Fault::PayloadField {
+        data_type: data_type.as_str_name(),
+    }
+}
+
+/// Bytes that elements take without gaps.
+pub(super) fn n_bytes(n_elements: u64, element_bits: u32) -> Result<u64, Fault> {
+    let bytes = (u128::from(n_elements) * u128::from(element_bits)).div_ceil(8);
+    u64::try_from(bytes)
+        .ok()
+        .filter(|&bytes| bytes <= MAX_SIZE)
+        .ok_or(Fault::TensorTooLarge)
+}

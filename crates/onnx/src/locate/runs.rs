@@ -1,0 +1,70 @@
+//! Where the elements of a repeated `float` or `double` field lie.
+//!
+//! Writers pack them in one field, or write a field for each element; protobuf allows any mixture.
+
+use crate::error::{Error, Fault};
+use crate::model::Span;
+use crate::wire::{Field, Value};
+
+/// The elements seen so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Runs {
+    /// Number of elements.
+    pub(super) n: u64,
+    pub(super) layout: Layout,
+}
+
+/// How they lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Layout {
+    #[default]
+    None,
+    /// Without gaps, from this offset.
+    Dense(u64),
+    /// From this offset, each this many bytes after the one before.
+    Strided(u64, u32),
+    Scattered,
+}
+
+impl Runs {
+    /// Takes in one more field of elements of `width` bytes, 4 or 8.
+    pub(super) fn add(&mut self, field: &Field<'_>, width: u32) -> Result<(), Error> {
+        let span = match (field.value, width) {
+            (Value::Fixed32(start), 4) | (Value::Fixed64(start), 8) => Span {
+                start,
+                len: u64::from(width),
+            },
+            (Value::Delimited(message), _) => message.span(),
+            (_, 4) => return Err(field.wire_type("4 bytes or a length-delimited value")),
+            _ => return Err(field.wire_type("8 bytes or a length-delimited value")),
+        };
+        if !span.len.is_multiple_of(u64::from(width)) {
+            let found = span.len;
+            let fault = Fault::PackedLength { width, found };
+            return Err(field.name(Error::malformed(field.offset, fault)));
+        }
+        let n = span.len / u64::from(width);
+        if n > 0 {
+            self.layout = self.with(span.start, n);
+            self.n = self.n.saturating_add(n);
+        }
+        Ok(())
+    }
+
+    /// The layout with `n` more elements, without gaps, at `start`.
+    fn with(&self, start: u64, n: u64) -> Layout {
+        match (self.layout, self.n, n) {
+            (Layout::None, _, _) => Layout::Dense(start),
+            (Layout::Dense(first), 1, 1) => match u32::try_from(start.saturating_sub(first)) {
+                Ok(stride) => Layout::Strided(first, stride),
+                Err(_) => Layout::Scattered,
+            },
+            (Layout::Strided(first, stride), before, 1)
+                if before.checked_mul(u64::from(stride)) == Some(start.saturating_sub(first)) =>
+            {
+                Layout::Strided(first, stride)
+            }
+            _ => Layout::Scattered,
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! The model as a map: graphs, nodes and weight tensors, each with the place it takes in the file.
+//!
+//! A [`Model`] borrows its strings from the file's bytes and holds no weights, so it stays small
+//! however large the file is.
+
+use crate::proto::tensor_proto::DataType;
+
+/// A run of bytes in one file: `[start, start + len)`, `start` absolute, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span {
+    /// Offset of the first byte from the beginning of the file.
+    pub start: u64,
+    /// Number of bytes.
+    pub len: u64,
+}
+
+impl Span {
+    /// Offset of the byte after the last one.
+    pub fn end(&self) -> u64 {
+        self.start.saturating_add(self.len)
+    }
+}
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub(crate) u32);
+        impl $name {
+            /// The position in the [`Model`]'s list of these.
+            pub fn index(self) -> usize {
+                self.0 as usize
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// Names one of [`Model::graphs`].
+    GraphId;
+    /// Names one of [`Model::nodes`].
+    NodeId;
+    /// Names one of [`Model::tensors`].
+    TensorId;
+    /// Names one of [`Model::functions`].
+    FunctionId;
+}
+
+/// Names a file of the model: 0 is the model file itself, `i + 1` is `Model::external_files[i]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId(pub u32);
+
+impl FileId {
+    /// The model file itself.
+    pub const MODEL: FileId = FileId(0);
+}
+
+/// A located ONNX model (`ModelProto`).
+#[derive(Debug)]
+pub struct Model<'a> {
+    /// Length of the model file in bytes.
+    pub len: u64,
+    /// `ModelProto.ir_version`, where the file has one.
+    pub ir_version: Option<i64>,
+    /// `ModelProto.opset_import`.
+    pub opset_imports: Vec<OpsetImport<'a>>,
+    /// `ModelProto.metadata_props`, in file order.
+    pub metadata_props: Vec<MetadataProp<'a>>,
+    /// The main graph first, then every subgraph and function body, parents before children.
+    pub graphs: Vec<Graph<'a>>,
+    /// Every node of every graph, in file order.
+    pub nodes: Vec<Node<'a>>,
+    /// Every tensor that may hold weights, in file order.
+    pub tensors: Vec<Tensor<'a>>,
+    /// Model-local functions (`ModelProto.functions`).
+    pub functions: Vec<Function<'a>>,
+    /// Normalised `external_data` locations, `/`-separated, relative to the model's folder, each
+    /// once, in order of first use.
+    pub external_files: Vec<String>,
+    /// Parts of the file that may hold weights and were not read, in file order:
+    /// `training_info`, and `attribute_proto` (attribute defaults) of functions.
+    pub passed_over: Vec<PassedOver>,
+}
+
+/// A part of the file that may hold weights and was not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassedOver {
+    /// Its protobuf path, such as `training_info[0]` or `functions[0].attribute_proto[1]`.
+    pub path: String,
+    /// The whole field in the file: tag, length and message.
+    pub field: Span,
+}
+
+/// One entry of `ModelProto.opset_import`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpsetImport<'a> {
+    /// Operator set domain; empty for `ai.onnx`.
+    pub domain: &'a str,
+    /// Operator set version.
+    pub version: i64,
+}
+
+/// One entry of `ModelProto.metadata_props`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetadataProp<'a> {
+    /// The entry's key.
+    pub key: &'a str,
+    /// The entry's value.
+    pub value: &'a str,
+    /// The whole field in the file: tag, length and message.
+    pub field: Span,
+}
+
+/// A graph: the main one, a node's subgraph, or a function's body.
+#[derive(Debug)]
+pub struct Graph<'a> {
+    /// `GraphProto.name` or the function's name.
+    pub name: &'a str,
+    /// What the graph belongs to.
+    pub owner: GraphOwner<'a>,
+    /// Names of the graph's inputs, or a function's formal parameters, in order.
+    pub inputs: Vec<&'a str>,
+    /// Names of the graph's outputs, in order.
+    pub outputs: Vec<&'a str>,
+}
+
+/// What a graph belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GraphOwner<'a> {
+    /// The model: this is `ModelProto.graph`.
+    Model,
+    /// A node's attribute: the body of an If, Loop, Scan, BeamSearch, ... Names of the node's own
+    /// graph are visible inside.
+    Node {
+        /// The node.
+        node: NodeId,
+        /// The name of the attribute that holds the graph.
+        attribute: &'a str,
+    },
+    /// A model-local function. Nothing outside is visible inside.
+    Function(FunctionId),
+}
+
+/// A model-local function (`FunctionProto`).
+#[derive(Clone, Copy, Debug)]
+pub struct Function<'a> {
+    /// Domain under which nodes call it.
+    pub domain: &'a str,
+    /// `op_type` by which nodes call it.
+    pub name: &'a str,
+    /// Overload by which nodes call it (IR version 10 and later), often empty.
+    pub overload: &'a str,
+    /// The function's body.
+    pub body: GraphId,
+}
+
+/// A node (`NodeProto`).
+#[derive(Debug)]
+pub struct Node<'a> {
+    /// The graph the node stands in.
+    pub graph: GraphId,
+    /// `NodeProto.name`, often empty.
+    pub name: &'a str,
+    /// `NodeProto.op_type`.
+    pub op_type: &'a str,
+    /// `NodeProto.domain` with `ai.onnx` folded to the empty string.
+    pub domain: &'a str,
+    /// `NodeProto.overload`, often empty.
+    pub overload: &'a str,
+    /// Names of the inputs by slot; an empty name is an omitted optional input.
+    pub inputs: Vec<&'a str>,
+    /// Names of the outputs by slot.
+    pub outputs: Vec<&'a str>,
+    /// Where the node stands among its graph's nodes, from 0.
+    pub position: u32,
+}
+
+/// A tensor that may hold weights.
+#[derive(Debug)]
+pub struct Tensor<'a> {
+    /// The value's name: the initializer's own, the output of the Constant node, or for another
+    /// attribute that attribute's name.
+    pub name: &'a str,
+    /// The graph the tensor stands in.
+    pub graph: GraphId,
+    /// What holds the tensor.
+    pub place: Place<'a>,
+    /// The protobuf path of the tensor, such as `graph.initializer[3]`,
+    /// `graph.node[5].attribute[0].t`, `graph.node[2].attribute[1].g.initializer[0]`,
+    /// `functions[0].node[1].attribute[0].t`, `graph.sparse_initializer[0].values` or
+    /// `graph.node[0].attribute[4].floats`.
+    pub path: String,
+    /// Element type.
+    pub data_type: DataType,
+    /// Shape; empty for a scalar. `[count]` for an attribute's floats.
+    pub dims: Vec<u64>,
+    /// Number of elements: the product of `dims`.
+    pub n_elements: u64,
+    /// Offset in the model file of the `TensorProto` (of the attribute, for its floats), in bytes.
+    pub offset: u64,
+    /// Where the elements lie.
+    pub payload: Payload,
+}
+
+/// What holds a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// `GraphProto.initializer`.
+    Initializer,
+    /// The values of a `GraphProto.sparse_initializer` (or of a sparse attribute).
+    SparseValues,
+    /// The indices of a `GraphProto.sparse_initializer` (or of a sparse attribute).
+    SparseIndices,
+    /// A node's attribute: `value` of Constant, tree ensemble weights, ...
+    Attribute {
+        /// The node.
+        node: NodeId,
+        /// The attribute's name.
+        attribute: &'a str,
+    },
+}
+
+/// Where the elements of a tensor lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// The tensor has no elements.
+    Empty,
+    /// Fixed-width elements, one after the other without a gap, little-endian.
+    Dense {
+        /// The file.
+        file: FileId,
+        /// Where in the file.
+        span: Span,
+        /// The field that holds them.
+        field: PayloadField,
+        /// Bits of one element: 2, 4, 6, 8, 16, 32, 64 or 128. Below 8, elements are packed from
+        /// the low bits up and the last byte may be padded.
+        element_bits: u32,
+    },
+    /// Fixed-width elements of the model file a fixed stride apart: unpacked `float` fields, each
+    /// with a tag before it.
+    Strided {
+        /// Offset of the first element in bytes.
+        start: u64,
+        /// Bytes from the start of one element to the start of the next.
+        stride: u32,
+        /// The field that holds them.
+        field: PayloadField,
+        /// Bits of one element: 32 or 64.
+        element_bits: u32,
+    },
+    /// The elements cannot be replaced without moving other bytes.
+    Unpatchable(Unpatchable),
+}
+
+/// The protobuf field in which a tensor's elements lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PayloadField {
+    /// `TensorProto.raw_data`.
+    RawData,
+    /// `TensorProto.float_data`.
+    FloatData,
+    /// `TensorProto.double_data`.
+    DoubleData,
+    /// `TensorProto.external_data`.
+    ExternalData,
+    /// `AttributeProto.floats`.
+    AttributeFloats,
+}
+
+/// Why a tensor's elements cannot be replaced in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unpatchable {
+    /// `int32_data`: each element is a varint whose length depends on its value.
+    Int32Data,
+    /// `int64_data`: each element is a varint whose length depends on its value.
+    Int64Data,
+    /// `uint64_data`: each element is a varint whose length depends on its value.
+    Uint64Data,
+    /// `string_data`.
+    Strings,
+    /// The elements are scattered over several fields without a fixed stride.
+    Fragmented,
+}
+
+impl<'a> Model<'a> {
+    /// The main graph.
+    pub fn main(&self) -> GraphId {
+        GraphId(0)
+    }
+
+    /// The location of an external data file; `None` for the model file itself.
+    pub fn location(&self, file: FileId) -> Option<&str> {
+        let index = file.0.checked_sub(1)?;
+        self.external_files.get(index as usize).map(String::as_str)
+    }
+
+    /// Every node with its id, in file order.
+    pub fn nodes_with_ids(&self) -> impl Iterator<Item = (NodeId, &Node<'a>)> {
+        (0..).map(NodeId).zip(&self.nodes)
+    }
+
+    /// Every tensor with its id, in file order.
+    pub fn tensors_with_ids(&self) -> impl Iterator<Item = (TensorId, &Tensor<'a>)> {
+        (0..).map(TensorId).zip(&self.tensors)
+    }
+}
+
+impl<'a> Graph<'a> {
+    pub(crate) fn new(owner: GraphOwner<'a>) -> Graph<'a> {
+        Graph {
+            name: "",
+            owner,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,431 @@
+//! The protobuf wire format, read where it lies.
+//!
+//! ```text
+//! message = { tag value }        tag = varint(field number << 3 | wire type)
+//! wire type 0: varint            1: 8 bytes            2: varint length, bytes            5: 4 bytes
+//! ```
+//!
+//! Every offset is absolute, from the beginning of the file. The bytes of a length-delimited value
+//! are not looked at until somebody asks for them.
+//!
+//! Source: <https://protobuf.dev/programming-guides/encoding/>
+
+use crate::error::{Error, Fault};
+use crate::model::Span;
+
+/// The fields of a message that the reader knows.
+pub(crate) struct Schema {
+    message: &'static str,
+    fields: &'static [(u32, &'static str)],
+    /// Bit `n` is set where field `n` may occur once.
+    singular: u64,
+}
+
+impl Schema {
+    pub(crate) const fn new(
+        message: &'static str,
+        singular: &[u32],
+        fields: &'static [(u32, &'static str)],
+    ) -> Schema {
+        let mut mask = 0;
+        let mut i = 0;
+        while i < singular.len() {
+            mask |= 1 << singular[i];
+            i += 1;
+        }
+        Schema {
+            message,
+            fields,
+            singular: mask,
+        }
+    }
+
+    fn field_name(&self, number: u32) -> String {
+        match self.fields.iter().find(|(known, _)| *known == number) {
+            Some((_, name)) => format!("{}.{name}", self.message),
+            None => format!("{}.{number}", self.message),
+        }
+    }
+}
+
+/// A message that lies in a file.
+#[derive(Clone, Copy)]
+pub(crate) struct Message<'a> {
+    /// The whole file.
+    bytes: &'a [u8],
+    start: usize,
+    end: usize,
+}
+
+impl<'a> Message<'a> {
+    /// The file as one message.
+    pub(crate) fn of_file(bytes: &'a [u8]) -> Message<'a> {
+        Message {
+            bytes,
+            start: 0,
+            end: bytes.len(),
+        }
+    }
+
+    pub(crate) fn offset(&self) -> u64 {
+        self.start as u64
+    }
+
+    pub(crate) fn span(&self) -> Span {
+        Span {
+            start: self.start as u64,
+            len: self.end.saturating_sub(self.start) as u64,
+        }
+    }
+
+    pub(crate) fn fields(self, schema: &'static Schema) -> Fields<'a> {
+        Fields {
+            message: self,
+            position: self.start,
+            seen: 0,
+            schema,
+        }
+    }
+
+    /// Varints with nothing between, as packed fields have them.
+    pub(crate) fn varints(self) -> Varints<'a> {
+        Varints {
+            message: self,
+            position: self.start,
+        }
+    }
+
+    fn slice(&self) -> &'a [u8] {
+        self.bytes.get(self.start..self.end).unwrap_or_default()
+    }
+}
+
+/// Reads the fields of a [`Message`], one after the other.
+pub(crate) struct Fields<'a> {
+    message: Message<'a>,
+    position: usize,
+    seen: u64,
+    schema: &'static Schema,
+}
+
+/// One field of a message.
+#[derive(Clone, Copy)]
+pub(crate) struct Field<'a> {
+    pub(crate) number: u32,
+    pub(crate) value: Value<'a>,
+    /// Offset of the tag.
+    pub(crate) offset: u64,
+    /// Offset of the byte after the value.
+    pub(crate) end: u64,
+    schema: &'static Schema,
+}
+
+/// A field's value.
+#[derive(Clone, Copy)]
+pub(crate) enum Value<'a> {
+    Varint(u64),
+    /// 8 bytes from this offset.
+    Fixed64(u64),
+    /// A string, bytes, a message or a packed field.
+    Delimited(Message<'a>),
+    /// 4 bytes from this offset.
+    Fixed32(u64),
+}
+
+impl<'a> Fields<'a> {
+    /// The next field, or `None` at the message's end.
+    pub(crate) fn next(&mut self) -> Result<Option<Field<'a>>, Error> {
+        let Message { bytes, end, .. } = self.message;
+        if self.position >= end {
+            return Ok(None);
+        }
+        let offset = self.position as u64;
+        let (tag, at) = varint(bytes, self.position, end)?;
+        let number = tag >> 3;
+        if number == 0 || tag > u64::from(u32::MAX) {
+            let fault = Fault::FieldNumber { found: number };
+            return Err(Error::malformed(offset, fault));
+        }
+        let number = number as u32;
+        let name = |error: Error| error.in_field(self.schema.field_name(number));
+        let (value, next) = match tag & 7 {
+            0 => {
+                let (value, next) = varint(bytes, at, end).map_err(name)?;
+                (Value::Varint(value), next)
+            }
+            1 => (
+                Value::Fixed64(at as u64),
+                advance(at, 8, end).map_err(name)?,
+            ),
+            2 => {
+                let (len, start) = varint(bytes, at, end).map_err(name)?;
+                let end = advance(start, len, end).map_err(name)?;
+                (Value::Delimited(Message { bytes, start, end }), end)
+            }
+            5 => (
+                Value::Fixed32(at as u64),
+                advance(at, 4, end).map_err(name)?,
+            ),
+            other => {
+                let fault = Fault::WireTypeUnknown { found: other as u8 };
+                return Err(name(Error::malformed(offset, fault)));
+            }
+        };
+        if number < 64 {
+            let bit = 1 << number;
+            if self.seen & self.schema.singular & bit != 0 {
+                return Err(name(Error::malformed(offset, Fault::Duplicate)));
+            }
+            self.seen |= bit;
+        }
+        self.position = next;
+        Ok(Some(Field {
+            number,
+            value,
+            offset,
+            end: next as u64,
+            schema: self.schema,
+        }))
+    }
+}
+
+impl<'a> Field<'a> {
+    /// The whole field: tag, length and value.
+    pub(crate) fn span(&self) -> Span {
+        Span {
+            start: self.offset,
+            len: self.end.saturating_sub(self.offset),
+        }
+    }
+
+    pub(crate) fn varint(&self) -> Result<u64, Error> {
+        match self.value {
+            Value::Varint(value) => Ok(value),
+            _ => Err(self.wire_type("a varint")),
+        }
+    }
+
+    /// An int32 or enum, which protobuf writes sign-extended to 64 bits and cuts to 32.
+    pub(crate) fn int32(&self) -> Result<i32, Error> {
+        Ok(self.varint()? as i32)
+    }
+
+    pub(crate) fn message(&self) -> Result<Message<'a>, Error> {
+        match self.value {
+            Value::Delimited(message) => Ok(message),
+            _ => Err(self.wire_type("a length-delimited value")),
+        }
+    }
+
+    pub(crate) fn string(&self) -> Result<&'a str, Error> {
+        let message = self.message()?;
+        std::str::from_utf8(message.slice()).map_err(|error| {
+            let offset = message.offset() + error.valid_up_to() as u64;
+            self.name(Error::malformed(offset, Fault::Utf8))
+        })
+    }
+
+    pub(crate) fn wire_type(&self, expected: &'static str) -> Error {
+        let found = match self.value {
+            Value::Varint(_) => "a varint",
+            Value::Fixed64(_) => "8 bytes",
+            Value::Delimited(_) => "a length-delimited value",
+            Value::Fixed32(_) => "4 bytes",
+        };
+        self.name(Error::malformed(
+            self.offset,
+            Fault::WireType { expected, found },
+        ))
+    }
+
+    /// Says in an error that it lies in this field.
+    pub(crate) fn name(&self, error: Error) -> Error {
+        error.in_field(self.schema.field_name(self.number))
+    }
+}
+
+/// Reads varints with nothing between.
+pub(crate) struct Varints<'a> {
+    message: Message<'a>,
+    position: usize,
+}
+
+impl Varints<'_> {
+    pub(crate) fn next(&mut self) -> Result<Option<u64>, Error> {
+        let Message { bytes, end, .. } = self.message;
+        if self.position >= end {
+            return Ok(None);
+        }
+        let (value, next) = varint(bytes, self.position, end)?;
+        self.position = next;
+        Ok(Some(value))
+    }
+}
+
+/// The varint at `at`, and the offset after it.
+fn varint(bytes: &[u8], at: usize, end: usize) -> Result<(u64, usize), Error> {
+    const MAX_BYTES: usize = 10;
+    let rest = bytes.get(at..end).unwrap_or_default();
+    let mut value = 0;
+    for (i, &byte) in rest.iter().take(MAX_BYTES).enumerate() {
+        // The tenth byte has room for one bit.
+        if i + 1 == MAX_BYTES && byte > 1 {
+            return Err(Error::malformed(at as u64, Fault::Varint));
+        }
+        value |= u64::from(byte & 0x7f) << (7 * i);
+        if byte & 0x80 == 0 {
+            return Ok((value, at + i + 1));
+        }
+    }
+    let found = rest.len() as u64;
+    let fault = Fault::Truncated {
+        expected: found + 1,
+        found,
+    };
+    Err(Error::malformed(at as u64, fault))
+}
+
+/// The offset `len` bytes after `at`, unless that is past `end`.
+fn advance(at: usize, len: u64, end: usize) -> Result<usize, Error> {
+    let found = end.saturating_sub(at) as u64;
+    if len > found {
+        let fault = Fault::Truncated {
+            expected: len,
+            found,
+        };
+        return Err(Error::malformed(at as u64, fault));
+    }
+    Ok(at + len as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    const SCHEMA: &Schema = &Schema::new("Test", &[1], &[(1, "one"), (2, "two")]);
+
+    /// Number and span of every field, or the fault and its offset.
+    fn read(bytes: &[u8]) -> Result<Vec<(u32, Span)>, (u64, Fault)> {
+        let mut fields = Message::of_file(bytes).fields(SCHEMA);
+        let mut found = Vec::new();
+        loop {
+            match fields.next() {
+                Ok(Some(field)) => found.push((field.number, field.span())),
+                Ok(None) => return Ok(found),
+                Err(Error::Malformed { at, fault }) => return Err((at.offset, fault)),
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn span(start: u64, len: u64) -> Span {
+        Span { start, len }
+    }
+
+    #[test]
+    fn fields_of_all_wire_types_have_their_span() {
+        let bytes = [
+            &[0x10, 0x96, 0x01][..],
+            &[0x12, 2, 0xff, 0xff],
+            &[0x15, 1, 2, 3, 4],
+            &[0x11, 1, 2, 3, 4, 5, 6, 7, 8],
+        ]
+        .concat();
+        let spans = [span(0, 3), span(3, 4), span(7, 5), span(12, 9)];
+        assert_eq!(read(&bytes).unwrap(), spans.map(|span| (2, span)));
+        let mut fields = Message::of_file(&bytes).fields(SCHEMA);
+        assert_eq!(fields.next().unwrap().unwrap().varint().unwrap(), 150);
+    }
+
+    #[test]
+    fn nested_messages_keep_absolute_offsets() {
+        let bytes = [0x12, 4, 0x12, 2, 0x10, 7];
+        let outer = Message::of_file(&bytes)
+            .fields(SCHEMA)
+            .next()
+            .unwrap()
+            .unwrap();
+        let middle = outer
+            .message()
+            .unwrap()
+            .fields(SCHEMA)
+            .next()
+            .unwrap()
+            .unwrap();
+        let inner = middle
+            .message()
+            .unwrap()
+            .fields(SCHEMA)
+            .next()
+            .unwrap()
+            .unwrap();
+        assert_eq!((inner.offset, inner.varint().unwrap()), (4, 7));
+    }
+
+    #[test]
+    fn varints_have_at_most_ten_bytes_and_sixty_four_bits() {
+        let with = |varint: &[u8]| [&[0x10], varint].concat();
+        let value = |varint: &[u8]| {
+            let bytes = with(varint);
+            let mut fields = Message::of_file(&bytes).fields(SCHEMA);
+            fields.next().unwrap().unwrap().varint().unwrap()
+        };
+        assert_eq!(
+            value(&[0xff; 9].iter().copied().chain([1]).collect::<Vec<_>>()),
+            u64::MAX
+        );
+        assert_eq!(value(&[0x80, 0x80, 0x00]), 0);
+        let tenth_too_large: Vec<u8> = [0xff; 9].into_iter().chain([2]).collect();
+        assert_eq!(read(&with(&tenth_too_large)), Err((1, Fault::Varint)));
+        let eleven: Vec<u8> = [0x80; 10].into_iter().chain([1]).collect();
+        assert_eq!(read(&with(&eleven)), Err((1, Fault::Varint)));
+        let cut = Fault::Truncated {
+            expected: 4,
+            found: 3,
+        };
+        assert_eq!(read(&with(&[0x80; 3])), Err((1, cut)));
+    }
+
+    #[test]
+    fn field_numbers_have_one_to_twenty_nine_bits() {
+        let tag = |tag: &[u8]| [tag, &[0]].concat();
+        assert_eq!(
+            read(&tag(&[0xf8, 0xff, 0xff, 0xff, 0x0f])).unwrap()[0].0,
+            (1 << 29) - 1
+        );
+        let found = 1 << 29;
+        let beyond = tag(&[0x80, 0x80, 0x80, 0x80, 0x10]);
+        assert_eq!(read(&beyond), Err((0, Fault::FieldNumber { found })));
+        assert_eq!(
+            read(&tag(&[0x00])),
+            Err((0, Fault::FieldNumber { found: 0 }))
+        );
+    }
+
+    #[test]
+    fn fixed_fields_end_inside_the_message() {
+        for (tag, width) in [(0x15, 4), (0x11, 8)] {
+            for len in 0..width {
+                let bytes = [vec![tag], vec![0; len]].concat();
+                let cut = Fault::Truncated {
+                    expected: width as u64,
+                    found: len as u64,
+                };
+                assert_eq!(read(&bytes), Err((1, cut)));
+            }
+        }
+    }
+
+    #[test]
+    fn errors_name_the_field() {
+        for (bytes, name) in [(&[0x0a, 9][..], "Test.one"), (&[0x3a, 9], "Test.7")] {
+            let mut fields = Message::of_file(bytes).fields(SCHEMA);
+            let Err(Error::Malformed { at, .. }) = fields.next() else {
+                panic!();
+            };
+            assert_eq!(at.field.as_deref(), Some(name));
+        }
+    }
+}

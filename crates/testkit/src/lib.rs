@@ -1,0 +1,13 @@
+//! What the tests of all crates share: tiny models, ways to damage them, and models from outside.
+//!
+//! [`samples`] has ready-made models, [`build`] the parts to make others from, [`wire`] what the
+//! generated messages cannot write.
+
+pub mod build;
+pub mod corrupt;
+pub mod samples;
+pub mod shared;
+pub mod wire;
+
+pub use samples::Sample;
+pub use shared::shared_models;
