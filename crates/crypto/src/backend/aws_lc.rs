@@ -1,0 +1,49 @@
+//! AES-256-GCM by AWS-LC: VAES and VPCLMULQDQ where the processor has them.
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+
+use super::Aead;
+use crate::chunk::Tag;
+use crate::error::Error;
+use crate::secret::Secret;
+
+/// An expanded key. AWS-LC clears it when it is freed.
+pub(crate) struct AwsLc(LessSafeKey);
+
+impl Aead for AwsLc {
+    fn new(key: &Secret) -> Result<Self, Error> {
+        let key = UnboundKey::new(&AES_256_GCM, key.expose()).map_err(|_| Error::Backend)?;
+        Ok(AwsLc(LessSafeKey::new(key)))
+    }
+
+    fn seal(&self, nonce: [u8; 12], aad: &[u8], text: &mut [u8]) -> Result<Tag, Error> {
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let tag = self
+            .0
+            .seal_in_place_separate_tag(nonce, Aad::from(aad), text)
+            .map_err(|_| Error::Backend)?;
+        tag.as_ref().try_into().map(Tag).map_err(|_| Error::Backend)
+    }
+
+    fn open(&self, nonce: [u8; 12], aad: &[u8], text: &mut [u8], tag: &Tag) -> Result<(), Error> {
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        self.0
+            .open_in_place_separate_tag(nonce, Aad::from(aad), &tag.0, text)
+            .map(|_| ())
+            .map_err(|_| Error::Unauthentic)
+    }
+
+    fn open_into(
+        &self,
+        nonce: [u8; 12],
+        aad: &[u8],
+        ciphertext: &[u8],
+        tag: &Tag,
+        plaintext: &mut [u8],
+    ) -> Result<(), Error> {
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        self.0
+            .open_separate_gather(nonce, Aad::from(aad), ciphertext, &tag.0, plaintext)
+            .map_err(|_| Error::Unauthentic)
+    }
+}

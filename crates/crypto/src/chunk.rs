@@ -1,0 +1,108 @@
+//! One chunk: its targets encrypted, all its other bytes authenticated with them.
+//!
+//! ```text
+//! chunk            | clear 0 | target 0 | clear 1 | target 1 | clear 2 |
+//! plaintext        target 0 ‖ target 1
+//! associated data  clear 0 ‖ clear 1 ‖ clear 2
+//! ```
+//!
+//! What lies in one piece is used where it lies: the associated data of a chunk without targets or
+//! with one that touches an end, and a single target when sealing. Opening always decrypts into the
+//! scratch buffer, so that nothing unauthentic reaches the chunk.
+
+use std::ops::Range;
+
+use crate::backend::Aead;
+use crate::derive;
+use crate::error::Error;
+use crate::gather::{self, Scratch};
+
+/// The largest chunk that the format allows, in bytes.
+pub const MAX_CHUNK_BYTES: usize = 1 << 24;
+
+/// Names a chunk of an artifact; both numbers count from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChunkId {
+    /// The file: its index in the manifest's `files`.
+    pub file: u32,
+    /// The chunk within the file.
+    pub chunk: u64,
+}
+
+/// The AES-GCM tag of a chunk; public, as it stands in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tag(pub [u8; 16]);
+
+/// `ciphertext, tag = AES-256-GCM(chunk key, nonce(at), targets, other bytes)`, the ciphertext in
+/// the place of the targets.
+pub(crate) fn seal(
+    aead: &impl Aead,
+    at: ChunkId,
+    bytes: &mut [u8],
+    targets: &[Range<usize>],
+    scratch: &mut Scratch,
+) -> Result<Tag, Error> {
+    let n_target_bytes = gather::check(targets, bytes.len())?;
+    let n_clear_bytes = bytes.len() - n_target_bytes;
+    let nonce = derive::nonce(at);
+    match targets {
+        [] => aead.seal(nonce, bytes, &mut []),
+        [target] => {
+            let (_, buffer) = scratch.split(0, n_clear_bytes);
+            let (head, rest) = bytes.split_at_mut(target.start);
+            let (text, tail) = rest.split_at_mut(n_target_bytes);
+            aead.seal(nonce, gather::join(head, tail, buffer), text)
+        }
+        _ => {
+            let (text, aad) = scratch.split(n_target_bytes, n_clear_bytes);
+            gather::gather(bytes, targets.iter().cloned(), text);
+            gather::gather(bytes, gather::gaps(targets, bytes.len()), aad);
+            let tag = aead.seal(nonce, aad, text)?;
+            gather::scatter(text, targets.iter().cloned(), bytes);
+            Ok(tag)
+        }
+    }
+}
+
+/// The plaintext of the targets, one after the other in the scratch buffer, if the tag holds.
+pub(crate) fn open<'s>(
+    aead: &impl Aead,
+    at: ChunkId,
+    bytes: &[u8],
+    targets: &[Range<usize>],
+    tag: &Tag,
+    scratch: &'s mut Scratch,
+) -> Result<&'s [u8], Error> {
+    let n_target_bytes = gather::check(targets, bytes.len())?;
+    let n_clear_bytes = bytes.len() - n_target_bytes;
+    let nonce = derive::nonce(at);
+    match targets {
+        [] => {
+            aead.open(nonce, bytes, &mut [], tag)?;
+            Ok(&[])
+        }
+        [target] => {
+            let (text, buffer) = scratch.split(n_target_bytes, n_clear_bytes);
+            let (head, rest) = bytes.split_at(target.start);
+            let (ciphertext, tail) = rest.split_at(n_target_bytes);
+            aead.open_into(
+                nonce,
+                gather::join(head, tail, buffer),
+                ciphertext,
+                tag,
+                text,
+            )?;
+            Ok(text)
+        }
+        _ => {
+            let (text, aad) = scratch.split(n_target_bytes, n_clear_bytes);
+            gather::gather(bytes, targets.iter().cloned(), text);
+            gather::gather(bytes, gather::gaps(targets, bytes.len()), aad);
+            aead.open(nonce, aad, text, tag)?;
+            Ok(text)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

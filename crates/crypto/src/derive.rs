@@ -1,0 +1,102 @@
+//! Every derivation and every label, in one place.
+
+use hkdf::Hkdf;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::{Digest as _, Sha256};
+
+use crate::chunk::ChunkId;
+use crate::error::Error;
+use crate::secret::Secret;
+
+const MAC_KEY_LABEL: &[u8] = b"onnxseal/v1/mac";
+const CHUNK_KEY_LABEL: &[u8] = b"onnxseal/v1/chunk";
+
+/// `mac key = HKDF-SHA256(ikm = DEK, salt = none, info = "onnxseal/v1/mac", length = 32)`
+pub(crate) fn mac_key(dek: &Secret) -> Result<Secret, Error> {
+    hkdf_sha256(dek, None, MAC_KEY_LABEL)
+}
+
+/// `chunk key = HKDF-SHA256(ikm = DEK, salt = SHA-256(manifest), info = "onnxseal/v1/chunk",
+/// length = 32)`
+///
+/// A changed manifest is a changed key, so which bytes are targets cannot be changed either.
+pub(crate) fn chunk_key(dek: &Secret, manifest: &[u8]) -> Result<Secret, Error> {
+    hkdf_sha256(dek, Some(&Sha256::digest(manifest)), CHUNK_KEY_LABEL)
+}
+
+/// `nonce = u32be(file) ‖ u64be(chunk)`
+pub(crate) fn nonce(at: ChunkId) -> [u8; 12] {
+    let ChunkId { file, chunk } = at;
+    let mut nonce = [0; 12];
+    let (file_be, chunk_be) = nonce.split_at_mut(4);
+    file_be.copy_from_slice(&file.to_be_bytes());
+    chunk_be.copy_from_slice(&chunk.to_be_bytes());
+    nonce
+}
+
+/// `onnxseal.mac = HMAC-SHA256(mac key, u64be(length of manifest) ‖ manifest ‖ tags)`, with the
+/// manifest taken in and the tags still to come. Zeroized on drop.
+#[derive(Clone)]
+pub(crate) struct ManifestMac(Hmac<Sha256>);
+
+impl ManifestMac {
+    /// Takes in `u64be(length of manifest) ‖ manifest`.
+    pub(crate) fn new(mac_key: &Secret, manifest: &[u8]) -> Result<Self, Error> {
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(mac_key.expose()).map_err(|_| Error::Backend)?;
+        mac.update(&(manifest.len() as u64).to_be_bytes());
+        mac.update(manifest);
+        Ok(ManifestMac(mac))
+    }
+
+    /// The MAC over the manifest and these tags.
+    pub(crate) fn over(&self, tags: &[u8]) -> [u8; 32] {
+        self.0
+            .clone()
+            .chain_update(tags)
+            .finalize()
+            .into_bytes()
+            .into()
+    }
+
+    /// Compares the MAC over the manifest and these tags with `expected`, in constant time.
+    pub(crate) fn verify(self, tags: &[u8], expected: &[u8]) -> Result<(), Error> {
+        let mac = self.0.chain_update(tags);
+        mac.verify_slice(expected).map_err(|_| Error::Unauthentic)
+    }
+}
+
+/// `HKDF-SHA256(ikm, salt, info = label, length = 32)`, RFC 5869
+fn hkdf_sha256(ikm: &Secret, salt: Option<&[u8]>, label: &[u8]) -> Result<Secret, Error> {
+    let hkdf = Hkdf::<Sha256>::new(salt, ikm.expose());
+    Secret::try_new(|okm| hkdf.expand(label, okm)).map_err(|_| Error::Backend)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+    use crate::vectors;
+
+    #[test]
+    fn keys_and_mac_equal_the_vectors() {
+        for artifact in vectors::artifacts() {
+            let mac_key = mac_key(&artifact.dek).unwrap();
+            assert_eq!(mac_key.expose()[..], artifact.mac_key);
+            let chunk_key = chunk_key(&artifact.dek, &artifact.manifest).unwrap();
+            assert_eq!(chunk_key.expose()[..], artifact.chunk_key);
+            let mac = ManifestMac::new(&mac_key, &artifact.manifest).unwrap();
+            assert_eq!(mac.over(&artifact.tags())[..], artifact.mac);
+        }
+    }
+
+    #[test]
+    fn nonce_is_file_then_chunk_big_endian() {
+        let at = ChunkId {
+            file: 0x0102_0304,
+            chunk: 0x0506_0708_090a_0b0c,
+        };
+        assert_eq!(nonce(at), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+    }
+}

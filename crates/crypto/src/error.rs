@@ -1,0 +1,107 @@
+//! What can go wrong, one variant for each fault a caller answers differently.
+
+use std::io;
+
+/// Why an operation on keys or chunks failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A tag or MAC does not hold. It says no more than that, on purpose.
+    #[error("authentication failed")]
+    Unauthentic,
+    /// None of the identities opens the wrapped key.
+    #[error("no identity matches a recipient of the data key ({})", summary(.recipients))]
+    NoMatchingKey {
+        /// The kind of each recipient as its age stanza names it: `X25519`, `ssh-ed25519`,
+        /// `scrypt`, ...
+        recipients: Vec<String>,
+    },
+    /// The wrapped key is not the one encoding of an age file that holds a data key.
+    #[error("wrapped data key is malformed: {reason}")]
+    MalformedKey {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A string is not a recipient to which a data key can be wrapped.
+    #[error("\"{shown}\" is {kind}, expected an age recipient (age1...)")]
+    InvalidRecipient {
+        /// What the string looks like instead.
+        kind: &'static str,
+        /// The first few characters of the string; nothing secret.
+        shown: String,
+    },
+    /// An identity file holds something that is no identity, or none at all.
+    #[error("{name}: malformed identity file: {reason}")]
+    MalformedIdentities {
+        /// The identity file's name, as the caller gave it.
+        name: String,
+        /// What is wrong with it; no part of its contents.
+        reason: String,
+    },
+    /// An identity file could not be read.
+    #[error("{name}: cannot read the identity file")]
+    Io {
+        /// The identity file's name, as the caller gave it.
+        name: String,
+        /// The cause.
+        source: io::Error,
+    },
+    /// An input is larger than this crate accepts.
+    #[error("{what} exceeds the limit of {limit}")]
+    LimitExceeded {
+        /// What is too large, with its unit.
+        what: &'static str,
+        /// The most that is accepted.
+        limit: usize,
+    },
+    /// The caller broke a rule of this crate's interface.
+    #[error("misuse: {rule}")]
+    Misuse {
+        /// The rule.
+        rule: &'static str,
+    },
+    /// The operating system gave no random bytes.
+    #[error("no randomness from the operating system")]
+    Randomness(#[source] getrandom::Error),
+    /// The cryptographic library refused a legal call, such as for want of memory.
+    #[error("the cryptographic library failed")]
+    Backend,
+}
+
+/// Names each kind once, in order of first appearance, with its count.
+fn summary(kinds: &[String]) -> String {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for kind in kinds {
+        match counts.iter_mut().find(|(seen, _)| seen == kind) {
+            Some((_, n)) => *n += 1,
+            None => counts.push((kind, 1)),
+        }
+    }
+    let terms = counts.iter().map(|(kind, n)| match n {
+        1 => (*kind).to_owned(),
+        n => format!("{n} x {kind}"),
+    });
+    match counts.len() {
+        0 => "none known".to_owned(),
+        _ => terms.collect::<Vec<_>>().join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recipients_are_summarised_by_kind() {
+        let recipients = ["X25519", "scrypt", "X25519"].map(String::from).to_vec();
+        assert_eq!(
+            Error::NoMatchingKey { recipients }.to_string(),
+            "no identity matches a recipient of the data key (2 x X25519, scrypt)"
+        );
+        let recipients = Vec::new();
+        assert_eq!(
+            Error::NoMatchingKey { recipients }.to_string(),
+            "no identity matches a recipient of the data key (none known)"
+        );
+    }
+}

@@ -1,0 +1,167 @@
+//! Brings the runs of a chunk together, and puts them back.
+
+use std::fmt;
+use std::ops::Range;
+
+use zeroize::Zeroizing;
+
+use crate::chunk::MAX_CHUNK_BYTES;
+use crate::error::Error;
+
+/// Buffers for gathered runs, to be used for one chunk after the other.
+///
+/// They grow to the largest chunk they were used for, and plaintext in them is zeroized on drop.
+#[derive(Default)]
+pub struct Scratch {
+    text: Zeroizing<Vec<u8>>,
+    aad: Vec<u8>,
+}
+
+impl Scratch {
+    /// Makes buffers that hold nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Both buffers, at these lengths; what is in them is left over from before.
+    pub(crate) fn split(&mut self, text_len: usize, aad_len: usize) -> (&mut [u8], &mut [u8]) {
+        if self.text.len() < text_len {
+            // Not resized: that could leave the old plaintext behind.
+            self.text = Zeroizing::new(vec![0; text_len.next_power_of_two()]);
+        }
+        if self.aad.len() < aad_len {
+            self.aad = vec![0; aad_len.next_power_of_two()];
+        }
+        (&mut self.text[..text_len], &mut self.aad[..aad_len])
+    }
+}
+
+impl fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Scratch { text: _, aad: _ } = self;
+        f.write_str("Scratch(..)")
+    }
+}
+
+/// Checks that `targets` are sorted, disjoint, non-empty and within `len` bytes, and returns how
+/// many bytes they are.
+pub(crate) fn check(targets: &[Range<usize>], len: usize) -> Result<usize, Error> {
+    if len > MAX_CHUNK_BYTES {
+        return Err(misuse("a chunk is at most MAX_CHUNK_BYTES long"));
+    }
+    let mut end = 0;
+    let mut total = 0;
+    for target in targets {
+        if target.start < end {
+            return Err(misuse("targets are sorted and do not overlap"));
+        }
+        if target.start >= target.end {
+            return Err(misuse("targets are not empty"));
+        }
+        total += target.end - target.start;
+        end = target.end;
+    }
+    match end <= len {
+        true => Ok(total),
+        false => Err(misuse("targets lie within the chunk")),
+    }
+}
+
+/// The runs between the targets, some of them empty.
+pub(crate) fn gaps(
+    targets: &[Range<usize>],
+    len: usize,
+) -> impl Iterator<Item = Range<usize>> + '_ {
+    let starts = std::iter::once(0).chain(targets.iter().map(|target| target.end));
+    let ends = targets
+        .iter()
+        .map(|target| target.start)
+        .chain(std::iter::once(len));
+    starts.zip(ends).map(|(start, end)| start..end)
+}
+
+/// Copies the runs of `bytes` to `to`, one after the other; `to` is as long as all of them.
+pub(crate) fn gather(bytes: &[u8], runs: impl Iterator<Item = Range<usize>>, to: &mut [u8]) {
+    let mut rest = to;
+    for run in runs {
+        let (head, tail) = rest.split_at_mut(run.len());
+        head.copy_from_slice(&bytes[run]);
+        rest = tail;
+    }
+}
+
+/// Copies `from` to the runs of `bytes`, one after the other; `from` is as long as all of them.
+pub(crate) fn scatter(from: &[u8], runs: impl Iterator<Item = Range<usize>>, bytes: &mut [u8]) {
+    let mut rest = from;
+    for run in runs {
+        let (head, tail) = rest.split_at(run.len());
+        bytes[run].copy_from_slice(head);
+        rest = tail;
+    }
+}
+
+/// `head ‖ tail`, in `buffer` only where neither is empty; `buffer` is as long as both.
+pub(crate) fn join<'a>(head: &'a [u8], tail: &'a [u8], buffer: &'a mut [u8]) -> &'a [u8] {
+    if head.is_empty() {
+        return tail;
+    }
+    if tail.is_empty() {
+        return head;
+    }
+    let (to_head, to_tail) = buffer.split_at_mut(head.len());
+    to_head.copy_from_slice(head);
+    to_tail.copy_from_slice(tail);
+    buffer
+}
+
+fn misuse(rule: &'static str) -> Error {
+    Error::Misuse { rule }
+}
+
+#[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_checked() {
+        let max = usize::MAX;
+        assert!(matches!(check(&[], 0), Ok(0)));
+        assert!(matches!(check(&[0..3, 3..4, 9..10], 10), Ok(5)));
+        for (targets, len) in [
+            (vec![0..1], 0),
+            (vec![0..11], 10),
+            (vec![10..11], 10),
+            (vec![3..3], 10),
+            (vec![Range { start: 4, end: 3 }], 10),
+            (vec![0..4, 3..5], 10),
+            (vec![5..6, 0..1], 10),
+            (vec![0..max, max..max], 10),
+            (vec![max - 1..max], 10),
+            (vec![], MAX_CHUNK_BYTES + 1),
+        ] {
+            let fault = check(&targets, len);
+            assert!(
+                matches!(fault, Err(Error::Misuse { .. })),
+                "{targets:?} in {len}"
+            );
+        }
+    }
+
+    #[test]
+    fn gathered_runs_return_to_their_places() {
+        let bytes: Vec<u8> = (0..20).collect();
+        let targets = [0..1, 4..7, 7..9, 19..20];
+        let total = targets.iter().map(Range::len).sum();
+        let (mut text, mut aad) = (vec![0; total], vec![0; 20 - total]);
+        gather(&bytes, targets.iter().cloned(), &mut text);
+        gather(&bytes, gaps(&targets, 20), &mut aad);
+        assert_eq!(text, [0, 4, 5, 6, 7, 8, 19]);
+        assert_eq!(aad, [1, 2, 3, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18]);
+
+        let mut restored = vec![0xff; 20];
+        scatter(&text, targets.iter().cloned(), &mut restored);
+        scatter(&aad, gaps(&targets, 20), &mut restored);
+        assert_eq!(restored, bytes);
+    }
+}

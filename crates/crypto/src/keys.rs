@@ -1,0 +1,272 @@
+//! The data key and what it turns into: keys for sealing, and the key that opens.
+
+use std::fmt;
+use std::ops::Range;
+
+use crate::backend::{Aead as _, Chosen};
+use crate::chunk::{self, ChunkId, Tag};
+use crate::derive::{self, ManifestMac};
+use crate::error::Error;
+use crate::gather::{self, Scratch};
+use crate::secret::Secret;
+
+/// The random key of one artifact (DEK), 32 bytes, zeroized on drop.
+///
+/// It leaves this crate only wrapped, by [`Recipients::wrap`](crate::wrap::Recipients::wrap).
+pub struct DataKey(Secret);
+
+impl DataKey {
+    /// Makes a new key from the operating system's randomness.
+    ///
+    /// # Errors
+    /// [`Error::Randomness`] where the system gives none.
+    pub fn generate() -> Result<DataKey, Error> {
+        Secret::try_new(|key| getrandom::fill(key))
+            .map(DataKey)
+            .map_err(Error::Randomness)
+    }
+
+    /// Derives the keys that seal an artifact with this manifest.
+    ///
+    /// A data key seals one artifact: the same chunk sealed twice with other bytes would repeat a
+    /// nonce.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] where the library fails.
+    pub fn seal_keys(&self, manifest: &[u8]) -> Result<SealKeys, Error> {
+        let DataKey(dek) = self;
+        Ok(SealKeys {
+            mac: ManifestMac::new(&derive::mac_key(dek)?, manifest)?,
+            aead: Chosen::new(&derive::chunk_key(dek, manifest)?)?,
+        })
+    }
+
+    /// Verifies `mac` over manifest and tags, in constant time, then derives the key that opens
+    /// the chunks.
+    ///
+    /// # Errors
+    /// [`Error::Unauthentic`] where the MAC does not hold.
+    pub fn open_keys(&self, manifest: &[u8], tags: &[u8], mac: &[u8]) -> Result<OpenKey, Error> {
+        let DataKey(dek) = self;
+        ManifestMac::new(&derive::mac_key(dek)?, manifest)?.verify(tags, mac)?;
+        Ok(OpenKey {
+            aead: Chosen::new(&derive::chunk_key(dek, manifest)?)?,
+        })
+    }
+
+    /// Takes the bytes of a key that was unwrapped.
+    pub(crate) fn new(dek: Secret) -> DataKey {
+        DataKey(dek)
+    }
+
+    /// The bytes, to be wrapped.
+    pub(crate) fn expose(&self) -> &[u8; 32] {
+        self.0.expose()
+    }
+}
+
+impl fmt::Debug for DataKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let DataKey(_) = self;
+        f.write_str("DataKey(..)")
+    }
+}
+
+/// Seals the chunks of a new artifact, and its manifest and tags.
+pub struct SealKeys {
+    mac: ManifestMac,
+    aead: Chosen,
+}
+
+impl SealKeys {
+    /// `HMAC-SHA256(mac key, u64be(length of manifest) ‖ manifest ‖ tags)`, with the manifest that
+    /// these keys were derived for.
+    pub fn mac(&self, tags: &[u8]) -> [u8; 32] {
+        self.mac.over(tags)
+    }
+
+    /// Encrypts the targets of a chunk in place, authenticating all its other bytes with them.
+    ///
+    /// `targets` are ranges of `bytes`: sorted, disjoint, not empty.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] where they are not; `bytes` is then unchanged.
+    pub fn seal_chunk(
+        &self,
+        at: ChunkId,
+        bytes: &mut [u8],
+        targets: &[Range<usize>],
+        scratch: &mut Scratch,
+    ) -> Result<Tag, Error> {
+        chunk::seal(&self.aead, at, bytes, targets, scratch)
+    }
+}
+
+impl fmt::Debug for SealKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SealKeys { mac: _, aead: _ } = self;
+        f.write_str("SealKeys(..)")
+    }
+}
+
+/// Opens the chunks of an artifact whose manifest and tags have been authenticated.
+pub struct OpenKey {
+    aead: Chosen,
+}
+
+impl OpenKey {
+    /// Verifies a chunk and decrypts its targets in place.
+    ///
+    /// # Errors
+    /// [`Error::Unauthentic`] where the tag does not hold, [`Error::Misuse`] where the targets are
+    /// not sorted, disjoint, non-empty ranges of `bytes`. Either way `bytes` is unchanged.
+    pub fn open_chunk(
+        &self,
+        at: ChunkId,
+        bytes: &mut [u8],
+        targets: &[Range<usize>],
+        tag: &Tag,
+        scratch: &mut Scratch,
+    ) -> Result<(), Error> {
+        let plaintext = chunk::open(&self.aead, at, bytes, targets, tag, scratch)?;
+        gather::scatter(plaintext, targets.iter().cloned(), bytes);
+        Ok(())
+    }
+
+    /// Verifies a chunk that has no targets, where it lies.
+    ///
+    /// # Errors
+    /// [`Error::Unauthentic`] where the tag does not hold.
+    pub fn authenticate_chunk(&self, at: ChunkId, bytes: &[u8], tag: &Tag) -> Result<(), Error> {
+        self.verify_chunk(at, bytes, &[], tag, &mut Scratch::new())
+    }
+
+    /// Verifies a chunk and leaves it as it is. The plaintext is in `scratch` until that is used
+    /// again or dropped.
+    ///
+    /// # Errors
+    /// As [`open_chunk`](Self::open_chunk).
+    pub fn verify_chunk(
+        &self,
+        at: ChunkId,
+        bytes: &[u8],
+        targets: &[Range<usize>],
+        tag: &Tag,
+        scratch: &mut Scratch,
+    ) -> Result<(), Error> {
+        chunk::open(&self.aead, at, bytes, targets, tag, scratch).map(|_| ())
+    }
+}
+
+impl fmt::Debug for OpenKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let OpenKey { aead: _ } = self;
+        f.write_str("OpenKey(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+    use crate::vectors;
+
+    #[test]
+    fn artifacts_of_the_vectors_are_sealed_and_opened() {
+        let mut scratch = Scratch::new();
+        for artifact in vectors::artifacts() {
+            let tags = artifact.tags();
+            let key = DataKey::new(artifact.dek);
+            let seal = key.seal_keys(&artifact.manifest).unwrap();
+            assert_eq!(seal.mac(&tags)[..], artifact.mac);
+            let open = key
+                .open_keys(&artifact.manifest, &tags, &artifact.mac)
+                .unwrap();
+            for chunk in &artifact.chunks {
+                let mut bytes = chunk.plain.clone();
+                let tag = seal.seal_chunk(chunk.at, &mut bytes, &chunk.targets, &mut scratch);
+                assert_eq!(tag.unwrap(), chunk.tag);
+                chunk.assert_sealed(&bytes);
+                open.verify_chunk(chunk.at, &bytes, &chunk.targets, &chunk.tag, &mut scratch)
+                    .unwrap();
+                chunk.assert_sealed(&bytes);
+                if chunk.targets.is_empty() {
+                    open.authenticate_chunk(chunk.at, &bytes, &chunk.tag)
+                        .unwrap();
+                }
+                open.open_chunk(
+                    chunk.at,
+                    &mut bytes,
+                    &chunk.targets,
+                    &chunk.tag,
+                    &mut scratch,
+                )
+                .unwrap();
+                assert_eq!(bytes, chunk.plain, "{}", chunk.label);
+
+                let forged = Tag(chunk.tag.0.map(|byte| !byte));
+                for fault in [
+                    open.verify_chunk(chunk.at, &bytes, &chunk.targets, &forged, &mut scratch),
+                    open.authenticate_chunk(chunk.at, &bytes, &forged),
+                ] {
+                    assert!(matches!(fault, Err(Error::Unauthentic)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_changed_manifest_tag_or_mac_gives_no_key() {
+        let key = DataKey::generate().unwrap();
+        let (manifest, tags) = (b"{\"format\":1}".to_vec(), [5; 32].to_vec());
+        let mac = key.seal_keys(&manifest).unwrap().mac(&tags).to_vec();
+        key.open_keys(&manifest, &tags, &mac).unwrap();
+
+        let assert_refused = |key: &DataKey, manifest: &[u8], tags: &[u8], mac: &[u8]| {
+            let fault = key.open_keys(manifest, tags, mac);
+            assert!(matches!(fault, Err(Error::Unauthentic)), "{fault:?}");
+        };
+        let flipped = |bytes: &[u8], bit: usize| {
+            let mut bytes = bytes.to_vec();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            bytes
+        };
+        for bit in 0..8 * manifest.len() {
+            assert_refused(&key, &flipped(&manifest, bit), &tags, &mac);
+        }
+        for bit in 0..8 * tags.len() {
+            assert_refused(&key, &manifest, &flipped(&tags, bit), &mac);
+        }
+        for bit in 0..8 * mac.len() {
+            assert_refused(&key, &manifest, &tags, &flipped(&mac, bit));
+        }
+        for len in 0..mac.len() {
+            assert_refused(&key, &manifest, &tags, &mac[..len]);
+        }
+        assert_refused(&key, &manifest, &tags, &[&mac[..], &[0]].concat());
+        // The boundary between manifest and tags does not move.
+        let longer = [&manifest[..], &tags[..16]].concat();
+        assert_refused(&key, &longer, &tags[16..], &mac);
+        assert_refused(&DataKey::generate().unwrap(), &manifest, &tags, &mac);
+    }
+
+    #[test]
+    fn keys_differ_and_print_nothing() {
+        let (one, two) = (DataKey::generate().unwrap(), DataKey::generate().unwrap());
+        assert_ne!(one.expose(), two.expose());
+        assert_eq!(format!("{one:?}"), "DataKey(..)");
+        assert_eq!(format!("{:?}", one.seal_keys(b"").unwrap()), "SealKeys(..)");
+    }
+
+    #[test]
+    fn keys_are_shared_by_threads() {
+        fn assert_shared<T: Send + Sync>() {}
+        assert_shared::<(DataKey, SealKeys, OpenKey, Scratch, Error)>();
+        assert_shared::<(
+            crate::wrap::Recipients,
+            crate::wrap::Identities,
+            crate::wrap::Identity,
+        )>();
+    }
+}

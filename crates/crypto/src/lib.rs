@@ -1,0 +1,27 @@
+//! Keys, their derivation, the AEAD over gathered runs of bytes, and data keys wrapped to age
+//! recipients. Knows neither ONNX nor files.
+//!
+//! A [`DataKey`] seals one artifact: [`DataKey::seal_keys`] binds it to a manifest,
+//! [`SealKeys::seal_chunk`] encrypts the targets of one chunk and authenticates the rest,
+//! [`SealKeys::mac`] closes manifest and tags. Opening goes through [`DataKey::open_keys`], which
+//! hands out the chunk key only after the MAC has held. `docs/FORMAT.md` is the format.
+//!
+//! The feature `aws-lc` chooses the AEAD back end. It changes speed, never a byte.
+
+#![forbid(unsafe_code)]
+
+mod backend;
+mod chunk;
+mod derive;
+mod error;
+mod gather;
+mod keys;
+mod secret;
+#[cfg(test)]
+mod vectors;
+pub mod wrap;
+
+pub use chunk::{ChunkId, MAX_CHUNK_BYTES, Tag};
+pub use error::Error;
+pub use gather::Scratch;
+pub use keys::{DataKey, OpenKey, SealKeys};

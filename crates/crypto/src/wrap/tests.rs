@@ -1,0 +1,326 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use super::*;
+use crate::vectors::{hex, list, load};
+
+fn identities(text: &str) -> Identities {
+    Identities::read(text.as_bytes(), "keys.txt").unwrap()
+}
+
+fn wrapped_to(identity: &Identity) -> (DataKey, String) {
+    let key = DataKey::generate().unwrap();
+    let armored = Recipients::parse(&[identity.recipient()])
+        .unwrap()
+        .wrap(&key)
+        .unwrap();
+    (key, armored)
+}
+
+/// Wraps any payload, as a writer that is not ours could.
+fn wrap_raw(identity: &Identity, payload: &[u8]) -> Vec<u8> {
+    age::encrypt(&identity.0.to_public(), payload).unwrap()
+}
+
+#[test]
+fn age_files_of_another_implementation() {
+    let vectors = load("age.json");
+    let identities = identities(vectors["identity"].as_str().unwrap());
+    for case in list(&vectors["cases"]) {
+        let name = &case["name"];
+        let unwrapped = identities.unwrap(case["armored"].as_str().unwrap());
+        match (case["expected"].as_str().unwrap(), unwrapped) {
+            ("ok", Ok(key)) => assert_eq!(key.expose()[..], hex(&vectors["dek"]), "{name}"),
+            ("no matching key", Err(Error::NoMatchingKey { recipients })) => {
+                let expected: Vec<_> = list(&case["recipients"])
+                    .iter()
+                    .map(|kind| kind.as_str().unwrap())
+                    .collect();
+                assert_eq!(recipients, expected, "{name}");
+            }
+            ("malformed", Err(Error::MalformedKey { .. })) => {}
+            (expected, got) => panic!("{name}: expected {expected}, got {got:?}"),
+        }
+    }
+}
+
+#[test]
+fn wrapped_keys_return_to_every_recipient() {
+    let owners = [
+        generate_identity(),
+        generate_identity(),
+        generate_identity(),
+    ];
+    let recipients: Vec<String> = owners.iter().map(Identity::recipient).collect();
+    let key = DataKey::generate().unwrap();
+    let armored = Recipients::parse(&recipients).unwrap().wrap(&key).unwrap();
+    for owner in &owners {
+        let opened = identities(&owner.to_file_text()).unwrap(&armored).unwrap();
+        assert_eq!(opened.expose(), key.expose());
+    }
+
+    let stranger = Identities::from(generate_identity());
+    let Err(Error::NoMatchingKey { recipients }) = stranger.unwrap(&armored) else {
+        panic!("a stranger's key must not match");
+    };
+    assert_eq!(recipients, ["X25519"; 3]);
+    let none = Identities::default().unwrap(&armored);
+    assert!(matches!(none, Err(Error::NoMatchingKey { .. })));
+
+    let mut merged = stranger;
+    merged.merge(identities(&owners[1].to_file_text()));
+    assert_eq!(merged.unwrap(&armored).unwrap().expose(), key.expose());
+}
+
+#[test]
+fn no_changed_byte_is_accepted() {
+    let owner = generate_identity();
+    let (_, armored) = wrapped_to(&owner);
+    let identities = Identities::from(owner);
+    identities.unwrap(&armored).unwrap();
+    for at in 0..armored.len() {
+        let mut changed = armored.clone().into_bytes();
+        let original = changed[at];
+        for other in [
+            original ^ 1,
+            original ^ 2,
+            original ^ 0x20,
+            b'\n',
+            b' ',
+            b'=',
+            b'A',
+            b'/',
+        ] {
+            changed[at] = other;
+            let changed = str::from_utf8(&changed).unwrap();
+            let accepted = identities.unwrap(changed).is_ok();
+            assert!(
+                !accepted || other == original,
+                "byte {at} as {other:#x} is accepted"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_changed_byte_under_the_armor_is_accepted() {
+    let owner = generate_identity();
+    let file = wrap_raw(&owner, &[7; 32]);
+    let identities = Identities::from(owner);
+    identities.unwrap(&armor(&file).unwrap()).unwrap();
+    for bit in 0..8 * file.len() {
+        let mut changed = file.clone();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        let fault = identities.unwrap(&armor(&changed).unwrap()).err();
+        assert!(fault.is_some(), "bit {bit} may be flipped");
+    }
+    for len in 0..file.len() {
+        assert!(
+            identities.unwrap(&armor(&file[..len]).unwrap()).is_err(),
+            "cut at {len}"
+        );
+    }
+    // The payload of 16 + 32 + 16 bytes lies at the end; header and identity are then right.
+    let mut changed = file.clone();
+    changed[file.len() - 40] ^= 1;
+    let fault = identities.unwrap(&armor(&changed).unwrap());
+    assert!(matches!(fault, Err(Error::Unauthentic)));
+    // So does the header's MAC, before it.
+    let mut changed = file.clone();
+    changed[file.len() - 80] = if file[file.len() - 80] == b'A' {
+        b'B'
+    } else {
+        b'A'
+    };
+    let fault = identities.unwrap(&armor(&changed).unwrap());
+    assert!(matches!(fault, Err(Error::Unauthentic)), "{fault:?}");
+}
+
+#[test]
+fn only_one_armor_is_accepted() {
+    let owner = generate_identity();
+    let (_, armored) = wrapped_to(&owner);
+    let identities = Identities::from(owner);
+    let bare: String = armored
+        .lines()
+        .filter(|line| !line.starts_with('-'))
+        .collect();
+    for other in [
+        String::new(),
+        armored.trim_end().to_owned(),
+        format!("{armored}\n"),
+        format!("{armored} "),
+        format!("\n{armored}"),
+        format!("{armored}{armored}"),
+        armored.replace('\n', "\r\n"),
+        armored.replacen('\n', " \n", 1),
+        armored.to_lowercase(),
+        bare,
+    ] {
+        let fault = identities.unwrap(&other);
+        assert!(
+            matches!(fault, Err(Error::MalformedKey { .. })),
+            "{other:?} gives {fault:?}"
+        );
+    }
+}
+
+#[test]
+fn a_binary_age_file_is_malformed() {
+    let owner = generate_identity();
+    let text = "age-encryption.org/v1\n-> X25519 a\n\n--- a\n";
+    let fault = Identities::from(owner).unwrap(text);
+    assert!(matches!(fault, Err(Error::MalformedKey { .. })));
+}
+
+#[test]
+fn payloads_of_another_length_are_malformed() {
+    let owner = generate_identity();
+    let files = [0, 1, 31, 33, 64, 65536].map(|len| (len, wrap_raw(&owner, &vec![1; len])));
+    let identities = Identities::from(owner);
+    for (len, file) in files {
+        let fault = identities.unwrap(&armor(&file).unwrap());
+        assert!(
+            matches!(fault, Err(Error::MalformedKey { .. })),
+            "{len} bytes: {fault:?}"
+        );
+    }
+}
+
+#[test]
+fn headers_are_limited() {
+    let identities = Identities::from(generate_identity());
+    let stanzas = |n| format!("age-encryption.org/v1\n{}--- \n", "-> a\n\n".repeat(n)).into_bytes();
+    let fault = identities.unwrap(&armor(&stanzas(2048)).unwrap());
+    assert!(
+        matches!(fault, Err(Error::LimitExceeded { .. })),
+        "{fault:?}"
+    );
+    let fault = identities.unwrap(&armor(&stanzas(2047)).unwrap());
+    assert!(
+        matches!(fault, Err(Error::MalformedKey { .. })),
+        "{fault:?}"
+    );
+    let fault = identities.unwrap(&armor(&vec![b'a'; MAX_WRAPPED_BYTES]).unwrap());
+    assert!(
+        matches!(fault, Err(Error::LimitExceeded { .. })),
+        "{fault:?}"
+    );
+}
+
+#[test]
+fn many_recipients_are_written_only_if_they_can_be_read() {
+    let owner = generate_identity();
+    let key = DataKey::generate().unwrap();
+    let to = |n| {
+        Recipients::parse(&vec![owner.recipient(); n])
+            .unwrap()
+            .wrap(&key)
+    };
+    let many = to(900).unwrap();
+    assert!(matches!(to(1000), Err(Error::LimitExceeded { .. })));
+    assert_eq!(
+        Identities::from(owner).unwrap(&many).unwrap().expose(),
+        key.expose()
+    );
+}
+
+#[test]
+fn strings_that_are_no_recipients() {
+    let fault = Recipients::parse(&[] as &[&str]);
+    assert!(matches!(fault, Err(Error::Misuse { .. })));
+    let secret = generate_identity()
+        .to_file_text()
+        .lines()
+        .last()
+        .unwrap()
+        .to_owned();
+    let own = generate_identity().recipient();
+    for (text, kind) in [
+        ("", "no recipient"),
+        ("bob\u{1b}[2J", "no recipient"),
+        (&secret, "an identity, which is secret"),
+        ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5", "an ssh public key"),
+        ("age1yubikey1q2w3e4r5t6y7u8i9", "a plugin's recipient"),
+        (
+            &own[..own.len() - 1],
+            "an age recipient with a typing error",
+        ),
+        (&format!("{own} "), "an age recipient with a typing error"),
+    ] {
+        let fault = Recipients::parse(&[&own, text]).unwrap_err();
+        let message = fault.to_string();
+        assert!(
+            matches!(fault, Error::InvalidRecipient { kind: k, .. } if k == kind),
+            "{message}"
+        );
+        assert!(
+            !message.contains('\u{1b}') && message.len() < 110,
+            "{message}"
+        );
+        assert!(!message.contains("SECRET-KEY"), "{message}");
+    }
+}
+
+#[test]
+fn recipients_of_low_order_are_refused() {
+    let vectors = load("age.json");
+    for recipient in list(&vectors["low_order_recipients"]) {
+        let recipient = recipient.as_str().unwrap();
+        let fault = Recipients::parse(&[recipient]);
+        let kind = "a public key of low order";
+        assert!(matches!(fault, Err(Error::InvalidRecipient { kind: k, .. }) if k == kind));
+    }
+    Recipients::parse(&[vectors["recipient"].as_str().unwrap()]).unwrap();
+}
+
+#[test]
+fn identity_files() {
+    let vectors = load("age.json");
+    let secret = vectors["identity"].as_str().unwrap();
+    for text in [
+        format!("# created: 2024-01-01T00:00:00Z\n# public key: age1\n{secret}\n"),
+        format!("\r\n{secret}\r\n\r\n"),
+        format!("{secret}\n{secret}"),
+    ] {
+        identities(&text);
+    }
+
+    let long = "#\n".repeat(MAX_IDENTITY_FILE_BYTES / 2) + "#";
+    let fault = Identities::read(long.as_bytes(), "keys.txt");
+    assert!(matches!(fault, Err(Error::LimitExceeded { .. })));
+    for bad in [
+        "".to_owned(),
+        "# nothing\n".to_owned(),
+        format!("{secret}\n{secret}x\n"),
+    ] {
+        let fault = Identities::read(bad.as_bytes(), "keys.txt").unwrap_err();
+        assert!(matches!(fault, Error::MalformedIdentities { .. }));
+        let message = fault.to_string();
+        assert!(
+            message.starts_with("keys.txt: ") && !message.contains("1GQ9778"),
+            "{message}"
+        );
+    }
+    let fault = Identities::read(&b"\xff\n"[..], "keys.txt");
+    assert!(matches!(fault, Err(Error::MalformedIdentities { .. })));
+
+    struct Broken;
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            Err(std::io::Error::other("broken"))
+        }
+    }
+    assert!(matches!(
+        Identities::read(Broken, "keys.txt"),
+        Err(Error::Io { .. })
+    ));
+}
+
+#[test]
+fn nothing_secret_is_printed() {
+    let identity = generate_identity();
+    let text = identity.to_file_text();
+    assert!(text.starts_with("# public key: age1") && text.contains("\nAGE-SECRET-KEY-1"));
+    assert_eq!(format!("{identity:?}"), "Identity(..)");
+    assert_eq!(format!("{:?}", Identities::from(identity)), "Identities(1)");
+}
