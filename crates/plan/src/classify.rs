@@ -1,0 +1,255 @@
+//! Which tensors are weights, and why the others are none. Independent of any policy.
+
+use std::fmt;
+
+use onnxseal_onnx::element_bits;
+use onnxseal_onnx::model::{Model, NodeId, Payload, Place, Tensor, Unpatchable};
+
+use crate::dataflow::{Dataflow, Follower, Kind, Slot};
+use crate::rules::{self, Class, MIN_ARITHMETIC_ELEMENTS, Role, Rule};
+
+/// What is known of one tensor.
+#[derive(Clone, Debug)]
+pub struct Classified<'a> {
+    /// Where the tensor is used, in file order, after it passed through reshapes and the like.
+    pub consumers: Vec<Consumer<'a>>,
+    /// Why the tensor is not a weight that can be encrypted; `None` if it is one.
+    pub reason: Option<Reason>,
+    /// Length of the elements in bytes; as `raw_data` would have it where they cannot be replaced.
+    pub bytes: u64,
+}
+
+/// One use of a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Consumer<'a> {
+    /// The node.
+    pub node: NodeId,
+    /// Its input or attribute.
+    pub slot: Slot<'a>,
+    /// Whether the node uses the tensor as weights.
+    pub as_weight: bool,
+}
+
+/// Why a tensor stays in clear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// It has no elements.
+    Empty,
+    /// No node reads it.
+    Unconsumed,
+    /// It says where the elements of a sparse tensor belong.
+    SparseIndices,
+    /// It is a weight whose elements cannot be replaced without moving other bytes.
+    Unpatchable(Unpatchable),
+    /// Only operators without a rule read it.
+    UnknownOperator {
+        /// Their qualified types, each once.
+        op_types: Vec<String>,
+    },
+    /// What reads it takes something else than weights there.
+    NotAWeight {
+        /// Qualified type of the first operator that reads it.
+        op_type: String,
+        /// The operator's input or attribute.
+        slot: String,
+    },
+    /// Arithmetic with so few elements is not learnt.
+    TooSmall {
+        /// Qualified type of the first operator that reads it.
+        op_type: String,
+    },
+    /// The way to its operators is too tangled to follow.
+    NotFollowed,
+    /// The policy leaves it in clear: the coefficient is 0.
+    ZeroCoefficient,
+    /// Its share of the volume is 0 bytes.
+    NoVolume,
+}
+
+/// Tells weights from other tensors; one entry for each of `model.tensors`, in their order.
+pub fn classify<'a>(model: &Model<'a>) -> Vec<Classified<'a>> {
+    let flow = Dataflow::new(model);
+    let mut follower = Follower::new(&flow);
+    let classified = model.tensors_with_ids().map(|(id, tensor)| {
+        let reached = follower.follow(id);
+        let consumers: Vec<_> = (reached.consumers.into_iter())
+            .map(|(node, slot)| {
+                let as_weight = fit(flow.kind(node), slot, tensor) == Fit::Weight;
+                Consumer {
+                    node,
+                    slot,
+                    as_weight,
+                }
+            })
+            .collect();
+        let reason = reason(model, &flow, tensor, &consumers, reached.complete);
+        Classified {
+            consumers,
+            reason,
+            bytes: payload_bytes(tensor),
+        }
+    });
+    classified.collect()
+}
+
+/// Length of a tensor's elements in bytes, saturating.
+pub(crate) fn payload_bytes(tensor: &Tensor<'_>) -> u64 {
+    let of = |bits: u32| {
+        let bits = u128::from(tensor.n_elements) * u128::from(bits);
+        u64::try_from(bits.div_ceil(8)).unwrap_or(u64::MAX)
+    };
+    match tensor.payload {
+        Payload::Empty => 0,
+        Payload::Dense { element_bits, .. } | Payload::Strided { element_bits, .. } => {
+            of(element_bits)
+        }
+        Payload::Unpatchable(_) => element_bits(tensor.data_type).map_or(0, of),
+    }
+}
+
+/// How a tensor fits the place of a node at which it arrives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fit {
+    Weight,
+    TooSmall,
+    NotAWeight,
+    Unknown,
+}
+
+fn fit(kind: Kind, slot: Slot<'_>, tensor: &Tensor<'_>) -> Fit {
+    let rule = match kind {
+        Kind::Known(rule) => rule,
+        // An attribute of a call goes where the body's references to it say.
+        Kind::Unknown | Kind::Call(_) => return fit_unknown(tensor),
+    };
+    let is_slot = match (rule, slot) {
+        (
+            Rule {
+                role: Role::Inputs(_, slots),
+                ..
+            },
+            Slot::Input(slot),
+        ) => slots.contain(slot),
+        (
+            Rule {
+                role: Role::Attributes(names),
+                ..
+            },
+            Slot::Attribute(name),
+        ) => names.contains(&name),
+        _ => false,
+    };
+    if !is_slot || !rules::learnable(tensor.data_type) {
+        return Fit::NotAWeight;
+    }
+    let plain = rules::float_or_quantised(tensor.data_type);
+    match rule.class() {
+        Some(Class::Embedding) if !plain || tensor.dims.len() < 2 => Fit::NotAWeight,
+        Some(Class::Arithmetic) if !plain => Fit::NotAWeight,
+        Some(Class::Arithmetic) if tensor.n_elements < MIN_ARITHMETIC_ELEMENTS => Fit::TooSmall,
+        _ => Fit::Weight,
+    }
+}
+
+fn fit_unknown(tensor: &Tensor<'_>) -> Fit {
+    match rules::learnable(tensor.data_type) {
+        false => Fit::NotAWeight,
+        true if tensor.n_elements < MIN_ARITHMETIC_ELEMENTS => Fit::TooSmall,
+        true => Fit::Unknown,
+    }
+}
+
+fn reason(
+    model: &Model<'_>,
+    flow: &Dataflow<'_, '_>,
+    tensor: &Tensor<'_>,
+    consumers: &[Consumer<'_>],
+    complete: bool,
+) -> Option<Reason> {
+    if tensor.payload == Payload::Empty || tensor.n_elements == 0 {
+        return Some(Reason::Empty);
+    }
+    if tensor.place == Place::SparseIndices {
+        return Some(Reason::SparseIndices);
+    }
+    if consumers.iter().any(|consumer| consumer.as_weight) {
+        return match tensor.payload {
+            Payload::Unpatchable(why) => Some(Reason::Unpatchable(why)),
+            _ => None,
+        };
+    }
+    if !complete {
+        return Some(Reason::NotFollowed);
+    }
+    let Some(first) = consumers.first() else {
+        return Some(Reason::Unconsumed);
+    };
+    let fits = |wanted| {
+        let fitting = consumers
+            .iter()
+            .filter(move |c| fit(flow.kind(c.node), c.slot, tensor) == wanted);
+        fitting.map(|consumer| op_type(model, consumer.node))
+    };
+    let mut op_types: Vec<String> = fits(Fit::Unknown).collect();
+    if !op_types.is_empty() {
+        op_types.sort_unstable();
+        op_types.dedup();
+        return Some(Reason::UnknownOperator { op_types });
+    }
+    if let Some(op_type) = fits(Fit::TooSmall).next() {
+        return Some(Reason::TooSmall { op_type });
+    }
+    let slot = match first.slot {
+        Slot::Input(slot) => format!("input {slot}"),
+        Slot::Attribute(name) => format!("attribute {name:?}"),
+    };
+    Some(Reason::NotAWeight {
+        op_type: op_type(model, first.node),
+        slot,
+    })
+}
+
+/// The qualified operator type of a node.
+pub(crate) fn op_type(model: &Model<'_>, node: NodeId) -> String {
+    let node = model.nodes.get(node.index());
+    node.map(|node| rules::qualified(node.domain, node.op_type))
+        .unwrap_or_default()
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Empty => f.write_str("it has no elements"),
+            Reason::Unconsumed => f.write_str("no operator reads it"),
+            Reason::SparseIndices => {
+                f.write_str("it holds positions, not values, of a sparse tensor")
+            }
+            Reason::Unpatchable(why) => f.write_str(unpatchable(*why)),
+            Reason::UnknownOperator { op_types } => {
+                write!(f, "no rule says what {} does with it", op_types.join(", "))
+            }
+            Reason::NotAWeight { op_type, slot } => {
+                write!(f, "{slot} of {op_type} is not a weight")
+            }
+            Reason::TooSmall { op_type } => write!(
+                f,
+                "{op_type} reads fewer than {MIN_ARITHMETIC_ELEMENTS} elements, too few to be learnt"
+            ),
+            Reason::NotFollowed => f.write_str("the way to its operators is too tangled to follow"),
+            Reason::ZeroCoefficient => f.write_str("the policy gives it coefficient 0"),
+            Reason::NoVolume => f.write_str("its share of the volume is 0 bytes"),
+        }
+    }
+}
+
+fn unpatchable(why: Unpatchable) -> &'static str {
+    match why {
+        Unpatchable::Int32Data => "its elements are varints (int32_data), which change length",
+        Unpatchable::Int64Data => "its elements are varints (int64_data), which change length",
+        Unpatchable::Uint64Data => "its elements are varints (uint64_data), which change length",
+        Unpatchable::Strings => "its elements are strings",
+        Unpatchable::Fragmented => "its elements are scattered over several fields",
+        _ => "its elements cannot be replaced in place",
+    }
+}

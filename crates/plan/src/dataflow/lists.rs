@@ -1,0 +1,59 @@
+//! Many short lists in two allocations.
+
+/// A list for each of a fixed number of keys.
+#[derive(Debug)]
+pub(super) struct Lists<T> {
+    /// Where each list starts, and where the last one ends.
+    starts: Vec<u32>,
+    items: Vec<T>,
+}
+
+impl<T: Copy> Lists<T> {
+    /// Sorts pairs by key; each list keeps the order of its pairs. Keys beyond `n_keys` are dropped.
+    pub fn new(n_keys: usize, mut pairs: Vec<(u32, T)>) -> Lists<T> {
+        pairs.retain(|&(key, _)| (key as usize) < n_keys);
+        pairs.sort_by_key(|&(key, _)| key);
+        let mut starts = Vec::with_capacity(n_keys + 1);
+        let mut at = 0;
+        for key in 0..n_keys {
+            starts.push(at as u32);
+            at += pairs[at..]
+                .iter()
+                .take_while(|pair| pair.0 as usize == key)
+                .count();
+        }
+        starts.push(at as u32);
+        Lists {
+            starts,
+            items: pairs.into_iter().map(|(_, item)| item).collect(),
+        }
+    }
+
+    /// The list of `key`, empty for a key that is not there.
+    pub fn of(&self, key: u32) -> &[T] {
+        let mut bounds = self.starts.iter().skip(key as usize).map(|&at| at as usize);
+        match (bounds.next(), bounds.next()) {
+            (Some(start), Some(end)) => self.items.get(start..end).unwrap_or_default(),
+            _ => &[],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_keep_their_order_and_drop_unknown_keys() {
+        let lists = Lists::new(
+            4,
+            vec![(3, 'a'), (1, 'b'), (3, 'c'), (9, 'x'), (1, 'd'), (1, 'e')],
+        );
+        assert_eq!(lists.of(0), []);
+        assert_eq!(lists.of(1), ['b', 'd', 'e']);
+        assert_eq!(lists.of(3), ['a', 'c']);
+        assert_eq!(lists.of(4), []);
+        assert_eq!(lists.of(u32::MAX), []);
+        assert_eq!(Lists::<u8>::new(0, Vec::new()).of(0), []);
+    }
+}

@@ -1,0 +1,316 @@
+//! Which nodes a tensor reaches: directly, through operators that pass it on, into and out of
+//! subgraphs and model-local functions.
+
+mod lists;
+mod scope;
+
+use std::collections::{HashMap, HashSet};
+
+use onnxseal_onnx::model::{GraphOwner, Model, NodeId, Place, TensorId};
+
+use crate::rules::{self, Role, Rule};
+use lists::Lists;
+use scope::{Scopes, Use, Value};
+
+/// Function calls inside function calls that are followed.
+const MAX_CALL_DEPTH: u32 = 64;
+
+/// What a node is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    /// A call of a model-local function, whose body is this graph.
+    Call(u32),
+    /// An operator with a rule.
+    Known(&'static Rule),
+    /// An operator without one.
+    Unknown,
+}
+
+/// The place of a node at which a tensor arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Slot<'a> {
+    /// An input, by position.
+    Input(u32),
+    /// An attribute, by name.
+    Attribute(&'a str),
+}
+
+/// A model's nodes connected: what flows where.
+pub(crate) struct Dataflow<'m, 'a> {
+    model: &'m Model<'a>,
+    scopes: Scopes,
+    nodes: Vec<(NodeId, Kind)>,
+    /// The subgraphs of each node.
+    bodies: Lists<u32>,
+    /// The nodes that call each function, by its body.
+    calls: Lists<u32>,
+}
+
+impl<'m, 'a> Dataflow<'m, 'a> {
+    pub fn new(model: &'m Model<'a>) -> Dataflow<'m, 'a> {
+        // Function overloads of the same name are a hostile file's; the first one counts.
+        let mut functions = HashMap::new();
+        for function in &model.functions {
+            let key = (function.domain, function.name, function.overload);
+            functions.entry(key).or_insert(function.body.index() as u32);
+        }
+        let kind = |node: &onnxseal_onnx::model::Node<'_>| match functions.get(&(
+            node.domain,
+            node.op_type,
+            node.overload,
+        )) {
+            Some(&body) => Kind::Call(body),
+            None => rules::find(node.domain, node.op_type).map_or(Kind::Unknown, Kind::Known),
+        };
+        let nodes: Vec<_> = model
+            .nodes_with_ids()
+            .map(|(id, node)| (id, kind(node)))
+            .collect();
+        let calls = (0..)
+            .zip(&nodes)
+            .filter_map(|(node, (_, kind))| match kind {
+                Kind::Call(body) => Some((*body, node)),
+                _ => None,
+            });
+        let bodies = (0..)
+            .zip(&model.graphs)
+            .filter_map(|(graph, names)| match names.owner {
+                GraphOwner::Node { node, .. } => Some((node.index() as u32, graph)),
+                _ => None,
+            });
+        Dataflow {
+            model,
+            scopes: Scopes::new(model),
+            bodies: Lists::new(nodes.len(), bodies.collect()),
+            calls: Lists::new(model.graphs.len(), calls.collect()),
+            nodes,
+        }
+    }
+
+    /// What a node is.
+    pub fn kind(&self, node: NodeId) -> Kind {
+        self.nodes
+            .get(node.index())
+            .map_or(Kind::Unknown, |(_, kind)| *kind)
+    }
+
+    /// The value that a body's input `position` is.
+    fn parameter(&self, graph: u32, position: u32) -> Value {
+        self.scopes
+            .parameters
+            .of(graph)
+            .get(position as usize)
+            .copied()
+            .flatten()
+    }
+
+    fn output(&self, node: u32, position: u32) -> Value {
+        self.scopes
+            .outputs
+            .of(node)
+            .get(position as usize)
+            .copied()
+            .flatten()
+    }
+}
+
+/// The context of values outside any function, and of a function's own values.
+const NO_CALL: u32 = 0;
+
+/// A chain of function calls: what enters a function by a call leaves it by the same.
+#[derive(Clone, Copy)]
+struct Call {
+    node: u32,
+    from: u32,
+    depth: u32,
+}
+
+/// Follows tensors to the nodes that read them.
+pub(crate) struct Follower<'f, 'm, 'a> {
+    flow: &'f Dataflow<'m, 'a>,
+    /// Steps that are left for all tensors together: tangled files must not take long.
+    steps: usize,
+    calls: Vec<Call>,
+    call_ids: HashMap<(u32, u32), u32>,
+    /// The tensor that last reached each value outside of calls.
+    seen: Vec<u32>,
+    seen_in_calls: HashSet<(u32, u32)>,
+    pending: Vec<(u32, u32)>,
+}
+
+/// The nodes that read a tensor.
+pub(crate) struct Reached<'a> {
+    /// By node and slot.
+    pub consumers: Vec<(NodeId, Slot<'a>)>,
+    /// Whether all of them are there.
+    pub complete: bool,
+}
+
+impl<'f, 'm, 'a> Follower<'f, 'm, 'a> {
+    pub fn new(flow: &'f Dataflow<'m, 'a>) -> Follower<'f, 'm, 'a> {
+        let n_values = flow.scopes.n_values;
+        Follower {
+            flow,
+            steps: (1 << 20) + 4 * (n_values + flow.nodes.len()),
+            calls: vec![Call {
+                node: u32::MAX,
+                from: NO_CALL,
+                depth: 0,
+            }],
+            call_ids: HashMap::new(),
+            seen: vec![u32::MAX; n_values],
+            seen_in_calls: HashSet::new(),
+            pending: Vec::new(),
+        }
+    }
+
+    /// Follows a tensor.
+    pub fn follow(&mut self, id: TensorId) -> Reached<'a> {
+        let mut reached = Reached {
+            consumers: Vec::new(),
+            complete: true,
+        };
+        let flow = self.flow;
+        let index = id.index() as u32;
+        match flow.scopes.tensors.get(id.index()).copied().flatten() {
+            Some(value) => self.reach(index, Some(value), NO_CALL),
+            None => {
+                let place = flow
+                    .model
+                    .tensors
+                    .get(id.index())
+                    .map(|tensor| tensor.place);
+                if let Some(Place::Attribute { node, attribute }) = place {
+                    reached.consumers.push((node, Slot::Attribute(attribute)));
+                }
+            }
+        }
+        while let Some((value, call)) = self.pending.pop() {
+            for &place in flow.scopes.uses.of(value) {
+                let Some(left) = self.steps.checked_sub(1) else {
+                    self.pending.clear();
+                    reached.complete = false;
+                    break;
+                };
+                self.steps = left;
+                match place {
+                    Use::Input { node, slot } => {
+                        if !self.enter(index, node, slot, call) {
+                            let id = flow.nodes.get(node as usize).map(|(id, _)| *id);
+                            reached
+                                .consumers
+                                .extend(id.map(|id| (id, Slot::Input(slot))));
+                        }
+                    }
+                    Use::Output { graph, position } => self.leave(index, graph, position, call),
+                }
+            }
+        }
+        if !self.seen_in_calls.is_empty() {
+            self.seen_in_calls.clear();
+        }
+        reached.consumers.sort_unstable();
+        reached.consumers.dedup();
+        reached
+    }
+
+    /// Goes on from an input of a node, unless the node is where the tensor is used.
+    fn enter(&mut self, tensor: u32, node: u32, slot: u32, call: u32) -> bool {
+        let flow = self.flow;
+        let rule = match flow.nodes.get(node as usize).map(|(_, kind)| *kind) {
+            Some(Kind::Call(body)) => {
+                if let Some(call) = self.call(node, call) {
+                    self.reach(tensor, flow.parameter(body, slot), call);
+                }
+                return true;
+            }
+            Some(Kind::Known(rule)) => rule,
+            _ => return false,
+        };
+        match rule.role {
+            Role::PassThrough(slots) if slots.contain(slot) => {
+                for &value in flow.scopes.outputs.of(node) {
+                    self.reach(tensor, value, call);
+                }
+                true
+            }
+            Role::Loop if slot >= 2 => self.enter_bodies(tensor, node, slot, call),
+            Role::Scan => self.enter_bodies(tensor, node, slot, call),
+            _ => false,
+        }
+    }
+
+    fn enter_bodies(&mut self, tensor: u32, node: u32, position: u32, call: u32) -> bool {
+        let flow = self.flow;
+        for &graph in flow.bodies.of(node) {
+            self.reach(tensor, flow.parameter(graph, position), call);
+        }
+        true
+    }
+
+    /// Goes on from an output of a graph.
+    fn leave(&mut self, tensor: u32, graph: u32, position: u32, call: u32) {
+        let flow = self.flow;
+        match flow
+            .model
+            .graphs
+            .get(graph as usize)
+            .map(|graph| graph.owner)
+        {
+            None | Some(GraphOwner::Model) => {}
+            Some(GraphOwner::Node { node, .. }) => {
+                let position = match flow.kind(node) {
+                    Kind::Known(Rule {
+                        role: Role::Branch | Role::Scan,
+                        ..
+                    }) => Some(position),
+                    Kind::Known(Rule {
+                        role: Role::Loop, ..
+                    }) => position.checked_sub(1),
+                    _ => None,
+                };
+                if let Some(position) = position {
+                    self.reach(tensor, flow.output(node.index() as u32, position), call);
+                }
+            }
+            Some(GraphOwner::Function(_)) if call == NO_CALL => {
+                for &node in flow.calls.of(graph) {
+                    self.reach(tensor, flow.output(node, position), NO_CALL);
+                }
+            }
+            Some(GraphOwner::Function(_)) => {
+                if let Some(&Call { node, from, .. }) = self.calls.get(call as usize) {
+                    self.reach(tensor, flow.output(node, position), from);
+                }
+            }
+        }
+    }
+
+    /// The chain of calls `from` with a call by `node` added; none where it gets too long.
+    fn call(&mut self, node: u32, from: u32) -> Option<u32> {
+        let depth = self.calls.get(from as usize)?.depth + 1;
+        if depth > MAX_CALL_DEPTH {
+            return None;
+        }
+        let new = self.calls.len() as u32;
+        let id = *self.call_ids.entry((node, from)).or_insert(new);
+        if id == new {
+            self.calls.push(Call { node, from, depth });
+        }
+        Some(id)
+    }
+
+    fn reach(&mut self, tensor: u32, value: Value, call: u32) {
+        self.steps = self.steps.saturating_sub(1);
+        let Some(value) = value else { return };
+        let is_new = if call == NO_CALL {
+            let seen = self.seen.get_mut(value as usize);
+            seen.is_some_and(|seen| std::mem::replace(seen, tensor) != tensor)
+        } else {
+            self.seen_in_calls.insert((value, call))
+        };
+        if is_new {
+            self.pending.push((value, call));
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What can be wrong with a policy or a model that is to be planned.
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The policy's text is no TOML, names what does not exist, or holds a value out of range. The
+    /// message shows line and column.
+    #[error("invalid policy: {message}")]
+    PolicyText {
+        /// What is wrong, with the line it stands in.
+        message: String,
+    },
+    /// A coefficient is not a share.
+    #[error("coefficient {value} is not from 0 to 1")]
+    Coefficient {
+        /// The value given.
+        value: f64,
+    },
+    /// A policy names an operator type that has no weights or that no rule knows.
+    #[error(
+        "no operator type with weights is called {op_type:?}; \
+         weights of operators without a rule are chosen by initializer name"
+    )]
+    OperatorType {
+        /// The name given.
+        op_type: String,
+    },
+    /// There is no such preset.
+    #[error("no preset is called {name:?}: there are light, balanced, strong and full")]
+    Preset {
+        /// The name given.
+        name: String,
+    },
+    /// A glob cannot be read.
+    #[error("invalid pattern {pattern:?}")]
+    Pattern {
+        /// The pattern given.
+        pattern: String,
+        /// What is wrong with it.
+        source: globset::Error,
+    },
+    /// The tensors are larger than the format can state.
+    #[error("limit exceeded: the model's tensors claim more than {limit} bytes")]
+    TooLarge {
+        /// The most bytes that all tensors may have together.
+        limit: u64,
+    },
+}

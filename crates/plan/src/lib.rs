@@ -1,0 +1,33 @@
+//! Plans which weights of an ONNX model to encrypt, and how much of each.
+//!
+//! [`plan`] takes a located model and a [`Policy`] to a [`Plan`]. On the way, [`rules`] say which
+//! inputs and attributes of which operators are weights; [`classify`] follows every tensor to the
+//! operators that read it; each operator type's budget is apportioned over its operators; tensors
+//! are cut into subsequences, and a strategy chooses which of them are encrypted. `docs/POLICY.md`
+//! describes the method and the policies.
+//!
+//! Nothing here reads files, knows keys or draws random numbers: the same model and policy give the
+//! same plan. Two units never mix: a subsequence counts elements of a tensor, a span of
+//! `onnxseal-onnx` counts bytes of a file.
+
+#![forbid(unsafe_code)]
+
+mod classify;
+mod dataflow;
+mod error;
+mod plan;
+mod planner;
+mod policy;
+mod position;
+pub mod rules;
+mod subsequence;
+mod volume;
+
+pub use classify::{Classified, Consumer, Reason, classify};
+pub use dataflow::Slot;
+pub use error::Error;
+pub use plan::{Clear, Mode, OperatorPlan, Plan, TensorPlan, TypePlan, Violation, plan};
+pub use policy::{Demand, Override, Policy, Preset, Require, Target};
+pub use position::{Run, Strategy};
+pub use subsequence::{MAX_SUBSEQUENCES, MIN_SUBSEQUENCE_BYTES};
+pub use volume::Weighting;

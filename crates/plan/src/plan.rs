@@ -1,0 +1,225 @@
+//! The plan: for every operator its volume, for every weight tensor the subsequences to encrypt.
+
+use std::fmt;
+
+use onnxseal_onnx::model::{Model, NodeId, TensorId};
+
+use crate::classify::{Reason, classify};
+use crate::error::Error;
+use crate::planner::Planner;
+use crate::policy::{Demand, Policy};
+use crate::position::Run;
+
+/// Bytes that the tensors of a model may have together: what the format's integers can state.
+const MAX_BYTES: u64 = (1 << 53) - 1;
+
+/// What is encrypted of a model and what stays in clear.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Operator types with weights, in order of their first operator.
+    pub types: Vec<TypePlan>,
+    /// Operators that own weights, in file order.
+    pub operators: Vec<OperatorPlan>,
+    /// Weight tensors that can be encrypted, in file order.
+    pub tensors: Vec<TensorPlan>,
+    /// Every tensor of which nothing is encrypted, in file order.
+    pub clear: Vec<Clear>,
+    /// What a policy may count as violations.
+    pub(crate) findings: Vec<Violation>,
+    /// Bytes of the weights that cannot be replaced in place.
+    pub(crate) unpatchable_bytes: u64,
+}
+
+/// All operators of one type.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TypePlan {
+    /// Qualified operator type: `Conv`, `com.microsoft.MatMulNBits`.
+    pub op_type: String,
+    /// The policy's coefficient for the type.
+    pub coefficient: f64,
+    /// Number of operators that own weights.
+    pub n_operators: u64,
+    /// Bytes of all their weights, `B_t`.
+    pub bytes: u64,
+    /// Bytes to encrypt: `coefficient * bytes`, but for what overrides name.
+    pub budget_bytes: u64,
+    /// Bytes encrypted: the budget, rounded up to whole subsequences of each tensor.
+    pub encrypted_bytes: u64,
+}
+
+/// One operator that owns weights.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OperatorPlan {
+    /// The node.
+    pub node: NodeId,
+    /// Qualified operator type.
+    pub op_type: String,
+    /// The coefficient that holds for the operator: its type's, or an override's.
+    pub coefficient: f64,
+    /// Bytes of its weight sequence, `L_o`.
+    pub bytes: u64,
+    /// Bytes apportioned to it, `V_o`.
+    pub volume_bytes: u64,
+    /// Bytes encrypted: the volume, rounded up to whole subsequences of each tensor.
+    pub encrypted_bytes: u64,
+    /// Its tensors, as indices into [`Plan::tensors`].
+    pub tensors: Vec<usize>,
+}
+
+/// One weight tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TensorPlan {
+    /// The tensor.
+    pub tensor: TensorId,
+    /// The operator that owns it, as an index into [`Plan::operators`].
+    pub operator: usize,
+    /// Every node that reads it, in file order.
+    pub consumers: Vec<NodeId>,
+    /// Length of its elements in bytes.
+    pub bytes: u64,
+    /// Elements in a subsequence; the last may be shorter.
+    pub unit_elements: u64,
+    /// Number of subsequences.
+    pub n: u64,
+    /// Which of them are encrypted; none where the volume is 0.
+    pub targets: Vec<Run>,
+    /// Bytes in the targets.
+    pub encrypted_bytes: u64,
+    /// How the targets are encrypted.
+    pub mode: Mode,
+    /// The tier whose key opens them.
+    pub tier: u8,
+}
+
+/// How the targets of a tensor are encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mode {
+    /// As bytes, whatever values these then spell.
+    Bytes,
+}
+
+/// A tensor of which nothing is encrypted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clear {
+    /// The tensor.
+    pub tensor: TensorId,
+    /// Length of its elements in bytes.
+    pub bytes: u64,
+    /// Why.
+    pub reason: Reason,
+    /// Every node that reads it, in file order.
+    pub consumers: Vec<NodeId>,
+}
+
+/// A way in which a plan falls short of what its policy demands.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Violation {
+    /// A weight cannot be encrypted where it lies.
+    Unpatchable {
+        /// Name of the tensor.
+        name: String,
+        /// Its protobuf path.
+        path: String,
+        /// Why.
+        reason: Reason,
+    },
+    /// A part of the file that may hold weights is not read.
+    PassedOver {
+        /// Its protobuf path.
+        path: String,
+    },
+    /// What may be a weight is read by operators without a rule, or cannot be followed.
+    UnknownOperator {
+        /// Name of the tensor.
+        name: String,
+        /// Its protobuf path.
+        path: String,
+        /// Why.
+        reason: Reason,
+    },
+    /// Less is encrypted than the policy wants at least.
+    Share {
+        /// Encrypted share of all weights' bytes.
+        share: f64,
+        /// The share demanded.
+        min_share: f64,
+    },
+}
+
+/// Plans what to encrypt of a model.
+///
+/// # Errors
+///
+/// [`Error::TooLarge`].
+pub fn plan(model: &Model<'_>, policy: &Policy) -> Result<Plan, Error> {
+    let classified = classify(model);
+    let total = classified
+        .iter()
+        .fold(0u64, |sum, tensor| sum.saturating_add(tensor.bytes));
+    if total > MAX_BYTES {
+        return Err(Error::TooLarge { limit: MAX_BYTES });
+    }
+    let mut planner = Planner::new(model, policy, &classified);
+    planner.apportion_types();
+    Ok(planner.finish())
+}
+
+impl Plan {
+    /// Bytes of all weights, those that cannot be replaced in place among them.
+    pub fn weight_bytes(&self) -> u64 {
+        self.operators
+            .iter()
+            .map(|operator| operator.bytes)
+            .sum::<u64>()
+            + self.unpatchable_bytes
+    }
+
+    /// Bytes encrypted.
+    pub fn encrypted_bytes(&self) -> u64 {
+        self.operators
+            .iter()
+            .map(|operator| operator.encrypted_bytes)
+            .sum()
+    }
+
+    /// In which ways the plan falls short of what the policy demands.
+    pub fn violations(&self, policy: &Policy) -> Vec<Violation> {
+        let require = policy.require();
+        let counts = |finding: &&Violation| match finding {
+            Violation::UnknownOperator { .. } => require.unknown_op == Demand::Error,
+            _ => require.unpatchable == Demand::Error,
+        };
+        let mut violations: Vec<_> = self.findings.iter().filter(counts).cloned().collect();
+        let weight_bytes = self.weight_bytes();
+        let share = self.encrypted_bytes() as f64 / weight_bytes.max(1) as f64;
+        if share < require.min_share {
+            violations.push(Violation::Share {
+                share,
+                min_share: require.min_share,
+            });
+        }
+        violations
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Violation::Unpatchable { name, path, reason } => {
+                write!(f, "weight {name:?} ({path}) cannot be encrypted: {reason}")
+            }
+            Violation::PassedOver { path } => {
+                write!(f, "{path} may hold weights and is not looked into")
+            }
+            Violation::UnknownOperator { name, path, reason } => {
+                write!(f, "{name:?} ({path}) may be a weight: {reason}")
+            }
+            Violation::Share { share, min_share } => {
+                write!(f, "{:.1} % of the weights are encrypted, ", share * 100.0)?;
+                write!(f, "at least {:.1} % are demanded", min_share * 100.0)
+            }
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! How much to encrypt of what: coefficients by operator type, exceptions by name, demands.
+
+mod preset;
+mod text;
+
+use std::collections::BTreeMap;
+
+use globset::{Glob, GlobMatcher};
+
+use crate::error::Error;
+use crate::position::Strategy;
+use crate::rules;
+use crate::volume::Weighting;
+
+pub use preset::Preset;
+
+/// Decides how much of each operator's weights is encrypted, and which part.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    preset: Preset,
+    /// Takes the place of the preset's coefficients where it is written.
+    default: Option<f64>,
+    /// By operator type.
+    coefficients: BTreeMap<(&'static str, &'static str), f64>,
+    overrides: Vec<Override>,
+    weighting: Weighting,
+    strategy: Strategy,
+    require: Require,
+}
+
+/// An exception by name.
+#[derive(Clone, Debug)]
+pub struct Override {
+    target: Target,
+    glob: GlobMatcher,
+    coefficient: f64,
+}
+
+/// What the pattern of an [`Override`] is held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Names of nodes.
+    Node,
+    /// Names of tensors.
+    Initializer,
+}
+
+/// What to do about weights that cannot be encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Demand {
+    /// Name them in the plan.
+    #[default]
+    Report,
+    /// Count them as violations.
+    Error,
+}
+
+/// What a plan must fulfil.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Require {
+    /// About weights that cannot be replaced in place, or that stand where nothing is read.
+    pub unpatchable: Demand,
+    /// About what looks like weights of operators without a rule.
+    pub unknown_op: Demand,
+    /// Least share of the weights' bytes that must be encrypted.
+    pub min_share: f64,
+}
+
+impl Policy {
+    /// The policy that a preset stands for.
+    pub fn preset(preset: Preset) -> Policy {
+        Policy {
+            preset,
+            default: None,
+            coefficients: BTreeMap::new(),
+            overrides: Vec::new(),
+            weighting: Weighting::default(),
+            strategy: Strategy::default(),
+            require: Require::default(),
+        }
+    }
+
+    /// Reads a policy from TOML, as `docs/POLICY.md` describes it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PolicyText`], with line and column.
+    pub fn parse(toml: &str) -> Result<Policy, Error> {
+        text::parse(toml)
+    }
+
+    /// Sets the coefficient of an operator type, such as `Conv` or `com.microsoft.QAttention`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OperatorType`] if no rule gives it weights, [`Error::Coefficient`].
+    pub fn set_coefficient(&mut self, op_type: &str, coefficient: f64) -> Result<(), Error> {
+        let rule = rules::find_qualified(op_type)
+            .filter(|rule| rule.class().is_some())
+            .ok_or_else(|| Error::OperatorType {
+                op_type: op_type.to_owned(),
+            })?;
+        self.coefficients
+            .insert((rule.domain, rule.op_type), share(coefficient)?);
+        Ok(())
+    }
+
+    /// Sets the coefficient of every operator type that has none of its own, in place of the
+    /// preset's.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Coefficient`].
+    pub fn set_default(&mut self, coefficient: f64) -> Result<(), Error> {
+        self.default = Some(share(coefficient)?);
+        Ok(())
+    }
+
+    /// Adds an exception; of several that match, the last one holds.
+    pub fn add_override(&mut self, exception: Override) {
+        self.overrides.push(exception);
+    }
+
+    /// Sets how a type's budget is apportioned over its operators.
+    pub fn set_weighting(&mut self, weighting: Weighting) {
+        self.weighting = weighting;
+    }
+
+    /// Sets which subsequences are taken.
+    pub fn set_strategy(&mut self, strategy: Strategy) {
+        self.strategy = strategy;
+    }
+
+    /// Sets what a plan must fulfil.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Coefficient`] for a `min_share` that is no share.
+    pub fn set_require(&mut self, require: Require) -> Result<(), Error> {
+        share(require.min_share)?;
+        self.require = require;
+        Ok(())
+    }
+
+    /// The coefficient of an operator type; `domain` is empty for `ai.onnx`.
+    pub fn coefficient(&self, domain: &str, op_type: &str) -> f64 {
+        let rule = rules::find(domain, op_type);
+        rule.and_then(|rule| self.coefficients.get(&(rule.domain, rule.op_type)).copied())
+            .or(self.default)
+            .unwrap_or_else(|| self.preset.coefficient(rule.and_then(|rule| rule.class())))
+    }
+
+    /// How a type's budget is apportioned over its operators.
+    pub fn weighting(&self) -> Weighting {
+        self.weighting
+    }
+
+    /// Which subsequences are taken.
+    pub fn strategy(&self) -> Strategy {
+        self.strategy
+    }
+
+    /// What a plan must fulfil.
+    pub fn require(&self) -> Require {
+        self.require
+    }
+
+    /// The coefficient that an exception gives to the node or tensor `name`.
+    pub(crate) fn overridden(&self, target: Target, name: &str) -> Option<f64> {
+        let mut last_first = self.overrides.iter().rev();
+        last_first
+            .find(|exception| exception.target == target && exception.glob.is_match(name))
+            .map(|exception| exception.coefficient)
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy::preset(Preset::default())
+    }
+}
+
+impl Override {
+    /// Gives `coefficient` to whatever `pattern` matches: `*` any characters, `?` one, `[ab]` one of
+    /// these, `{a,b}` either.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Pattern`], [`Error::Coefficient`].
+    pub fn new(target: Target, pattern: &str, coefficient: f64) -> Result<Override, Error> {
+        let glob = Glob::new(pattern)
+            .map_err(|source| Error::Pattern {
+                pattern: pattern.to_owned(),
+                source,
+            })?
+            .compile_matcher();
+        Ok(Override {
+            target,
+            glob,
+            coefficient: share(coefficient)?,
+        })
+    }
+}
+
+/// Checks that a number is from 0 to 1.
+fn share(value: f64) -> Result<f64, Error> {
+    if (0.0..=1.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err(Error::Coefficient { value })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use super::*;
+
+    #[test]
+    fn what_is_named_goes_before_default_before_preset() {
+        let mut policy = Policy::preset(Preset::Balanced);
+        assert_eq!(policy.coefficient("", "Conv"), 0.25);
+        assert_eq!(policy.coefficient("", "MatMul"), 0.15);
+        assert_eq!(policy.coefficient("", "LayerNormalization"), 1.0);
+        assert_eq!(policy.coefficient("my.domain", "Mystery"), 0.15);
+        policy.set_default(0.4).unwrap();
+        policy.set_coefficient("ai.onnx.MatMul", 0.7).unwrap();
+        assert_eq!(policy.coefficient("", "Conv"), 0.4);
+        assert_eq!(policy.coefficient("", "MatMul"), 0.7);
+        assert_eq!(policy.coefficient("my.domain", "Mystery"), 0.4);
+    }
+
+    #[test]
+    fn the_last_matching_override_holds() {
+        let mut policy = Policy::default();
+        policy.add_override(Override::new(Target::Node, "/encoder/*", 0.5).unwrap());
+        policy.add_override(Override::new(Target::Node, "*/head[01]/*", 0.0).unwrap());
+        policy.add_override(Override::new(Target::Initializer, "{a,b}.weight", 1.0).unwrap());
+        let node = |name| policy.overridden(Target::Node, name);
+        assert_eq!(node("/encoder/layer0/MatMul"), Some(0.5));
+        assert_eq!(node("/encoder/head1/MatMul"), Some(0.0));
+        assert_eq!(node("/decoder/MatMul"), None);
+        assert_eq!(
+            policy.overridden(Target::Initializer, "b.weight"),
+            Some(1.0)
+        );
+        assert_eq!(policy.overridden(Target::Node, "b.weight"), None);
+    }
+
+    #[test]
+    fn what_is_no_share_or_no_operator_is_refused() {
+        let mut policy = Policy::default();
+        for value in [-0.1, 1.01, f64::NAN, f64::INFINITY] {
+            let refused = policy.set_coefficient("Conv", value);
+            assert!(matches!(refused, Err(Error::Coefficient { .. })), "{value}");
+        }
+        for op_type in ["Cnov", "Relu", "Reshape", "com.microsoft.Conv"] {
+            let refused = policy.set_coefficient(op_type, 0.5);
+            assert!(
+                matches!(refused, Err(Error::OperatorType { .. })),
+                "{op_type}"
+            );
+        }
+        assert!(matches!(
+            Override::new(Target::Node, "a[", 0.5),
+            Err(Error::Pattern { .. })
+        ));
+    }
+}

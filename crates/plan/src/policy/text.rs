@@ -1,0 +1,325 @@
+//! Policies as TOML. Every value is checked where it is read, so that errors show its place.
+
+use std::collections::BTreeMap;
+
+use globset::Glob;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{Demand, Override, Policy, Preset, Require, Target, share};
+use crate::error::Error;
+use crate::position::Strategy;
+use crate::volume::Weighting;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    preset: Option<PresetName>,
+    weighting: Option<WeightingName>,
+    strategy: Option<StrategyName>,
+    seed: Option<Spanned<u64>>,
+    default: Option<DefaultTable>,
+    #[serde(default)]
+    op: BTreeMap<Spanned<String>, OperatorTable>,
+    #[serde(default, rename = "override")]
+    overrides: Vec<Spanned<OverrideTable>>,
+    #[serde(default)]
+    require: RequireTable,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DefaultTable {
+    coefficient: Share,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OperatorTable {
+    coefficient: Share,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OverrideTable {
+    node: Option<Pattern>,
+    initializer: Option<Pattern>,
+    coefficient: Share,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RequireTable {
+    unpatchable: DemandName,
+    unknown_op: DemandName,
+    min_share: Share,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum WeightingName {
+    Equal,
+    Size,
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum StrategyName {
+    Spread,
+    Head,
+    Seeded,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum DemandName {
+    #[default]
+    Report,
+    Error,
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct PresetName(Preset);
+
+impl TryFrom<String> for PresetName {
+    type Error = Error;
+    fn try_from(name: String) -> Result<PresetName, Error> {
+        name.parse().map(PresetName)
+    }
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(try_from = "f64")]
+struct Share(f64);
+
+impl TryFrom<f64> for Share {
+    type Error = Error;
+    fn try_from(value: f64) -> Result<Share, Error> {
+        share(value).map(Share)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Pattern(String);
+
+impl TryFrom<String> for Pattern {
+    type Error = String;
+    fn try_from(pattern: String) -> Result<Pattern, String> {
+        Glob::new(&pattern).map_err(|error| error.to_string())?;
+        Ok(Pattern(pattern))
+    }
+}
+
+impl From<DemandName> for Demand {
+    fn from(name: DemandName) -> Demand {
+        match name {
+            DemandName::Report => Demand::Report,
+            DemandName::Error => Demand::Error,
+        }
+    }
+}
+
+pub(super) fn parse(toml: &str) -> Result<Policy, Error> {
+    let file: File = toml::from_str(toml).map_err(|error| Error::PolicyText {
+        message: error.to_string().trim_end().to_owned(),
+    })?;
+    let at = |span: std::ops::Range<usize>, what: String| {
+        let before = toml.get(..span.start).unwrap_or(toml);
+        let line = before.matches('\n').count() + 1;
+        let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
+        Error::PolicyText {
+            message: format!("{what} at line {line}, column {column}"),
+        }
+    };
+    let mut policy = Policy::preset(file.preset.map_or_else(Preset::default, |name| name.0));
+    if let Some(weighting) = file.weighting {
+        policy.weighting = match weighting {
+            WeightingName::Equal => Weighting::Equal,
+            WeightingName::Size => Weighting::Size,
+        };
+    }
+    policy.strategy = match (file.strategy.unwrap_or(StrategyName::Spread), file.seed) {
+        (StrategyName::Spread, None) => Strategy::Spread,
+        (StrategyName::Head, None) => Strategy::Head,
+        (StrategyName::Seeded, Some(seed)) => Strategy::Seeded {
+            seed: seed.into_inner(),
+        },
+        (StrategyName::Seeded, None) => {
+            let message = "strategy \"seeded\" needs a seed".to_owned();
+            return Err(Error::PolicyText { message });
+        }
+        (_, Some(seed)) => {
+            return Err(at(
+                seed.span(),
+                "only strategy \"seeded\" has a seed".to_owned(),
+            ));
+        }
+    };
+    policy.default = file.default.map(|table| table.coefficient.0);
+    for (op_type, table) in file.op {
+        policy
+            .set_coefficient(op_type.get_ref(), table.coefficient.0)
+            .map_err(|error| at(op_type.span(), error.to_string()))?;
+    }
+    for table in file.overrides {
+        let span = table.span();
+        let OverrideTable {
+            node,
+            initializer,
+            coefficient,
+        } = table.into_inner();
+        let (target, pattern) = match (node, initializer) {
+            (Some(pattern), None) => (Target::Node, pattern),
+            (None, Some(pattern)) => (Target::Initializer, pattern),
+            _ => {
+                let what = "an override names either a node or an initializer".to_owned();
+                return Err(at(span, what));
+            }
+        };
+        policy
+            .overrides
+            .push(Override::new(target, &pattern.0, coefficient.0)?);
+    }
+    policy.require = Require {
+        unpatchable: file.require.unpatchable.into(),
+        unknown_op: file.require.unknown_op.into(),
+        min_share: file.require.min_share.0,
+    };
+    Ok(policy)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use super::*;
+
+    #[test]
+    fn a_whole_policy_is_read() {
+        let policy = Policy::parse(
+            r#"
+            preset = "strong"
+            weighting = "size"
+            strategy = "seeded"
+            seed = 7
+            [default]
+            coefficient = 0.2
+            [op.Conv]
+            coefficient = 1
+            [op."com.microsoft.MatMulNBits"]
+            coefficient = 0.3
+            [[override]]
+            node = "/head/*"
+            coefficient = 1.0
+            [[override]]
+            initializer = "*.bias"
+            coefficient = 0.0
+            [require]
+            unpatchable = "error"
+            min_share = 0.1
+            "#,
+        )
+        .unwrap();
+        assert_eq!(policy.coefficient("", "Conv"), 1.0);
+        assert_eq!(policy.coefficient("com.microsoft", "MatMulNBits"), 0.3);
+        assert_eq!(policy.coefficient("", "MatMul"), 0.2);
+        assert_eq!(policy.weighting(), Weighting::Size);
+        assert_eq!(policy.strategy(), Strategy::Seeded { seed: 7 });
+        assert_eq!(policy.overridden(Target::Node, "/head/fc"), Some(1.0));
+        assert_eq!(policy.overridden(Target::Initializer, "fc.bias"), Some(0.0));
+        let require = policy.require();
+        assert_eq!(
+            (require.unpatchable, require.unknown_op),
+            (Demand::Error, Demand::Report)
+        );
+        assert_eq!(require.min_share, 0.1);
+    }
+
+    #[test]
+    fn an_empty_policy_is_balanced() {
+        let policy = Policy::parse("").unwrap();
+        assert_eq!(policy.coefficient("", "Conv"), 0.25);
+        assert_eq!(policy.strategy(), Strategy::Spread);
+    }
+
+    #[test]
+    fn errors_say_what_and_where() {
+        let cases = [
+            (
+                "preset = \"medium\"",
+                "line 1",
+                "light, balanced, strong and full",
+            ),
+            (
+                "[op.Conv]\ncoefficient = 1.5",
+                "line 2, column 15",
+                "1.5 is not from 0 to 1",
+            ),
+            (
+                "[op.Conv]\ncoefficient = nan",
+                "line 2",
+                "NaN is not from 0 to 1",
+            ),
+            (
+                "[op.Conv]\ncoefficient = -1",
+                "line 2",
+                "-1 is not from 0 to 1",
+            ),
+            ("[op.Conv]\n", "line 1", "missing field `coefficient`"),
+            (
+                "\n  [op.Cnov]\n  coefficient = 0.5",
+                "line 2, column 7",
+                "\"Cnov\"",
+            ),
+            ("[op.Relu]\ncoefficient = 0.5", "line 1", "\"Relu\""),
+            (
+                "[default]\ncoefficent = 0.5",
+                "line 2",
+                "unknown field `coefficent`",
+            ),
+            ("stratgy = \"head\"", "line 1", "unknown field `stratgy`"),
+            ("strategy = \"tail\"", "line 1", "unknown variant `tail`"),
+            ("strategy = \"seeded\"", "", "needs a seed"),
+            (
+                "strategy = \"head\"\nseed = 3",
+                "line 2, column 8",
+                "only strategy \"seeded\"",
+            ),
+            (
+                "[[override]]\ncoefficient = 0.5",
+                "line 1",
+                "either a node or an initializer",
+            ),
+            (
+                "[[override]]\nnode = \"a\"\ninitializer = \"b\"\ncoefficient = 1",
+                "line 1",
+                "either",
+            ),
+            (
+                "[[override]]\nnode = \"a[\"\ncoefficient = 1",
+                "line 2",
+                "unclosed character class",
+            ),
+            (
+                "[require]\nunpatchable = \"ignore\"",
+                "line 2",
+                "unknown variant `ignore`",
+            ),
+            (
+                "[require]\nmin_share = 2.0",
+                "line 2",
+                "2 is not from 0 to 1",
+            ),
+            ("preset = ", "line 1", ""),
+        ];
+        for (toml, place, what) in cases {
+            let Err(Error::PolicyText { message }) = Policy::parse(toml) else {
+                panic!("{toml:?} was read");
+            };
+            assert!(message.contains(place), "{toml:?}: {message}");
+            assert!(message.contains(what), "{toml:?}: {message}");
+        }
+    }
+}

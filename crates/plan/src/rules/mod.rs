@@ -1,0 +1,208 @@
+//! What is known of operators, as rows of data: which inputs or attributes hold weights, which
+//! pass a tensor on, and which hold none.
+//!
+//! Adding an operator adds a row here and a line to `tests/operators.txt`, nothing else.
+
+mod known;
+mod table;
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use onnxseal_onnx::proto::tensor_proto::DataType;
+
+/// Elements that a constant of an arithmetic operator needs to pass for a weight. Below it stand
+/// epsilons, scale factors and the float arithmetic of shapes.
+pub const MIN_ARITHMETIC_ELEMENTS: u64 = 16;
+
+/// What is known of one operator type.
+#[derive(Debug)]
+pub struct Rule {
+    /// Operator set domain; empty for `ai.onnx`.
+    pub domain: &'static str,
+    /// Operator type.
+    pub op_type: &'static str,
+    /// What the operator does with tensors.
+    pub role: Role,
+}
+
+/// What an operator does with the tensors that it is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Some of its inputs are weights.
+    Inputs(Class, Slots),
+    /// Some of its attributes are weights.
+    Attributes(&'static [&'static str]),
+    /// Its output is one of these inputs in another shape, order or type.
+    PassThrough(Slots),
+    /// It runs one of its subgraphs and hands out what that puts out, position by position (If).
+    Branch,
+    /// Input `i` from 2 on is its body's input `i`; body output `i` from 1 on is its output
+    /// `i - 1` (Loop).
+    Loop,
+    /// Input `i` is its body's input `i`, body output `i` its output `i` (Scan).
+    Scan,
+    /// None of its tensors are weights.
+    NoWeights,
+}
+
+/// Input slots of an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slots {
+    /// These.
+    These(&'static [u32]),
+    /// Every one of a variadic operator.
+    All,
+}
+
+impl Slots {
+    /// Whether `slot` is among them.
+    pub fn contain(self, slot: u32) -> bool {
+        match self {
+            Slots::These(slots) => slots.contains(&slot),
+            Slots::All => true,
+        }
+    }
+}
+
+/// A family of operators that presets treat alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// Convolutions.
+    Convolution,
+    /// Matrix products, fully connected layers, mixtures of experts.
+    Dense,
+    /// LSTM, GRU, RNN.
+    Recurrent,
+    /// Attention with its own projection weights.
+    Attention,
+    /// Lookup tables. Only tables of rank 2 and more of floats or quantised values pass for one.
+    Embedding,
+    /// Normalisations and activations with learnt parameters.
+    Normalization,
+    /// Additions of a learnt bias that an export or an optimiser fused.
+    Bias,
+    /// Add, Mul and the like. Only constants of floats or quantised values, of at least
+    /// [`MIN_ARITHMETIC_ELEMENTS`], pass for weights.
+    Arithmetic,
+    /// Classical machine learning.
+    Classical,
+}
+
+/// Finds what is known of an operator type.
+///
+/// `domain` is empty for `ai.onnx`.
+pub fn find(domain: &str, op_type: &str) -> Option<&'static Rule> {
+    static INDEX: LazyLock<HashMap<(&str, &str), &Rule>> = LazyLock::new(|| {
+        rules()
+            .map(|rule| ((rule.domain, rule.op_type), rule))
+            .collect()
+    });
+    INDEX.get(&(domain, op_type)).copied()
+}
+
+/// Every row, in the order of the tables.
+pub fn rules() -> impl Iterator<Item = &'static Rule> {
+    table::RULES.iter().chain(known::no_weights())
+}
+
+/// The name of an operator type that policies and reports use: `Conv`, `com.microsoft.QAttention`.
+pub fn qualified(domain: &str, op_type: &str) -> String {
+    if domain.is_empty() {
+        op_type.to_owned()
+    } else {
+        format!("{domain}.{op_type}")
+    }
+}
+
+/// Finds the rule of a qualified name; `ai.onnx.Conv` is `Conv`.
+pub(crate) fn find_qualified(name: &str) -> Option<&'static Rule> {
+    find("", name).or_else(|| {
+        let (domain, op_type) = name.rsplit_once('.')?;
+        find(if domain == "ai.onnx" { "" } else { domain }, op_type)
+    })
+}
+
+impl Rule {
+    /// The operator type's qualified name.
+    pub fn name(&self) -> String {
+        qualified(self.domain, self.op_type)
+    }
+
+    /// The family, if the operator has weights.
+    pub fn class(&self) -> Option<Class> {
+        match self.role {
+            Role::Inputs(class, _) => Some(class),
+            Role::Attributes(_) => Some(Class::Classical),
+            _ => None,
+        }
+    }
+}
+
+/// Whether elements of this type can be learnt: floats, and the integers that quantised models use.
+pub(crate) fn learnable(data_type: DataType) -> bool {
+    data_type == DataType::Int32 || float_or_quantised(data_type)
+}
+
+/// Floats and integers of at most 16 bits: what indices and shapes are never made of.
+pub(crate) fn float_or_quantised(data_type: DataType) -> bool {
+    !matches!(
+        data_type,
+        DataType::Undefined
+            | DataType::String
+            | DataType::Bool
+            | DataType::Int32
+            | DataType::Int64
+            | DataType::Uint32
+            | DataType::Uint64
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_operator_has_two_rows() {
+        let mut seen = std::collections::HashSet::new();
+        for rule in rules() {
+            assert!(
+                seen.insert((rule.domain, rule.op_type)),
+                "{} stands twice",
+                rule.name()
+            );
+        }
+    }
+
+    #[test]
+    fn names_find_their_rule() {
+        for rule in rules() {
+            let found = find_qualified(&rule.name()).map(|r| (r.domain, r.op_type));
+            assert_eq!(found, Some((rule.domain, rule.op_type)));
+        }
+        assert!(find_qualified("ai.onnx.Conv").is_some());
+        assert!(find_qualified("Cnov").is_none());
+        assert!(find_qualified("com.microsoft.").is_none());
+    }
+
+    #[test]
+    fn shapes_and_indices_are_not_learnable() {
+        for data_type in [
+            DataType::Int64,
+            DataType::Bool,
+            DataType::String,
+            DataType::Uint64,
+        ] {
+            assert!(!learnable(data_type));
+        }
+        for data_type in [
+            DataType::Float,
+            DataType::Bfloat16,
+            DataType::Int4,
+            DataType::Int32,
+        ] {
+            assert!(learnable(data_type));
+        }
+        assert!(!float_or_quantised(DataType::Int32));
+    }
+}

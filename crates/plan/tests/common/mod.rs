@@ -1,0 +1,107 @@
+//! What these tests share.
+#![allow(clippy::unwrap_used, clippy::panic, dead_code)]
+
+use onnxseal_onnx::model::{Model, TensorId};
+use onnxseal_onnx::{Limits, locate};
+use onnxseal_plan::{Classified, Plan, Policy, Reason, classify};
+
+/// Locates a model that is known to be well-formed.
+pub fn located(bytes: &[u8]) -> Model<'_> {
+    locate(bytes, &Limits::default()).unwrap()
+}
+
+/// What is known of the tensor `name`.
+pub fn classified<'a>(model: &Model<'a>, name: &str) -> Classified<'a> {
+    let index = model
+        .tensors
+        .iter()
+        .position(|tensor| tensor.name == name)
+        .unwrap();
+    classify(model).swap_remove(index)
+}
+
+/// The operator types and slots that read the tensor `name`, `Conv[1]`.
+pub fn readers(model: &Model<'_>, name: &str) -> Vec<String> {
+    let known = classified(model, name);
+    let readers = known.consumers.iter().map(|consumer| {
+        let node = &model.nodes[consumer.node.index()];
+        match consumer.slot {
+            onnxseal_plan::Slot::Input(slot) => format!("{}[{slot}]", node.op_type),
+            onnxseal_plan::Slot::Attribute(name) => format!("{}.{name}", node.op_type),
+        }
+    });
+    readers.collect()
+}
+
+/// Why the tensor `name` is no weight.
+pub fn reason(model: &Model<'_>, name: &str) -> Option<Reason> {
+    classified(model, name).reason
+}
+
+/// Plans, and checks what holds for every plan.
+pub fn plan(model: &Model<'_>, policy: &Policy) -> Plan {
+    let plan = onnxseal_plan::plan(model, policy).unwrap();
+    check(model, &plan);
+    plan
+}
+
+/// Checks what holds for every plan.
+pub fn check(model: &Model<'_>, plan: &Plan) {
+    let mut covered: Vec<TensorId> = plan.clear.iter().map(|clear| clear.tensor).collect();
+    for (index, tensor) in plan.tensors.iter().enumerate() {
+        let located = &model.tensors[tensor.tensor.index()];
+        let owner = &plan.operators[tensor.operator];
+        assert!(owner.tensors.contains(&index));
+        assert!(tensor.consumers.contains(&owner.node));
+        assert_eq!(tensor.n, located.n_elements.div_ceil(tensor.unit_elements));
+        assert!(tensor.targets.iter().all(|run| run.take >= 1));
+        assert!(tensor.targets.iter().skip(1).all(|run| run.skip >= 1));
+        assert!(
+            tensor
+                .targets
+                .iter()
+                .map(|run| run.skip + run.take)
+                .sum::<u64>()
+                <= tensor.n
+        );
+        assert!(tensor.encrypted_bytes <= tensor.bytes);
+        assert_eq!(tensor.targets.is_empty(), tensor.encrypted_bytes == 0);
+        if !tensor.targets.is_empty() {
+            covered.push(tensor.tensor);
+        }
+    }
+    covered.sort();
+    let all: Vec<TensorId> = model.tensors_with_ids().map(|(id, _)| id).collect();
+    assert_eq!(
+        covered, all,
+        "every tensor is either encrypted in part or clear for a reason"
+    );
+    for operator in &plan.operators {
+        let tensors = || operator.tensors.iter().map(|&index| &plan.tensors[index]);
+        assert_eq!(
+            operator.bytes,
+            tensors().map(|tensor| tensor.bytes).sum::<u64>()
+        );
+        assert_eq!(
+            operator.encrypted_bytes,
+            tensors().map(|tensor| tensor.encrypted_bytes).sum::<u64>()
+        );
+        assert!(operator.volume_bytes <= operator.bytes);
+    }
+    for row in &plan.types {
+        let of_type = || {
+            plan.operators
+                .iter()
+                .filter(|operator| operator.op_type == row.op_type)
+        };
+        assert_eq!(row.n_operators, of_type().count() as u64);
+        assert_eq!(
+            row.bytes,
+            of_type().map(|operator| operator.bytes).sum::<u64>()
+        );
+        assert_eq!(
+            row.budget_bytes,
+            of_type().map(|operator| operator.volume_bytes).sum::<u64>()
+        );
+    }
+}
