@@ -1,0 +1,193 @@
+//! What can go wrong, in five faults that are never mixed: the system, the input, the key, the
+//! authentication, the caller.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The result of this crate's calls.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can go wrong while protecting or opening a model.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Reading or writing failed.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was being done, such as `read`.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The model is not well-formed ONNX, or exceeds a limit.
+    #[error("cannot use {} as an ONNX model", path.display())]
+    Model {
+        /// The model file.
+        path: PathBuf,
+        /// What is wrong, and at which offset.
+        source: onnxseal_onnx::Error,
+    },
+    /// The model is protected, but its metadata breaks the rules of the format.
+    #[error("{} has malformed protection metadata: {reason}", path.display())]
+    Metadata {
+        /// The model file.
+        path: PathBuf,
+        /// Which rule is broken, where.
+        reason: String,
+    },
+    /// A file of the model does not have the length that the manifest states.
+    #[error(
+        "authentication failed: {} has {found} bytes, {expected} were protected", path.display()
+    )]
+    Length {
+        /// The file.
+        path: PathBuf,
+        /// Length in the manifest, in bytes.
+        expected: u64,
+        /// Length of the file, in bytes.
+        found: u64,
+    },
+    /// The manifest, the tags or the data key are not those that were written together.
+    #[error("authentication failed: {} has a changed manifest, tags or key", path.display())]
+    Manifest {
+        /// The model file.
+        path: PathBuf,
+    },
+    /// Bytes of a file are not those that were protected.
+    #[error(
+        "authentication failed: {} was changed in bytes {start} to {end}, which hold {holds}",
+        path.display()
+    )]
+    Chunk {
+        /// The file.
+        path: PathBuf,
+        /// Offset of the first byte of the chunk that fails.
+        start: u64,
+        /// Offset after its last byte.
+        end: u64,
+        /// What lies there: tensor names, or `graph`.
+        holds: String,
+    },
+    /// None of the identities opens the data key.
+    #[error("no identity opens {}: its data key is wrapped to {recipients}", path.display())]
+    NoMatchingKey {
+        /// The model file.
+        path: PathBuf,
+        /// The kinds of its recipients, as far as age tells.
+        recipients: String,
+    },
+    /// A recipient or an identity cannot be used, or no key can be made.
+    #[error(transparent)]
+    Key(onnxseal_crypto::Error),
+    /// The model is protected already.
+    #[error("{} is protected already", path.display())]
+    AlreadyProtected {
+        /// The model file.
+        path: PathBuf,
+    },
+    /// The model is not protected.
+    #[error("{} is not protected", path.display())]
+    NotProtected {
+        /// The model file.
+        path: PathBuf,
+    },
+    /// An output exists and may not be replaced.
+    #[error("{} exists already", path.display())]
+    OutputExists {
+        /// The output.
+        path: PathBuf,
+    },
+    /// An output would overwrite an input.
+    #[error("{} is an input of this model and would be overwritten", path.display())]
+    OutputIsInput {
+        /// The file that is both.
+        path: PathBuf,
+    },
+    /// Several files cannot be replaced in one step.
+    #[error("{} keeps weights in {external} external file(s), which cannot be replaced together in place", path.display())]
+    InPlaceExternal {
+        /// The model file.
+        path: PathBuf,
+        /// How many external files it has.
+        external: usize,
+    },
+    /// The input changed while it was being read.
+    #[error("{} changed while it was being read", path.display())]
+    InputChanged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The policy cannot be read or applied.
+    #[cfg(feature = "protect")]
+    #[error("the policy cannot be used")]
+    Policy(#[source] onnxseal_plan::Error),
+    /// The model, or its protection, is not what the policy demands.
+    #[error("{} is not protected as the policy demands: {}", path.display(), violations.join("; "))]
+    PolicyNotMet {
+        /// The model file.
+        path: PathBuf,
+        /// Each way in which it falls short.
+        violations: Vec<String>,
+    },
+    /// The caller asked for something that makes no sense.
+    #[error("{0}")]
+    Misuse(String),
+}
+
+/// The class of an [`Error`]: what a script branches on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The call cannot be carried out as asked.
+    Usage,
+    /// The input is malformed or exceeds a limit.
+    Malformed,
+    /// Something was changed since it was protected.
+    Authentication,
+    /// No identity opens the data key.
+    NoMatchingKey,
+    /// A policy is not met.
+    PolicyNotMet,
+    /// The system failed to read or write.
+    Io,
+}
+
+impl Error {
+    /// The class the error belongs to.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Io { .. } | Error::InputChanged { .. } => ErrorKind::Io,
+            Error::Model {
+                source: onnxseal_onnx::Error::Io { .. },
+                ..
+            } => ErrorKind::Io,
+            Error::Model { .. } | Error::Metadata { .. } => ErrorKind::Malformed,
+            Error::Length { .. } | Error::Manifest { .. } | Error::Chunk { .. } => {
+                ErrorKind::Authentication
+            }
+            Error::NoMatchingKey { .. } => ErrorKind::NoMatchingKey,
+            Error::Key(onnxseal_crypto::Error::Io { .. }) => ErrorKind::Io,
+            Error::Key(_) => ErrorKind::Usage,
+            Error::PolicyNotMet { .. } => ErrorKind::PolicyNotMet,
+            #[cfg(feature = "protect")]
+            Error::Policy(_) => ErrorKind::Usage,
+            Error::AlreadyProtected { .. }
+            | Error::NotProtected { .. }
+            | Error::OutputExists { .. }
+            | Error::OutputIsInput { .. }
+            | Error::InPlaceExternal { .. }
+            | Error::Misuse(_) => ErrorKind::Usage,
+        }
+    }
+}
+
+/// Turns the system's errors into ours: `.map_err(io("read", path))`.
+pub(crate) fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
+    move |source| Error::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}

@@ -1,0 +1,133 @@
+//! What the metadata of a protected model says, held against its graph; needs no key.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use onnxseal_onnx::Model;
+use onnxseal_onnx::model::{NodeId, Payload};
+use onnxseal_plan::{Classified, classify};
+
+use crate::artifact::Artifact;
+use crate::error::{Error, Result};
+use crate::manifest::{self, Manifest};
+use crate::report::{Builder, ClearRow, Report, TensorRow, operator};
+use crate::source::Source;
+
+/// Shows what is encrypted in the protected model at `path`, and what is not.
+///
+/// Everything it says comes from metadata and graph, both in clear. Without a key nobody can tell
+/// whether they are authentic: see [`verify`](crate::verify).
+///
+/// # Errors
+/// `Malformed` where metadata and graph do not fit together; `Io`; `Usage` when the model is not
+/// protected.
+pub fn inspect(path: &Path) -> Result<Report> {
+    let source = Source::open(path)?;
+    let artifact = Artifact::parse(path, source.bytes())?.ok_or_else(|| Error::NotProtected {
+        path: path.to_owned(),
+    })?;
+    let model = source.locate(artifact.model_bytes())?;
+    examine(path, &model, &artifact.manifest)
+}
+
+/// Checks that `manifest` describes `model`, and reports on it.
+pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Result<Report> {
+    let malformed = |reason| Error::Metadata {
+        path: path.to_owned(),
+        reason,
+    };
+    let external = manifest.files.iter().skip(1).map(|file| &file.path);
+    if !model.external_files.iter().eq(external) {
+        return Err(malformed(
+            "its files are not the external data files of the graph".into(),
+        ));
+    }
+    let mut described: HashMap<&str, &manifest::Tensor> = HashMap::new();
+    for tensor in &manifest.tensors {
+        if described.insert(&tensor.at, tensor).is_some() {
+            return Err(malformed(format!(
+                "tensor {:?} is listed twice",
+                tensor.name
+            )));
+        }
+    }
+    let mut builder = Builder::new(path, manifest.files.clone(), model);
+    for (tensor, classified) in model.tensors.iter().zip(classify(model)) {
+        let consumers = classified
+            .consumers
+            .iter()
+            .map(|consumer| operator(model, consumer.node));
+        match described.remove(tensor.path.as_str()) {
+            Some(found) => {
+                if !describes(found, tensor) {
+                    let name = tensor.name;
+                    return Err(malformed(format!(
+                        "tensor {name:?} is not as the graph has it"
+                    )));
+                }
+                let owner = owner(model, found, &classified)
+                    .ok_or_else(|| malformed(format!("no operator of tensor {:?}", found.name)))?;
+                builder.add(model, owner, TensorRow::of_manifest(found));
+            }
+            None => {
+                let reason = match &classified.reason {
+                    Some(reason) => reason.to_string(),
+                    None => "it was not selected".to_owned(),
+                };
+                if classified.reason.is_none()
+                    && let Some(owner) = classified.consumers.iter().find(|c| c.as_weight)
+                {
+                    builder.add(
+                        model,
+                        owner.node,
+                        TensorRow::in_clear(tensor, classified.bytes),
+                    );
+                }
+                let operators = consumers.collect();
+                builder.clear(ClearRow::new(tensor, classified.bytes, reason, operators));
+            }
+        }
+    }
+    if let Some(tensor) = described.values().next() {
+        return Err(malformed(format!(
+            "tensor {:?} is not in the graph",
+            tensor.at
+        )));
+    }
+    let mut report = builder.finish();
+    report.claims = manifest.claims.clone();
+    Ok(report)
+}
+
+/// Whether the manifest's entry is about this tensor.
+fn describes(entry: &manifest::Tensor, tensor: &onnxseal_onnx::model::Tensor<'_>) -> bool {
+    let place = match tensor.payload {
+        Payload::Dense {
+            file,
+            span,
+            element_bits,
+            ..
+        } => (file.0, span.start, element_bits, None),
+        Payload::Strided {
+            start,
+            stride,
+            element_bits,
+            ..
+        } => (0, start, element_bits, Some(stride)),
+        Payload::Empty | Payload::Unpatchable(_) => return false,
+    };
+    entry.name == tensor.name
+        && entry.data_type == tensor.data_type.as_str_name()
+        && entry.dims == tensor.dims
+        && (entry.file, entry.offset, entry.element_bits, entry.stride) == place
+}
+
+/// The node for which `entry` was planned.
+fn owner(model: &Model<'_>, entry: &manifest::Tensor, found: &Classified<'_>) -> Option<NodeId> {
+    let named = entry.operators.first()?;
+    let is_named = |node: &NodeId| operator(model, *node) == *named;
+    let consumers = || found.consumers.iter().map(|consumer| consumer.node);
+    consumers()
+        .find(is_named)
+        .or_else(|| model.nodes_with_ids().map(|(id, _)| id).find(is_named))
+}

@@ -1,0 +1,52 @@
+//! Protects the weights of ONNX models, and opens what it protected.
+//!
+//! A protected model is the original file with chosen weight bytes encrypted in place and the rest
+//! authenticated, plus metadata: still a valid ONNX file of the same shape. [`protect`] makes one,
+//! [`open`] gives the original back in memory and [`unprotect`] in files, byte for byte;
+//! [`inspect`] and [`verify`] look at one. `docs/FORMAT.md` is the format.
+//!
+//! Nothing that was decrypted leaves a call before every byte of every file has been authenticated,
+//! and files appear whole or not at all.
+//!
+//! Features: `protect` adds planning and protecting (a device that only opens models does without);
+//! `aws-lc` chooses the faster of two AEAD back ends that give the same bytes.
+
+mod artifact;
+mod chunks;
+mod error;
+mod input;
+#[cfg(feature = "protect")]
+mod inspect;
+pub mod manifest;
+mod map;
+mod open;
+mod output;
+mod outputs;
+mod parallel;
+mod progress;
+#[cfg(feature = "protect")]
+mod protect;
+mod protected;
+#[cfg(feature = "protect")]
+mod report;
+#[cfg(feature = "protect")]
+mod source;
+mod spans;
+#[cfg(feature = "protect")]
+mod verify;
+
+pub use error::{Error, ErrorKind, Result};
+pub use manifest::{File, Manifest, Operator};
+pub use onnxseal_crypto::wrap::{Identities, Identity, Recipients, generate_identity};
+pub use open::{OpenedModel, open, unprotect};
+pub use outputs::OutputOptions;
+pub use progress::{Progress, Silent};
+
+#[cfg(feature = "protect")]
+pub use {
+    inspect::inspect,
+    onnxseal_plan::{Policy, Preset},
+    protect::{ProtectOptions, plan, protect, protect_in_place},
+    report::{ClearRow, OperatorRow, PassedOverRow, Report, TensorRow, TypeRow, Volume},
+    verify::{Verification, verify},
+};

@@ -1,0 +1,316 @@
+//! What is encrypted and what stays in clear: one shape for a plan, for what was protected, and for
+//! what the metadata of a protected model says.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use onnxseal_onnx::model::{Model, Node, NodeId, Tensor};
+use serde::Serialize;
+
+use crate::manifest::{self, File, Operator};
+
+/// What is encrypted in a model and what is not.
+///
+/// Serialises to the JSON of `--json`; members are only ever added.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Path of the model.
+    pub model: String,
+    /// Its files; the model file has an empty path.
+    pub files: Vec<File>,
+    /// The weights of all operators together.
+    pub weights: Volume,
+    /// Per operator type, in alphabetical order.
+    pub types: Vec<TypeRow>,
+    /// Per operator, in file order.
+    pub operators: Vec<OperatorRow>,
+    /// Tensors that stay wholly in clear, in file order.
+    pub clear: Vec<ClearRow>,
+    /// Parts of the file that may hold weights and were not looked into, in file order.
+    pub passed_over: Vec<PassedOverRow>,
+    /// The publisher's statements; not authenticated unless the caller verified the model.
+    pub claims: BTreeMap<String, String>,
+    /// In which ways the plan falls short of its policy.
+    pub violations: Vec<String>,
+}
+
+/// How much of something is encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Volume {
+    /// Length in bytes.
+    pub bytes: u64,
+    /// Bytes of it that are encrypted.
+    pub encrypted_bytes: u64,
+    /// `encrypted_bytes / bytes`, 0 to 1.
+    pub share: f64,
+}
+
+impl Volume {
+    fn new(bytes: u64, encrypted_bytes: u64) -> Volume {
+        let share = match bytes {
+            0 => 0.0,
+            bytes => encrypted_bytes as f64 / bytes as f64,
+        };
+        Volume {
+            bytes,
+            encrypted_bytes,
+            share,
+        }
+    }
+
+    fn sum(volumes: impl Iterator<Item = Volume>) -> Volume {
+        let (bytes, encrypted) = volumes.fold((0, 0), |(bytes, encrypted), v| {
+            (bytes + v.bytes, encrypted + v.encrypted_bytes)
+        });
+        Volume::new(bytes, encrypted)
+    }
+}
+
+/// All operators of a type.
+#[derive(Clone, Debug, Serialize)]
+pub struct TypeRow {
+    /// `op_type`, with its domain in front unless `ai.onnx`.
+    pub op_type: String,
+    /// Number of operators that own weights.
+    pub operators: u64,
+    /// Their weights.
+    #[serde(flatten)]
+    pub volume: Volume,
+}
+
+/// One operator.
+#[derive(Clone, Debug, Serialize)]
+pub struct OperatorRow {
+    /// `op_type`, with its domain in front unless `ai.onnx`.
+    pub op_type: String,
+    /// Node name, often empty.
+    pub node: String,
+    /// The data volume coefficient; absent where only the metadata is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coefficient: Option<f64>,
+    /// Bytes that the plan apportioned to the operator; absent where only the metadata is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume_bytes: Option<u64>,
+    /// Its weights.
+    #[serde(flatten)]
+    pub volume: Volume,
+    /// The tensors they stand in.
+    pub tensors: Vec<TensorRow>,
+}
+
+/// One weight tensor of an operator.
+#[derive(Clone, Debug, Serialize)]
+pub struct TensorRow {
+    /// Name in the graph.
+    pub name: String,
+    /// Protobuf path in `ModelProto`.
+    pub at: String,
+    /// Name of the element type in `TensorProto.DataType`.
+    pub data_type: String,
+    /// Shape.
+    pub dims: Vec<u64>,
+    /// Its elements.
+    #[serde(flatten)]
+    pub volume: Volume,
+    /// Elements in a subsequence.
+    pub unit: u64,
+    /// Number of subsequences.
+    pub n: u64,
+    /// Number of encrypted subsequences.
+    pub k: u64,
+    /// Which: `[skip, take, skip, take, ...]`.
+    pub targets: Vec<u64>,
+    /// Other operators that use the same tensor; it is encrypted and counted once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub shared_with: Vec<Operator>,
+}
+
+/// A tensor that stays wholly in clear.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClearRow {
+    /// Name in the graph.
+    pub name: String,
+    /// Protobuf path in `ModelProto`.
+    pub at: String,
+    /// Name of the element type in `TensorProto.DataType`.
+    pub data_type: String,
+    /// Shape.
+    pub dims: Vec<u64>,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// Why.
+    pub reason: String,
+    /// The operators that use it.
+    pub operators: Vec<Operator>,
+}
+
+/// A part of the file that may hold weights and was not looked into; it stays in clear.
+#[derive(Clone, Debug, Serialize)]
+pub struct PassedOverRow {
+    /// Its protobuf path in `ModelProto`.
+    pub at: String,
+    /// Length in bytes.
+    pub bytes: u64,
+}
+
+/// Begins a report on the model at `path`; operators come with [`Builder::add`], in any order.
+pub(crate) struct Builder {
+    report: Report,
+    operators: BTreeMap<NodeId, OperatorRow>,
+}
+
+impl Builder {
+    pub(crate) fn new(path: &Path, files: Vec<File>, model: &Model<'_>) -> Builder {
+        let passed_over = model.passed_over.iter().map(|part| PassedOverRow {
+            at: part.path.clone(),
+            bytes: part.field.len,
+        });
+        let report = Report {
+            model: path.display().to_string(),
+            files,
+            weights: Volume::default(),
+            types: Vec::new(),
+            operators: Vec::new(),
+            clear: Vec::new(),
+            passed_over: passed_over.collect(),
+            claims: BTreeMap::new(),
+            violations: Vec::new(),
+        };
+        Builder {
+            report,
+            operators: BTreeMap::new(),
+        }
+    }
+
+    /// Adds `row` to the operator `node` and returns that one's row.
+    pub(crate) fn add(
+        &mut self,
+        model: &Model<'_>,
+        node: NodeId,
+        row: TensorRow,
+    ) -> &mut OperatorRow {
+        let operator = self.operators.entry(node).or_insert_with(|| {
+            let Operator { op_type, node } = operator(model, node);
+            let (coefficient, volume_bytes, volume) = (None, None, Volume::default());
+            OperatorRow {
+                op_type,
+                node,
+                coefficient,
+                volume_bytes,
+                volume,
+                tensors: Vec::new(),
+            }
+        });
+        operator.tensors.push(row);
+        operator
+    }
+
+    pub(crate) fn clear(&mut self, row: ClearRow) {
+        self.report.clear.push(row);
+    }
+
+    /// Adds everything up.
+    pub(crate) fn finish(self) -> Report {
+        let Builder {
+            mut report,
+            operators,
+        } = self;
+        let mut types: BTreeMap<&str, (u64, Vec<Volume>)> = BTreeMap::new();
+        report.operators = operators.into_values().collect();
+        for row in &mut report.operators {
+            row.volume = Volume::sum(row.tensors.iter().map(|tensor| tensor.volume));
+        }
+        for row in &report.operators {
+            let (operators, volumes) = types.entry(&row.op_type).or_default();
+            *operators += 1;
+            volumes.push(row.volume);
+        }
+        report.types = (types.into_iter())
+            .map(|(op_type, (operators, volumes))| {
+                let volume = Volume::sum(volumes.into_iter());
+                TypeRow {
+                    op_type: op_type.to_owned(),
+                    operators,
+                    volume,
+                }
+            })
+            .collect();
+        report.weights = Volume::sum(report.operators.iter().map(|row| row.volume));
+        report
+    }
+}
+
+impl TensorRow {
+    /// The row of a tensor as the manifest describes it, or will.
+    pub(crate) fn of_manifest(entry: &manifest::Tensor) -> TensorRow {
+        TensorRow {
+            name: entry.name.clone(),
+            at: entry.at.clone(),
+            data_type: entry.data_type.clone(),
+            dims: entry.dims.clone(),
+            volume: Volume::new(entry.len_bytes(), entry.encrypted_bytes()),
+            unit: entry.unit,
+            n: entry.n,
+            k: entry.n_targets(),
+            targets: entry.targets.clone(),
+            shared_with: entry.operators.iter().skip(1).cloned().collect(),
+        }
+    }
+
+    /// The row of a weight of `bytes` that is wholly in clear.
+    pub(crate) fn in_clear(tensor: &Tensor<'_>, bytes: u64) -> TensorRow {
+        TensorRow {
+            name: tensor.name.to_owned(),
+            at: tensor.path.clone(),
+            data_type: tensor.data_type.as_str_name().to_owned(),
+            dims: tensor.dims.clone(),
+            volume: Volume::new(bytes, 0),
+            unit: tensor.n_elements,
+            n: 1,
+            k: 0,
+            targets: Vec::new(),
+            shared_with: Vec::new(),
+        }
+    }
+}
+
+impl ClearRow {
+    pub(crate) fn new(
+        tensor: &Tensor<'_>,
+        bytes: u64,
+        reason: String,
+        operators: Vec<Operator>,
+    ) -> ClearRow {
+        ClearRow {
+            name: tensor.name.to_owned(),
+            at: tensor.path.clone(),
+            data_type: tensor.data_type.as_str_name().to_owned(),
+            dims: tensor.dims.clone(),
+            bytes,
+            reason,
+            operators,
+        }
+    }
+}
+
+/// Names the node `node` of `model`.
+pub(crate) fn operator(model: &Model<'_>, node: NodeId) -> Operator {
+    match model.nodes.get(node.index()) {
+        Some(node) => Operator {
+            op_type: qualified(node),
+            node: node.name.to_owned(),
+        },
+        None => Operator {
+            op_type: String::new(),
+            node: String::new(),
+        },
+    }
+}
+
+/// `op_type` with its domain in front unless `ai.onnx`.
+fn qualified(node: &Node<'_>) -> String {
+    match node.domain {
+        "" => node.op_type.to_owned(),
+        domain => format!("{domain}.{}", node.op_type),
+    }
+}

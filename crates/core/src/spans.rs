@@ -1,0 +1,103 @@
+//! Sets of bytes of one file.
+
+use std::ops::Range;
+
+use onnxseal_onnx::model::Span;
+
+/// A set of bytes of one file, as sorted spans that neither touch nor overlap.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SpanSet(Vec<Span>);
+
+impl SpanSet {
+    /// The union of `spans`, which may come in any order and overlap.
+    pub(crate) fn union(mut spans: Vec<Span>) -> SpanSet {
+        if !spans.is_sorted() {
+            spans.sort_unstable();
+        }
+        spans.dedup_by(|next, last| {
+            let joins = next.start <= last.end();
+            if joins {
+                last.len = last.end().max(next.end()) - last.start;
+            }
+            joins
+        });
+        spans.retain(|span| span.len > 0);
+        SpanSet(spans)
+    }
+
+    /// Number of bytes in the set.
+    pub(crate) fn len_bytes(&self) -> u64 {
+        self.0.iter().map(|span| span.len).sum()
+    }
+
+    /// Replaces `into` by the parts of the set that lie in `window`, relative to its start.
+    pub(crate) fn within(&self, window: Span, into: &mut Vec<Range<usize>>) {
+        into.clear();
+        let first = self.0.partition_point(|span| span.end() <= window.start);
+        for span in self.0.iter().skip(first) {
+            if span.start >= window.end() {
+                break;
+            }
+            let start = span.start.max(window.start) - window.start;
+            let end = span.end().min(window.end()) - window.start;
+            // A window of no bytes may still lie inside a span.
+            if start < end {
+                into.push(start as usize..end as usize);
+            }
+        }
+    }
+
+    /// The spans, sorted.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Span> {
+        self.0.iter().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(start: u64, len: u64) -> Span {
+        Span { start, len }
+    }
+
+    #[test]
+    fn union_merges_what_touches_or_overlaps() {
+        let set = SpanSet::union(vec![
+            span(20, 5),
+            span(0, 4),
+            span(4, 2),
+            span(22, 9),
+            span(40, 0),
+        ]);
+        assert_eq!(set.0, [span(0, 6), span(20, 11)]);
+        assert_eq!(set.len_bytes(), 17);
+    }
+
+    #[test]
+    fn a_span_inside_another_adds_nothing() {
+        assert_eq!(
+            SpanSet::union(vec![span(0, 100), span(10, 5), span(99, 1)]).0,
+            [span(0, 100)]
+        );
+    }
+
+    #[test]
+    fn every_window_gives_what_a_byte_map_gives() {
+        let set = SpanSet::union(vec![span(3, 4), span(10, 1), span(12, 8)]);
+        let mut parts = Vec::new();
+        for start in 0..24u64 {
+            for len in 0..24u64 {
+                set.within(span(start, len), &mut parts);
+                let mut found = vec![false; len as usize];
+                parts.iter().for_each(|part| found[part.clone()].fill(true));
+                assert!(parts.iter().all(|part| !part.is_empty()));
+                for (i, found) in found.into_iter().enumerate() {
+                    let at = start + i as u64;
+                    let expected = set.iter().any(|s| s.start <= at && at < s.end());
+                    assert_eq!(found, expected, "window {start}+{len}, byte {at}");
+                }
+            }
+        }
+    }
+}
