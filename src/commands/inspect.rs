@@ -1,0 +1,12 @@
+//! `onnxseal inspect`
+
+use anyhow::Result;
+use onnxseal_core as core;
+
+use crate::cli::Inspect;
+use crate::render;
+
+/// Shows what is encrypted, from the metadata.
+pub fn run(args: &Inspect) -> Result<()> {
+    render::report(&core::inspect(&args.model)?, &args.view)
+}

@@ -1,0 +1,23 @@
+//! One file per subcommand.
+
+mod inspect;
+mod keygen;
+mod plan;
+mod protect;
+mod unprotect;
+mod verify;
+
+use crate::cli::{Cli, Command};
+
+/// Runs what the command line asks for.
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    let quiet = cli.quiet;
+    match cli.command {
+        Command::Keygen(args) => keygen::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Protect(args) => protect::run(&args, quiet),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Verify(args) => verify::run(&args, quiet),
+        Command::Unprotect(args) => unprotect::run(&args, quiet),
+    }
+}

@@ -1,0 +1,24 @@
+//! `onnxseal plan`
+
+use anyhow::Result;
+use onnxseal_core::{self as core, Error};
+
+use crate::cli::Plan;
+use crate::{io, render};
+
+/// Shows what `protect` would encrypt.
+pub fn run(args: &Plan) -> Result<()> {
+    let report = core::plan(&args.model, &io::policy(&args.policy)?)?;
+    render::report(&report, &args.view)?;
+    match report.violations.is_empty() {
+        true => Ok(()),
+        false => {
+            let violations = report.violations;
+            Err(Error::PolicyNotMet {
+                path: args.model.clone(),
+                violations,
+            }
+            .into())
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! `onnxseal protect`
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use onnxseal_core::{self as core, Error, ProtectOptions, Recipients, generate_identity};
+
+use crate::cli::Protect;
+use crate::exit::Usage;
+use crate::progress::Bar;
+use crate::{io, render};
+
+/// Protects a model, to new files or in place.
+pub fn run(args: &Protect, quiet: bool) -> Result<()> {
+    let mut options = ProtectOptions::new(io::policy(&args.policy)?);
+    options.output = args.output_options.core();
+    for (key, value) in &args.claims {
+        if options.claims.insert(key.clone(), value.clone()).is_some() {
+            return Err(Usage(format!("claim {key} is given twice")).into());
+        }
+    }
+    let target = args.output.as_ref().unwrap_or(&args.model);
+    let mut new_identity = None;
+    let recipients = if args.recipients.is_empty() {
+        new_identity = Some(NewIdentity::beside(target)?);
+        let recipient = new_identity.iter().map(|new| new.recipient.clone());
+        Recipients::parse(&recipient.collect::<Vec<_>>())
+    } else {
+        Recipients::parse(&args.recipients)
+    }
+    .map_err(Error::Key)?;
+
+    let bar = Bar::new(quiet);
+    let report = match args.in_place {
+        true => core::protect_in_place(&args.model, &recipients, &options, &bar)?,
+        false => core::protect(&args.model, target, &recipients, &options, &bar)?,
+    };
+    drop(bar);
+    if let Some(identity) = new_identity {
+        let path = identity.keep();
+        eprintln!(
+            "no recipient was given: wrote a new identity to {}\n\
+             keep it secret and apart from the model; whoever has it can open the model",
+            path.display()
+        );
+    }
+    if report.weights.encrypted_bytes == 0 {
+        eprintln!("warning: nothing was encrypted, the model is only authenticated");
+    }
+    match quiet && !args.view.json {
+        true => Ok(()),
+        false => render::report(&report, &args.view),
+    }
+}
+
+/// An identity file made for one output; removed again unless the output came to be.
+struct NewIdentity {
+    path: PathBuf,
+    recipient: String,
+    kept: bool,
+}
+
+impl NewIdentity {
+    fn beside(output: &Path) -> Result<NewIdentity> {
+        let identity = generate_identity();
+        let mut path = output.as_os_str().to_owned();
+        path.push(".identity.txt");
+        let path = PathBuf::from(path);
+        if let Some(folder) = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+        {
+            fs::create_dir_all(folder)?;
+        }
+        io::write_identity(&identity, &path)?;
+        Ok(NewIdentity {
+            path,
+            recipient: identity.recipient(),
+            kept: false,
+        })
+    }
+
+    fn keep(mut self) -> PathBuf {
+        self.kept = true;
+        self.path.clone()
+    }
+}
+
+impl Drop for NewIdentity {
+    fn drop(&mut self) {
+        if !self.kept {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! `onnxseal unprotect`
+
+use anyhow::Result;
+use onnxseal_core as core;
+
+use crate::cli::Unprotect;
+use crate::io;
+use crate::progress::Bar;
+
+/// Restores the original.
+pub fn run(args: &Unprotect, quiet: bool) -> Result<()> {
+    let identities = io::identities(&args.identities)?;
+    let bar = Bar::new(quiet);
+    core::unprotect(
+        &args.model,
+        &args.output,
+        &identities,
+        args.output_options.core(),
+        &bar,
+    )?;
+    drop(bar);
+    if !quiet {
+        println!(
+            "restored {}: every byte authenticated",
+            args.output.display()
+        );
+    }
+    Ok(())
+}

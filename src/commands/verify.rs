@@ -1,0 +1,28 @@
+//! `onnxseal verify`
+
+use anyhow::Result;
+use onnxseal_core::{self as core, Policy};
+
+use crate::cli::Verify;
+use crate::progress::Bar;
+use crate::{io, render};
+
+/// Checks a protected model as far as what is at hand allows.
+pub fn run(args: &Verify, quiet: bool) -> Result<()> {
+    let policy = match (&args.policy, args.preset) {
+        (Some(path), _) => Some(io::read_policy(path)?),
+        (None, preset) => preset.map(Policy::preset),
+    };
+    let identities = match args.identities.as_slice() {
+        [] => None,
+        paths => Some(io::identities(paths)?),
+    };
+    let bar = Bar::new(quiet);
+    let verified = core::verify(&args.model, identities.as_ref(), policy.as_ref(), &bar)?;
+    drop(bar);
+    match (args.json, quiet) {
+        (true, _) => render::json(&verified),
+        (false, true) => Ok(()),
+        (false, false) => render::verified(&args.model, &verified),
+    }
+}

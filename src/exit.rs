@@ -1,0 +1,90 @@
+//! Exit codes: what a script branches on.
+
+use std::process::ExitCode;
+
+use onnxseal_core::{Error, ErrorKind};
+
+/// The table of `onnxseal help` and the README.
+pub const CODES: &str = "\
+Exit codes:
+  0  done
+  1  another failure
+  2  usage: the command cannot be carried out as asked
+  3  malformed: the input is no well-formed ONNX model, or exceeds a limit
+  4  authentication failed: something was changed since it was protected
+  5  no matching key: none of the identities opens the model
+  6  policy not met
+  7  I/O: the system could not read or write";
+
+/// The code for `error`.
+fn code(error: &anyhow::Error) -> u8 {
+    let core = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<Error>());
+    match core.map(Error::kind) {
+        Some(ErrorKind::Usage) => 2,
+        Some(ErrorKind::Malformed) => 3,
+        Some(ErrorKind::Authentication) => 4,
+        Some(ErrorKind::NoMatchingKey) => 5,
+        Some(ErrorKind::PolicyNotMet) => 6,
+        Some(ErrorKind::Io) => 7,
+        Some(_) => 1,
+        None if error.chain().any(|cause| cause.is::<std::io::Error>()) => 7,
+        None if error.chain().any(|cause| cause.is::<Usage>()) => 2,
+        None => 1,
+    }
+}
+
+/// A mistake in the command line that clap cannot see.
+#[derive(Debug)]
+pub struct Usage(pub String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// Prints `error` with its causes and a hint, and gives its exit code.
+pub fn report(error: &anyhow::Error) -> ExitCode {
+    // A reader that closed the pipe, such as `head`, has had enough.
+    let broken = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::BrokenPipe;
+    if error.downcast_ref().is_some_and(broken) {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("error: {error}");
+    for cause in error.chain().skip(1) {
+        eprintln!("  cause: {cause}");
+    }
+    let core = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<Error>());
+    if let Some(hint) = core.and_then(hint) {
+        eprintln!("  hint: {hint}");
+    }
+    ExitCode::from(code(error))
+}
+
+/// What to do about it, where that is not obvious.
+fn hint(error: &Error) -> Option<&'static str> {
+    Some(match error {
+        Error::AlreadyProtected { .. } => {
+            "run `onnxseal unprotect` first to protect it anew, or `onnxseal inspect` to see how it is protected"
+        }
+        Error::NotProtected { .. } => "run `onnxseal protect` to protect it",
+        Error::OutputExists { .. } => "choose another output, or replace it with --force",
+        Error::OutputIsInput { .. } => {
+            "external data keeps its relative path, so write to another folder; a model in one file can be replaced with --in-place"
+        }
+        Error::InPlaceExternal { .. } => {
+            "write to another folder with --output, then swap the folders"
+        }
+        Error::NoMatchingKey { .. } => "name the matching identity file with --identity",
+        Error::Chunk { .. } | Error::Length { .. } | Error::Manifest { .. } => {
+            "the files are not as they were protected; get them anew from where they came"
+        }
+        _ => return None,
+    })
+}

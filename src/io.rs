@@ -1,0 +1,67 @@
+//! Key files and policies, read and written for the commands.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use onnxseal_core::{Error, Identities, Identity, Policy};
+
+use crate::cli;
+
+/// Reads all identity files into one set.
+pub fn identities(paths: &[impl AsRef<Path>]) -> Result<Identities> {
+    let mut all = Identities::default();
+    for path in paths {
+        let path = path.as_ref();
+        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        all.merge(Identities::read(file, &path.display().to_string()).map_err(Error::Key)?);
+    }
+    Ok(all)
+}
+
+/// Writes a new identity to `path`, readable by its owner alone; never over an existing file.
+pub fn write_identity(identity: &Identity, path: &Path) -> Result<()> {
+    let context = || format!("cannot write {}", path.display());
+    let mut options = File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => Error::OutputExists {
+            path: path.to_owned(),
+        }
+        .into(),
+        _ => anyhow::Error::new(error).context(context()),
+    })?;
+    let written = file
+        .write_all(identity.to_file_text().as_bytes())
+        .and_then(|()| file.sync_all())
+        .with_context(context);
+    if written.is_err() {
+        let _ = fs::remove_file(path);
+    }
+    written
+}
+
+/// The policy that the command line asks for.
+pub fn policy(args: &cli::Policy) -> Result<Policy> {
+    let mut policy = match (&args.policy, args.preset) {
+        (Some(path), _) => read_policy(path)?,
+        (None, preset) => Policy::preset(preset.unwrap_or_default()),
+    };
+    for (op_type, share) in &args.coefficients {
+        policy
+            .set_coefficient(op_type, *share)
+            .map_err(Error::Policy)?;
+    }
+    Ok(policy)
+}
+
+/// Reads a policy file.
+pub fn read_policy(path: &Path) -> Result<Policy> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let policy = Policy::parse(&text).map_err(Error::Policy);
+    policy.with_context(|| format!("in {}", path.display()))
+}

@@ -1,0 +1,377 @@
+//! The command as a user meets it: what it prints, writes and exits with.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod lab;
+
+use std::fs;
+
+use lab::Lab;
+use onnxseal_testkit::samples;
+use serde_json::Value;
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn the_main_job_works() {
+    let lab = Lab::new();
+    let original = fs::read(lab.path(lab.model())).unwrap();
+    let (out, err) = lab.expect(
+        0,
+        &[
+            "protect",
+            "model.onnx",
+            "-o",
+            "s.onnx",
+            "-r",
+            &lab.recipient,
+        ],
+    );
+    assert!(out.contains("Conv") && out.contains("total"), "{out}");
+    assert_eq!(err, "", "no progress bar where there is no terminal");
+    lab.expect(0, &["verify", "s.onnx", "-i", "id.txt"]);
+    let (out, _) = lab.expect(
+        0,
+        &["unprotect", "s.onnx", "-i", "id.txt", "-o", "back.onnx"],
+    );
+    assert!(out.contains("every byte authenticated"), "{out}");
+    assert!(fs::read(lab.path("back.onnx")).unwrap() == original);
+    assert!(fs::read(lab.path("model.onnx")).unwrap() == original);
+}
+
+#[test]
+fn without_a_recipient_a_new_identity_is_written_beside_the_output() {
+    let lab = Lab::new();
+    let model = lab.model();
+    let (_, err) = lab.expect(0, &["protect", model, "-o", "s.onnx"]);
+    assert!(err.contains("s.onnx.identity.txt"), "{err}");
+    lab.expect(
+        0,
+        &[
+            "unprotect",
+            "s.onnx",
+            "-i",
+            "s.onnx.identity.txt",
+            "-o",
+            "back.onnx",
+        ],
+    );
+    let identity = fs::read(lab.path("s.onnx.identity.txt")).unwrap();
+    // Never over an existing one, not even with --force.
+    lab.expect(2, &["protect", model, "-o", "s.onnx", "--force"]);
+    assert!(fs::read(lab.path("s.onnx.identity.txt")).unwrap() == identity);
+    // None is left behind where protecting fails.
+    fs::write(lab.path("bad.onnx"), "not a model").unwrap();
+    lab.expect(3, &["protect", "bad.onnx", "-o", "t.onnx"]);
+    assert!(!lab.path("t.onnx.identity.txt").exists() && !lab.path("t.onnx").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn modes_are_kept_and_identities_are_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let lab = Lab::new();
+    let mode = |name: &str| fs::metadata(lab.path(name)).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode("id.txt"), 0o600);
+    let model = lab.model();
+    for bits in [0o640, 0o444, 0o755] {
+        fs::set_permissions(lab.path(model), fs::Permissions::from_mode(bits)).unwrap();
+        lab.expect(
+            0,
+            &[
+                "-q",
+                "protect",
+                model,
+                "-o",
+                "s.onnx",
+                "-r",
+                &lab.recipient,
+                "--force",
+            ],
+        );
+        assert_eq!(mode("s.onnx"), bits);
+        lab.expect(
+            0,
+            &[
+                "-q",
+                "unprotect",
+                "s.onnx",
+                "-i",
+                "id.txt",
+                "-o",
+                "b.onnx",
+                "--force",
+            ],
+        );
+        assert_eq!(mode("b.onnx"), bits);
+    }
+    lab.expect(
+        0,
+        &["-q", "protect", model, "--in-place", "-r", &lab.recipient],
+    );
+    assert_eq!(mode(model), 0o755);
+}
+
+#[test]
+fn each_exit_code_has_its_cause() {
+    let lab = Lab::new();
+    let sealed = lab.protected();
+    fs::write(lab.path("junk.onnx"), "not a model").unwrap();
+    let mut forged = fs::read(lab.path(sealed)).unwrap();
+    // Past the beginning, where the structure is, and before the tail.
+    forged[20_000] ^= 1;
+    fs::write(lab.path("forged.onnx"), forged).unwrap();
+    lab.expect(0, &["keygen", "-o", "other.txt"]);
+    fs::write(lab.path("full.toml"), "preset = \"full\"\n").unwrap();
+
+    let cases: [(i32, &[&str], &str); 19] = [
+        (2, &[], "Usage"),
+        (2, &["protect", "model.onnx"], "--output"),
+        (
+            2,
+            &["protect", "model.onnx", "-o", "x", "-r", "age1nonsense"],
+            "age1nonsense",
+        ),
+        (2, &["protect", sealed, "-o", "x"], "protected already"),
+        (
+            2,
+            &["unprotect", "model.onnx", "-i", "id.txt", "-o", "x"],
+            "is not protected",
+        ),
+        (2, &["inspect", "model.onnx"], "is not protected"),
+        (
+            2,
+            &["unprotect", sealed, "-i", "id.txt", "-o", "model.onnx"],
+            "exists already",
+        ),
+        (
+            2,
+            &["protect", "model.onnx", "-o", "model.onnx", "--force"],
+            "would be overwritten",
+        ),
+        (
+            2,
+            &[
+                "protect",
+                "model.onnx",
+                "-o",
+                "x",
+                "--coefficient",
+                "Conv=2",
+            ],
+            "0 to 1",
+        ),
+        (2, &["keygen", "-o", "id.txt"], "exists already"),
+        (
+            2,
+            &["unprotect", sealed, "-i", sealed, "-o", "x"],
+            "identity file",
+        ),
+        (3, &["plan", "junk.onnx"], "junk.onnx"),
+        (
+            4,
+            &["verify", "forged.onnx", "-i", "id.txt"],
+            "authentication failed",
+        ),
+        (
+            4,
+            &["unprotect", "forged.onnx", "-i", "id.txt", "-o", "x"],
+            "forged.onnx",
+        ),
+        (5, &["verify", sealed, "-i", "other.txt"], "X25519"),
+        (
+            6,
+            &["verify", sealed, "--policy", "full.toml"],
+            "expected at least",
+        ),
+        (7, &["plan", "absent.onnx"], "absent.onnx"),
+        (7, &["verify", sealed, "-i", "absent.txt"], "absent.txt"),
+        (
+            7,
+            &[
+                "protect",
+                "model.onnx",
+                "-o",
+                "junk.onnx/x",
+                "-r",
+                &lab.recipient,
+            ],
+            "junk.onnx",
+        ),
+    ];
+    for (code, args, says) in cases {
+        let (_, err) = lab.expect(code, args);
+        assert!(err.contains(says), "{args:?}: {err}");
+        assert!(!lab.path("x").exists(), "{args:?}");
+    }
+}
+
+#[test]
+fn the_table_and_the_json_have_the_same_data() {
+    let lab = Lab::new();
+    let model = lab.model();
+    let (plan, _) = lab.expect(0, &["plan", model, "--json"]);
+    let args = [
+        "protect",
+        model,
+        "-o",
+        "s.onnx",
+        "-r",
+        &lab.recipient,
+        "--claim",
+        "a=b",
+        "--json",
+    ];
+    let (protect, _) = lab.expect(0, &args);
+    let (inspect, _) = lab.expect(0, &["inspect", "s.onnx", "--json"]);
+    let (mut plan, mut protect, mut inspect) = (json(&plan), json(&protect), json(&inspect));
+    assert_eq!(protect["claims"]["a"], "b");
+    assert_eq!(inspect["claims"]["a"], "b");
+    for report in [&mut plan, &mut protect, &mut inspect] {
+        let report = report.as_object_mut().unwrap();
+        assert!(report.remove("claims").is_some() && report.remove("model").is_some());
+        // What only the policy knows.
+        for operator in report["operators"].as_array_mut().unwrap() {
+            operator
+                .as_object_mut()
+                .unwrap()
+                .retain(|key, _| key != "coefficient" && key != "volume_bytes");
+        }
+    }
+    assert_eq!(plan, protect);
+    assert_eq!(protect, inspect);
+    let (table, _) = lab.expect(0, &["inspect", "s.onnx", "--positions"]);
+    for operator in inspect["operators"].as_array().unwrap() {
+        for tensor in operator["tensors"].as_array().unwrap() {
+            let name = tensor["name"].as_str().unwrap();
+            let line = table.lines().find(|line| line.contains(name)).unwrap();
+            let share = format!("{:.1} %", tensor["share"].as_f64().unwrap() * 100.0);
+            assert!(line.contains(&share), "{line}: {share}");
+        }
+    }
+}
+
+#[test]
+fn verify_says_what_it_checked() {
+    let lab = Lab::new();
+    let sealed = lab.protected();
+    let (out, _) = lab.expect(0, &["verify", sealed]);
+    assert!(out.contains("not checked"), "{out}");
+    let (out, _) = lab.expect(
+        0,
+        &[
+            "verify", sealed, "-i", "id.txt", "--preset", "balanced", "--json",
+        ],
+    );
+    let verified = json(&out);
+    assert_eq!(
+        (&verified["authenticated"], &verified["policy_met"]),
+        (&true.into(), &true.into())
+    );
+    lab.expect(0, &["verify", sealed, "--preset", "light"]);
+    lab.expect(6, &["verify", sealed, "--preset", "strong"]);
+}
+
+#[test]
+fn a_model_with_external_data_goes_to_another_folder() {
+    let lab = Lab::new();
+    let sample = samples::external_data();
+    fs::create_dir(lab.path("plain")).unwrap();
+    sample.write(&lab.path("plain")).unwrap();
+    let protect = |to: &[&str]| {
+        let args = [&["protect", "plain/model.onnx", "-r", &lab.recipient], to].concat();
+        lab.run(&args)
+    };
+    for to in [["-o", "plain/sealed.onnx"].as_slice(), &["--in-place"]] {
+        let refused = protect(to);
+        assert_eq!(refused.status.code(), Some(2));
+        let err = String::from_utf8(refused.stderr).unwrap();
+        assert!(err.contains("another folder"), "{err}");
+    }
+    assert_eq!(
+        fs::read(lab.path("plain/model.onnx")).unwrap(),
+        sample.model
+    );
+    assert_eq!(
+        protect(&["-o", "new/folder/model.onnx"]).status.code(),
+        Some(0)
+    );
+    lab.expect(
+        0,
+        &[
+            "unprotect",
+            "new/folder/model.onnx",
+            "-i",
+            "id.txt",
+            "-o",
+            "back/model.onnx",
+        ],
+    );
+    for (location, content) in &sample.files {
+        let at = |folder: &str| fs::read(lab.path(folder).join(location)).unwrap();
+        assert_eq!(&at("back"), content);
+        assert_eq!(&at("plain"), content);
+        assert_ne!(&at("new/folder"), content);
+    }
+}
+
+#[test]
+fn nothing_is_left_behind_by_a_failure() {
+    let lab = Lab::new();
+    let sealed = lab.protected();
+    let mut forged = fs::read(lab.path(sealed)).unwrap();
+    forged[20_000] ^= 1;
+    fs::write(lab.path("forged.onnx"), forged).unwrap();
+    let names = || {
+        let entries = fs::read_dir(lab.dir.path()).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = names();
+    lab.expect(
+        4,
+        &["unprotect", "forged.onnx", "-i", "id.txt", "-o", "x.onnx"],
+    );
+    lab.expect(
+        4,
+        &[
+            "unprotect",
+            "forged.onnx",
+            "-i",
+            "id.txt",
+            "-o",
+            "model.onnx",
+            "--force",
+        ],
+    );
+    assert_eq!(names(), before);
+    assert_eq!(
+        fs::read(lab.path("model.onnx")).unwrap(),
+        fs::read(lab::fixture("digits_cnn.onnx")).unwrap()
+    );
+}
+
+#[test]
+fn policies_of_the_command_line_add_up() {
+    let lab = Lab::new();
+    let model = lab.model();
+    let share = |args: &[&str], op_type: &str| {
+        let (out, _) = lab.expect(0, &[&["plan", model, "--json"], args].concat());
+        let report = json(&out);
+        let types = report["types"].as_array().unwrap();
+        let row = types.iter().find(|row| row["op_type"] == op_type).unwrap();
+        row["share"].as_f64().unwrap()
+    };
+    assert_eq!(share(&["--preset", "full"], "Conv"), 1.0);
+    assert_eq!(
+        share(&["--preset", "full", "--coefficient", "Conv=0"], "Conv"),
+        0.0
+    );
+    assert_eq!(
+        share(&["--preset", "full", "--coefficient", "Conv=0"], "Gemm"),
+        1.0
+    );
+    assert!(share(&["--preset", "light"], "Gemm") < share(&["--preset", "strong"], "Gemm"));
+}
