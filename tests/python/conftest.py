@@ -1,0 +1,40 @@
+"""Fixtures shared by all tests: the tool, its keys, and the models."""
+
+import os
+from pathlib import Path
+
+import pyrage
+import pytest
+from catalog import ROOT, Tool
+
+
+@pytest.fixture(scope="session")
+def tool(tmp_path_factory):
+    """The binary under test, ONNXSEAL_BIN or target/release/onnxseal, with an identity that it made."""
+    binary = Path(os.environ.get("ONNXSEAL_BIN", ROOT / "target" / "release" / "onnxseal"))
+    if not binary.is_file():
+        pytest.exit(f"{binary} is missing: run `cargo build --release`, or set ONNXSEAL_BIN", returncode=2)
+    return Tool(binary.resolve(), tmp_path_factory.mktemp("keys") / "id.txt")
+
+
+@pytest.fixture(scope="session")
+def stranger():
+    """An identity to which nothing is protected."""
+    return pyrage.x25519.Identity.generate()
+
+
+def pytest_configure(config):
+    config.accuracies = []
+
+
+@pytest.fixture(scope="session")
+def accuracies(request):
+    """Rows for the table at the end of the run: (model, original, protected)."""
+    return request.config.accuracies
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if config.accuracies:
+        terminalreporter.section("accuracy: original, protected under balanced")
+        for name, original, protected in config.accuracies:
+            terminalreporter.write_line(f"{name:32} {original:6.1%} {protected:6.1%}")

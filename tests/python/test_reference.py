@@ -1,0 +1,57 @@
+"""The second implementation as a program."""
+
+import subprocess
+import sys
+
+import onnxseal_open
+import pytest
+from catalog import MODELS, ROOT, SEALED, files_below, files_of
+
+SCRIPT = ROOT / "fixtures" / "reference" / "onnxseal_open.py"
+IDENTITY_FILE = SEALED / "keys" / "id.txt"
+
+
+def run(model, out, identity=IDENTITY_FILE):
+    command = [sys.executable, SCRIPT, SEALED / model, "-i", identity, "-o", out]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_opens_to_a_folder(tmp_path):
+    assert run("valid/tiny_external/model.onnx", tmp_path).returncode == 0
+    assert files_below(tmp_path) == ["model.onnx", "tiny/weights.bin"]
+    assert files_of(tmp_path / "model.onnx") == files_of(MODELS / "tiny_external.onnx")
+
+
+def test_opens_to_a_file(tmp_path):
+    assert run("valid/digits_cnn.onnx", tmp_path / "a.onnx").returncode == 0
+    assert (tmp_path / "a.onnx").read_bytes() == (MODELS / "digits_cnn.onnx").read_bytes()
+    assert run("valid/digits_cnn.onnx", tmp_path / "a.onnx").returncode == 2, "wrote over a file"
+
+
+@pytest.mark.parametrize(
+    "model, code",
+    [
+        ("invalid/trailing_graph.onnx", 3),
+        ("invalid/ciphertext_changed.onnx", 4),
+        ("invalid/key_for_somebody_else.onnx", 5),
+        ("invalid/external_missing/model.onnx", 7),
+        ("no_such_file.onnx", 7),
+    ],
+)
+def test_exit_codes(model, code, tmp_path):
+    done = run(model, tmp_path)
+    assert done.returncode == code and done.stderr.startswith("error: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_other_identity(tmp_path):
+    assert run("valid/tiny_int4.onnx", tmp_path, SEALED / "keys" / "other.txt").returncode == 5
+    assert run("invalid/key_for_somebody_else.onnx", tmp_path, SEALED / "keys" / "other.txt").returncode == 0
+
+
+def test_sub_byte_and_strided_spans():
+    tensor = {"dims": [3, 5], "unit": 4, "targets": [1, 1, 1, 1], "offset": 10, "element_bits": 4}
+    assert list(onnxseal_open.tensor_spans(tensor)) == [(12, 14), (16, 18)]
+    tensor = {"dims": [5], "unit": 2, "targets": [2, 1], "offset": 10, "element_bits": 32, "stride": 5}
+    assert list(onnxseal_open.tensor_spans(tensor)) == [(30, 34)]
+    assert onnxseal_open.cut([(2, 4), (7, 12)], 3, 10) == ([(3, 4), (7, 10)], [(4, 7)])

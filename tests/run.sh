@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Builds everything and runs all tests: Rust's, and those in Python that judge the built tool with ONNX's own checker, ONNX
+# Runtime and a second implementation of the format. Needs Rust and Python 3.11 or newer with venv; the first run needs network.
+#
+#   tests/run.sh                      all
+#   tests/run.sh -k accuracy          arguments go to pytest
+#   PYTHON=python3.12 tests/run.sh    another Python
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+PYTHON=${PYTHON:-python3}
+
+fail() {
+    printf 'tests/run.sh: %s\n' "$*" >&2
+    exit 2
+}
+
+check_tools() {
+    command -v cargo >/dev/null || fail "cargo is missing: install Rust, see https://rustup.rs"
+    command -v "$PYTHON" >/dev/null || fail "$PYTHON is missing (Debian, Ubuntu: apt install python3 python3-venv)"
+    "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+        || fail "Python 3.11 or newer is needed, $PYTHON is $("$PYTHON" --version 2>&1)"
+    # Debian ships venv without ensurepip, which is what fails then.
+    "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null \
+        || fail "$PYTHON has no venv (Debian, Ubuntu: apt install $("$PYTHON" -c \
+            'import sys; print("python3.%d-venv" % sys.version_info[1])'))"
+}
+
+# Makes .venv anew when the Python or the requirements are others than it was made with.
+make_venv() {
+    local wanted
+    wanted=$({ "$PYTHON" -c 'import sys; print(sys.version, sys.prefix)'; cat tests/requirements.txt; } | cksum)
+    if [[ -x .venv/bin/python && -f .venv/stamp && $(<.venv/stamp) == "$wanted" ]]; then
+        return
+    fi
+    echo "== .venv"
+    rm -rf .venv
+    "$PYTHON" -m venv .venv
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+    printf '%s\n' "$wanted" >.venv/stamp
+}
+
+check_tools
+make_venv
+echo "== cargo build"
+cargo build --release --workspace
+echo "== cargo test"
+cargo test --release --workspace
+echo "== cargo test, the RustCrypto back end"
+cargo test --release -p onnxseal-crypto --no-default-features
+echo "== pytest"
+target=${CARGO_TARGET_DIR:-target}
+ONNXSEAL_BIN=${ONNXSEAL_BIN:-$target/release/onnxseal} .venv/bin/python -m pytest -p no:cacheprovider tests/python "$@"
