@@ -1,0 +1,456 @@
+//! Ratios of one run: what protecting and opening cost against copying and reading the same bytes.
+//!
+//! `cargo bench --bench ratios [-- FOLDER [MIB]]`: works in FOLDER (a temporary one by default; name
+//! one on btrfs or XFS to see `--in-place` with reflinks), on a model of MIB MiB (576). What
+//! docs/PERFORMANCE.md says comes from here.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use onnxseal_core::{Policy, Preset, Silent};
+use onnxseal_onnx::proto::{
+    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
+};
+use prost::Message;
+
+/// How often each thing is done; the medians are compared.
+const ROUNDS: usize = 7;
+
+const ONNXSEAL: &str = env!("CARGO_BIN_EXE_onnxseal");
+
+fn main() {
+    // `cargo bench` adds `--bench`.
+    let args: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|arg| arg != "--bench")
+        .collect();
+    let parent = args.first().map_or_else(std::env::temp_dir, PathBuf::from);
+    let mib = args.get(1).map_or(576, |mib| mib.parse().unwrap());
+    let folder = tempfile::tempdir_in(parent).unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let model = at("model.onnx");
+    write_model(&model, mib);
+    let identity = at("id.txt");
+    let recipient = run(&[ONNXSEAL, "keygen", "-o", identity.to_str().unwrap()]);
+    let bench = Bench {
+        folder: folder.path().to_owned(),
+        model,
+        identity,
+        recipient,
+    };
+    println!(
+        "model: {mib} MiB in {}; medians of {ROUNDS}",
+        folder.path().display()
+    );
+
+    bench.protect();
+    bench.protect_in_place();
+    bench.open();
+    bench.memory();
+    bench.peers();
+    plan();
+}
+
+struct Bench {
+    folder: PathBuf,
+    model: PathBuf,
+    identity: PathBuf,
+    recipient: String,
+}
+
+impl Bench {
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    fn protect_command(&self, preset: Preset, to: &[&str]) -> Command {
+        let mut command = Command::new(ONNXSEAL);
+        command.args([
+            "-q",
+            "protect",
+            "--preset",
+            preset.name(),
+            "-r",
+            &self.recipient,
+        ]);
+        command.args(to).stdout(Stdio::null());
+        command
+    }
+
+    fn protect(&self) {
+        println!(
+            "\nprotect to a new file: --no-sync against cp, and as it is against cp and fsync"
+        );
+        let (model, copy, out) = (&self.model, self.path("copy"), self.path("out.onnx"));
+        for preset in Preset::ALL {
+            let mut times = [const { Vec::new() }; 4];
+            for _ in 0..ROUNDS {
+                times[0].push(time(|| succeed(Command::new("cp").args([model, &copy]))));
+                fs::remove_file(&copy).unwrap();
+                times[1].push(time(|| {
+                    succeed(Command::new("cp").args([model, &copy]));
+                    File::open(&copy).unwrap().sync_all().unwrap();
+                }));
+                fs::remove_file(&copy).unwrap();
+                let to = [model.to_str().unwrap(), "-o", out.to_str().unwrap()];
+                let quick = [&to[..], &["--no-sync"]].concat();
+                times[2].push(time(|| succeed(&mut self.protect_command(preset, &quick))));
+                fs::remove_file(&out).unwrap();
+                times[3].push(time(|| succeed(&mut self.protect_command(preset, &to))));
+                fs::remove_file(&out).unwrap();
+            }
+            let [cp, cp_sync, quick, protect] = times.map(median);
+            println!(
+                "  {:<9} {quick:.3?} = {:.2} x cp ({cp:.3?})   {protect:.3?} = {:.2} x cp + fsync ({cp_sync:.3?})   {:.2} x cp",
+                preset.name(),
+                ratio(quick, cp),
+                ratio(protect, cp_sync),
+                ratio(protect, cp)
+            );
+        }
+    }
+
+    fn protect_in_place(&self) {
+        let (a, b) = (self.path("a"), self.path("b"));
+        fs::write(&a, vec![1; 1 << 16]).unwrap();
+        let reflink = Command::new("cp")
+            .arg("--reflink=always")
+            .args([&a, &b])
+            .stderr(Stdio::null())
+            .status();
+        if !reflink.is_ok_and(|status| status.success()) {
+            println!(
+                "\nprotect in place: skipped, no reflinks in {}",
+                self.folder.display()
+            );
+            return;
+        }
+        println!("\nprotect in place on a file system with reflinks, against cp --reflink=never");
+        let (copy, target) = (self.path("copy"), self.path("target.onnx"));
+        for preset in Preset::ALL {
+            let mut times = [Vec::new(), Vec::new()];
+            for _ in 0..ROUNDS {
+                let plain_copy = |to: &Path| {
+                    succeed(
+                        Command::new("cp")
+                            .arg("--reflink=never")
+                            .args([self.model.as_path(), to]),
+                    );
+                };
+                times[0].push(time(|| plain_copy(&copy)));
+                fs::remove_file(&copy).unwrap();
+                plain_copy(&target);
+                File::open(&target).unwrap().sync_all().unwrap();
+                let to = [target.to_str().unwrap(), "--in-place"];
+                times[1].push(time(|| succeed(&mut self.protect_command(preset, &to))));
+                fs::remove_file(&target).unwrap();
+            }
+            let [cp, protect] = times.map(median);
+            println!(
+                "  {:<9} {protect:.3?}  {:.2} x cp ({cp:.3?})",
+                preset.name(),
+                ratio(protect, cp)
+            );
+        }
+    }
+
+    fn open(&self) {
+        let threads = rayon::current_num_threads();
+        println!("\nopen into memory, against reading the same file with {threads} threads");
+        let out = self.path("out.onnx");
+        let file = File::open(&self.identity).unwrap();
+        let identities = onnxseal_core::Identities::read(file, "id").unwrap();
+        for preset in Preset::ALL {
+            let to = [self.model.to_str().unwrap(), "-o", out.to_str().unwrap()];
+            succeed(&mut self.protect_command(preset, &to));
+            let mut times = [Vec::new(), Vec::new(), Vec::new()];
+            for _ in 0..ROUNDS {
+                times[0].push(read(&out, threads, false));
+                times[1].push(read(&out, threads, true));
+                times[2].push(time_of(|| {
+                    onnxseal_core::open(&out, &identities, &Silent).unwrap()
+                }));
+            }
+            let [plain, huge, open] = times.map(median);
+            println!(
+                "  {:<9} {open:.3?}  {:.2} x read ({plain:.3?})  {:.2} x read into huge pages ({huge:.3?})",
+                preset.name(),
+                ratio(open, plain),
+                ratio(open, huge)
+            );
+            fs::remove_file(&out).unwrap();
+        }
+    }
+
+    fn memory(&self) {
+        println!("\nmemory of `protect` and `verify -i` beyond mapped files (peak of RssAnon)");
+        let out = self.path("out.onnx");
+        let to = [self.model.to_str().unwrap(), "-o", out.to_str().unwrap()];
+        let protect = peak_anonymous(&mut self.protect_command(Preset::Full, &to));
+        let mut verify = Command::new(ONNXSEAL);
+        verify.args([
+            Path::new("-q"),
+            Path::new("verify"),
+            &out,
+            Path::new("-i"),
+            &self.identity,
+        ]);
+        let verify = peak_anonymous(&mut verify);
+        println!("  protect {protect} KiB, verify {verify} KiB");
+        fs::remove_file(&out).unwrap();
+    }
+
+    fn peers(&self) {
+        println!(
+            "\nencrypting the same bytes to a new file with other tools, against protect (balanced)"
+        );
+        let (model, out) = (self.model.to_str().unwrap(), self.path("peer"));
+        let to = out.to_str().unwrap();
+        let peers: [(&str, Vec<&str>); 2] = [
+            ("age", vec!["age", "-r", &self.recipient, "-o", to, model]),
+            (
+                "openssl enc -aes-256-ctr (not authenticated)",
+                vec![
+                    "openssl",
+                    "enc",
+                    "-aes-256-ctr",
+                    "-pbkdf2",
+                    "-pass",
+                    "pass:x",
+                    "-in",
+                    model,
+                    "-out",
+                    to,
+                ],
+            ),
+        ];
+        let protected = self.path("out.onnx");
+        let ours = [model, "-o", protected.to_str().unwrap()];
+        for (name, command) in peers {
+            if Command::new(command[0]).arg("--help").output().is_err() {
+                println!("  {name}: not installed");
+                continue;
+            }
+            let mut times = [Vec::new(), Vec::new()];
+            for _ in 0..3 {
+                times[0].push(time(|| {
+                    succeed(Command::new(command[0]).args(&command[1..]))
+                }));
+                fs::remove_file(&out).unwrap();
+                times[1].push(time(|| {
+                    succeed(&mut self.protect_command(Preset::Balanced, &ours))
+                }));
+                fs::remove_file(&protected).unwrap();
+            }
+            let [peer, protect] = times.map(median);
+            println!(
+                "  {name}: {peer:.3?}, {:.1} x protect ({protect:.3?})",
+                ratio(peer, protect)
+            );
+        }
+    }
+}
+
+/// Time to plan graphs of growing size; cost should grow with the number of nodes.
+fn plan() {
+    println!("\nplan, by number of nodes");
+    let folder = tempfile::tempdir().unwrap();
+    let policy = Policy::preset(Preset::Balanced);
+    let mut before = None;
+    for nodes in [25_000u64, 50_000, 100_000] {
+        let path = folder.path().join(format!("{nodes}.onnx"));
+        write_chain(&path, nodes);
+        let runs = (0..ROUNDS).map(|_| time_of(|| onnxseal_core::plan(&path, &policy).unwrap()));
+        let took = median(runs.collect());
+        let growth = before.map_or(String::new(), |before| {
+            format!("  {:.2} x half of it", ratio(took, before))
+        });
+        println!("  {nodes:>7} nodes  {took:.3?}{growth}");
+        before = Some(took);
+    }
+}
+
+/// Reads a file into fresh memory, in pieces of 1 MiB, with `threads` threads.
+fn read(path: &Path, threads: usize, huge: bool) -> Duration {
+    let file = File::open(path).unwrap();
+    let len = file.metadata().unwrap().len() as usize;
+    time_of(|| {
+        let mut memory = memmap2::MmapMut::map_anon(len).unwrap();
+        #[cfg(target_os = "linux")]
+        if huge {
+            let _ = memory.advise(memmap2::Advice::HugePage);
+        }
+        let _ = huge;
+        let pieces = std::sync::Mutex::new(memory.chunks_mut(1 << 20).enumerate());
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    loop {
+                        let next = pieces.lock().unwrap().next();
+                        let Some((i, piece)) = next else { break };
+                        read_exact_at(&file, piece, (i as u64) << 20);
+                    }
+                });
+            }
+        });
+        memory
+    })
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) {
+    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset).unwrap();
+}
+
+#[cfg(not(unix))]
+fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) {
+    use std::io::{Read, Seek, SeekFrom};
+    let mut file = file.try_clone().unwrap();
+    file.seek(SeekFrom::Start(offset)).unwrap();
+    file.read_exact(buffer).unwrap();
+}
+
+/// The most anonymous memory that the command had, in KiB, watched every millisecond; 0 where the
+/// system does not tell.
+fn peak_anonymous(command: &mut Command) -> u64 {
+    let mut child = command.spawn().unwrap();
+    let peak = AtomicU64::new(0);
+    while child.try_wait().unwrap().is_none() {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        peak.fetch_max(kib.unwrap_or(0), Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(child.wait().unwrap().success());
+    peak.into_inner()
+}
+
+/// A chain of MatMuls with weights of 16 MiB each, random bytes of plausible magnitude.
+fn write_model(path: &Path, mib: u64) {
+    const SIDE: usize = 2048;
+    let layers = mib.div_ceil((SIDE * SIDE * 4) as u64 >> 20);
+    let mut state = 1u64;
+    let mut weight = || {
+        let mut bytes = Vec::with_capacity(SIDE * SIDE * 4);
+        for _ in 0..SIDE * SIDE {
+            // xorshift64: any non-constant weights do.
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            let value = (state as i32) as f32 / 2f32.powi(36);
+            bytes.extend_from_slice(&value.to_le_bytes());
+        }
+        bytes
+    };
+    let initializers = (0..layers).map(|i| TensorProto {
+        name: Some(format!("w{i}")),
+        dims: vec![SIDE as i64; 2],
+        data_type: Some(1),
+        raw_data: Some(weight()),
+        ..TensorProto::default()
+    });
+    let initializers = initializers.collect();
+    let nodes = (0..layers).map(|i| matmul(i, format!("w{i}"))).collect();
+    write(path, nodes, initializers);
+}
+
+/// A chain of `nodes` MatMuls, each with 16 weights of its own.
+fn write_chain(path: &Path, nodes: u64) {
+    let initializers = (0..nodes).map(|i| TensorProto {
+        name: Some(format!("w{i}")),
+        dims: vec![4, 4],
+        data_type: Some(1),
+        raw_data: Some(vec![0; 64]),
+        ..TensorProto::default()
+    });
+    let initializers = initializers.collect();
+    write(
+        path,
+        (0..nodes).map(|i| matmul(i, format!("w{i}"))).collect(),
+        initializers,
+    );
+}
+
+fn matmul(i: u64, weight: String) -> NodeProto {
+    NodeProto {
+        name: Some(format!("matmul{i}")),
+        op_type: Some("MatMul".into()),
+        input: vec![format!("x{i}"), weight],
+        output: vec![format!("x{}", i + 1)],
+        ..NodeProto::default()
+    }
+}
+
+fn write(path: &Path, node: Vec<NodeProto>, initializer: Vec<TensorProto>) {
+    let value = |name: String| ValueInfoProto {
+        name: Some(name),
+        ..ValueInfoProto::default()
+    };
+    let output = vec![value(format!("x{}", node.len()))];
+    let model = ModelProto {
+        ir_version: Some(10),
+        opset_import: vec![OperatorSetIdProto {
+            version: Some(21),
+            ..Default::default()
+        }],
+        graph: Some(GraphProto {
+            name: Some("bench".into()),
+            node,
+            initializer,
+            input: vec![value("x0".into())],
+            output,
+            ..GraphProto::default()
+        }),
+        ..ModelProto::default()
+    };
+    let mut file = BufWriter::new(File::create(path).unwrap());
+    file.write_all(&model.encode_to_vec()).unwrap();
+    file.into_inner().unwrap().sync_all().unwrap();
+}
+
+fn run(command: &[&str]) -> String {
+    let output = Command::new(command[0])
+        .args(&command[1..])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{command:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn succeed(command: &mut Command) {
+    assert!(
+        command.stderr(Stdio::null()).status().unwrap().success(),
+        "{command:?}"
+    );
+}
+
+fn time(work: impl FnOnce()) -> Duration {
+    time_of(work)
+}
+
+/// How long `work` takes, without dropping what it gives.
+fn time_of<T>(work: impl FnOnce() -> T) -> Duration {
+    let begun = Instant::now();
+    let result = work();
+    let took = begun.elapsed();
+    drop(result);
+    took
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+fn ratio(a: Duration, b: Duration) -> f64 {
+    a.as_secs_f64() / b.as_secs_f64()
+}
