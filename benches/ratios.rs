@@ -1,8 +1,8 @@
 //! Ratios of one run: what protecting and opening cost against copying and reading the same bytes.
 //!
 //! `cargo bench --bench ratios [-- FOLDER [MIB]]`: works in FOLDER (a temporary one by default; name
-//! one on btrfs or XFS to see `--in-place` with reflinks), on a model of MIB MiB (576). What
-//! docs/PERFORMANCE.md says comes from here.
+//! one on btrfs or XFS to see `--in-place` with reflinks), on a model of MIB MiB (576). `PYTHON` names a
+//! Python with cryptotensors. What docs/PERFORMANCE.md says comes from here.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -91,10 +91,10 @@ impl Bench {
         for preset in Preset::ALL {
             let mut times = [const { Vec::new() }; 4];
             for _ in 0..ROUNDS {
-                times[0].push(time(|| succeed(Command::new("cp").args([model, &copy]))));
+                times[0].push(time(|| plain_copy(model, &copy)));
                 fs::remove_file(&copy).unwrap();
                 times[1].push(time(|| {
-                    succeed(Command::new("cp").args([model, &copy]));
+                    plain_copy(model, &copy);
                     File::open(&copy).unwrap().sync_all().unwrap();
                 }));
                 fs::remove_file(&copy).unwrap();
@@ -136,16 +136,9 @@ impl Bench {
         for preset in Preset::ALL {
             let mut times = [Vec::new(), Vec::new()];
             for _ in 0..ROUNDS {
-                let plain_copy = |to: &Path| {
-                    succeed(
-                        Command::new("cp")
-                            .arg("--reflink=never")
-                            .args([self.model.as_path(), to]),
-                    );
-                };
-                times[0].push(time(|| plain_copy(&copy)));
+                times[0].push(time(|| plain_copy(&self.model, &copy)));
                 fs::remove_file(&copy).unwrap();
-                plain_copy(&target);
+                plain_copy(&self.model, &target);
                 File::open(&target).unwrap().sync_all().unwrap();
                 let to = [target.to_str().unwrap(), "--in-place"];
                 times[1].push(time(|| succeed(&mut self.protect_command(preset, &to))));
@@ -207,53 +200,66 @@ impl Bench {
     }
 
     fn peers(&self) {
-        println!(
-            "\nencrypting the same bytes to a new file with other tools, against protect (balanced)"
-        );
+        println!("\nother tools on the same bytes, against protect (full, --no-sync: as they do)");
         let (model, out) = (self.model.to_str().unwrap(), self.path("peer"));
         let to = out.to_str().unwrap();
-        let peers: [(&str, Vec<&str>); 2] = [
-            ("age", vec!["age", "-r", &self.recipient, "-o", to, model]),
-            (
-                "openssl enc -aes-256-ctr (not authenticated)",
-                vec![
-                    "openssl",
-                    "enc",
-                    "-aes-256-ctr",
-                    "-pbkdf2",
-                    "-pass",
-                    "pass:x",
-                    "-in",
-                    model,
-                    "-out",
-                    to,
-                ],
-            ),
+        let age = ["age", "-r", &self.recipient, "-o", to, model];
+        self.peer("age", &age, &out);
+        let cipher = [
+            "openssl",
+            "enc",
+            "-aes-256-ctr",
+            "-pbkdf2",
+            "-pass",
+            "pass:x",
         ];
-        let protected = self.path("out.onnx");
-        let ours = [model, "-o", protected.to_str().unwrap()];
-        for (name, command) in peers {
-            if Command::new(command[0]).arg("--help").output().is_err() {
-                println!("  {name}: not installed");
-                continue;
-            }
-            let mut times = [Vec::new(), Vec::new()];
-            for _ in 0..3 {
-                times[0].push(time(|| {
-                    succeed(Command::new(command[0]).args(&command[1..]))
-                }));
+        let openssl = [&cipher[..], &["-in", model, "-out", to]].concat();
+        self.peer(
+            "openssl enc -aes-256-ctr (not authenticated)",
+            &openssl,
+            &out,
+        );
+
+        let python = std::env::var("PYTHON").unwrap_or("python3".into());
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/cryptotensors_peer.py");
+        let mut cryptotensors = Command::new(python);
+        let printed = cryptotensors.args([script, model, to]).output();
+        match printed.map(|output| String::from_utf8(output.stdout).unwrap()) {
+            Ok(seconds) if !seconds.is_empty() => {
+                println!(
+                    "  cryptotensors, without its start: seconds to save and to load {seconds}"
+                );
                 fs::remove_file(&out).unwrap();
-                times[1].push(time(|| {
-                    succeed(&mut self.protect_command(Preset::Balanced, &ours))
-                }));
-                fs::remove_file(&protected).unwrap();
             }
-            let [peer, protect] = times.map(median);
-            println!(
-                "  {name}: {peer:.3?}, {:.1} x protect ({protect:.3?})",
-                ratio(peer, protect)
-            );
+            _ => println!("  cryptotensors: not installed for $PYTHON"),
         }
+    }
+
+    fn peer(&self, name: &str, command: &[&str], out: &Path) {
+        let (program, args) = command.split_first().unwrap();
+        if Command::new(program).arg("--help").output().is_err() {
+            println!("  {name}: not installed");
+            return;
+        }
+        let protected = self.path("out.onnx");
+        let ours = [
+            self.model.to_str().unwrap(),
+            "-o",
+            protected.to_str().unwrap(),
+            "--no-sync",
+        ];
+        let mut times = [Vec::new(), Vec::new()];
+        for _ in 0..3 {
+            times[0].push(time(|| succeed(Command::new(program).args(args))));
+            fs::remove_file(out).unwrap();
+            times[1].push(time(|| {
+                succeed(&mut self.protect_command(Preset::Full, &ours))
+            }));
+            fs::remove_file(&protected).unwrap();
+        }
+        let [peer, protect] = times.map(median);
+        let ratio = ratio(peer, protect);
+        println!("  {name}: {peer:.3?}, {ratio:.1} x protect ({protect:.3?})");
     }
 }
 
@@ -431,6 +437,15 @@ fn succeed(command: &mut Command) {
         command.stderr(Stdio::null()).status().unwrap().success(),
         "{command:?}"
     );
+}
+
+/// Copies the bytes, which `cp` would not do where the file system can share them.
+fn plain_copy(from: &Path, to: &Path) {
+    let mut command = Command::new("cp");
+    if cfg!(target_os = "linux") {
+        command.arg("--reflink=never");
+    }
+    succeed(command.args([from, to]));
 }
 
 fn time(work: impl FnOnce()) -> Duration {

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use onnxseal_core::{Error, ErrorKind};
 
+use crate::text::note;
+
 /// The table of `onnxseal help` and the README.
 pub const CODES: &str = "\
 Exit codes:
@@ -54,15 +56,15 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     if error.downcast_ref().is_some_and(broken) {
         return ExitCode::SUCCESS;
     }
-    eprintln!("error: {error}");
+    note(&format!("error: {error}"));
     for cause in error.chain().skip(1) {
-        eprintln!("  cause: {cause}");
+        note(&format!("  cause: {cause}"));
     }
     let core = error
         .chain()
         .find_map(|cause| cause.downcast_ref::<Error>());
     if let Some(hint) = core.and_then(hint) {
-        eprintln!("  hint: {hint}");
+        note(&format!("  hint: {hint}"));
     }
     ExitCode::from(code(error))
 }

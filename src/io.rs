@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use onnxseal_core::{Error, Identities, Identity, Policy};
 
 use crate::cli;
+use crate::exit::Usage;
 
 /// Reads all identity files into one set.
 pub fn identities(paths: &[impl AsRef<Path>]) -> Result<Identities> {
@@ -28,10 +29,13 @@ pub fn write_identity(identity: &Identity, path: &Path) -> Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => Error::OutputExists {
-            path: path.to_owned(),
+        std::io::ErrorKind::AlreadyExists => {
+            let path = path.display();
+            Usage(format!(
+                "{path} exists already; an identity is never overwritten"
+            ))
+            .into()
         }
-        .into(),
         _ => anyhow::Error::new(error).context(context()),
     })?;
     let written = file

@@ -6,6 +6,7 @@ mod exit;
 mod io;
 mod progress;
 mod render;
+mod text;
 
 use std::process::ExitCode;
 

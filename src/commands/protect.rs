@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use onnxseal_core::{self as core, Error, ProtectOptions, Recipients, generate_identity};
 
 use crate::cli::Protect;
 use crate::exit::Usage;
 use crate::progress::Bar;
+use crate::text::note;
 use crate::{io, render};
 
 /// Protects a model, to new files or in place.
@@ -39,14 +40,14 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     drop(bar);
     if let Some(identity) = new_identity {
         let path = identity.keep();
-        eprintln!(
+        note(&format!(
             "no recipient was given: wrote a new identity to {}\n\
              keep it secret and apart from the model; whoever has it can open the model",
             path.display()
-        );
+        ));
     }
     if report.weights.encrypted_bytes == 0 {
-        eprintln!("warning: nothing was encrypted, the model is only authenticated");
+        note("warning: nothing was encrypted, the model is only authenticated");
     }
     match quiet && !args.view.json {
         true => Ok(()),
@@ -71,7 +72,8 @@ impl NewIdentity {
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty())
         {
-            fs::create_dir_all(folder)?;
+            fs::create_dir_all(folder)
+                .with_context(|| format!("cannot create folder {}", folder.display()))?;
         }
         io::write_identity(&identity, &path)?;
         Ok(NewIdentity {

@@ -1,5 +1,7 @@
 //! `onnxseal unprotect`
 
+use std::io::Write;
+
 use anyhow::Result;
 use onnxseal_core as core;
 
@@ -20,10 +22,11 @@ pub fn run(args: &Unprotect, quiet: bool) -> Result<()> {
     )?;
     drop(bar);
     if !quiet {
-        println!(
+        writeln!(
+            std::io::stdout(),
             "restored {}: every byte authenticated",
             args.output.display()
-        );
+        )?;
     }
     Ok(())
 }

@@ -13,8 +13,9 @@ use crate::protected::folder_of;
 /// A file that is being written and has no name yet.
 ///
 /// On Linux it is an unnamed file (`O_TMPFILE`), so that nothing is left behind however the process
-/// ends; where the system or the file system has none, a hidden file beside the output that is
-/// removed on failure.
+/// ends, but for the moment in which it takes the place of another file: it then has a hidden name,
+/// whole, before it is renamed. Where the system or the file system has no unnamed files, a hidden
+/// file beside the output that is removed on failure.
 #[derive(Debug)]
 pub(crate) struct Output {
     path: PathBuf,
@@ -125,11 +126,15 @@ impl Output {
             io::ErrorKind::AlreadyExists => Error::OutputExists { path: path.clone() },
             _ => io_error("create", &path)(error),
         })?;
-        made.keep();
-        match sync {
-            true => sync_folder(&folder).map_err(io_error("write", &folder)),
-            false => Ok(()),
+        if sync && let Err(error) = sync_folder(&folder) {
+            // What was replaced cannot be brought back; the new file is whole.
+            if !replace {
+                let _ = fs::remove_file(&path);
+            }
+            return Err(io_error("write", &folder)(error));
         }
+        made.keep();
+        Ok(())
     }
 }
 

@@ -154,18 +154,9 @@ impl Prepared {
                     bytes: input.len,
                 }),
         );
-        let mut report = report(path, &files, &model, &plan);
-        report.violations = plan
-            .violations(policy)
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        let encrypted = plan
-            .tensors
-            .iter()
-            .filter(|tensor| !tensor.targets.is_empty());
-        let tensors = encrypted.filter_map(|tensor| manifest_tensor(&model, &plan, tensor));
-        let mut tensors: Vec<Tensor> = tensors.collect();
+        let (mut report, mut tensors) = describe(path, &files, &model, &plan);
+        let violations = plan.violations(policy);
+        report.violations = violations.iter().map(ToString::to_string).collect();
         tensors.sort_by_key(|tensor| (tensor.file, tensor.offset));
         Ok(Prepared {
             external,
@@ -319,33 +310,29 @@ fn manifest_tensor(model: &Model<'_>, plan: &Plan, planned: &TensorPlan) -> Opti
     })
 }
 
-fn report(path: &Path, files: &[File], model: &Model<'_>, plan: &Plan) -> Report {
+/// The plan as a report, and as the manifest's entries for what it encrypts.
+fn describe(path: &Path, files: &[File], model: &Model<'_>, plan: &Plan) -> (Report, Vec<Tensor>) {
     let mut builder = Builder::new(path, files.to_vec(), model);
+    let mut tensors = Vec::new();
     for planned in &plan.tensors {
-        let Some(owner) = plan.operators.get(planned.operator) else {
-            continue;
-        };
-        let Some(entry) = manifest_tensor(model, plan, planned) else {
+        let owner = plan.operators.get(planned.operator);
+        let entry = manifest_tensor(model, plan, planned);
+        let (Some(owner), Some(entry)) = (owner, entry) else {
             continue;
         };
         let row = builder.add(model, owner.node, TensorRow::of_manifest(&entry));
         row.coefficient = Some(owner.coefficient);
         row.volume_bytes = Some(owner.volume_bytes);
+        if !planned.targets.is_empty() {
+            tensors.push(entry);
+        }
     }
     for clear in &plan.clear {
         if let Some(tensor) = model.tensors.get(clear.tensor.index()) {
-            let operators = clear
-                .consumers
-                .iter()
-                .map(|&node| operator(model, node))
-                .collect();
-            builder.clear(ClearRow::new(
-                tensor,
-                clear.bytes,
-                clear.reason.to_string(),
-                operators,
-            ));
+            let operators = clear.consumers.iter().map(|&node| operator(model, node));
+            let (reason, operators) = (clear.reason.to_string(), operators.collect());
+            builder.clear(ClearRow::new(tensor, clear.bytes, reason, operators));
         }
     }
-    builder.finish()
+    (builder.finish(), tensors)
 }

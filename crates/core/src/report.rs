@@ -58,9 +58,13 @@ impl Volume {
         }
     }
 
+    /// All of them together; metadata of a hostile file may name more bytes than there are.
     fn sum(volumes: impl Iterator<Item = Volume>) -> Volume {
-        let (bytes, encrypted) = volumes.fold((0, 0), |(bytes, encrypted), v| {
-            (bytes + v.bytes, encrypted + v.encrypted_bytes)
+        let (bytes, encrypted) = volumes.fold((0u64, 0u64), |(bytes, encrypted), volume| {
+            (
+                bytes.saturating_add(volume.bytes),
+                encrypted.saturating_add(volume.encrypted_bytes),
+            )
         });
         Volume::new(bytes, encrypted)
     }
