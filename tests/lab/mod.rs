@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use onnxseal_testkit::build::{GraphBuilder, node, weights};
 use tempfile::TempDir;
 
 /// A temporary folder with an identity, in which the command runs.
@@ -57,6 +58,37 @@ impl Lab {
         "model.onnx"
     }
 
+    /// With a model of 4 MiB in `plain/model.onnx`, and its protected form in `sealed/model.onnx`.
+    pub fn with_models() -> Lab {
+        let lab = Lab::new();
+        let model = GraphBuilder::new("wide")
+            .input("x", &[1, 1024])
+            .output("y", &[1, 1024])
+            .initializer(weights("w", &[1024, 1024], 1))
+            .node(node("MatMul", &["x", "w"], &["y"]))
+            .encode();
+        std::fs::create_dir(lab.path("plain")).unwrap();
+        std::fs::write(lab.path("plain/model.onnx"), model).unwrap();
+        let args = [
+            "-q",
+            "protect",
+            "plain/model.onnx",
+            "-o",
+            "sealed/model.onnx",
+            "-r",
+        ];
+        lab.expect(0, &[&args[..], &[&lab.recipient]].concat());
+        lab
+    }
+
+    /// `sh -c script` in the folder, with the command as `$0`.
+    pub fn shell(&self, script: &str) -> Command {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script, env!("CARGO_BIN_EXE_onnxseal")]);
+        shell.current_dir(self.dir.path());
+        shell
+    }
+
     /// Protects the model and returns the name of the result.
     pub fn protected(&self) -> &'static str {
         let model = self.model();
@@ -84,4 +116,24 @@ pub fn fixture(name: &str) -> PathBuf {
 
 pub fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// Every file below `folder`, sorted; folders do not count.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.symlink_metadata().unwrap().is_dir() {
+            true => found.extend(files(&path)),
+            false => found.push(path),
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Every file below `folder` with its bytes.
+pub fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let with_bytes = |path: PathBuf| (path.clone(), std::fs::read(path).unwrap());
+    files(folder).into_iter().map(with_bytes).collect()
 }

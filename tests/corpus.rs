@@ -1,0 +1,212 @@
+//! The corpora of the fuzz targets, once each: what fuzzing found stays fixed.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "lab/fuzz.rs"]
+mod fuzz;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use onnxseal_core::{
+    Policy, Preset, ProtectOptions, Recipients, Silent, generate_identity, protect,
+};
+use onnxseal_onnx::proto::tensor_proto::DataType;
+use onnxseal_onnx::tail;
+use onnxseal_testkit::build::{self, GraphBuilder, external, node, weights};
+use onnxseal_testkit::{Sample, corrupt, samples, wire};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All files below `folder`, sorted.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(files(&path)),
+            false => found.push(path),
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Runs a target on `bytes`; where it panics, the name of the input is printed.
+fn replay(name: &str, target: fuzz::Target, path: &Path) {
+    eprintln!("{name}: {}", path.display());
+    target(&fs::read(path).unwrap());
+}
+
+#[test]
+fn every_corpus_replays() {
+    for (name, target) in fuzz::TARGETS {
+        let corpus = files(&root().join("fuzz/corpus").join(name));
+        assert!(corpus.len() >= 5, "the corpus of {name}");
+        for path in corpus {
+            replay(name, target, &path);
+        }
+    }
+}
+
+#[test]
+fn the_fixtures_replay() {
+    for path in files(&root().join("fixtures/sealed")) {
+        for (name, target) in fuzz::TARGETS {
+            if matches!(name, "wire_locate" | "open") {
+                replay(name, target, &path);
+            }
+        }
+    }
+}
+
+/// The targets look at what they are meant to look at, and not past it.
+#[test]
+fn the_corpora_reach_what_they_are_for() {
+    let corpus = |name: &str| {
+        let paths = files(&root().join("fuzz/corpus").join(name));
+        paths.into_iter().map(|path| fs::read(path).unwrap())
+    };
+    let located = |bytes: &Vec<u8>| onnxseal_onnx::locate(bytes, &Default::default()).is_ok();
+    assert!(corpus("wire_locate").any(|bytes| located(&bytes)));
+    assert!(corpus("wire_locate").any(|bytes| !located(&bytes)));
+    let parsed = |bytes: &Vec<u8>| onnxseal_core::Manifest::parse(bytes).is_ok();
+    assert!(corpus("manifest").any(|bytes| parsed(&bytes)));
+    assert!(corpus("manifest").any(|bytes| !parsed(&bytes)));
+    let split = |bytes: &Vec<u8>| tail::split(bytes).is_ok_and(|tail| tail.is_some());
+    assert!(corpus("open").any(|bytes| split(&bytes)));
+    assert!(corpus("round_trip").any(|bytes| located(&bytes)));
+}
+
+/// Writes the seeds anew: `cargo test --release --test corpus -- --ignored write_seeds`.
+#[test]
+#[ignore = "writes into fuzz/corpus"]
+fn write_seeds() {
+    let write = |target: &str, name: &str, bytes: &[u8]| {
+        let folder = root().join("fuzz/corpus").join(target);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(name), bytes).unwrap();
+    };
+    for sample in samples::all() {
+        write("wire_locate", sample.name, &sample.model);
+        write("round_trip", sample.name, &sample.model);
+    }
+    for (name, model) in [
+        ("external_twice", external_twice()),
+        ("shared_bytes", shared_bytes()),
+        ("half_bytes", half_bytes()),
+    ] {
+        write("round_trip", name, &model);
+        write("wire_locate", name, &model);
+    }
+    for (name, model) in hostile() {
+        write("wire_locate", name, &model);
+    }
+    for name in ["tiny_int4.onnx", "nothing_encrypted.onnx"] {
+        let artifact = fs::read(root().join("fixtures/sealed/valid").join(name)).unwrap();
+        write("open", name, &artifact);
+    }
+    for name in ["mac_before_tags", "key_empty", "graph_changed"] {
+        let path = root().join(format!("fixtures/sealed/invalid/{name}.onnx"));
+        write("open", name, &fs::read(path).unwrap());
+    }
+    let external = Sample {
+        name: "external_twice",
+        model: external_twice(),
+        files: vec![("w.bin", vec![3; 4096])],
+    };
+    let some = ["gemm", "unpacked_float_data", "matmul_nbits", "if_branches"];
+    let chosen = samples::all()
+        .into_iter()
+        .filter(|sample| some.contains(&sample.name));
+    for sample in chosen.chain([external]) {
+        let manifest = manifest_of(&sample);
+        write("manifest", sample.name, &manifest);
+        let forged = [&manifest[..], &[0], &sample.model].concat();
+        write("forged", sample.name, &forged);
+    }
+    let claims = br#"{"format":1,"suite":"AES-256-GCM/HKDF-SHA256","chunk":65536,"tiers":1,"files":[{"path":"","bytes":1}],"claims":{"a":"b"},"tensors":[]}"#;
+    write("manifest", "no_tensors", claims);
+    let forged = [&claims[..], &[0], &samples::gemm()].concat();
+    write("forged", "no_tensors", &forged);
+    write("manifest", "duplicate", br#"{"format":1,"format":1}"#);
+    write("manifest", "deep", "[".repeat(200).as_bytes());
+}
+
+/// The manifest that protecting `sample` gives.
+fn manifest_of(sample: &Sample) -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = sample.write(dir.path()).unwrap();
+    let recipients = Recipients::parse(&[generate_identity().recipient()]).unwrap();
+    let mut options = ProtectOptions::new(Policy::preset(Preset::Strong));
+    options.chunk_bytes = 1 << 16;
+    let sealed = dir.path().join("sealed/model.onnx");
+    protect(&path, &sealed, &recipients, &options, &Silent).unwrap();
+    let sealed = fs::read(sealed).unwrap();
+    let tail = tail::split(&sealed).unwrap().unwrap();
+    tail.value(tail::MANIFEST).unwrap().into()
+}
+
+/// Two tensors in the file that stands beside every model of the targets.
+fn external_twice() -> Vec<u8> {
+    GraphBuilder::new("external_twice")
+        .input("x", &[1, 16])
+        .output("y", &[1, 16])
+        .initializer(external("v", &[16, 16], "w.bin", None, Some(1024)))
+        .initializer(external("w", &[16, 16], "./w.bin", Some(2048), None))
+        .node(node("MatMul", &["x", "v"], &["h"]))
+        .node(node("MatMul", &["h", "w"], &["y"]))
+        .encode()
+}
+
+/// Two tensors that overlap in their file.
+fn shared_bytes() -> Vec<u8> {
+    GraphBuilder::new("shared_bytes")
+        .input("x", &[1, 16])
+        .output("y", &[1, 16])
+        .initializer(external("v", &[16, 16], "w.bin", Some(0), Some(1024)))
+        .initializer(external("w", &[16, 16], "w.bin", Some(512), Some(1024)))
+        .node(node("MatMul", &["x", "v"], &["h"]))
+        .node(node("MatMul", &["h", "w"], &["y"]))
+        .encode()
+}
+
+/// Elements of four bits, an odd number of them.
+fn half_bytes() -> Vec<u8> {
+    GraphBuilder::new("half_bytes")
+        .input("x", &[1, 3])
+        .output("y", &[1, 5])
+        .initializer(build::raw_tensor(
+            "w_q",
+            DataType::Int4,
+            &[3, 5],
+            vec![0x35; 8],
+        ))
+        .initializer(weights("scale", &[], 1))
+        .node(node("DequantizeLinear", &["w_q", "scale"], &["w"]))
+        .node(node("MatMul", &["x", "w"], &["y"]))
+        .encode()
+}
+
+fn hostile() -> Vec<(&'static str, Vec<u8>)> {
+    let gemm = samples::gemm();
+    let huge = wire::model_of_tensors(&[[
+        wire::varint_field(1, 1 << 40),
+        wire::varint_field(1, 1 << 40),
+        wire::varint_field(2, 1),
+        wire::field(9, &[0; 8]),
+    ]
+    .concat()]);
+    vec![
+        ("empty", Vec::new()),
+        ("cut", corrupt::truncated(&gemm, gemm.len() / 2)),
+        ("second_graph", corrupt::field_duplicated(&gemm, 7)),
+        ("nested", wire::nested_graphs(40)),
+        ("huge_dims", huge),
+        (
+            "length_lies",
+            [&[0x3a, 0xff, 0xff, 0xff, 0xff, 0x0f][..], &gemm].concat(),
+        ),
+    ]
+}

@@ -1,0 +1,382 @@
+//! The system fails: full disks, files that cannot be written, links. The input stays as it
+//! was, no part of an output is left behind, and the exit code is 7.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod lab;
+
+use std::fs::{self, File};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use lab::{Lab, contents, files};
+use onnxseal_testkit::build::{GraphBuilder, external, node, weights};
+use onnxseal_testkit::samples;
+
+/// A file system of 2 MiB in memory, unmounted when it is dropped.
+struct Disk(PathBuf);
+
+impl Disk {
+    /// `None`, and a line that says so, where this process may not mount.
+    fn mount(at: PathBuf) -> Option<Disk> {
+        fs::create_dir(&at).unwrap();
+        let mut mount = Command::new("mount");
+        mount
+            .args(["-t", "tmpfs", "-o", "size=2m", "onnxseal-test"])
+            .arg(&at);
+        let mounted = cfg!(target_os = "linux") && mount.output().is_ok_and(|o| o.status.success());
+        if !mounted {
+            eprintln!("skipped: mounting a small disk needs Linux and its administrator");
+        }
+        mounted.then_some(Disk(at))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_gets_no_part_of_an_output() {
+    let lab = Lab::with_models();
+    let Some(disk) = Disk::mount(lab.path("disk")) else {
+        return;
+    };
+    let inputs =
+        || ["plain", "sealed"].map(|name| fs::read(lab.path(name).join("model.onnx")).unwrap());
+    let before = inputs();
+    let recipient = ["-r", &lab.recipient];
+    let protect = ["protect", "plain/model.onnx", "-o", "disk/x.onnx"];
+    let unprotect = [
+        "unprotect",
+        "sealed/model.onnx",
+        "-i",
+        "id.txt",
+        "-o",
+        "disk/x.onnx",
+    ];
+    // Without a recipient an identity is written first: it must go again.
+    for args in [
+        [&protect[..], &recipient].concat(),
+        protect.to_vec(),
+        unprotect.to_vec(),
+    ] {
+        let (_, err) = lab.expect(7, &args);
+        assert!(
+            err.contains("disk/x.onnx") && err.contains("os error 28"),
+            "{err}"
+        );
+        assert_eq!(files(&disk.0), [] as [PathBuf; 0], "{args:?}");
+    }
+    assert!(inputs() == before);
+
+    // In place, where there is room for the model but not for its protected form.
+    let model = GraphBuilder::new("half")
+        .input("x", &[1, 512])
+        .output("y", &[1, 640])
+        .initializer(weights("w", &[512, 640], 1))
+        .node(node("MatMul", &["x", "w"], &["y"]))
+        .encode();
+    fs::write(lab.path("disk/model.onnx"), &model).unwrap();
+    let args = [
+        "protect",
+        "disk/model.onnx",
+        "--in-place",
+        "-r",
+        &lab.recipient,
+    ];
+    lab.expect(7, &args);
+    assert_eq!(files(&disk.0), [lab.path("disk/model.onnx")]);
+    assert!(fs::read(lab.path("disk/model.onnx")).unwrap() == model);
+
+    // Not even room for an identity.
+    let rest = vec![0; 4 << 20];
+    let _ = fs::write(lab.path("disk/rest"), rest);
+    lab.expect(7, &["keygen", "-o", "disk/id.txt"]);
+    assert!(!lab.path("disk/id.txt").exists());
+}
+
+#[test]
+fn external_data_that_does_not_fit_takes_its_model_along() {
+    let lab = Lab::new();
+    let content = vec![1; 4 << 20];
+    let model = GraphBuilder::new("wide")
+        .input("x", &[1, 1024])
+        .output("y", &[1, 1024])
+        .initializer(external("w", &[1024, 1024], "w.bin", None, None))
+        .node(node("MatMul", &["x", "w"], &["y"]))
+        .encode();
+    fs::create_dir(lab.path("plain")).unwrap();
+    fs::write(lab.path("plain/model.onnx"), model).unwrap();
+    fs::write(lab.path("plain/w.bin"), content).unwrap();
+    let Some(disk) = Disk::mount(lab.path("disk")) else {
+        return;
+    };
+    let args = [
+        "protect",
+        "plain/model.onnx",
+        "-o",
+        "disk/model.onnx",
+        "-r",
+        &lab.recipient,
+    ];
+    let (_, err) = lab.expect(7, &args);
+    assert!(err.contains("disk/w.bin"), "{err}");
+    assert_eq!(files(&disk.0), [] as [PathBuf; 0]);
+}
+
+/// A write that fails half way, without being the administrator: files may have 1 MiB at most.
+#[test]
+fn a_write_that_fails_leaves_nothing() {
+    let lab = Lab::with_models();
+    fs::create_dir(lab.path("out")).unwrap();
+    let before = contents(lab.dir.path());
+    let cases = [
+        format!(
+            "protect plain/model.onnx -o out/x.onnx -r {}",
+            lab.recipient
+        ),
+        format!("protect plain/model.onnx --in-place -r {}", lab.recipient),
+        format!(
+            "protect plain/model.onnx -o sealed/model.onnx --force -r {}",
+            lab.recipient
+        ),
+        "unprotect sealed/model.onnx -i id.txt -o out/x.onnx".to_owned(),
+    ];
+    for case in cases {
+        let script = format!("trap '' XFSZ; ulimit -f 1024; exec \"$0\" {case}");
+        let output = lab.shell(&script).output().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(7), "{case}: {err}");
+        assert!(err.contains(".onnx"), "{case}: {err}");
+        assert!(contents(lab.dir.path()) == before, "{case}");
+    }
+}
+
+#[test]
+fn folders_that_cannot_be_written() {
+    let lab = Lab::with_models();
+    let sealed = "sealed/model.onnx";
+    fs::write(lab.path("a-file"), "").unwrap();
+    fs::create_dir(lab.path("locked")).unwrap();
+    fs::set_permissions(lab.path("locked"), fs::Permissions::from_mode(0o555)).unwrap();
+    let mut folders = vec!["a-file", "a-file/below"];
+    if cfg!(target_os = "linux") {
+        folders.push("/proc");
+    }
+    // Modes do not bind the administrator.
+    match File::create(lab.path("locked/probe")) {
+        Ok(_) => eprintln!("skipped: a folder whose mode forbids writing"),
+        Err(_) => folders.push("locked"),
+    }
+    let before = files(lab.dir.path());
+    for folder in folders {
+        let out = format!("{folder}/x.onnx");
+        for args in [
+            vec![
+                "protect",
+                "plain/model.onnx",
+                "-o",
+                &out,
+                "-r",
+                &lab.recipient,
+            ],
+            vec!["protect", "plain/model.onnx", "-o", &out],
+            vec!["unprotect", sealed, "-i", "id.txt", "-o", &out],
+        ] {
+            let (_, err) = lab.expect(7, &args);
+            assert!(err.contains(folder), "{err}");
+            assert_eq!(files(lab.dir.path()), before);
+        }
+    }
+}
+
+#[test]
+fn inputs_that_cannot_be_written_can_be_read() {
+    let lab = Lab::with_models();
+    for name in ["plain", "sealed"] {
+        let model = lab.path(name).join("model.onnx");
+        fs::set_permissions(model, fs::Permissions::from_mode(0o400)).unwrap();
+        fs::set_permissions(lab.path(name), fs::Permissions::from_mode(0o500)).unwrap();
+    }
+    let args = [
+        "protect",
+        "plain/model.onnx",
+        "-o",
+        "a/x.onnx",
+        "-r",
+        &lab.recipient,
+    ];
+    lab.expect(0, &args);
+    lab.expect(
+        0,
+        &[
+            "unprotect",
+            "sealed/model.onnx",
+            "-i",
+            "id.txt",
+            "-o",
+            "b/x.onnx",
+        ],
+    );
+    assert_eq!(
+        fs::read(lab.path("plain/model.onnx")).unwrap(),
+        fs::read(lab.path("b/x.onnx")).unwrap()
+    );
+    for name in ["plain", "sealed"] {
+        fs::set_permissions(lab.path(name), fs::Permissions::from_mode(0o700)).unwrap();
+    }
+}
+
+#[test]
+fn what_is_no_file_is_no_model() {
+    let lab = Lab::with_models();
+    symlink("nowhere", lab.path("dangling")).unwrap();
+    symlink("cycle", lab.path("cycle")).unwrap();
+    for model in ["plain", "/dev/null", "dangling", "cycle", "absent"] {
+        for args in [
+            vec!["plan", model],
+            vec!["protect", model, "-o", "x", "-r", &lab.recipient],
+            vec!["inspect", model],
+            vec!["verify", model],
+            vec!["unprotect", model, "-i", "id.txt", "-o", "x"],
+        ] {
+            let (_, err) = lab.expect(7, &args);
+            assert!(err.contains(model), "{err}");
+            assert!(!lab.path("x").exists());
+        }
+    }
+}
+
+#[test]
+fn links_stay_links_and_are_not_written_through() {
+    let lab = Lab::with_models();
+    let original = fs::read(lab.path("plain/model.onnx")).unwrap();
+    symlink("plain/model.onnx", lab.path("link")).unwrap();
+    fs::write(lab.path("victim"), "victim").unwrap();
+    symlink("victim", lab.path("to-victim")).unwrap();
+    let protect = |more: &[&str]| {
+        let args = ["-q", "protect", "link", "-r", &lab.recipient];
+        lab.run(&[&args[..], more].concat())
+    };
+    let is_link = |name: &str| fs::symlink_metadata(lab.path(name)).unwrap().is_symlink();
+
+    // The output is the input, by another name.
+    assert_eq!(
+        protect(&["-o", "plain/model.onnx", "--force"])
+            .status
+            .code(),
+        Some(2)
+    );
+    // An output that is a link is replaced, not what it leads to.
+    assert_eq!(protect(&["-o", "to-victim"]).status.code(), Some(2));
+    assert_eq!(
+        protect(&["-o", "to-victim", "--force"]).status.code(),
+        Some(0)
+    );
+    assert!(!is_link("to-victim"));
+    assert_eq!(fs::read_to_string(lab.path("victim")).unwrap(), "victim");
+    assert!(fs::read(lab.path("plain/model.onnx")).unwrap() == original);
+
+    assert_eq!(protect(&["--in-place"]).status.code(), Some(0));
+    assert!(is_link("link"));
+    lab.expect(0, &["verify", "plain/model.onnx", "-i", "id.txt"]);
+    lab.expect(0, &["unprotect", "link", "-i", "id.txt", "-o", "back.onnx"]);
+    assert!(fs::read(lab.path("back.onnx")).unwrap() == original);
+    assert_eq!(files(&lab.path("plain")).len(), 1);
+}
+
+#[test]
+fn an_input_that_changes_meanwhile_is_refused() {
+    let lab = Lab::with_models();
+    for (name, args) in [
+        (
+            "plain",
+            vec![
+                "protect",
+                "plain/model.onnx",
+                "-o",
+                "x",
+                "-r",
+                &lab.recipient,
+            ],
+        ),
+        (
+            "sealed",
+            vec!["unprotect", "sealed/model.onnx", "-i", "id.txt", "-o", "x"],
+        ),
+    ] {
+        let done = AtomicBool::new(false);
+        let file = File::options()
+            .append(true)
+            .open(lab.path(name).join("model.onnx"))
+            .unwrap();
+        let output = thread::scope(|scope| {
+            scope.spawn(|| {
+                // Another time of change at every moment, so at two of them too.
+                for second in (0..).take_while(|_| !done.load(Ordering::Relaxed)) {
+                    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+                    file.set_modified(time).unwrap();
+                }
+            });
+            let output = lab.run(&args);
+            done.store(true, Ordering::Relaxed);
+            output
+        });
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(7), "{err}");
+        assert!(err.contains("changed while it was being read"), "{err}");
+        assert!(!lab.path("x").exists());
+    }
+}
+
+#[test]
+fn external_files_that_go_missing_are_named() {
+    let lab = Lab::new();
+    let sample = samples::external_data();
+    fs::create_dir(lab.path("plain")).unwrap();
+    sample.write(&lab.path("plain")).unwrap();
+    let args = [
+        "-q",
+        "protect",
+        "plain/model.onnx",
+        "-o",
+        "sealed/model.onnx",
+        "-r",
+    ];
+    lab.expect(0, &[&args[..], &[&lab.recipient]].concat());
+    for folder in ["plain", "sealed"] {
+        fs::remove_file(lab.path(folder).join("weights/w.bin")).unwrap();
+    }
+    for args in [
+        vec!["plan", "plain/model.onnx"],
+        vec![
+            "protect",
+            "plain/model.onnx",
+            "-o",
+            "x/m",
+            "-r",
+            &lab.recipient,
+        ],
+        vec!["verify", "sealed/model.onnx"],
+        vec!["verify", "sealed/model.onnx", "-i", "id.txt"],
+        vec![
+            "unprotect",
+            "sealed/model.onnx",
+            "-i",
+            "id.txt",
+            "-o",
+            "x/m",
+        ],
+    ] {
+        let (_, err) = lab.expect(7, &args);
+        assert!(err.contains("w.bin") && err.contains("os error 2"), "{err}");
+        assert!(!lab.path("x").exists());
+    }
+}

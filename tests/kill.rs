@@ -1,0 +1,351 @@
+//! `kill -9` at any moment: outputs are absent or whole, inputs as they were.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod lab;
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lab::{Lab, contents, files};
+use onnxseal_core::{Identities, Silent, open};
+use onnxseal_testkit::Sample;
+use onnxseal_testkit::build::{GraphBuilder, external, node, weights};
+
+/// Rows and columns of each of the weights, 4 MiB.
+const SIDE: i64 = 1024;
+
+#[test]
+fn protect_to_a_new_file() {
+    let _alone = alone();
+    kill_protect(&one_file(), 100);
+}
+
+#[test]
+fn protect_with_external_data() {
+    let _alone = alone();
+    kill_protect(&with_external_data(), 100);
+}
+
+#[test]
+fn protect_in_place() {
+    let _alone = alone();
+    let field = Field::new(&one_file());
+    let command = || {
+        let args = ["-q", "protect", "plain/model.onnx", "--in-place"];
+        field.command(&[&args[..], &["--preset", "full", "-r", &field.lab.recipient]].concat())
+    };
+    let folder = field.lab.path("plain");
+    let model = folder.join("model.onnx");
+    let reset = || {
+        fs::remove_dir_all(&folder).unwrap();
+        fs::create_dir(&folder).unwrap();
+        field.sample.write(&folder).unwrap();
+    };
+    let mut tally = Tally::new("protect --in-place", command, reset);
+    for _ in 0..50 {
+        tally.kill(|| {
+            for path in files(&folder) {
+                // A file cannot be linked over another, only renamed: between the two it has a
+                // name of its own. It is whole then, and protected.
+                let name = path.file_name().unwrap().to_str().unwrap();
+                let stray = name.starts_with(".onnxseal-");
+                assert!(stray || path == model, "{}", path.display());
+                assert!(!stray || field.opens(&path), "{}", path.display());
+            }
+            match fs::read(&model).unwrap() == field.sample.model {
+                true => Found::Nothing,
+                false => {
+                    assert!(
+                        field.opens(&model),
+                        "neither the original nor its protected form"
+                    );
+                    Found::Whole
+                }
+            }
+        });
+    }
+    tally.finish();
+}
+
+#[test]
+fn unprotect() {
+    let _alone = alone();
+    let field = Field::new(&with_external_data());
+    let args = [
+        "-q",
+        "protect",
+        "plain/model.onnx",
+        "-o",
+        "sealed/model.onnx",
+        "-r",
+    ];
+    field
+        .lab
+        .expect(0, &[&args[..], &[&field.lab.recipient]].concat());
+    let sealed: Vec<_> = contents(&field.lab.path("sealed"));
+    let command = || {
+        let args = ["-q", "unprotect", "sealed/model.onnx", "-i", "id.txt"];
+        field.command(&[&args[..], &["-o", "out/model.onnx"]].concat())
+    };
+    let mut tally = Tally::new("unprotect", command, || field.empty_output());
+    for _ in 0..30 {
+        tally.kill(|| {
+            assert!(
+                contents(&field.lab.path("sealed")) == sealed,
+                "the input changed"
+            );
+            field.outputs(|out| {
+                let content = |name: &str| fs::read(out.join(name)).unwrap();
+                let files = &field.sample.files;
+                content("model.onnx") == field.sample.model
+                    && files.iter().all(|(name, bytes)| content(name) == *bytes)
+            })
+        });
+    }
+    tally.finish();
+}
+
+fn kill_protect(sample: &Sample, times: usize) {
+    let field = Field::new(sample);
+    let command = || {
+        let args = ["-q", "protect", "plain/model.onnx", "-o", "out/model.onnx"];
+        field.command(&[&args[..], &["--preset", "full", "-r", &field.lab.recipient]].concat())
+    };
+    let title = format!("protect, {}", sample.name);
+    let mut tally = Tally::new(&title, command, || field.empty_output());
+    let plain = contents(&field.lab.path("plain"));
+    for _ in 0..times {
+        tally.kill(|| {
+            assert!(
+                contents(&field.lab.path("plain")) == plain,
+                "the input changed"
+            );
+            field.outputs(|out| field.opens(&out.join("model.onnx")))
+        });
+    }
+    tally.finish();
+}
+
+/// What stands in the output folder after a kill.
+#[derive(PartialEq)]
+enum Found {
+    /// Nothing, or in place the original.
+    Nothing,
+    /// External files, which come before their model.
+    Part,
+    /// The output with all its files.
+    Whole,
+}
+
+/// A folder with a model in `plain`.
+struct Field {
+    lab: Lab,
+    sample: Sample,
+    identities: Identities,
+}
+
+impl Field {
+    fn new(sample: &Sample) -> Field {
+        let lab = Lab::new();
+        fs::create_dir(lab.path("plain")).unwrap();
+        sample.write(&lab.path("plain")).unwrap();
+        let identities = fs::File::open(lab.path("id.txt")).unwrap();
+        Field {
+            lab,
+            sample: sample.clone(),
+            identities: Identities::read(identities, "id.txt").unwrap(),
+        }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        self.lab.command(args)
+    }
+
+    fn empty_output(&self) {
+        let out = self.lab.path("out");
+        if out.exists() {
+            fs::remove_dir_all(&out).unwrap();
+        }
+        fs::create_dir(&out).unwrap();
+    }
+
+    /// Whether the protected model at `path` opens to the original.
+    fn opens(&self, path: &Path) -> bool {
+        let opened = open(path, &self.identities, &Silent).unwrap();
+        let files = self.sample.files.iter();
+        opened.model() == self.sample.model
+            && (opened.external_files()).eq(files.map(|(name, bytes)| (*name, bytes.as_slice())))
+    }
+
+    /// Looks at the output folder; `is_right` says whether a whole output is what it should be.
+    fn outputs(&self, is_right: impl Fn(&Path) -> bool) -> Found {
+        let out = self.lab.path("out");
+        let found = files(&out);
+        for path in &found {
+            let mut external = self.sample.files.iter();
+            let ours = |(name, bytes): &(&str, Vec<u8>)| {
+                *path == out.join(name) && fs::metadata(path).unwrap().len() == bytes.len() as u64
+            };
+            let known = *path == out.join("model.onnx") || external.any(ours);
+            assert!(known, "stray file {}", path.display());
+        }
+        if found.is_empty() {
+            return Found::Nothing;
+        }
+        if !found.contains(&out.join("model.onnx")) {
+            return Found::Part;
+        }
+        assert!(is_right(&out), "an output is not whole");
+        Found::Whole
+    }
+}
+
+/// Runs a command again and again, and kills it at moments spread over its duration.
+struct Tally<C, R> {
+    title: String,
+    command: C,
+    reset: R,
+    /// No kill comes later than this after the start.
+    horizon: Duration,
+    begun: Instant,
+    runs: u32,
+    killed: u32,
+    nothing: u32,
+    part: u32,
+    whole: u32,
+}
+
+impl<C: Fn() -> Command, R: Fn()> Tally<C, R> {
+    fn new(title: &str, command: C, reset: R) -> Tally<C, R> {
+        let begun = Instant::now();
+        let mut durations: Vec<Duration> = (0..3)
+            .map(|_| {
+                reset();
+                let begun = Instant::now();
+                let output = command().output().unwrap();
+                assert!(output.status.success(), "{output:?}");
+                begun.elapsed()
+            })
+            .collect();
+        durations.sort();
+        reset();
+        Tally {
+            title: title.to_owned(),
+            command,
+            reset,
+            horizon: durations[1].mul_f64(1.2),
+            begun,
+            runs: 0,
+            killed: 0,
+            nothing: 0,
+            part: 0,
+            whole: 0,
+        }
+    }
+
+    fn kill(&mut self, look: impl FnOnce() -> Found) {
+        // The golden ratio spreads any number of moments evenly.
+        let moment = (f64::from(self.runs) * 0.618_034).fract();
+        self.runs += 1;
+        let mut child = (self.command)().spawn().unwrap();
+        thread::sleep(self.horizon.mul_f64(moment));
+        child.kill().unwrap();
+        let status = child.wait().unwrap();
+        assert!(status.success() || status.signal() == Some(9), "{status}");
+        self.killed += u32::from(!status.success());
+        let found = look();
+        assert!(
+            found == Found::Whole || !status.success(),
+            "success without an output"
+        );
+        // As fast as the machine happens to be now, about one of five comes to its end.
+        self.horizon = self.horizon.mul_f64(match found {
+            Found::Whole => 0.96,
+            _ => 1.01,
+        });
+        match found {
+            Found::Nothing => self.nothing += 1,
+            Found::Part => self.part += 1,
+            Found::Whole => self.whole += 1,
+        }
+        if found != Found::Nothing {
+            (self.reset)();
+        }
+    }
+
+    fn finish(self) {
+        eprintln!(
+            "{}: {} runs, {} of them killed; outputs: {} absent, {} external files alone, {} whole; {:.1} s",
+            self.title,
+            self.runs,
+            self.killed,
+            self.nothing,
+            self.part,
+            self.whole,
+            self.begun.elapsed().as_secs_f64()
+        );
+        assert!(self.nothing > 0, "no kill came before the end");
+        assert!(self.whole > 0, "no run came to its end");
+    }
+}
+
+/// The tests measure time, so they run one after the other.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// 20 MiB of weights in the model file.
+fn one_file() -> Sample {
+    let mut graph = GraphBuilder::new("one_file")
+        .input("v0", &[1, SIDE])
+        .output("v5", &[1, SIDE]);
+    for i in 0..5 {
+        let (x, w, y) = (format!("v{i}"), format!("w{i}"), format!("v{}", i + 1));
+        graph =
+            graph
+                .initializer(weights(&w, &[SIDE, SIDE], i))
+                .node(node("MatMul", &[&x, &w], &[&y]));
+    }
+    Sample {
+        name: "one file",
+        model: graph.encode(),
+        files: Vec::new(),
+    }
+}
+
+/// 20 MiB of weights in two files beside the model.
+fn with_external_data() -> Sample {
+    let mut graph = GraphBuilder::new("external")
+        .input("v0", &[1, SIDE])
+        .output("v5", &[1, SIDE]);
+    let files = [("a.bin", 3), ("b.bin", 2)].map(|(name, n_tensors)| {
+        let content: Vec<u8> = (0..n_tensors)
+            .flat_map(|i| weights("", &[SIDE, SIDE], i).raw_data.unwrap_or_default())
+            .collect();
+        (name, content)
+    });
+    for i in 0..5 {
+        let (x, w, y) = (format!("v{i}"), format!("w{i}"), format!("v{}", i + 1));
+        let (location, at) = if i < 3 {
+            ("a.bin", i)
+        } else {
+            ("b.bin", i - 3)
+        };
+        let offset = (at * SIDE * SIDE * 4) as u64;
+        let w = external(&w, &[SIDE, SIDE], location, Some(offset), None);
+        graph = graph.node(node("MatMul", &[&x, &format!("w{i}")], &[&y]));
+        graph = graph.initializer(w);
+    }
+    Sample {
+        name: "external data",
+        model: graph.encode(),
+        files: files.to_vec(),
+    }
+}

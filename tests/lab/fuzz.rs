@@ -1,0 +1,239 @@
+//! What the fuzz targets do with their bytes; `tests/corpus.rs` does the same with the corpora.
+//!
+//! Nothing may panic, whatever the bytes are, and what the assertions say holds.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use onnxseal_core::{
+    Error, Identities, Manifest, Policy, Preset, ProtectOptions, Recipients, Silent, inspect, open,
+    plan, protect, unprotect, verify,
+};
+use onnxseal_crypto::{ChunkId, Scratch};
+use onnxseal_onnx::model::{FileId, Payload};
+use onnxseal_onnx::{Limits, external, locate, tail};
+use tempfile::TempDir;
+
+/// A fuzz target: what it does with an input.
+pub type Target = fn(&[u8]);
+
+/// All targets by name; each has a folder of that name in `fuzz/corpus`.
+pub const TARGETS: [(&str, Target); 5] = [
+    ("wire_locate", wire_locate),
+    ("manifest", manifest),
+    ("open", open_artifact),
+    ("forged", forged),
+    ("round_trip", round_trip),
+];
+
+/// The external data file that stands beside every model: name and length.
+const EXTERNAL: (&str, usize) = ("w.bin", 4096);
+
+const IDENTITY: &str = include_str!("../../fixtures/sealed/keys/id.txt");
+const WRAPPED_KEY: &str = include_str!("../../fixtures/sealed/keys/dek.age");
+
+/// The bytes as a model: located, and looked at for a tail.
+pub fn wire_locate(bytes: &[u8]) {
+    let len = bytes.len() as u64;
+    if let Ok(model) = locate(bytes, &Limits::default()) {
+        for tensor in &model.tensors {
+            assert!(tensor.offset <= len);
+            match tensor.payload {
+                Payload::Dense {
+                    file: FileId::MODEL,
+                    span,
+                    ..
+                } => {
+                    assert!(span.start >= tensor.offset && span.end() <= len);
+                }
+                Payload::Strided { start, stride, .. } => {
+                    let span = (tensor.n_elements - 1) * u64::from(stride);
+                    assert!(start >= tensor.offset && start + span < len);
+                }
+                _ => {}
+            }
+        }
+        for location in &model.external_files {
+            assert_eq!(external::normalise(location).as_ref(), Ok(location));
+        }
+    }
+    if let Ok(Some(tail)) = tail::split(bytes) {
+        let entries: Vec<_> = (tail.entries.iter())
+            .map(|entry| (entry.key, entry.value.as_bytes()))
+            .collect();
+        assert_eq!(tail::encode(&entries), bytes[tail.start as usize..]);
+    }
+}
+
+/// The bytes as a manifest.
+pub fn manifest(bytes: &[u8]) {
+    let Ok(manifest) = Manifest::parse(bytes) else {
+        return;
+    };
+    for tensor in &manifest.tensors {
+        assert!(tensor.n_targets() <= tensor.n);
+        assert!(tensor.encrypted_bytes() <= tensor.len_bytes());
+    }
+    let again = serde_json::to_vec(&manifest).unwrap();
+    Manifest::parse(&again).unwrap();
+}
+
+/// The bytes as a protected model.
+pub fn open_artifact(bytes: &[u8]) {
+    let lab = Lab::new();
+    let path = lab.write(bytes);
+    lab.look_at(&path);
+}
+
+/// A protected model with authentic metadata that says anything: everybody can make one who knows
+/// the recipient. The bytes are a manifest, a NUL, and the model file.
+pub fn forged(bytes: &[u8]) {
+    let Some(nul) = bytes.iter().position(|byte| *byte == 0) else {
+        return;
+    };
+    let (manifest, head) = (&bytes[..nul], &bytes[nul + 1..]);
+    // So that less is left to chance, the manifest is made to have the right length.
+    let Ok(mut manifest) = serde_json::from_slice::<serde_json::Value>(manifest) else {
+        return;
+    };
+    if let Some(bytes) = manifest.pointer_mut("/files/0/bytes") {
+        *bytes = head.len().into();
+    }
+    let manifest = serde_json::to_vec(&manifest).unwrap();
+
+    let lab = Lab::new();
+    let data_key = lab.identities.unwrap(WRAPPED_KEY).unwrap();
+    let keys = data_key.seal_keys(&manifest).unwrap();
+    let parsed = Manifest::parse(&manifest).ok();
+    let chunk = parsed
+        .as_ref()
+        .map_or(1 << 20, |parsed| parsed.chunk as usize);
+    let mut tags = Vec::new();
+    let mut seal = |file, content: &[u8]| {
+        for (at, bytes) in (0..).zip(content.chunks(chunk)) {
+            let id = ChunkId { file, chunk: at };
+            let mut bytes = bytes.to_vec();
+            let tag = keys.seal_chunk(id, &mut bytes, &[], &mut Scratch::default());
+            tags.extend(tag.unwrap().0);
+        }
+    };
+    seal(0, head);
+    // As many files as the folder has.
+    if (parsed.as_ref()).is_some_and(|parsed| parsed.files.len() > 1) {
+        seal(1, &external_content());
+    }
+    let (tags_text, mac_text) = (STANDARD.encode(&tags), STANDARD.encode(keys.mac(&tags)));
+    let tail = tail::encode(&[
+        (tail::MANIFEST, &manifest),
+        (tail::TAGS, tags_text.as_bytes()),
+        (tail::MAC, mac_text.as_bytes()),
+        (tail::KEY, WRAPPED_KEY.as_bytes()),
+    ]);
+    let path = lab.write(&[head, &tail].concat());
+    let opened = lab.look_at(&path);
+    // What was sealed without targets opens without targets.
+    if let (Some(opened), Some(parsed)) = (opened, parsed)
+        && parsed.tensors.is_empty()
+    {
+        assert!(opened == head);
+    }
+}
+
+/// The bytes as a model: what can be planned comes back as it was.
+pub fn round_trip(bytes: &[u8]) {
+    let lab = Lab::new();
+    let path = lab.write(bytes);
+    let policy = || Policy::preset(Preset::Full);
+    let Ok(report) = plan(&path, &policy()) else {
+        return;
+    };
+    let recipient = (IDENTITY.lines()).find_map(|line| line.strip_prefix("# public key: "));
+    let recipients = Recipients::parse(recipient.as_slice()).unwrap();
+    let options = ProtectOptions::new(policy());
+    let sealed = lab.dir.path().join("sealed/model.onnx");
+    let protected = protect(&path, &sealed, &recipients, &options, &Silent).unwrap();
+    assert_eq!(protected.weights, report.weights);
+    assert!(fs::read(&path).unwrap() == bytes);
+
+    assert_eq!(inspect(&sealed).unwrap().weights, report.weights);
+    verify(&sealed, Some(&lab.identities), Some(&policy()), &Silent).unwrap();
+    let restored = lab.dir.path().join("restored/model.onnx");
+    unprotect(
+        &sealed,
+        &restored,
+        &lab.identities,
+        onnxseal_core::OutputOptions::default(),
+        &Silent,
+    )
+    .unwrap();
+    assert!(fs::read(&restored).unwrap() == bytes);
+    let opened = open(&sealed, &lab.identities, &Silent).unwrap();
+    assert!(opened.model() == bytes);
+    for (location, content) in opened.external_files() {
+        assert!(content == external_content());
+        let restored = restored.with_file_name(location);
+        assert!(fs::read(restored).unwrap() == content);
+    }
+}
+
+/// A folder in memory, where the system has one, and a fixed identity.
+struct Lab {
+    dir: TempDir,
+    identities: Identities,
+}
+
+impl Lab {
+    fn new() -> Lab {
+        let memory = Path::new("/dev/shm");
+        let dir = match memory.is_dir() {
+            true => tempfile::tempdir_in(memory),
+            false => tempfile::tempdir(),
+        };
+        Lab {
+            dir: dir.unwrap(),
+            identities: Identities::read(IDENTITY.as_bytes(), "fixed identity").unwrap(),
+        }
+    }
+
+    fn write(&self, model: &[u8]) -> std::path::PathBuf {
+        fs::write(self.dir.path().join(EXTERNAL.0), external_content()).unwrap();
+        let path = self.dir.path().join("model.onnx");
+        fs::write(&path, model).unwrap();
+        path
+    }
+
+    /// Looks at a protected model in every way there is; all ways agree. Returns the model file
+    /// where it opens.
+    fn look_at(&self, path: &Path) -> Option<Vec<u8>> {
+        let inspected = inspect(path).is_ok();
+        let keyless = verify(path, None, None, &Silent).is_ok();
+        let policy = Policy::preset(Preset::Light);
+        let verified = verify(path, Some(&self.identities), None, &Silent).is_ok();
+        let _ = verify(path, Some(&self.identities), Some(&policy), &Silent);
+        let opened = open(path, &self.identities, &Silent);
+        let restored = self.dir.path().join("restored/model.onnx");
+        match unprotect(
+            path,
+            &restored,
+            &self.identities,
+            onnxseal_core::OutputOptions::default(),
+            &Silent,
+        ) {
+            Ok(()) => assert!(fs::read(&restored).unwrap() == opened.as_ref().unwrap().model()),
+            Err(error) => {
+                assert!(opened.is_err() || matches!(error, Error::OutputIsInput { .. }));
+                assert!(!restored.exists());
+            }
+        }
+        assert!(inspected || !keyless);
+        assert!(!verified || (keyless && opened.is_ok()));
+        opened.ok().map(|opened| opened.model().to_vec())
+    }
+}
+
+fn external_content() -> Vec<u8> {
+    (0..EXTERNAL.1).map(|i| (i * 7) as u8).collect()
+}

@@ -1,0 +1,148 @@
+//! The directions of `docs/ARCHITECTURE.md`, and where `unsafe` may stand.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Which siblings each package may depend on, tests aside.
+const ALLOWED: [(&str, &[&str]); 6] = [
+    ("onnxseal", &["onnxseal-core"]),
+    (
+        "onnxseal-core",
+        &["onnxseal-crypto", "onnxseal-onnx", "onnxseal-plan"],
+    ),
+    ("onnxseal-crypto", &[]),
+    ("onnxseal-onnx", &[]),
+    ("onnxseal-plan", &["onnxseal-onnx"]),
+    ("onnxseal-testkit", &["onnxseal-onnx"]),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn cargo(args: &[&str]) -> String {
+    let mut cargo = Command::new(env!("CARGO"));
+    let output = cargo
+        .args(args)
+        .arg("--offline")
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "cargo {args:?}: {err}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn packages_depend_on_what_lies_below_them() {
+    let metadata = cargo(&["metadata", "--format-version", "1", "--no-deps"]);
+    let metadata: Value = serde_json::from_str(&metadata).unwrap();
+    let mut found = BTreeMap::new();
+    for package in metadata["packages"].as_array().unwrap() {
+        let dependencies = package["dependencies"].as_array().unwrap().iter();
+        let mut siblings: Vec<&str> = dependencies
+            .filter(|dependency| dependency["kind"].as_str() != Some("dev"))
+            .map(|dependency| dependency["name"].as_str().unwrap())
+            .filter(|name| name.starts_with("onnxseal"))
+            .collect();
+        siblings.sort_unstable();
+        found.insert(package["name"].as_str().unwrap(), siblings);
+    }
+    // A new package takes a place in docs/ARCHITECTURE.md, and here.
+    let allowed: BTreeMap<_, _> = ALLOWED
+        .iter()
+        .map(|(name, on)| (*name, on.to_vec()))
+        .collect();
+    assert_eq!(found, allowed);
+}
+
+/// The packages that `package` is built from, itself among them.
+fn tree(package: &str, features: &[&str]) -> Vec<String> {
+    let args = [
+        "tree", "-p", package, "-e", "normal", "--prefix", "none", "--format", "{p}",
+    ];
+    let tree = cargo(&[&args[..], features].concat());
+    let name = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+    tree.lines().map(name).collect()
+}
+
+#[test]
+fn what_only_opens_models_has_no_planner() {
+    let has = |tree: &[String], name: &str| tree.iter().any(|package| package == name);
+    let opening = tree("onnxseal-core", &["--no-default-features"]);
+    assert!(has(&opening, "onnxseal-onnx") && has(&opening, "onnxseal-crypto"));
+    assert!(!has(&opening, "onnxseal-plan"));
+    assert!(!has(&opening, "aws-lc-rs"));
+    let protecting = tree(
+        "onnxseal-core",
+        &["--no-default-features", "--features", "protect"],
+    );
+    assert!(has(&protecting, "onnxseal-plan"));
+}
+
+#[test]
+fn nothing_that_ships_contains_the_tests_tools() {
+    for package in ["onnxseal", "onnxseal-core", "onnxseal-plan"] {
+        let tree = tree(package, &[]);
+        for tool in [
+            "onnxseal-testkit",
+            "onnx-protobuf",
+            "protobuf",
+            "prost-build",
+        ] {
+            assert!(
+                !tree.iter().any(|package| package == tool),
+                "{package} has {tool}"
+            );
+        }
+    }
+}
+
+/// All Rust files of the project, but for what was built.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && !name.starts_with('.') && name != "target" {
+            sources(&path, found);
+        } else if name.ends_with(".rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Whether a line has the word `unsafe` outside of a comment.
+fn is_unsafe(line: &str) -> bool {
+    let code = line.split("//").next().unwrap_or_default();
+    let words = code.split(|c: char| !c.is_alphanumeric() && c != '_');
+    words.into_iter().any(|word| word == concat!("un", "safe"))
+}
+
+#[test]
+fn memory_maps_are_the_only_unsafe_code() {
+    let mut paths = Vec::new();
+    sources(root(), &mut paths);
+    assert!(paths.len() > 50);
+    let mut found = Vec::new();
+    for path in paths {
+        let text = fs::read_to_string(&path).unwrap();
+        let allowed = text.contains(concat!("allow(", "unsafe_code)"));
+        let uses = text.lines().any(is_unsafe);
+        if allowed || uses {
+            found.push(path.strip_prefix(root()).unwrap().to_owned());
+        }
+    }
+    assert_eq!(found, [Path::new("crates/core/src/map.rs")]);
+}
+
+#[test]
+fn the_word_is_found_where_it_is_code() {
+    assert!(is_unsafe(concat!("let x = un", "safe { y };")));
+    assert!(!is_unsafe("#![forbid(unsafe_code)]"));
+    assert!(!is_unsafe("// SAFETY: not unsafe"));
+}
