@@ -154,7 +154,7 @@ impl Bench {
     }
 
     fn open(&self) {
-        let threads = rayon::current_num_threads();
+        let threads = std::thread::available_parallelism().unwrap().get();
         println!("\nopen into memory, against reading the same file with {threads} threads");
         let out = self.path("out.onnx");
         let file = File::open(&self.identity).unwrap();

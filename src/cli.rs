@@ -10,7 +10,7 @@ use crate::exit;
 #[derive(Debug, Parser)]
 #[command(version, about, after_help = exit::CODES, disable_help_subcommand = false)]
 pub struct Cli {
-    /// Print errors only
+    /// Print errors only: no progress, no notes, no reports
     #[arg(short, long, global = true)]
     pub quiet: bool,
 
@@ -152,18 +152,19 @@ pub struct OutputOptions {
     #[arg(short, long)]
     pub force: bool,
 
-    /// Do not wait until the output is on the disk: faster, but a power loss may leave a part of it
-    #[arg(long)]
+    /// Do not wait until the output is on the disk: faster, but a power loss may leave a part of it,
+    /// and with --force nothing of what it replaced
+    #[arg(long, conflicts_with = "in_place")]
     pub no_sync: bool,
 }
 
 impl OutputOptions {
     /// The same for the library.
     pub fn core(&self) -> onnxseal_core::OutputOptions {
-        onnxseal_core::OutputOptions {
-            replace: self.force,
-            sync: !self.no_sync,
-        }
+        let mut options = onnxseal_core::OutputOptions::default();
+        options.replace = self.force;
+        options.sync = !self.no_sync;
+        options
     }
 }
 

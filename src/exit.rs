@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use onnxseal_core::{Error, ErrorKind};
 
-use crate::text::note;
+use crate::text::{note, one_line, printable};
 
 /// The table of `onnxseal help` and the README.
 pub const CODES: &str = "\
@@ -56,13 +56,18 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     if error.downcast_ref().is_some_and(broken) {
         return ExitCode::SUCCESS;
     }
-    note(&format!("error: {error}"));
-    for cause in error.chain().skip(1) {
-        note(&format!("  cause: {cause}"));
-    }
     let core = error
         .chain()
         .find_map(|cause| cause.downcast_ref::<Error>());
+    // Only of a policy, which is the user's own, are several lines shown.
+    let shown = match core {
+        Some(Error::Policy(_)) => printable,
+        _ => one_line,
+    };
+    note(&format!("error: {}", shown(&error.to_string())));
+    for cause in error.chain().skip(1) {
+        note(&format!("  cause: {}", shown(&cause.to_string())));
+    }
     if let Some(hint) = core.and_then(hint) {
         note(&format!("  hint: {hint}"));
     }
@@ -77,8 +82,9 @@ fn hint(error: &Error) -> Option<&'static str> {
         }
         Error::NotProtected { .. } => "run `onnxseal protect` to protect it",
         Error::OutputExists { .. } => "choose another output, or replace it with --force",
+        Error::ReplaceSeveral { .. } => "write to a new folder, then swap the folders",
         Error::OutputIsInput { .. } => {
-            "external data keeps its relative path, so write to another folder; a model in one file can be replaced with --in-place"
+            "choose another output: external data keeps its relative path, so another folder; protect can replace a model in one file with --in-place"
         }
         Error::InPlaceExternal { .. } => {
             "write to another folder with --output, then swap the folders"

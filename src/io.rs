@@ -32,7 +32,7 @@ pub fn write_identity(identity: &Identity, path: &Path) -> Result<()> {
         std::io::ErrorKind::AlreadyExists => {
             let path = path.display();
             Usage(format!(
-                "{path} exists already; an identity is never overwritten"
+                "{path} exists already; an identity is never overwritten: move it away, or use its recipient"
             ))
             .into()
         }
@@ -42,10 +42,24 @@ pub fn write_identity(identity: &Identity, path: &Path) -> Result<()> {
         .write_all(identity.to_file_text().as_bytes())
         .and_then(|()| file.sync_all())
         .with_context(context);
-    if written.is_err() {
-        let _ = fs::remove_file(path);
+    match &written {
+        Ok(()) => sync_folder(path),
+        Err(_) => drop(fs::remove_file(path)),
     }
     written
+}
+
+/// Puts the name of a new file on the disk, where the system can: a model must not survive a power
+/// loss that its key does not.
+fn sync_folder(path: &Path) {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    if cfg!(unix)
+        && let Ok(folder) = File::open(folder.unwrap_or(Path::new(".")))
+    {
+        let _ = folder.sync_all();
+    }
 }
 
 /// The policy that the command line asks for.

@@ -12,10 +12,13 @@ use crate::text::one_line;
 /// How many runs of positions a line shows, unless all are asked for.
 const SHOWN_RUNS: usize = 4;
 
-/// Prints `report` as `view` asks.
-pub fn report(report: &Report, view: &View) -> anyhow::Result<()> {
+/// Prints `report` as `view` asks; as a table only unless `quiet`.
+pub fn report(report: &Report, view: &View, quiet: bool) -> anyhow::Result<()> {
     if view.json {
         return json(report);
+    }
+    if quiet {
+        return Ok(());
     }
     let mut out = io::BufWriter::new(io::stdout().lock());
     types(&mut out, report)?;

@@ -1,7 +1,7 @@
 //! The system fails: full disks, files that cannot be written, links. The input stays as it
 //! was, no part of an output is left behind, and the exit code is 7.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod lab;
 
@@ -252,6 +252,26 @@ fn what_is_no_file_is_no_model() {
             assert!(!lab.path("x").exists());
         }
     }
+}
+
+#[test]
+fn a_pipe_is_refused_without_waiting_for_its_other_end() {
+    let lab = Lab::new();
+    let made = Command::new("mkfifo").arg(lab.path("pipe")).status();
+    if !made.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no mkfifo");
+        return;
+    }
+    let mut plan = lab.command(&["plan", "pipe"]).spawn().unwrap();
+    for _ in 0..200 {
+        if let Some(status) = plan.try_wait().unwrap() {
+            assert_eq!(status.code(), Some(7));
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    plan.kill().unwrap();
+    panic!("it waits");
 }
 
 #[test]

@@ -7,6 +7,6 @@ use crate::cli::Inspect;
 use crate::render;
 
 /// Shows what is encrypted, from the metadata.
-pub fn run(args: &Inspect) -> Result<()> {
-    render::report(&core::inspect(&args.model)?, &args.view)
+pub fn run(args: &Inspect, quiet: bool) -> Result<()> {
+    render::report(&core::inspect(&args.model)?, &args.view, quiet)
 }

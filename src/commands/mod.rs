@@ -14,9 +14,9 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     let quiet = cli.quiet;
     match cli.command {
         Command::Keygen(args) => keygen::run(&args),
-        Command::Plan(args) => plan::run(&args),
+        Command::Plan(args) => plan::run(&args, quiet),
         Command::Protect(args) => protect::run(&args, quiet),
-        Command::Inspect(args) => inspect::run(&args),
+        Command::Inspect(args) => inspect::run(&args, quiet),
         Command::Verify(args) => verify::run(&args, quiet),
         Command::Unprotect(args) => unprotect::run(&args, quiet),
     }

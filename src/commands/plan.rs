@@ -7,9 +7,9 @@ use crate::cli::Plan;
 use crate::{io, render};
 
 /// Shows what `protect` would encrypt.
-pub fn run(args: &Plan) -> Result<()> {
+pub fn run(args: &Plan, quiet: bool) -> Result<()> {
     let report = core::plan(&args.model, &io::policy(&args.policy)?)?;
-    render::report(&report, &args.view)?;
+    render::report(&report, &args.view, quiet)?;
     match report.violations.is_empty() {
         true => Ok(()),
         false => {

@@ -24,9 +24,12 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     let target = args.output.as_ref().unwrap_or(&args.model);
     let mut new_identity = None;
     let recipients = if args.recipients.is_empty() {
-        new_identity = Some(NewIdentity::beside(target)?);
-        let recipient = new_identity.iter().map(|new| new.recipient.clone());
-        Recipients::parse(&recipient.collect::<Vec<_>>())
+        // No key for a model that cannot be protected.
+        core::plan(&args.model, &options.policy)?;
+        let identity = NewIdentity::beside(target)?;
+        let recipients = Recipients::parse(&[&identity.recipient]);
+        new_identity = Some(identity);
+        recipients
     } else {
         Recipients::parse(&args.recipients)
     }
@@ -38,8 +41,11 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
         false => core::protect(&args.model, target, &recipients, &options, &bar)?,
     };
     drop(bar);
-    if let Some(identity) = new_identity {
-        let path = identity.keep();
+    let identity = new_identity.map(NewIdentity::keep);
+    if quiet {
+        return render::report(&report, &args.view, quiet);
+    }
+    if let Some(path) = identity {
         note(&format!(
             "no recipient was given: wrote a new identity to {}\n\
              keep it secret and apart from the model; whoever has it can open the model",
@@ -49,13 +55,11 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     if report.weights.encrypted_bytes == 0 {
         note("warning: nothing was encrypted, the model is only authenticated");
     }
-    match quiet && !args.view.json {
-        true => Ok(()),
-        false => render::report(&report, &args.view),
-    }
+    render::report(&report, &args.view, quiet)
 }
 
-/// An identity file made for one output; removed again unless the output came to be.
+/// An identity file made for one output; removed again unless the output came to be. Where
+/// protecting fails, the output is what it was, so that no key is lost.
 struct NewIdentity {
     path: PathBuf,
     recipient: String,

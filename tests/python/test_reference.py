@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import onnxseal_open
+import onnxseal_seal
 import pytest
 from catalog import MODELS, ROOT, SEALED, files_below, files_of
 
@@ -55,3 +56,28 @@ def test_sub_byte_and_strided_spans():
     tensor = {"dims": [5], "unit": 2, "targets": [2, 1], "offset": 10, "element_bits": 32, "stride": 5}
     assert list(onnxseal_open.tensor_spans(tensor)) == [(30, 34)]
     assert onnxseal_open.cut([(2, 4), (7, 12)], 3, 10) == ([(3, 4), (7, 10)], [(4, 7)])
+
+
+def manifest_with(*tensors):
+    files = [{"path": "", "bytes": 1000}, {"path": "w", "bytes": 2**40}]
+    return onnxseal_seal.manifest_of({}, list(tensors), 65536, {}) | {"files": files}
+
+
+def tensor_of(at="a", data_type="FLOAT", dims=(8, 8), offset=0, element_bits=32, unit=8, **more):
+    return onnxseal_seal.tensor_of("w", at, data_type, dims, offset, element_bits, unit, [0, 1], **more)
+
+
+def test_rules_that_no_fixture_can_break_alone():
+    six_bits = tensor_of("b", "FLOAT6E2M3", [5], offset=996, element_bits=6, unit=4)
+    onnxseal_open.check_manifest(manifest_with(tensor_of(), six_bits, tensor_of("c", file=1)))
+    assert list(onnxseal_open.tensor_spans(six_bits)) == [(996, 999)]
+    pieces = 2**24
+    as_many_as_can_be = tensor_of(dims=[2 * pieces], unit=pieces, file=1, stride=5)
+    onnxseal_open.check_manifest(manifest_with(as_many_as_can_be))
+    for tensors in [
+        [tensor_of(file=1), tensor_of("b")],
+        [tensor_of("b", "FLOAT6E2M3", [6], offset=996, element_bits=6, unit=4)],
+        [as_many_as_can_be, tensor_of("b", file=1)],
+    ]:
+        with pytest.raises(onnxseal_open.Malformed):
+            onnxseal_open.check_manifest(manifest_with(*tensors))

@@ -5,6 +5,7 @@ import shutil
 
 import make_sealed
 import onnxseal_open
+import onnxseal_seal
 import pytest
 from catalog import EXIT_CODES, SEALED, files_of
 
@@ -68,6 +69,39 @@ def test_the_tool_refuses_and_writes_nothing(entry, tool, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def padded(size):
+    """An edit that brings the manifest to `size` bytes."""
+    return lambda manifest: onnxseal_seal.encode_json(manifest).ljust(size)
+
+
+def with_files(count):
+    return lambda manifest: manifest["files"].extend({"path": str(i), "bytes": 0} for i in range(1, count))
+
+
+@pytest.mark.parametrize(
+    "edit, refusal",
+    [
+        (padded(64 * 2**20), None),
+        (padded(64 * 2**20 + 1), "malformed"),
+        # As many as there may be, but they are not there.
+        (with_files(65536), "io"),
+        (with_files(65537), "malformed"),
+    ],
+    ids=["as_long_as_can_be", "too_long", "as_many_files_as_can_be", "too_many_files"],
+)
+def test_limits_of_the_manifest(edit, refusal, tool, tmp_path, identities):
+    model, out = tmp_path / "model.onnx", tmp_path / "out.onnx"
+    sealed, entries = make_sealed.seal({"": make_sealed.tiny()}, make_sealed.tiny_tensors(), edit)
+    model.write_bytes(sealed[""] + onnxseal_open.encode_tail(entries))
+    if refusal:
+        with pytest.raises(FAULTS[refusal]):
+            onnxseal_open.open_model(model, identities)
+    else:
+        assert onnxseal_open.open_model(model, identities) == {"": make_sealed.tiny()}
+    tool("unprotect", model, "-i", IDENTITY_FILE, "-o", out, code=EXIT_CODES[refusal] if refusal else 0)
+    assert out.exists() == (refusal is None)
+
+
 @pytest.mark.parametrize("implementation", ["tool", "reference"])
 def test_a_link_out_of_the_folder_is_refused(implementation, tool, tmp_path, identities):
     folder = tmp_path / "folder"
@@ -82,3 +116,18 @@ def test_a_link_out_of_the_folder_is_refused(implementation, tool, tmp_path, ide
         out.parent.mkdir()
         tool("unprotect", folder / "model.onnx", "-i", IDENTITY_FILE, "-o", out, code=EXIT_CODES["malformed"])
         assert list(out.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("implementation", ["tool", "reference"])
+def test_a_folder_in_place_of_a_file_is_refused(implementation, tool, tmp_path, identities):
+    folder = tmp_path / "folder"
+    shutil.copytree(SEALED / "valid" / "tiny_external", folder)
+    (folder / "tiny" / "weights.bin").unlink()
+    (folder / "tiny" / "weights.bin").mkdir()
+    if implementation == "reference":
+        with pytest.raises(onnxseal_open.Malformed):
+            onnxseal_open.open_model(folder / "model.onnx", identities)
+    else:
+        out = tmp_path / "out.onnx"
+        tool("unprotect", folder / "model.onnx", "-i", IDENTITY_FILE, "-o", out, code=EXIT_CODES["malformed"])
+        assert not out.exists()

@@ -47,8 +47,8 @@ impl Artifact {
                 .ok_or_else(|| malformed(format!("{key} is missing")));
             value.map(str::as_bytes)
         };
-        let manifest_bytes = entry(tail::MANIFEST)?.to_vec();
-        let manifest = Manifest::parse(&manifest_bytes).map_err(malformed)?;
+        let manifest_bytes = entry(tail::MANIFEST)?;
+        let manifest = Manifest::parse(manifest_bytes).map_err(malformed)?;
         if let Some(model) = manifest
             .files
             .first()
@@ -76,7 +76,7 @@ impl Artifact {
         let key = String::from_utf8_lossy(entry(tail::KEY)?).into_owned();
         Ok(Some(Artifact {
             manifest,
-            manifest_bytes,
+            manifest_bytes: manifest_bytes.to_vec(),
             tags,
             mac,
             key,

@@ -78,7 +78,8 @@ impl Workspace {
     ) -> (&mut [u8], &[Range<usize>], &mut Scratch) {
         let len = chunk.window.len as usize;
         if self.bytes.len() < len {
-            self.bytes.resize(len, 0);
+            // Not resized: that could leave plaintext behind.
+            self.bytes = Zeroizing::new(vec![0; len]);
         }
         targets.within(chunk.window, &mut self.targets);
         (&mut self.bytes[..len], &self.targets, &mut self.scratch)

@@ -1,5 +1,4 @@
-//! What can go wrong, in five faults that are never mixed: the system, the input, the key, the
-//! authentication, the caller.
+//! What can go wrong, in classes that are never mixed: see [`ErrorKind`].
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -80,7 +79,7 @@ pub enum Error {
     },
     /// A recipient or an identity cannot be used, or no key can be made.
     #[error(transparent)]
-    Key(onnxseal_crypto::Error),
+    Key(#[from] onnxseal_crypto::Error),
     /// The model is protected already.
     #[error("{} is protected already", path.display())]
     AlreadyProtected {
@@ -97,6 +96,12 @@ pub enum Error {
     #[error("{} exists already", path.display())]
     OutputExists {
         /// The output.
+        path: PathBuf,
+    },
+    /// Several files cannot replace others in one step, and one of them exists already.
+    #[error("{} exists already, and a model in several files cannot replace another in one step", path.display())]
+    ReplaceSeveral {
+        /// The output that exists.
         path: PathBuf,
     },
     /// An output would overwrite an input.
@@ -122,7 +127,7 @@ pub enum Error {
     /// The policy cannot be read or applied.
     #[cfg(feature = "protect")]
     #[error("the policy cannot be used")]
-    Policy(#[source] onnxseal_plan::Error),
+    Policy(#[from] onnxseal_plan::Error),
     /// The model, or its protection, is not what the policy demands.
     #[error("{} is not protected as the policy demands: {}", path.display(), violations.join("; "))]
     PolicyNotMet {
@@ -131,6 +136,9 @@ pub enum Error {
         /// Each way in which it falls short.
         violations: Vec<String>,
     },
+    /// What should not happen did; nothing was written.
+    #[error("internal error: {0}")]
+    Internal(&'static str),
     /// The caller asked for something that makes no sense.
     #[error("{0}")]
     Misuse(String),
@@ -152,6 +160,8 @@ pub enum ErrorKind {
     PolicyNotMet,
     /// The system failed to read or write.
     Io,
+    /// Something that should not happen, or that the system does not give: randomness, memory.
+    Internal,
 }
 
 impl Error {
@@ -169,6 +179,10 @@ impl Error {
             }
             Error::NoMatchingKey { .. } => ErrorKind::NoMatchingKey,
             Error::Key(onnxseal_crypto::Error::Io { .. }) => ErrorKind::Io,
+            Error::Internal(_)
+            | Error::Key(onnxseal_crypto::Error::Backend | onnxseal_crypto::Error::Randomness(_)) => {
+                ErrorKind::Internal
+            }
             Error::Key(_) => ErrorKind::Usage,
             Error::PolicyNotMet { .. } => ErrorKind::PolicyNotMet,
             #[cfg(feature = "protect")]
@@ -177,6 +191,7 @@ impl Error {
             | Error::NotProtected { .. }
             | Error::OutputExists { .. }
             | Error::OutputIsInput { .. }
+            | Error::ReplaceSeveral { .. }
             | Error::InPlaceExternal { .. }
             | Error::Misuse(_) => ErrorKind::Usage,
         }

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use onnxseal_onnx::Model;
-use onnxseal_onnx::model::{NodeId, Payload};
+use onnxseal_onnx::model::{self, NodeId};
 use onnxseal_plan::{Classified, classify};
 
 use crate::artifact::Artifact;
 use crate::error::{Error, Result};
-use crate::manifest::{self, Manifest};
+use crate::manifest::{self, Manifest, Operator, Place};
 use crate::report::{Builder, ClearRow, Report, TensorRow, operator};
 use crate::source::Source;
 
@@ -42,15 +42,12 @@ pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Re
             "its files are not the external data files of the graph".into(),
         ));
     }
-    let mut described: HashMap<&str, &manifest::Tensor> = HashMap::new();
-    for tensor in &manifest.tensors {
-        if described.insert(&tensor.at, tensor).is_some() {
-            return Err(malformed(format!(
-                "tensor {:?} is listed twice",
-                tensor.name
-            )));
-        }
-    }
+    let mut described: HashMap<&str, &manifest::Tensor> = manifest
+        .tensors
+        .iter()
+        .map(|tensor| (&*tensor.at, tensor))
+        .collect();
+    let named = nodes_by_name(model);
     let mut builder = Builder::new(path, manifest.files.clone(), model);
     for (tensor, classified) in model.tensors.iter().zip(classify(model)) {
         let consumers = classified
@@ -65,7 +62,7 @@ pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Re
                         "tensor {name:?} is not as the graph has it"
                     )));
                 }
-                let owner = owner(model, found, &classified)
+                let owner = owner(model, &named, found, &classified)
                     .ok_or_else(|| malformed(format!("no operator of tensor {:?}", found.name)))?;
                 builder.add(model, owner, TensorRow::of_manifest(found));
             }
@@ -100,34 +97,33 @@ pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Re
 }
 
 /// Whether the manifest's entry is about this tensor.
-fn describes(entry: &manifest::Tensor, tensor: &onnxseal_onnx::model::Tensor<'_>) -> bool {
-    let place = match tensor.payload {
-        Payload::Dense {
-            file,
-            span,
-            element_bits,
-            ..
-        } => (file.0, span.start, element_bits, None),
-        Payload::Strided {
-            start,
-            stride,
-            element_bits,
-            ..
-        } => (0, start, element_bits, Some(stride)),
-        Payload::Empty | Payload::Unpatchable(_) => return false,
-    };
+fn describes(entry: &manifest::Tensor, tensor: &model::Tensor<'_>) -> bool {
     entry.name == tensor.name
         && entry.data_type == tensor.data_type.as_str_name()
         && entry.dims == tensor.dims
-        && (entry.file, entry.offset, entry.element_bits, entry.stride) == place
+        && Place::of(tensor) == Some(entry.place())
 }
 
-/// The node for which `entry` was planned.
-fn owner(model: &Model<'_>, entry: &manifest::Tensor, found: &Classified<'_>) -> Option<NodeId> {
-    let named = entry.operators.first()?;
-    let is_named = |node: &NodeId| operator(model, *node) == *named;
-    let consumers = || found.consumers.iter().map(|consumer| consumer.node);
-    consumers()
-        .find(is_named)
-        .or_else(|| model.nodes_with_ids().map(|(id, _)| id).find(is_named))
+/// The nodes by what a manifest calls them; the first of those that it calls the same.
+fn nodes_by_name(model: &Model<'_>) -> HashMap<Operator, NodeId> {
+    let mut named = HashMap::with_capacity(model.nodes.len());
+    for (id, _) in model.nodes_with_ids() {
+        named.entry(operator(model, id)).or_insert(id);
+    }
+    named
+}
+
+/// The node for which `entry` was planned. Which nodes consume a tensor may be judged otherwise by
+/// whoever wrote the entry; so any node that has the name will do, if none of the consumers does.
+fn owner(
+    model: &Model<'_>,
+    named: &HashMap<Operator, NodeId>,
+    entry: &manifest::Tensor,
+    found: &Classified<'_>,
+) -> Option<NodeId> {
+    let owner = entry.operators.first()?;
+    let mut consumers = found.consumers.iter().map(|consumer| consumer.node);
+    consumers
+        .find(|&node| operator(model, node) == *owner)
+        .or_else(|| named.get(owner).copied())
 }

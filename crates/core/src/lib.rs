@@ -28,8 +28,9 @@ mod progress;
 mod protect;
 mod protected;
 #[cfg(feature = "protect")]
-mod report;
+mod reflink;
 #[cfg(feature = "protect")]
+mod report;
 mod source;
 mod spans;
 #[cfg(feature = "protect")]

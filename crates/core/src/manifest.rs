@@ -1,14 +1,16 @@
 //! The manifest: what `onnxseal.manifest` says, checked against the rules of `docs/FORMAT.md`.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use onnxseal_onnx::external;
 use onnxseal_onnx::model::Span;
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+#[cfg(feature = "protect")]
+use onnxseal_onnx::model::{self, Payload};
+use serde::{Deserialize, Serialize};
 
 use crate::spans::SpanSet;
+
+mod check;
+mod json;
 
 /// The only suite of format 1.
 pub const SUITE: &str = "AES-256-GCM/HKDF-SHA256";
@@ -19,11 +21,8 @@ pub const FORMAT: u32 = 1;
 /// Bytes in a chunk, unless the caller chooses otherwise.
 pub const DEFAULT_CHUNK_BYTES: u64 = 1 << 20;
 
-/// The largest integer that every JSON reader keeps exactly.
-const MAX_INTEGER: u64 = (1 << 53) - 1;
-
-/// The most separate runs of target bytes that a model may have: 256 MiB of [`Span`]s.
-const MAX_SPANS: u64 = 1 << 24;
+/// The most bytes that a manifest may have.
+pub const MAX_MANIFEST_BYTES: usize = 64 << 20;
 
 /// What is encrypted in a protected model, and how; holds no key and depends on none.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -38,11 +37,13 @@ pub struct Manifest {
     /// Number of tiers.
     pub tiers: u8,
     /// The model file first, then the external data files.
+    #[serde(deserialize_with = "json::objects")]
     pub files: Vec<File>,
     /// Statements of the publisher, authenticated.
-    #[serde(deserialize_with = "without_duplicates")]
+    #[serde(deserialize_with = "json::without_duplicates")]
     pub claims: BTreeMap<String, String>,
     /// Every tensor of which some part is encrypted, in file order.
+    #[serde(deserialize_with = "json::objects")]
     pub tensors: Vec<Tensor>,
 }
 
@@ -69,6 +70,7 @@ pub struct Tensor {
     /// Shape.
     pub dims: Vec<u64>,
     /// The nodes that consume it, the one it was planned for first.
+    #[serde(deserialize_with = "json::objects")]
     pub operators: Vec<Operator>,
     /// How the targets are encrypted.
     pub mode: Mode,
@@ -84,7 +86,7 @@ pub struct Tensor {
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
-        deserialize_with = "present"
+        deserialize_with = "json::present"
     )]
     pub stride: Option<u32>,
     /// Elements in a subsequence.
@@ -96,7 +98,7 @@ pub struct Tensor {
 }
 
 /// A node that consumes a tensor.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Operator {
     /// `op_type`, with its domain in front unless `ai.onnx`.
@@ -106,14 +108,67 @@ pub struct Operator {
 }
 
 /// How targets are encrypted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// AES-GCM over their bytes.
     Bytes,
 }
 
+/// Where a tensor's elements lie; the members are those of [`Tensor`].
+#[cfg(feature = "protect")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) file: u32,
+    pub(crate) offset: u64,
+    pub(crate) element_bits: u32,
+    pub(crate) stride: Option<u32>,
+}
+
+#[cfg(feature = "protect")]
+impl Place {
+    /// The place of a tensor of the graph; `None` where its elements cannot be replaced.
+    pub(crate) fn of(tensor: &model::Tensor<'_>) -> Option<Place> {
+        match tensor.payload {
+            Payload::Dense {
+                file,
+                span,
+                element_bits,
+                ..
+            } => Some(Place {
+                file: file.0,
+                offset: span.start,
+                element_bits,
+                stride: None,
+            }),
+            Payload::Strided {
+                start,
+                stride,
+                element_bits,
+                ..
+            } => Some(Place {
+                file: 0,
+                offset: start,
+                element_bits,
+                stride: Some(stride),
+            }),
+            Payload::Empty | Payload::Unpatchable(_) => None,
+        }
+    }
+}
+
 impl Tensor {
+    /// Where the elements lie.
+    #[cfg(feature = "protect")]
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            file: self.file,
+            offset: self.offset,
+            element_bits: self.element_bits,
+            stride: self.stride,
+        }
+    }
+
     /// Number of elements, or `None` where the product overflows.
     fn elements(&self) -> Option<u64> {
         self.dims
@@ -182,7 +237,10 @@ impl Tensor {
     fn n_spans(&self) -> u64 {
         match self.stride {
             None => self.targets.len() as u64 / 2,
-            Some(_) => self.n_targets().saturating_mul(self.unit),
+            Some(_) => {
+                let runs = self.element_runs(self.elements().unwrap_or(0));
+                runs.map(|(first, end)| end - first).sum()
+            }
         }
     }
 
@@ -206,69 +264,6 @@ impl Tensor {
             }
         }
     }
-
-    fn check(&self, manifest: &Manifest) -> Result<(), String> {
-        let elements = self
-            .elements()
-            .filter(|&n| n <= MAX_INTEGER)
-            .ok_or("dims overflow")?;
-        if !matches!(self.element_bits, 2 | 4 | 6 | 8 | 16 | 32 | 64 | 128) {
-            return Err(format!("element_bits {} is not a width", self.element_bits));
-        }
-        let bits = u64::from(self.element_bits);
-        let units = self
-            .unit
-            .checked_mul(bits)
-            .filter(|&unit| unit > 0 && unit % 8 == 0);
-        if units.is_none() || self.n != elements.div_ceil(self.unit.max(1)) {
-            return Err(format!(
-                "unit {} and n {} do not fit {elements} elements",
-                self.unit, self.n
-            ));
-        }
-        if let Some(stride) = self.stride
-            && (self.element_bits < 8 || stride <= self.element_bits / 8)
-        {
-            return Err(format!("stride {stride} is not more than an element"));
-        }
-        if self.tier != 1 {
-            return Err(format!("tier {} is not supported", self.tier));
-        }
-        if self.targets.is_empty() || !self.targets.len().is_multiple_of(2) {
-            return Err("targets are not runs of skip and take".into());
-        }
-        let mut end = 0u64;
-        for (i, run) in self.targets.chunks_exact(2).enumerate() {
-            if (run[0] == 0 && i > 0) || run[1] == 0 {
-                return Err("targets have an empty run".into());
-            }
-            end = run
-                .iter()
-                .try_fold(end, |end, &n| end.checked_add(n))
-                .ok_or("targets overflow")?;
-        }
-        if end > self.n {
-            return Err(format!("targets reach subsequence {end} of {}", self.n));
-        }
-        let file = manifest
-            .files
-            .get(self.file as usize)
-            .ok_or_else(|| format!("file {} of {}", self.file, manifest.files.len()))?;
-        let width = match self.stride {
-            None => elements.checked_mul(bits).map(|bits| bits.div_ceil(8)),
-            Some(stride) => (elements.saturating_sub(1))
-                .checked_mul(u64::from(stride))
-                .and_then(|start| start.checked_add(bits / 8)),
-        };
-        let end = width.and_then(|width| self.offset.checked_add(width));
-        if end.is_none_or(|end| end > file.bytes) {
-            return Err(format!(
-                "elements reach past the {} bytes of their file",
-                file.bytes
-            ));
-        }
-        Ok(())
-    }
 }
 
 impl Manifest {
@@ -277,86 +272,16 @@ impl Manifest {
     /// # Errors
     /// Says which rule of `docs/FORMAT.md` is broken.
     pub fn parse(bytes: &[u8]) -> Result<Manifest, String> {
-        let manifest: Manifest =
+        if bytes.len() > MAX_MANIFEST_BYTES {
+            return Err(format!(
+                "manifest of {} bytes (limit {MAX_MANIFEST_BYTES})",
+                bytes.len()
+            ));
+        }
+        let json::Object(manifest): json::Object<Manifest> =
             serde_json::from_slice(bytes).map_err(|error| format!("manifest: {error}"))?;
         manifest.check()?;
         Ok(manifest)
-    }
-
-    fn check(&self) -> Result<(), String> {
-        if self.format != FORMAT {
-            return Err(format!(
-                "format version {} (this program reads {FORMAT})",
-                self.format
-            ));
-        }
-        if self.suite != SUITE {
-            return Err(format!(
-                "suite {:?} (this program reads {SUITE})",
-                self.suite
-            ));
-        }
-        if !self.chunk.is_power_of_two() || !(1 << 16..=1 << 24).contains(&self.chunk) {
-            return Err(format!("chunk size {}", self.chunk));
-        }
-        if self.tiers != 1 {
-            return Err(format!("{} tiers (this program reads 1)", self.tiers));
-        }
-        if self
-            .files
-            .first()
-            .is_none_or(|model| !model.path.is_empty())
-        {
-            return Err("the first file is not the model file".into());
-        }
-        let mut seen = std::collections::HashSet::new();
-        for file in self.files.iter().skip(1) {
-            if external::normalise(&file.path).as_deref() != Ok(&file.path)
-                || !seen.insert(&file.path)
-            {
-                return Err(format!("file path {:?}", file.path));
-            }
-        }
-        self.check_integers()?;
-        let mut n_spans = 0u64;
-        for tensor in &self.tensors {
-            tensor
-                .check(self)
-                .map_err(|why| format!("tensor {:?}: {why}", tensor.name))?;
-            n_spans = n_spans.saturating_add(tensor.n_spans());
-        }
-        match n_spans > MAX_SPANS {
-            true => Err(format!(
-                "{n_spans} separate runs of target bytes (limit {MAX_SPANS})"
-            )),
-            false => Ok(()),
-        }
-    }
-
-    fn check_integers(&self) -> Result<(), String> {
-        let mut total = 0u64;
-        for file in &self.files {
-            total = total.saturating_add(file.bytes);
-        }
-        let of_tensor = |t: &Tensor| {
-            let numbers = t
-                .dims
-                .iter()
-                .chain(&t.targets)
-                .chain([&t.offset, &t.unit, &t.n]);
-            numbers.copied().max().unwrap_or(0)
-        };
-        let largest = self
-            .tensors
-            .iter()
-            .map(of_tensor)
-            .max()
-            .unwrap_or(0)
-            .max(total);
-        match largest > MAX_INTEGER {
-            true => Err(format!("integer {largest} is over 2^53 - 1")),
-            false => Ok(()),
-        }
     }
 
     /// The target bytes of every file, in the order of [`Manifest::files`].
@@ -383,31 +308,4 @@ impl Manifest {
 fn bytes_of(elements: u64, bits: u32) -> u64 {
     // elements * bits without overflow: checked manifests stay below 2^53 * 2^7.
     elements.saturating_mul(u64::from(bits)).div_ceil(8)
-}
-
-/// Reads a member that may be absent but not `null`.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
-    u32::deserialize(deserializer).map(Some)
-}
-
-fn without_duplicates<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<BTreeMap<String, String>, D::Error> {
-    struct Claims;
-    impl<'de> Visitor<'de> for Claims {
-        type Value = BTreeMap<String, String>;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object of strings")
-        }
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut claims = BTreeMap::new();
-            while let Some((key, value)) = map.next_entry()? {
-                if let Some(_first) = claims.insert(key, value) {
-                    return Err(serde::de::Error::custom("duplicate claim"));
-                }
-            }
-            Ok(claims)
-        }
-    }
-    deserializer.deserialize_map(Claims)
 }

@@ -1,7 +1,6 @@
 //! Opening: a protected model, verified and decrypted, in memory or in new files.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::Path;
 
 use memmap2::MmapMut;
@@ -53,11 +52,17 @@ pub fn open(path: &Path, identities: &Identities, progress: &dyn Progress) -> Re
         .iter_mut()
         .flat_map(|file| file.as_mut_slice().chunks_mut(chunk_bytes));
     let jobs = unlocked.chunks().zip(places);
-    parallel::for_each(jobs, Workspace::new, |workspace, ((chunk, tag), bytes)| {
-        unlocked.open_into(workspace, &chunk, tag, bytes)?;
-        progress.advance(chunk.window.len);
-        Ok(())
-    })?;
+    let n_chunks = protected.manifest().n_chunks();
+    parallel::for_each(
+        n_chunks,
+        jobs,
+        Workspace::new,
+        |workspace, ((chunk, tag), bytes)| {
+            unlocked.open_into(workspace, &chunk, tag, bytes)?;
+            progress.advance(chunk.window.len);
+            Ok(())
+        },
+    )?;
     drop(unlocked);
     Ok(OpenedModel {
         manifest: protected.artifact.manifest,
@@ -81,36 +86,29 @@ pub fn unprotect(
     let unlocked = protected.unlock(identities)?;
     let files = &protected.manifest().files;
     let paths = outputs::paths(output, files, unlocked.files())?;
-    let outputs = Outputs::create(paths, unlocked.files(), options)?;
-    for (output, file) in outputs.iter().zip(files) {
-        output.set_len(file.bytes)?;
-    }
-    authenticate(&unlocked, progress, |chunk, bytes, targets| {
-        outputs.write_chunk(chunk, bytes, targets)
+    let outputs = Outputs::create(paths, options)?;
+    authenticate(&unlocked, progress, |chunk, bytes| {
+        outputs.write(chunk, bytes)
     })?;
     unlocked.files().try_for_each(Input::check_unchanged)?;
-    outputs.publish()
+    outputs.publish(unlocked.files())
 }
 
-/// Opens every chunk and hands it to `then` with its decrypted ranges; nothing that `then` gets may
-/// be let out before this returns well.
+/// Opens every chunk and hands it to `then`; nothing that `then` gets may be let out before this
+/// returns well.
 pub(crate) fn authenticate(
     unlocked: &Unlocked<'_>,
     progress: &dyn Progress,
-    then: impl Fn(&Chunk, &[u8], &[Range<usize>]) -> Result<()> + Sync,
+    then: impl Fn(&Chunk, &[u8]) -> Result<()> + Sync,
 ) -> Result<()> {
     progress.begin(total_bytes(unlocked.manifest()));
-    parallel::for_each(
-        unlocked.chunks(),
-        Workspace::new,
-        |workspace, (chunk, tag)| {
-            unlocked.with_chunk(workspace, &chunk, tag, |bytes, targets| {
-                then(&chunk, bytes, targets)
-            })?;
-            progress.advance(chunk.window.len);
-            Ok(())
-        },
-    )
+    let n_chunks = unlocked.manifest().n_chunks();
+    let jobs = unlocked.chunks();
+    parallel::for_each(n_chunks, jobs, Workspace::new, |workspace, (chunk, tag)| {
+        unlocked.with_chunk(workspace, &chunk, tag, |bytes| then(&chunk, bytes))?;
+        progress.advance(chunk.window.len);
+        Ok(())
+    })
 }
 
 /// Length of all files together in bytes.

@@ -1,7 +1,7 @@
 //! All files of a model, written together.
 
+use std::collections::HashSet;
 use std::fs;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::chunks::Chunk;
@@ -13,11 +13,13 @@ use crate::protected::folder_of;
 
 /// How outputs come to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OutputOptions {
-    /// Whether existing files may be replaced.
+    /// Whether an existing file may be replaced; never several at once.
     pub replace: bool,
     /// Whether to wait until the output is on the disk before it gets its name. Without, a call
-    /// takes about half the time, and after a power loss the output may be there in part.
+    /// takes about half the time, and after a power loss the output may be there in part; and so,
+    /// with `replace`, what it replaced is lost.
     pub sync: bool,
 }
 
@@ -39,70 +41,68 @@ pub(crate) struct Outputs {
 }
 
 impl Outputs {
-    /// Begins the files that will stand at `paths`, in place of `inputs`.
+    /// Begins the files that will stand at `paths`.
     ///
     /// # Errors
-    /// [`Error::OutputExists`] unless `options.replace`.
-    pub(crate) fn create<'a>(
-        paths: Vec<PathBuf>,
-        inputs: impl Iterator<Item = &'a Input>,
-        options: OutputOptions,
-    ) -> Result<Outputs> {
-        let files = Vec::new();
+    /// [`Error::OutputExists`] unless `options.replace`; [`Error::ReplaceSeveral`] where one of
+    /// several exists.
+    pub(crate) fn create(paths: Vec<PathBuf>, options: OutputOptions) -> Result<Outputs> {
+        let exists = |path: &&PathBuf| fs::symlink_metadata(path).is_ok();
+        if options.replace
+            && paths.len() > 1
+            && let Some(path) = paths.iter().find(exists)
+        {
+            let path = path.clone();
+            return Err(Error::ReplaceSeveral { path });
+        }
+        let several = paths.len() > 1;
         let mut outputs = Outputs {
-            files,
+            files: Vec::new(),
             paths,
-            options,
+            options: OutputOptions {
+                replace: options.replace && !several,
+                ..options
+            },
         };
-        for (path, input) in outputs.paths.iter().zip(inputs) {
-            let output = Output::create(path, input, options.replace)?;
+        for path in &outputs.paths {
+            let output = Output::create(path, outputs.options.replace)?;
             outputs.files.push(output);
         }
         Ok(outputs)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Output> {
-        self.files.iter()
+    /// The outputs, in the order of the manifest.
+    #[cfg(feature = "protect")]
+    pub(crate) fn files(&self) -> &[Output] {
+        &self.files
     }
 
-    /// The output of the model file.
-    pub(crate) fn model(&self) -> Result<&Output> {
-        self.file(0)
+    /// Writes a chunk.
+    pub(crate) fn write(&self, chunk: &Chunk, bytes: &[u8]) -> Result<()> {
+        let file = self.files.get(chunk.file());
+        let file = file.ok_or(Error::Internal("a chunk of a file without an output"))?;
+        file.write_all_at(bytes, chunk.window.start)
     }
 
-    /// Writes a chunk, which differs from the input's in `changed` alone.
-    pub(crate) fn write_chunk(
-        &self,
-        chunk: &Chunk,
-        bytes: &[u8],
-        changed: &[Range<usize>],
-    ) -> Result<()> {
-        let file = self.file(chunk.file())?;
-        file.write_chunk(bytes, chunk.window.start, changed)
-    }
-
-    /// Gives all files their names, the model file last: while it is absent, so is the model.
-    pub(crate) fn publish(mut self) -> Result<()> {
+    /// Gives all files the permissions of `inputs`, and their names, the model file last: while it
+    /// is absent, so is the model. On failure no name is left behind.
+    pub(crate) fn publish<'a>(mut self, inputs: impl Iterator<Item = &'a Input>) -> Result<()> {
         if self.options.sync {
             self.files.iter().try_for_each(Output::sync)?;
         }
+        let mut like = inputs.map(Input::metadata).collect::<Result<Vec<_>>>()?;
         let mut published = self.paths.len();
-        while let Some(output) = self.files.pop() {
-            if let Err(error) = output.publish(self.options) {
-                if !self.options.replace {
-                    let ours = self.paths.iter().skip(published);
-                    ours.for_each(|path| drop(fs::remove_file(path)));
+        while let (Some(output), Some(like)) = (self.files.pop(), like.pop()) {
+            if let Err(error) = output.publish(&like, self.options) {
+                // None of several replaced anything: all of them are ours.
+                for path in self.paths.iter().skip(published) {
+                    let _ = fs::remove_file(path);
                 }
                 return Err(error);
             }
             published -= 1;
         }
         Ok(())
-    }
-
-    fn file(&self, index: usize) -> Result<&Output> {
-        let file = self.files.get(index);
-        file.ok_or_else(|| Error::Misuse(format!("no file {index}")))
     }
 }
 
@@ -126,12 +126,13 @@ pub(crate) fn paths<'a>(
     let folder = folder_of(output);
     let external = files.iter().skip(1).map(|file| folder.join(&file.path));
     let paths: Vec<PathBuf> = std::iter::once(output.to_owned()).chain(external).collect();
-    let inputs: Vec<PathBuf> = inputs.filter_map(|i| i.path.canonicalize().ok()).collect();
-    for (i, path) in paths.iter().enumerate() {
+    let inputs: HashSet<PathBuf> = inputs.filter_map(|i| i.path.canonicalize().ok()).collect();
+    let mut seen = HashSet::new();
+    for path in &paths {
         if path.canonicalize().is_ok_and(|path| inputs.contains(&path)) {
             return Err(Error::OutputIsInput { path: path.clone() });
         }
-        if paths.iter().take(i).any(|earlier| earlier == path) {
+        if !seen.insert(path) {
             let path = path.display();
             return Err(Error::Misuse(format!(
                 "two files of the model would be written to {path}"

@@ -1,11 +1,10 @@
 //! Protecting: plan, encrypt in place, authenticate everything, append the tail.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use onnxseal_crypto::wrap::Recipients;
 use onnxseal_crypto::{DataKey, SealKeys};
-use onnxseal_onnx::model::Payload;
 use onnxseal_onnx::{Model, tail};
 use onnxseal_plan::{self as plan, Plan, Policy, TensorPlan};
 
@@ -13,11 +12,13 @@ use crate::artifact::{Artifact, TAG_BYTES};
 use crate::chunks::{Chunk, Workspace, chunks};
 use crate::error::{Error, Result, io};
 use crate::input::Input;
-use crate::manifest::{DEFAULT_CHUNK_BYTES, FORMAT, File, Manifest, Mode, SUITE, Tensor};
+use crate::manifest::{DEFAULT_CHUNK_BYTES, FORMAT, File, Manifest, Mode, Place, SUITE, Tensor};
 use crate::open::total_bytes;
+use crate::output::Output;
 use crate::outputs::{self, OutputOptions, Outputs};
 use crate::parallel;
 use crate::progress::Progress;
+use crate::reflink;
 use crate::report::{Builder, ClearRow, Report, TensorRow, operator};
 use crate::source::Source;
 use crate::spans::SpanSet;
@@ -55,8 +56,7 @@ impl ProtectOptions {
 /// `Malformed`, `Io`; `Usage` when the model is protected already. A plan that falls short of the
 /// policy's demands is no error here: see [`Report::violations`].
 pub fn plan(path: &Path, policy: &Policy) -> Result<Report> {
-    let source = Source::open(path)?;
-    Ok(Prepared::new(&source, policy)?.report)
+    Ok(Prepared::new(Source::open(path)?, policy)?.report)
 }
 
 /// Protects the model at `path` and writes the result to `output`, external files beside it under
@@ -64,7 +64,8 @@ pub fn plan(path: &Path, policy: &Policy) -> Result<Report> {
 ///
 /// # Errors
 /// `Malformed`, `PolicyNotMet`, `Io`; `Usage` when the model is protected already, an output exists
-/// (unless `options.output.replace`) or is an input. Nothing appears on failure.
+/// (unless `options.output.replace`; never when there are several) or is an input. On failure,
+/// `output` is what it was.
 pub fn protect(
     path: &Path,
     output: &Path,
@@ -72,24 +73,21 @@ pub fn protect(
     options: &ProtectOptions,
     progress: &dyn Progress,
 ) -> Result<Report> {
-    let source = Source::open(path)?;
-    let prepared = Prepared::new(&source, &options.policy)?;
-    let inputs = std::iter::once(&source.input).chain(&prepared.external);
-    let outputs = outputs::paths(output, &prepared.files, inputs)?;
-    prepared.seal(
-        &source,
-        outputs,
-        options.output,
-        recipients,
-        options,
-        progress,
-    )
+    let prepared = Prepared::new(Source::open(path)?, &options.policy)?;
+    let paths = outputs::paths(output, &prepared.files, prepared.inputs())?;
+    let outputs = Outputs::create(paths, options.output)?;
+    prepared.seal(outputs, recipients, options, progress, |_| Ok(()))
 }
 
-/// Replaces the model at `path` by its protected form, in one step.
+/// Replaces the model at `path` by its protected form, in one step, once that is on the disk
+/// whatever `options.output` say. Where the file system can share blocks, only changed ones are
+/// written.
+///
+/// Permissions and, where possible, the owner stay; other hard links keep the original.
 ///
 /// # Errors
 /// As [`protect`]; `Usage` for a model with external files, which cannot be replaced in one step.
+/// On failure, the model is what it was.
 pub fn protect_in_place(
     path: &Path,
     recipients: &Recipients,
@@ -98,31 +96,27 @@ pub fn protect_in_place(
 ) -> Result<Report> {
     // A link to the model stays a link.
     let path = path.canonicalize().map_err(io("open", path))?;
-    let source = Source::open(&path)?;
-    let prepared = Prepared::new(&source, &options.policy)?;
+    let prepared = Prepared::new(Source::open(&path)?, &options.policy)?;
     if !prepared.external.is_empty() {
-        return Err(Error::InPlaceExternal {
-            path,
-            external: prepared.external.len(),
-        });
+        let external = prepared.external.len();
+        return Err(Error::InPlaceExternal { path, external });
     }
     let output = OutputOptions {
         replace: true,
-        ..options.output
+        ..OutputOptions::default()
     };
-    prepared.seal(
-        &source,
-        vec![path.clone()],
-        output,
-        recipients,
-        options,
-        progress,
-    )
+    let outputs = Outputs::create(vec![path], output)?;
+    for output in outputs.files() {
+        output.try_chown(&prepared.model.metadata()?);
+    }
+    prepared.seal(outputs, recipients, options, progress, |model| {
+        model.check_in_place()
+    })
 }
 
 /// A model with the plan for it.
 struct Prepared {
-    /// The external files.
+    model: Input,
     external: Vec<Input>,
     files: Vec<File>,
     tensors: Vec<Tensor>,
@@ -130,7 +124,7 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(source: &Source, policy: &Policy) -> Result<Prepared> {
+    fn new(source: Source, policy: &Policy) -> Result<Prepared> {
         let path = &source.input.path;
         let model = source.locate(source.input.len)?;
         if model
@@ -158,7 +152,9 @@ impl Prepared {
         let violations = plan.violations(policy);
         report.violations = violations.iter().map(ToString::to_string).collect();
         tensors.sort_by_key(|tensor| (tensor.file, tensor.offset));
+        drop(model);
         Ok(Prepared {
+            model: source.input,
             external,
             files,
             tensors,
@@ -166,21 +162,23 @@ impl Prepared {
         })
     }
 
+    fn inputs(&self) -> impl Iterator<Item = &Input> {
+        std::iter::once(&self.model).chain(&self.external)
+    }
+
+    /// Seals the model into `outputs` and publishes them, if `may_publish` the model file.
     fn seal(
-        self,
-        source: &Source,
-        paths: Vec<PathBuf>,
-        output: OutputOptions,
+        mut self,
+        outputs: Outputs,
         recipients: &Recipients,
         options: &ProtectOptions,
         progress: &dyn Progress,
+        may_publish: impl FnOnce(&Input) -> Result<()>,
     ) -> Result<Report> {
-        let path = &source.input.path;
         if !self.report.violations.is_empty() {
-            let violations = self.report.violations;
             return Err(Error::PolicyNotMet {
-                path: path.clone(),
-                violations,
+                path: self.model.path,
+                violations: self.report.violations,
             });
         }
         let manifest = Manifest {
@@ -188,35 +186,40 @@ impl Prepared {
             suite: SUITE.to_owned(),
             chunk: options.chunk_bytes,
             tiers: 1,
-            files: self.files,
+            files: std::mem::take(&mut self.files),
             claims: options.claims.clone(),
-            tensors: self.tensors,
+            tensors: std::mem::take(&mut self.tensors),
         };
         let data_key = DataKey::generate().map_err(Error::Key)?;
         let key = recipients.wrap(&data_key).map_err(Error::Key)?;
         let manifest_bytes = serde_json::to_vec(&manifest)
             .map_err(|error| Error::Misuse(format!("the manifest cannot be written: {error}")))?;
         let manifest = Manifest::parse(&manifest_bytes).map_err(Error::Misuse)?;
-        let inputs: Vec<&Input> = std::iter::once(&source.input)
-            .chain(&self.external)
-            .collect();
-        let outputs = Outputs::create(paths, inputs.iter().copied(), output)?;
-        let sealer = Sealer {
-            keys: data_key.seal_keys(&manifest_bytes).map_err(Error::Key)?,
-            targets: manifest.target_spans(),
-            inputs: &inputs,
-            outputs: &outputs,
-        };
-        let mut tags = vec![0; manifest.n_chunks() as usize * TAG_BYTES];
+        let targets = manifest.target_spans();
+        let mut files = Vec::new();
+        for ((input, output), targets) in self.inputs().zip(outputs.files()).zip(&targets) {
+            let cloned = reflink::try_clone(output, input, targets);
+            files.push(Sealed {
+                input,
+                output,
+                targets,
+                cloned,
+            });
+        }
+        let keys = data_key.seal_keys(&manifest_bytes).map_err(Error::Key)?;
+        let n_chunks = manifest.n_chunks();
+        let mut tags = vec![0; n_chunks as usize * TAG_BYTES];
         let (places, _) = tags.as_chunks_mut();
         progress.begin(total_bytes(&manifest));
         let jobs = chunks(&manifest).zip(places);
-        parallel::for_each(jobs, Workspace::new, |workspace, (chunk, tag)| {
-            *tag = sealer.seal(workspace, &chunk)?;
+        parallel::for_each(n_chunks, jobs, Workspace::new, |workspace, (chunk, tag)| {
+            let file = files.get(chunk.file());
+            let file = file.ok_or(Error::Internal("a chunk of a file that is not open"))?;
+            *tag = file.seal(&keys, workspace, &chunk)?;
             progress.advance(chunk.window.len);
             Ok(())
         })?;
-        let mac = sealer.keys.mac(&tags).to_vec();
+        let mac = keys.mac(&tags).to_vec();
         let artifact = Artifact {
             manifest,
             manifest_bytes,
@@ -225,38 +228,44 @@ impl Prepared {
             key,
         };
         let tail = artifact.encode();
-        outputs.model()?.write_all_at(&tail, source.input.len)?;
-        inputs
-            .iter()
-            .try_for_each(|input| input.check_unchanged())?;
-        outputs.publish()?;
+        if let Some(model) = files.first() {
+            model.output.write_all_at(&tail, self.model.len)?;
+        }
+        self.inputs().try_for_each(Input::check_unchanged)?;
+        may_publish(&self.model)?;
+        outputs.publish(self.inputs())?;
         let mut report = self.report;
         report.claims = artifact.manifest.claims;
         Ok(report)
     }
 }
 
-/// Seals chunks from the inputs to the outputs.
-struct Sealer<'a> {
-    keys: SealKeys,
-    targets: Vec<SpanSet>,
-    inputs: &'a [&'a Input],
-    outputs: &'a Outputs,
+/// A file that is being sealed.
+struct Sealed<'a> {
+    input: &'a Input,
+    output: &'a Output,
+    targets: &'a SpanSet,
+    /// Whether the output has the input's bytes already.
+    cloned: bool,
 }
 
-impl Sealer<'_> {
-    fn seal(&self, workspace: &mut Workspace, chunk: &Chunk) -> Result<[u8; TAG_BYTES]> {
-        let file = chunk.file();
-        let (Some(input), Some(targets)) = (self.inputs.get(file), self.targets.get(file)) else {
-            return Err(Error::Misuse(format!("no file {file}")));
-        };
-        let (bytes, targets, scratch) = workspace.prepare(chunk, targets);
-        input.read_exact_at(bytes, chunk.window.start)?;
-        let tag = self
-            .keys
+impl Sealed<'_> {
+    fn seal(
+        &self,
+        keys: &SealKeys,
+        workspace: &mut Workspace,
+        chunk: &Chunk,
+    ) -> Result<[u8; TAG_BYTES]> {
+        let start = chunk.window.start;
+        let (bytes, targets, scratch) = workspace.prepare(chunk, self.targets);
+        self.input.read_exact_at(bytes, start)?;
+        let tag = keys
             .seal_chunk(chunk.id, bytes, targets, scratch)
             .map_err(Error::Key)?;
-        self.outputs.write_chunk(chunk, bytes, targets)?;
+        match self.cloned {
+            false => self.output.write_all_at(bytes, start)?,
+            true => reflink::write_changed(self.output, bytes, start, targets)?,
+        }
         Ok(tag.0)
     }
 }
@@ -264,21 +273,12 @@ impl Sealer<'_> {
 /// The manifest's entry for a tensor of the plan.
 fn manifest_tensor(model: &Model<'_>, plan: &Plan, planned: &TensorPlan) -> Option<Tensor> {
     let tensor = model.tensors.get(planned.tensor.index())?;
-    let (file, offset, element_bits, stride) = match tensor.payload {
-        Payload::Dense {
-            file,
-            span,
-            element_bits,
-            ..
-        } => (file.0, span.start, element_bits, None),
-        Payload::Strided {
-            start,
-            stride,
-            element_bits,
-            ..
-        } => (0, start, element_bits, Some(stride)),
-        Payload::Empty | Payload::Unpatchable(_) => return None,
-    };
+    let Place {
+        file,
+        offset,
+        element_bits,
+        stride,
+    } = Place::of(tensor)?;
     let owner = plan.operators.get(planned.operator)?.node;
     let others = planned
         .consumers

@@ -13,13 +13,14 @@ use crate::chunks::{Chunk, Workspace, chunks_with_tags};
 use crate::error::{Error, Result};
 use crate::input::Input;
 use crate::manifest::Manifest;
+use crate::source::Source;
 use crate::spans::SpanSet;
 
 /// A protected model whose metadata is well-formed.
 #[derive(Debug)]
 pub(crate) struct Protected {
     pub(crate) artifact: Artifact,
-    model: Input,
+    pub(crate) source: Source,
 }
 
 /// Proof that a key opens the data key and that the manifest and tags are authentic.
@@ -34,12 +35,12 @@ pub(crate) struct Unlocked<'p> {
 impl Protected {
     /// Opens the model file at `path`.
     pub(crate) fn open(path: &Path) -> Result<Protected> {
-        let model = Input::open(path)?;
-        let artifact =
-            Artifact::parse(path, &model.map()?)?.ok_or_else(|| Error::NotProtected {
-                path: path.to_owned(),
-            })?;
-        Ok(Protected { artifact, model })
+        let source = Source::open(path)?;
+        let artifact = Artifact::parse(path, source.bytes())?.ok_or_else(|| {
+            let path = path.to_owned();
+            Error::NotProtected { path }
+        })?;
+        Ok(Protected { artifact, source })
     }
 
     pub(crate) fn manifest(&self) -> &Manifest {
@@ -50,7 +51,7 @@ impl Protected {
     /// that the manifest names.
     pub(crate) fn unlock(&self, identities: &Identities) -> Result<Unlocked<'_>> {
         let artifact = &self.artifact;
-        let path = || self.model.path.clone();
+        let path = || self.source.input.path.clone();
         let data_key = identities
             .unwrap(&artifact.key)
             .map_err(|error| match error {
@@ -85,14 +86,12 @@ impl Protected {
     pub(crate) fn open_external(&self) -> Result<Vec<Input>> {
         let mut external = Vec::new();
         for file in self.manifest().files.iter().skip(1) {
-            let path =
-                external::resolve(folder_of(&self.model.path), &file.path).map_err(|source| {
-                    Error::Model {
-                        path: self.model.path.clone(),
-                        source,
-                    }
+            let (path, opened) = external::open(folder_of(&self.source.input.path), &file.path)
+                .map_err(|source| Error::Model {
+                    path: self.source.input.path.clone(),
+                    source,
                 })?;
-            let input = Input::open(&path)?;
+            let input = Input::of(&path, opened)?;
             if input.len != file.bytes {
                 let (expected, found) = (file.bytes, input.len);
                 return Err(Error::Length {
@@ -114,7 +113,7 @@ impl Unlocked<'_> {
 
     /// The files of the model, in the order of the manifest.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Input> {
-        std::iter::once(&self.protected.model).chain(&self.external)
+        std::iter::once(&self.protected.source.input).chain(&self.external)
     }
 
     /// Every chunk with its tag.
@@ -123,19 +122,18 @@ impl Unlocked<'_> {
         chunks_with_tags(&artifact.manifest, &artifact.tags)
     }
 
-    /// Reads `chunk` from its file and hands `then` its authentic plaintext, and which ranges of it
-    /// were encrypted.
+    /// Reads `chunk` from its file and hands `then` its authentic plaintext.
     pub(crate) fn with_chunk(
         &self,
         workspace: &mut Workspace,
         chunk: &Chunk,
         tag: &[u8; TAG_BYTES],
-        then: impl FnOnce(&[u8], &[Range<usize>]) -> Result<()>,
+        then: impl FnOnce(&[u8]) -> Result<()>,
     ) -> Result<()> {
         let (bytes, targets, scratch) = workspace.prepare(chunk, self.targets_of(chunk)?);
         self.read(chunk, bytes)?;
         self.open_in_place(chunk, bytes, targets, tag, scratch)?;
-        then(bytes, targets)
+        then(bytes)
     }
 
     /// Reads `chunk` from its file into `bytes`, of the chunk's length, and opens it there.
@@ -161,13 +159,13 @@ impl Unlocked<'_> {
     fn read(&self, chunk: &Chunk, bytes: &mut [u8]) -> Result<()> {
         match self.files().nth(chunk.file()) {
             Some(input) => input.read_exact_at(bytes, chunk.window.start),
-            None => Err(Error::Misuse(format!("no file {}", chunk.file()))),
+            None => Err(Error::Internal("a chunk of a file that is not open")),
         }
     }
 
     fn targets_of(&self, chunk: &Chunk) -> Result<&SpanSet> {
         let targets = self.targets.get(chunk.file());
-        targets.ok_or_else(|| Error::Misuse(format!("no file {}", chunk.file())))
+        targets.ok_or(Error::Internal("a chunk of a file without targets"))
     }
 
     fn open_in_place(

@@ -1,15 +1,18 @@
-//! A model that is to be protected or looked at: its files, and its structure as a map of them.
+//! A model file, mapped, and the model's structure in it.
 
 use std::path::Path;
 
-use onnxseal_onnx::model::Payload;
-use onnxseal_onnx::{Limits, Model, external, locate};
+#[cfg(feature = "protect")]
+use onnxseal_onnx::{Limits, Model, external, locate, model::Payload};
 
-use crate::error::{Error, Result};
+#[cfg(feature = "protect")]
+use crate::error::Error;
+use crate::error::Result;
 use crate::input::Input;
 use crate::map::Map;
 
-/// A model file, mapped.
+/// A model file, open and mapped.
+#[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) input: Input,
     map: Map,
@@ -27,6 +30,7 @@ impl Source {
     }
 
     /// Locates what is in the first `len` bytes of the file.
+    #[cfg(feature = "protect")]
     pub(crate) fn locate(&self, len: u64) -> Result<Model<'_>> {
         let len = usize::try_from(len)
             .unwrap_or(usize::MAX)
@@ -37,13 +41,11 @@ impl Source {
 
     /// Opens the external files of `model`, located in this source, and checks that its tensors lie
     /// within them.
+    #[cfg(feature = "protect")]
     pub(crate) fn open_external(&self, model: &Model<'_>) -> Result<Vec<Input>> {
-        let paths =
-            external::resolve_all(&self.input.path, model).map_err(|e| self.malformed(e))?;
-        let inputs: Vec<Input> = paths
-            .iter()
-            .map(|path| Input::open(path))
-            .collect::<Result<_>>()?;
+        let files = external::open_all(&self.input.path, model).map_err(|e| self.malformed(e))?;
+        let inputs = files.into_iter().map(|(path, file)| Input::of(&path, file));
+        let inputs: Vec<Input> = inputs.collect::<Result<_>>()?;
         for tensor in &model.tensors {
             if let Payload::Dense { file, .. } = tensor.payload
                 && let Some(index) = (file.0 as usize).checked_sub(1)
@@ -55,6 +57,7 @@ impl Source {
         Ok(inputs)
     }
 
+    #[cfg(feature = "protect")]
     fn malformed(&self, source: onnxseal_onnx::Error) -> Error {
         Error::Model {
             path: self.input.path.clone(),

@@ -9,13 +9,13 @@ use onnxseal_plan::{self as plan, Policy};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::input::Input;
 use crate::inspect::examine;
 use crate::manifest::Manifest;
 use crate::open::authenticate;
 use crate::progress::Progress;
 use crate::protected::Protected;
 use crate::report::Volume;
-use crate::source::Source;
 
 /// What [`verify`] found to be in order.
 ///
@@ -52,12 +52,13 @@ pub fn verify(
     // What is authentic is said first: a forged graph should not be called a bad policy.
     match identities {
         Some(identities) => {
-            authenticate(&protected.unlock(identities)?, progress, |_, _, _| Ok(()))?;
+            let unlocked = protected.unlock(identities)?;
+            authenticate(&unlocked, progress, |_, _| Ok(()))?;
+            unlocked.files().try_for_each(Input::check_unchanged)?;
         }
         None => drop(protected.open_external()?),
     }
-    let source = Source::open(path)?;
-    let model = source.locate(protected.artifact.model_bytes())?;
+    let model = protected.source.locate(protected.artifact.model_bytes())?;
     let report = examine(path, &model, protected.manifest())?;
     if let Some(policy) = policy {
         let violations = shortfalls(&model, protected.manifest(), policy)?;

@@ -29,10 +29,12 @@ fn overwrite(path: &Path, bytes: &[u8]) {
 }
 
 fn is_refusal(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::Malformed | ErrorKind::Authentication | ErrorKind::NoMatchingKey
-    )
+    // A model whose whole tail reads as something else, as one changed byte may do, is not protected.
+    matches!(error, Error::NotProtected { .. })
+        || matches!(
+            error.kind(),
+            ErrorKind::Malformed | ErrorKind::Authentication | ErrorKind::NoMatchingKey
+        )
 }
 
 /// Protects `sample` and returns the model's path and those of all its files.

@@ -2,8 +2,11 @@
 
 /// What [`locate`](crate::locate) reads before it gives up.
 ///
-/// Each limit is checked before memory is taken for what it counts. The defaults are far above
-/// any model in use, and bound what `locate` allocates for the worst file to a few hundred MiB.
+/// Each limit is checked before memory is taken for what it counts. The defaults are far above any
+/// model in use. Of the worst file, which has some hundred MB itself, `locate` keeps up to 2 GiB
+/// under them: 512 MiB of dimensions, 512 MiB of external data locations, and nodes, tensors,
+/// values, paths and parts that are passed over. What is made of a model, such as a plan, takes
+/// memory of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
@@ -23,6 +26,8 @@ pub struct Limits {
     pub dims: u32,
     /// Bytes of all tensors' protobuf paths together.
     pub path_bytes: u32,
+    /// Bytes of all tensors' names, and of the names of attributes that hold tensors, together.
+    pub name_bytes: u32,
     /// Entries of `ModelProto.metadata_props`.
     pub metadata_props: u32,
     /// Entries of `ModelProto.opset_import`.
@@ -44,6 +49,7 @@ impl Default for Limits {
             values: 1 << 22,
             dims: 64,
             path_bytes: 1 << 26,
+            name_bytes: 1 << 26,
             metadata_props: 1 << 16,
             opset_imports: 1 << 12,
             external_files: 1 << 16,

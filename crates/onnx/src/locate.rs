@@ -34,6 +34,7 @@ pub fn locate<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Model<'a>, Error> 
         limits,
         path: String::new(),
         path_bytes: 0,
+        name_bytes: 0,
         values: 0,
         depth: 0,
         external_ids: HashMap::new(),
@@ -64,6 +65,8 @@ struct Locator<'a, 'l> {
     path: String,
     /// Bytes of all tensors' paths.
     path_bytes: usize,
+    /// Bytes of all tensors' names: many may share one, which reports repeat.
+    name_bytes: usize,
     /// Inputs and outputs of all nodes and graphs.
     values: usize,
     /// Graphs around the one being read.
@@ -79,8 +82,8 @@ impl<'a> Locator<'a, '_> {
             return Err(Error::malformed(0, Fault::Empty));
         }
         let mut has_graph = false;
-        let mut n_functions = 0;
-        let mut n_training_infos = 0;
+        let mut n_functions = 0u64;
+        let mut n_training_infos = 0u64;
         let mut fields = message.fields(schema::MODEL);
         while let Some(field) = fields.next()? {
             match field.number {
@@ -171,7 +174,7 @@ impl<'a> Locator<'a, '_> {
             body,
         });
         let mut position = 0;
-        let mut n_attribute_protos = 0;
+        let mut n_attribute_protos = 0u64;
         let mut fields = field.message()?.fields(schema::FUNCTION);
         while let Some(field) = fields.next()? {
             match field.number {
@@ -216,8 +219,8 @@ impl<'a> Locator<'a, '_> {
 
     fn graph(&mut self, id: GraphId, message: Message<'a>) -> Result<(), Error> {
         let mut position = 0;
-        let mut n_initializers = 0;
-        let mut n_sparse = 0;
+        let mut n_initializers = 0u64;
+        let mut n_sparse = 0u64;
         let mut fields = message.fields(schema::GRAPH);
         while let Some(field) = fields.next()? {
             match field.number {
@@ -362,14 +365,8 @@ impl<'a> Locator<'a, '_> {
     /// The current path, for keeps.
     fn path_here(&mut self, offset: u64) -> Result<String, Error> {
         self.path_bytes = self.path_bytes.saturating_add(self.path.len());
-        // `within` asks whether there is room for one more.
-        let before = self.path_bytes.saturating_sub(1);
-        within(
-            before,
-            self.limits.path_bytes,
-            "bytes of tensor paths",
-            offset,
-        )?;
+        let (bytes, limit) = (self.path_bytes, self.limits.path_bytes);
+        fits(bytes, limit, "bytes of tensor paths", offset)?;
         Ok(self.path.clone())
     }
 
@@ -410,7 +407,12 @@ pub(crate) fn within(
     what: &'static str,
     offset: u64,
 ) -> Result<(), Error> {
-    if count >= maximum as usize {
+    fits(count.saturating_add(1), maximum, what, offset)
+}
+
+/// Checks that so many fit.
+fn fits(count: usize, maximum: u32, what: &'static str, offset: u64) -> Result<(), Error> {
+    if count > maximum as usize {
         return Err(Error::limit(offset, what, u64::from(maximum)));
     }
     Ok(())

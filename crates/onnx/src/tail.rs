@@ -69,22 +69,30 @@ impl<'a> Tail<'a> {
 pub fn encode(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let mut out = Vec::new();
     for (key, value) in entries {
-        let len = delimited_len(key.len()) + delimited_len(value.len());
-        out.push(0x72);
-        push_varint(&mut out, len);
-        out.push(0x0a);
-        push_varint(&mut out, key.len());
-        out.extend_from_slice(key.as_bytes());
-        out.push(0x12);
-        push_varint(&mut out, value.len());
-        out.extend_from_slice(value);
+        encode_entry(key, value, |part| out.extend_from_slice(part));
     }
     out
 }
 
+/// Hands the parts of an entry to `put`, one after the other.
+fn encode_entry(key: &str, value: &[u8], mut put: impl FnMut(&[u8])) {
+    put(&[0x72]);
+    put_varint(
+        delimited_len(key.len()) + delimited_len(value.len()),
+        &mut put,
+    );
+    put(&[0x0a]);
+    put_varint(key.len(), &mut put);
+    put(key.as_bytes());
+    put(&[0x12]);
+    put_varint(value.len(), &mut put);
+    put(value);
+}
+
 /// Finds the tail of a model file: `None` where the model is not protected.
 ///
-/// Reads the file's outermost fields only.
+/// Reads the file's outermost fields only, and copies none of them: a value takes no memory before
+/// the caller has judged its length.
 ///
 /// # Errors
 ///
@@ -163,8 +171,11 @@ fn next_key(
 fn check_encoding(bytes: &[u8], entries: &[Entry<'_>]) -> Result<(), Error> {
     for entry in entries {
         let range = entry.field.start as usize..entry.field.end() as usize;
-        let canonical = encode(&[(entry.key, entry.value.as_bytes())]);
-        if bytes.get(range) != Some(canonical.as_slice()) {
+        let mut rest = bytes.get(range);
+        encode_entry(entry.key, entry.value.as_bytes(), |part| {
+            rest = rest.and_then(|rest| rest.strip_prefix(part));
+        });
+        if rest != Some(&[]) {
             let offset = entry.field.start;
             return Err(misfit(offset, "the entry's only encoding", "another"));
         }
@@ -186,11 +197,11 @@ fn varint_len(value: usize) -> usize {
     (value.max(1).ilog2() / 7 + 1) as usize
 }
 
-fn push_varint(out: &mut Vec<u8>, value: usize) {
+fn put_varint(value: usize, mut put: impl FnMut(&[u8])) {
     let mut rest = value;
     while rest >= 0x80 {
-        out.push(rest as u8 | 0x80);
+        put(&[rest as u8 | 0x80]);
         rest >>= 7;
     }
-    out.push(rest as u8);
+    put(&[rest as u8]);
 }

@@ -4,11 +4,11 @@
 
 mod support;
 
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use onnxseal_onnx::external::{check_extent, normalise, resolve, resolve_all};
+use onnxseal_onnx::external::{check_extent, normalise, open, open_all, resolve, resolve_all};
 use onnxseal_onnx::{Error, Fault, FileFault};
 use onnxseal_testkit::build::{GraphBuilder, external};
 use onnxseal_testkit::samples;
@@ -72,7 +72,7 @@ fn folder_with(files: &[&str]) -> TempDir {
     dir
 }
 
-fn file_fault(result: Result<PathBuf, Error>) -> FileFault {
+fn file_fault<T: std::fmt::Debug>(result: Result<T, Error>) -> FileFault {
     match result {
         Err(Error::ExternalFile { fault, .. }) => fault,
         other => panic!("{other:?}"),
@@ -85,7 +85,15 @@ fn regular_files_below_the_folder_resolve() {
     for location in ["w.bin", "a/b/w.bin"] {
         let path = resolve(dir.path(), location).unwrap();
         assert_eq!(path, fs::canonicalize(dir.path().join(location)).unwrap());
+        let (opened, file) = open(dir.path(), location).unwrap();
+        assert_eq!((opened, text(file)), (path, "weights".to_owned()));
     }
+}
+
+fn text(mut file: File) -> String {
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    text
 }
 
 #[test]
@@ -117,6 +125,10 @@ fn locations_that_are_not_normalised_do_not_resolve() {
             file_fault(resolve(dir.path(), location)),
             FileFault::NotNormalised
         );
+        assert_eq!(
+            file_fault(open(dir.path(), location)),
+            FileFault::NotNormalised
+        );
     }
 }
 
@@ -124,6 +136,18 @@ fn locations_that_are_not_normalised_do_not_resolve() {
 fn folders_do_not_resolve() {
     let dir = folder_with(&["a/w.bin"]);
     assert_eq!(file_fault(resolve(dir.path(), "a")), FileFault::NotRegular);
+    assert_eq!(file_fault(open(dir.path(), "a")), FileFault::NotRegular);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn pipes_do_not_open_or_block() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    let dir = folder_with(&["w.bin"]);
+    let pipe = dir.path().join("pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    assert_eq!(file_fault(open(dir.path(), "pipe")), FileFault::NotRegular);
 }
 
 #[cfg(unix)]
@@ -144,9 +168,13 @@ fn symbolic_links_must_stay_in_the_folder() {
     for location in ["file", "folder/secret.bin", "twice"] {
         let fault = file_fault(resolve(dir.path(), location));
         assert_eq!(fault, FileFault::Outside(secret.clone()));
+        let fault = file_fault(open(dir.path(), location));
+        assert_eq!(fault, FileFault::Outside(secret.clone()));
     }
     let inside = resolve(dir.path(), "a/inside").unwrap();
     assert_eq!(inside, fs::canonicalize(at("w.bin")).unwrap());
+    let (opened, file) = open(dir.path(), "a/inside").unwrap();
+    assert_eq!((opened, text(file)), (inside, "weights".to_owned()));
     assert!(matches!(resolve(dir.path(), "loop"), Err(Error::Io { .. })));
     // A model in a folder that is itself a link is where the link leads.
     let link = outside.path().join("model_dir");
@@ -167,7 +195,10 @@ fn two_locations_must_not_lead_to_one_file() {
             .initializer(external("a", &[1], "w.bin", None, None))
             .initializer(external("b", &[1], second, None, None))
             .encode();
-        resolve_all(&model_path, &located(&bytes))
+        let opened = open_all(&model_path, &located(&bytes));
+        let resolved = resolve_all(&model_path, &located(&bytes));
+        assert_eq!(opened.is_ok(), resolved.is_ok());
+        resolved
     };
     assert_eq!(resolve_with("./w.bin").unwrap().len(), 1);
     let owner = |result: Result<Vec<PathBuf>, Error>| match result {
@@ -194,6 +225,14 @@ fn all_files_of_a_model_resolve_in_order() {
     let path = sample.write(dir.path()).unwrap();
     let paths = resolve_all(&path, &located(&sample.model)).unwrap();
     assert!(paths[0].ends_with("weights/w.bin") && paths[1].ends_with("b.bin"));
+    let opened = open_all(&path, &located(&sample.model)).unwrap();
+    for ((opened, file), path) in opened.into_iter().zip(paths) {
+        assert_eq!(opened, path);
+        assert_eq!(
+            file.metadata().unwrap().len(),
+            fs::metadata(path).unwrap().len()
+        );
+    }
     let gemm = samples::gemm();
     assert!(
         resolve_all(Path::new("no/such.onnx"), &located(&gemm))

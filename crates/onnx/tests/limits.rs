@@ -4,7 +4,9 @@
 
 mod support;
 
-use onnxseal_onnx::model::Payload;
+use onnxseal_onnx::model::{
+    Function, Graph, MetadataProp, Node, OpsetImport, PassedOver, Payload, Tensor,
+};
 use onnxseal_onnx::{Error, Limits, locate};
 use onnxseal_testkit::build::external;
 use onnxseal_testkit::{samples, wire};
@@ -42,6 +44,10 @@ fn limits_hold() {
         "bytes of tensor paths"
     );
     assert_eq!(
+        limited(&gemm, |l| l.name_bytes = 1),
+        "bytes of tensor names"
+    );
+    assert_eq!(
         limited(&metadata, |l| l.metadata_props = 0),
         "metadata entries"
     );
@@ -58,6 +64,7 @@ fn limits_hold() {
     let mut exact = Limits::default();
     (exact.nodes, exact.tensors, exact.values, exact.dims) = (1, 2, 6, 2);
     (exact.graph_depth, exact.graphs, exact.path_bytes) = (0, 1, 40);
+    exact.name_bytes = 2;
     (exact.opset_imports, exact.functions, exact.external_files) = (1, 0, 0);
     assert!(locate(&gemm, &exact).is_ok());
 }
@@ -100,4 +107,43 @@ fn a_tensor_far_larger_than_its_file() {
     let bytes = wire::model_of_tensors(&[tensor.encode_to_vec()]);
     let model = located(&bytes);
     assert!(matches!(model.tensors[0].payload, Payload::Dense { span, .. } if span.len == 1 << 52));
+}
+
+/// One long name that many tensors share takes little room in the file, but much in a report.
+#[test]
+fn a_name_that_many_tensors_share() {
+    let attribute = [
+        wire::field(1, "X".repeat(1 << 20).as_bytes()),
+        wire::field(10, &wire::varint_field(1, 0)).repeat(40),
+    ];
+    let node = wire::field(1, &wire::field(5, &attribute.concat()));
+    let error = locate(&wire::field(7, &node), &Limits::default()).unwrap_err();
+    assert!(matches!(
+        error,
+        Error::LimitExceeded {
+            what: "bytes of tensor names",
+            ..
+        }
+    ));
+}
+
+/// The documentation of [`Limits`] says 2 GiB.
+#[test]
+fn what_a_model_takes() {
+    let limits = Limits::default();
+    let many = |n: u32, bytes: usize| n as usize * bytes;
+    // Vec takes room for at least four small items, an allocation 32 bytes.
+    let vec_of_names = 4 * size_of::<&str>();
+    let shortest_path = "training_info[0]".len();
+    let bytes = many(limits.nodes, size_of::<Node<'_>>() + 2 * vec_of_names)
+        + many(limits.values, 2 * size_of::<&str>())
+        + many(limits.tensors, size_of::<Tensor<'_>>())
+        + many(limits.tensors, limits.dims as usize * size_of::<u64>())
+        + many(limits.path_bytes, size_of::<PassedOver>() + 32) / shortest_path
+        + many(limits.graphs, size_of::<Graph<'_>>())
+        + many(limits.functions, size_of::<Function<'_>>())
+        + many(limits.metadata_props, size_of::<MetadataProp<'_>>())
+        + many(limits.opset_imports, size_of::<OpsetImport<'_>>())
+        + 2 * many(limits.external_files, limits.location_bytes as usize);
+    assert!(bytes <= 1 << 31, "{bytes}");
 }

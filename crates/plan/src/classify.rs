@@ -47,6 +47,11 @@ pub enum Reason {
         /// Their qualified types, each once.
         op_types: Vec<String>,
     },
+    /// Floats, enough to be learnt, but only operators read it that as a rule take no weights.
+    NoWeights {
+        /// Their qualified types, each once.
+        op_types: Vec<String>,
+    },
     /// What reads it takes something else than weights there.
     NotAWeight {
         /// Qualified type of the first operator that reads it.
@@ -68,6 +73,11 @@ pub enum Reason {
 }
 
 /// Tells weights from other tensors; one entry for each of `model.tensors`, in their order.
+///
+/// However a file connects its nodes, all tensors together have at most `2^20 + 4 * (values +
+/// nodes)` consumers of [`size_of::<Consumer>`](Consumer) bytes, and at most 256 times as many bytes
+/// of names that a report would repeat for them; names of less than 256 bytes not counted. Tensors
+/// beyond are [`Reason::NotFollowed`].
 pub fn classify<'a>(model: &Model<'a>) -> Vec<Classified<'a>> {
     let flow = Dataflow::new(model);
     let mut follower = Follower::new(&flow);
@@ -114,6 +124,8 @@ enum Fit {
     Weight,
     TooSmall,
     NotAWeight,
+    /// As [`Fit::NotAWeight`], but the tensor looks like one.
+    NoWeights,
     Unknown,
 }
 
@@ -123,6 +135,12 @@ fn fit(kind: Kind, slot: Slot<'_>, tensor: &Tensor<'_>) -> Fit {
         // An attribute of a call goes where the body's references to it say.
         Kind::Unknown | Kind::Call(_) => return fit_unknown(tensor),
     };
+    if rule.role == Role::NoWeights
+        && rules::float(tensor.data_type)
+        && tensor.n_elements >= MIN_ARITHMETIC_ELEMENTS
+    {
+        return Fit::NoWeights;
+    }
     let is_slot = match (rule, slot) {
         (
             Rule {
@@ -191,14 +209,23 @@ fn reason(
             .filter(move |c| fit(flow.kind(c.node), c.slot, tensor) == wanted);
         fitting.map(|consumer| op_type(model, consumer.node))
     };
-    let mut op_types: Vec<String> = fits(Fit::Unknown).collect();
-    if !op_types.is_empty() {
+    let each_once = |mut op_types: Vec<String>| {
         op_types.sort_unstable();
         op_types.dedup();
+        op_types
+    };
+    let unknown: Vec<_> = fits(Fit::Unknown).collect();
+    if !unknown.is_empty() {
+        let op_types = each_once(unknown);
         return Some(Reason::UnknownOperator { op_types });
     }
     if let Some(op_type) = fits(Fit::TooSmall).next() {
         return Some(Reason::TooSmall { op_type });
+    }
+    let without: Vec<_> = fits(Fit::NoWeights).collect();
+    if without.len() == consumers.len() {
+        let op_types = each_once(without);
+        return Some(Reason::NoWeights { op_types });
     }
     let slot = match first.slot {
         Slot::Input(slot) => format!("input {slot}"),
@@ -228,6 +255,9 @@ impl fmt::Display for Reason {
             Reason::Unpatchable(why) => f.write_str(unpatchable(*why)),
             Reason::UnknownOperator { op_types } => {
                 write!(f, "no rule says what {} does with it", op_types.join(", "))
+            }
+            Reason::NoWeights { op_types } => {
+                write!(f, "as a rule {} takes no weights", op_types.join(", "))
             }
             Reason::NotAWeight { op_type, slot } => {
                 write!(f, "{slot} of {op_type} is not a weight")

@@ -130,7 +130,8 @@ pub enum Violation {
         /// Its protobuf path.
         path: String,
     },
-    /// What may be a weight is read by operators without a rule, or cannot be followed.
+    /// What may be a weight is read only by operators that have no rule or as a rule take no
+    /// weights, or cannot be followed.
     UnknownOperator {
         /// Name of the tensor.
         name: String,

@@ -231,7 +231,7 @@ impl<'p, 'a> Planner<'p, 'a> {
                     self.findings
                         .push(Violation::Unpatchable { name, path, reason });
                 }
-                Reason::UnknownOperator { .. } | Reason::NotFollowed => {
+                Reason::UnknownOperator { .. } | Reason::NoWeights { .. } | Reason::NotFollowed => {
                     self.findings
                         .push(Violation::UnknownOperator { name, path, reason });
                 }
@@ -283,7 +283,8 @@ impl Coefficients<'_, '_> {
     /// The operator that owns a tensor: of those that use it as weights the one with the highest
     /// coefficient, the first in the file where several have that.
     ///
-    /// A tensor that only operators without a rule read is theirs if an override names it.
+    /// A tensor that only operators read that have no rule, or as a rule take no weights, is theirs
+    /// if an override names it.
     fn owner(
         &mut self,
         known: &Classified<'_>,
@@ -292,12 +293,14 @@ impl Coefficients<'_, '_> {
     ) -> Result<NodeId, Reason> {
         let forced = match (&known.reason, payload) {
             (None, _) => false,
-            (Some(Reason::UnknownOperator { .. }), Payload::Unpatchable(why))
+            (Some(Reason::UnknownOperator { .. } | Reason::NoWeights { .. }), payload)
                 if coefficient.is_some() =>
             {
-                return Err(Reason::Unpatchable(*why));
+                if let Payload::Unpatchable(why) = payload {
+                    return Err(Reason::Unpatchable(*why));
+                }
+                true
             }
-            (Some(Reason::UnknownOperator { .. }), _) if coefficient.is_some() => true,
             (Some(reason), _) => return Err(reason.clone()),
         };
         let mut owner: Option<(NodeId, f64)> = None;

@@ -362,3 +362,81 @@ fn tangles_are_given_up_in_time() {
     assert_eq!(known[0].reason, None);
     assert_eq!(known.last().unwrap().reason, Some(Reason::NotFollowed));
 }
+
+/// Returning from each of many functions must not take as long as the whole file is large.
+#[test]
+fn many_functions_beside_a_large_graph() {
+    const N: usize = 900_000;
+    const N_FUNCTIONS: usize = (1 << 16) - 1;
+    let functions = (0..N_FUNCTIONS).map(|i| {
+        let body = vec![constant(weights("w", &[1], 0))];
+        function("my", &format!("f{i}"), &["v"], &["w"], body)
+    });
+    let mut graph = GraphBuilder::new("main");
+    for _ in 0..N {
+        graph = graph
+            .initializer(weights("v", &[1], 0))
+            .node(node("Relu", &[], &[]));
+    }
+    let bytes = with_functions(graph, functions.collect());
+    let model = located(&bytes);
+    let known = classify(&model);
+    assert_eq!(known.len(), N + N_FUNCTIONS);
+    assert!(
+        known
+            .iter()
+            .all(|known| known.reason == Some(Reason::Unconsumed))
+    );
+}
+
+/// One tensor on a million ways through functions must not make each of many others take as long.
+#[test]
+fn many_tensors_after_a_tangle_of_calls() {
+    const N: usize = 450_000;
+    let call = |depth: usize, from: &str| in_domain("my", node(&format!("f{depth}"), &[from], &[]));
+    let mut functions = vec![function("my", "f0", &["v"], &[], vec![])];
+    for depth in 1..=10 {
+        let calls = vec![call(depth - 1, "v"); 4];
+        functions.push(function("my", &format!("f{depth}"), &["v"], &[], calls));
+    }
+    let mut graph = GraphBuilder::new("main")
+        .initializer(weights("tangled", &[1], 0))
+        .node(call(10, "tangled"));
+    for i in 0..N {
+        let name = format!("w{i}");
+        graph = graph
+            .initializer(weights(&name, &[1], 0))
+            .node(call(0, &name));
+    }
+    let bytes = with_functions(graph, functions);
+    let known = classify(&located(&bytes));
+    assert_eq!(known.len(), N + 1);
+    // Every way was followed: none was given up.
+    assert!(
+        known
+            .iter()
+            .all(|known| known.reason == Some(Reason::Unconsumed))
+    );
+}
+
+/// Reports repeat a node's names for every tensor that it reads.
+#[test]
+fn long_names_of_nodes_do_not_multiply() {
+    const N: usize = 4_000;
+    let names: Vec<String> = (0..N).map(|i| format!("w{i}")).collect();
+    let refs: Vec<&str> = names.iter().map(String::as_str).collect();
+    let long = "X".repeat(1 << 20);
+    let mut graph = GraphBuilder::new("main").node(in_domain("my", node(&long, &refs, &["y"])));
+    for name in &names {
+        graph = graph.initializer(weights(name, &[4, 4], 0));
+    }
+    let bytes = graph.encode();
+    let known = classify(&located(&bytes));
+    let told = known.iter().map(|known| match &known.reason {
+        Some(Reason::UnknownOperator { op_types }) => op_types.iter().map(String::len).sum(),
+        Some(Reason::NotFollowed) => 0,
+        other => panic!("{other:?}"),
+    });
+    let told: usize = told.sum();
+    assert!(((1 << 20)..(1 << 29)).contains(&told), "{told}");
+}

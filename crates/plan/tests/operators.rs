@@ -107,7 +107,10 @@ fn weights_are_the_marked_inputs() {
                     operator.name
                 ),
                 _ => assert!(
-                    matches!(reason, Some(Reason::NotAWeight { .. })),
+                    matches!(
+                        reason,
+                        Some(Reason::NotAWeight { .. } | Reason::NoWeights { .. })
+                    ),
                     "{name} of {}: {reason:?}",
                     operator.name
                 ),

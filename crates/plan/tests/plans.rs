@@ -199,6 +199,51 @@ fn weights_of_unknown_operators_are_chosen_by_name() {
     assert_eq!(named("*").encrypted_bytes(), 16384);
 }
 
+/// Floats for operators that take no weights: in clear, but what demands rules for all finds them.
+#[test]
+fn floats_of_operators_without_weights_are_findings() {
+    let bytes = GraphBuilder::new("bounds")
+        .initializer(weights("bound", &[4, 4], 0))
+        .initializer(weights("short", &[15], 0))
+        .initializer(bare_int8("mask", 64))
+        .initializer(weights("added", &[4, 4], 0))
+        .node(node("Max", &["x", "bound"], &["a"]))
+        .node(node("Identity", &["bound"], &["same"]))
+        .node(node("Where", &["mask", "same", "a"], &["b"]))
+        .node(node("Min", &["b", "short", "added"], &["c"]))
+        .node(node("Add", &["c", "added"], &["d"]))
+        .encode();
+    let model = located(&bytes);
+    let mut policy = Policy::preset(Preset::Full);
+    policy
+        .set_require(Require {
+            unknown_op: Demand::Error,
+            ..policy.require()
+        })
+        .unwrap();
+    let violations = |policy: &Policy| -> Vec<String> {
+        let violations = common::plan(&model, policy).violations(policy);
+        violations.iter().map(Violation::to_string).collect()
+    };
+    assert_eq!(
+        violations(&policy),
+        ["\"bound\" (graph.initializer[0]) may be a weight: \
+             as a rule Max, Where takes no weights"]
+    );
+    // An override settles it, either way.
+    for (coefficient, encrypted) in [(0.0, 64), (1.0, 128)] {
+        let mut policy = policy.clone();
+        policy.add_override(Override::new(Target::Initializer, "*", coefficient).unwrap());
+        assert_eq!(violations(&policy), Vec::<String>::new());
+        policy.add_override(Override::new(Target::Initializer, "added", 1.0).unwrap());
+        assert_eq!(common::plan(&model, &policy).encrypted_bytes(), encrypted);
+    }
+}
+
+fn bare_int8(name: &str, n: usize) -> onnxseal_onnx::proto::TensorProto {
+    onnxseal_testkit::build::raw_tensor(name, DataType::Int8, &[n as i64], vec![1; n])
+}
+
 #[test]
 fn demands_turn_reports_into_violations() {
     let varints = onnxseal_onnx::proto::TensorProto {

@@ -55,7 +55,7 @@ impl<'a> Locator<'a, '_> {
         value_name: Option<&'a str>,
         message: Message<'a>,
     ) -> Result<(), Error> {
-        let mut n_attributes = 0;
+        let mut n_attributes = 0u64;
         let mut fields = message.fields(schema::NODE);
         while let Some(field) = fields.next()? {
             if field.number != 5 {
@@ -110,7 +110,7 @@ impl<'a> Locator<'a, '_> {
         holder: Holder<'a>,
         message: Message<'a>,
     ) -> Result<(), Error> {
-        let (mut n_tensors, mut n_graphs, mut n_sparse) = (0, 0, 0);
+        let (mut n_tensors, mut n_graphs, mut n_sparse) = (0u64, 0u64, 0u64);
         let mut fields = message.fields(schema::ATTRIBUTE);
         while let Some(field) = fields.next()? {
             let mark = match field.number {

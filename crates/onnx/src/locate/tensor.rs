@@ -3,7 +3,7 @@
 use super::attribute::Holder;
 use super::payload::{Coded, MAX_SIZE, coded, fixed, misplaced, n_bytes, raw, strings};
 use super::runs::Runs;
-use super::{Locator, within};
+use super::{Locator, fits, within};
 use crate::data_type::element_bits;
 use crate::error::{Error, Fault};
 use crate::external;
@@ -52,6 +52,16 @@ impl<'a> Locator<'a, '_> {
     pub(super) fn push_tensor(&mut self, tensor: Tensor<'a>) -> Result<(), Error> {
         let limit = self.limits.tensors;
         within(self.model.tensors.len(), limit, "tensors", tensor.offset)?;
+        let holder = match tensor.place {
+            Place::Attribute { attribute, .. } => attribute.len(),
+            _ => 0,
+        };
+        self.name_bytes = self
+            .name_bytes
+            .saturating_add(tensor.name.len())
+            .saturating_add(holder);
+        let (bytes, limit) = (self.name_bytes, self.limits.name_bytes);
+        fits(bytes, limit, "bytes of tensor names", tensor.offset)?;
         self.model.tensors.push(tensor);
         Ok(())
     }

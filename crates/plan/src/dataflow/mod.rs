@@ -12,6 +12,9 @@ use crate::rules::{self, Role, Rule};
 use lists::Lists;
 use scope::{Scopes, Use, Value};
 
+/// Bytes of a node's names that go into a step. Reports repeat them for every tensor it reads.
+const NAME_BYTES_PER_STEP: usize = 256;
+
 /// Function calls inside function calls that are followed.
 const MAX_CALL_DEPTH: u32 = 64;
 
@@ -128,7 +131,8 @@ struct Call {
 /// Follows tensors to the nodes that read them.
 pub(crate) struct Follower<'f, 'm, 'a> {
     flow: &'f Dataflow<'m, 'a>,
-    /// Steps that are left for all tensors together: tangled files must not take long.
+    /// Steps that are left for all tensors together: tangled files must not take long, nor their
+    /// reports much memory.
     steps: usize,
     calls: Vec<Call>,
     call_ids: HashMap<(u32, u32), u32>,
@@ -181,25 +185,23 @@ impl<'f, 'm, 'a> Follower<'f, 'm, 'a> {
                     .get(id.index())
                     .map(|tensor| tensor.place);
                 if let Some(Place::Attribute { node, attribute }) = place {
-                    reached.consumers.push((node, Slot::Attribute(attribute)));
+                    self.consume(&mut reached, node, Slot::Attribute(attribute));
                 }
             }
         }
         while let Some((value, call)) = self.pending.pop() {
             for &place in flow.scopes.uses.of(value) {
-                let Some(left) = self.steps.checked_sub(1) else {
+                if !self.spend(1) {
                     self.pending.clear();
                     reached.complete = false;
                     break;
-                };
-                self.steps = left;
+                }
                 match place {
                     Use::Input { node, slot } => {
-                        if !self.enter(index, node, slot, call) {
-                            let id = flow.nodes.get(node as usize).map(|(id, _)| *id);
-                            reached
-                                .consumers
-                                .extend(id.map(|id| (id, Slot::Input(slot))));
+                        if !self.enter(index, node, slot, call)
+                            && let Some(&(id, _)) = flow.nodes.get(node as usize)
+                        {
+                            self.consume(&mut reached, id, Slot::Input(slot));
                         }
                     }
                     Use::Output { graph, position } => self.leave(index, graph, position, call),
@@ -207,11 +209,30 @@ impl<'f, 'm, 'a> Follower<'f, 'm, 'a> {
             }
         }
         if !self.seen_in_calls.is_empty() {
-            self.seen_in_calls.clear();
+            // Not cleared, which takes as long as the set once was large, for every tensor.
+            self.seen_in_calls = HashSet::new();
         }
         reached.consumers.sort_unstable();
         reached.consumers.dedup();
         reached
+    }
+
+    /// Takes steps, if there are so many left.
+    fn spend(&mut self, steps: usize) -> bool {
+        let left = self.steps.checked_sub(steps);
+        self.steps = left.unwrap_or_default();
+        left.is_some()
+    }
+
+    /// Notes where a tensor is used.
+    fn consume(&mut self, reached: &mut Reached<'a>, node: NodeId, slot: Slot<'a>) {
+        let names = self.flow.model.nodes.get(node.index()).map_or(0, |node| {
+            node.name.len() + node.op_type.len() + node.domain.len()
+        });
+        match self.spend(names / NAME_BYTES_PER_STEP) {
+            true => reached.consumers.push((node, slot)),
+            false => reached.complete = false,
+        }
     }
 
     /// Goes on from an input of a node, unless the node is where the tensor is used.

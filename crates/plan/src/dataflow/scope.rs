@@ -213,13 +213,9 @@ impl<'a> Resolver<'a> {
             .extend(self.visible.get(name).map(|&value| (value, place)));
     }
 
+    /// Takes back what was defined since `mark`, in time linear in that.
     fn leave(&mut self, mark: usize) {
-        if mark == 0 {
-            // Nothing is visible outside a root.
-            self.visible.clear();
-            self.hidden.clear();
-            return;
-        }
+        // Name by name for roots too: to clear a map takes as long as it is large, not as it is full.
         for (name, before) in self.hidden.drain(mark..).rev() {
             match before {
                 Some(value) => self.visible.insert(name, value),

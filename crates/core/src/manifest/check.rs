@@ -1,0 +1,361 @@
+//! The rules of `docs/FORMAT.md` for what a manifest says.
+
+use std::collections::HashSet;
+
+use onnxseal_onnx::proto::tensor_proto::DataType;
+use onnxseal_onnx::{element_bits, external};
+
+use super::{FORMAT, Manifest, SUITE, Tensor};
+
+/// The largest integer that every JSON reader keeps exactly.
+const MAX_INTEGER: u64 = (1 << 53) - 1;
+
+/// The most files that a model may have.
+const MAX_FILES: usize = 1 << 16;
+
+/// The most separate runs of target bytes that a model may have: 256 MiB of spans.
+const MAX_SPANS: u64 = 1 << 24;
+
+impl Manifest {
+    /// Says which rule is broken.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.format != FORMAT {
+            return Err(format!(
+                "format version {} (this program reads {FORMAT})",
+                self.format
+            ));
+        }
+        if self.suite != SUITE {
+            return Err(format!(
+                "suite {:?} (this program reads {SUITE})",
+                self.suite
+            ));
+        }
+        if !self.chunk.is_power_of_two() || !(1 << 16..=1 << 24).contains(&self.chunk) {
+            return Err(format!("chunk size {}", self.chunk));
+        }
+        if self.tiers != 1 {
+            return Err(format!("{} tiers (this program reads 1)", self.tiers));
+        }
+        self.check_files()?;
+        self.check_integers()?;
+        self.check_order()?;
+        let mut n_spans = 0u64;
+        for tensor in &self.tensors {
+            tensor
+                .check(self)
+                .map_err(|why| format!("tensor {:?}: {why}", tensor.name))?;
+            n_spans = n_spans.saturating_add(tensor.n_spans());
+        }
+        match n_spans > MAX_SPANS {
+            true => Err(format!(
+                "{n_spans} separate runs of target bytes (limit {MAX_SPANS})"
+            )),
+            false => Ok(()),
+        }
+    }
+
+    fn check_files(&self) -> Result<(), String> {
+        if self.files.len() > MAX_FILES {
+            return Err(format!("{} files (limit {MAX_FILES})", self.files.len()));
+        }
+        if self
+            .files
+            .first()
+            .is_none_or(|model| !model.path.is_empty())
+        {
+            return Err("the first file is not the model file".into());
+        }
+        let mut seen = HashSet::new();
+        for file in self.files.iter().skip(1) {
+            if external::normalise(&file.path).as_deref() != Ok(&file.path)
+                || !seen.insert(&file.path)
+            {
+                return Err(format!("file path {:?}", file.path));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_integers(&self) -> Result<(), String> {
+        let mut total = 0u64;
+        for file in &self.files {
+            total = total.saturating_add(file.bytes);
+        }
+        let of_tensor = |t: &Tensor| {
+            let numbers = t
+                .dims
+                .iter()
+                .chain(&t.targets)
+                .chain([&t.offset, &t.unit, &t.n]);
+            numbers.copied().max().unwrap_or(0)
+        };
+        let largest = self
+            .tensors
+            .iter()
+            .map(of_tensor)
+            .max()
+            .unwrap_or(0)
+            .max(total);
+        match largest > MAX_INTEGER {
+            true => Err(format!("integer {largest} is over 2^53 - 1")),
+            false => Ok(()),
+        }
+    }
+
+    fn check_order(&self) -> Result<(), String> {
+        let place = |tensor: &Tensor| (tensor.file, tensor.offset);
+        for pair in self.tensors.windows(2) {
+            if let [before, after] = pair
+                && place(before) > place(after)
+            {
+                return Err(format!(
+                    "tensor {:?} stands after {:?}, before which it lies",
+                    after.name, before.name
+                ));
+            }
+        }
+        let mut seen = HashSet::with_capacity(self.tensors.len());
+        match self.tensors.iter().find(|tensor| !seen.insert(&tensor.at)) {
+            Some(tensor) => Err(format!("tensor {:?} is listed twice", tensor.at)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Tensor {
+    fn check(&self, manifest: &Manifest) -> Result<(), String> {
+        let elements = self
+            .elements()
+            .filter(|&n| n <= MAX_INTEGER)
+            .ok_or("dims overflow")?;
+        let width = DataType::from_str_name(&self.data_type).and_then(element_bits);
+        if width != Some(self.element_bits) {
+            return Err(format!(
+                "element_bits {} of data_type {:?}",
+                self.element_bits, self.data_type
+            ));
+        }
+        let bits = u64::from(self.element_bits);
+        let units = self
+            .unit
+            .checked_mul(bits)
+            .filter(|&unit| unit > 0 && unit % 8 == 0);
+        if units.is_none() || self.n != elements.div_ceil(self.unit.max(1)) {
+            return Err(format!(
+                "unit {} and n {} do not fit {elements} elements",
+                self.unit, self.n
+            ));
+        }
+        if let Some(stride) = self.stride
+            && (self.element_bits < 8 || stride <= self.element_bits / 8)
+        {
+            return Err(format!("stride {stride} is not more than an element"));
+        }
+        if self.tier != 1 {
+            return Err(format!("tier {} is not supported", self.tier));
+        }
+        self.check_targets()?;
+        let file = manifest
+            .files
+            .get(self.file as usize)
+            .ok_or_else(|| format!("file {} of {}", self.file, manifest.files.len()))?;
+        let width = match self.stride {
+            None => elements.checked_mul(bits).map(|bits| bits.div_ceil(8)),
+            Some(stride) => (elements.saturating_sub(1))
+                .checked_mul(u64::from(stride))
+                .and_then(|start| start.checked_add(bits / 8)),
+        };
+        let end = width.and_then(|width| self.offset.checked_add(width));
+        if end.is_none_or(|end| end > file.bytes) {
+            return Err(format!(
+                "elements reach past the {} bytes of their file",
+                file.bytes
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_targets(&self) -> Result<(), String> {
+        if self.targets.is_empty() || !self.targets.len().is_multiple_of(2) {
+            return Err("targets are not runs of skip and take".into());
+        }
+        let mut end = 0u64;
+        for (i, run) in self.targets.chunks_exact(2).enumerate() {
+            if (run[0] == 0 && i > 0) || run[1] == 0 {
+                return Err("targets have an empty run".into());
+            }
+            end = run
+                .iter()
+                .try_fold(end, |end, &n| end.checked_add(n))
+                .ok_or("targets overflow")?;
+        }
+        match end > self.n {
+            true => Err(format!("targets reach subsequence {end} of {}", self.n)),
+            false => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::manifest::{DEFAULT_CHUNK_BYTES, File, MAX_MANIFEST_BYTES, Mode};
+
+    fn file(path: &str, bytes: u64) -> File {
+        let path = path.to_owned();
+        File { path, bytes }
+    }
+
+    /// 16 FLOATs, of which the first four are encrypted.
+    fn tensor(at: &str, file: u32, offset: u64) -> Tensor {
+        Tensor {
+            name: "w".into(),
+            at: at.into(),
+            data_type: "FLOAT".into(),
+            dims: vec![4, 4],
+            operators: Vec::new(),
+            mode: Mode::Bytes,
+            tier: 1,
+            file,
+            offset,
+            element_bits: 32,
+            stride: None,
+            unit: 4,
+            n: 4,
+            targets: vec![0, 1],
+        }
+    }
+
+    fn manifest(tensors: Vec<Tensor>) -> Manifest {
+        Manifest {
+            format: FORMAT,
+            suite: SUITE.into(),
+            chunk: DEFAULT_CHUNK_BYTES,
+            tiers: 1,
+            files: vec![file("", 1000), file("w", 1000)],
+            claims: Default::default(),
+            tensors,
+        }
+    }
+
+    fn refused(tensors: Vec<Tensor>) -> String {
+        manifest(tensors).check().unwrap_err()
+    }
+
+    #[test]
+    fn tensors_stand_in_order_and_once() {
+        let sound = vec![
+            tensor("a", 0, 8),
+            tensor("b", 0, 8),
+            tensor("c", 0, 9),
+            tensor("d", 1, 0),
+        ];
+        manifest(sound).check().unwrap();
+        let order = |a, b| refused(vec![a, b]);
+        assert!(order(tensor("a", 0, 9), tensor("b", 0, 8)).contains("stands after"));
+        assert!(order(tensor("a", 1, 0), tensor("b", 0, 8)).contains("stands after"));
+        assert!(order(tensor("a", 0, 0), tensor("a", 1, 0)).contains("listed twice"));
+    }
+
+    #[test]
+    fn element_bits_are_those_of_the_data_type() {
+        let of = |data_type: &str, element_bits| {
+            let data_type = data_type.to_owned();
+            manifest(vec![Tensor {
+                data_type,
+                element_bits,
+                ..tensor("a", 0, 0)
+            }])
+            .check()
+        };
+        for (data_type, bits) in [
+            ("FLOAT", 32),
+            ("INT2", 2),
+            ("FLOAT6E3M2", 6),
+            ("COMPLEX128", 128),
+        ] {
+            of(data_type, bits).unwrap();
+        }
+        for (data_type, bits) in [
+            ("FLOAT", 16),
+            ("INT4", 8),
+            ("float", 32),
+            ("FLOAT128", 128),
+            ("STRING", 8),
+            ("UNDEFINED", 8),
+            ("", 8),
+        ] {
+            let why = of(data_type, bits).unwrap_err();
+            assert!(why.contains("data_type"), "{data_type} {bits}: {why}");
+        }
+    }
+
+    #[test]
+    fn every_element_lies_in_the_file() {
+        let ends_at = |offset, stride| {
+            manifest(vec![Tensor {
+                stride,
+                ..tensor("a", 0, offset)
+            }])
+            .check()
+        };
+        ends_at(936, None).unwrap();
+        assert!(ends_at(937, None).unwrap_err().contains("reach past"));
+        ends_at(921, Some(5)).unwrap();
+        assert!(ends_at(922, Some(5)).unwrap_err().contains("reach past"));
+    }
+
+    #[test]
+    fn files_are_limited() {
+        let with_files = |n: usize| {
+            let external = (1..n).map(|i| file(&i.to_string(), 0));
+            Manifest {
+                files: std::iter::once(file("", 0)).chain(external).collect(),
+                ..manifest(Vec::new())
+            }
+        };
+        with_files(MAX_FILES).check().unwrap();
+        assert!(
+            with_files(MAX_FILES + 1)
+                .check()
+                .unwrap_err()
+                .contains("limit")
+        );
+    }
+
+    #[test]
+    fn bytes_are_limited_before_they_are_parsed() {
+        let json = serde_json::to_vec(&manifest(Vec::new())).unwrap();
+        let padded = |len: usize| [&json[..], &vec![b' '; len - json.len()]].concat();
+        Manifest::parse(&padded(MAX_MANIFEST_BYTES)).unwrap();
+        let why = Manifest::parse(&padded(MAX_MANIFEST_BYTES + 1)).unwrap_err();
+        assert!(why.contains("limit"), "{why}");
+    }
+
+    /// A unit may be longer than its tensor: what counts is how many elements are encrypted.
+    #[test]
+    fn separate_runs_are_limited() {
+        let strided = |elements: u64, unit: u64| Tensor {
+            dims: vec![elements],
+            stride: Some(5),
+            unit,
+            n: elements.div_ceil(unit),
+            ..tensor("a", 0, 0)
+        };
+        let check = |tensor| {
+            let files = vec![file("", 1 << 40)];
+            let tensors = vec![tensor];
+            Manifest {
+                files,
+                ..manifest(tensors)
+            }
+            .check()
+        };
+        check(strided(3, MAX_SPANS * 2)).unwrap();
+        check(strided(MAX_SPANS * 2, MAX_SPANS)).unwrap();
+        let why = check(strided(MAX_SPANS * 2, MAX_SPANS + 1)).unwrap_err();
+        assert!(why.contains("limit"), "{why}");
+    }
+}
