@@ -99,7 +99,7 @@ pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Re
 /// Whether the manifest's entry is about this tensor.
 fn describes(entry: &manifest::Tensor, tensor: &model::Tensor<'_>) -> bool {
     entry.name == tensor.name
-        && entry.data_type == tensor.data_type.as_str_name()
+        && *entry.data_type == *tensor.data_type.as_str_name()
         && entry.dims == tensor.dims
         && Place::of(tensor) == Some(entry.place())
 }

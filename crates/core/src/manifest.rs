@@ -1,5 +1,6 @@
 //! The manifest: what `onnxseal.manifest` says, checked against the rules of `docs/FORMAT.md`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use onnxseal_onnx::model::Span;
@@ -66,7 +67,7 @@ pub struct Tensor {
     /// The tensor's protobuf path in `ModelProto`.
     pub at: String,
     /// Name of the element type in `TensorProto.DataType`.
-    pub data_type: String,
+    pub data_type: Cow<'static, str>,
     /// Shape.
     pub dims: Vec<u64>,
     /// The nodes that consume it, the one it was planned for first.

@@ -285,15 +285,17 @@ fn manifest_tensor(model: &Model<'_>, plan: &Plan, planned: &TensorPlan) -> Opti
         .iter()
         .copied()
         .filter(|&node| node != owner);
+    let mut operators = Vec::with_capacity(planned.consumers.len());
+    operators.push(operator(model, owner));
+    operators.extend(others.map(|id| operator(model, id)));
+    let mut targets = Vec::with_capacity(2 * planned.targets.len());
+    targets.extend(planned.targets.iter().flat_map(|run| [run.skip, run.take]));
     Some(Tensor {
         name: tensor.name.to_owned(),
         at: tensor.path.clone(),
-        data_type: tensor.data_type.as_str_name().to_owned(),
+        data_type: tensor.data_type.as_str_name().into(),
         dims: tensor.dims.clone(),
-        operators: std::iter::once(owner)
-            .chain(others)
-            .map(|id| operator(model, id))
-            .collect(),
+        operators,
         mode: Mode::Bytes,
         tier: planned.tier,
         file,
@@ -302,11 +304,7 @@ fn manifest_tensor(model: &Model<'_>, plan: &Plan, planned: &TensorPlan) -> Opti
         stride,
         unit: planned.unit_elements,
         n: planned.n,
-        targets: planned
-            .targets
-            .iter()
-            .flat_map(|run| [run.skip, run.take])
-            .collect(),
+        targets,
     })
 }
 

@@ -1,6 +1,7 @@
 //! What is encrypted and what stays in clear: one shape for a plan, for what was protected, and for
 //! what the metadata of a protected model says.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -110,7 +111,7 @@ pub struct TensorRow {
     /// Protobuf path in `ModelProto`.
     pub at: String,
     /// Name of the element type in `TensorProto.DataType`.
-    pub data_type: String,
+    pub data_type: Cow<'static, str>,
     /// Shape.
     pub dims: Vec<u64>,
     /// Its elements.
@@ -137,7 +138,7 @@ pub struct ClearRow {
     /// Protobuf path in `ModelProto`.
     pub at: String,
     /// Name of the element type in `TensorProto.DataType`.
-    pub data_type: String,
+    pub data_type: Cow<'static, str>,
     /// Shape.
     pub dims: Vec<u64>,
     /// Length in bytes.
@@ -202,7 +203,8 @@ impl Builder {
                 coefficient,
                 volume_bytes,
                 volume,
-                tensors: Vec::new(),
+                // Most have one; room for more would be most of a large report.
+                tensors: Vec::with_capacity(1),
             }
         });
         operator.tensors.push(row);
@@ -266,7 +268,7 @@ impl TensorRow {
         TensorRow {
             name: tensor.name.to_owned(),
             at: tensor.path.clone(),
-            data_type: tensor.data_type.as_str_name().to_owned(),
+            data_type: tensor.data_type.as_str_name().into(),
             dims: tensor.dims.clone(),
             volume: Volume::new(bytes, 0),
             unit: tensor.n_elements,
@@ -288,7 +290,7 @@ impl ClearRow {
         ClearRow {
             name: tensor.name.to_owned(),
             at: tensor.path.clone(),
-            data_type: tensor.data_type.as_str_name().to_owned(),
+            data_type: tensor.data_type.as_str_name().into(),
             dims: tensor.dims.clone(),
             bytes,
             reason,

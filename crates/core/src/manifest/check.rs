@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn element_bits_are_those_of_the_data_type() {
         let of = |data_type: &str, element_bits| {
-            let data_type = data_type.to_owned();
+            let data_type = data_type.to_owned().into();
             manifest(vec![Tensor {
                 data_type,
                 element_bits,
