@@ -375,3 +375,62 @@ fn policies_of_the_command_line_add_up() {
     );
     assert!(share(&["--preset", "light"], "Gemm") < share(&["--preset", "strong"], "Gemm"));
 }
+
+/// Adds the names of all members of `value`, at any depth, to `names`.
+fn members(value: &Value, names: &mut std::collections::BTreeSet<String>) {
+    match value {
+        Value::Object(object) => object.iter().for_each(|(name, value)| {
+            names.insert(name.clone());
+            members(value, names);
+        }),
+        Value::Array(values) => values.iter().for_each(|value| members(value, names)),
+        _ => {}
+    }
+}
+
+#[test]
+fn what_is_printed_is_documented() {
+    let lab = Lab::new();
+    let read = |path: &str| fs::read_to_string(lab::project(path)).unwrap();
+    let mut names = std::collections::BTreeSet::new();
+    fs::write(lab.path("tied.onnx"), samples::tied_weights()).unwrap();
+    let protect = [
+        "protect",
+        "tied.onnx",
+        "-o",
+        "s.onnx",
+        "-r",
+        &lab.recipient,
+        "--json",
+    ];
+    for args in [
+        &["plan", lab.model(), "--json"][..],
+        &protect,
+        &["inspect", "s.onnx", "--json"],
+        &["verify", "s.onnx", "--preset", "light", "--json"],
+    ] {
+        members(&json(&lab.expect(0, args).0), &mut names);
+    }
+    assert!(
+        names.contains("shared_with") && names.contains("policy_met"),
+        "{names:?}"
+    );
+    let documented = read("docs/JSON.md");
+    for name in names {
+        let word = documented.split(|c: char| !c.is_alphanumeric() && c != '_');
+        assert!(
+            word.clone().any(|word| word == name),
+            "{name} is not in docs/JSON.md"
+        );
+    }
+
+    let (help, _) = lab.expect(0, &["--help"]);
+    let codes = help.split("Exit codes:").nth(1).unwrap();
+    let readme = read("README.md");
+    for line in codes.lines().filter(|line| !line.trim().is_empty()) {
+        let (code, meaning) = line.trim().split_once("  ").unwrap();
+        let first = meaning.split([':', ';']).next().unwrap().trim();
+        let row = format!("| {code} | {first}");
+        assert!(readme.contains(&row), "README.md has no {row:?}");
+    }
+}

@@ -109,9 +109,12 @@ impl Lab {
 }
 
 pub fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fixtures/models")
-        .join(name)
+    project("fixtures/models").join(name)
+}
+
+/// A path below the project's root.
+pub fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 pub fn stdout(output: &Output) -> String {
