@@ -95,18 +95,6 @@ pub fn normalise(location: &str) -> Result<String, Fault> {
     })
 }
 
-/// The canonical path of one external data file, given its normalised location.
-///
-/// # Errors
-///
-/// [`Error::Io`] where the file or the folder cannot be found; [`Error::ExternalFile`] where the
-/// location is not normalised, or leads through symbolic links out of the folder, or to something
-/// that is no regular file.
-pub fn resolve(model_dir: &Path, location: &str) -> Result<PathBuf, Error> {
-    let (folder, inner) = find(model_dir, location)?;
-    Ok(folder.join(inner))
-}
-
 /// Opens one external data file for reading, given its normalised location, and says its canonical
 /// path.
 ///
@@ -116,7 +104,9 @@ pub fn resolve(model_dir: &Path, location: &str) -> Result<PathBuf, Error> {
 ///
 /// # Errors
 ///
-/// As [`resolve`].
+/// [`Error::Io`] where the file or the folder cannot be found; [`Error::ExternalFile`] where the
+/// location is not normalised, or leads through symbolic links out of the folder, or to something
+/// that is no regular file.
 pub fn open(model_dir: &Path, location: &str) -> Result<(PathBuf, File), Error> {
     let (folder, inner) = find(model_dir, location)?;
     let path = folder.join(&inner);
@@ -194,36 +184,14 @@ fn open_below(folder: &Path, inner: &Path) -> io::Result<File> {
     }
 }
 
-/// The canonical paths of all of a model's external data files, in the order of
-/// [`Model::external_files`].
-///
-/// # Errors
-///
-/// As [`resolve`], and [`Error::ExternalFile`] where two locations lead to one file, or one to the
-/// model file itself.
-pub fn resolve_all(model_path: &Path, model: &Model<'_>) -> Result<Vec<PathBuf>, Error> {
-    let files = each(model_path, model, |model_dir, location| {
-        Ok((resolve(model_dir, location)?, ()))
-    })?;
-    Ok(files.into_iter().map(|(path, ())| path).collect())
-}
-
 /// Opens all of a model's external data files for reading, in the order of
 /// [`Model::external_files`], and says their canonical paths.
 ///
 /// # Errors
 ///
-/// As [`open`] and [`resolve_all`].
+/// As [`open`], and [`Error::ExternalFile`] where two locations lead to one file, or one to the
+/// model file itself.
 pub fn open_all(model_path: &Path, model: &Model<'_>) -> Result<Vec<(PathBuf, File)>, Error> {
-    each(model_path, model, open)
-}
-
-/// Finds every external data file of a model; each must have a path of its own.
-fn each<T>(
-    model_path: &Path,
-    model: &Model<'_>,
-    find: impl Fn(&Path, &str) -> Result<(PathBuf, T), Error>,
-) -> Result<Vec<(PathBuf, T)>, Error> {
     if model.external_files.is_empty() {
         return Ok(Vec::new());
     }
@@ -231,14 +199,14 @@ fn each<T>(
     let mut owners = HashMap::from([(canonical(model_path)?, "the model")]);
     let mut files = Vec::with_capacity(model.external_files.len());
     for location in &model.external_files {
-        let (path, found) = find(model_dir, location)?;
+        let (path, file) = open(model_dir, location)?;
         if let Some(other) = owners.insert(path.clone(), location) {
             return Err(Error::ExternalFile {
                 location: location.clone(),
                 fault: FileFault::Shared(other.to_owned()),
             });
         }
-        files.push((path, found));
+        files.push((path, file));
     }
     Ok(files)
 }
