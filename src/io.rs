@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use onnxseal_core::{Error, Identities, Identity, Policy};
+use onnxseal_core::{Error, Identities, Identity, Policy, Preset};
 
 use crate::cli;
 use crate::exit::Usage;
@@ -64,10 +64,8 @@ fn sync_folder(path: &Path) {
 
 /// The policy that the command line asks for.
 pub fn policy(args: &cli::Policy) -> Result<Policy> {
-    let mut policy = match (&args.policy, args.preset) {
-        (Some(path), _) => read_policy(path)?,
-        (None, preset) => Policy::preset(preset.unwrap_or_default()),
-    };
+    let named = named_policy(args.policy.as_deref(), args.preset)?;
+    let mut policy = named.unwrap_or_default();
     for (op_type, share) in &args.coefficients {
         policy
             .set_coefficient(op_type, *share)
@@ -76,8 +74,16 @@ pub fn policy(args: &cli::Policy) -> Result<Policy> {
     Ok(policy)
 }
 
+/// The policy that a file or a preset names, if one is given.
+pub fn named_policy(file: Option<&Path>, preset: Option<Preset>) -> Result<Option<Policy>> {
+    match file {
+        Some(path) => read_policy(path).map(Some),
+        None => Ok(preset.map(Policy::preset)),
+    }
+}
+
 /// Reads a policy file.
-pub fn read_policy(path: &Path) -> Result<Policy> {
+fn read_policy(path: &Path) -> Result<Policy> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let policy = Policy::parse(&text).map_err(Error::Policy);

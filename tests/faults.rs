@@ -358,19 +358,7 @@ fn an_input_that_changes_meanwhile_is_refused() {
 
 #[test]
 fn external_files_that_go_missing_are_named() {
-    let lab = Lab::new();
-    let sample = samples::external_data();
-    fs::create_dir(lab.path("plain")).unwrap();
-    sample.write(&lab.path("plain")).unwrap();
-    let args = [
-        "-q",
-        "protect",
-        "plain/model.onnx",
-        "-o",
-        "sealed/model.onnx",
-        "-r",
-    ];
-    lab.expect(0, &[&args[..], &[&lab.recipient]].concat());
+    let lab = Lab::with_sample(&samples::external_data());
     for folder in ["plain", "sealed"] {
         fs::remove_file(lab.path(folder).join("weights/w.bin")).unwrap();
     }

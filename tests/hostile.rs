@@ -178,20 +178,7 @@ fn external_data_stays_in_its_folder() {
 /// The manifest is authentic, the folder it is read in is not.
 #[test]
 fn a_protected_model_does_not_lead_out_of_its_folder_either() {
-    let lab = Lab::new();
-    fs::create_dir(lab.path("plain")).unwrap();
-    let sample = samples::external_data();
-    sample.write(&lab.path("plain")).unwrap();
-    let args = [
-        "-q",
-        "protect",
-        "plain/model.onnx",
-        "-o",
-        "sealed/model.onnx",
-        "-r",
-        &lab.recipient,
-    ];
-    lab.expect(0, &args);
+    let lab = Lab::with_sample(&samples::external_data());
     fs::rename(lab.path("sealed/b.bin"), lab.path("b.bin")).unwrap();
     symlink("../b.bin", lab.path("sealed/b.bin")).unwrap();
     for args in [

@@ -45,19 +45,7 @@ fn can_inject(lab: &Lab) -> bool {
 
 /// A lab with a model that has external data in `plain`, and its protected form in `sealed`.
 fn lab_with_external_data() -> Lab {
-    let lab = Lab::new();
-    fs::create_dir(lab.path("plain")).unwrap();
-    samples::external_data().write(&lab.path("plain")).unwrap();
-    let args = [
-        "-q",
-        "protect",
-        "plain/model.onnx",
-        "-o",
-        "sealed/model.onnx",
-        "-r",
-        &lab.recipient,
-    ];
-    lab.expect(0, &args);
+    let lab = Lab::with_sample(&samples::external_data());
     fs::write(lab.path("single.onnx"), samples::conv_net()).unwrap();
     lab
 }

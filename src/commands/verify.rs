@@ -1,7 +1,7 @@
 //! `onnxseal verify`
 
 use anyhow::Result;
-use onnxseal_core::{self as core, Policy};
+use onnxseal_core as core;
 
 use crate::cli::Verify;
 use crate::progress::Bar;
@@ -9,10 +9,7 @@ use crate::{io, render};
 
 /// Checks a protected model as far as what is at hand allows.
 pub fn run(args: &Verify, quiet: bool) -> Result<()> {
-    let policy = match (&args.policy, args.preset) {
-        (Some(path), _) => Some(io::read_policy(path)?),
-        (None, preset) => preset.map(Policy::preset),
-    };
+    let policy = io::named_policy(args.policy.as_deref(), args.preset)?;
     let identities = match args.identities.as_slice() {
         [] => None,
         paths => Some(io::identities(paths)?),

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use onnxseal_testkit::Sample;
 use onnxseal_testkit::build::{GraphBuilder, node, weights};
 use tempfile::TempDir;
 
@@ -60,15 +61,25 @@ impl Lab {
 
     /// With a model of 4 MiB in `plain/model.onnx`, and its protected form in `sealed/model.onnx`.
     pub fn with_models() -> Lab {
-        let lab = Lab::new();
         let model = GraphBuilder::new("wide")
             .input("x", &[1, 1024])
             .output("y", &[1, 1024])
             .initializer(weights("w", &[1024, 1024], 1))
             .node(node("MatMul", &["x", "w"], &["y"]))
             .encode();
+        let files = Vec::new();
+        Lab::with_sample(&Sample {
+            name: "wide",
+            model,
+            files,
+        })
+    }
+
+    /// With a sample in the folder `plain`, and its protected form in `sealed`.
+    pub fn with_sample(sample: &Sample) -> Lab {
+        let lab = Lab::new();
         std::fs::create_dir(lab.path("plain")).unwrap();
-        std::fs::write(lab.path("plain/model.onnx"), model).unwrap();
+        sample.write(&lab.path("plain")).unwrap();
         let args = [
             "-q",
             "protect",

@@ -75,7 +75,6 @@ impl Output {
             folder,
             draft,
             made,
-            ..
         } = self;
         let published =
             draft

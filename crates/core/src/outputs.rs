@@ -46,26 +46,23 @@ impl Outputs {
     /// # Errors
     /// [`Error::OutputExists`] unless `options.replace`; [`Error::ReplaceSeveral`] where one of
     /// several exists.
-    pub(crate) fn create(paths: Vec<PathBuf>, options: OutputOptions) -> Result<Outputs> {
-        let exists = |path: &&PathBuf| fs::symlink_metadata(path).is_ok();
-        if options.replace
-            && paths.len() > 1
-            && let Some(path) = paths.iter().find(exists)
-        {
-            let path = path.clone();
-            return Err(Error::ReplaceSeveral { path });
+    pub(crate) fn create(paths: Vec<PathBuf>, mut options: OutputOptions) -> Result<Outputs> {
+        if options.replace && paths.len() > 1 {
+            let exists = |path: &&PathBuf| fs::symlink_metadata(path).is_ok();
+            if let Some(path) = paths.iter().find(exists) {
+                let path = path.clone();
+                return Err(Error::ReplaceSeveral { path });
+            }
+            // Nor what appears there meanwhile.
+            options.replace = false;
         }
-        let several = paths.len() > 1;
         let mut outputs = Outputs {
             files: Vec::new(),
             paths,
-            options: OutputOptions {
-                replace: options.replace && !several,
-                ..options
-            },
+            options,
         };
         for path in &outputs.paths {
-            let output = Output::create(path, outputs.options.replace)?;
+            let output = Output::create(path, options.replace)?;
             outputs.files.push(output);
         }
         Ok(outputs)

@@ -176,12 +176,9 @@ impl Unlocked<'_> {
         tag: &[u8; TAG_BYTES],
         scratch: &mut Scratch,
     ) -> Result<()> {
-        let opened = match targets {
-            [] => self.key.authenticate_chunk(chunk.id, bytes, &Tag(*tag)),
-            targets => self
-                .key
-                .open_chunk(chunk.id, bytes, targets, &Tag(*tag), scratch),
-        };
+        let opened = self
+            .key
+            .open_chunk(chunk.id, bytes, targets, &Tag(*tag), scratch);
         opened.map_err(|error| match error {
             crypto::Error::Unauthentic => self.changed(chunk),
             error => Error::Key(error),

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use onnxseal_onnx::model::{Model, Node, NodeId, Tensor};
+use onnxseal_onnx::model::{Model, NodeId, Tensor};
+use onnxseal_plan::rules::qualified;
 use serde::Serialize;
 
 use crate::manifest::{self, File, Operator};
@@ -303,20 +304,12 @@ impl ClearRow {
 pub(crate) fn operator(model: &Model<'_>, node: NodeId) -> Operator {
     match model.nodes.get(node.index()) {
         Some(node) => Operator {
-            op_type: qualified(node),
+            op_type: qualified(node.domain, node.op_type),
             node: node.name.to_owned(),
         },
         None => Operator {
             op_type: String::new(),
             node: String::new(),
         },
-    }
-}
-
-/// `op_type` with its domain in front unless `ai.onnx`.
-fn qualified(node: &Node<'_>) -> String {
-    match node.domain {
-        "" => node.op_type.to_owned(),
-        domain => format!("{domain}.{}", node.op_type),
     }
 }
