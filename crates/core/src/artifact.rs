@@ -83,21 +83,28 @@ impl Artifact {
         }))
     }
 
-    /// Length of the original model file in bytes.
+    /// Offset of the entries that can be replaced alone: see [`encode_end`].
     #[cfg(feature = "protect")]
-    pub(crate) fn model_bytes(&self) -> u64 {
-        self.manifest.files.first().map_or(0, |model| model.bytes)
+    pub(crate) fn end_start(&self, bytes: &[u8]) -> u64 {
+        bytes.len() as u64 - encode_end(&self.key).len() as u64
     }
+}
 
-    /// The tail's bytes.
-    #[cfg(feature = "protect")]
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let (tags, mac) = (STANDARD.encode(&self.tags), STANDARD.encode(&self.mac));
-        tail::encode(&[
-            (tail::MANIFEST, &self.manifest_bytes),
-            (tail::TAGS, tags.as_bytes()),
-            (tail::MAC, mac.as_bytes()),
-            (tail::KEY, self.key.as_bytes()),
-        ])
-    }
+/// The tail's bytes.
+#[cfg(feature = "protect")]
+pub(crate) fn encode(manifest: &[u8], tags: &[u8], mac: &[u8], key: &str) -> Vec<u8> {
+    let (tags, mac) = (STANDARD.encode(tags), STANDARD.encode(mac));
+    let mut bytes = tail::encode(&[
+        (tail::MANIFEST, manifest),
+        (tail::TAGS, tags.as_bytes()),
+        (tail::MAC, mac.as_bytes()),
+    ]);
+    bytes.extend(encode_end(key));
+    bytes
+}
+
+/// The end of the tail, which neither key nor MAC covers: what can be replaced without the weights.
+#[cfg(feature = "protect")]
+pub(crate) fn encode_end(key: &str) -> Vec<u8> {
+    tail::encode(&[(tail::KEY, key.as_bytes())])
 }

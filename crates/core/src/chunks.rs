@@ -7,7 +7,10 @@ use onnxseal_onnx::model::Span;
 use zeroize::Zeroizing;
 
 use crate::artifact::TAG_BYTES;
+use crate::error::{Error, Result};
 use crate::manifest::Manifest;
+use crate::parallel;
+use crate::progress::Progress;
 use crate::spans::SpanSet;
 
 /// One chunk of one file.
@@ -22,6 +25,12 @@ impl Chunk {
     /// Index of the chunk's file in the manifest.
     pub(crate) fn file(&self) -> usize {
         self.id.file as usize
+    }
+
+    /// What `of_files`, one for each file, has for this chunk's.
+    pub(crate) fn of<'a, T>(&self, of_files: &'a [T]) -> Result<&'a T> {
+        let of_file = of_files.get(self.file());
+        of_file.ok_or(Error::Internal("a chunk of a file that is not there"))
     }
 }
 
@@ -43,45 +52,105 @@ pub(crate) fn chunks(manifest: &Manifest) -> impl Iterator<Item = Chunk> + Send 
     })
 }
 
-/// Every chunk with its tag.
-pub(crate) fn chunks_with_tags<'a>(
-    manifest: &'a Manifest,
-    tags: &'a [u8],
-) -> impl Iterator<Item = (Chunk, &'a [u8; TAG_BYTES])> + Send {
+/// Where in the order of the tags the chunks of each file stand.
+pub(crate) struct ChunkIndex(Vec<usize>);
+
+impl ChunkIndex {
+    pub(crate) fn new(manifest: &Manifest) -> ChunkIndex {
+        let ends = manifest.files.iter().scan(0, |end, file| {
+            *end += file.bytes.div_ceil(manifest.chunk) as usize;
+            Some(*end)
+        });
+        ChunkIndex(std::iter::once(0).chain(ends).collect())
+    }
+
+    /// The chunks of `file`.
+    pub(crate) fn range(&self, file: usize) -> Range<usize> {
+        let at = |file: usize| self.0.get(file).copied().unwrap_or_default();
+        at(file)..at(file + 1)
+    }
+
+    pub(crate) fn of(&self, chunk: &Chunk) -> usize {
+        self.range(chunk.file()).start + chunk.id.chunk as usize
+    }
+
+    pub(crate) fn n_chunks_of(&self, file: usize) -> u64 {
+        self.range(file).len() as u64
+    }
+
+    pub(crate) fn n_chunks(&self) -> usize {
+        self.0.last().copied().unwrap_or_default()
+    }
+}
+
+/// Calls `work` for every chunk, on all cores, with the next of `places`.
+pub(crate) fn for_each<P: Send>(
+    manifest: &Manifest,
+    places: impl Iterator<Item = P> + Send,
+    progress: &dyn Progress,
+    work: impl Fn(&mut Workspace, &Chunk, P) -> Result<()> + Sync,
+) -> Result<()> {
+    progress.begin(manifest.total_bytes());
+    let jobs = chunks(manifest).zip(places);
+    let n_chunks = manifest.n_chunks();
+    parallel::for_each(
+        n_chunks,
+        jobs,
+        Workspace::new,
+        |workspace, (chunk, place)| {
+            work(workspace, &chunk, place)?;
+            progress.advance(chunk.window.len);
+            Ok(())
+        },
+    )
+}
+
+/// The tags as `places` of [`for_each`].
+pub(crate) fn tags(tags: &[u8]) -> impl Iterator<Item = &[u8; TAG_BYTES]> + Send {
     let (tags, _) = tags.as_chunks();
-    chunks(manifest).zip(tags)
+    tags.iter()
 }
 
 /// What a thread needs to work on one chunk after the other.
 pub(crate) struct Workspace {
     bytes: Zeroizing<Vec<u8>>,
-    pub(crate) targets: Vec<Range<usize>>,
-    pub(crate) scratch: Scratch,
+    pub(crate) tools: Tools,
+}
+
+/// What sealing and opening need beside a chunk's bytes.
+#[derive(Default)]
+pub(crate) struct Tools {
+    targets: Vec<Range<usize>>,
+    scratch: Scratch,
 }
 
 impl Workspace {
-    pub(crate) fn new() -> Workspace {
-        let bytes = Zeroizing::new(Vec::new());
+    fn new() -> Workspace {
         Workspace {
-            bytes,
-            targets: Vec::new(),
-            scratch: Scratch::default(),
+            bytes: Zeroizing::new(Vec::new()),
+            tools: Tools::default(),
         }
     }
 
-    /// Room for a chunk's bytes, its targets (taken from `targets`, the set of its whole file) and
-    /// the cipher's scratch memory.
-    pub(crate) fn prepare(
-        &mut self,
-        chunk: &Chunk,
-        targets: &SpanSet,
-    ) -> (&mut [u8], &[Range<usize>], &mut Scratch) {
+    /// Room for a chunk's bytes.
+    pub(crate) fn room(&mut self, chunk: &Chunk) -> (&mut [u8], &mut Tools) {
         let len = chunk.window.len as usize;
         if self.bytes.len() < len {
             // Not resized: that could leave plaintext behind.
             self.bytes = Zeroizing::new(vec![0; len]);
         }
-        targets.within(chunk.window, &mut self.targets);
-        (&mut self.bytes[..len], &self.targets, &mut self.scratch)
+        (&mut self.bytes[..len], &mut self.tools)
+    }
+}
+
+impl Tools {
+    /// The targets of a chunk, taken from those of its whole file, and the cipher's scratch memory.
+    pub(crate) fn targets(
+        &mut self,
+        chunk: &Chunk,
+        of_file: &SpanSet,
+    ) -> (&[Range<usize>], &mut Scratch) {
+        of_file.within(chunk.window, &mut self.targets);
+        (&self.targets, &mut self.scratch)
     }
 }

@@ -124,6 +124,15 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// Another process is changing the model where it lies.
+    #[error("{} is being changed by another process", path.display())]
+    Busy {
+        /// The model file.
+        path: PathBuf,
+    },
+    /// Whoever was told of the outputs refused them: see [`Progress::ready`](crate::Progress::ready).
+    #[error("cannot record what was written")]
+    Refused(#[source] io::Error),
     /// The policy cannot be read or applied.
     #[cfg(feature = "protect")]
     #[error("the policy cannot be used")]
@@ -168,7 +177,7 @@ impl Error {
     /// The class the error belongs to.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Io { .. } | Error::InputChanged { .. } => ErrorKind::Io,
+            Error::Io { .. } | Error::InputChanged { .. } | Error::Refused(_) => ErrorKind::Io,
             Error::Model {
                 source: onnxseal_onnx::Error::Io { .. },
                 ..
@@ -193,6 +202,7 @@ impl Error {
             | Error::OutputIsInput { .. }
             | Error::ReplaceSeveral { .. }
             | Error::InPlaceExternal { .. }
+            | Error::Busy { .. }
             | Error::Misuse(_) => ErrorKind::Usage,
         }
     }

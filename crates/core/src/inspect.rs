@@ -26,7 +26,7 @@ pub fn inspect(path: &Path) -> Result<Report> {
     let artifact = Artifact::parse(path, source.bytes())?.ok_or_else(|| Error::NotProtected {
         path: path.to_owned(),
     })?;
-    let model = source.locate(artifact.model_bytes())?;
+    let model = source.locate(artifact.manifest.model_bytes())?;
     examine(path, &model, &artifact.manifest)
 }
 
@@ -36,12 +36,7 @@ pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Re
         path: path.to_owned(),
         reason,
     };
-    let external = manifest.files.iter().skip(1).map(|file| &file.path);
-    if !model.external_files.iter().eq(external) {
-        return Err(malformed(
-            "its files are not the external data files of the graph".into(),
-        ));
-    }
+    check_files(path, model, manifest)?;
     let mut described: HashMap<&str, &manifest::Tensor> = manifest
         .tensors
         .iter()
@@ -94,6 +89,18 @@ pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Re
     let mut report = builder.finish();
     report.claims = manifest.claims.clone();
     Ok(report)
+}
+
+/// Checks that the files of `manifest` are those of `model`.
+pub(crate) fn check_files(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Result<()> {
+    let external = manifest.files.iter().skip(1).map(|file| &file.path);
+    match model.external_files.iter().eq(external) {
+        true => Ok(()),
+        false => Err(Error::Metadata {
+            path: path.to_owned(),
+            reason: "its files are not the external data files of the graph".into(),
+        }),
+    }
 }
 
 /// Whether the manifest's entry is about this tensor.

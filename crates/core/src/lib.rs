@@ -13,6 +13,7 @@
 
 mod artifact;
 mod chunks;
+mod digest;
 mod error;
 mod input;
 #[cfg(feature = "protect")]
@@ -30,12 +31,22 @@ mod protected;
 #[cfg(feature = "protect")]
 mod reflink;
 #[cfg(feature = "protect")]
+mod rekey;
+#[cfg(feature = "protect")]
 mod report;
+#[cfg(feature = "protect")]
+mod rotate;
+#[cfg(feature = "protect")]
+mod seal;
 mod source;
 mod spans;
 #[cfg(feature = "protect")]
+mod splice;
+mod transfer;
+#[cfg(feature = "protect")]
 mod verify;
 
+pub use digest::{Digests, FileDigest};
 pub use error::{Error, ErrorKind, Result};
 pub use manifest::{File, Manifest, Operator};
 pub use onnxseal_crypto::wrap::{Identities, Identity, Recipients, generate_identity};
@@ -48,6 +59,9 @@ pub use {
     inspect::inspect,
     onnxseal_plan::{Policy, Preset},
     protect::{ProtectOptions, plan, protect, protect_in_place},
+    rekey::{Rekeyed, rekey, rekey_in_place},
     report::{ClearRow, OperatorRow, PassedOverRow, Report, TensorRow, TypeRow, Volume},
+    rotate::{RotateOptions, rotate, rotate_in_place},
+    splice::is_interrupted,
     verify::{Verification, verify},
 };

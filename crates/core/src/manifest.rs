@@ -8,6 +8,8 @@ use onnxseal_onnx::model::Span;
 use onnxseal_onnx::model::{self, Payload};
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "protect")]
+use crate::error::Error;
 use crate::spans::SpanSet;
 
 mod check;
@@ -285,6 +287,15 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// The bytes to be authenticated, and what a reader makes of them.
+    #[cfg(feature = "protect")]
+    pub(crate) fn encode(&self) -> Result<(Manifest, Vec<u8>), Error> {
+        let bytes = serde_json::to_vec(self)
+            .map_err(|error| Error::Misuse(format!("the manifest cannot be written: {error}")))?;
+        let manifest = Manifest::parse(&bytes).map_err(Error::Misuse)?;
+        Ok((manifest, bytes))
+    }
+
     /// The target bytes of every file, in the order of [`Manifest::files`].
     pub(crate) fn target_spans(&self) -> Vec<SpanSet> {
         let mut spans = vec![Vec::new(); self.files.len()];
@@ -294,6 +305,16 @@ impl Manifest {
             }
         }
         spans.into_iter().map(SpanSet::union).collect()
+    }
+
+    /// Length of the original model file in bytes.
+    pub(crate) fn model_bytes(&self) -> u64 {
+        self.files.first().map_or(0, |model| model.bytes)
+    }
+
+    /// Length of all files together in bytes.
+    pub(crate) fn total_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
     }
 
     /// Number of chunks of all files.

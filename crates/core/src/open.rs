@@ -6,15 +6,14 @@ use std::path::Path;
 use memmap2::MmapMut;
 use onnxseal_crypto::wrap::Identities;
 
-use crate::chunks::{Chunk, Workspace};
+use crate::chunks;
 use crate::error::{Result, io};
-use crate::input::Input;
 use crate::manifest::Manifest;
 use crate::outputs::{self, OutputOptions, Outputs};
-use crate::parallel;
 use crate::progress::Progress;
-use crate::protected::{Protected, Unlocked};
+use crate::protected::Protected;
 use crate::spans::SpanSet;
+use crate::transfer::Transfer;
 
 /// A model in memory: every byte verified, every encrypted byte decrypted.
 #[derive(Debug)]
@@ -46,21 +45,18 @@ pub fn open(path: &Path, identities: &Identities, progress: &dyn Progress) -> Re
         let file = OpenedFile::with_room(input.bytes, targets.clone());
         files.push(file.map_err(io("find memory for", path))?);
     }
-    progress.begin(total_bytes(protected.manifest()));
     let chunk_bytes = protected.manifest().chunk as usize;
     let places = files
         .iter_mut()
         .flat_map(|file| file.as_mut_slice().chunks_mut(chunk_bytes));
-    let jobs = unlocked.chunks().zip(places);
-    let n_chunks = protected.manifest().n_chunks();
-    parallel::for_each(
-        n_chunks,
-        jobs,
-        Workspace::new,
-        |workspace, ((chunk, tag), bytes)| {
-            unlocked.open_into(workspace, &chunk, tag, bytes)?;
-            progress.advance(chunk.window.len);
-            Ok(())
+    let places = unlocked.tags().zip(places);
+    chunks::for_each(
+        protected.manifest(),
+        places,
+        progress,
+        |workspace, chunk, (tag, bytes)| {
+            unlocked.read(chunk, bytes)?;
+            unlocked.open_chunk(chunk, bytes, tag, &mut workspace.tools)
         },
     )?;
     drop(unlocked);
@@ -87,33 +83,12 @@ pub fn unprotect(
     let files = &protected.manifest().files;
     let paths = outputs::paths(output, files, unlocked.files())?;
     let outputs = Outputs::create(paths, options)?;
-    authenticate(&unlocked, progress, |chunk, bytes| {
-        outputs.write(chunk, bytes)
+    let transfer = Transfer::new(protected.manifest(), unlocked.files(), &outputs, progress);
+    transfer.run(unlocked.tags(), progress, |chunk, bytes, tools, tag| {
+        unlocked.open_chunk(chunk, bytes, tag, tools)
     })?;
-    unlocked.files().try_for_each(Input::check_unchanged)?;
+    transfer.finish(protected.tail(), &[], progress)?;
     outputs.publish(unlocked.files())
-}
-
-/// Opens every chunk and hands it to `then`; nothing that `then` gets may be let out before this
-/// returns well.
-pub(crate) fn authenticate(
-    unlocked: &Unlocked<'_>,
-    progress: &dyn Progress,
-    then: impl Fn(&Chunk, &[u8]) -> Result<()> + Sync,
-) -> Result<()> {
-    progress.begin(total_bytes(unlocked.manifest()));
-    let n_chunks = unlocked.manifest().n_chunks();
-    let jobs = unlocked.chunks();
-    parallel::for_each(n_chunks, jobs, Workspace::new, |workspace, (chunk, tag)| {
-        unlocked.with_chunk(workspace, &chunk, tag, |bytes| then(&chunk, bytes))?;
-        progress.advance(chunk.window.len);
-        Ok(())
-    })
-}
-
-/// Length of all files together in bytes.
-pub(crate) fn total_bytes(manifest: &Manifest) -> u64 {
-    manifest.files.iter().map(|file| file.bytes).sum()
 }
 
 impl OpenedModel {

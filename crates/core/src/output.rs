@@ -60,6 +60,14 @@ impl Output {
         write_all_at(self.file(), bytes, offset).map_err(io_error("write", &self.path))
     }
 
+    /// Makes the file `len` bytes long.
+    #[cfg(feature = "protect")]
+    pub(crate) fn set_len(&self, len: u64) -> Result<()> {
+        self.file()
+            .set_len(len)
+            .map_err(io_error("write", &self.path))
+    }
+
     /// Puts everything written so far on the disk.
     pub(crate) fn sync(&self) -> Result<()> {
         self.file()
@@ -200,12 +208,12 @@ fn link(file: &File, folder: &Path, path: &Path, replace: bool) -> io::Result<()
 }
 
 #[cfg(unix)]
-fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+pub(crate) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
 }
 
 #[cfg(windows)]
-fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+pub(crate) fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     use std::os::windows::fs::FileExt;
     while !bytes.is_empty() {
         match file.seek_write(bytes, offset)? {

@@ -68,6 +68,20 @@ impl Outputs {
         Ok(outputs)
     }
 
+    /// Begins the file that will take the place of `model`, in one step, once it is on the disk.
+    #[cfg(feature = "protect")]
+    pub(crate) fn in_place(model: &Input) -> Result<Outputs> {
+        let options = OutputOptions {
+            replace: true,
+            ..OutputOptions::default()
+        };
+        let outputs = Outputs::create(vec![model.path.clone()], options)?;
+        for output in &outputs.files {
+            output.try_chown(&model.metadata()?);
+        }
+        Ok(outputs)
+    }
+
     /// The outputs, in the order of the manifest.
     #[cfg(feature = "protect")]
     pub(crate) fn files(&self) -> &[Output] {
@@ -79,6 +93,16 @@ impl Outputs {
         let file = self.files.get(chunk.file());
         let file = file.ok_or(Error::Internal("a chunk of a file without an output"))?;
         file.write_all_at(bytes, chunk.window.start)
+    }
+
+    /// Writes the tail of the model file, whose original has `model_bytes`.
+    #[cfg(feature = "protect")]
+    pub(crate) fn write_tail(&self, tail: &[u8], model_bytes: u64) -> Result<()> {
+        let model = self.files.first();
+        let model = model.ok_or(Error::Internal("a model without a file"))?;
+        model.write_all_at(tail, model_bytes)?;
+        // What began as a clone may have had a longer one.
+        model.set_len(model_bytes + tail.len() as u64)
     }
 
     /// Gives all files the permissions of `inputs`, and their names, the model file last: while it

@@ -1,14 +1,35 @@
 //! How far a long call is.
 
+use std::io;
+
+use crate::digest::Digests;
+
 /// Told of the bytes that a call has dealt with; called from several threads.
 pub trait Progress: Sync {
     /// The call will deal with `bytes` in all.
     fn begin(&self, bytes: u64) {
         let _ = bytes;
     }
+
     /// `bytes` more have been dealt with.
     fn advance(&self, bytes: u64) {
         let _ = bytes;
+    }
+
+    /// Whether the call shall take digests of what it reads and writes, for
+    /// [`ready`](Progress::ready).
+    fn wants_digests(&self) -> bool {
+        false
+    }
+
+    /// All outputs are written, and get their names once this has returned: who keeps a record of
+    /// what came to be writes it now. Called only if digests are wanted.
+    ///
+    /// # Errors
+    /// An error ends the call; no output appears.
+    fn ready(&self, digests: &Digests) -> io::Result<()> {
+        let _ = digests;
+        Ok(())
     }
 }
 

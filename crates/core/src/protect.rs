@@ -4,24 +4,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use onnxseal_crypto::wrap::Recipients;
-use onnxseal_crypto::{DataKey, SealKeys};
 use onnxseal_onnx::{Model, tail};
 use onnxseal_plan::{self as plan, Plan, Policy, TensorPlan};
 
-use crate::artifact::{Artifact, TAG_BYTES};
-use crate::chunks::{Chunk, Workspace, chunks};
 use crate::error::{Error, Result, io};
 use crate::input::Input;
 use crate::manifest::{DEFAULT_CHUNK_BYTES, FORMAT, File, Manifest, Mode, Place, SUITE, Tensor};
-use crate::open::total_bytes;
-use crate::output::Output;
 use crate::outputs::{self, OutputOptions, Outputs};
-use crate::parallel;
 use crate::progress::Progress;
-use crate::reflink;
 use crate::report::{Builder, ClearRow, Report, TensorRow, operator};
+use crate::seal::Sealing;
 use crate::source::Source;
-use crate::spans::SpanSet;
 
 /// How to protect a model.
 #[derive(Debug)]
@@ -56,7 +49,7 @@ impl ProtectOptions {
 /// `Malformed`, `Io`; `Usage` when the model is protected already. A plan that falls short of the
 /// policy's demands is no error here: see [`Report::violations`].
 pub fn plan(path: &Path, policy: &Policy) -> Result<Report> {
-    Ok(Prepared::new(Source::open(path)?, policy)?.report)
+    Ok(Prepared::new(Source::open(path)?, policy)?.planned.report)
 }
 
 /// Protects the model at `path` and writes the result to `output`, external files beside it under
@@ -101,14 +94,7 @@ pub fn protect_in_place(
         let external = prepared.external.len();
         return Err(Error::InPlaceExternal { path, external });
     }
-    let output = OutputOptions {
-        replace: true,
-        ..OutputOptions::default()
-    };
-    let outputs = Outputs::create(vec![path], output)?;
-    for output in outputs.files() {
-        output.try_chown(&prepared.model.metadata()?);
-    }
+    let outputs = Outputs::in_place(&prepared.model)?;
     prepared.seal(outputs, recipients, options, progress, |model| {
         model.check_in_place()
     })
@@ -119,8 +105,7 @@ struct Prepared {
     model: Input,
     external: Vec<Input>,
     files: Vec<File>,
-    tensors: Vec<Tensor>,
-    report: Report,
+    planned: Planned,
 }
 
 impl Prepared {
@@ -135,7 +120,6 @@ impl Prepared {
             return Err(Error::AlreadyProtected { path: path.clone() });
         }
         let external = source.open_external(&model)?;
-        let plan = plan::plan(&model, policy).map_err(Error::Policy)?;
         let mut files = vec![File {
             path: String::new(),
             bytes: source.input.len,
@@ -148,17 +132,13 @@ impl Prepared {
                     bytes: input.len,
                 }),
         );
-        let (mut report, mut tensors) = describe(path, &files, &model, &plan);
-        let violations = plan.violations(policy);
-        report.violations = violations.iter().map(ToString::to_string).collect();
-        tensors.sort_by_key(|tensor| (tensor.file, tensor.offset));
+        let planned = Planned::new(path, &files, &model, policy)?;
         drop(model);
         Ok(Prepared {
             model: source.input,
             external,
             files,
-            tensors,
-            report,
+            planned,
         })
     }
 
@@ -175,12 +155,6 @@ impl Prepared {
         progress: &dyn Progress,
         may_publish: impl FnOnce(&Input) -> Result<()>,
     ) -> Result<Report> {
-        if !self.report.violations.is_empty() {
-            return Err(Error::PolicyNotMet {
-                path: self.model.path,
-                violations: self.report.violations,
-            });
-        }
         let manifest = Manifest {
             format: FORMAT,
             suite: SUITE.to_owned(),
@@ -188,85 +162,61 @@ impl Prepared {
             tiers: 1,
             files: std::mem::take(&mut self.files),
             claims: options.claims.clone(),
-            tensors: std::mem::take(&mut self.tensors),
+            tensors: self.planned.take_tensors(&self.model.path)?,
         };
-        let data_key = DataKey::generate().map_err(Error::Key)?;
-        let key = recipients.wrap(&data_key).map_err(Error::Key)?;
-        let manifest_bytes = serde_json::to_vec(&manifest)
-            .map_err(|error| Error::Misuse(format!("the manifest cannot be written: {error}")))?;
-        let manifest = Manifest::parse(&manifest_bytes).map_err(Error::Misuse)?;
-        let targets = manifest.target_spans();
-        let mut files = Vec::new();
-        for ((input, output), targets) in self.inputs().zip(outputs.files()).zip(&targets) {
-            let cloned = reflink::try_clone(output, input, targets);
-            files.push(Sealed {
-                input,
-                output,
-                targets,
-                cloned,
-            });
-        }
-        let keys = data_key.seal_keys(&manifest_bytes).map_err(Error::Key)?;
-        let n_chunks = manifest.n_chunks();
-        let mut tags = vec![0; n_chunks as usize * TAG_BYTES];
-        let (places, _) = tags.as_chunks_mut();
-        progress.begin(total_bytes(&manifest));
-        let jobs = chunks(&manifest).zip(places);
-        parallel::for_each(n_chunks, jobs, Workspace::new, |workspace, (chunk, tag)| {
-            let file = files.get(chunk.file());
-            let file = file.ok_or(Error::Internal("a chunk of a file that is not open"))?;
-            *tag = file.seal(&keys, workspace, &chunk)?;
-            progress.advance(chunk.window.len);
-            Ok(())
-        })?;
-        let mac = keys.mac(&tags).to_vec();
-        let artifact = Artifact {
+        let (manifest, manifest_bytes) = manifest.encode()?;
+        let claims = manifest.claims.clone();
+        let sealing = Sealing {
+            inputs: self.inputs().collect(),
+            input_tail: &[],
+            encrypted: None,
             manifest,
             manifest_bytes,
-            tags,
-            mac,
-            key,
+            recipients,
         };
-        let tail = artifact.encode();
-        if let Some(model) = files.first() {
-            model.output.write_all_at(&tail, self.model.len)?;
-        }
-        self.inputs().try_for_each(Input::check_unchanged)?;
+        let plaintext = std::iter::repeat(());
+        sealing.run(&outputs, plaintext, progress, |_, _, _, ()| Ok(()))?;
         may_publish(&self.model)?;
         outputs.publish(self.inputs())?;
-        let mut report = self.report;
-        report.claims = artifact.manifest.claims;
+        let mut report = self.planned.report;
+        report.claims = claims;
         Ok(report)
     }
 }
 
-/// A file that is being sealed.
-struct Sealed<'a> {
-    input: &'a Input,
-    output: &'a Output,
-    targets: &'a SpanSet,
-    /// Whether the output has the input's bytes already.
-    cloned: bool,
+/// What a policy makes of a model.
+pub(crate) struct Planned {
+    pub(crate) report: Report,
+    tensors: Vec<Tensor>,
 }
 
-impl Sealed<'_> {
-    fn seal(
-        &self,
-        keys: &SealKeys,
-        workspace: &mut Workspace,
-        chunk: &Chunk,
-    ) -> Result<[u8; TAG_BYTES]> {
-        let start = chunk.window.start;
-        let (bytes, targets, scratch) = workspace.prepare(chunk, self.targets);
-        self.input.read_exact_at(bytes, start)?;
-        let tag = keys
-            .seal_chunk(chunk.id, bytes, targets, scratch)
-            .map_err(Error::Key)?;
-        match self.cloned {
-            false => self.output.write_all_at(bytes, start)?,
-            true => reflink::write_changed(self.output, bytes, start, targets)?,
+impl Planned {
+    pub(crate) fn new(
+        path: &Path,
+        files: &[File],
+        model: &Model<'_>,
+        policy: &Policy,
+    ) -> Result<Planned> {
+        let plan = plan::plan(model, policy).map_err(Error::Policy)?;
+        let (mut report, mut tensors) = describe(path, files, model, &plan);
+        let violations = plan.violations(policy);
+        report.violations = violations.iter().map(ToString::to_string).collect();
+        tensors.sort_by_key(|tensor| (tensor.file, tensor.offset));
+        Ok(Planned { report, tensors })
+    }
+
+    /// The manifest's entries for what is to be encrypted in the model at `path`.
+    ///
+    /// # Errors
+    /// [`Error::PolicyNotMet`] where the plan falls short of the policy's demands.
+    pub(crate) fn take_tensors(&mut self, path: &Path) -> Result<Vec<Tensor>> {
+        if !self.report.violations.is_empty() {
+            return Err(Error::PolicyNotMet {
+                path: path.to_owned(),
+                violations: std::mem::take(&mut self.report.violations),
+            });
         }
-        Ok(tag.0)
+        Ok(std::mem::take(&mut self.tensors))
     }
 }
 

@@ -1,15 +1,14 @@
 //! A protected model on disk, and what a key makes of it.
 
-use std::ops::Range;
 use std::path::Path;
 
 use onnxseal_crypto::wrap::Identities;
-use onnxseal_crypto::{self as crypto, OpenKey, Scratch, Tag};
+use onnxseal_crypto::{self as crypto, DataKey, OpenKey, Tag};
 use onnxseal_onnx::external;
 use onnxseal_onnx::model::Span;
 
 use crate::artifact::{Artifact, TAG_BYTES};
-use crate::chunks::{Chunk, Workspace, chunks_with_tags};
+use crate::chunks::{self, Chunk, Tools};
 use crate::error::{Error, Result};
 use crate::input::Input;
 use crate::manifest::Manifest;
@@ -35,21 +34,46 @@ pub(crate) struct Unlocked<'p> {
 impl Protected {
     /// Opens the model file at `path`.
     pub(crate) fn open(path: &Path) -> Result<Protected> {
-        let source = Source::open(path)?;
-        let artifact = Artifact::parse(path, source.bytes())?.ok_or_else(|| {
-            let path = path.to_owned();
-            Error::NotProtected { path }
-        })?;
-        Ok(Protected { artifact, source })
+        Protected::of(Source::open(path)?)
+    }
+
+    /// The protected model in a file that is open.
+    pub(crate) fn of(source: Source) -> Result<Protected> {
+        let path = &source.input.path;
+        match Artifact::parse(path, source.bytes())? {
+            Some(artifact) => Ok(Protected { artifact, source }),
+            None => Err(Error::NotProtected { path: path.clone() }),
+        }
     }
 
     pub(crate) fn manifest(&self) -> &Manifest {
         &self.artifact.manifest
     }
 
-    /// Opens the data key, authenticates the manifest and the tags, and opens the external files
-    /// that the manifest names.
-    pub(crate) fn unlock(&self, identities: &Identities) -> Result<Unlocked<'_>> {
+    /// The tail as the model file has it.
+    pub(crate) fn tail(&self) -> &[u8] {
+        let start = self.artifact.manifest.model_bytes() as usize;
+        self.source.bytes().get(start..).unwrap_or_default()
+    }
+
+    /// The end of the tail that can be replaced alone, and its offset in the file.
+    #[cfg(feature = "protect")]
+    pub(crate) fn end(&self) -> (u64, &[u8]) {
+        let bytes = self.source.bytes();
+        let start = self.artifact.end_start(bytes);
+        (start, bytes.get(start as usize..).unwrap_or_default())
+    }
+
+    /// The tail without its end.
+    #[cfg(feature = "protect")]
+    pub(crate) fn tail_before_end(&self) -> &[u8] {
+        let (_, end) = self.end();
+        let tail = self.tail();
+        tail.get(..tail.len() - end.len()).unwrap_or_default()
+    }
+
+    /// Opens the data key, and authenticates the manifest and the tags with it.
+    pub(crate) fn data_key(&self, identities: &Identities) -> Result<(DataKey, OpenKey)> {
         let artifact = &self.artifact;
         let path = || self.source.input.path.clone();
         let data_key = identities
@@ -71,9 +95,16 @@ impl Protected {
         let key = data_key
             .open_keys(&artifact.manifest_bytes, &artifact.tags, &artifact.mac)
             .map_err(|_| Error::Manifest { path: path() })?;
+        Ok((data_key, key))
+    }
+
+    /// Opens the data key, authenticates the manifest and the tags, and opens the external files
+    /// that the manifest names.
+    pub(crate) fn unlock(&self, identities: &Identities) -> Result<Unlocked<'_>> {
+        let (_, key) = self.data_key(identities)?;
         // Not before: until here the paths may be anybody's.
         let external = self.open_external()?;
-        let targets = artifact.manifest.target_spans();
+        let targets = self.manifest().target_spans();
         Ok(Unlocked {
             protected: self,
             key,
@@ -107,75 +138,33 @@ impl Protected {
 }
 
 impl Unlocked<'_> {
-    pub(crate) fn manifest(&self) -> &Manifest {
-        self.protected.manifest()
-    }
-
     /// The files of the model, in the order of the manifest.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Input> {
         std::iter::once(&self.protected.source.input).chain(&self.external)
     }
 
-    /// Every chunk with its tag.
-    pub(crate) fn chunks(&self) -> impl Iterator<Item = (Chunk, &[u8; TAG_BYTES])> + Send {
-        let artifact = &self.protected.artifact;
-        chunks_with_tags(&artifact.manifest, &artifact.tags)
+    /// The tags of all chunks, in their order.
+    pub(crate) fn tags(&self) -> impl Iterator<Item = &[u8; TAG_BYTES]> + Send {
+        chunks::tags(&self.protected.artifact.tags)
     }
 
-    /// Reads `chunk` from its file and hands `then` its authentic plaintext.
-    pub(crate) fn with_chunk(
-        &self,
-        workspace: &mut Workspace,
-        chunk: &Chunk,
-        tag: &[u8; TAG_BYTES],
-        then: impl FnOnce(&[u8]) -> Result<()>,
-    ) -> Result<()> {
-        let (bytes, targets, scratch) = workspace.prepare(chunk, self.targets_of(chunk)?);
-        self.read(chunk, bytes)?;
-        self.open_in_place(chunk, bytes, targets, tag, scratch)?;
-        then(bytes)
-    }
-
-    /// Reads `chunk` from its file into `bytes`, of the chunk's length, and opens it there.
-    pub(crate) fn open_into(
-        &self,
-        workspace: &mut Workspace,
-        chunk: &Chunk,
-        tag: &[u8; TAG_BYTES],
-        bytes: &mut [u8],
-    ) -> Result<()> {
-        self.targets_of(chunk)?
-            .within(chunk.window, &mut workspace.targets);
-        self.read(chunk, bytes)?;
-        self.open_in_place(
-            chunk,
-            bytes,
-            &workspace.targets,
-            tag,
-            &mut workspace.scratch,
-        )
-    }
-
-    fn read(&self, chunk: &Chunk, bytes: &mut [u8]) -> Result<()> {
+    /// Reads `chunk` from its file into `bytes`, of the chunk's length.
+    pub(crate) fn read(&self, chunk: &Chunk, bytes: &mut [u8]) -> Result<()> {
         match self.files().nth(chunk.file()) {
             Some(input) => input.read_exact_at(bytes, chunk.window.start),
             None => Err(Error::Internal("a chunk of a file that is not open")),
         }
     }
 
-    fn targets_of(&self, chunk: &Chunk) -> Result<&SpanSet> {
-        let targets = self.targets.get(chunk.file());
-        targets.ok_or(Error::Internal("a chunk of a file without targets"))
-    }
-
-    fn open_in_place(
+    /// Turns `bytes`, those of `chunk` as its file has them, into the authentic plaintext.
+    pub(crate) fn open_chunk(
         &self,
         chunk: &Chunk,
         bytes: &mut [u8],
-        targets: &[Range<usize>],
         tag: &[u8; TAG_BYTES],
-        scratch: &mut Scratch,
+        tools: &mut Tools,
     ) -> Result<()> {
+        let (targets, scratch) = tools.targets(chunk, chunk.of(&self.targets)?);
         let opened = self
             .key
             .open_chunk(chunk.id, bytes, targets, &Tag(*tag), scratch);

@@ -20,7 +20,10 @@ pub(crate) struct Source {
 
 impl Source {
     pub(crate) fn open(path: &Path) -> Result<Source> {
-        let input = Input::open(path)?;
+        Source::of(Input::open(path)?)
+    }
+
+    pub(crate) fn of(input: Input) -> Result<Source> {
         let map = input.map()?;
         Ok(Source { input, map })
     }

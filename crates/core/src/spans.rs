@@ -53,6 +53,15 @@ impl SpanSet {
     }
 }
 
+/// The union of the sets of each file.
+#[cfg(feature = "protect")]
+pub(crate) fn unions(some: &[SpanSet], others: &[SpanSet]) -> Vec<SpanSet> {
+    let pairs = some.iter().zip(others);
+    pairs
+        .map(|(some, others)| SpanSet::union(some.iter().chain(others.iter()).collect()))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

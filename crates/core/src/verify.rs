@@ -8,11 +8,11 @@ use onnxseal_onnx::Model;
 use onnxseal_plan::{self as plan, Policy};
 use serde::Serialize;
 
+use crate::chunks;
 use crate::error::{Error, Result};
 use crate::input::Input;
 use crate::inspect::examine;
 use crate::manifest::Manifest;
-use crate::open::authenticate;
 use crate::progress::Progress;
 use crate::protected::Protected;
 use crate::report::Volume;
@@ -53,12 +53,23 @@ pub fn verify(
     match identities {
         Some(identities) => {
             let unlocked = protected.unlock(identities)?;
-            authenticate(&unlocked, progress, |_, _| Ok(()))?;
+            chunks::for_each(
+                protected.manifest(),
+                unlocked.tags(),
+                progress,
+                |workspace, chunk, tag| {
+                    let (bytes, tools) = workspace.room(chunk);
+                    unlocked.read(chunk, bytes)?;
+                    unlocked.open_chunk(chunk, bytes, tag, tools)
+                },
+            )?;
             unlocked.files().try_for_each(Input::check_unchanged)?;
         }
         None => drop(protected.open_external()?),
     }
-    let model = protected.source.locate(protected.artifact.model_bytes())?;
+    let model = protected
+        .source
+        .locate(protected.manifest().model_bytes())?;
     let report = examine(path, &model, protected.manifest())?;
     if let Some(policy) = policy {
         let violations = shortfalls(&model, protected.manifest(), policy)?;

@@ -1,0 +1,229 @@
+//! BLAKE3 digests of whole files, taken chunk by chunk in any order.
+//!
+//! BLAKE3 is a hash tree whose subtrees can be hashed apart, so that each thread hashes the chunk it
+//! has at hand; the result is that of hashing the file from front to back, as `b3sum` does.
+
+use std::sync::OnceLock;
+
+use blake3::Hasher;
+use blake3::hazmat::{
+    ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root,
+};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::chunks::{Chunk, ChunkIndex};
+use crate::error::{Error, Result};
+use crate::manifest::Manifest;
+
+/// What a call read and what it wrote.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Digests {
+    /// The files of the model that was read, the model file first.
+    pub input: Vec<FileDigest>,
+    /// The files that were written, the model file first; none where nothing was.
+    pub output: Vec<FileDigest>,
+}
+
+/// A file's digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileDigest {
+    /// Path relative to the model's folder, `/`-separated; empty for the model file itself.
+    pub path: String,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// BLAKE3 of the file, 64 hexadecimal digits.
+    pub blake3: String,
+}
+
+/// The digests of all files of one side of a pass: of what is read, or of what is written.
+pub(crate) struct Digester<'a> {
+    layout: &'a Manifest,
+    index: ChunkIndex,
+    /// For each chunk its subtree's chaining value, or the digest of a file that has no other.
+    values: Vec<OnceLock<ChainingValue>>,
+    /// The last chunk of the model file: more may follow it.
+    last: OnceLock<Zeroizing<Vec<u8>>>,
+}
+
+impl<'a> Digester<'a> {
+    pub(crate) fn new(layout: &'a Manifest) -> Digester<'a> {
+        let index = ChunkIndex::new(layout);
+        let values = std::iter::repeat_with(OnceLock::new)
+            .take(index.n_chunks())
+            .collect();
+        let last = OnceLock::new();
+        Digester {
+            layout,
+            index,
+            values,
+            last,
+        }
+    }
+
+    /// Takes in a chunk; each is taken once.
+    pub(crate) fn take(&self, chunk: &Chunk, bytes: &[u8]) {
+        let n_chunks = self.index.n_chunks_of(chunk.file());
+        if chunk.file() == 0 && chunk.id.chunk + 1 == n_chunks {
+            let _ = self.last.set(Zeroizing::new(bytes.to_vec()));
+            return;
+        }
+        let value = match n_chunks {
+            1 => *blake3::hash(bytes).as_bytes(),
+            _ => subtree(bytes, chunk.window.start),
+        };
+        if let Some(slot) = self.values.get(self.index.of(chunk)) {
+            let _ = slot.set(value);
+        }
+    }
+
+    /// The digests, where the model file ends with `tail`.
+    pub(crate) fn finish(&self, tail: &[u8]) -> Result<Vec<FileDigest>> {
+        (self.layout.files.iter().enumerate())
+            .map(|(file, described)| {
+                let values = self.index.range(file);
+                let (digest, bytes) = match file {
+                    0 => {
+                        let digest = self.model(tail)?;
+                        (digest, described.bytes + tail.len() as u64)
+                    }
+                    _ => (root(&self.values(values)?), described.bytes),
+                };
+                Ok(FileDigest {
+                    path: described.path.clone(),
+                    bytes,
+                    blake3: digest.to_hex().to_string(),
+                })
+            })
+            .collect()
+    }
+
+    fn model(&self, tail: &[u8]) -> Result<blake3::Hash> {
+        let size = self.layout.chunk as usize;
+        let last = self.last.get().map_or(&[][..], |last| last);
+        let rest = Zeroizing::new([last, tail].concat());
+        let whole = self.index.n_chunks_of(0).saturating_sub(1);
+        if whole == 0 && rest.len() <= size {
+            return Ok(blake3::hash(&rest));
+        }
+        let first = self.index.range(0).start;
+        let mut values = self.values(first..first + whole as usize)?;
+        let offsets = (whole * self.layout.chunk..).step_by(size);
+        values.extend(
+            rest.chunks(size)
+                .zip(offsets)
+                .map(|(bytes, at)| subtree(bytes, at)),
+        );
+        Ok(root(&values))
+    }
+
+    fn values(&self, range: std::ops::Range<usize>) -> Result<Vec<ChainingValue>> {
+        let slots = self.values.get(range).unwrap_or_default();
+        let values: Option<Vec<_>> = slots.iter().map(|slot| slot.get().copied()).collect();
+        values.ok_or(Error::Internal("a chunk was not digested"))
+    }
+}
+
+/// The chaining value of a chunk at `offset` of a file that has others.
+fn subtree(bytes: &[u8], offset: u64) -> ChainingValue {
+    let mut hasher = Hasher::new();
+    hasher.set_input_offset(offset);
+    hasher.update(bytes);
+    hasher.finalize_non_root()
+}
+
+/// The digest of a file by the values of its chunks.
+fn root(values: &[ChainingValue]) -> blake3::Hash {
+    match values {
+        [] => blake3::hash(&[]),
+        [digest] => blake3::Hash::from_bytes(*digest),
+        _ => {
+            let (left, right) = values.split_at(left_len(values.len()));
+            merge_subtrees_root(&merge(left), &merge(right), Mode::Hash)
+        }
+    }
+}
+
+fn merge(values: &[ChainingValue]) -> ChainingValue {
+    match values {
+        [] => ChainingValue::default(),
+        [value] => *value,
+        _ => {
+            let (left, right) = values.split_at(left_len(values.len()));
+            merge_subtrees_non_root(&merge(left), &merge(right), Mode::Hash)
+        }
+    }
+}
+
+/// How many of `n` chunks are in the left subtree: the largest power of two below `n`.
+fn left_len(n: usize) -> usize {
+    n.next_power_of_two() / 2
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::chunks::chunks;
+    use crate::manifest::{FORMAT, File, SUITE};
+
+    #[test]
+    fn digests_are_those_of_the_whole_file() {
+        const CHUNK: u64 = 64 << 10;
+        let sizes = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 7 * CHUNK + 5];
+        for model in sizes {
+            for tail in [0, 1, CHUNK as usize - 1, CHUNK as usize, 5 * CHUNK as usize] {
+                let files = [&[model], &sizes[..]].concat();
+                let contents: Vec<Vec<u8>> = files.iter().map(|&len| noise(len)).collect();
+                let tail = noise(tail as u64);
+                let layout = layout(CHUNK, &files);
+                let digester = Digester::new(&layout);
+                let mut all: Vec<_> = chunks(&layout).collect();
+                all.reverse();
+                for chunk in all {
+                    let window = chunk.window.start as usize..chunk.window.end() as usize;
+                    digester.take(&chunk, &contents[chunk.file()][window]);
+                }
+                let found = digester.finish(&tail).unwrap();
+                for (file, (found, bytes)) in found.iter().zip(&contents).enumerate() {
+                    let bytes = match file {
+                        0 => [&bytes[..], &tail].concat(),
+                        _ => bytes.clone(),
+                    };
+                    assert_eq!(found.bytes, bytes.len() as u64);
+                    assert_eq!(found.blake3, blake3::hash(&bytes).to_hex().as_str());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_chunk_that_is_missing_gives_no_digest() {
+        let layout = layout(64 << 10, &[1, 200_000]);
+        let digester = Digester::new(&layout);
+        for chunk in chunks(&layout).take(4) {
+            digester.take(&chunk, &noise(chunk.window.len));
+        }
+        assert!(digester.finish(&[]).is_err());
+    }
+
+    fn noise(len: u64) -> Vec<u8> {
+        (0..len).map(|i| (i * i + len) as u8).collect()
+    }
+
+    fn layout(chunk: u64, files: &[u64]) -> Manifest {
+        let file = |&bytes: &u64| File {
+            path: String::new(),
+            bytes,
+        };
+        Manifest {
+            format: FORMAT,
+            suite: SUITE.to_owned(),
+            chunk,
+            tiers: 1,
+            files: files.iter().map(file).collect(),
+            claims: Default::default(),
+            tensors: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Wrapping the data key anew, to other recipients; the weights are not touched.
+
+use std::path::Path;
+
+use onnxseal_crypto::wrap::{Identities, Recipients};
+
+use crate::artifact::encode_end;
+use crate::error::{Error, Result};
+use crate::outputs::{self, OutputOptions, Outputs};
+use crate::progress::Progress;
+use crate::protected::Protected;
+use crate::spans::SpanSet;
+use crate::splice::splice;
+use crate::transfer::Transfer;
+
+/// What [`rekey`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rekeyed {
+    /// Whether one of the identities that opened the model before opens it still.
+    pub still_opens: bool,
+}
+
+/// Writes a copy of the protected model at `path` to `output`, with its data key wrapped to
+/// `recipients` instead of those it had; external files beside it under their relative paths.
+///
+/// The data key stays: whoever has had it opens this copy too, see [`rotate`](crate::rotate()).
+/// Manifest, tags and data key are authenticated, the weights only copied.
+///
+/// # Errors
+/// `Malformed`, `NoMatchingKey`, `Authentication`, `Io`; `Usage` when the model is not protected,
+/// an output exists (unless `options.replace`; never when there are several) or is an input. On
+/// failure, `output` is what it was.
+pub fn rekey(
+    path: &Path,
+    output: &Path,
+    identities: &Identities,
+    recipients: &Recipients,
+    options: OutputOptions,
+    progress: &dyn Progress,
+) -> Result<Rekeyed> {
+    let protected = Protected::open(path)?;
+    let (end, rekeyed) = new_end(&protected, identities, recipients)?;
+    let external = protected.open_external()?;
+    let manifest = protected.manifest();
+    let inputs = || std::iter::once(&protected.source.input).chain(&external);
+    let paths = outputs::paths(output, &manifest.files, inputs())?;
+    let outputs = Outputs::create(paths, options)?;
+    let unchanged = vec![SpanSet::default(); manifest.files.len()];
+    let mut transfer = Transfer::new(manifest, inputs(), &outputs, progress);
+    transfer.clone_files(&unchanged);
+    transfer.copy(progress)?;
+    let tail = [protected.tail_before_end(), &end].concat();
+    outputs.write_tail(&tail, manifest.model_bytes())?;
+    transfer.finish(protected.tail(), &tail, progress)?;
+    outputs.publish(inputs())?;
+    Ok(rekeyed)
+}
+
+/// Wraps the data key of the protected model at `path` to `recipients` instead of those it had,
+/// where the model lies: writes the last few hundred bytes of the file, whatever its size.
+///
+/// If that is interrupted between its first byte and its last, by a loss of power or a kill, a
+/// hidden file beside the model has what is missing, and the next `rekey_in_place` of the model
+/// completes it first. Without `sync` that holds for a kill alone.
+///
+/// # Errors
+/// `Malformed`, `NoMatchingKey`, `Authentication`, `Io`; `Usage` when the model is not protected.
+/// On failure, the model is what it was.
+pub fn rekey_in_place(
+    path: &Path,
+    identities: &Identities,
+    recipients: &Recipients,
+    sync: bool,
+) -> Result<Rekeyed> {
+    splice(path, sync, |protected| {
+        new_end(protected, identities, recipients)
+    })
+}
+
+fn new_end(
+    protected: &Protected,
+    identities: &Identities,
+    recipients: &Recipients,
+) -> Result<(Vec<u8>, Rekeyed)> {
+    let (data_key, _) = protected.data_key(identities)?;
+    let key = recipients.wrap(&data_key).map_err(Error::Key)?;
+    let still_opens = identities.unwrap(&key).is_ok();
+    Ok((encode_end(&key), Rekeyed { still_opens }))
+}

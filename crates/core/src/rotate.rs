@@ -1,0 +1,132 @@
+//! Rotating: a new data key and new ciphertext, in one pass, with no plaintext but in memory.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use onnxseal_crypto::wrap::{Identities, Recipients};
+use onnxseal_plan::Policy;
+
+use crate::error::{Error, Result, io};
+use crate::input::Input;
+use crate::inspect::{check_files, examine};
+use crate::outputs::{self, OutputOptions, Outputs};
+use crate::progress::Progress;
+use crate::protect::Planned;
+use crate::protected::{Protected, Unlocked};
+use crate::report::Report;
+use crate::seal::Sealing;
+
+/// How to rotate a model.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct RotateOptions {
+    /// Which weights to encrypt from now on, how much of each; as before where absent.
+    pub policy: Option<Policy>,
+    /// Statements to add to those that the model has; one of the same key is replaced.
+    pub claims: BTreeMap<String, String>,
+    /// How the outputs come to be.
+    pub output: OutputOptions,
+}
+
+/// Encrypts the protected model at `path` anew, under a new data key that only `recipients` can
+/// open, and writes the result to `output`, external files beside it under their relative paths.
+///
+/// Whoever has the old data key cannot open the result. They can still open copies of the old model.
+///
+/// # Errors
+/// As [`open`](crate::open()) and [`protect`](crate::protect()). On failure, `output` is what it
+/// was.
+pub fn rotate(
+    path: &Path,
+    output: &Path,
+    identities: &Identities,
+    recipients: &Recipients,
+    options: &RotateOptions,
+    progress: &dyn Progress,
+) -> Result<Report> {
+    let protected = Protected::open(path)?;
+    let unlocked = protected.unlock(identities)?;
+    let paths = outputs::paths(output, &protected.manifest().files, unlocked.files())?;
+    let outputs = Outputs::create(paths, options.output)?;
+    let report = reseal(
+        &protected, &unlocked, &outputs, recipients, options, progress,
+    )?;
+    outputs.publish(unlocked.files())?;
+    Ok(report)
+}
+
+/// Replaces the protected model at `path` by what [`rotate`] makes of it, in one step, once that is
+/// on the disk whatever `options.output` say.
+///
+/// Permissions and, where possible, the owner stay; other hard links keep the old model.
+///
+/// # Errors
+/// As [`rotate`]; `Usage` for a model with external files, which cannot be replaced in one step.
+/// On failure, the model is what it was.
+pub fn rotate_in_place(
+    path: &Path,
+    identities: &Identities,
+    recipients: &Recipients,
+    options: &RotateOptions,
+    progress: &dyn Progress,
+) -> Result<Report> {
+    // A link to the model stays a link.
+    let path = path.canonicalize().map_err(io("open", path))?;
+    let protected = Protected::open(&path)?;
+    let external = protected.manifest().files.len() - 1;
+    if external > 0 {
+        return Err(Error::InPlaceExternal { path, external });
+    }
+    let unlocked = protected.unlock(identities)?;
+    let model = &protected.source.input;
+    let outputs = Outputs::in_place(model)?;
+    let report = reseal(
+        &protected, &unlocked, &outputs, recipients, options, progress,
+    )?;
+    model.check_in_place()?;
+    outputs.publish(std::iter::once(model))?;
+    Ok(report)
+}
+
+fn reseal(
+    protected: &Protected,
+    unlocked: &Unlocked<'_>,
+    outputs: &Outputs,
+    recipients: &Recipients,
+    options: &RotateOptions,
+    progress: &dyn Progress,
+) -> Result<Report> {
+    let Input { path, .. } = &protected.source.input;
+    let old = protected.manifest();
+    // The graph is not authentic yet. If it is not what was protected, no output appears.
+    let model = protected.source.locate(old.model_bytes())?;
+    let mut manifest = old.clone();
+    manifest.claims.extend(options.claims.clone());
+    let mut report = match &options.policy {
+        None => examine(path, &model, old)?,
+        Some(policy) => {
+            check_files(path, &model, old)?;
+            let mut planned = Planned::new(path, &old.files, &model, policy)?;
+            manifest.tensors = planned.take_tensors(path)?;
+            planned.report
+        }
+    };
+    drop(model);
+    report.claims.clone_from(&manifest.claims);
+    let (manifest, manifest_bytes) = manifest.encode()?;
+    let sealing = Sealing {
+        inputs: unlocked.files().collect(),
+        input_tail: protected.tail(),
+        encrypted: Some(&unlocked.targets),
+        manifest,
+        manifest_bytes,
+        recipients,
+    };
+    sealing.run(
+        outputs,
+        unlocked.tags(),
+        progress,
+        |chunk, bytes, tools, tag| unlocked.open_chunk(chunk, bytes, tag, tools),
+    )?;
+    Ok(report)
+}

@@ -1,0 +1,70 @@
+//! Sealing: a model's plaintext, from wherever it comes, made into a protected model.
+
+use onnxseal_crypto::DataKey;
+use onnxseal_crypto::wrap::Recipients;
+
+use crate::artifact::{self, TAG_BYTES};
+use crate::chunks::{Chunk, Tools};
+use crate::error::{Error, Result};
+use crate::input::Input;
+use crate::manifest::Manifest;
+use crate::outputs::Outputs;
+use crate::progress::Progress;
+use crate::spans::{self, SpanSet};
+use crate::transfer::Transfer;
+
+/// What is sealed, for whom.
+pub(crate) struct Sealing<'a> {
+    /// The files that the plaintext is made of, in the order of the manifest.
+    pub(crate) inputs: Vec<&'a Input>,
+    /// What the model file that is read has after its plaintext.
+    pub(crate) input_tail: &'a [u8],
+    /// The encrypted bytes of each input; none where they are plaintext.
+    pub(crate) encrypted: Option<&'a [SpanSet]>,
+    /// What the manifest will be, checked and as bytes.
+    pub(crate) manifest: Manifest,
+    pub(crate) manifest_bytes: Vec<u8>,
+    pub(crate) recipients: &'a Recipients,
+}
+
+impl<'a> Sealing<'a> {
+    /// Writes the protected model to `outputs`, under a new data key. `open` turns what a chunk of
+    /// an input has into plaintext.
+    pub(crate) fn run<P: Send>(
+        self,
+        outputs: &Outputs,
+        places: impl Iterator<Item = P> + Send,
+        progress: &dyn Progress,
+        open: impl Fn(&Chunk, &mut [u8], &mut Tools, P) -> Result<()> + Sync,
+    ) -> Result<()> {
+        let Sealing {
+            manifest,
+            manifest_bytes,
+            inputs,
+            ..
+        } = self;
+        let data_key = DataKey::generate().map_err(Error::Key)?;
+        let key = self.recipients.wrap(&data_key).map_err(Error::Key)?;
+        let keys = data_key.seal_keys(&manifest_bytes).map_err(Error::Key)?;
+        let targets = manifest.target_spans();
+        let changed = match self.encrypted {
+            None => &targets,
+            Some(encrypted) => &spans::unions(&targets, encrypted),
+        };
+        let mut transfer = Transfer::new(&manifest, inputs.into_iter(), outputs, progress);
+        transfer.clone_files(changed);
+        let mut tags = vec![0; manifest.n_chunks() as usize * TAG_BYTES];
+        let (tag_places, _) = tags.as_chunks_mut::<TAG_BYTES>();
+        let places = tag_places.iter_mut().zip(places);
+        transfer.run(places, progress, |chunk, bytes, tools, (tag, place)| {
+            open(chunk, bytes, tools, place)?;
+            let (targets, scratch) = tools.targets(chunk, chunk.of(&targets)?);
+            let sealed = keys.seal_chunk(chunk.id, bytes, targets, scratch);
+            *tag = sealed.map_err(Error::Key)?.0;
+            Ok(())
+        })?;
+        let tail = artifact::encode(&manifest_bytes, &tags, &keys.mac(&tags), &key);
+        outputs.write_tail(&tail, manifest.model_bytes())?;
+        transfer.finish(self.input_tail, &tail, progress)
+    }
+}
