@@ -169,7 +169,8 @@ pub enum ErrorKind {
     PolicyNotMet,
     /// The system failed to read or write.
     Io,
-    /// Something that should not happen, or that the system does not give: randomness, memory.
+    /// Something that should not happen, or that others do not give: randomness, memory, a plugin's
+    /// answer.
     Internal,
 }
 
@@ -186,12 +187,17 @@ impl Error {
             Error::Length { .. } | Error::Manifest { .. } | Error::Chunk { .. } => {
                 ErrorKind::Authentication
             }
-            Error::NoMatchingKey { .. } => ErrorKind::NoMatchingKey,
+            Error::NoMatchingKey { .. }
+            | Error::Key(onnxseal_crypto::Error::WrongPassphrase { .. }) => {
+                ErrorKind::NoMatchingKey
+            }
             Error::Key(onnxseal_crypto::Error::Io { .. }) => ErrorKind::Io,
             Error::Internal(_)
-            | Error::Key(onnxseal_crypto::Error::Backend | onnxseal_crypto::Error::Randomness(_)) => {
-                ErrorKind::Internal
-            }
+            | Error::Key(
+                onnxseal_crypto::Error::Backend
+                | onnxseal_crypto::Error::Randomness(_)
+                | onnxseal_crypto::Error::Plugin { .. },
+            ) => ErrorKind::Internal,
             Error::Key(_) => ErrorKind::Usage,
             Error::PolicyNotMet { .. } => ErrorKind::PolicyNotMet,
             #[cfg(feature = "protect")]

@@ -49,7 +49,10 @@ mod verify;
 pub use digest::{Digests, FileDigest};
 pub use error::{Error, ErrorKind, Result};
 pub use manifest::{File, Manifest, Operator};
-pub use onnxseal_crypto::wrap::{Identities, Identity, Recipients, generate_identity};
+pub use onnxseal_crypto::Error as KeyError;
+pub use onnxseal_crypto::wrap::{
+    Identities, Identity, NoPrompt, Passphrase, Prompt, Recipients, generate_identity,
+};
 pub use open::{OpenedModel, open, unprotect};
 pub use outputs::OutputOptions;
 pub use progress::{Progress, Silent};

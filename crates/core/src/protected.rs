@@ -83,6 +83,10 @@ impl Protected {
                     path: path(),
                     recipients: recipients.join(", "),
                 },
+                crypto::Error::WrongPassphrase { .. } => {
+                    let name = path().display().to_string();
+                    Error::Key(crypto::Error::WrongPassphrase { name })
+                }
                 crypto::Error::Unauthentic => Error::Manifest { path: path() },
                 crypto::Error::MalformedKey { .. } | crypto::Error::LimitExceeded { .. } => {
                     Error::Metadata {

@@ -22,13 +22,67 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A passphrase is not that with which something was encrypted.
+    #[error("wrong passphrase for {name}")]
+    WrongPassphrase {
+        /// What it was to open: the name of an identity file, or `the data key`.
+        name: String,
+    },
+    /// A passphrase must be asked for, and nobody answers.
+    #[error("{name} needs a passphrase, and there is nobody to ask")]
+    PassphraseNeeded {
+        /// What it is to open.
+        name: String,
+    },
+    /// Something is no passphrase.
+    #[error("{name}: no passphrase: {reason}")]
+    InvalidPassphrase {
+        /// Where it came from, as the caller named it.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// A string is not a recipient to which a data key can be wrapped.
-    #[error("\"{shown}\" is {kind}, expected an age recipient (age1...)")]
+    #[error("\"{shown}\" is {kind}")]
     InvalidRecipient {
         /// What the string looks like instead.
         kind: &'static str,
         /// The first few characters of the string; nothing secret.
         shown: String,
+    },
+    /// A line of a recipients file cannot be used.
+    #[error("{name}, line {line}: no usable recipient")]
+    RecipientsFile {
+        /// The file's name, as the caller gave it.
+        name: String,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        source: Box<Error>,
+    },
+    /// A recipients file holds no recipient: nobody could open what is wrapped to it.
+    #[error("{name} holds no recipient")]
+    NoRecipients {
+        /// The file's name, as the caller gave it.
+        name: String,
+    },
+    /// age does not wrap one key to these recipients together.
+    #[error("these recipients cannot be combined: {reason}")]
+    IncompatibleRecipients {
+        /// Why not.
+        reason: &'static str,
+    },
+    /// The plugin that a recipient or an identity names is not installed.
+    #[error("the plugin {program} is not installed: there is no such program in PATH")]
+    PluginMissing {
+        /// The name of its program.
+        program: String,
+    },
+    /// A plugin failed.
+    #[error("an age plugin failed: {reason}")]
+    Plugin {
+        /// What it said, or what happened to it.
+        reason: String,
     },
     /// An identity file holds something that is no identity, or none at all.
     #[error("{name}: malformed identity file: {reason}")]
@@ -38,10 +92,10 @@ pub enum Error {
         /// What is wrong with it; no part of its contents.
         reason: String,
     },
-    /// An identity file could not be read.
-    #[error("{name}: cannot read the identity file")]
+    /// A file with keys or a passphrase could not be read.
+    #[error("cannot read {name}")]
     Io {
-        /// The identity file's name, as the caller gave it.
+        /// The file's name, as the caller gave it.
         name: String,
         /// The cause.
         source: io::Error,

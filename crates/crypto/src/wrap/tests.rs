@@ -1,7 +1,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use super::armor::armor;
 use super::*;
+use crate::keys::DataKey;
 use crate::vectors::{hex, list, load};
+use std::sync::Arc;
+
+mod keys;
+mod plugins;
 
 fn identities(text: &str) -> Identities {
     Identities::read(text.as_bytes(), "keys.txt").unwrap()
@@ -211,10 +217,12 @@ fn headers_are_limited() {
 fn many_recipients_are_written_only_if_they_can_be_read() {
     let owner = generate_identity();
     let key = DataKey::generate().unwrap();
-    let to = |n| {
-        Recipients::parse(&vec![owner.recipient(); n])
-            .unwrap()
-            .wrap(&key)
+    let others: Vec<_> = (0..999).map(|_| generate_identity().recipient()).collect();
+    let to = |n: usize| {
+        let mut recipients = Recipients::parse(&[owner.recipient()]).unwrap();
+        let others = Recipients::parse(&others[..n - 1]).unwrap();
+        recipients.merge(others).unwrap();
+        recipients.wrap(&key)
     };
     let many = to(900).unwrap();
     assert!(matches!(to(1000), Err(Error::LimitExceeded { .. })));
@@ -239,8 +247,18 @@ fn strings_that_are_no_recipients() {
         ("", "no recipient"),
         ("bob\u{1b}[2J", "no recipient"),
         (&secret, "an identity, which is secret"),
-        ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5", "an ssh public key"),
-        ("age1yubikey1q2w3e4r5t6y7u8i9", "a plugin's recipient"),
+        (
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5",
+            "an incomplete or damaged ssh public key",
+        ),
+        (
+            "age1yubikey1q2w3e4r5t6y7u8i9",
+            "an age recipient with a typing error",
+        ),
+        (
+            "age1tag1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqs9dxcmj",
+            "an age recipient with a typing error",
+        ),
         (
             &own[..own.len() - 1],
             "an age recipient with a typing error",
@@ -285,7 +303,7 @@ fn identity_files() {
         identities(&text);
     }
 
-    let long = "#\n".repeat(MAX_IDENTITY_FILE_BYTES / 2) + "#";
+    let long = "#\n".repeat(MAX_KEY_FILE_BYTES / 2) + "#";
     let fault = Identities::read(long.as_bytes(), "keys.txt");
     assert!(matches!(fault, Err(Error::LimitExceeded { .. })));
     for bad in [

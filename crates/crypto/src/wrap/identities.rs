@@ -1,0 +1,356 @@
+//! The secrets that unwrap data keys.
+
+use std::fmt;
+use std::io::Read;
+use std::sync::Arc;
+
+use age::armor::ArmoredReader;
+use age::plugin::{self, IdentityPluginV1};
+use age::secrecy::ExposeSecret as _;
+use age::{DecryptError, Decryptor, scrypt, x25519};
+use zeroize::Zeroizing;
+
+use crate::error::Error;
+use crate::keys::DataKey;
+use crate::secret::Secret;
+use crate::wrap::armor::{armor, dearmor, recipient_kinds};
+use crate::wrap::prompt::{Callbacks, NoPrompt, Passphrase, Prompt};
+use crate::wrap::recipients::{encrypt, scrypt_recipient};
+use crate::wrap::{malformed, plugin_fault, read_limited, resolve_fault, ssh};
+
+/// The highest work factor of a passphrase, log2 of scrypt's N, that is spent on a data key or an
+/// identity file: 1 GiB of memory and some seconds. age writes 18.
+pub const MAX_WORK_FACTOR: u8 = 20;
+
+const ARMOR: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";
+const AGE_FILE: &[u8] = b"age-encryption.org/";
+
+/// The secrets that unwrap data keys; possibly none.
+#[derive(Default)]
+pub struct Identities {
+    own: Vec<x25519::Identity>,
+    ssh: Vec<age::ssh::Identity>,
+    passphrases: Vec<Passphrase>,
+    plugins: Vec<IdentityPluginV1<Callbacks>>,
+}
+
+impl Identities {
+    /// Reads an identity file as [`Identities::read_with`] does, where nobody can be asked for a
+    /// passphrase.
+    ///
+    /// # Errors
+    /// Those of [`Identities::read_with`].
+    pub fn read(file: impl Read, name: &str) -> Result<Identities, Error> {
+        Identities::read_with(file, name, Arc::new(NoPrompt))
+    }
+
+    /// Reads an identity file: age's, with identities of its own and of plugins, as it is or
+    /// encrypted with a passphrase; or an ssh private key, ed25519 or RSA. `prompt` is asked for
+    /// passphrases at once, and by plugins when they unwrap. `name` is for it and for messages.
+    ///
+    /// # Errors
+    /// [`Error::MalformedIdentities`] for what is no identity, and for a file with none;
+    /// [`Error::PassphraseNeeded`], [`Error::WrongPassphrase`], [`Error::PluginMissing`],
+    /// [`Error::LimitExceeded`], [`Error::Io`].
+    pub fn read_with(
+        file: impl Read,
+        name: &str,
+        prompt: Arc<dyn Prompt>,
+    ) -> Result<Identities, Error> {
+        let file = read_limited(file, name, "identity file length in bytes")?;
+        let start = file.trim_ascii_start();
+        if start.starts_with(ARMOR) || start.starts_with(AGE_FILE) {
+            let text = decrypt_file(&file, name, &prompt)?;
+            return parse_lines(&text, name, &prompt);
+        }
+        if ssh::looks_private(&file) {
+            let key = ssh::identity(&file, name, &prompt)?;
+            let ssh = vec![key];
+            return Ok(Identities {
+                ssh,
+                ..Identities::default()
+            });
+        }
+        parse_lines(&file, name, &prompt)
+    }
+
+    /// The passphrase of a data key that is wrapped to one.
+    pub fn passphrase(passphrase: Passphrase) -> Identities {
+        Identities {
+            passphrases: vec![passphrase],
+            ..Identities::default()
+        }
+    }
+
+    /// Adds the identities of another file to these.
+    pub fn merge(&mut self, other: Identities) {
+        let Identities {
+            own,
+            ssh,
+            passphrases,
+            plugins,
+        } = other;
+        self.own.extend(own);
+        self.ssh.extend(ssh);
+        self.passphrases.extend(passphrases);
+        self.plugins.extend(plugins);
+    }
+
+    /// Unwraps a data key, accepting no encoding of it but the one that
+    /// [`Recipients::wrap`](crate::wrap::Recipients::wrap) writes.
+    ///
+    /// # Errors
+    /// [`Error::NoMatchingKey`] where no identity matches, [`Error::WrongPassphrase`] where the only
+    /// recipient is another passphrase, [`Error::Unauthentic`] where one matches but header or
+    /// payload were changed, [`Error::Plugin`] where none matches and a plugin failed,
+    /// [`Error::MalformedKey`] and [`Error::LimitExceeded`] where it is no wrapped data key at all.
+    pub fn unwrap(&self, armored: &str) -> Result<DataKey, Error> {
+        let file = dearmor(armored)?;
+        let recipients = recipient_kinds(&file);
+        let mut passphrases = Vec::new();
+        if recipients.iter().any(|kind| kind == "scrypt") {
+            passphrases.extend(self.passphrases.iter().map(scrypt_identity));
+        }
+        // Those of age's own are cheap and never fail; the others, one by one, may ask the user.
+        let own: Vec<_> = self.own.iter().map(as_identity).collect();
+        let attempts = std::iter::once(own)
+            .chain(self.ssh.iter().map(|key| vec![as_identity(key)]))
+            .chain(passphrases.iter().map(|one| vec![as_identity(one)]))
+            .chain(self.plugins.iter().map(|plugin| vec![as_identity(plugin)]));
+        let mut first_fault = None;
+        for identities in attempts {
+            match unwrap_with(&file, &identities) {
+                Ok(Some(key)) => return Ok(key),
+                Ok(None) => {}
+                // No reason not to try the others.
+                Err(
+                    fault @ (Error::Unauthentic
+                    | Error::WrongPassphrase { .. }
+                    | Error::Plugin { .. }),
+                ) => {
+                    first_fault.get_or_insert(fault);
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        Err(first_fault.unwrap_or(Error::NoMatchingKey { recipients }))
+    }
+}
+
+impl From<Identity> for Identities {
+    fn from(identity: Identity) -> Self {
+        Identities {
+            own: vec![identity.0],
+            ..Identities::default()
+        }
+    }
+}
+
+impl fmt::Debug for Identities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Identities {
+            own,
+            ssh,
+            passphrases,
+            plugins,
+        } = self;
+        let n = own.len() + ssh.len() + passphrases.len() + plugins.len();
+        write!(f, "Identities({n})")
+    }
+}
+
+/// A new X25519 secret key.
+pub struct Identity(pub(super) x25519::Identity);
+
+/// Makes a new X25519 identity, as `age-keygen` does.
+pub fn generate_identity() -> Identity {
+    Identity(x25519::Identity::generate())
+}
+
+impl Identity {
+    /// The text of an identity file: the recipient in a comment, then the secret key.
+    pub fn to_file_text(&self) -> Zeroizing<String> {
+        // Allocated once: a string that grows leaves secrets behind.
+        let mut text = Zeroizing::new(String::with_capacity(256));
+        text.push_str("# public key: ");
+        text.push_str(&self.recipient());
+        text.push('\n');
+        text.push_str(self.0.to_string().expose_secret());
+        text.push('\n');
+        text
+    }
+
+    /// The text of an identity file that opens with a passphrase: an armored age file that holds
+    /// what [`Identity::to_file_text`] gives.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] for want of memory.
+    pub fn to_encrypted_file_text(&self, passphrase: &Passphrase) -> Result<String, Error> {
+        let recipient = scrypt_recipient(passphrase);
+        let recipients = std::iter::once(&recipient as &dyn age::Recipient);
+        armor(&encrypt(recipients, self.to_file_text().as_bytes())?)
+    }
+
+    /// The recipient, `age1...`: what others need to wrap a data key to this identity.
+    pub fn recipient(&self) -> String {
+        self.0.to_public().to_string()
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Identity(_) = self;
+        f.write_str("Identity(..)")
+    }
+}
+
+fn as_identity(identity: &impl age::Identity) -> &dyn age::Identity {
+    identity
+}
+
+fn scrypt_identity(passphrase: &Passphrase) -> scrypt::Identity {
+    let mut identity = scrypt::Identity::new(passphrase.secret());
+    identity.set_max_work_factor(MAX_WORK_FACTOR);
+    identity
+}
+
+/// Unwraps the data key with one of `identities`; `None` where none of them matches.
+fn unwrap_with(file: &[u8], identities: &[&dyn age::Identity]) -> Result<Option<DataKey>, Error> {
+    let decryptor = Decryptor::new_buffered(file).map_err(|fault| match fault {
+        DecryptError::UnknownFormat => malformed("its age version is unknown"),
+        _ => malformed("its age header is invalid"),
+    })?;
+    let is_scrypt = decryptor.is_scrypt();
+    let payload = match decryptor.decrypt(identities.iter().copied()) {
+        Ok(payload) => payload,
+        Err(DecryptError::NoMatchingKeys) => return Ok(None),
+        Err(fault) => {
+            return Err(match fault {
+                DecryptError::InvalidHeader => malformed("a recipient stanza is invalid"),
+                DecryptError::ExcessiveWork { .. } => excessive_work(),
+                DecryptError::DecryptionFailed if is_scrypt => Error::WrongPassphrase {
+                    name: "the data key".to_owned(),
+                },
+                DecryptError::Plugin(faults) => plugin_fault(&faults),
+                DecryptError::PluginResolve(fault) => resolve_fault(fault),
+                // Of a plugin: the file is in memory.
+                DecryptError::Io(fault) => Error::Plugin {
+                    reason: fault.to_string(),
+                },
+                _ => Error::Unauthentic,
+            });
+        }
+    };
+    read_data_key(payload).map(Some)
+}
+
+/// Reads the payload, which must be a data key and no more.
+fn read_data_key(payload: impl Read) -> Result<DataKey, Error> {
+    // Room for one byte too many, so that the buffer need not grow.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(33));
+    payload
+        .take(33)
+        .read_to_end(&mut bytes)
+        .map_err(|_| Error::Unauthentic)?;
+    let key = <&[u8; 32]>::try_from(bytes.as_slice())
+        .map_err(|_| malformed("its payload is not the 32 bytes of a data key"))?;
+    Ok(DataKey::new(Secret::copy(key)))
+}
+
+/// The text of an identity file that is encrypted with a passphrase.
+fn decrypt_file(
+    file: &[u8],
+    name: &str,
+    prompt: &Arc<dyn Prompt>,
+) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let malformed = |reason: &str| Error::MalformedIdentities {
+        name: name.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let decryptor = Decryptor::new(ArmoredReader::new(file))
+        .map_err(|_| malformed("it is no intact age file"))?;
+    if !decryptor.is_scrypt() {
+        return Err(malformed(
+            "it is encrypted, and not with a passphrase: decrypt it with age first",
+        ));
+    }
+    let description = format!("passphrase for the identity file {name}");
+    let passphrase = prompt.passphrase(&description).ok_or_else(|| {
+        let name = name.to_owned();
+        Error::PassphraseNeeded { name }
+    })?;
+    let identity = scrypt_identity(&passphrase);
+    let content = decryptor
+        .decrypt(std::iter::once(as_identity(&identity)))
+        .map_err(|fault| match fault {
+            DecryptError::DecryptionFailed => Error::WrongPassphrase {
+                name: name.to_owned(),
+            },
+            DecryptError::ExcessiveWork { .. } => excessive_work(),
+            _ => malformed("its age header is damaged"),
+        })?;
+    read_limited(content, name, "identity file length in bytes").map_err(|fault| match fault {
+        Error::Io { .. } => malformed("it was changed or cut since it was encrypted"),
+        fault => fault,
+    })
+}
+
+/// Reads age identities, one on each line.
+fn parse_lines(text: &[u8], name: &str, prompt: &Arc<dyn Prompt>) -> Result<Identities, Error> {
+    let malformed = |reason: String| Error::MalformedIdentities {
+        name: name.to_owned(),
+        reason,
+    };
+    let mut all = Identities::default();
+    let mut of_plugins: Vec<plugin::Identity> = Vec::new();
+    for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.is_empty() || line.starts_with(b"#") {
+            continue;
+        }
+        let line = str::from_utf8(line).unwrap_or_default();
+        if let Ok(identity) = line.parse() {
+            all.own.push(identity);
+        } else if let Ok(identity) = line.parse() {
+            of_plugins.push(identity);
+        } else {
+            let line_is = format!("line {} is {}", index + 1, kind_of(line));
+            return Err(malformed(line_is));
+        }
+    }
+    let mut names: Vec<&str> = of_plugins.iter().map(plugin::Identity::plugin).collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in names {
+        let callbacks = Callbacks(Arc::clone(prompt));
+        let plugin = IdentityPluginV1::new(name, &of_plugins, callbacks);
+        all.plugins.push(plugin.map_err(resolve_fault)?);
+    }
+    match all.own.is_empty() && all.plugins.is_empty() {
+        true => Err(malformed("it holds no identity".to_owned())),
+        false => Ok(all),
+    }
+}
+
+/// What a line that is no identity is instead; no part of it, for it may be secret.
+fn kind_of(line: &str) -> &'static str {
+    let lower = Zeroizing::new(line.to_ascii_lowercase());
+    let starts = |prefix| lower.starts_with(prefix);
+    if starts("age-secret-key-pq-") {
+        return "a post-quantum identity of age itself, which is read only as that of the plugin age-plugin-pq";
+    }
+    if starts("age-secret-key-") || starts("age-plugin-") {
+        return "an identity with a typing error";
+    }
+    match starts("age1") || ssh::looks_public(&lower) {
+        true => "a recipient, which is public, not an identity",
+        false => "no identity",
+    }
+}
+
+fn excessive_work() -> Error {
+    Error::LimitExceeded {
+        what: "work factor of a passphrase, log2 of scrypt's N,",
+        limit: MAX_WORK_FACTOR.into(),
+    }
+}

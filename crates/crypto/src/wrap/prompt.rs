@@ -1,0 +1,146 @@
+//! Passphrases, and how this crate asks for what only the user knows.
+
+use std::fmt;
+use std::io::Read;
+use std::sync::Arc;
+
+use age::secrecy::{ExposeSecret as _, SecretString};
+use zeroize::Zeroizing;
+
+use crate::error::Error;
+
+/// The longest passphrase that is read, in bytes.
+pub const MAX_PASSPHRASE_BYTES: usize = 1024;
+
+/// Asks the user, for a crate that knows no terminal.
+pub trait Prompt: Send + Sync {
+    /// Asks for the passphrase that `description` names; `None` where nobody answers.
+    fn passphrase(&self, description: &str) -> Option<Passphrase>;
+
+    /// Asks for something that is not secret; `None` where nobody answers.
+    fn text(&self, description: &str) -> Option<String>;
+
+    /// Asks for one of two answers, where `no` may go without a name; `None` where nobody answers.
+    fn confirm(&self, message: &str, yes: &str, no: Option<&str>) -> Option<bool>;
+
+    /// Tells something that needs no answer, such as to touch a hardware token.
+    fn show(&self, message: &str);
+}
+
+/// Asks nobody: what needs an answer is refused.
+#[derive(Clone, Copy, Debug)]
+pub struct NoPrompt;
+
+impl Prompt for NoPrompt {
+    fn passphrase(&self, _: &str) -> Option<Passphrase> {
+        None
+    }
+
+    fn text(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn confirm(&self, _: &str, _: &str, _: Option<&str>) -> Option<bool> {
+        None
+    }
+
+    fn show(&self, _: &str) {}
+}
+
+/// A passphrase, not empty, zeroized on drop.
+pub struct Passphrase(SecretString);
+
+impl Passphrase {
+    /// Takes `text`, whose zeroizing is up to the caller. `name` is for error messages.
+    ///
+    /// # Errors
+    /// [`Error::InvalidPassphrase`] for an empty one and for one of more than
+    /// [`MAX_PASSPHRASE_BYTES`].
+    pub fn new(text: &str, name: &str) -> Result<Passphrase, Error> {
+        let invalid = |reason| Error::InvalidPassphrase {
+            name: name.to_owned(),
+            reason,
+        };
+        match text.len() {
+            0 => Err(invalid("it is empty")),
+            1..=MAX_PASSPHRASE_BYTES => Ok(Passphrase(SecretString::from(text))),
+            _ => Err(invalid("it is longer than 1024 bytes")),
+        }
+    }
+
+    /// Reads the first line, without its line end, and nothing after it. `name` is for error
+    /// messages.
+    ///
+    /// # Errors
+    /// Those of [`Passphrase::new`]; [`Error::InvalidPassphrase`] for one that is not UTF-8,
+    /// [`Error::Io`] where it cannot be read.
+    pub fn read(mut file: impl Read, name: &str) -> Result<Passphrase, Error> {
+        // Allocated once: a buffer that grows leaves secrets behind.
+        let mut line = Zeroizing::new(Vec::with_capacity(MAX_PASSPHRASE_BYTES + 2));
+        let mut byte = Zeroizing::new([0]);
+        while line.len() < MAX_PASSPHRASE_BYTES + 2 {
+            // By bytes, so that no buffer keeps the passphrase and a pipe need not be closed.
+            let read = match file.read(byte.as_mut_slice()) {
+                Err(fault) if fault.kind() == std::io::ErrorKind::Interrupted => continue,
+                read => read,
+            };
+            let name = name.to_owned();
+            match read.map_err(|source| Error::Io { name, source })? {
+                0 => break,
+                _ if *byte == [b'\n'] => break,
+                _ => line.extend_from_slice(byte.as_slice()),
+            }
+        }
+        let text = str::from_utf8(&line).map_err(|_| Error::InvalidPassphrase {
+            name: name.to_owned(),
+            reason: "it is not UTF-8",
+        })?;
+        Passphrase::new(text.strip_suffix('\r').unwrap_or(text), name)
+    }
+
+    /// Whether both are the same: for one that is asked for twice.
+    pub fn is_same(&self, other: &Passphrase) -> bool {
+        use subtle::ConstantTimeEq as _;
+        self.expose().ct_eq(other.expose()).into()
+    }
+
+    pub(crate) fn expose(&self) -> &[u8] {
+        self.0.expose_secret().as_bytes()
+    }
+
+    /// A copy for age, which wants its own.
+    pub(crate) fn secret(&self) -> SecretString {
+        self.0.clone()
+    }
+}
+
+impl fmt::Debug for Passphrase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Passphrase(_) = self;
+        f.write_str("Passphrase(..)")
+    }
+}
+
+/// A [`Prompt`] as age's plugins call it.
+#[derive(Clone)]
+pub(crate) struct Callbacks(pub(crate) Arc<dyn Prompt>);
+
+impl age::Callbacks for Callbacks {
+    fn display_message(&self, message: &str) {
+        self.0.show(message);
+    }
+
+    fn confirm(&self, message: &str, yes: &str, no: Option<&str>) -> Option<bool> {
+        self.0.confirm(message, yes, no)
+    }
+
+    fn request_public_string(&self, description: &str) -> Option<String> {
+        self.0.text(description)
+    }
+
+    fn request_passphrase(&self, description: &str) -> Option<SecretString> {
+        self.0
+            .passphrase(description)
+            .map(|passphrase| passphrase.secret())
+    }
+}

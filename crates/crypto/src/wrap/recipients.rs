@@ -1,0 +1,323 @@
+//! To whom data keys are wrapped.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::io::{Read, Write as _};
+use std::sync::Arc;
+
+use age::plugin::{self, RecipientPluginV1};
+use age::{EncryptError, Encryptor, NoCallbacks, scrypt, tag, tagpq, x25519};
+use x25519_dalek::{PublicKey, StaticSecret};
+
+use crate::error::Error;
+use crate::keys::DataKey;
+use crate::wrap::armor::{armor, check_limits};
+use crate::wrap::prompt::{Callbacks, NoPrompt, Passphrase, Prompt};
+use crate::wrap::{plugin_fault, read_limited, resolve_fault, ssh};
+
+/// The work factor of passphrases, log2 of scrypt's N, as the `age` command has it: 256 MiB of
+/// memory and about a second of work.
+pub(super) const WORK_FACTOR: u8 = 18;
+
+const MAX_SHOWN_CHARS: usize = 12;
+
+/// Those to whom a data key is wrapped: at least one, none of them twice.
+pub struct Recipients {
+    recipients: Vec<Recipient>,
+    prompt: Arc<dyn Prompt>,
+}
+
+type Wrapper = Box<dyn age::Recipient + Send + Sync>;
+
+struct Recipient {
+    /// The one spelling of it, to know it again.
+    text: String,
+    method: Method,
+}
+
+enum Method {
+    /// By a public key on an elliptic curve, or an RSA key.
+    Classic(Wrapper),
+    /// By a hybrid with ML-KEM, which age combines with nothing weaker.
+    PostQuantum(Wrapper),
+    /// By a passphrase, which age combines with nothing.
+    Passphrase(Wrapper),
+    /// By another program.
+    Plugin(plugin::Recipient),
+}
+
+impl Recipients {
+    /// Reads recipients: X25519 (`age1...`), tagged (`age1tag1...`, `age1tagpq1...`), ssh public
+    /// keys (`ssh-ed25519 ...`, `ssh-rsa ...`) and those of plugins (`age1NAME1...`).
+    ///
+    /// # Errors
+    /// [`Error::InvalidRecipient`] for a string that is none, [`Error::PluginMissing`] for one whose
+    /// plugin is not installed, [`Error::IncompatibleRecipients`], [`Error::Misuse`] for no string.
+    pub fn parse(recipients: &[impl AsRef<str>]) -> Result<Recipients, Error> {
+        let mut all = None;
+        for text in recipients {
+            merge_into(&mut all, one(parse(text.as_ref())?))?;
+        }
+        let rule = "a data key is wrapped to at least one recipient";
+        all.ok_or(Error::Misuse { rule })
+    }
+
+    /// Reads a file with a recipient on each line; empty lines and those that begin with `#` are
+    /// skipped. `name` is for error messages.
+    ///
+    /// # Errors
+    /// [`Error::RecipientsFile`] names the line that fails, as [`Recipients::parse`] would;
+    /// [`Error::NoRecipients`] for a file with none, [`Error::LimitExceeded`], [`Error::Io`].
+    pub fn read(file: impl Read, name: &str) -> Result<Recipients, Error> {
+        let what = "recipients file length in bytes";
+        let text = read_limited(file, name, what)?;
+        let mut all = None;
+        for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
+            let line = line.trim_ascii();
+            if line.is_empty() || line.starts_with(b"#") {
+                continue;
+            }
+            parse(&String::from_utf8_lossy(line))
+                .and_then(|recipient| merge_into(&mut all, one(recipient)))
+                .map_err(|source| Error::RecipientsFile {
+                    name: name.to_owned(),
+                    line: index + 1,
+                    source: Box::new(source),
+                })?;
+        }
+        let name = name.to_owned();
+        all.ok_or(Error::NoRecipients { name })
+    }
+
+    /// Wraps to whoever knows the passphrase, and to nobody else.
+    pub fn passphrase(passphrase: &Passphrase) -> Recipients {
+        one(Recipient {
+            text: String::new(),
+            method: Method::Passphrase(Box::new(scrypt_recipient(passphrase))),
+        })
+    }
+
+    /// Adds the recipients of `other` to these, but for those that are among these.
+    ///
+    /// # Errors
+    /// [`Error::IncompatibleRecipients`] where age does not combine them.
+    pub fn merge(&mut self, other: Recipients) -> Result<(), Error> {
+        for recipient in other.recipients {
+            for present in &self.recipients {
+                check_compatible(&present.method, &recipient.method)?;
+            }
+            let is_new = |present: &Recipient| present.text != recipient.text;
+            if self.recipients.iter().all(is_new) {
+                self.recipients.push(recipient);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets plugins ask the user by `prompt`; without, they can ask nobody.
+    pub fn with_prompt(mut self, prompt: Arc<dyn Prompt>) -> Recipients {
+        self.prompt = prompt;
+        self
+    }
+
+    /// Wraps the data key to every one of the recipients, as an armored age file.
+    ///
+    /// # Errors
+    /// [`Error::LimitExceeded`] where there are so many recipients that no reader would accept it,
+    /// [`Error::Plugin`] and [`Error::PluginMissing`] where a plugin fails,
+    /// [`Error::IncompatibleRecipients`] where one does not want to be combined.
+    pub fn wrap(&self, key: &DataKey) -> Result<String, Error> {
+        let plugins = self.plugins()?;
+        let own = self.recipients.iter().filter_map(|recipient| {
+            let wrapper = match &recipient.method {
+                Method::Classic(wrapper)
+                | Method::PostQuantum(wrapper)
+                | Method::Passphrase(wrapper) => wrapper,
+                Method::Plugin(_) => return None,
+            };
+            Some(&**wrapper as &dyn age::Recipient)
+        });
+        let plugins = plugins.iter().map(|plugin| plugin as &dyn age::Recipient);
+        let file = encrypt(own.chain(plugins), key.expose())?;
+
+        let armored = armor(&file)?;
+        check_limits(&armored, &file)?;
+        Ok(armored)
+    }
+
+    /// Every plugin with all its recipients, in order of first appearance.
+    fn plugins(&self) -> Result<Vec<RecipientPluginV1<Callbacks>>, Error> {
+        let recipients: Vec<plugin::Recipient> = self
+            .recipients
+            .iter()
+            .filter_map(|recipient| match &recipient.method {
+                Method::Plugin(recipient) => Some(recipient.clone()),
+                _ => None,
+            })
+            .collect();
+        let mut seen = HashSet::new();
+        recipients
+            .iter()
+            .map(plugin::Recipient::plugin)
+            .filter(|name| seen.insert(*name))
+            .map(|name| {
+                let callbacks = Callbacks(Arc::clone(&self.prompt));
+                RecipientPluginV1::new(name, &recipients, &[], callbacks).map_err(resolve_fault)
+            })
+            .collect()
+    }
+}
+
+impl fmt::Debug for Recipients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Recipients {
+            recipients,
+            prompt: _,
+        } = self;
+        write!(f, "Recipients({})", recipients.len())
+    }
+}
+
+/// The age file, without armor, that has `payload` for `recipients`.
+pub(super) fn encrypt<'a>(
+    recipients: impl Iterator<Item = &'a dyn age::Recipient>,
+    payload: &[u8],
+) -> Result<Vec<u8>, Error> {
+    let encryptor = Encryptor::with_recipients(recipients).map_err(encrypt_fault)?;
+    let mut file = Vec::new();
+    let mut writer = encryptor
+        .wrap_output(&mut file)
+        .map_err(|_| Error::Backend)?;
+    writer.write_all(payload).map_err(|_| Error::Backend)?;
+    writer.finish().map_err(|_| Error::Backend)?;
+    Ok(file)
+}
+
+pub(super) fn scrypt_recipient(passphrase: &Passphrase) -> scrypt::Recipient {
+    let mut recipient = scrypt::Recipient::new(passphrase.secret());
+    // Without, it would depend on how fast this machine happens to be.
+    recipient.set_work_factor(WORK_FACTOR);
+    recipient
+}
+
+fn encrypt_fault(fault: EncryptError) -> Error {
+    match fault {
+        EncryptError::Plugin(faults) => plugin_fault(&faults),
+        EncryptError::PluginResolve(fault) => resolve_fault(fault),
+        // Nothing else does any I/O yet.
+        EncryptError::Io(fault) => Error::Plugin {
+            reason: fault.to_string(),
+        },
+        EncryptError::MixedRecipientAndPassphrase => {
+            Error::IncompatibleRecipients { reason: ALONE }
+        }
+        EncryptError::IncompatibleRecipients { .. } => Error::IncompatibleRecipients {
+            reason: "one of them, of a plugin, does not allow the others beside it",
+        },
+        _ => Error::Backend,
+    }
+}
+
+fn one(recipient: Recipient) -> Recipients {
+    Recipients {
+        recipients: vec![recipient],
+        prompt: Arc::new(NoPrompt),
+    }
+}
+
+fn merge_into(all: &mut Option<Recipients>, more: Recipients) -> Result<(), Error> {
+    match all {
+        Some(all) => all.merge(more),
+        None => {
+            *all = Some(more);
+            Ok(())
+        }
+    }
+}
+
+const ALONE: &str = "a passphrase stands alone in an age file";
+
+fn check_compatible(left: &Method, right: &Method) -> Result<(), Error> {
+    use Method::{Classic, Passphrase, PostQuantum};
+    let reason = match (left, right) {
+        (Passphrase(_), _) | (_, Passphrase(_)) => ALONE,
+        (PostQuantum(_), Classic(_)) | (Classic(_), PostQuantum(_)) => {
+            "the data key would be no safer from quantum computers than by the weaker of them"
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::IncompatibleRecipients { reason })
+}
+
+fn parse(text: &str) -> Result<Recipient, Error> {
+    let invalid = |kind| invalid_recipient(text, kind);
+    let (text, method) = if let Ok(recipient) = text.parse::<x25519::Recipient>() {
+        if !has_prime_order_part(text) {
+            return Err(invalid(LOW_ORDER));
+        }
+        (recipient.to_string(), Method::Classic(Box::new(recipient)))
+    } else if let Ok(recipient) = text.parse::<tag::Recipient>() {
+        (recipient.to_string(), Method::Classic(Box::new(recipient)))
+    } else if let Ok(recipient) = text.parse::<tagpq::Recipient>() {
+        let text = recipient.to_string();
+        (text, Method::PostQuantum(Box::new(recipient)))
+    } else if ssh::looks_public(text) {
+        let recipient = ssh::recipient(text).map_err(invalid)?;
+        (recipient.to_string(), Method::Classic(Box::new(recipient)))
+    } else if let Some(recipient) = plugin_recipient(text) {
+        // To find out early that there is no such plugin.
+        RecipientPluginV1::new(recipient.plugin(), &[], &[], NoCallbacks).map_err(resolve_fault)?;
+        (text.to_owned(), Method::Plugin(recipient))
+    } else {
+        return Err(invalid(kind_of(text)));
+    };
+    Ok(Recipient { text, method })
+}
+
+pub(super) const LOW_ORDER: &str = "a public key of low order";
+
+/// Whether a shared secret with this X25519 recipient depends on the secret key (RFC 7748,
+/// section 6.1). Where it does not, anyone could unwrap, and age panics.
+fn has_prime_order_part(recipient: &str) -> bool {
+    let Ok((_, bytes)) = bech32::decode(recipient) else {
+        return false;
+    };
+    let Ok(point) = <[u8; 32]>::try_from(bytes) else {
+        return false;
+    };
+    // Any scalar will do: X25519 makes a multiple of 8 of it.
+    StaticSecret::from([1; 32])
+        .diffie_hellman(&PublicKey::from(point))
+        .was_contributory()
+}
+
+/// A plugin's recipient, but for those kinds that need none.
+fn plugin_recipient(text: &str) -> Option<plugin::Recipient> {
+    let recipient: plugin::Recipient = text.parse().ok()?;
+    (!["tag", "tagpq"].contains(&recipient.plugin())).then_some(recipient)
+}
+
+fn kind_of(text: &str) -> &'static str {
+    let lower = text.to_ascii_lowercase();
+    let starts = |prefix| lower.starts_with(prefix);
+    if starts("age-secret-key-") || starts("age-plugin-") || starts("-----begin") {
+        return "an identity, which is secret";
+    }
+    match starts("age1") {
+        true => "an age recipient with a typing error",
+        false => "no recipient",
+    }
+}
+
+fn invalid_recipient(text: &str, kind: &'static str) -> Error {
+    let mut chars = text.chars();
+    let mut shown: String = chars
+        .by_ref()
+        .take(MAX_SHOWN_CHARS)
+        .flat_map(char::escape_debug)
+        .collect();
+    if chars.next().is_some() {
+        shown.push_str("...");
+    }
+    Error::InvalidRecipient { kind, shown }
+}

@@ -1,0 +1,160 @@
+//! ssh keys as recipients and identities. The crate `ssh-key` reads them strictly first: age skips
+//! what follows a public key's expected length, panics at numbers of zero bytes, and wraps to points
+//! whose shared secrets everybody knows.
+
+use std::sync::Arc;
+
+use age::ssh::{Identity, ParseRecipientKeyError, Recipient, UnsupportedKey};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ssh_key::{Algorithm, Kdf, LineEnding, PrivateKey, PublicKey};
+use zeroize::Zeroizing;
+
+use crate::error::Error;
+use crate::wrap::prompt::Prompt;
+use crate::wrap::recipients::LOW_ORDER;
+
+/// The most rounds of bcrypt that are spent on a private key's passphrase, some minutes of work;
+/// `ssh-keygen` has 24 unless told otherwise.
+pub const MAX_BCRYPT_ROUNDS: u32 = 4096;
+
+const BEGIN_OPENSSH: &str = "-----BEGIN OPENSSH PRIVATE KEY-----";
+const END_OPENSSH: &str = "-----END OPENSSH PRIVATE KEY-----";
+const BEGIN_RSA: &str = "-----BEGIN RSA PRIVATE KEY-----";
+
+/// Whether the text sets out to be an ssh public key.
+pub(super) fn looks_public(text: &str) -> bool {
+    ["ssh-", "ecdsa-", "sk-"]
+        .iter()
+        .any(|prefix| text.starts_with(prefix))
+}
+
+/// Reads a public key; the error says what it is instead.
+pub(super) fn recipient(text: &str) -> Result<Recipient, &'static str> {
+    match text.split(' ').next().unwrap_or_default() {
+        "ssh-ed25519" | "ssh-rsa" => {}
+        kind if kind.starts_with("sk-") => {
+            return Err(
+                "an ssh key of a hardware token, which can sign but not decrypt: use a plugin such as age-plugin-yubikey",
+            );
+        }
+        _ => {
+            return Err(
+                "an ssh key of a type that age cannot encrypt to: use ssh-ed25519 or ssh-rsa",
+            );
+        }
+    }
+    const DAMAGED: &str = "an incomplete or damaged ssh public key";
+    let key = PublicKey::from_openssh(text).map_err(|_| DAMAGED)?;
+    let bare = PublicKey::new(key.key_data().clone(), "");
+    let recipient =
+        bare.to_openssh()
+            .map_err(|_| DAMAGED)?
+            .parse()
+            .map_err(|fault| match fault {
+                ParseRecipientKeyError::RsaModulusTooSmall => {
+                    "an RSA key of less than 2048 bits, which is weak"
+                }
+                ParseRecipientKeyError::RsaModulusTooLarge => {
+                    "an RSA key of more than 4096 bits, which age does not take"
+                }
+                _ => DAMAGED,
+            })?;
+    match &recipient {
+        // The secret shared with such a point does not depend on the secret key.
+        Recipient::SshEd25519(_, point) if point.is_small_order() => Err(LOW_ORDER),
+        _ => Ok(recipient),
+    }
+}
+
+/// Whether the file sets out to be a private key in PEM.
+pub(super) fn looks_private(file: &[u8]) -> bool {
+    file.trim_ascii_start().starts_with(b"-----BEGIN ")
+}
+
+/// Reads a private key, asking for its passphrase if it has one.
+pub(super) fn identity(
+    file: &[u8],
+    name: &str,
+    prompt: &Arc<dyn Prompt>,
+) -> Result<Identity, Error> {
+    let malformed = |reason: &str| Error::MalformedIdentities {
+        name: name.to_owned(),
+        reason: reason.to_owned(),
+    };
+    const NOT_TEXT: &str = "it is no text";
+    let text = str::from_utf8(file.trim_ascii()).map_err(|_| malformed(NOT_TEXT))?;
+    if text.starts_with(BEGIN_RSA) {
+        return match Identity::from_buffer(text.as_bytes(), None) {
+            Ok(key @ Identity::Unencrypted(_)) => Ok(key),
+            Ok(Identity::Unsupported(UnsupportedKey::EncryptedPem)) => Err(malformed(
+                "its passphrase is of an old kind: `ssh-keygen -p -f FILE` renews it",
+            )),
+            _ => Err(malformed("it is no intact RSA private key")),
+        };
+    }
+    let body = text
+        .strip_prefix(BEGIN_OPENSSH)
+        .and_then(|rest| rest.strip_suffix(END_OPENSSH))
+        .ok_or_else(|| {
+            malformed("it is a key of another kind: age identities and ssh keys will do")
+        })?;
+
+    let key = decode(body).ok_or_else(|| malformed("it is no intact ssh private key"))?;
+    // Of the public half, which is in clear: no passphrase for what cannot be used.
+    match key.public_key().algorithm() {
+        Algorithm::Ed25519 | Algorithm::Rsa { .. } => {}
+        other => {
+            let reason = format!(
+                "age cannot decrypt with an ssh key of type {other}: use ssh-ed25519 or ssh-rsa"
+            );
+            return Err(malformed(&reason));
+        }
+    }
+    let key = decrypt(key, name, prompt)?;
+    into_age(&key).ok_or_else(|| malformed("it is no usable ssh private key"))
+}
+
+/// The key between the two lines of PEM.
+fn decode(body: &str) -> Option<PrivateKey> {
+    // Allocated once: a buffer that grows leaves secrets behind.
+    let mut base64 = Zeroizing::new(String::with_capacity(body.len()));
+    base64.extend(body.chars().filter(|c| !c.is_ascii_whitespace()));
+    let mut bytes = Zeroizing::new(vec![0; base64.len()]);
+    let len = STANDARD.decode_slice(base64.as_bytes(), &mut bytes).ok()?;
+    PrivateKey::from_bytes(bytes.get(..len)?).ok()
+}
+
+fn decrypt(key: PrivateKey, name: &str, prompt: &Arc<dyn Prompt>) -> Result<PrivateKey, Error> {
+    if !key.is_encrypted() {
+        return Ok(key);
+    }
+    let name = name.to_owned();
+    if let Kdf::Bcrypt { rounds, .. } = key.kdf()
+        && *rounds > MAX_BCRYPT_ROUNDS
+    {
+        let what = "bcrypt rounds of an ssh key's passphrase";
+        let limit = MAX_BCRYPT_ROUNDS as usize;
+        return Err(Error::LimitExceeded { what, limit });
+    }
+    let Some(passphrase) = prompt.passphrase(&format!("passphrase for the ssh key {name}")) else {
+        return Err(Error::PassphraseNeeded { name });
+    };
+    key.decrypt(passphrase.expose())
+        .map_err(|fault| match fault {
+            ssh_key::Error::Crypto => Error::WrongPassphrase { name },
+            _ => Error::MalformedIdentities {
+                name,
+                reason: "its encryption is damaged or of an unknown kind".to_owned(),
+            },
+        })
+}
+
+/// The key as age takes it: as text. What age reads it with, it does not zeroize.
+fn into_age(key: &PrivateKey) -> Option<Identity> {
+    let text = key.to_openssh(LineEnding::LF).ok()?;
+    match Identity::from_buffer(text.as_bytes(), None) {
+        Ok(key @ Identity::Unencrypted(_)) => Some(key),
+        _ => None,
+    }
+}
