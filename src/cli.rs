@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::exit;
+use crate::keys::{IdentityArgs, PassphraseArgs, RecipientArgs};
 
 /// Protect the weights of ONNX models that leave the house.
 #[derive(Debug, Parser)]
@@ -21,10 +22,14 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make an identity: the secret key that opens what is protected to its recipient
+    ///
+    /// With a passphrase, the identity file is encrypted.
     Keygen(Keygen),
     /// Show what `protect` would encrypt, without writing anything
     Plan(Plan),
     /// Encrypt chosen weights of a model and authenticate all of it
+    ///
+    /// Without a recipient or a passphrase, a new identity is written beside the output.
     Protect(Protect),
     /// Show what is encrypted in a protected model; needs no key
     Inspect(Inspect),
@@ -39,6 +44,9 @@ pub struct Keygen {
     /// File to write the identity to, readable by you alone; standard output when absent
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub passphrase: PassphraseArgs,
 }
 
 #[derive(Debug, Args)]
@@ -64,10 +72,8 @@ pub struct Protect {
     #[arg(long, conflicts_with = "output")]
     pub in_place: bool,
 
-    /// Who can open it: an age recipient (age1...); may be given several times. Without one, a new
-    /// identity is written beside the output
-    #[arg(short, long = "recipient", value_name = "RECIPIENT")]
-    pub recipients: Vec<String>,
+    #[command(flatten)]
+    pub recipients: RecipientArgs,
 
     /// A statement to authenticate along with the model, such as customer=acme
     #[arg(long = "claim", value_name = "KEY=VALUE", value_parser = pair)]
@@ -95,9 +101,8 @@ pub struct Verify {
     /// The protected model
     pub model: PathBuf,
 
-    /// Identity file with which to authenticate every byte; may be given several times
-    #[arg(short, long = "identity", value_name = "FILE")]
-    pub identities: Vec<PathBuf>,
+    #[command(flatten)]
+    pub identities: IdentityArgs,
 
     /// Policy file that the model must be protected by, at least
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
@@ -117,9 +122,8 @@ pub struct Unprotect {
     /// The protected model
     pub model: PathBuf,
 
-    /// Identity file; may be given several times
-    #[arg(short, long = "identity", value_name = "FILE", required = true)]
-    pub identities: Vec<PathBuf>,
+    #[command(flatten)]
+    pub identities: IdentityArgs,
 
     /// File to write; external data goes beside it, under its relative paths
     #[arg(short, long, value_name = "FILE")]

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use onnxseal_core::{Error, ErrorKind};
+use onnxseal_core::{Error, ErrorKind, KeyError};
 
 use crate::text::{note, one_line, printable};
 
@@ -89,10 +89,30 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::InPlaceExternal { .. } => {
             "write to another folder with --output, then swap the folders"
         }
+        Error::NoMatchingKey { recipients, .. } if recipients == "scrypt" => {
+            "it opens with a passphrase: give --passphrase, --passphrase-file or --passphrase-fd"
+        }
         Error::NoMatchingKey { .. } => "name the matching identity file with --identity",
+        Error::Key(error) => return key_hint(error),
         Error::Chunk { .. } | Error::Length { .. } | Error::Manifest { .. } => {
             "the files are not as they were protected; get them anew from where they came"
         }
+        _ => return None,
+    })
+}
+
+/// The same for keys.
+fn key_hint(error: &KeyError) -> Option<&'static str> {
+    Some(match error {
+        KeyError::WrongPassphrase { .. } => {
+            "nothing tells how it was meant to be: try again, or with the passphrase of another file"
+        }
+        KeyError::PassphraseNeeded { .. } => "run it on a terminal, where it is asked for",
+        KeyError::InvalidRecipient { .. } => {
+            "recipients are age1..., \"ssh-ed25519 ...\" and \"ssh-rsa ...\"; `onnxseal keygen` makes one"
+        }
+        KeyError::IncompatibleRecipients { .. } => "protect a copy for each of them",
+        KeyError::PluginMissing { .. } => "install the plugin, or use other keys",
         _ => return None,
     })
 }

@@ -1,28 +1,17 @@
-//! Key files and policies, read and written for the commands.
+//! New identity files and policies, for the commands.
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use onnxseal_core::{Error, Identities, Identity, Policy, Preset};
+use onnxseal_core::{Error, Policy, Preset};
 
 use crate::cli;
 use crate::exit::Usage;
 
-/// Reads all identity files into one set.
-pub fn identities(paths: &[impl AsRef<Path>]) -> Result<Identities> {
-    let mut all = Identities::default();
-    for path in paths {
-        let path = path.as_ref();
-        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        all.merge(Identities::read(file, &path.display().to_string()).map_err(Error::Key)?);
-    }
-    Ok(all)
-}
-
-/// Writes a new identity to `path`, readable by its owner alone; never over an existing file.
-pub fn write_identity(identity: &Identity, path: &Path) -> Result<()> {
+/// Writes a new identity's `text` to `path`, readable by its owner alone; never over an existing file.
+pub fn write_identity(text: &str, path: &Path) -> Result<()> {
     let context = || format!("cannot write {}", path.display());
     let mut options = File::options();
     options.write(true).create_new(true);
@@ -39,7 +28,7 @@ pub fn write_identity(identity: &Identity, path: &Path) -> Result<()> {
         _ => anyhow::Error::new(error).context(context()),
     })?;
     let written = file
-        .write_all(identity.to_file_text().as_bytes())
+        .write_all(text.as_bytes())
         .and_then(|()| file.sync_all())
         .with_context(context);
     match &written {

@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod exit;
 mod io;
+mod keys;
 mod progress;
 mod render;
 mod text;

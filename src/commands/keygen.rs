@@ -3,21 +3,36 @@
 use std::io::Write;
 
 use anyhow::Result;
-use onnxseal_core::generate_identity;
+use onnxseal_core::{Error, generate_identity};
 
 use crate::cli::Keygen;
 use crate::io;
+use crate::text::note;
 
-/// Writes a new identity and prints its recipient.
-pub fn run(args: &Keygen) -> Result<()> {
+/// Writes a new identity, encrypted if there is a passphrase, and prints its recipient.
+pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
+    let passphrase = args.passphrase.new_passphrase(quiet)?;
     let identity = generate_identity();
+    let text = match &passphrase {
+        Some(passphrase) => identity
+            .to_encrypted_file_text(passphrase)
+            .map_err(Error::Key)?
+            .into(),
+        None => identity.to_file_text(),
+    };
     let mut stdout = std::io::stdout().lock();
     match &args.output {
         Some(path) => {
-            io::write_identity(&identity, path)?;
+            io::write_identity(&text, path)?;
             writeln!(stdout, "{}", identity.recipient())?;
         }
-        None => stdout.write_all(identity.to_file_text().as_bytes())?,
+        None => {
+            stdout.write_all(text.as_bytes())?;
+            // Without a passphrase it stands in the text.
+            if passphrase.is_some() && !quiet {
+                note(&format!("public key: {}", identity.recipient()));
+            }
+        }
     }
     Ok(())
 }

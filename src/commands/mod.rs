@@ -13,7 +13,7 @@ use crate::cli::{Cli, Command};
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     let quiet = cli.quiet;
     match cli.command {
-        Command::Keygen(args) => keygen::run(&args),
+        Command::Keygen(args) => keygen::run(&args, quiet),
         Command::Plan(args) => plan::run(&args, quiet),
         Command::Protect(args) => protect::run(&args, quiet),
         Command::Inspect(args) => inspect::run(&args, quiet),

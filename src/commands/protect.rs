@@ -23,17 +23,17 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     }
     let target = args.output.as_ref().unwrap_or(&args.model);
     let mut new_identity = None;
-    let recipients = if args.recipients.is_empty() {
-        // No key for a model that cannot be protected.
-        core::plan(&args.model, &options.policy)?;
-        let identity = NewIdentity::beside(target)?;
-        let recipients = Recipients::parse(&[&identity.recipient]);
-        new_identity = Some(identity);
-        recipients
-    } else {
-        Recipients::parse(&args.recipients)
-    }
-    .map_err(Error::Key)?;
+    let recipients = match args.recipients.read(quiet)? {
+        Some(recipients) => recipients,
+        None => {
+            // No key for a model that cannot be protected.
+            core::plan(&args.model, &options.policy)?;
+            let identity = NewIdentity::beside(target)?;
+            let recipients = Recipients::parse(&[&identity.recipient]).map_err(Error::Key)?;
+            new_identity = Some(identity);
+            recipients
+        }
+    };
 
     let bar = Bar::new(quiet);
     let report = match args.in_place {
@@ -79,7 +79,7 @@ impl NewIdentity {
             fs::create_dir_all(folder)
                 .with_context(|| format!("cannot create folder {}", folder.display()))?;
         }
-        io::write_identity(&identity, &path)?;
+        io::write_identity(&identity.to_file_text(), &path)?;
         Ok(NewIdentity {
             path,
             recipient: identity.recipient(),

@@ -6,12 +6,11 @@ use anyhow::Result;
 use onnxseal_core as core;
 
 use crate::cli::Unprotect;
-use crate::io;
 use crate::progress::Bar;
 
 /// Restores the original.
 pub fn run(args: &Unprotect, quiet: bool) -> Result<()> {
-    let identities = io::identities(&args.identities)?;
+    let identities = args.identities.require(quiet)?;
     let bar = Bar::new(quiet);
     core::unprotect(
         &args.model,

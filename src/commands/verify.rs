@@ -10,10 +10,7 @@ use crate::{io, render};
 /// Checks a protected model as far as what is at hand allows.
 pub fn run(args: &Verify, quiet: bool) -> Result<()> {
     let policy = io::named_policy(args.policy.as_deref(), args.preset)?;
-    let identities = match args.identities.as_slice() {
-        [] => None,
-        paths => Some(io::identities(paths)?),
-    };
+    let identities = args.identities.read(quiet)?;
     let bar = Bar::new(quiet);
     let verified = core::verify(&args.model, identities.as_ref(), policy.as_ref(), &bar)?;
     drop(bar);

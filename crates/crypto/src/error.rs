@@ -28,8 +28,8 @@ pub enum Error {
         /// What it was to open: the name of an identity file, or `the data key`.
         name: String,
     },
-    /// A passphrase must be asked for, and nobody answers.
-    #[error("{name} needs a passphrase, and there is nobody to ask")]
+    /// A passphrase must be asked for, and none is given.
+    #[error("{name} needs a passphrase, and none was given")]
     PassphraseNeeded {
         /// What it is to open.
         name: String,

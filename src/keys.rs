@@ -1,0 +1,362 @@
+//! Keys as the command line gives them: recipients, identities and passphrases, from arguments,
+//! files, descriptors and the terminal.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use onnxseal_core::{Error, Identities, Passphrase, Prompt, Recipients};
+use zeroize::Zeroizing;
+
+use crate::exit::Usage;
+use crate::text::{note, one_line};
+
+/// Names an identity file, or a descriptor as `fd:N`, for commands that are given none.
+const IDENTITY_VARIABLE: &str = "ONNXSEAL_IDENTITY";
+
+/// To whom a model is protected.
+#[derive(Debug, Args)]
+pub struct RecipientArgs {
+    #[command(flatten)]
+    pub keys: RecipientKeys,
+    #[command(flatten)]
+    pub passphrase: PassphraseArgs,
+}
+
+/// The same for commands that open a model as well, and so may have another passphrase for that.
+#[derive(Debug, Args)]
+#[allow(dead_code)] // For commands that give a model new recipients.
+pub struct NewRecipientArgs {
+    #[command(flatten)]
+    pub keys: RecipientKeys,
+    #[command(flatten)]
+    pub passphrase: NewPassphraseArgs,
+}
+
+/// Public keys.
+#[derive(Debug, Args)]
+pub struct RecipientKeys {
+    /// Who can open it: an age recipient (age1...) or an ssh public key; may be given several times
+    #[arg(short, long = "recipient", value_name = "RECIPIENT")]
+    pub recipients: Vec<String>,
+
+    /// File with a recipient on each line, - for standard input; may be given several times
+    #[arg(short = 'R', long = "recipients-file", value_name = "FILE")]
+    pub recipients_files: Vec<PathBuf>,
+}
+
+/// What opens a model.
+#[derive(Debug, Args)]
+pub struct IdentityArgs {
+    /// Identity file or ssh private key, - for standard input; may be given several times. Without
+    /// one, what ONNXSEAL_IDENTITY names: a file, or a descriptor as fd:N
+    #[arg(short, long = "identity", value_name = "FILE")]
+    pub identities: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub passphrase: PassphraseArgs,
+}
+
+/// A passphrase, which never stands on the command line.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub struct PassphraseArgs {
+    /// Use a passphrase, asked for on the terminal
+    #[arg(long)]
+    pub passphrase: bool,
+
+    /// Use the passphrase on the first line of a file, - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+
+    /// Use the passphrase on the first line of what descriptor N gives
+    #[arg(long, value_name = "N")]
+    pub passphrase_fd: Option<u32>,
+}
+
+/// The passphrase of new recipients.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub struct NewPassphraseArgs {
+    /// Wrap to a passphrase, asked for on the terminal
+    #[arg(long)]
+    pub new_passphrase: bool,
+
+    /// Wrap to the passphrase on the first line of a file, - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub new_passphrase_file: Option<PathBuf>,
+
+    /// Wrap to the passphrase on the first line of what descriptor N gives
+    #[arg(long, value_name = "N")]
+    pub new_passphrase_fd: Option<u32>,
+}
+
+/// Where a passphrase comes from.
+enum Source<'a> {
+    Terminal,
+    File(&'a Path),
+    Descriptor(u32),
+}
+
+impl RecipientArgs {
+    /// Reads them; `None` where there are none.
+    pub fn read(&self, quiet: bool) -> Result<Option<Recipients>> {
+        self.keys.read(self.passphrase.source(), quiet)
+    }
+}
+
+#[allow(dead_code)]
+impl NewRecipientArgs {
+    /// Reads them; `None` where there are none.
+    pub fn read(&self, quiet: bool) -> Result<Option<Recipients>> {
+        self.keys.read(self.passphrase.source(), quiet)
+    }
+}
+
+impl RecipientKeys {
+    fn read(&self, passphrase: Option<Source>, quiet: bool) -> Result<Option<Recipients>> {
+        let mut found = Vec::new();
+        if !self.recipients.is_empty() {
+            found.push(Recipients::parse(&self.recipients).map_err(Error::Key)?);
+        }
+        for path in &self.recipients_files {
+            let (file, name) = open(path)?;
+            found.push(Recipients::read(file, &name).map_err(Error::Key)?);
+        }
+        if let Some(source) = passphrase {
+            found.push(Recipients::passphrase(&source.new_passphrase(quiet)?));
+        }
+        let mut found = found.into_iter();
+        let Some(mut all) = found.next() else {
+            return Ok(None);
+        };
+        for more in found {
+            all.merge(more).map_err(Error::Key)?;
+        }
+        Ok(Some(all.with_prompt(Arc::new(Terminal))))
+    }
+}
+
+impl IdentityArgs {
+    /// Reads them, or what the environment names instead; `None` where there are none.
+    pub fn read(&self, quiet: bool) -> Result<Option<Identities>> {
+        let mut all = Identities::default();
+        for path in &self.identities {
+            all.merge(identities(open_secret(path, quiet)?)?);
+        }
+        let passphrase = self.passphrase.source();
+        if let Some(source) = &passphrase {
+            let passphrase = source.passphrase("passphrase of the model", quiet)?;
+            all.merge(Identities::passphrase(passphrase));
+        }
+        if self.identities.is_empty() && passphrase.is_none() {
+            let Some(opened) = open_named_by_environment(quiet)? else {
+                return Ok(None);
+            };
+            all.merge(identities(opened)?);
+        }
+        Ok(Some(all))
+    }
+
+    /// Reads them, or what the environment names instead; none is a mistake.
+    pub fn require(&self, quiet: bool) -> Result<Identities> {
+        self.read(quiet)?.ok_or_else(|| {
+            let message = format!(
+                "no identity: name a file with --identity or in {IDENTITY_VARIABLE}, or give a passphrase with --passphrase"
+            );
+            Usage(message).into()
+        })
+    }
+}
+
+impl PassphraseArgs {
+    /// A passphrase for something new, if one is asked for.
+    pub fn new_passphrase(&self, quiet: bool) -> Result<Option<Passphrase>> {
+        let source = self.source();
+        source
+            .map(|source| source.new_passphrase(quiet))
+            .transpose()
+    }
+
+    fn source(&self) -> Option<Source<'_>> {
+        let PassphraseArgs {
+            passphrase,
+            passphrase_file,
+            passphrase_fd,
+        } = self;
+        Source::of(*passphrase, passphrase_file.as_deref(), *passphrase_fd)
+    }
+}
+
+impl NewPassphraseArgs {
+    fn source(&self) -> Option<Source<'_>> {
+        let NewPassphraseArgs {
+            new_passphrase,
+            new_passphrase_file,
+            new_passphrase_fd,
+        } = self;
+        Source::of(
+            *new_passphrase,
+            new_passphrase_file.as_deref(),
+            *new_passphrase_fd,
+        )
+    }
+}
+
+impl Source<'_> {
+    fn of(terminal: bool, file: Option<&Path>, descriptor: Option<u32>) -> Option<Source<'_>> {
+        match (terminal, file, descriptor) {
+            (true, ..) => Some(Source::Terminal),
+            (_, Some(path), _) => Some(Source::File(path)),
+            (_, _, Some(n)) => Some(Source::Descriptor(n)),
+            _ => None,
+        }
+    }
+
+    /// The passphrase of something that there is.
+    fn passphrase(&self, description: &str, quiet: bool) -> Result<Passphrase> {
+        let (file, name) = match self {
+            Source::Terminal => return Ok(ask_passphrase(description)?),
+            Source::File(path) => open_secret(path, quiet)?,
+            Source::Descriptor(n) => open_descriptor(*n)?,
+        };
+        Ok(Passphrase::read(file, &name).map_err(Error::Key)?)
+    }
+
+    /// A passphrase for something new: asked for twice, since a typing error would lock it for ever.
+    fn new_passphrase(&self, quiet: bool) -> Result<Passphrase> {
+        let passphrase = self.passphrase("new passphrase", quiet)?;
+        if let Source::Terminal = self
+            && !passphrase.is_same(&ask_passphrase("the same again")?)
+        {
+            return Err(Usage("the two passphrases differ".into()).into());
+        }
+        Ok(passphrase)
+    }
+}
+
+type Opened = (Box<dyn Read>, String);
+
+fn identities((file, name): Opened) -> Result<Identities> {
+    Ok(Identities::read_with(file, &name, Arc::new(Terminal)).map_err(Error::Key)?)
+}
+
+fn open_named_by_environment(quiet: bool) -> Result<Option<Opened>> {
+    let Some(value) = std::env::var_os(IDENTITY_VARIABLE).filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
+    let opened = match value.to_str().and_then(|text| text.strip_prefix("fd:")) {
+        None => open_secret(Path::new(&value), quiet),
+        Some(n) => match n.parse() {
+            Ok(n) => open_descriptor(n),
+            Err(_) => Err(Usage(format!("fd:{n} names no descriptor")).into()),
+        },
+    };
+    opened
+        .map(Some)
+        .with_context(|| format!("{IDENTITY_VARIABLE} cannot be used"))
+}
+
+/// Opens a file, or standard input as `-`.
+fn open(path: &Path) -> Result<Opened> {
+    if path.as_os_str() == OsStr::new("-") {
+        return standard_input();
+    }
+    let name = path.display().to_string();
+    let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
+    Ok((Box::new(file), name))
+}
+
+/// The same for a file that others should not read.
+fn open_secret(path: &Path, quiet: bool) -> Result<Opened> {
+    #[cfg(unix)]
+    if !quiet && let Ok(file) = path.metadata() {
+        use std::os::unix::fs::MetadataExt as _;
+        let mode = file.mode() & 0o777;
+        if file.is_file() && mode & 0o077 != 0 {
+            let name = path.display().to_string();
+            note(&format!(
+                "warning: others can read or write {} (mode {mode:o}): make it yours alone with chmod 600",
+                one_line(&name)
+            ));
+        }
+    }
+    let _ = quiet;
+    open(path)
+}
+
+/// Opens a descriptor that the caller left open for us. It is not taken over but opened anew, which
+/// works for files and pipes.
+fn open_descriptor(n: u32) -> Result<Opened> {
+    if n == 0 {
+        return standard_input();
+    }
+    let name = format!("descriptor {n}");
+    let file = File::open(format!("/dev/fd/{n}")).with_context(|| format!("cannot open {name}"))?;
+    Ok((Box::new(file), name))
+}
+
+/// Standard input, which can be read once.
+fn standard_input() -> Result<Opened> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    match TAKEN.swap(true, Ordering::Relaxed) {
+        true => Err(Usage("standard input cannot be read for two things".into()).into()),
+        false => Ok((Box::new(std::io::stdin()), "standard input".into())),
+    }
+}
+
+/// Asks on the terminal, whatever standard input is.
+struct Terminal;
+
+impl Prompt for Terminal {
+    fn passphrase(&self, description: &str) -> Option<Passphrase> {
+        ask_passphrase(description)
+            .inspect_err(|error| note(&one_line(&error.to_string())))
+            .ok()
+    }
+
+    fn text(&self, description: &str) -> Option<String> {
+        ask_line(description)
+    }
+
+    fn confirm(&self, message: &str, yes: &str, no: Option<&str>) -> Option<bool> {
+        let no = no.unwrap_or("no");
+        let question = format!("{message} [1] {yes} [2] {no}");
+        match ask_line(&question)?.trim() {
+            "1" => Some(true),
+            "2" => Some(false),
+            _ => None,
+        }
+    }
+
+    fn show(&self, message: &str) {
+        note(&one_line(message));
+    }
+}
+
+fn ask_passphrase(description: &str) -> Result<Passphrase, Usage> {
+    let typed = rpassword::prompt_password(format!("{}: ", one_line(description)));
+    let typed = typed.map(Zeroizing::new).map_err(|error| {
+        Usage(format!(
+            "cannot ask for the {description} on a terminal: {error}"
+        ))
+    })?;
+    Passphrase::new(&typed, description).map_err(|error| Usage(error.to_string()))
+}
+
+fn ask_line(question: &str) -> Option<String> {
+    const MAX_BYTES: u64 = 4096;
+    let path = if cfg!(windows) { "CON" } else { "/dev/tty" };
+    let mut terminal = File::options().read(true).write(true).open(path).ok()?;
+    write!(terminal, "{}: ", one_line(question)).ok()?;
+    let mut line = String::new();
+    let mut reader = BufReader::new(terminal.take(MAX_BYTES));
+    reader.read_line(&mut line).ok()?;
+    line.truncate(line.trim_end_matches(['\r', '\n']).len());
+    Some(line)
+}
