@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::signature::NotAllowed;
+
 /// Why an operation on keys or chunks failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -25,7 +27,7 @@ pub enum Error {
     /// A passphrase is not that with which something was encrypted.
     #[error("wrong passphrase for {name}")]
     WrongPassphrase {
-        /// What it was to open: the name of an identity file, or `the data key`.
+        /// What it was to open: the name of a key file, or `the data key`.
         name: String,
     },
     /// A passphrase must be asked for, and none is given.
@@ -91,6 +93,41 @@ pub enum Error {
         name: String,
         /// What is wrong with it; no part of its contents.
         reason: String,
+    },
+    /// A publisher's signature is not the one encoding of an SSH signature in our namespace.
+    #[error("signature is malformed: {reason}")]
+    MalformedSignature {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A publisher's signature does not hold: other bytes or another key.
+    #[error("the signature does not hold")]
+    BadSignature,
+    /// A signature holds, but the allowed signers file does not allow its key.
+    #[error("the key {fingerprint} is not allowed to sign: {reason}")]
+    SignerNotAllowed {
+        /// The key's fingerprint, `SHA256:...`.
+        fingerprint: String,
+        /// Why not.
+        reason: NotAllowed,
+    },
+    /// A line of an allowed signers file is not as OpenSSH has it.
+    #[error("{name}: line {line}: {reason}")]
+    MalformedAllowedSigners {
+        /// The file's name, as the caller gave it.
+        name: String,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A file holds no private key that can sign here.
+    #[error("{name}: cannot sign with it: {reason}")]
+    MalformedSigningKey {
+        /// The file's name, as the caller gave it.
+        name: String,
+        /// What is wrong with it; no part of its contents.
+        reason: &'static str,
     },
     /// A file with keys or a passphrase could not be read.
     #[error("cannot read {name}")]

@@ -1,5 +1,5 @@
-//! Keys, their derivation, the AEAD over gathered runs of bytes, and data keys wrapped to age
-//! recipients. Knows neither ONNX nor files.
+//! Keys, their derivation, the AEAD over gathered runs of bytes, data keys wrapped to age
+//! recipients, and publishers' signatures. Knows neither ONNX nor files.
 //!
 //! A [`DataKey`] seals one artifact: [`DataKey::seal_keys`] binds it to a manifest,
 //! [`SealKeys::seal_chunk`] encrypts the targets of one chunk and authenticates the rest,
@@ -17,6 +17,7 @@ mod error;
 mod gather;
 mod keys;
 mod secret;
+pub mod signature;
 #[cfg(test)]
 mod vectors;
 pub mod wrap;

@@ -1,0 +1,265 @@
+//! Publishers' signatures: SSHSIG, as `ssh-keygen -Y sign -n onnxseal` makes them, by keys that an
+//! OpenSSH `allowed_signers` file allows.
+//!
+//! A signature is over any message; what ours cover, `docs/SIGNING.md` says. The format is
+//! OpenSSH's `PROTOCOL.sshsig`:
+//!
+//! ```text
+//! "SSHSIG"  u32 version = 1  string public key  string namespace = "onnxseal"
+//! string reserved = ""  string hash = "sha256" | "sha512"  string signature
+//! ```
+//!
+//! in base64 of 70 columns between `-----BEGIN SSH SIGNATURE-----` and its end. The signature is
+//! over the same without version and key, and with the hash of the message for the last part. One
+//! encoding is accepted, the one that `ssh-keygen` writes.
+
+mod allowed_signers;
+mod signing_key;
+
+use std::io::Read;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ssh_encoding::{Decode as _, Encode as _};
+use ssh_key::public::KeyData;
+use ssh_key::{Algorithm, HashAlg, PublicKey, SshSig};
+use zeroize::Zeroizing;
+
+use crate::error::Error;
+
+pub use allowed_signers::{AllowedSigners, MAX_ALLOWED_SIGNERS_BYTES, NotAllowed};
+pub use signing_key::{MAX_SIGNING_KEY_BYTES, SigningKey};
+
+/// SSHSIG namespace of our signatures.
+pub const NAMESPACE: &str = "onnxseal";
+
+/// The longest armored signature that is read, in bytes. One by a 4096-bit RSA key has 1,500.
+pub const MAX_SIGNATURE_BYTES: usize = 16 << 10;
+
+/// Lengths of RSA moduli that sign and verify, in bits.
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
+
+const MAGIC: &[u8] = b"SSHSIG";
+const BEGIN: &str = "-----BEGIN SSH SIGNATURE-----\n";
+const END: &str = "-----END SSH SIGNATURE-----\n";
+const ARMOR_COLUMNS: usize = 70;
+/// What a security key appends to a signature: flags (u8) and counter (u32).
+const SECURITY_KEY_TRAILER_BYTES: usize = 5;
+const MAX_SHOWN_CHARS: usize = 64;
+
+/// Who signed, as an [`AllowedSigners`] file has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signer {
+    /// The one asked for; else the patterns of all the principals whom the file gives the key.
+    pub principals: Vec<String>,
+    /// The key's fingerprint, `SHA256:...`.
+    pub fingerprint: String,
+    /// The key's type as OpenSSH names it, such as `ssh-ed25519`.
+    pub key_type: String,
+}
+
+/// Who claims to have signed: nothing of it was verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimedSigner {
+    /// The key's fingerprint, `SHA256:...`.
+    pub fingerprint: String,
+    /// The key's type as OpenSSH names it, such as `ssh-ed25519`.
+    pub key_type: String,
+}
+
+/// Parses an armored signature and tells by which key it claims to be. Anyone can put any key
+/// there; only [`AllowedSigners::verify`] proves it.
+///
+/// # Errors
+/// [`Error::MalformedSignature`] and [`Error::LimitExceeded`] where it is not the one encoding of a
+/// signature in our namespace.
+pub fn fingerprint_of(armored: &str) -> Result<ClaimedSigner, Error> {
+    let signature = parse(armored)?;
+    Ok(ClaimedSigner {
+        fingerprint: fingerprint(signature.public_key()),
+        key_type: signature.public_key().algorithm().to_string(),
+    })
+}
+
+// --- signatures ---
+
+/// Parses a signature of a kind that [`holds`] can verify.
+fn parse(armored: &str) -> Result<SshSig, Error> {
+    let blob = dearmor(armored)?;
+    let mut reader = blob.as_slice();
+    check_key_type(reader)?;
+    let signature = SshSig::decode(&mut reader).map_err(|_| malformed("it is no SSH signature"))?;
+    let canonical = encode(&signature).map_err(|_| malformed("it is no SSH signature"))?;
+    if canonical != blob {
+        return Err(malformed("its encoding is not canonical"));
+    }
+    if signature.version() != SshSig::VERSION || !signature.reserved().is_empty() {
+        return Err(malformed("its version is unknown"));
+    }
+    if signature.namespace() != NAMESPACE {
+        return Err(malformed(format!(
+            "its namespace is \"{}\", expected \"{NAMESPACE}\"",
+            shown(signature.namespace())
+        )));
+    }
+    check_rsa_bits(signature.public_key()).map_err(malformed)?;
+    let fits = match (signature.public_key().algorithm(), signature.algorithm()) {
+        (Algorithm::Rsa { .. }, Algorithm::Rsa { hash }) => hash.is_some(),
+        (key, signature) => key == signature,
+    };
+    match fits {
+        true => Ok(signature),
+        false => Err(malformed("its algorithm is not that of its key")),
+    }
+}
+
+/// Names the type of a key that is none of ours, which would otherwise only be called malformed.
+fn check_key_type(mut blob: &[u8]) -> Result<(), Error> {
+    let mut read = || {
+        blob = blob.strip_prefix(MAGIC)?;
+        u32::decode(&mut blob).ok()?;
+        u32::decode(&mut blob).ok()?;
+        String::decode(&mut blob).ok()
+    };
+    let name = read().ok_or_else(|| malformed("it is no SSH signature"))?;
+    match name.parse() {
+        Ok(Algorithm::Ecdsa { .. } | Algorithm::Ed25519 | Algorithm::Rsa { hash: None }) => Ok(()),
+        Ok(Algorithm::SkEcdsaSha2NistP256 | Algorithm::SkEd25519) => Ok(()),
+        _ => Err(malformed(format!(
+            "keys of type \"{}\" are not supported",
+            shown(&name)
+        ))),
+    }
+}
+
+/// Whether `signature`, which is in our namespace, is one of `message`.
+fn holds(signature: &SshSig, message: &[u8]) -> Result<(), Error> {
+    PublicKey::from(signature.public_key().clone())
+        .verify(NAMESPACE, message, signature)
+        .map_err(|_| Error::BadSignature)
+}
+
+/// Serialises a signature.
+///
+/// `ssh-key` does it too, but puts what a security key appends to an ECDSA signature inside it.
+fn encode(signature: &SshSig) -> Result<Vec<u8>, ssh_encoding::Error> {
+    let part = signature.signature();
+    let trailer = match part.algorithm() {
+        Algorithm::SkEcdsaSha2NistP256 | Algorithm::SkEd25519 => SECURITY_KEY_TRAILER_BYTES,
+        _ => 0,
+    };
+    let at = part.as_bytes().len().checked_sub(trailer);
+    let (own, trailer) = part
+        .as_bytes()
+        .split_at(at.ok_or(ssh_encoding::Error::Length)?);
+    let mut encoded = Vec::new();
+    part.algorithm().encode(&mut encoded)?;
+    own.encode(&mut encoded)?;
+    encoded.extend_from_slice(trailer);
+
+    let mut blob = MAGIC.to_vec();
+    signature.version().encode(&mut blob)?;
+    signature.public_key().encode_prefixed(&mut blob)?;
+    signature.namespace().encode(&mut blob)?;
+    signature.reserved().encode(&mut blob)?;
+    signature.hash_alg().encode(&mut blob)?;
+    encoded.encode(&mut blob)?;
+    Ok(blob)
+}
+
+fn armor(blob: &[u8]) -> String {
+    let text = STANDARD.encode(blob);
+    let mut armored = String::with_capacity(text.len() + text.len() / ARMOR_COLUMNS + 80);
+    armored.push_str(BEGIN);
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(rest.len().min(ARMOR_COLUMNS));
+        armored.push_str(line);
+        armored.push('\n');
+        rest = after;
+    }
+    armored.push_str(END);
+    armored
+}
+
+/// Takes the armor off, if it is the very text that [`armor`] gives.
+fn dearmor(armored: &str) -> Result<Vec<u8>, Error> {
+    if armored.len() > MAX_SIGNATURE_BYTES {
+        let what = "signature length in bytes";
+        return Err(Error::LimitExceeded {
+            what,
+            limit: MAX_SIGNATURE_BYTES,
+        });
+    }
+    let body = armored
+        .strip_prefix(BEGIN)
+        .and_then(|rest| rest.strip_suffix(END))
+        .ok_or_else(|| malformed("its armor is invalid"))?;
+    let blob = STANDARD
+        .decode(body.replace('\n', ""))
+        .map_err(|_| malformed("its armor is invalid"))?;
+    match armor(&blob) == armored {
+        true => Ok(blob),
+        false => Err(malformed("its armor is not canonical")),
+    }
+}
+
+// --- keys ---
+
+fn fingerprint(key: &KeyData) -> String {
+    key.fingerprint(HashAlg::Sha256).to_string()
+}
+
+fn check_rsa_bits(key: &KeyData) -> Result<(), &'static str> {
+    let Some(key) = key.rsa() else {
+        return Ok(());
+    };
+    let modulus = key.n.as_positive_bytes().unwrap_or_default();
+    let unused = modulus
+        .first()
+        .map_or(0, |byte| byte.leading_zeros() as usize);
+    match RSA_BITS.contains(&(8 * modulus.len() - unused)) {
+        true => Ok(()),
+        false => Err("RSA keys must have 2048 to 4096 bits"),
+    }
+}
+
+// --- files ---
+
+/// Reads all of a file of at most `limit` bytes.
+fn read_limited(
+    file: impl Read,
+    name: &str,
+    limit: usize,
+    what: &'static str,
+) -> Result<Zeroizing<Vec<u8>>, Error> {
+    // Allocated once: a buffer that grows leaves secrets behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 1));
+    file.take(limit as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|source| Error::Io {
+            name: name.to_owned(),
+            source,
+        })?;
+    match bytes.len() > limit {
+        true => Err(Error::LimitExceeded { what, limit }),
+        false => Ok(bytes),
+    }
+}
+
+/// The start of a text from a stranger, with nothing in it that a terminal obeys.
+fn shown(text: &str) -> String {
+    text.chars()
+        .take(MAX_SHOWN_CHARS)
+        .flat_map(char::escape_debug)
+        .collect()
+}
+
+fn malformed(reason: impl Into<String>) -> Error {
+    Error::MalformedSignature {
+        reason: reason.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

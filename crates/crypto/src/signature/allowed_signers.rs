@@ -1,0 +1,456 @@
+//! OpenSSH's `allowed_signers` file: `ssh-keygen(1)`, section ALLOWED SIGNERS.
+//!
+//! ```text
+//! principals [options] keytype base64-key [comment]
+//! ```
+
+use std::fmt;
+use std::io::Read;
+use std::time::SystemTime;
+
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use ssh_key::PublicKey;
+use ssh_key::public::KeyData;
+
+use super::{NAMESPACE, Signer, fingerprint, holds, parse, read_limited};
+use crate::error::Error;
+
+/// The longest allowed signers file that is read, in bytes.
+pub const MAX_ALLOWED_SIGNERS_BYTES: usize = 1 << 20;
+
+/// Which keys may sign, for whom, for what and when.
+pub struct AllowedSigners(Vec<Line>);
+
+struct Line {
+    /// A pattern list.
+    principals: String,
+    key: KeyData,
+    options: Options,
+}
+
+#[derive(Default)]
+struct Options {
+    /// The key signs certificates, not messages. We accept no certificates: it allows nobody.
+    cert_authority: bool,
+    /// A pattern list.
+    namespaces: Option<String>,
+    /// Seconds since 1970, UTC; the key is valid from this one on.
+    valid_after: Option<u64>,
+    /// Seconds since 1970, UTC; the key is valid up to this one.
+    valid_before: Option<u64>,
+}
+
+/// Why a key that made a good signature is not allowed to. The first is furthest from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum NotAllowed {
+    /// No line has the key.
+    UnknownKey,
+    /// Lines have the key, for other principals than the one asked for.
+    Principal,
+    /// Lines have the key, for other namespaces than ours.
+    Namespace,
+    /// Lines have the key; it is not valid yet.
+    NotYetValid,
+    /// Lines have the key; it is no longer valid.
+    Expired,
+}
+
+impl fmt::Display for NotAllowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NotAllowed::UnknownKey => "no allowed signer has it",
+            NotAllowed::Principal => "it is not a key of the signer asked for",
+            NotAllowed::Namespace => "it is not allowed in the namespace \"onnxseal\"",
+            NotAllowed::NotYetValid => "it is not valid yet",
+            NotAllowed::Expired => "it is no longer valid",
+        })
+    }
+}
+
+impl AllowedSigners {
+    /// Reads an allowed signers file as `ssh-keygen` does, but that one malformed line refuses all
+    /// of it. `name` is for error messages.
+    ///
+    /// Times without a `Z` are in the system's time zone. Lines with `cert-authority` allow nobody:
+    /// signatures by certificates are not accepted.
+    ///
+    /// # Errors
+    /// [`Error::MalformedAllowedSigners`], [`Error::Io`] and [`Error::LimitExceeded`].
+    pub fn read(file: impl Read, name: &str) -> Result<AllowedSigners, Error> {
+        AllowedSigners::read_in(file, name, TimeZone::try_system().ok().as_ref())
+    }
+
+    /// [`read`](Self::read) in a time zone, if one is known.
+    pub(super) fn read_in(
+        file: impl Read,
+        name: &str,
+        zone: Option<&TimeZone>,
+    ) -> Result<AllowedSigners, Error> {
+        let what = "allowed signers file length in bytes";
+        let bytes = read_limited(file, name, MAX_ALLOWED_SIGNERS_BYTES, what)?;
+        let read = |(n, line): (usize, &[u8])| {
+            parse_line(line, zone)
+                .map_err(|reason| Error::MalformedAllowedSigners {
+                    name: name.to_owned(),
+                    line: n + 1,
+                    reason,
+                })
+                .transpose()
+        };
+        bytes
+            .split(|byte| *byte == b'\n')
+            .enumerate()
+            .filter_map(read)
+            .collect::<Result<_, _>>()
+            .map(AllowedSigners)
+    }
+
+    /// Checks `armored` over `message`, as `ssh-keygen -Y verify` does now: the signature holds, is
+    /// in our namespace, by a key that the file allows for that namespace at this time, and for
+    /// `signer` where one is named.
+    ///
+    /// # Errors
+    /// [`Error::MalformedSignature`] and [`Error::LimitExceeded`] where it is no signature of ours,
+    /// [`Error::BadSignature`] where it does not hold, [`Error::SignerNotAllowed`] where it does and
+    /// the file does not allow it.
+    pub fn verify(
+        &self,
+        signer: Option<&str>,
+        message: &[u8],
+        armored: &str,
+    ) -> Result<Signer, Error> {
+        // A clock before 1970 is wrong. No key is allowed then that has a beginning.
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        self.verify_at(signer, message, armored, now)
+    }
+
+    /// [`verify`](Self::verify) at a time in seconds since 1970, UTC.
+    pub(super) fn verify_at(
+        &self,
+        signer: Option<&str>,
+        message: &[u8],
+        armored: &str,
+        now: u64,
+    ) -> Result<Signer, Error> {
+        let signature = parse(armored)?;
+        holds(&signature, message)?;
+        let key = signature.public_key();
+        let principals =
+            self.principals_of(key, signer, now)
+                .map_err(|reason| Error::SignerNotAllowed {
+                    fingerprint: fingerprint(key),
+                    reason,
+                })?;
+        Ok(Signer {
+            principals,
+            fingerprint: fingerprint(key),
+            key_type: key.algorithm().to_string(),
+        })
+    }
+
+    /// For whom the file allows the key; where it does not, what came closest.
+    fn principals_of(
+        &self,
+        key: &KeyData,
+        signer: Option<&str>,
+        now: u64,
+    ) -> Result<Vec<String>, NotAllowed> {
+        let mut principals = Vec::new();
+        let mut closest = NotAllowed::UnknownKey;
+        for line in &self.0 {
+            match line.allows(key, signer, now) {
+                Ok(()) => principals.extend(line.principals.split(',')),
+                Err(reason) => closest = closest.max(reason),
+            }
+        }
+        match (principals.is_empty(), signer) {
+            (true, _) => Err(closest),
+            (false, Some(signer)) => Ok(vec![signer.to_owned()]),
+            (false, None) => {
+                let mut seen = Vec::new();
+                for principal in principals {
+                    if !seen.iter().any(|known| known == principal) {
+                        seen.push(principal.to_owned());
+                    }
+                }
+                Ok(seen)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for AllowedSigners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let AllowedSigners(lines) = self;
+        write!(f, "AllowedSigners({})", lines.len())
+    }
+}
+
+impl Line {
+    fn allows(&self, key: &KeyData, signer: Option<&str>, now: u64) -> Result<(), NotAllowed> {
+        let options = &self.options;
+        if options.cert_authority || self.key != *key {
+            return Err(NotAllowed::UnknownKey);
+        }
+        if signer.is_some_and(|signer| !matches_list(signer, &self.principals)) {
+            return Err(NotAllowed::Principal);
+        }
+        let namespaces = options.namespaces.as_deref();
+        if namespaces.is_some_and(|list| !matches_list(NAMESPACE, list)) {
+            return Err(NotAllowed::Namespace);
+        }
+        if options.valid_after.is_some_and(|after| now < after) {
+            return Err(NotAllowed::NotYetValid);
+        }
+        if options.valid_before.is_some_and(|before| now > before) {
+            return Err(NotAllowed::Expired);
+        }
+        Ok(())
+    }
+}
+
+// --- lines ---
+
+fn parse_line(line: &[u8], zone: Option<&TimeZone>) -> Result<Option<Line>, &'static str> {
+    let blank = |c: char| matches!(c, ' ' | '\t' | '\r');
+    let line = line.trim_ascii();
+    if line.is_empty() || line.starts_with(b"#") {
+        return Ok(None);
+    }
+    let line = std::str::from_utf8(line).map_err(|_| "it is not UTF-8")?;
+    if line.contains('\0') {
+        return Err("it has a NUL character");
+    }
+    let (principals, rest) = split_principals(line)?;
+    let rest = rest.trim_start_matches(blank);
+    let (options, key) = match parse_key(rest) {
+        Some(key) => (Options::default(), key),
+        None => {
+            let (options, rest) = split_options(rest)?;
+            let rest = rest.trim_start_matches(blank);
+            if rest.is_empty() {
+                return Err("the key is missing or malformed");
+            }
+            let key = parse_key(rest).ok_or("the key is malformed, or of an unknown type")?;
+            (parse_options(options, zone)?, key)
+        }
+    };
+    Ok(Some(Line {
+        principals,
+        key,
+        options,
+    }))
+}
+
+/// Splits off the principals. They end at a blank, or where quotes around a part of them do.
+fn split_principals(line: &str) -> Result<(String, &str), &'static str> {
+    let missing = "the key is missing";
+    let end = line.find([' ', '\t', '\r', '"']).ok_or(missing)?;
+    let (start, rest) = line.split_at(end);
+    match rest.strip_prefix('"') {
+        None => Ok((start.to_owned(), rest)),
+        Some(rest) => {
+            let (quoted, rest) = rest.split_once('"').ok_or("a quote does not end")?;
+            Ok((format!("{start}{quoted}"), rest))
+        }
+    }
+}
+
+/// Splits off the options, which end at a blank outside of quotes.
+fn split_options(text: &str) -> Result<(&str, &str), &'static str> {
+    let mut is_quoted = false;
+    let mut chars = text.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '\\' => {
+                chars.next_if(|(_, next)| *next == '"');
+            }
+            '"' => is_quoted = !is_quoted,
+            ' ' | '\t' if !is_quoted => return Ok(text.split_at(at)),
+            _ => {}
+        }
+    }
+    match is_quoted {
+        true => Err("a quote does not end"),
+        false => Err("the key is missing or malformed"),
+    }
+}
+
+fn parse_key(text: &str) -> Option<KeyData> {
+    let mut fields = text.split([' ', '\t']).filter(|field| !field.is_empty());
+    let key = format!("{} {}", fields.next()?, fields.next()?);
+    PublicKey::from_openssh(&key)
+        .ok()
+        .map(|key| key.key_data().clone())
+        .filter(|key| !matches!(key, KeyData::Other(_)))
+}
+
+fn parse_options(text: &str, zone: Option<&TimeZone>) -> Result<Options, &'static str> {
+    let mut options = Options::default();
+    let mut rest = text;
+    loop {
+        if let Some(after) = strip_word(rest, "cert-authority") {
+            options.cert_authority = true;
+            rest = after;
+        } else if let Some(after) = strip_word(rest, "namespaces=") {
+            let (value, after) = dequote(after)?;
+            if options.namespaces.replace(value).is_some() {
+                return Err("there are two options namespaces");
+            }
+            rest = after;
+        } else if let Some(after) = strip_word(rest, "valid-after=") {
+            let (value, after) = dequote(after)?;
+            let time = parse_time(&value, zone)?;
+            if options.valid_after.replace(time).is_some() {
+                return Err("there are two options valid-after");
+            }
+            rest = after;
+        } else if let Some(after) = strip_word(rest, "valid-before=") {
+            let (value, after) = dequote(after)?;
+            let time = parse_time(&value, zone)?;
+            if options.valid_before.replace(time).is_some() {
+                return Err("there are two options valid-before");
+            }
+            rest = after;
+        }
+        rest = match rest.strip_prefix(',') {
+            Some(after) if !after.is_empty() => after,
+            None if rest.is_empty() => break,
+            _ => return Err("an option is unknown or malformed"),
+        };
+    }
+    match (options.valid_after, options.valid_before) {
+        (Some(after), Some(before)) if before <= after => Err("valid-before is before valid-after"),
+        _ => Ok(options),
+    }
+}
+
+/// Strips a prefix, whatever its case.
+fn strip_word<'a>(text: &'a str, word: &str) -> Option<&'a str> {
+    let (start, rest) = text.split_at_checked(word.len())?;
+    start.eq_ignore_ascii_case(word).then_some(rest)
+}
+
+/// Splits off a quoted value, in which `\"` is a quote.
+fn dequote(text: &str) -> Result<(String, &str), &'static str> {
+    let text = text
+        .strip_prefix('"')
+        .ok_or("the value of an option is not in quotes")?;
+    let mut value = String::new();
+    let mut chars = text.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '\\' => match chars.next_if(|(_, next)| *next == '"') {
+                Some((_, quote)) => value.push(quote),
+                None => value.push(c),
+            },
+            '"' => return Ok((value, text.get(at + 1..).unwrap_or_default())),
+            _ => value.push(c),
+        }
+    }
+    Err("a quote does not end")
+}
+
+// --- times ---
+
+/// Reads `YYYYMMDD[HHMM[SS]]`, in UTC with a `Z` or `UTC` after it, else in local time.
+pub(super) fn parse_time(text: &str, zone: Option<&TimeZone>) -> Result<u64, &'static str> {
+    let invalid = "a time is not YYYYMMDD[HHMM[SS]][Z]";
+    let ends = |suffix: &str| {
+        let at = text.len().checked_sub(suffix.len())?;
+        let (start, end) = text.split_at_checked(at)?;
+        end.eq_ignore_ascii_case(suffix).then_some(start)
+    };
+    let utc = ends("Z").or_else(|| ends("UTC"));
+    let digits = utc.unwrap_or(text);
+    if !matches!(digits.len(), 8 | 12 | 14) || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(invalid);
+    }
+    let number = |from: usize, to: usize| match digits.get(from..to) {
+        Some(digits) => digits.parse::<i16>().map_err(|_| invalid),
+        None => Ok(0),
+    };
+    let small = |from: usize| {
+        number(from, from + 2).and_then(|number| i8::try_from(number).map_err(|_| invalid))
+    };
+    let time = DateTime::new(
+        number(0, 4)?,
+        small(4)?,
+        small(6)?,
+        small(8)?,
+        small(10)?,
+        small(12)?,
+        0,
+    )
+    .map_err(|_| invalid)?;
+    let seconds = match (utc, zone) {
+        (Some(_), _) => seconds_in(&TimeZone::UTC, time),
+        (None, Some(zone)) => seconds_in(zone, time),
+        (None, None) => return Err("the local time zone is unknown, write times with a Z"),
+    };
+    seconds
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .filter(|seconds| *seconds > 0)
+        .ok_or("a time is out of range")
+}
+
+/// Seconds since 1970 at `time` of the zone's standard time, in summer too: OpenSSH leaves
+/// `tm_isdst` 0, and so C's `mktime` takes it.
+fn seconds_in(zone: &TimeZone, time: DateTime) -> Option<i64> {
+    let at = zone.to_ambiguous_timestamp(time).compatible().ok()?;
+    if !zone.to_offset_info(at).dst().is_dst() {
+        return Some(at.as_second());
+    }
+    let mut before = zone.preceding(at);
+    match before.find(|transition| !transition.dst().is_dst()) {
+        Some(standard) => Some(standard.offset().to_timestamp(time).ok()?.as_second()),
+        None => Some(at.as_second()),
+    }
+}
+
+// --- patterns ---
+
+/// Whether a comma-separated list of patterns has one that matches, and none with a `!` that does.
+fn matches_list(text: &str, patterns: &str) -> bool {
+    let mut is_matched = false;
+    for pattern in patterns.split(',') {
+        match pattern.strip_prefix('!') {
+            Some(pattern) if matches_pattern(text.as_bytes(), pattern.as_bytes()) => return false,
+            Some(_) => {}
+            None => is_matched |= matches_pattern(text.as_bytes(), pattern.as_bytes()),
+        }
+    }
+    is_matched
+}
+
+/// Whether all of `text` is as `pattern` says: `*` is any number of bytes, `?` one.
+fn matches_pattern(text: &[u8], pattern: &[u8]) -> bool {
+    let (mut t, mut p) = (0, 0);
+    // Where to go on when the last star takes one byte more.
+    let mut retry = None;
+    while let Some(byte) = text.get(t) {
+        match pattern.get(p) {
+            Some(b'*') => {
+                retry = Some((t, p));
+                p += 1;
+            }
+            Some(wanted) if wanted == byte || *wanted == b'?' => {
+                t += 1;
+                p += 1;
+            }
+            _ => match retry {
+                Some((from, star)) => {
+                    retry = Some((from + 1, star));
+                    t = from + 1;
+                    p = star + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|byte| *byte == b'*')
+}
