@@ -81,6 +81,16 @@ pub fn fingerprint_of(armored: &str) -> Result<ClaimedSigner, Error> {
     })
 }
 
+/// Checks an armored signature over `message` with the key that it names itself: proves that whoever
+/// has that key signed, not who that is.
+///
+/// # Errors
+/// As [`fingerprint_of`]; [`Error::BadSignature`] where the signature does not hold.
+pub fn check(message: &[u8], armored: &str) -> Result<ClaimedSigner, Error> {
+    holds(&parse(armored)?, message)?;
+    fingerprint_of(armored)
+}
+
 // --- signatures ---
 
 /// Parses a signature of a kind that [`holds`] can verify.

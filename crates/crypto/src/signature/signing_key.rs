@@ -17,6 +17,7 @@ use super::{
     ARMOR_COLUMNS, NAMESPACE, armor, check_rsa_bits, encode, fingerprint, holds, read_limited,
 };
 use crate::error::Error;
+use crate::wrap::Passphrase;
 
 /// The longest private key file that is read, in bytes.
 pub const MAX_SIGNING_KEY_BYTES: usize = 64 << 10;
@@ -42,7 +43,7 @@ impl SigningKey {
     pub fn read(
         file: impl Read,
         name: &str,
-        passphrase: impl FnOnce() -> Result<Zeroizing<String>, Error>,
+        passphrase: impl FnOnce() -> Result<Passphrase, Error>,
     ) -> Result<SigningKey, Error> {
         let unusable = |reason| Error::MalformedSigningKey {
             name: name.to_owned(),
@@ -57,7 +58,7 @@ impl SigningKey {
                 // Before anyone is asked for a passphrase in vain.
                 check_signs(key.public_key().key_data()).map_err(unusable)?;
                 let passphrase = passphrase()?;
-                decrypt(&key, &text, &passphrase).map_err(|fault| match fault {
+                decrypt(&key, &text, passphrase.expose()).map_err(|fault| match fault {
                     ssh_key::Error::Crypto => Error::WrongPassphrase {
                         name: name.to_owned(),
                     },
@@ -78,6 +79,11 @@ impl SigningKey {
             _ => SecretKey::Other(Box::new(key)),
         };
         Ok(SigningKey { public, secret })
+    }
+
+    /// The key's type as OpenSSH names it, such as `ssh-ed25519`.
+    pub fn key_type(&self) -> String {
+        self.public.algorithm().to_string()
     }
 
     /// The public key's fingerprint, `SHA256:...`.
@@ -142,7 +148,7 @@ fn other_than_private(text: &[u8]) -> Option<&'static str> {
     }
 }
 
-fn decrypt(key: &PrivateKey, text: &[u8], passphrase: &str) -> Result<PrivateKey, ssh_key::Error> {
+fn decrypt(key: &PrivateKey, text: &[u8], passphrase: &[u8]) -> Result<PrivateKey, ssh_key::Error> {
     match key.decrypt(passphrase) {
         Err(fault @ ssh_key::Error::Encoding(_)) => {
             short_ecdsa(text, Some((key, passphrase))).ok_or(fault)
@@ -156,7 +162,7 @@ fn decrypt(key: &PrivateKey, text: &[u8], passphrase: &str) -> Result<PrivateKey
 ///
 /// `ssh-keygen` leaves out leading zero bytes, as it must: every fourth key on P-521 has some.
 /// `ssh-key` takes numbers of full length only.
-fn short_ecdsa(text: &[u8], encrypted: Option<(&PrivateKey, &str)>) -> Option<PrivateKey> {
+fn short_ecdsa(text: &[u8], encrypted: Option<(&PrivateKey, &[u8])>) -> Option<PrivateKey> {
     let mut reader = pem::Decoder::new_wrapped(text, ARMOR_COLUMNS).ok()?;
     reader.drain(b"openssh-key-v1\0".len()).ok()?;
     // Cipher, KDF, its options; the number of keys; the public key.

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use super::allowed_signers::parse_time;
 use super::*;
 use crate::vectors::{list, load};
+use crate::wrap::Passphrase;
 
 /// 2026-06-15 12:00:00 UTC.
 const NOW: u64 = 1_781_524_800;
@@ -28,7 +29,7 @@ const CIPHERS: [&str; 4] = [
 const SIGNER: &str = "alice@example.com";
 const MESSAGE: &[u8] = b"onnxseal/v1/signature\nof a test\n";
 
-fn no_passphrase() -> Result<Zeroizing<String>, Error> {
+fn no_passphrase() -> Result<Passphrase, Error> {
     panic!("nobody should be asked for a passphrase");
 }
 
@@ -175,7 +176,7 @@ fn keys_of_the_vectors_sign() {
             continue;
         };
         let key = SigningKey::read(private.as_bytes(), "key", || {
-            Ok(Zeroizing::new(text(&case["passphrase"]).to_owned()))
+            Passphrase::new(text(&case["passphrase"]), "test")
         })
         .unwrap();
         assert_eq!(key.fingerprint(), text(&case["fingerprint"]));
@@ -192,11 +193,11 @@ fn keys_of_the_vectors_sign() {
 #[test]
 fn a_passphrase_is_asked_for_once_and_must_be_right() {
     let (case, _) = case("ed25519, encrypted");
-    let read = |passphrase: &dyn Fn() -> Result<Zeroizing<String>, Error>| {
+    let read = |passphrase: &dyn Fn() -> Result<Passphrase, Error>| {
         SigningKey::read(text(&case["private"]).as_bytes(), "key", passphrase).unwrap_err()
     };
-    for wrong in ["", "correct hors", "correct horse "] {
-        let fault = read(&|| Ok(Zeroizing::new(wrong.to_owned())));
+    for wrong in ["correct hors", "correct horse "] {
+        let fault = read(&|| Passphrase::new(wrong, "test"));
         assert!(
             matches!(&fault, Error::WrongPassphrase { name } if name == "key"),
             "{fault:?}"
@@ -388,7 +389,7 @@ fn garbage_is_refused() {
     let (case, allowed) = case("ed25519, encrypted");
     let private = text(&case["private"]).as_bytes();
     let blob = dearmor(text(&case["armored"])).unwrap();
-    let passphrase = || Ok(Zeroizing::new("no".to_owned()));
+    let passphrase = || Passphrase::new("no", "test");
     for _ in 0..3000 {
         let mut bytes = blob.clone();
         for _ in 0..1 + random(8) {
@@ -532,7 +533,7 @@ fn ssh_keygen_and_we_accept_each_others_signatures() {
                 b"",
             );
             let read = SigningKey::read(keygen.read(name).as_bytes(), name, || {
-                Ok(Zeroizing::new("pass".to_owned()))
+                Passphrase::new("pass", "test")
             });
             let again = read.unwrap().sign(MESSAGE).unwrap();
             allowed(&line).verify(None, MESSAGE, &again).unwrap();
@@ -565,7 +566,7 @@ fn keys_with_short_numbers_sign() {
         let encrypted = keygen.read("short");
         let read = |passphrase: &str| {
             SigningKey::read(encrypted.as_bytes(), "short", || {
-                Ok(Zeroizing::new(passphrase.to_owned()))
+                Passphrase::new(passphrase, "test")
             })
         };
         let armored = read("pass").unwrap().sign(MESSAGE).unwrap();
