@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::exit;
-use crate::keys::{IdentityArgs, PassphraseArgs, RecipientArgs};
+use crate::keys::{IdentityArgs, NewRecipientArgs, PassphraseArgs, RecipientArgs};
+use crate::signing::{SignerArgs, SigningArgs};
 
 /// Protect the weights of ONNX models that leave the house.
 #[derive(Debug, Parser)]
@@ -37,6 +38,25 @@ pub enum Command {
     Verify(Verify),
     /// Restore the original of a protected model, byte for byte
     Unprotect(Unprotect),
+    /// Wrap the data key of a protected model to other recipients; the weights stay as they are
+    ///
+    /// Use it to add readers, or to take some away from copies that they never had: in a moment,
+    /// whatever the model's size. A signature stays valid. Somebody who opened the model before may
+    /// have kept its data key, and opens it still: where that matters, use `rotate`.
+    ///
+    /// The recipients given are all that the result has.
+    Rekey(Rekey),
+    /// Encrypt a protected model anew, under a new data key
+    ///
+    /// Use it when a key may have leaked or a reader must lose access, or to change what is encrypted
+    /// (--policy, --preset). Takes about as long as `protect`; plaintext stays in memory. Older copies
+    /// still open with older keys. A signature does not stay: give --sign-key.
+    Rotate(Rotate),
+    /// Sign a protected model, so that others can tell who made it
+    ///
+    /// Signs all of it but the wrapped data key, as it is stored; needs no identity, and so cannot
+    /// tell whether it is authentic: sign what you made yourself, or run `verify` first.
+    Sign(Sign),
 }
 
 #[derive(Debug, Args)]
@@ -80,12 +100,96 @@ pub struct Protect {
     pub claims: Vec<(String, String)>,
 
     #[command(flatten)]
+    pub signing: SigningArgs,
+
+    #[command(flatten)]
     pub output_options: OutputOptions,
 
     #[command(flatten)]
     pub policy: Policy,
     #[command(flatten)]
     pub view: View,
+}
+
+#[derive(Debug, Args)]
+pub struct Rekey {
+    /// The protected model
+    pub model: PathBuf,
+
+    #[command(flatten)]
+    pub identities: IdentityArgs,
+
+    #[command(flatten)]
+    pub recipients: NewRecipientArgs,
+
+    /// File to write, external data beside it; without it, the model is changed where it lies
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub signer: SignerArgs,
+
+    #[command(flatten)]
+    pub output_options: OutputOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct Rotate {
+    /// The protected model
+    pub model: PathBuf,
+
+    #[command(flatten)]
+    pub identities: IdentityArgs,
+
+    #[command(flatten)]
+    pub recipients: NewRecipientArgs,
+
+    /// File to write, external data beside it; without it, the model is replaced in one step, once
+    /// the result is on the disk
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// A statement to add to those that the model has, or to replace one of them by
+    #[arg(long = "claim", value_name = "KEY=VALUE", value_parser = pair)]
+    pub claims: Vec<(String, String)>,
+
+    #[command(flatten)]
+    pub signer: SignerArgs,
+
+    #[command(flatten)]
+    pub signing: SigningArgs,
+
+    #[command(flatten)]
+    pub output_options: OutputOptions,
+
+    #[command(flatten)]
+    pub policy: Policy,
+    #[command(flatten)]
+    pub view: View,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("how").required(true))]
+pub struct Sign {
+    /// The protected model, which is signed where it lies
+    pub model: PathBuf,
+
+    /// OpenSSH private key to sign with
+    #[arg(short, long, value_name = "FILE", group = "how")]
+    pub key: Option<PathBuf>,
+
+    /// Signature to put into the model, made by `ssh-keygen -Y sign -n onnxseal` over what
+    /// --print-message prints
+    #[arg(long, value_name = "FILE", group = "how")]
+    pub signature: Option<PathBuf>,
+
+    /// Print what is to be signed, for a key that an agent or a hardware token holds
+    #[arg(long, group = "how")]
+    pub print_message: bool,
+
+    /// Do not wait until the signature is on the disk
+    #[arg(long)]
+    pub no_sync: bool,
 }
 
 #[derive(Debug, Args)]
@@ -103,6 +207,9 @@ pub struct Verify {
 
     #[command(flatten)]
     pub identities: IdentityArgs,
+
+    #[command(flatten)]
+    pub signer: SignerArgs,
 
     /// Policy file that the model must be protected by, at least
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
@@ -124,6 +231,9 @@ pub struct Unprotect {
 
     #[command(flatten)]
     pub identities: IdentityArgs,
+
+    #[command(flatten)]
+    pub signer: SignerArgs,
 
     /// File to write; external data goes beside it, under its relative paths
     #[arg(short, long, value_name = "FILE")]

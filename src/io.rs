@@ -1,5 +1,6 @@
 //! New identity files and policies, for the commands.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
@@ -53,14 +54,33 @@ fn sync_folder(path: &Path) {
 
 /// The policy that the command line asks for.
 pub fn policy(args: &cli::Policy) -> Result<Policy> {
+    Ok(chosen_policy(args)?.unwrap_or_default())
+}
+
+/// The same, if the command line asks for any.
+pub fn chosen_policy(args: &cli::Policy) -> Result<Option<Policy>> {
     let named = named_policy(args.policy.as_deref(), args.preset)?;
+    if named.is_none() && args.coefficients.is_empty() {
+        return Ok(None);
+    }
     let mut policy = named.unwrap_or_default();
     for (op_type, share) in &args.coefficients {
         policy
             .set_coefficient(op_type, *share)
             .map_err(Error::Policy)?;
     }
-    Ok(policy)
+    Ok(Some(policy))
+}
+
+/// The claims that the command line makes.
+pub fn claims(pairs: &[(String, String)]) -> Result<BTreeMap<String, String>> {
+    let mut claims = BTreeMap::new();
+    for (key, value) in pairs {
+        if claims.insert(key.clone(), value.clone()).is_some() {
+            return Err(Usage(format!("claim {key} is given twice")).into());
+        }
+    }
+    Ok(claims)
 }
 
 /// The policy that a file or a preset names, if one is given.

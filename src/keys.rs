@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use onnxseal_core::{Error, Identities, Passphrase, Prompt, Recipients};
+use onnxseal_core::{Error, Identities, KeyError, Passphrase, Prompt, Recipients};
 use zeroize::Zeroizing;
 
 use crate::exit::Usage;
@@ -30,7 +30,6 @@ pub struct RecipientArgs {
 
 /// The same for commands that open a model as well, and so may have another passphrase for that.
 #[derive(Debug, Args)]
-#[allow(dead_code)] // For commands that give a model new recipients.
 pub struct NewRecipientArgs {
     #[command(flatten)]
     pub keys: RecipientKeys,
@@ -110,11 +109,14 @@ impl RecipientArgs {
     }
 }
 
-#[allow(dead_code)]
 impl NewRecipientArgs {
-    /// Reads them; `None` where there are none.
-    pub fn read(&self, quiet: bool) -> Result<Option<Recipients>> {
-        self.keys.read(self.passphrase.source(), quiet)
+    /// Reads them; none is a mistake, which would lock everybody out.
+    pub fn require(&self, quiet: bool) -> Result<Recipients> {
+        let found = self.keys.read(self.passphrase.source(), quiet)?;
+        found.ok_or_else(|| {
+            let message = "no recipient: name one with --recipient, --recipients-file or --new-passphrase, or nobody could open the result";
+            Usage(message.into()).into()
+        })
     }
 }
 
@@ -337,6 +339,14 @@ impl Prompt for Terminal {
     fn show(&self, message: &str) {
         note(&one_line(message));
     }
+}
+
+/// Asks for the passphrase of an encrypted private key.
+pub fn passphrase_of_key(name: &str) -> Result<Passphrase, KeyError> {
+    let asked = Terminal.passphrase(&format!("passphrase of {name}"));
+    asked.ok_or_else(|| KeyError::PassphraseNeeded {
+        name: name.to_owned(),
+    })
 }
 
 fn ask_passphrase(description: &str) -> Result<Passphrase, Usage> {

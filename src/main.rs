@@ -7,6 +7,7 @@ mod io;
 mod keys;
 mod progress;
 mod render;
+mod signing;
 mod text;
 
 use std::process::ExitCode;

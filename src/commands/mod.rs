@@ -4,6 +4,9 @@ mod inspect;
 mod keygen;
 mod plan;
 mod protect;
+mod rekey;
+mod rotate;
+mod sign;
 mod unprotect;
 mod verify;
 
@@ -19,5 +22,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Inspect(args) => inspect::run(&args, quiet),
         Command::Verify(args) => verify::run(&args, quiet),
         Command::Unprotect(args) => unprotect::run(&args, quiet),
+        Command::Rekey(args) => rekey::run(&args, quiet),
+        Command::Rotate(args) => rotate::run(&args, quiet),
+        Command::Sign(args) => sign::run(&args, quiet),
     }
 }

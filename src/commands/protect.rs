@@ -7,7 +7,6 @@ use anyhow::{Context, Result};
 use onnxseal_core::{self as core, Error, ProtectOptions, Recipients, generate_identity};
 
 use crate::cli::Protect;
-use crate::exit::Usage;
 use crate::progress::Bar;
 use crate::text::note;
 use crate::{io, render};
@@ -16,11 +15,8 @@ use crate::{io, render};
 pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     let mut options = ProtectOptions::new(io::policy(&args.policy)?);
     options.output = args.output_options.core();
-    for (key, value) in &args.claims {
-        if options.claims.insert(key.clone(), value.clone()).is_some() {
-            return Err(Usage(format!("claim {key} is given twice")).into());
-        }
-    }
+    options.claims = io::claims(&args.claims)?;
+    options.signing_key = args.signing.read()?;
     let target = args.output.as_ref().unwrap_or(&args.model);
     let mut new_identity = None;
     let recipients = match args.recipients.read(quiet)? {

@@ -7,15 +7,17 @@ use onnxseal_core as core;
 
 use crate::cli::Unprotect;
 use crate::progress::Bar;
+use crate::signing::access;
 
 /// Restores the original.
 pub fn run(args: &Unprotect, quiet: bool) -> Result<()> {
     let identities = args.identities.require(quiet)?;
+    let signed_by = args.signer.read()?;
     let bar = Bar::new(quiet);
     core::unprotect(
         &args.model,
         &args.output,
-        &identities,
+        access(&identities, signed_by.as_ref()),
         args.output_options.core(),
         &bar,
     )?;

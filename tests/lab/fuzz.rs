@@ -9,8 +9,8 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use onnxseal_core::{
-    Error, Identities, Manifest, Policy, Preset, ProtectOptions, Recipients, Silent, inspect, open,
-    plan, protect, unprotect, verify,
+    Checks, Error, Identities, Manifest, Policy, Preset, ProtectOptions, Recipients, Silent,
+    inspect, open, plan, protect, unprotect, verify,
 };
 use onnxseal_crypto::{ChunkId, Scratch};
 use onnxseal_onnx::model::{FileId, Payload};
@@ -159,7 +159,13 @@ pub fn round_trip(bytes: &[u8]) {
     assert!(fs::read(&path).unwrap() == bytes);
 
     assert_eq!(inspect(&sealed).unwrap().weights, report.weights);
-    verify(&sealed, Some(&lab.identities), Some(&policy()), &Silent).unwrap();
+    let (identities, policy) = (Some(&lab.identities), Some(&policy()));
+    let checks = Checks {
+        identities,
+        policy,
+        ..Checks::default()
+    };
+    verify(&sealed, &checks, &Silent).unwrap();
     let restored = lab.dir.path().join("restored/model.onnx");
     unprotect(
         &sealed,
@@ -209,10 +215,13 @@ impl Lab {
     /// where it opens.
     fn look_at(&self, path: &Path) -> Option<Vec<u8>> {
         let inspected = inspect(path).is_ok();
-        let keyless = verify(path, None, None, &Silent).is_ok();
+        let mut checks = Checks::default();
+        let keyless = verify(path, &checks, &Silent).is_ok();
+        checks.identities = Some(&self.identities);
+        let verified = verify(path, &checks, &Silent).is_ok();
         let policy = Policy::preset(Preset::Light);
-        let verified = verify(path, Some(&self.identities), None, &Silent).is_ok();
-        let _ = verify(path, Some(&self.identities), Some(&policy), &Silent);
+        checks.policy = Some(&policy);
+        let _ = verify(path, &checks, &Silent);
         let opened = open(path, &self.identities, &Silent);
         let restored = self.dir.path().join("restored/model.onnx");
         match unprotect(

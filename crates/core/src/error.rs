@@ -69,6 +69,20 @@ pub enum Error {
         /// What lies there: tensor names, or `graph`.
         holds: String,
     },
+    /// A signature is demanded, and the model has none.
+    #[error("authentication failed: {} is not signed", path.display())]
+    NotSigned {
+        /// The model file.
+        path: PathBuf,
+    },
+    /// The publisher's signature does not hold, or is not by one who may sign.
+    #[error("authentication failed: the signature of {} is not accepted", path.display())]
+    Signature {
+        /// The model file.
+        path: PathBuf,
+        /// Why.
+        source: onnxseal_crypto::Error,
+    },
     /// None of the identities opens the data key.
     #[error("no identity opens {}: its data key is wrapped to {recipients}", path.display())]
     NoMatchingKey {
@@ -184,9 +198,11 @@ impl Error {
                 ..
             } => ErrorKind::Io,
             Error::Model { .. } | Error::Metadata { .. } => ErrorKind::Malformed,
-            Error::Length { .. } | Error::Manifest { .. } | Error::Chunk { .. } => {
-                ErrorKind::Authentication
-            }
+            Error::Length { .. }
+            | Error::Manifest { .. }
+            | Error::Chunk { .. }
+            | Error::NotSigned { .. }
+            | Error::Signature { .. } => ErrorKind::Authentication,
             Error::NoMatchingKey { .. }
             | Error::Key(onnxseal_crypto::Error::WrongPassphrase { .. }) => {
                 ErrorKind::NoMatchingKey

@@ -38,6 +38,9 @@ mod report;
 mod rotate;
 #[cfg(feature = "protect")]
 mod seal;
+#[cfg(feature = "protect")]
+mod sign;
+mod signature;
 mod source;
 mod spans;
 #[cfg(feature = "protect")]
@@ -50,12 +53,14 @@ pub use digest::{Digests, FileDigest};
 pub use error::{Error, ErrorKind, Result};
 pub use manifest::{File, Manifest, Operator};
 pub use onnxseal_crypto::Error as KeyError;
+pub use onnxseal_crypto::signature::{AllowedSigners, ClaimedSigner, Signer, SigningKey};
 pub use onnxseal_crypto::wrap::{
     Identities, Identity, NoPrompt, Passphrase, Prompt, Recipients, generate_identity,
 };
 pub use open::{OpenedModel, open, unprotect};
 pub use outputs::OutputOptions;
 pub use progress::{Progress, Silent};
+pub use signature::{Access, SignedBy};
 
 #[cfg(feature = "protect")]
 pub use {
@@ -65,6 +70,7 @@ pub use {
     rekey::{Rekeyed, rekey, rekey_in_place},
     report::{ClearRow, OperatorRow, PassedOverRow, Report, TensorRow, TypeRow, Volume},
     rotate::{RotateOptions, rotate, rotate_in_place},
+    sign::{attach_signature, sign, signed_message},
     splice::is_interrupted,
-    verify::{Verification, verify},
+    verify::{Checks, Verification, verify},
 };

@@ -3,17 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use memmap2::MmapMut;
-use onnxseal_crypto::wrap::Identities;
-
 use crate::chunks;
 use crate::error::{Result, io};
 use crate::manifest::Manifest;
 use crate::outputs::{self, OutputOptions, Outputs};
 use crate::progress::Progress;
 use crate::protected::Protected;
+use crate::signature::Access;
 use crate::spans::SpanSet;
 use crate::transfer::Transfer;
+use memmap2::MmapMut;
 
 /// A model in memory: every byte verified, every encrypted byte decrypted.
 #[derive(Debug)]
@@ -37,9 +36,14 @@ struct OpenedFile {
 /// # Errors
 /// [`ErrorKind`](crate::ErrorKind): `Malformed`, `NoMatchingKey`, `Authentication`, `Io`; `Usage`
 /// when the model is not protected.
-pub fn open(path: &Path, identities: &Identities, progress: &dyn Progress) -> Result<OpenedModel> {
+pub fn open<'a>(
+    path: &Path,
+    access: impl Into<Access<'a>>,
+    progress: &dyn Progress,
+) -> Result<OpenedModel> {
     let protected = Protected::open(path)?;
-    let unlocked = protected.unlock(identities)?;
+    let access = access.into();
+    let unlocked = protected.unlock(access)?;
     let mut files = Vec::new();
     for (input, targets) in protected.manifest().files.iter().zip(&unlocked.targets) {
         let file = OpenedFile::with_room(input.bytes, targets.clone());
@@ -59,6 +63,7 @@ pub fn open(path: &Path, identities: &Identities, progress: &dyn Progress) -> Re
             unlocked.open_chunk(chunk, bytes, tag, &mut workspace.tools)
         },
     )?;
+    unlocked.check_signature()?;
     drop(unlocked);
     Ok(OpenedModel {
         manifest: protected.artifact.manifest,
@@ -71,15 +76,16 @@ pub fn open(path: &Path, identities: &Identities, progress: &dyn Progress) -> Re
 ///
 /// # Errors
 /// As [`open`]; `Usage` when an output exists or is an input. Nothing appears on failure.
-pub fn unprotect(
+pub fn unprotect<'a>(
     path: &Path,
     output: &Path,
-    identities: &Identities,
+    access: impl Into<Access<'a>>,
     options: OutputOptions,
     progress: &dyn Progress,
 ) -> Result<()> {
     let protected = Protected::open(path)?;
-    let unlocked = protected.unlock(identities)?;
+    let access = access.into();
+    let unlocked = protected.unlock(access)?;
     let files = &protected.manifest().files;
     let paths = outputs::paths(output, files, unlocked.files())?;
     let outputs = Outputs::create(paths, options)?;
@@ -87,6 +93,7 @@ pub fn unprotect(
     transfer.run(unlocked.tags(), progress, |chunk, bytes, tools, tag| {
         unlocked.open_chunk(chunk, bytes, tag, tools)
     })?;
+    unlocked.check_signature()?;
     transfer.finish(protected.tail(), &[], progress)?;
     outputs.publish(unlocked.files())
 }

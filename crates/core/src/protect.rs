@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use onnxseal_crypto::signature::SigningKey;
 use onnxseal_crypto::wrap::Recipients;
 use onnxseal_onnx::{Model, tail};
 use onnxseal_plan::{self as plan, Plan, Policy, TensorPlan};
@@ -24,6 +25,8 @@ pub struct ProtectOptions {
     pub policy: Policy,
     /// Statements to authenticate along with the model.
     pub claims: BTreeMap<String, String>,
+    /// The publisher's key, to sign the protected model with.
+    pub signing_key: Option<SigningKey>,
     /// Bytes in a chunk: a power of two from 64 KiB to 16 MiB.
     pub chunk_bytes: u64,
     /// How the outputs come to be.
@@ -37,6 +40,7 @@ impl ProtectOptions {
         ProtectOptions {
             policy,
             claims,
+            signing_key: None,
             chunk_bytes,
             output: OutputOptions::default(),
         }
@@ -173,9 +177,11 @@ impl Prepared {
             manifest,
             manifest_bytes,
             recipients,
+            signing_key: options.signing_key.as_ref(),
         };
         let plaintext = std::iter::repeat(());
-        sealing.run(&outputs, plaintext, progress, |_, _, _, ()| Ok(()))?;
+        let (open, is_authentic) = (|_: &_, _: &mut _, _: &mut _, ()| Ok(()), || Ok(()));
+        sealing.run(&outputs, plaintext, progress, open, is_authentic)?;
         may_publish(&self.model)?;
         outputs.publish(self.inputs())?;
         let mut report = self.planned.report;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use onnxseal_crypto::signature::Signer;
 use onnxseal_crypto::wrap::Identities;
 use onnxseal_crypto::{self as crypto, DataKey, OpenKey, Tag};
 use onnxseal_onnx::external;
@@ -12,6 +13,7 @@ use crate::chunks::{self, Chunk, Tools};
 use crate::error::{Error, Result};
 use crate::input::Input;
 use crate::manifest::Manifest;
+use crate::signature::{Access, Demand};
 use crate::source::Source;
 use crate::spans::SpanSet;
 
@@ -29,6 +31,7 @@ pub(crate) struct Unlocked<'p> {
     external: Vec<Input>,
     /// The target bytes of every file.
     pub(crate) targets: Vec<SpanSet>,
+    demand: Option<Demand<'p>>,
 }
 
 impl Protected {
@@ -54,6 +57,11 @@ impl Protected {
     pub(crate) fn tail(&self) -> &[u8] {
         let start = self.artifact.manifest.model_bytes() as usize;
         self.source.bytes().get(start..).unwrap_or_default()
+    }
+
+    /// The files of the model, of which `external` are those beside it.
+    pub(crate) fn files<'a>(&'a self, external: &'a [Input]) -> impl Iterator<Item = &'a Input> {
+        std::iter::once(&self.source.input).chain(external)
     }
 
     /// The end of the tail that can be replaced alone, and its offset in the file.
@@ -104,8 +112,15 @@ impl Protected {
 
     /// Opens the data key, authenticates the manifest and the tags, and opens the external files
     /// that the manifest names.
-    pub(crate) fn unlock(&self, identities: &Identities) -> Result<Unlocked<'_>> {
+    pub(crate) fn unlock<'p>(&'p self, access: impl Into<Access<'p>>) -> Result<Unlocked<'p>> {
+        let Access {
+            identities,
+            signed_by,
+        } = access.into();
         let (_, key) = self.data_key(identities)?;
+        let demand = signed_by
+            .map(|by| Demand::new(&self.source.input.path, &self.artifact, by))
+            .transpose()?;
         // Not before: until here the paths may be anybody's.
         let external = self.open_external()?;
         let targets = self.manifest().target_spans();
@@ -114,6 +129,7 @@ impl Protected {
             key,
             external,
             targets,
+            demand,
         })
     }
 
@@ -144,12 +160,20 @@ impl Protected {
 impl Unlocked<'_> {
     /// The files of the model, in the order of the manifest.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Input> {
-        std::iter::once(&self.protected.source.input).chain(&self.external)
+        self.protected.files(&self.external)
     }
 
     /// The tags of all chunks, in their order.
     pub(crate) fn tags(&self) -> impl Iterator<Item = &[u8; TAG_BYTES]> + Send {
         chunks::tags(&self.protected.artifact.tags)
+    }
+
+    /// Who signed, where a signature is demanded. Nothing may be let out before this has returned
+    /// well, after every chunk was opened.
+    pub(crate) fn check_signature(&self) -> Result<Option<Signer>> {
+        let Protected { artifact, source } = self.protected;
+        let check = |demand: &Demand<'_>| demand.check(&source.input.path, artifact);
+        self.demand.as_ref().map(check).transpose()
     }
 
     /// Reads `chunk` from its file into `bytes`, of the chunk's length.
@@ -168,6 +192,9 @@ impl Unlocked<'_> {
         tag: &[u8; TAG_BYTES],
         tools: &mut Tools,
     ) -> Result<()> {
+        if let Some(demand) = &self.demand {
+            demand.leaves.take(chunk, bytes);
+        }
         let (targets, scratch) = tools.targets(chunk, chunk.of(&self.targets)?);
         let opened = self
             .key

@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
-use onnxseal_crypto::wrap::{Identities, Recipients};
+use onnxseal_crypto::wrap::Recipients;
 
 use crate::artifact::encode_end;
 use crate::error::{Error, Result};
 use crate::outputs::{self, OutputOptions, Outputs};
 use crate::progress::Progress;
 use crate::protected::Protected;
+use crate::sign::check_signature;
+use crate::signature::Access;
 use crate::spans::SpanSet;
 use crate::splice::splice;
 use crate::transfer::Transfer;
@@ -22,28 +24,30 @@ pub struct Rekeyed {
 }
 
 /// Writes a copy of the protected model at `path` to `output`, with its data key wrapped to
-/// `recipients` instead of those it had; external files beside it under their relative paths.
+/// `recipients` instead of those it had; external files beside it under their relative paths. A
+/// signature stays, and stays valid.
 ///
 /// The data key stays: whoever has had it opens this copy too, see [`rotate`](crate::rotate()).
-/// Manifest, tags and data key are authenticated, the weights only copied.
+/// Manifest, tags and data key are authenticated, the weights only copied, unless a signature is
+/// demanded.
 ///
 /// # Errors
 /// `Malformed`, `NoMatchingKey`, `Authentication`, `Io`; `Usage` when the model is not protected,
 /// an output exists (unless `options.replace`; never when there are several) or is an input. On
 /// failure, `output` is what it was.
-pub fn rekey(
+pub fn rekey<'a>(
     path: &Path,
     output: &Path,
-    identities: &Identities,
+    access: impl Into<Access<'a>>,
     recipients: &Recipients,
     options: OutputOptions,
     progress: &dyn Progress,
 ) -> Result<Rekeyed> {
     let protected = Protected::open(path)?;
-    let (end, rekeyed) = new_end(&protected, identities, recipients)?;
+    let (end, rekeyed) = new_end(&protected, access.into(), recipients, progress)?;
     let external = protected.open_external()?;
     let manifest = protected.manifest();
-    let inputs = || std::iter::once(&protected.source.input).chain(&external);
+    let inputs = || protected.files(&external);
     let paths = outputs::paths(output, &manifest.files, inputs())?;
     let outputs = Outputs::create(paths, options)?;
     let unchanged = vec![SpanSet::default(); manifest.files.len()];
@@ -58,7 +62,8 @@ pub fn rekey(
 }
 
 /// Wraps the data key of the protected model at `path` to `recipients` instead of those it had,
-/// where the model lies: writes the last few hundred bytes of the file, whatever its size.
+/// where the model lies: writes the last few hundred bytes of the file, whatever its size. Only if a signature
+/// is demanded does it read the weights.
 ///
 /// If that is interrupted between its first byte and its last, by a loss of power or a kill, a
 /// hidden file beside the model has what is missing, and the next `rekey_in_place` of the model
@@ -67,24 +72,34 @@ pub fn rekey(
 /// # Errors
 /// `Malformed`, `NoMatchingKey`, `Authentication`, `Io`; `Usage` when the model is not protected.
 /// On failure, the model is what it was.
-pub fn rekey_in_place(
+pub fn rekey_in_place<'a>(
     path: &Path,
-    identities: &Identities,
+    access: impl Into<Access<'a>>,
     recipients: &Recipients,
     sync: bool,
+    progress: &dyn Progress,
 ) -> Result<Rekeyed> {
     splice(path, sync, |protected| {
-        new_end(protected, identities, recipients)
+        new_end(protected, access.into(), recipients, progress)
     })
 }
 
 fn new_end(
     protected: &Protected,
-    identities: &Identities,
+    access: Access<'_>,
     recipients: &Recipients,
+    progress: &dyn Progress,
 ) -> Result<(Vec<u8>, Rekeyed)> {
+    let Access {
+        identities,
+        signed_by,
+    } = access;
     let (data_key, _) = protected.data_key(identities)?;
+    if let Some(by) = signed_by {
+        check_signature(protected, by, progress)?;
+    }
     let key = recipients.wrap(&data_key).map_err(Error::Key)?;
     let still_opens = identities.unwrap(&key).is_ok();
-    Ok((encode_end(&key), Rekeyed { still_opens }))
+    let end = encode_end(protected.artifact.signature.as_deref(), &key);
+    Ok((end, Rekeyed { still_opens }))
 }

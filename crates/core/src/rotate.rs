@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use onnxseal_crypto::wrap::{Identities, Recipients};
+use onnxseal_crypto::signature::SigningKey;
+use onnxseal_crypto::wrap::Recipients;
 use onnxseal_plan::Policy;
 
 use crate::error::{Error, Result, io};
@@ -15,6 +16,7 @@ use crate::protect::Planned;
 use crate::protected::{Protected, Unlocked};
 use crate::report::Report;
 use crate::seal::Sealing;
+use crate::signature::Access;
 
 /// How to rotate a model.
 #[derive(Debug, Default)]
@@ -24,6 +26,8 @@ pub struct RotateOptions {
     pub policy: Option<Policy>,
     /// Statements to add to those that the model has; one of the same key is replaced.
     pub claims: BTreeMap<String, String>,
+    /// The publisher's key, to sign the result with; a signature that the model has does not stay.
+    pub signing_key: Option<SigningKey>,
     /// How the outputs come to be.
     pub output: OutputOptions,
 }
@@ -36,16 +40,17 @@ pub struct RotateOptions {
 /// # Errors
 /// As [`open`](crate::open()) and [`protect`](crate::protect()). On failure, `output` is what it
 /// was.
-pub fn rotate(
+pub fn rotate<'a>(
     path: &Path,
     output: &Path,
-    identities: &Identities,
+    access: impl Into<Access<'a>>,
     recipients: &Recipients,
     options: &RotateOptions,
     progress: &dyn Progress,
 ) -> Result<Report> {
     let protected = Protected::open(path)?;
-    let unlocked = protected.unlock(identities)?;
+    let access = access.into();
+    let unlocked = protected.unlock(access)?;
     let paths = outputs::paths(output, &protected.manifest().files, unlocked.files())?;
     let outputs = Outputs::create(paths, options.output)?;
     let report = reseal(
@@ -63,9 +68,9 @@ pub fn rotate(
 /// # Errors
 /// As [`rotate`]; `Usage` for a model with external files, which cannot be replaced in one step.
 /// On failure, the model is what it was.
-pub fn rotate_in_place(
+pub fn rotate_in_place<'a>(
     path: &Path,
-    identities: &Identities,
+    access: impl Into<Access<'a>>,
     recipients: &Recipients,
     options: &RotateOptions,
     progress: &dyn Progress,
@@ -77,7 +82,8 @@ pub fn rotate_in_place(
     if external > 0 {
         return Err(Error::InPlaceExternal { path, external });
     }
-    let unlocked = protected.unlock(identities)?;
+    let access = access.into();
+    let unlocked = protected.unlock(access)?;
     let model = &protected.source.input;
     let outputs = Outputs::in_place(model)?;
     let report = reseal(
@@ -121,12 +127,14 @@ fn reseal(
         manifest,
         manifest_bytes,
         recipients,
+        signing_key: options.signing_key.as_ref(),
     };
     sealing.run(
         outputs,
         unlocked.tags(),
         progress,
         |chunk, bytes, tools, tag| unlocked.open_chunk(chunk, bytes, tag, tools),
+        || unlocked.check_signature().map(drop),
     )?;
     Ok(report)
 }

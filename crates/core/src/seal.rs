@@ -1,6 +1,7 @@
 //! Sealing: a model's plaintext, from wherever it comes, made into a protected model.
 
 use onnxseal_crypto::DataKey;
+use onnxseal_crypto::signature::SigningKey;
 use onnxseal_crypto::wrap::Recipients;
 
 use crate::artifact::{self, TAG_BYTES};
@@ -10,6 +11,7 @@ use crate::input::Input;
 use crate::manifest::Manifest;
 use crate::outputs::Outputs;
 use crate::progress::Progress;
+use crate::signature::Leaves;
 use crate::spans::{self, SpanSet};
 use crate::transfer::Transfer;
 
@@ -25,17 +27,20 @@ pub(crate) struct Sealing<'a> {
     pub(crate) manifest: Manifest,
     pub(crate) manifest_bytes: Vec<u8>,
     pub(crate) recipients: &'a Recipients,
+    /// Who signs it, if anybody does.
+    pub(crate) signing_key: Option<&'a SigningKey>,
 }
 
 impl<'a> Sealing<'a> {
     /// Writes the protected model to `outputs`, under a new data key. `open` turns what a chunk of
-    /// an input has into plaintext.
+    /// an input has into plaintext, and once it has done so for all, `is_authentic` may object.
     pub(crate) fn run<P: Send>(
         self,
         outputs: &Outputs,
         places: impl Iterator<Item = P> + Send,
         progress: &dyn Progress,
         open: impl Fn(&Chunk, &mut [u8], &mut Tools, P) -> Result<()> + Sync,
+        is_authentic: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
         let Sealing {
             manifest,
@@ -53,6 +58,7 @@ impl<'a> Sealing<'a> {
         };
         let mut transfer = Transfer::new(&manifest, inputs.into_iter(), outputs, progress);
         transfer.clone_files(changed);
+        let leaves = self.signing_key.map(|_| Leaves::new(&manifest));
         let mut tags = vec![0; manifest.n_chunks() as usize * TAG_BYTES];
         let (tag_places, _) = tags.as_chunks_mut::<TAG_BYTES>();
         let places = tag_places.iter_mut().zip(places);
@@ -61,9 +67,22 @@ impl<'a> Sealing<'a> {
             let (targets, scratch) = tools.targets(chunk, chunk.of(&targets)?);
             let sealed = keys.seal_chunk(chunk.id, bytes, targets, scratch);
             *tag = sealed.map_err(Error::Key)?.0;
+            if let Some(leaves) = &leaves {
+                leaves.take(chunk, bytes);
+            }
             Ok(())
         })?;
-        let tail = artifact::encode(&manifest_bytes, &tags, &keys.mac(&tags), &key);
+        is_authentic()?;
+        let mac = keys.mac(&tags);
+        let signature = match (self.signing_key, leaves) {
+            (Some(signing_key), Some(leaves)) => {
+                let message = leaves.message(&manifest_bytes, &tags, &mac)?;
+                Some(signing_key.sign(message.as_bytes()).map_err(Error::Key)?)
+            }
+            _ => None,
+        };
+        let end = artifact::encode_end(signature.as_deref(), &key);
+        let tail = artifact::encode(&manifest_bytes, &tags, &mac, &end);
         outputs.write_tail(&tail, manifest.model_bytes())?;
         transfer.finish(self.input_tail, &tail, progress)
     }

@@ -201,7 +201,7 @@ mod tests {
         let options = ProtectOptions::new(Policy::default());
         protect(&model, &sealed, &to_alice, &options, &Silent).unwrap();
         let before = fs::read(&sealed).unwrap();
-        rekey_in_place(&sealed, &alice, &to_both, false).unwrap();
+        rekey_in_place(&sealed, &alice, &to_both, false, &Silent).unwrap();
         let after = fs::read(&sealed).unwrap();
         assert!(after.len() > before.len());
 
@@ -220,7 +220,7 @@ mod tests {
                 fs::write(&sealed, [&new[..written], rest].concat()).unwrap();
                 fs::write(&journal, &entry).unwrap();
                 assert!(is_interrupted(&sealed));
-                rekey_in_place(&sealed, &alice, &to_both, false).unwrap();
+                rekey_in_place(&sealed, &alice, &to_both, false, &Silent).unwrap();
                 assert!(!is_interrupted(&sealed));
                 assert!(open(&sealed, &bob, &Silent).unwrap().model() == samples::gemm());
             }

@@ -25,9 +25,9 @@ pub(crate) struct Transfer<'a> {
 
 impl<'a> Transfer<'a> {
     /// From `inputs` to `outputs`, the files of `layout`, with digests if `progress` wants them.
-    pub(crate) fn new(
+    pub(crate) fn new<'i: 'a>(
         layout: &'a Manifest,
-        inputs: impl Iterator<Item = &'a Input>,
+        inputs: impl Iterator<Item = &'i Input>,
         outputs: &'a Outputs,
         progress: &dyn Progress,
     ) -> Transfer<'a> {
@@ -36,7 +36,7 @@ impl<'a> Transfer<'a> {
             .then(|| (Digester::new(layout), Digester::new(layout)));
         Transfer {
             layout,
-            inputs: inputs.collect(),
+            inputs: inputs.map(|input| input as &'a Input).collect(),
             outputs,
             #[cfg(feature = "protect")]
             cloned: vec![None; layout.files.len()],

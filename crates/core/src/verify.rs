@@ -16,6 +16,8 @@ use crate::manifest::Manifest;
 use crate::progress::Progress;
 use crate::protected::Protected;
 use crate::report::Volume;
+use crate::sign::check_signature;
+use crate::signature::{Access, SignedBy};
 
 /// What [`verify`] found to be in order.
 ///
@@ -26,6 +28,9 @@ pub struct Verification {
     pub model: String,
     /// Whether every byte of every file was authenticated; `false` where no identity was given.
     pub authenticated: bool,
+    /// Who signed it; absent where no signature was demanded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<SignedByRow>,
     /// Whether the model is protected as the policy demands; absent where none was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_met: Option<bool>,
@@ -35,27 +40,52 @@ pub struct Verification {
     pub claims: BTreeMap<String, String>,
 }
 
-/// Checks the protected model at `path`: its structure, and that the metadata describes its graph;
-/// with `policy`, that at least as much of every weight is encrypted as the policy demands; with
-/// `identities`, that every byte of every file is as it was protected.
+/// Who signed a model: a key that the allowed signers have.
+#[derive(Clone, Debug, Serialize)]
+pub struct SignedByRow {
+    /// The one who was asked for, or all to whom the key is given.
+    pub principals: Vec<String>,
+    /// Fingerprint of the key, `SHA256:...`.
+    pub fingerprint: String,
+    /// Type of the key, such as `ssh-ed25519`.
+    pub key_type: String,
+}
+
+/// What [`verify`] is to check beyond the structure.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Checks<'a> {
+    /// Secret keys with which to authenticate every byte of every file.
+    pub identities: Option<&'a Identities>,
+    /// Whose signature the model must bear.
+    pub signed_by: Option<&'a SignedBy>,
+    /// The policy that it must be protected by, at least.
+    pub policy: Option<&'a Policy>,
+}
+
+/// Checks the protected model at `path`: its structure, that the metadata describes its graph, and
+/// what `checks` say. A signature can be checked without an identity: it is over all files as they
+/// are stored.
 ///
 /// # Errors
 /// `Malformed`, `Authentication`, `NoMatchingKey`, `PolicyNotMet`, `Io`; `Usage` when the model is
 /// not protected.
-pub fn verify(
-    path: &Path,
-    identities: Option<&Identities>,
-    policy: Option<&Policy>,
-    progress: &dyn Progress,
-) -> Result<Verification> {
+pub fn verify(path: &Path, checks: &Checks<'_>, progress: &dyn Progress) -> Result<Verification> {
     let protected = Protected::open(path)?;
     // What is authentic is said first: a forged graph should not be called a bad policy.
-    match identities {
-        Some(identities) => {
-            let unlocked = protected.unlock(identities)?;
+    let signer = match *checks {
+        Checks {
+            identities: Some(identities),
+            signed_by,
+            ..
+        } => {
+            let unlocked = protected.unlock(Access {
+                identities,
+                signed_by,
+            })?;
+            let tags = unlocked.tags();
             chunks::for_each(
                 protected.manifest(),
-                unlocked.tags(),
+                tags,
                 progress,
                 |workspace, chunk, tag| {
                     let (bytes, tools) = workspace.room(chunk);
@@ -64,14 +94,22 @@ pub fn verify(
                 },
             )?;
             unlocked.files().try_for_each(Input::check_unchanged)?;
+            unlocked.check_signature()?
         }
-        None => drop(protected.open_external()?),
-    }
+        Checks {
+            signed_by: Some(by),
+            ..
+        } => Some(check_signature(&protected, by, progress)?),
+        _ => {
+            drop(protected.open_external()?);
+            None
+        }
+    };
     let model = protected
         .source
         .locate(protected.manifest().model_bytes())?;
     let report = examine(path, &model, protected.manifest())?;
-    if let Some(policy) = policy {
+    if let Some(policy) = checks.policy {
         let violations = shortfalls(&model, protected.manifest(), policy)?;
         if !violations.is_empty() {
             return Err(Error::PolicyNotMet {
@@ -82,8 +120,13 @@ pub fn verify(
     }
     Ok(Verification {
         model: report.model,
-        authenticated: identities.is_some(),
-        policy_met: policy.map(|_| true),
+        authenticated: checks.identities.is_some(),
+        signed_by: signer.map(|signer| SignedByRow {
+            principals: signer.principals,
+            fingerprint: signer.fingerprint,
+            key_type: signer.key_type,
+        }),
+        policy_met: checks.policy.map(|_| true),
         weights: report.weights,
         claims: report.claims,
     })

@@ -10,9 +10,9 @@ use std::sync::Mutex;
 
 use lab::{Lab, files};
 use onnxseal_core::{
-    Digests, Error, ErrorKind, FileDigest, OutputOptions, Policy, Preset, Progress, ProtectOptions,
-    RotateOptions, Silent, is_interrupted, protect, rekey, rekey_in_place, rotate, rotate_in_place,
-    unprotect, verify,
+    Checks, Digests, Error, ErrorKind, FileDigest, OutputOptions, Policy, Preset, Progress,
+    ProtectOptions, RotateOptions, Silent, is_interrupted, protect, rekey, rekey_in_place, rotate,
+    rotate_in_place, unprotect, verify,
 };
 use onnxseal_onnx::tail;
 use onnxseal_testkit::{Sample, samples};
@@ -86,7 +86,7 @@ fn every_sample_comes_back_after_any_sequence() {
         )
         .unwrap();
         assert!(
-            rekey_in_place(&four, &bob.identities, &bob.recipients, false)
+            rekey_in_place(&four, &bob.identities, &bob.recipients, false, &Silent)
                 .unwrap()
                 .still_opens
         );
@@ -108,7 +108,11 @@ fn every_sample_comes_back_after_any_sequence() {
             (&four, &bob, &alice),
         ] {
             assert_eq!(kind(others.open(model)), ErrorKind::NoMatchingKey);
-            let verified = verify(model, Some(&mine.identities), None, &Silent).unwrap();
+            let authentic = Checks {
+                identities: Some(&mine.identities),
+                ..Checks::default()
+            };
+            let verified = verify(model, &authentic, &Silent).unwrap();
             assert!(verified.authenticated);
             let opened = mine.open(model).unwrap();
             assert!(opened.model() == sample.model, "{}", sample.name);
@@ -120,7 +124,11 @@ fn every_sample_comes_back_after_any_sequence() {
             let customer = if model == &four { "umbrella" } else { "acme" };
             assert_eq!(opened.claims()["customer"], customer);
             let full = Policy::preset(Preset::Full);
-            let met = verify(model, None, Some(&full), &Silent).is_ok();
+            let checks = Checks {
+                policy: Some(&full),
+                ..Checks::default()
+            };
+            let met = verify(model, &checks, &Silent).is_ok();
             assert!(met || model == &one || model == &two, "{}", sample.name);
         }
     }
@@ -148,7 +156,7 @@ fn rekey_replaces_the_wrapped_key_alone() {
         assert_eq!(before.0, after.0);
         assert_eq!(before.1 == after.1, before.0 != tail::KEY, "{}", before.0);
     }
-    rekey_in_place(&sealed, &alice.identities, &bob.recipients, true).unwrap();
+    rekey_in_place(&sealed, &alice.identities, &bob.recipients, true, &Silent).unwrap();
     assert_eq!(tail_of(&sealed)[..3], after[..3]);
     assert!(bob.open(&sealed).is_ok());
     assert_eq!(files(&alice.path("sealed")).len(), before.1.len());
@@ -184,7 +192,7 @@ fn rotate_leaves_nothing_encrypted_under_the_old_key() {
         let mixed = lab.path("mixed.onnx");
         fs::write(&mixed, [&bytes[..last], &key].concat()).unwrap();
         assert_eq!(kind(lab.open(&mixed)), ErrorKind::Authentication);
-        let refused = rekey_in_place(&mixed, &lab.identities, &lab.recipients, false);
+        let refused = rekey_in_place(&mixed, &lab.identities, &lab.recipients, false, &Silent);
         assert_eq!(kind(refused), ErrorKind::Authentication);
     }
 }
@@ -307,18 +315,18 @@ fn in_place_is_refused_where_it_cannot_be_done() {
     let refused = rotate_in_place(&sealed, ids, to, &rotating(None), &Silent);
     assert!(matches!(refused, Err(Error::InPlaceExternal { .. })));
     assert_eq!(
-        kind(rekey_in_place(&model, ids, to, false)),
+        kind(rekey_in_place(&model, ids, to, false, &Silent)),
         ErrorKind::Usage
     );
 
     let before = files(&lab.path("sealed"));
     let held = fs::File::open(&sealed).unwrap();
     held.lock().unwrap();
-    let refused = rekey_in_place(&sealed, ids, to, false);
+    let refused = rekey_in_place(&sealed, ids, to, false, &Silent);
     assert!(matches!(refused, Err(Error::Busy { .. })));
     drop(held);
     assert!(files(&lab.path("sealed")) == before);
-    rekey_in_place(&sealed, ids, to, false).unwrap();
+    rekey_in_place(&sealed, ids, to, false, &Silent).unwrap();
 }
 
 fn one_file(model: Vec<u8>) -> Sample {

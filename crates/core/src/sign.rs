@@ -1,0 +1,100 @@
+//! Signing a protected model where it lies.
+
+use std::path::Path;
+
+use onnxseal_crypto::signature::{self, ClaimedSigner, Signer, SigningKey};
+
+use crate::artifact::encode_end;
+use crate::chunks;
+use crate::error::{Error, Result};
+use crate::input::Input;
+use crate::progress::Progress;
+use crate::protected::Protected;
+use crate::signature::{Demand, Leaves, SignedBy};
+use crate::splice::splice;
+
+/// Signs the protected model at `path`, in place of a signature that it may have: says that it is
+/// by whoever has `key`, as it stands. Reads all of it, and writes the last few hundred bytes of the
+/// file; interrupted, that is completed as with [`rekey_in_place`](crate::rekey_in_place).
+///
+/// What is signed is not authenticated: see [`verify`](crate::verify()).
+///
+/// # Errors
+/// `Malformed`, `Io`; `Usage` when the model is not protected. On failure, the model is what it was.
+pub fn sign(path: &Path, key: &SigningKey, sync: bool, progress: &dyn Progress) -> Result<()> {
+    splice(path, sync, |protected| {
+        let message = message(protected, progress)?;
+        let armored = key.sign(message.as_bytes()).map_err(Error::Key)?;
+        Ok((encode_end(Some(&armored), &protected.artifact.key), ()))
+    })
+}
+
+/// Puts a signature that was made elsewhere, over [`signed_message`], into the protected model at
+/// `path`, in place of one that it may have. Says who signed.
+///
+/// # Errors
+/// As [`sign`]; `Authentication` where the signature does not hold.
+pub fn attach_signature(
+    path: &Path,
+    armored: &str,
+    sync: bool,
+    progress: &dyn Progress,
+) -> Result<ClaimedSigner> {
+    splice(path, sync, |protected| {
+        let message = message(protected, progress)?;
+        let signer = signature::check(message.as_bytes(), armored).map_err(|source| {
+            let path = path.to_owned();
+            Error::Signature { path, source }
+        })?;
+        Ok((encode_end(Some(armored), &protected.artifact.key), signer))
+    })
+}
+
+/// What a publisher signs of the protected model at `path`, in the namespace `onnxseal`: see
+/// `docs/SIGNING.md`.
+///
+/// # Errors
+/// `Malformed`, `Io`; `Usage` when the model is not protected.
+pub fn signed_message(path: &Path, progress: &dyn Progress) -> Result<String> {
+    message(&Protected::open(path)?, progress)
+}
+
+fn message(protected: &Protected, progress: &dyn Progress) -> Result<String> {
+    let leaves = digest_chunks(protected, progress)?;
+    protected.artifact.message(&leaves)
+}
+
+/// Checks, without a key, that the model bears a signature `by` one who may sign.
+pub(crate) fn check_signature(
+    protected: &Protected,
+    by: &SignedBy,
+    progress: &dyn Progress,
+) -> Result<Signer> {
+    let (path, artifact) = (&protected.source.input.path, &protected.artifact);
+    let mut demand = Demand::new(path, artifact, by)?;
+    demand.leaves = digest_chunks(protected, progress)?;
+    demand.check(path, artifact)
+}
+
+/// The digests of all chunks as they are stored.
+fn digest_chunks(protected: &Protected, progress: &dyn Progress) -> Result<Leaves> {
+    let external = protected.open_external()?;
+    let inputs: Vec<&Input> = protected.files(&external).collect();
+    let leaves = Leaves::new(protected.manifest());
+    let places = std::iter::repeat(());
+    chunks::for_each(
+        protected.manifest(),
+        places,
+        progress,
+        |workspace, chunk, ()| {
+            let (bytes, _) = workspace.room(chunk);
+            chunk
+                .of(&inputs)?
+                .read_exact_at(bytes, chunk.window.start)?;
+            leaves.take(chunk, bytes);
+            Ok(())
+        },
+    )?;
+    inputs.into_iter().try_for_each(Input::check_unchanged)?;
+    Ok(leaves)
+}

@@ -1,0 +1,142 @@
+//! Publishers' signatures: what one is over, and whose is demanded.
+//!
+//! ```text
+//! message = "onnxseal/v1/signature\n"
+//!           "manifest " hex(SHA-256(manifest)) "\n"
+//!           "tags "     hex(SHA-256(tags)) "\n"
+//!           "mac "      hex(onnxseal.mac) "\n"
+//!           "files "    hex(SHA-256(SHA-256(chunk) of every chunk, in the order of the tags)) "\n"
+//! ```
+//!
+//! with chunks as they are stored. That is all of a protected model but the wrapped data key and
+//! the signature itself. Tags and MAC belong to it because AES-GCM does not commit to a key: anyone
+//! could make others, for a data key of their own, over the ciphertext that is there.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use onnxseal_crypto::signature::{AllowedSigners, Signer};
+use onnxseal_crypto::wrap::Identities;
+use sha2::{Digest as _, Sha256};
+
+use crate::artifact::Artifact;
+use crate::chunks::{Chunk, ChunkIndex};
+use crate::error::{Error, Result};
+use crate::manifest::Manifest;
+
+/// Whose signature a model must bear.
+#[derive(Debug)]
+pub struct SignedBy {
+    /// Who may sign, with which keys.
+    pub allowed: AllowedSigners,
+    /// The one of them who must have signed; any of them where absent.
+    pub signer: Option<String>,
+}
+
+/// What it takes to open a model: identities, and possibly a publisher's signature.
+#[derive(Clone, Copy, Debug)]
+pub struct Access<'a> {
+    /// The secret keys of which one opens the data key.
+    pub identities: &'a Identities,
+    /// Whose signature is demanded, if any.
+    pub signed_by: Option<&'a SignedBy>,
+}
+
+impl<'a> From<&'a Identities> for Access<'a> {
+    fn from(identities: &'a Identities) -> Access<'a> {
+        let signed_by = None;
+        Access {
+            identities,
+            signed_by,
+        }
+    }
+}
+
+/// The SHA-256 digests of all chunks as they are stored, taken in any order.
+pub(crate) struct Leaves {
+    index: ChunkIndex,
+    digests: Vec<OnceLock<[u8; 32]>>,
+}
+
+impl Leaves {
+    pub(crate) fn new(manifest: &Manifest) -> Leaves {
+        let index = ChunkIndex::new(manifest);
+        let digests = std::iter::repeat_with(OnceLock::new)
+            .take(index.n_chunks())
+            .collect();
+        Leaves { index, digests }
+    }
+
+    /// Takes in a chunk as it is stored; each is taken once.
+    pub(crate) fn take(&self, chunk: &Chunk, stored: &[u8]) {
+        if let Some(digest) = self.digests.get(self.index.of(chunk)) {
+            let _ = digest.set(Sha256::digest(stored).into());
+        }
+    }
+
+    /// What the publisher signs.
+    pub(crate) fn message(&self, manifest: &[u8], tags: &[u8], mac: &[u8]) -> Result<String> {
+        let mut files = Sha256::new();
+        for digest in &self.digests {
+            let digest = digest.get();
+            files.update(digest.ok_or(Error::Internal("a chunk was not digested"))?);
+        }
+        let mut message = "onnxseal/v1/signature\n".to_owned();
+        for (name, value) in [
+            ("manifest", &Sha256::digest(manifest)[..]),
+            ("tags", &Sha256::digest(tags)),
+            ("mac", mac),
+            ("files", &files.finalize()),
+        ] {
+            message.push_str(name);
+            message.push(' ');
+            for byte in value {
+                // Writing to a string does not fail.
+                let _ = write!(message, "{byte:02x}");
+            }
+            message.push('\n');
+        }
+        Ok(message)
+    }
+}
+
+/// A demand for a signature, to be checked once all chunks have been taken in.
+pub(crate) struct Demand<'a> {
+    pub(crate) by: &'a SignedBy,
+    pub(crate) leaves: Leaves,
+}
+
+impl<'a> Demand<'a> {
+    /// Demands a signature by `by` on the model at `path`.
+    ///
+    /// # Errors
+    /// [`Error::NotSigned`] where there is none.
+    pub(crate) fn new(path: &Path, artifact: &Artifact, by: &'a SignedBy) -> Result<Demand<'a>> {
+        match artifact.signature {
+            Some(_) => Ok(Demand {
+                by,
+                leaves: Leaves::new(&artifact.manifest),
+            }),
+            None => Err(Error::NotSigned {
+                path: path.to_owned(),
+            }),
+        }
+    }
+
+    /// Who signed.
+    ///
+    /// # Errors
+    /// [`Error::Signature`] where the signature does not hold, or by somebody else.
+    pub(crate) fn check(&self, path: &Path, artifact: &Artifact) -> Result<Signer> {
+        let message = artifact.message(&self.leaves)?;
+        let SignedBy { allowed, signer } = self.by;
+        let signature = artifact.signature.as_deref().unwrap_or_default();
+        allowed
+            .verify(signer.as_deref(), message.as_bytes(), signature)
+            .map_err(|source| Error::Signature {
+                path: path.to_owned(),
+                source,
+            })
+    }
+}

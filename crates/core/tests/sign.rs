@@ -1,0 +1,275 @@
+//! Publishers' signatures: where one is demanded, nothing unsigned, forged or changed is opened.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod lab;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use lab::{Lab, files};
+use onnxseal_core::{
+    Access, AllowedSigners, Checks, Error, ErrorKind, OutputOptions, Policy, ProtectOptions,
+    RotateOptions, SignedBy, SigningKey, Silent, attach_signature, open, protect, rekey,
+    rekey_in_place, rotate, rotate_in_place, sign, signed_message, unprotect, verify,
+};
+use onnxseal_onnx::tail;
+use onnxseal_testkit::{Sample, samples};
+
+/// Test keys: they protect nothing.
+const ALICE: (&str, &str) = (
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHLlyz7lQK+p+W5lkA5qiGXE1GlZU9d263TsIMkMJoSD",
+    "\
+-----BEGIN OPENSSH PRIVATE KEY-----
+b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW
+QyNTUxOQAAACBy5cs+5UCvqfluZZAOaohlxNRpWVPXdut07CDJDCaEgwAAAKBnXfM8Z13z
+PAAAAAtzc2gtZWQyNTUxOQAAACBy5cs+5UCvqfluZZAOaohlxNRpWVPXdut07CDJDCaEgw
+AAAEDoW48c1KUd2ZJ+YXTYwdG+dHx6VWLpG/ui7sSfOx6HxnLlyz7lQK+p+W5lkA5qiGXE
+1GlZU9d263TsIMkMJoSDAAAAGnRlc3Qga2V5OiBwcm90ZWN0cyBub3RoaW5nAQID
+-----END OPENSSH PRIVATE KEY-----
+",
+);
+const BOB: (&str, &str) = (
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAxqD4iCwlR2MQ3sy3dM1hW7HuTfhVlAe58Qfl5eFWPB",
+    "\
+-----BEGIN OPENSSH PRIVATE KEY-----
+b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW
+QyNTUxOQAAACAMag+IgsJUdjEN7Mt3TNYVux7k34VZQHufEH5eXhVjwQAAAKCVtLCAlbSw
+gAAAAAtzc2gtZWQyNTUxOQAAACAMag+IgsJUdjEN7Mt3TNYVux7k34VZQHufEH5eXhVjwQ
+AAAEAtGTDwzLvb6rYYVpa0xyNCpRza/rV0wZC+svYM4ouarwxqD4iCwlR2MQ3sy3dM1hW7
+HuTfhVlAe58Qfl5eFWPBAAAAGnRlc3Qga2V5OiBwcm90ZWN0cyBub3RoaW5nAQID
+-----END OPENSSH PRIVATE KEY-----
+",
+);
+
+fn key((_, private): (&str, &str)) -> SigningKey {
+    let passphrase = || unreachable!("the key is not encrypted");
+    SigningKey::read(private.as_bytes(), "test key", passphrase).unwrap()
+}
+
+/// Demands a signature by Alice, of whom `name` is a principal.
+fn demand(signer: Option<&str>) -> SignedBy {
+    let line = format!("alice@example.com {}\n", ALICE.0);
+    SignedBy {
+        allowed: AllowedSigners::read(line.as_bytes(), "allowed signers").unwrap(),
+        signer: signer.map(str::to_owned),
+    }
+}
+
+fn unsynced() -> OutputOptions {
+    let mut options = OutputOptions::default();
+    options.sync = false;
+    options
+}
+
+fn protect_signed(lab: &Lab, sample: &Sample, by: Option<SigningKey>) -> PathBuf {
+    let model = lab.write(sample, "plain");
+    let sealed = lab.path("sealed/model.onnx");
+    let mut options = ProtectOptions::new(Policy::default());
+    options.chunk_bytes = 1 << 16;
+    options.output = unsynced();
+    options.signing_key = by;
+    protect(&model, &sealed, &lab.recipients, &options, &Silent).unwrap();
+    sealed
+}
+
+/// What each call that opens `model` says, if it demands a signature `by` somebody; nothing appears
+/// and nothing changes.
+fn refusals(lab: &Lab, model: &Path, by: &SignedBy) -> Vec<Error> {
+    let folder = model.parent().unwrap();
+    let before = files(folder);
+    let access = Access {
+        identities: &lab.identities,
+        signed_by: Some(by),
+    };
+    let output = lab.path("refused/model.onnx");
+    let to = &lab.recipients;
+    let mut options = RotateOptions::default();
+    options.output = unsynced();
+    let checks = |identities| Checks {
+        identities,
+        signed_by: Some(by),
+        policy: None,
+    };
+    let mut found = vec![
+        open(model, access, &Silent).map(drop),
+        unprotect(model, &output, access, unsynced(), &Silent),
+        verify(model, &checks(None), &Silent).map(drop),
+        verify(model, &checks(Some(&lab.identities)), &Silent).map(drop),
+        rekey(model, &output, access, to, unsynced(), &Silent).map(drop),
+        rekey_in_place(model, access, to, false, &Silent).map(drop),
+        rotate(model, &output, access, to, &options, &Silent).map(drop),
+    ];
+    if before.len() == 1 {
+        found.push(rotate_in_place(model, access, to, &options, &Silent).map(drop));
+    }
+    assert!(files(folder) == before);
+    assert!(!lab.path("refused").exists());
+    found
+        .into_iter()
+        .map(|result| result.unwrap_err())
+        .collect()
+}
+
+#[test]
+fn a_signature_lasts_until_the_weights_are_sealed_anew() {
+    for sample in [samples::external_data(), one_file()] {
+        let lab = Lab::new();
+        let sealed = protect_signed(&lab, &sample, Some(key(ALICE)));
+        let [rekeyed, rotated] = ["rekeyed/model.onnx", "rotated/model.onnx"].map(|p| lab.path(p));
+        let (to, by) = (&lab.recipients, &demand(Some("alice@example.com")));
+        let access = Access {
+            identities: &lab.identities,
+            signed_by: Some(by),
+        };
+        let accepted = |model: &Path| {
+            let checks = Checks {
+                signed_by: Some(by),
+                ..Checks::default()
+            };
+            let verified = verify(model, &checks, &Silent).unwrap();
+            let signer = verified.signed_by.unwrap();
+            assert_eq!(signer.principals, ["alice@example.com"]);
+            assert_eq!(signer.fingerprint, key(ALICE).fingerprint());
+            assert!(!verified.authenticated);
+            assert!(open(model, access, &Silent).unwrap().model() == sample.model);
+        };
+        accepted(&sealed);
+        rekey(&sealed, &rekeyed, access, to, unsynced(), &Silent).unwrap();
+        rekey_in_place(&rekeyed, access, to, false, &Silent).unwrap();
+        accepted(&rekeyed);
+
+        let mut options = RotateOptions::default();
+        options.output = unsynced();
+        rotate(&rekeyed, &rotated, access, to, &options, &Silent).unwrap();
+        for error in refusals(&lab, &rotated, by) {
+            assert!(matches!(error, Error::NotSigned { .. }), "{error:?}");
+            assert_eq!(error.kind(), ErrorKind::Authentication);
+        }
+        sign(&rotated, &key(ALICE), false, &Silent).unwrap();
+        accepted(&rotated);
+        if sample.files.is_empty() {
+            options.signing_key = Some(key(ALICE));
+            rotate_in_place(&rotated, access, to, &options, &Silent).unwrap();
+            accepted(&rotated);
+        }
+    }
+}
+
+#[test]
+fn others_signatures_and_others_names_are_refused() {
+    let lab = Lab::new();
+    let sealed = protect_signed(&lab, &samples::external_data(), Some(key(BOB)));
+    for error in refusals(&lab, &sealed, &demand(None)) {
+        assert!(matches!(error, Error::Signature { .. }), "{error:?}");
+    }
+    sign(&sealed, &key(ALICE), true, &Silent).unwrap();
+    for error in refusals(&lab, &sealed, &demand(Some("bob@example.com"))) {
+        assert!(matches!(error, Error::Signature { .. }), "{error:?}");
+    }
+    assert!(lab.open(&sealed).is_ok(), "who demands none opens it");
+}
+
+#[test]
+fn no_changed_byte_keeps_its_signature() {
+    let lab = Lab::new();
+    let sealed = protect_signed(&lab, &samples::external_data(), Some(key(ALICE)));
+    let by = &demand(None);
+    let checks = Checks {
+        signed_by: Some(by),
+        ..Checks::default()
+    };
+    verify(&sealed, &checks, &Silent).unwrap();
+    let model = fs::read(&sealed).unwrap();
+    let tail = tail::split(&model).unwrap().unwrap();
+    let key_starts = tail.entries.last().unwrap().field.start as usize;
+    for (path, bytes) in files(&lab.path("sealed")) {
+        let covered = match path == sealed {
+            true => key_starts,
+            false => bytes.len(),
+        };
+        for at in 0..covered {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            fs::write(&path, changed).unwrap();
+            let verified = verify(&sealed, &checks, &Silent);
+            assert!(verified.is_err(), "{} byte {at}", path.display());
+        }
+        fs::write(&path, bytes).unwrap();
+    }
+}
+
+#[test]
+fn tags_for_another_data_key_do_not_fit_the_signature() {
+    // Whoever can open the model can seal the same ciphertext under a key of their own, and so have
+    // others decrypt it to something else. Here the parts of two seals of one model are mixed.
+    let lab = Lab::new();
+    let sealed = protect_signed(&lab, &one_file(), Some(key(ALICE)));
+    let signed = fs::read(&sealed).unwrap();
+    let by = demand(None);
+    let mut options = RotateOptions::default();
+    options.output = unsynced();
+    let rotated = lab.path("rotated/model.onnx");
+    let to = &lab.recipients;
+    rotate(&sealed, &rotated, &lab.identities, to, &options, &Silent).unwrap();
+    let other = fs::read(&rotated).unwrap();
+    let (signed_tail, other_tail) = (
+        tail::split(&signed).unwrap().unwrap(),
+        tail::split(&other).unwrap().unwrap(),
+    );
+    for replaced in [
+        &[tail::TAGS][..],
+        &[tail::MAC],
+        &[tail::TAGS, tail::MAC],
+        &[tail::TAGS, tail::MAC, tail::KEY],
+    ] {
+        let entries: Vec<(&str, &[u8])> = (signed_tail.entries.iter())
+            .map(|entry| match replaced.contains(&entry.key) {
+                true => (entry.key, other_tail.value(entry.key).unwrap().as_bytes()),
+                false => (entry.key, entry.value.as_bytes()),
+            })
+            .collect();
+        let head = &signed[..signed_tail.start as usize];
+        fs::write(&sealed, [head, &tail::encode(&entries)].concat()).unwrap();
+        let checks = Checks {
+            signed_by: Some(&by),
+            ..Checks::default()
+        };
+        let refused = verify(&sealed, &checks, &Silent);
+        assert!(
+            matches!(refused, Err(Error::Signature { .. })),
+            "{replaced:?}"
+        );
+    }
+}
+
+#[test]
+fn signatures_made_elsewhere_are_checked_before_they_are_attached() {
+    let lab = Lab::new();
+    let sealed = protect_signed(&lab, &samples::external_data(), None);
+    let message = signed_message(&sealed, &Silent).unwrap();
+    assert_eq!(message.lines().count(), 5);
+    let before = files(&lab.path("sealed"));
+    let wrong = key(ALICE).sign(b"something else").unwrap();
+    let refused = attach_signature(&sealed, &wrong, false, &Silent);
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Authentication);
+    assert!(attach_signature(&sealed, "no signature", false, &Silent).is_err());
+    assert!(files(&lab.path("sealed")) == before);
+
+    let good = key(ALICE).sign(message.as_bytes()).unwrap();
+    let signer = attach_signature(&sealed, &good, false, &Silent).unwrap();
+    assert_eq!(signer.fingerprint, key(ALICE).fingerprint());
+    assert_eq!(signed_message(&sealed, &Silent).unwrap(), message);
+    let checks = Checks {
+        signed_by: Some(&demand(None)),
+        ..Checks::default()
+    };
+    verify(&sealed, &checks, &Silent).unwrap();
+}
+
+fn one_file() -> Sample {
+    Sample {
+        name: "conv_net",
+        model: samples::conv_net(),
+        files: Vec::new(),
+    }
+}

@@ -1,0 +1,34 @@
+//! `onnxseal rekey`
+
+use anyhow::Result;
+use onnxseal_core as core;
+
+use crate::cli::Rekey;
+use crate::progress::Bar;
+use crate::signing::access;
+use crate::text::note;
+
+/// Gives a model other recipients.
+pub fn run(args: &Rekey, quiet: bool) -> Result<()> {
+    let identities = args.identities.require(quiet)?;
+    let recipients = args.recipients.require(quiet)?;
+    let signed_by = args.signer.read()?;
+    let access = access(&identities, signed_by.as_ref());
+    let options = args.output_options.core();
+    let bar = Bar::new(quiet);
+    let rekeyed = match &args.output {
+        Some(output) => core::rekey(&args.model, output, access, &recipients, options, &bar)?,
+        None => core::rekey_in_place(&args.model, access, &recipients, options.sync, &bar)?,
+    };
+    drop(bar);
+    if !quiet {
+        let model = args.output.as_ref().unwrap_or(&args.model).display();
+        note(&format!(
+            "{model}: its data key is wrapped to the new recipients, to nobody else"
+        ));
+        if !rekeyed.still_opens {
+            note("note: the identities given here open it no more");
+        }
+    }
+    Ok(())
+}

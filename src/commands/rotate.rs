@@ -1,0 +1,29 @@
+//! `onnxseal rotate`
+
+use anyhow::Result;
+use onnxseal_core::{self as core, RotateOptions};
+
+use crate::cli::Rotate;
+use crate::progress::Bar;
+use crate::signing::access;
+use crate::{io, render};
+
+/// Encrypts a model anew, to a new file or in place.
+pub fn run(args: &Rotate, quiet: bool) -> Result<()> {
+    let identities = args.identities.require(quiet)?;
+    let recipients = args.recipients.require(quiet)?;
+    let signed_by = args.signer.read()?;
+    let access = access(&identities, signed_by.as_ref());
+    let mut options = RotateOptions::default();
+    options.policy = io::chosen_policy(&args.policy)?;
+    options.claims = io::claims(&args.claims)?;
+    options.signing_key = args.signing.read()?;
+    options.output = args.output_options.core();
+    let bar = Bar::new(quiet);
+    let report = match &args.output {
+        Some(output) => core::rotate(&args.model, output, access, &recipients, &options, &bar)?,
+        None => core::rotate_in_place(&args.model, access, &recipients, &options, &bar)?,
+    };
+    drop(bar);
+    render::report(&report, &args.view, quiet)
+}

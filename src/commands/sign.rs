@@ -1,0 +1,44 @@
+//! `onnxseal sign`
+
+use std::fs;
+use std::io::Write;
+
+use anyhow::{Context, Result};
+use onnxseal_core as core;
+
+use crate::cli::Sign;
+use crate::progress::Bar;
+use crate::signing::signing_key;
+use crate::text::note;
+
+/// Signs a model, or helps somebody else to.
+pub fn run(args: &Sign, quiet: bool) -> Result<()> {
+    let sync = !args.no_sync;
+    let bar = Bar::new(quiet);
+    let (key_type, fingerprint) = match (&args.key, &args.signature) {
+        (Some(path), _) => {
+            let key = signing_key(path)?;
+            core::sign(&args.model, &key, sync, &bar)?;
+            (key.key_type(), key.fingerprint())
+        }
+        (None, Some(path)) => {
+            let armored = fs::read_to_string(path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            let signer = core::attach_signature(&args.model, &armored, sync, &bar)?;
+            (signer.key_type, signer.fingerprint)
+        }
+        (None, None) => {
+            let message = core::signed_message(&args.model, &bar)?;
+            drop(bar);
+            return Ok(std::io::stdout().write_all(message.as_bytes())?);
+        }
+    };
+    drop(bar);
+    if !quiet {
+        let model = args.model.display();
+        note(&format!(
+            "{model}: signed with {key_type} key {fingerprint}"
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! Signatures as the command line gives them: keys that sign, and whose signature is demanded.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use onnxseal_core::{Access, AllowedSigners, Error, Identities, SignedBy, SigningKey};
+
+use crate::keys;
+
+/// The key to sign with.
+#[derive(Debug, Args)]
+pub struct SigningArgs {
+    /// OpenSSH private key to sign the protected model with, so that others can tell who made it
+    #[arg(long, value_name = "FILE")]
+    pub sign_key: Option<PathBuf>,
+}
+
+/// Whose signature a model must bear.
+#[derive(Debug, Args)]
+pub struct SignerArgs {
+    /// Refuse a model that is not signed by a key of this OpenSSH allowed_signers file
+    #[arg(long, value_name = "FILE")]
+    pub allowed_signers: Option<PathBuf>,
+
+    /// The one of them who must have signed, such as release@example.com
+    #[arg(long, value_name = "PRINCIPAL", requires = "allowed_signers")]
+    pub signer: Option<String>,
+}
+
+impl SigningArgs {
+    /// Reads the key, if there is one; asks for its passphrase if it has one.
+    pub fn read(&self) -> Result<Option<SigningKey>> {
+        self.sign_key.as_deref().map(signing_key).transpose()
+    }
+}
+
+impl SignerArgs {
+    /// Reads whose signature is demanded, if any is.
+    pub fn read(&self) -> Result<Option<SignedBy>> {
+        let Some(path) = &self.allowed_signers else {
+            return Ok(None);
+        };
+        let (file, name) = open(path)?;
+        let allowed = AllowedSigners::read(file, &name).map_err(Error::Key)?;
+        let signer = self.signer.clone();
+        Ok(Some(SignedBy { allowed, signer }))
+    }
+}
+
+/// What it takes to open a model.
+pub fn access<'a>(identities: &'a Identities, signed_by: Option<&'a SignedBy>) -> Access<'a> {
+    Access {
+        identities,
+        signed_by,
+    }
+}
+
+/// Reads an OpenSSH private key; asks for its passphrase if it has one.
+pub fn signing_key(path: &Path) -> Result<SigningKey> {
+    let (file, name) = open(path)?;
+    let passphrase = || keys::passphrase_of_key(&name);
+    Ok(SigningKey::read(file, &name, passphrase).map_err(Error::Key)?)
+}
+
+fn open(path: &Path) -> Result<(File, String)> {
+    let name = path.display().to_string();
+    let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
+    Ok((file, name))
+}
