@@ -112,7 +112,7 @@ pub enum Error {
         reason: NotAllowed,
     },
     /// A line of an allowed signers file is not as OpenSSH has it.
-    #[error("{name}: line {line}: {reason}")]
+    #[error("{name}, line {line}: {reason}")]
     MalformedAllowedSigners {
         /// The file's name, as the caller gave it.
         name: String,

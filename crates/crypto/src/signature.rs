@@ -33,7 +33,7 @@ pub use signing_key::{MAX_SIGNING_KEY_BYTES, SigningKey};
 /// SSHSIG namespace of our signatures.
 pub const NAMESPACE: &str = "onnxseal";
 
-/// The longest armored signature that is read, in bytes. One by a 4096-bit RSA key has 1,500.
+/// The longest armored signature that is read, in bytes. One by a 4096-bit RSA key has some 1,600.
 pub const MAX_SIGNATURE_BYTES: usize = 16 << 10;
 
 /// Lengths of RSA moduli that sign and verify, in bits.

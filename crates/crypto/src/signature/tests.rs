@@ -972,7 +972,7 @@ fn files_have_a_limit_and_faults_name_the_line() {
         match AllowedSigners::read(file.as_bytes(), "allowed") {
             Err(fault @ Error::MalformedAllowedSigners { line: 4, .. }) => {
                 assert!(
-                    fault.to_string().starts_with("allowed: line 4: "),
+                    fault.to_string().starts_with("allowed, line 4: "),
                     "{fault}"
                 );
             }
