@@ -180,3 +180,58 @@ fn a_progress_bar_is_for_terminals() {
         _ => eprintln!("skipped: a bar on a terminal needs the program `script` of util-linux"),
     }
 }
+
+#[test]
+fn a_passphrase_is_typed_on_the_terminal() {
+    let lab = Lab::new();
+    let model = lab.model();
+    let binary = env!("CARGO_BIN_EXE_onnxseal");
+    let type_into = |answers: &[&str], args: &[&str]| {
+        let mut typing = lab.typing(answers, &[&[binary], args].concat());
+        let output = typing.output().ok()?;
+        Some((output.status.code(), lab::stdout(&output)))
+    };
+    let protect = ["-q", "protect", model, "-o", "sealed.onnx", "--passphrase"];
+    let Some((code, shown)) = type_into(&["correct horse", "correct house"], &protect) else {
+        eprintln!("skipped: a terminal of one's own needs python3");
+        return;
+    };
+    assert_eq!(code, Some(2), "{shown}");
+    assert!(shown.contains("the two passphrases differ"), "{shown}");
+    let (code, shown) = type_into(&["", ""], &protect).unwrap();
+    assert_eq!(code, Some(2), "{shown}");
+    assert!(shown.contains("it is empty"), "{shown}");
+    assert!(!lab.path("sealed.onnx").exists());
+
+    let (code, shown) = type_into(&["correct horse"; 2], &protect).unwrap();
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains("new passphrase: ") && shown.contains("the same again: "));
+    assert!(!shown.contains("horse"), "{shown}");
+    let unprotect = [
+        "-q",
+        "unprotect",
+        "sealed.onnx",
+        "-o",
+        "back.onnx",
+        "--passphrase",
+    ];
+    let (code, shown) = type_into(&["correct house"], &unprotect).unwrap();
+    assert_eq!(code, Some(5), "{shown}");
+    assert!(
+        shown.contains("wrong passphrase for sealed.onnx"),
+        "{shown}"
+    );
+    let (code, shown) = type_into(&["correct horse"], &unprotect).unwrap();
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(fs::read(lab.path("back.onnx")).unwrap() == fs::read(lab.path(model)).unwrap());
+    // It goes to the terminal, wherever the output goes.
+    let line = format!("exec '{binary}' verify sealed.onnx --passphrase >out.txt 2>&1");
+    let mut typing = lab.typing(&["correct horse"], &["sh", "-c", &line]);
+    let shown = lab::stdout(&typing.output().unwrap());
+    assert!(shown.contains("passphrase of the model: "), "{shown}");
+    let out = fs::read_to_string(lab.path("out.txt")).unwrap();
+    assert!(
+        out.contains("authentic") && !out.contains("passphrase"),
+        "{out}"
+    );
+}

@@ -101,6 +101,16 @@ impl Lab {
         shell
     }
 
+    /// Python, to type `answers` into `command` on a terminal of its own.
+    pub fn typing(&self, answers: &[&str], command: &[&str]) -> Command {
+        let mut python = Command::new("python3");
+        python.arg(project("tests/lab/type_on_terminal.py"));
+        python.args(answers).arg("--").args(command);
+        python.current_dir(self.dir.path());
+        python.env_remove("ONNXSEAL_IDENTITY");
+        python
+    }
+
     /// Protects the model and returns the name of the result.
     pub fn protected(&self) -> &'static str {
         let model = self.model();
