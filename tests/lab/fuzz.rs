@@ -14,7 +14,7 @@ use onnxseal_core::{
 };
 use onnxseal_crypto::{ChunkId, Scratch};
 use onnxseal_onnx::model::{FileId, Payload};
-use onnxseal_onnx::{Limits, external, locate, tail};
+use onnxseal_onnx::{Limits, external, locate, sniff, tail};
 use tempfile::TempDir;
 
 /// A fuzz target: what it does with an input.
@@ -37,6 +37,7 @@ const WRAPPED_KEY: &str = include_str!("../../fixtures/sealed/keys/dek.age");
 
 /// The bytes as a model: located, and looked at for a tail.
 pub fn wire_locate(bytes: &[u8]) {
+    sniff(bytes);
     let len = bytes.len() as u64;
     if let Ok(model) = locate(bytes, &Limits::default()) {
         for tensor in &model.tensors {

@@ -2,8 +2,9 @@
 //! place must know.
 //!
 //! [`locate`] maps a model file without reading its weights. [`external`] finds the files beside
-//! it. [`tail`] writes and finds what a protected model carries at its end. [`proto`] has ONNX's
-//! messages as generated types; no file is ever re-encoded through them.
+//! it. [`tail`] writes and finds what a protected model carries at its end. [`sniff`] tells models
+//! from other files. [`proto`] has ONNX's messages as generated types; no file is ever re-encoded
+//! through them.
 //!
 //! Whatever a file says, nothing here panics, and no memory is taken beyond [`Limits`].
 
@@ -19,6 +20,7 @@ mod error;
 mod limits;
 mod locate;
 mod schema;
+mod sniff;
 mod wire;
 
 pub use data_type::element_bits;
@@ -26,3 +28,4 @@ pub use error::{At, Error, Fault, FileFault, Subject};
 pub use limits::Limits;
 pub use locate::locate;
 pub use model::Model;
+pub use sniff::sniff;
