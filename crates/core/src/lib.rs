@@ -3,7 +3,8 @@
 //! A protected model is the original file with chosen weight bytes encrypted in place and the rest
 //! authenticated, plus metadata: still a valid ONNX file of the same shape. [`protect`] makes one,
 //! [`open`] gives the original back in memory and [`unprotect`] in files, byte for byte;
-//! [`inspect`] and [`verify`] look at one. `docs/FORMAT.md` is the format.
+//! [`inspect`] and [`verify`] look at one; [`discover`] finds models in folders. `docs/FORMAT.md` is
+//! the format.
 //!
 //! Nothing that was decrypted leaves a call before every byte of every file has been authenticated,
 //! and files appear whole or not at all.
@@ -14,6 +15,8 @@
 mod artifact;
 mod chunks;
 mod digest;
+#[cfg(feature = "protect")]
+mod discover;
 mod error;
 mod input;
 #[cfg(feature = "protect")]
@@ -64,6 +67,7 @@ pub use signature::{Access, SignedBy};
 
 #[cfg(feature = "protect")]
 pub use {
+    discover::{Found, discover},
     inspect::inspect,
     onnxseal_plan::{Policy, Preset},
     protect::{ProtectOptions, plan, protect, protect_in_place},

@@ -1,0 +1,279 @@
+//! Finds models in folders, by what is in the files.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::{Component, Path, PathBuf};
+
+use globset::{GlobBuilder, GlobMatcher};
+use walkdir::{DirEntry, WalkDir};
+
+use crate::error::{Error, Result, io};
+use crate::input::Input;
+
+/// A model that [`discover`] found.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Found {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Where it goes below an output folder: its path under the source that it was found by, and
+    /// for what a list names, under the list's folder. Always plain names, without `..`; two
+    /// sources may give the same.
+    pub relative: PathBuf,
+}
+
+/// Finds the models that `sources`, and the sources that the files `lists` name, stand for; sorted
+/// by path, each once.
+///
+/// A source is
+/// - a file, which is a model whatever is in it;
+/// - a folder, which is searched with all its subfolders;
+/// - where there is no such file, a glob: `*` and `?` within a name, `**` for folders of any depth,
+///   `[...]` and `{a,b}`. Folders that match are searched.
+///
+/// In folders and by globs a file is found if [`onnxseal_onnx::sniff`] says that its content is a
+/// model, if its name ends in `.onnx`, or if it cannot be opened: no model is missed, and what should
+/// be one and is not shows when it is used. External data is found only if it is named or reads
+/// like a model. Hidden files and folders count, but for folders named `.git`; files other than
+/// regular ones do not. Links are followed, those that lead nowhere passed over, and a file or folder
+/// that several paths lead to is taken once, by the first of them in the order of sources and names.
+///
+/// A list has a source a line, relative to the list's folder; white space around it is cut off, and
+/// empty lines and those that begin with `#` are passed over.
+///
+/// # Errors
+/// `Io` where a source does not exist, a folder cannot be read, or a link cannot be followed; `Usage`
+/// where a glob is none, or matches nothing.
+pub fn discover(sources: &[impl AsRef<Path>], lists: &[impl AsRef<Path>]) -> Result<Vec<Found>> {
+    let mut search = Search::default();
+    for source in sources {
+        search.source(source.as_ref(), None)?;
+    }
+    for list in lists {
+        let list = list.as_ref();
+        let text = fs::read_to_string(list).map_err(io("read", list))?;
+        let folder = list.parent().unwrap_or(Path::new(""));
+        for line in text.trim_start_matches('\u{feff}').lines() {
+            let line = line.trim();
+            if !line.is_empty() && !line.starts_with('#') {
+                search.source(&folder.join(line), Some(folder))?;
+            }
+        }
+    }
+    search.found.sort();
+    Ok(search.found)
+}
+
+#[derive(Default)]
+struct Search {
+    found: Vec<Found>,
+    /// Canonical paths of the files in `found`.
+    files: HashSet<PathBuf>,
+    /// Canonical paths of the folders that were searched.
+    folders: HashSet<PathBuf>,
+}
+
+impl Search {
+    /// Adds what `source` stands for. `listed_in` is the folder of the list that names it.
+    fn source(&mut self, source: &Path, listed_in: Option<&Path>) -> Result<()> {
+        let bases = |own| [listed_in.unwrap_or(own), own];
+        match fs::metadata(source) {
+            Ok(metadata) if metadata.is_dir() => self.folder(source, bases(source)),
+            Ok(_) => self.add(source, bases(source)),
+            Err(error) => match Glob::parse(source, listed_in)? {
+                Some(glob) if error.kind() == ErrorKind::NotFound => {
+                    self.glob(source, &glob, bases(&glob.folder))
+                }
+                _ => Err(io("read", source)(error)),
+            },
+        }
+    }
+
+    /// Searches `folder` and everything below it.
+    fn folder(&mut self, folder: &Path, bases: [&Path; 2]) -> Result<()> {
+        let mut entries = walk(folder).into_iter();
+        while let Some(entry) = entries.next() {
+            let Some(entry) = readable(entry)? else {
+                continue;
+            };
+            if entry.file_type().is_dir() {
+                // Also what keeps links that lead upwards from being followed for ever.
+                if is_git(&entry) || !self.folders.insert(canonical(entry.path())?) {
+                    entries.skip_current_dir();
+                }
+            } else if entry.file_type().is_file() && is_model(entry.path())? {
+                self.add(entry.path(), bases)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what matches `glob`, which was given as `source`.
+    fn glob(&mut self, source: &Path, glob: &Glob, bases: [&Path; 2]) -> Result<()> {
+        let mut matched = false;
+        let mut entries = walk(&glob.folder).max_depth(glob.depth).into_iter();
+        while let Some(entry) = entries.next() {
+            let Some(entry) = readable(entry)? else {
+                continue;
+            };
+            let is_dir = entry.file_type().is_dir();
+            if is_git(&entry) {
+                if is_dir {
+                    entries.skip_current_dir();
+                }
+            } else if glob.matches(entry.path()) {
+                matched = true;
+                if is_dir {
+                    entries.skip_current_dir();
+                    self.folder(entry.path(), bases)?;
+                } else if entry.file_type().is_file() && is_model(entry.path())? {
+                    self.add(entry.path(), bases)?;
+                }
+            }
+        }
+        match matched {
+            true => Ok(()),
+            false => Err(Error::Misuse(format!(
+                "{} does not exist, and as a pattern it matches nothing",
+                source.display()
+            ))),
+        }
+    }
+
+    /// Adds a file, unless it is there already. Where it lies below one of `bases`, its path there,
+    /// below the first that holds it, is what goes below an output folder.
+    fn add(&mut self, path: &Path, bases: [&Path; 2]) -> Result<()> {
+        if self.files.insert(canonical(path)?) {
+            let relative = bases.into_iter().find_map(|base| below(path, base));
+            let name = || path.file_name().map(PathBuf::from);
+            self.found.push(Found {
+                path: path.strip_prefix(".").unwrap_or(path).to_owned(),
+                relative: relative.or_else(name).unwrap_or_default(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// A pattern, and where to look for what matches it.
+struct Glob {
+    /// The part before the first name with a special character.
+    folder: PathBuf,
+    /// The rest.
+    rest: GlobMatcher,
+    /// How many names deep a match can lie below `folder`.
+    depth: usize,
+}
+
+impl Glob {
+    /// `None` for a path with no special characters. Those in the path of `listed_in` are not.
+    fn parse(source: &Path, listed_in: Option<&Path>) -> Result<Option<Glob>> {
+        let listed_in = listed_in.unwrap_or(Path::new(""));
+        let mut names = source
+            .strip_prefix(listed_in)
+            .unwrap_or(source)
+            .components();
+        let mut folder = listed_in.to_owned();
+        let pattern = loop {
+            let rest = names.as_path();
+            match names.next() {
+                Some(name) if is_special(name) => break rest,
+                Some(name) => folder.push(name),
+                None => return Ok(None),
+            }
+        };
+        let Some(text) = pattern.to_str() else {
+            return Ok(None);
+        };
+        let glob = GlobBuilder::new(text).literal_separator(true).build();
+        let glob = glob.map_err(|error| {
+            let (source, reason) = (source.display(), error.kind());
+            Error::Misuse(format!(
+                "{source} does not exist, and is no pattern: {reason}"
+            ))
+        })?;
+        // Alternatives may have any number of names.
+        let any_depth = text.contains("**") || text.contains('{');
+        let depth = pattern.components().count();
+        Ok(Some(Glob {
+            folder,
+            rest: glob.compile_matcher(),
+            depth: if any_depth { usize::MAX } else { depth },
+        }))
+    }
+
+    fn matches(&self, path: &Path) -> bool {
+        let rest = below(path, &self.folder);
+        rest.is_some_and(|rest| self.rest.is_match(rest))
+    }
+}
+
+fn is_special(name: Component<'_>) -> bool {
+    let name = name.as_os_str().to_string_lossy();
+    name.contains(['*', '?', '[', '{'])
+}
+
+/// All of `folder`, in the order of names, links followed.
+fn walk(folder: &Path) -> WalkDir {
+    let here = Path::new(".");
+    let folder = if folder.as_os_str().is_empty() {
+        here
+    } else {
+        folder
+    };
+    WalkDir::new(folder).follow_links(true).sort_by_file_name()
+}
+
+/// The entry, or `None` where it is a link that leads nowhere or to a folder around it.
+fn readable(entry: walkdir::Result<DirEntry>) -> Result<Option<DirEntry>> {
+    let error = match entry {
+        Ok(entry) => return Ok(Some(entry)),
+        Err(error) => error,
+    };
+    let path = error.path().map(PathBuf::from).unwrap_or_default();
+    let is_loop = error.loop_ancestor().is_some();
+    let leads_nowhere = |error: &std::io::Error| {
+        error.kind() == ErrorKind::NotFound && fs::symlink_metadata(&path).is_ok()
+    };
+    if is_loop || error.io_error().is_some_and(leads_nowhere) {
+        return Ok(None);
+    }
+    Err(io("read", &path)(error.into()))
+}
+
+/// Whether `entry`, below a source, is where git keeps its own.
+fn is_git(entry: &DirEntry) -> bool {
+    entry.depth() > 0 && entry.file_name() == ".git"
+}
+
+/// Whether a regular file is to be found: by its name, its content, or because nobody can tell.
+fn is_model(path: &Path) -> Result<bool> {
+    let is_named_so = path
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
+    if is_named_so {
+        return Ok(true);
+    }
+    match File::open(path) {
+        Ok(file) => Ok(onnxseal_onnx::sniff(&Input::of(path, file)?.map()?)),
+        // Somebody removed it meanwhile.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(_) => Ok(true),
+    }
+}
+
+/// The part of `path` below `base`, where that is plain names only.
+fn below(path: &Path, base: &Path) -> Option<PathBuf> {
+    let rest = path.strip_prefix(base).ok()?;
+    let rest: PathBuf = (rest.components())
+        .filter(|name| *name != Component::CurDir)
+        .collect();
+    let is_plain = rest
+        .components()
+        .all(|name| matches!(name, Component::Normal(_)));
+    (is_plain && !rest.as_os_str().is_empty()).then_some(rest)
+}
+
+fn canonical(path: &Path) -> Result<PathBuf> {
+    fs::canonicalize(path).map_err(io("read", path))
+}

@@ -1,0 +1,248 @@
+//! Which files are found, by what, and under which path.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use onnxseal_core::{Error, ErrorKind, Found, discover};
+use onnxseal_testkit::samples;
+use tempfile::TempDir;
+
+const NONE: &[PathBuf] = &[];
+
+/// A folder with files; those whose names say so are models.
+fn folder(names: &[&str]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for name in names {
+        put(dir.path(), name);
+    }
+    dir
+}
+
+fn put(folder: &Path, name: &str) {
+    let path = folder.join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    match name.contains("model") {
+        true => fs::write(path, samples::gemm()).unwrap(),
+        false => fs::write(path, "no such thing").unwrap(),
+    }
+}
+
+/// What is found from sources below `dir`: paths below it, and where they go.
+fn found(dir: &TempDir, sources: &[&str]) -> Vec<(String, String)> {
+    let sources: Vec<_> = sources.iter().map(|name| dir.path().join(name)).collect();
+    shown(dir, discover(&sources, NONE).unwrap())
+}
+
+fn shown(dir: &TempDir, found: Vec<Found>) -> Vec<(String, String)> {
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let show = |found: Found| {
+        let path = found.path.strip_prefix(dir.path()).unwrap();
+        (text(path), text(&found.relative))
+    };
+    found.into_iter().map(show).collect()
+}
+
+/// Rows whose paths are the same below the folder and below the output.
+fn same(names: &[&str]) -> Vec<(String, String)> {
+    let both = |name: &&str| (name.to_string(), name.to_string());
+    names.iter().map(both).collect()
+}
+
+fn refused(dir: &TempDir, source: &str) -> (ErrorKind, String) {
+    let error = discover(&[dir.path().join(source)], NONE).unwrap_err();
+    (error.kind(), error.to_string())
+}
+
+#[test]
+fn folders_are_searched_by_content_and_suffix() {
+    let names = [
+        "a/model",
+        "a/.hidden/model.bin",
+        ".model",
+        "a/README.md",
+        "broken.onnx",
+        "UPPER.ONNX",
+        "a/.git/model",
+        "z.txt",
+    ];
+    let dir = folder(&names);
+    fs::write(dir.path().join("empty"), "").unwrap();
+    let expected = [
+        ".model",
+        "UPPER.ONNX",
+        "a/.hidden/model.bin",
+        "a/model",
+        "broken.onnx",
+    ];
+    assert_eq!(found(&dir, &[""]), same(&expected));
+    // Where a source is below another, each file is still found once, by the first.
+    assert_eq!(found(&dir, &["", "a", "a/model"]), same(&expected));
+    assert_eq!(
+        found(&dir, &["a/README.md", "a/.git"]),
+        [
+            ("a/.git/model".into(), "model".into()),
+            // What is named is taken for what it should be.
+            ("a/README.md".into(), "README.md".into())
+        ]
+    );
+}
+
+#[test]
+fn external_data_is_not_found() {
+    let dir = tempfile::tempdir().unwrap();
+    samples::external_data().write(dir.path()).unwrap();
+    assert_eq!(found(&dir, &[""]), same(&["model.onnx"]));
+}
+
+#[test]
+fn globs_match_names_and_folders() {
+    let dir = folder(&[
+        "a/model1",
+        "a/model2",
+        "a/b/model1",
+        "a/b/text",
+        "c/model1",
+        "d/[x]/model",
+    ]);
+    let (one, two, deep) = (
+        ("a/model1", "model1"),
+        ("a/model2", "model2"),
+        ("a/b/model1", "b/model1"),
+    );
+    let rows = |rows: &[(&str, &str)]| -> Vec<(String, String)> {
+        let owned = |(path, relative): &(&str, &str)| (path.to_string(), relative.to_string());
+        rows.iter().map(owned).collect()
+    };
+    assert_eq!(found(&dir, &["a/model?"]), rows(&[one, two]));
+    assert_eq!(found(&dir, &["a/*"]), rows(&[deep, one, two]));
+    assert_eq!(found(&dir, &["a/**/*1"]), rows(&[deep, one]));
+    assert_eq!(found(&dir, &["a/{model2,b/*1}"]), rows(&[deep, two]));
+    assert_eq!(found(&dir, &["?/model1"]), same(&["a/model1", "c/model1"]));
+    // A file of that very name comes first.
+    assert_eq!(found(&dir, &["d/[x]"]), rows(&[("d/[x]/model", "model")]));
+
+    for (source, kind, says) in [
+        ("a/x*", ErrorKind::Usage, "matches nothing"),
+        ("a/[", ErrorKind::Usage, "no pattern"),
+        ("x/*", ErrorKind::Io, "x"),
+        ("a/x", ErrorKind::Io, "a/x"),
+    ] {
+        let (found, message) = refused(&dir, source);
+        assert_eq!(found, kind, "{message}");
+        assert!(message.contains(says), "{message}");
+    }
+}
+
+#[test]
+fn lists_name_sources_relative_to_themselves() {
+    let dir = folder(&[
+        "l[1]/a/model",
+        "l[1]/b/model",
+        "l[1]/c/x/model",
+        "other/y/model",
+    ]);
+    let list = "\u{feff}# these\r\n\r\n  a/model\r\n./b\n c/*/mod* \n../other\n";
+    fs::write(dir.path().join("l[1]/list"), list).unwrap();
+    let path = |name: &str| dir.path().join("l[1]").join(name);
+    let found = discover(NONE, &[path("list")]).unwrap();
+    let expected = [
+        (path("a/model"), "a/model"),
+        (path("b/model"), "b/model"),
+        (path("c/x/model"), "c/x/model"),
+        (path("../other/y/model"), "y/model"),
+    ];
+    let mut expected = expected.map(|(path, relative)| Found {
+        path,
+        relative: relative.into(),
+    });
+    expected.sort();
+    assert_eq!(found, expected);
+
+    fs::write(path("list"), "a/model\nabsent\n").unwrap();
+    let error = discover(NONE, &[path("list")]).unwrap_err();
+    assert!(matches!(&error, Error::Io { path, .. } if path.ends_with("absent")));
+    fs::write(path("list"), "# nothing\n").unwrap();
+    assert_eq!(discover(NONE, &[path("list")]).unwrap(), []);
+    let error = discover(NONE, &[path("no list")]).unwrap_err();
+    assert!(error.to_string().contains("no list"));
+}
+
+#[cfg(unix)]
+#[test]
+fn links_are_followed_once() {
+    use std::os::unix::fs::symlink;
+
+    let dir = folder(&["a/model", "b/c/model"]);
+    let outside = folder(&["model"]);
+    let link = |to: &Path, name: &str| symlink(to, dir.path().join(name)).unwrap();
+    link(Path::new("../a/model"), "b/model.onnx");
+    link(Path::new(".."), "a/up");
+    link(Path::new("../.."), "b/c/up");
+    link(Path::new("nowhere"), "b/gone.onnx");
+    link(outside.path(), "out");
+    let expected = ["a/model", "b/c/model", "out/model"];
+    assert_eq!(found(&dir, &[""]), same(&expected));
+    assert_eq!(
+        found(&dir, &["b/model.onnx", "a/model"]),
+        [("b/model.onnx".into(), "model.onnx".into())]
+    );
+    assert_eq!(found(&dir, &["*/model*"]), same(&["a/model", "out/model"]));
+    // A fan of links doubles the paths with every level.
+    for level in 0..30 {
+        fs::create_dir(dir.path().join(format!("f{level}"))).unwrap();
+        for name in ["x", "y"] {
+            let to = format!("../f{}", level + 1);
+            link(Path::new(&to), &format!("f{level}/{name}"));
+        }
+    }
+    assert_eq!(found(&dir, &[""]), same(&expected));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn pipes_do_not_block() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    let dir = folder(&["model"]);
+    let pipe = dir.path().join("pipe.onnx");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    assert_eq!(found(&dir, &[""]), same(&["model"]));
+}
+
+#[cfg(unix)]
+#[test]
+fn what_cannot_be_read_is_not_passed_over() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let dir = folder(&["file", "folder/model"]);
+    let forbid = |name: &str| {
+        fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(0o000)).unwrap();
+    };
+    forbid("file");
+    if File::open(dir.path().join("file")).is_ok() {
+        eprintln!("skipped: this user can read everything");
+        return;
+    }
+    assert_eq!(found(&dir, &[""]), same(&["file", "folder/model"]));
+    forbid("folder");
+    let (kind, message) = refused(&dir, "");
+    assert_eq!(kind, ErrorKind::Io);
+    assert!(message.contains("folder"), "{message}");
+    fs::set_permissions(dir.path().join("folder"), fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+#[test]
+fn all_fixtures_are_found() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/models");
+    let found = discover(&[&models], NONE).unwrap();
+    let mut expected = Vec::new();
+    for folder in [models.clone(), models.join("tiny")] {
+        let entries = fs::read_dir(folder).unwrap();
+        expected.extend(entries.map(|entry| entry.unwrap().path()));
+    }
+    expected.retain(|path| path.extension().is_some_and(|name| name == "onnx"));
+    expected.sort();
+    let paths: Vec<_> = found.into_iter().map(|found| found.path).collect();
+    assert_eq!(paths, expected);
+}
