@@ -84,22 +84,19 @@ impl Search {
                 Some(glob) if error.kind() == ErrorKind::NotFound => {
                     self.glob(source, &glob, bases(&glob.folder))
                 }
-                _ => Err(io("read", source)(error)),
+                _ => Err(io("open", source)(error)),
             },
         }
     }
 
     /// Searches `folder` and everything below it.
     fn folder(&mut self, folder: &Path, bases: [&Path; 2]) -> Result<()> {
-        let mut entries = walk(folder).into_iter();
-        while let Some(entry) = entries.next() {
-            let Some(entry) = readable(entry)? else {
-                continue;
-            };
+        let mut entries = Walk::new(folder, usize::MAX);
+        while let Some(entry) = entries.next()? {
             if entry.file_type().is_dir() {
                 // Also what keeps links that lead upwards from being followed for ever.
                 if is_git(&entry) || !self.folders.insert(canonical(entry.path())?) {
-                    entries.skip_current_dir();
+                    entries.skip_folder();
                 }
             } else if entry.file_type().is_file() && is_model(entry.path())? {
                 self.add(entry.path(), bases)?;
@@ -111,20 +108,17 @@ impl Search {
     /// Adds what matches `glob`, which was given as `source`.
     fn glob(&mut self, source: &Path, glob: &Glob, bases: [&Path; 2]) -> Result<()> {
         let mut matched = false;
-        let mut entries = walk(&glob.folder).max_depth(glob.depth).into_iter();
-        while let Some(entry) = entries.next() {
-            let Some(entry) = readable(entry)? else {
-                continue;
-            };
+        let mut entries = Walk::new(&glob.folder, glob.depth);
+        while let Some(entry) = entries.next()? {
             let is_dir = entry.file_type().is_dir();
             if is_git(&entry) {
                 if is_dir {
-                    entries.skip_current_dir();
+                    entries.skip_folder();
                 }
             } else if glob.matches(entry.path()) {
                 matched = true;
                 if is_dir {
-                    entries.skip_current_dir();
+                    entries.skip_folder();
                     self.folder(entry.path(), bases)?;
                 } else if entry.file_type().is_file() && is_model(entry.path())? {
                     self.add(entry.path(), bases)?;
@@ -213,32 +207,62 @@ fn is_special(name: Component<'_>) -> bool {
     name.contains(['*', '?', '[', '{'])
 }
 
-/// All of `folder`, in the order of names, links followed.
-fn walk(folder: &Path) -> WalkDir {
-    let here = Path::new(".");
-    let folder = if folder.as_os_str().is_empty() {
-        here
-    } else {
-        folder
-    };
-    WalkDir::new(folder).follow_links(true).sort_by_file_name()
+/// All that is in a folder, in the order of names, links followed.
+struct Walk {
+    entries: walkdir::IntoIter,
+    /// The last folder that came.
+    folder: PathBuf,
 }
 
-/// The entry, or `None` where it is a link that leads nowhere or to a folder around it.
-fn readable(entry: walkdir::Result<DirEntry>) -> Result<Option<DirEntry>> {
-    let error = match entry {
-        Ok(entry) => return Ok(Some(entry)),
-        Err(error) => error,
-    };
-    let path = error.path().map(PathBuf::from).unwrap_or_default();
-    let is_loop = error.loop_ancestor().is_some();
-    let leads_nowhere = |error: &std::io::Error| {
-        error.kind() == ErrorKind::NotFound && fs::symlink_metadata(&path).is_ok()
-    };
-    if is_loop || error.io_error().is_some_and(leads_nowhere) {
-        return Ok(None);
+impl Walk {
+    fn new(folder: &Path, max_depth: usize) -> Walk {
+        let folder = match folder.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => folder,
+        };
+        let walk = WalkDir::new(folder).follow_links(true);
+        Walk {
+            entries: walk.max_depth(max_depth).sort_by_file_name().into_iter(),
+            folder: folder.to_owned(),
+        }
     }
-    Err(io("read", &path)(error.into()))
+
+    /// The next entry that is no link to nowhere or to a folder around it.
+    fn next(&mut self) -> Result<Option<DirEntry>> {
+        loop {
+            let error = match self.entries.next() {
+                Some(Err(error)) => error,
+                Some(Ok(entry)) => {
+                    if entry.file_type().is_dir() {
+                        entry.path().clone_into(&mut self.folder);
+                    }
+                    return Ok(Some(entry));
+                }
+                None => return Ok(None),
+            };
+            // Where reading a folder fails, nothing else says which; it does so before its entries.
+            let path = error.path().unwrap_or(&self.folder);
+            let leads_nowhere = |error: &std::io::Error| {
+                error.kind() == ErrorKind::NotFound && fs::symlink_metadata(path).is_ok()
+            };
+            if error.loop_ancestor().is_none() && !error.io_error().is_some_and(leads_nowhere) {
+                let path = path.to_owned();
+                return Err(io("read", &path)(plain(error)));
+            }
+        }
+    }
+
+    /// Passes over what is in the folder that came last.
+    fn skip_folder(&mut self) {
+        self.entries.skip_current_dir();
+    }
+}
+
+/// The system's answer, without the path that [`Error::Io`] has as well.
+fn plain(error: walkdir::Error) -> std::io::Error {
+    let text = error.to_string();
+    let error = error.into_io_error();
+    error.unwrap_or_else(|| std::io::Error::other(text))
 }
 
 /// Whether `entry`, below a source, is where git keeps its own.
