@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit;
 use crate::keys::{IdentityArgs, NewRecipientArgs, PassphraseArgs, RecipientArgs};
@@ -34,7 +34,7 @@ pub enum Command {
     Protect(Protect),
     /// Show what is encrypted in a protected model; needs no key
     Inspect(Inspect),
-    /// Check a protected model: its structure, a policy, and with an identity every byte
+    /// Check protected models: their structure, a policy, and with an identity every byte
     Verify(Verify),
     /// Restore the original of a protected model, byte for byte
     Unprotect(Unprotect),
@@ -57,6 +57,10 @@ pub enum Command {
     /// Signs all of it but the wrapped data key, as it is stored; needs no identity, and so cannot
     /// tell whether it is authentic: sign what you made yourself, or run `verify` first.
     Sign(Sign),
+    /// Print a completion script for a shell
+    Completions(Completions),
+    /// Print the manual page
+    Man(Man),
 }
 
 #[derive(Debug, Args)]
@@ -89,7 +93,7 @@ pub struct Protect {
     pub output: Option<PathBuf>,
 
     /// Replace the model by its protected form, in one step
-    #[arg(long, conflicts_with = "output")]
+    #[arg(long, conflicts_with_all = ["output", "no_sync"])]
     pub in_place: bool,
 
     #[command(flatten)]
@@ -202,8 +206,17 @@ pub struct Inspect {
 
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// The protected model
-    pub model: PathBuf,
+    /// A protected model; or several, folders to search for models by content, and globs
+    #[arg(value_name = "SOURCE", required_unless_present = "lists")]
+    pub sources: Vec<PathBuf>,
+
+    /// File with more sources, one a line, relative to its folder; may be given several times
+    #[arg(long = "list", value_name = "FILE")]
+    pub lists: Vec<PathBuf>,
+
+    /// Fail (6) if a model is not protected; a folder is otherwise searched for those that are
+    #[arg(long)]
+    pub require_protected: bool,
 
     #[command(flatten)]
     pub identities: IdentityArgs,
@@ -219,9 +232,47 @@ pub struct Verify {
     #[arg(long, value_name = "NAME")]
     pub preset: Option<onnxseal_core::Preset>,
 
-    /// Print the result as JSON
-    #[arg(long)]
+    /// How to print the result
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    pub format: Format,
+
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format")]
     pub json: bool,
+}
+
+impl Verify {
+    /// How to print the result.
+    pub fn format(&self) -> Format {
+        match self.json {
+            true => Format::Json,
+            false => self.format,
+        }
+    }
+}
+
+/// How to print what was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Lines to read
+    Human,
+    /// As docs/JSON.md says
+    Json,
+    /// SARIF 2.1.0, for code scanning services
+    Sarif,
+}
+
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub struct Man {
+    /// Folder to write all pages to, one for each command; standard output gets the main page alone
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -268,7 +319,7 @@ pub struct OutputOptions {
 
     /// Do not wait until the output is on the disk: faster, but a power loss may leave a part of it,
     /// and with --force nothing of what it replaced
-    #[arg(long, conflicts_with = "in_place")]
+    #[arg(long)]
     pub no_sync: bool,
 }
 

@@ -23,19 +23,46 @@ fn code(error: &anyhow::Error) -> u8 {
     let core = error
         .chain()
         .find_map(|cause| cause.downcast_ref::<Error>());
+    if let Some(failures) = error.downcast_ref::<Failures>() {
+        return failures.code;
+    }
     match core.map(Error::kind) {
-        Some(ErrorKind::Usage) => 2,
-        Some(ErrorKind::Malformed) => 3,
-        Some(ErrorKind::Authentication) => 4,
-        Some(ErrorKind::NoMatchingKey) => 5,
-        Some(ErrorKind::PolicyNotMet) => 6,
-        Some(ErrorKind::Io) => 7,
-        Some(_) => 1,
+        Some(kind) => kind_code(kind),
         None if error.chain().any(|cause| cause.is::<std::io::Error>()) => 7,
         None if error.chain().any(|cause| cause.is::<Usage>()) => 2,
         None => 1,
     }
 }
+
+/// The code for a class of errors.
+pub fn kind_code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::Usage => 2,
+        ErrorKind::Malformed => 3,
+        ErrorKind::Authentication => 4,
+        ErrorKind::NoMatchingKey => 5,
+        ErrorKind::PolicyNotMet => 6,
+        ErrorKind::Io => 7,
+        _ => 1,
+    }
+}
+
+/// Some of several models failed, each of which was reported already.
+#[derive(Debug)]
+pub struct Failures {
+    /// The code of the worst.
+    pub code: u8,
+    pub failed: usize,
+    pub models: usize,
+}
+
+impl std::fmt::Display for Failures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of {} models failed", self.failed, self.models)
+    }
+}
+
+impl std::error::Error for Failures {}
 
 /// A mistake in the command line that clap cannot see.
 #[derive(Debug)]

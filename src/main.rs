@@ -1,5 +1,6 @@
 //! The `onnxseal` command.
 
+mod checks;
 mod cli;
 mod commands;
 mod exit;
@@ -7,6 +8,7 @@ mod io;
 mod keys;
 mod progress;
 mod render;
+mod sarif;
 mod signing;
 mod text;
 

@@ -408,6 +408,7 @@ fn what_is_printed_is_documented() {
         &protect,
         &["inspect", "s.onnx", "--json"],
         &["verify", "s.onnx", "--preset", "light", "--json"],
+        &["verify", ".", "--json"],
     ] {
         members(&json(&lab.expect(0, args).0), &mut names);
     }

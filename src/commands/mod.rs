@@ -1,7 +1,9 @@
 //! One file per subcommand.
 
+mod completions;
 mod inspect;
 mod keygen;
+mod man;
 mod plan;
 mod protect;
 mod rekey;
@@ -25,5 +27,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Rekey(args) => rekey::run(&args, quiet),
         Command::Rotate(args) => rotate::run(&args, quiet),
         Command::Sign(args) => sign::run(&args, quiet),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     }
 }

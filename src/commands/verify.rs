@@ -1,28 +1,145 @@
 //! `onnxseal verify`
 
-use anyhow::Result;
-use onnxseal_core::{self as core, Checks};
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
 
-use crate::cli::Verify;
+use anyhow::{Context, Result};
+use onnxseal_core::{self as core, Checks, Error, ErrorKind, Identities, Policy, SignedBy};
+
+use crate::checks::{self, Check, Outcome};
+use crate::cli::{Format, Verify};
+use crate::exit::{Failures, Usage};
 use crate::progress::Bar;
-use crate::{io, render};
+use crate::text::note;
+use crate::{io as files, render, sarif};
 
-/// Checks a protected model as far as what is at hand allows.
+/// Checks protected models as far as what is at hand allows.
 pub fn run(args: &Verify, quiet: bool) -> Result<()> {
-    let policy = io::named_policy(args.policy.as_deref(), args.preset)?;
-    let identities = args.identities.read(quiet)?;
-    let signed_by = args.signer.read()?;
-    let checks = Checks {
-        identities: identities.as_ref(),
-        policy: policy.as_ref(),
-        signed_by: signed_by.as_ref(),
+    let policy = files::named_policy(args.policy.as_deref(), args.preset)?;
+    let verifier = Verifier {
+        identities: args.identities.read(quiet)?,
+        signed_by: args.signer.read()?,
+        policy,
+        require_protected: args.require_protected,
+        quiet,
     };
-    let bar = Bar::new(quiet);
-    let verified = core::verify(&args.model, &checks, &bar)?;
-    drop(bar);
-    match (args.json, quiet) {
-        (true, _) => render::json(&verified),
-        (false, true) => Ok(()),
-        (false, false) => render::verified(&args.model, &verified),
+    match single(args) {
+        Some(model) => verifier.one(model, args.format()),
+        None => verifier.several(args),
+    }
+}
+
+/// The one model that the command line names, unless what it asks for is about several.
+fn single(args: &Verify) -> Option<&Path> {
+    let [source] = args.sources.as_slice() else {
+        return None;
+    };
+    let is_file = fs::metadata(source).is_ok_and(|metadata| !metadata.is_dir());
+    let about_several =
+        args.require_protected || !args.lists.is_empty() || args.format() == Format::Sarif;
+    (is_file && !about_several).then_some(source)
+}
+
+struct Verifier {
+    identities: Option<Identities>,
+    signed_by: Option<SignedBy>,
+    policy: Option<Policy>,
+    require_protected: bool,
+    quiet: bool,
+}
+
+impl Verifier {
+    fn verify(&self, model: &Path) -> core::Result<core::Verification> {
+        let checks = Checks {
+            identities: self.identities.as_ref(),
+            signed_by: self.signed_by.as_ref(),
+            policy: self.policy.as_ref(),
+        };
+        core::verify(model, &checks, &Bar::new(self.quiet))
+    }
+
+    /// Checks `model`, and fails as it fails.
+    fn one(&self, model: &Path, format: Format) -> Result<()> {
+        let verified = self.verify(model)?;
+        match (format, self.quiet) {
+            (Format::Json | Format::Sarif, _) => render::json(&verified),
+            (Format::Human, true) => Ok(()),
+            (Format::Human, false) => render::verified(model, &verified),
+        }
+    }
+
+    /// Checks every model there is, and fails as the worst of them.
+    fn several(&self, args: &Verify) -> Result<()> {
+        let found = core::discover(&args.sources, &args.lists)?;
+        if found.is_empty() {
+            let mut names = args.sources.iter().chain(&args.lists);
+            let first = names.next().map(|path| path.display().to_string());
+            let more = if names.next().is_some() { ", ..." } else { "" };
+            return Err(Usage(format!(
+                "no ONNX model in {}{more}: nothing was checked",
+                first.unwrap_or_default()
+            ))
+            .into());
+        }
+        let format = args.format();
+        // A reader that has had enough does not stop the checks.
+        let mut printed = Ok(());
+        let mut checks = Vec::with_capacity(found.len());
+        for model in found {
+            let outcome = self.outcome(&model.path);
+            let path = model.path;
+            let check = Check { path, outcome };
+            match (format, self.quiet) {
+                (Format::Human, false) => {
+                    let line = || writeln!(io::stdout(), "{}", check.line());
+                    printed = printed.and_then(|()| line());
+                }
+                (Format::Human, true) if check.failure().is_some() => note(&check.line()),
+                _ => {}
+            }
+            checks.push(check);
+        }
+        let printed = printed
+            .map_err(anyhow::Error::from)
+            .and_then(|()| match format {
+                Format::Human if self.quiet => Ok(()),
+                Format::Human => {
+                    let has_policy = self.policy.is_some();
+                    Ok(checks::summary(&mut io::stdout(), &checks, has_policy)?)
+                }
+                Format::Json => render::json(&checks::json(&checks)),
+                Format::Sarif => {
+                    let folder =
+                        std::env::current_dir().context("cannot tell the current folder")?;
+                    render::json(&sarif::log(&checks, &folder))
+                }
+            });
+        match checks::exit_code(&checks) {
+            Some(code) => {
+                let checks::Summary { models, failed, .. } = checks::Summary::of(&checks);
+                Err(Failures {
+                    code,
+                    failed,
+                    models,
+                }
+                .into())
+            }
+            None => printed,
+        }
+    }
+
+    fn outcome(&self, model: &Path) -> Outcome {
+        match self.verify(model) {
+            Ok(verified) => Outcome::Ok(verified),
+            // What no parser can read is not called a model that is not protected.
+            Err(Error::NotProtected { .. }) => match core::plan(model, &Policy::default()) {
+                Err(error) if error.kind() == ErrorKind::Malformed => Outcome::Failed(error),
+                _ => Outcome::NotProtected {
+                    required: self.require_protected,
+                },
+            },
+            Err(error) => Outcome::Failed(error),
+        }
     }
 }

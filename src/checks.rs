@@ -1,0 +1,262 @@
+//! What `verify` finds in each of several models, for people, for programs and as SARIF.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use onnxseal_core::{Error, ErrorKind, Verification};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::exit;
+use crate::text::one_line;
+
+/// One model, checked.
+pub struct Check {
+    pub path: PathBuf,
+    pub outcome: Outcome,
+}
+
+/// What came of it.
+pub enum Outcome {
+    Ok(Verification),
+    /// Not protected: a failure if `required`.
+    NotProtected {
+        required: bool,
+    },
+    Failed(Error),
+}
+
+/// A way to fail. Their order is that of severity: the first that occurred gives the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    AuthenticationFailed,
+    Malformed,
+    NotProtected,
+    BelowPolicy,
+    NoMatchingKey,
+    Unreadable,
+    Other,
+}
+
+/// A fault as SARIF and the documentation name it.
+pub struct Rule {
+    pub fault: Fault,
+    pub id: &'static str,
+    pub title: &'static str,
+    pub meaning: &'static str,
+    pub help: &'static str,
+}
+
+/// One rule for each fault. Ids are for ever.
+pub const RULES: [Rule; 7] = [
+    Rule {
+        fault: Fault::NotProtected,
+        id: "ONNXSEAL001",
+        title: "Model is not protected",
+        meaning: "All weights of the model are in clear, and nothing tells whether it was changed.",
+        help: "Protect it with `onnxseal protect`, or do not ship it.",
+    },
+    Rule {
+        fault: Fault::BelowPolicy,
+        id: "ONNXSEAL002",
+        title: "Model is protected less than the policy demands",
+        meaning: "The model is protected, but fewer bytes of some tensor are encrypted than under the policy.",
+        help: "Protect the original again with this policy.",
+    },
+    Rule {
+        fault: Fault::Malformed,
+        id: "ONNXSEAL003",
+        title: "File is no well-formed ONNX model",
+        meaning: "The file is named or reads like an ONNX model and breaks the rules of ONNX or of a protected model.",
+        help: "Export the model anew. A file of Git LFS may not have been fetched: `git lfs pull`.",
+    },
+    Rule {
+        fault: Fault::AuthenticationFailed,
+        id: "ONNXSEAL004",
+        title: "Model was changed since it was protected",
+        meaning: "A file of the model is not what was protected, so nothing in it can be trusted.",
+        help: "Get the files anew from where they came.",
+    },
+    Rule {
+        fault: Fault::NoMatchingKey,
+        id: "ONNXSEAL005",
+        title: "No identity opens the model",
+        meaning: "The model is protected to other recipients, so its contents could not be authenticated.",
+        help: "Name the matching identity with --identity, or protect the model to that recipient.",
+    },
+    Rule {
+        fault: Fault::Unreadable,
+        id: "ONNXSEAL006",
+        title: "Model cannot be read",
+        meaning: "The system could not read the model or its external data, so nothing is known of it.",
+        help: "Make all files of the model readable, and put external data beside the model.",
+    },
+    Rule {
+        fault: Fault::Other,
+        id: "ONNXSEAL007",
+        title: "Model could not be checked",
+        meaning: "Checking the model failed in another way.",
+        help: "See the message.",
+    },
+];
+
+impl Fault {
+    /// The rule of this fault, with its position among [`RULES`].
+    pub fn rule(self) -> (usize, &'static Rule) {
+        let mut rules = RULES.iter().enumerate();
+        let found = rules.find(|(_, rule)| rule.fault == self);
+        // The last one is for what has no other.
+        found.unwrap_or((RULES.len() - 1, &RULES[RULES.len() - 1]))
+    }
+
+    /// The exit code where this is the worst.
+    pub fn exit_code(self) -> u8 {
+        exit::kind_code(match self {
+            Fault::AuthenticationFailed => ErrorKind::Authentication,
+            Fault::Malformed => ErrorKind::Malformed,
+            Fault::NotProtected | Fault::BelowPolicy => ErrorKind::PolicyNotMet,
+            Fault::NoMatchingKey => ErrorKind::NoMatchingKey,
+            Fault::Unreadable => ErrorKind::Io,
+            Fault::Other => ErrorKind::Internal,
+        })
+    }
+}
+
+impl Check {
+    /// How the model falls short, whether or not that is a failure.
+    pub fn fault(&self) -> Option<Fault> {
+        match &self.outcome {
+            Outcome::Ok(_) => None,
+            Outcome::NotProtected { .. } => Some(Fault::NotProtected),
+            Outcome::Failed(error) => Some(match error.kind() {
+                ErrorKind::Authentication => Fault::AuthenticationFailed,
+                ErrorKind::Malformed => Fault::Malformed,
+                ErrorKind::PolicyNotMet => Fault::BelowPolicy,
+                ErrorKind::NoMatchingKey => Fault::NoMatchingKey,
+                ErrorKind::Io => Fault::Unreadable,
+                _ => Fault::Other,
+            }),
+        }
+    }
+
+    /// The fault, where it is a failure.
+    pub fn failure(&self) -> Option<Fault> {
+        match self.outcome {
+            Outcome::NotProtected { required: false } => None,
+            _ => self.fault(),
+        }
+    }
+
+    /// What is wrong, on one line.
+    pub fn message(&self) -> Option<String> {
+        match &self.outcome {
+            Outcome::Ok(_) => None,
+            Outcome::NotProtected { .. } => Some("not protected".into()),
+            Outcome::Failed(error) => {
+                let causes =
+                    std::iter::successors(Some(error as &dyn std::error::Error), |error| {
+                        error.source()
+                    });
+                let texts: Vec<String> = causes.map(ToString::to_string).collect();
+                Some(one_line(&texts.join(": ")))
+            }
+        }
+    }
+
+    /// The line that people read.
+    pub fn line(&self) -> String {
+        let path = one_line(&self.path.display().to_string());
+        match &self.outcome {
+            Outcome::Ok(verified) => {
+                let share = verified.weights.share * 100.0;
+                let contents = match verified.authenticated {
+                    true => "every byte authentic",
+                    false => "contents not checked",
+                };
+                let policy = match verified.policy_met {
+                    Some(true) => ", policy met",
+                    _ => "",
+                };
+                format!("{path}: ok, {share:.1} % of weights encrypted{policy}, {contents}")
+            }
+            Outcome::NotProtected { required: false } => format!("{path}: not protected"),
+            _ => {
+                let message = self.message().unwrap_or_default();
+                format!("{path}: FAILED, {message}")
+            }
+        }
+    }
+}
+
+/// The worst failure's exit code, if there is a failure.
+pub fn exit_code(checks: &[Check]) -> Option<u8> {
+    let worst = checks.iter().filter_map(Check::failure).min();
+    worst.map(Fault::exit_code)
+}
+
+/// How many there are of each.
+#[derive(Serialize)]
+pub struct Summary {
+    pub models: usize,
+    pub ok: usize,
+    /// Not protected, where that is no failure.
+    pub not_protected: usize,
+    pub failed: usize,
+}
+
+impl Summary {
+    pub fn of(checks: &[Check]) -> Summary {
+        let count = |is: fn(&Check) -> bool| checks.iter().filter(|check| is(check)).count();
+        let failed = count(|check| check.failure().is_some());
+        let ok = count(|check| check.fault().is_none());
+        Summary {
+            models: checks.len(),
+            ok,
+            not_protected: checks.len() - ok - failed,
+            failed,
+        }
+    }
+}
+
+/// All checks as JSON.
+pub fn json(checks: &[Check]) -> Value {
+    let row = |check: &Check| {
+        let mut row = match &check.outcome {
+            Outcome::Ok(verified) => json!(verified),
+            _ => json!({}),
+        };
+        let fault = check.fault();
+        row["model"] = json!(check.path.to_string_lossy());
+        row["status"] = fault.map_or(json!("ok"), |fault| json!(fault));
+        row["failed"] = json!(check.failure().is_some());
+        if let Some(fault) = fault {
+            row["rule"] = json!(fault.rule().1.id);
+            row["message"] = json!(check.message());
+        }
+        row
+    };
+    json!({
+        "models": checks.iter().map(row).collect::<Vec<_>>(),
+        "summary": Summary::of(checks),
+        "exit_code": exit_code(checks).unwrap_or(0),
+    })
+}
+
+/// Prints the last line that people read.
+pub fn summary(out: &mut impl Write, checks: &[Check], policy_given: bool) -> io::Result<()> {
+    let summary = Summary::of(checks);
+    let plural = if summary.models == 1 { "" } else { "s" };
+    write!(out, "{} model{plural}: {} ok", summary.models, summary.ok)?;
+    if summary.not_protected > 0 {
+        write!(out, ", {} not protected", summary.not_protected)?;
+    }
+    writeln!(out, ", {} failed", summary.failed)?;
+    if summary.not_protected > 0 && policy_given {
+        writeln!(
+            out,
+            "the policy was not applied to what is not protected; --require-protected refuses that"
+        )?;
+    }
+    Ok(())
+}

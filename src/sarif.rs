@@ -1,0 +1,130 @@
+//! Checks as SARIF 2.1.0, which code scanning services show beside the files.
+//!
+//! Source: <https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html>
+
+use std::path::{Component, Path};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use serde_json::{Value, json};
+
+use crate::checks::{Check, RULES, exit_code};
+
+/// What stands for itself in a part of a URI's path: RFC 3986, section 2.3.
+const NOT_UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// A log of one run. Relative URIs are relative to `folder`, where the command was run.
+pub fn log(checks: &[Check], folder: &Path) -> Value {
+    let rule = |rule: &crate::checks::Rule| {
+        json!({
+            "id": rule.id,
+            "shortDescription": { "text": rule.title },
+            "fullDescription": { "text": rule.meaning },
+            "help": { "text": rule.help },
+            "defaultConfiguration": { "level": "error" },
+            "properties": { "tags": ["security"] },
+        })
+    };
+    let artifact = |check: &Check| json!({ "location": location(&check.path, folder) });
+    json!({
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{
+            "tool": { "driver": {
+                "name": "onnxseal",
+                "version": env!("CARGO_PKG_VERSION"),
+                "informationUri": env!("CARGO_PKG_REPOSITORY"),
+                "rules": RULES.iter().map(rule).collect::<Vec<_>>(),
+            } },
+            "invocations": [{
+                "executionSuccessful": true,
+                "exitCode": exit_code(checks).unwrap_or(0),
+            }],
+            // Everything that was looked at, also what is in order.
+            "artifacts": checks.iter().map(artifact).collect::<Vec<_>>(),
+            "results": checks.iter().filter_map(|check| result(check, folder)).collect::<Vec<_>>(),
+        }],
+    })
+}
+
+fn result(check: &Check, folder: &Path) -> Option<Value> {
+    let (index, rule) = check.fault()?.rule();
+    let level = match check.failure() {
+        Some(_) => "error",
+        None => "note",
+    };
+    Some(json!({
+        "ruleId": rule.id,
+        "ruleIndex": index,
+        "level": level,
+        "message": { "text": check.message() },
+        "locations": [{
+            "physicalLocation": {
+                "artifactLocation": location(&check.path, folder),
+                // Services ask for a line, also of a binary file.
+                "region": { "startLine": 1 },
+            },
+        }],
+    }))
+}
+
+/// An `artifactLocation`: below `folder` relative to it, a `file:` URI elsewhere.
+fn location(path: &Path, folder: &Path) -> Value {
+    let full = lexical(&folder.join(path));
+    match full.strip_prefix(lexical(folder)) {
+        Ok(inner) => json!({ "uri": uri_path(inner), "uriBaseId": "%SRCROOT%" }),
+        Err(_) => {
+            let path = uri_path(&full);
+            json!({ "uri": format!("file:///{}", path.trim_start_matches('/')) })
+        }
+    }
+}
+
+/// `path` without `.` and, as far as names go, `..`.
+fn lexical(path: &Path) -> std::path::PathBuf {
+    let mut plain = std::path::PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                plain.pop();
+            }
+            part => plain.push(part),
+        }
+    }
+    plain
+}
+
+/// The names of `path`, percent-encoded, with `/` between them.
+fn uri_path(path: &Path) -> String {
+    let names = path.components().filter_map(|part| match part {
+        Component::RootDir => None,
+        part => {
+            Some(percent_encode(part.as_os_str().as_encoded_bytes(), NOT_UNRESERVED).to_string())
+        }
+    });
+    names.collect::<Vec<_>>().join("/")
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locations_are_relative_where_they_can_be() {
+        let uri = |path: &str| location(Path::new(path), Path::new("/work/a b"))["uri"].clone();
+        for (path, expected) in [
+            ("m.onnx", "m.onnx"),
+            ("./x/../m.onnx", "m.onnx"),
+            ("/work/a b/x/m.onnx", "x/m.onnx"),
+            ("ü/100 %#?:.onnx", "%C3%BC/100%20%25%23%3F%3A.onnx"),
+            ("../m.onnx", "file:///work/m.onnx"),
+            ("/x y/m.onnx", "file:///x%20y/m.onnx"),
+        ] {
+            assert_eq!(uri(path), expected);
+        }
+    }
+}
