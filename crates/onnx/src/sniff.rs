@@ -10,7 +10,7 @@
 ///    in the graph's `node`, `initializer`, `input`, `output`, `value_info`,
 ///    `quantization_annotation`, `sparse_initializer` and `metadata_props`. What lies deeper is not
 ///    looked at.
-/// 2. `ir_version` is there.
+/// 2. `ir_version` is there, and `opset_import` unless `ir_version` is 1 or 2, which had none.
 /// 3. `graph` has a node with an `op_type`, an initializer with a `data_type`, a sparse initializer
 ///    with values, or an output with a name.
 ///
@@ -27,17 +27,26 @@ pub fn sniff(bytes: &[u8]) -> bool {
 
 /// The same; `None` where the bytes are no protobuf.
 fn is_model(bytes: &[u8]) -> Option<bool> {
-    let (mut has_ir_version, mut has_graph) = (false, false);
+    let (mut ir_version, mut has_opset, mut has_graph) = (None, false, false);
     each_field(bytes, |number, value| {
         match (number, value) {
-            (1, Value::Varint(_)) => has_ir_version = true,
+            (1, Value::Varint(value)) => ir_version = Some(value),
             (7, Value::Delimited(graph)) => has_graph |= is_graph(graph)?,
-            (8 | 14 | 20 | 25 | 26, Value::Delimited(message)) => is_message(message)?,
+            (8, Value::Delimited(opset)) => {
+                is_message(opset)?;
+                has_opset = true;
+            }
+            (14 | 20 | 25 | 26, Value::Delimited(message)) => is_message(message)?,
             _ => {}
         }
         Some(())
     })?;
-    Some(has_ir_version && has_graph)
+    let has_version = match ir_version {
+        Some(1 | 2) => true,
+        Some(_) => has_opset,
+        None => false,
+    };
+    Some(has_version && has_graph)
 }
 
 /// Whether a `GraphProto` has anything in it.

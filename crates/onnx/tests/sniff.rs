@@ -149,59 +149,68 @@ fn fields_are_read_as_parsers_read_them() {
     let whole = field(7, &graph);
     let overlong = [&[0x3a][..], &overlong_varint(graph.len()), &graph].concat();
     let (first, second) = halves(&graph);
-    let yes: [&[&[u8]]; 12] = [
+    let both = [&whole[..], &opset].concat();
+    let yes: [&[&[u8]]; 13] = [
         &[&ir, &whole, &opset],
         &[&opset, &whole, &ir],
-        &[&whole, &ir],
+        &[&whole, &varint_field(1, 2)],
+        &[&whole, &ir, &field(8, b"")],
         &[&ir, &opset, &overlong],
         &[&ir, &field(7, first), &opset, &field(7, second)],
         // Another wire type than the schema's, or none of the schema's fields.
-        &[&field(1, b"abc"), &varint_field(2, 5), &whole, &ir],
-        &[&ir, &whole, &field(90, b"\xff\xff")],
-        &[&ir, &whole, &[0x09], &[1; 8], &[0x15], &[1; 4]],
+        &[&field(1, b"abc"), &varint_field(2, 5), &whole, &ir, &opset],
+        &[&ir, &both, &field(90, b"\xff\xff")],
+        &[&ir, &both, &[0x09], &[1; 8], &[0x15], &[1; 4]],
         // Groups, the second with another in it.
-        &[&ir, &whole, b"\x83\x06\x08\x01\x84\x06"],
-        &[&ir, &whole, b"\x83\x06\x8b\x06\x0a\x01x\x8c\x06\x84\x06"],
+        &[&ir, &both, b"\x83\x06\x08\x01\x84\x06"],
+        &[&ir, &both, b"\x83\x06\x8b\x06\x0a\x01x\x8c\x06\x84\x06"],
         // Bits of a tag and of a varint that no parser keeps.
-        &[b"\x88\x80\x80\x80\x10\x08", &whole],
-        &[b"\x08\x88\x80\x80\x80\x80\x80\x80\x80\x80\x7f", &whole],
+        &[b"\x88\x80\x80\x80\x10\x08", &both],
+        &[b"\x08\x88\x80\x80\x80\x80\x80\x80\x80\x80\x7f", &both],
     ];
     for (i, parts) in yes.into_iter().enumerate() {
         assert!(sniff(&parts.concat()), "{i}");
     }
-    let no: [&[&[u8]]; 16] = [
+    let no: [&[&[u8]]; 17] = [
         &[&whole, &opset],
+        &[&whole, &ir],
         &[&ir, &opset],
         &[&ir, &opset, &field(7, b"")],
         // Neither node, initializer nor output says what it is.
         &[
             &ir,
+            &opset,
             &field(7, &[field(1, b""), field(5, b""), field(12, b"")].concat()),
         ],
         &[
             &ir,
+            &opset,
             &field(
                 7,
                 &[field(1, &field(4, b"")), field(5, &varint_field(2, 0))].concat(),
             ),
         ],
-        &[&[0x09], &[8; 8], &whole],
-        &[&ir, &whole, b"\0"],
-        &[&ir, &whole, b"\x0c"],
-        &[&ir, &whole, b"\x02\0"],
-        &[&ir, &whole, b"\x0e"],
-        &[&ir, &whole, b"\x0f"],
-        &[&ir, &whole, b"\x83\x06\x08\x01\x8c\x06"],
-        &[&ir, &whole, b"\x83\x06\x08\x01"],
-        &[b"\x88\x80\x80\x80\x80\0\x08", &whole],
-        &[&ir, &whole, &field(8, b"\xff")],
-        &[&ir, &field(7, &[&graph[..], b"\x0a\x01\xff"].concat())],
+        &[&[0x09], &[8; 8], &both],
+        &[&ir, &both, b"\0"],
+        &[&ir, &both, b"\x0c"],
+        &[&ir, &both, b"\x02\0"],
+        &[&ir, &both, b"\x0e"],
+        &[&ir, &both, b"\x0f"],
+        &[&ir, &both, b"\x83\x06\x08\x01\x8c\x06"],
+        &[&ir, &both, b"\x83\x06\x08\x01"],
+        &[b"\x88\x80\x80\x80\x80\0\x08", &both],
+        &[&ir, &both, &field(8, b"\xff")],
+        &[
+            &ir,
+            &opset,
+            &field(7, &[&graph[..], b"\x0a\x01\xff"].concat()),
+        ],
     ];
     for (i, parts) in no.into_iter().enumerate() {
         assert!(!sniff(&parts.concat()), "{i}");
     }
     // Groups without end take no stack.
-    assert!(!sniff(&[&ir[..], &whole, &[0x0b; 1 << 20]].concat()));
+    assert!(!sniff(&[&ir[..], &both, &[0x0b; 1 << 20]].concat()));
 }
 
 /// A length in one byte more than it needs.
