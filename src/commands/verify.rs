@@ -95,7 +95,7 @@ impl Verifier {
                     let line = || writeln!(io::stdout(), "{}", check.line());
                     printed = printed.and_then(|()| line());
                 }
-                (Format::Human, true) if check.failure().is_some() => note(&check.line()),
+                _ if check.failure().is_some() => note(&check.line()),
                 _ => {}
             }
             checks.push(check);

@@ -1,0 +1,338 @@
+"""The tool as a step of CI: what it finds, SARIF against its schema, and the files that other systems read."""
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import jsonschema
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import yaml
+from catalog import EXIT_CODES, MODELS, ROOT, SEALED, files_below
+from onnx import TensorProto, helper, numpy_helper
+
+SCHEMAS = ROOT / "tests" / "python" / "schemas"
+
+
+def varint(value):
+    out = b""
+    while value >= 128:
+        out += bytes([value & 127 | 128])
+        value >>= 7
+    return out + bytes([value])
+
+
+def field(number, content):
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def add_model():
+    """y = x + w, and the same without nodes: w is the output."""
+    x, y, out = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in "xyw")
+    w = numpy_helper.from_array(np.ones(2, np.float32), "w")
+    opsets = [helper.make_opsetid("", 13)]
+    full = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", [x], [y], [w])
+    bare = helper.make_graph([], "g", [], [out], [w])
+    through = helper.make_graph([], "g", [x], [x])
+    return [helper.make_model(graph, opset_imports=opsets, ir_version=8) for graph in (full, bare, through)]
+
+
+def encodings():
+    """Ways to write a model, sound and not: `{name: bytes}`."""
+    model, bare, through = add_model()
+    plain, graph = model.SerializeToString(), model.graph.SerializeToString()
+    ir, opset, whole = b"\x08\x08", field(8, model.opset_import[0].SerializeToString()), field(7, graph)
+    weights, rest = onnx.GraphProto(initializer=model.graph.initializer), onnx.GraphProto()
+    rest.CopyFrom(model.graph)
+    del rest.initializer[:]
+    return {
+        "plain": plain,
+        "no nodes": bare.SerializeToString(),
+        "nothing inside": through.SerializeToString(),
+        "graph first": whole + opset + ir,
+        "graph in two parts": ir + field(7, weights.SerializeToString()) + opset + field(7, rest.SerializeToString()),
+        "ir_version 0": b"\x08\x00" + whole + opset,
+        "no opset_import": ir + whole,
+        "no nodes, empty opset_import": ir + field(7, bare.graph.SerializeToString()) + field(8, b""),
+        "no ir_version": whole + opset,
+        "ir_version of 8 bytes": b"\x09" + bytes(8) + whole + opset,
+        "ir_version also a string": ir + field(1, b"abc") + whole + opset,
+        "ir_version with surplus bits": b"\x08\x88" + b"\x80" * 8 + b"\x7f" + whole + opset,
+        "tag with surplus bits": b"\x88\x80\x80\x80\x10\x08" + whole + opset,
+        "tag longer than needed": b"\x88\x80\x00\x08" + whole + opset,
+        "tag of 6 bytes": b"\x88\x80\x80\x80\x80\x00\x08" + whole + opset,
+        "producer_name not UTF-8": plain + field(2, b"\xff\xfe"),
+        "unknown field": plain + field(90, b"\xff"),
+        "unknown field in graph": ir + opset + field(7, graph + field(3, b"\xff")),
+        "group": plain + b"\x83\x06\x08\x01\x84\x06",
+        "group in group": plain + b"\x83\x06\x8b\x06\x0a\x01x\x8c\x06\x84\x06",
+        "group with another end": plain + b"\x83\x06\x08\x01\x8c\x06",
+        "trailing zero": plain + b"\x00",
+        "trailing end of group": plain + b"\x0c",
+        "field 0": plain + b"\x02\x00",
+        "wire type 6": plain + b"\x0e",
+        "broken opset_import": plain + field(8, b"\xff"),
+        "broken metadata": plain + field(14, b"\xff"),
+        "broken function": plain + field(25, b"\xff"),
+        "cut": plain[:-1],
+    }
+
+
+def finds(tool, folder):
+    """Whether a folder with one file, whose name says nothing, has a model by the tool's judgement."""
+    done = tool.run("verify", folder, "--require-protected")
+    if done.returncode == EXIT_CODES["usage"]:
+        assert "nothing was checked" in done.stderr
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", encodings())
+def test_what_onnx_runtime_loads_is_found(name, tool, tmp_path):
+    content = encodings()[name]
+    (tmp_path / "file").write_bytes(content)
+    try:
+        onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        loads = True
+    except Exception:  # ONNX Runtime raises a dozen types with no common base.
+        loads = False
+    assert finds(tool, tmp_path) == loads
+
+
+@pytest.mark.parametrize("model", sorted(MODELS.glob("*.onnx")), ids=lambda path: path.stem)
+def test_models_without_their_suffix_are_found(model, tool, tmp_path):
+    shutil.copy(model, tmp_path / "blob")
+    assert finds(tool, tmp_path)
+
+
+def test_other_files_are_not_found(tool, tmp_path):
+    model = add_model()[0]
+    # The third reads as a graph with a node.
+    arrays = [np.arange(6), np.ones((2, 3), np.float32), np.int64([10, 4, 34, 2, 65, 66]), np.array(["a"])]
+    for i, array in enumerate(arrays):
+        for name in ["x", "input_0", "A_1"]:
+            tensor = numpy_helper.from_array(array, name)
+            (tmp_path / f"raw_{i}_{name}.pb").write_bytes(tensor.SerializeToString())
+            if array.dtype == np.int64:
+                tensor = helper.make_tensor(name, TensorProto.INT64, array.shape, array)
+                (tmp_path / f"int64_{i}_{name}.pb").write_bytes(tensor.SerializeToString())
+        np.save(tmp_path / f"{i}.npy", array)
+        np.savez(tmp_path / f"{i}.npz", array)
+    (tmp_path / "graph.pb").write_bytes(model.graph.SerializeToString())
+    (tmp_path / "node.pb").write_bytes(model.graph.node[0].SerializeToString())
+    (tmp_path / "type.pb").write_bytes(model.graph.input[0].SerializeToString())
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("archive/data.pkl", model.SerializeToString())
+    (tmp_path / "checkpoint.pt").write_bytes(packed.getvalue())
+    (tmp_path / "text.txt").write_text(str(model))
+    assert not finds(tool, tmp_path)
+
+
+@pytest.fixture
+def zoo(tool, tmp_path):
+    """A folder with models of all kinds, and names that URIs need to quote."""
+    folder = tmp_path / "zoo"
+    folder.mkdir()
+    tool.protect(MODELS / "digits_cnn.onnx", folder / "sealed 100 %.onnx", "--preset", "light")
+    shutil.copy(MODELS / "tiny_int4.onnx", folder / "klar ü.bin")
+    (folder / "not.onnx").write_text("version https://git-lfs.github.com/spec/v1\n")
+    sealed = bytearray((folder / "sealed 100 %.onnx").read_bytes())
+    sealed[20_000] ^= 1
+    (folder / "changed#1.onnx").write_bytes(sealed)
+    return folder
+
+
+def sarif(tool, code, *arguments):
+    log = json.loads(tool("verify", *arguments, "--format", "sarif", code=code).stdout)
+    schema = json.loads((SCHEMAS / "sarif-2.1.0.json").read_text())
+    jsonschema.Draft7Validator(schema, format_checker=jsonschema.FormatChecker()).validate(log)
+    return log["runs"][0]
+
+
+def test_sarif_is_valid(zoo, tool, stranger):
+    run = sarif(tool, EXIT_CODES["authentication"], zoo, "-i", tool.identity_file, "--require-protected")
+    assert {r["ruleId"][-3:] for r in run["results"]} == {"001", "003", "004"}
+    uris = [a["location"]["uri"] for a in run["artifacts"]]
+    assert [uri.rpartition("/")[2] for uri in uris] == [
+        "changed%231.onnx", "klar%20%C3%BC.bin", "not.onnx", "sealed%20100%20%25.onnx"
+    ]
+    assert all(uri.startswith("file:///") for uri in uris)
+
+    sealed = zoo / "sealed 100 %.onnx"
+    run = sarif(tool, EXIT_CODES["policy"], sealed, "--preset", "full")
+    assert [r["ruleId"] for r in run["results"]] == ["ONNXSEAL002"]
+    other = zoo.parent / "other.txt"
+    other.write_text(str(stranger))
+    run = sarif(tool, EXIT_CODES["no_matching_key"], sealed, "-i", other)
+    assert [r["ruleId"] for r in run["results"]] == ["ONNXSEAL005"]
+    missing = SEALED / "invalid" / "external_missing"
+    run = sarif(tool, EXIT_CODES["io"], missing)
+    assert [r["ruleId"] for r in run["results"]] == ["ONNXSEAL006"]
+    run = sarif(tool, 0, sealed)
+    assert run["results"] == [] and len(run["artifacts"]) == 1
+
+
+def schema_holds(name, file):
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{name}", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def documented(file_name):
+    """The YAML in docs/CI.md that is to be put into a file of that name."""
+    blocks = re.findall(r"```yaml\n(# (\S+)\n.*?)```", (ROOT / "docs" / "CI.md").read_text(), re.S)
+    return next(text for text, name in blocks if name.endswith(file_name))
+
+
+def test_what_other_systems_read_is_valid(tmp_path):
+    schema_holds("github-actions", ROOT / "action.yml")
+    for name, schema in [("models.yml", "github-workflows"), (".gitlab-ci.yml", "gitlab-ci")]:
+        (tmp_path / name).write_text(documented(name))
+        schema_holds(schema, tmp_path / name)
+    action = yaml.safe_load((ROOT / "action.yml").read_text())
+    workflow = yaml.safe_load(documented("models.yml"))
+    used = next(step for step in workflow["jobs"]["verify"]["steps"] if step["uses"].startswith("onnxseal/"))
+    assert set(used["with"]) <= set(action["inputs"])
+    (config,) = yaml.safe_load(documented(".pre-commit-config.yaml"))["repos"]
+    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    assert [h["id"] for h in config["hooks"]] == [hook["id"]]
+
+
+class Action:
+    """The steps of action.yml that are scripts, run as a runner does."""
+
+    def __init__(self, tool, folder):
+        steps = yaml.safe_load((ROOT / "action.yml").read_text())["runs"]["steps"]
+        self.scripts = {step.get("id", step["name"]): step for step in steps if "run" in step}
+        self.temporary = folder / "runner"
+        (self.temporary / "tool" / "bin").mkdir(parents=True)
+        (self.temporary / "tool" / "bin" / "onnxseal").symlink_to(tool.binary)
+        self.workspace = folder / "workspace"
+        self.workspace.mkdir()
+
+    def __call__(self, step, **values):
+        """Exit code, standard output and error, and the step's outputs."""
+        script = self.scripts[step]
+        # Values reach scripts by the environment alone: what is pasted into them could be anything.
+        assert "${{" not in script["run"] and set(values) == set(script["env"])
+        outputs = self.temporary / "outputs"
+        outputs.write_text("")
+        file = self.temporary / "step.sh"
+        file.write_text(script["run"])
+        environment = os.environ | values | {"GITHUB_OUTPUT": str(outputs)}
+        command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", str(file)]
+        done = subprocess.run(command, cwd=self.workspace, env=environment, capture_output=True, text=True)
+        return done, dict(line.split("=", 1) for line in outputs.read_text().splitlines())
+
+    def verify(self, **values):
+        names = ["PATHS", "REQUIRE_PROTECTED", "POLICY", "PRESET", "IDENTITY", "SARIF"]
+        inputs = {"PATHS": ".", "REQUIRE_PROTECTED": "true"} | values
+        inputs = {name: inputs.get(name, "") for name in names}
+        before = files_below(self.temporary)
+        done, outputs = self("verify", TOOL=str(self.temporary / "tool"), TEMPORARY=str(self.temporary), **inputs)
+        left = set(files_below(self.temporary)) - set(before)
+        assert left <= {"outputs", "step.sh"}, "the identity is left behind"
+        assert outputs["exit-code"] == str(done.returncode)
+        return done, outputs
+
+
+@pytest.fixture
+def action(tool, tmp_path):
+    return Action(tool, tmp_path)
+
+
+def test_action_verifies(action, tool, zoo):
+    models = action.workspace / "my models"
+    models.mkdir()
+    shutil.copy(zoo / "sealed 100 %.onnx", models / "sealed.onnx")
+    identity = tool.identity_file.read_text()
+    done, _ = action.verify()
+    assert done.returncode == 0 and "contents not checked" in done.stdout
+    done, outputs = action.verify(PATHS="\nmy models\n*/*.onnx\n", IDENTITY=identity, PRESET="light", SARIF="out.sarif")
+    assert (done.returncode, outputs["sarif"]) == (0, "out.sarif"), done.stderr
+    assert json.loads((action.workspace / "out.sarif").read_text())["runs"][0]["results"] == []
+    done, _ = action.verify(PRESET="full")
+    assert done.returncode == EXIT_CODES["policy"]
+
+    shutil.copy(zoo / "klar ü.bin", models / "blob")
+    done, outputs = action.verify(SARIF="out.sarif", IDENTITY=identity)
+    assert (done.returncode, outputs["sarif"]) == (EXIT_CODES["policy"], "out.sarif")
+    assert "my models/blob: FAILED, not protected" in done.stderr
+    (result,) = json.loads((action.workspace / "out.sarif").read_text())["runs"][0]["results"]
+    location = result["locations"][0]["physicalLocation"]["artifactLocation"]
+    assert location == {"uri": "my%20models/blob", "uriBaseId": "%SRCROOT%"}
+    done, _ = action.verify(REQUIRE_PROTECTED="false")
+    assert done.returncode == 0
+
+
+def test_action_is_not_green_where_nothing_was_checked(action):
+    done, outputs = action.verify(SARIF="out.sarif")
+    assert done.returncode == EXIT_CODES["usage"] and "nothing was checked" in done.stderr
+    assert "sarif" not in outputs and not (action.workspace / "out.sarif").exists()
+    # What looks like an option is a path.
+    done, _ = action.verify(PATHS="--help")
+    assert done.returncode == EXIT_CODES["io"]
+
+
+def test_action_rejects_odd_input(action):
+    script = action.scripts["verify"]
+    values = {name: "" for name in script["env"]} | {"REQUIRE_PROTECTED": "yes"}
+    done, _ = action("verify", **values)
+    assert done.returncode == 2 and "true or false" in done.stdout
+
+
+def test_action_names_its_version(action, tmp_path):
+    copy = tmp_path / "action"
+    ignored = shutil.ignore_patterns("target", "corpus")
+    for name in ["crates", "proto", "src"]:
+        shutil.copytree(ROOT / name, copy / name, ignore=ignored)
+    for name in ["Cargo.toml", "Cargo.lock"]:
+        shutil.copy(ROOT / name, copy / name)
+    key = lambda: action("version", ACTION=str(copy))[1]["key"]  # noqa: E731
+    first = key()
+    assert re.fullmatch("[0-9a-f]{32}", first) and key() == first
+    with (copy / "src" / "main.rs").open("a") as source:
+        source.write("\n")
+    assert key() != first
+
+
+def test_pre_commit_runs_the_hook(tool, zoo, tmp_path):
+    """The hook as it is, but for the building of the tool, which is on the path already."""
+    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    check = [sys.executable, "-m", "pre_commit"]
+    subprocess.run([*check, "validate-manifest", ROOT / ".pre-commit-hooks.yaml"], check=True)
+    assert hook["language"] == "rust"
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    config = {"repos": [{"repo": "local", "hooks": [hook | {"language": "system"}]}]}
+    (repository / ".pre-commit-config.yaml").write_text(yaml.safe_dump(config))
+    binaries = tmp_path / "bin"
+    binaries.mkdir()
+    (binaries / "onnxseal").symlink_to(tool.binary)
+    environment = os.environ | {
+        "PATH": f"{binaries}:{os.environ['PATH']}",
+        "PRE_COMMIT_HOME": str(tmp_path / "home"),
+        "GIT_CONFIG_GLOBAL": os.devnull,
+    }
+
+    def run(*command):
+        return subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
+
+    assert run("git", "init", "-q").returncode == 0
+    shutil.copy(zoo / "sealed 100 %.onnx", repository / "sealed.onnx")
+    (repository / "README.md").write_text("no model")
+    run("git", "add", ".")
+    done = run(*check, "run")
+    assert done.returncode == 0 and "Passed" in done.stdout, done.stdout
+    shutil.copy(MODELS / "tiny_int4.onnx", repository / "PLAIN.ONNX")
+    run("git", "add", ".")
+    done = run(*check, "run")
+    assert done.returncode == 1 and "PLAIN.ONNX: FAILED, not protected" in done.stdout, done.stdout
