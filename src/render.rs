@@ -38,6 +38,13 @@ pub fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
+/// Prints bytes that were made whole before.
+pub fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes)?;
+    Ok(out.flush()?)
+}
+
 /// Prints what `verify` found.
 pub fn verified(path: &Path, verified: &Verification) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();

@@ -37,7 +37,11 @@ fn commands(lab: &Lab) -> Vec<Vec<&str>> {
             "x",
             "--force",
         ],
+        vec!["verify", "sealed", "-i", "id.txt"],
+        vec!["verify", "sealed", "--format", "sarif"],
         vec!["keygen"],
+        vec!["completions", "bash"],
+        vec!["man"],
         vec!["--help"],
     ]
 }

@@ -1,20 +1,20 @@
 //! `onnxseal man`
 
 use std::fs;
-use std::io::{self, Write};
 
 use anyhow::{Context, Result};
 use clap::CommandFactory;
 use clap_mangen::Man;
 
 use crate::cli::{self, Cli};
+use crate::render;
 
 /// Prints the main manual page, or writes all pages into a folder.
 pub fn run(args: &cli::Man) -> Result<()> {
     let Some(folder) = &args.output else {
         let mut page = Vec::new();
         Man::new(Cli::command()).render(&mut page)?;
-        return Ok(io::stdout().write_all(&page)?);
+        return render::bytes(&page);
     };
     let context = || format!("cannot write manual pages to {}", folder.display());
     fs::create_dir_all(folder).with_context(context)?;

@@ -206,6 +206,19 @@ def test_what_other_systems_read_is_valid(tmp_path):
     assert [h["id"] for h in config["hooks"]] == [hook["id"]]
 
 
+def test_docker_gets_what_the_build_needs(tmp_path):
+    """All files but those that .dockerignore takes out: cargo must find whatever the manifests name."""
+    rules = (ROOT / ".dockerignore").read_text().splitlines()
+    names = [rule[1:] for rule in rules if rule.startswith("!")]
+    assert "*" in rules and all((ROOT / name).exists() for name in names)
+    for name in names:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    command = ["cargo", "tree", "--locked", "--offline", "--edges", "normal,build", "--depth", "0"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("onnxseal v"), done.stderr
+
+
 class Action:
     """The steps of action.yml that are scripts, run as a runner does."""
 
