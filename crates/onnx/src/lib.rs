@@ -1,9 +1,10 @@
 //! ONNX files as bytes: where every weight tensor lies, and what else a tool that changes files in
 //! place must know.
 //!
-//! [`locate`] maps a model file without reading its weights. [`external`] finds the files beside
-//! it. [`tail`] writes and finds what a protected model carries at its end. [`sniff`] tells models
-//! from other files. [`proto`] has ONNX's messages as generated types; no file is ever re-encoded
+//! [`locate`] maps a model file without reading its weights, and [`skim`] tells which bytes that
+//! takes. [`external`] finds the files beside it. [`tail`] writes and finds what a protected model
+//! carries at its end. [`sniff`] tells models from other files. [`proto`] has ONNX's messages as
+//! generated types; no file is ever re-encoded
 //! through them.
 //!
 //! Whatever a file says, nothing here panics, and no memory is taken beyond [`Limits`].
@@ -20,6 +21,7 @@ mod error;
 mod limits;
 mod locate;
 mod schema;
+mod skim;
 mod sniff;
 mod wire;
 
@@ -28,4 +30,5 @@ pub use error::{At, Error, Fault, FileFault, Subject};
 pub use limits::Limits;
 pub use locate::locate;
 pub use model::Model;
+pub use skim::skim;
 pub use sniff::sniff;

@@ -67,6 +67,11 @@ impl<'a> Message<'a> {
         }
     }
 
+    /// The part of the file from `start` to `end` as one message.
+    pub(crate) fn within(bytes: &'a [u8], start: usize, end: usize) -> Message<'a> {
+        Message { bytes, start, end }
+    }
+
     pub(crate) fn offset(&self) -> u64 {
         self.start as u64
     }

@@ -1,0 +1,363 @@
+//! Which bytes of a model file [`locate`](crate::locate) and [`tail::split`](crate::tail::split)
+//! read, for files of which every read has its price.
+//!
+//! One walk in file order. What holds elements is passed over; all else is fetched, whether or not
+//! anybody looks at it: a byte too many costs a little, a byte too few would be a wrong answer.
+
+use crate::limits::Limits;
+use crate::schema;
+use crate::wire::{Field, Message, Schema, Value};
+
+/// How much to fetch at once.
+#[derive(Clone, Copy)]
+struct Sizes {
+    /// Bytes of the first fetch after a gap; each that follows without one is twice as long.
+    first: usize,
+    most: usize,
+    /// Messages up to this long are fetched whole: a walk would find less to pass over than a fetch
+    /// is long.
+    whole: usize,
+}
+
+const SIZES: Sizes = Sizes {
+    first: 64 << 10,
+    most: 4 << 20,
+    whole: 16 << 10,
+};
+
+/// Bytes that a field's tag and length, or tag and value of fixed length, take at most.
+const HEAD_BYTES: usize = 20;
+
+/// Fills `bytes`, the zeros of a whole file, with what [`locate`](crate::locate) (under `limits`)
+/// and [`tail::split`](crate::tail::split) read: both then say of `bytes` what they would say of
+/// the file, whether that is sound or not. All else stays as it is.
+///
+/// `fetch` is called with parts of `bytes` and their offsets, in ascending order; none is asked for
+/// twice.
+///
+/// # Errors
+/// The first of `fetch`.
+pub fn skim<E>(
+    bytes: &mut [u8],
+    limits: &Limits,
+    fetch: impl FnMut(&mut [u8], u64) -> Result<(), E>,
+) -> Result<(), E> {
+    skim_by(SIZES, bytes, limits, fetch)
+}
+
+fn skim_by<E>(
+    sizes: Sizes,
+    bytes: &mut [u8],
+    limits: &Limits,
+    fetch: impl FnMut(&mut [u8], u64) -> Result<(), E>,
+) -> Result<(), E> {
+    let end = bytes.len();
+    let mut skimmer = Skimmer {
+        sizes,
+        bytes,
+        fetch,
+        fetched_to: 0,
+        ahead: sizes.first,
+        max_depth: limits.graph_depth,
+        depth: 0,
+    };
+    skimmer.message(Kind::Model, 0, end)
+}
+
+/// The messages that are walked.
+#[derive(Clone, Copy)]
+enum Kind {
+    Model,
+    Function,
+    Graph,
+    Node,
+    Attribute,
+    Tensor,
+    Sparse,
+}
+
+/// What is done with a field.
+enum Part {
+    Fetched,
+    Walked(Kind),
+    /// Elements, which nobody reads, or parts that [`locate`](crate::locate) does not enter.
+    PassedOver,
+}
+
+impl Kind {
+    fn schema(self) -> &'static Schema {
+        match self {
+            Kind::Model => schema::MODEL,
+            Kind::Function => schema::FUNCTION,
+            Kind::Graph => schema::GRAPH,
+            Kind::Node => schema::NODE,
+            Kind::Attribute => schema::ATTRIBUTE,
+            Kind::Tensor => schema::TENSOR,
+            Kind::Sparse => schema::SPARSE_TENSOR,
+        }
+    }
+
+    fn part(self, number: u32) -> Part {
+        match (self, number) {
+            (Kind::Model, 7) => Part::Walked(Kind::Graph),
+            (Kind::Model, 25) => Part::Walked(Kind::Function),
+            // training_info
+            (Kind::Model, 20) => Part::PassedOver,
+            (Kind::Function, 7) | (Kind::Graph, 1) => Part::Walked(Kind::Node),
+            (Kind::Function, 11) | (Kind::Node, 5) => Part::Walked(Kind::Attribute),
+            (Kind::Graph, 5) => Part::Walked(Kind::Tensor),
+            (Kind::Graph, 15) => Part::Walked(Kind::Sparse),
+            (Kind::Attribute, 5 | 10) => Part::Walked(Kind::Tensor),
+            (Kind::Attribute, 6 | 11) => Part::Walked(Kind::Graph),
+            (Kind::Attribute, 22 | 23) => Part::Walked(Kind::Sparse),
+            // s, floats, ints, strings
+            (Kind::Attribute, 4 | 7 | 8 | 9) => Part::PassedOver,
+            // float_data, int32_data, string_data, int64_data, raw_data, double_data, uint64_data
+            (Kind::Tensor, 4 | 5 | 6 | 7 | 9 | 10 | 11) => Part::PassedOver,
+            (Kind::Sparse, 1 | 2) => Part::Walked(Kind::Tensor),
+            _ => Part::Fetched,
+        }
+    }
+}
+
+struct Skimmer<'b, F> {
+    sizes: Sizes,
+    /// The whole file.
+    bytes: &'b mut [u8],
+    fetch: F,
+    /// Nothing before this will be fetched any more.
+    fetched_to: usize,
+    /// Bytes to fetch at once, where a fetch begins where the last one ended.
+    ahead: usize,
+    max_depth: u32,
+    /// Graphs around the one being walked.
+    depth: u32,
+}
+
+impl<E, F: FnMut(&mut [u8], u64) -> Result<(), E>> Skimmer<'_, F> {
+    /// Walks a message. Where it is no message, `locate` stops as well, at bytes that are there.
+    fn message(&mut self, kind: Kind, start: usize, end: usize) -> Result<(), E> {
+        let mut position = start;
+        while position < end {
+            self.need(position, end.min(position.saturating_add(HEAD_BYTES)))?;
+            let Some(field) = self.field(kind, position, end) else {
+                break;
+            };
+            position = field.end as usize;
+            if let Value::Delimited(value) = field.value {
+                let part = kind.part(field.number);
+                self.part(part, value.offset() as usize, position)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The field at `position`; `None` where there is none in the message that ends at `end`.
+    fn field(&self, kind: Kind, position: usize, end: usize) -> Option<Field<'_>> {
+        let rest = Message::within(self.bytes, position, end);
+        rest.fields(kind.schema()).next().ok().flatten()
+    }
+
+    fn part(&mut self, part: Part, start: usize, end: usize) -> Result<(), E> {
+        match part {
+            Part::PassedOver => Ok(()),
+            Part::Walked(kind) if end - start > self.sizes.whole => match kind {
+                // The first graph of the model is at depth 0, which is always allowed.
+                Kind::Graph if self.depth > self.max_depth => Ok(()),
+                Kind::Graph => {
+                    self.depth += 1;
+                    let walked = self.message(kind, start, end);
+                    self.depth -= 1;
+                    walked
+                }
+                _ => self.message(kind, start, end),
+            },
+            Part::Walked(_) | Part::Fetched => self.need(start, end),
+        }
+    }
+
+    /// Fetches what lies there, if that has not been done.
+    fn need(&mut self, start: usize, end: usize) -> Result<(), E> {
+        let mut start = start.max(self.fetched_to);
+        while start < end {
+            self.ahead = match start == self.fetched_to {
+                true => self.ahead.saturating_mul(2).min(self.sizes.most),
+                false => self.sizes.first,
+            };
+            let to = start.saturating_add(self.ahead).min(self.bytes.len());
+            let room = self.bytes.get_mut(start..to).unwrap_or_default();
+            (self.fetch)(room, start as u64)?;
+            self.fetched_to = to;
+            start = to;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::convert::Infallible;
+    use std::fs;
+    use std::path::Path;
+
+    use onnxseal_testkit::{corrupt, samples, shared_models};
+
+    use super::*;
+    use crate::{locate, tail};
+
+    /// Fetches what is read and hardly a byte more.
+    const EXACT: Sizes = Sizes {
+        first: 1,
+        most: 1,
+        whole: 0,
+    };
+
+    /// The file as it was skimmed, with `rest` where nothing was fetched, and how many bytes were
+    /// fetched in how many pieces.
+    fn skimmed(sizes: Sizes, file: &[u8], rest: u8) -> (Vec<u8>, usize, usize) {
+        let (mut bytes, mut n_bytes, mut n_pieces, mut last) = (vec![rest; file.len()], 0, 0, 0);
+        skim_by(sizes, &mut bytes, &Limits::default(), |room, offset| {
+            let start = offset as usize;
+            assert!(start >= last && !room.is_empty());
+            room.copy_from_slice(&file[start..start + room.len()]);
+            last = start + room.len();
+            n_bytes += room.len();
+            n_pieces += 1;
+            Ok::<_, Infallible>(())
+        })
+        .unwrap();
+        (bytes, n_bytes, n_pieces)
+    }
+
+    /// Checks that of a skimmed file is said what is said of the file.
+    fn check(name: &str, file: &[u8]) {
+        let limits = Limits::default();
+        let said = |bytes: &[u8]| format!("{:?} {:?}", locate(bytes, &limits), tail::split(bytes));
+        let expected = said(file);
+        for rest in [0x00, 0x01, 0xff] {
+            let (bytes, ..) = skimmed(EXACT, file, rest);
+            assert!(said(&bytes) == expected, "{name}, {rest:#x}");
+        }
+        let (bytes, ..) = skimmed(SIZES, file, 0);
+        assert!(said(&bytes) == expected, "{name}");
+    }
+
+    fn models_of(folder: &str) -> Vec<(String, Vec<u8>)> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        let mut models = Vec::new();
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "onnx")
+            {
+                let bytes = fs::read(&path).unwrap();
+                models.push((path.display().to_string(), bytes));
+            }
+        }
+        models
+    }
+
+    #[test]
+    fn skimmed_models_are_located_as_whole_ones() {
+        let mut models = models_of("../../fixtures/models");
+        models.extend(models_of("../../fixtures/models/tiny"));
+        models.extend(
+            samples::all()
+                .into_iter()
+                .map(|s| (s.name.to_owned(), s.model)),
+        );
+        for path in shared_models().unwrap_or_default() {
+            models.push((path.display().to_string(), fs::read(&path).unwrap()));
+        }
+        assert!(models.len() > 30);
+        for (name, bytes) in &models {
+            check(name, bytes);
+            let entries = [tail::MANIFEST, tail::TAGS, tail::MAC, tail::KEY];
+            let tail = tail::encode(&entries.map(|key| (key, &b"some value"[..])));
+            check(name, &corrupt::appended(bytes, &tail));
+        }
+    }
+
+    #[test]
+    fn damaged_models_are_refused_for_the_same_reason() {
+        for sample in samples::all() {
+            for i in 0..sample.model.len() {
+                check(sample.name, &corrupt::flipped(&sample.model, i));
+                check(sample.name, &corrupt::bit_flipped(&sample.model, i, 3));
+                check(sample.name, &corrupt::truncated(&sample.model, i));
+            }
+        }
+    }
+
+    #[test]
+    fn of_real_models_little_but_the_elements_is_passed_over() {
+        for (name, bytes) in models_of("../../fixtures/models") {
+            let Ok(model) = locate(&bytes, &Limits::default()) else {
+                continue;
+            };
+            let (_, n_bytes, _) = skimmed(EXACT, &bytes, 0);
+            let elements = model
+                .tensors
+                .iter()
+                .filter_map(|tensor| match tensor.payload {
+                    crate::model::Payload::Dense { file, span, .. } if file.0 == 0 => {
+                        Some(span.len)
+                    }
+                    _ => None,
+                });
+            let elements = elements.sum::<u64>() as usize;
+            let heads = HEAD_BYTES * 2 * model.tensors.len();
+            assert!(n_bytes <= bytes.len() - elements + heads, "{name}");
+        }
+    }
+
+    fn field(number: u8, value: &[u8]) -> Vec<u8> {
+        let (mut out, mut len) = (vec![], value.len());
+        let mut tag = u32::from(number) << 3 | 2;
+        while tag >= 0x80 {
+            out.push(tag as u8 | 0x80);
+            tag >>= 7;
+        }
+        out.push(tag as u8);
+        while len >= 0x80 {
+            out.push(len as u8 | 0x80);
+            len >>= 7;
+        }
+        out.push(len as u8);
+        [out, value.to_vec()].concat()
+    }
+
+    #[test]
+    fn elements_are_not_fetched() {
+        let weights = vec![7; 3 << 20];
+        let tensor = [field(8, b"w"), field(9, &weights)].concat();
+        let attribute = [field(1, b"value"), field(5, &tensor)].concat();
+        let node = [field(4, b"Constant"), field(5, &attribute)].concat();
+        let graph = [field(1, &node), field(5, &tensor), field(2, b"g")].concat();
+        let file = [field(7, &graph), field(20, &weights), field(2, b"end")].concat();
+        let (_, n_bytes, n_pieces) = skimmed(SIZES, &file, 0);
+        assert!(n_bytes <= 5 * SIZES.first, "{n_bytes}");
+        assert_eq!(n_pieces, 4);
+        check("large", &file);
+    }
+
+    #[test]
+    fn what_is_unknown_is_fetched_in_ever_larger_pieces() {
+        let file = field(15, &vec![7; 20 << 20]);
+        let (bytes, n_bytes, n_pieces) = skimmed(SIZES, &file, 0);
+        assert_eq!((n_bytes, n_pieces), (file.len(), 10));
+        assert!(bytes == file);
+    }
+
+    #[test]
+    fn nesting_does_not_exhaust_the_stack() {
+        let mut graph = vec![0; 2 * SIZES.whole];
+        for _ in 0..5_000 {
+            graph = field(1, &field(5, &field(6, &graph)));
+        }
+        check("nested", &field(7, &graph));
+    }
+}
