@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use onnxseal_core::Location;
 
 use crate::exit;
 use crate::keys::{IdentityArgs, NewRecipientArgs, PassphraseArgs, RecipientArgs};
@@ -76,7 +78,8 @@ pub struct Keygen {
 #[derive(Debug, Args)]
 pub struct Plan {
     /// The model
-    pub model: PathBuf,
+    #[arg(value_parser = location())]
+    pub model: Location,
     #[command(flatten)]
     pub policy: Policy,
     #[command(flatten)]
@@ -85,12 +88,14 @@ pub struct Plan {
 
 #[derive(Debug, Args)]
 pub struct Protect {
-    /// The model; its external data files are found through it
-    pub model: PathBuf,
+    /// The model: a path, or a URL (s3://, gs://, az://, file://); its external data files are found
+    /// through it
+    #[arg(value_parser = location())]
+    pub model: Location,
 
-    /// File to write; external data goes beside it, under its relative paths
-    #[arg(short, long, value_name = "FILE", required_unless_present = "in_place")]
-    pub output: Option<PathBuf>,
+    /// File or object to write; external data goes beside it, under its relative paths
+    #[arg(short, long, value_name = "FILE", value_parser = location(), required_unless_present = "in_place")]
+    pub output: Option<Location>,
 
     /// Replace the model by its protected form, in one step
     #[arg(long, conflicts_with_all = ["output", "no_sync"])]
@@ -118,7 +123,8 @@ pub struct Protect {
 #[derive(Debug, Args)]
 pub struct Rekey {
     /// The protected model
-    pub model: PathBuf,
+    #[arg(value_parser = location())]
+    pub model: Location,
 
     #[command(flatten)]
     pub identities: IdentityArgs,
@@ -127,8 +133,8 @@ pub struct Rekey {
     pub recipients: NewRecipientArgs,
 
     /// File to write, external data beside it; without it, the model is changed where it lies
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
+    #[arg(short, long, value_name = "FILE", value_parser = location())]
+    pub output: Option<Location>,
 
     #[command(flatten)]
     pub signer: SignerArgs,
@@ -140,7 +146,8 @@ pub struct Rekey {
 #[derive(Debug, Args)]
 pub struct Rotate {
     /// The protected model
-    pub model: PathBuf,
+    #[arg(value_parser = location())]
+    pub model: Location,
 
     #[command(flatten)]
     pub identities: IdentityArgs,
@@ -150,8 +157,8 @@ pub struct Rotate {
 
     /// File to write, external data beside it; without it, the model is replaced in one step, once
     /// the result is on the disk
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
+    #[arg(short, long, value_name = "FILE", value_parser = location())]
+    pub output: Option<Location>,
 
     /// A statement to add to those that the model has, or to replace one of them by
     #[arg(long = "claim", value_name = "KEY=VALUE", value_parser = pair)]
@@ -176,7 +183,8 @@ pub struct Rotate {
 #[command(group = clap::ArgGroup::new("how").required(true))]
 pub struct Sign {
     /// The protected model, which is signed where it lies
-    pub model: PathBuf,
+    #[arg(value_parser = location())]
+    pub model: Location,
 
     /// OpenSSH private key to sign with
     #[arg(short, long, value_name = "FILE", group = "how")]
@@ -199,16 +207,17 @@ pub struct Sign {
 #[derive(Debug, Args)]
 pub struct Inspect {
     /// The protected model
-    pub model: PathBuf,
+    #[arg(value_parser = location())]
+    pub model: Location,
     #[command(flatten)]
     pub view: View,
 }
 
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// A protected model; or several, folders to search for models by content, and globs
-    #[arg(value_name = "SOURCE", required_unless_present = "lists")]
-    pub sources: Vec<PathBuf>,
+    /// A protected model; or several, folders to search for models by content, and globs. One model may also be a URL
+    #[arg(value_name = "SOURCE", value_parser = location(), required_unless_present = "lists")]
+    pub sources: Vec<Location>,
 
     /// File with more sources, one a line, relative to its folder; may be given several times
     #[arg(long = "list", value_name = "FILE")]
@@ -278,7 +287,8 @@ pub struct Man {
 #[derive(Debug, Args)]
 pub struct Unprotect {
     /// The protected model
-    pub model: PathBuf,
+    #[arg(value_parser = location())]
+    pub model: Location,
 
     #[command(flatten)]
     pub identities: IdentityArgs,
@@ -286,9 +296,9 @@ pub struct Unprotect {
     #[command(flatten)]
     pub signer: SignerArgs,
 
-    /// File to write; external data goes beside it, under its relative paths
-    #[arg(short, long, value_name = "FILE")]
-    pub output: PathBuf,
+    /// File or object to write; external data goes beside it, under its relative paths
+    #[arg(short, long, value_name = "FILE", value_parser = location())]
+    pub output: Location,
 
     #[command(flatten)]
     pub output_options: OutputOptions,
@@ -343,6 +353,11 @@ pub struct View {
     /// Print all positions instead of the first few
     #[arg(long)]
     pub positions: bool,
+}
+
+/// Reads a path, or the URL of a file or an object.
+fn location() -> impl TypedValueParser<Value = Location> {
+    OsStringValueParser::new().try_map(Location::parse)
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

@@ -105,7 +105,7 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
 fn hint(error: &Error) -> Option<&'static str> {
     Some(match error {
         Error::AlreadyProtected { .. } => {
-            "run `onnxseal unprotect` first to protect it anew, or `onnxseal inspect` to see how it is protected"
+            "see how with `onnxseal inspect`; `onnxseal rekey` gives it other recipients, `onnxseal rotate` encrypts it anew"
         }
         Error::NotProtected { .. } => "run `onnxseal protect` to protect it",
         Error::OutputExists { .. } => "choose another output, or replace it with --force",
@@ -113,8 +113,14 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::OutputIsInput { .. } => {
             "choose another output: external data keeps its relative path, so another folder; protect can replace a model in one file with --in-place"
         }
+        Error::NotSigned { .. } => "the publisher can sign it with `onnxseal sign`",
+        Error::Busy { .. } => "wait until that is done, then try again",
         Error::InPlaceExternal { .. } => {
             "write to another folder with --output, then swap the folders"
+        }
+        Error::InPlaceObject { .. } => "write to another URL with --output",
+        Error::NoObjectStores { .. } => {
+            "object stores need a build with them: `cargo install onnxseal --features object-store`"
         }
         Error::NoMatchingKey { recipients, .. } if recipients == "scrypt" => {
             "it opens with a passphrase: give --passphrase, --passphrase-file or --passphrase-fd"

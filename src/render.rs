@@ -1,10 +1,9 @@
 //! Reports for people and, as JSON, for programs.
 
 use std::io::{self, Write};
-use std::path::Path;
 
 use indicatif::BinaryBytes;
-use onnxseal_core::{ClearRow, Operator, Report, Verification, Volume};
+use onnxseal_core::{ClearRow, Location, Operator, Report, Verification, Volume};
 
 use crate::cli::View;
 use crate::text::one_line;
@@ -46,7 +45,7 @@ pub fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
 }
 
 /// Prints what `verify` found.
-pub fn verified(path: &Path, verified: &Verification) -> anyhow::Result<()> {
+pub fn verified(model: &Location, verified: &Verification) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     let Volume {
         bytes,
@@ -56,7 +55,7 @@ pub fn verified(path: &Path, verified: &Verification) -> anyhow::Result<()> {
     writeln!(
         out,
         "{}: {} of {} of weights encrypted ({})",
-        one_line(&path.display().to_string()),
+        one_line(&model.to_string()),
         BinaryBytes(encrypted_bytes),
         BinaryBytes(bytes),
         percent(share)

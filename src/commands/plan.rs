@@ -15,7 +15,7 @@ pub fn run(args: &Plan, quiet: bool) -> Result<()> {
         false => {
             let violations = report.violations;
             Err(Error::PolicyNotMet {
-                path: args.model.clone(),
+                path: args.model.to_string().into(),
                 violations,
             }
             .into())

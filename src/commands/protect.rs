@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use onnxseal_core::{self as core, Error, ProtectOptions, Recipients, generate_identity};
+use onnxseal_core::{self as core, Error, Location, ProtectOptions, Recipients, generate_identity};
 
 use crate::cli::Protect;
+use crate::exit::Usage;
 use crate::progress::Bar;
 use crate::text::note;
 use crate::{io, render};
@@ -24,6 +25,10 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
         None => {
             // No key for a model that cannot be protected.
             core::plan(&args.model, &options.policy)?;
+            let Location::File(target) = target else {
+                let text = "name who can open the model with --recipient: a new identity is written beside the output, and a secret does not belong in an object store";
+                return Err(Usage(text.into()).into());
+            };
             let identity = NewIdentity::beside(target)?;
             let recipients = Recipients::parse(&[&identity.recipient]).map_err(Error::Key)?;
             new_identity = Some(identity);

@@ -22,7 +22,7 @@ pub fn run(args: &Rekey, quiet: bool) -> Result<()> {
     };
     drop(bar);
     if !quiet {
-        let model = args.output.as_ref().unwrap_or(&args.model).display();
+        let model = args.output.as_ref().unwrap_or(&args.model);
         note(&format!(
             "{model}: its data key is wrapped to the new recipients, to nobody else"
         ));

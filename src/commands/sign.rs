@@ -35,7 +35,7 @@ pub fn run(args: &Sign, quiet: bool) -> Result<()> {
     };
     drop(bar);
     if !quiet {
-        let model = args.model.display();
+        let model = &args.model;
         note(&format!(
             "{model}: signed with {key_type} key {fingerprint}"
         ));

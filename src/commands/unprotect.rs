@@ -8,6 +8,7 @@ use onnxseal_core as core;
 use crate::cli::Unprotect;
 use crate::progress::Bar;
 use crate::signing::access;
+use crate::text::one_line;
 
 /// Restores the original.
 pub fn run(args: &Unprotect, quiet: bool) -> Result<()> {
@@ -26,7 +27,7 @@ pub fn run(args: &Unprotect, quiet: bool) -> Result<()> {
         writeln!(
             std::io::stdout(),
             "restored {}: every byte authenticated",
-            args.output.display()
+            one_line(&args.output.to_string())
         )?;
     }
     Ok(())

@@ -5,7 +5,9 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use onnxseal_core::{self as core, Checks, Error, ErrorKind, Identities, Policy, SignedBy};
+use onnxseal_core::{
+    self as core, Checks, Error, ErrorKind, Identities, Location, Policy, SignedBy,
+};
 
 use crate::checks::{self, Check, Outcome};
 use crate::cli::{Format, Verify};
@@ -31,11 +33,14 @@ pub fn run(args: &Verify, quiet: bool) -> Result<()> {
 }
 
 /// The one model that the command line names, unless what it asks for is about several.
-fn single(args: &Verify) -> Option<&Path> {
+fn single(args: &Verify) -> Option<&Location> {
     let [source] = args.sources.as_slice() else {
         return None;
     };
-    let is_file = fs::metadata(source).is_ok_and(|metadata| !metadata.is_dir());
+    let is_file = match source {
+        Location::File(path) => fs::metadata(path).is_ok_and(|metadata| !metadata.is_dir()),
+        _ => true,
+    };
     let about_several =
         args.require_protected || !args.lists.is_empty() || args.format() == Format::Sarif;
     (is_file && !about_several).then_some(source)
@@ -50,7 +55,7 @@ struct Verifier {
 }
 
 impl Verifier {
-    fn verify(&self, model: &Path) -> core::Result<core::Verification> {
+    fn verify(&self, model: impl Into<Location>) -> core::Result<core::Verification> {
         let checks = Checks {
             identities: self.identities.as_ref(),
             signed_by: self.signed_by.as_ref(),
@@ -60,8 +65,8 @@ impl Verifier {
     }
 
     /// Checks `model`, and fails as it fails.
-    fn one(&self, model: &Path, format: Format) -> Result<()> {
-        let verified = self.verify(model)?;
+    fn one(&self, model: &Location, format: Format) -> Result<()> {
+        let verified = self.verify(model.clone())?;
         match (format, self.quiet) {
             (Format::Json | Format::Sarif, _) => render::json(&verified),
             (Format::Human, true) => Ok(()),
@@ -71,9 +76,16 @@ impl Verifier {
 
     /// Checks every model there is, and fails as the worst of them.
     fn several(&self, args: &Verify) -> Result<()> {
-        let found = core::discover(&args.sources, &args.lists)?;
+        let paths = args.sources.iter().map(|source| match source {
+            Location::File(path) => Ok(path),
+            _ => Err(Usage(format!(
+                "{source} is an object, which can be verified alone, without a folder, list or --require-protected"
+            ))),
+        });
+        let paths = paths.collect::<Result<Vec<_>, _>>()?;
+        let found = core::discover(&paths, &args.lists)?;
         if found.is_empty() {
-            let mut names = args.sources.iter().chain(&args.lists);
+            let mut names = paths.into_iter().chain(&args.lists);
             let first = names.next().map(|path| path.display().to_string());
             let more = if names.next().is_some() { ", ..." } else { "" };
             return Err(Usage(format!(

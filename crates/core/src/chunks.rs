@@ -83,8 +83,9 @@ impl ChunkIndex {
     }
 }
 
-/// Calls `work` for every chunk, on all cores, with the next of `places`.
+/// Calls `work` for every chunk, on so many threads, with the next of `places`.
 pub(crate) fn for_each<P: Send>(
+    threads: usize,
     manifest: &Manifest,
     places: impl Iterator<Item = P> + Send,
     progress: &dyn Progress,
@@ -94,6 +95,7 @@ pub(crate) fn for_each<P: Send>(
     let jobs = chunks(manifest).zip(places);
     let n_chunks = manifest.n_chunks();
     parallel::for_each(
+        threads,
         n_chunks,
         jobs,
         Workspace::new,

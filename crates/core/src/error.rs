@@ -132,6 +132,18 @@ pub enum Error {
         /// How many external files it has.
         external: usize,
     },
+    /// An object in a store cannot be replaced by a change to it.
+    #[error("{} lies in an object store, where nothing can be replaced in place", path.display())]
+    InPlaceObject {
+        /// The object's URL.
+        path: PathBuf,
+    },
+    /// Only builds with the feature `object-store` reach object stores.
+    #[error("{} lies in an object store, and this build reaches none", path.display())]
+    NoObjectStores {
+        /// The object's URL.
+        path: PathBuf,
+    },
     /// The input changed while it was being read.
     #[error("{} changed while it was being read", path.display())]
     InputChanged {
@@ -225,6 +237,8 @@ impl Error {
             | Error::ReplaceSeveral { .. }
             | Error::InPlaceExternal { .. }
             | Error::Busy { .. }
+            | Error::InPlaceObject { .. }
+            | Error::NoObjectStores { .. }
             | Error::Misuse(_) => ErrorKind::Usage,
         }
     }

@@ -4,17 +4,44 @@ use std::fs::{self, File, Metadata};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use onnxseal_onnx::external;
+#[cfg(feature = "object-store")]
+use onnxseal_onnx::{At, FileFault, Limits};
+
 use crate::error::{Error, Result, io};
+use crate::location::Location;
+#[cfg(feature = "object-store")]
+use crate::location::ObjectUrl;
 use crate::map::Map;
+use crate::protected::folder_of;
+#[cfg(feature = "object-store")]
+use crate::remote::{Object, Remote};
+
+/// Bytes of an object to fetch for its structure, at most: they are kept in memory.
+#[cfg(feature = "object-store")]
+const MAX_STRUCTURE_BYTES: u64 = 1 << 30;
 
 /// One file of a model, open for reading.
 #[derive(Debug)]
 pub(crate) struct Input {
+    /// Where it lies, for messages: the URL of an object.
     pub(crate) path: PathBuf,
-    pub(crate) file: File,
     /// Length in bytes when it was opened.
     pub(crate) len: u64,
-    stamp: Stamp,
+    origin: Origin,
+}
+
+#[derive(Debug)]
+enum Origin {
+    File {
+        file: File,
+        stamp: Stamp,
+    },
+    #[cfg(feature = "object-store")]
+    Object {
+        url: ObjectUrl,
+        remote: Box<Remote>,
+    },
 }
 
 /// What changes when somebody writes to a file.
@@ -40,11 +67,19 @@ impl Stamp {
 }
 
 impl Input {
-    pub(crate) fn open(path: &Path) -> Result<Input> {
-        // Asked first as well: opening a pipe would wait for its other end.
-        check_regular(path, &fs::metadata(path).map_err(io("open", path))?)?;
-        let file = File::open(path).map_err(io("open", path))?;
-        Input::of(path, file)
+    pub(crate) fn open(location: &Location) -> Result<Input> {
+        match location {
+            Location::File(path) => {
+                // Asked first as well: opening a pipe would wait for its other end.
+                check_regular(path, &fs::metadata(path).map_err(io("open", path))?)?;
+                let file = File::open(path).map_err(io("open", path))?;
+                Input::of(path, file)
+            }
+            #[cfg(feature = "object-store")]
+            Location::Object(url) => Ok(Input::of_object(url, Object::at(url)?.open()?)),
+            #[cfg(not(feature = "object-store"))]
+            Location::Object(_) => Err(unreachable_object(location)),
+        }
     }
 
     /// The file that was opened from `path`.
@@ -53,30 +88,144 @@ impl Input {
         check_regular(path, &metadata)?;
         let (len, stamp) = (metadata.len(), Stamp::of(&metadata));
         let path = path.to_owned();
-        Ok(Input {
-            path,
-            file,
-            len,
-            stamp,
-        })
+        let origin = Origin::File { file, stamp };
+        Ok(Input { path, len, origin })
     }
 
-    /// Maps the file into memory.
+    #[cfg(feature = "object-store")]
+    fn of_object(url: &ObjectUrl, remote: Remote) -> Input {
+        let (path, len) = (PathBuf::from(url.to_string()), remote.len());
+        let url = url.clone();
+        let remote = Box::new(remote);
+        let origin = Origin::Object { url, remote };
+        Input { path, len, origin }
+    }
+
+    /// Opens the external data file that this model calls `path`.
+    ///
+    /// # Errors
+    /// `Malformed` where `path` is not normalised, leads out of the model's folder or to the model.
+    pub(crate) fn open_beside(&self, path: &str) -> Result<Input> {
+        let malformed = |source| Error::Model {
+            path: self.path.clone(),
+            source,
+        };
+        match &self.origin {
+            Origin::File { .. } => {
+                let opened = external::open(folder_of(&self.path), path).map_err(malformed)?;
+                Input::of(&opened.0, opened.1)
+            }
+            #[cfg(feature = "object-store")]
+            Origin::Object { url, remote } => {
+                let fault = |fault| onnxseal_onnx::Error::ExternalFile {
+                    location: path.to_owned(),
+                    fault,
+                };
+                if external::normalise(path).as_deref() != Ok(path) {
+                    return Err(malformed(fault(FileFault::NotNormalised)));
+                }
+                let beside = url.beside(path);
+                if beside == *url {
+                    let shared = FileFault::Shared("the model".to_owned());
+                    return Err(malformed(fault(shared)));
+                }
+                let remote = remote.sibling(&beside)?.open()?;
+                Ok(Input::of_object(&beside, remote))
+            }
+        }
+    }
+
+    /// Where it lies. Paths of files are canonical, and absent where they lead nowhere by now.
+    pub(crate) fn location(&self) -> Option<Location> {
+        match &self.origin {
+            Origin::File { .. } => self.path.canonicalize().ok().map(Location::File),
+            #[cfg(feature = "object-store")]
+            Origin::Object { url, .. } => Some(Location::Object(url.clone())),
+        }
+    }
+
+    /// Whether reading waits for a network rather than for a disk.
+    pub(crate) fn is_remote(&self) -> bool {
+        !matches!(self.origin, Origin::File { .. })
+    }
+
+    /// The file, unless it is an object.
+    #[cfg(feature = "protect")]
+    pub(crate) fn file(&self) -> Option<&File> {
+        match &self.origin {
+            Origin::File { file, .. } => Some(file),
+            #[cfg(feature = "object-store")]
+            Origin::Object { .. } => None,
+        }
+    }
+
+    /// Maps the file into memory: of an object the structure alone, and zeros in place of elements.
     pub(crate) fn map(&self) -> Result<Map> {
-        Map::of(&self.file, self.len).map_err(io("map", &self.path))
+        match &self.origin {
+            Origin::File { file, .. } => Map::of(file, self.len).map_err(io("map", &self.path)),
+            #[cfg(feature = "object-store")]
+            Origin::Object { .. } => self.skim(),
+        }
+    }
+
+    /// Reads what a model's structure is told from, and little more.
+    #[cfg(feature = "object-store")]
+    fn skim(&self) -> Result<Map> {
+        let mut n_bytes = 0;
+        let mut skimmed = Ok(());
+        let map = Map::of_memory(self.len, |bytes| {
+            skimmed = onnxseal_onnx::skim(bytes, &Limits::default(), |part, offset| {
+                n_bytes += part.len() as u64;
+                if n_bytes > MAX_STRUCTURE_BYTES {
+                    return Err(self.too_much_structure(offset));
+                }
+                self.read_exact_at(part, offset)
+            });
+            std::io::Result::Ok(())
+        });
+        skimmed?;
+        map.map_err(io("find memory for", &self.path))
+    }
+
+    #[cfg(feature = "object-store")]
+    fn too_much_structure(&self, offset: u64) -> Error {
+        let at = At {
+            offset,
+            ..At::default()
+        };
+        Error::Model {
+            path: self.path.clone(),
+            source: onnxseal_onnx::Error::LimitExceeded {
+                at: Box::new(at),
+                what: "bytes that are no elements",
+                maximum: MAX_STRUCTURE_BYTES,
+            },
+        }
     }
 
     /// Fills `buffer` with the bytes at `offset`.
     pub(crate) fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        read_exact_at(&self.file, buffer, offset).map_err(io("read", &self.path))
+        match &self.origin {
+            Origin::File { file, .. } => {
+                read_exact_at(file, buffer, offset).map_err(io("read", &self.path))
+            }
+            #[cfg(feature = "object-store")]
+            Origin::Object { remote, .. } => remote.read_exact_at(buffer, offset),
+        }
     }
 
     /// Fails if the file was written to since it was opened.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
-        let metadata = self.metadata()?;
-        match metadata.len() == self.len && Stamp::of(&metadata) == self.stamp {
-            true => Ok(()),
-            false => self.changed(),
+        match &self.origin {
+            Origin::File { file, stamp } => {
+                let metadata = file.metadata().map_err(io("read", &self.path))?;
+                match metadata.len() == self.len && Stamp::of(&metadata) == *stamp {
+                    true => Ok(()),
+                    false => self.changed(),
+                }
+            }
+            #[cfg(feature = "object-store")]
+            Origin::Object { remote, .. } => remote.check_unchanged(),
         }
     }
 
@@ -84,21 +233,32 @@ impl Input {
     #[cfg(feature = "protect")]
     pub(crate) fn check_in_place(&self) -> Result<()> {
         let (ours, there) = (self.metadata()?, fs::symlink_metadata(&self.path));
-        match there {
-            Ok(there) if is_same(&ours, &there) => Ok(()),
+        match (ours, there) {
+            (Some(ours), Ok(there)) if is_same(&ours, &there) => Ok(()),
             _ => self.changed(),
         }
     }
 
-    /// The file's metadata as of now.
-    pub(crate) fn metadata(&self) -> Result<Metadata> {
-        self.file.metadata().map_err(io("read", &self.path))
+    /// The file's metadata as of now; an object has none.
+    pub(crate) fn metadata(&self) -> Result<Option<Metadata>> {
+        match &self.origin {
+            Origin::File { file, .. } => file.metadata().map(Some).map_err(io("read", &self.path)),
+            #[cfg(feature = "object-store")]
+            Origin::Object { .. } => Ok(None),
+        }
     }
 
     fn changed(&self) -> Result<()> {
         let path = self.path.clone();
         Err(Error::InputChanged { path })
     }
+}
+
+/// The error of an object where there is no way to reach one.
+#[cfg(not(feature = "object-store"))]
+pub(crate) fn unreachable_object(location: &Location) -> Error {
+    let path = location.to_name();
+    Error::NoObjectStores { path }
 }
 
 fn check_regular(path: &Path, metadata: &Metadata) -> Result<()> {
@@ -157,7 +317,7 @@ mod tests {
         let (path, other) = (dir.path().join("model"), dir.path().join("other"));
         fs::write(&path, "old").unwrap();
         fs::write(&other, "new").unwrap();
-        let input = Input::open(&path).unwrap();
+        let input = Input::open(&path.as_path().into()).unwrap();
         input.check_in_place().unwrap();
         input.check_unchanged().unwrap();
 
@@ -178,8 +338,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("model");
         fs::write(&path, "old").unwrap();
-        let input = Input::open(&path).unwrap();
-        let modified = input.metadata().unwrap().modified().unwrap();
+        let input = Input::open(&path.as_path().into()).unwrap();
+        let modified = input.metadata().unwrap().unwrap().modified().unwrap();
         // File systems count time in ticks of the clock.
         std::thread::sleep(std::time::Duration::from_millis(20));
         fs::write(&path, "new").unwrap();

@@ -9,11 +9,12 @@ use onnxseal_plan::{Classified, classify};
 
 use crate::artifact::Artifact;
 use crate::error::{Error, Result};
+use crate::location::Location;
 use crate::manifest::{self, Manifest, Operator, Place};
 use crate::report::{Builder, ClearRow, Report, TensorRow, operator};
 use crate::source::Source;
 
-/// Shows what is encrypted in the protected model at `path`, and what is not.
+/// Shows what is encrypted in the protected model at `location`, and what is not.
 ///
 /// Everything it says comes from metadata and graph, both in clear. Without a key nobody can tell
 /// whether they are authentic: see [`verify`](crate::verify).
@@ -21,11 +22,11 @@ use crate::source::Source;
 /// # Errors
 /// `Malformed` where metadata and graph do not fit together; `Io`; `Usage` when the model is not
 /// protected.
-pub fn inspect(path: &Path) -> Result<Report> {
-    let source = Source::open(path)?;
-    let artifact = Artifact::parse(path, source.bytes())?.ok_or_else(|| Error::NotProtected {
-        path: path.to_owned(),
-    })?;
+pub fn inspect(location: impl Into<Location>) -> Result<Report> {
+    let source = Source::open(&location.into())?;
+    let path = &source.input.path;
+    let artifact = Artifact::parse(path, source.bytes())?
+        .ok_or_else(|| Error::NotProtected { path: path.clone() })?;
     let model = source.locate(artifact.manifest.model_bytes())?;
     examine(path, &model, &artifact.manifest)
 }

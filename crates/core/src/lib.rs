@@ -10,7 +10,8 @@
 //! and files appear whole or not at all.
 //!
 //! Features: `protect` adds planning and protecting (a device that only opens models does without);
-//! `aws-lc` chooses the faster of two AEAD back ends that give the same bytes.
+//! `aws-lc` chooses the faster of two AEAD back ends that give the same bytes; `object-store` reaches
+//! models in object stores (`docs/STORAGE.md`).
 
 mod artifact;
 mod chunks;
@@ -21,6 +22,7 @@ mod error;
 mod input;
 #[cfg(feature = "protect")]
 mod inspect;
+mod location;
 pub mod manifest;
 mod map;
 mod open;
@@ -35,6 +37,8 @@ mod protected;
 mod reflink;
 #[cfg(feature = "protect")]
 mod rekey;
+#[cfg(feature = "object-store")]
+mod remote;
 #[cfg(feature = "protect")]
 mod report;
 #[cfg(feature = "protect")]
@@ -49,11 +53,14 @@ mod spans;
 #[cfg(feature = "protect")]
 mod splice;
 mod transfer;
+#[cfg(feature = "object-store")]
+mod upload;
 #[cfg(feature = "protect")]
 mod verify;
 
 pub use digest::{Digests, FileDigest};
 pub use error::{Error, ErrorKind, Result};
+pub use location::{Location, ObjectUrl};
 pub use manifest::{File, Manifest, Operator};
 pub use onnxseal_crypto::Error as KeyError;
 pub use onnxseal_crypto::signature::{AllowedSigners, ClaimedSigner, Signer, SigningKey};

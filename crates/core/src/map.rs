@@ -8,7 +8,7 @@ use std::ops::Deref;
 
 use memmap2::Mmap;
 
-/// A file mapped for reading.
+/// A file mapped for reading, or memory in its place.
 #[derive(Debug)]
 pub(crate) struct Map(Option<Mmap>);
 
@@ -26,6 +26,29 @@ impl Map {
         // every program that maps files; nothing is written before the output is complete.
         let map = unsafe { memmap2::MmapOptions::new().len(len).map(file)? };
         Ok(Map(Some(map)))
+    }
+
+    /// `len` zero bytes, of which `fill` makes what they are to be. Those that it does not touch take
+    /// no memory.
+    #[cfg(feature = "object-store")]
+    pub(crate) fn of_memory<E: From<io::Error>>(
+        len: u64,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<Map, E> {
+        let len = usize::try_from(len).map_err(io::Error::other)?;
+        if len == 0 {
+            return Ok(Map(None));
+        }
+        let mut options = memmap2::MmapOptions::new();
+        // More than there is memory, perhaps: most of it stays untouched.
+        let mut map = options.len(len).no_reserve_swap().map_anon()?;
+        #[cfg(target_os = "linux")]
+        {
+            // A huge page for each place that is touched would be a lot.
+            let _ = map.advise(memmap2::Advice::NoHugePage);
+        }
+        fill(&mut map)?;
+        Ok(Map(Some(map.make_read_only()?)))
     }
 }
 

@@ -1,10 +1,10 @@
 //! Opening: a protected model, verified and decrypted, in memory or in new files.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use crate::chunks;
 use crate::error::{Result, io};
+use crate::location::Location;
 use crate::manifest::Manifest;
 use crate::outputs::{self, OutputOptions, Outputs};
 use crate::progress::Progress;
@@ -29,7 +29,7 @@ struct OpenedFile {
     secret: SpanSet,
 }
 
-/// Opens the protected model at `path` into memory.
+/// Opens the protected `model` into memory.
 ///
 /// Returns the original bytes of all its files, after the last of them has been authenticated.
 ///
@@ -37,11 +37,12 @@ struct OpenedFile {
 /// [`ErrorKind`](crate::ErrorKind): `Malformed`, `NoMatchingKey`, `Authentication`, `Io`; `Usage`
 /// when the model is not protected.
 pub fn open<'a>(
-    path: &Path,
+    model: impl Into<Location>,
     access: impl Into<Access<'a>>,
     progress: &dyn Progress,
 ) -> Result<OpenedModel> {
-    let protected = Protected::open(path)?;
+    let protected = Protected::open(&model.into())?;
+    let path = &protected.source.input.path;
     let access = access.into();
     let unlocked = protected.unlock(access)?;
     let mut files = Vec::new();
@@ -55,6 +56,7 @@ pub fn open<'a>(
         .flat_map(|file| file.as_mut_slice().chunks_mut(chunk_bytes));
     let places = unlocked.tags().zip(places);
     chunks::for_each(
+        unlocked.threads(),
         protected.manifest(),
         places,
         progress,
@@ -71,23 +73,23 @@ pub fn open<'a>(
     })
 }
 
-/// Restores the original of the protected model at `path` as `output`, its external files beside
+/// Restores the original of the protected `model` as `output`, its external files beside
 /// it under their relative paths. Replaces existing files only if `options` say so.
 ///
 /// # Errors
 /// As [`open`]; `Usage` when an output exists or is an input. Nothing appears on failure.
 pub fn unprotect<'a>(
-    path: &Path,
-    output: &Path,
+    model: impl Into<Location>,
+    output: impl Into<Location>,
     access: impl Into<Access<'a>>,
     options: OutputOptions,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let protected = Protected::open(path)?;
+    let protected = Protected::open(&model.into())?;
     let access = access.into();
     let unlocked = protected.unlock(access)?;
     let files = &protected.manifest().files;
-    let paths = outputs::paths(output, files, unlocked.files())?;
+    let paths = outputs::paths(&output.into(), files, unlocked.files())?;
     let outputs = Outputs::create(paths, options)?;
     let transfer = Transfer::new(protected.manifest(), unlocked.files(), &outputs, progress);
     transfer.run(unlocked.tags(), progress, |chunk, bytes, tools, tag| {

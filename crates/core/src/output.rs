@@ -1,4 +1,4 @@
-//! Files that appear whole or not at all.
+//! Files and objects that appear whole or not at all.
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io;
@@ -7,6 +7,23 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result, io as io_error};
 use crate::outputs::OutputOptions;
 use crate::protected::folder_of;
+#[cfg(feature = "object-store")]
+use crate::{remote::Object, upload::Upload};
+
+/// A file or an object that is being written and cannot be seen yet.
+#[derive(Debug)]
+pub(crate) enum Output {
+    File(NewFile),
+    #[cfg(feature = "object-store")]
+    Object(Upload),
+}
+
+/// What came to be of an [`Output`].
+pub(crate) enum Published {
+    File(PathBuf),
+    #[cfg(feature = "object-store")]
+    Object(Object),
+}
 
 /// A file that is being written and has no name yet.
 ///
@@ -16,7 +33,7 @@ use crate::protected::folder_of;
 /// file beside the output that is removed on failure. Until it is published, nobody but its owner
 /// may read it.
 #[derive(Debug)]
-pub(crate) struct Output {
+pub(crate) struct NewFile {
     path: PathBuf,
     folder: PathBuf,
     draft: Draft,
@@ -35,7 +52,102 @@ impl Output {
     ///
     /// # Errors
     /// [`Error::OutputExists`] unless `replace`.
-    pub(crate) fn create(path: &Path, replace: bool) -> Result<Output> {
+    pub(crate) fn create_file(path: &Path, replace: bool) -> Result<Output> {
+        NewFile::create(path, replace).map(Output::File)
+    }
+
+    /// The file, unless it is an object.
+    #[cfg(feature = "protect")]
+    pub(crate) fn file(&self) -> Option<&File> {
+        match self {
+            Output::File(new) => Some(new.file()),
+            #[cfg(feature = "object-store")]
+            Output::Object(_) => None,
+        }
+    }
+
+    /// Whether writing waits for a network rather than for a disk.
+    pub(crate) fn is_remote(&self) -> bool {
+        !matches!(self, Output::File(_))
+    }
+
+    /// Writes `bytes` at `offset`; none may be written twice.
+    pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        match self {
+            Output::File(new) => {
+                write_all_at(new.file(), bytes, offset).map_err(io_error("write", &new.path))
+            }
+            #[cfg(feature = "object-store")]
+            Output::Object(upload) => upload.write_all_at(bytes, offset),
+        }
+    }
+
+    /// Makes a file `len` bytes long, if it is longer.
+    #[cfg(feature = "protect")]
+    pub(crate) fn truncate(&self, len: u64) -> Result<()> {
+        match self {
+            Output::File(new) => new
+                .file()
+                .set_len(len)
+                .map_err(io_error("write", &new.path)),
+            #[cfg(feature = "object-store")]
+            Output::Object(_) => Ok(()),
+        }
+    }
+
+    /// Puts everything written so far on the disk, if `sync`, or in the store.
+    pub(crate) fn finish(&self, sync: bool) -> Result<()> {
+        match self {
+            Output::File(new) if sync => {
+                new.file().sync_all().map_err(io_error("write", &new.path))
+            }
+            Output::File(_) => Ok(()),
+            #[cfg(feature = "object-store")]
+            Output::Object(upload) => upload.finish(),
+        }
+    }
+
+    /// Gives a file the permissions of `like` (without, its owner alone may read it), and its name,
+    /// replacing what stands there if `options` say so. On failure there is no such name, or it
+    /// names what it did before.
+    pub(crate) fn publish(
+        self,
+        like: Option<&Metadata>,
+        options: OutputOptions,
+    ) -> Result<Published> {
+        match self {
+            Output::File(new) => new.publish(like, options).map(Published::File),
+            #[cfg(feature = "object-store")]
+            Output::Object(upload) => upload.publish(options.replace).map(Published::Object),
+        }
+    }
+
+    /// Takes over who owns `like`, where we may.
+    #[cfg(feature = "protect")]
+    pub(crate) fn try_chown(&self, like: &Metadata) {
+        #[cfg(unix)]
+        if let Some(file) = self.file() {
+            use std::os::unix::fs::{MetadataExt, fchown};
+            let _ = fchown(file, Some(like.uid()), Some(like.gid()));
+        }
+        #[cfg(not(unix))]
+        let _ = like;
+    }
+}
+
+impl Published {
+    /// Removes it again, where that can be done.
+    pub(crate) fn remove(self) {
+        match self {
+            Published::File(path) => drop(fs::remove_file(path)),
+            #[cfg(feature = "object-store")]
+            Published::Object(object) => object.remove(),
+        }
+    }
+}
+
+impl NewFile {
+    fn create(path: &Path, replace: bool) -> Result<NewFile> {
         if !replace && fs::symlink_metadata(path).is_ok() {
             let path = path.to_owned();
             return Err(Error::OutputExists { path });
@@ -43,7 +155,7 @@ impl Output {
         let folder = folder_of(path).to_owned();
         let made = MadeFolders::make(&folder).map_err(io_error("create folder", &folder))?;
         let draft = Draft::create(&folder).map_err(io_error("create a file in", &folder))?;
-        Ok(Output {
+        Ok(NewFile {
             path: path.to_owned(),
             folder,
             draft,
@@ -51,53 +163,29 @@ impl Output {
         })
     }
 
-    pub(crate) fn file(&self) -> &File {
+    fn file(&self) -> &File {
         self.draft.file()
     }
 
-    /// Writes `bytes` at `offset`.
-    pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        write_all_at(self.file(), bytes, offset).map_err(io_error("write", &self.path))
-    }
-
-    /// Makes the file `len` bytes long.
-    #[cfg(feature = "protect")]
-    pub(crate) fn set_len(&self, len: u64) -> Result<()> {
-        self.file()
-            .set_len(len)
-            .map_err(io_error("write", &self.path))
-    }
-
-    /// Puts everything written so far on the disk.
-    pub(crate) fn sync(&self) -> Result<()> {
-        self.file()
-            .sync_all()
-            .map_err(io_error("write", &self.path))
-    }
-
-    /// Gives the file the permissions of `like`, and its name, replacing what stands there if
-    /// `options` say so. On failure there is no such name, or it names what it did before.
-    pub(crate) fn publish(self, like: &Metadata, options: OutputOptions) -> Result<()> {
-        let Output {
+    fn publish(self, like: Option<&Metadata>, options: OutputOptions) -> Result<PathBuf> {
+        let NewFile {
             path,
             folder,
             draft,
             made,
         } = self;
-        let published =
-            draft
-                .file()
-                .set_permissions(writable_by_us(like))
-                .and_then(|()| match draft {
-                    #[cfg(target_os = "linux")]
-                    Draft::Unnamed(file) => link(&file, &folder, &path, options.replace),
-                    Draft::Named(file) if options.replace => {
-                        file.persist(&path).map(drop).map_err(|e| e.error)
-                    }
-                    Draft::Named(file) => {
-                        file.persist_noclobber(&path).map(drop).map_err(|e| e.error)
-                    }
-                });
+        let permitted = match like {
+            Some(like) => draft.file().set_permissions(writable_by_us(like)),
+            None => Ok(()),
+        };
+        let published = permitted.and_then(|()| match draft {
+            #[cfg(target_os = "linux")]
+            Draft::Unnamed(file) => link(&file, &folder, &path, options.replace),
+            Draft::Named(file) if options.replace => {
+                file.persist(&path).map(drop).map_err(|e| e.error)
+            }
+            Draft::Named(file) => file.persist_noclobber(&path).map(drop).map_err(|e| e.error),
+        });
         published.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => Error::OutputExists { path: path.clone() },
             _ => io_error("create", &path)(error),
@@ -109,19 +197,7 @@ impl Output {
                 .for_each(|folder| sync_folder(folder_of(folder)));
         }
         made.keep();
-        Ok(())
-    }
-
-    /// Takes over who owns `like`, where we may.
-    #[cfg(feature = "protect")]
-    pub(crate) fn try_chown(&self, like: &Metadata) {
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::{MetadataExt, fchown};
-            let _ = fchown(self.file(), Some(like.uid()), Some(like.gid()));
-        }
-        #[cfg(not(unix))]
-        let _ = like;
+        Ok(path)
     }
 }
 

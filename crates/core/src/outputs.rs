@@ -1,15 +1,18 @@
 //! All files of a model, written together.
 
 use std::collections::HashSet;
-use std::fs;
-use std::path::{Path, PathBuf};
 
 use crate::chunks::Chunk;
 use crate::error::{Error, Result};
 use crate::input::Input;
+#[cfg(not(feature = "object-store"))]
+use crate::input::unreachable_object;
+use crate::location::Location;
 use crate::manifest::File;
-use crate::output::Output;
-use crate::protected::folder_of;
+use crate::output::{Output, Published};
+use crate::parallel;
+#[cfg(feature = "object-store")]
+use crate::{remote::Object, upload::Upload};
 
 /// How outputs come to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,36 +36,43 @@ impl Default for OutputOptions {
     }
 }
 
+/// Where a file of a model goes.
+#[derive(Debug)]
+pub(crate) struct Destination {
+    pub(crate) location: Location,
+    /// How long it will be in bytes; a tail may be added.
+    #[cfg_attr(not(feature = "object-store"), expect(dead_code))]
+    pub(crate) len: u64,
+}
+
 /// Outputs for the files of a model, in the order of the manifest: the model file first.
 pub(crate) struct Outputs {
     files: Vec<Output>,
-    paths: Vec<PathBuf>,
     options: OutputOptions,
 }
 
 impl Outputs {
-    /// Begins the files that will stand at `paths`.
+    /// Begins the files that will stand there.
     ///
     /// # Errors
     /// [`Error::OutputExists`] unless `options.replace`; [`Error::ReplaceSeveral`] where one of
     /// several exists.
-    pub(crate) fn create(paths: Vec<PathBuf>, mut options: OutputOptions) -> Result<Outputs> {
-        if options.replace && paths.len() > 1 {
-            let exists = |path: &&PathBuf| fs::symlink_metadata(path).is_ok();
-            if let Some(path) = paths.iter().find(exists) {
-                let path = path.clone();
-                return Err(Error::ReplaceSeveral { path });
-            }
-            // Nor what appears there meanwhile.
-            options.replace = false;
-        }
+    pub(crate) fn create(
+        destinations: Vec<Destination>,
+        mut options: OutputOptions,
+    ) -> Result<Outputs> {
+        let several = options.replace && destinations.len() > 1;
+        // Nor is replaced what appears there meanwhile.
+        options.replace &= !several;
         let mut outputs = Outputs {
             files: Vec::new(),
-            paths,
             options,
         };
-        for path in &outputs.paths {
-            let output = Output::create(path, options.replace)?;
+        for destination in &destinations {
+            let output = outputs.begin(destination).map_err(|error| match error {
+                Error::OutputExists { path } if several => Error::ReplaceSeveral { path },
+                error => error,
+            })?;
             outputs.files.push(output);
         }
         Ok(outputs)
@@ -75,11 +85,30 @@ impl Outputs {
             replace: true,
             ..OutputOptions::default()
         };
-        let outputs = Outputs::create(vec![model.path.clone()], options)?;
-        for output in &outputs.files {
-            output.try_chown(&model.metadata()?);
+        let location = Location::File(model.path.clone());
+        let len = model.len;
+        let outputs = Outputs::create(vec![Destination { location, len }], options)?;
+        if let Some(like) = model.metadata()? {
+            outputs.files.iter().for_each(|file| file.try_chown(&like));
         }
         Ok(outputs)
+    }
+
+    fn begin(&self, destination: &Destination) -> Result<Output> {
+        let replace = self.options.replace;
+        match &destination.location {
+            Location::File(path) => Output::create_file(path, replace),
+            #[cfg(feature = "object-store")]
+            Location::Object(url) => {
+                let object = match self.files.first() {
+                    Some(Output::Object(model)) => model.object().sibling(url)?,
+                    _ => Object::at(url)?,
+                };
+                Upload::create(object, replace, destination.len).map(Output::Object)
+            }
+            #[cfg(not(feature = "object-store"))]
+            location => Err(unreachable_object(location)),
+        }
     }
 
     /// The outputs, in the order of the manifest.
@@ -102,26 +131,30 @@ impl Outputs {
         let model = model.ok_or(Error::Internal("a model without a file"))?;
         model.write_all_at(tail, model_bytes)?;
         // What began as a clone may have had a longer one.
-        model.set_len(model_bytes + tail.len() as u64)
+        model.truncate(model_bytes + tail.len() as u64)
+    }
+
+    /// Threads for work that writes to all of them.
+    pub(crate) fn threads(&self) -> usize {
+        parallel::threads(self.files.iter().any(Output::is_remote))
     }
 
     /// Gives all files the permissions of `inputs`, and their names, the model file last: while it
     /// is absent, so is the model. On failure no name is left behind.
     pub(crate) fn publish<'a>(mut self, inputs: impl Iterator<Item = &'a Input>) -> Result<()> {
-        if self.options.sync {
-            self.files.iter().try_for_each(Output::sync)?;
-        }
+        let sync = self.options.sync;
+        self.files.iter().try_for_each(|file| file.finish(sync))?;
         let mut like = inputs.map(Input::metadata).collect::<Result<Vec<_>>>()?;
-        let mut published = self.paths.len();
+        let mut published = Vec::new();
         while let (Some(output), Some(like)) = (self.files.pop(), like.pop()) {
-            if let Err(error) = output.publish(&like, self.options) {
-                // None of several replaced anything: all of them are ours.
-                for path in self.paths.iter().skip(published) {
-                    let _ = fs::remove_file(path);
+            match output.publish(like.as_ref(), self.options) {
+                Ok(file) => published.push(file),
+                Err(error) => {
+                    // None of several replaced anything: all of them are ours.
+                    published.into_iter().for_each(Published::remove);
+                    return Err(error);
                 }
-                return Err(error);
             }
-            published -= 1;
         }
         Ok(())
     }
@@ -140,25 +173,31 @@ impl Drop for Outputs {
 /// # Errors
 /// [`Error::OutputIsInput`] when one of them is one of `inputs`; [`Error::Misuse`] when two are one.
 pub(crate) fn paths<'a>(
-    output: &Path,
+    output: &Location,
     files: &[File],
     inputs: impl Iterator<Item = &'a Input>,
-) -> Result<Vec<PathBuf>> {
-    let folder = folder_of(output);
-    let external = files.iter().skip(1).map(|file| folder.join(&file.path));
-    let paths: Vec<PathBuf> = std::iter::once(output.to_owned()).chain(external).collect();
-    let inputs: HashSet<PathBuf> = inputs.filter_map(|i| i.path.canonicalize().ok()).collect();
+) -> Result<Vec<Destination>> {
+    let external = files.iter().skip(1).map(|file| output.beside(&file.path));
+    let locations = std::iter::once(output.clone()).chain(external);
+    let inputs: HashSet<Location> = inputs.filter_map(Input::location).collect();
     let mut seen = HashSet::new();
-    for path in &paths {
-        if path.canonicalize().is_ok_and(|path| inputs.contains(&path)) {
-            return Err(Error::OutputIsInput { path: path.clone() });
+    let mut destinations = Vec::new();
+    for (location, file) in locations.zip(files) {
+        let found = match &location {
+            Location::File(path) => path.canonicalize().ok().map(Location::File),
+            Location::Object(_) => Some(location.clone()),
+        };
+        if found.is_some_and(|found| inputs.contains(&found)) {
+            let path = location.to_name();
+            return Err(Error::OutputIsInput { path });
         }
-        if !seen.insert(path) {
-            let path = path.display();
+        if !seen.insert(location.clone()) {
             return Err(Error::Misuse(format!(
-                "two files of the model would be written to {path}"
+                "two files of the model would be written to {location}"
             )));
         }
+        let len = file.bytes;
+        destinations.push(Destination { location, len });
     }
-    Ok(paths)
+    Ok(destinations)
 }

@@ -1,11 +1,23 @@
-//! All cores over a sequence of jobs.
+//! Several threads over a sequence of jobs.
 
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use crate::error::{Error, Result};
 
-/// Calls `work` for each of `n_jobs` jobs, begun in order, on all cores. Each thread has a state of
+/// Requests to a network that are under way at once.
+const REMOTE_THREADS: usize = 16;
+
+/// Threads for work that reads or writes files, or `remote` ones: that waits rather than computes.
+pub(crate) fn threads(remote: bool) -> usize {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    match remote {
+        true => cores.max(REMOTE_THREADS),
+        false => cores,
+    }
+}
+
+/// Calls `work` for each of `n_jobs` jobs, begun in order, on so many threads. Each has a state of
 /// its own, made by `init`.
 ///
 /// The threads are this call's own: it does not wait for anybody's pool.
@@ -13,6 +25,7 @@ use crate::error::{Error, Result};
 /// # Errors
 /// The error of the earliest job that failed; later jobs are not begun.
 pub(crate) fn for_each<J: Send, S>(
+    n_threads: usize,
     n_jobs: u64,
     jobs: impl Iterator<Item = J> + Send,
     init: impl Fn() -> S + Sync,
@@ -35,9 +48,8 @@ pub(crate) fn for_each<J: Send, S>(
             }
         }
     };
-    let cores = thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
     thread::scope(|scope| {
-        for _ in 1..cores.min(n_jobs) {
+        for _ in 1..n_jobs.min(n_threads as u64) {
             // Where the system gives no more threads, fewer do.
             if thread::Builder::new().spawn_scoped(scope, run).is_err() {
                 break;

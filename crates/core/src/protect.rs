@@ -8,8 +8,9 @@ use onnxseal_crypto::wrap::Recipients;
 use onnxseal_onnx::{Model, tail};
 use onnxseal_plan::{self as plan, Plan, Policy, TensorPlan};
 
-use crate::error::{Error, Result, io};
+use crate::error::{Error, Result};
 use crate::input::Input;
+use crate::location::Location;
 use crate::manifest::{DEFAULT_CHUNK_BYTES, FORMAT, File, Manifest, Mode, Place, SUITE, Tensor};
 use crate::outputs::{self, OutputOptions, Outputs};
 use crate::progress::Progress;
@@ -47,16 +48,18 @@ impl ProtectOptions {
     }
 }
 
-/// Plans what [`protect`] would encrypt in the model at `path`, without writing anything.
+/// Plans what [`protect`] would encrypt in the model at `location`, without writing anything.
 ///
 /// # Errors
 /// `Malformed`, `Io`; `Usage` when the model is protected already. A plan that falls short of the
 /// policy's demands is no error here: see [`Report::violations`].
-pub fn plan(path: &Path, policy: &Policy) -> Result<Report> {
-    Ok(Prepared::new(Source::open(path)?, policy)?.planned.report)
+pub fn plan(location: impl Into<Location>, policy: &Policy) -> Result<Report> {
+    Ok(Prepared::new(Source::open(&location.into())?, policy)?
+        .planned
+        .report)
 }
 
-/// Protects the model at `path` and writes the result to `output`, external files beside it under
+/// Protects the model at `location` and writes the result to `output`, external files beside it under
 /// their relative paths. Only `recipients` can open it.
 ///
 /// # Errors
@@ -64,36 +67,37 @@ pub fn plan(path: &Path, policy: &Policy) -> Result<Report> {
 /// (unless `options.output.replace`; never when there are several) or is an input. On failure,
 /// `output` is what it was.
 pub fn protect(
-    path: &Path,
-    output: &Path,
+    location: impl Into<Location>,
+    output: impl Into<Location>,
     recipients: &Recipients,
     options: &ProtectOptions,
     progress: &dyn Progress,
 ) -> Result<Report> {
-    let prepared = Prepared::new(Source::open(path)?, &options.policy)?;
-    let paths = outputs::paths(output, &prepared.files, prepared.inputs())?;
+    let prepared = Prepared::new(Source::open(&location.into())?, &options.policy)?;
+    let paths = outputs::paths(&output.into(), &prepared.files, prepared.inputs())?;
     let outputs = Outputs::create(paths, options.output)?;
     prepared.seal(outputs, recipients, options, progress, |_| Ok(()))
 }
 
-/// Replaces the model at `path` by its protected form, in one step, once that is on the disk
+/// Replaces the model at `location` by its protected form, in one step, once that is on the disk
 /// whatever `options.output` say. Where the file system can share blocks, only changed ones are
 /// written.
 ///
 /// Permissions and, where possible, the owner stay; other hard links keep the original.
 ///
 /// # Errors
-/// As [`protect`]; `Usage` for a model with external files, which cannot be replaced in one step.
+/// As [`protect`]; `Usage` for a model with external files, which cannot be replaced in one step, or
+/// in an object store.
 /// On failure, the model is what it was.
 pub fn protect_in_place(
-    path: &Path,
+    location: impl Into<Location>,
     recipients: &Recipients,
     options: &ProtectOptions,
     progress: &dyn Progress,
 ) -> Result<Report> {
-    // A link to the model stays a link.
-    let path = path.canonicalize().map_err(io("open", path))?;
-    let prepared = Prepared::new(Source::open(&path)?, &options.policy)?;
+    let path = location.into().in_place()?;
+    let location = Location::File(path.clone());
+    let prepared = Prepared::new(Source::open(&location)?, &options.policy)?;
     if !prepared.external.is_empty() {
         let external = prepared.external.len();
         return Err(Error::InPlaceExternal { path, external });

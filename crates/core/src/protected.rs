@@ -5,14 +5,15 @@ use std::path::Path;
 use onnxseal_crypto::signature::Signer;
 use onnxseal_crypto::wrap::Identities;
 use onnxseal_crypto::{self as crypto, DataKey, OpenKey, Tag};
-use onnxseal_onnx::external;
 use onnxseal_onnx::model::Span;
 
 use crate::artifact::{Artifact, TAG_BYTES};
 use crate::chunks::{self, Chunk, Tools};
 use crate::error::{Error, Result};
 use crate::input::Input;
+use crate::location::Location;
 use crate::manifest::Manifest;
+use crate::parallel;
 use crate::signature::{Access, Demand};
 use crate::source::Source;
 use crate::spans::SpanSet;
@@ -35,9 +36,9 @@ pub(crate) struct Unlocked<'p> {
 }
 
 impl Protected {
-    /// Opens the model file at `path`.
-    pub(crate) fn open(path: &Path) -> Result<Protected> {
-        Protected::of(Source::open(path)?)
+    /// Opens the model file there.
+    pub(crate) fn open(location: &Location) -> Result<Protected> {
+        Protected::of(Source::open(location)?)
     }
 
     /// The protected model in a file that is open.
@@ -137,16 +138,11 @@ impl Protected {
     pub(crate) fn open_external(&self) -> Result<Vec<Input>> {
         let mut external = Vec::new();
         for file in self.manifest().files.iter().skip(1) {
-            let (path, opened) = external::open(folder_of(&self.source.input.path), &file.path)
-                .map_err(|source| Error::Model {
-                    path: self.source.input.path.clone(),
-                    source,
-                })?;
-            let input = Input::of(&path, opened)?;
+            let input = self.source.input.open_beside(&file.path)?;
             if input.len != file.bytes {
                 let (expected, found) = (file.bytes, input.len);
                 return Err(Error::Length {
-                    path,
+                    path: input.path,
                     expected,
                     found,
                 });
@@ -166,6 +162,11 @@ impl Unlocked<'_> {
     /// The tags of all chunks, in their order.
     pub(crate) fn tags(&self) -> impl Iterator<Item = &[u8; TAG_BYTES]> + Send {
         chunks::tags(&self.protected.artifact.tags)
+    }
+
+    /// Threads for work on all chunks.
+    pub(crate) fn threads(&self) -> usize {
+        parallel::threads(self.files().any(Input::is_remote))
     }
 
     /// Who signed, where a signature is demanded. Nothing may be let out before this has returned

@@ -15,7 +15,10 @@ const BLOCK_BYTES: usize = 4096;
 /// are to be `changed`: where most blocks change, writing all of them in order is faster. Says
 /// whether it did.
 pub(crate) fn try_clone(output: &Output, input: &Input, changed: &SpanSet) -> bool {
-    blocks_bytes(changed) <= input.len / 2 && reflink(output.file(), &input.file)
+    match (output.file(), input.file()) {
+        (Some(to), Some(from)) => blocks_bytes(changed) <= input.len / 2 && reflink(to, from),
+        _ => false,
+    }
 }
 
 /// Writes to a clone the chunk `bytes` at `offset`, which differs from the input's in `changed`

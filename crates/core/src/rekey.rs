@@ -1,11 +1,10 @@
 //! Wrapping the data key anew, to other recipients; the weights are not touched.
 
-use std::path::Path;
-
 use onnxseal_crypto::wrap::Recipients;
 
 use crate::artifact::encode_end;
 use crate::error::{Error, Result};
+use crate::location::Location;
 use crate::outputs::{self, OutputOptions, Outputs};
 use crate::progress::Progress;
 use crate::protected::Protected;
@@ -23,7 +22,7 @@ pub struct Rekeyed {
     pub still_opens: bool,
 }
 
-/// Writes a copy of the protected model at `path` to `output`, with its data key wrapped to
+/// Writes a copy of the protected `model` to `output`, with its data key wrapped to
 /// `recipients` instead of those it had; external files beside it under their relative paths. A
 /// signature stays, and stays valid.
 ///
@@ -36,19 +35,19 @@ pub struct Rekeyed {
 /// an output exists (unless `options.replace`; never when there are several) or is an input. On
 /// failure, `output` is what it was.
 pub fn rekey<'a>(
-    path: &Path,
-    output: &Path,
+    model: impl Into<Location>,
+    output: impl Into<Location>,
     access: impl Into<Access<'a>>,
     recipients: &Recipients,
     options: OutputOptions,
     progress: &dyn Progress,
 ) -> Result<Rekeyed> {
-    let protected = Protected::open(path)?;
+    let protected = Protected::open(&model.into())?;
     let (end, rekeyed) = new_end(&protected, access.into(), recipients, progress)?;
     let external = protected.open_external()?;
     let manifest = protected.manifest();
     let inputs = || protected.files(&external);
-    let paths = outputs::paths(output, &manifest.files, inputs())?;
+    let paths = outputs::paths(&output.into(), &manifest.files, inputs())?;
     let outputs = Outputs::create(paths, options)?;
     let unchanged = vec![SpanSet::default(); manifest.files.len()];
     let mut transfer = Transfer::new(manifest, inputs(), &outputs, progress);
@@ -61,7 +60,7 @@ pub fn rekey<'a>(
     Ok(rekeyed)
 }
 
-/// Wraps the data key of the protected model at `path` to `recipients` instead of those it had,
+/// Wraps the data key of the protected `model` to `recipients` instead of those it had,
 /// where the model lies: writes the last few hundred bytes of the file, whatever its size. Only if a signature
 /// is demanded does it read the weights.
 ///
@@ -70,16 +69,17 @@ pub fn rekey<'a>(
 /// completes it first. Without `sync` that holds for a kill alone.
 ///
 /// # Errors
-/// `Malformed`, `NoMatchingKey`, `Authentication`, `Io`; `Usage` when the model is not protected.
+/// `Malformed`, `NoMatchingKey`, `Authentication`, `Io`; `Usage` when the model is not protected, or
+/// in an object store.
 /// On failure, the model is what it was.
 pub fn rekey_in_place<'a>(
-    path: &Path,
+    model: impl Into<Location>,
     access: impl Into<Access<'a>>,
     recipients: &Recipients,
     sync: bool,
     progress: &dyn Progress,
 ) -> Result<Rekeyed> {
-    splice(path, sync, |protected| {
+    splice(model.into(), sync, |protected| {
         new_end(protected, access.into(), recipients, progress)
     })
 }

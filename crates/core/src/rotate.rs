@@ -1,15 +1,15 @@
 //! Rotating: a new data key and new ciphertext, in one pass, with no plaintext but in memory.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use onnxseal_crypto::signature::SigningKey;
 use onnxseal_crypto::wrap::Recipients;
 use onnxseal_plan::Policy;
 
-use crate::error::{Error, Result, io};
+use crate::error::{Error, Result};
 use crate::input::Input;
 use crate::inspect::{check_files, examine};
+use crate::location::Location;
 use crate::outputs::{self, OutputOptions, Outputs};
 use crate::progress::Progress;
 use crate::protect::Planned;
@@ -32,7 +32,7 @@ pub struct RotateOptions {
     pub output: OutputOptions,
 }
 
-/// Encrypts the protected model at `path` anew, under a new data key that only `recipients` can
+/// Encrypts the protected `model` anew, under a new data key that only `recipients` can
 /// open, and writes the result to `output`, external files beside it under their relative paths.
 ///
 /// Whoever has the old data key cannot open the result. They can still open copies of the old model.
@@ -41,17 +41,21 @@ pub struct RotateOptions {
 /// As [`open`](crate::open()) and [`protect`](crate::protect()). On failure, `output` is what it
 /// was.
 pub fn rotate<'a>(
-    path: &Path,
-    output: &Path,
+    model: impl Into<Location>,
+    output: impl Into<Location>,
     access: impl Into<Access<'a>>,
     recipients: &Recipients,
     options: &RotateOptions,
     progress: &dyn Progress,
 ) -> Result<Report> {
-    let protected = Protected::open(path)?;
+    let protected = Protected::open(&model.into())?;
     let access = access.into();
     let unlocked = protected.unlock(access)?;
-    let paths = outputs::paths(output, &protected.manifest().files, unlocked.files())?;
+    let paths = outputs::paths(
+        &output.into(),
+        &protected.manifest().files,
+        unlocked.files(),
+    )?;
     let outputs = Outputs::create(paths, options.output)?;
     let report = reseal(
         &protected, &unlocked, &outputs, recipients, options, progress,
@@ -60,24 +64,24 @@ pub fn rotate<'a>(
     Ok(report)
 }
 
-/// Replaces the protected model at `path` by what [`rotate`] makes of it, in one step, once that is
+/// Replaces the protected `model` by what [`rotate`] makes of it, in one step, once that is
 /// on the disk whatever `options.output` say.
 ///
 /// Permissions and, where possible, the owner stay; other hard links keep the old model.
 ///
 /// # Errors
-/// As [`rotate`]; `Usage` for a model with external files, which cannot be replaced in one step.
+/// As [`rotate`]; `Usage` for a model with external files, which cannot be replaced in one step, and
+/// for one in an object store.
 /// On failure, the model is what it was.
 pub fn rotate_in_place<'a>(
-    path: &Path,
+    model: impl Into<Location>,
     access: impl Into<Access<'a>>,
     recipients: &Recipients,
     options: &RotateOptions,
     progress: &dyn Progress,
 ) -> Result<Report> {
-    // A link to the model stays a link.
-    let path = path.canonicalize().map_err(io("open", path))?;
-    let protected = Protected::open(&path)?;
+    let path = model.into().in_place()?;
+    let protected = Protected::open(&path.clone().into())?;
     let external = protected.manifest().files.len() - 1;
     if external > 0 {
         return Err(Error::InPlaceExternal { path, external });

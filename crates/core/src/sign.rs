@@ -1,19 +1,19 @@
 //! Signing a protected model where it lies.
 
-use std::path::Path;
-
 use onnxseal_crypto::signature::{self, ClaimedSigner, Signer, SigningKey};
 
 use crate::artifact::encode_end;
 use crate::chunks;
 use crate::error::{Error, Result};
 use crate::input::Input;
+use crate::location::Location;
+use crate::parallel;
 use crate::progress::Progress;
 use crate::protected::Protected;
 use crate::signature::{Demand, Leaves, SignedBy};
 use crate::splice::splice;
 
-/// Signs the protected model at `path`, in place of a signature that it may have: says that it is
+/// Signs the protected `model`, in place of a signature that it may have: says that it is
 /// by whoever has `key`, as it stands. Reads all of it, and writes the last few hundred bytes of the
 /// file; interrupted, that is completed as with [`rekey_in_place`](crate::rekey_in_place).
 ///
@@ -21,42 +21,47 @@ use crate::splice::splice;
 ///
 /// # Errors
 /// `Malformed`, `Io`; `Usage` when the model is not protected. On failure, the model is what it was.
-pub fn sign(path: &Path, key: &SigningKey, sync: bool, progress: &dyn Progress) -> Result<()> {
-    splice(path, sync, |protected| {
+pub fn sign(
+    model: impl Into<Location>,
+    key: &SigningKey,
+    sync: bool,
+    progress: &dyn Progress,
+) -> Result<()> {
+    splice(model.into(), sync, |protected| {
         let message = message(protected, progress)?;
         let armored = key.sign(message.as_bytes()).map_err(Error::Key)?;
         Ok((encode_end(Some(&armored), &protected.artifact.key), ()))
     })
 }
 
-/// Puts a signature that was made elsewhere, over [`signed_message`], into the protected model at
-/// `path`, in place of one that it may have. Says who signed.
+/// Puts a signature that was made elsewhere, over [`signed_message`], into the protected
+/// `model`, in place of one that it may have. Says who signed.
 ///
 /// # Errors
 /// As [`sign`]; `Authentication` where the signature does not hold.
 pub fn attach_signature(
-    path: &Path,
+    model: impl Into<Location>,
     armored: &str,
     sync: bool,
     progress: &dyn Progress,
 ) -> Result<ClaimedSigner> {
-    splice(path, sync, |protected| {
+    splice(model.into(), sync, |protected| {
         let message = message(protected, progress)?;
         let signer = signature::check(message.as_bytes(), armored).map_err(|source| {
-            let path = path.to_owned();
+            let path = protected.source.input.path.clone();
             Error::Signature { path, source }
         })?;
         Ok((encode_end(Some(armored), &protected.artifact.key), signer))
     })
 }
 
-/// What a publisher signs of the protected model at `path`, in the namespace `onnxseal`: see
+/// What a publisher signs of the protected model at `location`, in the namespace `onnxseal`: see
 /// `docs/SIGNING.md`.
 ///
 /// # Errors
 /// `Malformed`, `Io`; `Usage` when the model is not protected.
-pub fn signed_message(path: &Path, progress: &dyn Progress) -> Result<String> {
-    message(&Protected::open(path)?, progress)
+pub fn signed_message(location: impl Into<Location>, progress: &dyn Progress) -> Result<String> {
+    message(&Protected::open(&location.into())?, progress)
 }
 
 fn message(protected: &Protected, progress: &dyn Progress) -> Result<String> {
@@ -82,7 +87,9 @@ fn digest_chunks(protected: &Protected, progress: &dyn Progress) -> Result<Leave
     let inputs: Vec<&Input> = protected.files(&external).collect();
     let leaves = Leaves::new(protected.manifest());
     let places = std::iter::repeat(());
+    let threads = parallel::threads(inputs.iter().any(|input| input.is_remote()));
     chunks::for_each(
+        threads,
         protected.manifest(),
         places,
         progress,

@@ -1,7 +1,5 @@
 //! A model file, mapped, and the model's structure in it.
 
-use std::path::Path;
-
 #[cfg(feature = "protect")]
 use onnxseal_onnx::{Limits, Model, external, locate, model::Payload};
 
@@ -9,6 +7,7 @@ use onnxseal_onnx::{Limits, Model, external, locate, model::Payload};
 use crate::error::Error;
 use crate::error::Result;
 use crate::input::Input;
+use crate::location::Location;
 use crate::map::Map;
 
 /// A model file, open and mapped.
@@ -19,8 +18,8 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    pub(crate) fn open(path: &Path) -> Result<Source> {
-        Source::of(Input::open(path)?)
+    pub(crate) fn open(location: &Location) -> Result<Source> {
+        Source::of(Input::open(location)?)
     }
 
     pub(crate) fn of(input: Input) -> Result<Source> {
@@ -46,9 +45,7 @@ impl Source {
     /// within them.
     #[cfg(feature = "protect")]
     pub(crate) fn open_external(&self, model: &Model<'_>) -> Result<Vec<Input>> {
-        let files = external::open_all(&self.input.path, model).map_err(|e| self.malformed(e))?;
-        let inputs = files.into_iter().map(|(path, file)| Input::of(&path, file));
-        let inputs: Vec<Input> = inputs.collect::<Result<_>>()?;
+        let inputs = self.open_locations(model)?;
         for tensor in &model.tensors {
             if let Payload::Dense { file, .. } = tensor.payload
                 && let Some(index) = (file.0 as usize).checked_sub(1)
@@ -58,6 +55,17 @@ impl Source {
             }
         }
         Ok(inputs)
+    }
+
+    #[cfg(feature = "protect")]
+    fn open_locations(&self, model: &Model<'_>) -> Result<Vec<Input>> {
+        if self.input.is_remote() {
+            let paths = model.external_files.iter();
+            return paths.map(|path| self.input.open_beside(path)).collect();
+        }
+        let files = external::open_all(&self.input.path, model).map_err(|e| self.malformed(e))?;
+        let inputs = files.into_iter().map(|(path, file)| Input::of(&path, file));
+        inputs.collect()
     }
 
     #[cfg(feature = "protect")]

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, io as io_error};
 use crate::input::{Input, read_exact_at};
+use crate::location::Location;
 use crate::output::{Output, write_all_at};
 use crate::outputs::OutputOptions;
 use crate::protected::{Protected, folder_of};
@@ -25,13 +26,13 @@ const HASH_BYTES: usize = blake3::OUT_LEN;
 /// Room for the longest wrapped key and signature.
 const MAX_JOURNAL_BYTES: u64 = 1 << 20;
 
-/// Replaces the end of the tail of the protected model at `path`, by what `new_end` gives.
+/// Replaces the end of the tail of the protected `model`, by what `new_end` gives.
 pub(crate) fn splice<T>(
-    path: &Path,
+    model: Location,
     sync: bool,
     new_end: impl FnOnce(&Protected) -> Result<(Vec<u8>, T)>,
 ) -> Result<T> {
-    let path = &path.canonicalize().map_err(io_error("open", path))?;
+    let path = &model.in_place()?;
     let journal = Journal::path(path);
     let file = lock(path)?;
     if let Some(unfinished) = Journal::read(&journal).map_err(io_error("read", &journal))? {
@@ -49,14 +50,12 @@ pub(crate) fn splice<T>(
         sync,
         ..OutputOptions::default()
     };
-    let draft = Output::create(&journal, options.replace)?;
+    let draft = Output::create_file(&journal, options.replace)?;
     draft.write_all_at(&entry, 0)?;
-    if sync {
-        draft.sync()?;
-    }
+    draft.finish(sync)?;
     let input = &protected.source.input;
     input.check_unchanged()?;
-    draft.publish(&input.metadata()?, options)?;
+    draft.publish(input.metadata()?.as_ref(), options)?;
     let old = old.to_vec();
     // The map must not see the file cut.
     drop(protected);
@@ -209,12 +208,12 @@ mod tests {
             let journal = Journal::path(&sealed.canonicalize().unwrap());
             fs::write(&sealed, new).unwrap();
             let entry = {
-                let protected = Protected::open(&sealed).unwrap();
+                let protected = Protected::open(&(&sealed).into()).unwrap();
                 let (_, end) = protected.end();
                 Journal::describe(&protected, end)
             };
             fs::write(&sealed, old).unwrap();
-            let (start, _) = Protected::open(&sealed).unwrap().end();
+            let (start, _) = Protected::open(&(&sealed).into()).unwrap().end();
             for written in start as usize..=new.len() {
                 let rest = old.get(written..).unwrap_or_default();
                 fs::write(&sealed, [&new[..written], rest].concat()).unwrap();
@@ -239,7 +238,8 @@ mod tests {
             protect(&model, output, &recipients, &options, &Silent).unwrap();
         }
         let before = fs::read(&sealed).unwrap();
-        let journal = |path: &Path| Journal::describe(&Protected::open(path).unwrap(), b"new end");
+        let journal =
+            |path: &Path| Journal::describe(&Protected::open(&path.into()).unwrap(), b"new end");
         let entry = journal(&sealed);
         for len in 0..entry.len() {
             assert!(Journal::parse(&entry[..len]).is_none());

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::input::Input;
 use crate::manifest::Manifest;
 use crate::outputs::Outputs;
+use crate::parallel;
 use crate::progress::Progress;
 #[cfg(feature = "protect")]
 use crate::reflink;
@@ -65,20 +66,28 @@ impl<'a> Transfer<'a> {
         progress: &dyn Progress,
         work: impl Fn(&Chunk, &mut [u8], &mut Tools, P) -> Result<()> + Sync,
     ) -> Result<()> {
-        chunks::for_each(self.layout, places, progress, |workspace, chunk, place| {
-            let (bytes, tools) = workspace.room(chunk);
-            chunk
-                .of(&self.inputs)?
-                .read_exact_at(bytes, chunk.window.start)?;
-            if let Some((input, _)) = &self.digesters {
-                input.take(chunk, bytes);
-            }
-            work(chunk, bytes, tools, place)?;
-            if let Some((_, output)) = &self.digesters {
-                output.take(chunk, bytes);
-            }
-            self.write(chunk, bytes, tools)
-        })
+        let remote = self.inputs.iter().any(|input| input.is_remote());
+        let threads = parallel::threads(remote).max(self.outputs.threads());
+        chunks::for_each(
+            threads,
+            self.layout,
+            places,
+            progress,
+            |workspace, chunk, place| {
+                let (bytes, tools) = workspace.room(chunk);
+                chunk
+                    .of(&self.inputs)?
+                    .read_exact_at(bytes, chunk.window.start)?;
+                if let Some((input, _)) = &self.digesters {
+                    input.take(chunk, bytes);
+                }
+                work(chunk, bytes, tools, place)?;
+                if let Some((_, output)) = &self.digesters {
+                    output.take(chunk, bytes);
+                }
+                self.write(chunk, bytes, tools)
+            },
+        )
     }
 
     /// Takes every chunk as it is.

@@ -1,7 +1,6 @@
 //! Checking a protected model without handing anything out.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 
 use onnxseal_crypto::wrap::Identities;
 use onnxseal_onnx::Model;
@@ -12,6 +11,7 @@ use crate::chunks;
 use crate::error::{Error, Result};
 use crate::input::Input;
 use crate::inspect::examine;
+use crate::location::Location;
 use crate::manifest::Manifest;
 use crate::progress::Progress;
 use crate::protected::Protected;
@@ -62,15 +62,20 @@ pub struct Checks<'a> {
     pub policy: Option<&'a Policy>,
 }
 
-/// Checks the protected model at `path`: its structure, that the metadata describes its graph, and
+/// Checks the protected model at `location`: its structure, that the metadata describes its graph, and
 /// what `checks` say. A signature can be checked without an identity: it is over all files as they
 /// are stored.
 ///
 /// # Errors
 /// `Malformed`, `Authentication`, `NoMatchingKey`, `PolicyNotMet`, `Io`; `Usage` when the model is
 /// not protected.
-pub fn verify(path: &Path, checks: &Checks<'_>, progress: &dyn Progress) -> Result<Verification> {
-    let protected = Protected::open(path)?;
+pub fn verify(
+    location: impl Into<Location>,
+    checks: &Checks<'_>,
+    progress: &dyn Progress,
+) -> Result<Verification> {
+    let protected = Protected::open(&location.into())?;
+    let path = &protected.source.input.path;
     // What is authentic is said first: a forged graph should not be called a bad policy.
     let signer = match *checks {
         Checks {
@@ -84,6 +89,7 @@ pub fn verify(path: &Path, checks: &Checks<'_>, progress: &dyn Progress) -> Resu
             })?;
             let tags = unlocked.tags();
             chunks::for_each(
+                unlocked.threads(),
                 protected.manifest(),
                 tags,
                 progress,

@@ -1,0 +1,455 @@
+//! Objects in stores, for threads that wait.
+
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, mpsc};
+use std::time::Duration;
+
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::multipart::{MultipartStore, PartId};
+use object_store::{
+    ClientOptions, Error as StoreError, GetOptions, HeaderMap, HeaderValue, MultipartId,
+    ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::error::{Error, Result};
+use crate::location::{ObjectUrl, Scheme};
+
+/// How long to wait for a store to forget an upload, before that is left to its own rules.
+const ABORT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// An object, there or not, in a store that can be reached.
+#[derive(Clone)]
+pub(crate) struct Object {
+    /// Its URL, for messages.
+    pub(crate) name: PathBuf,
+    store: Store,
+    path: object_store::path::Path,
+}
+
+/// A bucket, with credentials and endpoint from the environment.
+#[derive(Clone)]
+struct Store {
+    objects: Arc<dyn ObjectStore>,
+    parts: Arc<dyn MultipartStore>,
+    /// Completes uploads only where no object is; absent where the store does not do that.
+    creating: Option<Arc<dyn MultipartStore>>,
+    /// Whether a single PUT can ask that no object be there.
+    creates: bool,
+}
+
+/// An object that is being read, as it was when it was opened.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    object: Object,
+    meta: ObjectMeta,
+}
+
+impl Object {
+    pub(crate) fn at(url: &ObjectUrl) -> Result<Object> {
+        let name = PathBuf::from(url.to_string());
+        let failed = |error| failed("open", &name, error);
+        let path = object_store::path::Path::parse(url.key()).map_err(|e| failed(e.into()))?;
+        let store = Store::of(url).map_err(failed)?;
+        Ok(Object { name, store, path })
+    }
+
+    /// An object in a store of its own, in memory.
+    #[cfg(test)]
+    pub(crate) fn in_memory() -> Object {
+        Object {
+            name: PathBuf::from("memory"),
+            store: Store::new(object_store::memory::InMemory::new()),
+            path: "object".into(),
+        }
+    }
+
+    /// The object with another URL, in the same bucket.
+    pub(crate) fn sibling(&self, url: &ObjectUrl) -> Result<Object> {
+        let name = PathBuf::from(url.to_string());
+        let path = object_store::path::Path::parse(url.key());
+        let path = path.map_err(|error| failed("open", &name, error.into()))?;
+        let store = self.store.clone();
+        Ok(Object { name, store, path })
+    }
+
+    /// Opens the object for reading.
+    pub(crate) fn open(self) -> Result<Remote> {
+        let meta = self.head().map_err(|e| failed("open", &self.name, e))?;
+        Ok(Remote { object: self, meta })
+    }
+
+    /// Whether there is such an object. Who may only write is not told; then it is `false`, and
+    /// the store itself refuses to replace one.
+    pub(crate) fn exists(&self) -> Result<bool> {
+        match self.head() {
+            Ok(_) => Ok(true),
+            Err(StoreError::NotFound { .. } | StoreError::PermissionDenied { .. }) => Ok(false),
+            Err(error) => Err(failed("look for", &self.name, error)),
+        }
+    }
+
+    /// Puts the object there in one request.
+    ///
+    /// # Errors
+    /// [`Error::OutputExists`] unless `replace`.
+    pub(crate) fn put(&self, payload: PutPayload, replace: bool) -> Result<()> {
+        let mode = match replace {
+            true => PutMode::Overwrite,
+            false => {
+                self.check_absent()?;
+                match self.store.creates {
+                    true => PutMode::Create,
+                    false => PutMode::Overwrite,
+                }
+            }
+        };
+        let (objects, path) = (self.store.objects.clone(), self.path.clone());
+        let options = PutOptions::from(mode);
+        let put = wait(async move { objects.put_opts(&path, payload, options).await });
+        put.map(drop).map_err(|error| self.not_created(error))
+    }
+
+    /// Begins an upload in parts. Until it is completed, nobody sees any of it.
+    pub(crate) fn begin_parts(&self) -> Result<MultipartId> {
+        let (parts, path) = (self.store.parts.clone(), self.path.clone());
+        let id = wait(async move { parts.create_multipart(&path).await });
+        id.map_err(|error| failed("write", &self.name, error))
+    }
+
+    pub(crate) fn put_part(
+        &self,
+        id: &MultipartId,
+        index: usize,
+        payload: PutPayload,
+    ) -> Result<PartId> {
+        let (parts, path, id) = (self.store.parts.clone(), self.path.clone(), id.clone());
+        let part = wait(async move { parts.put_part(&path, &id, index, payload).await });
+        part.map_err(|error| failed("write", &self.name, error))
+    }
+
+    /// Makes the object of its parts.
+    ///
+    /// # Errors
+    /// [`Error::OutputExists`] unless `replace`.
+    pub(crate) fn complete(
+        &self,
+        id: &MultipartId,
+        parts: Vec<PartId>,
+        replace: bool,
+    ) -> Result<()> {
+        let store = match &self.store.creating {
+            Some(creating) if !replace => creating,
+            _ => &self.store.parts,
+        };
+        if !replace {
+            self.check_absent()?;
+        }
+        let (store, path, id) = (store.clone(), self.path.clone(), id.clone());
+        let completed = wait(async move { store.complete_multipart(&path, &id, parts).await });
+        completed.map(drop).map_err(|error| self.not_created(error))
+    }
+
+    /// Has the store forget an upload; where that fails, its own rules will.
+    pub(crate) fn abort(&self, id: MultipartId) {
+        let (parts, path) = (self.store.parts.clone(), self.path.clone());
+        let _ = wait(async move {
+            let abort = parts.abort_multipart(&path, &id);
+            let _ = tokio::time::timeout(ABORT_PATIENCE, abort).await;
+            Ok(())
+        });
+    }
+
+    /// Removes the object, where that can be done.
+    pub(crate) fn remove(&self) {
+        let (objects, path) = (self.store.objects.clone(), self.path.clone());
+        let _ = wait(async move { objects.delete(&path).await });
+    }
+
+    fn head(&self) -> object_store::Result<ObjectMeta> {
+        let (objects, path) = (self.store.objects.clone(), self.path.clone());
+        wait(async move { objects.head(&path).await })
+    }
+
+    fn check_absent(&self) -> Result<()> {
+        match self.exists()? {
+            false => Ok(()),
+            true => Err(Error::OutputExists {
+                path: self.name.clone(),
+            }),
+        }
+    }
+
+    /// The error of an object that did not come to be.
+    fn not_created(&self, error: StoreError) -> Error {
+        match error {
+            StoreError::AlreadyExists { .. } | StoreError::Precondition { .. } => {
+                let path = self.name.clone();
+                Error::OutputExists { path }
+            }
+            error => failed("create", &self.name, error),
+        }
+    }
+}
+
+impl Remote {
+    /// Length in bytes.
+    pub(crate) fn len(&self) -> u64 {
+        self.meta.size
+    }
+
+    /// Fills `buffer` with the bytes at `offset`, of the object as it was opened.
+    ///
+    /// # Errors
+    /// [`Error::InputChanged`] where it is another by now.
+    pub(crate) fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        let range = offset..offset.saturating_add(buffer.len() as u64);
+        let options = GetOptions {
+            if_match: self.meta.e_tag.clone(),
+            range: Some(range.into()),
+            ..GetOptions::default()
+        };
+        let (objects, path) = (self.object.store.objects.clone(), self.object.path.clone());
+        let read = wait(async move {
+            let found = objects.get_opts(&path, options).await?;
+            let meta = found.meta.clone();
+            Ok((meta, found.bytes().await?))
+        });
+        let (meta, bytes) = read.map_err(|error| self.not_read(error))?;
+        if !self.is_as_opened(&meta) {
+            return Err(self.changed());
+        }
+        if bytes.len() != buffer.len() {
+            let source = io::ErrorKind::UnexpectedEof.into();
+            let (action, path) = ("read", self.object.name.clone());
+            return Err(Error::Io {
+                action,
+                path,
+                source,
+            });
+        }
+        buffer.copy_from_slice(&bytes);
+        Ok(())
+    }
+
+    /// Fails if there is another object by now, or none.
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
+        let meta = self.object.head().map_err(|error| self.not_read(error))?;
+        match self.is_as_opened(&meta) {
+            true => Ok(()),
+            false => Err(self.changed()),
+        }
+    }
+
+    /// The object at `url`, in the same bucket.
+    pub(crate) fn sibling(&self, url: &ObjectUrl) -> Result<Object> {
+        self.object.sibling(url)
+    }
+
+    fn is_as_opened(&self, meta: &ObjectMeta) -> bool {
+        let ours = &self.meta;
+        meta.size == ours.size
+            && match (&meta.e_tag, &ours.e_tag) {
+                (Some(tag), Some(our_tag)) => tag == our_tag,
+                (tag, our_tag) => tag == our_tag && meta.last_modified == ours.last_modified,
+            }
+    }
+
+    fn not_read(&self, error: StoreError) -> Error {
+        match error {
+            StoreError::Precondition { .. } | StoreError::NotFound { .. } => self.changed(),
+            error => failed("read", &self.object.name, error),
+        }
+    }
+
+    fn changed(&self) -> Error {
+        let path = self.object.name.clone();
+        Error::InputChanged { path }
+    }
+}
+
+impl std::fmt::Debug for Object {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The store knows credentials.
+        let Object {
+            name,
+            store: _,
+            path: _,
+        } = self;
+        write!(f, "Object({})", name.display())
+    }
+}
+
+impl Store {
+    fn of(url: &ObjectUrl) -> object_store::Result<Store> {
+        let bucket = url.bucket();
+        match url.scheme() {
+            Scheme::S3 => Store::s3(bucket),
+            Scheme::Gs => GoogleCloudStorageBuilder::from_env()
+                .with_bucket_name(bucket)
+                .build()
+                .map(Store::new),
+            Scheme::Az => MicrosoftAzureBuilder::from_env()
+                .with_container_name(bucket)
+                .build()
+                .map(Store::new),
+        }
+    }
+
+    fn new(store: impl ObjectStore + MultipartStore) -> Store {
+        let store = Arc::new(store);
+        Store {
+            objects: store.clone(),
+            parts: store,
+            creating: None,
+            creates: true,
+        }
+    }
+
+    fn s3(bucket: &str) -> object_store::Result<Store> {
+        let builder = || AmazonS3Builder::from_env().with_bucket_name(bucket);
+        let conditional = builder().get_config_value(&AmazonS3ConfigKey::ConditionalPut);
+        let store = builder().build()?;
+        let credentials = store.credentials().clone();
+        let mut s3 = Store::new(store);
+        s3.creates = conditional.as_deref() != Some("disabled");
+        if s3.creates {
+            // S3 completes an upload on condition, but the interface has no word for that.
+            let mut headers = HeaderMap::new();
+            headers.insert("if-none-match", HeaderValue::from_static("*"));
+            let options = s3_client_options().with_default_headers(headers);
+            let creating = builder()
+                .with_client_options(options)
+                .with_credentials(credentials);
+            s3.creating = Some(Arc::new(creating.build()?));
+        }
+        Ok(s3)
+    }
+}
+
+/// What the environment says of S3's HTTP client, read as [`AmazonS3Builder::from_env`] does.
+fn s3_client_options() -> ClientOptions {
+    let mut options = ClientOptions::new();
+    for (key, value) in std::env::vars_os() {
+        if let (Some(key), Some(value)) = (key.to_str(), value.to_str())
+            && key.starts_with("AWS_")
+            && let Ok(AmazonS3ConfigKey::Client(key)) = key.to_ascii_lowercase().parse()
+        {
+            options = options.with_config(key, value);
+        }
+    }
+    options
+}
+
+/// Runs `future` to its end, from any thread, be it one that runs futures itself.
+fn wait<T: Send + 'static>(
+    future: impl Future<Output = object_store::Result<T>> + Send + 'static,
+) -> object_store::Result<T> {
+    static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Builder::new_multi_thread()
+            .worker_threads(cores.min(4))
+            .thread_name("onnxseal-store")
+            .enable_all()
+            .build()
+    });
+    let failed = |text: String| StoreError::Generic {
+        store: "onnxseal",
+        source: text.into(),
+    };
+    let runtime = RUNTIME.as_ref();
+    let runtime = runtime.map_err(|error| failed(format!("no threads: {error}")))?;
+    let (done, outcome) = mpsc::sync_channel(1);
+    runtime.spawn(async move {
+        let _ = done.send(future.await);
+    });
+    let stopped = |_| Err(failed("the request was stopped".to_owned()));
+    outcome.recv().unwrap_or_else(stopped)
+}
+
+/// What a store says, as an error of ours.
+fn failed(action: &'static str, name: &Path, error: StoreError) -> Error {
+    let kind = match &error {
+        StoreError::NotFound { .. } => io::ErrorKind::NotFound,
+        StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => {
+            io::ErrorKind::PermissionDenied
+        }
+        _ => io::ErrorKind::Other,
+    };
+    Error::Io {
+        action,
+        path: name.to_owned(),
+        source: io::Error::new(kind, brief(&error.to_string())),
+    }
+}
+
+/// What a store says in a line: of an answer in XML its code and message alone. The rest repeats
+/// the request, with the name of the key that signed it.
+fn brief(text: &str) -> String {
+    let Some(xml) = text.find("<?xml").or_else(|| text.find("<Error")) else {
+        return text.trim().trim_end_matches(':').to_owned();
+    };
+    let (before, xml) = text.split_at(xml);
+    let element = |name: &str| {
+        let (_, rest) = xml.split_once(&format!("<{name}>"))?;
+        Some(rest.split_once(&format!("</{name}>"))?.0.trim())
+    };
+    let parts = [element("Code"), element("Message")];
+    let parts: Vec<&str> = parts.into_iter().flatten().collect();
+    format!("{} {}", before.trim(), parts.join(": "))
+        .trim()
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn answers_in_xml_are_cut_to_what_they_say() {
+        let text = "Server returned non-2xx status code: 403 Forbidden: <?xml version=\"1.0\"?>\n\
+                    <Error><Code>InvalidAccessKeyId</Code><Message>No such key.</Message>\
+                    <AWSAccessKeyId>AKIA</AWSAccessKeyId></Error>";
+        let expected =
+            "Server returned non-2xx status code: 403 Forbidden: InvalidAccessKeyId: No such key.";
+        assert_eq!(brief(text), expected);
+        assert_eq!(brief("no route to host\n"), "no route to host");
+    }
+
+    #[test]
+    fn objects_that_change_are_noticed() {
+        let object = Object::in_memory();
+        let put = |bytes: &[u8]| object.put(bytes.to_vec().into(), true).unwrap();
+        put(b"before");
+        let remote = object.clone().open().unwrap();
+        let mut read = [0; 3];
+        remote.read_exact_at(&mut read, 2).unwrap();
+        remote.check_unchanged().unwrap();
+        assert_eq!(&read, b"for");
+        assert!(remote.read_exact_at(&mut read, 4).is_err());
+
+        put(b"behind");
+        let changed = |result| matches!(result, Err(Error::InputChanged { .. }));
+        assert!(changed(remote.read_exact_at(&mut read, 2)));
+        assert!(changed(remote.check_unchanged()));
+        object.remove();
+        assert!(changed(remote.check_unchanged()));
+        assert!(object.open().is_err());
+    }
+
+    #[test]
+    fn requests_wait_on_threads_that_run_futures_too() {
+        let runtime = Builder::new_current_thread().build().unwrap();
+        let there = runtime.block_on(async { Object::in_memory().exists() });
+        assert!(!there.unwrap());
+    }
+}

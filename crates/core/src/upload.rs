@@ -1,0 +1,307 @@
+//! An object that appears whole or not at all.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use object_store::multipart::PartId;
+use object_store::{MultipartId, PutPayload};
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Result};
+use crate::remote::Object;
+
+/// Bytes of a part at least. Stores want 5 MiB, but for the last.
+const MIN_PART_BYTES: u64 = 8 << 20;
+
+/// Parts that the known length of an object may take; a tail of unknown length may take 1,000 more.
+const MAX_PARTS: u64 = 9_000;
+
+/// An object that is being written: in parts, which nobody sees before they are put together.
+///
+/// Bytes come in any order, each once, from any thread; a part is sent by the thread that brings
+/// its last byte. An object of less than a part is sent in one request, once it is published.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    object: Object,
+    part_bytes: u64,
+    /// The upload's name in the store, from its first part on.
+    id: Mutex<Option<MultipartId>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Parts of which bytes are missing, by index.
+    gathering: BTreeMap<u64, Gathering>,
+    sent: BTreeMap<u64, PartId>,
+    /// Length of the object so far, in bytes.
+    len: u64,
+}
+
+/// The bytes of a part, by their offset in the object.
+#[derive(Default)]
+struct Gathering {
+    pieces: BTreeMap<u64, Zeroizing<Vec<u8>>>,
+    len: u64,
+}
+
+impl Upload {
+    /// Begins an object of about `len` bytes.
+    ///
+    /// # Errors
+    /// [`Error::OutputExists`] unless `replace`.
+    pub(crate) fn create(object: Object, replace: bool, len: u64) -> Result<Upload> {
+        if !replace && object.exists()? {
+            let path = object.name;
+            return Err(Error::OutputExists { path });
+        }
+        Ok(Upload {
+            object,
+            part_bytes: part_bytes(len),
+            id: Mutex::new(None),
+            state: Mutex::default(),
+        })
+    }
+
+    /// The object, there or not.
+    pub(crate) fn object(&self) -> &Object {
+        &self.object
+    }
+
+    /// Takes in `bytes` at `offset`, and sends the parts that are whole with them.
+    pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let (mut rest, mut offset) = (bytes, offset);
+        while !rest.is_empty() {
+            let room = self.part_bytes - offset % self.part_bytes;
+            let len = usize::try_from(room).unwrap_or(usize::MAX).min(rest.len());
+            let (now, later) = rest.split_at(len);
+            if let Some((index, part)) = self.gather(now, offset) {
+                self.send(index, part)?;
+            }
+            (rest, offset) = (later, offset + now.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// Sends what is left, if parts were sent before.
+    pub(crate) fn finish(&self) -> Result<()> {
+        if lock(&self.id).is_none() {
+            return Ok(());
+        }
+        loop {
+            let last = lock(&self.state).gathering.pop_last();
+            match last {
+                Some((index, part)) => self.send(index, part)?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Makes the object visible, whole, replacing one that is there if `replace`.
+    pub(crate) fn publish(self, replace: bool) -> Result<Object> {
+        self.finish()?;
+        let State {
+            gathering,
+            sent,
+            len,
+        } = std::mem::take(&mut *lock(&self.state));
+        let id = lock(&self.id).clone();
+        match id {
+            None => {
+                let part = gathering.into_values().next().unwrap_or_default();
+                if part.len != len {
+                    return Err(INCOMPLETE);
+                }
+                self.object.put(part.into_payload(0)?, replace)?;
+            }
+            Some(id) => {
+                let n_parts = len.div_ceil(self.part_bytes);
+                if !sent.keys().copied().eq(0..n_parts) {
+                    return Err(INCOMPLETE);
+                }
+                let sent = sent.into_values().collect();
+                self.object.complete(&id, sent, replace)?;
+                lock(&self.id).take();
+            }
+        }
+        Ok(self.object.clone())
+    }
+
+    /// Adds bytes to the part they belong to, and takes that out if it is whole.
+    fn gather(&self, bytes: &[u8], offset: u64) -> Option<(u64, Gathering)> {
+        let piece = Zeroizing::new(bytes.to_vec());
+        let (index, len) = (offset / self.part_bytes, bytes.len() as u64);
+        let mut state = lock(&self.state);
+        state.len = state.len.max(offset + len);
+        let part = state.gathering.entry(index).or_default();
+        part.pieces.insert(offset, piece);
+        part.len += len;
+        if part.len < self.part_bytes {
+            return None;
+        }
+        let part = state.gathering.remove(&index)?;
+        Some((index, part))
+    }
+
+    fn send(&self, index: u64, part: Gathering) -> Result<()> {
+        let payload = part.into_payload(index * self.part_bytes)?;
+        let id = self.id()?;
+        let sent = self.object.put_part(&id, index as usize, payload)?;
+        lock(&self.state).sent.insert(index, sent);
+        Ok(())
+    }
+
+    /// The upload's name in the store, where it begins with the first call.
+    fn id(&self) -> Result<MultipartId> {
+        let mut id = lock(&self.id);
+        match &*id {
+            Some(id) => Ok(id.clone()),
+            None => Ok(id.insert(self.object.begin_parts()?).clone()),
+        }
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        let id = lock(&self.id).take();
+        if let Some(id) = id {
+            self.object.abort(id);
+        }
+    }
+}
+
+/// What should not happen.
+const INCOMPLETE: Error = Error::Internal("an object that lacks bytes");
+
+impl Gathering {
+    /// The part's bytes from `start` on, without gaps. They are zeroized once they are sent.
+    fn into_payload(self, start: u64) -> Result<PutPayload> {
+        let mut next = start;
+        for (offset, piece) in &self.pieces {
+            if *offset != next {
+                return Err(INCOMPLETE);
+            }
+            next += piece.len() as u64;
+        }
+        Ok(self.pieces.into_values().map(Bytes::from_owner).collect())
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (sent, gathering) = (self.sent.len(), self.gathering.len());
+        write!(f, "State({sent} parts sent, {gathering} in part)")
+    }
+}
+
+/// Bytes of a part of an object of `len` bytes.
+fn part_bytes(len: u64) -> u64 {
+    const MIB: u64 = 1 << 20;
+    len.div_ceil(MAX_PARTS)
+        .next_multiple_of(MIB)
+        .max(MIN_PART_BYTES)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const PART: usize = MIN_PART_BYTES as usize;
+
+    fn bytes(len: usize) -> Vec<u8> {
+        (0..len).map(|i| (i * 31 + i / 251) as u8).collect()
+    }
+
+    /// Writes `bytes` in pieces of `step` bytes, in some order.
+    fn written(upload: &Upload, bytes: &[u8], step: usize) {
+        let mut pieces: Vec<_> = bytes.chunks(step).enumerate().collect();
+        pieces.sort_by_key(|(i, _)| i * 7 % 16);
+        for (i, piece) in pieces {
+            upload.write_all_at(piece, (i * step) as u64).unwrap();
+        }
+    }
+
+    fn read(object: Object) -> Vec<u8> {
+        let remote = object.open().unwrap();
+        let mut bytes = vec![0; remote.len() as usize];
+        remote.read_exact_at(&mut bytes, 0).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn pieces_in_any_order_become_the_object() {
+        for len in [0, 1, PART - 1, PART, PART + 1, 3 * PART, 3 * PART + 5] {
+            for step in [1 << 20, 3 << 20, PART + 7] {
+                let upload = Upload::create(Object::in_memory(), false, len as u64).unwrap();
+                let object = upload.object().clone();
+                let bytes = bytes(len);
+                written(&upload, &bytes, step);
+                let began = lock(&upload.id).is_some();
+                assert_eq!(began, len >= PART, "{len}");
+                assert!(!object.exists().unwrap());
+                upload.publish(false).unwrap();
+                assert!(read(object) == bytes, "{len} {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_tail_may_be_longer_than_was_known() {
+        let upload = Upload::create(Object::in_memory(), false, 10).unwrap();
+        let bytes = bytes(2 * PART + 3);
+        written(&upload, &bytes[..10], 10);
+        upload.write_all_at(&bytes[10..], 10).unwrap();
+        assert!(read(upload.publish(false).unwrap()) == bytes);
+    }
+
+    #[test]
+    fn what_lacks_bytes_is_not_published() {
+        for (len, missing) in [(100, 50), (3 * PART, PART + 9), (3 * PART, 3 * PART - 5)] {
+            let upload = Upload::create(Object::in_memory(), true, len as u64).unwrap();
+            let object = upload.object().clone();
+            let bytes = bytes(len);
+            upload.write_all_at(&bytes[..missing], 0).unwrap();
+            let after = (missing + 1) as u64;
+            upload.write_all_at(&bytes[missing + 1..], after).unwrap();
+            assert!(matches!(upload.publish(true), Err(Error::Internal(_))));
+            assert!(!object.exists().unwrap());
+        }
+    }
+
+    #[test]
+    fn an_object_that_is_there_is_replaced_only_if_asked_to() {
+        for len in [10, PART + 1] {
+            let object = Object::in_memory();
+            let begin = |replace| Upload::create(object.clone(), replace, len as u64);
+            let early = begin(false).unwrap();
+            written(&early, &bytes(len), len);
+            object.put(vec![1].into(), false).unwrap();
+            let exists = |result| matches!(result, Err(Error::OutputExists { .. }));
+            assert!(exists(early.publish(false).map(drop)));
+            assert!(exists(begin(false).map(drop)));
+            assert_eq!(read(object.clone()), [1]);
+            let late = begin(true).unwrap();
+            written(&late, &bytes(len), len);
+            late.publish(true).unwrap();
+            assert!(read(object.clone()) == bytes(len));
+        }
+    }
+
+    #[test]
+    fn parts_are_as_few_as_stores_allow() {
+        let tebibytes = 1 << 40;
+        assert_eq!(part_bytes(0), MIN_PART_BYTES);
+        for len in [1, 70 << 30, 100 << 30, tebibytes, 5 * tebibytes] {
+            let part = part_bytes(len);
+            assert!(len.div_ceil(part) <= MAX_PARTS && part >= MIN_PART_BYTES);
+        }
+        assert!(part_bytes(5 * tebibytes) < 600 << 20);
+    }
+}
