@@ -138,7 +138,7 @@ fn hint(error: &Error) -> Option<&'static str> {
 fn key_hint(error: &KeyError) -> Option<&'static str> {
     Some(match error {
         KeyError::WrongPassphrase { .. } => {
-            "nothing tells how it was meant to be: try again, or with the passphrase of another file"
+            "try again, and make sure that it is the passphrase of this file"
         }
         KeyError::PassphraseNeeded { .. } => "run it on a terminal, where it is asked for",
         KeyError::InvalidRecipient { .. } => {

@@ -370,3 +370,51 @@ fn ask_line(question: &str) -> Option<String> {
     line.truncate(line.trim_end_matches(['\r', '\n']).len());
     Some(line)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory as _, Parser};
+
+    /// A command that opens a model and wraps its key anew.
+    #[derive(Debug, Parser)]
+    struct Both {
+        #[command(flatten)]
+        identities: IdentityArgs,
+        #[command(flatten)]
+        recipients: NewRecipientArgs,
+    }
+
+    #[test]
+    fn one_command_may_have_both_sides() {
+        Both::command().debug_assert();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new");
+        std::fs::write(&path, "new passphrase\n").unwrap();
+        let path = path.to_str().unwrap();
+        let args = [
+            "both",
+            "--passphrase-file",
+            path,
+            "--new-passphrase-file",
+            path,
+        ];
+        let both = Both::try_parse_from(args).unwrap();
+        let identities = both.identities.require(true).unwrap();
+        let recipients = both.recipients.read(true).unwrap().unwrap();
+        assert_eq!(
+            format!("{identities:?} {recipients:?}"),
+            "Identities(1) Recipients(1)"
+        );
+
+        let none = Both::try_parse_from(["both"]).unwrap();
+        assert!(none.recipients.read(true).unwrap().is_none());
+        for twice in [
+            ["both", "--new-passphrase", "--new-passphrase-fd", "3"],
+            ["both", "--passphrase", "--passphrase-fd", "3"],
+        ] {
+            assert!(Both::try_parse_from(twice).is_err());
+        }
+    }
+}
