@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 mod keys;
 mod plugins;
+mod ssh;
 
 fn identities(text: &str) -> Identities {
     Identities::read(text.as_bytes(), "keys.txt").unwrap()

@@ -1,4 +1,4 @@
-//! Every kind of key but plugins: what stock age wrote opens, and what we write comes back.
+//! Every kind of key but ssh keys and plugins: what stock age wrote opens, and what we write comes back.
 
 use std::sync::Mutex;
 
@@ -43,7 +43,7 @@ impl Prompt for Typed {
     }
 }
 
-fn text(value: &serde_json::Value) -> &str {
+pub(super) fn text(value: &serde_json::Value) -> &str {
     value.as_str().unwrap()
 }
 
@@ -51,137 +51,12 @@ fn passphrase(text: &str) -> Passphrase {
     Passphrase::new(text, "test").unwrap()
 }
 
-fn read(file: &str, prompt: Arc<Typed>) -> Result<Identities, Error> {
+pub(super) fn read(file: &str, prompt: Arc<Typed>) -> Result<Identities, Error> {
     Identities::read_with(file.as_bytes(), "key", prompt)
 }
 
-const RIGHT: Option<&str> = Some("correct horse");
-const WRONG: Option<&str> = Some("wrong horse");
-
-#[test]
-fn ssh_keys_open_what_stock_age_wrapped_to_them() {
-    let vectors = load("keys.json");
-    let dek = hex(&vectors["dek"]);
-    for (name, key) in vectors["ssh"].as_object().unwrap() {
-        let typed = Typed::new(RIGHT);
-        let identities = read(text(&key["private"]), Arc::clone(&typed)).unwrap();
-        let asked = typed.asked.lock().unwrap();
-        let encrypted = !matches!(name.as_str(), "ed25519" | "rsa" | "rsa_pem");
-        assert_eq!(
-            *asked,
-            vec!["passphrase for the ssh key key"; encrypted.into()],
-            "{name}"
-        );
-        let opened = identities.unwrap(text(&key["wrapped"])).unwrap();
-        assert_eq!(opened.expose()[..], dek, "{name}");
-
-        // And what we wrap, to it and another.
-        let key_text = text(&key["public"]);
-        let other = generate_identity();
-        let recipients = Recipients::parse(&[key_text, &other.recipient()]).unwrap();
-        let data_key = DataKey::generate().unwrap();
-        let armored = recipients.wrap(&data_key).unwrap();
-        for identities in [&identities, &Identities::from(other)] {
-            let opened = identities.unwrap(&armored).unwrap();
-            assert_eq!(opened.expose(), data_key.expose(), "{name}");
-        }
-        let stranger = Identities::from(generate_identity()).unwrap(&armored);
-        let Err(Error::NoMatchingKey { recipients }) = stranger else {
-            panic!("{name}: {stranger:?}");
-        };
-        let kind = key_text.split(' ').next().unwrap();
-        assert_eq!(recipients, [kind, "X25519"]);
-    }
-}
-
-#[test]
-fn ssh_keys_that_are_encrypted_want_their_passphrase() {
-    let vectors = load("keys.json");
-    for name in ["ed25519_encrypted", "ed25519_cbc", "ed25519_gcm"] {
-        let file = text(&vectors["ssh"][name]["private"]);
-        let fault = read(file, Typed::new(WRONG));
-        assert!(
-            matches!(&fault, Err(Error::WrongPassphrase { name }) if name == "key"),
-            "{name}: {fault:?}"
-        );
-        let fault = read(file, Typed::new(None));
-        assert!(matches!(fault, Err(Error::PassphraseNeeded { .. })));
-        let fault = Identities::read(file.as_bytes(), "key");
-        assert!(matches!(fault, Err(Error::PassphraseNeeded { .. })));
-    }
-}
-
-/// The same key with its lines of base64 joined, changed and wrapped anew at another width.
-fn rewritten(pem: &str, change: impl FnOnce(&mut Vec<u8>)) -> String {
-    use base64::Engine as _;
-    use base64::engine::general_purpose::STANDARD;
-    let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
-    let mut bytes = STANDARD.decode(body).unwrap();
-    change(&mut bytes);
-    let body = STANDARD.encode(bytes);
-    let first = pem.lines().next().unwrap();
-    let last = first.replace("BEGIN", "END");
-    format!(
-        "{first}\r\n{}\r\n{}\r\n{last}\r\n",
-        &body[..64],
-        &body[64..]
-    )
-}
-
-#[test]
-fn ssh_keys_may_be_wrapped_at_any_width() {
-    let vectors = load("keys.json");
-    for name in ["ed25519", "ed25519_gcm", "rsa"] {
-        let file = rewritten(text(&vectors["ssh"][name]["private"]), |_| {});
-        read(&file, Typed::new(RIGHT)).unwrap();
-    }
-}
-
-#[test]
-fn no_byte_of_a_private_key_makes_it_panic() {
-    let vectors = load("keys.json");
-    for (name, step) in [
-        ("ed25519", 1),
-        ("ed25519_gcm", 7),
-        ("rsa", 13),
-        ("rsa_pem", 13),
-    ] {
-        let file = text(&vectors["ssh"][name]["private"]);
-        let mut len = 0;
-        rewritten(file, |bytes| len = bytes.len());
-        for at in (0..len).step_by(step) {
-            for value in [0, 0xff] {
-                let file = rewritten(file, |bytes| bytes[at] = value);
-                let _ = read(&file, Typed::new(RIGHT));
-            }
-            let _ = read(&file[..at], Typed::new(RIGHT));
-        }
-    }
-}
-
-#[test]
-fn the_work_for_an_ssh_keys_passphrase_is_limited() {
-    let vectors = load("keys.json");
-    let file = text(&vectors["ssh"]["ed25519_encrypted"]["private"]);
-    // The rounds follow the salt of 16 bytes: `-a 4` wrote a 4.
-    let file = rewritten(file, |bytes| {
-        let rounds = [0, 0, 0, 16]
-            .iter()
-            .chain(&bytes[bytes.windows(6).position(|w| w == b"bcrypt").unwrap() + 14..][..16])
-            .chain(&[0, 0, 0, 4])
-            .copied()
-            .collect::<Vec<u8>>();
-        let at = bytes.windows(24).position(|w| w == rounds).unwrap();
-        bytes[at + 20..at + 24].copy_from_slice(&(MAX_BCRYPT_ROUNDS + 1).to_be_bytes());
-    });
-    let typed = Typed::new(RIGHT);
-    let fault = read(&file, Arc::clone(&typed));
-    assert!(
-        matches!(fault, Err(Error::LimitExceeded { .. })),
-        "{fault:?}"
-    );
-    assert!(typed.asked.lock().unwrap().is_empty());
-}
+pub(super) const RIGHT: Option<&str> = Some("correct horse");
+pub(super) const WRONG: Option<&str> = Some("wrong horse");
 
 #[test]
 fn keys_that_cannot_be_used_say_why() {
@@ -248,36 +123,6 @@ fn keys_that_cannot_be_used_say_why() {
     ] {
         let fault = read(&format!("#\n{line}\n"), Typed::new(None)).unwrap_err();
         assert!(fault.to_string().contains(reason), "{fault}");
-    }
-}
-
-#[test]
-fn ssh_recipients_of_low_order_are_refused() {
-    // All eight points whose order divides 8; whatever secret meets them, the result is zero.
-    for point in [
-        "AEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
-        "McXanA9TdhPujwLdg0QZw8qIFP6LDnMxk7H/XeSrAN6",
-        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAACA",
-        "CbolY/CsiewRcP0ifLvmPDV36wF08YzObE4AohtU/wF",
-        "Oz///////////////////////////////////////9/",
-        "CbolY/CsiewRcP0ifLvmPDV36wF08YzObE4AohtU/yF",
-        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
-        "McXanA9TdhPujwLdg0QZw8qIFP6LDnMxk7H/XeSrAP6",
-    ] {
-        let key = format!("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{point}");
-        // age itself takes it, and wraps so that everybody can unwrap.
-        assert!(key.parse::<age::ssh::Recipient>().is_ok(), "{key}");
-        let fault = Recipients::parse(&[&key]);
-        assert!(
-            matches!(
-                fault,
-                Err(Error::InvalidRecipient {
-                    kind: "a public key of low order",
-                    ..
-                })
-            ),
-            "{fault:?}"
-        );
     }
 }
 
