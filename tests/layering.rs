@@ -86,6 +86,22 @@ fn what_only_opens_models_has_no_planner() {
 }
 
 #[test]
+fn object_stores_are_only_in_builds_that_ask_for_them() {
+    let has = |features: &[&str], name: &str| {
+        let tree = tree("onnxseal", features);
+        tree.iter().any(|package| package == name)
+    };
+    for name in ["object_store", "reqwest", "rustls", "tokio", "url"] {
+        assert!(!has(&[], name), "{name}");
+        assert!(has(&["--features", "object-store"], name), "{name}");
+    }
+    // TLS comes with the crates.
+    for name in ["openssl-sys", "native-tls"] {
+        assert!(!has(&["--features", "object-store"], name), "{name}");
+    }
+}
+
+#[test]
 fn nothing_that_ships_contains_the_tests_tools() {
     for package in ["onnxseal", "onnxseal-core", "onnxseal-plan"] {
         let tree = tree(package, &[]);

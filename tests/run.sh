@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds everything and runs all tests: Rust's, and those in Python that judge the built tool with ONNX's own checker, ONNX
-# Runtime and a second implementation of the format. Needs Rust and Python 3.11 or newer with venv; the first run needs network.
+# Runtime and a second implementation of the format, and on models in an S3 server of its own. Needs Rust and Python 3.11 or
+# newer with venv; the first run needs network.
 #
 #   tests/run.sh                      all
 #   tests/run.sh -k accuracy          arguments go to pytest
@@ -42,10 +43,13 @@ make_venv() {
 
 check_tools
 make_venv
+# One build for all tests: the one with object stores, which is the other with more in it.
 echo "== cargo build"
-cargo build --release --workspace
+cargo build --release --workspace --features object-store
 echo "== cargo test"
-cargo test --release --workspace
+cargo test --release --workspace --features object-store
+echo "== cargo test, without object stores"
+cargo test --release -p onnxseal-core --lib
 echo "== cargo test, the RustCrypto back end"
 cargo test --release -p onnxseal-crypto --no-default-features
 echo "== pytest"

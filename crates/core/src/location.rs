@@ -298,6 +298,20 @@ mod tests {
         }
     }
 
+    #[cfg(not(feature = "object-store"))]
+    #[test]
+    fn objects_are_out_of_reach_without_the_feature() {
+        use crate::{Identities, OutputOptions, Silent, open, unprotect};
+
+        let (object, none) = (Location::parse("s3://b/m").unwrap(), Identities::default());
+        let opened = open(&object, &none, &Silent).map(drop);
+        let options = OutputOptions::default();
+        let restored = unprotect(&object, Path::new("out"), &none, options, &Silent);
+        for result in [opened, restored] {
+            assert!(matches!(result, Err(Error::NoObjectStores { .. })));
+        }
+    }
+
     #[test]
     fn external_files_lie_beside_the_model() {
         for (model, path, beside) in [
