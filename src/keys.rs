@@ -402,14 +402,14 @@ mod tests {
         ];
         let both = Both::try_parse_from(args).unwrap();
         let identities = both.identities.require(true).unwrap();
-        let recipients = both.recipients.read(true).unwrap().unwrap();
+        let recipients = both.recipients.require(true).unwrap();
         assert_eq!(
             format!("{identities:?} {recipients:?}"),
             "Identities(1) Recipients(1)"
         );
 
         let none = Both::try_parse_from(["both"]).unwrap();
-        assert!(none.recipients.read(true).unwrap().is_none());
+        assert!(none.recipients.require(true).is_err());
         for twice in [
             ["both", "--new-passphrase", "--new-passphrase-fd", "3"],
             ["both", "--passphrase", "--passphrase-fd", "3"],
