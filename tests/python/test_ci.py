@@ -33,8 +33,8 @@ def field(number, content):
     return varint(number << 3 | 2) + varint(len(content)) + content
 
 
-def add_model():
-    """y = x + w, and the same without nodes: w is the output."""
+def add_models():
+    """y = x + w; the same without nodes: w is the output; and with nothing but x."""
     x, y, out = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in "xyw")
     w = numpy_helper.from_array(np.ones(2, np.float32), "w")
     opsets = [helper.make_opsetid("", 13)]
@@ -46,9 +46,10 @@ def add_model():
 
 def encodings():
     """Ways to write a model, sound and not: `{name: bytes}`."""
-    model, bare, through = add_model()
+    model, bare, through = add_models()
     plain, graph = model.SerializeToString(), model.graph.SerializeToString()
     ir, opset, whole = b"\x08\x08", field(8, model.opset_import[0].SerializeToString()), field(7, graph)
+    given = model.graph.input[0].SerializeToString()
     weights, rest = onnx.GraphProto(initializer=model.graph.initializer), onnx.GraphProto()
     rest.CopyFrom(model.graph)
     del rest.initializer[:]
@@ -56,6 +57,7 @@ def encodings():
         "plain": plain,
         "no nodes": bare.SerializeToString(),
         "nothing inside": through.SerializeToString(),
+        "an input and an empty node": ir + opset + field(7, field(11, given) + field(1, b"")),
         "graph first": whole + opset + ir,
         "graph in two parts": ir + field(7, weights.SerializeToString()) + opset + field(7, rest.SerializeToString()),
         "ir_version 0": b"\x08\x00" + whole + opset,
@@ -113,7 +115,7 @@ def test_models_without_their_suffix_are_found(model, tool, tmp_path):
 
 
 def test_other_files_are_not_found(tool, tmp_path):
-    model = add_model()[0]
+    model = add_models()[0]
     # The third reads as a graph with a node.
     arrays = [np.arange(6), np.ones((2, 3), np.float32), np.int64([10, 4, 34, 2, 65, 66]), np.array(["a"])]
     for i, array in enumerate(arrays):

@@ -2,17 +2,17 @@
 
 /// Whether a file's bytes are an ONNX model, whatever the file is called.
 ///
-/// True for every file that ONNX Runtime loads as a protobuf model, in whatever order and with
-/// whatever unknown fields it is written; and for little else. The rule:
+/// True for every file that ONNX Runtime loads as a protobuf model, unless there is nothing in its
+/// graph, in whatever order and with whatever unknown fields it is written; and for little else. The
+/// rule:
 ///
 /// 1. The bytes up to the last one are protobuf fields, and so are the messages in `graph`,
-///    `opset_import`, `metadata_props`, `training_info`, `functions` and `configuration`, and those
-///    in the graph's `node`, `initializer`, `input`, `output`, `value_info`,
-///    `quantization_annotation`, `sparse_initializer` and `metadata_props`. What lies deeper is not
-///    looked at.
+///    `opset_import`, `metadata_props`, `training_info` and `functions`, and those in the graph's
+///    `node`, `initializer`, `input`, `output`, `value_info`, `quantization_annotation` and
+///    `sparse_initializer`. What lies deeper, or came after ONNX 1.15, is not looked at.
 /// 2. `ir_version` is there, and `opset_import` unless `ir_version` is 1 or 2, which had none.
 /// 3. `graph` has a node with an `op_type`, an initializer with a `data_type`, a sparse initializer
-///    with values, or an output with a name.
+///    with values, or an input or output with a name.
 ///
 /// Fields are read as parsers read them and not as [`crate::locate`] does, which is stricter: a
 /// field of another wire type than the schema says is an unknown one, groups are passed over,
@@ -36,7 +36,7 @@ fn is_model(bytes: &[u8]) -> Option<bool> {
                 is_message(opset)?;
                 has_opset = true;
             }
-            (14 | 20 | 25 | 26, Value::Delimited(message)) => is_message(message)?,
+            (14 | 20 | 25, Value::Delimited(message)) => is_message(message)?,
             _ => {}
         }
         Some(())
@@ -59,8 +59,8 @@ fn is_graph(bytes: &[u8]) -> Option<bool> {
         match number {
             1 => holds |= has(message, 4)?,
             5 => holds |= has(message, 2)?,
-            12 | 15 => holds |= has(message, 1)?,
-            11 | 13 | 14 | 16 => is_message(message)?,
+            11 | 12 | 15 => holds |= has(message, 1)?,
+            13 | 14 => is_message(message)?,
             _ => {}
         }
         Some(())

@@ -176,11 +176,14 @@ fn fields_are_read_as_parsers_read_them() {
         &[&whole, &ir],
         &[&ir, &opset],
         &[&ir, &opset, &field(7, b"")],
-        // Neither node, initializer nor output says what it is.
+        // No node, initializer, input or output says what it is.
         &[
             &ir,
             &opset,
-            &field(7, &[field(1, b""), field(5, b""), field(12, b"")].concat()),
+            &field(
+                7,
+                &[field(1, b""), field(5, b""), field(11, b""), field(12, b"")].concat(),
+            ),
         ],
         &[
             &ir,
