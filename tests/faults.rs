@@ -247,6 +247,9 @@ fn what_is_no_file_is_no_model() {
             vec!["verify", model],
             vec!["unprotect", model, "-i", "id.txt", "-o", "x"],
         ] {
+            if args == ["verify", "plain"] {
+                continue; // A folder, in which it finds models.
+            }
             let (_, err) = lab.expect(7, &args);
             assert!(err.contains(model), "{err}");
             assert!(!lab.path("x").exists());
