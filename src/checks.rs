@@ -74,9 +74,9 @@ pub const RULES: [Rule; 7] = [
     Rule {
         fault: Fault::AuthenticationFailed,
         id: "ONNXSEAL004",
-        title: "Model was changed since it was protected",
-        meaning: "A file of the model is not what was protected, so nothing in it can be trusted.",
-        help: "Get the files anew from where they came.",
+        title: "Model is not authentic",
+        meaning: "A file of the model is not what was protected or signed, or a signature that is demanded is missing or by somebody else; nothing in the model can be trusted.",
+        help: "Get the files anew from where they came, signed by a publisher you allow.",
     },
     Rule {
         fault: Fault::NoMatchingKey,

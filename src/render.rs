@@ -3,7 +3,9 @@
 use std::io::{self, Write};
 
 use indicatif::BinaryBytes;
-use onnxseal_core::{ClearRow, Location, Operator, Report, Verification, Volume};
+use onnxseal_core::{
+    ClearRow, Location, Operator, Report, SignatureRow, SignedByRow, Verification, Volume,
+};
 
 use crate::cli::View;
 use crate::text::one_line;
@@ -25,6 +27,16 @@ pub fn report(report: &Report, view: &View, quiet: bool) -> anyhow::Result<()> {
     clear(&mut out, report)?;
     for (key, value) in &report.claims {
         writeln!(out, "claim {}={}", one_line(key), one_line(value))?;
+    }
+    if let Some(SignatureRow {
+        key_type,
+        fingerprint,
+    }) = &report.signature
+    {
+        writeln!(
+            out,
+            "signature by {key_type} key {fingerprint} (not checked: see `onnxseal verify --allowed-signers`)"
+        )?;
     }
     Ok(out.flush()?)
 }
@@ -60,20 +72,32 @@ pub fn verified(model: &Location, verified: &Verification) -> anyhow::Result<()>
         BinaryBytes(bytes),
         percent(share)
     )?;
-    let contents = match verified.authenticated {
-        true => "every byte of every file is authentic",
-        false => "not checked (needs an identity)",
+    let contents = match (verified.authenticated, &verified.signed_by) {
+        (true, _) => "every byte of every file is authentic",
+        (false, Some(_)) => "every byte of every file is as it was signed",
+        (false, None) => "not checked (needs an identity)",
     };
     writeln!(out, "structure: ok")?;
     if let Some(true) = verified.policy_met {
         writeln!(out, "policy:    met")?;
     }
     writeln!(out, "contents:  {contents}")?;
+    if let Some(signer) = &verified.signed_by {
+        let SignedByRow {
+            principals,
+            key_type,
+            fingerprint,
+        } = signer;
+        let principals = one_line(&principals.join(", "));
+        writeln!(
+            out,
+            "signed by: {principals} ({key_type} key {fingerprint})"
+        )?;
+    }
     for (key, value) in &verified.claims {
-        let standing = if verified.authenticated {
-            ""
-        } else {
-            " (not authenticated)"
+        let standing = match verified.authenticated || verified.signed_by.is_some() {
+            true => "",
+            false => " (not authenticated)",
         };
         writeln!(
             out,

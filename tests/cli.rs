@@ -406,6 +406,15 @@ fn what_is_printed_is_documented() {
     for args in [
         &["plan", lab.model(), "--json"][..],
         &protect,
+        &[
+            "rotate",
+            "s.onnx",
+            "-i",
+            "id.txt",
+            "-r",
+            &lab.recipient,
+            "--json",
+        ],
         &["inspect", "s.onnx", "--json"],
         &["verify", "s.onnx", "--preset", "light", "--json"],
         &["verify", ".", "--json"],

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use onnxseal_crypto::signature::fingerprint_of;
 use onnxseal_onnx::Model;
 use onnxseal_onnx::model::{self, NodeId};
 use onnxseal_plan::{Classified, classify};
@@ -11,7 +12,7 @@ use crate::artifact::Artifact;
 use crate::error::{Error, Result};
 use crate::location::Location;
 use crate::manifest::{self, Manifest, Operator, Place};
-use crate::report::{Builder, ClearRow, Report, TensorRow, operator};
+use crate::report::{Builder, ClearRow, Report, SignatureRow, TensorRow, operator};
 use crate::source::Source;
 
 /// Shows what is encrypted in the protected model at `location`, and what is not.
@@ -28,7 +29,15 @@ pub fn inspect(location: impl Into<Location>) -> Result<Report> {
     let artifact = Artifact::parse(path, source.bytes())?
         .ok_or_else(|| Error::NotProtected { path: path.clone() })?;
     let model = source.locate(artifact.manifest.model_bytes())?;
-    examine(path, &model, &artifact.manifest)
+    let mut report = examine(path, &model, &artifact.manifest)?;
+    // One that cannot be read is for those to judge who demand one.
+    let signature = artifact.signature.as_deref();
+    let signer = signature.and_then(|armored| fingerprint_of(armored).ok());
+    report.signature = signer.map(|signer| SignatureRow {
+        key_type: signer.key_type,
+        fingerprint: signer.fingerprint,
+    });
+    Ok(report)
 }
 
 /// Checks that `manifest` describes `model`, and reports on it.

@@ -79,9 +79,11 @@ pub use {
     onnxseal_plan::{Policy, Preset},
     protect::{ProtectOptions, plan, protect, protect_in_place},
     rekey::{Rekeyed, rekey, rekey_in_place},
-    report::{ClearRow, OperatorRow, PassedOverRow, Report, TensorRow, TypeRow, Volume},
+    report::{
+        ClearRow, OperatorRow, PassedOverRow, Report, SignatureRow, TensorRow, TypeRow, Volume,
+    },
     rotate::{RotateOptions, rotate, rotate_in_place},
     sign::{attach_signature, sign, signed_message},
     splice::is_interrupted,
-    verify::{Checks, Verification, verify},
+    verify::{Checks, SignedByRow, Verification, verify},
 };

@@ -32,8 +32,21 @@ pub struct Report {
     pub passed_over: Vec<PassedOverRow>,
     /// The publisher's statements; not authenticated unless the caller verified the model.
     pub claims: BTreeMap<String, String>,
+    /// Whose signature the model bears, if any, as the signature itself has it: nothing of it was
+    /// checked, and anyone can put any key there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signature: Option<SignatureRow>,
     /// In which ways the plan falls short of its policy.
     pub violations: Vec<String>,
+}
+
+/// The key that a signature names.
+#[derive(Clone, Debug, Serialize)]
+pub struct SignatureRow {
+    /// Type of the key, such as `ssh-ed25519`.
+    pub key_type: String,
+    /// Fingerprint of the key, `SHA256:...`.
+    pub fingerprint: String,
 }
 
 /// How much of something is encrypted.
@@ -180,6 +193,7 @@ impl Builder {
             clear: Vec::new(),
             passed_over: passed_over.collect(),
             claims: BTreeMap::new(),
+            signature: None,
             violations: Vec::new(),
         };
         Builder {

@@ -46,9 +46,10 @@ pub(crate) fn splice<T>(
     let (start, old) = protected.end();
     let length = protected.source.input.len;
     let entry = Journal::describe(&protected, &end);
+    // One that was not written to its end may be there.
     let options = OutputOptions {
+        replace: true,
         sync,
-        ..OutputOptions::default()
     };
     let draft = Output::create_file(&journal, options.replace)?;
     draft.write_all_at(&entry, 0)?;
