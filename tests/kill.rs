@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lab::{Lab, contents, files};
-use onnxseal_core::{Identities, Silent, open};
+use onnxseal_core::{Identities, Silent, generate_identity, open};
 use onnxseal_testkit::Sample;
 use onnxseal_testkit::build::{GraphBuilder, external, node, weights};
 
@@ -36,37 +36,86 @@ fn protect_with_external_data() {
 fn protect_in_place() {
     let _alone = alone();
     let field = Field::new(&one_file());
-    let command = || {
-        let args = ["-q", "protect", "plain/model.onnx", "--in-place"];
-        field.command(&[&args[..], &["--preset", "full", "-r", &field.lab.recipient]].concat())
-    };
-    let folder = field.lab.path("plain");
-    let model = folder.join("model.onnx");
+    let recipient = field.lab.recipient.clone();
+    let protect = ["-q", "protect", "plain/model.onnx", "--in-place"];
+    let args = [&protect[..], &["--preset", "full", "-r", &recipient]].concat();
+    let original = &field.sample.model;
+    kill_in_place(&field, "plain", &args, 50, |model| {
+        fs::read(model).unwrap() == *original
+    });
+}
+
+#[test]
+fn rotate_in_place() {
+    let _alone = alone();
+    let field = Field::new(&one_file());
+    let recipient = field.protect();
+    let rotate = ["-q", "rotate", "sealed/model.onnx", "-i", "id.txt"];
+    let args = [&rotate[..], &["--preset", "full", "-r", &recipient]].concat();
+    let sealed = fs::read(field.lab.path("sealed/model.onnx")).unwrap();
+    kill_in_place(&field, "sealed", &args, 100, |model| {
+        fs::read(model).unwrap() == sealed
+    });
+}
+
+#[test]
+fn rotate_to_a_new_file() {
+    let _alone = alone();
+    let field = Field::new(&with_external_data());
+    let recipient = field.protect();
+    let rotate = ["-q", "rotate", "sealed/model.onnx", "-i", "id.txt"];
+    let to = ["-o", "out/model.onnx", "-r", &recipient];
+    let command = || field.command(&[&rotate[..], &to].concat());
+    let sealed = contents(&field.lab.path("sealed"));
+    let mut tally = Tally::new("rotate, external data", command, || field.empty_output());
+    for _ in 0..100 {
+        tally.kill(|| {
+            assert!(contents(&field.lab.path("sealed")) == sealed);
+            field.outputs(|out| field.opens(&out.join("model.onnx")))
+        });
+    }
+    tally.finish();
+}
+
+#[test]
+fn rekey_in_place() {
+    let _alone = alone();
+    let field = Field::new(&one_file());
+    let recipient = field.protect();
+    let model = field.lab.path("sealed/model.onnx");
+    let sealed = fs::read(&model).unwrap();
+    let rekey = ["-q", "rekey", "sealed/model.onnx", "-i", "id.txt"];
+    // Another length as well as other bytes.
+    let to = ["-r", &recipient, "-R", "more.txt"];
+    let more: String = (0..40)
+        .map(|_| format!("{}\n", generate_identity().recipient()))
+        .collect();
+    fs::write(field.lab.path("more.txt"), more).unwrap();
+    let args = [&rekey[..], &to].concat();
+    let folder = field.lab.path("sealed");
     let reset = || {
         fs::remove_dir_all(&folder).unwrap();
         fs::create_dir(&folder).unwrap();
-        field.sample.write(&folder).unwrap();
+        fs::write(&model, &sealed).unwrap();
     };
-    let mut tally = Tally::new("protect --in-place", command, reset);
-    for _ in 0..50 {
+    let mut tally = Tally::new("rekey in place", || field.command(&args), reset);
+    for _ in 0..60 {
         tally.kill(|| {
-            for path in files(&folder) {
-                // A file cannot be linked over another, only renamed: between the two it has a
-                // name of its own. It is whole then, and protected.
-                let name = path.file_name().unwrap().to_str().unwrap();
-                let stray = name.starts_with(".onnxseal-");
-                assert!(stray || path == model, "{}", path.display());
-                assert!(!stray || field.opens(&path), "{}", path.display());
+            let now = fs::read(&model).unwrap();
+            if now == sealed {
+                return Found::Nothing;
             }
-            match fs::read(&model).unwrap() == field.sample.model {
-                true => Found::Nothing,
-                false => {
-                    assert!(
-                        field.opens(&model),
-                        "neither the original nor its protected form"
-                    );
-                    Found::Whole
-                }
+            // Half written, it is whole after the next one.
+            let whole = onnxseal_onnx::tail::split(&now).is_ok_and(|tail| tail.is_some());
+            if !whole {
+                assert!(onnxseal_core::is_interrupted(&model));
+                let output = field.command(&args).output().unwrap();
+                assert!(output.status.success(), "{output:?}");
+            }
+            assert!(field.opens(&model), "a model that does not open");
+            match whole {
+                true => Found::Whole,
+                false => Found::Part,
             }
         });
     }
@@ -77,17 +126,7 @@ fn protect_in_place() {
 fn unprotect() {
     let _alone = alone();
     let field = Field::new(&with_external_data());
-    let args = [
-        "-q",
-        "protect",
-        "plain/model.onnx",
-        "-o",
-        "sealed/model.onnx",
-        "-r",
-    ];
-    field
-        .lab
-        .expect(0, &[&args[..], &[&field.lab.recipient]].concat());
+    field.protect();
     let sealed: Vec<_> = contents(&field.lab.path("sealed"));
     let command = || {
         let args = ["-q", "unprotect", "sealed/model.onnx", "-i", "id.txt"];
@@ -132,6 +171,47 @@ fn kill_protect(sample: &Sample, times: usize) {
     tally.finish();
 }
 
+/// Kills the command `args`, which replaces the model in `folder`: it is what it was, or opens.
+fn kill_in_place(
+    field: &Field,
+    folder: &str,
+    args: &[&str],
+    times: usize,
+    is_as_it_was: impl Fn(&Path) -> bool,
+) {
+    let folder = field.lab.path(folder);
+    let model = folder.join("model.onnx");
+    let before = fs::read(&model).unwrap();
+    let reset = || {
+        fs::remove_dir_all(&folder).unwrap();
+        fs::create_dir(&folder).unwrap();
+        fs::write(&model, &before).unwrap();
+    };
+    let title = format!("{} in place", args[1]);
+    let mut tally = Tally::new(&title, || field.command(args), reset);
+    for _ in 0..times {
+        tally.kill(|| {
+            for path in files(&folder) {
+                // A file cannot be linked over another, only renamed: between the two it has a
+                // name of its own. It is whole then, and protected.
+                let name = path.file_name().unwrap().to_str().unwrap();
+                let stray = name.starts_with(".onnxseal-");
+                assert!(stray || path == model, "{}", path.display());
+                assert!(!stray || field.opens(&path), "{}", path.display());
+            }
+            if is_as_it_was(&model) {
+                return Found::Nothing;
+            }
+            assert!(
+                field.opens(&model),
+                "neither what it was nor what it should be"
+            );
+            Found::Whole
+        });
+    }
+    tally.finish();
+}
+
 /// What stands in the output folder after a kill.
 #[derive(PartialEq)]
 enum Found {
@@ -165,6 +245,20 @@ impl Field {
 
     fn command(&self, args: &[&str]) -> Command {
         self.lab.command(args)
+    }
+
+    /// Protects the model to `sealed/model.onnx`; gives the recipient.
+    fn protect(&self) -> String {
+        let protect = [
+            "-q",
+            "protect",
+            "plain/model.onnx",
+            "-o",
+            "sealed/model.onnx",
+        ];
+        let recipient = ["-r", &self.lab.recipient];
+        self.lab.expect(0, &[&protect[..], &recipient].concat());
+        self.lab.recipient.clone()
     }
 
     fn empty_output(&self) {
