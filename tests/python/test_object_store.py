@@ -223,6 +223,24 @@ def test_what_a_server_fails_once_is_asked_again(large, server, tool, prefix, at
     assert server.uploads() == []
 
 
+def test_a_network_that_stays_away_leaves_nothing_that_can_be_seen(large, server, tool, prefix, at, tmp_path):
+    gone = threading.Event()
+
+    def cut(method, path):
+        if method == "PUT" and "partNumber=2" in path:
+            gone.set()
+        return "cut" if gone.is_set() else None
+
+    with proxy(server, cut) as (url, seen):
+        remote = Remote(tool, url, tmp_path / "empty")
+        done = remote.protect(large, at("out.onnx"), code=EXIT_CODES["io"])
+        assert at("out.onnx") in done.stderr
+        assert sum("partNumber=2" in path for _, path, _ in seen) > 5
+        assert any(method == "DELETE" and "uploadId" in path for method, path, _ in seen)
+    assert server.keys(prefix) == []
+    forget_uploads(server)
+
+
 @pytest.mark.parametrize("command", ["protect", "unprotect"])
 def test_a_killed_tool_leaves_nothing_that_can_be_seen(command, large, server, tool, prefix, at, tmp_path):
     tool.protect(large, tmp_path / "protected.onnx")
@@ -248,6 +266,11 @@ def test_a_killed_tool_leaves_nothing_that_can_be_seen(command, large, server, t
     assert server.uploads() == [f"{prefix}/out.onnx"]
     Remote(tool, server.url, tmp_path / "empty")(command, source, "-o", at("out.onnx"), *keys)
     assert server.keys(prefix) == [f"{prefix}/out.onnx"]
+    forget_uploads(server)
+
+
+def forget_uploads(server):
+    """What a lifecycle rule does."""
     for left in server.s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []):
         server.s3.abort_multipart_upload(Bucket=BUCKET, Key=left["Key"], UploadId=left["UploadId"])
 
