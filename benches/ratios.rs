@@ -51,6 +51,7 @@ fn main() {
 
     bench.protect();
     bench.protect_in_place();
+    bench.rekey_and_rotate();
     bench.open();
     bench.memory();
     bench.peers();
@@ -154,6 +155,69 @@ impl Bench {
                 preset.name(),
                 ratio(protect, cp),
                 ratio(protect, cp_sync)
+            );
+        }
+    }
+
+    fn rekey_and_rotate(&self) {
+        println!(
+            "\nrekey in place, beyond process start (of --version); rotate against protect, both with and without --no-sync"
+        );
+        let (sealed, out) = (self.path("sealed.onnx"), self.path("out.onnx"));
+        let rekey = |more: &[&str]| {
+            let identity = self.identity.to_str().unwrap();
+            let mut command = Command::new(ONNXSEAL);
+            let sealed = sealed.to_str().unwrap();
+            command.args(["-q", "rekey", sealed, "-i", identity, "-r", &self.recipient]);
+            command.args(more);
+            time(|| succeed(&mut command))
+        };
+        for preset in Preset::ALL {
+            let mut times = [const { Vec::new() }; 7];
+            for _ in 0..ROUNDS {
+                let model = self.model.to_str().unwrap();
+                for (i, more) in [&["--no-sync"][..], &[]].into_iter().enumerate() {
+                    let to = [&[model, "-o", sealed.to_str().unwrap(), "-f"], more].concat();
+                    times[i].push(time(|| succeed(&mut self.protect_command(preset, &to))));
+                }
+                for (i, more) in [&["--no-sync"][..], &[]].into_iter().enumerate() {
+                    let mut command = Command::new(ONNXSEAL);
+                    command.args([
+                        "-q",
+                        "rotate",
+                        sealed.to_str().unwrap(),
+                        "-r",
+                        &self.recipient,
+                    ]);
+                    command.args(["-i", self.identity.to_str().unwrap()]);
+                    command.args(["-o", out.to_str().unwrap()]).args(more);
+                    times[2 + i].push(time(|| succeed(&mut command)));
+                    fs::remove_file(&out).unwrap();
+                }
+                times[4].push(rekey(&["--no-sync"]));
+                times[5].push(rekey(&[]));
+                let mut version = Command::new(ONNXSEAL);
+                version.arg("--version").stdout(Stdio::null());
+                times[6].push(time(|| succeed(&mut version)));
+            }
+            fs::remove_file(&sealed).unwrap();
+            let [
+                quick,
+                protect,
+                quick_rotate,
+                rotate,
+                quick_rekey,
+                rekey,
+                start,
+            ] = times.map(median);
+            let rekey = rekey.saturating_sub(start);
+            println!(
+                "  {:<9} rekey {rekey:.3?} = {:.2} % of protect, --no-sync {:.3?}   rotate {rotate:.3?} = {:.2} x protect, --no-sync {quick_rotate:.3?} = {:.2} x protect",
+                preset.name(),
+                100.0 * ratio(rekey, protect),
+                quick_rekey.saturating_sub(start),
+                ratio(rotate, protect),
+                ratio(quick_rotate, quick)
             );
         }
     }
