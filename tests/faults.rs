@@ -66,6 +66,8 @@ fn a_full_disk_gets_no_part_of_an_output() {
         [&protect[..], &recipient].concat(),
         protect.to_vec(),
         unprotect.to_vec(),
+        [&["rekey"], &unprotect[1..], &recipient].concat(),
+        [&["rotate"], &unprotect[1..], &recipient].concat(),
     ] {
         let (_, err) = lab.expect(7, &args);
         assert!(
@@ -148,6 +150,15 @@ fn a_write_that_fails_leaves_nothing() {
             lab.recipient
         ),
         "unprotect sealed/model.onnx -i id.txt -o out/x.onnx".to_owned(),
+        format!(
+            "rekey sealed/model.onnx -i id.txt -o out/x.onnx -r {}",
+            lab.recipient
+        ),
+        format!(
+            "rotate sealed/model.onnx -i id.txt -o out/x.onnx -r {}",
+            lab.recipient
+        ),
+        format!("rotate sealed/model.onnx -i id.txt -r {}", lab.recipient),
     ];
     for case in cases {
         let script = format!("trap '' XFSZ; ulimit -f 1024; exec \"$0\" {case}");
@@ -189,6 +200,16 @@ fn folders_that_cannot_be_written() {
             ],
             vec!["protect", "plain/model.onnx", "-o", &out],
             vec!["unprotect", sealed, "-i", "id.txt", "-o", &out],
+            [
+                &["rekey", sealed, "-i", "id.txt", "-o", &out][..],
+                &["-r", &lab.recipient],
+            ]
+            .concat(),
+            [
+                &["rotate", sealed, "-i", "id.txt", "-o", &out][..],
+                &["-r", &lab.recipient],
+            ]
+            .concat(),
         ] {
             let (_, err) = lab.expect(7, &args);
             assert!(err.contains(folder), "{err}");
@@ -229,9 +250,69 @@ fn inputs_that_cannot_be_written_can_be_read() {
         fs::read(lab.path("plain/model.onnx")).unwrap(),
         fs::read(lab.path("b/x.onnx")).unwrap()
     );
+    let sealed = ["sealed/model.onnx", "-i", "id.txt", "-r", &lab.recipient];
+    lab.expect(0, &[&["rekey"], &sealed[..], &["-o", "c/x.onnx"]].concat());
+    lab.expect(0, &[&["rotate"], &sealed[..], &["-o", "d/x.onnx"]].concat());
+    // Where it lies, it cannot be changed.
+    let model = lab.path("sealed/model.onnx");
+    match File::options().write(true).open(&model) {
+        Ok(_) => eprintln!("skipped: a file whose mode forbids writing"),
+        Err(_) => {
+            let before = fs::read(&model).unwrap();
+            for command in ["rekey", "rotate"] {
+                lab.expect(7, &[&[command], &sealed[..]].concat());
+                assert!(fs::read(&model).unwrap() == before);
+                assert_eq!(files(&lab.path("sealed")).len(), 1);
+            }
+        }
+    }
     for name in ["plain", "sealed"] {
         fs::set_permissions(lab.path(name), fs::Permissions::from_mode(0o700)).unwrap();
     }
+}
+
+#[test]
+fn a_rekey_in_place_that_finds_no_room_changes_nothing() {
+    let lab = Lab::new();
+    let Some(disk) = Disk::mount(lab.path("disk")) else {
+        return;
+    };
+    let protected = lab.path(lab.protected());
+    let mut recipients = String::new();
+    for i in 0..80 {
+        let name = format!("{i}.txt");
+        let (recipient, _) = lab.expect(0, &["keygen", "-o", &name]);
+        recipients.push_str(&recipient);
+    }
+    fs::write(lab.path("many.txt"), recipients).unwrap();
+    let model = lab.path("disk/model.onnx");
+    let args = ["rekey", "disk/model.onnx", "-i", "id.txt", "-R", "many.txt"];
+    // From no room at all to room for the journal alone, to room for everything.
+    let mut codes = Vec::new();
+    for pages in 0..16 {
+        fs::copy(&protected, &model).unwrap();
+        let before = fs::read(&model).unwrap();
+        let filler = lab.path("disk/filler");
+        let _ = fs::write(&filler, vec![1; 4 << 20]);
+        let filled = fs::metadata(&filler).unwrap().len();
+        let file = File::options().write(true).open(&filler).unwrap();
+        file.set_len(filled.saturating_sub(pages * 4096)).unwrap();
+        let output = lab.run(&args);
+        let code = output.status.code().unwrap();
+        assert!(code == 0 || code == 7, "{output:?}");
+        if code == 7 {
+            assert!(fs::read(&model).unwrap() == before, "{pages} pages");
+        }
+        assert_eq!(files(&disk.0).len(), 2, "{pages} pages");
+        fs::remove_file(filler).unwrap();
+        lab.expect(
+            0,
+            &["-q", "verify", "disk/model.onnx", "-i", "id.txt"][..3 + 2 * usize::from(code == 7)],
+        );
+        codes.push(code);
+    }
+    assert!(codes.is_sorted_by(|a, b| a >= b), "{codes:?}");
+    assert!(codes[0] == 7 && codes[15] == 0, "{codes:?}");
 }
 
 #[test]
@@ -333,6 +414,30 @@ fn an_input_that_changes_meanwhile_is_refused() {
         (
             "sealed",
             vec!["unprotect", "sealed/model.onnx", "-i", "id.txt", "-o", "x"],
+        ),
+        (
+            "sealed",
+            vec![
+                "rekey",
+                "sealed/model.onnx",
+                "-i",
+                "id.txt",
+                "-o",
+                "x",
+                "-r",
+                &lab.recipient,
+            ],
+        ),
+        (
+            "sealed",
+            vec![
+                "rotate",
+                "sealed/model.onnx",
+                "-i",
+                "id.txt",
+                "-r",
+                &lab.recipient,
+            ],
         ),
     ] {
         let done = AtomicBool::new(false);
