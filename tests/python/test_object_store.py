@@ -121,6 +121,28 @@ def test_round_trips(model, server, remote, prefix, at, tmp_path):
     assert server.uploads() == []
 
 
+@pytest.mark.parametrize("model", [MODELS / "digits_cnn_dynamo.onnx", MODELS / "digits_cnn.onnx"], ids=lambda p: p.stem)
+def test_other_recipients_and_keys(model, server, remote, stranger, prefix, at, tmp_path):
+    name, identity = model.name, remote.tool.identity_file
+    friend = tmp_path / "friend.txt"
+    friend.write_text(f"{stranger}\n")
+    remote.protect(model, at(f"protected/{name}"))
+    remote("rekey", at(f"protected/{name}"), "-i", identity, "-r", stranger.to_public(), "-o", at(f"rekeyed/{name}"))
+    options = ["-r", remote.tool.recipient, "-o", at(f"rotated/{name}"), "--preset", "full"]
+    remote("rotate", at(f"rekeyed/{name}"), "-i", friend, *options)
+    remote("verify", at(f"rotated/{name}"), "-i", friend, code=5)
+    remote("verify", at(f"rotated/{name}"), "-i", identity, "--preset", "full")
+    remote.unprotect(at(f"rotated/{name}"), at(f"restored/{name}"))
+    assert files_in(server, model, f"{prefix}/restored") == files_of(model)
+    # Objects are not changed where they lie.
+    before = files_in(server, model, f"{prefix}/protected")
+    for command in ("rekey", "rotate"):
+        done = remote(command, at(f"protected/{name}"), "-i", identity, "-r", stranger.to_public(), code=2)
+        assert "--output" in done.stderr
+    assert files_in(server, model, f"{prefix}/protected") == before
+    assert server.uploads() == []
+
+
 @pytest.mark.parametrize("model", [MODELS / "digits_cnn_dynamo.onnx", MODELS / "subgraph_if.onnx"], ids=lambda p: p.stem)
 def test_reports_are_those_of_files(model, server, remote, tool, prefix, at, tmp_path):
     tool.protect(model, tmp_path / "protected" / model.name)
