@@ -1,14 +1,14 @@
 //! The system fails: full disks, files that cannot be written, links. The input stays as it
 //! was, no part of an output is left behind, and the exit code is 7.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod lab;
 
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -440,28 +440,40 @@ fn an_input_that_changes_meanwhile_is_refused() {
             ],
         ),
     ] {
-        let done = AtomicBool::new(false);
-        let file = File::options()
-            .append(true)
-            .open(lab.path(name).join("model.onnx"))
-            .unwrap();
-        let output = thread::scope(|scope| {
-            scope.spawn(|| {
-                // Another time of change at every moment, so at two of them too.
-                for second in (0..).take_while(|_| !done.load(Ordering::Relaxed)) {
-                    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
-                    file.set_modified(time).unwrap();
-                }
+        // On a busy machine the thread that changes the file may not run while the command does.
+        let output = (0..20)
+            .map(|_| run_while_it_changes(&lab, name, &args))
+            .find(|output| {
+                let _ = fs::remove_file(lab.path("x"));
+                !output.status.success()
             });
-            let output = lab.run(&args);
-            done.store(true, Ordering::Relaxed);
-            output
-        });
+        let output = output.expect("no run noticed a change");
         let err = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(7), "{err}");
         assert!(err.contains("changed while it was being read"), "{err}");
         assert!(!lab.path("x").exists());
     }
+}
+
+/// Runs the command while somebody changes `folder/model.onnx`.
+fn run_while_it_changes(lab: &Lab, folder: &str, args: &[&str]) -> Output {
+    let done = AtomicBool::new(false);
+    let file = File::options()
+        .append(true)
+        .open(lab.path(folder).join("model.onnx"))
+        .unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            // Another time of change at every moment, so at two of them too.
+            for second in (0..).take_while(|_| !done.load(Ordering::Relaxed)) {
+                let time = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+                file.set_modified(time).unwrap();
+            }
+        });
+        let output = lab.run(args);
+        done.store(true, Ordering::Relaxed);
+        output
+    })
 }
 
 #[test]
