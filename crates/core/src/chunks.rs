@@ -83,9 +83,9 @@ impl ChunkIndex {
     }
 }
 
-/// Calls `work` for every chunk, on so many threads, with the next of `places`.
+/// Calls `work` for every chunk, on several threads, with the next of `places`.
 pub(crate) fn for_each<P: Send>(
-    threads: usize,
+    is_remote: bool,
     manifest: &Manifest,
     places: impl Iterator<Item = P> + Send,
     progress: &dyn Progress,
@@ -95,7 +95,7 @@ pub(crate) fn for_each<P: Send>(
     let jobs = chunks(manifest).zip(places);
     let n_chunks = manifest.n_chunks();
     parallel::for_each(
-        threads,
+        is_remote,
         n_chunks,
         jobs,
         Workspace::new,

@@ -56,7 +56,7 @@ pub fn open<'a>(
         .flat_map(|file| file.as_mut_slice().chunks_mut(chunk_bytes));
     let places = unlocked.tags().zip(places);
     chunks::for_each(
-        unlocked.threads(),
+        unlocked.is_remote(),
         protected.manifest(),
         places,
         progress,

@@ -10,7 +10,6 @@ use crate::input::unreachable_object;
 use crate::location::Location;
 use crate::manifest::File;
 use crate::output::{Output, Published};
-use crate::parallel;
 #[cfg(feature = "object-store")]
 use crate::{remote::Object, upload::Upload};
 
@@ -134,9 +133,9 @@ impl Outputs {
         model.truncate(model_bytes + tail.len() as u64)
     }
 
-    /// Threads for work that writes to all of them.
-    pub(crate) fn threads(&self) -> usize {
-        parallel::threads(self.files.iter().any(Output::is_remote))
+    /// Whether one of them is behind a network.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.files.iter().any(Output::is_remote)
     }
 
     /// Gives all files the permissions of `inputs`, and their names, the model file last: while it

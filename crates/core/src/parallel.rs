@@ -1,68 +1,376 @@
-//! Several threads over a sequence of jobs.
+//! All cores over a sequence of jobs, shared by all calls of the process.
 
-use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread::{self, Scope};
 
 use crate::error::{Error, Result};
 
-/// Requests to a network that are under way at once.
-const REMOTE_THREADS: usize = 16;
+/// The cores of this machine.
+static CORES: Cores = Cores::new(0);
 
-/// Threads for work that reads or writes files, or `remote` ones: that waits rather than computes.
-pub(crate) fn threads(remote: bool) -> usize {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    match remote {
-        true => cores.max(REMOTE_THREADS),
-        false => cores,
-    }
+/// Requests to a network that are under way at once: work that waits rather than computes.
+static REQUESTS: Cores = Cores::new(16);
+
+thread_local! {
+    /// Whether this thread counts as one at work.
+    static COUNTS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Calls `work` for each of `n_jobs` jobs, begun in order, on so many threads. Each has a state of
-/// its own, made by `init`.
+/// Calls `work` for each of `n_jobs` jobs, begun in order, on all cores that no other call of the
+/// process keeps busy; where it `is_remote`, on more threads than there are cores. Each thread has a state of its own, made by `init`.
 ///
-/// The threads are this call's own: it does not wait for anybody's pool.
+/// The calling thread always works, so that no call waits for another. It is joined by threads of
+/// the call's own while there are cores without work: a call that outlasts the others takes over
+/// their cores.
 ///
 /// # Errors
 /// The error of the earliest job that failed; later jobs are not begun.
 pub(crate) fn for_each<J: Send, S>(
-    n_threads: usize,
+    is_remote: bool,
     n_jobs: u64,
     jobs: impl Iterator<Item = J> + Send,
     init: impl Fn() -> S + Sync,
     work: impl Fn(&mut S, J) -> Result<()> + Sync,
 ) -> Result<()> {
-    let jobs = Mutex::new(jobs.enumerate());
-    let failed: Mutex<Option<(usize, Error)>> = Mutex::new(None);
-    let run = || {
-        let mut state = init();
-        while lock(&failed).is_none() {
-            let Some((index, job)) = lock(&jobs).next() else {
-                break;
-            };
-            if let Err(error) = work(&mut state, job) {
-                let mut failed = lock(&failed);
-                let earlier = |(earliest, _): &(usize, Error)| index < *earliest;
-                if failed.as_ref().is_none_or(earlier) {
-                    *failed = Some((index, error));
-                }
-            }
+    let cores = if is_remote { &REQUESTS } else { &CORES };
+    for_each_on(cores, n_jobs, jobs, init, work)
+}
+
+/// Cores that this process may use, as the system says.
+fn n_cores() -> usize {
+    // Asking takes longer than protecting a small model.
+    static N: OnceLock<usize> = OnceLock::new();
+    *N.get_or_init(|| thread::available_parallelism().map_or(1, usize::from))
+}
+
+/// How many threads are at work.
+struct Cores {
+    busy: AtomicUsize,
+    /// 0 for [`n_cores`].
+    limit: usize,
+}
+
+impl Cores {
+    const fn new(limit: usize) -> Cores {
+        let busy = AtomicUsize::new(0);
+        Cores { busy, limit }
+    }
+
+    fn limit(&self) -> usize {
+        match self.limit {
+            0 => n_cores(),
+            limit => limit,
         }
+    }
+
+    /// Counts the calling thread, however many are at work, unless it counts already.
+    fn enter(&self) -> AtWork<'_> {
+        let counted = COUNTS.replace(true);
+        if !counted {
+            self.busy.fetch_add(1, Ordering::Relaxed);
+        }
+        AtWork(Some(self).filter(|_| !counted))
+    }
+
+    /// Counts one thread more, if there is a core for it.
+    fn try_add(&self) -> Option<Added<'_>> {
+        let one_more = |busy| (busy < self.limit()).then_some(busy + 1);
+        let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
+        let added = self.busy.fetch_update(set, get, one_more);
+        added.is_ok().then(|| Added(self))
+    }
+
+    /// Whether more threads are at work than there are cores.
+    fn are_crowded(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) > self.limit()
+    }
+}
+
+/// A thread that was not counted before, and is while this lives.
+struct AtWork<'c>(Option<&'c Cores>);
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        if let Some(cores) = self.0 {
+            cores.busy.fetch_sub(1, Ordering::Relaxed);
+            COUNTS.set(false);
+        }
+    }
+}
+
+/// A thread that was added to a call.
+struct Added<'c>(&'c Cores);
+
+impl Drop for Added<'_> {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn for_each_on<J: Send, S>(
+    cores: &Cores,
+    n_jobs: u64,
+    jobs: impl Iterator<Item = J> + Send,
+    init: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, J) -> Result<()> + Sync,
+) -> Result<()> {
+    let call = Call {
+        cores,
+        n_jobs,
+        jobs: Mutex::new((0..).zip(jobs)),
+        failed: Mutex::new(None),
+        init,
+        work,
     };
-    thread::scope(|scope| {
-        for _ in 1..n_jobs.min(n_threads as u64) {
-            // Where the system gives no more threads, fewer do.
-            if thread::Builder::new().spawn_scoped(scope, run).is_err() {
-                break;
-            }
-        }
-        run();
-    });
-    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    let _at_work = cores.enter();
+    thread::scope(|scope| call.run(scope, None));
+    match call
+        .failed
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+    {
         None => Ok(()),
         Some((_, error)) => Err(error),
     }
 }
 
+/// What the threads of a call share.
+struct Call<'c, I, N, W> {
+    cores: &'c Cores,
+    n_jobs: u64,
+    jobs: Mutex<I>,
+    failed: Mutex<Option<(u64, Error)>>,
+    init: N,
+    work: W,
+}
+
+impl<J, S, I, N, W> Call<'_, I, N, W>
+where
+    J: Send,
+    I: Iterator<Item = (u64, J)> + Send,
+    N: Fn() -> S + Sync,
+    W: Fn(&mut S, J) -> Result<()> + Sync,
+{
+    /// Works until no jobs are left. A thread that was `added` also leaves where there are more
+    /// than cores.
+    fn run<'s>(&'s self, scope: &'s Scope<'s, '_>, added: Option<Added<'s>>) {
+        let mut state = None;
+        while lock(&self.failed).is_none() && !(added.is_some() && self.cores.are_crowded()) {
+            let Some((index, job)) = lock(&self.jobs).next() else {
+                break;
+            };
+            if index + 1 < self.n_jobs
+                && let Some(added) = self.cores.try_add()
+            {
+                let run = move || self.run(scope, Some(added));
+                // Where the system gives no more threads, fewer do.
+                let _ = thread::Builder::new().spawn_scoped(scope, run);
+            }
+            if let Err(error) = (self.work)(state.get_or_insert_with(&self.init), job) {
+                let mut failed = lock(&self.failed);
+                let earlier = |(earliest, _): &(u64, Error)| index < *earliest;
+                if failed.as_ref().is_none_or(earlier) {
+                    *failed = Some((index, error));
+                }
+            }
+        }
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use std::collections::HashSet;
+    use std::sync::Barrier;
+
+    use super::*;
+
+    fn cores(limit: usize) -> Cores {
+        Cores::new(limit)
+    }
+
+    fn idle(cores: &Cores) -> bool {
+        cores.busy.load(Ordering::SeqCst) == 0
+    }
+
+    fn misuse(index: u64) -> Error {
+        Error::Misuse(index.to_string())
+    }
+
+    /// Runs `n` jobs and gives what each was told and on which thread it ran.
+    fn threads(cores: &Cores, n: u64, work: impl Fn(u64) + Sync) -> HashSet<thread::ThreadId> {
+        let seen = Mutex::new(HashSet::new());
+        for_each_on(
+            cores,
+            n,
+            0..n,
+            || (),
+            |(), index| {
+                lock(&seen).insert(thread::current().id());
+                work(index);
+                Ok(())
+            },
+        )
+        .unwrap();
+        seen.into_inner().unwrap()
+    }
+
+    #[test]
+    fn every_job_runs_once() {
+        for (limit, n) in [(1, 0), (1, 5), (4, 0), (4, 1), (4, 3), (4, 1000)] {
+            let (cores, done) = (cores(limit), Mutex::new(Vec::new()));
+            threads(&cores, n, |index| lock(&done).push(index));
+            let mut done = done.into_inner().unwrap();
+            done.sort_unstable();
+            assert_eq!(done, (0..n).collect::<Vec<_>>());
+            assert!(idle(&cores));
+        }
+    }
+
+    #[test]
+    fn a_call_alone_has_all_cores() {
+        // The jobs end only once all of them have begun.
+        let (cores, barrier) = (cores(4), Barrier::new(4));
+        let used = threads(&cores, 4, |_| {
+            barrier.wait();
+        });
+        assert_eq!(used.len(), 4);
+        assert!(idle(&cores));
+    }
+
+    #[test]
+    fn where_all_cores_are_busy_the_calling_thread_does_all() {
+        let cores = cores(3);
+        let others: Vec<_> = (0..3).map(|_| cores.try_add().unwrap()).collect();
+        assert!(cores.try_add().is_none());
+        let used = threads(&cores, 100, |_| ());
+        assert_eq!(used, HashSet::from([thread::current().id()]));
+        drop(others);
+        assert!(idle(&cores));
+    }
+
+    #[test]
+    fn a_call_takes_over_cores_that_others_leave() {
+        let cores = cores(2);
+        let other = Mutex::new(cores.try_add());
+        let barrier = Barrier::new(2);
+        let used = threads(&cores, 12, |index| match index {
+            0..10 => (),
+            10 => {
+                // Found when the next job is taken.
+                drop(lock(&other).take());
+            }
+            // The last: there is nothing left for another thread.
+            _ => (),
+        });
+        assert_eq!(used.len(), 1);
+        *lock(&other) = cores.try_add();
+        let used = threads(&cores, 13, |index| match index {
+            10 => drop(lock(&other).take()),
+            11.. => {
+                barrier.wait();
+            }
+            _ => (),
+        });
+        assert_eq!(used.len(), 2);
+        assert!(idle(&cores));
+    }
+
+    #[test]
+    fn added_threads_give_way_to_calls() {
+        let cores = cores(2);
+        let entered = Mutex::new(None);
+        let barrier = Barrier::new(2);
+        let late = Mutex::new(HashSet::new());
+        threads(&cores, 100, |index| {
+            if index < 2 {
+                barrier.wait();
+            }
+            if index == 0 {
+                // As another call would, however many are at work.
+                cores.busy.fetch_add(1, Ordering::SeqCst);
+                *lock(&entered) = Some(Added(&cores));
+            }
+            if index >= 10 {
+                lock(&late).insert(thread::current().id());
+            }
+        });
+        assert!(lock(&late).len() <= 2);
+        assert!(!idle(&cores));
+        drop(entered.into_inner().unwrap());
+        assert!(idle(&cores));
+    }
+
+    #[test]
+    fn a_thread_counts_once() {
+        let cores = cores(2);
+        let outer = cores.enter();
+        threads(&cores, 3, |_| ());
+        drop(cores.enter());
+        assert_eq!(cores.busy.load(Ordering::SeqCst), 1);
+        drop(outer);
+        assert!(idle(&cores));
+    }
+
+    #[test]
+    fn the_error_is_that_of_the_earliest_job() {
+        for limit in [1, 4] {
+            let cores = cores(limit);
+            let barrier = Barrier::new(limit);
+            let begun = AtomicUsize::new(0);
+            let result = for_each_on(
+                &cores,
+                1000,
+                0..1000,
+                || (),
+                |(), index: u64| {
+                    begun.fetch_add(1, Ordering::SeqCst);
+                    if index < limit as u64 {
+                        // All of them fail, in any order.
+                        barrier.wait();
+                    }
+                    Err(misuse(index))
+                },
+            );
+            assert!(matches!(result, Err(Error::Misuse(index)) if index == "0"));
+            assert!(begun.into_inner() <= 2 * limit);
+            assert!(idle(&cores));
+        }
+    }
+
+    #[test]
+    fn many_calls_at_once_end_and_never_exceed_cores_and_callers() {
+        let (cores, most) = (cores(3), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for n in [0, 1, 7, 200] {
+                        threads(&cores, n, |_| {
+                            let busy = cores.busy.load(Ordering::SeqCst);
+                            most.fetch_max(busy, Ordering::SeqCst);
+                        });
+                    }
+                });
+            }
+        });
+        // Calling threads always work; others are added only while there are fewer than 3.
+        assert!(most.into_inner() <= 8 + 3);
+        assert!(idle(&cores));
+    }
+
+    #[test]
+    fn a_panic_gives_its_core_back() {
+        let cores = cores(2);
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            threads(&cores, 5, |_| panic!("on purpose"));
+        }));
+        assert!(caught.is_err());
+        assert!(idle(&cores));
+    }
 }

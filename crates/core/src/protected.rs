@@ -13,7 +13,6 @@ use crate::error::{Error, Result};
 use crate::input::Input;
 use crate::location::Location;
 use crate::manifest::Manifest;
-use crate::parallel;
 use crate::signature::{Access, Demand};
 use crate::source::Source;
 use crate::spans::SpanSet;
@@ -164,9 +163,9 @@ impl Unlocked<'_> {
         chunks::tags(&self.protected.artifact.tags)
     }
 
-    /// Threads for work on all chunks.
-    pub(crate) fn threads(&self) -> usize {
-        parallel::threads(self.files().any(Input::is_remote))
+    /// Whether a file of it is behind a network.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.files().any(Input::is_remote)
     }
 
     /// Who signed, where a signature is demanded. Nothing may be let out before this has returned

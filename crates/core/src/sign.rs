@@ -7,7 +7,6 @@ use crate::chunks;
 use crate::error::{Error, Result};
 use crate::input::Input;
 use crate::location::Location;
-use crate::parallel;
 use crate::progress::Progress;
 use crate::protected::Protected;
 use crate::signature::{Demand, Leaves, SignedBy};
@@ -87,9 +86,9 @@ fn digest_chunks(protected: &Protected, progress: &dyn Progress) -> Result<Leave
     let inputs: Vec<&Input> = protected.files(&external).collect();
     let leaves = Leaves::new(protected.manifest());
     let places = std::iter::repeat(());
-    let threads = parallel::threads(inputs.iter().any(|input| input.is_remote()));
+    let is_remote = inputs.iter().any(|input| input.is_remote());
     chunks::for_each(
-        threads,
+        is_remote,
         protected.manifest(),
         places,
         progress,

@@ -6,7 +6,6 @@ use crate::error::{Error, Result};
 use crate::input::Input;
 use crate::manifest::Manifest;
 use crate::outputs::Outputs;
-use crate::parallel;
 use crate::progress::Progress;
 #[cfg(feature = "protect")]
 use crate::reflink;
@@ -66,10 +65,10 @@ impl<'a> Transfer<'a> {
         progress: &dyn Progress,
         work: impl Fn(&Chunk, &mut [u8], &mut Tools, P) -> Result<()> + Sync,
     ) -> Result<()> {
-        let remote = self.inputs.iter().any(|input| input.is_remote());
-        let threads = parallel::threads(remote).max(self.outputs.threads());
+        let is_remote =
+            self.outputs.is_remote() || self.inputs.iter().any(|input| input.is_remote());
         chunks::for_each(
-            threads,
+            is_remote,
             self.layout,
             places,
             progress,

@@ -89,7 +89,7 @@ pub fn verify(
             })?;
             let tags = unlocked.tags();
             chunks::for_each(
-                unlocked.threads(),
+                unlocked.is_remote(),
                 protected.manifest(),
                 tags,
                 progress,
