@@ -12,9 +12,17 @@ use blake3::hazmat::{
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+#[cfg(feature = "protect")]
+use crate::chunks;
 use crate::chunks::{Chunk, ChunkIndex};
 use crate::error::{Error, Result};
+#[cfg(feature = "protect")]
+use crate::input::Input;
+#[cfg(feature = "protect")]
+use crate::manifest::File;
 use crate::manifest::Manifest;
+#[cfg(feature = "protect")]
+use crate::progress::Progress;
 
 /// What a call read and what it wrote.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,6 +130,30 @@ impl<'a> Digester<'a> {
         let values: Option<Vec<_>> = slots.iter().map(|slot| slot.get().copied()).collect();
         values.ok_or(Error::Internal("a chunk was not digested"))
     }
+}
+
+/// The digests of files as they are now: of `files`, the model file first, each with its path
+/// relative to that one's folder.
+#[cfg(feature = "protect")]
+pub(crate) fn of_files(
+    files: &[(&str, Input)],
+    progress: &dyn Progress,
+) -> Result<Vec<FileDigest>> {
+    let described = files.iter().map(|(path, input)| File {
+        path: (*path).to_owned(),
+        bytes: input.len,
+    });
+    let layout = Manifest::of_files(described.collect());
+    let digester = Digester::new(&layout);
+    let places = std::iter::repeat(());
+    chunks::for_each(false, &layout, places, progress, |workspace, chunk, ()| {
+        let (bytes, _) = workspace.room(chunk);
+        let (_, input) = chunk.of(files)?;
+        input.read_exact_at(bytes, chunk.window.start)?;
+        digester.take(chunk, bytes);
+        Ok(())
+    })?;
+    digester.finish(&[])
 }
 
 /// The chaining value of a chunk at `offset` of a file that has others.

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 /// The result of this crate's calls.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -112,6 +114,12 @@ pub enum Error {
         /// The output.
         path: PathBuf,
     },
+    /// An output exists that is not what an earlier run made, as far as its record tells.
+    #[error("{} exists already, and is not what an earlier run has written", path.display())]
+    OutputForeign {
+        /// The output.
+        path: PathBuf,
+    },
     /// Several files cannot replace others in one step, and one of them exists already.
     #[error("{} exists already, and a model in several files cannot replace another in one step", path.display())]
     ReplaceSeveral {
@@ -180,7 +188,8 @@ pub enum Error {
 }
 
 /// The class of an [`Error`]: what a script branches on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The call cannot be carried out as asked.
@@ -233,6 +242,7 @@ impl Error {
             Error::AlreadyProtected { .. }
             | Error::NotProtected { .. }
             | Error::OutputExists { .. }
+            | Error::OutputForeign { .. }
             | Error::OutputIsInput { .. }
             | Error::ReplaceSeveral { .. }
             | Error::InPlaceExternal { .. }

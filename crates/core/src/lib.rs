@@ -14,6 +14,8 @@
 //! models in object stores (`docs/STORAGE.md`).
 
 mod artifact;
+#[cfg(feature = "protect")]
+pub mod batch;
 mod chunks;
 mod digest;
 #[cfg(feature = "protect")]

@@ -23,6 +23,9 @@ pub struct OutputOptions {
     /// takes about half the time, and after a power loss the output may be there in part; and so,
     /// with `replace`, what it replaced is lost.
     pub sync: bool,
+    /// Files that stand in the way are removed by whoever is told that the outputs are
+    /// [`ready`](crate::Progress::ready): they are no error before.
+    pub(crate) cleared: bool,
 }
 
 impl Default for OutputOptions {
@@ -31,6 +34,7 @@ impl Default for OutputOptions {
         OutputOptions {
             replace: false,
             sync: true,
+            cleared: false,
         }
     }
 }
@@ -94,7 +98,7 @@ impl Outputs {
     }
 
     fn begin(&self, destination: &Destination) -> Result<Output> {
-        let replace = self.options.replace;
+        let replace = self.options.replace || self.options.cleared;
         match &destination.location {
             Location::File(path) => Output::create_file(path, replace),
             #[cfg(feature = "object-store")]

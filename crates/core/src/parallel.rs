@@ -38,8 +38,14 @@ pub(crate) fn for_each<J: Send, S>(
     for_each_on(cores, n_jobs, jobs, init, work)
 }
 
+/// Counts the calling thread as one at work until the result is dropped: also between its calls.
+#[cfg(feature = "protect")]
+pub(crate) fn at_work() -> AtWork<'static> {
+    CORES.enter()
+}
+
 /// Cores that this process may use, as the system says.
-fn n_cores() -> usize {
+pub(crate) fn n_cores() -> usize {
     // Asking takes longer than protecting a small model.
     static N: OnceLock<usize> = OnceLock::new();
     *N.get_or_init(|| thread::available_parallelism().map_or(1, usize::from))
@@ -89,7 +95,7 @@ impl Cores {
 }
 
 /// A thread that was not counted before, and is while this lives.
-struct AtWork<'c>(Option<&'c Cores>);
+pub(crate) struct AtWork<'c>(Option<&'c Cores>);
 
 impl Drop for AtWork<'_> {
     fn drop(&mut self) {

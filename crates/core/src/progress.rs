@@ -3,6 +3,8 @@
 use std::io;
 
 use crate::digest::Digests;
+#[cfg(feature = "protect")]
+use crate::report::Volume;
 
 /// Told of the bytes that a call has dealt with; called from several threads.
 pub trait Progress: Sync {
@@ -16,6 +18,13 @@ pub trait Progress: Sync {
         let _ = bytes;
     }
 
+    /// The call will encrypt this much of the weights. Called by those that plan, before
+    /// [`ready`](Progress::ready).
+    #[cfg(feature = "protect")]
+    fn planned(&self, weights: &Volume) {
+        let _ = weights;
+    }
+
     /// Whether the call shall take digests of what it reads and writes, for
     /// [`ready`](Progress::ready).
     fn wants_digests(&self) -> bool {
@@ -23,7 +32,8 @@ pub trait Progress: Sync {
     }
 
     /// All outputs are written, and get their names once this has returned: who keeps a record of
-    /// what came to be writes it now. Called only if digests are wanted.
+    /// what came to be writes it now. Called only if digests are wanted; by
+    /// [`verify`](crate::verify()) too, if it has read all files.
     ///
     /// # Errors
     /// An error ends the call; no output appears.

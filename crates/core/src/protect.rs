@@ -73,9 +73,28 @@ pub fn protect(
     options: &ProtectOptions,
     progress: &dyn Progress,
 ) -> Result<Report> {
+    protect_with(
+        location,
+        output,
+        recipients,
+        options,
+        options.output,
+        progress,
+    )
+}
+
+/// [`protect`], with `creation` in place of `options.output`.
+pub(crate) fn protect_with(
+    location: impl Into<Location>,
+    output: impl Into<Location>,
+    recipients: &Recipients,
+    options: &ProtectOptions,
+    creation: OutputOptions,
+    progress: &dyn Progress,
+) -> Result<Report> {
     let prepared = Prepared::new(Source::open(&location.into())?, &options.policy)?;
     let paths = outputs::paths(&output.into(), &prepared.files, prepared.inputs())?;
-    let outputs = Outputs::create(paths, options.output)?;
+    let outputs = Outputs::create(paths, creation)?;
     prepared.seal(outputs, recipients, options, progress, |_| Ok(()))
 }
 
@@ -174,6 +193,7 @@ impl Prepared {
         };
         let (manifest, manifest_bytes) = manifest.encode()?;
         let claims = manifest.claims.clone();
+        progress.planned(&self.planned.report.weights);
         let sealing = Sealing {
             inputs: self.inputs().collect(),
             input_tail: &[],

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use onnxseal_onnx::model::{Model, NodeId, Tensor};
 use onnxseal_plan::rules::qualified;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::manifest::{self, File, Operator};
 
@@ -50,7 +50,7 @@ pub struct SignatureRow {
 }
 
 /// How much of something is encrypted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Volume {
     /// Length in bytes.
     pub bytes: u64,

@@ -48,15 +48,31 @@ pub fn rotate<'a>(
     options: &RotateOptions,
     progress: &dyn Progress,
 ) -> Result<Report> {
-    let protected = Protected::open(&model.into())?;
+    let creation = options.output;
     let access = access.into();
+    rotate_with(
+        model, output, access, recipients, options, creation, progress,
+    )
+}
+
+/// [`rotate`], with `creation` in place of `options.output`.
+pub(crate) fn rotate_with(
+    model: impl Into<Location>,
+    output: impl Into<Location>,
+    access: Access<'_>,
+    recipients: &Recipients,
+    options: &RotateOptions,
+    creation: OutputOptions,
+    progress: &dyn Progress,
+) -> Result<Report> {
+    let protected = Protected::open(&model.into())?;
     let unlocked = protected.unlock(access)?;
     let paths = outputs::paths(
         &output.into(),
         &protected.manifest().files,
         unlocked.files(),
     )?;
-    let outputs = Outputs::create(paths, options.output)?;
+    let outputs = Outputs::create(paths, creation)?;
     let report = reseal(
         &protected, &unlocked, &outputs, recipients, options, progress,
     )?;
@@ -124,6 +140,7 @@ fn reseal(
     drop(model);
     report.claims.clone_from(&manifest.claims);
     let (manifest, manifest_bytes) = manifest.encode()?;
+    progress.planned(&report.weights);
     let sealing = Sealing {
         inputs: unlocked.files().collect(),
         input_tail: protected.tail(),

@@ -50,6 +50,7 @@ pub(crate) fn splice<T>(
     let options = OutputOptions {
         replace: true,
         sync,
+        ..OutputOptions::default()
     };
     let draft = Output::create_file(&journal, options.replace)?;
     draft.write_all_at(&entry, 0)?;

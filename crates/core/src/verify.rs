@@ -8,6 +8,7 @@ use onnxseal_plan::{self as plan, Policy};
 use serde::Serialize;
 
 use crate::chunks;
+use crate::digest::{Digester, Digests};
 use crate::error::{Error, Result};
 use crate::input::Input;
 use crate::inspect::examine;
@@ -88,6 +89,8 @@ pub fn verify(
                 signed_by,
             })?;
             let tags = unlocked.tags();
+            let digester = progress.wants_digests();
+            let digester = digester.then(|| Digester::new(protected.manifest()));
             chunks::for_each(
                 unlocked.is_remote(),
                 protected.manifest(),
@@ -96,11 +99,20 @@ pub fn verify(
                 |workspace, chunk, tag| {
                     let (bytes, tools) = workspace.room(chunk);
                     unlocked.read(chunk, bytes)?;
+                    if let Some(digester) = &digester {
+                        digester.take(chunk, bytes);
+                    }
                     unlocked.open_chunk(chunk, bytes, tag, tools)
                 },
             )?;
             unlocked.files().try_for_each(Input::check_unchanged)?;
-            unlocked.check_signature()?
+            let signer = unlocked.check_signature()?;
+            if let Some(digester) = &digester {
+                let (input, output) = (digester.finish(protected.tail())?, Vec::new());
+                let digests = Digests { input, output };
+                progress.ready(&digests).map_err(Error::Refused)?;
+            }
+            signer
         }
         Checks {
             signed_by: Some(by),

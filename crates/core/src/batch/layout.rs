@@ -1,0 +1,226 @@
+//! Where everything goes, and that no two things go to one place.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::survey::Survey;
+use super::{Found, RECORDS};
+use crate::error::{Error, Result};
+use crate::protected::folder_of;
+
+/// `models` without those that lie in the output folder.
+pub(super) fn without_outputs(models: Vec<Found>, out: &Path) -> Vec<Found> {
+    let out = resolve(out);
+    let lies_elsewhere = |found: &Found| {
+        let path = found.path.canonicalize();
+        path.map_or(true, |path| !path.starts_with(&out))
+    };
+    models.into_iter().filter(lies_elsewhere).collect()
+}
+
+/// Fails where two of `models` would go to the same place below the output folder, or one to where
+/// the records are.
+pub(super) fn check_models(models: &[Found]) -> Result<()> {
+    let mut seen: HashMap<&Path, &Found> = HashMap::new();
+    for found in models {
+        if found.relative.starts_with(RECORDS) {
+            let (path, relative) = (found.path.display(), found.relative.display());
+            return Err(Error::Misuse(format!(
+                "{path} would be written to {relative}, but the folder {RECORDS} is for records"
+            )));
+        }
+        if let Some(other) = seen.insert(&found.relative, found) {
+            return Err(clash(&other.path, &found.path, &found.relative));
+        }
+    }
+    Ok(())
+}
+
+/// Fails where two outputs of `models`, external files among them, would have the same path below
+/// `out`, where one would have to be a folder for another, or where one is an input.
+pub(super) fn check_files(models: &[(Found, Survey)], out: &Path) -> Result<()> {
+    // By the path below the output folder: what it would be the output for.
+    let mut outputs: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
+    let mut inputs: HashMap<PathBuf, PathBuf> = HashMap::new();
+    for (found, survey) in models {
+        let external = survey.external.iter();
+        let external = external.map(|file| {
+            let relative = found.relative.parent().unwrap_or(Path::new("")).join(file);
+            (folder_of(&found.path).join(file), relative)
+        });
+        let model = (found.path.clone(), found.relative.clone());
+        for (input, relative) in std::iter::once(model).chain(external) {
+            if let Some(other) = outputs.insert(relative.clone(), input.clone()) {
+                // Named by the models: an external file may be one and the same.
+                return Err(clash(
+                    &owner(models, &relative, &other),
+                    &found.path,
+                    &relative,
+                ));
+            }
+            if let Ok(canonical) = input.canonicalize() {
+                inputs.insert(canonical, input);
+            }
+        }
+    }
+    for (relative, input) in &outputs {
+        for folder in relative.ancestors().skip(1) {
+            if let Some(other) = outputs.get(folder) {
+                let (input, other) = (input.display(), other.display());
+                let folder = folder.display();
+                return Err(Error::Misuse(format!(
+                    "{input} would go into a folder {folder}, and {other} would be a file of that name"
+                )));
+            }
+        }
+        let path = out.join(relative);
+        if let Ok(path) = path.canonicalize()
+            && let Some(of) = inputs.get(&path)
+        {
+            let path = of.clone();
+            return Err(Error::OutputIsInput { path });
+        }
+    }
+    check_case(&outputs, out)
+}
+
+/// The model that has `input` as one of its files and writes it to `relative`; `input` itself if it
+/// is a model.
+fn owner(models: &[(Found, Survey)], relative: &Path, input: &Path) -> PathBuf {
+    let has = |(found, survey): &&(Found, Survey)| {
+        let folder = found.relative.parent().unwrap_or(Path::new(""));
+        found.relative == relative
+            || (survey.external.iter()).any(|file| folder.join(file) == relative)
+    };
+    let owner = models.iter().find(has);
+    owner.map_or_else(|| input.to_owned(), |(found, _)| found.path.clone())
+}
+
+/// Fails where two outputs differ in case alone and the output folder's file system does not tell
+/// them apart.
+fn check_case(outputs: &BTreeMap<PathBuf, PathBuf>, out: &Path) -> Result<()> {
+    let mut seen: HashMap<String, (&Path, &Path)> = HashMap::new();
+    for (relative, input) in outputs {
+        let folded = relative.to_string_lossy().to_lowercase();
+        if let Some((other, _)) = seen.insert(folded, (input, relative))
+            && ignores_case(out)?
+        {
+            return Err(clash(other, input, relative));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the file system of `out` takes `A` for `a`.
+fn ignores_case(out: &Path) -> Result<bool> {
+    let records = out.join(RECORDS);
+    fs::create_dir_all(&records).map_err(crate::error::io("create folder", &records))?;
+    Ok(out.join(RECORDS.to_uppercase()).exists())
+}
+
+fn clash(one: &Path, other: &Path, relative: &Path) -> Error {
+    let (one, other) = (one.display(), other.display());
+    let relative = relative.display();
+    Error::Misuse(format!(
+        "{one} and {other} would both be written to {relative} in the output folder"
+    ))
+}
+
+/// `path` without links, also where it, or folders above it, do not exist yet.
+fn resolve(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for folder in path.ancestors() {
+        if let (Ok(there), Ok(rest)) = (folder.canonicalize(), path.strip_prefix(folder)) {
+            return there.join(rest);
+        }
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn model(path: &str, relative: &str, external: &[&str]) -> (Found, Survey) {
+        let found = Found {
+            path: path.into(),
+            relative: relative.into(),
+        };
+        let external = external.iter().map(ToString::to_string).collect();
+        let survey = Survey {
+            external,
+            ..Survey::unreadable()
+        };
+        (found, survey)
+    }
+
+    fn refused(models: &[(Found, Survey)]) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        check_files(models, dir.path()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn two_models_of_one_name_are_named() {
+        let models = ["a/x.onnx", "b/x.onnx"].map(|path| model(path, "x.onnx", &[]).0);
+        let error = check_models(&models).unwrap_err().to_string();
+        assert!(error.contains("a/x.onnx and b/x.onnx"), "{error}");
+        assert!(check_models(&models[..1]).is_ok());
+        let (found, _) = model("a/.onnxseal/x", ".onnxseal/x", &[]);
+        assert!(check_models(&[found]).is_err());
+    }
+
+    #[test]
+    fn external_files_of_one_name_are_refused() {
+        let shared = [
+            model("a/x.onnx", "x.onnx", &["w.bin"]),
+            model("a/y.onnx", "y.onnx", &["w.bin"]),
+        ];
+        let error = refused(&shared);
+        assert!(error.contains("a/x.onnx and a/y.onnx"), "{error}");
+        assert!(error.contains("w.bin"), "{error}");
+        let apart = [
+            model("a/x.onnx", "a/x.onnx", &["w.bin"]),
+            model("b/x.onnx", "b/x.onnx", &["w.bin"]),
+        ];
+        let dir = tempfile::tempdir().unwrap();
+        assert!(check_files(&apart, dir.path()).is_ok());
+        let model_and_file = [
+            model("a/x.onnx", "x.onnx", &["y.onnx"]),
+            model("b/y.onnx", "y.onnx", &[]),
+        ];
+        assert!(refused(&model_and_file).contains("y.onnx"));
+    }
+
+    #[test]
+    fn a_file_is_no_folder() {
+        let models = [model("a/x", "x", &[]), model("b/x/y", "x/y", &[])];
+        let error = refused(&models);
+        assert!(error.contains("a/x") && error.contains("b/x/y"), "{error}");
+    }
+
+    #[test]
+    fn case_matters_where_the_file_system_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let models = [
+            model("a/x.onnx", "x.onnx", &[]),
+            model("a/X.onnx", "X.onnx", &[]),
+        ];
+        let ignores = ignores_case(dir.path()).unwrap();
+        assert_eq!(check_files(&models, dir.path()).is_err(), ignores);
+    }
+
+    #[test]
+    fn an_output_that_is_an_input_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.onnx");
+        fs::write(&path, "").unwrap();
+        let models = [
+            model("elsewhere/x.onnx", "x.onnx", &[]),
+            model(path.to_str().unwrap(), "y.onnx", &[]),
+        ];
+        let error = check_files(&models, dir.path()).unwrap_err();
+        assert!(matches!(error, Error::OutputIsInput { path: is } if is == path));
+    }
+}

@@ -1,0 +1,585 @@
+//! Whole collections of models: many at once, each on its own.
+//!
+//! A model that fails takes no other along. What was made is kept in mind by a small record a model,
+//! in the folder `.onnxseal` of the output folder, written before the outputs get their names: so a
+//! batch that was interrupted, however, can be resumed.
+
+mod layout;
+mod record;
+mod report;
+mod schedule;
+mod shard;
+mod survey;
+mod sync;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use onnxseal_crypto::signature::SigningKey;
+use onnxseal_crypto::wrap::Recipients;
+
+use crate::digest::{Digests, FileDigest};
+use crate::discover::Found;
+use crate::error::{Error, Result};
+use crate::manifest::FORMAT;
+use crate::open::unprotect;
+use crate::outputs::OutputOptions;
+use crate::parallel;
+use crate::progress::{Progress, Silent};
+use crate::protect::{ProtectOptions, protect_with};
+use crate::rekey::rekey;
+use crate::report::Volume;
+use crate::rotate::{RotateOptions, rotate_with};
+use crate::signature::Access;
+use crate::verify::{Checks, verify};
+use record::{Place, Standing};
+use schedule::{Next, Schedule};
+use survey::{Survey, THREAD_BYTES};
+
+pub use report::{Failure, ModelReport, Outcome, Report, Totals};
+pub use shard::Shard;
+
+/// The folder of the records, in the output folder.
+pub const RECORDS: &str = ".onnxseal";
+
+/// What is done to each model.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Operation<'a> {
+    /// [`protect`](crate::protect()); of the options' `output` nothing is heeded.
+    Protect {
+        /// Who can open them.
+        recipients: &'a Recipients,
+        /// How.
+        options: &'a ProtectOptions,
+    },
+    /// [`unprotect`](crate::unprotect()).
+    Unprotect {
+        /// What opens them.
+        access: Access<'a>,
+    },
+    /// [`rekey`](crate::rekey()).
+    Rekey {
+        /// What opens them.
+        access: Access<'a>,
+        /// Who can open them then.
+        recipients: &'a Recipients,
+    },
+    /// [`rotate`](crate::rotate()); of the options' `output` nothing is heeded.
+    Rotate {
+        /// What opens them.
+        access: Access<'a>,
+        /// Who can open them then.
+        recipients: &'a Recipients,
+        /// How.
+        options: &'a RotateOptions,
+    },
+    /// [`verify`](crate::verify()); there are no outputs.
+    Verify {
+        /// What is checked.
+        checks: Checks<'a>,
+    },
+}
+
+/// How a batch is carried out.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// The folder that outputs go to; needed by all operations but `Verify`.
+    pub out: Option<PathBuf>,
+    /// The recipients as they were given: with others, nothing that an earlier run did is taken for
+    /// done. Public keys or names, never secrets.
+    pub recipients: Vec<String>,
+    /// How many models at once.
+    pub jobs: usize,
+    /// The most memory to use, in bytes, as far as it can be foreseen.
+    pub memory_bytes: u64,
+    /// Whether to pass over what an earlier run has done, and to replace what it did otherwise.
+    pub resume: bool,
+    /// Whether existing files may be replaced, whoever made them.
+    pub replace: bool,
+    /// Whether to wait, once all are done, until they are on the disk.
+    pub sync: bool,
+    /// Whether to begin no more models once one has failed.
+    pub fail_fast: bool,
+    /// Which part of the models.
+    pub shard: Option<Shard>,
+}
+
+impl Default for Options {
+    /// One model for each core, in 1 GiB; replaces nothing, and waits for the disk.
+    fn default() -> Options {
+        Options {
+            out: None,
+            recipients: Vec::new(),
+            jobs: parallel::n_cores(),
+            memory_bytes: 1 << 30,
+            resume: false,
+            replace: false,
+            sync: true,
+            fail_fast: false,
+            shard: None,
+        }
+    }
+}
+
+/// Told how far a batch is; called from several threads.
+pub trait Watch: Sync {
+    /// So many `models` of so many `bytes` in all will be looked at.
+    fn begin(&self, models: usize, bytes: u64) {
+        let _ = (models, bytes);
+    }
+
+    /// A model of so many `bytes` begins; the result is told how far it is.
+    fn model<'w>(&'w self, found: &Found, bytes: u64) -> Box<dyn Progress + 'w> {
+        let _ = (found, bytes);
+        Box::new(Silent)
+    }
+
+    /// A model has come to its end.
+    fn finished(&self, found: &Found, report: &ModelReport) {
+        let _ = (found, report);
+    }
+
+    /// Something that is no failure, but should be known.
+    fn note(&self, text: &str) {
+        let _ = text;
+    }
+
+    /// Whether to begin no more models.
+    fn stops(&self) -> bool {
+        false
+    }
+}
+
+impl Watch for Silent {}
+
+/// Carries out `operation` on all of `models`; what [`discover`](crate::discover()) found.
+///
+/// Models that lie in the output folder are passed over: they are outputs.
+///
+/// # Errors
+/// `Usage` where there is no model, two outputs would have one name, an output is an input, or the
+/// memory is not enough for the threads; then nothing has been done. What fails later is in the
+/// report.
+pub fn run(
+    models: Vec<Found>,
+    operation: &Operation<'_>,
+    options: &Options,
+    watch: &dyn Watch,
+) -> Result<Report> {
+    let begun = Instant::now();
+    let models = choose(models, operation, options, watch)?;
+    let memory = spare_memory(options)?;
+    let models = survey(models, operation, options.jobs, memory);
+    if let Some(out) = &options.out {
+        layout::check_files(&models, out)?;
+    }
+    let bytes = models.iter().map(|(_, survey)| survey.bytes);
+    watch.begin(models.len(), bytes.fold(0, u64::saturating_add));
+    for (found, survey) in models.iter().filter(|(_, survey)| survey.need > memory) {
+        let (path, need) = (found.path.display(), survey.need.div_ceil(1 << 20));
+        watch.note(&format!(
+            "{path} may need {need} MiB of memory by itself: it runs alone"
+        ));
+    }
+    let batch = Batch {
+        operation,
+        options,
+        watch,
+        request: request(operation, options),
+        stopped: Mutex::new(false),
+    };
+    let needs = models.iter().map(|(_, survey)| survey.need);
+    let reports = scheduled(
+        Schedule::new(needs, options.jobs, memory),
+        models.len(),
+        |schedule, index| {
+            if watch.stops() || *lock(&batch.stopped) {
+                *lock(&batch.stopped) = true;
+                lock(schedule).stop();
+                return None;
+            }
+            let (found, survey) = models.get(index)?;
+            let report = batch.model(found, survey);
+            watch.finished(found, &report);
+            if options.fail_fast && report.outcome == Outcome::Failed {
+                *lock(&batch.stopped) = true;
+            }
+            Some(report)
+        },
+    );
+    let reports: Vec<ModelReport> = (reports.into_iter().zip(&models))
+        .map(|(report, (found, survey))| {
+            report.unwrap_or_else(|| batch.unfinished(found, survey, Outcome::Pending))
+        })
+        .collect();
+    let n_pending = |report: &&ModelReport| report.outcome == Outcome::Pending;
+    let stopped = reports.iter().filter(n_pending).count() > 0;
+    let sync_error = match (&options.out, options.sync) {
+        (Some(out), true) => sync::sync(out, &outputs(out, &models, &reports)).err(),
+        _ => None,
+    };
+    let synced = options.out.as_ref().filter(|_| options.sync);
+    Ok(Report {
+        operation: operation.name(),
+        shard: options.shard.map(|shard| shard.to_string()),
+        stopped,
+        synced: synced.map(|_| sync_error.is_none()),
+        totals: Totals::of(&reports, begun.elapsed().as_secs_f64()),
+        models: reports,
+        sync_error,
+    })
+}
+
+/// All outputs that are there, and their records.
+fn outputs(out: &Path, models: &[(Found, Survey)], reports: &[ModelReport]) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    for ((found, _), report) in models.iter().zip(reports) {
+        if matches!(report.outcome, Outcome::Done | Outcome::Skipped) {
+            let place = Place::new(out, found);
+            paths.extend(report.output_files.iter().map(|file| place.path(file)));
+            paths.push(place.record);
+        }
+    }
+    paths
+}
+
+impl Operation<'_> {
+    fn name(&self) -> &'static str {
+        match self {
+            Operation::Protect { .. } => "protect",
+            Operation::Unprotect { .. } => "unprotect",
+            Operation::Rekey { .. } => "rekey",
+            Operation::Rotate { .. } => "rotate",
+            Operation::Verify { .. } => "verify",
+        }
+    }
+}
+
+/// Which of `models` are this batch's.
+fn choose(
+    models: Vec<Found>,
+    operation: &Operation<'_>,
+    options: &Options,
+    watch: &dyn Watch,
+) -> Result<Vec<Found>> {
+    let n_found = models.len();
+    let models = match (&options.out, operation) {
+        (_, Operation::Verify { .. }) => models,
+        (None, _) => return Err(Error::Misuse("no output folder was given".into())),
+        (Some(out), _) => layout::without_outputs(models, out),
+    };
+    match (models.len(), n_found) {
+        (0, 0) => return Err(Error::Misuse("no models were found".into())),
+        (0, n) => {
+            return Err(Error::Misuse(format!(
+                "all {n} models that were found lie in the output folder"
+            )));
+        }
+        (left, n) if left < n => {
+            let n = n - left;
+            watch.note(&format!("passed over {n} models in the output folder"));
+        }
+        _ => (),
+    }
+    if options.out.is_some() {
+        layout::check_models(&models)?;
+    }
+    Ok(match options.shard {
+        None => models,
+        Some(shard) => (models.into_iter())
+            .filter(|found| shard.has(&found.relative))
+            .collect(),
+    })
+}
+
+/// The memory for models, beside what threads need.
+fn spare_memory(options: &Options) -> Result<u64> {
+    let threads = options.jobs.max(parallel::n_cores()) as u64;
+    let needed = threads.saturating_mul(THREAD_BYTES);
+    let spare = options.memory_bytes.checked_sub(needed);
+    spare.ok_or_else(|| {
+        let (given, needed) = (options.memory_bytes >> 20, needed.div_ceil(1 << 20));
+        Error::Misuse(format!(
+            "{given} MiB of memory are not enough: {threads} threads need {needed} MiB by themselves"
+        ))
+    })
+}
+
+/// Looks at all models, many at once.
+fn survey(
+    models: Vec<Found>,
+    operation: &Operation<'_>,
+    jobs: usize,
+    memory: u64,
+) -> Vec<(Found, Survey)> {
+    let need = |found: &Found| {
+        let len = found.path.metadata().map_or(0, |metadata| metadata.len());
+        Survey::own_need(len)
+    };
+    let schedule = Schedule::new(models.iter().map(need), jobs, memory);
+    let surveys = scheduled(schedule, models.len(), |_, index| {
+        Survey::of(models.get(index)?, operation).ok()
+    });
+    let surveys = surveys.into_iter();
+    let surveys = surveys.map(|survey| survey.unwrap_or_else(Survey::unreadable));
+    models.into_iter().zip(surveys).collect()
+}
+
+/// Calls `work` for each of `n` models, on threads of its own, as `schedule` says.
+fn scheduled<T: Send>(
+    schedule: Schedule,
+    n: usize,
+    work: impl Fn(&Mutex<Schedule>, usize) -> Option<T> + Sync,
+) -> Vec<Option<T>> {
+    let threads = schedule.jobs().min(n);
+    let (schedule, changed) = (Mutex::new(schedule), Condvar::new());
+    let results: Mutex<Vec<Option<T>>> = Mutex::new((0..n).map(|_| None).collect());
+    let run = || {
+        loop {
+            let mut state = lock(&schedule);
+            let (index, need) = loop {
+                match state.next() {
+                    Next::Begin(index, need) => break (index, need),
+                    Next::Done => return,
+                    Next::Wait => {
+                        let woken = changed.wait(state);
+                        state = woken.unwrap_or_else(PoisonError::into_inner);
+                    }
+                }
+            };
+            drop(state);
+            // Only now: who waits keeps no core from others.
+            let at_work = parallel::at_work();
+            let result = work(&schedule, index);
+            drop(at_work);
+            if let Some(slot) = lock(&results).get_mut(index) {
+                *slot = result;
+            }
+            lock(&schedule).finished(need);
+            changed.notify_all();
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            // Where the system gives no more threads, fewer do.
+            if thread::Builder::new().spawn_scoped(scope, run).is_err() {
+                break;
+            }
+        }
+        run();
+    });
+    results.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is asked for, in few bytes: with another request, nothing is taken for done.
+fn request(operation: &Operation<'_>, options: &Options) -> String {
+    // What Debug says of a policy is all of it.
+    let how = match operation {
+        Operation::Protect { options, .. } => {
+            let ProtectOptions {
+                policy,
+                claims,
+                signing_key,
+                chunk_bytes,
+                output: _,
+            } = options;
+            let signer = signing_key.as_ref().map(SigningKey::fingerprint);
+            format!("{policy:?} {claims:?} {signer:?} {chunk_bytes}")
+        }
+        Operation::Rotate { options, .. } => {
+            let RotateOptions {
+                policy,
+                claims,
+                signing_key,
+                output: _,
+            } = options;
+            let signer = signing_key.as_ref().map(SigningKey::fingerprint);
+            format!("{policy:?} {claims:?} {signer:?}")
+        }
+        _ => String::new(),
+    };
+    let mut recipients = options.recipients.clone();
+    recipients.sort();
+    recipients.dedup();
+    let text = format!("{FORMAT} {} {how} {recipients:?}", operation.name());
+    blake3::hash(text.as_bytes()).to_hex().to_string()
+}
+
+/// What the models of a batch have in common.
+struct Batch<'a> {
+    operation: &'a Operation<'a>,
+    options: &'a Options,
+    watch: &'a dyn Watch,
+    request: String,
+    stopped: Mutex<bool>,
+}
+
+impl Batch<'_> {
+    fn model(&self, found: &Found, survey: &Survey) -> ModelReport {
+        let begun = Instant::now();
+        let progress = self.watch.model(found, survey.bytes);
+        let place = self.place(found);
+        let notes = Notes {
+            batch: self,
+            found,
+            place: place.as_ref(),
+            progress: &*progress,
+            known: Mutex::default(),
+        };
+        let outcome = notes.carry_out(survey);
+        let known = std::mem::take(&mut *lock(&notes.known));
+        let mut report = match outcome {
+            Ok(outcome) => self.unfinished(found, survey, outcome),
+            Err(error) => ModelReport {
+                error: Some(error.into()),
+                ..self.unfinished(found, survey, Outcome::Failed)
+            },
+        };
+        if report.error.is_none() {
+            report.weights = known.weights;
+            report.input_files = known.digests.input;
+            report.output_files = known.digests.output;
+            if !report.input_files.is_empty() {
+                report.bytes = report.input_files.iter().map(|file| file.bytes).sum();
+            }
+        }
+        report.seconds = begun.elapsed().as_secs_f64();
+        report
+    }
+
+    /// The report of a model of which nothing is known yet.
+    fn unfinished(&self, found: &Found, survey: &Survey, outcome: Outcome) -> ModelReport {
+        let output = self.place(found).map(|place| place.output);
+        ModelReport {
+            source: found.path.display().to_string(),
+            output: output.map(|path| path.display().to_string()),
+            outcome,
+            bytes: survey.bytes,
+            weights: None,
+            seconds: 0.0,
+            input_files: Vec::new(),
+            output_files: Vec::new(),
+            error: None,
+        }
+    }
+
+    fn place(&self, found: &Found) -> Option<Place> {
+        let out = self.options.out.as_ref()?;
+        Some(Place::new(out, found))
+    }
+}
+
+/// One model, and what becomes known of it.
+struct Notes<'a> {
+    batch: &'a Batch<'a>,
+    found: &'a Found,
+    place: Option<&'a Place>,
+    progress: &'a dyn Progress,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    weights: Option<Volume>,
+    digests: Digests,
+    /// What earlier runs have made.
+    old: Vec<FileDigest>,
+    creation: OutputOptions,
+}
+
+impl Notes<'_> {
+    fn carry_out(&self, survey: &Survey) -> Result<Outcome> {
+        let Some(place) = self.place else {
+            return self.verify().map(|()| Outcome::Done);
+        };
+        let options = self.batch.options;
+        let mut creation = OutputOptions::default();
+        (creation.replace, creation.sync) = (options.replace, false);
+        if options.resume {
+            match place.standing(self.found, &self.batch.request, self.progress) {
+                Ok(Standing::Done(record)) => {
+                    let mut known = lock(&self.known);
+                    (known.digests, known.weights) = (record.digests, record.weights);
+                    return Ok(Outcome::Skipped);
+                }
+                Ok(Standing::Old(old)) if old.is_empty() => (),
+                Ok(Standing::Old(old)) => {
+                    let several = old.len() > 1 || !survey.external.is_empty();
+                    // One file replaces another in one step; several cannot.
+                    (creation.replace, creation.cleared) = (!several, several);
+                    lock(&self.known).old = old;
+                }
+                Err(Error::OutputForeign { .. }) if options.replace => (),
+                Err(error) => return Err(error),
+            }
+        }
+        lock(&self.known).creation = creation;
+        self.make(&self.found.path, &place.output, creation)?;
+        Ok(Outcome::Done)
+    }
+
+    fn make(&self, path: &Path, output: &Path, creation: OutputOptions) -> Result<()> {
+        match *self.batch.operation {
+            Operation::Protect {
+                recipients,
+                options,
+            } => protect_with(path, output, recipients, options, creation, self).map(drop),
+            Operation::Unprotect { access } => unprotect(path, output, access, creation, self),
+            Operation::Rekey { access, recipients } => {
+                rekey(path, output, access, recipients, creation, self).map(drop)
+            }
+            Operation::Rotate {
+                access,
+                recipients,
+                options,
+            } => rotate_with(path, output, access, recipients, options, creation, self).map(drop),
+            Operation::Verify { .. } => self.verify(),
+        }
+    }
+
+    fn verify(&self) -> Result<()> {
+        let Operation::Verify { checks } = self.batch.operation else {
+            return Err(Error::Internal("an operation without an output folder"));
+        };
+        let verified = verify(&self.found.path, checks, self)?;
+        lock(&self.known).weights = Some(verified.weights);
+        Ok(())
+    }
+}
+
+impl Progress for Notes<'_> {
+    fn begin(&self, bytes: u64) {
+        self.progress.begin(bytes);
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.progress.advance(bytes);
+    }
+
+    fn planned(&self, weights: &Volume) {
+        lock(&self.known).weights = Some(*weights);
+    }
+
+    fn wants_digests(&self) -> bool {
+        true
+    }
+
+    fn ready(&self, digests: &Digests) -> std::io::Result<()> {
+        let mut known = lock(&self.known);
+        known.digests = digests.clone();
+        let Some(place) = self.place else {
+            return Ok(());
+        };
+        let (found, request) = (self.found, &self.batch.request);
+        let Known { old, creation, .. } = &*known;
+        place.ready(found, request, digests, known.weights, old, *creation)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

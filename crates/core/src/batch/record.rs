@@ -1,0 +1,215 @@
+//! Records: what was made of what, and how it was asked for.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::shard::key;
+use super::{Found, RECORDS};
+use crate::digest::{Digests, FileDigest, of_files};
+use crate::error::{Error, Result};
+use crate::input::Input;
+use crate::output::Output;
+use crate::outputs::OutputOptions;
+use crate::progress::Progress;
+use crate::protected::folder_of;
+use crate::report::Volume;
+
+/// Version of the records' shape.
+const VERSION: u32 = 1;
+
+/// Room for the digests of some 65,000 files.
+const MAX_RECORD_BYTES: u64 = 64 << 20;
+
+/// What became of a model, written before its outputs get their names.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Record {
+    record: u32,
+    /// Where the model file goes below the output folder; for people.
+    model: String,
+    /// Digest of what was asked for.
+    request: String,
+    #[serde(flatten)]
+    pub(super) digests: Digests,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) weights: Option<Volume>,
+    /// Outputs of earlier runs that stood there when this was written, and may still.
+    replaced: Vec<FileDigest>,
+}
+
+/// Where a model and its record go.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) output: PathBuf,
+    pub(super) record: PathBuf,
+}
+
+/// What an earlier run left of a model.
+pub(super) enum Standing {
+    /// All outputs, as they would be made again.
+    Done(Record),
+    /// These files, made by earlier runs.
+    Old(Vec<FileDigest>),
+}
+
+impl Place {
+    pub(super) fn new(out: &Path, found: &Found) -> Place {
+        let name = blake3::hash(&key(&found.relative)).to_hex();
+        let name = name.get(..32).unwrap_or_default();
+        Place {
+            output: out.join(&found.relative),
+            record: out.join(RECORDS).join(format!("{name}.json")),
+        }
+    }
+
+    /// Where the output for a file of the model goes.
+    pub(super) fn path(&self, file: &FileDigest) -> PathBuf {
+        beside(&self.output, &file.path)
+    }
+
+    /// What is there of the outputs for `found`, if `request` is what is asked for now.
+    ///
+    /// # Errors
+    /// [`Error::OutputForeign`] for a file that no record tells of.
+    pub(super) fn standing(
+        &self,
+        found: &Found,
+        request: &str,
+        progress: &dyn Progress,
+    ) -> Result<Standing> {
+        let Some(record) = self.read() else {
+            return Ok(Standing::Old(Vec::new()));
+        };
+        let mut old: Vec<FileDigest> = Vec::new();
+        let mut n_current = 0;
+        let current = record.digests.output.iter();
+        for file in current.chain(&record.replaced) {
+            let path = self.path(file);
+            let seen = old.iter().any(|old| old.path == file.path);
+            if seen || fs::symlink_metadata(&path).is_err() {
+                continue;
+            }
+            let is_there = digest(&path, &file.path, progress).ok();
+            let known = (record.digests.output.iter())
+                .chain(&record.replaced)
+                .find(|known| is_there.as_ref() == Some(*known));
+            let Some(known) = known else {
+                return Err(Error::OutputForeign { path });
+            };
+            n_current += usize::from(record.digests.output.contains(known));
+            old.push(known.clone());
+        }
+        let is_whole = n_current == record.digests.output.len() && n_current == old.len();
+        let is_same = || {
+            record.digests.input.iter().all(|file| {
+                let path = beside(&found.path, &file.path);
+                let len = fs::metadata(&path).map(|metadata| metadata.len());
+                len.is_ok_and(|len| len == file.bytes)
+                    && digest(&path, &file.path, progress).is_ok_and(|is| is == *file)
+            })
+        };
+        match is_whole && record.request == request && is_same() {
+            true => Ok(Standing::Done(record)),
+            false => Ok(Standing::Old(old)),
+        }
+    }
+
+    /// The record, if there is one that was written to its end.
+    fn read(&self) -> Option<Record> {
+        let file = File::open(&self.record).ok()?;
+        let mut text = Vec::new();
+        file.take(MAX_RECORD_BYTES).read_to_end(&mut text).ok()?;
+        let record: Record = serde_json::from_slice(&text).ok()?;
+        let files = [
+            &record.digests.input,
+            &record.digests.output,
+            &record.replaced,
+        ];
+        let are_plain = files.iter().all(|files| files.iter().all(is_plain));
+        let begin = [&record.digests.input, &record.digests.output]
+            .iter()
+            .all(|files| files.first().is_some_and(|file| file.path.is_empty()));
+        (record.record == VERSION && are_plain && begin).then_some(record)
+    }
+
+    /// Writes the record of what is about to get its name, then removes the `old` outputs, if
+    /// `clears`.
+    pub(super) fn ready(
+        &self,
+        found: &Found,
+        request: &str,
+        digests: &Digests,
+        weights: Option<Volume>,
+        old: &[FileDigest],
+        options: OutputOptions,
+    ) -> io::Result<()> {
+        if !options.replace {
+            // The record of what stands there is not to be lost.
+            let is_old = |file: &FileDigest| old.iter().any(|old| old.path == file.path);
+            for file in digests.output.iter().filter(|file| !is_old(file)) {
+                let path = self.path(file);
+                if fs::symlink_metadata(&path).is_ok() {
+                    let exists = format!("{} exists already", path.display());
+                    return Err(io::Error::new(io::ErrorKind::AlreadyExists, exists));
+                }
+            }
+        }
+        let record = Record {
+            record: VERSION,
+            model: found.relative.to_string_lossy().into_owned(),
+            request: request.to_owned(),
+            digests: digests.clone(),
+            weights,
+            replaced: old.to_vec(),
+        };
+        self.write(found, &record).map_err(io::Error::other)?;
+        if options.cleared {
+            // The model file first: without its external files it is none.
+            for file in old {
+                match fs::remove_file(self.path(file)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => (),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, found: &Found, record: &Record) -> Result<()> {
+        let io = |error| crate::error::io("write", &self.record)(error);
+        let text = serde_json::to_vec(record).map_err(|error| io(error.into()))?;
+        let mut options = OutputOptions::default();
+        (options.replace, options.sync) = (true, false);
+        let draft = Output::create_file(&self.record, true)?;
+        draft.write_all_at(&text, 0)?;
+        // Whoever may read the model may read what is known of it.
+        let like = fs::metadata(&found.path).map_err(io)?;
+        draft.publish(Some(&like), options).map(drop)
+    }
+}
+
+/// The digest of the file at `path`, called `name`.
+fn digest(path: &Path, name: &str, progress: &dyn Progress) -> Result<FileDigest> {
+    let input = Input::open(&path.into())?;
+    let mut digests = of_files(&[("", input)], progress)?;
+    let digest = digests.pop();
+    let mut digest = digest.ok_or(Error::Internal("a file without a digest"))?;
+    digest.path = name.to_owned();
+    Ok(digest)
+}
+
+/// The path of a file of the model at `model`.
+fn beside(model: &Path, file: &str) -> PathBuf {
+    match file {
+        "" => model.to_owned(),
+        file => folder_of(model).join(file),
+    }
+}
+
+/// Whether a recorded path stays below the model's folder.
+fn is_plain(file: &FileDigest) -> bool {
+    let mut names = Path::new(&file.path).components();
+    names.all(|name| matches!(name, Component::Normal(_)))
+}

@@ -1,0 +1,143 @@
+//! What became of a batch.
+
+use serde::Serialize;
+
+use crate::digest::FileDigest;
+use crate::error::{Error, ErrorKind};
+use crate::report::Volume;
+
+/// What became of a batch.
+///
+/// Serialises to the JSON of `onnxseal batch --report`; members are only ever added.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// `protect`, `unprotect`, `rekey`, `rotate` or `verify`.
+    pub operation: &'static str,
+    /// Which part of the batch this is, such as `0/4`; absent where it is all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shard: Option<String>,
+    /// Whether some models did not begin, because one failed or somebody asked to stop.
+    pub stopped: bool,
+    /// Whether all outputs are on the disk; absent where nobody asked for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub synced: Option<bool>,
+    /// Everything added up.
+    pub totals: Totals,
+    /// The models, by path.
+    pub models: Vec<ModelReport>,
+    /// Why the outputs are not on the disk.
+    #[serde(skip)]
+    pub sync_error: Option<Error>,
+}
+
+/// What became of a model.
+#[derive(Debug, Serialize)]
+pub struct ModelReport {
+    /// Path of the model.
+    pub source: String,
+    /// Path of its output; absent where the operation has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Length of all its files in bytes, as far as it is known.
+    pub bytes: u64,
+    /// How much of its weights is encrypted; absent where the operation does not look at them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Volume>,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+    /// The files that were read, the model file first; none where it failed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub input_files: Vec<FileDigest>,
+    /// The files that were written, likewise.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub output_files: Vec<FileDigest>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+}
+
+/// What became of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The operation was carried out.
+    Done,
+    /// An earlier run has carried it out, and everything is as it was then.
+    Skipped,
+    /// It failed; its outputs are as they were before.
+    Failed,
+    /// It did not begin, because the batch was stopped.
+    Pending,
+}
+
+/// Why a model failed.
+#[derive(Debug, Serialize)]
+pub struct Failure {
+    /// The class of the error.
+    pub class: ErrorKind,
+    /// The error with its causes.
+    pub message: String,
+    /// The error itself.
+    #[serde(skip)]
+    pub error: Error,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        let mut message = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            message.push_str(": ");
+            message.push_str(&error.to_string());
+            cause = error.source();
+        }
+        Failure {
+            class: error.kind(),
+            message,
+            error,
+        }
+    }
+}
+
+/// A batch, added up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Totals {
+    /// Number of models.
+    pub models: usize,
+    /// How many the operation was carried out on.
+    pub done: usize,
+    /// How many an earlier run had done.
+    pub skipped: usize,
+    /// How many failed.
+    pub failed: usize,
+    /// How many did not begin.
+    pub pending: usize,
+    /// Length of the files of those that are done, in bytes.
+    pub bytes: u64,
+    /// How long all of it took, in seconds.
+    pub seconds: f64,
+}
+
+impl Totals {
+    pub(super) fn of(models: &[ModelReport], seconds: f64) -> Totals {
+        let mut totals = Totals {
+            models: models.len(),
+            seconds,
+            ..Totals::default()
+        };
+        for model in models {
+            match model.outcome {
+                Outcome::Done => totals.done += 1,
+                Outcome::Skipped => totals.skipped += 1,
+                Outcome::Failed => totals.failed += 1,
+                Outcome::Pending => totals.pending += 1,
+            }
+            if model.outcome == Outcome::Done {
+                totals.bytes = totals.bytes.saturating_add(model.bytes);
+            }
+        }
+        totals
+    }
+}

@@ -1,0 +1,66 @@
+//! Puts what a batch wrote on the disk, all at once.
+
+use std::collections::BTreeSet;
+#[cfg(target_os = "linux")]
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Result, io as io_error};
+use crate::protected::folder_of;
+
+/// Returns once all of `files`, and their names, are on the disk.
+///
+/// On Linux, one call for each file system, not for each file: it writes what others have written
+/// there too.
+pub(super) fn sync(out: &Path, files: &[PathBuf]) -> Result<()> {
+    let mut folders: BTreeSet<&Path> = files.iter().map(|file| folder_of(file)).collect();
+    folders.insert(out);
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let mut synced = HashSet::new();
+        for folder in folders {
+            let open = || -> io::Result<Option<File>> {
+                let file = File::open(folder)?;
+                let is_new = synced.insert(file.metadata()?.dev());
+                Ok(is_new.then_some(file))
+            };
+            if let Some(file) = { open }().map_err(io_error(ACTION, folder))? {
+                let result = rustix::fs::syncfs(file).map_err(io::Error::from);
+                result.map_err(io_error(ACTION, folder))?;
+            }
+        }
+        Ok(())
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        for file in files {
+            sync_file(file).map_err(io_error(ACTION, file))?;
+        }
+        // Names, where the system can.
+        let above = folders.iter().flat_map(|folder| folder.ancestors());
+        let below_out = above.filter(|folder| folder.starts_with(out));
+        for folder in below_out.collect::<BTreeSet<_>>() {
+            if cfg!(unix)
+                && let Ok(folder) = File::open(folder)
+            {
+                let _ = folder.sync_all();
+            }
+        }
+        Ok(())
+    }
+}
+
+const ACTION: &str = "put on the disk";
+
+#[cfg(not(target_os = "linux"))]
+fn sync_file(path: &Path) -> io::Result<()> {
+    // Windows flushes only what is open for writing, Unix everything.
+    File::options()
+        .read(true)
+        .write(cfg!(windows))
+        .open(path)?
+        .sync_all()
+}
