@@ -1,5 +1,7 @@
 //! The command line.
 
+pub mod batch;
+
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -40,6 +42,8 @@ pub enum Command {
     Verify(Verify),
     /// Restore the original of a protected model, byte for byte
     Unprotect(Unprotect),
+    /// Protect, unprotect, rekey, rotate or verify many models at once
+    Batch(batch::Batch),
     /// Wrap the data key of a protected model to other recipients; the weights stay as they are
     ///
     /// Use it to add readers, or to take some away from copies that they never had: in a moment,

@@ -16,7 +16,9 @@ Exit codes:
   4  authentication failed: something was changed since it was protected
   5  no matching key: none of the identities opens the model
   6  policy not met
-  7  I/O: the system could not read or write";
+  7  I/O: the system could not read or write
+A batch in which models failed has the code of their class if they share one, otherwise 1; one that
+was stopped by Ctrl-C or SIGTERM has 130 or 143.";
 
 /// The code for `error`.
 fn code(error: &anyhow::Error) -> u8 {
@@ -47,18 +49,16 @@ pub fn kind_code(kind: ErrorKind) -> u8 {
     }
 }
 
-/// Some of several models failed, each of which was reported already.
+/// Some of several models failed, or were not done; each was reported already.
 #[derive(Debug)]
 pub struct Failures {
-    /// The code of the worst.
     pub code: u8,
-    pub failed: usize,
-    pub models: usize,
+    pub text: String,
 }
 
 impl std::fmt::Display for Failures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} of {} models failed", self.failed, self.models)
+        f.write_str(&self.text)
     }
 }
 
@@ -102,13 +102,14 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
 }
 
 /// What to do about it, where that is not obvious.
-fn hint(error: &Error) -> Option<&'static str> {
+pub fn hint(error: &Error) -> Option<&'static str> {
     Some(match error {
         Error::AlreadyProtected { .. } => {
             "see how with `onnxseal inspect`; `onnxseal rekey` gives it other recipients, `onnxseal rotate` encrypts it anew"
         }
         Error::NotProtected { .. } => "run `onnxseal protect` to protect it",
         Error::OutputExists { .. } => "choose another output, or replace it with --force",
+        Error::OutputForeign { .. } => "move it away, or replace it with --force",
         Error::ReplaceSeveral { .. } => "write to a new folder, then swap the folders",
         Error::OutputIsInput { .. } => {
             "choose another output: external data keeps its relative path, so another folder; protect can replace a model in one file with --in-place"

@@ -102,7 +102,17 @@ enum Source<'a> {
     Descriptor(u32),
 }
 
+/// Nobody could open the result.
+const NO_RECIPIENT: &str =
+    "no recipient, so nobody could open the result: name one with --recipient, --recipients-file";
+
 impl RecipientArgs {
+    /// Reads them; none is a mistake.
+    pub fn require(&self, quiet: bool) -> Result<Recipients> {
+        self.read(quiet)?
+            .ok_or_else(|| Usage(format!("{NO_RECIPIENT} or --passphrase")).into())
+    }
+
     /// Reads them; `None` where there are none.
     pub fn read(&self, quiet: bool) -> Result<Option<Recipients>> {
         self.keys.read(self.passphrase.source(), quiet)
@@ -113,10 +123,7 @@ impl NewRecipientArgs {
     /// Reads them; none is a mistake, which would lock everybody out.
     pub fn require(&self, quiet: bool) -> Result<Recipients> {
         let found = self.keys.read(self.passphrase.source(), quiet)?;
-        found.ok_or_else(|| {
-            let message = "no recipient: name one with --recipient, --recipients-file or --new-passphrase, or nobody could open the result";
-            Usage(message.into()).into()
-        })
+        found.ok_or_else(|| Usage(format!("{NO_RECIPIENT} or --new-passphrase")).into())
     }
 }
 

@@ -1,10 +1,17 @@
 //! A progress bar on standard error, for what takes longer than a blink.
 
-use std::sync::OnceLock;
+use std::collections::HashSet;
+use std::io::{self, IsTerminal};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use onnxseal_core::Progress;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use onnxseal_core::batch::{ModelReport, Outcome, Watch};
+use onnxseal_core::{Error, Found, Progress};
+
+use crate::commands::Stop;
+use crate::exit::hint;
+use crate::text::{note, one_line};
 
 /// How long a call may take without a bar.
 const BLINK: Duration = Duration::from_millis(300);
@@ -52,4 +59,148 @@ impl Drop for Bar {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// The bars of a batch on a terminal, and elsewhere a line for each model.
+pub struct Bars<'s> {
+    bars: MultiProgress,
+    overall: ProgressBar,
+    is_terminal: bool,
+    quiet: bool,
+    stop: &'s Stop,
+    /// Hints that were given already.
+    hints: Mutex<HashSet<&'static str>>,
+}
+
+impl<'s> Bars<'s> {
+    /// Bars that stay away if `quiet`, for a batch that ends when told to `stop`.
+    pub fn new(quiet: bool, stop: &'s Stop) -> Bars<'s> {
+        let is_terminal = io::stderr().is_terminal();
+        let bars = match is_terminal && !quiet {
+            true => MultiProgress::new(),
+            false => MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
+        };
+        let overall = bars.add(ProgressBar::no_length());
+        let template = "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left  {msg}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            overall.set_style(style);
+        }
+        Bars {
+            bars,
+            overall,
+            is_terminal,
+            quiet,
+            stop,
+            hints: Mutex::default(),
+        }
+    }
+
+    /// Takes the bars away.
+    pub fn finish(&self) {
+        self.overall.finish_and_clear();
+        let _ = self.bars.clear();
+    }
+
+    /// Prints a line above the bars.
+    fn line(&self, text: &str) {
+        self.bars.suspend(|| note(text));
+    }
+}
+
+impl Watch for Bars<'_> {
+    fn begin(&self, models: usize, bytes: u64) {
+        self.overall.set_length(bytes);
+        self.overall.set_message(format!("{models} models"));
+    }
+
+    fn model<'w>(&'w self, found: &Found, bytes: u64) -> Box<dyn Progress + 'w> {
+        let bar = ProgressBar::hidden();
+        bar.set_length(bytes);
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes}  {msg}") {
+            bar.set_style(style);
+        }
+        let path = found.path.display().to_string();
+        bar.set_message(one_line(&path));
+        Box::new(ModelBar {
+            bars: self,
+            bar,
+            begun: Instant::now(),
+            shown: OnceLock::new(),
+        })
+    }
+
+    fn finished(&self, found: &Found, report: &ModelReport) {
+        let path = found.path.display().to_string();
+        let path = one_line(&path);
+        if let Some(failure) = &report.error {
+            // Where the message does not say which model it is about.
+            let message = one_line(&failure.message);
+            let about = if message.contains(&path) { "" } else { &path };
+            let colon = if about.is_empty() { "" } else { ": " };
+            self.line(&format!("failed: {about}{colon}{message}"));
+            let hint = match failure.error {
+                Error::OutputExists { .. } => Some(
+                    "with --resume, what an earlier run made stays or is made anew; --force replaces any file",
+                ),
+                _ => hint(&failure.error),
+            };
+            if let Some(hint) = hint
+                && (self.hints.lock()).is_ok_and(|mut hints| hints.insert(hint))
+            {
+                self.line(&format!("  hint: {hint}"));
+            }
+        } else if !self.quiet && !self.is_terminal {
+            let size = bytes(report.bytes);
+            match report.outcome {
+                Outcome::Skipped => self.line(&format!("done before: {path}, {size}")),
+                _ => self.line(&format!("done: {path}, {size} in {:.2} s", report.seconds)),
+            }
+        }
+    }
+
+    fn note(&self, text: &str) {
+        if !self.quiet {
+            self.line(&format!("note: {}", one_line(text)));
+        }
+    }
+
+    fn stops(&self) -> bool {
+        self.stop.signal().is_some()
+    }
+}
+
+/// The bar of one model of a batch.
+struct ModelBar<'b> {
+    bars: &'b Bars<'b>,
+    bar: ProgressBar,
+    begun: Instant,
+    shown: OnceLock<()>,
+}
+
+impl Progress for ModelBar<'_> {
+    fn begin(&self, bytes: u64) {
+        self.bar.set_length(bytes);
+        self.bar.set_position(0);
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.bar.inc(bytes);
+        if self.begun.elapsed() > BLINK {
+            self.shown
+                .get_or_init(|| drop(self.bars.bars.add(self.bar.clone())));
+        }
+    }
+}
+
+impl Drop for ModelBar<'_> {
+    fn drop(&mut self) {
+        self.bars.overall.inc(self.bar.position());
+        self.bar.finish_and_clear();
+        self.bars.bars.remove(&self.bar);
+    }
+}
+
+/// A number of bytes for people.
+pub fn bytes(n: u64) -> String {
+    indicatif::BinaryBytes(n).to_string()
 }

@@ -1,5 +1,6 @@
 //! One file per subcommand.
 
+mod batch;
 mod completions;
 mod inspect;
 mod keygen;
@@ -14,6 +15,8 @@ mod verify;
 
 use crate::cli::{Cli, Command};
 
+pub use batch::stop::Stop;
+
 /// Runs what the command line asks for.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     let quiet = cli.quiet;
@@ -24,6 +27,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Inspect(args) => inspect::run(&args, quiet),
         Command::Verify(args) => verify::run(&args, quiet),
         Command::Unprotect(args) => unprotect::run(&args, quiet),
+        Command::Batch(args) => batch::run(&args, quiet),
         Command::Rekey(args) => rekey::run(&args, quiet),
         Command::Rotate(args) => rotate::run(&args, quiet),
         Command::Sign(args) => sign::run(&args, quiet),

@@ -130,12 +130,8 @@ impl Verifier {
         match checks::exit_code(&checks) {
             Some(code) => {
                 let checks::Summary { models, failed, .. } = checks::Summary::of(&checks);
-                Err(Failures {
-                    code,
-                    failed,
-                    models,
-                }
-                .into())
+                let text = format!("{failed} of {models} models failed");
+                Err(Failures { code, text }.into())
             }
             None => printed,
         }

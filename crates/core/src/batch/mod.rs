@@ -89,9 +89,6 @@ pub enum Operation<'a> {
 pub struct Options {
     /// The folder that outputs go to; needed by all operations but `Verify`.
     pub out: Option<PathBuf>,
-    /// The recipients as they were given: with others, nothing that an earlier run did is taken for
-    /// done. Public keys or names, never secrets.
-    pub recipients: Vec<String>,
     /// How many models at once.
     pub jobs: usize,
     /// The most memory to use, in bytes, as far as it can be foreseen.
@@ -113,7 +110,6 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             out: None,
-            recipients: Vec::new(),
             jobs: parallel::n_cores(),
             memory_bytes: 1 << 30,
             resume: false,
@@ -189,7 +185,7 @@ pub fn run(
         operation,
         options,
         watch,
-        request: request(operation, options),
+        request: request(operation),
         stopped: Mutex::new(false),
     };
     let needs = models.iter().map(|(_, survey)| survey.need);
@@ -376,7 +372,7 @@ fn scheduled<T: Send>(
 }
 
 /// What is asked for, in few bytes: with another request, nothing is taken for done.
-fn request(operation: &Operation<'_>, options: &Options) -> String {
+fn request(operation: &Operation<'_>) -> String {
     // What Debug says of a policy is all of it.
     let how = match operation {
         Operation::Protect { options, .. } => {
@@ -402,9 +398,14 @@ fn request(operation: &Operation<'_>, options: &Options) -> String {
         }
         _ => String::new(),
     };
-    let mut recipients = options.recipients.clone();
-    recipients.sort();
-    recipients.dedup();
+    // Of a passphrase it says that it is one.
+    let mut recipients: Vec<&str> = match operation {
+        Operation::Protect { recipients, .. }
+        | Operation::Rekey { recipients, .. }
+        | Operation::Rotate { recipients, .. } => recipients.names().collect(),
+        Operation::Unprotect { .. } | Operation::Verify { .. } => Vec::new(),
+    };
+    recipients.sort_unstable();
     let text = format!("{FORMAT} {} {how} {recipients:?}", operation.name());
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }

@@ -114,6 +114,13 @@ impl Recipients {
         Ok(())
     }
 
+    /// The public keys, each in its one spelling; an empty text for a passphrase.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.recipients
+            .iter()
+            .map(|recipient| recipient.text.as_str())
+    }
+
     /// Lets plugins ask the user by `prompt`; without, they can ask nobody.
     pub fn with_prompt(mut self, prompt: Arc<dyn Prompt>) -> Recipients {
         self.prompt = prompt;

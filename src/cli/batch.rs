@@ -1,0 +1,238 @@
+//! The command line of `onnxseal batch`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use onnxseal_core::batch::Shard;
+
+use super::{Policy, pair};
+use crate::keys::{IdentityArgs, NewRecipientArgs, RecipientArgs};
+use crate::signing::{SignerArgs, SigningArgs};
+
+#[derive(Debug, Args)]
+pub struct Batch {
+    #[command(subcommand)]
+    pub operation: Operation,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Operation {
+    /// Protect models
+    Protect(Protect),
+    /// Restore the originals of protected models
+    Unprotect(Unprotect),
+    /// Wrap the data keys of protected models to other recipients; the weights stay as they are
+    Rekey(Rekey),
+    /// Encrypt protected models anew, under new data keys
+    Rotate(Rotate),
+    /// Check protected models; writes nothing but the report
+    Verify(Verify),
+}
+
+#[derive(Debug, Args)]
+pub struct Protect {
+    #[command(flatten)]
+    pub sources: Sources,
+    #[command(flatten)]
+    pub outputs: Outputs,
+    #[command(flatten)]
+    pub recipients: RecipientArgs,
+
+    /// A statement to authenticate along with each model, such as customer=acme
+    #[arg(long = "claim", value_name = "KEY=VALUE", value_parser = pair)]
+    pub claims: Vec<(String, String)>,
+
+    #[command(flatten)]
+    pub signing: SigningArgs,
+    #[command(flatten)]
+    pub policy: Policy,
+    #[command(flatten)]
+    pub course: Course,
+}
+
+#[derive(Debug, Args)]
+pub struct Unprotect {
+    #[command(flatten)]
+    pub sources: Sources,
+    #[command(flatten)]
+    pub outputs: Outputs,
+    #[command(flatten)]
+    pub identities: IdentityArgs,
+    #[command(flatten)]
+    pub signer: SignerArgs,
+    #[command(flatten)]
+    pub course: Course,
+}
+
+#[derive(Debug, Args)]
+pub struct Rekey {
+    #[command(flatten)]
+    pub sources: Sources,
+    #[command(flatten)]
+    pub outputs: Outputs,
+    #[command(flatten)]
+    pub identities: IdentityArgs,
+    #[command(flatten)]
+    pub signer: SignerArgs,
+    #[command(flatten)]
+    pub recipients: NewRecipientArgs,
+    #[command(flatten)]
+    pub course: Course,
+}
+
+#[derive(Debug, Args)]
+pub struct Rotate {
+    #[command(flatten)]
+    pub sources: Sources,
+    #[command(flatten)]
+    pub outputs: Outputs,
+    #[command(flatten)]
+    pub identities: IdentityArgs,
+    #[command(flatten)]
+    pub signer: SignerArgs,
+    #[command(flatten)]
+    pub recipients: NewRecipientArgs,
+
+    /// A statement to add to those that each model has, or to replace one of them by
+    #[arg(long = "claim", value_name = "KEY=VALUE", value_parser = pair)]
+    pub claims: Vec<(String, String)>,
+
+    #[command(flatten)]
+    pub signing: SigningArgs,
+    #[command(flatten)]
+    pub policy: Policy,
+    #[command(flatten)]
+    pub course: Course,
+}
+
+#[derive(Debug, Args)]
+pub struct Verify {
+    #[command(flatten)]
+    pub sources: Sources,
+
+    #[command(flatten)]
+    pub identities: IdentityArgs,
+    #[command(flatten)]
+    pub signer: SignerArgs,
+
+    /// Policy file that the models must be protected by, at least
+    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
+    pub policy: Option<PathBuf>,
+
+    /// Preset that the models must be protected by, at least
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<onnxseal_core::Preset>,
+
+    #[command(flatten)]
+    pub course: Course,
+}
+
+/// Which models.
+#[derive(Debug, Args)]
+pub struct Sources {
+    /// Models, folders to search for models by content, and globs; external data is found through
+    /// the models
+    #[arg(value_name = "SOURCE", required_unless_present = "lists")]
+    pub sources: Vec<PathBuf>,
+
+    /// File with more sources, one a line, relative to its folder; may be given several times
+    #[arg(long = "list", alias = "from", value_name = "FILE")]
+    pub lists: Vec<PathBuf>,
+}
+
+/// Where outputs go, and how they come to be.
+#[derive(Debug, Args)]
+pub struct Outputs {
+    /// Folder for the outputs, under their paths below their source; models in it are never sources
+    #[arg(short, long, value_name = "DIR")]
+    pub out: PathBuf,
+
+    /// Pass over what an earlier run has done, as far as sources and outputs are as they were then,
+    /// and replace what it did otherwise
+    #[arg(long)]
+    pub resume: bool,
+
+    /// Replace outputs that exist, whoever made them
+    #[arg(short, long)]
+    pub force: bool,
+
+    /// Do not wait, at the end, until all outputs are on the disk
+    #[arg(long)]
+    pub no_sync: bool,
+}
+
+/// How the batch runs.
+#[derive(Debug, Args)]
+pub struct Course {
+    /// How many models at once [default: the number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub jobs: Option<u32>,
+
+    /// The most memory to use, such as 512M or 4G [default: half of what is available]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub memory: Option<u64>,
+
+    /// Write what became of each model to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+
+    /// Begin no more models once one has failed
+    #[arg(long)]
+    pub fail_fast: bool,
+
+    /// Do part I of N of the models, counted from 0, such as 0/4; the others are for other machines
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Shard>,
+}
+
+/// A number of bytes, with K, M, G or T for powers of 1024.
+fn size(text: &str) -> Result<u64, String> {
+    let error = || format!("{text:?} is no size such as 512M or 4G");
+    let n_digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (digits, unit) = text.split_at(n_digits);
+    let shift = match unit.to_ascii_uppercase().as_str() {
+        "" | "B" => 0,
+        "K" | "KB" | "KIB" => 10,
+        "M" | "MB" | "MIB" => 20,
+        "G" | "GB" | "GIB" => 30,
+        "T" | "TB" | "TIB" => 40,
+        _ => return Err(error()),
+    };
+    let number: u64 = digits.parse().map_err(|_| error())?;
+    number.checked_mul(1 << shift).ok_or_else(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("1000", 1000),
+            ("10B", 10),
+            ("4k", 4 << 10),
+            ("512M", 512 << 20),
+            ("512MB", 512 << 20),
+            ("512MiB", 512 << 20),
+            ("4G", 4 << 30),
+            ("2T", 2 << 40),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for bad in [
+            "",
+            "M",
+            "-1",
+            "1.5G",
+            "4X",
+            "4 G",
+            "4iB",
+            "99999999T",
+            "4MM",
+        ] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+}

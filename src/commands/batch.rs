@@ -1,0 +1,282 @@
+//! `onnxseal batch`
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use onnxseal_core::batch::{self, Operation, Options, Report};
+use onnxseal_core::{self as core, Checks, ErrorKind, ProtectOptions, RotateOptions};
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+
+use crate::cli::batch::{Batch, Course, Operation as Args, Outputs, Sources};
+use crate::exit::{Failures, Usage, kind_code};
+use crate::io;
+use crate::progress::{Bars, bytes};
+use crate::signing::access;
+
+/// Carries out an operation on many models.
+pub fn run(args: &Batch, quiet: bool) -> Result<()> {
+    match &args.operation {
+        Args::Protect(args) => {
+            let mut options = ProtectOptions::new(io::policy(&args.policy)?);
+            options.claims = io::claims(&args.claims)?;
+            options.signing_key = args.signing.read()?;
+            let operation = Operation::Protect {
+                recipients: &args.recipients.require(quiet)?,
+                options: &options,
+            };
+            let course = writing(&args.outputs, &args.course);
+            carry_out(&operation, &args.sources, course, &args.course, quiet)
+        }
+        Args::Unprotect(args) => {
+            let identities = args.identities.require(quiet)?;
+            let signed_by = args.signer.read()?;
+            let operation = Operation::Unprotect {
+                access: access(&identities, signed_by.as_ref()),
+            };
+            let course = writing(&args.outputs, &args.course);
+            carry_out(&operation, &args.sources, course, &args.course, quiet)
+        }
+        Args::Rekey(args) => {
+            let identities = args.identities.require(quiet)?;
+            let signed_by = args.signer.read()?;
+            let operation = Operation::Rekey {
+                access: access(&identities, signed_by.as_ref()),
+                recipients: &args.recipients.require(quiet)?,
+            };
+            let course = writing(&args.outputs, &args.course);
+            carry_out(&operation, &args.sources, course, &args.course, quiet)
+        }
+        Args::Rotate(args) => {
+            let identities = args.identities.require(quiet)?;
+            let signed_by = args.signer.read()?;
+            let mut options = RotateOptions::default();
+            options.claims = io::claims(&args.claims)?;
+            options.policy = io::chosen_policy(&args.policy)?;
+            options.signing_key = args.signing.read()?;
+            let operation = Operation::Rotate {
+                access: access(&identities, signed_by.as_ref()),
+                recipients: &args.recipients.require(quiet)?,
+                options: &options,
+            };
+            let course = writing(&args.outputs, &args.course);
+            carry_out(&operation, &args.sources, course, &args.course, quiet)
+        }
+        Args::Verify(args) => {
+            let policy = io::named_policy(args.policy.as_deref(), args.preset)?;
+            let identities = args.identities.read(quiet)?;
+            let signed_by = args.signer.read()?;
+            let checks = Checks {
+                identities: identities.as_ref(),
+                signed_by: signed_by.as_ref(),
+                policy: policy.as_ref(),
+            };
+            let operation = Operation::Verify { checks };
+            let course = reading(&args.course);
+            carry_out(&operation, &args.sources, course, &args.course, quiet)
+        }
+    }
+}
+
+/// How a batch without outputs runs.
+fn reading(args: &Course) -> Options {
+    let mut options = Options::default();
+    if let Some(jobs) = args.jobs {
+        options.jobs = jobs as usize;
+    }
+    options.memory_bytes = args.memory.unwrap_or_else(available_memory);
+    options.fail_fast = args.fail_fast;
+    options.shard = args.shard;
+    options
+}
+
+/// How a batch with outputs runs.
+fn writing(outputs: &Outputs, args: &Course) -> Options {
+    let mut options = reading(args);
+    options.out = Some(outputs.out.clone());
+    options.resume = outputs.resume;
+    options.replace = outputs.force;
+    options.sync = !outputs.no_sync;
+    options
+}
+
+/// Half of the memory that this process can have, as the system and its control group say.
+fn available_memory() -> u64 {
+    const UNKNOWN: u64 = 1 << 30;
+    let kind = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    let Ok(system) = System::new_with_specifics(kind) else {
+        return UNKNOWN;
+    };
+    let limit = system.cgroup_limits().map(|limits| limits.free_memory);
+    system.available_memory().min(limit.unwrap_or(u64::MAX)) / 2
+}
+
+fn carry_out(
+    operation: &Operation<'_>,
+    sources: &Sources,
+    options: Options,
+    args: &Course,
+    quiet: bool,
+) -> Result<()> {
+    let stop = stop::Stop::listen()?;
+    if let Some(out) = &options.out {
+        check_sources(&sources.sources, out)?;
+    }
+    let models = core::discover(&sources.sources, &sources.lists)?;
+    let bars = Bars::new(quiet, &stop);
+    let report = batch::run(models, operation, &options, &bars)?;
+    bars.finish();
+    if let Some(path) = &args.report {
+        write_report(path, &report)?;
+    }
+    if !quiet {
+        summarise(&report)?;
+    }
+    judge(report, stop.signal())
+}
+
+/// Refuses sources in the output folder: what a search finds there is passed over, what is named is
+/// wanted.
+fn check_sources(sources: &[PathBuf], out: &Path) -> Result<()> {
+    let Ok(out_folder) = out.canonicalize() else {
+        return Ok(());
+    };
+    for source in sources {
+        if (source.canonicalize()).is_ok_and(|source| source.starts_with(&out_folder)) {
+            let (source, out) = (source.display(), out.display());
+            let text = format!("{source} lies in the output folder {out}: choose another --out");
+            return Err(Usage(text).into());
+        }
+    }
+    Ok(())
+}
+
+/// Writes the report to `path`, whole or not at all.
+fn write_report(path: &Path, report: &Report) -> Result<()> {
+    let write = || -> Result<()> {
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        fs::create_dir_all(folder)?;
+        let mut draft = tempfile::Builder::new();
+        draft.prefix(".onnxseal-");
+        #[cfg(unix)]
+        draft.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut file = draft.tempfile_in(folder)?;
+        let mut text = serde_json::to_string_pretty(report)?;
+        text.push('\n');
+        file.write_all(text.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write the report {}", path.display()))
+}
+
+/// The last line.
+fn summarise(report: &Report) -> Result<()> {
+    let totals = &report.totals;
+    let mut parts = vec![format!("{} done", totals.done)];
+    for (n, what) in [
+        (totals.skipped, "done before"),
+        (totals.failed, "failed"),
+        (totals.pending, "not begun"),
+    ] {
+        if n > 0 {
+            parts.push(format!("{n} {what}"));
+        }
+    }
+    let (models, operation) = (totals.models, report.operation);
+    let shard = report.shard.as_ref();
+    let shard = shard.map_or(String::new(), |shard| format!(" (part {shard})"));
+    writeln!(
+        std::io::stdout(),
+        "{operation}: {} of {models} model{}{shard}; {} in {:.1} s",
+        parts.join(", "),
+        if models == 1 { "" } else { "s" },
+        bytes(totals.bytes),
+        totals.seconds
+    )?;
+    Ok(())
+}
+
+/// What the command exits with.
+fn judge(report: Report, signal: Option<i32>) -> Result<()> {
+    let failures = report
+        .models
+        .iter()
+        .filter_map(|model| model.error.as_ref());
+    let classes: BTreeSet<ErrorKind> = failures.map(|failure| failure.class).collect();
+    let totals = report.totals;
+    if let (Some(signal), true) = (signal, report.stopped) {
+        let text = format!(
+            "stopped before {} of {} models; go on with --resume",
+            totals.pending, totals.models
+        );
+        let code = 128 + signal as u8;
+        return Err(Failures { code, text }.into());
+    }
+    if let Some(error) = report.sync_error {
+        return Err(error.into());
+    }
+    let code = match (classes.len(), classes.first()) {
+        (0, _) => return Ok(()),
+        (1, Some(class)) => kind_code(*class),
+        _ => 1,
+    };
+    let text = match totals.pending {
+        0 => format!("{} of {} models failed", totals.failed, totals.models),
+        n => format!(
+            "{} of {} models failed, {n} were not begun",
+            totals.failed, totals.models
+        ),
+    };
+    Err(Failures { code, text }.into())
+}
+
+/// Ctrl-C and SIGTERM: the first lets running models come to their end, the second ends all at once.
+pub mod stop {
+    use anyhow::Result;
+
+    /// Listens while it is there, and after: the process is about to end.
+    pub struct Stop(#[cfg(unix)] std::sync::Arc<std::sync::atomic::AtomicUsize>);
+
+    impl Stop {
+        #[cfg(unix)]
+        pub fn listen() -> Result<Stop> {
+            use signal_hook::consts::{SIGINT, SIGTERM};
+            use std::sync::Arc;
+            use std::sync::atomic::{AtomicBool, AtomicUsize};
+            let (seen, signal) = (
+                Arc::new(AtomicBool::new(false)),
+                Arc::new(AtomicUsize::new(0)),
+            );
+            for number in [SIGINT, SIGTERM] {
+                // In this order: the first signal only sets the flag that lets the second end us.
+                signal_hook::flag::register_conditional_default(number, Arc::clone(&seen))?;
+                signal_hook::flag::register(number, Arc::clone(&seen))?;
+                signal_hook::flag::register_usize(number, Arc::clone(&signal), number as usize)?;
+            }
+            Ok(Stop(signal))
+        }
+
+        #[cfg(not(unix))]
+        pub fn listen() -> Result<Stop> {
+            Ok(Stop())
+        }
+
+        /// The signal that came, if one did.
+        pub fn signal(&self) -> Option<i32> {
+            #[cfg(unix)]
+            {
+                let signal = self.0.load(std::sync::atomic::Ordering::Relaxed) as i32;
+                Some(signal).filter(|signal| *signal != 0)
+            }
+            #[cfg(not(unix))]
+            None
+        }
+    }
+}
