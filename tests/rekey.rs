@@ -269,7 +269,7 @@ fn a_journal_that_was_cut_short_does_no_harm() {
         &[&["-q", "rekey", model, "-i", "id.txt"], &two[..]].concat(),
     );
     let after = fs::read(lab.path(model)).unwrap();
-    assert!(!journal.exists() && after.len() > before.len());
+    assert!(!journal.exists() && after != before);
 
     // A journal of nothing is not taken for one.
     fs::write(&journal, "onnxseal journal 1\n").unwrap();

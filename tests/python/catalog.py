@@ -25,15 +25,15 @@ class Tool:
         secret = next(line for line in identity_file.read_text().splitlines() if line.startswith("AGE-SECRET-KEY-"))
         self.identity = pyrage.x25519.Identity.from_str(secret)
 
-    def __call__(self, *arguments, code=0):
+    def __call__(self, *arguments, code=0, env=None):
         """Runs the tool and requires the exit code."""
-        done = self.run(*arguments)
+        done = self.run(*arguments, env=env)
         assert done.returncode == code, f"{arguments}: exit code {done.returncode}, not {code}\n{done.stderr}"
         return done
 
-    def run(self, *arguments):
+    def run(self, *arguments, env=None):
         command = [str(self.binary), *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=300)
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
 
     def protect(self, model, out, *options, **expect):
         return self("protect", model, "-o", out, "-r", self.recipient, "-q", *options, **expect)

@@ -27,35 +27,49 @@ pub(crate) struct Artifact {
     pub(crate) signature: Option<String>,
     /// The wrapped data key, an armored age file.
     pub(crate) key: String,
+    /// All of it, as it was read.
+    pub(crate) tail: Vec<u8>,
 }
 
 impl Artifact {
     /// Takes `bytes`, a whole model file, apart; `path` is for errors. `None` when the model is
     /// not protected.
+    ///
+    /// The file may change at any moment. What is parsed, authenticated and handed out is therefore
+    /// one copy of the tail.
     pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Option<Artifact>> {
-        let malformed = |reason| Error::Metadata {
-            path: path.to_owned(),
-            reason,
-        };
         let tail = tail::split(bytes).map_err(|source| Error::Model {
             path: path.to_owned(),
             source,
         })?;
         let Some(tail) = tail else { return Ok(None) };
+        let start = tail.start;
+        let copy = bytes.get(start as usize..).unwrap_or_default().to_vec();
+        Artifact::of_tail(path, copy, start).map(Some)
+    }
+
+    /// Takes `bytes` apart, the tail of a model file from offset `start` to its end.
+    pub(crate) fn of_tail(path: &Path, bytes: Vec<u8>, start: u64) -> Result<Artifact> {
+        let malformed = |reason| Error::Metadata {
+            path: path.to_owned(),
+            reason,
+        };
+        let tail = tail::split(&bytes).map_err(|source| Error::Model {
+            path: path.to_owned(),
+            source,
+        })?;
+        let tail = tail.filter(|tail| tail.start == 0);
+        let tail = tail.ok_or_else(|| malformed("it changed while it was being read".into()))?;
         let entry = |key| {
             let value = tail
                 .value(key)
                 .ok_or_else(|| malformed(format!("{key} is missing")));
             value.map(str::as_bytes)
         };
-        let manifest_bytes = entry(tail::MANIFEST)?;
-        let manifest = Manifest::parse(manifest_bytes).map_err(malformed)?;
-        if let Some(model) = manifest
-            .files
-            .first()
-            .filter(|file| file.bytes != tail.start)
-        {
-            let (expected, found) = (model.bytes, tail.start);
+        let manifest_bytes = entry(tail::MANIFEST)?.to_vec();
+        let manifest = Manifest::parse(&manifest_bytes).map_err(malformed)?;
+        if let Some(model) = manifest.files.first().filter(|file| file.bytes != start) {
+            let (expected, found) = (model.bytes, start);
             return Err(Error::Length {
                 path: path.to_owned(),
                 expected,
@@ -83,20 +97,23 @@ impl Artifact {
         }
         let signature = signature.map(str::to_owned);
         let key = String::from_utf8_lossy(entry(tail::KEY)?).into_owned();
-        Ok(Some(Artifact {
+        Ok(Artifact {
             manifest,
-            manifest_bytes: manifest_bytes.to_vec(),
+            manifest_bytes,
             tags,
             mac,
             signature,
             key,
-        }))
+            tail: bytes,
+        })
     }
 
-    /// Offset of the entries that can be replaced alone: see [`encode_end`].
+    /// The tail before the entries that can be replaced alone, and these: see [`encode_end`].
     #[cfg(feature = "protect")]
-    pub(crate) fn end_start(&self, bytes: &[u8]) -> u64 {
-        bytes.len() as u64 - encode_end(self.signature.as_deref(), &self.key).len() as u64
+    pub(crate) fn halves(&self) -> (&[u8], &[u8]) {
+        let end = encode_end(self.signature.as_deref(), &self.key);
+        let start = self.tail.len().saturating_sub(end.len());
+        self.tail.split_at(start)
     }
 
     /// What the publisher signs.

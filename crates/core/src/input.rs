@@ -239,6 +239,23 @@ impl Input {
         }
     }
 
+    /// Keeps others from changing it where it lies, as long as it is open, and makes sure that it still
+    /// lies there.
+    #[cfg(feature = "protect")]
+    pub(crate) fn lock_in_place(&self) -> Result<()> {
+        match &self.origin {
+            Origin::File { file, .. } => match file.try_lock() {
+                Err(std::fs::TryLockError::WouldBlock) => Err(Error::Busy {
+                    path: self.path.clone(),
+                }),
+                // Some network file systems have no locks.
+                _ => self.check_in_place(),
+            },
+            #[cfg(feature = "object-store")]
+            Origin::Object { .. } => self.check_in_place(),
+        }
+    }
+
     /// The file's metadata as of now; an object has none.
     pub(crate) fn metadata(&self) -> Result<Option<Metadata>> {
         match &self.origin {

@@ -54,6 +54,8 @@ mod source;
 mod spans;
 #[cfg(feature = "protect")]
 mod splice;
+#[cfg(feature = "protect")]
+mod structure;
 mod transfer;
 #[cfg(feature = "object-store")]
 mod upload;

@@ -30,7 +30,7 @@ impl Map {
 
     /// `len` zero bytes, of which `fill` makes what they are to be. Those that it does not touch take
     /// no memory.
-    #[cfg(feature = "object-store")]
+    #[cfg(any(feature = "object-store", feature = "protect"))]
     pub(crate) fn of_memory<E: From<io::Error>>(
         len: u64,
         fill: impl FnOnce(&mut [u8]) -> Result<(), E>,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::chunks;
 use crate::error::{Result, io};
+use crate::input::Input;
 use crate::location::Location;
 use crate::manifest::Manifest;
 use crate::outputs::{self, OutputOptions, Outputs};
@@ -65,6 +66,7 @@ pub fn open<'a>(
             unlocked.open_chunk(chunk, bytes, tag, &mut workspace.tools)
         },
     )?;
+    unlocked.files().try_for_each(Input::check_unchanged)?;
     unlocked.check_signature()?;
     drop(unlocked);
     Ok(OpenedModel {

@@ -305,7 +305,7 @@ pub(crate) fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io
 
 /// Puts the names in a folder on the disk, where the system can: then a power loss does not take
 /// them back. Whether it can or not, each file is whole or absent.
-fn sync_folder(folder: &Path) {
+pub(crate) fn sync_folder(folder: &Path) {
     if cfg!(unix)
         && let Ok(folder) = File::open(folder)
     {

@@ -121,6 +121,7 @@ pub fn protect_in_place(
         let external = prepared.external.len();
         return Err(Error::InPlaceExternal { path, external });
     }
+    prepared.model.lock_in_place()?;
     let outputs = Outputs::in_place(&prepared.model)?;
     prepared.seal(outputs, recipients, options, progress, |model| {
         model.check_in_place()

@@ -55,29 +55,12 @@ impl Protected {
 
     /// The tail as the model file has it.
     pub(crate) fn tail(&self) -> &[u8] {
-        let start = self.artifact.manifest.model_bytes() as usize;
-        self.source.bytes().get(start..).unwrap_or_default()
+        &self.artifact.tail
     }
 
     /// The files of the model, of which `external` are those beside it.
     pub(crate) fn files<'a>(&'a self, external: &'a [Input]) -> impl Iterator<Item = &'a Input> {
         std::iter::once(&self.source.input).chain(external)
-    }
-
-    /// The end of the tail that can be replaced alone, and its offset in the file.
-    #[cfg(feature = "protect")]
-    pub(crate) fn end(&self) -> (u64, &[u8]) {
-        let bytes = self.source.bytes();
-        let start = self.artifact.end_start(bytes);
-        (start, bytes.get(start as usize..).unwrap_or_default())
-    }
-
-    /// The tail without its end.
-    #[cfg(feature = "protect")]
-    pub(crate) fn tail_before_end(&self) -> &[u8] {
-        let (_, end) = self.end();
-        let tail = self.tail();
-        tail.get(..tail.len() - end.len()).unwrap_or_default()
     }
 
     /// Opens the data key, and authenticates the manifest and the tags with it.

@@ -53,7 +53,7 @@ pub fn rekey<'a>(
     let mut transfer = Transfer::new(manifest, inputs(), &outputs, progress);
     transfer.clone_files(&unchanged);
     transfer.copy(progress)?;
-    let tail = [protected.tail_before_end(), &end].concat();
+    let tail = [protected.artifact.halves().0, &end].concat();
     outputs.write_tail(&tail, manifest.model_bytes())?;
     transfer.finish(protected.tail(), &tail, progress)?;
     outputs.publish(inputs())?;
@@ -61,7 +61,7 @@ pub fn rekey<'a>(
 }
 
 /// Wraps the data key of the protected `model` to `recipients` instead of those it had,
-/// where the model lies: writes the last few hundred bytes of the file, whatever its size. Only if a signature
+/// where the model lies, under all of its names: writes the last few hundred bytes of the file, whatever its size. Only if a signature
 /// is demanded does it read the weights.
 ///
 /// If that is interrupted between its first byte and its last, by a loss of power or a kill, a
@@ -96,7 +96,7 @@ fn new_end(
     } = access;
     let (data_key, _) = protected.data_key(identities)?;
     if let Some(by) = signed_by {
-        check_signature(protected, by, progress)?;
+        check_signature(protected, by, None, progress)?;
     }
     let key = recipients.wrap(&data_key).map_err(Error::Key)?;
     let still_opens = identities.unwrap(&key).is_ok();

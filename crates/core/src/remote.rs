@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, mpsc};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
@@ -217,10 +218,19 @@ impl Remote {
             ..GetOptions::default()
         };
         let (objects, path) = (self.object.store.objects.clone(), self.object.path.clone());
+        let wanted = buffer.len();
         let read = wait(async move {
             let found = objects.get_opts(&path, options).await?;
             let meta = found.meta.clone();
-            Ok((meta, found.bytes().await?))
+            let mut bytes = Vec::with_capacity(wanted);
+            let mut parts = found.into_stream();
+            // A store may answer with more than it was asked for, and without end.
+            while bytes.len() <= wanted
+                && let Some(part) = parts.next().await
+            {
+                bytes.extend_from_slice(&part?);
+            }
+            Ok((meta, bytes))
         });
         let (meta, bytes) = read.map_err(|error| self.not_read(error))?;
         if !self.is_as_opened(&meta) {

@@ -17,6 +17,7 @@ use crate::protected::{Protected, Unlocked};
 use crate::report::Report;
 use crate::seal::Sealing;
 use crate::signature::Access;
+use crate::structure::Structure;
 
 /// How to rotate a model.
 #[derive(Debug, Default)]
@@ -102,9 +103,10 @@ pub fn rotate_in_place<'a>(
     if external > 0 {
         return Err(Error::InPlaceExternal { path, external });
     }
+    let model = &protected.source.input;
+    model.lock_in_place()?;
     let access = access.into();
     let unlocked = protected.unlock(access)?;
-    let model = &protected.source.input;
     let outputs = Outputs::in_place(model)?;
     let report = reseal(
         &protected, &unlocked, &outputs, recipients, options, progress,
@@ -124,8 +126,9 @@ fn reseal(
 ) -> Result<Report> {
     let Input { path, .. } = &protected.source.input;
     let old = protected.manifest();
-    // The graph is not authentic yet. If it is not what was protected, no output appears.
-    let model = protected.source.locate(old.model_bytes())?;
+    // The graph is not authentic yet: each chunk is held against it before it is opened.
+    let structure = Structure::of(&protected.source, old.model_bytes())?;
+    let model = structure.locate()?;
     let mut manifest = old.clone();
     manifest.claims.extend(options.claims.clone());
     let mut report = match &options.policy {
@@ -154,7 +157,10 @@ fn reseal(
         outputs,
         unlocked.tags(),
         progress,
-        |chunk, bytes, tools, tag| unlocked.open_chunk(chunk, bytes, tag, tools),
+        |chunk, bytes, tools, tag| {
+            structure.check(chunk, bytes)?;
+            unlocked.open_chunk(chunk, bytes, tag, tools)
+        },
         || unlocked.check_signature().map(drop),
     )?;
     Ok(report)

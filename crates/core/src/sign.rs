@@ -11,6 +11,7 @@ use crate::progress::Progress;
 use crate::protected::Protected;
 use crate::signature::{Demand, Leaves, SignedBy};
 use crate::splice::splice;
+use crate::structure::Structure;
 
 /// Signs the protected `model`, in place of a signature that it may have: says that it is
 /// by whoever has `key`, as it stands. Reads all of it, and writes the last few hundred bytes of the
@@ -64,24 +65,30 @@ pub fn signed_message(location: impl Into<Location>, progress: &dyn Progress) ->
 }
 
 fn message(protected: &Protected, progress: &dyn Progress) -> Result<String> {
-    let leaves = digest_chunks(protected, progress)?;
+    let leaves = digest_chunks(protected, None, progress)?;
     protected.artifact.message(&leaves)
 }
 
-/// Checks, without a key, that the model bears a signature `by` one who may sign.
+/// Checks, without a key, that the model bears a signature `by` one who may sign, and that it is of
+/// this `structure`.
 pub(crate) fn check_signature(
     protected: &Protected,
     by: &SignedBy,
+    structure: Option<&Structure<'_>>,
     progress: &dyn Progress,
 ) -> Result<Signer> {
     let (path, artifact) = (&protected.source.input.path, &protected.artifact);
     let mut demand = Demand::new(path, artifact, by)?;
-    demand.leaves = digest_chunks(protected, progress)?;
+    demand.leaves = digest_chunks(protected, structure, progress)?;
     demand.check(path, artifact)
 }
 
 /// The digests of all chunks as they are stored.
-fn digest_chunks(protected: &Protected, progress: &dyn Progress) -> Result<Leaves> {
+fn digest_chunks(
+    protected: &Protected,
+    structure: Option<&Structure<'_>>,
+    progress: &dyn Progress,
+) -> Result<Leaves> {
     let external = protected.open_external()?;
     let inputs: Vec<&Input> = protected.files(&external).collect();
     let leaves = Leaves::new(protected.manifest());
@@ -98,7 +105,7 @@ fn digest_chunks(protected: &Protected, progress: &dyn Progress) -> Result<Leave
                 .of(&inputs)?
                 .read_exact_at(bytes, chunk.window.start)?;
             leaves.take(chunk, bytes);
-            Ok(())
+            structure.map_or(Ok(()), |structure| structure.check(chunk, bytes))
         },
     )?;
     inputs.into_iter().try_for_each(Input::check_unchanged)?;

@@ -19,6 +19,7 @@ use crate::protected::Protected;
 use crate::report::Volume;
 use crate::sign::check_signature;
 use crate::signature::{Access, SignedBy};
+use crate::structure::Structure;
 
 /// What [`verify`] found to be in order.
 ///
@@ -77,6 +78,7 @@ pub fn verify(
 ) -> Result<Verification> {
     let protected = Protected::open(&location.into())?;
     let path = &protected.source.input.path;
+    let structure = Structure::of(&protected.source, protected.manifest().model_bytes())?;
     // What is authentic is said first: a forged graph should not be called a bad policy.
     let signer = match *checks {
         Checks {
@@ -99,6 +101,7 @@ pub fn verify(
                 |workspace, chunk, tag| {
                     let (bytes, tools) = workspace.room(chunk);
                     unlocked.read(chunk, bytes)?;
+                    structure.check(chunk, bytes)?;
                     if let Some(digester) = &digester {
                         digester.take(chunk, bytes);
                     }
@@ -117,15 +120,13 @@ pub fn verify(
         Checks {
             signed_by: Some(by),
             ..
-        } => Some(check_signature(&protected, by, progress)?),
+        } => Some(check_signature(&protected, by, Some(&structure), progress)?),
         _ => {
             drop(protected.open_external()?);
             None
         }
     };
-    let model = protected
-        .source
-        .locate(protected.manifest().model_bytes())?;
+    let model = structure.locate()?;
     let report = examine(path, &model, protected.manifest())?;
     if let Some(policy) = checks.policy {
         let violations = shortfalls(&model, protected.manifest(), policy)?;
