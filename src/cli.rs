@@ -227,7 +227,8 @@ pub struct Verify {
     #[arg(long = "list", value_name = "FILE")]
     pub lists: Vec<PathBuf>,
 
-    /// Fail (6) if a model is not protected; a folder is otherwise searched for those that are
+    /// Fail (6) if a model is not protected, as with any policy, identity or allowed signers; without
+    /// all of these, such models are only listed
     #[arg(long)]
     pub require_protected: bool,
 

@@ -104,6 +104,11 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
 /// What to do about it, where that is not obvious.
 pub fn hint(error: &Error) -> Option<&'static str> {
     Some(match error {
+        Error::Model { path, .. } | Error::Metadata { path, .. }
+            if onnxseal_core::is_interrupted(path) =>
+        {
+            "an interrupted rekey or signing left it incomplete: run the same command on it again"
+        }
         Error::AlreadyProtected { .. } => {
             "see how with `onnxseal inspect`; `onnxseal rekey` gives it other recipients, `onnxseal rotate` encrypts it anew"
         }
@@ -112,7 +117,7 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         Error::OutputForeign { .. } => "move it away, or replace it with --force",
         Error::ReplaceSeveral { .. } => "write to a new folder, then swap the folders",
         Error::OutputIsInput { .. } => {
-            "choose another output: external data keeps its relative path, so another folder; protect can replace a model in one file with --in-place"
+            "choose another output: external data keeps its relative path, so another folder. To change a model where it lies, protect has --in-place, and rekey and rotate go without --output"
         }
         Error::NotSigned { .. } => "the publisher can sign it with `onnxseal sign`",
         Error::Busy { .. } => "wait until that is done, then try again",

@@ -60,7 +60,7 @@ fn result(check: &Check, folder: &Path) -> Option<Value> {
         "ruleId": rule.id,
         "ruleIndex": index,
         "level": level,
-        "message": { "text": check.message() },
+        "message": { "text": check.message().map(|text| plain(&text)) },
         "locations": [{
             "physicalLocation": {
                 "artifactLocation": location(&check.path, folder),
@@ -69,6 +69,20 @@ fn result(check: &Check, folder: &Path) -> Option<Value> {
             },
         }],
     }))
+}
+
+/// `text` as a message without links and placeholders (SARIF 2.1.0, sections 3.11.5 and 3.11.6): it
+/// may hold names out of a model.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\\' | '[' | ']' => plain.extend(['\\', c]),
+            '{' | '}' => plain.extend([c, c]),
+            _ => plain.push(c),
+        }
+    }
+    plain
 }
 
 /// An `artifactLocation`: below `folder` relative to it, a `file:` URI elsewhere.

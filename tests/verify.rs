@@ -117,17 +117,28 @@ fn every_model_is_verified_and_the_worst_failure_is_the_exit_code() {
 #[test]
 fn people_read_a_line_for_each() {
     let lab = zoo();
-    let (out, err) = lab.expect(0, &["verify", "zoo", "-i", "id.txt"]);
+    let (out, err) = lab.expect(0, &["verify", "zoo"]);
     let lines: Vec<&str> = out.lines().collect();
     assert!(
-        lines[0].starts_with("zoo/sealed: ok, ") && lines[0].contains("every byte"),
+        lines[0].starts_with("zoo/sealed: ok, ") && lines[0].contains("not checked"),
         "{out}"
     );
     assert_eq!(lines[1], "zoo/sub/plain.bin: not protected");
     assert_eq!(lines[2], "2 models: 1 ok, 1 not protected, 0 failed");
     assert_eq!((lines.len(), &*err), (3, ""));
-    let (out, _) = lab.expect(0, &["verify", "zoo", "--preset", "light"]);
-    assert!(out.contains("--require-protected"), "{out}");
+    // What is not protected meets no demand.
+    fs::write(lab.path("allowed"), "").unwrap();
+    for demand in [
+        &["--preset", "light"][..],
+        &["-i", "id.txt"],
+        &["--require-protected"],
+    ] {
+        let (out, _) = lab.expect(6, &[&["verify", "zoo"], demand].concat());
+        assert!(out.contains("plain.bin: FAILED, not protected"), "{out}");
+    }
+    let args = ["verify", "zoo", "--allowed-signers", "allowed"];
+    let (out, _) = lab.expect(4, &args);
+    assert!(out.contains("plain.bin: FAILED, not protected"), "{out}");
 
     add_bad(&lab);
     let (out, err) = lab.expect(4, &["verify", "zoo", "-i", "id.txt"]);

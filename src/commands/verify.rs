@@ -19,11 +19,14 @@ use crate::{io as files, render, sarif};
 /// Checks protected models as far as what is at hand allows.
 pub fn run(args: &Verify, quiet: bool) -> Result<()> {
     let policy = files::named_policy(args.policy.as_deref(), args.preset)?;
+    let (identities, signed_by) = (args.identities.read(quiet)?, args.signer.read()?);
+    // What is not protected meets no demand.
+    let demands = identities.is_some() || signed_by.is_some() || policy.is_some();
     let verifier = Verifier {
-        identities: args.identities.read(quiet)?,
-        signed_by: args.signer.read()?,
+        identities,
+        signed_by,
         policy,
-        require_protected: args.require_protected,
+        require_protected: args.require_protected || demands,
         quiet,
     };
     match single(args) {
@@ -116,10 +119,7 @@ impl Verifier {
             .map_err(anyhow::Error::from)
             .and_then(|()| match format {
                 Format::Human if self.quiet => Ok(()),
-                Format::Human => {
-                    let has_policy = self.policy.is_some();
-                    Ok(checks::summary(&mut io::stdout(), &checks, has_policy)?)
-                }
+                Format::Human => Ok(checks::summary(&mut io::stdout(), &checks)?),
                 Format::Json => render::json(&checks::json(&checks)),
                 Format::Sarif => {
                     let folder =

@@ -21,6 +21,7 @@ pub use identities::{Identities, Identity, MAX_WORK_FACTOR, generate_identity};
 pub use prompt::{MAX_PASSPHRASE_BYTES, NoPrompt, Passphrase, Prompt};
 pub use recipients::Recipients;
 pub use ssh::MAX_BCRYPT_ROUNDS;
+pub(crate) use ssh::check_rounds;
 
 /// The longest identity file or recipients file that is read, in bytes.
 pub const MAX_KEY_FILE_BYTES: usize = 256 << 10;

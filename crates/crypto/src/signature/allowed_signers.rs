@@ -162,6 +162,10 @@ impl AllowedSigners {
         let mut principals = Vec::new();
         let mut closest = NotAllowed::UnknownKey;
         for line in &self.0 {
+            // A line that only says whom it is not for is for nobody.
+            if line.principals.split(',').all(|name| name.starts_with('!')) {
+                continue;
+            }
             match line.allows(key, signer, now) {
                 Ok(()) => principals.extend(line.principals.split(',')),
                 Err(reason) => closest = closest.max(reason),

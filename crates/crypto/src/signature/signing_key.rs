@@ -17,7 +17,7 @@ use super::{
     ARMOR_COLUMNS, NAMESPACE, armor, check_rsa_bits, encode, fingerprint, holds, read_limited,
 };
 use crate::error::Error;
-use crate::wrap::Passphrase;
+use crate::wrap::{Passphrase, check_rounds};
 
 /// The longest private key file that is read, in bytes.
 pub const MAX_SIGNING_KEY_BYTES: usize = 64 << 10;
@@ -57,6 +57,7 @@ impl SigningKey {
             Ok(key) if key.is_encrypted() => {
                 // Before anyone is asked for a passphrase in vain.
                 check_signs(key.public_key().key_data()).map_err(unusable)?;
+                check_rounds(&key)?;
                 let passphrase = passphrase()?;
                 decrypt(&key, &text, passphrase.expose()).map_err(|fault| match fault {
                     ssh_key::Error::Crypto => Error::WrongPassphrase {

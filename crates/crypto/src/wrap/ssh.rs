@@ -22,6 +22,17 @@ const BEGIN_OPENSSH: &str = "-----BEGIN OPENSSH PRIVATE KEY-----";
 const END_OPENSSH: &str = "-----END OPENSSH PRIVATE KEY-----";
 const BEGIN_RSA: &str = "-----BEGIN RSA PRIVATE KEY-----";
 
+/// Refuses a private key whose passphrase would take too long to try.
+pub(crate) fn check_rounds(key: &PrivateKey) -> Result<(), Error> {
+    match key.kdf() {
+        Kdf::Bcrypt { rounds, .. } if *rounds > MAX_BCRYPT_ROUNDS => Err(Error::LimitExceeded {
+            what: "bcrypt rounds of an ssh key's passphrase",
+            limit: MAX_BCRYPT_ROUNDS as usize,
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Whether the text sets out to be an ssh public key.
 pub(super) fn looks_public(text: &str) -> bool {
     ["ssh-", "ecdsa-", "sk-"]
@@ -130,13 +141,7 @@ fn decrypt(key: PrivateKey, name: &str, prompt: &Arc<dyn Prompt>) -> Result<Priv
         return Ok(key);
     }
     let name = name.to_owned();
-    if let Kdf::Bcrypt { rounds, .. } = key.kdf()
-        && *rounds > MAX_BCRYPT_ROUNDS
-    {
-        let what = "bcrypt rounds of an ssh key's passphrase";
-        let limit = MAX_BCRYPT_ROUNDS as usize;
-        return Err(Error::LimitExceeded { what, limit });
-    }
+    check_rounds(&key)?;
     let Some(passphrase) = prompt.passphrase(&format!("passphrase for the ssh key {name}")) else {
         return Err(Error::PassphraseNeeded { name });
     };
