@@ -324,6 +324,7 @@ impl Manifest {
     }
 
     /// Length of the original model file in bytes.
+    #[cfg(feature = "protect")]
     pub(crate) fn model_bytes(&self) -> u64 {
         self.files.first().map_or(0, |model| model.bytes)
     }

@@ -11,8 +11,8 @@ use std::sync::Mutex;
 use lab::{Lab, files};
 use onnxseal_core::{
     Checks, Digests, Error, ErrorKind, FileDigest, OutputOptions, Policy, Preset, Progress,
-    ProtectOptions, RotateOptions, Silent, is_interrupted, protect, rekey, rekey_in_place, rotate,
-    rotate_in_place, unprotect, verify,
+    ProtectOptions, RotateOptions, Silent, is_interrupted, protect, protect_in_place, rekey,
+    rekey_in_place, rotate, rotate_in_place, unprotect, verify,
 };
 use onnxseal_onnx::tail;
 use onnxseal_testkit::{Sample, samples};
@@ -326,6 +326,19 @@ fn in_place_is_refused_where_it_cannot_be_done() {
     assert!(matches!(refused, Err(Error::Busy { .. })));
     drop(held);
     assert!(files(&lab.path("sealed")) == before);
+    let original = lab.write(&one_file(samples::conv_net()), "one");
+    let one = lab.protect(&original, "sealed-one", Preset::Light).unwrap();
+    for model in [&one, &original] {
+        let held = fs::File::open(model).unwrap();
+        held.lock().unwrap();
+        let before = fs::read(model).unwrap();
+        let refused = match model == &one {
+            true => rotate_in_place(model, ids, to, &rotating(None), &Silent),
+            false => protect_in_place(model, to, &ProtectOptions::new(Policy::default()), &Silent),
+        };
+        assert!(matches!(refused, Err(Error::Busy { .. })));
+        assert!(fs::read(model).unwrap() == before);
+    }
     rekey_in_place(&sealed, ids, to, false, &Silent).unwrap();
 }
 
