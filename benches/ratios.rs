@@ -54,6 +54,7 @@ fn main() {
     bench.rekey_and_rotate();
     bench.open();
     bench.memory();
+    bench.batch();
     bench.peers();
     plan();
 }
@@ -304,6 +305,73 @@ impl Bench {
         }
     }
 
+    /// 200 models of mixed size, against copying the same folder.
+    fn batch(&self) {
+        let (zoo, copy, out) = (
+            self.path("zoo"),
+            self.path("zoo-copy"),
+            self.path("zoo-out"),
+        );
+        let mut bytes = 0;
+        let mut n = 0;
+        // Layers, side of their square weights, how many of these.
+        for (layers, side, count) in [
+            (4, 32, 80),
+            (8, 128, 60),
+            (8, 512, 40),
+            (5, 1024, 12),
+            (3, 2048, 6),
+            (20, 2048, 2),
+        ] {
+            for _ in 0..count {
+                let folder = zoo.join(format!("group-{}", n % 10));
+                fs::create_dir_all(&folder).unwrap();
+                let path = folder.join(format!("{n:03}.onnx"));
+                write_layers(&path, layers, side);
+                bytes += fs::metadata(path).unwrap().len();
+                n += 1;
+            }
+        }
+        println!(
+            "\nbatch protect of {n} models, {} MiB: --no-sync against cp -r, and as it is against cp -r and sync",
+            bytes >> 20
+        );
+        let report = self.path("report.json");
+        let report = ["--report", report.to_str().unwrap()];
+        for preset in [Preset::Light, Preset::Balanced, Preset::Full] {
+            let mut times = [const { Vec::new() }; 5];
+            for _ in 0..ROUNDS {
+                let batch = |more: &[&str]| {
+                    let mut command = Command::new(ONNXSEAL);
+                    command.args(["-q", "batch", "protect", "--preset", preset.name()]);
+                    command.args(["-r", &self.recipient, zoo.to_str().unwrap(), "--out"]);
+                    command.arg(&out).args(more);
+                    let took = time(|| succeed(&mut command));
+                    fs::remove_dir_all(&out).unwrap();
+                    took
+                };
+                times[2].push(batch(&["--no-sync"]));
+                times[3].push(batch(&[&report[..], &["--no-sync"]].concat()));
+                times[4].push(batch(&report));
+                times[0].push(time(|| plain_copy(&zoo, &copy)));
+                fs::remove_dir_all(&copy).unwrap();
+                times[1].push(time(|| {
+                    plain_copy(&zoo, &copy);
+                    succeed(Command::new("sync").arg("-f").arg(&copy));
+                }));
+                fs::remove_dir_all(&copy).unwrap();
+            }
+            let [cp, cp_sync, bare, quick, synced] = times.map(median);
+            println!(
+                "  {:<9} {quick:.3?} with report, {bare:.3?} without: {:.2} and {:.2} of the rate of cp -r ({cp:.3?})   {synced:.3?} = {:.2} of that of cp -r and sync ({cp_sync:.3?})",
+                preset.name(),
+                ratio(cp, quick),
+                ratio(cp, bare),
+                ratio(cp_sync, synced)
+            );
+        }
+    }
+
     fn peer(&self, name: &str, command: &[&str], out: &Path) {
         let (program, args) = command.split_first().unwrap();
         if Command::new(program).arg("--help").output().is_err() {
@@ -412,11 +480,15 @@ fn peak_anonymous(command: &mut Command) -> u64 {
 /// A chain of MatMuls with weights of 16 MiB each, random bytes of plausible magnitude.
 fn write_model(path: &Path, mib: u64) {
     const SIDE: usize = 2048;
-    let layers = mib.div_ceil((SIDE * SIDE * 4) as u64 >> 20);
+    write_layers(path, mib.div_ceil((SIDE * SIDE * 4) as u64 >> 20), SIDE);
+}
+
+/// A chain of `layers` MatMuls with weights of `side` times `side`.
+fn write_layers(path: &Path, layers: u64, side: usize) {
     let mut state = 1u64;
     let mut weight = || {
-        let mut bytes = Vec::with_capacity(SIDE * SIDE * 4);
-        for _ in 0..SIDE * SIDE {
+        let mut bytes = Vec::with_capacity(side * side * 4);
+        for _ in 0..side * side {
             // xorshift64: any non-constant weights do.
             state ^= state << 13;
             state ^= state >> 7;
@@ -428,7 +500,7 @@ fn write_model(path: &Path, mib: u64) {
     };
     let initializers = (0..layers).map(|i| TensorProto {
         name: Some(format!("w{i}")),
-        dims: vec![SIDE as i64; 2],
+        dims: vec![side as i64; 2],
         data_type: Some(1),
         raw_data: Some(weight()),
         ..TensorProto::default()
@@ -514,7 +586,7 @@ fn plain_copy(from: &Path, to: &Path) {
     if cfg!(target_os = "linux") {
         command.arg("--reflink=never");
     }
-    succeed(command.args([from, to]));
+    succeed(command.arg("-r").args([from, to]));
 }
 
 fn time(work: impl FnOnce()) -> Duration {

@@ -10,15 +10,14 @@ use crate::text::{note, one_line, printable};
 pub const CODES: &str = "\
 Exit codes:
   0  done
-  1  another failure
+  1  another failure; of a batch, failures of several classes
   2  usage: the command cannot be carried out as asked
   3  malformed: the input is no well-formed ONNX model, or exceeds a limit
   4  authentication failed: something was changed since it was protected
   5  no matching key: none of the identities opens the model
   6  policy not met
   7  I/O: the system could not read or write
-A batch in which models failed has the code of their class if they share one, otherwise 1; one that
-was stopped by Ctrl-C or SIGTERM has 130 or 143.";
+  130, 143  a batch was stopped by Ctrl-C or SIGTERM; its report says how far it came";
 
 /// The code for `error`.
 fn code(error: &anyhow::Error) -> u8 {

@@ -13,34 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use lab::{Lab, contents, files};
+use lab::{Disk, Lab, contents, files};
 use onnxseal_testkit::build::{GraphBuilder, external, node, weights};
 use onnxseal_testkit::samples;
-
-/// A file system of 2 MiB in memory, unmounted when it is dropped.
-struct Disk(PathBuf);
-
-impl Disk {
-    /// `None`, and a line that says so, where this process may not mount.
-    fn mount(at: PathBuf) -> Option<Disk> {
-        fs::create_dir(&at).unwrap();
-        let mut mount = Command::new("mount");
-        mount
-            .args(["-t", "tmpfs", "-o", "size=2m", "onnxseal-test"])
-            .arg(&at);
-        let mounted = cfg!(target_os = "linux") && mount.output().is_ok_and(|o| o.status.success());
-        if !mounted {
-            eprintln!("skipped: mounting a small disk needs Linux and its administrator");
-        }
-        mounted.then_some(Disk(at))
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
-    }
-}
 
 #[test]
 fn a_full_disk_gets_no_part_of_an_output() {

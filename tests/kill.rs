@@ -5,6 +5,7 @@
 mod lab;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
@@ -148,6 +149,162 @@ fn unprotect() {
         });
     }
     tally.finish();
+}
+
+#[test]
+fn batch_protect() {
+    let _alone = alone();
+    let zoo = Zoo::new();
+    let recipient = zoo.lab.recipient.clone();
+    let args = [
+        "batch", "protect", "zoo", "--out", "out", "-r", &recipient, "--resume",
+    ];
+    zoo.kill("batch protect", &args, 200);
+}
+
+#[test]
+fn batch_rotate() {
+    let _alone = alone();
+    let zoo = Zoo::new();
+    let recipient = zoo.lab.recipient.clone();
+    let args = [
+        "-q", "batch", "protect", "zoo", "--out", "sealed", "-r", &recipient,
+    ];
+    zoo.lab.expect(0, &args);
+    let args = [
+        "batch", "rotate", "sealed", "--out", "out", "-i", "id.txt", "-r", &recipient, "--resume",
+    ];
+    zoo.kill("batch rotate", &args, 200);
+}
+
+/// A folder of small models, one of them with external data.
+struct Zoo {
+    lab: Lab,
+    models: Vec<Sample>,
+    identities: Identities,
+}
+
+impl Zoo {
+    fn new() -> Zoo {
+        let lab = Lab::new();
+        let mut models = onnxseal_testkit::samples::all();
+        let names = ["second", "third"];
+        models.extend(names.map(|name| Sample {
+            name,
+            ..onnxseal_testkit::samples::external_data()
+        }));
+        models.push(Sample {
+            name: "large",
+            model: chain_of(1),
+            files: Vec::new(),
+        });
+        for model in &models {
+            let folder = lab.path("zoo").join(model.name);
+            fs::create_dir_all(&folder).unwrap();
+            model.write(&folder).unwrap();
+        }
+        let identities = fs::File::open(lab.path("id.txt")).unwrap();
+        let identities = Identities::read(identities, "id.txt").unwrap();
+        Zoo {
+            lab,
+            models,
+            identities,
+        }
+    }
+
+    /// Kills the batch at moments spread over its duration, and runs it again where it was killed.
+    /// Whenever it comes to its end, the next asks for something else, so that all is made anew.
+    fn kill(&self, title: &str, args: &[&str], times: u32) {
+        let begun = Instant::now();
+        let inputs = || {
+            let folders = ["zoo", "sealed"].map(|name| self.lab.path(name));
+            let there = folders.iter().filter(|folder| folder.exists());
+            there.map(|folder| contents(folder)).collect::<Vec<_>>()
+        };
+        let before = inputs();
+        let mut horizon = Duration::from_millis(60);
+        let (mut lot, mut killed) = (0, 0);
+        for run in 0..times {
+            let claim = format!("lot={lot}");
+            let mut command = self
+                .lab
+                .command(&[&["-q"], args, &["--claim", &claim]].concat());
+            let done = self.look(lot);
+            let moment = (f64::from(run) * 0.618_034).fract();
+            let mut child = command.spawn().unwrap();
+            thread::sleep(horizon.mul_f64(moment));
+            child.kill().unwrap();
+            let status = child.wait().unwrap();
+            assert!(status.success() || status.signal() == Some(9), "{status}");
+            let now = self.look(lot);
+            for stamp in &done {
+                assert!(now.contains(stamp), "{stamp:?} was done twice");
+            }
+            horizon = horizon.mul_f64(if status.success() { 0.9 } else { 1.03 });
+            killed += u32::from(!status.success());
+            if status.success() {
+                assert_eq!(now.len(), self.models.len());
+                lot += 1;
+            }
+        }
+        let claim = format!("lot={lot}");
+        self.lab
+            .expect(0, &[&["-q"], args, &["--claim", &claim]].concat());
+        assert_eq!(self.look(lot).len(), self.models.len());
+        assert!(inputs() == before, "an input changed");
+        eprintln!(
+            "{title}: {times} runs, {killed} of them killed; {lot} times all was done; {:.1} s",
+            begun.elapsed().as_secs_f64()
+        );
+        assert!(killed > 0, "no kill came before the end");
+        assert!(lot > 1, "no run came to its end");
+    }
+
+    /// Checks that all outputs are absent or whole; gives those of `lot`, each with what tells
+    /// whether it was written again.
+    fn look(&self, lot: u32) -> Vec<(String, u64, i64)> {
+        let out = self.lab.path("out");
+        let mut found = Vec::new();
+        for model in &self.models {
+            let folder = out.join(model.name);
+            if !folder.exists() {
+                continue;
+            }
+            for path in files(&folder) {
+                let name = path.strip_prefix(&folder).unwrap().to_str().unwrap();
+                // A file that takes the place of another has a name of its own before.
+                if name.starts_with(".onnxseal-") {
+                    self.opens(&path, model);
+                    fs::remove_file(&path).unwrap();
+                    continue;
+                }
+                let length = model.files.iter().find(|(file, _)| *file == name);
+                let length = length.map(|(_, bytes)| bytes.len() as u64);
+                let is_whole = |length| fs::metadata(&path).unwrap().len() == length;
+                assert!(
+                    name == "model.onnx" || length.is_some_and(is_whole),
+                    "{name}"
+                );
+            }
+            let path = folder.join("model.onnx");
+            if path.exists() {
+                let metadata = fs::metadata(&path).unwrap();
+                if self.opens(&path, model) == lot.to_string() {
+                    found.push((model.name.into(), metadata.ino(), metadata.mtime_nsec()));
+                }
+            }
+        }
+        found
+    }
+
+    /// Checks that the protected model at `path` opens to the original, and says of which lot it is.
+    fn opens(&self, path: &Path, model: &Sample) -> String {
+        let opened = open(path, &self.identities, &Silent).unwrap();
+        assert!(opened.model() == model.model, "{}", path.display());
+        let files = model.files.iter();
+        assert!((opened.external_files()).eq(files.map(|(name, bytes)| (*name, bytes.as_slice()))));
+        opened.claims()["lot"].clone()
+    }
 }
 
 fn kill_protect(sample: &Sample, times: usize) {
@@ -397,21 +554,26 @@ fn alone() -> MutexGuard<'static, ()> {
 
 /// 20 MiB of weights in the model file.
 fn one_file() -> Sample {
+    Sample {
+        name: "one file",
+        model: chain_of(5),
+        files: Vec::new(),
+    }
+}
+
+/// A model with `n` weights of 4 MiB.
+fn chain_of(n: u32) -> Vec<u8> {
     let mut graph = GraphBuilder::new("one_file")
         .input("v0", &[1, SIDE])
-        .output("v5", &[1, SIDE]);
-    for i in 0..5 {
+        .output(&format!("v{n}"), &[1, SIDE]);
+    for i in 0..n {
         let (x, w, y) = (format!("v{i}"), format!("w{i}"), format!("v{}", i + 1));
         graph =
             graph
                 .initializer(weights(&w, &[SIDE, SIDE], i))
                 .node(node("MatMul", &[&x, &w], &[&y]));
     }
-    Sample {
-        name: "one file",
-        model: graph.encode(),
-        files: Vec::new(),
-    }
+    graph.encode()
 }
 
 /// 20 MiB of weights in two files beside the model.

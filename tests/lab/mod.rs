@@ -130,6 +130,31 @@ impl Lab {
     }
 }
 
+/// A file system of 2 MiB in memory, unmounted when it is dropped.
+pub struct Disk(pub PathBuf);
+
+impl Disk {
+    /// `None`, and a line that says so, where this process may not mount.
+    pub fn mount(at: PathBuf) -> Option<Disk> {
+        std::fs::create_dir(&at).unwrap();
+        let mut mount = Command::new("mount");
+        mount
+            .args(["-t", "tmpfs", "-o", "size=2m", "onnxseal-test"])
+            .arg(&at);
+        let mounted = cfg!(target_os = "linux") && mount.output().is_ok_and(|o| o.status.success());
+        if !mounted {
+            eprintln!("skipped: mounting a small disk needs Linux and its administrator");
+        }
+        mounted.then_some(Disk(at))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
 pub fn fixture(name: &str) -> PathBuf {
     project("fixtures/models").join(name)
 }

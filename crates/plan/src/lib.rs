@@ -29,5 +29,5 @@ pub use error::Error;
 pub use plan::{Clear, Mode, OperatorPlan, Plan, TensorPlan, TypePlan, Violation, plan};
 pub use policy::{Demand, Override, Policy, Preset, Require, Target};
 pub use position::{Run, Strategy};
-pub use subsequence::{MAX_SUBSEQUENCES, MIN_SUBSEQUENCE_BYTES};
+pub use subsequence::{MAX_SUBSEQUENCES, MIN_SUBSEQUENCE_BYTES, n_subsequences};
 pub use volume::Weighting;

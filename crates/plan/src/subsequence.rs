@@ -73,6 +73,11 @@ impl Cut {
     }
 }
 
+/// Into how many subsequences a tensor of shape `dims` is cut, with at least one element.
+pub fn n_subsequences(dims: &[u64], element_bits: u32) -> u64 {
+    Cut::new(dims, element_bits).n
+}
+
 fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }

@@ -3,6 +3,10 @@
 use std::fs;
 use std::path::PathBuf;
 
+use onnxseal_onnx::element_bits;
+use onnxseal_onnx::model::{Model, Payload};
+use onnxseal_plan::n_subsequences;
+
 use super::{Found, Operation};
 use crate::artifact::Artifact;
 use crate::error::Result;
@@ -10,7 +14,6 @@ use crate::manifest::{DEFAULT_CHUNK_BYTES, Manifest};
 use crate::parallel::n_cores;
 use crate::protected::folder_of;
 use crate::source::Source;
-use onnxseal_onnx::model::{Model, Payload};
 
 /// Memory of a thread at work on chunks of the default size: two buffers of a chunk.
 pub(super) const THREAD_BYTES: u64 = 2 * DEFAULT_CHUNK_BYTES + (512 << 10);
@@ -19,17 +22,13 @@ pub(super) const THREAD_BYTES: u64 = 2 * DEFAULT_CHUNK_BYTES + (512 << 10);
 const MODEL_BYTES: u64 = 64 << 10;
 
 /// Memory for a byte of a model's structure: all but the weights, located, planned and reported.
-const FOR_STRUCTURE: u64 = 24;
+const FOR_STRUCTURE: u64 = 48;
 
 /// Memory for a byte of a protected model's tail, parsed and, by some operations, written anew.
 const FOR_TAIL: u64 = 12;
 
 /// Memory for a run of subsequences, planned and written to a manifest.
 const FOR_RUN: u64 = 96;
-
-/// The most runs of a tensor, and the fewest bytes of one with a gap before it.
-const MAX_RUNS: u64 = 2048;
-const RUN_BYTES: u64 = 128;
 
 /// What is known of a model before its turn comes.
 #[derive(Debug)]
@@ -63,7 +62,7 @@ impl Survey {
 
     /// Memory that [`Survey::of`] itself may need for a file of `bytes`.
     pub(super) fn own_need(bytes: u64) -> u64 {
-        bytes.saturating_mul(FOR_STRUCTURE / 4)
+        bytes.saturating_mul(FOR_STRUCTURE / 8)
     }
 
     fn of_original(found: &Found, source: &Source) -> Result<Survey> {
@@ -110,11 +109,16 @@ impl Survey {
 fn structure(model: &Model<'_>, len: u64) -> u64 {
     let (mut payload, mut runs) = (0u64, 0u64);
     for tensor in &model.tensors {
-        if let Payload::Dense { file, span, .. } = &tensor.payload {
+        if let Payload::Dense { file, span, .. } = &tensor.payload
+            && (1..1 << 50).contains(&span.len)
+            && tensor.n_elements > 0
+        {
             if file.0 == 0 {
                 payload = payload.saturating_add(span.len);
             }
-            runs += (span.len / RUN_BYTES).min(MAX_RUNS);
+            // With a gap between any two that are chosen.
+            let bits = element_bits(tensor.data_type).unwrap_or(8);
+            runs += n_subsequences(&tensor.dims, bits).div_ceil(2);
         }
     }
     FOR_STRUCTURE * len.saturating_sub(payload) + FOR_RUN * runs
