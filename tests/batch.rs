@@ -673,3 +673,47 @@ fn a_source_that_changes_meanwhile_fails_alone() {
     assert_eq!(outputs(&lab.path("out")).len(), 2);
     lab.expect(0, &protect(&lab, &["--resume"]));
 }
+
+#[test]
+fn recipients_files_and_signatures_are_those_of_the_single_commands() {
+    let lab = small(3);
+    let Some(key) = lab::ssh_key(&lab, "publisher") else {
+        return;
+    };
+    let (bob, _) = lab.expect(0, &["keygen", "-o", "bob.txt"]);
+    fs::write(
+        lab.path("team.txt"),
+        format!("# the team\n{bob}{}\n", lab.recipient),
+    )
+    .unwrap();
+    fs::write(lab.path("allowed"), format!("release@example.com {key}\n")).unwrap();
+    let args = ["batch", "protect", "zoo", "--out", "out", "-R", "team.txt"];
+    lab.expect(2, &args[..5]);
+    lab.expect(0, &[&args[..], &["--sign-key", "publisher"]].concat());
+    let demand = ["--allowed-signers", "allowed"];
+    lab.expect(0, &[&["batch", "verify", "out"], &demand[..]].concat());
+    lab.expect(
+        0,
+        &[&["verify", "out", "-i", "bob.txt"], &demand[..]].concat(),
+    );
+
+    // Without a signature, and with other readers, nothing of that is taken for done.
+    let again = ["--resume", "--report", "r.json"];
+    lab.expect(
+        0,
+        &[&args[..], &["--sign-key", "publisher"], &again].concat(),
+    );
+    assert_eq!(totals(&report(&lab, "r.json")), [0, 3, 0, 0]);
+    lab.expect(0, &[&args[..], &again].concat());
+    assert_eq!(totals(&report(&lab, "r.json")), [3, 0, 0, 0]);
+    lab.expect(4, &[&["batch", "verify", "out"], &demand[..]].concat());
+    for command in ["unprotect", "rekey", "rotate"] {
+        let mut args = vec!["batch", command, "out", "--out", "back", "-i", "bob.txt"];
+        if command != "unprotect" {
+            args.extend(["-R", "team.txt"]);
+        }
+        args.extend(demand);
+        lab.expect(4, &args);
+        assert!(files(&lab.path("back")).is_empty() || !lab.path("back").exists());
+    }
+}

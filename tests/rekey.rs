@@ -7,29 +7,13 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use lab::{Lab, contents, files, stdout};
+use lab::{Lab, contents, files, ssh_key, stdout};
 use onnxseal_testkit::samples;
 
 /// A second identity in the lab: its recipient; the file is `bob.txt`.
 fn bob(lab: &Lab) -> String {
     let (out, _) = lab.expect(0, &["keygen", "-o", "bob.txt"]);
     out.trim().to_owned()
-}
-
-/// An ssh key pair in the lab, `NAME` and `NAME.pub`; `None`, and a line that says so, without
-/// `ssh-keygen`.
-fn ssh_key(lab: &Lab, name: &str) -> Option<String> {
-    let mut keygen = Command::new("ssh-keygen");
-    keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f", name]);
-    match keygen.current_dir(lab.dir.path()).status() {
-        Ok(status) => assert!(status.success()),
-        Err(_) => {
-            eprintln!("skipped: no ssh-keygen");
-            return None;
-        }
-    }
-    let public = fs::read_to_string(lab.path(&format!("{name}.pub"))).unwrap();
-    Some(public.trim().to_owned())
 }
 
 #[test]

@@ -187,3 +187,19 @@ pub fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let with_bytes = |path: PathBuf| (path.clone(), std::fs::read(path).unwrap());
     files(folder).into_iter().map(with_bytes).collect()
 }
+
+/// An ssh key pair in the lab, `NAME` and `NAME.pub`; `None`, and a line that says so, without
+/// `ssh-keygen`.
+pub fn ssh_key(lab: &Lab, name: &str) -> Option<String> {
+    let mut keygen = Command::new("ssh-keygen");
+    keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f", name]);
+    match keygen.current_dir(lab.dir.path()).status() {
+        Ok(status) => assert!(status.success()),
+        Err(_) => {
+            eprintln!("skipped: no ssh-keygen");
+            return None;
+        }
+    }
+    let public = std::fs::read_to_string(lab.path(&format!("{name}.pub"))).unwrap();
+    Some(public.trim().to_owned())
+}

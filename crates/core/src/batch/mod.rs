@@ -215,7 +215,10 @@ pub fn run(
     let n_pending = |report: &&ModelReport| report.outcome == Outcome::Pending;
     let stopped = reports.iter().filter(n_pending).count() > 0;
     let sync_error = match (&options.out, options.sync) {
-        (Some(out), true) => sync::sync(out, &outputs(out, &models, &reports)).err(),
+        (Some(out), true) => match outputs(out, &models, &reports) {
+            made if made.is_empty() => None,
+            made => sync::sync(out, &made).err(),
+        },
         _ => None,
     };
     let synced = options.out.as_ref().filter(|_| options.sync);
