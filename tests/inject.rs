@@ -192,3 +192,49 @@ fn a_kill_at_a_call_leaves_an_output_whole_or_absent() {
     }
     assert!(kills > 4, "{kills}");
 }
+
+#[test]
+fn a_batch_that_is_killed_at_any_step_is_resumed() {
+    let lab = lab_with_external_data();
+    if !can_inject(&lab) {
+        return;
+    }
+    let sources = ["single.onnx", "plain"];
+    let before = contents(&lab.path("plain"));
+    let mut lot = 0;
+    let mut killed = 0;
+    // Each round makes anew, over what the one before it left, what stands there.
+    for calls in ["pwrite64", "linkat", "unlink,unlinkat", "rename,renameat"] {
+        for nth in 1..=8 {
+            lot += 1;
+            let claim = format!("lot={lot}");
+            let args = [
+                "-q", "batch", "protect", sources[0], sources[1], "--out", "out",
+            ];
+            let more = [
+                "-r",
+                &lab.recipient,
+                "--resume",
+                "--jobs",
+                "1",
+                "--claim",
+                &claim,
+            ];
+            let args = [&args[..], &more].concat();
+            let output = inject(&lab, calls, "signal=KILL", nth, &args).unwrap();
+            killed += u32::from(!output.status.success());
+            lab.expect(0, &args);
+            lab.expect(0, &["-q", "batch", "verify", "out", "-i", "id.txt"]);
+            lab.expect(
+                0,
+                &["batch", "unprotect", "out", "-i", "id.txt", "--out", "back"],
+            );
+            fs::remove_dir_all(lab.path("back/.onnxseal")).unwrap();
+            let back = fs::read(lab.path("back/single.onnx")).unwrap();
+            assert!(back == fs::read(lab.path("single.onnx")).unwrap());
+            fs::remove_dir_all(lab.path("back")).unwrap();
+        }
+    }
+    assert!(killed > 10, "only {killed} kills");
+    assert!(contents(&lab.path("plain")) == before);
+}
