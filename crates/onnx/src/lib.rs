@@ -31,4 +31,4 @@ pub use limits::Limits;
 pub use locate::locate;
 pub use model::Model;
 pub use skim::skim;
-pub use sniff::sniff;
+pub use sniff::{sniff, sniff_by};

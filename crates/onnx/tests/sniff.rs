@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use onnxseal_onnx::proto::ModelProto;
 use onnxseal_onnx::proto::tensor_proto::DataType;
-use onnxseal_onnx::sniff;
+use onnxseal_onnx::sniff_by;
 use onnxseal_testkit::build::{
     GraphBuilder, bare_tensor, function, int64s, node, raw_tensor, weights,
 };
@@ -20,6 +20,27 @@ fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../..")
         .join(path)
+}
+
+/// What both ways to look at a file find.
+fn sniff(bytes: &[u8]) -> bool {
+    let (found, _) = sniff_fetching(bytes);
+    assert_eq!(onnxseal_onnx::sniff(bytes), found);
+    found
+}
+
+/// What is found where bytes are fetched, and the length of each fetch.
+fn sniff_fetching(bytes: &[u8]) -> (bool, Vec<usize>) {
+    let (mut fetches, mut end) = (Vec::new(), 0);
+    let found = sniff_by(bytes.len() as u64, |part, offset| {
+        let start = offset as usize;
+        assert!(start >= end && !part.is_empty());
+        end = start + part.len();
+        part.copy_from_slice(&bytes[start..end]);
+        fetches.push(part.len());
+        Ok::<(), ()>(())
+    });
+    (found.unwrap(), fetches)
 }
 
 /// Regular files below `folder`, but for what was built.
@@ -110,6 +131,36 @@ fn other_files_are_no_models() {
     for fill in 0..=u8::MAX {
         assert!(!sniff(&[fill; 4096]), "{fill}");
     }
+}
+
+#[test]
+fn little_is_fetched() {
+    const KIB: usize = 1 << 10;
+    let large = GraphBuilder::new("large")
+        .node(node("MatMul", &["x", "w"], &["y"]))
+        .initializer(raw_tensor(
+            "w",
+            DataType::Int8,
+            &[5 << 20],
+            vec![1; 5 << 20],
+        ))
+        .initializer(raw_tensor(
+            "v",
+            DataType::Int8,
+            &[5 << 20],
+            vec![1; 5 << 20],
+        ))
+        .model();
+    let (found, fetches) = sniff_fetching(&large.encode_to_vec());
+    assert!(found);
+    assert!(fetches.len() <= 3, "{fetches:?}");
+    assert!(fetches.iter().sum::<usize>() <= 256 * KIB, "{fetches:?}");
+    // The first field of this one goes on to its end.
+    let mut weights = vec![0x12, 0xfc, 0xff, 0x3f];
+    weights.resize(1 << 20, 1);
+    assert_eq!(sniff_fetching(&weights), (false, vec![64 * KIB]));
+    let failed = sniff_by(100, |_, _| Err("no network"));
+    assert_eq!(failed, Err("no network"));
 }
 
 #[test]
