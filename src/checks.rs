@@ -1,9 +1,8 @@
 //! What `verify` finds in each of several models, for people, for programs and as SARIF.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
 
-use onnxseal_core::{Error, ErrorKind, Verification};
+use onnxseal_core::{Error, ErrorKind, Location, Verification};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -12,7 +11,7 @@ use crate::text::one_line;
 
 /// One model, checked.
 pub struct Check {
-    pub path: PathBuf,
+    pub model: Location,
     pub outcome: Outcome,
 }
 
@@ -166,7 +165,7 @@ impl Check {
 
     /// The line that people read.
     pub fn line(&self) -> String {
-        let path = one_line(&self.path.display().to_string());
+        let path = one_line(&self.model.to_string());
         match &self.outcome {
             Outcome::Ok(verified) => {
                 let share = verified.weights.share * 100.0;
@@ -231,7 +230,7 @@ pub fn json(checks: &[Check]) -> Value {
             _ => json!({}),
         };
         let fault = check.fault();
-        row["model"] = json!(check.path.to_string_lossy());
+        row["model"] = json!(check.model.to_string());
         row["status"] = fault.map_or(json!("ok"), |fault| json!(fault));
         row["failed"] = json!(check.failure().is_some());
         if let Some(fault) = fault {

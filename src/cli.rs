@@ -219,11 +219,13 @@ pub struct Inspect {
 
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// A protected model; or several, folders to search for models by content, and globs. One model may also be a URL
-    #[arg(value_name = "SOURCE", value_parser = location(), required_unless_present = "lists")]
+    /// A protected model; or several, folders to search for models by content, and globs. Models and
+    /// folders may be URLs (s3://bucket/models/)
+    #[arg(value_name = "SOURCE", value_parser = folder(), required_unless_present = "lists")]
     pub sources: Vec<Location>,
 
-    /// File with more sources, one a line, relative to its folder; may be given several times
+    /// File with more sources, one a line, relative to its folder, or URLs; may be given several
+    /// times
     #[arg(long = "list", value_name = "FILE")]
     pub lists: Vec<PathBuf>,
 
@@ -363,6 +365,11 @@ pub struct View {
 /// Reads a path, or the URL of a file or an object.
 fn location() -> impl TypedValueParser<Value = Location> {
     OsStringValueParser::new().try_map(Location::parse)
+}
+
+/// The same, of what may be a folder.
+fn folder() -> impl TypedValueParser<Value = Location> {
+    OsStringValueParser::new().try_map(Location::parse_folder)
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

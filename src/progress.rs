@@ -119,7 +119,7 @@ impl Watch for Bars<'_> {
         if let Ok(style) = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes}  {msg}") {
             bar.set_style(style);
         }
-        let path = found.path.display().to_string();
+        let path = found.location.to_string();
         bar.set_message(one_line(&path));
         Box::new(ModelBar {
             bars: self,
@@ -130,7 +130,7 @@ impl Watch for Bars<'_> {
     }
 
     fn finished(&self, found: &Found, report: &ModelReport) {
-        let path = found.path.display().to_string();
+        let path = found.location.to_string();
         let path = one_line(&path);
         if let Some(failure) = &report.error {
             // Where the message does not say which model it is about.

@@ -4,6 +4,7 @@
 
 use std::path::{Component, Path};
 
+use onnxseal_core::Location;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use serde_json::{Value, json};
 
@@ -28,7 +29,7 @@ pub fn log(checks: &[Check], folder: &Path) -> Value {
             "properties": { "tags": ["security"] },
         })
     };
-    let artifact = |check: &Check| json!({ "location": location(&check.path, folder) });
+    let artifact = |check: &Check| json!({ "location": location(&check.model, folder) });
     json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
@@ -63,7 +64,7 @@ fn result(check: &Check, folder: &Path) -> Option<Value> {
         "message": { "text": check.message().map(|text| plain(&text)) },
         "locations": [{
             "physicalLocation": {
-                "artifactLocation": location(&check.path, folder),
+                "artifactLocation": location(&check.model, folder),
                 // Services ask for a line, also of a binary file.
                 "region": { "startLine": 1 },
             },
@@ -85,8 +86,16 @@ fn plain(text: &str) -> String {
     plain
 }
 
-/// An `artifactLocation`: below `folder` relative to it, a `file:` URI elsewhere.
-fn location(path: &Path, folder: &Path) -> Value {
+/// An `artifactLocation`: below `folder` relative to it, a `file:` URI elsewhere; of an object its URL.
+fn location(model: &Location, folder: &Path) -> Value {
+    let path = match model {
+        Location::File(path) => path,
+        object => {
+            let url = object.to_string();
+            let (scheme, path) = url.split_once("://").unwrap_or_default();
+            return json!({ "uri": format!("{scheme}://{}", uri_path(Path::new(path))) });
+        }
+    };
     let full = lexical(&folder.join(path));
     match full.strip_prefix(lexical(folder)) {
         Ok(inner) => json!({ "uri": uri_path(inner), "uriBaseId": "%SRCROOT%" }),
@@ -125,11 +134,15 @@ fn uri_path(path: &Path) -> String {
 
 #[cfg(all(test, unix))]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
     fn locations_are_relative_where_they_can_be() {
-        let uri = |path: &str| location(Path::new(path), Path::new("/work/a b"))["uri"].clone();
+        let uri = |model: &str| {
+            let model = Location::parse(model).unwrap();
+            location(&model, Path::new("/work/a b"))["uri"].clone()
+        };
         for (path, expected) in [
             ("m.onnx", "m.onnx"),
             ("./x/../m.onnx", "m.onnx"),
@@ -137,6 +150,7 @@ mod tests {
             ("ü/100 %#?:.onnx", "%C3%BC/100%20%25%23%3F%3A.onnx"),
             ("../m.onnx", "file:///work/m.onnx"),
             ("/x y/m.onnx", "file:///x%20y/m.onnx"),
+            ("s3://bucket/x y/m.onnx", "s3://bucket/x%20y/m.onnx"),
         ] {
             assert_eq!(uri(path), expected);
         }

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use onnxseal_core::Location;
 use onnxseal_core::batch::Shard;
 
-use super::{Policy, pair};
+use super::{Policy, folder, pair};
 use crate::keys::{IdentityArgs, NewRecipientArgs, RecipientArgs};
 use crate::signing::{SignerArgs, SigningArgs};
 
@@ -131,11 +132,12 @@ pub struct Verify {
 #[derive(Debug, Args)]
 pub struct Sources {
     /// Models, folders to search for models by content, and globs; external data is found through
-    /// the models
-    #[arg(value_name = "SOURCE", required_unless_present = "lists")]
-    pub sources: Vec<PathBuf>,
+    /// the models. Models and folders may be URLs (s3://bucket/models/)
+    #[arg(value_name = "SOURCE", value_parser = folder(), required_unless_present = "lists")]
+    pub sources: Vec<Location>,
 
-    /// File with more sources, one a line, relative to its folder; may be given several times
+    /// File with more sources, one a line, relative to its folder, or URLs; may be given several
+    /// times
     #[arg(long = "list", alias = "from", value_name = "FILE")]
     pub lists: Vec<PathBuf>,
 }
@@ -143,9 +145,10 @@ pub struct Sources {
 /// Where outputs go, and how they come to be.
 #[derive(Debug, Args)]
 pub struct Outputs {
-    /// Folder for the outputs, under their paths below their source; models in it are never sources
-    #[arg(short, long, value_name = "DIR")]
-    pub out: PathBuf,
+    /// Folder for the outputs, under their paths below their source, or a URL; models in it are
+    /// never sources
+    #[arg(short, long, value_name = "DIR", value_parser = folder())]
+    pub out: Location,
 
     /// Pass over what an earlier run has done, as far as sources and outputs are as they were then,
     /// and replace what it did otherwise
@@ -164,7 +167,8 @@ pub struct Outputs {
 /// How the batch runs.
 #[derive(Debug, Args)]
 pub struct Course {
-    /// How many models at once [default: the number of cores]
+    /// How many models at once [default: the number of cores; 16 where an object store takes part,
+    /// if that is more]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub jobs: Option<u32>,
 

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use onnxseal_core::batch::{self, Operation, Options, Report};
-use onnxseal_core::{self as core, Checks, ErrorKind, ProtectOptions, RotateOptions};
+use onnxseal_core::{
+    self as core, Checks, ErrorKind, Found, Location, ProtectOptions, RotateOptions,
+};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use crate::cli::batch::{Batch, Course, Operation as Args, Outputs, Sources};
@@ -116,7 +118,7 @@ fn available_memory() -> u64 {
 fn carry_out(
     operation: &Operation<'_>,
     sources: &Sources,
-    options: Options,
+    mut options: Options,
     args: &Course,
     quiet: bool,
 ) -> Result<()> {
@@ -125,6 +127,9 @@ fn carry_out(
         check_sources(&sources.sources, out)?;
     }
     let models = core::discover(&sources.sources, &sources.lists)?;
+    if args.jobs.is_none() && waits(&models, options.out.as_ref()) {
+        options.jobs = options.jobs.max(WAITING_JOBS);
+    }
     let bars = Bars::new(quiet, &stop);
     let report = batch::run(models, operation, &options, &bars)?;
     bars.finish();
@@ -137,20 +142,24 @@ fn carry_out(
     judge(report, stop.signal())
 }
 
+/// How many models at once, where each waits for a store more than for a core.
+const WAITING_JOBS: usize = 16;
+
+fn waits(models: &[Found], out: Option<&Location>) -> bool {
+    let models = models.iter().map(|found| &found.location);
+    models.chain(out).any(Location::is_object)
+}
+
 /// Refuses sources in the output folder: what a search finds there is passed over, what is named is
 /// wanted.
-fn check_sources(sources: &[PathBuf], out: &Path) -> Result<()> {
-    let Ok(out_folder) = out.canonicalize() else {
-        return Ok(());
-    };
-    for source in sources {
-        if (source.canonicalize()).is_ok_and(|source| source.starts_with(&out_folder)) {
-            let (source, out) = (source.display(), out.display());
+fn check_sources(sources: &[Location], out: &Location) -> Result<()> {
+    match sources.iter().find(|source| source.lies_in(out)) {
+        None => Ok(()),
+        Some(source) => {
             let text = format!("{source} lies in the output folder {out}: choose another --out");
-            return Err(Usage(text).into());
+            Err(Usage(text).into())
         }
     }
-    Ok(())
 }
 
 /// Writes the report to `path`, whole or not at all.

@@ -1,8 +1,6 @@
 //! `onnxseal verify`
 
-use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
 
 use anyhow::{Context, Result};
 use onnxseal_core::{
@@ -29,24 +27,28 @@ pub fn run(args: &Verify, quiet: bool) -> Result<()> {
         require_protected: args.require_protected || demands,
         quiet,
     };
-    match single(args) {
+    match single(args)? {
         Some(model) => verifier.one(model, args.format()),
         None => verifier.several(args),
     }
 }
 
 /// The one model that the command line names, unless what it asks for is about several.
-fn single(args: &Verify) -> Option<&Location> {
+fn single(args: &Verify) -> Result<Option<&Location>> {
     let [source] = args.sources.as_slice() else {
-        return None;
-    };
-    let is_file = match source {
-        Location::File(path) => fs::metadata(path).is_ok_and(|metadata| !metadata.is_dir()),
-        _ => true,
+        return Ok(None);
     };
     let about_several =
         args.require_protected || !args.lists.is_empty() || args.format() == Format::Sarif;
-    (is_file && !about_several).then_some(source)
+    if about_several {
+        return Ok(None);
+    }
+    let is_one = match source {
+        // What is no file may be a glob.
+        Location::File(path) => path.exists() && !path.is_dir(),
+        object => !object.is_folder()?,
+    };
+    Ok(is_one.then_some(source))
 }
 
 struct Verifier {
@@ -79,17 +81,12 @@ impl Verifier {
 
     /// Checks every model there is, and fails as the worst of them.
     fn several(&self, args: &Verify) -> Result<()> {
-        let paths = args.sources.iter().map(|source| match source {
-            Location::File(path) => Ok(path),
-            _ => Err(Usage(format!(
-                "{source} is an object, which can be verified alone, without a folder, list or --require-protected"
-            ))),
-        });
-        let paths = paths.collect::<Result<Vec<_>, _>>()?;
-        let found = core::discover(&paths, &args.lists)?;
+        let found = core::discover(&args.sources, &args.lists)?;
         if found.is_empty() {
-            let mut names = paths.into_iter().chain(&args.lists);
-            let first = names.next().map(|path| path.display().to_string());
+            let lists = args.lists.iter().map(|path| path.display().to_string());
+            let sources = args.sources.iter().map(Location::to_string);
+            let mut names = sources.chain(lists);
+            let first = names.next();
             let more = if names.next().is_some() { ", ..." } else { "" };
             return Err(Usage(format!(
                 "no ONNX model in {}{more}: nothing was checked",
@@ -102,9 +99,9 @@ impl Verifier {
         let mut printed = Ok(());
         let mut checks = Vec::with_capacity(found.len());
         for model in found {
-            let outcome = self.outcome(&model.path);
-            let path = model.path;
-            let check = Check { path, outcome };
+            let model = model.location;
+            let outcome = self.outcome(&model);
+            let check = Check { model, outcome };
             match (format, self.quiet) {
                 (Format::Human, false) => {
                     let line = || writeln!(io::stdout(), "{}", check.line());
@@ -137,7 +134,7 @@ impl Verifier {
         }
     }
 
-    fn outcome(&self, model: &Path) -> Outcome {
+    fn outcome(&self, model: &Location) -> Outcome {
         match self.verify(model) {
             Ok(verified) => Outcome::Ok(verified),
             // What no parser can read is not called a model that is not protected.

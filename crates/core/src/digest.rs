@@ -146,13 +146,20 @@ pub(crate) fn of_files(
     let layout = Manifest::of_files(described.collect());
     let digester = Digester::new(&layout);
     let places = std::iter::repeat(());
-    chunks::for_each(false, &layout, places, progress, |workspace, chunk, ()| {
-        let (bytes, _) = workspace.room(chunk);
-        let (_, input) = chunk.of(files)?;
-        input.read_exact_at(bytes, chunk.window.start)?;
-        digester.take(chunk, bytes);
-        Ok(())
-    })?;
+    let is_remote = files.iter().any(|(_, input)| input.is_remote());
+    chunks::for_each(
+        is_remote,
+        &layout,
+        places,
+        progress,
+        |workspace, chunk, ()| {
+            let (bytes, _) = workspace.room(chunk);
+            let (_, input) = chunk.of(files)?;
+            input.read_exact_at(bytes, chunk.window.start)?;
+            digester.take(chunk, bytes);
+            Ok(())
+        },
+    )?;
     digester.finish(&[])
 }
 

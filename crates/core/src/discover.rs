@@ -1,21 +1,28 @@
-//! Finds models in folders, by what is in the files.
+//! Finds models in folders and object stores, by what is in the files.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
+#[cfg(feature = "object-store")]
+use std::sync::OnceLock;
 
 use globset::{GlobBuilder, GlobMatcher};
 use walkdir::{DirEntry, WalkDir};
 
 use crate::error::{Error, Result, io};
 use crate::input::Input;
+#[cfg(not(feature = "object-store"))]
+use crate::input::unreachable_object;
+use crate::location::{Location, ObjectUrl};
+#[cfg(feature = "object-store")]
+use crate::{parallel, remote};
 
 /// A model that [`discover`] found.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Found {
     /// Where it is.
-    pub path: PathBuf,
+    pub location: Location,
     /// Where it goes below an output folder: its path under the source that it was found by, and
     /// for what a list names, under the list's folder. Always plain names, without `..`; two
     /// sources may give the same.
@@ -23,13 +30,16 @@ pub struct Found {
 }
 
 /// Finds the models that `sources`, and the sources that the files `lists` name, stand for; sorted
-/// by path, each once.
+/// by path, files before objects, each once.
 ///
 /// A source is
 /// - a file, which is a model whatever is in it;
 /// - a folder, which is searched with all its subfolders;
 /// - where there is no such file, a glob: `*` and `?` within a name, `**` for folders of any depth,
-///   `[...]` and `{a,b}`. Folders that match are searched.
+///   `[...]` and `{a,b}`. Folders that match are searched;
+/// - an object, which is a model whatever is in it;
+/// - where there is no such object, or the URL ends in `/` or with the bucket, a folder of an object
+///   store: all whose keys begin so, up to a `/`. There are no globs for objects.
 ///
 /// In folders and by globs a file is found if [`onnxseal_onnx::sniff`] says that its content is a
 /// model, if its name ends in `.onnx`, or if it cannot be opened: no model is missed, and what should
@@ -37,17 +47,25 @@ pub struct Found {
 /// like a model. Hidden files and folders count, but for folders named `.git`; files other than
 /// regular ones do not. Links are followed, those that lead nowhere passed over, and a file or folder
 /// that several paths lead to is taken once, by the first of them in the order of sources and names.
+/// Empty objects do not count. Of objects that are not named so, what [`onnxseal_onnx::sniff_by`] asks
+/// for is fetched, 16 at once: of one that is no model mostly 64 KiB.
 ///
-/// A list has a source a line, relative to the list's folder; white space around it is cut off, and
+/// A list has a source a line, relative to the list's folder, or a URL; white space around it is cut off, and
 /// empty lines and those that begin with `#` are passed over.
 ///
 /// # Errors
 /// `Io` where a source does not exist, a folder cannot be read, or a link cannot be followed; `Usage`
-/// where a glob is none, or matches nothing.
-pub fn discover(sources: &[impl AsRef<Path>], lists: &[impl AsRef<Path>]) -> Result<Vec<Found>> {
+/// where a glob is none, or matches nothing, or a URL is none.
+pub fn discover(
+    sources: &[impl Into<Location> + Clone],
+    lists: &[impl AsRef<Path>],
+) -> Result<Vec<Found>> {
     let mut search = Search::default();
     for source in sources {
-        search.source(source.as_ref(), None)?;
+        match source.clone().into() {
+            Location::File(path) => search.path(&path, None)?,
+            Location::Object(url) => search.object(&url)?,
+        }
     }
     for list in lists {
         let list = list.as_ref();
@@ -56,7 +74,10 @@ pub fn discover(sources: &[impl AsRef<Path>], lists: &[impl AsRef<Path>]) -> Res
         for line in text.trim_start_matches('\u{feff}').lines() {
             let line = line.trim();
             if !line.is_empty() && !line.starts_with('#') {
-                search.source(&folder.join(line), Some(folder))?;
+                match Location::parse_folder(line)? {
+                    Location::File(path) => search.path(&folder.join(path), Some(folder))?,
+                    Location::Object(url) => search.object(&url)?,
+                }
             }
         }
     }
@@ -67,15 +88,15 @@ pub fn discover(sources: &[impl AsRef<Path>], lists: &[impl AsRef<Path>]) -> Res
 #[derive(Default)]
 struct Search {
     found: Vec<Found>,
-    /// Canonical paths of the files in `found`.
-    files: HashSet<PathBuf>,
+    /// What is in `found`, in its canonical form.
+    files: HashSet<Location>,
     /// Canonical paths of the folders that were searched.
     folders: HashSet<PathBuf>,
 }
 
 impl Search {
-    /// Adds what `source` stands for. `listed_in` is the folder of the list that names it.
-    fn source(&mut self, source: &Path, listed_in: Option<&Path>) -> Result<()> {
+    /// Adds what the path `source` stands for. `listed_in` is the folder of the list that names it.
+    fn path(&mut self, source: &Path, listed_in: Option<&Path>) -> Result<()> {
         let bases = |own| [listed_in.unwrap_or(own), own];
         match fs::metadata(source) {
             Ok(metadata) if metadata.is_dir() => self.folder(source, bases(source)),
@@ -137,13 +158,73 @@ impl Search {
     /// Adds a file, unless it is there already. Where it lies below one of `bases`, its path there,
     /// below the first that holds it, is what goes below an output folder.
     fn add(&mut self, path: &Path, bases: [&Path; 2]) -> Result<()> {
-        if self.files.insert(canonical(path)?) {
+        if self.files.insert(Location::File(canonical(path)?)) {
             let relative = bases.into_iter().find_map(|base| below(path, base));
             let name = || path.file_name().map(PathBuf::from);
             self.found.push(Found {
-                path: path.strip_prefix(".").unwrap_or(path).to_owned(),
+                location: path.strip_prefix(".").unwrap_or(path).into(),
                 relative: relative.or_else(name).unwrap_or_default(),
             });
+        }
+        Ok(())
+    }
+
+    /// Adds the object at `source`, or what is in that folder.
+    #[cfg(feature = "object-store")]
+    fn object(&mut self, source: &ObjectUrl) -> Result<()> {
+        if !source.names_folder() && Location::from(source).exists()? {
+            let name = source.key().rsplit('/').next();
+            return self.add_object(source, name.unwrap_or_default());
+        }
+        let keys = remote::list(source)?;
+        if keys.is_empty() {
+            return Err(nothing_at(source));
+        }
+        let prefix = source.prefix();
+        let mut objects = Vec::new();
+        for key in &keys {
+            let below = key.strip_prefix(&prefix);
+            if let Some(below) = below.filter(|below| !is_of_git(below)) {
+                objects.push((source.with_key(key)?, below, OnceLock::new()));
+            }
+        }
+        let n_objects = objects.len() as u64;
+        let each = objects.iter();
+        parallel::for_each(
+            true,
+            n_objects,
+            each,
+            || (),
+            |(), (url, _, is_model)| {
+                let _ = is_model.set(is_named_so(Path::new(url.key())) || is_model_there(url)?);
+                Ok(())
+            },
+        )?;
+        for (url, below, is_model) in &objects {
+            if is_model.get() == Some(&true) {
+                self.add_object(url, below)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[cfg(not(feature = "object-store"))]
+    fn object(&mut self, source: &ObjectUrl) -> Result<()> {
+        Err(unreachable_object(&source.into()))
+    }
+
+    /// Adds an object, unless it is there already.
+    #[cfg(feature = "object-store")]
+    fn add_object(&mut self, url: &ObjectUrl, relative: &str) -> Result<()> {
+        let location = Location::from(url);
+        // A name of a store may be several here, and lead anywhere.
+        let Some(relative) = below(Path::new(relative), Path::new("")) else {
+            return Err(Error::Misuse(format!(
+                "{url} has a key that is no path here"
+            )));
+        };
+        if self.files.insert(location.clone()) {
+            self.found.push(Found { location, relative });
         }
         Ok(())
     }
@@ -270,12 +351,50 @@ fn is_git(entry: &DirEntry) -> bool {
     entry.depth() > 0 && entry.file_name() == ".git"
 }
 
+/// The same of a key below a source.
+#[cfg(feature = "object-store")]
+fn is_of_git(key: &str) -> bool {
+    let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
+    folder.split('/').any(|name| name == ".git")
+}
+
+/// The error of a source that is neither an object nor a folder.
+#[cfg(feature = "object-store")]
+fn nothing_at(source: &ObjectUrl) -> Error {
+    if source.key().contains(['*', '?', '[', '{']) {
+        return Error::Misuse(format!(
+            "{source} names nothing, and there are no patterns for objects: name the folder, such as s3://bucket/models/"
+        ));
+    }
+    let path = PathBuf::from(source.to_string());
+    let nothing = "there is no such object, and none whose key goes on from there";
+    io("open", &path)(std::io::Error::new(ErrorKind::NotFound, nothing))
+}
+
+/// Whether an object is to be found by its content, or because nobody can tell.
+#[cfg(feature = "object-store")]
+fn is_model_there(url: &ObjectUrl) -> Result<bool> {
+    let sniffed = Input::open(&url.into()).and_then(|object| {
+        onnxseal_onnx::sniff_by(object.len, |part, offset| {
+            object.read_exact_at(part, offset)
+        })
+    });
+    match sniffed {
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(false),
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => Ok(true),
+        sniffed => sniffed,
+    }
+}
+
+/// Whether the name says that it is a model.
+fn is_named_so(path: &Path) -> bool {
+    let extension = path.extension();
+    extension.is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
+}
+
 /// Whether a regular file is to be found: by its name, its content, or because nobody can tell.
 fn is_model(path: &Path) -> Result<bool> {
-    let is_named_so = path
-        .extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
-    if is_named_so {
+    if is_named_so(path) {
         return Ok(true);
     }
     match File::open(path) {

@@ -140,7 +140,7 @@ impl Input {
         match &self.origin {
             Origin::File { .. } => self.path.canonicalize().ok().map(Location::File),
             #[cfg(feature = "object-store")]
-            Origin::Object { url, .. } => Some(Location::Object(url.clone())),
+            Origin::Object { url, .. } => Some(url.into()),
         }
     }
 

@@ -31,6 +31,8 @@ mod open;
 mod output;
 mod outputs;
 mod parallel;
+#[cfg(feature = "protect")]
+mod presence;
 mod progress;
 #[cfg(feature = "protect")]
 mod protect;

@@ -2,6 +2,8 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+#[cfg(feature = "protect")]
+use std::path::Component;
 use std::path::{Path, PathBuf};
 
 #[cfg(feature = "protect")]
@@ -12,7 +14,7 @@ use crate::protected::folder_of;
 /// Where a model lies, or goes.
 ///
 /// Paths become locations by `From`; [`Location::parse`] reads what a user wrote.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Location {
     /// A file.
@@ -24,8 +26,9 @@ pub enum Location {
 /// The URL of an object: `s3://bucket/key`, `gs://bucket/key` or `az://container/key`.
 ///
 /// The key is taken literally: nothing in it is percent-decoded. It has no empty part, none that is
-/// `.` or `..`, and no control characters; so there is one URL for an object.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// `.` or `..`, and no control characters; so there is one URL for an object. Where a folder may be
+/// meant, the key may also end in `/`, or be empty for all of a bucket.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectUrl {
     scheme: Scheme,
     bucket: String,
@@ -33,7 +36,7 @@ pub struct ObjectUrl {
 }
 
 /// The kinds of stores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Scheme {
     S3,
     Gs,
@@ -49,7 +52,19 @@ impl Location {
     /// # Errors
     /// `Usage` for URLs of another scheme, and those that are none.
     pub fn parse(text: impl AsRef<OsStr>) -> Result<Location> {
-        let text = text.as_ref();
+        Location::read(text.as_ref(), false)
+    }
+
+    /// The same of what may be a folder: in an object store that is all whose keys begin so, up to a
+    /// `/`. The key may end in `/`, and be absent.
+    ///
+    /// # Errors
+    /// As for [`Location::parse`].
+    pub fn parse_folder(text: impl AsRef<OsStr>) -> Result<Location> {
+        Location::read(text.as_ref(), true)
+    }
+
+    fn read(text: &OsStr, of_folder: bool) -> Result<Location> {
         let path = || Location::File(PathBuf::from(text));
         // No URL that is known has other than Unicode.
         let Some((scheme, rest)) = text.to_str().and_then(|text| text.split_once("://")) else {
@@ -65,14 +80,13 @@ impl Location {
             return Ok(Location::File(file_path(rest)?));
         }
         match SCHEMES.iter().find(|(known, _)| *known == scheme) {
-            Some(&(_, scheme)) => Ok(Location::Object(ObjectUrl::parse(scheme, rest)?)),
+            Some(&(_, scheme)) => Ok(Location::Object(ObjectUrl::parse(scheme, rest, of_folder)?)),
             None => Err(Error::Misuse(format!(
                 "{scheme}:// is no kind of location that is known: expected a path, or an s3://, gs://, az:// or file:// URL"
             ))),
         }
     }
 
-    /// The path of a file, or the URL of an object as one: what messages call it.
     /// The path of a file that is to be changed where it lies. A link to it stays a link.
     ///
     /// # Errors
@@ -87,6 +101,48 @@ impl Location {
         }
     }
 
+    /// The location of what goes to `relative`, plain names, in this folder.
+    ///
+    /// # Errors
+    /// `Usage` where no key can be made of the names.
+    #[cfg(feature = "protect")]
+    pub(crate) fn join(&self, relative: &Path) -> Result<Location> {
+        match self {
+            Location::File(folder) => Ok(Location::File(folder.join(relative))),
+            Location::Object(url) => url.join(relative).map(Location::Object),
+        }
+    }
+
+    /// Whether it lies in `folder`, or is that: of files as links lead, also where they do not exist
+    /// yet.
+    #[cfg(feature = "protect")]
+    pub fn lies_in(&self, folder: &Location) -> bool {
+        match (self, folder) {
+            (Location::File(path), Location::File(folder)) => {
+                resolve(path).starts_with(resolve(folder))
+            }
+            (Location::Object(url), Location::Object(folder)) => {
+                let is_same = (url.scheme, &url.bucket) == (folder.scheme, &folder.bucket);
+                is_same && url.prefix().starts_with(&folder.prefix())
+            }
+            _ => false,
+        }
+    }
+
+    /// The same for all ways to write it; `None` for a path that leads nowhere.
+    pub(crate) fn canonical(&self) -> Option<Location> {
+        match self {
+            Location::File(path) => path.canonicalize().ok().map(Location::File),
+            Location::Object(_) => Some(self.clone()),
+        }
+    }
+
+    /// Whether reaching it waits for a network.
+    pub fn is_object(&self) -> bool {
+        matches!(self, Location::Object(_))
+    }
+
+    /// The path of a file, or the URL of an object as one: what messages call it.
     pub(crate) fn to_name(&self) -> PathBuf {
         match self {
             Location::File(path) => path.clone(),
@@ -104,15 +160,25 @@ impl Location {
 }
 
 impl ObjectUrl {
-    fn parse(scheme: Scheme, rest: &str) -> Result<ObjectUrl> {
+    fn parse(scheme: Scheme, rest: &str, of_folder: bool) -> Result<ObjectUrl> {
         let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+        let parts = match of_folder {
+            true => key.strip_suffix('/').unwrap_or(key),
+            false => key,
+        };
         let of_bucket = |c: char| c.is_ascii_alphanumeric() || "-._$".contains(c);
         // What was written is not repeated: it may hold a password.
         let fault = if bucket.is_empty() || !bucket.chars().all(of_bucket) {
             "the bucket is no name; credentials come from the environment, not from URLs"
+        } else if key.is_empty() && of_folder {
+            return Ok(ObjectUrl {
+                scheme,
+                bucket: bucket.to_owned(),
+                key: String::new(),
+            });
         } else if key.is_empty() {
             "there is no key after the bucket"
-        } else if key.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        } else if parts.split('/').any(|part| matches!(part, "" | "." | "..")) {
             "the key has a part that is empty, \".\" or \"..\""
         } else if key.contains(char::is_control) {
             "the key has control characters"
@@ -140,6 +206,53 @@ impl ObjectUrl {
             ..self.clone()
         }
     }
+
+    /// What the keys of all that is in this folder begin with.
+    #[cfg(feature = "protect")]
+    pub(crate) fn prefix(&self) -> String {
+        match self.names_folder() {
+            true => self.key.clone(),
+            false => format!("{}/", self.key),
+        }
+    }
+
+    /// Whether it can only be a folder.
+    #[cfg(feature = "protect")]
+    pub(crate) fn names_folder(&self) -> bool {
+        self.key.is_empty() || self.key.ends_with('/')
+    }
+
+    #[cfg(feature = "protect")]
+    fn join(&self, relative: &Path) -> Result<ObjectUrl> {
+        let names: Option<Vec<&str>> = (relative.components())
+            .map(|name| match name {
+                Component::Normal(name) => name.to_str(),
+                _ => None,
+            })
+            .collect();
+        let key = names.map(|names| self.prefix() + &names.join("/"));
+        // On Windows, for one, a name may have what a key may not.
+        let url =
+            key.map(|key| ObjectUrl::parse(self.scheme, &format!("{}/{key}", self.bucket), false));
+        url.unwrap_or_else(|| {
+            let name = relative.display();
+            Err(Error::Misuse(format!(
+                "{name} cannot be the key of an object: its names are no Unicode"
+            )))
+        })
+    }
+}
+
+/// `path` without links, also where it, or folders above it, do not exist yet.
+#[cfg(feature = "protect")]
+fn resolve(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for folder in path.ancestors() {
+        if let (Ok(there), Ok(rest)) = (folder.canonicalize(), path.strip_prefix(folder)) {
+            return there.join(rest);
+        }
+    }
+    path
 }
 
 #[cfg(feature = "object-store")]
@@ -155,6 +268,12 @@ impl ObjectUrl {
 
     pub(crate) fn key(&self) -> &str {
         &self.key
+    }
+
+    /// The object of this bucket with another key.
+    #[cfg(feature = "protect")]
+    pub(crate) fn with_key(&self, key: &str) -> Result<ObjectUrl> {
+        ObjectUrl::parse(self.scheme, &format!("{}/{key}", self.bucket), false)
     }
 }
 
@@ -212,6 +331,12 @@ impl From<PathBuf> for Location {
 impl From<&PathBuf> for Location {
     fn from(path: &PathBuf) -> Location {
         Location::File(path.clone())
+    }
+}
+
+impl From<&ObjectUrl> for Location {
+    fn from(url: &ObjectUrl) -> Location {
+        Location::Object(url.clone())
     }
 }
 
@@ -285,6 +410,43 @@ mod tests {
             assert_eq!(error.kind(), crate::ErrorKind::Usage, "{text}");
             assert!(!error.to_string().contains("secret"));
         }
+    }
+
+    #[cfg(feature = "protect")]
+    #[test]
+    fn folders_may_end_in_a_slash_and_be_whole_buckets() {
+        let join = |folder: &str, name: &str| {
+            let folder = Location::parse_folder(folder).unwrap();
+            folder.join(Path::new(name)).unwrap().to_string()
+        };
+        assert_eq!(join("s3://b", "m"), "s3://b/m");
+        assert_eq!(join("s3://b/", "a/m"), "s3://b/a/m");
+        assert_eq!(join("s3://b/x/y/", "a/m"), "s3://b/x/y/a/m");
+        assert_eq!(join("s3://b/x/y", "a/m"), "s3://b/x/y/a/m");
+        assert_eq!(join("folder", "a/m"), "folder/a/m");
+        let parse = |text| Location::parse_folder(text);
+        for text in ["s3://", "s3://b//", "s3://b/x//", "s3://b/../", "http://x/"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        let bucket = parse("s3://b").unwrap();
+        assert!(bucket.join(Path::new("../m")).is_err());
+        assert!(bucket.join(Path::new("a\nb")).is_err());
+
+        let lies_in = |url, folder| parse(url).unwrap().lies_in(&parse(folder).unwrap());
+        for folder in ["s3://b", "s3://b/", "s3://b/x", "s3://b/x/"] {
+            assert!(lies_in("s3://b/x/m", folder), "{folder}");
+        }
+        for folder in [
+            "s3://b/x/m/y",
+            "s3://b/x/mm",
+            "s3://b/y",
+            "s3://c",
+            "gs://b",
+            "x",
+        ] {
+            assert!(!lies_in("s3://b/x/m", folder), "{folder}");
+        }
+        assert!(lies_in("s3://b/x", "s3://b/x/"));
     }
 
     #[cfg(unix)]

@@ -44,7 +44,6 @@ impl Default for OutputOptions {
 pub(crate) struct Destination {
     pub(crate) location: Location,
     /// How long it will be in bytes; a tail may be added.
-    #[cfg_attr(not(feature = "object-store"), expect(dead_code))]
     pub(crate) len: u64,
 }
 
@@ -99,19 +98,7 @@ impl Outputs {
 
     fn begin(&self, destination: &Destination) -> Result<Output> {
         let replace = self.options.replace || self.options.cleared;
-        match &destination.location {
-            Location::File(path) => Output::create_file(path, replace),
-            #[cfg(feature = "object-store")]
-            Location::Object(url) => {
-                let object = match self.files.first() {
-                    Some(Output::Object(model)) => model.object().sibling(url)?,
-                    _ => Object::at(url)?,
-                };
-                Upload::create(object, replace, destination.len).map(Output::Object)
-            }
-            #[cfg(not(feature = "object-store"))]
-            location => Err(unreachable_object(location)),
-        }
+        begin(&destination.location, replace, destination.len)
     }
 
     /// The outputs, in the order of the manifest.
@@ -170,6 +157,23 @@ impl Drop for Outputs {
     }
 }
 
+/// Begins a file or an object of about `len` bytes.
+///
+/// # Errors
+/// [`Error::OutputExists`] unless `replace`.
+pub(crate) fn begin(location: &Location, replace: bool, len: u64) -> Result<Output> {
+    match location {
+        Location::File(path) => Output::create_file(path, replace),
+        #[cfg(feature = "object-store")]
+        Location::Object(url) => Upload::create(Object::at(url)?, replace, len).map(Output::Object),
+        #[cfg(not(feature = "object-store"))]
+        location => {
+            let _ = len;
+            Err(unreachable_object(location))
+        }
+    }
+}
+
 /// Where the `files` of a manifest go when the model file goes to `output`: external files keep
 /// their relative paths.
 ///
@@ -186,10 +190,7 @@ pub(crate) fn paths<'a>(
     let mut seen = HashSet::new();
     let mut destinations = Vec::new();
     for (location, file) in locations.zip(files) {
-        let found = match &location {
-            Location::File(path) => path.canonicalize().ok().map(Location::File),
-            Location::Object(_) => Some(location.clone()),
-        };
+        let found = location.canonical();
         if found.is_some_and(|found| inputs.contains(&found)) {
             let path = location.to_name();
             return Err(Error::OutputIsInput { path });

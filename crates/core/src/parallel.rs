@@ -11,7 +11,10 @@ use crate::error::{Error, Result};
 static CORES: Cores = Cores::new(0);
 
 /// Requests to a network that are under way at once: work that waits rather than computes.
-static REQUESTS: Cores = Cores::new(16);
+static REQUESTS: Cores = Cores::new(N_REQUESTS);
+
+/// How many those are, beside one for each call.
+pub(crate) const N_REQUESTS: usize = 16;
 
 thread_local! {
     /// Whether this thread counts as one at work.

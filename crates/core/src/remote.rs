@@ -1,12 +1,15 @@
 //! Objects in stores, for threads that wait.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, mpsc};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+#[cfg(feature = "protect")]
+use futures_util::TryStreamExt;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
@@ -167,8 +170,21 @@ impl Object {
 
     /// Removes the object, where that can be done.
     pub(crate) fn remove(&self) {
+        let _ = self.try_remove();
+    }
+
+    /// Removes the object, if it is there.
+    #[cfg(feature = "protect")]
+    pub(crate) fn delete(&self) -> Result<()> {
+        match self.try_remove() {
+            Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(failed("remove", &self.name, error)),
+        }
+    }
+
+    fn try_remove(&self) -> object_store::Result<()> {
         let (objects, path) = (self.store.objects.clone(), self.path.clone());
-        let _ = wait(async move { objects.delete(&path).await });
+        wait(async move { objects.delete(&path).await })
     }
 
     fn head(&self) -> object_store::Result<ObjectMeta> {
@@ -195,6 +211,24 @@ impl Object {
             error => failed("create", &self.name, error),
         }
     }
+}
+
+/// The keys of all objects in `folder`, in their order, but for empty ones: to stores that show folders
+/// those are what keeps a folder there.
+#[cfg(feature = "protect")]
+pub(crate) fn list(folder: &ObjectUrl) -> Result<Vec<String>> {
+    let name = PathBuf::from(folder.to_string());
+    let failed = |error| failed("list", &name, error);
+    let path = folder.key().trim_end_matches('/');
+    let path = object_store::path::Path::parse(path).map_err(|e| failed(e.into()))?;
+    let objects = Store::of(folder).map_err(failed)?.objects;
+    let listed = wait(async move { objects.list(Some(&path)).try_collect::<Vec<_>>().await });
+    let mut keys: Vec<String> = (listed.map_err(failed)?.into_iter())
+        .filter(|object| object.size > 0)
+        .map(|object| object.location.into())
+        .collect();
+    keys.sort_unstable();
+    Ok(keys)
 }
 
 impl Remote {
@@ -298,7 +332,22 @@ impl std::fmt::Debug for Object {
 }
 
 impl Store {
+    /// The store of `url`, which all that is done in its bucket shares: it keeps connections. What the
+    /// environment says is read once.
     fn of(url: &ObjectUrl) -> object_store::Result<Store> {
+        static STORES: Mutex<Option<HashMap<(Scheme, String), Store>>> = Mutex::new(None);
+        let mut stores = STORES.lock().unwrap_or_else(PoisonError::into_inner);
+        let stores = stores.get_or_insert_default();
+        let bucket = (url.scheme(), url.bucket().to_owned());
+        if let Some(store) = stores.get(&bucket) {
+            return Ok(store.clone());
+        }
+        let store = Store::new_of(url)?;
+        stores.insert(bucket, store.clone());
+        Ok(store)
+    }
+
+    fn new_of(url: &ObjectUrl) -> object_store::Result<Store> {
         let bucket = url.bucket();
         match url.scheme() {
             Scheme::S3 => Store::s3(bucket),

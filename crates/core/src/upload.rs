@@ -65,6 +65,7 @@ impl Upload {
     }
 
     /// The object, there or not.
+    #[cfg(test)]
     pub(crate) fn object(&self) -> &Object {
         &self.object
     }
@@ -195,6 +196,18 @@ impl std::fmt::Debug for State {
     }
 }
 
+/// Memory that uploads of files of so many bytes hold at most, of one model: a part for each request
+/// that may be under way, and the beginning and the end of each file.
+#[cfg(feature = "protect")]
+pub(crate) fn held_bytes(lens: &[u64], n_requests: u64) -> u64 {
+    let all = lens
+        .iter()
+        .fold(0, |sum: u64, len| sum.saturating_add(*len));
+    let part = lens.iter().map(|len| part_bytes(*len)).max();
+    let n_parts = n_requests + 2 * lens.len() as u64;
+    all.min(n_parts.saturating_mul(part.unwrap_or(0)))
+}
+
 /// Bytes of a part of an object of `len` bytes.
 fn part_bytes(len: u64) -> u64 {
     const MIB: u64 = 1 << 20;
@@ -292,6 +305,18 @@ mod tests {
             late.publish(true).unwrap();
             assert!(read(object.clone()) == bytes(len));
         }
+    }
+
+    #[cfg(feature = "protect")]
+    #[test]
+    fn uploads_hold_what_they_have_or_some_parts() {
+        assert_eq!(held_bytes(&[], 16), 0);
+        assert_eq!(held_bytes(&[1 << 20, 3 << 20], 16), 4 << 20);
+        assert_eq!(held_bytes(&[1 << 30], 16), 18 * MIN_PART_BYTES);
+        assert_eq!(
+            held_bytes(&[1 << 20, u64::MAX], 0),
+            4 * part_bytes(u64::MAX)
+        );
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Which files are found, by what, and under which path.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use onnxseal_core::{Error, ErrorKind, Found, discover};
+use onnxseal_core::{Error, ErrorKind, Found, Location, discover};
 use onnxseal_testkit::samples;
 use tempfile::TempDir;
 
@@ -37,7 +37,10 @@ fn found(dir: &TempDir, sources: &[&str]) -> Vec<(String, String)> {
 fn shown(dir: &TempDir, found: Vec<Found>) -> Vec<(String, String)> {
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     let show = |found: Found| {
-        let path = found.path.strip_prefix(dir.path()).unwrap();
+        let Location::File(path) = &found.location else {
+            panic!("{} is no file", found.location);
+        };
+        let path = path.strip_prefix(dir.path()).unwrap();
         (text(path), text(&found.relative))
     };
     found.into_iter().map(show).collect()
@@ -153,7 +156,7 @@ fn lists_name_sources_relative_to_themselves() {
         (path("../other/y/model"), "y/model"),
     ];
     let mut expected = expected.map(|(path, relative)| Found {
-        path,
+        location: path.into(),
         relative: relative.into(),
     });
     expected.sort();
@@ -162,6 +165,9 @@ fn lists_name_sources_relative_to_themselves() {
     fs::write(path("list"), "a/model\nabsent\n").unwrap();
     let error = discover(NONE, &[path("list")]).unwrap_err();
     assert!(matches!(&error, Error::Io { path, .. } if path.ends_with("absent")));
+    fs::write(path("list"), "a/model\nhttp://x/y\n").unwrap();
+    let error = discover(NONE, &[path("list")]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage);
     fs::write(path("list"), "# nothing\n").unwrap();
     assert_eq!(discover(NONE, &[path("list")]).unwrap(), []);
     let error = discover(NONE, &[path("no list")]).unwrap_err();
@@ -243,6 +249,15 @@ fn all_fixtures_are_found() {
     }
     expected.retain(|path| path.extension().is_some_and(|name| name == "onnx"));
     expected.sort();
-    let paths: Vec<_> = found.into_iter().map(|found| found.path).collect();
+    let expected: Vec<Location> = expected.into_iter().map(Location::from).collect();
+    let paths: Vec<_> = found.into_iter().map(|found| found.location).collect();
     assert_eq!(paths, expected);
+}
+
+#[cfg(not(feature = "object-store"))]
+#[test]
+fn objects_are_out_of_reach_without_the_feature() {
+    let folder = Location::parse_folder("s3://bucket/models/").unwrap();
+    let error = discover(&[folder], NONE).unwrap_err();
+    assert!(matches!(error, Error::NoObjectStores { .. }));
 }

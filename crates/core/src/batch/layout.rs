@@ -7,31 +7,28 @@ use std::path::{Path, PathBuf};
 use super::survey::Survey;
 use super::{Found, RECORDS};
 use crate::error::{Error, Result};
-use crate::protected::folder_of;
+use crate::location::Location;
 
 /// `models` without those that lie in the output folder.
-pub(super) fn without_outputs(models: Vec<Found>, out: &Path) -> Vec<Found> {
-    let out = resolve(out);
-    let lies_elsewhere = |found: &Found| {
-        let path = found.path.canonicalize();
-        path.map_or(true, |path| !path.starts_with(&out))
-    };
+pub(super) fn without_outputs(models: Vec<Found>, out: &Location) -> Vec<Found> {
+    let lies_elsewhere = |found: &Found| !found.location.lies_in(out);
     models.into_iter().filter(lies_elsewhere).collect()
 }
 
-/// Fails where two of `models` would go to the same place below the output folder, or one to where
-/// the records are.
-pub(super) fn check_models(models: &[Found]) -> Result<()> {
+/// Fails where two of `models` would go to the same place below `out`, one to where the records are,
+/// or one to where nothing can be.
+pub(super) fn check_models(models: &[Found], out: &Location) -> Result<()> {
     let mut seen: HashMap<&Path, &Found> = HashMap::new();
     for found in models {
         if found.relative.starts_with(RECORDS) {
-            let (path, relative) = (found.path.display(), found.relative.display());
+            let (location, relative) = (&found.location, found.relative.display());
             return Err(Error::Misuse(format!(
-                "{path} would be written to {relative}, but the folder {RECORDS} is for records"
+                "{location} would be written to {relative}, but the folder {RECORDS} is for records"
             )));
         }
+        out.join(&found.relative)?;
         if let Some(other) = seen.insert(&found.relative, found) {
-            return Err(clash(&other.path, &found.path, &found.relative));
+            return Err(clash(&other.location, &found.location, &found.relative));
         }
     }
     Ok(())
@@ -39,27 +36,27 @@ pub(super) fn check_models(models: &[Found]) -> Result<()> {
 
 /// Fails where two outputs of `models`, external files among them, would have the same path below
 /// `out`, where one would have to be a folder for another, or where one is an input.
-pub(super) fn check_files(models: &[(Found, Survey)], out: &Path) -> Result<()> {
+pub(super) fn check_files(models: &[(Found, Survey)], out: &Location) -> Result<()> {
     // By the path below the output folder: what it would be the output for.
-    let mut outputs: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
-    let mut inputs: HashMap<PathBuf, PathBuf> = HashMap::new();
+    let mut outputs: BTreeMap<PathBuf, Location> = BTreeMap::new();
+    let mut inputs: HashMap<Location, Location> = HashMap::new();
     for (found, survey) in models {
         let external = survey.external.iter();
         let external = external.map(|file| {
             let relative = found.relative.parent().unwrap_or(Path::new("")).join(file);
-            (folder_of(&found.path).join(file), relative)
+            (found.location.beside(file), relative)
         });
-        let model = (found.path.clone(), found.relative.clone());
+        let model = (found.location.clone(), found.relative.clone());
         for (input, relative) in std::iter::once(model).chain(external) {
             if let Some(other) = outputs.insert(relative.clone(), input.clone()) {
                 // Named by the models: an external file may be one and the same.
                 return Err(clash(
                     &owner(models, &relative, &other),
-                    &found.path,
+                    &found.location,
                     &relative,
                 ));
             }
-            if let Ok(canonical) = input.canonicalize() {
+            if let Some(canonical) = input.canonical() {
                 inputs.insert(canonical, input);
             }
         }
@@ -67,40 +64,42 @@ pub(super) fn check_files(models: &[(Found, Survey)], out: &Path) -> Result<()> 
     for (relative, input) in &outputs {
         for folder in relative.ancestors().skip(1) {
             if let Some(other) = outputs.get(folder) {
-                let (input, other) = (input.display(), other.display());
                 let folder = folder.display();
                 return Err(Error::Misuse(format!(
                     "{input} would go into a folder {folder}, and {other} would be a file of that name"
                 )));
             }
         }
-        let path = out.join(relative);
-        if let Ok(path) = path.canonicalize()
-            && let Some(of) = inputs.get(&path)
+        let output = out.join(relative)?;
+        if let Some(output) = output.canonical()
+            && let Some(of) = inputs.get(&output)
         {
-            let path = of.clone();
+            let path = of.to_name();
             return Err(Error::OutputIsInput { path });
         }
     }
-    check_case(&outputs, out)
+    match out {
+        Location::File(folder) => check_case(&outputs, folder),
+        Location::Object(_) => Ok(()),
+    }
 }
 
 /// The model that has `input` as one of its files and writes it to `relative`; `input` itself if it
 /// is a model.
-fn owner(models: &[(Found, Survey)], relative: &Path, input: &Path) -> PathBuf {
+fn owner(models: &[(Found, Survey)], relative: &Path, input: &Location) -> Location {
     let has = |(found, survey): &&(Found, Survey)| {
         let folder = found.relative.parent().unwrap_or(Path::new(""));
         found.relative == relative
             || (survey.external.iter()).any(|file| folder.join(file) == relative)
     };
     let owner = models.iter().find(has);
-    owner.map_or_else(|| input.to_owned(), |(found, _)| found.path.clone())
+    owner.map_or_else(|| input.clone(), |(found, _)| found.location.clone())
 }
 
 /// Fails where two outputs differ in case alone and the output folder's file system does not tell
 /// them apart.
-fn check_case(outputs: &BTreeMap<PathBuf, PathBuf>, out: &Path) -> Result<()> {
-    let mut seen: HashMap<String, (&Path, &Path)> = HashMap::new();
+fn check_case(outputs: &BTreeMap<PathBuf, Location>, out: &Path) -> Result<()> {
+    let mut seen: HashMap<String, (&Location, &Path)> = HashMap::new();
     for (relative, input) in outputs {
         let folded = relative.to_string_lossy().to_lowercase();
         if let Some((other, _)) = seen.insert(folded, (input, relative))
@@ -119,23 +118,11 @@ fn ignores_case(out: &Path) -> Result<bool> {
     Ok(out.join(RECORDS.to_uppercase()).exists())
 }
 
-fn clash(one: &Path, other: &Path, relative: &Path) -> Error {
-    let (one, other) = (one.display(), other.display());
+fn clash(one: &Location, other: &Location, relative: &Path) -> Error {
     let relative = relative.display();
     Error::Misuse(format!(
         "{one} and {other} would both be written to {relative} in the output folder"
     ))
-}
-
-/// `path` without links, also where it, or folders above it, do not exist yet.
-fn resolve(path: &Path) -> PathBuf {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    for folder in path.ancestors() {
-        if let (Ok(there), Ok(rest)) = (folder.canonicalize(), path.strip_prefix(folder)) {
-            return there.join(rest);
-        }
-    }
-    path
 }
 
 #[cfg(test)]
@@ -145,7 +132,7 @@ mod tests {
 
     fn model(path: &str, relative: &str, external: &[&str]) -> (Found, Survey) {
         let found = Found {
-            path: path.into(),
+            location: Location::parse(path).unwrap(),
             relative: relative.into(),
         };
         let external = external.iter().map(ToString::to_string).collect();
@@ -158,17 +145,20 @@ mod tests {
 
     fn refused(models: &[(Found, Survey)]) -> String {
         let dir = tempfile::tempdir().unwrap();
-        check_files(models, dir.path()).unwrap_err().to_string()
+        check_files(models, &dir.path().into())
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
     fn two_models_of_one_name_are_named() {
         let models = ["a/x.onnx", "b/x.onnx"].map(|path| model(path, "x.onnx", &[]).0);
-        let error = check_models(&models).unwrap_err().to_string();
+        let out = Path::new("out").into();
+        let error = check_models(&models, &out).unwrap_err().to_string();
         assert!(error.contains("a/x.onnx and b/x.onnx"), "{error}");
-        assert!(check_models(&models[..1]).is_ok());
+        assert!(check_models(&models[..1], &out).is_ok());
         let (found, _) = model("a/.onnxseal/x", ".onnxseal/x", &[]);
-        assert!(check_models(&[found]).is_err());
+        assert!(check_models(&[found], &out).is_err());
     }
 
     #[test]
@@ -185,7 +175,7 @@ mod tests {
             model("b/x.onnx", "b/x.onnx", &["w.bin"]),
         ];
         let dir = tempfile::tempdir().unwrap();
-        assert!(check_files(&apart, dir.path()).is_ok());
+        assert!(check_files(&apart, &dir.path().into()).is_ok());
         let model_and_file = [
             model("a/x.onnx", "x.onnx", &["y.onnx"]),
             model("b/y.onnx", "y.onnx", &[]),
@@ -208,7 +198,7 @@ mod tests {
             model("a/X.onnx", "X.onnx", &[]),
         ];
         let ignores = ignores_case(dir.path()).unwrap();
-        assert_eq!(check_files(&models, dir.path()).is_err(), ignores);
+        assert_eq!(check_files(&models, &dir.path().into()).is_err(), ignores);
     }
 
     #[test]
@@ -220,7 +210,23 @@ mod tests {
             model("elsewhere/x.onnx", "x.onnx", &[]),
             model(path.to_str().unwrap(), "y.onnx", &[]),
         ];
-        let error = check_files(&models, dir.path()).unwrap_err();
+        let error = check_files(&models, &dir.path().into()).unwrap_err();
         assert!(matches!(error, Error::OutputIsInput { path: is } if is == path));
+    }
+
+    #[test]
+    fn an_output_that_is_an_input_of_another_model_in_a_store_is_refused() {
+        let models = [
+            model("s3://b/in/x", "x", &["w"]),
+            model("s3://b/out/w", "y", &[]),
+        ];
+        let out = |text| Location::parse_folder(text).unwrap();
+        let error = check_files(&models, &out("s3://b/out/")).unwrap_err();
+        assert!(
+            matches!(error, Error::OutputIsInput { path } if path == Path::new("s3://b/out/w"))
+        );
+        for elsewhere in ["s3://c/out", "gs://b/out", "s3://b"] {
+            assert!(check_files(&models, &out(elsewhere)).is_ok(), "{elsewhere}");
+        }
     }
 }

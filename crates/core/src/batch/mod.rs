@@ -2,7 +2,8 @@
 //!
 //! A model that fails takes no other along. What was made is kept in mind by a small record a model,
 //! in the folder `.onnxseal` of the output folder, written before the outputs get their names: so a
-//! batch that was interrupted, however, can be resumed.
+//! batch that was interrupted, however, can be resumed. Models, outputs and records may be files or
+//! objects in stores.
 
 mod layout;
 mod record;
@@ -23,6 +24,7 @@ use onnxseal_crypto::wrap::Recipients;
 use crate::digest::{Digests, FileDigest};
 use crate::discover::Found;
 use crate::error::{Error, Result};
+use crate::location::Location;
 use crate::manifest::FORMAT;
 use crate::open::unprotect;
 use crate::outputs::OutputOptions;
@@ -36,7 +38,7 @@ use crate::signature::Access;
 use crate::verify::{Checks, verify};
 use record::{Place, Standing};
 use schedule::{Next, Schedule};
-use survey::{Survey, THREAD_BYTES};
+use survey::{REQUEST_BYTES, Survey, THREAD_BYTES};
 
 pub use report::{Failure, ModelReport, Outcome, Report, Totals};
 pub use shard::Shard;
@@ -87,8 +89,9 @@ pub enum Operation<'a> {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// The folder that outputs go to; needed by all operations but `Verify`.
-    pub out: Option<PathBuf>,
+    /// The folder that outputs go to, on a disk or in an object store; needed by all operations but
+    /// `Verify`.
+    pub out: Option<Location>,
     /// How many models at once.
     pub jobs: usize,
     /// The most memory to use, in bytes, as far as it can be foreseen.
@@ -97,7 +100,7 @@ pub struct Options {
     pub resume: bool,
     /// Whether existing files may be replaced, whoever made them.
     pub replace: bool,
-    /// Whether to wait, once all are done, until they are on the disk.
+    /// Whether to wait, once all are done, until they are on the disk; of no meaning to object stores.
     pub sync: bool,
     /// Whether to begin no more models once one has failed.
     pub fail_fast: bool,
@@ -168,17 +171,17 @@ pub fn run(
 ) -> Result<Report> {
     let begun = Instant::now();
     let models = choose(models, operation, options, watch)?;
-    let memory = spare_memory(options)?;
-    let models = survey(models, operation, options.jobs, memory);
+    let memory = spare_memory(options, &models)?;
+    let models = survey(models, operation, options, memory);
     if let Some(out) = &options.out {
         layout::check_files(&models, out)?;
     }
     let bytes = models.iter().map(|(_, survey)| survey.bytes);
     watch.begin(models.len(), bytes.fold(0, u64::saturating_add));
     for (found, survey) in models.iter().filter(|(_, survey)| survey.need > memory) {
-        let (path, need) = (found.path.display(), survey.need.div_ceil(1 << 20));
+        let (location, need) = (&found.location, survey.need.div_ceil(1 << 20));
         watch.note(&format!(
-            "{path} may need {need} MiB of memory by itself: it runs alone"
+            "{location} may need {need} MiB of memory by itself: it runs alone"
         ));
     }
     let batch = Batch {
@@ -214,14 +217,14 @@ pub fn run(
         .collect();
     let n_pending = |report: &&ModelReport| report.outcome == Outcome::Pending;
     let stopped = reports.iter().filter(n_pending).count() > 0;
-    let sync_error = match (&options.out, options.sync) {
-        (Some(out), true) => match outputs(out, &models, &reports) {
-            made if made.is_empty() => None,
-            made => sync::sync(out, &made).err(),
-        },
+    let synced = match &options.out {
+        Some(Location::File(folder)) if options.sync => Some(folder),
         _ => None,
     };
-    let synced = options.out.as_ref().filter(|_| options.sync);
+    let sync_error = synced.and_then(|folder| match outputs(folder, &models, &reports) {
+        made if made.is_empty() => None,
+        made => sync::sync(folder, &made).err(),
+    });
     Ok(Report {
         operation: operation.name(),
         shard: options.shard.map(|shard| shard.to_string()),
@@ -233,14 +236,16 @@ pub fn run(
     })
 }
 
-/// All outputs that are there, and their records.
+/// All outputs that are there, and their records, in the folder `out`.
 fn outputs(out: &Path, models: &[(Found, Survey)], reports: &[ModelReport]) -> Vec<PathBuf> {
     let mut paths = Vec::new();
     for ((found, _), report) in models.iter().zip(reports) {
-        if matches!(report.outcome, Outcome::Done | Outcome::Skipped) {
-            let place = Place::new(out, found);
-            paths.extend(report.output_files.iter().map(|file| place.path(file)));
-            paths.push(place.record);
+        if matches!(report.outcome, Outcome::Done | Outcome::Skipped)
+            && let Ok(place) = Place::new(&out.into(), found)
+        {
+            let files = report.output_files.iter();
+            let files = files.map(|file| place.location(file).to_name());
+            paths.extend(files.chain([place.record.to_name()]));
         }
     }
     paths
@@ -284,8 +289,8 @@ fn choose(
         }
         _ => (),
     }
-    if options.out.is_some() {
-        layout::check_models(&models)?;
+    if let Some(out) = &options.out {
+        layout::check_models(&models, out)?;
     }
     Ok(match options.shard {
         None => models,
@@ -296,9 +301,16 @@ fn choose(
 }
 
 /// The memory for models, beside what threads need.
-fn spare_memory(options: &Options) -> Result<u64> {
-    let threads = options.jobs.max(parallel::n_cores()) as u64;
-    let needed = threads.saturating_mul(THREAD_BYTES);
+fn spare_memory(options: &Options, models: &[Found]) -> Result<u64> {
+    let is_remote = options.out.as_ref().is_some_and(Location::is_object)
+        || models.iter().any(|found| found.location.is_object());
+    let mut threads = options.jobs.max(parallel::n_cores()) as u64;
+    let mut bytes = THREAD_BYTES;
+    if is_remote {
+        threads = threads.saturating_add(parallel::N_REQUESTS as u64);
+        bytes += REQUEST_BYTES;
+    }
+    let needed = threads.saturating_mul(bytes);
     let spare = options.memory_bytes.checked_sub(needed);
     spare.ok_or_else(|| {
         let (given, needed) = (options.memory_bytes >> 20, needed.div_ceil(1 << 20));
@@ -312,16 +324,13 @@ fn spare_memory(options: &Options) -> Result<u64> {
 fn survey(
     models: Vec<Found>,
     operation: &Operation<'_>,
-    jobs: usize,
+    options: &Options,
     memory: u64,
 ) -> Vec<(Found, Survey)> {
-    let need = |found: &Found| {
-        let len = found.path.metadata().map_or(0, |metadata| metadata.len());
-        Survey::own_need(len)
-    };
-    let schedule = Schedule::new(models.iter().map(need), jobs, memory);
+    let needs = models.iter().map(Survey::own_need);
+    let schedule = Schedule::new(needs, options.jobs, memory);
     let surveys = scheduled(schedule, models.len(), |_, index| {
-        Survey::of(models.get(index)?, operation).ok()
+        Survey::of(models.get(index)?, operation, options.out.as_ref()).ok()
     });
     let surveys = surveys.into_iter();
     let surveys = surveys.map(|survey| survey.unwrap_or_else(Survey::unreadable));
@@ -459,8 +468,8 @@ impl Batch<'_> {
     fn unfinished(&self, found: &Found, survey: &Survey, outcome: Outcome) -> ModelReport {
         let output = self.place(found).map(|place| place.output);
         ModelReport {
-            source: found.path.display().to_string(),
-            output: output.map(|path| path.display().to_string()),
+            source: found.location.to_string(),
+            output: output.map(|location| location.to_string()),
             outcome,
             bytes: survey.bytes,
             weights: None,
@@ -473,7 +482,8 @@ impl Batch<'_> {
 
     fn place(&self, found: &Found) -> Option<Place> {
         let out = self.options.out.as_ref()?;
-        Some(Place::new(out, found))
+        // Where there is none, nothing would have begun.
+        Place::new(out, found).ok()
     }
 }
 
@@ -522,25 +532,25 @@ impl Notes<'_> {
             }
         }
         lock(&self.known).creation = creation;
-        self.make(&self.found.path, &place.output, creation)?;
+        self.make(&self.found.location, &place.output, creation)?;
         Ok(Outcome::Done)
     }
 
-    fn make(&self, path: &Path, output: &Path, creation: OutputOptions) -> Result<()> {
+    fn make(&self, model: &Location, output: &Location, creation: OutputOptions) -> Result<()> {
         match *self.batch.operation {
             Operation::Protect {
                 recipients,
                 options,
-            } => protect_with(path, output, recipients, options, creation, self).map(drop),
-            Operation::Unprotect { access } => unprotect(path, output, access, creation, self),
+            } => protect_with(model, output, recipients, options, creation, self).map(drop),
+            Operation::Unprotect { access } => unprotect(model, output, access, creation, self),
             Operation::Rekey { access, recipients } => {
-                rekey(path, output, access, recipients, creation, self).map(drop)
+                rekey(model, output, access, recipients, creation, self).map(drop)
             }
             Operation::Rotate {
                 access,
                 recipients,
                 options,
-            } => rotate_with(path, output, access, recipients, options, creation, self).map(drop),
+            } => rotate_with(model, output, access, recipients, options, creation, self).map(drop),
             Operation::Verify { .. } => self.verify(),
         }
     }
@@ -549,7 +559,7 @@ impl Notes<'_> {
         let Operation::Verify { checks } = self.batch.operation else {
             return Err(Error::Internal("an operation without an output folder"));
         };
-        let verified = verify(&self.found.path, checks, self)?;
+        let verified = verify(&self.found.location, checks, self)?;
         lock(&self.known).weights = Some(verified.weights);
         Ok(())
     }

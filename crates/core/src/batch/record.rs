@@ -1,8 +1,8 @@
 //! Records: what was made of what, and how it was asked for.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::path::{Component, Path, PathBuf};
+use std::fs;
+use std::io;
+use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,10 +11,9 @@ use super::{Found, RECORDS};
 use crate::digest::{Digests, FileDigest, of_files};
 use crate::error::{Error, Result};
 use crate::input::Input;
-use crate::output::Output;
-use crate::outputs::OutputOptions;
+use crate::location::Location;
+use crate::outputs::{self, OutputOptions};
 use crate::progress::Progress;
-use crate::protected::folder_of;
 use crate::report::Volume;
 
 /// Version of the records' shape.
@@ -42,8 +41,8 @@ pub(super) struct Record {
 /// Where a model and its record go.
 #[derive(Debug)]
 pub(super) struct Place {
-    pub(super) output: PathBuf,
-    pub(super) record: PathBuf,
+    pub(super) output: Location,
+    pub(super) record: Location,
 }
 
 /// What an earlier run left of a model.
@@ -55,47 +54,53 @@ pub(super) enum Standing {
 }
 
 impl Place {
-    pub(super) fn new(out: &Path, found: &Found) -> Place {
+    pub(super) fn new(out: &Location, found: &Found) -> Result<Place> {
         let name = blake3::hash(&key(&found.relative)).to_hex();
         let name = name.get(..32).unwrap_or_default();
-        Place {
-            output: out.join(&found.relative),
-            record: out.join(RECORDS).join(format!("{name}.json")),
-        }
+        let record = Path::new(RECORDS).join(format!("{name}.json"));
+        Ok(Place {
+            output: out.join(&found.relative)?,
+            record: out.join(&record)?,
+        })
     }
 
     /// Where the output for a file of the model goes.
-    pub(super) fn path(&self, file: &FileDigest) -> PathBuf {
+    pub(super) fn location(&self, file: &FileDigest) -> Location {
         beside(&self.output, &file.path)
     }
 
     /// What is there of the outputs for `found`, if `request` is what is asked for now.
     ///
     /// # Errors
-    /// [`Error::OutputForeign`] for a file that no record tells of.
+    /// [`Error::OutputForeign`] for a file that no record tells of; `Io` where a store does not answer.
     pub(super) fn standing(
         &self,
         found: &Found,
         request: &str,
         progress: &dyn Progress,
     ) -> Result<Standing> {
-        let Some(record) = self.read() else {
+        let Some(record) = self.read()? else {
             return Ok(Standing::Old(Vec::new()));
         };
         let mut old: Vec<FileDigest> = Vec::new();
         let mut n_current = 0;
         let current = record.digests.output.iter();
         for file in current.chain(&record.replaced) {
-            let path = self.path(file);
+            let output = self.location(file);
             let seen = old.iter().any(|old| old.path == file.path);
-            if seen || fs::symlink_metadata(&path).is_err() {
+            if seen || !output.exists()? {
                 continue;
             }
-            let is_there = digest(&path, &file.path, progress).ok();
+            let is_there = match digest(&output, &file.path, progress) {
+                // Of what a store does not give nobody knows what it is.
+                Err(error) if output.is_object() => return Err(error),
+                digest => digest.ok(),
+            };
             let known = (record.digests.output.iter())
                 .chain(&record.replaced)
                 .find(|known| is_there.as_ref() == Some(*known));
             let Some(known) = known else {
+                let path = output.to_name();
                 return Err(Error::OutputForeign { path });
             };
             n_current += usize::from(record.digests.output.contains(known));
@@ -104,10 +109,9 @@ impl Place {
         let is_whole = n_current == record.digests.output.len() && n_current == old.len();
         let is_same = || {
             record.digests.input.iter().all(|file| {
-                let path = beside(&found.path, &file.path);
-                let len = fs::metadata(&path).map(|metadata| metadata.len());
-                len.is_ok_and(|len| len == file.bytes)
-                    && digest(&path, &file.path, progress).is_ok_and(|is| is == *file)
+                let input = beside(&found.location, &file.path);
+                input.len() == Some(file.bytes)
+                    && digest(&input, &file.path, progress).is_ok_and(|is| is == *file)
             })
         };
         match is_whole && record.request == request && is_same() {
@@ -117,11 +121,23 @@ impl Place {
     }
 
     /// The record, if there is one that was written to its end.
-    fn read(&self) -> Option<Record> {
-        let file = File::open(&self.record).ok()?;
-        let mut text = Vec::new();
-        file.take(MAX_RECORD_BYTES).read_to_end(&mut text).ok()?;
-        let record: Record = serde_json::from_slice(&text).ok()?;
+    fn read(&self) -> Result<Option<Record>> {
+        let read = || {
+            let input = Input::open(&self.record)?;
+            let mut text = vec![0; input.len.min(MAX_RECORD_BYTES) as usize];
+            input.read_exact_at(&mut text, 0)?;
+            Ok(text)
+        };
+        match read() {
+            Ok(text) => Ok(Place::parse(&text)),
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if self.record.is_object() => Err(error),
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn parse(text: &[u8]) -> Option<Record> {
+        let record: Record = serde_json::from_slice(text).ok()?;
         let files = [
             &record.digests.input,
             &record.digests.output,
@@ -149,9 +165,9 @@ impl Place {
             // The record of what stands there is not to be lost.
             let is_old = |file: &FileDigest| old.iter().any(|old| old.path == file.path);
             for file in digests.output.iter().filter(|file| !is_old(file)) {
-                let path = self.path(file);
-                if fs::symlink_metadata(&path).is_ok() {
-                    let exists = format!("{} exists already", path.display());
+                let output = self.location(file);
+                if output.exists().map_err(io::Error::other)? {
+                    let exists = format!("{output} exists already");
                     return Err(io::Error::new(io::ErrorKind::AlreadyExists, exists));
                 }
             }
@@ -168,31 +184,34 @@ impl Place {
         if options.cleared {
             // The model file first: without its external files it is none.
             for file in old {
-                match fs::remove_file(self.path(file)) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    _ => (),
-                }
+                self.location(file).remove().map_err(io::Error::other)?;
             }
         }
         Ok(())
     }
 
     fn write(&self, found: &Found, record: &Record) -> Result<()> {
-        let io = |error| crate::error::io("write", &self.record)(error);
-        let text = serde_json::to_vec(record).map_err(|error| io(error.into()))?;
+        let name = self.record.to_name();
+        let text = serde_json::to_vec(record);
+        let text = text.map_err(|error| crate::error::io("write", &name)(error.into()))?;
         let mut options = OutputOptions::default();
         (options.replace, options.sync) = (true, false);
-        let draft = Output::create_file(&self.record, true)?;
+        let draft = outputs::begin(&self.record, true, text.len() as u64)?;
         draft.write_all_at(&text, 0)?;
         // Whoever may read the model may read what is known of it.
-        let like = fs::metadata(&found.path).map_err(io)?;
-        draft.publish(Some(&like), options).map(drop)
+        let like = match &found.location {
+            Location::File(path) => {
+                Some(fs::metadata(path).map_err(crate::error::io("read", path))?)
+            }
+            Location::Object(_) => None,
+        };
+        draft.publish(like.as_ref(), options).map(drop)
     }
 }
 
-/// The digest of the file at `path`, called `name`.
-fn digest(path: &Path, name: &str, progress: &dyn Progress) -> Result<FileDigest> {
-    let input = Input::open(&path.into())?;
+/// The digest of the file there, called `name`.
+fn digest(location: &Location, name: &str, progress: &dyn Progress) -> Result<FileDigest> {
+    let input = Input::open(location)?;
     let mut digests = of_files(&[("", input)], progress)?;
     let digest = digests.pop();
     let mut digest = digest.ok_or(Error::Internal("a file without a digest"))?;
@@ -200,11 +219,11 @@ fn digest(path: &Path, name: &str, progress: &dyn Progress) -> Result<FileDigest
     Ok(digest)
 }
 
-/// The path of a file of the model at `model`.
-fn beside(model: &Path, file: &str) -> PathBuf {
+/// Where a file of the model at `model` is.
+fn beside(model: &Location, file: &str) -> Location {
     match file {
-        "" => model.to_owned(),
-        file => folder_of(model).join(file),
+        "" => model.clone(),
+        file => model.beside(file),
     }
 }
 

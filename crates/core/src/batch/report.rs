@@ -18,7 +18,8 @@ pub struct Report {
     pub shard: Option<String>,
     /// Whether some models did not begin, because one failed or somebody asked to stop.
     pub stopped: bool,
-    /// Whether all outputs are on the disk; absent where nobody asked for that.
+    /// Whether all outputs are on the disk; absent where nobody asked for that,
+    /// and in an object store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synced: Option<bool>,
     /// Everything added up.
@@ -33,9 +34,9 @@ pub struct Report {
 /// What became of a model.
 #[derive(Debug, Serialize)]
 pub struct ModelReport {
-    /// Path of the model.
+    /// Path or URL of the model.
     pub source: String,
-    /// Path of its output; absent where the operation has none.
+    /// Path or URL of its output; absent where the operation has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
     /// What became of it.

@@ -1,8 +1,5 @@
 //! A look at each model before anything is done: which files it has, what memory it will need.
 
-use std::fs;
-use std::path::PathBuf;
-
 use onnxseal_onnx::element_bits;
 use onnxseal_onnx::model::{Model, Payload};
 use onnxseal_plan::n_subsequences;
@@ -10,13 +7,16 @@ use onnxseal_plan::n_subsequences;
 use super::{Found, Operation};
 use crate::artifact::Artifact;
 use crate::error::Result;
+use crate::location::Location;
 use crate::manifest::{DEFAULT_CHUNK_BYTES, Manifest};
 use crate::parallel::n_cores;
-use crate::protected::folder_of;
 use crate::source::Source;
 
 /// Memory of a thread at work on chunks of the default size: two buffers of a chunk.
 pub(super) const THREAD_BYTES: u64 = 2 * DEFAULT_CHUNK_BYTES + (512 << 10);
+
+/// Memory of a thread that waits for a request beyond that: what a store has answered so far.
+pub(super) const REQUEST_BYTES: u64 = 2 * DEFAULT_CHUNK_BYTES;
 
 /// Memory that a model needs whatever is in it.
 const MODEL_BYTES: u64 = 64 << 10;
@@ -29,6 +29,10 @@ const FOR_TAIL: u64 = 12;
 
 /// Memory for a run of subsequences, planned and written to a manifest.
 const FOR_RUN: u64 = 96;
+
+/// Memory for a look at an object, whose length is not known before: that of one with 2 MiB of
+/// structure.
+const FOR_OBJECT: u64 = 16 << 20;
 
 /// What is known of a model before its turn comes.
 #[derive(Debug)]
@@ -52,40 +56,52 @@ impl Survey {
         }
     }
 
-    pub(super) fn of(found: &Found, operation: &Operation<'_>) -> Result<Survey> {
-        let source = Source::open(&(&found.path).into())?;
-        match operation {
-            Operation::Protect { .. } => Survey::of_original(found, &source),
-            _ => Survey::of_protected(operation, &source),
+    pub(super) fn of(
+        found: &Found,
+        operation: &Operation<'_>,
+        out: Option<&Location>,
+    ) -> Result<Survey> {
+        let source = Source::open(&found.location)?;
+        let (mut survey, lens) = match operation {
+            Operation::Protect { .. } => Survey::of_original(found, &source)?,
+            _ => Survey::of_protected(operation, &source)?,
+        };
+        if out.is_some_and(Location::is_object) {
+            survey.need = survey.need.saturating_add(held_by_uploads(&lens));
+        }
+        Ok(survey)
+    }
+
+    /// Memory that [`Survey::of`] itself may need.
+    pub(super) fn own_need(found: &Found) -> u64 {
+        match &found.location {
+            Location::Object(_) => FOR_OBJECT,
+            file => (file.len().unwrap_or(0)).saturating_mul(FOR_STRUCTURE / 8),
         }
     }
 
-    /// Memory that [`Survey::of`] itself may need for a file of `bytes`.
-    pub(super) fn own_need(bytes: u64) -> u64 {
-        bytes.saturating_mul(FOR_STRUCTURE / 8)
-    }
-
-    fn of_original(found: &Found, source: &Source) -> Result<Survey> {
+    /// Of a model, with the length of each of its files.
+    fn of_original(found: &Found, source: &Source) -> Result<(Survey, Vec<u64>)> {
         let model = source.locate(source.input.len)?;
-        let folder = folder_of(&found.path);
-        let paths: Vec<PathBuf> = (model.external_files.iter())
-            .map(|file| folder.join(file))
-            .collect();
-        let lengths = paths.iter().filter_map(|path| fs::metadata(path).ok());
-        let external_bytes: u64 = lengths.map(|file| file.len()).sum();
-        Ok(Survey {
-            bytes: source.input.len + external_bytes,
+        let external = model.external_files.iter();
+        let external = external.filter_map(|file| found.location.beside(file).len());
+        let lens: Vec<u64> = std::iter::once(source.input.len).chain(external).collect();
+        let survey = Survey {
+            bytes: lens.iter().fold(0, |sum, len| sum.saturating_add(*len)),
             need: MODEL_BYTES + structure(&model, source.input.len),
             external: model.external_files,
-        })
+        };
+        Ok((survey, lens))
     }
 
-    fn of_protected(operation: &Operation<'_>, source: &Source) -> Result<Survey> {
+    /// Of a protected model, likewise.
+    fn of_protected(operation: &Operation<'_>, source: &Source) -> Result<(Survey, Vec<u64>)> {
         let Some(artifact) = Artifact::parse(&source.input.path, source.bytes())? else {
-            return Ok(Survey {
+            let survey = Survey {
                 bytes: source.input.len,
                 ..Survey::unreadable()
-            });
+            };
+            return Ok((survey, Vec::new()));
         };
         let manifest = &artifact.manifest;
         let len = manifest.model_bytes();
@@ -94,14 +110,30 @@ impl Survey {
             Operation::Rotate { .. } | Operation::Verify { .. } => {
                 structure(&source.locate(len)?, len)
             }
+            // It is fetched, and kept until the model is done.
+            _ if source.input.is_remote() => structure(&source.locate(len)?, len),
             _ => 0,
         };
         let external = manifest.files.iter().skip(1);
-        Ok(Survey {
+        let lens = external.clone().map(|file| file.bytes);
+        let lens = std::iter::once(source.input.len).chain(lens).collect();
+        let survey = Survey {
             bytes: manifest.total_bytes() + tail,
             need: MODEL_BYTES + structure + FOR_TAIL * tail + large_chunks(manifest),
             external: external.map(|file| file.path.clone()).collect(),
-        })
+        };
+        Ok((survey, lens))
+    }
+}
+
+/// Memory for the uploads of the outputs of files of so many bytes.
+fn held_by_uploads(lens: &[u64]) -> u64 {
+    #[cfg(feature = "object-store")]
+    return crate::upload::held_bytes(lens, crate::parallel::N_REQUESTS as u64);
+    #[cfg(not(feature = "object-store"))]
+    {
+        let _ = lens;
+        0
     }
 }
 
