@@ -6,6 +6,7 @@ from pathlib import Path
 import pyrage
 import pytest
 from catalog import ROOT, Tool
+from store import BUCKET, Remote, Server
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +22,29 @@ def tool(tmp_path_factory):
 def stranger():
     """An identity to which nothing is protected."""
     return pyrage.x25519.Identity.generate()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("server"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def remote(tool, server, tmp_path):
+    return Remote(tool, server.url, tmp_path / "empty")
+
+
+@pytest.fixture
+def prefix(request):
+    """A folder of the bucket for one test."""
+    return "".join(c if c.isalnum() else "-" for c in request.node.name)
+
+
+@pytest.fixture
+def at(prefix):
+    return lambda key: f"s3://{BUCKET}/{prefix}/{key}"
 
 
 def pytest_configure(config):

@@ -16,6 +16,7 @@ from socket import AF_INET, SOCK_STREAM, socket
 
 import boto3
 import requests
+from catalog import files_below, files_of
 
 BUCKET = "models"
 KEY_ID, SECRET = "test-key-id", "test-secret-never-shown"
@@ -195,3 +196,51 @@ def free_port():
     with socket(AF_INET, SOCK_STREAM) as listening:
         listening.bind(("127.0.0.1", 0))
         return listening.getsockname()[1]
+
+
+class Remote:
+    """The tool, in an empty folder, with a store; the folder must stay as empty as it was."""
+
+    def __init__(self, tool, url, folder):
+        self.tool, self.folder = tool, folder
+        self.environment = environment(url, folder)
+        folder.mkdir(exist_ok=True)
+
+    def __call__(self, *arguments, code=0):
+        done = self.run(*arguments)
+        assert done.returncode == code, f"{arguments}: exit code {done.returncode}, not {code}\n{done.stderr}"
+        return done
+
+    def start(self, *arguments):
+        command, pipe = [str(self.tool.binary), *map(str, arguments)], subprocess.PIPE
+        return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=self.folder, env=self.environment)
+
+    def run(self, *arguments):
+        started = self.start(*arguments)
+        out, err = started.communicate(timeout=300)
+        assert files_below(self.folder) == [], "a file was written where there should be none"
+        assert SECRET not in out + err
+        return subprocess.CompletedProcess(arguments, started.returncode, out, err)
+
+    def protect(self, model, out, *options, **expect):
+        return self("protect", model, "-o", out, "-r", self.tool.recipient, "-q", *options, **expect)
+
+    def unprotect(self, model, out, *options, **expect):
+        return self("unprotect", model, "-i", self.tool.identity_file, "-o", out, *options, **expect)
+
+
+def upload(server, model, prefix):
+    """Puts a model's files in the store, as they are."""
+    for path, content in files_of(model).items():
+        server.write(f"{prefix}/{path or model.name}", content)
+
+
+def files_in(server, model, prefix):
+    """What the store has of a model whose original is `model`."""
+    return {path: server.read(f"{prefix}/{path or model.name}") for path in files_of(model)}
+
+
+def forget_uploads(server):
+    """What a lifecycle rule does."""
+    for left in server.s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []):
+        server.s3.abort_multipart_upload(Bucket=BUCKET, Key=left["Key"], UploadId=left["UploadId"])

@@ -12,14 +12,7 @@ import onnx
 import pytest
 from catalog import EXIT_CODES, MODELS, files_below, files_of, fixture_models
 from onnx import TensorProto, helper, numpy_helper
-from store import BUCKET, SECRET, AzureServer, Server, environment, proxy
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("server"))
-    yield server
-    server.stop()
+from store import BUCKET, AzureServer, Remote, Server, environment, files_in, forget_uploads, proxy, upload
 
 
 @pytest.fixture(scope="module")
@@ -41,64 +34,6 @@ def write_mlp(path, seed, n=1024, layers=6):
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
     return path
-
-
-class Remote:
-    """The tool, in an empty folder, with a store; the folder must stay as empty as it was."""
-
-    def __init__(self, tool, url, folder):
-        self.tool, self.folder = tool, folder
-        self.environment = environment(url, folder)
-        folder.mkdir(exist_ok=True)
-
-    def __call__(self, *arguments, code=0):
-        done = self.run(*arguments)
-        assert done.returncode == code, f"{arguments}: exit code {done.returncode}, not {code}\n{done.stderr}"
-        return done
-
-    def start(self, *arguments):
-        command, pipe = [str(self.tool.binary), *map(str, arguments)], subprocess.PIPE
-        return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=self.folder, env=self.environment)
-
-    def run(self, *arguments):
-        started = self.start(*arguments)
-        out, err = started.communicate(timeout=300)
-        assert files_below(self.folder) == [], "a file was written where there should be none"
-        assert SECRET not in out + err
-        return subprocess.CompletedProcess(arguments, started.returncode, out, err)
-
-    def protect(self, model, out, *options, **expect):
-        return self("protect", model, "-o", out, "-r", self.tool.recipient, "-q", *options, **expect)
-
-    def unprotect(self, model, out, *options, **expect):
-        return self("unprotect", model, "-i", self.tool.identity_file, "-o", out, *options, **expect)
-
-
-@pytest.fixture
-def remote(tool, server, tmp_path):
-    return Remote(tool, server.url, tmp_path / "empty")
-
-
-@pytest.fixture
-def prefix(request):
-    """A folder of the bucket for one test."""
-    return "".join(c if c.isalnum() else "-" for c in request.node.name)
-
-
-@pytest.fixture
-def at(prefix):
-    return lambda key: f"s3://{BUCKET}/{prefix}/{key}"
-
-
-def upload(server, model, prefix):
-    """Puts a model's files in the store, as they are."""
-    for path, content in files_of(model).items():
-        server.write(f"{prefix}/{path or model.name}", content)
-
-
-def files_in(server, model, prefix):
-    """What the store has of a model whose original is `model`."""
-    return {path: server.read(f"{prefix}/{path or model.name}") for path in files_of(model)}
 
 
 @pytest.mark.parametrize("model", fixture_models(), ids=lambda path: path.stem)
@@ -289,12 +224,6 @@ def test_a_killed_tool_leaves_nothing_that_can_be_seen(command, large, server, t
     Remote(tool, server.url, tmp_path / "empty")(command, source, "-o", at("out.onnx"), *keys)
     assert server.keys(prefix) == [f"{prefix}/out.onnx"]
     forget_uploads(server)
-
-
-def forget_uploads(server):
-    """What a lifecycle rule does."""
-    for left in server.s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []):
-        server.s3.abort_multipart_upload(Bucket=BUCKET, Key=left["Key"], UploadId=left["UploadId"])
 
 
 @pytest.mark.parametrize("how", ["replaced", "removed"])
