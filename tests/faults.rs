@@ -104,7 +104,11 @@ fn external_data_that_does_not_fit_takes_its_model_along() {
         &lab.recipient,
     ];
     let (_, err) = lab.expect(7, &args);
-    assert!(err.contains("disk/w.bin"), "{err}");
+    // That of the two whose bytes came last.
+    assert!(
+        err.contains("disk/w.bin") || err.contains("disk/model.onnx"),
+        "{err}"
+    );
     assert_eq!(files(&disk.0), [] as [PathBuf; 0]);
 }
 
@@ -286,7 +290,7 @@ fn a_rekey_in_place_that_finds_no_room_changes_nothing() {
         );
         codes.push(code);
     }
-    assert!(codes.is_sorted_by(|a, b| a >= b), "{codes:?}");
+    // Between them either: age adds stanzas of random length.
     assert!(codes[0] == 7 && codes[15] == 0, "{codes:?}");
 }
 
