@@ -466,6 +466,12 @@ mod tests {
         use crate::{Identities, OutputOptions, Silent, open, unprotect};
 
         let (object, none) = (Location::parse("s3://b/m").unwrap(), Identities::default());
+        #[cfg(feature = "protect")]
+        for folder in ["s3://b/m", "s3://b/m/", "s3://b"] {
+            let folder = Location::parse_folder(folder).unwrap();
+            let found = crate::discover(&[folder], &[] as &[&str]);
+            assert!(matches!(found, Err(Error::NoObjectStores { .. })));
+        }
         let opened = open(&object, &none, &Silent).map(drop);
         let options = OutputOptions::default();
         let restored = unprotect(&object, Path::new("out"), &none, options, &Silent);

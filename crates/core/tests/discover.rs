@@ -253,11 +253,3 @@ fn all_fixtures_are_found() {
     let paths: Vec<_> = found.into_iter().map(|found| found.location).collect();
     assert_eq!(paths, expected);
 }
-
-#[cfg(not(feature = "object-store"))]
-#[test]
-fn objects_are_out_of_reach_without_the_feature() {
-    let folder = Location::parse_folder("s3://bucket/models/").unwrap();
-    let error = discover(&[folder], NONE).unwrap_err();
-    assert!(matches!(error, Error::NoObjectStores { .. }));
-}
