@@ -469,6 +469,7 @@ mod tests {
         #[cfg(feature = "protect")]
         for folder in ["s3://b/m", "s3://b/m/", "s3://b"] {
             let folder = Location::parse_folder(folder).unwrap();
+            assert!(folder.check_reachable().is_err());
             let found = crate::discover(&[folder], &[] as &[&str]);
             assert!(matches!(found, Err(Error::NoObjectStores { .. })));
         }

@@ -11,6 +11,18 @@ use crate::location::Location;
 use crate::remote::Object;
 
 impl Location {
+    /// Fails where this build has no way to reach it.
+    ///
+    /// # Errors
+    /// [`Error::NoObjectStores`](crate::Error::NoObjectStores).
+    pub(crate) fn check_reachable(&self) -> Result<()> {
+        match self {
+            #[cfg(not(feature = "object-store"))]
+            Location::Object(_) => Err(unreachable_object(self)),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether it is a folder. In an object store that is what ends in `/`, and what names no object.
     ///
     /// # Errors

@@ -170,6 +170,9 @@ pub fn run(
     watch: &dyn Watch,
 ) -> Result<Report> {
     let begun = Instant::now();
+    if let Some(out) = &options.out {
+        out.check_reachable()?;
+    }
     let models = choose(models, operation, options, watch)?;
     let memory = spare_memory(options, &models)?;
     let models = survey(models, operation, options, memory);
