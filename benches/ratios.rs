@@ -1,8 +1,9 @@
 //! Ratios of one run: what protecting and opening cost against copying and reading the same bytes.
 //!
-//! `cargo bench --bench ratios [-- FOLDER [MIB]]`: works in FOLDER (a temporary one by default; name
-//! one on btrfs or XFS to see `--in-place` with reflinks), on a model of MIB MiB (576). `PYTHON` names a
-//! Python with cryptotensors. What docs/PERFORMANCE.md says comes from here.
+//! `cargo bench --bench ratios [-- FOLDER [MIB [PART...]]]`: works in FOLDER (a temporary one by default;
+//! name one on btrfs or XFS to see `--in-place` with reflinks), on a model of MIB MiB (576); all parts
+//! (`protect`, `rotate`, `batch`, ...) or those named. `PYTHON` names a Python with cryptotensors. What
+//! docs/PERFORMANCE.md says comes from here.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -49,14 +50,22 @@ fn main() {
         folder.path().display()
     );
 
-    bench.protect();
-    bench.protect_in_place();
-    bench.rekey_and_rotate();
-    bench.open();
-    bench.memory();
-    bench.batch();
-    bench.peers();
-    plan();
+    let parts: [(&str, &dyn Fn()); 8] = [
+        ("protect", &|| bench.protect()),
+        ("in-place", &|| bench.protect_in_place()),
+        ("rotate", &|| bench.rekey_and_rotate()),
+        ("open", &|| bench.open()),
+        ("memory", &|| bench.memory()),
+        ("batch", &|| bench.batch()),
+        ("peers", &|| bench.peers()),
+        ("plan", &plan),
+    ];
+    let wanted = args.get(2..).unwrap_or_default();
+    for (name, part) in parts {
+        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+            part();
+        }
+    }
 }
 
 struct Bench {
@@ -178,19 +187,12 @@ impl Bench {
             for _ in 0..ROUNDS {
                 let model = self.model.to_str().unwrap();
                 for (i, more) in [&["--no-sync"][..], &[]].into_iter().enumerate() {
-                    let to = [&[model, "-o", sealed.to_str().unwrap(), "-f"], more].concat();
+                    let _ = fs::remove_file(&sealed);
+                    let to = [&[model, "-o", sealed.to_str().unwrap()], more].concat();
                     times[i].push(time(|| succeed(&mut self.protect_command(preset, &to))));
-                }
-                for (i, more) in [&["--no-sync"][..], &[]].into_iter().enumerate() {
                     let mut command = Command::new(ONNXSEAL);
-                    command.args([
-                        "-q",
-                        "rotate",
-                        sealed.to_str().unwrap(),
-                        "-r",
-                        &self.recipient,
-                    ]);
-                    command.args(["-i", self.identity.to_str().unwrap()]);
+                    command.args(["-q", "rotate", sealed.to_str().unwrap(), "-r"]);
+                    command.args([&self.recipient, "-i", self.identity.to_str().unwrap()]);
                     command.args(["-o", out.to_str().unwrap()]).args(more);
                     times[2 + i].push(time(|| succeed(&mut command)));
                     fs::remove_file(&out).unwrap();
@@ -340,7 +342,7 @@ impl Bench {
         let report = ["--report", report.to_str().unwrap()];
         for preset in [Preset::Light, Preset::Balanced, Preset::Full] {
             let mut times = [const { Vec::new() }; 5];
-            for _ in 0..ROUNDS {
+            for round in 0..2 * times.len() {
                 let batch = |more: &[&str]| {
                     let mut command = Command::new(ONNXSEAL);
                     command.args(["-q", "batch", "protect", "--preset", preset.name()]);
@@ -350,20 +352,25 @@ impl Bench {
                     fs::remove_dir_all(&out).unwrap();
                     took
                 };
-                times[2].push(batch(&["--no-sync"]));
-                times[3].push(batch(&[&report[..], &["--no-sync"]].concat()));
-                times[4].push(batch(&report));
-                times[0].push(time(|| plain_copy(&zoo, &copy)));
-                fs::remove_dir_all(&copy).unwrap();
-                times[1].push(time(|| {
-                    plain_copy(&zoo, &copy);
-                    succeed(Command::new("sync").arg("-f").arg(&copy));
-                }));
-                fs::remove_dir_all(&copy).unwrap();
+                // In turn: what comes first finds less free memory.
+                for i in 0..times.len() {
+                    let i = (i + round) % times.len();
+                    times[i].push(match i {
+                        0 => time(|| plain_copy(&zoo, &copy)),
+                        1 => time(|| {
+                            plain_copy(&zoo, &copy);
+                            succeed(Command::new("sync").arg("-f").arg(&copy));
+                        }),
+                        2 => batch(&["--no-sync", "--no-records"]),
+                        3 => batch(&[&report[..], &["--no-sync"]].concat()),
+                        _ => batch(&report),
+                    });
+                    let _ = fs::remove_dir_all(&copy);
+                }
             }
             let [cp, cp_sync, bare, quick, synced] = times.map(median);
             println!(
-                "  {:<9} {quick:.3?} with report, {bare:.3?} without: {:.2} and {:.2} of the rate of cp -r ({cp:.3?})   {synced:.3?} = {:.2} of that of cp -r and sync ({cp_sync:.3?})",
+                "  {:<9} {quick:.3?} with report, {bare:.3?} without records: {:.2} and {:.2} of the rate of cp -r ({cp:.3?})   {synced:.3?} = {:.2} of that of cp -r and sync ({cp_sync:.3?})",
                 preset.name(),
                 ratio(cp, quick),
                 ratio(cp, bare),

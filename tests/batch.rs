@@ -717,3 +717,18 @@ fn recipients_files_and_signatures_are_those_of_the_single_commands() {
         assert!(!lab.path("back").exists());
     }
 }
+
+#[test]
+fn without_records_nothing_is_known_later() {
+    let lab = small(2);
+    lab.expect(0, &protect(&lab, &["--no-records", "--report", "r.json"]));
+    let found = report(&lab, "r.json");
+    assert_eq!(totals(&found), [2, 0, 0, 0]);
+    assert!(found["models"][0].get("output_files").is_none());
+    assert_eq!(files(&lab.path("out")).len(), 2);
+    lab.expect(2, &protect(&lab, &["--no-records", "--resume"]));
+    let before = contents(&lab.path("out"));
+    let (_, err) = lab.expect(2, &protect(&lab, &["--resume"]));
+    assert!(err.contains("out/000.onnx"), "{err}");
+    assert!(contents(&lab.path("out")) == before);
+}

@@ -155,6 +155,10 @@ pub struct Outputs {
     #[arg(long)]
     pub resume: bool,
 
+    /// Keep no records and take no digests: faster, but no later run can tell what this one has done
+    #[arg(long, conflicts_with = "resume")]
+    pub no_records: bool,
+
     /// Replace outputs that exist, whoever made them
     #[arg(short, long)]
     pub force: bool,

@@ -99,6 +99,7 @@ fn writing(outputs: &Outputs, args: &Course) -> Options {
     let mut options = reading(args);
     options.out = Some(outputs.out.clone());
     options.resume = outputs.resume;
+    options.records = !outputs.no_records;
     options.replace = outputs.force;
     options.sync = !outputs.no_sync;
     options

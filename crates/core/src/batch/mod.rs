@@ -12,33 +12,28 @@ mod schedule;
 mod shard;
 mod survey;
 mod sync;
+mod work;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use onnxseal_crypto::signature::SigningKey;
 use onnxseal_crypto::wrap::Recipients;
 
-use crate::digest::{Digests, FileDigest};
 use crate::discover::Found;
 use crate::error::{Error, Result};
 use crate::location::Location;
-use crate::manifest::FORMAT;
-use crate::open::unprotect;
-use crate::outputs::OutputOptions;
 use crate::parallel;
 use crate::progress::{Progress, Silent};
-use crate::protect::{ProtectOptions, protect_with};
-use crate::rekey::rekey;
-use crate::report::Volume;
-use crate::rotate::{RotateOptions, rotate_with};
+use crate::protect::ProtectOptions;
+use crate::rotate::RotateOptions;
 use crate::signature::Access;
-use crate::verify::{Checks, verify};
-use record::{Place, Standing};
+use crate::verify::Checks;
+use record::Place;
 use schedule::{Next, Schedule};
 use survey::{REQUEST_BYTES, Survey, THREAD_BYTES};
+use work::{Batch, request};
 
 pub use report::{Failure, ModelReport, Outcome, Report, Totals};
 pub use shard::Shard;
@@ -98,6 +93,9 @@ pub struct Options {
     pub memory_bytes: u64,
     /// Whether to pass over what an earlier run has done, and to replace what it did otherwise.
     pub resume: bool,
+    /// Whether to keep records of what was read and written. Without, a batch takes about half the
+    /// time, its report has no digests, and no later run can tell what it has done.
+    pub records: bool,
     /// Whether existing files may be replaced, whoever made them.
     pub replace: bool,
     /// Whether to wait, once all are done, until they are on the disk; of no meaning to object stores.
@@ -116,6 +114,7 @@ impl Default for Options {
             jobs: parallel::n_cores(),
             memory_bytes: 1 << 30,
             resume: false,
+            records: true,
             replace: false,
             sync: true,
             fail_fast: false,
@@ -224,10 +223,13 @@ pub fn run(
         Some(Location::File(folder)) if options.sync => Some(folder),
         _ => None,
     };
-    let sync_error = synced.and_then(|folder| match outputs(folder, &models, &reports) {
-        made if made.is_empty() => None,
-        made => sync::sync(folder, &made).err(),
-    });
+    let sync_error =
+        synced.and_then(
+            |folder| match outputs(folder, &models, &reports, options.records) {
+                made if made.is_empty() => None,
+                made => sync::sync(folder, &made).err(),
+            },
+        );
     Ok(Report {
         operation: operation.name(),
         shard: options.shard.map(|shard| shard.to_string()),
@@ -240,15 +242,21 @@ pub fn run(
 }
 
 /// All outputs that are there, and their records, in the folder `out`.
-fn outputs(out: &Path, models: &[(Found, Survey)], reports: &[ModelReport]) -> Vec<PathBuf> {
+fn outputs(
+    out: &Path,
+    models: &[(Found, Survey)],
+    reports: &[ModelReport],
+    records: bool,
+) -> Vec<PathBuf> {
     let mut paths = Vec::new();
-    for ((found, _), report) in models.iter().zip(reports) {
+    for ((found, survey), report) in models.iter().zip(reports) {
         if matches!(report.outcome, Outcome::Done | Outcome::Skipped)
             && let Ok(place) = Place::new(&out.into(), found)
         {
-            let files = report.output_files.iter();
-            let files = files.map(|file| place.location(file).to_name());
-            paths.extend(files.chain([place.record.to_name()]));
+            let external = survey.external.iter();
+            paths.extend(external.map(|file| place.output.beside(file).to_name()));
+            paths.push(place.output.to_name());
+            paths.extend(records.then(|| place.record.to_name()));
         }
     }
     paths
@@ -384,217 +392,6 @@ fn scheduled<T: Send>(
         run();
     });
     results.into_inner().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What is asked for, in few bytes: with another request, nothing is taken for done.
-fn request(operation: &Operation<'_>) -> String {
-    // What Debug says of a policy is all of it.
-    let how = match operation {
-        Operation::Protect { options, .. } => {
-            let ProtectOptions {
-                policy,
-                claims,
-                signing_key,
-                chunk_bytes,
-                output: _,
-            } = options;
-            let signer = signing_key.as_ref().map(SigningKey::fingerprint);
-            format!("{policy:?} {claims:?} {signer:?} {chunk_bytes}")
-        }
-        Operation::Rotate { options, .. } => {
-            let RotateOptions {
-                policy,
-                claims,
-                signing_key,
-                output: _,
-            } = options;
-            let signer = signing_key.as_ref().map(SigningKey::fingerprint);
-            format!("{policy:?} {claims:?} {signer:?}")
-        }
-        _ => String::new(),
-    };
-    // Of a passphrase it says that it is one.
-    let mut recipients: Vec<&str> = match operation {
-        Operation::Protect { recipients, .. }
-        | Operation::Rekey { recipients, .. }
-        | Operation::Rotate { recipients, .. } => recipients.names().collect(),
-        Operation::Unprotect { .. } | Operation::Verify { .. } => Vec::new(),
-    };
-    recipients.sort_unstable();
-    let text = format!("{FORMAT} {} {how} {recipients:?}", operation.name());
-    blake3::hash(text.as_bytes()).to_hex().to_string()
-}
-
-/// What the models of a batch have in common.
-struct Batch<'a> {
-    operation: &'a Operation<'a>,
-    options: &'a Options,
-    watch: &'a dyn Watch,
-    request: String,
-    stopped: Mutex<bool>,
-}
-
-impl Batch<'_> {
-    fn model(&self, found: &Found, survey: &Survey) -> ModelReport {
-        let begun = Instant::now();
-        let progress = self.watch.model(found, survey.bytes);
-        let place = self.place(found);
-        let notes = Notes {
-            batch: self,
-            found,
-            place: place.as_ref(),
-            progress: &*progress,
-            known: Mutex::default(),
-        };
-        let outcome = notes.carry_out(survey);
-        let known = std::mem::take(&mut *lock(&notes.known));
-        let mut report = match outcome {
-            Ok(outcome) => self.unfinished(found, survey, outcome),
-            Err(error) => ModelReport {
-                error: Some(error.into()),
-                ..self.unfinished(found, survey, Outcome::Failed)
-            },
-        };
-        if report.error.is_none() {
-            report.weights = known.weights;
-            report.input_files = known.digests.input;
-            report.output_files = known.digests.output;
-            if !report.input_files.is_empty() {
-                report.bytes = report.input_files.iter().map(|file| file.bytes).sum();
-            }
-        }
-        report.seconds = begun.elapsed().as_secs_f64();
-        report
-    }
-
-    /// The report of a model of which nothing is known yet.
-    fn unfinished(&self, found: &Found, survey: &Survey, outcome: Outcome) -> ModelReport {
-        let output = self.place(found).map(|place| place.output);
-        ModelReport {
-            source: found.location.to_string(),
-            output: output.map(|location| location.to_string()),
-            outcome,
-            bytes: survey.bytes,
-            weights: None,
-            seconds: 0.0,
-            input_files: Vec::new(),
-            output_files: Vec::new(),
-            error: None,
-        }
-    }
-
-    fn place(&self, found: &Found) -> Option<Place> {
-        let out = self.options.out.as_ref()?;
-        // Where there is none, nothing would have begun.
-        Place::new(out, found).ok()
-    }
-}
-
-/// One model, and what becomes known of it.
-struct Notes<'a> {
-    batch: &'a Batch<'a>,
-    found: &'a Found,
-    place: Option<&'a Place>,
-    progress: &'a dyn Progress,
-    known: Mutex<Known>,
-}
-
-#[derive(Default)]
-struct Known {
-    weights: Option<Volume>,
-    digests: Digests,
-    /// What earlier runs have made.
-    old: Vec<FileDigest>,
-    creation: OutputOptions,
-}
-
-impl Notes<'_> {
-    fn carry_out(&self, survey: &Survey) -> Result<Outcome> {
-        let Some(place) = self.place else {
-            return self.verify().map(|()| Outcome::Done);
-        };
-        let options = self.batch.options;
-        let mut creation = OutputOptions::default();
-        (creation.replace, creation.sync) = (options.replace, false);
-        if options.resume {
-            match place.standing(self.found, &self.batch.request, self.progress) {
-                Ok(Standing::Done(record)) => {
-                    let mut known = lock(&self.known);
-                    (known.digests, known.weights) = (record.digests, record.weights);
-                    return Ok(Outcome::Skipped);
-                }
-                Ok(Standing::Old(old)) if old.is_empty() => (),
-                Ok(Standing::Old(old)) => {
-                    let several = old.len() > 1 || !survey.external.is_empty();
-                    // One file replaces another in one step; several cannot.
-                    (creation.replace, creation.cleared) = (!several, several);
-                    lock(&self.known).old = old;
-                }
-                Err(Error::OutputForeign { .. }) if options.replace => (),
-                Err(error) => return Err(error),
-            }
-        }
-        lock(&self.known).creation = creation;
-        self.make(&self.found.location, &place.output, creation)?;
-        Ok(Outcome::Done)
-    }
-
-    fn make(&self, model: &Location, output: &Location, creation: OutputOptions) -> Result<()> {
-        match *self.batch.operation {
-            Operation::Protect {
-                recipients,
-                options,
-            } => protect_with(model, output, recipients, options, creation, self).map(drop),
-            Operation::Unprotect { access } => unprotect(model, output, access, creation, self),
-            Operation::Rekey { access, recipients } => {
-                rekey(model, output, access, recipients, creation, self).map(drop)
-            }
-            Operation::Rotate {
-                access,
-                recipients,
-                options,
-            } => rotate_with(model, output, access, recipients, options, creation, self).map(drop),
-            Operation::Verify { .. } => self.verify(),
-        }
-    }
-
-    fn verify(&self) -> Result<()> {
-        let Operation::Verify { checks } = self.batch.operation else {
-            return Err(Error::Internal("an operation without an output folder"));
-        };
-        let verified = verify(&self.found.location, checks, self)?;
-        lock(&self.known).weights = Some(verified.weights);
-        Ok(())
-    }
-}
-
-impl Progress for Notes<'_> {
-    fn begin(&self, bytes: u64) {
-        self.progress.begin(bytes);
-    }
-
-    fn advance(&self, bytes: u64) {
-        self.progress.advance(bytes);
-    }
-
-    fn planned(&self, weights: &Volume) {
-        lock(&self.known).weights = Some(*weights);
-    }
-
-    fn wants_digests(&self) -> bool {
-        true
-    }
-
-    fn ready(&self, digests: &Digests) -> std::io::Result<()> {
-        let mut known = lock(&self.known);
-        known.digests = digests.clone();
-        let Some(place) = self.place else {
-            return Ok(());
-        };
-        let (found, request) = (self.found, &self.batch.request);
-        let Known { old, creation, .. } = &*known;
-        place.ready(found, request, digests, known.weights, old, *creation)
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
