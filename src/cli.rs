@@ -240,13 +240,8 @@ pub struct Verify {
     #[command(flatten)]
     pub signer: SignerArgs,
 
-    /// Policy file that the model must be protected by, at least
-    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
-    pub policy: Option<PathBuf>,
-
-    /// Preset that the model must be protected by, at least
-    #[arg(long, value_name = "NAME")]
-    pub preset: Option<onnxseal_core::Preset>,
+    #[command(flatten)]
+    pub policy: LeastPolicy,
 
     /// How to print the result
     #[arg(long, value_name = "FORMAT", default_value = "human")]
@@ -325,6 +320,18 @@ pub struct Policy {
     /// Share of an operator type's weights to encrypt, 0 to 1, such as Conv=0.3
     #[arg(long = "coefficient", value_name = "OP_TYPE=SHARE", value_parser = coefficient)]
     pub coefficients: Vec<(String, f64)>,
+}
+
+/// What models must be protected by.
+#[derive(Debug, Args)]
+pub struct LeastPolicy {
+    /// Policy file that a model must be protected by, at least
+    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
+    pub policy: Option<PathBuf>,
+
+    /// Preset that a model must be protected by, at least
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<onnxseal_core::Preset>,
 }
 
 /// How outputs come to be.

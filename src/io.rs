@@ -83,8 +83,13 @@ pub fn claims(pairs: &[(String, String)]) -> Result<BTreeMap<String, String>> {
     Ok(claims)
 }
 
+/// The policy that models must be protected by, if the command line demands one.
+pub fn least_policy(args: &cli::LeastPolicy) -> Result<Option<Policy>> {
+    named_policy(args.policy.as_deref(), args.preset)
+}
+
 /// The policy that a file or a preset names, if one is given.
-pub fn named_policy(file: Option<&Path>, preset: Option<Preset>) -> Result<Option<Policy>> {
+fn named_policy(file: Option<&Path>, preset: Option<Preset>) -> Result<Option<Policy>> {
     match file {
         Some(path) => read_policy(path).map(Some),
         None => Ok(preset.map(Policy::preset)),

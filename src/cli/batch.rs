@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use onnxseal_core::Location;
 use onnxseal_core::batch::Shard;
 
-use super::{Policy, folder, pair};
+use super::{LeastPolicy, Policy, folder, pair};
 use crate::keys::{IdentityArgs, NewRecipientArgs, RecipientArgs};
 use crate::signing::{SignerArgs, SigningArgs};
 
@@ -116,13 +116,8 @@ pub struct Verify {
     #[command(flatten)]
     pub signer: SignerArgs,
 
-    /// Policy file that the models must be protected by, at least
-    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
-    pub policy: Option<PathBuf>,
-
-    /// Preset that the models must be protected by, at least
-    #[arg(long, value_name = "NAME")]
-    pub preset: Option<onnxseal_core::Preset>,
+    #[command(flatten)]
+    pub policy: LeastPolicy,
 
     #[command(flatten)]
     pub course: Course,

@@ -67,7 +67,7 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
             carry_out(&operation, &args.sources, course, &args.course, quiet)
         }
         Args::Verify(args) => {
-            let policy = io::named_policy(args.policy.as_deref(), args.preset)?;
+            let policy = io::least_policy(&args.policy)?;
             let identities = args.identities.read(quiet)?;
             let signed_by = args.signer.read()?;
             let checks = Checks {

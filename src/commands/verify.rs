@@ -16,7 +16,7 @@ use crate::{io as files, render, sarif};
 
 /// Checks protected models as far as what is at hand allows.
 pub fn run(args: &Verify, quiet: bool) -> Result<()> {
-    let policy = files::named_policy(args.policy.as_deref(), args.preset)?;
+    let policy = files::least_policy(&args.policy)?;
     let (identities, signed_by) = (args.identities.read(quiet)?, args.signer.read()?);
     // What is not protected meets no demand.
     let demands = identities.is_some() || signed_by.is_some() || policy.is_some();

@@ -16,6 +16,7 @@ mod derive;
 mod error;
 mod gather;
 mod keys;
+mod limited;
 mod secret;
 pub mod signature;
 #[cfg(test)]

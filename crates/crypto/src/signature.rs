@@ -16,14 +16,11 @@
 mod allowed_signers;
 mod signing_key;
 
-use std::io::Read;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ssh_encoding::{Decode as _, Encode as _};
 use ssh_key::public::KeyData;
 use ssh_key::{Algorithm, HashAlg, PublicKey, SshSig};
-use zeroize::Zeroizing;
 
 use crate::error::Error;
 
@@ -235,27 +232,6 @@ fn check_rsa_bits(key: &KeyData) -> Result<(), &'static str> {
 }
 
 // --- files ---
-
-/// Reads all of a file of at most `limit` bytes.
-fn read_limited(
-    file: impl Read,
-    name: &str,
-    limit: usize,
-    what: &'static str,
-) -> Result<Zeroizing<Vec<u8>>, Error> {
-    // Allocated once: a buffer that grows leaves secrets behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 1));
-    file.take(limit as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|source| Error::Io {
-            name: name.to_owned(),
-            source,
-        })?;
-    match bytes.len() > limit {
-        true => Err(Error::LimitExceeded { what, limit }),
-        false => Ok(bytes),
-    }
-}
 
 /// The start of a text from a stranger, with nothing in it that a terminal obeys.
 fn shown(text: &str) -> String {

@@ -9,10 +9,7 @@ mod ssh;
 #[cfg(test)]
 mod tests;
 
-use std::io::Read;
-
 use age::plugin::ResolveError;
-use zeroize::Zeroizing;
 
 use crate::error::Error;
 
@@ -25,29 +22,6 @@ pub(crate) use ssh::check_rounds;
 
 /// The longest identity file or recipients file that is read, in bytes.
 pub const MAX_KEY_FILE_BYTES: usize = 256 << 10;
-
-/// Reads a file of at most [`MAX_KEY_FILE_BYTES`]. `what` is measured by that, `name` is the file's.
-fn read_limited(
-    file: impl Read,
-    name: &str,
-    what: &'static str,
-) -> Result<Zeroizing<Vec<u8>>, Error> {
-    // Allocated once: a buffer that grows leaves secrets behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_KEY_FILE_BYTES + 1));
-    file.take(MAX_KEY_FILE_BYTES as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|source| Error::Io {
-            name: name.to_owned(),
-            source,
-        })?;
-    match bytes.len() > MAX_KEY_FILE_BYTES {
-        true => Err(Error::LimitExceeded {
-            what,
-            limit: MAX_KEY_FILE_BYTES,
-        }),
-        false => Ok(bytes),
-    }
-}
 
 fn malformed(reason: &'static str) -> Error {
     Error::MalformedKey { reason }

@@ -13,8 +13,9 @@ use jiff::tz::TimeZone;
 use ssh_key::PublicKey;
 use ssh_key::public::KeyData;
 
-use super::{NAMESPACE, Signer, fingerprint, holds, parse, read_limited};
+use super::{NAMESPACE, Signer, fingerprint, holds, parse};
 use crate::error::Error;
+use crate::limited::read_limited;
 
 /// The longest allowed signers file that is read, in bytes.
 pub const MAX_ALLOWED_SIGNERS_BYTES: usize = 1 << 20;

@@ -13,10 +13,9 @@ use ssh_key::sha2::Sha512;
 use ssh_key::{Algorithm, EcdsaCurve, HashAlg, Signature, SshSig};
 use zeroize::Zeroizing;
 
-use super::{
-    ARMOR_COLUMNS, NAMESPACE, armor, check_rsa_bits, encode, fingerprint, holds, read_limited,
-};
+use super::{ARMOR_COLUMNS, NAMESPACE, armor, check_rsa_bits, encode, fingerprint, holds};
 use crate::error::Error;
+use crate::limited::read_limited;
 use crate::wrap::{Passphrase, check_rounds};
 
 /// The longest private key file that is read, in bytes.

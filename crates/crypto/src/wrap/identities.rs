@@ -12,15 +12,18 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 use crate::keys::DataKey;
+use crate::limited::read_limited;
 use crate::secret::Secret;
 use crate::wrap::armor::{armor, dearmor, recipient_kinds};
 use crate::wrap::prompt::{Callbacks, NoPrompt, Passphrase, Prompt};
 use crate::wrap::recipients::{encrypt, scrypt_recipient};
-use crate::wrap::{malformed, plugin_fault, read_limited, resolve_fault, ssh};
+use crate::wrap::{MAX_KEY_FILE_BYTES, malformed, plugin_fault, resolve_fault, ssh};
 
 /// The highest work factor of a passphrase, log2 of scrypt's N, that is spent on a data key or an
 /// identity file: 1 GiB of memory and some seconds. age writes 18.
 pub const MAX_WORK_FACTOR: u8 = 20;
+
+const LENGTH: &str = "identity file length in bytes";
 
 const ARMOR: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";
 const AGE_FILE: &[u8] = b"age-encryption.org/";
@@ -57,7 +60,7 @@ impl Identities {
         name: &str,
         prompt: Arc<dyn Prompt>,
     ) -> Result<Identities, Error> {
-        let file = read_limited(file, name, "identity file length in bytes")?;
+        let file = read_limited(file, name, MAX_KEY_FILE_BYTES, LENGTH)?;
         let start = file.trim_ascii_start();
         if start.starts_with(ARMOR) || start.starts_with(AGE_FILE) {
             let text = decrypt_file(&file, name, &prompt)?;
@@ -289,7 +292,7 @@ fn decrypt_file(
             DecryptError::ExcessiveWork { .. } => excessive_work(),
             _ => malformed("its age header is damaged"),
         })?;
-    read_limited(content, name, "identity file length in bytes").map_err(|fault| match fault {
+    read_limited(content, name, MAX_KEY_FILE_BYTES, LENGTH).map_err(|fault| match fault {
         Error::Io { .. } => malformed("it was changed or cut since it was encrypted"),
         fault => fault,
     })

@@ -11,9 +11,10 @@ use x25519_dalek::{PublicKey, StaticSecret};
 
 use crate::error::Error;
 use crate::keys::DataKey;
+use crate::limited::read_limited;
 use crate::wrap::armor::{armor, check_limits};
 use crate::wrap::prompt::{Callbacks, NoPrompt, Passphrase, Prompt};
-use crate::wrap::{plugin_fault, read_limited, resolve_fault, ssh};
+use crate::wrap::{MAX_KEY_FILE_BYTES, plugin_fault, resolve_fault, ssh};
 
 /// The work factor of passphrases, log2 of scrypt's N, as the `age` command has it: 256 MiB of
 /// memory and about a second of work.
@@ -70,7 +71,7 @@ impl Recipients {
     /// [`Error::NoRecipients`] for a file with none, [`Error::LimitExceeded`], [`Error::Io`].
     pub fn read(file: impl Read, name: &str) -> Result<Recipients, Error> {
         let what = "recipients file length in bytes";
-        let text = read_limited(file, name, what)?;
+        let text = read_limited(file, name, MAX_KEY_FILE_BYTES, what)?;
         let mut all = None;
         for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
             let line = line.trim_ascii();

@@ -4,6 +4,7 @@ use super::armor::armor;
 use super::*;
 use crate::keys::DataKey;
 use crate::vectors::{hex, list, load};
+use std::io::Read;
 use std::sync::Arc;
 
 mod keys;
