@@ -163,11 +163,11 @@ impl AllowedSigners {
         let mut principals = Vec::new();
         let mut closest = NotAllowed::UnknownKey;
         for line in &self.0 {
-            // A line that only says whom it is not for is for nobody.
-            if line.principals.split(',').all(|name| name.starts_with('!')) {
-                continue;
-            }
             match line.allows(key, signer, now) {
+                // A line that only says whom it is not for is for nobody.
+                Ok(()) if line.principals.split(',').all(|name| name.starts_with('!')) => {
+                    closest = closest.max(NotAllowed::Principal);
+                }
                 Ok(()) => principals.extend(line.principals.split(',')),
                 Err(reason) => closest = closest.max(reason),
             }

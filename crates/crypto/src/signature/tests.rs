@@ -956,6 +956,21 @@ fn principals_are_found_as_ssh_keygen_finds_them() {
     }));
 }
 
+#[test]
+fn a_line_that_names_nobody_allows_nobody() {
+    let Some(keygen) = Keygen::new() else { return };
+    let (private, public) = keygen.generate("key", "-t ed25519");
+    let armored = key(&private).sign(MESSAGE).unwrap();
+    for (line, is_allowed) in [
+        ("!bob@*", false),
+        ("!bob@*,!eve", false),
+        ("!bob@*,al*", true),
+    ] {
+        let file = allowed(&format!("{line} {public}\n"));
+        assert_eq!(file.verify(None, MESSAGE, &armored).is_ok(), is_allowed);
+    }
+}
+
 // --- files ---
 
 #[test]
