@@ -313,7 +313,8 @@ pub struct Policy {
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     pub policy: Option<PathBuf>,
 
-    /// One of the built-in policies: light, balanced, strong, full [default: balanced]
+    /// One of the built-in policies: light, balanced, strong, full [default: balanced; of rotate: what
+    /// the model has]
     #[arg(long, value_name = "NAME")]
     pub preset: Option<onnxseal_core::Preset>,
 
