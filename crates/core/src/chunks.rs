@@ -1,6 +1,7 @@
 //! The chunks into which the files of a model are cut.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use onnxseal_crypto::{ChunkId, Scratch};
 use onnxseal_onnx::model::Span;
@@ -8,6 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::artifact::TAG_BYTES;
 use crate::error::{Error, Result};
+use crate::input::Input;
 use crate::manifest::Manifest;
 use crate::parallel;
 use crate::progress::Progress;
@@ -83,6 +85,44 @@ impl ChunkIndex {
     }
 }
 
+/// What is known of each chunk, which comes to be known in any order.
+pub(crate) struct PerChunk<T> {
+    index: ChunkIndex,
+    values: Vec<OnceLock<T>>,
+}
+
+impl<T: Copy> PerChunk<T> {
+    pub(crate) fn new(manifest: &Manifest) -> PerChunk<T> {
+        let index = ChunkIndex::new(manifest);
+        let values = std::iter::repeat_with(OnceLock::new);
+        let values = values.take(index.n_chunks()).collect();
+        PerChunk { index, values }
+    }
+
+    pub(crate) fn index(&self) -> &ChunkIndex {
+        &self.index
+    }
+
+    /// Takes in the value of `chunk`; each has one.
+    pub(crate) fn put(&self, chunk: &Chunk, value: T) {
+        if let Some(slot) = self.values.get(self.index.of(chunk)) {
+            let _ = slot.set(value);
+        }
+    }
+
+    /// The values of the chunks at `range`, in the order of their tags.
+    pub(crate) fn get(&self, range: Range<usize>) -> Result<Vec<T>> {
+        let slots = self.values.get(range).unwrap_or_default();
+        let values: Option<Vec<_>> = slots.iter().map(|slot| slot.get().copied()).collect();
+        values.ok_or(Error::Internal("a chunk was not digested"))
+    }
+
+    /// Those of all chunks.
+    pub(crate) fn all(&self) -> Result<Vec<T>> {
+        self.get(0..self.values.len())
+    }
+}
+
 /// Calls `work` for every chunk, on several threads, with the next of `places`.
 pub(crate) fn for_each<P: Send>(
     is_remote: bool,
@@ -103,6 +143,30 @@ pub(crate) fn for_each<P: Send>(
             work(workspace, &chunk, place)?;
             progress.advance(chunk.window.len);
             Ok(())
+        },
+    )
+}
+
+/// Calls `work` for every chunk, as it is read from the `inputs`, the files of `manifest`; where they
+/// or what is written are behind a network it `is_remote`.
+pub(crate) fn for_each_read<P: Send>(
+    is_remote: bool,
+    manifest: &Manifest,
+    inputs: &[&Input],
+    places: impl Iterator<Item = P> + Send,
+    progress: &dyn Progress,
+    work: impl Fn(&Chunk, &mut [u8], &mut Tools, P) -> Result<()> + Sync,
+) -> Result<()> {
+    let is_remote = is_remote || inputs.iter().any(|input| input.is_remote());
+    for_each(
+        is_remote,
+        manifest,
+        places,
+        progress,
+        |workspace, chunk, place| {
+            let (bytes, tools) = workspace.room(chunk);
+            chunk.of(inputs)?.read_exact_at(bytes, chunk.window.start)?;
+            work(chunk, bytes, tools, place)
         },
     )
 }

@@ -14,8 +14,8 @@ use zeroize::Zeroizing;
 
 #[cfg(feature = "protect")]
 use crate::chunks;
-use crate::chunks::{Chunk, ChunkIndex};
-use crate::error::{Error, Result};
+use crate::chunks::{Chunk, PerChunk};
+use crate::error::Result;
 #[cfg(feature = "protect")]
 use crate::input::Input;
 #[cfg(feature = "protect")]
@@ -47,31 +47,24 @@ pub struct FileDigest {
 /// The digests of all files of one side of a pass: of what is read, or of what is written.
 pub(crate) struct Digester<'a> {
     layout: &'a Manifest,
-    index: ChunkIndex,
     /// For each chunk its subtree's chaining value, or the digest of a file that has no other.
-    values: Vec<OnceLock<ChainingValue>>,
+    values: PerChunk<ChainingValue>,
     /// The last chunk of the model file: more may follow it.
     last: OnceLock<Zeroizing<Vec<u8>>>,
 }
 
 impl<'a> Digester<'a> {
     pub(crate) fn new(layout: &'a Manifest) -> Digester<'a> {
-        let index = ChunkIndex::new(layout);
-        let values = std::iter::repeat_with(OnceLock::new)
-            .take(index.n_chunks())
-            .collect();
-        let last = OnceLock::new();
         Digester {
             layout,
-            index,
-            values,
-            last,
+            values: PerChunk::new(layout),
+            last: OnceLock::new(),
         }
     }
 
     /// Takes in a chunk; each is taken once.
     pub(crate) fn take(&self, chunk: &Chunk, bytes: &[u8]) {
-        let n_chunks = self.index.n_chunks_of(chunk.file());
+        let n_chunks = self.values.index().n_chunks_of(chunk.file());
         if chunk.file() == 0 && chunk.id.chunk + 1 == n_chunks {
             let _ = self.last.set(Zeroizing::new(bytes.to_vec()));
             return;
@@ -80,22 +73,20 @@ impl<'a> Digester<'a> {
             1 => *blake3::hash(bytes).as_bytes(),
             _ => subtree(bytes, chunk.window.start),
         };
-        if let Some(slot) = self.values.get(self.index.of(chunk)) {
-            let _ = slot.set(value);
-        }
+        self.values.put(chunk, value);
     }
 
     /// The digests, where the model file ends with `tail`.
     pub(crate) fn finish(&self, tail: &[u8]) -> Result<Vec<FileDigest>> {
         (self.layout.files.iter().enumerate())
             .map(|(file, described)| {
-                let values = self.index.range(file);
+                let values = self.values.index().range(file);
                 let (digest, bytes) = match file {
                     0 => {
                         let digest = self.model(tail)?;
                         (digest, described.bytes + tail.len() as u64)
                     }
-                    _ => (root(&self.values(values)?), described.bytes),
+                    _ => (root(&self.values.get(values)?), described.bytes),
                 };
                 Ok(FileDigest {
                     path: described.path.clone(),
@@ -110,12 +101,12 @@ impl<'a> Digester<'a> {
         let size = self.layout.chunk as usize;
         let last = self.last.get().map_or(&[][..], |last| last);
         let rest = Zeroizing::new([last, tail].concat());
-        let whole = self.index.n_chunks_of(0).saturating_sub(1);
+        let whole = self.values.index().n_chunks_of(0).saturating_sub(1);
         if whole == 0 && rest.len() <= size {
             return Ok(blake3::hash(&rest));
         }
-        let first = self.index.range(0).start;
-        let mut values = self.values(first..first + whole as usize)?;
+        let first = self.values.index().range(0).start;
+        let mut values = self.values.get(first..first + whole as usize)?;
         let offsets = (whole * self.layout.chunk..).step_by(size);
         values.extend(
             rest.chunks(size)
@@ -123,12 +114,6 @@ impl<'a> Digester<'a> {
                 .map(|(bytes, at)| subtree(bytes, at)),
         );
         Ok(root(&values))
-    }
-
-    fn values(&self, range: std::ops::Range<usize>) -> Result<Vec<ChainingValue>> {
-        let slots = self.values.get(range).unwrap_or_default();
-        let values: Option<Vec<_>> = slots.iter().map(|slot| slot.get().copied()).collect();
-        values.ok_or(Error::Internal("a chunk was not digested"))
     }
 }
 
@@ -145,17 +130,15 @@ pub(crate) fn of_files(
     });
     let layout = Manifest::of_files(described.collect());
     let digester = Digester::new(&layout);
+    let inputs: Vec<&Input> = files.iter().map(|(_, input)| input).collect();
     let places = std::iter::repeat(());
-    let is_remote = files.iter().any(|(_, input)| input.is_remote());
-    chunks::for_each(
-        is_remote,
+    chunks::for_each_read(
+        false,
         &layout,
+        &inputs,
         places,
         progress,
-        |workspace, chunk, ()| {
-            let (bytes, _) = workspace.room(chunk);
-            let (_, input) = chunk.of(files)?;
-            input.read_exact_at(bytes, chunk.window.start)?;
+        |chunk, bytes, _, ()| {
             digester.take(chunk, bytes);
             Ok(())
         },
@@ -204,7 +187,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::chunks::chunks;
-    use crate::manifest::{FORMAT, File, SUITE};
+    use crate::manifest::File;
 
     #[test]
     fn digests_are_those_of_the_whole_file() {
@@ -256,13 +239,8 @@ mod tests {
             bytes,
         };
         Manifest {
-            format: FORMAT,
-            suite: SUITE.to_owned(),
             chunk,
-            tiers: 1,
-            files: files.iter().map(file).collect(),
-            claims: Default::default(),
-            tensors: Vec::new(),
+            ..Manifest::of_files(files.iter().map(file).collect())
         }
     }
 }

@@ -22,7 +22,8 @@ thread_local! {
 }
 
 /// Calls `work` for each of `n_jobs` jobs, begun in order, on all cores that no other call of the
-/// process keeps busy; where it `is_remote`, on more threads than there are cores. Each thread has a state of its own, made by `init`.
+/// process keeps busy; where it `is_remote`, on more threads than there are cores. Each thread has a
+/// state of its own, made by `init`.
 ///
 /// The calling thread always works, so that no call waits for another. It is joined by threads of
 /// the call's own while there are cores without work: a call that outlasts the others takes over

@@ -11,7 +11,7 @@ use onnxseal_plan::{self as plan, Plan, Policy, TensorPlan};
 use crate::error::{Error, Result};
 use crate::input::Input;
 use crate::location::Location;
-use crate::manifest::{DEFAULT_CHUNK_BYTES, FORMAT, File, Manifest, Mode, Place, SUITE, Tensor};
+use crate::manifest::{DEFAULT_CHUNK_BYTES, File, Manifest, Mode, Place, Tensor};
 use crate::outputs::{self, OutputOptions, Outputs};
 use crate::progress::Progress;
 use crate::report::{Builder, ClearRow, Report, TensorRow, operator};
@@ -184,13 +184,10 @@ impl Prepared {
         may_publish: impl FnOnce(&Input) -> Result<()>,
     ) -> Result<Report> {
         let manifest = Manifest {
-            format: FORMAT,
-            suite: SUITE.to_owned(),
             chunk: options.chunk_bytes,
-            tiers: 1,
-            files: std::mem::take(&mut self.files),
             claims: options.claims.clone(),
             tensors: self.planned.take_tensors(&self.model.path)?,
+            ..Manifest::of_files(std::mem::take(&mut self.files))
         };
         let (manifest, manifest_bytes) = manifest.encode()?;
         let claims = manifest.claims.clone();

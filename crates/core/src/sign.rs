@@ -65,7 +65,8 @@ pub fn signed_message(location: impl Into<Location>, progress: &dyn Progress) ->
 }
 
 fn message(protected: &Protected, progress: &dyn Progress) -> Result<String> {
-    let leaves = digest_chunks(protected, None, progress)?;
+    let leaves = Leaves::new(protected.manifest());
+    digest_chunks(protected, &leaves, None, progress)?;
     protected.artifact.message(&leaves)
 }
 
@@ -78,36 +79,31 @@ pub(crate) fn check_signature(
     progress: &dyn Progress,
 ) -> Result<Signer> {
     let (path, artifact) = (&protected.source.input.path, &protected.artifact);
-    let mut demand = Demand::new(path, artifact, by)?;
-    demand.leaves = digest_chunks(protected, structure, progress)?;
+    let demand = Demand::new(path, artifact, by)?;
+    digest_chunks(protected, &demand.leaves, structure, progress)?;
     demand.check(path, artifact)
 }
 
-/// The digests of all chunks as they are stored.
+/// Lets `leaves` take in all chunks as they are stored.
 fn digest_chunks(
     protected: &Protected,
+    leaves: &Leaves,
     structure: Option<&Structure<'_>>,
     progress: &dyn Progress,
-) -> Result<Leaves> {
+) -> Result<()> {
     let external = protected.open_external()?;
     let inputs: Vec<&Input> = protected.files(&external).collect();
-    let leaves = Leaves::new(protected.manifest());
-    let places = std::iter::repeat(());
-    let is_remote = inputs.iter().any(|input| input.is_remote());
-    chunks::for_each(
-        is_remote,
-        protected.manifest(),
+    let (manifest, places) = (protected.manifest(), std::iter::repeat(()));
+    chunks::for_each_read(
+        false,
+        manifest,
+        &inputs,
         places,
         progress,
-        |workspace, chunk, ()| {
-            let (bytes, _) = workspace.room(chunk);
-            chunk
-                .of(&inputs)?
-                .read_exact_at(bytes, chunk.window.start)?;
+        |chunk, bytes, _, ()| {
             leaves.take(chunk, bytes);
             structure.map_or(Ok(()), |structure| structure.check(chunk, bytes))
         },
     )?;
-    inputs.into_iter().try_for_each(Input::check_unchanged)?;
-    Ok(leaves)
+    inputs.into_iter().try_for_each(Input::check_unchanged)
 }

@@ -14,14 +14,13 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::OnceLock;
 
 use onnxseal_crypto::signature::{AllowedSigners, Signer};
 use onnxseal_crypto::wrap::Identities;
 use sha2::{Digest as _, Sha256};
 
 use crate::artifact::Artifact;
-use crate::chunks::{Chunk, ChunkIndex};
+use crate::chunks::{Chunk, PerChunk};
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 
@@ -54,40 +53,27 @@ impl<'a> From<&'a Identities> for Access<'a> {
 }
 
 /// The SHA-256 digests of all chunks as they are stored, taken in any order.
-pub(crate) struct Leaves {
-    index: ChunkIndex,
-    digests: Vec<OnceLock<[u8; 32]>>,
-}
+pub(crate) struct Leaves(PerChunk<[u8; 32]>);
 
 impl Leaves {
     pub(crate) fn new(manifest: &Manifest) -> Leaves {
-        let index = ChunkIndex::new(manifest);
-        let digests = std::iter::repeat_with(OnceLock::new)
-            .take(index.n_chunks())
-            .collect();
-        Leaves { index, digests }
+        Leaves(PerChunk::new(manifest))
     }
 
     /// Takes in a chunk as it is stored; each is taken once.
     pub(crate) fn take(&self, chunk: &Chunk, stored: &[u8]) {
-        if let Some(digest) = self.digests.get(self.index.of(chunk)) {
-            let _ = digest.set(Sha256::digest(stored).into());
-        }
+        self.0.put(chunk, Sha256::digest(stored).into());
     }
 
     /// What the publisher signs.
     pub(crate) fn message(&self, manifest: &[u8], tags: &[u8], mac: &[u8]) -> Result<String> {
-        let mut files = Sha256::new();
-        for digest in &self.digests {
-            let digest = digest.get();
-            files.update(digest.ok_or(Error::Internal("a chunk was not digested"))?);
-        }
+        let files = Sha256::digest(self.0.all()?.as_flattened());
         let mut message = "onnxseal/v1/signature\n".to_owned();
         for (name, value) in [
             ("manifest", &Sha256::digest(manifest)[..]),
             ("tags", &Sha256::digest(tags)),
             ("mac", mac),
-            ("files", &files.finalize()),
+            ("files", &files),
         ] {
             message.push_str(name);
             message.push(' ');

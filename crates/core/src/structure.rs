@@ -77,7 +77,7 @@ mod tests {
 
     use super::*;
     use crate::chunks::chunks;
-    use crate::manifest::{FORMAT, File, Manifest, SUITE};
+    use crate::manifest::{File, Manifest};
 
     #[test]
     fn it_agrees_with_what_it_was_told_from_and_with_nothing_else() {
@@ -96,17 +96,13 @@ mod tests {
         let model = structure.locate().unwrap();
         let op_type = model.nodes[0].op_type;
         assert_eq!(op_type, "MatMul");
+        let model = File {
+            path: String::new(),
+            bytes: len,
+        };
         let manifest = Manifest {
-            format: FORMAT,
-            suite: SUITE.to_owned(),
             chunk: 1 << 16,
-            tiers: 1,
-            files: vec![File {
-                path: String::new(),
-                bytes: len,
-            }],
-            claims: Default::default(),
-            tensors: Vec::new(),
+            ..Manifest::of_files(vec![model])
         };
         let check = |bytes: &[u8]| {
             chunks(&manifest).try_for_each(|chunk| {

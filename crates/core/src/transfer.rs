@@ -65,18 +65,13 @@ impl<'a> Transfer<'a> {
         progress: &dyn Progress,
         work: impl Fn(&Chunk, &mut [u8], &mut Tools, P) -> Result<()> + Sync,
     ) -> Result<()> {
-        let is_remote =
-            self.outputs.is_remote() || self.inputs.iter().any(|input| input.is_remote());
-        chunks::for_each(
-            is_remote,
+        chunks::for_each_read(
+            self.outputs.is_remote(),
             self.layout,
+            &self.inputs,
             places,
             progress,
-            |workspace, chunk, place| {
-                let (bytes, tools) = workspace.room(chunk);
-                chunk
-                    .of(&self.inputs)?
-                    .read_exact_at(bytes, chunk.window.start)?;
+            |chunk, bytes, tools, place| {
                 if let Some((input, _)) = &self.digesters {
                     input.take(chunk, bytes);
                 }

@@ -93,14 +93,14 @@ pub fn verify(
             let tags = unlocked.tags();
             let digester = progress.wants_digests();
             let digester = digester.then(|| Digester::new(protected.manifest()));
-            chunks::for_each(
-                unlocked.is_remote(),
+            let inputs: Vec<&Input> = unlocked.files().collect();
+            chunks::for_each_read(
+                false,
                 protected.manifest(),
+                &inputs,
                 tags,
                 progress,
-                |workspace, chunk, tag| {
-                    let (bytes, tools) = workspace.room(chunk);
-                    unlocked.read(chunk, bytes)?;
+                |chunk, bytes, tools, tag| {
                     structure.check(chunk, bytes)?;
                     if let Some(digester) = &digester {
                         digester.take(chunk, bytes);
