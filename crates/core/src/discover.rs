@@ -65,6 +65,7 @@ pub fn discover(
         match source.clone().into() {
             Location::File(path) => search.path(&path, None)?,
             Location::Object(url) => search.object(&url)?,
+            Location::Memory(_) => return Err(no_folder()),
         }
     }
     for list in lists {
@@ -77,12 +78,17 @@ pub fn discover(
                 match Location::parse_folder(line)? {
                     Location::File(path) => search.path(&folder.join(path), Some(folder))?,
                     Location::Object(url) => search.object(&url)?,
+                    Location::Memory(_) => return Err(no_folder()),
                 }
             }
         }
     }
     search.found.sort();
     Ok(search.found)
+}
+
+fn no_folder() -> Error {
+    Error::Misuse("a model in memory lies in no folder to be searched".into())
 }
 
 #[derive(Default)]

@@ -179,6 +179,16 @@ pub enum Error {
         /// Each way in which it falls short.
         violations: Vec<String>,
     },
+    /// The publisher does not claim of the model what is required.
+    #[error("{} does not make the claim {key:?} as required: {reason}", path.display())]
+    Claim {
+        /// The model file.
+        path: PathBuf,
+        /// The claim.
+        key: String,
+        /// In what it falls short.
+        reason: String,
+    },
     /// What should not happen did; nothing was written.
     #[error("internal error: {0}")]
     Internal(&'static str),
@@ -200,10 +210,12 @@ pub enum ErrorKind {
     Authentication,
     /// No identity opens the data key.
     NoMatchingKey,
-    /// A policy is not met.
+    /// A policy is not met, or a claim that is required not made.
     PolicyNotMet,
     /// The system failed to read or write.
     Io,
+    /// ONNX Runtime is missing or too old, or does not take the model.
+    Runtime,
     /// Something that should not happen, or that others do not give: randomness, memory, a plugin's
     /// answer.
     Internal,
@@ -236,7 +248,7 @@ impl Error {
                 | onnxseal_crypto::Error::Plugin { .. },
             ) => ErrorKind::Internal,
             Error::Key(_) => ErrorKind::Usage,
-            Error::PolicyNotMet { .. } => ErrorKind::PolicyNotMet,
+            Error::PolicyNotMet { .. } | Error::Claim { .. } => ErrorKind::PolicyNotMet,
             #[cfg(feature = "protect")]
             Error::Policy(_) => ErrorKind::Usage,
             Error::AlreadyProtected { .. }

@@ -1,18 +1,21 @@
 //! The files of a model, opened for reading.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use onnxseal_onnx::external;
 #[cfg(feature = "object-store")]
-use onnxseal_onnx::{At, FileFault, Limits};
+use onnxseal_onnx::{At, Limits};
+use onnxseal_onnx::{FileFault, external};
 
 use crate::error::{Error, Result, io};
+use crate::in_memory::{Bytes, InMemory};
 use crate::location::Location;
 #[cfg(feature = "object-store")]
 use crate::location::ObjectUrl;
-use crate::map::Map;
+use crate::map::{self, Map};
 use crate::protected::folder_of;
 #[cfg(feature = "object-store")]
 use crate::remote::{Object, Remote};
@@ -36,6 +39,10 @@ enum Origin {
     File {
         file: File,
         stamp: Stamp,
+    },
+    Memory {
+        bytes: Bytes,
+        beside: Arc<BTreeMap<String, Bytes>>,
     },
     #[cfg(feature = "object-store")]
     Object {
@@ -79,6 +86,7 @@ impl Input {
             Location::Object(url) => Ok(Input::of_object(url, Object::at(url)?.open()?)),
             #[cfg(not(feature = "object-store"))]
             Location::Object(_) => Err(unreachable_object(location)),
+            Location::Memory(model) => Ok(Input::of_memory(model.clone())),
         }
     }
 
@@ -90,6 +98,22 @@ impl Input {
         let path = path.to_owned();
         let origin = Origin::File { file, stamp };
         Ok(Input { path, len, origin })
+    }
+
+    /// The model file of a model in memory.
+    fn of_memory(model: InMemory) -> Input {
+        let InMemory {
+            name,
+            model,
+            external,
+        } = model;
+        Input::of_bytes(name, model, Arc::new(external))
+    }
+
+    fn of_bytes(path: PathBuf, bytes: Bytes, beside: Arc<BTreeMap<String, Bytes>>) -> Input {
+        let len = bytes.len() as u64;
+        let origin = Origin::Memory { bytes, beside };
+        Input { path, len, origin }
     }
 
     #[cfg(feature = "object-store")]
@@ -110,17 +134,27 @@ impl Input {
             path: self.path.clone(),
             source,
         };
+        let fault = |fault| onnxseal_onnx::Error::ExternalFile {
+            location: path.to_owned(),
+            fault,
+        };
         match &self.origin {
             Origin::File { .. } => {
                 let opened = external::open(folder_of(&self.path), path).map_err(malformed)?;
                 Input::of(&opened.0, opened.1)
             }
+            Origin::Memory { beside, .. } => {
+                if external::normalise(path).as_deref() != Ok(path) {
+                    return Err(malformed(fault(FileFault::NotNormalised)));
+                }
+                let name = folder_of(&self.path).join(path);
+                match beside.get(path) {
+                    Some(bytes) => Ok(Input::of_bytes(name, bytes.clone(), Arc::clone(beside))),
+                    None => Err(io("open", &name)(std::io::ErrorKind::NotFound.into())),
+                }
+            }
             #[cfg(feature = "object-store")]
             Origin::Object { url, remote } => {
-                let fault = |fault| onnxseal_onnx::Error::ExternalFile {
-                    location: path.to_owned(),
-                    fault,
-                };
                 if external::normalise(path).as_deref() != Ok(path) {
                     return Err(malformed(fault(FileFault::NotNormalised)));
                 }
@@ -139,6 +173,7 @@ impl Input {
     pub(crate) fn location(&self) -> Option<Location> {
         match &self.origin {
             Origin::File { .. } => self.path.canonicalize().ok().map(Location::File),
+            Origin::Memory { .. } => None,
             #[cfg(feature = "object-store")]
             Origin::Object { url, .. } => Some(url.into()),
         }
@@ -146,16 +181,35 @@ impl Input {
 
     /// Whether reading waits for a network rather than for a disk.
     pub(crate) fn is_remote(&self) -> bool {
-        !matches!(self.origin, Origin::File { .. })
+        match self.origin {
+            Origin::File { .. } | Origin::Memory { .. } => false,
+            #[cfg(feature = "object-store")]
+            Origin::Object { .. } => true,
+        }
     }
 
-    /// The file, unless it is an object.
-    #[cfg(feature = "protect")]
+    /// The file, where it is one.
     pub(crate) fn file(&self) -> Option<&File> {
         match &self.origin {
             Origin::File { file, .. } => Some(file),
+            Origin::Memory { .. } => None,
             #[cfg(feature = "object-store")]
             Origin::Object { .. } => None,
+        }
+    }
+
+    /// Takes the system's word that nobody changes the file as long as it is open; says whether it was
+    /// given.
+    pub(crate) fn take_lease(&self) -> bool {
+        self.file().is_some_and(map::take_lease)
+    }
+
+    /// Fails if the word that was [taken](Input::take_lease) does not hold any more, or the file was
+    /// written to.
+    pub(crate) fn check_lease(&self) -> Result<()> {
+        match self.file().is_some_and(map::lease_holds) {
+            true => self.check_unchanged(),
+            false => self.changed(),
         }
     }
 
@@ -163,6 +217,7 @@ impl Input {
     pub(crate) fn map(&self) -> Result<Map> {
         match &self.origin {
             Origin::File { file, .. } => Map::of(file, self.len).map_err(io("map", &self.path)),
+            Origin::Memory { bytes, .. } => Ok(Map::InMemory(bytes.clone())),
             #[cfg(feature = "object-store")]
             Origin::Object { .. } => self.skim(),
         }
@@ -209,6 +264,14 @@ impl Input {
             Origin::File { file, .. } => {
                 read_exact_at(file, buffer, offset).map_err(io("read", &self.path))
             }
+            Origin::Memory { bytes, .. } => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                let end = start.saturating_add(buffer.len());
+                let read = bytes
+                    .get(start..end)
+                    .map(|part| buffer.copy_from_slice(part));
+                read.ok_or_else(|| io("read", &self.path)(std::io::ErrorKind::UnexpectedEof.into()))
+            }
             #[cfg(feature = "object-store")]
             Origin::Object { remote, .. } => remote.read_exact_at(buffer, offset),
         }
@@ -224,6 +287,7 @@ impl Input {
                     false => self.changed(),
                 }
             }
+            Origin::Memory { .. } => Ok(()),
             #[cfg(feature = "object-store")]
             Origin::Object { remote, .. } => remote.check_unchanged(),
         }
@@ -251,15 +315,17 @@ impl Input {
                 // Some network file systems have no locks.
                 _ => self.check_in_place(),
             },
+            Origin::Memory { .. } => self.check_in_place(),
             #[cfg(feature = "object-store")]
             Origin::Object { .. } => self.check_in_place(),
         }
     }
 
-    /// The file's metadata as of now; an object has none.
+    /// The metadata of a file as of now.
     pub(crate) fn metadata(&self) -> Result<Option<Metadata>> {
         match &self.origin {
             Origin::File { file, .. } => file.metadata().map(Some).map_err(io("read", &self.path)),
+            Origin::Memory { .. } => Ok(None),
             #[cfg(feature = "object-store")]
             Origin::Object { .. } => Ok(None),
         }

@@ -17,10 +17,12 @@ mod artifact;
 #[cfg(feature = "protect")]
 pub mod batch;
 mod chunks;
+mod claims;
 mod digest;
 #[cfg(feature = "protect")]
 mod discover;
 mod error;
+mod in_memory;
 mod input;
 #[cfg(feature = "protect")]
 mod inspect;
@@ -31,6 +33,7 @@ mod open;
 mod output;
 mod outputs;
 mod parallel;
+mod plaintext;
 #[cfg(feature = "protect")]
 mod presence;
 mod progress;
@@ -64,8 +67,10 @@ mod upload;
 #[cfg(feature = "protect")]
 mod verify;
 
+pub use claims::Requirements;
 pub use digest::{Digests, FileDigest};
 pub use error::{Error, ErrorKind, Result};
+pub use in_memory::{Bytes, InMemory};
 pub use location::{Location, ObjectUrl};
 pub use manifest::{File, Manifest, Operator};
 pub use onnxseal_crypto::Error as KeyError;
@@ -73,8 +78,9 @@ pub use onnxseal_crypto::signature::{AllowedSigners, ClaimedSigner, Signer, Sign
 pub use onnxseal_crypto::wrap::{
     Identities, Identity, NoPrompt, Passphrase, Prompt, Recipients, generate_identity,
 };
-pub use open::{OpenedModel, open, unprotect};
+pub use open::{OpenedModel, open, open_with, unprotect};
 pub use outputs::OutputOptions;
+pub use plaintext::Memory;
 pub use progress::{Progress, Silent};
 pub use signature::{Access, SignedBy};
 

@@ -1,4 +1,4 @@
-//! Where a model lies: in a file, or in an object store.
+//! Where a model lies: in a file, in an object store, or in memory.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 #[cfg(feature = "protect")]
 use crate::error::io;
 use crate::error::{Error, Result};
+use crate::in_memory::InMemory;
 use crate::protected::folder_of;
 
 /// Where a model lies, or goes.
 ///
-/// Paths become locations by `From`; [`Location::parse`] reads what a user wrote.
+/// Paths and [`InMemory`] become locations by `From`; [`Location::parse`] reads what a user wrote.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Location {
@@ -21,6 +22,8 @@ pub enum Location {
     File(PathBuf),
     /// An object in a store. Only with the feature `object-store` can it be reached.
     Object(ObjectUrl),
+    /// Memory: something to read, never an output.
+    Memory(InMemory),
 }
 
 /// The URL of an object: `s3://bucket/key`, `gs://bucket/key` or `az://container/key`.
@@ -98,6 +101,7 @@ impl Location {
             Location::Object(_) => Err(Error::InPlaceObject {
                 path: self.to_name(),
             }),
+            Location::Memory(_) => Err(self.not_an_output()),
         }
     }
 
@@ -110,7 +114,17 @@ impl Location {
         match self {
             Location::File(folder) => Ok(Location::File(folder.join(relative))),
             Location::Object(url) => url.join(relative).map(Location::Object),
+            Location::Memory(_) => Err(self.not_an_output()),
         }
+    }
+
+    /// The error of being asked to write there.
+    pub(crate) fn not_an_output(&self) -> Error {
+        let name = self.to_name();
+        Error::Misuse(format!(
+            "{} is in memory, and no place for an output",
+            name.display()
+        ))
     }
 
     /// Whether it lies in `folder`, or is that: of files as links lead, also where they do not exist
@@ -134,6 +148,7 @@ impl Location {
         match self {
             Location::File(path) => path.canonicalize().ok().map(Location::File),
             Location::Object(_) => Some(self.clone()),
+            Location::Memory(_) => None,
         }
     }
 
@@ -147,6 +162,7 @@ impl Location {
         match self {
             Location::File(path) => path.clone(),
             Location::Object(url) => PathBuf::from(url.to_string()),
+            Location::Memory(model) => model.name.clone(),
         }
     }
 
@@ -155,6 +171,7 @@ impl Location {
         match self {
             Location::File(file) => Location::File(folder_of(file).join(path)),
             Location::Object(url) => Location::Object(url.beside(path)),
+            Location::Memory(model) => Location::File(folder_of(&model.name).join(path)),
         }
     }
 }
@@ -307,6 +324,7 @@ impl fmt::Display for Location {
         match self {
             Location::File(path) => path.display().fmt(f),
             Location::Object(url) => url.fmt(f),
+            Location::Memory(model) => model.name.display().fmt(f),
         }
     }
 }
@@ -331,6 +349,12 @@ impl From<PathBuf> for Location {
 impl From<&PathBuf> for Location {
     fn from(path: &PathBuf) -> Location {
         Location::File(path.clone())
+    }
+}
+
+impl From<InMemory> for Location {
+    fn from(model: InMemory) -> Location {
+        Location::Memory(model)
     }
 }
 

@@ -1,23 +1,29 @@
-//! Memory maps: the one place with `unsafe`, because the system cannot promise that nobody else
-//! writes to a mapped file.
+//! Memory maps, and what else only the system can do: the one place with `unsafe`, because it cannot
+//! promise that nobody else writes to a mapped file.
 #![allow(unsafe_code)]
 
 use std::fs::File;
 use std::io;
 use std::ops::Deref;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapMut};
+
+use crate::in_memory::Bytes;
 
 /// A file mapped for reading, or memory in its place.
 #[derive(Debug)]
-pub(crate) struct Map(Option<Mmap>);
+pub(crate) enum Map {
+    Empty,
+    Mapped(Mmap),
+    InMemory(Bytes),
+}
 
 impl Map {
     /// Maps the first `len` bytes of `file`.
     pub(crate) fn of(file: &File, len: u64) -> io::Result<Map> {
         let len = usize::try_from(len).map_err(io::Error::other)?;
         if len == 0 {
-            return Ok(Map(None));
+            return Ok(Map::Empty);
         }
         // SAFETY: the map is read-only and private to us. Should another process change the file
         // meanwhile, we read bytes that were never there together: every parser here takes any
@@ -25,7 +31,7 @@ impl Map {
         // from the map. Should it cut the file, access past the new end ends the process, as with
         // every program that maps files; nothing is written before the output is complete.
         let map = unsafe { memmap2::MmapOptions::new().len(len).map(file)? };
-        Ok(Map(Some(map)))
+        Ok(Map::Mapped(map))
     }
 
     /// `len` zero bytes, of which `fill` makes what they are to be. Those that it does not touch take
@@ -37,7 +43,7 @@ impl Map {
     ) -> Result<Map, E> {
         let len = usize::try_from(len).map_err(io::Error::other)?;
         if len == 0 {
-            return Ok(Map(None));
+            return Ok(Map::Empty);
         }
         let mut options = memmap2::MmapOptions::new();
         // More than there is memory, perhaps: most of it stays untouched.
@@ -48,13 +54,81 @@ impl Map {
             let _ = map.advise(memmap2::Advice::NoHugePage);
         }
         fill(&mut map)?;
-        Ok(Map(Some(map.make_read_only()?)))
+        Ok(Map::Mapped(map.make_read_only()?))
     }
 }
 
 impl Deref for Map {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        self.0.as_deref().unwrap_or_default()
+        match self {
+            Map::Empty => &[],
+            Map::Mapped(map) => map,
+            Map::InMemory(bytes) => bytes,
+        }
     }
+}
+
+/// Maps the first `len` bytes of `file`, not 0 of them, to be changed in memory alone: a page that is
+/// written to becomes a copy of ours, the others stay those of the file.
+pub(crate) fn map_privately(file: &File, len: usize) -> io::Result<MmapMut> {
+    // SAFETY: writes do not reach the file. That nobody else writes to it is for the caller to see to:
+    // see `Lease`.
+    unsafe { memmap2::MmapOptions::new().len(len).map_copy(file) }
+}
+
+/// Keeps what is in `memory` from being swapped out, as its pages come to be used; says whether it
+/// does. Few processes may lock much.
+pub(crate) fn lock(memory: &MmapMut) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::mm::{MlockFlags, mlock_with};
+        let start = memory.as_ptr().cast_mut().cast();
+        // SAFETY: the range is that of a map that is alive; unmapping it unlocks it.
+        unsafe { mlock_with(start, memory.len(), MlockFlags::ONFAULT) }.is_ok()
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        memory.lock().is_ok()
+    }
+}
+
+/// Takes the system's word that nobody writes to `file`: a read lease (`F_SETLEASE` in fcntl(2)), given
+/// back when the file is closed. Says whether it was given.
+///
+/// It is given only if nobody has the file open, or mapped, for writing. Whoever wants to open it so
+/// afterwards waits until it is given back, for `/proc/sys/fs/lease-break-time` seconds at most; from
+/// then on it [holds](lease_holds) no more. Only Linux gives leases, to the owner of a file (or
+/// `CAP_LEASE`), on local file systems.
+#[cfg(target_os = "linux")]
+pub(crate) fn take_lease(file: &File) -> bool {
+    use std::os::fd::AsRawFd;
+    /// In Linux's asm-generic/fcntl.h.
+    const F_SETSIG: libc::c_int = 10;
+    let fd = file.as_raw_fd();
+    // The signal that tells of a waiting writer: one that processes ignore, and sent to nobody.
+    // SAFETY: these act on a descriptor that is open, with integers alone.
+    unsafe {
+        libc::fcntl(fd, F_SETSIG, libc::SIGURG) == 0
+            && libc::fcntl(fd, libc::F_SETLEASE, libc::F_RDLCK) == 0
+            && libc::fcntl(fd, libc::F_SETOWN, 0) == 0
+    }
+}
+
+/// Whether the lease that was taken on `file` still holds, and nobody waits for it.
+#[cfg(target_os = "linux")]
+pub(crate) fn lease_holds(file: &File) -> bool {
+    use std::os::fd::AsRawFd;
+    // SAFETY: acts on a descriptor that is open.
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLEASE) == libc::F_RDLCK }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn take_lease(_file: &File) -> bool {
+    false
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn lease_holds(_file: &File) -> bool {
+    false
 }

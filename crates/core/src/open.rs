@@ -1,36 +1,29 @@
 //! Opening: a protected model, verified and decrypted, in memory or in new files.
 
 use std::collections::BTreeMap;
+use std::iter::once;
 
 use crate::chunks;
+use crate::claims::Requirements;
 use crate::error::{Result, io};
 use crate::input::Input;
 use crate::location::Location;
 use crate::manifest::Manifest;
 use crate::outputs::{self, OutputOptions, Outputs};
+use crate::plaintext::{Memory, Plaintext};
 use crate::progress::Progress;
 use crate::protected::Protected;
 use crate::signature::Access;
-use crate::spans::SpanSet;
 use crate::transfer::Transfer;
-use memmap2::MmapMut;
 
 /// A model in memory: every byte verified, every encrypted byte decrypted.
 #[derive(Debug)]
 pub struct OpenedModel {
     manifest: Manifest,
-    files: Vec<OpenedFile>,
+    files: Vec<Plaintext>,
 }
 
-/// One file of an [`OpenedModel`].
-///
-/// What was encrypted is zeroized when it is dropped.
-struct OpenedFile {
-    bytes: Option<MmapMut>,
-    secret: SpanSet,
-}
-
-/// Opens the protected `model` into memory.
+/// Opens the protected `model` into memory of its own.
 ///
 /// Returns the original bytes of all its files, after the last of them has been authenticated.
 ///
@@ -42,15 +35,40 @@ pub fn open<'a>(
     access: impl Into<Access<'a>>,
     progress: &dyn Progress,
 ) -> Result<OpenedModel> {
+    let requirements = Requirements::default();
+    open_with(model, access, Memory::Own, &requirements, progress)
+}
+
+/// The same, with the bytes in the `memory` that is asked for, of a model that makes the claims that
+/// are required.
+///
+/// # Errors
+/// As [`open`]; `PolicyNotMet` where a claim is not made.
+pub fn open_with<'a>(
+    model: impl Into<Location>,
+    access: impl Into<Access<'a>>,
+    memory: Memory,
+    requirements: &Requirements,
+    progress: &dyn Progress,
+) -> Result<OpenedModel> {
     let protected = Protected::open(&model.into())?;
     let path = &protected.source.input.path;
     let access = access.into();
     let unlocked = protected.unlock(access)?;
+    // The claims are authentic from here on.
+    requirements.check(path, &protected.manifest().claims)?;
     let mut files = Vec::new();
-    for (input, targets) in protected.manifest().files.iter().zip(&unlocked.targets) {
-        let file = OpenedFile::with_room(input.bytes, targets.clone());
-        files.push(file.map_err(io("find memory for", path))?);
+    for ((file, input), targets) in protected
+        .manifest()
+        .files
+        .iter()
+        .zip(unlocked.files())
+        .zip(&unlocked.targets)
+    {
+        let file = Plaintext::new(input, file.bytes, targets.clone(), memory);
+        files.push(file.map_err(io("find memory for", &input.path))?);
     }
+    let is_there: Vec<bool> = files.iter().map(Plaintext::is_mapped).collect();
     let chunk_bytes = protected.manifest().chunk as usize;
     let places = files
         .iter_mut()
@@ -62,17 +80,27 @@ pub fn open<'a>(
         places,
         progress,
         |workspace, chunk, (tag, bytes)| {
-            unlocked.read(chunk, bytes)?;
+            if !*chunk.of(&is_there)? {
+                unlocked.read(chunk, bytes)?;
+            }
             unlocked.open_chunk(chunk, bytes, tag, &mut workspace.tools)
         },
     )?;
     unlocked.files().try_for_each(Input::check_unchanged)?;
     unlocked.check_signature()?;
-    drop(unlocked);
-    Ok(OpenedModel {
-        manifest: protected.artifact.manifest,
+    let external = unlocked.into_external();
+    let Protected { artifact, source } = protected;
+    for (file, input) in files.iter_mut().zip(once(source.input).chain(external)) {
+        let path = input.path.clone();
+        file.finish(input)
+            .map_err(io("protect the memory of", &path))?;
+    }
+    let model = OpenedModel {
+        manifest: artifact.manifest,
         files,
-    })
+    };
+    model.check_unchanged()?;
+    Ok(model)
 }
 
 /// Restores the original of the protected `model` as `output`, its external files beside
@@ -105,14 +133,14 @@ pub fn unprotect<'a>(
 impl OpenedModel {
     /// The original model file.
     pub fn model(&self) -> &[u8] {
-        self.files.first().map_or(&[], OpenedFile::as_slice)
+        self.files.first().map_or(&[], Plaintext::as_slice)
     }
 
     /// The original external data files with their paths, relative to the model's folder.
     pub fn external_files(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let paths = self.manifest.files.iter().map(|file| file.path.as_str());
         paths
-            .zip(self.files.iter().map(OpenedFile::as_slice))
+            .zip(self.files.iter().map(Plaintext::as_slice))
             .skip(1)
     }
 
@@ -125,58 +153,24 @@ impl OpenedModel {
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
-}
 
-impl OpenedFile {
-    /// A file of `len` zero bytes, of which `secret` will hold decrypted ones.
-    fn with_room(len: u64, secret: SpanSet) -> std::io::Result<OpenedFile> {
-        let len = usize::try_from(len).map_err(std::io::Error::other)?;
-        // An empty map is an error on some systems.
-        let bytes = (len > 0).then(|| MmapMut::map_anon(len)).transpose()?;
-        #[cfg(target_os = "linux")]
-        if let Some(bytes) = &bytes {
-            // Fewer page faults; without huge pages it is only slower.
-            let _ = bytes.advise(memmap2::Advice::HugePage);
-        }
-        Ok(OpenedFile { bytes, secret })
+    /// Fails where a file whose bytes are used where they lie was changed since the model was opened,
+    /// or somebody waits to change it. See [`Memory`].
+    ///
+    /// # Errors
+    /// [`Error::InputChanged`](crate::Error::InputChanged), of the kind `Io`.
+    pub fn check_unchanged(&self) -> Result<()> {
+        self.files.iter().try_for_each(Plaintext::check_unchanged)
     }
 
-    fn as_slice(&self) -> &[u8] {
-        self.bytes.as_deref().unwrap_or_default()
+    /// Whether all that was decrypted is kept from being swapped out.
+    pub fn is_locked(&self) -> bool {
+        self.files.iter().all(Plaintext::is_locked)
     }
 
-    fn as_mut_slice(&mut self) -> &mut [u8] {
-        self.bytes.as_deref_mut().unwrap_or_default()
-    }
-}
-
-impl Drop for OpenedFile {
-    fn drop(&mut self) {
-        let OpenedFile {
-            bytes: Some(bytes),
-            secret,
-        } = self
-        else {
-            return;
-        };
-        for span in secret.iter() {
-            if let Some(part) = bytes.get_mut(span.start as usize..span.end() as usize) {
-                // Not `zeroize`, which goes byte by byte: this may be gigabytes.
-                part.fill(0);
-            }
-        }
-        std::hint::black_box(bytes);
-    }
-}
-
-impl std::fmt::Debug for OpenedFile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let OpenedFile { bytes, secret } = self;
-        let len = bytes.as_deref().map_or(0, <[u8]>::len);
-        write!(
-            f,
-            "OpenedFile({len} bytes, {} of them decrypted)",
-            secret.len_bytes()
-        )
+    /// How much of the model is mapped from its files rather than copied, in bytes.
+    pub fn mapped_bytes(&self) -> u64 {
+        let mapped = self.files.iter().filter(|file| file.is_mapped());
+        mapped.map(|file| file.as_slice().len() as u64).sum()
     }
 }

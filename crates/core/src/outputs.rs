@@ -164,10 +164,11 @@ impl Drop for Outputs {
 pub(crate) fn begin(location: &Location, replace: bool, len: u64) -> Result<Output> {
     match location {
         Location::File(path) => Output::create_file(path, replace),
+        Location::Memory(_) => Err(location.not_an_output()),
         #[cfg(feature = "object-store")]
         Location::Object(url) => Upload::create(Object::at(url)?, replace, len).map(Output::Object),
         #[cfg(not(feature = "object-store"))]
-        location => {
+        Location::Object(_) => {
             let _ = len;
             Err(unreachable_object(location))
         }

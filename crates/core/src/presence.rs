@@ -31,6 +31,7 @@ impl Location {
         match self {
             Location::File(path) => Ok(path.is_dir()),
             Location::Object(url) => Ok(url.names_folder() || !self.exists()?),
+            Location::Memory(_) => Ok(false),
         }
     }
 
@@ -40,6 +41,7 @@ impl Location {
             Location::File(path) => Ok(fs::symlink_metadata(path).is_ok()),
             #[cfg(feature = "object-store")]
             Location::Object(url) => Object::at(url)?.exists(),
+            Location::Memory(_) => Ok(true),
             #[cfg(not(feature = "object-store"))]
             Location::Object(_) => Err(unreachable_object(self)),
         }
@@ -51,6 +53,7 @@ impl Location {
             Location::File(path) => fs::metadata(path).ok().map(|metadata| metadata.len()),
             #[cfg(feature = "object-store")]
             Location::Object(url) => Some(Object::at(url).ok()?.open().ok()?.len()),
+            Location::Memory(model) => Some(model.model.len() as u64),
             #[cfg(not(feature = "object-store"))]
             Location::Object(_) => None,
         }
@@ -65,6 +68,7 @@ impl Location {
             },
             #[cfg(feature = "object-store")]
             Location::Object(url) => Object::at(url)?.delete(),
+            Location::Memory(_) => Err(self.not_an_output()),
             #[cfg(not(feature = "object-store"))]
             Location::Object(_) => Err(unreachable_object(self)),
         }

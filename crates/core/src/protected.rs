@@ -141,6 +141,19 @@ impl Unlocked<'_> {
         self.protected.files(&self.external)
     }
 
+    /// The one of them at `index`.
+    fn file(&self, index: usize) -> Option<&Input> {
+        match index.checked_sub(1) {
+            None => Some(&self.protected.source.input),
+            Some(index) => self.external.get(index),
+        }
+    }
+
+    /// Those files, taken out.
+    pub(crate) fn into_external(self) -> Vec<Input> {
+        self.external
+    }
+
     /// The tags of all chunks, in their order.
     pub(crate) fn tags(&self) -> impl Iterator<Item = &[u8; TAG_BYTES]> + Send {
         chunks::tags(&self.protected.artifact.tags)
@@ -161,7 +174,7 @@ impl Unlocked<'_> {
 
     /// Reads `chunk` from its file into `bytes`, of the chunk's length.
     pub(crate) fn read(&self, chunk: &Chunk, bytes: &mut [u8]) -> Result<()> {
-        match self.files().nth(chunk.file()) {
+        match self.file(chunk.file()) {
             Some(input) => input.read_exact_at(bytes, chunk.window.start),
             None => Err(Error::Internal("a chunk of a file that is not open")),
         }
@@ -191,10 +204,7 @@ impl Unlocked<'_> {
     /// The error of a chunk that is not what was protected.
     fn changed(&self, chunk: &Chunk) -> Error {
         let window = chunk.window;
-        let path = self
-            .files()
-            .nth(chunk.file())
-            .map(|input| input.path.clone());
+        let path = self.file(chunk.file()).map(|input| input.path.clone());
         Error::Chunk {
             path: path.unwrap_or_default(),
             start: window.start,

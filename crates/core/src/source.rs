@@ -59,7 +59,7 @@ impl Source {
 
     #[cfg(feature = "protect")]
     fn open_locations(&self, model: &Model<'_>) -> Result<Vec<Input>> {
-        if self.input.is_remote() {
+        if self.input.file().is_none() {
             let paths = model.external_files.iter();
             return paths.map(|path| self.input.open_beside(path)).collect();
         }

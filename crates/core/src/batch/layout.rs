@@ -81,6 +81,7 @@ pub(super) fn check_files(models: &[(Found, Survey)], out: &Location) -> Result<
     match out {
         Location::File(folder) => check_case(&outputs, folder),
         Location::Object(_) => Ok(()),
+        Location::Memory(_) => Err(out.not_an_output()),
     }
 }
 

@@ -203,7 +203,7 @@ impl Place {
             Location::File(path) => {
                 Some(fs::metadata(path).map_err(crate::error::io("read", path))?)
             }
-            Location::Object(_) => None,
+            Location::Object(_) | Location::Memory(_) => None,
         };
         draft.publish(like.as_ref(), options).map(drop)
     }

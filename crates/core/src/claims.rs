@@ -1,0 +1,188 @@
+//! What an application demands of the publisher's claims.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::SystemTime;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
+
+use crate::error::{Error, Result};
+
+/// Claims that a model must make to be opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Requirements(Vec<(String, Requirement)>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Requirement {
+    /// The claim is made.
+    Made,
+    /// It is this value.
+    Equals(String),
+    /// It is a time, and that has not passed.
+    NotAfter,
+    /// It is a time, and that has come.
+    NotBefore,
+}
+
+impl Requirements {
+    /// Reads requirements, each in one of these forms:
+    ///
+    /// - `key=value`: the model makes the claim with that value.
+    /// - `not-after`, `not-before`: it makes the claim with a date (`2027-01-01`, a whole day in UTC) or a
+    ///   time (RFC 3339), and the clock of this machine is not after, or not before, that.
+    /// - `key`: it makes the claim with any value.
+    ///
+    /// # Errors
+    /// `Usage` for a requirement without a key.
+    pub fn parse(texts: &[impl AsRef<str>]) -> Result<Requirements> {
+        let requirements = texts.iter().map(|text| {
+            let text = text.as_ref();
+            let (key, requirement) = match text.split_once('=') {
+                Some((key, value)) => (key, Requirement::Equals(value.to_owned())),
+                None if text == "not-after" => (text, Requirement::NotAfter),
+                None if text == "not-before" => (text, Requirement::NotBefore),
+                None => (text, Requirement::Made),
+            };
+            match key.is_empty() {
+                true => Err(Error::Misuse(format!(
+                    "{text:?} requires no claim: expected KEY=VALUE or KEY"
+                ))),
+                false => Ok((key.to_owned(), requirement)),
+            }
+        });
+        requirements.collect::<Result<_>>().map(Requirements)
+    }
+
+    /// Checks the `claims` of the model at `path`.
+    pub(crate) fn check(&self, path: &Path, claims: &BTreeMap<String, String>) -> Result<()> {
+        self.check_at(path, claims, SystemTime::now())
+    }
+
+    fn check_at(
+        &self,
+        path: &Path,
+        claims: &BTreeMap<String, String>,
+        now: SystemTime,
+    ) -> Result<()> {
+        for (key, requirement) in &self.0 {
+            let refuse = |reason| Error::Claim {
+                path: path.to_owned(),
+                key: key.clone(),
+                reason,
+            };
+            let value = claims.get(key);
+            let value = value.ok_or_else(|| refuse("it is not made".to_owned()))?;
+            let time =
+                || period(value).ok_or_else(|| refuse(format!("{value:?} is no date or time")));
+            let met = match requirement {
+                Requirement::Made => true,
+                Requirement::Equals(expected) if expected == value => true,
+                Requirement::Equals(expected) => {
+                    return Err(refuse(format!("it is {value:?}, not {expected:?}")));
+                }
+                Requirement::NotAfter => now < time()?.1,
+                Requirement::NotBefore => now >= time()?.0,
+            };
+            if !met {
+                return Err(refuse(format!("it is {value:?}, and now is another time")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The first moment of a date or time, and the first after it.
+fn period(text: &str) -> Option<(SystemTime, SystemTime)> {
+    if let Ok(date) = text.parse::<Date>()
+        && !text.contains(['T', 't', ' '])
+    {
+        let start = |date: Date| Some(date.to_zoned(TimeZone::UTC).ok()?.timestamp().into());
+        return Some((start(date)?, start(date.checked_add(1.day()).ok()?)?));
+    }
+    let time: Timestamp = text.parse().ok()?;
+    let after = time.checked_add(1.nanosecond()).ok()?;
+    Some((time.into(), after.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn refusal(requirement: &str, now: &str) -> Option<String> {
+        let claims = [
+            ("customer", "acme"),
+            ("not-after", "2027-01-01"),
+            ("not-before", "2026-06-01T12:00:00+02:00"),
+            ("odd", "=a=b"),
+        ];
+        let claims = claims.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let now: Timestamp = now.parse().unwrap();
+        let checked = Requirements::parse(&[requirement]).unwrap().check_at(
+            Path::new("m.onnx"),
+            &claims.into(),
+            now.into(),
+        );
+        checked.err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn values_are_compared_whole() {
+        let now = "2026-11-01T00:00:00Z";
+        for met in [
+            "customer=acme",
+            "customer",
+            "odd==a=b",
+            "not-after=2027-01-01",
+        ] {
+            assert_eq!(refusal(met, now), None, "{met}");
+        }
+        for unmet in [
+            "customer=acm",
+            "customer=acme2",
+            "customer=",
+            "other",
+            "other=",
+            "odd=a=b",
+        ] {
+            assert!(refusal(unmet, now).is_some(), "{unmet}");
+        }
+        for none in ["", "=", "=value"] {
+            assert!(Requirements::parse(&[none]).is_err(), "{none}");
+        }
+    }
+
+    #[test]
+    fn a_date_holds_to_its_end_and_a_time_to_the_moment() {
+        for (requirement, now, met) in [
+            ("not-after", "2027-01-01T23:59:59.999999999Z", true),
+            ("not-after", "2027-01-02T00:00:00Z", false),
+            ("not-before", "2026-06-01T09:59:59.999999999Z", false),
+            ("not-before", "2026-06-01T10:00:00Z", true),
+        ] {
+            assert_eq!(
+                refusal(requirement, now).is_none(),
+                met,
+                "{requirement} {now}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_is_never_in_time() {
+        for value in [
+            "",
+            "never",
+            "2027",
+            "2027-13-01",
+            "2027-01-01x",
+            "2027-01-01T00:00:00",
+        ] {
+            assert_eq!(period(value), None, "{value}");
+        }
+        let day = period("2027-01-01").unwrap();
+        assert_eq!(day.1.duration_since(day.0).unwrap().as_secs(), 86_400);
+    }
+}
