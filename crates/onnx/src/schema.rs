@@ -3,6 +3,9 @@
 
 use crate::wire::Schema;
 
+/// A message of which nothing is known.
+pub(crate) const ANY: &Schema = &Schema::new("message", &[], &[]);
+
 pub(crate) const MODEL: &Schema = &Schema::new(
     "ModelProto",
     &[1, 2, 3, 4, 5, 6, 7],
