@@ -1,0 +1,92 @@
+//! What can go wrong between a protected model and a session.
+
+use std::path::PathBuf;
+
+use onnxseal_core::ErrorKind;
+
+/// The result of this crate's calls.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can go wrong between a protected model and a session.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The model cannot be opened.
+    #[error(transparent)]
+    Core(#[from] onnxseal_core::Error),
+    /// The graph is authentic, and no ONNX model that can be used.
+    #[error("cannot use {} as an ONNX model", path.display())]
+    Model {
+        /// The model file.
+        path: PathBuf,
+        /// What is wrong, and at which offset.
+        source: onnxseal_onnx::Error,
+    },
+    /// The graph names an external data file that is not among the model's files.
+    #[error("{} keeps weights in {location}, which is none of its files", path.display())]
+    ForeignFile {
+        /// The model file.
+        path: PathBuf,
+        /// The file, as the graph names it.
+        location: String,
+    },
+    /// Reading failed.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// What messages call the model.
+        path: PathBuf,
+        /// The reader's answer.
+        source: std::io::Error,
+    },
+    /// What ONNX Runtime must be given in one piece is more than protobuf allows.
+    #[error(
+        "{}: {len_bytes} bytes of the model are not initializers of its main graph; ONNX Runtime takes 2 GiB at most", path.display()
+    )]
+    TooLarge {
+        /// The model file.
+        path: PathBuf,
+        /// How much it is, in bytes.
+        len_bytes: usize,
+    },
+    /// ONNX Runtime's library cannot be loaded, or is too old.
+    #[cfg(feature = "ort")]
+    #[error(
+        "cannot load ONNX Runtime: install version 1.22 or newer, and set ORT_DYLIB_PATH to its library ({})",
+        LIBRARY_NAME
+    )]
+    Library(#[source] ort::LoadDynamicError),
+    /// ONNX Runtime refuses the model or the options.
+    #[cfg(feature = "ort")]
+    #[error("ONNX Runtime does not take {}", path.display())]
+    Session {
+        /// The model file.
+        path: PathBuf,
+        /// ONNX Runtime's answer.
+        source: ort::Error,
+    },
+}
+
+/// What the library is called on this system.
+#[cfg(feature = "ort")]
+pub(crate) const LIBRARY_NAME: &str = if cfg!(windows) {
+    "onnxruntime.dll"
+} else if cfg!(target_vendor = "apple") {
+    "libonnxruntime.dylib"
+} else {
+    "libonnxruntime.so"
+};
+
+impl Error {
+    /// The class the error belongs to.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Core(error) => error.kind(),
+            Error::Model { .. } | Error::ForeignFile { .. } | Error::TooLarge { .. } => {
+                ErrorKind::Malformed
+            }
+            Error::Read { .. } => ErrorKind::Io,
+            #[cfg(feature = "ort")]
+            Error::Library(_) | Error::Session { .. } => ErrorKind::Runtime,
+        }
+    }
+}

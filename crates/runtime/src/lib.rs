@@ -1,0 +1,27 @@
+//! Opens protected ONNX models straight into ONNX Runtime.
+//!
+//! [`Model::open`] authenticates every byte of a model and decrypts it, in memory. From there it
+//! goes into a session ([`Model::into_session`], with the feature `ort`), or into any other program
+//! that takes what [`Model::prepare`] gives; and all of it can be looked at. Nothing decrypted is
+//! written to a file.
+//!
+//! How that gets as fast as opening a plain model, and what it costs, is in `docs/RUNTIME.md`.
+
+mod error;
+mod model;
+mod prepare;
+#[cfg(feature = "ort")]
+mod session;
+mod sharing;
+
+pub use error::{Error, Result};
+pub use model::{Model, Options, Tensor};
+pub use onnxseal_core::{
+    Access, AllowedSigners, Bytes, ErrorKind, Identities, InMemory, Location, Memory, NoPrompt,
+    Passphrase, Progress, Prompt, Requirements, SignedBy, Silent,
+};
+pub use onnxseal_onnx::proto::tensor_proto::DataType;
+pub use prepare::Prepared;
+#[cfg(feature = "ort")]
+pub use session::load;
+pub use sharing::Sharing;

@@ -1,0 +1,236 @@
+//! A model that was opened.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
+use std::path::PathBuf;
+
+use onnxseal_core::{
+    Access, InMemory, Location, Memory, OpenedModel, Progress, Requirements, Silent, open_with,
+};
+use onnxseal_onnx::model::{FileId, Payload};
+use onnxseal_onnx::{Limits, external, locate};
+
+use crate::DataType;
+use crate::error::{Error, Result};
+use crate::sharing::{How, decide};
+
+/// A protected model: authentic to the last byte, decrypted, in memory.
+#[derive(Debug)]
+pub struct Model {
+    opened: OpenedModel,
+    /// What messages call the model.
+    pub(crate) path: PathBuf,
+    tensors: Vec<Entry>,
+}
+
+/// How a model is to be opened.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Where its bytes are to lie.
+    pub memory: Memory,
+    /// Claims that it must make.
+    pub require: Requirements,
+}
+
+/// A tensor of a model, whose elements lie one after the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Tensor<'m> {
+    /// Its name in the graph; initializers of different graphs may share one.
+    pub name: &'m str,
+    /// Its protobuf path, such as `graph.initializer[3]`: no two have the same.
+    pub path: &'m str,
+    /// Element type.
+    pub data_type: DataType,
+    /// Shape; empty for a scalar.
+    pub dims: &'m [u64],
+    /// The elements, little-endian; below 8 bits packed from the low bits up. Not aligned.
+    pub bytes: &'m [u8],
+}
+
+/// Where a tensor is in the model.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    name: String,
+    path: String,
+    data_type: DataType,
+    dims: Vec<u64>,
+    /// Index of the file.
+    file: usize,
+    start: usize,
+    len: usize,
+    /// Offset of its message in the model file.
+    pub(crate) offset: u64,
+    pub(crate) how: How,
+}
+
+impl Entry {
+    /// Whether its elements lie in another file than the model's.
+    pub(crate) fn is_external(&self) -> bool {
+        self.file != 0
+    }
+}
+
+impl Model {
+    /// Opens the protected model at `location`: a path, or a [`Location`], which may be the URL of an
+    /// object or memory.
+    ///
+    /// # Errors
+    /// [`ErrorKind`](crate::ErrorKind): `Malformed`, `NoMatchingKey`, `Authentication`, `Io`; `Usage`
+    /// when the model is not protected.
+    pub fn open<'a>(location: impl Into<Location>, access: impl Into<Access<'a>>) -> Result<Model> {
+        Model::open_with(location, access, &Options::default(), &Silent)
+    }
+
+    /// The same, as `options` say.
+    ///
+    /// # Errors
+    /// As [`Model::open`]; `PolicyNotMet` where a claim that is required is not made.
+    pub fn open_with<'a>(
+        location: impl Into<Location>,
+        access: impl Into<Access<'a>>,
+        options: &Options,
+        progress: &dyn Progress,
+    ) -> Result<Model> {
+        let location = location.into();
+        let path = PathBuf::from(location.to_string());
+        let Options { memory, require } = options;
+        let opened = open_with(location, access, *memory, require, progress)?;
+        let tensors = index(&path, &opened)?;
+        Ok(Model {
+            opened,
+            path,
+            tensors,
+        })
+    }
+
+    /// Opens a protected model in one file, of which `reader` gives all bytes.
+    ///
+    /// # Errors
+    /// As [`Model::open_with`].
+    pub fn from_reader<'a>(
+        mut reader: impl Read,
+        access: impl Into<Access<'a>>,
+        options: &Options,
+        progress: &dyn Progress,
+    ) -> Result<Model> {
+        let path = PathBuf::from("the model");
+        let mut bytes = Vec::new();
+        match reader.read_to_end(&mut bytes) {
+            Ok(_) => Model::open_with(InMemory::new(path, bytes), access, options, progress),
+            Err(source) => Err(Error::Read { path, source }),
+        }
+    }
+
+    /// The original model file.
+    pub fn bytes(&self) -> &[u8] {
+        self.opened.model()
+    }
+
+    /// The original external data files with their paths, relative to the model's folder.
+    pub fn external_files(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.opened.external_files()
+    }
+
+    /// The publisher's statements, authentic.
+    pub fn claims(&self) -> &BTreeMap<String, String> {
+        self.opened.claims()
+    }
+
+    /// Every tensor whose elements lie one after the other, in the order of the model file: those of
+    /// subgraphs, functions and attributes too.
+    pub fn tensors(&self) -> impl ExactSizeIterator<Item = Tensor<'_>> {
+        self.tensors.iter().map(|entry| self.tensor_at(entry))
+    }
+
+    /// The tensor of this name; the first, if there are several.
+    pub fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
+        let entry = self.tensors.iter().find(|entry| entry.name == name)?;
+        Some(self.tensor_at(entry))
+    }
+
+    /// Fails where a file whose bytes are used where they lie was changed since the model was opened,
+    /// or somebody waits to change it: see [`Memory::Auto`]. To be called once a session is made of
+    /// them.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn check_unchanged(&self) -> Result<()> {
+        Ok(self.opened.check_unchanged()?)
+    }
+
+    /// Whether all that was decrypted is kept from being swapped out.
+    pub fn is_locked(&self) -> bool {
+        self.opened.is_locked()
+    }
+
+    /// How much of the model is mapped from its files rather than copied, in bytes.
+    pub fn mapped_bytes(&self) -> u64 {
+        self.opened.mapped_bytes()
+    }
+
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.tensors
+    }
+
+    pub(crate) fn tensor_at<'m>(&'m self, entry: &'m Entry) -> Tensor<'m> {
+        let file = match entry.file.checked_sub(1) {
+            None => Some(self.opened.model()),
+            Some(index) => (self.opened.external_files().nth(index)).map(|(_, bytes)| bytes),
+        };
+        let bytes = file.and_then(|file| file.get(entry.start..entry.start + entry.len));
+        Tensor {
+            name: &entry.name,
+            path: &entry.path,
+            data_type: entry.data_type,
+            dims: &entry.dims,
+            bytes: bytes.unwrap_or_default(),
+        }
+    }
+}
+
+/// Finds the tensors of a model.
+fn index(path: &std::path::Path, opened: &OpenedModel) -> Result<Vec<Entry>> {
+    let malformed = |source| Error::Model {
+        path: path.to_owned(),
+        source,
+    };
+    let model = locate(opened.model(), &Limits::default()).map_err(malformed)?;
+    let files: HashMap<&str, (usize, u64)> = (1..)
+        .zip(opened.external_files())
+        .map(|(index, (path, bytes))| (path, (index, bytes.len() as u64)))
+        .collect();
+    let mut entries = Vec::new();
+    for (tensor, how) in model.tensors.iter().zip(decide(&model)) {
+        let (file, start, len) = match &tensor.payload {
+            Payload::Empty => (0, 0, 0),
+            Payload::Dense { file, span, .. } if *file == FileId::MODEL => {
+                (0, span.start, span.len)
+            }
+            Payload::Dense { file, span, .. } => {
+                let location = model.location(*file).unwrap_or_default();
+                let Some(&(file, len)) = files.get(location) else {
+                    return Err(Error::ForeignFile {
+                        path: path.to_owned(),
+                        location: location.to_owned(),
+                    });
+                };
+                external::check_extent(&model, tensor, len).map_err(malformed)?;
+                (file, span.start, span.len)
+            }
+            Payload::Strided { .. } | Payload::Unpatchable(_) => continue,
+        };
+        entries.push(Entry {
+            name: tensor.name.to_owned(),
+            path: tensor.path.clone(),
+            data_type: tensor.data_type,
+            dims: tensor.dims.clone(),
+            file,
+            // Within a slice in memory.
+            start: start as usize,
+            len: len as usize,
+            offset: tensor.offset,
+            how,
+        });
+    }
+    Ok(entries)
+}

@@ -1,0 +1,124 @@
+//! What ONNX Runtime is given instead of the model: a skeleton, and weights.
+
+use onnxseal_onnx::{Elements, rewrite};
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Result};
+use crate::model::{Model, Tensor};
+use crate::sharing::{How, Sharing};
+
+/// What ONNX Runtime is given instead of the model.
+///
+/// A session is made from the bytes of the [`skeleton`](Prepared::skeleton), with options that have
+/// the [entries](Prepared::config), the weights to be [shared](Prepared::shared)
+/// (`OrtApi::AddInitializer`) and those to be [injected](Prepared::injected)
+/// (`OrtApi::AddExternalInitializers`). The memory of the former must outlive the session, that of
+/// the latter its making. Where anything is shared and the session cannot be made, it is to be made
+/// of what [`Sharing::Never`] prepares.
+#[derive(Debug)]
+pub struct Prepared<'m> {
+    skeleton: Zeroizing<Vec<u8>>,
+    config: [(&'static str, String); 1],
+    shared: Vec<Tensor<'m>>,
+    injected: Vec<Tensor<'m>>,
+    /// Where the skeleton says that weights are: a file that is there, and has nothing to read.
+    #[cfg(not(unix))]
+    _nothing: tempfile::TempDir,
+}
+
+/// The name of that file.
+const NOTHING: &str = "null";
+
+impl<'m> Prepared<'m> {
+    /// The model file without the weights that are shared or injected: it says of them that they lie
+    /// in an external file which cannot be read. So an optimization that is to see a weight that is
+    /// shared fails, and takes no other bytes for it.
+    ///
+    /// It holds the other weights, decrypted.
+    pub fn skeleton(&self) -> &[u8] {
+        &self.skeleton
+    }
+
+    /// Entries to be set in the session's options (`OrtApi::AddSessionConfigEntry`).
+    pub fn config(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.config
+            .iter()
+            .map(|(key, value)| (*key, value.as_str()))
+    }
+
+    /// Weights that ONNX Runtime is to use where they lie.
+    pub fn shared(&self) -> &[Tensor<'m>] {
+        &self.shared
+    }
+
+    /// Weights that it is to copy.
+    pub fn injected(&self) -> &[Tensor<'m>] {
+        &self.injected
+    }
+}
+
+impl Model {
+    /// Prepares the model for ONNX Runtime.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`]; `Malformed` where the graph cannot be rewritten.
+    pub fn prepare(&self, sharing: Sharing) -> Result<Prepared<'_>> {
+        let mut moved = Vec::new();
+        let (mut shared, mut injected) = (Vec::new(), Vec::new());
+        for entry in self.entries() {
+            let tensor = self.tensor_at(entry);
+            let elements = match entry.how {
+                How::Inline if entry.is_external() => Elements::Inline(tensor.bytes),
+                How::Inline => continue,
+                How::Shared | How::Injected => Elements::External {
+                    location: NOTHING,
+                    len: tensor.bytes.len() as u64,
+                },
+            };
+            moved.push((entry.offset, elements));
+            match (entry.how, sharing) {
+                (How::Inline, _) => {}
+                (How::Shared, Sharing::WherePossible) => shared.push(tensor),
+                (How::Shared, Sharing::Never) | (How::Injected, _) => injected.push(tensor),
+            }
+        }
+        let skeleton = rewrite(self.bytes(), &moved).map_err(|source| Error::Model {
+            path: self.path.clone(),
+            source,
+        })?;
+        if skeleton.len() > i32::MAX as usize {
+            return Err(Error::TooLarge {
+                path: self.path.clone(),
+                len_bytes: skeleton.len(),
+            });
+        }
+        #[cfg(unix)]
+        let folder = "/dev".to_owned();
+        #[cfg(not(unix))]
+        let nothing = nothing().map_err(|source| Error::Read {
+            path: std::env::temp_dir(),
+            source,
+        })?;
+        #[cfg(not(unix))]
+        let folder = nothing.path().to_string_lossy().into_owned();
+        Ok(Prepared {
+            skeleton,
+            config: [(
+                "session.model_external_initializers_file_folder_path",
+                folder,
+            )],
+            shared,
+            injected,
+            #[cfg(not(unix))]
+            _nothing: nothing,
+        })
+    }
+}
+
+/// A folder with an empty file.
+#[cfg(not(unix))]
+fn nothing() -> std::io::Result<tempfile::TempDir> {
+    let folder = tempfile::tempdir()?;
+    std::fs::File::create(folder.path().join(NOTHING))?;
+    Ok(folder)
+}
