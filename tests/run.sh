@@ -43,6 +43,12 @@ make_venv() {
 
 check_tools
 make_venv
+# The library for the tests that make sessions, unless it is given.
+if [[ -z ${ORT_DYLIB_PATH:-} ]]; then
+    ORT_DYLIB_PATH=$(.venv/bin/python -c 'import glob, importlib.util as u
+print(*glob.glob(u.find_spec("onnxruntime").submodule_search_locations[0] + "/capi/libonnxruntime.*.*"))')
+    export ORT_DYLIB_PATH
+fi
 # One build for all tests: the one with object stores, which is the other with more in it.
 echo "== cargo build"
 cargo build --release --workspace --features object-store

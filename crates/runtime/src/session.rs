@@ -3,22 +3,20 @@
 //! The place with `unsafe` in this crate: memory is handed to ONNX Runtime.
 #![allow(unsafe_code)]
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::ffi::c_void;
 use std::path::PathBuf;
 use std::ptr::{self, NonNull};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 
 use ort::AsPointer;
 use ort::environment::EnvironmentBuilder;
 use ort::memory::{Allocator, MemoryInfo};
+use ort::operator::{
+    BoxedKernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
+};
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
-use ort::sys::{
-    ONNXTensorElementDataType as ElementType, OrtAllocator, OrtMemoryInfo, OrtStatusPtr, OrtValue,
-};
-use ort::value::DynValue;
+use ort::sys::ONNXTensorElementDataType as ElementType;
+use ort::value::{DynValue, TensorElementType};
 
 use crate::DataType;
 use crate::error::{Error, Result};
@@ -80,25 +78,14 @@ impl Model {
             for (key, value) in prepared.config() {
                 builder = builder.with_config_entry(key, value)?;
             }
-            // `ort` holds its initializers as long as the session lives, and so the one that keeps the
-            // model. ONNX Runtime takes no shared value that does: so an injected one must be it.
-            let (keeper, shared) = match (prepared.shared(), prepared.injected()) {
-                ([], _) => (None, &[][..]),
-                (shared, [injected, ..]) => (Some(injected), shared),
-                ([first, shared @ ..], []) => (Some(first), shared),
-            };
-            if let Some(tensor) = keeper {
-                builder =
-                    builder.with_external_initializer(tensor.name, keeper_of(self, tensor)?)?;
+            if had_shared {
+                builder = builder.with_operators(keeper(Arc::clone(self))?)?;
             }
-            for tensor in shared {
-                builder = builder.with_initializer(tensor.name, value_of(tensor)?)?;
+            for tensor in prepared.shared() {
+                builder = builder.with_initializer(tensor.name, value(tensor)?)?;
             }
-            let injected = prepared
-                .injected()
-                .iter()
-                .skip(usize::from(!shared.is_empty()));
-            let injected = injected.map(|tensor| Ok((tensor.name, value_of(tensor)?)));
+            let injected = prepared.injected().iter();
+            let injected = injected.map(|tensor| Ok((tensor.name, value(tensor)?)));
             let injected: Vec<(&str, DynValue)> = injected.collect::<ort::Result<_>>()?;
             for (name, value) in &injected {
                 inject(&mut builder, name, value)?;
@@ -130,60 +117,26 @@ fn inject(builder: &mut SessionBuilder, name: &str, value: &DynValue) -> ort::Re
 }
 
 /// A value over the memory of a tensor, which must outlive it.
-fn value_of(tensor: &Tensor<'_>) -> ort::Result<DynValue> {
-    let memory_info = MemoryInfo::default();
-    make(tensor, |data, dims, element_type, value| {
-        // SAFETY: see `make`; the pointers and lengths are those of slices.
-        unsafe {
-            (ort::api().CreateTensorWithDataAsOrtValue)(
-                memory_info.ptr(),
-                data,
-                tensor.bytes.len(),
-                dims.as_ptr(),
-                dims.len(),
-                element_type,
-                value,
-            )
-        }
-    })
-}
-
-/// The same, and it keeps its `model` alive.
-fn keeper_of(model: &Arc<Model>, tensor: &Tensor<'_>) -> ort::Result<DynValue> {
-    let data = tensor.bytes.as_ptr();
-    let allocator = allocator();
-    keep(data, Arc::clone(model));
-    let made = make(tensor, |data, dims, element_type, value| {
-        // SAFETY: as above; `free` is called with the data once the value is no more.
-        unsafe {
-            (ort::api().CreateTensorWithDataAndDeleterAsOrtValue)(
-                allocator,
-                data,
-                tensor.bytes.len(),
-                dims.as_ptr(),
-                dims.len(),
-                element_type,
-                value,
-            )
-        }
-    });
-    made.inspect_err(|_| release(data))
-}
-
-/// Calls `create` for a value over the memory of a tensor.
-///
-/// Nobody writes to that: not ONNX Runtime either, to which initializers are constant. It need not be
-/// aligned, as that of external data which ONNX Runtime maps is not.
-fn make(
-    tensor: &Tensor<'_>,
-    create: impl FnOnce(*mut c_void, &[i64], ElementType, &mut *mut OrtValue) -> OrtStatusPtr,
-) -> ort::Result<DynValue> {
+fn value(tensor: &Tensor<'_>) -> ort::Result<DynValue> {
     let element_type = element_type(tensor.data_type)
         .ok_or_else(|| ort::Error::new("a tensor of a type that is not shared"))?;
     let dims: Vec<i64> = tensor.dims.iter().map(|dim| *dim as i64).collect();
-    let data = tensor.bytes.as_ptr().cast_mut().cast();
+    let memory_info = MemoryInfo::default();
     let mut value = ptr::null_mut();
-    let status = create(data, &dims, element_type, &mut value);
+    // SAFETY: pointers and lengths are those of slices. Nobody writes to the elements: not ONNX Runtime
+    // either, to which initializers are constant. They need not be aligned, as those of external data
+    // that ONNX Runtime maps are not.
+    let status = unsafe {
+        (ort::api().CreateTensorWithDataAsOrtValue)(
+            memory_info.ptr(),
+            tensor.bytes.as_ptr().cast_mut().cast(),
+            tensor.bytes.len(),
+            dims.as_ptr(),
+            dims.len(),
+            element_type,
+            &mut value,
+        )
+    };
     // SAFETY: a status that ONNX Runtime has just returned.
     unsafe { ort::Error::result_from_status(status) }?;
     let value = NonNull::new(value).ok_or_else(|| ort::Error::new("a value that is none"))?;
@@ -211,75 +164,32 @@ fn element_type(data_type: DataType) -> Option<ElementType> {
     })
 }
 
-/// Models that a value keeps, by the address of its data: several values may begin at one.
-static KEPT: Mutex<BTreeMap<usize, Vec<Arc<Model>>>> = Mutex::new(BTreeMap::new());
-
-fn keep(data: *const u8, model: Arc<Model>) {
-    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    kept.entry(data.addr()).or_default().push(model);
+/// An operator that no graph has: `ort` holds operators until ONNX Runtime has released the session,
+/// whatever else of the application's holds on to that, and so the model whose memory it shares.
+fn keeper(model: Arc<Model>) -> ort::Result<OperatorDomain> {
+    OperatorDomain::new("onnxseal")?.add(Keeper { _model: model })
 }
 
-fn release(data: *const u8) {
-    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    let released = match kept.entry(data.addr()) {
-        Entry::Vacant(_) => None,
-        Entry::Occupied(mut models) => {
-            let model = models.get_mut().pop();
-            if models.get().is_empty() {
-                models.remove();
-            }
-            model
-        }
-    };
-    // Zeroizing it may take a while.
-    drop(kept);
-    drop(released);
+struct Keeper {
+    _model: Arc<Model>,
 }
 
-/// An allocator that frees the memory of models, and does nothing else.
-struct Deleter {
-    allocator: OrtAllocator,
+impl Operator for Keeper {
+    type Kernel<'attr> = BoxedKernel<'attr>;
+
+    fn name(&self) -> &str {
+        "Keeper"
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        []
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        [OperatorOutput::required(TensorElementType::Float32)]
+    }
+
+    fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<BoxedKernel<'attr>> {
+        Err(ort::Error::new("an operator that no graph has"))
+    }
 }
-
-// SAFETY: nothing in it changes.
-unsafe impl Sync for Deleter {}
-
-static DELETER: Deleter = Deleter {
-    allocator: OrtAllocator {
-        Alloc: Some(alloc),
-        Free: Some(free),
-        Info: Some(info),
-        Reserve: Some(reserve),
-        // SAFETY: fills a plain struct.
-        ..unsafe { OrtAllocator::default() }
-    },
-};
-
-fn allocator() -> *mut OrtAllocator {
-    (&raw const DELETER.allocator).cast_mut()
-}
-
-unsafe extern "system" fn alloc(_: *mut OrtAllocator, _: usize) -> *mut c_void {
-    ptr::null_mut()
-}
-
-unsafe extern "system" fn reserve(_: *const OrtAllocator, _: usize) -> *mut c_void {
-    ptr::null_mut()
-}
-
-unsafe extern "system" fn free(_: *mut OrtAllocator, data: *mut c_void) {
-    release(data.cast());
-}
-
-/// What kind of memory that is: the CPU's.
-unsafe extern "system" fn info(_: *const OrtAllocator) -> *const OrtMemoryInfo {
-    static INFO: OnceLock<Info> = OnceLock::new();
-    INFO.get_or_init(|| Info(MemoryInfo::default())).0.ptr()
-}
-
-struct Info(MemoryInfo<'static>);
-
-// SAFETY: nothing in it changes.
-unsafe impl Send for Info {}
-// SAFETY: nothing in it changes.
-unsafe impl Sync for Info {}

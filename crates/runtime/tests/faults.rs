@@ -1,0 +1,257 @@
+//! What must not become a session, does not.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod lab;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use lab::{Lab, assert_close, builder, run};
+use onnxseal_core::Preset;
+use onnxseal_runtime::{Error, ErrorKind, Identities, Memory, Model, Options, Silent};
+use onnxseal_testkit::build::{GraphBuilder, in_domain, node, opset, weights};
+use onnxseal_testkit::corrupt::{flipped, truncated};
+use ort::operator::{
+    BoxedKernel, ComputeContext, KernelContext, Operator, OperatorDomain, OperatorInput,
+    OperatorOutput,
+};
+use ort::value::TensorElementType;
+use prost::Message;
+
+/// What opening says, in both kinds of memory, which agree.
+fn refusal(path: &Path, identities: &Identities) -> (ErrorKind, String) {
+    let [mapped, own] = [Memory::Auto, Memory::Own].map(|memory| {
+        let options = Options {
+            memory,
+            ..Options::default()
+        };
+        let error = Model::open_with(path, identities, &options, &Silent).unwrap_err();
+        (error.kind(), error.to_string())
+    });
+    assert_eq!(mapped, own);
+    mapped
+}
+
+fn protected(lab: &Lab, sample: &onnxseal_testkit::Sample) -> PathBuf {
+    let path = lab.write(sample, "plain");
+    lab.protect(&path, "protected", Preset::Light).unwrap()
+}
+
+/// Where `needle` is in `file`.
+fn find(file: &[u8], needle: &[u8]) -> usize {
+    let mut windows = file.windows(needle.len());
+    windows.position(|window| window == needle).unwrap()
+}
+
+#[test]
+fn a_key_that_is_not_the_recipients() {
+    let lab = Lab::new();
+    let path = protected(&lab, &lab::large_matmul());
+    let (kind, message) = refusal(&path, &Lab::new().identities);
+    assert_eq!(kind, ErrorKind::NoMatchingKey);
+    assert!(message.contains("no identity opens"), "{message}");
+}
+
+#[test]
+fn a_graph_with_an_added_output_that_shows_a_weight() {
+    let lab = Lab::new();
+    let path = protected(&lab, &lab::large_matmul());
+    let bytes = fs::read(&path).unwrap();
+    // The tail stays; the graph before it gets an output more.
+    let tail = onnxseal_onnx::tail::split(&bytes).unwrap().unwrap();
+    let (model, tail) = bytes.split_at(tail.start as usize);
+    let mut model = onnxseal_onnx::proto::ModelProto::decode(model).unwrap();
+    let graph = model.graph.as_mut().unwrap();
+    let mut output = graph.output[0].clone();
+    output.name = Some("w".to_owned());
+    graph.output.push(output);
+    fs::write(&path, [&model.encode_to_vec(), tail].concat()).unwrap();
+    assert_eq!(refusal(&path, &lab.identities).0, ErrorKind::Authentication);
+
+    // Nor does one pass that has the length of the original: an output renamed to the weight.
+    let mut renamed = bytes.clone();
+    let at = find(&renamed, b"\x0a\x01y\x12") + 2;
+    renamed[at] = b'w';
+    fs::write(&path, renamed).unwrap();
+    let (kind, message) = refusal(&path, &lab.identities);
+    assert_eq!(kind, ErrorKind::Authentication);
+    assert!(message.contains("was changed in bytes"), "{message}");
+}
+
+#[test]
+fn a_changed_weight_whether_encrypted_or_in_clear() {
+    let lab = Lab::new();
+    let plain = lab.write(&lab::large_matmul(), "plain");
+    let path = lab.protect(&plain, "protected", Preset::Light).unwrap();
+    let (original, bytes) = (fs::read(plain).unwrap(), fs::read(&path).unwrap());
+    let same = |i: &usize| original[*i] == bytes[*i];
+    let clear = (1 << 20..original.len()).find(same).unwrap();
+    let encrypted = (1 << 20..original.len()).find(|i| !same(i)).unwrap();
+    for i in [clear, encrypted] {
+        fs::write(&path, flipped(&bytes, i)).unwrap();
+        let (kind, message) = refusal(&path, &lab.identities);
+        assert_eq!(kind, ErrorKind::Authentication);
+        assert!(message.contains("tensor \"w\""), "{message}");
+    }
+}
+
+#[test]
+fn an_external_file_that_is_missing_cut_or_another() {
+    let lab = Lab::new();
+    let path = protected(&lab, &lab::wide_external());
+    let external = path.with_file_name("w.bin");
+    let bytes = fs::read(&external).unwrap();
+    fs::remove_file(&external).unwrap();
+    assert_eq!(refusal(&path, &lab.identities).0, ErrorKind::Io);
+    fs::write(&external, truncated(&bytes, bytes.len() - 1)).unwrap();
+    assert_eq!(refusal(&path, &lab.identities).0, ErrorKind::Authentication);
+    fs::write(&external, vec![0; bytes.len()]).unwrap();
+    assert_eq!(refusal(&path, &lab.identities).0, ErrorKind::Authentication);
+}
+
+/// What is opened is what runs, whatever takes the place of its file.
+#[test]
+fn a_file_that_is_replaced_after_it_was_opened() {
+    let Some(builder) = builder() else { return };
+    let lab = Lab::new();
+    let plain = lab.write(&lab::large_matmul(), "plain");
+    let path = lab.protect(&plain, "protected", Preset::Light).unwrap();
+    let model = Model::open(&path, &lab.identities).unwrap();
+    let other = path.with_file_name("other.onnx");
+    fs::write(&other, vec![0; fs::metadata(&path).unwrap().len() as usize]).unwrap();
+    fs::rename(&other, &path).unwrap();
+    let expected = run(&mut lab::builder().unwrap().commit_from_file(&plain).unwrap());
+    let mut session = model.into_session(builder).unwrap();
+    assert_close("replaced", &expected, &run(&mut session));
+}
+
+/// Whoever wants to write to the file waits, and the model says so.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_somebody_wants_to_write_to_while_it_is_open() {
+    use std::os::unix::fs::OpenOptionsExt;
+    const O_NONBLOCK: i32 = 0o4000;
+
+    let Some(builder) = builder() else { return };
+    let lab = Lab::new();
+    let path = protected(&lab, &lab::large_matmul());
+    let model = Model::open(&path, &lab.identities).unwrap();
+    assert!(model.mapped_bytes() > 0);
+    model.check_unchanged().unwrap();
+    let write = || {
+        let mut options = fs::OpenOptions::new();
+        options.write(true).custom_flags(O_NONBLOCK).open(&path)
+    };
+    assert_eq!(write().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    assert_eq!(model.check_unchanged().unwrap_err().kind(), ErrorKind::Io);
+    let error = model.into_session(builder).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(
+        error
+            .to_string()
+            .contains("changed while it was being read"),
+        "{error}"
+    );
+    // Closed, it is anybody's; and while somebody has it open for writing, it is not mapped.
+    let writer = write().unwrap();
+    let model = Model::open(&path, &lab.identities).unwrap();
+    assert_eq!(model.mapped_bytes(), 0);
+    drop(writer);
+}
+
+#[test]
+fn a_library_that_is_missing_or_none() {
+    let lab = Lab::new();
+    let none = lab.path("libonnxruntime.so");
+    fs::write(&none, "no library").unwrap();
+    for library in [lab.path("missing.so"), none] {
+        // In a process of its own: a library is loaded once.
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--ignored", "--nocapture", "loads_the_library"])
+            .env("ORT_DYLIB_PATH", &library)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains("install version 1.22 or newer"), "{said}");
+        assert!(said.contains("kind Runtime"), "{said}");
+    }
+}
+
+/// Not a test, but what the one before runs.
+#[test]
+#[ignore = "run by another test"]
+fn loads_the_library() {
+    let error = match onnxseal_runtime::load() {
+        Ok(_) => panic!("there is no library"),
+        Err(error) => error,
+    };
+    println!("{error}, kind {:?}", error.kind());
+}
+
+struct Twice;
+
+impl Operator for Twice {
+    type Kernel<'attr> = BoxedKernel<'attr>;
+
+    fn name(&self) -> &str {
+        "Twice"
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        [OperatorInput::required(TensorElementType::Float32)]
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        [OperatorOutput::required(TensorElementType::Float32)]
+    }
+
+    fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<BoxedKernel<'attr>> {
+        Ok(Box::new(|context: &ComputeContext| {
+            let x = context
+                .input(0)?
+                .ok_or_else(|| ort::Error::new("no input"))?;
+            let (shape, x) = x.try_extract_tensor::<f32>()?;
+            let mut y = context
+                .output(0, shape.to_vec())?
+                .ok_or_else(|| ort::Error::new("no output"))?;
+            let (_, y) = y.try_extract_tensor_mut::<f32>()?;
+            y.iter_mut().zip(x).for_each(|(y, x)| *y = 2.0 * x);
+            Ok(())
+        }))
+    }
+}
+
+#[test]
+fn operators_of_the_application() {
+    let Some(builder) = builder() else { return };
+    let lab = Lab::new();
+    let mut model = GraphBuilder::new("custom")
+        .input("x", &[2, 64])
+        .output("y", &[2, 128])
+        .initializer(weights("w", &[64, 128], 1))
+        .node(node("MatMul", &["x", "w"], &["t"]))
+        .node(in_domain("application", node("Twice", &["t"], &["y"])))
+        .model();
+    model.opset_import.push(opset("application", 1));
+    let path = lab.path("plain.onnx");
+    fs::write(&path, model.encode_to_vec()).unwrap();
+    let protected = lab.protect(&path, "protected", Preset::Full).unwrap();
+    let open = || Model::open(&protected, &lab.identities).unwrap();
+
+    let error = open().into_session(builder.clone()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Runtime);
+    let Error::Session { source, .. } = &error else {
+        panic!("{error}");
+    };
+    assert!(source.to_string().contains("Twice"), "{source}");
+
+    let domain = OperatorDomain::new("application")
+        .unwrap()
+        .add(Twice)
+        .unwrap();
+    let builder = builder.with_operators(domain).unwrap();
+    let plain = run(&mut builder.clone().commit_from_file(&path).unwrap());
+    let mut session = open().into_session(builder).unwrap();
+    assert_close("custom", &plain, &run(&mut session));
+}

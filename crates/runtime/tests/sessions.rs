@@ -1,0 +1,218 @@
+//! Sessions of protected models give what ONNX Runtime gives for the plain ones.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod lab;
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use lab::{Lab, assert_close, builder, run, try_run};
+use onnxseal_core::{InMemory, Preset};
+use onnxseal_runtime::{ErrorKind, Memory, Model, Options, Requirements, Sharing, Silent};
+use onnxseal_testkit::{samples, shared};
+
+/// Protects the model at `path`, opens it in both kinds of memory, and compares outputs; says whether
+/// there were any.
+fn compare(lab: &Lab, path: &Path, preset: Preset) -> bool {
+    let mut plain = builder().unwrap().commit_from_file(path).unwrap();
+    let plain = try_run(&mut plain);
+    let is_comparable = plain.as_ref().is_ok_and(|outputs| !outputs.is_empty());
+    let name = path.display().to_string();
+    let protected = lab.protect(path, "protected", preset).unwrap();
+    for memory in [Memory::Auto, Memory::Own] {
+        let options = Options {
+            memory,
+            ..Options::default()
+        };
+        let model = Model::open_with(&protected, &lab.identities, &options, &Silent).unwrap();
+        assert_eq!(model.bytes(), fs::read(path).unwrap(), "{name}");
+        let mut session = model.into_session(builder().unwrap()).unwrap();
+        match &plain {
+            Ok(plain) if is_comparable => assert_close(&name, plain, &run(&mut session)),
+            Ok(_) => drop(run(&mut session)),
+            Err(_) => assert!(try_run(&mut session).is_err(), "{name}"),
+        }
+    }
+    fs::remove_dir_all(protected.parent().unwrap()).unwrap();
+    is_comparable
+}
+
+#[test]
+fn every_place_that_weights_can_have() {
+    if builder().is_none() {
+        return;
+    }
+    let lab = Lab::new();
+    for sample in samples::all().into_iter().chain(lab::wide_samples()) {
+        for preset in [Preset::Balanced, Preset::Full] {
+            let path = lab.write(&sample, sample.name);
+            assert!(compare(&lab, &path, preset), "{}", sample.name);
+        }
+    }
+}
+
+#[test]
+fn real_models() {
+    let Some(models) = shared::shared_models_in("real") else {
+        return;
+    };
+    if builder().is_none() {
+        return;
+    }
+    let lab = Lab::new();
+    let mut n_compared = 0;
+    for path in &models {
+        n_compared += usize::from(compare(&lab, path, Preset::Balanced));
+        compare(&lab, path, Preset::Full);
+    }
+    // Some want inputs that make sense: those are compared from Python.
+    assert!(
+        n_compared * 4 >= models.len() * 3,
+        "{n_compared} of {}",
+        models.len()
+    );
+}
+
+#[test]
+fn weights_that_only_kernels_read_are_shared_and_others_are_not() {
+    let lab = Lab::new();
+    let names = |tensors: &[onnxseal_runtime::Tensor<'_>]| -> Vec<String> {
+        tensors
+            .iter()
+            .map(|tensor| tensor.name.to_owned())
+            .collect()
+    };
+    for sample in lab::wide_samples() {
+        let path = lab.write(&sample, sample.name);
+        let protected = lab.protect(&path, "protected", Preset::Full).unwrap();
+        let model = Model::open(&protected, &lab.identities).unwrap();
+        let prepared = model.prepare(Sharing::WherePossible).unwrap();
+        let found = (names(prepared.shared()), names(prepared.injected()));
+        let none = Vec::new;
+        let w = || vec!["w".to_owned()];
+        let expected = match sample.name {
+            "wide_matmul" | "wide_external" | "wide_folded" => (w(), none()),
+            "wide_conv" | "wide_transposed" | "wide_tied" | "wide_function" => (none(), w()),
+            "wide_ends" => (none(), vec!["w".to_owned(), "v".to_owned()]),
+            _ => (none(), none()),
+        };
+        assert_eq!(found, expected, "{}", sample.name);
+        // What is not inline is not in the skeleton, and what is injected then is all of it.
+        let large = |tensors: &[onnxseal_runtime::Tensor<'_>]| {
+            tensors.iter().any(|tensor| {
+                prepared
+                    .skeleton()
+                    .windows(64)
+                    .any(|part| part == &tensor.bytes[..64])
+            })
+        };
+        assert!(
+            !large(prepared.shared()) && !large(prepared.injected()),
+            "{}",
+            sample.name
+        );
+        let never = model.prepare(Sharing::Never).unwrap();
+        assert!(never.shared().is_empty());
+        assert_eq!(never.injected().len(), found.0.len() + found.1.len());
+        fs::remove_dir_all(protected.parent().unwrap()).unwrap();
+    }
+}
+
+/// What is in the process's list of maps, which has the model's file as long as its memory lives.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_lives_as_long_as_what_uses_it() {
+    let Some(builder) = builder() else { return };
+    let lab = Lab::new();
+    let path = lab.write(&lab::large_matmul(), "plain");
+    let protected = lab.protect(&path, "protected", Preset::Light).unwrap();
+    let is_mapped = || {
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        maps.contains(protected.to_str().unwrap())
+    };
+    let model = Model::open(&protected, &lab.identities).unwrap();
+    assert!(model.mapped_bytes() > 0 && is_mapped());
+    let session = model.into_session(builder).unwrap();
+    // A binding holds ONNX Runtime's session on after `ort`'s is dropped.
+    let binding = session.create_binding().unwrap();
+    drop(session);
+    assert!(is_mapped());
+    drop(binding);
+    assert!(!is_mapped());
+    // Nothing of a model that ONNX Runtime has copied stays.
+    let path = lab.write(&lab::large_conv(), "plain");
+    fs::remove_dir_all(protected.parent().unwrap()).unwrap();
+    lab.protect(&path, "protected", Preset::Light).unwrap();
+    let model = Model::open(&protected, &lab.identities).unwrap();
+    assert!(model.mapped_bytes() > 0 && is_mapped());
+    let mut session = model.into_session(lab::builder().unwrap()).unwrap();
+    assert!(!is_mapped());
+    let plain = run(&mut lab::builder().unwrap().commit_from_file(&path).unwrap());
+    assert_close("conv", &plain, &run(&mut session));
+}
+
+#[test]
+fn from_memory_and_from_a_reader() {
+    let Some(mut plain) = builder() else { return };
+    let lab = Lab::new();
+    let one_file = lab.write(&lab::wide_matmul(), "one_file");
+    let protected = lab
+        .protect(&one_file, "protected", Preset::Balanced)
+        .unwrap();
+    let expected = run(&mut plain.commit_from_file(&one_file).unwrap());
+    let (identities, options) = (&lab.identities, Options::default());
+    let file = File::open(&protected).unwrap();
+    let model = Model::from_reader(file, identities, &options, &Silent).unwrap();
+    let mut session = model.into_session(builder().unwrap()).unwrap();
+    assert_close("reader", &expected, &run(&mut session));
+
+    let external = lab.write(&lab::wide_external(), "external");
+    let protected = lab
+        .protect(&external, "protected2", Preset::Balanced)
+        .unwrap();
+    let mut files = InMemory::new("here.onnx", fs::read(&protected).unwrap());
+    let missing = Model::open(files.clone(), identities).unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::Io);
+    assert_eq!(missing.to_string(), "cannot open ./w.bin");
+    let w = fs::read(protected.with_file_name("w.bin")).unwrap();
+    files.external.insert("w.bin".into(), w.into());
+    let model = Model::open(files, identities).unwrap();
+    assert_eq!(model.external_files().next().unwrap().0, "w.bin");
+    let mut session = model.into_session(builder().unwrap()).unwrap();
+    assert_close("memory", &expected, &run(&mut session));
+}
+
+#[test]
+fn tensors_can_be_looked_at() {
+    let lab = Lab::new();
+    let path = lab.write(&lab::wide_external(), "plain");
+    let protected = lab.protect(&path, "protected", Preset::Full).unwrap();
+    let model = Model::open(&protected, &lab.identities).unwrap();
+    let tensor = model.tensor("w").unwrap();
+    assert_eq!(tensor.dims, [64, 128]);
+    assert_eq!(tensor.path, "graph.initializer[0]");
+    let file = fs::read(path.with_file_name("w.bin")).unwrap();
+    assert_eq!(tensor.bytes, &file[13..]);
+    assert!(model.tensor("x").is_none());
+    assert_eq!(model.claims()["customer"], "acme");
+}
+
+#[test]
+fn claims_can_be_required() {
+    let lab = Lab::new();
+    let path = lab.write(&lab::wide_matmul(), "plain");
+    let protected = lab.protect(&path, "protected", Preset::Full).unwrap();
+    let open = |claims: &[&str]| {
+        let require = Requirements::parse(claims).unwrap();
+        let options = Options {
+            require,
+            ..Options::default()
+        };
+        Model::open_with(&protected, &lab.identities, &options, &Silent)
+    };
+    open(&["customer=acme", "customer"]).unwrap();
+    for unmet in ["customer=other", "not-after"] {
+        let error = open(&["customer=acme", unmet]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PolicyNotMet, "{unmet}");
+    }
+}
