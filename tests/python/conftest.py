@@ -1,11 +1,14 @@
 """Fixtures shared by all tests: the tool, its keys, and the models."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pyrage
 import pytest
 from catalog import ROOT, Tool
+from serving import Served
 from store import BUCKET, Remote, Server
 
 
@@ -45,6 +48,21 @@ def prefix(request):
 @pytest.fixture
 def at(prefix):
     return lambda key: f"s3://{BUCKET}/{prefix}/{key}"
+
+
+@pytest.fixture
+def served(tool, tmp_path):
+    served = Served(tool, tmp_path)
+    yield served
+    served.stop()
+
+
+@pytest.fixture
+def shm():
+    """A folder in memory that is not the script's own."""
+    folder = Path(tempfile.mkdtemp(dir="/dev/shm", prefix="onnxseal-test-"))
+    yield folder
+    shutil.rmtree(folder)
 
 
 def pytest_configure(config):

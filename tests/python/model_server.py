@@ -1,6 +1,6 @@
-"""A model server: ONNX Runtime behind the part of the KServe V2 protocol that Triton speaks, on a repository laid out as Triton's.
+"""A model server: ONNX Runtime on a repository laid out as Triton's, behind a part of the V2 protocol that Triton speaks.
 
-Stands in for Triton, which the tests cannot have: a process of its own that opens models by path, with their external data.
+Stands in for Triton, which the tests cannot have: a process of its own that opens models by path, external data too.
 
     python model_server.py REPOSITORY PORT
 """
