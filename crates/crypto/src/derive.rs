@@ -10,6 +10,8 @@ use crate::secret::Secret;
 
 const MAC_KEY_LABEL: &[u8] = b"onnxseal/v1/mac";
 const CHUNK_KEY_LABEL: &[u8] = b"onnxseal/v1/chunk";
+const BLOBS_KEY_LABEL: &[u8] = b"onnxseal/v1/blobs";
+const BLOB_KEY_LABEL: &[u8] = b"onnxseal/v1/blob";
 
 /// `mac key = HKDF-SHA256(ikm = DEK, salt = none, info = "onnxseal/v1/mac", length = 32)`
 pub(crate) fn mac_key(dek: &Secret) -> Result<Secret, Error> {
@@ -32,6 +34,31 @@ pub(crate) fn nonce(at: ChunkId) -> [u8; 12] {
     file_be.copy_from_slice(&file.to_be_bytes());
     chunk_be.copy_from_slice(&chunk.to_be_bytes());
     nonce
+}
+
+/// `blobs key = HKDF-SHA256(ikm = DEK, salt = none, info = "onnxseal/v1/blobs", length = 32)`
+///
+/// Opens and seals blobs that belong to a model, and nothing of the model itself.
+pub(crate) fn blobs_key(dek: &Secret) -> Result<Secret, Error> {
+    hkdf_sha256(dek, None, BLOBS_KEY_LABEL)
+}
+
+/// `blob key = HKDF-SHA256(ikm = blobs key, salt, info = "onnxseal/v1/blob" ‖ u64be(length of
+/// name) ‖ name, length = 32)`
+///
+/// The salt is random, so no two blobs share a key, and another name is another key.
+pub(crate) fn blob_key(blobs_key: &Secret, salt: &[u8; 32], name: &str) -> Result<Secret, Error> {
+    let name_len = (name.len() as u64).to_be_bytes();
+    let info = [BLOB_KEY_LABEL, &name_len, name.as_bytes()].concat();
+    hkdf_sha256(blobs_key, Some(salt), &info)
+}
+
+/// `nonce = u32be(1 for the last chunk, otherwise 0) ‖ u64be(chunk)`
+pub(crate) fn blob_nonce(chunk: u64, is_last: bool) -> [u8; 12] {
+    nonce(ChunkId {
+        file: u32::from(is_last),
+        chunk,
+    })
 }
 
 /// `onnxseal.mac = HMAC-SHA256(mac key, u64be(length of manifest) ‖ manifest ‖ tags)`, with the
@@ -89,6 +116,22 @@ mod tests {
             let mac = ManifestMac::new(&mac_key, &artifact.manifest).unwrap();
             assert_eq!(mac.over(&artifact.tags())[..], artifact.mac);
         }
+    }
+
+    #[test]
+    fn keys_of_blobs_equal_the_vectors() {
+        for blob in vectors::blobs() {
+            let blobs_key = blobs_key(&blob.dek).unwrap();
+            assert_eq!(blobs_key.expose()[..], blob.blobs_key);
+            let blob_key = blob_key(&blobs_key, &blob.salt, &blob.name).unwrap();
+            assert_eq!(blob_key.expose()[..], blob.blob_key);
+        }
+    }
+
+    #[test]
+    fn nonce_of_a_blob_marks_the_last_chunk() {
+        assert_eq!(blob_nonce(5, false), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5]);
+        assert_eq!(blob_nonce(5, true), [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 5]);
     }
 
     #[test]

@@ -24,6 +24,12 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// Something is no sealed blob: not even its first bytes or its length are.
+    #[error("not a sealed blob: {reason}")]
+    MalformedBlob {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// A passphrase is not that with which something was encrypted.
     #[error("wrong passphrase for {name}")]
     WrongPassphrase {

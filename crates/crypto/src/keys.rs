@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::backend::{Aead as _, Chosen};
+use crate::blob::BlobKey;
 use crate::chunk::{self, ChunkId, Tag};
 use crate::derive::{self, ManifestMac};
 use crate::error::Error;
@@ -52,6 +53,15 @@ impl DataKey {
         Ok(OpenKey {
             aead: Chosen::new(&derive::chunk_key(dek, manifest)?)?,
         })
+    }
+
+    /// Derives the key of the blobs that belong to the artifact.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] where the library fails.
+    pub fn blob_key(&self) -> Result<BlobKey, Error> {
+        let DataKey(dek) = self;
+        derive::blobs_key(dek).map(BlobKey::new)
     }
 
     /// Takes the bytes of a key that was unwrapped.
@@ -262,7 +272,7 @@ mod tests {
     #[test]
     fn keys_are_shared_by_threads() {
         fn assert_shared<T: Send + Sync>() {}
-        assert_shared::<(DataKey, SealKeys, OpenKey, Scratch, Error)>();
+        assert_shared::<(DataKey, SealKeys, OpenKey, BlobKey, Scratch, Error)>();
         assert_shared::<(
             crate::wrap::Recipients,
             crate::wrap::Identities,

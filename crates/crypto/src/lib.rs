@@ -4,13 +4,15 @@
 //! A [`DataKey`] seals one artifact: [`DataKey::seal_keys`] binds it to a manifest,
 //! [`SealKeys::seal_chunk`] encrypts the targets of one chunk and authenticates the rest,
 //! [`SealKeys::mac`] closes manifest and tags. Opening goes through [`DataKey::open_keys`], which
-//! hands out the chunk key only after the MAC has held. `docs/FORMAT.md` is the format.
+//! hands out the chunk key only after the MAC has held. A [`BlobKey`] seals what else belongs to an
+//! artifact, each blob by itself. `docs/FORMAT.md` is the format.
 //!
 //! The feature `aws-lc` chooses the AEAD back end. It changes speed, never a byte.
 
 #![forbid(unsafe_code)]
 
 mod backend;
+mod blob;
 mod chunk;
 mod derive;
 mod error;
@@ -23,6 +25,7 @@ pub mod signature;
 mod vectors;
 pub mod wrap;
 
+pub use blob::BlobKey;
 pub use chunk::{ChunkId, MAX_CHUNK_BYTES, Tag};
 pub use error::Error;
 pub use gather::Scratch;

@@ -1,4 +1,4 @@
-//! Reads `fixtures/vectors/*.json`, which `make_vectors.py` there wrote.
+//! Reads `fixtures/vectors/*.json`, which the scripts there wrote.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::ops::Range;
@@ -58,6 +58,20 @@ pub(crate) struct Gcm {
     pub plaintext: Option<Vec<u8>>,
 }
 
+/// One sealed blob, and what follows from its data key and name.
+pub(crate) struct Blob {
+    pub dek: Secret,
+    pub name: String,
+    pub salt: [u8; 32],
+    pub blobs_key: Vec<u8>,
+    pub blob_key: Vec<u8>,
+    pub plain: Vec<u8>,
+    /// The whole of it, where it is short.
+    pub sealed: Option<Vec<u8>>,
+    pub sealed_len: usize,
+    pub sealed_sha256: Vec<u8>,
+}
+
 pub(crate) fn artifacts() -> Vec<Artifact> {
     let read = |artifact: &Value| Artifact {
         dek: secret(&artifact["dek"]),
@@ -83,6 +97,25 @@ pub(crate) fn gcm() -> Vec<Gcm> {
         plaintext: (!case["plaintext"].is_null()).then(|| hex(&case["plaintext"])),
     };
     list(&load("gcm.json")["cases"]).iter().map(read).collect()
+}
+
+pub(crate) fn blobs() -> Vec<Blob> {
+    let size = |value: &Value| usize::try_from(value.as_u64().unwrap()).unwrap();
+    let read = |case: &Value| Blob {
+        dek: secret(&case["dek"]),
+        name: case["name"].as_str().unwrap().into(),
+        salt: hex(&case["salt"]).try_into().unwrap(),
+        blobs_key: hex(&case["blobs_key"]),
+        blob_key: hex(&case["blob_key"]),
+        plain: plain(size(&case["len"]), size(&case["seed"])),
+        sealed: case["sealed"].is_string().then(|| hex(&case["sealed"])),
+        sealed_len: size(&case["sealed_len"]),
+        sealed_sha256: hex(&case["sealed_sha256"]),
+    };
+    list(&load("blobs.json")["blobs"])
+        .iter()
+        .map(read)
+        .collect()
 }
 
 /// The whole of one vector file.

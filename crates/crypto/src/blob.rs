@@ -1,0 +1,174 @@
+//! A blob: bytes of any length, sealed by themselves under a name.
+//!
+//! ```text
+//! offset  0              16            48                  48 + 1 MiB + 16
+//!         +--------------+-------------+-------------------+-----+--------------+
+//!         | magic        | salt        | chunk 0           | ... | last chunk   |
+//!         +--------------+-------------+-------------------+-----+--------------+
+//! chunk   | ciphertext (1 MiB; of the last 1 byte to 1 MiB, none in an empty blob) | tag (16) |
+//! ```
+//!
+//! A chunk's number and whether it is the last one are its nonce, so none can be dropped, moved or
+//! added; the name is in the key, so no blob passes for another.
+
+use std::fmt;
+
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::backend::{Aead as _, Chosen};
+use crate::chunk::Tag;
+use crate::derive;
+use crate::error::Error;
+use crate::secret::Secret;
+
+const MAGIC: [u8; 16] = *b"onnxseal.blob.v1";
+const SALT_BYTES: usize = 32;
+const HEADER_BYTES: usize = MAGIC.len() + SALT_BYTES;
+const TAG_BYTES: usize = 16;
+/// Plaintext of a chunk, but for the last one.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// The key of the blobs that belong to one artifact, zeroized on drop.
+///
+/// It opens nothing of the artifact itself, and stays the same for as long as the data key does.
+pub struct BlobKey(Secret);
+
+impl BlobKey {
+    /// Takes the bytes of a key that was derived.
+    pub(crate) fn new(key: Secret) -> BlobKey {
+        BlobKey(key)
+    }
+
+    /// Seals `plaintext` under `name`, with a new salt: no two results are equal.
+    ///
+    /// # Errors
+    /// [`Error::Randomness`] where the system gives none, [`Error::Backend`] where the library
+    /// fails.
+    pub fn seal(&self, name: &str, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
+        let mut salt = [0; SALT_BYTES];
+        getrandom::fill(&mut salt).map_err(Error::Randomness)?;
+        self.seal_with(&salt, name, plaintext)
+    }
+
+    /// Opens what was sealed under `name`.
+    ///
+    /// # Errors
+    /// As [`open_into`](Self::open_into).
+    pub fn open(&self, name: &str, blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let mut plaintext = Zeroizing::new(vec![0; Self::plaintext_len(blob)?]);
+        self.open_into(name, blob, &mut plaintext)?;
+        Ok(plaintext)
+    }
+
+    /// Opens what was sealed under `name` into `plaintext`, which has
+    /// [`plaintext_len`](Self::plaintext_len) bytes. Until all of it is known to be authentic,
+    /// nobody else may read `plaintext`; where it is not, it is zeroized.
+    ///
+    /// # Errors
+    /// [`Error::Unauthentic`] where it was sealed with another key or under another name, or was
+    /// changed; [`Error::MalformedBlob`] where it is no blob, [`Error::Misuse`] where `plaintext`
+    /// has another length.
+    pub fn open_into(&self, name: &str, blob: &[u8], plaintext: &mut [u8]) -> Result<(), Error> {
+        let (salt, sealed) = parse(blob)?;
+        if Self::plaintext_len(blob)? != plaintext.len() {
+            let rule = "the plaintext of a blob has the length that the blob tells";
+            return Err(Error::Misuse { rule });
+        }
+        let opened = self.open_chunks(salt, name, sealed, plaintext);
+        if opened.is_err() {
+            plaintext.zeroize();
+        }
+        opened
+    }
+
+    /// The length of the plaintext of `blob`, if that is authentic.
+    ///
+    /// # Errors
+    /// [`Error::MalformedBlob`] where it is no blob.
+    pub fn plaintext_len(blob: &[u8]) -> Result<usize, Error> {
+        let (_, sealed) = parse(blob)?;
+        let n_chunks = sealed.len().div_ceil(CHUNK_BYTES + TAG_BYTES);
+        Ok(sealed.len() - n_chunks * TAG_BYTES)
+    }
+
+    fn seal_with(&self, salt: &[u8; 32], name: &str, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
+        let aead = self.aead(salt, name)?;
+        let n_chunks = plaintext.len().div_ceil(CHUNK_BYTES).max(1);
+        let len = HEADER_BYTES + plaintext.len() + n_chunks * TAG_BYTES;
+        // Zeroized on failure, when it may hold a chunk that is not encrypted. Never reallocated.
+        let mut blob = Zeroizing::new(Vec::with_capacity(len));
+        blob.extend_from_slice(&MAGIC);
+        blob.extend_from_slice(salt);
+        for chunk in 0..n_chunks {
+            let start = chunk * CHUNK_BYTES;
+            let end = plaintext.len().min(start + CHUNK_BYTES);
+            let nonce = derive::blob_nonce(chunk as u64, chunk + 1 == n_chunks);
+            let at = blob.len();
+            blob.extend_from_slice(&plaintext[start..end]);
+            let Tag(tag) = aead.seal(nonce, &[], &mut blob[at..])?;
+            blob.extend_from_slice(&tag);
+        }
+        Ok(std::mem::take(&mut *blob))
+    }
+
+    fn open_chunks(
+        &self,
+        salt: &[u8; 32],
+        name: &str,
+        sealed: &[u8],
+        plaintext: &mut [u8],
+    ) -> Result<(), Error> {
+        let aead = self.aead(salt, name)?;
+        let mut rest = plaintext;
+        let mut chunks = sealed
+            .chunks(CHUNK_BYTES + TAG_BYTES)
+            .enumerate()
+            .peekable();
+        while let Some((chunk, sealed)) = chunks.next() {
+            let (ciphertext, tag) = sealed.split_last_chunk().ok_or(Error::Unauthentic)?;
+            let (text, behind) = rest
+                .split_at_mut_checked(ciphertext.len())
+                .ok_or(Error::Unauthentic)?;
+            let nonce = derive::blob_nonce(chunk as u64, chunks.peek().is_none());
+            aead.open_into(nonce, &[], ciphertext, &Tag(*tag), text)?;
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    fn aead(&self, salt: &[u8; 32], name: &str) -> Result<Chosen, Error> {
+        let BlobKey(blobs_key) = self;
+        Chosen::new(&derive::blob_key(blobs_key, salt, name)?)
+    }
+}
+
+impl fmt::Debug for BlobKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BlobKey(_) = self;
+        f.write_str("BlobKey(..)")
+    }
+}
+
+/// The salt, and the chunks: at least one, each long enough to hold its tag.
+fn parse(blob: &[u8]) -> Result<(&[u8; 32], &[u8]), Error> {
+    let malformed = |reason| Error::MalformedBlob { reason };
+    let (magic, rest) = blob
+        .split_first_chunk()
+        .ok_or(malformed("it is too short"))?;
+    if *magic != MAGIC {
+        return Err(malformed("it begins otherwise"));
+    }
+    let (salt, sealed) = rest
+        .split_first_chunk()
+        .ok_or(malformed("it is too short"))?;
+    // What one blob can be is one length only: an empty last chunk is for the empty blob.
+    match sealed.len() % (CHUNK_BYTES + TAG_BYTES) {
+        0 if !sealed.is_empty() => Ok((salt, sealed)),
+        TAG_BYTES if sealed.len() == TAG_BYTES => Ok((salt, sealed)),
+        last if last > TAG_BYTES => Ok((salt, sealed)),
+        _ => Err(malformed("it was cut off")),
+    }
+}
+
+#[cfg(test)]
+mod tests;
