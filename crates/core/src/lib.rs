@@ -73,11 +73,11 @@ pub use error::{Error, ErrorKind, Result};
 pub use in_memory::{Bytes, InMemory};
 pub use location::{Location, ObjectUrl};
 pub use manifest::{File, Manifest, Operator};
-pub use onnxseal_crypto::Error as KeyError;
 pub use onnxseal_crypto::signature::{AllowedSigners, ClaimedSigner, Signer, SigningKey};
 pub use onnxseal_crypto::wrap::{
     Identities, Identity, NoPrompt, Passphrase, Prompt, Recipients, generate_identity,
 };
+pub use onnxseal_crypto::{BlobKey, Error as KeyError};
 pub use open::{OpenedModel, open, open_with, unprotect};
 pub use outputs::OutputOptions;
 pub use plaintext::Memory;

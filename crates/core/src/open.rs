@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::iter::once;
+use std::sync::Arc;
+
+use onnxseal_crypto::BlobKey;
 
 use crate::chunks;
 use crate::claims::Requirements;
@@ -21,6 +24,7 @@ use crate::transfer::Transfer;
 pub struct OpenedModel {
     manifest: Manifest,
     files: Vec<Plaintext>,
+    blob_key: Arc<BlobKey>,
 }
 
 /// Opens the protected `model` into memory of its own.
@@ -88,6 +92,7 @@ pub fn open_with<'a>(
     )?;
     unlocked.files().try_for_each(Input::check_unchanged)?;
     unlocked.check_signature()?;
+    let blob_key = Arc::clone(&unlocked.blob_key);
     let external = unlocked.into_external();
     let Protected { artifact, source } = protected;
     for (file, input) in files.iter_mut().zip(once(source.input).chain(external)) {
@@ -98,6 +103,7 @@ pub fn open_with<'a>(
     let model = OpenedModel {
         manifest: artifact.manifest,
         files,
+        blob_key,
     };
     model.check_unchanged()?;
     Ok(model)
@@ -152,6 +158,11 @@ impl OpenedModel {
     /// What was encrypted, authentic.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// The key of blobs that belong to the model, such as what is compiled of it.
+    pub fn blob_key(&self) -> Arc<BlobKey> {
+        Arc::clone(&self.blob_key)
     }
 
     /// Fails where a file whose bytes are used where they lie was changed since the model was opened,

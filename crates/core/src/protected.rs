@@ -1,10 +1,11 @@
 //! A protected model on disk, and what a key makes of it.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use onnxseal_crypto::signature::Signer;
 use onnxseal_crypto::wrap::Identities;
-use onnxseal_crypto::{self as crypto, DataKey, OpenKey, Tag};
+use onnxseal_crypto::{self as crypto, BlobKey, DataKey, OpenKey, Tag};
 use onnxseal_onnx::model::Span;
 
 use crate::artifact::{Artifact, TAG_BYTES};
@@ -28,6 +29,8 @@ pub(crate) struct Protected {
 pub(crate) struct Unlocked<'p> {
     protected: &'p Protected,
     key: OpenKey,
+    /// The key of what else belongs to the model.
+    pub(crate) blob_key: Arc<BlobKey>,
     external: Vec<Input>,
     /// The target bytes of every file.
     pub(crate) targets: Vec<SpanSet>,
@@ -100,7 +103,8 @@ impl Protected {
             identities,
             signed_by,
         } = access.into();
-        let (_, key) = self.data_key(identities)?;
+        let (data_key, key) = self.data_key(identities)?;
+        let blob_key = Arc::new(data_key.blob_key().map_err(Error::Key)?);
         let demand = signed_by
             .map(|by| Demand::new(&self.source.input.path, &self.artifact, by))
             .transpose()?;
@@ -110,6 +114,7 @@ impl Protected {
         Ok(Unlocked {
             protected: self,
             key,
+            blob_key,
             external,
             targets,
             demand,
