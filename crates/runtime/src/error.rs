@@ -64,6 +64,38 @@ pub enum Error {
         /// ONNX Runtime's answer.
         source: ort::Error,
     },
+    /// A name is not one that a compiled cache can have.
+    #[cfg(feature = "ep-context")]
+    #[error("{name:?} is no name for a compiled cache: it is to be a plain file name")]
+    BlobName {
+        /// The name.
+        name: String,
+    },
+    /// A compiled cache does not open, or cannot be sealed.
+    #[cfg(feature = "ep-context")]
+    #[error("cannot use the compiled cache {}", path.display())]
+    Blob {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: onnxseal_core::KeyError,
+    },
+    /// ONNX Runtime has no callbacks for compiled caches.
+    #[cfg(feature = "ep-context")]
+    #[error(
+        "this ONNX Runtime calls nobody for compiled caches: version 1.{minor_version} or newer does"
+    )]
+    CallbacksMissing {
+        /// The first minor version that has them.
+        minor_version: u32,
+    },
+    /// ONNX Runtime does not take the callbacks.
+    #[cfg(feature = "ep-context")]
+    #[error("ONNX Runtime does not take the callbacks for compiled caches: {message}")]
+    Callbacks {
+        /// Its answer.
+        message: String,
+    },
 }
 
 /// What the library is called on this system.
@@ -87,6 +119,16 @@ impl Error {
             Error::Read { .. } => ErrorKind::Io,
             #[cfg(feature = "ort")]
             Error::Library(_) | Error::Session { .. } => ErrorKind::Runtime,
+            #[cfg(feature = "ep-context")]
+            Error::BlobName { .. } => ErrorKind::Usage,
+            #[cfg(feature = "ep-context")]
+            Error::Blob { source, .. } => match source {
+                onnxseal_core::KeyError::Unauthentic => ErrorKind::Authentication,
+                onnxseal_core::KeyError::MalformedBlob { .. } => ErrorKind::Malformed,
+                _ => ErrorKind::Internal,
+            },
+            #[cfg(feature = "ep-context")]
+            Error::CallbacksMissing { .. } | Error::Callbacks { .. } => ErrorKind::Runtime,
         }
     }
 }

@@ -7,6 +7,8 @@
 //!
 //! How that gets as fast as opening a plain model, and what it costs, is in `docs/RUNTIME.md`.
 
+#[cfg(feature = "ep-context")]
+pub mod ep_context;
 mod error;
 mod model;
 mod prepare;

@@ -17,7 +17,7 @@ use crate::sharing::{How, decide};
 /// A protected model: authentic to the last byte, decrypted, in memory.
 #[derive(Debug)]
 pub struct Model {
-    opened: OpenedModel,
+    pub(crate) opened: OpenedModel,
     /// What messages call the model.
     pub(crate) path: PathBuf,
     tensors: Vec<Entry>,
