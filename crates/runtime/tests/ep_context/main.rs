@@ -16,7 +16,8 @@ use std::ptr;
 use std::sync::OnceLock;
 
 use onnxseal_core::{
-    Identities, Policy, Preset, ProtectOptions, Recipients, Silent, generate_identity, protect,
+    Identities, OutputOptions, Policy, Preset, ProtectOptions, Recipients, RotateOptions, Silent,
+    generate_identity, protect, rekey, rotate,
 };
 use onnxseal_runtime::ep_context::{EpContextStore, OrtAllocator};
 use onnxseal_runtime::{ErrorKind, Model};
@@ -81,6 +82,8 @@ fn expected(x: &[f32]) -> Vec<f32> {
 /// A protected model that was opened, with a folder for its caches.
 struct Case {
     dir: TempDir,
+    recipients: Recipients,
+    identities: Identities,
     model: Model,
     store: EpContextStore,
 }
@@ -105,7 +108,13 @@ impl Case {
         let caches = dir.path().join("caches");
         fs::create_dir(&caches).unwrap();
         let store = model.ep_context(&caches).unwrap();
-        Case { dir, model, store }
+        Case {
+            dir,
+            recipients,
+            identities,
+            model,
+            store,
+        }
     }
 
     fn caches(&self) -> PathBuf {
@@ -316,6 +325,45 @@ fn another_models_key_opens_nothing() {
 }
 
 #[test]
+fn caches_stay_with_the_data_key() {
+    let case = Case::new();
+    case.store.write("cache", b"compiled").unwrap();
+    let Case {
+        recipients,
+        identities,
+        ..
+    } = &case;
+    let at = |name| case.dir.path().join(name);
+    let caches_of = |model| {
+        let model = Model::open(at(model), identities).unwrap();
+        model.ep_context(case.caches()).unwrap().read("cache")
+    };
+    let (sealed, output) = (at("s.onnx"), OutputOptions::default());
+    rekey(
+        sealed.as_path(),
+        at("rekeyed"),
+        identities,
+        recipients,
+        output,
+        &Silent,
+    )
+    .unwrap();
+    assert_eq!(*caches_of("rekeyed").unwrap(), b"compiled");
+    let options = RotateOptions::default();
+    rotate(
+        sealed.as_path(),
+        at("rotated"),
+        identities,
+        recipients,
+        &options,
+        &Silent,
+    )
+    .unwrap();
+    let fault = caches_of("rotated").unwrap_err();
+    assert_eq!(fault.kind(), ErrorKind::Authentication);
+}
+
+#[test]
 fn compiling_again_replaces_the_caches() {
     let Some(ort) = onnx_runtime() else { return };
     let case = Case::new();
@@ -422,10 +470,18 @@ fn callbacks_answer_every_call_with_a_status() {
 
     let bad_utf8 = CString::new([0xFF]).unwrap();
     let missing = CString::new("missing").unwrap();
-    for name in [ptr::null(), bad_utf8.as_ptr(), missing.as_ptr()] {
+    let outside = CString::new("../outside").unwrap();
+    const INVALID_ARGUMENT: i32 = 2;
+    const NO_SUCH_FILE: i32 = 3;
+    for (name, code) in [
+        (ptr::null(), INVALID_ARGUMENT),
+        (bad_utf8.as_ptr(), INVALID_ARGUMENT),
+        (outside.as_ptr(), INVALID_ARGUMENT),
+        (missing.as_ptr(), NO_SUCH_FILE),
+    ] {
         (buffer, len) = (ptr::dangling_mut(), 1);
         let status = unsafe { read(read_state, name, allocator, &mut buffer, &mut len) };
-        ort.check(status).unwrap_err();
+        assert_eq!(ort.code(status), code);
         assert_eq!((buffer, len), (ptr::null_mut(), 0));
     }
     for name in [ptr::null(), bad_utf8.as_ptr()] {

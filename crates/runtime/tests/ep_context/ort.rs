@@ -14,6 +14,7 @@ use onnxseal_runtime::ep_context::{EpContextCallbacks, EpContextStore, OrtApiBas
 const API_VERSION: u32 = 31;
 pub const PROVIDER: &str = "OnnxsealStubProvider";
 
+const GET_ERROR_CODE: usize = 1;
 const GET_ERROR_MESSAGE: usize = 2;
 const CREATE_ENV: usize = 3;
 const CREATE_SESSION_FROM_ARRAY: usize = 8;
@@ -205,6 +206,14 @@ impl Ort {
             call!(self.api, GET_ALLOCATOR_WITH_DEFAULT_OPTIONS, (&mut allocator): (*mut Pointer));
         self.check(given).unwrap();
         allocator
+    }
+
+    /// The `OrtErrorCode` of a status that is no success; the status is released.
+    pub fn code(&self, status: *mut OrtStatus) -> c_int {
+        assert!(!status.is_null());
+        let code = call!(self.api, GET_ERROR_CODE, (status): (*const OrtStatus) -> c_int);
+        self.check(status).unwrap_err();
+        code
     }
 
     /// The message of a status, which is released.
