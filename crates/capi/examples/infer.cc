@@ -1,0 +1,153 @@
+// Runs a protected model with ONNX Runtime's C++ API.
+//
+//   infer MODEL IDENTITY [--claim KEY=VALUE]... [--input FILE] [--log]
+//
+// FILE has the model's only input as raw floats; otherwise all inputs are zeros. Dimensions that are free are 1. For each
+// output its name, shape and sum are printed. Exit codes are the kinds of errors in onnxseal.h.
+#include <onnxruntime_cxx_api.h>
+#include <onnxseal.h>
+
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace {
+
+// What onnxseal makes is released by these.
+struct Release {
+    void operator()(OnnxsealError *error) const { onnxseal_error_release(error); }
+    void operator()(OnnxsealIdentities *identities) const { onnxseal_identities_release(identities); }
+    void operator()(OnnxsealOptions *options) const { onnxseal_options_release(options); }
+    void operator()(OnnxsealModel *model) const { onnxseal_model_release(model); }
+};
+template <typename T>
+using Owned = std::unique_ptr<T, Release>;
+
+void check(OnnxsealError *error) {
+    if (error) throw Owned<OnnxsealError>(error);
+}
+
+Owned<OnnxsealModel> open(const char *location, const char *identity, const std::vector<const char *> &claims) {
+    Owned<OnnxsealIdentities> identities(onnxseal_identities_new());
+    check(onnxseal_identities_add_file(identities.get(), identity, nullptr));
+    Owned<OnnxsealOptions> options(onnxseal_options_new());
+    for (const char *claim : claims) check(onnxseal_options_require_claim(options.get(), claim));
+    OnnxsealModel *model = nullptr;
+    check(onnxseal_model_open(location, identities.get(), options.get(), &model));
+    return Owned<OnnxsealModel>(model);
+}
+
+// Ort::Session makes its session itself; this one takes over another's.
+struct Session : Ort::Session {
+    explicit Session(OrtSession *session) : Ort::Session(nullptr) { p_ = session; }
+};
+
+Session create_session(const OnnxsealModel *model, const Ort::Env &env, const Ort::SessionOptions &options) {
+    OrtSession *session = nullptr;
+    check(onnxseal_create_session(model, OrtGetApiBase(), env, options, &session));
+    return Session(session);
+}
+
+std::vector<char> read(const char *path) {
+    std::ifstream file(path, std::ios::binary);
+    if (!file) throw std::runtime_error(std::string("cannot read ") + path);
+    return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+Ort::Value make_input(const Ort::TypeInfo &type, const char *path) {
+    auto tensor = type.GetTensorTypeAndShapeInfo();
+    std::vector<int64_t> shape = tensor.GetShape();
+    for (int64_t &dim : shape) dim = dim < 0 ? 1 : dim;
+    Ort::AllocatorWithDefaultOptions allocator;
+    Ort::Value value = Ort::Value::CreateTensor(allocator, shape.data(), shape.size(), tensor.GetElementType());
+    auto info = value.GetTensorTypeAndShapeInfo();
+    auto type_id = info.GetElementType();
+    size_t width = type_id == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 || type_id == ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE ? 8
+                   : type_id == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT || type_id == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32 ? 4
+                   : type_id == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16                                                 ? 2
+                                                                                                                      : 1;
+    size_t length = info.GetElementCount() * width;
+    if (!path) {
+        std::memset(value.GetTensorMutableRawData(), 0, length);
+        return value;
+    }
+    std::vector<char> bytes = read(path);
+    if (bytes.size() != length) throw std::runtime_error(std::string(path) + " is not as long as the input");
+    std::memcpy(value.GetTensorMutableRawData(), bytes.data(), length);
+    return value;
+}
+
+void print(const std::string &name, const Ort::Value &output) {
+    auto info = output.GetTensorTypeAndShapeInfo();
+    std::printf("%s [", name.c_str());
+    const char *separator = "";
+    for (int64_t dim : info.GetShape()) {
+        std::printf("%s%lld", separator, static_cast<long long>(dim));
+        separator = ", ";
+    }
+    if (info.GetElementType() != ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT) {
+        std::printf("] of another type than float\n");
+        return;
+    }
+    double sum = 0;
+    const float *data = output.GetTensorData<float>();
+    for (size_t i = 0; i < info.GetElementCount(); i++) sum += data[i];
+    std::printf("] sum %.9g\n", sum);
+}
+
+void run(Session &session, const char *input) {
+    Ort::AllocatorWithDefaultOptions allocator;
+    std::vector<std::string> names;
+    std::vector<Ort::Value> inputs;
+    for (size_t i = 0; i < session.GetInputCount(); i++) {
+        names.push_back(session.GetInputNameAllocated(i, allocator).get());
+        inputs.push_back(make_input(session.GetInputTypeInfo(i), input));
+    }
+    for (size_t i = 0; i < session.GetOutputCount(); i++)
+        names.push_back(session.GetOutputNameAllocated(i, allocator).get());
+    std::vector<const char *> c_names;
+    for (const std::string &name : names) c_names.push_back(name.c_str());
+    const char **output_names = c_names.data() + inputs.size();
+    auto outputs = session.Run(Ort::RunOptions(), c_names.data(), inputs.data(), inputs.size(), output_names,
+                               c_names.size() - inputs.size());
+    for (size_t i = 0; i < outputs.size(); i++) print(output_names[i], outputs[i]);
+}
+
+}  // namespace
+
+int main(int argc, char **argv) {
+    if (argc < 3) {
+        std::fprintf(stderr, "usage: %s MODEL IDENTITY [--claim KEY=VALUE]... [--input FILE] [--log]\n", argv[0]);
+        return ONNXSEAL_ERROR_KIND_USAGE;
+    }
+    std::vector<const char *> claims;
+    const char *input = nullptr;
+    // What ONNX Runtime logs of a first attempt may be no error: see onnxseal_create_session().
+    OrtLoggingLevel level = ORT_LOGGING_LEVEL_FATAL;
+    for (int i = 3; i < argc; i++) {
+        bool more = i + 1 < argc;
+        if (!std::strcmp(argv[i], "--claim") && more) claims.push_back(argv[++i]);
+        else if (!std::strcmp(argv[i], "--input") && more) input = argv[++i];
+        else if (!std::strcmp(argv[i], "--log")) level = ORT_LOGGING_LEVEL_WARNING;
+        else return ONNXSEAL_ERROR_KIND_USAGE;
+    }
+    try {
+        Ort::Env env(level, "infer");
+        // Before the session, so that it is released after it.
+        Owned<OnnxsealModel> model = open(argv[1], argv[2], claims);
+        Session session = create_session(model.get(), env, Ort::SessionOptions());
+        run(session, input);
+    } catch (const Owned<OnnxsealError> &error) {
+        std::fprintf(stderr, "error: %s\n", onnxseal_error_message(error.get()));
+        return onnxseal_error_kind(error.get());
+    } catch (const std::exception &error) {
+        std::fprintf(stderr, "error: %s\n", error.what());
+        return ONNXSEAL_ERROR_KIND_INTERNAL;
+    }
+    return 0;
+}

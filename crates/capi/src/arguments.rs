@@ -1,0 +1,104 @@
+//! What C hands in: text, arrays, places for results.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, OsString, c_char, c_void};
+use std::mem::MaybeUninit;
+use std::ptr;
+
+use crate::error::{Fault, Result};
+
+/// A place where a call leaves what it has made: `NULL` from the start, so that a caller who looks
+/// at it after an error finds nothing to release.
+pub(crate) struct Place<'a, T>(&'a mut MaybeUninit<*mut T>);
+
+impl<'a, T> Place<'a, T> {
+    pub fn new(place: Option<&'a mut MaybeUninit<*mut T>>, name: &str) -> Result<Place<'a, T>> {
+        let place = given(place, name)?;
+        place.write(ptr::null_mut());
+        Ok(Place(place))
+    }
+
+    pub fn fill(self, made: *mut T) {
+        self.0.write(made);
+    }
+}
+
+/// What must not be `NULL`.
+pub(crate) fn given<T>(argument: Option<T>, name: &str) -> Result<T> {
+    argument.ok_or_else(|| Fault::usage(format!("{name} is NULL")))
+}
+
+/// Text that need not be there.
+///
+/// # Safety
+/// `text` is null, or ends with a NUL and stays as it is for `'a`.
+pub(crate) unsafe fn optional_text<'a>(text: *const c_char) -> Option<&'a CStr> {
+    // SAFETY: as the caller promises.
+    (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) })
+}
+
+/// Text that must be UTF-8.
+///
+/// # Safety
+/// That of [`optional_text`].
+pub(crate) unsafe fn text<'a>(text: *const c_char, name: &str) -> Result<&'a str> {
+    // SAFETY: as the caller promises.
+    let text = given(unsafe { optional_text(text) }, name)?;
+    utf8(text, name)
+}
+
+/// Text that must be UTF-8 if it is there.
+pub(crate) fn utf8<'a>(text: &'a CStr, name: &str) -> Result<&'a str> {
+    let not_utf8 = |_| Fault::usage(format!("{name} is not UTF-8"));
+    text.to_str().map_err(not_utf8)
+}
+
+/// A path or a URL: bytes as the system has them where it has bytes, UTF-8 elsewhere.
+///
+/// # Safety
+/// That of [`optional_text`].
+pub(crate) unsafe fn path(path: *const c_char, name: &str) -> Result<OsString> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStringExt as _;
+        // SAFETY: as the caller promises.
+        let path = given(unsafe { optional_text(path) }, name)?;
+        Ok(OsString::from_vec(path.to_bytes().to_vec()))
+    }
+    #[cfg(not(unix))]
+    {
+        // SAFETY: as the caller promises.
+        unsafe { text(path, name) }.map(OsString::from)
+    }
+}
+
+/// Bytes; `NULL` only if there are none.
+///
+/// # Safety
+/// `bytes` is null, or points to `len_bytes` bytes that stay as they are for `'a`.
+pub(crate) unsafe fn bytes<'a>(
+    bytes: *const c_void,
+    len_bytes: usize,
+    name: &str,
+) -> Result<&'a [u8]> {
+    // SAFETY: as the caller promises.
+    unsafe { array(bytes.cast(), len_bytes, name) }
+}
+
+/// An array; `NULL` only if it is empty.
+///
+/// # Safety
+/// `array` is null, or points to `len` elements that stay as they are for `'a`.
+pub(crate) unsafe fn array<'a, T>(array: *const T, len: usize, name: &str) -> Result<&'a [T]> {
+    if len == 0 {
+        return Ok(&[]);
+    }
+    if array.is_null() {
+        return Err(Fault::usage(format!("{name} is NULL")));
+    }
+    if len > isize::MAX as usize / size_of::<T>().max(1) {
+        return Err(Fault::usage(format!("{name} is longer than memory")));
+    }
+    // SAFETY: as the caller promises; no longer than a slice may be.
+    Ok(unsafe { std::slice::from_raw_parts(array, len) })
+}

@@ -1,0 +1,328 @@
+//! Protected models, opened, and what is in them.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::Mutex;
+
+use onnxseal_runtime::{
+    Access, Bytes, InMemory, Location, Memory, Model, Options, Requirements, Silent,
+};
+
+use crate::arguments::{Place, array, bytes, given, optional_text, path, text};
+use crate::error::{Fault, OnnxsealError, Result, guard};
+use crate::identities::OnnxsealIdentities;
+use crate::options::OnnxsealOptions;
+use crate::ort::c_name;
+use crate::session::Values;
+
+/// A protected model in memory: authenticated as a whole, and decrypted.
+///
+/// It does not change, and may be used from any number of threads. What it hands out belongs to it
+/// and is valid until it is released; what was encrypted is zeroized then.
+pub struct OnnxsealModel {
+    pub(crate) model: Model,
+    /// What ONNX Runtime was given of this model's memory.
+    pub(crate) values: Mutex<Values>,
+    claims: Vec<OnnxsealClaim>,
+    files: Vec<OnnxsealFile>,
+    tensors: Vec<OnnxsealTensor>,
+    /// What the three point to.
+    texts: Vec<CString>,
+    dims: Vec<Box<[i64]>>,
+}
+
+// SAFETY: its pointers are to its own memory, which does not change.
+unsafe impl Send for OnnxsealModel {}
+// SAFETY: as above; what changes is behind a mutex.
+unsafe impl Sync for OnnxsealModel {}
+
+/// A statement that the publisher made of the model, authentic.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct OnnxsealClaim {
+    /// Such as `"customer"`.
+    pub key: *const c_char,
+    /// Such as `"acme"`.
+    pub value: *const c_char,
+}
+
+/// A file of external data.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct OnnxsealFile {
+    /// Relative to the model's folder, with `/` between folders, in UTF-8.
+    pub path: *const c_char,
+    /// Its content.
+    pub bytes: *const c_void,
+    /// How long it is.
+    pub length_bytes: usize,
+}
+
+/// A weight tensor of a model.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct OnnxsealTensor {
+    /// Its name in the graph.
+    pub name: *const c_char,
+    /// The number of its type in ONNX's `TensorProto.DataType`: 1 is float.
+    pub data_type: i32,
+    /// How many dimensions it has.
+    pub n_dims: usize,
+    /// Its dimensions.
+    pub dims: *const i64,
+    /// Its elements as ONNX's `raw_data` has them: little endian, row by row. They need not be
+    /// aligned.
+    pub bytes: *const c_void,
+    /// How many bytes they are.
+    pub length_bytes: usize,
+}
+
+/// Opens a protected model into memory: verifies every byte of its files and decrypts what is
+/// encrypted.
+///
+/// `location` is a path, or a URL: `file://`, and in builds that reach object stores `s3://`, `gs://`
+/// and `az://`. `options` may be `NULL`. On success `*model` is a model of the caller's, to be
+/// released with onnxseal_model_release(); on failure it is `NULL`. Identities and options may be
+/// released afterwards.
+///
+/// Errors: all kinds but `RUNTIME`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn onnxseal_model_open(
+    location: *const c_char,
+    identities: Option<&OnnxsealIdentities>,
+    options: Option<&OnnxsealOptions>,
+    model: Option<&mut MaybeUninit<*mut OnnxsealModel>>,
+) -> Option<Box<OnnxsealError>> {
+    guard(|| {
+        let place = Place::new(model, "model")?;
+        // SAFETY: the caller gives text that ends with a NUL, or NULL.
+        let location = Location::parse(unsafe { path(location, "location") }?)?;
+        let access = access(given(identities, "identities")?, options);
+        let opened = Model::open_with(&location, access, &runtime_options(options)?, &Silent)?;
+        place.fill(OnnxsealModel::boxed(opened)?);
+        Ok(())
+    })
+}
+
+/// The same for a model that is in memory: `length_bytes` bytes at `bytes`, and its `n_files` files of
+/// external data, each under the path that the model has for it. All of it is copied.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn onnxseal_model_open_memory(
+    bytes: *const c_void,
+    length_bytes: usize,
+    files: *const OnnxsealFile,
+    n_files: usize,
+    identities: Option<&OnnxsealIdentities>,
+    options: Option<&OnnxsealOptions>,
+    model: Option<&mut MaybeUninit<*mut OnnxsealModel>>,
+) -> Option<Box<OnnxsealError>> {
+    guard(|| {
+        let place = Place::new(model, "model")?;
+        // SAFETY: the caller gives this many bytes.
+        let bytes = unsafe { self::bytes(bytes, length_bytes, "bytes") }?;
+        // SAFETY: the caller gives this many files.
+        let files = unsafe { array(files, n_files, "files") }?;
+        let mut in_memory = InMemory::new("the model", bytes.to_vec());
+        for file in files {
+            // SAFETY: the caller gives text that ends with a NUL, or NULL.
+            let path = unsafe { text(file.path, "path of a file") }?;
+            // SAFETY: the caller gives this many bytes.
+            let bytes = unsafe { self::bytes(file.bytes, file.length_bytes, "bytes of a file") }?;
+            let bytes = Bytes::from(bytes.to_vec());
+            if in_memory.external.insert(path.to_owned(), bytes).is_some() {
+                return Err(Fault::usage(format!("files has {path} twice")));
+            }
+        }
+        let access = access(given(identities, "identities")?, options);
+        let opened = Model::open_with(in_memory, access, &runtime_options(options)?, &Silent)?;
+        place.fill(OnnxsealModel::boxed(opened)?);
+        Ok(())
+    })
+}
+
+/// The original model file, as it was before it was protected. `*length_bytes` is its length.
+/// `NULL` if `model` or `length_bytes` is `NULL`.
+#[unsafe(no_mangle)]
+pub extern "C" fn onnxseal_model_bytes(
+    model: Option<&OnnxsealModel>,
+    length_bytes: Option<&mut MaybeUninit<usize>>,
+) -> *const c_void {
+    let (Some(model), Some(length_bytes)) = (model, length_bytes) else {
+        return ptr::null();
+    };
+    let bytes = model.model.bytes();
+    length_bytes.write(bytes.len());
+    bytes.as_ptr().cast()
+}
+
+/// How many files of external data the model has.
+#[unsafe(no_mangle)]
+pub extern "C" fn onnxseal_model_n_external_files(model: Option<&OnnxsealModel>) -> usize {
+    model.map_or(0, |model| model.files.len())
+}
+
+/// The original file of external data at `index`; `NULL` beyond the last.
+#[unsafe(no_mangle)]
+pub extern "C" fn onnxseal_model_external_file(
+    model: Option<&OnnxsealModel>,
+    index: usize,
+) -> Option<&OnnxsealFile> {
+    model?.files.get(index)
+}
+
+/// How many claims the model makes.
+#[unsafe(no_mangle)]
+pub extern "C" fn onnxseal_model_n_claims(model: Option<&OnnxsealModel>) -> usize {
+    model.map_or(0, |model| model.claims.len())
+}
+
+/// The claim at `index`, in the order of keys; `NULL` beyond the last.
+#[unsafe(no_mangle)]
+pub extern "C" fn onnxseal_model_claim(
+    model: Option<&OnnxsealModel>,
+    index: usize,
+) -> Option<&OnnxsealClaim> {
+    model?.claims.get(index)
+}
+
+/// The value of the claim `key`; `NULL` if the model does not make it.
+#[unsafe(no_mangle)]
+pub extern "C" fn onnxseal_model_find_claim(
+    model: Option<&OnnxsealModel>,
+    key: *const c_char,
+) -> *const c_char {
+    let found = model.and_then(|model| {
+        let is_it = |claim: &&OnnxsealClaim| same_text(claim.key, key);
+        model.claims.iter().find(is_it)
+    });
+    found.map_or(ptr::null(), |claim| claim.value)
+}
+
+/// How many weight tensors the model has.
+#[unsafe(no_mangle)]
+pub extern "C" fn onnxseal_model_n_tensors(model: Option<&OnnxsealModel>) -> usize {
+    model.map_or(0, |model| model.tensors.len())
+}
+
+/// The weight tensor at `index`; `NULL` beyond the last.
+#[unsafe(no_mangle)]
+pub extern "C" fn onnxseal_model_tensor(
+    model: Option<&OnnxsealModel>,
+    index: usize,
+) -> Option<&OnnxsealTensor> {
+    model?.tensors.get(index)
+}
+
+/// The first weight tensor called `name`; `NULL` if there is none.
+#[unsafe(no_mangle)]
+pub extern "C" fn onnxseal_model_find_tensor(
+    model: Option<&OnnxsealModel>,
+    name: *const c_char,
+) -> Option<&OnnxsealTensor> {
+    let is_it = |tensor: &&OnnxsealTensor| same_text(tensor.name, name);
+    model?.tensors.iter().find(is_it)
+}
+
+/// Releases `model`, for which no session that was made of it may be left; does nothing for `NULL`.
+#[unsafe(no_mangle)]
+pub extern "C" fn onnxseal_model_release(model: Option<Box<OnnxsealModel>>) {
+    drop(model);
+}
+
+/// Whether both are text, and the same.
+fn same_text(ours: *const c_char, theirs: *const c_char) -> bool {
+    // SAFETY: a pointer of ours to text of ours.
+    let ours = unsafe { optional_text(ours) };
+    // SAFETY: the caller gives text that ends with a NUL, or NULL.
+    let theirs: Option<&CStr> = unsafe { optional_text(theirs) };
+    ours.is_some() && ours == theirs
+}
+
+fn access<'a>(
+    OnnxsealIdentities(identities): &'a OnnxsealIdentities,
+    options: Option<&'a OnnxsealOptions>,
+) -> Access<'a> {
+    Access {
+        identities,
+        signed_by: options.and_then(|options| options.signed_by.as_ref()),
+    }
+}
+
+fn runtime_options(options: Option<&OnnxsealOptions>) -> Result<Options> {
+    let Some(options) = options else {
+        return Ok(Options::default());
+    };
+    let memory = if options.own_memory {
+        Memory::Own
+    } else {
+        Memory::Auto
+    };
+    let require = Requirements::parse(&options.claims)?;
+    Ok(Options { memory, require })
+}
+
+impl OnnxsealModel {
+    /// The handle of `model`: with everything that C wants otherwise than Rust has it.
+    fn boxed(model: Model) -> Result<*mut OnnxsealModel> {
+        // First to the place where it stays.
+        let mut handle = Box::new(OnnxsealModel {
+            model,
+            values: Mutex::default(),
+            claims: Vec::new(),
+            files: Vec::new(),
+            tensors: Vec::new(),
+            texts: Vec::new(),
+            dims: Vec::new(),
+        });
+        let OnnxsealModel {
+            model,
+            values: _,
+            claims,
+            files,
+            tensors,
+            texts,
+            dims,
+        } = &mut *handle;
+        let mut c_text = |text: &str| -> Result<*const c_char> {
+            let text = c_name(text)?;
+            let place = text.as_ptr();
+            texts.push(text);
+            Ok(place)
+        };
+        for (key, value) in model.claims() {
+            let (key, value) = (c_text(key)?, c_text(value)?);
+            claims.push(OnnxsealClaim { key, value });
+        }
+        for (path, bytes) in model.external_files() {
+            files.push(OnnxsealFile {
+                path: c_text(path)?,
+                bytes: bytes.as_ptr().cast(),
+                length_bytes: bytes.len(),
+            });
+        }
+        for tensor in model.tensors() {
+            let its_dims = c_dims(tensor.dims)?;
+            tensors.push(OnnxsealTensor {
+                name: c_text(tensor.name)?,
+                data_type: tensor.data_type as i32,
+                n_dims: its_dims.len(),
+                dims: its_dims.as_ptr(),
+                bytes: tensor.bytes.as_ptr().cast(),
+                length_bytes: tensor.bytes.len(),
+            });
+            dims.push(its_dims);
+        }
+        Ok(Box::into_raw(handle))
+    }
+}
+
+/// Dimensions as C has them.
+pub(crate) fn c_dims(dims: &[u64]) -> Result<Box<[i64]>> {
+    let signed = dims.iter().map(|dim| i64::try_from(*dim));
+    let signed: std::result::Result<_, _> = signed.collect();
+    signed.map_err(|_| Fault::malformed("a dimension is 2^63 or more"))
+}

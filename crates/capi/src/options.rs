@@ -1,0 +1,101 @@
+//! What is demanded of a model, and how it is held.
+#![allow(unsafe_code)]
+
+use std::ffi::c_char;
+use std::path::Path;
+
+use onnxseal_runtime::{AllowedSigners, Requirements, SignedBy};
+
+use crate::arguments::{given, optional_text, path, text, utf8};
+use crate::error::{OnnxsealError, guard};
+use crate::identities::open;
+
+/// What is demanded of a model, and how it is held in memory. At first nothing is demanded.
+///
+/// Set by one thread at a time, while no other uses the handle; then any number of threads may open
+/// models with it.
+#[derive(Default)]
+pub struct OnnxsealOptions {
+    pub(crate) signed_by: Option<SignedBy>,
+    pub(crate) claims: Vec<String>,
+    pub(crate) own_memory: bool,
+}
+
+/// Makes options that demand nothing, to be released with onnxseal_options_release(). Never `NULL`.
+#[unsafe(no_mangle)]
+pub extern "C" fn onnxseal_options_new() -> Box<OnnxsealOptions> {
+    Box::default()
+}
+
+/// Refuses models that do not make this claim: `"customer=acme"` demands the value, `"customer"` any
+/// value, `"not-after"` and `"not-before"` a date or time that has not passed, or has come. Several
+/// calls add up.
+///
+/// Errors: `USAGE`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn onnxseal_options_require_claim(
+    options: Option<&mut OnnxsealOptions>,
+    claim: *const c_char,
+) -> Option<Box<OnnxsealError>> {
+    guard(|| {
+        let options = given(options, "options")?;
+        // SAFETY: the caller gives text that ends with a NUL, or NULL.
+        let claim = unsafe { text(claim, "claim") }?;
+        // At the mistake, not when a model is opened.
+        Requirements::parse(&[claim])?;
+        options.claims.push(claim.to_owned());
+        Ok(())
+    })
+}
+
+/// Refuses models that are not signed by a key of this OpenSSH allowed_signers file, which is read now.
+///
+/// `signer` is the one of them who must have signed, such as `"release@example.com"`; `NULL` for any.
+/// Another call replaces the demand of the last.
+///
+/// Errors: `IO`; `USAGE` for what is no such file.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn onnxseal_options_require_signature(
+    options: Option<&mut OnnxsealOptions>,
+    allowed_signers: *const c_char,
+    signer: *const c_char,
+) -> Option<Box<OnnxsealError>> {
+    guard(|| {
+        let options = given(options, "options")?;
+        // SAFETY: the caller gives text that ends with a NUL, or NULL.
+        let path = unsafe { path(allowed_signers, "allowed_signers") }?;
+        // SAFETY: as above.
+        let signer = unsafe { optional_text(signer) };
+        let signer = signer.map(|signer| utf8(signer, "signer")).transpose()?;
+        let (file, name) = open(Path::new(&path))?;
+        let allowed = AllowedSigners::read(file, &name)?;
+        let signer = signer.map(str::to_owned);
+        options.signed_by = Some(SignedBy { allowed, signer });
+        Ok(())
+    })
+}
+
+/// With `own_memory`, a model is read into memory as a whole. Otherwise what is in clear may stay in
+/// the model's files, mapped, where the system promises that these do not change meanwhile (Linux:
+/// read leases, see fcntl(2)).
+///
+/// Errors: `USAGE`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn onnxseal_options_own_memory(
+    options: Option<&mut OnnxsealOptions>,
+    own_memory: bool,
+) -> Option<Box<OnnxsealError>> {
+    guard(|| {
+        given(options, "options")?.own_memory = own_memory;
+        Ok(())
+    })
+}
+
+/// Releases `options`; does nothing for `NULL`. Models that were opened with them stay open.
+#[unsafe(no_mangle)]
+pub extern "C" fn onnxseal_options_release(options: Option<Box<OnnxsealOptions>>) {
+    drop(options);
+}

@@ -1,0 +1,332 @@
+//! ONNX Runtime's C API, as the caller's library gives it.
+//!
+//! Functions are read one by one from the table, of which no more is taken to be there than the
+//! first version that has them; what they make is released on drop.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString, c_char};
+use std::ptr;
+
+use onnxseal_runtime::DataType;
+use ort_sys::{
+    ONNXTensorElementDataType as ElementType, OrtAllocatorType, OrtApi, OrtApiBase, OrtEnv,
+    OrtMemType, OrtMemoryInfo, OrtSession, OrtSessionOptions, OrtStatusPtr, OrtValue,
+};
+
+use crate::error::{Fault, Result};
+
+/// The first version, 1.`MINIMUM`, that takes from the options where a model in memory has its
+/// external data: without that it would look for them in the current folder.
+pub(crate) const MINIMUM: u32 = 21;
+
+/// The functions of the caller's ONNX Runtime.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) struct Api(*const OrtApi);
+
+// SAFETY: the table is constant, and its functions may be called from any thread.
+unsafe impl Send for Api {}
+// SAFETY: as above.
+unsafe impl Sync for Api {}
+
+/// One function of the table. Never a reference to all of it: an older version's is shorter.
+macro_rules! function {
+    ($api:expr, $name:ident) => {{
+        let api: *const OrtApi = $api.0;
+        // SAFETY: `Api::of` has checked that the table is of a version that has this function, and
+        // ONNX Runtime keeps the place of each for ever.
+        unsafe { (*api).$name }
+    }};
+}
+
+impl Api {
+    /// The table of the library whose `OrtGetApiBase` gave `base`.
+    pub fn of(base: Option<&OrtApiBase>) -> Result<Api> {
+        let Some(base) = base else {
+            return Err(Fault::usage(format!(
+                "ort_api_base is NULL: load ONNX Runtime 1.{MINIMUM} or newer and give what its OrtGetApiBase returns"
+            )));
+        };
+        // SAFETY: the caller gives what `OrtGetApiBase` returned.
+        let api = unsafe { (base.GetApi)(MINIMUM) };
+        if !api.is_null() {
+            return Ok(Api(api));
+        }
+        // SAFETY: as above.
+        let version = unsafe { (base.GetVersionString)() };
+        // SAFETY: ONNX Runtime returns text that is never released.
+        let version = unsafe { owned_text(version) };
+        Err(Fault::runtime(format!(
+            "ONNX Runtime {version} is too old: install version 1.{MINIMUM} or newer, such as libonnxruntime of \
+             https://github.com/microsoft/onnxruntime/releases, and see that the program loads that one"
+        )))
+    }
+
+    /// Turns a status into a result. `action` is for the message.
+    fn check(self, status: OrtStatusPtr, action: &str) -> Result<()> {
+        let OrtStatusPtr(status) = status;
+        if status.is_null() {
+            return Ok(());
+        }
+        let message = function!(self, GetErrorMessage);
+        // SAFETY: the status is not null, and ours.
+        let message = unsafe { message(status) };
+        // SAFETY: the text lives as long as the status.
+        let message = unsafe { owned_text(message) };
+        let release = function!(self, ReleaseStatus);
+        // SAFETY: the status is ours, and not used again.
+        unsafe { release(status) };
+        Err(Fault::runtime(format!(
+            "ONNX Runtime cannot {action}: {message}"
+        )))
+    }
+
+    /// Creates a session of the model in `bytes`, whose release is up to the caller.
+    ///
+    /// # Safety
+    /// `env` is an environment of this library.
+    pub unsafe fn create_session(
+        self,
+        env: *const OrtEnv,
+        bytes: &[u8],
+        options: &SessionOptions,
+    ) -> Result<*mut OrtSession> {
+        let create = function!(self, CreateSessionFromArray);
+        let mut session = ptr::null_mut();
+        // SAFETY: `env` is as the caller promises; the rest is ours and valid for the call.
+        let status = unsafe {
+            create(
+                env,
+                bytes.as_ptr().cast(),
+                bytes.len(),
+                options.options,
+                &raw mut session,
+            )
+        };
+        self.check(status, "create a session")?;
+        Ok(session)
+    }
+
+    /// # Safety
+    /// `session` is a session of this library that nobody uses any more.
+    pub unsafe fn release_session(self, session: *mut OrtSession) {
+        let release = function!(self, ReleaseSession);
+        // SAFETY: as the caller promises.
+        unsafe { release(session) };
+    }
+}
+
+/// A copy of ONNX Runtime's text.
+///
+/// # Safety
+/// `text` is null or ends with a NUL.
+unsafe fn owned_text(text: *const c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: as the caller promises.
+    let text = unsafe { CStr::from_ptr(text) };
+    text.to_string_lossy().trim_end().to_owned()
+}
+
+/// Session options: our own, or the caller's for the time of a call.
+pub(crate) struct SessionOptions {
+    api: Api,
+    options: *mut OrtSessionOptions,
+    is_ours: bool,
+}
+
+impl SessionOptions {
+    /// A copy of the caller's options; ONNX Runtime's defaults for null.
+    ///
+    /// # Safety
+    /// `options` is null or of this library.
+    pub unsafe fn copy_of(api: Api, options: *const OrtSessionOptions) -> Result<SessionOptions> {
+        let mut made = ptr::null_mut();
+        let status = if options.is_null() {
+            let create = function!(api, CreateSessionOptions);
+            // SAFETY: the place is ours.
+            unsafe { create(&raw mut made) }
+        } else {
+            let clone = function!(api, CloneSessionOptions);
+            // SAFETY: `options` is as the caller promises, and the place is ours.
+            unsafe { clone(options, &raw mut made) }
+        };
+        api.check(status, "make session options")?;
+        Ok(SessionOptions {
+            api,
+            options: made,
+            is_ours: true,
+        })
+    }
+
+    /// The caller's options themselves.
+    ///
+    /// # Safety
+    /// `options` is of this library, and used by nobody else meanwhile.
+    pub unsafe fn borrowed(api: Api, options: *mut OrtSessionOptions) -> SessionOptions {
+        SessionOptions {
+            api,
+            options,
+            is_ours: false,
+        }
+    }
+
+    /// Sets a configuration entry.
+    pub fn configure(&mut self, key: &str, value: &str) -> Result<()> {
+        let (c_key, c_value) = (c_name(key)?, c_name(value)?);
+        let add = function!(self.api, AddSessionConfigEntry);
+        // SAFETY: the options are valid; ONNX Runtime copies the texts.
+        let status = unsafe { add(self.options, c_key.as_ptr(), c_value.as_ptr()) };
+        self.api.check(status, &format!("set {key}"))
+    }
+
+    /// Has sessions use the value's memory as initializer `name`.
+    ///
+    /// # Safety
+    /// Value and memory outlive the options and all sessions made with them.
+    pub unsafe fn share(&mut self, name: &CStr, value: &Value) -> Result<()> {
+        let add = function!(self.api, AddInitializer);
+        // SAFETY: all are valid; for how long, the caller promises.
+        let status = unsafe { add(self.options, name.as_ptr(), value.value) };
+        self.api.check(status, "share a weight")
+    }
+
+    /// Has sessions copy the values in place of the external data of the initializers `names`.
+    ///
+    /// # Safety
+    /// The values' memory outlives the options and all sessions made with them.
+    pub unsafe fn inject(&mut self, names: &[&CStr], values: &[&Value]) -> Result<()> {
+        let names: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
+        let values: Vec<*const OrtValue> = values
+            .iter()
+            .map(|value| value.value.cast_const())
+            .collect();
+        let n = names.len().min(values.len());
+        if n == 0 {
+            return Ok(());
+        }
+        let add = function!(self.api, AddExternalInitializers);
+        // SAFETY: both arrays have `n` valid elements; ONNX Runtime copies names and values, not
+        // their memory.
+        let status = unsafe { add(self.options, names.as_ptr(), values.as_ptr(), n) };
+        self.api.check(status, "take weights")
+    }
+}
+
+impl Drop for SessionOptions {
+    fn drop(&mut self) {
+        if !self.is_ours {
+            return;
+        }
+        let release = function!(self.api, ReleaseSessionOptions);
+        // SAFETY: the options are ours, and not used again.
+        unsafe { release(self.options) };
+    }
+}
+
+/// A tensor of ONNX Runtime over memory that is not its own.
+pub(crate) struct Value {
+    api: Api,
+    value: *mut OrtValue,
+}
+
+// SAFETY: a value is only read once it is made, and may be released by any thread.
+unsafe impl Send for Value {}
+
+impl Value {
+    /// A tensor over `bytes`.
+    ///
+    /// # Safety
+    /// `bytes` stays where it is for as long as the value, and what it was given to, is used.
+    pub unsafe fn over(api: Api, bytes: &[u8], dims: &[i64], data_type: DataType) -> Result<Value> {
+        let element_type = element_type(data_type)?;
+        let memory = MemoryInfo::cpu(api)?;
+        let mut value = ptr::null_mut();
+        let create = function!(api, CreateTensorWithDataAsOrtValue);
+        // SAFETY: memory and dims are as long as stated. ONNX Runtime only reads initializers,
+        // though it asks for memory to write to.
+        let status = unsafe {
+            create(
+                memory.info,
+                bytes.as_ptr().cast_mut().cast(),
+                bytes.len(),
+                dims.as_ptr(),
+                dims.len(),
+                element_type,
+                &raw mut value,
+            )
+        };
+        api.check(status, "make a tensor")?;
+        Ok(Value { api, value })
+    }
+}
+
+impl Drop for Value {
+    fn drop(&mut self) {
+        let release = function!(self.api, ReleaseValue);
+        // SAFETY: the value is ours, and not used again.
+        unsafe { release(self.value) };
+    }
+}
+
+/// Where values have their memory.
+struct MemoryInfo {
+    api: Api,
+    info: *mut OrtMemoryInfo,
+}
+
+impl MemoryInfo {
+    fn cpu(api: Api) -> Result<MemoryInfo> {
+        let mut info = ptr::null_mut();
+        let create = function!(api, CreateCpuMemoryInfo);
+        // SAFETY: the place is ours.
+        let status = unsafe {
+            create(
+                OrtAllocatorType::OrtDeviceAllocator,
+                OrtMemType::OrtMemTypeDefault,
+                &raw mut info,
+            )
+        };
+        api.check(status, "describe memory")?;
+        Ok(MemoryInfo { api, info })
+    }
+}
+
+impl Drop for MemoryInfo {
+    fn drop(&mut self) {
+        let release = function!(self.api, ReleaseMemoryInfo);
+        // SAFETY: it is ours, and not used again.
+        unsafe { release(self.info) };
+    }
+}
+
+/// A name as C has it.
+pub(crate) fn c_name(name: &str) -> Result<CString> {
+    CString::new(name)
+        .map_err(|_| Fault::malformed(format!("the name {name} has a NUL, which C cannot express")))
+}
+
+/// What ONNX Runtime calls ONNX's types: those that a runtime's model shares or injects.
+fn element_type(data_type: DataType) -> Result<ElementType> {
+    use ElementType as E;
+    Ok(match data_type {
+        DataType::Float => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
+        DataType::Double => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE,
+        DataType::Float16 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16,
+        DataType::Bfloat16 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16,
+        DataType::Int8 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8,
+        DataType::Int16 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT16,
+        DataType::Int32 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32,
+        DataType::Int64 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64,
+        DataType::Uint8 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8,
+        DataType::Uint16 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT16,
+        DataType::Uint32 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT32,
+        DataType::Uint64 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT64,
+        DataType::Bool => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL,
+        other => {
+            return Err(Fault::runtime(format!(
+                "ONNX Runtime takes no weights of type {other:?} from memory"
+            )));
+        }
+    })
+}

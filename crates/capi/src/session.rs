@@ -1,0 +1,216 @@
+//! ONNX Runtime sessions of opened models.
+#![allow(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString, c_void};
+use std::mem::MaybeUninit;
+use std::sync::PoisonError;
+
+use onnxseal_runtime::{Prepared, Sharing, Tensor};
+use ort_sys::{OrtApiBase, OrtEnv, OrtSession, OrtSessionOptions};
+
+use crate::arguments::{Place, given};
+use crate::error::{OnnxsealError, Result, guard};
+use crate::model::{OnnxsealModel, c_dims};
+use crate::ort::{Api, SessionOptions, Value, c_name};
+
+/// What ONNX Runtime was given of a model's memory, which must live as long as its sessions: so it
+/// lives as long as the model.
+#[derive(Default)]
+pub(crate) struct Values(Vec<(Api, BTreeMap<Key, Value>)>);
+
+/// A tensor's name, and the address of its bytes.
+type Key = (CString, usize);
+
+/// A model without the weights that ONNX Runtime gets by its session options.
+pub struct OnnxsealSkeleton(Prepared<'static>);
+
+/// Creates an ONNX Runtime session of `model`.
+///
+/// `ort_api_base` is what the application's `OrtGetApiBase()` returns, of ONNX Runtime 1.21 or newer;
+/// `env` is an environment of it, and `options`, which may be `NULL` and is not changed, says how the
+/// session shall be: providers, threads, custom operators. On success `*session` is a session of the
+/// caller's, to be released with ONNX Runtime's `ReleaseSession`; on failure it is `NULL`.
+///
+/// Keep `model` until the session is released: weights are used where they lie in it, without a
+/// copy, where ONNX Runtime can do that. Where its optimizers have to look into such a weight, the
+/// session is created a second time, with copies: what ONNX Runtime logs of the first attempt is no
+/// error then. Options that have ONNX Runtime write the model to a file, such as an optimized one,
+/// would write it decrypted.
+///
+/// Several threads may create sessions of a model at once, and use them.
+///
+/// Errors: `RUNTIME` when ONNX Runtime is too old or refuses the model; `IO` when files of the model
+/// that are used where they lie were changed since it was opened; `USAGE`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn onnxseal_create_session(
+    model: Option<&OnnxsealModel>,
+    ort_api_base: Option<&OrtApiBase>,
+    env: *const OrtEnv,
+    options: *const OrtSessionOptions,
+    session: Option<&mut MaybeUninit<*mut OrtSession>>,
+) -> Option<Box<OnnxsealError>> {
+    guard(|| {
+        let place = Place::new(session, "session")?;
+        let model = given(model, "model")?;
+        let api = Api::of(ort_api_base)?;
+        given((!env.is_null()).then_some(()), "env")?;
+        let create = |prepared: &Prepared| {
+            // SAFETY: the caller gives options of this library, or NULL.
+            let mut options = unsafe { SessionOptions::copy_of(api, options) }?;
+            // SAFETY: the caller keeps the model for as long as the session.
+            unsafe { model.fill(api, &mut options, prepared) }?;
+            // SAFETY: the caller gives an environment of this library.
+            unsafe { api.create_session(env, prepared.skeleton(), &options) }
+        };
+        let prepared = model.model.prepare(Sharing::WherePossible)?;
+        let created = match create(&prepared) {
+            Err(_) if !prepared.shared().is_empty() => {
+                drop(prepared);
+                create(&model.model.prepare(Sharing::Never)?)?
+            }
+            created => created?,
+        };
+        if let Err(changed) = model.model.check_unchanged() {
+            // SAFETY: nobody knows this session yet.
+            unsafe { api.release_session(created) };
+            return Err(changed.into());
+        }
+        place.fill(created);
+        Ok(())
+    })
+}
+
+/// Prepares session options for a session that the application creates itself, and gives it the bytes
+/// to create it from.
+///
+/// `options` gets weights of `model` and configuration entries; create sessions with it only from the
+/// bytes of `*skeleton`, and make new options for another model. The skeleton is the caller's, to be
+/// released with onnxseal_skeleton_release() as soon as the session is there; on failure it is `NULL`,
+/// and the options are not to be used.
+///
+/// With `share_memory`, weights are used where they lie in `model`: where ONNX Runtime's optimizers
+/// have to look into one, creating the session fails; do it again with new options and `false`. Keep
+/// `model` until options and session are released. Once the session is there, call
+/// onnxseal_model_check_unchanged().
+///
+/// Errors: those of onnxseal_create_session().
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn onnxseal_prepare_session(
+    model: Option<&OnnxsealModel>,
+    ort_api_base: Option<&OrtApiBase>,
+    options: *mut OrtSessionOptions,
+    share_memory: bool,
+    skeleton: Option<&mut MaybeUninit<*mut OnnxsealSkeleton>>,
+) -> Option<Box<OnnxsealError>> {
+    guard(|| {
+        let place = Place::new(skeleton, "skeleton")?;
+        let model = given(model, "model")?;
+        let api = Api::of(ort_api_base)?;
+        given((!options.is_null()).then_some(()), "options")?;
+        let sharing = if share_memory {
+            Sharing::WherePossible
+        } else {
+            Sharing::Never
+        };
+        let prepared = model.model.prepare(sharing)?;
+        // SAFETY: the caller gives options of this library that nobody else uses meanwhile.
+        let mut options = unsafe { SessionOptions::borrowed(api, options) };
+        // SAFETY: the caller keeps the model for as long as options and sessions.
+        unsafe { model.fill(api, &mut options, &prepared) }?;
+        // SAFETY: of what it borrows, the skeleton makes no more use.
+        let prepared = unsafe { std::mem::transmute::<Prepared<'_>, Prepared<'static>>(prepared) };
+        place.fill(Box::into_raw(Box::new(OnnxsealSkeleton(prepared))));
+        Ok(())
+    })
+}
+
+/// Tells whether the files of `model`, as far as it uses them where they lie, are as they were when it
+/// was opened.
+///
+/// Errors: `IO` if they are not; `USAGE`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn onnxseal_model_check_unchanged(
+    model: Option<&OnnxsealModel>,
+) -> Option<Box<OnnxsealError>> {
+    guard(|| Ok(given(model, "model")?.model.check_unchanged()?))
+}
+
+/// The bytes of `skeleton`, which belong to it. `*length_bytes` is their number. `NULL` if `skeleton`
+/// or `length_bytes` is `NULL`.
+#[unsafe(no_mangle)]
+pub extern "C" fn onnxseal_skeleton_bytes(
+    skeleton: Option<&OnnxsealSkeleton>,
+    length_bytes: Option<&mut MaybeUninit<usize>>,
+) -> *const c_void {
+    let (Some(OnnxsealSkeleton(prepared)), Some(length_bytes)) = (skeleton, length_bytes) else {
+        return std::ptr::null();
+    };
+    let bytes = prepared.skeleton();
+    length_bytes.write(bytes.len());
+    bytes.as_ptr().cast()
+}
+
+/// Releases `skeleton`; does nothing for `NULL`.
+#[unsafe(no_mangle)]
+pub extern "C" fn onnxseal_skeleton_release(skeleton: Option<Box<OnnxsealSkeleton>>) {
+    drop(skeleton);
+}
+
+impl OnnxsealModel {
+    /// Gives `options` what a session of `prepared` needs.
+    ///
+    /// # Safety
+    /// The model outlives the options and their sessions.
+    unsafe fn fill(
+        &self,
+        api: Api,
+        options: &mut SessionOptions,
+        prepared: &Prepared,
+    ) -> Result<()> {
+        for (key, value) in prepared.config() {
+            options.configure(key, value)?;
+        }
+        let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        let values = values.of(api);
+        let mut given = |tensors: &[Tensor]| -> Result<Vec<Key>> {
+            let keys = tensors.iter().map(|tensor| {
+                let key = (c_name(tensor.name)?, tensor.bytes.as_ptr().addr());
+                if !values.contains_key(&key) {
+                    // SAFETY: values and model go together.
+                    let value = unsafe {
+                        Value::over(api, tensor.bytes, &c_dims(tensor.dims)?, tensor.data_type)
+                    }?;
+                    values.insert(key.clone(), value);
+                }
+                Ok(key)
+            });
+            keys.collect()
+        };
+        let (shared, injected) = (given(prepared.shared())?, given(prepared.injected())?);
+        for (key, value) in shared.iter().filter_map(|key| values.get_key_value(key)) {
+            // SAFETY: the caller keeps the model, and with it the value.
+            unsafe { options.share(&key.0, value) }?;
+        }
+        let injected = injected.iter().filter_map(|key| values.get_key_value(key));
+        let (keys, values): (Vec<_>, Vec<_>) = injected.unzip();
+        let names: Vec<&CStr> = keys.iter().map(|(name, _)| name.as_c_str()).collect();
+        // SAFETY: as above.
+        unsafe { options.inject(&names, &values) }
+    }
+}
+
+impl Values {
+    /// Those of one library: a process may have several.
+    fn of(&mut self, api: Api) -> &mut BTreeMap<Key, Value> {
+        let known = self.0.iter().position(|(of, _)| *of == api);
+        let index = known.unwrap_or_else(|| {
+            self.0.push((api, BTreeMap::new()));
+            self.0.len() - 1
+        });
+        &mut self.0[index].1
+    }
+}
