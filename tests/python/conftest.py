@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import c_library
 import pyrage
 import pytest
 from catalog import ROOT, Tool
@@ -80,3 +81,22 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.section("accuracy: original, protected under balanced")
         for name, original, protected in config.accuracies:
             terminalreporter.write_line(f"{name:32} {original:6.1%} {protected:6.1%}")
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory):
+    """A folder into which the C library is installed."""
+    missing = c_library.missing_program()
+    if missing:
+        pytest.skip(f"no {missing}, which the tests of the C library need")
+    return c_library.install(tmp_path_factory.mktemp("installed"))
+
+
+@pytest.fixture(scope="session")
+def library(installed):
+    return c_library.Library(installed / "lib" / "libonnxseal.so")
+
+
+@pytest.fixture(scope="session")
+def compiler(installed, tmp_path_factory):
+    return c_library.Compiler(installed, tmp_path_factory.mktemp("compiled"))

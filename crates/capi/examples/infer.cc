@@ -3,7 +3,7 @@
 //   infer MODEL IDENTITY [--claim KEY=VALUE]... [--input FILE] [--log]
 //
 // FILE has the model's only input as raw floats; otherwise all inputs are zeros. Dimensions that are free are 1. For each
-// output its name, shape and sum are printed. Exit codes are the kinds of errors in onnxseal.h.
+// output its name, shape and sums are printed. Exit codes are the kinds of errors in onnxseal.h.
 #include <onnxruntime_cxx_api.h>
 #include <onnxseal.h>
 
@@ -59,30 +59,63 @@ std::vector<char> read(const char *path) {
     return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
+size_t width_of(ONNXTensorElementDataType type) {
+    switch (type) {
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL:
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8:
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8: return 1;
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16:
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT16:
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT16: return 2;
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT:
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32:
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT32: return 4;
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE:
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64:
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT64: return 8;
+        default: throw std::runtime_error("an input has a type that this example does not make");
+    }
+}
+
 Ort::Value make_input(const Ort::TypeInfo &type, const char *path) {
     auto tensor = type.GetTensorTypeAndShapeInfo();
     std::vector<int64_t> shape = tensor.GetShape();
     for (int64_t &dim : shape) dim = dim < 0 ? 1 : dim;
+    size_t width = width_of(tensor.GetElementType());
     Ort::AllocatorWithDefaultOptions allocator;
     Ort::Value value = Ort::Value::CreateTensor(allocator, shape.data(), shape.size(), tensor.GetElementType());
-    auto info = value.GetTensorTypeAndShapeInfo();
-    auto type_id = info.GetElementType();
-    size_t width = type_id == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 || type_id == ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE ? 8
-                   : type_id == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT || type_id == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32 ? 4
-                   : type_id == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16                                                 ? 2
-                                                                                                                      : 1;
-    size_t length = info.GetElementCount() * width;
-    if (!path) {
-        std::memset(value.GetTensorMutableRawData(), 0, length);
-        return value;
-    }
-    std::vector<char> bytes = read(path);
+    size_t length = value.GetTensorTypeAndShapeInfo().GetElementCount() * width;
+    if (length == 0) return value;
+    std::vector<char> bytes = path ? read(path) : std::vector<char>(length);
     if (bytes.size() != length) throw std::runtime_error(std::string(path) + " is not as long as the input");
     std::memcpy(value.GetTensorMutableRawData(), bytes.data(), length);
     return value;
 }
 
+double number(Ort::Float16_t element) { return element.ToFloat(); }
+template <typename T>
+double number(T element) {
+    return static_cast<double>(element);
+}
+
+template <typename T>
+void print_sums(const Ort::Value &output) {
+    double sum = 0, squares = 0;
+    size_t n = output.GetTensorTypeAndShapeInfo().GetElementCount();
+    const T *data = n ? output.GetTensorData<T>() : nullptr;
+    for (size_t i = 0; i < n; i++) {
+        double element = number(data[i]);
+        sum += element;
+        squares += element * element;
+    }
+    std::printf(" sum %.9g of squares %.9g\n", sum, squares);
+}
+
 void print(const std::string &name, const Ort::Value &output) {
+    if (!output.IsTensor()) {
+        std::printf("%s is no tensor\n", name.c_str());
+        return;
+    }
     auto info = output.GetTensorTypeAndShapeInfo();
     std::printf("%s [", name.c_str());
     const char *separator = "";
@@ -90,14 +123,14 @@ void print(const std::string &name, const Ort::Value &output) {
         std::printf("%s%lld", separator, static_cast<long long>(dim));
         separator = ", ";
     }
-    if (info.GetElementType() != ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT) {
-        std::printf("] of another type than float\n");
-        return;
+    std::printf("]");
+    switch (info.GetElementType()) {
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16: return print_sums<Ort::Float16_t>(output);
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT: return print_sums<float>(output);
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE: return print_sums<double>(output);
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64: return print_sums<int64_t>(output);
+        default: std::printf(" of another type\n");
     }
-    double sum = 0;
-    const float *data = output.GetTensorData<float>();
-    for (size_t i = 0; i < info.GetElementCount(); i++) sum += data[i];
-    std::printf("] sum %.9g\n", sum);
 }
 
 void run(Session &session, const char *input) {

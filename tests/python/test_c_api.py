@@ -1,0 +1,333 @@
+"""The C library: what it gives, and what it refuses, without ONNX Runtime. Sessions are in test_c_sessions.py."""
+
+import ctypes
+import os
+import shutil
+import subprocess
+
+import c_library
+import onnx
+import pytest
+from c_library import KINDS, Claim, File, Refused, Tensor
+from catalog import EXIT_CODES, MODELS, files_of
+
+MODEL = MODELS / "digits_cnn.onnx"
+EXTERNAL = MODELS / "digits_cnn_dynamo.onnx"
+DATA = "digits_cnn_dynamo.onnx.data"
+CLAIMS = {"customer": "acme", "not-after": "2999-12-31", "note": "a=b ü"}
+
+
+@pytest.fixture(scope="module")
+def protected(tool, tmp_path_factory):
+    """A model in one file, and one with external data."""
+    folder = tmp_path_factory.mktemp("protected")
+    claims = [option for key, value in CLAIMS.items() for option in ("--claim", f"{key}={value}")]
+    for model in (MODEL, EXTERNAL):
+        tool.protect(model, folder / model.name, "--preset", "light", *claims)
+    return folder
+
+
+@pytest.fixture
+def copy(protected, tmp_path):
+    """A copy of the models that a test may spoil."""
+    return shutil.copytree(protected, tmp_path / "copy")
+
+
+@pytest.fixture
+def identities(library, tool):
+    made = library.identities(tool.identity_file)
+    yield made
+    library("identities_release", made)
+
+
+@pytest.fixture
+def options(library):
+    made = library("options_new")
+    yield made
+    library("options_release", made)
+
+
+def refusal(call, *arguments):
+    """The kind and message with which a call is refused."""
+    with pytest.raises(Refused) as caught:
+        call(*arguments)
+    return caught.value.kind, caught.value.message
+
+
+def test_kinds_are_the_exit_codes_of_the_command():
+    assert EXIT_CODES.items() <= {kind: number for number, kind in enumerate(KINDS)}.items()
+
+
+def test_the_library_exports_nothing_else(installed):
+    done = subprocess.run(["nm", "-D", "--defined-only", installed / "lib" / "libonnxseal.so"], capture_output=True, text=True)
+    names = [line.split()[-1] for line in done.stdout.splitlines()]
+    assert names and all(name.startswith("onnxseal_") for name in names)
+    header = (installed / "include" / "onnxseal.h").read_text()
+    assert all(f"{name}(" in header for name in names)
+
+
+def test_version(library, installed):
+    version = library.text("version")
+    assert f'#define ONNXSEAL_VERSION "{version}"' in (installed / "include" / "onnxseal.h").read_text()
+    assert (installed / "lib" / f"libonnxseal.so.{version}").is_file()
+
+
+@pytest.mark.parametrize("own_memory", [False, True])
+@pytest.mark.parametrize("source", [MODEL, EXTERNAL], ids=lambda path: path.stem)
+def test_an_opened_model_is_the_original(source, own_memory, library, protected, identities, options):
+    library.check("options_own_memory", options, int(own_memory))
+    model = library.open(protected / source.name, identities, options)
+    judge(library, model, source)
+    library("model_release", model)
+
+
+@pytest.mark.parametrize("source", [MODEL, EXTERNAL], ids=lambda path: path.stem)
+def test_so_is_one_from_memory(source, library, protected, identities):
+    content = files_of(protected / source.name)
+    model_file = content.pop("")
+    files = (File * len(content))(*(File(path.encode(), data, len(data)) for path, data in content.items()))
+    model = library.make("model_open_memory", model_file, len(model_file), files, len(files), identities, None)
+    judge(library, model, source)
+    library("model_release", model)
+    if content:
+        refused = refusal(library.make, "model_open_memory", model_file, len(model_file), None, 0, identities, None)
+        assert refused[0] == "io" and DATA in refused[1]
+
+
+def judge(library, model, source):
+    """Holds all that the library tells of a model against the original."""
+    original = files_of(source)
+    assert library.bytes("model_bytes", model) == original.pop("")
+    found = {}
+    for index in range(library("model_n_external_files", model) or 0):
+        file = library.struct(File, "model_external_file", model, index)
+        found[file.path.decode()] = ctypes.string_at(ctypes.c_void_p.from_buffer(file, File.bytes.offset), file.length_bytes)
+    assert found == original
+    claims = [library.struct(Claim, "model_claim", model, index) for index in range(library("model_n_claims", model))]
+    assert {claim.key.decode(): claim.value.decode() for claim in claims} == CLAIMS
+    assert library.text("model_find_claim", model, b"customer") == "acme"
+    assert library.text("model_find_claim", model, b"custom") is None
+    tensors = {tensor.name: tensor for tensor in onnx.load(source).graph.initializer}
+    for index in range(library("model_n_tensors", model)):
+        seen = library.struct(Tensor, "model_tensor", model, index)
+        expected = tensors.pop(seen.name.decode())
+        assert (seen.data_type, seen.dims[: seen.n_dims]) == (expected.data_type, list(expected.dims))
+        assert ctypes.string_at(seen.bytes, seen.length_bytes) == onnx.numpy_helper.to_array(expected).tobytes()
+        by_name = library.struct(Tensor, "model_find_tensor", model, seen.name)
+        assert ctypes.addressof(by_name) == ctypes.addressof(seen)
+    assert not tensors, "these are missing"
+    for beyond in ("model_tensor", "model_claim", "model_external_file"):
+        assert library(beyond, model, 10_000) is None
+    library.check("model_check_unchanged", model)
+
+
+def test_claims_that_are_required(library, protected, options, identities):
+    for claim in ("customer=acme", "note", "not-after", "note=a=b ü"):
+        library.check("options_require_claim", options, claim.encode())
+    library("model_release", library.open(protected / MODEL.name, identities, options))
+    library.check("options_require_claim", options, b"customer=other")
+    kind, message = refusal(library.open, protected / MODEL.name, identities, options)
+    assert kind == "policy" and 'the claim "customer"' in message and '"acme", not "other"' in message
+    assert refusal(library.check, "options_require_claim", options, b"=x")[0] == "usage"
+    assert refusal(library.check, "options_require_claim", options, b"\xff") == ("usage", "claim is not UTF-8")
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="no ssh-keygen")
+def test_a_signature_that_is_required(library, tool, copy, tmp_path, options, identities):
+    for name in ("key", "other"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", tmp_path / name], check=True)
+        (tmp_path / f"allowed_{name}").write_text(f"release@example.com {(tmp_path / f'{name}.pub').read_text()}")
+    require = lambda name, signer=None: library.check(  # noqa: E731
+        "options_require_signature", options, str(tmp_path / name).encode(), signer
+    )
+    require("allowed_key")
+    kind, message = refusal(library.open, copy / MODEL.name, identities, options)
+    assert kind == "authentication" and message.endswith("is not signed")
+    tool("sign", copy / MODEL.name, "--key", tmp_path / "key")
+    for signer in (None, b"release@example.com"):
+        require("allowed_key", signer)
+        library("model_release", library.open(copy / MODEL.name, identities, options))
+    for allowed, signer in (("allowed_other", None), ("allowed_key", b"x@example.com")):
+        require(allowed, signer)
+        kind, message = refusal(library.open, copy / MODEL.name, identities, options)
+        assert kind == "authentication" and "is not accepted: " in message
+    assert refusal(require, "absent")[0] == "io"
+    assert refusal(require, "key")[0] == "usage"
+
+
+def test_identities(library, tool, protected, tmp_path):
+    wrong = tmp_path / "wrong.txt"
+    tool("keygen", "-o", wrong)
+    identities = library.identities(wrong)
+    kind, message = refusal(library.open, protected / MODEL.name, identities)
+    assert kind == "no_matching_key" and "no identity opens" in message and "X25519" in message
+    assert refusal(library.check, "identities_add_file", identities, b"/absent", None)[0] == "io"
+    kind, message = refusal(library.check, "identities_add_file", identities, str(MODEL).encode(), None)
+    assert kind == "usage" and "malformed identity file" in message
+    # One that fits, from memory.
+    text = tool.identity_file.read_bytes()
+    library.check("identities_add_memory", identities, text, len(text), None)
+    library("model_release", library.open(protected / MODEL.name, identities))
+    library("identities_release", identities)
+    none = library.identities()
+    assert refusal(library.open, protected / MODEL.name, none)[0] == "no_matching_key"
+    library("identities_release", none)
+
+
+def test_passphrases(library, tool, tmp_path):
+    (tmp_path / "passphrase").write_text("open sesame\n")
+    model, file = tmp_path / "model.onnx", tmp_path / "locked.txt"
+    tool("protect", MODEL, "-o", model, "--passphrase-file", tmp_path / "passphrase", "-q")
+    identities = library.identities()
+    library.check("identities_add_passphrase", identities, b"wrong")
+    assert refusal(library.open, model, identities)[0] == "no_matching_key"
+    library.check("identities_add_passphrase", identities, b"open sesame")
+    library("model_release", library.open(model, identities))
+    assert refusal(library.check, "identities_add_passphrase", identities, b"")[0] == "usage"
+    # Of an identity file.
+    recipient = tool("keygen", "-o", file, "--passphrase-file", tmp_path / "passphrase").stdout.strip()
+    tool("protect", MODEL, "-o", model, "-r", recipient, "-q", "--force")
+    name = str(file).encode()
+    assert refusal(library.check, "identities_add_file", identities, name, b"wrong")[0] == "no_matching_key"
+    kind, message = refusal(library.check, "identities_add_file", identities, name, None)
+    assert kind == "usage" and "passphrase" in message
+    library.check("identities_add_file", identities, name, b"open sesame")
+    library("model_release", library.open(model, identities))
+    library("identities_release", identities)
+
+
+def test_a_graph_that_was_made_to_print_a_weight(library, copy, identities):
+    model = onnx.load(copy / MODEL.name)
+    weight = model.graph.initializer[0]
+    model.graph.output.append(onnx.helper.make_tensor_value_info(weight.name, weight.data_type, weight.dims))
+    onnx.save(model, copy / MODEL.name)
+    kind, message = refusal(library.open, copy / MODEL.name, identities)
+    assert kind == "authentication" and str(copy / MODEL.name) in message
+
+
+def test_a_changed_byte_of_a_weight_in_clear(library, copy, identities):
+    original, data = MODEL.read_bytes(), bytearray((copy / MODEL.name).read_bytes())
+    weight = max((tensor.raw_data for tensor in onnx.load(MODEL).graph.initializer), key=len)
+    start = original.index(weight)
+    at = next(at for at in range(start, start + len(weight)) if original[at : at + 32] == data[at : at + 32])
+    data[at] ^= 1
+    (copy / MODEL.name).write_bytes(data)
+    kind, message = refusal(library.open, copy / MODEL.name, identities)
+    assert kind == "authentication" and "was changed in bytes" in message
+
+
+def remove(path):
+    path.unlink()
+
+
+def cut(path):
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def replace(path):
+    path.write_bytes(os.urandom(path.stat().st_size))
+
+
+@pytest.mark.parametrize("spoil, kind", [(remove, "io"), (cut, "authentication"), (replace, "authentication")])
+@pytest.mark.parametrize("own_memory", [False, True])
+def test_external_data_that_is_spoilt(spoil, kind, own_memory, library, copy, identities, options):
+    library.check("options_own_memory", options, int(own_memory))
+    spoil(copy / DATA)
+    refused = refusal(library.open, copy / EXTERNAL.name, identities, options)
+    assert refused[0] == kind and DATA in refused[1]
+
+
+def test_what_is_no_protected_model(library, tmp_path, identities):
+    garbage = tmp_path / "garbage\x1b[2J.onnx"
+    for content in (b"", b"\0", b"\xff" * 1000, os.urandom(10_000), b"{}"):
+        garbage.write_bytes(content)
+        for refused in (
+            refusal(library.open, garbage, identities),
+            refusal(library.make, "model_open_memory", content, len(content), None, 0, identities, None),
+        ):
+            assert refused[0] in ("malformed", "usage")
+            assert "\x1b" not in refused[1] and refused[1]
+    kind, message = refusal(library.open, MODEL, identities)
+    assert (kind, message) == ("usage", f"{MODEL} is not protected")
+    assert refusal(library.open, tmp_path / "absent.onnx", identities)[0] == "io"
+    assert refusal(library.open, tmp_path, identities)[0] in ("io", "malformed")
+    assert refusal(library.open, "http://example.com/m.onnx", identities)[0] == "usage"
+
+
+def test_null_is_a_mistake(library, protected, identities, options):
+    path = str(protected / MODEL.name).encode()
+    calls = {
+        ("identities_add_file", None, path, None): "identities",
+        ("identities_add_file", identities, None, None): "path",
+        ("identities_add_memory", None, b"x", 1, None): "identities",
+        ("identities_add_memory", identities, None, 1, None): "file",
+        ("identities_add_passphrase", None, b"x"): "identities",
+        ("identities_add_passphrase", identities, None): "passphrase",
+        ("options_require_claim", None, b"x"): "options",
+        ("options_require_claim", options, None): "claim",
+        ("options_require_signature", None, path, None): "options",
+        ("options_require_signature", options, None, None): "allowed_signers",
+        ("options_own_memory", None, 1): "options",
+        ("model_open", path, identities, None, None): "model",
+        ("model_open_memory", b"x", 1, None, 0, identities, None, None): "model",
+        ("model_check_unchanged", None): "model",
+        ("create_session", None, None, None, None, None): "session",
+        ("prepare_session", None, None, None, 1, None): "skeleton",
+    }
+    for (name, *arguments), missing in calls.items():
+        assert refusal(library.check, name, *arguments) == ("usage", f"{missing} is NULL"), name
+    made = {
+        ("model_open", None, identities, None): "location",
+        ("model_open", path, None, None): "identities",
+        ("model_open_memory", None, 1, None, 0, identities, None): "bytes",
+        ("model_open_memory", b"x", 1, None, 1, identities, None): "files",
+        ("model_open_memory", b"x", 1, None, 0, None, None): "identities",
+        ("create_session", None, None, None, None): "model",
+        ("prepare_session", None, None, None, 1): "model",
+    }
+    for (name, *arguments), missing in made.items():
+        assert refusal(library.make, name, *arguments) == ("usage", f"{missing} is NULL"), name
+    for name in ("model_bytes", "skeleton_bytes"):
+        assert library(name, None, None) is None
+    for name in ("model_n_tensors", "model_n_claims", "model_n_external_files"):
+        assert not library(name, None)
+    for name in ("model_tensor", "model_claim", "model_external_file"):
+        assert library(name, None, 0) is None
+    for name in ("model_find_tensor", "model_find_claim"):
+        assert library(name, None, b"x") is None
+    for name in ("error", "identities", "options", "model", "skeleton"):
+        library(f"{name}_release", None)
+    assert library.c.onnxseal_error_kind(None) == 0 and library.text("error_message", None) == ""
+
+
+def test_an_onnx_runtime_that_is_absent_or_too_old(library, protected, identities):
+    get_api = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_uint32)
+    get_version = ctypes.CFUNCTYPE(ctypes.c_void_p)
+
+    class OrtApiBase(ctypes.Structure):
+        _fields_ = [("GetApi", get_api), ("GetVersionString", get_version)]
+
+    asked, version = [], ctypes.create_string_buffer(b"1.17.3")
+    base = OrtApiBase(get_api(asked.append), get_version(lambda: ctypes.addressof(version)))
+    model = library.open(protected / MODEL.name, identities)
+    for call in (["create_session", model, "BASE", None, None], ["prepare_session", model, "BASE", None, 1]):
+        call[2] = ctypes.byref(base)
+        kind, message = refusal(library.make, *call)
+        assert kind == "runtime"
+        assert "ONNX Runtime 1.17.3 is too old: install version 1.21 or newer" in message
+        call[2] = None
+        kind, message = refusal(library.make, *call)
+        assert kind == "usage" and "ort_api_base is NULL: load ONNX Runtime 1.21 or newer" in message
+    assert asked == [21, 21]
+    library("model_release", model)
+
+
+def test_the_example_in_c(compiler, protected, tool):
+    program = compiler("claims", c_library.CAPI / "examples" / "claims.c", static=True)
+    done = subprocess.run([program, protected / MODEL.name, tool.identity_file], capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert lines[:3] == [f"claim {key}={value}" for key, value in CLAIMS.items()]
+    assert len(lines) == 3 + len(onnx.load(MODEL).graph.initializer)
+    done = subprocess.run([program, "absent", tool.identity_file], capture_output=True, text=True)
+    assert done.returncode == EXIT_CODES["io"] and "absent" in done.stderr
