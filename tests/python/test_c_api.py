@@ -137,9 +137,10 @@ def test_a_signature_that_is_required(library, tool, copy, tmp_path, options, id
     for name in ("key", "other"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", tmp_path / name], check=True)
         (tmp_path / f"allowed_{name}").write_text(f"release@example.com {(tmp_path / f'{name}.pub').read_text()}")
-    require = lambda name, signer=None: library.check(  # noqa: E731
-        "options_require_signature", options, str(tmp_path / name).encode(), signer
-    )
+
+    def require(name, signer=None):
+        library.check("options_require_signature", options, str(tmp_path / name).encode(), signer)
+
     require("allowed_key")
     kind, message = refusal(library.open, copy / MODEL.name, identities, options)
     assert kind == "authentication" and message.endswith("is not signed")

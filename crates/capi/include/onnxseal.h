@@ -239,8 +239,10 @@ struct OnnxsealError *onnxseal_options_require_signature(struct OnnxsealOptions 
                                                          const char *signer);
 
 // With `own_memory`, a model is read into memory as a whole. Otherwise what is in clear may stay in
-// the model's files, mapped, where the system promises that these do not change meanwhile (Linux:
-// read leases, see fcntl(2)).
+// the model's files, mapped, where the system has those who want to write to them wait (Linux: read
+// leases, see fcntl(2)). They wait for 45 seconds unless the system is set otherwise: whoever keeps a
+// model for longer, where others may write to its files, wants `own_memory`, or asks
+// onnxseal_model_check_unchanged() now and then.
 //
 // Errors: `USAGE`.
 ONNXSEAL_MUST_USE

@@ -306,14 +306,13 @@ pub(crate) fn c_name(name: &str) -> Result<CString> {
         .map_err(|_| Fault::malformed(format!("the name {name} has a NUL, which C cannot express")))
 }
 
-/// What ONNX Runtime calls ONNX's types: those that a runtime's model shares or injects.
+/// What ONNX Runtime calls the types of weights that are not left in the skeleton.
 fn element_type(data_type: DataType) -> Result<ElementType> {
     use ElementType as E;
     Ok(match data_type {
         DataType::Float => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
         DataType::Double => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE,
         DataType::Float16 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16,
-        DataType::Bfloat16 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16,
         DataType::Int8 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8,
         DataType::Int16 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT16,
         DataType::Int32 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32,
