@@ -15,7 +15,7 @@ use crate::in_memory::{Bytes, InMemory};
 use crate::location::Location;
 #[cfg(feature = "object-store")]
 use crate::location::ObjectUrl;
-use crate::map::{self, Map};
+use crate::map::Map;
 use crate::protected::folder_of;
 #[cfg(feature = "object-store")]
 use crate::remote::{Object, Remote};
@@ -195,21 +195,6 @@ impl Input {
             Origin::Memory { .. } => None,
             #[cfg(feature = "object-store")]
             Origin::Object { .. } => None,
-        }
-    }
-
-    /// Takes the system's word that nobody changes the file as long as it is open; says whether it was
-    /// given.
-    pub(crate) fn take_lease(&self) -> bool {
-        self.file().is_some_and(map::take_lease)
-    }
-
-    /// Fails if the word that was [taken](Input::take_lease) does not hold any more. What happens to the
-    /// file's name is no matter.
-    pub(crate) fn check_lease(&self) -> Result<()> {
-        match self.file().is_some_and(map::lease_holds) {
-            true => Ok(()),
-            false => self.changed(),
         }
     }
 

@@ -26,6 +26,7 @@ mod in_memory;
 mod input;
 #[cfg(feature = "protect")]
 mod inspect;
+mod lease;
 mod location;
 pub mod manifest;
 mod map;

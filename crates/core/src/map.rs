@@ -73,7 +73,7 @@ impl Deref for Map {
 /// written to becomes a copy of ours, the others stay those of the file.
 pub(crate) fn map_privately(file: &File, len: usize) -> io::Result<MmapMut> {
     // SAFETY: writes do not reach the file. That nobody else writes to it is for the caller to see to:
-    // see `Lease`.
+    // `Leased` does.
     unsafe { memmap2::MmapOptions::new().len(len).map_copy(file) }
 }
 
@@ -93,13 +93,8 @@ pub(crate) fn lock(memory: &MmapMut) -> bool {
     }
 }
 
-/// Takes the system's word that nobody writes to `file`: a read lease (`F_SETLEASE` in fcntl(2)), given
-/// back when the file is closed. Says whether it was given.
-///
-/// It is given only if nobody has the file open, or mapped, for writing. Whoever wants to open it so
-/// afterwards waits until it is given back, for `/proc/sys/fs/lease-break-time` seconds at most; from
-/// then on it [holds](lease_holds) no more. Only Linux gives leases, to the owner of a file (or
-/// `CAP_LEASE`), on local file systems.
+/// Takes a lease on `file`, to be given back when all that share its description are closed; says
+/// whether the system gave one.
 #[cfg(target_os = "linux")]
 pub(crate) fn take_lease(file: &File) -> bool {
     use std::os::fd::AsRawFd;
@@ -123,6 +118,44 @@ pub(crate) fn lease_holds(file: &File) -> bool {
     unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLEASE) == libc::F_RDLCK }
 }
 
+/// Gives the lease on `file` back; says whether it was still there.
+#[cfg(target_os = "linux")]
+pub(crate) fn give_back_lease(file: &File) -> bool {
+    use std::os::fd::AsRawFd;
+    // SAFETY: acts on a descriptor that is open, with an integer.
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_UNLCK) == 0 }
+}
+
+/// Puts a copy, read-only, in the place of a private map that nobody writes to: `len` bytes from the
+/// address `start`, mapped by [`map_privately`], and alive.
+///
+/// To copy page by page would not do: who cuts the file takes such pages away too.
+#[cfg(target_os = "linux")]
+pub(crate) fn replace_by_copy(start: usize, len: usize) -> io::Result<()> {
+    use rustix::mm::{MremapFlags, mremap_fixed};
+    let mut copy = MmapMut::map_anon(len)?;
+    let _ = copy.advise(memmap2::Advice::DontDump);
+    // As the map was: if it could be locked, so can this.
+    lock(&copy);
+    let place = std::ptr::with_exposed_provenance_mut::<u8>(start);
+    // SAFETY: a map that is alive, of so many bytes, which nobody writes to.
+    copy.copy_from_slice(unsafe { std::slice::from_raw_parts(place, len) });
+    let copy = copy.make_read_only()?;
+    // SAFETY: whole maps; what is read there is the same before, meanwhile and afterwards.
+    unsafe {
+        mremap_fixed(
+            copy.as_ptr().cast_mut().cast(),
+            len,
+            len,
+            MremapFlags::MAYMOVE,
+            place.cast(),
+        )
+    }?;
+    // It belongs to the owner of the place now.
+    std::mem::forget(copy);
+    Ok(())
+}
+
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn take_lease(_file: &File) -> bool {
     false
@@ -131,4 +164,14 @@ pub(crate) fn take_lease(_file: &File) -> bool {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn lease_holds(_file: &File) -> bool {
     false
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn give_back_lease(_file: &File) -> bool {
+    false
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn replace_by_copy(_start: usize, _len: usize) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }

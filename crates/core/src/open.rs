@@ -1,7 +1,6 @@
 //! Opening: a protected model, verified and decrypted, in memory or in new files.
 
 use std::collections::BTreeMap;
-use std::iter::once;
 use std::sync::Arc;
 
 use onnxseal_crypto::BlobKey;
@@ -72,7 +71,7 @@ pub fn open_with<'a>(
         let file = Plaintext::new(input, file.bytes, targets.clone(), memory);
         files.push(file.map_err(io("find memory for", &input.path))?);
     }
-    let is_there: Vec<bool> = files.iter().map(Plaintext::is_mapped).collect();
+    let is_there: Vec<bool> = files.iter().map(Plaintext::was_mapped).collect();
     let chunk_bytes = protected.manifest().chunk as usize;
     let places = files
         .iter_mut()
@@ -93,15 +92,13 @@ pub fn open_with<'a>(
     unlocked.files().try_for_each(Input::check_unchanged)?;
     unlocked.check_signature()?;
     let blob_key = Arc::clone(&unlocked.blob_key);
-    let external = unlocked.into_external();
-    let Protected { artifact, source } = protected;
-    for (file, input) in files.iter_mut().zip(once(source.input).chain(external)) {
-        let path = input.path.clone();
-        file.finish(input)
-            .map_err(io("protect the memory of", &path))?;
+    for (file, input) in files.iter_mut().zip(unlocked.files()) {
+        let finished = file.finish();
+        finished.map_err(io("protect the memory of", &input.path))?;
     }
+    drop(unlocked);
     let model = OpenedModel {
-        manifest: artifact.manifest,
+        manifest: protected.artifact.manifest,
         files,
         blob_key,
     };
@@ -165,8 +162,8 @@ impl OpenedModel {
         Arc::clone(&self.blob_key)
     }
 
-    /// Fails where a file whose bytes are used where they lie was changed since the model was opened,
-    /// or somebody waits to change it. See [`Memory`].
+    /// Fails where a file whose bytes are used where they lie may have changed since the model was
+    /// opened. See [`Memory::Auto`].
     ///
     /// # Errors
     /// [`Error::InputChanged`](crate::Error::InputChanged), of the kind `Io`.

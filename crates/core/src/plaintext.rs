@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 use memmap2::{Mmap, MmapMut};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::input::Input;
+use crate::lease::Leased;
 use crate::map;
 use crate::spans::SpanSet;
 
@@ -14,9 +16,11 @@ use crate::spans::SpanSet;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Memory {
     /// In the model's files, mapped, as far as they were not encrypted; all else is copied, page by page.
-    /// Only where the system promises that the files do not change as long as the model is open
-    /// (Linux: a read lease, see fcntl(2), which it gives to the owner of a file, or root, if nobody
-    /// has it open for writing), and where it saves memory; otherwise as [`Own`](Memory::Own).
+    /// Only where that saves memory, and where the system says of somebody who wants to write to a
+    /// file, and has them wait until the rest of it was copied as well (Linux: a read lease, which
+    /// it gives to the owner of a file, or root, if nobody has it open for writing). Otherwise as
+    /// [`Own`](Memory::Own). A process that is stopped for longer than the system has writers wait, or
+    /// finds no memory to copy to, may see the file change.
     #[default]
     Auto,
     /// In memory of their own, all of them: whatever happens to the files has no effect.
@@ -30,10 +34,11 @@ pub enum Memory {
 pub(crate) struct Plaintext {
     bytes: Bytes,
     secret: SpanSet,
-    is_mapped: bool,
+    /// The file, where it is mapped.
+    leased: Option<Leased>,
     is_locked: bool,
-    /// The file, where it is mapped: the system's promise holds as long as it is open.
-    input: Option<Input>,
+    /// What messages call it.
+    path: PathBuf,
 }
 
 enum Bytes {
@@ -44,7 +49,7 @@ enum Bytes {
 
 impl Plaintext {
     /// Memory for the first `len` bytes of `input`, of which `secret` will hold decrypted ones: with
-    /// the bytes of the file in it if it [is mapped](Plaintext::is_mapped), with zeros otherwise.
+    /// the bytes of the file in it if it [was mapped](Plaintext::was_mapped), with zeros otherwise.
     pub(crate) fn new(
         input: &Input,
         len: u64,
@@ -56,9 +61,9 @@ impl Plaintext {
         let mut plaintext = Plaintext {
             bytes: Bytes::Empty,
             secret,
-            is_mapped: false,
+            leased: None,
             is_locked: true,
-            input: None,
+            path: input.path.clone(),
         };
         if len_bytes == 0 {
             // An empty map is an error on some systems.
@@ -66,11 +71,15 @@ impl Plaintext {
         }
         // Where most pages are to be changed, it is faster to read the file than to copy them one by one.
         let saves = || plaintext.secret.len_pages(PAGE) < len.div_ceil(PAGE) / 2;
-        let may_map = memory == Memory::Auto && saves() && input.take_lease();
-        let bytes = match input.file().filter(|_| may_map) {
-            Some(file) => {
-                plaintext.is_mapped = true;
-                map::map_privately(file, len_bytes)?
+        let may_map = memory == Memory::Auto && saves();
+        let leased = match input.file().filter(|_| may_map) {
+            Some(file) => Leased::map(file, len_bytes)?,
+            None => None,
+        };
+        let bytes = match leased {
+            Some((leased, bytes)) => {
+                plaintext.leased = Some(leased);
+                bytes
             }
             None => MmapMut::map_anon(len_bytes)?,
         };
@@ -78,7 +87,7 @@ impl Plaintext {
         {
             // None of them has to be: they make it faster and safer.
             let _ = bytes.advise(memmap2::Advice::DontDump);
-            if !plaintext.is_mapped {
+            if plaintext.leased.is_none() {
                 let _ = bytes.advise(memmap2::Advice::HugePage);
             }
         }
@@ -87,8 +96,13 @@ impl Plaintext {
         Ok(plaintext)
     }
 
+    /// Whether it had the bytes of its file from the start.
+    pub(crate) fn was_mapped(&self) -> bool {
+        self.leased.is_some()
+    }
+
     pub(crate) fn is_mapped(&self) -> bool {
-        self.is_mapped
+        self.leased.as_ref().is_some_and(Leased::is_mapped)
     }
 
     pub(crate) fn is_locked(&self) -> bool {
@@ -110,23 +124,33 @@ impl Plaintext {
         }
     }
 
-    /// Makes the memory read-only; `input` is the file that it was made for.
-    pub(crate) fn finish(&mut self, input: Input) -> io::Result<()> {
-        self.input = self.is_mapped.then_some(input);
+    /// Makes the memory read-only.
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
         self.bytes = match std::mem::replace(&mut self.bytes, Bytes::Empty) {
-            Bytes::Unfinished(bytes) => Bytes::Finished(bytes.make_read_only()?),
+            Bytes::Unfinished(bytes) => Bytes::Finished(match &self.leased {
+                Some(leased) => leased.finish(bytes)?,
+                None => bytes.make_read_only()?,
+            }),
             bytes => bytes,
         };
         Ok(())
     }
 
     pub(crate) fn check_unchanged(&self) -> Result<()> {
-        self.input.as_ref().map_or(Ok(()), Input::check_lease)
+        match self.leased.as_ref().is_none_or(Leased::holds) {
+            true => Ok(()),
+            false => Err(Error::InputChanged {
+                path: self.path.clone(),
+            }),
+        }
     }
 }
 
 impl Drop for Plaintext {
     fn drop(&mut self) {
+        if let Some(leased) = &self.leased {
+            leased.release();
+        }
         let mut bytes = match std::mem::replace(&mut self.bytes, Bytes::Empty) {
             Bytes::Unfinished(bytes) => bytes,
             Bytes::Finished(bytes) => match bytes.make_mut() {
@@ -151,14 +175,15 @@ impl fmt::Debug for Plaintext {
         let Plaintext {
             bytes: _,
             secret,
-            is_mapped,
+            leased,
             is_locked,
-            input: _,
+            path,
         } = self;
         f.debug_struct("Plaintext")
+            .field("path", path)
             .field("len", &self.as_slice().len())
             .field("decrypted", &secret.len_bytes())
-            .field("is_mapped", is_mapped)
+            .field("leased", leased)
             .field("is_locked", is_locked)
             .finish()
     }

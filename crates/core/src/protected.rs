@@ -154,11 +154,6 @@ impl Unlocked<'_> {
         }
     }
 
-    /// Those files, taken out.
-    pub(crate) fn into_external(self) -> Vec<Input> {
-        self.external
-    }
-
     /// The tags of all chunks, in their order.
     pub(crate) fn tags(&self) -> impl Iterator<Item = &[u8; TAG_BYTES]> + Send {
         chunks::tags(&self.protected.artifact.tags)

@@ -205,7 +205,7 @@ fn measure(args: &[String]) {
             let recipients = Recipients::parse(&[&recipient]).unwrap();
             let options = ProtectOptions::new(Policy::preset(preset));
             let report = protect(
-                &kind.join("plain.onnx"),
+                kind.join("plain.onnx"),
                 &protected,
                 &recipients,
                 &options,

@@ -142,6 +142,18 @@ pub fn large_matmul() -> Sample {
     )
 }
 
+/// A Gather from 4 MiB of weights, which ONNX Runtime reads where they lie whenever it runs.
+pub fn large_gather() -> Sample {
+    let graph = GraphBuilder::new("large_gather")
+        .typed_input("ids", DataType::Int64, &[1, 3])
+        .output("y", &[1, 3, 4096])
+        .initializer(weights("w", &[256, 4096], 1));
+    one_file(
+        "large_gather",
+        graph.node(node("Gather", &["w", "ids"], &["y"])).encode(),
+    )
+}
+
 /// One Conv with 2.25 MiB of weights, which ONNX Runtime copies.
 pub fn large_conv() -> Sample {
     let graph = GraphBuilder::new("large_conv")
