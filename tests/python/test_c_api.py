@@ -4,9 +4,11 @@ import ctypes
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import c_library
 import onnx
+import onnxruntime
 import pytest
 from c_library import KINDS, Claim, File, Refused, Tensor
 from catalog import EXIT_CODES, MODELS, files_of
@@ -92,6 +94,37 @@ def test_so_is_one_from_memory(source, library, protected, identities):
     if content:
         refused = refusal(library.make, "model_open_memory", model_file, len(model_file), None, 0, identities, None)
         assert refused[0] == "io" and DATA in refused[1]
+
+
+def test_compiled_caches_are_sealed_and_opened_by_the_same_model_alone(library, protected, identities, tmp_path):
+    """What a provider does with them, the tests of the crate `onnxseal-runtime` show."""
+    (runtime,) = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*")
+    runtime = ctypes.CDLL(str(runtime))
+    runtime.OrtGetApiBase.restype = ctypes.c_void_p
+    base = runtime.OrtGetApiBase()
+    contexts = {}
+    for source in (MODEL, EXTERNAL):
+        model = library.open(protected / source.name, identities)
+        contexts[source] = library.make("ep_context_open", model, str(tmp_path).encode(), base)
+        library("model_release", model)
+    content = b"compiled weights" * 100
+    library.check("ep_context_write", contexts[MODEL], b"model_ctx.onnx", content, len(content))
+    (file,) = tmp_path.iterdir()
+    assert b"compiled" not in file.read_bytes()
+    blob = library.make("ep_context_read", contexts[MODEL], b"model_ctx.onnx")
+    assert library.bytes("blob_bytes", blob) == content
+    library("blob_release", blob)
+    for context, name, kind in [
+        (contexts[EXTERNAL], b"model_ctx.onnx", "authentication"),
+        (contexts[MODEL], b"other", "io"),
+        (contexts[MODEL], b"../model_ctx.onnx", "usage"),
+        (None, b"model_ctx.onnx", "usage"),
+    ]:
+        assert refusal(library.make, "ep_context_read", context, name)[0] == kind
+    for name in ("ep_context_set_on_session", "ep_context_set_on_compilation"):
+        assert refusal(library.check, name, contexts[MODEL], None)[0] == "usage"
+    for context in contexts.values():
+        library("ep_context_release", context)
 
 
 def judge(library, model, source):

@@ -17,6 +17,7 @@
 /* Those of onnxruntime_c_api.h. */
 struct OrtApiBase;
 struct OrtEnv;
+struct OrtModelCompilationOptions;
 struct OrtSession;
 struct OrtSessionOptions;
 
@@ -44,6 +45,13 @@ typedef enum OnnxsealErrorKind {
   // ONNX Runtime is too old, or refuses the model.
   ONNXSEAL_ERROR_KIND_RUNTIME = 8,
 } OnnxsealErrorKind;
+
+// The content of a compiled cache, zeroized when it is released.
+typedef struct OnnxsealBlob OnnxsealBlob;
+
+// Compiled caches of a model in a folder: sealed there, and opened for ONNX Runtime's execution
+// providers by its callbacks. It may be used from any number of threads.
+typedef struct OnnxsealEpContext OnnxsealEpContext;
 
 // Why a call failed: a kind to branch on, and a message.
 //
@@ -110,6 +118,66 @@ typedef struct OnnxsealTensor {
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
+
+// Opens the compiled caches of `model` in `folder`, which exists and is for this model alone.
+//
+// `ort_api_base` is what the application's `OrtGetApiBase()` returns, of ONNX Runtime 1.31 or newer.
+// On success `*context` is the caller's, to be released with onnxseal_ep_context_release(); on
+// failure it is `NULL`. It does not need the model any longer.
+//
+// Errors: `IO`; `RUNTIME` when ONNX Runtime is too old; `USAGE`.
+ONNXSEAL_MUST_USE
+struct OnnxsealError *onnxseal_ep_context_open(const struct OnnxsealModel *model,
+                                               const char *folder,
+                                               const struct OrtApiBase *ort_api_base,
+                                               struct OnnxsealEpContext **context);
+
+// Has sessions with `options` read compiled caches here
+// (`SessionOptionsSetEpContextDataReadFunc`). Keep `context` until options, their copies and
+// sessions are released.
+//
+// Errors: `RUNTIME`, `USAGE`.
+ONNXSEAL_MUST_USE
+struct OnnxsealError *onnxseal_ep_context_set_on_session(const struct OnnxsealEpContext *context,
+                                                         struct OrtSessionOptions *options);
+
+// Has a compilation with `options` write compiled caches here
+// (`ModelCompilationOptions_SetEpContextDataWriteFunc`). Keep `context` until the options are
+// released.
+//
+// Errors: `RUNTIME`, `USAGE`.
+ONNXSEAL_MUST_USE
+struct OnnxsealError *onnxseal_ep_context_set_on_compilation(const struct OnnxsealEpContext *context,
+                                                             struct OrtModelCompilationOptions *options);
+
+// Seals `length_bytes` bytes at `content` under `name`: for the compiled model itself, which has the
+// weights of all nodes that no provider took.
+//
+// Errors: `IO`; `USAGE` for what is no plain file name.
+ONNXSEAL_MUST_USE
+struct OnnxsealError *onnxseal_ep_context_write(const struct OnnxsealEpContext *context,
+                                                const char *name,
+                                                const void *content,
+                                                size_t length_bytes);
+
+// Opens what is sealed under `name`. On success `*blob` is the caller's, to be released with
+// onnxseal_blob_release(); on failure it is `NULL`.
+//
+// Errors: `AUTHENTICATION` where it was changed, is another's, or of another model; `IO`; `USAGE`.
+ONNXSEAL_MUST_USE
+struct OnnxsealError *onnxseal_ep_context_read(const struct OnnxsealEpContext *context,
+                                               const char *name,
+                                               struct OnnxsealBlob **blob);
+
+// The bytes of `blob`, which belong to it. `*length_bytes` is their number. `NULL` if `blob` or
+// `length_bytes` is `NULL`.
+const void *onnxseal_blob_bytes(const struct OnnxsealBlob *blob, size_t *length_bytes);
+
+// Releases `blob`; does nothing for `NULL`.
+void onnxseal_blob_release(struct OnnxsealBlob *blob);
+
+// Releases `context`, which no options and sessions use any more; does nothing for `NULL`.
+void onnxseal_ep_context_release(struct OnnxsealEpContext *context);
 
 // The kind of `error`; `ONNXSEAL_ERROR_KIND_OK` for `NULL`.
 enum OnnxsealErrorKind onnxseal_error_kind(const struct OnnxsealError *error);
@@ -239,10 +307,8 @@ struct OnnxsealError *onnxseal_options_require_signature(struct OnnxsealOptions 
                                                          const char *signer);
 
 // With `own_memory`, a model is read into memory as a whole. Otherwise what is in clear may stay in
-// the model's files, mapped, where the system has those who want to write to them wait (Linux: read
-// leases, see fcntl(2)). They wait for 45 seconds unless the system is set otherwise: whoever keeps a
-// model for longer, where others may write to its files, wants `own_memory`, or asks
-// onnxseal_model_check_unchanged() now and then.
+// the model's files, mapped, where the system has those who want to write to them wait until it was
+// copied (Linux: read leases, see fcntl(2)).
 //
 // Errors: `USAGE`.
 ONNXSEAL_MUST_USE

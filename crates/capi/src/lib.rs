@@ -6,6 +6,7 @@
 //! pointers, and are looked at in [`arguments`] and [`ort`] alone.
 
 mod arguments;
+mod ep_context;
 mod error;
 mod identities;
 mod model;

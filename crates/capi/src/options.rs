@@ -78,10 +78,8 @@ pub extern "C" fn onnxseal_options_require_signature(
 }
 
 /// With `own_memory`, a model is read into memory as a whole. Otherwise what is in clear may stay in
-/// the model's files, mapped, where the system has those who want to write to them wait (Linux: read
-/// leases, see fcntl(2)). They wait for 45 seconds unless the system is set otherwise: whoever keeps a
-/// model for longer, where others may write to its files, wants `own_memory`, or asks
-/// onnxseal_model_check_unchanged() now and then.
+/// the model's files, mapped, where the system has those who want to write to them wait until it was
+/// copied (Linux: read leases, see fcntl(2)).
 ///
 /// Errors: `USAGE`.
 #[must_use]

@@ -17,6 +17,7 @@ const PRELUDE: &str = r#"
 /* Those of onnxruntime_c_api.h. */
 struct OrtApiBase;
 struct OrtEnv;
+struct OrtModelCompilationOptions;
 struct OrtSession;
 struct OrtSessionOptions;
 "#;
