@@ -142,7 +142,10 @@ pub(crate) fn for_each<P: Send>(
         |workspace, (chunk, place)| {
             work(workspace, &chunk, place)?;
             progress.advance(chunk.window.len);
-            Ok(())
+            match progress.is_cancelled() {
+                true => Err(Error::Cancelled),
+                false => Ok(()),
+            }
         },
     )
 }

@@ -167,6 +167,9 @@ pub enum Error {
     /// Whoever was told of the outputs refused them: see [`Progress::ready`](crate::Progress::ready).
     #[error("cannot record what was written")]
     Refused(#[source] io::Error),
+    /// Whoever watched the call ended it: see [`Progress::is_cancelled`](crate::Progress::is_cancelled).
+    #[error("cancelled")]
+    Cancelled,
     /// The policy cannot be read or applied.
     #[cfg(feature = "protect")]
     #[error("the policy cannot be used")]
@@ -261,6 +264,7 @@ impl Error {
             | Error::Busy { .. }
             | Error::InPlaceObject { .. }
             | Error::NoObjectStores { .. }
+            | Error::Cancelled
             | Error::Misuse(_) => ErrorKind::Usage,
         }
     }

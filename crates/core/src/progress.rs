@@ -18,6 +18,12 @@ pub trait Progress: Sync {
         let _ = bytes;
     }
 
+    /// Whether the call shall end before it is done: asked after each [`advance`](Progress::advance).
+    /// It then fails with [`Error::Cancelled`](crate::Error::Cancelled), and no output appears.
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+
     /// The call will encrypt this much of the weights. Called by those that plan, before
     /// [`ready`](Progress::ready).
     #[cfg(feature = "protect")]

@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use lab::{Lab, files};
 use onnxseal_core::{
     Checks, Digests, Error, ErrorKind, FileDigest, OutputOptions, Policy, Preset, Progress,
-    ProtectOptions, RotateOptions, Silent, is_interrupted, protect, protect_in_place, rekey,
+    ProtectOptions, RotateOptions, Silent, is_interrupted, open, protect, protect_in_place, rekey,
     rekey_in_place, rotate, rotate_in_place, unprotect, verify,
 };
 use onnxseal_onnx::tail;
@@ -223,6 +223,51 @@ fn what_was_changed_is_not_rotated() {
         }
         fs::write(&path, bytes).unwrap();
     }
+}
+
+#[test]
+fn a_cancelled_call_leaves_nothing() {
+    struct Impatient;
+    impl Progress for Impatient {
+        fn is_cancelled(&self) -> bool {
+            true
+        }
+    }
+    let lab = Lab::new();
+    let model = lab.write(&samples::external_data(), "model");
+    let protected = lab.protect(&model, "protected", Preset::Balanced).unwrap();
+    let before = files(lab.dir.path());
+    let (recipients, identities) = (&lab.recipients, &lab.identities);
+    let (out, options) = (lab.path("out").join("model.onnx"), OutputOptions::default());
+    let protect_options = ProtectOptions::new(Policy::default());
+    let rotate_options = RotateOptions::default();
+    let checks = Checks {
+        identities: Some(identities),
+        ..Checks::default()
+    };
+    let faults = [
+        protect(&model, &out, recipients, &protect_options, &Impatient).map(drop),
+        unprotect(&protected, &out, identities, options, &Impatient),
+        rekey(
+            &protected, &out, identities, recipients, options, &Impatient,
+        )
+        .map(drop),
+        rotate(
+            &protected,
+            &out,
+            identities,
+            recipients,
+            &rotate_options,
+            &Impatient,
+        )
+        .map(drop),
+        verify(&protected, &checks, &Impatient).map(drop),
+        open(&protected, identities, &Impatient).map(drop),
+    ];
+    for fault in faults {
+        assert!(matches!(fault, Err(Error::Cancelled)), "{fault:?}");
+    }
+    assert_eq!(files(lab.dir.path()), before);
 }
 
 #[test]

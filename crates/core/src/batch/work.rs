@@ -218,6 +218,10 @@ impl Progress for Notes<'_> {
         self.progress.advance(bytes);
     }
 
+    fn is_cancelled(&self) -> bool {
+        self.progress.is_cancelled()
+    }
+
     fn planned(&self, weights: &Volume) {
         lock(&self.known).weights = Some(*weights);
     }
