@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Which siblings each package may depend on, tests aside.
-const ALLOWED: [(&str, &[&str]); 8] = [
+const ALLOWED: [(&str, &[&str]); 9] = [
     ("onnxseal", &["onnxseal-core"]),
     ("onnxseal-capi", &["onnxseal-core", "onnxseal-runtime"]),
     (
@@ -19,13 +19,15 @@ const ALLOWED: [(&str, &[&str]); 8] = [
     ("onnxseal-crypto", &[]),
     ("onnxseal-onnx", &[]),
     ("onnxseal-plan", &["onnxseal-onnx"]),
+    ("onnxseal-python", &["onnxseal-core", "onnxseal-runtime"]),
     ("onnxseal-runtime", &["onnxseal-core", "onnxseal-onnx"]),
     ("onnxseal-testkit", &["onnxseal-onnx"]),
 ];
 
-/// The files that may have unsafe code: memory maps, and what is handed to ONNX Runtime.
-const UNSAFE: [&str; 6] = [
+/// The files that may have unsafe code: memory maps, and what is handed to ONNX Runtime or Python.
+const UNSAFE: [&str; 7] = [
     "crates/core/src/map.rs",
+    "crates/python/src/view.rs",
     "crates/runtime/src/ep_context/callbacks.rs",
     "crates/runtime/src/ep_context/ffi.rs",
     "crates/runtime/src/session.rs",

@@ -41,6 +41,16 @@ make_venv() {
     printf '%s\n' "$wanted" >.venv/stamp
 }
 
+# Builds the wheel and installs it into .venv.
+make_wheel() {
+    local wheels
+    wheels=$(mktemp -d)
+    .venv/bin/maturin build --quiet --release --manifest-path crates/python/Cargo.toml --interpreter .venv/bin/python \
+        --out "$wheels"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall "$wheels"/*.whl
+    rm -r "$wheels"
+}
+
 check_tools
 make_venv
 # The library for the tests that make sessions, unless it is given.
@@ -49,11 +59,15 @@ if [[ -z ${ORT_DYLIB_PATH:-} ]]; then
 print(*glob.glob(u.find_spec("onnxruntime").submodule_search_locations[0] + "/capi/libonnxruntime.*.*"))')
     export ORT_DYLIB_PATH
 fi
-# One build for all tests: the one with object stores, which is the other with more in it.
+# One build for all tests: the one with object stores, which is the other with more in it. The Python package is left to
+# maturin, under which its dependencies are built in another way.
+workspace=(--workspace --exclude onnxseal-python)
 echo "== cargo build"
-cargo build --release --workspace --features object-store
+cargo build --release "${workspace[@]}" --features object-store
+echo "== the Python package"
+make_wheel
 echo "== cargo test"
-cargo test --release --workspace --features object-store
+cargo test --release "${workspace[@]}" --features object-store
 echo "== cargo test, without object stores"
 cargo test --release -p onnxseal-core --lib
 echo "== cargo test, the RustCrypto back end"

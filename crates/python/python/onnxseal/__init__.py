@@ -1,0 +1,74 @@
+"""Protects the weights of ONNX models, and opens what it protected straight into ONNX Runtime.
+
+    identity = onnxseal.generate_identity()
+    onnxseal.protect("model.onnx", "sealed.onnx", recipients=identity)
+    session = onnxseal.InferenceSession("sealed.onnx", identity=identity)
+    session.run(None, inputs)
+
+Reports are dictionaries: the JSON of the command line, as docs/JSON.md describes it. Long calls let
+other threads run; Ctrl-C ends them, as does an exception from `progress`, and either way nothing is
+left behind.
+"""
+
+from onnxseal._errors import (
+    AuthenticationError,
+    Error,
+    InternalError,
+    IoError,
+    MalformedError,
+    NoMatchingKeyError,
+    OnnxRuntimeError,
+    PolicyNotMetError,
+    UsageError,
+)
+from onnxseal._onnxseal import (
+    Identity,
+    Model,
+    Passphrase,
+    __version__,
+    generate_identity,
+    inspect,
+    open,
+    plan,
+    protect,
+    rekey,
+    rotate,
+    unprotect,
+    verify,
+)
+
+__all__ = [
+    "AuthenticationError",
+    "Error",
+    "Identity",
+    "InferenceSession",
+    "InternalError",
+    "IoError",
+    "MalformedError",
+    "Model",
+    "NoMatchingKeyError",
+    "OnnxRuntimeError",
+    "Passphrase",
+    "PolicyNotMetError",
+    "UsageError",
+    "__version__",
+    "generate_identity",
+    "inspect",
+    "open",
+    "plan",
+    "protect",
+    "rekey",
+    "rotate",
+    "unprotect",
+    "verify",
+]
+
+
+def __getattr__(name):
+    # Only what runs models needs ONNX Runtime.
+    if name == "InferenceSession":
+        from onnxseal._session import InferenceSession
+
+        globals()[name] = InferenceSession
+        return InferenceSession
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,56 @@
+"""What can go wrong, in classes that are never mixed. The native half raises them by these names."""
+
+
+class Error(Exception):
+    """An error of onnxseal; the message has all its causes."""
+
+    kind = "internal"
+    """The class in one word, the same as in the JSON of the command line."""
+
+
+class UsageError(Error, ValueError):
+    """The call cannot be carried out as asked."""
+
+    kind = "usage"
+
+
+class MalformedError(Error):
+    """The input is malformed or exceeds a limit."""
+
+    kind = "malformed"
+
+
+class AuthenticationError(Error):
+    """Something was changed since it was protected, or is not signed as demanded."""
+
+    kind = "authentication"
+
+
+class NoMatchingKeyError(Error):
+    """No identity opens the data key."""
+
+    kind = "no_matching_key"
+
+
+class PolicyNotMetError(Error):
+    """The model, its protection or its claims are not what is demanded."""
+
+    kind = "policy_not_met"
+
+
+class IoError(Error, OSError):
+    """The system failed to read or write; `errno` says how, where it told."""
+
+    kind = "io"
+
+
+class InternalError(Error):
+    """Something that should not happen, or that others do not give: randomness, memory, a plugin's answer."""
+
+    kind = "internal"
+
+
+class OnnxRuntimeError(Error, ImportError):
+    """ONNX Runtime is missing, or too old."""
+
+    kind = "runtime"

@@ -1,0 +1,151 @@
+"""The native half. What is not said here of an argument, `onnxseal COMMAND --help` says of its option."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike
+from typing import Any, BinaryIO, Literal, Protocol, TypeAlias, final
+
+import numpy as np
+
+__version__: str
+
+class _ModelProto(Protocol):
+    def SerializeToString(self) -> bytes: ...
+
+class _ONNXProgram(Protocol):
+    @property
+    def model_proto(self) -> _ModelProto: ...
+
+_Place: TypeAlias = str | PathLike[str]
+"""A path, or a URL: `file://`, and where the package is built with object stores `s3://`, `gs://`, `az://`."""
+_Bytes: TypeAlias = bytes | bytearray | memoryview
+_Model: TypeAlias = _Place | _Bytes | BinaryIO | _ModelProto | _ONNXProgram
+_Preset: TypeAlias = Literal["light", "balanced", "strong", "full"]
+_Recipient: TypeAlias = str | PathLike[str] | Identity | Passphrase
+"""A recipient (`age1...`, `ssh-ed25519 ...`), the path of a file of them (not as a string), or whose it is."""
+_Identity: TypeAlias = str | PathLike[str] | bytes | Identity | Passphrase
+"""The path of an identity file or an ssh private key, or its text. A passphrase opens what is protected to it, and
+encrypted files among the identities."""
+_SignedBy: TypeAlias = _Place | tuple[_Place, str | None]
+"""An `allowed_signers` file of OpenSSH, and possibly the one of them who must have signed."""
+_Progress: TypeAlias = bool | Callable[[int, int], object] | None
+"""True: a bar, if tqdm is installed. A function is called with the bytes done and those in all, on the thread of
+the call, before the first and after the last; what it raises ends the call."""
+
+@final
+class Passphrase:
+    def __new__(cls, text: str) -> Passphrase: ...
+
+@final
+class Identity:
+    @property
+    def recipient(self) -> str: ...
+    def text(self, passphrase: Passphrase | None = None) -> str: ...
+    def save(self, path: str | PathLike[str], passphrase: Passphrase | None = None) -> None: ...
+
+def generate_identity() -> Identity: ...
+
+@final
+class Model:
+    @property
+    def claims(self) -> dict[str, str]: ...
+    @property
+    def model_bytes(self) -> memoryview: ...
+    @property
+    def external_files(self) -> dict[str, memoryview]: ...
+    @property
+    def tensors(self) -> Mapping[str, np.ndarray[Any, Any]]: ...
+    @property
+    def mapped_bytes(self) -> int: ...
+    @property
+    def is_locked(self) -> bool: ...
+    def check_unchanged(self) -> None: ...
+    def _prepare(
+        self, share: bool
+    ) -> tuple[
+        bytes,
+        list[tuple[str, str]],
+        list[tuple[str, int, list[int], memoryview]],
+        list[tuple[str, int, list[int], memoryview]],
+    ]: ...
+
+def open(
+    model: _Model,
+    identity: _Identity | Iterable[_Identity] | None = None,
+    *,
+    require: Sequence[str] | None = None,
+    signed_by: _SignedBy | None = None,
+    external_files: Mapping[str, _Bytes] | None = None,
+    memory: Literal["auto", "own"] = "auto",
+    progress: _Progress = None,
+) -> Model: ...
+def protect(
+    model: _Model,
+    out: _Place | None = None,
+    *,
+    recipients: _Recipient | Iterable[_Recipient],
+    policy: str | PathLike[str] | None = None,
+    preset: _Preset | None = None,
+    coefficients: Mapping[str, float] | None = None,
+    claims: Mapping[str, str] | None = None,
+    sign_key: str | PathLike[str] | None = None,
+    sign_key_passphrase: Passphrase | None = None,
+    in_place: bool = False,
+    replace: bool = False,
+    sync: bool = True,
+    progress: _Progress = None,
+) -> dict[str, Any]: ...
+def plan(
+    model: _Model,
+    *,
+    policy: str | PathLike[str] | None = None,
+    preset: _Preset | None = None,
+    coefficients: Mapping[str, float] | None = None,
+) -> dict[str, Any]: ...
+def inspect(model: _Model) -> dict[str, Any]: ...
+def verify(
+    model: _Model,
+    *,
+    identity: _Identity | Iterable[_Identity] | None = None,
+    signed_by: _SignedBy | None = None,
+    policy: str | PathLike[str] | None = None,
+    preset: _Preset | None = None,
+    progress: _Progress = None,
+) -> dict[str, Any]: ...
+def unprotect(
+    model: _Model,
+    out: _Place,
+    *,
+    identity: _Identity | Iterable[_Identity] | None = None,
+    signed_by: _SignedBy | None = None,
+    replace: bool = False,
+    sync: bool = True,
+    progress: _Progress = None,
+) -> None: ...
+def rekey(
+    model: _Model,
+    out: _Place | None = None,
+    *,
+    recipients: _Recipient | Iterable[_Recipient],
+    identity: _Identity | Iterable[_Identity] | None = None,
+    signed_by: _SignedBy | None = None,
+    replace: bool = False,
+    sync: bool = True,
+    progress: _Progress = None,
+) -> dict[str, bool]: ...
+def rotate(
+    model: _Model,
+    out: _Place | None = None,
+    *,
+    recipients: _Recipient | Iterable[_Recipient],
+    identity: _Identity | Iterable[_Identity] | None = None,
+    signed_by: _SignedBy | None = None,
+    policy: str | PathLike[str] | None = None,
+    preset: _Preset | None = None,
+    coefficients: Mapping[str, float] | None = None,
+    claims: Mapping[str, str] | None = None,
+    sign_key: str | PathLike[str] | None = None,
+    sign_key_passphrase: Passphrase | None = None,
+    replace: bool = False,
+    sync: bool = True,
+    progress: _Progress = None,
+) -> dict[str, Any]: ...

@@ -1,0 +1,177 @@
+//! Long calls: without the interpreter, and with progress and signals.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use onnxseal_core::Progress;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::PyBool;
+
+use crate::errors::{Fault, Result};
+
+/// How often progress is told, and Ctrl-C heard.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// Runs `work` on a thread of its own, so that other threads can use the interpreter. Meanwhile, on
+/// this one, tells `progress` and lets signals be handled; whatever either raises ends the call,
+/// before anything it wrote has a name.
+///
+/// `progress` is `None` or `False`, `True` for a bar, or called with the bytes done and those in all:
+/// in any case before the first and after the last.
+pub fn run<T: Send, E: Into<Fault> + Send>(
+    py: Python<'_>,
+    progress: Option<&Bound<'_, PyAny>>,
+    work: impl FnOnce(&dyn Progress) -> std::result::Result<T, E> + Send,
+) -> Result<T> {
+    let mut listener = Listener::new(py, progress)?;
+    let (events, mut heard) = channel();
+    let (told, acknowledged) = channel();
+    let watch = Watch {
+        total: AtomicU64::new(0),
+        done: AtomicU64::new(0),
+        cancelled: AtomicBool::new(false),
+        events: events.clone(),
+        acknowledged: Mutex::new(acknowledged),
+    };
+    let mut raised = None;
+    let finished = thread::scope(|scope| {
+        let watch = &watch;
+        let worker = scope.spawn(move || {
+            let finished = work(watch);
+            // Nobody has left before.
+            let _ = events.send(Event::Done);
+            finished
+        });
+        while !worker.is_finished() {
+            let event = py.detach(|| wait(&mut heard));
+            if raised.is_none()
+                && let Err(error) = listener.tell(py, watch)
+            {
+                watch.cancelled.store(true, Ordering::Relaxed);
+                raised = Some(error);
+            }
+            match event {
+                Some(Event::Tell) => drop(told.send(())),
+                Some(Event::Done) => break,
+                None => {}
+            }
+        }
+        worker.join()
+    });
+    listener.close();
+    match (raised, finished) {
+        (Some(error), _) => Err(Fault::Python(error)),
+        (None, Ok(finished)) => finished.map_err(Into::into),
+        (None, Err(panic)) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// Waits for the next event, not for ever.
+fn wait(heard: &mut Receiver<Event>) -> Option<Event> {
+    match heard.recv_timeout(INTERVAL) {
+        Ok(event) => Some(event),
+        Err(RecvTimeoutError::Timeout) => None,
+        Err(RecvTimeoutError::Disconnected) => Some(Event::Done),
+    }
+}
+
+/// What the thread that works has to say.
+enum Event {
+    /// Progress shall be told now; the call waits for it.
+    Tell,
+    Done,
+}
+
+/// How far the call is.
+struct Watch {
+    total: AtomicU64,
+    done: AtomicU64,
+    cancelled: AtomicBool,
+    events: Sender<Event>,
+    acknowledged: Mutex<Receiver<()>>,
+}
+
+impl Watch {
+    /// Waits until progress has been told.
+    fn tell(&self) {
+        let acknowledged = self.acknowledged.lock();
+        let acknowledged = acknowledged.unwrap_or_else(PoisonError::into_inner);
+        if self.events.send(Event::Tell).is_ok() {
+            let _ = acknowledged.recv();
+        }
+    }
+}
+
+impl Progress for Watch {
+    fn begin(&self, bytes: u64) {
+        self.done.store(0, Ordering::Relaxed);
+        self.total.store(bytes, Ordering::Relaxed);
+        self.tell();
+    }
+
+    fn advance(&self, bytes: u64) {
+        let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        // While outputs have no names yet.
+        if done >= self.total.load(Ordering::Relaxed) {
+            self.tell();
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+}
+
+/// Who is told of progress.
+struct Listener<'py> {
+    callback: Option<Bound<'py, PyAny>>,
+    /// What was told last.
+    told: (u64, u64),
+}
+
+impl<'py> Listener<'py> {
+    fn new(py: Python<'py>, progress: Option<&Bound<'py, PyAny>>) -> Result<Listener<'py>> {
+        let callback = match progress {
+            None => None,
+            Some(progress) => match progress.cast::<PyBool>() {
+                Ok(wanted) if wanted.is_true() => {
+                    Some(py.import("onnxseal._progress")?.call_method0("bar")?)
+                }
+                Ok(_) => None,
+                Err(_) if progress.is_callable() => Some(progress.clone()),
+                Err(_) => {
+                    let text = "progress is True, False or a function of two numbers";
+                    return Err(PyTypeError::new_err(text).into());
+                }
+            },
+        };
+        let told = (0, 0);
+        Ok(Listener { callback, told })
+    }
+
+    fn tell(&mut self, py: Python<'_>, watch: &Watch) -> PyResult<()> {
+        py.check_signals()?;
+        let total = watch.total.load(Ordering::Relaxed);
+        let now = (watch.done.load(Ordering::Relaxed).min(total), total);
+        let is_known = std::mem::replace(&mut self.told, now) == now;
+        match &self.callback {
+            Some(callback) if !is_known => callback.call1(now).map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a bar away; of a function nothing is wanted any more.
+    fn close(self) {
+        let Some(callback) = self.callback else {
+            return;
+        };
+        if let Ok(Some(close)) = callback.getattr_opt("_close") {
+            // It has been in vain only for the screen.
+            let _ = close.call0();
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! The calls on files: what the command line has as subcommands.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use onnxseal_core::{
+    self as core, Access, Checks, Error, OutputOptions, Policy, ProtectOptions, RotateOptions,
+};
+use pyo3::prelude::*;
+use serde::Serialize;
+
+use crate::call;
+use crate::errors::{Fault, Result, io, not_json, usage};
+use crate::keys::{
+    IdentityArgs, Passphrase, RecipientArgs, SignedByArg, SigningKeyArg, read_identities,
+    require_identities,
+};
+use crate::source::{Place, Source};
+
+/// Encrypts chosen weights of a model and authenticates all of it; returns the report.
+#[pyfunction]
+#[pyo3(signature = (
+    model, out = None, *, recipients, policy = None, preset = None, coefficients = None, claims = None,
+    sign_key = None, sign_key_passphrase = None, in_place = false, replace = false, sync = true,
+    progress = None
+))]
+#[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
+pub fn protect<'py>(
+    py: Python<'py>,
+    model: Source,
+    out: Option<Place>,
+    recipients: RecipientArgs,
+    policy: Option<PathBuf>,
+    preset: Option<String>,
+    coefficients: Option<BTreeMap<String, f64>>,
+    claims: Option<BTreeMap<String, String>>,
+    sign_key: Option<PathBuf>,
+    sign_key_passphrase: Option<&Passphrase>,
+    in_place: bool,
+    replace: bool,
+    sync: bool,
+    progress: Option<&Bound<'py, PyAny>>,
+) -> Result<Bound<'py, PyAny>> {
+    let out = match (out, in_place) {
+        (Some(out), false) => Some(out.location()?),
+        (None, true) => None,
+        _ => return Err(usage("give either the output, or in_place=True")),
+    };
+    let model = model.location()?;
+    let policy = PolicyArgs::new(policy, preset, coefficients);
+    let signing_key = SigningKeyArg::new(sign_key, sign_key_passphrase);
+    let report = call::run(py, progress, move |progress| {
+        let mut options = ProtectOptions::new(policy.read()?.unwrap_or_default());
+        options.claims = claims.unwrap_or_default();
+        options.signing_key = signing_key.map(SigningKeyArg::read).transpose()?;
+        options.output = output_options(replace, sync);
+        let recipients = recipients.read()?;
+        let report = match out {
+            Some(out) => core::protect(model, out, &recipients, &options, progress)?,
+            None => core::protect_in_place(model, &recipients, &options, progress)?,
+        };
+        Ok::<_, Fault>(report)
+    })?;
+    Ok(as_dict(py, &report)?)
+}
+
+/// Tells what `protect` would encrypt, without writing anything; `violations` of the report say how
+/// that falls short of what the policy requires.
+#[pyfunction]
+#[pyo3(signature = (model, *, policy = None, preset = None, coefficients = None))]
+pub fn plan(
+    py: Python<'_>,
+    model: Source,
+    policy: Option<PathBuf>,
+    preset: Option<String>,
+    coefficients: Option<BTreeMap<String, f64>>,
+) -> Result<Bound<'_, PyAny>> {
+    let model = model.location()?;
+    let policy = PolicyArgs::new(policy, preset, coefficients);
+    let report = call::run(py, None, move |_| {
+        let policy = policy.read()?.unwrap_or_default();
+        Ok::<_, Fault>(core::plan(model, &policy)?)
+    })?;
+    Ok(as_dict(py, &report)?)
+}
+
+/// Tells what is encrypted in a protected model; needs no key, and so cannot tell whether that is
+/// authentic.
+#[pyfunction]
+pub fn inspect(py: Python<'_>, model: Source) -> Result<Bound<'_, PyAny>> {
+    let model = model.location()?;
+    let report = call::run(py, None, move |_| core::inspect(model))?;
+    Ok(as_dict(py, &report)?)
+}
+
+/// Checks a protected model: its structure, a policy, and with an identity every byte.
+#[pyfunction]
+#[pyo3(signature = (
+    model, *, identity = None, signed_by = None, policy = None, preset = None, progress = None
+))]
+pub fn verify<'py>(
+    py: Python<'py>,
+    model: Source,
+    identity: Option<IdentityArgs>,
+    signed_by: Option<SignedByArg>,
+    policy: Option<PathBuf>,
+    preset: Option<String>,
+    progress: Option<&Bound<'py, PyAny>>,
+) -> Result<Bound<'py, PyAny>> {
+    let model = model.location()?;
+    let policy = PolicyArgs::new(policy, preset, None);
+    let verified = call::run(py, progress, move |progress| {
+        let identities = read_identities(identity)?;
+        let signed_by = signed_by.map(SignedByArg::read).transpose()?;
+        let policy = policy.read()?;
+        let checks = Checks {
+            identities: identities.as_ref(),
+            signed_by: signed_by.as_ref(),
+            policy: policy.as_ref(),
+        };
+        Ok::<_, Fault>(core::verify(model, &checks, progress)?)
+    })?;
+    Ok(as_dict(py, &verified)?)
+}
+
+/// Restores the original of a protected model, byte for byte.
+#[pyfunction]
+#[pyo3(signature = (
+    model, out, *, identity = None, signed_by = None, replace = false, sync = true, progress = None
+))]
+#[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
+pub fn unprotect<'py>(
+    py: Python<'py>,
+    model: Source,
+    out: Place,
+    identity: Option<IdentityArgs>,
+    signed_by: Option<SignedByArg>,
+    replace: bool,
+    sync: bool,
+    progress: Option<&Bound<'py, PyAny>>,
+) -> Result<()> {
+    let (model, out) = (model.location()?, out.location()?);
+    call::run(py, progress, move |progress| {
+        let identities = require_identities(identity)?;
+        let signed_by = signed_by.map(SignedByArg::read).transpose()?;
+        let access = Access {
+            identities: &identities,
+            signed_by: signed_by.as_ref(),
+        };
+        let options = output_options(replace, sync);
+        Ok::<_, Fault>(core::unprotect(model, out, access, options, progress)?)
+    })
+}
+
+/// Wraps the data key of a protected model to other recipients, in a copy or where the model lies;
+/// the weights stay as they are. Returns whether the identity still opens it, as `still_opens`.
+#[pyfunction]
+#[pyo3(signature = (
+    model, out = None, *, recipients, identity = None, signed_by = None, replace = false, sync = true,
+    progress = None
+))]
+#[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
+pub fn rekey<'py>(
+    py: Python<'py>,
+    model: Source,
+    out: Option<Place>,
+    recipients: RecipientArgs,
+    identity: Option<IdentityArgs>,
+    signed_by: Option<SignedByArg>,
+    replace: bool,
+    sync: bool,
+    progress: Option<&Bound<'py, PyAny>>,
+) -> Result<Bound<'py, PyAny>> {
+    let model = model.location()?;
+    let out = out.map(|out| out.location()).transpose()?;
+    let rekeyed = call::run(py, progress, move |progress| {
+        let (identities, recipients) = (require_identities(identity)?, recipients.read()?);
+        let signed_by = signed_by.map(SignedByArg::read).transpose()?;
+        let access = Access {
+            identities: &identities,
+            signed_by: signed_by.as_ref(),
+        };
+        let options = output_options(replace, sync);
+        let rekeyed = match out {
+            Some(out) => core::rekey(model, out, access, &recipients, options, progress)?,
+            None => core::rekey_in_place(model, access, &recipients, sync, progress)?,
+        };
+        Ok::<_, Fault>(rekeyed)
+    })?;
+    let report = BTreeMap::from([("still_opens", rekeyed.still_opens)]);
+    Ok(as_dict(py, &report)?)
+}
+
+/// Encrypts a protected model anew, under a new data key, to a new file or where the model lies;
+/// returns the report.
+#[pyfunction]
+#[pyo3(signature = (
+    model, out = None, *, recipients, identity = None, signed_by = None, policy = None, preset = None,
+    coefficients = None, claims = None, sign_key = None, sign_key_passphrase = None, replace = false,
+    sync = true, progress = None
+))]
+#[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
+pub fn rotate<'py>(
+    py: Python<'py>,
+    model: Source,
+    out: Option<Place>,
+    recipients: RecipientArgs,
+    identity: Option<IdentityArgs>,
+    signed_by: Option<SignedByArg>,
+    policy: Option<PathBuf>,
+    preset: Option<String>,
+    coefficients: Option<BTreeMap<String, f64>>,
+    claims: Option<BTreeMap<String, String>>,
+    sign_key: Option<PathBuf>,
+    sign_key_passphrase: Option<&Passphrase>,
+    replace: bool,
+    sync: bool,
+    progress: Option<&Bound<'py, PyAny>>,
+) -> Result<Bound<'py, PyAny>> {
+    let model = model.location()?;
+    let out = out.map(|out| out.location()).transpose()?;
+    let policy = PolicyArgs::new(policy, preset, coefficients);
+    let signing_key = SigningKeyArg::new(sign_key, sign_key_passphrase);
+    let report = call::run(py, progress, move |progress| {
+        let mut options = RotateOptions::default();
+        options.policy = policy.read()?;
+        options.claims = claims.unwrap_or_default();
+        options.signing_key = signing_key.map(SigningKeyArg::read).transpose()?;
+        options.output = output_options(replace, sync);
+        let (identities, recipients) = (require_identities(identity)?, recipients.read()?);
+        let signed_by = signed_by.map(SignedByArg::read).transpose()?;
+        let access = Access {
+            identities: &identities,
+            signed_by: signed_by.as_ref(),
+        };
+        let report = match out {
+            Some(out) => core::rotate(model, out, access, &recipients, &options, progress)?,
+            None => core::rotate_in_place(model, access, &recipients, &options, progress)?,
+        };
+        Ok::<_, Fault>(report)
+    })?;
+    Ok(as_dict(py, &report)?)
+}
+
+/// Which weights, how much of each.
+struct PolicyArgs {
+    file: Option<PathBuf>,
+    preset: Option<String>,
+    coefficients: Option<BTreeMap<String, f64>>,
+}
+
+impl PolicyArgs {
+    fn new(
+        file: Option<PathBuf>,
+        preset: Option<String>,
+        coefficients: Option<BTreeMap<String, f64>>,
+    ) -> PolicyArgs {
+        PolicyArgs {
+            file,
+            preset,
+            coefficients,
+        }
+    }
+
+    /// The policy, if any is asked for.
+    fn read(self) -> Result<Option<Policy>> {
+        let named = match (self.file, self.preset) {
+            (Some(_), Some(_)) => return Err(usage("give either a policy or a preset")),
+            (Some(path), None) => {
+                let text = fs::read_to_string(&path).map_err(io("read", &path))?;
+                Some(Policy::parse(&text).map_err(Error::Policy)?)
+            }
+            (None, Some(name)) => Some(Policy::preset(name.parse().map_err(Error::Policy)?)),
+            (None, None) => None,
+        };
+        let Some(coefficients) = self.coefficients else {
+            return Ok(named);
+        };
+        let mut policy = named.unwrap_or_default();
+        for (op_type, share) in &coefficients {
+            policy
+                .set_coefficient(op_type, *share)
+                .map_err(Error::Policy)?;
+        }
+        Ok(Some(policy))
+    }
+}
+
+fn output_options(replace: bool, sync: bool) -> OutputOptions {
+    let mut options = OutputOptions::default();
+    options.replace = replace;
+    options.sync = sync;
+    options
+}
+
+/// What `--json` prints, as Python has it.
+fn as_dict<'py>(py: Python<'py>, report: &impl Serialize) -> PyResult<Bound<'py, PyAny>> {
+    let text = serde_json::to_string(report).map_err(not_json)?;
+    py.import("json")?.call_method1("loads", (text,))
+}

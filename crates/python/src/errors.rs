@@ -1,0 +1,126 @@
+//! Errors as Python exceptions: the classes of `onnxseal._errors`.
+
+use onnxseal_core::{Error, ErrorKind, KeyError};
+use onnxseal_runtime as runtime;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+/// What a call gives that may fail with one of our exceptions or with anybody's.
+pub type Result<T> = std::result::Result<T, Fault>;
+
+/// What ends a call.
+#[derive(Debug)]
+pub enum Fault {
+    /// An error of the library.
+    Core(Error),
+    /// One of opening a model for ONNX Runtime.
+    Runtime(runtime::Error),
+    /// An exception that is raised as it is.
+    Python(PyErr),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Fault {
+        Fault::Core(error)
+    }
+}
+
+impl From<runtime::Error> for Fault {
+    fn from(error: runtime::Error) -> Fault {
+        Fault::Runtime(error)
+    }
+}
+
+impl From<KeyError> for Fault {
+    fn from(error: KeyError) -> Fault {
+        Fault::Core(Error::Key(error))
+    }
+}
+
+impl From<PyErr> for Fault {
+    fn from(error: PyErr) -> Fault {
+        Fault::Python(error)
+    }
+}
+
+impl From<Fault> for PyErr {
+    fn from(fault: Fault) -> PyErr {
+        match fault {
+            Fault::Core(error) => Python::attach(|py| exception(py, error.kind(), &error)),
+            Fault::Runtime(error) => Python::attach(|py| exception(py, error.kind(), &error)),
+            Fault::Python(error) => error,
+        }
+    }
+}
+
+/// A mistake in the arguments.
+pub fn usage(message: impl Into<String>) -> Fault {
+    Fault::Core(Error::Misuse(message.into()))
+}
+
+/// The exception for `error`, with the message of each of its causes.
+fn exception(py: Python<'_>, kind: ErrorKind, error: &dyn std::error::Error) -> PyErr {
+    let mut message = error.to_string();
+    let mut errno = None;
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Some say what their cause says.
+        if !message.ends_with(&text) {
+            message.push_str(": ");
+            message.push_str(&text);
+        }
+        let system = error.downcast_ref::<std::io::Error>();
+        errno = errno.or(system.and_then(std::io::Error::raw_os_error));
+        cause = error.source();
+    }
+    let raised = class(py, kind).and_then(|class| class.call1((message,)));
+    match raised {
+        Ok(raised) => {
+            if let (Some(errno), ErrorKind::Io) = (errno, kind) {
+                // Without, it is still an OSError.
+                let _ = raised.setattr("errno", errno);
+            }
+            PyErr::from_value(raised)
+        }
+        Err(error) => error,
+    }
+}
+
+fn class(py: Python<'_>, kind: ErrorKind) -> PyResult<&Bound<'_, PyType>> {
+    macro_rules! import {
+        ($name:literal) => {{
+            static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+            CLASS.import(py, "onnxseal._errors", $name)
+        }};
+    }
+    match kind {
+        ErrorKind::Usage => import!("UsageError"),
+        ErrorKind::Malformed => import!("MalformedError"),
+        ErrorKind::Authentication => import!("AuthenticationError"),
+        ErrorKind::NoMatchingKey => import!("NoMatchingKeyError"),
+        ErrorKind::PolicyNotMet => import!("PolicyNotMetError"),
+        ErrorKind::Io => import!("IoError"),
+        ErrorKind::Runtime => import!("OnnxRuntimeError"),
+        _ => import!("InternalError"),
+    }
+}
+
+/// What the system failed at with a file of the user's.
+pub fn io(action: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Fault {
+    let path = path.to_owned();
+    move |source| {
+        Fault::Core(Error::Io {
+            action,
+            path,
+            source,
+        })
+    }
+}
+
+/// Turns a value that is no JSON, which ours are, into an exception.
+pub fn not_json(error: serde_json::Error) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}

@@ -1,0 +1,373 @@
+//! Keys as callers give them: recipients, identities, passphrases, and whose signature is demanded.
+
+use std::fs::File;
+use std::io::{Read, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use onnxseal_core::{self as core, AllowedSigners, KeyError, NoPrompt, Prompt, Recipients};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString, PyTuple};
+use zeroize::Zeroizing;
+
+use crate::errors::{Result, io, usage};
+
+/// Names an identity file, or a descriptor as `fd:N`, for calls that are given none.
+const IDENTITY_VARIABLE: &str = "ONNXSEAL_IDENTITY";
+
+/// A passphrase: to which a model is protected, or that opens one, or an encrypted key file.
+#[pyclass(frozen, module = "onnxseal")]
+pub struct Passphrase(Arc<Zeroizing<String>>);
+
+#[pymethods]
+impl Passphrase {
+    #[new]
+    fn new(text: &str) -> Result<Passphrase> {
+        core::Passphrase::new(text, "Passphrase")?;
+        Ok(Passphrase(Arc::new(Zeroizing::new(text.to_owned()))))
+    }
+
+    fn __repr__(&self) -> &'static str {
+        "Passphrase(..)"
+    }
+}
+
+/// A secret key that opens what is protected to its recipient.
+#[pyclass(frozen, module = "onnxseal")]
+pub struct Identity(core::Identity);
+
+/// Makes a new identity, as `onnxseal keygen` and `age-keygen` do.
+#[pyfunction]
+pub fn generate_identity() -> Identity {
+    Identity(core::generate_identity())
+}
+
+#[pymethods]
+impl Identity {
+    /// The public key, `age1...`: what others need to protect a model to this identity.
+    #[getter]
+    fn recipient(&self) -> String {
+        self.0.recipient()
+    }
+
+    /// The text of an identity file, which is secret; encrypted if there is a passphrase.
+    #[pyo3(signature = (passphrase = None))]
+    fn text(&self, py: Python<'_>, passphrase: Option<&Passphrase>) -> Result<Py<PyString>> {
+        let passphrase = passphrase.map(|passphrase| Arc::clone(&passphrase.0));
+        let text = py.detach(|| self.file_text(passphrase.as_deref().map(|text| text.as_str())))?;
+        Ok(PyString::new(py, &text).unbind())
+    }
+
+    /// Writes an identity file, readable by its owner alone; never over an existing file.
+    #[pyo3(signature = (path, passphrase = None))]
+    fn save(&self, py: Python<'_>, path: PathBuf, passphrase: Option<&Passphrase>) -> Result<()> {
+        let passphrase = passphrase.map(|passphrase| Arc::clone(&passphrase.0));
+        py.detach(|| {
+            let text = self.file_text(passphrase.as_deref().map(|text| text.as_str()))?;
+            write_identity(&text, &path)
+        })
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Identity({})", self.0.recipient())
+    }
+}
+
+impl Identity {
+    fn file_text(&self, passphrase: Option<&str>) -> Result<Zeroizing<String>> {
+        match passphrase {
+            None => Ok(self.0.to_file_text()),
+            Some(passphrase) => {
+                let passphrase = core::Passphrase::new(passphrase, "Passphrase")?;
+                Ok(self.0.to_encrypted_file_text(&passphrase)?.into())
+            }
+        }
+    }
+}
+
+fn write_identity(text: &str, path: &Path) -> Result<()> {
+    let mut options = File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => usage(format!(
+            "{} exists already; an identity is never overwritten",
+            path.display()
+        )),
+        _ => io("write", path)(error),
+    })?;
+    let written = file
+        .write_all(text.as_bytes())
+        .and_then(|()| file.sync_all());
+    written.map_err(|error| {
+        // Half an identity opens nothing.
+        let _ = std::fs::remove_file(path);
+        io("write", path)(error)
+    })
+}
+
+/// To whom a model is protected: one or several of these.
+pub struct RecipientArgs(Vec<RecipientArg>);
+
+enum RecipientArg {
+    /// `age1...`, `ssh-ed25519 ...`
+    Text(String),
+    /// A file with recipients.
+    File(PathBuf),
+    Passphrase(Arc<Zeroizing<String>>),
+}
+
+impl RecipientArgs {
+    /// Reads them; none is a mistake, which would lock everybody out.
+    pub fn read(self) -> Result<Recipients> {
+        let mut all: Option<Recipients> = None;
+        for arg in self.0 {
+            let found = match arg {
+                RecipientArg::Text(text) => Recipients::parse(&[text])?,
+                RecipientArg::File(path) => {
+                    let (file, name) = open(&path)?;
+                    Recipients::read(file, &name)?
+                }
+                RecipientArg::Passphrase(text) => {
+                    Recipients::passphrase(&core::Passphrase::new(&text, "Passphrase")?)
+                }
+            };
+            match &mut all {
+                Some(all) => all.merge(found)?,
+                None => all = Some(found),
+            }
+        }
+        all.ok_or_else(|| {
+            usage("no recipient, so nobody could open the result: generate_identity() makes an identity, which has one")
+        })
+    }
+}
+
+impl<'a, 'py> FromPyObject<'a, 'py> for RecipientArgs {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<RecipientArgs> {
+        one_or_several(&value, |value| {
+            if let Ok(text) = value.extract::<String>() {
+                return Ok(RecipientArg::Text(text));
+            }
+            if let Ok(passphrase) = value.cast::<Passphrase>() {
+                return Ok(RecipientArg::Passphrase(Arc::clone(&passphrase.get().0)));
+            }
+            if let Ok(identity) = value.cast::<Identity>() {
+                return Ok(RecipientArg::Text(identity.get().recipient()));
+            }
+            value.extract().map(RecipientArg::File).map_err(|_| {
+                not_one_of(value, "a recipient is a string (age1..., ssh-ed25519 ...), the pathlib.Path of a file with recipients, an Identity or a Passphrase")
+            })
+        })
+        .map(RecipientArgs)
+    }
+}
+
+/// What opens a model: one or several of these.
+pub struct IdentityArgs(Vec<IdentityArg>);
+
+enum IdentityArg {
+    File(PathBuf),
+    Text(Zeroizing<Vec<u8>>),
+    Passphrase(Arc<Zeroizing<String>>),
+}
+
+/// Reads identities, or what the environment names instead; `None` where there are none.
+pub fn read_identities(args: Option<IdentityArgs>) -> Result<Option<core::Identities>> {
+    let Some(IdentityArgs(args)) = args else {
+        return read_named_by_environment();
+    };
+    // A passphrase opens a model, and key files too.
+    let passphrases = args.iter().filter_map(|arg| match arg {
+        IdentityArg::Passphrase(text) => Some(Arc::clone(text)),
+        _ => None,
+    });
+    let prompt: Arc<dyn Prompt> = match passphrases.into_iter().next() {
+        Some(text) => Arc::new(Answer(text)),
+        None => Arc::new(NoPrompt),
+    };
+    let mut all = core::Identities::default();
+    for arg in args {
+        let prompt = Arc::clone(&prompt);
+        all.merge(match arg {
+            IdentityArg::File(path) => {
+                let (file, name) = open(&path)?;
+                core::Identities::read_with(file, &name, prompt)?
+            }
+            IdentityArg::Text(text) => core::Identities::read_with(&**text, "identity", prompt)?,
+            IdentityArg::Passphrase(text) => {
+                core::Identities::passphrase(core::Passphrase::new(&text, "Passphrase")?)
+            }
+        });
+    }
+    Ok(Some(all))
+}
+
+/// The same, where none is a mistake.
+pub fn require_identities(args: Option<IdentityArgs>) -> Result<core::Identities> {
+    let message = "no identity: give one with identity=..., or name its file in ONNXSEAL_IDENTITY";
+    read_identities(args)?.ok_or_else(|| usage(message))
+}
+
+fn read_named_by_environment() -> Result<Option<core::Identities>> {
+    let Some(value) = std::env::var_os(IDENTITY_VARIABLE).filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
+    let (file, name) = match value.to_str().and_then(|text| text.strip_prefix("fd:")) {
+        None => open(Path::new(&value))?,
+        Some(n) => match n.parse::<u32>() {
+            // Opened anew, not taken over: it stays the caller's.
+            Ok(n) => (
+                open(Path::new(&format!("/dev/fd/{n}")))?.0,
+                format!("descriptor {n}"),
+            ),
+            Err(_) => {
+                return Err(usage(format!(
+                    "{IDENTITY_VARIABLE}: fd:{n} names no descriptor"
+                )));
+            }
+        },
+    };
+    Ok(Some(core::Identities::read(file, &name)?))
+}
+
+impl<'a, 'py> FromPyObject<'a, 'py> for IdentityArgs {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<IdentityArgs> {
+        one_or_several(&value, |value| {
+            if let Ok(bytes) = value.cast::<PyBytes>() {
+                return Ok(IdentityArg::Text(bytes.as_bytes().to_vec().into()));
+            }
+            if let Ok(passphrase) = value.cast::<Passphrase>() {
+                return Ok(IdentityArg::Passphrase(Arc::clone(&passphrase.get().0)));
+            }
+            if let Ok(identity) = value.cast::<Identity>() {
+                let text = identity.get().0.to_file_text();
+                return Ok(IdentityArg::Text(text.as_bytes().to_vec().into()));
+            }
+            // A secret must not be taken for a path, which messages show.
+            if let Ok(text) = value.extract::<String>().map(Zeroizing::new)
+                && is_secret(&text)
+            {
+                return Ok(IdentityArg::Text(text.as_bytes().to_vec().into()));
+            }
+            value.extract().map(IdentityArg::File).map_err(|_| {
+                not_one_of(value, "an identity is the path of an identity file, the text of one, an Identity or a Passphrase")
+            })
+        })
+        .map(IdentityArgs)
+    }
+}
+
+/// Whether `text` is that of an identity file, or of a private key, rather than a path.
+fn is_secret(text: &str) -> bool {
+    let text = Zeroizing::new(text.to_ascii_uppercase());
+    ["AGE-SECRET-KEY-", "AGE-PLUGIN-", "-----BEGIN "]
+        .iter()
+        .any(|mark| text.contains(mark))
+}
+
+/// Answers whoever asks for a passphrase with the one at hand.
+struct Answer(Arc<Zeroizing<String>>);
+
+impl Prompt for Answer {
+    fn passphrase(&self, _: &str) -> Option<core::Passphrase> {
+        core::Passphrase::new(&self.0, "Passphrase").ok()
+    }
+
+    fn text(&self, description: &str) -> Option<String> {
+        NoPrompt.text(description)
+    }
+
+    fn confirm(&self, message: &str, yes: &str, no: Option<&str>) -> Option<bool> {
+        NoPrompt.confirm(message, yes, no)
+    }
+
+    fn show(&self, message: &str) {
+        NoPrompt.show(message);
+    }
+}
+
+/// Whose signature a model must bear: the path of an `allowed_signers` file, and possibly the one of
+/// them who must have signed.
+pub struct SignedByArg {
+    path: PathBuf,
+    signer: Option<String>,
+}
+
+impl SignedByArg {
+    /// Reads the file.
+    pub fn read(self) -> Result<core::SignedBy> {
+        let (file, name) = open(&self.path)?;
+        let allowed = AllowedSigners::read(file, &name)?;
+        let signer = self.signer;
+        Ok(core::SignedBy { allowed, signer })
+    }
+}
+
+impl<'a, 'py> FromPyObject<'a, 'py> for SignedByArg {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<SignedByArg> {
+        let (path, signer) = match value.cast::<PyTuple>() {
+            Ok(pair) => pair.extract()?,
+            Err(_) => (value.extract()?, None),
+        };
+        Ok(SignedByArg { path, signer })
+    }
+}
+
+/// The publisher's key: the path of an OpenSSH private key, and the passphrase that it may need.
+pub struct SigningKeyArg {
+    path: PathBuf,
+    passphrase: Option<Arc<Zeroizing<String>>>,
+}
+
+impl SigningKeyArg {
+    /// The argument that `path` and `passphrase` are.
+    pub fn new(path: Option<PathBuf>, passphrase: Option<&Passphrase>) -> Option<SigningKeyArg> {
+        let passphrase = passphrase.map(|passphrase| Arc::clone(&passphrase.0));
+        path.map(|path| SigningKeyArg { path, passphrase })
+    }
+
+    /// Reads the file.
+    pub fn read(self) -> Result<core::SigningKey> {
+        let (file, name) = open(&self.path)?;
+        let passphrase = || match &self.passphrase {
+            Some(text) => core::Passphrase::new(text, "Passphrase"),
+            None => Err(KeyError::PassphraseNeeded { name: name.clone() }),
+        };
+        Ok(core::SigningKey::read(file, &name, passphrase)?)
+    }
+}
+
+fn open(path: &Path) -> Result<(impl Read + use<>, String)> {
+    let file = File::open(path).map_err(io("open", path))?;
+    Ok((file, path.display().to_string()))
+}
+
+/// Takes a list, a tuple or another iterable apart; what `read` takes by itself is one.
+fn one_or_several<'py, T>(
+    value: &Bound<'py, PyAny>,
+    read: impl Fn(&Bound<'py, PyAny>) -> PyResult<T>,
+) -> PyResult<Vec<T>> {
+    match read(value) {
+        Ok(one) => Ok(vec![one]),
+        Err(error) => match value.try_iter() {
+            Ok(several) => several.map(|value| read(&value?)).collect(),
+            Err(_) => Err(error),
+        },
+    }
+}
+
+/// The values of secrets are not shown, nor are others.
+fn not_one_of(value: &Bound<'_, PyAny>, expected: &str) -> PyErr {
+    let name = value.get_type().name();
+    let name = name.map_or_else(|_| "?".into(), |name| name.to_string());
+    PyTypeError::new_err(format!("{expected}, not {name}"))
+}

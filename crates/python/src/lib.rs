@@ -1,0 +1,28 @@
+//! The native half of the Python package `onnxseal`: what `python/onnxseal` makes public.
+
+mod call;
+mod calls;
+mod errors;
+mod keys;
+mod model;
+mod source;
+mod view;
+
+use pyo3::prelude::*;
+
+/// Protects the weights of ONNX models, and opens what it protected.
+#[pymodule]
+mod _onnxseal {
+    #[pymodule_export]
+    use crate::calls::{inspect, plan, protect, rekey, rotate, unprotect, verify};
+    #[pymodule_export]
+    use crate::keys::{Identity, Passphrase, generate_identity};
+    #[pymodule_export]
+    use crate::model::{Model, open};
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

@@ -1,0 +1,201 @@
+//! Models that are open.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use onnxseal_core::{Access, Memory, Requirements};
+use onnxseal_runtime::{self as runtime, Options, Sharing, Tensor};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyDict, PyList, PyMemoryView};
+
+use crate::call;
+use crate::errors::{Fault, Result, usage};
+use crate::keys::{IdentityArgs, SignedByArg, require_identities};
+use crate::source::{External, Source};
+use crate::view::View;
+
+/// A protected model, authentic to the last byte and decrypted, in memory.
+///
+/// What it gives are views of that memory, which is kept, and then zeroed, with the last of them.
+#[pyclass(frozen, module = "onnxseal")]
+pub struct Model {
+    model: Arc<runtime::Model>,
+    tensors: PyOnceLock<Py<PyAny>>,
+}
+
+/// Opens a protected model in memory: a path, a URL, bytes or a file; one in memory may have
+/// `external_files`, bytes by relative path.
+///
+/// `require` are claims that it must make: "key=value", "key", "not-after", "not-before". `memory` is
+/// "auto", which maps what is in clear from files that the system keeps from changing, or "own",
+/// which copies everything.
+#[pyfunction]
+#[pyo3(signature = (
+    model, identity = None, *, require = None, signed_by = None, external_files = None, memory = "auto",
+    progress = None
+))]
+#[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
+pub fn open<'py>(
+    py: Python<'py>,
+    model: Source,
+    identity: Option<IdentityArgs>,
+    require: Option<Vec<String>>,
+    signed_by: Option<SignedByArg>,
+    external_files: Option<External<'py>>,
+    memory: &str,
+    progress: Option<&Bound<'py, PyAny>>,
+) -> Result<Model> {
+    let model = model.location_with(external_files)?;
+    let memory = match memory {
+        "auto" => Memory::Auto,
+        "own" => Memory::Own,
+        _ => return Err(usage("memory is \"auto\" or \"own\"")),
+    };
+    let require = Requirements::parse(&require.unwrap_or_default())?;
+    let model = call::run(py, progress, move |progress| {
+        let identities = require_identities(identity)?;
+        let signed_by = signed_by.map(SignedByArg::read).transpose()?;
+        let access = Access {
+            identities: &identities,
+            signed_by: signed_by.as_ref(),
+        };
+        let options = Options { memory, require };
+        let model = runtime::Model::open_with(model, access, &options, progress)?;
+        Ok::<_, Fault>(model)
+    })?;
+    Ok(Model {
+        model: Arc::new(model),
+        tensors: PyOnceLock::new(),
+    })
+}
+
+/// The parts of [`Model::prepare`].
+type Prepared<'py> = (
+    Bound<'py, PyBytes>,
+    Vec<(String, String)>,
+    Bound<'py, PyList>,
+    Bound<'py, PyList>,
+);
+
+#[pymethods]
+impl Model {
+    /// The publisher's statements, authentic.
+    #[getter]
+    fn claims(&self) -> BTreeMap<String, String> {
+        self.model.claims().clone()
+    }
+
+    /// The original model file.
+    #[getter]
+    fn model_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyMemoryView>> {
+        let model = Arc::clone(&self.model);
+        let len = model.bytes().len();
+        view(py, View::new(model, 0, 0..len))
+    }
+
+    /// The original external data files by their paths, relative to the model's folder.
+    #[getter]
+    fn external_files<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let files = PyDict::new(py);
+        for (file, (path, bytes)) in (1..).zip(self.model.external_files()) {
+            let bytes = View::new(Arc::clone(&self.model), file, 0..bytes.len());
+            files.set_item(path, view(py, bytes)?)?;
+        }
+        Ok(files)
+    }
+
+    /// The tensors by name, as numpy arrays that cannot be written to.
+    #[getter]
+    fn tensors(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let tensors = self.tensors.get_or_try_init(py, || {
+            let tensors = self.described(py, self.model.tensors())?;
+            let class = py.import("onnxseal._tensors")?.getattr("Tensors")?;
+            class.call1((tensors,)).map(Bound::unbind)
+        });
+        tensors.map(|tensors| tensors.clone_ref(py))
+    }
+
+    /// How much of the model is mapped from its files rather than copied, in bytes.
+    #[getter]
+    fn mapped_bytes(&self) -> u64 {
+        self.model.mapped_bytes()
+    }
+
+    /// Whether all that was decrypted is kept from being swapped out.
+    #[getter]
+    fn is_locked(&self) -> bool {
+        self.model.is_locked()
+    }
+
+    /// Raises an IoError where a file whose bytes are used where they lie was changed since the model
+    /// was opened, or somebody waits to change it. Never with memory="own".
+    fn check_unchanged(&self) -> Result<()> {
+        Ok(self.model.check_unchanged()?)
+    }
+
+    /// What ONNX Runtime is given instead of the model: the skeleton, entries of the session's
+    /// options, weights to share and weights to inject.
+    #[pyo3(name = "_prepare")]
+    fn prepare<'py>(&self, py: Python<'py>, share: bool) -> Result<Prepared<'py>> {
+        let sharing = match share {
+            true => Sharing::WherePossible,
+            false => Sharing::Never,
+        };
+        let prepared = py.detach(|| self.model.prepare(sharing))?;
+        let config = prepared.config();
+        Ok((
+            PyBytes::new(py, prepared.skeleton()),
+            config
+                .map(|(key, value)| (key.into(), value.into()))
+                .collect(),
+            self.described(py, prepared.shared().iter().copied())?,
+            self.described(py, prepared.injected().iter().copied())?,
+        ))
+    }
+
+    fn __repr__(&self) -> String {
+        let n_tensors = self.model.tensors().len();
+        format!("<onnxseal.Model of {n_tensors} tensors>")
+    }
+}
+
+impl Model {
+    /// `(name, data type, shape, bytes)` of each.
+    fn described<'py, 't>(
+        &self,
+        py: Python<'py>,
+        tensors: impl Iterator<Item = Tensor<'t>>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let described = PyList::empty(py);
+        for tensor in tensors {
+            let (file, range) = self.place_of(tensor.bytes);
+            let bytes = view(py, View::new(Arc::clone(&self.model), file, range))?;
+            described.append((
+                tensor.name,
+                tensor.data_type as i32,
+                tensor.dims.to_vec(),
+                bytes,
+            ))?;
+        }
+        Ok(described)
+    }
+
+    /// The file of the model that `bytes` are a part of, and which.
+    fn place_of(&self, bytes: &[u8]) -> (usize, Range<usize>) {
+        let external = self.model.external_files().map(|(_, file)| file);
+        let files = std::iter::once(self.model.bytes()).chain(external);
+        let place = files.enumerate().find_map(|(index, file)| {
+            let start = bytes.as_ptr().addr().checked_sub(file.as_ptr().addr())?;
+            let range = start..start.checked_add(bytes.len())?;
+            file.get(range.clone()).map(|_| (index, range))
+        });
+        // An empty tensor may lie anywhere.
+        place.unwrap_or((0, 0..0))
+    }
+}
+
+fn view(py: Python<'_>, view: View) -> PyResult<Bound<'_, PyMemoryView>> {
+    PyMemoryView::from(Bound::new(py, view)?.as_any())
+}
