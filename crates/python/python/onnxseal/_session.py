@@ -109,6 +109,8 @@ class InferenceSession(onnxruntime.InferenceSession):
                     raise
                 create(make(), share=False)
         model.check_unchanged()
+        # The last attribute is released last: the memory after the session that uses it.
+        self._onnxseal_shared = self.__dict__.pop("_onnxseal_shared")
         # For set_providers alone.
         self._model_bytes = self._sess_options_initial = None
 
