@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use memmap2::{Mmap, MmapMut};
 
+use crate::input::Input;
 use crate::map;
 
 /// How often the thread looks.
@@ -43,12 +44,19 @@ enum State {
 }
 
 impl Leased {
-    /// Maps the first `len` bytes of `file`, not 0 of them, to be changed in memory alone: a page that is
+    /// Maps the first `len` bytes of `input`, not 0 of them, to be changed in memory alone: a page that is
     /// written to becomes a copy of ours, the others stay those of the file. `None` where the system
-    /// gives no lease: only Linux does, to the owner of a file (or `CAP_LEASE`), on local file systems.
-    pub(crate) fn map(file: &File, len: usize) -> io::Result<Option<(Leased, MmapMut)>> {
+    /// gives no lease, or `input` was changed before.
+    pub(crate) fn map(input: &Input, len: usize) -> io::Result<Option<(Leased, MmapMut)>> {
+        let Some(file) = input.file() else {
+            return Ok(None);
+        };
         let file = file.try_clone()?;
         if !map::take_lease(&file) {
+            return Ok(None);
+        }
+        if input.check_unchanged().is_err() {
+            map::give_back_lease(&file);
             return Ok(None);
         }
         let map = map::map_privately(&file, len)?;

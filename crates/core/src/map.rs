@@ -94,12 +94,29 @@ pub(crate) fn lock(memory: &MmapMut) -> bool {
 }
 
 /// Takes a lease on `file`, to be given back when all that share its description are closed; says
-/// whether the system gave one.
+/// whether the system gave one. Only Linux does, to the owner of a file (or `CAP_LEASE`).
+///
+/// It is asked for only where all writers go through this kernel and this file system: FUSE and
+/// overlayfs give leases as well, and know nothing of those who write to what they are made of.
 #[cfg(target_os = "linux")]
 pub(crate) fn take_lease(file: &File) -> bool {
     use std::os::fd::AsRawFd;
+    /// In Linux's linux/magic.h: ext2 to ext4, XFS, Btrfs, F2FS, tmpfs, ramfs.
+    const LOCAL: [u32; 6] = [
+        0xef53,
+        0x5846_5342,
+        0x9123_683e,
+        0xf2f5_2010,
+        0x0102_1994,
+        0x8584_58f6,
+    ];
     /// In Linux's asm-generic/fcntl.h.
     const F_SETSIG: libc::c_int = 10;
+    // The low 32 bits: the field's type depends on the platform.
+    let is_local = rustix::fs::fstatfs(file).is_ok_and(|of| LOCAL.contains(&(of.f_type as u32)));
+    if !is_local {
+        return false;
+    }
     let fd = file.as_raw_fd();
     // The signal that tells of a waiting writer: one that processes ignore, and sent to nobody.
     // SAFETY: these act on a descriptor that is open, with integers alone.

@@ -18,8 +18,8 @@ pub enum Memory {
     /// In the model's files, mapped, as far as they were not encrypted; all else is copied, page by page.
     /// Only where that saves memory, and where the system says of somebody who wants to write to a
     /// file, and has them wait until the rest of it was copied as well (Linux: a read lease, which
-    /// it gives to the owner of a file, or root, if nobody has it open for writing). Otherwise as
-    /// [`Own`](Memory::Own). A process that is stopped for longer than the system has writers wait, or
+    /// it gives to the owner of a file, or root, if nobody has it open for writing; on file systems that
+    /// nobody can write to by another way). Otherwise as [`Own`](Memory::Own). A process that is stopped for longer than the system has writers wait, or
     /// finds no memory to copy to, may see the file change.
     #[default]
     Auto,
@@ -72,9 +72,9 @@ impl Plaintext {
         // Where most pages are to be changed, it is faster to read the file than to copy them one by one.
         let saves = || plaintext.secret.len_pages(PAGE) < len.div_ceil(PAGE) / 2;
         let may_map = memory == Memory::Auto && saves();
-        let leased = match input.file().filter(|_| may_map) {
-            Some(file) => Leased::map(file, len_bytes)?,
-            None => None,
+        let leased = match may_map {
+            true => Leased::map(input, len_bytes)?,
+            false => None,
         };
         let bytes = match leased {
             Some((leased, bytes)) => {
