@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
+use jiff::{SignedDuration, Timestamp};
 
 use crate::error::{Error, Result};
 
@@ -95,15 +94,22 @@ impl Requirements {
 
 /// The first moment of a date or time, and the first after it.
 fn period(text: &str) -> Option<(SystemTime, SystemTime)> {
-    if let Ok(date) = text.parse::<Date>()
-        && !text.contains(['T', 't', ' '])
-    {
-        let start = |date: Date| Some(date.to_zoned(TimeZone::UTC).ok()?.timestamp().into());
-        return Some((start(date)?, start(date.checked_add(1.day()).ok()?)?));
-    }
-    let time: Timestamp = text.parse().ok()?;
-    let after = time.checked_add(1.nanosecond()).ok()?;
-    Some((time.into(), after.into()))
+    // Not by way of time zones and timestamps, which end before 9999-12-31: a way to write "never".
+    let at = |since: SignedDuration| match since.is_negative() {
+        true => SystemTime::UNIX_EPOCH.checked_sub(since.unsigned_abs()),
+        false => SystemTime::UNIX_EPOCH.checked_add(since.unsigned_abs()),
+    };
+    let (start, len) = match text.parse::<Date>() {
+        Ok(date) if !text.contains(['T', 't', ' ', '[']) => (
+            at(date.duration_since(Date::constant(1970, 1, 1)))?,
+            Duration::from_secs(24 * 60 * 60),
+        ),
+        _ => (
+            at(text.parse::<Timestamp>().ok()?.as_duration())?,
+            Duration::from_nanos(1),
+        ),
+    };
+    Some((start, start.checked_add(len)?))
 }
 
 #[cfg(test)]
@@ -179,10 +185,13 @@ mod tests {
             "2027-13-01",
             "2027-01-01x",
             "2027-01-01T00:00:00",
+            "2027-01-01[Europe/Berlin]",
         ] {
             assert_eq!(period(value), None, "{value}");
         }
-        let day = period("2027-01-01").unwrap();
-        assert_eq!(day.1.duration_since(day.0).unwrap().as_secs(), 86_400);
+        for day in ["2027-01-01", "9999-12-31", "0001-01-01", "1960-02-29"] {
+            let day = period(day).unwrap();
+            assert_eq!(day.1.duration_since(day.0).unwrap().as_secs(), 86_400);
+        }
     }
 }
