@@ -26,6 +26,9 @@ pub struct Prepared<'m> {
     _nothing: tempfile::TempDir,
 }
 
+/// What protobuf takes in one piece.
+const MAX_SKELETON_BYTES: usize = i32::MAX as usize;
+
 /// The name of that file.
 const NOTHING: &str = "null";
 
@@ -65,19 +68,31 @@ impl Model {
     pub fn prepare(&self, sharing: Sharing) -> Result<Prepared<'_>> {
         let mut moved = Vec::new();
         let (mut shared, mut injected) = (Vec::new(), Vec::new());
+        let too_large = |len_bytes| Error::TooLarge {
+            path: self.path.clone(),
+            len_bytes,
+        };
+        let mut len_inline = 0;
         for entry in self.entries() {
             let tensor = self.tensor_at(entry);
             let elements = match entry.how {
-                How::Inline if entry.is_external() => Elements::Inline(tensor.bytes),
+                How::Inline if entry.is_external() => {
+                    // Before any is copied: many tensors may have the same bytes of a file.
+                    len_inline += tensor.bytes.len();
+                    if len_inline > MAX_SKELETON_BYTES {
+                        return Err(too_large(len_inline));
+                    }
+                    Elements::Inline(tensor.bytes)
+                }
                 How::Inline => continue,
-                How::Shared | How::Injected => Elements::External {
+                How::Shared | How::Injected | How::Unused => Elements::External {
                     location: NOTHING,
                     len: tensor.bytes.len() as u64,
                 },
             };
             moved.push((entry.offset, elements));
             match (entry.how, sharing) {
-                (How::Inline, _) => {}
+                (How::Inline | How::Unused, _) => {}
                 (How::Shared, Sharing::WherePossible) => shared.push(tensor),
                 (How::Shared, Sharing::Never) | (How::Injected, _) => injected.push(tensor),
             }
@@ -86,11 +101,8 @@ impl Model {
             path: self.path.clone(),
             source,
         })?;
-        if skeleton.len() > i32::MAX as usize {
-            return Err(Error::TooLarge {
-                path: self.path.clone(),
-                len_bytes: skeleton.len(),
-            });
+        if skeleton.len() > MAX_SKELETON_BYTES {
+            return Err(too_large(skeleton.len()));
         }
         #[cfg(unix)]
         let folder = "/dev".to_owned();

@@ -31,10 +31,15 @@ pub(crate) enum How {
     Inline,
     Injected,
     Shared,
+    /// Not at all: nothing uses it, so ONNX Runtime drops it, and takes nothing in its place.
+    Unused,
 }
 
-/// Smaller tensors are inline. Among them are all of those that shape inference reads.
+/// Smaller tensors are inline. Among them are most of those that shape inference reads.
 const MIN_BYTES: u64 = 16 << 10;
+
+/// Smaller lists of integers are inline too: Split may be told thousands of sizes.
+const MAX_LIST_BYTES: u64 = 1 << 20;
 
 /// What may be shared: inputs of operators, which kernels pack or read as they are.
 ///
@@ -81,10 +86,14 @@ impl<'a> Consumers<'a> {
                 *initializers.entry(tensor.name).or_default() += 1;
             }
         }
-        let ends = model.graphs.iter();
-        let ends = ends.flat_map(|graph| graph.inputs.iter().chain(&graph.outputs).copied());
+        let in_functions = in_functions(model);
+        let is_outside = |graph: usize| in_functions.get(graph) == Some(&false);
+        let graphs = model.graphs.iter().enumerate();
+        let graphs = graphs.filter(|(index, _)| is_outside(*index));
+        let ends = graphs.flat_map(|(_, graph)| graph.inputs.iter().chain(&graph.outputs).copied());
         let mut users: HashMap<_, Vec<_>> = HashMap::new();
-        for node in &model.nodes {
+        let nodes = model.nodes.iter();
+        for node in nodes.filter(|node| is_outside(node.graph.index())) {
             for (slot, name) in node.inputs.iter().copied().enumerate() {
                 let row = SHARED.iter().find(|(domain, op_type, slots, _)| {
                     (*domain, *op_type) == (node.domain, node.op_type) && slots.contains(&slot)
@@ -111,6 +120,8 @@ impl<'a> Consumers<'a> {
             || span.len < MIN_BYTES
             || self.initializers.get(tensor.name) != Some(&1)
             || !TYPES.contains(&tensor.data_type)
+            // ONNX Runtime's calls take names up to a NUL.
+            || tensor.name.contains('\0')
         {
             return How::Inline;
         }
@@ -118,10 +129,33 @@ impl<'a> Consumers<'a> {
         let all_share = !users.is_empty()
             && users.iter().all(|types| types.contains(&tensor.data_type))
             && !self.ends.contains(tensor.name);
+        // What shape inference reads must be in the model: it looks before anything is injected.
+        let is_list = matches!(tensor.data_type, Int32 | Int64) && tensor.dims.len() <= 1;
         if all_share {
             How::Shared
+        } else if is_list && span.len < MAX_LIST_BYTES {
+            How::Inline
+        } else if users.is_empty() && !self.ends.contains(tensor.name) {
+            How::Unused
         } else {
             How::Injected
         }
     }
+}
+
+/// For each graph whether it is a function's body or inside one, where no name outside is visible.
+fn in_functions(model: &onnxseal_onnx::Model<'_>) -> Vec<bool> {
+    let mut in_functions: Vec<bool> = Vec::with_capacity(model.graphs.len());
+    // Parents come before children.
+    for graph in &model.graphs {
+        let is_in_one = match graph.owner {
+            GraphOwner::Model => false,
+            GraphOwner::Function(_) => true,
+            GraphOwner::Node { node, .. } => (model.nodes.get(node.index()))
+                .and_then(|node| in_functions.get(node.graph.index()))
+                .is_some_and(|is_in_one| *is_in_one),
+        };
+        in_functions.push(is_in_one);
+    }
+    in_functions
 }

@@ -92,7 +92,9 @@ fn weights_that_only_kernels_read_are_shared_and_others_are_not() {
         let w = || vec!["w".to_owned()];
         let expected = match sample.name {
             "wide_matmul" | "wide_external" | "wide_folded" => (w(), none()),
-            "wide_conv" | "wide_transposed" | "wide_tied" | "wide_function" => (none(), w()),
+            "wide_conv" | "wide_transposed" | "wide_tied" | "wide_function" | "wide_unused" => {
+                (none(), w())
+            }
             "wide_ends" => (none(), vec!["w".to_owned(), "v".to_owned()]),
             _ => (none(), none()),
         };

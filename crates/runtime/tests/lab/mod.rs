@@ -11,7 +11,7 @@ use onnxseal_runtime::DataType;
 use onnxseal_testkit::Sample;
 use onnxseal_testkit::build::{
     GraphBuilder, bare_tensor, constant, external, floats, function, graph_attribute, in_domain,
-    int_attribute, ints_attribute, le_bytes, node, node_with, opset, weights,
+    int_attribute, int64s, ints_attribute, le_bytes, node, node_with, opset, weights,
 };
 use ort::environment::Environment;
 use ort::session::builder::SessionBuilder;
@@ -276,6 +276,40 @@ pub fn wide_samples() -> Vec<Sample> {
             &["y"],
             vec![int_attribute("axis", 0)],
         ));
+    // An initializer that nothing uses, though a function has a parameter of that name.
+    let mut unused = wide("wide_unused")
+        .initializer(weights("w", WIDE, 1))
+        .initializer(weights("b", WIDE, 2))
+        .node(in_domain("local", node("Dense", &["x", "w"], &["y"])))
+        .model();
+    unused.opset_import.push(opset("local", 1));
+    let body = vec![node("MatMul", &["a", "b"], &["y"])];
+    unused
+        .functions
+        .push(function("local", "Dense", &["a", "b"], &["y"], body));
+    // Sizes that shape inference reads.
+    const N: i64 = 2500;
+    let parts: Vec<String> = (0..N).map(|i| format!("part_{i}")).collect();
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let split = GraphBuilder::new("wide_split")
+        .input("x", &[N, 2])
+        .output("y", &[N, 2])
+        .initializer(int64s("sizes", &[N], &[1; N as usize]))
+        .node(node_with(
+            "Split",
+            &["x", "sizes"],
+            &parts,
+            vec![int_attribute("axis", 0)],
+        ))
+        .node(node_with(
+            "Concat",
+            &parts,
+            &["y"],
+            vec![int_attribute("axis", 0)],
+        ));
+    let nul = wide("wide_nul")
+        .initializer(weights("w\0", WIDE, 1))
+        .node(node("MatMul", &["x", "w\0"], &["y"]));
     let external = wide_external();
     vec![
         wide_matmul(),
@@ -291,6 +325,9 @@ pub fn wide_samples() -> Vec<Sample> {
         one_file("wide_function", in_function.encode_to_vec()),
         one_file("wide_tied", tied.encode()),
         one_file("wide_ends", ends.encode()),
+        one_file("wide_unused", unused.encode_to_vec()),
+        one_file("wide_split", split.encode()),
+        one_file("wide_nul", nul.encode()),
         external,
     ]
 }
