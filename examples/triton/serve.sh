@@ -147,7 +147,7 @@ open_models() {
     else
         supervise env -u ONNXSEAL_IDENTITY "$tool" verify -q --require-protected "$repository" || exit
     fi
-    mkdir -p "$opened"
+    mkdir -- "$opened"
     supervise "$tool" batch unprotect "$repository" --out "$opened" "${access[@]}" \
         --report "$folder/report.json" --no-records --no-sync -q || code=$?
     # Models that are not protected are what it could not be asked for (2); any other failure has another code.
@@ -157,15 +157,18 @@ open_models() {
     fi
     rm -f "$folder/report.json"
     ((code == 0)) || exit "$code"
-    copy_the_rest
 }
 
-# All folders, and the files that are not there yet: those of protected models are.
+# All folders, and the files that are not there yet: those of protected models are. A link that leads out of the repository
+# is refused: its writer could have any file copied that this script may read, the identity as well.
 copy_the_rest() {
-    local path
+    local path target
     (cd -- "$repository" && find -L . -type d -print0) | (cd -- "$opened" && xargs -0 mkdir -p --)
     (cd -- "$repository" && find -L . -type f -print0) | while IFS= read -r -d '' path; do
-        [[ -e $opened/$path ]] || cp -- "$repository/$path" "$opened/$path"
+        [[ ! -e $opened/$path ]] || continue
+        target=$(realpath -- "$repository/$path")
+        [[ $target == "$repository"/* ]] || fail "$repository/$path leads out of the repository"
+        cp -- "$target" "$opened/$path"
     done
 }
 
@@ -217,7 +220,9 @@ main() {
         mount_memory
     fi
     open_models
+    # Before anything else is copied, so that no identity is.
     forget_identities
+    copy_the_rest
     if [[ -n $open_only ]]; then
         trap - EXIT
         exit 0

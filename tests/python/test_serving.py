@@ -247,6 +247,22 @@ def test_odd_requests_are_refused(served):
     assert "no-such-server is not installed" in process.communicate()[1] and process.returncode == 2
 
 
+@mounts
+def test_links_that_lead_out_of_the_repository_give_nothing(served, tmp_path):
+    """Else whoever writes to it gets the server all that root can read, the identity for one."""
+    elsewhere = tmp_path / "elsewhere.txt"
+    elsewhere.write_text("not for the server")
+    labels = served.repository / "digits" / "labels.txt"
+    labels.symlink_to(elsewhere)
+    assert "leads out of the repository" in served.fails(2, "-i", served.identity)
+    labels.unlink()
+    labels.symlink_to(served.identity)
+    process = served.serve("-i", served.identity)
+    opened = Path(f"/proc/{process.pid}/root{served.folder}/opened")
+    assert files_with(served.secret, opened) != []
+    assert files_with(served.identity.read_bytes(), opened) == []
+
+
 def test_the_configuration_is_that_of_the_model():
     text = (EXAMPLE / "models" / "digits" / "config.pbtxt").read_text()
     graph = onnx.load(ORIGINALS["digits"]).graph
