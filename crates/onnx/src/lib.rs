@@ -13,6 +13,7 @@
 
 pub mod external;
 pub mod model;
+mod names_files;
 pub mod proto;
 pub mod tail;
 

@@ -100,7 +100,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    fn slice(&self) -> &'a [u8] {
+    pub(crate) fn slice(&self) -> &'a [u8] {
         self.bytes.get(self.start..self.end).unwrap_or_default()
     }
 }

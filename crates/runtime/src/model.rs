@@ -199,6 +199,16 @@ fn index(path: &std::path::Path, opened: &OpenedModel) -> Result<Vec<Entry>> {
         .zip(opened.external_files())
         .map(|(index, (path, bytes))| (path, (index, bytes.len() as u64)))
         .collect();
+    // ONNX Runtime would look for these where the skeleton's files are, which nobody has authenticated.
+    let mut defaults = model.passed_over.iter();
+    if let Some(default) =
+        defaults.find(|part| part.path.starts_with("functions") && part.names_files(opened.model()))
+    {
+        return Err(Error::ForeignFile {
+            path: path.to_owned(),
+            location: format!("the file that {} names", default.path),
+        });
+    }
     let mut entries = Vec::new();
     for (tensor, how) in model.tensors.iter().zip(decide(&model)) {
         let (file, start, len) = match &tensor.payload {

@@ -10,7 +10,9 @@ use std::process::Command;
 use lab::{Lab, assert_close, builder, run};
 use onnxseal_core::Preset;
 use onnxseal_runtime::{Error, ErrorKind, Identities, Memory, Model, Options, Silent};
-use onnxseal_testkit::build::{GraphBuilder, in_domain, node, opset, weights};
+use onnxseal_testkit::build::{
+    GraphBuilder, external, function, in_domain, node, opset, tensor_attribute, weights,
+};
 use onnxseal_testkit::corrupt::{flipped, truncated};
 use ort::operator::{
     BoxedKernel, ComputeContext, KernelContext, Operator, OperatorDomain, OperatorInput,
@@ -108,6 +110,29 @@ fn an_external_file_that_is_missing_cut_or_another() {
     assert_eq!(refusal(&path, &lab.identities).0, ErrorKind::Authentication);
     fs::write(&external, vec![0; bytes.len()]).unwrap();
     assert_eq!(refusal(&path, &lab.identities).0, ErrorKind::Authentication);
+}
+
+/// ONNX Runtime would look for it where nobody has authenticated anything.
+#[test]
+fn a_default_of_a_function_in_an_external_file() {
+    let lab = Lab::new();
+    let mut sample = lab::wide_external();
+    let mut model = onnxseal_onnx::proto::ModelProto::decode(&sample.model[..]).unwrap();
+    model.opset_import.push(opset("local", 1));
+    let mut function = function("local", "Unused", &["x"], &["x"], Vec::new());
+    let default = external("d", &[64, 128], "shm/w.bin", None, None);
+    function
+        .attribute_proto
+        .push(tensor_attribute("value", default));
+    model.functions.push(function);
+    sample.model = model.encode_to_vec();
+    let path = protected(&lab, &sample);
+    let (kind, message) = refusal(&path, &lab.identities);
+    assert_eq!(kind, ErrorKind::Malformed);
+    assert!(
+        message.contains("functions[0].attribute_proto[0]"),
+        "{message}"
+    );
 }
 
 /// What is opened is what runs, whatever takes the place of its file.
