@@ -4,6 +4,7 @@
 use std::any::Any;
 use std::ffi::{CStr, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::{fmt, io, ptr, slice};
 
 use super::EpContextStore;
@@ -20,7 +21,7 @@ use crate::error::{Error, Result};
 /// them. They may be moved meanwhile, and called by several threads at once.
 pub struct EpContextCallbacks {
     // Its address is what ONNX Runtime keeps.
-    state: Box<State>,
+    state: Arc<State>,
 }
 
 struct State {
@@ -46,7 +47,7 @@ impl EpContextCallbacks {
         let functions = functions.ok_or(Error::CallbacksMissing {
             minor_version: API_VERSION,
         })?;
-        let state = Box::new(State { store, functions });
+        let state = Arc::new(State { store, functions });
         Ok(EpContextCallbacks { state })
     }
 
@@ -100,7 +101,7 @@ impl EpContextCallbacks {
     }
 
     fn state(&self) -> *mut c_void {
-        (&raw const *self.state).cast_mut().cast()
+        Arc::as_ptr(&self.state).cast_mut().cast()
     }
 }
 

@@ -7,7 +7,7 @@ mod core;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use onnxseal_runtime::DataType;
+use onnxseal_runtime::{DataType, Model};
 use onnxseal_testkit::Sample;
 use onnxseal_testkit::build::{
     GraphBuilder, bare_tensor, constant, external, floats, function, graph_attribute, in_domain,
@@ -49,6 +49,15 @@ pub fn builder() -> Option<SessionBuilder> {
 
 /// Names and values of a run's outputs.
 pub type Outputs = Vec<(String, Vec<f32>)>;
+
+/// Whether models are mapped from this folder; says that it skips where they are not.
+pub fn maps(model: &Model) -> bool {
+    let maps = model.mapped_bytes() > 0;
+    if !maps {
+        eprintln!("skipped: no leases in the folder for temporary files (is it on overlayfs?)");
+    }
+    maps
+}
 
 /// Runs a session on inputs that are always the same.
 pub fn run(session: &mut Session) -> Outputs {
