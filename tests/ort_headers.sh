@@ -4,12 +4,11 @@
 # packages stay as they are.
 #
 #   tests/ort_headers.sh FOLDER     prints nothing; FOLDER/onnxruntime_c_api.h and others are there afterwards
-#   DEBIAN_MIRROR=URL               another mirror
+#   DEBIAN_MIRROR=URL               another mirror than the one this system has its packages from
 set -euo pipefail
 
 PACKAGE=libonnxruntime-dev
 SUITE=trixie
-MIRROR=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 KEYS=/usr/share/keyrings/debian-archive-keyring.gpg
 
 fail() {
@@ -21,13 +20,15 @@ fail() {
 folder=$1
 [[ ! -f $folder/onnxruntime_c_api.h ]] || exit 0
 command -v apt-get >/dev/null || fail "no apt-get here to fetch $PACKAGE with"
+mirror=${DEBIAN_MIRROR:-$(apt-get indextargets --format '$(LABEL) $(REPO_URI)' | sed -n 's/^Debian \(.*[^/]\)\/*$/\1/p' | head -n 1)}
+[[ -n $mirror ]] || fail "this system has no packages of Debian's: set DEBIAN_MIRROR"
 [[ -f $KEYS ]] || fail "no $KEYS here to check $PACKAGE with"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work"/{state/lists/partial,cache/archives/partial,parts,unpacked}
 touch "$work/status"
-echo "deb [signed-by=$KEYS] $MIRROR $SUITE main" >"$work/sources.list"
+echo "deb [signed-by=$KEYS] $mirror $SUITE main" >"$work/sources.list"
 cat >"$work/apt.conf" <<CONF
 Dir::Etc::SourceList "$work/sources.list";
 Dir::Etc::SourceParts "$work/parts";

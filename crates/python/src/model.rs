@@ -129,8 +129,8 @@ impl Model {
         self.model.is_locked()
     }
 
-    /// Raises an IoError where a file whose bytes are used where they lie was changed since the model
-    /// was opened, or somebody waits to change it. Never with memory="own".
+    /// Raises an IoError where a file whose bytes are used where they lie may have changed since the
+    /// model was opened. Never with memory="own".
     fn check_unchanged(&self) -> Result<()> {
         Ok(self.model.check_unchanged()?)
     }

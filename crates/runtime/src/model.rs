@@ -148,9 +148,8 @@ impl Model {
         Some(self.tensor_at(entry))
     }
 
-    /// Fails where a file whose bytes are used where they lie was changed since the model was opened,
-    /// or somebody waits to change it: see [`Memory::Auto`]. To be called once a session is made of
-    /// them.
+    /// Fails where a file whose bytes are used where they lie may have changed since the model was
+    /// opened: see [`Memory::Auto`]. To be called once a session is made of them.
     ///
     /// # Errors
     /// `Io`.
