@@ -62,16 +62,14 @@ fi
 # One build for all tests: the one with object stores, which is the other with more in it. The Python package is left to
 # maturin, under which its dependencies are built in another way.
 workspace=(--workspace --exclude onnxseal-python)
-echo "== cargo build"
-cargo build --release "${workspace[@]}" --features object-store
-echo "== the Python package"
-make_wheel
 echo "== cargo test"
 cargo test --release "${workspace[@]}" --features object-store
 echo "== cargo test, without object stores"
 cargo test --release -p onnxseal-core --lib
 echo "== cargo test, the RustCrypto back end"
 cargo test --release -p onnxseal-crypto --no-default-features
+echo "== the Python package"
+make_wheel
 echo "== pytest"
 target=${CARGO_TARGET_DIR:-target}
 ONNXSEAL_BIN=${ONNXSEAL_BIN:-$target/release/onnxseal} .venv/bin/python -m pytest -p no:cacheprovider tests/python "$@"
