@@ -138,15 +138,17 @@ impl Input {
             location: path.to_owned(),
             fault,
         };
+        let check_normalised = || match external::normalise(path).as_deref() == Ok(path) {
+            true => Ok(()),
+            false => Err(malformed(fault(FileFault::NotNormalised))),
+        };
         match &self.origin {
             Origin::File { .. } => {
                 let opened = external::open(folder_of(&self.path), path).map_err(malformed)?;
                 Input::of(&opened.0, opened.1)
             }
             Origin::Memory { beside, .. } => {
-                if external::normalise(path).as_deref() != Ok(path) {
-                    return Err(malformed(fault(FileFault::NotNormalised)));
-                }
+                check_normalised()?;
                 let name = folder_of(&self.path).join(path);
                 match beside.get(path) {
                     Some(bytes) => Ok(Input::of_bytes(name, bytes.clone(), Arc::clone(beside))),
@@ -155,9 +157,7 @@ impl Input {
             }
             #[cfg(feature = "object-store")]
             Origin::Object { url, remote } => {
-                if external::normalise(path).as_deref() != Ok(path) {
-                    return Err(malformed(fault(FileFault::NotNormalised)));
-                }
+                check_normalised()?;
                 let beside = url.beside(path);
                 if beside == *url {
                     let shared = FileFault::Shared("the model".to_owned());

@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 use crate::schema;
-use crate::wire::{Message, Value};
+use crate::wire::{Message, Value, put_varint};
 
 /// Where the elements of a tensor lie in a copy.
 #[derive(Clone, Copy, Debug)]
@@ -122,11 +122,7 @@ impl Buffer {
         self.put(bytes);
     }
 
-    fn put_varint(&mut self, mut rest: u64) {
-        while rest >= 0x80 {
-            self.put(&[rest as u8 | 0x80]);
-            rest >>= 7;
-        }
-        self.put(&[rest as u8]);
+    fn put_varint(&mut self, value: u64) {
+        put_varint(value, |part| self.put(part));
     }
 }

@@ -11,7 +11,7 @@ use crate::error::{Error, Fault, excerpt};
 use crate::locate::entry;
 use crate::model::Span;
 use crate::schema;
-use crate::wire::Message;
+use crate::wire::{Message, put_varint};
 
 /// What every key of the tail begins with.
 pub const PREFIX: &str = "onnxseal.";
@@ -77,15 +77,13 @@ pub fn encode(entries: &[(&str, &[u8])]) -> Vec<u8> {
 /// Hands the parts of an entry to `put`, one after the other.
 fn encode_entry(key: &str, value: &[u8], mut put: impl FnMut(&[u8])) {
     put(&[0x72]);
-    put_varint(
-        delimited_len(key.len()) + delimited_len(value.len()),
-        &mut put,
-    );
+    let len = delimited_len(key.len()) + delimited_len(value.len());
+    put_varint(len as u64, &mut put);
     put(&[0x0a]);
-    put_varint(key.len(), &mut put);
+    put_varint(key.len() as u64, &mut put);
     put(key.as_bytes());
     put(&[0x12]);
-    put_varint(value.len(), &mut put);
+    put_varint(value.len() as u64, &mut put);
     put(value);
 }
 
@@ -195,13 +193,4 @@ fn delimited_len(len: usize) -> usize {
 
 fn varint_len(value: usize) -> usize {
     (value.max(1).ilog2() / 7 + 1) as usize
-}
-
-fn put_varint(value: usize, mut put: impl FnMut(&[u8])) {
-    let mut rest = value;
-    while rest >= 0x80 {
-        put(&[rest as u8 | 0x80]);
-        rest >>= 7;
-    }
-    put(&[rest as u8]);
 }

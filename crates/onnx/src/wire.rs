@@ -249,6 +249,16 @@ impl<'a> Field<'a> {
     }
 }
 
+/// Hands the bytes of a varint, as few as it takes, to `put`.
+pub(crate) fn put_varint(value: u64, mut put: impl FnMut(&[u8])) {
+    let mut rest = value;
+    while rest >= 0x80 {
+        put(&[rest as u8 | 0x80]);
+        rest >>= 7;
+    }
+    put(&[rest as u8]);
+}
+
 /// Reads varints with nothing between.
 pub(crate) struct Varints<'a> {
     message: Message<'a>,
