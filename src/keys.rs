@@ -7,10 +7,11 @@ use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use onnxseal_core::{Error, Identities, KeyError, Passphrase, Prompt, Recipients};
+use onnxseal_core::{Error, Identities, KeyError, PLUGIN_PATIENCE, Passphrase, Prompt, Recipients};
 use zeroize::Zeroizing;
 
 use crate::exit::Usage;
@@ -18,6 +19,9 @@ use crate::text::{note, one_line};
 
 /// Names an identity file, or a descriptor as `fd:N`, for commands that are given none.
 const IDENTITY_VARIABLE: &str = "ONNXSEAL_IDENTITY";
+
+/// Seconds that an age plugin may take, where the default is too short or too long.
+const PATIENCE_VARIABLE: &str = "ONNXSEAL_PLUGIN_SECONDS";
 
 /// To whom a model is protected.
 #[derive(Debug, Args)]
@@ -345,6 +349,22 @@ impl Prompt for Terminal {
 
     fn show(&self, message: &str) {
         note(&one_line(message));
+    }
+
+    fn plugin_patience(&self) -> Duration {
+        let Some(value) = std::env::var_os(PATIENCE_VARIABLE) else {
+            return PLUGIN_PATIENCE;
+        };
+        let seconds = value.to_str().and_then(|value| value.parse().ok());
+        match seconds.filter(|seconds| (1..=86_400).contains(seconds)) {
+            Some(seconds) => Duration::from_secs(seconds),
+            None => {
+                note(&format!(
+                    "warning: {PATIENCE_VARIABLE} is no number of seconds from 1 to 86400"
+                ));
+                PLUGIN_PATIENCE
+            }
+        }
     }
 }
 

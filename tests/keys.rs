@@ -8,6 +8,7 @@ mod lab;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use lab::Lab;
@@ -531,6 +532,75 @@ fn plugins_wrap_and_unwrap() {
     protect(&lab, &["-r", &lab.recipient]);
     let (code, err) = with_path(&["verify", "sealed.onnx", "-i", "token.txt"]);
     assert_eq!(code, Some(5), "{err}");
+}
+
+#[test]
+fn plugins_that_do_not_end_are_ended() {
+    if !installed(&["python3"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let (path, token) = plugin(&lab);
+    let wrap = [
+        "-q",
+        "protect",
+        lab.model(),
+        "-o",
+        "sealed.onnx",
+        "-r",
+        &token,
+    ];
+    let run = |args: &[&str], fault: &str| {
+        let _ = fs::remove_file(lab.path("pid"));
+        let mut command = lab.command(args);
+        command
+            .env("PATH", &path)
+            .env("AGE_PLUGIN_TEST_PID", lab.path("pid"));
+        if fault == "hang" {
+            command.env("ONNXSEAL_PLUGIN_SECONDS", "1");
+        }
+        if !fault.is_empty() {
+            command.env("AGE_PLUGIN_TEST_FAULT", fault);
+        }
+        let output = command.output().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), err)
+    };
+    assert_eq!(run(&wrap, ""), (Some(0), String::new()));
+    fs::rename(lab.path("sealed.onnx"), lab.path("good.onnx")).unwrap();
+    let unwrap = ["-q", "verify", "good.onnx", "-i", "token.txt"];
+    for (fault, said) in [
+        (
+            "endless line",
+            "age-plugin-test: it says more than 1048576 bytes",
+        ),
+        (
+            "endless messages",
+            "age-plugin-test: it says more than 1048576 bytes",
+        ),
+        (
+            "hang",
+            "age-plugin-test: it did not answer within 1 seconds",
+        ),
+        ("end", "age-plugin-test: it ended without an answer"),
+        (
+            "nonsense",
+            "age-plugin-test: it does not keep to the protocol",
+        ),
+    ] {
+        for args in [&wrap[..], &unwrap] {
+            let (code, err) = run(args, fault);
+            assert_eq!(code, Some(1), "{fault}: {err}");
+            let last = err.lines().last().unwrap_or_default();
+            assert!(last.contains(said), "{fault}: {last}");
+            assert!(!lab.path("sealed.onnx").exists());
+            // Nothing of it is left running.
+            let pid = fs::read_to_string(lab.path("pid")).unwrap();
+            let is_there = Path::new("/proc").join(pid).exists();
+            assert!(!is_there || fault == "end", "{fault}");
+        }
+    }
+    assert_eq!(run(&unwrap, "").0, Some(0));
 }
 
 #[test]

@@ -76,7 +76,8 @@ pub use location::{Location, ObjectUrl};
 pub use manifest::{File, Manifest, Operator};
 pub use onnxseal_crypto::signature::{AllowedSigners, ClaimedSigner, Signer, SigningKey};
 pub use onnxseal_crypto::wrap::{
-    Identities, Identity, NoPrompt, Passphrase, Prompt, Recipients, generate_identity,
+    Identities, Identity, NoPrompt, PLUGIN_PATIENCE, Passphrase, Prompt, Recipients,
+    generate_identity,
 };
 pub use onnxseal_crypto::{BlobKey, Error as KeyError};
 pub use open::{OpenedModel, open, open_with, unprotect};

@@ -1,11 +1,12 @@
 //! The secrets that unwrap data keys.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
 
 use age::armor::ArmoredReader;
-use age::plugin::{self, IdentityPluginV1};
+use age::plugin;
 use age::secrecy::ExposeSecret as _;
 use age::{DecryptError, Decryptor, scrypt, x25519};
 use zeroize::Zeroizing;
@@ -15,9 +16,10 @@ use crate::keys::DataKey;
 use crate::limited::read_limited;
 use crate::secret::Secret;
 use crate::wrap::armor::{armor, dearmor, recipient_kinds};
-use crate::wrap::prompt::{Callbacks, NoPrompt, Passphrase, Prompt};
+use crate::wrap::plugin::{Plugin, PluginIdentities};
+use crate::wrap::prompt::{NoPrompt, Passphrase, Prompt};
 use crate::wrap::recipients::{encrypt, scrypt_recipient};
-use crate::wrap::{MAX_KEY_FILE_BYTES, malformed, plugin_fault, resolve_fault, ssh};
+use crate::wrap::{MAX_KEY_FILE_BYTES, malformed, ssh};
 
 /// The highest work factor of a passphrase, log2 of scrypt's N, that is spent on a data key or an
 /// identity file: 1 GiB of memory and some seconds. age writes 18.
@@ -34,7 +36,7 @@ pub struct Identities {
     own: Vec<x25519::Identity>,
     ssh: Vec<age::ssh::Identity>,
     passphrases: Vec<Passphrase>,
-    plugins: Vec<IdentityPluginV1<Callbacks>>,
+    plugins: Vec<PluginIdentities>,
 }
 
 impl Identities {
@@ -234,8 +236,6 @@ fn unwrap_with(file: &[u8], identities: &[&dyn age::Identity]) -> Result<Option<
                 DecryptError::DecryptionFailed if is_scrypt => Error::WrongPassphrase {
                     name: "the data key".to_owned(),
                 },
-                DecryptError::Plugin(faults) => plugin_fault(&faults),
-                DecryptError::PluginResolve(fault) => resolve_fault(fault),
                 // Of a plugin: the file is in memory.
                 DecryptError::Io(fault) => Error::Plugin {
                     reason: fault.to_string(),
@@ -305,7 +305,7 @@ fn parse_lines(text: &[u8], name: &str, prompt: &Arc<dyn Prompt>) -> Result<Iden
         reason,
     };
     let mut all = Identities::default();
-    let mut of_plugins: Vec<plugin::Identity> = Vec::new();
+    let mut of_plugins: BTreeMap<String, Vec<Zeroizing<String>>> = BTreeMap::new();
     for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.is_empty() || line.starts_with(b"#") {
@@ -314,20 +314,20 @@ fn parse_lines(text: &[u8], name: &str, prompt: &Arc<dyn Prompt>) -> Result<Iden
         let line = str::from_utf8(line).unwrap_or_default();
         if let Ok(identity) = line.parse() {
             all.own.push(identity);
-        } else if let Ok(identity) = line.parse() {
-            of_plugins.push(identity);
+        } else if let Ok(identity) = line.parse::<plugin::Identity>() {
+            let identities = of_plugins.entry(identity.plugin().to_owned()).or_default();
+            identities.push(Zeroizing::new(line.to_owned()));
         } else {
             let line_is = format!("line {} is {}", index + 1, kind_of(line));
             return Err(malformed(line_is));
         }
     }
-    let mut names: Vec<&str> = of_plugins.iter().map(plugin::Identity::plugin).collect();
-    names.sort_unstable();
-    names.dedup();
-    for name in names {
-        let callbacks = Callbacks(Arc::clone(prompt));
-        let plugin = IdentityPluginV1::new(name, &of_plugins, callbacks);
-        all.plugins.push(plugin.map_err(resolve_fault)?);
+    for (name, identities) in of_plugins {
+        all.plugins.push(PluginIdentities {
+            plugin: Plugin::find(&name)?,
+            identities,
+            prompt: Arc::clone(prompt),
+        });
     }
     match all.own.is_empty() && all.plugins.is_empty() {
         true => Err(malformed("it holds no identity".to_owned())),

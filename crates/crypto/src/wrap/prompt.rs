@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::Read;
-use std::sync::Arc;
+use std::time::Duration;
 
 use age::secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
@@ -11,6 +11,9 @@ use crate::error::Error;
 
 /// The longest passphrase that is read, in bytes.
 pub const MAX_PASSPHRASE_BYTES: usize = 1024;
+
+/// How long a plugin may take unless a [`Prompt`] says otherwise.
+pub const PLUGIN_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Asks the user, for a crate that knows no terminal.
 pub trait Prompt: Send + Sync {
@@ -25,6 +28,12 @@ pub trait Prompt: Send + Sync {
 
     /// Tells something that needs no answer, such as to touch a hardware token.
     fn show(&self, message: &str);
+
+    /// How long a plugin may take for one data key, without the time in which the user is asked
+    /// something: long enough to find a hardware token and touch it.
+    fn plugin_patience(&self) -> Duration {
+        PLUGIN_PATIENCE
+    }
 }
 
 /// Asks nobody: what needs an answer is refused.
@@ -118,29 +127,5 @@ impl fmt::Debug for Passphrase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Passphrase(_) = self;
         f.write_str("Passphrase(..)")
-    }
-}
-
-/// A [`Prompt`] as age's plugins call it.
-#[derive(Clone)]
-pub(crate) struct Callbacks(pub(crate) Arc<dyn Prompt>);
-
-impl age::Callbacks for Callbacks {
-    fn display_message(&self, message: &str) {
-        self.0.show(message);
-    }
-
-    fn confirm(&self, message: &str, yes: &str, no: Option<&str>) -> Option<bool> {
-        self.0.confirm(message, yes, no)
-    }
-
-    fn request_public_string(&self, description: &str) -> Option<String> {
-        self.0.text(description)
-    }
-
-    fn request_passphrase(&self, description: &str) -> Option<SecretString> {
-        self.0
-            .passphrase(description)
-            .map(|passphrase| passphrase.secret())
     }
 }

@@ -1,20 +1,19 @@
 //! To whom data keys are wrapped.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::io::{Read, Write as _};
 use std::sync::Arc;
 
-use age::plugin::{self, RecipientPluginV1};
-use age::{EncryptError, Encryptor, NoCallbacks, scrypt, tag, tagpq, x25519};
+use age::{EncryptError, Encryptor, plugin, scrypt, tag, tagpq, x25519};
 use x25519_dalek::{PublicKey, StaticSecret};
 
 use crate::error::Error;
 use crate::keys::DataKey;
 use crate::limited::read_limited;
 use crate::wrap::armor::{armor, check_limits};
-use crate::wrap::prompt::{Callbacks, NoPrompt, Passphrase, Prompt};
-use crate::wrap::{MAX_KEY_FILE_BYTES, plugin_fault, resolve_fault, ssh};
+use crate::wrap::plugin::{Plugin, PluginRecipients};
+use crate::wrap::prompt::{NoPrompt, Passphrase, Prompt};
+use crate::wrap::{MAX_KEY_FILE_BYTES, ssh};
 
 /// The work factor of passphrases, log2 of scrypt's N, as the `age` command has it: 256 MiB of
 /// memory and about a second of work.
@@ -154,25 +153,26 @@ impl Recipients {
     }
 
     /// Every plugin with all its recipients, in order of first appearance.
-    fn plugins(&self) -> Result<Vec<RecipientPluginV1<Callbacks>>, Error> {
-        let recipients: Vec<plugin::Recipient> = self
-            .recipients
-            .iter()
-            .filter_map(|recipient| match &recipient.method {
-                Method::Plugin(recipient) => Some(recipient.clone()),
-                _ => None,
+    fn plugins(&self) -> Result<Vec<PluginRecipients>, Error> {
+        let mut plugins: Vec<(&str, Vec<String>)> = Vec::new();
+        for recipient in &self.recipients {
+            let Method::Plugin(named) = &recipient.method else {
+                continue;
+            };
+            let text = recipient.text.clone();
+            match plugins.iter_mut().find(|(name, _)| *name == named.plugin()) {
+                Some((_, recipients)) => recipients.push(text),
+                None => plugins.push((named.plugin(), vec![text])),
+            }
+        }
+        let with_program = |(name, recipients): (&str, Vec<String>)| {
+            Ok(PluginRecipients {
+                plugin: Plugin::find(name)?,
+                recipients,
+                prompt: Arc::clone(&self.prompt),
             })
-            .collect();
-        let mut seen = HashSet::new();
-        recipients
-            .iter()
-            .map(plugin::Recipient::plugin)
-            .filter(|name| seen.insert(*name))
-            .map(|name| {
-                let callbacks = Callbacks(Arc::clone(&self.prompt));
-                RecipientPluginV1::new(name, &recipients, &[], callbacks).map_err(resolve_fault)
-            })
-            .collect()
+        };
+        plugins.into_iter().map(with_program).collect()
     }
 }
 
@@ -210,8 +210,6 @@ pub(super) fn scrypt_recipient(passphrase: &Passphrase) -> scrypt::Recipient {
 
 fn encrypt_fault(fault: EncryptError) -> Error {
     match fault {
-        EncryptError::Plugin(faults) => plugin_fault(&faults),
-        EncryptError::PluginResolve(fault) => resolve_fault(fault),
         // Nothing else does any I/O yet.
         EncryptError::Io(fault) => Error::Plugin {
             reason: fault.to_string(),
@@ -274,7 +272,7 @@ fn parse(text: &str) -> Result<Recipient, Error> {
         (recipient.to_string(), Method::Classic(Box::new(recipient)))
     } else if let Some(recipient) = plugin_recipient(text) {
         // To find out early that there is no such plugin.
-        RecipientPluginV1::new(recipient.plugin(), &[], &[], NoCallbacks).map_err(resolve_fault)?;
+        Plugin::find(recipient.plugin())?;
         (text.to_owned(), Method::Plugin(recipient))
     } else {
         return Err(invalid(kind_of(text)));

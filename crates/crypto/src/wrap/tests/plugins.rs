@@ -1,6 +1,5 @@
 //! Plugins that are not there; `tests/keys.rs` of the command has one that is.
 
-use super::keys::Typed;
 use super::*;
 
 #[test]
@@ -19,24 +18,4 @@ fn plugins_that_are_not_installed_are_named() {
     let recipient = bech32::encode::<bech32::Bech32>(hrp("age1pq"), &[1; 8]).unwrap();
     let fault = Recipients::parse(&[&recipient]).unwrap_err();
     assert!(fault.to_string().contains("age-plugin-pq"), "{fault}");
-}
-
-#[test]
-fn a_prompt_is_what_plugins_ask() {
-    use age::Callbacks as _;
-    let typed = Typed::new(Some("secret"));
-    let callbacks = prompt::Callbacks(Arc::clone(&typed) as _);
-    callbacks.display_message("touch it");
-    assert_eq!(callbacks.confirm("sure?", "yes", None), Some(true));
-    assert_eq!(
-        callbacks.request_public_string("name?").as_deref(),
-        Some("text")
-    );
-    assert!(callbacks.request_passphrase("PIN?").is_some());
-    let asked = typed.asked.lock().unwrap();
-    assert_eq!(*asked, ["touch it", "sure? yes None", "name?", "PIN?"]);
-    let nobody = prompt::Callbacks(Arc::new(NoPrompt));
-    assert!(nobody.request_passphrase("PIN?").is_none());
-    assert!(nobody.request_public_string("name?").is_none());
-    assert_eq!(nobody.confirm("sure?", "yes", None), None);
 }

@@ -1,0 +1,414 @@
+//! Plugins of age: other programs, `age-plugin-NAME`, that wrap and unwrap the key of an age file
+//! (<https://c2sp.org/age-plugin>).
+//!
+//! The `age` crate can run plugins too, but waits for them as long as they like, and takes in a line of
+//! theirs however long it is. Here both have a limit. Messages are read and written by age's own code:
+//!
+//! ```text
+//! -> COMMAND ARGUMENT...
+//! base64 of a body, in lines of 64 columns, of which the last is shorter
+//! ```
+
+use std::collections::HashSet;
+use std::io::{self, Read, Write as _};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use age::secrecy::ExposeSecret as _;
+use age::{DecryptError, EncryptError};
+use age_core::format::{FileKey, Stanza, read, write};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD_NO_PAD;
+use tempfile::TempDir;
+use zeroize::Zeroizing;
+
+use crate::error::Error;
+use crate::wrap::prompt::Prompt;
+
+/// Bytes that a plugin may say in one conversation. A wrapped data key has at most 128 KiB.
+const MAX_BYTES: usize = 1 << 20;
+/// Characters of a plugin's text that are shown.
+const MAX_SHOWN_CHARS: usize = 1000;
+/// After so long the user is told what is waited for.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// An installed plugin.
+#[derive(Clone, Debug)]
+pub(super) struct Plugin {
+    program: String,
+    path: PathBuf,
+}
+
+impl Plugin {
+    /// Looks in `PATH` for the plugin with this name, which age's parser took.
+    ///
+    /// # Errors
+    /// [`Error::PluginMissing`].
+    pub(super) fn find(name: &str) -> Result<Plugin, Error> {
+        let program = format!("age-plugin-{name}");
+        // Linux on Windows runs the programs of Windows too.
+        let found = which::which(&program).or_else(|_| which::which(format!("{program}.exe")));
+        match found.ok().and_then(|path| path.canonicalize().ok()) {
+            Some(path) => Ok(Plugin { program, path }),
+            None => Err(Error::PluginMissing { program }),
+        }
+    }
+}
+
+/// All recipients of one plugin.
+pub(super) struct PluginRecipients {
+    pub(super) plugin: Plugin,
+    pub(super) recipients: Vec<String>,
+    pub(super) prompt: Arc<dyn Prompt>,
+}
+
+impl age::Recipient for PluginRecipients {
+    fn wrap_file_key(
+        &self,
+        file_key: &FileKey,
+    ) -> Result<(Vec<Stanza>, HashSet<String>), EncryptError> {
+        let mut talk = Conversation::begin(&self.plugin, "recipient-v1", &*self.prompt)?;
+        for recipient in &self.recipients {
+            talk.send("add-recipient", &[recipient], &[])?;
+        }
+        talk.send("extension-labels", NONE, &[])?;
+        talk.send("wrap-file-key", NONE, file_key.expose_secret())?;
+        talk.send("done", NONE, &[])?;
+
+        let (mut stanzas, mut labels) = (Vec::new(), None);
+        talk.answer(|mut message| match message.tag.as_str() {
+            // Of the one file, which has number 0.
+            "recipient-stanza" if message.args.len() >= 2 && message.args[0] == "0" => {
+                message.args.remove(0);
+                message.tag = message.args.remove(0);
+                stanzas.push(message);
+                Reply::Ok
+            }
+            "labels" if labels.is_none() => {
+                labels = Some(message.args.into_iter().collect());
+                Reply::Ok
+            }
+            "recipient-stanza" | "labels" => Reply::Fail,
+            _ => Reply::Unsupported,
+        })
+        .and_then(|faults| self.plugin.check(&faults))?;
+        match stanzas.is_empty() {
+            false => Ok((stanzas, labels.unwrap_or_default())),
+            true => Err(self.plugin.fault("it wrapped to nobody").into()),
+        }
+    }
+}
+
+/// All identities of one plugin.
+pub(super) struct PluginIdentities {
+    pub(super) plugin: Plugin,
+    pub(super) identities: Vec<Zeroizing<String>>,
+    pub(super) prompt: Arc<dyn Prompt>,
+}
+
+impl PluginIdentities {
+    /// The file key; `None` where no identity is for it.
+    fn unwrap(&self, stanzas: &[Stanza]) -> io::Result<Option<FileKey>> {
+        let mut talk = Conversation::begin(&self.plugin, "identity-v1", &*self.prompt)?;
+        for identity in &self.identities {
+            talk.send("add-identity", &[identity.as_str()], &[])?;
+        }
+        for stanza in stanzas {
+            let args = ["0", &stanza.tag].into_iter();
+            let args: Vec<&str> = args.chain(stanza.args.iter().map(String::as_str)).collect();
+            talk.send("recipient-stanza", &args, &stanza.body)?;
+        }
+        talk.send("done", NONE, &[])?;
+
+        let mut file_key = None;
+        let faults = talk.answer(|message| match message.tag.as_str() {
+            "file-key" if file_key.is_none() && message.args == ["0"] => {
+                let body = Zeroizing::new(message.body);
+                let Ok(bytes) = <&[u8; 16]>::try_from(body.as_slice()) else {
+                    return Reply::Fail;
+                };
+                file_key = Some(FileKey::init_with_mut(|key| key.copy_from_slice(bytes)));
+                Reply::Ok
+            }
+            "file-key" => Reply::Fail,
+            _ => Reply::Unsupported,
+        })?;
+        // That an identity cannot be used is no fault where another did it.
+        if file_key.is_none() {
+            self.plugin.check(&faults)?;
+        }
+        Ok(file_key)
+    }
+}
+
+impl age::Identity for PluginIdentities {
+    fn unwrap_stanza(&self, stanza: &Stanza) -> Option<Result<FileKey, DecryptError>> {
+        let stanza = Stanza {
+            tag: stanza.tag.clone(),
+            args: stanza.args.clone(),
+            body: stanza.body.clone(),
+        };
+        self.unwrap_stanzas(&[stanza])
+    }
+
+    fn unwrap_stanzas(&self, stanzas: &[Stanza]) -> Option<Result<FileKey, DecryptError>> {
+        self.unwrap(stanzas).map_err(DecryptError::from).transpose()
+    }
+}
+
+const NONE: &[&str] = &[];
+
+/// What a command of the plugin is answered with.
+enum Reply {
+    Ok,
+    Fail,
+    Unsupported,
+}
+
+/// A plugin that runs. Dropped before its end, it is killed.
+struct Conversation<'a> {
+    plugin: &'a Plugin,
+    prompt: &'a dyn Prompt,
+    child: Option<Child>,
+    /// What goes to the plugin, by way of a thread: it may not read.
+    to: mpsc::Sender<Zeroizing<Vec<u8>>>,
+    /// What comes from it, by way of a thread: it may say nothing.
+    from: mpsc::Receiver<Zeroizing<Vec<u8>>>,
+    /// What came and is not yet a whole message.
+    heard: Zeroizing<Vec<u8>>,
+    n_bytes: usize,
+    /// The time that it has in all, without that in which the user was asked something.
+    patience: Duration,
+    waited: Duration,
+    has_told: bool,
+    _folder: TempDir,
+}
+
+impl<'a> Conversation<'a> {
+    fn begin(
+        plugin: &'a Plugin,
+        machine: &str,
+        prompt: &'a dyn Prompt,
+    ) -> io::Result<Conversation<'a>> {
+        let folder = tempfile::tempdir()?;
+        let is_watched = std::env::var_os("AGEDEBUG").is_some_and(|value| value == "plugin");
+        let mut child = Command::new(&plugin.path)
+            .arg(format!("--age-plugin={machine}"))
+            .current_dir(folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(match is_watched {
+                true => Stdio::inherit(),
+                false => Stdio::null(),
+            })
+            .spawn()
+            .map_err(|error| plugin.fault(&format!("it cannot be run: {error}")))?;
+        let (input, output) = (child.stdin.take(), child.stdout.take());
+        let (to, sent) = mpsc::channel::<Zeroizing<Vec<u8>>>();
+        let (heard, from) = mpsc::sync_channel(1);
+        let conversation = Conversation {
+            plugin,
+            prompt,
+            child: Some(child),
+            to,
+            from,
+            // Large enough as a rule: a buffer that grows leaves secrets behind.
+            heard: Zeroizing::new(Vec::with_capacity(64 << 10)),
+            n_bytes: 0,
+            patience: prompt.plugin_patience(),
+            waited: Duration::ZERO,
+            has_told: false,
+            _folder: folder,
+        };
+        let thread = || std::thread::Builder::new().name("age-plugin".to_owned());
+        if let Some(mut input) = input {
+            thread().spawn(move || {
+                while sent
+                    .recv()
+                    .is_ok_and(|bytes| input.write_all(&bytes).is_ok())
+                {}
+            })?;
+        }
+        if let Some(mut output) = output {
+            thread().spawn(move || {
+                let mut buffer = Zeroizing::new(vec![0; 8 << 10]);
+                while let Ok(n @ 1..) = output.read(&mut buffer) {
+                    let part = buffer.get(..n).unwrap_or_default().to_vec();
+                    if heard.send(Zeroizing::new(part)).is_err() {
+                        break;
+                    }
+                }
+            })?;
+        }
+        Ok(conversation)
+    }
+
+    fn send<S: AsRef<str>>(&mut self, command: &str, args: &[S], body: &[u8]) -> io::Result<()> {
+        // Where the plugin has ended, that shows when it is listened to.
+        let stanza = write::age_stanza(command, args, body);
+        match cookie_factory::gen_simple(stanza, Vec::with_capacity(body.len() * 2 + 4096)) {
+            Ok(bytes) => {
+                let _ = self.to.send(Zeroizing::new(bytes));
+                Ok(())
+            }
+            Err(_) => Err(self.plugin.fault("it cannot be asked")),
+        }
+    }
+
+    /// Answers the plugin until it has done; what is not for the user goes to `take`. Returns the faults
+    /// that it told of.
+    fn answer(mut self, mut take: impl FnMut(Stanza) -> Reply) -> io::Result<Vec<String>> {
+        let mut faults = Vec::new();
+        loop {
+            let message = self.receive()?;
+            let text = || cut(&String::from_utf8_lossy(&message.body));
+            let mut body = None;
+            let reply = match message.tag.as_str() {
+                "done" => break,
+                "msg" => {
+                    self.prompt.show(&text());
+                    Reply::Ok
+                }
+                "confirm" => {
+                    let word = |n: usize| {
+                        let word = BASE64_STANDARD_NO_PAD.decode(message.args.get(n)?).ok()?;
+                        Some(cut(&String::from_utf8_lossy(&word)))
+                    };
+                    let no = word(1);
+                    let said =
+                        word(0).and_then(|yes| self.prompt.confirm(&text(), &yes, no.as_deref()));
+                    match said {
+                        Some(said) => {
+                            self.send("ok", &[if said { "yes" } else { "no" }], &[])?;
+                            continue;
+                        }
+                        None => Reply::Fail,
+                    }
+                }
+                "request-public" => {
+                    body =
+                        (self.prompt.text(&text())).map(|text| Zeroizing::new(text.into_bytes()));
+                    reply_if(body.is_some())
+                }
+                "request-secret" => {
+                    let secret = self.prompt.passphrase(&text());
+                    body = secret.map(|secret| Zeroizing::new(secret.expose().to_vec()));
+                    reply_if(body.is_some())
+                }
+                "error" => {
+                    faults.push(text());
+                    Reply::Ok
+                }
+                _ => take(message),
+            };
+            let body = body.as_deref().map_or(&[][..], |body| body);
+            match reply {
+                Reply::Ok => self.send("ok", NONE, body)?,
+                Reply::Fail => self.send("fail", NONE, &[])?,
+                Reply::Unsupported => self.send("unsupported", NONE, &[])?,
+            }
+        }
+        // It ends by itself, and may have something to put in order.
+        if let Some(mut child) = self.child.take() {
+            std::thread::spawn(move || child.wait());
+        }
+        Ok(faults)
+    }
+
+    /// The plugin's next message.
+    fn receive(&mut self) -> io::Result<Stanza> {
+        loop {
+            match read::age_stanza(&self.heard) {
+                Ok((rest, stanza)) => {
+                    let (n_rest, stanza) = (rest.len(), Stanza::from(stanza));
+                    let n = self.heard.len() - n_rest;
+                    self.heard.drain(..n);
+                    return Ok(stanza);
+                }
+                Err(fault) if fault.is_incomplete() => self.listen()?,
+                Err(_) => return Err(self.plugin.fault("it does not keep to the protocol")),
+            }
+        }
+    }
+
+    /// Waits for more of what the plugin says.
+    fn listen(&mut self) -> io::Result<()> {
+        let began = Instant::now();
+        let left = self.patience.saturating_sub(self.waited);
+        let heard = self.from.recv_timeout(match self.has_told {
+            true => left,
+            false => left.min(SILENCE),
+        });
+        self.waited += began.elapsed();
+        match heard {
+            Ok(part) => {
+                self.n_bytes += part.len();
+                if self.n_bytes > MAX_BYTES {
+                    let said = format!("it says more than {MAX_BYTES} bytes, the limit");
+                    return Err(self.plugin.fault(&said));
+                }
+                self.heard.extend_from_slice(&part);
+                Ok(())
+            }
+            Err(RecvTimeoutError::Timeout) if self.waited < self.patience => {
+                self.has_told = true;
+                let (program, seconds) = (&self.plugin.program, self.patience.as_secs());
+                self.prompt.show(&format!(
+                    "waiting for {program}, at most {seconds} seconds in all"
+                ));
+                Ok(())
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                let seconds = self.patience.as_secs();
+                let said = format!("it did not answer within {seconds} seconds, the limit");
+                Err(self.plugin.fault(&said))
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(self.plugin.fault("it ended without an answer"))
+            }
+        }
+    }
+}
+
+impl Drop for Conversation<'_> {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Plugin {
+    fn fault(&self, reason: &str) -> io::Error {
+        io::Error::other(format!("{}: {reason}", self.program))
+    }
+
+    /// Fails if the plugin told of a fault.
+    fn check(&self, faults: &[String]) -> io::Result<()> {
+        match faults.is_empty() {
+            true => Ok(()),
+            false => Err(self.fault(&cut(&faults.join("; ")))),
+        }
+    }
+}
+
+fn reply_if(is_answered: bool) -> Reply {
+    match is_answered {
+        true => Reply::Ok,
+        false => Reply::Fail,
+    }
+}
+
+/// The start of a text.
+fn cut(text: &str) -> String {
+    let mut chars = text.chars();
+    let mut shown: String = chars.by_ref().take(MAX_SHOWN_CHARS).collect();
+    if chars.next().is_some() {
+        shown.push_str("...");
+    }
+    shown
+}
