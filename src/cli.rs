@@ -2,9 +2,10 @@
 
 pub mod batch;
 
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use onnxseal_core::Location;
 
@@ -372,12 +373,33 @@ pub struct View {
 
 /// Reads a path, or the URL of a file or an object.
 fn location() -> impl TypedValueParser<Value = Location> {
-    OsStringValueParser::new().try_map(Location::parse)
+    LocationParser(Location::parse)
 }
 
 /// The same, of what may be a folder.
 fn folder() -> impl TypedValueParser<Value = Location> {
-    OsStringValueParser::new().try_map(Location::parse_folder)
+    LocationParser(Location::parse_folder)
+}
+
+/// Reads locations. clap's own parsers repeat what they refuse, which may be a URL with a password.
+#[derive(Clone)]
+struct LocationParser(fn(OsString) -> onnxseal_core::Result<Location>);
+
+impl TypedValueParser for LocationParser {
+    type Value = Location;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<Location, clap::Error> {
+        (self.0)(value.to_owned()).map_err(|fault| {
+            let argument = argument.map_or("a location".to_owned(), ToString::to_string);
+            let text = format!("invalid value for '{argument}': {fault}\n");
+            clap::Error::raw(clap::error::ErrorKind::ValueValidation, text).with_cmd(command)
+        })
+    }
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

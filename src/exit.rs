@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use onnxseal_core::{Error, ErrorKind, KeyError};
+use onnxseal_core::{Error, ErrorKind, KeyError, redact};
 
 use crate::text::{note, one_line, printable};
 
@@ -75,6 +75,17 @@ impl std::fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
+/// Ends with what clap says of the command line, without passwords that stand in URLs there.
+pub fn misread(error: &clap::Error) -> ! {
+    let text = error.to_string();
+    let redacted = redact(&text);
+    if redacted == text {
+        error.exit();
+    }
+    note(redacted.trim_end());
+    std::process::exit(error.exit_code())
+}
+
 /// Prints `error` with its causes and a hint, and gives its exit code.
 pub fn report(error: &anyhow::Error) -> ExitCode {
     // A reader that closed the pipe, such as `head`, has had enough.
@@ -90,9 +101,9 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
         Some(Error::Policy(_)) => printable,
         _ => one_line,
     };
-    note(&format!("error: {}", shown(&error.to_string())));
+    note(&format!("error: {}", shown(&redact(&error.to_string()))));
     for cause in error.chain().skip(1) {
-        note(&format!("  cause: {}", shown(&cause.to_string())));
+        note(&format!("  cause: {}", shown(&redact(&cause.to_string()))));
     }
     if let Some(hint) = core.and_then(hint) {
         note(&format!("  hint: {hint}"));
@@ -125,7 +136,7 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         }
         Error::InPlaceObject { .. } => "write to another URL with --output",
         Error::NoObjectStores { .. } => {
-            "object stores need a build with them: `cargo install onnxseal --features object-store`"
+            "object stores need a build with them: `cargo install --path . --features object-store`, in a checkout"
         }
         Error::NoMatchingKey { recipients, .. } if recipients == "scrypt" => {
             "it opens with a passphrase: give --passphrase, --passphrase-file or --passphrase-fd"

@@ -18,7 +18,10 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     raise_file_limit();
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => exit::misread(&error),
+    };
     match commands::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::report(&error),

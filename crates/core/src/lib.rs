@@ -72,7 +72,7 @@ pub use claims::Requirements;
 pub use digest::{Digests, FileDigest};
 pub use error::{Error, ErrorKind, Result};
 pub use in_memory::{Bytes, InMemory};
-pub use location::{Location, ObjectUrl};
+pub use location::{Location, ObjectUrl, redact};
 pub use manifest::{File, Manifest, Operator};
 pub use onnxseal_crypto::signature::{AllowedSigners, ClaimedSigner, Signer, SigningKey};
 pub use onnxseal_crypto::wrap::{

@@ -199,6 +199,11 @@ impl ObjectUrl {
             "the key has a part that is empty, \".\" or \"..\""
         } else if key.contains(char::is_control) {
             "the key has control characters"
+        } else if key
+            .split_once('?')
+            .is_some_and(|(_, query)| is_signed(query))
+        {
+            "the key goes on with a signature or a token; name the object alone, credentials come from the environment"
         } else {
             let (bucket, key) = (bucket.to_owned(), key.to_owned());
             return Ok(ObjectUrl {
@@ -258,6 +263,44 @@ impl ObjectUrl {
             )))
         })
     }
+}
+
+/// Whether the query of a URL opens something: a presigned URL's does, or Azure's with a SAS.
+fn is_signed(query: &str) -> bool {
+    const NAMES: [&str; 4] = ["sig", "token", "credential", "accesskey"];
+    query.split('&').any(|parameter| {
+        let name = parameter.split('=').next().unwrap_or_default();
+        let name = name.to_ascii_lowercase();
+        NAMES.iter().any(|secret| name.contains(secret))
+    })
+}
+
+/// `text` without users, passwords and signatures of the URLs in it: they may be secret, whoever wrote
+/// them there.
+///
+/// For messages that repeat what is no [`Location`]; a `Location` has none of it.
+pub fn redact(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("://") {
+        shown.push_str(before);
+        shown.push_str("://");
+        let ends = |c: char| c.is_whitespace() || "'\"<>`".contains(c);
+        let (url, after) = after.split_at(after.find(ends).unwrap_or(after.len()));
+        let authority = url.find(['/', '?', '#']).unwrap_or(url.len());
+        let (authority, tail) = url.split_at(authority);
+        match authority.rsplit_once('@') {
+            Some((_, host)) => shown.extend(["***@", host]),
+            None => shown.push_str(authority),
+        }
+        match tail.split_once('?') {
+            Some((path, query)) if is_signed(query) => shown.extend([path, "?***"]),
+            _ => shown.push_str(tail),
+        }
+        rest = after;
+    }
+    shown.push_str(rest);
+    shown
 }
 
 /// `path` without links, also where it, or folders above it, do not exist yet.
@@ -424,6 +467,13 @@ mod tests {
             "s3://bucket/a/",
             "s3://bucket/a\nb",
             "s3://id:secret@bucket/key",
+            "s3://id:secret@bucket",
+            "https://id:secret@bucket/key",
+            "https://bucket/key?X-Amz-Signature=secret",
+            "s3://bucket/key?X-Amz-Algorithm=a&X-Amz-Signature=secret",
+            "s3://bucket/key?AWSAccessKeyId=secret",
+            "gs://bucket/key?X-Goog-Credential=secret",
+            "az://container/key?sv=1&sig=secret",
             "file://host/path",
             "file://relative",
             "file://",
@@ -433,6 +483,23 @@ mod tests {
             let error = Location::parse(text).unwrap_err();
             assert_eq!(error.kind(), crate::ErrorKind::Usage, "{text}");
             assert!(!error.to_string().contains("secret"));
+        }
+    }
+
+    #[test]
+    fn texts_lose_what_opens_urls() {
+        for (text, shown) in [
+            ("no URL: a@b ? c", "no URL: a@b ? c"),
+            ("s3://b/k", "s3://b/k"),
+            ("at 's3://id:pw@b/k' now", "at 's3://***@b/k' now"),
+            ("http://u:p@q@h:1?x=y@z", "http://***@h:1?x=y@z"),
+            (
+                "a://u@h b://v@i/p?sig=1&x \"c://h/?X-Amz-Security-Token=z\".",
+                "a://***@h b://***@i/p?*** \"c://h/?***\".",
+            ),
+            ("://@", "://***@"),
+        ] {
+            assert_eq!(redact(text), shown);
         }
     }
 

@@ -1,5 +1,10 @@
 //! Objects in stores, for threads that wait.
 
+mod client;
+mod environment;
+#[cfg(feature = "protect")]
+mod listing;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
@@ -8,11 +13,11 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-#[cfg(feature = "protect")]
-use futures_util::TryStreamExt;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
+#[cfg(feature = "protect")]
+use object_store::list::PaginatedListStore;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::{
     ClientOptions, Error as StoreError, GetOptions, HeaderMap, HeaderValue, MultipartId,
@@ -21,7 +26,9 @@ use object_store::{
 use tokio::runtime::{Builder, Runtime};
 
 use crate::error::{Error, Result};
-use crate::location::{ObjectUrl, Scheme};
+use crate::location::{ObjectUrl, Scheme, redact};
+
+use client::Connector;
 
 /// How long to wait for a store to forget an upload, before that is left to its own rules.
 const ABORT_PATIENCE: Duration = Duration::from_secs(10);
@@ -44,6 +51,8 @@ struct Store {
     creating: Option<Arc<dyn MultipartStore>>,
     /// Whether a single PUT can ask that no object be there.
     creates: bool,
+    #[cfg(feature = "protect")]
+    lists: Option<Arc<dyn PaginatedListStore>>,
 }
 
 /// An object that is being read, as it was when it was opened.
@@ -67,7 +76,7 @@ impl Object {
     pub(crate) fn in_memory() -> Object {
         Object {
             name: PathBuf::from("memory"),
-            store: Store::new(object_store::memory::InMemory::new()),
+            store: Store::new(Arc::new(object_store::memory::InMemory::new())),
             path: "object".into(),
         }
     }
@@ -220,13 +229,19 @@ pub(crate) fn list(folder: &ObjectUrl) -> Result<Vec<String>> {
     let name = PathBuf::from(folder.to_string());
     let failed = |error| failed("list", &name, error);
     let path = folder.key().trim_end_matches('/');
-    let path = object_store::path::Path::parse(path).map_err(|e| failed(e.into()))?;
-    let objects = Store::of(folder).map_err(failed)?.objects;
-    let listed = wait(async move { objects.list(Some(&path)).try_collect::<Vec<_>>().await });
-    let mut keys: Vec<String> = (listed.map_err(failed)?.into_iter())
-        .filter(|object| object.size > 0)
-        .map(|object| object.location.into())
-        .collect();
+    object_store::path::Path::parse(path).map_err(|e| failed(e.into()))?;
+    let prefix = (!path.is_empty()).then(|| format!("{path}/"));
+    let lists = Store::of(folder).map_err(failed)?.lists;
+    let mut keys = wait(async move {
+        match lists {
+            Some(lists) => listing::all(&*lists, prefix.as_deref(), &listing::LIMITS).await,
+            None => Err(StoreError::NotImplemented {
+                operation: "list".into(),
+                implementer: "this store".into(),
+            }),
+        }
+    })
+    .map_err(failed)?;
     keys.sort_unstable();
     Ok(keys)
 }
@@ -349,35 +364,57 @@ impl Store {
 
     fn new_of(url: &ObjectUrl) -> object_store::Result<Store> {
         let bucket = url.bucket();
+        environment::check(url.scheme()).map_err(fault)?;
         match url.scheme() {
             Scheme::S3 => Store::s3(bucket),
             Scheme::Gs => GoogleCloudStorageBuilder::from_env()
                 .with_bucket_name(bucket)
+                .with_http_connector(Connector)
                 .build()
-                .map(Store::new),
+                .map(Store::listed),
             Scheme::Az => MicrosoftAzureBuilder::from_env()
                 .with_container_name(bucket)
+                .with_http_connector(Connector)
                 .build()
-                .map(Store::new),
+                .map(Store::listed),
         }
     }
 
-    fn new(store: impl ObjectStore + MultipartStore) -> Store {
-        let store = Arc::new(store);
+    fn new(store: Arc<impl ObjectStore + MultipartStore>) -> Store {
         Store {
             objects: store.clone(),
             parts: store,
             creating: None,
             creates: true,
+            #[cfg(feature = "protect")]
+            lists: None,
         }
     }
 
+    #[cfg(feature = "protect")]
+    fn listed(store: impl ObjectStore + MultipartStore + PaginatedListStore) -> Store {
+        let store = Arc::new(store);
+        Store {
+            lists: Some(store.clone()),
+            ..Store::new(store)
+        }
+    }
+
+    #[cfg(not(feature = "protect"))]
+    fn listed(store: impl ObjectStore + MultipartStore) -> Store {
+        Store::new(Arc::new(store))
+    }
+
     fn s3(bucket: &str) -> object_store::Result<Store> {
-        let builder = || AmazonS3Builder::from_env().with_bucket_name(bucket);
+        let builder = || {
+            AmazonS3Builder::from_env()
+                .with_bucket_name(bucket)
+                .with_http_connector(Connector)
+        };
         let conditional = builder().get_config_value(&AmazonS3ConfigKey::ConditionalPut);
         let store = builder().build()?;
         let credentials = store.credentials().clone();
-        let mut s3 = Store::new(store);
+        let mut s3 = Store::listed(store);
         s3.creates = conditional.as_deref() != Some("disabled");
         if s3.creates {
             // S3 completes an upload on condition, but the interface has no word for that.
@@ -419,18 +456,22 @@ fn wait<T: Send + 'static>(
             .enable_all()
             .build()
     });
-    let failed = |text: String| StoreError::Generic {
-        store: "onnxseal",
-        source: text.into(),
-    };
     let runtime = RUNTIME.as_ref();
-    let runtime = runtime.map_err(|error| failed(format!("no threads: {error}")))?;
+    let runtime = runtime.map_err(|error| fault(format!("no threads: {error}")))?;
     let (done, outcome) = mpsc::sync_channel(1);
     runtime.spawn(async move {
         let _ = done.send(future.await);
     });
-    let stopped = |_| Err(failed("the request was stopped".to_owned()));
+    let stopped = |_| Err(fault("the request was stopped".to_owned()));
     outcome.recv().unwrap_or_else(stopped)
+}
+
+/// A fault of ours, as one of the store.
+fn fault(text: String) -> StoreError {
+    StoreError::Generic {
+        store: "onnxseal",
+        source: text.into(),
+    }
 }
 
 /// What a store says, as an error of ours.
@@ -445,8 +486,31 @@ fn failed(action: &'static str, name: &Path, error: StoreError) -> Error {
     Error::Io {
         action,
         path: name.to_owned(),
-        source: io::Error::new(kind, brief(&error.to_string())),
+        source: io::Error::new(kind, shown(&error)),
     }
+}
+
+/// Characters of what a store says that a message shows.
+const MAX_SHOWN_CHARS: usize = 1000;
+
+/// What a message shows of a store's answer: some of it, in one line, and nothing secret.
+fn shown(error: &StoreError) -> String {
+    let text = match error {
+        StoreError::Generic {
+            store: "onnxseal",
+            source,
+        } => source.to_string(),
+        error => brief(&error.to_string()),
+    };
+    let text = redact(&environment::mask(&text));
+    let mut chars = text.chars();
+    let mut shown: String = (chars.by_ref().take(MAX_SHOWN_CHARS))
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    if chars.next().is_some() {
+        shown.push_str("...");
+    }
+    shown
 }
 
 /// What a store says in a line: of an answer in XML its code and message alone. The rest repeats
@@ -482,6 +546,20 @@ mod tests {
             "Server returned non-2xx status code: 403 Forbidden: InvalidAccessKeyId: No such key.";
         assert_eq!(brief(text), expected);
         assert_eq!(brief("no route to host\n"), "no route to host");
+    }
+
+    #[test]
+    fn answers_are_shown_in_a_line_of_some_length() {
+        let answer = format!("no\u{1b}[2J\r\n{}", "x".repeat(8 << 20));
+        let shown = shown(&StoreError::Generic {
+            store: "S3",
+            source: answer.into(),
+        });
+        assert!(
+            shown.starts_with("Generic S3 error: no [2J  xxx"),
+            "{shown}"
+        );
+        assert!(shown.chars().count() < MAX_SHOWN_CHARS + 10);
     }
 
     #[test]

@@ -1,0 +1,192 @@
+//! What the environment says of stores, looked at before a client is made of it: the client panics at
+//! some of it, and repeats some of it in its errors.
+
+use std::ffi::OsString;
+
+use object_store::ClientConfigKey as Client;
+use object_store::aws::AmazonS3ConfigKey as S3;
+use object_store::azure::AzureConfigKey as Azure;
+use object_store::gcp::GoogleConfigKey as Google;
+
+use crate::location::Scheme;
+
+/// What a variable holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holds {
+    /// Something that no message may show. It goes into headers.
+    Secret,
+    /// An `http://` or `https://` URL, which messages show.
+    Endpoint,
+    /// The path of a file, or a text of several lines: nothing of it goes into headers as it is.
+    Text,
+    /// Something that goes into headers or URLs.
+    Plain,
+}
+
+/// Checks all variables that a store of this kind reads.
+///
+/// # Errors
+/// Which variable cannot be used, and why; nothing of what it holds.
+pub(super) fn check(scheme: Scheme) -> Result<(), String> {
+    std::env::vars_os().try_for_each(|(name, value)| check_one(scheme, &name, &value))
+}
+
+fn check_one(scheme: Scheme, name: &OsString, value: &OsString) -> Result<(), String> {
+    let Some(name) = name.to_str() else {
+        return Ok(());
+    };
+    let Some(holds) = what(scheme, name) else {
+        return Ok(());
+    };
+    let Some(value) = value.to_str() else {
+        return Err(format!("the variable {name} is no Unicode"));
+    };
+    if holds != Holds::Text && !value.bytes().all(|byte| matches!(byte, 0x20..=0x7e)) {
+        return Err(format!(
+            "the variable {name} has a line break, or another character that is not printable ASCII"
+        ));
+    }
+    match holds {
+        Holds::Endpoint => check_endpoint(value).map_err(|fault| {
+            format!("the variable {name} {fault}; credentials have variables of their own")
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn check_endpoint(value: &str) -> Result<(), &'static str> {
+    let url = reqwest::Url::parse(value).map_err(|_| "is no http:// or https:// URL")?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err("is no http:// or https:// URL");
+    }
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    match has_user || url.query().is_some() || url.fragment().is_some() {
+        true => Err("has a user, a password, a query or a fragment in its URL"),
+        false => Ok(()),
+    }
+}
+
+/// What the variable `name` holds; `None` where no store of this kind reads it.
+fn what(scheme: Scheme, name: &str) -> Option<Holds> {
+    let key = name.to_ascii_lowercase();
+    Some(match scheme {
+        Scheme::S3 if name.starts_with("AWS_") => match key.parse().ok()? {
+            S3::AccessKeyId | S3::SecretAccessKey | S3::Token => Holds::Secret,
+            S3::Encryption(_) if key.contains("customer_key") => Holds::Secret,
+            S3::Endpoint | S3::S3Endpoint | S3::StsEndpoint | S3::MetadataEndpoint => {
+                Holds::Endpoint
+            }
+            S3::ContainerAuthorizationTokenFile | S3::WebIdentityTokenFile => Holds::Text,
+            S3::Client(key) => of_client(key),
+            _ => Holds::Plain,
+        },
+        Scheme::Gs if name == "SERVICE_ACCOUNT" => Holds::Text,
+        Scheme::Gs if name.starts_with("GOOGLE_") => match key.parse().ok()? {
+            Google::BearerToken => Holds::Secret,
+            Google::BaseUrl => Holds::Endpoint,
+            Google::ServiceAccount | Google::ServiceAccountKey | Google::ApplicationCredentials => {
+                Holds::Text
+            }
+            Google::Client(key) => of_client(key),
+            _ => Holds::Plain,
+        },
+        Scheme::Az if name == "IDENTITY_ENDPOINT" => Holds::Endpoint,
+        Scheme::Az if name.starts_with("AZURE_") => match key.parse().ok()? {
+            Azure::AccessKey
+            | Azure::ClientSecret
+            | Azure::SasKey
+            | Azure::Token
+            | Azure::EncryptionKey
+            | Azure::FabricSessionToken => Holds::Secret,
+            Azure::Endpoint | Azure::MsiEndpoint | Azure::FabricTokenServiceUrl => Holds::Endpoint,
+            Azure::FederatedTokenFile => Holds::Text,
+            Azure::Client(key) => of_client(key),
+            _ => Holds::Plain,
+        },
+        _ => return None,
+    })
+}
+
+fn of_client(key: Client) -> Holds {
+    match key {
+        // It may have a password.
+        Client::ProxyUrl => Holds::Secret,
+        Client::ProxyCaCertificate => Holds::Text,
+        _ => Holds::Plain,
+    }
+}
+
+/// `text` without the secrets that variables of any kind of store hold: a store may repeat them.
+pub(super) fn mask(text: &str) -> String {
+    let mut masked = text.to_owned();
+    for (name, value) in std::env::vars_os() {
+        let (Some(name), Some(value)) = (name.to_str(), value.to_str()) else {
+            continue;
+        };
+        let of = |scheme| what(scheme, name) == Some(Holds::Secret);
+        // What is shorter is no secret, and a part of words.
+        if value.len() >= 8 && [Scheme::S3, Scheme::Gs, Scheme::Az].into_iter().any(of) {
+            masked = masked.replace(value, "***");
+        }
+    }
+    masked
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn what_the_client_cannot_take_is_refused_by_name() {
+        let check =
+            |scheme, name: &str, value: &str| check_one(scheme, &name.into(), &value.into());
+        for (scheme, name, value) in [
+            (Scheme::S3, "AWS_SESSION_TOKEN", "secret\nsecret"),
+            (Scheme::S3, "AWS_ACCESS_KEY_ID", "secret\n"),
+            (Scheme::S3, "AWS_REGION", "secr\u{e4}t"),
+            (Scheme::S3, "AWS_ENDPOINT_URL", "https://user:secret@host/"),
+            (Scheme::S3, "AWS_ENDPOINT_URL", "https://secret@host/"),
+            (
+                Scheme::S3,
+                "AWS_ENDPOINT_URL_S3",
+                "https://host/?sig=secret",
+            ),
+            (Scheme::S3, "AWS_ENDPOINT", "secret:9000"),
+            (Scheme::S3, "AWS_METADATA_ENDPOINT", "secret"),
+            (Scheme::Gs, "GOOGLE_BEARER_TOKEN", "secret\r"),
+            (Scheme::Gs, "GOOGLE_BASE_URL", "ftp://secret/"),
+            (Scheme::Az, "AZURE_STORAGE_ACCOUNT_KEY", "secret\n"),
+            (Scheme::Az, "AZURE_STORAGE_TOKEN", "secret\t"),
+            (Scheme::Az, "AZURE_STORAGE_ENDPOINT", "http://host/a?secret"),
+        ] {
+            let error = check(scheme, name, value).unwrap_err();
+            assert!(error.contains(name) && !error.contains("secret"), "{error}");
+            // Other stores do not read it.
+            for other in [Scheme::S3, Scheme::Gs, Scheme::Az] {
+                assert_eq!(check(other, name, value).is_ok(), other != scheme);
+            }
+        }
+        for (scheme, name, value) in [
+            (Scheme::S3, "AWS_ACCESS_KEY_ID", "AKIA0/+="),
+            (Scheme::S3, "AWS_ENDPOINT_URL", "http://127.0.0.1:9000/path"),
+            (
+                Scheme::S3,
+                "AWS_WEB_IDENTITY_TOKEN_FILE",
+                "/home/k\u{f6}nig/token",
+            ),
+            (Scheme::S3, "AWS_PROFILE", "not\nread"),
+            (Scheme::Gs, "GOOGLE_SERVICE_ACCOUNT_KEY", "{\n}"),
+            (Scheme::Az, "AZURE_PROXY_CA_CERTIFICATE", "-----BEGIN\n"),
+            (Scheme::Az, "AZURE_STORAGE_SAS_KEY", "sv=2021&sig=a%2Bb"),
+            (
+                Scheme::S3,
+                "AWS_PROXY_URL",
+                "http://user:password@proxy:3128",
+            ),
+        ] {
+            check(scheme, name, value).unwrap();
+        }
+    }
+}
