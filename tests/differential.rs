@@ -69,12 +69,12 @@ fn compare(path: &Path, preset: Preset) {
 
     // Files beside the model, as their bytes: before, and after.
     let mut files: BTreeMap<&str, [Vec<u8>; 2]> = BTreeMap::new();
-    for file in manifest.files.iter().skip(1) {
+    for file in manifest.files().iter().skip(1) {
         let [before, after] = [path, &sealed].map(|model| read_beside(model, &file.path));
         files.insert(&file.path, [before, after]);
     }
     let mut changed = 0;
-    for tensor in &manifest.tensors {
+    for tensor in manifest.tensors() {
         changed += match tensor.file {
             0 => {
                 let [a, b] = [&mut before, &mut after].map(|model| blank(model, tensor));
@@ -82,7 +82,7 @@ fn compare(path: &Path, preset: Preset) {
             }
             file => {
                 let (location, offset) = external(&mut after, tensor);
-                let path = &manifest.files[file as usize].path;
+                let path = &manifest.files()[file as usize].path;
                 assert_eq!((&location, offset), (path, tensor.offset), "{shown}");
                 let [before, after] = files.get_mut(path.as_str()).unwrap();
                 let [a, b] =
@@ -91,7 +91,7 @@ fn compare(path: &Path, preset: Preset) {
             }
         };
     }
-    let encrypted: u64 = manifest.tensors.iter().map(Tensor::encrypted_bytes).sum();
+    let encrypted: u64 = manifest.tensors().iter().map(Tensor::encrypted_bytes).sum();
     assert!(changed <= encrypted, "{shown}: {changed} bytes changed");
     // Ciphertext is plaintext once in 256 bytes.
     assert!(changed > 0 || encrypted < 4, "{shown}: nothing changed");

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
+use onnxseal_onnx::excerpt;
 
 use crate::error::{Error, Result};
 
@@ -73,19 +74,20 @@ impl Requirements {
             };
             let value = claims.get(key);
             let value = value.ok_or_else(|| refuse("it is not made".to_owned()))?;
+            let shown = excerpt(value);
             let time =
-                || period(value).ok_or_else(|| refuse(format!("{value:?} is no date or time")));
+                || period(value).ok_or_else(|| refuse(format!("{shown:?} is no date or time")));
             let met = match requirement {
                 Requirement::Made => true,
                 Requirement::Equals(expected) if expected == value => true,
                 Requirement::Equals(expected) => {
-                    return Err(refuse(format!("it is {value:?}, not {expected:?}")));
+                    return Err(refuse(format!("it is {shown:?}, not {expected:?}")));
                 }
                 Requirement::NotAfter => now < time()?.1,
                 Requirement::NotBefore => now >= time()?.0,
             };
             if !met {
-                return Err(refuse(format!("it is {value:?}, and now is another time")));
+                return Err(refuse(format!("it is {shown:?}, and now is another time")));
             }
         }
         Ok(())

@@ -18,9 +18,9 @@ use crate::chunks::{Chunk, PerChunk};
 use crate::error::Result;
 #[cfg(feature = "protect")]
 use crate::input::Input;
-#[cfg(feature = "protect")]
-use crate::manifest::File;
 use crate::manifest::Manifest;
+#[cfg(feature = "protect")]
+use crate::manifest::{Draft, File};
 #[cfg(feature = "protect")]
 use crate::progress::Progress;
 
@@ -128,7 +128,7 @@ pub(crate) fn of_files(
         path: (*path).to_owned(),
         bytes: input.len,
     });
-    let layout = Manifest::of_files(described.collect());
+    let layout = Draft::of_files(described.collect()).into_manifest()?;
     let digester = Digester::new(&layout);
     let inputs: Vec<&Input> = files.iter().map(|(_, input)| input).collect();
     let places = std::iter::repeat(());
@@ -234,13 +234,15 @@ mod tests {
     }
 
     fn layout(chunk: u64, files: &[u64]) -> Manifest {
-        let file = |&bytes: &u64| File {
-            path: String::new(),
+        let file = |(i, &bytes): (usize, &u64)| File {
+            path: if i == 0 { String::new() } else { i.to_string() },
             bytes,
         };
-        Manifest {
+        let files = files.iter().enumerate().map(file).collect();
+        let draft = Draft {
             chunk,
-            ..Manifest::of_files(files.iter().map(file).collect())
-        }
+            ..Draft::of_files(files)
+        };
+        draft.into_manifest().unwrap()
     }
 }

@@ -175,7 +175,7 @@ pub enum Error {
     #[error("the policy cannot be used")]
     Policy(#[from] onnxseal_plan::Error),
     /// The model, or its protection, is not what the policy demands.
-    #[error("{} is not protected as the policy demands: {}", path.display(), violations.join("; "))]
+    #[error("{} is not protected as the policy demands: {}", path.display(), few(violations))]
     PolicyNotMet {
         /// The model file.
         path: PathBuf,
@@ -268,6 +268,16 @@ impl Error {
             | Error::Misuse(_) => ErrorKind::Usage,
         }
     }
+}
+
+/// The first of what there may be a million of.
+fn few(texts: &[String]) -> String {
+    const NAMED: usize = 20;
+    let mut named = texts.iter().take(NAMED).cloned().collect::<Vec<_>>();
+    if texts.len() > NAMED {
+        named.push(format!("{} more", texts.len() - NAMED));
+    }
+    named.join("; ")
 }
 
 /// Turns the system's errors into ours: `.map_err(io("read", path))`.

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use onnxseal_crypto::signature::fingerprint_of;
-use onnxseal_onnx::Model;
 use onnxseal_onnx::model::{self, NodeId};
+use onnxseal_onnx::{Model, excerpt};
 use onnxseal_plan::{Classified, classify};
 
 use crate::artifact::Artifact;
@@ -62,13 +62,14 @@ pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Re
         match described.remove(tensor.path.as_str()) {
             Some(found) => {
                 if !describes(found, tensor) {
-                    let name = tensor.name;
+                    let name = excerpt(tensor.name);
                     return Err(malformed(format!(
                         "tensor {name:?} is not as the graph has it"
                     )));
                 }
-                let owner = owner(model, &named, found, &classified)
-                    .ok_or_else(|| malformed(format!("no operator of tensor {:?}", found.name)))?;
+                let owner = owner(model, &named, found, &classified).ok_or_else(|| {
+                    malformed(format!("no operator of tensor {:?}", excerpt(&found.name)))
+                })?;
                 builder.add(model, owner, TensorRow::of_manifest(found));
             }
             None => {
@@ -93,7 +94,7 @@ pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Re
     if let Some(tensor) = described.values().next() {
         return Err(malformed(format!(
             "tensor {:?} is not in the graph",
-            tensor.at
+            excerpt(&tensor.at)
         )));
     }
     let mut report = builder.finish();

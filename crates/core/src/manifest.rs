@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use onnxseal_onnx::excerpt;
 use onnxseal_onnx::model::Span;
 #[cfg(feature = "protect")]
 use onnxseal_onnx::model::{self, Payload};
@@ -28,31 +29,34 @@ pub const DEFAULT_CHUNK_BYTES: u64 = 1 << 20;
 pub const MAX_MANIFEST_BYTES: usize = 64 << 20;
 
 /// What is encrypted in a protected model, and how; holds no key and depends on none.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+///
+/// One that exists obeys the rules of `docs/FORMAT.md`: [`Manifest::parse`] is the way to get one.
+#[derive(Debug)]
 pub struct Manifest {
-    /// Format version, [`FORMAT`].
-    pub format: u32,
-    /// Cipher suite, [`SUITE`].
-    pub suite: String,
-    /// Bytes in a chunk.
-    pub chunk: u64,
-    /// Number of tiers.
-    pub tiers: u8,
-    /// The model file first, then the external data files.
+    pub(crate) chunk: u64,
+    pub(crate) files: Vec<File>,
+    pub(crate) claims: BTreeMap<String, String>,
+    pub(crate) tensors: Vec<Tensor>,
+}
+
+/// What a manifest says, by the members of its JSON; nobody has checked it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Draft {
+    pub(crate) format: u32,
+    pub(crate) suite: String,
+    pub(crate) chunk: u64,
+    pub(crate) tiers: u8,
     #[serde(deserialize_with = "json::objects")]
-    pub files: Vec<File>,
-    /// Statements of the publisher, authenticated.
-    #[serde(deserialize_with = "json::without_duplicates")]
-    pub claims: BTreeMap<String, String>,
-    /// Every tensor of which some part is encrypted, in file order.
+    pub(crate) files: Vec<File>,
+    #[serde(deserialize_with = "json::claims")]
+    pub(crate) claims: BTreeMap<String, String>,
     #[serde(deserialize_with = "json::objects")]
-    pub tensors: Vec<Tensor>,
+    pub(crate) tensors: Vec<Tensor>,
 }
 
 /// One file of the model.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct File {
     /// Path relative to the model's folder, `/`-separated; empty for the model file itself.
     pub path: String,
@@ -60,9 +64,9 @@ pub struct File {
     pub bytes: u64,
 }
 
-/// One tensor of which some part is encrypted.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// One tensor of which some part is encrypted. Only a [`Manifest`] has one.
+#[derive(Debug, Serialize)]
+#[non_exhaustive]
 pub struct Tensor {
     /// The tensor's name in the graph.
     pub name: String,
@@ -73,7 +77,6 @@ pub struct Tensor {
     /// Shape.
     pub dims: Vec<u64>,
     /// The nodes that consume it, the one it was planned for first.
-    #[serde(deserialize_with = "json::objects")]
     pub operators: Vec<Operator>,
     /// How the targets are encrypted.
     pub mode: Mode,
@@ -86,11 +89,7 @@ pub struct Tensor {
     /// Bits of one element.
     pub element_bits: u32,
     /// Bytes from the start of one element to the start of the next, where they do not touch.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "json::present"
-    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub stride: Option<u32>,
     /// Elements in a subsequence.
     pub unit: u64,
@@ -101,8 +100,7 @@ pub struct Tensor {
 }
 
 /// A node that consumes a tensor.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Operator {
     /// `op_type`, with its domain in front unless `ai.onnx`.
     pub op_type: String,
@@ -269,11 +267,24 @@ impl Tensor {
     }
 }
 
-#[cfg(feature = "protect")]
-impl Manifest {
+impl Draft {
+    /// What the JSON in `bytes` says.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Draft, String> {
+        if bytes.len() > MAX_MANIFEST_BYTES {
+            return Err(format!(
+                "manifest of {} bytes (limit {MAX_MANIFEST_BYTES})",
+                bytes.len()
+            ));
+        }
+        let json::Object(draft): json::Object<Draft> = serde_json::from_slice(bytes)
+            .map_err(|error| format!("manifest: {}", excerpt(&error.to_string())))?;
+        Ok(draft)
+    }
+
     /// One that encrypts nothing of `files`: how they are cut into chunks, and no more.
-    pub(crate) fn of_files(files: Vec<File>) -> Manifest {
-        Manifest {
+    #[cfg(feature = "protect")]
+    pub(crate) fn of_files(files: Vec<File>) -> Draft {
+        Draft {
             format: FORMAT,
             suite: SUITE.to_owned(),
             chunk: DEFAULT_CHUNK_BYTES,
@@ -283,6 +294,45 @@ impl Manifest {
             tensors: Vec::new(),
         }
     }
+
+    /// What [`Draft::check`] checked.
+    fn accept(self) -> Manifest {
+        let Draft {
+            format: _,
+            suite: _,
+            chunk,
+            tiers: _,
+            files,
+            claims,
+            tensors,
+        } = self;
+        Manifest {
+            chunk,
+            files,
+            claims,
+            tensors,
+        }
+    }
+
+    /// The manifest, if it is one.
+    ///
+    /// # Errors
+    /// Says which rule of `docs/FORMAT.md` is broken.
+    #[cfg(feature = "protect")]
+    pub(crate) fn into_manifest(self) -> Result<Manifest, Error> {
+        self.check().map_err(Error::Misuse)?;
+        Ok(self.accept())
+    }
+
+    /// The bytes to be authenticated, and what a reader makes of them.
+    #[cfg(feature = "protect")]
+    pub(crate) fn encode(self) -> Result<(Manifest, Vec<u8>), Error> {
+        let bytes = serde_json::to_vec(&self)
+            .map_err(|error| Error::Misuse(format!("the manifest cannot be written: {error}")))?;
+        drop(self);
+        let manifest = Manifest::parse(&bytes).map_err(Error::Misuse)?;
+        Ok((manifest, bytes))
+    }
 }
 
 impl Manifest {
@@ -291,25 +341,29 @@ impl Manifest {
     /// # Errors
     /// Says which rule of `docs/FORMAT.md` is broken.
     pub fn parse(bytes: &[u8]) -> Result<Manifest, String> {
-        if bytes.len() > MAX_MANIFEST_BYTES {
-            return Err(format!(
-                "manifest of {} bytes (limit {MAX_MANIFEST_BYTES})",
-                bytes.len()
-            ));
-        }
-        let json::Object(manifest): json::Object<Manifest> =
-            serde_json::from_slice(bytes).map_err(|error| format!("manifest: {error}"))?;
-        manifest.check()?;
-        Ok(manifest)
+        let draft = Draft::parse(bytes)?;
+        draft.check()?;
+        Ok(draft.accept())
     }
 
-    /// The bytes to be authenticated, and what a reader makes of them.
-    #[cfg(feature = "protect")]
-    pub(crate) fn encode(&self) -> Result<(Manifest, Vec<u8>), Error> {
-        let bytes = serde_json::to_vec(self)
-            .map_err(|error| Error::Misuse(format!("the manifest cannot be written: {error}")))?;
-        let manifest = Manifest::parse(&bytes).map_err(Error::Misuse)?;
-        Ok((manifest, bytes))
+    /// Bytes in a chunk.
+    pub fn chunk_bytes(&self) -> u64 {
+        self.chunk
+    }
+
+    /// The model file first, then the external data files.
+    pub fn files(&self) -> &[File] {
+        &self.files
+    }
+
+    /// Statements of the publisher, authenticated.
+    pub fn claims(&self) -> &BTreeMap<String, String> {
+        &self.claims
+    }
+
+    /// Every tensor of which some part is encrypted, in file order.
+    pub fn tensors(&self) -> &[Tensor] {
+        &self.tensors
     }
 
     /// The target bytes of every file, in the order of [`Manifest::files`].

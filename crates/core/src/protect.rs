@@ -11,7 +11,7 @@ use onnxseal_plan::{self as plan, Plan, Policy, TensorPlan};
 use crate::error::{Error, Result};
 use crate::input::Input;
 use crate::location::Location;
-use crate::manifest::{DEFAULT_CHUNK_BYTES, File, Manifest, Mode, Place, Tensor};
+use crate::manifest::{DEFAULT_CHUNK_BYTES, Draft, File, Mode, Place, Tensor};
 use crate::outputs::{self, OutputOptions, Outputs};
 use crate::progress::Progress;
 use crate::report::{Builder, ClearRow, Report, TensorRow, operator};
@@ -183,13 +183,13 @@ impl Prepared {
         progress: &dyn Progress,
         may_publish: impl FnOnce(&Input) -> Result<()>,
     ) -> Result<Report> {
-        let manifest = Manifest {
+        let draft = Draft {
             chunk: options.chunk_bytes,
             claims: options.claims.clone(),
             tensors: self.planned.take_tensors(&self.model.path)?,
-            ..Manifest::of_files(std::mem::take(&mut self.files))
+            ..Draft::of_files(std::mem::take(&mut self.files))
         };
-        let (manifest, manifest_bytes) = manifest.encode()?;
+        let (manifest, manifest_bytes) = draft.encode()?;
         let claims = manifest.claims.clone();
         progress.planned(&self.planned.report.weights);
         let sealing = Sealing {

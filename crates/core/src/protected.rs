@@ -6,6 +6,7 @@ use std::sync::Arc;
 use onnxseal_crypto::signature::Signer;
 use onnxseal_crypto::wrap::Identities;
 use onnxseal_crypto::{self as crypto, BlobKey, DataKey, OpenKey, Tag};
+use onnxseal_onnx::excerpt;
 use onnxseal_onnx::model::Span;
 
 use crate::artifact::{Artifact, TAG_BYTES};
@@ -75,7 +76,7 @@ impl Protected {
             .map_err(|error| match error {
                 crypto::Error::NoMatchingKey { recipients } => Error::NoMatchingKey {
                     path: path(),
-                    recipients: recipients.join(", "),
+                    recipients: excerpt(&recipients.join(", ")),
                 },
                 crypto::Error::WrongPassphrase { .. } => {
                     let name = path().display().to_string();
@@ -220,12 +221,12 @@ impl Unlocked<'_> {
             let extent = tensor.extent();
             tensor.file == file && extent.start < window.end() && window.start < extent.end()
         });
-        let names: Vec<String> = tensors
-            .map(|tensor| format!("tensor {:?}", tensor.name))
+        let mut holds: Vec<String> = (tensors.clone().take(NAMED))
+            .map(|tensor| format!("tensor {:?}", excerpt(&tensor.name)))
             .collect();
-        let mut holds: Vec<String> = names.iter().take(NAMED).cloned().collect();
-        if names.len() > NAMED {
-            holds.push(format!("{} more tensors", names.len() - NAMED));
+        let n_more = tensors.skip(NAMED).count();
+        if n_more > 0 {
+            holds.push(format!("{n_more} more tensors"));
         }
         let encrypted = self.targets.get(file as usize).map_or(0, |targets| {
             let mut parts = Vec::new();

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::input::Input;
 use crate::inspect::{check_files, examine};
 use crate::location::Location;
+use crate::manifest::Draft;
 use crate::outputs::{self, OutputOptions, Outputs};
 use crate::progress::Progress;
 use crate::protect::Planned;
@@ -129,20 +130,20 @@ fn reseal(
     // The graph is not authentic yet: each chunk is held against it before it is opened.
     let structure = Structure::of(&protected.source, old.model_bytes())?;
     let model = structure.locate()?;
-    let mut manifest = old.clone();
-    manifest.claims.extend(options.claims.clone());
+    let mut draft = Draft::parse(&protected.artifact.manifest_bytes).map_err(Error::Misuse)?;
+    draft.claims.extend(options.claims.clone());
     let mut report = match &options.policy {
         None => examine(path, &model, old)?,
         Some(policy) => {
             check_files(path, &model, old)?;
             let mut planned = Planned::new(path, &old.files, &model, policy)?;
-            manifest.tensors = planned.take_tensors(path)?;
+            draft.tensors = planned.take_tensors(path)?;
             planned.report
         }
     };
     drop(model);
-    report.claims.clone_from(&manifest.claims);
-    let (manifest, manifest_bytes) = manifest.encode()?;
+    report.claims.clone_from(&draft.claims);
+    let (manifest, manifest_bytes) = draft.encode()?;
     progress.planned(&report.weights);
     let sealing = Sealing {
         inputs: unlocked.files().collect(),

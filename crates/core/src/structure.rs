@@ -77,7 +77,7 @@ mod tests {
 
     use super::*;
     use crate::chunks::chunks;
-    use crate::manifest::{File, Manifest};
+    use crate::manifest::{Draft, File};
 
     #[test]
     fn it_agrees_with_what_it_was_told_from_and_with_nothing_else() {
@@ -100,10 +100,11 @@ mod tests {
             path: String::new(),
             bytes: len,
         };
-        let manifest = Manifest {
+        let draft = Draft {
             chunk: 1 << 16,
-            ..Manifest::of_files(vec![model])
+            ..Draft::of_files(vec![model])
         };
+        let manifest = draft.into_manifest().unwrap();
         let check = |bytes: &[u8]| {
             chunks(&manifest).try_for_each(|chunk| {
                 let window = chunk.window.start as usize..chunk.window.end() as usize;

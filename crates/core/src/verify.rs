@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use onnxseal_crypto::wrap::Identities;
-use onnxseal_onnx::Model;
+use onnxseal_onnx::{Model, excerpt};
 use onnxseal_plan::{self as plan, Policy};
 use serde::Serialize;
 
@@ -172,7 +172,9 @@ fn shortfalls(model: &Model<'_>, manifest: &Manifest, policy: &Policy) -> Result
         if found < planned.encrypted_bytes {
             shortfalls.push(format!(
                 "tensor {:?} has {found} of {} bytes encrypted, expected at least {}",
-                tensor.name, planned.bytes, planned.encrypted_bytes
+                excerpt(tensor.name),
+                planned.bytes,
+                planned.encrypted_bytes
             ));
         }
     }

@@ -27,7 +27,7 @@ fn round_trip(lab: &Lab, path: &Path, preset: Preset) {
 
     // Which bytes may differ, by the formulas of docs/FORMAT.md, written out once more.
     let mut files: Vec<(Vec<u8>, Vec<u8>, Vec<bool>)> = Vec::new();
-    for file in &manifest.files {
+    for file in manifest.files() {
         let (before, after) = match file.path.as_str() {
             "" => (original.clone(), bytes[..original.len()].to_vec()),
             path_in_folder => (
@@ -39,7 +39,7 @@ fn round_trip(lab: &Lab, path: &Path, preset: Preset) {
         let targets = vec![false; before.len()];
         files.push((before, after, targets));
     }
-    for tensor in &manifest.tensors {
+    for tensor in manifest.tensors() {
         let elements: u64 = tensor.dims.iter().product();
         let mut next = 0;
         for run in tensor.targets.chunks(2) {
@@ -89,7 +89,7 @@ fn round_trip(lab: &Lab, path: &Path, preset: Preset) {
         "{}",
         path.display()
     );
-    for file in manifest.files.iter().skip(1) {
+    for file in manifest.files().iter().skip(1) {
         let read = |model: &Path| fs::read(model.parent().unwrap().join(&file.path)).unwrap();
         assert!(read(&restored) == read(path), "{}", file.path);
     }

@@ -28,7 +28,7 @@ mod sniff;
 mod wire;
 
 pub use data_type::element_bits;
-pub use error::{At, Error, Fault, FileFault, Subject};
+pub use error::{At, Error, Fault, FileFault, Subject, excerpt};
 pub use limits::Limits;
 pub use locate::locate;
 pub use model::Model;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use onnxseal_onnx::excerpt;
 use onnxseal_onnx::model::{Model, NodeId, TensorId};
 
 use crate::classify::{Reason, classify};
@@ -209,12 +210,14 @@ impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Violation::Unpatchable { name, path, reason } => {
+                let name = excerpt(name);
                 write!(f, "weight {name:?} ({path}) cannot be encrypted: {reason}")
             }
             Violation::PassedOver { path } => {
                 write!(f, "{path} may hold weights and is not looked into")
             }
             Violation::UnknownOperator { name, path, reason } => {
+                let name = excerpt(name);
                 write!(f, "{name:?} ({path}) may be a weight: {reason}")
             }
             Violation::Share { share, min_share } => {

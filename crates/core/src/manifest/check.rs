@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use onnxseal_onnx::proto::tensor_proto::DataType;
-use onnxseal_onnx::{element_bits, external};
+use onnxseal_onnx::{element_bits, excerpt, external};
 
-use super::{FORMAT, Manifest, SUITE, Tensor};
+use super::{Draft, FORMAT, SUITE, Tensor};
 
 /// The largest integer that every JSON reader keeps exactly.
 const MAX_INTEGER: u64 = (1 << 53) - 1;
@@ -13,10 +13,13 @@ const MAX_INTEGER: u64 = (1 << 53) - 1;
 /// The most files that a model may have.
 const MAX_FILES: usize = 1 << 16;
 
+/// The most bytes that the path of an external data file may have.
+const MAX_PATH_BYTES: usize = 1 << 12;
+
 /// The most separate runs of target bytes that a model may have: 256 MiB of spans.
 const MAX_SPANS: u64 = 1 << 24;
 
-impl Manifest {
+impl Draft {
     /// Says which rule is broken.
     pub(super) fn check(&self) -> Result<(), String> {
         if self.format != FORMAT {
@@ -28,7 +31,7 @@ impl Manifest {
         if self.suite != SUITE {
             return Err(format!(
                 "suite {:?} (this program reads {SUITE})",
-                self.suite
+                excerpt(&self.suite)
             ));
         }
         if !self.chunk.is_power_of_two() || !(1 << 16..=1 << 24).contains(&self.chunk) {
@@ -44,7 +47,7 @@ impl Manifest {
         for tensor in &self.tensors {
             tensor
                 .check(self)
-                .map_err(|why| format!("tensor {:?}: {why}", tensor.name))?;
+                .map_err(|why| format!("tensor {:?}: {why}", excerpt(&tensor.name)))?;
             n_spans = n_spans.saturating_add(tensor.n_spans());
         }
         match n_spans > MAX_SPANS {
@@ -68,10 +71,11 @@ impl Manifest {
         }
         let mut seen = HashSet::new();
         for file in self.files.iter().skip(1) {
-            if external::normalise(&file.path).as_deref() != Ok(&file.path)
+            if file.path.len() > MAX_PATH_BYTES
+                || external::normalise(&file.path).as_deref() != Ok(&file.path)
                 || !seen.insert(&file.path)
             {
-                return Err(format!("file path {:?}", file.path));
+                return Err(format!("file path {:?}", excerpt(&file.path)));
             }
         }
         Ok(())
@@ -111,20 +115,21 @@ impl Manifest {
             {
                 return Err(format!(
                     "tensor {:?} stands after {:?}, before which it lies",
-                    after.name, before.name
+                    excerpt(&after.name),
+                    excerpt(&before.name)
                 ));
             }
         }
         let mut seen = HashSet::with_capacity(self.tensors.len());
         match self.tensors.iter().find(|tensor| !seen.insert(&tensor.at)) {
-            Some(tensor) => Err(format!("tensor {:?} is listed twice", tensor.at)),
+            Some(tensor) => Err(format!("tensor {:?} is listed twice", excerpt(&tensor.at))),
             None => Ok(()),
         }
     }
 }
 
 impl Tensor {
-    fn check(&self, manifest: &Manifest) -> Result<(), String> {
+    fn check(&self, manifest: &Draft) -> Result<(), String> {
         let elements = self
             .elements()
             .filter(|&n| n <= MAX_INTEGER)
@@ -133,7 +138,8 @@ impl Tensor {
         if width != Some(self.element_bits) {
             return Err(format!(
                 "element_bits {} of data_type {:?}",
-                self.element_bits, self.data_type
+                self.element_bits,
+                excerpt(&self.data_type)
             ));
         }
         let bits = u64::from(self.element_bits);
@@ -201,7 +207,7 @@ impl Tensor {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::manifest::{DEFAULT_CHUNK_BYTES, File, MAX_MANIFEST_BYTES, Mode};
+    use crate::manifest::{DEFAULT_CHUNK_BYTES, File, MAX_MANIFEST_BYTES, Manifest, Mode};
 
     fn file(path: &str, bytes: u64) -> File {
         let path = path.to_owned();
@@ -228,8 +234,8 @@ mod tests {
         }
     }
 
-    fn manifest(tensors: Vec<Tensor>) -> Manifest {
-        Manifest {
+    fn manifest(tensors: Vec<Tensor>) -> Draft {
+        Draft {
             format: FORMAT,
             suite: SUITE.into(),
             chunk: DEFAULT_CHUNK_BYTES,
@@ -311,7 +317,7 @@ mod tests {
     fn files_are_limited() {
         let with_files = |n: usize| {
             let external = (1..n).map(|i| file(&i.to_string(), 0));
-            Manifest {
+            Draft {
                 files: std::iter::once(file("", 0)).chain(external).collect(),
                 ..manifest(Vec::new())
             }
@@ -347,7 +353,7 @@ mod tests {
         let check = |tensor| {
             let files = vec![file("", 1 << 40)];
             let tensors = vec![tensor];
-            Manifest {
+            Draft {
                 files,
                 ..manifest(tensors)
             }

@@ -1,5 +1,6 @@
 //! JSON more strictly than serde derives it: structs only from objects, no member twice.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
@@ -8,21 +9,76 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::Mode;
+use super::{Draft, File, Mode, Operator, Tensor};
+
+/// The most claims that a manifest may make.
+const MAX_CLAIMS: usize = 1 << 16;
+
+/// What is read from an object. No trait of serde's: others shall not make what nobody checks.
+pub(super) trait Members: Sized {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
+}
+
+#[derive(Deserialize)]
+#[serde(remote = "File", deny_unknown_fields)]
+struct FileMembers {
+    path: String,
+    bytes: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(remote = "Operator", deny_unknown_fields)]
+struct OperatorMembers {
+    op_type: String,
+    node: String,
+}
+
+#[derive(Deserialize)]
+#[serde(remote = "Tensor", deny_unknown_fields)]
+struct TensorMembers {
+    name: String,
+    at: String,
+    data_type: Cow<'static, str>,
+    dims: Vec<u64>,
+    #[serde(deserialize_with = "objects")]
+    operators: Vec<Operator>,
+    mode: Mode,
+    tier: u8,
+    file: u32,
+    offset: u64,
+    element_bits: u32,
+    #[serde(default, deserialize_with = "present")]
+    stride: Option<u32>,
+    unit: u64,
+    n: u64,
+    targets: Vec<u64>,
+}
+
+macro_rules! members {
+    ($($read:ident => $of:ident),*) => {$(
+        impl Members for $of {
+            fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                $read::deserialize(deserializer)
+            }
+        }
+    )*};
+}
+
+members!(FileMembers => File, OperatorMembers => Operator, TensorMembers => Tensor, Draft => Draft);
 
 /// A struct that is read from an object; derived structs alone also take arrays.
 pub(super) struct Object<T>(pub(super) T);
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+impl<'de, T: Members> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct OnlyMap<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for OnlyMap<T> {
+        impl<'de, T: Members> Visitor<'de> for OnlyMap<T> {
             type Value = T;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map))
+                T::read(MapAccessDeserializer::new(map))
             }
         }
         deserializer
@@ -32,7 +88,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 }
 
 /// Reads an array of objects.
-pub(super) fn objects<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+pub(super) fn objects<'de, T: Members, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
     let objects: Vec<Object<T>> = Deserialize::deserialize(deserializer)?;
@@ -44,8 +100,8 @@ pub(super) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
     u32::deserialize(deserializer).map(Some)
 }
 
-/// Reads an object of strings.
-pub(super) fn without_duplicates<'de, D: Deserializer<'de>>(
+/// Reads an object of strings: no more of them than memory is to be taken for.
+pub(super) fn claims<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, String>, D::Error> {
     struct Claims;
@@ -57,6 +113,10 @@ pub(super) fn without_duplicates<'de, D: Deserializer<'de>>(
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             let mut claims = BTreeMap::new();
             while let Some((key, value)) = map.next_entry()? {
+                if claims.len() == MAX_CLAIMS {
+                    let fault = format_args!("more than {MAX_CLAIMS} claims");
+                    return Err(A::Error::custom(fault));
+                }
                 if let Some(_first) = claims.insert(key, value) {
                     return Err(A::Error::custom("duplicate claim"));
                 }
@@ -80,7 +140,7 @@ impl<'de> Deserialize<'de> for Mode {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::{File, Manifest, Operator, Tensor};
+    use super::super::Manifest;
     use super::*;
 
     const OPERATOR: &str = r#"{"op_type":"Conv","node":"c"}"#;
@@ -140,6 +200,55 @@ mod tests {
                 "{why}: {error}"
             );
         }
+    }
+
+    /// A file of many megabytes shall not make a message of as many.
+    #[test]
+    fn messages_quote_the_beginning_of_what_is_long() {
+        let long = "\u{7f}".repeat(100_000);
+        let file = r#"[{"path":"","bytes":32}]"#;
+        let quoted = format!("\"{long}\"");
+        let sound = tensor("[]", r#""bytes""#);
+        let of = |old: &str, new: &str| {
+            let tensor = sound.replacen(old, new, 1);
+            manifest(file, &format!("[{tensor}]"))
+        };
+        let whole = manifest(file, "[]");
+        for json in [
+            of(r#""tier":1"#, &format!(r#""tier":{quoted}"#)),
+            of(r#""tier":1"#, &format!(r#""tier":1,{quoted}:1"#)),
+            of(r#""bytes""#, &quoted),
+            of(r#""FLOAT""#, &quoted),
+            of(r#""name":"w""#, &format!(r#""name":{quoted}"#)).replace("[0,1]", "[]"),
+            manifest(file, &format!("[{s},{s}]", s = of_at(&sound, &long))),
+            manifest(
+                &file.replace(']', &format!(r#",{{"path":"/{long}","bytes":0}}]"#)),
+                "[]",
+            ),
+            whole.replace("AES-256-GCM/HKDF-SHA256", &long),
+            whole.replace(r#""claims":{}"#, &format!(r#""claims":{quoted}"#)),
+        ] {
+            let why = parse(&json).unwrap_err();
+            assert!(why.len() < 4000, "{} bytes", why.len());
+        }
+    }
+
+    fn of_at(tensor: &str, at: &str) -> String {
+        tensor.replacen(r#""at":"a""#, &format!(r#""at":"{at}""#), 1)
+    }
+
+    /// A claim of 8 bytes takes some hundred in memory.
+    #[test]
+    fn claims_are_counted_before_they_are_kept() {
+        let with = |n: usize| {
+            let claims: Vec<String> = (0..n).map(|i| format!(r#""{i}":"""#)).collect();
+            let claims = format!(r#""claims":{{{}}}"#, claims.join(","));
+            let whole = manifest(r#"[{"path":"","bytes":32}]"#, "[]");
+            parse(&whole.replace(r#""claims":{}"#, &claims))
+        };
+        assert_eq!(with(MAX_CLAIMS).unwrap().claims.len(), MAX_CLAIMS);
+        let why = with(MAX_CLAIMS + 1).unwrap_err();
+        assert!(why.contains("more than 65536 claims"), "{why}");
     }
 
     #[test]
