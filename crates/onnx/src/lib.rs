@@ -2,7 +2,7 @@
 //! place must know.
 //!
 //! [`locate`] maps a model file without reading its weights, and [`skim`] tells which bytes that
-//! takes. [`external`] finds the files beside it. [`tail`] writes and finds what a protected model
+//! takes. [`external`] finds the files beside it, and [`edit`] renames them. [`tail`] writes and finds what a protected model
 //! carries at its end. [`sniff`] tells models from other files. [`proto`] has ONNX's messages as
 //! generated types; no file is ever re-encoded
 //! through them.
@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod edit;
 pub mod external;
 pub mod model;
 mod names_files;
