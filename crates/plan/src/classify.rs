@@ -4,6 +4,7 @@ use std::fmt;
 
 use onnxseal_onnx::element_bits;
 use onnxseal_onnx::model::{Model, NodeId, Payload, Place, Tensor, Unpatchable};
+use onnxseal_onnx::proto::tensor_proto::DataType;
 
 use crate::dataflow::{Dataflow, Follower, Kind, Slot};
 use crate::rules::{self, Class, MIN_ARITHMETIC_ELEMENTS, Role, Rule};
@@ -52,6 +53,11 @@ pub enum Reason {
         /// Their qualified types, each once.
         op_types: Vec<String>,
     },
+    /// Elements of this type are never learnt.
+    ElementType {
+        /// The type.
+        data_type: DataType,
+    },
     /// What reads it takes something else than weights there.
     NotAWeight {
         /// Qualified type of the first operator that reads it.
@@ -85,7 +91,7 @@ pub fn classify<'a>(model: &Model<'a>) -> Vec<Classified<'a>> {
         let reached = follower.follow(id);
         let consumers: Vec<_> = (reached.consumers.into_iter())
             .map(|(node, slot)| {
-                let as_weight = fit(flow.kind(node), slot, tensor) == Fit::Weight;
+                let as_weight = fit(&flow, node, slot, tensor) == Fit::Weight;
                 Consumer {
                     node,
                     slot,
@@ -118,6 +124,10 @@ pub(crate) fn payload_bytes(tensor: &Tensor<'_>) -> u64 {
     }
 }
 
+/// The input that every operator with weights computes with. A constant in its place may have been
+/// learnt, as queries and start tokens are, and no runtime looks at its values when it loads a model.
+const DATA_SLOT: u32 = 0;
+
 /// How a tensor fits the place of a node at which it arrives.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fit {
@@ -129,16 +139,22 @@ enum Fit {
     Unknown,
 }
 
-fn fit(kind: Kind, slot: Slot<'_>, tensor: &Tensor<'_>) -> Fit {
-    let rule = match kind {
-        Kind::Known(rule) => rule,
-        // An attribute of a call goes where the body's references to it say.
-        Kind::Unknown | Kind::Call(_) => return fit_unknown(tensor),
+fn fit(flow: &Dataflow<'_, '_>, node: NodeId, slot: Slot<'_>, tensor: &Tensor<'_>) -> Fit {
+    let fit = match flow.kind(node) {
+        Kind::Known(rule) => fit_rule(rule, slot, tensor),
+        Kind::Unknown | Kind::Call => fit_unknown(tensor),
     };
-    if rule.role == Role::NoWeights
-        && rules::float(tensor.data_type)
-        && tensor.n_elements >= MIN_ARITHMETIC_ELEMENTS
-    {
+    match slot {
+        // An attribute of a call goes where the body's references to it say.
+        Slot::Attribute(_) if fit != Fit::Weight && flow.is_call(node) => fit_unknown(tensor),
+        _ => fit,
+    }
+}
+
+fn fit_rule(rule: &Rule, slot: Slot<'_>, tensor: &Tensor<'_>) -> Fit {
+    let plain = rules::float_or_quantised(tensor.data_type);
+    let large = tensor.n_elements >= MIN_ARITHMETIC_ELEMENTS;
+    if rule.role == Role::NoWeights && rules::may_be_learnt(tensor) {
         return Fit::NoWeights;
     }
     let is_slot = match (rule, slot) {
@@ -148,7 +164,7 @@ fn fit(kind: Kind, slot: Slot<'_>, tensor: &Tensor<'_>) -> Fit {
                 ..
             },
             Slot::Input(slot),
-        ) => slots.contain(slot),
+        ) => slots.contain(slot) || (slot == DATA_SLOT && plain && large),
         (
             Rule {
                 role: Role::Attributes(names),
@@ -161,11 +177,10 @@ fn fit(kind: Kind, slot: Slot<'_>, tensor: &Tensor<'_>) -> Fit {
     if !is_slot || !rules::learnable(tensor.data_type) {
         return Fit::NotAWeight;
     }
-    let plain = rules::float_or_quantised(tensor.data_type);
     match rule.class() {
-        Some(Class::Embedding) if !plain || tensor.dims.len() < 2 => Fit::NotAWeight,
-        Some(Class::Arithmetic) if !plain => Fit::NotAWeight,
-        Some(Class::Arithmetic) if tensor.n_elements < MIN_ARITHMETIC_ELEMENTS => Fit::TooSmall,
+        Some(Class::Embedding | Class::Arithmetic) if !plain => Fit::NotAWeight,
+        Some(Class::Embedding) if tensor.dims.len() < 2 && !large => Fit::TooSmall,
+        Some(Class::Arithmetic) if !large => Fit::TooSmall,
         _ => Fit::Weight,
     }
 }
@@ -197,16 +212,20 @@ fn reason(
             _ => None,
         };
     }
-    if !complete {
-        return Some(Reason::NotFollowed);
-    }
-    let Some(first) = consumers.first() else {
+    if complete && consumers.is_empty() {
         return Some(Reason::Unconsumed);
+    }
+    if !rules::learnable(tensor.data_type) {
+        let data_type = tensor.data_type;
+        return Some(Reason::ElementType { data_type });
+    }
+    let Some(first) = consumers.first().filter(|_| complete) else {
+        return Some(Reason::NotFollowed);
     };
     let fits = |wanted| {
         let fitting = consumers
             .iter()
-            .filter(move |c| fit(flow.kind(c.node), c.slot, tensor) == wanted);
+            .filter(move |c| fit(flow, c.node, c.slot, tensor) == wanted);
         fitting.map(|consumer| op_type(model, consumer.node))
     };
     let each_once = |mut op_types: Vec<String>| {
@@ -258,6 +277,13 @@ impl fmt::Display for Reason {
             }
             Reason::NoWeights { op_types } => {
                 write!(f, "as a rule {} takes no weights", op_types.join(", "))
+            }
+            Reason::ElementType { data_type } => {
+                write!(
+                    f,
+                    "elements of type {} are no weights",
+                    data_type.as_str_name()
+                )
             }
             Reason::NotAWeight { op_type, slot } => {
                 write!(f, "{slot} of {op_type} is not a weight")

@@ -132,7 +132,7 @@ pub enum Violation {
         path: String,
     },
     /// What may be a weight is read only by operators that have no rule or as a rule take no
-    /// weights, or cannot be followed.
+    /// weights, or by none, or cannot be followed.
     UnknownOperator {
         /// Name of the tensor.
         name: String,

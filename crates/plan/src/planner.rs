@@ -8,6 +8,7 @@ use onnxseal_onnx::model::{Model, NodeId, Payload, TensorId};
 use crate::classify::{Classified, Reason, op_type};
 use crate::plan::{Clear, Mode, OperatorPlan, Plan, TensorPlan, TypePlan, Violation};
 use crate::policy::{Policy, Target};
+use crate::rules;
 use crate::subsequence::Cut;
 use crate::volume::{apportion, budget, proportional};
 
@@ -231,7 +232,11 @@ impl<'p, 'a> Planner<'p, 'a> {
                     self.findings
                         .push(Violation::Unpatchable { name, path, reason });
                 }
-                Reason::UnknownOperator { .. } | Reason::NoWeights { .. } | Reason::NotFollowed => {
+                Reason::Unconsumed if !rules::may_be_learnt(located) => {}
+                Reason::UnknownOperator { .. }
+                | Reason::NoWeights { .. }
+                | Reason::NotFollowed
+                | Reason::Unconsumed => {
                     self.findings
                         .push(Violation::UnknownOperator { name, path, reason });
                 }

@@ -308,7 +308,150 @@ fn every_reason_is_told() {
         told("epsilon"),
         "Add reads fewer than 16 elements, too few to be learnt"
     );
-    assert_eq!(told("shape"), "input 1 of Reshape is not a weight");
+    assert_eq!(told("shape"), "elements of type INT64 are no weights");
+}
+
+/// ONNX Runtime runs the operator, others may run the function: what either uses as weights is one.
+#[test]
+fn a_function_with_an_operators_name_hides_no_weights() {
+    for (domain, op_type, overload) in [
+        ("", "MatMul", ""),
+        ("ai.onnx", "MatMul", ""),
+        ("", "MatMul", "other"),
+        ("com.microsoft", "FusedMatMul", ""),
+        ("", "Gather", ""),
+    ] {
+        let mut negate = function(
+            domain,
+            op_type,
+            &["a", "b"],
+            &["c"],
+            vec![node("Neg", &["a"], &["c"]), node("Conv", &["x", "b"], &[])],
+        );
+        negate.overload = Some(overload.into());
+        let mut call = in_domain(domain, node(op_type, &["w", "filter"], &["y"]));
+        call.overload = Some(overload.into());
+        let graph = GraphBuilder::new("main")
+            .initializer(weights("w", &[8, 4], 0))
+            .initializer(weights("filter", &[8, 4], 1))
+            .node(call);
+        let bytes = with_functions(graph, vec![negate]);
+        let model = located(&bytes);
+        assert_eq!(reason(&model, "w"), None, "{domain} {op_type}");
+        assert_eq!(reason(&model, "filter"), None, "{domain} {op_type}");
+        assert!(readers(&model, "filter").contains(&"Conv[1]".to_owned()));
+    }
+    // Where a runtime may have an operator that no rule is about, it may be a weight.
+    let identity = |domain: &str| {
+        let body = vec![node("Identity", &["a"], &["b"])];
+        let graph = GraphBuilder::new("main")
+            .initializer(weights("w", &[8, 4], 0))
+            .node(in_domain(domain, node("NewInIt", &["w"], &["y"])));
+        with_functions(
+            graph,
+            vec![function(domain, "NewInIt", &["a"], &["b"], body)],
+        )
+    };
+    for domain in ["", "com.microsoft", "ai.onnx.ml"] {
+        let bytes = identity(domain);
+        let reason = reason(&located(&bytes), "w");
+        assert!(
+            matches!(reason, Some(Reason::UnknownOperator { .. })),
+            "{domain}: {reason:?}"
+        );
+    }
+    let bytes = identity("com.microsoft2");
+    assert_eq!(reason(&located(&bytes), "w"), Some(Reason::Unconsumed));
+}
+
+/// Attributes of a call that is an operator too.
+#[test]
+fn a_function_with_an_operators_name_hides_no_attributes() {
+    let call = |op_type: &str| {
+        let weights = vec![floats_attribute("coefficients", &[0.5; 32])];
+        let body = vec![node("Neg", &["a"], &["b"])];
+        let graph = GraphBuilder::new("main").node(in_domain(
+            "ai.onnx.ml",
+            node_with(op_type, &["x"], &["y"], weights),
+        ));
+        let bytes = with_functions(
+            graph,
+            vec![function("ai.onnx.ml", op_type, &["a"], &["b"], body)],
+        );
+        reason(&located(&bytes), "coefficients")
+    };
+    assert_eq!(call("LinearRegressor"), None);
+    assert!(matches!(
+        call("Normalizer"),
+        Some(Reason::UnknownOperator { .. })
+    ));
+}
+
+#[test]
+fn calls_that_are_too_deep_are_not_followed() {
+    let nested = |depth: usize| {
+        let mut functions = vec![function(
+            "my",
+            "f0",
+            &["v"],
+            &[],
+            vec![node("MatMul", &["x", "v"], &["unused"])],
+        )];
+        functions.extend((1..depth).map(|i| {
+            let call = in_domain("my", node(&format!("f{}", i - 1), &["v"], &[]));
+            function("my", &format!("f{i}"), &["v"], &[], vec![call])
+        }));
+        let graph = GraphBuilder::new("main")
+            .initializer(weights("w", &[8, 4], 0))
+            .node(in_domain(
+                "my",
+                node(&format!("f{}", depth - 1), &["w"], &["y"]),
+            ));
+        let bytes = with_functions(graph, functions);
+        let model = located(&bytes);
+        let policy = Policy::parse("preset = \"full\"\n[require]\nunknown_op = \"error\"").unwrap();
+        let plan = common::plan(&model, &policy);
+        (reason(&model, "w"), plan.violations(&policy).len())
+    };
+    assert_eq!(nested(64), (None, 0));
+    assert_eq!(nested(65), (Some(Reason::NotFollowed), 1));
+}
+
+/// Runtimes refuse these; nobody here concludes that there is no weight in them.
+#[test]
+fn calls_that_lead_nowhere_are_not_taken_for_harmless() {
+    let f = |body: Vec<NodeProto>| function("my", "f", &["v"], &["out"], body);
+    let dense = || vec![node("MatMul", &["v", "v"], &["out"])];
+    let told = |functions: Vec<onnxseal_onnx::proto::FunctionProto>, inputs: &[&str]| {
+        let graph = GraphBuilder::new("main")
+            .initializer(weights("w", &[8, 4], 0))
+            .node(in_domain("my", node("f", inputs, &["y"])));
+        let bytes = with_functions(graph, functions);
+        let model = located(&bytes);
+        let policy = Policy::parse("[require]\nunknown_op = \"error\"").unwrap();
+        (
+            reason(&model, "w"),
+            common::plan(&model, &policy).violations(&policy).len(),
+        )
+    };
+    let unknown = || {
+        let op_types = vec!["my.f".to_owned()];
+        Some(Reason::UnknownOperator { op_types })
+    };
+    assert_eq!(told(vec![f(dense())], &["w"]), (None, 0));
+    // Two of a name; one with another overload; more inputs than the function has.
+    assert_eq!(told(vec![f(vec![]), f(dense())], &["w"]), (unknown(), 1));
+    let mut overload = f(dense());
+    overload.overload = Some("o".into());
+    assert_eq!(told(vec![overload], &["w"]), (unknown(), 1));
+    assert_eq!(told(vec![f(vec![])], &["x", "w"]), (unknown(), 1));
+    // No body, or one that calls itself.
+    assert_eq!(told(vec![f(vec![])], &["w"]), (Some(Reason::Unconsumed), 1));
+    let itself = vec![in_domain("my", node("f", &["v"], &["out"]))];
+    assert_eq!(
+        told(vec![f(itself)], &["w"]),
+        (Some(Reason::NotFollowed), 1)
+    );
 }
 
 #[test]

@@ -94,9 +94,12 @@ fn weights_are_the_marked_inputs() {
         let this = in_domain(operator.domain, node(operator.op_type, &names, &["y"]));
         let bytes = graph.node(this).encode();
         let model = common::located(&bytes);
-        for (name, mark) in &slots {
+        let has_weights = slots.iter().any(|(_, mark)| *mark == '*');
+        for (slot, (name, mark)) in slots.iter().enumerate() {
             let reason = common::reason(&model, name);
             match mark {
+                // A constant where data goes as a rule is one.
+                ' ' if slot == 0 && has_weights => assert_eq!(reason, None, "{}", operator.name),
                 '*' => assert_eq!(reason, None, "{} of {}", name, operator.name),
                 // Nothing reads what the operator puts out.
                 '~' => assert_eq!(
@@ -176,10 +179,13 @@ fn marked_inputs_pass_on() {
 /// Which tensors pass for weights where an operator also takes other things.
 #[test]
 fn guards_tell_weights_from_indices_and_constants() {
-    let cases: [(&str, DataType, &[i64], bool); 11] = [
+    let cases: [(&str, DataType, &[i64], bool); 16] = [
         ("Gather", DataType::Float, &[100, 8], true),
         ("Gather", DataType::Int8, &[100, 8], true),
-        ("Gather", DataType::Float, &[100], false),
+        ("Gather", DataType::Float, &[100], true),
+        ("Gather", DataType::Float, &[16], true),
+        ("Gather", DataType::Float, &[15], false),
+        ("Gather", DataType::Float, &[1, 15], true),
         ("Gather", DataType::Int64, &[100, 8], false),
         ("Gather", DataType::Int32, &[100, 8], false),
         ("Add", DataType::Float, &[16], true),
@@ -187,6 +193,8 @@ fn guards_tell_weights_from_indices_and_constants() {
         ("Add", DataType::Int64, &[64], false),
         ("Mul", DataType::Float16, &[4, 4], true),
         ("Conv", DataType::Float, &[1], true),
+        ("PRelu", DataType::Float, &[16], true),
+        ("PRelu", DataType::Float, &[15], false),
         ("MatMul", DataType::Int64, &[8, 8], false),
     ];
     for (op_type, data_type, dims, is_weight) in cases {

@@ -390,3 +390,112 @@ fn the_manual_is_right() {
         assert_eq!(of("LSTM"), of("MatMul"));
     }
 }
+
+/// The table of docs/POLICY.md, in its order.
+#[test]
+fn what_full_leaves_in_clear() {
+    let raw = |name: &str, data_type, dims: &[i64], bytes| {
+        onnxseal_testkit::build::raw_tensor(name, data_type, dims, vec![1; bytes])
+    };
+    let varints = onnxseal_onnx::proto::TensorProto {
+        int32_data: vec![1; 64],
+        ..bare_tensor("varints", DataType::Int8, &[8, 8])
+    };
+    let strings = onnxseal_onnx::proto::TensorProto {
+        string_data: vec![b"word".to_vec(); 32],
+        ..bare_tensor("strings", DataType::String, &[32])
+    };
+    let bytes = GraphBuilder::new("clear")
+        .initializer(varints)
+        .initializer(weights("mystery", &[16], 0))
+        .initializer(weights("unread", &[16], 0))
+        .initializer(weights("chosen", &[16], 0))
+        .initializer(weights("few", &[15], 0))
+        .initializer(weights("few_rows", &[15], 0))
+        .initializer(weights("few_data", &[15], 0))
+        .initializer(weights("few_mystery", &[15], 0))
+        .initializer(raw("quantised", DataType::Int8, &[16, 4], 64))
+        .initializer(weights("scales", &[16], 0))
+        .initializer(raw("zero_points", DataType::Int8, &[16], 16))
+        .initializer(weights("state", &[1, 16, 16], 0))
+        .initializer(raw("int64", DataType::Int64, &[32], 256))
+        .initializer(raw("uint32", DataType::Uint32, &[32], 128))
+        .initializer(raw("bool", DataType::Bool, &[32], 32))
+        .initializer(strings)
+        .initializer(raw("rows", DataType::Int32, &[32, 2], 256))
+        // What is encrypted beside them.
+        .initializer(weights("table", &[16], 0))
+        .initializer(weights("data", &[1, 16], 0))
+        .node(node("MatMulInteger", &["x", "varints"], &[]))
+        .node(in_domain(
+            "my",
+            node("Mystery", &["mystery", "few_mystery"], &[]),
+        ))
+        .node(node("Where", &["c", "chosen", "x"], &[]))
+        .node(node("Add", &["x", "few"], &[]))
+        .node(node("Gather", &["few_rows", "i"], &[]))
+        .node(node("Conv", &["few_data", "w"], &[]))
+        .node(node(
+            "DequantizeLinear",
+            &["quantised", "scales", "zero_points"],
+            &["q"],
+        ))
+        .node(node("Gemm", &["x", "q"], &[]))
+        .node(node("LSTM", &["x", "w", "r", "b", "", "state"], &[]))
+        .node(node("Gather", &["int64", "i"], &[]))
+        .node(node("Gather", &["uint32", "i"], &[]))
+        .node(node("Gather", &["bool", "i"], &[]))
+        .node(node("Gather", &["strings", "i"], &[]))
+        .node(node("Gather", &["rows", "i"], &[]))
+        .node(node("Gather", &["table", "i"], &[]))
+        .node(node("Conv", &["data", "w"], &[]))
+        .node(node_with(
+            "Constant",
+            &[],
+            &["floats"],
+            vec![floats_attribute("value_floats", &[0.5; 16])],
+        ))
+        .node(node("Add", &["x", "floats"], &[]))
+        .encode();
+    let model = located(&bytes);
+    let mut policy = Policy::preset(Preset::Full);
+    policy
+        .set_require(Require {
+            unpatchable: Demand::Error,
+            unknown_op: Demand::Error,
+            ..Require::default()
+        })
+        .unwrap();
+    let plan = common::plan(&model, &policy);
+    let clear: Vec<&str> = (plan.clear.iter())
+        .map(|clear| model.tensors[clear.tensor.index()].name)
+        .collect();
+    let expected = [
+        "varints",
+        "mystery",
+        "unread",
+        "chosen",
+        "few",
+        "few_rows",
+        "few_data",
+        "few_mystery",
+        "scales",
+        "zero_points",
+        "state",
+        "int64",
+        "uint32",
+        "bool",
+        "strings",
+        "rows",
+    ];
+    assert_eq!(clear, expected);
+    let violations = plan.violations(&policy);
+    let counted: Vec<&str> = (violations.iter())
+        .map(|violation| match violation {
+            Violation::Unpatchable { name, .. } | Violation::UnknownOperator { name, .. } => name,
+            other => panic!("{other:?}"),
+        })
+        .map(String::as_str)
+        .collect();
+    assert_eq!(counted, ["varints", "mystery", "unread", "chosen"]);
+}

@@ -21,12 +21,25 @@ const MAX_CALL_DEPTH: u32 = 64;
 /// What a node is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
-    /// A call of a model-local function, whose body is this graph.
-    Call(u32),
-    /// An operator with a rule.
+    /// A call of a model-local function, and nothing else.
+    Call,
+    /// An operator with a rule; perhaps a call too, see [`Node::body`].
     Known(&'static Rule),
     /// An operator without one.
     Unknown,
+}
+
+/// A node, seen from what flows through it.
+#[derive(Clone, Copy)]
+struct Node {
+    id: NodeId,
+    kind: Kind,
+    /// The body of the model-local function that the node calls.
+    ///
+    /// Where an operator has the function's name, ONNX Runtime runs the operator, if the model's
+    /// opset has it, whatever overload the node names; other runtimes may run the function. What
+    /// arrives goes both ways.
+    body: Option<u32>,
 }
 
 /// The place of a node at which a tensor arrives.
@@ -42,7 +55,7 @@ pub enum Slot<'a> {
 pub(crate) struct Dataflow<'m, 'a> {
     model: &'m Model<'a>,
     scopes: Scopes,
-    nodes: Vec<(NodeId, Kind)>,
+    nodes: Vec<Node>,
     /// The subgraphs of each node.
     bodies: Lists<u32>,
     /// The nodes that call each function, by its body.
@@ -51,30 +64,30 @@ pub(crate) struct Dataflow<'m, 'a> {
 
 impl<'m, 'a> Dataflow<'m, 'a> {
     pub fn new(model: &'m Model<'a>) -> Dataflow<'m, 'a> {
-        // Function overloads of the same name are a hostile file's; the first one counts.
+        // Of functions with the same names, which runtimes refuse, none counts.
         let mut functions = HashMap::new();
         for function in &model.functions {
             let key = (function.domain, function.name, function.overload);
-            functions.entry(key).or_insert(function.body.index() as u32);
+            let body = Some(function.body.index() as u32);
+            let once = |other: &mut Option<u32>| *other = None;
+            functions.entry(key).and_modify(once).or_insert(body);
         }
-        let kind = |node: &onnxseal_onnx::model::Node<'_>| match functions.get(&(
-            node.domain,
-            node.op_type,
-            node.overload,
-        )) {
-            Some(&body) => Kind::Call(body),
-            None => rules::find(node.domain, node.op_type).map_or(Kind::Unknown, Kind::Known),
-        };
-        let nodes: Vec<_> = model
+        let nodes: Vec<Node> = model
             .nodes_with_ids()
-            .map(|(id, node)| (id, kind(node)))
+            .map(|(id, node)| {
+                let key = (node.domain, node.op_type, node.overload);
+                let body = functions.get(&key).copied().flatten();
+                let kind = match (rules::find(node.domain, node.op_type), body) {
+                    (Some(rule), _) => Kind::Known(rule),
+                    (None, Some(_)) if !rules::is_builtin_domain(node.domain) => Kind::Call,
+                    _ => Kind::Unknown,
+                };
+                Node { id, kind, body }
+            })
             .collect();
         let calls = (0..)
             .zip(&nodes)
-            .filter_map(|(node, (_, kind))| match kind {
-                Kind::Call(body) => Some((*body, node)),
-                _ => None,
-            });
+            .filter_map(|(index, node)| node.body.map(|body| (body, index)));
         let bodies = (0..)
             .zip(&model.graphs)
             .filter_map(|(graph, names)| match names.owner {
@@ -94,7 +107,12 @@ impl<'m, 'a> Dataflow<'m, 'a> {
     pub fn kind(&self, node: NodeId) -> Kind {
         self.nodes
             .get(node.index())
-            .map_or(Kind::Unknown, |(_, kind)| *kind)
+            .map_or(Kind::Unknown, |node| node.kind)
+    }
+
+    /// Whether a node calls a model-local function, perhaps besides being an operator.
+    pub fn is_call(&self, node: NodeId) -> bool {
+        (self.nodes.get(node.index())).is_some_and(|node| node.body.is_some())
     }
 
     /// The value that a body's input `position` is.
@@ -198,10 +216,12 @@ impl<'f, 'm, 'a> Follower<'f, 'm, 'a> {
                 }
                 match place {
                     Use::Input { node, slot } => {
-                        if !self.enter(index, node, slot, call)
-                            && let Some(&(id, _)) = flow.nodes.get(node as usize)
-                        {
-                            self.consume(&mut reached, id, Slot::Input(slot));
+                        let Some(&node) = flow.nodes.get(node as usize) else {
+                            continue;
+                        };
+                        let called = self.enter_function(&mut reached, index, node, slot, call);
+                        if !called && !self.enter(index, node, slot, call) {
+                            self.consume(&mut reached, node.id, Slot::Input(slot));
                         }
                     }
                     Use::Output { graph, position } => self.leave(index, graph, position, call),
@@ -235,19 +255,35 @@ impl<'f, 'm, 'a> Follower<'f, 'm, 'a> {
         }
     }
 
-    /// Goes on from an input of a node, unless the node is where the tensor is used.
-    fn enter(&mut self, tensor: u32, node: u32, slot: u32, call: u32) -> bool {
-        let flow = self.flow;
-        let rule = match flow.nodes.get(node as usize).map(|(_, kind)| *kind) {
-            Some(Kind::Call(body)) => {
-                if let Some(call) = self.call(node, call) {
-                    self.reach(tensor, flow.parameter(body, slot), call);
-                }
-                return true;
-            }
-            Some(Kind::Known(rule)) => rule,
-            _ => return false,
+    /// Goes on into the function that a node calls, and says whether that is all the node does with
+    /// the input.
+    fn enter_function(
+        &mut self,
+        reached: &mut Reached<'a>,
+        tensor: u32,
+        node: Node,
+        slot: u32,
+        call: u32,
+    ) -> bool {
+        let Some(body) = node.body else { return false };
+        let Some(parameter) = self.flow.parameter(body, slot) else {
+            // The function has no such input: what becomes of it nobody says.
+            return false;
         };
+        match self.call(node.id.index() as u32, call) {
+            Some(call) => self.reach(tensor, Some(parameter), call),
+            None => reached.complete = false,
+        }
+        matches!(node.kind, Kind::Call)
+    }
+
+    /// Goes on from an input of an operator, unless the operator is where the tensor is used.
+    fn enter(&mut self, tensor: u32, node: Node, slot: u32, call: u32) -> bool {
+        let flow = self.flow;
+        let Kind::Known(rule) = node.kind else {
+            return false;
+        };
+        let node = node.id.index() as u32;
         match rule.role {
             Role::PassThrough(slots) if slots.contain(slot) => {
                 for &value in flow.scopes.outputs.of(node) {

@@ -9,6 +9,7 @@ mod table;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use onnxseal_onnx::model::Tensor;
 use onnxseal_onnx::proto::tensor_proto::DataType;
 
 /// Elements that a constant of an arithmetic operator needs to pass for a weight. Below it stand
@@ -29,7 +30,8 @@ pub struct Rule {
 /// What an operator does with the tensors that it is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Some of its inputs are weights.
+    /// Some of its inputs are weights. So are floats or quantised values in its first input, from
+    /// [`MIN_ARITHMETIC_ELEMENTS`] on: a constant where data goes as a rule.
     Inputs(Class, Slots),
     /// Some of its attributes are weights.
     Attributes(&'static [&'static str]),
@@ -76,7 +78,8 @@ pub enum Class {
     Recurrent,
     /// Attention with its own projection weights.
     Attention,
-    /// Lookup tables. Only tables of rank 2 and more of floats or quantised values pass for one.
+    /// Lookup tables. Only floats or quantised values pass for one, and of those in a single row at
+    /// least [`MIN_ARITHMETIC_ELEMENTS`].
     Embedding,
     /// Normalisations and activations with learnt parameters.
     Normalization,
@@ -99,6 +102,14 @@ pub fn find(domain: &str, op_type: &str) -> Option<&'static Rule> {
             .collect()
     });
     INDEX.get(&(domain, op_type)).copied()
+}
+
+/// Whether ONNX Runtime has operators of its own in this domain: where one is called as a
+/// model-local function is, the operator runs.
+pub(crate) fn is_builtin_domain(domain: &str) -> bool {
+    let is_below = |rest: &str| rest.is_empty() || rest.starts_with('.');
+    let of = |root: &str| domain.strip_prefix(root).is_some_and(is_below);
+    domain.is_empty() || of("ai.onnx") || of("com.microsoft") || of("com.ms.internal")
 }
 
 /// Every row, in the order of the tables.
@@ -158,6 +169,11 @@ pub(crate) fn float(data_type: DataType) -> bool {
                 | DataType::Uint2
                 | DataType::Int2
         )
+}
+
+/// Floats, and enough of them to be learnt.
+pub(crate) fn may_be_learnt(tensor: &Tensor<'_>) -> bool {
+    float(tensor.data_type) && tensor.n_elements >= MIN_ARITHMETIC_ELEMENTS
 }
 
 /// Floats and integers of at most 16 bits: what indices and shapes are never made of.
