@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::signature::NotAllowed;
+use crate::wrap::opens_with;
 
 /// Why an operation on keys or chunks failed.
 #[derive(Debug, thiserror::Error)]
@@ -12,7 +13,7 @@ pub enum Error {
     #[error("authentication failed")]
     Unauthentic,
     /// None of the identities opens the wrapped key.
-    #[error("no identity matches a recipient of the data key ({})", summary(.recipients))]
+    #[error("no identity opens the data key: it opens with {}", opens_with(.recipients))]
     NoMatchingKey {
         /// The kind of each recipient as its age stanza names it: `X25519`, `ssh-ed25519`,
         /// `scrypt`, ...
@@ -165,25 +166,6 @@ pub enum Error {
     Backend,
 }
 
-/// Names each kind once, in order of first appearance, with its count.
-fn summary(kinds: &[String]) -> String {
-    let mut counts: Vec<(&str, usize)> = Vec::new();
-    for kind in kinds {
-        match counts.iter_mut().find(|(seen, _)| seen == kind) {
-            Some((_, n)) => *n += 1,
-            None => counts.push((kind, 1)),
-        }
-    }
-    let terms = counts.iter().map(|(kind, n)| match n {
-        1 => (*kind).to_owned(),
-        n => format!("{n} x {kind}"),
-    });
-    match counts.len() {
-        0 => "none known".to_owned(),
-        _ => terms.collect::<Vec<_>>().join(", "),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,7 +175,7 @@ mod tests {
         let recipients = ["X25519", "scrypt", "X25519"].map(String::from).to_vec();
         assert_eq!(
             Error::NoMatchingKey { recipients }.to_string(),
-            "no identity matches a recipient of the data key (2 x X25519, scrypt)"
+            "no identity opens the data key: it opens with 2 age keys (X25519), 1 passphrase"
         );
         let recipients = Vec::new();
         assert_eq!(

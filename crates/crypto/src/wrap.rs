@@ -3,6 +3,7 @@
 
 mod armor;
 mod identities;
+mod kinds;
 mod plugin;
 mod prompt;
 mod recipients;
@@ -14,6 +15,7 @@ use crate::error::Error;
 
 pub use armor::MAX_WRAPPED_BYTES;
 pub use identities::{Identities, Identity, MAX_WORK_FACTOR, generate_identity};
+pub use kinds::{opens_with, recipient_kinds};
 pub use prompt::{MAX_PASSPHRASE_BYTES, NoPrompt, PLUGIN_PATIENCE, Passphrase, Prompt};
 pub use recipients::Recipients;
 pub use ssh::MAX_BCRYPT_ROUNDS;
