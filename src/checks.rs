@@ -192,6 +192,26 @@ impl Check {
     }
 }
 
+/// The entries of the policy that match nothing in any model; none where a model failed, of which that
+/// is not known.
+pub fn unmatched(checks: &[Check]) -> Vec<&str> {
+    let mut unmatched: Option<Vec<&str>> = None;
+    for check in checks {
+        match &check.outcome {
+            Outcome::Ok(verified) => {
+                let here = verified.unmatched.iter().map(String::as_str);
+                unmatched = Some(match unmatched {
+                    None => here.collect(),
+                    Some(known) => here.filter(|entry| known.contains(entry)).collect(),
+                });
+            }
+            Outcome::NotProtected { .. } => {}
+            Outcome::Failed(_) => return Vec::new(),
+        }
+    }
+    unmatched.unwrap_or_default()
+}
+
 /// The worst failure's exit code, if there is a failure.
 pub fn exit_code(checks: &[Check]) -> Option<u8> {
     let worst = checks.iter().filter_map(Check::failure).min();

@@ -322,6 +322,11 @@ pub struct Policy {
     /// Share of an operator type's weights to encrypt, 0 to 1, such as Conv=0.3
     #[arg(long = "coefficient", value_name = "OP_TYPE=SHARE", value_parser = coefficient)]
     pub coefficients: Vec<(String, f64)>,
+
+    /// Go on where an operator type or an override of the policy matches nothing in the model, which is
+    /// an error otherwise
+    #[arg(long)]
+    pub allow_unmatched: bool,
 }
 
 /// What models must be protected by.
@@ -334,6 +339,11 @@ pub struct LeastPolicy {
     /// Preset that a model must be protected by, at least
     #[arg(long, value_name = "NAME")]
     pub preset: Option<onnxseal_core::Preset>,
+
+    /// Go on where an operator type or an override of the policy matches nothing in the model, which is
+    /// an error otherwise
+    #[arg(long)]
+    pub allow_unmatched: bool,
 }
 
 /// How outputs come to be.
@@ -365,6 +375,10 @@ pub struct View {
     /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
+
+    /// Print all rows of long tables, not only the largest 40
+    #[arg(long)]
+    pub all: bool,
 
     /// Print all positions instead of the first few
     #[arg(long)]

@@ -138,7 +138,7 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         Error::NoObjectStores { .. } => {
             "object stores need a build with them: `cargo install --path . --features object-store`, in a checkout"
         }
-        Error::NoMatchingKey { recipients, .. } if recipients == "scrypt" => {
+        Error::NoMatchingKey { recipients, .. } if recipients == "1 passphrase" => {
             "it opens with a passphrase: give --passphrase, --passphrase-file or --passphrase-fd"
         }
         Error::NoMatchingKey { .. } => "name the matching identity file with --identity",

@@ -69,6 +69,9 @@ pub fn chosen_policy(args: &cli::Policy) -> Result<Option<Policy>> {
             .set_coefficient(op_type, *share)
             .map_err(Error::Policy)?;
     }
+    if args.allow_unmatched {
+        policy.allow_unmatched();
+    }
     Ok(Some(policy))
 }
 
@@ -85,7 +88,17 @@ pub fn claims(pairs: &[(String, String)]) -> Result<BTreeMap<String, String>> {
 
 /// The policy that models must be protected by, if the command line demands one.
 pub fn least_policy(args: &cli::LeastPolicy) -> Result<Option<Policy>> {
-    named_policy(args.policy.as_deref(), args.preset)
+    let mut policy = named_policy(args.policy.as_deref(), args.preset)?;
+    if let Some(policy) = policy.as_mut().filter(|_| args.allow_unmatched) {
+        policy.allow_unmatched();
+    }
+    Ok(policy)
+}
+
+/// The same policy for models of many kinds: no model needs to have all that it is about.
+pub fn for_many(mut policy: Policy) -> Policy {
+    policy.allow_unmatched();
+    policy
 }
 
 /// The policy that a file or a preset names, if one is given.

@@ -6,6 +6,7 @@ mod lab;
 use std::fs;
 
 use lab::Lab;
+use onnxseal_testkit::build::{GraphBuilder, node, weights};
 use onnxseal_testkit::samples;
 use serde_json::Value;
 
@@ -240,6 +241,9 @@ fn the_table_and_the_json_have_the_same_data() {
         }
     }
     assert_eq!(plan, protect);
+    // What only the metadata knows.
+    let recipients = inspect.as_object_mut().unwrap().remove("recipients");
+    assert_eq!(recipients, Some(serde_json::json!([{"kind": "X25519"}])));
     assert_eq!(protect, inspect);
     let (table, _) = lab.expect(0, &["inspect", "s.onnx", "--positions"]);
     for operator in inspect["operators"].as_array().unwrap() {
@@ -443,4 +447,101 @@ fn what_is_printed_is_documented() {
         let row = format!("| {code} | {first}");
         assert!(readme.contains(&row), "README.md has no {row:?}");
     }
+}
+
+#[test]
+fn a_policy_that_matches_nothing_fails() {
+    let lab = Lab::with_models();
+    let slip =
+        "[op.LSTM]\ncoefficient = 0.5\n[[override]]\nnode = \"no/such/*\"\ncoefficient = 1\n";
+    fs::write(lab.path("slip.toml"), slip).unwrap();
+    let plan = ["plan", "plain/model.onnx", "--policy", "slip.toml"];
+    let protect = [
+        "protect",
+        "plain/model.onnx",
+        "--policy",
+        "slip.toml",
+        "-o",
+        "slip.onnx",
+        "-r",
+        &lab.recipient,
+    ];
+    let verify = ["verify", "sealed/model.onnx", "--policy", "slip.toml"];
+    for args in [&plan[..], &protect, &verify] {
+        let (_, err) = lab.expect(6, args);
+        assert!(
+            err.contains("the coefficient of LSTM matches nothing"),
+            "{err}"
+        );
+        assert!(err.contains("\"no/such/*\" matches nothing"), "{err}");
+    }
+    assert!(!lab.path("slip.onnx").exists());
+    let (_, err) = lab.expect(6, &["plan", "plain/model.onnx", "--coefficient", "LSTM=1"]);
+    assert!(err.contains("the coefficient of LSTM"), "{err}");
+    let (_, err) = lab.expect(2, &["plan", "plain/model.onnx", "--coefficient", "Cnov=1"]);
+    assert!(err.contains("did you mean \"Conv\"?"), "{err}");
+
+    // In a policy of little, so that what is sealed meets it.
+    let lenient = format!("[default]\ncoefficient = 0\n{slip}");
+    fs::write(lab.path("slip.toml"), lenient).unwrap();
+    for args in [&plan[..], &protect, &verify] {
+        lab.expect(0, &[args, &["--allow-unmatched"]].concat());
+    }
+    // Of several models, none needs to have all of it.
+    let (_, err) = lab.expect(0, &["verify", "sealed", "--policy", "slip.toml"]);
+    assert!(
+        err.contains("the coefficient of LSTM matches nothing in any of the models"),
+        "{err}"
+    );
+    let batch = [
+        "batch",
+        "protect",
+        "plain",
+        "--out",
+        "all",
+        "-r",
+        &lab.recipient,
+    ];
+    lab.expect(0, &[&batch[..], &["--policy", "slip.toml"]].concat());
+}
+
+#[test]
+fn long_tables_are_summed_up_and_say_who_opens() {
+    let lab = Lab::new();
+    let mut graph = GraphBuilder::new("long");
+    for i in 0..50 {
+        let (name, output) = (format!("w{i}"), format!("y{i}"));
+        graph = graph
+            .initializer(weights(&name, &[16 + i, 16], 1))
+            .node(node("MatMul", &["x", &name], &[&output]));
+    }
+    fs::write(lab.path("long.onnx"), graph.encode()).unwrap();
+    let rows = |text: &str| text.lines().filter(|line| line.contains("make_y")).count();
+    let (out, _) = lab.expect(0, &["plan", "long.onnx"]);
+    assert_eq!(rows(&out), 40, "{out}");
+    assert!(
+        out.contains("... and 10 smaller, 12.8") && out.contains(": --all shows them"),
+        "{out}"
+    );
+    assert!(!out.contains(" w9 ") && out.contains(" w10 "), "{out}");
+    let (out, _) = lab.expect(0, &["plan", "long.onnx", "--all"]);
+    assert_eq!(rows(&out), 50, "{out}");
+
+    let args = [
+        "protect",
+        "long.onnx",
+        "-o",
+        "s.onnx",
+        "-r",
+        &lab.recipient,
+        "--quiet",
+    ];
+    lab.expect(0, &args);
+    let (out, _) = lab.expect(0, &["inspect", "s.onnx"]);
+    assert!(out.contains("\nopens with: 1 age key (X25519)\n"), "{out}");
+    let (out, _) = lab.expect(0, &["inspect", "s.onnx", "--json"]);
+    assert_eq!(
+        json(&out)["recipients"],
+        serde_json::json!([{"kind": "X25519"}])
+    );
 }

@@ -13,6 +13,7 @@ use lab::Lab;
 use onnxseal_onnx::tail;
 use onnxseal_testkit::build::{GraphBuilder, external, in_domain, node, weights};
 use onnxseal_testkit::{corrupt, samples, shared, wire};
+use prost::Message;
 
 fn err(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -312,6 +313,33 @@ fn claims_cost_no_memory() {
     large.set_len(600 << 20).unwrap();
     let output = limited(&lab, 512, &["plan", "large.onnx"]);
     assert_eq!(output.status.code(), Some(7), "{}", err(&output));
+}
+
+/// Many tensors through one operator to many others: what a plan keeps grows with the file, not with
+/// all pairs of them.
+#[test]
+fn tangles_cost_no_memory() {
+    let lab = Lab::new();
+    let names: Vec<String> = (0..1500).map(|i| format!("w{i}")).collect();
+    let refs: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut graph = GraphBuilder::new("g").node(node("Concat", &refs, &["all"]));
+    for name in &names {
+        graph = graph.initializer(weights(name, &[16], 1));
+    }
+    for _ in 0..3000 {
+        graph = graph.node(node("Conv", &["", "all"], &[]));
+    }
+    // Nodes that read nothing give the others no room.
+    let empty = wire::field(1, &[]).repeat(900_000);
+    let graph = [graph.graph().encode_to_vec(), empty].concat();
+    fs::write(lab.path("tangle.onnx"), wire::field(7, &graph)).unwrap();
+    for args in [
+        &["plan", "tangle.onnx"][..],
+        &["plan", "tangle.onnx", "--json"],
+    ] {
+        let output = limited(&lab, 512, args);
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    }
 }
 
 /// Weights of `[n]` in a file of 48 bytes.

@@ -22,7 +22,7 @@ use crate::signing::access;
 pub fn run(args: &Batch, quiet: bool) -> Result<()> {
     match &args.operation {
         Args::Protect(args) => {
-            let mut options = ProtectOptions::new(io::policy(&args.policy)?);
+            let mut options = ProtectOptions::new(io::for_many(io::policy(&args.policy)?));
             options.claims = io::claims(&args.claims)?;
             options.signing_key = args.signing.read()?;
             let operation = Operation::Protect {
@@ -56,7 +56,7 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
             let signed_by = args.signer.read()?;
             let mut options = RotateOptions::default();
             options.claims = io::claims(&args.claims)?;
-            options.policy = io::chosen_policy(&args.policy)?;
+            options.policy = io::chosen_policy(&args.policy)?.map(io::for_many);
             options.signing_key = args.signing.read()?;
             let operation = Operation::Rotate {
                 access: access(&identities, signed_by.as_ref()),
@@ -67,7 +67,7 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
             carry_out(&operation, &args.sources, course, &args.course, quiet)
         }
         Args::Verify(args) => {
-            let policy = io::least_policy(&args.policy)?;
+            let policy = io::least_policy(&args.policy)?.map(io::for_many);
             let identities = args.identities.read(quiet)?;
             let signed_by = args.signer.read()?;
             let checks = Checks {

@@ -16,7 +16,11 @@ use crate::{io as files, render, sarif};
 
 /// Checks protected models as far as what is at hand allows.
 pub fn run(args: &Verify, quiet: bool) -> Result<()> {
-    let policy = files::least_policy(&args.policy)?;
+    let single = single(args)?;
+    let mut policy = files::least_policy(&args.policy)?;
+    if single.is_none() {
+        policy = policy.map(files::for_many);
+    }
     let (identities, signed_by) = (args.identities.read(quiet)?, args.signer.read()?);
     // What is not protected meets no demand.
     let demands = identities.is_some() || signed_by.is_some() || policy.is_some();
@@ -27,7 +31,7 @@ pub fn run(args: &Verify, quiet: bool) -> Result<()> {
         require_protected: args.require_protected || demands,
         quiet,
     };
-    match single(args)? {
+    match single {
         Some(model) => verifier.one(model, args.format()),
         None => verifier.several(args),
     }
@@ -124,6 +128,14 @@ impl Verifier {
                     render::json(&sarif::log(&checks, &folder))
                 }
             });
+        // Of several models, each may have another part of what the policy is about.
+        if !args.policy.allow_unmatched {
+            for entry in checks::unmatched(&checks) {
+                note(&format!(
+                    "warning: {entry} matches nothing in any of the models"
+                ));
+            }
+        }
         match checks::exit_code(&checks) {
             Some(code) => {
                 let checks::Summary { models, failed, .. } = checks::Summary::of(&checks);

@@ -86,11 +86,11 @@ pub enum Error {
         source: onnxseal_crypto::Error,
     },
     /// None of the identities opens the data key.
-    #[error("no identity opens {}: its data key is wrapped to {recipients}", path.display())]
+    #[error("no identity opens {}: it opens with {recipients}", path.display())]
     NoMatchingKey {
         /// The model file.
         path: PathBuf,
-        /// The kinds of its recipients, as far as age tells.
+        /// How many recipients of which kinds it has, as far as age tells.
         recipients: String,
     },
     /// A recipient or an identity cannot be used, or no key can be made.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use onnxseal_crypto::signature::fingerprint_of;
+use onnxseal_crypto::wrap::recipient_kinds;
 use onnxseal_onnx::model::{self, NodeId};
 use onnxseal_onnx::{Model, excerpt};
 use onnxseal_plan::{Classified, classify};
@@ -12,7 +13,7 @@ use crate::artifact::Artifact;
 use crate::error::{Error, Result};
 use crate::location::Location;
 use crate::manifest::{self, Manifest, Operator, Place};
-use crate::report::{Builder, ClearRow, Report, SignatureRow, TensorRow, operator};
+use crate::report::{Builder, ClearRow, RecipientRow, Report, SignatureRow, TensorRow, operator};
 use crate::source::Source;
 
 /// Shows what is encrypted in the protected model at `location`, and what is not.
@@ -30,6 +31,10 @@ pub fn inspect(location: impl Into<Location>) -> Result<Report> {
         .ok_or_else(|| Error::NotProtected { path: path.clone() })?;
     let model = source.locate(artifact.manifest.model_bytes())?;
     let mut report = examine(path, &model, &artifact.manifest)?;
+    // A wrapped key that cannot be read is for those to judge who open the model.
+    let kinds = recipient_kinds(&artifact.key).unwrap_or_default();
+    let rows = kinds.into_iter().map(|kind| RecipientRow { kind });
+    report.recipients = rows.collect();
     // One that cannot be read is for those to judge who demand one.
     let signature = artifact.signature.as_deref();
     let signer = signature.and_then(|armored| fingerprint_of(armored).ok());
@@ -74,8 +79,8 @@ pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Re
             }
             None => {
                 let reason = match &classified.reason {
-                    Some(reason) => reason.to_string(),
-                    None => "it was not selected".to_owned(),
+                    Some(reason) => reason.text(),
+                    None => "it was not selected".into(),
                 };
                 if classified.reason.is_none()
                     && let Some(owner) = classified.consumers.iter().find(|c| c.as_weight)

@@ -77,7 +77,7 @@ pub use manifest::{File, Manifest, Operator};
 pub use onnxseal_crypto::signature::{AllowedSigners, ClaimedSigner, Signer, SigningKey};
 pub use onnxseal_crypto::wrap::{
     Identities, Identity, NoPrompt, PLUGIN_PATIENCE, Passphrase, Prompt, Recipients,
-    generate_identity,
+    generate_identity, opens_with,
 };
 pub use onnxseal_crypto::{BlobKey, Error as KeyError};
 pub use open::{OpenedModel, open, open_with, unprotect};
@@ -94,7 +94,8 @@ pub use {
     protect::{ProtectOptions, plan, protect, protect_in_place},
     rekey::{Rekeyed, rekey, rekey_in_place},
     report::{
-        ClearRow, OperatorRow, PassedOverRow, Report, SignatureRow, TensorRow, TypeRow, Volume,
+        ClearRow, OperatorRow, PassedOverRow, RecipientRow, Report, SignatureRow, TensorRow,
+        TypeRow, Volume,
     },
     rotate::{RotateOptions, rotate, rotate_in_place},
     sign::{attach_signature, sign, signed_message},

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use onnxseal_crypto::signature::SigningKey;
 use onnxseal_crypto::wrap::Recipients;
+use onnxseal_onnx::model::NodeId;
 use onnxseal_onnx::{Model, tail};
 use onnxseal_plan::{self as plan, Plan, Policy, TensorPlan};
 
@@ -226,9 +227,9 @@ impl Planned {
         policy: &Policy,
     ) -> Result<Planned> {
         let plan = plan::plan(model, policy).map_err(Error::Policy)?;
-        let (mut report, mut tensors) = describe(path, files, model, &plan);
-        let violations = plan.violations(policy);
-        report.violations = violations.iter().map(ToString::to_string).collect();
+        let violations = tell(&plan.violations(model, policy));
+        let (mut report, mut tensors) = describe(path, files, model, plan)?;
+        report.violations = violations;
         tensors.sort_by_key(|tensor| (tensor.file, tensor.offset));
         Ok(Planned { report, tensors })
     }
@@ -248,8 +249,25 @@ impl Planned {
     }
 }
 
-/// The manifest's entry for a tensor of the plan.
-fn manifest_tensor(model: &Model<'_>, plan: &Plan, planned: &TensorPlan) -> Option<Tensor> {
+/// How many ways to fall short are told: a hostile model has a million.
+const MAX_TOLD: usize = 100;
+
+/// Says in which ways a model falls short.
+pub(crate) fn tell(shortfalls: &[impl ToString]) -> Vec<String> {
+    let mut told: Vec<String> = shortfalls
+        .iter()
+        .take(MAX_TOLD)
+        .map(ToString::to_string)
+        .collect();
+    if let Some(more @ 1..) = shortfalls.len().checked_sub(MAX_TOLD) {
+        told.push(format!("and {more} more like these"));
+    }
+    told
+}
+
+/// The manifest's entry for a tensor of the plan, which `owner` owns; none where it has no place that
+/// can be encrypted.
+fn manifest_tensor(model: &Model<'_>, owner: NodeId, planned: &TensorPlan) -> Option<Tensor> {
     let tensor = model.tensors.get(planned.tensor.index())?;
     let Place {
         file,
@@ -257,7 +275,6 @@ fn manifest_tensor(model: &Model<'_>, plan: &Plan, planned: &TensorPlan) -> Opti
         element_bits,
         stride,
     } = Place::of(tensor)?;
-    let owner = plan.operators.get(planned.operator)?.node;
     let others = planned
         .consumers
         .iter()
@@ -287,15 +304,20 @@ fn manifest_tensor(model: &Model<'_>, plan: &Plan, planned: &TensorPlan) -> Opti
 }
 
 /// The plan as a report, and as the manifest's entries for what it encrypts.
-fn describe(path: &Path, files: &[File], model: &Model<'_>, plan: &Plan) -> (Report, Vec<Tensor>) {
+fn describe(
+    path: &Path,
+    files: &[File],
+    model: &Model<'_>,
+    plan: Plan,
+) -> Result<(Report, Vec<Tensor>)> {
+    // What is left out would be left in clear.
+    const LOST: Error = Error::Internal("the plan is not of this model");
     let mut builder = Builder::new(path, files.to_vec(), model);
     let mut tensors = Vec::new();
-    for planned in &plan.tensors {
-        let owner = plan.operators.get(planned.operator);
-        let entry = manifest_tensor(model, plan, planned);
-        let (Some(owner), Some(entry)) = (owner, entry) else {
-            continue;
-        };
+    // Of a large plan, each part goes as its row comes.
+    for planned in plan.tensors {
+        let owner = plan.operators.get(planned.operator).ok_or(LOST)?;
+        let entry = manifest_tensor(model, owner.node, &planned).ok_or(LOST)?;
         let row = builder.add(model, owner.node, TensorRow::of_manifest(&entry));
         row.coefficient = Some(owner.coefficient);
         row.volume_bytes = Some(owner.volume_bytes);
@@ -303,12 +325,54 @@ fn describe(path: &Path, files: &[File], model: &Model<'_>, plan: &Plan) -> (Rep
             tensors.push(entry);
         }
     }
-    for clear in &plan.clear {
-        if let Some(tensor) = model.tensors.get(clear.tensor.index()) {
-            let operators = clear.consumers.iter().map(|&node| operator(model, node));
-            let (reason, operators) = (clear.reason.to_string(), operators.collect());
-            builder.clear(ClearRow::new(tensor, clear.bytes, reason, operators));
-        }
+    for clear in plan.clear {
+        let tensor = model.tensors.get(clear.tensor.index()).ok_or(LOST)?;
+        let operators = clear.consumers.iter().map(|&node| operator(model, node));
+        let (reason, operators) = (clear.reason.text(), operators.collect());
+        builder.clear(ClearRow::new(tensor, clear.bytes, reason, operators));
     }
-    (builder.finish(), tensors)
+    Ok((builder.finish(), tensors))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use onnxseal_onnx::{Limits, locate};
+    use onnxseal_plan::Preset;
+    use onnxseal_testkit::build::{GraphBuilder, node, weights};
+
+    use super::*;
+
+    #[test]
+    fn no_planned_tensor_goes_missing() {
+        let bytes = GraphBuilder::new("g")
+            .initializer(weights("w", &[16, 16], 1))
+            .initializer(weights("nothing", &[0], 1))
+            .node(node("MatMul", &["x", "w"], &["y"]))
+            .encode();
+        let model = locate(&bytes, &Limits::default()).unwrap();
+        let policy = Policy::preset(Preset::Full);
+        let plan = || plan::plan(&model, &policy).unwrap();
+        let described = |plan| describe(Path::new("m"), &[], &model, plan);
+        assert_eq!(described(plan()).unwrap().1.len(), 1);
+        let without_a_place = model.tensors_with_ids().nth(1).unwrap().0;
+        let mut of_another = plan();
+        of_another.tensors[0].tensor = without_a_place;
+        assert!(matches!(described(of_another), Err(Error::Internal(_))));
+        let mut of_another = plan();
+        of_another.operators.clear();
+        assert!(matches!(described(of_another), Err(Error::Internal(_))));
+        // Told of another model, the plan's tensors are not there.
+        let bytes = GraphBuilder::new("empty").encode();
+        let empty = locate(&bytes, &Limits::default()).unwrap();
+        let described = describe(Path::new("m"), &[], &empty, plan());
+        assert!(matches!(described, Err(Error::Internal(_))));
+    }
+
+    #[test]
+    fn not_everything_is_told() {
+        assert_eq!(tell(&vec!["a"; 100]).len(), 100);
+        let told = tell(&vec!["a"; 1000]);
+        assert_eq!((told.len(), &*told[100]), (101, "and 900 more like these"));
+    }
 }

@@ -76,7 +76,7 @@ impl Protected {
             .map_err(|error| match error {
                 crypto::Error::NoMatchingKey { recipients } => Error::NoMatchingKey {
                     path: path(),
-                    recipients: excerpt(&recipients.join(", ")),
+                    recipients: excerpt(&crypto::wrap::opens_with(&recipients)),
                 },
                 crypto::Error::WrongPassphrase { .. } => {
                     let name = path().display().to_string();

@@ -32,12 +32,23 @@ pub struct Report {
     pub passed_over: Vec<PassedOverRow>,
     /// The publisher's statements; not authenticated unless the caller verified the model.
     pub claims: BTreeMap<String, String>,
+    /// Who can open the model, as far as its wrapped data key tells; absent but where a protected model
+    /// is inspected.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub recipients: Vec<RecipientRow>,
     /// Whose signature the model bears, if any, as the signature itself has it: nothing of it was
     /// checked, and anyone can put any key there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signature: Option<SignatureRow>,
     /// In which ways the plan falls short of its policy.
     pub violations: Vec<String>,
+}
+
+/// One to whom a data key is wrapped.
+#[derive(Clone, Debug, Serialize)]
+pub struct RecipientRow {
+    /// What age calls this kind: `X25519`, `ssh-ed25519`, `scrypt`, ...
+    pub kind: String,
 }
 
 /// The key that a signature names.
@@ -158,7 +169,7 @@ pub struct ClearRow {
     /// Length in bytes.
     pub bytes: u64,
     /// Why.
-    pub reason: String,
+    pub reason: Cow<'static, str>,
     /// The operators that use it.
     pub operators: Vec<Operator>,
 }
@@ -193,6 +204,7 @@ impl Builder {
             clear: Vec::new(),
             passed_over: passed_over.collect(),
             claims: BTreeMap::new(),
+            recipients: Vec::new(),
             signature: None,
             violations: Vec::new(),
         };
@@ -299,7 +311,7 @@ impl ClearRow {
     pub(crate) fn new(
         tensor: &Tensor<'_>,
         bytes: u64,
-        reason: String,
+        reason: Cow<'static, str>,
         operators: Vec<Operator>,
     ) -> ClearRow {
         ClearRow {

@@ -15,6 +15,7 @@ use crate::inspect::examine;
 use crate::location::Location;
 use crate::manifest::Manifest;
 use crate::progress::Progress;
+use crate::protect::tell;
 use crate::protected::Protected;
 use crate::report::Volume;
 use crate::sign::check_signature;
@@ -36,6 +37,9 @@ pub struct Verification {
     /// Whether the model is protected as the policy demands; absent where none was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_met: Option<bool>,
+    /// Entries of the policy that match nothing in the model, where that is no failure.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unmatched: Vec<String>,
     /// How much of the weights is encrypted.
     pub weights: Volume,
     /// The publisher's statements; to be trusted only if `authenticated`.
@@ -128,7 +132,9 @@ pub fn verify(
     };
     let model = structure.locate()?;
     let report = examine(path, &model, protected.manifest())?;
+    let mut unmatched = Vec::new();
     if let Some(policy) = checks.policy {
+        unmatched = plan::unmatched(&model, policy);
         let violations = shortfalls(&model, protected.manifest(), policy)?;
         if !violations.is_empty() {
             return Err(Error::PolicyNotMet {
@@ -146,6 +152,10 @@ pub fn verify(
             key_type: signer.key_type,
         }),
         policy_met: checks.policy.map(|_| true),
+        unmatched: unmatched
+            .iter()
+            .map(|(entry, _)| entry.to_string())
+            .collect(),
         weights: report.weights,
         claims: report.claims,
     })
@@ -159,15 +169,10 @@ fn shortfalls(model: &Model<'_>, manifest: &Manifest, policy: &Policy) -> Result
         .iter()
         .map(|tensor| (&*tensor.at, tensor.encrypted_bytes()))
         .collect();
-    let mut shortfalls: Vec<String> = plan
-        .violations(policy)
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let mut shortfalls = Vec::new();
     for planned in &plan.tensors {
-        let Some(tensor) = model.tensors.get(planned.tensor.index()) else {
-            continue;
-        };
+        let tensor = model.tensors.get(planned.tensor.index());
+        let tensor = tensor.ok_or(Error::Internal("the plan is not of this model"))?;
         let found = encrypted.get(tensor.path.as_str()).copied().unwrap_or(0);
         if found < planned.encrypted_bytes {
             shortfalls.push(format!(
@@ -178,5 +183,6 @@ fn shortfalls(model: &Model<'_>, manifest: &Manifest, policy: &Policy) -> Result
             ));
         }
     }
-    Ok(shortfalls)
+    let violations = plan.violations(model, policy);
+    Ok([tell(&violations), tell(&shortfalls)].concat())
 }

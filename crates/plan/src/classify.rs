@@ -1,5 +1,6 @@
 //! Which tensors are weights, and why the others are none. Independent of any policy.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use onnxseal_onnx::element_bits;
@@ -80,10 +81,10 @@ pub enum Reason {
 
 /// Tells weights from other tensors; one entry for each of `model.tensors`, in their order.
 ///
-/// However a file connects its nodes, all tensors together have at most `2^20 + 4 * (values +
-/// nodes)` consumers of [`size_of::<Consumer>`](Consumer) bytes, and at most 256 times as many bytes
-/// of names that a report would repeat for them; names of less than 256 bytes not counted. Tensors
-/// beyond are [`Reason::NotFollowed`].
+/// However a file connects its nodes, all tensors together have at most `2^18 + 2 * inputs`
+/// consumers of [`size_of::<Consumer>`](Consumer) bytes, `inputs` being those of nodes that name a
+/// value, and bytes of names that a report would repeat for them at most 256 times `2^20 + 4 * (values
+/// + nodes)`; names of less than 256 bytes not counted. Tensors beyond are [`Reason::NotFollowed`].
 pub fn classify<'a>(model: &Model<'a>) -> Vec<Classified<'a>> {
     let flow = Dataflow::new(model);
     let mut follower = Follower::new(&flow);
@@ -263,39 +264,40 @@ pub(crate) fn op_type(model: &Model<'_>, node: NodeId) -> String {
         .unwrap_or_default()
 }
 
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Reason {
+    /// What [`Display`](fmt::Display) writes, where that is always the same without a copy.
+    pub fn text(&self) -> Cow<'static, str> {
         match self {
-            Reason::Empty => f.write_str("it has no elements"),
-            Reason::Unconsumed => f.write_str("no operator reads it"),
-            Reason::SparseIndices => {
-                f.write_str("it holds positions, not values, of a sparse tensor")
-            }
-            Reason::Unpatchable(why) => f.write_str(unpatchable(*why)),
+            Reason::Empty => "it has no elements".into(),
+            Reason::Unconsumed => "no operator reads it".into(),
+            Reason::SparseIndices => "it holds positions, not values, of a sparse tensor".into(),
+            Reason::Unpatchable(why) => unpatchable(*why).into(),
+            Reason::NotFollowed => "the way to its operators is too tangled to follow".into(),
+            Reason::ZeroCoefficient => "the policy gives it coefficient 0".into(),
+            Reason::NoVolume => "its share of the volume is 0 bytes".into(),
             Reason::UnknownOperator { op_types } => {
-                write!(f, "no rule says what {} does with it", op_types.join(", "))
+                format!("no rule says what {} does with it", op_types.join(", ")).into()
             }
             Reason::NoWeights { op_types } => {
-                write!(f, "as a rule {} takes no weights", op_types.join(", "))
+                format!("as a rule {} takes no weights", op_types.join(", ")).into()
             }
             Reason::ElementType { data_type } => {
-                write!(
-                    f,
-                    "elements of type {} are no weights",
-                    data_type.as_str_name()
-                )
+                format!("elements of type {} are no weights", data_type.as_str_name()).into()
             }
             Reason::NotAWeight { op_type, slot } => {
-                write!(f, "{slot} of {op_type} is not a weight")
+                format!("{slot} of {op_type} is not a weight").into()
             }
-            Reason::TooSmall { op_type } => write!(
-                f,
+            Reason::TooSmall { op_type } => format!(
                 "{op_type} reads fewer than {MIN_ARITHMETIC_ELEMENTS} elements, too few to be learnt"
-            ),
-            Reason::NotFollowed => f.write_str("the way to its operators is too tangled to follow"),
-            Reason::ZeroCoefficient => f.write_str("the policy gives it coefficient 0"),
-            Reason::NoVolume => f.write_str("its share of the volume is 0 bytes"),
+            )
+            .into(),
         }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text())
     }
 }
 

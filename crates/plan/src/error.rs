@@ -19,12 +19,15 @@ pub enum Error {
     },
     /// A policy names an operator type that has no weights or that no rule knows.
     #[error(
-        "no operator type with weights is called {op_type:?}; \
-         weights of operators without a rule are chosen by initializer name"
+        "no operator type with weights is called {op_type:?}{}; \
+         weights of operators without a rule are chosen by initializer name",
+        similar.as_ref().map(|name| format!(": did you mean {name:?}?")).unwrap_or_default()
     )]
     OperatorType {
         /// The name given.
         op_type: String,
+        /// The type that has about this name.
+        similar: Option<String>,
     },
     /// There is no such preset.
     #[error("no preset is called {name:?}: there are light, balanced, strong and full")]

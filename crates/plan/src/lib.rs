@@ -21,13 +21,15 @@ mod policy;
 mod position;
 pub mod rules;
 mod subsequence;
+mod unmatched;
 mod volume;
 
 pub use classify::{Classified, Consumer, Reason, classify};
 pub use dataflow::Slot;
 pub use error::Error;
-pub use plan::{Clear, Mode, OperatorPlan, Plan, TensorPlan, TypePlan, Violation, plan};
+pub use plan::{Clear, Entry, Mode, OperatorPlan, Plan, TensorPlan, TypePlan, Violation, plan};
 pub use policy::{Demand, Override, Policy, Preset, Require, Target};
 pub use position::{Run, Strategy};
 pub use subsequence::{MAX_SUBSEQUENCES, MIN_SUBSEQUENCE_BYTES, n_subsequences};
+pub use unmatched::unmatched;
 pub use volume::Weighting;

@@ -10,6 +10,8 @@ use crate::error::Error;
 use crate::planner::Planner;
 use crate::policy::{Demand, Policy};
 use crate::position::Run;
+use crate::rules;
+use crate::unmatched::unmatched;
 
 /// Bytes that the tensors of a model may have together: what the format's integers can state.
 const MAX_BYTES: u64 = (1 << 53) - 1;
@@ -25,8 +27,6 @@ pub struct Plan {
     pub tensors: Vec<TensorPlan>,
     /// Every tensor of which nothing is encrypted, in file order.
     pub clear: Vec<Clear>,
-    /// What a policy may count as violations.
-    pub(crate) findings: Vec<Violation>,
     /// Bytes of the weights that cannot be replaced in place.
     pub(crate) unpatchable_bytes: u64,
 }
@@ -148,6 +148,24 @@ pub enum Violation {
         /// The share demanded.
         min_share: f64,
     },
+    /// An entry of the policy is about nothing that the model has.
+    Unmatched {
+        /// The entry.
+        entry: Entry,
+        /// What the model has of about the same name.
+        similar: Option<String>,
+    },
+}
+
+/// An entry of a policy.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Entry {
+    /// The coefficient of an operator type.
+    OperatorType(String),
+    /// An override by name of a node; the pattern.
+    Node(String),
+    /// An override by name of an initializer; the pattern.
+    Initializer(String),
 }
 
 /// Plans what to encrypt of a model.
@@ -186,14 +204,40 @@ impl Plan {
             .sum()
     }
 
-    /// In which ways the plan falls short of what the policy demands.
-    pub fn violations(&self, policy: &Policy) -> Vec<Violation> {
+    /// In which ways this plan of `model` falls short of what the policy demands.
+    pub fn violations(&self, model: &Model<'_>, policy: &Policy) -> Vec<Violation> {
         let require = policy.require();
-        let counts = |finding: &&Violation| match finding {
-            Violation::UnknownOperator { .. } => require.unknown_op == Demand::Error,
-            _ => require.unpatchable == Demand::Error,
-        };
-        let mut violations: Vec<_> = self.findings.iter().filter(counts).cloned().collect();
+        let tensors = self.clear.iter().filter_map(|clear| {
+            let tensor = model.tensors.get(clear.tensor.index())?;
+            let demand = match clear.reason {
+                Reason::Unpatchable(_) => require.unpatchable,
+                Reason::Unconsumed if !rules::may_be_learnt(tensor) => return None,
+                Reason::UnknownOperator { .. }
+                | Reason::NoWeights { .. }
+                | Reason::NotFollowed
+                | Reason::Unconsumed => require.unknown_op,
+                _ => return None,
+            };
+            if demand != Demand::Error {
+                return None;
+            }
+            let (name, path) = (tensor.name.to_owned(), tensor.path.clone());
+            let reason = clear.reason.clone();
+            Some(match reason {
+                Reason::Unpatchable(_) => Violation::Unpatchable { name, path, reason },
+                _ => Violation::UnknownOperator { name, path, reason },
+            })
+        });
+        let mut violations: Vec<_> = tensors.collect();
+        if require.unpatchable == Demand::Error {
+            let parts = model.passed_over.iter().map(|part| part.path.clone());
+            violations.extend(parts.map(|path| Violation::PassedOver { path }));
+        }
+        if require.unmatched == Demand::Error {
+            let unmatched = unmatched(model, policy).into_iter();
+            violations
+                .extend(unmatched.map(|(entry, similar)| Violation::Unmatched { entry, similar }));
+        }
         let weight_bytes = self.weight_bytes();
         let share = self.encrypted_bytes() as f64 / weight_bytes.max(1) as f64;
         if share < require.min_share {
@@ -224,6 +268,23 @@ impl fmt::Display for Violation {
                 write!(f, "{:.1} % of the weights are encrypted, ", share * 100.0)?;
                 write!(f, "at least {:.1} % are demanded", min_share * 100.0)
             }
+            Violation::Unmatched { entry, similar } => {
+                write!(f, "{entry} matches nothing in the model")?;
+                match similar {
+                    Some(similar) => write!(f, ": did you mean {similar:?}?"),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Entry::OperatorType(op_type) => write!(f, "the coefficient of {op_type}"),
+            Entry::Node(pattern) => write!(f, "the override of node {pattern:?}"),
+            Entry::Initializer(pattern) => write!(f, "the override of initializer {pattern:?}"),
         }
     }
 }

@@ -3,12 +3,11 @@
 use std::collections::HashMap;
 
 use onnxseal_onnx::element_bits;
-use onnxseal_onnx::model::{Model, NodeId, Payload, TensorId};
+use onnxseal_onnx::model::{Model, NodeId, Payload, TensorId, Unpatchable};
 
 use crate::classify::{Classified, Reason, op_type};
-use crate::plan::{Clear, Mode, OperatorPlan, Plan, TensorPlan, TypePlan, Violation};
+use crate::plan::{Clear, Mode, OperatorPlan, Plan, TensorPlan, TypePlan};
 use crate::policy::{Policy, Target};
-use crate::rules;
 use crate::subsequence::Cut;
 use crate::volume::{apportion, budget, proportional};
 
@@ -23,7 +22,6 @@ pub(crate) struct Planner<'p, 'a> {
     /// In the order of their operators.
     drafts: Vec<Draft>,
     clear: Vec<Clear>,
-    findings: Vec<Violation>,
     unpatchable_bytes: u64,
 }
 
@@ -48,7 +46,6 @@ impl<'p, 'a> Planner<'p, 'a> {
             overridden: Vec::new(),
             drafts: Vec::new(),
             clear: Vec::new(),
-            findings: Vec::new(),
             unpatchable_bytes: 0,
         };
         let of_nodes = vec![None; model.nodes.len()];
@@ -158,6 +155,9 @@ impl<'p, 'a> Planner<'p, 'a> {
         let mut tensors = Vec::with_capacity(drafts.len());
         for draft in drafts {
             let Some(planned) = self.tensor(&draft) else {
+                // What cannot be cut cannot be encrypted; it must not go missing.
+                let why = Unpatchable::Fragmented;
+                self.leave_clear(draft.tensor, Reason::Unpatchable(why));
                 continue;
             };
             if planned.targets.is_empty() {
@@ -177,17 +177,11 @@ impl<'p, 'a> Planner<'p, 'a> {
             tensors.push(planned);
         }
         self.clear.sort_by_key(|clear| clear.tensor);
-        let passed_over = self.model.passed_over.iter();
-        self.findings
-            .extend(passed_over.map(|part| Violation::PassedOver {
-                path: part.path.clone(),
-            }));
         Plan {
             types: types(self.model, self.policy, &self.operators),
             operators: self.operators,
             tensors,
             clear: self.clear,
-            findings: self.findings,
             unpatchable_bytes: self.unpatchable_bytes,
         }
     }
@@ -223,25 +217,8 @@ impl<'p, 'a> Planner<'p, 'a> {
 
     fn leave_clear(&mut self, tensor: TensorId, reason: Reason) {
         let known = &self.classified[tensor.index()];
-        if let Some(located) = self.model.tensors.get(tensor.index()) {
-            let (name, path) = (located.name.to_owned(), located.path.clone());
-            let reason = reason.clone();
-            match reason {
-                Reason::Unpatchable(_) => {
-                    self.unpatchable_bytes += known.bytes;
-                    self.findings
-                        .push(Violation::Unpatchable { name, path, reason });
-                }
-                Reason::Unconsumed if !rules::may_be_learnt(located) => {}
-                Reason::UnknownOperator { .. }
-                | Reason::NoWeights { .. }
-                | Reason::NotFollowed
-                | Reason::Unconsumed => {
-                    self.findings
-                        .push(Violation::UnknownOperator { name, path, reason });
-                }
-                _ => {}
-            }
+        if matches!(reason, Reason::Unpatchable(_)) {
+            self.unpatchable_bytes += known.bytes;
         }
         self.clear.push(Clear {
             tensor,

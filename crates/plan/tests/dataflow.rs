@@ -411,7 +411,7 @@ fn calls_that_are_too_deep_are_not_followed() {
         let model = located(&bytes);
         let policy = Policy::parse("preset = \"full\"\n[require]\nunknown_op = \"error\"").unwrap();
         let plan = common::plan(&model, &policy);
-        (reason(&model, "w"), plan.violations(&policy).len())
+        (reason(&model, "w"), plan.violations(&model, &policy).len())
     };
     assert_eq!(nested(64), (None, 0));
     assert_eq!(nested(65), (Some(Reason::NotFollowed), 1));
@@ -431,7 +431,9 @@ fn calls_that_lead_nowhere_are_not_taken_for_harmless() {
         let policy = Policy::parse("[require]\nunknown_op = \"error\"").unwrap();
         (
             reason(&model, "w"),
-            common::plan(&model, &policy).violations(&policy).len(),
+            common::plan(&model, &policy)
+                .violations(&model, &policy)
+                .len(),
         )
     };
     let unknown = || {

@@ -222,7 +222,7 @@ fn floats_of_operators_without_weights_are_findings() {
         })
         .unwrap();
     let violations = |policy: &Policy| -> Vec<String> {
-        let violations = common::plan(&model, policy).violations(policy);
+        let violations = common::plan(&model, policy).violations(&model, policy);
         violations.iter().map(Violation::to_string).collect()
     };
     assert_eq!(
@@ -261,16 +261,17 @@ fn demands_turn_reports_into_violations() {
     let model = located(&bytes);
     let mut policy = Policy::preset(Preset::Full);
     let plan = common::plan(&model, &policy);
-    assert_eq!(plan.violations(&policy), []);
+    assert_eq!(plan.violations(&model, &policy), []);
     assert_eq!((plan.weight_bytes(), plan.encrypted_bytes()), (128, 64));
     let require = |unpatchable, unknown_op, min_share| Require {
         unpatchable,
         unknown_op,
         min_share,
+        ..Require::default()
     };
     let mut told = |demand: Require| {
         policy.set_require(demand).unwrap();
-        let violations = plan.violations(&policy);
+        let violations = plan.violations(&model, &policy);
         violations
             .iter()
             .map(Violation::to_string)
@@ -489,7 +490,7 @@ fn what_full_leaves_in_clear() {
         "rows",
     ];
     assert_eq!(clear, expected);
-    let violations = plan.violations(&policy);
+    let violations = plan.violations(&model, &policy);
     let counted: Vec<&str> = (violations.iter())
         .map(|violation| match violation {
             Violation::Unpatchable { name, .. } | Violation::UnknownOperator { name, .. } => name,
@@ -498,4 +499,44 @@ fn what_full_leaves_in_clear() {
         .map(String::as_str)
         .collect();
     assert_eq!(counted, ["varints", "mystery", "unread", "chosen"]);
+}
+
+#[test]
+fn entries_that_match_nothing_are_violations() {
+    let bytes = layers();
+    let model = located(&bytes);
+    let told = |toml: &str| {
+        let policy = policy(toml);
+        let violations = common::plan(&model, &policy).violations(&model, &policy);
+        violations
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    for preset in Preset::ALL {
+        let policy = Policy::preset(preset);
+        let plan = common::plan(&model, &policy);
+        assert_eq!(plan.violations(&model, &policy), []);
+    }
+    let matching = "[op.Conv]\ncoefficient = 0.5\n[op.\"ai.onnx.MatMul\"]\ncoefficient = 0.5\n\
+                    [[override]]\nnode = \"make_?\"\ncoefficient = 0.0\n\
+                    [[override]]\nnode = \"make_b\"\ncoefficient = 0.0\n\
+                    [[override]]\ninitializer = \"*\"\ncoefficient = 1.0\n";
+    assert_eq!(told(matching), [""; 0]);
+    let others = "[op.ConvTranspose]\ncoefficient = 0.5\n[op.LSTM]\ncoefficient = 0.5\n\
+                  [[override]]\nnode = \"makeb\"\ncoefficient = 0.0\n\
+                  [[override]]\ninitializer = \"filter\"\ncoefficient = 1.0\n\
+                  [[override]]\ninitializer = \"head.*\"\ncoefficient = 1.0\n";
+    assert_eq!(
+        told(others),
+        [
+            "the coefficient of ConvTranspose matches nothing in the model: did you mean \"Conv\"?",
+            "the coefficient of LSTM matches nothing in the model",
+            "the override of node \"makeb\" matches nothing in the model: did you mean \"make_b\"?",
+            "the override of initializer \"filter\" matches nothing in the model: did you mean \"filters\"?",
+            "the override of initializer \"head.*\" matches nothing in the model",
+        ]
+    );
+    let allowed = format!("{others}[require]\nunmatched = \"report\"\n");
+    assert_eq!(told(&allowed), [""; 0]);
 }

@@ -29,6 +29,11 @@ impl<T: Copy> Lists<T> {
         }
     }
 
+    /// Items in all lists.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
     /// The list of `key`, empty for a key that is not there.
     pub fn of(&self, key: u32) -> &[T] {
         let mut bounds = self.starts.iter().skip(key as usize).map(|&at| at as usize);

@@ -152,6 +152,8 @@ pub(crate) struct Follower<'f, 'm, 'a> {
     /// Steps that are left for all tensors together: tangled files must not take long, nor their
     /// reports much memory.
     steps: usize,
+    /// Consumers that are left for all tensors together: reports list each of them.
+    consumers: usize,
     calls: Vec<Call>,
     call_ids: HashMap<(u32, u32), u32>,
     /// The tensor that last reached each value outside of calls.
@@ -174,6 +176,7 @@ impl<'f, 'm, 'a> Follower<'f, 'm, 'a> {
         Follower {
             flow,
             steps: (1 << 20) + 4 * (n_values + flow.nodes.len()),
+            consumers: (1 << 18) + 2 * flow.scopes.uses.len(),
             calls: vec![Call {
                 node: u32::MAX,
                 from: NO_CALL,
@@ -249,7 +252,9 @@ impl<'f, 'm, 'a> Follower<'f, 'm, 'a> {
         let names = self.flow.model.nodes.get(node.index()).map_or(0, |node| {
             node.name.len() + node.op_type.len() + node.domain.len()
         });
-        match self.spend(names / NAME_BYTES_PER_STEP) {
+        let left = self.consumers.checked_sub(1);
+        self.consumers = left.unwrap_or_default();
+        match self.spend(names / NAME_BYTES_PER_STEP) && left.is_some() {
             true => reached.consumers.push((node, slot)),
             false => reached.complete = false,
         }

@@ -10,6 +10,7 @@ use globset::{Glob, GlobMatcher};
 use crate::error::Error;
 use crate::position::Strategy;
 use crate::rules;
+use crate::unmatched::similar;
 use crate::volume::Weighting;
 
 pub use preset::Preset;
@@ -56,7 +57,7 @@ pub enum Demand {
 }
 
 /// What a plan must fulfil.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Require {
     /// About weights that cannot be replaced in place, or that stand where nothing is read.
     pub unpatchable: Demand,
@@ -64,6 +65,20 @@ pub struct Require {
     pub unknown_op: Demand,
     /// Least share of the weights' bytes that must be encrypted.
     pub min_share: f64,
+    /// About entries of the policy, operator types and overrides, that match nothing in the model.
+    /// An error unless said otherwise: whoever writes one means something.
+    pub unmatched: Demand,
+}
+
+impl Default for Require {
+    fn default() -> Require {
+        Require {
+            unpatchable: Demand::Report,
+            unknown_op: Demand::Report,
+            min_share: 0.0,
+            unmatched: Demand::Error,
+        }
+    }
 }
 
 impl Policy {
@@ -99,6 +114,7 @@ impl Policy {
             .filter(|rule| rule.class().is_some())
             .ok_or_else(|| Error::OperatorType {
                 op_type: op_type.to_owned(),
+                similar: similar(op_type, rules::with_weights().map(rules::Rule::name)),
             })?;
         self.coefficients
             .insert((rule.domain, rule.op_type), share(coefficient)?);
@@ -142,6 +158,11 @@ impl Policy {
         Ok(())
     }
 
+    /// Lets entries of the policy match nothing, as where it is for models of many kinds.
+    pub fn allow_unmatched(&mut self) {
+        self.require.unmatched = Demand::Report;
+    }
+
     /// The coefficient of an operator type; `domain` is empty for `ai.onnx`.
     pub fn coefficient(&self, domain: &str, op_type: &str) -> f64 {
         let rule = rules::find(domain, op_type);
@@ -165,11 +186,20 @@ impl Policy {
         self.require
     }
 
+    /// The operator types that have a coefficient of their own, as domain and type.
+    pub(crate) fn operator_types(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        self.coefficients.keys().copied()
+    }
+
+    pub(crate) fn overrides(&self) -> &[Override] {
+        &self.overrides
+    }
+
     /// The coefficient that an exception gives to the node or tensor `name`.
     pub(crate) fn overridden(&self, target: Target, name: &str) -> Option<f64> {
         let mut last_first = self.overrides.iter().rev();
         last_first
-            .find(|exception| exception.target == target && exception.glob.is_match(name))
+            .find(|exception| exception.target == target && exception.matches(name))
             .map(|exception| exception.coefficient)
     }
 }
@@ -199,6 +229,18 @@ impl Override {
             glob,
             coefficient: share(coefficient)?,
         })
+    }
+
+    pub(crate) fn target(&self) -> Target {
+        self.target
+    }
+
+    pub(crate) fn pattern(&self) -> &str {
+        self.glob.glob().glob()
+    }
+
+    pub(crate) fn matches(&self, name: &str) -> bool {
+        self.glob.is_match(name)
     }
 }
 

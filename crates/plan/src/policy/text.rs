@@ -53,6 +53,7 @@ struct RequireTable {
     unpatchable: DemandName,
     unknown_op: DemandName,
     min_share: Share,
+    unmatched: Option<DemandName>,
 }
 
 #[derive(Deserialize)]
@@ -186,6 +187,7 @@ pub(super) fn parse(toml: &str) -> Result<Policy, Error> {
         unpatchable: file.require.unpatchable.into(),
         unknown_op: file.require.unknown_op.into(),
         min_share: file.require.min_share.0,
+        unmatched: file.require.unmatched.unwrap_or(DemandName::Error).into(),
     };
     Ok(policy)
 }
@@ -271,7 +273,7 @@ mod tests {
             (
                 "\n  [op.Cnov]\n  coefficient = 0.5",
                 "line 2, column 7",
-                "\"Cnov\"",
+                "\"Cnov\": did you mean \"Conv\"?",
             ),
             ("[op.Relu]\ncoefficient = 0.5", "line 1", "\"Relu\""),
             (

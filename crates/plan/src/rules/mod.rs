@@ -117,6 +117,11 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
     table::RULES.iter().chain(known::no_weights())
 }
 
+/// Every row of an operator that has weights.
+pub(crate) fn with_weights() -> impl Iterator<Item = &'static Rule> {
+    rules().filter(|rule| rule.class().is_some())
+}
+
 /// The name of an operator type that policies and reports use: `Conv`, `com.microsoft.QAttention`.
 pub fn qualified(domain: &str, op_type: &str) -> String {
     if domain.is_empty() {
