@@ -77,6 +77,9 @@ fn the_corpora_reach_what_they_are_for() {
     let split = |bytes: &Vec<u8>| tail::split(bytes).is_ok_and(|tail| tail.is_some());
     assert!(corpus("open").any(|bytes| split(&bytes)));
     assert!(corpus("round_trip").any(|bytes| located(&bytes)));
+    let read = |bytes: &Vec<u8>| Policy::parse(&String::from_utf8_lossy(bytes)).is_ok();
+    assert!(corpus("policy").filter(read).count() >= 3);
+    assert!(corpus("policy").any(|bytes| !read(&bytes)));
 }
 
 /// Writes the seeds anew: `cargo test --release --test corpus -- --ignored write_seeds`.
@@ -130,9 +133,37 @@ fn write_seeds() {
     write("manifest", "no_tensors", claims);
     let forged = [&claims[..], &[0], &samples::gemm()].concat();
     write("forged", "no_tensors", &forged);
+    for (name, text) in POLICIES {
+        write("policy", name, text.as_bytes());
+    }
     write("manifest", "duplicate", br#"{"format":1,"format":1}"#);
     write("manifest", "deep", "[".repeat(200).as_bytes());
 }
+
+/// Policies that are read, and some that are not.
+const POLICIES: [(&str, &str); 7] = [
+    ("empty", ""),
+    (
+        "whole",
+        "preset = \"strong\"\nweighting = \"size\"\nstrategy = \"seeded\"\nseed = 7\n\
+         [default]\ncoefficient = 0.2\n[op.Gemm]\ncoefficient = 1\n\
+         [op.\"com.microsoft.MatMulNBits\"]\ncoefficient = 0.3\n\
+         [[override]]\nnode = \"/head/*\"\ncoefficient = 1.0\n\
+         [[override]]\ninitializer = \"[wb]{_q,}\"\ncoefficient = 0.0\n\
+         [require]\nunpatchable = \"error\"\nunknown_op = \"error\"\nmin_share = 0.1\nunmatched = \"report\"\n",
+    ),
+    (
+        "everything_by_name",
+        "strategy = \"head\"\n[[override]]\ninitializer = \"*\"\ncoefficient = 1e-9\n",
+    ),
+    ("odd_operator", "[op.Cnov]\ncoefficient = 0.5\n"),
+    (
+        "odd_pattern",
+        "[[override]]\nnode = \"{{{{[\"\ncoefficient = 1\n",
+    ),
+    ("no_share", "[default]\ncoefficient = nan\n"),
+    ("cut", "[[override]]\nnode = \"a"),
+];
 
 /// The manifest that protecting `sample` gives.
 fn manifest_of(sample: &Sample) -> Vec<u8> {

@@ -9,8 +9,8 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use onnxseal_core::{
-    Checks, Error, Identities, Manifest, Policy, Preset, ProtectOptions, Recipients, Silent,
-    inspect, open, plan, protect, unprotect, verify,
+    Checks, Error, Identities, InMemory, Manifest, Policy, Preset, ProtectOptions, Recipients,
+    Silent, inspect, open, plan, protect, unprotect, verify,
 };
 use onnxseal_crypto::{ChunkId, Scratch};
 use onnxseal_onnx::model::{FileId, Payload};
@@ -21,12 +21,13 @@ use tempfile::TempDir;
 pub type Target = fn(&[u8]);
 
 /// All targets by name; each has a folder of that name in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("wire_locate", wire_locate),
     ("manifest", manifest),
     ("open", open_artifact),
     ("forged", forged),
     ("round_trip", round_trip),
+    ("policy", policy),
 ];
 
 /// The external data file that stands beside every model: name and length.
@@ -181,6 +182,35 @@ pub fn round_trip(bytes: &[u8]) {
         assert!(content == external_content());
         let restored = restored.with_file_name(location);
         assert!(fs::read(restored).unwrap() == content);
+    }
+}
+
+/// Models of a few kinds, without external data: the seeds of other targets.
+const PLANNED: [&[u8]; 3] = [
+    include_bytes!("../../fuzz/corpus/round_trip/gemm"),
+    include_bytes!("../../fuzz/corpus/round_trip/if_branches"),
+    include_bytes!("../../fuzz/corpus/round_trip/matmul_nbits"),
+];
+
+/// The bytes as the text of a policy: whatever can be read can be planned by.
+pub fn policy(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let Ok(mut policy) = Policy::parse(text) else {
+        return;
+    };
+    for model in PLANNED {
+        let plan = |policy: &Policy| plan(InMemory::new("model", model.to_vec()), policy).unwrap();
+        let strict = plan(&policy);
+        assert!(strict.weights.encrypted_bytes <= strict.weights.bytes);
+        assert!(strict.operators.iter().all(|row| row.coefficient.is_some()));
+        policy.allow_unmatched();
+        let lenient = plan(&policy);
+        assert_eq!(strict.weights, lenient.weights);
+        let unmatched = |told: &&String| told.contains(" matches nothing in the model");
+        assert!(lenient.violations.iter().find(unmatched).is_none());
+        policy = Policy::parse(text).unwrap();
     }
 }
 
