@@ -8,7 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use onnxseal_core::{
-    Policy, Preset, ProtectOptions, Recipients, Silent, generate_identity, protect,
+    AllowedSigners, Policy, Preset, ProtectOptions, Recipients, SigningKey, Silent,
+    generate_identity, protect,
 };
 use onnxseal_onnx::proto::tensor_proto::DataType;
 use onnxseal_onnx::tail;
@@ -80,6 +81,16 @@ fn the_corpora_reach_what_they_are_for() {
     let read = |bytes: &Vec<u8>| Policy::parse(&String::from_utf8_lossy(bytes)).is_ok();
     assert!(corpus("policy").filter(read).count() >= 3);
     assert!(corpus("policy").any(|bytes| !read(&bytes)));
+    for message in ["onnxseal/v1/signature\nof a test\n", fuzz::model_message()] {
+        let accepted = |bytes: Vec<u8>| {
+            let (allowed, armored) = bytes.split_at(bytes.iter().position(|byte| *byte == 0)?);
+            let allowed = AllowedSigners::read(allowed, "seed").ok()?;
+            let armored = std::str::from_utf8(&armored[1..]).ok()?;
+            allowed.verify(None, message.as_bytes(), armored).ok()
+        };
+        assert!(corpus("signatures").any(|bytes| accepted(bytes).is_some()));
+        assert!(corpus("signatures").any(|bytes| accepted(bytes).is_none()));
+    }
 }
 
 /// Writes the seeds anew: `cargo test --release --test corpus -- --ignored write_seeds`.
@@ -138,6 +149,47 @@ fn write_seeds() {
     }
     write("manifest", "duplicate", br#"{"format":1,"format":1}"#);
     write("manifest", "deep", "[".repeat(200).as_bytes());
+    for (name, seed) in signed() {
+        write("signatures", &name, seed.as_bytes());
+    }
+}
+
+/// Allowed signers, a NUL and a signature: those of the test vectors, one of the model with a signature,
+/// and some that are refused.
+fn signed() -> Vec<(String, String)> {
+    let vectors = fs::read(root().join("fixtures/vectors/sshsig.json")).unwrap();
+    let vectors: serde_json::Value = serde_json::from_slice(&vectors).unwrap();
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let mut seeds = Vec::new();
+    for case in vectors["cases"].as_array().unwrap() {
+        let (public, armored) = (text(&case["public"]), text(&case["armored"]));
+        let allowed = format!("alice@example.com namespaces=\"onnxseal,x\" {public}\n");
+        let name = text(&case["name"]).replace(", ", "_");
+        seeds.push((name, format!("{allowed}\0{armored}")));
+    }
+    let first = &vectors["cases"][0];
+    let (public, private) = (text(&first["public"]), text(&first["private"]));
+    let key = SigningKey::read(private.as_bytes(), "key", || unreachable!()).unwrap();
+    let signature = key.sign(fuzz::model_message().as_bytes()).unwrap();
+    let dates = "valid-after=\"20200101Z\",valid-before=\"29991231235959Z\"";
+    for (name, allowed) in [
+        (
+            "model",
+            format!("# all\n*@example.com,!bob@* {dates} {public} comment\n"),
+        ),
+        (
+            "model_expired",
+            format!("* valid-before=\"20200101\" {public}\n"),
+        ),
+        (
+            "model_authority",
+            format!("\"a b\" cert-authority {public}\n"),
+        ),
+        ("model_line", format!("a {public}\nb namespaces={public}\n")),
+    ] {
+        seeds.push((name.to_owned(), format!("{allowed}\0{signature}")));
+    }
+    seeds
 }
 
 /// Policies that are read, and some that are not.

@@ -5,14 +5,15 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use onnxseal_core::{
-    Checks, Error, Identities, InMemory, Manifest, Policy, Preset, ProtectOptions, Recipients,
-    Silent, inspect, open, plan, protect, unprotect, verify,
+    AllowedSigners, Checks, Error, Identities, InMemory, Manifest, Policy, Preset, ProtectOptions,
+    Recipients, SignedBy, Silent, inspect, open, plan, protect, signed_message, unprotect, verify,
 };
-use onnxseal_crypto::{ChunkId, Scratch};
+use onnxseal_crypto::{ChunkId, Scratch, signature};
 use onnxseal_onnx::model::{FileId, Payload};
 use onnxseal_onnx::{Limits, external, locate, sniff, tail};
 use tempfile::TempDir;
@@ -21,17 +22,23 @@ use tempfile::TempDir;
 pub type Target = fn(&[u8]);
 
 /// All targets by name; each has a folder of that name in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("wire_locate", wire_locate),
     ("manifest", manifest),
     ("open", open_artifact),
     ("forged", forged),
     ("round_trip", round_trip),
     ("policy", policy),
+    ("signatures", signatures),
 ];
 
 /// The external data file that stands beside every model: name and length.
 const EXTERNAL: (&str, usize) = ("w.bin", 4096);
+
+/// A model with a signature, and the text that the signatures in `fixtures/vectors/sshsig.json` are of.
+const SIGNED_MODEL: &[u8] = include_bytes!("../../fixtures/sealed/valid/signed.onnx");
+const SIGNED_TEXT: &str = "onnxseal/v1/signature\nof a test\n";
+const SIGNER: &str = "alice@example.com";
 
 const IDENTITY: &str = include_str!("../../fixtures/sealed/keys/id.txt");
 const WRAPPED_KEY: &str = include_str!("../../fixtures/sealed/keys/dek.age");
@@ -212,6 +219,72 @@ pub fn policy(bytes: &[u8]) {
         assert!(lenient.violations.iter().find(unmatched).is_none());
         policy = Policy::parse(text).unwrap();
     }
+}
+
+/// The bytes as an allowed signers file, a NUL, and an armored signature: of a text, and in a model.
+pub fn signatures(bytes: &[u8]) {
+    let Some(nul) = bytes.iter().position(|byte| *byte == 0) else {
+        return;
+    };
+    let (allowed, armored) = (&bytes[..nul], &bytes[nul + 1..]);
+    let allowed = AllowedSigners::read(allowed, "fuzzed");
+    let Ok(armored) = std::str::from_utf8(armored) else {
+        return;
+    };
+    let claimed = signature::fingerprint_of(armored);
+    let model_message = model_message();
+    for message in [SIGNED_TEXT, model_message] {
+        let held = signature::check(message.as_bytes(), armored);
+        if let Ok(held) = &held {
+            assert_eq!(Some(held), claimed.as_ref().ok());
+            let other = format!("{message} ");
+            assert!(signature::check(other.as_bytes(), armored).is_err());
+        }
+        let Ok(allowed) = &allowed else {
+            continue;
+        };
+        for asked in [None, Some(SIGNER)] {
+            if let Ok(signer) = allowed.verify(asked, message.as_bytes(), armored) {
+                assert_eq!(signer.fingerprint, held.as_ref().unwrap().fingerprint);
+                assert!(!signer.principals.is_empty());
+            }
+        }
+    }
+    // What is no signature is none in a model either; that takes longer to find out.
+    let (Ok(allowed), Ok(_)) = (allowed, claimed) else {
+        return;
+    };
+    let tail = tail::split(SIGNED_MODEL).unwrap().unwrap();
+    let entries: Vec<_> = (tail.entries.iter())
+        .map(|entry| match entry.key {
+            tail::SIG => (entry.key, armored.as_bytes()),
+            key => (key, entry.value.as_bytes()),
+        })
+        .collect();
+    let head = &SIGNED_MODEL[..tail.start as usize];
+    let lab = Lab::new();
+    let path = lab.write(&[head, &tail::encode(&entries)].concat());
+    inspect(&path).unwrap();
+    let holds = allowed.verify(None, model_message.as_bytes(), armored);
+    let by = SignedBy {
+        allowed,
+        signer: None,
+    };
+    let checks = Checks {
+        signed_by: Some(&by),
+        ..Checks::default()
+    };
+    let verified = verify(&path, &checks, &Silent);
+    assert_eq!(verified.is_ok(), holds.is_ok(), "{verified:?}");
+}
+
+/// What the signature of [`SIGNED_MODEL`] is over.
+pub fn model_message() -> &'static str {
+    static MESSAGE: LazyLock<String> = LazyLock::new(|| {
+        let lab = Lab::new();
+        signed_message(lab.write(SIGNED_MODEL).as_path(), &Silent).unwrap()
+    });
+    &MESSAGE
 }
 
 /// A folder in memory, where the system has one, and a fixed identity.
