@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::foreign::Foreign;
+
 /// A model that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -32,6 +34,12 @@ pub enum Error {
         location: String,
         /// What is wrong.
         fault: FileFault,
+    },
+    /// The file is of another kind.
+    #[error("it is {}, not an ONNX model", kind.what)]
+    Foreign {
+        /// What it is.
+        kind: &'static Foreign,
     },
     /// The operating system refused.
     #[error("cannot read {}", path.display())]

@@ -95,6 +95,27 @@ pub fn normalise(location: &str) -> Result<String, Fault> {
     })
 }
 
+/// Checks that a normalised location may be written below a folder of the user's. What a hidden file
+/// does there, whoever made the model may know, and control characters move terminals' cursors.
+///
+/// # Errors
+///
+/// [`Fault::Location`] where a part of it begins with a dot, as those names do that this tool keeps
+/// for itself, or has a control character.
+pub fn check_plain(location: &str) -> Result<(), Fault> {
+    let reason = if location.split('/').any(|part| part.starts_with('.')) {
+        "has a part that begins with a dot"
+    } else if location.contains(char::is_control) {
+        "has a control character"
+    } else {
+        return Ok(());
+    };
+    Err(Fault::Location {
+        reason,
+        found: excerpt(location),
+    })
+}
+
 /// Opens one external data file for reading, given its normalised location, and says its canonical
 /// path.
 ///

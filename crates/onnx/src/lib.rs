@@ -3,7 +3,7 @@
 //!
 //! [`locate`] maps a model file without reading its weights, and [`skim`] tells which bytes that
 //! takes. [`external`] finds the files beside it, and [`edit`] renames them. [`tail`] writes and finds what a protected model
-//! carries at its end. [`sniff`] tells models from other files. [`proto`] has ONNX's messages as
+//! carries at its end. [`sniff`] tells models from other files, and [`foreign`] what those are. [`proto`] has ONNX's messages as
 //! generated types; no file is ever re-encoded
 //! through them.
 //!
@@ -20,6 +20,7 @@ pub mod tail;
 
 mod data_type;
 mod error;
+mod foreign;
 mod limits;
 mod locate;
 mod rewrite;
@@ -30,6 +31,7 @@ mod wire;
 
 pub use data_type::element_bits;
 pub use error::{At, Error, Fault, FileFault, Subject, excerpt};
+pub use foreign::{Foreign, foreign};
 pub use limits::Limits;
 pub use locate::locate;
 pub use model::Model;

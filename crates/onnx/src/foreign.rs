@@ -1,0 +1,215 @@
+//! What files are that are no models.
+
+/// A kind of file that is easily taken for an ONNX model.
+#[derive(Debug)]
+pub struct Foreign {
+    /// What it is, with its article.
+    pub what: &'static str,
+    /// What to do about it, where that can be told.
+    pub advice: Option<&'static str>,
+    is: fn(&[u8]) -> bool,
+}
+
+impl PartialEq for Foreign {
+    fn eq(&self, other: &Foreign) -> bool {
+        self.what == other.what
+    }
+}
+
+impl Eq for Foreign {}
+
+/// How much of a file is looked at.
+const HEAD_BYTES: usize = 1024;
+
+const FETCH: &str = "fetch the file it stands for with `git lfs pull`";
+const DOWNLOAD: &str = "it was probably downloaded from a page that answers with text: use the link of the file itself";
+const FROM_TORCH: &str = "export it with torch.onnx.export";
+const FROM_TENSORFLOW: &str = "convert it with tf2onnx";
+const UNPACK: &str = "unpack it first";
+
+/// The kinds, those first that others would be taken for as well.
+const KINDS: [Foreign; 20] = [
+    row("a Git LFS pointer", Some(FETCH), |head| {
+        head.starts_with(b"version https://git-lfs.github.com/spec/")
+    }),
+    row("a web page (HTML)", Some(DOWNLOAD), |head| {
+        let start = head.trim_ascii_start().to_ascii_lowercase();
+        start.starts_with(b"<!doctype html") || start.starts_with(b"<html")
+    }),
+    row("a PyTorch file (.pt, .pth)", Some(FROM_TORCH), |head| {
+        head.starts_with(b"PK\x03\x04") && has(head, b"/data.pkl")
+    }),
+    row(
+        "a Python pickle, as older PyTorch files are",
+        Some(FROM_TORCH),
+        |head| matches!(head, [0x80, 2..=5, ..]),
+    ),
+    row("a zip archive", Some(UNPACK), |head| {
+        head.starts_with(b"PK\x03\x04")
+    }),
+    row("a gzip archive", Some(UNPACK), |head| {
+        head.starts_with(&[0x1f, 0x8b])
+    }),
+    row("a Zstandard archive", Some(UNPACK), |head| {
+        head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
+    }),
+    row("a tar archive", Some(UNPACK), |head| {
+        head.get(257..262) == Some(b"ustar")
+    }),
+    row(
+        "a TensorFlow Lite model (.tflite)",
+        Some(FROM_TENSORFLOW),
+        |head| head.get(4..8) == Some(b"TFL3"),
+    ),
+    row(
+        "a TensorFlow SavedModel",
+        Some(FROM_TENSORFLOW),
+        is_saved_model,
+    ),
+    row("a TensorFlow graph", Some(FROM_TENSORFLOW), |head| {
+        head.first() == Some(&0x0a)
+            && (has(head, b"\x12\x0bPlaceholder") || has(head, b"\x12\x05Const"))
+    }),
+    row(
+        "a model in ONNX Runtime's own format (.ort)",
+        Some("protect the ONNX model it was made from"),
+        |head| head.get(4..8) == Some(b"ORTM"),
+    ),
+    row("a GGUF file", None, |head| head.starts_with(b"GGUF")),
+    row(
+        "a file of safetensors",
+        Some("it holds weights alone: export the model to ONNX"),
+        |head| {
+            let len = head.first_chunk().map(|len| u64::from_le_bytes(*len));
+            len.is_some_and(|len| (2..=100_000_000).contains(&len)) && head.get(8) == Some(&b'{')
+        },
+    ),
+    row(
+        "an HDF5 file, as older Keras models are",
+        Some(FROM_TENSORFLOW),
+        |head| head.starts_with(b"\x89HDF\r\n\x1a\n"),
+    ),
+    row("a NumPy array (.npy)", None, |head| {
+        head.starts_with(b"\x93NUMPY")
+    }),
+    row("an encrypted age file", Some("decrypt it first"), |head| {
+        head.starts_with(b"age-encryption.org/")
+            || head.starts_with(b"-----BEGIN AGE ENCRYPTED FILE-----")
+    }),
+    row("JSON text", Some(DOWNLOAD), |head| {
+        matches!(head.trim_ascii_start(), [b'{' | b'[', ..]) && is_text(head)
+    }),
+    row("plain text", None, is_text),
+    row(
+        "nothing but zeros",
+        Some("it was probably not written to its end: get it anew"),
+        |head| head.len() >= 16 && head.iter().all(|byte| *byte == 0),
+    ),
+];
+
+/// What `bytes` are, a file that is no model; `None` where that cannot be told.
+///
+/// The first bytes tell. It is for messages about what was refused already.
+pub fn foreign(bytes: &[u8]) -> Option<&'static Foreign> {
+    static ROWS: [Foreign; KINDS.len()] = KINDS;
+    let head = bytes.get(..HEAD_BYTES).unwrap_or(bytes);
+    ROWS.iter().find(|row| (row.is)(head))
+}
+
+const fn row(what: &'static str, advice: Option<&'static str>, is: fn(&[u8]) -> bool) -> Foreign {
+    Foreign { what, advice, is }
+}
+
+fn has(head: &[u8], part: &[u8]) -> bool {
+    head.windows(part.len()).any(|window| window == part)
+}
+
+/// `saved_model_schema_version` 1, and a graph that begins with what a name of a producer, which
+/// ONNX has there, does not begin with.
+fn is_saved_model(head: &[u8]) -> bool {
+    let Some(rest) = head.strip_prefix(&[0x08, 0x01, 0x12]) else {
+        return false;
+    };
+    let n_more = rest.iter().take_while(|byte| **byte & 0x80 != 0).count();
+    n_more < 10 && rest.get(n_more + 1) == Some(&0x0a)
+}
+
+/// Whether it is UTF-8, but for a character that is cut, without what text does not have.
+fn is_text(head: &[u8]) -> bool {
+    let whole = match str::from_utf8(head) {
+        Ok(text) => text,
+        Err(error) if error.error_len().is_none() => {
+            str::from_utf8(head.get(..error.valid_up_to()).unwrap_or_default()).unwrap_or_default()
+        }
+        Err(_) => return false,
+    };
+    let of_text = |c: char| !c.is_control() || matches!(c, '\n' | '\r' | '\t' | '\u{c}');
+    !whole.is_empty() && whole.chars().all(of_text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_are_no_models_say_what_they_are() {
+        let tar = [&[b'm'; 257][..], b"ustar\0"].concat();
+        let safetensors = [&9u64.to_le_bytes()[..], b"{\"a\":{}} "].concat();
+        for (head, what) in [
+            (
+                &b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"[..],
+                "a Git LFS pointer",
+            ),
+            (b"\n <!DOCTYPE html>\n<html>", "a web page (HTML)"),
+            (
+                b"PK\x03\x04\x00\x00archive/data.pkl",
+                "a PyTorch file (.pt, .pth)",
+            ),
+            (
+                b"\x80\x02\x8a\nl",
+                "a Python pickle, as older PyTorch files are",
+            ),
+            (b"PK\x03\x04\x00\x00model.onnx", "a zip archive"),
+            (b"\x1f\x8b\x08", "a gzip archive"),
+            (b"\x28\xb5\x2f\xfd\x00", "a Zstandard archive"),
+            (&tar, "a tar archive"),
+            (b"\x1c\0\0\0TFL3", "a TensorFlow Lite model (.tflite)"),
+            (b"\x08\x01\x12\xa0\x03\x0a\x02", "a TensorFlow SavedModel"),
+            (
+                b"\x0a\x20\x0a\x01x\x12\x0bPlaceholder",
+                "a TensorFlow graph",
+            ),
+            (
+                b"\x38\0\0\0ORTM",
+                "a model in ONNX Runtime's own format (.ort)",
+            ),
+            (b"GGUF\x03\0\0\0", "a GGUF file"),
+            (&safetensors, "a file of safetensors"),
+            (
+                b"\x89HDF\r\n\x1a\n\0",
+                "an HDF5 file, as older Keras models are",
+            ),
+            (b"\x93NUMPY\x01\0", "a NumPy array (.npy)"),
+            (b"age-encryption.org/v1\n-> X25519", "an encrypted age file"),
+            (b" {\"error\": \"not found\"}", "JSON text"),
+            ("Gewichte \u{fc}ber alles\n".as_bytes(), "plain text"),
+            (&[0; 16], "nothing but zeros"),
+        ] {
+            assert_eq!(foreign(head).map(|found| found.what), Some(what));
+        }
+        // A character that is cut where the head ends.
+        let long = "ü".repeat(600);
+        assert_eq!(foreign(&long.as_bytes()[1..]), None);
+        assert!(foreign(format!("x{long}").as_bytes()).is_some());
+    }
+
+    #[test]
+    fn models_are_none_of_them() {
+        for sample in onnxseal_testkit::samples::all() {
+            assert_eq!(foreign(&sample.model), None, "{}", sample.name);
+        }
+        // The oldest kind of model, by a producer with a name.
+        assert_eq!(foreign(b"\x08\x01\x12\x04test"), None);
+        assert_eq!(foreign(b""), None);
+    }
+}
