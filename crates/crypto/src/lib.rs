@@ -19,6 +19,7 @@ mod error;
 mod gather;
 mod keys;
 mod limited;
+mod redact;
 mod secret;
 pub mod signature;
 #[cfg(test)]
@@ -30,3 +31,4 @@ pub use chunk::{ChunkId, MAX_CHUNK_BYTES, Tag};
 pub use error::Error;
 pub use gather::Scratch;
 pub use keys::{DataKey, OpenKey, SealKeys};
+pub use redact::{holds_secret, redact, shown};
