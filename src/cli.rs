@@ -11,7 +11,7 @@ use onnxseal_core::Location;
 
 use crate::exit;
 use crate::keys::{IdentityArgs, NewRecipientArgs, PassphraseArgs, RecipientArgs};
-use crate::signing::{SignerArgs, SigningArgs};
+use crate::signing::{ResigningArgs, SignerArgs, SigningArgs};
 
 /// Protect the weights of ONNX models that leave the house.
 #[derive(Debug, Parser)]
@@ -57,7 +57,8 @@ pub enum Command {
     ///
     /// Use it when a key may have leaked or a reader must lose access, or to change what is encrypted
     /// (--policy, --preset). Takes about as long as `protect`; plaintext stays in memory. Older copies
-    /// still open with older keys. A signature does not stay: give --sign-key.
+    /// still open with older keys. A signature does not stay: a signed model takes --sign-key or
+    /// --drop-signature.
     Rotate(Rotate),
     /// Sign a protected model, so that others can tell who made it
     ///
@@ -98,8 +99,9 @@ pub struct Protect {
     #[arg(value_parser = location())]
     pub model: Location,
 
-    /// File or object to write; external data goes beside it, under its relative paths
-    #[arg(short, long, value_name = "FILE", value_parser = location(), required_unless_present = "in_place")]
+    /// File or object to write, or a folder for a file of the model's name; external data goes beside
+    /// it, under its relative paths
+    #[arg(short, long, value_name = "FILE", value_parser = folder(), required_unless_present = "in_place")]
     pub output: Option<Location>,
 
     /// Replace the model by its protected form, in one step
@@ -137,8 +139,9 @@ pub struct Rekey {
     #[command(flatten)]
     pub recipients: NewRecipientArgs,
 
-    /// File to write, external data beside it; without it, the model is changed where it lies
-    #[arg(short, long, value_name = "FILE", value_parser = location())]
+    /// File to write, or a folder for a file of the model's name, external data beside it; without it,
+    /// the model is changed where it lies
+    #[arg(short, long, value_name = "FILE", value_parser = folder())]
     pub output: Option<Location>,
 
     #[command(flatten)]
@@ -160,9 +163,9 @@ pub struct Rotate {
     #[command(flatten)]
     pub recipients: NewRecipientArgs,
 
-    /// File to write, external data beside it; without it, the model is replaced in one step, once
-    /// the result is on the disk
-    #[arg(short, long, value_name = "FILE", value_parser = location())]
+    /// File to write, or a folder for a file of the model's name, external data beside it; without it,
+    /// the model is replaced in one step, once the result is on the disk
+    #[arg(short, long, value_name = "FILE", value_parser = folder())]
     pub output: Option<Location>,
 
     /// A statement to add to those that the model has, or to replace one of them by
@@ -173,7 +176,7 @@ pub struct Rotate {
     pub signer: SignerArgs,
 
     #[command(flatten)]
-    pub signing: SigningArgs,
+    pub signing: ResigningArgs,
 
     #[command(flatten)]
     pub output_options: OutputOptions,
@@ -299,8 +302,9 @@ pub struct Unprotect {
     #[command(flatten)]
     pub signer: SignerArgs,
 
-    /// File or object to write; external data goes beside it, under its relative paths
-    #[arg(short, long, value_name = "FILE", value_parser = location())]
+    /// File or object to write, or a folder for a file of the model's name; external data goes beside
+    /// it, under its relative paths
+    #[arg(short, long, value_name = "FILE", value_parser = folder())]
     pub output: Location,
 
     #[command(flatten)]

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use onnxseal_core::{Error, ErrorKind, KeyError, redact};
 
 use crate::text::{note, one_line, printable};
@@ -75,14 +76,20 @@ impl std::fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
-/// Ends with what clap says of the command line, without passwords that stand in URLs there.
-pub fn misread(error: &clap::Error) -> ! {
+/// Ends with what clap says of the command line: help, or a mistake. No key, no passphrase and no
+/// password in a URL is repeated.
+pub fn misread(mut error: clap::Error) -> ! {
+    let about = error.get(ContextKind::InvalidArg).map(ToString::to_string);
+    let of_passphrase = |about: &String| about.contains("-passphrase");
+    if about.as_ref().is_some_and(of_passphrase) && error.get(ContextKind::InvalidValue).is_some() {
+        let hidden = ContextValue::String("[not shown]".to_owned());
+        error.insert(ContextKind::InvalidValue, hidden);
+    }
     let text = error.to_string();
-    let redacted = redact(&text);
-    if redacted == text {
+    if !error.use_stderr() || redact(&text) == text {
         error.exit();
     }
-    note(redacted.trim_end());
+    note(text.trim_end());
     std::process::exit(error.exit_code())
 }
 
@@ -101,9 +108,9 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
         Some(Error::Policy(_)) => printable,
         _ => one_line,
     };
-    note(&format!("error: {}", shown(&redact(&error.to_string()))));
+    note(&format!("error: {}", shown(&error.to_string())));
     for cause in error.chain().skip(1) {
-        note(&format!("  cause: {}", shown(&redact(&cause.to_string()))));
+        note(&format!("  cause: {}", shown(&cause.to_string())));
     }
     if let Some(hint) = core.and_then(hint) {
         note(&format!("  hint: {hint}"));
@@ -114,11 +121,16 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
 /// What to do about it, where that is not obvious.
 pub fn hint(error: &Error) -> Option<&'static str> {
     Some(match error {
-        Error::Model { path, .. } | Error::Metadata { path, .. }
+        Error::Interrupted { .. } => INTERRUPTED,
+        Error::Model { path, .. }
+        | Error::Metadata { path, .. }
+        | Error::Manifest { path }
+        | Error::NoMatchingKey { path, .. }
             if onnxseal_core::is_interrupted(path) =>
         {
-            "an interrupted rekey or signing left it incomplete: run the same command on it again"
+            INTERRUPTED
         }
+        Error::Model { .. } => return error.advice(),
         Error::AlreadyProtected { .. } => {
             "see how with `onnxseal inspect`; `onnxseal rekey` gives it other recipients, `onnxseal rotate` encrypts it anew"
         }
@@ -129,6 +141,13 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         Error::OutputIsInput { .. } => {
             "choose another output: external data keeps its relative path, so another folder. To change a model where it lies, protect has --in-place, and rekey and rotate go without --output"
         }
+        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::IsADirectory => {
+            "`onnxseal batch` takes all models of a folder: such as `onnxseal batch protect FOLDER --out DIR`"
+        }
+        Error::ExternalName { .. } => {
+            "open it in memory, as a session does; `onnxseal rekey` without --output changes it where it lies. Whoever made it can give the file another name"
+        }
+        Error::SignatureLost { .. } => "sign the result with --sign-key, or give --drop-signature",
         Error::NotSigned { .. } => "the publisher can sign it with `onnxseal sign`",
         Error::Busy { .. } => "wait until that is done, then try again",
         Error::InPlaceExternal { .. } => {
@@ -149,6 +168,8 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+const INTERRUPTED: &str = "run `onnxseal rekey` on it with an identity that opened it before, or that it was being wrapped to; after an interrupted `onnxseal sign`, that again";
 
 /// The same for keys.
 fn key_hint(error: &KeyError) -> Option<&'static str> {

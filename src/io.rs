@@ -6,10 +6,11 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use onnxseal_core::{Error, Policy, Preset};
+use onnxseal_core::{Error, Policy, Preset, holds_secret};
 
 use crate::cli;
 use crate::exit::Usage;
+use crate::keys::names_a_file;
 
 /// Writes a new identity's `text` to `path`, readable by its owner alone; never over an existing file.
 pub fn write_identity(text: &str, path: &Path) -> Result<()> {
@@ -111,8 +112,13 @@ fn named_policy(file: Option<&Path>, preset: Option<Preset>) -> Result<Option<Po
 
 /// Reads a policy file.
 fn read_policy(path: &Path) -> Result<Policy> {
+    names_a_file(path, "--policy")?;
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    if holds_secret(&text) {
+        let text = format!("{} holds a secret key, and is no policy", path.display());
+        return Err(Usage(text).into());
+    }
     let policy = Policy::parse(&text).map_err(Error::Policy);
     policy.with_context(|| format!("in {}", path.display()))
 }

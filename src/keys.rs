@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use onnxseal_core::{Error, Identities, KeyError, PLUGIN_PATIENCE, Passphrase, Prompt, Recipients};
+use onnxseal_core::{
+    Error, Identities, KeyError, PLUGIN_PATIENCE, Passphrase, Prompt, Recipients, holds_secret,
+};
 use zeroize::Zeroizing;
 
 use crate::exit::Usage;
@@ -135,10 +137,11 @@ impl RecipientKeys {
     fn read(&self, passphrase: Option<Source>, quiet: bool) -> Result<Option<Recipients>> {
         let mut found = Vec::new();
         if !self.recipients.is_empty() {
-            found.push(Recipients::parse(&self.recipients).map_err(Error::Key)?);
+            let recipients = Recipients::parse(&self.recipients);
+            found.push(recipients.map_err(|error| self.no_recipient(error))?);
         }
         for path in &self.recipients_files {
-            let (file, name) = open(path)?;
+            let (file, name) = open(path, "--recipients-file")?;
             found.push(Recipients::read(file, &name).map_err(Error::Key)?);
         }
         if let Some(source) = passphrase {
@@ -155,12 +158,29 @@ impl RecipientKeys {
     }
 }
 
+impl RecipientKeys {
+    /// The error of recipients that cannot be used; one may be the name of a file.
+    fn no_recipient(&self, error: KeyError) -> anyhow::Error {
+        let names = self.recipients.iter();
+        let file = names
+            .filter(|name| !holds_secret(name))
+            .find(|name| Path::new(name).is_file());
+        match (&error, file) {
+            (KeyError::InvalidRecipient { .. }, Some(file)) => Usage(format!(
+                "{file} is a file, and --recipient takes a recipient itself: give the file with -R {file}"
+            ))
+            .into(),
+            _ => Error::Key(error).into(),
+        }
+    }
+}
+
 impl IdentityArgs {
     /// Reads them, or what the environment names instead; `None` where there are none.
     pub fn read(&self, quiet: bool) -> Result<Option<Identities>> {
         let mut all = Identities::default();
         for path in &self.identities {
-            all.merge(identities(open_secret(path, quiet)?)?);
+            all.merge(identities(open_secret(path, "--identity", quiet)?)?);
         }
         let passphrase = self.passphrase.source();
         if let Some(source) = &passphrase {
@@ -235,7 +255,7 @@ impl Source<'_> {
     fn passphrase(&self, description: &str, quiet: bool) -> Result<Passphrase> {
         let (file, name) = match self {
             Source::Terminal => return Ok(ask_passphrase(description)?),
-            Source::File(path) => open_secret(path, quiet)?,
+            Source::File(path) => open_secret(path, "--passphrase-file", quiet)?,
             Source::Descriptor(n) => open_descriptor(*n)?,
         };
         Ok(Passphrase::read(file, &name).map_err(Error::Key)?)
@@ -264,7 +284,12 @@ fn open_named_by_environment(quiet: bool) -> Result<Option<Opened>> {
         return Ok(None);
     };
     let opened = match value.to_str().and_then(|text| text.strip_prefix("fd:")) {
-        None => open_secret(Path::new(&value), quiet),
+        None => {
+            if holds_secret(&value.to_string_lossy()) {
+                return Err(holds_a_key(IDENTITY_VARIABLE, ", or fd:N"));
+            }
+            open_secret(Path::new(&value), IDENTITY_VARIABLE, quiet)
+        }
         Some(n) => match n.parse() {
             Ok(n) => open_descriptor(n),
             Err(_) => Err(Usage(format!("fd:{n} names no descriptor")).into()),
@@ -275,8 +300,21 @@ fn open_named_by_environment(quiet: bool) -> Result<Option<Opened>> {
         .with_context(|| format!("{IDENTITY_VARIABLE} cannot be used"))
 }
 
+/// Fails where what is to be the name of a file, for `what`, is a secret key instead.
+pub fn names_a_file(path: &Path, what: &str) -> Result<()> {
+    match holds_secret(&path.to_string_lossy()) {
+        true => Err(holds_a_key(what, "")),
+        false => Ok(()),
+    }
+}
+
+fn holds_a_key(what: &str, or: &str) -> anyhow::Error {
+    Usage(format!("{what} holds a key; it must name a file{or}")).into()
+}
+
 /// Opens a file, or standard input as `-`.
-fn open(path: &Path) -> Result<Opened> {
+fn open(path: &Path, what: &str) -> Result<Opened> {
+    names_a_file(path, what)?;
     if path.as_os_str() == OsStr::new("-") {
         return standard_input();
     }
@@ -286,7 +324,7 @@ fn open(path: &Path) -> Result<Opened> {
 }
 
 /// The same for a file that others should not read.
-fn open_secret(path: &Path, quiet: bool) -> Result<Opened> {
+fn open_secret(path: &Path, what: &str, quiet: bool) -> Result<Opened> {
     #[cfg(unix)]
     if !quiet && let Ok(file) = path.metadata() {
         use std::os::unix::fs::MetadataExt as _;
@@ -300,7 +338,7 @@ fn open_secret(path: &Path, quiet: bool) -> Result<Opened> {
         }
     }
     let _ = quiet;
-    open(path)
+    open(path, what)
 }
 
 /// Opens a descriptor that the caller left open for us. It is not taken over but opened anew, which

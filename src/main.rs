@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     raise_file_limit();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => exit::misread(&error),
+        Err(error) => exit::misread(error),
     };
     match commands::run(cli) {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use onnxseal_core::{Access, AllowedSigners, Error, Identities, SignedBy, SigningKey};
+use onnxseal_core::{Access, AllowedSigners, Error, Identities, Resign, SignedBy, SigningKey};
 
 use crate::keys;
 
@@ -15,6 +15,18 @@ pub struct SigningArgs {
     /// OpenSSH private key to sign the protected model with, so that others can tell who made it
     #[arg(long, value_name = "FILE")]
     pub sign_key: Option<PathBuf>,
+}
+
+/// What becomes of the signature of a model that is encrypted anew.
+#[derive(Debug, Args)]
+pub struct ResigningArgs {
+    /// OpenSSH private key to sign the result with
+    #[arg(long, value_name = "FILE")]
+    pub sign_key: Option<PathBuf>,
+
+    /// Leave the result of a signed model unsigned
+    #[arg(long, conflicts_with = "sign_key")]
+    pub drop_signature: bool,
 }
 
 /// Whose signature a model must bear.
@@ -36,13 +48,24 @@ impl SigningArgs {
     }
 }
 
+impl ResigningArgs {
+    /// Reads the key, if there is one; asks for its passphrase if it has one.
+    pub fn read(&self) -> Result<Resign> {
+        Ok(match &self.sign_key {
+            Some(path) => Resign::With(signing_key(path)?),
+            None if self.drop_signature => Resign::Drop,
+            None => Resign::Refuse,
+        })
+    }
+}
+
 impl SignerArgs {
     /// Reads whose signature is demanded, if any is.
     pub fn read(&self) -> Result<Option<SignedBy>> {
         let Some(path) = &self.allowed_signers else {
             return Ok(None);
         };
-        let (file, name) = open(path)?;
+        let (file, name) = open(path, "--allowed-signers")?;
         let allowed = AllowedSigners::read(file, &name).map_err(Error::Key)?;
         let signer = self.signer.clone();
         Ok(Some(SignedBy { allowed, signer }))
@@ -59,12 +82,13 @@ pub fn access<'a>(identities: &'a Identities, signed_by: Option<&'a SignedBy>) -
 
 /// Reads an OpenSSH private key; asks for its passphrase if it has one.
 pub fn signing_key(path: &Path) -> Result<SigningKey> {
-    let (file, name) = open(path)?;
+    let (file, name) = open(path, "the signing key")?;
     let passphrase = || keys::passphrase_of_key(&name);
     Ok(SigningKey::read(file, &name, passphrase).map_err(Error::Key)?)
 }
 
-fn open(path: &Path) -> Result<(File, String)> {
+fn open(path: &Path, what: &str) -> Result<(File, String)> {
+    keys::names_a_file(path, what)?;
     let name = path.display().to_string();
     let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
     Ok((file, name))

@@ -2,14 +2,18 @@
 
 use std::io::{self, Write};
 
+use onnxseal_core::redact;
+
 /// Prints a note or an error on standard error.
 pub fn note(text: &str) {
     // Where that fails there is nobody left to tell.
     let _ = writeln!(io::stderr(), "{}", printable(text));
 }
 
-/// `text` with everything escaped that moves the cursor or reorders what is shown. Line breaks stay.
+/// `text` without secrets, and with everything escaped that moves the cursor or reorders what is
+/// shown. Line breaks stay.
 pub fn printable(text: &str) -> String {
+    let text = redact(text);
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

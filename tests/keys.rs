@@ -337,6 +337,118 @@ fn the_environment_names_an_identity() {
     assert!(lab::stdout(&output).contains("authentic"), "{output:?}");
 }
 
+/// A key given where the name of a file is expected, or a file of keys where one of something else is:
+/// nothing that the command prints has a part of it.
+#[test]
+fn no_message_has_a_secret_key() {
+    let lab = Lab::new();
+    let (model, plain) = (lab.protected(), "model.onnx");
+    let file = fs::read_to_string(lab.path("id.txt")).unwrap();
+    let key = file.lines().last().unwrap();
+    let body = "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW";
+    let pem = |label: &str| format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n");
+    let secrets = [
+        key.to_owned(),
+        key.to_ascii_lowercase(),
+        format!(" \n\t{key}\n"),
+        file.clone(),
+        format!("./{key}"),
+        "AGE-PLUGIN-YUBIKEY-1QQQQQQQQQQQQQQQQQQQ".to_owned(),
+        pem("OPENSSH PRIVATE KEY"),
+        pem("RSA PRIVATE KEY").to_ascii_lowercase(),
+        pem("AGE ENCRYPTED FILE"),
+        body.to_owned(),
+    ];
+    let check = |output: &Output, secret: &str, how: &str| {
+        let shown = [&output.stdout[..], &output.stderr].concat();
+        let shown = String::from_utf8_lossy(&shown).to_ascii_lowercase();
+        assert!(!output.status.success(), "{how}: {shown}");
+        let secret = secret.to_ascii_lowercase();
+        for part in secret.split(['\n', ' ']).filter(|part| part.len() > 30) {
+            // A part of it gives some of it away as well; that of a public key does not.
+            let tail = &part[part.len() - 12..];
+            let public = part.starts_with("age1");
+            assert!(public || !shown.contains(tail), "{how}: {shown}");
+        }
+    };
+    for secret in &secrets {
+        let mut unprotect = lab.command(&["unprotect", model, "-o", "out.onnx"]);
+        let output = unprotect.env("ONNXSEAL_IDENTITY", secret).output().unwrap();
+        check(&output, secret, "ONNXSEAL_IDENTITY");
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{err}");
+        assert!(
+            err.contains("ONNXSEAL_IDENTITY holds a key; it must name a file, or fd:N"),
+            "{err}"
+        );
+        let to_me = ["protect", plain, "-o", "out.onnx", "-r", &lab.recipient];
+        let opened = ["unprotect", model, "-o", "out.onnx", "-i", "id.txt"];
+        let verify = ["verify", model];
+        for (args, more) in [
+            (
+                &["unprotect", model, "-o", "out.onnx"][..],
+                &["-i", secret][..],
+            ),
+            (&["protect", plain, "-o", "out.onnx"], &["-r", secret]),
+            (&["protect", plain, "-o", "out.onnx"], &["-R", secret]),
+            (&to_me, &["--sign-key", secret]),
+            (&to_me, &["--policy", secret]),
+            (&to_me, &["--preset", secret]),
+            (&to_me, &["--coefficient", secret]),
+            (&to_me, &["--claim", secret]),
+            (&to_me, &["--passphrase-fd", secret]),
+            (&to_me, &[secret]),
+            (&opened, &["--allowed-signers", secret]),
+            (
+                &["unprotect", model, "-i", "id.txt"],
+                &["-o", secret, "--no-such"],
+            ),
+            (&["rekey", "-i", "id.txt", "-r", &lab.recipient], &[secret]),
+            (&["sign", model, "--key"], &[secret]),
+            (&verify, &["--list", secret]),
+            (&verify, &["--policy", secret]),
+            (&["inspect"], &[secret]),
+            (&["plan"], &[secret]),
+            (&[], &[secret]),
+        ] {
+            let args = [args, more].concat();
+            check(&lab.run(&args), secret, &format!("{args:?}"));
+        }
+        write_private(&lab, "secret", secret);
+        for args in [
+            &["protect", plain, "-o", "out.onnx", "-R", "secret"][..],
+            &[&to_me[..], &["--policy", "secret"]].concat(),
+            &[&opened[..], &["--allowed-signers", "secret"]].concat(),
+            &["verify", "--list", "secret"],
+            &["verify", model, "--policy", "secret"],
+            &[
+                "batch",
+                "protect",
+                "--list",
+                "secret",
+                "--out",
+                "x",
+                "-r",
+                &lab.recipient,
+            ],
+            &["sign", model, "--signature", "secret"],
+            &["inspect", "secret"],
+        ] {
+            check(&lab.run(args), secret, &format!("file: {args:?}"));
+        }
+    }
+    // Nor is what was to be a passphrase.
+    for option in [
+        "--passphrase=hunter2-and-more",
+        "--passphrase-fd=hunter2-and-more",
+    ] {
+        let output = lab.run(&["unprotect", model, "-o", "out.onnx", option]);
+        check(&output, &"hunter2-and-more".repeat(2), option);
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!err.contains("hunter2"), "{err}");
+    }
+}
+
 #[test]
 fn an_encrypted_identity_file_is_stock_ages_in_both_directions() {
     if !installed(&["age", "age-keygen", "python3", "setsid"]) {

@@ -194,7 +194,22 @@ fn a_publisher_signs_and_others_tell() {
         &[&verify[..], &["--signer", "release@example.com"]].concat(),
     );
     let rotate = [&["-q", "rotate", model], &demand[..], &recipient].concat();
-    lab.expect(0, &rotate);
+    let before = fs::read(lab.path(model)).unwrap();
+    let (_, err) = lab.expect(2, &rotate);
+    assert!(
+        err.contains("is signed") && err.contains("--drop-signature"),
+        "{err}"
+    );
+    let batch = ["-q", "batch", "rotate", model, "--out", "rotated"];
+    let (_, err) = lab.expect(2, &[&batch[..], &demand, &recipient].concat());
+    assert!(err.contains("is signed"), "{err}");
+    assert!(!lab.path("rotated/sealed.onnx").exists());
+    assert!(fs::read(lab.path(model)).unwrap() == before);
+    lab.expect(
+        0,
+        &[&batch[..], &demand, &recipient, &["--drop-signature"]].concat(),
+    );
+    lab.expect(0, &[&rotate[..], &["--drop-signature"]].concat());
     for command in ["rekey", "rotate"] {
         lab.expect(4, &[&[command, model], &demand[..], &recipient].concat());
     }

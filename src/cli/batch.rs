@@ -8,7 +8,7 @@ use onnxseal_core::batch::Shard;
 
 use super::{LeastPolicy, Policy, folder, pair};
 use crate::keys::{IdentityArgs, NewRecipientArgs, RecipientArgs};
-use crate::signing::{SignerArgs, SigningArgs};
+use crate::signing::{ResigningArgs, SignerArgs, SigningArgs};
 
 #[derive(Debug, Args)]
 pub struct Batch {
@@ -99,7 +99,7 @@ pub struct Rotate {
     pub claims: Vec<(String, String)>,
 
     #[command(flatten)]
-    pub signing: SigningArgs,
+    pub signing: ResigningArgs,
     #[command(flatten)]
     pub policy: Policy,
     #[command(flatten)]

@@ -57,7 +57,7 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
             let mut options = RotateOptions::default();
             options.claims = io::claims(&args.claims)?;
             options.policy = io::chosen_policy(&args.policy)?.map(io::for_many);
-            options.signing_key = args.signing.read()?;
+            options.signature = args.signing.read()?;
             let operation = Operation::Rotate {
                 access: access(&identities, signed_by.as_ref()),
                 recipients: &args.recipients.require(quiet)?,

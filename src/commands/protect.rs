@@ -18,7 +18,10 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     options.output = args.output_options.core();
     options.claims = io::claims(&args.claims)?;
     options.signing_key = args.signing.read()?;
-    let target = args.output.as_ref().unwrap_or(&args.model);
+    let target = &match &args.output {
+        Some(output) => output.for_output_of(&args.model)?,
+        None => args.model.clone(),
+    };
     let mut new_identity = None;
     let recipients = match args.recipients.read(quiet)? {
         Some(recipients) => recipients,

@@ -15,14 +15,18 @@ pub fn run(args: &Rekey, quiet: bool) -> Result<()> {
     let signed_by = args.signer.read()?;
     let access = access(&identities, signed_by.as_ref());
     let options = args.output_options.core();
+    let output = args.output.as_ref();
+    let output = output
+        .map(|output| output.for_output_of(&args.model))
+        .transpose()?;
     let bar = Bar::new(quiet);
-    let rekeyed = match &args.output {
+    let rekeyed = match &output {
         Some(output) => core::rekey(&args.model, output, access, &recipients, options, &bar)?,
         None => core::rekey_in_place(&args.model, access, &recipients, options.sync, &bar)?,
     };
     drop(bar);
     if !quiet {
-        let model = args.output.as_ref().unwrap_or(&args.model);
+        let model = output.as_ref().unwrap_or(&args.model);
         note(&format!(
             "{model}: its data key is wrapped to the new recipients, to nobody else"
         ));

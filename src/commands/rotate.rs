@@ -17,10 +17,14 @@ pub fn run(args: &Rotate, quiet: bool) -> Result<()> {
     let mut options = RotateOptions::default();
     options.policy = io::chosen_policy(&args.policy)?;
     options.claims = io::claims(&args.claims)?;
-    options.signing_key = args.signing.read()?;
+    options.signature = args.signing.read()?;
     options.output = args.output_options.core();
+    let output = args.output.as_ref();
+    let output = output
+        .map(|output| output.for_output_of(&args.model))
+        .transpose()?;
     let bar = Bar::new(quiet);
-    let report = match &args.output {
+    let report = match &output {
         Some(output) => core::rotate(&args.model, output, access, &recipients, &options, &bar)?,
         None => core::rotate_in_place(&args.model, access, &recipients, &options, &bar)?,
     };

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use onnxseal_core as core;
 
 use crate::cli::Sign;
+use crate::keys::names_a_file;
 use crate::progress::Bar;
 use crate::signing::signing_key;
 use crate::text::note;
@@ -22,6 +23,7 @@ pub fn run(args: &Sign, quiet: bool) -> Result<()> {
             (key.key_type(), key.fingerprint())
         }
         (None, Some(path)) => {
+            names_a_file(path, "--signature")?;
             let armored = fs::read_to_string(path)
                 .with_context(|| format!("cannot read {}", path.display()))?;
             let signer = core::attach_signature(&args.model, &armored, sync, &bar)?;

@@ -14,10 +14,11 @@ use crate::text::one_line;
 pub fn run(args: &Unprotect, quiet: bool) -> Result<()> {
     let identities = args.identities.require(quiet)?;
     let signed_by = args.signer.read()?;
+    let output = args.output.for_output_of(&args.model)?;
     let bar = Bar::new(quiet);
     core::unprotect(
         &args.model,
-        &args.output,
+        &output,
         access(&identities, signed_by.as_ref()),
         args.output_options.core(),
         &bar,
@@ -27,7 +28,7 @@ pub fn run(args: &Unprotect, quiet: bool) -> Result<()> {
         writeln!(
             std::io::stdout(),
             "restored {}: every byte authenticated",
-            one_line(&args.output.to_string())
+            one_line(&output.to_string())
         )?;
     }
     Ok(())

@@ -4,7 +4,7 @@
 use std::ffi::{CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use onnxseal_core::{Error, ErrorKind, KeyError};
+use onnxseal_core::{Error, ErrorKind, KeyError, redact};
 
 /// Why a call failed: a kind to branch on, and a message.
 ///
@@ -127,8 +127,10 @@ impl From<Fault> for Box<OnnxsealError> {
     }
 }
 
-/// `text` on one line: names from files may hold what moves a terminal's cursor, or ends C's strings.
+/// `text` on one line, without secret keys that were given in place of file names: names from files
+/// may hold what moves a terminal's cursor, or ends C's strings.
 fn c_text(text: &str) -> CString {
+    let text = redact(text);
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
         match c.is_control() {

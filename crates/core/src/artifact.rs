@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use onnxseal_crypto::signature::MAX_SIGNATURE_BYTES;
 use onnxseal_onnx::tail;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, model as model_error};
 use crate::manifest::Manifest;
 use crate::signature::Leaves;
 
@@ -38,10 +38,7 @@ impl Artifact {
     /// The file may change at any moment. What is parsed, authenticated and handed out is therefore
     /// one copy of the tail.
     pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Option<Artifact>> {
-        let tail = tail::split(bytes).map_err(|source| Error::Model {
-            path: path.to_owned(),
-            source,
-        })?;
+        let tail = tail::split(bytes).map_err(|source| model_error(path, bytes, source))?;
         let Some(tail) = tail else { return Ok(None) };
         let start = tail.start;
         let copy = bytes.get(start as usize..).unwrap_or_default().to_vec();

@@ -17,6 +17,7 @@ use crate::input::unreachable_object;
 use crate::location::{Location, ObjectUrl};
 #[cfg(feature = "object-store")]
 use crate::{parallel, remote};
+use onnxseal_crypto::{holds_secret, shown};
 
 /// A model that [`discover`] found.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,6 +72,12 @@ pub fn discover(
     for list in lists {
         let list = list.as_ref();
         let text = fs::read_to_string(list).map_err(io("read", list))?;
+        if holds_secret(&text) {
+            let list = shown(list);
+            return Err(Error::Misuse(format!(
+                "{list} holds a secret key, and is no list of models"
+            )));
+        }
         let folder = list.parent().unwrap_or(Path::new(""));
         for line in text.trim_start_matches('\u{feff}').lines() {
             let line = line.trim();

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use onnxseal_crypto::shown;
+use onnxseal_onnx::foreign;
 use serde::Serialize;
 
 /// The result of this crate's calls.
@@ -13,7 +15,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// Reading or writing failed.
-    #[error("cannot {action} {}", path.display())]
+    #[error("cannot {action} {}", shown(path))]
     Io {
         /// What was being done, such as `read`.
         action: &'static str,
@@ -23,7 +25,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The model is not well-formed ONNX, or exceeds a limit.
-    #[error("cannot use {} as an ONNX model", path.display())]
+    #[error("cannot use {} as an ONNX model", shown(path))]
     Model {
         /// The model file.
         path: PathBuf,
@@ -31,7 +33,7 @@ pub enum Error {
         source: onnxseal_onnx::Error,
     },
     /// The model is protected, but its metadata breaks the rules of the format.
-    #[error("{} has malformed protection metadata: {reason}", path.display())]
+    #[error("{} has malformed protection metadata: {reason}", shown(path))]
     Metadata {
         /// The model file.
         path: PathBuf,
@@ -40,7 +42,8 @@ pub enum Error {
     },
     /// A file of the model does not have the length that the manifest states.
     #[error(
-        "authentication failed: {} has {found} bytes, {expected} were protected", path.display()
+        "authentication failed: {} has {found} bytes, {expected} were protected",
+        shown(path)
     )]
     Length {
         /// The file.
@@ -51,7 +54,10 @@ pub enum Error {
         found: u64,
     },
     /// The manifest, the tags or the data key are not those that were written together.
-    #[error("authentication failed: {} has a changed manifest, tags or key", path.display())]
+    #[error(
+        "authentication failed: {} has a changed manifest, tags or key",
+        shown(path)
+    )]
     Manifest {
         /// The model file.
         path: PathBuf,
@@ -59,7 +65,7 @@ pub enum Error {
     /// Bytes of a file are not those that were protected.
     #[error(
         "authentication failed: {} was changed in bytes {start} to {end}, which hold {holds}",
-        path.display()
+        shown(path)
     )]
     Chunk {
         /// The file.
@@ -72,13 +78,25 @@ pub enum Error {
         holds: String,
     },
     /// A signature is demanded, and the model has none.
-    #[error("authentication failed: {} is not signed", path.display())]
+    #[error("authentication failed: {} is not signed", shown(path))]
     NotSigned {
         /// The model file.
         path: PathBuf,
     },
+    /// The model is signed, and what was asked for makes one that is not.
+    #[error(
+        "{} is signed, and the signature does not hold for what is encrypted anew",
+        shown(path)
+    )]
+    SignatureLost {
+        /// The model file.
+        path: PathBuf,
+    },
     /// The publisher's signature does not hold, or is not by one who may sign.
-    #[error("authentication failed: the signature of {} is not accepted", path.display())]
+    #[error(
+        "authentication failed: the signature of {} is not accepted",
+        shown(path)
+    )]
     Signature {
         /// The model file.
         path: PathBuf,
@@ -86,7 +104,7 @@ pub enum Error {
         source: onnxseal_crypto::Error,
     },
     /// None of the identities opens the data key.
-    #[error("no identity opens {}: it opens with {recipients}", path.display())]
+    #[error("no identity opens {}: it opens with {recipients}", shown(path))]
     NoMatchingKey {
         /// The model file.
         path: PathBuf,
@@ -97,43 +115,60 @@ pub enum Error {
     #[error(transparent)]
     Key(#[from] onnxseal_crypto::Error),
     /// The model is protected already.
-    #[error("{} is protected already", path.display())]
+    #[error("{} is protected already", shown(path))]
     AlreadyProtected {
         /// The model file.
         path: PathBuf,
     },
     /// The model is not protected.
-    #[error("{} is not protected", path.display())]
+    #[error("{} is not protected", shown(path))]
     NotProtected {
         /// The model file.
         path: PathBuf,
     },
     /// An output exists and may not be replaced.
-    #[error("{} exists already", path.display())]
+    #[error("{} exists already", shown(path))]
     OutputExists {
         /// The output.
         path: PathBuf,
     },
     /// An output exists that is not what an earlier run made, as far as its record tells.
-    #[error("{} exists already, and is not what an earlier run has written", path.display())]
+    #[error(
+        "{} exists already, and is not what an earlier run has written",
+        shown(path)
+    )]
     OutputForeign {
         /// The output.
         path: PathBuf,
     },
     /// Several files cannot replace others in one step, and one of them exists already.
-    #[error("{} exists already, and a model in several files cannot replace another in one step", path.display())]
+    #[error(
+        "{} exists already, and a model in several files cannot replace another in one step",
+        shown(path)
+    )]
     ReplaceSeveral {
         /// The output that exists.
         path: PathBuf,
     },
     /// An output would overwrite an input.
-    #[error("{} is an input of this model and would be overwritten", path.display())]
+    #[error("{} is an input of this model and would be overwritten", shown(path))]
     OutputIsInput {
         /// The file that is both.
         path: PathBuf,
     },
+    /// An external file has a name that is not written: hidden, or with control characters.
+    #[error("{} keeps weights in a file that is not written", shown(path))]
+    ExternalName {
+        /// The model file.
+        path: PathBuf,
+        /// Which, and why.
+        source: onnxseal_onnx::Fault,
+    },
     /// Several files cannot be replaced in one step.
-    #[error("{} keeps weights in {external} external file(s), which cannot be replaced together in place", path.display())]
+    #[error(
+        "{} keeps weights in {external} external file(s), which cannot be replaced together in place",
+        shown(path)
+    )]
     InPlaceExternal {
         /// The model file.
         path: PathBuf,
@@ -141,26 +176,39 @@ pub enum Error {
         external: usize,
     },
     /// An object in a store cannot be replaced by a change to it.
-    #[error("{} lies in an object store, where nothing can be replaced in place", path.display())]
+    #[error(
+        "{} lies in an object store, where nothing can be replaced in place",
+        shown(path)
+    )]
     InPlaceObject {
         /// The object's URL.
         path: PathBuf,
     },
     /// Only builds with the feature `object-store` reach object stores.
-    #[error("{} lies in an object store, and this build reaches none", path.display())]
+    #[error("{} lies in an object store, and this build reaches none", shown(path))]
     NoObjectStores {
         /// The object's URL.
         path: PathBuf,
     },
     /// The input changed while it was being read.
-    #[error("{} changed while it was being read", path.display())]
+    #[error("{} changed while it was being read", shown(path))]
     InputChanged {
         /// The file.
         path: PathBuf,
     },
     /// Another process is changing the model where it lies.
-    #[error("{} is being changed by another process", path.display())]
+    #[error("{} is being changed by another process", shown(path))]
     Busy {
+        /// The model file.
+        path: PathBuf,
+    },
+    /// A call that was to replace the model's end was interrupted, and what it left cannot be completed
+    /// without an identity that opens the model.
+    #[error(
+        "{} was left incomplete by an interrupted rekey or signing, and nothing given here opens what is left of it",
+        shown(path)
+    )]
+    Interrupted {
         /// The model file.
         path: PathBuf,
     },
@@ -175,7 +223,11 @@ pub enum Error {
     #[error("the policy cannot be used")]
     Policy(#[from] onnxseal_plan::Error),
     /// The model, or its protection, is not what the policy demands.
-    #[error("{} is not protected as the policy demands: {}", path.display(), few(violations))]
+    #[error(
+        "{} is not protected as the policy demands: {}",
+        shown(path),
+        few(violations)
+    )]
     PolicyNotMet {
         /// The model file.
         path: PathBuf,
@@ -183,7 +235,10 @@ pub enum Error {
         violations: Vec<String>,
     },
     /// The publisher does not claim of the model what is required.
-    #[error("{} does not make the claim {key:?} as required: {reason}", path.display())]
+    #[error(
+        "{} does not make the claim {key:?} as required: {reason}",
+        shown(path)
+    )]
     Claim {
         /// The model file.
         path: PathBuf,
@@ -259,9 +314,12 @@ impl Error {
             | Error::OutputExists { .. }
             | Error::OutputForeign { .. }
             | Error::OutputIsInput { .. }
+            | Error::ExternalName { .. }
             | Error::ReplaceSeveral { .. }
             | Error::InPlaceExternal { .. }
             | Error::Busy { .. }
+            | Error::SignatureLost { .. }
+            | Error::Interrupted { .. }
             | Error::InPlaceObject { .. }
             | Error::NoObjectStores { .. }
             | Error::Cancelled
@@ -278,6 +336,31 @@ fn few(texts: &[String]) -> String {
         named.push(format!("{} more", texts.len() - NAMED));
     }
     named.join("; ")
+}
+
+impl Error {
+    /// What to do about a file that is no model, where its kind tells.
+    pub fn advice(&self) -> Option<&'static str> {
+        match self {
+            Error::Model {
+                source: onnxseal_onnx::Error::Foreign { kind },
+                ..
+            } => kind.advice,
+            _ => None,
+        }
+    }
+}
+
+/// The error of a model file that begins with `bytes`. One that is malformed may be of another kind.
+pub(crate) fn model(path: &Path, bytes: &[u8], source: onnxseal_onnx::Error) -> Error {
+    let source = match (source, foreign(bytes)) {
+        (onnxseal_onnx::Error::Malformed { .. }, Some(kind)) => {
+            onnxseal_onnx::Error::Foreign { kind }
+        }
+        (source, _) => source,
+    };
+    let path = path.to_owned();
+    Error::Model { path, source }
 }
 
 /// Turns the system's errors into ours: `.map_err(io("read", path))`.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -332,6 +333,10 @@ pub(crate) fn unreachable_object(location: &Location) -> Error {
 fn check_regular(path: &Path, metadata: &Metadata) -> Result<()> {
     match metadata.is_file() {
         true => Ok(()),
+        false if metadata.is_dir() => {
+            let error = std::io::Error::new(ErrorKind::IsADirectory, "a folder, not a file");
+            Err(io("read", path)(error))
+        }
         false => Err(io("read", path)(std::io::Error::other(
             "not a regular file",
         ))),

@@ -22,6 +22,7 @@ mod digest;
 #[cfg(feature = "protect")]
 mod discover;
 mod error;
+mod folder;
 mod in_memory;
 mod input;
 #[cfg(feature = "protect")]
@@ -79,7 +80,7 @@ pub use onnxseal_crypto::wrap::{
     Identities, Identity, NoPrompt, PLUGIN_PATIENCE, Passphrase, Prompt, Recipients,
     generate_identity, opens_with,
 };
-pub use onnxseal_crypto::{BlobKey, Error as KeyError};
+pub use onnxseal_crypto::{BlobKey, Error as KeyError, holds_secret, shown};
 pub use open::{OpenedModel, open, open_with, unprotect};
 pub use outputs::OutputOptions;
 pub use plaintext::Memory;
@@ -97,7 +98,7 @@ pub use {
         ClearRow, OperatorRow, PassedOverRow, RecipientRow, Report, SignatureRow, TensorRow,
         TypeRow, Volume,
     },
-    rotate::{RotateOptions, rotate, rotate_in_place},
+    rotate::{Resign, RotateOptions, rotate, rotate_in_place},
     sign::{attach_signature, sign, signed_message},
     splice::is_interrupted,
     verify::{Checks, SignedByRow, Verification, verify},

@@ -118,6 +118,35 @@ impl Location {
         }
     }
 
+    /// Where `model` goes that is to be written here: to its own name, where this is a folder, or ends
+    /// in a slash as folders may.
+    ///
+    /// # Errors
+    /// `Usage` where the model has no name.
+    #[cfg(feature = "protect")]
+    pub fn for_output_of(&self, model: &Location) -> Result<Location> {
+        let is_folder = match self {
+            Location::File(path) => {
+                let last = path.as_os_str().as_encoded_bytes().last();
+                let slash = last.is_some_and(|byte| std::path::is_separator(char::from(*byte)));
+                slash || path.is_dir()
+            }
+            Location::Object(url) => url.names_folder(),
+            Location::Memory(_) => false,
+        };
+        if !is_folder {
+            return Ok(self.clone());
+        }
+        let name = match model {
+            Location::Object(url) => url.key.rsplit('/').next().map(OsStr::new),
+            Location::File(path) => path.file_name(),
+            Location::Memory(model) => model.name.file_name(),
+        };
+        let name = name.filter(|name| !name.is_empty());
+        let name = name.ok_or_else(|| Error::Misuse(format!("{model} has no name to go by")))?;
+        self.join(Path::new(name))
+    }
+
     /// The error of being asked to write there.
     pub(crate) fn not_an_output(&self) -> Error {
         let name = self.to_name();
@@ -275,13 +304,14 @@ fn is_signed(query: &str) -> bool {
     })
 }
 
-/// `text` without users, passwords and signatures of the URLs in it: they may be secret, whoever wrote
-/// them there.
+/// `text` without secret keys, and without users, passwords and signatures of the URLs in it: they may
+/// be secret, whoever wrote them there.
 ///
 /// For messages that repeat what is no [`Location`]; a `Location` has none of it.
 pub fn redact(text: &str) -> String {
+    let text = onnxseal_crypto::redact(text);
     let mut shown = String::with_capacity(text.len());
-    let mut rest = text;
+    let mut rest = &*text;
     while let Some((before, after)) = rest.split_once("://") {
         shown.push_str(before);
         shown.push_str("://");
@@ -538,6 +568,30 @@ mod tests {
             assert!(!lies_in("s3://b/x/m", folder), "{folder}");
         }
         assert!(lies_in("s3://b/x", "s3://b/x/"));
+    }
+
+    #[cfg(feature = "protect")]
+    #[test]
+    fn a_folder_takes_a_model_under_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let there = dir.path().to_str().unwrap();
+        let target = |output: &str, model: &str| {
+            let (output, model) = (Location::parse_folder(output), Location::parse(model));
+            let target = output.unwrap().for_output_of(&model.unwrap());
+            target.map(|target| target.to_string())
+        };
+        for (output, model, expected) in [
+            ("out.onnx", "dir/m.onnx", "out.onnx".to_owned()),
+            ("out/", "dir/m.onnx", "out/m.onnx".into()),
+            (there, "dir/m.onnx", format!("{there}/m.onnx")),
+            (there, "s3://b/dir/m.onnx", format!("{there}/m.onnx")),
+            ("s3://b/out/", "dir/m.onnx", "s3://b/out/m.onnx".into()),
+            ("s3://b", "gs://c/m.onnx", "s3://b/m.onnx".into()),
+            ("s3://b/out", "dir/m.onnx", "s3://b/out".into()),
+        ] {
+            assert_eq!(target(output, model).unwrap(), expected);
+        }
+        assert!(target("out/", "..").is_err());
     }
 
     #[cfg(unix)]

@@ -2,9 +2,10 @@
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::error::{Error, Result, io as io_error};
+use crate::folder::{Folder, MadeFolders, Place};
 use crate::outputs::OutputOptions;
 use crate::protected::folder_of;
 #[cfg(feature = "object-store")]
@@ -20,7 +21,7 @@ pub(crate) enum Output {
 
 /// What came to be of an [`Output`].
 pub(crate) enum Published {
-    File(PathBuf),
+    File(Place),
     #[cfg(feature = "object-store")]
     Object(Object),
 }
@@ -31,14 +32,20 @@ pub(crate) enum Published {
 /// ends, but for the moment in which it takes the place of another file: it then has a hidden name,
 /// whole, before it is renamed. Where the system or the file system has no unnamed files, a hidden
 /// file beside the output that is removed on failure. Until it is published, nobody but its owner
-/// may read it.
+/// may read it. Then it has the permissions of its input, as far as the process's umask allows them
+/// to a new file in that folder, and never the bits setuid, setgid and sticky.
 #[derive(Debug)]
 pub(crate) struct NewFile {
-    path: PathBuf,
-    folder: PathBuf,
+    place: Place,
     draft: Draft,
+    /// What it may be permitted, as bits of the mode.
+    allowed: u32,
     made: MadeFolders,
+    folder: Folder,
 }
+
+/// All that can be permitted: neither setuid nor setgid nor sticky.
+const PERMISSIONS: u32 = 0o777;
 
 #[derive(Debug)]
 enum Draft {
@@ -53,7 +60,16 @@ impl Output {
     /// # Errors
     /// [`Error::OutputExists`] unless `replace`.
     pub(crate) fn create_file(path: &Path, replace: bool) -> Result<Output> {
-        NewFile::create(path, replace).map(Output::File)
+        Output::create_below(path, 0, replace)
+    }
+
+    /// The same, where a model has named the last `below` folders above it: none of them may be a link.
+    ///
+    /// # Errors
+    /// `Usage` where one is, and [`Error::OutputExists`] unless `replace`.
+    pub(crate) fn create_below(path: &Path, below: usize, replace: bool) -> Result<Output> {
+        let path = path.to_owned();
+        NewFile::create(Place { path, below }, replace).map(Output::File)
     }
 
     /// The file, unless it is an object.
@@ -75,7 +91,7 @@ impl Output {
     pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         match self {
             Output::File(new) => {
-                write_all_at(new.file(), bytes, offset).map_err(io_error("write", &new.path))
+                write_all_at(new.file(), bytes, offset).map_err(io_error("write", new.path()))
             }
             #[cfg(feature = "object-store")]
             Output::Object(upload) => upload.write_all_at(bytes, offset),
@@ -89,7 +105,7 @@ impl Output {
             Output::File(new) => new
                 .file()
                 .set_len(len)
-                .map_err(io_error("write", &new.path)),
+                .map_err(io_error("write", new.path())),
             #[cfg(feature = "object-store")]
             Output::Object(_) => Ok(()),
         }
@@ -99,7 +115,7 @@ impl Output {
     pub(crate) fn finish(&self, sync: bool) -> Result<()> {
         match self {
             Output::File(new) if sync => {
-                new.file().sync_all().map_err(io_error("write", &new.path))
+                new.file().sync_all().map_err(io_error("write", new.path()))
             }
             Output::File(_) => Ok(()),
             #[cfg(feature = "object-store")]
@@ -122,9 +138,15 @@ impl Output {
         }
     }
 
-    /// Takes over who owns `like`, where we may.
+    /// Takes over who owns `like`, where we may, and, once published, its permissions whatever the
+    /// umask: it takes the place of that file.
     #[cfg(feature = "protect")]
-    pub(crate) fn try_chown(&self, like: &Metadata) {
+    pub(crate) fn take_place_of(&mut self, like: &Metadata) {
+        match self {
+            Output::File(new) => new.allowed = PERMISSIONS,
+            #[cfg(feature = "object-store")]
+            Output::Object(_) => {}
+        }
         #[cfg(unix)]
         if let Some(file) = self.file() {
             use std::os::unix::fs::{MetadataExt, fchown};
@@ -139,7 +161,7 @@ impl Published {
     /// Removes it again, where that can be done.
     pub(crate) fn remove(self) {
         match self {
-            Published::File(path) => drop(fs::remove_file(path)),
+            Published::File(place) => drop(place.remove()),
             #[cfg(feature = "object-store")]
             Published::Object(object) => object.remove(),
         }
@@ -147,94 +169,81 @@ impl Published {
 }
 
 impl NewFile {
-    fn create(path: &Path, replace: bool) -> Result<NewFile> {
-        if !replace && fs::symlink_metadata(path).is_ok() {
-            let path = path.to_owned();
+    fn create(place: Place, replace: bool) -> Result<NewFile> {
+        if !replace && fs::symlink_metadata(&place.path).is_ok() {
+            let Place { path, .. } = place;
             return Err(Error::OutputExists { path });
         }
-        let folder = folder_of(path).to_owned();
-        let made = MadeFolders::make(&folder).map_err(io_error("create folder", &folder))?;
-        let draft = Draft::create(&folder).map_err(io_error("create a file in", &folder))?;
+        let (folder, made) = place.make_folder()?;
+        let fault = io_error("create a file in", folder_of(&place.path));
+        let (draft, allowed) = Draft::create(folder.path()).map_err(fault)?;
         Ok(NewFile {
-            path: path.to_owned(),
-            folder,
+            place,
             draft,
+            allowed,
             made,
+            folder,
         })
+    }
+
+    fn path(&self) -> &Path {
+        &self.place.path
     }
 
     fn file(&self) -> &File {
         self.draft.file()
     }
 
-    fn publish(self, like: Option<&Metadata>, options: OutputOptions) -> Result<PathBuf> {
+    fn publish(self, like: Option<&Metadata>, options: OutputOptions) -> Result<Place> {
         let NewFile {
-            path,
-            folder,
+            place,
             draft,
+            allowed,
             made,
+            folder,
         } = self;
         let permitted = match like {
-            Some(like) => draft.file().set_permissions(writable_by_us(like)),
+            Some(like) => draft.file().set_permissions(permissions(like, allowed)),
             None => Ok(()),
         };
+        let to = place.within(&folder);
         let published = permitted.and_then(|()| match draft {
             #[cfg(target_os = "linux")]
-            Draft::Unnamed(file) => link(&file, &folder, &path, options.replace),
+            Draft::Unnamed(file) => link(&file, folder.path(), &to, options.replace),
             Draft::Named(file) if options.replace => {
-                file.persist(&path).map(drop).map_err(|e| e.error)
+                file.persist(&to).map(drop).map_err(|e| e.error)
             }
-            Draft::Named(file) => file.persist_noclobber(&path).map(drop).map_err(|e| e.error),
+            Draft::Named(file) => file.persist_noclobber(&to).map(drop).map_err(|e| e.error),
         });
         published.map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => Error::OutputExists { path: path.clone() },
-            _ => io_error("create", &path)(error),
+            io::ErrorKind::AlreadyExists => Error::OutputExists {
+                path: place.path.clone(),
+            },
+            _ => io_error("create", &place.path)(error),
         })?;
         if options.sync {
-            sync_folder(&folder);
-            made.0
-                .iter()
-                .for_each(|folder| sync_folder(folder_of(folder)));
+            folder.sync();
         }
-        made.keep();
-        Ok(path)
-    }
-}
-
-/// Folders made for an output, the innermost first; dropped, they are gone if they are empty.
-#[derive(Debug)]
-struct MadeFolders(Vec<PathBuf>);
-
-impl MadeFolders {
-    fn make(folder: &Path) -> io::Result<MadeFolders> {
-        let missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
-        let made = folder.ancestors().take_while(missing);
-        let made = MadeFolders(made.map(Path::to_owned).collect());
-        fs::create_dir_all(folder)?;
-        Ok(made)
-    }
-
-    fn keep(mut self) {
-        self.0.clear();
-    }
-}
-
-impl Drop for MadeFolders {
-    fn drop(&mut self) {
-        for folder in &self.0 {
-            let _ = fs::remove_dir(folder);
-        }
+        made.keep(options.sync);
+        Ok(place)
     }
 }
 
 impl Draft {
     #[cfg(target_os = "linux")]
-    fn create(folder: &Path) -> io::Result<Draft> {
+    fn create(folder: &Path) -> io::Result<(Draft, u32)> {
         use rustix::fs::{CWD, Mode, OFlags, openat};
         use rustix::io::Errno;
+        use std::os::unix::fs::PermissionsExt;
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        match openat(CWD, folder, flags, Mode::RUSR | Mode::WUSR) {
-            Ok(file) => Ok(Draft::Unnamed(File::from(file))),
+        // All that a new file may be permitted here; before it has bytes it is its owner's alone.
+        match openat(CWD, folder, flags, Mode::from_raw_mode(PERMISSIONS)) {
+            Ok(file) => {
+                let file = File::from(file);
+                let allowed = file.metadata()?.permissions().mode() & PERMISSIONS;
+                file.set_permissions(Permissions::from_mode(0o600))?;
+                Ok((Draft::Unnamed(file), allowed))
+            }
             // What file systems and kernels say that know no unnamed files.
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {
                 Draft::named(folder)
@@ -244,7 +253,7 @@ impl Draft {
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn create(folder: &Path) -> io::Result<Draft> {
+    fn create(folder: &Path) -> io::Result<(Draft, u32)> {
         Draft::named(folder)
     }
 
@@ -256,11 +265,22 @@ impl Draft {
         }
     }
 
-    fn named(folder: &Path) -> io::Result<Draft> {
-        let file = tempfile::Builder::new()
-            .prefix(".onnxseal-")
-            .tempfile_in(folder)?;
-        Ok(Draft::Named(file))
+    fn named(folder: &Path) -> io::Result<(Draft, u32)> {
+        let mut draft = tempfile::Builder::new();
+        draft.prefix(".onnxseal-");
+        #[cfg(unix)]
+        let allowed = {
+            // Whoever opens a file while it has a name keeps it open: so another one is asked, and
+            // this is its owner's from the beginning.
+            use std::os::unix::fs::PermissionsExt;
+            let mut probe = draft.clone();
+            let probe = probe.permissions(Permissions::from_mode(PERMISSIONS));
+            let metadata = probe.tempfile_in(folder)?.as_file().metadata()?;
+            metadata.permissions().mode() & PERMISSIONS
+        };
+        #[cfg(not(unix))]
+        let allowed = PERMISSIONS;
+        Ok((Draft::Named(draft.tempfile_in(folder)?), allowed))
     }
 }
 
@@ -303,26 +323,18 @@ pub(crate) fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io
     Ok(())
 }
 
-/// Puts the names in a folder on the disk, where the system can: then a power loss does not take
-/// them back. Whether it can or not, each file is whole or absent.
-pub(crate) fn sync_folder(folder: &Path) {
-    if cfg!(unix)
-        && let Ok(folder) = File::open(folder)
-    {
-        let _ = folder.sync_all();
-    }
+/// The permissions of `like` as far as they are `allowed`.
+#[cfg(unix)]
+fn permissions(like: &Metadata, allowed: u32) -> Permissions {
+    use std::os::unix::fs::PermissionsExt;
+    Permissions::from_mode(like.permissions().mode() & allowed)
 }
 
-/// A read-only input gives a read-only output only on systems where an open file can still be
-/// written; elsewhere the output stays writable.
-fn writable_by_us(like: &Metadata) -> Permissions {
-    #[cfg(windows)]
-    {
-        let mut permissions = like.permissions();
-        #[allow(clippy::permissions_set_readonly_false)]
-        permissions.set_readonly(false);
-        permissions
-    }
-    #[cfg(not(windows))]
-    like.permissions()
+/// Where an open file that is read-only cannot be written, the output of a read-only input can be.
+#[cfg(not(unix))]
+fn permissions(like: &Metadata, _allowed: u32) -> Permissions {
+    let mut permissions = like.permissions();
+    #[allow(clippy::permissions_set_readonly_false)]
+    permissions.set_readonly(false);
+    permissions
 }

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use onnxseal_onnx::external;
+
 use crate::chunks::Chunk;
 use crate::error::{Error, Result};
 use crate::input::Input;
@@ -45,6 +47,8 @@ pub(crate) struct Destination {
     pub(crate) location: Location,
     /// How long it will be in bytes; a tail may be added.
     pub(crate) len: u64,
+    /// How many of the folders above it the model has named.
+    pub(crate) below: usize,
 }
 
 /// Outputs for the files of a model, in the order of the manifest: the model file first.
@@ -89,16 +93,25 @@ impl Outputs {
         };
         let location = Location::File(model.path.clone());
         let len = model.len;
-        let outputs = Outputs::create(vec![Destination { location, len }], options)?;
+        let destination = Destination {
+            location,
+            len,
+            below: 0,
+        };
+        let mut outputs = Outputs::create(vec![destination], options)?;
         if let Some(like) = model.metadata()? {
-            outputs.files.iter().for_each(|file| file.try_chown(&like));
+            let files = outputs.files.iter_mut();
+            files.for_each(|file| file.take_place_of(&like));
         }
         Ok(outputs)
     }
 
     fn begin(&self, destination: &Destination) -> Result<Output> {
         let replace = self.options.replace || self.options.cleared;
-        begin(&destination.location, replace, destination.len)
+        match &destination.location {
+            Location::File(path) => Output::create_below(path, destination.below, replace),
+            location => begin(location, replace, destination.len),
+        }
     }
 
     /// The outputs, in the order of the manifest.
@@ -179,12 +192,14 @@ pub(crate) fn begin(location: &Location, replace: bool, len: u64) -> Result<Outp
 /// their relative paths.
 ///
 /// # Errors
-/// [`Error::OutputIsInput`] when one of them is one of `inputs`; [`Error::Misuse`] when two are one.
+/// [`Error::OutputIsInput`] when one of them is one of `inputs`; [`Error::Misuse`] when two are one;
+/// [`Error::ExternalName`] for names that are not written, see [`check_names`].
 pub(crate) fn paths<'a>(
     output: &Location,
     files: &[File],
     inputs: impl Iterator<Item = &'a Input>,
 ) -> Result<Vec<Destination>> {
+    check_names(output, files)?;
     let external = files.iter().skip(1).map(|file| output.beside(&file.path));
     let locations = std::iter::once(output.clone()).chain(external);
     let inputs: HashSet<Location> = inputs.filter_map(Input::location).collect();
@@ -201,8 +216,28 @@ pub(crate) fn paths<'a>(
                 "two files of the model would be written to {location}"
             )));
         }
-        let len = file.bytes;
-        destinations.push(Destination { location, len });
+        let (len, below) = (file.bytes, file.path.matches('/').count());
+        destinations.push(Destination {
+            location,
+            len,
+            below,
+        });
     }
     Ok(destinations)
+}
+
+/// Fails where an external file of `model` has a name that is written nowhere: it may have a meaning
+/// of its own where it comes to lie, or be ours.
+///
+/// # Errors
+/// [`Error::ExternalName`].
+pub(crate) fn check_names(model: &Location, files: &[File]) -> Result<()> {
+    let external = files.iter().skip(1);
+    external
+        .map(|file| external::check_plain(&file.path))
+        .try_for_each(|checked| checked)
+        .map_err(|source| Error::ExternalName {
+            path: model.to_name(),
+            source,
+        })
 }

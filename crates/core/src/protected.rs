@@ -6,8 +6,8 @@ use std::sync::Arc;
 use onnxseal_crypto::signature::Signer;
 use onnxseal_crypto::wrap::Identities;
 use onnxseal_crypto::{self as crypto, BlobKey, DataKey, OpenKey, Tag};
-use onnxseal_onnx::excerpt;
 use onnxseal_onnx::model::Span;
+use onnxseal_onnx::{excerpt, foreign};
 
 use crate::artifact::{Artifact, TAG_BYTES};
 use crate::chunks::{self, Chunk, Tools};
@@ -49,7 +49,13 @@ impl Protected {
         let path = &source.input.path;
         match Artifact::parse(path, source.bytes())? {
             Some(artifact) => Ok(Protected { artifact, source }),
-            None => Err(Error::NotProtected { path: path.clone() }),
+            None => Err(match foreign(source.bytes()) {
+                Some(kind) => Error::Model {
+                    path: path.clone(),
+                    source: onnxseal_onnx::Error::Foreign { kind },
+                },
+                None => Error::NotProtected { path: path.clone() },
+            }),
         }
     }
 

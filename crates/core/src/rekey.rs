@@ -79,8 +79,9 @@ pub fn rekey_in_place<'a>(
     sync: bool,
     progress: &dyn Progress,
 ) -> Result<Rekeyed> {
-    splice(model.into(), sync, |protected| {
-        new_end(protected, access.into(), recipients, progress)
+    let access = access.into();
+    splice(model.into(), Some(access.identities), sync, |protected| {
+        new_end(protected, access, recipients, progress)
     })
 }
 

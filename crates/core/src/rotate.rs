@@ -20,6 +20,19 @@ use crate::seal::Sealing;
 use crate::signature::Access;
 use crate::structure::Structure;
 
+/// What becomes of the publisher's signature, which does not hold for what is encrypted anew.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub enum Resign {
+    /// A model that has one is refused.
+    #[default]
+    Refuse,
+    /// The result has none.
+    Drop,
+    /// The result is signed with this key.
+    With(SigningKey),
+}
+
 /// How to rotate a model.
 #[derive(Debug, Default)]
 #[non_exhaustive]
@@ -28,8 +41,8 @@ pub struct RotateOptions {
     pub policy: Option<Policy>,
     /// Statements to add to those that the model has; one of the same key is replaced.
     pub claims: BTreeMap<String, String>,
-    /// The publisher's key, to sign the result with; a signature that the model has does not stay.
-    pub signing_key: Option<SigningKey>,
+    /// Whether the result is signed.
+    pub signature: Resign,
     /// How the outputs come to be.
     pub output: OutputOptions,
 }
@@ -40,8 +53,8 @@ pub struct RotateOptions {
 /// Whoever has the old data key cannot open the result. They can still open copies of the old model.
 ///
 /// # Errors
-/// As [`open`](crate::open()) and [`protect`](crate::protect()). On failure, `output` is what it
-/// was.
+/// As [`open`](crate::open()) and [`protect`](crate::protect()), and [`Error::SignatureLost`]. On
+/// failure, `output` is what it was.
 pub fn rotate<'a>(
     model: impl Into<Location>,
     output: impl Into<Location>,
@@ -68,6 +81,7 @@ pub(crate) fn rotate_with(
     progress: &dyn Progress,
 ) -> Result<Report> {
     let protected = Protected::open(&model.into())?;
+    check_signature_kept(&protected, options)?;
     let unlocked = protected.unlock(access)?;
     let paths = outputs::paths(
         &output.into(),
@@ -104,6 +118,7 @@ pub fn rotate_in_place<'a>(
     if external > 0 {
         return Err(Error::InPlaceExternal { path, external });
     }
+    check_signature_kept(&protected, options)?;
     let model = &protected.source.input;
     model.lock_in_place()?;
     let access = access.into();
@@ -115,6 +130,16 @@ pub fn rotate_in_place<'a>(
     model.check_in_place()?;
     outputs.publish(std::iter::once(model))?;
     Ok(report)
+}
+
+/// Fails where a signature would get lost unasked.
+fn check_signature_kept(protected: &Protected, options: &RotateOptions) -> Result<()> {
+    match (&options.signature, &protected.artifact.signature) {
+        (Resign::Refuse, Some(_)) => Err(Error::SignatureLost {
+            path: protected.source.input.path.clone(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn reseal(
@@ -152,7 +177,10 @@ fn reseal(
         manifest,
         manifest_bytes,
         recipients,
-        signing_key: options.signing_key.as_ref(),
+        signing_key: match &options.signature {
+            Resign::With(key) => Some(key),
+            Resign::Refuse | Resign::Drop => None,
+        },
     };
     sealing.run(
         outputs,

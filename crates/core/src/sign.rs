@@ -15,19 +15,21 @@ use crate::structure::Structure;
 
 /// Signs the protected `model`, in place of a signature that it may have: says that it is
 /// by whoever has `key`, as it stands. Reads all of it, and writes the last few hundred bytes of the
-/// file; interrupted, that is completed as with [`rekey_in_place`](crate::rekey_in_place).
+/// file; interrupted, that is completed by the next `sign`, or as with
+/// [`rekey_in_place`](crate::rekey_in_place), whose own interruption `sign` does not complete.
 ///
 /// What is signed is not authenticated: see [`verify`](crate::verify()).
 ///
 /// # Errors
-/// `Malformed`, `Io`; `Usage` when the model is not protected. On failure, the model is what it was.
+/// `Malformed`, `Io`; `Usage` when the model is not protected, or [`Error::Interrupted`]. On failure,
+/// the model is what it was.
 pub fn sign(
     model: impl Into<Location>,
     key: &SigningKey,
     sync: bool,
     progress: &dyn Progress,
 ) -> Result<()> {
-    splice(model.into(), sync, |protected| {
+    splice(model.into(), None, sync, |protected| {
         let message = message(protected, progress)?;
         let armored = key.sign(message.as_bytes()).map_err(Error::Key)?;
         Ok((encode_end(Some(&armored), &protected.artifact.key), ()))
@@ -45,7 +47,7 @@ pub fn attach_signature(
     sync: bool,
     progress: &dyn Progress,
 ) -> Result<ClaimedSigner> {
-    splice(model.into(), sync, |protected| {
+    splice(model.into(), None, sync, |protected| {
         let message = message(protected, progress)?;
         let signer = signature::check(message.as_bytes(), armored).map_err(|source| {
             let path = protected.source.input.path.clone();

@@ -3,9 +3,9 @@
 #[cfg(feature = "protect")]
 use onnxseal_onnx::{Limits, Model, external, locate, model::Payload};
 
-#[cfg(feature = "protect")]
-use crate::error::Error;
 use crate::error::Result;
+#[cfg(feature = "protect")]
+use crate::error::{Error, model as model_error};
 use crate::input::Input;
 use crate::location::Location;
 use crate::map::Map;
@@ -70,9 +70,6 @@ impl Source {
 
     #[cfg(feature = "protect")]
     fn malformed(&self, source: onnxseal_onnx::Error) -> Error {
-        Error::Model {
-            path: self.input.path.clone(),
-            source,
-        }
+        model_error(&self.input.path, self.bytes(), source)
     }
 }

@@ -9,19 +9,28 @@
 //!
 //! `L` is the original's length, `start` the offset of what is replaced and `n` the length of `old`,
 //! as u64be; `old` and `new` are what the model ended with and is to end with. Where each of the bytes
-//! from `start` is that of `old` or of `new`, but not all are of one of them, the journal completes
-//! the model. It can do no more than that, whoever wrote it: the tail with `new` must be a tail.
+//! from `start` is that of `old` or of `new`, but not all are of one of them, the model is completed.
+//!
+//! A file of that name may be anybody's. So it is obeyed only where it is ours, or the owner's of the
+//! model, and nobody else can write to it; and it never costs a wrapped key. What opens as it stands
+//! is left alone. Otherwise the model gets that of `new` and `old` which an identity opens, to a data
+//! key under which the MAC holds. Without an identity it gets `new` only where that changes nothing but
+//! the signature.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use onnxseal_crypto::shown;
+use onnxseal_crypto::wrap::Identities;
+
 use crate::artifact::Artifact;
-use crate::error::{Result, io as io_error};
+use crate::error::{Error, Result, io as io_error};
+use crate::folder::sync_folder;
 use crate::input::{Input, read_exact_at};
 use crate::location::Location;
-use crate::output::{Output, sync_folder, write_all_at};
+use crate::output::{Output, write_all_at};
 use crate::outputs::OutputOptions;
 use crate::protected::{Protected, folder_of};
 use crate::source::Source;
@@ -33,9 +42,11 @@ const MAX_JOURNAL_BYTES: u64 = 1 << 20;
 /// The longest tail: a manifest, and tags and keys, which are much shorter.
 const MAX_TAIL_BYTES: u64 = 256 << 20;
 
-/// Replaces the end of the tail of the protected `model`, by what `new_end` gives.
+/// Replaces the end of the tail of the protected `model`, by what `new_end` gives. What an earlier call
+/// left incomplete is completed first, if `identities` open it.
 pub(crate) fn splice<T>(
     model: Location,
+    identities: Option<&Identities>,
     sync: bool,
     new_end: impl FnOnce(&Protected) -> Result<(Vec<u8>, T)>,
 ) -> Result<T> {
@@ -46,8 +57,9 @@ pub(crate) fn splice<T>(
     let input = file.try_clone().map_err(io_error("read", path))?;
     let input = Input::of(path, input)?;
     input.lock_in_place()?;
-    if let Some(unfinished) = Journal::read(journal) {
-        unfinished.complete(&file, path)?;
+    let metadata = input.metadata()?;
+    if let Some(unfinished) = Journal::read(journal, metadata.as_ref())? {
+        unfinished.complete(&file, path, identities)?;
         remove(journal, sync)?;
     }
     // Again, since what was unfinished may have changed it.
@@ -66,7 +78,7 @@ pub(crate) fn splice<T>(
     let input = &protected.source.input;
     input.check_unchanged()?;
     input.check_in_place()?;
-    unfinished.publish(journal, input, sync)?;
+    unfinished.publish(journal, sync)?;
     // The map must not see the file cut.
     drop(protected);
     let Journal {
@@ -83,10 +95,13 @@ pub(crate) fn splice<T>(
 }
 
 /// Whether a call that was to replace the end of the model at `path` was interrupted, so that the
-/// file may be incomplete until `rekey` or `sign` is called again.
+/// file may be incomplete until `rekey` is called with an identity that opens it, or `sign` again.
 pub fn is_interrupted(path: &Path) -> bool {
-    let path = path.canonicalize();
-    path.is_ok_and(|path| Journal::read(&Journal::path(&path)).is_some())
+    let Ok(path) = path.canonicalize() else {
+        return false;
+    };
+    let model = fs::metadata(&path).ok();
+    Journal::read(&Journal::path(&path), model.as_ref()).is_ok_and(|journal| journal.is_some())
 }
 
 fn write_end(file: &File, start: u64, end: &[u8], sync: bool) -> io::Result<()> {
@@ -138,8 +153,8 @@ impl Journal {
         bytes
     }
 
-    /// Gives the journal its name, with the permissions of `like`.
-    fn publish(&self, path: &Path, like: &Input, sync: bool) -> Result<()> {
+    /// Gives the journal its name, readable by its owner alone.
+    fn publish(&self, path: &Path, sync: bool) -> Result<()> {
         // One that was not written to its end may be there.
         let options = OutputOptions {
             replace: true,
@@ -149,17 +164,29 @@ impl Journal {
         let draft = Output::create_file(path, options.replace)?;
         draft.write_all_at(&self.encode(), 0)?;
         draft.finish(sync)?;
-        draft.publish(like.metadata()?.as_ref(), options).map(drop)
+        draft.publish(None, options).map(drop)
     }
 
-    /// The journal at `path`; `None` where there is none, or one that was not written to its end:
-    /// the model is then still what it was.
-    fn read(path: &Path) -> Option<Journal> {
-        let is_file = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file());
-        let file = File::open(path).ok().filter(|_| is_file)?;
+    /// The journal at `path`, of the file that `model` is about; `None` where there is none, or one
+    /// that was not written to its end: the model is then still what it was.
+    ///
+    /// # Errors
+    /// `Usage` for what is not ours.
+    fn read(path: &Path, model: Option<&Metadata>) -> Result<Option<Journal>> {
+        let Some(file) = open_plain(path).map_err(io_error("open", path))? else {
+            return Ok(None);
+        };
+        let metadata = file.metadata().map_err(io_error("read", path))?;
+        if !is_trusted(&metadata, model) {
+            return Err(Error::Misuse(format!(
+                "{} is not what an interrupted rekey or signing leaves: it is no plain file, somebody else's, or others may write to it; remove it, or make it yours alone if you know it",
+                shown(path)
+            )));
+        }
         let mut bytes = Vec::new();
-        file.take(MAX_JOURNAL_BYTES).read_to_end(&mut bytes).ok()?;
-        Journal::parse(&bytes)
+        let read = file.take(MAX_JOURNAL_BYTES).read_to_end(&mut bytes);
+        read.map_err(io_error("read", path))?;
+        Ok(Journal::parse(&bytes))
     }
 
     fn parse(bytes: &[u8]) -> Option<Journal> {
@@ -181,7 +208,10 @@ impl Journal {
     }
 
     /// Writes the end to the model at `path`, if this is about it and it was begun.
-    fn complete(&self, file: &File, path: &Path) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] where none of `identities` tells that the model stays what it was.
+    fn complete(&self, file: &File, path: &Path, identities: Option<&Identities>) -> Result<()> {
         let io = |error| io_error("read", path)(error);
         let len = file.metadata().map_err(io)?.len();
         let (Some(n_before), Some(n_now)) = (
@@ -200,12 +230,36 @@ impl Journal {
         if now == self.old || now == self.new || !self.is_between(now) {
             return Ok(());
         }
-        let tail = [before, &self.new].concat();
-        let whole = Artifact::of_tail(path, tail, self.model_bytes);
-        if whole.is_ok_and(|whole| whole.halves().1 == self.new) {
-            write_end(file, self.start, &self.new, true).map_err(io_error("write", path))?;
-        }
-        Ok(())
+        // The artifact whose tail ends so.
+        let ending = |end: &[u8]| {
+            let tail = [before, end].concat();
+            let artifact = Artifact::of_tail(path, tail, self.model_bytes).ok()?;
+            (artifact.halves().1 == end).then_some(artifact)
+        };
+        let (as_it_stands, new, old) = (ending(now), ending(&self.new), ending(&self.old));
+        let end = match identities {
+            Some(identities) => {
+                let opens = |artifact: &Option<Artifact>| {
+                    (artifact.as_ref()).is_some_and(|artifact| opens(artifact, identities))
+                };
+                if opens(&as_it_stands) {
+                    return Ok(());
+                }
+                let ends = [(&new, &self.new), (&old, &self.old)];
+                ends.into_iter()
+                    .find(|(artifact, _)| opens(artifact))
+                    .map(|(_, end)| end)
+            }
+            None => {
+                let key = new.map(|new| new.key);
+                let same = key.is_some() && key == old.map(|old| old.key);
+                let kept = as_it_stands.is_none_or(|now| Some(now.key) == key);
+                (same && kept).then_some(&self.new)
+            }
+        };
+        let path = path.to_owned();
+        let end = end.ok_or_else(|| Error::Interrupted { path: path.clone() })?;
+        write_end(file, self.start, end, true).map_err(io_error("write", &path))
     }
 
     /// Whether `now` may be found while `old` is being replaced by `new`.
@@ -219,6 +273,65 @@ impl Journal {
     }
 }
 
+/// Whether one of `identities` opens the data key with which manifest and tags were written.
+fn opens(artifact: &Artifact, identities: &Identities) -> bool {
+    let data_key = identities.unwrap(&artifact.key);
+    data_key.is_ok_and(|data_key| {
+        let Artifact {
+            manifest_bytes,
+            tags,
+            mac,
+            ..
+        } = artifact;
+        data_key.open_keys(manifest_bytes, tags, mac).is_ok()
+    })
+}
+
+/// Opens the file at `path`, if there is anything: no link is followed, no pipe waited for.
+#[cfg(target_os = "linux")]
+fn open_plain(path: &Path) -> io::Result<Option<File>> {
+    use rustix::fs::{Mode, OFlags, open};
+    use rustix::io::Errno;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    match open(path, flags, Mode::empty()) {
+        Ok(file) => Ok(Some(file.into())),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_plain(path: &Path) -> io::Result<Option<File>> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_file() => File::open(path).map(Some),
+        Ok(_) => Err(io::Error::other("not a regular file")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a journal is a plain file that was written by us or by who owns the `model`, and that
+/// nobody else can write to.
+#[cfg(unix)]
+fn is_trusted(journal: &Metadata, model: Option<&Metadata>) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    #[cfg(target_os = "linux")]
+    let ours = Some(rustix::process::geteuid().as_raw());
+    #[cfg(not(target_os = "linux"))]
+    let ours = None;
+    let owners = [Some(0), ours, model.map(MetadataExt::uid)];
+    let others_write = journal.mode() & 0o022 != 0;
+    journal.is_file()
+        && journal.nlink() == 1
+        && !others_write
+        && owners.contains(&Some(journal.uid()))
+}
+
+#[cfg(not(unix))]
+fn is_trusted(journal: &Metadata, _model: Option<&Metadata>) -> bool {
+    journal.is_file()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -227,13 +340,26 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::{Policy, ProtectOptions, Silent, open, protect, rekey_in_place};
+    use crate::artifact::encode_end;
+    use crate::{Policy, ProtectOptions, SigningKey, Silent, open, protect, rekey_in_place, sign};
+
+    /// A key that protects nothing.
+    const SIGNING_KEY: &str = "\
+-----BEGIN OPENSSH PRIVATE KEY-----
+b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW
+QyNTUxOQAAACAMag+IgsJUdjEN7Mt3TNYVux7k34VZQHufEH5eXhVjwQAAAKCVtLCAlbSw
+gAAAAAtzc2gtZWQyNTUxOQAAACAMag+IgsJUdjEN7Mt3TNYVux7k34VZQHufEH5eXhVjwQ
+AAAEAtGTDwzLvb6rYYVpa0xyNCpRza/rV0wZC+svYM4ouarwxqD4iCwlR2MQ3sy3dM1hW7
+HuTfhVlAe58Qfl5eFWPBAAAAGnRlc3Qga2V5OiBwcm90ZWN0cyBub3RoaW5nAQID
+-----END OPENSSH PRIVATE KEY-----
+";
 
     /// A model that alice can open, and the same when bob can too.
     struct Two {
         dir: TempDir,
         alice: Identities,
         bob: Identities,
+        public: [String; 2],
         to_alice: Recipients,
         to_both: Recipients,
         before: Vec<u8>,
@@ -253,6 +379,7 @@ mod tests {
                 dir,
                 to_alice: Recipients::parse(&[alice.recipient()]).unwrap(),
                 to_both: Recipients::parse(&all).unwrap(),
+                public: [alice.recipient(), bob.recipient()],
                 alice: alice.into(),
                 bob: bob.into(),
                 before: Vec::new(),
@@ -289,7 +416,12 @@ mod tests {
         fn complete(&self, journal: &Journal, found: &[u8]) -> Vec<u8> {
             fs::write(self.sealed(), found).unwrap();
             let file = File::options().read(true).write(true).open(self.sealed());
-            journal.complete(&file.unwrap(), &self.sealed()).unwrap();
+            let completed = journal.complete(&file.unwrap(), &self.sealed(), Some(&self.alice));
+            let completed = completed.or_else(|error| match error {
+                Error::Interrupted { .. } => Ok(()),
+                error => Err(error),
+            });
+            completed.unwrap();
             fs::read(self.sealed()).unwrap()
         }
     }
@@ -373,7 +505,9 @@ mod tests {
             new: samples::gemm(),
         });
         for (i, journal) in hostile.iter().enumerate() {
-            assert!(two.complete(journal, &found) == found, "{i}");
+            // What it says was there before opens, or nothing is done.
+            let completed = two.complete(journal, &found);
+            assert!(completed == found || completed == two.before, "{i}");
             let notes = b"no model at all";
             assert!(two.complete(journal, notes) == notes, "{i}");
         }
@@ -392,5 +526,114 @@ mod tests {
             changed[bit / 8] ^= 1 << (bit % 8);
             assert!(Journal::parse(&changed).is_none());
         }
+    }
+
+    #[test]
+    fn a_planted_journal_costs_no_key() {
+        let two = Two::new();
+        // As if it had been begun: but for a byte, what is there is what it says was there before.
+        let mut planted = two.journal(&two.after, &two.before);
+        let last = planted.old.len() - 1;
+        planted.old[last] ^= 1;
+        assert!(two.complete(&planted, &two.after) == two.after);
+
+        // The model is torn, and what would complete it opens for nobody who has the data key.
+        let (mallory, options) = (generate_identity(), ProtectOptions::new(Policy::default()));
+        let (plain, other) = (two.dir.path().join("plain"), two.dir.path().join("other"));
+        let to_mallory = Recipients::parse(&[mallory.recipient(), two.public[0].clone()]).unwrap();
+        protect(&plain, &other, &to_mallory, &options, &Silent).unwrap();
+        let key = Protected::open(&other.into()).unwrap().artifact.key;
+        let mut planted = two.journal(&two.before, &two.after);
+        planted.new = encode_end(None, &key);
+        let start = planted.start as usize;
+        let torn = [
+            &two.before[..start],
+            &planted.new[..99],
+            &two.before[start + 99..],
+        ]
+        .concat();
+        assert!(
+            two.complete(&planted, &torn) == two.before,
+            "what alice opens"
+        );
+    }
+
+    #[test]
+    fn who_gave_a_model_away_can_take_it_back_until_it_is_done() {
+        let two = Two::new();
+        let to_bob = Recipients::parse(&[&two.public[1]]).unwrap();
+        rekey_in_place(two.sealed(), &two.bob, &to_bob, false, &Silent).unwrap();
+        let given = fs::read(two.sealed()).unwrap();
+        let journal = two.journal(&two.before, &given);
+        let start = journal.start as usize;
+        let torn = [&given[..start + 200], &two.before[start + 200..]].concat();
+        assert!(two.complete(&journal, &torn) == two.before);
+    }
+
+    #[test]
+    fn without_an_identity_only_signatures_are_completed() {
+        let two = Two::new();
+        let no_passphrase = || Err(onnxseal_crypto::Error::Backend);
+        let key = SigningKey::read(SIGNING_KEY.as_bytes(), "key", no_passphrase).unwrap();
+        fs::write(two.sealed(), &two.before).unwrap();
+        sign(two.sealed(), &key, false, &Silent).unwrap();
+        let signed = fs::read(two.sealed()).unwrap();
+        let path = Journal::path(&two.sealed());
+        let torn = |journal: &Journal, old: &[u8], new: &[u8]| {
+            let middle = journal.start as usize + 100;
+            let rest = old.get(middle..).unwrap_or_default();
+            fs::write(two.sealed(), [&new[..middle], rest].concat()).unwrap();
+            fs::write(&path, journal.encode()).unwrap();
+        };
+        let journal = two.journal(&two.before, &signed);
+        torn(&journal, &two.before, &signed);
+        sign(two.sealed(), &key, false, &Silent).unwrap();
+        assert!(open(two.sealed(), &two.alice, &Silent).is_ok() && !path.exists());
+
+        let journal = two.journal(&two.before, &two.after);
+        torn(&journal, &two.before, &two.after);
+        let before = fs::read(two.sealed()).unwrap();
+        let refused = sign(two.sealed(), &key, false, &Silent).unwrap_err();
+        assert!(matches!(refused, Error::Interrupted { .. }), "{refused}");
+        assert!(fs::read(two.sealed()).unwrap() == before && path.exists());
+        rekey_in_place(two.sealed(), &two.alice, &two.to_both, false, &Silent).unwrap();
+        assert!(open(two.sealed(), &two.bob, &Silent).is_ok() && !path.exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_journal_that_others_can_write_is_not_obeyed() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let two = Two::new();
+        let journal = two.journal(&two.before, &two.after).encode();
+        let path = Journal::path(&two.sealed());
+        let rekey = || rekey_in_place(two.sealed(), &two.alice, &two.to_both, false, &Silent);
+        let refused = || {
+            let before = fs::read(two.sealed()).unwrap();
+            let error = rekey().map(drop).unwrap_err();
+            assert!(
+                error.to_string().contains("onnxseal-journal") || matches!(error, Error::Io { .. }),
+                "{error}"
+            );
+            assert!(fs::read(two.sealed()).unwrap() == before && !is_interrupted(&two.sealed()));
+        };
+        fs::write(&path, &journal).unwrap();
+        for mode in [0o620, 0o602] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            refused();
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(is_interrupted(&two.sealed()));
+        let other = two.dir.path().join("elsewhere");
+        fs::hard_link(&path, &other).unwrap();
+        refused();
+        fs::remove_file(&path).unwrap();
+        symlink(&other, &path).unwrap();
+        refused();
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        refused();
+        fs::remove_dir(&path).unwrap();
+        rekey().unwrap();
     }
 }

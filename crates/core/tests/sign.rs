@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use lab::{Lab, files};
 use onnxseal_core::{
     Access, AllowedSigners, Checks, Error, ErrorKind, OutputOptions, Policy, ProtectOptions,
-    RotateOptions, SignedBy, SigningKey, Silent, attach_signature, open, protect, rekey,
+    Resign, RotateOptions, SignedBy, SigningKey, Silent, attach_signature, open, protect, rekey,
     rekey_in_place, rotate, rotate_in_place, sign, signed_message, unprotect, verify,
 };
 use onnxseal_onnx::tail;
@@ -140,6 +140,10 @@ fn a_signature_lasts_until_the_weights_are_sealed_anew() {
 
         let mut options = RotateOptions::default();
         options.output = unsynced();
+        let lost = rotate(&rekeyed, &rotated, access, to, &options, &Silent).map(drop);
+        assert!(matches!(lost, Err(Error::SignatureLost { .. })), "{lost:?}");
+        assert!(!rotated.exists());
+        options.signature = Resign::Drop;
         rotate(&rekeyed, &rotated, access, to, &options, &Silent).unwrap();
         for error in refusals(&lab, &rotated, by) {
             assert!(matches!(error, Error::NotSigned { .. }), "{error:?}");
@@ -148,7 +152,11 @@ fn a_signature_lasts_until_the_weights_are_sealed_anew() {
         sign(&rotated, &key(ALICE), false, &Silent).unwrap();
         accepted(&rotated);
         if sample.files.is_empty() {
-            options.signing_key = Some(key(ALICE));
+            options.signature = Resign::Refuse;
+            let lost = rotate_in_place(&rotated, access, to, &options, &Silent).map(drop);
+            assert!(matches!(lost, Err(Error::SignatureLost { .. })), "{lost:?}");
+            accepted(&rotated);
+            options.signature = Resign::With(key(ALICE));
             rotate_in_place(&rotated, access, to, &options, &Silent).unwrap();
             accepted(&rotated);
         }

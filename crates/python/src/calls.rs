@@ -5,7 +5,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use onnxseal_core::{
-    self as core, Access, Checks, Error, OutputOptions, Policy, ProtectOptions, RotateOptions,
+    self as core, Access, Checks, Error, OutputOptions, Policy, ProtectOptions, Resign,
+    RotateOptions,
 };
 use pyo3::prelude::*;
 use serde::Serialize;
@@ -197,8 +198,8 @@ pub fn rekey<'py>(
 #[pyfunction]
 #[pyo3(signature = (
     model, out = None, *, recipients, identity = None, signed_by = None, policy = None, preset = None,
-    coefficients = None, claims = None, sign_key = None, sign_key_passphrase = None, replace = false,
-    sync = true, progress = None
+    coefficients = None, claims = None, sign_key = None, sign_key_passphrase = None,
+    drop_signature = false, replace = false, sync = true, progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
 pub fn rotate<'py>(
@@ -214,6 +215,7 @@ pub fn rotate<'py>(
     claims: Option<BTreeMap<String, String>>,
     sign_key: Option<PathBuf>,
     sign_key_passphrase: Option<&Passphrase>,
+    drop_signature: bool,
     replace: bool,
     sync: bool,
     progress: Option<&Bound<'py, PyAny>>,
@@ -226,7 +228,11 @@ pub fn rotate<'py>(
         let mut options = RotateOptions::default();
         options.policy = policy.read()?;
         options.claims = claims.unwrap_or_default();
-        options.signing_key = signing_key.map(SigningKeyArg::read).transpose()?;
+        options.signature = match signing_key {
+            Some(key) => Resign::With(key.read()?),
+            None if drop_signature => Resign::Drop,
+            None => Resign::Refuse,
+        };
         options.output = output_options(replace, sync);
         let (identities, recipients) = (require_identities(identity)?, recipients.read()?);
         let signed_by = signed_by.map(SignedByArg::read).transpose()?;

@@ -1,6 +1,6 @@
 //! Errors as Python exceptions: the classes of `onnxseal._errors`.
 
-use onnxseal_core::{Error, ErrorKind, KeyError};
+use onnxseal_core::{Error, ErrorKind, KeyError, redact};
 use onnxseal_runtime as runtime;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -76,6 +76,7 @@ fn exception(py: Python<'_>, kind: ErrorKind, error: &dyn std::error::Error) -> 
         errno = errno.or(system.and_then(std::io::Error::raw_os_error));
         cause = error.source();
     }
+    let message = redact(&message);
     let raised = class(py, kind).and_then(|class| class.call1((message,)));
     match raised {
         Ok(raised) => {

@@ -19,7 +19,7 @@ use crate::progress::Progress;
 use crate::protect::{ProtectOptions, protect_with};
 use crate::rekey::rekey;
 use crate::report::Volume;
-use crate::rotate::{RotateOptions, rotate_with};
+use crate::rotate::{Resign, RotateOptions, rotate_with};
 use crate::verify::verify;
 
 /// What is asked for, in few bytes: with another request, nothing is taken for done.
@@ -41,10 +41,14 @@ pub(super) fn request(operation: &Operation<'_>) -> String {
             let RotateOptions {
                 policy,
                 claims,
-                signing_key,
+                signature,
                 output: _,
             } = options;
-            let signer = signing_key.as_ref().map(SigningKey::fingerprint);
+            // Whether a signature may get lost makes no other output.
+            let signer = match signature {
+                Resign::With(key) => Some(key.fingerprint()),
+                Resign::Refuse | Resign::Drop => None,
+            };
             format!("{policy:?} {claims:?} {signer:?}")
         }
         _ => String::new(),

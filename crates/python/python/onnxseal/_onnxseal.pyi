@@ -145,6 +145,7 @@ def rotate(
     claims: Mapping[str, str] | None = None,
     sign_key: str | PathLike[str] | None = None,
     sign_key_passphrase: Passphrase | None = None,
+    drop_signature: bool = False,
     replace: bool = False,
     sync: bool = True,
     progress: _Progress = None,
