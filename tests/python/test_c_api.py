@@ -4,6 +4,8 @@ import ctypes
 import os
 import shutil
 import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import c_library
@@ -121,10 +123,66 @@ def test_compiled_caches_are_sealed_and_opened_by_the_same_model_alone(library, 
         (None, b"model_ctx.onnx", "usage"),
     ]:
         assert refusal(library.make, "ep_context_read", context, name)[0] == kind
+    # How much is read is limited before there is memory for it.
+    with open(tmp_path / "large.sealed", "wb") as large:
+        large.truncate((4 << 30) + 1)
+    kind, message = refusal(library.make, "ep_context_read", contexts[MODEL], b"large")
+    assert kind == "malformed" and "has 4294967297 bytes, and at most 4294967296 are taken" in message
+    set_max = library.c.onnxseal_ep_context_set_max_bytes
+    set_max.restype, set_max.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_uint64]
+    assert set_max(contexts[MODEL], len(content)) is None
+    assert refusal(library.make, "ep_context_read", contexts[MODEL], b"model_ctx.onnx")[0] == "malformed"
+    more = (contexts[MODEL], b"more", content + b"x", len(content) + 1)
+    assert refusal(library.check, "ep_context_write", *more)[0] == "malformed"
+    assert set_max(None, 1) is not None
     for name in ("ep_context_set_on_session", "ep_context_set_on_compilation"):
         assert refusal(library.check, name, contexts[MODEL], None)[0] == "usage"
     for context in contexts.values():
         library("ep_context_release", context)
+
+
+def test_without_memory_a_call_fails_and_the_process_goes_on(library, protected, tool, tmp_path):
+    program = """
+        import ctypes, resource, sys
+        from pathlib import Path
+        sys.path.insert(0, sys.argv[1])
+        import onnxruntime
+        from c_library import Library, Refused
+
+        def refusal(*arguments):
+            with open("/proc/self/statm") as file:
+                used = int(file.read().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (used + (96 << 20), resource.RLIM_INFINITY))
+            try:
+                library.make(*arguments)
+            except Refused as refused:
+                return refused.kind, refused.message
+            finally:
+                resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
+
+        library = Library(sys.argv[2])
+        identities = library.identities(sys.argv[4])
+        large = bytes(128 << 20)
+        print(refusal("model_open_memory", large, len(large), None, 0, identities, None))
+
+        (runtime,) = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*")
+        runtime = ctypes.CDLL(str(runtime))
+        runtime.OrtGetApiBase.restype = ctypes.c_void_p
+        model = library.open(sys.argv[3], identities)
+        context = library.make("ep_context_open", model, sys.argv[5].encode(), runtime.OrtGetApiBase())
+        library.check("ep_context_write", context, b"large", large, 64 << 20)
+        print(refusal("ep_context_read", context, b"large"))
+        library("blob_release", library.make("ep_context_read", context, b"large"))
+        print("done")
+    """
+    arguments = [Path(__file__).parent, library.c._name, protected / MODEL.name, tool.identity_file, tmp_path]
+    command = [sys.executable, "-c", textwrap.dedent(program), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    opening, reading, end = done.stdout.splitlines()
+    assert "'internal'" in opening and "no memory for 134217728 bytes" in opening
+    assert "'internal'" in reading and "no memory for 67108864 bytes" in reading
+    assert end == "done"
 
 
 def judge(library, model, source):

@@ -150,10 +150,18 @@ ONNXSEAL_MUST_USE
 struct OnnxsealError *onnxseal_ep_context_set_on_compilation(const struct OnnxsealEpContext *context,
                                                              struct OrtModelCompilationOptions *options);
 
+// Takes files of compiled caches of `max_bytes` bytes at most, from now on; 4 GiB unless this is called.
+//
+// Errors: `USAGE`.
+ONNXSEAL_MUST_USE
+struct OnnxsealError *onnxseal_ep_context_set_max_bytes(const struct OnnxsealEpContext *context,
+                                                        uint64_t max_bytes);
+
 // Seals `length_bytes` bytes at `content` under `name`: for the compiled model itself, which has the
 // weights of all nodes that no provider took.
 //
-// Errors: `IO`; `USAGE` for what is no plain file name.
+// Errors: `IO`; `MALFORMED` for more bytes than are taken; `USAGE` for what is no plain file name;
+// `INTERNAL` where there is no memory.
 ONNXSEAL_MUST_USE
 struct OnnxsealError *onnxseal_ep_context_write(const struct OnnxsealEpContext *context,
                                                 const char *name,
@@ -163,7 +171,8 @@ struct OnnxsealError *onnxseal_ep_context_write(const struct OnnxsealEpContext *
 // Opens what is sealed under `name`. On success `*blob` is the caller's, to be released with
 // onnxseal_blob_release(); on failure it is `NULL`.
 //
-// Errors: `AUTHENTICATION` where it was changed, is another's, or of another model; `IO`; `USAGE`.
+// Errors: `AUTHENTICATION` where it was changed, is another's, or of another model; `MALFORMED` where it
+// is none or too large; `IO`; `USAGE`; `INTERNAL` where there is no memory for it.
 ONNXSEAL_MUST_USE
 struct OnnxsealError *onnxseal_ep_context_read(const struct OnnxsealEpContext *context,
                                                const char *name,

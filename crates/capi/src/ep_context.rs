@@ -89,10 +89,29 @@ pub extern "C" fn onnxseal_ep_context_set_on_compilation(
     })
 }
 
+/// Takes files of compiled caches of `max_bytes` bytes at most, from now on; 4 GiB unless this is called.
+///
+/// Errors: `USAGE`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn onnxseal_ep_context_set_max_bytes(
+    context: Option<&OnnxsealEpContext>,
+    max_bytes: u64,
+) -> Option<Box<OnnxsealError>> {
+    guard(|| {
+        given(context, "context")?
+            .0
+            .store()
+            .set_max_bytes(max_bytes);
+        Ok(())
+    })
+}
+
 /// Seals `length_bytes` bytes at `content` under `name`: for the compiled model itself, which has the
 /// weights of all nodes that no provider took.
 ///
-/// Errors: `IO`; `USAGE` for what is no plain file name.
+/// Errors: `IO`; `MALFORMED` for more bytes than are taken; `USAGE` for what is no plain file name;
+/// `INTERNAL` where there is no memory.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn onnxseal_ep_context_write(
@@ -117,7 +136,8 @@ pub extern "C" fn onnxseal_ep_context_write(
 /// Opens what is sealed under `name`. On success `*blob` is the caller's, to be released with
 /// onnxseal_blob_release(); on failure it is `NULL`.
 ///
-/// Errors: `AUTHENTICATION` where it was changed, is another's, or of another model; `IO`; `USAGE`.
+/// Errors: `AUTHENTICATION` where it was changed, is another's, or of another model; `MALFORMED` where it
+/// is none or too large; `IO`; `USAGE`; `INTERNAL` where there is no memory for it.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn onnxseal_ep_context_read(

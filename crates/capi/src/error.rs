@@ -74,6 +74,13 @@ impl Fault {
         }
     }
 
+    pub fn memory(len_bytes: usize) -> Fault {
+        Fault {
+            kind: OnnxsealErrorKind::Internal,
+            message: format!("there is no memory for {len_bytes} bytes"),
+        }
+    }
+
     pub fn malformed(message: impl Into<String>) -> Fault {
         Fault {
             kind: OnnxsealErrorKind::Malformed,

@@ -126,13 +126,13 @@ pub extern "C" fn onnxseal_model_open_memory(
         let bytes = unsafe { self::bytes(bytes, length_bytes, "bytes") }?;
         // SAFETY: the caller gives this many files.
         let files = unsafe { array(files, n_files, "files") }?;
-        let mut in_memory = InMemory::new("the model", bytes.to_vec());
+        let mut in_memory = InMemory::new("the model", copy_of(bytes)?);
         for file in files {
             // SAFETY: the caller gives text that ends with a NUL, or NULL.
             let path = unsafe { text(file.path, "path of a file") }?;
             // SAFETY: the caller gives this many bytes.
             let bytes = unsafe { self::bytes(file.bytes, file.length_bytes, "bytes of a file") }?;
-            let bytes = Bytes::from(bytes.to_vec());
+            let bytes = Bytes::from(copy_of(bytes)?);
             if in_memory.external.insert(path.to_owned(), bytes).is_some() {
                 return Err(Fault::usage(format!("files has {path} twice")));
             }
@@ -231,6 +231,15 @@ pub extern "C" fn onnxseal_model_find_tensor(
 #[unsafe(no_mangle)]
 pub extern "C" fn onnxseal_model_release(model: Option<Box<OnnxsealModel>>) {
     drop(model);
+}
+
+/// A copy of what may be larger than there is memory.
+fn copy_of(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut copy = Vec::new();
+    let reserved = copy.try_reserve_exact(bytes.len());
+    reserved.map_err(|_| Fault::memory(bytes.len()))?;
+    copy.extend_from_slice(bytes);
+    Ok(copy)
 }
 
 /// Whether both are text, and the same.

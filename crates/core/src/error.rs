@@ -283,11 +283,18 @@ impl Error {
     /// The class the error belongs to.
     pub fn kind(&self) -> ErrorKind {
         match self {
+            Error::Io { source, .. } if source.kind() == io::ErrorKind::OutOfMemory => {
+                ErrorKind::Internal
+            }
             Error::Io { .. } | Error::InputChanged { .. } | Error::Refused(_) => ErrorKind::Io,
             Error::Model {
                 source: onnxseal_onnx::Error::Io { .. },
                 ..
             } => ErrorKind::Io,
+            Error::Model {
+                source: onnxseal_onnx::Error::Memory { .. },
+                ..
+            } => ErrorKind::Internal,
             Error::Model { .. } | Error::Metadata { .. } => ErrorKind::Malformed,
             Error::Length { .. }
             | Error::Manifest { .. }
@@ -302,6 +309,7 @@ impl Error {
             Error::Internal(_)
             | Error::Key(
                 onnxseal_crypto::Error::Backend
+                | onnxseal_crypto::Error::Memory { .. }
                 | onnxseal_crypto::Error::Randomness(_)
                 | onnxseal_crypto::Error::Plugin { .. },
             ) => ErrorKind::Internal,

@@ -42,8 +42,8 @@ impl BlobKey {
     /// Seals `plaintext` under `name`, with a new salt: no two results are equal.
     ///
     /// # Errors
-    /// [`Error::Randomness`] where the system gives none, [`Error::Backend`] where the library
-    /// fails.
+    /// [`Error::Randomness`] where the system gives none, [`Error::Memory`] likewise,
+    /// [`Error::Backend`] where the library fails.
     pub fn seal(&self, name: &str, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
         let mut salt = [0; SALT_BYTES];
         getrandom::fill(&mut salt).map_err(Error::Randomness)?;
@@ -53,9 +53,11 @@ impl BlobKey {
     /// Opens what was sealed under `name`.
     ///
     /// # Errors
-    /// As [`open_into`](Self::open_into).
+    /// As [`open_into`](Self::open_into); [`Error::Memory`] where there is none for the plaintext.
     pub fn open(&self, name: &str, blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let mut plaintext = Zeroizing::new(vec![0; Self::plaintext_len(blob)?]);
+        let len = Self::plaintext_len(blob)?;
+        let mut plaintext = memory(len)?;
+        plaintext.resize(len, 0);
         self.open_into(name, blob, &mut plaintext)?;
         Ok(plaintext)
     }
@@ -96,7 +98,7 @@ impl BlobKey {
         let n_chunks = plaintext.len().div_ceil(CHUNK_BYTES).max(1);
         let len = HEADER_BYTES + plaintext.len() + n_chunks * TAG_BYTES;
         // Zeroized on failure, when it may hold a chunk that is not encrypted. Never reallocated.
-        let mut blob = Zeroizing::new(Vec::with_capacity(len));
+        let mut blob = memory(len)?;
         blob.extend_from_slice(&MAGIC);
         blob.extend_from_slice(salt);
         for chunk in 0..n_chunks {
@@ -147,6 +149,14 @@ impl fmt::Debug for BlobKey {
         let BlobKey(_) = self;
         f.write_str("BlobKey(..)")
     }
+}
+
+/// An empty vector with room for `len_bytes`, as far as the system has it.
+fn memory(len_bytes: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    let reserved = bytes.try_reserve_exact(len_bytes);
+    reserved.map_err(|_| Error::Memory { len_bytes })?;
+    Ok(bytes)
 }
 
 /// The salt, and the chunks: at least one, each long enough to hold its tag.

@@ -152,6 +152,12 @@ pub enum Error {
         /// The most that is accepted.
         limit: usize,
     },
+    /// The system gives no memory for what is asked for.
+    #[error("there is no memory for {len_bytes} bytes")]
+    Memory {
+        /// How much was asked for, in bytes.
+        len_bytes: usize,
+    },
     /// The caller broke a rule of this crate's interface.
     #[error("misuse: {rule}")]
     Misuse {

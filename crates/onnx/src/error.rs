@@ -41,6 +41,12 @@ pub enum Error {
         /// What it is.
         kind: &'static Foreign,
     },
+    /// The system gives no memory for what is asked for.
+    #[error("there is no memory for {len_bytes} bytes")]
+    Memory {
+        /// How much was asked for, in bytes.
+        len_bytes: usize,
+    },
     /// The operating system refused.
     #[error("cannot read {}", path.display())]
     Io {

@@ -32,7 +32,7 @@ const DATA_LOCATION: u32 = 14;
 /// ascending order. All else is copied as it is; what is not copied is not read.
 ///
 /// # Errors
-/// [`Error::Malformed`] where a tensor or what holds it is no sequence of fields.
+/// [`Error::Malformed`] where a tensor or what holds it is no sequence of fields; [`Error::Memory`].
 pub fn rewrite(bytes: &[u8], moved: &[(u64, Elements<'_>)]) -> Result<Zeroizing<Vec<u8>>, Error> {
     copy(bytes, Message::of_file(bytes), moved)
 }
@@ -50,14 +50,14 @@ fn copy(
         let (inside, after) = moved.split_at(n_inside);
         match (field.value, inside) {
             (Value::Delimited(message), [(offset, elements)]) if *offset == message.offset() => {
-                out.put_message(field.number, &tensor(bytes, message, *elements)?);
+                out.put_message(field.number, &tensor(bytes, message, *elements)?)?;
             }
             (Value::Delimited(message), [_, ..]) => {
-                out.put_message(field.number, &copy(bytes, message, inside)?);
+                out.put_message(field.number, &copy(bytes, message, inside)?)?;
             }
             _ => {
                 let field = field.offset as usize..field.end as usize;
-                out.put(bytes.get(field).unwrap_or_default());
+                out.put(bytes.get(field).unwrap_or_default())?;
             }
         }
         moved = after;
@@ -76,11 +76,11 @@ fn tensor(
     while let Some(field) = fields.next()? {
         if !OF_ELEMENTS.contains(&field.number) {
             let field = field.offset as usize..field.end as usize;
-            out.put(bytes.get(field).unwrap_or_default());
+            out.put(bytes.get(field).unwrap_or_default())?;
         }
     }
     match elements {
-        Elements::Inline(bytes) => out.put_message(RAW_DATA, bytes),
+        Elements::Inline(bytes) => out.put_message(RAW_DATA, bytes)?,
         Elements::External { location, len } => {
             for (key, value) in [
                 ("location", location),
@@ -88,13 +88,13 @@ fn tensor(
                 ("length", &len.to_string()),
             ] {
                 let mut entry = Buffer::default();
-                entry.put_message(1, key.as_bytes());
-                entry.put_message(2, value.as_bytes());
-                out.put_message(EXTERNAL_DATA, &entry.0);
+                entry.put_message(1, key.as_bytes())?;
+                entry.put_message(2, value.as_bytes())?;
+                out.put_message(EXTERNAL_DATA, &entry.0)?;
             }
             // DataLocation.EXTERNAL
-            out.put_varint(u64::from(DATA_LOCATION << 3));
-            out.put_varint(1);
+            out.put_varint(u64::from(DATA_LOCATION << 3))?;
+            out.put_varint(1)?;
         }
     }
     Ok(out.0)
@@ -105,24 +105,34 @@ fn tensor(
 struct Buffer(Zeroizing<Vec<u8>>);
 
 impl Buffer {
-    fn put(&mut self, bytes: &[u8]) {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let needed = self.0.len() + bytes.len();
         if needed > self.0.capacity() {
-            let mut larger = Zeroizing::new(Vec::with_capacity(needed.max(2 * self.0.capacity())));
+            let len_bytes = needed.max(2 * self.0.capacity());
+            let mut larger = Zeroizing::new(Vec::new());
+            let reserved = larger.try_reserve_exact(len_bytes);
+            reserved.map_err(|_| Error::Memory { len_bytes })?;
             larger.extend_from_slice(&self.0);
             self.0 = larger;
         }
         self.0.extend_from_slice(bytes);
+        Ok(())
     }
 
     /// A length-delimited field.
-    fn put_message(&mut self, number: u32, bytes: &[u8]) {
-        self.put_varint(u64::from(number << 3 | 2));
-        self.put_varint(bytes.len() as u64);
-        self.put(bytes);
+    fn put_message(&mut self, number: u32, bytes: &[u8]) -> Result<(), Error> {
+        self.put_varint(u64::from(number << 3 | 2))?;
+        self.put_varint(bytes.len() as u64)?;
+        self.put(bytes)
     }
 
-    fn put_varint(&mut self, value: u64) {
-        put_varint(value, |part| self.put(part));
+    fn put_varint(&mut self, value: u64) -> Result<(), Error> {
+        let mut put = Ok(());
+        put_varint(value, |part| {
+            if put.is_ok() {
+                put = self.put(part);
+            }
+        });
+        put
     }
 }

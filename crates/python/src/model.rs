@@ -145,8 +145,14 @@ impl Model {
         };
         let prepared = py.detach(|| self.model.prepare(sharing))?;
         let config = prepared.config();
+        // Unlike `PyBytes::new`, raises a MemoryError where there is none.
+        let skeleton = prepared.skeleton();
+        let skeleton = PyBytes::new_with(py, skeleton.len(), |bytes| {
+            bytes.copy_from_slice(skeleton);
+            Ok(())
+        })?;
         Ok((
-            PyBytes::new(py, prepared.skeleton()),
+            skeleton,
             config
                 .map(|(key, value)| (key.into(), value.into()))
                 .collect(),

@@ -8,9 +8,10 @@ mod callbacks;
 mod ffi;
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use onnxseal_core::BlobKey;
 use zeroize::Zeroizing;
@@ -37,7 +38,12 @@ const MAX_FILE_NAME_BYTES: usize = 255;
 pub struct EpContextStore {
     folder: PathBuf,
     key: Arc<BlobKey>,
+    /// Shared by all clones.
+    max_bytes: Arc<AtomicU64>,
 }
+
+/// The largest file of a compiled cache that a store takes unless it is told another size, in bytes: 4 GiB.
+pub const MAX_BLOB_BYTES: u64 = 4 << 30;
 
 /// A blob as it is stored.
 struct Stored {
@@ -60,19 +66,31 @@ impl Model {
             return Err(store("open", &folder, source));
         }
         let key = self.opened.blob_key();
-        Ok(EpContextStore { folder, key })
+        Ok(EpContextStore {
+            folder,
+            key,
+            max_bytes: Arc::new(AtomicU64::new(MAX_BLOB_BYTES)),
+        })
     }
 }
 
 impl EpContextStore {
+    /// Takes files of compiled caches of so many bytes at most, from now on: [`MAX_BLOB_BYTES`] before.
+    /// Whoever can write to the folder decides how large they are, and they are read into memory.
+    pub fn set_max_bytes(&self, max_bytes: u64) {
+        self.max_bytes.store(max_bytes, Ordering::Relaxed);
+    }
+
     /// Seals `bytes` under `name`, in place of what had that name.
     ///
     /// The file, readable by nobody else, appears whole or not at all.
     ///
     /// # Errors
-    /// `Usage` where `name` is no plain file name; `Io`.
+    /// `Usage` where `name` is no plain file name; `Malformed` where it would be too large to be read
+    /// again; `Io`; `Internal` where there is no memory.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.path(name)?;
+        self.check_size(&path, bytes.len() as u64)?;
         let blob = self.key.seal(name, bytes);
         let blob = blob.map_err(|source| failed(&path, source))?;
         self.replace(&path, &blob)
@@ -83,13 +101,12 @@ impl EpContextStore {
     ///
     /// # Errors
     /// `Usage` where `name` is no plain file name; `Io`, with [`io::ErrorKind::NotFound`] where there
-    /// is none; `Malformed` where it is no blob; `Authentication` where it was changed, is of
-    /// another name, or of another model.
+    /// is none; `Malformed` where it is no blob, or too large; `Authentication` where it was changed,
+    /// is of another name, or of another model; `Internal` where there is no memory for it.
     pub fn read(&self, name: &str) -> Result<Zeroizing<Vec<u8>>> {
         let stored = self.load(name)?;
-        let mut plaintext = Zeroizing::new(vec![0; stored.plaintext_len]);
-        self.open_into(name, &stored, &mut plaintext)?;
-        Ok(plaintext)
+        let opened = self.key.open(name, &stored.bytes);
+        opened.map_err(|source| failed(&stored.path, source))
     }
 
     /// The file that holds what is sealed under `name`.
@@ -109,7 +126,7 @@ impl EpContextStore {
 
     fn load(&self, name: &str) -> Result<Stored> {
         let path = self.path(name)?;
-        let bytes = read(&path).map_err(|source| store("read", &path, source))?;
+        let bytes = self.read_file(&path)?;
         match BlobKey::plaintext_len(&bytes) {
             Ok(plaintext_len) => Ok(Stored {
                 path,
@@ -117,6 +134,37 @@ impl EpContextStore {
                 plaintext_len,
             }),
             Err(source) => Err(failed(&path, source)),
+        }
+    }
+
+    /// All bytes of a file, of which there are not too many.
+    fn read_file(&self, path: &Path) -> Result<Vec<u8>> {
+        let failed = |source| store("read", path, source);
+        // Not what blocks when it is opened, such as a pipe.
+        if !fs::metadata(path).map_err(failed)?.is_file() {
+            return Err(failed(io::Error::other("it is no regular file")));
+        }
+        let file = fs::File::open(path).map_err(failed)?;
+        let len = file.metadata().map_err(failed)?.len();
+        self.check_size(path, len)?;
+        let mut bytes = Vec::new();
+        let reserved = usize::try_from(len).map(|len| bytes.try_reserve_exact(len));
+        if !matches!(reserved, Ok(Ok(()))) {
+            return Err(failed(io::ErrorKind::OutOfMemory.into()));
+        }
+        file.take(len).read_to_end(&mut bytes).map_err(failed)?;
+        Ok(bytes)
+    }
+
+    fn check_size(&self, path: &Path, len_bytes: u64) -> Result<()> {
+        let max_bytes = self.max_bytes.load(Ordering::Relaxed);
+        match len_bytes <= max_bytes {
+            true => Ok(()),
+            false => Err(Error::BlobTooLarge {
+                path: path.to_owned(),
+                len_bytes,
+                max_bytes,
+            }),
         }
     }
 
@@ -137,14 +185,6 @@ impl EpContextStore {
         #[cfg(unix)]
         fs::File::open(&self.folder)?.sync_all()?;
         Ok(())
-    }
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    // Not what blocks when it is opened, such as a pipe.
-    match fs::metadata(path)?.is_file() {
-        true => fs::read(path),
-        false => Err(io::Error::other("it is no regular file")),
     }
 }
 

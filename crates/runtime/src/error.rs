@@ -71,6 +71,19 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// A compiled cache is larger than the store takes.
+    #[cfg(feature = "ep-context")]
+    #[error(
+        "the compiled cache {} has {len_bytes} bytes, and at most {max_bytes} are taken", path.display()
+    )]
+    BlobTooLarge {
+        /// Its file.
+        path: PathBuf,
+        /// Its length in bytes.
+        len_bytes: u64,
+        /// The most that the store takes, in bytes.
+        max_bytes: u64,
+    },
     /// A compiled cache does not open, or cannot be sealed.
     #[cfg(feature = "ep-context")]
     #[error("cannot use the compiled cache {}", path.display())]
@@ -113,14 +126,23 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Core(error) => error.kind(),
+            Error::Model {
+                source: onnxseal_onnx::Error::Memory { .. },
+                ..
+            } => ErrorKind::Internal,
             Error::Model { .. } | Error::ForeignFile { .. } | Error::TooLarge { .. } => {
                 ErrorKind::Malformed
             }
-            Error::Read { .. } => ErrorKind::Io,
+            Error::Read { source, .. } => match source.kind() {
+                std::io::ErrorKind::OutOfMemory => ErrorKind::Internal,
+                _ => ErrorKind::Io,
+            },
             #[cfg(feature = "ort")]
             Error::Library(_) | Error::Session { .. } => ErrorKind::Runtime,
             #[cfg(feature = "ep-context")]
             Error::BlobName { .. } => ErrorKind::Usage,
+            #[cfg(feature = "ep-context")]
+            Error::BlobTooLarge { .. } => ErrorKind::Malformed,
             #[cfg(feature = "ep-context")]
             Error::Blob { source, .. } => match source {
                 onnxseal_core::KeyError::Unauthentic => ErrorKind::Authentication,

@@ -437,6 +437,27 @@ fn names_stay_in_the_folder() {
     }
 }
 
+/// Whoever can write to the folder decides how large a file in it is.
+#[test]
+fn files_that_are_too_large_are_not_read() {
+    let case = Case::new();
+    let store = &case.store;
+    store.write("cache", &[7; 1000]).unwrap();
+    let path = store.path("large").unwrap();
+    fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+    let error = store.read("large").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
+    store.set_max_bytes(999);
+    for error in [
+        store.read("cache").unwrap_err(),
+        store.write("other", &[7; 1000]).unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
+    }
+    store.set_max_bytes(2000);
+    assert_eq!(store.read("cache").unwrap()[..], [7; 1000]);
+}
+
 #[test]
 fn a_link_in_the_folder_is_replaced_not_followed() {
     let case = Case::new();
