@@ -21,6 +21,8 @@ pub enum Outcome {
     /// Not protected: a failure if `required`.
     NotProtected {
         required: bool,
+        /// In ONNX Runtime's own format, so it cannot be.
+        is_ort: bool,
     },
     Failed(Error),
 }
@@ -142,7 +144,9 @@ impl Check {
     /// The fault, where it is a failure.
     pub fn failure(&self) -> Option<Fault> {
         match self.outcome {
-            Outcome::NotProtected { required: false } => None,
+            Outcome::NotProtected {
+                required: false, ..
+            } => None,
             _ => self.fault(),
         }
     }
@@ -151,7 +155,10 @@ impl Check {
     pub fn message(&self) -> Option<String> {
         match &self.outcome {
             Outcome::Ok(_) => None,
-            Outcome::NotProtected { .. } => Some("not protected".into()),
+            Outcome::NotProtected { is_ort: false, .. } => Some("not protected".into()),
+            Outcome::NotProtected { is_ort: true, .. } => Some(
+                "not protected, and cannot be: it is in ONNX Runtime's own format (.ort)".into(),
+            ),
             Outcome::Failed(error) => {
                 let causes =
                     std::iter::successors(Some(error as &dyn std::error::Error), |error| {
@@ -183,7 +190,9 @@ impl Check {
                 };
                 format!("{path}: ok, {share:.1} % of weights encrypted{policy}, {contents}")
             }
-            Outcome::NotProtected { required: false } => format!("{path}: not protected"),
+            Outcome::NotProtected {
+                required: false, ..
+            } => format!("{path}: {}", self.message().unwrap_or_default()),
             _ => {
                 let message = self.message().unwrap_or_default();
                 format!("{path}: FAILED, {message}")

@@ -134,6 +134,7 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         Error::AlreadyProtected { .. } => {
             "see how with `onnxseal inspect`; `onnxseal rekey` gives it other recipients, `onnxseal rotate` encrypts it anew"
         }
+        Error::OrtFormat { .. } => "protect the ONNX model that it was made of",
         Error::NotProtected { .. } => "run `onnxseal protect` to protect it",
         Error::OutputExists { .. } => "choose another output, or replace it with --force",
         Error::OutputForeign { .. } => "move it away, or replace it with --force",

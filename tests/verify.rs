@@ -189,6 +189,44 @@ fn one_file_is_as_it_always_was() {
 }
 
 #[test]
+fn models_in_onnx_runtimes_own_format_cannot_be_protected() {
+    let lab = zoo();
+    let ort = [&b"\x38\0\0\0ORTM"[..], &[0; 100]].concat();
+    fs::write(lab.path("zoo/sub/model.bin"), &ort).unwrap();
+    let (out, _) = lab.expect(0, &["verify", "zoo"]);
+    assert!(
+        out.contains("model.bin: not protected, and cannot be: "),
+        "{out}"
+    );
+    let (out, _) = lab.expect(6, &["verify", "zoo", "--require-protected"]);
+    let said = "model.bin: FAILED, not protected, and cannot be: it is in ONNX Runtime's own format (.ort)";
+    assert!(out.contains(said), "{out}");
+    let report = json(&lab.expect(0, &["verify", "zoo", "--json"]).0);
+    assert_eq!(report["summary"]["not_protected"], 2);
+    for command in [
+        &["inspect"][..],
+        &["verify"],
+        &["unprotect", "-i", "id.txt", "-o", "out.onnx"],
+    ] {
+        let (_, err) = lab.expect(2, &[command, &["zoo/sub/model.bin"]].concat());
+        assert!(
+            err.contains("own format (.ort), which cannot be protected"),
+            "{err}"
+        );
+        assert!(
+            err.contains("protect the ONNX model that it was made of"),
+            "{err}"
+        );
+    }
+    // A producer of that name makes no such model.
+    let mut named = b"\x08\x08\x12\x04ORTM".to_vec();
+    named.extend(fs::read(lab.path("model.onnx")).unwrap());
+    fs::write(lab.path("zoo/sub/named"), named).unwrap();
+    let (out, _) = lab.expect(0, &["verify", "zoo"]);
+    assert!(out.contains("zoo/sub/named: not protected\n"), "{out}");
+}
+
+#[test]
 fn lists_and_globs_are_sources() {
     let lab = zoo();
     fs::write(lab.path("zoo/list"), "# ours\nsealed\n../good\n").unwrap();

@@ -154,7 +154,12 @@ impl Verifier {
                 Err(error) if error.kind() == ErrorKind::Malformed => Outcome::Failed(error),
                 _ => Outcome::NotProtected {
                     required: self.require_protected,
+                    is_ort: false,
                 },
+            },
+            Err(Error::OrtFormat { .. }) => Outcome::NotProtected {
+                required: self.require_protected,
+                is_ort: true,
             },
             Err(error) => Outcome::Failed(error),
         }

@@ -173,6 +173,17 @@ def test_models_that_are_not_protected(served):
 
 
 @mounts
+def test_models_in_onnx_runtime_s_own_format(served):
+    """They cannot be protected, so they are plain ones."""
+    ort = served.repository / "ort" / "1" / "model.ort"
+    ort.parent.mkdir(parents=True)
+    ort.write_bytes(b"\x38\0\0\0ORTM" + bytes(100))
+    served.fails(EXIT_CODES["policy"], "-i", served.identity)
+    served.serve("-i", served.identity, "--allow-plain")
+    served.is_right()
+
+
+@mounts
 def test_leave_for_plain_models_is_none_for_others(served, stranger):
     shutil.copy(PLAIN, served.model("digits"))
     other = served.repository.parent / "other.txt"

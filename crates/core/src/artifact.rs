@@ -38,6 +38,10 @@ impl Artifact {
     /// The file may change at any moment. What is parsed, authenticated and handed out is therefore
     /// one copy of the tail.
     pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Option<Artifact>> {
+        if onnxseal_onnx::is_ort_format(bytes) {
+            let path = path.to_owned();
+            return Err(Error::OrtFormat { path });
+        }
         let tail = tail::split(bytes).map_err(|source| model_error(path, bytes, source))?;
         let Some(tail) = tail else { return Ok(None) };
         let start = tail.start;

@@ -126,6 +126,14 @@ pub enum Error {
         /// The model file.
         path: PathBuf,
     },
+    /// The model is in ONNX Runtime's own format.
+    #[error(
+        "{} is a model in ONNX Runtime's own format (.ort), which cannot be protected", shown(path)
+    )]
+    OrtFormat {
+        /// The model file.
+        path: PathBuf,
+    },
     /// An output exists and may not be replaced.
     #[error("{} exists already", shown(path))]
     OutputExists {
@@ -319,6 +327,7 @@ impl Error {
             Error::Policy(_) => ErrorKind::Usage,
             Error::AlreadyProtected { .. }
             | Error::NotProtected { .. }
+            | Error::OrtFormat { .. }
             | Error::OutputExists { .. }
             | Error::OutputForeign { .. }
             | Error::OutputIsInput { .. }

@@ -37,4 +37,4 @@ pub use locate::locate;
 pub use model::Model;
 pub use rewrite::{Elements, rewrite};
 pub use skim::skim;
-pub use sniff::{sniff, sniff_by};
+pub use sniff::{is_ort_format, sniff, sniff_by};

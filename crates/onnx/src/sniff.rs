@@ -5,8 +5,8 @@ use std::ops::Range;
 /// Whether a file's bytes are an ONNX model, whatever the file is called.
 ///
 /// True for every file that ONNX Runtime loads as a protobuf model, unless there is nothing in its
-/// graph, in whatever order and with whatever unknown fields it is written; and for little else. The
-/// rule:
+/// graph, in whatever order and with whatever unknown fields it is written; for what [`is_ort_format`];
+/// and for little else. The rule of the former:
 ///
 /// 1. The bytes up to the last one are protobuf fields, and so are the messages in `graph`,
 ///    `opset_import`, `metadata_props`, `training_info` and `functions`, and those in the graph's
@@ -25,7 +25,13 @@ use std::ops::Range;
 /// most files that are no models the first page.
 pub fn sniff(bytes: &[u8]) -> bool {
     let mut whole = bytes;
-    is_model(&mut whole, 0..bytes.len() as u64).unwrap_or(false)
+    is_ort(&mut whole) || is_model(&mut whole, 0..bytes.len() as u64).unwrap_or(false)
+}
+
+/// Whether a file's bytes are a model in ONNX Runtime's own format (`.ort`), a flat buffer.
+pub fn is_ort_format(bytes: &[u8]) -> bool {
+    let mut whole = bytes;
+    is_ort(&mut whole)
 }
 
 /// The same of a file of `len` bytes that is elsewhere: `fetch` fills a buffer with the bytes at an
@@ -45,7 +51,7 @@ pub fn sniff_by<E>(
         start: 0,
         failed: None,
     };
-    let is_model = is_model(&mut fetched, 0..len).unwrap_or(false);
+    let is_model = is_ort(&mut fetched) || is_model(&mut fetched, 0..len).unwrap_or(false);
     match fetched.failed {
         Some(error) => Err(error),
         None => Ok(is_model),
@@ -105,7 +111,14 @@ impl<E, F: FnMut(&mut [u8], u64) -> Result<(), E>> Bytes for Fetched<F, E> {
     }
 }
 
-/// The same; `None` where the bytes are no protobuf.
+/// The identifier of the format after the offset of the root table, which lies near the beginning. In
+/// ONNX's format, of the length of a name would be what is zero here.
+fn is_ort(file: &mut impl Bytes) -> bool {
+    let head: Option<Vec<u8>> = (0..8).map(|offset| file.at(offset)).collect();
+    matches!(head.as_deref(), Some([_, _, 0, 0, b'O', b'R', b'T', b'M']))
+}
+
+/// Whether it is a protobuf model; `None` where the bytes are no protobuf.
 fn is_model(file: &mut impl Bytes, all: Range<u64>) -> Option<bool> {
     let (mut ir_version, mut has_opset, mut has_graph) = (None, false, false);
     each_field(file, all, |file, number, value| {
