@@ -3,6 +3,10 @@
 //   sessions MODEL IDENTITY after COMMAND    runs a command between opening the model and creating the session
 //   sessions MODEL IDENTITY prepare [INPUT]  has the application create the session: says if weights were shared
 //   sessions MODEL IDENTITY threads          threads create sessions of one model at once, and all compute the same
+//   sessions MODEL IDENTITY used OTHER       with the options of a session that was prepared of another model
+//   sessions MODEL IDENTITY writes FILE      with options that have an optimized model written
+//   sessions MODEL IDENTITY allowed FILE     the same, of a model that may be written
+//   sessions MODEL IDENTITY entry KEY        with options that have an entry of the value 1
 //   sessions MODEL IDENTITY custom           with an operator of its own: test.custom's Double
 #define main example_main
 #include "infer.cc"
@@ -101,6 +105,26 @@ int main(int argc, char **argv) try {
         }
         run(session, argc > 4 ? argv[4] : nullptr);
         return 0;
+    }
+    if (mode == "used") {
+        Owned<OnnxsealModel> other = open(argv[4], argv[2], {});
+        OnnxsealSkeleton *skeleton = nullptr;
+        check(onnxseal_prepare_session(other.get(), OrtGetApiBase(), options, true, &skeleton));
+        onnxseal_skeleton_release(skeleton);
+        // Nor can they be prepared once more.
+        Owned<OnnxsealError> error(onnxseal_prepare_session(model.get(), OrtGetApiBase(), options, true, &skeleton));
+        if (onnxseal_error_kind(error.get()) != ONNXSEAL_ERROR_KIND_USAGE || skeleton) return 99;
+    }
+    if (mode == "writes" || mode == "allowed") options.SetOptimizedModelFilePath(argv[4]);
+    if (mode == "entry") options.AddConfigEntry(argv[4], "1");
+    if (mode == "allowed") {
+        Owned<OnnxsealIdentities> identities(onnxseal_identities_new());
+        check(onnxseal_identities_add_file(identities.get(), argv[2], nullptr));
+        Owned<OnnxsealOptions> opening(onnxseal_options_new());
+        check(onnxseal_options_allow_plaintext_on_disk(opening.get(), true));
+        OnnxsealModel *opened = nullptr;
+        check(onnxseal_model_open(argv[1], identities.get(), opening.get(), &opened));
+        model.reset(opened);
     }
     if (mode == "custom") options.Add(domain);
     if (mode == "after" && (argc != 5 || std::system(argv[4]) != 0)) throw std::runtime_error("the command failed");

@@ -196,7 +196,7 @@ def test_a_file_that_changes_between_opening_and_the_session(which, how, program
 
 
 def test_a_weight_that_an_optimizer_wants_to_read(programs, tool, tmp_path):
-    """It cannot be shared: the session is created once more, with copies."""
+    """It is known beforehand, and not shared: nothing is logged."""
     rng = np.random.RandomState(7)
     left, right = (rng.standard_normal((64, 64)).astype(np.float32) for _ in range(2))
     nodes = [
@@ -210,11 +210,32 @@ def test_a_weight_that_an_optimizer_wants_to_read(programs, tool, tmp_path):
     onnx.save(onnx.helper.make_model(graph, ir_version=10, opset_imports=[onnx.helper.make_opsetid("", 21)]), plain)
     tool.protect(plain, protected, "--preset", "full")
     kind, text = programs(programs.sessions, protected, tool.identity_file, "prepare")
-    assert kind == "ok" and text.startswith("copied\n"), text
-    assert_same(text.removeprefix("copied\n"), zeros(plain))
-    kind, text = programs(programs.shared, protected, tool.identity_file)
+    assert kind == "ok" and text.startswith("shared\n"), text
+    assert_same(text.removeprefix("shared\n"), zeros(plain))
+    kind, text = programs(programs.shared, protected, tool.identity_file, "--log")
     assert kind == "ok", text
     assert_same(text, zeros(plain))
+
+
+def test_options_that_have_the_weights_of_another_model(programs, protected, large, tool, tmp_path):
+    """ONNX Runtime knows weights by name alone: it would take the other model's."""
+    model, other = onnx.load(large / "plain.onnx"), tmp_path / "other.onnx"
+    model.graph.initializer[1].raw_data = model.graph.initializer[2].raw_data
+    onnx.save(model, tmp_path / "plain.onnx")
+    tool.protect(tmp_path / "plain.onnx", other, "--preset", "light")
+    for of in (other, protected / MODEL.name, large / "model.onnx"):
+        kind, text = programs(programs.sessions, large / "model.onnx", tool.identity_file, "used", of)
+        assert kind == "usage" and "make new ones for each model" in text
+
+
+def test_nothing_decrypted_is_written_unless_it_is_allowed(programs, large, tool, tmp_path):
+    model, identity, out = large / "model.onnx", tool.identity_file, tmp_path / "optimized.onnx"
+    kind, text = programs(programs.sessions, model, identity, "writes", out)
+    assert kind == "ok" and not out.exists(), text
+    kind, text = programs(programs.sessions, model, identity, "entry", "ep.context_enable")
+    assert kind == "usage" and "ep.context_enable, which writes the decrypted model" in text
+    kind, text = programs(programs.sessions, model, identity, "allowed", out)
+    assert kind == "ok" and out.exists(), text
 
 
 def test_operators_of_the_application(programs, tool, tmp_path):

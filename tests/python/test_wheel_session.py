@@ -1,6 +1,7 @@
 """The Python package: sessions of ONNX Runtime on protected models compute what they compute on the plain ones."""
 
 import gc
+import inspect
 import subprocess
 import sys
 import textwrap
@@ -16,7 +17,7 @@ import runtime
 from catalog import MODELS, SHARED, digits_models, fixture_models, shared_models
 from digits import feed_of, held_out
 from onnx import helper
-from wheel import OPTIONS, feed, folded, layers, made, numbers, options, plain, saved, session
+from wheel import OPTIONS, feed, layers, made, numbers, options, plain, saved, session, wanted
 
 CASES = [(path, preset) for path in fixture_models() + shared_models() for preset in ("balanced", "full")]
 ABSENT = [pytest.param(None, marks=pytest.mark.skip(reason=f"{SHARED} is absent: its models are not tested"))]
@@ -109,24 +110,77 @@ def test_all_methods_work(model, identity):
     assert_same(onnxseal.InferenceSession(sealed, identity=identity, **OPTIONS), plain(path))
 
 
-def test_what_cannot_be_shared_after_all_is_copied(tmp_path, identity):
-    path, sealed = saved(folded(), tmp_path / "folded.onnx"), tmp_path / "sealed.onnx"
-    onnxseal.protect(path, sealed, recipients=identity)
-    calls = []
+def test_what_cannot_be_shared_after_all_is_copied(model, identity, monkeypatch):
+    """No optimization is known that would refuse a weight that is shared: it is done here for one."""
+    real, calls = onnxruntime.InferenceSession.__init__, 0
 
     def make():
-        calls.append(options())
-        return calls[-1]
+        nonlocal calls
+        calls += 1
+        return options()
 
-    opened = onnxseal.open(sealed, identity)
-    _, _, shared, _ = opened._prepare(True)
-    assert [name for name, *_ in shared] == ["table"]
+    def refusing(self, *arguments, **more):
+        if self._onnxseal_shared is not None:
+            raise RuntimeError("a weight cannot be read")
+        real(self, *arguments, **more)
+
+    path, sealed = model
+    expected, opened = plain(path), onnxseal.open(sealed, identity)
     before = sys.getrefcount(opened)
+    monkeypatch.setattr(onnxruntime.InferenceSession, "__init__", refusing)
     found = session(opened, None, make)
-    assert len(calls) == 2 and found._onnxseal_shared is None
+    assert calls == 2 and found._onnxseal_shared is None
     # Then nothing of it is kept.
     assert sys.getrefcount(opened) == before
-    assert_same(found, plain(path))
+    assert_same(found, expected)
+
+
+def loud():
+    """Options of which a session shows what it warns of, whatever the process shows by default."""
+    made = options()
+    made.log_severity_level = 2
+    return made
+
+
+@pytest.mark.parametrize("kind", wanted())
+def test_weights_that_optimizations_read_are_known_before(kind, tmp_path, identity, capfd):
+    path, sealed = saved(wanted()[kind], tmp_path / "model.onnx"), tmp_path / "sealed.onnx"
+    onnxseal.protect(path, sealed, recipients=identity)
+    opened, calls = onnxseal.open(sealed, identity), 0
+
+    def make():
+        nonlocal calls
+        calls += 1
+        return loud()
+
+    shared, injected = ([name for name, *_ in some] for some in opened._prepare("share")[2:])
+    assert "w" in injected and "w" not in shared
+    found = session(opened, None, make)
+    assert capfd.readouterr() == ("", "") and calls == 1
+    expected = plain(path)
+    given = feed(expected)
+    # Attention as one operator rounds otherwise.
+    assert np.allclose(found.run(None, given)[0], expected.run(None, given)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_is_logged_for_models_that_are_all_right(model, identity, capfd):
+    given = loud()
+    for sess_options in (loud, lambda: given, given, given):
+        session(model[1], identity, sess_options)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_weights_are_shared_with_processors_alone(model, identity):
+    def is_shared(providers, make=options):
+        made = onnxseal.InferenceSession(model[1], make, identity=identity, providers=providers)
+        return made._onnxseal_shared is not None
+
+    assert is_shared(["CPUExecutionProvider"]) and is_shared([("CPUExecutionProvider", {})])
+    from onnxseal import _session
+
+    assert _session._is_for_processors(options(), ["AzureExecutionProvider", "CPUExecutionProvider"])
+    for name in ("CUDAExecutionProvider", ("CoreMLExecutionProvider", {})):
+        assert not _session._is_for_processors(options(), [name, "CPUExecutionProvider"])
 
 
 def test_options_that_are_given(model, tmp_path, identity):
@@ -137,20 +191,126 @@ def test_options_that_are_given(model, tmp_path, identity):
     found = session(opened, None, given)
     assert found._onnxseal_shared is None
     assert_same(found, plain(path))
-    # ONNX Runtime's options refer to the weights without keeping them.
-    assert sys.getrefcount(opened) == before + 1
+    # Nothing of the model is kept: not by the options either.
+    assert sys.getrefcount(opened) == before
     other = tmp_path / "other.onnx"
     onnxseal.protect(MODELS / "digits_cnn.onnx", other, recipients=identity)
-    with pytest.raises(onnxseal.UsageError, match="another protected model"):
-        session(other, identity, given)
-    kept = weakref.ref(given)
-    del given
+    assert session(other, identity, given).get_inputs()[0].name == "input"
+    for wrong in (3, lambda: None):
+        with pytest.raises(TypeError, match="SessionOptions"):
+            session(sealed, identity, wrong)
+
+
+def two_models(tmp_path, identity):
+    """Two models that differ in nothing but their weights: each as (plain, protected)."""
+    found = []
+    for number in (1, 2):
+        model = layers()
+        for tensor in model.graph.initializer:
+            if tensor.data_type == onnx.TensorProto.FLOAT:
+                array = onnx.numpy_helper.to_array(tensor) * np.float32(number)
+                tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+        path = saved(model, tmp_path / f"{number}.onnx")
+        onnxseal.protect(path, tmp_path / f"sealed{number}.onnx", recipients=identity)
+        found.append((path, tmp_path / f"sealed{number}.onnx"))
+    return found
+
+
+@pytest.mark.parametrize("how", ["an object", "a function of one object", "those of a session"])
+def test_options_that_serve_for_several_models_have_weights_of_none(how, tmp_path, identity):
+    (first, sealed_first), (second, sealed_second) = two_models(tmp_path, identity)
+    held = options()
+    if how == "those of a session":
+        held = session(sealed_first, identity).get_session_options()
+        assert held.intra_op_num_threads == 1
+    sess_options = (lambda: held) if how == "a function of one object" else held
+    for _ in range(2):
+        for path, sealed in ((first, sealed_first), (second, sealed_second)):
+            found = session(sealed, identity, sess_options)
+            gc.collect()
+            assert_same(found, plain(path))
+            del found
     gc.collect()
-    # The session does not keep them alive.
-    assert kept() is None and sys.getrefcount(opened) == before
+    churn = [np.full(1 << 20, np.nan, np.float32) for _ in range(8)]
+    # ONNX Runtime itself takes them for a plain model afterwards.
+    assert_same(onnxruntime.InferenceSession(second, held, **OPTIONS), plain(second))
+    del churn
+
+
+def test_options_that_have_weights_are_refused(model, identity):
+    marked = options()
+    _, entries, shared, _ = onnxseal.open(model[1], identity)._prepare("share")
+    assert shared
+    for key, value in entries:
+        marked.add_session_config_entry(key, value)
+    for sess_options in (marked, lambda: marked):
+        with pytest.raises(onnxseal.UsageError, match="weights of another protected model"):
+            session(model[1], identity, sess_options)
+
+
+def test_nothing_decrypted_is_written_unless_it_is_allowed(model, tmp_path, identity):
+    path, sealed = model
+    out = tmp_path / "optimized.onnx"
+
+    def optimized():
+        made = options()
+        made.optimized_model_filepath = str(out)
+        return made
+
+    def compiled():
+        made = options()
+        made.add_session_config_entry("ep.context_enable", "1")
+        made.add_session_config_entry("ep.context_file_path", str(out))
+        return made
+
+    for said, make in (("optimized_model_filepath", optimized), ("ep.context_enable", compiled)):
+        for sess_options in (make, make()):
+            with pytest.raises(onnxseal.UsageError, match=f"{said}.*allow_plaintext_on_disk=True"):
+                session(sealed, identity, sess_options)
+    assert not out.exists()
+    assert_same(session(sealed, identity, optimized(), allow_plaintext_on_disk=True), plain(path))
+    assert_same(plain(out), plain(path))
+
+
+def test_models_that_are_not_protected_too(model, tmp_path, identity):
+    path, sealed = model
+    assert onnxseal.is_protected(sealed) and onnxseal.is_protected(sealed.read_bytes())
+    assert not onnxseal.is_protected(path) and not onnxseal.is_protected(onnx.load(path))
+    with pytest.raises(onnxseal.IoError):
+        onnxseal.is_protected(tmp_path / "none.onnx")
+    for plain_model in (path, str(path), path.read_bytes(), onnx.load(path)):
+        with pytest.raises(onnxseal.UsageError, match="not protected: allow_plain=True"):
+            session(plain_model, identity)
+        for sess_options in (options, options(), None):
+            found = session(plain_model, None, sess_options, allow_plain=True)
+            assert_same(found, plain(path))
+        assert found._model_path == (None if isinstance(plain_model, (bytes, onnx.ModelProto)) else str(path))
+    found.set_providers(["CPUExecutionProvider"])
     assert_same(found, plain(path))
-    with pytest.raises(TypeError, match="SessionOptions"):
-        session(sealed, identity, 3)
+    with open(path, "rb") as file:
+        assert_same(session(file, None, allow_plain=True), plain(path))
+    assert_same(session(sealed, identity, allow_plain=True), plain(path))
+    # What is demanded, a plain model never is.
+    for demand in (dict(require=["customer"]), dict(signed_by=tmp_path / "allowed_signers")):
+        with pytest.raises(onnxseal.Error):
+            session(path, identity, allow_plain=True, **demand)
+    with pytest.raises(onnxseal.UsageError, match="save this one"):
+        session(path.read_bytes(), identity, allow_plain=True, external_files={"w.bin": b""})
+    # A protected model that is broken is no plain one.
+    broken = sealed.read_bytes()[:-1]
+    with pytest.raises(onnxseal.MalformedError):
+        session(broken, identity, allow_plain=True)
+
+
+def test_who_looks_for_it_finds_it(model, identity):
+    assert {"InferenceSession", "is_protected"} <= set(dir(onnxseal))
+    # optimum tells by it where the model is.
+    assert session(model[1], identity)._model_path == str(model[1])
+    assert session(str(model[1]), identity, options())._model_path == str(model[1])
+    assert session(model[1].read_bytes(), identity)._model_path is None
+    said = onnxseal.InferenceSession.__doc__
+    parameters = list(inspect.signature(onnxseal.InferenceSession.__init__).parameters)[1:-1]
+    assert all(name in said for name in parameters) and "session.run(" in said
 
 
 def test_what_opening_refuses_makes_no_session(model, tmp_path, identity):

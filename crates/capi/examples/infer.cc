@@ -160,7 +160,7 @@ int main(int argc, char **argv) {
     }
     std::vector<const char *> claims;
     const char *input = nullptr;
-    // What ONNX Runtime logs of a first attempt may be no error: see onnxseal_create_session().
+    // What ONNX Runtime warns of is shown on request.
     OrtLoggingLevel level = ORT_LOGGING_LEVEL_FATAL;
     for (int i = 3; i < argc; i++) {
         bool more = i + 1 < argc;

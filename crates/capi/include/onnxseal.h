@@ -324,6 +324,16 @@ ONNXSEAL_MUST_USE
 struct OnnxsealError *onnxseal_options_own_memory(struct OnnxsealOptions *options,
                                                   bool own_memory);
 
+// With `allowed`, ONNX Runtime may write models that are opened with these options to files, in clear,
+// where its session options say so: an optimized model, compiled ones. Otherwise it writes no optimized
+// model, and session options with `ep.context_enable` or `session.debug_layout_transformation` are
+// refused.
+//
+// Errors: `USAGE`.
+ONNXSEAL_MUST_USE
+struct OnnxsealError *onnxseal_options_allow_plaintext_on_disk(struct OnnxsealOptions *options,
+                                                               bool allowed);
+
 // Releases `options`; does nothing for `NULL`. Models that were opened with them stay open.
 void onnxseal_options_release(struct OnnxsealOptions *options);
 
@@ -335,15 +345,19 @@ void onnxseal_options_release(struct OnnxsealOptions *options);
 // caller's, to be released with ONNX Runtime's `ReleaseSession`; on failure it is `NULL`.
 //
 // Keep `model` until the session is released: weights are used where they lie in it, without a
-// copy, where ONNX Runtime can do that. Where its optimizers have to look into such a weight, the
-// session is created a second time, with copies: what ONNX Runtime logs of the first attempt is no
-// error then. Options that have ONNX Runtime write the model to a file, such as an optimized one,
-// would write it decrypted.
+// copy, where ONNX Runtime can do that. It can where its library has providers for the processor
+// alone; otherwise all are copied, and onnxseal_prepare_session() lets the application choose. Where
+// optimizers have to look into a weight that is not copied, the session is created a second time,
+// with copies: what ONNX Runtime logs of the first attempt is no error then.
+//
+// ONNX Runtime writes no optimized model, whatever `options` say, and options that have it write the
+// model in other ways are refused: see onnxseal_options_allow_plaintext_on_disk().
 //
 // Several threads may create sessions of a model at once, and use them.
 //
 // Errors: `RUNTIME` when ONNX Runtime is too old or refuses the model; `IO` when files of the model
-// that are used where they lie were changed since it was opened; `USAGE`.
+// that are used where they lie were changed since it was opened; `USAGE`, also for options that
+// onnxseal_prepare_session() has given the weights of a model.
 ONNXSEAL_MUST_USE
 struct OnnxsealError *onnxseal_create_session(const struct OnnxsealModel *model,
                                               const struct OrtApiBase *ort_api_base,
@@ -355,9 +369,11 @@ struct OnnxsealError *onnxseal_create_session(const struct OnnxsealModel *model,
 // to create it from.
 //
 // `options` gets weights of `model` and configuration entries; create sessions with it only from the
-// bytes of `*skeleton`, and make new options for another model. The skeleton is the caller's, to be
-// released with onnxseal_skeleton_release() as soon as the session is there; on failure it is `NULL`,
-// and the options are not to be used.
+// bytes of `*skeleton`, and make new options for another model: those that have weights already are
+// refused. What `options` say of an optimized model is taken out, see
+// onnxseal_options_allow_plaintext_on_disk(). The skeleton is the caller's, to be released with
+// onnxseal_skeleton_release() as soon as the session is there; on failure it is `NULL`, and the
+// options are not to be used.
 //
 // With `share_memory`, weights are used where they lie in `model`: where ONNX Runtime's optimizers
 // have to look into one, creating the session fails; do it again with new options and `false`. Keep

@@ -271,7 +271,11 @@ fn runtime_options(options: Option<&OnnxsealOptions>) -> Result<Options> {
         Memory::Auto
     };
     let require = Requirements::parse(&options.claims)?;
-    Ok(Options { memory, require })
+    Ok(Options {
+        memory,
+        require,
+        plaintext_on_disk: options.plaintext_on_disk,
+    })
 }
 
 impl OnnxsealModel {

@@ -4,7 +4,7 @@
 use std::ffi::c_char;
 use std::path::Path;
 
-use onnxseal_runtime::{AllowedSigners, Requirements, SignedBy};
+use onnxseal_runtime::{AllowedSigners, PlaintextOnDisk, Requirements, SignedBy};
 
 use crate::arguments::{given, optional_text, path, text, utf8};
 use crate::error::{OnnxsealError, guard};
@@ -19,6 +19,7 @@ pub struct OnnxsealOptions {
     pub(crate) signed_by: Option<SignedBy>,
     pub(crate) claims: Vec<String>,
     pub(crate) own_memory: bool,
+    pub(crate) plaintext_on_disk: PlaintextOnDisk,
 }
 
 /// Makes options that demand nothing, to be released with onnxseal_options_release(). Never `NULL`.
@@ -90,6 +91,27 @@ pub extern "C" fn onnxseal_options_own_memory(
 ) -> Option<Box<OnnxsealError>> {
     guard(|| {
         given(options, "options")?.own_memory = own_memory;
+        Ok(())
+    })
+}
+
+/// With `allowed`, ONNX Runtime may write models that are opened with these options to files, in clear,
+/// where its session options say so: an optimized model, compiled ones. Otherwise it writes no optimized
+/// model, and session options with `ep.context_enable` or `session.debug_layout_transformation` are
+/// refused.
+///
+/// Errors: `USAGE`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn onnxseal_options_allow_plaintext_on_disk(
+    options: Option<&mut OnnxsealOptions>,
+    allowed: bool,
+) -> Option<Box<OnnxsealError>> {
+    guard(|| {
+        given(options, "options")?.plaintext_on_disk = match allowed {
+            true => PlaintextOnDisk::Allowed,
+            false => PlaintextOnDisk::Refused,
+        };
         Ok(())
     })
 }

@@ -7,7 +7,7 @@
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
 
-use onnxseal_runtime::DataType;
+use onnxseal_runtime::{DataType, PROCESSORS};
 use ort_sys::{
     ONNXTensorElementDataType as ElementType, OrtAllocatorType, OrtApi, OrtApiBase, OrtEnv,
     OrtMemType, OrtMemoryInfo, OrtSession, OrtSessionOptions, OrtStatusPtr, OrtValue,
@@ -59,6 +59,29 @@ impl Api {
             "ONNX Runtime {version} is too old: install version 1.{MINIMUM} or newer, such as libonnxruntime of \
              https://github.com/microsoft/onnxruntime/releases, and see that the program loads that one"
         )))
+    }
+
+    /// Whether all execution providers of the library use the memory of the process.
+    pub fn is_for_processors(self) -> Result<bool> {
+        let (available, release) = (
+            function!(self, GetAvailableProviders),
+            function!(self, ReleaseAvailableProviders),
+        );
+        let (mut names, mut n) = (ptr::null_mut(), 0);
+        // SAFETY: the places are ours.
+        let status = unsafe { available(&raw mut names, &raw mut n) };
+        self.check(status, "tell its providers")?;
+        let all = (0..usize::try_from(n).unwrap_or_default()).all(|index| {
+            // SAFETY: so many texts were returned.
+            let name = unsafe { *names.add(index) };
+            // SAFETY: as above.
+            let name = unsafe { owned_text(name) };
+            PROCESSORS.contains(&name.as_str())
+        });
+        // SAFETY: what was returned, and is not used again.
+        let status = unsafe { release(names, n) };
+        self.check(status, "release its providers' names")?;
+        Ok(all)
     }
 
     /// Turns a status into a result. `action` is for the message.
@@ -178,6 +201,44 @@ impl SessionOptions {
         // SAFETY: the options are valid; ONNX Runtime copies the texts.
         let status = unsafe { add(self.options, c_key.as_ptr(), c_value.as_ptr()) };
         self.api.check(status, &format!("set {key}"))
+    }
+
+    /// The value of a configuration entry; `None` if the options do not have it.
+    pub fn configured(&self, key: &str) -> Result<Option<String>> {
+        let c_key = c_name(key)?;
+        let action = format!("tell {key}");
+        let (has, get) = (
+            function!(self.api, HasSessionConfigEntry),
+            function!(self.api, GetSessionConfigEntry),
+        );
+        let mut has_it = 0;
+        // SAFETY: the options are valid, the place is ours.
+        let status = unsafe { has(self.options, c_key.as_ptr(), &raw mut has_it) };
+        self.api.check(status, &action)?;
+        if has_it == 0 {
+            return Ok(None);
+        }
+        let mut len = 0;
+        // SAFETY: as above; without a place for it, only the length of the value is told.
+        let status = unsafe { get(self.options, c_key.as_ptr(), ptr::null_mut(), &raw mut len) };
+        self.api.check(status, &action)?;
+        let mut value = vec![0_u8; len];
+        let place = value.as_mut_ptr().cast();
+        // SAFETY: the place has `len` bytes.
+        let status = unsafe { get(self.options, c_key.as_ptr(), place, &raw mut len) };
+        self.api.check(status, &action)?;
+        let value = CStr::from_bytes_until_nul(&value);
+        Ok(value.ok().map(|value| value.to_string_lossy().into_owned()))
+    }
+
+    /// Has sessions write no optimized model, whatever the options said.
+    pub fn write_no_optimized_model(&mut self) -> Result<()> {
+        let set = function!(self.api, SetOptimizedModelFilePath);
+        // An empty path, of the width that paths have where that is the wider one.
+        let none = [0_u16; 1];
+        // SAFETY: the options are valid; ONNX Runtime copies the path.
+        let status = unsafe { set(self.options, none.as_ptr().cast()) };
+        self.api.check(status, "write no optimized model")
     }
 
     /// Has sessions use the value's memory as initializer `name`.

@@ -6,7 +6,9 @@ use std::ffi::{CStr, CString, c_void};
 use std::mem::MaybeUninit;
 use std::sync::PoisonError;
 
-use onnxseal_runtime::{Prepared, Sharing, Tensor};
+use onnxseal_runtime::{
+    Error, PlaintextOnDisk, Prepared, Sharing, Tensor, WEIGHTS_ENTRY, WRITING_ENTRIES,
+};
 use ort_sys::{OrtApiBase, OrtEnv, OrtSession, OrtSessionOptions};
 
 use crate::arguments::{Place, given};
@@ -33,15 +35,19 @@ pub struct OnnxsealSkeleton(Prepared<'static>);
 /// caller's, to be released with ONNX Runtime's `ReleaseSession`; on failure it is `NULL`.
 ///
 /// Keep `model` until the session is released: weights are used where they lie in it, without a
-/// copy, where ONNX Runtime can do that. Where its optimizers have to look into such a weight, the
-/// session is created a second time, with copies: what ONNX Runtime logs of the first attempt is no
-/// error then. Options that have ONNX Runtime write the model to a file, such as an optimized one,
-/// would write it decrypted.
+/// copy, where ONNX Runtime can do that. It can where its library has providers for the processor
+/// alone; otherwise all are copied, and onnxseal_prepare_session() lets the application choose. Where
+/// optimizers have to look into a weight that is not copied, the session is created a second time,
+/// with copies: what ONNX Runtime logs of the first attempt is no error then.
+///
+/// ONNX Runtime writes no optimized model, whatever `options` say, and options that have it write the
+/// model in other ways are refused: see onnxseal_options_allow_plaintext_on_disk().
 ///
 /// Several threads may create sessions of a model at once, and use them.
 ///
 /// Errors: `RUNTIME` when ONNX Runtime is too old or refuses the model; `IO` when files of the model
-/// that are used where they lie were changed since it was opened; `USAGE`.
+/// that are used where they lie were changed since it was opened; `USAGE`, also for options that
+/// onnxseal_prepare_session() has given the weights of a model.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn onnxseal_create_session(
@@ -56,19 +62,25 @@ pub extern "C" fn onnxseal_create_session(
         let model = given(model, "model")?;
         let api = Api::of(ort_api_base)?;
         given((!env.is_null()).then_some(()), "env")?;
-        let create = |prepared: &Prepared| {
+        // Fails twice: where the options do not take the model's weights, and where ONNX Runtime does
+        // not take the model with them.
+        let create = |prepared: &Prepared| -> Result<Result<*mut OrtSession>> {
             // SAFETY: the caller gives options of this library, or NULL.
             let mut options = unsafe { SessionOptions::copy_of(api, options) }?;
             // SAFETY: the caller keeps the model for as long as the session.
             unsafe { model.fill(api, &mut options, prepared) }?;
             // SAFETY: the caller gives an environment of this library.
-            unsafe { api.create_session(env, prepared.skeleton(), &options) }
+            Ok(unsafe { api.create_session(env, prepared.skeleton(), &options) })
         };
-        let prepared = model.model.prepare(Sharing::WherePossible)?;
-        let created = match create(&prepared) {
+        let sharing = match api.is_for_processors()? {
+            true => Sharing::WherePossible,
+            false => Sharing::Never,
+        };
+        let prepared = model.model.prepare(sharing)?;
+        let created = match create(&prepared)? {
             Err(_) if !prepared.shared().is_empty() => {
                 drop(prepared);
-                create(&model.model.prepare(Sharing::Never)?)?
+                create(&model.model.prepare(Sharing::Never)?)??
             }
             created => created?,
         };
@@ -86,9 +98,11 @@ pub extern "C" fn onnxseal_create_session(
 /// to create it from.
 ///
 /// `options` gets weights of `model` and configuration entries; create sessions with it only from the
-/// bytes of `*skeleton`, and make new options for another model. The skeleton is the caller's, to be
-/// released with onnxseal_skeleton_release() as soon as the session is there; on failure it is `NULL`,
-/// and the options are not to be used.
+/// bytes of `*skeleton`, and make new options for another model: those that have weights already are
+/// refused. What `options` say of an optimized model is taken out, see
+/// onnxseal_options_allow_plaintext_on_disk(). The skeleton is the caller's, to be released with
+/// onnxseal_skeleton_release() as soon as the session is there; on failure it is `NULL`, and the
+/// options are not to be used.
 ///
 /// With `share_memory`, weights are used where they lie in `model`: where ONNX Runtime's optimizers
 /// have to look into one, creating the session fails; do it again with new options and `false`. Keep
@@ -171,6 +185,18 @@ impl OnnxsealModel {
         options: &mut SessionOptions,
         prepared: &Prepared,
     ) -> Result<()> {
+        if options.configured(WEIGHTS_ENTRY.0)?.is_some() {
+            return Err(Error::UsedOptions.into());
+        }
+        if self.model.plaintext_on_disk() == PlaintextOnDisk::Refused {
+            for (key, on) in WRITING_ENTRIES {
+                if options.configured(key)?.is_some_and(|value| value == on) {
+                    return Err(Error::WritesPlaintext { key }.into());
+                }
+            }
+            // Whether the options have a path for it, ONNX Runtime does not say.
+            options.write_no_optimized_model()?;
+        }
         for (key, value) in prepared.config() {
             options.configure(key, value)?;
         }

@@ -45,6 +45,18 @@ pub fn inspect(location: impl Into<Location>) -> Result<Report> {
     Ok(report)
 }
 
+/// Whether the model at `location` is protected, as its metadata says.
+///
+/// # Errors
+/// `Malformed` where it is no model, or its metadata is broken; `Io`.
+pub fn is_protected(location: impl Into<Location>) -> Result<bool> {
+    let source = Source::open(&location.into())?;
+    match Artifact::parse(&source.input.path, source.bytes()) {
+        Err(Error::OrtFormat { .. }) => Ok(false),
+        parsed => Ok(parsed?.is_some()),
+    }
+}
+
 /// Checks that `manifest` describes `model`, and reports on it.
 pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Result<Report> {
     let malformed = |reason| Error::Metadata {

@@ -90,7 +90,7 @@ pub use signature::{Access, SignedBy};
 #[cfg(feature = "protect")]
 pub use {
     discover::{Found, discover},
-    inspect::inspect,
+    inspect::{inspect, is_protected},
     onnxseal_plan::{Policy, Preset},
     protect::{ProtectOptions, plan, protect, protect_in_place},
     rekey::{Rekeyed, rekey, rekey_in_place},

@@ -86,6 +86,13 @@ pub fn plan(
     Ok(as_dict(py, &report)?)
 }
 
+/// Whether a model is protected, by its metadata: without a key nobody can tell whether it opens.
+#[pyfunction]
+pub fn is_protected(py: Python<'_>, model: Source) -> Result<bool> {
+    let model = model.location()?;
+    call::run(py, None, move |_| core::is_protected(model))
+}
+
 /// Tells what is encrypted in a protected model; needs no key, and so cannot tell whether that is
 /// authentic.
 #[pyfunction]

@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _onnxseal {
     #[pymodule_export]
-    use crate::calls::{inspect, plan, protect, rekey, rotate, unprotect, verify};
+    use crate::calls::{inspect, is_protected, plan, protect, rekey, rotate, unprotect, verify};
     #[pymodule_export]
     use crate::keys::{Identity, Passphrase, generate_identity};
     #[pymodule_export]

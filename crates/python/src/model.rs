@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use onnxseal_core::{Access, Memory, Requirements};
-use onnxseal_runtime::{self as runtime, Options, Sharing, Tensor};
+use onnxseal_runtime::{self as runtime, Options, PlaintextOnDisk, Sharing, Tensor};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyMemoryView};
@@ -61,7 +61,13 @@ pub fn open<'py>(
             identities: &identities,
             signed_by: signed_by.as_ref(),
         };
-        let options = Options { memory, require };
+        // What sessions may write, Python's options say.
+        let plaintext_on_disk = PlaintextOnDisk::Allowed;
+        let options = Options {
+            memory,
+            require,
+            plaintext_on_disk,
+        };
         let model = runtime::Model::open_with(model, access, &options, progress)?;
         Ok::<_, Fault>(model)
     })?;
@@ -137,11 +143,15 @@ impl Model {
 
     /// What ONNX Runtime is given instead of the model: the skeleton, entries of the session's
     /// options, weights to share and weights to inject.
+    ///
+    /// `how` is "share", where weights may be used where they lie, "copy", or "inline", where all are
+    /// in the skeleton.
     #[pyo3(name = "_prepare")]
-    fn prepare<'py>(&self, py: Python<'py>, share: bool) -> Result<Prepared<'py>> {
-        let sharing = match share {
-            true => Sharing::WherePossible,
-            false => Sharing::Never,
+    fn prepare<'py>(&self, py: Python<'py>, how: &str) -> Result<Prepared<'py>> {
+        let sharing = match how {
+            "share" => Sharing::WherePossible,
+            "copy" => Sharing::Never,
+            _ => Sharing::Inline,
         };
         let prepared = py.detach(|| self.model.prepare(sharing))?;
         let config = prepared.config();

@@ -64,6 +64,19 @@ pub enum Error {
         /// ONNX Runtime's answer.
         source: ort::Error,
     },
+    /// Session options already have the weights of a model.
+    #[error(
+        "these session options have the weights of another protected model: make new ones for each model"
+    )]
+    UsedOptions,
+    /// Session options would have ONNX Runtime write the decrypted model to a file.
+    #[error(
+        "the session options have {key}, which writes the decrypted model to a file: leave it out, or allow plaintext on the disk"
+    )]
+    WritesPlaintext {
+        /// The entry or option.
+        key: &'static str,
+    },
     /// A name is not one that a compiled cache can have.
     #[cfg(feature = "ep-context")]
     #[error("{name:?} is no name for a compiled cache: it is to be a plain file name")]
@@ -137,6 +150,7 @@ impl Error {
                 std::io::ErrorKind::OutOfMemory => ErrorKind::Internal,
                 _ => ErrorKind::Io,
             },
+            Error::UsedOptions | Error::WritesPlaintext { .. } => ErrorKind::Usage,
             #[cfg(feature = "ort")]
             Error::Library(_) | Error::Session { .. } => ErrorKind::Runtime,
             #[cfg(feature = "ep-context")]

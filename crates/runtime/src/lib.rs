@@ -17,7 +17,7 @@ mod session;
 mod sharing;
 
 pub use error::{Error, Result};
-pub use model::{Model, Options, Tensor};
+pub use model::{Model, Options, PlaintextOnDisk, Tensor};
 pub use onnxseal_core::{
     Access, AllowedSigners, Bytes, ErrorKind, Identities, InMemory, Location, Memory, NoPrompt,
     Passphrase, Progress, Prompt, Requirements, SignedBy, Silent,
@@ -26,4 +26,4 @@ pub use onnxseal_onnx::proto::tensor_proto::DataType;
 pub use prepare::Prepared;
 #[cfg(feature = "ort")]
 pub use session::load;
-pub use sharing::Sharing;
+pub use sharing::{PROCESSORS, Sharing, WEIGHTS_ENTRY, WRITING_ENTRIES};

@@ -20,6 +20,7 @@ pub struct Model {
     pub(crate) opened: OpenedModel,
     /// What messages call the model.
     pub(crate) path: PathBuf,
+    pub(crate) plaintext_on_disk: PlaintextOnDisk,
     tensors: Vec<Entry>,
 }
 
@@ -30,6 +31,18 @@ pub struct Options {
     pub memory: Memory,
     /// Claims that it must make.
     pub require: Requirements,
+    /// Whether sessions may write it to files.
+    pub plaintext_on_disk: PlaintextOnDisk,
+}
+
+/// Whether ONNX Runtime may write a decrypted model to files, where session options say so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlaintextOnDisk {
+    /// No optimized model is written, and other options that write are refused.
+    #[default]
+    Refused,
+    /// What the options say is done.
+    Allowed,
 }
 
 /// A tensor of a model, whose elements lie one after the other.
@@ -93,12 +106,17 @@ impl Model {
     ) -> Result<Model> {
         let location = location.into();
         let path = PathBuf::from(location.to_string());
-        let Options { memory, require } = options;
+        let Options {
+            memory,
+            require,
+            plaintext_on_disk,
+        } = options;
         let opened = open_with(location, access, *memory, require, progress)?;
         let tensors = index(&path, &opened)?;
         Ok(Model {
             opened,
             path,
+            plaintext_on_disk: *plaintext_on_disk,
             tensors,
         })
     }
@@ -155,6 +173,11 @@ impl Model {
     /// `Io`.
     pub fn check_unchanged(&self) -> Result<()> {
         Ok(self.opened.check_unchanged()?)
+    }
+
+    /// Whether sessions may write it to files, as it was opened with.
+    pub fn plaintext_on_disk(&self) -> PlaintextOnDisk {
+        self.plaintext_on_disk
     }
 
     /// Whether all that was decrypted is kept from being swapped out.

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 use crate::model::{Model, Tensor};
-use crate::sharing::{How, Sharing};
+use crate::sharing::{How, Sharing, WEIGHTS_ENTRY};
 
 /// What ONNX Runtime is given instead of the model.
 ///
@@ -29,6 +29,10 @@ pub struct Prepared<'m> {
 /// What protobuf takes in one piece.
 const MAX_SKELETON_BYTES: usize = i32::MAX as usize;
 
+/// Where a skeleton with all weights says that they are not: it is no folder, so nothing can be in it.
+#[cfg(unix)]
+const NO_FOLDER: &str = "/dev/null";
+
 /// The name of that file.
 const NOTHING: &str = "null";
 
@@ -43,10 +47,15 @@ impl<'m> Prepared<'m> {
     }
 
     /// Entries to be set in the session's options (`OrtApi::AddSessionConfigEntry`).
+    ///
+    /// Where there are weights for the options, [`WEIGHTS_ENTRY`] is among them. Options that have it
+    /// already hold those of another model, and are not to be used for this one.
     pub fn config(&self) -> impl Iterator<Item = (&str, &str)> {
+        let has_weights = !(self.shared.is_empty() && self.injected.is_empty());
         self.config
             .iter()
             .map(|(key, value)| (*key, value.as_str()))
+            .chain(has_weights.then_some(WEIGHTS_ENTRY))
     }
 
     /// Weights that ONNX Runtime is to use where they lie.
@@ -75,7 +84,11 @@ impl Model {
         let mut len_inline = 0;
         for entry in self.entries() {
             let tensor = self.tensor_at(entry);
-            let elements = match entry.how {
+            let how = match sharing {
+                Sharing::Inline => How::Inline,
+                _ => entry.how,
+            };
+            let elements = match how {
                 How::Inline if entry.is_external() => {
                     // Before any is copied: many tensors may have the same bytes of a file.
                     len_inline += tensor.bytes.len();
@@ -91,10 +104,10 @@ impl Model {
                 },
             };
             moved.push((entry.offset, elements));
-            match (entry.how, sharing) {
+            match (how, sharing) {
                 (How::Inline | How::Unused, _) => {}
                 (How::Shared, Sharing::WherePossible) => shared.push(tensor),
-                (How::Shared, Sharing::Never) | (How::Injected, _) => injected.push(tensor),
+                (How::Shared | How::Injected, _) => injected.push(tensor),
             }
         }
         let skeleton = rewrite(self.bytes(), &moved).map_err(|source| Error::Model {
@@ -105,7 +118,11 @@ impl Model {
             return Err(too_large(skeleton.len()));
         }
         #[cfg(unix)]
-        let folder = "/dev".to_owned();
+        let folder = match sharing {
+            // The same for all models, so that options that serve for several have it once.
+            Sharing::Inline => NO_FOLDER.to_owned(),
+            _ => "/dev".to_owned(),
+        };
         #[cfg(not(unix))]
         let nothing = nothing().map_err(|source| Error::Read {
             path: std::env::temp_dir(),

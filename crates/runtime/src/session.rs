@@ -3,6 +3,7 @@
 //! The place with `unsafe` in this crate: memory is handed to ONNX Runtime.
 #![allow(unsafe_code)]
 
+use std::ffi::CString;
 use std::path::PathBuf;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -20,8 +21,8 @@ use ort::value::{DynValue, TensorElementType};
 
 use crate::DataType;
 use crate::error::{Error, Result};
-use crate::model::{Model, Tensor};
-use crate::sharing::Sharing;
+use crate::model::{Model, PlaintextOnDisk, Tensor};
+use crate::sharing::{PROCESSORS, Sharing, WEIGHTS_ENTRY, WRITING_ENTRIES};
 
 /// Loads ONNX Runtime's library: the one that `ORT_DYLIB_PATH` names, or else the one the system finds.
 ///
@@ -39,15 +40,35 @@ impl Model {
     /// Makes a session of the model, with the options of `builder`.
     ///
     /// Weights that ONNX Runtime uses where they lie stay in memory until it has released them, which is
-    /// at the end of the session; if there are none, all of the model is released here. If ONNX Runtime
-    /// refuses the model with shared weights, it is tried without: so what it logs may have an error
-    /// that is none.
+    /// at the end of the session; if there are none, all of the model is released here. They are
+    /// shared where the library has execution providers for the processor alone: for those of other
+    /// devices, see [`into_session_with`](Self::into_session_with).
     ///
     /// # Errors
-    /// [`Error::Session`]; `Io` where the model's files were changed meanwhile.
+    /// [`Error::Session`]; `Io` where the model's files were changed meanwhile; `Usage` where the
+    /// options are another model's ([`Error::UsedOptions`]), or have ONNX Runtime write the model to a
+    /// file ([`Error::WritesPlaintext`]).
     pub fn into_session(self, builder: SessionBuilder) -> Result<Session> {
+        let sharing = match is_for_processors() {
+            true => Sharing::WherePossible,
+            false => Sharing::Never,
+        };
+        self.into_session_with(builder, sharing)
+    }
+
+    /// The same, with weights shared as `sharing` says.
+    ///
+    /// With [`Sharing::WherePossible`], if ONNX Runtime refuses the model with shared weights, it is
+    /// tried without: so what it logs may have an error that is none. Providers for other devices than
+    /// the processor refuse them.
+    ///
+    /// # Errors
+    /// As [`into_session`](Self::into_session).
+    pub fn into_session_with(self, builder: SessionBuilder, sharing: Sharing) -> Result<Session> {
+        let mut builder = builder;
+        self.check_options(&mut builder)?;
         let model = Arc::new(self);
-        let session = match model.commit(builder.clone(), Sharing::WherePossible)? {
+        let session = match model.commit(builder.clone(), sharing)? {
             Ok(session) => session,
             Err(refused) if refused.had_shared => model
                 .commit(builder, Sharing::Never)?
@@ -56,6 +77,26 @@ impl Model {
         };
         model.check_unchanged()?;
         Ok(session)
+    }
+
+    /// Refuses options that have weights already, or a file for the decrypted model.
+    fn check_options(&self, builder: &mut SessionBuilder) -> Result<()> {
+        let entry = |builder: &mut SessionBuilder, key| {
+            config_entry(builder, key).map_err(|source| self.refused(source))
+        };
+        if entry(builder, WEIGHTS_ENTRY.0)?.is_some() {
+            return Err(Error::UsedOptions);
+        }
+        if self.plaintext_on_disk == PlaintextOnDisk::Allowed {
+            return Ok(());
+        }
+        for (key, on) in WRITING_ENTRIES {
+            if entry(builder, key)?.is_some_and(|value| value == on) {
+                return Err(Error::WritesPlaintext { key });
+            }
+        }
+        // Whether the options have such a path, ONNX Runtime does not say; these are a copy of them.
+        set_no_optimized_model(builder).map_err(|source| self.refused(source))
     }
 
     fn refused(&self, source: ort::Error) -> Error {
@@ -73,7 +114,7 @@ impl Model {
     ) -> Result<std::result::Result<Session, Refused>> {
         let prepared = self.prepare(sharing)?;
         let had_shared = !prepared.shared().is_empty();
-        let commit = || -> ort::Result<Session> {
+        let fill = || -> ort::Result<SessionBuilder> {
             let mut builder = builder;
             for (key, value) in prepared.config() {
                 builder = builder.with_config_entry(key, value)?;
@@ -90,10 +131,71 @@ impl Model {
             for (name, value) in &injected {
                 inject(&mut builder, name, value)?;
             }
-            builder.commit_from_memory(prepared.skeleton())
+            Ok(builder)
         };
-        Ok(commit().map_err(|source| Refused { had_shared, source }))
+        // Options that do not take the weights would not take them otherwise: they have others.
+        let mut builder = fill().map_err(|source| self.refused(source))?;
+        let session = builder.commit_from_memory(prepared.skeleton());
+        Ok(session.map_err(|source| Refused { had_shared, source }))
     }
+}
+
+/// The value of a configuration entry; `None` if the options do not have it.
+fn config_entry(builder: &mut SessionBuilder, key: &str) -> ort::Result<Option<String>> {
+    let key = CString::new(key).map_err(|_| ort::Error::new("a key has a NUL"))?;
+    let mut has_it = 0;
+    // SAFETY: options that are alive, a key that ends with a NUL, and a place of ours.
+    let status =
+        unsafe { (ort::api().HasSessionConfigEntry)(builder.ptr(), key.as_ptr(), &mut has_it) };
+    // SAFETY: a status that ONNX Runtime has just returned.
+    unsafe { ort::Error::result_from_status(status) }?;
+    if has_it == 0 {
+        return Ok(None);
+    }
+    let get = |place: *mut std::ffi::c_char, len: &mut usize| {
+        // SAFETY: as above; the place has so many bytes, or is null, when only their number is told.
+        let status =
+            unsafe { (ort::api().GetSessionConfigEntry)(builder.ptr(), key.as_ptr(), place, len) };
+        // SAFETY: a status that ONNX Runtime has just returned.
+        unsafe { ort::Error::result_from_status(status) }
+    };
+    let mut len = 0;
+    get(ptr::null_mut(), &mut len)?;
+    let mut value = vec![0_u8; len];
+    get(value.as_mut_ptr().cast(), &mut len)?;
+    let value = std::ffi::CStr::from_bytes_until_nul(&value);
+    Ok(value.ok().map(|value| value.to_string_lossy().into_owned()))
+}
+
+/// Has ONNX Runtime write no optimized model, whatever the options said.
+fn set_no_optimized_model(builder: &mut SessionBuilder) -> ort::Result<()> {
+    // Of the width that paths have where it is the wider one.
+    let none = [0_u16; 1];
+    // SAFETY: options of ours, and an empty path, which ONNX Runtime copies.
+    let status =
+        unsafe { (ort::api().SetOptimizedModelFilePath)(builder.ptr_mut(), none.as_ptr().cast()) };
+    // SAFETY: a status that ONNX Runtime has just returned.
+    unsafe { ort::Error::result_from_status(status) }
+}
+
+/// Whether all execution providers of the library use the memory of the process.
+fn is_for_processors() -> bool {
+    let (mut names, mut n) = (ptr::null_mut(), 0);
+    // SAFETY: places of ours.
+    let status = unsafe { (ort::api().GetAvailableProviders)(&mut names, &mut n) };
+    // SAFETY: a status that ONNX Runtime has just returned.
+    if unsafe { ort::Error::result_from_status(status) }.is_err() {
+        return false;
+    }
+    let all = (0..usize::try_from(n).unwrap_or_default()).all(|i| {
+        // SAFETY: so many texts were returned.
+        let name = unsafe { std::ffi::CStr::from_ptr(*names.add(i)) };
+        PROCESSORS.contains(&&*name.to_string_lossy())
+    });
+    // SAFETY: what was returned, and is not used again.
+    let status = unsafe { (ort::api().ReleaseAvailableProviders)(names, n) };
+    // SAFETY: a status that ONNX Runtime has just returned.
+    unsafe { ort::Error::result_from_status(status) }.is_ok() && all
 }
 
 /// ONNX Runtime does not make a session.
@@ -106,8 +208,7 @@ struct Refused {
 ///
 /// Not by `SessionBuilder::with_external_initializer`, which keeps the value as long as the session.
 fn inject(builder: &mut SessionBuilder, name: &str, value: &DynValue) -> ort::Result<()> {
-    let name =
-        std::ffi::CString::new(name).map_err(|_| ort::Error::new("a tensor's name has a NUL"))?;
+    let name = CString::new(name).map_err(|_| ort::Error::new("a tensor's name has a NUL"))?;
     // SAFETY: one name and one value, which ONNX Runtime copies (the value by reference).
     let status = unsafe {
         (ort::api().AddExternalInitializers)(builder.ptr_mut(), &name.as_ptr(), &value.ptr(), 1)

@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use onnxseal_onnx::model::{GraphOwner, Payload, Place, Tensor};
+use onnxseal_onnx::model::{GraphOwner, Node, Payload, Place, Tensor};
 
 use crate::DataType::{
     self, Bool, Double, Float, Float16, Int8, Int16, Int32, Int64, Uint8, Uint16, Uint32, Uint64,
@@ -22,7 +22,23 @@ pub enum Sharing {
     WherePossible,
     /// ONNX Runtime copies all of them.
     Never,
+    /// All of them are in the skeleton, which may then have no more than 2 GiB: the session's options
+    /// get no weights, and serve for other models afterwards.
+    Inline,
 }
+
+/// An entry for session options that get weights of a model. They stay in the options, where ONNX
+/// Runtime knows them by their names alone: a session of another model would take them for its own.
+pub const WEIGHTS_ENTRY: (&str, &str) = ("onnxseal.weights", "1");
+
+/// Entries with which ONNX Runtime writes what was encrypted to files, and the values that turn it on.
+pub const WRITING_ENTRIES: [(&str, &str); 2] = [
+    ("ep.context_enable", "1"),
+    ("session.debug_layout_transformation", "1"),
+];
+
+/// Execution providers that use the memory of the process, and so weights that are shared.
+pub const PROCESSORS: [&str; 2] = ["CPUExecutionProvider", "AzureExecutionProvider"];
 
 /// How ONNX Runtime comes by a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +72,24 @@ const SHARED: &[(&str, &str, &[usize], &[DataType])] = &[
     ("com.microsoft", "MatMulNBits", &[1, 2], &[Float, Uint8]),
     ("com.microsoft", "GatherBlockQuantized", &[0], &[Uint8]),
 ];
+
+/// Operators through which an optimization looks for a normalization that it can fold into the weights
+/// of the MatMul before it.
+const LOOKED_THROUGH: &[&str] = &[
+    "Add",
+    "Cast",
+    "Dropout",
+    "Flatten",
+    "Identity",
+    "Reshape",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+];
+
+/// From this number of products of the same value on, an optimization may join their weights: queries,
+/// keys and values of attention.
+const JOINED: usize = 3;
 
 /// Types that every binding of ONNX Runtime can make a tensor of.
 const TYPES: [DataType; 12] = [
@@ -91,13 +125,19 @@ impl<'a> Consumers<'a> {
         let graphs = model.graphs.iter().enumerate();
         let graphs = graphs.filter(|(index, _)| is_outside(*index));
         let ends = graphs.flat_map(|(_, graph)| graph.inputs.iter().chain(&graph.outputs).copied());
-        let mut users: HashMap<_, Vec<_>> = HashMap::new();
         let nodes = model.nodes.iter();
-        for node in nodes.filter(|node| is_outside(node.graph.index())) {
+        let nodes: Vec<&Node<'a>> = nodes
+            .filter(|node| is_outside(node.graph.index()))
+            .collect();
+        let wanted = Wanted::by_optimizations(&nodes, &initializers);
+        let mut users: HashMap<_, Vec<_>> = HashMap::new();
+        for node in nodes {
+            let is_wanted = wanted.of(node);
             for (slot, name) in node.inputs.iter().copied().enumerate() {
                 let row = SHARED.iter().find(|(domain, op_type, slots, _)| {
                     (*domain, *op_type) == (node.domain, node.op_type) && slots.contains(&slot)
                 });
+                let row = row.filter(|_| !is_wanted);
                 let types = row.map_or(&[][..], |(_, _, _, types)| types);
                 users.entry(name).or_default().push(types);
             }
@@ -140,6 +180,72 @@ impl<'a> Consumers<'a> {
         } else {
             How::Injected
         }
+    }
+}
+
+/// What optimizations look for in the neighbourhood of a node before they read its weights. A node too
+/// many costs a copy of its weights; one too few, a session that is made twice.
+struct Wanted<'a> {
+    /// Values that are computed before the session runs, and the weights with them.
+    constants: HashSet<&'a str>,
+    /// Values that a normalization of the weights' products may take.
+    normalized: HashSet<&'a str>,
+    /// Values with [`JOINED`] products or more that may be one.
+    joined: HashSet<&'a str>,
+}
+
+impl<'a> Wanted<'a> {
+    /// `nodes` are in an order in which values come before their users.
+    fn by_optimizations(nodes: &[&Node<'a>], initializers: &HashMap<&'a str, u32>) -> Wanted<'a> {
+        let mut constants: HashSet<&str> = initializers.keys().copied().collect();
+        let mut biased = HashSet::new();
+        for node in nodes {
+            let is_constant = |name: &&str| name.is_empty() || constants.contains(name);
+            // A shape may be known before the session runs, whatever it is the shape of.
+            if node.inputs.iter().all(|name| is_constant(&name)) || node.op_type == "Shape" {
+                constants.extend(node.outputs.iter().filter(|name| !name.is_empty()));
+            } else if node.op_type == "Add" && node.inputs.iter().any(|name| is_constant(&name)) {
+                biased.extend(node.inputs.iter().copied());
+            }
+        }
+        let mut normalized = HashSet::new();
+        for node in nodes.iter().rev() {
+            let is_taken = |name: &&str| normalized.contains(*name);
+            if node.op_type == "BatchNormalization"
+                || LOOKED_THROUGH.contains(&node.op_type)
+                    && node.outputs.iter().any(|n| is_taken(&n))
+            {
+                normalized.extend(node.inputs.iter().copied());
+            }
+        }
+        let mut products: HashMap<&str, usize> = HashMap::new();
+        for node in nodes {
+            let may_join = match node.op_type {
+                "MatMul" => node.outputs.iter().any(|name| biased.contains(name)),
+                "MatMulNBits" => true,
+                _ => false,
+            };
+            if let (true, Some(value)) = (may_join, node.inputs.first()) {
+                *products.entry(value).or_default() += 1;
+            }
+        }
+        let joined = products.into_iter().filter(|(_, n)| *n >= JOINED);
+        Wanted {
+            joined: joined.map(|(value, _)| value).collect(),
+            constants,
+            normalized,
+        }
+    }
+
+    /// Whether an optimization may want to read the weights of `node`.
+    fn of(&self, node: &Node<'_>) -> bool {
+        let is_folded = node
+            .outputs
+            .iter()
+            .any(|name| self.constants.contains(name));
+        let is_normalized = (node.outputs.iter()).any(|name| self.normalized.contains(name));
+        let is_joined = (node.inputs.first()).is_some_and(|name| self.joined.contains(name));
+        is_folded || is_normalized || is_joined
     }
 }
 

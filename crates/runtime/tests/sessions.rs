@@ -1,5 +1,5 @@
 //! Sessions of protected models give what ONNX Runtime gives for the plain ones.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod lab;
 
@@ -8,8 +8,12 @@ use std::path::Path;
 
 use lab::{Lab, assert_close, builder, run, try_run};
 use onnxseal_core::{InMemory, Preset};
-use onnxseal_runtime::{ErrorKind, Memory, Model, Options, Requirements, Sharing, Silent};
+use onnxseal_runtime::{
+    Error, ErrorKind, Memory, Model, Options, PlaintextOnDisk, Prepared, Requirements, Sharing,
+    Silent, WEIGHTS_ENTRY, WRITING_ENTRIES,
+};
 use onnxseal_testkit::{samples, shared};
+use ort::value::Tensor;
 
 /// Protects the model at `path`, opens it in both kinds of memory, and compares outputs; says whether
 /// there were any.
@@ -91,10 +95,9 @@ fn weights_that_only_kernels_read_are_shared_and_others_are_not() {
         let none = Vec::new;
         let w = || vec!["w".to_owned()];
         let expected = match sample.name {
-            "wide_matmul" | "wide_external" | "wide_folded" => (w(), none()),
-            "wide_conv" | "wide_transposed" | "wide_tied" | "wide_function" | "wide_unused" => {
-                (none(), w())
-            }
+            "wide_matmul" | "wide_external" => (w(), none()),
+            "wide_conv" | "wide_transposed" | "wide_tied" | "wide_function" | "wide_unused"
+            | "wide_folded" => (none(), w()),
             "wide_ends" => (none(), vec!["w".to_owned(), "v".to_owned()]),
             _ => (none(), none()),
         };
@@ -116,7 +119,93 @@ fn weights_that_only_kernels_read_are_shared_and_others_are_not() {
         let never = model.prepare(Sharing::Never).unwrap();
         assert!(never.shared().is_empty());
         assert_eq!(never.injected().len(), found.0.len() + found.1.len());
+        // In the skeleton is all there is, and nothing says that options have weights.
+        let inline = model.prepare(Sharing::Inline).unwrap();
+        assert!(inline.shared().is_empty() && inline.injected().is_empty());
+        let has_weights = |prepared: &Prepared<'_>| prepared.config().any(|e| e == WEIGHTS_ENTRY);
+        assert!(!has_weights(&inline));
+        assert_eq!(has_weights(&never), !never.injected().is_empty());
+        for tensor in model.tensors().filter(|tensor| tensor.bytes.len() >= 64) {
+            let part = &tensor.bytes[..64];
+            assert!(
+                inline.skeleton().windows(64).any(|bytes| bytes == part),
+                "{}",
+                sample.name
+            );
+        }
         fs::remove_dir_all(protected.parent().unwrap()).unwrap();
+    }
+}
+
+/// ONNX Runtime knows weights in options by name alone: those of one model would pass for another's.
+#[test]
+fn options_have_the_weights_of_one_model() {
+    let Some(builder) = builder() else { return };
+    let lab = Lab::new();
+    let path = lab.write(&lab::wide_matmul(), "plain");
+    let protected = lab.protect(&path, "protected", Preset::Full).unwrap();
+    let open = || Model::open(&protected, &lab.identities).unwrap();
+    let (key, value) = WEIGHTS_ENTRY;
+    let used = builder.clone().with_config_entry(key, value).unwrap();
+    let error = open().into_session(used).unwrap_err();
+    assert!(matches!(error, Error::UsedOptions) && error.kind() == ErrorKind::Usage);
+    // One of the application's own is not passed over either.
+    let own = Tensor::from_array(([64_i64, 128], vec![0_f32; 64 * 128])).unwrap();
+    let own = builder
+        .clone()
+        .with_initializer("w", own.into_dyn())
+        .unwrap();
+    let error = open().into_session(own).unwrap_err();
+    let Error::Session { source, .. } = &error else {
+        panic!("{error}");
+    };
+    assert!(
+        source.to_string().contains("already been added"),
+        "{source}"
+    );
+    // What a session was made with serves for the next.
+    let expected = run(&mut lab::builder().unwrap().commit_from_file(&path).unwrap());
+    for sharing in [Sharing::WherePossible, Sharing::Never, Sharing::Inline] {
+        let mut session = open().into_session_with(builder.clone(), sharing).unwrap();
+        assert_close("again", &expected, &run(&mut session));
+    }
+}
+
+#[test]
+fn nothing_decrypted_is_written_unless_it_is_allowed() {
+    let Some(builder) = builder() else { return };
+    let lab = Lab::new();
+    let path = lab.write(&lab::wide_conv(), "plain");
+    let protected = lab.protect(&path, "protected", Preset::Full).unwrap();
+    let open = |plaintext_on_disk| {
+        let options = Options {
+            plaintext_on_disk,
+            ..Options::default()
+        };
+        Model::open_with(&protected, &lab.identities, &options, &Silent).unwrap()
+    };
+    let out = lab.path("optimized.onnx");
+    let writing = || builder.clone().with_optimized_model_path(&out).unwrap();
+    open(PlaintextOnDisk::Refused)
+        .into_session(writing())
+        .unwrap();
+    assert!(!out.exists());
+    open(PlaintextOnDisk::Allowed)
+        .into_session(writing())
+        .unwrap();
+    assert!(out.exists());
+    for (key, on) in WRITING_ENTRIES {
+        let writing = |value| builder.clone().with_config_entry(key, value).unwrap();
+        let error = open(PlaintextOnDisk::Refused)
+            .into_session(writing(on))
+            .unwrap_err();
+        assert!(
+            error.to_string().contains(key) && error.kind() == ErrorKind::Usage,
+            "{error}"
+        );
+        open(PlaintextOnDisk::Refused)
+            .into_session(writing("0"))
+            .unwrap();
     }
 }
 

@@ -10,6 +10,8 @@ other threads run; Ctrl-C ends them, as does an exception from `progress`, and e
 left behind.
 """
 
+from typing import TYPE_CHECKING
+
 from onnxseal._errors import (
     AuthenticationError,
     Error,
@@ -28,6 +30,7 @@ from onnxseal._onnxseal import (
     __version__,
     generate_identity,
     inspect,
+    is_protected,
     open,
     plan,
     protect,
@@ -36,6 +39,9 @@ from onnxseal._onnxseal import (
     unprotect,
     verify,
 )
+
+if TYPE_CHECKING:
+    from onnxseal._session import InferenceSession
 
 __all__ = [
     "AuthenticationError",
@@ -54,6 +60,7 @@ __all__ = [
     "__version__",
     "generate_identity",
     "inspect",
+    "is_protected",
     "open",
     "plan",
     "protect",
@@ -72,3 +79,7 @@ def __getattr__(name):
         globals()[name] = InferenceSession
         return InferenceSession
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), "InferenceSession"})

@@ -60,7 +60,7 @@ class Model:
     def is_locked(self) -> bool: ...
     def check_unchanged(self) -> None: ...
     def _prepare(
-        self, share: bool
+        self, how: Literal["share", "copy", "inline"]
     ) -> tuple[
         bytes,
         list[tuple[str, str]],
@@ -102,6 +102,7 @@ def plan(
     coefficients: Mapping[str, float] | None = None,
 ) -> dict[str, Any]: ...
 def inspect(model: _Model) -> dict[str, Any]: ...
+def is_protected(model: _Model) -> bool: ...
 def verify(
     model: _Model,
     *,

@@ -1,10 +1,12 @@
 """Sessions of ONNX Runtime on protected models."""
 
+import os
 import re
+import sys
 import weakref
 
-from onnxseal._errors import OnnxRuntimeError, UsageError
-from onnxseal._onnxseal import Model, open
+from onnxseal._errors import Error, MalformedError, OnnxRuntimeError, UsageError
+from onnxseal._onnxseal import Model, is_protected, open
 from onnxseal._tensors import array
 
 # From here on it looks for external data only where the skeleton says: that is, nowhere.
@@ -28,23 +30,56 @@ def _import():
 
 onnxruntime = _import()
 
-# Options that were given ready made, and the values that they refer to: ONNX Runtime keeps no count of those.
+# Those that use the memory of the process, and so weights where they lie.
+_PROCESSORS = {"CPUExecutionProvider", "AzureExecutionProvider"}
+
+# Entries of options with which ONNX Runtime writes what was encrypted to files, and the values that turn it on.
+_WRITING = {"ep.context_enable": "1", "session.debug_layout_transformation": "1"}
+
+# The entry of options that have weights of a model. They stay in the options, and ONNX Runtime knows them by name alone.
+_WEIGHTS = "onnxseal.weights"
+
+# Options of others that have weights, and the memory that they refer to: ONNX Runtime keeps no count of it.
 _used = weakref.WeakKeyDictionary()
+
+
+def _holders(make):
+    """What a function makes, and how many references to it there are."""
+    made = make()
+    return made, sys.getrefcount(made)
+
+
+# As many as there are to what nobody else has.
+_ALONE = _holders(onnxruntime.SessionOptions)[1]
 
 
 class InferenceSession(onnxruntime.InferenceSession):
     """An `onnxruntime.InferenceSession` on a protected model, which is opened in memory.
 
-    `path_or_bytes` is what `onnxseal.open` takes, or what it gave. `identity`, `require`, `signed_by`,
-    `external_files`, `memory` and `progress` are its too; everything else goes to ONNX Runtime.
+        session = onnxseal.InferenceSession("sealed.onnx", identity="id.txt", providers=["CPUExecutionProvider"])
+        outputs = session.run(None, {"input": images})
 
-    Where `sess_options` is None, or a function without arguments that makes them, ONNX Runtime uses weights where
-    they lie as far as it can. If it refuses the model that way, which it may log as an error, the session is made
-    once more with new options, and weights that it copies. Where `sess_options` is an `onnxruntime.SessionOptions`,
-    it copies all weights, which takes longer and more memory: what is tried cannot be taken out of options again.
-    For the same reason such options serve for one session on a protected model, and keep it in memory.
+    Parameters:
+        path_or_bytes: What `onnxseal.open` takes, a path, a URL, bytes or a file, or the `onnxseal.Model` it gave.
+        sess_options: None, an `onnxruntime.SessionOptions`, or a function without arguments that makes new ones.
+            Options stay free of weights, so one object serves for any number of models. That takes memory while the
+            session is made: the model is then given to ONNX Runtime in one piece, with all its weights. With None or
+            a function, ONNX Runtime uses weights where they lie as far as it can, and copies the others.
+        providers, provider_options: As ONNX Runtime has them. Weights are used where they lie by the processor alone.
+        identity: Who opens the model: the path of an identity file, its text, an `onnxseal.Identity`, an
+            `onnxseal.Passphrase`, or several of these. Without one, what the environment's ONNXSEAL_IDENTITY names.
+        require: Claims that the model must make: "key=value", "key", "not-after", "not-before".
+        signed_by: An `allowed_signers` file by a key of which it must be signed, and possibly the signer.
+        external_files: Of a model in memory, its external data files: bytes by relative path.
+        memory: "auto", or "own", which copies what is in clear from the model's files too.
+        progress: True for a bar, or a function of the bytes done and those in all.
+        allow_plain: Whether a model that is not protected is opened as well, as ONNX Runtime opens it. One of which
+            `require` or `signed_by` demands something never is.
+        allow_plaintext_on_disk: Whether options may have ONNX Runtime write the decrypted model to files, such as
+            `optimized_model_filepath`. They are refused otherwise.
 
-    All methods work but `set_providers`, which would need the model anew.
+    Raises what `onnxseal.open` raises, and ONNX Runtime's own exceptions. All methods work but `set_providers`, which
+    would need the model anew.
     """
 
     def __init__(
@@ -60,63 +95,166 @@ class InferenceSession(onnxruntime.InferenceSession):
         external_files=None,
         memory="auto",
         progress=None,
+        allow_plain=False,
+        allow_plaintext_on_disk=False,
         **kwargs,
     ):
         given = isinstance(sess_options, onnxruntime.SessionOptions)
         if not given and sess_options is not None and not callable(sess_options):
             raise TypeError("sess_options is an onnxruntime.SessionOptions, or a function that makes one")
-        if given and sess_options in _used:
-            raise UsageError(
-                "these sess_options have the weights of another protected model: give a function that makes new ones"
-            )
-        model = path_or_bytes
+        model, path = path_or_bytes, None
+        if isinstance(model, (str, os.PathLike)):
+            path = os.fspath(model)
+        self._onnxseal_plain, self._onnxseal_make = False, None
         if not isinstance(model, Model):
-            model = open(
-                model,
-                identity,
-                require=require,
-                signed_by=signed_by,
-                external_files=external_files,
-                memory=memory,
-                progress=progress,
-            )
+            if hasattr(model, "read"):
+                model = model.read()
+            try:
+                model = open(
+                    model,
+                    identity,
+                    require=require,
+                    signed_by=signed_by,
+                    external_files=external_files,
+                    memory=memory,
+                    progress=progress,
+                )
+            except UsageError as error:
+                if not _is_plain(model):
+                    raise
+                name = "the model" if path is None else path
+                if require or signed_by:
+                    raise UsageError(f"{name} is not protected, so it is not what require= or signed_by= demands") from error
+                if not allow_plain:
+                    raise UsageError(f"{name} is not protected: allow_plain=True opens such models too") from error
+                if external_files:
+                    raise UsageError("external_files are those of protected models: save this one, and give its path") from error
+                self._onnxseal_plain = True
+        if self._onnxseal_plain:
+            if not given and sess_options is not None:
+                sess_options = sess_options()
+            super().__init__(_plain(model), sess_options, providers, provider_options, **kwargs)
+            return
 
-        def create(options, share):
-            skeleton, entries, shared, injected = model._prepare(share)
+        def create(options, how):
+            if not isinstance(options, onnxruntime.SessionOptions):
+                raise TypeError("sess_options is to make an onnxruntime.SessionOptions")
+            if _entry(options, _WEIGHTS) is not None:
+                raise UsageError("these sess_options have the weights of another protected model: make new ones")
+            if not allow_plaintext_on_disk:
+                _check_writes_nothing(options)
+            skeleton, entries, shared, injected = model._prepare(how)
             for key, value in entries:
-                options.add_session_config_entry(key, value)
+                # ONNX Runtime warns of an entry that takes another's place.
+                if _entry(options, key) != value:
+                    options.add_session_config_entry(key, value)
             shared = [(name, _value(*described)) for name, *described in shared]
             injected = [(name, _value(*described)) for name, *described in injected]
+            if shared or injected:
+                _used[options] = (model, shared, injected)
             for name, value in shared:
                 options.add_initializer(name, value)
             if injected:
                 names, values = map(list, zip(*injected, strict=True))
                 options.add_external_initializers(names, values)
-            if given:
-                _used[options] = (model, injected)
             # ONNX Runtime copies the injected values meanwhile, and uses the shared ones to the end.
             self._onnxseal_shared = (model, shared) if shared else None
             super(InferenceSession, self).__init__(skeleton, options, providers, provider_options, **kwargs)
 
-        if given:
-            create(sess_options, share=False)
-        else:
-            make = sess_options or onnxruntime.SessionOptions
+        def create_with_others(options):
             try:
-                create(make(), share=True)
+                create(options, "inline")
+            except MalformedError:
+                # It may be too large for one piece: such options serve for this model alone.
+                create(options, "copy")
+
+        def create_with_new(how):
+            options, n_holders = _holders(sess_options or onnxruntime.SessionOptions)
+            if n_holders > _ALONE:
+                # Somebody has them who may use them again.
+                return create_with_others(options)
+            if how == "share" and not _is_for_processors(options, providers):
+                how = "copy"
+            self._onnxseal_make = sess_options or onnxruntime.SessionOptions
+            create(options, how)
+
+        if given:
+            create_with_others(sess_options)
+        else:
+            self._onnxseal_shared = None
+            try:
+                create_with_new("share")
             except Exception:
                 if self._onnxseal_shared is None:
                     raise
-                create(make(), share=False)
+                create_with_new("copy")
         model.check_unchanged()
         # The last attribute is released last: the memory after the session that uses it.
         self._onnxseal_shared = self.__dict__.pop("_onnxseal_shared")
         # For set_providers alone.
         self._model_bytes = self._sess_options_initial = None
+        # Others tell by it which folder the model is in.
+        self._model_path = path
+        if self._onnxseal_make is not None:
+            # ONNX Runtime's copy, which has the weights.
+            self._sess_options = None
+
+    def get_session_options(self):
+        """Options like those that the session was made with. They have no weights, so they serve for other models."""
+        return super().get_session_options() if self._onnxseal_make is None else self._onnxseal_make()
 
     def set_providers(self, providers=None, provider_options=None):
-        """Cannot work: the session would be made anew, and the model is not kept for that."""
+        """Cannot work on a protected model: the session would be made anew, and the model is not kept for that."""
+        if self._onnxseal_plain:
+            return super().set_providers(providers, provider_options)
         raise UsageError("a session on a protected model keeps its providers: make a new one with providers=...")
+
+
+def _is_plain(model):
+    """Whether a model is surely not protected."""
+    try:
+        return not is_protected(model)
+    except Error:
+        return False
+
+
+def _plain(model):
+    """A model that is not protected as ONNX Runtime takes it."""
+    if isinstance(model, (str, os.PathLike)):
+        if "://" in os.fspath(model):
+            raise UsageError(f"{model} is not protected: ONNX Runtime opens such models by path, not by URL")
+        return model
+    if isinstance(model, (bytes, bytearray, memoryview)):
+        return bytes(model)
+    return getattr(model, "model_proto", model).SerializeToString()
+
+
+def _entry(options, key):
+    """The value of a configuration entry, or None."""
+    try:
+        return options.get_session_config_entry(key)
+    except RuntimeError:
+        return None
+
+
+def _check_writes_nothing(options):
+    writing = [key for key, on in _WRITING.items() if _entry(options, key) == on]
+    if options.optimized_model_filepath:
+        writing.append("optimized_model_filepath")
+    if writing:
+        raise UsageError(
+            f"sess_options have {writing[0]}, which writes the decrypted model to a file: leave it out, or allow it with "
+            "allow_plaintext_on_disk=True"
+        )
+
+
+def _is_for_processors(options, providers):
+    """Whether all execution providers that a session may have use the memory of the process."""
+    # Versions before 1.23 do not tell.
+    if getattr(options, "has_providers", bool)():
+        return False
+    names = providers or onnxruntime.get_available_providers()
+    return all((name if isinstance(name, str) else name[0]) in _PROCESSORS for name in names)
 
 
 def _value(data_type, dims, view):

@@ -204,13 +204,18 @@ pub fn wide_folded() -> Sample {
     one_file("wide_folded", graph.node(normalize).encode())
 }
 
-/// Models whose weights are large enough not to be inline, in every place there is.
-pub fn wide_samples() -> Vec<Sample> {
-    let conv = GraphBuilder::new("wide_conv")
+/// A Conv with 36 KiB of weights, which ONNX Runtime copies.
+pub fn wide_conv() -> Sample {
+    let graph = GraphBuilder::new("wide_conv")
         .input("x", &[1, 32, 8, 8])
         .output("y", &[1, 32, 6, 6])
         .initializer(weights("w", &[32, 32, 3, 3], 1))
         .node(node("Conv", &["x", "w"], &["y"]));
+    one_file("wide_conv", graph.encode())
+}
+
+/// Models whose weights are large enough not to be inline, in every place there is.
+pub fn wide_samples() -> Vec<Sample> {
     let transposed = wide("wide_transposed")
         .initializer(weights("w", &[128, 64], 1))
         .node(node_with(
@@ -323,7 +328,7 @@ pub fn wide_samples() -> Vec<Sample> {
     vec![
         wide_matmul(),
         wide_folded(),
-        one_file("wide_conv", conv.encode()),
+        wide_conv(),
         one_file("wide_transposed", transposed.encode()),
         Sample {
             name: "wide_branches",
