@@ -73,3 +73,5 @@ make_wheel
 echo "== pytest"
 target=${CARGO_TARGET_DIR:-target}
 ONNXSEAL_BIN=${ONNXSEAL_BIN:-$target/release/onnxseal} .venv/bin/python -m pytest -p no:cacheprovider tests/python "$@"
+# Arguments are for pytest: who gives some wants these tests alone.
+(($#)) || tests/onnxruntime_versions.sh

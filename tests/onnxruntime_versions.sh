@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Runs tests of sessions, in Rust and in Python, with other versions of ONNX Runtime than the one in tests/requirements.txt: the
+# oldest that sessions are made with, and those before it. Part of tests/run.sh, which makes .venv and installs the package.
+#
+#   tests/onnxruntime_versions.sh             all
+#   tests/onnxruntime_versions.sh 1.22.1      some
+#
+# A version whose wheel cannot be had here is skipped, and the reason printed; one that was fetched stays in target/onnxruntime.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+VERSIONS=(1.22.1 1.31.1)
+(($#)) && VERSIONS=("$@")
+
+for version in "${VERSIONS[@]}"; do
+    folder=target/onnxruntime/$version
+    if [[ ! -d $folder ]]; then
+        new=$folder.new.$$
+        # It alone: everything else is of .venv.
+        if ! said=$(.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+            --target "$new" "onnxruntime==$version" 2>&1); then
+            rm -rf "$new"
+            printf '== ONNX Runtime %s: skipped, its wheel cannot be had here: %s\n' "$version" "${said##*$'\n'}"
+            continue
+        fi
+        mkdir -p target/onnxruntime
+        mv "$new" "$folder"
+    fi
+    echo "== ONNX Runtime $version"
+    libraries=("$PWD/$folder"/onnxruntime/capi/libonnxruntime.*.*)
+    # With what tests/run.sh has built already.
+    ORT_DYLIB_PATH=${libraries[0]} cargo test --quiet --release --workspace --exclude onnxseal-python \
+        --features object-store --test sessions -- --skip real_models
+    PYTHONPATH=$PWD/$folder .venv/bin/python -m pytest --quiet -p no:cacheprovider tests/python/test_wheel_session.py \
+        -k "not outputs_are_those"
+done
