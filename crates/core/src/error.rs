@@ -128,7 +128,8 @@ pub enum Error {
     },
     /// The model is in ONNX Runtime's own format.
     #[error(
-        "{} is a model in ONNX Runtime's own format (.ort), which cannot be protected", shown(path)
+        "{} is a model in ONNX Runtime's own format (.ort), which cannot be protected",
+        shown(path)
     )]
     OrtFormat {
         /// The model file.
