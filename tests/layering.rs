@@ -164,6 +164,31 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// Generated messages would take memory out of all proportion to a file's bytes.
+#[test]
+fn no_message_of_a_file_is_decoded_into_memory() {
+    let mut paths = Vec::new();
+    sources(&root().join("src"), &mut paths);
+    for package in fs::read_dir(root().join("crates")).unwrap() {
+        let package = package.unwrap().path();
+        // What the tests share.
+        if !package.ends_with("testkit") {
+            sources(&package.join("src"), &mut paths);
+        }
+    }
+    assert!(paths.len() > 50);
+    paths.retain(|path| {
+        let code = fs::read_to_string(path).unwrap();
+        let code = code.split("#[cfg(test)]").next().unwrap_or_default();
+        code.contains("prost") || code.contains("proto::ModelProto")
+    });
+    let found: Vec<_> = paths
+        .iter()
+        .map(|path| path.strip_prefix(root()).unwrap())
+        .collect();
+    assert_eq!(found, [Path::new("crates/onnx/src/proto/onnx.rs")]);
+}
+
 /// Whether a line has the word `unsafe` outside of a comment.
 fn is_unsafe(line: &str) -> bool {
     let code = line.split("//").next().unwrap_or_default();

@@ -148,6 +148,7 @@ impl Prepared {
         {
             return Err(Error::AlreadyProtected { path: path.clone() });
         }
+        source.check_unambiguous(&model)?;
         let external = source.open_external(&model)?;
         let mut files = vec![File {
             path: String::new(),

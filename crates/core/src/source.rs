@@ -41,6 +41,12 @@ impl Source {
             .map_err(|source| self.malformed(source))
     }
 
+    /// Checks that it is clear which elements the values of `model`, located in this source, have.
+    #[cfg(feature = "protect")]
+    pub(crate) fn check_unambiguous(&self, model: &Model<'_>) -> Result<()> {
+        (model.check_unambiguous()).map_err(|source| self.malformed(source))
+    }
+
     /// Opens the external files of `model`, located in this source, and checks that its tensors lie
     /// within them.
     #[cfg(feature = "protect")]

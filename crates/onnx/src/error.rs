@@ -199,6 +199,23 @@ pub enum Fault {
         /// The key.
         key: &'static str,
     },
+    /// A key of `external_data` is none that ONNX Runtime takes.
+    #[error("expected keys location, offset, length or checksum, and a value, found {found:?}")]
+    ExternalKey {
+        /// The key.
+        found: String,
+    },
+    /// A name stands for two values of one graph.
+    #[error("expected a value with a name of its own, found {name:?}, which {first} has")]
+    NameTwice {
+        /// The name.
+        name: String,
+        /// Protobuf path of the initializer, input or node that has it too.
+        first: String,
+    },
+    /// A part that is not read keeps elements in an external file.
+    #[error("expected elements in the model file, found them, or what may be, in an external one")]
+    PassedOverFile,
     /// A number in `external_data` is none.
     #[error("expected a decimal number as external_data {key}, found {found:?}")]
     ExternalNumber {
@@ -320,6 +337,14 @@ impl Error {
         self.with(|at| {
             at.subject.get_or_insert(Subject::Node(excerpt(name)));
         })
+    }
+
+    /// Where in the file, and what is wrong, of a malformed model.
+    pub(crate) fn into_fault(self) -> Option<(Box<At>, Fault)> {
+        match self {
+            Error::Malformed { at, fault } => Some((at, fault)),
+            _ => None,
+        }
     }
 
     /// Says where in the protobuf tree.

@@ -25,17 +25,23 @@ pub(crate) struct Entries<'a> {
     pub(crate) location: Option<(&'a str, u64)>,
     pub(crate) offset: Option<u64>,
     pub(crate) length: Option<u64>,
+    /// The first key that ONNX Runtime does not take, and the offset of its entry.
+    pub(crate) stray: Option<(&'a str, u64)>,
 }
 
 impl<'a> Entries<'a> {
-    /// Takes in one more entry. Other keys, such as `checksum`, say nothing about the place.
+    /// Takes in one more entry.
     pub(crate) fn add(&mut self, field: &Field<'a>) -> Result<(), Error> {
         let (key, value) = entry(field.message()?)?;
         let added = match key {
             "location" => once(&mut self.location, "location", (value, field.offset)),
             "offset" => number("offset", value).and_then(|n| once(&mut self.offset, "offset", n)),
             "length" => number("length", value).and_then(|n| once(&mut self.length, "length", n)),
-            _ => Ok(()),
+            "checksum" if !value.is_empty() => Ok(()),
+            _ => {
+                self.stray.get_or_insert((key, field.offset));
+                Ok(())
+            }
         };
         added.map_err(|fault| field.name(Error::malformed(field.offset, fault)))
     }

@@ -18,6 +18,7 @@ mod names_files;
 pub mod proto;
 pub mod tail;
 
+mod ambiguity;
 mod data_type;
 mod error;
 mod foreign;

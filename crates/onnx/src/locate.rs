@@ -17,8 +17,9 @@ use crate::model::{
     FileId, Function, FunctionId, Graph, GraphId, GraphOwner, MetadataProp, Model, Node, NodeId,
     OpsetImport, PassedOver,
 };
-use crate::schema;
-use crate::wire::{Field, Message};
+use crate::names_files::names_files;
+use crate::schema::{self, Kind};
+use crate::wire::{Field, Message, Value};
 
 /// Reads a model file's structure and locates its tensors.
 ///
@@ -43,12 +44,13 @@ pub fn locate<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Model<'a>, Error> 
             ir_version: None,
             opset_imports: Vec::new(),
             metadata_props: Vec::new(),
-            graphs: vec![Graph::new(GraphOwner::Model)],
+            graphs: vec![Graph::new(GraphOwner::Model, "graph".to_owned())],
             nodes: Vec::new(),
             tensors: Vec::new(),
             functions: Vec::new(),
             external_files: Vec::new(),
             passed_over: Vec::new(),
+            stray_key: None,
         },
     };
     match locator.model(Message::of_file(bytes)) {
@@ -98,7 +100,7 @@ impl<'a> Locator<'a, '_> {
                 14 => self.metadata_prop(field)?,
                 20 => {
                     let mark = self.enter(format_args!("training_info[{n_training_infos}]"));
-                    self.pass_over(field)?;
+                    self.pass_over(Kind::TrainingInfo, field)?;
                     self.leave(mark);
                     n_training_infos += 1;
                 }
@@ -202,7 +204,7 @@ impl<'a> Locator<'a, '_> {
                 11 => {
                     let mark = self.enter(format_args!("attribute_proto[{n_attribute_protos}]"));
                     if attribute::may_hold_weights(field.message()?)? {
-                        self.pass_over(field)?;
+                        self.pass_over(Kind::Attribute, field)?;
                     }
                     self.leave(mark);
                     n_attribute_protos += 1;
@@ -277,6 +279,7 @@ impl<'a> Locator<'a, '_> {
             inputs: Vec::new(),
             outputs: Vec::new(),
             position,
+            offset: message.offset(),
         };
         let mut has_attributes = false;
         let mut fields = message.fields(schema::NODE);
@@ -336,7 +339,8 @@ impl<'a> Locator<'a, '_> {
             offset,
         )?;
         let id = GraphId(self.model.graphs.len() as u32);
-        self.model.graphs.push(Graph::new(owner));
+        let path = self.path_here(offset)?;
+        self.model.graphs.push(Graph::new(owner, path));
         Ok(id)
     }
 
@@ -353,11 +357,16 @@ impl<'a> Locator<'a, '_> {
     }
 
     /// Notes that the message at the current path may hold weights and is not read.
-    fn pass_over(&mut self, field: Field<'a>) -> Result<(), Error> {
+    fn pass_over(&mut self, kind: Kind, field: Field<'a>) -> Result<(), Error> {
         let path = self.path_here(field.offset)?;
+        let names_files = match field.value {
+            Value::Delimited(message) => names_files(kind, message, self.limits.graph_depth),
+            _ => true,
+        };
         self.model.passed_over.push(PassedOver {
             path,
             field: field.span(),
+            names_files,
         });
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! A [`Model`] borrows its strings from the file's bytes and holds no weights, so it stays small
 //! however large the file is.
 
+use crate::error::{At, Fault};
 use crate::proto::tensor_proto::DataType;
 
 /// A run of bytes in one file: `[start, start + len)`, `start` absolute, in bytes.
@@ -80,6 +81,8 @@ pub struct Model<'a> {
     /// Parts of the file that may hold weights and were not read, in file order:
     /// `training_info`, and `attribute_proto` (attribute defaults) of functions.
     pub passed_over: Vec<PassedOver>,
+    /// The first key of `external_data` that ONNX Runtime does not know, and where it is.
+    pub(crate) stray_key: Option<(Box<At>, Fault)>,
 }
 
 /// A part of the file that may hold weights and was not read.
@@ -89,6 +92,8 @@ pub struct PassedOver {
     pub path: String,
     /// The whole field in the file: tag, length and message.
     pub field: Span,
+    /// Whether it may keep elements in external files: whether a program would look for one.
+    pub names_files: bool,
 }
 
 /// One entry of `ModelProto.opset_import`.
@@ -118,6 +123,9 @@ pub struct Graph<'a> {
     pub name: &'a str,
     /// What the graph belongs to.
     pub owner: GraphOwner<'a>,
+    /// Its protobuf path, such as `graph.node[2].attribute[1].g`; of a function's body that of the
+    /// function.
+    pub path: String,
     /// Names of the graph's inputs, or a function's formal parameters, in order.
     pub inputs: Vec<&'a str>,
     /// Names of the graph's outputs, in order.
@@ -173,6 +181,8 @@ pub struct Node<'a> {
     pub outputs: Vec<&'a str>,
     /// Where the node stands among its graph's nodes, from 0.
     pub position: u32,
+    /// Offset in the model file of the `NodeProto`, in bytes.
+    pub offset: u64,
 }
 
 /// A tensor that may hold weights.
@@ -308,10 +318,11 @@ impl<'a> Model<'a> {
 }
 
 impl<'a> Graph<'a> {
-    pub(crate) fn new(owner: GraphOwner<'a>) -> Graph<'a> {
+    pub(crate) fn new(owner: GraphOwner<'a>, path: String) -> Graph<'a> {
         Graph {
             name: "",
             owner,
+            path,
             inputs: Vec::new(),
             outputs: Vec::new(),
         }

@@ -1,51 +1,39 @@
-//! Whether a part of the model that was not read keeps elements in external files.
+//! Whether a part of the model that is not read keeps elements in external files.
 
-use prost::Message as _;
-
-use crate::model::PassedOver;
-use crate::proto::tensor_proto::DataLocation;
-use crate::proto::{AttributeProto, GraphProto, SparseTensorProto, TensorProto};
-use crate::schema;
+use crate::schema::{self, Kind};
 use crate::wire::{Message, Value};
 
-impl PassedOver {
-    /// Whether an attribute's default, of the model file `bytes`, has elements in external files. Also
-    /// true of one that is no `AttributeProto`.
-    pub fn names_files(&self, bytes: &[u8]) -> bool {
-        let field = Message::within(bytes, self.field.start as usize, self.field.end() as usize);
-        let field = field.fields(schema::ANY).next();
-        let Ok(Some(Value::Delimited(message))) = field.map(|field| field.map(|field| field.value))
-        else {
-            return true;
+/// Whether any tensor of `message` may have its elements in an external file, in the eyes of any
+/// parser.
+///
+/// Parsers differ in what a field means that occurs twice, or has a value that no enumeration has.
+/// So no value is resolved: a tensor counts that has an entry of `external_data`, or a
+/// `data_location` other than 0, anywhere. So does whatever is not made of fields, and what lies in
+/// more than `max_depth` graphs around a graph.
+pub(crate) fn names_files(kind: Kind, message: Message<'_>, max_depth: u32) -> bool {
+    let mut fields = message.fields(schema::ANY);
+    loop {
+        let field = match fields.next() {
+            Ok(Some(field)) => field,
+            Ok(None) => return false,
+            Err(_) => return true,
         };
-        AttributeProto::decode(message.slice()).map_or(true, |default| attribute(&default))
+        let names_files_here = match (kind, field.number) {
+            (Kind::Tensor, schema::EXTERNAL_DATA) => true,
+            (Kind::Tensor, schema::DATA_LOCATION) => !matches!(field.value, Value::Varint(0)),
+            (_, number) => match (kind.inside(number), field.value) {
+                (None, _) => false,
+                (Some(Kind::Graph), Value::Delimited(graph)) => match max_depth.checked_sub(1) {
+                    Some(max_depth) => names_files(Kind::Graph, graph, max_depth),
+                    None => true,
+                },
+                (Some(kind), Value::Delimited(message)) => names_files(kind, message, max_depth),
+                // Parsers pass over a field of another wire type, as a rule.
+                (Some(_), _) => true,
+            },
+        };
+        if names_files_here {
+            return true;
+        }
     }
-}
-
-fn attribute(of: &AttributeProto) -> bool {
-    of.t.iter().chain(&of.tensors).any(tensor)
-        || of
-            .sparse_tensor
-            .iter()
-            .chain(&of.sparse_tensors)
-            .any(sparse)
-        || of.g.iter().chain(&of.graphs).any(graph)
-}
-
-fn graph(of: &GraphProto) -> bool {
-    of.initializer.iter().any(tensor)
-        || of.sparse_initializer.iter().any(sparse)
-        || of
-            .node
-            .iter()
-            .flat_map(|node| &node.attribute)
-            .any(attribute)
-}
-
-fn sparse(of: &SparseTensorProto) -> bool {
-    of.values.iter().chain(&of.indices).any(tensor)
-}
-
-fn tensor(of: &TensorProto) -> bool {
-    of.data_location() == DataLocation::External
 }

@@ -3,7 +3,7 @@
 use zeroize::Zeroizing;
 
 use crate::error::Error;
-use crate::schema;
+use crate::schema::{self, DATA_LOCATION, EXTERNAL_DATA};
 use crate::wire::{Message, Value, put_varint};
 
 /// Where the elements of a tensor lie in a copy.
@@ -23,8 +23,6 @@ pub enum Elements<'e> {
 /// Fields of `TensorProto` that hold elements, or say where they are.
 const OF_ELEMENTS: [u32; 9] = [4, 5, 6, 7, 9, 10, 11, 13, 14];
 const RAW_DATA: u32 = 9;
-const EXTERNAL_DATA: u32 = 13;
-const DATA_LOCATION: u32 = 14;
 
 /// Copies the model file `bytes` with the elements of some tensors elsewhere.
 ///

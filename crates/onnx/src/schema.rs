@@ -111,6 +111,17 @@ pub(crate) const TENSOR: &Schema = &Schema::new(
     ],
 );
 
+/// `TensorProto.external_data`.
+pub(crate) const EXTERNAL_DATA: u32 = 13;
+/// `TensorProto.data_location`.
+pub(crate) const DATA_LOCATION: u32 = 14;
+
+pub(crate) const TRAINING_INFO: &Schema = &Schema::new(
+    "TrainingInfoProto",
+    &[1, 2],
+    &[(1, "initialization"), (2, "algorithm")],
+);
+
 pub(crate) const SPARSE_TENSOR: &Schema = &Schema::new(
     "SparseTensorProto",
     &[1, 2],
@@ -134,3 +145,50 @@ pub(crate) const ENTRY: &Schema = &Schema::new(
     &[1, 2],
     &[(1, "key"), (2, "value")],
 );
+
+/// The messages in which tensors can stand, directly or further inside.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Model,
+    TrainingInfo,
+    Function,
+    Graph,
+    Node,
+    Attribute,
+    Sparse,
+    Tensor,
+}
+
+impl Kind {
+    pub(crate) fn schema(self) -> &'static Schema {
+        match self {
+            Kind::Model => MODEL,
+            Kind::TrainingInfo => TRAINING_INFO,
+            Kind::Function => FUNCTION,
+            Kind::Graph => GRAPH,
+            Kind::Node => NODE,
+            Kind::Attribute => ATTRIBUTE,
+            Kind::Sparse => SPARSE_TENSOR,
+            Kind::Tensor => TENSOR,
+        }
+    }
+
+    /// The kind of the messages in a field, where tensors can stand in them.
+    pub(crate) fn inside(self, number: u32) -> Option<Kind> {
+        Some(match (self, number) {
+            (Kind::Model, 7) => Kind::Graph,
+            (Kind::Model, 20) => Kind::TrainingInfo,
+            (Kind::Model, 25) => Kind::Function,
+            (Kind::TrainingInfo, 1 | 2) => Kind::Graph,
+            (Kind::Function, 7) | (Kind::Graph, 1) => Kind::Node,
+            (Kind::Function, 11) | (Kind::Node, 5) => Kind::Attribute,
+            (Kind::Graph, 5) => Kind::Tensor,
+            (Kind::Graph, 15) => Kind::Sparse,
+            (Kind::Attribute, 5 | 10) => Kind::Tensor,
+            (Kind::Attribute, 6 | 11) => Kind::Graph,
+            (Kind::Attribute, 22 | 23) => Kind::Sparse,
+            (Kind::Sparse, 1 | 2) => Kind::Tensor,
+            _ => return None,
+        })
+    }
+}

@@ -5,8 +5,8 @@
 //! anybody looks at it: a byte too many costs a little, a byte too few would be a wrong answer.
 
 use crate::limits::Limits;
-use crate::schema;
-use crate::wire::{Field, Message, Schema, Value};
+use crate::schema::Kind;
+use crate::wire::{Field, Message, Value};
 
 /// How much to fetch at once.
 #[derive(Clone, Copy)]
@@ -64,58 +64,22 @@ fn skim_by<E>(
     skimmer.message(Kind::Model, 0, end)
 }
 
-/// The messages that are walked.
-#[derive(Clone, Copy)]
-enum Kind {
-    Model,
-    Function,
-    Graph,
-    Node,
-    Attribute,
-    Tensor,
-    Sparse,
-}
-
 /// What is done with a field.
 enum Part {
     Fetched,
     Walked(Kind),
-    /// Elements, which nobody reads, or parts that [`locate`](crate::locate) does not enter.
+    /// Elements, which nobody reads.
     PassedOver,
 }
 
-impl Kind {
-    fn schema(self) -> &'static Schema {
-        match self {
-            Kind::Model => schema::MODEL,
-            Kind::Function => schema::FUNCTION,
-            Kind::Graph => schema::GRAPH,
-            Kind::Node => schema::NODE,
-            Kind::Attribute => schema::ATTRIBUTE,
-            Kind::Tensor => schema::TENSOR,
-            Kind::Sparse => schema::SPARSE_TENSOR,
-        }
-    }
-
-    fn part(self, number: u32) -> Part {
-        match (self, number) {
-            (Kind::Model, 7) => Part::Walked(Kind::Graph),
-            (Kind::Model, 25) => Part::Walked(Kind::Function),
-            // training_info
-            (Kind::Model, 20) => Part::PassedOver,
-            (Kind::Function, 7) | (Kind::Graph, 1) => Part::Walked(Kind::Node),
-            (Kind::Function, 11) | (Kind::Node, 5) => Part::Walked(Kind::Attribute),
-            (Kind::Graph, 5) => Part::Walked(Kind::Tensor),
-            (Kind::Graph, 15) => Part::Walked(Kind::Sparse),
-            (Kind::Attribute, 5 | 10) => Part::Walked(Kind::Tensor),
-            (Kind::Attribute, 6 | 11) => Part::Walked(Kind::Graph),
-            (Kind::Attribute, 22 | 23) => Part::Walked(Kind::Sparse),
+impl Part {
+    fn of(kind: Kind, number: u32) -> Part {
+        match (kind, number) {
             // s, floats, ints, strings
             (Kind::Attribute, 4 | 7 | 8 | 9) => Part::PassedOver,
             // float_data, int32_data, string_data, int64_data, raw_data, double_data, uint64_data
             (Kind::Tensor, 4 | 5 | 6 | 7 | 9 | 10 | 11) => Part::PassedOver,
-            (Kind::Sparse, 1 | 2) => Part::Walked(Kind::Tensor),
-            _ => Part::Fetched,
+            _ => kind.inside(number).map_or(Part::Fetched, Part::Walked),
         }
     }
 }
@@ -145,7 +109,7 @@ impl<E, F: FnMut(&mut [u8], u64) -> Result<(), E>> Skimmer<'_, F> {
             };
             position = field.end as usize;
             if let Value::Delimited(value) = field.value {
-                let part = kind.part(field.number);
+                let part = Part::of(kind, field.number);
                 self.part(part, value.offset() as usize, position)?;
             }
         }
@@ -162,7 +126,7 @@ impl<E, F: FnMut(&mut [u8], u64) -> Result<(), E>> Skimmer<'_, F> {
         match part {
             Part::PassedOver => Ok(()),
             Part::Walked(kind) if end - start > self.sizes.whole => match kind {
-                // The first graph of the model is at depth 0, which is always allowed.
+                // The outermost graph is at depth 0, which is always allowed.
                 Kind::Graph if self.depth > self.max_depth => Ok(()),
                 Kind::Graph => {
                     self.depth += 1;
@@ -337,10 +301,14 @@ mod tests {
         let attribute = [field(1, b"value"), field(5, &tensor)].concat();
         let node = [field(4, b"Constant"), field(5, &attribute)].concat();
         let graph = [field(1, &node), field(5, &tensor), field(2, b"g")].concat();
-        let file = [field(7, &graph), field(20, &weights), field(2, b"end")].concat();
+        // Training, and what a function's attribute is by default, are looked at too.
+        let training = field(1, &field(1, &field(5, &attribute)));
+        let function = [field(1, b"f"), field(11, &attribute)].concat();
+        let parts = [field(7, &graph), field(20, &training), field(25, &function)].concat();
+        let file = [parts, field(2, b"end")].concat();
         let (_, n_bytes, n_pieces) = skimmed(SIZES, &file, 0);
-        assert!(n_bytes <= 5 * SIZES.first, "{n_bytes}");
-        assert_eq!(n_pieces, 4);
+        assert!(n_bytes <= 6 * SIZES.first, "{n_bytes}");
+        assert_eq!(n_pieces, 5);
         check("large", &file);
     }
 

@@ -140,7 +140,7 @@ fn what_a_model_takes() {
         + many(limits.tensors, size_of::<Tensor<'_>>())
         + many(limits.tensors, limits.dims as usize * size_of::<u64>())
         + many(limits.path_bytes, size_of::<PassedOver>() + 32) / shortest_path
-        + many(limits.graphs, size_of::<Graph<'_>>())
+        + many(limits.graphs, size_of::<Graph<'_>>() + 32)
         + many(limits.functions, size_of::<Function<'_>>())
         + many(limits.metadata_props, size_of::<MetadataProp<'_>>())
         + many(limits.opset_imports, size_of::<OpsetImport<'_>>())

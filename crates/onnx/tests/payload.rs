@@ -196,12 +196,7 @@ fn tensors_without_elements_are_empty() {
     with_raw.raw_data = Some(Vec::new());
     let huge = bare_tensor("w", DataType::Float, &[0, i64::MAX, i64::MAX]);
     let untyped = bare_tensor("w", DataType::Undefined, &[0]);
-    for tensor in [
-        with_raw,
-        huge,
-        untyped,
-        external("w", &[0], "w.bin", Some(8), Some(0)),
-    ] {
+    for tensor in [with_raw, huge, untyped] {
         let bytes = wire::model_of_tensors(&[tensor.encode_to_vec()]);
         let model = located(&bytes);
         assert_eq!(
@@ -209,4 +204,15 @@ fn tensors_without_elements_are_empty() {
             (0, &Payload::Empty)
         );
     }
+    // It has a place in its file, which must be there.
+    let bytes = external("w", &[0], "w.bin", Some(8), Some(0)).encode_to_vec();
+    let bytes = wire::model_of_tensors(&[bytes]);
+    let model = located(&bytes);
+    let Payload::Dense { file, span, .. } = &model.tensors[0].payload else {
+        panic!();
+    };
+    assert_eq!(
+        (model.location(*file), span.start, span.len),
+        (Some("w.bin"), 8, 0)
+    );
 }

@@ -8,7 +8,7 @@ use onnxseal_core::{
     Access, InMemory, Location, Memory, OpenedModel, Progress, Requirements, Silent, open_with,
 };
 use onnxseal_onnx::model::{FileId, Payload};
-use onnxseal_onnx::{Limits, external, locate};
+use onnxseal_onnx::{At, Fault, Limits, external, locate};
 
 use crate::DataType;
 use crate::error::{Error, Result};
@@ -22,7 +22,12 @@ pub struct Model {
     pub(crate) path: PathBuf,
     pub(crate) plaintext_on_disk: PlaintextOnDisk,
     tensors: Vec<Entry>,
+    /// Why no session can be made of it, though it can be opened.
+    ambiguity: Option<Ambiguity>,
 }
+
+/// Where programs may not read a model alike, and why.
+type Ambiguity = (Box<At>, Fault);
 
 /// How a model is to be opened.
 #[derive(Clone, Debug, Default)]
@@ -112,12 +117,13 @@ impl Model {
             plaintext_on_disk,
         } = options;
         let opened = open_with(location, access, *memory, require, progress)?;
-        let tensors = index(&path, &opened)?;
+        let (tensors, ambiguity) = index(&path, &opened)?;
         Ok(Model {
             opened,
             path,
             plaintext_on_disk: *plaintext_on_disk,
             tensors,
+            ambiguity,
         })
     }
 
@@ -190,6 +196,20 @@ impl Model {
         self.opened.mapped_bytes()
     }
 
+    /// Fails where ONNX Runtime may take other elements for a value than the plain model would have it.
+    pub(crate) fn check_unambiguous(&self) -> Result<()> {
+        let Some((at, fault)) = &self.ambiguity else {
+            return Ok(());
+        };
+        Err(Error::Model {
+            path: self.path.clone(),
+            source: onnxseal_onnx::Error::Malformed {
+                at: at.clone(),
+                fault: fault.clone(),
+            },
+        })
+    }
+
     pub(crate) fn entries(&self) -> &[Entry] {
         &self.tensors
     }
@@ -210,8 +230,8 @@ impl Model {
     }
 }
 
-/// Finds the tensors of a model.
-fn index(path: &std::path::Path, opened: &OpenedModel) -> Result<Vec<Entry>> {
+/// Finds the tensors of a model, and what speaks against a session.
+fn index(path: &std::path::Path, opened: &OpenedModel) -> Result<(Vec<Entry>, Option<Ambiguity>)> {
     let malformed = |source| Error::Model {
         path: path.to_owned(),
         source,
@@ -221,16 +241,11 @@ fn index(path: &std::path::Path, opened: &OpenedModel) -> Result<Vec<Entry>> {
         .zip(opened.external_files())
         .map(|(index, (path, bytes))| (path, (index, bytes.len() as u64)))
         .collect();
-    // ONNX Runtime would look for these where the skeleton's files are, which nobody has authenticated.
-    let mut defaults = model.passed_over.iter();
-    if let Some(default) =
-        defaults.find(|part| part.path.starts_with("functions") && part.names_files(opened.model()))
-    {
-        return Err(Error::ForeignFile {
-            path: path.to_owned(),
-            location: format!("the file that {} names", default.path),
-        });
-    }
+    let ambiguity = match model.check_unambiguous() {
+        Ok(()) => None,
+        Err(onnxseal_onnx::Error::Malformed { at, fault }) => Some((at, fault)),
+        Err(other) => return Err(malformed(other)),
+    };
     let mut entries = Vec::new();
     for (tensor, how) in model.tensors.iter().zip(decide(&model)) {
         let (file, start, len) = match &tensor.payload {
@@ -264,5 +279,5 @@ fn index(path: &std::path::Path, opened: &OpenedModel) -> Result<Vec<Entry>> {
             how,
         });
     }
-    Ok(entries)
+    Ok((entries, ambiguity))
 }

@@ -73,8 +73,10 @@ impl Model {
     /// Prepares the model for ONNX Runtime.
     ///
     /// # Errors
-    /// [`Error::TooLarge`]; `Malformed` where the graph cannot be rewritten.
+    /// [`Error::TooLarge`]; `Malformed` where the graph cannot be rewritten, or it is not clear which
+    /// elements a value has: the message says where. Earlier versions protected such models.
     pub fn prepare(&self, sharing: Sharing) -> Result<Prepared<'_>> {
+        self.check_unambiguous()?;
         let mut moved = Vec::new();
         let (mut shared, mut injected) = (Vec::new(), Vec::new());
         let too_large = |len_bytes| Error::TooLarge {

@@ -9,11 +9,13 @@ use std::process::Command;
 
 use lab::{Lab, assert_close, builder, run};
 use onnxseal_core::Preset;
-use onnxseal_runtime::{Error, ErrorKind, Identities, Memory, Model, Options, Silent};
+use onnxseal_onnx::proto::attribute_proto::AttributeType;
+use onnxseal_runtime::{Error, ErrorKind, Identities, Memory, Model, Options, Sharing, Silent};
 use onnxseal_testkit::build::{
-    GraphBuilder, external, function, in_domain, node, opset, tensor_attribute, weights,
+    GraphBuilder, constant, entry, external, in_domain, node, opset, weights,
 };
 use onnxseal_testkit::corrupt::{flipped, truncated};
+use onnxseal_testkit::{Sample, wire};
 use ort::operator::{
     BoxedKernel, ComputeContext, KernelContext, Operator, OperatorDomain, OperatorInput,
     OperatorOutput,
@@ -112,27 +114,102 @@ fn an_external_file_that_is_missing_cut_or_another() {
     assert_eq!(refusal(&path, &lab.identities).0, ErrorKind::Authentication);
 }
 
+/// A model whose function has this default, with a MatMul beside it.
+fn with_default(default: &[u8]) -> Sample {
+    let mut sample = lab::wide_external();
+    let attribute = [
+        wire::field(1, b"value"),
+        wire::field(5, default),
+        wire::varint_field(20, AttributeType::Tensor as u64),
+    ];
+    let function = [
+        wire::field(1, b"Unused"),
+        wire::field(10, b"local"),
+        wire::field(11, &attribute.concat()),
+    ];
+    sample.model.extend(wire::field(25, &function.concat()));
+    sample
+}
+
+/// What `protect`, and making a session of such a model that is protected already, say.
+fn refusals(lab: &Lab, sample: &Sample) -> [String; 2] {
+    let path = lab.write(sample, "plain");
+    let error = lab.protect(&path, "protected", Preset::Full).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Malformed);
+    let protecting = std::error::Error::source(&error).unwrap().to_string();
+    // It opens, and what it was can be had.
+    let forged = lab::forge(lab, sample, "forged");
+    let restored = lab.unprotect(&forged, "restored").unwrap();
+    assert!(fs::read(restored).unwrap() == sample.model);
+    let model = Model::open(&forged, &lab.identities).unwrap();
+    assert!(model.bytes() == sample.model);
+    let errors = [Sharing::WherePossible, Sharing::Never].map(|sharing| {
+        let error = model.prepare(sharing).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Malformed);
+        std::error::Error::source(&error).unwrap().to_string()
+    });
+    let [opening, never] = errors;
+    assert_eq!(opening, never);
+    for folder in ["plain", "forged", "restored"] {
+        fs::remove_dir_all(lab.path(folder)).unwrap();
+    }
+    [protecting, opening]
+}
+
 /// ONNX Runtime would look for it where nobody has authenticated anything.
 #[test]
 fn a_default_of_a_function_in_an_external_file() {
     let lab = Lab::new();
+    let default = external("d", &[64, 128], "shm/w.bin", None, None).encode_to_vec();
+    // Of these it takes the last that it knows: 1, which is external.
+    let twice = [default.clone(), wire::varint_field(14, 7)].concat();
+    for default in [default, twice] {
+        for refusal in refusals(&lab, &with_default(&default)) {
+            let place = "functions[0].attribute_proto[0]";
+            assert!(refusal.contains(place), "{refusal}");
+            assert!(refusal.contains("in an external one"), "{refusal}");
+        }
+    }
+}
+
+/// ONNX Runtime would take the one or the other, as it depends on where they are.
+#[test]
+fn two_weights_of_one_name() {
+    let lab = Lab::new();
+    let wide = |name| weights(name, &[64, 128], 2);
+    let inline = GraphBuilder::new("two").initializer(wide("w"));
+    for (second, path) in [
+        (inline.clone(), "graph.initializer[1]"),
+        (
+            GraphBuilder::new("two").node(constant(wide("w"))),
+            "graph.node[0]",
+        ),
+    ] {
+        let mut sample = lab::wide_external();
+        let mut model = onnxseal_onnx::proto::ModelProto::decode(&sample.model[..]).unwrap();
+        let (graph, second) = (model.graph.as_mut().unwrap(), second.graph());
+        graph.initializer.extend(second.initializer);
+        graph.node.splice(0..0, second.node);
+        sample.model = model.encode_to_vec();
+        for refusal in refusals(&lab, &sample) {
+            assert!(refusal.contains(path), "{refusal}");
+            assert!(refusal.contains("graph.initializer[0] has"), "{refusal}");
+        }
+    }
+}
+
+/// ONNX Runtime refuses the plain model.
+#[test]
+fn a_stray_key_of_external_data() {
+    let lab = Lab::new();
     let mut sample = lab::wide_external();
     let mut model = onnxseal_onnx::proto::ModelProto::decode(&sample.model[..]).unwrap();
-    model.opset_import.push(opset("local", 1));
-    let mut function = function("local", "Unused", &["x"], &["x"], Vec::new());
-    let default = external("d", &[64, 128], "shm/w.bin", None, None);
-    function
-        .attribute_proto
-        .push(tensor_attribute("value", default));
-    model.functions.push(function);
+    let tensor = &mut model.graph.as_mut().unwrap().initializer[0];
+    tensor.external_data.push(entry("Location", "v.bin"));
     sample.model = model.encode_to_vec();
-    let path = protected(&lab, &sample);
-    let (kind, message) = refusal(&path, &lab.identities);
-    assert_eq!(kind, ErrorKind::Malformed);
-    assert!(
-        message.contains("functions[0].attribute_proto[0]"),
-        "{message}"
-    );
+    for refusal in refusals(&lab, &sample) {
+        assert!(refusal.contains("\"Location\""), "{refusal}");
+    }
 }
 
 /// What is opened is what runs, whatever takes the place of its file.

@@ -5,7 +5,7 @@ use super::payload::{Coded, MAX_SIZE, coded, fixed, misplaced, n_bytes, raw, str
 use super::runs::Runs;
 use super::{Locator, fits, within};
 use crate::data_type::element_bits;
-use crate::error::{Error, Fault};
+use crate::error::{Error, Fault, excerpt};
 use crate::external;
 use crate::limits::Limits;
 use crate::model::{FileId, GraphId, Payload, PayloadField, Place, Span, Tensor, Unpatchable};
@@ -170,8 +170,13 @@ impl<'a> Locator<'a, '_> {
         if start.checked_add(len).is_none_or(|end| end > MAX_SIZE) {
             return Err(at(Fault::TensorTooLarge));
         }
-        if n == 0 {
-            return Ok(Payload::Empty);
+        if self.model.stray_key.is_none()
+            && let Some((key, offset)) = entries.stray
+        {
+            let found = excerpt(key);
+            let error = Error::malformed(offset, Fault::ExternalKey { found });
+            let error = error.in_field(Source::External.field_name());
+            self.model.stray_key = error.in_tensor(parts.name).under(&self.path).into_fault();
         }
         Ok(Payload::Dense {
             file,

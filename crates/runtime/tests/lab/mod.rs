@@ -7,6 +7,9 @@ mod core;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use base64::Engine;
+use onnxseal_crypto::{ChunkId, DataKey, Scratch};
+use onnxseal_onnx::tail;
 use onnxseal_runtime::{DataType, Model};
 use onnxseal_testkit::Sample;
 use onnxseal_testkit::build::{
@@ -45,6 +48,51 @@ pub fn builder() -> Option<SessionBuilder> {
         eprintln!("skipped: no ONNX Runtime (set ORT_DYLIB_PATH, or make .venv)");
     }
     Some(Session::builder(environment.as_ref()?).unwrap())
+}
+
+/// Writes `sample` as a protected model of which nothing is encrypted, to `folder/model.onnx`: one that
+/// `protect` would refuse, and earlier versions, or others, have made.
+pub fn forge(lab: &Lab, sample: &Sample, folder: &str) -> PathBuf {
+    let text = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+    let files: Vec<_> = std::iter::once(("", &sample.model))
+        .chain(sample.files.iter().map(|(path, content)| (*path, content)))
+        .collect();
+    let described = files.iter().map(|(path, content)| {
+        let bytes = content.len();
+        format!(r#"{{"path":"{path}","bytes":{bytes}}}"#)
+    });
+    let manifest = format!(
+        r#"{{"format":1,"suite":"AES-256-GCM/HKDF-SHA256","chunk":65536,"tiers":1,"files":[{}],"claims":{{}},"tensors":[]}}"#,
+        described.collect::<Vec<_>>().join(",")
+    );
+    let data_key = DataKey::generate().unwrap();
+    let wrapped = lab.recipients.wrap(&data_key).unwrap();
+    let keys = data_key.seal_keys(manifest.as_bytes()).unwrap();
+    let mut tags = Vec::new();
+    for (file, (_, content)) in (0..).zip(&files) {
+        for (chunk, bytes) in (0..).zip(content.chunks(1 << 16)) {
+            let (id, scratch) = (ChunkId { file, chunk }, &mut Scratch::default());
+            let tag = keys.seal_chunk(id, &mut bytes.to_vec(), &[], scratch);
+            tags.extend(tag.unwrap().0);
+        }
+    }
+    let (tags_text, mac_text) = (text(&tags), text(&keys.mac(&tags)));
+    let tail = tail::encode(&[
+        (tail::MANIFEST, manifest.as_bytes()),
+        (tail::TAGS, tags_text.as_bytes()),
+        (tail::MAC, mac_text.as_bytes()),
+        (tail::KEY, wrapped.as_bytes()),
+    ]);
+    let model = [&sample.model[..], &tail].concat();
+    let files = sample.files.clone();
+    lab.write(
+        &Sample {
+            name: "model",
+            model,
+            files,
+        },
+        folder,
+    )
 }
 
 /// Names and values of a run's outputs.
