@@ -11,6 +11,7 @@
 pub mod ep_context;
 mod error;
 mod model;
+mod nothing;
 mod prepare;
 #[cfg(feature = "ort")]
 mod session;

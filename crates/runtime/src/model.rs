@@ -12,6 +12,7 @@ use onnxseal_onnx::{At, Fault, Limits, external, locate};
 
 use crate::DataType;
 use crate::error::{Error, Result};
+use crate::nothing::Nothing;
 use crate::sharing::{How, decide};
 
 /// A protected model: authentic to the last byte, decrypted, in memory.
@@ -24,6 +25,8 @@ pub struct Model {
     tensors: Vec<Entry>,
     /// Why no session can be made of it, though it can be opened.
     ambiguity: Option<Ambiguity>,
+    /// The folder that sessions are told of.
+    pub(crate) nothing: Nothing,
 }
 
 /// Where programs may not read a model alike, and why.
@@ -124,6 +127,7 @@ impl Model {
             plaintext_on_disk: *plaintext_on_disk,
             tensors,
             ambiguity,
+            nothing: Nothing::default(),
         })
     }
 

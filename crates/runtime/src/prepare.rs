@@ -5,6 +5,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 use crate::model::{Model, Tensor};
+use crate::nothing::NOTHING;
 use crate::sharing::{How, Sharing, WEIGHTS_ENTRY};
 
 /// What ONNX Runtime is given instead of the model.
@@ -21,20 +22,15 @@ pub struct Prepared<'m> {
     config: [(&'static str, String); 1],
     shared: Vec<Tensor<'m>>,
     injected: Vec<Tensor<'m>>,
-    /// Where the skeleton says that weights are: a file that is there, and has nothing to read.
-    #[cfg(not(unix))]
-    _nothing: tempfile::TempDir,
 }
 
 /// What protobuf takes in one piece.
 const MAX_SKELETON_BYTES: usize = i32::MAX as usize;
 
-/// Where a skeleton with all weights says that they are not: it is no folder, so nothing can be in it.
+/// A folder for where none is needed or none can be made: nothing can be in it, since it is none. ONNX
+/// Runtime wants to see the file of a weight that is shared, but none of weights that are injected.
 #[cfg(unix)]
 const NO_FOLDER: &str = "/dev/null";
-
-/// The name of that file.
-const NOTHING: &str = "null";
 
 impl<'m> Prepared<'m> {
     /// The model file without the weights that are shared or injected: it says of them that they lie
@@ -70,13 +66,35 @@ impl<'m> Prepared<'m> {
 }
 
 impl Model {
-    /// Prepares the model for ONNX Runtime.
+    /// Where the skeleton says that weights are.
+    fn folder(&self, sharing: Sharing) -> std::io::Result<String> {
+        match sharing {
+            // The same for all models, so that options that serve for several have it once.
+            #[cfg(unix)]
+            Sharing::Inline => Ok(NO_FOLDER.to_owned()),
+            _ => self.nothing.folder(),
+        }
+    }
+
+    /// Prepares the model for ONNX Runtime. The model must outlive the making of the session.
     ///
     /// # Errors
     /// [`Error::TooLarge`]; `Malformed` where the graph cannot be rewritten, or it is not clear which
     /// elements a value has: the message says where. Earlier versions protected such models.
     pub fn prepare(&self, sharing: Sharing) -> Result<Prepared<'_>> {
         self.check_unambiguous()?;
+        let (folder, sharing) = match self.folder(sharing) {
+            Ok(folder) => (folder, sharing),
+            #[cfg(unix)]
+            Err(_) => (NO_FOLDER.to_owned(), Sharing::Never),
+            #[cfg(not(unix))]
+            Err(source) => {
+                return Err(Error::Read {
+                    path: std::env::temp_dir(),
+                    source,
+                });
+            }
+        };
         let mut moved = Vec::new();
         let (mut shared, mut injected) = (Vec::new(), Vec::new());
         let too_large = |len_bytes| Error::TooLarge {
@@ -119,19 +137,6 @@ impl Model {
         if skeleton.len() > MAX_SKELETON_BYTES {
             return Err(too_large(skeleton.len()));
         }
-        #[cfg(unix)]
-        let folder = match sharing {
-            // The same for all models, so that options that serve for several have it once.
-            Sharing::Inline => NO_FOLDER.to_owned(),
-            _ => "/dev".to_owned(),
-        };
-        #[cfg(not(unix))]
-        let nothing = nothing().map_err(|source| Error::Read {
-            path: std::env::temp_dir(),
-            source,
-        })?;
-        #[cfg(not(unix))]
-        let folder = nothing.path().to_string_lossy().into_owned();
         Ok(Prepared {
             skeleton,
             config: [(
@@ -140,16 +145,6 @@ impl Model {
             )],
             shared,
             injected,
-            #[cfg(not(unix))]
-            _nothing: nothing,
         })
     }
-}
-
-/// A folder with an empty file.
-#[cfg(not(unix))]
-fn nothing() -> std::io::Result<tempfile::TempDir> {
-    let folder = tempfile::tempdir()?;
-    std::fs::File::create(folder.path().join(NOTHING))?;
-    Ok(folder)
 }

@@ -212,6 +212,78 @@ fn a_stray_key_of_external_data() {
     }
 }
 
+/// Where ONNX Runtime is told to look for files.
+#[cfg(unix)]
+#[test]
+fn the_folder_that_sessions_are_told_of_has_nothing() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let lab = Lab::new();
+    let path = protected(&lab, &lab::large_matmul());
+    let model = Model::open(&path, &lab.identities).unwrap();
+    let folder_of = |model: &Model| -> PathBuf {
+        let prepared = model.prepare(Sharing::WherePossible).unwrap();
+        let (key, folder) = prepared.config().next().unwrap();
+        assert!(key.ends_with("folder_path"));
+        folder.into()
+    };
+    let folder = folder_of(&model);
+    let mode = fs::metadata(&folder).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    let files: Vec<_> = fs::read_dir(&folder).unwrap().collect();
+    assert_eq!(files.len(), 1);
+    let file = files.into_iter().next().unwrap().unwrap();
+    assert_eq!(file.metadata().unwrap().len(), 0);
+    // One is enough, unless somebody has cleaned up; it goes with the model.
+    assert_eq!(folder_of(&model), folder);
+    fs::remove_dir_all(&folder).unwrap();
+    let another = folder_of(&model);
+    assert!(another.is_dir());
+    drop(model);
+    assert!(!another.exists());
+}
+
+/// Without a place for temporary files there are sessions, of which ONNX Runtime copies all weights.
+#[cfg(unix)]
+#[test]
+fn no_place_for_temporary_files() {
+    let lab = Lab::new();
+    // In a process of its own, whose environment is another.
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "--ignored",
+            "--nocapture",
+            "runs_without_a_place",
+        ])
+        .env("ONNXSEAL_TEST_FOLDER", lab.dir.path())
+        .env("TMPDIR", lab.path("missing"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("0 shared, 1 injected"), "{said}");
+    assert!(output.status.success(), "{said}");
+}
+
+/// Not a test, but what the one before runs.
+#[test]
+#[ignore = "run by another test"]
+fn runs_without_a_place() {
+    let folder = std::env::var_os("ONNXSEAL_TEST_FOLDER").unwrap();
+    let lab = Lab::within(Path::new(&folder));
+    let plain = lab.write(&lab::wide_external(), "plain");
+    let path = lab.protect(&plain, "protected", Preset::Full).unwrap();
+    let model = Model::open(&path, &lab.identities).unwrap();
+    let prepared = model.prepare(Sharing::WherePossible).unwrap();
+    let (shared, injected) = (prepared.shared().len(), prepared.injected().len());
+    println!("{shared} shared, {injected} injected");
+    drop(prepared);
+    let Some(mut builder) = builder() else { return };
+    let expected = run(&mut builder.commit_from_file(&plain).unwrap());
+    let mut session = model.into_session(lab::builder().unwrap()).unwrap();
+    assert_close("no place", &expected, &run(&mut session));
+}
+
 /// What is opened is what runs, whatever takes the place of its file.
 #[test]
 fn a_file_that_is_replaced_after_it_was_opened() {

@@ -20,12 +20,17 @@ pub struct Lab {
 
 impl Lab {
     pub fn new() -> Lab {
+        Lab::within(&std::env::temp_dir())
+    }
+
+    /// One in `folder`.
+    pub fn within(folder: &Path) -> Lab {
         let identity = generate_identity();
         let recipients = Recipients::parse(&[identity.recipient()]).unwrap();
         let text = identity.to_file_text();
         let identities = Identities::read(text.as_bytes(), "test identity").unwrap();
         Lab {
-            dir: tempfile::tempdir().unwrap(),
+            dir: tempfile::tempdir_in(folder).unwrap(),
             recipients,
             identities,
         }
