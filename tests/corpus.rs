@@ -91,6 +91,7 @@ fn the_corpora_reach_what_they_are_for() {
         assert!(corpus("signatures").any(|bytes| accepted(bytes).is_some()));
         assert!(corpus("signatures").any(|bytes| accepted(bytes).is_none()));
     }
+    assert!(corpus("rewrite").any(|bytes| located(&bytes[1..].to_vec())));
 }
 
 /// Writes the seeds anew: `cargo test --release --test corpus -- --ignored write_seeds`.
@@ -105,6 +106,11 @@ fn write_seeds() {
     for sample in samples::all() {
         write("wire_locate", sample.name, &sample.model);
         write("round_trip", sample.name, &sample.model);
+        write(
+            "rewrite",
+            sample.name,
+            &[&[0x05], &sample.model[..]].concat(),
+        );
     }
     for (name, model) in [
         ("external_twice", external_twice()),
@@ -113,6 +119,7 @@ fn write_seeds() {
     ] {
         write("round_trip", name, &model);
         write("wire_locate", name, &model);
+        write("rewrite", name, &[&[0], &model[..]].concat());
     }
     for (name, model) in hostile() {
         write("wire_locate", name, &model);

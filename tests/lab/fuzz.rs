@@ -1,7 +1,7 @@
 //! What the fuzz targets do with their bytes; `tests/corpus.rs` does the same with the corpora.
 //!
 //! Nothing may panic, whatever the bytes are, and what the assertions say holds.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::panic, clippy::unwrap_used)]
 
 use std::fs;
 use std::path::Path;
@@ -14,15 +14,16 @@ use onnxseal_core::{
     Recipients, SignedBy, Silent, inspect, open, plan, protect, signed_message, unprotect, verify,
 };
 use onnxseal_crypto::{ChunkId, Scratch, signature};
-use onnxseal_onnx::model::{FileId, Payload};
-use onnxseal_onnx::{Limits, external, locate, sniff, tail};
+use onnxseal_onnx::model::{FileId, Payload, PayloadField, Tensor};
+use onnxseal_onnx::{Elements, Limits, Model, external, locate, rewrite, sniff, tail};
+use onnxseal_testkit::wire;
 use tempfile::TempDir;
 
 /// A fuzz target: what it does with an input.
 pub type Target = fn(&[u8]);
 
 /// All targets by name; each has a folder of that name in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("wire_locate", wire_locate),
     ("manifest", manifest),
     ("open", open_artifact),
@@ -30,6 +31,7 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("round_trip", round_trip),
     ("policy", policy),
     ("signatures", signatures),
+    ("rewrite", rewritten),
 ];
 
 /// The external data file that stands beside every model: name and length.
@@ -285,6 +287,118 @@ pub fn model_message() -> &'static str {
         signed_message(lab.write(SIGNED_MODEL).as_path(), &Silent).unwrap()
     });
     &MESSAGE
+}
+
+/// The bytes as a model, of which some tensors are moved: which, the first byte says.
+pub fn rewritten(bytes: &[u8]) {
+    let Some((choice, bytes)) = bytes.split_first() else {
+        return;
+    };
+    let Ok(model) = locate(bytes, &Limits::default()) else {
+        return;
+    };
+    // Those that sessions move, with what is in them; what is in another file is made up.
+    let mut moved = Vec::new();
+    for (index, tensor) in model.tensors.iter().enumerate() {
+        if let Payload::Dense {
+            file, span, field, ..
+        } = tensor.payload
+            && field != PayloadField::AttributeFloats
+            && span.len <= 1 << 20
+            && choice.rotate_left(index as u32) & 1 == 0
+        {
+            let here = span.start as usize..span.end() as usize;
+            let elements = match file {
+                FileId::MODEL => bytes[here].to_vec(),
+                _ => vec![index as u8; span.len as usize],
+            };
+            moved.push((index, elements));
+        }
+    }
+    assert!(*rewrite(bytes, &[]).unwrap() == bytes);
+    let outside = |(index, elements): &(usize, Vec<u8>)| {
+        let (location, len) = ("null", elements.len() as u64);
+        (
+            model.tensors[*index].offset,
+            Elements::External { location, len },
+        )
+    };
+    let without = rewrite(bytes, &moved.iter().map(outside).collect::<Vec<_>>()).unwrap();
+    let emptied = locate(&without, &Limits::default()).unwrap();
+    let inside = |of: &Model<'_>| -> Vec<_> {
+        let offsets = moved.iter().map(|(index, elements)| {
+            let elements = Elements::Inline(elements);
+            (of.tensors[*index].offset, elements)
+        });
+        offsets.collect()
+    };
+    let with = rewrite(bytes, &inside(&model)).unwrap();
+    let filled = locate(&with, &Limits::default()).unwrap();
+    // What was moved away and back is what was put there at once.
+    assert!(rewrite(&without, &inside(&emptied)).unwrap() == with);
+    let offsets: Vec<u64> = moved
+        .iter()
+        .map(|(i, _)| model.tensors[*i].offset)
+        .collect();
+    let n_elements: usize = moved.iter().map(|(_, elements)| elements.len()).sum();
+    for copy in [&without, &with] {
+        assert!(copy.len() <= bytes.len() + n_elements + 256 * moved.len());
+        assert_only_moved(bytes, 0, copy, &offsets);
+    }
+    for copy in [&emptied, &filled] {
+        assert_eq!(copy.tensors.len(), model.tensors.len());
+        for (copy, tensor) in copy.tensors.iter().zip(&model.tensors) {
+            let said = |t: &Tensor<'_>| (t.path.clone(), t.data_type, t.dims.clone());
+            assert_eq!((said(copy), copy.name), (said(tensor), tensor.name));
+        }
+    }
+    for (index, elements) in &moved {
+        let Payload::Dense { file, span, .. } = emptied.tensors[*index].payload else {
+            panic!("{:?}", emptied.tensors[*index]);
+        };
+        assert_eq!(emptied.location(file), Some("null"));
+        assert_eq!((span.start, span.len), (0, elements.len() as u64));
+        let Payload::Dense { file, span, .. } = filled.tensors[*index].payload else {
+            panic!("{:?}", filled.tensors[*index]);
+        };
+        assert_eq!(file, FileId::MODEL);
+        assert!(with[span.start as usize..span.end() as usize] == elements[..]);
+    }
+}
+
+/// Asserts that two messages differ in nothing but where the tensors that were `moved` have their
+/// elements; `base` is the offset of the first.
+fn assert_only_moved(message: &[u8], base: u64, copy: &[u8], moved: &[u64]) {
+    const OF_ELEMENTS: [u32; 9] = [4, 5, 6, 7, 9, 10, 11, 13, 14];
+    let (fields, copies) = (wire::fields(message), wire::fields(copy));
+    assert_eq!(fields.len(), copies.len());
+    for ((number, field), (copied_number, copied)) in fields.into_iter().zip(copies) {
+        assert_eq!(number, copied_number);
+        let (bytes, copied) = (&message[field.clone()], &copy[copied]);
+        let all = base + field.start as u64..base + field.end as u64;
+        if !moved.iter().any(|offset| all.contains(offset)) {
+            assert!(bytes == copied);
+            continue;
+        }
+        // Tag and length.
+        let value = |field: &[u8]| {
+            let ends = field.iter().enumerate().filter(|(_, byte)| **byte < 0x80);
+            ends.map(|(at, _)| at + 1).nth(1).unwrap()
+        };
+        let (start, copied_start) = (value(bytes), value(copied));
+        let (inner, copied) = (&bytes[start..], &copied[copied_start..]);
+        let base = all.start + start as u64;
+        if !moved.contains(&base) {
+            assert_only_moved(inner, base, copied, moved);
+            continue;
+        }
+        let kept = |tensor: &[u8]| -> Vec<u8> {
+            let fields = wire::fields(tensor).into_iter();
+            let kept = fields.filter(|(number, _)| !OF_ELEMENTS.contains(number));
+            kept.flat_map(|(_, field)| tensor[field].to_vec()).collect()
+        };
+        assert!(kept(inner) == kept(copied));
+    }
 }
 
 /// A folder in memory, where the system has one, and a fixed identity.
