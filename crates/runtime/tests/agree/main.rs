@@ -95,20 +95,17 @@ fn compare(lab: &Lab, made: &Sample, path: &Path) -> Result<String, String> {
         }
     };
     let mut same = true;
-    for sharing in [Sharing::WherePossible, Sharing::Never] {
+    for sharing in [Sharing::WherePossible, Sharing::Never, Sharing::Inline] {
         let options = Options {
             memory: Memory::Own,
             ..Options::default()
         };
         let model = Model::open_with(&protected, &lab.identities, &options, &Silent);
         let model = model.map_err(|error| format!("does not open: {error}"))?;
-        let session = match sharing {
-            Sharing::WherePossible => model.into_session(quiet()).map_err(|error| {
-                let source = error.source().map(ToString::to_string).unwrap_or_default();
-                format!("{error}: {source}")
-            }),
-            Sharing::Never => injected(&model),
-        };
+        let session = model.into_session_with(quiet(), sharing).map_err(|error| {
+            let source = error.source().map(ToString::to_string).unwrap_or_default();
+            format!("{error}: {source}")
+        });
         match (&plain, session.and_then(run)) {
             (Ok(plain), Ok(ours)) if *plain == ours => {}
             (Ok(_), Ok(_)) => return Err(format!("{sharing:?}: other outputs")),
@@ -140,7 +137,7 @@ fn check_refusal(lab: &Lab, made: &Sample, reason: &str) -> Result<(), String> {
     if model.bytes() != made.model {
         return Err("is not what it was".to_owned());
     }
-    for sharing in [Sharing::WherePossible, Sharing::Never] {
+    for sharing in [Sharing::WherePossible, Sharing::Never, Sharing::Inline] {
         let refusal = model.prepare(sharing).err();
         let why = refusal.as_ref().and_then(|refusal| refusal.source());
         if !why.is_some_and(|why| why.to_string().contains(reason)) {
@@ -148,40 +145,6 @@ fn check_refusal(lab: &Lab, made: &Sample, reason: &str) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// A session of which ONNX Runtime copies all weights.
-fn injected(model: &Model) -> Result<Session, String> {
-    let prepared = model.prepare(Sharing::Never).map_err(|e| e.to_string())?;
-    assert!(prepared.shared().is_empty());
-    let make = || -> ort::Result<Session> {
-        let mut builder = quiet();
-        for (key, value) in prepared.config() {
-            builder = builder.with_config_entry(key, value)?;
-        }
-        for tensor in prepared.injected() {
-            builder = builder.with_external_initializer(tensor.name, value(tensor)?)?;
-        }
-        builder.commit_from_memory(prepared.skeleton())
-    };
-    make().map_err(|error| error.to_string())
-}
-
-fn value(tensor: &onnxseal_runtime::Tensor<'_>) -> ort::Result<DynValue> {
-    let shape: Vec<i64> = tensor.dims.iter().map(|dim| *dim as i64).collect();
-    Ok(match tensor.data_type {
-        DataType::Float => {
-            let values = tensor.bytes.as_chunks().0.iter();
-            let values: Vec<f32> = values.map(|bytes| f32::from_le_bytes(*bytes)).collect();
-            Tensor::from_array((shape, values))?.into_dyn()
-        }
-        DataType::Double => {
-            let values = tensor.bytes.as_chunks().0.iter();
-            let values: Vec<f64> = values.map(|bytes| f64::from_le_bytes(*bytes)).collect();
-            Tensor::from_array((shape, values))?.into_dyn()
-        }
-        other => panic!("{other:?}"),
-    })
 }
 
 /// A builder of sessions that say nothing and start no threads.
