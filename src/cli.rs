@@ -100,13 +100,20 @@ pub struct Protect {
     pub model: Location,
 
     /// File or object to write, or a folder for a file of the model's name; external data goes beside
-    /// it, under its relative paths
+    /// it, under its relative paths, or under a name of its own (FILE.data) where it would meet that of
+    /// the original
     #[arg(short, long, value_name = "FILE", value_parser = folder(), required_unless_present = "in_place")]
     pub output: Option<Location>,
 
-    /// Replace the model by its protected form, in one step
+    /// Replace the model by its protected form, in one step. External data goes to a new file; the
+    /// old one stays, for other models may use it
     #[arg(long, conflicts_with_all = ["output", "no_sync"])]
     pub in_place: bool,
+
+    /// What to call the protected model's external data file, relative to its folder; of several, the
+    /// folder that they go to. `unprotect` restores the original names
+    #[arg(long, value_name = "NAME")]
+    pub external_data: Option<String>,
 
     #[command(flatten)]
     pub recipients: RecipientArgs,
@@ -303,7 +310,7 @@ pub struct Unprotect {
     pub signer: SignerArgs,
 
     /// File or object to write, or a folder for a file of the model's name; external data goes beside
-    /// it, under its relative paths
+    /// it, under the paths of the original
     #[arg(short, long, value_name = "FILE", value_parser = folder())]
     pub output: Location,
 

@@ -136,11 +136,13 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         }
         Error::OrtFormat { .. } => "protect the ONNX model that it was made of",
         Error::NotProtected { .. } => "run `onnxseal protect` to protect it",
-        Error::OutputExists { .. } => "choose another output, or replace it with --force",
+        Error::OutputExists { .. } => {
+            "choose another output, or replace it with --force; protect's --external-data gives external data another name"
+        }
         Error::OutputForeign { .. } => "move it away, or replace it with --force",
         Error::ReplaceSeveral { .. } => "write to a new folder, then swap the folders",
         Error::OutputIsInput { .. } => {
-            "choose another output: external data keeps its relative path, so another folder. To change a model where it lies, protect has --in-place, and rekey and rotate go without --output"
+            "choose another output. External data keeps its relative path, so another folder; only protect gives it another name. To change a model where it lies, protect has --in-place, and rekey and rotate go without --output"
         }
         Error::Io { source, .. } if source.kind() == std::io::ErrorKind::IsADirectory => {
             "`onnxseal batch` takes all models of a folder: such as `onnxseal batch protect FOLDER --out DIR`"

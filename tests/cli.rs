@@ -278,7 +278,7 @@ fn verify_says_what_it_checked() {
 }
 
 #[test]
-fn a_model_with_external_data_goes_to_another_folder() {
+fn a_model_with_external_data_goes_to_another_folder_or_stays_in_this_one() {
     let lab = Lab::new();
     let sample = samples::external_data();
     fs::create_dir(lab.path("plain")).unwrap();
@@ -287,12 +287,59 @@ fn a_model_with_external_data_goes_to_another_folder() {
         let args = [&["protect", "plain/model.onnx", "-r", &lab.recipient], to].concat();
         lab.run(&args)
     };
-    for to in [["-o", "plain/sealed.onnx"].as_slice(), &["--in-place"]] {
-        let refused = protect(to);
-        assert_eq!(refused.status.code(), Some(2));
-        let err = String::from_utf8(refused.stderr).unwrap();
-        assert!(err.contains("another folder"), "{err}");
+    // Beside the original, external data has another name.
+    let renamed = protect(&["-o", "plain/sealed.onnx"]);
+    assert_eq!(renamed.status.code(), Some(0));
+    let err = String::from_utf8(renamed.stderr).unwrap();
+    assert!(err.contains("sealed.onnx.data"), "{err}");
+    let again = protect(&[
+        "-o",
+        "plain/other.onnx",
+        "--external-data",
+        "sealed.onnx.data",
+    ]);
+    assert_eq!(again.status.code(), Some(2));
+    let err = String::from_utf8(again.stderr).unwrap();
+    assert!(err.contains("--external-data"), "{err}");
+    let restore = ["unprotect", "plain/sealed.onnx", "-i", "id.txt", "-o"];
+    lab.expect(2, &[&restore[..], &["plain/back.onnx"]].concat());
+    lab.expect(0, &[&restore[..], &["restored/model.onnx"]].concat());
+    let rotate = [
+        "rotate",
+        "plain/sealed.onnx",
+        "-i",
+        "id.txt",
+        "-r",
+        &lab.recipient,
+    ];
+    let (_, err) = lab.expect(2, &[&rotate[..], &["-o", "plain/rotated.onnx"]].concat());
+    assert!(err.contains("another folder"), "{err}");
+    for (location, content) in &sample.files {
+        assert_eq!(
+            &fs::read(lab.path("restored").join(location)).unwrap(),
+            content
+        );
     }
+    assert_eq!(
+        fs::read(lab.path("restored/model.onnx")).unwrap(),
+        sample.model
+    );
+    // In place, the original's external data stays, and that is said.
+    fs::create_dir(lab.path("place")).unwrap();
+    sample.write(&lab.path("place")).unwrap();
+    let args = [
+        "protect",
+        "place/model.onnx",
+        "-r",
+        &lab.recipient,
+        "--in-place",
+    ];
+    let (_, err) = lab.expect(0, &args);
+    assert!(
+        err.contains("in clear") && err.contains(sample.files[0].0),
+        "{err}"
+    );
+    lab.expect(0, &["verify", "place/model.onnx", "-i", "id.txt"]);
     assert_eq!(
         fs::read(lab.path("plain/model.onnx")).unwrap(),
         sample.model

@@ -147,6 +147,11 @@ fn write_seeds() {
         let forged = [&manifest[..], &[0], &sample.model].concat();
         write("forged", sample.name, &forged);
     }
+    // Seven bytes of text in place of five, and back.
+    let renamed = br#"{"format":2,"suite":"AES-256-GCM/HKDF-SHA256","chunk":65536,"tiers":1,"files":[{"path":"","bytes":100},{"path":"w.bin","bytes":4096}],"claims":{},"tensors":[],"original":{"bytes":102,"paths":["a/w.data"],"texts":["YWJjZGVmZw=="],"edits":[7,5,0]}}"#;
+    write("manifest", "renamed", renamed);
+    let forged = [&renamed[..], &[0], &external_twice()].concat();
+    write("forged", "renamed", &forged);
     let claims = br#"{"format":1,"suite":"AES-256-GCM/HKDF-SHA256","chunk":65536,"tiers":1,"files":[{"path":"","bytes":1}],"claims":{"a":"b"},"tensors":[]}"#;
     write("manifest", "no_tensors", claims);
     let forged = [&claims[..], &[0], &samples::gemm()].concat();

@@ -9,7 +9,7 @@ use onnxseal_core::{self as core, Error, Location, ProtectOptions, Recipients, g
 use crate::cli::Protect;
 use crate::exit::Usage;
 use crate::progress::Bar;
-use crate::text::note;
+use crate::text::{note, one_line};
 use crate::{io, render};
 
 /// Protects a model, to new files or in place.
@@ -18,6 +18,7 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     options.output = args.output_options.core();
     options.claims = io::claims(&args.claims)?;
     options.signing_key = args.signing.read()?;
+    options.external_data.clone_from(&args.external_data);
     let target = &match &args.output {
         Some(output) => output.for_output_of(&args.model)?,
         None => args.model.clone(),
@@ -56,10 +57,39 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
             path.display()
         ));
     }
+    let external = |files: &[core::File]| -> Vec<String> {
+        let paths = files.iter().skip(1);
+        paths.map(|file| one_line(&file.path)).collect()
+    };
+    if !report.original_files.is_empty() {
+        let (new, old) = (external(&report.files), external(&report.original_files));
+        note(&format!(
+            "external data is called otherwise than the original's: {}\n\
+             `unprotect` restores the original names",
+            few(&new)
+        ));
+        if args.in_place {
+            note(&format!(
+                "warning: the original weights still lie beside the model, in clear: {}\n\
+                 remove them once no other model needs them",
+                few(&old)
+            ));
+        }
+    }
     if report.weights.encrypted_bytes == 0 {
         note("warning: nothing was encrypted, the model is only authenticated");
     }
     render::report(&report, &args.view, quiet)
+}
+
+/// The first of many names.
+fn few(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>();
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
 }
 
 /// An identity file made for one output; removed again unless the output came to be. Where

@@ -10,8 +10,9 @@ use std::sync::LazyLock;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use onnxseal_core::{
-    AllowedSigners, Checks, Error, Identities, InMemory, Manifest, Policy, Preset, ProtectOptions,
-    Recipients, SignedBy, Silent, inspect, open, plan, protect, signed_message, unprotect, verify,
+    AllowedSigners, Checks, Error, Identities, InMemory, Manifest, OpenedModel, Policy, Preset,
+    ProtectOptions, Recipients, SignedBy, Silent, inspect, open, plan, protect, signed_message,
+    unprotect, verify,
 };
 use onnxseal_crypto::{ChunkId, Scratch, signature};
 use onnxseal_onnx::model::{FileId, Payload, PayloadField, Tensor};
@@ -108,8 +109,16 @@ pub fn forged(bytes: &[u8]) {
     let Ok(mut manifest) = serde_json::from_slice::<serde_json::Value>(manifest) else {
         return;
     };
+    let number = |at: &str| manifest.pointer(at).and_then(serde_json::Value::as_u64);
+    let lens = (number("/original/bytes"), number("/files/0/bytes"));
     if let Some(bytes) = manifest.pointer_mut("/files/0/bytes") {
         *bytes = head.len().into();
+    }
+    if let ((Some(original), Some(was)), Some(bytes)) =
+        (lens, manifest.pointer_mut("/original/bytes"))
+    {
+        let original = original.saturating_add(head.len() as u64);
+        *bytes = original.saturating_sub(was).into();
     }
     let manifest = serde_json::to_vec(&manifest).unwrap();
 
@@ -447,9 +456,22 @@ impl Lab {
             onnxseal_core::OutputOptions::default(),
             &Silent,
         ) {
-            Ok(()) => assert!(fs::read(&restored).unwrap() == opened.as_ref().unwrap().model()),
+            Ok(()) => {
+                let opened = opened.as_ref().unwrap();
+                assert!(fs::read(&restored).unwrap() == **opened.original_model());
+                let folder = restored.parent().unwrap();
+                for (path, bytes) in opened.original_external_files() {
+                    assert!(fs::read(folder.join(path)).unwrap() == bytes);
+                }
+            }
             Err(error) => {
-                assert!(opened.is_err() || matches!(error, Error::OutputIsInput { .. }));
+                // A name that only the original has may be one that cannot be written.
+                let renamed = |opened: &OpenedModel| {
+                    let manifest = opened.manifest();
+                    manifest.original_files() != manifest.files()
+                };
+                let is_input = matches!(error, Error::OutputIsInput { .. });
+                assert!(is_input || opened.as_ref().is_ok_and(renamed) || opened.is_err());
                 assert!(!restored.exists());
             }
         }

@@ -336,6 +336,21 @@ def test_inputs_are_not_outputs(server, remote, prefix, at):
     assert server.read(f"{prefix}/tiny_int4.onnx") == (MODELS / "tiny_int4.onnx").read_bytes()
 
 
+def test_external_data_beside_the_original_has_a_name_of_its_own(server, remote, prefix, at, tmp_path):
+    model = MODELS / "digits_cnn_dynamo.onnx"
+    upload(server, model, prefix)
+    before = {key: server.read(key) for key in server.keys(prefix)}
+    remote.protect(at(model.name), at("b.onnx"))
+    new = {f"{prefix}/b.onnx", f"{prefix}/b.onnx.data"}
+    assert set(server.keys(prefix)) == set(before) | new
+    assert {key: server.read(key) for key in before} == before
+    remote("verify", at("b.onnx"), "-i", remote.tool.identity_file)
+    remote.unprotect(at("b.onnx"), at(f"back/{model.name}"))
+    assert files_in(server, model, f"{prefix}/back") == files_of(model)
+    remote.unprotect(at("b.onnx"), tmp_path / "back" / model.name)
+    assert files_of(tmp_path / "back" / model.name) == files_of(model)
+
+
 def test_what_is_not_there(server, remote, at):
     for url in (at("absent.onnx"), "s3://no-such-bucket/absent.onnx"):
         for command in (["inspect"], ["plan"], ["verify"]):

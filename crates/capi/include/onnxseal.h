@@ -259,14 +259,14 @@ struct OnnxsealError *onnxseal_model_open_memory(const void *bytes,
                                                  const struct OnnxsealOptions *options,
                                                  struct OnnxsealModel **model);
 
-// The original model file, as it was before it was protected. `*length_bytes` is its length.
+// The model file, decrypted; it names external data as the protected model does. `*length_bytes` is its length.
 // `NULL` if `model` or `length_bytes` is `NULL`.
 const void *onnxseal_model_bytes(const struct OnnxsealModel *model, size_t *length_bytes);
 
 // How many files of external data the model has.
 size_t onnxseal_model_n_external_files(const struct OnnxsealModel *model);
 
-// The original file of external data at `index`; `NULL` beyond the last.
+// The file of external data at `index`, decrypted; `NULL` beyond the last.
 const struct OnnxsealFile *onnxseal_model_external_file(const struct OnnxsealModel *model,
                                                         size_t index);
 

@@ -144,7 +144,7 @@ pub extern "C" fn onnxseal_model_open_memory(
     })
 }
 
-/// The original model file, as it was before it was protected. `*length_bytes` is its length.
+/// The model file, decrypted; it names external data as the protected model does. `*length_bytes` is its length.
 /// `NULL` if `model` or `length_bytes` is `NULL`.
 #[unsafe(no_mangle)]
 pub extern "C" fn onnxseal_model_bytes(
@@ -165,7 +165,7 @@ pub extern "C" fn onnxseal_model_n_external_files(model: Option<&OnnxsealModel>)
     model.map_or(0, |model| model.files.len())
 }
 
-/// The original file of external data at `index`; `NULL` beyond the last.
+/// The file of external data at `index`, decrypted; `NULL` beyond the last.
 #[unsafe(no_mangle)]
 pub extern "C" fn onnxseal_model_external_file(
     model: Option<&OnnxsealModel>,

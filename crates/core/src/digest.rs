@@ -15,6 +15,8 @@ use zeroize::Zeroizing;
 #[cfg(feature = "protect")]
 use crate::chunks;
 use crate::chunks::{Chunk, PerChunk};
+#[cfg(feature = "protect")]
+use crate::error::Error;
 use crate::error::Result;
 #[cfg(feature = "protect")]
 use crate::input::Input;
@@ -128,7 +130,8 @@ pub(crate) fn of_files(
         path: (*path).to_owned(),
         bytes: input.len,
     });
-    let layout = Draft::of_files(described.collect()).into_manifest()?;
+    let layout = Draft::of_files(described.collect());
+    let layout = layout.into_manifest().map_err(Error::Misuse)?;
     let digester = Digester::new(&layout);
     let inputs: Vec<&Input> = files.iter().map(|(_, input)| input).collect();
     let places = std::iter::repeat(());

@@ -50,6 +50,12 @@ enum Origin {
         url: ObjectUrl,
         remote: Box<Remote>,
     },
+    /// What is made of another.
+    #[cfg(feature = "protect")]
+    Edited {
+        bytes: Bytes,
+        of: Box<Input>,
+    },
 }
 
 /// What changes when somebody writes to a file.
@@ -126,6 +132,37 @@ impl Input {
         Input { path, len, origin }
     }
 
+    /// This file, with other bytes.
+    #[cfg(feature = "protect")]
+    pub(crate) fn edited(self, bytes: Bytes) -> Input {
+        let (path, len) = (self.path.clone(), bytes.len() as u64);
+        let of = Box::new(self);
+        let origin = Origin::Edited { bytes, of };
+        Input { path, len, origin }
+    }
+
+    /// The file before it was [edited](Input::edited).
+    #[cfg(feature = "protect")]
+    pub(crate) fn before_edit(&self) -> Option<&Input> {
+        match &self.origin {
+            Origin::Edited { of, .. } => Some(of),
+            _ => None,
+        }
+    }
+
+    /// All of its bytes.
+    #[cfg(feature = "protect")]
+    pub(crate) fn read_all(&self) -> Result<Vec<u8>> {
+        let no_memory = |error| io("find memory for", &self.path)(std::io::Error::other(error));
+        let len = usize::try_from(self.len).map_err(std::io::Error::other);
+        let len = len.map_err(io("read", &self.path))?;
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(len).map_err(no_memory)?;
+        bytes.resize(len, 0);
+        self.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    }
+
     /// Opens the external data file that this model calls `path`.
     ///
     /// # Errors
@@ -167,6 +204,8 @@ impl Input {
                 let remote = remote.sibling(&beside)?.open()?;
                 Ok(Input::of_object(&beside, remote))
             }
+            #[cfg(feature = "protect")]
+            Origin::Edited { of, .. } => of.open_beside(path),
         }
     }
 
@@ -177,6 +216,8 @@ impl Input {
             Origin::Memory { .. } => None,
             #[cfg(feature = "object-store")]
             Origin::Object { url, .. } => Some(url.into()),
+            #[cfg(feature = "protect")]
+            Origin::Edited { of, .. } => of.location(),
         }
     }
 
@@ -186,6 +227,8 @@ impl Input {
             Origin::File { .. } | Origin::Memory { .. } => false,
             #[cfg(feature = "object-store")]
             Origin::Object { .. } => true,
+            #[cfg(feature = "protect")]
+            Origin::Edited { .. } => false,
         }
     }
 
@@ -196,6 +239,8 @@ impl Input {
             Origin::Memory { .. } => None,
             #[cfg(feature = "object-store")]
             Origin::Object { .. } => None,
+            #[cfg(feature = "protect")]
+            Origin::Edited { .. } => None,
         }
     }
 
@@ -206,6 +251,8 @@ impl Input {
             Origin::Memory { bytes, .. } => Ok(Map::InMemory(bytes.clone())),
             #[cfg(feature = "object-store")]
             Origin::Object { .. } => self.skim(),
+            #[cfg(feature = "protect")]
+            Origin::Edited { bytes, .. } => Ok(Map::InMemory(bytes.clone())),
         }
     }
 
@@ -250,17 +297,21 @@ impl Input {
             Origin::File { file, .. } => {
                 read_exact_at(file, buffer, offset).map_err(io("read", &self.path))
             }
-            Origin::Memory { bytes, .. } => {
-                let start = usize::try_from(offset).unwrap_or(usize::MAX);
-                let end = start.saturating_add(buffer.len());
-                let read = bytes
-                    .get(start..end)
-                    .map(|part| buffer.copy_from_slice(part));
-                read.ok_or_else(|| io("read", &self.path)(std::io::ErrorKind::UnexpectedEof.into()))
-            }
+            #[cfg(feature = "protect")]
+            Origin::Edited { bytes, .. } => self.copy_at(bytes, buffer, offset),
+            Origin::Memory { bytes, .. } => self.copy_at(bytes, buffer, offset),
             #[cfg(feature = "object-store")]
             Origin::Object { remote, .. } => remote.read_exact_at(buffer, offset),
         }
+    }
+
+    fn copy_at(&self, bytes: &[u8], buffer: &mut [u8], offset: u64) -> Result<()> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let end = start.saturating_add(buffer.len());
+        let read = bytes
+            .get(start..end)
+            .map(|part| buffer.copy_from_slice(part));
+        read.ok_or_else(|| io("read", &self.path)(std::io::ErrorKind::UnexpectedEof.into()))
     }
 
     /// Fails if the file was written to since it was opened.
@@ -276,6 +327,8 @@ impl Input {
             Origin::Memory { .. } => Ok(()),
             #[cfg(feature = "object-store")]
             Origin::Object { remote, .. } => remote.check_unchanged(),
+            #[cfg(feature = "protect")]
+            Origin::Edited { of, .. } => of.check_unchanged(),
         }
     }
 
@@ -304,6 +357,7 @@ impl Input {
             Origin::Memory { .. } => self.check_in_place(),
             #[cfg(feature = "object-store")]
             Origin::Object { .. } => self.check_in_place(),
+            Origin::Edited { of, .. } => of.lock_in_place(),
         }
     }
 
@@ -314,6 +368,8 @@ impl Input {
             Origin::Memory { .. } => Ok(None),
             #[cfg(feature = "object-store")]
             Origin::Object { .. } => Ok(None),
+            #[cfg(feature = "protect")]
+            Origin::Edited { of, .. } => of.metadata(),
         }
     }
 

@@ -116,6 +116,9 @@ pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Re
     }
     let mut report = builder.finish();
     report.claims = manifest.claims.clone();
+    if manifest.original.is_some() {
+        report.original_files = manifest.original_files();
+    }
     Ok(report)
 }
 

@@ -49,6 +49,8 @@ mod rekey;
 #[cfg(feature = "object-store")]
 mod remote;
 #[cfg(feature = "protect")]
+mod rename;
+#[cfg(feature = "protect")]
 mod report;
 #[cfg(feature = "protect")]
 mod rotate;

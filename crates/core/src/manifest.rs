@@ -3,6 +3,11 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+#[cfg(feature = "protect")]
+use base64::Engine;
+#[cfg(feature = "protect")]
+use base64::engine::general_purpose::STANDARD;
+use onnxseal_onnx::edit::Edits;
 use onnxseal_onnx::excerpt;
 use onnxseal_onnx::model::Span;
 #[cfg(feature = "protect")]
@@ -19,8 +24,12 @@ mod json;
 /// The only suite of format 1.
 pub const SUITE: &str = "AES-256-GCM/HKDF-SHA256";
 
-/// The format version that this crate reads and writes.
+/// The format version of models whose external data files have the original's names.
 pub const FORMAT: u32 = 1;
+
+/// The format version of models that say how to restore the original's names; the last that this
+/// crate reads.
+pub const FORMAT_RENAMED: u32 = 2;
 
 /// Bytes in a chunk, unless the caller chooses otherwise.
 pub const DEFAULT_CHUNK_BYTES: u64 = 1 << 20;
@@ -37,6 +46,30 @@ pub struct Manifest {
     pub(crate) files: Vec<File>,
     pub(crate) claims: BTreeMap<String, String>,
     pub(crate) tensors: Vec<Tensor>,
+    pub(crate) original: Option<Original>,
+}
+
+/// How to make the original of a model whose external data files were renamed.
+#[derive(Debug)]
+pub(crate) struct Original {
+    /// Length of the original model file.
+    pub(crate) bytes: u64,
+    /// The original paths of the external data files.
+    pub(crate) paths: Vec<String>,
+    /// What turns the model file into the original one.
+    pub(crate) edits: Edits,
+}
+
+/// The same, by the members of its JSON.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OriginalDraft {
+    bytes: u64,
+    paths: Vec<String>,
+    /// Base64.
+    #[serde(deserialize_with = "json::texts")]
+    texts: Vec<String>,
+    edits: Vec<u64>,
 }
 
 /// What a manifest says, by the members of its JSON; nobody has checked it.
@@ -53,6 +86,12 @@ pub(crate) struct Draft {
     pub(crate) claims: BTreeMap<String, String>,
     #[serde(deserialize_with = "json::objects")]
     pub(crate) tensors: Vec<Tensor>,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "json::original"
+    )]
+    pub(crate) original: Option<OriginalDraft>,
 }
 
 /// One file of the model.
@@ -124,6 +163,25 @@ pub(crate) struct Place {
     pub(crate) offset: u64,
     pub(crate) element_bits: u32,
     pub(crate) stride: Option<u32>,
+}
+
+#[cfg(feature = "protect")]
+impl OriginalDraft {
+    /// The original's files, of which those of the protected model are `files`.
+    pub(crate) fn files(&self, files: &[File]) -> Vec<File> {
+        original_files(self.bytes, &self.paths, files)
+    }
+
+    /// The original of `bytes` bytes, with external data files at `paths`, that `edits` restore.
+    pub(crate) fn new(bytes: u64, paths: Vec<String>, edits: &Edits) -> OriginalDraft {
+        let texts = edits.texts().iter().map(|text| STANDARD.encode(text));
+        OriginalDraft {
+            bytes,
+            paths,
+            texts: texts.collect(),
+            edits: edits.numbers().to_vec(),
+        }
+    }
 }
 
 #[cfg(feature = "protect")]
@@ -276,9 +334,15 @@ impl Draft {
                 bytes.len()
             ));
         }
-        let json::Object(draft): json::Object<Draft> = serde_json::from_slice(bytes)
-            .map_err(|error| format!("manifest: {}", excerpt(&error.to_string())))?;
-        Ok(draft)
+        let draft: Result<json::Object<Draft>, _> = serde_json::from_slice(bytes);
+        match draft {
+            Ok(json::Object(draft)) => Ok(draft),
+            // A later version may have other members: what they are called is beside the point.
+            Err(error) => match serde_json::from_slice(bytes) {
+                Ok(Version { format }) if format > FORMAT_RENAMED => Err(unknown_format(format)),
+                _ => Err(format!("manifest: {}", excerpt(&error.to_string()))),
+            },
+        }
     }
 
     /// One that encrypts nothing of `files`: how they are cut into chunks, and no more.
@@ -292,11 +356,21 @@ impl Draft {
             files,
             claims: BTreeMap::new(),
             tensors: Vec::new(),
+            original: None,
         }
     }
 
-    /// What [`Draft::check`] checked.
-    fn accept(self) -> Manifest {
+    /// The manifest, if it is one.
+    ///
+    /// # Errors
+    /// Says which rule of `docs/FORMAT.md` is broken.
+    pub(crate) fn into_manifest(self) -> Result<Manifest, String> {
+        self.check()?;
+        let original = self
+            .original
+            .as_ref()
+            .map(|original| self.check_original(original));
+        let original = original.transpose()?;
         let Draft {
             format: _,
             suite: _,
@@ -305,28 +379,24 @@ impl Draft {
             files,
             claims,
             tensors,
+            original: _,
         } = self;
-        Manifest {
+        Ok(Manifest {
             chunk,
             files,
             claims,
             tensors,
-        }
-    }
-
-    /// The manifest, if it is one.
-    ///
-    /// # Errors
-    /// Says which rule of `docs/FORMAT.md` is broken.
-    #[cfg(feature = "protect")]
-    pub(crate) fn into_manifest(self) -> Result<Manifest, Error> {
-        self.check().map_err(Error::Misuse)?;
-        Ok(self.accept())
+            original,
+        })
     }
 
     /// The bytes to be authenticated, and what a reader makes of them.
     #[cfg(feature = "protect")]
-    pub(crate) fn encode(self) -> Result<(Manifest, Vec<u8>), Error> {
+    pub(crate) fn encode(mut self) -> Result<(Manifest, Vec<u8>), Error> {
+        self.format = match self.original {
+            None => FORMAT,
+            Some(_) => FORMAT_RENAMED,
+        };
         let bytes = serde_json::to_vec(&self)
             .map_err(|error| Error::Misuse(format!("the manifest cannot be written: {error}")))?;
         drop(self);
@@ -341,9 +411,7 @@ impl Manifest {
     /// # Errors
     /// Says which rule of `docs/FORMAT.md` is broken.
     pub fn parse(bytes: &[u8]) -> Result<Manifest, String> {
-        let draft = Draft::parse(bytes)?;
-        draft.check()?;
-        Ok(draft.accept())
+        Draft::parse(bytes)?.into_manifest()
     }
 
     /// Bytes in a chunk.
@@ -364,6 +432,15 @@ impl Manifest {
     /// Every tensor of which some part is encrypted, in file order.
     pub fn tensors(&self) -> &[Tensor] {
         &self.tensors
+    }
+
+    /// The files of the original, in the order of [`Manifest::files`]: others only where external data
+    /// files were renamed.
+    pub fn original_files(&self) -> Vec<File> {
+        let Some(original) = &self.original else {
+            return self.files.clone();
+        };
+        original_files(original.bytes, &original.paths, &self.files)
     }
 
     /// The target bytes of every file, in the order of [`Manifest::files`].
@@ -395,6 +472,30 @@ impl Manifest {
             .map(|file| file.bytes.div_ceil(self.chunk))
             .sum()
     }
+}
+
+/// The original's files, of which those of the protected model are `files`.
+fn original_files(bytes: u64, paths: &[String], files: &[File]) -> Vec<File> {
+    let model = File {
+        path: String::new(),
+        bytes,
+    };
+    let external = paths.iter().zip(files.iter().skip(1));
+    let external = external.map(|(path, file)| File {
+        path: path.clone(),
+        bytes: file.bytes,
+    });
+    std::iter::once(model).chain(external).collect()
+}
+
+/// The one member that every version has.
+#[derive(Deserialize)]
+struct Version {
+    format: u32,
+}
+
+fn unknown_format(format: u32) -> String {
+    format!("format version {format} (this program reads {FORMAT} and {FORMAT_RENAMED})")
 }
 
 /// Bytes that `elements` of `bits` each take; the last byte may be padded.

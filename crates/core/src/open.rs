@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use onnxseal_crypto::BlobKey;
+use zeroize::Zeroizing;
 
 use crate::chunks;
 use crate::claims::Requirements;
@@ -28,7 +29,7 @@ pub struct OpenedModel {
 
 /// Opens the protected `model` into memory of its own.
 ///
-/// Returns the original bytes of all its files, after the last of them has been authenticated.
+/// Returns the decrypted bytes of all its files, after the last of them has been authenticated.
 ///
 /// # Errors
 /// [`ErrorKind`](crate::ErrorKind): `Malformed`, `NoMatchingKey`, `Authentication`, `Io`; `Usage`
@@ -107,7 +108,7 @@ pub fn open_with<'a>(
 }
 
 /// Restores the original of the protected `model` as `output`, its external files beside
-/// it under their relative paths. Replaces existing files only if `options` say so.
+/// it under the relative paths that they had. Replaces existing files only if `options` say so.
 ///
 /// # Errors
 /// As [`open`]; `Usage` when an output exists or is an input. Nothing appears on failure.
@@ -121,10 +122,11 @@ pub fn unprotect<'a>(
     let protected = Protected::open(&model.into())?;
     let access = access.into();
     let unlocked = protected.unlock(access)?;
-    let files = &protected.manifest().files;
-    let paths = outputs::paths(&output.into(), files, unlocked.files())?;
+    let files = protected.manifest().original_files();
+    let paths = outputs::paths(&output.into(), &files, unlocked.files())?;
     let outputs = Outputs::create(paths, options)?;
-    let transfer = Transfer::new(protected.manifest(), unlocked.files(), &outputs, progress);
+    let mut transfer = Transfer::new(protected.manifest(), unlocked.files(), &outputs, progress);
+    transfer.restore()?;
     transfer.run(unlocked.tags(), progress, |chunk, bytes, tools, tag| {
         unlocked.open_chunk(chunk, bytes, tag, tools)
     })?;
@@ -134,12 +136,31 @@ pub fn unprotect<'a>(
 }
 
 impl OpenedModel {
-    /// The original model file.
+    /// The model file, decrypted. It is the original, byte for byte, but for the names of external data
+    /// files that were renamed: see [`original_model`](OpenedModel::original_model).
     pub fn model(&self) -> &[u8] {
         self.files.first().map_or(&[], Plaintext::as_slice)
     }
 
-    /// The original external data files with their paths, relative to the model's folder.
+    /// A copy of the model file with the names of external data files that the original has:
+    /// the original, byte for byte.
+    pub fn original_model(&self) -> Zeroizing<Vec<u8>> {
+        let original = self.manifest.original.as_ref();
+        let restored = original.and_then(|original| original.edits.apply(self.model()));
+        restored.unwrap_or_else(|| Zeroizing::new(self.model().to_vec()))
+    }
+
+    /// The external data files with the paths that the original has for them.
+    pub fn original_external_files(&self) -> impl Iterator<Item = (String, &[u8])> {
+        let paths = self.manifest.original_files().into_iter();
+        let paths = paths.map(|file| file.path);
+        paths
+            .zip(self.files.iter().map(Plaintext::as_slice))
+            .skip(1)
+    }
+
+    /// The external data files, decrypted, with the paths that [`model`](OpenedModel::model) has for them,
+    /// relative to its folder.
     pub fn external_files(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let paths = self.manifest.files.iter().map(|file| file.path.as_str());
         paths

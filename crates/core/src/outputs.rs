@@ -84,21 +84,29 @@ impl Outputs {
         Ok(outputs)
     }
 
-    /// Begins the file that will take the place of `model`, in one step, once it is on the disk.
+    /// Begins the file that will take the place of `model`, in one step, once it is on the disk, and
+    /// the `external` files beside it, which replace nothing.
     #[cfg(feature = "protect")]
-    pub(crate) fn in_place(model: &Input) -> Result<Outputs> {
+    pub(crate) fn in_place(model: &Input, external: &[Destination]) -> Result<Outputs> {
         let options = OutputOptions {
             replace: true,
             ..OutputOptions::default()
         };
         let location = Location::File(model.path.clone());
+        let mut outputs = Outputs {
+            files: Vec::new(),
+            options,
+        };
         let len = model.len;
         let destination = Destination {
             location,
             len,
             below: 0,
         };
-        let mut outputs = Outputs::create(vec![destination], options)?;
+        outputs.files.push(begin_at(&destination, true)?);
+        for destination in external {
+            outputs.files.push(begin_at(destination, false)?);
+        }
         if let Some(like) = model.metadata()? {
             let files = outputs.files.iter_mut();
             files.for_each(|file| file.take_place_of(&like));
@@ -108,10 +116,7 @@ impl Outputs {
 
     fn begin(&self, destination: &Destination) -> Result<Output> {
         let replace = self.options.replace || self.options.cleared;
-        match &destination.location {
-            Location::File(path) => Output::create_below(path, destination.below, replace),
-            location => begin(location, replace, destination.len),
-        }
+        begin_at(destination, replace)
     }
 
     /// The outputs, in the order of the manifest.
@@ -137,6 +142,17 @@ impl Outputs {
         model.truncate(model_bytes + tail.len() as u64)
     }
 
+    /// Writes all of the model file.
+    pub(crate) fn write_model(&self, bytes: &[u8]) -> Result<()> {
+        const PIECE: usize = 1 << 20;
+        let model = self.files.first();
+        let model = model.ok_or(Error::Internal("a model without a file"))?;
+        let pieces = bytes.chunks(PIECE).zip((0..).step_by(PIECE));
+        pieces
+            .into_iter()
+            .try_for_each(|(piece, at)| model.write_all_at(piece, at))
+    }
+
     /// Whether one of them is behind a network.
     pub(crate) fn is_remote(&self) -> bool {
         self.files.iter().any(Output::is_remote)
@@ -150,7 +166,10 @@ impl Outputs {
         let mut like = inputs.map(Input::metadata).collect::<Result<Vec<_>>>()?;
         let mut published = Vec::new();
         while let (Some(output), Some(like)) = (self.files.pop(), like.pop()) {
-            match output.publish(like.as_ref(), self.options) {
+            let mut options = self.options;
+            // Only one file can take the place of another in one step: the model's, the last.
+            options.replace &= self.files.is_empty();
+            match output.publish(like.as_ref(), options) {
                 Ok(file) => published.push(file),
                 Err(error) => {
                     // None of several replaced anything: all of them are ours.
@@ -167,6 +186,13 @@ impl Drop for Outputs {
     fn drop(&mut self) {
         // The last first: its folders may lie within those of an earlier one.
         while self.files.pop().is_some() {}
+    }
+}
+
+fn begin_at(destination: &Destination, replace: bool) -> Result<Output> {
+    match &destination.location {
+        Location::File(path) => Output::create_below(path, destination.below, replace),
+        location => begin(location, replace, destination.len),
     }
 }
 
@@ -202,10 +228,30 @@ pub(crate) fn paths<'a>(
     check_names(output, files)?;
     let external = files.iter().skip(1).map(|file| output.beside(&file.path));
     let locations = std::iter::once(output.clone()).chain(external);
+    destinations(locations.zip(files), inputs)
+}
+
+/// The same for the external files of a model that stays where it is.
+#[cfg(feature = "protect")]
+pub(crate) fn paths_beside<'a>(
+    model: &Location,
+    files: &[File],
+    inputs: impl Iterator<Item = &'a Input>,
+) -> Result<Vec<Destination>> {
+    check_names(model, files)?;
+    let external = files.get(1..).unwrap_or_default();
+    let locations = external.iter().map(|file| model.beside(&file.path));
+    destinations(locations.zip(external), inputs)
+}
+
+fn destinations<'f, 'a>(
+    files: impl Iterator<Item = (Location, &'f File)>,
+    inputs: impl Iterator<Item = &'a Input>,
+) -> Result<Vec<Destination>> {
     let inputs: HashSet<Location> = inputs.filter_map(Input::location).collect();
     let mut seen = HashSet::new();
     let mut destinations = Vec::new();
-    for (location, file) in locations.zip(files) {
+    for (location, file) in files {
         let found = location.canonical();
         if found.is_some_and(|found| inputs.contains(&found)) {
             let path = location.to_name();

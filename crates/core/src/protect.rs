@@ -12,9 +12,10 @@ use onnxseal_plan::{self as plan, Plan, Policy, TensorPlan};
 use crate::error::{Error, Result};
 use crate::input::Input;
 use crate::location::Location;
-use crate::manifest::{DEFAULT_CHUNK_BYTES, Draft, File, Mode, Place, Tensor};
+use crate::manifest::{DEFAULT_CHUNK_BYTES, Draft, File, Mode, OriginalDraft, Place, Tensor};
 use crate::outputs::{self, OutputOptions, Outputs};
 use crate::progress::Progress;
+use crate::rename::{Naming, Renamed, rename};
 use crate::report::{Builder, ClearRow, Report, TensorRow, operator};
 use crate::seal::Sealing;
 use crate::source::Source;
@@ -29,6 +30,11 @@ pub struct ProtectOptions {
     pub claims: BTreeMap<String, String>,
     /// The publisher's key, to sign the protected model with.
     pub signing_key: Option<SigningKey>,
+    /// How the external data file of the protected model shall be called, relative to its folder; where
+    /// there are several, the folder that they go to. Absent, they keep their paths, or are called
+    /// after the output where they would meet the original's. In a [`batch`](crate::batch) they keep
+    /// their paths.
+    pub external_data: Option<String>,
     /// Bytes in a chunk: a power of two from 64 KiB to 16 MiB.
     pub chunk_bytes: u64,
     /// How the outputs come to be.
@@ -43,6 +49,7 @@ impl ProtectOptions {
             policy,
             claims,
             signing_key: None,
+            external_data: None,
             chunk_bytes,
             output: OutputOptions::default(),
         }
@@ -55,13 +62,14 @@ impl ProtectOptions {
 /// `Malformed`, `Io`; `Usage` when the model is protected already. A plan that falls short of the
 /// policy's demands is no error here: see [`Report::violations`].
 pub fn plan(location: impl Into<Location>, policy: &Policy) -> Result<Report> {
-    Ok(Prepared::new(Source::open(&location.into())?, policy)?
-        .planned
-        .report)
+    let source = Source::open(&location.into())?;
+    let prepared = Prepared::new(source, policy, Naming::Keep)?;
+    Ok(prepared.planned.report)
 }
 
 /// Protects the model at `location` and writes the result to `output`, external files beside it under
-/// their relative paths. Only `recipients` can open it.
+/// their relative paths, or under names of their own where they would meet the original's: see
+/// [`ProtectOptions::external_data`]. Only `recipients` can open it.
 ///
 /// # Errors
 /// `Malformed`, `PolicyNotMet`, `Io`; `Usage` when the model is protected already, an output exists
@@ -74,17 +82,13 @@ pub fn protect(
     options: &ProtectOptions,
     progress: &dyn Progress,
 ) -> Result<Report> {
-    protect_with(
-        location,
-        output,
-        recipients,
-        options,
-        options.output,
-        progress,
-    )
+    let (source, output) = (Source::open(&location.into())?, output.into());
+    let naming = Naming::after(&output, options.external_data.as_deref());
+    let prepared = Prepared::new(source, &options.policy, naming)?;
+    prepared.protect(&output, recipients, options, options.output, progress)
 }
 
-/// [`protect`], with `creation` in place of `options.output`.
+/// [`protect`], with `creation` in place of `options.output`; external files keep their paths.
 pub(crate) fn protect_with(
     location: impl Into<Location>,
     output: impl Into<Location>,
@@ -93,21 +97,21 @@ pub(crate) fn protect_with(
     creation: OutputOptions,
     progress: &dyn Progress,
 ) -> Result<Report> {
-    let prepared = Prepared::new(Source::open(&location.into())?, &options.policy)?;
-    let paths = outputs::paths(&output.into(), &prepared.files, prepared.inputs())?;
-    let outputs = Outputs::create(paths, creation)?;
-    prepared.seal(outputs, recipients, options, progress, |_| Ok(()))
+    let source = Source::open(&location.into())?;
+    let prepared = Prepared::new(source, &options.policy, Naming::Keep)?;
+    prepared.protect(&output.into(), recipients, options, creation, progress)
 }
 
 /// Replaces the model at `location` by its protected form, in one step, once that is on the disk
 /// whatever `options.output` say. Where the file system can share blocks, only changed ones are
 /// written.
 ///
-/// Permissions and, where possible, the owner stay; other hard links keep the original.
+/// Permissions and, where possible, the owner stay; other hard links keep the original. External files
+/// get new names, and the model, which is replaced last, refers to these. The original's external
+/// files stay, for other models may use them too: their names are [`Report::original_files`].
 ///
 /// # Errors
-/// As [`protect`]; `Usage` for a model with external files, which cannot be replaced in one step, or
-/// in an object store.
+/// As [`protect`]; `Usage` for a model in an object store.
 /// On failure, the model is what it was.
 pub fn protect_in_place(
     location: impl Into<Location>,
@@ -115,15 +119,12 @@ pub fn protect_in_place(
     options: &ProtectOptions,
     progress: &dyn Progress,
 ) -> Result<Report> {
-    let path = location.into().in_place()?;
-    let location = Location::File(path.clone());
-    let prepared = Prepared::new(Source::open(&location)?, &options.policy)?;
-    if !prepared.external.is_empty() {
-        let external = prepared.external.len();
-        return Err(Error::InPlaceExternal { path, external });
-    }
+    let location = Location::File(location.into().in_place()?);
+    let naming = Naming::after(&location, options.external_data.as_deref());
+    let prepared = Prepared::new(Source::open(&location)?, &options.policy, naming)?;
     prepared.model.lock_in_place()?;
-    let outputs = Outputs::in_place(&prepared.model)?;
+    let external = outputs::paths_beside(&location, &prepared.files, prepared.inputs())?;
+    let outputs = Outputs::in_place(&prepared.model, &external)?;
     prepared.seal(outputs, recipients, options, progress, |model| {
         model.check_in_place()
     })
@@ -134,19 +135,21 @@ struct Prepared {
     model: Input,
     external: Vec<Input>,
     files: Vec<File>,
+    /// How to restore the original, where external files were renamed.
+    original: Option<OriginalDraft>,
     planned: Planned,
 }
 
 impl Prepared {
-    fn new(source: Source, policy: &Policy) -> Result<Prepared> {
-        let path = &source.input.path;
+    fn new(source: Source, policy: &Policy, naming: Naming<'_>) -> Result<Prepared> {
+        let path = source.input.path.clone();
         let model = source.locate(source.input.len)?;
         if model
             .metadata_props
             .iter()
             .any(|prop| prop.key.starts_with(tail::PREFIX))
         {
-            return Err(Error::AlreadyProtected { path: path.clone() });
+            return Err(Error::AlreadyProtected { path });
         }
         source.check_unambiguous(&model)?;
         let external = source.open_external(&model)?;
@@ -162,14 +165,48 @@ impl Prepared {
                     bytes: input.len,
                 }),
         );
-        let planned = Planned::new(path, &files, &model, policy)?;
+        let inputs = || std::iter::once(&source.input).chain(&external);
+        let Some(names) = naming.choose(&files, inputs())? else {
+            let planned = Planned::new(&path, &files, &model, policy)?;
+            drop(model);
+            let model = source.input;
+            return Ok(Prepared {
+                model,
+                external,
+                files,
+                original: None,
+                planned,
+            });
+        };
+        drop(model);
+        let Renamed { source, original } = rename(source, &mut files, names)?;
+        let model = source.locate(source.input.len)?;
+        if !(model.external_files.iter()).eq(files.iter().skip(1).map(|file| &file.path)) {
+            return Err(Error::Internal("a renamed file has another name"));
+        }
+        let mut planned = Planned::new(&path, &files, &model, policy)?;
+        planned.report.original_files = original.files(&files);
         drop(model);
         Ok(Prepared {
             model: source.input,
             external,
             files,
+            original: Some(original),
             planned,
         })
+    }
+
+    fn protect(
+        self,
+        output: &Location,
+        recipients: &Recipients,
+        options: &ProtectOptions,
+        creation: OutputOptions,
+        progress: &dyn Progress,
+    ) -> Result<Report> {
+        let paths = outputs::paths(output, &self.files, self.inputs())?;
+        let outputs = Outputs::create(paths, creation)?;
+        self.seal(outputs, recipients, options, progress, |_| Ok(()))
     }
 
     fn inputs(&self) -> impl Iterator<Item = &Input> {
@@ -189,6 +226,7 @@ impl Prepared {
             chunk: options.chunk_bytes,
             claims: options.claims.clone(),
             tensors: self.planned.take_tensors(&self.model.path)?,
+            original: self.original.take(),
             ..Draft::of_files(std::mem::take(&mut self.files))
         };
         let (manifest, manifest_bytes) = draft.encode()?;

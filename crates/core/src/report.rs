@@ -20,6 +20,9 @@ pub struct Report {
     pub model: String,
     /// Its files; the model file has an empty path.
     pub files: Vec<File>,
+    /// The files of the original, where its external data files have other names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub original_files: Vec<File>,
     /// The weights of all operators together.
     pub weights: Volume,
     /// Per operator type, in alphabetical order.
@@ -198,6 +201,7 @@ impl Builder {
         let report = Report {
             model: path.display().to_string(),
             files,
+            original_files: Vec::new(),
             weights: Volume::default(),
             types: Vec::new(),
             operators: Vec::new(),

@@ -123,7 +123,7 @@ pub fn rotate_in_place<'a>(
     model.lock_in_place()?;
     let access = access.into();
     let unlocked = protected.unlock(access)?;
-    let outputs = Outputs::in_place(model)?;
+    let outputs = Outputs::in_place(model, &[])?;
     let report = reseal(
         &protected, &unlocked, &outputs, recipients, options, progress,
     )?;
@@ -163,6 +163,9 @@ fn reseal(
             check_files(path, &model, old)?;
             let mut planned = Planned::new(path, &old.files, &model, policy)?;
             draft.tensors = planned.take_tensors(path)?;
+            if old.original.is_some() {
+                planned.report.original_files = old.original_files();
+            }
             planned.report
         }
     };

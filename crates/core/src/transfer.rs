@@ -1,10 +1,15 @@
 //! One pass from files to files: every chunk is read, worked on and written.
 
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use zeroize::Zeroizing;
+
 use crate::chunks::{self, Chunk, Tools};
-use crate::digest::{Digester, Digests};
-use crate::error::{Error, Result};
+use crate::digest::{Digester, Digests, FileDigest};
+use crate::error::{Error, Result, io};
 use crate::input::Input;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Original};
 use crate::outputs::Outputs;
 use crate::progress::Progress;
 #[cfg(feature = "protect")]
@@ -21,6 +26,13 @@ pub(crate) struct Transfer<'a> {
     #[cfg(feature = "protect")]
     cloned: Vec<Option<&'a SpanSet>>,
     digesters: Option<(Digester<'a>, Digester<'a>)>,
+    restoring: Option<Restoring<'a>>,
+}
+
+/// What comes of a model file that is to be made the original again: all of it, before it is written.
+struct Restoring<'a> {
+    original: &'a Original,
+    model: Mutex<Zeroizing<Vec<u8>>>,
 }
 
 impl<'a> Transfer<'a> {
@@ -41,7 +53,29 @@ impl<'a> Transfer<'a> {
             #[cfg(feature = "protect")]
             cloned: vec![None; layout.files.len()],
             digesters,
+            restoring: None,
         }
+    }
+
+    /// Has the original's names restored, where the layout says how.
+    pub(crate) fn restore(&mut self) -> Result<()> {
+        let Some(original) = &self.layout.original else {
+            return Ok(());
+        };
+        let model = self.inputs.first();
+        let path = model
+            .map(|model| model.path.as_path())
+            .unwrap_or(Path::new(""));
+        let no_memory = |error| io("find memory for", path)(std::io::Error::other(error));
+        let len = self.layout.files.first().map_or(0, |model| model.bytes);
+        let len =
+            usize::try_from(len).map_err(|error| io("read", path)(std::io::Error::other(error)))?;
+        let mut model = Zeroizing::new(Vec::new());
+        model.try_reserve_exact(len).map_err(no_memory)?;
+        model.resize(len, 0);
+        let model = Mutex::new(model);
+        self.restoring = Some(Restoring { original, model });
+        Ok(())
     }
 
     /// Lets each output begin as a clone of its input, where that pays and work changes no bytes
@@ -95,6 +129,17 @@ impl<'a> Transfer<'a> {
     }
 
     fn write(&self, chunk: &Chunk, bytes: &[u8], tools: &mut Tools) -> Result<()> {
+        if let Some(restoring) = self.restoring.as_ref().filter(|_| chunk.file() == 0) {
+            let mut model = restoring
+                .model
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let window = chunk.window.start as usize..chunk.window.end() as usize;
+            let place = model.get_mut(window);
+            let place = place.ok_or(Error::Internal("a chunk beyond its file"))?;
+            place.copy_from_slice(bytes);
+            return Ok(());
+        }
         #[cfg(feature = "protect")]
         if let Some(Some(changed)) = self.cloned.get(chunk.file()) {
             let (changed, _) = tools.targets(chunk, changed);
@@ -117,13 +162,45 @@ impl<'a> Transfer<'a> {
         self.inputs
             .iter()
             .try_for_each(|input| input.check_unchanged())?;
+        let restored = self.restoring.as_ref().map(Restoring::model).transpose()?;
+        if let Some(restored) = &restored {
+            self.outputs.write_model(restored)?;
+        }
         let Some((input, output)) = &self.digesters else {
             return Ok(());
         };
-        let digests = Digests {
+        let mut digests = Digests {
             input: input.finish(input_tail)?,
             output: output.finish(output_tail)?,
         };
+        // Digests are of the files that are there.
+        if let Some(restored) = &restored {
+            rename(&mut digests.output, self.layout, restored);
+        }
+        #[cfg(feature = "protect")]
+        if let Some(original) = self.inputs.first().and_then(|model| model.before_edit()) {
+            rename(&mut digests.input, self.layout, &original.read_all()?);
+        }
         progress.ready(&digests).map_err(Error::Refused)
+    }
+}
+
+impl Restoring<'_> {
+    /// The original model file.
+    fn model(&self) -> Result<Zeroizing<Vec<u8>>> {
+        let model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
+        let restored = self.original.edits.apply(&model);
+        restored.ok_or(Error::Internal("edits beyond their file"))
+    }
+}
+
+/// Makes digests of the files of `layout` those of the original, whose model file is `model`.
+fn rename(digests: &mut [FileDigest], layout: &Manifest, model: &[u8]) {
+    for (digest, file) in digests.iter_mut().zip(layout.original_files()) {
+        digest.path = file.path;
+    }
+    if let Some(digest) = digests.first_mut() {
+        digest.bytes = model.len() as u64;
+        digest.blake3 = blake3::hash(model).to_hex().to_string();
     }
 }

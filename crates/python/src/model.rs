@@ -93,7 +93,7 @@ impl Model {
         self.model.claims().clone()
     }
 
-    /// The original model file.
+    /// The model file, decrypted; it names external data files as the protected model does.
     #[getter]
     fn model_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyMemoryView>> {
         let model = Arc::clone(&self.model);
@@ -101,7 +101,8 @@ impl Model {
         view(py, View::new(model, 0, 0..len))
     }
 
-    /// The original external data files by their paths, relative to the model's folder.
+    /// The external data files, decrypted, by the paths that the model has for them, relative to its
+    /// folder.
     #[getter]
     fn external_files<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let files = PyDict::new(py);

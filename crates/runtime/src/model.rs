@@ -149,12 +149,14 @@ impl Model {
         }
     }
 
-    /// The original model file.
+    /// The model file, decrypted: the original, but for the names of external data files that `protect`
+    /// renamed (`OpenedModel::original_model` has it with the original's).
     pub fn bytes(&self) -> &[u8] {
         self.opened.model()
     }
 
-    /// The original external data files with their paths, relative to the model's folder.
+    /// The external data files, decrypted, with the paths that the model has for them, relative to its
+    /// folder.
     pub fn external_files(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.opened.external_files()
     }

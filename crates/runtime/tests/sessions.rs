@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use lab::{Lab, assert_close, builder, run, try_run};
-use onnxseal_core::{InMemory, Preset};
+use onnxseal_core::{InMemory, Policy, Preset};
 use onnxseal_runtime::{
     Error, ErrorKind, Memory, Model, Options, PlaintextOnDisk, Prepared, Requirements, Sharing,
     Silent, WEIGHTS_ENTRY, WRITING_ENTRIES,
@@ -274,6 +274,22 @@ fn from_memory_and_from_a_reader() {
     assert_eq!(model.external_files().next().unwrap().0, "w.bin");
     let mut session = model.into_session(builder().unwrap()).unwrap();
     assert_close("memory", &expected, &run(&mut session));
+}
+
+/// As PyTorch's users do it: the protected model, and its external data, beside the original.
+#[test]
+fn a_model_beside_its_original() {
+    let Some(mut plain) = builder() else { return };
+    let lab = Lab::new();
+    let path = lab.write(&lab::wide_external(), "plain");
+    let expected = run(&mut plain.commit_from_file(&path).unwrap());
+    let protected = path.with_file_name("b.onnx");
+    let policy = Policy::preset(Preset::Balanced);
+    lab.protect_to(&path, &protected, policy).unwrap();
+    let model = Model::open(&protected, &lab.identities).unwrap();
+    assert_eq!(model.external_files().next().unwrap().0, "b.onnx.data");
+    let mut session = model.into_session(builder().unwrap()).unwrap();
+    assert_close("renamed", &expected, &run(&mut session));
 }
 
 #[test]

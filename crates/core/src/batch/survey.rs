@@ -114,12 +114,19 @@ impl Survey {
             _ if source.input.is_remote() => structure(&source.locate(len)?, len),
             _ => 0,
         };
-        let external = manifest.files.iter().skip(1);
+        let (files, restored) = match operation {
+            Operation::Unprotect { .. } if manifest.original.is_some() => {
+                // It is put together in memory.
+                (manifest.original_files(), 2 * len)
+            }
+            _ => (manifest.files.clone(), 0),
+        };
+        let external = files.iter().skip(1);
         let lens = external.clone().map(|file| file.bytes);
         let lens = std::iter::once(source.input.len).chain(lens).collect();
         let survey = Survey {
             bytes: manifest.total_bytes() + tail,
-            need: MODEL_BYTES + structure + FOR_TAIL * tail + large_chunks(manifest),
+            need: MODEL_BYTES + structure + restored + FOR_TAIL * tail + large_chunks(manifest),
             external: external.map(|file| file.path.clone()).collect(),
         };
         Ok((survey, lens))

@@ -31,6 +31,8 @@ pub(super) fn request(operation: &Operation<'_>) -> String {
                 policy,
                 claims,
                 signing_key,
+                // Outputs go to another folder, where external files keep their paths.
+                external_data: _,
                 chunk_bytes,
                 output: _,
             } = options;

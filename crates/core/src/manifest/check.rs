@@ -2,10 +2,15 @@
 
 use std::collections::HashSet;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use onnxseal_onnx::edit::{Edits, Texts};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 use onnxseal_onnx::{element_bits, excerpt, external};
 
-use super::{Draft, FORMAT, SUITE, Tensor};
+use super::{
+    Draft, FORMAT, FORMAT_RENAMED, File, Original, OriginalDraft, SUITE, Tensor, unknown_format,
+};
 
 /// The largest integer that every JSON reader keeps exactly.
 const MAX_INTEGER: u64 = (1 << 53) - 1;
@@ -16,17 +21,30 @@ const MAX_FILES: usize = 1 << 16;
 /// The most bytes that the path of an external data file may have.
 const MAX_PATH_BYTES: usize = 1 << 12;
 
+/// The most texts that edits may put in.
+pub(super) const MAX_TEXTS: usize = 1 << 18;
+
+/// The most bytes that one of them may have.
+const MAX_TEXT_BYTES: usize = 1 << 13;
+
+/// By how many bytes the original's model file may be longer.
+const MAX_GROWTH: u64 = 1 << 26;
+
 /// The most separate runs of target bytes that a model may have: 256 MiB of spans.
 const MAX_SPANS: u64 = 1 << 24;
 
 impl Draft {
     /// Says which rule is broken.
     pub(super) fn check(&self) -> Result<(), String> {
-        if self.format != FORMAT {
-            return Err(format!(
-                "format version {} (this program reads {FORMAT})",
-                self.format
-            ));
+        match (self.format, &self.original) {
+            (FORMAT, None) | (FORMAT_RENAMED, Some(_)) => {}
+            (FORMAT | FORMAT_RENAMED, _) => {
+                return Err(format!(
+                    "format version {} and a member original do not go together: it is for version {FORMAT_RENAMED} alone",
+                    self.format
+                ));
+            }
+            (format, _) => return Err(unknown_format(format)),
         }
         if self.suite != SUITE {
             return Err(format!(
@@ -69,23 +87,57 @@ impl Draft {
         {
             return Err("the first file is not the model file".into());
         }
-        let mut seen = HashSet::new();
-        for file in self.files.iter().skip(1) {
-            if file.path.len() > MAX_PATH_BYTES
-                || external::normalise(&file.path).as_deref() != Ok(&file.path)
-                || !seen.insert(&file.path)
-            {
-                return Err(format!("file path {:?}", excerpt(&file.path)));
+        check_paths(self.files.iter().skip(1).map(|file| &file.path))
+    }
+
+    /// Checks the way back to the original.
+    pub(super) fn check_original(&self, draft: &OriginalDraft) -> Result<Original, String> {
+        let model_bytes = self.files.first().map_or(0, |model| model.bytes);
+        if draft.paths.len() + 1 != self.files.len() {
+            let (n, files) = (draft.paths.len(), self.files.len());
+            return Err(format!("{n} original paths for {files} files"));
+        }
+        check_paths(draft.paths.iter())?;
+        let mut texts = Texts::default();
+        for text in &draft.texts {
+            let bytes = (STANDARD.decode(text)).map_err(|error| format!("texts: {error}"))?;
+            if bytes.len() > MAX_TEXT_BYTES || !texts.push(&bytes) {
+                return Err(format!("a text of more than {MAX_TEXT_BYTES} bytes"));
             }
         }
-        Ok(())
+        let edits = Edits::new(draft.edits.clone(), texts, model_bytes)?;
+        // The sum first: what is restored shall not take memory out of proportion.
+        if edits.len_after(model_bytes) != Some(draft.bytes)
+            || draft.bytes > model_bytes.saturating_add(MAX_GROWTH)
+        {
+            return Err(format!("edits do not make {} bytes", draft.bytes));
+        }
+        let mut tensors = self
+            .tensors
+            .iter()
+            .filter(|tensor| tensor.file == 0)
+            .peekable();
+        let mut end = 0;
+        for (taken, _) in edits.iter() {
+            while let Some(tensor) = tensors.next_if(|tensor| tensor.offset < taken.end()) {
+                let width = tensor.width().unwrap_or(u64::MAX);
+                end = end.max(tensor.offset.saturating_add(width));
+            }
+            if end > taken.start {
+                return Err("an edit changes the elements of a tensor".into());
+            }
+        }
+        Ok(Original {
+            bytes: draft.bytes,
+            paths: draft.paths.clone(),
+            edits,
+        })
     }
 
     fn check_integers(&self) -> Result<(), String> {
-        let mut total = 0u64;
-        for file in &self.files {
-            total = total.saturating_add(file.bytes);
-        }
+        let sum = |sum: u64, file: &File| sum.saturating_add(file.bytes);
+        let of_original = self.original.as_ref().map_or(0, |original| original.bytes);
+        let total = self.files.iter().fold(of_original, sum);
         let of_tensor = |t: &Tensor| {
             let numbers = t
                 .dims
@@ -128,7 +180,32 @@ impl Draft {
     }
 }
 
+/// Checks paths of external data files.
+fn check_paths<'a>(paths: impl Iterator<Item = &'a String>) -> Result<(), String> {
+    let mut seen = HashSet::new();
+    for path in paths {
+        if path.len() > MAX_PATH_BYTES
+            || external::normalise(path).as_deref() != Ok(path)
+            || !seen.insert(path)
+        {
+            return Err(format!("file path {:?}", excerpt(path)));
+        }
+    }
+    Ok(())
+}
+
 impl Tensor {
+    /// Bytes from the start of the first element to the end of the last.
+    fn width(&self) -> Option<u64> {
+        let (elements, bits) = (self.elements()?, u64::from(self.element_bits));
+        match self.stride {
+            None => elements.checked_mul(bits).map(|bits| bits.div_ceil(8)),
+            Some(stride) => (elements.saturating_sub(1))
+                .checked_mul(u64::from(stride))
+                .and_then(|start| start.checked_add(bits / 8)),
+        }
+    }
+
     fn check(&self, manifest: &Draft) -> Result<(), String> {
         let elements = self
             .elements()
@@ -166,13 +243,9 @@ impl Tensor {
             .files
             .get(self.file as usize)
             .ok_or_else(|| format!("file {} of {}", self.file, manifest.files.len()))?;
-        let width = match self.stride {
-            None => elements.checked_mul(bits).map(|bits| bits.div_ceil(8)),
-            Some(stride) => (elements.saturating_sub(1))
-                .checked_mul(u64::from(stride))
-                .and_then(|start| start.checked_add(bits / 8)),
-        };
-        let end = width.and_then(|width| self.offset.checked_add(width));
+        let end = self
+            .width()
+            .and_then(|width| self.offset.checked_add(width));
         if end.is_none_or(|end| end > file.bytes) {
             return Err(format!(
                 "elements reach past the {} bytes of their file",
@@ -243,6 +316,7 @@ mod tests {
             files: vec![file("", 1000), file("w", 1000)],
             claims: Default::default(),
             tensors,
+            original: None,
         }
     }
 

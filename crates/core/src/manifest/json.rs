@@ -6,10 +6,11 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Error, MapAccess, Visitor};
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::{Draft, File, Mode, Operator, Tensor};
+use super::check::MAX_TEXTS;
+use super::{Draft, File, Mode, Operator, OriginalDraft, Tensor};
 
 /// The most claims that a manifest may make.
 const MAX_CLAIMS: usize = 1 << 16;
@@ -64,7 +65,8 @@ macro_rules! members {
     )*};
 }
 
-members!(FileMembers => File, OperatorMembers => Operator, TensorMembers => Tensor, Draft => Draft);
+members!(FileMembers => File, OperatorMembers => Operator, TensorMembers => Tensor,
+    OriginalDraft => OriginalDraft, Draft => Draft);
 
 /// A struct that is read from an object; derived structs alone also take arrays.
 pub(super) struct Object<T>(pub(super) T);
@@ -98,6 +100,36 @@ pub(super) fn objects<'de, T: Members, D: Deserializer<'de>>(
 /// Reads a member that may be absent but not `null`.
 pub(super) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
     u32::deserialize(deserializer).map(Some)
+}
+
+/// The same of an object.
+pub(super) fn original<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<OriginalDraft>, D::Error> {
+    Object::deserialize(deserializer).map(|Object(original)| Some(original))
+}
+
+/// Reads an array of strings: no more of them than memory is to be taken for.
+pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Texts;
+    impl<'de> Visitor<'de> for Texts {
+        type Value = Vec<String>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an array of strings")
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+            let mut texts = Vec::new();
+            while let Some(text) = array.next_element()? {
+                if texts.len() == MAX_TEXTS {
+                    let fault = format_args!("more than {MAX_TEXTS} texts");
+                    return Err(A::Error::custom(fault));
+                }
+                texts.push(text);
+            }
+            Ok(texts)
+        }
+    }
+    deserializer.deserialize_seq(Texts)
 }
 
 /// Reads an object of strings: no more of them than memory is to be taken for.

@@ -1,0 +1,138 @@
+//! Other names for the external data files of a model that is being protected.
+
+use std::collections::{HashMap, HashSet};
+
+use onnxseal_onnx::edit::rename_external;
+use onnxseal_onnx::external;
+
+use crate::error::{Error, Result};
+use crate::in_memory::Bytes;
+use crate::input::Input;
+use crate::location::Location;
+use crate::manifest::{File, OriginalDraft};
+use crate::source::Source;
+
+/// How external data files are to be called.
+pub(crate) enum Naming<'a> {
+    /// As they are.
+    Keep,
+    /// As the caller says, or after the output where they would meet the inputs.
+    After {
+        output: &'a Location,
+        name: Option<&'a str>,
+    },
+}
+
+/// A model whose external data files have other names.
+pub(crate) struct Renamed {
+    pub(crate) source: Source,
+    pub(crate) original: OriginalDraft,
+}
+
+impl<'a> Naming<'a> {
+    pub(crate) fn after(output: &'a Location, name: Option<&'a str>) -> Naming<'a> {
+        Naming::After { output, name }
+    }
+
+    /// New paths for those of `files` that are external; `None` where all keep theirs.
+    ///
+    /// One file gets the name, several go to a folder of that name, under the paths they had.
+    pub(crate) fn choose<'i>(
+        &self,
+        files: &[File],
+        inputs: impl Iterator<Item = &'i Input>,
+    ) -> Result<Option<Vec<String>>> {
+        let Naming::After { output, name } = *self else {
+            return Ok(None);
+        };
+        let external = files.get(1..).unwrap_or_default();
+        if external.is_empty() {
+            return match name {
+                None => Ok(None),
+                Some(_) => Err(Error::Misuse(
+                    "a name for external data is given, and the model has none".into(),
+                )),
+            };
+        }
+        let inputs: HashSet<Location> = inputs.filter_map(Input::location).collect();
+        let is_input = |path: &str| {
+            let found = output.beside(path).canonical();
+            found.is_some_and(|found| inputs.contains(&found))
+        };
+        let under = |name: &str| -> Vec<String> {
+            match external {
+                [_] => vec![name.to_owned()],
+                several => (several.iter())
+                    .map(|file| format!("{name}/{}", file.path))
+                    .collect(),
+            }
+        };
+        let paths = if let Some(name) = name {
+            under(name)
+        } else if !external.iter().any(|file| is_input(&file.path)) {
+            return Ok(None);
+        } else {
+            let of_output = output.to_name();
+            let of_output = of_output.file_name().and_then(|name| name.to_str());
+            let names =
+                of_output.map(|name| [".data", ".sealed.data"].map(|end| format!("{name}{end}")));
+            let is_free =
+                |name: &String| !is_input(name) && !under(name).iter().any(|path| is_input(path));
+            let name = names.into_iter().flatten().find(is_free);
+            under(&name.ok_or_else(|| {
+                Error::Misuse(format!(
+                    "no name for external data can be made of {output}: give one"
+                ))
+            })?)
+        };
+        for path in &paths {
+            if external::normalise(path).as_ref() != Ok(path) {
+                return Err(Error::Misuse(format!(
+                    "external data cannot be called {path:?}: expected a plain relative path"
+                )));
+            }
+        }
+        let is_same = paths.iter().eq(external.iter().map(|file| &file.path));
+        Ok((!is_same).then_some(paths))
+    }
+}
+
+/// Renames the external ones of `files` in the model there, in memory.
+pub(crate) fn rename(source: Source, files: &mut [File], paths: Vec<String>) -> Result<Renamed> {
+    let malformed = |source: &Source, error| Error::Model {
+        path: source.input.path.clone(),
+        source: error,
+    };
+    // Not as it is mapped: of an object that has the structure alone.
+    let original = source.input.read_all()?;
+    let old: Vec<String> = files.iter().skip(1).map(|file| file.path.clone()).collect();
+    let names: HashMap<String, String> = old.iter().cloned().zip(paths.iter().cloned()).collect();
+    let edits = rename_external(&original, &names).map_err(|error| malformed(&source, error))?;
+    let (edited, undo) = (edits.apply(&original), edits.undo(&original));
+    let (Some(mut edited), Some(undo)) = (edited, undo) else {
+        return Err(Error::Internal("edits beyond their file"));
+    };
+    // What is lost here is lost.
+    if undo
+        .apply(&edited)
+        .is_none_or(|restored| *restored != original)
+    {
+        return Err(Error::Internal("a renamed model cannot be restored"));
+    }
+    let draft = OriginalDraft::new(original.len() as u64, old, &undo);
+    drop(original);
+    let input = source
+        .input
+        .edited(Bytes::from(std::mem::take(&mut *edited)));
+    for (file, path) in files.iter_mut().skip(1).zip(paths) {
+        file.path = path;
+    }
+    if let Some(model) = files.first_mut() {
+        model.bytes = input.len;
+    }
+    let source = Source::of(input)?;
+    Ok(Renamed {
+        source,
+        original: draft,
+    })
+}
