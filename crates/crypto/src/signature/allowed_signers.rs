@@ -30,7 +30,7 @@ struct Line {
     options: Options,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Options {
     /// The key signs certificates, not messages. We accept no certificates: it allows nobody.
     cert_authority: bool,
@@ -106,6 +106,19 @@ impl AllowedSigners {
             .filter_map(read)
             .collect::<Result<_, _>>()
             .map(AllowedSigners)
+    }
+
+    /// What the file says, line for line, each in one spelling: two files with the same lines allow
+    /// the same. Nothing in it is secret.
+    pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
+        self.0.iter().map(|line| {
+            let Line {
+                principals,
+                key,
+                options,
+            } = line;
+            format!("{principals:?} {} {options:?}", fingerprint(key))
+        })
     }
 
     /// Checks `armored` over `message`, as `ssh-keygen -Y verify` does now: the signature holds, is
