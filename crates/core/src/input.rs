@@ -399,15 +399,16 @@ fn check_regular(path: &Path, metadata: &Metadata) -> Result<()> {
     }
 }
 
-#[cfg(all(unix, feature = "protect"))]
-fn is_same(a: &Metadata, b: &Metadata) -> bool {
+/// Whether it is one and the same file.
+#[cfg(unix)]
+pub(crate) fn is_same(a: &Metadata, b: &Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
 /// Elsewhere an open file cannot be replaced.
-#[cfg(all(not(unix), feature = "protect"))]
-fn is_same(_a: &Metadata, _b: &Metadata) -> bool {
+#[cfg(not(unix))]
+pub(crate) fn is_same(_a: &Metadata, _b: &Metadata) -> bool {
     true
 }
 

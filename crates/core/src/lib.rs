@@ -21,6 +21,7 @@ mod claims;
 mod digest;
 #[cfg(feature = "protect")]
 mod discover;
+mod draft;
 mod error;
 mod folder;
 mod in_memory;
@@ -73,6 +74,7 @@ mod verify;
 
 pub use claims::Requirements;
 pub use digest::{Digests, FileDigest};
+pub use draft::{Readers, write_whole};
 pub use error::{Error, ErrorKind, Result};
 pub use in_memory::{Bytes, InMemory};
 pub use location::{Location, ObjectUrl, redact};

@@ -4,6 +4,7 @@ use std::fs::{self, File, Metadata, Permissions};
 use std::io;
 use std::path::Path;
 
+use crate::draft::{self, Readers};
 use crate::error::{Error, Result, io as io_error};
 use crate::folder::{Folder, MadeFolders, Place};
 use crate::outputs::OutputOptions;
@@ -31,8 +32,8 @@ pub(crate) enum Published {
 /// On Linux it is an unnamed file (`O_TMPFILE`), so that nothing is left behind however the process
 /// ends, but for the moment in which it takes the place of another file: it then has a hidden name,
 /// whole, before it is renamed. Where the system or the file system has no unnamed files, a hidden
-/// file beside the output that is removed on failure. Until it is published, nobody but its owner
-/// may read it. Then it has the permissions of its input, as far as the process's umask allows them
+/// file beside the output that is removed on failure, and if the process is killed, by the next one
+/// that writes there (see [`draft`]). Until it is published, nobody but its owner may read it. Then it has the permissions of its input, as far as the process's umask allows them
 /// to a new file in that folder, and never the bits setuid, setgid and sticky.
 #[derive(Debug)]
 pub(crate) struct NewFile {
@@ -242,6 +243,9 @@ impl Draft {
                 let file = File::from(file);
                 let allowed = file.metadata()?.permissions().mode() & PERMISSIONS;
                 file.set_permissions(Permissions::from_mode(0o600))?;
+                draft::sweep(folder);
+                // Before it has a name, if only for the moment before it is renamed.
+                draft::hold(&file);
                 Ok((Draft::Unnamed(file), allowed))
             }
             // What file systems and kernels say that know no unnamed files.
@@ -266,21 +270,20 @@ impl Draft {
     }
 
     fn named(folder: &Path) -> io::Result<(Draft, u32)> {
-        let mut draft = tempfile::Builder::new();
-        draft.prefix(".onnxseal-");
         #[cfg(unix)]
         let allowed = {
             // Whoever opens a file while it has a name keeps it open: so another one is asked, and
             // this is its owner's from the beginning.
             use std::os::unix::fs::PermissionsExt;
-            let mut probe = draft.clone();
+            let mut probe = draft::builder();
             let probe = probe.permissions(Permissions::from_mode(PERMISSIONS));
             let metadata = probe.tempfile_in(folder)?.as_file().metadata()?;
             metadata.permissions().mode() & PERMISSIONS
         };
         #[cfg(not(unix))]
         let allowed = PERMISSIONS;
-        Ok((Draft::Named(draft.tempfile_in(folder)?), allowed))
+        let file = draft::named(folder, Readers::Owner)?;
+        Ok((Draft::Named(file), allowed))
     }
 }
 
@@ -294,9 +297,8 @@ fn link(file: &File, folder: &Path, path: &Path, replace: bool) -> io::Result<()
     match link(path) {
         Err(rustix::io::Errno::EXIST) if replace => {
             // A name cannot be linked over another, only renamed.
-            let between = tempfile::Builder::new()
-                .prefix(".onnxseal-")
-                .make_in(folder, |to| link(to).map_err(io::Error::from))?;
+            let between =
+                draft::builder().make_in(folder, |to| link(to).map_err(io::Error::from))?;
             between.persist(path).map_err(|error| error.error)
         }
         linked => linked.map_err(io::Error::from),

@@ -8,7 +8,7 @@ mod callbacks;
 mod ffi;
 
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -93,7 +93,7 @@ impl EpContextStore {
         self.check_size(&path, bytes.len() as u64)?;
         let blob = self.key.seal(name, bytes);
         let blob = blob.map_err(|source| failed(&path, source))?;
-        self.replace(&path, &blob)
+        onnxseal_core::write_whole(&path, &blob, true, onnxseal_core::Readers::Owner)
             .map_err(|source| store("write", &path, source))
     }
 
@@ -172,19 +172,6 @@ impl EpContextStore {
     fn open_into(&self, name: &str, stored: &Stored, plaintext: &mut [u8]) -> Result<()> {
         let opened = self.key.open_into(name, &stored.bytes, plaintext);
         opened.map_err(|source| failed(&stored.path, source))
-    }
-
-    fn replace(&self, path: &Path, blob: &[u8]) -> io::Result<()> {
-        // Made with mode 0600, beside the file that it becomes.
-        let mut file = tempfile::Builder::new()
-            .prefix(".onnxseal-")
-            .tempfile_in(&self.folder)?;
-        file.write_all(blob)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        #[cfg(unix)]
-        fs::File::open(&self.folder)?.sync_all()?;
-        Ok(())
     }
 }
 

@@ -1,0 +1,199 @@
+//! Hidden files that become others: held by who writes them, removed where nobody does any more.
+//!
+//! A process that is killed leaves such a file behind. Whoever has one holds a lock on it
+//! (`flock`), which the system takes back when the process ends, however that comes about. So the next
+//! one that writes to the folder can tell what is left over from what is being written.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use tempfile::{Builder, NamedTempFile};
+
+use crate::input::is_same;
+
+/// What the names begin with.
+const PREFIX: &str = ".onnxseal-";
+
+/// How many letters and digits follow.
+const N_RANDOM: usize = 6;
+
+/// How often to begin again, where others take a new file for one that is left over.
+const ATTEMPTS: usize = 16;
+
+/// Who may read a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readers {
+    /// Its owner alone.
+    Owner,
+    /// Whom the process lets read new files (`umask`).
+    Usual,
+}
+
+/// Whether a file of this name is one that is not finished, of a process that lives or does not.
+pub fn is_unfinished(name: &OsStr) -> bool {
+    let name = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+    name.is_some_and(|random| {
+        random.len() == N_RANDOM && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    })
+}
+
+/// Writes `bytes` to `path`, whole or not at all, and waits until they are on the disk. Unless
+/// `replace`, there must be nothing.
+///
+/// # Errors
+/// [`AlreadyExists`](io::ErrorKind::AlreadyExists), and what the system says.
+pub fn write_whole(path: &Path, bytes: &[u8], replace: bool, readers: Readers) -> io::Result<()> {
+    let folder = crate::protected::folder_of(path);
+    let mut file = named(folder, readers)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    match replace {
+        true => file.persist(path).map_err(|error| error.error)?,
+        false => file.persist_noclobber(path).map_err(|error| error.error)?,
+    };
+    crate::folder::sync_folder(folder);
+    Ok(())
+}
+
+/// A new hidden file in `folder`, held.
+pub(crate) fn named(folder: &Path, readers: Readers) -> io::Result<NamedTempFile> {
+    let mut builder = builder();
+    #[cfg(unix)]
+    if readers == Readers::Usual {
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    }
+    let _ = readers;
+    sweep(folder);
+    for _ in 0..ATTEMPTS {
+        let file = builder.tempfile_in(folder)?;
+        hold(file.as_file());
+        // Between its making and now, somebody may have removed it.
+        if is_at(file.as_file(), file.path()) {
+            return Ok(file);
+        }
+    }
+    Err(io::Error::other("somebody removes new files"))
+}
+
+/// Makes names of hidden files.
+pub(crate) fn builder() -> Builder<'static, 'static> {
+    let mut builder = Builder::new();
+    builder.prefix(PREFIX).rand_bytes(N_RANDOM);
+    builder
+}
+
+/// Says to others that the file is being written, as long as it is open. Some file systems have no
+/// locks: there nobody removes anything.
+pub(crate) fn hold(file: &File) {
+    // Who looks at it holds it for a moment.
+    let _ = file.lock();
+}
+
+/// Removes what killed processes left in `folder`; once a process, for folders may be large.
+pub(crate) fn sweep(folder: &Path) {
+    static SWEPT: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
+    let Ok(folder) = folder.canonicalize() else {
+        return;
+    };
+    let mut swept = SWEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_new = swept.get_or_insert_default().insert(folder.clone());
+    drop(swept);
+    if !is_new {
+        return;
+    }
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| is_unfinished(&entry.file_name())) {
+        remove_unheld(&entry.path());
+    }
+}
+
+/// Removes an unfinished file that no living process holds. Where that cannot be told, it stays.
+fn remove_unheld(path: &Path) {
+    if !fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file()) {
+        return;
+    }
+    // Some network file systems lock only what is open for writing.
+    let Ok(file) = File::options().read(true).write(true).open(path) else {
+        return;
+    };
+    if file.try_lock().is_ok() && is_at(&file, path) {
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// Whether the open `file` is what lies at `path`.
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(ours), Ok(there)) => is_same(&ours, &there),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn names_are_told_from_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = named(dir.path(), Readers::Owner).unwrap();
+        assert!(is_unfinished(file.path().file_name().unwrap()));
+        let others = [
+            ".onnxseal",
+            ".onnxseal-abc12",
+            ".onnxseal-abc1234",
+            ".onnxseal-abc-12",
+            "onnxseal-abc123",
+            ".onnxseal-journal",
+        ];
+        for name in others {
+            assert!(!is_unfinished(OsStr::new(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_holds_is_removed_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let held = named(dir.path(), Readers::Owner).unwrap();
+        for name in [".onnxseal-aaaaaa", ".onnxseal-a", "model.onnx"] {
+            fs::write(path(name), "").unwrap();
+        }
+        fs::create_dir(path(".onnxseal-bbbbbb")).unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink("model.onnx", path(".onnxseal-cccccc")).unwrap();
+        let entries = fs::read_dir(dir.path()).unwrap();
+        let unfinished: Vec<PathBuf> = (entries.map(|entry| entry.unwrap().path()))
+            .filter(|path| is_unfinished(path.file_name().unwrap()))
+            .collect();
+        unfinished.iter().for_each(|path| remove_unheld(path));
+        assert!(!path(".onnxseal-aaaaaa").exists());
+        assert!(held.path().exists());
+        for name in [".onnxseal-a", "model.onnx", ".onnxseal-bbbbbb"] {
+            assert!(path(name).exists(), "{name}");
+        }
+        // Once nobody holds it, it is left over.
+        let left = held.into_temp_path().keep().unwrap();
+        remove_unheld(&left);
+        assert!(!left.exists());
+    }
+
+    #[test]
+    fn whole_files_replace_others_only_if_asked_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        write_whole(&path, b"one", false, Readers::Usual).unwrap();
+        let error = write_whole(&path, b"two", false, Readers::Usual).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        write_whole(&path, b"two", true, Readers::Usual).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}
