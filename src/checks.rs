@@ -2,12 +2,21 @@
 
 use std::io::{self, Write};
 
-use onnxseal_core::{Error, ErrorKind, Location, Verification};
+use onnxseal_core::{Discovery, Error, ErrorKind, Location, Verification};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::exit;
 use crate::text::one_line;
+
+/// What to say of files that a search passed over because they are not finished.
+pub fn passed_over(found: &Discovery) -> Option<String> {
+    let first = found.unfinished.first()?.display();
+    Some(match found.unfinished.len() {
+        1 => format!("passed over an unfinished file, {first}"),
+        n => format!("passed over {n} unfinished files, such as {first}"),
+    })
+}
 
 /// One model, checked.
 pub struct Check {

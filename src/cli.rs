@@ -3,7 +3,7 @@
 pub mod batch;
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -295,6 +295,10 @@ pub struct Man {
     /// Folder to write all pages to, one for each command; standard output gets the main page alone
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
+
+    /// Replace files of the pages' names that are no earlier pages
+    #[arg(short, long, requires = "output")]
+    pub force: bool,
 }
 
 #[derive(Debug, Args)]
@@ -338,6 +342,20 @@ pub struct Policy {
     /// an error otherwise
     #[arg(long)]
     pub allow_unmatched: bool,
+}
+
+impl Policy {
+    /// The files that it names.
+    pub fn files(&self) -> Vec<&Path> {
+        self.policy.iter().map(PathBuf::as_path).collect()
+    }
+}
+
+impl LeastPolicy {
+    /// The files that it names.
+    pub fn files(&self) -> Vec<&Path> {
+        self.policy.iter().map(PathBuf::as_path).collect()
+    }
 }
 
 /// What models must be protected by.

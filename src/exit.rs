@@ -139,7 +139,9 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         Error::OutputExists { .. } => {
             "choose another output, or replace it with --force; protect's --external-data gives external data another name"
         }
-        Error::OutputForeign { .. } => "move it away, or replace it with --force",
+        Error::OutputForeign { .. } => {
+            "move it away, or replace it with --force; where two runs wrote to one folder, --repair makes protected outputs anew"
+        }
         Error::ReplaceSeveral { .. } => "write to a new folder, then swap the folders",
         Error::OutputIsInput { .. } => {
             "choose another output. External data keeps its relative path, so another folder; only protect gives it another name. To change a model where it lies, protect has --in-place, and rekey and rotate go without --output"
@@ -153,6 +155,9 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         Error::SignatureLost { .. } => "sign the result with --sign-key, or give --drop-signature",
         Error::NotSigned { .. } => "the publisher can sign it with `onnxseal sign`",
         Error::Busy { .. } => "wait until that is done, then try again",
+        Error::InUse { .. } => {
+            "wait until it has ended, then go on with --resume; parts of one batch may run at once with --shard"
+        }
         Error::InPlaceExternal { .. } => {
             "write to another folder with --output, then swap the folders"
         }

@@ -1,12 +1,12 @@
-//! New identity files and policies, for the commands.
+//! New files and policies, for the commands.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read as _, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use onnxseal_core::{Error, Policy, Preset, holds_secret};
+use onnxseal_core::{Error, Policy, Preset, Readers, holds_secret, write_whole};
 
 use crate::cli;
 use crate::exit::Usage;
@@ -38,6 +38,70 @@ pub fn write_identity(text: &str, path: &Path) -> Result<()> {
         Err(_) => drop(fs::remove_file(path)),
     }
     written
+}
+
+/// A file that a command writes, other than models and keys.
+#[derive(Debug)]
+pub struct Written<'a> {
+    /// Where it goes.
+    pub path: &'a Path,
+    /// What it is, such as `report`.
+    pub what: &'static str,
+    /// Whether to replace a file whatever is in it.
+    pub force: bool,
+    /// Whether what begins so is an earlier one, which may be replaced without `force`.
+    pub is_earlier: fn(&[u8]) -> bool,
+}
+
+impl Written<'_> {
+    /// Fails where it may not be written there; says whether it replaces a file.
+    pub fn check(&self) -> Result<bool> {
+        let Written {
+            path,
+            what,
+            force,
+            is_earlier,
+        } = self;
+        let shown = path.display();
+        let metadata = match fs::symlink_metadata(path) {
+            Ok(metadata) => metadata,
+            // Nothing is there, or whoever writes will say why nobody can tell.
+            Err(_) => return Ok(false),
+        };
+        if !metadata.is_file() {
+            let text = format!("{shown} is no regular file: the {what} needs another name");
+            return Err(Usage(text).into());
+        }
+        let mut start = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(4096).read_to_end(&mut start));
+        match *force || (read.is_ok() && (start.is_empty() || is_earlier(&start))) {
+            true => Ok(true),
+            false => Err(Usage(format!(
+                "{shown} exists already, and is no earlier {what}: choose another name, or replace it with --force"
+            ))
+            .into()),
+        }
+    }
+
+    /// Writes `bytes`, whole or not at all, if that is right by now.
+    pub fn write(&self, bytes: &[u8]) -> Result<()> {
+        let replace = self.check()?;
+        let folder = self.path.parent();
+        let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
+        let write = || {
+            fs::create_dir_all(folder.unwrap_or(Path::new(".")))?;
+            write_whole(self.path, bytes, replace, Readers::Usual)
+        };
+        write().with_context(|| format!("cannot write the {} {}", self.what, self.path.display()))
+    }
+}
+
+/// Whether two paths lead to one file.
+pub fn is_same_file(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
 }
 
 /// Puts the name of a new file on the disk, where the system can: a model must not survive a power

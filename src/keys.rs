@@ -133,7 +133,31 @@ impl NewRecipientArgs {
     }
 }
 
+impl RecipientArgs {
+    /// The files that it names.
+    pub fn files(&self) -> Vec<&Path> {
+        let RecipientArgs { keys, passphrase } = self;
+        [keys.files(), passphrase.files()].concat()
+    }
+}
+
+impl NewRecipientArgs {
+    /// The files that it names.
+    pub fn files(&self) -> Vec<&Path> {
+        let NewRecipientArgs { keys, passphrase } = self;
+        [keys.files(), passphrase.files()].concat()
+    }
+}
+
 impl RecipientKeys {
+    fn files(&self) -> Vec<&Path> {
+        let RecipientKeys {
+            recipients: _,
+            recipients_files,
+        } = self;
+        recipients_files.iter().map(PathBuf::as_path).collect()
+    }
+
     fn read(&self, passphrase: Option<Source>, quiet: bool) -> Result<Option<Recipients>> {
         let mut found = Vec::new();
         if !self.recipients.is_empty() {
@@ -176,6 +200,16 @@ impl RecipientKeys {
 }
 
 impl IdentityArgs {
+    /// The files that it names.
+    pub fn files(&self) -> Vec<&Path> {
+        let IdentityArgs {
+            identities,
+            passphrase,
+        } = self;
+        let identities: Vec<&Path> = identities.iter().map(PathBuf::as_path).collect();
+        [identities, passphrase.files()].concat()
+    }
+
     /// Reads them, or what the environment names instead; `None` where there are none.
     pub fn read(&self, quiet: bool) -> Result<Option<Identities>> {
         let mut all = Identities::default();
@@ -208,6 +242,13 @@ impl IdentityArgs {
 }
 
 impl PassphraseArgs {
+    fn files(&self) -> Vec<&Path> {
+        match self.source() {
+            Some(Source::File(path)) => vec![path],
+            Some(Source::Terminal | Source::Descriptor(_)) | None => Vec::new(),
+        }
+    }
+
     /// A passphrase for something new, if one is asked for.
     pub fn new_passphrase(&self, quiet: bool) -> Result<Option<Passphrase>> {
         let source = self.source();
@@ -227,6 +268,13 @@ impl PassphraseArgs {
 }
 
 impl NewPassphraseArgs {
+    fn files(&self) -> Vec<&Path> {
+        match self.source() {
+            Some(Source::File(path)) => vec![path],
+            Some(Source::Terminal | Source::Descriptor(_)) | None => Vec::new(),
+        }
+    }
+
     fn source(&self) -> Option<Source<'_>> {
         let NewPassphraseArgs {
             new_passphrase,
@@ -277,6 +325,13 @@ type Opened = (Box<dyn Read>, String);
 
 fn identities((file, name): Opened) -> Result<Identities> {
     Ok(Identities::read_with(file, &name, Arc::new(Terminal)).map_err(Error::Key)?)
+}
+
+/// The file that the environment names, if it does.
+pub fn file_named_by_environment() -> Option<PathBuf> {
+    let value = std::env::var_os(IDENTITY_VARIABLE)?;
+    let is_descriptor = (value.to_str()).is_some_and(|text| text.starts_with("fd:"));
+    (!value.is_empty() && !is_descriptor).then(|| value.into())
 }
 
 fn open_named_by_environment(quiet: bool) -> Result<Option<Opened>> {

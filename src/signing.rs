@@ -42,6 +42,12 @@ pub struct SignerArgs {
 }
 
 impl SigningArgs {
+    /// The files that it names.
+    pub fn files(&self) -> Vec<&Path> {
+        let SigningArgs { sign_key } = self;
+        sign_key.iter().map(PathBuf::as_path).collect()
+    }
+
     /// Reads the key, if there is one; asks for its passphrase if it has one.
     pub fn read(&self) -> Result<Option<SigningKey>> {
         self.sign_key.as_deref().map(signing_key).transpose()
@@ -49,6 +55,15 @@ impl SigningArgs {
 }
 
 impl ResigningArgs {
+    /// The files that it names.
+    pub fn files(&self) -> Vec<&Path> {
+        let ResigningArgs {
+            sign_key,
+            drop_signature: _,
+        } = self;
+        sign_key.iter().map(PathBuf::as_path).collect()
+    }
+
     /// Reads the key, if there is one; asks for its passphrase if it has one.
     pub fn read(&self) -> Result<Resign> {
         Ok(match &self.sign_key {
@@ -60,6 +75,15 @@ impl ResigningArgs {
 }
 
 impl SignerArgs {
+    /// The files that it names.
+    pub fn files(&self) -> Vec<&Path> {
+        let SignerArgs {
+            allowed_signers,
+            signer: _,
+        } = self;
+        allowed_signers.iter().map(PathBuf::as_path).collect()
+    }
+
     /// Reads whose signature is demanded, if any is.
     pub fn read(&self) -> Result<Option<SignedBy>> {
         let Some(path) = &self.allowed_signers else {

@@ -606,11 +606,8 @@ fn folders_that_cannot_be_written_and_sources_that_can_only_be_read() {
             "-r",
             &lab.recipient,
         ];
-        let (out, err) = lab.expect(7, &args);
-        assert!(
-            out.contains("2 failed") && err.contains(folder),
-            "{out}{err}"
-        );
+        let (_, err) = lab.expect(7, &args);
+        assert!(err.contains(folder), "{err}");
         assert_eq!(files(lab.dir.path()), before);
     }
     // A report that cannot be written is an error, if the models are not.
@@ -731,4 +728,449 @@ fn without_records_nothing_is_known_later() {
     let (_, err) = lab.expect(2, &protect(&lab, &["--resume"]));
     assert!(err.contains("out/000.onnx"), "{err}");
     assert!(contents(&lab.path("out")) == before);
+}
+
+/// A lab whose `zoo` has models in several files and in one.
+fn several_files() -> Lab {
+    let lab = small(2);
+    for name in ["a", "b", "c"] {
+        put(&lab, &format!("zoo/{name}"), &samples::external_data());
+    }
+    lab
+}
+
+#[test]
+fn two_runs_at_once_leave_a_folder_that_goes_on() {
+    let lab = several_files();
+    for round in 0..5 {
+        let args = protect(&lab, &["--resume"]);
+        let start = || lab.command(&args).stderr(Stdio::piped()).spawn().unwrap();
+        let runs = [start(), start()].map(|run| run.wait_with_output().unwrap());
+        let mut codes = runs.each_ref().map(|run| run.status.code().unwrap());
+        codes.sort_unstable();
+        // Both, if one came after the other.
+        assert!(matches!(codes, [0, 0 | 2]), "round {round}: {runs:?}");
+        for run in runs.iter().filter(|run| run.status.code() == Some(2)) {
+            let err = String::from_utf8_lossy(&run.stderr);
+            assert!(err.contains("another batch (process "), "{err}");
+        }
+        lab.expect(0, &protect(&lab, &["--resume", "--report", "r.json"]));
+        assert_eq!(totals(&report(&lab, "r.json")), [0, 5, 0, 0]);
+        lab.expect(0, &["-q", "verify", "out", "-i", "id.txt"]);
+        assert_eq!(files(&lab.path("out/.onnxseal")).len(), 5, "locks are left");
+        fs::remove_dir_all(lab.path("out")).unwrap();
+    }
+}
+
+#[test]
+fn a_folder_is_kept_from_others_by_a_living_process_alone() {
+    let lab = small(1);
+    fs::create_dir_all(lab.path("out/.onnxseal")).unwrap();
+    let lock = lab.path("out/.onnxseal/part-1-of-3.lock");
+    fs::write(&lock, "process 1 on elsewhere").unwrap();
+    let held = File::open(&lock).unwrap();
+    held.lock().unwrap();
+    for part in [
+        &[][..],
+        &["--shard", "1/3"],
+        &["--shard", "0/2"],
+        &["--no-records"],
+    ] {
+        let (_, err) = lab.expect(2, &protect(&lab, part));
+        assert!(
+            err.contains("process 1 on elsewhere") && err.contains("--shard"),
+            "{err}"
+        );
+    }
+    assert!(outputs(&lab.path("out")).is_empty());
+    lab.expect(0, &protect(&lab, &["--shard", "0/3"]));
+    drop(held);
+    lab.expect(0, &protect(&lab, &["--resume"]));
+    assert_eq!(outputs(&lab.path("out")).len(), 1);
+    assert!(!lock.exists());
+}
+
+#[test]
+fn what_two_runs_of_an_earlier_version_broke_is_mended() {
+    let lab = several_files();
+    let other = [
+        "batch",
+        "protect",
+        "zoo",
+        "--out",
+        "other",
+        "-r",
+        &lab.recipient,
+    ];
+    lab.expect(0, &protect(&lab, &[]));
+    lab.expect(0, &other);
+    // Outputs of one run, records of another; of one model a file is lost, of one both are.
+    for record in files(&lab.path("other/.onnxseal")) {
+        let to = lab.path("out/.onnxseal").join(record.file_name().unwrap());
+        fs::copy(record, to).unwrap();
+    }
+    fs::remove_file(lab.path("out/a/weights/w.bin")).unwrap();
+    fs::remove_file(lab.path("out/b/model.onnx")).unwrap();
+    fs::copy(lab.path("other/c/model.onnx"), lab.path("out/c/model.onnx")).unwrap();
+    let resume = |more: &[&str], code: i32| {
+        let args = [&["--report", "r.json"], more].concat();
+        let (_, err) = lab.expect(code, &protect(&lab, &args));
+        (totals(&report(&lab, "r.json")), err)
+    };
+    let (found, err) = resume(&["--resume"], 2);
+    assert_eq!(found, [0, 0, 5, 0]);
+    assert!(err.contains("--repair"), "{err}");
+    assert_eq!(resume(&["--repair"], 0).0, [5, 0, 0, 0]);
+    lab.expect(0, &["-q", "verify", "out", "-i", "id.txt"]);
+    let n_sources = outputs(&lab.path("zoo")).len();
+    assert_eq!(outputs(&lab.path("out")).len(), n_sources);
+    assert_eq!(resume(&["--repair"], 0).0, [0, 5, 0, 0]);
+    // What is no output of a batch, as far as anybody can tell, stays.
+    fs::write(lab.path("out/000.onnx"), samples::gemm()).unwrap();
+    fs::write(lab.path("out/a/weights/w.bin"), "precious").unwrap();
+    assert_eq!(resume(&["--repair"], 2).0, [0, 3, 2, 0]);
+    assert_eq!(fs::read(lab.path("out/000.onnx")).unwrap(), samples::gemm());
+    assert_eq!(
+        fs::read(lab.path("out/a/weights/w.bin")).unwrap(),
+        b"precious"
+    );
+}
+
+#[test]
+fn outputs_of_a_run_whose_record_another_wrote_over_are_known() {
+    let lab = several_files();
+    lab.expect(0, &protect(&lab, &[]));
+    let first = lab.path("first");
+    fs::rename(lab.path("out"), &first).unwrap();
+    // A second run found the record of the first, and no outputs yet; then those came.
+    fs::create_dir(lab.path("out")).unwrap();
+    fs::create_dir(lab.path("out/.onnxseal")).unwrap();
+    for record in files(&first.join(".onnxseal")) {
+        fs::copy(
+            &record,
+            lab.path("out/.onnxseal").join(record.file_name().unwrap()),
+        )
+        .unwrap();
+    }
+    lab.expect(0, &protect(&lab, &["--resume"]));
+    for path in outputs(&first) {
+        fs::copy(
+            &path,
+            lab.path("out").join(path.strip_prefix(&first).unwrap()),
+        )
+        .unwrap();
+    }
+    lab.expect(0, &protect(&lab, &["--resume", "--report", "r.json"]));
+    assert_eq!(totals(&report(&lab, "r.json")), [5, 0, 0, 0]);
+    lab.expect(0, &["-q", "verify", "out", "-i", "id.txt"]);
+}
+
+#[test]
+fn demands_and_identities_are_part_of_what_is_asked_for() {
+    let lab = small(2);
+    let Some(key) = lab::ssh_key(&lab, "publisher") else {
+        return;
+    };
+    let other = lab::ssh_key(&lab, "other").unwrap();
+    fs::write(lab.path("allowed"), format!("a@b {key}\n")).unwrap();
+    fs::write(lab.path("others"), format!("a@b {other}\n")).unwrap();
+    lab.expect(0, &["keygen", "-o", "stranger.txt"]);
+    lab.expect(0, &protect(&lab, &["--sign-key", "publisher"]));
+    lab.expect(
+        0,
+        &[
+            "-q",
+            "protect",
+            "zoo/000.onnx",
+            "-o",
+            "out/unsigned.onnx",
+            "-r",
+            &lab.recipient,
+        ],
+    );
+    let commands: [&[&str]; 3] = [
+        &["batch", "unprotect"],
+        &["batch", "rekey", "-r", &lab.recipient],
+        &[
+            "batch",
+            "rotate",
+            "-r",
+            &lab.recipient,
+            "--sign-key",
+            "publisher",
+        ],
+    ];
+    for command in commands {
+        let (into, report_to) = (command[1], ["--resume", "--report", "r.json"]);
+        let run = |identity: &str, more: &[&str], code: i32| {
+            let args = ["out", "--out", into, "-i", identity];
+            lab.expect(code, &[command, &args, &report_to, more].concat());
+            totals(&report(&lab, "r.json"))
+        };
+        assert_eq!(run("id.txt", &[], 0), [3, 0, 0, 0]);
+        assert_eq!(run("id.txt", &[], 0), [0, 3, 0, 0]);
+        // Another identity opens none of them.
+        assert_eq!(run("stranger.txt", &[], 5), [0, 0, 3, 0]);
+        // The one that is not signed is not done before where a signature is demanded.
+        let demand = ["--allowed-signers", "allowed"];
+        assert_eq!(run("id.txt", &demand, 4), [2, 0, 1, 0], "{into}");
+        assert_eq!(run("id.txt", &demand, 4), [0, 2, 1, 0], "{into}");
+        let signer = [&demand[..], &["--signer", "a@b"]].concat();
+        assert_eq!(run("id.txt", &signer, 4), [2, 0, 1, 0], "{into}");
+        assert_eq!(
+            run("id.txt", &["--allowed-signers", "others"], 4),
+            [0, 0, 3, 0]
+        );
+    }
+}
+
+/// Changes a record of `out`, which is JSON.
+fn forge(lab: &Lab, model: &str, change: impl Fn(&mut Value)) {
+    for path in files(&lab.path("out/.onnxseal")) {
+        let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        if record["model"] == model {
+            change(&mut record);
+            fs::write(&path, serde_json::to_vec(&record).unwrap()).unwrap();
+        }
+    }
+}
+
+fn digest_of(lab: &Lab, path: &str, name: &str) -> Value {
+    let bytes = fs::read(lab.path(path)).unwrap();
+    serde_json::json!({
+        "path": name,
+        "bytes": bytes.len(),
+        "blake3": blake3::hash(&bytes).to_hex().as_str(),
+    })
+}
+
+#[test]
+fn a_forged_record_removes_nothing_elsewhere_and_passes_nothing_as_protected() {
+    let lab = small(2);
+    lab.expect(0, &protect(&lab, &[]));
+    fs::create_dir(lab.path("elsewhere")).unwrap();
+    fs::write(lab.path("elsewhere/precious.bin"), "precious").unwrap();
+    fs::write(lab.path("elsewhere/model.onnx"), samples::gemm()).unwrap();
+    std::os::unix::fs::symlink("../elsewhere", lab.path("out/link")).unwrap();
+    std::os::unix::fs::symlink("../elsewhere/precious.bin", lab.path("out/file-link")).unwrap();
+    let before = contents(&lab.path("elsewhere"));
+    // Through a linked folder, and through a link.
+    for (name, path) in [
+        ("link/precious.bin", "elsewhere/precious.bin"),
+        ("file-link", "elsewhere/precious.bin"),
+    ] {
+        let precious = digest_of(&lab, path, name);
+        forge(&lab, "000.onnx", |record| {
+            record["replaced"] = serde_json::json!([precious]);
+        });
+        for more in [
+            &["--resume", "--preset", "full"][..],
+            &["--repair", "--preset", "full"],
+        ] {
+            let (_, err) = lab.expect(2, &protect(&lab, more));
+            assert!(err.contains(name), "{err}");
+            assert!(contents(&lab.path("elsewhere")) == before);
+        }
+    }
+    assert!(lab.path("out/file-link").exists());
+
+    // The source itself as its own protected form; and another model that is not protected.
+    for plain in ["zoo/000.onnx", "elsewhere/model.onnx"] {
+        fs::copy(lab.path(plain), lab.path("out/000.onnx")).unwrap();
+        let output = digest_of(&lab, plain, "");
+        forge(&lab, "000.onnx", |record| {
+            record["output"] = serde_json::json!([output]);
+            record["replaced"] = serde_json::json!([]);
+        });
+        let args = ["--resume", "--preset", "full", "--report", "r.json"];
+        lab.expect(2, &protect(&lab, &args));
+        assert_eq!(totals(&report(&lab, "r.json")), [0, 1, 1, 0], "{plain}");
+        assert!(fs::read(lab.path("out/000.onnx")).unwrap() == fs::read(lab.path(plain)).unwrap());
+    }
+}
+
+#[test]
+fn nothing_is_written_through_a_linked_folder() {
+    let lab = small(1);
+    fs::create_dir_all(lab.path("zoo/sub")).unwrap();
+    fs::write(lab.path("zoo/sub/m.onnx"), samples::gemm()).unwrap();
+    fs::create_dir(lab.path("elsewhere")).unwrap();
+    fs::create_dir(lab.path("out")).unwrap();
+    std::os::unix::fs::symlink("../elsewhere", lab.path("out/sub")).unwrap();
+    let (_, err) = lab.expect(7, &protect(&lab, &["--report", "r.json"]));
+    assert!(
+        err.contains("out/sub/m.onnx") && err.contains("a link"),
+        "{err}"
+    );
+    assert_eq!(totals(&report(&lab, "r.json")), [1, 0, 1, 0]);
+    assert!(files(&lab.path("elsewhere")).is_empty());
+}
+
+#[test]
+fn leftovers_of_killed_runs_are_no_models_and_go() {
+    let lab = several_files();
+    lab.expect(0, &protect(&lab, &[]));
+    // What a kill leaves between two system calls, or where there are no unnamed files.
+    let left = ["out/a", "out", "out/.onnxseal"].map(|folder| format!("{folder}/.onnxseal-abc123"));
+    let plain = fs::read(lab.path("zoo/000.onnx")).unwrap();
+    for path in &left {
+        fs::write(lab.path(path), &plain).unwrap();
+    }
+    let held = lab.path("out/.onnxseal-held00");
+    fs::write(&held, &plain).unwrap();
+    let lock = File::open(&held).unwrap();
+    lock.lock().unwrap();
+    let (out, err) = lab.expect(0, &["verify", "--require-protected", "out", "-i", "id.txt"]);
+    assert!(
+        out.contains("5 models: 5 ok") && err.contains("passed over 4 unfinished files"),
+        "{out}{err}"
+    );
+    let (out, _) = lab.expect(0, &["batch", "verify", "out", "-i", "id.txt"]);
+    assert!(out.contains("5 done of 5 models"), "{out}");
+    // Also where there is nothing else to do.
+    lab.expect(0, &protect(&lab, &["--resume"]));
+    for path in &left {
+        assert!(!lab.path(path).exists(), "{path}");
+    }
+    assert!(held.exists());
+    drop(lock);
+    // A single command clears its output's folder as well.
+    lab.expect(
+        0,
+        &[
+            "-q",
+            "protect",
+            "zoo/000.onnx",
+            "-o",
+            "out/one.onnx",
+            "-r",
+            &lab.recipient,
+        ],
+    );
+    assert!(!held.exists());
+}
+
+#[test]
+fn a_report_replaces_earlier_reports_and_nothing_else() {
+    let lab = several_files();
+    fs::write(lab.path("list"), "zoo\n").unwrap();
+    fs::write(lab.path("policy.toml"), "preset = \"full\"\n").unwrap();
+    fs::write(lab.path("notes.json"), "{\"operation\": 1}").unwrap();
+    let args = [
+        "batch",
+        "protect",
+        "--list",
+        "list",
+        "--out",
+        "out",
+        "-r",
+        &lab.recipient,
+    ];
+    let args = [&args[..], &["--policy", "policy.toml"]].concat();
+    let before = contents(lab.dir.path());
+    let refused = |command: &[&str], report: &str| {
+        let (_, err) = lab.expect(2, &[command, &["--report", report]].concat());
+        assert!(contents(lab.dir.path()) == before, "{report}");
+        err
+    };
+    for force in [&[][..], &["--force"]] {
+        let args = [&args[..], force].concat();
+        for report in [
+            "list",
+            "./policy.toml",
+            "zoo/000.onnx",
+            "zoo/a/weights/w.bin",
+            "out/zoo/000.onnx",
+            "out/zoo/../zoo/a/weights/w.bin",
+            "out/.onnxseal/x.json",
+            "zoo",
+        ] {
+            refused(&args, report);
+        }
+        let verify = ["batch", "verify", "zoo", "-i", "id.txt"];
+        refused(&[&verify[..], force].concat(), "id.txt");
+    }
+    let err = refused(&args, "notes.json");
+    assert!(err.contains("--force"), "{err}");
+    refused(&args, "id.txt");
+    std::os::unix::fs::symlink("r.json", lab.path("link.json")).unwrap();
+    lab.expect(
+        2,
+        &[&args[..], &["--force", "--report", "link.json"]].concat(),
+    );
+    // An earlier one, and what was made for it.
+    fs::write(lab.path("r.json"), "").unwrap();
+    lab.expect(0, &[&args[..], &["--report", "r.json"]].concat());
+    lab.expect(
+        0,
+        &[&args[..], &["--resume", "--report", "r.json"]].concat(),
+    );
+    lab.expect(
+        0,
+        &[
+            &args[..],
+            &["--resume", "--force", "--report", "notes.json"],
+        ]
+        .concat(),
+    );
+    assert_eq!(totals(&report(&lab, "notes.json")), [0, 5, 0, 0]);
+    // Nor is the file that the environment names written over.
+    let mut command = lab.command(&["batch", "verify", "out", "--force", "--report", "id.txt"]);
+    let output = command.env("ONNXSEAL_IDENTITY", "id.txt").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn what_cannot_be_looked_at_is_a_row_of_the_report() {
+    let lab = small(2);
+    std::os::unix::fs::symlink("circle", lab.path("zoo/circle")).unwrap();
+    std::os::unix::fs::symlink("nowhere", lab.path("zoo/gone.onnx")).unwrap();
+    let (out, err) = lab.expect(7, &protect(&lab, &["--report", "r.json"]));
+    assert!(out.contains("2 done, 2 failed of 4 models"), "{out}");
+    assert!(
+        err.contains("zoo/circle") && err.contains("zoo/gone.onnx"),
+        "{err}"
+    );
+    let told = report(&lab, "r.json");
+    let rows: Vec<_> = told["models"].as_array().unwrap().iter().collect();
+    let sources: Vec<_> = rows
+        .iter()
+        .map(|row| row["source"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        sources,
+        [
+            "zoo/000.onnx",
+            "zoo/001.onnx",
+            "zoo/circle",
+            "zoo/gone.onnx"
+        ]
+    );
+    for row in &rows[2..] {
+        assert_eq!(
+            (&row["outcome"], &row["error"]["class"]),
+            (&"failed".into(), &"io".into())
+        );
+        assert_eq!(row.get("output"), None);
+    }
+    // Each is of one part.
+    let failed: u64 = (0..3)
+        .map(|part| {
+            let shard = format!("{part}/3");
+            lab.run(&protect(
+                &lab,
+                &["--resume", "--shard", &shard, "--report", "r.json"],
+            ));
+            totals(&report(&lab, "r.json"))[2]
+        })
+        .sum();
+    assert_eq!(failed, 2);
+    let (out, _) = lab.expect(7, &["verify", "out", "zoo/circle", "-i", "id.txt"]);
+    assert!(out.contains("3 models: 2 ok, 1 failed"), "{out}");
+    let (out, _) = lab.expect(6, &["verify", "--require-protected", "zoo", "--json"]);
+    assert!(out.contains("\"unreadable\""), "{out}");
+    fs::remove_file(lab.path("zoo/000.onnx")).unwrap();
+    fs::remove_file(lab.path("zoo/001.onnx")).unwrap();
+    let (out, _) = lab.expect(7, &protect(&lab, &["--fail-fast"]));
+    assert!(out.contains("0 done, 2 failed of 2 models"), "{out}");
 }

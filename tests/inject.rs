@@ -224,6 +224,12 @@ fn a_batch_that_is_killed_at_any_step_is_resumed() {
             let output = inject(&lab, calls, "signal=KILL", nth, &args).unwrap();
             killed += u32::from(!output.status.success());
             lab.expect(0, &args);
+            // Nothing is left over, not even what had a name for a moment, nor a lock.
+            for path in lab::files(&lab.path("out")) {
+                let name = path.file_name().unwrap().to_string_lossy();
+                let is_left = name.starts_with(".onnxseal-") || name.ends_with(".lock");
+                assert!(!is_left, "{calls} {nth}: {path:?}");
+            }
             lab.expect(0, &["-q", "batch", "verify", "out", "-i", "id.txt"]);
             lab.expect(
                 0,

@@ -1,6 +1,6 @@
 //! The command line of `onnxseal batch`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use onnxseal_core::Location;
@@ -119,6 +119,10 @@ pub struct Verify {
     #[command(flatten)]
     pub policy: LeastPolicy,
 
+    /// Replace the file that --report names, though it is no earlier report
+    #[arg(short, long, requires = "report")]
+    pub force: bool,
+
     #[command(flatten)]
     pub course: Course,
 }
@@ -137,6 +141,18 @@ pub struct Sources {
     pub lists: Vec<PathBuf>,
 }
 
+impl Sources {
+    /// The files that it names on this machine.
+    pub fn files(&self) -> Vec<&Path> {
+        let Sources { sources, lists } = self;
+        let sources = sources.iter().filter_map(|source| match source {
+            Location::File(path) => Some(path.as_path()),
+            _ => None,
+        });
+        sources.chain(lists.iter().map(PathBuf::as_path)).collect()
+    }
+}
+
 /// Where outputs go, and how they come to be.
 #[derive(Debug, Args)]
 pub struct Outputs {
@@ -150,11 +166,16 @@ pub struct Outputs {
     #[arg(long)]
     pub resume: bool,
 
+    /// Resume, and make anew also protected outputs that no record fits: mends a folder that two
+    /// batches of an earlier version have written to at the same time
+    #[arg(long)]
+    pub repair: bool,
+
     /// Keep no records and take no digests: faster, but no later run can tell what this one has done
-    #[arg(long, conflicts_with = "resume")]
+    #[arg(long, conflicts_with_all = ["resume", "repair"])]
     pub no_records: bool,
 
-    /// Replace outputs that exist, whoever made them
+    /// Replace outputs that exist, whoever made them, and the report's file whatever it is
     #[arg(short, long)]
     pub force: bool,
 
@@ -175,7 +196,8 @@ pub struct Course {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub memory: Option<u64>,
 
-    /// Write what became of each model to this file, as JSON
+    /// Write what became of each model to this file, as JSON; replaces an earlier report, but no
+    /// other file without --force
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 

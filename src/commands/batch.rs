@@ -1,20 +1,21 @@
 //! `onnxseal batch`
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use onnxseal_core::batch::{self, Operation, Options, Report};
+use anyhow::Result;
+use onnxseal_core::batch::{self, Operation, Options, Report, Watch as _};
 use onnxseal_core::{
     self as core, Checks, ErrorKind, Found, Location, ProtectOptions, RotateOptions,
 };
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
+use crate::checks::passed_over;
 use crate::cli::batch::{Batch, Course, Operation as Args, Outputs, Sources};
 use crate::exit::{Failures, Usage, kind_code};
-use crate::io;
+use crate::io::{self, Written};
+use crate::keys;
 use crate::progress::{Bars, bytes};
 use crate::signing::access;
 
@@ -22,6 +23,16 @@ use crate::signing::access;
 pub fn run(args: &Batch, quiet: bool) -> Result<()> {
     match &args.operation {
         Args::Protect(args) => {
+            let report = report(
+                &args.course,
+                args.outputs.force,
+                &[
+                    args.sources.files(),
+                    args.recipients.files(),
+                    args.signing.files(),
+                    args.policy.files(),
+                ],
+            )?;
             let mut options = ProtectOptions::new(io::for_many(io::policy(&args.policy)?));
             options.claims = io::claims(&args.claims)?;
             options.signing_key = args.signing.read()?;
@@ -30,18 +41,51 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
                 options: &options,
             };
             let course = writing(&args.outputs, &args.course);
-            carry_out(&operation, &args.sources, course, &args.course, quiet)
+            carry_out(
+                &operation,
+                &args.sources,
+                course,
+                &args.course,
+                report,
+                quiet,
+            )
         }
         Args::Unprotect(args) => {
+            let report = report(
+                &args.course,
+                args.outputs.force,
+                &[
+                    args.sources.files(),
+                    args.identities.files(),
+                    args.signer.files(),
+                ],
+            )?;
             let identities = args.identities.require(quiet)?;
             let signed_by = args.signer.read()?;
             let operation = Operation::Unprotect {
                 access: access(&identities, signed_by.as_ref()),
             };
             let course = writing(&args.outputs, &args.course);
-            carry_out(&operation, &args.sources, course, &args.course, quiet)
+            carry_out(
+                &operation,
+                &args.sources,
+                course,
+                &args.course,
+                report,
+                quiet,
+            )
         }
         Args::Rekey(args) => {
+            let report = report(
+                &args.course,
+                args.outputs.force,
+                &[
+                    args.sources.files(),
+                    args.identities.files(),
+                    args.signer.files(),
+                    args.recipients.files(),
+                ],
+            )?;
             let identities = args.identities.require(quiet)?;
             let signed_by = args.signer.read()?;
             let operation = Operation::Rekey {
@@ -49,9 +93,28 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
                 recipients: &args.recipients.require(quiet)?,
             };
             let course = writing(&args.outputs, &args.course);
-            carry_out(&operation, &args.sources, course, &args.course, quiet)
+            carry_out(
+                &operation,
+                &args.sources,
+                course,
+                &args.course,
+                report,
+                quiet,
+            )
         }
         Args::Rotate(args) => {
+            let report = report(
+                &args.course,
+                args.outputs.force,
+                &[
+                    args.sources.files(),
+                    args.identities.files(),
+                    args.signer.files(),
+                    args.recipients.files(),
+                    args.signing.files(),
+                    args.policy.files(),
+                ],
+            )?;
             let identities = args.identities.require(quiet)?;
             let signed_by = args.signer.read()?;
             let mut options = RotateOptions::default();
@@ -64,9 +127,26 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
                 options: &options,
             };
             let course = writing(&args.outputs, &args.course);
-            carry_out(&operation, &args.sources, course, &args.course, quiet)
+            carry_out(
+                &operation,
+                &args.sources,
+                course,
+                &args.course,
+                report,
+                quiet,
+            )
         }
         Args::Verify(args) => {
+            let report = report(
+                &args.course,
+                args.force,
+                &[
+                    args.sources.files(),
+                    args.identities.files(),
+                    args.signer.files(),
+                    args.policy.files(),
+                ],
+            )?;
             let policy = io::least_policy(&args.policy)?.map(io::for_many);
             let identities = args.identities.read(quiet)?;
             let signed_by = args.signer.read()?;
@@ -77,9 +157,53 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
             };
             let operation = Operation::Verify { checks };
             let course = reading(&args.course);
-            carry_out(&operation, &args.sources, course, &args.course, quiet)
+            carry_out(
+                &operation,
+                &args.sources,
+                course,
+                &args.course,
+                report,
+                quiet,
+            )
         }
     }
+}
+
+/// The report that is asked for, which replaces none of the `files` that the command line names.
+fn report<'a>(args: &'a Course, force: bool, files: &[Vec<&Path>]) -> Result<Option<Written<'a>>> {
+    let Some(path) = args.report.as_deref() else {
+        return Ok(None);
+    };
+    let of_environment = keys::file_named_by_environment();
+    let mut files = files
+        .iter()
+        .flatten()
+        .copied()
+        .chain(of_environment.as_deref());
+    if let Some(file) = files.find(|file| io::is_same_file(path, file)) {
+        let (path, file) = (path.display(), file.display());
+        let text =
+            format!("the report {path} would be written over {file}, which the command reads");
+        return Err(Usage(text).into());
+    }
+    let report = Written {
+        path,
+        what: "report",
+        force,
+        is_earlier: is_report,
+    };
+    report.check()?;
+    Ok(Some(report))
+}
+
+/// Whether what begins so is the report of a batch.
+fn is_report(start: &[u8]) -> bool {
+    let start: Vec<u8> = start
+        .iter()
+        .copied()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .collect();
+    start.starts_with(b"{\"operation\":\"")
 }
 
 /// How a batch without outputs runs.
@@ -90,6 +214,7 @@ fn reading(args: &Course) -> Options {
     }
     options.memory_bytes = args.memory.unwrap_or_else(available_memory);
     options.fail_fast = args.fail_fast;
+    options.report.clone_from(&args.report);
     options.shard = args.shard;
     options
 }
@@ -99,6 +224,7 @@ fn writing(outputs: &Outputs, args: &Course) -> Options {
     let mut options = reading(args);
     options.out = Some(outputs.out.clone());
     options.resume = outputs.resume;
+    options.repair = outputs.repair;
     options.records = !outputs.no_records;
     options.replace = outputs.force;
     options.sync = !outputs.no_sync;
@@ -121,21 +247,27 @@ fn carry_out(
     sources: &Sources,
     mut options: Options,
     args: &Course,
+    written: Option<Written<'_>>,
     quiet: bool,
 ) -> Result<()> {
     let stop = stop::Stop::listen()?;
     if let Some(out) = &options.out {
         check_sources(&sources.sources, out)?;
     }
-    let models = core::discover(&sources.sources, &sources.lists)?;
-    if args.jobs.is_none() && waits(&models, options.out.as_ref()) {
+    let found = core::discover(&sources.sources, &sources.lists)?;
+    if args.jobs.is_none() && waits(&found.models, options.out.as_ref()) {
         options.jobs = options.jobs.max(WAITING_JOBS);
     }
     let bars = Bars::new(quiet, &stop);
-    let report = batch::run(models, operation, &options, &bars)?;
+    if let Some(text) = passed_over(&found) {
+        bars.note(&text);
+    }
+    let report = batch::run(found, operation, &options, &bars)?;
     bars.finish();
-    if let Some(path) = &args.report {
-        write_report(path, &report)?;
+    if let Some(written) = &written {
+        let mut text = serde_json::to_vec_pretty(&report)?;
+        text.push(b'\n');
+        written.write(&text)?;
     }
     if !quiet {
         summarise(&report)?;
@@ -161,29 +293,6 @@ fn check_sources(sources: &[Location], out: &Location) -> Result<()> {
             Err(Usage(text).into())
         }
     }
-}
-
-/// Writes the report to `path`, whole or not at all.
-fn write_report(path: &Path, report: &Report) -> Result<()> {
-    let write = || -> Result<()> {
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
-        fs::create_dir_all(folder)?;
-        let mut draft = tempfile::Builder::new();
-        draft.prefix(".onnxseal-");
-        #[cfg(unix)]
-        draft.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let mut file = draft.tempfile_in(folder)?;
-        let mut text = serde_json::to_string_pretty(report)?;
-        text.push('\n');
-        file.write_all(text.as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        Ok(())
-    };
-    write().with_context(|| format!("cannot write the report {}", path.display()))
 }
 
 /// The last line.

@@ -7,6 +7,7 @@ use clap::CommandFactory;
 use clap_mangen::Man;
 
 use crate::cli::{self, Cli};
+use crate::io::Written;
 use crate::render;
 
 /// Prints the main manual page, or writes all pages into a folder.
@@ -16,7 +17,32 @@ pub fn run(args: &cli::Man) -> Result<()> {
         Man::new(Cli::command()).render(&mut page)?;
         return render::bytes(&page);
     };
-    let context = || format!("cannot write manual pages to {}", folder.display());
-    fs::create_dir_all(folder).with_context(context)?;
-    clap_mangen::generate_to(Cli::command(), folder).with_context(context)
+    // Elsewhere first: the generator writes over whatever is there, also through links.
+    let made = tempfile::tempdir().context("cannot make manual pages")?;
+    clap_mangen::generate_to(Cli::command(), &made).context("cannot make manual pages")?;
+    let mut pages = Vec::new();
+    for entry in fs::read_dir(&made).context("cannot make manual pages")? {
+        let entry = entry.context("cannot make manual pages")?;
+        pages.push((entry.path(), folder.join(entry.file_name())));
+    }
+    let written = |path| Written {
+        path,
+        what: "manual page",
+        force: args.force,
+        is_earlier: |page| is_page(page),
+    };
+    for (_, path) in &pages {
+        written(path).check()?;
+    }
+    for (from, path) in &pages {
+        let page = fs::read(from).context("cannot make manual pages")?;
+        written(path).write(&page)?;
+    }
+    Ok(())
+}
+
+/// Whether what begins so is a manual page of this command.
+fn is_page(start: &[u8]) -> bool {
+    let title = b".TH onnxseal";
+    start.windows(title.len()).any(|window| window == title)
 }

@@ -11,7 +11,7 @@ use crate::checks::{self, Check, Outcome};
 use crate::cli::{Format, Verify};
 use crate::exit::{Failures, Usage};
 use crate::progress::Bar;
-use crate::text::note;
+use crate::text::{note, one_line};
 use crate::{io as files, render, sarif};
 
 /// Checks protected models as far as what is at hand allows.
@@ -86,7 +86,10 @@ impl Verifier {
     /// Checks every model there is, and fails as the worst of them.
     fn several(&self, args: &Verify) -> Result<()> {
         let found = core::discover(&args.sources, &args.lists)?;
-        if found.is_empty() {
+        if let Some(text) = checks::passed_over(&found).filter(|_| !self.quiet) {
+            note(&format!("note: {}", one_line(&text)));
+        }
+        if found.models.is_empty() && found.unreadable.is_empty() {
             let lists = args.lists.iter().map(|path| path.display().to_string());
             let sources = args.sources.iter().map(Location::to_string);
             let mut names = sources.chain(lists);
@@ -101,10 +104,17 @@ impl Verifier {
         let format = args.format();
         // A reader that has had enough does not stop the checks.
         let mut printed = Ok(());
-        let mut checks = Vec::with_capacity(found.len());
-        for model in found {
-            let model = model.location;
-            let outcome = self.outcome(&model);
+        let mut checks = Vec::with_capacity(found.models.len());
+        let mut rows: Vec<(Location, Option<Error>)> = Vec::new();
+        rows.extend((found.models.into_iter()).map(|model| (model.location, None)));
+        let unreadable = found.unreadable.into_iter();
+        rows.extend(unreadable.map(|row| (row.found.location, Some(row.error))));
+        rows.sort_by(|(one, _), (other, _)| one.cmp(other));
+        for (model, error) in rows {
+            let outcome = match error {
+                Some(error) => Outcome::Failed(error),
+                None => self.outcome(&model),
+            };
             let check = Check { model, outcome };
             match (format, self.quiet) {
                 (Format::Human, false) => {

@@ -192,6 +192,50 @@ def test_a_killed_batch_is_resumed(held, zoo, server, tool, prefix, at, tmp_path
     forget_uploads(server)
 
 
+@pytest.mark.parametrize("before", [False, True], ids=["nothing was there", "all is made anew"])
+def test_of_two_batches_the_second_fails(before, zoo, server, tool, prefix, at, tmp_path):
+    put(server, zoo, f"{prefix}/in")
+    arguments, how = [at("in/"), "--out", at("out"), "--resume"], ["--preset", "full"]
+    for name in ("other", "ours"):
+        (tmp_path / name).mkdir()
+    other = Remote(tool, server.url, tmp_path / "other" / "empty")
+    if before:
+        batch(other, "protect", *arguments)
+    lock, rivals = threading.Lock(), []
+
+    def overtake(method, path):
+        """Before the first record of ours is written, another batch does all there is to do."""
+        if method == "PUT" and ".onnxseal" in path:
+            with lock:
+                if not rivals:
+                    rivals.append(counts(batch(other, "protect", *arguments, *how)[1]))
+
+    with proxy(server, overtake) as (url, _):
+        ours = Remote(tool, url, tmp_path / "ours" / "empty")
+        done, report = batch(ours, "protect", *arguments, *how, code=EXIT_CODES["usage"])
+    assert rivals == [{"done": N_MODELS}] and counts(report) == {"failed": N_MODELS}
+    assert "is being written to by another batch" in done.stderr or "exists already" in done.stderr
+    # What the other one has made is all there, and known.
+    _, report = batch(other, "protect", *arguments, *how)
+    assert counts(report) == {"skipped": N_MODELS}
+    batch(other, "unprotect", at("out"), "--out", at("restored"))
+    assert outputs(server, f"{prefix}/restored") == originals()
+    forget_uploads(server)
+
+
+def test_two_batches_at_once_leave_a_folder_that_goes_on(zoo, server, remote, prefix, at):
+    put(server, zoo, f"{prefix}/in")
+    arguments = ["batch", "protect", at("in/"), "--out", at("out"), "--resume", "-r", remote.tool.recipient]
+    started = [remote.start(*arguments) for _ in range(2)]
+    for process in started:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode in (0, EXIT_CODES["usage"], EXIT_CODES["io"], 1), err
+    remote(*arguments)
+    batch(remote, "unprotect", at("out"), "--out", at("restored"))
+    assert outputs(server, f"{prefix}/restored") == originals()
+    forget_uploads(server)
+
+
 def test_a_model_that_fails_takes_no_other_along(zoo, server, remote, prefix, at):
     put(server, zoo, f"{prefix}/in")
     server.write(f"{prefix}/in/broken.onnx", b"no model")

@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use globset::{GlobBuilder, GlobMatcher};
 use walkdir::{DirEntry, WalkDir};
 
+use crate::draft;
 use crate::error::{Error, Result, io};
 use crate::input::Input;
 #[cfg(not(feature = "object-store"))]
@@ -30,6 +31,30 @@ pub struct Found {
     pub relative: PathBuf,
 }
 
+/// What [`discover`] found.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Discovery {
+    /// The models, sorted by path, files before objects, each once.
+    pub models: Vec<Found>,
+    /// What a search met and could not look at, sorted likewise: nobody knows what is there.
+    pub unreadable: Vec<Unreadable>,
+    /// Files that a search passed over because their names say that they were not finished, by a
+    /// process that lives or was killed. What writes to their folder next removes them if no process
+    /// holds them.
+    pub unfinished: Vec<PathBuf>,
+}
+
+/// What a search could not look at.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Unreadable {
+    /// The folder, link, file or object, and where it would go below an output folder.
+    pub found: Found,
+    /// Why.
+    pub error: Error,
+}
+
 /// Finds the models that `sources`, and the sources that the files `lists` name, stand for; sorted
 /// by path, files before objects, each once.
 ///
@@ -46,8 +71,11 @@ pub struct Found {
 /// model, if its name ends in `.onnx`, or if it cannot be opened: no model is missed, and what should
 /// be one and is not shows when it is used. External data is found only if it is named or reads
 /// like a model. Hidden files and folders count, but for folders named `.git`; files other than
-/// regular ones do not. Links are followed, those that lead nowhere passed over, and a file or folder
-/// that several paths lead to is taken once, by the first of them in the order of sources and names.
+/// regular ones do not. Files with names as unfinished ones have (`.onnxseal-` and six letters or
+/// digits) are passed over. Links are followed, and a file or folder that several paths lead to is
+/// taken once, by the first of them in the order of sources and names: so a link to a folder above it
+/// leads to nothing new. What cannot be looked at is told of, and the search goes on: a folder that
+/// cannot be read, a link that leads nowhere or in circles, an object that the store does not give.
 /// Empty objects do not count. Of objects that are not named so, what [`onnxseal_onnx::sniff_by`] asks
 /// for is fetched, 16 at once: of one that is no model mostly 64 KiB.
 ///
@@ -55,12 +83,12 @@ pub struct Found {
 /// empty lines and those that begin with `#` are passed over.
 ///
 /// # Errors
-/// `Io` where a source does not exist, a folder cannot be read, or a link cannot be followed; `Usage`
-/// where a glob is none, or matches nothing, or a URL is none.
+/// `Io` where a source or a list does not exist or cannot be read; `Usage` where a glob is none, or
+/// matches nothing, or a URL is none.
 pub fn discover(
     sources: &[impl Into<Location> + Clone],
     lists: &[impl AsRef<Path>],
-) -> Result<Vec<Found>> {
+) -> Result<Discovery> {
     let mut search = Search::default();
     for source in sources {
         match source.clone().into() {
@@ -90,8 +118,11 @@ pub fn discover(
             }
         }
     }
-    search.found.sort();
-    Ok(search.found)
+    let mut found = search.found;
+    found.models.sort();
+    found.unreadable.sort_by(|a, b| a.found.cmp(&b.found));
+    found.unfinished.sort();
+    Ok(found)
 }
 
 fn no_folder() -> Error {
@@ -100,8 +131,8 @@ fn no_folder() -> Error {
 
 #[derive(Default)]
 struct Search {
-    found: Vec<Found>,
-    /// What is in `found`, in its canonical form.
+    found: Discovery,
+    /// The models of `found`, in their canonical form.
     files: HashSet<Location>,
     /// Canonical paths of the folders that were searched.
     folders: HashSet<PathBuf>,
@@ -112,38 +143,103 @@ impl Search {
     fn path(&mut self, source: &Path, listed_in: Option<&Path>) -> Result<()> {
         let bases = |own| [listed_in.unwrap_or(own), own];
         match fs::metadata(source) {
-            Ok(metadata) if metadata.is_dir() => self.folder(source, bases(source)),
-            Ok(_) => self.add(source, bases(source)),
-            Err(error) => match Glob::parse(source, listed_in)? {
-                Some(glob) if error.kind() == ErrorKind::NotFound => {
-                    self.glob(source, &glob, bases(&glob.folder))
+            Ok(metadata) if metadata.is_dir() => {
+                self.folder(source, bases(source));
+                Ok(())
+            }
+            Ok(_) => {
+                if let Err(error) = self.add(source, bases(source)) {
+                    self.fault(source, error, bases(source));
                 }
-                _ => Err(io("open", source)(error)),
-            },
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                match Glob::parse(source, listed_in)? {
+                    Some(glob) => self.glob(source, &glob, bases(&glob.folder)),
+                    None => Err(io("open", source)(error)),
+                }
+            }
+            Err(error) => {
+                self.fault(source, io("open", source)(error), bases(source));
+                Ok(())
+            }
         }
     }
 
     /// Searches `folder` and everything below it.
-    fn folder(&mut self, folder: &Path, bases: [&Path; 2]) -> Result<()> {
+    fn folder(&mut self, folder: &Path, bases: [&Path; 2]) {
         let mut entries = Walk::new(folder, usize::MAX);
-        while let Some(entry) = entries.next()? {
-            if entry.file_type().is_dir() {
-                // Also what keeps links that lead upwards from being followed for ever.
-                if is_git(&entry) || !self.folders.insert(canonical(entry.path())?) {
-                    entries.skip_folder();
+        while let Some(entry) = entries.next() {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err((path, error)) => {
+                    self.fault(&path, error, bases);
+                    continue;
                 }
-            } else if entry.file_type().is_file() && is_model(entry.path())? {
-                self.add(entry.path(), bases)?;
+            };
+            if !entry.file_type().is_dir() {
+                self.file(&entry, bases);
+                continue;
+            }
+            // Also what keeps links that lead upwards from being followed for ever.
+            let is_new = match is_git(&entry) {
+                true => Ok(false),
+                false => canonical(entry.path()).map(|path| self.folders.insert(path)),
+            };
+            match is_new {
+                Ok(true) => (),
+                Ok(false) => entries.skip_folder(),
+                Err(error) => {
+                    entries.skip_folder();
+                    self.fault(entry.path(), error, bases);
+                }
             }
         }
-        Ok(())
+    }
+
+    /// Adds what a walk came to, if it is a model.
+    fn file(&mut self, entry: &DirEntry, bases: [&Path; 2]) {
+        let path = entry.path();
+        if !entry.file_type().is_file() {
+            return;
+        }
+        if draft::is_unfinished(entry.file_name()) {
+            self.found.unfinished.push(path.to_owned());
+            return;
+        }
+        let added = is_model(path).and_then(|is_model| match is_model {
+            true => self.add(path, bases),
+            false => Ok(()),
+        });
+        if let Err(error) = added {
+            self.fault(path, error, bases);
+        }
+    }
+
+    /// Takes note of what could not be looked at.
+    fn fault(&mut self, path: &Path, error: Error, bases: [&Path; 2]) {
+        let found = found(path, bases);
+        self.found.unreadable.push(Unreadable { found, error });
     }
 
     /// Adds what matches `glob`, which was given as `source`.
     fn glob(&mut self, source: &Path, glob: &Glob, bases: [&Path; 2]) -> Result<()> {
+        let folder = &glob.folder;
+        if !folder.as_os_str().is_empty() {
+            fs::metadata(folder).map_err(io("read", folder))?;
+        }
         let mut matched = false;
         let mut entries = Walk::new(&glob.folder, glob.depth);
-        while let Some(entry) = entries.next()? {
+        while let Some(entry) = entries.next() {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err((path, error)) => {
+                    // Nobody knows what would have matched.
+                    matched = true;
+                    self.fault(&path, error, bases);
+                    continue;
+                }
+            };
             let is_dir = entry.file_type().is_dir();
             if is_git(&entry) {
                 if is_dir {
@@ -151,11 +247,12 @@ impl Search {
                 }
             } else if glob.matches(entry.path()) {
                 matched = true;
-                if is_dir {
-                    entries.skip_folder();
-                    self.folder(entry.path(), bases)?;
-                } else if entry.file_type().is_file() && is_model(entry.path())? {
-                    self.add(entry.path(), bases)?;
+                match is_dir {
+                    true => {
+                        entries.skip_folder();
+                        self.folder(entry.path(), bases);
+                    }
+                    false => self.file(&entry, bases),
                 }
             }
         }
@@ -172,12 +269,7 @@ impl Search {
     /// below the first that holds it, is what goes below an output folder.
     fn add(&mut self, path: &Path, bases: [&Path; 2]) -> Result<()> {
         if self.files.insert(Location::File(canonical(path)?)) {
-            let relative = bases.into_iter().find_map(|base| below(path, base));
-            let name = || path.file_name().map(PathBuf::from);
-            self.found.push(Found {
-                location: path.strip_prefix(".").unwrap_or(path).into(),
-                relative: relative.or_else(name).unwrap_or_default(),
-            });
+            self.found.models.push(found(path, bases));
         }
         Ok(())
     }
@@ -209,13 +301,25 @@ impl Search {
             each,
             || (),
             |(), (url, _, is_model)| {
-                let _ = is_model.set(is_named_so(Path::new(url.key())) || is_model_there(url)?);
+                let there = match is_named_so(Path::new(url.key())) {
+                    true => Ok(true),
+                    false => is_model_there(url),
+                };
+                let _ = is_model.set(there);
                 Ok(())
             },
         )?;
-        for (url, below, is_model) in &objects {
-            if is_model.get() == Some(&true) {
-                self.add_object(url, below)?;
+        for (url, below, is_model) in objects {
+            let error = match is_model.into_inner() {
+                Some(Ok(true)) => self.add_object(&url, below).err(),
+                Some(Err(error)) => Some(error),
+                Some(Ok(false)) | None => None,
+            };
+            if let Some(error) = error {
+                let relative = PathBuf::from(below.rsplit('/').next().unwrap_or_default());
+                let location = Location::from(&url);
+                let found = Found { location, relative };
+                self.found.unreadable.push(Unreadable { found, error });
             }
         }
         Ok(())
@@ -237,7 +341,7 @@ impl Search {
             )));
         };
         if self.files.insert(location.clone()) {
-            self.found.push(Found { location, relative });
+            self.found.models.push(Found { location, relative });
         }
         Ok(())
     }
@@ -321,28 +425,29 @@ impl Walk {
         }
     }
 
-    /// The next entry that is no link to nowhere or to a folder around it.
-    fn next(&mut self) -> Result<Option<DirEntry>> {
+    /// The next entry, or what cannot be looked at and why. Links to a folder around them are passed
+    /// over: what is there comes anyway.
+    fn next(&mut self) -> Option<std::result::Result<DirEntry, (PathBuf, Error)>> {
         loop {
-            let error = match self.entries.next() {
-                Some(Err(error)) => error,
-                Some(Ok(entry)) => {
+            let error = match self.entries.next()? {
+                Err(error) => error,
+                Ok(entry) => {
                     if entry.file_type().is_dir() {
                         entry.path().clone_into(&mut self.folder);
                     }
-                    return Ok(Some(entry));
+                    return Some(Ok(entry));
                 }
-                None => return Ok(None),
             };
             // Where reading a folder fails, nothing else says which; it does so before its entries.
-            let path = error.path().unwrap_or(&self.folder);
-            let leads_nowhere = |error: &std::io::Error| {
-                error.kind() == ErrorKind::NotFound && fs::symlink_metadata(path).is_ok()
+            let path = error.path().unwrap_or(&self.folder).to_owned();
+            let was_removed = |error: &std::io::Error| {
+                error.kind() == ErrorKind::NotFound && fs::symlink_metadata(&path).is_err()
             };
-            if error.loop_ancestor().is_none() && !error.io_error().is_some_and(leads_nowhere) {
-                let path = path.to_owned();
-                return Err(io("read", &path)(plain(error)));
+            if error.loop_ancestor().is_some() || error.io_error().is_some_and(was_removed) {
+                continue;
             }
+            let error = io("read", &path)(plain(error));
+            return Some(Err((path, error)));
         }
     }
 
@@ -415,6 +520,16 @@ fn is_model(path: &Path) -> Result<bool> {
         // Somebody removed it meanwhile.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(_) => Ok(true),
+    }
+}
+
+/// The file at `path`, which goes to its path below the first of `bases` that holds it.
+fn found(path: &Path, bases: [&Path; 2]) -> Found {
+    let relative = bases.into_iter().find_map(|base| below(path, base));
+    let name = || path.file_name().map(PathBuf::from);
+    Found {
+        location: path.strip_prefix(".").unwrap_or(path).into(),
+        relative: relative.or_else(name).unwrap_or_default(),
     }
 }
 

@@ -221,6 +221,14 @@ pub enum Error {
         /// The model file.
         path: PathBuf,
     },
+    /// Another batch is writing to the output folder.
+    #[error("{} is being written to by another batch ({by})", shown(path))]
+    InUse {
+        /// The output folder, or where in it both write.
+        path: PathBuf,
+        /// Who that is, as far as they say.
+        by: String,
+    },
     /// Whoever was told of the outputs refused them: see [`Progress::ready`](crate::Progress::ready).
     #[error("cannot record what was written")]
     Refused(#[source] io::Error),
@@ -338,6 +346,7 @@ impl Error {
             | Error::Busy { .. }
             | Error::SignatureLost { .. }
             | Error::Interrupted { .. }
+            | Error::InUse { .. }
             | Error::InPlaceObject { .. }
             | Error::NoObjectStores { .. }
             | Error::Cancelled

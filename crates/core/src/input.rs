@@ -221,6 +221,15 @@ impl Input {
         }
     }
 
+    /// Which of the objects that had its name it is; `None` for a file.
+    #[cfg(all(feature = "object-store", feature = "protect"))]
+    pub(crate) fn version(&self) -> Option<crate::remote::Version> {
+        match &self.origin {
+            Origin::Object { remote, .. } => Some(remote.version()),
+            Origin::File { .. } | Origin::Memory { .. } => None,
+        }
+    }
+
     /// Whether reading waits for a network rather than for a disk.
     pub(crate) fn is_remote(&self) -> bool {
         match self.origin {

@@ -16,6 +16,8 @@
 mod artifact;
 #[cfg(feature = "protect")]
 pub mod batch;
+#[cfg(feature = "protect")]
+mod beneath;
 mod chunks;
 mod claims;
 mod digest;
@@ -93,7 +95,7 @@ pub use signature::{Access, SignedBy};
 
 #[cfg(feature = "protect")]
 pub use {
-    discover::{Found, discover},
+    discover::{Discovery, Found, Unreadable, discover},
     inspect::{inspect, is_protected},
     onnxseal_plan::{Policy, Preset},
     protect::{ProtectOptions, plan, protect, protect_in_place},

@@ -338,8 +338,15 @@ pub fn redact(text: &str) -> String {
 fn resolve(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     for folder in path.ancestors() {
-        if let (Ok(there), Ok(rest)) = (folder.canonicalize(), path.strip_prefix(folder)) {
-            return there.join(rest);
+        if let (Ok(mut there), Ok(rest)) = (folder.canonicalize(), path.strip_prefix(folder)) {
+            for name in rest.components() {
+                match name {
+                    // Of what does not exist there are no links.
+                    Component::ParentDir => drop(there.pop()),
+                    name => there.push(name),
+                }
+            }
+            return there;
         }
     }
     path

@@ -21,7 +21,7 @@ use object_store::list::PaginatedListStore;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::{
     ClientOptions, Error as StoreError, GetOptions, HeaderMap, HeaderValue, MultipartId,
-    ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+    ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -54,6 +54,11 @@ struct Store {
     #[cfg(feature = "protect")]
     lists: Option<Arc<dyn PaginatedListStore>>,
 }
+
+/// Which of the objects that had a name one is.
+#[cfg(feature = "protect")]
+#[derive(Clone, Debug)]
+pub(crate) struct Version(UpdateVersion);
 
 /// An object that is being read, as it was when it was opened.
 #[derive(Debug)]
@@ -125,6 +130,58 @@ impl Object {
         let options = PutOptions::from(mode);
         let put = wait(async move { objects.put_opts(&path, payload, options).await });
         put.map(drop).map_err(|error| self.not_created(error))
+    }
+
+    /// Puts `bytes` there in one request, in place of the object that had this `version`; without
+    /// one, where there was none.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] where there is another object by now. Stores without conditions do not tell.
+    #[cfg(feature = "protect")]
+    pub(crate) fn put_after(&self, bytes: Vec<u8>, version: Option<&Version>) -> Result<()> {
+        let bytes = bytes::Bytes::from(bytes);
+        let mode = match (self.store.creates, version) {
+            (false, _) => PutMode::Overwrite,
+            (true, None) => PutMode::Create,
+            (true, Some(Version(at))) if at.e_tag.is_none() && at.version.is_none() => {
+                PutMode::Overwrite
+            }
+            (true, Some(Version(version))) => PutMode::Update(version.clone()),
+        };
+        let (objects, path) = (self.store.objects.clone(), self.path.clone());
+        let (options, payload) = (PutOptions::from(mode), bytes.clone().into());
+        let put = wait(async move { objects.put_opts(&path, payload, options).await });
+        match put {
+            Ok(_) => Ok(()),
+            Err(
+                StoreError::AlreadyExists { .. }
+                | StoreError::Precondition { .. }
+                | StoreError::NotFound { .. },
+            ) => match self.has(&bytes) {
+                // Written by us: the answer to a first request was lost.
+                true => Ok(()),
+                false => Err(Error::InUse {
+                    path: self.name.clone(),
+                    by: "it has written this meanwhile".into(),
+                }),
+            },
+            Err(error) => Err(failed("write", &self.name, error)),
+        }
+    }
+
+    /// Whether the object holds `bytes`.
+    #[cfg(feature = "protect")]
+    fn has(&self, bytes: &[u8]) -> bool {
+        let read = || -> Result<bool> {
+            let remote = self.clone().open()?;
+            let mut there = vec![0; bytes.len()];
+            let is_as_long = remote.len() == bytes.len() as u64;
+            if is_as_long {
+                remote.read_exact_at(&mut there, 0)?;
+            }
+            Ok(is_as_long && there == bytes)
+        };
+        read().unwrap_or(false)
     }
 
     /// Begins an upload in parts. Until it is completed, nobody sees any of it.
@@ -296,6 +353,14 @@ impl Remote {
         }
         buffer.copy_from_slice(&bytes);
         Ok(())
+    }
+
+    /// Which object it is, as far as the store says.
+    #[cfg(feature = "protect")]
+    pub(crate) fn version(&self) -> Version {
+        let ObjectMeta { e_tag, version, .. } = &self.meta;
+        let (e_tag, version) = (e_tag.clone(), version.clone());
+        Version(UpdateVersion { e_tag, version })
     }
 
     /// Fails if there is another object by now, or none.
@@ -581,6 +646,25 @@ mod tests {
         object.remove();
         assert!(changed(remote.check_unchanged()));
         assert!(object.open().is_err());
+    }
+
+    #[cfg(feature = "protect")]
+    #[test]
+    fn of_two_that_write_a_record_the_second_fails() {
+        let object = Object::in_memory();
+        let version = || object.clone().open().unwrap().version();
+        let in_use = |result| matches!(result, Err(Error::InUse { .. }));
+        let put = |text: &str, version: Option<&Version>| object.put_after(text.into(), version);
+        put("one", None).unwrap();
+        assert!(in_use(put("two", None)));
+        // The answer to the first request may be lost.
+        put("one", None).unwrap();
+        let first = version();
+        put("two", Some(&first)).unwrap();
+        assert!(in_use(put("three", Some(&first))));
+        put("three", Some(&version())).unwrap();
+        object.remove();
+        assert!(in_use(put("four", Some(&first))));
     }
 
     #[test]

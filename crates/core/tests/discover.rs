@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use onnxseal_core::{Error, ErrorKind, Found, Location, discover};
+use onnxseal_core::{Discovery, Error, ErrorKind, Found, Location, Unreadable, discover};
 use onnxseal_testkit::samples;
 use tempfile::TempDir;
 
@@ -31,7 +31,18 @@ fn put(folder: &Path, name: &str) {
 /// What is found from sources below `dir`: paths below it, and where they go.
 fn found(dir: &TempDir, sources: &[&str]) -> Vec<(String, String)> {
     let sources: Vec<_> = sources.iter().map(|name| dir.path().join(name)).collect();
-    shown(dir, discover(&sources, NONE).unwrap())
+    let found = discover(&sources, NONE).unwrap();
+    assert_eq!(unreadable(dir, &found), [""; 0]);
+    shown(dir, found.models)
+}
+
+/// What could not be looked at, as paths below `dir`.
+fn unreadable(dir: &TempDir, found: &Discovery) -> Vec<String> {
+    let path = |row: &Unreadable| {
+        assert_eq!(row.error.kind(), ErrorKind::Io);
+        shown(dir, vec![row.found.clone()]).remove(0).0
+    };
+    found.unreadable.iter().map(path).collect()
 }
 
 fn shown(dir: &TempDir, found: Vec<Found>) -> Vec<(String, String)> {
@@ -148,7 +159,7 @@ fn lists_name_sources_relative_to_themselves() {
     let list = "\u{feff}# these\r\n\r\n  a/model\r\n./b\n c/*/mod* \n../other\n";
     fs::write(dir.path().join("l[1]/list"), list).unwrap();
     let path = |name: &str| dir.path().join("l[1]").join(name);
-    let found = discover(NONE, &[path("list")]).unwrap();
+    let found = discover(NONE, &[path("list")]).unwrap().models;
     let expected = [
         (path("a/model"), "a/model"),
         (path("b/model"), "b/model"),
@@ -169,7 +180,7 @@ fn lists_name_sources_relative_to_themselves() {
     let error = discover(NONE, &[path("list")]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
     fs::write(path("list"), "# nothing\n").unwrap();
-    assert_eq!(discover(NONE, &[path("list")]).unwrap(), []);
+    assert_eq!(discover(NONE, &[path("list")]).unwrap().models, []);
     let error = discover(NONE, &[path("no list")]).unwrap_err();
     assert!(error.to_string().contains("no list"));
 }
@@ -185,7 +196,6 @@ fn links_are_followed_once() {
     link(Path::new("../a/model"), "b/model.onnx");
     link(Path::new(".."), "a/up");
     link(Path::new("../.."), "b/c/up");
-    link(Path::new("nowhere"), "b/gone.onnx");
     link(outside.path(), "out");
     let expected = ["a/model", "b/c/model", "out/model"];
     assert_eq!(found(&dir, &[""]), same(&expected));
@@ -203,6 +213,43 @@ fn links_are_followed_once() {
         }
     }
     assert_eq!(found(&dir, &[""]), same(&expected));
+}
+
+#[cfg(unix)]
+#[test]
+fn links_to_nowhere_and_in_circles_are_told_of() {
+    use std::os::unix::fs::symlink;
+
+    let dir = folder(&["a/model", "b/model"]);
+    let link = |to: &str, name: &str| symlink(to, dir.path().join(name)).unwrap();
+    link("nowhere", "a/gone.onnx");
+    link("itself", "b/itself");
+    link("two", "one");
+    link("one", "two");
+    let bad = ["a/gone.onnx", "b/itself", "one", "two"];
+    for sources in [&[""][..], &["*"], &["a", "b", "one", "two"]] {
+        let sources: Vec<_> = sources.iter().map(|name| dir.path().join(name)).collect();
+        let found = discover(&sources, NONE).unwrap();
+        assert_eq!(unreadable(&dir, &found), bad, "{sources:?}");
+        assert_eq!(found.models.len(), 2, "{sources:?}");
+    }
+    // What is named and not there is a mistake.
+    assert!(discover(&[dir.path().join("a/gone.onnx")], NONE).is_err());
+}
+
+#[test]
+fn unfinished_files_are_no_models() {
+    let dir = folder(&["a/model", "a/.model"]);
+    fs::write(dir.path().join("a/.onnxseal-aB3xYz"), samples::gemm()).unwrap();
+    fs::write(dir.path().join("a/.onnxseal-mine.onnx"), samples::gemm()).unwrap();
+    for source in ["", "a/*", "a/.*"] {
+        let found = discover(&[dir.path().join(source)], NONE).unwrap();
+        assert_eq!(found.unfinished, [dir.path().join("a/.onnxseal-aB3xYz")]);
+        assert!(found.models.len() >= 2, "{source}");
+    }
+    // What is named is wanted.
+    let named = found(&dir, &["a/.onnxseal-aB3xYz"]);
+    assert_eq!(named.len(), 1);
 }
 
 #[cfg(target_os = "linux")]
@@ -232,9 +279,14 @@ fn what_cannot_be_read_is_not_passed_over() {
     }
     assert_eq!(found(&dir, &[""]), same(&["file", "folder/model"]));
     forbid("folder");
-    let (kind, message) = refused(&dir, "");
-    assert_eq!(kind, ErrorKind::Io);
-    assert!(message.contains("folder"), "{message}");
+    let found = discover(&[dir.path()], NONE).unwrap();
+    assert_eq!(unreadable(&dir, &found), ["folder"]);
+    assert!(found.unreadable[0].error.to_string().contains("folder"));
+    assert_eq!(shown(&dir, found.models), same(&["file"]));
+    // A source of that kind is no end of the search either.
+    let sources = ["folder", "file"].map(|name| dir.path().join(name));
+    let found = discover(&sources, NONE).unwrap();
+    assert_eq!((found.models.len(), found.unreadable.len()), (1, 1));
     fs::set_permissions(dir.path().join("folder"), fs::Permissions::from_mode(0o700)).unwrap();
 }
 
@@ -250,6 +302,10 @@ fn all_fixtures_are_found() {
     expected.retain(|path| path.extension().is_some_and(|name| name == "onnx"));
     expected.sort();
     let expected: Vec<Location> = expected.into_iter().map(Location::from).collect();
-    let paths: Vec<_> = found.into_iter().map(|found| found.location).collect();
+    let paths: Vec<_> = found
+        .models
+        .into_iter()
+        .map(|found| found.location)
+        .collect();
     assert_eq!(paths, expected);
 }

@@ -85,6 +85,50 @@ pub(super) fn check_files(models: &[(Found, Survey)], out: &Location) -> Result<
     }
 }
 
+/// Fails where `report` is, or would be, a file of one of `models` or of what is made of it, or lies
+/// where the records are.
+pub(super) fn check_report(
+    models: &[(Found, Survey)],
+    out: Option<&Location>,
+    report: &Path,
+) -> Result<()> {
+    let report: Location = report.into();
+    let there = report.canonical();
+    let is_report = |file: &Location| {
+        let is_so_named = file.lies_in(&report) && report.lies_in(file);
+        is_so_named || (there.is_some() && file.canonical() == there)
+    };
+    let refused = |file: &Location, what: &str| {
+        Err(Error::Misuse(format!(
+            "the report {report} would be written over {file}, {what}"
+        )))
+    };
+    for (found, survey) in models {
+        let folder = found.relative.parent().unwrap_or(Path::new(""));
+        let external = survey.external.iter();
+        let inputs = external.clone().map(|file| found.location.beside(file));
+        for input in std::iter::once(found.location.clone()).chain(inputs) {
+            if is_report(&input) {
+                return refused(&input, "a source");
+            }
+        }
+        let outputs = external.map(|file| folder.join(file));
+        for output in std::iter::once(found.relative.clone()).chain(outputs) {
+            if let Some(out) = out
+                && let output = out.join(&output)?
+                && is_report(&output)
+            {
+                return refused(&output, "an output");
+            }
+        }
+    }
+    let records = out.map(|out| out.join(Path::new(RECORDS))).transpose()?;
+    match records.filter(|records| report.lies_in(records)) {
+        Some(records) => refused(&records, "where the records are"),
+        None => Ok(()),
+    }
+}
+
 /// The model that has `input` as one of its files and writes it to `relative`; `input` itself if it
 /// is a model.
 fn owner(models: &[(Found, Survey)], relative: &Path, input: &Location) -> Location {
@@ -213,6 +257,31 @@ mod tests {
         ];
         let error = check_files(&models, &dir.path().into()).unwrap_err();
         assert!(matches!(error, Error::OutputIsInput { path: is } if is == path));
+    }
+
+    #[test]
+    fn a_report_is_no_file_of_a_model_and_no_output() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::create_dir(path("zoo")).unwrap();
+        let input = path("zoo/x.onnx");
+        fs::write(&input, "").unwrap();
+        let models = [model(input.to_str().unwrap(), "a/x.onnx", &["w/w.bin"])];
+        let out = Location::from(path("out"));
+        let check = |name: &str| check_report(&models, Some(&out), &path(name));
+        for bad in [
+            "zoo/x.onnx",
+            "zoo/../zoo/x.onnx",
+            "zoo/w/w.bin",
+            "out/a/x.onnx",
+            "out/a/w/w.bin",
+            "out/.onnxseal/r.json",
+        ] {
+            assert!(check(bad).is_err(), "{bad}");
+        }
+        for good in ["r.json", "zoo/r.json", "out/r.json", "out/a/x.onnx.json"] {
+            assert!(check(good).is_ok(), "{good}");
+        }
     }
 
     #[test]

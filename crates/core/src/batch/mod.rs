@@ -3,11 +3,14 @@
 //! A model that fails takes no other along. What was made is kept in mind by a small record a model,
 //! in the folder `.onnxseal` of the output folder, written before the outputs get their names: so a
 //! batch that was interrupted, however, can be resumed. Models, outputs and records may be files or
-//! objects in stores.
+//! objects in stores. In a folder of files, [`lock`] keeps two batches from doing the same part at
+//! once; in stores, of two that write a record the second fails.
 
 mod layout;
+mod lock;
 mod record;
 mod report;
+mod request;
 mod schedule;
 mod shard;
 mod survey;
@@ -21,7 +24,7 @@ use std::time::Instant;
 
 use onnxseal_crypto::wrap::Recipients;
 
-use crate::discover::Found;
+use crate::discover::{Discovery, Found, Unreadable};
 use crate::error::{Error, Result};
 use crate::location::Location;
 use crate::parallel;
@@ -30,10 +33,12 @@ use crate::protect::ProtectOptions;
 use crate::rotate::RotateOptions;
 use crate::signature::Access;
 use crate::verify::Checks;
+use lock::Hold;
 use record::Place;
+use request::request;
 use schedule::{Next, Schedule};
 use survey::{REQUEST_BYTES, Survey, THREAD_BYTES};
-use work::{Batch, request};
+use work::Batch;
 
 pub use report::{Failure, ModelReport, Outcome, Report, Totals};
 pub use shard::Shard;
@@ -93,6 +98,11 @@ pub struct Options {
     pub memory_bytes: u64,
     /// Whether to pass over what an earlier run has done, and to replace what it did otherwise.
     pub resume: bool,
+    /// The same, and to make anew also protected outputs that no record fits, as earlier versions left
+    /// them where two batches wrote to one folder at the same time.
+    pub repair: bool,
+    /// A file that the caller is going to write: an output, or an input, in its place is an error.
+    pub report: Option<PathBuf>,
     /// Whether to keep records of what was read and written. Without, a batch takes about half the
     /// time, its report has no digests, and no later run can tell what it has done.
     pub records: bool,
@@ -114,6 +124,8 @@ impl Default for Options {
             jobs: parallel::n_cores(),
             memory_bytes: 1 << 30,
             resume: false,
+            repair: false,
+            report: None,
             records: true,
             replace: false,
             sync: true,
@@ -154,16 +166,17 @@ pub trait Watch: Sync {
 
 impl Watch for Silent {}
 
-/// Carries out `operation` on all of `models`; what [`discover`](crate::discover()) found.
+/// Carries out `operation` on all models that [`discover`](crate::discover()) found. What it could not
+/// look at is in the report, as failed.
 ///
 /// Models that lie in the output folder are passed over: they are outputs.
 ///
 /// # Errors
-/// `Usage` where there is no model, two outputs would have one name, an output is an input, or the
-/// memory is not enough for the threads; then nothing has been done. What fails later is in the
-/// report.
+/// `Usage` where there is no model, two outputs would have one name, an output is an input, the
+/// memory is not enough for the threads, or another batch writes to the output folder; `Io` where
+/// nothing can be written there. Then nothing has been done. What fails later is in the report.
 pub fn run(
-    models: Vec<Found>,
+    found: Discovery,
     operation: &Operation<'_>,
     options: &Options,
     watch: &dyn Watch,
@@ -172,12 +185,24 @@ pub fn run(
     if let Some(out) = &options.out {
         out.check_reachable()?;
     }
-    let models = choose(models, operation, options, watch)?;
+    let Discovery {
+        models,
+        unreadable,
+        unfinished: _,
+    } = found;
+    let (models, unreadable) = choose(models, unreadable, operation, options, watch)?;
     let memory = spare_memory(options, &models)?;
     let models = survey(models, operation, options, memory);
     if let Some(out) = &options.out {
         layout::check_files(&models, out)?;
     }
+    if let Some(report) = &options.report {
+        layout::check_report(&models, options.out.as_ref(), report)?;
+    }
+    let held = match &options.out {
+        Some(Location::File(out)) => Some(Hold::take(out, options.shard, watch)?),
+        _ => None,
+    };
     let bytes = models.iter().map(|(_, survey)| survey.bytes);
     watch.begin(models.len(), bytes.fold(0, u64::saturating_add));
     for (found, survey) in models.iter().filter(|(_, survey)| survey.need > memory) {
@@ -191,8 +216,14 @@ pub fn run(
         options,
         watch,
         request: request(operation),
-        stopped: Mutex::new(false),
+        stopped: Mutex::new(options.fail_fast && !unreadable.is_empty()),
     };
+    let mut rows = Vec::new();
+    for Unreadable { found, error } in unreadable {
+        let report = batch.unreadable(&found, error);
+        watch.finished(&found, &report);
+        rows.push((found, report));
+    }
     let needs = models.iter().map(|(_, survey)| survey.need);
     let reports = scheduled(
         Schedule::new(needs, options.jobs, memory),
@@ -230,6 +261,10 @@ pub fn run(
                 made => sync::sync(folder, &made).err(),
             },
         );
+    drop(held);
+    rows.extend((models.into_iter().zip(reports)).map(|((found, _), report)| (found, report)));
+    rows.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let reports: Vec<ModelReport> = rows.into_iter().map(|(_, report)| report).collect();
     Ok(Report {
         operation: operation.name(),
         shard: options.shard.map(|shard| shard.to_string()),
@@ -272,22 +307,36 @@ impl Operation<'_> {
             Operation::Verify { .. } => "verify",
         }
     }
+
+    /// Whether what it makes are protected models.
+    fn seals(&self) -> bool {
+        match self {
+            Operation::Protect { .. } | Operation::Rekey { .. } | Operation::Rotate { .. } => true,
+            Operation::Unprotect { .. } | Operation::Verify { .. } => false,
+        }
+    }
 }
 
-/// Which of `models` are this batch's.
+/// Which of `models`, and of what could not be looked at, are this batch's.
 fn choose(
     models: Vec<Found>,
+    unreadable: Vec<Unreadable>,
     operation: &Operation<'_>,
     options: &Options,
     watch: &dyn Watch,
-) -> Result<Vec<Found>> {
+) -> Result<(Vec<Found>, Vec<Unreadable>)> {
     let n_found = models.len();
-    let models = match (&options.out, operation) {
-        (_, Operation::Verify { .. }) => models,
+    let (models, unreadable) = match (&options.out, operation) {
+        (_, Operation::Verify { .. }) => (models, unreadable),
         (None, _) => return Err(Error::Misuse("no output folder was given".into())),
-        (Some(out), _) => layout::without_outputs(models, out),
+        (Some(out), _) => {
+            let lies_elsewhere = |row: &Unreadable| !row.found.location.lies_in(out);
+            let unreadable = unreadable.into_iter().filter(lies_elsewhere).collect();
+            (layout::without_outputs(models, out), unreadable)
+        }
     };
     match (models.len(), n_found) {
+        (0, _) if !unreadable.is_empty() => (),
         (0, 0) => return Err(Error::Misuse("no models were found".into())),
         (0, n) => {
             return Err(Error::Misuse(format!(
@@ -303,12 +352,13 @@ fn choose(
     if let Some(out) = &options.out {
         layout::check_models(&models, out)?;
     }
-    Ok(match options.shard {
-        None => models,
-        Some(shard) => (models.into_iter())
-            .filter(|found| shard.has(&found.relative))
+    let is_ours = |found: &Found| options.shard.is_none_or(|shard| shard.has(&found.relative));
+    Ok((
+        models.into_iter().filter(is_ours).collect(),
+        (unreadable.into_iter())
+            .filter(|row| is_ours(&row.found))
             .collect(),
-    })
+    ))
 }
 
 /// The memory for models, beside what threads need.

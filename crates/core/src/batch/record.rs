@@ -1,20 +1,29 @@
 //! Records: what was made of what, and how it was asked for.
+//!
+//! A record is a hint, for anybody may have written it. What it names is looked for below the output
+//! folder, not through links; it counts as ours if it has the digest, and where outputs are protected
+//! models, only if it is one.
 
 use std::fs;
-use std::io;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::shard::key;
-use super::{Found, RECORDS};
+use super::{Found, Operation, RECORDS};
+use crate::beneath;
 use crate::digest::{Digests, FileDigest, of_files};
+use crate::draft;
 use crate::error::{Error, Result};
 use crate::input::Input;
 use crate::location::Location;
 use crate::outputs::{self, OutputOptions};
 use crate::progress::Progress;
+use crate::protected::{Protected, folder_of};
+#[cfg(feature = "object-store")]
+use crate::remote::{Object, Version};
 use crate::report::Volume;
+use crate::source::Source;
 
 /// Version of the records' shape.
 const VERSION: u32 = 1;
@@ -34,15 +43,40 @@ pub(super) struct Record {
     pub(super) digests: Digests,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) weights: Option<Volume>,
-    /// Outputs of earlier runs that stood there when this was written, and may still.
+    /// Outputs of other runs that stood there when this was written, or that may come to stand there:
+    /// whoever finds one of them knows whose it is.
     replaced: Vec<FileDigest>,
 }
 
 /// Where a model and its record go.
 #[derive(Debug)]
 pub(super) struct Place {
+    out: Location,
+    /// The model below `out`.
+    relative: PathBuf,
     pub(super) output: Location,
     pub(super) record: Location,
+}
+
+/// What is asked for a model.
+pub(super) struct Asked<'a> {
+    pub(super) found: &'a Found,
+    pub(super) operation: &'a Operation<'a>,
+    /// Its external files, as far as they are known.
+    pub(super) external: &'a [String],
+    /// The digest of what is asked for.
+    pub(super) request: &'a str,
+    /// Whether protected models count as outputs of earlier runs though no record says so.
+    pub(super) repair: bool,
+    pub(super) progress: &'a dyn Progress,
+}
+
+/// A record as it was read, if there was one to be read.
+#[derive(Default)]
+pub(super) struct Noted {
+    record: Option<Record>,
+    #[cfg(feature = "object-store")]
+    version: Option<Version>,
 }
 
 /// What an earlier run left of a model.
@@ -59,141 +93,296 @@ impl Place {
         let name = name.get(..32).unwrap_or_default();
         let record = Path::new(RECORDS).join(format!("{name}.json"));
         Ok(Place {
+            out: out.clone(),
+            relative: found.relative.clone(),
             output: out.join(&found.relative)?,
             record: out.join(&record)?,
         })
     }
 
     /// Where the output for a file of the model goes.
-    pub(super) fn location(&self, file: &FileDigest) -> Location {
-        beside(&self.output, &file.path)
+    pub(super) fn location(&self, path: &str) -> Location {
+        beside(&self.output, path)
     }
 
-    /// What is there of the outputs for `found`, if `request` is what is asked for now.
+    /// The same below the output folder.
+    fn relative(&self, path: &str) -> PathBuf {
+        match path {
+            "" => self.relative.clone(),
+            path => self.relative.with_file_name(path),
+        }
+    }
+
+    /// Fails where a link leads from the output folder to where the outputs for the model and its
+    /// `external` files go.
+    pub(super) fn check_folders(&self, external: &[String]) -> Result<()> {
+        let Location::File(out) = &self.out else {
+            return Ok(());
+        };
+        let external = external.iter().map(String::as_str);
+        for path in std::iter::once("").chain(external) {
+            let name = self.location(path).to_name();
+            let checked = beneath::check_folders(out, &self.relative(path));
+            checked.map_err(crate::error::io("reach", &name))?;
+        }
+        Ok(())
+    }
+
+    /// Removes what killed processes left where the outputs, and the record, go.
+    pub(super) fn sweep(&self, external: &[String]) {
+        let external = external.iter().map(|path| self.location(path));
+        let outputs = [self.output.clone(), self.record.clone()].into_iter();
+        for location in outputs.chain(external) {
+            if let Location::File(path) = location {
+                draft::sweep(folder_of(&path));
+            }
+        }
+    }
+
+    /// What is there of the outputs, if it is what is `asked` for now.
     ///
     /// # Errors
     /// [`Error::OutputForeign`] for a file that no record tells of; `Io` where a store does not answer.
-    pub(super) fn standing(
-        &self,
-        found: &Found,
-        request: &str,
-        progress: &dyn Progress,
-    ) -> Result<Standing> {
-        let Some(record) = self.read()? else {
-            return Ok(Standing::Old(Vec::new()));
-        };
+    pub(super) fn standing(&self, noted: &mut Noted, asked: &Asked<'_>) -> Result<Standing> {
+        let record = noted.record.as_ref();
+        let candidates = candidates(record, asked);
         let mut old: Vec<FileDigest> = Vec::new();
-        let mut n_current = 0;
-        let current = record.digests.output.iter();
-        for file in current.chain(&record.replaced) {
-            let output = self.location(file);
-            let seen = old.iter().any(|old| old.path == file.path);
-            if seen || !output.exists()? {
+        for path in &candidates {
+            let Some(there) = self.open(path)? else {
                 continue;
+            };
+            let name = there.path.clone();
+            let is_there = digest(there, path, asked.progress)?;
+            let knows = |record: &Record| record.knows(&is_there);
+            let is_known = record.is_some_and(knows)
+                || (asked.repair && self.may_be_ours(&is_there, record, asked)?);
+            // A model that is not protected is none that was protected, whatever a record says.
+            let is_ours = is_known && (!path.is_empty() || self.is_as_made(asked)?);
+            match is_ours {
+                true => old.push(is_there),
+                // Without a record it is whoever makes the outputs that finds them in the way.
+                false if record.is_none() => (),
+                false => return Err(Error::OutputForeign { path: name }),
             }
-            let is_there = match digest(&output, &file.path, progress) {
-                // Of what a store does not give nobody knows what it is.
-                Err(error) if output.is_object() => return Err(error),
-                digest => digest.ok(),
-            };
-            let known = (record.digests.output.iter())
-                .chain(&record.replaced)
-                .find(|known| is_there.as_ref() == Some(*known));
-            let Some(known) = known else {
-                let path = output.to_name();
-                return Err(Error::OutputForeign { path });
-            };
-            n_current += usize::from(record.digests.output.contains(known));
-            old.push(known.clone());
         }
-        let is_whole = n_current == record.digests.output.len() && n_current == old.len();
+        let Some(record) = noted.record.take_if(|record| {
+            let current = &record.digests.output;
+            old.len() == current.len() && current.iter().all(|file| old.contains(file))
+        }) else {
+            return Ok(Standing::Old(old));
+        };
+        // All that stands there is known: nothing else need be remembered.
         let is_same = || {
             record.digests.input.iter().all(|file| {
-                let input = beside(&found.location, &file.path);
+                let input = beside(&asked.found.location, &file.path);
                 input.len() == Some(file.bytes)
-                    && digest(&input, &file.path, progress).is_ok_and(|is| is == *file)
+                    && Input::open(&input)
+                        .and_then(|input| digest(input, &file.path, asked.progress))
+                        .is_ok_and(|is| is == *file)
             })
         };
-        match is_whole && record.request == request && is_same() {
+        let is_done = record.request == asked.request
+            && self.is_whole(&record, asked.operation)?
+            && is_same();
+        match is_done {
             true => Ok(Standing::Done(record)),
             false => Ok(Standing::Old(old)),
         }
     }
 
-    /// The record, if there is one that was written to its end.
-    fn read(&self) -> Result<Option<Record>> {
-        let read = || {
-            let input = Input::open(&self.record)?;
-            let mut text = vec![0; input.len.min(MAX_RECORD_BYTES) as usize];
-            input.read_exact_at(&mut text, 0)?;
-            Ok(text)
+    /// Opens the output of that path, if it is there; not through links.
+    fn open(&self, path: &str) -> Result<Option<Input>> {
+        let location = self.location(path);
+        match (&self.out, &location) {
+            (Location::File(out), Location::File(name)) => {
+                let foreign = |_| Error::OutputForeign { path: name.clone() };
+                let file = beneath::open(out, &self.relative(path)).map_err(foreign)?;
+                file.map(|file| Input::of(name, file)).transpose()
+            }
+            _ => match location.exists()? {
+                true => Input::open(&location).map(Some),
+                false => Ok(None),
+            },
+        }
+    }
+
+    /// Whether the model file that is there is of the kind that the operation makes.
+    fn is_as_made(&self, asked: &Asked<'_>) -> Result<bool> {
+        Ok(!asked.operation.seals() || self.protected()?.is_some())
+    }
+
+    /// Whether the outputs of `record` are all the files of the protected model there, where the
+    /// operation makes protected models.
+    fn is_whole(&self, record: &Record, operation: &Operation<'_>) -> Result<bool> {
+        if !operation.seals() {
+            return Ok(true);
+        }
+        let Some(protected) = self.protected()? else {
+            return Ok(false);
         };
-        match read() {
-            Ok(text) => Ok(Place::parse(&text)),
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) if self.record.is_object() => Err(error),
+        let made = record.digests.output.iter().skip(1);
+        let files = protected.manifest().files.iter().skip(1);
+        Ok(files
+            .map(|file| (&file.path, file.bytes))
+            .eq(made.map(|file| (&file.path, file.bytes))))
+    }
+
+    /// The protected model there, if it is one.
+    fn protected(&self) -> Result<Option<Protected>> {
+        let Some(model) = self.open("")? else {
+            return Ok(None);
+        };
+        match Source::of(model).and_then(Protected::of) {
+            Ok(protected) => Ok(Some(protected)),
+            Err(error) if error.kind() == crate::ErrorKind::Io => Err(error),
             Err(_) => Ok(None),
         }
     }
 
-    fn parse(text: &[u8]) -> Option<Record> {
-        let record: Record = serde_json::from_slice(text).ok()?;
-        let files = [
-            &record.digests.input,
-            &record.digests.output,
-            &record.replaced,
-        ];
-        let are_plain = files.iter().all(|files| files.iter().all(is_plain));
-        let begin = [&record.digests.input, &record.digests.output]
-            .iter()
-            .all(|files| files.first().is_some_and(|file| file.path.is_empty()));
-        (record.record == VERSION && are_plain && begin).then_some(record)
+    /// Whether what is there may be an output of an earlier run that lost its record to another: a
+    /// protected model, or external data that is as long as that of the model is.
+    fn may_be_ours(
+        &self,
+        is_there: &FileDigest,
+        record: Option<&Record>,
+        asked: &Asked<'_>,
+    ) -> Result<bool> {
+        if !asked.operation.seals() {
+            return Ok(false);
+        }
+        if is_there.path.is_empty() {
+            return Ok(self.protected()?.is_some());
+        }
+        let recorded = record.into_iter().flat_map(Record::outputs);
+        let is_so_long =
+            |file: &FileDigest| file.path == is_there.path && file.bytes == is_there.bytes;
+        let input = beside(&asked.found.location, &is_there.path);
+        Ok(recorded.into_iter().any(is_so_long) || input.len() == Some(is_there.bytes))
+    }
+
+    /// The record, if there is one that was written to its end.
+    ///
+    /// # Errors
+    /// `Io` where a store does not answer.
+    pub(super) fn noted(&self) -> Result<Noted> {
+        let input = match self.open_record() {
+            Ok(Some(input)) => input,
+            Ok(None) => return Ok(Noted::default()),
+            Err(error) if self.record.is_object() => return Err(error),
+            Err(_) => return Ok(Noted::default()),
+        };
+        let mut text = vec![0; input.len.min(MAX_RECORD_BYTES) as usize];
+        let read = input.read_exact_at(&mut text, 0);
+        if self.record.is_object() {
+            read?;
+        }
+        Ok(Noted {
+            record: Record::parse(&text),
+            #[cfg(feature = "object-store")]
+            version: input.version(),
+        })
+    }
+
+    fn open_record(&self) -> Result<Option<Input>> {
+        match (&self.out, &self.record) {
+            (Location::File(out), Location::File(name)) => {
+                let relative = name.strip_prefix(out).unwrap_or(name);
+                let file = beneath::open(out, relative).map_err(crate::error::io("open", name))?;
+                file.map(|file| Input::of(name, file)).transpose()
+            }
+            _ => match self.record.exists()? {
+                true => Input::open(&self.record).map(Some),
+                false => Ok(None),
+            },
+        }
     }
 
     /// Writes the record of what is about to get its name, then removes the `old` outputs, if
-    /// `clears`.
+    /// `options` say so; both only if those are still what they were found to be, and the record is
+    /// that which was `noted`.
+    ///
+    /// # Errors
+    /// [`Error::OutputExists`], [`Error::OutputForeign`]; [`Error::InUse`] where another process has
+    /// written a record meanwhile; `Io`.
     pub(super) fn ready(
         &self,
-        found: &Found,
-        request: &str,
+        asked: &Asked<'_>,
+        noted: &Noted,
         digests: &Digests,
         weights: Option<Volume>,
         old: &[FileDigest],
         options: OutputOptions,
-    ) -> io::Result<()> {
+    ) -> Result<()> {
         if !options.replace {
             // The record of what stands there is not to be lost.
             let is_old = |file: &FileDigest| old.iter().any(|old| old.path == file.path);
             for file in digests.output.iter().filter(|file| !is_old(file)) {
-                let output = self.location(file);
-                if output.exists().map_err(io::Error::other)? {
-                    let exists = format!("{output} exists already");
-                    return Err(io::Error::new(io::ErrorKind::AlreadyExists, exists));
+                let output = self.location(&file.path);
+                if output.exists()? {
+                    let path = output.to_name();
+                    return Err(Error::OutputExists { path });
                 }
+            }
+        }
+        self.check_old(old, asked.progress)?;
+        let mut replaced = old.to_vec();
+        for file in noted.record.iter().flat_map(Record::outputs) {
+            if !replaced.contains(file) {
+                replaced.push(file.clone());
             }
         }
         let record = Record {
             record: VERSION,
-            model: found.relative.to_string_lossy().into_owned(),
-            request: request.to_owned(),
+            model: asked.found.relative.to_string_lossy().into_owned(),
+            request: asked.request.to_owned(),
             digests: digests.clone(),
             weights,
-            replaced: old.to_vec(),
+            replaced,
         };
-        self.write(found, &record).map_err(io::Error::other)?;
+        self.write(asked.found, &record, noted)?;
         if options.cleared {
+            self.check_old(old, asked.progress)?;
             // The model file first: without its external files it is none.
             for file in old {
-                self.location(file).remove().map_err(io::Error::other)?;
+                self.remove(&file.path)?;
             }
         }
         Ok(())
     }
 
-    fn write(&self, found: &Found, record: &Record) -> Result<()> {
+    /// Fails where one of the `old` outputs is another by now.
+    fn check_old(&self, old: &[FileDigest], progress: &dyn Progress) -> Result<()> {
+        for file in old {
+            if let Some(there) = self.open(&file.path)?
+                && digest(there, &file.path, progress)? != *file
+            {
+                let path = self.location(&file.path).to_name();
+                return Err(Error::OutputForeign { path });
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&self, path: &str) -> Result<()> {
+        match (&self.out, self.location(path)) {
+            (Location::File(out), Location::File(name)) => {
+                let removed = beneath::remove(out, &self.relative(path));
+                removed.map_err(crate::error::io("remove", &name))
+            }
+            (_, location) => location.remove(),
+        }
+    }
+
+    fn write(&self, found: &Found, record: &Record, noted: &Noted) -> Result<()> {
         let name = self.record.to_name();
         let text = serde_json::to_vec(record);
         let text = text.map_err(|error| crate::error::io("write", &name)(error.into()))?;
+        #[cfg(feature = "object-store")]
+        if let Location::Object(url) = &self.record {
+            return Object::at(url)?.put_after(text.into(), noted.version.as_ref());
+        }
+        #[cfg(not(feature = "object-store"))]
+        let _ = noted;
         let mut options = OutputOptions::default();
         (options.replace, options.sync) = (true, false);
         let draft = outputs::begin(&self.record, true, text.len() as u64)?;
@@ -209,9 +398,45 @@ impl Place {
     }
 }
 
-/// The digest of the file there, called `name`.
-fn digest(location: &Location, name: &str, progress: &dyn Progress) -> Result<FileDigest> {
-    let input = Input::open(location)?;
+impl Record {
+    fn parse(text: &[u8]) -> Option<Record> {
+        let record: Record = serde_json::from_slice(text).ok()?;
+        let Digests { input, output } = &record.digests;
+        let files = [input, output, &record.replaced];
+        let are_plain = files.iter().all(|files| files.iter().all(is_plain));
+        let begin = [input, output]
+            .iter()
+            .all(|files| files.first().is_some_and(|file| file.path.is_empty()));
+        // No operation leaves a model file as it was.
+        let is_other = input.first() != output.first();
+        (record.record == VERSION && are_plain && begin && is_other).then_some(record)
+    }
+
+    /// The outputs of this run and of others.
+    fn outputs(&self) -> impl Iterator<Item = &FileDigest> {
+        self.digests.output.iter().chain(&self.replaced)
+    }
+
+    fn knows(&self, file: &FileDigest) -> bool {
+        self.outputs().any(|known| known == file)
+    }
+}
+
+/// The paths of what may stand there, the model file's first, each once.
+fn candidates(record: Option<&Record>, asked: &Asked<'_>) -> Vec<String> {
+    let recorded = record.into_iter().flat_map(Record::outputs);
+    let mut paths: Vec<String> = recorded.map(|file| file.path.clone()).collect();
+    if asked.repair {
+        paths.push(String::new());
+        paths.extend(asked.external.iter().cloned());
+    }
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
+/// The digest of an open file, called `name`.
+fn digest(input: Input, name: &str, progress: &dyn Progress) -> Result<FileDigest> {
     let mut digests = of_files(&[("", input)], progress)?;
     let digest = digests.pop();
     let mut digest = digest.ok_or(Error::Internal("a file without a digest"))?;
@@ -227,8 +452,8 @@ fn beside(model: &Location, file: &str) -> Location {
     }
 }
 
-/// Whether a recorded path stays below the model's folder.
+/// Whether a recorded path stays below the model's folder, and out of that of the records.
 fn is_plain(file: &FileDigest) -> bool {
     let mut names = Path::new(&file.path).components();
-    names.all(|name| matches!(name, Component::Normal(_)))
+    names.all(|name| matches!(name, Component::Normal(name) if name != RECORDS))
 }

@@ -17,6 +17,24 @@ impl Shard {
         (index < count).then_some(Shard { index, count })
     }
 
+    /// All of a batch.
+    pub(super) const ALL: Shard = Shard { index: 0, count: 1 };
+
+    /// Which part, and of how many.
+    pub(super) fn numbers(&self) -> (u64, u64) {
+        (self.index, self.count)
+    }
+
+    /// Whether a model can be in this part and in `other`.
+    pub(super) fn may_share_with(self, other: Shard) -> bool {
+        let (mut a, mut b) = (self.count, other.count);
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        // Both have numbers of one remainder modulo their greatest common divisor.
+        self.index % a == other.index % a
+    }
+
     /// Whether the model that goes to `relative` is in this part: the first 8 bytes of BLAKE3 of its
     /// names with `/` between them, as a big-endian number, modulo the number of parts.
     pub fn has(&self, relative: &Path) -> bool {
@@ -84,6 +102,18 @@ mod tests {
         assert!(shard.has(Path::new("a/b.onnx")));
         assert!(shard.has(Path::new("a//b.onnx")));
         assert!(!shard.has(Path::new("b/a.onnx")));
+    }
+
+    #[test]
+    fn parts_share_models_where_their_numbers_meet() {
+        for (n, m) in [(1, 1), (1, 5), (2, 4), (3, 4), (4, 6)] {
+            for (i, j) in (0..n).flat_map(|i| (0..m).map(move |j| (i, j))) {
+                let expected = (0..n * m).any(|hash| hash % n == i && hash % m == j);
+                let [one, other] = [(i, n), (j, m)].map(|(i, n)| Shard::new(i, n).unwrap());
+                assert_eq!(one.may_share_with(other), expected, "{one} {other}");
+                assert_eq!(other.may_share_with(one), expected);
+            }
+        }
     }
 
     #[test]

@@ -3,69 +3,22 @@
 use std::sync::Mutex;
 use std::time::Instant;
 
-use onnxseal_crypto::signature::SigningKey;
-
-use super::record::{Place, Standing};
+use super::record::{Asked, Noted, Place, Standing};
 use super::survey::Survey;
 use super::{ModelReport, Operation, Options, Outcome, Watch, lock};
 use crate::digest::{Digests, FileDigest};
 use crate::discover::Found;
 use crate::error::{Error, Result};
 use crate::location::Location;
-use crate::manifest::FORMAT;
 use crate::open::unprotect;
 use crate::outputs::OutputOptions;
 use crate::progress::Progress;
-use crate::protect::{ProtectOptions, protect_with};
+use crate::protect::protect_with;
+use crate::protected::Protected;
 use crate::rekey::rekey;
 use crate::report::Volume;
-use crate::rotate::{Resign, RotateOptions, rotate_with};
+use crate::rotate::rotate_with;
 use crate::verify::verify;
-
-/// What is asked for, in few bytes: with another request, nothing is taken for done.
-pub(super) fn request(operation: &Operation<'_>) -> String {
-    // What Debug says of a policy is all of it.
-    let how = match operation {
-        Operation::Protect { options, .. } => {
-            let ProtectOptions {
-                policy,
-                claims,
-                signing_key,
-                // Outputs go to another folder, where external files keep their paths.
-                external_data: _,
-                chunk_bytes,
-                output: _,
-            } = options;
-            let signer = signing_key.as_ref().map(SigningKey::fingerprint);
-            format!("{policy:?} {claims:?} {signer:?} {chunk_bytes}")
-        }
-        Operation::Rotate { options, .. } => {
-            let RotateOptions {
-                policy,
-                claims,
-                signature,
-                output: _,
-            } = options;
-            // Whether a signature may get lost makes no other output.
-            let signer = match signature {
-                Resign::With(key) => Some(key.fingerprint()),
-                Resign::Refuse | Resign::Drop => None,
-            };
-            format!("{policy:?} {claims:?} {signer:?}")
-        }
-        _ => String::new(),
-    };
-    // Of a passphrase it says that it is one.
-    let mut recipients: Vec<&str> = match operation {
-        Operation::Protect { recipients, .. }
-        | Operation::Rekey { recipients, .. }
-        | Operation::Rotate { recipients, .. } => recipients.names().collect(),
-        Operation::Unprotect { .. } | Operation::Verify { .. } => Vec::new(),
-    };
-    recipients.sort_unstable();
-    let text = format!("{FORMAT} {} {how} {recipients:?}", operation.name());
-    blake3::hash(text.as_bytes()).to_hex().to_string()
-}
 
 /// What the models of a batch have in common.
 pub(super) struct Batch<'a> {
@@ -84,11 +37,12 @@ impl Batch<'_> {
         let notes = Notes {
             batch: self,
             found,
+            survey,
             place: place.as_ref(),
             progress: &*progress,
             known: Mutex::default(),
         };
-        let outcome = notes.carry_out(survey);
+        let outcome = notes.carry_out();
         let known = std::mem::take(&mut *lock(&notes.known));
         let mut report = match outcome {
             Ok(outcome) => self.unfinished(found, survey, outcome),
@@ -130,6 +84,15 @@ impl Batch<'_> {
         }
     }
 
+    /// The report of what could not be looked at.
+    pub(super) fn unreadable(&self, found: &Found, error: Error) -> ModelReport {
+        ModelReport {
+            output: None,
+            error: Some(error.into()),
+            ..self.unfinished(found, &Survey::unreadable(), Outcome::Failed)
+        }
+    }
+
     fn place(&self, found: &Found) -> Option<Place> {
         let out = self.options.out.as_ref()?;
         // Where there is none, nothing would have begun.
@@ -141,6 +104,7 @@ impl Batch<'_> {
 struct Notes<'a> {
     batch: &'a Batch<'a>,
     found: &'a Found,
+    survey: &'a Survey,
     place: Option<&'a Place>,
     progress: &'a dyn Progress,
     known: Mutex<Known>,
@@ -150,29 +114,38 @@ struct Notes<'a> {
 struct Known {
     weights: Option<Volume>,
     digests: Digests,
+    /// The record that there was before.
+    noted: Noted,
     /// What earlier runs have made.
     old: Vec<FileDigest>,
     creation: OutputOptions,
 }
 
 impl Notes<'_> {
-    fn carry_out(&self, survey: &Survey) -> Result<Outcome> {
+    fn carry_out(&self) -> Result<Outcome> {
         let Some(place) = self.place else {
             return self.verify().map(|()| Outcome::Done);
         };
         let options = self.batch.options;
         let mut creation = OutputOptions::default();
         (creation.replace, creation.sync) = (options.replace, false);
-        if options.resume {
-            match place.standing(self.found, &self.batch.request, self.progress) {
+        place.check_folders(&self.survey.external)?;
+        place.sweep(&self.survey.external);
+        let mut noted = match options.records {
+            true => place.noted()?,
+            false => Noted::default(),
+        };
+        if options.resume || options.repair {
+            match place.standing(&mut noted, &self.asked()) {
                 Ok(Standing::Done(record)) => {
+                    self.check_opens()?;
                     let mut known = lock(&self.known);
                     (known.digests, known.weights) = (record.digests, record.weights);
                     return Ok(Outcome::Skipped);
                 }
                 Ok(Standing::Old(old)) if old.is_empty() => (),
                 Ok(Standing::Old(old)) => {
-                    let several = old.len() > 1 || !survey.external.is_empty();
+                    let several = old.len() > 1 || !self.survey.external.is_empty();
                     // One file replaces another in one step; several cannot.
                     (creation.replace, creation.cleared) = (!several, several);
                     lock(&self.known).old = old;
@@ -181,9 +154,45 @@ impl Notes<'_> {
                 Err(error) => return Err(error),
             }
         }
-        lock(&self.known).creation = creation;
-        self.make(&self.found.location, &place.output, creation)?;
+        {
+            let mut known = lock(&self.known);
+            (known.noted, known.creation) = (noted, creation);
+        }
+        let made = self.make(&self.found.location, &place.output, creation);
+        made.map_err(|error| match error {
+            // Our own, from `ready`.
+            Error::Refused(error) => match error.downcast::<Error>() {
+                Ok(error) => error,
+                Err(error) => Error::Refused(error),
+            },
+            error => error,
+        })?;
         Ok(Outcome::Done)
+    }
+
+    fn asked(&self) -> Asked<'_> {
+        Asked {
+            found: self.found,
+            operation: self.batch.operation,
+            external: &self.survey.external,
+            request: &self.batch.request,
+            repair: self.batch.options.repair,
+            progress: self.progress,
+        }
+    }
+
+    /// Fails as the operation would where none of the identities opens the model: what is done before
+    /// was done with some that did, which no record tells.
+    fn check_opens(&self) -> Result<()> {
+        match self.batch.operation {
+            Operation::Unprotect { access }
+            | Operation::Rekey { access, .. }
+            | Operation::Rotate { access, .. } => {
+                let protected = Protected::open(&self.found.location)?;
+                protected.data_key(access.identities).map(drop)
+            }
+            Operation::Protect { .. } | Operation::Verify { .. } => Ok(()),
+        }
     }
 
     fn make(&self, model: &Location, output: &Location, creation: OutputOptions) -> Result<()> {
@@ -242,8 +251,13 @@ impl Progress for Notes<'_> {
         let Some(place) = self.place else {
             return Ok(());
         };
-        let (found, request) = (self.found, &self.batch.request);
-        let Known { old, creation, .. } = &*known;
-        place.ready(found, request, digests, known.weights, old, *creation)
+        let Known {
+            noted,
+            old,
+            creation,
+            ..
+        } = &*known;
+        let ready = place.ready(&self.asked(), noted, digests, known.weights, old, *creation);
+        ready.map_err(std::io::Error::other)
     }
 }

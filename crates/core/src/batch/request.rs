@@ -1,0 +1,206 @@
+//! What is asked of a batch, in few bytes.
+
+use std::collections::BTreeMap;
+
+use onnxseal_crypto::signature::SigningKey;
+use onnxseal_crypto::wrap::Recipients;
+use onnxseal_plan::Policy;
+
+use super::Operation;
+use crate::manifest::FORMAT;
+use crate::protect::ProtectOptions;
+use crate::rotate::{Resign, RotateOptions};
+use crate::signature::{Access, SignedBy};
+
+/// All that is asked for and that a record can be held against.
+///
+/// Each operation is taken apart without `..`: whoever adds an option must say here what it is to a
+/// record, or the code does not compile.
+#[derive(Default)]
+struct Demands<'a> {
+    /// Policies differ where what `Debug` says of them does.
+    policy: Option<&'a Policy>,
+    claims: Option<&'a BTreeMap<String, String>>,
+    chunk_bytes: Option<u64>,
+    /// Fingerprint of the key that signs; empty where a signature may get lost.
+    signing_key: Option<String>,
+    /// Public keys, sorted; of a passphrase, that it is one.
+    recipients: Vec<&'a str>,
+    /// What the file of allowed signers says, and which of them must have signed.
+    signed_by: Option<(Vec<String>, Option<&'a str>)>,
+}
+
+/// The digest of what is asked for: with another, nothing is taken for done.
+///
+/// Identities are no part of it, so nothing in a record tells of them: before a source is taken for
+/// done, it is asked whether they open it.
+pub(super) fn request(operation: &Operation<'_>) -> String {
+    let demands = match operation {
+        Operation::Protect {
+            recipients,
+            options,
+        } => {
+            let ProtectOptions {
+                policy,
+                claims,
+                signing_key,
+                chunk_bytes,
+                // Outputs go to another folder, where external files keep their paths.
+                external_data: _,
+                // How outputs come to be, not what is in them.
+                output: _,
+            } = options;
+            Demands {
+                policy: Some(policy),
+                claims: Some(claims),
+                chunk_bytes: Some(*chunk_bytes),
+                signing_key: signing_key.as_ref().map(SigningKey::fingerprint),
+                recipients: names(recipients),
+                signed_by: None,
+            }
+        }
+        Operation::Unprotect { access } => Demands {
+            signed_by: demanded(access),
+            ..Demands::default()
+        },
+        Operation::Rekey { access, recipients } => Demands {
+            signed_by: demanded(access),
+            recipients: names(recipients),
+            ..Demands::default()
+        },
+        Operation::Rotate {
+            access,
+            recipients,
+            options,
+        } => {
+            let RotateOptions {
+                policy,
+                claims,
+                signature,
+                output: _,
+            } = options;
+            let signing_key = match signature {
+                Resign::With(key) => Some(key.fingerprint()),
+                // To drop a signature is not what was asked for where one was to be refused.
+                Resign::Drop => Some(String::new()),
+                Resign::Refuse => None,
+            };
+            Demands {
+                policy: policy.as_ref(),
+                claims: Some(claims),
+                chunk_bytes: None,
+                signing_key,
+                recipients: names(recipients),
+                signed_by: demanded(access),
+            }
+        }
+        // It keeps no records.
+        Operation::Verify { checks: _ } => Demands::default(),
+    };
+    let Demands {
+        policy,
+        claims,
+        chunk_bytes,
+        signing_key,
+        recipients,
+        signed_by,
+    } = demands;
+    let name = operation.name();
+    let text = format!(
+        "{FORMAT} {name} {policy:?} {claims:?} {chunk_bytes:?} {signing_key:?} {recipients:?} {signed_by:?}"
+    );
+    blake3::hash(text.as_bytes()).to_hex().to_string()
+}
+
+fn names(recipients: &Recipients) -> Vec<&str> {
+    let mut names: Vec<&str> = recipients.names().collect();
+    names.sort_unstable();
+    names
+}
+
+fn demanded<'a>(access: &Access<'a>) -> Option<(Vec<String>, Option<&'a str>)> {
+    let Access {
+        identities: _,
+        signed_by,
+    } = access;
+    signed_by.map(|signed_by| {
+        let SignedBy { allowed, signer } = signed_by;
+        (allowed.lines().collect(), signer.as_deref())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::collections::BTreeSet;
+
+    use onnxseal_crypto::signature::AllowedSigners;
+    use onnxseal_crypto::wrap::Identities;
+    use onnxseal_plan::Preset;
+
+    use super::*;
+
+    const KEYS: [&str; 2] = [
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINcrtIeakTYPdqsIvDiaROxjAiEcugeVRcdZxwoWa9Q+",
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIC6KD4AIJc7p7gTYm/NQgWmoRKKKVewY4w0e3IfA8Mn1",
+    ];
+
+    fn allowed(text: &str) -> AllowedSigners {
+        AllowedSigners::read(text.as_bytes(), "allowed").unwrap()
+    }
+
+    #[test]
+    fn every_demand_for_a_signature_is_another_request() {
+        let identities = Identities::default();
+        let of = |signed_by: Option<&SignedBy>| {
+            let identities = &identities;
+            let access = Access {
+                identities,
+                signed_by,
+            };
+            request(&Operation::Unprotect { access })
+        };
+        let by = |text: &str, signer: Option<&str>| {
+            let (allowed, signer) = (allowed(text), signer.map(str::to_owned));
+            of(Some(&SignedBy { allowed, signer }))
+        };
+        let [one, other] = KEYS.map(|key| format!("a@b {key}\n"));
+        let requests = [
+            of(None),
+            by(&one, None),
+            by(&one, Some("a@b")),
+            by(&other, None),
+            by(&format!("{one}{other}"), None),
+            by(&format!("c@d {}", KEYS[0]), None),
+            by(&format!("a@b valid-before=\"20300101Z\" {}", KEYS[0]), None),
+        ];
+        let different: BTreeSet<&String> = requests.iter().collect();
+        assert_eq!(different.len(), requests.len());
+        // Comments and blanks are not what is asked for.
+        assert_eq!(requests[1], by(&format!("# ours\n  {one} x\n"), None));
+    }
+
+    #[test]
+    fn what_is_made_is_part_of_the_request() {
+        let of = |change: fn(&mut ProtectOptions)| {
+            let key = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+            let recipients = Recipients::parse(&[key]).unwrap();
+            let mut options = ProtectOptions::new(Policy::default());
+            change(&mut options);
+            request(&Operation::Protect {
+                recipients: &recipients,
+                options: &options,
+            })
+        };
+        let requests = [
+            of(|_| ()),
+            of(|options| options.policy = Policy::preset(Preset::Full)),
+            of(|options| drop(options.claims.insert("a".into(), "b".into()))),
+            of(|options| options.chunk_bytes *= 2),
+        ];
+        let different: BTreeSet<&String> = requests.iter().collect();
+        assert_eq!(different.len(), requests.len());
+        assert_eq!(requests[0], of(|options| options.output.sync = false));
+    }
+}

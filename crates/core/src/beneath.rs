@@ -1,0 +1,209 @@
+//! Files below a folder, reached by folders alone: no part of the path below it may be a link.
+//!
+//! What names such a file may be anybody's. On Unix every part of the path is opened in the folder
+//! before it, so that it stays so if somebody changes folders and links meanwhile.
+
+use std::fs::File;
+use std::io;
+use std::path::{Component, Path};
+
+/// Opens the regular file at `relative`, plain names, below `folder` for reading; `None` where there
+/// is nothing. A pipe does not block.
+///
+/// # Errors
+/// Also where it is no regular file, or a part of the path is a link.
+pub(crate) fn open(folder: &Path, relative: &Path) -> io::Result<Option<File>> {
+    let Some(file) = there(open_at(folder, relative, false))? else {
+        return Ok(None);
+    };
+    match file.metadata()?.is_file() {
+        true => Ok(Some(file)),
+        false => Err(io::Error::other("it is no regular file")),
+    }
+}
+
+/// The same for reading and writing; made where there is nothing, in a folder that must be there.
+pub(crate) fn open_or_create(folder: &Path, relative: &Path) -> io::Result<File> {
+    open_at(folder, relative, true)
+}
+
+/// Removes the file at `relative`, plain names, below `folder`, if it is there.
+pub(crate) fn remove(folder: &Path, relative: &Path) -> io::Result<()> {
+    there(remove_at(folder, relative)).map(drop)
+}
+
+/// Fails where a folder on the way to `relative`, plain names, below `folder` is a link or no folder.
+/// It need not be there.
+pub(crate) fn check_folders(folder: &Path, relative: &Path) -> io::Result<()> {
+    there(check_at(folder, relative)).map(drop)
+}
+
+fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The names of `relative` but for the last, and that.
+fn split(relative: &Path) -> io::Result<(&Path, &Path)> {
+    let is_plain = |name| matches!(name, Component::Normal(_));
+    match (relative.parent(), relative.file_name()) {
+        (Some(folder), Some(name)) if relative.components().all(is_plain) => {
+            Ok((folder, Path::new(name)))
+        }
+        _ => Err(io::Error::other("it is no path below a folder")),
+    }
+}
+
+#[cfg(unix)]
+mod system {
+    use std::os::fd::OwnedFd;
+
+    use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
+    use rustix::io::Errno;
+
+    use super::{File, Path, io, split};
+
+    /// Opens the folder that holds `relative`.
+    fn folder_of(folder: &Path, relative: &Path) -> io::Result<OwnedFd> {
+        // What it takes to go through a folder: on Linux no right to list it.
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        const THROUGH: OFlags = OFlags::PATH;
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        const THROUGH: OFlags = OFlags::RDONLY;
+
+        let through = THROUGH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = match folder.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => folder,
+        };
+        let mut at = openat(CWD, folder, through, Mode::empty())?;
+        for name in split(relative)?.0 {
+            at = openat(&at, name, through | OFlags::NOFOLLOW, Mode::empty()).map_err(in_words)?;
+        }
+        Ok(at)
+    }
+
+    fn in_words(error: Errno) -> io::Error {
+        match error {
+            Errno::LOOP | Errno::NOTDIR | Errno::MLINK => {
+                io::Error::other("a link, or something else that is no folder, is on the way there")
+            }
+            error => error.into(),
+        }
+    }
+
+    pub(super) fn open_at(folder: &Path, relative: &Path, create: bool) -> io::Result<File> {
+        let (at, name) = (folder_of(folder, relative)?, split(relative)?.1);
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let open = |more, mode| openat(&at, name, flags | more, mode);
+        let opened = match create {
+            false => open(OFlags::RDONLY, Mode::empty()),
+            true => open(OFlags::RDWR | OFlags::CREATE, Mode::from_raw_mode(0o666)),
+        };
+        opened.map(File::from).map_err(|error| match error {
+            Errno::LOOP | Errno::MLINK => io::Error::other("it is a link"),
+            error => error.into(),
+        })
+    }
+
+    pub(super) fn remove_at(folder: &Path, relative: &Path) -> io::Result<()> {
+        let at = folder_of(folder, relative)?;
+        Ok(unlinkat(&at, split(relative)?.1, AtFlags::empty())?)
+    }
+
+    pub(super) fn check_at(folder: &Path, relative: &Path) -> io::Result<()> {
+        folder_of(folder, relative).map(drop)
+    }
+}
+
+#[cfg(not(unix))]
+mod system {
+    use std::fs;
+
+    use super::{File, Path, io, split};
+
+    pub(super) fn check_at(folder: &Path, relative: &Path) -> io::Result<()> {
+        let mut at = folder.to_owned();
+        for name in split(relative)?.0 {
+            at.push(name);
+            if !fs::symlink_metadata(&at)?.is_dir() {
+                let text = "a link, or something else that is no folder, is on the way there";
+                return Err(io::Error::other(text));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn open_at(folder: &Path, relative: &Path, create: bool) -> io::Result<File> {
+        check_at(folder, relative)?;
+        let path = folder.join(relative);
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_symlink() => return Err(io::Error::other("it is a link")),
+            _ => (),
+        }
+        let mut options = File::options();
+        options.read(true).write(create).create(create);
+        options.open(path)
+    }
+
+    pub(super) fn remove_at(folder: &Path, relative: &Path) -> io::Result<()> {
+        check_at(folder, relative)?;
+        fs::remove_file(folder.join(relative))
+    }
+}
+
+use system::{check_at, open_at, remove_at};
+
+#[cfg(all(test, unix))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_reached_through_links() {
+        let dir = tempfile::tempdir().unwrap();
+        let (inside, outside) = (dir.path().join("in"), dir.path().join("out"));
+        for folder in [&inside.join("a"), &outside] {
+            fs::create_dir_all(folder).unwrap();
+            fs::write(folder.join("file"), "content").unwrap();
+        }
+        symlink(&outside, inside.join("link")).unwrap();
+        symlink("../a/file", inside.join("a/to-file")).unwrap();
+        let path = Path::new;
+        assert!(open(&inside, path("a/file")).unwrap().is_some());
+        for absent in ["b", "a/b", "b/c"] {
+            assert!(open(&inside, path(absent)).unwrap().is_none());
+            check_folders(&inside, path(absent)).unwrap();
+            remove(&inside, path(absent)).unwrap();
+        }
+        for bad in [
+            "link/file",
+            "link/none",
+            "a/file/x",
+            "a/../a/file",
+            "/a",
+            "",
+        ] {
+            assert!(open(&inside, path(bad)).is_err(), "{bad}");
+            assert!(check_folders(&inside, path(bad)).is_err(), "{bad}");
+            assert!(remove(&inside, path(bad)).is_err(), "{bad}");
+            assert!(open_or_create(&inside, path(bad)).is_err(), "{bad}");
+        }
+        for bad in ["link", "a/to-file", "a"] {
+            assert!(open(&inside, path(bad)).is_err(), "{bad}");
+        }
+        assert!(open_or_create(&inside, path("a/to-file")).is_err());
+        assert!(outside.join("file").exists());
+        // A link goes, not what it leads to.
+        remove(&inside, path("a/to-file")).unwrap();
+        remove(&inside, path("a/file")).unwrap();
+        assert!(open(&inside, path("a/file")).unwrap().is_none());
+    }
+}
