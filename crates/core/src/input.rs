@@ -227,6 +227,7 @@ impl Input {
         match &self.origin {
             Origin::Object { remote, .. } => Some(remote.version()),
             Origin::File { .. } | Origin::Memory { .. } => None,
+            Origin::Edited { of, .. } => of.version(),
         }
     }
 

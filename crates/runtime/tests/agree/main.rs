@@ -16,12 +16,12 @@ use std::path::Path;
 use lab::{Lab, builder};
 use models::Random;
 use onnxseal_core::Preset;
-use onnxseal_runtime::{DataType, ErrorKind, Memory, Model, Options, Sharing, Silent};
+use onnxseal_runtime::{ErrorKind, Memory, Model, Options, Sharing, Silent};
 use onnxseal_testkit::Sample;
 use ort::logging::LogLevel;
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
-use ort::value::{DynValue, Tensor};
+use ort::value::Tensor;
 
 /// Names and values of a run's outputs, as bits; or why there are none.
 type Outcome = Result<Vec<(String, Vec<u32>)>, String>;
