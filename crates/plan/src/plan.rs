@@ -254,14 +254,14 @@ impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Violation::Unpatchable { name, path, reason } => {
-                let name = excerpt(name);
+                let (name, path, reason) = (excerpt(name), excerpt(path), excerpt(&reason.text()));
                 write!(f, "weight {name:?} ({path}) cannot be encrypted: {reason}")
             }
             Violation::PassedOver { path } => {
                 write!(f, "{path} may hold weights and is not looked into")
             }
             Violation::UnknownOperator { name, path, reason } => {
-                let name = excerpt(name);
+                let (name, path, reason) = (excerpt(name), excerpt(path), excerpt(&reason.text()));
                 write!(f, "{name:?} ({path}) may be a weight: {reason}")
             }
             Violation::Share { share, min_share } => {

@@ -540,3 +540,17 @@ fn entries_that_match_nothing_are_violations() {
     let allowed = format!("{others}[require]\nunmatched = \"report\"\n");
     assert_eq!(told(&allowed), [""; 0]);
 }
+
+#[test]
+fn violations_do_not_repeat_long_names() {
+    let long = "n".repeat(1 << 20);
+    let bytes = GraphBuilder::new("long")
+        .initializer(weights(&long, &[16], 0))
+        .node(in_domain("my", node(&long, &[&long], &["y"])))
+        .encode();
+    let model = located(&bytes);
+    let policy = policy("[require]\nunknown_op = \"error\"");
+    let violations = common::plan(&model, &policy).violations(&model, &policy);
+    let told: Vec<String> = violations.iter().map(ToString::to_string).collect();
+    assert!(told.len() == 1 && told[0].len() < 1000, "{}", told.len());
+}
