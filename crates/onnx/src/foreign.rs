@@ -73,7 +73,7 @@ const KINDS: [Foreign; 20] = [
     row(
         "a model in ONNX Runtime's own format (.ort)",
         Some("protect the ONNX model it was made from"),
-        |head| head.get(4..8) == Some(b"ORTM"),
+        crate::sniff::is_ort_format,
     ),
     row("a GGUF file", None, |head| head.starts_with(b"GGUF")),
     row(

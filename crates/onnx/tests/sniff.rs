@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use onnxseal_onnx::proto::ModelProto;
 use onnxseal_onnx::proto::tensor_proto::DataType;
-use onnxseal_onnx::sniff_by;
+use onnxseal_onnx::{is_ort_format, sniff_by};
 use onnxseal_testkit::build::{
     GraphBuilder, bare_tensor, function, int64s, node, raw_tensor, weights,
 };
@@ -291,4 +291,19 @@ fn a_model_that_is_cut_is_none_and_no_damage_panics() {
         assert!(!sniff(&model[..len]) || whole_fields, "{len}");
         sniff(&corrupt::flipped(&model, len));
     }
+}
+
+#[test]
+fn models_in_onnx_runtimes_own_format_are_models() {
+    let ort = [&b"\x38\0\0\0ORTM"[..], &[0; 100]].concat();
+    assert!(is_ort_format(&ort) && sniff(&ort));
+    // A producer of that name makes no such model, and what is shorter is none.
+    let mut named = b"\x08\x08\x12\x04ORTM".to_vec();
+    assert!(!is_ort_format(&named) && !sniff(&named));
+    for sample in samples::all() {
+        named.truncate(8);
+        named.extend(&sample.model);
+        assert!(!is_ort_format(&named) && sniff(&named), "{}", sample.name);
+    }
+    assert!(!is_ort_format(&ort[..7]) && !sniff(&ort[..7]));
 }
