@@ -345,6 +345,18 @@ fn shells_and_man_get_what_they_want() {
     let n_pages = pages.len() - pages.iter().filter(of_batch).count();
     assert_eq!(n_pages, n_commands.count(), "{pages:?}");
     let main = fs::read_to_string(lab.path("man/man1/onnxseal.1")).unwrap();
+    // Earlier pages are replaced, other files only if asked to.
+    let page = lab.path("man/man1/onnxseal-plan.1");
+    lab.expect(0, &["man", "-o", "man/man1"]);
+    fs::write(&page, "precious").unwrap();
+    let (_, err) = lab.expect(2, &["man", "-o", "man/man1"]);
+    assert!(
+        err.contains("onnxseal-plan.1") && err.contains("--force"),
+        "{err}"
+    );
+    assert_eq!(fs::read(&page).unwrap(), b"precious");
+    lab.expect(0, &["man", "-o", "man/man1", "--force"]);
+    assert_ne!(fs::read(&page).unwrap(), b"precious");
     let (printed, _) = lab.expect(0, &["man"]);
     assert!(printed.contains(".TH onnxseal") && main.contains("Exit codes"));
     for page in pages {
