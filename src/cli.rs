@@ -51,7 +51,7 @@ pub enum Command {
     /// whatever the model's size. A signature stays valid. Somebody who opened the model before may
     /// have kept its data key, and opens it still: where that matters, use `rotate`.
     ///
-    /// The recipients given are all that the result has.
+    /// The recipients given are all that the result has, unless --add keeps the others.
     Rekey(Rekey),
     /// Encrypt a protected model anew, under a new data key
     ///
@@ -76,6 +76,10 @@ pub struct Keygen {
     /// File to write the identity to, readable by you alone; standard output when absent
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+
+    /// A line to keep beside the public key in the identity file: whose it is, and for what
+    #[arg(long, value_name = "TEXT")]
+    pub comment: Option<String>,
 
     #[command(flatten)]
     pub passphrase: PassphraseArgs,
@@ -145,6 +149,11 @@ pub struct Rekey {
 
     #[command(flatten)]
     pub recipients: NewRecipientArgs,
+
+    /// Keep the recipients that it has. The model does not hold their public keys: the identities given
+    /// must be those of all of them
+    #[arg(long)]
+    pub add: bool,
 
     /// File to write, or a folder for a file of the model's name, external data beside it; without it,
     /// the model is changed where it lies

@@ -189,6 +189,9 @@ fn key_hint(error: &KeyError) -> Option<&'static str> {
         KeyError::InvalidRecipient { .. } => {
             "recipients are age1..., \"ssh-ed25519 ...\" and \"ssh-rsa ...\"; `onnxseal keygen` makes one"
         }
+        KeyError::UnknownRecipients { .. } => {
+            "name everybody who is to open it with -r and -R, without --add; or give the others' identities as well"
+        }
         KeyError::IncompatibleRecipients { .. } => "protect a copy for each of them",
         KeyError::PluginMissing { .. } => "install the plugin, or use other keys",
         _ => return None,

@@ -51,6 +51,48 @@ fn rekey_gives_a_model_other_readers() {
 }
 
 #[test]
+fn readers_are_added_and_none_is_lost_unsaid() {
+    let lab = Lab::new();
+    let (bob, model) = (bob(&lab), lab.protected());
+    let (out, _) = lab.expect(
+        0,
+        &[
+            "keygen",
+            "-o",
+            "carol.txt",
+            "--comment",
+            "Carol, for audits",
+        ],
+    );
+    let carol = out.trim();
+    let identity = fs::read_to_string(lab.path("carol.txt")).unwrap();
+    assert!(
+        identity.starts_with("# comment: Carol, for audits\n# public key: "),
+        "{identity}"
+    );
+    lab.expect(2, &["keygen", "--comment", "two\nlines"]);
+
+    let (_, err) = lab.expect(0, &["rekey", "--add", model, "-i", "id.txt", "-r", &bob]);
+    assert!(err.contains("recipients that it had"), "{err}");
+    for identity in ["id.txt", "bob.txt"] {
+        lab.expect(0, &["-q", "verify", model, "-i", identity]);
+    }
+    let before = fs::read(lab.path(model)).unwrap();
+    let add = ["rekey", "--add", model, "-i", "id.txt", "-r", carol];
+    let (_, err) = lab.expect(2, &add);
+    assert!(
+        err.contains("2 recipient(s)") && err.contains("of 1 of them"),
+        "{err}"
+    );
+    assert!(err.contains("without --add"), "{err}");
+    assert!(fs::read(lab.path(model)).unwrap() == before);
+    lab.expect(0, &[&add[..], &["-i", "bob.txt"]].concat());
+    for identity in ["id.txt", "bob.txt", "carol.txt"] {
+        lab.expect(0, &["-q", "verify", model, "-i", identity]);
+    }
+}
+
+#[test]
 fn nobody_is_locked_out_by_mistake() {
     let lab = Lab::new();
     let model = lab.protected();

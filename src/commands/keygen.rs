@@ -12,7 +12,10 @@ use crate::text::note;
 /// Writes a new identity, encrypted if there is a passphrase, and prints its recipient.
 pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
     let passphrase = args.passphrase.new_passphrase(quiet)?;
-    let identity = generate_identity();
+    let mut identity = generate_identity();
+    if let Some(comment) = &args.comment {
+        identity = identity.with_comment(comment).map_err(Error::Key)?;
+    }
     let text = match &passphrase {
         Some(passphrase) => identity
             .to_encrypted_file_text(passphrase)

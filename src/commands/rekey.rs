@@ -1,7 +1,7 @@
 //! `onnxseal rekey`
 
 use anyhow::Result;
-use onnxseal_core as core;
+use onnxseal_core::{self as core, Rewrap};
 
 use crate::cli::Rekey;
 use crate::progress::Bar;
@@ -12,6 +12,10 @@ use crate::text::note;
 pub fn run(args: &Rekey, quiet: bool) -> Result<()> {
     let identities = args.identities.require(quiet)?;
     let recipients = args.recipients.require(quiet)?;
+    let rewrap = match args.add {
+        true => Rewrap::Also(&recipients),
+        false => Rewrap::Only(&recipients),
+    };
     let signed_by = args.signer.read()?;
     let access = access(&identities, signed_by.as_ref());
     let options = args.output_options.core();
@@ -21,15 +25,17 @@ pub fn run(args: &Rekey, quiet: bool) -> Result<()> {
         .transpose()?;
     let bar = Bar::new(quiet);
     let rekeyed = match &output {
-        Some(output) => core::rekey(&args.model, output, access, &recipients, options, &bar)?,
-        None => core::rekey_in_place(&args.model, access, &recipients, options.sync, &bar)?,
+        Some(output) => core::rekey(&args.model, output, access, rewrap, options, &bar)?,
+        None => core::rekey_in_place(&args.model, access, rewrap, options.sync, &bar)?,
     };
     drop(bar);
     if !quiet {
         let model = output.as_ref().unwrap_or(&args.model);
-        note(&format!(
-            "{model}: its data key is wrapped to the new recipients, to nobody else"
-        ));
+        let to = match args.add {
+            true => "the recipients that it had and the new ones",
+            false => "the new recipients, to nobody else",
+        };
+        note(&format!("{model}: its data key is wrapped to {to}"));
         if !rekeyed.still_opens {
             note("note: the identities given here open it no more");
         }

@@ -99,7 +99,7 @@ pub use {
     inspect::{inspect, is_protected},
     onnxseal_plan::{Policy, Preset},
     protect::{ProtectOptions, plan, protect, protect_in_place},
-    rekey::{Rekeyed, rekey, rekey_in_place},
+    rekey::{Rekeyed, Rewrap, rekey, rekey_in_place},
     report::{
         ClearRow, OperatorRow, PassedOverRow, RecipientRow, Report, SignatureRow, TensorRow,
         TypeRow, Volume,

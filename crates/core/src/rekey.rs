@@ -14,6 +14,23 @@ use crate::spans::SpanSet;
 use crate::splice::splice;
 use crate::transfer::Transfer;
 
+/// To whom [`rekey`] wraps the data key.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Rewrap<'a> {
+    /// To these alone.
+    Only(&'a Recipients),
+    /// To these, and to whom it is wrapped already: the identities at hand must tell all of them, since
+    /// the model does not hold their public keys.
+    Also(&'a Recipients),
+}
+
+impl<'a> From<&'a Recipients> for Rewrap<'a> {
+    fn from(recipients: &'a Recipients) -> Rewrap<'a> {
+        Rewrap::Only(recipients)
+    }
+}
+
 /// What [`rekey`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -38,12 +55,12 @@ pub fn rekey<'a>(
     model: impl Into<Location>,
     output: impl Into<Location>,
     access: impl Into<Access<'a>>,
-    recipients: &Recipients,
+    recipients: impl Into<Rewrap<'a>>,
     options: OutputOptions,
     progress: &dyn Progress,
 ) -> Result<Rekeyed> {
     let protected = Protected::open(&model.into())?;
-    let (end, rekeyed) = new_end(&protected, access.into(), recipients, progress)?;
+    let (end, rekeyed) = new_end(&protected, access.into(), recipients.into(), progress)?;
     let external = protected.open_external()?;
     let manifest = protected.manifest();
     let inputs = || protected.files(&external);
@@ -75,11 +92,11 @@ pub fn rekey<'a>(
 pub fn rekey_in_place<'a>(
     model: impl Into<Location>,
     access: impl Into<Access<'a>>,
-    recipients: &Recipients,
+    recipients: impl Into<Rewrap<'a>>,
     sync: bool,
     progress: &dyn Progress,
 ) -> Result<Rekeyed> {
-    let access = access.into();
+    let (access, recipients) = (access.into(), recipients.into());
     splice(model.into(), Some(access.identities), sync, |protected| {
         new_end(protected, access, recipients, progress)
     })
@@ -88,7 +105,7 @@ pub fn rekey_in_place<'a>(
 fn new_end(
     protected: &Protected,
     access: Access<'_>,
-    recipients: &Recipients,
+    recipients: Rewrap<'_>,
     progress: &dyn Progress,
 ) -> Result<(Vec<u8>, Rekeyed)> {
     let Access {
@@ -99,7 +116,14 @@ fn new_end(
     if let Some(by) = signed_by {
         check_signature(protected, by, None, progress)?;
     }
-    let key = recipients.wrap(&data_key).map_err(Error::Key)?;
+    let key = match recipients {
+        Rewrap::Only(recipients) => recipients.wrap(&data_key),
+        Rewrap::Also(more) => identities
+            .recipients_of(&protected.artifact.key)
+            .and_then(|present| more.and(present))
+            .and_then(|all| all.wrap(&data_key)),
+    };
+    let key = key.map_err(Error::Key)?;
     let still_opens = identities.unwrap(&key).is_ok();
     let end = encode_end(protected.artifact.signature.as_deref(), &key);
     Ok((end, Rekeyed { still_opens }))

@@ -75,6 +75,16 @@ pub enum Error {
         /// The file's name, as the caller gave it.
         name: String,
     },
+    /// A data key is wrapped to recipients whose public keys nothing tells.
+    #[error(
+        "the data key is wrapped to {present} recipient(s), and the public keys of {unknown} of them are not known: it does not hold them"
+    )]
+    UnknownRecipients {
+        /// To how many it is wrapped.
+        present: usize,
+        /// How many of them are not known.
+        unknown: usize,
+    },
     /// age does not wrap one key to these recipients together.
     #[error("these recipients cannot be combined: {reason}")]
     IncompatibleRecipients {

@@ -1,6 +1,6 @@
 //! The secrets that unwrap data keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::secret::Secret;
 use crate::wrap::armor::{armor, dearmor, recipient_kinds};
 use crate::wrap::plugin::{Plugin, PluginIdentities};
 use crate::wrap::prompt::{NoPrompt, Passphrase, Prompt};
-use crate::wrap::recipients::{encrypt, scrypt_recipient};
+use crate::wrap::recipients::{Recipients, encrypt, scrypt_recipient};
 use crate::wrap::{MAX_KEY_FILE_BYTES, malformed, ssh};
 
 /// The highest work factor of a passphrase, log2 of scrypt's N, that is spent on a data key or an
@@ -87,6 +87,34 @@ impl Identities {
         }
     }
 
+    /// All the recipients that a data key is wrapped to, as far as these identities tell: an age file
+    /// does not hold public keys, so each must be that of an identity, of age's own kind or of ssh.
+    ///
+    /// # Errors
+    /// [`Error::UnknownRecipients`] where there are others, and those of [`Identities::unwrap`] for what
+    /// is no wrapped key.
+    pub fn recipients_of(&self, armored: &str) -> Result<Recipients, Error> {
+        let file = dearmor(armored)?;
+        let present = recipient_kinds(&file).len();
+        let opens =
+            |identity: &dyn age::Identity| matches!(unwrap_with(&file, &[identity]), Ok(Some(_)));
+        let mut known = BTreeSet::new();
+        for identity in self.own.iter().filter(|identity| opens(*identity)) {
+            known.insert(identity.to_public().to_string());
+        }
+        for identity in self.ssh.iter().filter(|identity| opens(*identity)) {
+            let public = age::ssh::Recipient::try_from(identity.clone());
+            known.extend(public.map(|public| public.to_string()));
+        }
+        match known.len() == present {
+            true => Recipients::parse(&Vec::from_iter(known)),
+            false => Err(Error::UnknownRecipients {
+                present,
+                unknown: present.saturating_sub(known.len()),
+            }),
+        }
+    }
+
     /// Adds the identities of another file to these.
     pub fn merge(&mut self, other: Identities) {
         let Identities {
@@ -145,7 +173,7 @@ impl Identities {
 impl From<Identity> for Identities {
     fn from(identity: Identity) -> Self {
         Identities {
-            own: vec![identity.0],
+            own: vec![identity.own],
             ..Identities::default()
         }
     }
@@ -165,22 +193,54 @@ impl fmt::Debug for Identities {
 }
 
 /// A new X25519 secret key.
-pub struct Identity(pub(super) x25519::Identity);
+pub struct Identity {
+    pub(super) own: x25519::Identity,
+    comment: String,
+}
+
+/// The longest comment of an identity, in bytes.
+const MAX_COMMENT_BYTES: usize = 1024;
 
 /// Makes a new X25519 identity, as `age-keygen` does.
 pub fn generate_identity() -> Identity {
-    Identity(x25519::Identity::generate())
+    Identity {
+        own: x25519::Identity::generate(),
+        comment: String::new(),
+    }
 }
 
 impl Identity {
-    /// The text of an identity file: the recipient in a comment, then the secret key.
+    /// The same with a comment, which stands in its file: whose it is, for one.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] for more than a line, [`Error::LimitExceeded`] for more than 1024 bytes.
+    pub fn with_comment(self, comment: &str) -> Result<Identity, Error> {
+        if comment.contains(char::is_control) {
+            let rule = "a comment is one line, without control characters";
+            return Err(Error::Misuse { rule });
+        }
+        if comment.len() > MAX_COMMENT_BYTES {
+            let (what, limit) = ("comment length in bytes", MAX_COMMENT_BYTES);
+            return Err(Error::LimitExceeded { what, limit });
+        }
+        let comment = comment.to_owned();
+        Ok(Identity { comment, ..self })
+    }
+
+    /// The text of an identity file: the comment, if it has one, and the recipient in comments, then
+    /// the secret key.
     pub fn to_file_text(&self) -> Zeroizing<String> {
         // Allocated once: a string that grows leaves secrets behind.
-        let mut text = Zeroizing::new(String::with_capacity(256));
+        let mut text = Zeroizing::new(String::with_capacity(256 + self.comment.len()));
+        if !self.comment.is_empty() {
+            text.push_str("# comment: ");
+            text.push_str(&self.comment);
+            text.push('\n');
+        }
         text.push_str("# public key: ");
         text.push_str(&self.recipient());
         text.push('\n');
-        text.push_str(self.0.to_string().expose_secret());
+        text.push_str(self.own.to_string().expose_secret());
         text.push('\n');
         text
     }
@@ -198,13 +258,13 @@ impl Identity {
 
     /// The recipient, `age1...`: what others need to wrap a data key to this identity.
     pub fn recipient(&self) -> String {
-        self.0.to_public().to_string()
+        self.own.to_public().to_string()
     }
 }
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Identity(_) = self;
+        let Identity { own: _, comment: _ } = self;
         f.write_str("Identity(..)")
     }
 }

@@ -114,6 +114,20 @@ impl Recipients {
         Ok(())
     }
 
+    /// These and `others`.
+    ///
+    /// # Errors
+    /// As [`Recipients::merge`].
+    pub fn and(&self, others: Recipients) -> Result<Recipients, Error> {
+        if self.names().any(str::is_empty) {
+            return Err(Error::IncompatibleRecipients { reason: ALONE });
+        }
+        let names: Vec<&str> = self.names().collect();
+        let mut all = others;
+        all.merge(Recipients::parse(&names)?)?;
+        Ok(all.with_prompt(Arc::clone(&self.prompt)))
+    }
+
     /// The public keys, each in its one spelling; an empty text for a passphrase.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.recipients

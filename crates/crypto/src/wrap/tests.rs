@@ -26,7 +26,7 @@ fn wrapped_to(identity: &Identity) -> (DataKey, String) {
 
 /// Wraps any payload, as a writer that is not ours could.
 fn wrap_raw(identity: &Identity, payload: &[u8]) -> Vec<u8> {
-    age::encrypt(&identity.0.to_public(), payload).unwrap()
+    age::encrypt(&identity.own.to_public(), payload).unwrap()
 }
 
 #[test]
@@ -343,4 +343,38 @@ fn nothing_secret_is_printed() {
     assert!(text.starts_with("# public key: age1") && text.contains("\nAGE-SECRET-KEY-1"));
     assert_eq!(format!("{identity:?}"), "Identity(..)");
     assert_eq!(format!("{:?}", Identities::from(identity)), "Identities(1)");
+}
+
+#[test]
+fn recipients_are_told_as_far_as_identities_tell_them() {
+    let (alice, bob) = (generate_identity(), generate_identity());
+    let recipients = Recipients::parse(&[alice.recipient(), bob.recipient()]).unwrap();
+    let mut expected = [alice.recipient(), bob.recipient()];
+    expected.sort_unstable();
+    let armored = recipients.wrap(&DataKey::generate().unwrap()).unwrap();
+    let unknown = |identities: &Identities| match identities.recipients_of(&armored) {
+        Err(Error::UnknownRecipients { present, unknown }) => (present, unknown),
+        other => panic!("{other:?}"),
+    };
+    let mut all = Identities::from(generate_identity());
+    assert_eq!(unknown(&all), (2, 2));
+    all.merge(alice.into());
+    assert_eq!(unknown(&all), (2, 1));
+    all.merge(bob.into());
+    let known = all.recipients_of(&armored).unwrap();
+    assert!(known.names().eq(expected.iter().map(String::as_str)));
+    assert!(all.recipients_of("no key").is_err());
+}
+
+#[test]
+fn a_comment_stands_in_the_identity_file() {
+    let identity = generate_identity()
+        .with_comment("Alice's laptop, ü")
+        .unwrap();
+    let text = identity.to_file_text();
+    assert!(text.starts_with("# comment: Alice's laptop, ü\n# public key: age1"));
+    assert_eq!(format!("{:?}", identities(&text)), "Identities(1)");
+    for bad in ["two\nlines", "\u{1b}[2J", &"x".repeat(1025)] {
+        assert!(generate_identity().with_comment(bad).is_err());
+    }
 }
