@@ -84,7 +84,7 @@ fn refusals(lab: &Lab, model: &Path, by: &SignedBy) -> Vec<Error> {
     let output = lab.path("refused/model.onnx");
     let to = &lab.recipients;
     let mut options = RotateOptions::default();
-    options.output = unsynced();
+    (options.output, options.signature) = (unsynced(), Resign::Drop);
     let checks = |identities| Checks {
         identities,
         signed_by: Some(by),
@@ -215,7 +215,7 @@ fn tags_for_another_data_key_do_not_fit_the_signature() {
     let signed = fs::read(&sealed).unwrap();
     let by = demand(None);
     let mut options = RotateOptions::default();
-    options.output = unsynced();
+    (options.output, options.signature) = (unsynced(), Resign::Drop);
     let rotated = lab.path("rotated/model.onnx");
     let to = &lab.recipients;
     rotate(&sealed, &rotated, &lab.identities, to, &options, &Silent).unwrap();

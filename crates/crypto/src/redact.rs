@@ -6,8 +6,11 @@ use std::path::Path;
 /// What takes the place of a secret key in a message.
 const INSTEAD: &str = "[a secret key]";
 
+/// How many bytes there are of a key, in the text after what it begins with; `None` where it is none.
+type Extent = fn(&str) -> Option<usize>;
+
 /// What secret keys begin with, in lower case, and how far each goes.
-const KINDS: [(&str, fn(&str) -> Option<usize>); 5] = [
+const KINDS: [(&str, Extent); 5] = [
     ("age-secret-key-", bech32_bytes),
     ("age-plugin-", plugin_bytes),
     ("-----begin ", pem_bytes),
@@ -51,7 +54,7 @@ pub fn shown(path: &Path) -> String {
 /// Where the first secret key begins, and how many bytes it has.
 fn find(text: &str) -> Option<(usize, usize)> {
     let lower = text.to_ascii_lowercase();
-    let first = |(begins, bytes): &(&str, fn(&str) -> Option<usize>)| {
+    let first = |(begins, bytes): &(&str, Extent)| {
         let at = lower.match_indices(begins).map(|(at, _)| at);
         at.filter_map(|at| {
             let rest = lower.get(at + begins.len()..)?;
