@@ -51,7 +51,9 @@ pub fn sniff_by<E>(
         start: 0,
         failed: None,
     };
-    let is_model = is_ort(&mut fetched) || is_model(&mut fetched, 0..len).unwrap_or(false);
+    // Of what is shorter nothing beyond its end is asked for.
+    let is_ort = len >= ORT_HEAD_BYTES && is_ort(&mut fetched);
+    let is_model = is_ort || is_model(&mut fetched, 0..len).unwrap_or(false);
     match fetched.failed {
         Some(error) => Err(error),
         None => Ok(is_model),
@@ -111,10 +113,13 @@ impl<E, F: FnMut(&mut [u8], u64) -> Result<(), E>> Bytes for Fetched<F, E> {
     }
 }
 
+/// As far as that tells ONNX Runtime's own format.
+const ORT_HEAD_BYTES: u64 = 8;
+
 /// The identifier of the format after the offset of the root table, which lies near the beginning. In
 /// ONNX's format, of the length of a name would be what is zero here.
 fn is_ort(file: &mut impl Bytes) -> bool {
-    let head: Option<Vec<u8>> = (0..8).map(|offset| file.at(offset)).collect();
+    let head: Option<Vec<u8>> = (0..ORT_HEAD_BYTES).map(|offset| file.at(offset)).collect();
     matches!(head.as_deref(), Some([_, _, 0, 0, b'O', b'R', b'T', b'M']))
 }
 
