@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs tests of sessions, in Rust and in Python, with other versions of ONNX Runtime than the one in tests/requirements.txt: the
-# oldest that sessions are made with, and those before it. Part of tests/run.sh, which makes .venv and installs the package.
+# oldest that sessions are made with, and some after it. Part of tests/run.sh, which makes .venv and installs the package.
 #
 #   tests/onnxruntime_versions.sh             all
 #   tests/onnxruntime_versions.sh 1.22.1      some
@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-VERSIONS=(1.22.1 1.31.1)
+VERSIONS=(1.22.1 1.23.2 1.31.1)
 (($#)) && VERSIONS=("$@")
 
 for version in "${VERSIONS[@]}"; do
@@ -28,9 +28,10 @@ for version in "${VERSIONS[@]}"; do
     fi
     echo "== ONNX Runtime $version"
     libraries=("$PWD/$folder"/onnxruntime/capi/libonnxruntime.*.*)
-    # With what tests/run.sh has built already.
-    ORT_DYLIB_PATH=${libraries[0]} cargo test --quiet --release --workspace --exclude onnxseal-python \
-        --features object-store --test sessions -- --skip real_models
+    # The crate ort asks for a policy of devices, and 1.22 ends the process where it knows of none: in Rust it cannot be used.
+    # Otherwise with what tests/run.sh has built already.
+    [[ $version == 1.22.* ]] || ORT_DYLIB_PATH=${libraries[0]} cargo test --quiet --release --workspace \
+        --exclude onnxseal-python --features object-store --test sessions -- --skip real_models
     PYTHONPATH=$PWD/$folder .venv/bin/python -m pytest --quiet -p no:cacheprovider tests/python/test_wheel_session.py \
         -k "not outputs_are_those"
 done
