@@ -202,9 +202,9 @@ impl<'a> Wanted<'a> {
         for node in nodes {
             let is_constant = |name: &&str| name.is_empty() || constants.contains(name);
             // A shape may be known before the session runs, whatever it is the shape of.
-            if node.inputs.iter().all(|name| is_constant(name)) || node.op_type == "Shape" {
+            if node.inputs.iter().all(&is_constant) || node.op_type == "Shape" {
                 constants.extend(node.outputs.iter().filter(|name| !name.is_empty()));
-            } else if node.op_type == "Add" && node.inputs.iter().any(|name| is_constant(name)) {
+            } else if node.op_type == "Add" && node.inputs.iter().any(is_constant) {
                 biased.extend(node.inputs.iter().copied());
             }
         }
@@ -212,8 +212,7 @@ impl<'a> Wanted<'a> {
         for node in nodes.iter().rev() {
             let is_taken = |name: &&str| normalized.contains(*name);
             if node.op_type == "BatchNormalization"
-                || LOOKED_THROUGH.contains(&node.op_type)
-                    && node.outputs.iter().any(|n| is_taken(n))
+                || LOOKED_THROUGH.contains(&node.op_type) && node.outputs.iter().any(is_taken)
             {
                 normalized.extend(node.inputs.iter().copied());
             }
