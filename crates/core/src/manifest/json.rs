@@ -175,6 +175,21 @@ mod tests {
     use super::super::Manifest;
     use super::*;
 
+    /// Compiles only as long as nobody else can read what was not checked: there is one way to take
+    /// `none` of a type that is no `Deserialize`, and there are two of one that is.
+    #[test]
+    fn nobody_reads_what_is_not_checked() {
+        trait Read<Way> {
+            fn none() {}
+        }
+        struct Derived;
+        impl<T: ?Sized> Read<()> for T {}
+        impl<T: serde::de::DeserializeOwned> Read<Derived> for T {}
+        <Manifest as Read<_>>::none();
+        <Tensor as Read<_>>::none();
+        <File as Read<_>>::none();
+    }
+
     const OPERATOR: &str = r#"{"op_type":"Conv","node":"c"}"#;
 
     fn tensor(operators: &str, mode: &str) -> String {
