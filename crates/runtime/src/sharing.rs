@@ -104,10 +104,13 @@ pub(crate) fn decide(model: &onnxseal_onnx::Model<'_>) -> Vec<How> {
 }
 
 struct Consumers<'a> {
-    /// How many initializers have this name: ONNX Runtime knows them by name, in subgraphs too.
+    /// How many values have the name of this initializer: ONNX Runtime knows them by name, in subgraphs
+    /// too, where another may hide it, so that nothing uses it.
     initializers: HashMap<&'a str, u32>,
     /// Values that are inputs or outputs of a graph.
     ends: HashSet<&'a str>,
+    /// Values that are outputs of a graph.
+    outputs: HashSet<&'a str>,
     /// For each value whether all that use it, there is one, may share it; and as which types.
     users: HashMap<&'a str, Vec<&'static [DataType]>>,
 }
@@ -124,12 +127,21 @@ impl<'a> Consumers<'a> {
         let is_outside = |graph: usize| in_functions.get(graph) == Some(&false);
         let graphs = model.graphs.iter().enumerate();
         let graphs = graphs.filter(|(index, _)| is_outside(*index));
+        let outputs = graphs
+            .clone()
+            .flat_map(|(_, graph)| graph.outputs.iter().copied());
         let ends = graphs.flat_map(|(_, graph)| graph.inputs.iter().chain(&graph.outputs).copied());
         let nodes = model.nodes.iter();
         let nodes: Vec<&Node<'a>> = nodes
             .filter(|node| is_outside(node.graph.index()))
             .collect();
         let wanted = Wanted::by_optimizations(&nodes, &initializers);
+        let subgraphs = (model.graphs.iter())
+            .filter(|graph| matches!(graph.owner, GraphOwner::Node { .. }))
+            .flat_map(|graph| &graph.inputs);
+        for name in nodes.iter().flat_map(|node| &node.outputs).chain(subgraphs) {
+            initializers.entry(*name).and_modify(|n| *n += 1);
+        }
         let mut users: HashMap<_, Vec<_>> = HashMap::new();
         for node in nodes {
             let is_wanted = wanted.of(node);
@@ -145,6 +157,7 @@ impl<'a> Consumers<'a> {
         Consumers {
             initializers,
             ends: ends.collect(),
+            outputs: outputs.collect(),
             users,
         }
     }
@@ -160,8 +173,9 @@ impl<'a> Consumers<'a> {
             || span.len < MIN_BYTES
             || self.initializers.get(tensor.name) != Some(&1)
             || !TYPES.contains(&tensor.data_type)
-            // ONNX Runtime's calls take names up to a NUL.
+            // ONNX Runtime's calls take names up to a NUL; and a value without a name nobody can use.
             || tensor.name.contains('\0')
+            || tensor.name.is_empty()
         {
             return How::Inline;
         }
@@ -177,6 +191,9 @@ impl<'a> Consumers<'a> {
             How::Inline
         } else if users.is_empty() && !self.ends.contains(tensor.name) {
             How::Unused
+        } else if users.is_empty() && !self.outputs.contains(tensor.name) {
+            // The default of an input that nothing uses: ONNX Runtime may know it no longer.
+            How::Inline
         } else {
             How::Injected
         }

@@ -29,10 +29,12 @@ type Outcome = Result<Vec<(String, Vec<u32>)>, String>;
 const SAME: &str = "the same";
 
 /// What `protect` may say of a model that ONNX Runtime runs.
-const REASONS: [&str; 3] = [
+const REASONS: [&str; 4] = [
     "a value with a name of its own",
     "expected keys location",
     "in an external one",
+    // Where ONNX Runtime does not come to see that there are none, in a branch that it does not take.
+    "expected 0 bytes at offset",
 ];
 
 fn number(name: &str, default: u64) -> u64 {
@@ -44,7 +46,10 @@ fn random_models_compute_the_same_or_not_at_all() {
     if builder().is_none() {
         return;
     }
-    let (seed, rounds) = (number("ONNXSEAL_SEED", 1), number("ONNXSEAL_ROUNDS", 150));
+    let (seed, rounds) = (
+        number("ONNXSEAL_SEED", 1933),
+        number("ONNXSEAL_ROUNDS", 150),
+    );
     let lab = Lab::new();
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     let mut wrong = Vec::new();
