@@ -654,7 +654,9 @@ mod tests {
         let object = Object::in_memory();
         let version = || object.clone().open().unwrap().version();
         let in_use = |result| matches!(result, Err(Error::InUse { .. }));
-        let put = |text: &str, version: Option<&Version>| object.put_after(text.into(), version);
+        let put = |text: &str, version: Option<&Version>| {
+            object.put_after(text.as_bytes().to_vec(), version)
+        };
         put("one", None).unwrap();
         assert!(in_use(put("two", None)));
         // The answer to the first request may be lost.

@@ -56,6 +56,8 @@ pub(super) fn check_files(models: &[(Found, Survey)], out: &Location) -> Result<
                     &relative,
                 ));
             }
+        }
+        for input in files_read(found, survey) {
             if let Some(canonical) = input.canonical() {
                 inputs.insert(canonical, input);
             }
@@ -85,6 +87,12 @@ pub(super) fn check_files(models: &[(Found, Survey)], out: &Location) -> Result<
     }
 }
 
+/// The files that are read of a model.
+fn files_read<'a>(found: &'a Found, survey: &'a Survey) -> impl Iterator<Item = Location> + 'a {
+    let external = survey.read.iter().map(|file| found.location.beside(file));
+    std::iter::once(found.location.clone()).chain(external)
+}
+
 /// Fails where `report` is, or would be, a file of one of `models` or of what is made of it, or lies
 /// where the records are.
 pub(super) fn check_report(
@@ -104,15 +112,11 @@ pub(super) fn check_report(
         )))
     };
     for (found, survey) in models {
-        let folder = found.relative.parent().unwrap_or(Path::new(""));
-        let external = survey.external.iter();
-        let inputs = external.clone().map(|file| found.location.beside(file));
-        for input in std::iter::once(found.location.clone()).chain(inputs) {
-            if is_report(&input) {
-                return refused(&input, "a source");
-            }
+        if let Some(input) = files_read(found, survey).find(is_report) {
+            return refused(&input, "a source");
         }
-        let outputs = external.map(|file| folder.join(file));
+        let folder = found.relative.parent().unwrap_or(Path::new(""));
+        let outputs = survey.external.iter().map(|file| folder.join(file));
         for output in std::iter::once(found.relative.clone()).chain(outputs) {
             if let Some(out) = out
                 && let output = out.join(&output)?
@@ -180,8 +184,9 @@ mod tests {
             location: Location::parse(path).unwrap(),
             relative: relative.into(),
         };
-        let external = external.iter().map(ToString::to_string).collect();
+        let external: Vec<String> = external.iter().map(ToString::to_string).collect();
         let survey = Survey {
+            read: external.clone(),
             external,
             ..Survey::unreadable()
         };
@@ -282,6 +287,20 @@ mod tests {
         for good in ["r.json", "zoo/r.json", "out/r.json", "out/a/x.onnx.json"] {
             assert!(check(good).is_ok(), "{good}");
         }
+    }
+
+    #[test]
+    fn files_are_read_under_other_names_than_they_are_restored_under() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.onnx");
+        let stored = dir.path().join("m.onnx.data");
+        fs::write(&stored, "").unwrap();
+        let (found, mut survey) = model(path.to_str().unwrap(), "m.onnx", &["w.bin"]);
+        survey.read = vec!["m.onnx.data".into()];
+        let models = [(found, survey)];
+        let error = check_report(&models, None, &stored).unwrap_err();
+        assert!(error.to_string().contains("a source"), "{error}");
+        assert!(check_report(&models, None, &dir.path().join("w.bin")).is_ok());
     }
 
     #[test]

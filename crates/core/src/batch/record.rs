@@ -379,7 +379,7 @@ impl Place {
         let text = text.map_err(|error| crate::error::io("write", &name)(error.into()))?;
         #[cfg(feature = "object-store")]
         if let Location::Object(url) = &self.record {
-            return Object::at(url)?.put_after(text.into(), noted.version.as_ref());
+            return Object::at(url)?.put_after(text, noted.version.as_ref());
         }
         #[cfg(not(feature = "object-store"))]
         let _ = noted;

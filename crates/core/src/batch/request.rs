@@ -178,7 +178,10 @@ mod tests {
         let different: BTreeSet<&String> = requests.iter().collect();
         assert_eq!(different.len(), requests.len());
         // Comments and blanks are not what is asked for.
-        assert_eq!(requests[1], by(&format!("# ours\n  {one} x\n"), None));
+        assert_eq!(
+            requests[1],
+            by(&format!("# ours\n  a@b {} x\n", KEYS[0]), None)
+        );
     }
 
     #[test]

@@ -37,8 +37,10 @@ const FOR_OBJECT: u64 = 16 << 20;
 /// What is known of a model before its turn comes.
 #[derive(Debug)]
 pub(super) struct Survey {
-    /// Its external files, relative to its folder.
+    /// The external files that are made of it, relative to the output's folder.
     pub(super) external: Vec<String>,
+    /// Its external files, relative to its folder.
+    pub(super) read: Vec<String>,
     /// Length of all its files.
     pub(super) bytes: u64,
     /// Memory that it will need, but for the buffers of [`THREAD_BYTES`].
@@ -48,11 +50,11 @@ pub(super) struct Survey {
 impl Survey {
     /// Of a model that cannot be read: when its turn comes, it fails.
     pub(super) fn unreadable() -> Survey {
-        let (external, bytes, need) = (Vec::new(), 0, MODEL_BYTES);
         Survey {
-            external,
-            bytes,
-            need,
+            external: Vec::new(),
+            read: Vec::new(),
+            bytes: 0,
+            need: MODEL_BYTES,
         }
     }
 
@@ -89,6 +91,7 @@ impl Survey {
         let survey = Survey {
             bytes: lens.iter().fold(0, |sum, len| sum.saturating_add(*len)),
             need: MODEL_BYTES + structure(&model, source.input.len),
+            read: model.external_files.clone(),
             external: model.external_files,
         };
         Ok((survey, lens))
@@ -128,6 +131,9 @@ impl Survey {
             bytes: manifest.total_bytes() + tail,
             need: MODEL_BYTES + structure + restored + FOR_TAIL * tail + large_chunks(manifest),
             external: external.map(|file| file.path.clone()).collect(),
+            read: (manifest.files.iter().skip(1))
+                .map(|file| file.path.clone())
+                .collect(),
         };
         Ok((survey, lens))
     }
