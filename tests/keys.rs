@@ -708,10 +708,11 @@ fn plugins_that_do_not_end_are_ended() {
             let last = err.lines().last().unwrap_or_default();
             assert!(last.contains(said), "{fault}: {last}");
             assert!(!lab.path("sealed.onnx").exists());
-            // Nothing of it is left running.
-            let pid = fs::read_to_string(lab.path("pid")).unwrap();
-            let is_there = Path::new("/proc").join(pid).exists();
-            assert!(!is_there || fault == "end", "{fault}");
+            // Nothing of it is left running; its second may be over before it begins.
+            let pid = fs::read_to_string(lab.path("pid"));
+            assert!(pid.is_ok() || fault == "hang");
+            let is_there = |pid: String| Path::new("/proc").join(pid).exists();
+            assert!(!pid.is_ok_and(is_there) || fault == "end", "{fault}");
         }
     }
     assert_eq!(run(&unwrap, "").0, Some(0));
