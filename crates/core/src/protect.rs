@@ -179,6 +179,8 @@ impl Prepared {
             });
         };
         drop(model);
+        // The names that `unprotect` writes.
+        outputs::check_names(&Location::File(path.clone()), &files)?;
         let Renamed { source, original } = rename(source, &mut files, names)?;
         let model = source.locate(source.input.len)?;
         if !(model.external_files.iter()).eq(files.iter().skip(1).map(|file| &file.path)) {

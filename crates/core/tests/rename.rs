@@ -75,6 +75,31 @@ fn manifest(protected: &Path) -> (String, Manifest) {
     (text, manifest)
 }
 
+/// What could not be unprotected is not protected, whatever its files are called then.
+#[test]
+fn names_that_are_not_written_are_not_renamed_either() {
+    let lab = Lab::new();
+    for location in [".w.bin", "a/.b/w.bin", "w\u{7}.bin"] {
+        let model = model(&lab, "hidden", &[location]);
+        let beside = protect_beside(&lab, &model, "b.onnx", None);
+        assert!(
+            matches!(beside, Err(Error::ExternalName { .. })),
+            "{location:?}"
+        );
+        let named = protect_beside(&lab, &model, "b.onnx", Some("w.bin"));
+        assert!(
+            matches!(named, Err(Error::ExternalName { .. })),
+            "{location:?}"
+        );
+        let in_place = protect_in_place(&model, &lab.recipients, &options(), &Silent);
+        assert!(
+            matches!(in_place, Err(Error::ExternalName { .. })),
+            "{location:?}"
+        );
+        fs::remove_dir_all(lab.path("hidden")).unwrap();
+    }
+}
+
 #[test]
 fn a_model_and_its_protected_form_lie_in_one_folder() {
     let lab = Lab::new();
