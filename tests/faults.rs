@@ -310,8 +310,9 @@ fn what_is_no_file_is_no_model() {
             if args == ["verify", "plain"] {
                 continue; // A folder, in which it finds models.
             }
-            let (_, err) = lab.expect(7, &args);
-            assert!(err.contains(model), "{err}");
+            // What cannot be read is a row of what `verify` prints.
+            let (out, err) = lab.expect(7, &args);
+            assert!((out + &err).contains(model), "{err}");
             assert!(!lab.path("x").exists());
         }
     }

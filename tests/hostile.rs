@@ -71,7 +71,9 @@ fn files_that_others_made_to_do_harm() {
         let before = fs::read(&path).unwrap();
         let err = refuse(&lab, path.to_str().unwrap(), *code);
         assert!(
-            *code == 0 || (err.contains(name) && err.contains("offset")),
+            *code == 0
+                || (err.contains(name)
+                    && (err.contains("offset") || err.contains("not an ONNX model"))),
             "{err}"
         );
         assert!(fs::read(&path).unwrap() == before);
@@ -312,7 +314,7 @@ fn claims_cost_no_memory() {
     let large = fs::File::create(lab.path("large.onnx")).unwrap();
     large.set_len(600 << 20).unwrap();
     let output = limited(&lab, 512, &["plan", "large.onnx"]);
-    assert_eq!(output.status.code(), Some(7), "{}", err(&output));
+    assert_eq!(output.status.code(), Some(1), "{}", err(&output));
 }
 
 /// Many tensors through one operator to many others: what a plan keeps grows with the file, not with
@@ -366,13 +368,13 @@ fn names_cannot_move_the_cursor() {
     let model = |location: &str| {
         let mut graph = GraphBuilder::new(evil)
             .input("x", &[1, 64])
-            .output(evil, &[1, 64])
+            .output(&format!("{evil}3"), &[1, 64])
             .initializer(weights(evil, &[64, 64], 1))
             .initializer(weights(&format!("{evil}2"), &[64, 64], 2))
             .node(node("MatMul", &["x", evil], &["h"]))
             .node(in_domain(
                 evil,
-                node(evil, &["h", &format!("{evil}2")], &[evil]),
+                node(evil, &["h", &format!("{evil}2")], &[&format!("{evil}3")]),
             ));
         if !location.is_empty() {
             graph = graph.initializer(external("w", &[64], location, None, None));
