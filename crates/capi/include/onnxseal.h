@@ -261,7 +261,8 @@ struct OnnxsealError *onnxseal_model_open_memory(const void *bytes,
 
 // The model file, decrypted; it names external data as the protected model does. `*length_bytes` is its length.
 // `NULL` if `model` or `length_bytes` is `NULL`.
-const void *onnxseal_model_bytes(const struct OnnxsealModel *model, size_t *length_bytes);
+const void *onnxseal_model_bytes(const struct OnnxsealModel *model,
+                                 size_t *length_bytes);
 
 // How many files of external data the model has.
 size_t onnxseal_model_n_external_files(const struct OnnxsealModel *model);

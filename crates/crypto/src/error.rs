@@ -196,7 +196,7 @@ mod tests {
         let recipients = Vec::new();
         assert_eq!(
             Error::NoMatchingKey { recipients }.to_string(),
-            "no identity matches a recipient of the data key (none known)"
+            "no identity opens the data key: it opens with no key that is known"
         );
     }
 }
