@@ -64,7 +64,7 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     if !report.original_files.is_empty() {
         let (new, old) = (external(&report.files), external(&report.original_files));
         note(&format!(
-            "external data is called otherwise than the original's: {}\n\
+            "the protected model has external data of its own: {}\n\
              `unprotect` restores the original names",
             few(&new)
         ));

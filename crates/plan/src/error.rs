@@ -21,7 +21,7 @@ pub enum Error {
     #[error(
         "no operator type with weights is called {op_type:?}{}; \
          weights of operators without a rule are chosen by initializer name",
-        similar.as_ref().map(|name| format!(": did you mean {name:?}?")).unwrap_or_default()
+        similar.as_ref().map(|name| format!(" (did you mean {name:?}?)")).unwrap_or_default()
     )]
     OperatorType {
         /// The name given.

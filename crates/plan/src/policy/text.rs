@@ -273,7 +273,7 @@ mod tests {
             (
                 "\n  [op.Cnov]\n  coefficient = 0.5",
                 "line 2, column 7",
-                "\"Cnov\": did you mean \"Conv\"?",
+                "\"Cnov\" (did you mean \"Conv\"?)",
             ),
             ("[op.Relu]\ncoefficient = 0.5", "line 1", "\"Relu\""),
             (
