@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::external;
 use crate::locate::entry;
 use crate::model::Span;
-use crate::schema;
+use crate::schema::{self, Kind};
 use crate::wire::{Field, Message, Value, put_varint};
 
 /// Messages within messages, at most: far more than `locate` takes.
@@ -232,38 +232,6 @@ pub fn rename_external(bytes: &[u8], names: &HashMap<String, String>) -> Result<
     Ok(builder.edits)
 }
 
-/// The messages on the way to a location.
-#[derive(Clone, Copy)]
-enum Kind {
-    Model,
-    Training,
-    Function,
-    Graph,
-    Node,
-    Attribute,
-    Sparse,
-    Tensor,
-    /// An entry of `external_data`.
-    Entry,
-}
-
-impl Kind {
-    /// What the field of this number holds, if locations may be in it.
-    fn of_field(self, number: u32) -> Option<Kind> {
-        Some(match (self, number) {
-            (Kind::Model, 7) | (Kind::Training, 1 | 2) | (Kind::Attribute, 6 | 11) => Kind::Graph,
-            (Kind::Model, 20) => Kind::Training,
-            (Kind::Model, 25) => Kind::Function,
-            (Kind::Function, 7) | (Kind::Graph, 1) => Kind::Node,
-            (Kind::Function, 11) | (Kind::Node, 5) => Kind::Attribute,
-            (Kind::Graph, 15) | (Kind::Attribute, 22 | 23) => Kind::Sparse,
-            (Kind::Graph, 5) | (Kind::Attribute, 5 | 10) | (Kind::Sparse, 1 | 2) => Kind::Tensor,
-            (Kind::Tensor, 13) => Kind::Entry,
-            _ => return None,
-        })
-    }
-}
-
 struct Renaming<'a> {
     bytes: &'a [u8],
     names: &'a HashMap<String, String>,
@@ -285,21 +253,20 @@ impl<'a> Renaming<'a> {
         let mut growth = 0;
         let mut fields = message.fields(schema::ANY);
         while let Some(field) = fields.next()? {
-            let (Some(inner), Value::Delimited(value)) = (kind.of_field(field.number), field.value)
-            else {
+            let Value::Delimited(value) = field.value else {
                 continue;
             };
             let length = length_of(self.bytes, &field, value);
-            growth += match inner {
-                Kind::Entry => self.entry(length, value)?,
-                inner => {
+            growth += match (kind, field.number, kind.inside(field.number)) {
+                (Kind::Tensor, schema::EXTERNAL_DATA, _) => self.entry(length, value)?,
+                (_, _, Some(inner)) => {
                     let place = self.found.len();
-                    let grown = self.message(inner, value, depth + 1)?;
-                    match grown {
+                    match self.message(inner, value, depth + 1)? {
                         0 => 0,
                         grown => grown + self.lengthen(place, length, value.span().len, grown),
                     }
                 }
+                _ => 0,
             };
         }
         Ok(growth)

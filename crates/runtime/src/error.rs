@@ -51,7 +51,7 @@ pub enum Error {
     /// ONNX Runtime's library cannot be loaded, or is too old.
     #[cfg(feature = "ort")]
     #[error(
-        "cannot load ONNX Runtime: install version 1.22 or newer, and set ORT_DYLIB_PATH to its library ({})",
+        "cannot load ONNX Runtime: install version 1.23 or newer, and set ORT_DYLIB_PATH to its library ({})",
         LIBRARY_NAME
     )]
     Library(#[source] ort::LoadDynamicError),

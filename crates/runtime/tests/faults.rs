@@ -364,7 +364,7 @@ fn a_library_that_is_missing_or_none() {
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(said.contains("install version 1.22 or newer"), "{said}");
+        assert!(said.contains("install version 1.23 or newer"), "{said}");
         assert!(said.contains("kind Runtime"), "{said}");
     }
 }
