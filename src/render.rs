@@ -194,7 +194,8 @@ fn operators(
 }
 
 fn clear(out: &mut impl Write, report: &Report, frame: Frame) -> io::Result<()> {
-    if report.clear.is_empty() && report.passed_over.is_empty() {
+    let constants = report.plain_constants;
+    if report.clear.is_empty() && report.passed_over.is_empty() && constants.n == 0 {
         return Ok(());
     }
     writeln!(out)?;
@@ -223,14 +224,24 @@ fn clear(out: &mut impl Write, report: &Report, frame: Frame) -> io::Result<()> 
         let (bytes, reason) = (BinaryBytes(*bytes).to_string(), largest.reason.to_string());
         table.row([names, tensors.to_string(), bytes, reason]);
     }
-    table.print(out, frame)?;
-    rows.print_rest(out)?;
+    if !report.clear.is_empty() {
+        table.print(out, frame)?;
+        rows.print_rest(out)?;
+    }
     for part in &report.passed_over {
         writeln!(
             out,
             "not looked into: {} ({})",
             name(&part.at),
             BinaryBytes(part.bytes)
+        )?;
+    }
+    if constants.n > 0 {
+        writeln!(
+            out,
+            "left in clear: numbers and text of {} Constant attributes ({})",
+            constants.n,
+            BinaryBytes(constants.bytes)
         )?;
     }
     Ok(())

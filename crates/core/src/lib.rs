@@ -101,8 +101,8 @@ pub use {
     protect::{ProtectOptions, plan, protect, protect_in_place},
     rekey::{Rekeyed, Rewrap, rekey, rekey_in_place},
     report::{
-        ClearRow, OperatorRow, PassedOverRow, RecipientRow, Report, SignatureRow, TensorRow,
-        TypeRow, Volume,
+        ClearRow, OperatorRow, PassedOverRow, PlainConstantsRow, RecipientRow, Report,
+        SignatureRow, TensorRow, TypeRow, Volume,
     },
     rotate::{Resign, RotateOptions, rotate, rotate_in_place},
     sign::{attach_signature, sign, signed_message},

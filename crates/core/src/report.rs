@@ -33,6 +33,8 @@ pub struct Report {
     pub clear: Vec<ClearRow>,
     /// Parts of the file that may hold weights and were not looked into, in file order.
     pub passed_over: Vec<PassedOverRow>,
+    /// Values of Constant nodes that are numbers and text, not tensors: they stay in clear.
+    pub plain_constants: PlainConstantsRow,
     /// The publisher's statements; not authenticated unless the caller verified the model.
     pub claims: BTreeMap<String, String>,
     /// Who can open the model, as far as its wrapped data key tells; absent but where a protected model
@@ -186,6 +188,15 @@ pub struct PassedOverRow {
     pub bytes: u64,
 }
 
+/// Numbers and text in attributes of Constant nodes, such as `value_float` and `value_ints`.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct PlainConstantsRow {
+    /// How many attributes.
+    pub n: u64,
+    /// Bytes that their values take in the file.
+    pub bytes: u64,
+}
+
 /// Begins a report on the model at `path`; operators come with [`Builder::add`], in any order.
 pub(crate) struct Builder {
     report: Report,
@@ -207,6 +218,10 @@ impl Builder {
             operators: Vec::new(),
             clear: Vec::new(),
             passed_over: passed_over.collect(),
+            plain_constants: PlainConstantsRow {
+                n: model.plain_constants.n,
+                bytes: model.plain_constants.bytes,
+            },
             claims: BTreeMap::new(),
             recipients: Vec::new(),
             signature: None,

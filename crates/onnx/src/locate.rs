@@ -15,7 +15,7 @@ use crate::error::{Error, Fault};
 use crate::limits::Limits;
 use crate::model::{
     FileId, Function, FunctionId, Graph, GraphId, GraphOwner, MetadataProp, Model, Node, NodeId,
-    OpsetImport, PassedOver,
+    OpsetImport, PassedOver, PlainConstants,
 };
 use crate::names_files::names_files;
 use crate::schema::{self, Kind};
@@ -50,6 +50,7 @@ pub fn locate<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Model<'a>, Error> 
             functions: Vec::new(),
             external_files: Vec::new(),
             passed_over: Vec::new(),
+            plain_constants: PlainConstants::default(),
             stray_key: None,
         },
     };

@@ -81,6 +81,9 @@ pub struct Model<'a> {
     /// Parts of the file that may hold weights and were not read, in file order:
     /// `training_info`, and `attribute_proto` (attribute defaults) of functions.
     pub passed_over: Vec<PassedOver>,
+    /// Values of Constant nodes that are no tensors: `value_float`, `value_ints`, `value_strings` and
+    /// the like. Lists of two floats and more are among the [`tensors`](Model::tensors).
+    pub plain_constants: PlainConstants,
     /// The first key of `external_data` that ONNX Runtime does not know, and where it is.
     pub(crate) stray_key: Option<(Box<At>, Fault)>,
 }
@@ -94,6 +97,15 @@ pub struct PassedOver {
     pub field: Span,
     /// Whether it may keep elements in external files: whether a program would look for one.
     pub names_files: bool,
+}
+
+/// Numbers and text in attributes of Constant nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlainConstants {
+    /// How many attributes.
+    pub n: u64,
+    /// Bytes that their values take in the file, with what frames them.
+    pub bytes: u64,
 }
 
 /// One entry of `ModelProto.opset_import`.

@@ -6,13 +6,15 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::located;
+use onnxseal_onnx::model::PlainConstants;
 use onnxseal_onnx::proto::tensor_proto::DataType;
 use onnxseal_plan::{
     Demand, Override, Plan, Policy, Preset, Reason, Require, Run, Strategy, Target, Violation,
     Weighting,
 };
 use onnxseal_testkit::build::{
-    GraphBuilder, bare_tensor, floats_attribute, in_domain, node, node_with, weights,
+    GraphBuilder, bare_tensor, floats_attribute, in_domain, ints_attribute, node, node_with,
+    strings_attribute, weights,
 };
 
 /// Three MatMuls of 4, 64 and 64 KiB, each of rows of 256 bytes, and one Conv of 64 KiB.
@@ -456,6 +458,30 @@ fn what_full_leaves_in_clear() {
             &["floats"],
             vec![floats_attribute("value_floats", &[0.5; 16])],
         ))
+        .node(node_with(
+            "Constant",
+            &[],
+            &["one"],
+            vec![floats_attribute("value_floats", &[0.5])],
+        ))
+        .node(node_with(
+            "Constant",
+            &[],
+            &["ints"],
+            vec![ints_attribute("value_ints", &[1, 2, 3])],
+        ))
+        .node(node_with(
+            "Constant",
+            &[],
+            &["text"],
+            vec![strings_attribute("value_strings", &["ab"])],
+        ))
+        .node(node_with(
+            "Transpose",
+            &["x"],
+            &[],
+            vec![ints_attribute("perm", &[1, 0])],
+        ))
         .node(node("Add", &["x", "floats"], &[]))
         .encode();
     let model = located(&bytes);
@@ -490,6 +516,8 @@ fn what_full_leaves_in_clear() {
         "rows",
     ];
     assert_eq!(clear, expected);
+    let PlainConstants { n, bytes } = model.plain_constants;
+    assert_eq!((n, bytes), (3, 5 + 6 + 4));
     let violations = plan.violations(&model, &policy);
     let counted: Vec<&str> = (violations.iter())
         .map(|violation| match violation {

@@ -80,6 +80,8 @@ impl<'a> Locator<'a, '_> {
         let mut attribute = "";
         let mut floats = Runs::default();
         let mut holds_messages = false;
+        // Numbers and text: f, i, s, floats, ints, strings.
+        let mut plain_bytes = 0;
         let mut fields = message.fields(schema::ATTRIBUTE);
         while let Some(field) = fields.next()? {
             match field.number {
@@ -88,6 +90,16 @@ impl<'a> Locator<'a, '_> {
                 7 => floats.add(&field, 4)?,
                 _ => {}
             }
+            if let 2 | 3 | 4 | 7 | 8 | 9 = field.number {
+                plain_bytes += field.span().len;
+            }
+        }
+        // A value has a name of its own in Constant alone.
+        let is_plain_constant =
+            value_name.is_some() && attribute.starts_with("value_") && floats.n < MIN_FLOATS;
+        if is_plain_constant && plain_bytes > 0 {
+            self.model.plain_constants.n += 1;
+            self.model.plain_constants.bytes += plain_bytes;
         }
         let holder = Holder {
             node,
