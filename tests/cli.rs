@@ -535,7 +535,9 @@ fn a_policy_that_matches_nothing_fails() {
         lab.expect(0, &[args, &["--allow-unmatched"]].concat());
     }
     // Of several models, none needs to have all of it.
-    let (_, err) = lab.expect(0, &["verify", "sealed", "--policy", "slip.toml"]);
+    let several = ["verify", "sealed", "--policy", "slip.toml"];
+    lab.expect(0, &[&several[..], &["--allow-unmatched"]].concat());
+    let (_, err) = lab.expect(6, &several);
     assert!(
         err.contains("the coefficient of LSTM matches nothing in any of the models"),
         "{err}"

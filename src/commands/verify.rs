@@ -4,12 +4,12 @@ use std::io::{self, Write};
 
 use anyhow::{Context, Result};
 use onnxseal_core::{
-    self as core, Checks, Error, ErrorKind, Identities, Location, Policy, SignedBy,
+    self as core, Checks, Demand, Error, ErrorKind, Identities, Location, Policy, SignedBy,
 };
 
 use crate::checks::{self, Check, Outcome};
 use crate::cli::{Format, Verify};
-use crate::exit::{Failures, Usage};
+use crate::exit::{Failures, Usage, kind_code};
 use crate::progress::Bar;
 use crate::text::{note, one_line};
 use crate::{io as files, render, sarif};
@@ -18,6 +18,8 @@ use crate::{io as files, render, sarif};
 pub fn run(args: &Verify, quiet: bool) -> Result<()> {
     let single = single(args)?;
     let mut policy = files::least_policy(&args.policy)?;
+    let all_match =
+        (policy.as_ref()).is_some_and(|policy| policy.require().unmatched == Demand::Error);
     if single.is_none() {
         policy = policy.map(files::for_many);
     }
@@ -28,6 +30,7 @@ pub fn run(args: &Verify, quiet: bool) -> Result<()> {
         identities,
         signed_by,
         policy,
+        all_match,
         require_protected: args.require_protected || demands,
         quiet,
     };
@@ -59,6 +62,8 @@ struct Verifier {
     identities: Option<Identities>,
     signed_by: Option<SignedBy>,
     policy: Option<Policy>,
+    /// Whether each entry of the policy must match something in some model.
+    all_match: bool,
     require_protected: bool,
     quiet: bool,
 }
@@ -139,20 +144,30 @@ impl Verifier {
                 }
             });
         // Of several models, each may have another part of what the policy is about.
-        if !args.policy.allow_unmatched {
-            for entry in checks::unmatched(&checks) {
-                note(&format!(
-                    "warning: {entry} matches nothing in any of the models"
-                ));
-            }
+        let unmatched = match self.all_match {
+            true => checks::unmatched(&checks),
+            false => Vec::new(),
+        };
+        for entry in &unmatched {
+            note(&format!(
+                "error: {entry} matches nothing in any of the models"
+            ));
         }
+        let unmatched_code = (!unmatched.is_empty()).then(|| kind_code(ErrorKind::PolicyNotMet));
         match checks::exit_code(&checks) {
             Some(code) => {
                 let checks::Summary { models, failed, .. } = checks::Summary::of(&checks);
                 let text = format!("{failed} of {models} models failed");
                 Err(Failures { code, text }.into())
             }
-            None => printed,
+            None => match unmatched_code {
+                Some(code) => {
+                    let text = "entries of the policy match nothing: correct them, or give --allow-unmatched";
+                    let text = text.to_owned();
+                    Err(Failures { code, text }.into())
+                }
+                None => printed,
+            },
         }
     }
 

@@ -97,7 +97,7 @@ pub use signature::{Access, SignedBy};
 pub use {
     discover::{Discovery, Found, Unreadable, discover},
     inspect::{inspect, is_protected},
-    onnxseal_plan::{Policy, Preset},
+    onnxseal_plan::{Demand, Policy, Preset},
     protect::{ProtectOptions, plan, protect, protect_in_place},
     rekey::{Rekeyed, Rewrap, rekey, rekey_in_place},
     report::{

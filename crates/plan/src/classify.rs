@@ -243,7 +243,7 @@ fn reason(
         return Some(Reason::TooSmall { op_type });
     }
     let without: Vec<_> = fits(Fit::NoWeights).collect();
-    if without.len() == consumers.len() {
+    if !without.is_empty() {
         let op_types = each_once(without);
         return Some(Reason::NoWeights { op_types });
     }

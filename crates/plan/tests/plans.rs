@@ -529,6 +529,42 @@ fn what_full_leaves_in_clear() {
     assert_eq!(counted, ["varints", "mystery", "unread", "chosen"]);
 }
 
+/// Another reader, one that takes no weights where they arrive, does not make them harmless.
+#[test]
+fn harmless_readers_hide_nothing() {
+    let quantised =
+        onnxseal_testkit::build::raw_tensor("quantised", DataType::Int8, &[8, 8], vec![1; 64]);
+    let bytes = GraphBuilder::new("hidden")
+        .initializer(weights("w", &[8, 8], 0))
+        .initializer(weights("mask", &[8, 8], 1))
+        .initializer(quantised)
+        .initializer(weights("scale", &[1], 2))
+        .node(node("Relu", &["w"], &["r"]))
+        .node(node("MatMul", &["x", "r"], &["y"]))
+        .node(node("CastLike", &["x", "w"], &["like"]))
+        .node(node("CastLike", &["x", "mask"], &["like2"]))
+        .node(node("Where", &["c", "mask", "x"], &["where"]))
+        .node(node("DequantizeLinear", &["quantised", "scale"], &["q"]))
+        .node(node("Relu", &["q"], &["rq"]))
+        .node(node("MatMul", &["x", "rq"], &["z"]))
+        .encode();
+    let model = located(&bytes);
+    let mut policy = Policy::preset(Preset::Full);
+    let unknown_op = Demand::Error;
+    policy
+        .set_require(Require {
+            unknown_op,
+            ..Require::default()
+        })
+        .unwrap();
+    let violations = common::plan(&model, &policy).violations(&model, &policy);
+    let names = violations.iter().map(|violation| match violation {
+        Violation::UnknownOperator { name, .. } => name.as_str(),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(names.collect::<Vec<_>>(), ["w", "mask", "quantised"]);
+}
+
 #[test]
 fn entries_that_match_nothing_are_violations() {
     let bytes = layers();

@@ -160,25 +160,9 @@ pub(crate) fn learnable(data_type: DataType) -> bool {
     data_type == DataType::Int32 || float_or_quantised(data_type)
 }
 
-/// Floats.
-pub(crate) fn float(data_type: DataType) -> bool {
-    float_or_quantised(data_type)
-        && !matches!(
-            data_type,
-            DataType::Uint16
-                | DataType::Int16
-                | DataType::Uint8
-                | DataType::Int8
-                | DataType::Uint4
-                | DataType::Int4
-                | DataType::Uint2
-                | DataType::Int2
-        )
-}
-
-/// Floats, and enough of them to be learnt.
+/// Floats and quantised values, and enough of them to be learnt.
 pub(crate) fn may_be_learnt(tensor: &Tensor<'_>) -> bool {
-    float(tensor.data_type) && tensor.n_elements >= MIN_ARITHMETIC_ELEMENTS
+    float_or_quantised(tensor.data_type) && tensor.n_elements >= MIN_ARITHMETIC_ELEMENTS
 }
 
 /// Floats and integers of at most 16 bits: what indices and shapes are never made of.
@@ -241,7 +225,5 @@ mod tests {
             assert!(learnable(data_type));
         }
         assert!(!float_or_quantised(DataType::Int32));
-        assert!(float(DataType::Float8e5m2) && float(DataType::Double));
-        assert!(!float(DataType::Int4) && !float(DataType::Uint16) && !float(DataType::Int64));
     }
 }
