@@ -184,7 +184,8 @@ struct Conversation<'a> {
     patience: Duration,
     waited: Duration,
     has_told: bool,
-    _folder: TempDir,
+    /// Where it runs: gone once it has ended.
+    folder: Option<TempDir>,
 }
 
 impl<'a> Conversation<'a> {
@@ -221,11 +222,17 @@ impl<'a> Conversation<'a> {
             patience: prompt.plugin_patience(),
             waited: Duration::ZERO,
             has_told: false,
-            _folder: folder,
+            folder: Some(folder),
         };
         let thread = || std::thread::Builder::new().name("age-plugin".to_owned());
         if let Some(mut input) = input {
             thread().spawn(move || {
+                // Where the plugin has ended, a write fails: it must not end a program that has not said so.
+                #[cfg(unix)]
+                {
+                    use nix::sys::signal::{SigSet, Signal};
+                    let _ = SigSet::from(Signal::SIGPIPE).thread_block();
+                }
                 while sent
                     .recv()
                     .is_ok_and(|bytes| input.write_all(&bytes).is_ok())
@@ -249,7 +256,10 @@ impl<'a> Conversation<'a> {
     fn send<S: AsRef<str>>(&mut self, command: &str, args: &[S], body: &[u8]) -> io::Result<()> {
         // Where the plugin has ended, that shows when it is listened to.
         let stanza = write::age_stanza(command, args, body);
-        match cookie_factory::gen_simple(stanza, Vec::with_capacity(body.len() * 2 + 4096)) {
+        // Large enough for all of it: a buffer that grows leaves secrets behind.
+        let len_args: usize = args.iter().map(|arg| arg.as_ref().len() + 1).sum();
+        let buffer = Vec::with_capacity(len_args + body.len() * 2 + 4096);
+        match cookie_factory::gen_simple(stanza, buffer) {
             Ok(bytes) => {
                 let _ = self.to.send(Zeroizing::new(bytes));
                 Ok(())
@@ -311,9 +321,14 @@ impl<'a> Conversation<'a> {
                 Reply::Unsupported => self.send("unsupported", NONE, &[])?,
             }
         }
-        // It ends by itself, and may have something to put in order.
-        if let Some(mut child) = self.child.take() {
-            std::thread::spawn(move || child.wait());
+        // It ends by itself, and may have something to put in order, in the time that it has left.
+        if let Some(child) = self.child.take() {
+            let (folder, deadline) = (self.folder.take(), Instant::now() + self.patience);
+            let thread = std::thread::Builder::new().name("age-plugin".to_owned());
+            thread.spawn(move || {
+                end(child, deadline);
+                drop(folder);
+            })?;
         }
         Ok(faults)
     }
@@ -370,6 +385,19 @@ impl<'a> Conversation<'a> {
                 Err(self.plugin.fault("it ended without an answer"))
             }
         }
+    }
+}
+
+/// Waits for a plugin that has done, and kills it at the deadline.
+fn end(mut child: Child, deadline: Instant) {
+    const STEP: Duration = Duration::from_millis(20);
+    while let Ok(None) = child.try_wait() {
+        if Instant::now() >= deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            return;
+        }
+        std::thread::sleep(STEP);
     }
 }
 
