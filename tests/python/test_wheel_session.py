@@ -5,6 +5,7 @@ import inspect
 import subprocess
 import sys
 import textwrap
+import threading
 import weakref
 
 import numpy as np
@@ -65,6 +66,27 @@ def model(tmp_path, identity):
 def assert_same(found, expected):
     given = feed(expected)
     assert runtime.same(found.run(None, given), expected.run(None, given))
+
+
+def test_weights_stay_while_a_call_is_running(model, identity):
+    path, sealed = model
+    expected, calls = plain(path), []
+    given = feed(expected)
+    for _ in range(5):
+        ended = threading.Event()
+
+        def callback(results, data, error, ended=ended):
+            calls.append((results, error))
+            ended.set()
+
+        found = onnxseal.InferenceSession(sealed, identity=identity, providers=["CPUExecutionProvider"])
+        assert found._onnxseal_shared
+        found.run_async(None, given, callback, None)
+        del found
+        gc.collect()
+        assert ended.wait(60)
+    for results, error in calls:
+        assert not error and runtime.same(results, expected.run(None, given))
 
 
 def test_weights_are_used_where_they_lie_as_long_as_the_session_lives(model, identity):
@@ -244,7 +266,7 @@ def test_options_that_have_weights_are_refused(model, identity):
     for key, value in entries:
         marked.add_session_config_entry(key, value)
     for sess_options in (marked, lambda: marked):
-        with pytest.raises(onnxseal.UsageError, match="weights of another protected model"):
+        with pytest.raises(onnxseal.UsageError, match="weights of a protected model already"):
             session(model[1], identity, sess_options)
 
 

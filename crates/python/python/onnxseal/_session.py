@@ -133,14 +133,15 @@ class InferenceSession(onnxruntime.InferenceSession):
         if self._onnxseal_plain:
             if not given and sess_options is not None:
                 sess_options = sess_options()
+            if sess_options is not None:
+                _check_unused(sess_options)
             super().__init__(_plain(model), sess_options, providers, provider_options, **kwargs)
             return
 
         def create(options, how):
             if not isinstance(options, onnxruntime.SessionOptions):
                 raise TypeError("sess_options is to make an onnxruntime.SessionOptions")
-            if _entry(options, _WEIGHTS) is not None:
-                raise UsageError("these sess_options have the weights of another protected model: make new ones")
+            _check_unused(options)
             if not allow_plaintext_on_disk:
                 _check_writes_nothing(options)
             skeleton, entries, shared, injected = model._prepare(how)
@@ -203,6 +204,15 @@ class InferenceSession(onnxruntime.InferenceSession):
         """Options like those that the session was made with. They have no weights, so they serve for other models."""
         return super().get_session_options() if self._onnxseal_make is None else self._onnxseal_make()
 
+    def run_async(self, output_names, input_feed, callback, user_data, run_options=None):
+        """As ONNX Runtime's. The weights stay until the call has ended, even if the session is released before."""
+        keep = getattr(self, "_onnxseal_shared", None)
+
+        def done(results, data, error, _keep=keep):
+            callback(results, data, error)
+
+        super().run_async(output_names, input_feed, done, user_data, run_options)
+
     def set_providers(self, providers=None, provider_options=None):
         """Cannot work on a protected model: the session would be made anew, and the model is not kept for that."""
         if self._onnxseal_plain:
@@ -235,6 +245,11 @@ def _entry(options, key):
         return options.get_session_config_entry(key)
     except RuntimeError:
         return None
+
+
+def _check_unused(options):
+    if _entry(options, _WEIGHTS) is not None:
+        raise UsageError("these sess_options have the weights of a protected model already: make new ones")
 
 
 def _check_writes_nothing(options):
