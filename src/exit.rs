@@ -85,6 +85,12 @@ pub fn misread(mut error: clap::Error) -> ! {
         let hidden = ContextValue::String("[not shown]".to_owned());
         error.insert(ContextKind::InvalidValue, hidden);
     }
+    // `--passphrase hunter2`: what follows is an argument that nobody asked for.
+    let asks = |argument: std::ffi::OsString| argument.to_string_lossy().ends_with("-passphrase");
+    if error.kind() == clap::error::ErrorKind::UnknownArgument && std::env::args_os().any(asks) {
+        let hidden = ContextValue::String("[not shown]".to_owned());
+        error.insert(ContextKind::InvalidArg, hidden);
+    }
     let text = error.to_string();
     if !error.use_stderr() || redact(&text) == text {
         error.exit();

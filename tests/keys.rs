@@ -449,6 +449,14 @@ fn no_message_has_a_secret_key() {
         let err = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!err.contains("hunter2"), "{err}");
     }
+    for args in [&["keygen"][..], &["unprotect", model, "-o", "out.onnx"]] {
+        let output = lab.run(&[args, &["--passphrase", "hunter2-and-more"]].concat());
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            !output.status.success() && !err.contains("hunter2"),
+            "{err}"
+        );
+    }
 }
 
 #[test]

@@ -107,9 +107,9 @@ impl Outputs {
         for destination in external {
             outputs.files.push(begin_at(destination, false)?);
         }
-        if let Some(like) = model.metadata()? {
-            let files = outputs.files.iter_mut();
-            files.for_each(|file| file.take_place_of(&like));
+        // Its external files are new ones.
+        if let (Some(like), Some(file)) = (model.metadata()?, outputs.files.first_mut()) {
+            file.take_place_of(&like);
         }
         Ok(outputs)
     }
@@ -269,7 +269,25 @@ fn destinations<'f, 'a>(
             below,
         });
     }
+    if let Some(both) = destinations
+        .iter()
+        .find_map(|file| folder_among(&file.location, &seen))
+    {
+        return Err(Error::Misuse(format!(
+            "a file of the model and a folder of others would both be written to {both}"
+        )));
+    }
     Ok(destinations)
+}
+
+/// The folder of a file, or one above it, that is to be a file too.
+fn folder_among(file: &Location, all: &HashSet<Location>) -> Option<Location> {
+    let Location::File(path) = file else {
+        return None;
+    };
+    let folders = path.ancestors().skip(1);
+    let mut folders = folders.map(|folder| Location::File(folder.to_owned()));
+    folders.find(|folder| all.contains(folder))
 }
 
 /// Fails where an external file of `model` has a name that is written nowhere: it may have a meaning

@@ -86,9 +86,11 @@ impl<'a> Naming<'a> {
             })?)
         };
         for path in &paths {
-            if external::normalise(path).as_ref() != Ok(path) {
+            if external::normalise(path).as_ref() != Ok(path)
+                || external::check_plain(path).is_err()
+            {
                 return Err(Error::Misuse(format!(
-                    "external data cannot be called {path:?}: expected a plain relative path"
+                    "external data cannot be called {path:?}: expected a plain relative path, with no part that begins with a dot"
                 )));
             }
         }

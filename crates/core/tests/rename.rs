@@ -227,6 +227,39 @@ fn names_are_chosen_and_nothing_is_written_over() {
     assert!(refused.unwrap_err().to_string().contains("none"));
 }
 
+#[cfg(unix)]
+#[test]
+fn new_external_files_get_no_more_than_the_umask_allows_in_place_either() {
+    use std::os::unix::fs::PermissionsExt;
+    let lab = Lab::new();
+    let path = model(&lab, "m", &["w.bin"]);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let usual = lab.path("usual");
+    fs::write(&usual, "").unwrap();
+    for given in [0o4777, 0o600] {
+        let data = path.with_file_name("w.bin");
+        fs::set_permissions(&data, fs::Permissions::from_mode(given)).unwrap();
+        let in_place = model(&lab, "m", &["w.bin"]);
+        protect_in_place(&in_place, &lab.recipients, &options(), &Silent).unwrap();
+        let new = path.with_file_name("a.onnx.data");
+        assert_eq!(mode(&new) & !(mode(&usual) | 0o111), 0, "{given:o}");
+        assert_eq!(mode(&new) & !given, 0, "{given:o}");
+        fs::remove_file(new).unwrap();
+    }
+}
+
+#[test]
+fn no_file_is_a_folder_of_another() {
+    let lab = Lab::new();
+    let model = model(&lab, "m", &["a/w.bin", "b/w.bin"]);
+    let to = lab.path("new").join("p.onnx");
+    let mut options = options();
+    options.external_data = Some("p.onnx".to_owned());
+    let refused = protect(&model, to.as_path(), &lab.recipients, &options, &Silent);
+    assert!(matches!(refused, Err(Error::Misuse(_))), "{refused:?}");
+    assert!(!to.exists());
+}
+
 #[test]
 fn in_place_the_model_is_replaced_last_and_the_old_files_stay() {
     let lab = Lab::new();

@@ -256,8 +256,16 @@ impl Place {
         let recorded = record.into_iter().flat_map(Record::outputs);
         let is_so_long =
             |file: &FileDigest| file.path == is_there.path && file.bytes == is_there.bytes;
-        let input = beside(&asked.found.location, &is_there.path);
-        Ok(recorded.into_iter().any(is_so_long) || input.len() == Some(is_there.bytes))
+        if recorded.into_iter().any(is_so_long) {
+            return Ok(true);
+        }
+        // Without a record, only what the protected model that stands there calls its own.
+        let protected = self.protected()?;
+        let named = protected.is_some_and(|protected| {
+            let mut files = protected.manifest().files.iter();
+            files.any(|file| file.path == is_there.path && file.bytes == is_there.bytes)
+        });
+        Ok(named)
     }
 
     /// The record, if there is one that was written to its end.
