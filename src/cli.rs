@@ -150,8 +150,8 @@ pub struct Rekey {
     #[command(flatten)]
     pub recipients: NewRecipientArgs,
 
-    /// Keep the recipients that it has. The model does not hold their public keys: the identities given
-    /// must be those of all of them
+    /// Keep the present recipients as well. The model does not store their public keys, so give the
+    /// identities of all of them
     #[arg(long)]
     pub add: bool,
 
@@ -305,7 +305,7 @@ pub struct Man {
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
 
-    /// Replace files of the pages' names that are no earlier pages
+    /// Replace files of these names even if they are not earlier manual pages
     #[arg(short, long, requires = "output")]
     pub force: bool,
 }

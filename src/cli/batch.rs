@@ -119,7 +119,7 @@ pub struct Verify {
     #[command(flatten)]
     pub policy: LeastPolicy,
 
-    /// Replace the file that --report names, though it is no earlier report
+    /// Replace the --report file even if it is not an earlier report
     #[arg(short, long, requires = "report")]
     pub force: bool,
 
@@ -166,8 +166,8 @@ pub struct Outputs {
     #[arg(long)]
     pub resume: bool,
 
-    /// Resume, and make anew also protected outputs that no record fits: mends a folder that two
-    /// batches of an earlier version have written to at the same time
+    /// Like --resume, but also replace protected outputs that no record matches: repairs a folder that
+    /// two batches of an earlier version wrote to at once
     #[arg(long)]
     pub repair: bool,
 
@@ -175,7 +175,8 @@ pub struct Outputs {
     #[arg(long, conflicts_with_all = ["resume", "repair"])]
     pub no_records: bool,
 
-    /// Replace outputs that exist, whoever made them, and the report's file whatever it is
+    /// Replace existing outputs, even if no earlier run made them, and the --report file, whatever is
+    /// in it
     #[arg(short, long)]
     pub force: bool,
 
