@@ -201,7 +201,7 @@ fn weights_of_unknown_operators_are_chosen_by_name() {
     assert_eq!(named("*").encrypted_bytes(), 16384);
 }
 
-/// Floats for operators that take no weights: in clear, but what demands rules for all finds them.
+/// Floats and quantised values for operators that take no weights: in clear, but what demands rules for all finds them.
 #[test]
 fn floats_of_operators_without_weights_are_findings() {
     let bytes = GraphBuilder::new("bounds")
@@ -229,11 +229,15 @@ fn floats_of_operators_without_weights_are_findings() {
     };
     assert_eq!(
         violations(&policy),
-        ["\"bound\" (graph.initializer[0]) may be a weight: \
-             as a rule Max, Where takes no weights"]
+        [
+            "\"bound\" (graph.initializer[0]) may be a weight: \
+             as a rule Max, Where takes no weights",
+            "\"mask\" (graph.initializer[2]) may be a weight: \
+             as a rule Where takes no weights"
+        ]
     );
     // An override settles it, either way.
-    for (coefficient, encrypted) in [(0.0, 64), (1.0, 128)] {
+    for (coefficient, encrypted) in [(0.0, 64), (1.0, 192)] {
         let mut policy = policy.clone();
         policy.add_override(Override::new(Target::Initializer, "*", coefficient).unwrap());
         assert_eq!(violations(&policy), Vec::<String>::new());
