@@ -150,7 +150,7 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         }
         Error::ReplaceSeveral { .. } => "write to a new folder, then swap the folders",
         Error::OutputIsInput { .. } => {
-            "choose another output folder: external data keeps its relative path (only `protect` can rename it). To change the model where it lies: `protect --in-place`, or `rekey` and `rotate` without --output"
+            "write to another folder: external data keeps its relative path (only `protect` can rename it). To change the model where it lies: `protect --in-place`, or `rekey` and `rotate` without --output"
         }
         Error::Io { source, .. } if source.kind() == std::io::ErrorKind::IsADirectory => {
             "`onnxseal batch` takes all models of a folder: such as `onnxseal batch protect FOLDER --out DIR`"
