@@ -23,11 +23,11 @@ use crate::signing::access;
 pub fn run(args: &Batch, quiet: bool) -> Result<()> {
     match &args.operation {
         Args::Protect(args) => {
-            let report = report(
+            let job = Job::begin(
+                &args.sources,
                 &args.course,
                 args.outputs.force,
                 &[
-                    args.sources.files(),
                     args.recipients.files(),
                     args.signing.files(),
                     args.policy.files(),
@@ -40,47 +40,28 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
                 recipients: &args.recipients.require(quiet)?,
                 options: &options,
             };
-            let course = writing(&args.outputs, &args.course);
-            carry_out(
-                &operation,
-                &args.sources,
-                course,
-                &args.course,
-                report,
-                quiet,
-            )
+            job.carry_out(&operation, writing(&args.outputs, &args.course), quiet)
         }
         Args::Unprotect(args) => {
-            let report = report(
+            let job = Job::begin(
+                &args.sources,
                 &args.course,
                 args.outputs.force,
-                &[
-                    args.sources.files(),
-                    args.identities.files(),
-                    args.signer.files(),
-                ],
+                &[args.identities.files(), args.signer.files()],
             )?;
             let identities = args.identities.require(quiet)?;
             let signed_by = args.signer.read()?;
             let operation = Operation::Unprotect {
                 access: access(&identities, signed_by.as_ref()),
             };
-            let course = writing(&args.outputs, &args.course);
-            carry_out(
-                &operation,
-                &args.sources,
-                course,
-                &args.course,
-                report,
-                quiet,
-            )
+            job.carry_out(&operation, writing(&args.outputs, &args.course), quiet)
         }
         Args::Rekey(args) => {
-            let report = report(
+            let job = Job::begin(
+                &args.sources,
                 &args.course,
                 args.outputs.force,
                 &[
-                    args.sources.files(),
                     args.identities.files(),
                     args.signer.files(),
                     args.recipients.files(),
@@ -92,22 +73,14 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
                 access: access(&identities, signed_by.as_ref()),
                 recipients: &args.recipients.require(quiet)?,
             };
-            let course = writing(&args.outputs, &args.course);
-            carry_out(
-                &operation,
-                &args.sources,
-                course,
-                &args.course,
-                report,
-                quiet,
-            )
+            job.carry_out(&operation, writing(&args.outputs, &args.course), quiet)
         }
         Args::Rotate(args) => {
-            let report = report(
+            let job = Job::begin(
+                &args.sources,
                 &args.course,
                 args.outputs.force,
                 &[
-                    args.sources.files(),
                     args.identities.files(),
                     args.signer.files(),
                     args.recipients.files(),
@@ -126,22 +99,14 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
                 recipients: &args.recipients.require(quiet)?,
                 options: &options,
             };
-            let course = writing(&args.outputs, &args.course);
-            carry_out(
-                &operation,
-                &args.sources,
-                course,
-                &args.course,
-                report,
-                quiet,
-            )
+            job.carry_out(&operation, writing(&args.outputs, &args.course), quiet)
         }
         Args::Verify(args) => {
-            let report = report(
+            let job = Job::begin(
+                &args.sources,
                 &args.course,
                 args.force,
                 &[
-                    args.sources.files(),
                     args.identities.files(),
                     args.signer.files(),
                     args.policy.files(),
@@ -156,30 +121,75 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
                 policy: policy.as_ref(),
             };
             let operation = Operation::Verify { checks };
-            let course = reading(&args.course);
-            carry_out(
-                &operation,
-                &args.sources,
-                course,
-                &args.course,
-                report,
-                quiet,
-            )
+            job.carry_out(&operation, reading(&args.course), quiet)
         }
     }
 }
 
-/// The report that is asked for, which replaces none of the `files` that the command line names.
-fn report<'a>(args: &'a Course, force: bool, files: &[Vec<&Path>]) -> Result<Option<Written<'a>>> {
+/// What the command line says of every operation.
+struct Job<'a> {
+    sources: &'a Sources,
+    course: &'a Course,
+    report: Option<Written<'a>>,
+}
+
+impl<'a> Job<'a> {
+    /// Fails where the report would replace one of the `files` that the command line names.
+    fn begin(
+        sources: &'a Sources,
+        course: &'a Course,
+        force: bool,
+        files: &[Vec<&Path>],
+    ) -> Result<Job<'a>> {
+        let of_environment = keys::file_named_by_environment();
+        let named = files.iter().flatten().copied();
+        let files = (sources.files().into_iter())
+            .chain(named)
+            .chain(of_environment.as_deref());
+        let report = report(course, force, files)?;
+        Ok(Job {
+            sources,
+            course,
+            report,
+        })
+    }
+
+    fn carry_out(self, operation: &Operation<'_>, mut options: Options, quiet: bool) -> Result<()> {
+        let stop = stop::Stop::listen()?;
+        if let Some(out) = &options.out {
+            check_sources(&self.sources.sources, out)?;
+        }
+        let found = core::discover(&self.sources.sources, &self.sources.lists)?;
+        if self.course.jobs.is_none() && waits(&found.models, options.out.as_ref()) {
+            options.jobs = options.jobs.max(WAITING_JOBS);
+        }
+        let bars = Bars::new(quiet, &stop);
+        if let Some(text) = passed_over(&found) {
+            bars.note(&text);
+        }
+        let report = batch::run(found, operation, &options, &bars)?;
+        bars.finish();
+        if let Some(written) = &self.report {
+            let mut text = serde_json::to_vec_pretty(&report)?;
+            text.push(b'\n');
+            written.write(&text)?;
+        }
+        if !quiet {
+            summarise(&report)?;
+        }
+        judge(report, stop.signal())
+    }
+}
+
+/// The report that is asked for, which replaces none of the `files`.
+fn report<'a, 'f>(
+    args: &'a Course,
+    force: bool,
+    mut files: impl Iterator<Item = &'f Path>,
+) -> Result<Option<Written<'a>>> {
     let Some(path) = args.report.as_deref() else {
         return Ok(None);
     };
-    let of_environment = keys::file_named_by_environment();
-    let mut files = files
-        .iter()
-        .flatten()
-        .copied()
-        .chain(of_environment.as_deref());
     if let Some(file) = files.find(|file| io::is_same_file(path, file)) {
         let (path, file) = (path.display(), file.display());
         let text =
@@ -240,39 +250,6 @@ fn available_memory() -> u64 {
     };
     let limit = system.cgroup_limits().map(|limits| limits.free_memory);
     system.available_memory().min(limit.unwrap_or(u64::MAX)) / 2
-}
-
-fn carry_out(
-    operation: &Operation<'_>,
-    sources: &Sources,
-    mut options: Options,
-    args: &Course,
-    written: Option<Written<'_>>,
-    quiet: bool,
-) -> Result<()> {
-    let stop = stop::Stop::listen()?;
-    if let Some(out) = &options.out {
-        check_sources(&sources.sources, out)?;
-    }
-    let found = core::discover(&sources.sources, &sources.lists)?;
-    if args.jobs.is_none() && waits(&found.models, options.out.as_ref()) {
-        options.jobs = options.jobs.max(WAITING_JOBS);
-    }
-    let bars = Bars::new(quiet, &stop);
-    if let Some(text) = passed_over(&found) {
-        bars.note(&text);
-    }
-    let report = batch::run(found, operation, &options, &bars)?;
-    bars.finish();
-    if let Some(written) = &written {
-        let mut text = serde_json::to_vec_pretty(&report)?;
-        text.push(b'\n');
-        written.write(&text)?;
-    }
-    if !quiet {
-        summarise(&report)?;
-    }
-    judge(report, stop.signal())
 }
 
 /// How many models at once, where each waits for a store more than for a core.
