@@ -68,25 +68,33 @@ def assert_same(found, expected):
     assert runtime.same(found.run(None, given), expected.run(None, given))
 
 
-def test_weights_stay_while_a_call_is_running(model, identity):
+def test_a_session_stays_while_a_call_is_running(model, identity):
     path, sealed = model
     expected, calls = plain(path), []
     given = feed(expected)
-    for _ in range(5):
+    wrong = {name: value.astype(np.int8) for name, value in given.items()}
+    for fed in [given] * 20 + [wrong]:
         ended = threading.Event()
 
         def callback(results, data, error, ended=ended):
             calls.append((results, error))
+            data.append(seen())
             ended.set()
 
-        found = onnxseal.InferenceSession(sealed, identity=identity, providers=["CPUExecutionProvider"])
+        found, data = onnxseal.InferenceSession(sealed, identity=identity, providers=["CPUExecutionProvider"]), []
         assert found._onnxseal_shared
-        found.run_async(None, given, callback, None)
+        seen = weakref.ref(found)
+        found.run_async(None, fed, callback, data)
         del found
         gc.collect()
         assert ended.wait(60)
-    for results, error in calls:
+        assert data.pop() is not None
+    *good, (results, error) = calls
+    assert results == [] and "int8" in error
+    for results, error in good:
         assert not error and runtime.same(results, expected.run(None, given))
+    with pytest.raises(ValueError, match="missing from input feed"):
+        onnxseal.InferenceSession(sealed, identity=identity).run_async(None, {}, print, None)
 
 
 def test_weights_are_used_where_they_lie_as_long_as_the_session_lives(model, identity):

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import threading
 import weakref
 
 from onnxseal._errors import Error, MalformedError, OnnxRuntimeError, UsageError
@@ -205,13 +206,20 @@ class InferenceSession(onnxruntime.InferenceSession):
         return super().get_session_options() if self._onnxseal_make is None else self._onnxseal_make()
 
     def run_async(self, output_names, input_feed, callback, user_data, run_options=None):
-        """As ONNX Runtime's. The weights stay until the call has ended, even if the session is released before."""
-        keep = getattr(self, "_onnxseal_shared", None)
+        """As ONNX Runtime's, but on a thread of the call's own. The session stays until the call has ended.
 
-        def done(results, data, error, _keep=keep):
-            callback(results, data, error)
+        ONNX Runtime's own threads cannot do that: a session that is released while one of them calls back waits for ever.
+        """
+        self._validate_input(list(input_feed.keys()))
 
-        super().run_async(output_names, input_feed, done, user_data, run_options)
+        def call():
+            try:
+                results, error = self.run(output_names, input_feed, run_options), ""
+            except Exception as raised:
+                results, error = [], str(raised)
+            callback(results, user_data, error)
+
+        threading.Thread(target=call, name="onnxseal.run_async").start()
 
     def set_providers(self, providers=None, provider_options=None):
         """Cannot work on a protected model: the session would be made anew, and the model is not kept for that."""
