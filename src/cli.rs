@@ -150,7 +150,7 @@ pub struct Rekey {
     #[command(flatten)]
     pub recipients: NewRecipientArgs,
 
-    /// Keep the present recipients as well. The model does not store their public keys, so give the
+    /// Keep the present recipients as well. A model that does not list their public keys takes the
     /// identities of all of them
     #[arg(long)]
     pub add: bool,

@@ -196,7 +196,7 @@ fn key_hint(error: &KeyError) -> Option<&'static str> {
             "recipients are age1..., \"ssh-ed25519 ...\" and \"ssh-rsa ...\"; `onnxseal keygen` makes one"
         }
         KeyError::UnknownRecipients { .. } => {
-            "name everybody who is to open it with -r and -R, without --add; or give the others' identities as well"
+            "name everybody who is to open it with -r and -R, without --add, or give the others' identities as well; --list-recipients makes the model remember them"
         }
         KeyError::IncompatibleRecipients { .. } => "protect a copy for each of them",
         KeyError::PluginMissing { .. } => "install the plugin, or use other keys",

@@ -53,6 +53,16 @@ pub struct RecipientKeys {
     /// File with a recipient on each line, - for standard input; may be given several times
     #[arg(short = 'R', long = "recipients-file", value_name = "FILE")]
     pub recipients_files: Vec<PathBuf>,
+
+    /// A comment that `inspect` shows to everybody, such as who has the keys. Anyone can read it, and
+    /// no signature covers it
+    #[arg(long, value_name = "TEXT")]
+    pub comment: Option<String>,
+
+    /// List the recipients' public keys in the model. `inspect` shows them to everybody, and `rekey
+    /// --add` keeps them without their identities
+    #[arg(long)]
+    pub list_recipients: bool,
 }
 
 /// What opens a model.
@@ -123,6 +133,12 @@ impl RecipientArgs {
     pub fn read(&self, quiet: bool) -> Result<Option<Recipients>> {
         self.keys.read(self.passphrase.source(), quiet)
     }
+
+    /// The recipient of a new identity, since none was given.
+    pub fn of_new_identity(&self, recipient: &str) -> Result<Recipients> {
+        let recipients = Recipients::parse(&[recipient]).map_err(Error::Key)?;
+        self.keys.with_notes(recipients)
+    }
 }
 
 impl NewRecipientArgs {
@@ -154,6 +170,8 @@ impl RecipientKeys {
         let RecipientKeys {
             recipients: _,
             recipients_files,
+            comment: _,
+            list_recipients: _,
         } = self;
         recipients_files.iter().map(PathBuf::as_path).collect()
     }
@@ -178,7 +196,23 @@ impl RecipientKeys {
         for more in found {
             all.merge(more).map_err(Error::Key)?;
         }
-        Ok(Some(all.with_prompt(Arc::new(Terminal))))
+        Ok(Some(self.with_notes(all.with_prompt(Arc::new(Terminal)))?))
+    }
+
+    fn with_notes(&self, mut recipients: Recipients) -> Result<Recipients> {
+        if let Some(comment) = &self.comment {
+            if holds_secret(comment) {
+                return Err(Usage(
+                    "--comment holds a secret key, and everybody can read it".into(),
+                )
+                .into());
+            }
+            recipients = recipients.with_comment(comment).map_err(Error::Key)?;
+        }
+        if self.list_recipients {
+            recipients = recipients.listed().map_err(Error::Key)?;
+        }
+        Ok(recipients)
     }
 }
 

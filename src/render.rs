@@ -39,6 +39,12 @@ pub fn report(report: &Report, view: &View, quiet: bool) -> anyhow::Result<()> {
             .collect();
         writeln!(out, "opens with: {}", one_line(&opens_with(&kinds)))?;
     }
+    for public_key in &report.public_keys {
+        writeln!(out, "  {}", one_line(public_key))?;
+    }
+    if let Some(comment) = &report.comment {
+        writeln!(out, "comment (not checked): {}", one_line(comment))?;
+    }
     if let Some(SignatureRow {
         key_type,
         fingerprint,

@@ -127,6 +127,9 @@ fn stock_age_opens_what_is_wrapped_to_its_keys_and_to_ssh_keys() {
             "ed25519.pub",
             "-r",
             &lab.recipient,
+            "--list-recipients",
+            "--comment",
+            "opens in age too",
         ],
     );
     extract_key(&lab, "sealed.onnx", "key.age");

@@ -93,6 +93,89 @@ fn readers_are_added_and_none_is_lost_unsaid() {
 }
 
 #[test]
+fn a_model_says_who_has_its_keys_if_it_is_to() {
+    let lab = Lab::new();
+    let (bob, model) = (bob(&lab), "noted.onnx");
+    lab.model();
+    let (out, _) = lab.expect(0, &["keygen", "-o", "carol.txt"]);
+    let carol = out.trim();
+    let noted = [
+        "--list-recipients",
+        "--comment",
+        "for ACME: ask \u{e9}quipe-cl\u{e9}s",
+    ];
+    let protect = [
+        "protect",
+        "model.onnx",
+        "-o",
+        model,
+        "-r",
+        &lab.recipient,
+        "-r",
+        &bob,
+    ];
+    lab.expect(0, &[&protect[..], &noted].concat());
+    let (out, _) = lab.expect(0, &["inspect", model]);
+    assert!(out.contains("opens with: 2 age keys (X25519)\n"), "{out}");
+    assert!(
+        out.contains("comment (not checked): for ACME: ask \u{e9}quipe-cl\u{e9}s\n"),
+        "{out}"
+    );
+
+    // Nobody else's identity is needed to keep them, and what the model says stays.
+    lab.expect(0, &["rekey", "--add", model, "-i", "id.txt", "-r", carol]);
+    let (out, _) = lab.expect(0, &["inspect", "--json", model]);
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(report["comment"], noted[2]);
+    let listed: Vec<&str> = (report["public_keys"].as_array().unwrap().iter())
+        .map(|key| key.as_str().unwrap())
+        .collect();
+    assert_eq!(listed.len(), 3);
+    for recipient in [&*lab.recipient, &*bob, carol] {
+        assert!(listed.contains(&recipient), "{out}");
+    }
+    for identity in ["id.txt", "bob.txt", "carol.txt"] {
+        lab.expect(0, &["-q", "verify", model, "-i", identity]);
+    }
+
+    // Other recipients are others: nothing is said of them but what is asked for.
+    lab.expect(0, &["rekey", model, "-i", "id.txt", "-r", &bob]);
+    let (out, _) = lab.expect(0, &["inspect", model]);
+    assert!(!out.contains("comment") && !out.contains("age1"), "{out}");
+
+    let secret = fs::read_to_string(lab.path("carol.txt")).unwrap();
+    let secret = secret.lines().last().unwrap();
+    let (_, err) = lab.expect(
+        2,
+        &[
+            "rekey",
+            model,
+            "-i",
+            "bob.txt",
+            "-r",
+            carol,
+            "--comment",
+            secret,
+        ],
+    );
+    assert!(
+        err.contains("--comment holds a secret key") && !err.contains(secret),
+        "{err}"
+    );
+    fs::write(lab.path("secret.txt"), "correct horse\n").unwrap();
+    let passphrase = [
+        "rekey",
+        model,
+        "-i",
+        "bob.txt",
+        "--new-passphrase-file",
+        "secret.txt",
+    ];
+    let (_, err) = lab.expect(2, &[&passphrase[..], &["--list-recipients"]].concat());
+    assert!(err.contains("a passphrase stands alone"), "{err}");
+}
+
+#[test]
 fn nobody_is_locked_out_by_mistake() {
     let lab = Lab::new();
     let model = lab.protected();

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use onnxseal_core::{self as core, Error, Location, ProtectOptions, Recipients, generate_identity};
+use onnxseal_core::{self as core, Location, ProtectOptions, generate_identity};
 
 use crate::cli::Protect;
 use crate::exit::Usage;
@@ -34,7 +34,7 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
                 return Err(Usage(text.into()).into());
             };
             let identity = NewIdentity::beside(target)?;
-            let recipients = Recipients::parse(&[&identity.recipient]).map_err(Error::Key)?;
+            let recipients = args.recipients.of_new_identity(&identity.recipient)?;
             new_identity = Some(identity);
             recipients
         }

@@ -46,7 +46,7 @@ def test_the_wrapped_key_opens_with_another_age(tool, tmp_path):
 def test_every_recipient_opens_it_and_nobody_else(tool, stranger, tmp_path):
     friend = pyrage.x25519.Identity.generate()
     protected = tmp_path / "protected.onnx"
-    tool.protect(MODEL, protected, "-r", friend.to_public())
+    tool.protect(MODEL, protected, "-r", friend.to_public(), "--list-recipients", "--comment", "both")
     for identity in (tool.identity, friend):
         assert onnxseal_open.open_model(protected, [identity]) == {"": MODEL.read_bytes()}
     identity_file = write_identity(friend, tmp_path / "friend.txt")

@@ -41,6 +41,14 @@ pub struct Report {
     /// is inspected.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub recipients: Vec<RecipientRow>,
+    /// The comment that was given when the data key was wrapped. Anyone can read it; nothing of it was
+    /// checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    /// The public keys of the recipients, if they were listed when the data key was wrapped; nothing of
+    /// it was checked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub public_keys: Vec<String>,
     /// Whose signature the model bears, if any, as the signature itself has it: nothing of it was
     /// checked, and anyone can put any key there.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -224,6 +232,8 @@ impl Builder {
             },
             claims: BTreeMap::new(),
             recipients: Vec::new(),
+            comment: None,
+            public_keys: Vec::new(),
             signature: None,
             violations: Vec::new(),
         };

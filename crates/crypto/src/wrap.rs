@@ -4,6 +4,7 @@
 mod armor;
 mod identities;
 mod kinds;
+mod notes;
 mod plugin;
 mod prompt;
 mod recipients;
@@ -15,7 +16,8 @@ use crate::error::Error;
 
 pub use armor::MAX_WRAPPED_BYTES;
 pub use identities::{Identities, Identity, MAX_WORK_FACTOR, generate_identity};
-pub use kinds::{opens_with, recipient_kinds};
+pub use kinds::{notes_of, opens_with, recipient_kinds};
+pub use notes::Notes;
 pub use prompt::{MAX_PASSPHRASE_BYTES, NoPrompt, PLUGIN_PATIENCE, Passphrase, Prompt};
 pub use recipients::Recipients;
 pub use ssh::MAX_BCRYPT_ROUNDS;

@@ -6,6 +6,7 @@ use age::armor::{ArmoredReader, ArmoredWriter, Format};
 
 use crate::error::Error;
 use crate::wrap::malformed;
+use crate::wrap::notes::is_note;
 
 /// The longest wrapped key that is read or written, in bytes: room for some 900 recipients.
 ///
@@ -57,13 +58,13 @@ pub(super) fn check_limits(armored: &str, file: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The kind of each recipient by its stanza, `-> KIND ARGUMENT ...`, but for those that age puts
-/// in so that readers learn to ignore what they do not know.
+/// The kind of each recipient by its stanza, `-> KIND ARGUMENT ...`, but for notes and for those that
+/// age puts in so that readers learn to ignore what they do not know.
 pub(super) fn recipient_kinds(file: &[u8]) -> Vec<String> {
     header_lines(file)
         .filter_map(|line| line.strip_prefix(b"-> "))
         .filter_map(|line| line.split(|byte| *byte == b' ').next())
-        .filter(|kind| !kind.ends_with(b"-grease"))
+        .filter(|kind| !kind.ends_with(b"-grease") && !is_note(kind))
         .map(|kind| {
             String::from_utf8_lossy(kind)
                 .chars()

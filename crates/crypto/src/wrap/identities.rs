@@ -16,6 +16,7 @@ use crate::keys::DataKey;
 use crate::limited::read_limited;
 use crate::secret::Secret;
 use crate::wrap::armor::{armor, dearmor, recipient_kinds};
+use crate::wrap::notes::{Notes, check_comment};
 use crate::wrap::plugin::{Plugin, PluginIdentities};
 use crate::wrap::prompt::{NoPrompt, Passphrase, Prompt};
 use crate::wrap::recipients::{Recipients, encrypt, scrypt_recipient};
@@ -87,8 +88,10 @@ impl Identities {
         }
     }
 
-    /// All the recipients that a data key is wrapped to, as far as these identities tell: an age file
-    /// does not hold public keys, so each must be that of an identity, of age's own kind or of ssh.
+    /// All the recipients that a data key is wrapped to, with the notes that it has. Where its maker did
+    /// not list them, each must be that of one of these identities, of age's own kind or of ssh: an age
+    /// file has no public keys otherwise. A list is what recipients say; [`Identities::unwrap`] tells
+    /// whether it is theirs.
     ///
     /// # Errors
     /// [`Error::UnknownRecipients`] where there are others, and those of [`Identities::unwrap`] for what
@@ -98,7 +101,9 @@ impl Identities {
         let present = recipient_kinds(&file).len();
         let opens =
             |identity: &dyn age::Identity| matches!(unwrap_with(&file, &[identity]), Ok(Some(_)));
-        let mut known = BTreeSet::new();
+        let notes = Notes::read(&file);
+        let is_listed = !notes.recipients.is_empty();
+        let mut known = BTreeSet::from_iter(notes.recipients);
         for identity in self.own.iter().filter(|identity| opens(*identity)) {
             known.insert(identity.to_public().to_string());
         }
@@ -107,7 +112,10 @@ impl Identities {
             known.extend(public.map(|public| public.to_string()));
         }
         match known.len() == present {
-            true => Recipients::parse(&Vec::from_iter(known)),
+            true => {
+                let recipients = Recipients::parse(&Vec::from_iter(known))?;
+                Ok(recipients.with_notes_like(notes.comment, is_listed))
+            }
             false => Err(Error::UnknownRecipients {
                 present,
                 unknown: present.saturating_sub(known.len()),
@@ -198,9 +206,6 @@ pub struct Identity {
     comment: String,
 }
 
-/// The longest comment of an identity, in bytes.
-const MAX_COMMENT_BYTES: usize = 1024;
-
 /// Makes a new X25519 identity, as `age-keygen` does.
 pub fn generate_identity() -> Identity {
     Identity {
@@ -215,14 +220,7 @@ impl Identity {
     /// # Errors
     /// [`Error::Misuse`] for more than a line, [`Error::LimitExceeded`] for more than 1024 bytes.
     pub fn with_comment(self, comment: &str) -> Result<Identity, Error> {
-        if comment.contains(char::is_control) {
-            let rule = "a comment is one line, without control characters";
-            return Err(Error::Misuse { rule });
-        }
-        if comment.len() > MAX_COMMENT_BYTES {
-            let (what, limit) = ("comment length in bytes", MAX_COMMENT_BYTES);
-            return Err(Error::LimitExceeded { what, limit });
-        }
+        check_comment(comment)?;
         let comment = comment.to_owned();
         Ok(Identity { comment, ..self })
     }

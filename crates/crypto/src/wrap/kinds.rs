@@ -1,6 +1,7 @@
 //! To whom a data key is wrapped, as far as the wrapped key tells: age hides who, not of which kind.
 
 use super::armor;
+use super::notes::Notes;
 use crate::error::Error;
 
 /// The kind of each recipient of a wrapped data key as its age stanza names it: `X25519`,
@@ -10,6 +11,14 @@ use crate::error::Error;
 /// [`Error::MalformedKey`] and [`Error::LimitExceeded`] where it is no wrapped data key at all.
 pub fn recipient_kinds(armored: &str) -> Result<Vec<String>, Error> {
     Ok(armor::recipient_kinds(&armor::dearmor(armored)?))
+}
+
+/// What a wrapped data key says of itself in clear.
+///
+/// # Errors
+/// [`Error::MalformedKey`] and [`Error::LimitExceeded`] where it is no wrapped data key at all.
+pub fn notes_of(armored: &str) -> Result<Notes, Error> {
+    Ok(Notes::read(&armor::dearmor(armored)?))
 }
 
 /// What opens a data key that is wrapped to recipients of these kinds, in a person's words: `2 age

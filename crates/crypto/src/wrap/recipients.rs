@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::keys::DataKey;
 use crate::limited::read_limited;
 use crate::wrap::armor::{armor, check_limits};
+use crate::wrap::notes::{Noted, Notes, check_comment};
 use crate::wrap::plugin::{Plugin, PluginRecipients};
 use crate::wrap::prompt::{NoPrompt, Passphrase, Prompt};
 use crate::wrap::{MAX_KEY_FILE_BYTES, ssh};
@@ -25,6 +26,8 @@ const MAX_SHOWN_CHARS: usize = 12;
 pub struct Recipients {
     recipients: Vec<Recipient>,
     prompt: Arc<dyn Prompt>,
+    comment: Option<String>,
+    is_listed: bool,
 }
 
 type Wrapper = Box<dyn age::Recipient + Send + Sync>;
@@ -114,18 +117,58 @@ impl Recipients {
         Ok(())
     }
 
-    /// These and `others`.
+    /// Has the wrapped key say `comment` to everybody, in clear: what it is, or who has the keys.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] for more than a line, [`Error::LimitExceeded`] for more than 1024 bytes,
+    /// [`Error::IncompatibleRecipients`] for a passphrase, beside which age allows nothing.
+    pub fn with_comment(self, comment: &str) -> Result<Recipients, Error> {
+        check_comment(comment)?;
+        let comment = Some(comment.to_owned());
+        self.check_takes_notes()?;
+        Ok(Recipients { comment, ..self })
+    }
+
+    /// Has the wrapped key list the public keys of its recipients, in clear: everybody sees who opens
+    /// it, and a recipient can add others without losing one.
+    ///
+    /// # Errors
+    /// [`Error::IncompatibleRecipients`] for a passphrase, beside which age allows nothing.
+    pub fn listed(self) -> Result<Recipients, Error> {
+        self.check_takes_notes()?;
+        let is_listed = true;
+        Ok(Recipients { is_listed, ..self })
+    }
+
+    pub(super) fn with_notes_like(self, comment: Option<String>, is_listed: bool) -> Recipients {
+        Recipients {
+            comment,
+            is_listed,
+            ..self
+        }
+    }
+
+    fn check_takes_notes(&self) -> Result<(), Error> {
+        match self.names().any(str::is_empty) {
+            true => Err(Error::IncompatibleRecipients { reason: ALONE }),
+            false => Ok(()),
+        }
+    }
+
+    /// These and `others`, with the comment of these, or else theirs, and listed if one of both is.
     ///
     /// # Errors
     /// As [`Recipients::merge`].
     pub fn and(&self, others: Recipients) -> Result<Recipients, Error> {
-        if self.names().any(str::is_empty) {
-            return Err(Error::IncompatibleRecipients { reason: ALONE });
-        }
+        self.check_takes_notes()?;
         let names: Vec<&str> = self.names().collect();
         let mut all = others;
         all.merge(Recipients::parse(&names)?)?;
-        Ok(all.with_prompt(Arc::clone(&self.prompt)))
+        let comment = self.comment.clone().or_else(|| all.comment.take());
+        let is_listed = self.is_listed || all.is_listed;
+        Ok(all
+            .with_notes_like(comment, is_listed)
+            .with_prompt(Arc::clone(&self.prompt)))
     }
 
     /// The public keys, each in its one spelling; an empty text for a passphrase.
@@ -159,11 +202,29 @@ impl Recipients {
             Some(&**wrapper as &dyn age::Recipient)
         });
         let plugins = plugins.iter().map(|plugin| plugin as &dyn age::Recipient);
-        let file = encrypt(own.chain(plugins), key.expose())?;
+        let mut wrappers: Vec<&dyn age::Recipient> = own.chain(plugins).collect();
+        let notes = self.notes();
+        let noted = (wrappers.pop()).map(|recipient| Noted {
+            recipient,
+            notes: &notes,
+        });
+        wrappers.extend(noted.iter().map(|last| last as &dyn age::Recipient));
+        let file = encrypt(wrappers.into_iter(), key.expose())?;
 
         let armored = armor(&file)?;
         check_limits(&armored, &file)?;
         Ok(armored)
+    }
+
+    fn notes(&self) -> Notes {
+        let names = self.names().map(str::to_owned);
+        Notes {
+            comment: self.comment.clone(),
+            recipients: match self.is_listed {
+                true => names.collect(),
+                false => Vec::new(),
+            },
+        }
     }
 
     /// Every plugin with all its recipients, in order of first appearance.
@@ -195,6 +256,8 @@ impl fmt::Debug for Recipients {
         let Recipients {
             recipients,
             prompt: _,
+            comment: _,
+            is_listed: _,
         } = self;
         write!(f, "Recipients({})", recipients.len())
     }
@@ -242,6 +305,8 @@ fn one(recipient: Recipient) -> Recipients {
     Recipients {
         recipients: vec![recipient],
         prompt: Arc::new(NoPrompt),
+        comment: None,
+        is_listed: false,
     }
 }
 

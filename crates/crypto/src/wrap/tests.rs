@@ -4,6 +4,7 @@ use super::armor::armor;
 use super::*;
 use crate::keys::DataKey;
 use crate::vectors::{hex, list, load};
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::sync::Arc;
 
@@ -364,6 +365,37 @@ fn recipients_are_told_as_far_as_identities_tell_them() {
     let known = all.recipients_of(&armored).unwrap();
     assert!(known.names().eq(expected.iter().map(String::as_str)));
     assert!(all.recipients_of("no key").is_err());
+}
+
+#[test]
+fn listed_recipients_need_no_identities() {
+    let (alice, bob, carol) = (
+        generate_identity(),
+        generate_identity(),
+        generate_identity(),
+    );
+    let recipients = Recipients::parse(&[alice.recipient(), bob.recipient()]).unwrap();
+    let noted = recipients.with_comment("theirs").unwrap().listed().unwrap();
+    let key = DataKey::generate().unwrap();
+    let armored = noted.wrap(&key).unwrap();
+    let present = Identities::default().recipients_of(&armored).unwrap();
+    assert!(present.names().eq(noted.names().collect::<BTreeSet<_>>()));
+
+    // Who is added is listed too, and the comment stays but for a new one.
+    let more = Recipients::parse(&[carol.recipient()]).unwrap();
+    let all = more.and(present).unwrap().wrap(&key).unwrap();
+    let notes = notes_of(&all).unwrap();
+    assert_eq!(
+        (notes.comment.as_deref(), notes.recipients.len()),
+        (Some("theirs"), 3)
+    );
+    let more = more.with_comment("ours").unwrap();
+    let present = Identities::default().recipients_of(&armored).unwrap();
+    let all = more.and(present).unwrap().wrap(&key).unwrap();
+    assert_eq!(notes_of(&all).unwrap().comment.as_deref(), Some("ours"));
+    for identity in [alice, bob, carol] {
+        assert!(Identities::from(identity).unwrap(&all).is_ok());
+    }
 }
 
 #[test]

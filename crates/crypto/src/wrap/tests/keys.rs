@@ -1,7 +1,11 @@
 //! Every kind of key but ssh keys and plugins: what stock age wrote opens, and what we write comes back.
 
+use std::collections::HashSet;
 use std::sync::Mutex;
 
+use age_core::format::{FileKey, Stanza};
+
+use super::super::recipients::encrypt;
 use super::*;
 
 /// Answers every question with the same passphrase, and keeps what it was asked.
@@ -407,5 +411,114 @@ fn a_header_of_another_file_is_refused() {
     ] {
         let fault = identities.unwrap(&armor(&mixed).unwrap());
         assert!(matches!(fault, Err(Error::Unauthentic)), "{fault:?}");
+    }
+}
+
+#[test]
+fn notes_wrap_nothing() {
+    let key = DataKey::generate().unwrap();
+    let (own, stranger) = (generate_identity(), generate_identity());
+    let text = "for \u{fc}ber-customers: who has it? ask key-team@example.com".repeat(3);
+    for others in [
+        vec![own.recipient()],
+        vec![own.recipient(), TAGGED.to_owned()],
+    ] {
+        let recipients = Recipients::parse(&others).unwrap();
+        let noted = recipients.with_comment(&text).unwrap().listed().unwrap();
+        let armored = noted.wrap(&key).unwrap();
+        let unwrapped = identities(&own.to_file_text()).unwrap(&armored);
+        assert_eq!(unwrapped.unwrap().expose(), key.expose());
+        assert_eq!(recipient_kinds(&armored).unwrap().len(), others.len());
+        let found = notes_of(&armored).unwrap();
+        assert_eq!(
+            (found.comment.as_deref(), found.recipients),
+            (Some(&*text), others)
+        );
+        let fault = identities(&stranger.to_file_text()).unwrap(&armored);
+        assert!(
+            matches!(fault, Err(Error::NoMatchingKey { .. })),
+            "{fault:?}"
+        );
+    }
+    // With the labels of those beside them.
+    let hybrid = Recipients::parse(&[post_quantum()])
+        .unwrap()
+        .listed()
+        .unwrap();
+    let armored = hybrid.wrap(&key).unwrap();
+    assert_eq!(recipient_kinds(&armored).unwrap(), ["mlkem768p256tag"]);
+    assert_eq!(notes_of(&armored).unwrap().recipients, [post_quantum()]);
+
+    let plain = Recipients::parse(&[own.recipient()])
+        .unwrap()
+        .wrap(&key)
+        .unwrap();
+    assert_eq!(notes_of(&plain).unwrap(), Notes::default());
+    let alone = || Recipients::passphrase(&passphrase("correct horse"));
+    assert!(alone().listed().is_err() && alone().with_comment("mine").is_err());
+    for bad in ["two\nlines", "\u{1b}[2J", &"x".repeat(1025)] {
+        let recipients = Recipients::parse(&[own.recipient()]).unwrap();
+        assert!(recipients.with_comment(bad).is_err());
+    }
+}
+
+#[test]
+fn what_is_no_note_of_ours_is_left_out() {
+    let (key, own) = (DataKey::generate().unwrap(), generate_identity());
+    let forged = |stanzas: &[(&str, &[u8])]| {
+        let stanzas = stanzas.iter().map(|(tag, body)| Stanza {
+            tag: (*tag).to_owned(),
+            args: Vec::new(),
+            body: body.to_vec(),
+        });
+        let forger = Forger {
+            own: own.own.to_public(),
+            stanzas: stanzas.collect(),
+        };
+        let file = encrypt(
+            std::iter::once(&forger as &dyn age::Recipient),
+            key.expose(),
+        )
+        .unwrap();
+        notes_of(&armor(&file).unwrap()).unwrap()
+    };
+    let (comment, recipient) = ("onnxseal-comment", "onnxseal-recipient");
+    for (tag, body) in [
+        (comment, b"\x1b[2Jgone".as_slice()),
+        (comment, b"two\nlines"),
+        (comment, b"\xff"),
+        (comment, &[b'x'; 1025]),
+        (recipient, b""),
+        (recipient, b"age1\n"),
+        (recipient, &[b'x'; 4097]),
+        ("onnxseal-else", b"text"),
+    ] {
+        assert_eq!(forged(&[(tag, body)]), Notes::default(), "{tag} {body:?}");
+    }
+    let good = forged(&[(comment, b"\xff"), (comment, b"good"), (recipient, b"one")]);
+    assert_eq!(
+        (good.comment.unwrap(), good.recipients),
+        ("good".to_owned(), vec!["one".to_owned()])
+    );
+}
+
+/// A recipient beside whose stanza others stand.
+struct Forger {
+    own: age::x25519::Recipient,
+    stanzas: Vec<Stanza>,
+}
+
+impl age::Recipient for Forger {
+    fn wrap_file_key(
+        &self,
+        file_key: &FileKey,
+    ) -> Result<(Vec<Stanza>, HashSet<String>), age::EncryptError> {
+        let (mut all, labels) = self.own.wrap_file_key(file_key)?;
+        all.extend(self.stanzas.iter().map(|stanza| Stanza {
+            tag: stanza.tag.clone(),
+            args: Vec::new(),
+            body: stanza.body.clone(),
+        }));
+        Ok((all, labels))
     }
 }

@@ -1,0 +1,104 @@
+//! What a wrapped data key tells everybody, if its maker wants that: a comment, and who the recipients
+//! are. Both are stanzas of the age header that wrap nothing, which every reader of age files skips.
+//! They are in clear. The header's MAC covers them, so that recipients alone can change them unseen.
+
+use std::collections::HashSet;
+
+use age::EncryptError;
+use age_core::format::{FileKey, Stanza, read};
+
+use crate::error::Error;
+
+const COMMENT: &str = "onnxseal-comment";
+const RECIPIENT: &str = "onnxseal-recipient";
+
+/// The longest comment, in bytes.
+const MAX_COMMENT_BYTES: usize = 1024;
+
+/// The longest public key that is shown, in bytes: an RSA key of 16384 bits has 2.8 KB.
+const MAX_RECIPIENT_BYTES: usize = 4096;
+
+const FIRST_LINE: &[u8] = b"age-encryption.org/v1\n";
+
+/// What a wrapped data key says of itself in clear, which nobody has authenticated.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// What its maker wrote about it: one line, at most 1024 bytes.
+    pub comment: Option<String>,
+    /// The public keys of the recipients, if its maker listed them.
+    pub recipients: Vec<String>,
+}
+
+impl Notes {
+    /// Those in the header of an age file. Ours in another form than we write are left out.
+    pub(super) fn read(file: &[u8]) -> Notes {
+        let mut notes = Notes::default();
+        let mut rest = file.strip_prefix(FIRST_LINE).unwrap_or_default();
+        while let Ok((after, stanza)) = read::age_stanza(rest) {
+            rest = after;
+            if !is_note(stanza.tag.as_bytes()) {
+                continue;
+            }
+            let Ok(text) = String::from_utf8(stanza.body()) else {
+                continue;
+            };
+            if stanza.tag == COMMENT && check_comment(&text).is_ok() {
+                notes.comment = Some(text);
+            } else if stanza.tag == RECIPIENT && is_recipient(&text) {
+                notes.recipients.push(text);
+            }
+        }
+        notes
+    }
+
+    fn stanzas(&self) -> impl Iterator<Item = Stanza> {
+        let stanza = |tag: &str, text: &str| Stanza {
+            tag: tag.to_owned(),
+            args: Vec::new(),
+            body: text.as_bytes().to_vec(),
+        };
+        let comment = self.comment.iter().map(move |text| stanza(COMMENT, text));
+        let recipients = self.recipients.iter();
+        comment.chain(recipients.map(move |text| stanza(RECIPIENT, text)))
+    }
+}
+
+/// Whether a stanza of this tag is a note, and so wraps nothing.
+pub(super) fn is_note(tag: &[u8]) -> bool {
+    tag == COMMENT.as_bytes() || tag == RECIPIENT.as_bytes()
+}
+
+/// A recipient whose stanzas the notes follow: with its labels, so that age combines it as before.
+pub(super) struct Noted<'a> {
+    pub(super) recipient: &'a dyn age::Recipient,
+    pub(super) notes: &'a Notes,
+}
+
+impl age::Recipient for Noted<'_> {
+    fn wrap_file_key(
+        &self,
+        file_key: &FileKey,
+    ) -> Result<(Vec<Stanza>, HashSet<String>), EncryptError> {
+        let (mut stanzas, labels) = self.recipient.wrap_file_key(file_key)?;
+        stanzas.extend(self.notes.stanzas());
+        Ok((stanzas, labels))
+    }
+}
+
+/// Fails unless it is one line of at most 1024 bytes, without control characters.
+pub(super) fn check_comment(comment: &str) -> Result<(), Error> {
+    if comment.contains(char::is_control) {
+        let rule = "a comment is one line, without control characters";
+        return Err(Error::Misuse { rule });
+    }
+    if comment.len() > MAX_COMMENT_BYTES {
+        let (what, limit) = ("comment length in bytes", MAX_COMMENT_BYTES);
+        return Err(Error::LimitExceeded { what, limit });
+    }
+    Ok(())
+}
+
+fn is_recipient(text: &str) -> bool {
+    let printable = |byte: u8| (b' '..=b'~').contains(&byte);
+    !text.is_empty() && text.len() <= MAX_RECIPIENT_BYTES && text.bytes().all(printable)
+}
