@@ -14,8 +14,7 @@ use crate::arguments::{Place, array, bytes, given, optional_text, path, text};
 use crate::error::{Fault, OnnxsealError, Result, guard};
 use crate::identities::OnnxsealIdentities;
 use crate::options::OnnxsealOptions;
-use crate::ort::c_name;
-use crate::session::Values;
+use crate::ort::{Values, c_dims, c_name};
 
 /// A protected model in memory: authenticated as a whole, and decrypted.
 ///
@@ -331,11 +330,4 @@ impl OnnxsealModel {
         }
         Ok(Box::into_raw(handle))
     }
-}
-
-/// Dimensions as C has them.
-pub(crate) fn c_dims(dims: &[u64]) -> Result<Box<[i64]>> {
-    let signed = dims.iter().map(|dim| i64::try_from(*dim));
-    let signed: std::result::Result<_, _> = signed.collect();
-    signed.map_err(|_| Fault::malformed("a dimension is 2^63 or more"))
 }

@@ -4,6 +4,7 @@
 //! first version that has them; what they make is released on drop.
 #![allow(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
 
@@ -18,6 +19,13 @@ use crate::error::{Fault, Result};
 /// The first version, 1.`MINIMUM`, that takes from the options where a model in memory has its
 /// external data: without that it would look for them in the current folder.
 pub(crate) const MINIMUM: u32 = 21;
+
+/// Dimensions as C has them.
+pub(crate) fn c_dims(dims: &[u64]) -> Result<Box<[i64]>> {
+    let signed = dims.iter().map(|dim| i64::try_from(*dim));
+    let signed: std::result::Result<_, _> = signed.collect();
+    signed.map_err(|_| Fault::malformed("a dimension is 2^63 or more"))
+}
 
 /// The functions of the caller's ONNX Runtime.
 #[derive(Clone, Copy, PartialEq)]
@@ -389,4 +397,24 @@ fn element_type(data_type: DataType) -> Result<ElementType> {
             )));
         }
     })
+}
+
+/// What ONNX Runtime was given of a model's memory, which must live as long as its sessions: so it
+/// lives as long as the model.
+#[derive(Default)]
+pub(crate) struct Values(Vec<(Api, BTreeMap<Key, Value>)>);
+
+/// A tensor's name, and the address of its bytes.
+pub(crate) type Key = (CString, usize);
+
+impl Values {
+    /// Those of one library: a process may have several.
+    pub(crate) fn of(&mut self, api: Api) -> &mut BTreeMap<Key, Value> {
+        let known = self.0.iter().position(|(of, _)| *of == api);
+        let index = known.unwrap_or_else(|| {
+            self.0.push((api, BTreeMap::new()));
+            self.0.len() - 1
+        });
+        &mut self.0[index].1
+    }
 }

@@ -1,8 +1,7 @@
 //! ONNX Runtime sessions of opened models.
 #![allow(unsafe_code)]
 
-use std::collections::BTreeMap;
-use std::ffi::{CStr, CString, c_void};
+use std::ffi::{CStr, c_void};
 use std::mem::MaybeUninit;
 use std::sync::PoisonError;
 
@@ -13,16 +12,8 @@ use ort_sys::{OrtApiBase, OrtEnv, OrtSession, OrtSessionOptions};
 
 use crate::arguments::{Place, given};
 use crate::error::{OnnxsealError, Result, guard};
-use crate::model::{OnnxsealModel, c_dims};
-use crate::ort::{Api, SessionOptions, Value, c_name};
-
-/// What ONNX Runtime was given of a model's memory, which must live as long as its sessions: so it
-/// lives as long as the model.
-#[derive(Default)]
-pub(crate) struct Values(Vec<(Api, BTreeMap<Key, Value>)>);
-
-/// A tensor's name, and the address of its bytes.
-type Key = (CString, usize);
+use crate::model::OnnxsealModel;
+use crate::ort::{Api, Key, SessionOptions, Value, c_dims, c_name};
 
 /// A model without the weights that ONNX Runtime gets by its session options.
 pub struct OnnxsealSkeleton(Prepared<'static>);
@@ -226,17 +217,5 @@ impl OnnxsealModel {
         let names: Vec<&CStr> = keys.iter().map(|(name, _)| name.as_c_str()).collect();
         // SAFETY: as above.
         unsafe { options.inject(&names, &values) }
-    }
-}
-
-impl Values {
-    /// Those of one library: a process may have several.
-    fn of(&mut self, api: Api) -> &mut BTreeMap<Key, Value> {
-        let known = self.0.iter().position(|(of, _)| *of == api);
-        let index = known.unwrap_or_else(|| {
-            self.0.push((api, BTreeMap::new()));
-            self.0.len() - 1
-        });
-        &mut self.0[index].1
     }
 }

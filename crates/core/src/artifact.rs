@@ -4,15 +4,12 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use onnxseal_crypto::TAG_BYTES;
 use onnxseal_crypto::signature::MAX_SIGNATURE_BYTES;
 use onnxseal_onnx::tail;
 
 use crate::error::{Error, Result, model as model_error};
 use crate::manifest::Manifest;
-use crate::signature::Leaves;
-
-/// Bytes of one chunk's tag.
-pub(crate) const TAG_BYTES: usize = 16;
 
 /// What the tail holds.
 #[derive(Debug)]
@@ -115,11 +112,6 @@ impl Artifact {
         let end = encode_end(self.signature.as_deref(), &self.key);
         let start = self.tail.len().saturating_sub(end.len());
         self.tail.split_at(start)
-    }
-
-    /// What the publisher signs.
-    pub(crate) fn message(&self, leaves: &Leaves) -> Result<String> {
-        leaves.message(&self.manifest_bytes, &self.tags, &self.mac)
     }
 }
 

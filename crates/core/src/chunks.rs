@@ -7,13 +7,13 @@ use onnxseal_crypto::{ChunkId, Scratch};
 use onnxseal_onnx::model::Span;
 use zeroize::Zeroizing;
 
-use crate::artifact::TAG_BYTES;
 use crate::error::{Error, Result};
 use crate::input::Input;
 use crate::manifest::Manifest;
 use crate::parallel;
 use crate::progress::Progress;
 use crate::spans::SpanSet;
+use onnxseal_crypto::TAG_BYTES;
 
 /// One chunk of one file.
 #[derive(Clone, Copy, Debug)]

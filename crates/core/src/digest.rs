@@ -9,7 +9,6 @@ use blake3::Hasher;
 use blake3::hazmat::{
     ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root,
 };
-use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 #[cfg(feature = "protect")]
@@ -23,28 +22,9 @@ use crate::input::Input;
 use crate::manifest::Manifest;
 #[cfg(feature = "protect")]
 use crate::manifest::{Draft, File};
+use crate::progress::FileDigest;
 #[cfg(feature = "protect")]
 use crate::progress::Progress;
-
-/// What a call read and what it wrote.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Digests {
-    /// The files of the model that was read, the model file first.
-    pub input: Vec<FileDigest>,
-    /// The files that were written, the model file first; none where nothing was.
-    pub output: Vec<FileDigest>,
-}
-
-/// A file's digest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileDigest {
-    /// Path relative to the model's folder, `/`-separated; empty for the model file itself.
-    pub path: String,
-    /// Length in bytes.
-    pub bytes: u64,
-    /// BLAKE3 of the file, 64 hexadecimal digits.
-    pub blake3: String,
-}
 
 /// The digests of all files of one side of a pass: of what is read, or of what is written.
 pub(crate) struct Digester<'a> {

@@ -47,7 +47,7 @@ pub fn is_unfinished(name: &OsStr) -> bool {
 /// # Errors
 /// [`AlreadyExists`](io::ErrorKind::AlreadyExists), and what the system says.
 pub fn write_whole(path: &Path, bytes: &[u8], replace: bool, readers: Readers) -> io::Result<()> {
-    let folder = crate::protected::folder_of(path);
+    let folder = crate::location::folder_of(path);
     let mut file = named(folder, readers)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;

@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, io as io_error};
-use crate::protected::folder_of;
+use crate::location::folder_of;
 
 /// Where an output file goes.
 #[derive(Clone, Debug)]

@@ -16,8 +16,8 @@ use crate::in_memory::{Bytes, InMemory};
 use crate::location::Location;
 #[cfg(feature = "object-store")]
 use crate::location::ObjectUrl;
+use crate::location::folder_of;
 use crate::map::Map;
-use crate::protected::folder_of;
 #[cfg(feature = "object-store")]
 use crate::remote::{Object, Remote};
 

@@ -75,7 +75,6 @@ mod upload;
 mod verify;
 
 pub use claims::Requirements;
-pub use digest::{Digests, FileDigest};
 pub use draft::{Readers, write_whole};
 pub use error::{Error, ErrorKind, Result};
 pub use in_memory::{Bytes, InMemory};
@@ -84,13 +83,13 @@ pub use manifest::{File, Manifest, Operator};
 pub use onnxseal_crypto::signature::{AllowedSigners, ClaimedSigner, Signer, SigningKey};
 pub use onnxseal_crypto::wrap::{
     Identities, Identity, NoPrompt, PLUGIN_PATIENCE, Passphrase, Prompt, Recipients,
-    generate_identity, opens_with,
+    generate_identity,
 };
-pub use onnxseal_crypto::{BlobKey, Error as KeyError, holds_secret, shown};
+pub use onnxseal_crypto::{BlobKey, Error as KeyError, holds_secret, opens_with, shown};
 pub use open::{OpenedModel, open, open_with, unprotect};
-pub use outputs::OutputOptions;
+pub use output::OutputOptions;
 pub use plaintext::Memory;
-pub use progress::{Progress, Silent};
+pub use progress::{Digests, FileDigest, Progress, Silent};
 pub use signature::{Access, SignedBy};
 
 #[cfg(feature = "protect")]
@@ -98,11 +97,12 @@ pub use {
     discover::{Discovery, Found, Unreadable, discover},
     inspect::{inspect, is_protected},
     onnxseal_plan::{Demand, Policy, Preset},
+    progress::Volume,
     protect::{ProtectOptions, plan, protect, protect_in_place},
     rekey::{Rekeyed, Rewrap, rekey, rekey_in_place},
     report::{
         ClearRow, OperatorRow, PassedOverRow, PlainConstantsRow, RecipientRow, Report,
-        SignatureRow, TensorRow, TypeRow, Volume,
+        SignatureRow, TensorRow, TypeRow,
     },
     rotate::{Resign, RotateOptions, rotate, rotate_in_place},
     sign::{attach_signature, sign, signed_message},

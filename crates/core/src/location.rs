@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use crate::error::io;
 use crate::error::{Error, Result};
 use crate::in_memory::InMemory;
-use crate::protected::folder_of;
 
 /// Where a model lies, or goes.
 ///
@@ -331,6 +330,14 @@ pub fn redact(text: &str) -> String {
     }
     shown.push_str(rest);
     shown
+}
+
+/// The folder that holds `path`.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 /// `path` without links, also where it, or folders above it, do not exist yet.

@@ -7,10 +7,35 @@ use std::path::Path;
 use crate::draft::{self, Readers};
 use crate::error::{Error, Result, io as io_error};
 use crate::folder::{Folder, MadeFolders, Place};
-use crate::outputs::OutputOptions;
-use crate::protected::folder_of;
+use crate::location::folder_of;
 #[cfg(feature = "object-store")]
 use crate::{remote::Object, upload::Upload};
+
+/// How outputs come to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OutputOptions {
+    /// Whether an existing file may be replaced; never several at once.
+    pub replace: bool,
+    /// Whether to wait until the output is on the disk before it gets its name. Without, a call
+    /// takes about half the time, and after a power loss the output may be there in part; and so,
+    /// with `replace`, what it replaced is lost.
+    pub sync: bool,
+    /// Files that stand in the way are removed by whoever is told that the outputs are
+    /// [`ready`](crate::Progress::ready): they are no error before.
+    pub(crate) cleared: bool,
+}
+
+impl Default for OutputOptions {
+    /// Replaces nothing, and waits for the disk.
+    fn default() -> OutputOptions {
+        OutputOptions {
+            replace: false,
+            sync: true,
+            cleared: false,
+        }
+    }
+}
 
 /// A file or an object that is being written and cannot be seen yet.
 #[derive(Debug)]

@@ -2,9 +2,7 @@
 
 use std::io;
 
-use crate::digest::Digests;
-#[cfg(feature = "protect")]
-use crate::report::Volume;
+use serde::{Deserialize, Serialize};
 
 /// Told of the bytes that a call has dealt with; called from several threads.
 pub trait Progress: Sync {
@@ -54,3 +52,61 @@ pub trait Progress: Sync {
 pub struct Silent;
 
 impl Progress for Silent {}
+
+/// What a call read and what it wrote.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Digests {
+    /// The files of the model that was read, the model file first.
+    pub input: Vec<FileDigest>,
+    /// The files that were written, the model file first; none where nothing was.
+    pub output: Vec<FileDigest>,
+}
+
+/// A file's digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileDigest {
+    /// Path relative to the model's folder, `/`-separated; empty for the model file itself.
+    pub path: String,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// BLAKE3 of the file, 64 hexadecimal digits.
+    pub blake3: String,
+}
+
+/// How much of something is encrypted.
+#[cfg(feature = "protect")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Length in bytes.
+    pub bytes: u64,
+    /// Bytes of it that are encrypted.
+    pub encrypted_bytes: u64,
+    /// `encrypted_bytes / bytes`, 0 to 1.
+    pub share: f64,
+}
+
+#[cfg(feature = "protect")]
+impl Volume {
+    pub(crate) fn new(bytes: u64, encrypted_bytes: u64) -> Volume {
+        let share = match bytes {
+            0 => 0.0,
+            bytes => encrypted_bytes as f64 / bytes as f64,
+        };
+        Volume {
+            bytes,
+            encrypted_bytes,
+            share,
+        }
+    }
+
+    /// All of them together; metadata of a hostile file may name more bytes than there are.
+    pub(crate) fn sum(volumes: impl Iterator<Item = Volume>) -> Volume {
+        let (bytes, encrypted) = volumes.fold((0u64, 0u64), |(bytes, encrypted), volume| {
+            (
+                bytes.saturating_add(volume.bytes),
+                encrypted.saturating_add(volume.encrypted_bytes),
+            )
+        });
+        Volume::new(bytes, encrypted)
+    }
+}

@@ -1,15 +1,14 @@
 //! A protected model on disk, and what a key makes of it.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use onnxseal_crypto::signature::Signer;
 use onnxseal_crypto::wrap::Identities;
-use onnxseal_crypto::{self as crypto, BlobKey, DataKey, OpenKey, Tag};
+use onnxseal_crypto::{self as crypto, BlobKey, DataKey, OpenKey, TAG_BYTES, Tag};
 use onnxseal_onnx::model::Span;
 use onnxseal_onnx::{excerpt, foreign};
 
-use crate::artifact::{Artifact, TAG_BYTES};
+use crate::artifact::Artifact;
 use crate::chunks::{self, Chunk, Tools};
 use crate::error::{Error, Result};
 use crate::input::Input;
@@ -82,7 +81,7 @@ impl Protected {
             .map_err(|error| match error {
                 crypto::Error::NoMatchingKey { recipients } => Error::NoMatchingKey {
                     path: path(),
-                    recipients: excerpt(&crypto::wrap::opens_with(&recipients)),
+                    recipients: excerpt(&crypto::opens_with(&recipients)),
                 },
                 crypto::Error::WrongPassphrase { .. } => {
                     let name = path().display().to_string();
@@ -250,13 +249,5 @@ impl Unlocked<'_> {
             );
         }
         holds.join(", ")
-    }
-}
-
-/// The folder that holds `path`.
-pub(crate) fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
     }
 }

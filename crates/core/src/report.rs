@@ -7,9 +7,10 @@ use std::path::Path;
 
 use onnxseal_onnx::model::{Model, NodeId, Tensor};
 use onnxseal_plan::rules::qualified;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::manifest::{self, File, Operator};
+use crate::progress::Volume;
 
 /// What is encrypted in a model and what is not.
 ///
@@ -71,42 +72,6 @@ pub struct SignatureRow {
     pub key_type: String,
     /// Fingerprint of the key, `SHA256:...`.
     pub fingerprint: String,
-}
-
-/// How much of something is encrypted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Volume {
-    /// Length in bytes.
-    pub bytes: u64,
-    /// Bytes of it that are encrypted.
-    pub encrypted_bytes: u64,
-    /// `encrypted_bytes / bytes`, 0 to 1.
-    pub share: f64,
-}
-
-impl Volume {
-    fn new(bytes: u64, encrypted_bytes: u64) -> Volume {
-        let share = match bytes {
-            0 => 0.0,
-            bytes => encrypted_bytes as f64 / bytes as f64,
-        };
-        Volume {
-            bytes,
-            encrypted_bytes,
-            share,
-        }
-    }
-
-    /// All of them together; metadata of a hostile file may name more bytes than there are.
-    fn sum(volumes: impl Iterator<Item = Volume>) -> Volume {
-        let (bytes, encrypted) = volumes.fold((0u64, 0u64), |(bytes, encrypted), volume| {
-            (
-                bytes.saturating_add(volume.bytes),
-                encrypted.saturating_add(volume.encrypted_bytes),
-            )
-        });
-        Volume::new(bytes, encrypted)
-    }
 }
 
 /// All operators of a type.

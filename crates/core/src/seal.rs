@@ -1,10 +1,10 @@
 //! Sealing: a model's plaintext, from wherever it comes, made into a protected model.
 
-use onnxseal_crypto::DataKey;
 use onnxseal_crypto::signature::SigningKey;
 use onnxseal_crypto::wrap::Recipients;
+use onnxseal_crypto::{DataKey, TAG_BYTES};
 
-use crate::artifact::{self, TAG_BYTES};
+use crate::artifact;
 use crate::chunks::{Chunk, Tools};
 use crate::error::{Error, Result};
 use crate::input::Input;

@@ -69,7 +69,7 @@ pub fn signed_message(location: impl Into<Location>, progress: &dyn Progress) ->
 fn message(protected: &Protected, progress: &dyn Progress) -> Result<String> {
     let leaves = Leaves::new(protected.manifest());
     digest_chunks(protected, &leaves, None, progress)?;
-    protected.artifact.message(&leaves)
+    leaves.message_of(&protected.artifact)
 }
 
 /// Checks, without a key, that the model bears a signature `by` one who may sign, and that it is of

@@ -65,6 +65,11 @@ impl Leaves {
         self.0.put(chunk, Sha256::digest(stored).into());
     }
 
+    /// What the publisher signs of a model that is there.
+    pub(crate) fn message_of(&self, artifact: &Artifact) -> Result<String> {
+        self.message(&artifact.manifest_bytes, &artifact.tags, &artifact.mac)
+    }
+
     /// What the publisher signs.
     pub(crate) fn message(&self, manifest: &[u8], tags: &[u8], mac: &[u8]) -> Result<String> {
         let files = Sha256::digest(self.0.all()?.as_flattened());
@@ -115,7 +120,7 @@ impl<'a> Demand<'a> {
     /// # Errors
     /// [`Error::Signature`] where the signature does not hold, or by somebody else.
     pub(crate) fn check(&self, path: &Path, artifact: &Artifact) -> Result<Signer> {
-        let message = artifact.message(&self.leaves)?;
+        let message = self.leaves.message_of(artifact)?;
         let SignedBy { allowed, signer } = self.by;
         let signature = artifact.signature.as_deref().unwrap_or_default();
         allowed

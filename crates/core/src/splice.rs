@@ -30,9 +30,10 @@ use crate::error::{Error, Result, io as io_error};
 use crate::folder::sync_folder;
 use crate::input::{Input, read_exact_at};
 use crate::location::Location;
+use crate::location::folder_of;
+use crate::output::OutputOptions;
 use crate::output::{Output, write_all_at};
-use crate::outputs::OutputOptions;
-use crate::protected::{Protected, folder_of};
+use crate::protected::Protected;
 use crate::source::Source;
 
 const MAGIC: &[u8] = b"onnxseal journal 1\n";

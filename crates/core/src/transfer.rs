@@ -6,12 +6,13 @@ use std::sync::{Mutex, PoisonError};
 use zeroize::Zeroizing;
 
 use crate::chunks::{self, Chunk, Tools};
-use crate::digest::{Digester, Digests, FileDigest};
+use crate::digest::Digester;
 use crate::error::{Error, Result, io};
 use crate::input::Input;
 use crate::manifest::{Manifest, Original};
 use crate::outputs::Outputs;
 use crate::progress::Progress;
+use crate::progress::{Digests, FileDigest};
 #[cfg(feature = "protect")]
 use crate::reflink;
 #[cfg(feature = "protect")]

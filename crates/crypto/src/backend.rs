@@ -5,9 +5,15 @@ mod aws_lc;
 #[cfg_attr(all(feature = "aws-lc", not(test)), allow(dead_code))]
 mod rust_crypto;
 
-use crate::chunk::Tag;
 use crate::error::Error;
 use crate::secret::Secret;
+
+/// Bytes of an AES-GCM tag.
+pub const TAG_BYTES: usize = 16;
+
+/// The AES-GCM tag of a chunk; public, as it stands in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tag(pub [u8; TAG_BYTES]);
 
 #[cfg(feature = "aws-lc")]
 pub(crate) use aws_lc::AwsLc;

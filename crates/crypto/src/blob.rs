@@ -16,7 +16,7 @@ use std::fmt;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::backend::{Aead as _, Chosen};
-use crate::chunk::Tag;
+use crate::backend::{TAG_BYTES, Tag};
 use crate::derive;
 use crate::error::Error;
 use crate::secret::Secret;
@@ -24,7 +24,6 @@ use crate::secret::Secret;
 const MAGIC: [u8; 16] = *b"onnxseal.blob.v1";
 const SALT_BYTES: usize = 32;
 const HEADER_BYTES: usize = MAGIC.len() + SALT_BYTES;
-const TAG_BYTES: usize = 16;
 /// Plaintext of a chunk, but for the last one.
 const CHUNK_BYTES: usize = 1 << 20;
 

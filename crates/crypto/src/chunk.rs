@@ -12,26 +12,10 @@
 
 use std::ops::Range;
 
-use crate::backend::Aead;
-use crate::derive;
+use crate::backend::{Aead, Tag};
+use crate::derive::{self, ChunkId};
 use crate::error::Error;
 use crate::gather::{self, Scratch};
-
-/// The largest chunk that the format allows, in bytes.
-pub const MAX_CHUNK_BYTES: usize = 1 << 24;
-
-/// Names a chunk of an artifact; both numbers count from 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ChunkId {
-    /// The file: its index in the manifest's `files`.
-    pub file: u32,
-    /// The chunk within the file.
-    pub chunk: u64,
-}
-
-/// The AES-GCM tag of a chunk; public, as it stands in the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tag(pub [u8; 16]);
 
 /// `ciphertext, tag = AES-256-GCM(chunk key, nonce(at), targets, other bytes)`, the ciphertext in
 /// the place of the targets.

@@ -4,9 +4,17 @@ use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
-use crate::chunk::ChunkId;
 use crate::error::Error;
 use crate::secret::Secret;
+
+/// Names a chunk of an artifact; both numbers count from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChunkId {
+    /// The file: its index in the manifest's `files`.
+    pub file: u32,
+    /// The chunk within the file.
+    pub chunk: u64,
+}
 
 const MAC_KEY_LABEL: &[u8] = b"onnxseal/v1/mac";
 const CHUNK_KEY_LABEL: &[u8] = b"onnxseal/v1/chunk";

@@ -1,9 +1,9 @@
 //! What can go wrong, one variant for each fault a caller answers differently.
 
+use std::fmt;
 use std::io;
 
-use crate::signature::NotAllowed;
-use crate::wrap::opens_with;
+use crate::opens_with::opens_with;
 
 /// Why an operation on keys or chunks failed.
 #[derive(Debug, thiserror::Error)]
@@ -180,6 +180,34 @@ pub enum Error {
     /// The cryptographic library refused a legal call, such as for want of memory.
     #[error("the cryptographic library failed")]
     Backend,
+}
+
+/// Why a key that made a good signature is not allowed to. The first is furthest from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum NotAllowed {
+    /// No line has the key.
+    UnknownKey,
+    /// Lines have the key, for other principals than the one asked for.
+    Principal,
+    /// Lines have the key, for other namespaces than ours.
+    Namespace,
+    /// Lines have the key; it is not valid yet.
+    NotYetValid,
+    /// Lines have the key; it is no longer valid.
+    Expired,
+}
+
+impl fmt::Display for NotAllowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NotAllowed::UnknownKey => "no allowed signer has it",
+            NotAllowed::Principal => "it is not a key of the signer asked for",
+            NotAllowed::Namespace => "it is not allowed in the namespace \"onnxseal\"",
+            NotAllowed::NotYetValid => "it is not valid yet",
+            NotAllowed::Expired => "it is no longer valid",
+        })
+    }
 }
 
 #[cfg(test)]

@@ -5,8 +5,10 @@ use std::ops::Range;
 
 use zeroize::Zeroizing;
 
-use crate::chunk::MAX_CHUNK_BYTES;
 use crate::error::Error;
+
+/// The largest chunk that the format allows, in bytes.
+pub const MAX_CHUNK_BYTES: usize = 1 << 24;
 
 /// Buffers for gathered runs, to be used for one chunk after the other.
 ///

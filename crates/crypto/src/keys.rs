@@ -3,9 +3,11 @@
 use std::fmt;
 use std::ops::Range;
 
+use crate::backend::Tag;
 use crate::backend::{Aead as _, Chosen};
 use crate::blob::BlobKey;
-use crate::chunk::{self, ChunkId, Tag};
+use crate::chunk;
+use crate::derive::ChunkId;
 use crate::derive::{self, ManifestMac};
 use crate::error::Error;
 use crate::gather::{self, Scratch};

@@ -24,7 +24,7 @@ use ssh_key::{Algorithm, HashAlg, PublicKey, SshSig};
 
 use crate::error::Error;
 
-pub use allowed_signers::{AllowedSigners, MAX_ALLOWED_SIGNERS_BYTES, NotAllowed};
+pub use allowed_signers::{AllowedSigners, MAX_ALLOWED_SIGNERS_BYTES};
 pub use signing_key::{MAX_SIGNING_KEY_BYTES, SigningKey};
 
 /// SSHSIG namespace of our signatures.

@@ -6,7 +6,8 @@ use std::ops::Range;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::chunk::{ChunkId, Tag};
+use crate::backend::Tag;
+use crate::derive::ChunkId;
 use crate::secret::Secret;
 
 /// One data key and manifest with what follows from them.

@@ -16,8 +16,8 @@ use crate::error::Error;
 
 pub use armor::MAX_WRAPPED_BYTES;
 pub use identities::{Identities, Identity, MAX_WORK_FACTOR, generate_identity};
-pub use kinds::{notes_of, opens_with, recipient_kinds};
-pub use notes::Notes;
+pub use kinds::{notes_of, recipient_kinds};
+pub use notes::HeaderNotes;
 pub use prompt::{MAX_PASSPHRASE_BYTES, NoPrompt, PLUGIN_PATIENCE, Passphrase, Prompt};
 pub use recipients::Recipients;
 pub use ssh::MAX_BCRYPT_ROUNDS;
@@ -25,6 +25,8 @@ pub(crate) use ssh::check_rounds;
 
 /// The longest identity file or recipients file that is read, in bytes.
 pub const MAX_KEY_FILE_BYTES: usize = 256 << 10;
+
+const LOW_ORDER: &str = "a public key of low order";
 
 fn malformed(reason: &'static str) -> Error {
     Error::MalformedKey { reason }

@@ -5,16 +5,11 @@ use std::fmt;
 use onnxseal_onnx::excerpt;
 use onnxseal_onnx::model::{Model, NodeId, TensorId};
 
-use crate::classify::{Reason, classify};
-use crate::error::Error;
-use crate::planner::Planner;
+use crate::classify::Reason;
 use crate::policy::{Demand, Policy};
 use crate::position::Run;
 use crate::rules;
-use crate::unmatched::unmatched;
-
-/// Bytes that the tensors of a model may have together: what the format's integers can state.
-const MAX_BYTES: u64 = (1 << 53) - 1;
+use crate::unmatched::{Entry, unmatched};
 
 /// What is encrypted of a model and what stays in clear.
 #[derive(Clone, Debug)]
@@ -157,35 +152,6 @@ pub enum Violation {
     },
 }
 
-/// An entry of a policy.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Entry {
-    /// The coefficient of an operator type.
-    OperatorType(String),
-    /// An override by name of a node; the pattern.
-    Node(String),
-    /// An override by name of an initializer; the pattern.
-    Initializer(String),
-}
-
-/// Plans what to encrypt of a model.
-///
-/// # Errors
-///
-/// [`Error::TooLarge`].
-pub fn plan(model: &Model<'_>, policy: &Policy) -> Result<Plan, Error> {
-    let classified = classify(model);
-    let total = classified
-        .iter()
-        .fold(0u64, |sum, tensor| sum.saturating_add(tensor.bytes));
-    if total > MAX_BYTES {
-        return Err(Error::TooLarge { limit: MAX_BYTES });
-    }
-    let mut planner = Planner::new(model, policy, &classified);
-    planner.apportion_types();
-    Ok(planner.finish())
-}
-
 impl Plan {
     /// Bytes of all weights, those that cannot be replaced in place among them.
     pub fn weight_bytes(&self) -> u64 {
@@ -275,16 +241,6 @@ impl fmt::Display for Violation {
                     None => Ok(()),
                 }
             }
-        }
-    }
-}
-
-impl fmt::Display for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Entry::OperatorType(op_type) => write!(f, "the coefficient of {op_type}"),
-            Entry::Node(pattern) => write!(f, "the override of node {pattern:?}"),
-            Entry::Initializer(pattern) => write!(f, "the override of initializer {pattern:?}"),
         }
     }
 }

@@ -5,14 +5,36 @@ use std::collections::HashMap;
 use onnxseal_onnx::element_bits;
 use onnxseal_onnx::model::{Model, NodeId, Payload, TensorId, Unpatchable};
 
-use crate::classify::{Classified, Reason, op_type};
+use crate::classify::{Classified, Reason, classify, op_type};
+use crate::error::Error;
 use crate::plan::{Clear, Mode, OperatorPlan, Plan, TensorPlan, TypePlan};
 use crate::policy::{Policy, Target};
 use crate::subsequence::Cut;
 use crate::volume::{apportion, budget, proportional};
 
+/// Bytes that the tensors of a model may have together: what the format's integers can state.
+const MAX_BYTES: u64 = (1 << 53) - 1;
+
+/// Plans what to encrypt of a model.
+///
+/// # Errors
+///
+/// [`Error::TooLarge`].
+pub fn plan(model: &Model<'_>, policy: &Policy) -> Result<Plan, Error> {
+    let classified = classify(model);
+    let total = classified
+        .iter()
+        .fold(0u64, |sum, tensor| sum.saturating_add(tensor.bytes));
+    if total > MAX_BYTES {
+        return Err(Error::TooLarge { limit: MAX_BYTES });
+    }
+    let mut planner = Planner::new(model, policy, &classified);
+    planner.apportion_types();
+    Ok(planner.finish())
+}
+
 /// Builds a plan.
-pub(crate) struct Planner<'p, 'a> {
+struct Planner<'p, 'a> {
     model: &'p Model<'a>,
     policy: &'p Policy,
     classified: &'p [Classified<'a>],

@@ -12,17 +12,20 @@ use serde::{Deserialize, Serialize};
 use super::shard::key;
 use super::{Found, Operation, RECORDS};
 use crate::beneath;
-use crate::digest::{Digests, FileDigest, of_files};
+use crate::digest::of_files;
 use crate::draft;
 use crate::error::{Error, Result};
 use crate::input::Input;
 use crate::location::Location;
-use crate::outputs::{self, OutputOptions};
+use crate::location::folder_of;
+use crate::output::OutputOptions;
+use crate::outputs;
 use crate::progress::Progress;
-use crate::protected::{Protected, folder_of};
+use crate::progress::Volume;
+use crate::progress::{Digests, FileDigest};
+use crate::protected::Protected;
 #[cfg(feature = "object-store")]
 use crate::remote::{Object, Version};
-use crate::report::Volume;
 use crate::source::Source;
 
 /// Version of the records' shape.

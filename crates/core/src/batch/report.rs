@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use crate::digest::FileDigest;
 use crate::error::{Error, ErrorKind};
-use crate::report::Volume;
+use crate::progress::FileDigest;
+use crate::progress::Volume;
 
 /// What became of a batch.
 ///

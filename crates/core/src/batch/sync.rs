@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Result, io as io_error};
-use crate::protected::folder_of;
+use crate::location::folder_of;
 
 /// Returns once all of `files`, and their names, are on the disk.
 ///

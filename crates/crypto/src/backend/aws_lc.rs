@@ -3,7 +3,7 @@
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
 use super::Aead;
-use crate::chunk::Tag;
+use crate::backend::Tag;
 use crate::error::Error;
 use crate::secret::Secret;
 

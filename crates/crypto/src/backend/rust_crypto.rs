@@ -11,7 +11,7 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroize as _;
 
 use super::Aead;
-use crate::chunk::Tag;
+use crate::backend::Tag;
 use crate::error::Error;
 use crate::secret::Secret;
 

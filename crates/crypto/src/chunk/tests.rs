@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::backend::RustCrypto;
+use crate::gather::MAX_CHUNK_BYTES;
 use crate::secret::Secret;
 use crate::vectors;
 

@@ -14,7 +14,7 @@ use ssh_key::PublicKey;
 use ssh_key::public::KeyData;
 
 use super::{NAMESPACE, Signer, fingerprint, holds, parse};
-use crate::error::Error;
+use crate::error::{Error, NotAllowed};
 use crate::limited::read_limited;
 
 /// The longest allowed signers file that is read, in bytes.
@@ -40,34 +40,6 @@ struct Options {
     valid_after: Option<u64>,
     /// Seconds since 1970, UTC; the key is valid up to this one.
     valid_before: Option<u64>,
-}
-
-/// Why a key that made a good signature is not allowed to. The first is furthest from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum NotAllowed {
-    /// No line has the key.
-    UnknownKey,
-    /// Lines have the key, for other principals than the one asked for.
-    Principal,
-    /// Lines have the key, for other namespaces than ours.
-    Namespace,
-    /// Lines have the key; it is not valid yet.
-    NotYetValid,
-    /// Lines have the key; it is no longer valid.
-    Expired,
-}
-
-impl fmt::Display for NotAllowed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            NotAllowed::UnknownKey => "no allowed signer has it",
-            NotAllowed::Principal => "it is not a key of the signer asked for",
-            NotAllowed::Namespace => "it is not allowed in the namespace \"onnxseal\"",
-            NotAllowed::NotYetValid => "it is not valid yet",
-            NotAllowed::Expired => "it is no longer valid",
-        })
-    }
 }
 
 impl AllowedSigners {

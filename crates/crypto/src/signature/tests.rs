@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use super::allowed_signers::parse_time;
 use super::*;
+use crate::error::NotAllowed;
 use crate::vectors::{list, load};
 use crate::wrap::Passphrase;
 

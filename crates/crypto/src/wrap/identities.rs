@@ -16,7 +16,7 @@ use crate::keys::DataKey;
 use crate::limited::read_limited;
 use crate::secret::Secret;
 use crate::wrap::armor::{armor, dearmor, recipient_kinds};
-use crate::wrap::notes::{Notes, check_comment};
+use crate::wrap::notes::{HeaderNotes, check_comment};
 use crate::wrap::plugin::{Plugin, PluginIdentities};
 use crate::wrap::prompt::{NoPrompt, Passphrase, Prompt};
 use crate::wrap::recipients::{Recipients, encrypt, scrypt_recipient};
@@ -101,7 +101,7 @@ impl Identities {
         let present = recipient_kinds(&file).len();
         let opens =
             |identity: &dyn age::Identity| matches!(unwrap_with(&file, &[identity]), Ok(Some(_)));
-        let notes = Notes::read(&file);
+        let notes = HeaderNotes::read(&file);
         let is_listed = !notes.recipients.is_empty();
         let mut known = BTreeSet::from_iter(notes.recipients);
         for identity in self.own.iter().filter(|identity| opens(*identity)) {

@@ -22,17 +22,17 @@ const FIRST_LINE: &[u8] = b"age-encryption.org/v1\n";
 
 /// What a wrapped data key says of itself in clear, which nobody has authenticated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Notes {
+pub struct HeaderNotes {
     /// What its maker wrote about it: one line, at most 1024 bytes.
     pub comment: Option<String>,
     /// The public keys of the recipients, if its maker listed them.
     pub recipients: Vec<String>,
 }
 
-impl Notes {
+impl HeaderNotes {
     /// Those in the header of an age file. Ours in another form than we write are left out.
-    pub(super) fn read(file: &[u8]) -> Notes {
-        let mut notes = Notes::default();
+    pub(super) fn read(file: &[u8]) -> HeaderNotes {
+        let mut notes = HeaderNotes::default();
         let mut rest = file.strip_prefix(FIRST_LINE).unwrap_or_default();
         while let Ok((after, stanza)) = read::age_stanza(rest) {
             rest = after;
@@ -71,7 +71,7 @@ pub(super) fn is_note(tag: &[u8]) -> bool {
 /// A recipient whose stanzas the notes follow: with its labels, so that age combines it as before.
 pub(super) struct Noted<'a> {
     pub(super) recipient: &'a dyn age::Recipient,
-    pub(super) notes: &'a Notes,
+    pub(super) notes: &'a HeaderNotes,
 }
 
 impl age::Recipient for Noted<'_> {

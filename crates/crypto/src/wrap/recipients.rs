@@ -11,10 +11,10 @@ use crate::error::Error;
 use crate::keys::DataKey;
 use crate::limited::read_limited;
 use crate::wrap::armor::{armor, check_limits};
-use crate::wrap::notes::{Noted, Notes, check_comment};
+use crate::wrap::notes::{HeaderNotes, Noted, check_comment};
 use crate::wrap::plugin::{Plugin, PluginRecipients};
 use crate::wrap::prompt::{NoPrompt, Passphrase, Prompt};
-use crate::wrap::{MAX_KEY_FILE_BYTES, ssh};
+use crate::wrap::{LOW_ORDER, MAX_KEY_FILE_BYTES, ssh};
 
 /// The work factor of passphrases, log2 of scrypt's N, as the `age` command has it: 256 MiB of
 /// memory and about a second of work.
@@ -216,9 +216,9 @@ impl Recipients {
         Ok(armored)
     }
 
-    fn notes(&self) -> Notes {
+    fn notes(&self) -> HeaderNotes {
         let names = self.names().map(str::to_owned);
-        Notes {
+        HeaderNotes {
             comment: self.comment.clone(),
             recipients: match self.is_listed {
                 true => names.collect(),
@@ -358,8 +358,6 @@ fn parse(text: &str) -> Result<Recipient, Error> {
     };
     Ok(Recipient { text, method })
 }
-
-pub(super) const LOW_ORDER: &str = "a public key of low order";
 
 /// Whether a shared secret with this X25519 recipient depends on the secret key (RFC 7748,
 /// section 6.1). Where it does not, anyone could unwrap, and age panics.

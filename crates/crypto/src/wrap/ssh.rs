@@ -11,8 +11,8 @@ use ssh_key::{Algorithm, Kdf, LineEnding, PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
+use crate::wrap::LOW_ORDER;
 use crate::wrap::prompt::Prompt;
-use crate::wrap::recipients::LOW_ORDER;
 
 /// The most rounds of bcrypt that are spent on a private key's passphrase, some minutes of work;
 /// `ssh-keygen` has 24 unless told otherwise.

@@ -10,7 +10,7 @@ use globset::{Glob, GlobMatcher};
 use crate::error::Error;
 use crate::position::Strategy;
 use crate::rules;
-use crate::unmatched::similar;
+use crate::similar::similar;
 use crate::volume::Weighting;
 
 pub use preset::Preset;

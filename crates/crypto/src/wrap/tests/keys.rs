@@ -453,7 +453,7 @@ fn notes_wrap_nothing() {
         .unwrap()
         .wrap(&key)
         .unwrap();
-    assert_eq!(notes_of(&plain).unwrap(), Notes::default());
+    assert_eq!(notes_of(&plain).unwrap(), HeaderNotes::default());
     let alone = || Recipients::passphrase(&passphrase("correct horse"));
     assert!(alone().listed().is_err() && alone().with_comment("mine").is_err());
     for bad in ["two\nlines", "\u{1b}[2J", &"x".repeat(1025)] {
@@ -493,7 +493,11 @@ fn what_is_no_note_of_ours_is_left_out() {
         (recipient, &[b'x'; 4097]),
         ("onnxseal-else", b"text"),
     ] {
-        assert_eq!(forged(&[(tag, body)]), Notes::default(), "{tag} {body:?}");
+        assert_eq!(
+            forged(&[(tag, body)]),
+            HeaderNotes::default(),
+            "{tag} {body:?}"
+        );
     }
     let good = forged(&[(comment, b"\xff"), (comment, b"good"), (recipient, b"one")]);
     assert_eq!(

@@ -1,0 +1,59 @@
+//! The name that somebody meant who wrote another.
+
+/// How alike two names must be, from 0 to 1, for one to be what was meant by the other.
+const SIMILAR: f64 = 0.75;
+
+/// Names that are compared at most: a hostile model has a million.
+const MAX_NAMES: usize = 10_000;
+
+/// Bytes of the longest names that are compared.
+const MAX_NAME_BYTES: usize = 256;
+
+/// The one of `names` that is most like `name`, with or without a domain, if any is much like it.
+pub(crate) fn similar<N: Into<String> + AsRef<str>>(
+    name: &str,
+    names: impl Iterator<Item = N>,
+) -> Option<String> {
+    let wanted = name.to_lowercase();
+    let alike = |name: &str| {
+        let name = name.to_lowercase();
+        let bare = name.rsplit('.').next().unwrap_or_default();
+        strsim::jaro(&wanted, &name).max(strsim::jaro(&wanted, bare))
+    };
+    let names = names
+        .take(MAX_NAMES)
+        .filter(|name| name.as_ref().len() <= MAX_NAME_BYTES);
+    let scored = names.map(|name| (alike(name.as_ref()), name));
+    let best = scored.reduce(|best, other| if other.0 > best.0 { other } else { best });
+    best.filter(|(score, _)| *score >= SIMILAR)
+        .map(|(_, name)| name.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_find_what_was_meant() {
+        let names = || {
+            [
+                "Conv",
+                "ConvTranspose",
+                "com.microsoft.QAttention",
+                "MatMul",
+            ]
+            .into_iter()
+        };
+        for (slip, meant) in [
+            ("Cnov", Some("Conv")),
+            ("conv", Some("Conv")),
+            ("QAttention", Some("com.microsoft.QAttention")),
+            ("Matmull", Some("MatMul")),
+            ("LSTM", None),
+            ("", None),
+        ] {
+            assert_eq!(similar(slip, names()).as_deref(), meant, "{slip}");
+        }
+        assert_eq!(similar("w", ["x".repeat(1 << 20)].into_iter()), None);
+    }
+}
