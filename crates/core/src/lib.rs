@@ -13,99 +13,68 @@
 //! `aws-lc` chooses the faster of two AEAD back ends that give the same bytes; `object-store` reaches
 //! models in object stores (`docs/STORAGE.md`).
 
-mod artifact;
 #[cfg(feature = "protect")]
 pub mod batch;
 #[cfg(feature = "protect")]
 mod beneath;
-mod chunks;
-mod claims;
-mod digest;
+#[cfg(feature = "protect")]
+mod check;
 #[cfg(feature = "protect")]
 mod discover;
 mod draft;
 mod error;
 mod folder;
+mod format;
 mod in_memory;
 mod input;
-#[cfg(feature = "protect")]
-mod inspect;
 mod lease;
 mod location;
-pub mod manifest;
+#[cfg(feature = "protect")]
+mod make;
 mod map;
 mod open;
 mod output;
-mod outputs;
 mod parallel;
-mod plaintext;
+mod pass;
 #[cfg(feature = "protect")]
 mod presence;
-mod progress;
-#[cfg(feature = "protect")]
-mod protect;
-mod protected;
-#[cfg(feature = "protect")]
-mod reflink;
-#[cfg(feature = "protect")]
-mod rekey;
 #[cfg(feature = "object-store")]
 mod remote;
-#[cfg(feature = "protect")]
-mod rename;
-#[cfg(feature = "protect")]
-mod report;
-#[cfg(feature = "protect")]
-mod rotate;
-#[cfg(feature = "protect")]
-mod seal;
-#[cfg(feature = "protect")]
-mod sign;
-mod signature;
-mod source;
-mod spans;
-#[cfg(feature = "protect")]
-mod splice;
-#[cfg(feature = "protect")]
-mod structure;
-mod transfer;
 #[cfg(feature = "object-store")]
 mod upload;
-#[cfg(feature = "protect")]
-mod verify;
 
-pub use claims::Requirements;
 pub use draft::{Readers, write_whole};
 pub use error::{Error, ErrorKind, Result};
+pub use format::claims::Requirements;
+pub use format::manifest::{self, File, Manifest, Operator};
 pub use in_memory::{Bytes, InMemory};
 pub use location::{Location, ObjectUrl, redact};
-pub use manifest::{File, Manifest, Operator};
 pub use onnxseal_crypto::signature::{AllowedSigners, ClaimedSigner, Signer, SigningKey};
 pub use onnxseal_crypto::wrap::{
     Identities, Identity, NoPrompt, PLUGIN_PATIENCE, Passphrase, Prompt, Recipients,
     generate_identity,
 };
 pub use onnxseal_crypto::{BlobKey, Error as KeyError, holds_secret, opens_with, shown};
-pub use open::{OpenedModel, open, open_with, unprotect};
+pub use open::model::{OpenedModel, open, open_with, unprotect};
+pub use open::plaintext::Memory;
 pub use output::OutputOptions;
-pub use plaintext::Memory;
-pub use progress::{Digests, FileDigest, Progress, Silent};
-pub use signature::{Access, SignedBy};
+pub use pass::progress::{Digests, FileDigest, Progress, Silent};
+pub use pass::signature::{Access, SignedBy};
 
 #[cfg(feature = "protect")]
 pub use {
-    discover::{Discovery, Found, Unreadable, discover},
-    inspect::{inspect, is_protected},
-    onnxseal_plan::{Demand, Policy, Preset},
-    progress::Volume,
-    protect::{ProtectOptions, plan, protect, protect_in_place},
-    rekey::{Rekeyed, Rewrap, rekey, rekey_in_place},
-    report::{
+    check::inspect::{inspect, is_protected},
+    check::report::{
         ClearRow, OperatorRow, PassedOverRow, PlainConstantsRow, RecipientRow, Report,
         SignatureRow, TensorRow, TypeRow,
     },
-    rotate::{Resign, RotateOptions, rotate, rotate_in_place},
-    sign::{attach_signature, sign, signed_message},
-    splice::is_interrupted,
-    verify::{Checks, SignedByRow, Verification, verify},
+    check::verify::{Checks, SignedByRow, Verification, verify},
+    discover::{Discovery, Found, Unreadable, discover},
+    make::protect::{ProtectOptions, plan, protect, protect_in_place},
+    make::rekey::{Rekeyed, Rewrap, rekey, rekey_in_place},
+    make::rotate::{Resign, RotateOptions, rotate, rotate_in_place},
+    make::sign::{attach_signature, sign, signed_message},
+    make::splice::is_interrupted,
+    onnxseal_plan::{Demand, Policy, Preset},
+    pass::progress::Volume,
 };

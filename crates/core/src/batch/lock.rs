@@ -201,7 +201,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::progress::Silent;
+    use crate::pass::progress::Silent;
 
     fn take(out: &Path, part: Option<&str>) -> Result<Hold> {
         Hold::take(out, part.map(|part| part.parse().unwrap()), &Silent)

@@ -24,15 +24,15 @@ use std::time::Instant;
 
 use onnxseal_crypto::wrap::Recipients;
 
+use crate::check::verify::Checks;
 use crate::discover::{Discovery, Found, Unreadable};
 use crate::error::{Error, Result};
 use crate::location::Location;
+use crate::make::protect::ProtectOptions;
+use crate::make::rotate::RotateOptions;
 use crate::parallel;
-use crate::progress::{Progress, Silent};
-use crate::protect::ProtectOptions;
-use crate::rotate::RotateOptions;
-use crate::signature::Access;
-use crate::verify::Checks;
+use crate::pass::progress::{Progress, Silent};
+use crate::pass::signature::Access;
 use lock::Hold;
 use record::Place;
 use request::request;

@@ -12,21 +12,21 @@ use serde::{Deserialize, Serialize};
 use super::shard::key;
 use super::{Found, Operation, RECORDS};
 use crate::beneath;
-use crate::digest::of_files;
 use crate::draft;
 use crate::error::{Error, Result};
 use crate::input::Input;
 use crate::location::Location;
 use crate::location::folder_of;
+use crate::open::protected::Protected;
 use crate::output::OutputOptions;
-use crate::outputs;
-use crate::progress::Progress;
-use crate::progress::Volume;
-use crate::progress::{Digests, FileDigest};
-use crate::protected::Protected;
+use crate::pass::digest::of_files;
+use crate::pass::outputs;
+use crate::pass::progress::Progress;
+use crate::pass::progress::Volume;
+use crate::pass::progress::{Digests, FileDigest};
+use crate::pass::source::Source;
 #[cfg(feature = "object-store")]
 use crate::remote::{Object, Version};
-use crate::source::Source;
 
 /// Version of the records' shape.
 const VERSION: u32 = 1;

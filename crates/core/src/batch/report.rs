@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::error::{Error, ErrorKind};
-use crate::progress::FileDigest;
-use crate::progress::Volume;
+use crate::pass::progress::FileDigest;
+use crate::pass::progress::Volume;
 
 /// What became of a batch.
 ///

@@ -7,10 +7,10 @@ use onnxseal_crypto::wrap::Recipients;
 use onnxseal_plan::Policy;
 
 use super::Operation;
-use crate::manifest::FORMAT;
-use crate::protect::ProtectOptions;
-use crate::rotate::{Resign, RotateOptions};
-use crate::signature::{Access, SignedBy};
+use crate::format::manifest::FORMAT;
+use crate::make::protect::ProtectOptions;
+use crate::make::rotate::{Resign, RotateOptions};
+use crate::pass::signature::{Access, SignedBy};
 
 /// All that is asked for and that a record can be held against.
 ///

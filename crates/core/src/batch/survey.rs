@@ -5,12 +5,12 @@ use onnxseal_onnx::model::{Model, Payload};
 use onnxseal_plan::n_subsequences;
 
 use super::{Found, Operation};
-use crate::artifact::Artifact;
 use crate::error::Result;
+use crate::format::artifact::Artifact;
+use crate::format::manifest::{DEFAULT_CHUNK_BYTES, Manifest};
 use crate::location::Location;
-use crate::manifest::{DEFAULT_CHUNK_BYTES, Manifest};
 use crate::parallel::n_cores;
-use crate::source::Source;
+use crate::pass::source::Source;
 
 /// Memory of a thread at work on chunks of the default size: two buffers of a chunk.
 pub(super) const THREAD_BYTES: u64 = 2 * DEFAULT_CHUNK_BYTES + (512 << 10);

@@ -6,19 +6,19 @@ use std::time::Instant;
 use super::record::{Asked, Noted, Place, Standing};
 use super::survey::Survey;
 use super::{ModelReport, Operation, Options, Outcome, Watch, lock};
+use crate::check::verify::verify;
 use crate::discover::Found;
 use crate::error::{Error, Result};
 use crate::location::Location;
-use crate::open::unprotect;
+use crate::make::protect::protect_with;
+use crate::make::rekey::rekey;
+use crate::make::rotate::rotate_with;
+use crate::open::model::unprotect;
+use crate::open::protected::Protected;
 use crate::output::OutputOptions;
-use crate::progress::Progress;
-use crate::progress::Volume;
-use crate::progress::{Digests, FileDigest};
-use crate::protect::protect_with;
-use crate::protected::Protected;
-use crate::rekey::rekey;
-use crate::rotate::rotate_with;
-use crate::verify::verify;
+use crate::pass::progress::Progress;
+use crate::pass::progress::Volume;
+use crate::pass::progress::{Digests, FileDigest};
 
 /// What the models of a batch have in common.
 pub(super) struct Batch<'a> {

@@ -12,19 +12,19 @@ use blake3::hazmat::{
 use zeroize::Zeroizing;
 
 #[cfg(feature = "protect")]
-use crate::chunks;
-use crate::chunks::{Chunk, PerChunk};
-#[cfg(feature = "protect")]
 use crate::error::Error;
 use crate::error::Result;
+use crate::format::manifest::Manifest;
+#[cfg(feature = "protect")]
+use crate::format::manifest::{Draft, File};
 #[cfg(feature = "protect")]
 use crate::input::Input;
-use crate::manifest::Manifest;
 #[cfg(feature = "protect")]
-use crate::manifest::{Draft, File};
-use crate::progress::FileDigest;
+use crate::pass::chunks;
+use crate::pass::chunks::{Chunk, PerChunk};
+use crate::pass::progress::FileDigest;
 #[cfg(feature = "protect")]
-use crate::progress::Progress;
+use crate::pass::progress::Progress;
 
 /// The digests of all files of one side of a pass: of what is read, or of what is written.
 pub(crate) struct Digester<'a> {
@@ -169,8 +169,8 @@ fn left_len(n: usize) -> usize {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::chunks::chunks;
-    use crate::manifest::File;
+    use crate::format::manifest::File;
+    use crate::pass::chunks::chunks;
 
     #[test]
     fn digests_are_those_of_the_whole_file() {

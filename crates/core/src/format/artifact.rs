@@ -9,7 +9,7 @@ use onnxseal_crypto::signature::MAX_SIGNATURE_BYTES;
 use onnxseal_onnx::tail;
 
 use crate::error::{Error, Result, model as model_error};
-use crate::manifest::Manifest;
+use crate::format::manifest::Manifest;
 
 /// What the tail holds.
 #[derive(Debug)]

@@ -1,17 +1,15 @@
 //! Signing a protected model where it lies.
 
-use onnxseal_crypto::signature::{self, ClaimedSigner, Signer, SigningKey};
+use onnxseal_crypto::signature::{self, ClaimedSigner, SigningKey};
 
-use crate::artifact::encode_end;
-use crate::chunks;
 use crate::error::{Error, Result};
-use crate::input::Input;
+use crate::format::artifact::encode_end;
 use crate::location::Location;
-use crate::progress::Progress;
-use crate::protected::Protected;
-use crate::signature::{Demand, Leaves, SignedBy};
-use crate::splice::splice;
-use crate::structure::Structure;
+use crate::make::splice::splice;
+use crate::open::protected::Protected;
+use crate::open::signed::digest_chunks;
+use crate::pass::progress::Progress;
+use crate::pass::signature::Leaves;
 
 /// Signs the protected `model`, in place of a signature that it may have: says that it is
 /// by whoever has `key`, as it stands. Reads all of it, and writes the last few hundred bytes of the
@@ -70,42 +68,4 @@ fn message(protected: &Protected, progress: &dyn Progress) -> Result<String> {
     let leaves = Leaves::new(protected.manifest());
     digest_chunks(protected, &leaves, None, progress)?;
     leaves.message_of(&protected.artifact)
-}
-
-/// Checks, without a key, that the model bears a signature `by` one who may sign, and that it is of
-/// this `structure`.
-pub(crate) fn check_signature(
-    protected: &Protected,
-    by: &SignedBy,
-    structure: Option<&Structure<'_>>,
-    progress: &dyn Progress,
-) -> Result<Signer> {
-    let (path, artifact) = (&protected.source.input.path, &protected.artifact);
-    let demand = Demand::new(path, artifact, by)?;
-    digest_chunks(protected, &demand.leaves, structure, progress)?;
-    demand.check(path, artifact)
-}
-
-/// Lets `leaves` take in all chunks as they are stored.
-fn digest_chunks(
-    protected: &Protected,
-    leaves: &Leaves,
-    structure: Option<&Structure<'_>>,
-    progress: &dyn Progress,
-) -> Result<()> {
-    let external = protected.open_external()?;
-    let inputs: Vec<&Input> = protected.files(&external).collect();
-    let (manifest, places) = (protected.manifest(), std::iter::repeat(()));
-    chunks::for_each_read(
-        false,
-        manifest,
-        &inputs,
-        places,
-        progress,
-        |chunk, bytes, _, ()| {
-            leaves.take(chunk, bytes);
-            structure.map_or(Ok(()), |structure| structure.check(chunk, bytes))
-        },
-    )?;
-    inputs.into_iter().try_for_each(Input::check_unchanged)
 }

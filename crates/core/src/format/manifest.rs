@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "protect")]
 use crate::error::Error;
-use crate::spans::SpanSet;
+use crate::format::spans::SpanSet;
 
 mod check;
 mod json;

@@ -9,8 +9,8 @@ use onnxseal_onnx::model::{Model, NodeId, Tensor};
 use onnxseal_plan::rules::qualified;
 use serde::Serialize;
 
-use crate::manifest::{self, File, Operator};
-use crate::progress::Volume;
+use crate::format::manifest::{self, File, Operator};
+use crate::pass::progress::Volume;
 
 /// What is encrypted in a model and what is not.
 ///
@@ -331,5 +331,33 @@ pub(crate) fn operator(model: &Model<'_>, node: NodeId) -> Operator {
             op_type: String::new(),
             node: String::new(),
         },
+    }
+}
+
+/// How many ways to fall short are told: a hostile model has a million.
+const MAX_TOLD: usize = 100;
+
+/// Says in which ways a model falls short.
+pub(crate) fn tell(shortfalls: &[impl ToString]) -> Vec<String> {
+    let mut told: Vec<String> = shortfalls
+        .iter()
+        .take(MAX_TOLD)
+        .map(ToString::to_string)
+        .collect();
+    if let Some(more @ 1..) = shortfalls.len().checked_sub(MAX_TOLD) {
+        told.push(format!("and {more} more like these"));
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn not_everything_is_told() {
+        assert_eq!(tell(&vec!["a"; 100]).len(), 100);
+        let told = tell(&vec!["a"; 1000]);
+        assert_eq!((told.len(), &*told[100]), (101, "and 900 more like these"));
     }
 }

@@ -7,21 +7,21 @@ use onnxseal_onnx::{Model, excerpt};
 use onnxseal_plan::{self as plan, Policy};
 use serde::Serialize;
 
-use crate::chunks;
-use crate::digest::Digester;
+use crate::check::inspect::examine;
+use crate::check::report::tell;
 use crate::error::{Error, Result};
+use crate::format::manifest::Manifest;
 use crate::input::Input;
-use crate::inspect::examine;
 use crate::location::Location;
-use crate::manifest::Manifest;
-use crate::progress::Digests;
-use crate::progress::Progress;
-use crate::progress::Volume;
-use crate::protect::tell;
-use crate::protected::Protected;
-use crate::sign::check_signature;
-use crate::signature::{Access, SignedBy};
-use crate::structure::Structure;
+use crate::open::protected::Protected;
+use crate::open::signed::check_signature;
+use crate::pass::chunks;
+use crate::pass::digest::Digester;
+use crate::pass::progress::Digests;
+use crate::pass::progress::Progress;
+use crate::pass::progress::Volume;
+use crate::pass::signature::{Access, SignedBy};
+use crate::pass::structure::Structure;
 
 /// What [`verify`] found to be in order.
 ///

@@ -280,7 +280,7 @@ impl Tensor {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::manifest::{DEFAULT_CHUNK_BYTES, File, MAX_MANIFEST_BYTES, Manifest, Mode};
+    use crate::format::manifest::{DEFAULT_CHUNK_BYTES, File, MAX_MANIFEST_BYTES, Manifest, Mode};
 
     fn file(path: &str, bytes: u64) -> File {
         let path = path.to_owned();

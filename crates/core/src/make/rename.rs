@@ -6,11 +6,11 @@ use onnxseal_onnx::edit::rename_external;
 use onnxseal_onnx::external;
 
 use crate::error::{Error, Result};
+use crate::format::manifest::{File, OriginalDraft};
 use crate::in_memory::Bytes;
 use crate::input::Input;
 use crate::location::Location;
-use crate::manifest::{File, OriginalDraft};
-use crate::source::Source;
+use crate::pass::source::Source;
 
 /// How external data files are to be called.
 pub(crate) enum Naming<'a> {

@@ -5,18 +5,18 @@ use std::sync::{Mutex, PoisonError};
 
 use zeroize::Zeroizing;
 
-use crate::chunks::{self, Chunk, Tools};
-use crate::digest::Digester;
 use crate::error::{Error, Result, io};
+use crate::format::manifest::{Manifest, Original};
+#[cfg(feature = "protect")]
+use crate::format::spans::SpanSet;
 use crate::input::Input;
-use crate::manifest::{Manifest, Original};
-use crate::outputs::Outputs;
-use crate::progress::Progress;
-use crate::progress::{Digests, FileDigest};
+use crate::pass::chunks::{self, Chunk, Tools};
+use crate::pass::digest::Digester;
+use crate::pass::outputs::Outputs;
+use crate::pass::progress::Progress;
+use crate::pass::progress::{Digests, FileDigest};
 #[cfg(feature = "protect")]
-use crate::reflink;
-#[cfg(feature = "protect")]
-use crate::spans::SpanSet;
+use crate::pass::reflink;
 
 /// Files that a pass reads and those that it writes.
 pub(crate) struct Transfer<'a> {

@@ -3,10 +3,10 @@
 use onnxseal_onnx::model::Span;
 use onnxseal_onnx::{Limits, Model, locate, skim};
 
-use crate::chunks::Chunk;
 use crate::error::{Error, Result, io};
 use crate::map::Map;
-use crate::source::Source;
+use crate::pass::chunks::Chunk;
+use crate::pass::source::Source;
 
 /// What [`locate`] reads of a model file, copied, so that nobody can change it any more.
 ///
@@ -76,8 +76,8 @@ mod tests {
     use onnxseal_testkit::build::{GraphBuilder, node, weights};
 
     use super::*;
-    use crate::chunks::chunks;
-    use crate::manifest::{Draft, File};
+    use crate::format::manifest::{Draft, File};
+    use crate::pass::chunks::chunks;
 
     #[test]
     fn it_agrees_with_what_it_was_told_from_and_with_nothing_else() {

@@ -9,12 +9,14 @@ use onnxseal_onnx::model::{self, NodeId};
 use onnxseal_onnx::{Model, excerpt};
 use onnxseal_plan::{Classified, classify};
 
-use crate::artifact::Artifact;
+use crate::check::report::{
+    Builder, ClearRow, RecipientRow, Report, SignatureRow, TensorRow, operator,
+};
 use crate::error::{Error, Result};
+use crate::format::artifact::Artifact;
+use crate::format::manifest::{self, Manifest, Operator, Place};
 use crate::location::Location;
-use crate::manifest::{self, Manifest, Operator, Place};
-use crate::report::{Builder, ClearRow, RecipientRow, Report, SignatureRow, TensorRow, operator};
-use crate::source::Source;
+use crate::pass::source::Source;
 
 /// Shows what is encrypted in the protected model at `location`, and what is not.
 ///

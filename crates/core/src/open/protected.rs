@@ -8,15 +8,15 @@ use onnxseal_crypto::{self as crypto, BlobKey, DataKey, OpenKey, TAG_BYTES, Tag}
 use onnxseal_onnx::model::Span;
 use onnxseal_onnx::{excerpt, foreign};
 
-use crate::artifact::Artifact;
-use crate::chunks::{self, Chunk, Tools};
 use crate::error::{Error, Result};
+use crate::format::artifact::Artifact;
+use crate::format::manifest::Manifest;
+use crate::format::spans::SpanSet;
 use crate::input::Input;
 use crate::location::Location;
-use crate::manifest::Manifest;
-use crate::signature::{Access, Demand};
-use crate::source::Source;
-use crate::spans::SpanSet;
+use crate::pass::chunks::{self, Chunk, Tools};
+use crate::pass::signature::{Access, Demand};
+use crate::pass::source::Source;
 
 /// A protected model whose metadata is well-formed.
 #[derive(Debug)]

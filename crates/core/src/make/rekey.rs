@@ -2,18 +2,18 @@
 
 use onnxseal_crypto::wrap::Recipients;
 
-use crate::artifact::encode_end;
 use crate::error::{Error, Result};
+use crate::format::artifact::encode_end;
+use crate::format::spans::SpanSet;
 use crate::location::Location;
+use crate::make::splice::splice;
+use crate::open::protected::Protected;
+use crate::open::signed::check_signature;
 use crate::output::OutputOptions;
-use crate::outputs::{self, Outputs};
-use crate::progress::Progress;
-use crate::protected::Protected;
-use crate::sign::check_signature;
-use crate::signature::Access;
-use crate::spans::SpanSet;
-use crate::splice::splice;
-use crate::transfer::Transfer;
+use crate::pass::outputs::{self, Outputs};
+use crate::pass::progress::Progress;
+use crate::pass::signature::Access;
+use crate::pass::transfer::Transfer;
 
 /// To whom [`rekey`] wraps the data key.
 #[derive(Clone, Copy, Debug)]

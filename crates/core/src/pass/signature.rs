@@ -19,10 +19,10 @@ use onnxseal_crypto::signature::{AllowedSigners, Signer};
 use onnxseal_crypto::wrap::Identities;
 use sha2::{Digest as _, Sha256};
 
-use crate::artifact::Artifact;
-use crate::chunks::{Chunk, PerChunk};
 use crate::error::{Error, Result};
-use crate::manifest::Manifest;
+use crate::format::artifact::Artifact;
+use crate::format::manifest::Manifest;
+use crate::pass::chunks::{Chunk, PerChunk};
 
 /// Whose signature a model must bear.
 #[derive(Debug)]

@@ -8,11 +8,11 @@ use onnxseal_onnx::model::Span;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
+use crate::format::manifest::Manifest;
+use crate::format::spans::SpanSet;
 use crate::input::Input;
-use crate::manifest::Manifest;
 use crate::parallel;
-use crate::progress::Progress;
-use crate::spans::SpanSet;
+use crate::pass::progress::Progress;
 use onnxseal_crypto::TAG_BYTES;
 
 /// One chunk of one file.

@@ -6,20 +6,20 @@ use onnxseal_crypto::signature::SigningKey;
 use onnxseal_crypto::wrap::Recipients;
 use onnxseal_plan::Policy;
 
+use crate::check::inspect::{check_files, examine};
+use crate::check::report::Report;
 use crate::error::{Error, Result};
+use crate::format::manifest::Draft;
 use crate::input::Input;
-use crate::inspect::{check_files, examine};
 use crate::location::Location;
-use crate::manifest::Draft;
+use crate::make::protect::Planned;
+use crate::make::seal::Sealing;
+use crate::open::protected::{Protected, Unlocked};
 use crate::output::OutputOptions;
-use crate::outputs::{self, Outputs};
-use crate::progress::Progress;
-use crate::protect::Planned;
-use crate::protected::{Protected, Unlocked};
-use crate::report::Report;
-use crate::seal::Sealing;
-use crate::signature::Access;
-use crate::structure::Structure;
+use crate::pass::outputs::{self, Outputs};
+use crate::pass::progress::Progress;
+use crate::pass::signature::Access;
+use crate::pass::structure::Structure;
 
 /// What becomes of the publisher's signature, which does not hold for what is encrypted anew.
 #[derive(Debug, Default)]

@@ -4,16 +4,16 @@ use onnxseal_crypto::signature::SigningKey;
 use onnxseal_crypto::wrap::Recipients;
 use onnxseal_crypto::{DataKey, TAG_BYTES};
 
-use crate::artifact;
-use crate::chunks::{Chunk, Tools};
 use crate::error::{Error, Result};
+use crate::format::artifact;
+use crate::format::manifest::Manifest;
+use crate::format::spans::{self, SpanSet};
 use crate::input::Input;
-use crate::manifest::Manifest;
-use crate::outputs::Outputs;
-use crate::progress::Progress;
-use crate::signature::Leaves;
-use crate::spans::{self, SpanSet};
-use crate::transfer::Transfer;
+use crate::pass::chunks::{Chunk, Tools};
+use crate::pass::outputs::Outputs;
+use crate::pass::progress::Progress;
+use crate::pass::signature::Leaves;
+use crate::pass::transfer::Transfer;
 
 /// What is sealed, for whom.
 pub(crate) struct Sealing<'a> {

@@ -6,19 +6,19 @@ use std::sync::Arc;
 use onnxseal_crypto::BlobKey;
 use zeroize::Zeroizing;
 
-use crate::chunks;
-use crate::claims::Requirements;
 use crate::error::{Result, io};
+use crate::format::claims::Requirements;
+use crate::format::manifest::Manifest;
 use crate::input::Input;
 use crate::location::Location;
-use crate::manifest::Manifest;
+use crate::open::plaintext::{Memory, Plaintext};
+use crate::open::protected::Protected;
 use crate::output::OutputOptions;
-use crate::outputs::{self, Outputs};
-use crate::plaintext::{Memory, Plaintext};
-use crate::progress::Progress;
-use crate::protected::Protected;
-use crate::signature::Access;
-use crate::transfer::Transfer;
+use crate::pass::chunks;
+use crate::pass::outputs::{self, Outputs};
+use crate::pass::progress::Progress;
+use crate::pass::signature::Access;
+use crate::pass::transfer::Transfer;
 
 /// A model in memory: every byte verified, every encrypted byte decrypted.
 #[derive(Debug)]

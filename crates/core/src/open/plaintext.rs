@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use memmap2::{Mmap, MmapMut};
 
 use crate::error::{Error, Result};
+use crate::format::spans::SpanSet;
 use crate::input::Input;
 use crate::lease::Leased;
 use crate::map;
-use crate::spans::SpanSet;
 
 /// Where the bytes of a model lie once it is open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,9 +4,9 @@ use std::fs::File;
 use std::ops::Range;
 
 use crate::error::Result;
+use crate::format::spans::SpanSet;
 use crate::input::Input;
 use crate::output::Output;
-use crate::spans::SpanSet;
 
 /// What file systems that share blocks share them in, or a multiple of it.
 const BLOCK_BYTES: usize = 4096;

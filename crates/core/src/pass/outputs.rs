@@ -4,14 +4,14 @@ use std::collections::HashSet;
 
 use onnxseal_onnx::external;
 
-use crate::chunks::Chunk;
 use crate::error::{Error, Result};
+use crate::format::manifest::File;
 use crate::input::Input;
 #[cfg(not(feature = "object-store"))]
 use crate::input::unreachable_object;
 use crate::location::Location;
-use crate::manifest::File;
 use crate::output::{Output, OutputOptions, Published};
+use crate::pass::chunks::Chunk;
 #[cfg(feature = "object-store")]
 use crate::{remote::Object, upload::Upload};
 

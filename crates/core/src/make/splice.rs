@@ -25,16 +25,16 @@ use std::path::{Path, PathBuf};
 use onnxseal_crypto::shown;
 use onnxseal_crypto::wrap::Identities;
 
-use crate::artifact::Artifact;
 use crate::error::{Error, Result, io as io_error};
 use crate::folder::sync_folder;
+use crate::format::artifact::Artifact;
 use crate::input::{Input, read_exact_at};
 use crate::location::Location;
 use crate::location::folder_of;
+use crate::open::protected::Protected;
 use crate::output::OutputOptions;
 use crate::output::{Output, write_all_at};
-use crate::protected::Protected;
-use crate::source::Source;
+use crate::pass::source::Source;
 
 const MAGIC: &[u8] = b"onnxseal journal 1\n";
 const HASH_BYTES: usize = blake3::OUT_LEN;
@@ -341,7 +341,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::artifact::encode_end;
+    use crate::format::artifact::encode_end;
     use crate::{Policy, ProtectOptions, SigningKey, Silent, open, protect, rekey_in_place, sign};
 
     /// A key that protects nothing.
