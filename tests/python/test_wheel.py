@@ -234,7 +234,6 @@ def test_errors_are_of_their_class(tmp_path, sealed, identity):
         ("usage", onnxseal.UsageError, ValueError, lambda: onnxseal.protect(MODEL, out, recipients=identity,
                                                                             policy=strict, preset="full")),
         ("usage", onnxseal.UsageError, ValueError, lambda: onnxseal.protect(MODEL, recipients=identity)),
-        ("usage", onnxseal.UsageError, ValueError, lambda: onnxseal.open(sealed, identity, memory="other")),
         ("usage", onnxseal.UsageError, ValueError, lambda: onnxseal.open("ftp://host/model.onnx", identity)),
     ]  # fmt: skip
     for kind, raised, also, call in cases:

@@ -365,7 +365,7 @@ def test_models_in_memory_with_external_files(tmp_path, identity):
     name, data = "digits_cnn_dynamo.onnx", "digits_cnn_dynamo.onnx.data"
     sealed = tmp_path / name
     onnxseal.protect(MODELS / name, sealed, recipients=identity)
-    found = session(sealed.read_bytes(), identity, external_files={data: (tmp_path / data).read_bytes()}, memory="own")
+    found = session(sealed.read_bytes(), identity, external_files={data: (tmp_path / data).read_bytes()})
     expected = plain(MODELS / name)
     pixels, _ = held_out()
     given = {expected.get_inputs()[0].name: feed_of(digits_models()[name]["input"], pixels)}

@@ -71,7 +71,7 @@ typedef struct OnnxsealIdentities OnnxsealIdentities;
 // and is valid until it is released; what was encrypted is zeroized then.
 typedef struct OnnxsealModel OnnxsealModel;
 
-// What is demanded of a model, and how it is held in memory. At first nothing is demanded.
+// What is demanded of a model, and what sessions may do with it. At first nothing is demanded.
 //
 // Set by one thread at a time, while no other uses the handle; then any number of threads may open
 // models with it.
@@ -316,15 +316,6 @@ struct OnnxsealError *onnxseal_options_require_signature(struct OnnxsealOptions 
                                                          const char *allowed_signers,
                                                          const char *signer);
 
-// With `own_memory`, a model is read into memory as a whole. Otherwise what is in clear may stay in
-// the model's files, mapped, where the system has those who want to write to them wait until it was
-// copied (Linux: read leases, see fcntl(2)).
-//
-// Errors: `USAGE`.
-ONNXSEAL_MUST_USE
-struct OnnxsealError *onnxseal_options_own_memory(struct OnnxsealOptions *options,
-                                                  bool own_memory);
-
 // With `allowed`, ONNX Runtime may write models that are opened with these options to files, in clear,
 // where its session options say so: an optimized model, compiled ones. Otherwise it writes no optimized
 // model, and session options with `ep.context_enable` or `session.debug_layout_transformation` are
@@ -378,8 +369,7 @@ struct OnnxsealError *onnxseal_create_session(const struct OnnxsealModel *model,
 //
 // With `share_memory`, weights are used where they lie in `model`: where ONNX Runtime's optimizers
 // have to look into one, creating the session fails; do it again with new options and `false`. Keep
-// `model` until options and session are released. Once the session is there, call
-// onnxseal_model_check_unchanged().
+// `model` until options and session are released.
 //
 // Errors: those of onnxseal_create_session().
 ONNXSEAL_MUST_USE
@@ -388,13 +378,6 @@ struct OnnxsealError *onnxseal_prepare_session(const struct OnnxsealModel *model
                                                struct OrtSessionOptions *options,
                                                bool share_memory,
                                                struct OnnxsealSkeleton **skeleton);
-
-// Tells whether the files of `model`, as far as it uses them where they lie, are as they were when it
-// was opened.
-//
-// Errors: `IO` if they are not; `USAGE`.
-ONNXSEAL_MUST_USE
-struct OnnxsealError *onnxseal_model_check_unchanged(const struct OnnxsealModel *model);
 
 // The bytes of `skeleton`, which belong to it. `*length_bytes` is their number. `NULL` if `skeleton`
 // or `length_bytes` is `NULL`.

@@ -6,9 +6,7 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::Mutex;
 
-use onnxseal_runtime::{
-    Access, Bytes, InMemory, Location, Memory, Model, Options, Requirements, Silent,
-};
+use onnxseal_runtime::{Access, Bytes, InMemory, Location, Model, Options, Requirements, Silent};
 
 use crate::arguments::{Place, array, bytes, given, optional_text, path, text};
 use crate::error::{Fault, OnnxsealError, Result, guard};
@@ -264,14 +262,8 @@ fn runtime_options(options: Option<&OnnxsealOptions>) -> Result<Options> {
     let Some(options) = options else {
         return Ok(Options::default());
     };
-    let memory = if options.own_memory {
-        Memory::Own
-    } else {
-        Memory::Auto
-    };
     let require = Requirements::parse(&options.claims)?;
     Ok(Options {
-        memory,
         require,
         plaintext_on_disk: options.plaintext_on_disk,
     })

@@ -10,7 +10,7 @@ use crate::arguments::{given, optional_text, path, text, utf8};
 use crate::error::{OnnxsealError, guard};
 use crate::identities::open;
 
-/// What is demanded of a model, and how it is held in memory. At first nothing is demanded.
+/// What is demanded of a model, and what sessions may do with it. At first nothing is demanded.
 ///
 /// Set by one thread at a time, while no other uses the handle; then any number of threads may open
 /// models with it.
@@ -18,7 +18,6 @@ use crate::identities::open;
 pub struct OnnxsealOptions {
     pub(crate) signed_by: Option<SignedBy>,
     pub(crate) claims: Vec<String>,
-    pub(crate) own_memory: bool,
     pub(crate) plaintext_on_disk: PlaintextOnDisk,
 }
 
@@ -74,23 +73,6 @@ pub extern "C" fn onnxseal_options_require_signature(
         let allowed = AllowedSigners::read(file, &name)?;
         let signer = signer.map(str::to_owned);
         options.signed_by = Some(SignedBy { allowed, signer });
-        Ok(())
-    })
-}
-
-/// With `own_memory`, a model is read into memory as a whole. Otherwise what is in clear may stay in
-/// the model's files, mapped, where the system has those who want to write to them wait until it was
-/// copied (Linux: read leases, see fcntl(2)).
-///
-/// Errors: `USAGE`.
-#[must_use]
-#[unsafe(no_mangle)]
-pub extern "C" fn onnxseal_options_own_memory(
-    options: Option<&mut OnnxsealOptions>,
-    own_memory: bool,
-) -> Option<Box<OnnxsealError>> {
-    guard(|| {
-        given(options, "options")?.own_memory = own_memory;
         Ok(())
     })
 }

@@ -136,14 +136,6 @@ impl Api {
         self.check(status, "create a session")?;
         Ok(session)
     }
-
-    /// # Safety
-    /// `session` is a session of this library that nobody uses any more.
-    pub unsafe fn release_session(self, session: *mut OrtSession) {
-        let release = function!(self, ReleaseSession);
-        // SAFETY: as the caller promises.
-        unsafe { release(session) };
-    }
 }
 
 /// A copy of ONNX Runtime's text.

@@ -75,11 +75,6 @@ pub extern "C" fn onnxseal_create_session(
             }
             created => created?,
         };
-        if let Err(changed) = model.model.check_unchanged() {
-            // SAFETY: nobody knows this session yet.
-            unsafe { api.release_session(created) };
-            return Err(changed.into());
-        }
         place.fill(created);
         Ok(())
     })
@@ -97,8 +92,7 @@ pub extern "C" fn onnxseal_create_session(
 ///
 /// With `share_memory`, weights are used where they lie in `model`: where ONNX Runtime's optimizers
 /// have to look into one, creating the session fails; do it again with new options and `false`. Keep
-/// `model` until options and session are released. Once the session is there, call
-/// onnxseal_model_check_unchanged().
+/// `model` until options and session are released.
 ///
 /// Errors: those of onnxseal_create_session().
 #[must_use]
@@ -130,18 +124,6 @@ pub extern "C" fn onnxseal_prepare_session(
         place.fill(Box::into_raw(Box::new(OnnxsealSkeleton(prepared))));
         Ok(())
     })
-}
-
-/// Tells whether the files of `model`, as far as it uses them where they lie, are as they were when it
-/// was opened.
-///
-/// Errors: `IO` if they are not; `USAGE`.
-#[must_use]
-#[unsafe(no_mangle)]
-pub extern "C" fn onnxseal_model_check_unchanged(
-    model: Option<&OnnxsealModel>,
-) -> Option<Box<OnnxsealError>> {
-    guard(|| Ok(given(model, "model")?.model.check_unchanged()?))
 }
 
 /// The bytes of `skeleton`, which belong to it. `*length_bytes` is their number. `NULL` if `skeleton`

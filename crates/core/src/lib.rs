@@ -27,7 +27,6 @@ mod folder;
 mod format;
 mod in_memory;
 mod input;
-mod lease;
 mod location;
 #[cfg(feature = "protect")]
 mod make;
@@ -56,7 +55,6 @@ pub use onnxseal_crypto::wrap::{
 };
 pub use onnxseal_crypto::{BlobKey, Error as KeyError, holds_secret, opens_with, shown};
 pub use open::model::{OpenedModel, open, open_with, unprotect};
-pub use open::plaintext::Memory;
 pub use output::OutputOptions;
 pub use pass::progress::{Digests, FileDigest, Progress, Silent};
 pub use pass::signature::{Access, SignedBy};

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use onnxseal_core::{Access, Memory, Requirements};
+use onnxseal_core::{Access, Requirements};
 use onnxseal_runtime::{self as runtime, Options, PlaintextOnDisk, Sharing, Tensor};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyMemoryView};
 
 use crate::call;
-use crate::errors::{Fault, Result, usage};
+use crate::errors::{Fault, Result};
 use crate::keys::{IdentityArgs, SignedByArg, require_identities};
 use crate::source::{External, Source};
 use crate::view::View;
@@ -28,15 +28,11 @@ pub struct Model {
 /// Opens a protected model in memory: a path, a URL, bytes or a file; one in memory may have
 /// `external_files`, bytes by relative path.
 ///
-/// `require` are claims that it must make: "key=value", "key", "not-after", "not-before". `memory` is
-/// "auto", which maps what is in clear from files that the system keeps from changing, or "own",
-/// which copies everything.
+/// `require` are claims that it must make: "key=value", "key", "not-after", "not-before".
 #[pyfunction]
 #[pyo3(signature = (
-    model, identity = None, *, require = None, signed_by = None, external_files = None, memory = "auto",
-    progress = None
+    model, identity = None, *, require = None, signed_by = None, external_files = None, progress = None
 ))]
-#[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
 pub fn open<'py>(
     py: Python<'py>,
     model: Source,
@@ -44,15 +40,9 @@ pub fn open<'py>(
     require: Option<Vec<String>>,
     signed_by: Option<SignedByArg>,
     external_files: Option<External<'py>>,
-    memory: &str,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> Result<Model> {
     let model = model.location_with(external_files)?;
-    let memory = match memory {
-        "auto" => Memory::Auto,
-        "own" => Memory::Own,
-        _ => return Err(usage("memory is \"auto\" or \"own\"")),
-    };
     let require = Requirements::parse(&require.unwrap_or_default())?;
     let model = call::run(py, progress, move |progress| {
         let identities = require_identities(identity)?;
@@ -64,7 +54,6 @@ pub fn open<'py>(
         // What sessions may write, Python's options say.
         let plaintext_on_disk = PlaintextOnDisk::Allowed;
         let options = Options {
-            memory,
             require,
             plaintext_on_disk,
         };
@@ -124,22 +113,10 @@ impl Model {
         tensors.map(|tensors| tensors.clone_ref(py))
     }
 
-    /// How much of the model is mapped from its files rather than copied, in bytes.
-    #[getter]
-    fn mapped_bytes(&self) -> u64 {
-        self.model.mapped_bytes()
-    }
-
     /// Whether all that was decrypted is kept from being swapped out.
     #[getter]
     fn is_locked(&self) -> bool {
         self.model.is_locked()
-    }
-
-    /// Raises an IoError where a file whose bytes are used where they lie may have changed since the
-    /// model was opened. Never with memory="own".
-    fn check_unchanged(&self) -> Result<()> {
-        Ok(self.model.check_unchanged()?)
     }
 
     /// What ONNX Runtime is given instead of the model: the skeleton, entries of the session's

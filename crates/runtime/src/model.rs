@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use onnxseal_core::{
-    Access, InMemory, Location, Memory, OpenedModel, Progress, Requirements, Silent, open_with,
+    Access, InMemory, Location, OpenedModel, Progress, Requirements, Silent, open_with,
 };
 use onnxseal_onnx::model::{FileId, Payload};
 use onnxseal_onnx::{At, Fault, Limits, external, locate};
@@ -35,8 +35,6 @@ type Ambiguity = (Box<At>, Fault);
 /// How a model is to be opened.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Where its bytes are to lie.
-    pub memory: Memory,
     /// Claims that it must make.
     pub require: Requirements,
     /// Whether sessions may write it to files.
@@ -115,11 +113,10 @@ impl Model {
         let location = location.into();
         let path = PathBuf::from(location.to_string());
         let Options {
-            memory,
             require,
             plaintext_on_disk,
         } = options;
-        let opened = open_with(location, access, *memory, require, progress)?;
+        let opened = open_with(location, access, require, progress)?;
         let (tensors, ambiguity) = index(&path, &opened)?;
         Ok(Model {
             opened,
@@ -178,15 +175,6 @@ impl Model {
         Some(self.tensor_at(entry))
     }
 
-    /// Fails where a file whose bytes are used where they lie may have changed since the model was
-    /// opened: see [`Memory::Auto`]. To be called once a session is made of them.
-    ///
-    /// # Errors
-    /// `Io`.
-    pub fn check_unchanged(&self) -> Result<()> {
-        Ok(self.opened.check_unchanged()?)
-    }
-
     /// Whether sessions may write it to files, as it was opened with.
     pub fn plaintext_on_disk(&self) -> PlaintextOnDisk {
         self.plaintext_on_disk
@@ -195,11 +183,6 @@ impl Model {
     /// Whether all that was decrypted is kept from being swapped out.
     pub fn is_locked(&self) -> bool {
         self.opened.is_locked()
-    }
-
-    /// How much of the model is mapped from its files rather than copied, in bytes.
-    pub fn mapped_bytes(&self) -> u64 {
-        self.opened.mapped_bytes()
     }
 
     /// Fails where ONNX Runtime may take other elements for a value than the plain model would have it.

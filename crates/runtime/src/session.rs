@@ -75,7 +75,6 @@ impl Model {
                 .map_err(|refused| model.refused(refused.source))?,
             Err(refused) => return Err(model.refused(refused.source)),
         };
-        model.check_unchanged()?;
         Ok(session)
     }
 

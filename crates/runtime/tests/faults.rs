@@ -10,7 +10,7 @@ use std::process::Command;
 use lab::{Lab, assert_close, builder, run};
 use onnxseal_core::Preset;
 use onnxseal_onnx::proto::attribute_proto::AttributeType;
-use onnxseal_runtime::{Error, ErrorKind, Identities, Memory, Model, Options, Sharing, Silent};
+use onnxseal_runtime::{Error, ErrorKind, Identities, Model, Sharing};
 use onnxseal_testkit::build::{
     GraphBuilder, constant, entry, external, in_domain, node, opset, weights,
 };
@@ -23,18 +23,10 @@ use ort::operator::{
 use ort::value::TensorElementType;
 use prost::Message;
 
-/// What opening says, in both kinds of memory, which agree.
+/// What opening says.
 fn refusal(path: &Path, identities: &Identities) -> (ErrorKind, String) {
-    let [mapped, own] = [Memory::Auto, Memory::Own].map(|memory| {
-        let options = Options {
-            memory,
-            ..Options::default()
-        };
-        let error = Model::open_with(path, identities, &options, &Silent).unwrap_err();
-        (error.kind(), error.to_string())
-    });
-    assert_eq!(mapped, own);
-    mapped
+    let error = Model::open(path, identities).unwrap_err();
+    (error.kind(), error.to_string())
 }
 
 fn protected(lab: &Lab, sample: &onnxseal_testkit::Sample) -> PathBuf {
@@ -298,57 +290,6 @@ fn a_file_that_is_replaced_after_it_was_opened() {
     let expected = run(&mut lab::builder().unwrap().commit_from_file(&plain).unwrap());
     let mut session = model.into_session(builder).unwrap();
     assert_close("replaced", &expected, &run(&mut session));
-}
-
-/// Whoever wants to write to the file waits until the model needs it no longer.
-#[cfg(target_os = "linux")]
-#[test]
-fn a_file_that_is_written_to_while_it_is_open() {
-    use std::os::unix::fs::OpenOptionsExt;
-    const O_NONBLOCK: i32 = 0o4000;
-
-    let Some(builder) = builder() else { return };
-    let lab = Lab::new();
-    let plain = lab.write(&lab::large_gather(), "plain");
-    let path = lab.protect(&plain, "protected", Preset::Light).unwrap();
-    let bytes = fs::read(&path).unwrap();
-    let expected = run(&mut lab::builder().unwrap().commit_from_file(&plain).unwrap());
-    let open = || {
-        let model = Model::open(&path, &lab.identities).unwrap();
-        assert!(model.mapped_bytes() > 0);
-        model
-    };
-    let write = |flags| {
-        let mut options = fs::OpenOptions::new();
-        options.write(true).custom_flags(flags).open(&path)
-    };
-    if !lab::maps(&Model::open(&path, &lab.identities).unwrap()) {
-        return;
-    }
-    // Before the session is made: the model is asked, and takes what it needs.
-    let model = open();
-    assert_eq!(
-        write(O_NONBLOCK).unwrap_err().kind(),
-        std::io::ErrorKind::WouldBlock
-    );
-    model.check_unchanged().unwrap();
-    assert_eq!(model.mapped_bytes(), 0);
-    write(O_NONBLOCK).unwrap().set_len(0).unwrap();
-    let mut session = model.into_session(builder).unwrap();
-    assert_close("written", &expected, &run(&mut session));
-    fs::write(&path, &bytes).unwrap();
-
-    // While a session uses it, of which nobody asks anything: the writer gets in, and changes nothing.
-    let mut session = open().into_session(lab::builder().unwrap()).unwrap();
-    write(0).unwrap().set_len(0).unwrap();
-    assert_close("running", &expected, &run(&mut session));
-    fs::write(&path, &bytes).unwrap();
-
-    // While somebody has it open for writing, it is not mapped.
-    let writer = write(O_NONBLOCK).unwrap();
-    let model = Model::open(&path, &lab.identities).unwrap();
-    assert_eq!(model.mapped_bytes(), 0);
-    drop(writer);
 }
 
 #[test]

@@ -9,13 +9,13 @@ use std::path::Path;
 use lab::{Lab, assert_close, builder, run, try_run};
 use onnxseal_core::{InMemory, Policy, Preset};
 use onnxseal_runtime::{
-    Error, ErrorKind, Memory, Model, Options, PlaintextOnDisk, Prepared, Requirements, Sharing,
-    Silent, WEIGHTS_ENTRY, WRITING_ENTRIES,
+    Error, ErrorKind, Model, Options, PlaintextOnDisk, Prepared, Requirements, Sharing, Silent,
+    WEIGHTS_ENTRY, WRITING_ENTRIES,
 };
 use onnxseal_testkit::{samples, shared};
 use ort::value::Tensor;
 
-/// Protects the model at `path`, opens it in both kinds of memory, and compares outputs; says whether
+/// Protects the model at `path`, opens it, and compares outputs; says whether
 /// there were any.
 fn compare(lab: &Lab, path: &Path, preset: Preset) -> bool {
     let mut plain = builder().unwrap().commit_from_file(path).unwrap();
@@ -23,19 +23,13 @@ fn compare(lab: &Lab, path: &Path, preset: Preset) -> bool {
     let is_comparable = plain.as_ref().is_ok_and(|outputs| !outputs.is_empty());
     let name = path.display().to_string();
     let protected = lab.protect(path, "protected", preset).unwrap();
-    for memory in [Memory::Auto, Memory::Own] {
-        let options = Options {
-            memory,
-            ..Options::default()
-        };
-        let model = Model::open_with(&protected, &lab.identities, &options, &Silent).unwrap();
-        assert_eq!(model.bytes(), fs::read(path).unwrap(), "{name}");
-        let mut session = model.into_session(builder().unwrap()).unwrap();
-        match &plain {
-            Ok(plain) if is_comparable => assert_close(&name, plain, &run(&mut session)),
-            Ok(_) => drop(run(&mut session)),
-            Err(_) => assert!(try_run(&mut session).is_err(), "{name}"),
-        }
+    let model = Model::open(&protected, &lab.identities).unwrap();
+    assert_eq!(model.bytes(), fs::read(path).unwrap(), "{name}");
+    let mut session = model.into_session(builder().unwrap()).unwrap();
+    match &plain {
+        Ok(plain) if is_comparable => assert_close(&name, plain, &run(&mut session)),
+        Ok(_) => drop(run(&mut session)),
+        Err(_) => assert!(try_run(&mut session).is_err(), "{name}"),
     }
     fs::remove_dir_all(protected.parent().unwrap()).unwrap();
     is_comparable
@@ -207,42 +201,6 @@ fn nothing_decrypted_is_written_unless_it_is_allowed() {
             .into_session(writing("0"))
             .unwrap();
     }
-}
-
-/// What is in the process's list of maps, which has the model's file as long as its memory lives.
-#[cfg(target_os = "linux")]
-#[test]
-fn memory_lives_as_long_as_what_uses_it() {
-    let Some(builder) = builder() else { return };
-    let lab = Lab::new();
-    let path = lab.write(&lab::large_matmul(), "plain");
-    let protected = lab.protect(&path, "protected", Preset::Light).unwrap();
-    let is_mapped = || {
-        let maps = fs::read_to_string("/proc/self/maps").unwrap();
-        maps.contains(protected.to_str().unwrap())
-    };
-    let model = Model::open(&protected, &lab.identities).unwrap();
-    if !lab::maps(&model) {
-        return;
-    }
-    assert!(is_mapped());
-    let session = model.into_session(builder).unwrap();
-    // A binding holds ONNX Runtime's session on after `ort`'s is dropped.
-    let binding = session.create_binding().unwrap();
-    drop(session);
-    assert!(is_mapped());
-    drop(binding);
-    assert!(!is_mapped());
-    // Nothing of a model that ONNX Runtime has copied stays.
-    let path = lab.write(&lab::large_conv(), "plain");
-    fs::remove_dir_all(protected.parent().unwrap()).unwrap();
-    lab.protect(&path, "protected", Preset::Light).unwrap();
-    let model = Model::open(&protected, &lab.identities).unwrap();
-    assert!(model.mapped_bytes() > 0 && is_mapped());
-    let mut session = model.into_session(lab::builder().unwrap()).unwrap();
-    assert!(!is_mapped());
-    let plain = run(&mut lab::builder().unwrap().commit_from_file(&path).unwrap());
-    assert_close("conv", &plain, &run(&mut session));
 }
 
 #[test]

@@ -30,17 +30,6 @@ impl SpanSet {
         self.0.iter().map(|span| span.len).sum()
     }
 
-    /// Number of pages of `page` bytes that hold bytes of the set.
-    pub(crate) fn len_pages(&self, page: u64) -> u64 {
-        let mut end = 0;
-        let pages = self.0.iter().map(|span| {
-            let first = (span.start / page).max(end);
-            end = span.end().div_ceil(page);
-            end.saturating_sub(first)
-        });
-        pages.sum()
-    }
-
     /// Replaces `into` by the parts of the set that lie in `window`, relative to its start.
     pub(crate) fn within(&self, window: Span, into: &mut Vec<Range<usize>>) {
         into.clear();
@@ -100,14 +89,6 @@ mod tests {
             SpanSet::union(vec![span(0, 100), span(10, 5), span(99, 1)]).0,
             [span(0, 100)]
         );
-    }
-
-    #[test]
-    fn a_page_with_several_spans_counts_once() {
-        let set = SpanSet::union(vec![span(3, 1), span(9, 1), span(15, 2), span(40, 30)]);
-        assert_eq!(set.len_pages(10), 5);
-        assert_eq!(set.len_pages(100), 1);
-        assert_eq!(SpanSet::default().len_pages(10), 0);
     }
 
     #[test]

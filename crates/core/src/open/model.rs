@@ -11,7 +11,7 @@ use crate::format::claims::Requirements;
 use crate::format::manifest::Manifest;
 use crate::input::Input;
 use crate::location::Location;
-use crate::open::plaintext::{Memory, Plaintext};
+use crate::open::plaintext::Plaintext;
 use crate::open::protected::Protected;
 use crate::output::OutputOptions;
 use crate::pass::chunks;
@@ -41,18 +41,16 @@ pub fn open<'a>(
     progress: &dyn Progress,
 ) -> Result<OpenedModel> {
     let requirements = Requirements::default();
-    open_with(model, access, Memory::Own, &requirements, progress)
+    open_with(model, access, &requirements, progress)
 }
 
-/// The same, with the bytes in the `memory` that is asked for, of a model that makes the claims that
-/// are required.
+/// The same, of a model that makes the claims that are required.
 ///
 /// # Errors
 /// As [`open`]; `PolicyNotMet` where a claim is not made.
 pub fn open_with<'a>(
     model: impl Into<Location>,
     access: impl Into<Access<'a>>,
-    memory: Memory,
     requirements: &Requirements,
     progress: &dyn Progress,
 ) -> Result<OpenedModel> {
@@ -70,10 +68,9 @@ pub fn open_with<'a>(
         .zip(unlocked.files())
         .zip(&unlocked.targets)
     {
-        let file = Plaintext::new(input, file.bytes, targets.clone(), memory);
+        let file = Plaintext::new(file.bytes, targets.clone());
         files.push(file.map_err(io("find memory for", &input.path))?);
     }
-    let is_there: Vec<bool> = files.iter().map(Plaintext::was_mapped).collect();
     let chunk_bytes = protected.manifest().chunk as usize;
     let places = files
         .iter_mut()
@@ -85,9 +82,7 @@ pub fn open_with<'a>(
         places,
         progress,
         |workspace, chunk, (tag, bytes)| {
-            if !*chunk.of(&is_there)? {
-                unlocked.read(chunk, bytes)?;
-            }
+            unlocked.read(chunk, bytes)?;
             unlocked.open_chunk(chunk, bytes, tag, &mut workspace.tools)
         },
     )?;
@@ -99,13 +94,11 @@ pub fn open_with<'a>(
         finished.map_err(io("protect the memory of", &input.path))?;
     }
     drop(unlocked);
-    let model = OpenedModel {
+    Ok(OpenedModel {
         manifest: protected.artifact.manifest,
         files,
         blob_key,
-    };
-    model.check_unchanged()?;
-    Ok(model)
+    })
 }
 
 /// Restores the original of the protected `model` as `output`, its external files beside
@@ -184,23 +177,8 @@ impl OpenedModel {
         Arc::clone(&self.blob_key)
     }
 
-    /// Fails where a file whose bytes are used where they lie may have changed since the model was
-    /// opened. See [`Memory::Auto`].
-    ///
-    /// # Errors
-    /// [`Error::InputChanged`](crate::Error::InputChanged), of the kind `Io`.
-    pub fn check_unchanged(&self) -> Result<()> {
-        self.files.iter().try_for_each(Plaintext::check_unchanged)
-    }
-
     /// Whether all that was decrypted is kept from being swapped out.
     pub fn is_locked(&self) -> bool {
         self.files.iter().all(Plaintext::is_locked)
-    }
-
-    /// How much of the model is mapped from its files rather than copied, in bytes.
-    pub fn mapped_bytes(&self) -> u64 {
-        let mapped = self.files.iter().filter(|file| file.is_mapped());
-        mapped.map(|file| file.as_slice().len() as u64).sum()
     }
 }

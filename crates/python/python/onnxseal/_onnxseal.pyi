@@ -55,10 +55,7 @@ class Model:
     @property
     def tensors(self) -> Mapping[str, np.ndarray[Any, Any]]: ...
     @property
-    def mapped_bytes(self) -> int: ...
-    @property
     def is_locked(self) -> bool: ...
-    def check_unchanged(self) -> None: ...
     def _prepare(
         self, how: Literal["share", "copy", "inline"]
     ) -> tuple[
@@ -75,7 +72,6 @@ def open(
     require: Sequence[str] | None = None,
     signed_by: _SignedBy | None = None,
     external_files: Mapping[str, _Bytes] | None = None,
-    memory: Literal["auto", "own"] = "auto",
     progress: _Progress = None,
 ) -> Model: ...
 def protect(

@@ -72,7 +72,6 @@ class InferenceSession(onnxruntime.InferenceSession):
         require: Claims that the model must make: "key=value", "key", "not-after", "not-before".
         signed_by: An `allowed_signers` file by a key of which it must be signed, and possibly the signer.
         external_files: Of a model in memory, its external data files: bytes by relative path.
-        memory: "auto", or "own", which copies what is in clear from the model's files too.
         progress: True for a bar, or a function of the bytes done and those in all.
         allow_plain: Whether a model that is not protected is opened as well, as ONNX Runtime opens it. One of which
             `require` or `signed_by` demands something never is.
@@ -94,7 +93,6 @@ class InferenceSession(onnxruntime.InferenceSession):
         require=None,
         signed_by=None,
         external_files=None,
-        memory="auto",
         progress=None,
         allow_plain=False,
         allow_plaintext_on_disk=False,
@@ -117,7 +115,6 @@ class InferenceSession(onnxruntime.InferenceSession):
                     require=require,
                     signed_by=signed_by,
                     external_files=external_files,
-                    memory=memory,
                     progress=progress,
                 )
             except UsageError as error:
@@ -190,7 +187,6 @@ class InferenceSession(onnxruntime.InferenceSession):
                 if self._onnxseal_shared is None:
                     raise
                 create_with_new("copy")
-        model.check_unchanged()
         # The last attribute is released last: the memory after the session that uses it.
         self._onnxseal_shared = self.__dict__.pop("_onnxseal_shared")
         # For set_providers alone.

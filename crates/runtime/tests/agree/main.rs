@@ -16,7 +16,7 @@ use std::path::Path;
 use lab::{Lab, builder};
 use models::Random;
 use onnxseal_core::Preset;
-use onnxseal_runtime::{ErrorKind, Memory, Model, Options, Sharing, Silent};
+use onnxseal_runtime::{ErrorKind, Model, Options, Sharing, Silent};
 use onnxseal_testkit::Sample;
 use ort::logging::LogLevel;
 use ort::session::Session;
@@ -102,7 +102,6 @@ fn compare(lab: &Lab, made: &Sample, path: &Path) -> Result<String, String> {
     let mut same = true;
     for sharing in [Sharing::WherePossible, Sharing::Never, Sharing::Inline] {
         let options = Options {
-            memory: Memory::Own,
             ..Options::default()
         };
         let model = Model::open_with(&protected, &lab.identities, &options, &Silent);

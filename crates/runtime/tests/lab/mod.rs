@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use base64::Engine;
 use onnxseal_crypto::{ChunkId, DataKey, Scratch};
 use onnxseal_onnx::tail;
-use onnxseal_runtime::{DataType, Model};
+use onnxseal_runtime::DataType;
 use onnxseal_testkit::Sample;
 use onnxseal_testkit::build::{
     GraphBuilder, bare_tensor, constant, external, floats, function, graph_attribute, in_domain,
@@ -97,15 +97,6 @@ pub fn forge(lab: &Lab, sample: &Sample, folder: &str) -> PathBuf {
 
 /// Names and values of a run's outputs.
 pub type Outputs = Vec<(String, Vec<f32>)>;
-
-/// Whether models are mapped from this folder; says that it skips where they are not.
-pub fn maps(model: &Model) -> bool {
-    let maps = model.mapped_bytes() > 0;
-    if !maps {
-        eprintln!("skipped: no leases in the folder for temporary files (is it on overlayfs?)");
-    }
-    maps
-}
 
 /// Runs a session on inputs that are always the same.
 pub fn run(session: &mut Session) -> Outputs {
