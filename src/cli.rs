@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use onnxseal_core::Location;
+use onnxseal_core::{Location, StoreError};
 
 use crate::exit;
 use crate::keys::{IdentityArgs, NewRecipientArgs, PassphraseArgs, RecipientArgs};
@@ -435,7 +435,7 @@ fn folder() -> impl TypedValueParser<Value = Location> {
 
 /// Reads locations. clap's own parsers repeat what they refuse, which may be a URL with a password.
 #[derive(Clone)]
-struct LocationParser(fn(OsString) -> onnxseal_core::Result<Location>);
+struct LocationParser(fn(OsString) -> Result<Location, StoreError>);
 
 impl TypedValueParser for LocationParser {
     type Value = Location;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
-use onnxseal_core::{Error, ErrorKind, KeyError, redact};
+use onnxseal_core::{Error, ErrorKind, KeyError, StoreError, redact};
 
 use crate::text::{note, one_line, printable};
 
@@ -142,9 +142,6 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         }
         Error::OrtFormat { .. } => "protect the ONNX model that it was made of",
         Error::NotProtected { .. } => "run `onnxseal protect` to protect it",
-        Error::OutputExists { .. } => {
-            "choose another output, or replace it with --force; protect's --external-data gives external data another name"
-        }
         Error::OutputForeign { .. } => {
             "move it away, or replace it with --force; where two runs wrote to one folder, --repair makes protected outputs anew"
         }
@@ -152,30 +149,23 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         Error::OutputIsInput { .. } => {
             "write to another folder: external data keeps its relative path (only `protect` can rename it). To change the model where it lies: `protect --in-place`, or `rekey` and `rotate` without --output"
         }
-        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::IsADirectory => {
-            "`onnxseal batch` takes all models of a folder: such as `onnxseal batch protect FOLDER --out DIR`"
-        }
         Error::ExternalName { .. } => {
             "open it in memory, as a session does; `onnxseal rekey` without --output changes it where it lies. Whoever made it can give the file another name"
         }
         Error::SignatureLost { .. } => "sign the result with --sign-key, or give --drop-signature",
         Error::NotSigned { .. } => "the publisher can sign it with `onnxseal sign`",
-        Error::Busy { .. } => "wait until that is done, then try again",
         Error::InUse { .. } => {
             "wait until it has ended, then go on with --resume; parts of one batch may run at once with --shard"
         }
         Error::InPlaceExternal { .. } => {
             "write to another folder with --output, then swap the folders"
         }
-        Error::InPlaceObject { .. } => "write to another URL with --output",
-        Error::NoObjectStores { .. } => {
-            "object stores need a build with them: `cargo install --path . --features object-store`, in a checkout"
-        }
         Error::NoMatchingKey { recipients, .. } if recipients == "1 passphrase" => {
             "it opens with a passphrase: give --passphrase, --passphrase-file or --passphrase-fd"
         }
         Error::NoMatchingKey { .. } => "name the matching identity file with --identity",
         Error::Key(error) => return key_hint(error),
+        Error::Store(error) => return store_hint(error),
         Error::Chunk { .. } | Error::Length { .. } | Error::Manifest { .. } => {
             "the files are not as they were protected; get them anew from where they came"
         }
@@ -186,6 +176,23 @@ pub fn hint(error: &Error) -> Option<&'static str> {
 const INTERRUPTED: &str = "run `onnxseal rekey` on it with an identity that opened it before, or that it was being wrapped to; after an interrupted `onnxseal sign`, that again";
 
 /// The same for keys.
+fn store_hint(error: &StoreError) -> Option<&'static str> {
+    Some(match error {
+        StoreError::OutputExists { .. } => {
+            "choose another output, or replace it with --force; protect's --external-data gives external data another name"
+        }
+        StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::IsADirectory => {
+            "`onnxseal batch` takes all models of a folder: such as `onnxseal batch protect FOLDER --out DIR`"
+        }
+        StoreError::Busy { .. } => "wait until that is done, then try again",
+        StoreError::InPlaceObject { .. } => "write to another URL with --output",
+        StoreError::NoObjectStores { .. } => {
+            "object stores need a build with them: `cargo install --path . --features object-store`, in a checkout"
+        }
+        _ => return None,
+    })
+}
+
 fn key_hint(error: &KeyError) -> Option<&'static str> {
     Some(match error {
         KeyError::WrongPassphrase { .. } => {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use onnxseal_core::batch::{ModelReport, Outcome, Watch};
-use onnxseal_core::{Error, Found, Progress};
+use onnxseal_core::{Error, Found, Progress, StoreError};
 
 use crate::commands::Stop;
 use crate::exit::hint;
@@ -139,7 +139,7 @@ impl Watch for Bars<'_> {
             let colon = if about.is_empty() { "" } else { ": " };
             self.line(&format!("failed: {about}{colon}{message}"));
             let hint = match failure.error {
-                Error::OutputExists { .. } => Some(
+                Error::Store(StoreError::OutputExists { .. }) => Some(
                     "with --resume, what an earlier run made stays or is made anew; --force replaces any file",
                 ),
                 _ => hint(&failure.error),

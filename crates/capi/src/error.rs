@@ -4,7 +4,7 @@
 use std::ffi::{CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use onnxseal_core::{Error, ErrorKind, KeyError, redact};
+use onnxseal_core::{Error, ErrorKind, KeyError, StoreError, redact};
 
 /// Why a call failed: a kind to branch on, and a message.
 ///
@@ -93,6 +93,12 @@ impl Fault {
             kind: OnnxsealErrorKind::Runtime,
             message: message.into(),
         }
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Fault {
+        Error::from(error).into()
     }
 }
 
@@ -206,12 +212,12 @@ mod tests {
     #[test]
     fn messages_have_all_causes_on_one_line() {
         let source = std::io::Error::other("no\0 \x1b[31mluck\n");
-        let error = Error::Io {
+        let error = onnxseal_core::StoreError::Io {
             action: "read",
             path: "a b".into(),
             source,
         };
-        let error = guard(|| Err(error.into())).unwrap();
+        let error = guard(|| Err(Error::from(error).into())).unwrap();
         assert_eq!(error.kind, OnnxsealErrorKind::Io);
         assert_eq!(text(&error), r"cannot read a b: no\u{0} \u{1b}[31mluck\n");
     }

@@ -10,15 +10,14 @@ use std::sync::OnceLock;
 use globset::{GlobBuilder, GlobMatcher};
 use walkdir::{DirEntry, WalkDir};
 
-use crate::draft;
-use crate::error::{Error, Result, io};
-use crate::input::Input;
+use crate::error::io;
+use crate::error::{Error, Result};
+use crate::pass::source::Source;
 #[cfg(not(feature = "object-store"))]
-use crate::input::unreachable_object;
-use crate::location::{Location, ObjectUrl};
+use onnxseal_store::unreachable_object;
 #[cfg(feature = "object-store")]
-use crate::{parallel, remote};
-use onnxseal_crypto::{holds_secret, shown};
+use onnxseal_store::{Error as StoreError, object::remote, parallel};
+use onnxseal_store::{Input, Location, ObjectUrl, draft, holds_secret, shown};
 
 /// A model that [`discover`] found.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,7 +93,7 @@ pub fn discover(
         match source.clone().into() {
             Location::File(path) => search.path(&path, None)?,
             Location::Object(url) => search.object(&url)?,
-            Location::Memory(_) => return Err(no_folder()),
+            _ => return Err(no_folder()),
         }
     }
     for list in lists {
@@ -113,7 +112,7 @@ pub fn discover(
                 match Location::parse_folder(line)? {
                     Location::File(path) => search.path(&folder.join(path), Some(folder))?,
                     Location::Object(url) => search.object(&url)?,
-                    Location::Memory(_) => return Err(no_folder()),
+                    _ => return Err(no_folder()),
                 }
             }
         }
@@ -306,7 +305,7 @@ impl Search {
                     false => is_model_there(url),
                 };
                 let _ = is_model.set(there);
-                Ok(())
+                Ok::<(), Error>(())
             },
         )?;
         for (url, below, is_model) in objects {
@@ -327,7 +326,7 @@ impl Search {
 
     #[cfg(not(feature = "object-store"))]
     fn object(&mut self, source: &ObjectUrl) -> Result<()> {
-        Err(unreachable_object(&source.into()))
+        Err(unreachable_object(&source.into()).into())
     }
 
     /// Adds an object, unless it is there already.
@@ -457,7 +456,7 @@ impl Walk {
     }
 }
 
-/// The system's answer, without the path that [`Error::Io`] has as well.
+/// The system's answer, without the path that [`StoreError::Io`] has as well.
 fn plain(error: walkdir::Error) -> std::io::Error {
     let text = error.to_string();
     let error = error.into_io_error();
@@ -498,9 +497,11 @@ fn is_model_there(url: &ObjectUrl) -> Result<bool> {
         })
     });
     match sniffed {
-        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(false),
-        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => Ok(true),
-        sniffed => sniffed,
+        Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(false),
+        Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {
+            Ok(true)
+        }
+        sniffed => Ok(sniffed?),
     }
 }
 
@@ -516,7 +517,9 @@ fn is_model(path: &Path) -> Result<bool> {
         return Ok(true);
     }
     match File::open(path) {
-        Ok(file) => Ok(onnxseal_onnx::sniff(&Input::of(path, file)?.map()?)),
+        Ok(file) => Ok(onnxseal_onnx::sniff(
+            Source::of(Input::of(path, file)?)?.bytes(),
+        )),
         // Somebody removed it meanwhile.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(_) => Ok(true),

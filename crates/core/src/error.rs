@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use onnxseal_crypto::shown;
 use onnxseal_onnx::foreign;
+use onnxseal_store::{Error as StoreError, shown};
 use serde::Serialize;
 
 /// The result of this crate's calls.
@@ -14,16 +14,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Reading or writing failed.
-    #[error("cannot {action} {}", shown(path))]
-    Io {
-        /// What was being done, such as `read`.
-        action: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// The system's answer.
-        source: io::Error,
-    },
+    /// Bytes cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The model is not well-formed ONNX, or exceeds a limit.
     #[error("cannot use {} as an ONNX model", shown(path))]
     Model {
@@ -135,12 +128,6 @@ pub enum Error {
         /// The model file.
         path: PathBuf,
     },
-    /// An output exists and may not be replaced.
-    #[error("{} exists already", shown(path))]
-    OutputExists {
-        /// The output.
-        path: PathBuf,
-    },
     /// An output exists that is not what an earlier run made, as far as its record tells.
     #[error(
         "{} exists already, and is not what an earlier run has written",
@@ -184,32 +171,13 @@ pub enum Error {
         /// How many external files it has.
         external: usize,
     },
-    /// An object in a store cannot be replaced by a change to it.
-    #[error(
-        "{} lies in an object store, where nothing can be replaced in place",
-        shown(path)
-    )]
-    InPlaceObject {
-        /// The object's URL.
-        path: PathBuf,
-    },
-    /// Only builds with the feature `object-store` reach object stores.
-    #[error("{} lies in an object store, and this build reaches none", shown(path))]
-    NoObjectStores {
-        /// The object's URL.
-        path: PathBuf,
-    },
-    /// The input changed while it was being read.
-    #[error("{} changed while it was being read", shown(path))]
-    InputChanged {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Another process is changing the model where it lies.
-    #[error("{} is being changed by another process", shown(path))]
-    Busy {
+    /// An external data file of the model cannot be used.
+    #[error("cannot use {} as an ONNX model", shown(path))]
+    External {
         /// The model file.
         path: PathBuf,
+        /// Which file, and why.
+        source: StoreError,
     },
     /// A call that was to replace the model's end was interrupted, and what it left cannot be completed
     /// without an identity that opens the model.
@@ -300,14 +268,8 @@ impl Error {
     /// The class the error belongs to.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Io { source, .. } if source.kind() == io::ErrorKind::OutOfMemory => {
-                ErrorKind::Internal
-            }
-            Error::Io { .. } | Error::InputChanged { .. } | Error::Refused(_) => ErrorKind::Io,
-            Error::Model {
-                source: onnxseal_onnx::Error::Io { .. },
-                ..
-            } => ErrorKind::Io,
+            Error::Store(error) | Error::External { source: error, .. } => kind_of(error),
+            Error::Refused(_) => ErrorKind::Io,
             Error::Model {
                 source: onnxseal_onnx::Error::Memory { .. },
                 ..
@@ -337,21 +299,29 @@ impl Error {
             Error::AlreadyProtected { .. }
             | Error::NotProtected { .. }
             | Error::OrtFormat { .. }
-            | Error::OutputExists { .. }
             | Error::OutputForeign { .. }
             | Error::OutputIsInput { .. }
             | Error::ExternalName { .. }
             | Error::ReplaceSeveral { .. }
             | Error::InPlaceExternal { .. }
-            | Error::Busy { .. }
             | Error::SignatureLost { .. }
             | Error::Interrupted { .. }
             | Error::InUse { .. }
-            | Error::InPlaceObject { .. }
-            | Error::NoObjectStores { .. }
             | Error::Cancelled
             | Error::Misuse(_) => ErrorKind::Usage,
         }
+    }
+}
+
+fn kind_of(error: &StoreError) -> ErrorKind {
+    match error {
+        StoreError::Io { source, .. } if source.kind() == io::ErrorKind::OutOfMemory => {
+            ErrorKind::Internal
+        }
+        StoreError::Io { .. } | StoreError::InputChanged { .. } => ErrorKind::Io,
+        StoreError::External { .. } => ErrorKind::Malformed,
+        StoreError::Internal(_) => ErrorKind::Internal,
+        _ => ErrorKind::Usage,
     }
 }
 
@@ -390,11 +360,18 @@ pub(crate) fn model(path: &Path, bytes: &[u8], source: onnxseal_onnx::Error) -> 
     Error::Model { path, source }
 }
 
+/// Says of which model an external data file cannot be used: `.map_err(external(path))`.
+pub(crate) fn external(path: &Path) -> impl FnOnce(StoreError) -> Error {
+    move |source| match source {
+        StoreError::External { .. } => {
+            let path = path.to_owned();
+            Error::External { path, source }
+        }
+        error => Error::Store(error),
+    }
+}
+
 /// Turns the system's errors into ours: `.map_err(io("read", path))`.
 pub(crate) fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
-    move |source| Error::Io {
-        action,
-        path: path.to_owned(),
-        source,
-    }
+    move |source| Error::Store(onnxseal_store::io(action, path)(source))
 }

@@ -16,46 +16,30 @@
 #[cfg(feature = "protect")]
 pub mod batch;
 #[cfg(feature = "protect")]
-mod beneath;
-#[cfg(feature = "protect")]
 mod check;
 #[cfg(feature = "protect")]
 mod discover;
-mod draft;
 mod error;
-mod folder;
 mod format;
-mod in_memory;
-mod input;
-mod location;
 #[cfg(feature = "protect")]
 mod make;
-mod map;
 mod open;
-mod output;
-mod parallel;
 mod pass;
-#[cfg(feature = "protect")]
-mod presence;
-#[cfg(feature = "object-store")]
-mod remote;
-#[cfg(feature = "object-store")]
-mod upload;
 
-pub use draft::{Readers, write_whole};
 pub use error::{Error, ErrorKind, Result};
 pub use format::claims::Requirements;
 pub use format::manifest::{self, File, Manifest, Operator};
-pub use in_memory::{Bytes, InMemory};
-pub use location::{Location, ObjectUrl, redact};
 pub use onnxseal_crypto::signature::{AllowedSigners, ClaimedSigner, Signer, SigningKey};
 pub use onnxseal_crypto::wrap::{
     Identities, Identity, NoPrompt, PLUGIN_PATIENCE, Passphrase, Prompt, Recipients,
     generate_identity,
 };
-pub use onnxseal_crypto::{BlobKey, Error as KeyError, holds_secret, opens_with, shown};
+pub use onnxseal_crypto::{BlobKey, Error as KeyError, opens_with};
+pub use onnxseal_store::{
+    Bytes, Error as StoreError, InMemory, Location, ObjectUrl, OutputOptions, Readers,
+    holds_secret, redact, shown, write_whole,
+};
 pub use open::model::{OpenedModel, open, open_with, unprotect};
-pub use output::OutputOptions;
 pub use pass::progress::{Digests, FileDigest, Progress, Silent};
 pub use pass::signature::{Access, SignedBy};
 

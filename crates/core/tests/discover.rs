@@ -4,7 +4,9 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use onnxseal_core::{Discovery, Error, ErrorKind, Found, Location, Unreadable, discover};
+use onnxseal_core::{
+    Discovery, Error, ErrorKind, Found, Location, StoreError, Unreadable, discover,
+};
 use onnxseal_testkit::samples;
 use tempfile::TempDir;
 
@@ -175,7 +177,9 @@ fn lists_name_sources_relative_to_themselves() {
 
     fs::write(path("list"), "a/model\nabsent\n").unwrap();
     let error = discover(NONE, &[path("list")]).unwrap_err();
-    assert!(matches!(&error, Error::Io { path, .. } if path.ends_with("absent")));
+    assert!(
+        matches!(&error, Error::Store(StoreError::Io { path, .. }) if path.ends_with("absent"))
+    );
     fs::write(path("list"), "a/model\nhttp://x/y\n").unwrap();
     let error = discover(NONE, &[path("list")]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);

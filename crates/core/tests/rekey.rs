@@ -11,8 +11,8 @@ use std::sync::Mutex;
 use lab::{Lab, files};
 use onnxseal_core::{
     Checks, Digests, Error, ErrorKind, FileDigest, OutputOptions, Policy, Preset, Progress,
-    ProtectOptions, RotateOptions, Silent, is_interrupted, open, protect, protect_in_place, rekey,
-    rekey_in_place, rotate, rotate_in_place, unprotect, verify,
+    ProtectOptions, RotateOptions, Silent, StoreError, is_interrupted, open, protect,
+    protect_in_place, rekey, rekey_in_place, rotate, rotate_in_place, unprotect, verify,
 };
 use onnxseal_onnx::tail;
 use onnxseal_testkit::{Sample, samples};
@@ -368,7 +368,10 @@ fn in_place_is_refused_where_it_cannot_be_done() {
     let held = fs::File::open(&sealed).unwrap();
     held.lock().unwrap();
     let refused = rekey_in_place(&sealed, ids, to, false, &Silent);
-    assert!(matches!(refused, Err(Error::Busy { .. })));
+    assert!(matches!(
+        refused,
+        Err(Error::Store(StoreError::Busy { .. }))
+    ));
     drop(held);
     assert!(files(&lab.path("sealed")) == before);
     let original = lab.write(&one_file(samples::conv_net()), "one");
@@ -381,7 +384,10 @@ fn in_place_is_refused_where_it_cannot_be_done() {
             true => rotate_in_place(model, ids, to, &rotating(None), &Silent),
             false => protect_in_place(model, to, &ProtectOptions::new(Policy::default()), &Silent),
         };
-        assert!(matches!(refused, Err(Error::Busy { .. })));
+        assert!(matches!(
+            refused,
+            Err(Error::Store(StoreError::Busy { .. }))
+        ));
         assert!(fs::read(model).unwrap() == before);
     }
     rekey_in_place(&sealed, ids, to, false, &Silent).unwrap();

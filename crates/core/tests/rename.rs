@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use lab::{Lab, files};
 use onnxseal_core::{
     Error, Manifest, OutputOptions, Policy, Preset, ProtectOptions, Report, RotateOptions, Silent,
-    inspect, open, protect, protect_in_place, rekey, rotate, rotate_in_place, unprotect, verify,
+    StoreError, inspect, open, protect, protect_in_place, rekey, rotate, rotate_in_place,
+    unprotect, verify,
 };
 use onnxseal_onnx::tail;
 use onnxseal_testkit::build;
@@ -217,7 +218,10 @@ fn names_are_chosen_and_nothing_is_written_over() {
     assert!(matches!(refused, Err(Error::Misuse(_))));
     // What another protected model has there.
     let refused = protect_beside(&lab, &original, "d.onnx", Some("deep/weights.bin"));
-    assert!(matches!(refused, Err(Error::OutputExists { .. })));
+    assert!(matches!(
+        refused,
+        Err(Error::Store(StoreError::OutputExists { .. }))
+    ));
     let refused = protect_beside(&lab, &original, "a.onnx", None);
     assert!(matches!(refused, Err(Error::OutputIsInput { .. })));
     assert!(files(&lab.path("m")) == before);
@@ -269,7 +273,10 @@ fn in_place_the_model_is_replaced_last_and_the_old_files_stay() {
     let new = path.with_file_name("a.onnx.sealed.data");
     fs::write(&new, "precious").unwrap();
     let in_place = || protect_in_place(path.as_path(), &lab.recipients, &options(), &Silent);
-    assert!(matches!(in_place(), Err(Error::OutputExists { .. })));
+    assert!(matches!(
+        in_place(),
+        Err(Error::Store(StoreError::OutputExists { .. }))
+    ));
     assert_eq!(fs::read(&new).unwrap(), b"precious");
     fs::remove_file(&new).unwrap();
     assert!(files(&lab.path("m")) == before);

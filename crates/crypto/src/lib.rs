@@ -20,7 +20,6 @@ mod gather;
 mod keys;
 mod limited;
 mod opens_with;
-mod redact;
 mod secret;
 pub mod signature;
 #[cfg(test)]
@@ -34,4 +33,3 @@ pub use error::{Error, NotAllowed};
 pub use gather::{MAX_CHUNK_BYTES, Scratch};
 pub use keys::{DataKey, OpenKey, SealKeys};
 pub use opens_with::opens_with;
-pub use redact::{holds_secret, redact, shown};

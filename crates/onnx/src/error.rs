@@ -1,7 +1,6 @@
 //! What can be wrong with a model, and where.
 
 use std::fmt;
-use std::path::PathBuf;
 
 use crate::foreign::Foreign;
 
@@ -27,14 +26,6 @@ pub enum Error {
         /// The limit.
         maximum: u64,
     },
-    /// A file that holds external data is not one that may be used.
-    #[error("external data file {location:?}: {fault}")]
-    ExternalFile {
-        /// The file's normalised location.
-        location: String,
-        /// What is wrong.
-        fault: FileFault,
-    },
     /// The file is of another kind.
     #[error("it is {}, not an ONNX model", kind.what)]
     Foreign {
@@ -46,14 +37,6 @@ pub enum Error {
     Memory {
         /// How much was asked for, in bytes.
         len_bytes: usize,
-    },
-    /// The operating system refused.
-    #[error("cannot read {}", path.display())]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
     },
 }
 
@@ -257,24 +240,6 @@ pub enum Fault {
         /// What the file has.
         found: String,
     },
-}
-
-/// What is wrong with a file that holds external data.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum FileFault {
-    /// It is a folder, a device, a pipe, ...
-    #[error("expected a regular file")]
-    NotRegular,
-    /// A symbolic link leads out of the model's folder.
-    #[error("expected a file below the model's folder, found {}", .0.display())]
-    Outside(PathBuf),
-    /// It is the model file itself, or the file of another location as well.
-    #[error("expected a file of its own, found that of {0}")]
-    Shared(String),
-    /// The location has a part that is empty, `.` or `..`.
-    #[error("expected a normalised relative path")]
-    NotNormalised,
 }
 
 impl fmt::Display for At {

@@ -31,7 +31,7 @@ mod sniff;
 mod wire;
 
 pub use data_type::element_bits;
-pub use error::{At, Error, Fault, FileFault, Subject, excerpt};
+pub use error::{At, Error, Fault, Subject, excerpt};
 pub use foreign::{Foreign, foreign};
 pub use limits::Limits;
 pub use locate::locate;

@@ -1,6 +1,6 @@
 //! Errors as Python exceptions: the classes of `onnxseal._errors`.
 
-use onnxseal_core::{Error, ErrorKind, KeyError, redact};
+use onnxseal_core::{Error, ErrorKind, KeyError, StoreError, redact};
 use onnxseal_runtime as runtime;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -19,6 +19,12 @@ pub enum Fault {
     Runtime(runtime::Error),
     /// An exception that is raised as it is.
     Python(PyErr),
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Fault {
+        Error::from(error).into()
+    }
 }
 
 impl From<Error> for Fault {
@@ -113,11 +119,12 @@ fn class(py: Python<'_>, kind: ErrorKind) -> PyResult<&Bound<'_, PyType>> {
 pub fn io(action: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Fault {
     let path = path.to_owned();
     move |source| {
-        Fault::Core(Error::Io {
+        let error = StoreError::Io {
             action,
             path,
             source,
-        })
+        };
+        Fault::Core(error.into())
     }
 }
 

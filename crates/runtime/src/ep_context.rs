@@ -176,11 +176,13 @@ impl EpContextStore {
 }
 
 fn store(action: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::Core(onnxseal_core::Error::Io {
+    let path = path.to_owned();
+    let error = onnxseal_core::StoreError::Io {
         action,
-        path: path.to_owned(),
+        path,
         source,
-    })
+    };
+    Error::Core(error.into())
 }
 
 fn failed(path: &Path, source: onnxseal_core::KeyError) -> Error {

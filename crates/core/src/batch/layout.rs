@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::survey::Survey;
 use super::{Found, RECORDS};
 use crate::error::{Error, Result};
-use crate::location::Location;
+use onnxseal_store::Location;
 
 /// `models` without those that lie in the output folder.
 pub(super) fn without_outputs(models: Vec<Found>, out: &Location) -> Vec<Found> {
@@ -83,7 +83,7 @@ pub(super) fn check_files(models: &[(Found, Survey)], out: &Location) -> Result<
     match out {
         Location::File(folder) => check_case(&outputs, folder),
         Location::Object(_) => Ok(()),
-        Location::Memory(_) => Err(out.not_an_output()),
+        _ => Err(out.not_an_output().into()),
     }
 }
 

@@ -11,10 +11,11 @@ use std::thread;
 use std::time::Duration;
 
 use super::{RECORDS, Shard, Watch};
-use crate::beneath;
-use crate::draft::is_at;
-use crate::error::{Error, Result, io as io_error};
-use crate::folder::{MadeFolders, Place};
+use crate::error::io as io_error;
+use crate::error::{Error, Result};
+use onnxseal_store::beneath;
+use onnxseal_store::draft::is_at;
+use onnxseal_store::folder::{MadeFolders, Place};
 
 /// How often to try, and how long to wait in between: others hold a lock for a moment to see whether
 /// anybody does.
@@ -257,7 +258,7 @@ mod tests {
         fs::create_dir(&out).unwrap();
         fs::create_dir(&elsewhere).unwrap();
         std::os::unix::fs::symlink(&elsewhere, out.join(RECORDS)).unwrap();
-        assert!(matches!(take(&out, None), Err(Error::Io { .. })));
+        assert!(matches!(take(&out, None), Err(Error::Store(_))));
         assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
     }
 }

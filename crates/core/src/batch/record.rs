@@ -11,22 +11,23 @@ use serde::{Deserialize, Serialize};
 
 use super::shard::key;
 use super::{Found, Operation, RECORDS};
-use crate::beneath;
-use crate::draft;
 use crate::error::{Error, Result};
-use crate::input::Input;
-use crate::location::Location;
-use crate::location::folder_of;
 use crate::open::protected::Protected;
-use crate::output::OutputOptions;
 use crate::pass::digest::of_files;
-use crate::pass::outputs;
 use crate::pass::progress::Progress;
 use crate::pass::progress::Volume;
 use crate::pass::progress::{Digests, FileDigest};
 use crate::pass::source::Source;
+use onnxseal_store::Error as StoreError;
+use onnxseal_store::Input;
+use onnxseal_store::Location;
+use onnxseal_store::Output;
+use onnxseal_store::OutputOptions;
+use onnxseal_store::beneath;
+use onnxseal_store::draft;
+use onnxseal_store::folder_of;
 #[cfg(feature = "object-store")]
-use crate::remote::{Object, Version};
+use onnxseal_store::object::remote::{Object, Version};
 
 /// Version of the records' shape.
 const VERSION: u32 = 1;
@@ -178,8 +179,8 @@ impl Place {
         let is_same = || {
             record.digests.input.iter().all(|file| {
                 let input = beside(&asked.found.location, &file.path);
-                input.len() == Some(file.bytes)
-                    && Input::open(&input)
+                input.len_bytes() == Some(file.bytes)
+                    && (Input::open(&input).map_err(Error::from))
                         .and_then(|input| digest(input, &file.path, asked.progress))
                         .is_ok_and(|is| is == *file)
             })
@@ -200,10 +201,10 @@ impl Place {
             (Location::File(out), Location::File(name)) => {
                 let foreign = |_| Error::OutputForeign { path: name.clone() };
                 let file = beneath::open(out, &self.relative(path)).map_err(foreign)?;
-                file.map(|file| Input::of(name, file)).transpose()
+                Ok(file.map(|file| Input::of(name, file)).transpose()?)
             }
             _ => match location.exists()? {
-                true => Input::open(&location).map(Some),
+                true => Ok(Some(Input::open(&location)?)),
                 false => Ok(None),
             },
         }
@@ -299,10 +300,10 @@ impl Place {
             (Location::File(out), Location::File(name)) => {
                 let relative = name.strip_prefix(out).unwrap_or(name);
                 let file = beneath::open(out, relative).map_err(crate::error::io("open", name))?;
-                file.map(|file| Input::of(name, file)).transpose()
+                Ok(file.map(|file| Input::of(name, file)).transpose()?)
             }
             _ => match self.record.exists()? {
-                true => Input::open(&self.record).map(Some),
+                true => Ok(Some(Input::open(&self.record)?)),
                 false => Ok(None),
             },
         }
@@ -313,7 +314,7 @@ impl Place {
     /// that which was `noted`.
     ///
     /// # Errors
-    /// [`Error::OutputExists`], [`Error::OutputForeign`]; [`Error::InUse`] where another process has
+    /// [`StoreError::OutputExists`], [`Error::OutputForeign`]; [`Error::InUse`] where another process has
     /// written a record meanwhile; `Io`.
     pub(super) fn ready(
         &self,
@@ -331,7 +332,7 @@ impl Place {
                 let output = self.location(&file.path);
                 if output.exists()? {
                     let path = output.to_name();
-                    return Err(Error::OutputExists { path });
+                    return Err(StoreError::OutputExists { path }.into());
                 }
             }
         }
@@ -380,7 +381,7 @@ impl Place {
                 let removed = beneath::remove(out, &self.relative(path));
                 removed.map_err(crate::error::io("remove", &name))
             }
-            (_, location) => location.remove(),
+            (_, location) => Ok(location.remove()?),
         }
     }
 
@@ -390,22 +391,23 @@ impl Place {
         let text = text.map_err(|error| crate::error::io("write", &name)(error.into()))?;
         #[cfg(feature = "object-store")]
         if let Location::Object(url) = &self.record {
-            return Object::at(url)?.put_after(text, noted.version.as_ref());
+            return Ok(Object::at(url)?.put_after(text, noted.version.as_ref())?);
         }
         #[cfg(not(feature = "object-store"))]
         let _ = noted;
         let mut options = OutputOptions::default();
         (options.replace, options.sync) = (true, false);
-        let draft = outputs::begin(&self.record, true, text.len() as u64)?;
+        let draft = Output::create(&self.record, true, text.len() as u64)?;
         draft.write_all_at(&text, 0)?;
         // Whoever may read the model may read what is known of it.
         let like = match &found.location {
             Location::File(path) => {
                 Some(fs::metadata(path).map_err(crate::error::io("read", path))?)
             }
-            Location::Object(_) | Location::Memory(_) => None,
+            _ => None,
         };
-        draft.publish(like.as_ref(), options).map(drop)
+        draft.publish(like.as_ref(), options)?;
+        Ok(())
     }
 }
 

@@ -8,9 +8,9 @@ use super::{Found, Operation};
 use crate::error::Result;
 use crate::format::artifact::Artifact;
 use crate::format::manifest::{DEFAULT_CHUNK_BYTES, Manifest};
-use crate::location::Location;
-use crate::parallel::n_cores;
 use crate::pass::source::Source;
+use onnxseal_store::Location;
+use onnxseal_store::parallel::n_cores;
 
 /// Memory of a thread at work on chunks of the default size: two buffers of a chunk.
 pub(super) const THREAD_BYTES: u64 = 2 * DEFAULT_CHUNK_BYTES + (512 << 10);
@@ -78,7 +78,7 @@ impl Survey {
     pub(super) fn own_need(found: &Found) -> u64 {
         match &found.location {
             Location::Object(_) => FOR_OBJECT,
-            file => (file.len().unwrap_or(0)).saturating_mul(FOR_STRUCTURE / 8),
+            file => (file.len_bytes().unwrap_or(0)).saturating_mul(FOR_STRUCTURE / 8),
         }
     }
 
@@ -86,7 +86,7 @@ impl Survey {
     fn of_original(found: &Found, source: &Source) -> Result<(Survey, Vec<u64>)> {
         let model = source.locate(source.input.len)?;
         let external = model.external_files.iter();
-        let external = external.filter_map(|file| found.location.beside(file).len());
+        let external = external.filter_map(|file| found.location.beside(file).len_bytes());
         let lens: Vec<u64> = std::iter::once(source.input.len).chain(external).collect();
         let survey = Survey {
             bytes: lens.iter().fold(0, |sum, len| sum.saturating_add(*len)),
@@ -142,7 +142,10 @@ impl Survey {
 /// Memory for the uploads of the outputs of files of so many bytes.
 fn held_by_uploads(lens: &[u64]) -> u64 {
     #[cfg(feature = "object-store")]
-    return crate::upload::held_bytes(lens, crate::parallel::N_REQUESTS as u64);
+    return onnxseal_store::object::upload::held_bytes(
+        lens,
+        onnxseal_store::parallel::N_REQUESTS as u64,
+    );
     #[cfg(not(feature = "object-store"))]
     {
         let _ = lens;

@@ -7,8 +7,9 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Result, io as io_error};
-use crate::location::folder_of;
+use crate::error::Result;
+use crate::error::io as io_error;
+use onnxseal_store::folder_of;
 
 /// Returns once all of `files`, and their names, are on the disk.
 ///

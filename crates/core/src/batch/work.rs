@@ -9,16 +9,16 @@ use super::{ModelReport, Operation, Options, Outcome, Watch, lock};
 use crate::check::verify::verify;
 use crate::discover::Found;
 use crate::error::{Error, Result};
-use crate::location::Location;
 use crate::make::protect::protect_with;
 use crate::make::rekey::rekey;
 use crate::make::rotate::rotate_with;
 use crate::open::model::unprotect;
 use crate::open::protected::Protected;
-use crate::output::OutputOptions;
 use crate::pass::progress::Progress;
 use crate::pass::progress::Volume;
 use crate::pass::progress::{Digests, FileDigest};
+use onnxseal_store::Location;
+use onnxseal_store::OutputOptions;
 
 /// What the models of a batch have in common.
 pub(super) struct Batch<'a> {

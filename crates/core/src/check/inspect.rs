@@ -15,8 +15,8 @@ use crate::check::report::{
 use crate::error::{Error, Result};
 use crate::format::artifact::Artifact;
 use crate::format::manifest::{self, Manifest, Operator, Place};
-use crate::location::Location;
 use crate::pass::source::Source;
+use onnxseal_store::Location;
 
 /// Shows what is encrypted in the protected model at `location`, and what is not.
 ///

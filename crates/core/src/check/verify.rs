@@ -11,8 +11,6 @@ use crate::check::inspect::examine;
 use crate::check::report::tell;
 use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
-use crate::input::Input;
-use crate::location::Location;
 use crate::open::protected::Protected;
 use crate::open::signed::check_signature;
 use crate::pass::chunks;
@@ -22,6 +20,8 @@ use crate::pass::progress::Progress;
 use crate::pass::progress::Volume;
 use crate::pass::signature::{Access, SignedBy};
 use crate::pass::structure::Structure;
+use onnxseal_store::Input;
+use onnxseal_store::Location;
 
 /// What [`verify`] found to be in order.
 ///

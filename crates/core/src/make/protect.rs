@@ -14,14 +14,14 @@ use crate::error::{Error, Result};
 use crate::format::manifest::{
     DEFAULT_CHUNK_BYTES, Draft, File, Mode, OriginalDraft, Place, Tensor,
 };
-use crate::input::Input;
-use crate::location::Location;
 use crate::make::rename::{Naming, Renamed, rename};
 use crate::make::seal::Sealing;
-use crate::output::OutputOptions;
 use crate::pass::outputs::{self, Outputs};
 use crate::pass::progress::Progress;
 use crate::pass::source::Source;
+use onnxseal_store::Input;
+use onnxseal_store::Location;
+use onnxseal_store::OutputOptions;
 
 /// How to protect a model.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ pub fn protect_in_place(
     let external = outputs::paths_beside(&location, &prepared.files, prepared.inputs())?;
     let outputs = Outputs::in_place(&prepared.model, &external)?;
     prepared.seal(outputs, recipients, options, progress, |model| {
-        model.check_in_place()
+        Ok(model.check_in_place()?)
     })
 }
 

@@ -5,15 +5,15 @@ use onnxseal_crypto::wrap::Recipients;
 use crate::error::{Error, Result};
 use crate::format::artifact::encode_end;
 use crate::format::spans::SpanSet;
-use crate::location::Location;
 use crate::make::splice::splice;
 use crate::open::protected::Protected;
 use crate::open::signed::check_signature;
-use crate::output::OutputOptions;
 use crate::pass::outputs::{self, Outputs};
 use crate::pass::progress::Progress;
 use crate::pass::signature::Access;
 use crate::pass::transfer::Transfer;
+use onnxseal_store::Location;
+use onnxseal_store::OutputOptions;
 
 /// To whom [`rekey`] wraps the data key.
 #[derive(Clone, Copy, Debug)]

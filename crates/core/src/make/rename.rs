@@ -7,10 +7,10 @@ use onnxseal_onnx::external;
 
 use crate::error::{Error, Result};
 use crate::format::manifest::{File, OriginalDraft};
-use crate::in_memory::Bytes;
-use crate::input::Input;
-use crate::location::Location;
 use crate::pass::source::Source;
+use onnxseal_store::Bytes;
+use onnxseal_store::Input;
+use onnxseal_store::Location;
 
 /// How external data files are to be called.
 pub(crate) enum Naming<'a> {

@@ -10,16 +10,16 @@ use crate::check::inspect::{check_files, examine};
 use crate::check::report::Report;
 use crate::error::{Error, Result};
 use crate::format::manifest::Draft;
-use crate::input::Input;
-use crate::location::Location;
 use crate::make::protect::Planned;
 use crate::make::seal::Sealing;
 use crate::open::protected::{Protected, Unlocked};
-use crate::output::OutputOptions;
 use crate::pass::outputs::{self, Outputs};
 use crate::pass::progress::Progress;
 use crate::pass::signature::Access;
 use crate::pass::structure::Structure;
+use onnxseal_store::Input;
+use onnxseal_store::Location;
+use onnxseal_store::OutputOptions;
 
 /// What becomes of the publisher's signature, which does not hold for what is encrypted anew.
 #[derive(Debug, Default)]

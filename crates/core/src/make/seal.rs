@@ -8,12 +8,12 @@ use crate::error::{Error, Result};
 use crate::format::artifact;
 use crate::format::manifest::Manifest;
 use crate::format::spans::{self, SpanSet};
-use crate::input::Input;
 use crate::pass::chunks::{Chunk, Tools};
 use crate::pass::outputs::Outputs;
 use crate::pass::progress::Progress;
 use crate::pass::signature::Leaves;
 use crate::pass::transfer::Transfer;
+use onnxseal_store::Input;
 
 /// What is sealed, for whom.
 pub(crate) struct Sealing<'a> {

@@ -22,19 +22,20 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use onnxseal_crypto::shown;
 use onnxseal_crypto::wrap::Identities;
+use onnxseal_store::shown;
 
-use crate::error::{Error, Result, io as io_error};
-use crate::folder::sync_folder;
+use crate::error::io as io_error;
+use crate::error::{Error, Result};
 use crate::format::artifact::Artifact;
-use crate::input::{Input, read_exact_at};
-use crate::location::Location;
-use crate::location::folder_of;
 use crate::open::protected::Protected;
-use crate::output::OutputOptions;
-use crate::output::{Output, write_all_at};
 use crate::pass::source::Source;
+use onnxseal_store::Location;
+use onnxseal_store::OutputOptions;
+use onnxseal_store::folder_of;
+use onnxseal_store::sync_folder;
+use onnxseal_store::{Input, read_exact_at};
+use onnxseal_store::{Output, write_all_at};
 
 const MAGIC: &[u8] = b"onnxseal journal 1\n";
 const HASH_BYTES: usize = blake3::OUT_LEN;
@@ -157,15 +158,13 @@ impl Journal {
     /// Gives the journal its name, readable by its owner alone.
     fn publish(&self, path: &Path, sync: bool) -> Result<()> {
         // One that was not written to its end may be there.
-        let options = OutputOptions {
-            replace: true,
-            sync,
-            ..OutputOptions::default()
-        };
+        let mut options = OutputOptions::default();
+        (options.replace, options.sync) = (true, sync);
         let draft = Output::create_file(path, options.replace)?;
         draft.write_all_at(&self.encode(), 0)?;
         draft.finish(sync)?;
-        draft.publish(None, options).map(drop)
+        draft.publish(None, options)?;
+        Ok(())
     }
 
     /// The journal at `path`, of the file that `model` is about; `None` where there is none, or one
@@ -613,7 +612,7 @@ HuTfhVlAe58Qfl5eFWPBAAAAGnRlc3Qga2V5OiBwcm90ZWN0cyBub3RoaW5nAQID
             let before = fs::read(two.sealed()).unwrap();
             let error = rekey().map(drop).unwrap_err();
             assert!(
-                error.to_string().contains("onnxseal-journal") || matches!(error, Error::Io { .. }),
+                error.to_string().contains("onnxseal-journal") || matches!(error, Error::Store(_)),
                 "{error}"
             );
             assert!(fs::read(two.sealed()).unwrap() == before && !is_interrupted(&two.sealed()));

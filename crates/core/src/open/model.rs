@@ -6,19 +6,20 @@ use std::sync::Arc;
 use onnxseal_crypto::BlobKey;
 use zeroize::Zeroizing;
 
-use crate::error::{Result, io};
+use crate::error::Result;
+use crate::error::io;
 use crate::format::claims::Requirements;
 use crate::format::manifest::Manifest;
-use crate::input::Input;
-use crate::location::Location;
 use crate::open::plaintext::Plaintext;
 use crate::open::protected::Protected;
-use crate::output::OutputOptions;
 use crate::pass::chunks;
 use crate::pass::outputs::{self, Outputs};
 use crate::pass::progress::Progress;
 use crate::pass::signature::Access;
 use crate::pass::transfer::Transfer;
+use onnxseal_store::Input;
+use onnxseal_store::Location;
+use onnxseal_store::OutputOptions;
 
 /// A model in memory: every byte verified, every encrypted byte decrypted.
 #[derive(Debug)]
@@ -180,5 +181,34 @@ impl OpenedModel {
     /// Whether all that was decrypted is kept from being swapped out.
     pub fn is_locked(&self) -> bool {
         self.files.iter().all(Plaintext::is_locked)
+    }
+}
+
+#[cfg(all(test, not(feature = "object-store")))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::path::Path;
+
+    use super::*;
+    use crate::{Error, Identities, Silent, StoreError};
+
+    #[test]
+    fn objects_are_out_of_reach_without_the_feature() {
+        let (object, none) = (Location::parse("s3://b/m").unwrap(), Identities::default());
+        let unreachable = |result: Result<()>| {
+            matches!(result, Err(Error::Store(StoreError::NoObjectStores { .. })))
+        };
+        #[cfg(feature = "protect")]
+        for folder in ["s3://b/m", "s3://b/m/", "s3://b"] {
+            let folder = Location::parse_folder(folder).unwrap();
+            assert!(folder.check_reachable().is_err());
+            let found = crate::discover(&[folder], &[] as &[&str]);
+            assert!(unreachable(found.map(drop)));
+        }
+        assert!(unreachable(open(&object, &none, &Silent).map(drop)));
+        let options = OutputOptions::default();
+        let restored = unprotect(&object, Path::new("out"), &none, options, &Silent);
+        assert!(unreachable(restored));
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 use memmap2::{Mmap, MmapMut};
 
 use crate::format::spans::SpanSet;
-use crate::map;
+use onnxseal_store::map;
 
 /// The bytes of one file, decrypted, in anonymous memory: whatever happens to the file has no effect.
 ///

@@ -8,15 +8,15 @@ use onnxseal_crypto::{self as crypto, BlobKey, DataKey, OpenKey, TAG_BYTES, Tag}
 use onnxseal_onnx::model::Span;
 use onnxseal_onnx::{excerpt, foreign};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, external as external_error};
 use crate::format::artifact::Artifact;
 use crate::format::manifest::Manifest;
 use crate::format::spans::SpanSet;
-use crate::input::Input;
-use crate::location::Location;
 use crate::pass::chunks::{self, Chunk, Tools};
 use crate::pass::signature::{Access, Demand};
 use crate::pass::source::Source;
+use onnxseal_store::Input;
+use onnxseal_store::Location;
 
 /// A protected model whose metadata is well-formed.
 #[derive(Debug)]
@@ -131,7 +131,8 @@ impl Protected {
     pub(crate) fn open_external(&self) -> Result<Vec<Input>> {
         let mut external = Vec::new();
         for file in self.manifest().files.iter().skip(1) {
-            let input = self.source.input.open_beside(&file.path)?;
+            let input = self.source.input.open_beside(&file.path);
+            let input = input.map_err(external_error(&self.source.input.path))?;
             if input.len != file.bytes {
                 let (expected, found) = (file.bytes, input.len);
                 return Err(Error::Length {
@@ -181,7 +182,7 @@ impl Unlocked<'_> {
     /// Reads `chunk` from its file into `bytes`, of the chunk's length.
     pub(crate) fn read(&self, chunk: &Chunk, bytes: &mut [u8]) -> Result<()> {
         match self.file(chunk.file()) {
-            Some(input) => input.read_exact_at(bytes, chunk.window.start),
+            Some(input) => Ok(input.read_exact_at(bytes, chunk.window.start)?),
             None => Err(Error::Internal("a chunk of a file that is not open")),
         }
     }

@@ -3,12 +3,12 @@
 use onnxseal_crypto::signature::Signer;
 
 use crate::error::Result;
-use crate::input::Input;
 use crate::open::protected::Protected;
 use crate::pass::chunks;
 use crate::pass::progress::Progress;
 use crate::pass::signature::{Demand, Leaves, SignedBy};
 use crate::pass::structure::Structure;
+use onnxseal_store::Input;
 
 /// Checks, without a key, that the model bears a signature `by` one who may sign, and that it is of
 /// this `structure`.
@@ -45,5 +45,6 @@ pub(crate) fn digest_chunks(
             structure.map_or(Ok(()), |structure| structure.check(chunk, bytes))
         },
     )?;
-    inputs.into_iter().try_for_each(Input::check_unchanged)
+    inputs.into_iter().try_for_each(Input::check_unchanged)?;
+    Ok(())
 }

@@ -10,10 +10,10 @@ use zeroize::Zeroizing;
 use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
 use crate::format::spans::SpanSet;
-use crate::input::Input;
-use crate::parallel;
 use crate::pass::progress::Progress;
 use onnxseal_crypto::TAG_BYTES;
+use onnxseal_store::Input;
+use onnxseal_store::parallel;
 
 /// One chunk of one file.
 #[derive(Clone, Copy, Debug)]

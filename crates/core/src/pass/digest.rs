@@ -18,13 +18,13 @@ use crate::format::manifest::Manifest;
 #[cfg(feature = "protect")]
 use crate::format::manifest::{Draft, File};
 #[cfg(feature = "protect")]
-use crate::input::Input;
-#[cfg(feature = "protect")]
 use crate::pass::chunks;
 use crate::pass::chunks::{Chunk, PerChunk};
 use crate::pass::progress::FileDigest;
 #[cfg(feature = "protect")]
 use crate::pass::progress::Progress;
+#[cfg(feature = "protect")]
+use onnxseal_store::Input;
 
 /// The digests of all files of one side of a pass: of what is read, or of what is written.
 pub(crate) struct Digester<'a> {

@@ -6,15 +6,11 @@ use onnxseal_onnx::external;
 
 use crate::error::{Error, Result};
 use crate::format::manifest::File;
-use crate::input::Input;
-#[cfg(not(feature = "object-store"))]
-use crate::input::unreachable_object;
-use crate::location::Location;
-use crate::output::{Output, OutputOptions, Published};
 use crate::pass::chunks::Chunk;
-#[cfg(feature = "object-store")]
-use crate::{remote::Object, upload::Upload};
-
+use onnxseal_store::Error as StoreError;
+use onnxseal_store::Input;
+use onnxseal_store::Location;
+use onnxseal_store::{Output, OutputOptions, Published};
 /// Where a file of a model goes.
 #[derive(Debug)]
 pub(crate) struct Destination {
@@ -35,7 +31,7 @@ impl Outputs {
     /// Begins the files that will stand there.
     ///
     /// # Errors
-    /// [`Error::OutputExists`] unless `options.replace`; [`Error::ReplaceSeveral`] where one of
+    /// [`StoreError::OutputExists`] unless `options.replace`; [`Error::ReplaceSeveral`] where one of
     /// several exists.
     pub(crate) fn create(
         destinations: Vec<Destination>,
@@ -50,7 +46,9 @@ impl Outputs {
         };
         for destination in &destinations {
             let output = outputs.begin(destination).map_err(|error| match error {
-                Error::OutputExists { path } if several => Error::ReplaceSeveral { path },
+                Error::Store(StoreError::OutputExists { path }) if several => {
+                    Error::ReplaceSeveral { path }
+                }
                 error => error,
             })?;
             outputs.files.push(output);
@@ -62,10 +60,8 @@ impl Outputs {
     /// the `external` files beside it, which replace nothing.
     #[cfg(feature = "protect")]
     pub(crate) fn in_place(model: &Input, external: &[Destination]) -> Result<Outputs> {
-        let options = OutputOptions {
-            replace: true,
-            ..OutputOptions::default()
-        };
+        let mut options = OutputOptions::default();
+        options.replace = true;
         let location = Location::File(model.path.clone());
         let mut outputs = Outputs {
             files: Vec::new(),
@@ -103,7 +99,7 @@ impl Outputs {
     pub(crate) fn write(&self, chunk: &Chunk, bytes: &[u8]) -> Result<()> {
         let file = self.files.get(chunk.file());
         let file = file.ok_or(Error::Internal("a chunk of a file without an output"))?;
-        file.write_all_at(bytes, chunk.window.start)
+        Ok(file.write_all_at(bytes, chunk.window.start)?)
     }
 
     /// Writes the tail of the model file, whose original has `model_bytes`.
@@ -113,7 +109,7 @@ impl Outputs {
         let model = model.ok_or(Error::Internal("a model without a file"))?;
         model.write_all_at(tail, model_bytes)?;
         // What began as a clone may have had a longer one.
-        model.truncate(model_bytes + tail.len() as u64)
+        Ok(model.truncate(model_bytes + tail.len() as u64)?)
     }
 
     /// Writes all of the model file.
@@ -124,7 +120,8 @@ impl Outputs {
         let pieces = bytes.chunks(PIECE).zip((0..).step_by(PIECE));
         pieces
             .into_iter()
-            .try_for_each(|(piece, at)| model.write_all_at(piece, at))
+            .try_for_each(|(piece, at)| model.write_all_at(piece, at))?;
+        Ok(())
     }
 
     /// Whether one of them is behind a network.
@@ -137,7 +134,8 @@ impl Outputs {
     pub(crate) fn publish<'a>(mut self, inputs: impl Iterator<Item = &'a Input>) -> Result<()> {
         let sync = self.options.sync;
         self.files.iter().try_for_each(|file| file.finish(sync))?;
-        let mut like = inputs.map(Input::metadata).collect::<Result<Vec<_>>>()?;
+        let like: onnxseal_store::Result<Vec<_>> = inputs.map(Input::metadata).collect();
+        let mut like = like?;
         let mut published = Vec::new();
         while let (Some(output), Some(like)) = (self.files.pop(), like.pop()) {
             let mut options = self.options;
@@ -148,7 +146,7 @@ impl Outputs {
                 Err(error) => {
                     // None of several replaced anything: all of them are ours.
                     published.into_iter().for_each(Published::remove);
-                    return Err(error);
+                    return Err(error.into());
                 }
             }
         }
@@ -165,26 +163,8 @@ impl Drop for Outputs {
 
 fn begin_at(destination: &Destination, replace: bool) -> Result<Output> {
     match &destination.location {
-        Location::File(path) => Output::create_below(path, destination.below, replace),
-        location => begin(location, replace, destination.len),
-    }
-}
-
-/// Begins a file or an object of about `len` bytes.
-///
-/// # Errors
-/// [`Error::OutputExists`] unless `replace`.
-pub(crate) fn begin(location: &Location, replace: bool, len: u64) -> Result<Output> {
-    match location {
-        Location::File(path) => Output::create_file(path, replace),
-        Location::Memory(_) => Err(location.not_an_output()),
-        #[cfg(feature = "object-store")]
-        Location::Object(url) => Upload::create(Object::at(url)?, replace, len).map(Output::Object),
-        #[cfg(not(feature = "object-store"))]
-        Location::Object(_) => {
-            let _ = len;
-            Err(unreachable_object(location))
-        }
+        Location::File(path) => Ok(Output::create_below(path, destination.below, replace)?),
+        location => Ok(Output::create(location, replace, destination.len)?),
     }
 }
 

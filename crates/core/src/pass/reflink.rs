@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use crate::error::Result;
 use crate::format::spans::SpanSet;
-use crate::input::Input;
-use crate::output::Output;
+use onnxseal_store::Input;
+use onnxseal_store::Output;
 
 /// What file systems that share blocks share them in, or a multiple of it.
 const BLOCK_BYTES: usize = 4096;
@@ -31,7 +31,7 @@ pub(crate) fn write_changed(
 ) -> Result<()> {
     blocks(changed, bytes.len()).try_for_each(|block| {
         let start = offset + block.start as u64;
-        output.write_all_at(bytes.get(block).unwrap_or_default(), start)
+        Ok(output.write_all_at(bytes.get(block).unwrap_or_default(), start)?)
     })
 }
 

@@ -1,14 +1,18 @@
 //! A model file, mapped, and the model's structure in it.
 
+use onnxseal_onnx::{At, Limits};
 #[cfg(feature = "protect")]
-use onnxseal_onnx::{Limits, Model, external, locate, model::Payload};
+use onnxseal_onnx::{Model, external, locate, model::Payload};
+use onnxseal_store::{Input, Location, Map};
+#[cfg(feature = "protect")]
+use onnxseal_store::{Result as StoreResult, beside};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 #[cfg(feature = "protect")]
-use crate::error::{Error, model as model_error};
-use crate::input::Input;
-use crate::location::Location;
-use crate::map::Map;
+use crate::error::{external as external_error, model as model_error};
+
+/// Bytes of an object to fetch for its structure, at most: they are kept in memory.
+const MAX_STRUCTURE_BYTES: u64 = 1 << 30;
 
 /// A model file, open and mapped.
 #[derive(Debug)]
@@ -23,7 +27,7 @@ impl Source {
     }
 
     pub(crate) fn of(input: Input) -> Result<Source> {
-        let map = input.map()?;
+        let map = input.map_with(|bytes| skim(&input, bytes))?;
         Ok(Source { input, map })
     }
 
@@ -65,17 +69,46 @@ impl Source {
 
     #[cfg(feature = "protect")]
     fn open_locations(&self, model: &Model<'_>) -> Result<Vec<Input>> {
-        if self.input.file().is_none() {
-            let paths = model.external_files.iter();
-            return paths.map(|path| self.input.open_beside(path)).collect();
-        }
-        let files = external::open_all(&self.input.path, model).map_err(|e| self.malformed(e))?;
-        let inputs = files.into_iter().map(|(path, file)| Input::of(&path, file));
-        inputs.collect()
+        let paths = &model.external_files;
+        let opened: StoreResult<Vec<Input>> = match self.input.file() {
+            None => (paths.iter().map(|path| self.input.open_beside(path))).collect(),
+            Some(_) => beside::open_all(&self.input.path, paths).and_then(|files| {
+                let inputs = files.into_iter();
+                inputs.map(|(path, file)| Input::of(&path, file)).collect()
+            }),
+        };
+        opened.map_err(external_error(&self.input.path))
     }
 
     #[cfg(feature = "protect")]
     fn malformed(&self, source: onnxseal_onnx::Error) -> Error {
         model_error(&self.input.path, self.bytes(), source)
+    }
+}
+
+/// Reads what a model's structure is told from, and little more, into `bytes`, as long as the file.
+fn skim(input: &Input, bytes: &mut [u8]) -> Result<()> {
+    let mut n_bytes = 0;
+    onnxseal_onnx::skim(bytes, &Limits::default(), |part, offset| {
+        n_bytes += part.len() as u64;
+        if n_bytes > MAX_STRUCTURE_BYTES {
+            return Err(too_much_structure(input, offset));
+        }
+        Ok(input.read_exact_at(part, offset)?)
+    })
+}
+
+fn too_much_structure(input: &Input, offset: u64) -> Error {
+    let at = At {
+        offset,
+        ..At::default()
+    };
+    Error::Model {
+        path: input.path.clone(),
+        source: onnxseal_onnx::Error::LimitExceeded {
+            at: Box::new(at),
+            what: "bytes that are no elements",
+            maximum: MAX_STRUCTURE_BYTES,
+        },
     }
 }

@@ -3,10 +3,12 @@
 use onnxseal_onnx::model::Span;
 use onnxseal_onnx::{Limits, Model, locate, skim};
 
-use crate::error::{Error, Result, io};
-use crate::map::Map;
+use crate::error::io;
+use crate::error::{Error, Result};
 use crate::pass::chunks::Chunk;
 use crate::pass::source::Source;
+use onnxseal_store::Error as StoreError;
+use onnxseal_store::Map;
 
 /// What [`locate`] reads of a model file, copied, so that nobody can change it any more.
 ///
@@ -61,7 +63,7 @@ impl<'s> Structure<'s> {
             let theirs = stored.get((start - window.start) as usize..(end - window.start) as usize);
             if ours.is_none() || ours != theirs {
                 let path = self.source.input.path.clone();
-                return Err(Error::InputChanged { path });
+                return Err(StoreError::InputChanged { path }.into());
             }
         }
         Ok(())
@@ -115,7 +117,10 @@ mod tests {
         let at = bytes.windows(6).position(|window| window == b"MatMul");
         let mut changed = bytes.clone();
         changed[at.unwrap()] ^= 1;
-        assert!(matches!(check(&changed), Err(Error::InputChanged { .. })));
+        assert!(matches!(
+            check(&changed),
+            Err(Error::Store(StoreError::InputChanged { .. }))
+        ));
         // Somewhere in the weights, of which it knows nothing.
         let mut changed = bytes.clone();
         changed[bytes.len() * 3 / 4] ^= 1;

@@ -5,11 +5,11 @@ use std::sync::{Mutex, PoisonError};
 
 use zeroize::Zeroizing;
 
-use crate::error::{Error, Result, io};
+use crate::error::io;
+use crate::error::{Error, Result};
 use crate::format::manifest::{Manifest, Original};
 #[cfg(feature = "protect")]
 use crate::format::spans::SpanSet;
-use crate::input::Input;
 use crate::pass::chunks::{self, Chunk, Tools};
 use crate::pass::digest::Digester;
 use crate::pass::outputs::Outputs;
@@ -17,6 +17,7 @@ use crate::pass::progress::Progress;
 use crate::pass::progress::{Digests, FileDigest};
 #[cfg(feature = "protect")]
 use crate::pass::reflink;
+use onnxseal_store::Input;
 
 /// Files that a pass reads and those that it writes.
 pub(crate) struct Transfer<'a> {

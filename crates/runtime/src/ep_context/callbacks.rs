@@ -128,11 +128,10 @@ impl From<Error> for Fault {
     fn from(error: Error) -> Fault {
         let code = match &error {
             Error::BlobName { .. } => ErrorCode::InvalidArgument,
-            Error::Core(onnxseal_core::Error::Io { source, .. })
-                if source.kind() == io::ErrorKind::NotFound =>
-            {
-                ErrorCode::NoSuchFile
-            }
+            Error::Core(onnxseal_core::Error::Store(onnxseal_core::StoreError::Io {
+                source,
+                ..
+            })) if source.kind() == io::ErrorKind::NotFound => ErrorCode::NoSuchFile,
             _ => ErrorCode::Fail,
         };
         // The causes too: nobody can ask a status for them.

@@ -60,7 +60,7 @@ pub fn write_whole(path: &Path, bytes: &[u8], replace: bool, readers: Readers) -
 }
 
 /// A new hidden file in `folder`, held.
-pub(crate) fn named(folder: &Path, readers: Readers) -> io::Result<NamedTempFile> {
+pub fn named(folder: &Path, readers: Readers) -> io::Result<NamedTempFile> {
     let mut builder = builder();
     #[cfg(unix)]
     if readers == Readers::Usual {
@@ -80,7 +80,7 @@ pub(crate) fn named(folder: &Path, readers: Readers) -> io::Result<NamedTempFile
 }
 
 /// Makes names of hidden files.
-pub(crate) fn builder() -> Builder<'static, 'static> {
+pub fn builder() -> Builder<'static, 'static> {
     let mut builder = Builder::new();
     builder.prefix(PREFIX).rand_bytes(N_RANDOM);
     builder
@@ -88,13 +88,13 @@ pub(crate) fn builder() -> Builder<'static, 'static> {
 
 /// Says to others that the file is being written, as long as it is open. Some file systems have no
 /// locks: there nobody removes anything.
-pub(crate) fn hold(file: &File) {
+pub fn hold(file: &File) {
     // Who looks at it holds it for a moment.
     let _ = file.lock();
 }
 
 /// Removes what killed processes left in `folder`; once a process, for folders may be large.
-pub(crate) fn sweep(folder: &Path) {
+pub fn sweep(folder: &Path) {
     static SWEPT: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
     let Ok(folder) = folder.canonicalize() else {
         return;
@@ -126,7 +126,7 @@ fn remove_unheld(path: &Path) {
 }
 
 /// Whether the open `file` is what lies at `path`.
-pub(crate) fn is_at(file: &File, path: &Path) -> bool {
+pub fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), fs::symlink_metadata(path)) {
         (Ok(ours), Ok(there)) => is_same(&ours, &there),
         _ => false,

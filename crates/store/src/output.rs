@@ -7,9 +7,11 @@ use std::path::Path;
 use crate::draft::{self, Readers};
 use crate::error::{Error, Result, io as io_error};
 use crate::folder::{Folder, MadeFolders, Place};
-use crate::location::folder_of;
+#[cfg(not(feature = "object-store"))]
+use crate::input::unreachable_object;
+use crate::location::{Location, folder_of};
 #[cfg(feature = "object-store")]
-use crate::{remote::Object, upload::Upload};
+use crate::object::{remote::Object, upload::Upload};
 
 /// How outputs come to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +24,8 @@ pub struct OutputOptions {
     /// with `replace`, what it replaced is lost.
     pub sync: bool,
     /// Files that stand in the way are removed by whoever is told that the outputs are
-    /// [`ready`](crate::Progress::ready): they are no error before.
-    pub(crate) cleared: bool,
+    /// `ready`: they are no error before.
+    pub cleared: bool,
 }
 
 impl Default for OutputOptions {
@@ -39,15 +41,19 @@ impl Default for OutputOptions {
 
 /// A file or an object that is being written and cannot be seen yet.
 #[derive(Debug)]
-pub(crate) enum Output {
+pub enum Output {
+    /// A file without a name, or with a hidden one.
     File(NewFile),
+    /// An object in parts.
     #[cfg(feature = "object-store")]
     Object(Upload),
 }
 
 /// What came to be of an [`Output`].
-pub(crate) enum Published {
+pub enum Published {
+    /// A file.
     File(Place),
+    /// An object.
     #[cfg(feature = "object-store")]
     Object(Object),
 }
@@ -61,7 +67,7 @@ pub(crate) enum Published {
 /// that writes there (see [`draft`]). Until it is published, nobody but its owner may read it. Then it has the permissions of its input, as far as the process's umask allows them
 /// to a new file in that folder, and never the bits setuid, setgid and sticky.
 #[derive(Debug)]
-pub(crate) struct NewFile {
+pub struct NewFile {
     place: Place,
     draft: Draft,
     /// What it may be permitted, as bits of the mode.
@@ -81,11 +87,31 @@ enum Draft {
 }
 
 impl Output {
+    /// Begins a file or an object of about `len` bytes.
+    ///
+    /// # Errors
+    /// [`Error::OutputExists`] unless `replace`; [`Error::Location`] for memory.
+    pub fn create(location: &Location, replace: bool, len: u64) -> Result<Output> {
+        match location {
+            Location::File(path) => Output::create_file(path, replace),
+            Location::Memory(_) => Err(location.not_an_output()),
+            #[cfg(feature = "object-store")]
+            Location::Object(url) => {
+                Upload::create(Object::at(url)?, replace, len).map(Output::Object)
+            }
+            #[cfg(not(feature = "object-store"))]
+            Location::Object(_) => {
+                let _ = len;
+                Err(unreachable_object(location))
+            }
+        }
+    }
+
     /// Begins the file that will stand at `path`.
     ///
     /// # Errors
     /// [`Error::OutputExists`] unless `replace`.
-    pub(crate) fn create_file(path: &Path, replace: bool) -> Result<Output> {
+    pub fn create_file(path: &Path, replace: bool) -> Result<Output> {
         Output::create_below(path, 0, replace)
     }
 
@@ -93,14 +119,13 @@ impl Output {
     ///
     /// # Errors
     /// `Usage` where one is, and [`Error::OutputExists`] unless `replace`.
-    pub(crate) fn create_below(path: &Path, below: usize, replace: bool) -> Result<Output> {
+    pub fn create_below(path: &Path, below: usize, replace: bool) -> Result<Output> {
         let path = path.to_owned();
         NewFile::create(Place { path, below }, replace).map(Output::File)
     }
 
     /// The file, unless it is an object.
-    #[cfg(feature = "protect")]
-    pub(crate) fn file(&self) -> Option<&File> {
+    pub fn file(&self) -> Option<&File> {
         match self {
             Output::File(new) => Some(new.file()),
             #[cfg(feature = "object-store")]
@@ -109,12 +134,12 @@ impl Output {
     }
 
     /// Whether writing waits for a network rather than for a disk.
-    pub(crate) fn is_remote(&self) -> bool {
+    pub fn is_remote(&self) -> bool {
         !matches!(self, Output::File(_))
     }
 
     /// Writes `bytes` at `offset`; none may be written twice.
-    pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+    pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         match self {
             Output::File(new) => {
                 write_all_at(new.file(), bytes, offset).map_err(io_error("write", new.path()))
@@ -125,8 +150,7 @@ impl Output {
     }
 
     /// Makes a file `len` bytes long, if it is longer.
-    #[cfg(feature = "protect")]
-    pub(crate) fn truncate(&self, len: u64) -> Result<()> {
+    pub fn truncate(&self, len: u64) -> Result<()> {
         match self {
             Output::File(new) => new
                 .file()
@@ -138,7 +162,7 @@ impl Output {
     }
 
     /// Puts everything written so far on the disk, if `sync`, or in the store.
-    pub(crate) fn finish(&self, sync: bool) -> Result<()> {
+    pub fn finish(&self, sync: bool) -> Result<()> {
         match self {
             Output::File(new) if sync => {
                 new.file().sync_all().map_err(io_error("write", new.path()))
@@ -152,11 +176,7 @@ impl Output {
     /// Gives a file the permissions of `like` (without, its owner alone may read it), and its name,
     /// replacing what stands there if `options` say so. On failure there is no such name, or it
     /// names what it did before.
-    pub(crate) fn publish(
-        self,
-        like: Option<&Metadata>,
-        options: OutputOptions,
-    ) -> Result<Published> {
+    pub fn publish(self, like: Option<&Metadata>, options: OutputOptions) -> Result<Published> {
         match self {
             Output::File(new) => new.publish(like, options).map(Published::File),
             #[cfg(feature = "object-store")]
@@ -166,8 +186,7 @@ impl Output {
 
     /// Takes over who owns `like`, where we may, and, once published, its permissions whatever the
     /// umask: it takes the place of that file.
-    #[cfg(feature = "protect")]
-    pub(crate) fn take_place_of(&mut self, like: &Metadata) {
+    pub fn take_place_of(&mut self, like: &Metadata) {
         match self {
             Output::File(new) => new.allowed = PERMISSIONS,
             #[cfg(feature = "object-store")]
@@ -185,7 +204,7 @@ impl Output {
 
 impl Published {
     /// Removes it again, where that can be done.
-    pub(crate) fn remove(self) {
+    pub fn remove(self) {
         match self {
             Published::File(place) => drop(place.remove()),
             #[cfg(feature = "object-store")]
@@ -330,13 +349,21 @@ fn link(file: &File, folder: &Path, path: &Path, replace: bool) -> io::Result<()
     }
 }
 
+/// Writes all of `bytes` at `offset`, wherever the file is being read.
+///
+/// # Errors
+/// What the system says.
 #[cfg(unix)]
-pub(crate) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+pub fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
 }
 
+/// Writes all of `bytes` at `offset`, wherever the file is being read.
+///
+/// # Errors
+/// What the system says.
 #[cfg(windows)]
-pub(crate) fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+pub fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     use std::os::windows::fs::FileExt;
     while !bytes.is_empty() {
         match file.seek_write(bytes, offset)? {

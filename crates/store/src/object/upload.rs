@@ -9,7 +9,7 @@ use object_store::{MultipartId, PutPayload};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
-use crate::remote::Object;
+use crate::object::remote::Object;
 
 /// Bytes of a part at least. Stores want 5 MiB, but for the last.
 const MIN_PART_BYTES: u64 = 8 << 20;
@@ -22,7 +22,7 @@ const MAX_PARTS: u64 = 9_000;
 /// Bytes come in any order, each once, from any thread; a part is sent by the thread that brings
 /// its last byte. An object of less than a part is sent in one request, once it is published.
 #[derive(Debug)]
-pub(crate) struct Upload {
+pub struct Upload {
     object: Object,
     part_bytes: u64,
     /// The upload's name in the store, from its first part on.
@@ -51,7 +51,7 @@ impl Upload {
     ///
     /// # Errors
     /// [`Error::OutputExists`] unless `replace`.
-    pub(crate) fn create(object: Object, replace: bool, len: u64) -> Result<Upload> {
+    pub fn create(object: Object, replace: bool, len: u64) -> Result<Upload> {
         if !replace && object.exists()? {
             let path = object.name;
             return Err(Error::OutputExists { path });
@@ -66,12 +66,12 @@ impl Upload {
 
     /// The object, there or not.
     #[cfg(test)]
-    pub(crate) fn object(&self) -> &Object {
+    pub fn object(&self) -> &Object {
         &self.object
     }
 
     /// Takes in `bytes` at `offset`, and sends the parts that are whole with them.
-    pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+    pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         let (mut rest, mut offset) = (bytes, offset);
         while !rest.is_empty() {
             let room = self.part_bytes - offset % self.part_bytes;
@@ -86,7 +86,7 @@ impl Upload {
     }
 
     /// Sends what is left, if parts were sent before.
-    pub(crate) fn finish(&self) -> Result<()> {
+    pub fn finish(&self) -> Result<()> {
         if lock(&self.id).is_none() {
             return Ok(());
         }
@@ -100,7 +100,7 @@ impl Upload {
     }
 
     /// Makes the object visible, whole, replacing one that is there if `replace`.
-    pub(crate) fn publish(self, replace: bool) -> Result<Object> {
+    pub fn publish(self, replace: bool) -> Result<Object> {
         self.finish()?;
         let State {
             gathering,
@@ -198,8 +198,7 @@ impl std::fmt::Debug for State {
 
 /// Memory that uploads of files of so many bytes hold at most, of one model: a part for each request
 /// that may be under way, and the beginning and the end of each file.
-#[cfg(feature = "protect")]
-pub(crate) fn held_bytes(lens: &[u64], n_requests: u64) -> u64 {
+pub fn held_bytes(lens: &[u64], n_requests: u64) -> u64 {
     let all = lens
         .iter()
         .fold(0, |sum: u64, len| sum.saturating_add(*len));
@@ -243,7 +242,7 @@ mod tests {
 
     fn read(object: Object) -> Vec<u8> {
         let remote = object.open().unwrap();
-        let mut bytes = vec![0; remote.len() as usize];
+        let mut bytes = vec![0; remote.len_bytes() as usize];
         remote.read_exact_at(&mut bytes, 0).unwrap();
         bytes
     }
@@ -306,8 +305,6 @@ mod tests {
             assert!(read(object.clone()) == bytes(len));
         }
     }
-
-    #[cfg(feature = "protect")]
     #[test]
     fn uploads_hold_what_they_have_or_some_parts() {
         assert_eq!(held_bytes(&[], 16), 0);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 
-use super::fault;
+use crate::object::fault;
 
 /// What a listing has at most.
 pub(super) struct Limits {

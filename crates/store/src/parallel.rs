@@ -5,8 +5,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::{self, Scope};
 
-use crate::error::{Error, Result};
-
 /// The cores of this machine.
 static CORES: Cores = Cores::new(0);
 
@@ -14,7 +12,7 @@ static CORES: Cores = Cores::new(0);
 static REQUESTS: Cores = Cores::new(N_REQUESTS);
 
 /// How many those are, beside one for each call.
-pub(crate) const N_REQUESTS: usize = 16;
+pub const N_REQUESTS: usize = 16;
 
 thread_local! {
     /// Whether this thread counts as one at work.
@@ -31,25 +29,24 @@ thread_local! {
 ///
 /// # Errors
 /// The error of the earliest job that failed; later jobs are not begun.
-pub(crate) fn for_each<J: Send, S>(
+pub fn for_each<J: Send, S, E: Send>(
     is_remote: bool,
     n_jobs: u64,
     jobs: impl Iterator<Item = J> + Send,
     init: impl Fn() -> S + Sync,
-    work: impl Fn(&mut S, J) -> Result<()> + Sync,
-) -> Result<()> {
+    work: impl Fn(&mut S, J) -> Result<(), E> + Sync,
+) -> Result<(), E> {
     let cores = if is_remote { &REQUESTS } else { &CORES };
     for_each_on(cores, n_jobs, jobs, init, work)
 }
 
 /// Counts the calling thread as one at work until the result is dropped: also between its calls.
-#[cfg(feature = "protect")]
-pub(crate) fn at_work() -> AtWork<'static> {
+pub fn at_work() -> AtWork<'static> {
     CORES.enter()
 }
 
 /// Cores that this process may use, as the system says.
-pub(crate) fn n_cores() -> usize {
+pub fn n_cores() -> usize {
     // Asking takes longer than protecting a small model.
     static N: OnceLock<usize> = OnceLock::new();
     *N.get_or_init(|| thread::available_parallelism().map_or(1, usize::from))
@@ -99,7 +96,7 @@ impl Cores {
 }
 
 /// A thread that was not counted before, and is while this lives.
-pub(crate) struct AtWork<'c>(Option<&'c Cores>);
+pub struct AtWork<'c>(Option<&'c Cores>);
 
 impl Drop for AtWork<'_> {
     fn drop(&mut self) {
@@ -119,13 +116,13 @@ impl Drop for Added<'_> {
     }
 }
 
-fn for_each_on<J: Send, S>(
+fn for_each_on<J: Send, S, E: Send>(
     cores: &Cores,
     n_jobs: u64,
     jobs: impl Iterator<Item = J> + Send,
     init: impl Fn() -> S + Sync,
-    work: impl Fn(&mut S, J) -> Result<()> + Sync,
-) -> Result<()> {
+    work: impl Fn(&mut S, J) -> Result<(), E> + Sync,
+) -> Result<(), E> {
     let call = Call {
         cores,
         n_jobs,
@@ -147,21 +144,22 @@ fn for_each_on<J: Send, S>(
 }
 
 /// What the threads of a call share.
-struct Call<'c, I, N, W> {
+struct Call<'c, I, N, W, E> {
     cores: &'c Cores,
     n_jobs: u64,
     jobs: Mutex<I>,
-    failed: Mutex<Option<(u64, Error)>>,
+    failed: Mutex<Option<(u64, E)>>,
     init: N,
     work: W,
 }
 
-impl<J, S, I, N, W> Call<'_, I, N, W>
+impl<J, S, I, N, W, E> Call<'_, I, N, W, E>
 where
     J: Send,
+    E: Send,
     I: Iterator<Item = (u64, J)> + Send,
     N: Fn() -> S + Sync,
-    W: Fn(&mut S, J) -> Result<()> + Sync,
+    W: Fn(&mut S, J) -> Result<(), E> + Sync,
 {
     /// Works until no jobs are left. A thread that was `added` also leaves where there are more
     /// than cores.
@@ -180,7 +178,7 @@ where
             }
             if let Err(error) = (self.work)(state.get_or_insert_with(&self.init), job) {
                 let mut failed = lock(&self.failed);
-                let earlier = |(earliest, _): &(u64, Error)| index < *earliest;
+                let earlier = |(earliest, _): &(u64, E)| index < *earliest;
                 if failed.as_ref().is_none_or(earlier) {
                     *failed = Some((index, error));
                 }
@@ -209,9 +207,9 @@ mod tests {
         cores.busy.load(Ordering::SeqCst) == 0
     }
 
-    fn misuse(index: u64) -> Error {
-        Error::Misuse(index.to_string())
-    }
+    /// The error of one job.
+    #[derive(Debug, PartialEq)]
+    struct Failed(u64);
 
     /// Runs `n` jobs and gives what each was told and on which thread it ran.
     fn threads(cores: &Cores, n: u64, work: impl Fn(u64) + Sync) -> HashSet<thread::ThreadId> {
@@ -224,7 +222,7 @@ mod tests {
             |(), index| {
                 lock(&seen).insert(thread::current().id());
                 work(index);
-                Ok(())
+                Ok::<(), Failed>(())
             },
         )
         .unwrap();
@@ -345,10 +343,10 @@ mod tests {
                         // All of them fail, in any order.
                         barrier.wait();
                     }
-                    Err(misuse(index))
+                    Err(Failed(index))
                 },
             );
-            assert!(matches!(result, Err(Error::Misuse(index)) if index == "0"));
+            assert_eq!(result, Err(Failed(0)));
             assert!(begun.into_inner() <= 2 * limit);
             assert!(idle(&cores));
         }

@@ -8,14 +8,14 @@ use crate::error::{Result, io};
 use crate::input::unreachable_object;
 use crate::location::Location;
 #[cfg(feature = "object-store")]
-use crate::remote::Object;
+use crate::object::remote::Object;
 
 impl Location {
     /// Fails where this build has no way to reach it.
     ///
     /// # Errors
     /// [`Error::NoObjectStores`](crate::Error::NoObjectStores).
-    pub(crate) fn check_reachable(&self) -> Result<()> {
+    pub fn check_reachable(&self) -> Result<()> {
         match self {
             #[cfg(not(feature = "object-store"))]
             Location::Object(_) => Err(unreachable_object(self)),
@@ -36,7 +36,7 @@ impl Location {
     }
 
     /// Whether there is such a file, if only a link to nowhere, or such an object.
-    pub(crate) fn exists(&self) -> Result<bool> {
+    pub fn exists(&self) -> Result<bool> {
         match self {
             Location::File(path) => Ok(fs::symlink_metadata(path).is_ok()),
             #[cfg(feature = "object-store")]
@@ -48,11 +48,11 @@ impl Location {
     }
 
     /// Length in bytes, if it is there.
-    pub(crate) fn len(&self) -> Option<u64> {
+    pub fn len_bytes(&self) -> Option<u64> {
         match self {
             Location::File(path) => fs::metadata(path).ok().map(|metadata| metadata.len()),
             #[cfg(feature = "object-store")]
-            Location::Object(url) => Some(Object::at(url).ok()?.open().ok()?.len()),
+            Location::Object(url) => Some(Object::at(url).ok()?.open().ok()?.len_bytes()),
             Location::Memory(model) => Some(model.model.len() as u64),
             #[cfg(not(feature = "object-store"))]
             Location::Object(_) => None,
@@ -60,7 +60,7 @@ impl Location {
     }
 
     /// Removes what is there, if anything is.
-    pub(crate) fn remove(&self) -> Result<()> {
+    pub fn remove(&self) -> Result<()> {
         match self {
             Location::File(path) => match fs::remove_file(path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => Err(io("remove", path)(error)),

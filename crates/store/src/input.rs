@@ -7,31 +7,27 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-#[cfg(feature = "object-store")]
-use onnxseal_onnx::{At, Limits};
-use onnxseal_onnx::{FileFault, external};
+use crate::beside;
 
+#[cfg(feature = "object-store")]
+use crate::error::FileFault;
 use crate::error::{Error, Result, io};
-use crate::in_memory::{Bytes, InMemory};
 use crate::location::Location;
 #[cfg(feature = "object-store")]
 use crate::location::ObjectUrl;
 use crate::location::folder_of;
 use crate::map::Map;
+use crate::memory::{Bytes, InMemory};
 #[cfg(feature = "object-store")]
-use crate::remote::{Object, Remote};
-
-/// Bytes of an object to fetch for its structure, at most: they are kept in memory.
-#[cfg(feature = "object-store")]
-const MAX_STRUCTURE_BYTES: u64 = 1 << 30;
+use crate::object::remote::{Object, Remote};
 
 /// One file of a model, open for reading.
 #[derive(Debug)]
-pub(crate) struct Input {
+pub struct Input {
     /// Where it lies, for messages: the URL of an object.
-    pub(crate) path: PathBuf,
+    pub path: PathBuf,
     /// Length in bytes when it was opened.
-    pub(crate) len: u64,
+    pub len: u64,
     origin: Origin,
 }
 
@@ -51,7 +47,6 @@ enum Origin {
         remote: Box<Remote>,
     },
     /// What is made of another.
-    #[cfg(feature = "protect")]
     Edited {
         bytes: Bytes,
         of: Box<Input>,
@@ -81,7 +76,11 @@ impl Stamp {
 }
 
 impl Input {
-    pub(crate) fn open(location: &Location) -> Result<Input> {
+    /// Opens what lies at `location`.
+    ///
+    /// # Errors
+    /// [`Error::Io`], also for what is no regular file; [`Error::NoObjectStores`].
+    pub fn open(location: &Location) -> Result<Input> {
         match location {
             Location::File(path) => {
                 // Asked first as well: opening a pipe would wait for its other end.
@@ -98,7 +97,7 @@ impl Input {
     }
 
     /// The file that was opened from `path`.
-    pub(crate) fn of(path: &Path, file: File) -> Result<Input> {
+    pub fn of(path: &Path, file: File) -> Result<Input> {
         let metadata = file.metadata().map_err(io("read", path))?;
         check_regular(path, &metadata)?;
         let (len, stamp) = (metadata.len(), Stamp::of(&metadata));
@@ -125,7 +124,7 @@ impl Input {
 
     #[cfg(feature = "object-store")]
     fn of_object(url: &ObjectUrl, remote: Remote) -> Input {
-        let (path, len) = (PathBuf::from(url.to_string()), remote.len());
+        let (path, len) = (PathBuf::from(url.to_string()), remote.len_bytes());
         let url = url.clone();
         let remote = Box::new(remote);
         let origin = Origin::Object { url, remote };
@@ -133,8 +132,7 @@ impl Input {
     }
 
     /// This file, with other bytes.
-    #[cfg(feature = "protect")]
-    pub(crate) fn edited(self, bytes: Bytes) -> Input {
+    pub fn edited(self, bytes: Bytes) -> Input {
         let (path, len) = (self.path.clone(), bytes.len() as u64);
         let of = Box::new(self);
         let origin = Origin::Edited { bytes, of };
@@ -142,8 +140,7 @@ impl Input {
     }
 
     /// The file before it was [edited](Input::edited).
-    #[cfg(feature = "protect")]
-    pub(crate) fn before_edit(&self) -> Option<&Input> {
+    pub fn before_edit(&self) -> Option<&Input> {
         match &self.origin {
             Origin::Edited { of, .. } => Some(of),
             _ => None,
@@ -151,8 +148,7 @@ impl Input {
     }
 
     /// All of its bytes.
-    #[cfg(feature = "protect")]
-    pub(crate) fn read_all(&self) -> Result<Vec<u8>> {
+    pub fn read_all(&self) -> Result<Vec<u8>> {
         let no_memory = |error| io("find memory for", &self.path)(std::io::Error::other(error));
         let len = usize::try_from(self.len).map_err(std::io::Error::other);
         let len = len.map_err(io("read", &self.path))?;
@@ -163,30 +159,19 @@ impl Input {
         Ok(bytes)
     }
 
-    /// Opens the external data file that this model calls `path`.
+    /// Opens the external data file that the model in this file calls `path`.
     ///
     /// # Errors
-    /// `Malformed` where `path` is not normalised, leads out of the model's folder or to the model.
-    pub(crate) fn open_beside(&self, path: &str) -> Result<Input> {
-        let malformed = |source| Error::Model {
-            path: self.path.clone(),
-            source,
-        };
-        let fault = |fault| onnxseal_onnx::Error::ExternalFile {
-            location: path.to_owned(),
-            fault,
-        };
-        let check_normalised = || match external::normalise(path).as_deref() == Ok(path) {
-            true => Ok(()),
-            false => Err(malformed(fault(FileFault::NotNormalised))),
-        };
+    /// [`Error::External`] where `path` is not normalised, leads out of the model's folder or to the
+    /// model; [`Error::Io`].
+    pub fn open_beside(&self, path: &str) -> Result<Input> {
+        beside::check_normalised(path)?;
         match &self.origin {
             Origin::File { .. } => {
-                let opened = external::open(folder_of(&self.path), path).map_err(malformed)?;
-                Input::of(&opened.0, opened.1)
+                let (path, file) = beside::open(folder_of(&self.path), path)?;
+                Input::of(&path, file)
             }
             Origin::Memory { beside, .. } => {
-                check_normalised()?;
                 let name = folder_of(&self.path).join(path);
                 match beside.get(path) {
                     Some(bytes) => Ok(Input::of_bytes(name, bytes.clone(), Arc::clone(beside))),
@@ -195,35 +180,34 @@ impl Input {
             }
             #[cfg(feature = "object-store")]
             Origin::Object { url, remote } => {
-                check_normalised()?;
                 let beside = url.beside(path);
                 if beside == *url {
-                    let shared = FileFault::Shared("the model".to_owned());
-                    return Err(malformed(fault(shared)));
+                    return Err(Error::External {
+                        location: path.to_owned(),
+                        fault: FileFault::Shared("the model".to_owned()),
+                    });
                 }
                 let remote = remote.sibling(&beside)?.open()?;
                 Ok(Input::of_object(&beside, remote))
             }
-            #[cfg(feature = "protect")]
             Origin::Edited { of, .. } => of.open_beside(path),
         }
     }
 
     /// Where it lies. Paths of files are canonical, and absent where they lead nowhere by now.
-    pub(crate) fn location(&self) -> Option<Location> {
+    pub fn location(&self) -> Option<Location> {
         match &self.origin {
             Origin::File { .. } => self.path.canonicalize().ok().map(Location::File),
             Origin::Memory { .. } => None,
             #[cfg(feature = "object-store")]
             Origin::Object { url, .. } => Some(url.into()),
-            #[cfg(feature = "protect")]
             Origin::Edited { of, .. } => of.location(),
         }
     }
 
     /// Which of the objects that had its name it is; `None` for a file.
-    #[cfg(all(feature = "object-store", feature = "protect"))]
-    pub(crate) fn version(&self) -> Option<crate::remote::Version> {
+    #[cfg(feature = "object-store")]
+    pub fn version(&self) -> Option<crate::object::remote::Version> {
         match &self.origin {
             Origin::Object { remote, .. } => Some(remote.version()),
             Origin::File { .. } | Origin::Memory { .. } => None,
@@ -232,84 +216,66 @@ impl Input {
     }
 
     /// Whether reading waits for a network rather than for a disk.
-    pub(crate) fn is_remote(&self) -> bool {
+    pub fn is_remote(&self) -> bool {
         match self.origin {
             Origin::File { .. } | Origin::Memory { .. } => false,
             #[cfg(feature = "object-store")]
             Origin::Object { .. } => true,
-            #[cfg(feature = "protect")]
             Origin::Edited { .. } => false,
         }
     }
 
     /// The file, where it is one.
-    pub(crate) fn file(&self) -> Option<&File> {
+    pub fn file(&self) -> Option<&File> {
         match &self.origin {
             Origin::File { file, .. } => Some(file),
             Origin::Memory { .. } => None,
             #[cfg(feature = "object-store")]
             Origin::Object { .. } => None,
-            #[cfg(feature = "protect")]
             Origin::Edited { .. } => None,
         }
     }
 
-    /// Maps the file into memory: of an object the structure alone, and zeros in place of elements.
-    pub(crate) fn map(&self) -> Result<Map> {
+    /// Maps the file into memory. An object is not mapped: `fill` reads what is wanted of it into
+    /// memory of the object's length, which is all zeros at first.
+    ///
+    /// # Errors
+    /// [`Error::Io`], and those of `fill`.
+    pub fn map_with<E: From<Error>>(
+        &self,
+        fill: impl FnOnce(&mut [u8]) -> std::result::Result<(), E>,
+    ) -> std::result::Result<Map, E> {
+        #[cfg(not(feature = "object-store"))]
+        let _ = fill;
         match &self.origin {
-            Origin::File { file, .. } => Map::of(file, self.len).map_err(io("map", &self.path)),
-            Origin::Memory { bytes, .. } => Ok(Map::InMemory(bytes.clone())),
+            Origin::File { file, .. } => {
+                Ok(Map::of(file, self.len).map_err(io("map", &self.path))?)
+            }
+            Origin::Memory { bytes, .. } | Origin::Edited { bytes, .. } => {
+                Ok(Map::InMemory(bytes.clone()))
+            }
             #[cfg(feature = "object-store")]
-            Origin::Object { .. } => self.skim(),
-            #[cfg(feature = "protect")]
-            Origin::Edited { bytes, .. } => Ok(Map::InMemory(bytes.clone())),
-        }
-    }
-
-    /// Reads what a model's structure is told from, and little more.
-    #[cfg(feature = "object-store")]
-    fn skim(&self) -> Result<Map> {
-        let mut n_bytes = 0;
-        let mut skimmed = Ok(());
-        let map = Map::of_memory(self.len, |bytes| {
-            skimmed = onnxseal_onnx::skim(bytes, &Limits::default(), |part, offset| {
-                n_bytes += part.len() as u64;
-                if n_bytes > MAX_STRUCTURE_BYTES {
-                    return Err(self.too_much_structure(offset));
-                }
-                self.read_exact_at(part, offset)
-            });
-            std::io::Result::Ok(())
-        });
-        skimmed?;
-        map.map_err(io("find memory for", &self.path))
-    }
-
-    #[cfg(feature = "object-store")]
-    fn too_much_structure(&self, offset: u64) -> Error {
-        let at = At {
-            offset,
-            ..At::default()
-        };
-        Error::Model {
-            path: self.path.clone(),
-            source: onnxseal_onnx::Error::LimitExceeded {
-                at: Box::new(at),
-                what: "bytes that are no elements",
-                maximum: MAX_STRUCTURE_BYTES,
-            },
+            Origin::Object { .. } => {
+                let mut filled = Ok(());
+                let map = Map::of_memory(self.len, |bytes| {
+                    filled = fill(bytes);
+                    std::io::Result::Ok(())
+                });
+                filled?;
+                Ok(map.map_err(io("find memory for", &self.path))?)
+            }
         }
     }
 
     /// Fills `buffer` with the bytes at `offset`.
-    pub(crate) fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+    pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
         match &self.origin {
             Origin::File { file, .. } => {
                 read_exact_at(file, buffer, offset).map_err(io("read", &self.path))
             }
-            #[cfg(feature = "protect")]
-            Origin::Edited { bytes, .. } => self.copy_at(bytes, buffer, offset),
-            Origin::Memory { bytes, .. } => self.copy_at(bytes, buffer, offset),
+            Origin::Memory { bytes, .. } | Origin::Edited { bytes, .. } => {
+                self.copy_at(bytes, buffer, offset)
+            }
             #[cfg(feature = "object-store")]
             Origin::Object { remote, .. } => remote.read_exact_at(buffer, offset),
         }
@@ -325,7 +291,7 @@ impl Input {
     }
 
     /// Fails if the file was written to since it was opened.
-    pub(crate) fn check_unchanged(&self) -> Result<()> {
+    pub fn check_unchanged(&self) -> Result<()> {
         match &self.origin {
             Origin::File { file, stamp } => {
                 let metadata = file.metadata().map_err(io("read", &self.path))?;
@@ -337,14 +303,12 @@ impl Input {
             Origin::Memory { .. } => Ok(()),
             #[cfg(feature = "object-store")]
             Origin::Object { remote, .. } => remote.check_unchanged(),
-            #[cfg(feature = "protect")]
             Origin::Edited { of, .. } => of.check_unchanged(),
         }
     }
 
     /// Fails if another file has taken the place of this one.
-    #[cfg(feature = "protect")]
-    pub(crate) fn check_in_place(&self) -> Result<()> {
+    pub fn check_in_place(&self) -> Result<()> {
         let (ours, there) = (self.metadata()?, fs::symlink_metadata(&self.path));
         match (ours, there) {
             (Some(ours), Ok(there)) if is_same(&ours, &there) => Ok(()),
@@ -354,8 +318,7 @@ impl Input {
 
     /// Keeps others from changing it where it lies, as long as it is open, and makes sure that it still
     /// lies there.
-    #[cfg(feature = "protect")]
-    pub(crate) fn lock_in_place(&self) -> Result<()> {
+    pub fn lock_in_place(&self) -> Result<()> {
         match &self.origin {
             Origin::File { file, .. } => match file.try_lock() {
                 Err(std::fs::TryLockError::WouldBlock) => Err(Error::Busy {
@@ -372,13 +335,12 @@ impl Input {
     }
 
     /// The metadata of a file as of now.
-    pub(crate) fn metadata(&self) -> Result<Option<Metadata>> {
+    pub fn metadata(&self) -> Result<Option<Metadata>> {
         match &self.origin {
             Origin::File { file, .. } => file.metadata().map(Some).map_err(io("read", &self.path)),
             Origin::Memory { .. } => Ok(None),
             #[cfg(feature = "object-store")]
             Origin::Object { .. } => Ok(None),
-            #[cfg(feature = "protect")]
             Origin::Edited { of, .. } => of.metadata(),
         }
     }
@@ -391,7 +353,7 @@ impl Input {
 
 /// The error of an object where there is no way to reach one.
 #[cfg(not(feature = "object-store"))]
-pub(crate) fn unreachable_object(location: &Location) -> Error {
+pub fn unreachable_object(location: &Location) -> Error {
     let path = location.to_name();
     Error::NoObjectStores { path }
 }
@@ -411,28 +373,32 @@ fn check_regular(path: &Path, metadata: &Metadata) -> Result<()> {
 
 /// Whether it is one and the same file.
 #[cfg(unix)]
-pub(crate) fn is_same(a: &Metadata, b: &Metadata) -> bool {
+pub fn is_same(a: &Metadata, b: &Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
 /// Elsewhere an open file cannot be replaced.
 #[cfg(not(unix))]
-pub(crate) fn is_same(_a: &Metadata, _b: &Metadata) -> bool {
+pub fn is_same(_a: &Metadata, _b: &Metadata) -> bool {
     true
 }
 
+/// Fills `buffer` with what a file has at `offset`.
+///
+/// # Errors
+/// What the system says; `UnexpectedEof` where the file ends before.
 #[cfg(unix)]
-pub(crate) fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+pub fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
 }
 
+/// Fills `buffer` with what a file has at `offset`.
+///
+/// # Errors
+/// What the system says.
 #[cfg(windows)]
-pub(crate) fn read_exact_at(
-    file: &File,
-    mut buffer: &mut [u8],
-    mut offset: u64,
-) -> std::io::Result<()> {
+pub fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> std::io::Result<()> {
     use std::os::windows::fs::FileExt;
     while !buffer.is_empty() {
         match file.seek_read(buffer, offset)? {
@@ -446,7 +412,7 @@ pub(crate) fn read_exact_at(
     Ok(())
 }
 
-#[cfg(all(test, unix, feature = "protect"))]
+#[cfg(all(test, unix))]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;

@@ -1,15 +1,13 @@
 //! Where a model lies: in a file, in an object store, or in memory.
 
-use std::ffi::OsStr;
-use std::fmt;
-#[cfg(feature = "protect")]
-use std::path::Component;
-use std::path::{Path, PathBuf};
-
-#[cfg(feature = "protect")]
 use crate::error::io;
 use crate::error::{Error, Result};
-use crate::in_memory::InMemory;
+use crate::memory::InMemory;
+use crate::redact::is_signed;
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::Component;
+use std::path::{Path, PathBuf};
 
 /// Where a model lies, or goes.
 ///
@@ -83,7 +81,7 @@ impl Location {
         }
         match SCHEMES.iter().find(|(known, _)| *known == scheme) {
             Some(&(_, scheme)) => Ok(Location::Object(ObjectUrl::parse(scheme, rest, of_folder)?)),
-            None => Err(Error::Misuse(format!(
+            None => Err(location_error(format!(
                 "{scheme}:// is no kind of location that is known: expected a path, or an s3://, gs://, az:// or file:// URL"
             ))),
         }
@@ -93,8 +91,7 @@ impl Location {
     ///
     /// # Errors
     /// [`Error::InPlaceObject`].
-    #[cfg(feature = "protect")]
-    pub(crate) fn in_place(self) -> Result<PathBuf> {
+    pub fn in_place(self) -> Result<PathBuf> {
         match self {
             Location::File(path) => path.canonicalize().map_err(io("open", &path)),
             Location::Object(_) => Err(Error::InPlaceObject {
@@ -108,8 +105,7 @@ impl Location {
     ///
     /// # Errors
     /// `Usage` where no key can be made of the names.
-    #[cfg(feature = "protect")]
-    pub(crate) fn join(&self, relative: &Path) -> Result<Location> {
+    pub fn join(&self, relative: &Path) -> Result<Location> {
         match self {
             Location::File(folder) => Ok(Location::File(folder.join(relative))),
             Location::Object(url) => url.join(relative).map(Location::Object),
@@ -122,7 +118,6 @@ impl Location {
     ///
     /// # Errors
     /// `Usage` where the model has no name.
-    #[cfg(feature = "protect")]
     pub fn for_output_of(&self, model: &Location) -> Result<Location> {
         let is_folder = match self {
             Location::File(path) => {
@@ -142,14 +137,14 @@ impl Location {
             Location::Memory(model) => model.name.file_name(),
         };
         let name = name.filter(|name| !name.is_empty());
-        let name = name.ok_or_else(|| Error::Misuse(format!("{model} has no name to go by")))?;
+        let name = name.ok_or_else(|| location_error(format!("{model} has no name to go by")))?;
         self.join(Path::new(name))
     }
 
     /// The error of being asked to write there.
-    pub(crate) fn not_an_output(&self) -> Error {
+    pub fn not_an_output(&self) -> Error {
         let name = self.to_name();
-        Error::Misuse(format!(
+        location_error(format!(
             "{} is in memory, and no place for an output",
             name.display()
         ))
@@ -157,7 +152,6 @@ impl Location {
 
     /// Whether it lies in `folder`, or is that: of files as links lead, also where they do not exist
     /// yet.
-    #[cfg(feature = "protect")]
     pub fn lies_in(&self, folder: &Location) -> bool {
         match (self, folder) {
             (Location::File(path), Location::File(folder)) => {
@@ -172,7 +166,7 @@ impl Location {
     }
 
     /// The same for all ways to write it; `None` for a path that leads nowhere.
-    pub(crate) fn canonical(&self) -> Option<Location> {
+    pub fn canonical(&self) -> Option<Location> {
         match self {
             Location::File(path) => path.canonicalize().ok().map(Location::File),
             Location::Object(_) => Some(self.clone()),
@@ -186,7 +180,7 @@ impl Location {
     }
 
     /// The path of a file, or the URL of an object as one: what messages call it.
-    pub(crate) fn to_name(&self) -> PathBuf {
+    pub fn to_name(&self) -> PathBuf {
         match self {
             Location::File(path) => path.clone(),
             Location::Object(url) => PathBuf::from(url.to_string()),
@@ -195,7 +189,7 @@ impl Location {
     }
 
     /// The location of the file that `path`, relative and separated by `/`, names beside this one.
-    pub(crate) fn beside(&self, path: &str) -> Location {
+    pub fn beside(&self, path: &str) -> Location {
         match self {
             Location::File(file) => Location::File(folder_of(file).join(path)),
             Location::Object(url) => Location::Object(url.beside(path)),
@@ -241,7 +235,7 @@ impl ObjectUrl {
             });
         };
         let scheme = scheme.name();
-        Err(Error::Misuse(format!(
+        Err(location_error(format!(
             "not a {scheme}://bucket/key URL: {fault}"
         )))
     }
@@ -258,8 +252,7 @@ impl ObjectUrl {
     }
 
     /// What the keys of all that is in this folder begin with.
-    #[cfg(feature = "protect")]
-    pub(crate) fn prefix(&self) -> String {
+    pub fn prefix(&self) -> String {
         match self.names_folder() {
             true => self.key.clone(),
             false => format!("{}/", self.key),
@@ -267,12 +260,9 @@ impl ObjectUrl {
     }
 
     /// Whether it can only be a folder.
-    #[cfg(feature = "protect")]
-    pub(crate) fn names_folder(&self) -> bool {
+    pub fn names_folder(&self) -> bool {
         self.key.is_empty() || self.key.ends_with('/')
     }
-
-    #[cfg(feature = "protect")]
     fn join(&self, relative: &Path) -> Result<ObjectUrl> {
         let names: Option<Vec<&str>> = (relative.components())
             .map(|name| match name {
@@ -286,54 +276,15 @@ impl ObjectUrl {
             key.map(|key| ObjectUrl::parse(self.scheme, &format!("{}/{key}", self.bucket), false));
         url.unwrap_or_else(|| {
             let name = relative.display();
-            Err(Error::Misuse(format!(
+            Err(location_error(format!(
                 "{name} cannot be the key of an object: its names are no Unicode"
             )))
         })
     }
 }
 
-/// Whether the query of a URL opens something: a presigned URL's does, or Azure's with a SAS.
-fn is_signed(query: &str) -> bool {
-    const NAMES: [&str; 4] = ["sig", "token", "credential", "accesskey"];
-    query.split('&').any(|parameter| {
-        let name = parameter.split('=').next().unwrap_or_default();
-        let name = name.to_ascii_lowercase();
-        NAMES.iter().any(|secret| name.contains(secret))
-    })
-}
-
-/// `text` without secret keys, and without users, passwords and signatures of the URLs in it: they may
-/// be secret, whoever wrote them there.
-///
-/// For messages that repeat what is no [`Location`]; a `Location` has none of it.
-pub fn redact(text: &str) -> String {
-    let text = onnxseal_crypto::redact(text);
-    let mut shown = String::with_capacity(text.len());
-    let mut rest = &*text;
-    while let Some((before, after)) = rest.split_once("://") {
-        shown.push_str(before);
-        shown.push_str("://");
-        let ends = |c: char| c.is_whitespace() || "'\"<>`".contains(c);
-        let (url, after) = after.split_at(after.find(ends).unwrap_or(after.len()));
-        let authority = url.find(['/', '?', '#']).unwrap_or(url.len());
-        let (authority, tail) = url.split_at(authority);
-        match authority.rsplit_once('@') {
-            Some((_, host)) => shown.extend(["***@", host]),
-            None => shown.push_str(authority),
-        }
-        match tail.split_once('?') {
-            Some((path, query)) if is_signed(query) => shown.extend([path, "?***"]),
-            _ => shown.push_str(tail),
-        }
-        rest = after;
-    }
-    shown.push_str(rest);
-    shown
-}
-
 /// The folder that holds `path`.
-pub(crate) fn folder_of(path: &Path) -> &Path {
+pub fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -341,7 +292,6 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
 }
 
 /// `path` without links, also where it, or folders above it, do not exist yet.
-#[cfg(feature = "protect")]
 fn resolve(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     for folder in path.ancestors() {
@@ -370,13 +320,13 @@ impl ObjectUrl {
         &self.bucket
     }
 
-    pub(crate) fn key(&self) -> &str {
+    /// Its key in the bucket.
+    pub fn key(&self) -> &str {
         &self.key
     }
 
     /// The object of this bucket with another key.
-    #[cfg(feature = "protect")]
-    pub(crate) fn with_key(&self, key: &str) -> Result<ObjectUrl> {
+    pub fn with_key(&self, key: &str) -> Result<ObjectUrl> {
         ObjectUrl::parse(self.scheme, &format!("{}/{key}", self.bucket), false)
     }
 }
@@ -400,8 +350,8 @@ fn file_path(rest: &str) -> Result<PathBuf> {
             let skipped = usize::from(cfg!(windows));
             Ok(PathBuf::from(path.get(skipped..).unwrap_or_default()))
         }
-        _ => Err(Error::Misuse(
-            "not a file:///path URL: expected an absolute path on this machine, in UTF-8".into(),
+        _ => Err(location_error(
+            "not a file:///path URL: expected an absolute path on this machine, in UTF-8",
         )),
     }
 }
@@ -461,6 +411,11 @@ impl From<&Location> for Location {
     fn from(location: &Location) -> Location {
         location.clone()
     }
+}
+
+fn location_error(reason: impl Into<String>) -> Error {
+    let reason = reason.into();
+    Error::Location { reason }
 }
 
 #[cfg(test)]
@@ -525,29 +480,11 @@ mod tests {
             "file:///a%ff",
         ] {
             let error = Location::parse(text).unwrap_err();
-            assert_eq!(error.kind(), crate::ErrorKind::Usage, "{text}");
+            assert!(matches!(error, Error::Location { .. }), "{text}");
             assert!(!error.to_string().contains("secret"));
         }
     }
 
-    #[test]
-    fn texts_lose_what_opens_urls() {
-        for (text, shown) in [
-            ("no URL: a@b ? c", "no URL: a@b ? c"),
-            ("s3://b/k", "s3://b/k"),
-            ("at 's3://id:pw@b/k' now", "at 's3://***@b/k' now"),
-            ("http://u:p@q@h:1?x=y@z", "http://***@h:1?x=y@z"),
-            (
-                "a://u@h b://v@i/p?sig=1&x \"c://h/?X-Amz-Security-Token=z\".",
-                "a://***@h b://***@i/p?*** \"c://h/?***\".",
-            ),
-            ("://@", "://***@"),
-        ] {
-            assert_eq!(redact(text), shown);
-        }
-    }
-
-    #[cfg(feature = "protect")]
     #[test]
     fn folders_may_end_in_a_slash_and_be_whole_buckets() {
         let join = |folder: &str, name: &str| {
@@ -583,8 +520,6 @@ mod tests {
         }
         assert!(lies_in("s3://b/x", "s3://b/x/"));
     }
-
-    #[cfg(feature = "protect")]
     #[test]
     fn a_folder_takes_a_model_under_its_name() {
         let dir = tempfile::tempdir().unwrap();
@@ -616,27 +551,6 @@ mod tests {
             ("FILE://localhost/tmp/a%20b%25", "/tmp/a b%"),
         ] {
             assert_eq!(Location::parse(text).unwrap(), Location::File(path.into()));
-        }
-    }
-
-    #[cfg(not(feature = "object-store"))]
-    #[test]
-    fn objects_are_out_of_reach_without_the_feature() {
-        use crate::{Identities, OutputOptions, Silent, open, unprotect};
-
-        let (object, none) = (Location::parse("s3://b/m").unwrap(), Identities::default());
-        #[cfg(feature = "protect")]
-        for folder in ["s3://b/m", "s3://b/m/", "s3://b"] {
-            let folder = Location::parse_folder(folder).unwrap();
-            assert!(folder.check_reachable().is_err());
-            let found = crate::discover(&[folder], &[] as &[&str]);
-            assert!(matches!(found, Err(Error::NoObjectStores { .. })));
-        }
-        let opened = open(&object, &none, &Silent).map(drop);
-        let options = OutputOptions::default();
-        let restored = unprotect(&object, Path::new("out"), &none, options, &Silent);
-        for result in [opened, restored] {
-            assert!(matches!(result, Err(Error::NoObjectStores { .. })));
         }
     }
 

@@ -1,10 +1,5 @@
 //! Objects in stores, for threads that wait.
 
-mod client;
-mod environment;
-#[cfg(feature = "protect")]
-mod listing;
-
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
@@ -16,7 +11,6 @@ use futures_util::StreamExt as _;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
-#[cfg(feature = "protect")]
 use object_store::list::PaginatedListStore;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::{
@@ -26,18 +20,19 @@ use object_store::{
 use tokio::runtime::{Builder, Runtime};
 
 use crate::error::{Error, Result};
-use crate::location::{ObjectUrl, Scheme, redact};
-
-use client::Connector;
+use crate::location::{ObjectUrl, Scheme};
+use crate::object::client::Connector;
+use crate::object::{environment, fault, listing};
+use crate::redact::redact;
 
 /// How long to wait for a store to forget an upload, before that is left to its own rules.
 const ABORT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// An object, there or not, in a store that can be reached.
 #[derive(Clone)]
-pub(crate) struct Object {
+pub struct Object {
     /// Its URL, for messages.
-    pub(crate) name: PathBuf,
+    pub name: PathBuf,
     store: Store,
     path: object_store::path::Path,
 }
@@ -51,24 +46,26 @@ struct Store {
     creating: Option<Arc<dyn MultipartStore>>,
     /// Whether a single PUT can ask that no object be there.
     creates: bool,
-    #[cfg(feature = "protect")]
     lists: Option<Arc<dyn PaginatedListStore>>,
 }
 
 /// Which of the objects that had a name one is.
-#[cfg(feature = "protect")]
 #[derive(Clone, Debug)]
-pub(crate) struct Version(UpdateVersion);
+pub struct Version(UpdateVersion);
 
 /// An object that is being read, as it was when it was opened.
 #[derive(Debug)]
-pub(crate) struct Remote {
+pub struct Remote {
     object: Object,
     meta: ObjectMeta,
 }
 
 impl Object {
-    pub(crate) fn at(url: &ObjectUrl) -> Result<Object> {
+    /// The object at `url`, there or not, in a store that the environment has credentials for.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the environment is not as the store needs it.
+    pub fn at(url: &ObjectUrl) -> Result<Object> {
         let name = PathBuf::from(url.to_string());
         let failed = |error| failed("open", &name, error);
         let path = object_store::path::Path::parse(url.key()).map_err(|e| failed(e.into()))?;
@@ -78,7 +75,7 @@ impl Object {
 
     /// An object in a store of its own, in memory.
     #[cfg(test)]
-    pub(crate) fn in_memory() -> Object {
+    pub fn in_memory() -> Object {
         Object {
             name: PathBuf::from("memory"),
             store: Store::new(Arc::new(object_store::memory::InMemory::new())),
@@ -87,7 +84,7 @@ impl Object {
     }
 
     /// The object with another URL, in the same bucket.
-    pub(crate) fn sibling(&self, url: &ObjectUrl) -> Result<Object> {
+    pub fn sibling(&self, url: &ObjectUrl) -> Result<Object> {
         let name = PathBuf::from(url.to_string());
         let path = object_store::path::Path::parse(url.key());
         let path = path.map_err(|error| failed("open", &name, error.into()))?;
@@ -96,14 +93,14 @@ impl Object {
     }
 
     /// Opens the object for reading.
-    pub(crate) fn open(self) -> Result<Remote> {
+    pub fn open(self) -> Result<Remote> {
         let meta = self.head().map_err(|e| failed("open", &self.name, e))?;
         Ok(Remote { object: self, meta })
     }
 
     /// Whether there is such an object. Who may only write is not told; then it is `false`, and
     /// the store itself refuses to replace one.
-    pub(crate) fn exists(&self) -> Result<bool> {
+    pub fn exists(&self) -> Result<bool> {
         match self.head() {
             Ok(_) => Ok(true),
             Err(StoreError::NotFound { .. } | StoreError::PermissionDenied { .. }) => Ok(false),
@@ -136,9 +133,8 @@ impl Object {
     /// one, where there was none.
     ///
     /// # Errors
-    /// [`Error::InUse`] where there is another object by now. Stores without conditions do not tell.
-    #[cfg(feature = "protect")]
-    pub(crate) fn put_after(&self, bytes: Vec<u8>, version: Option<&Version>) -> Result<()> {
+    /// [`Error::Replaced`] where there is another object by now. Stores without conditions do not tell.
+    pub fn put_after(&self, bytes: Vec<u8>, version: Option<&Version>) -> Result<()> {
         let bytes = bytes::Bytes::from(bytes);
         let mode = match (self.store.creates, version) {
             (false, _) => PutMode::Overwrite,
@@ -160,7 +156,7 @@ impl Object {
             ) => match self.has(&bytes) {
                 // Written by us: the answer to a first request was lost.
                 true => Ok(()),
-                false => Err(Error::InUse {
+                false => Err(Error::Replaced {
                     path: self.name.clone(),
                     by: "it has written this meanwhile".into(),
                 }),
@@ -170,12 +166,11 @@ impl Object {
     }
 
     /// Whether the object holds `bytes`.
-    #[cfg(feature = "protect")]
     fn has(&self, bytes: &[u8]) -> bool {
         let read = || -> Result<bool> {
             let remote = self.clone().open()?;
             let mut there = vec![0; bytes.len()];
-            let is_as_long = remote.len() == bytes.len() as u64;
+            let is_as_long = remote.len_bytes() == bytes.len() as u64;
             if is_as_long {
                 remote.read_exact_at(&mut there, 0)?;
             }
@@ -235,13 +230,12 @@ impl Object {
     }
 
     /// Removes the object, where that can be done.
-    pub(crate) fn remove(&self) {
+    pub fn remove(&self) {
         let _ = self.try_remove();
     }
 
     /// Removes the object, if it is there.
-    #[cfg(feature = "protect")]
-    pub(crate) fn delete(&self) -> Result<()> {
+    pub fn delete(&self) -> Result<()> {
         match self.try_remove() {
             Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
             Err(error) => Err(failed("remove", &self.name, error)),
@@ -281,8 +275,7 @@ impl Object {
 
 /// The keys of all objects in `folder`, in their order, but for empty ones: to stores that show folders
 /// those are what keeps a folder there.
-#[cfg(feature = "protect")]
-pub(crate) fn list(folder: &ObjectUrl) -> Result<Vec<String>> {
+pub fn list(folder: &ObjectUrl) -> Result<Vec<String>> {
     let name = PathBuf::from(folder.to_string());
     let failed = |error| failed("list", &name, error);
     let path = folder.key().trim_end_matches('/');
@@ -305,7 +298,7 @@ pub(crate) fn list(folder: &ObjectUrl) -> Result<Vec<String>> {
 
 impl Remote {
     /// Length in bytes.
-    pub(crate) fn len(&self) -> u64 {
+    pub fn len_bytes(&self) -> u64 {
         self.meta.size
     }
 
@@ -313,7 +306,7 @@ impl Remote {
     ///
     /// # Errors
     /// [`Error::InputChanged`] where it is another by now.
-    pub(crate) fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+    pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
         if buffer.is_empty() {
             return Ok(());
         }
@@ -356,15 +349,14 @@ impl Remote {
     }
 
     /// Which object it is, as far as the store says.
-    #[cfg(feature = "protect")]
-    pub(crate) fn version(&self) -> Version {
+    pub fn version(&self) -> Version {
         let ObjectMeta { e_tag, version, .. } = &self.meta;
         let (e_tag, version) = (e_tag.clone(), version.clone());
         Version(UpdateVersion { e_tag, version })
     }
 
     /// Fails if there is another object by now, or none.
-    pub(crate) fn check_unchanged(&self) -> Result<()> {
+    pub fn check_unchanged(&self) -> Result<()> {
         let meta = self.object.head().map_err(|error| self.not_read(error))?;
         match self.is_as_opened(&meta) {
             true => Ok(()),
@@ -373,7 +365,7 @@ impl Remote {
     }
 
     /// The object at `url`, in the same bucket.
-    pub(crate) fn sibling(&self, url: &ObjectUrl) -> Result<Object> {
+    pub fn sibling(&self, url: &ObjectUrl) -> Result<Object> {
         self.object.sibling(url)
     }
 
@@ -451,23 +443,15 @@ impl Store {
             parts: store,
             creating: None,
             creates: true,
-            #[cfg(feature = "protect")]
             lists: None,
         }
     }
-
-    #[cfg(feature = "protect")]
     fn listed(store: impl ObjectStore + MultipartStore + PaginatedListStore) -> Store {
         let store = Arc::new(store);
         Store {
             lists: Some(store.clone()),
             ..Store::new(store)
         }
-    }
-
-    #[cfg(not(feature = "protect"))]
-    fn listed(store: impl ObjectStore + MultipartStore) -> Store {
-        Store::new(Arc::new(store))
     }
 
     fn s3(bucket: &str) -> object_store::Result<Store> {
@@ -529,14 +513,6 @@ fn wait<T: Send + 'static>(
     });
     let stopped = |_| Err(fault("the request was stopped".to_owned()));
     outcome.recv().unwrap_or_else(stopped)
-}
-
-/// A fault of ours, as one of the store.
-fn fault(text: String) -> StoreError {
-    StoreError::Generic {
-        store: "onnxseal",
-        source: text.into(),
-    }
 }
 
 /// What a store says, as an error of ours.
@@ -647,13 +623,11 @@ mod tests {
         assert!(changed(remote.check_unchanged()));
         assert!(object.open().is_err());
     }
-
-    #[cfg(feature = "protect")]
     #[test]
     fn of_two_that_write_a_record_the_second_fails() {
         let object = Object::in_memory();
         let version = || object.clone().open().unwrap().version();
-        let in_use = |result| matches!(result, Err(Error::InUse { .. }));
+        let in_use = |result| matches!(result, Err(Error::Replaced { .. }));
         let put = |text: &str, version: Option<&Version>| {
             object.put_after(text.as_bytes().to_vec(), version)
         };

@@ -8,19 +8,22 @@ use std::ops::Deref;
 
 use memmap2::{Mmap, MmapMut};
 
-use crate::in_memory::Bytes;
+use crate::memory::Bytes;
 
 /// A file mapped for reading, or memory in its place.
 #[derive(Debug)]
-pub(crate) enum Map {
+pub enum Map {
+    /// No bytes: an empty map is an error on some systems.
     Empty,
+    /// A file, or memory that the system gave.
     Mapped(Mmap),
+    /// Memory of the caller's.
     InMemory(Bytes),
 }
 
 impl Map {
     /// Maps the first `len` bytes of `file`.
-    pub(crate) fn of(file: &File, len: u64) -> io::Result<Map> {
+    pub fn of(file: &File, len: u64) -> io::Result<Map> {
         let len = usize::try_from(len).map_err(io::Error::other)?;
         if len == 0 {
             return Ok(Map::Empty);
@@ -36,8 +39,7 @@ impl Map {
 
     /// `len` zero bytes, of which `fill` makes what they are to be. Those that it does not touch take
     /// no memory.
-    #[cfg(any(feature = "object-store", feature = "protect"))]
-    pub(crate) fn of_memory<E: From<io::Error>>(
+    pub fn of_memory<E: From<io::Error>>(
         len: u64,
         fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
     ) -> Result<Map, E> {
@@ -71,7 +73,7 @@ impl Deref for Map {
 
 /// Keeps what is in `memory` from being swapped out, as its pages come to be used; says whether it
 /// does. Few processes may lock much.
-pub(crate) fn lock(memory: &MmapMut) -> bool {
+pub fn lock(memory: &MmapMut) -> bool {
     #[cfg(target_os = "linux")]
     {
         use rustix::mm::{MlockFlags, mlock_with};

@@ -12,7 +12,7 @@ use std::path::{Component, Path};
 ///
 /// # Errors
 /// Also where it is no regular file, or a part of the path is a link.
-pub(crate) fn open(folder: &Path, relative: &Path) -> io::Result<Option<File>> {
+pub fn open(folder: &Path, relative: &Path) -> io::Result<Option<File>> {
     let Some(file) = there(open_at(folder, relative, false))? else {
         return Ok(None);
     };
@@ -23,18 +23,18 @@ pub(crate) fn open(folder: &Path, relative: &Path) -> io::Result<Option<File>> {
 }
 
 /// The same for reading and writing; made where there is nothing, in a folder that must be there.
-pub(crate) fn open_or_create(folder: &Path, relative: &Path) -> io::Result<File> {
+pub fn open_or_create(folder: &Path, relative: &Path) -> io::Result<File> {
     open_at(folder, relative, true)
 }
 
 /// Removes the file at `relative`, plain names, below `folder`, if it is there.
-pub(crate) fn remove(folder: &Path, relative: &Path) -> io::Result<()> {
+pub fn remove(folder: &Path, relative: &Path) -> io::Result<()> {
     there(remove_at(folder, relative)).map(drop)
 }
 
 /// Fails where a folder on the way to `relative`, plain names, below `folder` is a link or no folder.
 /// It need not be there.
-pub(crate) fn check_folders(folder: &Path, relative: &Path) -> io::Result<()> {
+pub fn check_folders(folder: &Path, relative: &Path) -> io::Result<()> {
     there(check_at(folder, relative)).map(drop)
 }
 

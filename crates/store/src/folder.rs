@@ -15,16 +15,16 @@ use crate::location::folder_of;
 
 /// Where an output file goes.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub struct Place {
     /// The file.
-    pub(crate) path: PathBuf,
+    pub path: PathBuf,
     /// How many of the folders above it a model has named, rather than its user.
-    pub(crate) below: usize,
+    pub below: usize,
 }
 
 /// A folder, there and open.
 #[derive(Debug)]
-pub(crate) struct Folder {
+pub struct Folder {
     /// What reaches it, as long as it is open.
     path: PathBuf,
     #[cfg(target_os = "linux")]
@@ -33,14 +33,14 @@ pub(crate) struct Folder {
 
 /// Folders made for an output, the innermost first; dropped, they are gone if they are empty.
 #[derive(Debug, Default)]
-pub(crate) struct MadeFolders(Vec<Place>);
+pub struct MadeFolders(Vec<Place>);
 
 impl Place {
     /// The folder, which is made if it is missing.
     ///
     /// # Errors
     /// `Usage` where it leads through a link that its user did not name; `Io`.
-    pub(crate) fn make_folder(&self) -> Result<(Folder, MadeFolders)> {
+    pub fn make_folder(&self) -> Result<(Folder, MadeFolders)> {
         let (base, names) = self.parts();
         let mut made = MadeFolders::default();
         let fault = io_error("create folder", base);
@@ -79,12 +79,12 @@ impl Place {
     }
 
     /// What reaches the file through its `folder`.
-    pub(crate) fn within(&self, folder: &Folder) -> PathBuf {
+    pub fn within(&self, folder: &Folder) -> PathBuf {
         folder.path.join(self.path.file_name().unwrap_or_default())
     }
 
     /// Removes the file.
-    pub(crate) fn remove(&self) -> Result<()> {
+    pub fn remove(&self) -> Result<()> {
         let folder = self.folder()?;
         fs::remove_file(self.within(&folder)).map_err(io_error("remove", &self.path))
     }
@@ -158,19 +158,20 @@ impl Folder {
 }
 
 impl Folder {
-    pub(crate) fn path(&self) -> &Path {
+    /// What reaches it, as long as this is open.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Puts the names in it on the disk, where the system can: then a power loss does not take them
     /// back. Whether it can or not, each file is whole or absent.
-    pub(crate) fn sync(&self) {
+    pub fn sync(&self) {
         sync_folder(&self.path);
     }
 }
 
 /// The same by its path.
-pub(crate) fn sync_folder(folder: &Path) {
+pub fn sync_folder(folder: &Path) {
     if cfg!(unix)
         && let Ok(folder) = File::open(folder)
     {
@@ -179,10 +180,8 @@ pub(crate) fn sync_folder(folder: &Path) {
 }
 
 fn not_a_folder(path: &Path) -> Error {
-    Error::Misuse(format!(
-        "{} is a link or no folder: external data is written below the model's folder, through no link",
-        onnxseal_crypto::shown(path)
-    ))
+    let path = path.to_owned();
+    Error::NotAFolder { path }
 }
 
 impl MadeFolders {
@@ -198,7 +197,7 @@ impl MadeFolders {
     }
 
     /// They stay; their names are put on the disk if `sync`.
-    pub(crate) fn keep(mut self, sync: bool) {
+    pub fn keep(mut self, sync: bool) {
         for made in self.0.drain(..) {
             if sync && let Ok(folder) = made.folder() {
                 folder.sync();

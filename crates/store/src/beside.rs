@@ -1,0 +1,197 @@
+//! External data: files beside a model, reached by the relative paths that the model has for them.
+//!
+//! Source: <https://onnx.ai/onnx/repo-docs/ExternalData.html>
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::Error as IoError;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, FileFault, io};
+
+/// How many characters of a location a message shows.
+const MAX_SHOWN_CHARS: usize = 100;
+
+/// Opens one external data file for reading, given its normalised location, and says its canonical
+/// path.
+///
+/// What is open is the file at that path even if somebody changes folders and links meanwhile: on
+/// Unix every part of the path is opened in the folder before it, and none may have become a link.
+/// A pipe does not block.
+///
+/// # Errors
+///
+/// [`Error::Io`] where the file or the folder cannot be found; [`Error::External`] where the
+/// location is not normalised, or leads through symbolic links out of the folder, or to something
+/// that is no regular file.
+pub fn open(model_dir: &Path, location: &str) -> Result<(PathBuf, File), Error> {
+    let (folder, inner) = find(model_dir, location)?;
+    let path = folder.join(&inner);
+    let file = open_below(&folder, &inner).map_err(io("read", &path))?;
+    let metadata = file.metadata().map_err(io("read", &path))?;
+    if !metadata.is_file() {
+        return Err(Error::External {
+            location: shown_location(location),
+            fault: FileFault::NotRegular,
+        });
+    }
+    Ok((path, file))
+}
+
+/// Fails unless a location is a relative path without empty parts, `.` and `..`, separated by `/`.
+///
+/// # Errors
+/// [`Error::External`].
+pub fn check_normalised(location: &str) -> Result<(), Error> {
+    let is_name = |part: &str| !matches!(part, "" | "." | "..");
+    let strange = location.contains(['\\', '\0']) || location.as_bytes().get(1) == Some(&b':');
+    match location.split('/').all(is_name) && !strange {
+        true => Ok(()),
+        false => Err(Error::External {
+            location: shown_location(location),
+            fault: FileFault::NotNormalised,
+        }),
+    }
+}
+
+/// As much of a location as a message shows.
+fn shown_location(location: &str) -> String {
+    location.chars().take(MAX_SHOWN_CHARS).collect()
+}
+
+/// The canonical paths of the model's folder, and of a location below that.
+fn find(model_dir: &Path, location: &str) -> Result<(PathBuf, PathBuf), Error> {
+    let fault = |fault| Error::External {
+        location: shown_location(location),
+        fault,
+    };
+    check_normalised(location)?;
+    // The folder of a bare file name.
+    let model_dir = match model_dir.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => model_dir,
+    };
+    let folder = canonical(model_dir)?;
+    let path = canonical(&folder.join(location))?;
+    let Ok(inner) = path.strip_prefix(&folder).map(Path::to_owned) else {
+        return Err(fault(FileFault::Outside(path)));
+    };
+    let metadata = fs::metadata(&path).map_err(io("read", &path))?;
+    if !metadata.is_file() {
+        return Err(fault(FileFault::NotRegular));
+    }
+    Ok((folder, inner))
+}
+
+/// Opens the file at the canonical path `inner` below the canonical path `folder`.
+#[cfg(unix)]
+fn open_below(folder: &Path, inner: &Path) -> Result<File, IoError> {
+    use rustix::fs::{CWD, Mode, OFlags, openat};
+
+    // What it takes to go through a folder: on Linux no right to list it.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    const THROUGH: OFlags = OFlags::PATH;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    const THROUGH: OFlags = OFlags::RDONLY;
+
+    let through = THROUGH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let last = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut at = openat(CWD, folder, through, Mode::empty())?;
+    let mut parts = inner.iter().peekable();
+    while let Some(part) = parts.next() {
+        let flags = if parts.peek().is_some() {
+            through
+        } else {
+            last
+        };
+        at = openat(&at, part, flags | OFlags::NOFOLLOW, Mode::empty())?;
+    }
+    Ok(File::from(at))
+}
+
+/// Opens the file at the canonical path `inner` below the canonical path `folder`.
+#[cfg(not(unix))]
+fn open_below(folder: &Path, inner: &Path) -> Result<File, IoError> {
+    let path = folder.join(inner);
+    let file = File::open(&path)?;
+    match fs::canonicalize(&path)? == path {
+        true => Ok(file),
+        false => Err(IoError::other("the path has changed meanwhile")),
+    }
+}
+
+/// Opens all external data files of the model at `model_path` for reading, in the order of their
+/// normalised `locations`, and says their canonical paths.
+///
+/// # Errors
+///
+/// As [`open`], and [`Error::External`] where two locations lead to one file, or one to the
+/// model file itself.
+pub fn open_all(model_path: &Path, locations: &[String]) -> Result<Vec<(PathBuf, File)>, Error> {
+    if locations.is_empty() {
+        return Ok(Vec::new());
+    }
+    let model_dir = model_path.parent().unwrap_or(Path::new(""));
+    let mut owners = HashMap::from([(canonical(model_path)?, "the model")]);
+    let mut files = Vec::with_capacity(locations.len());
+    for location in locations {
+        let (path, file) = open(model_dir, location)?;
+        if let Some(other) = owners.insert(path.clone(), location) {
+            return Err(Error::External {
+                location: location.clone(),
+                fault: FileFault::Shared(other.to_owned()),
+            });
+        }
+        files.push((path, file));
+    }
+    Ok(files)
+}
+
+fn canonical(path: &Path) -> Result<PathBuf, Error> {
+    fs::canonicalize(path).map_err(io("read", path))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io::Read;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// What lies there once a path was found to be canonical, and changed before it is opened.
+    #[test]
+    fn links_put_in_meanwhile_are_not_followed() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let folder = fs::canonicalize(dir.path()).unwrap();
+        fs::create_dir_all(folder.join("a/b")).unwrap();
+        fs::write(folder.join("a/b/w.bin"), b"weights").unwrap();
+        let mut found = String::new();
+        let open = |inner: &str| open_below(&folder, Path::new(inner));
+        open("a/b/w.bin")
+            .unwrap()
+            .read_to_string(&mut found)
+            .unwrap();
+        assert_eq!(found, "weights");
+
+        symlink("b/w.bin", folder.join("a/link.bin")).unwrap();
+        symlink("a", folder.join("c")).unwrap();
+        symlink(folder.join("a/b"), folder.join("a/d")).unwrap();
+        for inner in ["a/link.bin", "c/b/w.bin", "a/d/w.bin"] {
+            assert!(open(inner).is_err(), "{inner}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn pipes_put_in_meanwhile_do_not_block() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+        let dir = tempfile::TempDir::new().unwrap();
+        let pipe = dir.path().join("pipe");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let opened = open_below(dir.path(), Path::new("pipe")).unwrap();
+        assert!(!opened.metadata().unwrap().is_file());
+    }
+}

@@ -1,0 +1,119 @@
+//! What can go wrong with the bytes of a model, wherever they lie.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::redact::shown;
+
+/// The result of this crate's calls.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can go wrong while bytes are read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Reading or writing failed.
+    #[error("cannot {action} {}", shown(path))]
+    Io {
+        /// What was being done, such as `read`.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A text names no place, or a place that cannot be used like this.
+    #[error("{reason}")]
+    Location {
+        /// What is wrong. It repeats nothing that may be secret.
+        reason: String,
+    },
+    /// An external data file cannot be used.
+    #[error("external data file {location:?}: {fault}")]
+    External {
+        /// The file's path relative to the model's folder, as the model has it.
+        location: String,
+        /// What is wrong.
+        fault: FileFault,
+    },
+    /// A folder that a model has named is a link, or no folder.
+    #[error(
+        "{} is a link or no folder: external data is written below the model's folder, through no link",
+        shown(path)
+    )]
+    NotAFolder {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// An output exists and may not be replaced.
+    #[error("{} exists already", shown(path))]
+    OutputExists {
+        /// The output.
+        path: PathBuf,
+    },
+    /// An object in a store cannot be replaced by a change to it.
+    #[error(
+        "{} lies in an object store, where nothing can be replaced in place",
+        shown(path)
+    )]
+    InPlaceObject {
+        /// The object's URL.
+        path: PathBuf,
+    },
+    /// Only builds with the feature `object-store` reach object stores.
+    #[error("{} lies in an object store, and this build reaches none", shown(path))]
+    NoObjectStores {
+        /// The object's URL.
+        path: PathBuf,
+    },
+    /// The input changed while it was being read.
+    #[error("{} changed while it was being read", shown(path))]
+    InputChanged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another process is changing the file where it lies.
+    #[error("{} is being changed by another process", shown(path))]
+    Busy {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An object was replaced by somebody else.
+    #[error("{} is being written to by another process ({by})", shown(path))]
+    Replaced {
+        /// The object's URL.
+        path: PathBuf,
+        /// Who that is, as far as is known.
+        by: String,
+    },
+    /// What should not happen did; nothing was written.
+    #[error("internal error: {0}")]
+    Internal(&'static str),
+}
+
+/// Why a file beside a model may not be used as external data.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileFault {
+    /// It is a folder, a device, a pipe, ...
+    #[error("expected a regular file")]
+    NotRegular,
+    /// A symbolic link leads out of the model's folder.
+    #[error("expected a file below the model's folder, found {}", shown(.0))]
+    Outside(PathBuf),
+    /// It is the model file itself, or the file of another location as well.
+    #[error("expected a file of its own, found that of {0}")]
+    Shared(String),
+    /// The location has a part that is empty, `.` or `..`.
+    #[error("expected a normalised relative path")]
+    NotNormalised,
+}
+
+/// Turns the system's errors into ours: `.map_err(io("read", path))`.
+pub fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
+    move |source| Error::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}

@@ -1,0 +1,48 @@
+//! Where the bytes of models lie: files, memory, and objects in stores; how they are read, and how
+//! outputs appear whole or not at all.
+//!
+//! All that differs between platforms and stores is here, and all `unsafe` of it in `map`. Nothing
+//! here knows what ONNX is, or a key.
+//!
+//! ```
+//! use onnxseal_store::{Input, Location};
+//!
+//! # fn main() -> onnxseal_store::Result<()> {
+//! let location = Location::parse("Cargo.toml")?;
+//! let input = Input::open(&location)?;
+//! let mut first = [0; 9];
+//! input.read_exact_at(&mut first, 0)?;
+//! assert_eq!(&first, b"[package]");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The feature `object-store` reaches models in object stores (`docs/STORAGE.md`).
+
+pub mod beneath;
+pub mod beside;
+pub mod draft;
+mod error;
+pub mod folder;
+mod input;
+mod location;
+pub mod map;
+mod memory;
+#[cfg(feature = "object-store")]
+pub mod object;
+mod output;
+pub mod parallel;
+mod presence;
+mod redact;
+
+pub use draft::{Readers, write_whole};
+pub use error::{Error, FileFault, Result, io};
+pub use folder::sync_folder;
+#[cfg(not(feature = "object-store"))]
+pub use input::unreachable_object;
+pub use input::{Input, is_same, read_exact_at};
+pub use location::{Location, ObjectUrl, folder_of};
+pub use map::Map;
+pub use memory::{Bytes, InMemory};
+pub use output::{Output, OutputOptions, Published, write_all_at};
+pub use redact::{holds_secret, redact, shown, without_keys};

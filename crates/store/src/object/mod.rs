@@ -1,0 +1,17 @@
+//! Objects in stores, over the network: read by ranges, written in parts, listed by prefix.
+
+mod client;
+mod environment;
+mod listing;
+pub mod remote;
+pub mod upload;
+
+use object_store::Error as StoreError;
+
+/// A fault of ours, as one of the store.
+fn fault(text: String) -> StoreError {
+    StoreError::Generic {
+        store: "onnxseal",
+        source: text.into(),
+    }
+}
