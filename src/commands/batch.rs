@@ -245,9 +245,10 @@ fn writing(outputs: &Outputs, args: &Course) -> Options {
 fn available_memory() -> u64 {
     const UNKNOWN: u64 = 1 << 30;
     let kind = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
-    let Ok(system) = System::new_with_specifics(kind) else {
+    let system = System::new_with_specifics(kind);
+    if system.available_memory() == 0 {
         return UNKNOWN;
-    };
+    }
     let limit = system.cgroup_limits().map(|limits| limits.free_memory);
     system.available_memory().min(limit.unwrap_or(u64::MAX)) / 2
 }
