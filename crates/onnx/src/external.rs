@@ -67,7 +67,11 @@ fn number(key: &'static str, text: &str) -> Result<u64, Fault> {
 /// [`Fault::Location`] where it is empty or absolute, has a part `..`, a backslash, a NUL or a
 /// drive letter, or stands for an address in memory.
 pub fn normalise(location: &str) -> Result<String, Fault> {
-    let bytes = location.as_bytes();
+    let parts = (location.split('/')).filter(|part| !matches!(*part, "" | "."));
+    let has_drive = |part: &str| {
+        let bytes = part.as_bytes();
+        matches!(bytes, [drive, b':', ..] if drive.is_ascii_alphabetic())
+    };
     let reason = if location.is_empty() {
         "is empty"
     } else if location.contains('\0') {
@@ -78,16 +82,13 @@ pub fn normalise(location: &str) -> Result<String, Fault> {
         "is absolute"
     } else if location.contains('\\') {
         "has a backslash"
-    } else if matches!(bytes, [drive, b':', ..] if drive.is_ascii_alphabetic()) {
+    } else if parts.clone().next().is_some_and(has_drive) {
         "has a drive letter"
-    } else if location.split('/').any(|part| part == "..") {
+    } else if parts.clone().any(|part| part == "..") {
         "has a part \"..\""
     } else if matches!(location.rsplit('/').next(), Some("" | ".")) {
         "names a folder"
     } else {
-        let parts = location
-            .split('/')
-            .filter(|part| !matches!(*part, "" | "."));
         return Ok(parts.collect::<Vec<_>>().join("/"));
     };
     Err(Fault::Location {

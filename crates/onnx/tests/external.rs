@@ -44,6 +44,8 @@ fn other_locations_are_refused() {
         ("\\\\host\\share", "has a backslash"),
         ("C:w.bin", "has a drive letter"),
         ("z:/w.bin", "has a drive letter"),
+        ("./c:w.bin", "has a drive letter"),
+        (".//./z:/w.bin", "has a drive letter"),
         ("w\0.bin", "has a NUL"),
         ("*/_ORT_MEM_ADDR_/*", "stands for an address in memory"),
     ] {
