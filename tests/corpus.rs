@@ -1,11 +1,19 @@
-//! The corpora of the fuzz targets, once each: what fuzzing found stays fixed.
+//! The corpora of the fuzz targets, once each: what fuzzing found stays fixed. Then for some seconds inputs that
+//! are made of them, which is fuzzing with any Rust:
+//!
+//!     ONNXSEAL_FUZZ_SECONDS=60 ONNXSEAL_FUZZ_SEED=7 cargo test --release --test corpus changed -- --nocapture
 #![allow(clippy::unwrap_used, missing_docs)]
 
 #[path = "lab/fuzz.rs"]
 mod fuzz;
+#[path = "lab/mutate.rs"]
+mod mutate;
 
-use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+use std::{env, fs, process, thread};
 
 use onnxseal_core::{
     AllowedSigners, Policy, Preset, ProtectOptions, Recipients, SigningKey, Silent,
@@ -59,6 +67,84 @@ fn the_fixtures_replay() {
                 replay(name, target, &path);
             }
         }
+    }
+}
+
+/// No input takes this long, not on a machine that has much else to do either.
+const HANGS: Duration = Duration::from_secs(60);
+
+/// What is made of the corpora in `ONNXSEAL_FUZZ_SECONDS` a target. Which inputs these are,
+/// `ONNXSEAL_FUZZ_SEED` says; how many, the machine.
+#[test]
+fn changed_corpora_replay() {
+    let seconds = Duration::from_secs(number_of("ONNXSEAL_FUZZ_SECONDS", 5));
+    let seed = number_of("ONNXSEAL_FUZZ_SEED", 1);
+    let targets = Mutex::new(fuzz::TARGETS.iter());
+    let faults = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        let work = || {
+            while let Some((name, target)) = { targets.lock().unwrap().next() } {
+                let fault = fuzz_for(seconds, name, *target, seed);
+                faults.lock().unwrap().extend(fault);
+            }
+        };
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    let faults = faults.into_inner().unwrap();
+    assert!(faults.is_empty(), "seed {seed}: {}", faults.join("; "));
+}
+
+/// Runs `target` on inputs made of its corpus. Where it panics, says on which.
+fn fuzz_for(seconds: Duration, name: &str, target: fuzz::Target, seed: u64) -> Option<String> {
+    let paths = files(&root().join("fuzz/corpus").join(name));
+    let corpus: Vec<Vec<u8>> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
+    let input = |number| mutate::mutated(&corpus, &mut mutate::Random::new(seed, number));
+    let save = |number| {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{seed}-{number}"));
+        fs::write(&path, input(number)).unwrap();
+        path.display().to_string()
+    };
+    // The number of the input that the target is at, and since when.
+    let at = Mutex::new(Some((0, Instant::now())));
+    let run = || {
+        let start = Instant::now();
+        for number in 0.. {
+            if start.elapsed() >= seconds {
+                eprintln!("{name}: {number} inputs, seed {seed}");
+                break;
+            }
+            *at.lock().unwrap() = Some((number, Instant::now()));
+            let input = input(number);
+            if catch_unwind(AssertUnwindSafe(|| target(&input))).is_err() {
+                return Some(format!("{name} panics on {}", save(number)));
+            }
+        }
+        None
+    };
+    thread::scope(|scope| {
+        let running = scope.spawn(|| {
+            let fault = run();
+            *at.lock().unwrap() = None;
+            fault
+        });
+        while let Some((number, since)) = { *at.lock().unwrap() } {
+            if since.elapsed() > HANGS {
+                eprintln!("{name} hangs on {}", save(number));
+                process::exit(1);
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        running.join().unwrap()
+    })
+}
+
+/// The number that a variable of the environment has, or `otherwise` where it is not set.
+fn number_of(variable: &str, otherwise: u64) -> u64 {
+    match env::var(variable) {
+        Ok(text) => text.parse().unwrap(),
+        Err(_) => otherwise,
     }
 }
 
