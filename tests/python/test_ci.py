@@ -212,9 +212,13 @@ def test_no_text_names_a_registry_where_nothing_is():
 
 def test_what_other_systems_read_is_valid(tmp_path):
     schema_holds("github-actions", ROOT / "action.yml")
-    release = ROOT / ".github" / "workflows" / "release.yml"
-    schema_holds("github-workflows", release)
-    assert "HAS NOT RUN YET" in release.read_text()
+    workflows = sorted((ROOT / ".github" / "workflows").iterdir())
+    assert [workflow.name for workflow in workflows] == ["ci.yml", "release.yml"]
+    for workflow in workflows:
+        schema_holds("github-workflows", workflow)
+        assert "HAS NOT RUN YET" in workflow.read_text()
+    for form in (ROOT / ".github" / "ISSUE_TEMPLATE").iterdir():
+        schema_holds("github-issue-config" if form.name == "config.yml" else "github-issue-forms", form)
     for name, schema in [("models.yml", "github-workflows"), (".gitlab-ci.yml", "gitlab-ci")]:
         (tmp_path / name).write_text(documented(name))
         schema_holds(schema, tmp_path / name)
