@@ -93,6 +93,7 @@ fn changed_corpora_replay() {
         }
     });
     let faults = faults.into_inner().unwrap();
+    assert!(peak_bytes().is_none_or(|bytes| bytes < 1 << 30));
     assert!(faults.is_empty(), "seed {seed}: {}", faults.join("; "));
 }
 
@@ -138,6 +139,16 @@ fn fuzz_for(seconds: Duration, name: &str, target: fuzz::Target, seed: u64) -> O
         }
         running.join().unwrap()
     })
+}
+
+/// The most memory that this process has had, where the system tells.
+fn peak_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = peak.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib << 10)
 }
 
 /// The number that a variable of the environment has, or `otherwise` where it is not set.
