@@ -44,7 +44,8 @@ pub fn open(model_dir: &Path, location: &str) -> Result<(PathBuf, File), Error> 
 /// [`Error::External`].
 pub fn check_normalised(location: &str) -> Result<(), Error> {
     let is_name = |part: &str| !matches!(part, "" | "." | "..");
-    let strange = location.contains(['\\', '\0']) || location.as_bytes().get(1) == Some(&b':');
+    let has_drive = matches!(location.as_bytes(), [drive, b':', ..] if drive.is_ascii_alphabetic());
+    let strange = has_drive || location.contains(['\\', '\0']);
     match location.split('/').all(is_name) && !strange {
         true => Ok(()),
         false => Err(Error::External {
