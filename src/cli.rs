@@ -13,7 +13,7 @@ use crate::exit;
 use crate::keys::{IdentityArgs, NewRecipientArgs, PassphraseArgs, RecipientArgs};
 use crate::signing::{ResigningArgs, SignerArgs, SigningArgs};
 
-/// Protect the weights of ONNX models that leave the house.
+/// Protect the weights of ONNX models that you give to others.
 #[derive(Debug, Parser)]
 #[command(version, about, after_help = exit::CODES, disable_help_subcommand = false)]
 pub struct Cli {
@@ -27,7 +27,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make an identity: the secret key that opens what is protected to its recipient
+    /// Make an identity: the secret key that opens models protected to its recipient
     ///
     /// With a passphrase, the identity file is encrypted.
     Keygen(Keygen),
@@ -47,23 +47,23 @@ pub enum Command {
     Batch(batch::Batch),
     /// Wrap the data key of a protected model to other recipients; the weights stay as they are
     ///
-    /// Use it to add readers, or to take some away from copies that they never had: in a moment,
+    /// Use it to add readers, or to remove readers from copies that they never had. It takes a moment,
     /// whatever the model's size. A signature stays valid. Somebody who opened the model before may
-    /// have kept its data key, and opens it still: where that matters, use `rotate`.
+    /// have kept its data key and can still open the result: if that matters, use `rotate`.
     ///
-    /// The recipients given are all that the result has, unless --add keeps the others.
+    /// The recipients you give are all the recipients of the result, unless --add keeps the others.
     Rekey(Rekey),
     /// Encrypt a protected model anew, under a new data key
     ///
-    /// Use it when a key may have leaked or a reader must lose access, or to change what is encrypted
-    /// (--policy, --preset). Takes about as long as `protect`; plaintext stays in memory. Older copies
-    /// still open with older keys. A signature does not stay: a signed model takes --sign-key or
-    /// --drop-signature.
+    /// Use it if a key may have leaked, if a reader must lose access, or to change what is encrypted
+    /// (--policy, --preset). It takes about as long as `protect`; plaintext stays in memory. Older
+    /// copies still open with older keys. A signature does not stay: a signed model needs --sign-key
+    /// or --drop-signature.
     Rotate(Rotate),
     /// Sign a protected model, so that others can tell who made it
     ///
-    /// Signs all of it but the wrapped data key, as it is stored; needs no identity, and so cannot
-    /// tell whether it is authentic: sign what you made yourself, or run `verify` first.
+    /// Signs the model as it is stored, except the wrapped data key. Needs no identity, and so cannot
+    /// tell whether the model is authentic: sign models that you made yourself, or run `verify` first.
     Sign(Sign),
     /// Print a completion script for a shell
     Completions(Completions),
@@ -73,11 +73,11 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct Keygen {
-    /// File to write the identity to, readable by you alone; standard output when absent
+    /// File to write the identity to; only you can read it [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
-    /// A line to keep beside the public key in the identity file: whose it is, and for what
+    /// Comment beside the public key in the identity file: whose key it is, and for what
     #[arg(long, value_name = "TEXT")]
     pub comment: Option<String>,
 
@@ -98,24 +98,24 @@ pub struct Plan {
 
 #[derive(Debug, Args)]
 pub struct Protect {
-    /// The model: a path, or a URL (s3://, gs://, az://, file://); its external data files are found
-    /// through it
+    /// The model: a path, or a URL (s3://, gs://, az://, file://). External data files are found
+    /// from it
     #[arg(value_parser = location())]
     pub model: Location,
 
-    /// File or object to write, or a folder for a file of the model's name; external data goes beside
-    /// it, under its relative paths, or under a name of its own (FILE.data) where it would meet that of
-    /// the original
+    /// File or object to write; in a folder, the file gets the model's name. External data goes beside
+    /// it, under its relative paths, or under a new name (FILE.data) if it would collide with the
+    /// original's
     #[arg(short, long, value_name = "FILE", value_parser = folder(), required_unless_present = "in_place")]
     pub output: Option<Location>,
 
     /// Replace the model by its protected form, in one step. External data goes to a new file; the
-    /// old one stays, for other models may use it
+    /// old one stays, because other models may use it
     #[arg(long, conflicts_with_all = ["output", "no_sync"])]
     pub in_place: bool,
 
-    /// What to call the protected model's external data file, relative to its folder; of several, the
-    /// folder that they go to. `unprotect` restores the original names
+    /// Name of the protected model's external data file, relative to its folder; for several files,
+    /// the folder that they go to. `unprotect` restores the original names
     #[arg(long, value_name = "NAME")]
     pub external_data: Option<String>,
 
@@ -150,13 +150,13 @@ pub struct Rekey {
     #[command(flatten)]
     pub recipients: NewRecipientArgs,
 
-    /// Keep the present recipients as well. A model that does not list their public keys takes the
+    /// Keep the present recipients too. If the model does not list their public keys, give the
     /// identities of all of them
     #[arg(long)]
     pub add: bool,
 
-    /// File to write, or a folder for a file of the model's name, external data beside it; without it,
-    /// the model is changed where it lies
+    /// File to write, with external data beside it; in a folder, the file gets the model's name.
+    /// Without this option the model is changed in place
     #[arg(short, long, value_name = "FILE", value_parser = folder())]
     pub output: Option<Location>,
 
@@ -179,12 +179,12 @@ pub struct Rotate {
     #[command(flatten)]
     pub recipients: NewRecipientArgs,
 
-    /// File to write, or a folder for a file of the model's name, external data beside it; without it,
-    /// the model is replaced in one step, once the result is on the disk
+    /// File to write, with external data beside it; in a folder, the file gets the model's name.
+    /// Without this option the model is replaced in one step, once the result is on the disk
     #[arg(short, long, value_name = "FILE", value_parser = folder())]
     pub output: Option<Location>,
 
-    /// A statement to add to those that the model has, or to replace one of them by
+    /// A statement to add to the model's statements; it replaces one that has the same key
     #[arg(long = "claim", value_name = "KEY=VALUE", value_parser = pair)]
     pub claims: Vec<(String, String)>,
 
@@ -206,7 +206,7 @@ pub struct Rotate {
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("how").required(true))]
 pub struct Sign {
-    /// The protected model, which is signed where it lies
+    /// The protected model; it is signed in place
     #[arg(value_parser = location())]
     pub model: Location,
 
@@ -214,12 +214,12 @@ pub struct Sign {
     #[arg(short, long, value_name = "FILE", group = "how")]
     pub key: Option<PathBuf>,
 
-    /// Signature to put into the model, made by `ssh-keygen -Y sign -n onnxseal` over what
-    /// --print-message prints
+    /// Signature to put into the model, made by `ssh-keygen -Y sign -n onnxseal` over the output of
+    /// --print-message
     #[arg(long, value_name = "FILE", group = "how")]
     pub signature: Option<PathBuf>,
 
-    /// Print what is to be signed, for a key that an agent or a hardware token holds
+    /// Print the message to sign, for a key in an agent or a hardware token
     #[arg(long, group = "how")]
     pub print_message: bool,
 
@@ -239,18 +239,18 @@ pub struct Inspect {
 
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// A protected model; or several, folders to search for models by content, and globs. Models and
-    /// folders may be URLs (s3://bucket/models/)
+    /// Protected models, folders to search for models by content, and globs. Models and folders may be
+    /// URLs (s3://bucket/models/)
     #[arg(value_name = "SOURCE", value_parser = folder(), required_unless_present = "lists")]
     pub sources: Vec<Location>,
 
-    /// File with more sources, one a line, relative to its folder, or URLs; may be given several
+    /// File with more sources, one a line: paths relative to its folder, or URLs; may be given several
     /// times
     #[arg(long = "list", value_name = "FILE")]
     pub lists: Vec<PathBuf>,
 
-    /// Fail (6) if a model is not protected, as with any policy, identity or allowed signers; without
-    /// all of these, such models are only listed
+    /// Fail (6) if a model is not protected. A policy, an identity or allowed signers imply this;
+    /// without any of these, such models are only listed
     #[arg(long)]
     pub require_protected: bool,
 
@@ -287,7 +287,7 @@ impl Verify {
 pub enum Format {
     /// Lines to read
     Human,
-    /// As docs/JSON.md says
+    /// JSON, described in docs/JSON.md
     Json,
     /// SARIF 2.1.0, for code scanning services
     Sarif,
@@ -301,7 +301,8 @@ pub struct Completions {
 
 #[derive(Debug, Args)]
 pub struct Man {
-    /// Folder to write all pages to, one for each command; standard output gets the main page alone
+    /// Folder to write all pages to, one for each command; without it, the main page goes to standard
+    /// output
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
 
@@ -322,7 +323,7 @@ pub struct Unprotect {
     #[command(flatten)]
     pub signer: SignerArgs,
 
-    /// File or object to write, or a folder for a file of the model's name; external data goes beside
+    /// File or object to write; in a folder, the file gets the model's name. External data goes beside
     /// it, under the paths of the original
     #[arg(short, long, value_name = "FILE", value_parser = folder())]
     pub output: Location,
@@ -338,8 +339,8 @@ pub struct Policy {
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     pub policy: Option<PathBuf>,
 
-    /// One of the built-in policies: light, balanced, strong, full [default: balanced; of rotate: what
-    /// the model has]
+    /// Built-in policy: light, balanced, strong, full [default: balanced; for rotate: what is encrypted
+    /// now]
     #[arg(long, value_name = "NAME")]
     pub preset: Option<onnxseal_core::Preset>,
 
@@ -347,8 +348,8 @@ pub struct Policy {
     #[arg(long = "coefficient", value_name = "OP_TYPE=SHARE", value_parser = coefficient)]
     pub coefficients: Vec<(String, f64)>,
 
-    /// Go on where an operator type or an override of the policy matches nothing in the model, which is
-    /// an error otherwise
+    /// Go on even if an operator type or an override of the policy matches nothing in the model;
+    /// otherwise that is an error
     #[arg(long)]
     pub allow_unmatched: bool,
 }
@@ -370,16 +371,16 @@ impl LeastPolicy {
 /// What models must be protected by.
 #[derive(Debug, Args)]
 pub struct LeastPolicy {
-    /// Policy file that a model must be protected by, at least
+    /// Policy file that a model must meet or exceed
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     pub policy: Option<PathBuf>,
 
-    /// Preset that a model must be protected by, at least
+    /// Preset that a model must meet or exceed
     #[arg(long, value_name = "NAME")]
     pub preset: Option<onnxseal_core::Preset>,
 
-    /// Go on where an operator type or an override of the policy matches nothing in the model, which is
-    /// an error otherwise
+    /// Go on even if an operator type or an override of the policy matches nothing in the model;
+    /// otherwise that is an error
     #[arg(long)]
     pub allow_unmatched: bool,
 }
@@ -392,7 +393,7 @@ pub struct OutputOptions {
     pub force: bool,
 
     /// Do not wait until the output is on the disk: faster, but a power loss may leave a part of it,
-    /// and with --force nothing of what it replaced
+    /// and with --force nothing of the file it replaced
     #[arg(long)]
     pub no_sync: bool,
 }

@@ -18,7 +18,7 @@ Exit codes:
   5  no matching key: none of the identities opens the model
   6  policy not met
   7  I/O: the system could not read or write
-  130, 143  a batch was stopped by Ctrl-C or SIGTERM; its report says how far it came";
+  130, 143  a batch was stopped by Ctrl-C or SIGTERM; its report says how far it got";
 
 /// The code for `error`.
 fn code(error: &anyhow::Error) -> u8 {

@@ -46,21 +46,22 @@ pub struct NewRecipientArgs {
 /// Public keys.
 #[derive(Debug, Args)]
 pub struct RecipientKeys {
-    /// Who can open it: an age recipient (age1...) or an ssh public key; may be given several times
+    /// Who can open the model: an age recipient (age1...) or an ssh public key; may be given several
+    /// times
     #[arg(short, long = "recipient", value_name = "RECIPIENT")]
     pub recipients: Vec<String>,
 
-    /// File with a recipient on each line, - for standard input; may be given several times
+    /// File with one recipient a line, - for standard input; may be given several times
     #[arg(short = 'R', long = "recipients-file", value_name = "FILE")]
     pub recipients_files: Vec<PathBuf>,
 
-    /// A comment that `inspect` shows to everybody, such as who has the keys. Anyone can read it, and
-    /// no signature covers it
+    /// Comment in the model, such as who has the keys. Anyone can read it (`inspect`), and no signature
+    /// covers it
     #[arg(long, value_name = "TEXT")]
     pub comment: Option<String>,
 
-    /// List the recipients' public keys in the model. `inspect` shows them to everybody, and `rekey
-    /// --add` keeps them without their identities
+    /// List the recipients' public keys in the model. Anyone can read them (`inspect`), and `rekey
+    /// --add` can keep these recipients without their identities
     #[arg(long)]
     pub list_recipients: bool,
 }
@@ -68,8 +69,8 @@ pub struct RecipientKeys {
 /// What opens a model.
 #[derive(Debug, Args)]
 pub struct IdentityArgs {
-    /// Identity file or ssh private key, - for standard input; may be given several times. Without
-    /// one, what ONNXSEAL_IDENTITY names: a file, or a descriptor as fd:N
+    /// Identity file or ssh private key, - for standard input; may be given several times. Default:
+    /// the file or descriptor (fd:N) that ONNXSEAL_IDENTITY names
     #[arg(short, long = "identity", value_name = "FILE")]
     pub identities: Vec<PathBuf>,
 
@@ -89,7 +90,7 @@ pub struct PassphraseArgs {
     #[arg(long, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
 
-    /// Use the passphrase on the first line of what descriptor N gives
+    /// Use the passphrase on the first line read from descriptor N
     #[arg(long, value_name = "N")]
     pub passphrase_fd: Option<u32>,
 }
@@ -106,7 +107,7 @@ pub struct NewPassphraseArgs {
     #[arg(long, value_name = "FILE")]
     pub new_passphrase_file: Option<PathBuf>,
 
-    /// Wrap to the passphrase on the first line of what descriptor N gives
+    /// Wrap to the passphrase on the first line read from descriptor N
     #[arg(long, value_name = "N")]
     pub new_passphrase_fd: Option<u32>,
 }

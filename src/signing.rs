@@ -36,7 +36,7 @@ pub struct SignerArgs {
     #[arg(long, value_name = "FILE")]
     pub allowed_signers: Option<PathBuf>,
 
-    /// The one of them who must have signed, such as release@example.com
+    /// The signer in that file who must have signed, such as release@example.com
     #[arg(long, value_name = "PRINCIPAL", requires = "allowed_signers")]
     pub signer: Option<String>,
 }

@@ -94,7 +94,7 @@ pub struct Rotate {
     #[command(flatten)]
     pub recipients: NewRecipientArgs,
 
-    /// A statement to add to those that each model has, or to replace one of them by
+    /// A statement to add to each model's statements; it replaces one that has the same key
     #[arg(long = "claim", value_name = "KEY=VALUE", value_parser = pair)]
     pub claims: Vec<(String, String)>,
 
@@ -130,12 +130,12 @@ pub struct Verify {
 /// Which models.
 #[derive(Debug, Args)]
 pub struct Sources {
-    /// Models, folders to search for models by content, and globs; external data is found through
-    /// the models. Models and folders may be URLs (s3://bucket/models/)
+    /// Models, folders to search for models by content, and globs. External data is found from the
+    /// models. Models and folders may be URLs (s3://bucket/models/)
     #[arg(value_name = "SOURCE", value_parser = folder(), required_unless_present = "lists")]
     pub sources: Vec<Location>,
 
-    /// File with more sources, one a line, relative to its folder, or URLs; may be given several
+    /// File with more sources, one a line: paths relative to its folder, or URLs; may be given several
     /// times
     #[arg(long = "list", alias = "from", value_name = "FILE")]
     pub lists: Vec<PathBuf>,
@@ -156,13 +156,13 @@ impl Sources {
 /// Where outputs go, and how they come to be.
 #[derive(Debug, Args)]
 pub struct Outputs {
-    /// Folder for the outputs, under their paths below their source, or a URL; models in it are
-    /// never sources
+    /// Folder or URL for the outputs, which keep their paths below their source; models already in it
+    /// are never sources
     #[arg(short, long, value_name = "DIR", value_parser = folder())]
     pub out: Location,
 
-    /// Pass over what an earlier run has done, as far as sources and outputs are as they were then,
-    /// and replace what it did otherwise
+    /// Skip models that an earlier run did, if sources and outputs are unchanged since; do the others
+    /// again, and replace outputs that an earlier run made
     #[arg(long)]
     pub resume: bool,
 
@@ -171,12 +171,12 @@ pub struct Outputs {
     #[arg(long)]
     pub repair: bool,
 
-    /// Keep no records and take no digests: faster, but no later run can tell what this one has done
+    /// Keep no records and take no digests: faster, but no later run can tell what this run did
     #[arg(long, conflicts_with_all = ["resume", "repair"])]
     pub no_records: bool,
 
-    /// Replace existing outputs, even if no earlier run made them, and the --report file, whatever is
-    /// in it
+    /// Replace existing outputs, even if no earlier run made them, and the --report file, whatever it
+    /// contains
     #[arg(short, long)]
     pub force: bool,
 
@@ -188,8 +188,8 @@ pub struct Outputs {
 /// How the batch runs.
 #[derive(Debug, Args)]
 pub struct Course {
-    /// How many models at once [default: the number of cores; 16 where an object store takes part,
-    /// if that is more]
+    /// How many models to run at once [default: the number of cores; 16 with object stores, if that is
+    /// more]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub jobs: Option<u32>,
 
@@ -197,16 +197,16 @@ pub struct Course {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub memory: Option<u64>,
 
-    /// Write what became of each model to this file, as JSON; replaces an earlier report, but no
-    /// other file without --force
+    /// Write the result for each model to this file, as JSON. Replaces an earlier report; replaces any
+    /// other file only with --force
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 
-    /// Begin no more models once one has failed
+    /// Start no more models once one has failed
     #[arg(long)]
     pub fail_fast: bool,
 
-    /// Do part I of N of the models, counted from 0, such as 0/4; the others are for other machines
+    /// Do part I of N of the models, counted from 0, such as 0/4; other machines do the other parts
     #[arg(long, value_name = "I/N")]
     pub shard: Option<Shard>,
 }
