@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use crate::exit;
 use crate::text::one_line;
 
-/// What to say of files that a search passed over because they are not finished.
+/// The note about unfinished files that a search skipped.
 pub fn passed_over(found: &Discovery) -> Option<String> {
     let first = found.unfinished.first()?.display();
     Some(match found.unfinished.len() {
-        1 => format!("passed over an unfinished file, {first}"),
-        n => format!("passed over {n} unfinished files, such as {first}"),
+        1 => format!("skipped an unfinished file, {first}"),
+        n => format!("skipped {n} unfinished files, such as {first}"),
     })
 }
 

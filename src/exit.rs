@@ -124,7 +124,7 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(code(error))
 }
 
-/// What to do about it, where that is not obvious.
+/// What to do about an error, if that is not obvious.
 pub fn hint(error: &Error) -> Option<&'static str> {
     Some(match error {
         Error::Interrupted { .. } => INTERRUPTED,
@@ -138,19 +138,19 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         }
         Error::Model { .. } => return error.advice(),
         Error::AlreadyProtected { .. } => {
-            "see how with `onnxseal inspect`; `onnxseal rekey` gives it other recipients, `onnxseal rotate` encrypts it anew"
+            "`onnxseal inspect` shows how; `onnxseal rekey` gives it other recipients, `onnxseal rotate` encrypts it anew"
         }
         Error::OrtFormat { .. } => "protect the ONNX model that it was made of",
         Error::NotProtected { .. } => "run `onnxseal protect` to protect it",
         Error::OutputForeign { .. } => {
-            "move it away, or replace it with --force; where two runs wrote to one folder, --repair makes protected outputs anew"
+            "move it away, or replace it with --force; if two runs wrote to one folder, --repair makes protected outputs anew"
         }
         Error::ReplaceSeveral { .. } => "write to a new folder, then swap the folders",
         Error::OutputIsInput { .. } => {
-            "write to another folder: external data keeps its relative path (only `protect` can rename it). To change the model where it lies: `protect --in-place`, or `rekey` and `rotate` without --output"
+            "write to another folder: external data keeps its relative path (only `protect` can rename it). To change the model in place: `protect --in-place`, or `rekey` and `rotate` without --output"
         }
         Error::ExternalName { .. } => {
-            "open it in memory, as a session does; `onnxseal rekey` without --output changes it where it lies. Whoever made it can give the file another name"
+            "open it in memory, as a session does; `onnxseal rekey` without --output changes it in place. Its maker can give the file another name"
         }
         Error::SignatureLost { .. } => "sign the result with --sign-key, or give --drop-signature",
         Error::NotSigned { .. } => "the publisher can sign it with `onnxseal sign`",
@@ -167,13 +167,13 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         Error::Key(error) => return key_hint(error),
         Error::Store(error) => return store_hint(error),
         Error::Chunk { .. } | Error::Length { .. } | Error::Manifest { .. } => {
-            "the files are not as they were protected; get them anew from where they came"
+            "the files were changed since they were protected; get them again from their source"
         }
         _ => return None,
     })
 }
 
-const INTERRUPTED: &str = "run `onnxseal rekey` on it with an identity that opened it before, or that it was being wrapped to; after an interrupted `onnxseal sign`, that again";
+const INTERRUPTED: &str = "run `onnxseal rekey` on it with an identity of its old or its new recipients; after an interrupted `onnxseal sign`, run `onnxseal sign` again";
 
 /// The same for keys.
 fn store_hint(error: &StoreError) -> Option<&'static str> {
@@ -182,12 +182,12 @@ fn store_hint(error: &StoreError) -> Option<&'static str> {
             "choose another output, or replace it with --force; protect's --external-data gives external data another name"
         }
         StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::IsADirectory => {
-            "`onnxseal batch` takes all models of a folder: such as `onnxseal batch protect FOLDER --out DIR`"
+            "for all models of a folder use `onnxseal batch`, such as `onnxseal batch protect FOLDER --out DIR`"
         }
-        StoreError::Busy { .. } => "wait until that is done, then try again",
+        StoreError::Busy { .. } => "wait until that process is done, then try again",
         StoreError::InPlaceObject { .. } => "write to another URL with --output",
         StoreError::NoObjectStores { .. } => {
-            "object stores need a build with them: `cargo install --path . --features object-store`, in a checkout"
+            "build onnxseal with object stores: `cargo install --path . --features object-store`, in a checkout"
         }
         _ => return None,
     })
@@ -198,12 +198,12 @@ fn key_hint(error: &KeyError) -> Option<&'static str> {
         KeyError::WrongPassphrase { .. } => {
             "try again, and make sure that it is the passphrase of this file"
         }
-        KeyError::PassphraseNeeded { .. } => "run it on a terminal, where it is asked for",
+        KeyError::PassphraseNeeded { .. } => "run the command on a terminal: it asks for the passphrase there",
         KeyError::InvalidRecipient { .. } => {
             "recipients are age1..., \"ssh-ed25519 ...\" and \"ssh-rsa ...\"; `onnxseal keygen` makes one"
         }
         KeyError::UnknownRecipients { .. } => {
-            "name everybody who is to open it with -r and -R, without --add, or give the others' identities as well; --list-recipients makes the model remember them"
+            "name all recipients with -r and -R, without --add, or give the identities of the others too; --list-recipients writes them into the model"
         }
         KeyError::IncompatibleRecipients { .. } => "protect a copy for each of them",
         KeyError::PluginMissing { .. } => "install the plugin, or use other keys",

@@ -23,7 +23,7 @@ pub fn write_identity(text: &str, path: &Path) -> Result<()> {
         std::io::ErrorKind::AlreadyExists => {
             let path = path.display();
             Usage(format!(
-                "{path} exists already; an identity is never overwritten: move it away, or use its recipient"
+                "{path} exists already; identities are never overwritten: move it away, or use its recipient"
             ))
             .into()
         }
@@ -69,7 +69,7 @@ impl Written<'_> {
             Err(_) => return Ok(false),
         };
         if !metadata.is_file() {
-            let text = format!("{shown} is no regular file: the {what} needs another name");
+            let text = format!("{shown} is not a regular file: the {what} needs another name");
             return Err(Usage(text).into());
         }
         let mut start = Vec::new();
@@ -77,7 +77,7 @@ impl Written<'_> {
         match *force || (read.is_ok() && (start.is_empty() || is_earlier(&start))) {
             true => Ok(true),
             false => Err(Usage(format!(
-                "{shown} exists already, and is no earlier {what}: choose another name, or replace it with --force"
+                "{shown} exists already, and is not an earlier {what}: choose another name, or replace it with --force"
             ))
             .into()),
         }
@@ -180,7 +180,7 @@ fn read_policy(path: &Path) -> Result<Policy> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     if holds_secret(&text) {
-        let text = format!("{} holds a secret key, and is no policy", path.display());
+        let text = format!("{} holds a secret key, not a policy", path.display());
         return Err(Usage(text).into());
     }
     let policy = Policy::parse(&text).map_err(Error::Policy);

@@ -140,7 +140,7 @@ impl Watch for Bars<'_> {
             self.line(&format!("failed: {about}{colon}{message}"));
             let hint = match failure.error {
                 Error::Store(StoreError::OutputExists { .. }) => Some(
-                    "with --resume, what an earlier run made stays or is made anew; --force replaces any file",
+                    "--resume keeps or makes anew the outputs of an earlier run; --force replaces any file",
                 ),
                 _ => hint(&failure.error),
             };

@@ -346,7 +346,7 @@ fn a_model_that_fails_takes_no_other_along() {
     fs::remove_dir_all(lab.path("out")).unwrap();
     let (_, err) = lab.expect(2, &protect(&lab, &first));
     assert_eq!(totals(&report(&lab, "r.json")), [1, 0, 1, 4]);
-    assert!(err.contains("4 were not begun"), "{err}");
+    assert!(err.contains("4 were not started"), "{err}");
     assert_eq!(outputs(&lab.path("out")).len(), 1);
 }
 
@@ -1022,7 +1022,7 @@ fn leftovers_of_killed_runs_are_no_models_and_go() {
     lock.lock().unwrap();
     let (out, err) = lab.expect(0, &["verify", "--require-protected", "out", "-i", "id.txt"]);
     assert!(
-        out.contains("5 models: 5 ok") && err.contains("passed over 4 unfinished files"),
+        out.contains("5 models: 5 ok") && err.contains("skipped 4 unfinished files"),
         "{out}{err}"
     );
     let (out, _) = lab.expect(0, &["batch", "verify", "out", "-i", "id.txt"]);

@@ -24,7 +24,7 @@ fn rekey_gives_a_model_other_readers() {
     let before = fs::read(lab.path(model)).unwrap();
 
     let (_, err) = lab.expect(0, &["rekey", model, "-i", "id.txt", "-r", &bob]);
-    assert!(err.contains("open it no more"), "{err}");
+    assert!(err.contains("do not open it any more"), "{err}");
     let (_, err) = lab.expect(5, &["unprotect", model, "-i", "id.txt", "-o", "x.onnx"]);
     assert!(err.contains("X25519"), "{err}");
     lab.expect(5, &["rekey", model, "-i", "id.txt", "-r", &lab.recipient]);

@@ -280,7 +280,7 @@ fn summarise(report: &Report) -> Result<()> {
     for (n, what) in [
         (totals.skipped, "done before"),
         (totals.failed, "failed"),
-        (totals.pending, "not begun"),
+        (totals.pending, "not started"),
     ] {
         if n > 0 {
             parts.push(format!("{n} {what}"));
@@ -327,7 +327,7 @@ fn judge(report: Report, signal: Option<i32>) -> Result<()> {
     let text = match totals.pending {
         0 => format!("{} of {} models failed", totals.failed, totals.models),
         n => format!(
-            "{} of {} models failed, {n} were not begun",
+            "{} of {} models failed, {n} were not started",
             totals.failed, totals.models
         ),
     };

@@ -37,7 +37,7 @@ pub fn run(args: &Rekey, quiet: bool) -> Result<()> {
         };
         note(&format!("{model}: its data key is wrapped to {to}"));
         if !rekeyed.still_opens {
-            note("note: the identities given here open it no more");
+            note("note: the identities given here do not open it any more");
         }
     }
     Ok(())
