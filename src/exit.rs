@@ -198,7 +198,9 @@ fn key_hint(error: &KeyError) -> Option<&'static str> {
         KeyError::WrongPassphrase { .. } => {
             "try again, and make sure that it is the passphrase of this file"
         }
-        KeyError::PassphraseNeeded { .. } => "run the command on a terminal: it asks for the passphrase there",
+        KeyError::PassphraseNeeded { .. } => {
+            "run the command on a terminal: it asks for the passphrase there"
+        }
         KeyError::InvalidRecipient { .. } => {
             "recipients are age1..., \"ssh-ed25519 ...\" and \"ssh-rsa ...\"; `onnxseal keygen` makes one"
         }

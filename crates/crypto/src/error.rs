@@ -9,7 +9,7 @@ use crate::opens_with::opens_with;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A tag or MAC does not hold. It says no more than that, on purpose.
+    /// A tag or MAC does not hold. The error says no more than that, on purpose.
     #[error("authentication failed")]
     Unauthentic,
     /// None of the identities opens the wrapped key.
@@ -25,28 +25,28 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// Something is no sealed blob: not even its first bytes or its length are.
+    /// The bytes are no sealed blob: their first bytes or their length cannot be those of one.
     #[error("not a sealed blob: {reason}")]
     MalformedBlob {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// A passphrase is not that with which something was encrypted.
+    /// The passphrase is wrong.
     #[error("wrong passphrase for {name}")]
     WrongPassphrase {
-        /// What it was to open: the name of a key file, or `the data key`.
+        /// What the passphrase was for: the name of a key file, or `the data key`.
         name: String,
     },
-    /// A passphrase must be asked for, and none is given.
+    /// A passphrase is needed, and none was given.
     #[error("{name} needs a passphrase, and none was given")]
     PassphraseNeeded {
-        /// What it is to open.
+        /// What the passphrase is for.
         name: String,
     },
-    /// Something is no passphrase.
-    #[error("{name}: no passphrase: {reason}")]
+    /// The text cannot be a passphrase.
+    #[error("{name}: invalid passphrase: {reason}")]
     InvalidPassphrase {
-        /// Where it came from, as the caller named it.
+        /// The passphrase's source, as the caller named it.
         name: String,
         /// What is wrong with it.
         reason: &'static str,
@@ -60,7 +60,7 @@ pub enum Error {
         shown: String,
     },
     /// A line of a recipients file cannot be used.
-    #[error("{name}, line {line}: no usable recipient")]
+    #[error("{name}, line {line}: unusable recipient")]
     RecipientsFile {
         /// The file's name, as the caller gave it.
         name: String,
@@ -75,12 +75,12 @@ pub enum Error {
         /// The file's name, as the caller gave it.
         name: String,
     },
-    /// A data key is wrapped to recipients whose public keys nothing tells.
+    /// The public keys of some recipients of a data key are not known.
     #[error(
-        "the data key is wrapped to {present} recipient(s), and the public keys of {unknown} of them are not known: it does not hold them"
+        "the data key is wrapped to {present} recipient(s), and the public keys of {unknown} of them are not known: the wrapped key does not list them"
     )]
     UnknownRecipients {
-        /// To how many it is wrapped.
+        /// How many recipients the data key has.
         present: usize,
         /// How many of them are not known.
         unknown: usize,
@@ -100,10 +100,10 @@ pub enum Error {
     /// A plugin failed.
     #[error("an age plugin failed: {reason}")]
     Plugin {
-        /// What it said, or what happened to it.
+        /// The plugin's message, or how it ended.
         reason: String,
     },
-    /// An identity file holds something that is no identity, or none at all.
+    /// An identity file holds no identity, or a line that is none.
     #[error("{name}: malformed identity file: {reason}")]
     MalformedIdentities {
         /// The identity file's name, as the caller gave it.
@@ -120,7 +120,7 @@ pub enum Error {
     /// A publisher's signature does not hold: other bytes or another key.
     #[error("the signature does not hold")]
     BadSignature,
-    /// A signature holds, but the allowed signers file does not allow its key.
+    /// The signature holds, but the allowed signers file does not allow its key.
     #[error("the key {fingerprint} is not allowed to sign: {reason}")]
     SignerNotAllowed {
         /// The key's fingerprint, `SHA256:...`.
@@ -128,7 +128,7 @@ pub enum Error {
         /// Why not.
         reason: NotAllowed,
     },
-    /// A line of an allowed signers file is not as OpenSSH has it.
+    /// A line of an allowed signers file breaks OpenSSH's rules.
     #[error("{name}, line {line}: {reason}")]
     MalformedAllowedSigners {
         /// The file's name, as the caller gave it.
@@ -154,7 +154,7 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
-    /// An input is larger than this crate accepts.
+    /// An input is larger than the crate accepts.
     #[error("{what} exceeds the limit of {limit}")]
     LimitExceeded {
         /// What is too large, with its unit.
@@ -162,10 +162,10 @@ pub enum Error {
         /// The most that is accepted.
         limit: usize,
     },
-    /// The system gives no memory for what is asked for.
+    /// The system gives no memory.
     #[error("there is no memory for {len_bytes} bytes")]
     Memory {
-        /// How much was asked for, in bytes.
+        /// The size that was asked for, in bytes.
         len_bytes: usize,
     },
     /// The caller broke a rule of this crate's interface.
@@ -177,7 +177,7 @@ pub enum Error {
     /// The operating system gave no random bytes.
     #[error("no randomness from the operating system")]
     Randomness(#[source] getrandom::Error),
-    /// The cryptographic library refused a legal call, such as for want of memory.
+    /// The cryptographic library refused a legal call, for example because it had no memory.
     #[error("the cryptographic library failed")]
     Backend,
 }

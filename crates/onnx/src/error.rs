@@ -16,12 +16,12 @@ pub enum Error {
         /// What is wrong.
         fault: Fault,
     },
-    /// The model asks for more than the [`Limits`](crate::Limits) allow.
+    /// The model exceeds the [`Limits`](crate::Limits).
     #[error("{at}: too many {what}: expected at most {maximum}")]
     LimitExceeded {
         /// Where in the model file.
         at: Box<At>,
-        /// What there is too much of.
+        /// The things of which there are too many.
         what: &'static str,
         /// The limit.
         maximum: u64,
@@ -32,10 +32,10 @@ pub enum Error {
         /// What it is.
         kind: &'static Foreign,
     },
-    /// The system gives no memory for what is asked for.
+    /// The system gives no memory.
     #[error("there is no memory for {len_bytes} bytes")]
     Memory {
-        /// How much was asked for, in bytes.
+        /// The size that was asked for, in bytes.
         len_bytes: usize,
     },
 }
@@ -95,15 +95,15 @@ pub enum Fault {
         /// The wire type.
         found: u8,
     },
-    /// A known field has another wire type than the schema says.
+    /// A known field has a wire type other than the schema's.
     #[error("expected {expected}, found {found}")]
     WireType {
-        /// What the schema says.
+        /// The schema's wire type.
         expected: &'static str,
         /// What the file has.
         found: &'static str,
     },
-    /// A field that may occur once occurs twice, which parsers merge or resolve each in their way.
+    /// A field that may occur once occurs twice. Parsers resolve that in different ways.
     #[error("expected one occurrence, found a second")]
     Duplicate,
     /// A string is not UTF-8.
@@ -138,7 +138,7 @@ pub enum Fault {
     /// The elements or their bytes are more than 2^60.
     #[error("expected at most 2^60 elements and bytes, found more")]
     TensorTooLarge,
-    /// The field that holds the elements cannot hold such.
+    /// The field that holds the elements cannot hold elements of this type.
     #[error("expected elements of {data_type} elsewhere, found them in this field")]
     PayloadField {
         /// The element type.
@@ -152,7 +152,7 @@ pub enum Fault {
         /// The other.
         second: &'static str,
     },
-    /// There are fewer or more elements than the shape says.
+    /// The number of elements does not match the shape.
     #[error("expected {expected} elements, found {found}")]
     ElementCount {
         /// Number of elements that the shape says.
@@ -160,7 +160,7 @@ pub enum Fault {
         /// Number of elements in the file.
         found: u64,
     },
-    /// The elements take another number of bytes than shape and type say.
+    /// The number of bytes does not match shape and type.
     #[error("expected {expected} bytes, found {found}")]
     PayloadLength {
         /// Bytes that shape and type say.
@@ -168,7 +168,7 @@ pub enum Fault {
         /// Bytes in the file.
         found: u64,
     },
-    /// Varint-coded elements take fewer or more bytes than so many can.
+    /// The number of bytes is impossible for so many varint-coded elements.
     #[error("expected the bytes of {expected} varints, found {found} bytes")]
     VarintBytes {
         /// Number of varints that shape and type say.
@@ -182,24 +182,26 @@ pub enum Fault {
         /// The key.
         key: &'static str,
     },
-    /// A key of `external_data` is none that ONNX Runtime takes.
+    /// ONNX Runtime does not take this key of `external_data`.
     #[error("expected keys location, offset, length or checksum, and a value, found {found:?}")]
     ExternalKey {
         /// The key.
         found: String,
     },
-    /// A name stands for two values of one graph.
+    /// Two values of one graph have the same name.
     #[error("expected a value with a name of its own, found {name:?}, which {first} has")]
     NameTwice {
         /// The name.
         name: String,
-        /// Protobuf path of the initializer, input or node that has it too.
+        /// Protobuf path of the initializer, input or node that has the name too.
         first: String,
     },
-    /// A part that is not read keeps elements in an external file.
-    #[error("expected elements in the model file, found them, or what may be, in an external one")]
+    /// A part of the model that is not read keeps elements in an external file.
+    #[error(
+        "expected elements in the model file, found them, or data that may be elements, in an external file"
+    )]
     PassedOverFile,
-    /// A number in `external_data` is none.
+    /// A value in `external_data` that must be a number is not one.
     #[error("expected a decimal number as external_data {key}, found {found:?}")]
     ExternalNumber {
         /// The key.
@@ -232,10 +234,10 @@ pub enum Fault {
         /// The external data file's length in bytes.
         file_len: u64,
     },
-    /// The end of a protected model is not as the format says.
+    /// The end of a protected model breaks the rules of the format.
     #[error("expected {expected}, found {found}")]
     Tail {
-        /// What the format says.
+        /// What the format requires.
         expected: &'static str,
         /// What the file has.
         found: String,

@@ -1,10 +1,10 @@
-//! What can be wrong with a policy or a model that is to be planned.
+//! What can be wrong with a policy, or with a model to plan.
 
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The policy's text is no TOML, names what does not exist, or holds a value out of range. The
+    /// The policy's text is not TOML, uses an unknown name, or holds a value out of range. The
     /// message shows line and column.
     #[error("invalid policy: {message}")]
     PolicyText {
@@ -26,16 +26,16 @@ pub enum Error {
     OperatorType {
         /// The name given.
         op_type: String,
-        /// The type that has about this name.
+        /// A type with a similar name.
         similar: Option<String>,
     },
     /// There is no such preset.
-    #[error("no preset is called {name:?}: there are light, balanced, strong and full")]
+    #[error("unknown preset {name:?}: expected light, balanced, strong or full")]
     Preset {
         /// The name given.
         name: String,
     },
-    /// A glob cannot be read.
+    /// The glob is not valid.
     #[error("invalid pattern {pattern:?}")]
     Pattern {
         /// The pattern given.

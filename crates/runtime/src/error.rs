@@ -14,7 +14,7 @@ pub enum Error {
     /// The model cannot be opened.
     #[error(transparent)]
     Core(#[from] onnxseal_core::Error),
-    /// The graph is authentic, and no ONNX model that can be used.
+    /// The graph is authentic but not a usable ONNX model.
     #[error("cannot use {} as an ONNX model", path.display())]
     Model {
         /// The model file.
@@ -23,7 +23,7 @@ pub enum Error {
         source: onnxseal_onnx::Error,
     },
     /// The graph names an external data file that is not among the model's files.
-    #[error("{} keeps weights in {location}, which is none of its files", path.display())]
+    #[error("{} keeps weights in {location}, which is not one of its files", path.display())]
     ForeignFile {
         /// The model file.
         path: PathBuf,
@@ -33,19 +33,19 @@ pub enum Error {
     /// Reading failed.
     #[error("cannot read {}", path.display())]
     Read {
-        /// What messages call the model.
+        /// The model's name in messages.
         path: PathBuf,
         /// The reader's answer.
         source: std::io::Error,
     },
-    /// What ONNX Runtime must be given in one piece is more than protobuf allows.
+    /// The part that ONNX Runtime must be given in one piece is larger than protobuf allows.
     #[error(
         "{}: {len_bytes} bytes of the model are not initializers of its main graph; ONNX Runtime takes 2 GiB at most", path.display()
     )]
     TooLarge {
         /// The model file.
         path: PathBuf,
-        /// How much it is, in bytes.
+        /// The size of that part, in bytes.
         len_bytes: usize,
     },
     /// ONNX Runtime's library cannot be loaded, or is too old.
@@ -57,7 +57,7 @@ pub enum Error {
     Library(#[source] ort::LoadDynamicError),
     /// ONNX Runtime refuses the model or the options.
     #[cfg(feature = "ort")]
-    #[error("ONNX Runtime does not take {}", path.display())]
+    #[error("ONNX Runtime refuses {}", path.display())]
     Session {
         /// The model file.
         path: PathBuf,
@@ -69,7 +69,7 @@ pub enum Error {
         "these session options have the weights of another protected model: make new ones for each model"
     )]
     UsedOptions,
-    /// Session options would have ONNX Runtime write the decrypted model to a file.
+    /// Session options tell ONNX Runtime to write the decrypted model to a file.
     #[error(
         "the session options have {key}, which writes the decrypted model to a file: leave it out, or allow plaintext on the disk"
     )]
@@ -77,24 +77,24 @@ pub enum Error {
         /// The entry or option.
         key: &'static str,
     },
-    /// A name is not one that a compiled cache can have.
+    /// The name cannot be the name of a compiled cache.
     #[cfg(feature = "ep-context")]
-    #[error("{name:?} is no name for a compiled cache: it is to be a plain file name")]
+    #[error("{name:?} cannot name a compiled cache: expected a plain file name")]
     BlobName {
         /// The name.
         name: String,
     },
-    /// A compiled cache is larger than the store takes.
+    /// A compiled cache exceeds the store's limit.
     #[cfg(feature = "ep-context")]
     #[error(
-        "the compiled cache {} has {len_bytes} bytes, and at most {max_bytes} are taken", path.display()
+        "the compiled cache {} has {len_bytes} bytes, more than the limit of {max_bytes}", path.display()
     )]
     BlobTooLarge {
         /// Its file.
         path: PathBuf,
         /// Its length in bytes.
         len_bytes: u64,
-        /// The most that the store takes, in bytes.
+        /// The store's limit, in bytes.
         max_bytes: u64,
     },
     /// A compiled cache does not open, or cannot be sealed.
@@ -106,25 +106,25 @@ pub enum Error {
         /// Why.
         source: onnxseal_core::KeyError,
     },
-    /// ONNX Runtime has no callbacks for compiled caches.
+    /// This version of ONNX Runtime has no callbacks for compiled caches.
     #[cfg(feature = "ep-context")]
     #[error(
-        "this ONNX Runtime calls nobody for compiled caches: version 1.{minor_version} or newer does"
+        "this ONNX Runtime has no callbacks for compiled caches: version 1.{minor_version} or newer has them"
     )]
     CallbacksMissing {
         /// The first minor version that has them.
         minor_version: u32,
     },
-    /// ONNX Runtime does not take the callbacks.
+    /// ONNX Runtime refuses the callbacks.
     #[cfg(feature = "ep-context")]
-    #[error("ONNX Runtime does not take the callbacks for compiled caches: {message}")]
+    #[error("ONNX Runtime refuses the callbacks for compiled caches: {message}")]
     Callbacks {
         /// Its answer.
         message: String,
     },
 }
 
-/// What the library is called on this system.
+/// The library's file name on this system.
 #[cfg(feature = "ort")]
 pub(crate) const LIBRARY_NAME: &str = if cfg!(windows) {
     "onnxruntime.dll"

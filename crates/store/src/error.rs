@@ -102,7 +102,7 @@ pub enum FileFault {
     #[error("expected a file below the model's folder, found {}", shown(.0))]
     Outside(PathBuf),
     /// It is the model file itself, or the file of another location as well.
-    #[error("expected a file of its own, found that of {0}")]
+    #[error("expected a file of its own, found the file of {0}")]
     Shared(String),
     /// The location has a part that is empty, `.` or `..`.
     #[error("expected a normalised relative path")]
