@@ -27,7 +27,7 @@ struct OrtSessionOptions;
 typedef enum OnnxsealErrorKind {
   // No error.
   ONNXSEAL_ERROR_KIND_OK = 0,
-  // Something that should not happen, or that others do not give: randomness, memory, a plugin's
+  // An internal fault, or something that others failed to give: randomness, memory, a plugin's
   // answer.
   ONNXSEAL_ERROR_KIND_INTERNAL = 1,
   // The call cannot be carried out as asked: an argument is `NULL` or makes no sense.
@@ -38,7 +38,7 @@ typedef enum OnnxsealErrorKind {
   ONNXSEAL_ERROR_KIND_AUTHENTICATION = 4,
   // No identity opens the model.
   ONNXSEAL_ERROR_KIND_NO_MATCHING_KEY = 5,
-  // The model does not make the claims that are required of it.
+  // The model does not make the required claims.
   ONNXSEAL_ERROR_KIND_POLICY_NOT_MET = 6,
   // The system failed to read.
   ONNXSEAL_ERROR_KIND_IO = 7,
@@ -55,29 +55,29 @@ typedef struct OnnxsealEpContext OnnxsealEpContext;
 
 // Why a call failed: a kind to branch on, and a message.
 //
-// Functions that can fail return `NULL` when they succeed and an error of the caller's otherwise,
-// to be released with onnxseal_error_release(). An error may be used from any thread.
+// Functions that can fail return `NULL` on success and an error otherwise. The caller releases the
+// error with onnxseal_error_release(). An error may be used from any thread.
 typedef struct OnnxsealError OnnxsealError;
 
-// Secret keys of which one opens a model; none at first.
+// A set of secret keys, to open models with; empty at first.
 //
-// Keys are added by one thread at a time, while no other uses the handle; then any number of threads
-// may open models with it. What it holds is zeroized when it is released.
+// Add keys from one thread at a time, while no other thread uses the handle. Then any number of
+// threads may open models with it. The keys are zeroized when the handle is released.
 typedef struct OnnxsealIdentities OnnxsealIdentities;
 
 // A protected model in memory: authenticated as a whole, and decrypted.
 //
-// It does not change, and may be used from any number of threads. What it hands out belongs to it
-// and is valid until it is released; what was encrypted is zeroized then.
+// It does not change, and may be used from any number of threads. Pointers that it hands out belong
+// to it and are valid until it is released. Bytes that were encrypted are zeroized then.
 typedef struct OnnxsealModel OnnxsealModel;
 
 // What is demanded of a model, and what sessions may do with it. At first nothing is demanded.
 //
-// Set by one thread at a time, while no other uses the handle; then any number of threads may open
-// models with it.
+// Set options from one thread at a time, while no other thread uses the handle. Then any number of
+// threads may open models with it.
 typedef struct OnnxsealOptions OnnxsealOptions;
 
-// A model without the weights that ONNX Runtime gets by its session options.
+// A model without the weights that session options give to ONNX Runtime.
 typedef struct OnnxsealSkeleton OnnxsealSkeleton;
 
 // A file of external data.
@@ -86,11 +86,11 @@ typedef struct OnnxsealFile {
   const char *path;
   // Its content.
   const void *bytes;
-  // How long it is.
+  // Its length in bytes.
   size_t length_bytes;
 } OnnxsealFile;
 
-// A statement that the publisher made of the model, authentic.
+// An authentic statement of the publisher about the model.
 typedef struct OnnxsealClaim {
   // Such as `"customer"`.
   const char *key;
@@ -108,10 +108,10 @@ typedef struct OnnxsealTensor {
   size_t n_dims;
   // Its dimensions.
   const int64_t *dims;
-  // Its elements as ONNX's `raw_data` has them: little endian, row by row. They need not be
-  // aligned.
+  // Its elements in the layout of ONNX's `raw_data`: little endian, row by row. They may be
+  // unaligned.
   const void *bytes;
-  // How many bytes they are.
+  // The length of the elements in bytes.
   size_t length_bytes;
 } OnnxsealTensor;
 
@@ -119,11 +119,11 @@ typedef struct OnnxsealTensor {
 extern "C" {
 #endif // __cplusplus
 
-// Opens the compiled caches of `model` in `folder`, which exists and is for this model alone.
+// Opens the compiled caches of `model` in `folder`. The folder must exist and be for this model alone.
 //
-// `ort_api_base` is what the application's `OrtGetApiBase()` returns, of ONNX Runtime 1.31 or newer.
-// On success `*context` is the caller's, to be released with onnxseal_ep_context_release(); on
-// failure it is `NULL`. It does not need the model any longer.
+// `ort_api_base` is the result of the application's `OrtGetApiBase()`, of ONNX Runtime 1.31 or newer.
+// On success the caller releases `*context` with onnxseal_ep_context_release(); on failure it is
+// `NULL`. The context does not need the model any longer.
 //
 // Errors: `IO`; `RUNTIME` when ONNX Runtime is too old; `USAGE`.
 ONNXSEAL_MUST_USE
@@ -132,7 +132,7 @@ struct OnnxsealError *onnxseal_ep_context_open(const struct OnnxsealModel *model
                                                const struct OrtApiBase *ort_api_base,
                                                struct OnnxsealEpContext **context);
 
-// Has sessions with `options` read compiled caches here
+// Makes sessions with `options` read compiled caches from here
 // (`SessionOptionsSetEpContextDataReadFunc`). Keep `context` until options, their copies and
 // sessions are released.
 //
@@ -141,7 +141,7 @@ ONNXSEAL_MUST_USE
 struct OnnxsealError *onnxseal_ep_context_set_on_session(const struct OnnxsealEpContext *context,
                                                          struct OrtSessionOptions *options);
 
-// Has a compilation with `options` write compiled caches here
+// Makes a compilation with `options` write compiled caches to here
 // (`ModelCompilationOptions_SetEpContextDataWriteFunc`). Keep `context` until the options are
 // released.
 //
@@ -150,29 +150,30 @@ ONNXSEAL_MUST_USE
 struct OnnxsealError *onnxseal_ep_context_set_on_compilation(const struct OnnxsealEpContext *context,
                                                              struct OrtModelCompilationOptions *options);
 
-// Takes files of compiled caches of `max_bytes` bytes at most, from now on; 4 GiB unless this is called.
+// Limits files of compiled caches to `max_bytes` bytes from now on. The default is 4 GiB.
 //
 // Errors: `USAGE`.
 ONNXSEAL_MUST_USE
 struct OnnxsealError *onnxseal_ep_context_set_max_bytes(const struct OnnxsealEpContext *context,
                                                         uint64_t max_bytes);
 
-// Seals `length_bytes` bytes at `content` under `name`: for the compiled model itself, which has the
-// weights of all nodes that no provider took.
+// Seals `length_bytes` bytes at `content` under `name`. Use it for the compiled model itself, which has
+// the weights of all nodes that no provider took.
 //
-// Errors: `IO`; `MALFORMED` for more bytes than are taken; `USAGE` for what is no plain file name;
-// `INTERNAL` where there is no memory.
+// Errors: `IO`; `MALFORMED` if there are more bytes than the limit; `USAGE` if `name` is not a plain file
+// name; `INTERNAL` if there is no memory.
 ONNXSEAL_MUST_USE
 struct OnnxsealError *onnxseal_ep_context_write(const struct OnnxsealEpContext *context,
                                                 const char *name,
                                                 const void *content,
                                                 size_t length_bytes);
 
-// Opens what is sealed under `name`. On success `*blob` is the caller's, to be released with
+// Opens the cache that is sealed under `name`. On success the caller releases `*blob` with
 // onnxseal_blob_release(); on failure it is `NULL`.
 //
-// Errors: `AUTHENTICATION` where it was changed, is another's, or of another model; `MALFORMED` where it
-// is none or too large; `IO`; `USAGE`; `INTERNAL` where there is no memory for it.
+// Errors: `AUTHENTICATION` if the cache was changed, or has another name or another model;
+// `MALFORMED` if the file is no sealed cache or is too large; `IO`; `USAGE`; `INTERNAL` if there is no
+// memory for it.
 ONNXSEAL_MUST_USE
 struct OnnxsealError *onnxseal_ep_context_read(const struct OnnxsealEpContext *context,
                                                const char *name,
@@ -185,38 +186,38 @@ const void *onnxseal_blob_bytes(const struct OnnxsealBlob *blob, size_t *length_
 // Releases `blob`; does nothing for `NULL`.
 void onnxseal_blob_release(struct OnnxsealBlob *blob);
 
-// Releases `context`, which no options and sessions use any more; does nothing for `NULL`.
+// Releases `context`. No options or sessions may use it any more. Does nothing for `NULL`.
 void onnxseal_ep_context_release(struct OnnxsealEpContext *context);
 
 // The kind of `error`; `ONNXSEAL_ERROR_KIND_OK` for `NULL`.
 enum OnnxsealErrorKind onnxseal_error_kind(const struct OnnxsealError *error);
 
-// What went wrong with its causes, on one line of UTF-8; `""` for `NULL`. It belongs to `error`.
+// The message of `error` with its causes, on one line of UTF-8; `""` for `NULL`. It belongs to `error`.
 const char *onnxseal_error_message(const struct OnnxsealError *error);
 
 // Releases `error`; does nothing for `NULL`.
 void onnxseal_error_release(struct OnnxsealError *error);
 
-// Makes an empty set of identities, to be released with onnxseal_identities_release(). Never `NULL`.
+// Makes an empty set of identities. Release it with onnxseal_identities_release(). Never `NULL`.
 struct OnnxsealIdentities *onnxseal_identities_new(void);
 
 // Adds the keys of an identity file: age's, with keys of its own and of plugins, or an OpenSSH
 // private key.
 //
-// `passphrase`, in UTF-8, is that of a file that is encrypted with one; `NULL` otherwise. Neither
-// text is kept, but for a passphrase that plugins may ask for.
+// `passphrase`, in UTF-8, opens a file that is encrypted with one; `NULL` for other files. Neither text
+// is kept, except a passphrase that plugins may ask for.
 //
-// Errors: `IO`; `USAGE` for what is no identity file, and where a passphrase is missing;
-// `NO_MATCHING_KEY` where it is another.
+// Errors: `IO`; `USAGE` if the file is no identity file, or if a passphrase is missing;
+// `NO_MATCHING_KEY` if the passphrase is wrong.
 ONNXSEAL_MUST_USE
 struct OnnxsealError *onnxseal_identities_add_file(struct OnnxsealIdentities *identities,
                                                    const char *path,
                                                    const char *passphrase);
 
-// Adds the keys of an identity file that is in memory: `length_bytes` bytes at `file`, which the
-// caller zeroizes.
+// Adds the keys of an identity file that is in memory: `length_bytes` bytes at `file`. The caller
+// zeroizes them.
 //
-// `passphrase` and errors are those of onnxseal_identities_add_file().
+// `passphrase` and errors are as for onnxseal_identities_add_file().
 ONNXSEAL_MUST_USE
 struct OnnxsealError *onnxseal_identities_add_memory(struct OnnxsealIdentities *identities,
                                                      const void *file,
@@ -225,7 +226,7 @@ struct OnnxsealError *onnxseal_identities_add_memory(struct OnnxsealIdentities *
 
 // Adds the passphrase, in UTF-8, of models that are protected with one. The caller zeroizes the text.
 //
-// Errors: `USAGE` for an empty one, and for more than 1024 bytes.
+// Errors: `USAGE` if the passphrase is empty or longer than 1024 bytes.
 ONNXSEAL_MUST_USE
 struct OnnxsealError *onnxseal_identities_add_passphrase(struct OnnxsealIdentities *identities,
                                                          const char *passphrase);
@@ -233,23 +234,23 @@ struct OnnxsealError *onnxseal_identities_add_passphrase(struct OnnxsealIdentiti
 // Releases `identities`; does nothing for `NULL`. Models that were opened with them stay open.
 void onnxseal_identities_release(struct OnnxsealIdentities *identities);
 
-// Opens a protected model into memory: verifies every byte of its files and decrypts what is
-// encrypted.
+// Opens a protected model into memory: verifies every byte of its files and decrypts the encrypted
+// parts.
 //
-// `location` is a path, or a URL: `file://`, and in builds that reach object stores `s3://`, `gs://`
-// and `az://`. `options` may be `NULL`. On success `*model` is a model of the caller's, to be
-// released with onnxseal_model_release(); on failure it is `NULL`. Identities and options may be
-// released afterwards.
+// `location` is a path, or a URL: `file://`, and in builds with object stores `s3://`, `gs://`
+// and `az://`. `options` may be `NULL`. On success the caller releases `*model` with
+// onnxseal_model_release(); on failure it is `NULL`. Identities and options may be released
+// afterwards.
 //
-// Errors: all kinds but `RUNTIME`.
+// Errors: all kinds except `RUNTIME`.
 ONNXSEAL_MUST_USE
 struct OnnxsealError *onnxseal_model_open(const char *location,
                                           const struct OnnxsealIdentities *identities,
                                           const struct OnnxsealOptions *options,
                                           struct OnnxsealModel **model);
 
-// The same for a model that is in memory: `length_bytes` bytes at `bytes`, and its `n_files` files of
-// external data, each under the path that the model has for it. All of it is copied.
+// Like onnxseal_model_open(), for a model that is in memory: `length_bytes` bytes at `bytes`, and its
+// `n_files` files of external data, each under the path that the model has for it. All of it is copied.
 ONNXSEAL_MUST_USE
 struct OnnxsealError *onnxseal_model_open_memory(const void *bytes,
                                                  size_t length_bytes,
@@ -290,15 +291,15 @@ const struct OnnxsealTensor *onnxseal_model_tensor(const struct OnnxsealModel *m
 const struct OnnxsealTensor *onnxseal_model_find_tensor(const struct OnnxsealModel *model,
                                                         const char *name);
 
-// Releases `model`, for which no session that was made of it may be left; does nothing for `NULL`.
+// Releases `model`. Release all sessions that were made of it first. Does nothing for `NULL`.
 void onnxseal_model_release(struct OnnxsealModel *model);
 
-// Makes options that demand nothing, to be released with onnxseal_options_release(). Never `NULL`.
+// Makes options without demands. Release them with onnxseal_options_release(). Never `NULL`.
 struct OnnxsealOptions *onnxseal_options_new(void);
 
-// Refuses models that do not make this claim: `"customer=acme"` demands the value, `"customer"` any
-// value, `"not-after"` and `"not-before"` a date or time that has not passed, or has come. Several
-// calls add up.
+// Refuses models that do not make this claim. `"customer=acme"` demands this value, `"customer"` any
+// value, `"not-after"` a date or time that has not passed, `"not-before"` one that has come. The
+// demands of several calls add up.
 //
 // Errors: `USAGE`.
 ONNXSEAL_MUST_USE
@@ -307,17 +308,17 @@ struct OnnxsealError *onnxseal_options_require_claim(struct OnnxsealOptions *opt
 
 // Refuses models that are not signed by a key of this OpenSSH allowed_signers file, which is read now.
 //
-// `signer` is the one of them who must have signed, such as `"release@example.com"`; `NULL` for any.
-// Another call replaces the demand of the last.
+// `signer` is the signer in that file who must have signed, such as `"release@example.com"`; `NULL` for
+// any. Another call replaces this demand.
 //
-// Errors: `IO`; `USAGE` for what is no such file.
+// Errors: `IO`; `USAGE` if the file is no allowed_signers file.
 ONNXSEAL_MUST_USE
 struct OnnxsealError *onnxseal_options_require_signature(struct OnnxsealOptions *options,
                                                          const char *allowed_signers,
                                                          const char *signer);
 
 // With `allowed`, ONNX Runtime may write models that are opened with these options to files, in clear,
-// where its session options say so: an optimized model, compiled ones. Otherwise it writes no optimized
+// if its session options say so: an optimized model, compiled models. Otherwise it writes no optimized
 // model, and session options with `ep.context_enable` or `session.debug_layout_transformation` are
 // refused.
 //
@@ -331,24 +332,24 @@ void onnxseal_options_release(struct OnnxsealOptions *options);
 
 // Creates an ONNX Runtime session of `model`.
 //
-// `ort_api_base` is what the application's `OrtGetApiBase()` returns, of ONNX Runtime 1.21 or newer;
-// `env` is an environment of it, and `options`, which may be `NULL` and is not changed, says how the
-// session shall be: providers, threads, custom operators. On success `*session` is a session of the
-// caller's, to be released with ONNX Runtime's `ReleaseSession`; on failure it is `NULL`.
+// `ort_api_base` is the result of the application's `OrtGetApiBase()`, of ONNX Runtime 1.21 or newer.
+// `env` is an environment of it. `options` has the session's settings: providers, threads, custom
+// operators. It may be `NULL` and is not changed. On success the caller releases `*session` with ONNX
+// Runtime's `ReleaseSession`; on failure it is `NULL`.
 //
-// Keep `model` until the session is released: weights are used where they lie in it, without a
-// copy, where ONNX Runtime can do that. It can where its library has providers for the processor
-// alone; otherwise all are copied, and onnxseal_prepare_session() lets the application choose. Where
-// optimizers have to look into a weight that is not copied, the session is created a second time,
-// with copies: what ONNX Runtime logs of the first attempt is no error then.
+// Keep `model` until the session is released: if ONNX Runtime can, it uses weights where they lie in
+// `model`, without a copy. It can if its library has providers for the processor alone. Otherwise all
+// weights are copied, and onnxseal_prepare_session() lets the application choose. If optimizers have
+// to read a weight that is not copied, the session is created a second time, with copies. ONNX Runtime
+// then logs a harmless error for the first attempt.
 //
-// ONNX Runtime writes no optimized model, whatever `options` say, and options that have it write the
-// model in other ways are refused: see onnxseal_options_allow_plaintext_on_disk().
+// ONNX Runtime writes no optimized model, whatever `options` say. Options that make it write the model
+// in other ways are refused: see onnxseal_options_allow_plaintext_on_disk().
 //
 // Several threads may create sessions of a model at once, and use them.
 //
-// Errors: `RUNTIME` when ONNX Runtime is too old or refuses the model; `IO` when files of the model
-// that are used where they lie were changed since it was opened; `USAGE`, also for options that
+// Errors: `RUNTIME` if ONNX Runtime is too old or refuses the model; `IO` if files of the model that
+// are used where they lie were changed since it was opened; `USAGE`, also for options that
 // onnxseal_prepare_session() has given the weights of a model.
 ONNXSEAL_MUST_USE
 struct OnnxsealError *onnxseal_create_session(const struct OnnxsealModel *model,
@@ -357,21 +358,21 @@ struct OnnxsealError *onnxseal_create_session(const struct OnnxsealModel *model,
                                               const struct OrtSessionOptions *options,
                                               struct OrtSession **session);
 
-// Prepares session options for a session that the application creates itself, and gives it the bytes
-// to create it from.
+// Prepares session options for a session that the application creates itself, and gives the bytes to
+// create it from.
 //
-// `options` gets weights of `model` and configuration entries; create sessions with it only from the
-// bytes of `*skeleton`, and make new options for another model: those that have weights already are
-// refused. What `options` say of an optimized model is taken out, see
-// onnxseal_options_allow_plaintext_on_disk(). The skeleton is the caller's, to be released with
-// onnxseal_skeleton_release() as soon as the session is there; on failure it is `NULL`, and the
-// options are not to be used.
+// `options` gets weights of `model` and configuration entries. Create sessions with it only from the
+// bytes of `*skeleton`. Make new options for another model: options that have weights already are
+// refused. The path of an optimized model is taken out of `options`, see
+// onnxseal_options_allow_plaintext_on_disk(). The caller releases the skeleton with
+// onnxseal_skeleton_release() as soon as the session is there. On failure it is `NULL`, and the
+// options must not be used.
 //
 // With `share_memory`, weights are used where they lie in `model`: where ONNX Runtime's optimizers
 // have to look into one, creating the session fails; do it again with new options and `false`. Keep
 // `model` until options and session are released.
 //
-// Errors: those of onnxseal_create_session().
+// Errors: as for onnxseal_create_session().
 ONNXSEAL_MUST_USE
 struct OnnxsealError *onnxseal_prepare_session(const struct OnnxsealModel *model,
                                                const struct OrtApiBase *ort_api_base,
@@ -387,8 +388,8 @@ const void *onnxseal_skeleton_bytes(const struct OnnxsealSkeleton *skeleton,
 // Releases `skeleton`; does nothing for `NULL`.
 void onnxseal_skeleton_release(struct OnnxsealSkeleton *skeleton);
 
-// The version of the library, such as `"0.1.0"`; `ONNXSEAL_VERSION` is that of the header. It is
-// never released.
+// The version of the library, such as `"0.1.0"`; `ONNXSEAL_VERSION` is the header's version. Do not
+// release it.
 const char *onnxseal_version(void);
 
 #ifdef __cplusplus

@@ -22,11 +22,11 @@ pub struct OnnxsealEpContext(EpContextCallbacks);
 /// The content of a compiled cache, zeroized when it is released.
 pub struct OnnxsealBlob(Zeroizing<Vec<u8>>);
 
-/// Opens the compiled caches of `model` in `folder`, which exists and is for this model alone.
+/// Opens the compiled caches of `model` in `folder`. The folder must exist and be for this model alone.
 ///
-/// `ort_api_base` is what the application's `OrtGetApiBase()` returns, of ONNX Runtime 1.31 or newer.
-/// On success `*context` is the caller's, to be released with onnxseal_ep_context_release(); on
-/// failure it is `NULL`. It does not need the model any longer.
+/// `ort_api_base` is the result of the application's `OrtGetApiBase()`, of ONNX Runtime 1.31 or newer.
+/// On success the caller releases `*context` with onnxseal_ep_context_release(); on failure it is
+/// `NULL`. The context does not need the model any longer.
 ///
 /// Errors: `IO`; `RUNTIME` when ONNX Runtime is too old; `USAGE`.
 #[must_use]
@@ -51,7 +51,7 @@ pub extern "C" fn onnxseal_ep_context_open(
     })
 }
 
-/// Has sessions with `options` read compiled caches here
+/// Makes sessions with `options` read compiled caches from here
 /// (`SessionOptionsSetEpContextDataReadFunc`). Keep `context` until options, their copies and
 /// sessions are released.
 ///
@@ -70,7 +70,7 @@ pub extern "C" fn onnxseal_ep_context_set_on_session(
     })
 }
 
-/// Has a compilation with `options` write compiled caches here
+/// Makes a compilation with `options` write compiled caches to here
 /// (`ModelCompilationOptions_SetEpContextDataWriteFunc`). Keep `context` until the options are
 /// released.
 ///
@@ -89,7 +89,7 @@ pub extern "C" fn onnxseal_ep_context_set_on_compilation(
     })
 }
 
-/// Takes files of compiled caches of `max_bytes` bytes at most, from now on; 4 GiB unless this is called.
+/// Limits files of compiled caches to `max_bytes` bytes from now on. The default is 4 GiB.
 ///
 /// Errors: `USAGE`.
 #[must_use]
@@ -107,11 +107,11 @@ pub extern "C" fn onnxseal_ep_context_set_max_bytes(
     })
 }
 
-/// Seals `length_bytes` bytes at `content` under `name`: for the compiled model itself, which has the
-/// weights of all nodes that no provider took.
+/// Seals `length_bytes` bytes at `content` under `name`. Use it for the compiled model itself, which has
+/// the weights of all nodes that no provider took.
 ///
-/// Errors: `IO`; `MALFORMED` for more bytes than are taken; `USAGE` for what is no plain file name;
-/// `INTERNAL` where there is no memory.
+/// Errors: `IO`; `MALFORMED` if there are more bytes than the limit; `USAGE` if `name` is not a plain file
+/// name; `INTERNAL` if there is no memory.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn onnxseal_ep_context_write(
@@ -133,11 +133,12 @@ pub extern "C" fn onnxseal_ep_context_write(
     })
 }
 
-/// Opens what is sealed under `name`. On success `*blob` is the caller's, to be released with
+/// Opens the cache that is sealed under `name`. On success the caller releases `*blob` with
 /// onnxseal_blob_release(); on failure it is `NULL`.
 ///
-/// Errors: `AUTHENTICATION` where it was changed, is another's, or of another model; `MALFORMED` where it
-/// is none or too large; `IO`; `USAGE`; `INTERNAL` where there is no memory for it.
+/// Errors: `AUTHENTICATION` if the cache was changed, or has another name or another model;
+/// `MALFORMED` if the file is no sealed cache or is too large; `IO`; `USAGE`; `INTERNAL` if there is no
+/// memory for it.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn onnxseal_ep_context_read(
@@ -176,7 +177,7 @@ pub extern "C" fn onnxseal_blob_release(blob: Option<Box<OnnxsealBlob>>) {
     drop(blob);
 }
 
-/// Releases `context`, which no options and sessions use any more; does nothing for `NULL`.
+/// Releases `context`. No options or sessions may use it any more. Does nothing for `NULL`.
 #[unsafe(no_mangle)]
 pub extern "C" fn onnxseal_ep_context_release(context: Option<Box<OnnxsealEpContext>>) {
     drop(context);

@@ -8,8 +8,8 @@ use onnxseal_core::{Error, ErrorKind, KeyError, StoreError, redact};
 
 /// Why a call failed: a kind to branch on, and a message.
 ///
-/// Functions that can fail return `NULL` when they succeed and an error of the caller's otherwise,
-/// to be released with onnxseal_error_release(). An error may be used from any thread.
+/// Functions that can fail return `NULL` on success and an error otherwise. The caller releases the
+/// error with onnxseal_error_release(). An error may be used from any thread.
 pub struct OnnxsealError {
     kind: OnnxsealErrorKind,
     message: CString,
@@ -22,7 +22,7 @@ pub struct OnnxsealError {
 pub enum OnnxsealErrorKind {
     /// No error.
     Ok = 0,
-    /// Something that should not happen, or that others do not give: randomness, memory, a plugin's
+    /// An internal fault, or something that others failed to give: randomness, memory, a plugin's
     /// answer.
     Internal = 1,
     /// The call cannot be carried out as asked: an argument is `NULL` or makes no sense.
@@ -33,7 +33,7 @@ pub enum OnnxsealErrorKind {
     Authentication = 4,
     /// No identity opens the model.
     NoMatchingKey = 5,
-    /// The model does not make the claims that are required of it.
+    /// The model does not make the required claims.
     PolicyNotMet = 6,
     /// The system failed to read.
     Io = 7,
@@ -180,7 +180,7 @@ pub extern "C" fn onnxseal_error_kind(error: Option<&OnnxsealError>) -> Onnxseal
     error.map_or(OnnxsealErrorKind::Ok, |error| error.kind)
 }
 
-/// What went wrong with its causes, on one line of UTF-8; `""` for `NULL`. It belongs to `error`.
+/// The message of `error` with its causes, on one line of UTF-8; `""` for `NULL`. It belongs to `error`.
 #[unsafe(no_mangle)]
 pub extern "C" fn onnxseal_error_message(error: Option<&OnnxsealError>) -> *const c_char {
     error.map_or(c"".as_ptr(), |error| error.message.as_ptr())

@@ -12,14 +12,14 @@ use zeroize::Zeroizing;
 use crate::arguments::{bytes, given, optional_text, path, text, utf8};
 use crate::error::{OnnxsealError, Result, guard};
 
-/// Secret keys of which one opens a model; none at first.
+/// A set of secret keys, to open models with; empty at first.
 ///
-/// Keys are added by one thread at a time, while no other uses the handle; then any number of threads
-/// may open models with it. What it holds is zeroized when it is released.
+/// Add keys from one thread at a time, while no other thread uses the handle. Then any number of
+/// threads may open models with it. The keys are zeroized when the handle is released.
 #[derive(Default)]
 pub struct OnnxsealIdentities(pub(crate) Identities);
 
-/// Makes an empty set of identities, to be released with onnxseal_identities_release(). Never `NULL`.
+/// Makes an empty set of identities. Release it with onnxseal_identities_release(). Never `NULL`.
 #[unsafe(no_mangle)]
 pub extern "C" fn onnxseal_identities_new() -> Box<OnnxsealIdentities> {
     Box::default()
@@ -28,11 +28,11 @@ pub extern "C" fn onnxseal_identities_new() -> Box<OnnxsealIdentities> {
 /// Adds the keys of an identity file: age's, with keys of its own and of plugins, or an OpenSSH
 /// private key.
 ///
-/// `passphrase`, in UTF-8, is that of a file that is encrypted with one; `NULL` otherwise. Neither
-/// text is kept, but for a passphrase that plugins may ask for.
+/// `passphrase`, in UTF-8, opens a file that is encrypted with one; `NULL` for other files. Neither text
+/// is kept, except a passphrase that plugins may ask for.
 ///
-/// Errors: `IO`; `USAGE` for what is no identity file, and where a passphrase is missing;
-/// `NO_MATCHING_KEY` where it is another.
+/// Errors: `IO`; `USAGE` if the file is no identity file, or if a passphrase is missing;
+/// `NO_MATCHING_KEY` if the passphrase is wrong.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn onnxseal_identities_add_file(
@@ -53,10 +53,10 @@ pub extern "C" fn onnxseal_identities_add_file(
     })
 }
 
-/// Adds the keys of an identity file that is in memory: `length_bytes` bytes at `file`, which the
-/// caller zeroizes.
+/// Adds the keys of an identity file that is in memory: `length_bytes` bytes at `file`. The caller
+/// zeroizes them.
 ///
-/// `passphrase` and errors are those of onnxseal_identities_add_file().
+/// `passphrase` and errors are as for onnxseal_identities_add_file().
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn onnxseal_identities_add_memory(
@@ -79,7 +79,7 @@ pub extern "C" fn onnxseal_identities_add_memory(
 
 /// Adds the passphrase, in UTF-8, of models that are protected with one. The caller zeroizes the text.
 ///
-/// Errors: `USAGE` for an empty one, and for more than 1024 bytes.
+/// Errors: `USAGE` if the passphrase is empty or longer than 1024 bytes.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn onnxseal_identities_add_passphrase(

@@ -16,8 +16,8 @@ use crate::ort::{Values, c_dims, c_name};
 
 /// A protected model in memory: authenticated as a whole, and decrypted.
 ///
-/// It does not change, and may be used from any number of threads. What it hands out belongs to it
-/// and is valid until it is released; what was encrypted is zeroized then.
+/// It does not change, and may be used from any number of threads. Pointers that it hands out belong
+/// to it and are valid until it is released. Bytes that were encrypted are zeroized then.
 pub struct OnnxsealModel {
     pub(crate) model: Model,
     /// What ONNX Runtime was given of this model's memory.
@@ -35,7 +35,7 @@ unsafe impl Send for OnnxsealModel {}
 // SAFETY: as above; what changes is behind a mutex.
 unsafe impl Sync for OnnxsealModel {}
 
-/// A statement that the publisher made of the model, authentic.
+/// An authentic statement of the publisher about the model.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct OnnxsealClaim {
@@ -53,7 +53,7 @@ pub struct OnnxsealFile {
     pub path: *const c_char,
     /// Its content.
     pub bytes: *const c_void,
-    /// How long it is.
+    /// Its length in bytes.
     pub length_bytes: usize,
 }
 
@@ -69,22 +69,22 @@ pub struct OnnxsealTensor {
     pub n_dims: usize,
     /// Its dimensions.
     pub dims: *const i64,
-    /// Its elements as ONNX's `raw_data` has them: little endian, row by row. They need not be
-    /// aligned.
+    /// Its elements in the layout of ONNX's `raw_data`: little endian, row by row. They may be
+    /// unaligned.
     pub bytes: *const c_void,
-    /// How many bytes they are.
+    /// The length of the elements in bytes.
     pub length_bytes: usize,
 }
 
-/// Opens a protected model into memory: verifies every byte of its files and decrypts what is
-/// encrypted.
+/// Opens a protected model into memory: verifies every byte of its files and decrypts the encrypted
+/// parts.
 ///
-/// `location` is a path, or a URL: `file://`, and in builds that reach object stores `s3://`, `gs://`
-/// and `az://`. `options` may be `NULL`. On success `*model` is a model of the caller's, to be
-/// released with onnxseal_model_release(); on failure it is `NULL`. Identities and options may be
-/// released afterwards.
+/// `location` is a path, or a URL: `file://`, and in builds with object stores `s3://`, `gs://`
+/// and `az://`. `options` may be `NULL`. On success the caller releases `*model` with
+/// onnxseal_model_release(); on failure it is `NULL`. Identities and options may be released
+/// afterwards.
 ///
-/// Errors: all kinds but `RUNTIME`.
+/// Errors: all kinds except `RUNTIME`.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn onnxseal_model_open(
@@ -104,8 +104,8 @@ pub extern "C" fn onnxseal_model_open(
     })
 }
 
-/// The same for a model that is in memory: `length_bytes` bytes at `bytes`, and its `n_files` files of
-/// external data, each under the path that the model has for it. All of it is copied.
+/// Like onnxseal_model_open(), for a model that is in memory: `length_bytes` bytes at `bytes`, and its
+/// `n_files` files of external data, each under the path that the model has for it. All of it is copied.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn onnxseal_model_open_memory(
@@ -224,7 +224,7 @@ pub extern "C" fn onnxseal_model_find_tensor(
     model?.tensors.iter().find(is_it)
 }
 
-/// Releases `model`, for which no session that was made of it may be left; does nothing for `NULL`.
+/// Releases `model`. Release all sessions that were made of it first. Does nothing for `NULL`.
 #[unsafe(no_mangle)]
 pub extern "C" fn onnxseal_model_release(model: Option<Box<OnnxsealModel>>) {
     drop(model);

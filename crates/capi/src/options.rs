@@ -10,10 +10,10 @@ use crate::arguments::{given, optional_text, path, text, utf8};
 use crate::error::{OnnxsealError, guard};
 use crate::identities::open;
 
-/// What is demanded of a model, and what sessions may do with it. At first nothing is demanded.
+/// Demands on a model, and what sessions may do with it. At first there are no demands.
 ///
-/// Set by one thread at a time, while no other uses the handle; then any number of threads may open
-/// models with it.
+/// Set options from one thread at a time, while no other thread uses the handle. Then any number of
+/// threads may open models with it.
 #[derive(Default)]
 pub struct OnnxsealOptions {
     pub(crate) signed_by: Option<SignedBy>,
@@ -21,15 +21,15 @@ pub struct OnnxsealOptions {
     pub(crate) plaintext_on_disk: PlaintextOnDisk,
 }
 
-/// Makes options that demand nothing, to be released with onnxseal_options_release(). Never `NULL`.
+/// Makes options without demands. Release them with onnxseal_options_release(). Never `NULL`.
 #[unsafe(no_mangle)]
 pub extern "C" fn onnxseal_options_new() -> Box<OnnxsealOptions> {
     Box::default()
 }
 
-/// Refuses models that do not make this claim: `"customer=acme"` demands the value, `"customer"` any
-/// value, `"not-after"` and `"not-before"` a date or time that has not passed, or has come. Several
-/// calls add up.
+/// Refuses models that do not make this claim. `"customer=acme"` demands this value, `"customer"` any
+/// value, `"not-after"` a date or time that has not passed, `"not-before"` one that has come. The
+/// demands of several calls add up.
 ///
 /// Errors: `USAGE`.
 #[must_use]
@@ -51,10 +51,10 @@ pub extern "C" fn onnxseal_options_require_claim(
 
 /// Refuses models that are not signed by a key of this OpenSSH allowed_signers file, which is read now.
 ///
-/// `signer` is the one of them who must have signed, such as `"release@example.com"`; `NULL` for any.
-/// Another call replaces the demand of the last.
+/// `signer` is the signer in that file who must have signed, such as `"release@example.com"`; `NULL` for
+/// any. Another call replaces this demand.
 ///
-/// Errors: `IO`; `USAGE` for what is no such file.
+/// Errors: `IO`; `USAGE` if the file is no allowed_signers file.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn onnxseal_options_require_signature(
@@ -78,7 +78,7 @@ pub extern "C" fn onnxseal_options_require_signature(
 }
 
 /// With `allowed`, ONNX Runtime may write models that are opened with these options to files, in clear,
-/// where its session options say so: an optimized model, compiled ones. Otherwise it writes no optimized
+/// if its session options say so: an optimized model, compiled models. Otherwise it writes no optimized
 /// model, and session options with `ep.context_enable` or `session.debug_layout_transformation` are
 /// refused.
 ///

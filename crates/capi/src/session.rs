@@ -15,29 +15,29 @@ use crate::error::{OnnxsealError, Result, guard};
 use crate::model::OnnxsealModel;
 use crate::ort::{Api, Key, SessionOptions, Value, c_dims, c_name};
 
-/// A model without the weights that ONNX Runtime gets by its session options.
+/// A model without the weights that session options give to ONNX Runtime.
 pub struct OnnxsealSkeleton(Prepared<'static>);
 
 /// Creates an ONNX Runtime session of `model`.
 ///
-/// `ort_api_base` is what the application's `OrtGetApiBase()` returns, of ONNX Runtime 1.21 or newer;
-/// `env` is an environment of it, and `options`, which may be `NULL` and is not changed, says how the
-/// session shall be: providers, threads, custom operators. On success `*session` is a session of the
-/// caller's, to be released with ONNX Runtime's `ReleaseSession`; on failure it is `NULL`.
+/// `ort_api_base` is the result of the application's `OrtGetApiBase()`, of ONNX Runtime 1.21 or newer.
+/// `env` is an environment of it. `options` has the session's settings: providers, threads, custom
+/// operators. It may be `NULL` and is not changed. On success the caller releases `*session` with ONNX
+/// Runtime's `ReleaseSession`; on failure it is `NULL`.
 ///
-/// Keep `model` until the session is released: weights are used where they lie in it, without a
-/// copy, where ONNX Runtime can do that. It can where its library has providers for the processor
-/// alone; otherwise all are copied, and onnxseal_prepare_session() lets the application choose. Where
-/// optimizers have to look into a weight that is not copied, the session is created a second time,
-/// with copies: what ONNX Runtime logs of the first attempt is no error then.
+/// Keep `model` until the session is released: if ONNX Runtime can, it uses weights where they lie in
+/// `model`, without a copy. It can if its library has providers for the processor alone. Otherwise all
+/// weights are copied, and onnxseal_prepare_session() lets the application choose. If optimizers have
+/// to read a weight that is not copied, the session is created a second time, with copies. ONNX Runtime
+/// then logs a harmless error for the first attempt.
 ///
-/// ONNX Runtime writes no optimized model, whatever `options` say, and options that have it write the
-/// model in other ways are refused: see onnxseal_options_allow_plaintext_on_disk().
+/// ONNX Runtime writes no optimized model, whatever `options` say. Options that make it write the model
+/// in other ways are refused: see onnxseal_options_allow_plaintext_on_disk().
 ///
 /// Several threads may create sessions of a model at once, and use them.
 ///
-/// Errors: `RUNTIME` when ONNX Runtime is too old or refuses the model; `IO` when files of the model
-/// that are used where they lie were changed since it was opened; `USAGE`, also for options that
+/// Errors: `RUNTIME` if ONNX Runtime is too old or refuses the model; `IO` if files of the model that
+/// are used where they lie were changed since it was opened; `USAGE`, also for options that
 /// onnxseal_prepare_session() has given the weights of a model.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -80,21 +80,21 @@ pub extern "C" fn onnxseal_create_session(
     })
 }
 
-/// Prepares session options for a session that the application creates itself, and gives it the bytes
-/// to create it from.
+/// Prepares session options for a session that the application creates itself, and gives the bytes to
+/// create it from.
 ///
-/// `options` gets weights of `model` and configuration entries; create sessions with it only from the
-/// bytes of `*skeleton`, and make new options for another model: those that have weights already are
-/// refused. What `options` say of an optimized model is taken out, see
-/// onnxseal_options_allow_plaintext_on_disk(). The skeleton is the caller's, to be released with
-/// onnxseal_skeleton_release() as soon as the session is there; on failure it is `NULL`, and the
-/// options are not to be used.
+/// `options` gets weights of `model` and configuration entries. Create sessions with it only from the
+/// bytes of `*skeleton`. Make new options for another model: options that have weights already are
+/// refused. The path of an optimized model is taken out of `options`, see
+/// onnxseal_options_allow_plaintext_on_disk(). The caller releases the skeleton with
+/// onnxseal_skeleton_release() as soon as the session is there. On failure it is `NULL`, and the
+/// options must not be used.
 ///
 /// With `share_memory`, weights are used where they lie in `model`: where ONNX Runtime's optimizers
 /// have to look into one, creating the session fails; do it again with new options and `false`. Keep
 /// `model` until options and session are released.
 ///
-/// Errors: those of onnxseal_create_session().
+/// Errors: as for onnxseal_create_session().
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn onnxseal_prepare_session(

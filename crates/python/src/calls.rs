@@ -66,8 +66,8 @@ pub fn protect<'py>(
     Ok(as_dict(py, &report)?)
 }
 
-/// Tells what `protect` would encrypt, without writing anything; `violations` of the report say how
-/// that falls short of what the policy requires.
+/// Tells what `protect` would encrypt, without writing anything. The report's `violations` say where
+/// the plan falls short of the policy's requirements.
 #[pyfunction]
 #[pyo3(signature = (model, *, policy = None, preset = None, coefficients = None))]
 pub fn plan(
@@ -86,14 +86,14 @@ pub fn plan(
     Ok(as_dict(py, &report)?)
 }
 
-/// Whether a model is protected, by its metadata: without a key nobody can tell whether it opens.
+/// Whether a model's metadata says that it is protected. Without a key nobody can tell whether it opens.
 #[pyfunction]
 pub fn is_protected(py: Python<'_>, model: Source) -> Result<bool> {
     let model = model.location()?;
     call::run(py, None, move |_| core::is_protected(model))
 }
 
-/// Tells what is encrypted in a protected model; needs no key, and so cannot tell whether that is
+/// Tells what is encrypted in a protected model. Needs no key, and so cannot tell whether the answer is
 /// authentic.
 #[pyfunction]
 pub fn inspect(py: Python<'_>, model: Source) -> Result<Bound<'_, PyAny>> {
@@ -161,8 +161,8 @@ pub fn unprotect<'py>(
     })
 }
 
-/// Wraps the data key of a protected model to other recipients, in a copy or where the model lies;
-/// the weights stay as they are. Returns whether the identity still opens it, as `still_opens`.
+/// Wraps the data key of a protected model to other recipients, in a copy or in place. The weights stay
+/// as they are. Returns whether the identity still opens the result, as `still_opens`.
 #[pyfunction]
 #[pyo3(signature = (
     model, out = None, *, recipients, identity = None, signed_by = None, replace = false, sync = true,
@@ -200,8 +200,8 @@ pub fn rekey<'py>(
     Ok(as_dict(py, &report)?)
 }
 
-/// Encrypts a protected model anew, under a new data key, to a new file or where the model lies;
-/// returns the report.
+/// Encrypts a protected model anew, under a new data key, to a new file or in place; returns the
+/// report.
 #[pyfunction]
 #[pyo3(signature = (
     model, out = None, *, recipients, identity = None, signed_by = None, policy = None, preset = None,

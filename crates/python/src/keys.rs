@@ -16,7 +16,7 @@ use crate::errors::{Result, io, usage};
 /// Names an identity file, or a descriptor as `fd:N`, for calls that are given none.
 const IDENTITY_VARIABLE: &str = "ONNXSEAL_IDENTITY";
 
-/// A passphrase: to which a model is protected, or that opens one, or an encrypted key file.
+/// A passphrase that protects or opens a model, or opens an encrypted key file.
 #[pyclass(frozen, module = "onnxseal")]
 pub struct Passphrase(Arc<Zeroizing<String>>);
 
@@ -33,7 +33,7 @@ impl Passphrase {
     }
 }
 
-/// A secret key that opens what is protected to its recipient.
+/// A secret key that opens models protected to its recipient.
 #[pyclass(frozen, module = "onnxseal")]
 pub struct Identity(core::Identity);
 
@@ -45,7 +45,7 @@ pub fn generate_identity() -> Identity {
 
 #[pymethods]
 impl Identity {
-    /// The public key, `age1...`: what others need to protect a model to this identity.
+    /// The public key, `age1...`: others need it to protect a model to this identity.
     #[getter]
     fn recipient(&self) -> String {
         self.0.recipient()

@@ -18,17 +18,17 @@ use crate::view::View;
 
 /// A protected model, authentic to the last byte and decrypted, in memory.
 ///
-/// What it gives are views of that memory, which is kept, and then zeroed, with the last of them.
+/// It gives views of that memory. The memory is kept until the last view is gone, and then zeroed.
 #[pyclass(frozen, module = "onnxseal")]
 pub struct Model {
     model: Arc<runtime::Model>,
     tensors: PyOnceLock<Py<PyAny>>,
 }
 
-/// Opens a protected model in memory: a path, a URL, bytes or a file; one in memory may have
-/// `external_files`, bytes by relative path.
+/// Opens a protected model in memory: a path, a URL, bytes or a file. A model in memory may have
+/// `external_files`: bytes by relative path.
 ///
-/// `require` are claims that it must make: "key=value", "key", "not-after", "not-before".
+/// `require` lists claims that it must make: "key=value", "key", "not-after", "not-before".
 #[pyfunction]
 #[pyo3(signature = (
     model, identity = None, *, require = None, signed_by = None, external_files = None, progress = None

@@ -1,13 +1,12 @@
-"""Protects the weights of ONNX models, and opens what it protected straight into ONNX Runtime.
+"""Protects the weights of ONNX models, and opens protected models straight into ONNX Runtime.
 
     identity = onnxseal.generate_identity()
     onnxseal.protect("model.onnx", "sealed.onnx", recipients=identity)
     session = onnxseal.InferenceSession("sealed.onnx", identity=identity)
     session.run(None, inputs)
 
-Reports are dictionaries: the JSON of the command line, as docs/JSON.md describes it. Long calls let
-other threads run; Ctrl-C ends them, as does an exception from `progress`, and either way nothing is
-left behind.
+Reports are dictionaries: the JSON of the command line, described in docs/JSON.md. Long calls let
+other threads run. Ctrl-C or an exception from `progress` ends them, and nothing is left behind.
 """
 
 from typing import TYPE_CHECKING

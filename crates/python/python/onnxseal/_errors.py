@@ -1,4 +1,4 @@
-"""What can go wrong, in classes that are never mixed. The native half raises them by these names."""
+"""The classes of errors, which are never mixed. The native half raises them by these names."""
 
 
 class Error(Exception):
@@ -33,19 +33,19 @@ class NoMatchingKeyError(Error):
 
 
 class PolicyNotMetError(Error):
-    """The model, its protection or its claims are not what is demanded."""
+    """The model, its protection or its claims do not meet the demands."""
 
     kind = "policy_not_met"
 
 
 class IoError(Error, OSError):
-    """The system failed to read or write; `errno` says how, where it told."""
+    """The system failed to read or write; `errno` says how, if the system told."""
 
     kind = "io"
 
 
 class InternalError(Error):
-    """Something that should not happen, or that others do not give: randomness, memory, a plugin's answer."""
+    """An internal fault, or something that others failed to give: randomness, memory, a plugin's answer."""
 
     kind = "internal"
 

@@ -1,4 +1,4 @@
-"""The native half. What is not said here of an argument, `onnxseal COMMAND --help` says of its option."""
+"""The native half. For arguments not described here see the option of the same name in `onnxseal COMMAND --help`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
@@ -16,20 +16,20 @@ class _ONNXProgram(Protocol):
     def model_proto(self) -> _ModelProto: ...
 
 _Place: TypeAlias = str | PathLike[str]
-"""A path, or a URL: `file://`, and where the package is built with object stores `s3://`, `gs://`, `az://`."""
+"""A path, or a URL: `file://`, and if the package is built with object stores `s3://`, `gs://`, `az://`."""
 _Bytes: TypeAlias = bytes | bytearray | memoryview
 _Model: TypeAlias = _Place | _Bytes | BinaryIO | _ModelProto | _ONNXProgram
 _Preset: TypeAlias = Literal["light", "balanced", "strong", "full"]
 _Recipient: TypeAlias = str | PathLike[str] | Identity | Passphrase
-"""A recipient (`age1...`, `ssh-ed25519 ...`), the path of a file of them (not as a string), or whose it is."""
+"""A recipient (`age1...`, `ssh-ed25519 ...`), the path of a file of recipients (not as a string), an identity or a passphrase."""
 _Identity: TypeAlias = str | PathLike[str] | bytes | Identity | Passphrase
-"""The path of an identity file or an ssh private key, or its text. A passphrase opens what is protected to it, and
+"""The path of an identity file or an ssh private key, or its text. A passphrase opens models protected to it, and
 encrypted files among the identities."""
 _SignedBy: TypeAlias = _Place | tuple[_Place, str | None]
-"""An `allowed_signers` file of OpenSSH, and possibly the one of them who must have signed."""
+"""An `allowed_signers` file of OpenSSH, and possibly the signer in it who must have signed."""
 _Progress: TypeAlias = bool | Callable[[int, int], object] | None
-"""True: a bar, if tqdm is installed. A function is called with the bytes done and those in all, on the thread of
-the call, before the first and after the last; what it raises ends the call."""
+"""True: a bar, if tqdm is installed. A function is called with the bytes done and the total, on the thread of
+the call, before the first byte and after the last. An exception from it ends the call."""
 
 @final
 class Passphrase:

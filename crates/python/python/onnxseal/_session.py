@@ -61,25 +61,25 @@ class InferenceSession(onnxruntime.InferenceSession):
         outputs = session.run(None, {"input": images})
 
     Parameters:
-        path_or_bytes: What `onnxseal.open` takes, a path, a URL, bytes or a file, or the `onnxseal.Model` it gave.
+        path_or_bytes: A path, a URL, bytes or a file, as for `onnxseal.open`, or the `onnxseal.Model` that it returned.
         sess_options: None, an `onnxruntime.SessionOptions`, or a function without arguments that makes new ones.
-            Options stay free of weights, so one object serves for any number of models. That takes memory while the
-            session is made: the model is then given to ONNX Runtime in one piece, with all its weights. With None or
+            An options object stays free of weights and serves for any number of models. This takes memory while the
+            session is made, because ONNX Runtime then gets the model in one piece, with all its weights. With None or
             a function, ONNX Runtime uses weights where they lie as far as it can, and copies the others.
-        providers, provider_options: As ONNX Runtime has them. Weights are used where they lie by the processor alone.
-        identity: Who opens the model: the path of an identity file, its text, an `onnxseal.Identity`, an
-            `onnxseal.Passphrase`, or several of these. Without one, what the environment's ONNXSEAL_IDENTITY names.
+        providers, provider_options: As for ONNX Runtime. Only the processor uses weights where they lie.
+        identity: The key that opens the model: the path of an identity file, its text, an `onnxseal.Identity`, an
+            `onnxseal.Passphrase`, or several of these. The default is the one that ONNXSEAL_IDENTITY names.
         require: Claims that the model must make: "key=value", "key", "not-after", "not-before".
-        signed_by: An `allowed_signers` file by a key of which it must be signed, and possibly the signer.
-        external_files: Of a model in memory, its external data files: bytes by relative path.
-        progress: True for a bar, or a function of the bytes done and those in all.
-        allow_plain: Whether a model that is not protected is opened as well, as ONNX Runtime opens it. One of which
-            `require` or `signed_by` demands something never is.
-        allow_plaintext_on_disk: Whether options may have ONNX Runtime write the decrypted model to files, such as
-            `optimized_model_filepath`. They are refused otherwise.
+        signed_by: An `allowed_signers` file, and possibly the signer. A key of the file must have signed the model.
+        external_files: The external data files of a model in memory: bytes by relative path.
+        progress: True for a bar, or a function of the bytes done and the total.
+        allow_plain: Whether to open a model that is not protected too, as ONNX Runtime opens it. With `require` or
+            `signed_by` such a model is always refused.
+        allow_plaintext_on_disk: Whether options may make ONNX Runtime write the decrypted model to files, such as
+            `optimized_model_filepath`. Such options are refused otherwise.
 
-    Raises what `onnxseal.open` raises, and ONNX Runtime's own exceptions. All methods work but `set_providers`, which
-    would need the model anew.
+    Raises the errors of `onnxseal.open`, and ONNX Runtime's own exceptions. All methods work except `set_providers`,
+    which would need the model again.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class InferenceSession(onnxruntime.InferenceSession):
                 if not allow_plain:
                     raise UsageError(f"{name} is not protected: allow_plain=True opens such models too") from error
                 if external_files:
-                    raise UsageError("external_files are those of protected models: save this one, and give its path") from error
+                    raise UsageError("external_files work only with protected models: save this one, and give its path") from error
                 self._onnxseal_plain = True
         if self._onnxseal_plain:
             if not given and sess_options is not None:
@@ -138,7 +138,7 @@ class InferenceSession(onnxruntime.InferenceSession):
 
         def create(options, how):
             if not isinstance(options, onnxruntime.SessionOptions):
-                raise TypeError("sess_options is to make an onnxruntime.SessionOptions")
+                raise TypeError("sess_options must make an onnxruntime.SessionOptions")
             _check_unused(options)
             if not allow_plaintext_on_disk:
                 _check_writes_nothing(options)
@@ -202,9 +202,9 @@ class InferenceSession(onnxruntime.InferenceSession):
         return super().get_session_options() if self._onnxseal_make is None else self._onnxseal_make()
 
     def run_async(self, output_names, input_feed, callback, user_data, run_options=None):
-        """As ONNX Runtime's, but on a thread of the call's own. The session stays until the call has ended.
+        """Like ONNX Runtime's, but on a thread of its own. The session stays until the call has ended.
 
-        ONNX Runtime's own threads cannot do that: a session that is released while one of them calls back waits for ever.
+        ONNX Runtime's own threads cannot do that: a session released while one of them calls back waits for ever.
         """
         self._validate_input(list(input_feed.keys()))
 
@@ -218,7 +218,7 @@ class InferenceSession(onnxruntime.InferenceSession):
         threading.Thread(target=call, name="onnxseal.run_async").start()
 
     def set_providers(self, providers=None, provider_options=None):
-        """Cannot work on a protected model: the session would be made anew, and the model is not kept for that."""
+        """Not possible on a protected model: the session would have to be made again, and the model is not kept for that."""
         if self._onnxseal_plain:
             return super().set_providers(providers, provider_options)
         raise UsageError("a session on a protected model keeps its providers: make a new one with providers=...")
