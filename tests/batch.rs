@@ -427,7 +427,7 @@ fn one_output_has_one_source() {
     let args = ["batch", "protect", "d", "-r", &lab.recipient, "--out"];
     let (out, err) = lab.expect(0, &[&args[..], &["d/out"]].concat());
     assert!(
-        err.contains("passed over 1 model") && out.contains("1 done of 1 model;"),
+        err.contains("skipped 1 model") && out.contains("1 done of 1 model;"),
         "{err}{out}"
     );
     for sources in ["d", "d/out", "d/out/old.onnx"] {

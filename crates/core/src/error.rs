@@ -10,7 +10,7 @@ use serde::Serialize;
 /// The result of this crate's calls.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can go wrong while protecting or opening a model.
+/// An error of protecting or opening a model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -46,7 +46,7 @@ pub enum Error {
         /// Length of the file, in bytes.
         found: u64,
     },
-    /// The manifest, the tags or the data key are not those that were written together.
+    /// The manifest, the tags and the data key do not belong together.
     #[error(
         "authentication failed: {} has a changed manifest, tags or key",
         shown(path)
@@ -55,7 +55,7 @@ pub enum Error {
         /// The model file.
         path: PathBuf,
     },
-    /// Bytes of a file are not those that were protected.
+    /// Bytes of a file were changed since they were protected.
     #[error(
         "authentication failed: {} was changed in bytes {start} to {end}, which hold {holds}",
         shown(path)
@@ -67,7 +67,7 @@ pub enum Error {
         start: u64,
         /// Offset after its last byte.
         end: u64,
-        /// What lies there: tensor names, or `graph`.
+        /// The contents of these bytes: tensor names, or `graph`.
         holds: String,
     },
     /// A signature is demanded, and the model has none.
@@ -76,16 +76,16 @@ pub enum Error {
         /// The model file.
         path: PathBuf,
     },
-    /// The model is signed, and what was asked for makes one that is not.
+    /// The model is signed, and the result would not be.
     #[error(
-        "{} is signed, and the signature does not hold for what is encrypted anew",
+        "{} is signed, and the signature does not hold once the model is encrypted anew",
         shown(path)
     )]
     SignatureLost {
         /// The model file.
         path: PathBuf,
     },
-    /// The publisher's signature does not hold, or is not by one who may sign.
+    /// The publisher's signature does not hold, or its signer is not allowed.
     #[error(
         "authentication failed: the signature of {} is not accepted",
         shown(path)
@@ -152,12 +152,15 @@ pub enum Error {
         /// The file that is both.
         path: PathBuf,
     },
-    /// An external file has a name that is not written: hidden, or with control characters.
-    #[error("{} keeps weights in a file that is not written", shown(path))]
+    /// An external file has a name that onnxseal does not write: hidden, or with control characters.
+    #[error(
+        "{} keeps weights in a file with a name that is never written",
+        shown(path)
+    )]
     ExternalName {
         /// The model file.
         path: PathBuf,
-        /// Which, and why.
+        /// The file, and the reason.
         source: onnxseal_onnx::Fault,
     },
     /// Several files cannot be replaced in one step.
@@ -179,10 +182,10 @@ pub enum Error {
         /// Which file, and why.
         source: StoreError,
     },
-    /// A call that was to replace the model's end was interrupted, and what it left cannot be completed
-    /// without an identity that opens the model.
+    /// A call that replaces the model's end was interrupted. Completing it needs an identity that opens
+    /// the model.
     #[error(
-        "{} was left incomplete by an interrupted rekey or signing, and nothing given here opens what is left of it",
+        "{} was left incomplete by an interrupted rekey or signing, and no identity given here completes it",
         shown(path)
     )]
     Interrupted {
@@ -194,20 +197,20 @@ pub enum Error {
     InUse {
         /// The output folder, or where in it both write.
         path: PathBuf,
-        /// Who that is, as far as they say.
+        /// The other batch, as far as its lock says.
         by: String,
     },
-    /// Whoever was told of the outputs refused them: see [`Progress::ready`](crate::Progress::ready).
+    /// [`Progress::ready`](crate::Progress::ready) returned an error.
     #[error("cannot record what was written")]
     Refused(#[source] io::Error),
-    /// Whoever watched the call ended it: see [`Progress::is_cancelled`](crate::Progress::is_cancelled).
+    /// [`Progress::is_cancelled`](crate::Progress::is_cancelled) ended the call.
     #[error("cancelled")]
     Cancelled,
     /// The policy cannot be read or applied.
     #[cfg(feature = "protect")]
     #[error("the policy cannot be used")]
     Policy(#[from] onnxseal_plan::Error),
-    /// The model, or its protection, is not what the policy demands.
+    /// The model, or its protection, does not meet the policy.
     #[error(
         "{} is not protected as the policy demands: {}",
         shown(path),
@@ -216,10 +219,10 @@ pub enum Error {
     PolicyNotMet {
         /// The model file.
         path: PathBuf,
-        /// Each way in which it falls short.
+        /// Each demand that is not met.
         violations: Vec<String>,
     },
-    /// The publisher does not claim of the model what is required.
+    /// The model does not make a required claim.
     #[error(
         "{} does not make the claim {key:?} as required: {reason}",
         shown(path)
@@ -229,10 +232,10 @@ pub enum Error {
         path: PathBuf,
         /// The claim.
         key: String,
-        /// In what it falls short.
+        /// Why the claim does not meet the requirement.
         reason: String,
     },
-    /// What should not happen did; nothing was written.
+    /// An internal fault; nothing was written.
     #[error("internal error: {0}")]
     Internal(&'static str),
     /// The caller asked for something that makes no sense.
@@ -253,13 +256,13 @@ pub enum ErrorKind {
     Authentication,
     /// No identity opens the data key.
     NoMatchingKey,
-    /// A policy is not met, or a claim that is required not made.
+    /// A policy is not met, or a required claim is not made.
     PolicyNotMet,
     /// The system failed to read or write.
     Io,
     /// ONNX Runtime is missing or too old, or does not take the model.
     Runtime,
-    /// Something that should not happen, or that others do not give: randomness, memory, a plugin's
+    /// An internal fault, or something that others failed to give: randomness, memory, a plugin's
     /// answer.
     Internal,
 }
@@ -336,7 +339,7 @@ fn few(texts: &[String]) -> String {
 }
 
 impl Error {
-    /// What to do about a file that is no model, where its kind tells.
+    /// What to do about a file that is no model, if its kind is known.
     pub fn advice(&self) -> Option<&'static str> {
         match self {
             Error::Model {

@@ -61,7 +61,10 @@ pub enum Error {
         path: PathBuf,
     },
     /// Only builds with the feature `object-store` reach object stores.
-    #[error("{} lies in an object store, and this build reaches none", shown(path))]
+    #[error(
+        "{} lies in an object store, and this build does not support them",
+        shown(path)
+    )]
     NoObjectStores {
         /// The object's URL.
         path: PathBuf,

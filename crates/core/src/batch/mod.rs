@@ -345,7 +345,7 @@ fn choose(
         }
         (left, n) if left < n => {
             let n = n - left;
-            watch.note(&format!("passed over {n} models in the output folder"));
+            watch.note(&format!("skipped {n} models in the output folder"));
         }
         _ => (),
     }
