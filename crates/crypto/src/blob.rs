@@ -29,7 +29,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 
 /// The key of the blobs that belong to one artifact, zeroized on drop.
 ///
-/// It opens nothing of the artifact itself, and stays the same for as long as the data key does.
+/// It opens nothing of the artifact itself. It stays the same as long as the data key does.
 pub struct BlobKey(Secret);
 
 impl BlobKey {
@@ -41,18 +41,18 @@ impl BlobKey {
     /// Seals `plaintext` under `name`, with a new salt: no two results are equal.
     ///
     /// # Errors
-    /// [`Error::Randomness`] where the system gives none, [`Error::Memory`] likewise,
-    /// [`Error::Backend`] where the library fails.
+    /// [`Error::Randomness`] if the system gives none, [`Error::Memory`] likewise,
+    /// [`Error::Backend`] if the library fails.
     pub fn seal(&self, name: &str, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
         let mut salt = [0; SALT_BYTES];
         getrandom::fill(&mut salt).map_err(Error::Randomness)?;
         self.seal_with(&salt, name, plaintext)
     }
 
-    /// Opens what was sealed under `name`.
+    /// Opens a blob that was sealed under `name`.
     ///
     /// # Errors
-    /// As [`open_into`](Self::open_into); [`Error::Memory`] where there is none for the plaintext.
+    /// As [`open_into`](Self::open_into); [`Error::Memory`] if there is none for the plaintext.
     pub fn open(&self, name: &str, blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
         let len = Self::plaintext_len(blob)?;
         let mut plaintext = memory(len)?;
@@ -61,13 +61,13 @@ impl BlobKey {
         Ok(plaintext)
     }
 
-    /// Opens what was sealed under `name` into `plaintext`, which has
-    /// [`plaintext_len`](Self::plaintext_len) bytes. Until all of it is known to be authentic,
-    /// nobody else may read `plaintext`; where it is not, it is zeroized.
+    /// Opens a blob that was sealed under `name` into `plaintext`, which must have
+    /// [`plaintext_len`](Self::plaintext_len) bytes. Nobody else may read `plaintext` before the call
+    /// returns. If the blob is not authentic, `plaintext` is zeroized.
     ///
     /// # Errors
-    /// [`Error::Unauthentic`] where it was sealed with another key or under another name, or was
-    /// changed; [`Error::MalformedBlob`] where it is no blob, [`Error::Misuse`] where `plaintext`
+    /// [`Error::Unauthentic`] if it was sealed with another key or under another name, or was
+    /// changed; [`Error::MalformedBlob`] if it is no blob, [`Error::Misuse`] if `plaintext`
     /// has another length.
     pub fn open_into(&self, name: &str, blob: &[u8], plaintext: &mut [u8]) -> Result<(), Error> {
         let (salt, sealed) = parse(blob)?;
@@ -82,10 +82,10 @@ impl BlobKey {
         opened
     }
 
-    /// The length of the plaintext of `blob`, if that is authentic.
+    /// The length of the plaintext of `blob`, if the blob is authentic.
     ///
     /// # Errors
-    /// [`Error::MalformedBlob`] where it is no blob.
+    /// [`Error::MalformedBlob`] if it is no blob.
     pub fn plaintext_len(blob: &[u8]) -> Result<usize, Error> {
         let (_, sealed) = parse(blob)?;
         let n_chunks = sealed.len().div_ceil(CHUNK_BYTES + TAG_BYTES);

@@ -1,4 +1,4 @@
-//! The data key and what it turns into: keys for sealing, and the key that opens.
+//! The data key, and the keys that are derived from it, for sealing and for opening.
 
 use std::fmt;
 use std::ops::Range;
@@ -22,7 +22,7 @@ impl DataKey {
     /// Makes a new key from the operating system's randomness.
     ///
     /// # Errors
-    /// [`Error::Randomness`] where the system gives none.
+    /// [`Error::Randomness`] if the system gives none.
     pub fn generate() -> Result<DataKey, Error> {
         Secret::try_new(|key| getrandom::fill(key))
             .map(DataKey)

@@ -4,8 +4,8 @@
 //! A [`DataKey`] seals one artifact: [`DataKey::seal_keys`] binds it to a manifest,
 //! [`SealKeys::seal_chunk`] encrypts the targets of one chunk and authenticates the rest,
 //! [`SealKeys::mac`] closes manifest and tags. Opening goes through [`DataKey::open_keys`], which
-//! hands out the chunk key only after the MAC has held. A [`BlobKey`] seals what else belongs to an
-//! artifact, each blob by itself. `docs/FORMAT.md` is the format.
+//! hands out the chunk key only after the MAC has held. A [`BlobKey`] seals other data of an
+//! artifact, each blob by itself. `docs/FORMAT.md` describes the format.
 //!
 //! The feature `aws-lc` chooses the AEAD back end. It changes speed, never a byte.
 

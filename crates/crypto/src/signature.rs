@@ -44,10 +44,10 @@ const ARMOR_COLUMNS: usize = 70;
 const SECURITY_KEY_TRAILER_BYTES: usize = 5;
 const MAX_SHOWN_CHARS: usize = 64;
 
-/// Who signed, as an [`AllowedSigners`] file has it.
+/// The signer of a message, from an [`AllowedSigners`] file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signer {
-    /// The one asked for; else the patterns of all the principals whom the file gives the key.
+    /// The principal asked for; otherwise the patterns of all principals to whom the file gives the key.
     pub principals: Vec<String>,
     /// The key's fingerprint, `SHA256:...`.
     pub fingerprint: String,
@@ -55,7 +55,7 @@ pub struct Signer {
     pub key_type: String,
 }
 
-/// Who claims to have signed: nothing of it was verified.
+/// The signer that a signature claims: nothing of it was verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimedSigner {
     /// The key's fingerprint, `SHA256:...`.
@@ -64,11 +64,11 @@ pub struct ClaimedSigner {
     pub key_type: String,
 }
 
-/// Parses an armored signature and tells by which key it claims to be. Anyone can put any key
-/// there; only [`AllowedSigners::verify`] proves it.
+/// Parses an armored signature and returns the key that it claims. Anyone can put any key there; only
+/// [`AllowedSigners::verify`] proves it.
 ///
 /// # Errors
-/// [`Error::MalformedSignature`] and [`Error::LimitExceeded`] where it is not the one encoding of a
+/// [`Error::MalformedSignature`] and [`Error::LimitExceeded`] if it is not the one encoding of a
 /// signature in our namespace.
 pub fn fingerprint_of(armored: &str) -> Result<ClaimedSigner, Error> {
     let signature = parse(armored)?;
@@ -78,11 +78,11 @@ pub fn fingerprint_of(armored: &str) -> Result<ClaimedSigner, Error> {
     })
 }
 
-/// Checks an armored signature over `message` with the key that it names itself: proves that whoever
-/// has that key signed, not who that is.
+/// Checks an armored signature over `message` with the key that it names itself. This proves that the
+/// holder of that key signed, not who that is.
 ///
 /// # Errors
-/// As [`fingerprint_of`]; [`Error::BadSignature`] where the signature does not hold.
+/// As [`fingerprint_of`]; [`Error::BadSignature`] if the signature does not hold.
 pub fn check(message: &[u8], armored: &str) -> Result<ClaimedSigner, Error> {
     holds(&parse(armored)?, message)?;
     fingerprint_of(armored)

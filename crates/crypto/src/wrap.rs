@@ -1,5 +1,5 @@
 //! Data keys wrapped to recipients: one ASCII-armored [age](https://age-encryption.org/v1) file
-//! whose payload is the 32 bytes of the key. `docs/KEYS.md` has the kinds of keys there are.
+//! whose payload is the 32 bytes of the key. `docs/KEYS.md` lists the kinds of keys.
 
 mod armor;
 mod identities;

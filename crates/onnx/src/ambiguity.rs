@@ -1,4 +1,4 @@
-//! What programs do not read alike.
+//! Models that programs may read in different ways.
 
 use std::collections::HashMap;
 
@@ -6,9 +6,9 @@ use crate::error::{Error, Fault, excerpt};
 use crate::model::{GraphId, Model, Node, Place, Tensor};
 
 impl<'a> Model<'a> {
-    /// Checks that it is clear which elements each value has, wherever a program finds them.
+    /// Checks that every program finds the same elements for each value.
     ///
-    /// [`locate`](crate::locate) takes what this refuses, so that it can be looked at.
+    /// [`locate`](crate::locate) accepts models that this refuses, so that they can be inspected.
     ///
     /// # Errors
     ///

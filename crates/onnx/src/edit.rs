@@ -17,8 +17,8 @@ const MAX_DEPTH: usize = 200;
 
 /// Replacements of ranges of a file, in ascending order, that neither touch nor overlap.
 ///
-/// Each is three numbers: how many bytes to copy, how many to leave out, and which of the texts to
-/// put in their place. After the last, the rest is copied.
+/// Each edit is three numbers: how many bytes to copy, how many to leave out, and the index of the text
+/// to put in their place. After the last edit, the rest is copied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Edits {
     /// `[skip, take, text, skip, take, text, ...]`
@@ -34,7 +34,7 @@ pub struct Texts {
 }
 
 impl Texts {
-    /// Adds one. `false` where all together have 2^32 bytes or more.
+    /// Adds one. Returns `false` if all together would have 2^32 bytes or more.
     #[must_use]
     pub fn push(&mut self, text: &[u8]) -> bool {
         let end = self.bytes.len().saturating_add(text.len());
@@ -112,7 +112,7 @@ impl Edits {
         &self.numbers
     }
 
-    /// What is put in.
+    /// The texts that are put in.
     pub fn texts(&self) -> &Texts {
         &self.texts
     }
@@ -122,7 +122,7 @@ impl Edits {
         self.numbers.is_empty()
     }
 
-    /// The ranges that are left out, and what takes their place.
+    /// The ranges that are left out, and the bytes in their place.
     pub fn iter(&self) -> impl Iterator<Item = (Span, &[u8])> {
         let mut end = 0u64;
         self.numbers.chunks_exact(3).map(move |edit| {
@@ -137,7 +137,7 @@ impl Edits {
         })
     }
 
-    /// How long a file of `len` bytes becomes; `None` where the edits reach past it.
+    /// The new length of a file of `len` bytes; `None` if the edits reach past it.
     pub fn len_after(&self, len: u64) -> Option<u64> {
         let (mut end, mut after) = (0, len);
         for (taken, text) in self.iter() {
@@ -150,7 +150,7 @@ impl Edits {
         (end <= len).then_some(after)
     }
 
-    /// A copy of `bytes` with everything replaced; `None` where the edits reach past them.
+    /// A copy of `bytes` with all edits applied; `None` if the edits reach past them.
     pub fn apply(&self, bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let len = usize::try_from(self.len_after(bytes.len() as u64)?).ok()?;
         // Enough from the start: what moves leaves itself behind.
@@ -165,7 +165,7 @@ impl Edits {
         Some(out)
     }
 
-    /// What turns the edited file into `bytes` again, the file before the edits; `None` where they
+    /// The edits that turn the edited file back into `bytes`, the file before the edits; `None` if the edits
     /// reach past it.
     pub fn undo(&self, bytes: &[u8]) -> Option<Edits> {
         let mut undo = Builder::default();

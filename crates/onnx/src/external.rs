@@ -60,11 +60,11 @@ fn number(key: &'static str, text: &str) -> Result<u64, Fault> {
     }
 }
 
-/// A location without its `.` parts, or why it is none.
+/// Removes `.` parts from a location, and checks it.
 ///
 /// # Errors
 ///
-/// [`Fault::Location`] where it is empty or absolute, has a part `..`, a backslash, a NUL or a
+/// [`Fault::Location`] if it is empty or absolute, has a part `..`, a backslash, a NUL or a
 /// drive letter, or stands for an address in memory.
 pub fn normalise(location: &str) -> Result<String, Fault> {
     let parts = (location.split('/')).filter(|part| !matches!(*part, "" | "."));
@@ -97,13 +97,13 @@ pub fn normalise(location: &str) -> Result<String, Fault> {
     })
 }
 
-/// Checks that a normalised location may be written below a folder of the user's. What a hidden file
-/// does there, whoever made the model may know, and control characters move terminals' cursors.
+/// Checks that a normalised location may be written below a folder of the user's. The maker of a model
+/// could use hidden files against the user, and control characters move terminals' cursors.
 ///
 /// # Errors
 ///
-/// [`Fault::Location`] where a part of it begins with a dot, as those names do that this tool keeps
-/// for itself, or has a control character.
+/// [`Fault::Location`] if a part of it begins with a dot, like the names that this tool keeps for
+/// itself, or has a control character.
 pub fn check_plain(location: &str) -> Result<(), Fault> {
     let reason = if location.split('/').any(|part| part.starts_with('.')) {
         "has a part that begins with a dot"

@@ -1,11 +1,11 @@
-//! What files are that are no models.
+//! Kinds of files that are not models.
 
 /// A kind of file that is easily taken for an ONNX model.
 #[derive(Debug)]
 pub struct Foreign {
-    /// What it is, with its article.
+    /// The kind, with its article.
     pub what: &'static str,
-    /// What to do about it, where that can be told.
+    /// What to do about it, if that is known.
     pub advice: Option<&'static str>,
     is: fn(&[u8]) -> bool,
 }
@@ -107,9 +107,9 @@ const KINDS: [Foreign; 20] = [
     ),
 ];
 
-/// What `bytes` are, a file that is no model; `None` where that cannot be told.
+/// Names the kind of a file that is no model; `None` if the kind is not known.
 ///
-/// The first bytes tell. It is for messages about what was refused already.
+/// Looks at the first bytes. Use it for messages about files that were refused already.
 pub fn foreign(bytes: &[u8]) -> Option<&'static Foreign> {
     static ROWS: [Foreign; KINDS.len()] = KINDS;
     let head = bytes.get(..HEAD_BYTES).unwrap_or(bytes);

@@ -2,9 +2,9 @@
 //! place must know.
 //!
 //! [`locate`] maps a model file without reading its weights, and [`skim`] tells which bytes that
-//! takes. [`external`] finds the files beside it, and [`edit`] renames them. [`tail`] writes and finds what a protected model
-//! carries at its end. [`sniff`] tells models from other files, and [`foreign`] what those are. [`proto`] has ONNX's messages as
-//! generated types; no file is ever re-encoded
+//! takes. [`external`] finds the files beside it, and [`edit`] renames them. [`tail`] writes and finds
+//! the tail of a protected model. [`sniff`] tells models from other files, and [`foreign`] names the
+//! kind of other files. [`proto`] has ONNX's messages as generated types; no file is ever re-encoded
 //! through them.
 //!
 //! Whatever a file says, nothing here panics, and no memory is taken beyond [`Limits`].

@@ -1,12 +1,11 @@
 //! How much a model may ask for.
 
-/// What [`locate`](crate::locate) reads before it gives up.
+/// Limits on what [`locate`](crate::locate) reads.
 ///
-/// Each limit is checked before memory is taken for what it counts. The defaults are far above any
-/// model in use. Of the worst file, which has some hundred MB itself, `locate` keeps up to 2 GiB
-/// under them: 512 MiB of dimensions, 512 MiB of external data locations, and nodes, tensors,
-/// values, paths and parts that are passed over. What is made of a model, such as a plan, takes
-/// memory of its own.
+/// Each limit is checked before memory is taken. The defaults are far above any model in use. With
+/// them, `locate` keeps up to 2 GiB for the worst file, which has some hundred MB itself: 512 MiB of
+/// dimensions, 512 MiB of external data locations, and nodes, tensors, values, paths and parts that
+/// are not read. A plan and other results take memory of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {

@@ -1,7 +1,7 @@
 //! Finds every tensor that may hold weights, and where its elements lie.
 //!
-//! One walk over the wire format. What the walk does not know it passes over by its length, and so
-//! it does the elements themselves: a mapped file's weights are never read from disk.
+//! One walk over the wire format. The walk steps over unknown fields by their length, and over the
+//! elements too: a mapped file's weights are never read from disk.
 
 mod attribute;
 mod payload;
@@ -23,9 +23,9 @@ use crate::wire::{Field, Message, Value};
 
 /// Reads a model file's structure and locates its tensors.
 ///
-/// Refuses what parsers would read differently, such as a second `graph`, and elements that are
-/// not where or as many as shape and type say. Looks at no other file: whether external data is
-/// there and long enough is for [`crate::external`] to say.
+/// Refuses files that parsers would read differently, such as one with a second `graph`, and elements
+/// whose place or number does not match shape and type. Looks at no other file: [`crate::external`]
+/// checks whether external data is there and long enough.
 ///
 /// # Errors
 ///

@@ -133,9 +133,9 @@ pub struct MetadataProp<'a> {
 pub struct Graph<'a> {
     /// `GraphProto.name` or the function's name.
     pub name: &'a str,
-    /// What the graph belongs to.
+    /// The owner of the graph.
     pub owner: GraphOwner<'a>,
-    /// Its protobuf path, such as `graph.node[2].attribute[1].g`; of a function's body that of the
+    /// Its protobuf path, such as `graph.node[2].attribute[1].g`; for a function's body, the path of the
     /// function.
     pub path: String,
     /// Names of the graph's inputs, or a function's formal parameters, in order.
@@ -144,7 +144,7 @@ pub struct Graph<'a> {
     pub outputs: Vec<&'a str>,
 }
 
-/// What a graph belongs to.
+/// The owner of a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GraphOwner<'a> {
     /// The model: this is `ModelProto.graph`.
@@ -200,12 +200,12 @@ pub struct Node<'a> {
 /// A tensor that may hold weights.
 #[derive(Debug)]
 pub struct Tensor<'a> {
-    /// The value's name: the initializer's own, the output of the Constant node, or for another
-    /// attribute that attribute's name.
+    /// The value's name: the initializer's own, the output of the Constant node, or the name of another
+    /// attribute.
     pub name: &'a str,
     /// The graph the tensor stands in.
     pub graph: GraphId,
-    /// What holds the tensor.
+    /// The holder of the tensor.
     pub place: Place<'a>,
     /// The protobuf path of the tensor, such as `graph.initializer[3]`,
     /// `graph.node[5].attribute[0].t`, `graph.node[2].attribute[1].g.initializer[0]`,
@@ -224,7 +224,7 @@ pub struct Tensor<'a> {
     pub payload: Payload,
 }
 
-/// What holds a tensor.
+/// The holder of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place<'a> {
     /// `GraphProto.initializer`.

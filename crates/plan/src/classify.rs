@@ -1,4 +1,4 @@
-//! Which tensors are weights, and why the others are none. Independent of any policy.
+//! Which tensors are weights, and why the others are not. Independent of any policy.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,14 +10,14 @@ use onnxseal_onnx::proto::tensor_proto::DataType;
 use crate::dataflow::{Dataflow, Follower, Kind, Slot};
 use crate::rules::{self, Class, MIN_ARITHMETIC_ELEMENTS, Role, Rule};
 
-/// What is known of one tensor.
+/// The class of one tensor.
 #[derive(Clone, Debug)]
 pub struct Classified<'a> {
     /// Where the tensor is used, in file order, after it passed through reshapes and the like.
     pub consumers: Vec<Consumer<'a>>,
     /// Why the tensor is not a weight that can be encrypted; `None` if it is one.
     pub reason: Option<Reason>,
-    /// Length of the elements in bytes; as `raw_data` would have it where they cannot be replaced.
+    /// Length of the elements in bytes; if they cannot be replaced, their length as `raw_data`.
     pub bytes: u64,
 }
 
@@ -49,7 +49,7 @@ pub enum Reason {
         /// Their qualified types, each once.
         op_types: Vec<String>,
     },
-    /// Floats, enough to be learnt, but only operators read it that as a rule take no weights.
+    /// Floats, enough to be learnt, but only operators read it that usually take no weights.
     NoWeights {
         /// Their qualified types, each once.
         op_types: Vec<String>,
@@ -59,7 +59,7 @@ pub enum Reason {
         /// The type.
         data_type: DataType,
     },
-    /// What reads it takes something else than weights there.
+    /// Its operators read it in places that take no weights.
     NotAWeight {
         /// Qualified type of the first operator that reads it.
         op_type: String,

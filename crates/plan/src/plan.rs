@@ -11,7 +11,7 @@ use crate::position::Run;
 use crate::rules;
 use crate::unmatched::{Entry, unmatched};
 
-/// What is encrypted of a model and what stays in clear.
+/// The encrypted parts of a model, and the parts in clear.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Operator types with weights, in order of their first operator.
@@ -20,7 +20,7 @@ pub struct Plan {
     pub operators: Vec<OperatorPlan>,
     /// Weight tensors that can be encrypted, in file order.
     pub tensors: Vec<TensorPlan>,
-    /// Every tensor of which nothing is encrypted, in file order.
+    /// Every tensor that stays completely in clear, in file order.
     pub clear: Vec<Clear>,
     /// Bytes of the weights that cannot be replaced in place.
     pub(crate) unpatchable_bytes: u64,
@@ -37,7 +37,7 @@ pub struct TypePlan {
     pub n_operators: u64,
     /// Bytes of all their weights, `B_t`.
     pub bytes: u64,
-    /// Bytes to encrypt: `coefficient * bytes`, but for what overrides name.
+    /// Bytes to encrypt: `coefficient * bytes`, except operators and tensors that overrides name.
     pub budget_bytes: u64,
     /// Bytes encrypted: the budget, rounded up to whole subsequences of each tensor.
     pub encrypted_bytes: u64,
@@ -95,7 +95,7 @@ pub enum Mode {
     Bytes,
 }
 
-/// A tensor of which nothing is encrypted.
+/// A tensor that stays completely in clear.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Clear {
     /// The tensor.
@@ -108,11 +108,11 @@ pub struct Clear {
     pub consumers: Vec<NodeId>,
 }
 
-/// A way in which a plan falls short of what its policy demands.
+/// A demand of the policy that a plan does not meet.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Violation {
-    /// A weight cannot be encrypted where it lies.
+    /// A weight cannot be encrypted in place.
     Unpatchable {
         /// Name of the tensor.
         name: String,
@@ -126,8 +126,8 @@ pub enum Violation {
         /// Its protobuf path.
         path: String,
     },
-    /// What may be a weight is read only by operators that have no rule or as a rule take no
-    /// weights, or by none, or cannot be followed.
+    /// A tensor may be a weight, but only operators without a rule or operators that usually take no
+    /// weights read it, or no operator does, or it cannot be followed.
     UnknownOperator {
         /// Name of the tensor.
         name: String,
@@ -143,17 +143,17 @@ pub enum Violation {
         /// The share demanded.
         min_share: f64,
     },
-    /// An entry of the policy is about nothing that the model has.
+    /// An entry of the policy matches nothing in the model.
     Unmatched {
         /// The entry.
         entry: Entry,
-        /// What the model has of about the same name.
+        /// A similar name in the model.
         similar: Option<String>,
     },
 }
 
 impl Plan {
-    /// Bytes of all weights, those that cannot be replaced in place among them.
+    /// Bytes of all weights, including those that cannot be replaced in place.
     pub fn weight_bytes(&self) -> u64 {
         self.operators
             .iter()

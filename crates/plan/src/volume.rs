@@ -3,7 +3,7 @@
 /// How a type's budget is apportioned over its operators.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Weighting {
-    /// The same number of bytes from each; what a small operator cannot give, the others do.
+    /// The same number of bytes from each; the others give what a small operator cannot.
     #[default]
     Equal,
     /// The same share of each: in proportion to size.

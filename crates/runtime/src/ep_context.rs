@@ -1,4 +1,4 @@
-//! Compiled caches: what execution providers make of a model, sealed in a folder.
+//! Compiled caches of execution providers, sealed in a folder.
 //!
 //! A compiled model holds the weights in another form, so it is as secret as the model. An
 //! [`EpContextStore`] keeps it in files sealed under the model's data key ("Sealed blobs" in
@@ -32,8 +32,8 @@ const MAX_FILE_NAME_BYTES: usize = 255;
 
 /// A folder of blobs that belong to one model, sealed under its data key.
 ///
-/// What it opens is what some holder of that key has sealed under this very name, but not
-/// necessarily the last: who can write to the folder can put an older one back, or remove it.
+/// A blob that it opens was sealed by some holder of that key under this very name. It need not be the
+/// newest: whoever can write to the folder can put an older one back, or remove it.
 #[derive(Clone, Debug)]
 pub struct EpContextStore {
     folder: PathBuf,
@@ -42,7 +42,7 @@ pub struct EpContextStore {
     max_bytes: Arc<AtomicU64>,
 }
 
-/// The largest file of a compiled cache that a store takes unless it is told another size, in bytes: 4 GiB.
+/// The default limit for files of compiled caches, in bytes: 4 GiB.
 pub const MAX_BLOB_BYTES: u64 = 4 << 30;
 
 /// A blob as it is stored.
@@ -53,11 +53,11 @@ struct Stored {
 }
 
 impl Model {
-    /// The compiled caches of this model in `folder`, which exists. The store needs the model no
-    /// longer.
+    /// The compiled caches of this model in `folder`, which must exist. The store does not need the model
+    /// any longer.
     ///
     /// # Errors
-    /// `Io` where `folder` is none.
+    /// `Io` if `folder` is not a folder.
     pub fn ep_context(&self, folder: impl Into<PathBuf>) -> Result<EpContextStore> {
         let folder = folder.into();
         let metadata = fs::metadata(&folder).map_err(|source| store("open", &folder, source))?;
@@ -75,19 +75,19 @@ impl Model {
 }
 
 impl EpContextStore {
-    /// Takes files of compiled caches of so many bytes at most, from now on: [`MAX_BLOB_BYTES`] before.
-    /// Whoever can write to the folder decides how large they are, and they are read into memory.
+    /// Sets the limit for files of compiled caches, in bytes; the default is [`MAX_BLOB_BYTES`]. Whoever can
+    /// write to the folder decides how large the files are, and they are read into memory.
     pub fn set_max_bytes(&self, max_bytes: u64) {
         self.max_bytes.store(max_bytes, Ordering::Relaxed);
     }
 
-    /// Seals `bytes` under `name`, in place of what had that name.
+    /// Seals `bytes` under `name`, and replaces a blob of that name.
     ///
     /// The file, readable by nobody else, appears whole or not at all.
     ///
     /// # Errors
-    /// `Usage` where `name` is no plain file name; `Malformed` where it would be too large to be read
-    /// again; `Io`; `Internal` where there is no memory.
+    /// `Usage` if `name` is no plain file name; `Malformed` if the blob would be too large to be read
+    /// again; `Io`; `Internal` if there is no memory.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.path(name)?;
         self.check_size(&path, bytes.len() as u64)?;
@@ -97,22 +97,22 @@ impl EpContextStore {
             .map_err(|source| store("write", &path, source))
     }
 
-    /// Opens what was sealed under `name`.
+    /// Opens the blob that was sealed under `name`.
     ///
     /// # Errors
-    /// `Usage` where `name` is no plain file name; `Io`, with [`io::ErrorKind::NotFound`] where there
-    /// is none; `Malformed` where it is no blob, or too large; `Authentication` where it was changed,
-    /// is of another name, or of another model; `Internal` where there is no memory for it.
+    /// `Usage` if `name` is no plain file name; `Io`, with [`io::ErrorKind::NotFound`] if there is no such
+    /// file; `Malformed` if the file is no blob, or too large; `Authentication` if it was changed,
+    /// or has another name or another model; `Internal` if there is no memory for it.
     pub fn read(&self, name: &str) -> Result<Zeroizing<Vec<u8>>> {
         let stored = self.load(name)?;
         let opened = self.key.open(name, &stored.bytes);
         opened.map_err(|source| failed(&stored.path, source))
     }
 
-    /// The file that holds what is sealed under `name`.
+    /// The file of the blob with this `name`.
     ///
     /// # Errors
-    /// `Usage` where `name` is no plain file name: it is empty or too long, has a separator, a colon
+    /// `Usage` if `name` is no plain file name: it is empty or too long, has a separator, a colon
     /// or a control character, or leads elsewhere.
     pub fn path(&self, name: &str) -> Result<PathBuf> {
         let is_plain = !matches!(name, "" | "." | "..")

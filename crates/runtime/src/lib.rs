@@ -2,10 +2,10 @@
 //!
 //! [`Model::open`] authenticates every byte of a model and decrypts it, in memory. From there it
 //! goes into a session ([`Model::into_session`], with the feature `ort`), or into any other program
-//! that takes what [`Model::prepare`] gives; and all of it can be looked at. Nothing decrypted is
+//! that takes the result of [`Model::prepare`]; and its parts can be read. Nothing decrypted is
 //! written to a file.
 //!
-//! How that gets as fast as opening a plain model, and what it costs, is in `docs/RUNTIME.md`.
+//! `docs/RUNTIME.md` explains why this is as fast as opening a plain model, and what it costs.
 
 #[cfg(feature = "ep-context")]
 pub mod ep_context;

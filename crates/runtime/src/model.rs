@@ -32,7 +32,7 @@ pub struct Model {
 /// Where programs may not read a model alike, and why.
 type Ambiguity = (Box<At>, Fault);
 
-/// How a model is to be opened.
+/// How to open a model.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Claims that it must make.
@@ -41,13 +41,13 @@ pub struct Options {
     pub plaintext_on_disk: PlaintextOnDisk,
 }
 
-/// Whether ONNX Runtime may write a decrypted model to files, where session options say so.
+/// Whether ONNX Runtime may write a decrypted model to files if session options say so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PlaintextOnDisk {
     /// No optimized model is written, and other options that write are refused.
     #[default]
     Refused,
-    /// What the options say is done.
+    /// ONNX Runtime does what the options say.
     Allowed,
 }
 
@@ -90,8 +90,8 @@ impl Entry {
 }
 
 impl Model {
-    /// Opens the protected model at `location`: a path, or a [`Location`], which may be the URL of an
-    /// object or memory.
+    /// Opens the protected model at `location`: a path, or a [`Location`], such as the URL of an object, or
+    /// memory.
     ///
     /// # Errors
     /// [`ErrorKind`](crate::ErrorKind): `Malformed`, `NoMatchingKey`, `Authentication`, `Io`; `Usage`
@@ -100,10 +100,10 @@ impl Model {
         Model::open_with(location, access, &Options::default(), &Silent)
     }
 
-    /// The same, as `options` say.
+    /// Like [`Model::open`], with `options`.
     ///
     /// # Errors
-    /// As [`Model::open`]; `PolicyNotMet` where a claim that is required is not made.
+    /// As [`Model::open`]; `PolicyNotMet` if the model does not make a required claim.
     pub fn open_with<'a>(
         location: impl Into<Location>,
         access: impl Into<Access<'a>>,
@@ -128,7 +128,7 @@ impl Model {
         })
     }
 
-    /// Opens a protected model in one file, of which `reader` gives all bytes.
+    /// Opens a protected model in one file; `reader` gives all its bytes.
     ///
     /// # Errors
     /// As [`Model::open_with`].
@@ -146,8 +146,8 @@ impl Model {
         }
     }
 
-    /// The model file, decrypted: the original, but for the names of external data files that `protect`
-    /// renamed (`OpenedModel::original_model` has it with the original's).
+    /// The model file, decrypted: the original, except for the names of external data files that `protect`
+    /// renamed (`OpenedModel::original_model` has the original names).
     pub fn bytes(&self) -> &[u8] {
         self.opened.model()
     }
@@ -163,8 +163,8 @@ impl Model {
         self.opened.claims()
     }
 
-    /// Every tensor whose elements lie one after the other, in the order of the model file: those of
-    /// subgraphs, functions and attributes too.
+    /// Every tensor whose elements lie one after the other, in the order of the model file, including
+    /// tensors of subgraphs, functions and attributes.
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = Tensor<'_>> {
         self.tensors.iter().map(|entry| self.tensor_at(entry))
     }

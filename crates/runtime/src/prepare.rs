@@ -1,4 +1,4 @@
-//! What ONNX Runtime is given instead of the model: a skeleton, and weights.
+//! The data that ONNX Runtime gets instead of the model: a skeleton, and weights.
 
 use onnxseal_onnx::{Elements, rewrite};
 use zeroize::Zeroizing;
@@ -8,14 +8,14 @@ use crate::model::{Model, Tensor};
 use crate::nothing::NOTHING;
 use crate::sharing::{How, Sharing, WEIGHTS_ENTRY};
 
-/// What ONNX Runtime is given instead of the model.
+/// The data that ONNX Runtime gets instead of the model.
 ///
-/// A session is made from the bytes of the [`skeleton`](Prepared::skeleton), with options that have
-/// the [entries](Prepared::config), the weights to be [shared](Prepared::shared)
-/// (`OrtApi::AddInitializer`) and those to be [injected](Prepared::injected)
-/// (`OrtApi::AddExternalInitializers`). The memory of the former must outlive the session, that of
-/// the latter its making. Where anything is shared and the session cannot be made, it is to be made
-/// of what [`Sharing::Never`] prepares.
+/// Make a session from the bytes of the [`skeleton`](Prepared::skeleton), with options that have the
+/// [entries](Prepared::config), the weights to [share](Prepared::shared) (`OrtApi::AddInitializer`)
+/// and the weights to [inject](Prepared::injected) (`OrtApi::AddExternalInitializers`). The memory of
+/// shared weights must outlive the session. The memory of injected weights must last until the session
+/// is made. If weights are shared and the session cannot be made, prepare again with
+/// [`Sharing::Never`].
 #[derive(Debug)]
 pub struct Prepared<'m> {
     skeleton: Zeroizing<Vec<u8>>,
@@ -33,19 +33,19 @@ const MAX_SKELETON_BYTES: usize = i32::MAX as usize;
 const NO_FOLDER: &str = "/dev/null";
 
 impl<'m> Prepared<'m> {
-    /// The model file without the weights that are shared or injected: it says of them that they lie
-    /// in an external file which cannot be read. So an optimization that is to see a weight that is
-    /// shared fails, and takes no other bytes for it.
+    /// The model file without the weights that are shared or injected. It says that these lie in an
+    /// external file, which cannot be read. So an optimization that reads a shared weight fails, and takes
+    /// no other bytes for it.
     ///
     /// It holds the other weights, decrypted.
     pub fn skeleton(&self) -> &[u8] {
         &self.skeleton
     }
 
-    /// Entries to be set in the session's options (`OrtApi::AddSessionConfigEntry`).
+    /// Entries to set in the session's options (`OrtApi::AddSessionConfigEntry`).
     ///
-    /// Where there are weights for the options, [`WEIGHTS_ENTRY`] is among them. Options that have it
-    /// already hold those of another model, and are not to be used for this one.
+    /// If there are weights for the options, [`WEIGHTS_ENTRY`] is among the entries. Options that have this
+    /// entry already hold the weights of another model. Do not use them for this one.
     pub fn config(&self) -> impl Iterator<Item = (&str, &str)> {
         let has_weights = !(self.shared.is_empty() && self.injected.is_empty());
         self.config
@@ -54,12 +54,12 @@ impl<'m> Prepared<'m> {
             .chain(has_weights.then_some(WEIGHTS_ENTRY))
     }
 
-    /// Weights that ONNX Runtime is to use where they lie.
+    /// Weights for ONNX Runtime to use where they lie.
     pub fn shared(&self) -> &[Tensor<'m>] {
         &self.shared
     }
 
-    /// Weights that it is to copy.
+    /// Weights for ONNX Runtime to copy.
     pub fn injected(&self) -> &[Tensor<'m>] {
         &self.injected
     }

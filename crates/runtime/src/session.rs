@@ -26,7 +26,7 @@ use crate::sharing::{PROCESSORS, Sharing, WEIGHTS_ENTRY, WRITING_ENTRIES};
 
 /// Loads ONNX Runtime's library: the one that `ORT_DYLIB_PATH` names, or else the one the system finds.
 ///
-/// `ort` does so by itself when it is first used, and panics where it cannot; this says why.
+/// `ort` does so by itself when it is first used, and panics if it cannot; this call returns the reason.
 ///
 /// # Errors
 /// [`Error::Library`].
@@ -39,15 +39,15 @@ pub fn load() -> Result<EnvironmentBuilder> {
 impl Model {
     /// Makes a session of the model, with the options of `builder`.
     ///
-    /// Weights that ONNX Runtime uses where they lie stay in memory until it has released them, which is
-    /// at the end of the session; if there are none, all of the model is released here. They are
-    /// shared where the library has execution providers for the processor alone: for those of other
-    /// devices, see [`into_session_with`](Self::into_session_with).
+    /// Weights that ONNX Runtime uses where they lie stay in memory until it releases them, at the end of
+    /// the session. If there are none, all of the model is released here. Weights are shared if the
+    /// library has execution providers for the processor alone. For providers of other devices, see
+    /// [`into_session_with`](Self::into_session_with).
     ///
     /// # Errors
-    /// [`Error::Session`]; `Io` where the model's files were changed meanwhile; `Usage` where the
-    /// options are another model's ([`Error::UsedOptions`]), or have ONNX Runtime write the model to a
-    /// file ([`Error::WritesPlaintext`]).
+    /// [`Error::Session`]; `Io` if the model's files were changed meanwhile; `Usage` if the options are
+    /// another model's ([`Error::UsedOptions`]), or make ONNX Runtime write the model to a file
+    /// ([`Error::WritesPlaintext`]).
     pub fn into_session(self, builder: SessionBuilder) -> Result<Session> {
         let sharing = match is_for_processors() {
             true => Sharing::WherePossible,
@@ -56,11 +56,11 @@ impl Model {
         self.into_session_with(builder, sharing)
     }
 
-    /// The same, with weights shared as `sharing` says.
+    /// Like [`into_session`](Self::into_session), with weights shared as `sharing` says.
     ///
-    /// With [`Sharing::WherePossible`], if ONNX Runtime refuses the model with shared weights, it is
-    /// tried without: so what it logs may have an error that is none. Providers for other devices than
-    /// the processor refuse them.
+    /// With [`Sharing::WherePossible`], if ONNX Runtime refuses the model with shared weights, the call
+    /// tries again without them; ONNX Runtime's log then has a harmless error. Providers for devices other
+    /// than the processor refuse shared weights.
     ///
     /// # Errors
     /// As [`into_session`](Self::into_session).

@@ -1,9 +1,9 @@
 //! Which weights ONNX Runtime can use where they lie.
 //!
-//! A session has two ways to take weights from the application's memory. *Shared* ones
-//! (`OrtApi::AddInitializer`) stay there; but graph optimizations do not see them, so those that want
-//! to read one fail. *Injected* ones (`OrtApi::AddExternalInitializers`) are seen by all
-//! optimizations; but ONNX Runtime copies them.
+//! A session has two ways to take weights from the application's memory. *Shared* weights
+//! (`OrtApi::AddInitializer`) stay there, but graph optimizations do not see them, and an optimization
+//! that reads one fails. *Injected* weights (`OrtApi::AddExternalInitializers`) are seen by all
+//! optimizations, but ONNX Runtime copies them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,22 +16,22 @@ use crate::DataType::{
 /// Whether weights are to be shared with ONNX Runtime.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sharing {
-    /// Those that are used by operators of which no optimization is known that reads their weights. A
-    /// session may still fail; it is to be tried once more with [`Never`](Sharing::Never).
+    /// Shares weights of operators whose weights no known optimization reads. Making the session may still
+    /// fail: try once more with [`Never`](Sharing::Never).
     #[default]
     WherePossible,
-    /// ONNX Runtime copies all of them.
+    /// ONNX Runtime copies all weights.
     Never,
-    /// All of them are in the skeleton, which may then have no more than 2 GiB: the session's options
-    /// get no weights, and serve for other models afterwards.
+    /// All weights are in the skeleton, which may have no more than 2 GiB. The session's options get no
+    /// weights, and serve for other models afterwards.
     Inline,
 }
 
-/// An entry for session options that get weights of a model. They stay in the options, where ONNX
-/// Runtime knows them by their names alone: a session of another model would take them for its own.
+/// The entry in session options that hold weights of a model. The weights stay in the options, and ONNX
+/// Runtime knows them by name alone: a session of another model would take them for its own.
 pub const WEIGHTS_ENTRY: (&str, &str) = ("onnxseal.weights", "1");
 
-/// Entries with which ONNX Runtime writes what was encrypted to files, and the values that turn it on.
+/// Entries that make ONNX Runtime write decrypted weights to files, and the values that turn this on.
 pub const WRITING_ENTRIES: [(&str, &str); 2] = [
     ("ep.context_enable", "1"),
     ("session.debug_layout_transformation", "1"),

@@ -1,9 +1,9 @@
-//! Messages without the secret keys that somebody gave where something else was expected.
+//! Removes secret keys from messages, where somebody gave one in place of something else.
 
 use std::borrow::Cow;
 use std::path::Path;
 
-/// What takes the place of a secret key in a message.
+/// The text that replaces a secret key in a message.
 const INSTEAD: &str = "[a secret key]";
 
 /// How many bytes there are of a key, in the text after what it begins with; `None` where it is none.

@@ -80,8 +80,8 @@ impl AllowedSigners {
             .map(AllowedSigners)
     }
 
-    /// What the file says, line for line, each in one spelling: two files with the same lines allow
-    /// the same. Nothing in it is secret.
+    /// The file's lines, each in one spelling: two files with the same lines allow the same signers.
+    /// Nothing in them is secret.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
         self.0.iter().map(|line| {
             let Line {

@@ -50,12 +50,12 @@ impl Identities {
         Identities::read_with(file, name, Arc::new(NoPrompt))
     }
 
-    /// Reads an identity file: age's, with identities of its own and of plugins, as it is or
-    /// encrypted with a passphrase; or an ssh private key, ed25519 or RSA. `prompt` is asked for
-    /// passphrases at once, and by plugins when they unwrap. `name` is for it and for messages.
+    /// Reads an identity file: an age file, with identities of age or of plugins, plain or encrypted with
+    /// a passphrase; or an ssh private key, ed25519 or RSA. It asks `prompt` for passphrases at once;
+    /// plugins ask it when they unwrap. `name` names the file to `prompt` and in messages.
     ///
     /// # Errors
-    /// [`Error::MalformedIdentities`] for what is no identity, and for a file with none;
+    /// [`Error::MalformedIdentities`] if a line is no identity, or the file has none;
     /// [`Error::PassphraseNeeded`], [`Error::WrongPassphrase`], [`Error::PluginMissing`],
     /// [`Error::LimitExceeded`], [`Error::Io`].
     pub fn read_with(
@@ -80,7 +80,7 @@ impl Identities {
         parse_lines(&file, name, &prompt)
     }
 
-    /// The passphrase of a data key that is wrapped to one.
+    /// A passphrase, for a data key that is wrapped to one.
     pub fn passphrase(passphrase: Passphrase) -> Identities {
         Identities {
             passphrases: vec![passphrase],
@@ -88,14 +88,13 @@ impl Identities {
         }
     }
 
-    /// All the recipients that a data key is wrapped to, with the notes that it has. Where its maker did
-    /// not list them, each must be that of one of these identities, of age's own kind or of ssh: an age
-    /// file has no public keys otherwise. A list is what recipients say; [`Identities::unwrap`] tells
-    /// whether it is theirs.
+    /// All recipients of a data key, and its notes. If its maker did not list the recipients, each of them
+    /// must belong to one of these identities, of age's own kind or of ssh, because an age file has no
+    /// public keys otherwise. A list is a claim; [`Identities::unwrap`] tells whether a recipient made it.
     ///
     /// # Errors
-    /// [`Error::UnknownRecipients`] where there are others, and those of [`Identities::unwrap`] for what
-    /// is no wrapped key.
+    /// [`Error::UnknownRecipients`] if there are others, and the errors of [`Identities::unwrap`] if
+    /// `armored` is no wrapped key.
     pub fn recipients_of(&self, armored: &str) -> Result<Recipients, Error> {
         let file = dearmor(armored)?;
         let present = recipient_kinds(&file).len();
@@ -144,7 +143,7 @@ impl Identities {
     /// [`Error::NoMatchingKey`] where no identity matches, [`Error::WrongPassphrase`] where the only
     /// recipient is another passphrase, [`Error::Unauthentic`] where one matches but header or
     /// payload were changed, [`Error::Plugin`] where none matches and a plugin failed,
-    /// [`Error::MalformedKey`] and [`Error::LimitExceeded`] where it is no wrapped data key at all.
+    /// [`Error::MalformedKey`] and [`Error::LimitExceeded`] if it is no wrapped data key at all.
     pub fn unwrap(&self, armored: &str) -> Result<DataKey, Error> {
         let file = dearmor(armored)?;
         let recipients = recipient_kinds(&file);

@@ -1,4 +1,4 @@
-//! To whom a data key is wrapped, as far as the wrapped key tells: age hides who, not of which kind.
+//! The kinds of a data key's recipients. age hides who the recipients are, but not their kinds.
 
 use super::armor;
 use super::notes::HeaderNotes;
@@ -8,12 +8,12 @@ use crate::error::Error;
 /// `ssh-ed25519`, `scrypt`, ...
 ///
 /// # Errors
-/// [`Error::MalformedKey`] and [`Error::LimitExceeded`] where it is no wrapped data key at all.
+/// [`Error::MalformedKey`] and [`Error::LimitExceeded`] if it is no wrapped data key at all.
 pub fn recipient_kinds(armored: &str) -> Result<Vec<String>, Error> {
     Ok(armor::recipient_kinds(&armor::dearmor(armored)?))
 }
 
-/// What a wrapped data key says of itself in clear.
+/// The notes that a wrapped data key holds in clear.
 ///
 /// # Errors
 /// [`Error::MalformedKey`] and [`Error::LimitExceeded`] where it is no wrapped data key at all.

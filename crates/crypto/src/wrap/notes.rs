@@ -1,6 +1,6 @@
-//! What a wrapped data key tells everybody, if its maker wants that: a comment, and who the recipients
-//! are. Both are stanzas of the age header that wrap nothing, which every reader of age files skips.
-//! They are in clear. The header's MAC covers them, so that recipients alone can change them unseen.
+//! Notes in a wrapped data key, if its maker wants them: a comment, and who the recipients are. Both are
+//! stanzas of the age header that wrap nothing, and every reader of age files skips them. They are in
+//! clear. The header's MAC covers them, so only recipients can change them unseen.
 
 use std::collections::HashSet;
 
@@ -20,7 +20,7 @@ const MAX_RECIPIENT_BYTES: usize = 4096;
 
 const FIRST_LINE: &[u8] = b"age-encryption.org/v1\n";
 
-/// What a wrapped data key says of itself in clear, which nobody has authenticated.
+/// The notes of a wrapped data key, in clear and not authenticated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderNotes {
     /// What its maker wrote about it: one line, at most 1024 bytes.

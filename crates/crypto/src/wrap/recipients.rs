@@ -22,7 +22,7 @@ pub(super) const WORK_FACTOR: u8 = 18;
 
 const MAX_SHOWN_CHARS: usize = 12;
 
-/// Those to whom a data key is wrapped: at least one, none of them twice.
+/// The recipients of a data key: at least one, none of them twice.
 pub struct Recipients {
     recipients: Vec<Recipient>,
     prompt: Arc<dyn Prompt>,
@@ -54,8 +54,8 @@ impl Recipients {
     /// keys (`ssh-ed25519 ...`, `ssh-rsa ...`) and those of plugins (`age1NAME1...`).
     ///
     /// # Errors
-    /// [`Error::InvalidRecipient`] for a string that is none, [`Error::PluginMissing`] for one whose
-    /// plugin is not installed, [`Error::IncompatibleRecipients`], [`Error::Misuse`] for no string.
+    /// [`Error::InvalidRecipient`] if a string is no recipient, [`Error::PluginMissing`] if its plugin is
+    /// not installed, [`Error::IncompatibleRecipients`], [`Error::Misuse`] if there is no string.
     pub fn parse(recipients: &[impl AsRef<str>]) -> Result<Recipients, Error> {
         let mut all = None;
         for text in recipients {
@@ -92,7 +92,7 @@ impl Recipients {
         all.ok_or(Error::NoRecipients { name })
     }
 
-    /// Wraps to whoever knows the passphrase, and to nobody else.
+    /// Wraps to everybody who knows the passphrase, and to nobody else.
     pub fn passphrase(passphrase: &Passphrase) -> Recipients {
         one(Recipient {
             text: String::new(),
@@ -100,10 +100,10 @@ impl Recipients {
         })
     }
 
-    /// Adds the recipients of `other` to these, but for those that are among these.
+    /// Adds the recipients of `other` that are not among these already.
     ///
     /// # Errors
-    /// [`Error::IncompatibleRecipients`] where age does not combine them.
+    /// [`Error::IncompatibleRecipients`] if age does not combine them.
     pub fn merge(&mut self, other: Recipients) -> Result<(), Error> {
         for recipient in other.recipients {
             for present in &self.recipients {
@@ -117,11 +117,11 @@ impl Recipients {
         Ok(())
     }
 
-    /// Has the wrapped key say `comment` to everybody, in clear: what it is, or who has the keys.
+    /// Writes `comment` into the wrapped key, in clear for everybody: what it is, or who has the keys.
     ///
     /// # Errors
     /// [`Error::Misuse`] for more than a line, [`Error::LimitExceeded`] for more than 1024 bytes,
-    /// [`Error::IncompatibleRecipients`] for a passphrase, beside which age allows nothing.
+    /// [`Error::IncompatibleRecipients`] with a passphrase: age allows nothing beside one.
     pub fn with_comment(self, comment: &str) -> Result<Recipients, Error> {
         check_comment(comment)?;
         let comment = Some(comment.to_owned());
@@ -133,7 +133,7 @@ impl Recipients {
     /// it, and a recipient can add others without losing one.
     ///
     /// # Errors
-    /// [`Error::IncompatibleRecipients`] for a passphrase, beside which age allows nothing.
+    /// [`Error::IncompatibleRecipients`] with a passphrase: age allows nothing beside one.
     pub fn listed(self) -> Result<Recipients, Error> {
         self.check_takes_notes()?;
         let is_listed = true;

@@ -37,7 +37,7 @@ pub struct Override {
     coefficient: f64,
 }
 
-/// What the pattern of an [`Override`] is held against.
+/// The names that the pattern of an [`Override`] is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     /// Names of nodes.
@@ -56,17 +56,17 @@ pub enum Demand {
     Error,
 }
 
-/// What a plan must fulfil.
+/// Requirements for a plan.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Require {
-    /// About weights that cannot be replaced in place, or that stand where nothing is read.
+    /// For weights that cannot be replaced in place, or that stand in parts that are not read.
     pub unpatchable: Demand,
-    /// About what looks like weights of operators without a rule.
+    /// For tensors that look like weights of operators without a rule.
     pub unknown_op: Demand,
     /// Least share of the weights' bytes that must be encrypted.
     pub min_share: f64,
-    /// About entries of the policy, operator types and overrides, that match nothing in the model.
-    /// An error unless said otherwise: whoever writes one means something.
+    /// For entries of the policy, operator types and overrides, that match nothing in the model.
+    /// An error by default, because such entries are usually mistakes.
     pub unmatched: Demand,
 }
 
@@ -147,7 +147,7 @@ impl Policy {
         self.strategy = strategy;
     }
 
-    /// Sets what a plan must fulfil.
+    /// Sets the requirements for a plan.
     ///
     /// # Errors
     ///
@@ -158,7 +158,7 @@ impl Policy {
         Ok(())
     }
 
-    /// Lets entries of the policy match nothing, as where it is for models of many kinds.
+    /// Lets entries of the policy match nothing, for example in a policy for models of many kinds.
     pub fn allow_unmatched(&mut self) {
         self.require.unmatched = Demand::Report;
     }
@@ -181,7 +181,7 @@ impl Policy {
         self.strategy
     }
 
-    /// What a plan must fulfil.
+    /// Requirements for a plan.
     pub fn require(&self) -> Require {
         self.require
     }

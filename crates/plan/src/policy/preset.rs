@@ -5,7 +5,7 @@ use std::str::FromStr;
 use crate::error::Error;
 use crate::rules::Class;
 
-/// A ready-made policy. What it leaves in clear is there to be read.
+/// A ready-made policy. Anyone can read the parts that it leaves in clear.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Preset {
     /// Enough to stop the model from working without the key; most weights are visible.
@@ -15,7 +15,7 @@ pub enum Preset {
     Balanced,
     /// Half of everything, all of the small parameters.
     Strong,
-    /// Every weight.
+    /// Every weight that the rules find and that can be replaced in place.
     Full,
 }
 

@@ -1,4 +1,4 @@
-//! What is known of operators, as rows of data: which inputs or attributes hold weights, which
+//! Rules for operators, as rows of data: which inputs or attributes hold weights, which
 //! pass a tensor on, and which hold none.
 //!
 //! Adding an operator adds a row here and a line to `tests/operators.txt`, nothing else.
@@ -16,18 +16,18 @@ use onnxseal_onnx::proto::tensor_proto::DataType;
 /// epsilons, scale factors and the float arithmetic of shapes.
 pub const MIN_ARITHMETIC_ELEMENTS: u64 = 16;
 
-/// What is known of one operator type.
+/// The rule for one operator type.
 #[derive(Debug)]
 pub struct Rule {
     /// Operator set domain; empty for `ai.onnx`.
     pub domain: &'static str,
     /// Operator type.
     pub op_type: &'static str,
-    /// What the operator does with tensors.
+    /// How the operator uses tensors.
     pub role: Role,
 }
 
-/// What an operator does with the tensors that it is given.
+/// How an operator uses its input tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Some of its inputs are weights. So are floats or quantised values in its first input, from
@@ -92,7 +92,7 @@ pub enum Class {
     Classical,
 }
 
-/// Finds what is known of an operator type.
+/// Finds the rule for an operator type.
 ///
 /// `domain` is empty for `ai.onnx`.
 pub fn find(domain: &str, op_type: &str) -> Option<&'static Rule> {

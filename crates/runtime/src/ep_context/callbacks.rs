@@ -1,4 +1,4 @@
-//! The store as ONNX Runtime calls it.
+//! The callbacks by which ONNX Runtime uses the store.
 #![allow(unsafe_code)]
 
 use std::any::Any;
@@ -30,13 +30,13 @@ struct State {
 }
 
 impl EpContextCallbacks {
-    /// Makes callbacks of a store, for the loaded ONNX Runtime of which this is the `OrtGetApiBase()`.
+    /// Makes callbacks of a store, for the loaded ONNX Runtime that has this `OrtGetApiBase()`.
     ///
     /// # Errors
     /// [`Error::CallbacksMissing`] before version 1.31.
     ///
     /// # Safety
-    /// `base` is what `OrtGetApiBase` returned, or null, and the library is not unloaded before the
+    /// `base` must be the result of `OrtGetApiBase`, or null. The library must not be unloaded before the
     /// callbacks are dropped.
     pub unsafe fn new(
         store: EpContextStore,
@@ -51,15 +51,15 @@ impl EpContextCallbacks {
         Ok(EpContextCallbacks { state })
     }
 
-    /// Has sessions with these options read compiled caches here:
+    /// Makes sessions with these options read compiled caches from here:
     /// `SessionOptionsSetEpContextDataReadFunc`.
     ///
     /// # Errors
-    /// [`Error::Callbacks`] where ONNX Runtime refuses.
+    /// [`Error::Callbacks`] if ONNX Runtime refuses.
     ///
     /// # Safety
-    /// `options` are alive and nobody else uses them meanwhile; the callbacks live as long as is said
-    /// of the type.
+    /// `options` must be alive, and nobody else may use them meanwhile. The callbacks must live as long as
+    /// the type's documentation says.
     pub unsafe fn set_on_session(&self, options: *mut OrtSessionOptions) -> Result<()> {
         let (function, state) = self.read_func();
         // SAFETY: the caller's promise.
@@ -67,11 +67,11 @@ impl EpContextCallbacks {
         set.map_err(|message| Error::Callbacks { message })
     }
 
-    /// Has a compilation with these options write compiled caches here:
+    /// Makes a compilation with these options write compiled caches to here:
     /// `ModelCompilationOptions_SetEpContextDataWriteFunc`.
     ///
     /// # Errors
-    /// [`Error::Callbacks`] where ONNX Runtime refuses.
+    /// [`Error::Callbacks`] if ONNX Runtime refuses.
     ///
     /// # Safety
     /// As [`set_on_session`](Self::set_on_session).
@@ -85,17 +85,17 @@ impl EpContextCallbacks {
         set.map_err(|message| Error::Callbacks { message })
     }
 
-    /// What reads, with the state that it is to be called with.
+    /// The function that reads, and the state to call it with.
     pub fn read_func(&self) -> (OrtReadNamedBufferFunc, *mut c_void) {
         (read, self.state())
     }
 
-    /// What writes, with the state that it is to be called with.
+    /// The function that writes, and the state to call it with.
     pub fn write_func(&self) -> (OrtWriteNamedBufferFunc, *mut c_void) {
         (write, self.state())
     }
 
-    /// The store, to read and write by other ways.
+    /// The store, to read and write it directly.
     pub fn store(&self) -> &EpContextStore {
         &self.state.store
     }
