@@ -6,16 +6,16 @@
 #   serve.sh -i /run/secrets/identity /models /opened
 #   serve.sh -i /run/secrets/identity /models /opened tritonserver --model-repository={} --http-port=9000
 #
-# REPOSITORY has models as Triton wants them (NAME/VERSION/model.onnx), protected; config.pbtxt and all other files are
-# copied as they are. FOLDER is an empty folder. Memory is mounted over it in a mount namespace of its own: only COMMAND and
-# what it starts see it, and it is gone when they have ended, however they end. In COMMAND, {} stands for the folder with the
-# opened models; without a COMMAND it is `tritonserver --model-repository={}`.
+# REPOSITORY has protected models in Triton's layout (NAME/VERSION/model.onnx); config.pbtxt and all other files are copied
+# as they are. FOLDER is an empty folder. The script mounts memory over it in a mount namespace of its own: only COMMAND and
+# the processes it starts see the memory, and it is gone when they have ended, however they end. In COMMAND, {} stands for
+# the folder with the opened models. The default COMMAND is `tritonserver --model-repository={}`.
 #
-#   -i, --identity FILE       identity file or ssh private key, - for standard input; without one, what ONNXSEAL_IDENTITY
-#                             names: a file, or a descriptor as fd:N
-#   --allowed-signers FILE    refuse models that are not signed by one of these
-#   --signer PRINCIPAL        the one of them who must have signed
-#   --allow-plain             serve models that are not protected as well; they are refused otherwise
+#   -i, --identity FILE       identity file or ssh private key, - for standard input [default: the file or descriptor
+#                             (fd:N) that ONNXSEAL_IDENTITY names]
+#   --allowed-signers FILE    refuse models that are not signed by a key of this OpenSSH allowed_signers file
+#   --signer PRINCIPAL        the signer in that file who must have signed
+#   --allow-plain             also serve models that are not protected; otherwise they are refused
 #   --user NAME               start COMMAND as this user, without privileges
 #   --size SIZE               the most memory for the opened models, such as 4G [default: half of the memory]
 #   --given                   FOLDER is in memory already (Kubernetes: emptyDir of medium Memory): mount nothing
