@@ -159,7 +159,7 @@ fn a_default_of_a_function_in_an_external_file() {
         for refusal in refusals(&lab, &with_default(&default)) {
             let place = "functions[0].attribute_proto[0]";
             assert!(refusal.contains(place), "{refusal}");
-            assert!(refusal.contains("in an external one"), "{refusal}");
+            assert!(refusal.contains("in an external file"), "{refusal}");
         }
     }
 }

@@ -252,7 +252,7 @@ mod tests {
             (
                 "preset = \"medium\"",
                 "line 1",
-                "light, balanced, strong and full",
+                "light, balanced, strong or full",
             ),
             (
                 "[op.Conv]\ncoefficient = 1.5",

@@ -32,7 +32,7 @@ const SAME: &str = "the same";
 const REASONS: [&str; 4] = [
     "a value with a name of its own",
     "expected keys location",
-    "in an external one",
+    "in an external file",
     // Where ONNX Runtime does not come to see that there are none, in a branch that it does not take.
     "expected 0 bytes at offset",
 ];

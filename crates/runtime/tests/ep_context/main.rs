@@ -391,7 +391,7 @@ fn a_provider_cannot_leave_the_folder() {
         };
         let compiled = ort.compile(case.model.bytes(), &case.caches(), &settings);
         let fault = compiled.unwrap_err();
-        assert!(fault.contains("no name for a compiled cache"), "{fault}");
+        assert!(fault.contains("cannot name a compiled cache"), "{fault}");
     }
     assert_eq!(files(case.dir.path()).len(), before);
 }

@@ -376,7 +376,7 @@ fn recipients_files() {
     let ecdsa = text(&vectors["unusable"]["ecdsa"]["public"]);
     for bad in ["x", ecdsa, "AGE-SECRET-KEY-1QQQQ", "age1", &post_quantum()] {
         let fault = read(&format!("# us\n{own}\n{bad}\n")).unwrap_err();
-        assert_eq!(fault.to_string(), "team.txt, line 3: no usable recipient");
+        assert_eq!(fault.to_string(), "team.txt, line 3: unusable recipient");
         let source = std::error::Error::source(&fault).unwrap().to_string();
         assert!(!source.contains("KEY-1"), "{source}");
     }
