@@ -200,9 +200,9 @@ pub enum Error {
         /// The other batch, as far as its lock says.
         by: String,
     },
-    /// [`Progress::ready`](crate::Progress::ready) returned an error.
-    #[error("cannot record what was written")]
-    Refused(#[source] io::Error),
+    /// A [`PublishHook`](crate::PublishHook) returned an error.
+    #[error("the publish hook returned an error")]
+    Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// [`Progress::is_cancelled`](crate::Progress::is_cancelled) ended the call.
     #[error("cancelled")]
     Cancelled,

@@ -40,7 +40,8 @@ pub use onnxseal_store::{
     holds_secret, redact, shown, write_whole,
 };
 pub use open::model::{OpenedModel, open, open_with, unprotect};
-pub use pass::progress::{Digests, FileDigest, Progress, Silent};
+pub use pass::progress::{Digests, FileDigest, Progress, Silent, Volume};
+pub use pass::publish::{Made, Publication, PublishHook};
 pub use pass::signature::{Access, SignedBy};
 
 #[cfg(feature = "protect")]
@@ -50,13 +51,12 @@ pub use {
         ClearRow, OperatorRow, PassedOverRow, PlainConstantsRow, RecipientRow, Report,
         SignatureRow, TensorRow, TypeRow,
     },
-    check::verify::{Checks, SignedByRow, Verification, verify},
+    check::verify::{Checks, SignedByRow, Verification, verify, verify_with_digests},
     discover::{Discovery, Found, Unreadable, discover},
-    make::protect::{ProtectOptions, plan, protect, protect_in_place},
+    make::protect::{ProtectOptions, plan, protect, protect_in_place, protect_with},
     make::rekey::{Rekeyed, Rewrap, rekey, rekey_in_place},
-    make::rotate::{Resign, RotateOptions, rotate, rotate_in_place},
+    make::rotate::{Resign, RotateOptions, rotate, rotate_in_place, rotate_with},
     make::sign::{attach_signature, sign, signed_message},
     make::splice::is_interrupted,
     onnxseal_plan::{Demand, Policy, Preset},
-    pass::progress::Volume,
 };

@@ -4,15 +4,15 @@
 mod lab;
 
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::sync::Mutex;
 
 use lab::{Lab, files};
 use onnxseal_core::{
-    Checks, Digests, Error, ErrorKind, FileDigest, OutputOptions, Policy, Preset, Progress,
-    ProtectOptions, RotateOptions, Silent, StoreError, is_interrupted, open, protect,
-    protect_in_place, rekey, rekey_in_place, rotate, rotate_in_place, unprotect, verify,
+    Checks, Digests, Error, ErrorKind, FileDigest, Made, OutputOptions, Policy, Preset, Progress,
+    ProtectOptions, Publication, PublishHook, RotateOptions, Silent, StoreError, is_interrupted,
+    open, protect, protect_in_place, protect_with, rekey, rekey_in_place, rotate, rotate_in_place,
+    rotate_with, unprotect, verify,
 };
 use onnxseal_onnx::tail;
 use onnxseal_testkit::{Sample, samples};
@@ -273,15 +273,12 @@ fn a_cancelled_call_leaves_nothing() {
 #[test]
 fn digests_are_those_of_the_files() {
     struct Record(Mutex<Option<Digests>>, bool);
-    impl Progress for Record {
-        fn wants_digests(&self) -> bool {
-            true
-        }
-        fn ready(&self, digests: &Digests) -> io::Result<()> {
-            *self.0.lock().unwrap() = Some(digests.clone());
+    impl PublishHook for Record {
+        fn publish(&self, made: &Made) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+            *self.0.lock().unwrap() = Some(made.digests.clone());
             match self.1 {
                 true => Ok(()),
-                false => Err(io::Error::other("no room for the record")),
+                false => Err("no room for the record".into()),
             }
         }
     }
@@ -308,27 +305,24 @@ fn digests_are_those_of_the_files() {
             }
             sample.write(&folder("plain")).unwrap();
             let protecting = ProtectOptions::new(Policy::default());
-            let run = |call: usize, from: &Path, to: &Path, record: &Record| match call {
-                0 => protect(from, to, &lab.recipients, &protecting, record).map(drop),
-                1 => rekey(
-                    from,
-                    to,
-                    &lab.identities,
-                    &lab.recipients,
-                    options(),
-                    record,
-                )
-                .map(drop),
-                2 => rotate(
-                    from,
-                    to,
-                    &lab.identities,
-                    &lab.recipients,
-                    &rotating(Some(Preset::Full)),
-                    record,
-                )
-                .map(drop),
-                _ => unprotect(from, to, &lab.identities, options(), record),
+            let run = |call: usize, from: &Path, to: &Path, record: &Record| {
+                let publication = Publication {
+                    options: options(),
+                    hook: Some(record),
+                };
+                let (identities, recipients) = (&lab.identities, &lab.recipients);
+                match call {
+                    0 => protect_with(from, to, recipients, &protecting, publication, &Silent)
+                        .map(drop),
+                    1 => rekey(from, to, identities, recipients, publication, &Silent).map(drop),
+                    2 => {
+                        let full = rotating(Some(Preset::Full));
+                        let access = identities.into();
+                        rotate_with(from, to, access, recipients, &full, publication, &Silent)
+                            .map(drop)
+                    }
+                    _ => unprotect(from, to, identities, publication, &Silent),
+                }
             };
             let stages = ["plain", "sealed", "rekeyed", "rotated", "restored"];
             for (call, stage) in stages.windows(2).enumerate() {

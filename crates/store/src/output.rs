@@ -23,9 +23,6 @@ pub struct OutputOptions {
     /// takes about half the time, and after a power loss the output may be there in part; and so,
     /// with `replace`, what it replaced is lost.
     pub sync: bool,
-    /// Files that stand in the way are removed by whoever is told that the outputs are
-    /// `ready`: they are no error before.
-    pub cleared: bool,
 }
 
 impl Default for OutputOptions {
@@ -34,7 +31,6 @@ impl Default for OutputOptions {
         OutputOptions {
             replace: false,
             sync: true,
-            cleared: false,
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::pass::digest::of_files;
 use crate::pass::progress::Progress;
 use crate::pass::progress::Volume;
 use crate::pass::progress::{Digests, FileDigest};
+use crate::pass::publish::Made;
 use crate::pass::source::Source;
 use onnxseal_store::Error as StoreError;
 use onnxseal_store::Input;
@@ -310,21 +311,24 @@ impl Place {
     }
 
     /// Writes the record of what is about to get its name, then removes the `old` outputs, if
-    /// `options` say so; both only if those are still what they were found to be, and the record is
+    /// it `makes_room`; both only if those are still what they were found to be, and the record is
     /// that which was `noted`.
     ///
     /// # Errors
     /// [`StoreError::OutputExists`], [`Error::OutputForeign`]; [`Error::InUse`] where another process has
     /// written a record meanwhile; `Io`.
-    pub(super) fn ready(
+    pub(super) fn publish(
         &self,
         asked: &Asked<'_>,
         noted: &Noted,
-        digests: &Digests,
-        weights: Option<Volume>,
+        made: &Made,
         old: &[FileDigest],
         options: OutputOptions,
+        makes_room: bool,
     ) -> Result<()> {
+        let Made {
+            digests, weights, ..
+        } = made;
         if !options.replace {
             // The record of what stands there is not to be lost.
             let is_old = |file: &FileDigest| old.iter().any(|old| old.path == file.path);
@@ -348,11 +352,11 @@ impl Place {
             model: asked.found.relative.to_string_lossy().into_owned(),
             request: asked.request.to_owned(),
             digests: digests.clone(),
-            weights,
+            weights: *weights,
             replaced,
         };
         self.write(asked.found, &record, noted)?;
-        if options.cleared {
+        if makes_room {
             self.check_old(old, asked.progress)?;
             // The model file first: without its external files it is none.
             for file in old {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::record::{Asked, Noted, Place, Standing};
 use super::survey::Survey;
 use super::{ModelReport, Operation, Options, Outcome, Watch, lock};
-use crate::check::verify::verify;
+use crate::check::verify::{verify, verify_with_digests};
 use crate::discover::Found;
 use crate::error::{Error, Result};
 use crate::make::protect::protect_with;
@@ -17,6 +17,7 @@ use crate::open::protected::Protected;
 use crate::pass::progress::Progress;
 use crate::pass::progress::Volume;
 use crate::pass::progress::{Digests, FileDigest};
+use crate::pass::publish::{Made, Publication, PublishHook};
 use onnxseal_store::Location;
 use onnxseal_store::OutputOptions;
 
@@ -119,6 +120,8 @@ struct Known {
     /// What earlier runs have made.
     old: Vec<FileDigest>,
     creation: OutputOptions,
+    /// Whether the old ones are to be removed before the new ones get their names.
+    makes_room: bool,
 }
 
 impl Notes<'_> {
@@ -147,8 +150,9 @@ impl Notes<'_> {
                 Ok(Standing::Old(old)) => {
                     let several = old.len() > 1 || !self.survey.external.is_empty();
                     // One file replaces another in one step; several cannot.
-                    (creation.replace, creation.cleared) = (!several, several);
-                    lock(&self.known).old = old;
+                    creation.replace = !several;
+                    let mut known = lock(&self.known);
+                    (known.old, known.makes_room) = (old, several);
                 }
                 Err(Error::OutputForeign { .. }) if options.replace => (),
                 Err(error) => return Err(error),
@@ -160,9 +164,9 @@ impl Notes<'_> {
         }
         let made = self.make(&self.found.location, &place.output, creation);
         made.map_err(|error| match error {
-            // Our own, from `ready`.
+            // Our own, from the hook.
             Error::Refused(error) => match error.downcast::<Error>() {
-                Ok(error) => error,
+                Ok(error) => *error,
                 Err(error) => Error::Refused(error),
             },
             error => error,
@@ -195,21 +199,47 @@ impl Notes<'_> {
         }
     }
 
-    fn make(&self, model: &Location, output: &Location, creation: OutputOptions) -> Result<()> {
+    fn make(&self, model: &Location, output: &Location, options: OutputOptions) -> Result<()> {
+        let hook = self
+            .batch
+            .options
+            .records
+            .then_some(self as &dyn PublishHook);
+        let publication = Publication { options, hook };
+        let progress = self.progress;
         match *self.batch.operation {
             Operation::Protect {
                 recipients,
                 options,
-            } => protect_with(model, output, recipients, options, creation, self).map(drop),
-            Operation::Unprotect { access } => unprotect(model, output, access, creation, self),
+            } => {
+                let report =
+                    protect_with(model, output, recipients, options, publication, progress)?;
+                lock(&self.known).weights = Some(report.weights);
+                Ok(())
+            }
+            Operation::Unprotect { access } => {
+                unprotect(model, output, access, publication, progress)
+            }
             Operation::Rekey { access, recipients } => {
-                rekey(model, output, access, recipients, creation, self).map(drop)
+                rekey(model, output, access, recipients, publication, progress).map(drop)
             }
             Operation::Rotate {
                 access,
                 recipients,
                 options,
-            } => rotate_with(model, output, access, recipients, options, creation, self).map(drop),
+            } => {
+                let report = rotate_with(
+                    model,
+                    output,
+                    access,
+                    recipients,
+                    options,
+                    publication,
+                    progress,
+                )?;
+                lock(&self.known).weights = Some(report.weights);
+                Ok(())
+            }
             Operation::Verify { .. } => self.verify(),
         }
     }
@@ -218,36 +248,29 @@ impl Notes<'_> {
         let Operation::Verify { checks } = self.batch.operation else {
             return Err(Error::Internal("an operation without an output folder"));
         };
-        let verified = verify(&self.found.location, checks, self)?;
-        lock(&self.known).weights = Some(verified.weights);
+        let (model, progress) = (&self.found.location, self.progress);
+        let (verified, input) = match self.batch.options.records {
+            true => verify_with_digests(model, checks, progress)?,
+            false => (verify(model, checks, progress)?, Vec::new()),
+        };
+        let mut known = lock(&self.known);
+        known.weights = Some(verified.weights);
+        known.digests.input = input;
         Ok(())
     }
 }
 
-impl Progress for Notes<'_> {
-    fn begin(&self, bytes: u64) {
-        self.progress.begin(bytes);
+impl PublishHook for Notes<'_> {
+    fn makes_room(&self) -> bool {
+        lock(&self.known).makes_room
     }
 
-    fn advance(&self, bytes: u64) {
-        self.progress.advance(bytes);
-    }
-
-    fn is_cancelled(&self) -> bool {
-        self.progress.is_cancelled()
-    }
-
-    fn planned(&self, weights: &Volume) {
-        lock(&self.known).weights = Some(*weights);
-    }
-
-    fn wants_digests(&self) -> bool {
-        self.batch.options.records
-    }
-
-    fn ready(&self, digests: &Digests) -> std::io::Result<()> {
+    fn publish(
+        &self,
+        made: &Made,
+    ) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let mut known = lock(&self.known);
-        known.digests = digests.clone();
+        known.digests = made.digests.clone();
         let Some(place) = self.place else {
             return Ok(());
         };
@@ -255,9 +278,10 @@ impl Progress for Notes<'_> {
             noted,
             old,
             creation,
+            makes_room,
             ..
         } = &*known;
-        let ready = place.ready(&self.asked(), noted, digests, known.weights, old, *creation);
-        ready.map_err(std::io::Error::other)
+        place.publish(&self.asked(), noted, made, old, *creation, *makes_room)?;
+        Ok(())
     }
 }

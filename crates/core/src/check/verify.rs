@@ -15,7 +15,7 @@ use crate::open::protected::Protected;
 use crate::open::signed::check_signature;
 use crate::pass::chunks;
 use crate::pass::digest::Digester;
-use crate::pass::progress::Digests;
+use crate::pass::progress::FileDigest;
 use crate::pass::progress::Progress;
 use crate::pass::progress::Volume;
 use crate::pass::signature::{Access, SignedBy};
@@ -81,7 +81,30 @@ pub fn verify(
     checks: &Checks<'_>,
     progress: &dyn Progress,
 ) -> Result<Verification> {
-    let protected = Protected::open(&location.into())?;
+    verify_files(&location.into(), checks, None, progress)
+}
+
+/// [`verify`], and the digests of the files if all of them were read: for a check with identities.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_with_digests(
+    location: impl Into<Location>,
+    checks: &Checks<'_>,
+    progress: &dyn Progress,
+) -> Result<(Verification, Vec<FileDigest>)> {
+    let mut digests = Vec::new();
+    let verified = verify_files(&location.into(), checks, Some(&mut digests), progress)?;
+    Ok((verified, digests))
+}
+
+fn verify_files(
+    location: &Location,
+    checks: &Checks<'_>,
+    digests: Option<&mut Vec<FileDigest>>,
+    progress: &dyn Progress,
+) -> Result<Verification> {
+    let protected = Protected::open(location)?;
     let path = &protected.source.input.path;
     let structure = Structure::of(&protected.source, protected.manifest().model_bytes())?;
     // What is authentic is said first: a forged graph should not be called a bad policy.
@@ -96,8 +119,9 @@ pub fn verify(
                 signed_by,
             })?;
             let tags = unlocked.tags();
-            let digester = progress.wants_digests();
-            let digester = digester.then(|| Digester::new(protected.manifest()));
+            let digester = digests
+                .is_some()
+                .then(|| Digester::new(protected.manifest()));
             let inputs: Vec<&Input> = unlocked.files().collect();
             chunks::for_each_read(
                 false,
@@ -115,10 +139,8 @@ pub fn verify(
             )?;
             unlocked.files().try_for_each(Input::check_unchanged)?;
             let signer = unlocked.check_signature()?;
-            if let Some(digester) = &digester {
-                let (input, output) = (digester.finish(protected.tail())?, Vec::new());
-                let digests = Digests { input, output };
-                progress.ready(&digests).map_err(Error::Refused)?;
+            if let (Some(digests), Some(digester)) = (digests, &digester) {
+                *digests = digester.finish(protected.tail())?;
             }
             signer
         }

@@ -18,6 +18,7 @@ use crate::make::rename::{Naming, Renamed, rename};
 use crate::make::seal::Sealing;
 use crate::pass::outputs::{self, Outputs};
 use crate::pass::progress::Progress;
+use crate::pass::publish::Publication;
 use crate::pass::source::Source;
 use onnxseal_store::Input;
 use onnxseal_store::Location;
@@ -88,21 +89,27 @@ pub fn protect(
     let (source, output) = (Source::open(&location.into())?, output.into());
     let naming = Naming::after(&output, options.external_data.as_deref());
     let prepared = Prepared::new(source, &options.policy, naming)?;
-    prepared.protect(&output, recipients, options, options.output, progress)
+    prepared.protect(
+        &output,
+        recipients,
+        options,
+        options.output.into(),
+        progress,
+    )
 }
 
-/// [`protect`], with `creation` in place of `options.output`; external files keep their paths.
-pub(crate) fn protect_with(
+/// [`protect`], with `publication` in place of `options.output`; external files keep their paths.
+pub fn protect_with(
     location: impl Into<Location>,
     output: impl Into<Location>,
     recipients: &Recipients,
     options: &ProtectOptions,
-    creation: OutputOptions,
+    publication: Publication<'_>,
     progress: &dyn Progress,
 ) -> Result<Report> {
     let source = Source::open(&location.into())?;
     let prepared = Prepared::new(source, &options.policy, Naming::Keep)?;
-    prepared.protect(&output.into(), recipients, options, creation, progress)
+    prepared.protect(&output.into(), recipients, options, publication, progress)
 }
 
 /// Replaces the model at `location` by its protected form, in one step, once that is on the disk
@@ -206,11 +213,11 @@ impl Prepared {
         output: &Location,
         recipients: &Recipients,
         options: &ProtectOptions,
-        creation: OutputOptions,
+        publication: Publication<'_>,
         progress: &dyn Progress,
     ) -> Result<Report> {
         let paths = outputs::paths(output, &self.files, self.inputs())?;
-        let outputs = Outputs::create(paths, creation)?;
+        let outputs = Outputs::create(paths, publication)?;
         self.seal(outputs, recipients, options, progress, |_| Ok(()))
     }
 
@@ -236,7 +243,6 @@ impl Prepared {
         };
         let (manifest, manifest_bytes) = draft.encode()?;
         let claims = manifest.claims.clone();
-        progress.planned(&self.planned.report.weights);
         let sealing = Sealing {
             inputs: self.inputs().collect(),
             input_tail: &[],
@@ -244,6 +250,7 @@ impl Prepared {
             manifest,
             manifest_bytes,
             recipients,
+            weights: self.planned.report.weights,
             signing_key: options.signing_key.as_ref(),
         };
         let plaintext = std::iter::repeat(());

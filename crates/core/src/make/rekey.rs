@@ -10,10 +10,10 @@ use crate::open::protected::Protected;
 use crate::open::signed::check_signature;
 use crate::pass::outputs::{self, Outputs};
 use crate::pass::progress::Progress;
+use crate::pass::publish::Publication;
 use crate::pass::signature::Access;
 use crate::pass::transfer::Transfer;
 use onnxseal_store::Location;
-use onnxseal_store::OutputOptions;
 
 /// To whom [`rekey`] wraps the data key.
 #[derive(Clone, Copy, Debug)]
@@ -50,14 +50,14 @@ pub struct Rekeyed {
 ///
 /// # Errors
 /// `Malformed`, `NoMatchingKey`, `Authentication`, `Io`; `Usage` when the model is not protected,
-/// an output exists (unless `options.replace`; never when there are several) or is an input. On
+/// an output exists (unless the options of `publication` replace it; never when there are several) or is an input. On
 /// failure, `output` is what it was.
 pub fn rekey<'a>(
     model: impl Into<Location>,
     output: impl Into<Location>,
     access: impl Into<Access<'a>>,
     recipients: impl Into<Rewrap<'a>>,
-    options: OutputOptions,
+    publication: impl Into<Publication<'a>>,
     progress: &dyn Progress,
 ) -> Result<Rekeyed> {
     let protected = Protected::open(&model.into())?;
@@ -66,14 +66,14 @@ pub fn rekey<'a>(
     let manifest = protected.manifest();
     let inputs = || protected.files(&external);
     let paths = outputs::paths(&output.into(), &manifest.files, inputs())?;
-    let outputs = Outputs::create(paths, options)?;
+    let outputs = Outputs::create(paths, publication.into())?;
     let unchanged = vec![SpanSet::default(); manifest.files.len()];
-    let mut transfer = Transfer::new(manifest, inputs(), &outputs, progress);
+    let mut transfer = Transfer::new(manifest, inputs(), &outputs);
     transfer.clone_files(&unchanged);
     transfer.copy(progress)?;
     let tail = [protected.artifact.halves().0, &end].concat();
     outputs.write_tail(&tail, manifest.model_bytes())?;
-    transfer.finish(protected.tail(), &tail, progress)?;
+    transfer.finish(protected.tail(), &tail, None)?;
     outputs.publish(inputs())?;
     Ok(rekeyed)
 }

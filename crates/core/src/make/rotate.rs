@@ -15,6 +15,7 @@ use crate::make::seal::Sealing;
 use crate::open::protected::{Protected, Unlocked};
 use crate::pass::outputs::{self, Outputs};
 use crate::pass::progress::Progress;
+use crate::pass::publish::Publication;
 use crate::pass::signature::Access;
 use crate::pass::structure::Structure;
 use onnxseal_store::Input;
@@ -64,21 +65,27 @@ pub fn rotate<'a>(
     options: &RotateOptions,
     progress: &dyn Progress,
 ) -> Result<Report> {
-    let creation = options.output;
+    let publication = options.output.into();
     let access = access.into();
     rotate_with(
-        model, output, access, recipients, options, creation, progress,
+        model,
+        output,
+        access,
+        recipients,
+        options,
+        publication,
+        progress,
     )
 }
 
-/// [`rotate`], with `creation` in place of `options.output`.
-pub(crate) fn rotate_with(
+/// [`rotate`], with `publication` in place of `options.output`.
+pub fn rotate_with(
     model: impl Into<Location>,
     output: impl Into<Location>,
     access: Access<'_>,
     recipients: &Recipients,
     options: &RotateOptions,
-    creation: OutputOptions,
+    publication: Publication<'_>,
     progress: &dyn Progress,
 ) -> Result<Report> {
     let protected = Protected::open(&model.into())?;
@@ -89,7 +96,7 @@ pub(crate) fn rotate_with(
         &protected.manifest().files,
         unlocked.files(),
     )?;
-    let outputs = Outputs::create(paths, creation)?;
+    let outputs = Outputs::create(paths, publication)?;
     let report = reseal(
         &protected, &unlocked, &outputs, recipients, options, progress,
     )?;
@@ -146,7 +153,7 @@ fn check_signature_kept(protected: &Protected, options: &RotateOptions) -> Resul
 fn reseal(
     protected: &Protected,
     unlocked: &Unlocked<'_>,
-    outputs: &Outputs,
+    outputs: &Outputs<'_>,
     recipients: &Recipients,
     options: &RotateOptions,
     progress: &dyn Progress,
@@ -173,7 +180,6 @@ fn reseal(
     drop(model);
     report.claims.clone_from(&draft.claims);
     let (manifest, manifest_bytes) = draft.encode()?;
-    progress.planned(&report.weights);
     let sealing = Sealing {
         inputs: unlocked.files().collect(),
         input_tail: protected.tail(),
@@ -181,6 +187,7 @@ fn reseal(
         manifest,
         manifest_bytes,
         recipients,
+        weights: report.weights,
         signing_key: match &options.signature {
             Resign::With(key) => Some(key),
             Resign::Refuse | Resign::Drop => None,

@@ -10,7 +10,7 @@ use crate::format::manifest::Manifest;
 use crate::format::spans::{self, SpanSet};
 use crate::pass::chunks::{Chunk, Tools};
 use crate::pass::outputs::Outputs;
-use crate::pass::progress::Progress;
+use crate::pass::progress::{Progress, Volume};
 use crate::pass::signature::Leaves;
 use crate::pass::transfer::Transfer;
 use onnxseal_store::Input;
@@ -27,6 +27,8 @@ pub(crate) struct Sealing<'a> {
     pub(crate) manifest: Manifest,
     pub(crate) manifest_bytes: Vec<u8>,
     pub(crate) recipients: &'a Recipients,
+    /// How much of the weights is encrypted.
+    pub(crate) weights: Volume,
     /// Who signs it, if anybody does.
     pub(crate) signing_key: Option<&'a SigningKey>,
 }
@@ -36,7 +38,7 @@ impl<'a> Sealing<'a> {
     /// an input has into plaintext, and once it has done so for all, `is_authentic` may object.
     pub(crate) fn run<P: Send>(
         self,
-        outputs: &Outputs,
+        outputs: &Outputs<'_>,
         places: impl Iterator<Item = P> + Send,
         progress: &dyn Progress,
         open: impl Fn(&Chunk, &mut [u8], &mut Tools, P) -> Result<()> + Sync,
@@ -56,7 +58,7 @@ impl<'a> Sealing<'a> {
             None => &targets,
             Some(encrypted) => &spans::unions(&targets, encrypted),
         };
-        let mut transfer = Transfer::new(&manifest, inputs.into_iter(), outputs, progress);
+        let mut transfer = Transfer::new(&manifest, inputs.into_iter(), outputs);
         transfer.clone_files(changed);
         let leaves = self.signing_key.map(|_| Leaves::new(&manifest));
         let mut tags = vec![0; manifest.n_chunks() as usize * TAG_BYTES];
@@ -84,6 +86,6 @@ impl<'a> Sealing<'a> {
         let end = artifact::encode_end(signature.as_deref(), &key);
         let tail = artifact::encode(&manifest_bytes, &tags, &mac, &end);
         outputs.write_tail(&tail, manifest.model_bytes())?;
-        transfer.finish(self.input_tail, &tail, progress)
+        transfer.finish(self.input_tail, &tail, Some(self.weights))
     }
 }

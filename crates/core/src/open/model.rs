@@ -15,11 +15,11 @@ use crate::open::protected::Protected;
 use crate::pass::chunks;
 use crate::pass::outputs::{self, Outputs};
 use crate::pass::progress::Progress;
+use crate::pass::publish::Publication;
 use crate::pass::signature::Access;
 use crate::pass::transfer::Transfer;
 use onnxseal_store::Input;
 use onnxseal_store::Location;
-use onnxseal_store::OutputOptions;
 
 /// A model in memory: every byte verified, every encrypted byte decrypted.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ pub fn open_with<'a>(
 }
 
 /// Restores the original of the protected `model` as `output`, its external files beside
-/// it under the relative paths that they had. Replaces existing files only if `options` say so.
+/// it under the relative paths that they had. Replaces existing files only if the options of `publication` say so.
 ///
 /// # Errors
 /// As [`open`]; `Usage` when an output exists or is an input. Nothing appears on failure.
@@ -111,7 +111,7 @@ pub fn unprotect<'a>(
     model: impl Into<Location>,
     output: impl Into<Location>,
     access: impl Into<Access<'a>>,
-    options: OutputOptions,
+    publication: impl Into<Publication<'a>>,
     progress: &dyn Progress,
 ) -> Result<()> {
     let protected = Protected::open(&model.into())?;
@@ -119,14 +119,14 @@ pub fn unprotect<'a>(
     let unlocked = protected.unlock(access)?;
     let files = protected.manifest().original_files();
     let paths = outputs::paths(&output.into(), &files, unlocked.files())?;
-    let outputs = Outputs::create(paths, options)?;
-    let mut transfer = Transfer::new(protected.manifest(), unlocked.files(), &outputs, progress);
+    let outputs = Outputs::create(paths, publication.into())?;
+    let mut transfer = Transfer::new(protected.manifest(), unlocked.files(), &outputs);
     transfer.restore()?;
     transfer.run(unlocked.tags(), progress, |chunk, bytes, tools, tag| {
         unlocked.open_chunk(chunk, bytes, tag, tools)
     })?;
     unlocked.check_signature()?;
-    transfer.finish(protected.tail(), &[], progress)?;
+    transfer.finish(protected.tail(), &[], None)?;
     outputs.publish(unlocked.files())
 }
 
@@ -191,7 +191,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::{Error, Identities, Silent, StoreError};
+    use crate::{Error, Identities, OutputOptions, Silent, StoreError};
 
     #[test]
     fn objects_are_out_of_reach_without_the_feature() {

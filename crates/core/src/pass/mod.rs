@@ -8,6 +8,7 @@ pub(crate) mod chunks;
 pub(crate) mod digest;
 pub(crate) mod outputs;
 pub(crate) mod progress;
+pub(crate) mod publish;
 #[cfg(feature = "protect")]
 pub(crate) mod reflink;
 pub(crate) mod signature;

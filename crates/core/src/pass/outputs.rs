@@ -7,6 +7,7 @@ use onnxseal_onnx::external;
 use crate::error::{Error, Result};
 use crate::format::manifest::File;
 use crate::pass::chunks::Chunk;
+use crate::pass::publish::{Made, Publication, PublishHook};
 use onnxseal_store::Error as StoreError;
 use onnxseal_store::Input;
 use onnxseal_store::Location;
@@ -22,12 +23,13 @@ pub(crate) struct Destination {
 }
 
 /// Outputs for the files of a model, in the order of the manifest: the model file first.
-pub(crate) struct Outputs {
+pub(crate) struct Outputs<'h> {
     files: Vec<Output>,
     options: OutputOptions,
+    hook: Option<&'h dyn PublishHook>,
 }
 
-impl Outputs {
+impl<'h> Outputs<'h> {
     /// Begins the files that will stand there.
     ///
     /// # Errors
@@ -35,14 +37,16 @@ impl Outputs {
     /// several exists.
     pub(crate) fn create(
         destinations: Vec<Destination>,
-        mut options: OutputOptions,
-    ) -> Result<Outputs> {
+        publication: Publication<'h>,
+    ) -> Result<Outputs<'h>> {
+        let Publication { mut options, hook } = publication;
         let several = options.replace && destinations.len() > 1;
         // Nor is replaced what appears there meanwhile.
         options.replace &= !several;
         let mut outputs = Outputs {
             files: Vec::new(),
             options,
+            hook,
         };
         for destination in &destinations {
             let output = outputs.begin(destination).map_err(|error| match error {
@@ -59,13 +63,14 @@ impl Outputs {
     /// Begins the file that will take the place of `model`, in one step, once it is on the disk, and
     /// the `external` files beside it, which replace nothing.
     #[cfg(feature = "protect")]
-    pub(crate) fn in_place(model: &Input, external: &[Destination]) -> Result<Outputs> {
+    pub(crate) fn in_place(model: &Input, external: &[Destination]) -> Result<Outputs<'h>> {
         let mut options = OutputOptions::default();
         options.replace = true;
         let location = Location::File(model.path.clone());
         let mut outputs = Outputs {
             files: Vec::new(),
             options,
+            hook: None,
         };
         let len = model.len;
         let destination = Destination {
@@ -85,7 +90,8 @@ impl Outputs {
     }
 
     fn begin(&self, destination: &Destination) -> Result<Output> {
-        let replace = self.options.replace || self.options.cleared;
+        let makes_room = self.hook.is_some_and(PublishHook::makes_room);
+        let replace = self.options.replace || makes_room;
         begin_at(destination, replace)
     }
 
@@ -93,6 +99,17 @@ impl Outputs {
     #[cfg(feature = "protect")]
     pub(crate) fn files(&self) -> &[Output] {
         &self.files
+    }
+
+    /// Whether somebody is asked before they get their names.
+    pub(crate) fn has_hook(&self) -> bool {
+        self.hook.is_some()
+    }
+
+    /// Asks whoever is to be asked before they get their names.
+    pub(crate) fn ask(&self, made: &Made) -> Result<()> {
+        let asked = self.hook.map_or(Ok(()), |hook| hook.publish(made));
+        asked.map_err(Error::Refused)
     }
 
     /// Writes a chunk.
@@ -154,7 +171,7 @@ impl Outputs {
     }
 }
 
-impl Drop for Outputs {
+impl Drop for Outputs<'_> {
     fn drop(&mut self) {
         // The last first: its folders may lie within those of an earlier one.
         while self.files.pop().is_some() {}

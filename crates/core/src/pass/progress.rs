@@ -1,7 +1,5 @@
 //! How far a long call is.
 
-use std::io;
-
 use serde::{Deserialize, Serialize};
 
 /// Told of the bytes that a call has dealt with; called from several threads.
@@ -20,30 +18,6 @@ pub trait Progress: Sync {
     /// It then fails with [`Error::Cancelled`](crate::Error::Cancelled), and no output appears.
     fn is_cancelled(&self) -> bool {
         false
-    }
-
-    /// The call will encrypt this much of the weights. Called by those that plan, before
-    /// [`ready`](Progress::ready).
-    #[cfg(feature = "protect")]
-    fn planned(&self, weights: &Volume) {
-        let _ = weights;
-    }
-
-    /// Whether the call shall take digests of what it reads and writes, for
-    /// [`ready`](Progress::ready).
-    fn wants_digests(&self) -> bool {
-        false
-    }
-
-    /// All outputs are written, and get their names once this has returned: who keeps a record of
-    /// what came to be writes it now. Called only if digests are wanted; by
-    /// [`verify`](crate::verify()) too, if it has read all files.
-    ///
-    /// # Errors
-    /// An error ends the call; no output appears.
-    fn ready(&self, digests: &Digests) -> io::Result<()> {
-        let _ = digests;
-        Ok(())
     }
 }
 
@@ -74,7 +48,6 @@ pub struct FileDigest {
 }
 
 /// How much of something is encrypted.
-#[cfg(feature = "protect")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Volume {
     /// Length in bytes.

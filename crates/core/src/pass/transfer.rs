@@ -14,7 +14,8 @@ use crate::pass::chunks::{self, Chunk, Tools};
 use crate::pass::digest::Digester;
 use crate::pass::outputs::Outputs;
 use crate::pass::progress::Progress;
-use crate::pass::progress::{Digests, FileDigest};
+use crate::pass::progress::{Digests, FileDigest, Volume};
+use crate::pass::publish::Made;
 #[cfg(feature = "protect")]
 use crate::pass::reflink;
 use onnxseal_store::Input;
@@ -23,7 +24,7 @@ use onnxseal_store::Input;
 pub(crate) struct Transfer<'a> {
     layout: &'a Manifest,
     inputs: Vec<&'a Input>,
-    outputs: &'a Outputs,
+    outputs: &'a Outputs<'a>,
     /// For outputs that began as clones of their inputs: the bytes that are to change.
     #[cfg(feature = "protect")]
     cloned: Vec<Option<&'a SpanSet>>,
@@ -38,15 +39,14 @@ struct Restoring<'a> {
 }
 
 impl<'a> Transfer<'a> {
-    /// From `inputs` to `outputs`, the files of `layout`, with digests if `progress` wants them.
+    /// From `inputs` to `outputs`, the files of `layout`, with digests if a hook is told of them.
     pub(crate) fn new<'i: 'a>(
         layout: &'a Manifest,
         inputs: impl Iterator<Item = &'i Input>,
-        outputs: &'a Outputs,
-        progress: &dyn Progress,
+        outputs: &'a Outputs<'a>,
     ) -> Transfer<'a> {
-        let digesters = progress
-            .wants_digests()
+        let digesters = outputs
+            .has_hook()
             .then(|| (Digester::new(layout), Digester::new(layout)));
         Transfer {
             layout,
@@ -152,14 +152,14 @@ impl<'a> Transfer<'a> {
         self.outputs.write(chunk, bytes)
     }
 
-    /// Ends the pass: fails if an input was written to meanwhile, then tells `progress` that the
-    /// outputs are complete. The model file that was read ends with `input_tail`, the one that was
+    /// Ends the pass: fails if an input was written to meanwhile, then calls the hook of the outputs, which
+    /// are complete. `weights` say how much was planned to be encrypted. The model file that was read ends with `input_tail`, the one that was
     /// written with `output_tail`.
     pub(crate) fn finish(
         self,
         input_tail: &[u8],
         output_tail: &[u8],
-        progress: &dyn Progress,
+        weights: Option<Volume>,
     ) -> Result<()> {
         self.inputs
             .iter()
@@ -183,7 +183,7 @@ impl<'a> Transfer<'a> {
         if let Some(original) = self.inputs.first().and_then(|model| model.before_edit()) {
             rename(&mut digests.input, self.layout, &original.read_all()?);
         }
-        progress.ready(&digests).map_err(Error::Refused)
+        self.outputs.ask(&Made { digests, weights })
     }
 }
 
