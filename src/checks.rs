@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use onnxseal_core::{Discovery, Error, ErrorKind, Location, Verification};
+use onnxseal_batch::Discovery;
+use onnxseal_core::{Error, ErrorKind, Location, Verification};
 use serde::Serialize;
 use serde_json::{Value, json};
 

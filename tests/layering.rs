@@ -1,7 +1,7 @@
 //! The directions of `docs/ARCHITECTURE.md`, and where `unsafe` may stand.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,8 +9,9 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Which siblings each package may depend on, tests aside.
-const ALLOWED: [(&str, &[&str]); 10] = [
-    ("onnxseal", &["onnxseal-core"]),
+const ALLOWED: [(&str, &[&str]); 11] = [
+    ("onnxseal", &["onnxseal-batch", "onnxseal-core"]),
+    ("onnxseal-batch", &["onnxseal-core", "onnxseal-store"]),
     ("onnxseal-capi", &["onnxseal-core", "onnxseal-runtime"]),
     (
         "onnxseal-core",
@@ -193,6 +194,109 @@ fn no_message_of_a_file_is_decoded_into_memory() {
         .map(|path| path.strip_prefix(root()).unwrap())
         .collect();
     assert_eq!(found, [Path::new("crates/onnx/src/proto/onnx.rs")]);
+}
+
+/// The modules that a module names by `crate::`, tests aside: `a/b` for `crate::a::b::Item`.
+fn imports(code: &str, modules: &BTreeSet<String>) -> BTreeSet<String> {
+    let code = code.split("#[cfg(test)]").next().unwrap_or_default();
+    let code: String = (code.lines())
+        .map(|line| line.split("//").next().unwrap_or_default())
+        .collect::<Vec<_>>()
+        .join(" ");
+    let mut found = BTreeSet::new();
+    for path in code.split("crate::").skip(1) {
+        let ends = |c: char| !(c.is_alphanumeric() || c == '_' || c == ':');
+        let path = path.split(ends).next().unwrap_or_default();
+        let names: Vec<&str> = path.split("::").filter(|name| !name.is_empty()).collect();
+        // The longest beginning that is a module.
+        let module = (1..=names.len()).rev().map(|n| names[..n].join("/"));
+        found.extend(module.into_iter().find(|name| modules.contains(name)));
+    }
+    found
+}
+
+/// The modules of a package, and what each imports.
+fn modules(source: &Path) -> BTreeMap<String, BTreeSet<String>> {
+    let mut paths = Vec::new();
+    sources(source, &mut paths);
+    let name = |path: &Path| {
+        let path = path.strip_prefix(source).unwrap().with_extension("");
+        let path = path.to_str().unwrap().replace('\\', "/");
+        path.trim_end_matches("/mod").to_owned()
+    };
+    let is_code = |path: &&PathBuf| !path.to_string_lossy().contains("tests");
+    let files: BTreeMap<String, String> = (paths.iter().filter(is_code))
+        .map(|path| (name(path), fs::read_to_string(path).unwrap()))
+        .collect();
+    let names: BTreeSet<String> = files.keys().cloned().collect();
+    let found = files.iter().map(|(name, code)| {
+        let mut found = imports(code, &names);
+        found.remove(name);
+        (name.clone(), found)
+    });
+    found.collect()
+}
+
+/// A module that is reached from itself, if there is one.
+fn circle(graph: &BTreeMap<String, BTreeSet<String>>) -> Option<&String> {
+    graph.keys().find(|start| {
+        let (mut seen, mut left) = (BTreeSet::new(), vec![*start]);
+        while let Some(module) = left.pop() {
+            for next in graph.get(module).into_iter().flatten() {
+                if next == *start {
+                    return true;
+                }
+                if seen.insert(next) {
+                    left.push(next);
+                }
+            }
+        }
+        false
+    })
+}
+
+#[test]
+fn modules_import_each_other_in_no_circle() {
+    let mut n_imports = 0;
+    let packages = fs::read_dir(root().join("crates")).unwrap();
+    let packages = packages.map(|package| package.unwrap().path().join("src"));
+    for source in packages.chain([root().join("src")]) {
+        let graph = modules(&source);
+        n_imports += graph.values().map(BTreeSet::len).sum::<usize>();
+        assert_eq!(circle(&graph), None, "{}", source.display());
+    }
+    assert!(n_imports > 300, "{n_imports}");
+
+    let graph = |edges: &[(&str, &str)]| {
+        let mut graph = BTreeMap::<String, BTreeSet<String>>::new();
+        for (from, to) in edges {
+            graph
+                .entry((*from).into())
+                .or_default()
+                .insert((*to).into());
+        }
+        graph
+    };
+    assert!(circle(&graph(&[("a", "b"), ("b", "c"), ("c", "b")])).is_some());
+    assert!(circle(&graph(&[("a", "b"), ("a", "c"), ("b", "c")])).is_none());
+}
+
+/// The rooms of core, from the lowest: each imports those before it.
+#[test]
+fn the_rooms_of_core_are_on_floors() {
+    const ROOMS: [&str; 6] = ["error", "format", "pass", "open", "check", "make"];
+    let floor = |module: &str| {
+        let room = module.split('/').next().unwrap_or_default();
+        ROOMS.iter().position(|known| *known == room)
+    };
+    let graph = modules(&root().join("crates/core/src"));
+    for (module, imported) in graph.iter().filter(|(module, _)| *module != "lib") {
+        let from = floor(module).unwrap_or_else(|| panic!("{module} is in no room"));
+        for other in imported {
+            let to = floor(other).unwrap_or_else(|| panic!("{other} is in no room"));
+            assert!(to <= from, "{module} imports {other}, which is above it");
+        }
+    }
 }
 
 /// Whether a line has the word `unsafe` outside of a comment.

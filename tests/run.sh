@@ -65,7 +65,7 @@ workspace=(--workspace --exclude onnxseal-python)
 echo "== cargo test"
 cargo test --release "${workspace[@]}" --features object-store
 echo "== cargo test, without object stores"
-cargo test --release -p onnxseal-core --lib
+cargo test --release -p onnxseal-core -p onnxseal-batch --lib
 echo "== cargo test, the RustCrypto back end"
 cargo test --release -p onnxseal-crypto --no-default-features
 echo "== the Python package"

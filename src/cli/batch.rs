@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use onnxseal_batch::Shard;
 use onnxseal_core::Location;
-use onnxseal_core::batch::Shard;
 
 use super::{LeastPolicy, Policy, folder, pair};
 use crate::keys::{IdentityArgs, NewRecipientArgs, RecipientArgs};

@@ -5,10 +5,8 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::Result;
-use onnxseal_core::batch::{self, Operation, Options, Report, Watch as _};
-use onnxseal_core::{
-    self as core, Checks, ErrorKind, Found, Location, ProtectOptions, RotateOptions,
-};
+use onnxseal_batch::{self as batch, Found, Operation, Options, Report, Watch as _};
+use onnxseal_core::{Checks, ErrorKind, Location, ProtectOptions, RotateOptions};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use crate::checks::passed_over;
@@ -90,10 +88,12 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
             )?;
             let identities = args.identities.require(quiet)?;
             let signed_by = args.signer.read()?;
-            let mut options = RotateOptions::default();
-            options.claims = io::claims(&args.claims)?;
-            options.policy = io::chosen_policy(&args.policy)?.map(io::for_many);
-            options.signature = args.signing.read()?;
+            let options = RotateOptions {
+                claims: io::claims(&args.claims)?,
+                policy: io::chosen_policy(&args.policy)?.map(io::for_many),
+                signature: args.signing.read()?,
+                ..RotateOptions::default()
+            };
             let operation = Operation::Rotate {
                 access: access(&identities, signed_by.as_ref()),
                 recipients: &args.recipients.require(quiet)?,
@@ -159,7 +159,7 @@ impl<'a> Job<'a> {
         if let Some(out) = &options.out {
             check_sources(&self.sources.sources, out)?;
         }
-        let found = core::discover(&self.sources.sources, &self.sources.lists)?;
+        let found = onnxseal_batch::discover(&self.sources.sources, &self.sources.lists)?;
         if self.course.jobs.is_none() && waits(&found.models, options.out.as_ref()) {
             options.jobs = options.jobs.max(WAITING_JOBS);
         }

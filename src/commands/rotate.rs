@@ -14,11 +14,12 @@ pub fn run(args: &Rotate, quiet: bool) -> Result<()> {
     let recipients = args.recipients.require(quiet)?;
     let signed_by = args.signer.read()?;
     let access = access(&identities, signed_by.as_ref());
-    let mut options = RotateOptions::default();
-    options.policy = io::chosen_policy(&args.policy)?;
-    options.claims = io::claims(&args.claims)?;
-    options.signature = args.signing.read()?;
-    options.output = args.output_options.core();
+    let options = RotateOptions {
+        policy: io::chosen_policy(&args.policy)?,
+        claims: io::claims(&args.claims)?,
+        signature: args.signing.read()?,
+        output: args.output_options.core(),
+    };
     let output = args.output.as_ref();
     let output = output
         .map(|output| output.for_output_of(&args.model))

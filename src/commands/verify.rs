@@ -90,7 +90,7 @@ impl Verifier {
 
     /// Checks every model there is, and fails as the worst of them.
     fn several(&self, args: &Verify) -> Result<()> {
-        let found = core::discover(&args.sources, &args.lists)?;
+        let found = onnxseal_batch::discover(&args.sources, &args.lists)?;
         if let Some(text) = checks::passed_over(&found).filter(|_| !self.quiet) {
             note(&format!("note: {}", one_line(&text)));
         }

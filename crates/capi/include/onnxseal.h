@@ -71,7 +71,7 @@ typedef struct OnnxsealIdentities OnnxsealIdentities;
 // to it and are valid until it is released. Bytes that were encrypted are zeroized then.
 typedef struct OnnxsealModel OnnxsealModel;
 
-// What is demanded of a model, and what sessions may do with it. At first nothing is demanded.
+// Demands on a model, and what sessions may do with it. At first there are no demands.
 //
 // Set options from one thread at a time, while no other thread uses the handle. Then any number of
 // threads may open models with it.

@@ -3,8 +3,34 @@
 //! A protected model is the original file with chosen weight bytes encrypted in place and the rest
 //! authenticated, plus metadata: still a valid ONNX file of the same shape. [`protect`] makes one,
 //! [`open`] gives the original back in memory and [`unprotect`] in files, byte for byte;
-//! [`inspect`] and [`verify`] look at one; [`discover`] finds models in folders. `docs/FORMAT.md` is
-//! the format.
+//! [`inspect`] and [`verify`] look at one. `docs/FORMAT.md` is the format.
+//!
+//! ```
+//! # #[cfg(feature = "protect")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::path::Path;
+//!
+//! use onnxseal_core::{
+//!     Identities, Policy, ProtectOptions, Recipients, Silent, generate_identity, open, protect,
+//! };
+//!
+//! let identity = generate_identity();
+//! let recipients = Recipients::parse(&[identity.recipient()])?;
+//! let model = Path::new("../../fixtures/models/digits_cnn.onnx");
+//! let folder = tempfile::tempdir()?;
+//! let sealed = folder.path().join("sealed.onnx");
+//!
+//! let options = ProtectOptions::new(Policy::default());
+//! let report = protect(model, &sealed, &recipients, &options, &Silent)?;
+//! assert!(report.weights.encrypted_bytes > 0);
+//!
+//! let opened = open(&sealed, &Identities::from(identity), &Silent)?;
+//! assert_eq!(opened.model(), std::fs::read(model)?);
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "protect"))]
+//! # fn main() {}
+//! ```
 //!
 //! Nothing that was decrypted leaves a call before every byte of every file has been authenticated,
 //! and files appear whole or not at all.
@@ -14,11 +40,7 @@
 //! models in object stores (`docs/STORAGE.md`).
 
 #[cfg(feature = "protect")]
-pub mod batch;
-#[cfg(feature = "protect")]
 mod check;
-#[cfg(feature = "protect")]
-mod discover;
 mod error;
 mod format;
 #[cfg(feature = "protect")]
@@ -40,6 +62,8 @@ pub use onnxseal_store::{
     holds_secret, redact, shown, write_whole,
 };
 pub use open::model::{OpenedModel, open, open_with, unprotect};
+#[cfg(feature = "protect")]
+pub use pass::digest::digest_files;
 pub use pass::progress::{Digests, FileDigest, Progress, Silent, Volume};
 pub use pass::publish::{Made, Publication, PublishHook};
 pub use pass::signature::{Access, SignedBy};
@@ -47,12 +71,12 @@ pub use pass::signature::{Access, SignedBy};
 #[cfg(feature = "protect")]
 pub use {
     check::inspect::{inspect, is_protected},
+    check::outline::{BYTES_FOR_STRUCTURE, Outline, check_identities, is_model, read_manifest},
     check::report::{
         ClearRow, OperatorRow, PassedOverRow, PlainConstantsRow, RecipientRow, Report,
         SignatureRow, TensorRow, TypeRow,
     },
     check::verify::{Checks, SignedByRow, Verification, verify, verify_with_digests},
-    discover::{Discovery, Found, Unreadable, discover},
     make::protect::{ProtectOptions, plan, protect, protect_in_place, protect_with},
     make::rekey::{Rekeyed, Rewrap, rekey, rekey_in_place},
     make::rotate::{Resign, RotateOptions, rotate, rotate_in_place, rotate_with},

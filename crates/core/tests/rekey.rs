@@ -24,10 +24,11 @@ fn options() -> OutputOptions {
 }
 
 fn rotating(preset: Option<Preset>) -> RotateOptions {
-    let mut options = RotateOptions::default();
-    options.policy = preset.map(Policy::preset);
-    options.output.sync = false;
-    options
+    RotateOptions {
+        policy: preset.map(Policy::preset),
+        output: options(),
+        ..RotateOptions::default()
+    }
 }
 
 fn kind<T>(result: Result<T, Error>) -> ErrorKind {

@@ -175,8 +175,10 @@ fn a_model_and_its_protected_form_lie_in_one_folder() {
         )
         .unwrap();
         back(&rekeyed.join("c"), "rekeyed");
-        let mut other = RotateOptions::default();
-        other.policy = Some(Policy::preset(Preset::Full));
+        let other = RotateOptions {
+            policy: Some(Policy::preset(Preset::Full)),
+            ..RotateOptions::default()
+        };
         let report = rotate(
             rekeyed.join("c"),
             rotated.join("d"),

@@ -83,8 +83,11 @@ fn refusals(lab: &Lab, model: &Path, by: &SignedBy) -> Vec<Error> {
     };
     let output = lab.path("refused/model.onnx");
     let to = &lab.recipients;
-    let mut options = RotateOptions::default();
-    (options.output, options.signature) = (unsynced(), Resign::Drop);
+    let options = RotateOptions {
+        output: unsynced(),
+        signature: Resign::Drop,
+        ..RotateOptions::default()
+    };
     let checks = |identities| Checks {
         identities,
         signed_by: Some(by),
@@ -138,8 +141,10 @@ fn a_signature_lasts_until_the_weights_are_sealed_anew() {
         rekey_in_place(&rekeyed, access, to, false, &Silent).unwrap();
         accepted(&rekeyed);
 
-        let mut options = RotateOptions::default();
-        options.output = unsynced();
+        let mut options = RotateOptions {
+            output: unsynced(),
+            ..RotateOptions::default()
+        };
         let lost = rotate(&rekeyed, &rotated, access, to, &options, &Silent).map(drop);
         assert!(matches!(lost, Err(Error::SignatureLost { .. })), "{lost:?}");
         assert!(!rotated.exists());
@@ -214,8 +219,11 @@ fn tags_for_another_data_key_do_not_fit_the_signature() {
     let sealed = protect_signed(&lab, &one_file(), Some(key(ALICE)));
     let signed = fs::read(&sealed).unwrap();
     let by = demand(None);
-    let mut options = RotateOptions::default();
-    (options.output, options.signature) = (unsynced(), Resign::Drop);
+    let options = RotateOptions {
+        output: unsynced(),
+        signature: Resign::Drop,
+        ..RotateOptions::default()
+    };
     let rotated = lab.path("rotated/model.onnx");
     let to = &lab.recipients;
     rotate(&sealed, &rotated, &lab.identities, to, &options, &Silent).unwrap();

@@ -232,15 +232,16 @@ pub fn rotate<'py>(
     let policy = PolicyArgs::new(policy, preset, coefficients);
     let signing_key = SigningKeyArg::new(sign_key, sign_key_passphrase);
     let report = call::run(py, progress, move |progress| {
-        let mut options = RotateOptions::default();
-        options.policy = policy.read()?;
-        options.claims = claims.unwrap_or_default();
-        options.signature = match signing_key {
-            Some(key) => Resign::With(key.read()?),
-            None if drop_signature => Resign::Drop,
-            None => Resign::Refuse,
+        let options = RotateOptions {
+            policy: policy.read()?,
+            claims: claims.unwrap_or_default(),
+            signature: match signing_key {
+                Some(key) => Resign::With(key.read()?),
+                None if drop_signature => Resign::Drop,
+                None => Resign::Refuse,
+            },
+            output: output_options(replace, sync),
         };
-        options.output = output_options(replace, sync);
         let (identities, recipients) = (require_identities(identity)?, recipients.read()?);
         let signed_by = signed_by.map(SignedByArg::read).transpose()?;
         let access = Access {

@@ -352,7 +352,6 @@ impl Input {
 }
 
 /// The error of an object where there is no way to reach one.
-#[cfg(not(feature = "object-store"))]
 pub fn unreachable_object(location: &Location) -> Error {
     let path = location.to_name();
     Error::NoObjectStores { path }

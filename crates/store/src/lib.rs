@@ -38,9 +38,7 @@ mod redact;
 pub use draft::{Readers, write_whole};
 pub use error::{Error, FileFault, Result, io};
 pub use folder::sync_folder;
-#[cfg(not(feature = "object-store"))]
-pub use input::unreachable_object;
-pub use input::{Input, is_same, read_exact_at};
+pub use input::{Input, is_same, read_exact_at, unreachable_object};
 pub use location::{Location, ObjectUrl, folder_of};
 pub use map::Map;
 pub use memory::{Bytes, InMemory};

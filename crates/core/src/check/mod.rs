@@ -2,5 +2,6 @@
 //! and the report that says so.
 
 pub(crate) mod inspect;
+pub(crate) mod outline;
 pub(crate) mod report;
 pub(crate) mod verify;

@@ -434,6 +434,11 @@ impl Manifest {
         &self.tensors
     }
 
+    /// Whether opening restores names of external data files that protecting has changed.
+    pub fn restores_names(&self) -> bool {
+        self.original.is_some()
+    }
+
     /// The files of the original, in the order of [`Manifest::files`]: others only where external data
     /// files were renamed.
     pub fn original_files(&self) -> Vec<File> {
@@ -455,13 +460,12 @@ impl Manifest {
     }
 
     /// Length of the original model file in bytes.
-    #[cfg(feature = "protect")]
-    pub(crate) fn model_bytes(&self) -> u64 {
+    pub fn model_bytes(&self) -> u64 {
         self.files.first().map_or(0, |model| model.bytes)
     }
 
     /// Length of all files together in bytes.
-    pub(crate) fn total_bytes(&self) -> u64 {
+    pub fn total_bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
     }
 

@@ -26,7 +26,6 @@ use onnxseal_store::OutputOptions;
 
 /// How to protect a model.
 #[derive(Debug)]
-#[non_exhaustive]
 pub struct ProtectOptions {
     /// Which weights, how much of each.
     pub policy: Policy,
@@ -36,7 +35,7 @@ pub struct ProtectOptions {
     pub signing_key: Option<SigningKey>,
     /// How the external data file of the protected model shall be called, relative to its folder; where
     /// there are several, the folder that they go to. Absent, they keep their paths, or are called
-    /// after the output where they would meet the original's. In a [`batch`](crate::batch) they keep
+    /// after the output where they would meet the original's. In a batch they keep
     /// their paths.
     pub external_data: Option<String>,
     /// Bytes in a chunk: a power of two from 64 KiB to 16 MiB.

@@ -24,7 +24,6 @@ use onnxseal_store::OutputOptions;
 
 /// What becomes of the publisher's signature, which does not hold for what is encrypted anew.
 #[derive(Debug, Default)]
-#[non_exhaustive]
 pub enum Resign {
     /// A model that has one is refused.
     #[default]
@@ -37,7 +36,6 @@ pub enum Resign {
 
 /// How to rotate a model.
 #[derive(Debug, Default)]
-#[non_exhaustive]
 pub struct RotateOptions {
     /// Which weights to encrypt from now on, how much of each; as before where absent.
     pub policy: Option<Policy>,

@@ -199,13 +199,6 @@ mod tests {
         let unreachable = |result: Result<()>| {
             matches!(result, Err(Error::Store(StoreError::NoObjectStores { .. })))
         };
-        #[cfg(feature = "protect")]
-        for folder in ["s3://b/m", "s3://b/m/", "s3://b"] {
-            let folder = Location::parse_folder(folder).unwrap();
-            assert!(folder.check_reachable().is_err());
-            let found = crate::discover(&[folder], &[] as &[&str]);
-            assert!(unreachable(found.map(drop)));
-        }
         assert!(unreachable(open(&object, &none, &Silent).map(drop)));
         let options = OutputOptions::default();
         let restored = unprotect(&object, Path::new("out"), &none, options, &Silent);

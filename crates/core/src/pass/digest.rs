@@ -101,11 +101,11 @@ impl<'a> Digester<'a> {
 
 /// The digests of files as they are now: of `files`, the model file first, each with its path
 /// relative to that one's folder.
+///
+/// # Errors
+/// `Io`, also if a file changes meanwhile.
 #[cfg(feature = "protect")]
-pub(crate) fn of_files(
-    files: &[(&str, Input)],
-    progress: &dyn Progress,
-) -> Result<Vec<FileDigest>> {
+pub fn digest_files(files: &[(&str, Input)], progress: &dyn Progress) -> Result<Vec<FileDigest>> {
     let described = files.iter().map(|(path, input)| File {
         path: (*path).to_owned(),
         bytes: input.len,

@@ -4,20 +4,21 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::survey::Survey;
-use super::{Found, RECORDS};
-use crate::error::{Error, Result};
+use crate::discover::Found;
+use crate::record::RECORDS;
+use crate::survey::Survey;
+use onnxseal_core::{Error, Result};
 use onnxseal_store::Location;
 
 /// `models` without those that lie in the output folder.
-pub(super) fn without_outputs(models: Vec<Found>, out: &Location) -> Vec<Found> {
+pub(crate) fn without_outputs(models: Vec<Found>, out: &Location) -> Vec<Found> {
     let lies_elsewhere = |found: &Found| !found.location.lies_in(out);
     models.into_iter().filter(lies_elsewhere).collect()
 }
 
 /// Fails where two of `models` would go to the same place below `out`, one to where the records are,
 /// or one to where nothing can be.
-pub(super) fn check_models(models: &[Found], out: &Location) -> Result<()> {
+pub(crate) fn check_models(models: &[Found], out: &Location) -> Result<()> {
     let mut seen: HashMap<&Path, &Found> = HashMap::new();
     for found in models {
         if found.relative.starts_with(RECORDS) {
@@ -36,7 +37,7 @@ pub(super) fn check_models(models: &[Found], out: &Location) -> Result<()> {
 
 /// Fails where two outputs of `models`, external files among them, would have the same path below
 /// `out`, where one would have to be a folder for another, or where one is an input.
-pub(super) fn check_files(models: &[(Found, Survey)], out: &Location) -> Result<()> {
+pub(crate) fn check_files(models: &[(Found, Survey)], out: &Location) -> Result<()> {
     // By the path below the output folder: what it would be the output for.
     let mut outputs: BTreeMap<PathBuf, Location> = BTreeMap::new();
     let mut inputs: HashMap<Location, Location> = HashMap::new();
@@ -95,7 +96,7 @@ fn files_read<'a>(found: &'a Found, survey: &'a Survey) -> impl Iterator<Item = 
 
 /// Fails where `report` is, or would be, a file of one of `models` or of what is made of it, or lies
 /// where the records are.
-pub(super) fn check_report(
+pub(crate) fn check_report(
     models: &[(Found, Survey)],
     out: Option<&Location>,
     report: &Path,
@@ -163,7 +164,7 @@ fn check_case(outputs: &BTreeMap<PathBuf, Location>, out: &Path) -> Result<()> {
 /// Whether the file system of `out` takes `A` for `a`.
 fn ignores_case(out: &Path) -> Result<bool> {
     let records = out.join(RECORDS);
-    fs::create_dir_all(&records).map_err(crate::error::io("create folder", &records))?;
+    fs::create_dir_all(&records).map_err(onnxseal_store::io("create folder", &records))?;
     Ok(out.join(RECORDS.to_uppercase()).exists())
 }
 

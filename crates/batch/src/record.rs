@@ -9,16 +9,15 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::shard::key;
-use super::{Found, Operation, RECORDS};
-use crate::error::{Error, Result};
-use crate::open::protected::Protected;
-use crate::pass::digest::of_files;
-use crate::pass::progress::Progress;
-use crate::pass::progress::Volume;
-use crate::pass::progress::{Digests, FileDigest};
-use crate::pass::publish::Made;
-use crate::pass::source::Source;
+use crate::discover::Found;
+use crate::request::Operation;
+use crate::shard::key;
+use onnxseal_core::Made;
+use onnxseal_core::Progress;
+use onnxseal_core::Volume;
+use onnxseal_core::{Digests, FileDigest};
+use onnxseal_core::{Error, Result};
+use onnxseal_core::{Manifest, digest_files, read_manifest};
 use onnxseal_store::Error as StoreError;
 use onnxseal_store::Input;
 use onnxseal_store::Location;
@@ -30,6 +29,9 @@ use onnxseal_store::folder_of;
 #[cfg(feature = "object-store")]
 use onnxseal_store::object::remote::{Object, Version};
 
+/// The folder of the records, in the output folder.
+pub const RECORDS: &str = ".onnxseal";
+
 /// Version of the records' shape.
 const VERSION: u32 = 1;
 
@@ -38,16 +40,16 @@ const MAX_RECORD_BYTES: u64 = 64 << 20;
 
 /// What became of a model, written before its outputs get their names.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(crate) struct Record {
     record: u32,
     /// Where the model file goes below the output folder; for people.
     model: String,
     /// Digest of what was asked for.
     request: String,
     #[serde(flatten)]
-    pub(super) digests: Digests,
+    pub(crate) digests: Digests,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) weights: Option<Volume>,
+    pub(crate) weights: Option<Volume>,
     /// Outputs of other runs that stood there when this was written, or that may come to stand there:
     /// whoever finds one of them knows whose it is.
     replaced: Vec<FileDigest>,
@@ -55,37 +57,37 @@ pub(super) struct Record {
 
 /// Where a model and its record go.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     out: Location,
     /// The model below `out`.
     relative: PathBuf,
-    pub(super) output: Location,
-    pub(super) record: Location,
+    pub(crate) output: Location,
+    pub(crate) record: Location,
 }
 
 /// What is asked for a model.
-pub(super) struct Asked<'a> {
-    pub(super) found: &'a Found,
-    pub(super) operation: &'a Operation<'a>,
+pub(crate) struct Asked<'a> {
+    pub(crate) found: &'a Found,
+    pub(crate) operation: &'a Operation<'a>,
     /// Its external files, as far as they are known.
-    pub(super) external: &'a [String],
+    pub(crate) external: &'a [String],
     /// The digest of what is asked for.
-    pub(super) request: &'a str,
+    pub(crate) request: &'a str,
     /// Whether protected models count as outputs of earlier runs though no record says so.
-    pub(super) repair: bool,
-    pub(super) progress: &'a dyn Progress,
+    pub(crate) repair: bool,
+    pub(crate) progress: &'a dyn Progress,
 }
 
 /// A record as it was read, if there was one to be read.
 #[derive(Default)]
-pub(super) struct Noted {
+pub(crate) struct Noted {
     record: Option<Record>,
     #[cfg(feature = "object-store")]
     version: Option<Version>,
 }
 
 /// What an earlier run left of a model.
-pub(super) enum Standing {
+pub(crate) enum Standing {
     /// All outputs, as they would be made again.
     Done(Record),
     /// These files, made by earlier runs.
@@ -93,7 +95,7 @@ pub(super) enum Standing {
 }
 
 impl Place {
-    pub(super) fn new(out: &Location, found: &Found) -> Result<Place> {
+    pub(crate) fn new(out: &Location, found: &Found) -> Result<Place> {
         let name = blake3::hash(&key(&found.relative)).to_hex();
         let name = name.get(..32).unwrap_or_default();
         let record = Path::new(RECORDS).join(format!("{name}.json"));
@@ -106,7 +108,7 @@ impl Place {
     }
 
     /// Where the output for a file of the model goes.
-    pub(super) fn location(&self, path: &str) -> Location {
+    pub(crate) fn location(&self, path: &str) -> Location {
         beside(&self.output, path)
     }
 
@@ -120,7 +122,7 @@ impl Place {
 
     /// Fails where a link leads from the output folder to where the outputs for the model and its
     /// `external` files go.
-    pub(super) fn check_folders(&self, external: &[String]) -> Result<()> {
+    pub(crate) fn check_folders(&self, external: &[String]) -> Result<()> {
         let Location::File(out) = &self.out else {
             return Ok(());
         };
@@ -128,13 +130,13 @@ impl Place {
         for path in std::iter::once("").chain(external) {
             let name = self.location(path).to_name();
             let checked = beneath::check_folders(out, &self.relative(path));
-            checked.map_err(crate::error::io("reach", &name))?;
+            checked.map_err(onnxseal_store::io("reach", &name))?;
         }
         Ok(())
     }
 
     /// Removes what killed processes left where the outputs, and the record, go.
-    pub(super) fn sweep(&self, external: &[String]) {
+    pub(crate) fn sweep(&self, external: &[String]) {
         let external = external.iter().map(|path| self.location(path));
         let outputs = [self.output.clone(), self.record.clone()].into_iter();
         for location in outputs.chain(external) {
@@ -148,7 +150,7 @@ impl Place {
     ///
     /// # Errors
     /// [`Error::OutputForeign`] for a file that no record tells of; `Io` where a store does not answer.
-    pub(super) fn standing(&self, noted: &mut Noted, asked: &Asked<'_>) -> Result<Standing> {
+    pub(crate) fn standing(&self, noted: &mut Noted, asked: &Asked<'_>) -> Result<Standing> {
         let record = noted.record.as_ref();
         let candidates = candidates(record, asked);
         let mut old: Vec<FileDigest> = Vec::new();
@@ -226,20 +228,20 @@ impl Place {
             return Ok(false);
         };
         let made = record.digests.output.iter().skip(1);
-        let files = protected.manifest().files.iter().skip(1);
+        let files = protected.files().iter().skip(1);
         Ok(files
             .map(|file| (&file.path, file.bytes))
             .eq(made.map(|file| (&file.path, file.bytes))))
     }
 
     /// The protected model there, if it is one.
-    fn protected(&self) -> Result<Option<Protected>> {
+    fn protected(&self) -> Result<Option<Manifest>> {
         let Some(model) = self.open("")? else {
             return Ok(None);
         };
-        match Source::of(model).and_then(Protected::of) {
+        match read_manifest(model) {
             Ok(protected) => Ok(Some(protected)),
-            Err(error) if error.kind() == crate::ErrorKind::Io => Err(error),
+            Err(error) if error.kind() == onnxseal_core::ErrorKind::Io => Err(error),
             Err(_) => Ok(None),
         }
     }
@@ -267,7 +269,7 @@ impl Place {
         // Without a record, only what the protected model that stands there calls its own.
         let protected = self.protected()?;
         let named = protected.is_some_and(|protected| {
-            let mut files = protected.manifest().files.iter();
+            let mut files = protected.files().iter();
             files.any(|file| file.path == is_there.path && file.bytes == is_there.bytes)
         });
         Ok(named)
@@ -277,7 +279,7 @@ impl Place {
     ///
     /// # Errors
     /// `Io` where a store does not answer.
-    pub(super) fn noted(&self) -> Result<Noted> {
+    pub(crate) fn noted(&self) -> Result<Noted> {
         let input = match self.open_record() {
             Ok(Some(input)) => input,
             Ok(None) => return Ok(Noted::default()),
@@ -300,7 +302,8 @@ impl Place {
         match (&self.out, &self.record) {
             (Location::File(out), Location::File(name)) => {
                 let relative = name.strip_prefix(out).unwrap_or(name);
-                let file = beneath::open(out, relative).map_err(crate::error::io("open", name))?;
+                let file =
+                    beneath::open(out, relative).map_err(onnxseal_store::io("open", name))?;
                 Ok(file.map(|file| Input::of(name, file)).transpose()?)
             }
             _ => match self.record.exists()? {
@@ -317,7 +320,7 @@ impl Place {
     /// # Errors
     /// [`StoreError::OutputExists`], [`Error::OutputForeign`]; [`Error::InUse`] where another process has
     /// written a record meanwhile; `Io`.
-    pub(super) fn publish(
+    pub(crate) fn publish(
         &self,
         asked: &Asked<'_>,
         noted: &Noted,
@@ -383,7 +386,7 @@ impl Place {
         match (&self.out, self.location(path)) {
             (Location::File(out), Location::File(name)) => {
                 let removed = beneath::remove(out, &self.relative(path));
-                removed.map_err(crate::error::io("remove", &name))
+                Ok(removed.map_err(onnxseal_store::io("remove", &name))?)
             }
             (_, location) => Ok(location.remove()?),
         }
@@ -392,7 +395,7 @@ impl Place {
     fn write(&self, found: &Found, record: &Record, noted: &Noted) -> Result<()> {
         let name = self.record.to_name();
         let text = serde_json::to_vec(record);
-        let text = text.map_err(|error| crate::error::io("write", &name)(error.into()))?;
+        let text = text.map_err(|error| onnxseal_store::io("write", &name)(error.into()))?;
         #[cfg(feature = "object-store")]
         if let Location::Object(url) = &self.record {
             return Ok(Object::at(url)?.put_after(text, noted.version.as_ref())?);
@@ -406,7 +409,7 @@ impl Place {
         // Whoever may read the model may read what is known of it.
         let like = match &found.location {
             Location::File(path) => {
-                Some(fs::metadata(path).map_err(crate::error::io("read", path))?)
+                Some(fs::metadata(path).map_err(onnxseal_store::io("read", path))?)
             }
             _ => None,
         };
@@ -454,7 +457,7 @@ fn candidates(record: Option<&Record>, asked: &Asked<'_>) -> Vec<String> {
 
 /// The digest of an open file, called `name`.
 fn digest(input: Input, name: &str, progress: &dyn Progress) -> Result<FileDigest> {
-    let mut digests = of_files(&[("", input)], progress)?;
+    let mut digests = digest_files(&[("", input)], progress)?;
     let digest = digests.pop();
     let mut digest = digest.ok_or(Error::Internal("a file without a digest"))?;
     digest.path = name.to_owned();

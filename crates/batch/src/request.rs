@@ -1,16 +1,125 @@
 //! What is asked of a batch, in few bytes.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use onnxseal_crypto::signature::SigningKey;
-use onnxseal_crypto::wrap::Recipients;
-use onnxseal_plan::Policy;
+use onnxseal_core::manifest::FORMAT;
+use onnxseal_core::{
+    Access, Checks, Location, Policy, ProtectOptions, Recipients, Resign, RotateOptions, SignedBy,
+    SigningKey,
+};
+use onnxseal_store::parallel;
 
-use super::Operation;
-use crate::format::manifest::FORMAT;
-use crate::make::protect::ProtectOptions;
-use crate::make::rotate::{Resign, RotateOptions};
-use crate::pass::signature::{Access, SignedBy};
+use crate::shard::Shard;
+
+/// What is done to each model.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Operation<'a> {
+    /// [`protect`](onnxseal_core::protect()); of the options' `output` nothing is heeded.
+    Protect {
+        /// Who can open them.
+        recipients: &'a Recipients,
+        /// How.
+        options: &'a ProtectOptions,
+    },
+    /// [`unprotect`](onnxseal_core::unprotect()).
+    Unprotect {
+        /// What opens them.
+        access: Access<'a>,
+    },
+    /// [`rekey`](onnxseal_core::rekey()).
+    Rekey {
+        /// What opens them.
+        access: Access<'a>,
+        /// Who can open them then.
+        recipients: &'a Recipients,
+    },
+    /// [`rotate`](onnxseal_core::rotate()); of the options' `output` nothing is heeded.
+    Rotate {
+        /// What opens them.
+        access: Access<'a>,
+        /// Who can open them then.
+        recipients: &'a Recipients,
+        /// How.
+        options: &'a RotateOptions,
+    },
+    /// [`verify`](onnxseal_core::verify()); there are no outputs.
+    Verify {
+        /// What is checked.
+        checks: Checks<'a>,
+    },
+}
+
+impl Operation<'_> {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Operation::Protect { .. } => "protect",
+            Operation::Unprotect { .. } => "unprotect",
+            Operation::Rekey { .. } => "rekey",
+            Operation::Rotate { .. } => "rotate",
+            Operation::Verify { .. } => "verify",
+        }
+    }
+
+    /// Whether what it makes are protected models.
+    pub(crate) fn seals(&self) -> bool {
+        match self {
+            Operation::Protect { .. } | Operation::Rekey { .. } | Operation::Rotate { .. } => true,
+            Operation::Unprotect { .. } | Operation::Verify { .. } => false,
+        }
+    }
+}
+
+/// How a batch is carried out.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// The folder that outputs go to, on a disk or in an object store; needed by all operations but
+    /// `Verify`.
+    pub out: Option<Location>,
+    /// How many models at once.
+    pub jobs: usize,
+    /// The most memory to use, in bytes, as far as it can be foreseen.
+    pub memory_bytes: u64,
+    /// Whether to pass over what an earlier run has done, and to replace what it did otherwise.
+    pub resume: bool,
+    /// The same, and to make anew also protected outputs that no record fits, as earlier versions left
+    /// them where two batches wrote to one folder at the same time.
+    pub repair: bool,
+    /// A file that the caller is going to write: an output, or an input, in its place is an error.
+    pub report: Option<PathBuf>,
+    /// Whether to keep records of what was read and written. Without, a batch takes about half the
+    /// time, its report has no digests, and no later run can tell what it has done.
+    pub records: bool,
+    /// Whether existing files may be replaced, whoever made them.
+    pub replace: bool,
+    /// Whether to wait, once all are done, until they are on the disk; of no meaning to object stores.
+    pub sync: bool,
+    /// Whether to begin no more models once one has failed.
+    pub fail_fast: bool,
+    /// Which part of the models.
+    pub shard: Option<Shard>,
+}
+
+impl Default for Options {
+    /// One model for each core, in 1 GiB; replaces nothing, and waits for the disk.
+    fn default() -> Options {
+        Options {
+            out: None,
+            jobs: parallel::n_cores(),
+            memory_bytes: 1 << 30,
+            resume: false,
+            repair: false,
+            report: None,
+            records: true,
+            replace: false,
+            sync: true,
+            fail_fast: false,
+            shard: None,
+        }
+    }
+}
 
 /// All that is asked for and that a record can be held against.
 ///
@@ -34,7 +143,7 @@ struct Demands<'a> {
 ///
 /// Identities are no part of it, so nothing in a record tells of them: before a source is taken for
 /// done, it is asked whether they open it.
-pub(super) fn request(operation: &Operation<'_>) -> String {
+pub(crate) fn request(operation: &Operation<'_>) -> String {
     let demands = match operation {
         Operation::Protect {
             recipients,
@@ -135,9 +244,7 @@ mod tests {
 
     use std::collections::BTreeSet;
 
-    use onnxseal_crypto::signature::AllowedSigners;
-    use onnxseal_crypto::wrap::Identities;
-    use onnxseal_plan::Preset;
+    use onnxseal_core::{AllowedSigners, Identities, Preset};
 
     use super::*;
 

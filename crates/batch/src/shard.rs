@@ -18,15 +18,15 @@ impl Shard {
     }
 
     /// All of a batch.
-    pub(super) const ALL: Shard = Shard { index: 0, count: 1 };
+    pub(crate) const ALL: Shard = Shard { index: 0, count: 1 };
 
     /// Which part, and of how many.
-    pub(super) fn numbers(&self) -> (u64, u64) {
+    pub(crate) fn numbers(&self) -> (u64, u64) {
         (self.index, self.count)
     }
 
     /// Whether a model can be in this part and in `other`.
-    pub(super) fn may_share_with(self, other: Shard) -> bool {
+    pub(crate) fn may_share_with(self, other: Shard) -> bool {
         let (mut a, mut b) = (self.count, other.count);
         while b > 0 {
             (a, b) = (b, a % b);
@@ -44,7 +44,7 @@ impl Shard {
 }
 
 /// The names of a path with `/` between them.
-pub(super) fn key(relative: &Path) -> Vec<u8> {
+pub(crate) fn key(relative: &Path) -> Vec<u8> {
     let names: Vec<&[u8]> = (relative.iter())
         .map(|name| name.as_encoded_bytes())
         .collect();

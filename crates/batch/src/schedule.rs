@@ -10,7 +10,7 @@ const OVERTAKING: usize = 4;
 /// They begin in their order, but while the first does not fit beside those that run, later ones
 /// that fit overtake it, so that no core waits; only so many, so that it does not wait for ever.
 #[derive(Debug)]
-pub(super) struct Schedule {
+pub(crate) struct Schedule {
     /// Index and need in bytes, at most the budget.
     waiting: VecDeque<(usize, u64)>,
     jobs: usize,
@@ -22,7 +22,7 @@ pub(super) struct Schedule {
 
 /// What a job does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(crate) enum Next {
     /// Begin a model, by its index, which is to be [`finished`](Schedule::finished) with this many
     /// bytes.
     Begin(usize, u64),
@@ -35,7 +35,7 @@ pub(super) enum Next {
 impl Schedule {
     /// For models that need so many bytes each, `jobs` at once, in `budget` bytes. One that needs
     /// more than that runs alone.
-    pub(super) fn new(needs: impl Iterator<Item = u64>, jobs: usize, budget: u64) -> Schedule {
+    pub(crate) fn new(needs: impl Iterator<Item = u64>, jobs: usize, budget: u64) -> Schedule {
         let budget = budget.max(1);
         let needs = needs.map(|need| need.clamp(1, budget));
         Schedule {
@@ -49,12 +49,12 @@ impl Schedule {
     }
 
     /// How many models run at once, at most.
-    pub(super) fn jobs(&self) -> usize {
+    pub(crate) fn jobs(&self) -> usize {
         self.jobs
     }
 
     /// Says what a job that has nothing to do does next.
-    pub(super) fn next(&mut self) -> Next {
+    pub(crate) fn next(&mut self) -> Next {
         if self.waiting.is_empty() {
             return Next::Done;
         }
@@ -81,13 +81,13 @@ impl Schedule {
     }
 
     /// A model that needed `need` has finished.
-    pub(super) fn finished(&mut self, need: u64) {
+    pub(crate) fn finished(&mut self, need: u64) {
         self.running -= 1;
         self.used -= need;
     }
 
     /// Begins no more.
-    pub(super) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.waiting.clear();
     }
 }

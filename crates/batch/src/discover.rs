@@ -10,9 +10,7 @@ use std::sync::OnceLock;
 use globset::{GlobBuilder, GlobMatcher};
 use walkdir::{DirEntry, WalkDir};
 
-use crate::error::io;
-use crate::error::{Error, Result};
-use crate::pass::source::Source;
+use onnxseal_core::{Error, Result, is_model as holds_model};
 #[cfg(not(feature = "object-store"))]
 use onnxseal_store::unreachable_object;
 #[cfg(feature = "object-store")]
@@ -66,7 +64,7 @@ pub struct Unreadable {
 /// - where there is no such object, or the URL ends in `/` or with the bucket, a folder of an object
 ///   store: all whose keys begin so, up to a `/`. There are no globs for objects.
 ///
-/// In folders and by globs a file is found if [`onnxseal_onnx::sniff`] says that its content is a
+/// In folders and by globs a file is found if [`is_model`](onnxseal_core::is_model) says that its content is a
 /// model, if its name ends in `.onnx`, or if it cannot be opened: no model is missed, and what should
 /// be one and is not shows when it is used. External data is found only if it is named or reads
 /// like a model. Hidden files and folders count, but for folders named `.git`; files other than
@@ -75,7 +73,7 @@ pub struct Unreadable {
 /// taken once, by the first of them in the order of sources and names: so a link to a folder above it
 /// leads to nothing new. What cannot be looked at is told of, and the search goes on: a folder that
 /// cannot be read, a link that leads nowhere or in circles, an object that the store does not give.
-/// Empty objects do not count. Of objects that are not named so, what [`onnxseal_onnx::sniff_by`] asks
+/// Empty objects do not count. Of objects that are not named so, what [`is_model`](onnxseal_core::is_model) asks
 /// for is fetched, 16 at once: of one that is no model mostly 64 KiB.
 ///
 /// A list has a source a line, relative to the list's folder, or a URL; white space around it is cut off, and
@@ -491,17 +489,19 @@ fn nothing_at(source: &ObjectUrl) -> Error {
 /// Whether an object is to be found by its content, or because nobody can tell.
 #[cfg(feature = "object-store")]
 fn is_model_there(url: &ObjectUrl) -> Result<bool> {
-    let sniffed = Input::open(&url.into()).and_then(|object| {
-        onnxseal_onnx::sniff_by(object.len, |part, offset| {
-            object.read_exact_at(part, offset)
-        })
-    });
-    match sniffed {
-        Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(false),
-        Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {
-            Ok(true)
-        }
-        sniffed => Ok(sniffed?),
+    let object = Input::open(&url.into()).map_err(Error::from);
+    match object.and_then(holds_model) {
+        Err(Error::Store(StoreError::Io { source, .. })) => match source.kind() {
+            ErrorKind::NotFound => Ok(false),
+            ErrorKind::PermissionDenied => Ok(true),
+            _ => Err(StoreError::Io {
+                source,
+                action: "read",
+                path: url.to_string().into(),
+            }
+            .into()),
+        },
+        sniffed => sniffed,
     }
 }
 
@@ -517,9 +517,7 @@ fn is_model(path: &Path) -> Result<bool> {
         return Ok(true);
     }
     match File::open(path) {
-        Ok(file) => Ok(onnxseal_onnx::sniff(
-            Source::of(Input::of(path, file)?)?.bytes(),
-        )),
+        Ok(file) => holds_model(Input::of(path, file)?),
         // Somebody removed it meanwhile.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(_) => Ok(true),
@@ -550,4 +548,30 @@ fn below(path: &Path, base: &Path) -> Option<PathBuf> {
 
 fn canonical(path: &Path) -> Result<PathBuf> {
     fs::canonicalize(path).map_err(io("read", path))
+}
+
+/// Turns the system's errors into ours.
+fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Error + 'a {
+    move |source| onnxseal_store::io(action, path)(source).into()
+}
+
+#[cfg(all(test, not(feature = "object-store")))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use onnxseal_core::StoreError;
+
+    #[test]
+    fn objects_are_out_of_reach_without_the_feature() {
+        for folder in ["s3://b/m", "s3://b/m/", "s3://b"] {
+            let folder = Location::parse_folder(folder).unwrap();
+            assert!(folder.check_reachable().is_err());
+            let found = discover(&[folder], &[] as &[&str]);
+            assert!(matches!(
+                found,
+                Err(Error::Store(StoreError::NoObjectStores { .. }))
+            ));
+        }
+    }
 }

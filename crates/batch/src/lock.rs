@@ -10,12 +10,14 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use super::{RECORDS, Shard, Watch};
-use crate::error::io as io_error;
-use crate::error::{Error, Result};
+use crate::record::RECORDS;
+use crate::shard::Shard;
+use crate::watch::Watch;
+use onnxseal_core::{Error, Result};
 use onnxseal_store::beneath;
 use onnxseal_store::draft::is_at;
 use onnxseal_store::folder::{MadeFolders, Place};
+use onnxseal_store::io as io_error;
 
 /// How often to try, and how long to wait in between: others hold a lock for a moment to see whether
 /// anybody does.
@@ -27,7 +29,7 @@ const MAX_HOLDER_BYTES: u64 = 200;
 
 /// The output folder is ours, as far as our part goes, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Hold {
+pub(crate) struct Hold {
     /// `None` where the file system has no locks.
     file: Option<File>,
     path: PathBuf,
@@ -40,7 +42,7 @@ impl Hold {
     ///
     /// # Errors
     /// [`Error::InUse`] where a process holds a part that a model of ours may be in; `Io`.
-    pub(super) fn take(out: &Path, shard: Option<Shard>, watch: &dyn Watch) -> Result<Hold> {
+    pub(crate) fn take(out: &Path, shard: Option<Shard>, watch: &dyn Watch) -> Result<Hold> {
         let shard = shard.unwrap_or(Shard::ALL);
         let path = out.join(RECORDS).join(name(shard));
         let mut by = None;
@@ -123,7 +125,7 @@ fn make(out: &Path) -> Result<MadeFolders> {
     let records = out.join(RECORDS);
     if fs::symlink_metadata(&records).is_ok_and(|metadata| metadata.is_symlink()) {
         let text = "it is a link, and records lie in the output folder itself";
-        return Err(io_error("create folder", &records)(io::Error::other(text)));
+        return Err(io_error("create folder", &records)(io::Error::other(text)).into());
     }
     let path = records.join("part");
     let (_, made) = Place { path, below: 0 }.make_folder()?;
@@ -202,7 +204,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::pass::progress::Silent;
+    use onnxseal_core::Silent;
 
     fn take(out: &Path, part: Option<&str>) -> Result<Hold> {
         Hold::take(out, part.map(|part| part.parse().unwrap()), &Silent)

@@ -4,9 +4,8 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use onnxseal_core::{
-    Discovery, Error, ErrorKind, Found, Location, StoreError, Unreadable, discover,
-};
+use onnxseal_batch::{Discovery, Found, Unreadable, discover};
+use onnxseal_core::{Error, ErrorKind, Location, StoreError};
 use onnxseal_testkit::samples;
 use tempfile::TempDir;
 

@@ -3,35 +3,38 @@
 use std::sync::Mutex;
 use std::time::Instant;
 
-use super::record::{Asked, Noted, Place, Standing};
-use super::survey::Survey;
-use super::{ModelReport, Operation, Options, Outcome, Watch, lock};
-use crate::check::verify::{verify, verify_with_digests};
 use crate::discover::Found;
-use crate::error::{Error, Result};
-use crate::make::protect::protect_with;
-use crate::make::rekey::rekey;
-use crate::make::rotate::rotate_with;
-use crate::open::model::unprotect;
-use crate::open::protected::Protected;
-use crate::pass::progress::Progress;
-use crate::pass::progress::Volume;
-use crate::pass::progress::{Digests, FileDigest};
-use crate::pass::publish::{Made, Publication, PublishHook};
+use crate::record::{Asked, Noted, Place, Standing};
+use crate::report::{ModelReport, Outcome};
+use crate::request::{Operation, Options};
+use crate::survey::Survey;
+use crate::watch::Watch;
+use onnxseal_core::Progress;
+use onnxseal_core::Volume;
+use onnxseal_core::check_identities;
+use onnxseal_core::protect_with;
+use onnxseal_core::rekey;
+use onnxseal_core::rotate_with;
+use onnxseal_core::unprotect;
+use onnxseal_core::{Digests, FileDigest};
+use onnxseal_core::{Error, Result};
+use onnxseal_core::{Made, Publication, PublishHook};
+use onnxseal_core::{verify, verify_with_digests};
 use onnxseal_store::Location;
 use onnxseal_store::OutputOptions;
+use onnxseal_store::parallel::lock;
 
 /// What the models of a batch have in common.
-pub(super) struct Batch<'a> {
-    pub(super) operation: &'a Operation<'a>,
-    pub(super) options: &'a Options,
-    pub(super) watch: &'a dyn Watch,
-    pub(super) request: String,
-    pub(super) stopped: Mutex<bool>,
+pub(crate) struct Batch<'a> {
+    pub(crate) operation: &'a Operation<'a>,
+    pub(crate) options: &'a Options,
+    pub(crate) watch: &'a dyn Watch,
+    pub(crate) request: String,
+    pub(crate) stopped: Mutex<bool>,
 }
 
 impl Batch<'_> {
-    pub(super) fn model(&self, found: &Found, survey: &Survey) -> ModelReport {
+    pub(crate) fn model(&self, found: &Found, survey: &Survey) -> ModelReport {
         let begun = Instant::now();
         let progress = self.watch.model(found, survey.bytes);
         let place = self.place(found);
@@ -65,7 +68,7 @@ impl Batch<'_> {
     }
 
     /// The report of a model of which nothing is known yet.
-    pub(super) fn unfinished(
+    pub(crate) fn unfinished(
         &self,
         found: &Found,
         survey: &Survey,
@@ -86,7 +89,7 @@ impl Batch<'_> {
     }
 
     /// The report of what could not be looked at.
-    pub(super) fn unreadable(&self, found: &Found, error: Error) -> ModelReport {
+    pub(crate) fn unreadable(&self, found: &Found, error: Error) -> ModelReport {
         ModelReport {
             output: None,
             error: Some(error.into()),
@@ -192,8 +195,7 @@ impl Notes<'_> {
             Operation::Unprotect { access }
             | Operation::Rekey { access, .. }
             | Operation::Rotate { access, .. } => {
-                let protected = Protected::open(&self.found.location)?;
-                protected.data_key(access.identities).map(drop)
+                check_identities(&self.found.location, access.identities)
             }
             Operation::Protect { .. } | Operation::Verify { .. } => Ok(()),
         }

@@ -7,15 +7,15 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::error::Result;
-use crate::error::io as io_error;
+use onnxseal_core::Result;
 use onnxseal_store::folder_of;
+use onnxseal_store::io as io_error;
 
 /// Returns once all of `files`, and their names, are on the disk.
 ///
 /// On Linux, one call for each file system, not for each file: it writes what others have written
 /// there too.
-pub(super) fn sync(out: &Path, files: &[PathBuf]) -> Result<()> {
+pub(crate) fn sync(out: &Path, files: &[PathBuf]) -> Result<()> {
     let mut folders: BTreeSet<&Path> = files.iter().map(|file| folder_of(file)).collect();
     folders.insert(out);
     #[cfg(target_os = "linux")]

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use crate::error::{Error, ErrorKind};
-use crate::pass::progress::FileDigest;
-use crate::pass::progress::Volume;
+use onnxseal_core::FileDigest;
+use onnxseal_core::Volume;
+use onnxseal_core::{Error, ErrorKind};
 
 /// What became of a batch.
 ///
@@ -122,7 +122,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    pub(super) fn of(models: &[ModelReport], seconds: f64) -> Totals {
+    pub(crate) fn of(models: &[ModelReport], seconds: f64) -> Totals {
         let mut totals = Totals {
             models: models.len(),
             seconds,

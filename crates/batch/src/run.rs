@@ -1,170 +1,24 @@
-//! Whole collections of models: many at once, each on its own.
-//!
-//! A model that fails takes no other along. What was made is kept in mind by a small record a model,
-//! in the folder `.onnxseal` of the output folder, written before the outputs get their names: so a
-//! batch that was interrupted, however, can be resumed. Models, outputs and records may be files or
-//! objects in stores. In a folder of files, [`lock`] keeps two batches from doing the same part at
-//! once; in stores, of two that write a record the second fails.
+//! A batch from its first model to its report.
 
-mod layout;
-mod lock;
-mod record;
-mod report;
-mod request;
-mod schedule;
-mod shard;
-mod survey;
-mod sync;
-mod work;
-
+use crate::report::{ModelReport, Outcome, Report, Totals};
+use crate::request::{Operation, Options};
+use crate::watch::Watch;
+use crate::{layout, sync};
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use onnxseal_crypto::wrap::Recipients;
-
-use crate::check::verify::Checks;
 use crate::discover::{Discovery, Found, Unreadable};
-use crate::error::{Error, Result};
-use crate::make::protect::ProtectOptions;
-use crate::make::rotate::RotateOptions;
-use crate::pass::progress::{Progress, Silent};
-use crate::pass::signature::Access;
-use lock::Hold;
+use crate::lock::Hold;
+use crate::record::Place;
+use crate::request::request;
+use crate::schedule::{Next, Schedule};
+use crate::survey::{REQUEST_BYTES, Survey, THREAD_BYTES};
+use crate::work::Batch;
+use onnxseal_core::{Error, Result};
 use onnxseal_store::Location;
-use onnxseal_store::parallel;
-use record::Place;
-use request::request;
-use schedule::{Next, Schedule};
-use survey::{REQUEST_BYTES, Survey, THREAD_BYTES};
-use work::Batch;
-
-pub use report::{Failure, ModelReport, Outcome, Report, Totals};
-pub use shard::Shard;
-
-/// The folder of the records, in the output folder.
-pub const RECORDS: &str = ".onnxseal";
-
-/// What is done to each model.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Operation<'a> {
-    /// [`protect`](crate::protect()); of the options' `output` nothing is heeded.
-    Protect {
-        /// Who can open them.
-        recipients: &'a Recipients,
-        /// How.
-        options: &'a ProtectOptions,
-    },
-    /// [`unprotect`](crate::unprotect()).
-    Unprotect {
-        /// What opens them.
-        access: Access<'a>,
-    },
-    /// [`rekey`](crate::rekey()).
-    Rekey {
-        /// What opens them.
-        access: Access<'a>,
-        /// Who can open them then.
-        recipients: &'a Recipients,
-    },
-    /// [`rotate`](crate::rotate()); of the options' `output` nothing is heeded.
-    Rotate {
-        /// What opens them.
-        access: Access<'a>,
-        /// Who can open them then.
-        recipients: &'a Recipients,
-        /// How.
-        options: &'a RotateOptions,
-    },
-    /// [`verify`](crate::verify()); there are no outputs.
-    Verify {
-        /// What is checked.
-        checks: Checks<'a>,
-    },
-}
-
-/// How a batch is carried out.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Options {
-    /// The folder that outputs go to, on a disk or in an object store; needed by all operations but
-    /// `Verify`.
-    pub out: Option<Location>,
-    /// How many models at once.
-    pub jobs: usize,
-    /// The most memory to use, in bytes, as far as it can be foreseen.
-    pub memory_bytes: u64,
-    /// Whether to pass over what an earlier run has done, and to replace what it did otherwise.
-    pub resume: bool,
-    /// The same, and to make anew also protected outputs that no record fits, as earlier versions left
-    /// them where two batches wrote to one folder at the same time.
-    pub repair: bool,
-    /// A file that the caller is going to write: an output, or an input, in its place is an error.
-    pub report: Option<PathBuf>,
-    /// Whether to keep records of what was read and written. Without, a batch takes about half the
-    /// time, its report has no digests, and no later run can tell what it has done.
-    pub records: bool,
-    /// Whether existing files may be replaced, whoever made them.
-    pub replace: bool,
-    /// Whether to wait, once all are done, until they are on the disk; of no meaning to object stores.
-    pub sync: bool,
-    /// Whether to begin no more models once one has failed.
-    pub fail_fast: bool,
-    /// Which part of the models.
-    pub shard: Option<Shard>,
-}
-
-impl Default for Options {
-    /// One model for each core, in 1 GiB; replaces nothing, and waits for the disk.
-    fn default() -> Options {
-        Options {
-            out: None,
-            jobs: parallel::n_cores(),
-            memory_bytes: 1 << 30,
-            resume: false,
-            repair: false,
-            report: None,
-            records: true,
-            replace: false,
-            sync: true,
-            fail_fast: false,
-            shard: None,
-        }
-    }
-}
-
-/// Told how far a batch is; called from several threads.
-pub trait Watch: Sync {
-    /// So many `models` of so many `bytes` in all will be looked at.
-    fn begin(&self, models: usize, bytes: u64) {
-        let _ = (models, bytes);
-    }
-
-    /// A model of so many `bytes` begins; the result is told how far it is.
-    fn model<'w>(&'w self, found: &Found, bytes: u64) -> Box<dyn Progress + 'w> {
-        let _ = (found, bytes);
-        Box::new(Silent)
-    }
-
-    /// A model has come to its end.
-    fn finished(&self, found: &Found, report: &ModelReport) {
-        let _ = (found, report);
-    }
-
-    /// Something that is no failure, but should be known.
-    fn note(&self, text: &str) {
-        let _ = text;
-    }
-
-    /// Whether to begin no more models.
-    fn stops(&self) -> bool {
-        false
-    }
-}
-
-impl Watch for Silent {}
+use onnxseal_store::parallel::{self, lock};
 
 /// Carries out `operation` on all models that [`discover`](crate::discover()) found. What it could not
 /// look at is in the report, as failed.
@@ -297,26 +151,6 @@ fn outputs(
     paths
 }
 
-impl Operation<'_> {
-    fn name(&self) -> &'static str {
-        match self {
-            Operation::Protect { .. } => "protect",
-            Operation::Unprotect { .. } => "unprotect",
-            Operation::Rekey { .. } => "rekey",
-            Operation::Rotate { .. } => "rotate",
-            Operation::Verify { .. } => "verify",
-        }
-    }
-
-    /// Whether what it makes are protected models.
-    fn seals(&self) -> bool {
-        match self {
-            Operation::Protect { .. } | Operation::Rekey { .. } | Operation::Rotate { .. } => true,
-            Operation::Unprotect { .. } | Operation::Verify { .. } => false,
-        }
-    }
-}
-
 /// Which of `models`, and of what could not be looked at, are this batch's.
 fn choose(
     models: Vec<Found>,
@@ -442,8 +276,4 @@ fn scheduled<T: Send>(
         run();
     });
     results.into_inner().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
