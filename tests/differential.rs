@@ -139,8 +139,8 @@ fn targets(tensor: &Tensor) -> Vec<Range<usize>> {
 /// Blanks the targets of `tensor` in the model and returns what was there, as bytes.
 fn blank(model: &mut ModelProto, tensor: &Tensor) -> Vec<u8> {
     match find(model, &tensor.at) {
-        Place::Floats(floats) => blank_values(floats, tensor, f32::to_le_bytes),
-        Place::Tensor(found) => {
+        TensorRole::Floats(floats) => blank_values(floats, tensor, f32::to_le_bytes),
+        TensorRole::Tensor(found) => {
             let dims: Vec<u64> = found.dims.iter().map(|&dim| dim as u64).collect();
             assert_eq!(dims, tensor.dims, "{}", tensor.at);
             if !found.float_data.is_empty() {
@@ -185,7 +185,7 @@ fn blank_bytes(bytes: &mut [u8], offset: usize, tensor: &Tensor) -> Vec<u8> {
 
 /// Location, without `./`, and offset of a tensor's external data.
 fn external(model: &mut ModelProto, tensor: &Tensor) -> (String, u64) {
-    let Place::Tensor(found) = find(model, &tensor.at) else {
+    let TensorRole::Tensor(found) = find(model, &tensor.at) else {
         panic!("{} is no tensor", tensor.at);
     };
     let entry = |key: &str| found.external_data.iter().find(|entry| entry.key == key);
@@ -194,7 +194,7 @@ fn external(model: &mut ModelProto, tensor: &Tensor) -> (String, u64) {
     (location.to_owned(), offset)
 }
 
-enum Place<'a> {
+enum TensorRole<'a> {
     Tensor(&'a mut TensorProto),
     Floats(&'a mut Vec<f32>),
 }
@@ -203,7 +203,7 @@ enum Place<'a> {
 type Parts<'p> = &'p mut dyn Iterator<Item = (String, usize)>;
 
 /// What stands at a path such as `graph.node[5].attribute[0].t`.
-fn find<'m>(model: &'m mut ModelProto, path: &str) -> Place<'m> {
+fn find<'m>(model: &'m mut ModelProto, path: &str) -> TensorRole<'m> {
     let mut parts = path.split('.').map(|part| match part.split_once('[') {
         Some((name, index)) => (
             name.to_owned(),
@@ -223,36 +223,36 @@ fn find<'m>(model: &'m mut ModelProto, path: &str) -> Place<'m> {
     }
 }
 
-fn in_graph<'m>(graph: &'m mut GraphProto, parts: Parts) -> Place<'m> {
+fn in_graph<'m>(graph: &'m mut GraphProto, parts: Parts) -> TensorRole<'m> {
     let (name, index) = parts.next().unwrap();
     match name.as_str() {
-        "initializer" => Place::Tensor(&mut graph.initializer[index]),
+        "initializer" => TensorRole::Tensor(&mut graph.initializer[index]),
         "sparse_initializer" => sparse(graph.sparse_initializer[index].values.as_mut(), parts),
         "node" => in_node(&mut graph.node[index], parts),
         _ => panic!("a graph's {name}"),
     }
 }
 
-fn in_node<'m>(node: &'m mut NodeProto, parts: Parts) -> Place<'m> {
+fn in_node<'m>(node: &'m mut NodeProto, parts: Parts) -> TensorRole<'m> {
     let (name, index) = parts.next().unwrap();
     assert_eq!(name, "attribute");
     let attribute: &mut AttributeProto = &mut node.attribute[index];
     let (name, index) = parts.next().unwrap();
     match name.as_str() {
-        "t" => Place::Tensor(attribute.t.as_mut().unwrap()),
-        "tensors" => Place::Tensor(&mut attribute.tensors[index]),
+        "t" => TensorRole::Tensor(attribute.t.as_mut().unwrap()),
+        "tensors" => TensorRole::Tensor(&mut attribute.tensors[index]),
         "g" => in_graph(attribute.g.as_mut().unwrap(), parts),
         "graphs" => in_graph(&mut attribute.graphs[index], parts),
         "sparse_tensor" => sparse(
             attribute.sparse_tensor.as_mut().unwrap().values.as_mut(),
             parts,
         ),
-        "floats" => Place::Floats(&mut attribute.floats),
+        "floats" => TensorRole::Floats(&mut attribute.floats),
         _ => panic!("an attribute's {name}"),
     }
 }
 
-fn sparse<'m>(values: Option<&'m mut TensorProto>, parts: Parts) -> Place<'m> {
+fn sparse<'m>(values: Option<&'m mut TensorProto>, parts: Parts) -> TensorRole<'m> {
     assert_eq!(parts.next().unwrap().0, "values");
-    Place::Tensor(values.unwrap())
+    TensorRole::Tensor(values.unwrap())
 }

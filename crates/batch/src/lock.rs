@@ -16,7 +16,7 @@ use crate::watch::Watch;
 use onnxseal_core::{Error, Result};
 use onnxseal_store::beneath;
 use onnxseal_store::draft::is_at;
-use onnxseal_store::folder::{MadeFolders, Place};
+use onnxseal_store::folder::{MadeFolders, OutputPath};
 use onnxseal_store::io as io_error;
 
 /// How often to try, and how long to wait in between: others hold a lock for a moment to see whether
@@ -128,7 +128,7 @@ fn make(out: &Path) -> Result<MadeFolders> {
         return Err(io_error("create folder", &records)(io::Error::other(text)).into());
     }
     let path = records.join("part");
-    let (_, made) = Place { path, below: 0 }.make_folder()?;
+    let (_, made) = OutputPath { path, below: 0 }.make_folder()?;
     Ok(made)
 }
 

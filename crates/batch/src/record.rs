@@ -57,7 +57,7 @@ pub(crate) struct Record {
 
 /// Where a model and its record go.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct Target {
     out: Location,
     /// The model below `out`.
     relative: PathBuf,
@@ -94,12 +94,12 @@ pub(crate) enum Standing {
     Old(Vec<FileDigest>),
 }
 
-impl Place {
-    pub(crate) fn new(out: &Location, found: &Found) -> Result<Place> {
+impl Target {
+    pub(crate) fn new(out: &Location, found: &Found) -> Result<Target> {
         let name = blake3::hash(&key(&found.relative)).to_hex();
         let name = name.get(..32).unwrap_or_default();
         let record = Path::new(RECORDS).join(format!("{name}.json"));
-        Ok(Place {
+        Ok(Target {
             out: out.clone(),
             relative: found.relative.clone(),
             output: out.join(&found.relative)?,

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use crate::discover::{Discovery, Found, Unreadable};
 use crate::lock::Hold;
-use crate::record::Place;
+use crate::record::Target;
 use crate::request::request;
 use crate::schedule::{Next, Schedule};
 use crate::survey::{REQUEST_BYTES, Survey, THREAD_BYTES};
@@ -140,7 +140,7 @@ fn outputs(
     let mut paths = Vec::new();
     for ((found, survey), report) in models.iter().zip(reports) {
         if matches!(report.outcome, Outcome::Done | Outcome::Skipped)
-            && let Ok(place) = Place::new(&out.into(), found)
+            && let Ok(place) = Target::new(&out.into(), found)
         {
             let external = survey.external.iter();
             paths.extend(external.map(|file| place.output.beside(file).to_name()));

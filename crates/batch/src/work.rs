@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use crate::discover::Found;
-use crate::record::{Asked, Noted, Place, Standing};
+use crate::record::{Asked, Noted, Standing, Target};
 use crate::report::{ModelReport, Outcome};
 use crate::request::{Operation, Options};
 use crate::survey::Survey;
@@ -38,7 +38,7 @@ impl Batch<'_> {
         let begun = Instant::now();
         let progress = self.watch.model(found, survey.bytes);
         let place = self.place(found);
-        let notes = Notes {
+        let run = ModelRun {
             batch: self,
             found,
             survey,
@@ -46,8 +46,8 @@ impl Batch<'_> {
             progress: &*progress,
             known: Mutex::default(),
         };
-        let outcome = notes.carry_out();
-        let known = std::mem::take(&mut *lock(&notes.known));
+        let outcome = run.carry_out();
+        let known = std::mem::take(&mut *lock(&run.known));
         let mut report = match outcome {
             Ok(outcome) => self.unfinished(found, survey, outcome),
             Err(error) => ModelReport {
@@ -97,19 +97,19 @@ impl Batch<'_> {
         }
     }
 
-    fn place(&self, found: &Found) -> Option<Place> {
+    fn place(&self, found: &Found) -> Option<Target> {
         let out = self.options.out.as_ref()?;
         // Where there is none, nothing would have begun.
-        Place::new(out, found).ok()
+        Target::new(out, found).ok()
     }
 }
 
 /// One model, and what becomes known of it.
-struct Notes<'a> {
+struct ModelRun<'a> {
     batch: &'a Batch<'a>,
     found: &'a Found,
     survey: &'a Survey,
-    place: Option<&'a Place>,
+    place: Option<&'a Target>,
     progress: &'a dyn Progress,
     known: Mutex<Known>,
 }
@@ -127,7 +127,7 @@ struct Known {
     makes_room: bool,
 }
 
-impl Notes<'_> {
+impl ModelRun<'_> {
     fn carry_out(&self) -> Result<Outcome> {
         let Some(place) = self.place else {
             return self.verify().map(|()| Outcome::Done);
@@ -262,7 +262,7 @@ impl Notes<'_> {
     }
 }
 
-impl PublishHook for Notes<'_> {
+impl PublishHook for ModelRun<'_> {
     fn makes_room(&self) -> bool {
         lock(&self.known).makes_room
     }

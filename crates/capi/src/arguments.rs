@@ -9,13 +9,16 @@ use crate::error::{Fault, Result};
 
 /// A place where a call leaves what it has made: `NULL` from the start, so that a caller who looks
 /// at it after an error finds nothing to release.
-pub(crate) struct Place<'a, T>(&'a mut MaybeUninit<*mut T>);
+pub(crate) struct OutPointer<'a, T>(&'a mut MaybeUninit<*mut T>);
 
-impl<'a, T> Place<'a, T> {
-    pub fn new(place: Option<&'a mut MaybeUninit<*mut T>>, name: &str) -> Result<Place<'a, T>> {
+impl<'a, T> OutPointer<'a, T> {
+    pub fn new(
+        place: Option<&'a mut MaybeUninit<*mut T>>,
+        name: &str,
+    ) -> Result<OutPointer<'a, T>> {
         let place = given(place, name)?;
         place.write(ptr::null_mut());
-        Ok(Place(place))
+        Ok(OutPointer(place))
     }
 
     pub fn fill(self, made: *mut T) {

@@ -11,7 +11,7 @@ use onnxseal_runtime::ep_context::{
 use ort_sys::OrtApiBase;
 use zeroize::Zeroizing;
 
-use crate::arguments::{Place, bytes, given, path, text};
+use crate::arguments::{OutPointer, bytes, given, path, text};
 use crate::error::{OnnxsealError, Result, guard};
 use crate::model::OnnxsealModel;
 
@@ -38,7 +38,7 @@ pub extern "C" fn onnxseal_ep_context_open(
     context: Option<&mut MaybeUninit<*mut OnnxsealEpContext>>,
 ) -> Option<Box<OnnxsealError>> {
     guard(|| {
-        let place = Place::new(context, "context")?;
+        let place = OutPointer::new(context, "context")?;
         let model = given(model, "model")?;
         // SAFETY: the caller gives text.
         let folder = PathBuf::from(unsafe { path(folder, "folder") }?);
@@ -147,7 +147,7 @@ pub extern "C" fn onnxseal_ep_context_read(
     blob: Option<&mut MaybeUninit<*mut OnnxsealBlob>>,
 ) -> Option<Box<OnnxsealError>> {
     guard(|| -> Result<()> {
-        let place = Place::new(blob, "blob")?;
+        let place = OutPointer::new(blob, "blob")?;
         let context = given(context, "context")?;
         // SAFETY: the caller gives text.
         let name = unsafe { text(name, "name") }?;

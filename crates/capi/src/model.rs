@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use onnxseal_runtime::{Access, Bytes, InMemory, Location, Model, Options, Requirements, Silent};
 
-use crate::arguments::{Place, array, bytes, given, optional_text, path, text};
+use crate::arguments::{OutPointer, array, bytes, given, optional_text, path, text};
 use crate::error::{Fault, OnnxsealError, Result, guard};
 use crate::identities::OnnxsealIdentities;
 use crate::options::OnnxsealOptions;
@@ -94,7 +94,7 @@ pub extern "C" fn onnxseal_model_open(
     model: Option<&mut MaybeUninit<*mut OnnxsealModel>>,
 ) -> Option<Box<OnnxsealError>> {
     guard(|| {
-        let place = Place::new(model, "model")?;
+        let place = OutPointer::new(model, "model")?;
         // SAFETY: the caller gives text that ends with a NUL, or NULL.
         let location = Location::parse(unsafe { path(location, "location") }?)?;
         let access = access(given(identities, "identities")?, options);
@@ -118,7 +118,7 @@ pub extern "C" fn onnxseal_model_open_memory(
     model: Option<&mut MaybeUninit<*mut OnnxsealModel>>,
 ) -> Option<Box<OnnxsealError>> {
     guard(|| {
-        let place = Place::new(model, "model")?;
+        let place = OutPointer::new(model, "model")?;
         // SAFETY: the caller gives this many bytes.
         let bytes = unsafe { self::bytes(bytes, length_bytes, "bytes") }?;
         // SAFETY: the caller gives this many files.

@@ -10,7 +10,7 @@ use onnxseal_runtime::{
 };
 use ort_sys::{OrtApiBase, OrtEnv, OrtSession, OrtSessionOptions};
 
-use crate::arguments::{Place, given};
+use crate::arguments::{OutPointer, given};
 use crate::error::{OnnxsealError, Result, guard};
 use crate::model::OnnxsealModel;
 use crate::ort::{Api, Key, SessionOptions, Value, c_dims, c_name};
@@ -49,7 +49,7 @@ pub extern "C" fn onnxseal_create_session(
     session: Option<&mut MaybeUninit<*mut OrtSession>>,
 ) -> Option<Box<OnnxsealError>> {
     guard(|| {
-        let place = Place::new(session, "session")?;
+        let place = OutPointer::new(session, "session")?;
         let model = given(model, "model")?;
         let api = Api::of(ort_api_base)?;
         given((!env.is_null()).then_some(()), "env")?;
@@ -105,7 +105,7 @@ pub extern "C" fn onnxseal_prepare_session(
     skeleton: Option<&mut MaybeUninit<*mut OnnxsealSkeleton>>,
 ) -> Option<Box<OnnxsealError>> {
     guard(|| {
-        let place = Place::new(skeleton, "skeleton")?;
+        let place = OutPointer::new(skeleton, "skeleton")?;
         let model = given(model, "model")?;
         let api = Api::of(ort_api_base)?;
         given((!options.is_null()).then_some(()), "options")?;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::error::{Error, Fault, excerpt};
-use crate::model::{GraphId, Model, Node, Place, Tensor};
+use crate::model::{GraphId, Model, Node, Tensor, TensorRole};
 
 impl<'a> Model<'a> {
     /// Checks that every program finds the same elements for each value.
@@ -60,12 +60,12 @@ impl<'a> Model<'a> {
     /// Whether the tensor is a value of its graph by itself, and not what a node holds.
     fn is_named(&self, tensor: &Tensor<'_>) -> bool {
         match tensor.place {
-            Place::Initializer => true,
+            TensorRole::Initializer => true,
             // Those of attributes are in a node.
-            Place::SparseValues => (self.graphs.get(tensor.graph.index()))
+            TensorRole::SparseValues => (self.graphs.get(tensor.graph.index()))
                 .and_then(|graph| tensor.path.strip_prefix(&graph.path))
                 .is_some_and(|path| path.starts_with(".sparse_initializer")),
-            Place::SparseIndices | Place::Attribute { .. } => false,
+            TensorRole::SparseIndices | TensorRole::Attribute { .. } => false,
         }
     }
 

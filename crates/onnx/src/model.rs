@@ -206,7 +206,7 @@ pub struct Tensor<'a> {
     /// The graph the tensor stands in.
     pub graph: GraphId,
     /// The holder of the tensor.
-    pub place: Place<'a>,
+    pub place: TensorRole<'a>,
     /// The protobuf path of the tensor, such as `graph.initializer[3]`,
     /// `graph.node[5].attribute[0].t`, `graph.node[2].attribute[1].g.initializer[0]`,
     /// `functions[0].node[1].attribute[0].t`, `graph.sparse_initializer[0].values` or
@@ -226,7 +226,7 @@ pub struct Tensor<'a> {
 
 /// The holder of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place<'a> {
+pub enum TensorRole<'a> {
     /// `GraphProto.initializer`.
     Initializer,
     /// The values of a `GraphProto.sparse_initializer` (or of a sparse attribute).

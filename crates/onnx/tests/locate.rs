@@ -5,7 +5,7 @@
 mod support;
 
 use onnxseal_onnx::Model;
-use onnxseal_onnx::model::{FileId, GraphOwner, Payload, PayloadField, Place, Span};
+use onnxseal_onnx::model::{FileId, GraphOwner, Payload, PayloadField, Span, TensorRole};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 use onnxseal_testkit::build::{
     GraphBuilder, constant, entry, external, float_data, floats, floats_attribute, graph_attribute,
@@ -31,7 +31,7 @@ fn initializers_lie_in_raw_data() {
         [("w", "graph.initializer[0]"), ("b", "graph.initializer[1]")]
     );
     let w = tensor(&model, "w");
-    assert_eq!(w.place, Place::Initializer);
+    assert_eq!(w.place, TensorRole::Initializer);
     assert_eq!(
         (w.data_type, &w.dims[..], w.n_elements),
         (DataType::Float, &[3, 4][..], 12)
@@ -64,7 +64,7 @@ fn constants_take_the_name_of_their_output() {
             ("b", "graph.node[1].attribute[0].floats"),
         ]
     );
-    let Place::Attribute { node, attribute } = tensor(&model, "w").place else {
+    let TensorRole::Attribute { node, attribute } = tensor(&model, "w").place else {
         panic!();
     };
     assert_eq!(
@@ -260,8 +260,8 @@ fn sparse_initializers_are_values_and_indices() {
             ("w_indices", "graph.sparse_initializer[0].indices"),
         ]
     );
-    assert_eq!(model.tensors[0].place, Place::SparseValues);
-    assert_eq!(model.tensors[1].place, Place::SparseIndices);
+    assert_eq!(model.tensors[0].place, TensorRole::SparseValues);
+    assert_eq!(model.tensors[1].place, TensorRole::SparseIndices);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use onnxseal_onnx::element_bits;
-use onnxseal_onnx::model::{Model, NodeId, Payload, Place, Tensor, Unpatchable};
+use onnxseal_onnx::model::{Model, NodeId, Payload, Tensor, TensorRole, Unpatchable};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 
 use crate::dataflow::{Dataflow, Follower, Kind, Slot};
@@ -204,7 +204,7 @@ fn reason(
     if tensor.payload == Payload::Empty || tensor.n_elements == 0 {
         return Some(Reason::Empty);
     }
-    if tensor.place == Place::SparseIndices {
+    if tensor.place == TensorRole::SparseIndices {
         return Some(Reason::SparseIndices);
     }
     if consumers.iter().any(|consumer| consumer.as_weight) {

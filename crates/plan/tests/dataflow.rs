@@ -6,7 +6,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{located, readers, reason};
-use onnxseal_onnx::model::Place;
+use onnxseal_onnx::model::TensorRole;
 use onnxseal_onnx::proto::{GraphProto, ModelProto, SparseTensorProto};
 use onnxseal_onnx::proto::{NodeProto, tensor_proto::DataType};
 use onnxseal_plan::{Policy, Preset, Reason, classify};
@@ -247,9 +247,9 @@ fn sparse_values_are_weights_and_their_indices_are_not() {
     let model = located(&bytes);
     for (tensor, known) in model.tensors.iter().zip(classify(&model)) {
         match tensor.place {
-            Place::SparseValues => assert_eq!(known.reason, None),
+            TensorRole::SparseValues => assert_eq!(known.reason, None),
             place => {
-                assert_eq!(place, Place::SparseIndices);
+                assert_eq!(place, TensorRole::SparseIndices);
                 assert_eq!(known.reason, Some(Reason::SparseIndices));
             }
         }

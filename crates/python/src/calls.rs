@@ -17,7 +17,7 @@ use crate::keys::{
     IdentityArgs, Passphrase, RecipientArgs, SignedByArg, SigningKeyArg, read_identities,
     require_identities,
 };
-use crate::source::{Place, Source};
+use crate::source::{OutputArg, Source};
 
 /// Encrypts chosen weights of a model and authenticates all of it; returns the report.
 #[pyfunction]
@@ -30,7 +30,7 @@ use crate::source::{Place, Source};
 pub fn protect<'py>(
     py: Python<'py>,
     model: Source,
-    out: Option<Place>,
+    out: Option<OutputArg>,
     recipients: RecipientArgs,
     policy: Option<PathBuf>,
     preset: Option<String>,
@@ -141,7 +141,7 @@ pub fn verify<'py>(
 pub fn unprotect<'py>(
     py: Python<'py>,
     model: Source,
-    out: Place,
+    out: OutputArg,
     identity: Option<IdentityArgs>,
     signed_by: Option<SignedByArg>,
     replace: bool,
@@ -172,7 +172,7 @@ pub fn unprotect<'py>(
 pub fn rekey<'py>(
     py: Python<'py>,
     model: Source,
-    out: Option<Place>,
+    out: Option<OutputArg>,
     recipients: RecipientArgs,
     identity: Option<IdentityArgs>,
     signed_by: Option<SignedByArg>,
@@ -212,7 +212,7 @@ pub fn rekey<'py>(
 pub fn rotate<'py>(
     py: Python<'py>,
     model: Source,
-    out: Option<Place>,
+    out: Option<OutputArg>,
     recipients: RecipientArgs,
     identity: Option<IdentityArgs>,
     signed_by: Option<SignedByArg>,

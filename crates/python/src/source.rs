@@ -103,19 +103,19 @@ fn bytes_of(value: &Bound<'_, PyAny>) -> PyResult<Option<PyBackedBytes>> {
 }
 
 /// Where an output goes: a path, or the URL of a file or an object.
-pub struct Place(PathBuf);
+pub struct OutputArg(PathBuf);
 
-impl Place {
+impl OutputArg {
     /// Where that is.
     pub fn location(&self) -> Result<Location> {
         Ok(Location::parse(&self.0)?)
     }
 }
 
-impl<'a, 'py> FromPyObject<'a, 'py> for Place {
+impl<'a, 'py> FromPyObject<'a, 'py> for OutputArg {
     type Error = PyErr;
 
-    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<Place> {
-        value.extract().map(Place)
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<OutputArg> {
+        value.extract().map(OutputArg)
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use onnxseal_onnx::model::{GraphOwner, Node, Payload, Place, Tensor};
+use onnxseal_onnx::model::{GraphOwner, Node, Payload, Tensor, TensorRole};
 
 use crate::DataType::{
     self, Bool, Double, Float, Float16, Int8, Int16, Int32, Int64, Uint8, Uint16, Uint32, Uint64,
@@ -119,7 +119,10 @@ impl<'a> Consumers<'a> {
     fn of(model: &onnxseal_onnx::Model<'a>) -> Consumers<'a> {
         let mut initializers = HashMap::new();
         for tensor in &model.tensors {
-            if matches!(tensor.place, Place::Initializer | Place::SparseValues) {
+            if matches!(
+                tensor.place,
+                TensorRole::Initializer | TensorRole::SparseValues
+            ) {
                 *initializers.entry(tensor.name).or_default() += 1;
             }
         }
@@ -169,7 +172,7 @@ impl<'a> Consumers<'a> {
         let in_main = (model.graphs.get(tensor.graph.index()))
             .is_some_and(|graph| graph.owner == GraphOwner::Model);
         if !in_main
-            || tensor.place != Place::Initializer
+            || tensor.place != TensorRole::Initializer
             || span.len < MIN_BYTES
             || self.initializers.get(tensor.name) != Some(&1)
             || !TYPES.contains(&tensor.data_type)

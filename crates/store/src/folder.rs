@@ -15,7 +15,7 @@ use crate::location::folder_of;
 
 /// Where an output file goes.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct OutputPath {
     /// The file.
     pub path: PathBuf,
     /// How many of the folders above it a model has named, rather than its user.
@@ -33,9 +33,9 @@ pub struct Folder {
 
 /// Folders made for an output, the innermost first; dropped, they are gone if they are empty.
 #[derive(Debug, Default)]
-pub struct MadeFolders(Vec<Place>);
+pub struct MadeFolders(Vec<OutputPath>);
 
-impl Place {
+impl OutputPath {
     /// The folder, which is made if it is missing.
     ///
     /// # Errors
@@ -53,7 +53,7 @@ impl Place {
             match folder.make(name) {
                 Ok(()) => made.0.insert(
                     0,
-                    Place {
+                    OutputPath {
                         path: path.clone(),
                         below,
                     },
@@ -188,7 +188,7 @@ impl MadeFolders {
     /// Makes the folder at `path`, and those above it.
     fn make(&mut self, path: &Path) -> io::Result<()> {
         let missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
-        let made = path.ancestors().take_while(missing).map(|path| Place {
+        let made = path.ancestors().take_while(missing).map(|path| OutputPath {
             path: path.to_owned(),
             below: 0,
         });

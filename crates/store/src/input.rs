@@ -28,11 +28,11 @@ pub struct Input {
     pub path: PathBuf,
     /// Length in bytes when it was opened.
     pub len: u64,
-    origin: Origin,
+    backing: Backing,
 }
 
 #[derive(Debug)]
-enum Origin {
+enum Backing {
     File {
         file: File,
         stamp: Stamp,
@@ -102,8 +102,8 @@ impl Input {
         check_regular(path, &metadata)?;
         let (len, stamp) = (metadata.len(), Stamp::of(&metadata));
         let path = path.to_owned();
-        let origin = Origin::File { file, stamp };
-        Ok(Input { path, len, origin })
+        let backing = Backing::File { file, stamp };
+        Ok(Input { path, len, backing })
     }
 
     /// The model file of a model in memory.
@@ -118,8 +118,8 @@ impl Input {
 
     fn of_bytes(path: PathBuf, bytes: Bytes, beside: Arc<BTreeMap<String, Bytes>>) -> Input {
         let len = bytes.len() as u64;
-        let origin = Origin::Memory { bytes, beside };
-        Input { path, len, origin }
+        let backing = Backing::Memory { bytes, beside };
+        Input { path, len, backing }
     }
 
     #[cfg(feature = "object-store")]
@@ -127,22 +127,22 @@ impl Input {
         let (path, len) = (PathBuf::from(url.to_string()), remote.len_bytes());
         let url = url.clone();
         let remote = Box::new(remote);
-        let origin = Origin::Object { url, remote };
-        Input { path, len, origin }
+        let backing = Backing::Object { url, remote };
+        Input { path, len, backing }
     }
 
     /// This file, with other bytes.
     pub fn edited(self, bytes: Bytes) -> Input {
         let (path, len) = (self.path.clone(), bytes.len() as u64);
         let of = Box::new(self);
-        let origin = Origin::Edited { bytes, of };
-        Input { path, len, origin }
+        let backing = Backing::Edited { bytes, of };
+        Input { path, len, backing }
     }
 
     /// The file before it was [edited](Input::edited).
     pub fn before_edit(&self) -> Option<&Input> {
-        match &self.origin {
-            Origin::Edited { of, .. } => Some(of),
+        match &self.backing {
+            Backing::Edited { of, .. } => Some(of),
             _ => None,
         }
     }
@@ -166,12 +166,12 @@ impl Input {
     /// model; [`Error::Io`].
     pub fn open_beside(&self, path: &str) -> Result<Input> {
         beside::check_normalised(path)?;
-        match &self.origin {
-            Origin::File { .. } => {
+        match &self.backing {
+            Backing::File { .. } => {
                 let (path, file) = beside::open(folder_of(&self.path), path)?;
                 Input::of(&path, file)
             }
-            Origin::Memory { beside, .. } => {
+            Backing::Memory { beside, .. } => {
                 let name = folder_of(&self.path).join(path);
                 match beside.get(path) {
                     Some(bytes) => Ok(Input::of_bytes(name, bytes.clone(), Arc::clone(beside))),
@@ -179,7 +179,7 @@ impl Input {
                 }
             }
             #[cfg(feature = "object-store")]
-            Origin::Object { url, remote } => {
+            Backing::Object { url, remote } => {
                 let beside = url.beside(path);
                 if beside == *url {
                     return Err(Error::External {
@@ -190,49 +190,49 @@ impl Input {
                 let remote = remote.sibling(&beside)?.open()?;
                 Ok(Input::of_object(&beside, remote))
             }
-            Origin::Edited { of, .. } => of.open_beside(path),
+            Backing::Edited { of, .. } => of.open_beside(path),
         }
     }
 
     /// Where it lies. Paths of files are canonical, and absent where they lead nowhere by now.
     pub fn location(&self) -> Option<Location> {
-        match &self.origin {
-            Origin::File { .. } => self.path.canonicalize().ok().map(Location::File),
-            Origin::Memory { .. } => None,
+        match &self.backing {
+            Backing::File { .. } => self.path.canonicalize().ok().map(Location::File),
+            Backing::Memory { .. } => None,
             #[cfg(feature = "object-store")]
-            Origin::Object { url, .. } => Some(url.into()),
-            Origin::Edited { of, .. } => of.location(),
+            Backing::Object { url, .. } => Some(url.into()),
+            Backing::Edited { of, .. } => of.location(),
         }
     }
 
     /// Which of the objects that had its name it is; `None` for a file.
     #[cfg(feature = "object-store")]
     pub fn version(&self) -> Option<crate::object::remote::Version> {
-        match &self.origin {
-            Origin::Object { remote, .. } => Some(remote.version()),
-            Origin::File { .. } | Origin::Memory { .. } => None,
-            Origin::Edited { of, .. } => of.version(),
+        match &self.backing {
+            Backing::Object { remote, .. } => Some(remote.version()),
+            Backing::File { .. } | Backing::Memory { .. } => None,
+            Backing::Edited { of, .. } => of.version(),
         }
     }
 
     /// Whether reading waits for a network rather than for a disk.
     pub fn is_remote(&self) -> bool {
-        match self.origin {
-            Origin::File { .. } | Origin::Memory { .. } => false,
+        match self.backing {
+            Backing::File { .. } | Backing::Memory { .. } => false,
             #[cfg(feature = "object-store")]
-            Origin::Object { .. } => true,
-            Origin::Edited { .. } => false,
+            Backing::Object { .. } => true,
+            Backing::Edited { .. } => false,
         }
     }
 
     /// The file, where it is one.
     pub fn file(&self) -> Option<&File> {
-        match &self.origin {
-            Origin::File { file, .. } => Some(file),
-            Origin::Memory { .. } => None,
+        match &self.backing {
+            Backing::File { file, .. } => Some(file),
+            Backing::Memory { .. } => None,
             #[cfg(feature = "object-store")]
-            Origin::Object { .. } => None,
-            Origin::Edited { .. } => None,
+            Backing::Object { .. } => None,
+            Backing::Edited { .. } => None,
         }
     }
 
@@ -247,15 +247,15 @@ impl Input {
     ) -> std::result::Result<Map, E> {
         #[cfg(not(feature = "object-store"))]
         let _ = fill;
-        match &self.origin {
-            Origin::File { file, .. } => {
+        match &self.backing {
+            Backing::File { file, .. } => {
                 Ok(Map::of(file, self.len).map_err(io("map", &self.path))?)
             }
-            Origin::Memory { bytes, .. } | Origin::Edited { bytes, .. } => {
+            Backing::Memory { bytes, .. } | Backing::Edited { bytes, .. } => {
                 Ok(Map::InMemory(bytes.clone()))
             }
             #[cfg(feature = "object-store")]
-            Origin::Object { .. } => {
+            Backing::Object { .. } => {
                 let mut filled = Ok(());
                 let map = Map::of_memory(self.len, |bytes| {
                     filled = fill(bytes);
@@ -269,15 +269,15 @@ impl Input {
 
     /// Fills `buffer` with the bytes at `offset`.
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        match &self.origin {
-            Origin::File { file, .. } => {
+        match &self.backing {
+            Backing::File { file, .. } => {
                 read_exact_at(file, buffer, offset).map_err(io("read", &self.path))
             }
-            Origin::Memory { bytes, .. } | Origin::Edited { bytes, .. } => {
+            Backing::Memory { bytes, .. } | Backing::Edited { bytes, .. } => {
                 self.copy_at(bytes, buffer, offset)
             }
             #[cfg(feature = "object-store")]
-            Origin::Object { remote, .. } => remote.read_exact_at(buffer, offset),
+            Backing::Object { remote, .. } => remote.read_exact_at(buffer, offset),
         }
     }
 
@@ -292,18 +292,18 @@ impl Input {
 
     /// Fails if the file was written to since it was opened.
     pub fn check_unchanged(&self) -> Result<()> {
-        match &self.origin {
-            Origin::File { file, stamp } => {
+        match &self.backing {
+            Backing::File { file, stamp } => {
                 let metadata = file.metadata().map_err(io("read", &self.path))?;
                 match metadata.len() == self.len && Stamp::of(&metadata) == *stamp {
                     true => Ok(()),
                     false => self.changed(),
                 }
             }
-            Origin::Memory { .. } => Ok(()),
+            Backing::Memory { .. } => Ok(()),
             #[cfg(feature = "object-store")]
-            Origin::Object { remote, .. } => remote.check_unchanged(),
-            Origin::Edited { of, .. } => of.check_unchanged(),
+            Backing::Object { remote, .. } => remote.check_unchanged(),
+            Backing::Edited { of, .. } => of.check_unchanged(),
         }
     }
 
@@ -319,29 +319,29 @@ impl Input {
     /// Keeps others from changing it where it lies, as long as it is open, and makes sure that it still
     /// lies there.
     pub fn lock_in_place(&self) -> Result<()> {
-        match &self.origin {
-            Origin::File { file, .. } => match file.try_lock() {
+        match &self.backing {
+            Backing::File { file, .. } => match file.try_lock() {
                 Err(std::fs::TryLockError::WouldBlock) => Err(Error::Busy {
                     path: self.path.clone(),
                 }),
                 // Some network file systems have no locks.
                 _ => self.check_in_place(),
             },
-            Origin::Memory { .. } => self.check_in_place(),
+            Backing::Memory { .. } => self.check_in_place(),
             #[cfg(feature = "object-store")]
-            Origin::Object { .. } => self.check_in_place(),
-            Origin::Edited { of, .. } => of.lock_in_place(),
+            Backing::Object { .. } => self.check_in_place(),
+            Backing::Edited { of, .. } => of.lock_in_place(),
         }
     }
 
     /// The metadata of a file as of now.
     pub fn metadata(&self) -> Result<Option<Metadata>> {
-        match &self.origin {
-            Origin::File { file, .. } => file.metadata().map(Some).map_err(io("read", &self.path)),
-            Origin::Memory { .. } => Ok(None),
+        match &self.backing {
+            Backing::File { file, .. } => file.metadata().map(Some).map_err(io("read", &self.path)),
+            Backing::Memory { .. } => Ok(None),
             #[cfg(feature = "object-store")]
-            Origin::Object { .. } => Ok(None),
-            Origin::Edited { of, .. } => of.metadata(),
+            Backing::Object { .. } => Ok(None),
+            Backing::Edited { of, .. } => of.metadata(),
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::draft::{self, Readers};
 use crate::error::{Error, Result, io as io_error};
-use crate::folder::{Folder, MadeFolders, Place};
+use crate::folder::{Folder, MadeFolders, OutputPath};
 #[cfg(not(feature = "object-store"))]
 use crate::input::unreachable_object;
 use crate::location::{Location, folder_of};
@@ -48,7 +48,7 @@ pub enum Output {
 /// What came to be of an [`Output`].
 pub enum Published {
     /// A file.
-    File(Place),
+    File(OutputPath),
     /// An object.
     #[cfg(feature = "object-store")]
     Object(Object),
@@ -64,7 +64,7 @@ pub enum Published {
 /// to a new file in that folder, and never the bits setuid, setgid and sticky.
 #[derive(Debug)]
 pub struct NewFile {
-    place: Place,
+    place: OutputPath,
     draft: Draft,
     /// What it may be permitted, as bits of the mode.
     allowed: u32,
@@ -117,7 +117,7 @@ impl Output {
     /// `Usage` where one is, and [`Error::OutputExists`] unless `replace`.
     pub fn create_below(path: &Path, below: usize, replace: bool) -> Result<Output> {
         let path = path.to_owned();
-        NewFile::create(Place { path, below }, replace).map(Output::File)
+        NewFile::create(OutputPath { path, below }, replace).map(Output::File)
     }
 
     /// The file, unless it is an object.
@@ -210,9 +210,9 @@ impl Published {
 }
 
 impl NewFile {
-    fn create(place: Place, replace: bool) -> Result<NewFile> {
+    fn create(place: OutputPath, replace: bool) -> Result<NewFile> {
         if !replace && fs::symlink_metadata(&place.path).is_ok() {
-            let Place { path, .. } = place;
+            let OutputPath { path, .. } = place;
             return Err(Error::OutputExists { path });
         }
         let (folder, made) = place.make_folder()?;
@@ -235,7 +235,7 @@ impl NewFile {
         self.draft.file()
     }
 
-    fn publish(self, like: Option<&Metadata>, options: OutputOptions) -> Result<Place> {
+    fn publish(self, like: Option<&Metadata>, options: OutputOptions) -> Result<OutputPath> {
         let NewFile {
             place,
             draft,

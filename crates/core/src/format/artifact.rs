@@ -108,7 +108,7 @@ impl Artifact {
 
     /// The tail before the entries that can be replaced alone, and these: see [`encode_end`].
     #[cfg(feature = "protect")]
-    pub(crate) fn halves(&self) -> (&[u8], &[u8]) {
+    pub(crate) fn split_end(&self) -> (&[u8], &[u8]) {
         let end = encode_end(self.signature.as_deref(), &self.key);
         let start = self.tail.len().saturating_sub(end.len());
         self.tail.split_at(start)

@@ -71,7 +71,7 @@ pub fn rekey<'a>(
     let mut transfer = Transfer::new(manifest, inputs(), &outputs);
     transfer.clone_files(&unchanged);
     transfer.copy(progress)?;
-    let tail = [protected.artifact.halves().0, &end].concat();
+    let tail = [protected.artifact.split_end().0, &end].concat();
     outputs.write_tail(&tail, manifest.model_bytes())?;
     transfer.finish(protected.tail(), &tail, None)?;
     outputs.publish(inputs())?;

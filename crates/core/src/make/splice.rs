@@ -69,7 +69,7 @@ pub(crate) fn splice<T>(
     let protected = Protected::of(Source::of(Input::of(path, input)?)?)?;
     let (end, result) = new_end(&protected)?;
 
-    let (before, old) = protected.artifact.halves();
+    let (before, old) = protected.artifact.split_end();
     let model_bytes = protected.manifest().model_bytes();
     let unfinished = Journal {
         model_bytes,
@@ -234,7 +234,7 @@ impl Journal {
         let ending = |end: &[u8]| {
             let tail = [before, end].concat();
             let artifact = Artifact::of_tail(path, tail, self.model_bytes).ok()?;
-            (artifact.halves().1 == end).then_some(artifact)
+            (artifact.split_end().1 == end).then_some(artifact)
         };
         let (as_it_stands, new, old) = (ending(now), ending(&self.new), ending(&self.old));
         let end = match identities {
@@ -402,7 +402,7 @@ HuTfhVlAe58Qfl5eFWPBAAAAGnRlc3Qga2V5OiBwcm90ZWN0cyBub3RoaW5nAQID
         fn journal(&self, old: &[u8], new: &[u8]) -> Journal {
             fs::write(self.sealed(), old).unwrap();
             let protected = Protected::open(&self.sealed().into()).unwrap();
-            let (before, end) = protected.artifact.halves();
+            let (before, end) = protected.artifact.split_end();
             let model_bytes = protected.manifest().model_bytes();
             let start = model_bytes + before.len() as u64;
             Journal {

@@ -4,7 +4,8 @@ use super::Locator;
 use super::runs::{Layout, Runs};
 use crate::error::{Error, Fault};
 use crate::model::{
-    FileId, GraphId, GraphOwner, NodeId, Payload, PayloadField, Place, Span, Tensor, Unpatchable,
+    FileId, GraphId, GraphOwner, NodeId, Payload, PayloadField, Span, Tensor, TensorRole,
+    Unpatchable,
 };
 use crate::proto::tensor_proto::DataType;
 use crate::schema;
@@ -23,8 +24,8 @@ pub(super) struct Holder<'a> {
 }
 
 impl<'a> Holder<'a> {
-    pub(super) fn place(&self) -> Place<'a> {
-        Place::Attribute {
+    pub(super) fn place(&self) -> TensorRole<'a> {
+        TensorRole::Attribute {
             node: self.node,
             attribute: self.attribute,
         }

@@ -8,14 +8,14 @@ use crate::data_type::element_bits;
 use crate::error::{Error, Fault, excerpt};
 use crate::external;
 use crate::limits::Limits;
-use crate::model::{FileId, GraphId, Payload, PayloadField, Place, Span, Tensor, Unpatchable};
+use crate::model::{FileId, GraphId, Payload, PayloadField, Span, Tensor, TensorRole, Unpatchable};
 use crate::proto::tensor_proto::{DataLocation, DataType};
 use crate::schema;
 use crate::wire::{Field, Message, Value};
 
 impl<'a> Locator<'a, '_> {
     pub(super) fn initializer(&mut self, graph: GraphId, field: Field<'a>) -> Result<(), Error> {
-        self.tensor(graph, Place::Initializer, None, field)
+        self.tensor(graph, TensorRole::Initializer, None, field)
     }
 
     pub(super) fn held_tensor(
@@ -38,8 +38,8 @@ impl<'a> Locator<'a, '_> {
         let mut fields = field.message()?.fields(schema::SPARSE_TENSOR);
         while let Some(field) = fields.next()? {
             let (place, segment) = match field.number {
-                1 => (Place::SparseValues, "values"),
-                2 => (Place::SparseIndices, "indices"),
+                1 => (TensorRole::SparseValues, "values"),
+                2 => (TensorRole::SparseIndices, "indices"),
                 _ => continue,
             };
             let mark = self.enter(format_args!("{segment}"));
@@ -53,7 +53,7 @@ impl<'a> Locator<'a, '_> {
         let limit = self.limits.tensors;
         within(self.model.tensors.len(), limit, "tensors", tensor.offset)?;
         let holder = match tensor.place {
-            Place::Attribute { attribute, .. } => attribute.len(),
+            TensorRole::Attribute { attribute, .. } => attribute.len(),
             _ => 0,
         };
         self.name_bytes = self
@@ -69,7 +69,7 @@ impl<'a> Locator<'a, '_> {
     fn tensor(
         &mut self,
         graph: GraphId,
-        place: Place<'a>,
+        place: TensorRole<'a>,
         name: Option<&'a str>,
         field: Field<'a>,
     ) -> Result<(), Error> {
@@ -85,7 +85,7 @@ impl<'a> Locator<'a, '_> {
     fn located(
         &mut self,
         graph: GraphId,
-        place: Place<'a>,
+        place: TensorRole<'a>,
         name: Option<&'a str>,
         parts: &mut Parts<'a>,
     ) -> Result<(), Error> {

@@ -6,7 +6,7 @@ mod scope;
 
 use std::collections::{HashMap, HashSet};
 
-use onnxseal_onnx::model::{GraphOwner, Model, NodeId, Place, TensorId};
+use onnxseal_onnx::model::{GraphOwner, Model, NodeId, TensorId, TensorRole};
 
 use crate::rules::{self, Role, Rule};
 use lists::Lists;
@@ -205,7 +205,7 @@ impl<'f, 'm, 'a> Follower<'f, 'm, 'a> {
                     .tensors
                     .get(id.index())
                     .map(|tensor| tensor.place);
-                if let Some(Place::Attribute { node, attribute }) = place {
+                if let Some(TensorRole::Attribute { node, attribute }) = place {
                     self.consume(&mut reached, node, Slot::Attribute(attribute));
                 }
             }

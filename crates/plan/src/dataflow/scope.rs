@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use onnxseal_onnx::model::{GraphOwner, Model, Place, Tensor};
+use onnxseal_onnx::model::{GraphOwner, Model, Tensor, TensorRole};
 
 use super::lists::Lists;
 
@@ -121,9 +121,9 @@ impl Scopes {
 /// The name under which nodes read a tensor.
 fn value_name<'a>(model: &Model<'a>, tensor: &Tensor<'a>) -> Option<&'a str> {
     match tensor.place {
-        Place::Initializer | Place::SparseValues => Some(tensor.name),
-        Place::SparseIndices => None,
-        Place::Attribute { node, .. } => {
+        TensorRole::Initializer | TensorRole::SparseValues => Some(tensor.name),
+        TensorRole::SparseIndices => None,
+        TensorRole::Attribute { node, .. } => {
             let node = model.nodes.get(node.index())?;
             match (node.domain, node.op_type) {
                 ("", "Constant") => node.outputs.first().copied(),
