@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 #[cfg(feature = "object-store")]
 use std::sync::OnceLock;
 
-use globset::{GlobBuilder, GlobMatcher};
-use walkdir::{DirEntry, WalkDir};
+use walkdir::DirEntry;
 
+use crate::walk::{Glob, Walk, below, io, is_git};
 use onnxseal_core::{Error, Result, is_model as holds_model};
 #[cfg(not(feature = "object-store"))]
 use onnxseal_store::unreachable_object;
@@ -344,128 +344,6 @@ impl Search {
     }
 }
 
-/// A pattern, and where to look for what matches it.
-struct Glob {
-    /// The part before the first name with a special character.
-    folder: PathBuf,
-    /// The rest.
-    rest: GlobMatcher,
-    /// How many names deep a match can lie below `folder`.
-    depth: usize,
-}
-
-impl Glob {
-    /// `None` for a path with no special characters. Those in the path of `listed_in` are not.
-    fn parse(source: &Path, listed_in: Option<&Path>) -> Result<Option<Glob>> {
-        let listed_in = listed_in.unwrap_or(Path::new(""));
-        let mut names = source
-            .strip_prefix(listed_in)
-            .unwrap_or(source)
-            .components();
-        let mut folder = listed_in.to_owned();
-        let pattern = loop {
-            let rest = names.as_path();
-            match names.next() {
-                Some(name) if is_special(name) => break rest,
-                Some(name) => folder.push(name),
-                None => return Ok(None),
-            }
-        };
-        let Some(text) = pattern.to_str() else {
-            return Ok(None);
-        };
-        let glob = GlobBuilder::new(text).literal_separator(true).build();
-        let glob = glob.map_err(|error| {
-            let (source, reason) = (source.display(), error.kind());
-            Error::Misuse(format!(
-                "{source} does not exist, and is no pattern: {reason}"
-            ))
-        })?;
-        // Alternatives may have any number of names.
-        let any_depth = text.contains("**") || text.contains('{');
-        let depth = pattern.components().count();
-        Ok(Some(Glob {
-            folder,
-            rest: glob.compile_matcher(),
-            depth: if any_depth { usize::MAX } else { depth },
-        }))
-    }
-
-    fn matches(&self, path: &Path) -> bool {
-        let rest = below(path, &self.folder);
-        rest.is_some_and(|rest| self.rest.is_match(rest))
-    }
-}
-
-fn is_special(name: Component<'_>) -> bool {
-    let name = name.as_os_str().to_string_lossy();
-    name.contains(['*', '?', '[', '{'])
-}
-
-/// All that is in a folder, in the order of names, links followed.
-struct Walk {
-    entries: walkdir::IntoIter,
-    /// The last folder that came.
-    folder: PathBuf,
-}
-
-impl Walk {
-    fn new(folder: &Path, max_depth: usize) -> Walk {
-        let folder = match folder.as_os_str().is_empty() {
-            true => Path::new("."),
-            false => folder,
-        };
-        let walk = WalkDir::new(folder).follow_links(true);
-        Walk {
-            entries: walk.max_depth(max_depth).sort_by_file_name().into_iter(),
-            folder: folder.to_owned(),
-        }
-    }
-
-    /// The next entry, or what cannot be looked at and why. Links to a folder around them are passed
-    /// over: what is there comes anyway.
-    fn next(&mut self) -> Option<std::result::Result<DirEntry, (PathBuf, Error)>> {
-        loop {
-            let error = match self.entries.next()? {
-                Err(error) => error,
-                Ok(entry) => {
-                    if entry.file_type().is_dir() {
-                        entry.path().clone_into(&mut self.folder);
-                    }
-                    return Some(Ok(entry));
-                }
-            };
-            // Where reading a folder fails, nothing else says which; it does so before its entries.
-            let path = error.path().unwrap_or(&self.folder).to_owned();
-            let was_removed = |error: &std::io::Error| {
-                error.kind() == ErrorKind::NotFound && fs::symlink_metadata(&path).is_err()
-            };
-            if error.loop_ancestor().is_some() || error.io_error().is_some_and(was_removed) {
-                continue;
-            }
-            let error = io("read", &path)(plain(error));
-            return Some(Err((path, error)));
-        }
-    }
-
-    /// Passes over what is in the folder that came last.
-    fn skip_folder(&mut self) {
-        self.entries.skip_current_dir();
-    }
-}
-
-/// The system's answer, without the path that [`StoreError::Io`] has as well.
-fn plain(error: walkdir::Error) -> std::io::Error {
-    let text = error.to_string();
-    let error = error.into_io_error();
-    error.unwrap_or_else(|| std::io::Error::other(text))
-}
-
-/// Whether `entry`, below a source, is where git keeps its own.
-fn is_git(entry: &DirEntry) -> bool {
-    entry.depth() > 0 && entry.file_name() == ".git"
-}
-
 /// The same of a key below a source.
 #[cfg(feature = "object-store")]
 fn is_of_git(key: &str) -> bool {
@@ -534,25 +412,8 @@ fn found(path: &Path, bases: [&Path; 2]) -> Found {
     }
 }
 
-/// The part of `path` below `base`, where that is plain names only.
-fn below(path: &Path, base: &Path) -> Option<PathBuf> {
-    let rest = path.strip_prefix(base).ok()?;
-    let rest: PathBuf = (rest.components())
-        .filter(|name| *name != Component::CurDir)
-        .collect();
-    let is_plain = rest
-        .components()
-        .all(|name| matches!(name, Component::Normal(_)));
-    (is_plain && !rest.as_os_str().is_empty()).then_some(rest)
-}
-
 fn canonical(path: &Path) -> Result<PathBuf> {
     fs::canonicalize(path).map_err(io("read", path))
-}
-
-/// Turns the system's errors into ours.
-fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Error + 'a {
-    move |source| onnxseal_store::io(action, path)(source).into()
 }
 
 #[cfg(all(test, not(feature = "object-store")))]

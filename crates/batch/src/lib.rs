@@ -30,6 +30,7 @@ mod schedule;
 mod shard;
 mod survey;
 mod sync;
+mod walk;
 mod watch;
 mod work;
 

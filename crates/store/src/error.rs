@@ -120,3 +120,8 @@ pub fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) ->
         source,
     }
 }
+
+pub(crate) fn location_error(reason: impl Into<String>) -> Error {
+    let reason = reason.into();
+    Error::Location { reason }
+}

@@ -13,13 +13,13 @@ use crate::beside;
 use crate::error::FileFault;
 use crate::error::{Error, Result, io};
 use crate::location::Location;
-#[cfg(feature = "object-store")]
-use crate::location::ObjectUrl;
 use crate::location::folder_of;
 use crate::map::Map;
 use crate::memory::{Bytes, InMemory};
 #[cfg(feature = "object-store")]
 use crate::object::remote::{Object, Remote};
+#[cfg(feature = "object-store")]
+use crate::object_url::ObjectUrl;
 
 /// One file of a model, open for reading.
 #[derive(Debug)]

@@ -30,6 +30,7 @@ pub mod map;
 mod memory;
 #[cfg(feature = "object-store")]
 pub mod object;
+mod object_url;
 mod output;
 pub mod parallel;
 mod presence;
@@ -39,8 +40,9 @@ pub use draft::{Readers, write_whole};
 pub use error::{Error, FileFault, Result, io};
 pub use folder::sync_folder;
 pub use input::{Input, is_same, read_exact_at, unreachable_object};
-pub use location::{Location, ObjectUrl, folder_of};
+pub use location::{Location, folder_of};
 pub use map::Map;
 pub use memory::{Bytes, InMemory};
+pub use object_url::ObjectUrl;
 pub use output::{Output, OutputOptions, Published, write_all_at};
 pub use redact::{holds_secret, redact, shown, without_keys};

@@ -1,9 +1,9 @@
 //! Where a model lies: in a file, in an object store, or in memory.
 
 use crate::error::io;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, location_error};
 use crate::memory::InMemory;
-use crate::redact::is_signed;
+use crate::object_url::{ObjectUrl, SCHEMES};
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::Component;
@@ -22,28 +22,6 @@ pub enum Location {
     /// Memory: something to read, never an output.
     Memory(InMemory),
 }
-
-/// The URL of an object: `s3://bucket/key`, `gs://bucket/key` or `az://container/key`.
-///
-/// The key is taken literally: nothing in it is percent-decoded. It has no empty part, none that is
-/// `.` or `..`, and no control characters; so there is one URL for an object. Where a folder may be
-/// meant, the key may also end in `/`, or be empty for all of a bucket.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectUrl {
-    scheme: Scheme,
-    bucket: String,
-    key: String,
-}
-
-/// The kinds of stores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Scheme {
-    S3,
-    Gs,
-    Az,
-}
-
-const SCHEMES: [(&str, Scheme); 3] = [("s3", Scheme::S3), ("gs", Scheme::Gs), ("az", Scheme::Az)];
 
 impl Location {
     /// Reads a path or a URL: `s3://`, `gs://`, `az://` name objects and `file://` a file; all else
@@ -132,7 +110,7 @@ impl Location {
             return Ok(self.clone());
         }
         let name = match model {
-            Location::Object(url) => url.key.rsplit('/').next().map(OsStr::new),
+            Location::Object(url) => url.key().rsplit('/').next().map(OsStr::new),
             Location::File(path) => path.file_name(),
             Location::Memory(model) => model.name.file_name(),
         };
@@ -158,7 +136,7 @@ impl Location {
                 resolve(path).starts_with(resolve(folder))
             }
             (Location::Object(url), Location::Object(folder)) => {
-                let is_same = (url.scheme, &url.bucket) == (folder.scheme, &folder.bucket);
+                let is_same = (url.scheme(), url.bucket()) == (folder.scheme(), folder.bucket());
                 is_same && url.prefix().starts_with(&folder.prefix())
             }
             _ => false,
@@ -198,91 +176,6 @@ impl Location {
     }
 }
 
-impl ObjectUrl {
-    fn parse(scheme: Scheme, rest: &str, of_folder: bool) -> Result<ObjectUrl> {
-        let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
-        let parts = match of_folder {
-            true => key.strip_suffix('/').unwrap_or(key),
-            false => key,
-        };
-        let of_bucket = |c: char| c.is_ascii_alphanumeric() || "-._$".contains(c);
-        // What was written is not repeated: it may hold a password.
-        let fault = if bucket.is_empty() || !bucket.chars().all(of_bucket) {
-            "the bucket is no name; credentials come from the environment, not from URLs"
-        } else if key.is_empty() && of_folder {
-            return Ok(ObjectUrl {
-                scheme,
-                bucket: bucket.to_owned(),
-                key: String::new(),
-            });
-        } else if key.is_empty() {
-            "there is no key after the bucket"
-        } else if parts.split('/').any(|part| matches!(part, "" | "." | "..")) {
-            "the key has a part that is empty, \".\" or \"..\""
-        } else if key.contains(char::is_control) {
-            "the key has control characters"
-        } else if key
-            .split_once('?')
-            .is_some_and(|(_, query)| is_signed(query))
-        {
-            "the key goes on with a signature or a token; name the object alone, credentials come from the environment"
-        } else {
-            let (bucket, key) = (bucket.to_owned(), key.to_owned());
-            return Ok(ObjectUrl {
-                scheme,
-                bucket,
-                key,
-            });
-        };
-        let scheme = scheme.name();
-        Err(location_error(format!(
-            "not a {scheme}://bucket/key URL: {fault}"
-        )))
-    }
-
-    pub(crate) fn beside(&self, path: &str) -> ObjectUrl {
-        let key = match self.key.rsplit_once('/') {
-            Some((folder, _)) => format!("{folder}/{path}"),
-            None => path.to_owned(),
-        };
-        ObjectUrl {
-            key,
-            ..self.clone()
-        }
-    }
-
-    /// What the keys of all that is in this folder begin with.
-    pub fn prefix(&self) -> String {
-        match self.names_folder() {
-            true => self.key.clone(),
-            false => format!("{}/", self.key),
-        }
-    }
-
-    /// Whether it can only be a folder.
-    pub fn names_folder(&self) -> bool {
-        self.key.is_empty() || self.key.ends_with('/')
-    }
-    fn join(&self, relative: &Path) -> Result<ObjectUrl> {
-        let names: Option<Vec<&str>> = (relative.components())
-            .map(|name| match name {
-                Component::Normal(name) => name.to_str(),
-                _ => None,
-            })
-            .collect();
-        let key = names.map(|names| self.prefix() + &names.join("/"));
-        // On Windows, for one, a name may have what a key may not.
-        let url =
-            key.map(|key| ObjectUrl::parse(self.scheme, &format!("{}/{key}", self.bucket), false));
-        url.unwrap_or_else(|| {
-            let name = relative.display();
-            Err(location_error(format!(
-                "{name} cannot be the key of an object: its names are no Unicode"
-            )))
-        })
-    }
-}
-
 /// The folder that holds `path`.
 pub fn folder_of(path: &Path) -> &Path {
     match path.parent() {
@@ -309,37 +202,6 @@ fn resolve(path: &Path) -> PathBuf {
     path
 }
 
-#[cfg(feature = "object-store")]
-impl ObjectUrl {
-    pub(crate) fn scheme(&self) -> Scheme {
-        self.scheme
-    }
-
-    /// The bucket's or container's name.
-    pub(crate) fn bucket(&self) -> &str {
-        &self.bucket
-    }
-
-    /// Its key in the bucket.
-    pub fn key(&self) -> &str {
-        &self.key
-    }
-
-    /// The object of this bucket with another key.
-    pub fn with_key(&self, key: &str) -> Result<ObjectUrl> {
-        ObjectUrl::parse(self.scheme, &format!("{}/{key}", self.bucket), false)
-    }
-}
-
-impl Scheme {
-    fn name(self) -> &'static str {
-        SCHEMES
-            .iter()
-            .find(|(_, scheme)| *scheme == self)
-            .map_or("", |(name, _)| name)
-    }
-}
-
 /// The path in a `file://` URL, without `file://` (RFC 8089).
 fn file_path(rest: &str) -> Result<PathBuf> {
     let path = rest.strip_prefix("localhost").unwrap_or(rest);
@@ -363,17 +225,6 @@ impl fmt::Display for Location {
             Location::Object(url) => url.fmt(f),
             Location::Memory(model) => model.name.display().fmt(f),
         }
-    }
-}
-
-impl fmt::Display for ObjectUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ObjectUrl {
-            scheme,
-            bucket,
-            key,
-        } = self;
-        write!(f, "{}://{bucket}/{key}", scheme.name())
     }
 }
 
@@ -411,11 +262,6 @@ impl From<&Location> for Location {
     fn from(location: &Location) -> Location {
         location.clone()
     }
-}
-
-fn location_error(reason: impl Into<String>) -> Error {
-    let reason = reason.into();
-    Error::Location { reason }
 }
 
 #[cfg(test)]

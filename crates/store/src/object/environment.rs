@@ -8,7 +8,7 @@ use object_store::aws::AmazonS3ConfigKey as S3;
 use object_store::azure::AzureConfigKey as Azure;
 use object_store::gcp::GoogleConfigKey as Google;
 
-use crate::location::Scheme;
+use crate::object_url::Scheme;
 
 /// What a variable holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

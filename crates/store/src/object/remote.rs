@@ -20,9 +20,9 @@ use object_store::{
 use tokio::runtime::{Builder, Runtime};
 
 use crate::error::{Error, Result};
-use crate::location::{ObjectUrl, Scheme};
 use crate::object::client::Connector;
 use crate::object::{environment, fault, listing};
+use crate::object_url::{ObjectUrl, Scheme};
 use crate::redact::redact;
 
 /// How long to wait for a store to forget an upload, before that is left to its own rules.
