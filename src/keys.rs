@@ -3,27 +3,21 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use onnxseal_core::{
-    Error, Identities, KeyError, PLUGIN_PATIENCE, Passphrase, Prompt, Recipients, holds_secret,
-};
-use zeroize::Zeroizing;
+use onnxseal_core::{Error, Identities, KeyError, Passphrase, Recipients, holds_secret};
 
 use crate::exit::Usage;
+use crate::prompt::{Terminal, ask_passphrase};
 use crate::text::{note, one_line};
 
 /// Names an identity file, or a descriptor as `fd:N`, for commands that are given none.
 const IDENTITY_VARIABLE: &str = "ONNXSEAL_IDENTITY";
-
-/// Seconds that an age plugin may take, where the default is too short or too long.
-const PATIENCE_VARIABLE: &str = "ONNXSEAL_PLUGIN_SECONDS";
 
 /// To whom a model is protected.
 #[derive(Debug, Args)]
@@ -449,81 +443,6 @@ fn standard_input() -> Result<Opened> {
         true => Err(Usage("standard input cannot be read for two things".into()).into()),
         false => Ok((Box::new(std::io::stdin()), "standard input".into())),
     }
-}
-
-/// Asks on the terminal, whatever standard input is.
-struct Terminal;
-
-impl Prompt for Terminal {
-    fn passphrase(&self, description: &str) -> Option<Passphrase> {
-        ask_passphrase(description)
-            .inspect_err(|error| note(&one_line(&error.to_string())))
-            .ok()
-    }
-
-    fn text(&self, description: &str) -> Option<String> {
-        ask_line(description)
-    }
-
-    fn confirm(&self, message: &str, yes: &str, no: Option<&str>) -> Option<bool> {
-        let no = no.unwrap_or("no");
-        let question = format!("{message} [1] {yes} [2] {no}");
-        match ask_line(&question)?.trim() {
-            "1" => Some(true),
-            "2" => Some(false),
-            _ => None,
-        }
-    }
-
-    fn show(&self, message: &str) {
-        note(&one_line(message));
-    }
-
-    fn plugin_patience(&self) -> Duration {
-        let Some(value) = std::env::var_os(PATIENCE_VARIABLE) else {
-            return PLUGIN_PATIENCE;
-        };
-        let seconds = value.to_str().and_then(|value| value.parse().ok());
-        match seconds.filter(|seconds| (1..=86_400).contains(seconds)) {
-            Some(seconds) => Duration::from_secs(seconds),
-            None => {
-                note(&format!(
-                    "warning: {PATIENCE_VARIABLE} is no number of seconds from 1 to 86400"
-                ));
-                PLUGIN_PATIENCE
-            }
-        }
-    }
-}
-
-/// Asks for the passphrase of an encrypted private key.
-pub fn passphrase_of_key(name: &str) -> Result<Passphrase, KeyError> {
-    let asked = Terminal.passphrase(&format!("passphrase of {name}"));
-    asked.ok_or_else(|| KeyError::PassphraseNeeded {
-        name: name.to_owned(),
-    })
-}
-
-fn ask_passphrase(description: &str) -> Result<Passphrase, Usage> {
-    let typed = rpassword::prompt_password(format!("{}: ", one_line(description)));
-    let typed = typed.map(Zeroizing::new).map_err(|error| {
-        Usage(format!(
-            "cannot ask for the {description} on a terminal: {error}"
-        ))
-    })?;
-    Passphrase::new(&typed, description).map_err(|error| Usage(error.to_string()))
-}
-
-fn ask_line(question: &str) -> Option<String> {
-    const MAX_BYTES: u64 = 4096;
-    let path = if cfg!(windows) { "CON" } else { "/dev/tty" };
-    let mut terminal = File::options().read(true).write(true).open(path).ok()?;
-    write!(terminal, "{}: ", one_line(question)).ok()?;
-    let mut line = String::new();
-    let mut reader = BufReader::new(terminal.take(MAX_BYTES));
-    reader.read_line(&mut line).ok()?;
-    line.truncate(line.trim_end_matches(['\r', '\n']).len());
-    Some(line)
 }
 
 #[cfg(test)]

@@ -7,9 +7,11 @@ mod exit;
 mod io;
 mod keys;
 mod progress;
+mod prompt;
 mod render;
 mod sarif;
 mod signing;
+mod table;
 mod text;
 
 use std::process::ExitCode;

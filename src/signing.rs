@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use onnxseal_core::{Access, AllowedSigners, Error, Identities, Resign, SignedBy, SigningKey};
 
-use crate::keys;
+use crate::{keys, prompt};
 
 /// The key to sign with.
 #[derive(Debug, Args)]
@@ -107,7 +107,7 @@ pub fn access<'a>(identities: &'a Identities, signed_by: Option<&'a SignedBy>) -
 /// Reads an OpenSSH private key; asks for its passphrase if it has one.
 pub fn signing_key(path: &Path) -> Result<SigningKey> {
     let (file, name) = open(path, "the signing key")?;
-    let passphrase = || keys::passphrase_of_key(&name);
+    let passphrase = || prompt::passphrase_of_key(&name);
     Ok(SigningKey::read(file, &name, passphrase).map_err(Error::Key)?)
 }
 

@@ -1,5 +1,7 @@
 //! Objects in stores, over the network: read by ranges, written in parts, listed by prefix.
 
+mod answer;
+mod bucket;
 mod client;
 mod environment;
 mod listing;

@@ -1,29 +1,24 @@
 //! Objects in stores, for threads that wait.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, mpsc};
+use std::path::PathBuf;
+use std::sync::{LazyLock, mpsc};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
-use object_store::list::PaginatedListStore;
-use object_store::multipart::{MultipartStore, PartId};
+use object_store::multipart::PartId;
 use object_store::{
-    ClientOptions, Error as StoreError, GetOptions, HeaderMap, HeaderValue, MultipartId,
-    ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion,
+    Error as StoreError, GetOptions, MultipartId, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
+    PutOptions, PutPayload, UpdateVersion,
 };
 use tokio::runtime::{Builder, Runtime};
 
 use crate::error::{Error, Result};
-use crate::object::client::Connector;
-use crate::object::{environment, fault, listing};
-use crate::object_url::{ObjectUrl, Scheme};
-use crate::redact::redact;
+use crate::object::answer::failed;
+use crate::object::bucket::Store;
+use crate::object::{fault, listing};
+use crate::object_url::ObjectUrl;
 
 /// How long to wait for a store to forget an upload, before that is left to its own rules.
 const ABORT_PATIENCE: Duration = Duration::from_secs(10);
@@ -35,18 +30,6 @@ pub struct Object {
     pub name: PathBuf,
     store: Store,
     path: object_store::path::Path,
-}
-
-/// A bucket, with credentials and endpoint from the environment.
-#[derive(Clone)]
-struct Store {
-    objects: Arc<dyn ObjectStore>,
-    parts: Arc<dyn MultipartStore>,
-    /// Completes uploads only where no object is; absent where the store does not do that.
-    creating: Option<Arc<dyn MultipartStore>>,
-    /// Whether a single PUT can ask that no object be there.
-    creates: bool,
-    lists: Option<Arc<dyn PaginatedListStore>>,
 }
 
 /// Which of the objects that had a name one is.
@@ -78,7 +61,7 @@ impl Object {
     pub fn in_memory() -> Object {
         Object {
             name: PathBuf::from("memory"),
-            store: Store::new(Arc::new(object_store::memory::InMemory::new())),
+            store: Store::new(std::sync::Arc::new(object_store::memory::InMemory::new())),
             path: "object".into(),
         }
     }
@@ -403,96 +386,6 @@ impl std::fmt::Debug for Object {
     }
 }
 
-impl Store {
-    /// The store of `url`, which all that is done in its bucket shares: it keeps connections. What the
-    /// environment says is read once.
-    fn of(url: &ObjectUrl) -> object_store::Result<Store> {
-        static STORES: Mutex<Option<HashMap<(Scheme, String), Store>>> = Mutex::new(None);
-        let mut stores = STORES.lock().unwrap_or_else(PoisonError::into_inner);
-        let stores = stores.get_or_insert_default();
-        let bucket = (url.scheme(), url.bucket().to_owned());
-        if let Some(store) = stores.get(&bucket) {
-            return Ok(store.clone());
-        }
-        let store = Store::new_of(url)?;
-        stores.insert(bucket, store.clone());
-        Ok(store)
-    }
-
-    fn new_of(url: &ObjectUrl) -> object_store::Result<Store> {
-        let bucket = url.bucket();
-        environment::check(url.scheme()).map_err(fault)?;
-        match url.scheme() {
-            Scheme::S3 => Store::s3(bucket),
-            Scheme::Gs => GoogleCloudStorageBuilder::from_env()
-                .with_bucket_name(bucket)
-                .with_http_connector(Connector)
-                .build()
-                .map(Store::listed),
-            Scheme::Az => MicrosoftAzureBuilder::from_env()
-                .with_container_name(bucket)
-                .with_http_connector(Connector)
-                .build()
-                .map(Store::listed),
-        }
-    }
-
-    fn new(store: Arc<impl ObjectStore + MultipartStore>) -> Store {
-        Store {
-            objects: store.clone(),
-            parts: store,
-            creating: None,
-            creates: true,
-            lists: None,
-        }
-    }
-    fn listed(store: impl ObjectStore + MultipartStore + PaginatedListStore) -> Store {
-        let store = Arc::new(store);
-        Store {
-            lists: Some(store.clone()),
-            ..Store::new(store)
-        }
-    }
-
-    fn s3(bucket: &str) -> object_store::Result<Store> {
-        let builder = || {
-            AmazonS3Builder::from_env()
-                .with_bucket_name(bucket)
-                .with_http_connector(Connector)
-        };
-        let conditional = builder().get_config_value(&AmazonS3ConfigKey::ConditionalPut);
-        let store = builder().build()?;
-        let credentials = store.credentials().clone();
-        let mut s3 = Store::listed(store);
-        s3.creates = conditional.as_deref() != Some("disabled");
-        if s3.creates {
-            // S3 completes an upload on condition, but the interface has no word for that.
-            let mut headers = HeaderMap::new();
-            headers.insert("if-none-match", HeaderValue::from_static("*"));
-            let options = s3_client_options().with_default_headers(headers);
-            let creating = builder()
-                .with_client_options(options)
-                .with_credentials(credentials);
-            s3.creating = Some(Arc::new(creating.build()?));
-        }
-        Ok(s3)
-    }
-}
-
-/// What the environment says of S3's HTTP client, read as [`AmazonS3Builder::from_env`] does.
-fn s3_client_options() -> ClientOptions {
-    let mut options = ClientOptions::new();
-    for (key, value) in std::env::vars_os() {
-        if let (Some(key), Some(value)) = (key.to_str(), value.to_str())
-            && key.starts_with("AWS_")
-            && let Ok(AmazonS3ConfigKey::Client(key)) = key.to_ascii_lowercase().parse()
-        {
-            options = options.with_config(key, value);
-        }
-    }
-    options
-}
-
 /// Runs `future` to its end, from any thread, be it one that runs futures itself.
 fn wait<T: Send + 'static>(
     future: impl Future<Output = object_store::Result<T>> + Send + 'static,
@@ -515,93 +408,11 @@ fn wait<T: Send + 'static>(
     outcome.recv().unwrap_or_else(stopped)
 }
 
-/// What a store says, as an error of ours.
-fn failed(action: &'static str, name: &Path, error: StoreError) -> Error {
-    let kind = match &error {
-        StoreError::NotFound { .. } => io::ErrorKind::NotFound,
-        StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => {
-            io::ErrorKind::PermissionDenied
-        }
-        _ => io::ErrorKind::Other,
-    };
-    Error::Io {
-        action,
-        path: name.to_owned(),
-        source: io::Error::new(kind, shown(&error)),
-    }
-}
-
-/// Characters of what a store says that a message shows.
-const MAX_SHOWN_CHARS: usize = 1000;
-
-/// What a message shows of a store's answer: some of it, in one line, and nothing secret.
-fn shown(error: &StoreError) -> String {
-    let text = match error {
-        StoreError::Generic {
-            store: "onnxseal",
-            source,
-        } => source.to_string(),
-        error => brief(&error.to_string()),
-    };
-    let text = redact(&environment::mask(&text));
-    let mut chars = text.chars();
-    let mut shown: String = (chars.by_ref().take(MAX_SHOWN_CHARS))
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    if chars.next().is_some() {
-        shown.push_str("...");
-    }
-    shown
-}
-
-/// What a store says in a line: of an answer in XML its code and message alone. The rest repeats
-/// the request, with the name of the key that signed it.
-fn brief(text: &str) -> String {
-    let Some(xml) = text.find("<?xml").or_else(|| text.find("<Error")) else {
-        return text.trim().trim_end_matches(':').to_owned();
-    };
-    let (before, xml) = text.split_at(xml);
-    let element = |name: &str| {
-        let (_, rest) = xml.split_once(&format!("<{name}>"))?;
-        Some(rest.split_once(&format!("</{name}>"))?.0.trim())
-    };
-    let parts = [element("Code"), element("Message")];
-    let parts: Vec<&str> = parts.into_iter().flatten().collect();
-    format!("{} {}", before.trim(), parts.join(": "))
-        .trim()
-        .to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-
-    #[test]
-    fn answers_in_xml_are_cut_to_what_they_say() {
-        let text = "Server returned non-2xx status code: 403 Forbidden: <?xml version=\"1.0\"?>\n\
-                    <Error><Code>InvalidAccessKeyId</Code><Message>No such key.</Message>\
-                    <AWSAccessKeyId>AKIA</AWSAccessKeyId></Error>";
-        let expected =
-            "Server returned non-2xx status code: 403 Forbidden: InvalidAccessKeyId: No such key.";
-        assert_eq!(brief(text), expected);
-        assert_eq!(brief("no route to host\n"), "no route to host");
-    }
-
-    #[test]
-    fn answers_are_shown_in_a_line_of_some_length() {
-        let answer = format!("no\u{1b}[2J\r\n{}", "x".repeat(8 << 20));
-        let shown = shown(&StoreError::Generic {
-            store: "S3",
-            source: answer.into(),
-        });
-        assert!(
-            shown.starts_with("Generic S3 error: no [2J  xxx"),
-            "{shown}"
-        );
-        assert!(shown.chars().count() < MAX_SHOWN_CHARS + 10);
-    }
 
     #[test]
     fn objects_that_change_are_noticed() {

@@ -1,0 +1,117 @@
+//! Buckets and containers, with credentials and endpoint from the environment.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::list::PaginatedListStore;
+use object_store::multipart::MultipartStore;
+use object_store::{ClientOptions, HeaderMap, HeaderValue, ObjectStore};
+
+use crate::object::client::Connector;
+use crate::object::{environment, fault};
+use crate::object_url::{ObjectUrl, Scheme};
+
+/// A bucket, with credentials and endpoint from the environment.
+#[derive(Clone)]
+pub(super) struct Store {
+    pub(super) objects: Arc<dyn ObjectStore>,
+    pub(super) parts: Arc<dyn MultipartStore>,
+    /// Completes uploads only where no object is; absent where the store does not do that.
+    pub(super) creating: Option<Arc<dyn MultipartStore>>,
+    /// Whether a single PUT can ask that no object be there.
+    pub(super) creates: bool,
+    pub(super) lists: Option<Arc<dyn PaginatedListStore>>,
+}
+
+impl Store {
+    /// The store of `url`, which all that is done in its bucket shares: it keeps connections. What the
+    /// environment says is read once.
+    pub(super) fn of(url: &ObjectUrl) -> object_store::Result<Store> {
+        static STORES: Mutex<Option<HashMap<(Scheme, String), Store>>> = Mutex::new(None);
+        let mut stores = STORES.lock().unwrap_or_else(PoisonError::into_inner);
+        let stores = stores.get_or_insert_default();
+        let bucket = (url.scheme(), url.bucket().to_owned());
+        if let Some(store) = stores.get(&bucket) {
+            return Ok(store.clone());
+        }
+        let store = Store::new_of(url)?;
+        stores.insert(bucket, store.clone());
+        Ok(store)
+    }
+
+    fn new_of(url: &ObjectUrl) -> object_store::Result<Store> {
+        let bucket = url.bucket();
+        environment::check(url.scheme()).map_err(fault)?;
+        match url.scheme() {
+            Scheme::S3 => Store::s3(bucket),
+            Scheme::Gs => GoogleCloudStorageBuilder::from_env()
+                .with_bucket_name(bucket)
+                .with_http_connector(Connector)
+                .build()
+                .map(Store::listed),
+            Scheme::Az => MicrosoftAzureBuilder::from_env()
+                .with_container_name(bucket)
+                .with_http_connector(Connector)
+                .build()
+                .map(Store::listed),
+        }
+    }
+
+    pub(super) fn new(store: Arc<impl ObjectStore + MultipartStore>) -> Store {
+        Store {
+            objects: store.clone(),
+            parts: store,
+            creating: None,
+            creates: true,
+            lists: None,
+        }
+    }
+    fn listed(store: impl ObjectStore + MultipartStore + PaginatedListStore) -> Store {
+        let store = Arc::new(store);
+        Store {
+            lists: Some(store.clone()),
+            ..Store::new(store)
+        }
+    }
+
+    fn s3(bucket: &str) -> object_store::Result<Store> {
+        let builder = || {
+            AmazonS3Builder::from_env()
+                .with_bucket_name(bucket)
+                .with_http_connector(Connector)
+        };
+        let conditional = builder().get_config_value(&AmazonS3ConfigKey::ConditionalPut);
+        let store = builder().build()?;
+        let credentials = store.credentials().clone();
+        let mut s3 = Store::listed(store);
+        s3.creates = conditional.as_deref() != Some("disabled");
+        if s3.creates {
+            // S3 completes an upload on condition, but the interface has no word for that.
+            let mut headers = HeaderMap::new();
+            headers.insert("if-none-match", HeaderValue::from_static("*"));
+            let options = s3_client_options().with_default_headers(headers);
+            let creating = builder()
+                .with_client_options(options)
+                .with_credentials(credentials);
+            s3.creating = Some(Arc::new(creating.build()?));
+        }
+        Ok(s3)
+    }
+}
+
+/// What the environment says of S3's HTTP client, read as [`AmazonS3Builder::from_env`] does.
+fn s3_client_options() -> ClientOptions {
+    let mut options = ClientOptions::new();
+    for (key, value) in std::env::vars_os() {
+        if let (Some(key), Some(value)) = (key.to_str(), value.to_str())
+            && key.starts_with("AWS_")
+            && let Ok(AmazonS3ConfigKey::Client(key)) = key.to_ascii_lowercase().parse()
+        {
+            options = options.with_config(key, value);
+        }
+    }
+    options
+}

@@ -1,0 +1,89 @@
+//! Questions on the terminal: passphrases, and what plugins ask.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::time::Duration;
+
+use onnxseal_core::{KeyError, PLUGIN_PATIENCE, Passphrase, Prompt};
+use zeroize::Zeroizing;
+
+use crate::exit::Usage;
+use crate::text::{note, one_line};
+
+/// Asks on the terminal, whatever standard input is.
+pub struct Terminal;
+
+impl Prompt for Terminal {
+    fn passphrase(&self, description: &str) -> Option<Passphrase> {
+        ask_passphrase(description)
+            .inspect_err(|error| note(&one_line(&error.to_string())))
+            .ok()
+    }
+
+    fn text(&self, description: &str) -> Option<String> {
+        ask_line(description)
+    }
+
+    fn confirm(&self, message: &str, yes: &str, no: Option<&str>) -> Option<bool> {
+        let no = no.unwrap_or("no");
+        let question = format!("{message} [1] {yes} [2] {no}");
+        match ask_line(&question)?.trim() {
+            "1" => Some(true),
+            "2" => Some(false),
+            _ => None,
+        }
+    }
+
+    fn show(&self, message: &str) {
+        note(&one_line(message));
+    }
+
+    fn plugin_patience(&self) -> Duration {
+        let Some(value) = std::env::var_os(PATIENCE_VARIABLE) else {
+            return PLUGIN_PATIENCE;
+        };
+        let seconds = value.to_str().and_then(|value| value.parse().ok());
+        match seconds.filter(|seconds| (1..=86_400).contains(seconds)) {
+            Some(seconds) => Duration::from_secs(seconds),
+            None => {
+                note(&format!(
+                    "warning: {PATIENCE_VARIABLE} is no number of seconds from 1 to 86400"
+                ));
+                PLUGIN_PATIENCE
+            }
+        }
+    }
+}
+
+/// Asks for the passphrase of an encrypted private key.
+pub fn passphrase_of_key(name: &str) -> Result<Passphrase, KeyError> {
+    let asked = Terminal.passphrase(&format!("passphrase of {name}"));
+    asked.ok_or_else(|| KeyError::PassphraseNeeded {
+        name: name.to_owned(),
+    })
+}
+
+pub fn ask_passphrase(description: &str) -> Result<Passphrase, Usage> {
+    let typed = rpassword::prompt_password(format!("{}: ", one_line(description)));
+    let typed = typed.map(Zeroizing::new).map_err(|error| {
+        Usage(format!(
+            "cannot ask for the {description} on a terminal: {error}"
+        ))
+    })?;
+    Passphrase::new(&typed, description).map_err(|error| Usage(error.to_string()))
+}
+
+fn ask_line(question: &str) -> Option<String> {
+    const MAX_BYTES: u64 = 4096;
+    let path = if cfg!(windows) { "CON" } else { "/dev/tty" };
+    let mut terminal = File::options().read(true).write(true).open(path).ok()?;
+    write!(terminal, "{}: ", one_line(question)).ok()?;
+    let mut line = String::new();
+    let mut reader = BufReader::new(terminal.take(MAX_BYTES));
+    reader.read_line(&mut line).ok()?;
+    line.truncate(line.trim_end_matches(['\r', '\n']).len());
+    Some(line)
+}
+
+/// Seconds that an age plugin may take, where the default is too short or too long.
+const PATIENCE_VARIABLE: &str = "ONNXSEAL_PLUGIN_SECONDS";

@@ -1,0 +1,275 @@
+//! Tables of a report, as wide as the terminal and no longer than people read.
+
+use std::io::{self, Write};
+
+use indicatif::BinaryBytes;
+
+use crate::cli::View;
+use crate::text::one_line;
+
+/// Rows that a table shows, unless all are asked for.
+pub const SHOWN_ROWS: usize = 40;
+
+/// What a table has to fit into.
+#[derive(Clone, Copy)]
+pub struct Frame {
+    /// Columns of the terminal; none where there is no terminal, and nothing is shortened.
+    width: Option<usize>,
+    /// Whether every row is shown.
+    all: bool,
+}
+
+impl Frame {
+    pub fn of(view: &View) -> Frame {
+        let terminal = console::Term::stdout();
+        let size = terminal.size_checked().filter(|_| terminal.is_term());
+        let width = size.map(|(_, columns)| usize::from(columns));
+        Frame {
+            // Terminals that have no size say 0.
+            width: width.filter(|&width| width > 0),
+            all: view.all,
+        }
+    }
+
+    /// Whether there is no room for the columns that few read.
+    pub fn is_narrow(self) -> bool {
+        self.width.is_some_and(|width| width < 120)
+    }
+}
+
+/// The largest of many rows, in the order of all, and what became of the others.
+pub struct Largest<'r, R> {
+    shown: Vec<&'r R>,
+    n_others: usize,
+    other_bytes: u64,
+}
+
+impl<'r, R> Largest<'r, R> {
+    pub fn of(rows: &'r [R], bytes: impl Fn(&R) -> u64, frame: Frame) -> Largest<'r, R> {
+        let mut indices: Vec<usize> = (0..rows.len()).collect();
+        let n_shown = if frame.all {
+            rows.len()
+        } else {
+            SHOWN_ROWS.min(rows.len())
+        };
+        indices.sort_by_key(|&index| std::cmp::Reverse(bytes(&rows[index])));
+        let others = indices.split_off(n_shown);
+        indices.sort_unstable();
+        Largest {
+            shown: indices.into_iter().map(|index| &rows[index]).collect(),
+            n_others: others.len(),
+            other_bytes: others.iter().fold(0, |sum: u64, &index| {
+                sum.saturating_add(bytes(&rows[index]))
+            }),
+        }
+    }
+
+    pub fn shown(&self) -> impl Iterator<Item = &'r R> {
+        self.shown.iter().copied()
+    }
+
+    pub fn print_rest(&self, out: &mut impl Write) -> io::Result<()> {
+        match self.n_others {
+            0 => Ok(()),
+            n => writeln!(
+                out,
+                "... and {n} smaller, {} together: --all shows them",
+                BinaryBytes(self.other_bytes)
+            ),
+        }
+    }
+}
+
+/// Columns that line up; numbers are recognised by their heading and stand right.
+pub struct Table<const N: usize> {
+    pub head: [&'static str; N],
+    rows: Vec<[String; N]>,
+}
+
+pub const RIGHT: [&str; 8] = [
+    "tensors",
+    "operators",
+    "weights",
+    "bytes",
+    "encrypted",
+    "share",
+    "n",
+    "k",
+];
+
+/// Columns that are shortened where a table is too wide: those of a line first, then the next.
+pub const SHORTENED: [&[&str]; 2] = [
+    &["node", "tensor", "left in clear"],
+    &["op_type", "positions", "why"],
+];
+
+/// Display columns that are left of one that is shortened.
+pub const MIN_WIDTH: usize = 12;
+
+/// The heading of a column that is not shown.
+pub const HIDDEN: &str = "";
+
+impl<const N: usize> Table<N> {
+    pub fn new(head: [&'static str; N]) -> Table<N> {
+        Table {
+            head,
+            rows: Vec::new(),
+        }
+    }
+
+    pub fn row(&mut self, row: [String; N]) {
+        self.rows.push(row.map(|cell| one_line(&cell)));
+    }
+
+    pub fn print(&self, out: &mut impl Write, frame: Frame) -> io::Result<()> {
+        let widths = self.widths(frame);
+        let mut line = |cells: [&str; N]| {
+            let mut text = String::new();
+            for ((cell, head), width) in cells.iter().zip(self.head).zip(widths) {
+                if head == HIDDEN {
+                    continue;
+                }
+                let cell = shorten(cell, width);
+                let padding = " ".repeat(width.saturating_sub(console::measure_text_width(&cell)));
+                match RIGHT.contains(&head) {
+                    true => text.push_str(&format!("{padding}{cell}  ")),
+                    false => text.push_str(&format!("{cell}{padding}  ")),
+                }
+            }
+            writeln!(out, "{}", text.trim_end())
+        };
+        line(self.head)?;
+        self.rows
+            .iter()
+            .try_for_each(|row| line(row.each_ref().map(String::as_str)))
+    }
+
+    /// The width of each column: of its widest cell, where the frame has room for that.
+    pub fn widths(&self, frame: Frame) -> [usize; N] {
+        let mut widths: [usize; N] = std::array::from_fn(|column| {
+            let cells = self.rows.iter().map(|row| row[column].as_str());
+            let widths = cells
+                .chain([self.head[column]])
+                .map(console::measure_text_width);
+            match self.head[column] {
+                HIDDEN => 0,
+                _ => widths.max().unwrap_or(0),
+            }
+        });
+        let Some(room) = frame.width else {
+            return widths;
+        };
+        let shown = self.head.iter().filter(|head| **head != HIDDEN).count();
+        let room = room.saturating_sub(2 * shown.saturating_sub(1));
+        for group in SHORTENED {
+            loop {
+                let over = widths.iter().sum::<usize>().saturating_sub(room);
+                let columns = (0..N).filter(|&column| group.contains(&self.head[column]));
+                let Some(widest) = columns.max_by_key(|&column| widths[column]) else {
+                    break;
+                };
+                let cut =
+                    over.min(widths[widest].saturating_sub(MIN_WIDTH.max(self.head[widest].len())));
+                if cut == 0 {
+                    break;
+                }
+                // To the next widest of the group, so that both go on to give alike.
+                let columns =
+                    (0..N).filter(|&column| group.contains(&self.head[column]) && column != widest);
+                let next = columns.map(|column| widths[column]).max().unwrap_or(0);
+                widths[widest] -= cut.min((widths[widest] - next).max(1));
+            }
+        }
+        widths
+    }
+}
+
+/// `text` with its middle left out where it is wider than `width`.
+pub fn shorten(text: &str, width: usize) -> String {
+    if console::measure_text_width(text) <= width {
+        return text.to_owned();
+    }
+    let take = |chars: &mut dyn Iterator<Item = char>, width: usize| {
+        let mut taken = String::new();
+        let mut used = 0;
+        for c in chars {
+            used += console::measure_text_width(c.encode_utf8(&mut [0; 4]));
+            if used > width {
+                break;
+            }
+            taken.push(c);
+        }
+        taken
+    };
+    let room = width.saturating_sub(1);
+    let end = take(&mut text.chars().rev(), room / 2);
+    let start = take(&mut text.chars(), room - room / 2);
+    format!("{start}\u{2026}{}", end.chars().rev().collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle_of_names_is_left_out() {
+        assert_eq!(shorten("encoder.weight", 14), "encoder.weight");
+        assert_eq!(shorten("encoder.weight", 13), "encode\u{2026}weight");
+        assert_eq!(shorten("重み.重み", 6), "重\u{2026}み");
+        assert_eq!(shorten("abc", 1), "\u{2026}");
+        assert_eq!(shorten("abc", 0), "\u{2026}");
+    }
+
+    fn lines(table: &Table<4>, width: Option<usize>) -> Vec<String> {
+        let mut out = Vec::new();
+        let frame = Frame { width, all: false };
+        assert!(table.print(&mut out, frame).is_ok());
+        let text = String::from_utf8_lossy(&out).into_owned();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn tables_fit_the_terminal_and_nothing_else() {
+        let mut table = Table::new(["op_type", "node", "tensor", "bytes"]);
+        let long = |text: &str| text.repeat(40);
+        table.row(["Conv".into(), long("ab"), long("重"), "1".into()]);
+        table.row(["Conv".into(), "node".into(), "w".into(), "1234".into()]);
+        for width in [50, 80, 120] {
+            let lines = lines(&table, Some(width));
+            let widest = lines
+                .iter()
+                .map(|line| console::measure_text_width(line))
+                .max();
+            assert!(
+                widest <= Some(width) && widest >= Some(width - 4),
+                "{lines:#?}"
+            );
+            assert!(lines[1].contains('\u{2026}') && !lines[2].contains('\u{2026}'));
+        }
+        assert!(lines(&table, None)[1].contains(&long("ab")));
+    }
+
+    #[test]
+    fn long_tables_show_the_largest_rows_in_order() {
+        let rows: Vec<u64> = (0..100).collect();
+        let some = Largest::of(
+            &rows,
+            |row| *row,
+            Frame {
+                width: None,
+                all: false,
+            },
+        );
+        assert!(some.shown().copied().eq(60..100));
+        assert_eq!((some.n_others, some.other_bytes), (60, 59 * 60 / 2));
+        let all = Largest::of(
+            &rows,
+            |row| *row,
+            Frame {
+                width: None,
+                all: true,
+            },
+        );
+        assert!(all.shown().copied().eq(0..100) && all.n_others == 0);
+    }
+}
