@@ -15,7 +15,7 @@ use crate::format::manifest::{
     DEFAULT_CHUNK_BYTES, Draft, File, Mode, OriginalDraft, Place, Tensor,
 };
 use crate::make::rename::{Naming, Renamed, rename};
-use crate::make::seal::Sealing;
+use crate::make::seal::{Plaintext, Sealing};
 use crate::pass::outputs::{self, Outputs};
 use crate::pass::progress::Progress;
 use crate::pass::publish::Publication;
@@ -243,6 +243,7 @@ impl Prepared {
         let (manifest, manifest_bytes) = draft.encode()?;
         let claims = manifest.claims.clone();
         let sealing = Sealing {
+            plaintext: Plaintext::Plain,
             inputs: self.inputs().collect(),
             input_tail: &[],
             encrypted: None,
@@ -252,9 +253,7 @@ impl Prepared {
             weights: self.planned.report.weights,
             signing_key: options.signing_key.as_ref(),
         };
-        let plaintext = std::iter::repeat(());
-        let (open, is_authentic) = (|_: &_, _: &mut _, _: &mut _, ()| Ok(()), || Ok(()));
-        sealing.run(&outputs, plaintext, progress, open, is_authentic)?;
+        sealing.run(&outputs, progress)?;
         may_publish(&self.model)?;
         outputs.publish(self.inputs())?;
         let mut report = self.planned.report;

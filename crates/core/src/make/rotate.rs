@@ -11,7 +11,7 @@ use crate::check::report::Report;
 use crate::error::{Error, Result};
 use crate::format::manifest::Draft;
 use crate::make::protect::Planned;
-use crate::make::seal::Sealing;
+use crate::make::seal::{Plaintext, Sealing};
 use crate::open::protected::{Protected, Unlocked};
 use crate::pass::outputs::{self, Outputs};
 use crate::pass::progress::Progress;
@@ -179,6 +179,7 @@ fn reseal(
     report.claims.clone_from(&draft.claims);
     let (manifest, manifest_bytes) = draft.encode()?;
     let sealing = Sealing {
+        plaintext: Plaintext::Sealed(unlocked, &structure),
         inputs: unlocked.files().collect(),
         input_tail: protected.tail(),
         encrypted: Some(&unlocked.targets),
@@ -191,15 +192,6 @@ fn reseal(
             Resign::Refuse | Resign::Drop => None,
         },
     };
-    sealing.run(
-        outputs,
-        unlocked.tags(),
-        progress,
-        |chunk, bytes, tools, tag| {
-            structure.check(chunk, bytes)?;
-            unlocked.open_chunk(chunk, bytes, tag, tools)
-        },
-        || unlocked.check_signature().map(drop),
-    )?;
+    sealing.run(outputs, progress)?;
     Ok(report)
 }

@@ -8,15 +8,18 @@ use crate::error::{Error, Result};
 use crate::format::artifact;
 use crate::format::manifest::Manifest;
 use crate::format::spans::{self, SpanSet};
-use crate::pass::chunks::{Chunk, Tools};
+use crate::open::protected::Unlocked;
 use crate::pass::outputs::Outputs;
 use crate::pass::progress::{Progress, Volume};
 use crate::pass::signature::Leaves;
+use crate::pass::structure::Structure;
 use crate::pass::transfer::Transfer;
 use onnxseal_store::Input;
 
 /// What is sealed, for whom.
 pub(crate) struct Sealing<'a> {
+    /// How to get the plaintext of the inputs.
+    pub(crate) plaintext: Plaintext<'a>,
     /// The files that the plaintext is made of, in the order of the manifest.
     pub(crate) inputs: Vec<&'a Input>,
     /// What the model file that is read has after its plaintext.
@@ -33,21 +36,32 @@ pub(crate) struct Sealing<'a> {
     pub(crate) signing_key: Option<&'a SigningKey>,
 }
 
-impl<'a> Sealing<'a> {
-    /// Writes the protected model to `outputs`, under a new data key. `open` turns what a chunk of
-    /// an input has into plaintext, and once it has done so for all, `is_authentic` may object.
-    pub(crate) fn run<P: Send>(
-        self,
-        outputs: &Outputs<'_>,
-        places: impl Iterator<Item = P> + Send,
-        progress: &dyn Progress,
-        open: impl Fn(&Chunk, &mut [u8], &mut Tools, P) -> Result<()> + Sync,
-        is_authentic: impl FnOnce() -> Result<()>,
-    ) -> Result<()> {
+/// What the bytes of the inputs are.
+pub(crate) enum Plaintext<'a> {
+    /// The plaintext itself.
+    Plain,
+    /// A protected model, to be opened chunk by chunk, whose graph is as it was looked at.
+    Sealed(&'a Unlocked<'a>, &'a Structure<'a>),
+}
+
+impl Plaintext<'_> {
+    /// The stored tags of all chunks, in their order; without end, and none, for plaintext.
+    fn stored_tags(&self) -> Box<dyn Iterator<Item = Option<&[u8; TAG_BYTES]>> + Send + '_> {
+        match self {
+            Plaintext::Plain => Box::new(std::iter::repeat(None)),
+            Plaintext::Sealed(unlocked, _) => Box::new(unlocked.tags().map(Some)),
+        }
+    }
+}
+
+impl Sealing<'_> {
+    /// Writes the protected model to `outputs`, under a new data key.
+    pub(crate) fn run(self, outputs: &Outputs<'_>, progress: &dyn Progress) -> Result<()> {
         let Sealing {
             manifest,
             manifest_bytes,
             inputs,
+            plaintext,
             ..
         } = self;
         let data_key = DataKey::generate().map_err(Error::Key)?;
@@ -63,9 +77,12 @@ impl<'a> Sealing<'a> {
         let leaves = self.signing_key.map(|_| Leaves::new(&manifest));
         let mut tags = vec![0; manifest.n_chunks() as usize * TAG_BYTES];
         let (tag_places, _) = tags.as_chunks_mut::<TAG_BYTES>();
-        let places = tag_places.iter_mut().zip(places);
-        transfer.run(places, progress, |chunk, bytes, tools, (tag, place)| {
-            open(chunk, bytes, tools, place)?;
+        let places = tag_places.iter_mut().zip(plaintext.stored_tags());
+        transfer.run(places, progress, |chunk, bytes, tools, (tag, stored)| {
+            if let (Plaintext::Sealed(unlocked, structure), Some(stored)) = (&plaintext, stored) {
+                structure.check(chunk, bytes)?;
+                unlocked.open_chunk(chunk, bytes, stored, tools)?;
+            }
             let (targets, scratch) = tools.targets(chunk, chunk.of(&targets)?);
             let sealed = keys.seal_chunk(chunk.id, bytes, targets, scratch);
             *tag = sealed.map_err(Error::Key)?.0;
@@ -74,7 +91,9 @@ impl<'a> Sealing<'a> {
             }
             Ok(())
         })?;
-        is_authentic()?;
+        if let Plaintext::Sealed(unlocked, _) = &plaintext {
+            unlocked.check_signature()?;
+        }
         let mac = keys.mac(&tags);
         let signature = match (self.signing_key, leaves) {
             (Some(signing_key), Some(leaves)) => {
