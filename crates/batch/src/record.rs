@@ -398,7 +398,11 @@ impl Target {
         let text = text.map_err(|error| onnxseal_store::io("write", &name)(error.into()))?;
         #[cfg(feature = "object-store")]
         if let Location::Object(url) = &self.record {
-            return Ok(Object::at(url)?.put_after(text, noted.version.as_ref())?);
+            let written = Object::at(url)?.put_after(text, noted.version.as_ref());
+            return written.map_err(|error| match error {
+                StoreError::Replaced { path, by } => Error::InUse { path, by },
+                error => error.into(),
+            });
         }
         #[cfg(not(feature = "object-store"))]
         let _ = noted;
