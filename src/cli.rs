@@ -472,8 +472,9 @@ fn coefficient(text: &str) -> Result<(String, f64), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use clap::CommandFactory;
+
+    use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -448,8 +448,9 @@ fn standard_input() -> Result<Opened> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::*;
     use clap::{CommandFactory as _, Parser};
+
+    use super::*;
 
     /// A command that opens a model and wraps its key anew.
     #[derive(Debug, Parser)]

@@ -6,8 +6,7 @@ use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use onnxseal_batch::Found;
-use onnxseal_batch::{ModelReport, Outcome, Watch};
+use onnxseal_batch::{Found, ModelReport, Outcome, Watch};
 use onnxseal_core::{Error, Progress, StoreError};
 
 use crate::commands::Stop;

@@ -4,14 +4,13 @@
 
 mod lab;
 
-use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use lab::{Lab, contents, files};
 use onnxseal_core::{Identities, Silent, generate_identity, open};

@@ -344,9 +344,10 @@ pub mod stop {
     impl Stop {
         #[cfg(unix)]
         pub fn listen() -> Result<Stop> {
-            use signal_hook::consts::{SIGINT, SIGTERM};
             use std::sync::Arc;
             use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+            use signal_hook::consts::{SIGINT, SIGTERM};
             let (seen, signal) = (
                 Arc::new(AtomicBool::new(false)),
                 Arc::new(AtomicUsize::new(0)),

@@ -13,9 +13,9 @@ mod sign;
 mod unprotect;
 mod verify;
 
-use crate::cli::{Cli, Command};
-
 pub use batch::stop::Stop;
+
+use crate::cli::{Cli, Command};
 
 /// Runs what the command line asks for.
 pub fn run(cli: Cli) -> anyhow::Result<()> {

@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 #[cfg(feature = "object-store")]
 use std::sync::OnceLock;
 
-use walkdir::DirEntry;
-
-use crate::walk::{Glob, Walk, below, io, is_git};
 use onnxseal_core::{Error, Result, is_model as holds_model};
 #[cfg(not(feature = "object-store"))]
 use onnxseal_store::unreachable_object;
 #[cfg(feature = "object-store")]
 use onnxseal_store::{Error as StoreError, object::remote, parallel};
 use onnxseal_store::{Input, Location, ObjectUrl, draft, holds_secret, shown};
+use walkdir::DirEntry;
+
+use crate::walk::{Glob, Walk, below, io, is_git};
 
 /// A model that [`discover`] found.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -420,8 +420,9 @@ fn canonical(path: &Path) -> Result<PathBuf> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use super::*;
     use onnxseal_core::StoreError;
+
+    use super::*;
 
     #[test]
     fn objects_are_out_of_reach_without_the_feature() {

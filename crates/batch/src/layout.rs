@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use onnxseal_core::{Error, Result};
+use onnxseal_store::Location;
+
 use crate::discover::Found;
 use crate::record::RECORDS;
 use crate::survey::Survey;
-use onnxseal_core::{Error, Result};
-use onnxseal_store::Location;
 
 /// `models` without those that lie in the output folder.
 pub(crate) fn without_outputs(models: Vec<Found>, out: &Location) -> Vec<Found> {

@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use onnxseal_core::{Error, Result};
+use onnxseal_store::draft::is_at;
+use onnxseal_store::folder::{MadeFolders, OutputPath};
+use onnxseal_store::{beneath, io as io_error};
+
 use crate::record::RECORDS;
 use crate::shard::Shard;
 use crate::watch::Watch;
-use onnxseal_core::{Error, Result};
-use onnxseal_store::beneath;
-use onnxseal_store::draft::is_at;
-use onnxseal_store::folder::{MadeFolders, OutputPath};
-use onnxseal_store::io as io_error;
 
 /// How often to try, and how long to wait in between: others hold a lock for a moment to see whether
 /// anybody does.
@@ -203,8 +203,9 @@ fn holder(mut file: &File) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use super::*;
     use onnxseal_core::Silent;
+
+    use super::*;
 
     fn take(out: &Path, part: Option<&str>) -> Result<Hold> {
         Hold::take(out, part.map(|part| part.parse().unwrap()), &Silent)

@@ -7,27 +7,20 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use onnxseal_core::{
+    Digests, Error, FileDigest, Made, Manifest, Progress, Result, Volume, digest_files,
+    read_manifest,
+};
+#[cfg(feature = "object-store")]
+use onnxseal_store::object::remote::{Object, Version};
+use onnxseal_store::{
+    Error as StoreError, Input, Location, Output, OutputOptions, beneath, draft, folder_of,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::discover::Found;
 use crate::request::Operation;
 use crate::shard::key;
-use onnxseal_core::Made;
-use onnxseal_core::Progress;
-use onnxseal_core::Volume;
-use onnxseal_core::{Digests, FileDigest};
-use onnxseal_core::{Error, Result};
-use onnxseal_core::{Manifest, digest_files, read_manifest};
-use onnxseal_store::Error as StoreError;
-use onnxseal_store::Input;
-use onnxseal_store::Location;
-use onnxseal_store::Output;
-use onnxseal_store::OutputOptions;
-use onnxseal_store::beneath;
-use onnxseal_store::draft;
-use onnxseal_store::folder_of;
-#[cfg(feature = "object-store")]
-use onnxseal_store::object::remote::{Object, Version};
 
 /// The folder of the records, in the output folder.
 pub const RECORDS: &str = ".onnxseal";

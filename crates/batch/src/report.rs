@@ -1,10 +1,7 @@
 //! What became of a batch.
 
+use onnxseal_core::{Error, ErrorKind, FileDigest, Volume};
 use serde::Serialize;
-
-use onnxseal_core::FileDigest;
-use onnxseal_core::Volume;
-use onnxseal_core::{Error, ErrorKind};
 
 /// What became of a batch.
 ///

@@ -1,24 +1,24 @@
 //! A batch from its first model to its report.
 
-use crate::report::{ModelReport, Outcome, Report, Totals};
-use crate::request::{Operation, Options};
-use crate::watch::Watch;
-use crate::{layout, sync};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use crate::discover::{Discovery, Found, Unreadable};
-use crate::lock::Hold;
-use crate::record::Target;
-use crate::request::request;
-use crate::schedule::{Next, Schedule};
-use crate::survey::{REQUEST_BYTES, Survey, THREAD_BYTES};
-use crate::work::Batch;
 use onnxseal_core::{Error, Result};
 use onnxseal_store::Location;
 use onnxseal_store::parallel::{self, lock};
+
+use crate::discover::{Discovery, Found, Unreadable};
+use crate::lock::Hold;
+use crate::record::Target;
+use crate::report::{ModelReport, Outcome, Report, Totals};
+use crate::request::{Operation, Options, request};
+use crate::schedule::{Next, Schedule};
+use crate::survey::{REQUEST_BYTES, Survey, THREAD_BYTES};
+use crate::watch::Watch;
+use crate::work::Batch;
+use crate::{layout, sync};
 
 /// Carries out `operation` on all models that [`discover`](crate::discover()) found. What it could not
 /// look at is in the report, as failed.

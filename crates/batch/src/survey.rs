@@ -1,11 +1,12 @@
 //! A look at each model before anything is done: which files it has, what memory it will need.
 
-use crate::discover::Found;
-use crate::request::Operation;
 use onnxseal_core::manifest::DEFAULT_CHUNK_BYTES;
 use onnxseal_core::{BYTES_FOR_STRUCTURE, Manifest, Outline, Result};
 use onnxseal_store::Location;
 use onnxseal_store::parallel::n_cores;
+
+use crate::discover::Found;
+use crate::request::Operation;
 
 /// Memory of a thread at work on chunks of the default size: two buffers of a chunk.
 pub(crate) const THREAD_BYTES: u64 = 2 * DEFAULT_CHUNK_BYTES + (512 << 10);

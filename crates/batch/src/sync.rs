@@ -8,8 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use onnxseal_core::Result;
-use onnxseal_store::folder_of;
-use onnxseal_store::io as io_error;
+use onnxseal_store::{folder_of, io as io_error};
 
 /// Returns once all of `files`, and their names, are on the disk.
 ///

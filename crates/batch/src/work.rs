@@ -3,26 +3,19 @@
 use std::sync::Mutex;
 use std::time::Instant;
 
+use onnxseal_core::{
+    Digests, Error, FileDigest, Made, Progress, Publication, PublishHook, Result, Volume,
+    check_identities, protect_with, rekey, rotate_with, unprotect, verify, verify_with_digests,
+};
+use onnxseal_store::parallel::lock;
+use onnxseal_store::{Location, OutputOptions};
+
 use crate::discover::Found;
 use crate::record::{Asked, Noted, Standing, Target};
 use crate::report::{ModelReport, Outcome};
 use crate::request::{Operation, Options};
 use crate::survey::Survey;
 use crate::watch::Watch;
-use onnxseal_core::Progress;
-use onnxseal_core::Volume;
-use onnxseal_core::check_identities;
-use onnxseal_core::protect_with;
-use onnxseal_core::rekey;
-use onnxseal_core::rotate_with;
-use onnxseal_core::unprotect;
-use onnxseal_core::{Digests, FileDigest};
-use onnxseal_core::{Error, Result};
-use onnxseal_core::{Made, Publication, PublishHook};
-use onnxseal_core::{verify, verify_with_digests};
-use onnxseal_store::Location;
-use onnxseal_store::OutputOptions;
-use onnxseal_store::parallel::lock;
 
 /// What the models of a batch have in common.
 pub(crate) struct Batch<'a> {

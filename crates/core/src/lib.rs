@@ -67,7 +67,6 @@ pub use pass::digest::digest_files;
 pub use pass::progress::{Digests, FileDigest, Progress, Silent, Volume};
 pub use pass::publish::{Made, Publication, PublishHook};
 pub use pass::signature::{Access, SignedBy};
-
 #[cfg(feature = "protect")]
 pub use {
     check::inspect::{inspect, is_protected},

@@ -15,8 +15,7 @@ use std::fmt;
 
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::backend::{Aead as _, Chosen};
-use crate::backend::{TAG_BYTES, Tag};
+use crate::backend::{Aead as _, Chosen, TAG_BYTES, Tag};
 use crate::derive;
 use crate::error::Error;
 use crate::secret::Secret;

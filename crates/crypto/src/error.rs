@@ -1,7 +1,6 @@
 //! What can go wrong, one variant for each fault a caller answers differently.
 
-use std::fmt;
-use std::io;
+use std::{fmt, io};
 
 use crate::opens_with::opens_with;
 

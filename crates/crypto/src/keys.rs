@@ -3,12 +3,10 @@
 use std::fmt;
 use std::ops::Range;
 
-use crate::backend::Tag;
-use crate::backend::{Aead as _, Chosen};
+use crate::backend::{Aead as _, Chosen, Tag};
 use crate::blob::BlobKey;
 use crate::chunk;
-use crate::derive::ChunkId;
-use crate::derive::{self, ManifestMac};
+use crate::derive::{self, ChunkId, ManifestMac};
 use crate::error::Error;
 use crate::gather::{self, Scratch};
 use crate::secret::Secret;

@@ -8,6 +8,20 @@
 //! artifact, each blob by itself. `docs/FORMAT.md` describes the format.
 //!
 //! The feature `aws-lc` chooses the AEAD back end. It changes speed, never a byte.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use onnxseal_crypto::DataKey;
+//! use onnxseal_crypto::wrap::{Identities, Recipients, generate_identity};
+//!
+//! let identity = generate_identity();
+//! let key = DataKey::generate()?;
+//! let wrapped = Recipients::parse(&[identity.recipient()])?.wrap(&key)?;
+//! assert!(wrapped.starts_with("-----BEGIN AGE ENCRYPTED FILE-----"));
+//! Identities::from(identity).unwrap(&wrapped)?;
+//! # Ok(())
+//! # }
+//! ```
 
 #![forbid(unsafe_code)]
 

@@ -16,16 +16,15 @@
 mod allowed_signers;
 mod signing_key;
 
+pub use allowed_signers::{AllowedSigners, MAX_ALLOWED_SIGNERS_BYTES};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+pub use signing_key::{MAX_SIGNING_KEY_BYTES, SigningKey};
 use ssh_encoding::{Decode as _, Encode as _};
 use ssh_key::public::KeyData;
 use ssh_key::{Algorithm, HashAlg, PublicKey, SshSig};
 
 use crate::error::Error;
-
-pub use allowed_signers::{AllowedSigners, MAX_ALLOWED_SIGNERS_BYTES};
-pub use signing_key::{MAX_SIGNING_KEY_BYTES, SigningKey};
 
 /// SSHSIG namespace of our signatures.
 pub const NAMESPACE: &str = "onnxseal";

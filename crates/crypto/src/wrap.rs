@@ -12,8 +12,6 @@ mod ssh;
 #[cfg(test)]
 mod tests;
 
-use crate::error::Error;
-
 pub use armor::MAX_WRAPPED_BYTES;
 pub use identities::{Identities, Identity, MAX_WORK_FACTOR, generate_identity};
 pub use kinds::{notes_of, recipient_kinds};
@@ -22,6 +20,8 @@ pub use prompt::{MAX_PASSPHRASE_BYTES, NoPrompt, PLUGIN_PATIENCE, Passphrase, Pr
 pub use recipients::Recipients;
 pub use ssh::MAX_BCRYPT_ROUNDS;
 pub(crate) use ssh::check_rounds;
+
+use crate::error::Error;
 
 /// The longest identity file or recipients file that is read, in bytes.
 pub const MAX_KEY_FILE_BYTES: usize = 256 << 10;

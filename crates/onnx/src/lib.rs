@@ -8,6 +8,18 @@
 //! through them.
 //!
 //! Whatever a file says, nothing here panics, and no memory is taken beyond [`Limits`].
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use onnxseal_onnx::{Limits, locate};
+//!
+//! let bytes = std::fs::read("../../fixtures/models/digits_cnn.onnx")?;
+//! let model = locate(&bytes, &Limits::default())?;
+//! let kernels = model.tensors.iter().filter(|tensor| tensor.dims.len() == 4);
+//! assert!(kernels.count() > 0);
+//! # Ok(())
+//! # }
+//! ```
 
 #![forbid(unsafe_code)]
 

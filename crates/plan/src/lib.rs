@@ -9,6 +9,19 @@
 //! Nothing here reads files, knows keys or draws random numbers: the same model and policy give the
 //! same plan. Two units never mix: a subsequence counts elements of a tensor, a span of
 //! `onnxseal-onnx` counts bytes of a file.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use onnxseal_onnx::{Limits, locate};
+//! use onnxseal_plan::{Policy, Preset, plan};
+//!
+//! let bytes = std::fs::read("../../fixtures/models/digits_cnn.onnx")?;
+//! let model = locate(&bytes, &Limits::default())?;
+//! let plan = plan(&model, &Policy::preset(Preset::Light))?;
+//! assert!(plan.encrypted_bytes() < plan.weight_bytes());
+//! # Ok(())
+//! # }
+//! ```
 
 #![forbid(unsafe_code)]
 

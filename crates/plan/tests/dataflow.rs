@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use common::{located, readers, reason};
 use onnxseal_onnx::model::TensorRole;
-use onnxseal_onnx::proto::{GraphProto, ModelProto, SparseTensorProto};
-use onnxseal_onnx::proto::{NodeProto, tensor_proto::DataType};
+use onnxseal_onnx::proto::tensor_proto::DataType;
+use onnxseal_onnx::proto::{GraphProto, ModelProto, NodeProto, SparseTensorProto};
 use onnxseal_plan::{Policy, Preset, Reason, classify};
 use onnxseal_testkit::build::{
     GraphBuilder, bare_tensor, constant, floats_attribute, function, graph_attribute, in_domain,

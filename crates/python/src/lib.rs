@@ -13,13 +13,14 @@ use pyo3::prelude::*;
 /// Protects the weights of ONNX models, and opens what it protected.
 #[pymodule]
 mod _onnxseal {
+    use pyo3::prelude::*;
+
     #[pymodule_export]
     use crate::calls::{inspect, is_protected, plan, protect, rekey, rotate, unprotect, verify};
     #[pymodule_export]
     use crate::keys::{Identity, Passphrase, generate_identity};
     #[pymodule_export]
     use crate::model::{Model, open};
-    use pyo3::prelude::*;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

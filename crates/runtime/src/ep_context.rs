@@ -13,17 +13,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use onnxseal_core::BlobKey;
-use zeroize::Zeroizing;
-
-use crate::error::{Error, Result};
-use crate::model::Model;
-
 pub use callbacks::EpContextCallbacks;
 pub use ffi::{
     OrtAllocator, OrtApiBase, OrtModelCompilationOptions, OrtReadNamedBufferFunc,
     OrtSessionOptions, OrtStatus, OrtWriteNamedBufferFunc,
 };
+use onnxseal_core::BlobKey;
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Result};
+use crate::model::Model;
 
 /// Behind the name of every blob, so that nobody takes one for what it was made of.
 const SUFFIX: &str = ".sealed";

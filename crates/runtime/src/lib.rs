@@ -5,6 +5,21 @@
 //! that takes the result of [`Model::prepare`]; and its parts can be read. Nothing decrypted is
 //! written to a file.
 //!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::path::Path;
+//!
+//! use onnxseal_runtime::{Identities, Model};
+//!
+//! let fixtures = Path::new("../../fixtures/sealed");
+//! let identities = Identities::read(std::fs::File::open(fixtures.join("keys/id.txt"))?, "id.txt")?;
+//! let model = Model::open(fixtures.join("valid/digits_cnn.onnx"), &identities)?;
+//! assert!(model.tensors().len() > 0);
+//! // With ONNX Runtime: let session = model.into_session(ort::session::Session::builder()?)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! `docs/RUNTIME.md` explains why this is as fast as opening a plain model, and what it costs.
 
 #[cfg(feature = "ep-context")]

@@ -118,9 +118,10 @@ impl Folder {
 
     /// The folder `name` in this one, which `path` is for messages.
     fn enter(self, name: &OsStr, path: &Path) -> Result<Folder> {
+        use std::os::fd::AsRawFd;
+
         use rustix::fs::{CWD, Mode, OFlags, openat};
         use rustix::io::Errno;
-        use std::os::fd::AsRawFd;
 
         // Through a descriptor that is open, no part of this but the last is looked up again.
         let from = self.path.join(name);

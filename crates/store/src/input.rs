@@ -8,12 +8,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::beside;
-
 #[cfg(feature = "object-store")]
 use crate::error::FileFault;
 use crate::error::{Error, Result, io};
-use crate::location::Location;
-use crate::location::folder_of;
+use crate::location::{Location, folder_of};
 use crate::map::Map;
 use crate::memory::{Bytes, InMemory};
 #[cfg(feature = "object-store")]

@@ -1,13 +1,12 @@
 //! Where a model lies: in a file, in an object store, or in memory.
 
-use crate::error::io;
-use crate::error::{Error, Result, location_error};
-use crate::memory::InMemory;
-use crate::object_url::{ObjectUrl, SCHEMES};
 use std::ffi::OsStr;
 use std::fmt;
-use std::path::Component;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+
+use crate::error::{Error, Result, io, location_error};
+use crate::memory::InMemory;
+use crate::object_url::{ObjectUrl, SCHEMES};
 
 /// Where a model lies, or goes.
 ///

@@ -273,9 +273,10 @@ impl NewFile {
 impl Draft {
     #[cfg(target_os = "linux")]
     fn create(folder: &Path) -> io::Result<(Draft, u32)> {
+        use std::os::unix::fs::PermissionsExt;
+
         use rustix::fs::{CWD, Mode, OFlags, openat};
         use rustix::io::Errno;
-        use std::os::unix::fs::PermissionsExt;
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         // All that a new file may be permitted here; before it has bytes it is its owner's alone.
         match openat(CWD, folder, flags, Mode::from_raw_mode(PERMISSIONS)) {
@@ -330,8 +331,9 @@ impl Draft {
 /// Names an unnamed file.
 #[cfg(target_os = "linux")]
 fn link(file: &File, folder: &Path, path: &Path, replace: bool) -> io::Result<()> {
-    use rustix::fs::{AtFlags, CWD, linkat};
     use std::os::fd::AsRawFd;
+
+    use rustix::fs::{AtFlags, CWD, linkat};
     let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
     let link = |to: &Path| linkat(CWD, &unnamed, CWD, to, AtFlags::SYMLINK_FOLLOW);
     match link(path) {

@@ -8,6 +8,7 @@ use onnxseal_crypto::wrap::{notes_of, recipient_kinds};
 use onnxseal_onnx::model::{self, NodeId};
 use onnxseal_onnx::{Model, excerpt};
 use onnxseal_plan::{Classified, classify};
+use onnxseal_store::Location;
 
 use crate::check::report::{
     Builder, ClearRow, RecipientRow, Report, SignatureRow, TensorRow, operator,
@@ -16,7 +17,6 @@ use crate::error::{Error, Result};
 use crate::format::artifact::Artifact;
 use crate::format::manifest::{self, Manifest, Operator, Place};
 use crate::pass::source::Source;
-use onnxseal_store::Location;
 
 /// Shows what is encrypted in the protected model at `location`, and what is not.
 ///

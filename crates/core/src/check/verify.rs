@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use onnxseal_crypto::wrap::Identities;
 use onnxseal_onnx::{Model, excerpt};
 use onnxseal_plan::{self as plan, Policy};
+use onnxseal_store::{Input, Location};
 use serde::Serialize;
 
 use crate::check::inspect::examine;
@@ -15,13 +16,9 @@ use crate::open::protected::Protected;
 use crate::open::signed::check_signature;
 use crate::pass::chunks;
 use crate::pass::digest::Digester;
-use crate::pass::progress::FileDigest;
-use crate::pass::progress::Progress;
-use crate::pass::progress::Volume;
+use crate::pass::progress::{FileDigest, Progress, Volume};
 use crate::pass::signature::{Access, SignedBy};
 use crate::pass::structure::Structure;
-use onnxseal_store::Input;
-use onnxseal_store::Location;
 
 /// What [`verify`] found to be in order.
 ///

@@ -25,8 +25,7 @@ use std::path::{Path, PathBuf};
 use onnxseal_crypto::wrap::Identities;
 use onnxseal_store::{Output, OutputOptions, folder_of, read_exact_at, shown, write_all_at};
 
-use crate::error::io as io_error;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, io as io_error};
 use crate::format::artifact::Artifact;
 
 const MAGIC: &[u8] = b"onnxseal journal 1\n";

@@ -8,6 +8,7 @@ use onnxseal_crypto::wrap::Recipients;
 use onnxseal_onnx::model::NodeId;
 use onnxseal_onnx::{Model, tail};
 use onnxseal_plan::{self as plan, Plan, Policy, TensorPlan};
+use onnxseal_store::{Input, Location, OutputOptions};
 
 use crate::check::report::{Builder, ClearRow, Report, TensorRow, operator, tell};
 use crate::error::{Error, Result};
@@ -20,9 +21,6 @@ use crate::pass::outputs::{self, Outputs};
 use crate::pass::progress::Progress;
 use crate::pass::publish::Publication;
 use crate::pass::source::Source;
-use onnxseal_store::Input;
-use onnxseal_store::Location;
-use onnxseal_store::OutputOptions;
 
 /// How to protect a model.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! Wrapping the data key anew, to other recipients; the weights are not touched.
 
 use onnxseal_crypto::wrap::Recipients;
+use onnxseal_store::Location;
 
 use crate::error::{Error, Result};
 use crate::format::artifact::encode_end;
@@ -13,7 +14,6 @@ use crate::pass::progress::Progress;
 use crate::pass::publish::Publication;
 use crate::pass::signature::Access;
 use crate::pass::transfer::Transfer;
-use onnxseal_store::Location;
 
 /// To whom [`rekey`] wraps the data key.
 #[derive(Clone, Copy, Debug)]

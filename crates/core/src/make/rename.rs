@@ -4,13 +4,11 @@ use std::collections::{HashMap, HashSet};
 
 use onnxseal_onnx::edit::rename_external;
 use onnxseal_onnx::external;
+use onnxseal_store::{Bytes, Input, Location};
 
 use crate::error::{Error, Result};
 use crate::format::manifest::{File, OriginalDraft};
 use crate::pass::source::Source;
-use onnxseal_store::Bytes;
-use onnxseal_store::Input;
-use onnxseal_store::Location;
 
 /// How external data files are to be called.
 pub(crate) enum Naming<'a> {

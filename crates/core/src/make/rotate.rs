@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use onnxseal_crypto::signature::SigningKey;
 use onnxseal_crypto::wrap::Recipients;
 use onnxseal_plan::Policy;
+use onnxseal_store::{Input, Location, OutputOptions};
 
 use crate::check::inspect::{check_files, examine};
 use crate::check::report::Report;
@@ -18,9 +19,6 @@ use crate::pass::progress::Progress;
 use crate::pass::publish::Publication;
 use crate::pass::signature::Access;
 use crate::pass::structure::Structure;
-use onnxseal_store::Input;
-use onnxseal_store::Location;
-use onnxseal_store::OutputOptions;
 
 /// What becomes of the publisher's signature, which does not hold for what is encrypted anew.
 #[derive(Debug, Default)]

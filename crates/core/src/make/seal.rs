@@ -3,6 +3,7 @@
 use onnxseal_crypto::signature::SigningKey;
 use onnxseal_crypto::wrap::Recipients;
 use onnxseal_crypto::{DataKey, TAG_BYTES};
+use onnxseal_store::Input;
 
 use crate::error::{Error, Result};
 use crate::format::artifact;
@@ -14,7 +15,6 @@ use crate::pass::progress::{Progress, Volume};
 use crate::pass::signature::Leaves;
 use crate::pass::structure::Structure;
 use crate::pass::transfer::Transfer;
-use onnxseal_store::Input;
 
 /// What is sealed, for whom.
 pub(crate) struct Sealing<'a> {

@@ -1,6 +1,7 @@
 //! Signing a protected model where it lies.
 
 use onnxseal_crypto::signature::{self, ClaimedSigner, SigningKey};
+use onnxseal_store::Location;
 
 use crate::error::{Error, Result};
 use crate::format::artifact::encode_end;
@@ -9,7 +10,6 @@ use crate::open::protected::Protected;
 use crate::open::signed::digest_chunks;
 use crate::pass::progress::Progress;
 use crate::pass::signature::Leaves;
-use onnxseal_store::Location;
 
 /// Signs the protected `model`, in place of a signature that it may have: says that it is
 /// by whoever has `key`, as it stands. Reads all of it, and writes the last few hundred bytes of the

@@ -6,8 +6,7 @@ use std::path::Path;
 use onnxseal_crypto::wrap::Identities;
 use onnxseal_store::{Input, Location, folder_of, sync_folder};
 
-use crate::error::Result;
-use crate::error::io as io_error;
+use crate::error::{Result, io as io_error};
 use crate::make::journal::{Journal, write_end};
 use crate::open::protected::Protected;
 use crate::pass::source::Source;
@@ -85,11 +84,11 @@ fn remove(journal: &Path, sync: bool) -> Result<()> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::path::PathBuf;
+
     use onnxseal_crypto::wrap::{Identities, Recipients, generate_identity};
     use onnxseal_testkit::samples;
     use tempfile::TempDir;
-
-    use std::path::PathBuf;
 
     use super::*;
     use crate::error::Error;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use onnxseal_crypto::BlobKey;
+use onnxseal_store::{Input, Location};
 use zeroize::Zeroizing;
 
-use crate::error::Result;
-use crate::error::io;
+use crate::error::{Result, io};
 use crate::format::claims::Requirements;
 use crate::format::manifest::Manifest;
 use crate::open::plaintext::Plaintext;
@@ -18,8 +18,6 @@ use crate::pass::progress::Progress;
 use crate::pass::publish::Publication;
 use crate::pass::signature::Access;
 use crate::pass::transfer::Transfer;
-use onnxseal_store::Input;
-use onnxseal_store::Location;
 
 /// A model in memory: every byte verified, every encrypted byte decrypted.
 #[derive(Debug)]

@@ -1,12 +1,11 @@
 //! Memory that holds a file of a model, decrypted.
 
-use std::fmt;
-use std::io;
+use std::{fmt, io};
 
 use memmap2::{Mmap, MmapMut};
+use onnxseal_store::map;
 
 use crate::format::spans::SpanSet;
-use onnxseal_store::map;
 
 /// The bytes of one file, decrypted, in anonymous memory: whatever happens to the file has no effect.
 ///

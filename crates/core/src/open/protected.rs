@@ -7,6 +7,7 @@ use onnxseal_crypto::wrap::Identities;
 use onnxseal_crypto::{self as crypto, BlobKey, DataKey, OpenKey, TAG_BYTES, Tag};
 use onnxseal_onnx::model::Span;
 use onnxseal_onnx::{excerpt, foreign};
+use onnxseal_store::{Input, Location};
 
 use crate::error::{Error, Result, external as external_error};
 use crate::format::artifact::Artifact;
@@ -15,8 +16,6 @@ use crate::format::spans::SpanSet;
 use crate::pass::chunks::{self, Chunk, Tools};
 use crate::pass::signature::{Access, Demand};
 use crate::pass::source::Source;
-use onnxseal_store::Input;
-use onnxseal_store::Location;
 
 /// A protected model whose metadata is well-formed.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! Publishers' signatures of models that are there, which take no key to check.
 
 use onnxseal_crypto::signature::Signer;
+use onnxseal_store::Input;
 
 use crate::error::Result;
 use crate::open::protected::Protected;
@@ -8,7 +9,6 @@ use crate::pass::chunks;
 use crate::pass::progress::Progress;
 use crate::pass::signature::{Demand, Leaves, SignedBy};
 use crate::pass::structure::Structure;
-use onnxseal_store::Input;
 
 /// Checks, without a key, that the model bears a signature `by` one who may sign, and that it is of
 /// this `structure`.

@@ -3,17 +3,15 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use onnxseal_crypto::{ChunkId, Scratch};
+use onnxseal_crypto::{ChunkId, Scratch, TAG_BYTES};
 use onnxseal_onnx::model::Span;
+use onnxseal_store::{Input, parallel};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
 use crate::format::spans::SpanSet;
 use crate::pass::progress::Progress;
-use onnxseal_crypto::TAG_BYTES;
-use onnxseal_store::Input;
-use onnxseal_store::parallel;
 
 /// One chunk of one file.
 #[derive(Clone, Copy, Debug)]

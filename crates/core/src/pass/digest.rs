@@ -9,6 +9,8 @@ use blake3::Hasher;
 use blake3::hazmat::{
     ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root,
 };
+#[cfg(feature = "protect")]
+use onnxseal_store::Input;
 use zeroize::Zeroizing;
 
 #[cfg(feature = "protect")]
@@ -23,8 +25,6 @@ use crate::pass::chunks::{Chunk, PerChunk};
 use crate::pass::progress::FileDigest;
 #[cfg(feature = "protect")]
 use crate::pass::progress::Progress;
-#[cfg(feature = "protect")]
-use onnxseal_store::Input;
 
 /// The digests of all files of one side of a pass: of what is read, or of what is written.
 pub(crate) struct Digester<'a> {

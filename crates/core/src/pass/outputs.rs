@@ -3,15 +3,12 @@
 use std::collections::HashSet;
 
 use onnxseal_onnx::external;
+use onnxseal_store::{Error as StoreError, Input, Location, Output, OutputOptions, Published};
 
 use crate::error::{Error, Result};
 use crate::format::manifest::File;
 use crate::pass::chunks::Chunk;
 use crate::pass::publish::{Made, Publication, PublishHook};
-use onnxseal_store::Error as StoreError;
-use onnxseal_store::Input;
-use onnxseal_store::Location;
-use onnxseal_store::{Output, OutputOptions, Published};
 /// Where a file of a model goes.
 #[derive(Debug)]
 pub(crate) struct Destination {

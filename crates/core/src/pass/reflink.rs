@@ -3,10 +3,10 @@
 use std::fs::File;
 use std::ops::Range;
 
+use onnxseal_store::{Input, Output};
+
 use crate::error::Result;
 use crate::format::spans::SpanSet;
-use onnxseal_store::Input;
-use onnxseal_store::Output;
 
 /// What file systems that share blocks share them in, or a multiple of it.
 const BLOCK_BYTES: usize = 4096;

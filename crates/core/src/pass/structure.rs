@@ -2,13 +2,11 @@
 
 use onnxseal_onnx::model::Span;
 use onnxseal_onnx::{Limits, Model, locate, skim};
+use onnxseal_store::{Error as StoreError, Map};
 
-use crate::error::io;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, io};
 use crate::pass::chunks::Chunk;
 use crate::pass::source::Source;
-use onnxseal_store::Error as StoreError;
-use onnxseal_store::Map;
 
 /// What [`locate`] reads of a model file, copied, so that nobody can change it any more.
 ///

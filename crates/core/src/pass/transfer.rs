@@ -3,22 +3,20 @@
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use onnxseal_store::Input;
 use zeroize::Zeroizing;
 
-use crate::error::io;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, io};
 use crate::format::manifest::{Manifest, Original};
 #[cfg(feature = "protect")]
 use crate::format::spans::SpanSet;
 use crate::pass::chunks::{self, Chunk, Tools};
 use crate::pass::digest::Digester;
 use crate::pass::outputs::Outputs;
-use crate::pass::progress::Progress;
-use crate::pass::progress::{Digests, FileDigest, Volume};
+use crate::pass::progress::{Digests, FileDigest, Progress, Volume};
 use crate::pass::publish::Made;
 #[cfg(feature = "protect")]
 use crate::pass::reflink;
-use onnxseal_store::Input;
 
 /// Files that a pass reads and those that it writes.
 pub(crate) struct Transfer<'a> {

@@ -5,8 +5,10 @@ use aes::cipher::{
     BlockCipherEncrypt as _, InnerIvInit as _, KeyInit as _, StreamCipher as _,
     StreamCipherCoreWrapper,
 };
-use ctr::{CtrCore, flavors::Ctr32BE};
-use ghash::{GHash, universal_hash::UniversalHash as _};
+use ctr::CtrCore;
+use ctr::flavors::Ctr32BE;
+use ghash::GHash;
+use ghash::universal_hash::UniversalHash as _;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroize as _;
 

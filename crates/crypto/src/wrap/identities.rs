@@ -6,9 +6,8 @@ use std::io::Read;
 use std::sync::Arc;
 
 use age::armor::ArmoredReader;
-use age::plugin;
 use age::secrecy::ExposeSecret as _;
-use age::{DecryptError, Decryptor, scrypt, x25519};
+use age::{DecryptError, Decryptor, plugin, scrypt, x25519};
 use zeroize::Zeroizing;
 
 use crate::error::Error;

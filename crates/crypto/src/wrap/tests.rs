@@ -1,12 +1,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::sync::Arc;
+
 use super::armor::armor;
 use super::*;
 use crate::keys::DataKey;
 use crate::vectors::{hex, list, load};
-use std::collections::BTreeSet;
-use std::io::Read;
-use std::sync::Arc;
 
 mod keys;
 mod plugins;

@@ -6,12 +6,11 @@ use super::runs::Runs;
 use super::{Locator, fits, within};
 use crate::data_type::element_bits;
 use crate::error::{Error, Fault, excerpt};
-use crate::external;
 use crate::limits::Limits;
 use crate::model::{FileId, GraphId, Payload, PayloadField, Span, Tensor, TensorRole, Unpatchable};
 use crate::proto::tensor_proto::{DataLocation, DataType};
-use crate::schema;
 use crate::wire::{Field, Message, Value};
+use crate::{external, schema};
 
 impl<'a> Locator<'a, '_> {
     pub(super) fn initializer(&mut self, graph: GraphId, field: Field<'a>) -> Result<(), Error> {

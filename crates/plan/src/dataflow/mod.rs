@@ -6,11 +6,11 @@ mod scope;
 
 use std::collections::{HashMap, HashSet};
 
+use lists::Lists;
 use onnxseal_onnx::model::{GraphOwner, Model, NodeId, TensorId, TensorRole};
+use scope::{Scopes, Use, Value};
 
 use crate::rules::{self, Role, Rule};
-use lists::Lists;
-use scope::{Scopes, Use, Value};
 
 /// Bytes of a node's names that go into a step. Reports repeat them for every tensor it reads.
 const NAME_BYTES_PER_STEP: usize = 256;

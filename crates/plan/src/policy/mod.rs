@@ -6,14 +6,13 @@ mod text;
 use std::collections::BTreeMap;
 
 use globset::{Glob, GlobMatcher};
+pub use preset::Preset;
 
 use crate::error::Error;
 use crate::position::Strategy;
 use crate::rules;
 use crate::similar::similar;
 use crate::volume::Weighting;
-
-pub use preset::Preset;
 
 /// Decides how much of each operator's weights is encrypted, and which part.
 #[derive(Clone, Debug)]

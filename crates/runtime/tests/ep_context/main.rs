@@ -9,11 +9,10 @@
 mod ort;
 
 use std::ffi::{CString, c_void};
-use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::ptr;
 use std::sync::OnceLock;
+use std::{fs, ptr};
 
 use onnxseal_core::{
     Identities, OutputOptions, Policy, Preset, ProtectOptions, Recipients, RotateOptions, Silent,

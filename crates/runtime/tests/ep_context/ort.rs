@@ -2,11 +2,10 @@
 //!
 //! Every call passes pointers that the functions below own or were given alive; tables are static.
 
-use std::env;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::ptr;
+use std::{env, ptr};
 
 use libloading::Library;
 use onnxseal_runtime::ep_context::{EpContextCallbacks, EpContextStore, OrtApiBase, OrtStatus};

@@ -14,7 +14,8 @@ use object_store::client::{
 };
 use object_store::{ClientConfigKey, ClientOptions, Error as StoreError};
 use reqwest::redirect::Policy;
-use reqwest::{NoProxy, Proxy, tls::Certificate};
+use reqwest::tls::Certificate;
+use reqwest::{NoProxy, Proxy};
 
 /// Bytes of an answer that is no part of an object: a page of a listing, at most a thousand names.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
