@@ -2,6 +2,8 @@
 //!
 //! Nothing is known of what an input reached, so this finds less than a fuzzer does. It needs no nightly Rust.
 
+use onnxseal_testkit::wire::varint;
+
 /// Numbers at which lengths, counts and offsets go wrong.
 const NUMBERS: [u64; 12] = [
     0,
@@ -75,16 +77,6 @@ fn number(random: &mut Random) -> Vec<u8> {
         1 => number.to_le_bytes()[..1 << random.below(4)].to_vec(),
         _ => number.to_string().into_bytes(),
     }
-}
-
-fn varint(mut number: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while number >= 0x80 {
-        bytes.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
-    bytes
 }
 
 /// Puts `piece` between the bytes at `at`, or over them.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 #[cfg(feature = "object-store")]
 use std::sync::OnceLock;
 
-use onnxseal_core::{Error, Result, is_model as holds_model};
+use onnxseal_core::{Error, Result, io, is_model as holds_model};
 #[cfg(not(feature = "object-store"))]
 use onnxseal_store::unreachable_object;
 #[cfg(feature = "object-store")]
@@ -15,7 +15,7 @@ use onnxseal_store::{Error as StoreError, object::remote, parallel};
 use onnxseal_store::{Input, Location, ObjectUrl, draft, holds_secret, shown};
 use walkdir::DirEntry;
 
-use crate::walk::{Glob, Walk, below, io, is_git};
+use crate::walk::{Glob, Walk, below, is_git};
 
 /// A model that [`discover`] found.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -165,7 +165,7 @@ fn check_case(outputs: &BTreeMap<PathBuf, Location>, out: &Path) -> Result<()> {
 /// Whether the file system of `out` takes `A` for `a`.
 fn ignores_case(out: &Path) -> Result<bool> {
     let records = out.join(RECORDS);
-    fs::create_dir_all(&records).map_err(onnxseal_store::io("create folder", &records))?;
+    fs::create_dir_all(&records).map_err(onnxseal_core::io("create folder", &records))?;
     Ok(out.join(RECORDS.to_uppercase()).exists())
 }
 

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use onnxseal_core::io as io_error;
 use onnxseal_core::{Error, Result};
+use onnxseal_store::beneath;
 use onnxseal_store::draft::is_at;
 use onnxseal_store::folder::{MadeFolders, OutputPath};
-use onnxseal_store::{beneath, io as io_error};
 
 use crate::record::RECORDS;
 use crate::shard::Shard;
@@ -125,7 +126,7 @@ fn make(out: &Path) -> Result<MadeFolders> {
     let records = out.join(RECORDS);
     if fs::symlink_metadata(&records).is_ok_and(|metadata| metadata.is_symlink()) {
         let text = "it is a link, and records lie in the output folder itself";
-        return Err(io_error("create folder", &records)(io::Error::other(text)).into());
+        return Err(io_error("create folder", &records)(io::Error::other(text)));
     }
     let path = records.join("part");
     let (_, made) = OutputPath { path, below: 0 }.make_folder()?;

@@ -123,7 +123,7 @@ impl Target {
         for path in std::iter::once("").chain(external) {
             let name = self.location(path).to_name();
             let checked = beneath::check_folders(out, &self.relative(path));
-            checked.map_err(onnxseal_store::io("reach", &name))?;
+            checked.map_err(onnxseal_core::io("reach", &name))?;
         }
         Ok(())
     }
@@ -295,8 +295,7 @@ impl Target {
         match (&self.out, &self.record) {
             (Location::File(out), Location::File(name)) => {
                 let relative = name.strip_prefix(out).unwrap_or(name);
-                let file =
-                    beneath::open(out, relative).map_err(onnxseal_store::io("open", name))?;
+                let file = beneath::open(out, relative).map_err(onnxseal_core::io("open", name))?;
                 Ok(file.map(|file| Input::of(name, file)).transpose()?)
             }
             _ => match self.record.exists()? {
@@ -379,7 +378,7 @@ impl Target {
         match (&self.out, self.location(path)) {
             (Location::File(out), Location::File(name)) => {
                 let removed = beneath::remove(out, &self.relative(path));
-                Ok(removed.map_err(onnxseal_store::io("remove", &name))?)
+                removed.map_err(onnxseal_core::io("remove", &name))
             }
             (_, location) => Ok(location.remove()?),
         }
@@ -388,7 +387,7 @@ impl Target {
     fn write(&self, found: &Found, record: &Record, noted: &Noted) -> Result<()> {
         let name = self.record.to_name();
         let text = serde_json::to_vec(record);
-        let text = text.map_err(|error| onnxseal_store::io("write", &name)(error.into()))?;
+        let text = text.map_err(|error| onnxseal_core::io("write", &name)(error.into()))?;
         #[cfg(feature = "object-store")]
         if let Location::Object(url) = &self.record {
             let written = Object::at(url)?.put_after(text, noted.version.as_ref());
@@ -406,7 +405,7 @@ impl Target {
         // Whoever may read the model may read what is known of it.
         let like = match &found.location {
             Location::File(path) => {
-                Some(fs::metadata(path).map_err(onnxseal_store::io("read", path))?)
+                Some(fs::metadata(path).map_err(onnxseal_core::io("read", path))?)
             }
             _ => None,
         };

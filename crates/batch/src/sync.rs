@@ -8,7 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use onnxseal_core::Result;
-use onnxseal_store::{folder_of, io as io_error};
+use onnxseal_core::io as io_error;
+use onnxseal_store::folder_of;
 
 /// Returns once all of `files`, and their names, are on the disk.
 ///

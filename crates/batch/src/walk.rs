@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
-use onnxseal_core::{Error, Result};
+use onnxseal_core::{Error, Result, io};
 use walkdir::{DirEntry, WalkDir};
 
 /// A pattern, and where to look for what matches it.
@@ -119,7 +119,7 @@ impl Walk {
 }
 
 /// The system's answer, without the path that [`StoreError::Io`] has as well.
-pub(crate) fn plain(error: walkdir::Error) -> std::io::Error {
+fn plain(error: walkdir::Error) -> std::io::Error {
     let text = error.to_string();
     let error = error.into_io_error();
     error.unwrap_or_else(|| std::io::Error::other(text))
@@ -128,14 +128,6 @@ pub(crate) fn plain(error: walkdir::Error) -> std::io::Error {
 /// Whether `entry`, below a source, is where git keeps its own.
 pub(crate) fn is_git(entry: &DirEntry) -> bool {
     entry.depth() > 0 && entry.file_name() == ".git"
-}
-
-/// Turns the system's errors into ours.
-pub(crate) fn io<'a>(
-    action: &'static str,
-    path: &'a Path,
-) -> impl FnOnce(std::io::Error) -> Error + 'a {
-    move |source| onnxseal_store::io(action, path)(source).into()
 }
 
 /// The part of `path` below `base`, where that is plain names only.

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use onnxseal_core::{Error, Identities, Passphrase, Prompt, StoreError};
+use onnxseal_core::{Identities, Passphrase, Prompt, io};
 use zeroize::Zeroizing;
 
 use crate::arguments::{bytes, given, optional_text, path, text, utf8};
@@ -136,12 +136,6 @@ impl Prompt for Given {
 
 /// Opens a file of keys, with its name for messages.
 pub(crate) fn open(path: &Path) -> Result<(File, String)> {
-    let file = File::open(path).map_err(|source| {
-        Error::Store(StoreError::Io {
-            action: "open",
-            path: path.to_owned(),
-            source,
-        })
-    })?;
+    let file = File::open(path).map_err(io("open", path))?;
     Ok((file, path.display().to_string()))
 }

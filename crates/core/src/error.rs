@@ -375,6 +375,6 @@ pub(crate) fn external(path: &Path) -> impl FnOnce(StoreError) -> Error {
 }
 
 /// Turns the system's errors into ours: `.map_err(io("read", path))`.
-pub(crate) fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
+pub fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
     move |source| Error::Store(onnxseal_store::io(action, path)(source))
 }

@@ -48,7 +48,7 @@ mod make;
 mod open;
 mod pass;
 
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Result, io};
 pub use format::claims::Requirements;
 pub use format::manifest::{self, File, Manifest, Operator};
 pub use onnxseal_crypto::signature::{AllowedSigners, ClaimedSigner, Signer, SigningKey};

@@ -118,14 +118,7 @@ fn class(py: Python<'_>, kind: ErrorKind) -> PyResult<&Bound<'_, PyType>> {
 /// What the system failed at with a file of the user's.
 pub fn io(action: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Fault {
     let path = path.to_owned();
-    move |source| {
-        let error = StoreError::Io {
-            action,
-            path,
-            source,
-        };
-        Fault::Core(error.into())
-    }
+    move |source| Fault::Core(onnxseal_core::io(action, &path)(source))
 }
 
 /// Turns a value that is no JSON, which ours are, into an exception.

@@ -175,13 +175,7 @@ impl EpContextStore {
 }
 
 fn store(action: &'static str, path: &Path, source: io::Error) -> Error {
-    let path = path.to_owned();
-    let error = onnxseal_core::StoreError::Io {
-        action,
-        path,
-        source,
-    };
-    Error::Core(error.into())
+    Error::Core(onnxseal_core::io(action, path)(source))
 }
 
 fn failed(path: &Path, source: onnxseal_core::KeyError) -> Error {

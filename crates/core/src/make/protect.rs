@@ -244,7 +244,6 @@ impl Prepared {
             plaintext: Plaintext::Plain,
             inputs: self.inputs().collect(),
             input_tail: &[],
-            encrypted: None,
             manifest,
             manifest_bytes,
             recipients,

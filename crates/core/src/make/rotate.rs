@@ -180,7 +180,6 @@ fn reseal(
         plaintext: Plaintext::Sealed(unlocked, &structure),
         inputs: unlocked.files().collect(),
         input_tail: protected.tail(),
-        encrypted: Some(&unlocked.targets),
         manifest,
         manifest_bytes,
         recipients,

@@ -8,7 +8,7 @@ use onnxseal_store::Input;
 use crate::error::{Error, Result};
 use crate::format::artifact;
 use crate::format::manifest::Manifest;
-use crate::format::spans::{self, SpanSet};
+use crate::format::spans;
 use crate::open::protected::Unlocked;
 use crate::pass::outputs::Outputs;
 use crate::pass::progress::{Progress, Volume};
@@ -24,8 +24,6 @@ pub(crate) struct Sealing<'a> {
     pub(crate) inputs: Vec<&'a Input>,
     /// What the model file that is read has after its plaintext.
     pub(crate) input_tail: &'a [u8],
-    /// The encrypted bytes of each input; none where they are plaintext.
-    pub(crate) encrypted: Option<&'a [SpanSet]>,
     /// What the manifest will be, checked and as bytes.
     pub(crate) manifest: Manifest,
     pub(crate) manifest_bytes: Vec<u8>,
@@ -68,9 +66,9 @@ impl Sealing<'_> {
         let key = self.recipients.wrap(&data_key).map_err(Error::Key)?;
         let keys = data_key.seal_keys(&manifest_bytes).map_err(Error::Key)?;
         let targets = manifest.target_spans();
-        let changed = match self.encrypted {
-            None => &targets,
-            Some(encrypted) => &spans::unions(&targets, encrypted),
+        let changed = match &plaintext {
+            Plaintext::Plain => &targets,
+            Plaintext::Sealed(unlocked, _) => &spans::unions(&targets, &unlocked.targets),
         };
         let mut transfer = Transfer::new(&manifest, inputs.into_iter(), outputs);
         transfer.clone_files(changed);
