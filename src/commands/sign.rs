@@ -14,19 +14,22 @@ use crate::text::note;
 
 /// Signs a model, or helps somebody else to.
 pub fn run(args: &Sign, quiet: bool) -> Result<()> {
-    let sync = !args.no_sync;
+    let flush = match args.no_sync {
+        true => core::Flush::Later,
+        false => core::Flush::ToDisk,
+    };
     let bar = Bar::new(quiet);
     let (key_type, fingerprint) = match (&args.key, &args.signature) {
         (Some(path), _) => {
             let key = signing_key(path)?;
-            core::sign(&args.model, &key, sync, &bar)?;
+            core::sign(&args.model, &key, flush, &bar)?;
             (key.key_type(), key.fingerprint())
         }
         (None, Some(path)) => {
             names_a_file(path, "--signature")?;
             let armored = fs::read_to_string(path)
                 .with_context(|| format!("cannot read {}", path.display()))?;
-            let signer = core::attach_signature(&args.model, &armored, sync, &bar)?;
+            let signer = core::attach_signature(&args.model, &armored, flush, &bar)?;
             (signer.key_type, signer.fingerprint)
         }
         (None, None) => {

@@ -58,7 +58,7 @@ pub use onnxseal_crypto::wrap::{
 };
 pub use onnxseal_crypto::{BlobKey, Error as KeyError, opens_with};
 pub use onnxseal_store::{
-    Bytes, Error as StoreError, InMemory, Location, ObjectUrl, OutputOptions, Readers,
+    Bytes, Error as StoreError, Flush, InMemory, Location, ObjectUrl, OutputOptions, Readers,
     holds_secret, redact, shown, write_whole,
 };
 pub use open::model::{OpenedModel, open, open_with, unprotect};
@@ -80,6 +80,6 @@ pub use {
     make::rekey::{Rekeyed, Rewrap, rekey, rekey_in_place},
     make::rotate::{Resign, RotateOptions, rotate, rotate_in_place, rotate_with},
     make::sign::{attach_signature, sign, signed_message},
-    make::splice::is_interrupted,
     onnxseal_plan::{Demand, Policy, Preset},
+    onnxseal_store::splice::is_interrupted,
 };

@@ -9,10 +9,10 @@ use std::sync::Mutex;
 
 use lab::{Lab, files};
 use onnxseal_core::{
-    Checks, Digests, Error, ErrorKind, FileDigest, Made, OutputOptions, Policy, Preset, Progress,
-    ProtectOptions, Publication, PublishHook, RotateOptions, Silent, StoreError, is_interrupted,
-    open, protect, protect_in_place, protect_with, rekey, rekey_in_place, rotate, rotate_in_place,
-    rotate_with, unprotect, verify,
+    Checks, Digests, Error, ErrorKind, FileDigest, Flush, Made, OutputOptions, Policy, Preset,
+    Progress, ProtectOptions, Publication, PublishHook, RotateOptions, Silent, StoreError,
+    is_interrupted, open, protect, protect_in_place, protect_with, rekey, rekey_in_place, rotate,
+    rotate_in_place, rotate_with, unprotect, verify,
 };
 use onnxseal_onnx::tail;
 use onnxseal_testkit::{Sample, samples};
@@ -87,9 +87,15 @@ fn every_sample_comes_back_after_any_sequence() {
         )
         .unwrap();
         assert!(
-            rekey_in_place(&four, &bob.identities, &bob.recipients, false, &Silent)
-                .unwrap()
-                .still_opens
+            rekey_in_place(
+                &four,
+                &bob.identities,
+                &bob.recipients,
+                Flush::Later,
+                &Silent
+            )
+            .unwrap()
+            .still_opens
         );
         if sample.files.is_empty() {
             rotate_in_place(
@@ -157,7 +163,14 @@ fn rekey_replaces_the_wrapped_key_alone() {
         assert_eq!(before.0, after.0);
         assert_eq!(before.1 == after.1, before.0 != tail::KEY, "{}", before.0);
     }
-    rekey_in_place(&sealed, &alice.identities, &bob.recipients, true, &Silent).unwrap();
+    rekey_in_place(
+        &sealed,
+        &alice.identities,
+        &bob.recipients,
+        Flush::ToDisk,
+        &Silent,
+    )
+    .unwrap();
     assert_eq!(tail_of(&sealed)[..3], after[..3]);
     assert!(bob.open(&sealed).is_ok());
     assert_eq!(files(&alice.path("sealed")).len(), before.1.len());
@@ -193,7 +206,13 @@ fn rotate_leaves_nothing_encrypted_under_the_old_key() {
         let mixed = lab.path("mixed.onnx");
         fs::write(&mixed, [&bytes[..last], &key].concat()).unwrap();
         assert_eq!(kind(lab.open(&mixed)), ErrorKind::Authentication);
-        let refused = rekey_in_place(&mixed, &lab.identities, &lab.recipients, false, &Silent);
+        let refused = rekey_in_place(
+            &mixed,
+            &lab.identities,
+            &lab.recipients,
+            Flush::Later,
+            &Silent,
+        );
         assert_eq!(kind(refused), ErrorKind::Authentication);
     }
 }
@@ -355,14 +374,14 @@ fn in_place_is_refused_where_it_cannot_be_done() {
     let refused = rotate_in_place(&sealed, ids, to, &rotating(None), &Silent);
     assert!(matches!(refused, Err(Error::InPlaceExternal { .. })));
     assert_eq!(
-        kind(rekey_in_place(&model, ids, to, false, &Silent)),
+        kind(rekey_in_place(&model, ids, to, Flush::Later, &Silent)),
         ErrorKind::Usage
     );
 
     let before = files(&lab.path("sealed"));
     let held = fs::File::open(&sealed).unwrap();
     held.lock().unwrap();
-    let refused = rekey_in_place(&sealed, ids, to, false, &Silent);
+    let refused = rekey_in_place(&sealed, ids, to, Flush::Later, &Silent);
     assert!(matches!(
         refused,
         Err(Error::Store(StoreError::Busy { .. }))
@@ -385,7 +404,7 @@ fn in_place_is_refused_where_it_cannot_be_done() {
         ));
         assert!(fs::read(model).unwrap() == before);
     }
-    rekey_in_place(&sealed, ids, to, false, &Silent).unwrap();
+    rekey_in_place(&sealed, ids, to, Flush::Later, &Silent).unwrap();
 }
 
 fn one_file(model: Vec<u8>) -> Sample {

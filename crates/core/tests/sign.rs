@@ -6,45 +6,14 @@ mod lab;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use lab::{Lab, files};
+use lab::{ALICE, BOB, Lab, files, key};
 use onnxseal_core::{
-    Access, AllowedSigners, Checks, Error, ErrorKind, OutputOptions, Policy, ProtectOptions,
+    Access, AllowedSigners, Checks, Error, ErrorKind, Flush, OutputOptions, Policy, ProtectOptions,
     Resign, RotateOptions, SignedBy, SigningKey, Silent, attach_signature, open, protect, rekey,
     rekey_in_place, rotate, rotate_in_place, sign, signed_message, unprotect, verify,
 };
 use onnxseal_onnx::tail;
 use onnxseal_testkit::{Sample, samples};
-
-/// Test keys: they protect nothing.
-const ALICE: (&str, &str) = (
-    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHLlyz7lQK+p+W5lkA5qiGXE1GlZU9d263TsIMkMJoSD",
-    "\
------BEGIN OPENSSH PRIVATE KEY-----
-b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW
-QyNTUxOQAAACBy5cs+5UCvqfluZZAOaohlxNRpWVPXdut07CDJDCaEgwAAAKBnXfM8Z13z
-PAAAAAtzc2gtZWQyNTUxOQAAACBy5cs+5UCvqfluZZAOaohlxNRpWVPXdut07CDJDCaEgw
-AAAEDoW48c1KUd2ZJ+YXTYwdG+dHx6VWLpG/ui7sSfOx6HxnLlyz7lQK+p+W5lkA5qiGXE
-1GlZU9d263TsIMkMJoSDAAAAGnRlc3Qga2V5OiBwcm90ZWN0cyBub3RoaW5nAQID
------END OPENSSH PRIVATE KEY-----
-",
-);
-const BOB: (&str, &str) = (
-    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAxqD4iCwlR2MQ3sy3dM1hW7HuTfhVlAe58Qfl5eFWPB",
-    "\
------BEGIN OPENSSH PRIVATE KEY-----
-b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW
-QyNTUxOQAAACAMag+IgsJUdjEN7Mt3TNYVux7k34VZQHufEH5eXhVjwQAAAKCVtLCAlbSw
-gAAAAAtzc2gtZWQyNTUxOQAAACAMag+IgsJUdjEN7Mt3TNYVux7k34VZQHufEH5eXhVjwQ
-AAAEAtGTDwzLvb6rYYVpa0xyNCpRza/rV0wZC+svYM4ouarwxqD4iCwlR2MQ3sy3dM1hW7
-HuTfhVlAe58Qfl5eFWPBAAAAGnRlc3Qga2V5OiBwcm90ZWN0cyBub3RoaW5nAQID
------END OPENSSH PRIVATE KEY-----
-",
-);
-
-fn key((_, private): (&str, &str)) -> SigningKey {
-    let passphrase = || unreachable!("the key is not encrypted");
-    SigningKey::read(private.as_bytes(), "test key", passphrase).unwrap()
-}
 
 /// Demands a signature by Alice, of whom `name` is a principal.
 fn demand(signer: Option<&str>) -> SignedBy {
@@ -99,7 +68,7 @@ fn refusals(lab: &Lab, model: &Path, by: &SignedBy) -> Vec<Error> {
         verify(model, &checks(None), &Silent).map(drop),
         verify(model, &checks(Some(&lab.identities)), &Silent).map(drop),
         rekey(model, &output, access, to, unsynced(), &Silent).map(drop),
-        rekey_in_place(model, access, to, false, &Silent).map(drop),
+        rekey_in_place(model, access, to, Flush::Later, &Silent).map(drop),
         rotate(model, &output, access, to, &options, &Silent).map(drop),
     ];
     if before.len() == 1 {
@@ -138,7 +107,7 @@ fn a_signature_lasts_until_the_weights_are_sealed_anew() {
         };
         accepted(&sealed);
         rekey(&sealed, &rekeyed, access, to, unsynced(), &Silent).unwrap();
-        rekey_in_place(&rekeyed, access, to, false, &Silent).unwrap();
+        rekey_in_place(&rekeyed, access, to, Flush::Later, &Silent).unwrap();
         accepted(&rekeyed);
 
         let mut options = RotateOptions {
@@ -154,7 +123,7 @@ fn a_signature_lasts_until_the_weights_are_sealed_anew() {
             assert!(matches!(error, Error::NotSigned { .. }), "{error:?}");
             assert_eq!(error.kind(), ErrorKind::Authentication);
         }
-        sign(&rotated, &key(ALICE), false, &Silent).unwrap();
+        sign(&rotated, &key(ALICE), Flush::Later, &Silent).unwrap();
         accepted(&rotated);
         if sample.files.is_empty() {
             options.signature = Resign::Refuse;
@@ -175,7 +144,7 @@ fn others_signatures_and_others_names_are_refused() {
     for error in refusals(&lab, &sealed, &demand(None)) {
         assert!(matches!(error, Error::Signature { .. }), "{error:?}");
     }
-    sign(&sealed, &key(ALICE), true, &Silent).unwrap();
+    sign(&sealed, &key(ALICE), Flush::ToDisk, &Silent).unwrap();
     for error in refusals(&lab, &sealed, &demand(Some("bob@example.com"))) {
         assert!(matches!(error, Error::Signature { .. }), "{error:?}");
     }
@@ -266,13 +235,13 @@ fn signatures_made_elsewhere_are_checked_before_they_are_attached() {
     assert_eq!(message.lines().count(), 5);
     let before = files(&lab.path("sealed"));
     let wrong = key(ALICE).sign(b"something else").unwrap();
-    let refused = attach_signature(&sealed, &wrong, false, &Silent);
+    let refused = attach_signature(&sealed, &wrong, Flush::Later, &Silent);
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Authentication);
-    assert!(attach_signature(&sealed, "no signature", false, &Silent).is_err());
+    assert!(attach_signature(&sealed, "no signature", Flush::Later, &Silent).is_err());
     assert!(files(&lab.path("sealed")) == before);
 
     let good = key(ALICE).sign(message.as_bytes()).unwrap();
-    let signer = attach_signature(&sealed, &good, false, &Silent).unwrap();
+    let signer = attach_signature(&sealed, &good, Flush::Later, &Silent).unwrap();
     assert_eq!(signer.fingerprint, key(ALICE).fingerprint());
     assert_eq!(signed_message(&sealed, &Silent).unwrap(), message);
     let checks = Checks {

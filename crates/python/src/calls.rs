@@ -192,7 +192,7 @@ pub fn rekey<'py>(
         let options = output_options(replace, sync);
         let rekeyed = match out {
             Some(out) => core::rekey(model, out, access, &recipients, options, progress)?,
-            None => core::rekey_in_place(model, access, &recipients, sync, progress)?,
+            None => core::rekey_in_place(model, access, &recipients, options.flush(), progress)?,
         };
         Ok::<_, Fault>(rekeyed)
     })?;

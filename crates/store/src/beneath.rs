@@ -13,7 +13,7 @@ use std::path::{Component, Path};
 /// # Errors
 /// Also where it is no regular file, or a part of the path is a link.
 pub fn open(folder: &Path, relative: &Path) -> io::Result<Option<File>> {
-    let Some(file) = there(open_at(folder, relative, false))? else {
+    let Some(file) = open_any(folder, relative)? else {
         return Ok(None);
     };
     match file.metadata()?.is_file() {
@@ -22,7 +22,12 @@ pub fn open(folder: &Path, relative: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// The same for reading and writing; made where there is nothing, in a folder that must be there.
+/// The same, if the caller looks at what it has opened: it may be a folder or a pipe.
+pub(crate) fn open_any(folder: &Path, relative: &Path) -> io::Result<Option<File>> {
+    there(open_at(folder, relative, false))
+}
+
+/// Opens the file for reading and writing; made where there is nothing, in a folder that must be there.
 pub fn open_or_create(folder: &Path, relative: &Path) -> io::Result<File> {
     open_at(folder, relative, true)
 }

@@ -81,6 +81,15 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// A file that has the name of a journal is none that can be trusted.
+    #[error(
+        "{} is not what an interrupted rekey or signing leaves: it is no plain file, somebody else's, or others may write to it; remove it, or make it yours alone if you know it",
+        shown(path)
+    )]
+    Journal {
+        /// The file.
+        path: PathBuf,
+    },
     /// An object was replaced by somebody else.
     #[error("{} is being written to by another process ({by})", shown(path))]
     Replaced {

@@ -35,6 +35,7 @@ mod output;
 pub mod parallel;
 mod presence;
 mod redact;
+pub mod splice;
 
 pub use draft::{Readers, write_whole};
 pub use error::{Error, FileFault, Result, io};
@@ -44,5 +45,5 @@ pub use location::{Location, folder_of};
 pub use map::Map;
 pub use memory::{Bytes, InMemory};
 pub use object_url::ObjectUrl;
-pub use output::{Output, OutputOptions, Published, write_all_at};
+pub use output::{Flush, Output, OutputOptions, Published, write_all_at};
 pub use redact::{holds_secret, redact, shown, without_keys};

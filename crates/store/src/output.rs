@@ -25,6 +25,25 @@ pub struct OutputOptions {
     pub sync: bool,
 }
 
+/// Whether a call waits until its result is on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flush {
+    /// It waits.
+    ToDisk,
+    /// It does not wait. A power loss soon after may undo the call, or a part of it.
+    Later,
+}
+
+impl OutputOptions {
+    /// What [`sync`](OutputOptions::sync) says.
+    pub fn flush(&self) -> Flush {
+        match self.sync {
+            true => Flush::ToDisk,
+            false => Flush::Later,
+        }
+    }
+}
+
 impl Default for OutputOptions {
     /// Replaces nothing, and waits for the disk.
     fn default() -> OutputOptions {

@@ -3,7 +3,6 @@
 //! Each makes its outputs whole or not at all. What is read of a protected model comes through
 //! `open`; nothing here restores a model.
 
-pub(crate) mod journal;
 pub(crate) mod protect;
 pub(crate) mod rekey;
 pub(crate) mod rename;

@@ -1,7 +1,7 @@
 //! Wrapping the data key anew, to other recipients; the weights are not touched.
 
 use onnxseal_crypto::wrap::Recipients;
-use onnxseal_store::Location;
+use onnxseal_store::{Flush, Location};
 
 use crate::error::{Error, Result};
 use crate::format::artifact::encode_end;
@@ -84,7 +84,7 @@ pub fn rekey<'a>(
 ///
 /// If that is interrupted between its first byte and its last, by a loss of power or a kill, a
 /// hidden file beside the model has what is missing, and the next `rekey_in_place` of the model
-/// completes it first. Without `sync` that holds for a kill alone.
+/// completes it first. With [`Flush::Later`] that holds for a kill alone.
 ///
 /// # Errors
 /// `Malformed`, `NoMatchingKey`, `Authentication`, `Io`; `Usage` when the model is not protected, or
@@ -94,11 +94,11 @@ pub fn rekey_in_place<'a>(
     model: impl Into<Location>,
     access: impl Into<Access<'a>>,
     recipients: impl Into<Rewrap<'a>>,
-    sync: bool,
+    flush: Flush,
     progress: &dyn Progress,
 ) -> Result<Rekeyed> {
     let (access, recipients) = (access.into(), recipients.into());
-    splice(model.into(), Some(access.identities), sync, |protected| {
+    splice(model.into(), Some(access.identities), flush, |protected| {
         new_end(protected, access, recipients, progress)
     })
 }

@@ -6,9 +6,8 @@ use onnxseal_crypto::{DataKey, TAG_BYTES};
 use onnxseal_store::Input;
 
 use crate::error::{Error, Result};
-use crate::format::artifact;
 use crate::format::manifest::Manifest;
-use crate::format::spans;
+use crate::format::{artifact, spans};
 use crate::open::protected::Unlocked;
 use crate::pass::outputs::Outputs;
 use crate::pass::progress::{Progress, Volume};

@@ -1,7 +1,7 @@
 //! Signing a protected model where it lies.
 
 use onnxseal_crypto::signature::{self, ClaimedSigner, SigningKey};
-use onnxseal_store::Location;
+use onnxseal_store::{Flush, Location};
 
 use crate::error::{Error, Result};
 use crate::format::artifact::encode_end;
@@ -24,10 +24,10 @@ use crate::pass::signature::Leaves;
 pub fn sign(
     model: impl Into<Location>,
     key: &SigningKey,
-    sync: bool,
+    flush: Flush,
     progress: &dyn Progress,
 ) -> Result<()> {
-    splice(model.into(), None, sync, |protected| {
+    splice(model.into(), None, flush, |protected| {
         let message = message(protected, progress)?;
         let armored = key.sign(message.as_bytes()).map_err(Error::Key)?;
         Ok((encode_end(Some(&armored), &protected.artifact.key), ()))
@@ -42,10 +42,10 @@ pub fn sign(
 pub fn attach_signature(
     model: impl Into<Location>,
     armored: &str,
-    sync: bool,
+    flush: Flush,
     progress: &dyn Progress,
 ) -> Result<ClaimedSigner> {
-    splice(model.into(), None, sync, |protected| {
+    splice(model.into(), None, flush, |protected| {
         let message = message(protected, progress)?;
         let signer = signature::check(message.as_bytes(), armored).map_err(|source| {
             let path = protected.source.input.path.clone();

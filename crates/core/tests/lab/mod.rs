@@ -5,11 +5,42 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use onnxseal_core::{
-    Error, Identities, OutputOptions, Policy, Preset, ProtectOptions, Recipients, Report, Silent,
-    generate_identity, open, protect, unprotect,
+    Error, Identities, OutputOptions, Policy, Preset, ProtectOptions, Recipients, Report,
+    SigningKey, Silent, generate_identity, open, protect, unprotect,
 };
 use onnxseal_testkit::Sample;
 use tempfile::TempDir;
+
+/// Test keys: they protect nothing.
+pub const ALICE: (&str, &str) = (
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHLlyz7lQK+p+W5lkA5qiGXE1GlZU9d263TsIMkMJoSD",
+    "\
+-----BEGIN OPENSSH PRIVATE KEY-----
+b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW
+QyNTUxOQAAACBy5cs+5UCvqfluZZAOaohlxNRpWVPXdut07CDJDCaEgwAAAKBnXfM8Z13z
+PAAAAAtzc2gtZWQyNTUxOQAAACBy5cs+5UCvqfluZZAOaohlxNRpWVPXdut07CDJDCaEgw
+AAAEDoW48c1KUd2ZJ+YXTYwdG+dHx6VWLpG/ui7sSfOx6HxnLlyz7lQK+p+W5lkA5qiGXE
+1GlZU9d263TsIMkMJoSDAAAAGnRlc3Qga2V5OiBwcm90ZWN0cyBub3RoaW5nAQID
+-----END OPENSSH PRIVATE KEY-----
+",
+);
+pub const BOB: (&str, &str) = (
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAxqD4iCwlR2MQ3sy3dM1hW7HuTfhVlAe58Qfl5eFWPB",
+    "\
+-----BEGIN OPENSSH PRIVATE KEY-----
+b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW
+QyNTUxOQAAACAMag+IgsJUdjEN7Mt3TNYVux7k34VZQHufEH5eXhVjwQAAAKCVtLCAlbSw
+gAAAAAtzc2gtZWQyNTUxOQAAACAMag+IgsJUdjEN7Mt3TNYVux7k34VZQHufEH5eXhVjwQ
+AAAEAtGTDwzLvb6rYYVpa0xyNCpRza/rV0wZC+svYM4ouarwxqD4iCwlR2MQ3sy3dM1hW7
+HuTfhVlAe58Qfl5eFWPBAAAAGnRlc3Qga2V5OiBwcm90ZWN0cyBub3RoaW5nAQID
+-----END OPENSSH PRIVATE KEY-----
+",
+);
+
+pub fn key((_, private): (&str, &str)) -> SigningKey {
+    let passphrase = || unreachable!("the key is not encrypted");
+    SigningKey::read(private.as_bytes(), "test key", passphrase).unwrap()
+}
 
 /// A temporary folder and a key pair.
 pub struct Lab {

@@ -1,0 +1,321 @@
+//! Replacing the end of a file where it lies, by way of a journal beside it.
+//!
+//! A file system writes a few hundred bytes in one go most of the time, but promises nothing. So the
+//! bytes are first written to a journal, and the journal gets its name only once it is whole:
+//!
+//! ```text
+//! journal = "onnxseal journal 1\n" c start n old new BLAKE3(all before)
+//! ```
+//!
+//! `c` is the offset from which the file's owner has to see it to judge an end, `start` the offset of
+//! the end and `n` the length of `old`, as u64be. `old` and `new` are the end before and after. A file is
+//! torn if each byte from `start` is that of `old` or of `new`, but the end is neither.
+//!
+//! Anybody may have put a file of that name there. So a journal is obeyed only if it belongs to us, or to
+//! the owner of the file, and nobody else can write to it. What a torn file gets is not for this module
+//! to say: whoever completes it [judges](Splice::complete) the ends.
+
+use std::ffi::OsString;
+use std::fs::{self, File, Metadata};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::beneath;
+use crate::error::{Error, Result, io as io_error};
+use crate::folder::sync_folder;
+use crate::input::{Input, read_exact_at};
+use crate::location::folder_of;
+use crate::output::{Flush, Output, OutputOptions, write_all_at};
+
+const MAGIC: &[u8] = b"onnxseal journal 1\n";
+
+const HASH_BYTES: usize = blake3::OUT_LEN;
+
+/// The longest journal: room for the longest wrapped keys and signatures.
+const MAX_JOURNAL_BYTES: u64 = 1 << 20;
+
+/// The most bytes before the end that are read to judge it.
+const MAX_CONTEXT_BYTES: u64 = 256 << 20;
+
+/// Another end for a file.
+#[derive(Debug)]
+pub struct Change {
+    /// Offset from which the file is read to judge an end.
+    pub context: u64,
+    /// Offset of the end.
+    pub start: u64,
+    /// The end before the change.
+    pub old: Vec<u8>,
+    /// The end after it.
+    pub new: Vec<u8>,
+}
+
+/// A file whose change was interrupted, from the offset [`Change::context`].
+#[derive(Debug)]
+pub struct Torn<'a> {
+    /// The offset.
+    pub context: u64,
+    /// The bytes before the end. No change touches them.
+    pub before: &'a [u8],
+    /// The end that the file has.
+    pub found: &'a [u8],
+    /// The end before the change.
+    pub old: &'a [u8],
+    /// The end after it.
+    pub new: &'a [u8],
+}
+
+/// Which end a torn file gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The one that it has.
+    Found,
+    /// The one before the change.
+    Old,
+    /// The one after it.
+    New,
+}
+
+/// A file whose end is being replaced. No other process replaces it meanwhile.
+#[derive(Debug)]
+pub struct Splice {
+    file: File,
+    /// The same file, locked.
+    held: Input,
+    flush: Flush,
+}
+
+impl Splice {
+    /// Opens the file at `path`.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if another process is replacing its end; [`Error::Io`].
+    pub fn open(path: &Path, flush: Flush) -> Result<Splice> {
+        let file = File::options().read(true).write(true).open(path);
+        let file = file.map_err(io_error("open", path))?;
+        let held = Input::of(path, duplicate(&file, path)?)?;
+        held.lock_in_place()?;
+        Ok(Splice { file, held, flush })
+    }
+
+    /// The file as it is now.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn input(&self) -> Result<Input> {
+        let path = &self.held.path;
+        Input::of(path, duplicate(&self.file, path)?)
+    }
+
+    /// Completes a change that was interrupted, if there is one: `judge` says which end the file gets.
+    ///
+    /// # Errors
+    /// [`Error::Journal`] for a journal that is not trusted, [`Error::Io`], and those of `judge`. The
+    /// file and the journal then stay as they are.
+    pub fn complete<E: From<Error>>(
+        &self,
+        judge: impl FnOnce(&Torn<'_>) -> std::result::Result<Ending, E>,
+    ) -> std::result::Result<(), E> {
+        let journal = journal_of(&self.held.path);
+        let Some(change) = Change::read(&journal, self.held.metadata()?.as_ref())? else {
+            return Ok(());
+        };
+        if let Some(bytes) = self.read_torn(&change)? {
+            let (before, found) = bytes.split_at((change.start - change.context) as usize);
+            let torn = Torn {
+                context: change.context,
+                before,
+                found,
+                old: &change.old,
+                new: &change.new,
+            };
+            let end = match judge(&torn)? {
+                Ending::Found => None,
+                Ending::Old => Some(&change.old),
+                Ending::New => Some(&change.new),
+            };
+            if let Some(end) = end {
+                // Whatever the caller asked for: a power loss has probably torn the file.
+                self.write_end(change.start, end, Flush::ToDisk)?;
+            }
+        }
+        Ok(self.remove(&journal)?)
+    }
+
+    /// Writes the new end. On failure the file has the old one, or the journal stays.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn replace(self, change: &Change) -> Result<()> {
+        let journal = journal_of(&self.held.path);
+        change.publish(&journal, self.flush)?;
+        if let Err(error) = self.write_end(change.start, &change.new, self.flush) {
+            if (self.write_end(change.start, &change.old, self.flush)).is_ok() {
+                let _ = fs::remove_file(&journal);
+            }
+            return Err(error);
+        }
+        self.remove(&journal)
+    }
+
+    /// The file from `change.context` to its end; `None` if `change` did not tear it.
+    fn read_torn(&self, change: &Change) -> Result<Option<Vec<u8>>> {
+        let path = &self.held.path;
+        let len = (self.file.metadata().map_err(io_error("read", path))?).len();
+        let (Some(n_before), Some(n_found)) = (
+            change.start.checked_sub(change.context),
+            len.checked_sub(change.start),
+        ) else {
+            return Ok(None);
+        };
+        let longest = change.old.len().max(change.new.len()) as u64;
+        if n_before > MAX_CONTEXT_BYTES || n_found > longest {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; (n_before + n_found) as usize];
+        read_exact_at(&self.file, &mut bytes, change.context).map_err(io_error("read", path))?;
+        let found = &bytes[n_before as usize..];
+        let torn = found != change.old && found != change.new && change.is_between(found);
+        Ok(torn.then_some(bytes))
+    }
+
+    fn write_end(&self, start: u64, end: &[u8], flush: Flush) -> Result<()> {
+        let written = write_all_at(&self.file, end, start)
+            .and_then(|()| self.file.set_len(start + end.len() as u64))
+            .and_then(|()| match flush {
+                Flush::ToDisk => self.file.sync_all(),
+                Flush::Later => Ok(()),
+            });
+        written.map_err(io_error("write", &self.held.path))
+    }
+
+    fn remove(&self, journal: &Path) -> Result<()> {
+        fs::remove_file(journal).map_err(io_error("remove", journal))?;
+        if self.flush == Flush::ToDisk {
+            sync_folder(folder_of(journal));
+        }
+        Ok(())
+    }
+}
+
+/// Whether the change of the file at `path` was interrupted: it may be torn until the call that changed
+/// it is made again.
+pub fn is_interrupted(path: &Path) -> bool {
+    let Ok(path) = path.canonicalize() else {
+        return false;
+    };
+    let file = fs::metadata(&path).ok();
+    Change::read(&journal_of(&path), file.as_ref()).is_ok_and(|change| change.is_some())
+}
+
+fn journal_of(path: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".onnxseal-journal");
+    folder_of(path).join(name)
+}
+
+fn duplicate(file: &File, path: &Path) -> Result<File> {
+    file.try_clone().map_err(io_error("read", path))
+}
+
+impl Change {
+    fn encode(&self) -> Vec<u8> {
+        let Change {
+            context,
+            start,
+            old,
+            new,
+        } = self;
+        let numbers = [*context, *start, old.len() as u64].map(u64::to_be_bytes);
+        let mut bytes = [MAGIC, numbers.as_flattened(), old, new].concat();
+        let all = blake3::hash(&bytes);
+        bytes.extend_from_slice(all.as_bytes());
+        bytes
+    }
+
+    /// The change that a journal tells of; `None` for a journal that is not whole.
+    fn parse(bytes: &[u8]) -> Option<Change> {
+        let (bytes, all) = bytes.split_last_chunk::<HASH_BYTES>()?;
+        if blake3::hash(bytes) != *all {
+            return None;
+        }
+        let (context, rest) = bytes.strip_prefix(MAGIC)?.split_first_chunk()?;
+        let (start, rest) = rest.split_first_chunk()?;
+        let (n_old, rest) = rest.split_first_chunk()?;
+        let n_old = usize::try_from(u64::from_be_bytes(*n_old)).ok()?;
+        let (old, new) = rest.split_at_checked(n_old)?;
+        Some(Change {
+            context: u64::from_be_bytes(*context),
+            start: u64::from_be_bytes(*start),
+            old: old.to_vec(),
+            new: new.to_vec(),
+        })
+    }
+
+    /// Gives the journal its name. Its owner alone may read it.
+    fn publish(&self, journal: &Path, flush: Flush) -> Result<()> {
+        let sync = flush == Flush::ToDisk;
+        // A journal that was not written to its end may be there.
+        let options = OutputOptions {
+            replace: true,
+            sync,
+        };
+        let draft = Output::create_file(journal, options.replace)?;
+        draft.write_all_at(&self.encode(), 0)?;
+        draft.finish(sync)?;
+        draft.publish(None, options)?;
+        Ok(())
+    }
+
+    /// The change that the `journal` of `file` tells of. `None` if there is no journal, or if it was not
+    /// written to its end: the file is then still what it was.
+    fn read(journal: &Path, file: Option<&Metadata>) -> Result<Option<Change>> {
+        let name = Path::new(journal.file_name().unwrap_or_default());
+        let opened = beneath::open_any(folder_of(journal), name);
+        let Some(opened) = opened.map_err(io_error("open", journal))? else {
+            return Ok(None);
+        };
+        let metadata = opened.metadata().map_err(io_error("read", journal))?;
+        if !is_trusted(&metadata, file) {
+            let path = journal.to_owned();
+            return Err(Error::Journal { path });
+        }
+        let mut bytes = Vec::new();
+        let read = opened.take(MAX_JOURNAL_BYTES).read_to_end(&mut bytes);
+        read.map_err(io_error("read", journal))?;
+        Ok(Change::parse(&bytes))
+    }
+
+    /// Whether a file may have the end `found` while `old` is being replaced by `new`.
+    fn is_between(&self, found: &[u8]) -> bool {
+        found.len() >= self.old.len().min(self.new.len())
+            && found.iter().enumerate().all(|(i, byte)| {
+                let (old, new) = (self.old.get(i), self.new.get(i));
+                // A file that grows may have zeros where nothing was written yet.
+                Some(byte) == old || Some(byte) == new || (old.is_none() && *byte == 0)
+            })
+    }
+}
+
+/// Whether a journal is a plain file that belongs to us, to root or to the owner of `file`, and that
+/// nobody else can write to.
+#[cfg(unix)]
+fn is_trusted(journal: &Metadata, file: Option<&Metadata>) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let ours = rustix::process::geteuid().as_raw();
+    let owners = [Some(0), Some(ours), file.map(MetadataExt::uid)];
+    let others_write = journal.mode() & 0o022 != 0;
+    journal.is_file()
+        && journal.nlink() == 1
+        && !others_write
+        && owners.contains(&Some(journal.uid()))
+}
+
+#[cfg(not(unix))]
+fn is_trusted(journal: &Metadata, _file: Option<&Metadata>) -> bool {
+    journal.is_file()
+}
+
+#[cfg(test)]
+mod tests;
