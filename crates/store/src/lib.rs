@@ -35,6 +35,8 @@ mod output;
 pub mod parallel;
 mod presence;
 mod redact;
+pub mod reflink;
+mod secret;
 pub mod splice;
 
 pub use draft::{Readers, write_whole};
@@ -47,3 +49,4 @@ pub use memory::{Bytes, InMemory};
 pub use object_url::ObjectUrl;
 pub use output::{Flush, Output, OutputOptions, Published, write_all_at};
 pub use redact::{holds_secret, redact, shown, without_keys};
+pub use secret::SecretBytes;

@@ -73,7 +73,7 @@ impl Deref for Map {
 
 /// Keeps what is in `memory` from being swapped out, as its pages come to be used; says whether it
 /// does. Few processes may lock much.
-pub fn lock(memory: &MmapMut) -> bool {
+pub(crate) fn lock(memory: &MmapMut) -> bool {
     #[cfg(target_os = "linux")]
     {
         use rustix::mm::{MlockFlags, mlock_with};

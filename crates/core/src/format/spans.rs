@@ -25,11 +25,6 @@ impl SpanSet {
         SpanSet(spans)
     }
 
-    /// Number of bytes in the set.
-    pub(crate) fn len_bytes(&self) -> u64 {
-        self.0.iter().map(|span| span.len).sum()
-    }
-
     /// Replaces `into` by the parts of the set that lie in `window`, relative to its start.
     pub(crate) fn within(&self, window: Span, into: &mut Vec<Range<usize>>) {
         into.clear();
@@ -80,7 +75,6 @@ mod tests {
             span(40, 0),
         ]);
         assert_eq!(set.0, [span(0, 6), span(20, 11)]);
-        assert_eq!(set.len_bytes(), 17);
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! builds this room without `make` and `check`.
 
 pub(crate) mod model;
-pub(crate) mod plaintext;
 pub(crate) mod protected;
 #[cfg(feature = "protect")]
 pub(crate) mod signed;

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use onnxseal_crypto::BlobKey;
-use onnxseal_store::{Input, Location};
+use onnxseal_store::{Input, Location, SecretBytes};
 use zeroize::Zeroizing;
 
 use crate::error::{Result, io};
 use crate::format::claims::Requirements;
 use crate::format::manifest::Manifest;
-use crate::open::plaintext::Plaintext;
 use crate::open::protected::Protected;
 use crate::pass::chunks;
 use crate::pass::outputs::{self, Outputs};
@@ -23,7 +22,7 @@ use crate::pass::transfer::Transfer;
 #[derive(Debug)]
 pub struct OpenedModel {
     manifest: Manifest,
-    files: Vec<Plaintext>,
+    files: Vec<SecretBytes>,
     blob_key: Arc<BlobKey>,
 }
 
@@ -67,7 +66,10 @@ pub fn open_with<'a>(
         .zip(unlocked.files())
         .zip(&unlocked.targets)
     {
-        let file = Plaintext::new(file.bytes, targets.clone());
+        let targets = targets
+            .iter()
+            .map(|span| span.start as usize..span.end() as usize);
+        let file = SecretBytes::new(file.bytes, targets.collect());
         files.push(file.map_err(io("find memory for", &input.path))?);
     }
     let chunk_bytes = protected.manifest().chunk as usize;
@@ -132,7 +134,7 @@ impl OpenedModel {
     /// The model file, decrypted. It is the original, byte for byte, but for the names of external data
     /// files that were renamed: see [`original_model`](OpenedModel::original_model).
     pub fn model(&self) -> &[u8] {
-        self.files.first().map_or(&[], Plaintext::as_slice)
+        self.files.first().map_or(&[], |model| model)
     }
 
     /// A copy of the model file with the names of external data files that the original has:
@@ -147,18 +149,14 @@ impl OpenedModel {
     pub fn original_external_files(&self) -> impl Iterator<Item = (String, &[u8])> {
         let paths = self.manifest.original_files().into_iter();
         let paths = paths.map(|file| file.path);
-        paths
-            .zip(self.files.iter().map(Plaintext::as_slice))
-            .skip(1)
+        paths.zip(self.files.iter().map(|file| &**file)).skip(1)
     }
 
     /// The external data files, decrypted, with the paths that [`model`](OpenedModel::model) has for them,
     /// relative to its folder.
     pub fn external_files(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let paths = self.manifest.files.iter().map(|file| file.path.as_str());
-        paths
-            .zip(self.files.iter().map(Plaintext::as_slice))
-            .skip(1)
+        paths.zip(self.files.iter().map(|file| &**file)).skip(1)
     }
 
     /// The publisher's statements, authentic.
@@ -178,7 +176,7 @@ impl OpenedModel {
 
     /// Whether all that was decrypted is kept from being swapped out.
     pub fn is_locked(&self) -> bool {
-        self.files.iter().all(Plaintext::is_locked)
+        self.files.iter().all(SecretBytes::is_locked)
     }
 }
 

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use onnxseal_store::Input;
+#[cfg(feature = "protect")]
+use onnxseal_store::reflink;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result, io};
@@ -15,8 +17,6 @@ use crate::pass::digest::Digester;
 use crate::pass::outputs::Outputs;
 use crate::pass::progress::{Digests, FileDigest, Progress, Volume};
 use crate::pass::publish::Made;
-#[cfg(feature = "protect")]
-use crate::pass::reflink;
 
 /// Files that a pass reads and those that it writes.
 pub(crate) struct Transfer<'a> {
@@ -85,7 +85,8 @@ impl<'a> Transfer<'a> {
         let files = self.inputs.iter().zip(self.outputs.files()).zip(changed);
         self.cloned = files
             .map(|((input, output), changed)| {
-                reflink::try_clone(output, input, changed).then_some(changed)
+                let ranges = changed.iter().map(|span| span.start..span.end());
+                reflink::try_clone(output, input, ranges).then_some(changed)
             })
             .collect();
     }
@@ -144,7 +145,8 @@ impl<'a> Transfer<'a> {
         if let Some(Some(changed)) = self.cloned.get(chunk.file()) {
             let (changed, _) = tools.targets(chunk, changed);
             let output = chunk.of(self.outputs.files())?;
-            return reflink::write_changed(output, bytes, chunk.window.start, changed);
+            let start = chunk.window.start;
+            return Ok(reflink::write_changed(output, bytes, start, changed)?);
         }
         let _ = tools;
         self.outputs.write(chunk, bytes)

@@ -3,27 +3,33 @@
 use std::fs::File;
 use std::ops::Range;
 
-use onnxseal_store::{Input, Output};
-
 use crate::error::Result;
-use crate::format::spans::SpanSet;
+use crate::input::Input;
+use crate::output::Output;
 
-/// What file systems that share blocks share them in, or a multiple of it.
+/// The block size of file systems that share blocks, or a divisor of it.
 const BLOCK_BYTES: usize = 4096;
 
-/// Lets `output` begin with the bytes of `input`, where the file system can share them and only few
-/// are to be `changed`: where most blocks change, writing all of them in order is faster. Says
-/// whether it did.
-pub(crate) fn try_clone(output: &Output, input: &Input, changed: &SpanSet) -> bool {
+/// Lets `output` begin with the bytes of `input`, if the file system can share them and only few are to
+/// be `changed`, given as sorted ranges of the file. Says whether it did.
+///
+/// If most blocks change, to write all of them in order is faster.
+pub fn try_clone(
+    output: &Output,
+    input: &Input,
+    changed: impl Iterator<Item = Range<u64>>,
+) -> bool {
     match (output.file(), input.file()) {
         (Some(to), Some(from)) => blocks_bytes(changed) <= input.len / 2 && reflink(to, from),
         _ => false,
     }
 }
 
-/// Writes to a clone the chunk `bytes` at `offset`, which differs from the input's in `changed`
-/// alone.
-pub(crate) fn write_changed(
+/// Writes to a clone, at `offset`, the chunk `bytes`, of which only `changed` differs from the input.
+///
+/// # Errors
+/// [`Error::Io`](crate::Error::Io).
+pub fn write_changed(
     output: &Output,
     bytes: &[u8],
     offset: u64,
@@ -31,21 +37,19 @@ pub(crate) fn write_changed(
 ) -> Result<()> {
     blocks(changed, bytes.len()).try_for_each(|block| {
         let start = offset + block.start as u64;
-        Ok(output.write_all_at(bytes.get(block).unwrap_or_default(), start)?)
+        output.write_all_at(bytes.get(block).unwrap_or_default(), start)
     })
 }
 
 /// Bytes of the blocks that hold `changed`, or somewhat more.
-fn blocks_bytes(changed: &SpanSet) -> u64 {
+fn blocks_bytes(changed: impl Iterator<Item = Range<u64>>) -> u64 {
     let block = BLOCK_BYTES as u64;
-    let blocks = changed
-        .iter()
-        .map(|span| span.end().div_ceil(block) - span.start / block);
+    let blocks = changed.map(|range| range.end.div_ceil(block) - range.start / block);
     blocks.sum::<u64>().saturating_mul(block)
 }
 
-/// The blocks that hold the ranges `changed`, as ranges of a chunk of `len` bytes: a clone keeps the
-/// others, and none has to be read in order to be written in part.
+/// The blocks that hold the ranges `changed`, as ranges of a chunk of `len` bytes. They are whole, so
+/// that the system has to read none in order to write a part of it.
 fn blocks(changed: &[Range<usize>], len: usize) -> impl Iterator<Item = Range<usize>> {
     let floor = |offset: usize| offset / BLOCK_BYTES * BLOCK_BYTES;
     let mut rest = changed.iter().peekable();

@@ -1,0 +1,126 @@
+//! Memory of which some bytes are secret.
+
+use std::ops::{Deref, Range};
+use std::{fmt, io};
+
+use memmap2::{Mmap, MmapMut};
+
+use crate::map;
+
+/// The bytes of one file in anonymous memory: whatever happens to the file has no effect on them.
+///
+/// They are kept out of core dumps and, as far as the process may lock memory, out of swap space. The
+/// secret ones are zeroized when they are dropped.
+pub struct SecretBytes {
+    bytes: Bytes,
+    secret: Vec<Range<usize>>,
+    is_locked: bool,
+}
+
+enum Bytes {
+    Empty,
+    Unfinished(MmapMut),
+    Finished(Mmap),
+}
+
+impl SecretBytes {
+    /// Memory for `len` bytes, all of them 0. The ranges `secret` will hold the secret ones.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn new(len: u64, secret: Vec<Range<usize>>) -> io::Result<SecretBytes> {
+        let len = usize::try_from(len).map_err(io::Error::other)?;
+        let mut memory = SecretBytes {
+            bytes: Bytes::Empty,
+            secret,
+            is_locked: true,
+        };
+        if len == 0 {
+            // An empty map is an error on some systems.
+            return Ok(memory);
+        }
+        let bytes = MmapMut::map_anon(len)?;
+        #[cfg(target_os = "linux")]
+        {
+            // Some systems have neither. Both are only advice.
+            let _ = bytes.advise(memmap2::Advice::DontDump);
+            let _ = bytes.advise(memmap2::Advice::HugePage);
+        }
+        memory.is_locked = map::lock(&bytes);
+        memory.bytes = Bytes::Unfinished(bytes);
+        Ok(memory)
+    }
+
+    /// Whether all that is secret is kept out of swap space.
+    pub fn is_locked(&self) -> bool {
+        self.is_locked || self.secret.is_empty()
+    }
+
+    /// The bytes, to be filled in; none once they are finished.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        match &mut self.bytes {
+            Bytes::Unfinished(bytes) => bytes,
+            Bytes::Empty | Bytes::Finished(_) => &mut [],
+        }
+    }
+
+    /// Makes the memory read-only.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn finish(&mut self) -> io::Result<()> {
+        self.bytes = match std::mem::replace(&mut self.bytes, Bytes::Empty) {
+            Bytes::Unfinished(bytes) => Bytes::Finished(bytes.make_read_only()?),
+            bytes => bytes,
+        };
+        Ok(())
+    }
+}
+
+impl Deref for SecretBytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::Empty => &[],
+            Bytes::Unfinished(bytes) => bytes,
+            Bytes::Finished(bytes) => bytes,
+        }
+    }
+}
+
+impl Drop for SecretBytes {
+    fn drop(&mut self) {
+        let mut bytes = match std::mem::replace(&mut self.bytes, Bytes::Empty) {
+            Bytes::Unfinished(bytes) => bytes,
+            Bytes::Finished(bytes) => match bytes.make_mut() {
+                Ok(bytes) => bytes,
+                // Unmapped all the same, and zeroed by the system before anybody else has it.
+                Err(_) => return,
+            },
+            Bytes::Empty => return,
+        };
+        for secret in &self.secret {
+            if let Some(part) = bytes.get_mut(secret.clone()) {
+                // `zeroize` goes byte by byte, and this may be gigabytes.
+                part.fill(0);
+            }
+        }
+        // The compiler could leave out what nobody reads any more.
+        std::hint::black_box(bytes);
+    }
+}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SecretBytes {
+            bytes: _,
+            secret,
+            is_locked,
+        } = self;
+        f.debug_struct("SecretBytes")
+            .field("len", &self.len())
+            .field("secret", &secret.iter().map(Range::len).sum::<usize>())
+            .field("is_locked", is_locked)
+            .finish()
+    }
+}
