@@ -2,8 +2,8 @@
 //! whose payload is the 32 bytes of the key. `docs/KEYS.md` lists the kinds of keys.
 
 mod armor;
+mod header;
 mod identities;
-mod kinds;
 mod notes;
 mod plugin;
 mod prompt;
@@ -14,7 +14,7 @@ mod tests;
 
 pub use armor::MAX_WRAPPED_BYTES;
 pub use identities::{Identities, Identity, MAX_WORK_FACTOR, generate_identity};
-pub use kinds::{notes_of, recipient_kinds};
+pub use header::Header;
 pub use notes::HeaderNotes;
 pub use prompt::{MAX_PASSPHRASE_BYTES, NoPrompt, PLUGIN_PATIENCE, Passphrase, Prompt};
 pub use recipients::Recipients;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use onnxseal_crypto::signature::fingerprint_of;
-use onnxseal_crypto::wrap::{notes_of, recipient_kinds};
+use onnxseal_crypto::wrap::Header;
 use onnxseal_onnx::model::{self, NodeId};
 use onnxseal_onnx::{Model, excerpt};
 use onnxseal_plan::{Classified, classify};
@@ -34,12 +34,11 @@ pub fn inspect(location: impl Into<Location>) -> Result<Report> {
     let model = source.locate(artifact.manifest.model_bytes())?;
     let mut report = examine(path, &model, &artifact.manifest)?;
     // A wrapped key that cannot be read is for those to judge who open the model.
-    let kinds = recipient_kinds(&artifact.key).unwrap_or_default();
+    let Header { kinds, notes } = Header::read(&artifact.key).unwrap_or_default();
     let rows = kinds.into_iter().map(|kind| RecipientRow { kind });
     report.recipients = rows.collect();
-    let notes = notes_of(&artifact.key).unwrap_or_default();
     (report.comment, report.public_keys) = (notes.comment, notes.recipients);
-    // One that cannot be read is for those to judge who demand one.
+    // A signature that cannot be read is for those to judge who demand one.
     let signature = artifact.signature.as_deref();
     let signer = signature.and_then(|armored| fingerprint_of(armored).ok());
     report.signature = signer.map(|signer| SignatureRow {

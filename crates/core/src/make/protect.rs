@@ -241,9 +241,7 @@ impl Prepared {
         let (manifest, manifest_bytes) = draft.encode()?;
         let claims = manifest.claims.clone();
         let sealing = Sealing {
-            plaintext: Plaintext::Plain,
-            inputs: self.inputs().collect(),
-            input_tail: &[],
+            plaintext: Plaintext::Files(self.inputs().collect()),
             manifest,
             manifest_bytes,
             recipients,

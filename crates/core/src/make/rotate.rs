@@ -178,8 +178,6 @@ fn reseal(
     let (manifest, manifest_bytes) = draft.encode()?;
     let sealing = Sealing {
         plaintext: Plaintext::Sealed(unlocked, &structure),
-        inputs: unlocked.files().collect(),
-        input_tail: protected.tail(),
         manifest,
         manifest_bytes,
         recipients,

@@ -17,14 +17,9 @@ use crate::pass::transfer::Transfer;
 
 /// What is sealed, for whom.
 pub(crate) struct Sealing<'a> {
-    /// How to get the plaintext of the inputs.
     pub(crate) plaintext: Plaintext<'a>,
-    /// The files that the plaintext is made of, in the order of the manifest.
-    pub(crate) inputs: Vec<&'a Input>,
-    /// What the model file that is read has after its plaintext.
-    pub(crate) input_tail: &'a [u8],
-    /// What the manifest will be, checked and as bytes.
     pub(crate) manifest: Manifest,
+    /// The same as bytes: what is authenticated.
     pub(crate) manifest_bytes: Vec<u8>,
     pub(crate) recipients: &'a Recipients,
     /// How much of the weights is encrypted.
@@ -33,19 +28,35 @@ pub(crate) struct Sealing<'a> {
     pub(crate) signing_key: Option<&'a SigningKey>,
 }
 
-/// What the bytes of the inputs are.
+/// Where the plaintext comes from.
 pub(crate) enum Plaintext<'a> {
-    /// The plaintext itself.
-    Plain,
-    /// A protected model, to be opened chunk by chunk, whose graph is as it was looked at.
+    /// From these files, in the order of the manifest.
+    Files(Vec<&'a Input>),
+    /// From a protected model: each chunk is compared with the graph that was looked at, and opened.
     Sealed(&'a Unlocked<'a>, &'a Structure<'a>),
 }
 
-impl Plaintext<'_> {
+impl<'a> Plaintext<'a> {
+    /// The files to read, in the order of the manifest.
+    fn inputs(&self) -> Vec<&'a Input> {
+        match self {
+            Plaintext::Files(inputs) => inputs.clone(),
+            Plaintext::Sealed(unlocked, _) => unlocked.files().collect(),
+        }
+    }
+
+    /// The end of the model file that is not plaintext.
+    fn tail(&self) -> &'a [u8] {
+        match self {
+            Plaintext::Files(_) => &[],
+            Plaintext::Sealed(unlocked, _) => unlocked.tail(),
+        }
+    }
+
     /// The stored tags of all chunks, in their order; without end, and none, for plaintext.
     fn stored_tags(&self) -> Box<dyn Iterator<Item = Option<&[u8; TAG_BYTES]>> + Send + '_> {
         match self {
-            Plaintext::Plain => Box::new(std::iter::repeat(None)),
+            Plaintext::Files(_) => Box::new(std::iter::repeat(None)),
             Plaintext::Sealed(unlocked, _) => Box::new(unlocked.tags().map(Some)),
         }
     }
@@ -57,7 +68,6 @@ impl Sealing<'_> {
         let Sealing {
             manifest,
             manifest_bytes,
-            inputs,
             plaintext,
             ..
         } = self;
@@ -66,10 +76,10 @@ impl Sealing<'_> {
         let keys = data_key.seal_keys(&manifest_bytes).map_err(Error::Key)?;
         let targets = manifest.target_spans();
         let changed = match &plaintext {
-            Plaintext::Plain => &targets,
+            Plaintext::Files(_) => &targets,
             Plaintext::Sealed(unlocked, _) => &spans::unions(&targets, &unlocked.targets),
         };
-        let mut transfer = Transfer::new(&manifest, inputs.into_iter(), outputs);
+        let mut transfer = Transfer::new(&manifest, plaintext.inputs().into_iter(), outputs);
         transfer.clone_files(changed);
         let leaves = self.signing_key.map(|_| Leaves::new(&manifest));
         let mut tags = vec![0; manifest.n_chunks() as usize * TAG_BYTES];
@@ -102,6 +112,6 @@ impl Sealing<'_> {
         let end = artifact::encode_end(signature.as_deref(), &key);
         let tail = artifact::encode(&manifest_bytes, &tags, &mac, &end);
         outputs.write_tail(&tail, manifest.model_bytes())?;
-        transfer.finish(self.input_tail, &tail, Some(self.weights))
+        transfer.finish(plaintext.tail(), &tail, Some(self.weights))
     }
 }

@@ -160,6 +160,12 @@ impl Unlocked<'_> {
         }
     }
 
+    /// The tail as the model file has it.
+    #[cfg(feature = "protect")]
+    pub(crate) fn tail(&self) -> &[u8] {
+        self.protected.tail()
+    }
+
     /// The tags of all chunks, in their order.
     pub(crate) fn tags(&self) -> impl Iterator<Item = &[u8; TAG_BYTES]> + Send {
         chunks::tags(&self.protected.artifact.tags)

@@ -385,7 +385,7 @@ fn listed_recipients_need_no_identities() {
     // Who is added is listed too, and the comment stays but for a new one.
     let more = Recipients::parse(&[carol.recipient()]).unwrap();
     let all = more.and(present).unwrap().wrap(&key).unwrap();
-    let notes = notes_of(&all).unwrap();
+    let notes = Header::read(&all).unwrap().notes;
     assert_eq!(
         (notes.comment.as_deref(), notes.recipients.len()),
         (Some("theirs"), 3)
@@ -393,7 +393,7 @@ fn listed_recipients_need_no_identities() {
     let more = more.with_comment("ours").unwrap();
     let present = Identities::default().recipients_of(&armored).unwrap();
     let all = more.and(present).unwrap().wrap(&key).unwrap();
-    assert_eq!(notes_of(&all).unwrap().comment.as_deref(), Some("ours"));
+    assert_eq!(Header::read(&all).unwrap().notes.comment.as_deref(), Some("ours"));
     for identity in [alice, bob, carol] {
         assert!(Identities::from(identity).unwrap(&all).is_ok());
     }

@@ -428,8 +428,8 @@ fn notes_wrap_nothing() {
         let armored = noted.wrap(&key).unwrap();
         let unwrapped = identities(&own.to_file_text()).unwrap(&armored);
         assert_eq!(unwrapped.unwrap().expose(), key.expose());
-        assert_eq!(recipient_kinds(&armored).unwrap().len(), others.len());
-        let found = notes_of(&armored).unwrap();
+        assert_eq!(Header::read(&armored).unwrap().kinds.len(), others.len());
+        let found = Header::read(&armored).unwrap().notes;
         assert_eq!(
             (found.comment.as_deref(), found.recipients),
             (Some(&*text), others)
@@ -446,14 +446,14 @@ fn notes_wrap_nothing() {
         .listed()
         .unwrap();
     let armored = hybrid.wrap(&key).unwrap();
-    assert_eq!(recipient_kinds(&armored).unwrap(), ["mlkem768p256tag"]);
-    assert_eq!(notes_of(&armored).unwrap().recipients, [post_quantum()]);
+    assert_eq!(Header::read(&armored).unwrap().kinds, ["mlkem768p256tag"]);
+    assert_eq!(Header::read(&armored).unwrap().notes.recipients, [post_quantum()]);
 
     let plain = Recipients::parse(&[own.recipient()])
         .unwrap()
         .wrap(&key)
         .unwrap();
-    assert_eq!(notes_of(&plain).unwrap(), HeaderNotes::default());
+    assert_eq!(Header::read(&plain).unwrap().notes, HeaderNotes::default());
     let alone = || Recipients::passphrase(&passphrase("correct horse"));
     assert!(alone().listed().is_err() && alone().with_comment("mine").is_err());
     for bad in ["two\nlines", "\u{1b}[2J", &"x".repeat(1025)] {
@@ -480,7 +480,7 @@ fn what_is_no_note_of_ours_is_left_out() {
             key.expose(),
         )
         .unwrap();
-        notes_of(&armor(&file).unwrap()).unwrap()
+        Header::read(&armor(&file).unwrap()).unwrap().notes
     };
     let (comment, recipient) = ("onnxseal-comment", "onnxseal-recipient");
     for (tag, body) in [
