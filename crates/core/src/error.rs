@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use onnxseal_onnx::foreign;
-use onnxseal_store::{Error as StoreError, shown};
+use onnxseal_store::{Error as StoreError, Location, shown};
 use serde::Serialize;
 
 /// The result of this crate's calls.
@@ -238,9 +238,65 @@ pub enum Error {
     /// An internal fault; nothing was written.
     #[error("internal error: {0}")]
     Internal(&'static str),
+    /// An argument of the call cannot be used.
+    #[error(transparent)]
+    Usage(#[from] Usage),
     /// The caller asked for something that makes no sense.
     #[error("{0}")]
     Misuse(String),
+}
+
+/// Why an argument of a call cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Usage {
+    /// A required claim has no key.
+    #[error("{text:?} requires no claim: expected KEY=VALUE or KEY")]
+    Requirement {
+        /// The requirement.
+        text: String,
+    },
+    /// The manifest of the result would break a rule of the format.
+    #[error("{rule}")]
+    Manifest {
+        /// Which rule.
+        rule: String,
+    },
+    /// A name is given for external data, and the model has no external data.
+    #[error("a name for external data is given, and the model has none")]
+    NoExternalData,
+    /// External data needs a name of its own, and the output has no name to make it of.
+    #[error("no name for external data can be made of {output}: give one")]
+    ExternalNameless {
+        /// The output.
+        output: Location,
+    },
+    /// A name that is given for external data is no plain relative path.
+    #[error(
+        "external data cannot be called {name:?}: expected a plain relative path, with no part that begins with a dot"
+    )]
+    ExternalName {
+        /// The name.
+        name: String,
+    },
+    /// Two files of the model would be one output.
+    #[error("two files of the model would be written to {output}")]
+    SameOutput {
+        /// The output.
+        output: Location,
+    },
+    /// A file of the model would be an output, and also the folder of another output.
+    #[error("a file of the model and a folder of others would both be written to {output}")]
+    FileAndFolder {
+        /// The output.
+        output: Location,
+    },
+}
+
+/// The error of a manifest that would break a rule: `.map_err(rule)`.
+#[cfg(feature = "protect")]
+pub(crate) fn rule(rule: String) -> Error {
+    Error::Usage(Usage::Manifest { rule })
 }
 
 /// The class of an [`Error`]: what a script branches on.
@@ -311,6 +367,7 @@ impl Error {
             | Error::Interrupted { .. }
             | Error::InUse { .. }
             | Error::Cancelled
+            | Error::Usage(_)
             | Error::Misuse(_) => ErrorKind::Usage,
         }
     }

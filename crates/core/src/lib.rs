@@ -48,7 +48,7 @@ mod make;
 mod open;
 mod pass;
 
-pub use error::{Error, ErrorKind, Result, io};
+pub use error::{Error, ErrorKind, Result, Usage, io};
 pub use format::claims::Requirements;
 pub use format::manifest::{self, File, Manifest, Operator};
 pub use onnxseal_crypto::signature::{AllowedSigners, ClaimedSigner, Signer, SigningKey};
@@ -56,10 +56,11 @@ pub use onnxseal_crypto::wrap::{
     Identities, Identity, NoPrompt, PLUGIN_PATIENCE, Passphrase, Prompt, Recipients,
     generate_identity,
 };
-pub use onnxseal_crypto::{BlobKey, Error as KeyError, opens_with};
+pub use onnxseal_crypto::{BlobKey, Error as KeyError, NotAllowed, opens_with};
+pub use onnxseal_onnx::{Error as ModelError, Fault as ModelFault};
 pub use onnxseal_store::{
-    Bytes, Error as StoreError, Flush, InMemory, Location, ObjectUrl, OutputOptions, Readers,
-    holds_secret, redact, shown, write_whole,
+    Bytes, Error as StoreError, FileFault, Flush, InMemory, Location, ObjectUrl, OutputOptions,
+    Readers, holds_secret, redact, shown, write_whole,
 };
 pub use open::model::{OpenedModel, open, open_with, unprotect};
 #[cfg(feature = "protect")]
@@ -80,6 +81,6 @@ pub use {
     make::rekey::{Rekeyed, Rewrap, rekey, rekey_in_place},
     make::rotate::{Resign, RotateOptions, rotate, rotate_in_place, rotate_with},
     make::sign::{attach_signature, sign, signed_message},
-    onnxseal_plan::{Demand, Policy, Preset},
+    onnxseal_plan::{Demand, Error as PolicyError, Policy, Preset},
     onnxseal_store::splice::is_interrupted,
 };

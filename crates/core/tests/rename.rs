@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use lab::{Lab, files};
 use onnxseal_core::{
     Error, Manifest, OutputOptions, Policy, Preset, ProtectOptions, Report, RotateOptions, Silent,
-    StoreError, inspect, open, protect, protect_in_place, rekey, rotate, rotate_in_place,
+    StoreError, Usage, inspect, open, protect, protect_in_place, rekey, rotate, rotate_in_place,
     unprotect, verify,
 };
 use onnxseal_onnx::tail;
@@ -212,12 +212,15 @@ fn names_are_chosen_and_nothing_is_written_over() {
     let before = files(&lab.path("m"));
     for name in ["../w", "/w", "", "a\\b", "x/", "C:w", "./w"] {
         let refused = protect_beside(&lab, &original, "d.onnx", Some(name));
-        assert!(matches!(refused, Err(Error::Misuse(_))), "{name}");
+        assert!(
+            matches!(refused, Err(Error::Usage(Usage::ExternalName { .. }))),
+            "{name}"
+        );
     }
     let refused = protect_beside(&lab, &original, "d.onnx", Some("a.onnx.data"));
     assert!(matches!(refused, Err(Error::OutputIsInput { .. })));
     let refused = protect_beside(&lab, &original, "d.onnx", Some("d.onnx"));
-    assert!(matches!(refused, Err(Error::Misuse(_))));
+    assert!(matches!(refused, Err(Error::Usage(_))));
     // What another protected model has there.
     let refused = protect_beside(&lab, &original, "d.onnx", Some("deep/weights.bin"));
     assert!(matches!(
@@ -262,7 +265,10 @@ fn no_file_is_a_folder_of_another() {
     let mut options = options();
     options.external_data = Some("p.onnx".to_owned());
     let refused = protect(&model, to.as_path(), &lab.recipients, &options, &Silent);
-    assert!(matches!(refused, Err(Error::Misuse(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(Error::Usage(Usage::FileAndFolder { .. }))),
+        "{refused:?}"
+    );
     assert!(!to.exists());
 }
 

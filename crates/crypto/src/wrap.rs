@@ -13,8 +13,8 @@ mod ssh;
 mod tests;
 
 pub use armor::MAX_WRAPPED_BYTES;
-pub use identities::{Identities, Identity, MAX_WORK_FACTOR, generate_identity};
 pub use header::Header;
+pub use identities::{Identities, Identity, MAX_WORK_FACTOR, generate_identity};
 pub use notes::HeaderNotes;
 pub use prompt::{MAX_PASSPHRASE_BYTES, NoPrompt, PLUGIN_PATIENCE, Passphrase, Prompt};
 pub use recipients::Recipients;

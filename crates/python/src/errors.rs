@@ -17,6 +17,8 @@ pub enum Fault {
     Core(Error),
     /// One of opening a model for ONNX Runtime.
     Runtime(runtime::Error),
+    /// A mistake in the arguments.
+    Usage(String),
     /// An exception that is raised as it is.
     Python(PyErr),
 }
@@ -56,6 +58,10 @@ impl From<Fault> for PyErr {
         match fault {
             Fault::Core(error) => Python::attach(|py| exception(py, error.kind(), &error)),
             Fault::Runtime(error) => Python::attach(|py| exception(py, error.kind(), &error)),
+            Fault::Usage(message) => {
+                let error: Box<dyn std::error::Error> = message.into();
+                Python::attach(|py| exception(py, ErrorKind::Usage, &*error))
+            }
             Fault::Python(error) => error,
         }
     }
@@ -63,7 +69,7 @@ impl From<Fault> for PyErr {
 
 /// A mistake in the arguments.
 pub fn usage(message: impl Into<String>) -> Fault {
-    Fault::Core(Error::Misuse(message.into()))
+    Fault::Usage(message.into())
 }
 
 /// The exception for `error`, with the message of each of its causes.

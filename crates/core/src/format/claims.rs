@@ -8,7 +8,7 @@ use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use onnxseal_onnx::excerpt;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Usage};
 
 /// Claims that a model must make to be opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,9 +46,7 @@ impl Requirements {
                 None => (text, Requirement::Made),
             };
             match key.is_empty() {
-                true => Err(Error::Misuse(format!(
-                    "{text:?} requires no claim: expected KEY=VALUE or KEY"
-                ))),
+                true => Err(Error::Usage(Usage::Requirement { text: text.into() })),
                 false => Ok((key.to_owned(), requirement)),
             }
         });

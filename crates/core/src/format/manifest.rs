@@ -15,7 +15,7 @@ use onnxseal_onnx::model::{self, Payload};
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "protect")]
-use crate::error::Error;
+use crate::error::{Error, rule};
 use crate::format::spans::SpanSet;
 
 mod check;
@@ -398,9 +398,9 @@ impl Draft {
             Some(_) => FORMAT_RENAMED,
         };
         let bytes = serde_json::to_vec(&self)
-            .map_err(|error| Error::Misuse(format!("the manifest cannot be written: {error}")))?;
+            .map_err(|_| Error::Internal("the manifest cannot be written"))?;
         drop(self);
-        let manifest = Manifest::parse(&bytes).map_err(Error::Misuse)?;
+        let manifest = Manifest::parse(&bytes).map_err(rule)?;
         Ok((manifest, bytes))
     }
 }

@@ -6,7 +6,7 @@ use onnxseal_onnx::edit::rename_external;
 use onnxseal_onnx::external;
 use onnxseal_store::{Bytes, Input, Location};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Usage};
 use crate::format::manifest::{File, OriginalDraft};
 use crate::pass::source::Source;
 
@@ -47,9 +47,7 @@ impl<'a> Naming<'a> {
         if external.is_empty() {
             return match name {
                 None => Ok(None),
-                Some(_) => Err(Error::Misuse(
-                    "a name for external data is given, and the model has none".into(),
-                )),
+                Some(_) => Err(Usage::NoExternalData.into()),
             };
         }
         let inputs: HashSet<Location> = inputs.filter_map(Input::location).collect();
@@ -77,19 +75,16 @@ impl<'a> Naming<'a> {
             let is_free =
                 |name: &String| !is_input(name) && !under(name).iter().any(|path| is_input(path));
             let name = names.into_iter().flatten().find(is_free);
-            under(&name.ok_or_else(|| {
-                Error::Misuse(format!(
-                    "no name for external data can be made of {output}: give one"
-                ))
+            under(&name.ok_or_else(|| Usage::ExternalNameless {
+                output: output.clone(),
             })?)
         };
         for path in &paths {
             if external::normalise(path).as_ref() != Ok(path)
                 || external::check_plain(path).is_err()
             {
-                return Err(Error::Misuse(format!(
-                    "external data cannot be called {path:?}: expected a plain relative path, with no part that begins with a dot"
-                )));
+                let name = path.clone();
+                return Err(Usage::ExternalName { name }.into());
             }
         }
         let is_same = paths.iter().eq(external.iter().map(|file| &file.path));

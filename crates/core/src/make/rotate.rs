@@ -9,7 +9,7 @@ use onnxseal_store::{Input, Location, OutputOptions};
 
 use crate::check::inspect::{check_files, examine};
 use crate::check::report::Report;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, rule};
 use crate::format::manifest::Draft;
 use crate::make::protect::Planned;
 use crate::make::seal::{Plaintext, Sealing};
@@ -159,7 +159,7 @@ fn reseal(
     // The graph is not authentic yet: each chunk is held against it before it is opened.
     let structure = Structure::of(&protected.source, old.model_bytes())?;
     let model = structure.locate()?;
-    let mut draft = Draft::parse(&protected.artifact.manifest_bytes).map_err(Error::Misuse)?;
+    let mut draft = Draft::parse(&protected.artifact.manifest_bytes).map_err(rule)?;
     draft.claims.extend(options.claims.clone());
     let mut report = match &options.policy {
         None => examine(path, &model, old)?,

@@ -13,9 +13,9 @@ use blake3::hazmat::{
 use onnxseal_store::Input;
 use zeroize::Zeroizing;
 
-#[cfg(feature = "protect")]
-use crate::error::Error;
 use crate::error::Result;
+#[cfg(feature = "protect")]
+use crate::error::rule;
 use crate::format::manifest::Manifest;
 #[cfg(feature = "protect")]
 use crate::format::manifest::{Draft, File};
@@ -111,7 +111,7 @@ pub fn digest_files(files: &[(&str, Input)], progress: &dyn Progress) -> Result<
         bytes: input.len,
     });
     let layout = Draft::of_files(described.collect());
-    let layout = layout.into_manifest().map_err(Error::Misuse)?;
+    let layout = layout.into_manifest().map_err(rule)?;
     let digester = Digester::new(&layout);
     let inputs: Vec<&Input> = files.iter().map(|(_, input)| input).collect();
     let places = std::iter::repeat(());

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use onnxseal_onnx::external;
 use onnxseal_store::{Error as StoreError, Input, Location, Output, OutputOptions, Published};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Usage};
 use crate::format::manifest::File;
 use crate::pass::chunks::Chunk;
 use crate::pass::publish::{Made, Publication, PublishHook};
@@ -186,7 +186,7 @@ fn begin_at(destination: &Destination, replace: bool) -> Result<Output> {
 /// their relative paths.
 ///
 /// # Errors
-/// [`Error::OutputIsInput`] when one of them is one of `inputs`; [`Error::Misuse`] when two are one;
+/// [`Error::OutputIsInput`] when one of them is one of `inputs`; [`Usage::SameOutput`] when two are one;
 /// [`Error::ExternalName`] for names that are not written, see [`check_names`].
 pub(crate) fn paths<'a>(
     output: &Location,
@@ -226,9 +226,8 @@ fn destinations<'f, 'a>(
             return Err(Error::OutputIsInput { path });
         }
         if !seen.insert(location.clone()) {
-            return Err(Error::Misuse(format!(
-                "two files of the model would be written to {location}"
-            )));
+            let output = location;
+            return Err(Usage::SameOutput { output }.into());
         }
         let (len, below) = (file.bytes, file.path.matches('/').count());
         destinations.push(Destination {
@@ -237,15 +236,11 @@ fn destinations<'f, 'a>(
             below,
         });
     }
-    if let Some(both) = destinations
-        .iter()
-        .find_map(|file| folder_among(&file.location, &seen))
-    {
-        return Err(Error::Misuse(format!(
-            "a file of the model and a folder of others would both be written to {both}"
-        )));
+    let mut folders = destinations.iter().map(|file| &file.location);
+    match folders.find_map(|file| folder_among(file, &seen)) {
+        Some(output) => Err(Usage::FileAndFolder { output }.into()),
+        None => Ok(destinations),
     }
-    Ok(destinations)
 }
 
 /// The folder of a file, or one above it, that is to be a file too.

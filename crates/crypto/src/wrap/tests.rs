@@ -393,7 +393,10 @@ fn listed_recipients_need_no_identities() {
     let more = more.with_comment("ours").unwrap();
     let present = Identities::default().recipients_of(&armored).unwrap();
     let all = more.and(present).unwrap().wrap(&key).unwrap();
-    assert_eq!(Header::read(&all).unwrap().notes.comment.as_deref(), Some("ours"));
+    assert_eq!(
+        Header::read(&all).unwrap().notes.comment.as_deref(),
+        Some("ours")
+    );
     for identity in [alice, bob, carol] {
         assert!(Identities::from(identity).unwrap(&all).is_ok());
     }

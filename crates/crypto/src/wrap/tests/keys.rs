@@ -447,7 +447,10 @@ fn notes_wrap_nothing() {
         .unwrap();
     let armored = hybrid.wrap(&key).unwrap();
     assert_eq!(Header::read(&armored).unwrap().kinds, ["mlkem768p256tag"]);
-    assert_eq!(Header::read(&armored).unwrap().notes.recipients, [post_quantum()]);
+    assert_eq!(
+        Header::read(&armored).unwrap().notes.recipients,
+        [post_quantum()]
+    );
 
     let plain = Recipients::parse(&[own.recipient()])
         .unwrap()
