@@ -1,6 +1,5 @@
 //! The manifest: what `onnxseal.manifest` says, checked against the rules of `docs/FORMAT.md`.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 #[cfg(feature = "protect")]
@@ -9,9 +8,6 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use onnxseal_onnx::edit::Edits;
 use onnxseal_onnx::excerpt;
-use onnxseal_onnx::model::Span;
-#[cfg(feature = "protect")]
-use onnxseal_onnx::model::{self, Payload};
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "protect")]
@@ -20,6 +16,11 @@ use crate::format::spans::SpanSet;
 
 mod check;
 mod json;
+mod tensor;
+
+#[cfg(feature = "protect")]
+pub(crate) use tensor::Place;
+pub use tensor::{Mode, Operator, Tensor};
 
 /// The only suite of format 1.
 pub const SUITE: &str = "AES-256-GCM/HKDF-SHA256";
@@ -103,68 +104,6 @@ pub struct File {
     pub bytes: u64,
 }
 
-/// One tensor of which some part is encrypted. Only a [`Manifest`] has one.
-#[derive(Debug, Serialize)]
-#[non_exhaustive]
-pub struct Tensor {
-    /// The tensor's name in the graph.
-    pub name: String,
-    /// The tensor's protobuf path in `ModelProto`.
-    pub at: String,
-    /// Name of the element type in `TensorProto.DataType`.
-    pub data_type: Cow<'static, str>,
-    /// Shape.
-    pub dims: Vec<u64>,
-    /// The nodes that consume it, the one it was planned for first.
-    pub operators: Vec<Operator>,
-    /// How the targets are encrypted.
-    pub mode: Mode,
-    /// The tier whose key opens them.
-    pub tier: u8,
-    /// Index into [`Manifest::files`].
-    pub file: u32,
-    /// Offset of the first element in bytes.
-    pub offset: u64,
-    /// Bits of one element.
-    pub element_bits: u32,
-    /// Bytes from the start of one element to the start of the next, where they do not touch.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stride: Option<u32>,
-    /// Elements in a subsequence.
-    pub unit: u64,
-    /// Number of subsequences.
-    pub n: u64,
-    /// Which subsequences are encrypted: `[skip, take, skip, take, ...]`.
-    pub targets: Vec<u64>,
-}
-
-/// A node that consumes a tensor.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-pub struct Operator {
-    /// `op_type`, with its domain in front unless `ai.onnx`.
-    pub op_type: String,
-    /// Node name, often empty.
-    pub node: String,
-}
-
-/// How targets are encrypted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// AES-GCM over their bytes.
-    Bytes,
-}
-
-/// Where a tensor's elements lie; the members are those of [`Tensor`].
-#[cfg(feature = "protect")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) file: u32,
-    pub(crate) offset: u64,
-    pub(crate) element_bits: u32,
-    pub(crate) stride: Option<u32>,
-}
-
 #[cfg(feature = "protect")]
 impl OriginalDraft {
     /// The original's files, of which those of the protected model are `files`.
@@ -180,147 +119,6 @@ impl OriginalDraft {
             paths,
             texts: texts.collect(),
             edits: edits.numbers().to_vec(),
-        }
-    }
-}
-
-#[cfg(feature = "protect")]
-impl Place {
-    /// The place of a tensor of the graph; `None` where its elements cannot be replaced.
-    pub(crate) fn of(tensor: &model::Tensor<'_>) -> Option<Place> {
-        match tensor.payload {
-            Payload::Dense {
-                file,
-                span,
-                element_bits,
-                ..
-            } => Some(Place {
-                file: file.0,
-                offset: span.start,
-                element_bits,
-                stride: None,
-            }),
-            Payload::Strided {
-                start,
-                stride,
-                element_bits,
-                ..
-            } => Some(Place {
-                file: 0,
-                offset: start,
-                element_bits,
-                stride: Some(stride),
-            }),
-            Payload::Empty | Payload::Unpatchable(_) => None,
-        }
-    }
-}
-
-impl Tensor {
-    /// Where the elements lie.
-    #[cfg(feature = "protect")]
-    pub(crate) fn place(&self) -> Place {
-        Place {
-            file: self.file,
-            offset: self.offset,
-            element_bits: self.element_bits,
-            stride: self.stride,
-        }
-    }
-
-    /// Number of elements, or `None` where the product overflows.
-    fn elements(&self) -> Option<u64> {
-        self.dims
-            .iter()
-            .try_fold(1u64, |product, &dim| product.checked_mul(dim))
-    }
-
-    /// The subsequences that are encrypted, as runs `(first, count)`.
-    fn runs(&self) -> impl Iterator<Item = (u64, u64)> {
-        let mut next = 0u64;
-        self.targets.chunks_exact(2).map(move |run| {
-            let (skip, take) = (run[0], run[1]);
-            let first = next.saturating_add(skip);
-            next = first.saturating_add(take);
-            (first, take)
-        })
-    }
-
-    /// Number of encrypted subsequences, `k`.
-    pub fn n_targets(&self) -> u64 {
-        self.runs().map(|(_, take)| take).sum()
-    }
-
-    /// Length of all elements in bytes, without what lies between them.
-    pub fn len_bytes(&self) -> u64 {
-        bytes_of(self.elements().unwrap_or(0), self.element_bits)
-    }
-
-    /// The bytes from the first element to the last, with what lies between them.
-    pub(crate) fn extent(&self) -> Span {
-        let len = match self.stride {
-            None => self.len_bytes(),
-            Some(stride) => self
-                .elements()
-                .unwrap_or(0)
-                .saturating_mul(u64::from(stride)),
-        };
-        Span {
-            start: self.offset,
-            len,
-        }
-    }
-
-    /// Length of the encrypted elements in bytes.
-    pub fn encrypted_bytes(&self) -> u64 {
-        let elements = self.elements().unwrap_or(0);
-        self.element_runs(elements)
-            .map(|(first, end)| {
-                bytes_of(end, self.element_bits) - bytes_of(first, self.element_bits)
-            })
-            .sum()
-    }
-
-    /// The encrypted elements, as ranges `(first, end)`.
-    fn element_runs(&self, elements: u64) -> impl Iterator<Item = (u64, u64)> {
-        self.runs().map(move |(first, take)| {
-            let end = first
-                .saturating_add(take)
-                .saturating_mul(self.unit)
-                .min(elements);
-            (first.saturating_mul(self.unit).min(end), end)
-        })
-    }
-
-    /// How many spans [`Tensor::spans`] appends.
-    fn n_spans(&self) -> u64 {
-        match self.stride {
-            None => self.targets.len() as u64 / 2,
-            Some(_) => {
-                let runs = self.element_runs(self.elements().unwrap_or(0));
-                runs.map(|(first, end)| end - first).sum()
-            }
-        }
-    }
-
-    /// Appends the tensor's target bytes to `spans`.
-    fn spans(&self, spans: &mut Vec<Span>) {
-        let elements = self.elements().unwrap_or(0);
-        for (first, end) in self.element_runs(elements) {
-            match self.stride {
-                None => {
-                    let start = bytes_of(first, self.element_bits);
-                    let len = bytes_of(end, self.element_bits) - start;
-                    spans.push(Span {
-                        start: self.offset + start,
-                        len,
-                    });
-                }
-                Some(stride) => spans.extend((first..end).map(|element| Span {
-                    start: self.offset + element * u64::from(stride),
-                    len: u64::from(self.element_bits / 8),
-                })),
-            }
         }
     }
 }
@@ -500,10 +298,4 @@ struct Version {
 
 fn unknown_format(format: u32) -> String {
     format!("format version {format} (this program reads {FORMAT} and {FORMAT_RENAMED})")
-}
-
-/// Bytes that `elements` of `bits` each take; the last byte may be padded.
-fn bytes_of(elements: u64, bits: u32) -> u64 {
-    // elements * bits without overflow: checked manifests stay below 2^53 * 2^7.
-    elements.saturating_mul(u64::from(bits)).div_ceil(8)
 }

@@ -1,0 +1,251 @@
+//! The rules for manifests: which JSON is one, and what it may say.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use onnxseal_core::File;
+use onnxseal_core::manifest::{MAX_MANIFEST_BYTES, Manifest, Mode, Tensor};
+use serde_json::{Value, json};
+
+/// The limits of `docs/FORMAT.md`.
+const MAX_FILES: u64 = 1 << 16;
+const MAX_SPANS: u64 = 1 << 24;
+const MAX_CLAIMS: usize = 1 << 16;
+
+/// 16 FLOATs, of which the first four are encrypted.
+fn tensor(at: &str, file: u32, offset: u64) -> Value {
+    json!({
+        "name": "w", "at": at, "data_type": "FLOAT", "dims": [4, 4], "operators": [],
+        "mode": "bytes", "tier": 1, "file": file, "offset": offset, "element_bits": 32,
+        "unit": 4, "n": 4, "targets": [0, 1],
+    })
+}
+
+/// The `value` with other `members`.
+fn with(mut value: Value, members: Value) -> Value {
+    let members = members.as_object().unwrap().clone();
+    value.as_object_mut().unwrap().extend(members);
+    value
+}
+
+fn manifest(tensors: &[Value]) -> Value {
+    json!({
+        "format": 1, "suite": "AES-256-GCM/HKDF-SHA256", "chunk": 65536, "tiers": 1,
+        "files": [{"path": "", "bytes": 1000}, {"path": "w", "bytes": 1000}],
+        "claims": {}, "tensors": tensors,
+    })
+}
+
+fn parse(json: &Value) -> Result<Manifest, String> {
+    Manifest::parse(&serde_json::to_vec(json).unwrap())
+}
+
+fn refused(tensors: &[Value]) -> String {
+    parse(&manifest(tensors)).unwrap_err()
+}
+
+/// Compiles only as long as nobody else can read what was not checked: there is one way to take
+/// `none` of a type that is no `Deserialize`, and there are two of one that is.
+#[test]
+fn nobody_reads_what_is_not_checked() {
+    trait Read<Way> {
+        fn none() {}
+    }
+    struct Derived;
+    impl<T: ?Sized> Read<()> for T {}
+    impl<T: serde::de::DeserializeOwned> Read<Derived> for T {}
+    <Manifest as Read<_>>::none();
+    <Tensor as Read<_>>::none();
+    <File as Read<_>>::none();
+}
+
+#[test]
+fn tensors_stand_in_order_and_once() {
+    let sound = [
+        tensor("a", 0, 8),
+        tensor("b", 0, 8),
+        tensor("c", 0, 9),
+        tensor("d", 1, 0),
+    ];
+    parse(&manifest(&sound)).unwrap();
+    let order = |a, b| refused(&[a, b]);
+    assert!(order(tensor("a", 0, 9), tensor("b", 0, 8)).contains("stands after"));
+    assert!(order(tensor("a", 1, 0), tensor("b", 0, 8)).contains("stands after"));
+    assert!(order(tensor("a", 0, 0), tensor("a", 1, 0)).contains("listed twice"));
+}
+
+#[test]
+fn element_bits_are_those_of_the_data_type() {
+    let of = |data_type: &str, bits: u32| {
+        let members = json!({"data_type": data_type, "element_bits": bits});
+        parse(&manifest(&[with(tensor("a", 0, 0), members)]))
+    };
+    for (data_type, bits) in [
+        ("FLOAT", 32),
+        ("INT2", 2),
+        ("FLOAT6E3M2", 6),
+        ("COMPLEX128", 128),
+    ] {
+        of(data_type, bits).unwrap();
+    }
+    for (data_type, bits) in [
+        ("FLOAT", 16),
+        ("INT4", 8),
+        ("float", 32),
+        ("FLOAT128", 128),
+        ("STRING", 8),
+        ("UNDEFINED", 8),
+        ("", 8),
+    ] {
+        let why = of(data_type, bits).unwrap_err();
+        assert!(why.contains("data_type"), "{data_type} {bits}: {why}");
+    }
+}
+
+#[test]
+fn every_element_lies_in_the_file() {
+    let at = |offset| manifest(&[tensor("a", 0, offset)]);
+    let strided = |offset| manifest(&[with(tensor("a", 0, offset), json!({"stride": 5}))]);
+    parse(&at(936)).unwrap();
+    assert!(parse(&at(937)).unwrap_err().contains("reach past"));
+    parse(&strided(921)).unwrap();
+    assert!(parse(&strided(922)).unwrap_err().contains("reach past"));
+}
+
+#[test]
+fn files_are_limited() {
+    let with_files = |n: u64| {
+        let external = (1..n).map(|i| json!({"path": i.to_string(), "bytes": 0}));
+        let model = json!({"path": "", "bytes": 0});
+        let files: Vec<Value> = std::iter::once(model).chain(external).collect();
+        parse(&with(manifest(&[]), json!({"files": files})))
+    };
+    with_files(MAX_FILES).unwrap();
+    assert!(with_files(MAX_FILES + 1).unwrap_err().contains("limit"));
+}
+
+#[test]
+fn bytes_are_limited_before_they_are_parsed() {
+    let json = serde_json::to_vec(&manifest(&[])).unwrap();
+    let padded = |len: usize| [&json[..], &vec![b' '; len - json.len()]].concat();
+    Manifest::parse(&padded(MAX_MANIFEST_BYTES)).unwrap();
+    let why = Manifest::parse(&padded(MAX_MANIFEST_BYTES + 1)).unwrap_err();
+    assert!(why.contains("limit"), "{why}");
+}
+
+/// A unit may be longer than its tensor: what counts is how many elements are encrypted.
+#[test]
+fn separate_runs_are_limited() {
+    let strided = |elements: u64, unit: u64| {
+        let n = elements.div_ceil(unit);
+        let members = json!({"dims": [elements], "stride": 5, "unit": unit, "n": n});
+        let files = json!({"files": [{"path": "", "bytes": 1u64 << 40}]});
+        let tensor = with(tensor("a", 0, 0), members);
+        parse(&with(manifest(&[tensor]), files))
+    };
+    strided(3, MAX_SPANS * 2).unwrap();
+    strided(MAX_SPANS * 2, MAX_SPANS).unwrap();
+    let why = strided(MAX_SPANS * 2, MAX_SPANS + 1).unwrap_err();
+    assert!(why.contains("limit"), "{why}");
+}
+
+#[test]
+fn structs_are_objects_and_modes_strings() {
+    let of_tensor = |members| manifest(&[with(tensor("a", 0, 0), members)]);
+    let of_manifest = |members| with(manifest(&[]), members);
+    let operators = json!([{"op_type": "Conv", "node": "c"}]);
+    let parsed = parse(&of_tensor(json!({"operators": operators}))).unwrap();
+    assert_eq!(parsed.tensors()[0].operators[0].op_type, "Conv");
+    for json in [
+        of_manifest(json!({"files": [["", 32]]})),
+        of_manifest(json!({"files": {"path": "", "bytes": 32}})),
+        of_manifest(
+            json!({"tensors": [["w", "a", "FLOAT", [8], [], "bytes", 1, 0, 0, 32, 4, 2, 4, [0, 1]]]}),
+        ),
+        of_tensor(json!({"operators": [["Conv", "c"]]})),
+        of_tensor(json!({"mode": {"bytes": null}})),
+        of_tensor(json!({"mode": ["bytes"]})),
+        json!([1, "AES-256-GCM/HKDF-SHA256", 65536, 1, [{"path": "", "bytes": 32}], {}, []]),
+    ] {
+        let error = parse(&json).unwrap_err();
+        assert!(
+            error.contains("expected") || error.contains("invalid type"),
+            "{json}: {error}"
+        );
+    }
+}
+
+/// A file of many megabytes shall not make a message of as many.
+#[test]
+fn messages_quote_the_beginning_of_what_is_long() {
+    let long = "\u{7f}".repeat(100_000);
+    let long = long.as_str();
+    let of_tensor = |members| manifest(&[with(tensor("a", 0, 0), members)]);
+    let of_manifest = |members| with(manifest(&[]), members);
+    for json in [
+        of_tensor(json!({"tier": long})),
+        of_tensor(json!({long: 1})),
+        of_tensor(json!({"mode": long})),
+        of_tensor(json!({"data_type": long})),
+        of_tensor(json!({"name": long, "targets": []})),
+        manifest(&[tensor(long, 0, 0), tensor(long, 0, 0)]),
+        of_manifest(
+            json!({"files": [{"path": "", "bytes": 32}, {"path": format!("/{long}"), "bytes": 0}]}),
+        ),
+        of_manifest(json!({"suite": long})),
+        of_manifest(json!({"claims": long})),
+    ] {
+        let why = parse(&json).unwrap_err();
+        assert!(why.len() < 4000, "{} bytes", why.len());
+    }
+}
+
+/// A claim of 8 bytes takes some hundred in memory.
+#[test]
+fn claims_are_counted_before_they_are_kept() {
+    let with_claims = |n: usize| {
+        let claims: serde_json::Map<String, Value> =
+            (0..n).map(|i| (i.to_string(), "".into())).collect();
+        parse(&with(manifest(&[]), json!({"claims": claims})))
+    };
+    let kept = with_claims(MAX_CLAIMS).unwrap();
+    assert_eq!(kept.claims().len(), MAX_CLAIMS);
+    let why = with_claims(MAX_CLAIMS + 1).unwrap_err();
+    assert!(why.contains("more than 65536 claims"), "{why}");
+}
+
+#[test]
+fn members_stand_once_and_are_known() {
+    let read = |file: &str| {
+        let json = serde_json::to_string(&manifest(&[])).unwrap();
+        let sound = r#"{"bytes":1000,"path":"w"}"#;
+        assert!(json.contains(sound));
+        Manifest::parse(json.replace(sound, file).as_bytes())
+    };
+    let sound = read(r#"{"path":"p","bytes":1}"#).unwrap();
+    assert_eq!(sound.files()[1].bytes, 1);
+    for json in [
+        r#"{"path":"p","bytes":1,"path":"p"}"#,
+        r#"{"path":"p","bytes":1,"more":1}"#,
+        r#"{"path":"p"}"#,
+        r#"{"0":"p","1":1}"#,
+        r#"{"path":"p","bytes":1.0}"#,
+        r#"{"path":"p","bytes":1}]"#,
+        "null",
+    ] {
+        assert!(read(json).is_err(), "{json}");
+    }
+}
+
+#[test]
+fn what_is_written_can_be_read() {
+    let operator = json!({"op_type": "Conv", "node": "c"});
+    let members = json!({"operators": [operator, operator]});
+    let read = parse(&manifest(&[with(tensor("a", 0, 0), members)])).unwrap();
+    let written = serde_json::to_value(&read.tensors()[0]).unwrap();
+    let again = parse(&manifest(&[written])).unwrap();
+    let (first, again) = (&read.tensors()[0], &again.tensors()[0]);
+    assert_eq!(
+        (again.mode, &again.operators),
+        (Mode::Bytes, &first.operators)
+    );
+    assert_eq!(again.operators.len(), 2);
+}
