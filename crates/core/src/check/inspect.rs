@@ -1,4 +1,4 @@
-//! What the metadata of a protected model says, held against its graph; needs no key.
+//! The metadata of a protected model, compared with its graph. It needs no key.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -18,14 +18,13 @@ use crate::format::artifact::Artifact;
 use crate::format::manifest::{self, Manifest, Operator, Place};
 use crate::pass::source::Source;
 
-/// Shows what is encrypted in the protected model at `location`, and what is not.
+/// Shows which weights of the protected model at `location` are encrypted, and which are not.
 ///
-/// Everything it says comes from metadata and graph, both in clear. Without a key nobody can tell
-/// whether they are authentic: see [`verify`](crate::verify).
+/// The report comes from metadata and graph, and both are in clear. Without a key nobody can tell whether
+/// they are authentic: see [`verify`](crate::verify).
 ///
 /// # Errors
-/// `Malformed` where metadata and graph do not fit together; `Io`; `Usage` when the model is not
-/// protected.
+/// `Malformed` if metadata and graph do not fit together; `Io`; `Usage` if the model is not protected.
 pub fn inspect(location: impl Into<Location>) -> Result<Report> {
     let source = Source::open(&location.into())?;
     let path = &source.input.path;
@@ -51,7 +50,7 @@ pub fn inspect(location: impl Into<Location>) -> Result<Report> {
 /// Whether the model at `location` is protected, as its metadata says.
 ///
 /// # Errors
-/// `Malformed` where it is no model, or its metadata is broken; `Io`.
+/// `Malformed` if it is no model, or its metadata is broken; `Io`.
 pub fn is_protected(location: impl Into<Location>) -> Result<bool> {
     let source = Source::open(&location.into())?;
     match Artifact::parse(&source.input.path, source.bytes()) {
@@ -93,6 +92,7 @@ pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Re
                 builder.add(model, owner, TensorRow::of_manifest(found));
             }
             None => {
+                // A weight that could have been encrypted has no reason of its own.
                 let reason = match &classified.reason {
                     Some(reason) => reason.text(),
                     None => "it was not selected".into(),
@@ -107,10 +107,11 @@ pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Re
                     );
                 }
                 let operators = consumers.collect();
-                builder.clear(ClearRow::new(tensor, classified.bytes, reason, operators));
+                builder.add_clear(ClearRow::new(tensor, classified.bytes, reason, operators));
             }
         }
     }
+    // The loop has removed every entry that the graph has.
     if let Some(tensor) = described.values().next() {
         return Err(malformed(format!(
             "tensor {:?} is not in the graph",
@@ -145,7 +146,7 @@ fn describes(entry: &manifest::Tensor, tensor: &model::Tensor<'_>) -> bool {
         && Place::of(tensor) == Some(entry.place())
 }
 
-/// The nodes by what a manifest calls them; the first of those that it calls the same.
+/// The nodes by their names in a manifest. Of several with one name it has the first.
 fn nodes_by_name(model: &Model<'_>) -> HashMap<Operator, NodeId> {
     let mut named = HashMap::with_capacity(model.nodes.len());
     for (id, _) in model.nodes_with_ids() {
@@ -154,8 +155,10 @@ fn nodes_by_name(model: &Model<'_>) -> HashMap<Operator, NodeId> {
     named
 }
 
-/// The node for which `entry` was planned. Which nodes consume a tensor may be judged otherwise by
-/// whoever wrote the entry; so any node that has the name will do, if none of the consumers does.
+/// The node for which `entry` was planned.
+///
+/// Another version may have planned it, and may have found other consumers. So any node with the name
+/// will do if none of the consumers has it.
 fn owner(
     model: &Model<'_>,
     named: &HashMap<Operator, NodeId>,

@@ -1,5 +1,5 @@
-//! Calls that look at a model and change nothing: what is encrypted in it, whether it is authentic,
-//! and the report that says so.
+//! Calls that look at a model and change nothing: which weights are encrypted, whether the model is
+//! authentic, and the reports about both.
 
 pub(crate) mod inspect;
 pub(crate) mod outline;

@@ -1,4 +1,4 @@
-//! A first look at a model, before anything is done with it: its files, and the memory that it needs.
+//! A first look at a model, before a call works on it: its files, and the memory that it needs.
 
 use onnxseal_crypto::wrap::Identities;
 use onnxseal_onnx::element_bits;
@@ -12,13 +12,13 @@ use crate::format::manifest::Manifest;
 use crate::open::protected::Protected;
 use crate::pass::source::Source;
 
-/// Memory for a byte of a model's structure: all but the weights, located, planned and reported.
+/// Bytes of memory to locate, plan and report one byte of a model's structure: of all but its weights.
 pub const BYTES_FOR_STRUCTURE: u64 = 48;
 
-/// Memory for a run of subsequences, planned and written to a manifest.
+/// Bytes of memory to plan a run of subsequences and write it to a manifest.
 const BYTES_FOR_RUN: u64 = 96;
 
-/// A model file, open, of which nothing is known yet.
+/// A model file, open, that nobody has looked into yet.
 #[derive(Debug)]
 pub struct Outline(Source);
 
@@ -41,7 +41,7 @@ impl Outline {
         self.0.input.is_remote()
     }
 
-    /// The manifest, which nobody has authenticated; `None` if the model is not protected.
+    /// The manifest; `None` if the model is not protected. Nobody has authenticated it.
     ///
     /// # Errors
     /// `Malformed`.
@@ -50,8 +50,8 @@ impl Outline {
         Ok(artifact.map(|artifact| artifact.manifest))
     }
 
-    /// The external data files that the first `len` bytes of the model file name, and the memory in
-    /// bytes that it takes to locate, plan and report the structure in them.
+    /// The external data files that the first `len` bytes of the model file name, and the bytes of memory
+    /// that it takes to locate, plan and report the structure in them.
     ///
     /// # Errors
     /// `Malformed`.
@@ -62,17 +62,19 @@ impl Outline {
     }
 }
 
+/// The bytes of memory for the structure of `model`, whose file has `len` bytes.
 fn structure_bytes(model: &Model<'_>, len: u64) -> u64 {
     let (mut payload, mut runs) = (0u64, 0u64);
     for tensor in &model.tensors {
         if let Payload::Dense { file, span, .. } = &tensor.payload
+            // A sparse file may claim more than anybody has.
             && (1..1 << 50).contains(&span.len)
             && tensor.n_elements > 0
         {
             if file.0 == 0 {
                 payload = payload.saturating_add(span.len);
             }
-            // With a gap between any two that are chosen.
+            // At worst every second subsequence is chosen, each a run of its own.
             let bits = element_bits(tensor.data_type).unwrap_or(8);
             runs += n_subsequences(&tensor.dims, bits).div_ceil(2);
         }
@@ -80,7 +82,7 @@ fn structure_bytes(model: &Model<'_>, len: u64) -> u64 {
     BYTES_FOR_STRUCTURE * len.saturating_sub(payload) + BYTES_FOR_RUN * runs
 }
 
-/// The manifest of the protected model in `input`, which nobody has authenticated.
+/// The manifest of the protected model in `input`. Nobody has authenticated it.
 ///
 /// # Errors
 /// `Usage` if the model is not protected; `Malformed`; `Io`.
@@ -104,6 +106,7 @@ pub fn check_identities(location: &Location, identities: &Identities) -> Result<
 /// `Io`.
 pub fn is_model(input: Input) -> Result<bool> {
     if input.is_remote() {
+        // Only the bytes that `sniff` asks for are fetched.
         let read = |part: &mut [u8], offset| input.read_exact_at(part, offset);
         return Ok(onnxseal_onnx::sniff_by(input.len, read)?);
     }

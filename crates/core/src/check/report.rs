@@ -1,5 +1,5 @@
-//! What is encrypted and what stays in clear: one shape for a plan, for what was protected, and for
-//! what the metadata of a protected model says.
+//! The report on a model: which weights are encrypted, and which stay in clear. A plan, a protected model
+//! and the metadata of one have the same report.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::format::manifest::{self, File, Operator};
 use crate::pass::progress::Volume;
 
-/// What is encrypted in a model and what is not.
+/// Which weights of a model are encrypted, and which are not.
 ///
 /// Serialises to the JSON of `--json`; members are only ever added.
 #[derive(Clone, Debug, Serialize)]
@@ -21,7 +21,7 @@ pub struct Report {
     pub model: String,
     /// Its files; the model file has an empty path.
     pub files: Vec<File>,
-    /// The files of the original, where its external data files have other names.
+    /// The files of the original, if its external data files have other names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub original_files: Vec<File>,
     /// The weights of all operators together.
@@ -32,36 +32,36 @@ pub struct Report {
     pub operators: Vec<OperatorRow>,
     /// Tensors that stay wholly in clear, in file order.
     pub clear: Vec<ClearRow>,
-    /// Parts of the file that may hold weights and were not looked into, in file order.
+    /// Parts of the file that may hold weights and that nobody looked into, in file order.
     pub passed_over: Vec<PassedOverRow>,
     /// Values of Constant nodes that are numbers and text, not tensors: they stay in clear.
     pub plain_constants: PlainConstantsRow,
     /// The publisher's statements; not authenticated unless the caller verified the model.
     pub claims: BTreeMap<String, String>,
-    /// Who can open the model, as far as its wrapped data key tells; absent but where a protected model
-    /// is inspected.
+    /// The recipients that can open the model, as far as its wrapped data key tells. Only
+    /// [`inspect`](crate::inspect()) fills them in.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub recipients: Vec<RecipientRow>,
-    /// The comment that was given when the data key was wrapped. Anyone can read it; nothing of it was
-    /// checked.
+    /// The comment that was given when the data key was wrapped. Anyone can read it, and nobody has checked
+    /// it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
-    /// The public keys of the recipients, if they were listed when the data key was wrapped; nothing of
-    /// it was checked.
+    /// The public keys of the recipients, if they were listed when the data key was wrapped. Nobody has
+    /// checked them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub public_keys: Vec<String>,
-    /// Whose signature the model bears, if any, as the signature itself has it: nothing of it was
-    /// checked, and anyone can put any key there.
+    /// The key that the model's signature names, if it has one. Nobody has checked the signature, and
+    /// anyone can put any key there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signature: Option<SignatureRow>,
-    /// In which ways the plan falls short of its policy.
+    /// The demands of the policy that the plan does not meet.
     pub violations: Vec<String>,
 }
 
-/// One to whom a data key is wrapped.
+/// One recipient of a data key.
 #[derive(Clone, Debug, Serialize)]
 pub struct RecipientRow {
-    /// What age calls this kind: `X25519`, `ssh-ed25519`, `scrypt`, ...
+    /// The kind, as age calls it: `X25519`, `ssh-ed25519`, `scrypt`, ...
     pub kind: String,
 }
 
@@ -93,16 +93,16 @@ pub struct OperatorRow {
     pub op_type: String,
     /// Node name, often empty.
     pub node: String,
-    /// The data volume coefficient; absent where only the metadata is known.
+    /// The data volume coefficient; absent if only the metadata is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coefficient: Option<f64>,
-    /// Bytes that the plan apportioned to the operator; absent where only the metadata is known.
+    /// Bytes that the plan apportioned to the operator; absent if only the metadata is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub volume_bytes: Option<u64>,
     /// Its weights.
     #[serde(flatten)]
     pub volume: Volume,
-    /// The tensors they stand in.
+    /// The tensors with its weights.
     pub tensors: Vec<TensorRow>,
 }
 
@@ -126,7 +126,7 @@ pub struct TensorRow {
     pub n: u64,
     /// Number of encrypted subsequences.
     pub k: u64,
-    /// Which: `[skip, take, skip, take, ...]`.
+    /// The encrypted subsequences: `[skip, take, skip, take, ...]`.
     pub targets: Vec<u64>,
     /// Other operators that use the same tensor; it is encrypted and counted once.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -146,13 +146,13 @@ pub struct ClearRow {
     pub dims: Vec<u64>,
     /// Length in bytes.
     pub bytes: u64,
-    /// Why.
+    /// Why it stays in clear.
     pub reason: Cow<'static, str>,
     /// The operators that use it.
     pub operators: Vec<Operator>,
 }
 
-/// A part of the file that may hold weights and was not looked into; it stays in clear.
+/// A part of the file that may hold weights and that nobody looked into. It stays in clear.
 #[derive(Clone, Debug, Serialize)]
 pub struct PassedOverRow {
     /// Its protobuf path in `ModelProto`.
@@ -170,13 +170,14 @@ pub struct PlainConstantsRow {
     pub bytes: u64,
 }
 
-/// Begins a report on the model at `path`; operators come with [`Builder::add`], in any order.
+/// A report that is being made. Operators come with [`Builder::add`], in any order.
 pub(crate) struct Builder {
     report: Report,
     operators: BTreeMap<NodeId, OperatorRow>,
 }
 
 impl Builder {
+    /// Begins the report on the model at `path`.
     pub(crate) fn new(path: &Path, files: Vec<File>, model: &Model<'_>) -> Builder {
         let passed_over = model.passed_over.iter().map(|part| PassedOverRow {
             at: part.path.clone(),
@@ -208,7 +209,7 @@ impl Builder {
         }
     }
 
-    /// Adds `row` to the operator `node` and returns that one's row.
+    /// Adds `row` to the operator `node`, and returns the row of the operator.
     pub(crate) fn add(
         &mut self,
         model: &Model<'_>,
@@ -224,7 +225,7 @@ impl Builder {
                 coefficient,
                 volume_bytes,
                 volume,
-                // Most have one; room for more would be most of a large report.
+                // Most operators have one tensor. `push` would make room for four.
                 tensors: Vec::with_capacity(1),
             }
         });
@@ -232,7 +233,8 @@ impl Builder {
         operator
     }
 
-    pub(crate) fn clear(&mut self, row: ClearRow) {
+    /// Adds a tensor that stays in clear.
+    pub(crate) fn add_clear(&mut self, row: ClearRow) {
         self.report.clear.push(row);
     }
 
@@ -268,7 +270,7 @@ impl Builder {
 }
 
 impl TensorRow {
-    /// The row of a tensor as the manifest describes it, or will.
+    /// The row of a tensor, from its entry in the manifest.
     pub(crate) fn of_manifest(entry: &manifest::Tensor) -> TensorRow {
         TensorRow {
             name: entry.name.clone(),
@@ -334,20 +336,20 @@ pub(crate) fn operator(model: &Model<'_>, node: NodeId) -> Operator {
     }
 }
 
-/// How many ways to fall short are told: a hostile model has a million.
-const MAX_TOLD: usize = 100;
+/// The most shortfalls in a list: a hostile model has a million.
+const MAX_LISTED: usize = 100;
 
-/// Says in which ways a model falls short.
-pub(crate) fn tell(shortfalls: &[impl ToString]) -> Vec<String> {
-    let mut told: Vec<String> = shortfalls
+/// The texts of the first shortfalls, and the number of the others.
+pub(crate) fn list(shortfalls: &[impl ToString]) -> Vec<String> {
+    let mut listed: Vec<String> = shortfalls
         .iter()
-        .take(MAX_TOLD)
+        .take(MAX_LISTED)
         .map(ToString::to_string)
         .collect();
-    if let Some(more @ 1..) = shortfalls.len().checked_sub(MAX_TOLD) {
-        told.push(format!("and {more} more like these"));
+    if let Some(more @ 1..) = shortfalls.len().checked_sub(MAX_LISTED) {
+        listed.push(format!("and {more} more like these"));
     }
-    told
+    listed
 }
 
 #[cfg(test)]
@@ -355,9 +357,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn not_everything_is_told() {
-        assert_eq!(tell(&vec!["a"; 100]).len(), 100);
-        let told = tell(&vec!["a"; 1000]);
-        assert_eq!((told.len(), &*told[100]), (101, "and 900 more like these"));
+    fn not_everything_is_listed() {
+        assert_eq!(list(&vec!["a"; 100]).len(), 100);
+        let listed = list(&vec!["a"; 1000]);
+        assert_eq!(
+            (listed.len(), &*listed[100]),
+            (101, "and 900 more like these")
+        );
     }
 }

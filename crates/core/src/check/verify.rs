@@ -1,4 +1,4 @@
-//! Checking a protected model without handing anything out.
+//! Checking a protected model: no plaintext is kept.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,7 +9,7 @@ use onnxseal_store::{Input, Location};
 use serde::Serialize;
 
 use crate::check::inspect::examine;
-use crate::check::report::tell;
+use crate::check::report::list;
 use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
 use crate::open::protected::Protected;
@@ -20,34 +20,34 @@ use crate::pass::progress::{FileDigest, Progress, Volume};
 use crate::pass::signature::{Access, SignedBy};
 use crate::pass::structure::Structure;
 
-/// What [`verify`] found to be in order.
+/// The result of [`verify`] for a model that passes all checks.
 ///
 /// Serialises to the JSON of `onnxseal verify --json`; members are only ever added.
 #[derive(Clone, Debug, Serialize)]
 pub struct Verification {
     /// Path of the model.
     pub model: String,
-    /// Whether every byte of every file was authenticated; `false` where no identity was given.
+    /// Whether every byte of every file was authenticated; `false` if no identity was given.
     pub authenticated: bool,
-    /// Who signed it; absent where no signature was demanded.
+    /// The signer; absent if no signature was demanded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signed_by: Option<SignedByRow>,
-    /// Whether the model is protected as the policy demands; absent where none was given.
+    /// Whether the model is protected as the policy demands; absent if no policy was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_met: Option<bool>,
-    /// Entries of the policy that match nothing in the model, where that is no failure.
+    /// Entries of the policy that match nothing in the model, if that is no failure.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unmatched: Vec<String>,
     /// How much of the weights is encrypted.
     pub weights: Volume,
-    /// The publisher's statements; to be trusted only if `authenticated`.
+    /// The publisher's statements. Trust them only if `authenticated`.
     pub claims: BTreeMap<String, String>,
 }
 
-/// Who signed a model: a key that the allowed signers have.
+/// The signer of a model: a key of the allowed signers.
 #[derive(Clone, Debug, Serialize)]
 pub struct SignedByRow {
-    /// The one who was asked for, or all to whom the key is given.
+    /// The demanded principal, or all principals that the allowed signers have for the key.
     pub principals: Vec<String>,
     /// Fingerprint of the key, `SHA256:...`.
     pub fingerprint: String,
@@ -55,20 +55,19 @@ pub struct SignedByRow {
     pub key_type: String,
 }
 
-/// What [`verify`] is to check beyond the structure.
+/// The checks of [`verify`] beyond the structure.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Checks<'a> {
-    /// Secret keys with which to authenticate every byte of every file.
+    /// Secret keys that authenticate every byte of every file.
     pub identities: Option<&'a Identities>,
-    /// Whose signature the model must bear.
+    /// The publishers of whom one must have signed.
     pub signed_by: Option<&'a SignedBy>,
-    /// The policy that it must be protected by, at least.
+    /// The policy that the protection must meet.
     pub policy: Option<&'a Policy>,
 }
 
-/// Checks the protected model at `location`: its structure, that the metadata describes its graph, and
-/// what `checks` say. A signature can be checked without an identity: it is over all files as they
-/// are stored.
+/// Checks the protected model at `location`: its structure, whether the metadata describes its graph, and
+/// what `checks` ask for. A signature needs no identity: it is over all files as they are stored.
 ///
 /// # Errors
 /// `Malformed`, `Authentication`, `NoMatchingKey`, `PolicyNotMet`, `Io`; `Usage` when the model is
@@ -81,7 +80,7 @@ pub fn verify(
     verify_files(&location.into(), checks, None, progress)
 }
 
-/// [`verify`], and the digests of the files if all of them were read: for a check with identities.
+/// [`verify`], with the digests of the files if `checks` have identities: only then are all files read.
 ///
 /// # Errors
 /// As [`verify`].
@@ -104,7 +103,7 @@ fn verify_files(
     let protected = Protected::open(location)?;
     let path = &protected.source.input.path;
     let structure = Structure::of(&protected.source, protected.manifest().model_bytes())?;
-    // What is authentic is said first: a forged graph should not be called a bad policy.
+    // Authenticity first: a forged graph should not be called a bad policy.
     let signer = match *checks {
         Checks {
             identities: Some(identities),
@@ -146,6 +145,7 @@ fn verify_files(
             ..
         } => Some(check_signature(&protected, by, Some(&structure), progress)?),
         _ => {
+            // Opening them checks that they are there, and how long they are.
             drop(protected.open_external()?);
             None
         }
@@ -181,7 +181,7 @@ fn verify_files(
     })
 }
 
-/// In which ways `manifest` encrypts less of `model` than `policy` demands.
+/// The ways in which `manifest` encrypts less of `model` than `policy` demands.
 fn shortfalls(model: &Model<'_>, manifest: &Manifest, policy: &Policy) -> Result<Vec<String>> {
     let plan = plan::plan(model, policy).map_err(Error::Policy)?;
     let encrypted: HashMap<&str, u64> = manifest
@@ -204,5 +204,5 @@ fn shortfalls(model: &Model<'_>, manifest: &Manifest, policy: &Policy) -> Result
         }
     }
     let violations = plan.violations(model, policy);
-    Ok([tell(&violations), tell(&shortfalls)].concat())
+    Ok([list(&violations), list(&shortfalls)].concat())
 }

@@ -1,4 +1,4 @@
-//! The tail of a protected model, taken apart and checked as far as that goes without a key.
+//! The tail of a protected model, parsed, and checked as far as that goes without a key.
 
 use std::path::Path;
 
@@ -11,11 +11,11 @@ use onnxseal_onnx::tail;
 use crate::error::{Error, Result, model as model_error};
 use crate::format::manifest::Manifest;
 
-/// What the tail holds.
+/// A parsed tail.
 #[derive(Debug)]
 pub(crate) struct Artifact {
     pub(crate) manifest: Manifest,
-    /// The manifest as it was read: what is authenticated.
+    /// The manifest as it was read. The MAC is over these bytes.
     pub(crate) manifest_bytes: Vec<u8>,
     /// The tags of all chunks, one after the other.
     pub(crate) tags: Vec<u8>,
@@ -24,16 +24,16 @@ pub(crate) struct Artifact {
     pub(crate) signature: Option<String>,
     /// The wrapped data key, an armored age file.
     pub(crate) key: String,
-    /// All of it, as it was read.
+    /// The whole tail, as it was read.
     pub(crate) tail: Vec<u8>,
 }
 
 impl Artifact {
-    /// Takes `bytes`, a whole model file, apart; `path` is for errors. `None` when the model is
-    /// not protected.
+    /// Parses the tail of `bytes`, a whole model file; `None` if the model is not protected. Errors name
+    /// `path`.
     ///
-    /// The file may change at any moment. What is parsed, authenticated and handed out is therefore
-    /// one copy of the tail.
+    /// The file may change at any moment. So the tail is copied first: one copy is parsed, authenticated
+    /// and handed out.
     pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Option<Artifact>> {
         if onnxseal_onnx::is_ort_format(bytes) {
             let path = path.to_owned();
@@ -46,7 +46,7 @@ impl Artifact {
         Artifact::of_tail(path, copy, start).map(Some)
     }
 
-    /// Takes `bytes` apart, the tail of a model file from offset `start` to its end.
+    /// Parses `bytes`, the tail of a model file from offset `start` to its end.
     pub(crate) fn of_tail(path: &Path, bytes: Vec<u8>, start: u64) -> Result<Artifact> {
         let malformed = |reason| Error::Metadata {
             path: path.to_owned(),
@@ -106,9 +106,10 @@ impl Artifact {
         })
     }
 
-    /// The tail before the entries that can be replaced alone, and these: see [`encode_end`].
+    /// The tail in two parts. The second can be replaced alone: see [`encode_end`].
     #[cfg(feature = "protect")]
     pub(crate) fn split_end(&self) -> (&[u8], &[u8]) {
+        // `split` accepts a tail only as it is encoded here, so the end is as long as this.
         let end = encode_end(self.signature.as_deref(), &self.key);
         let start = self.tail.len().saturating_sub(end.len());
         self.tail.split_at(start)
@@ -128,7 +129,7 @@ pub(crate) fn encode(manifest: &[u8], tags: &[u8], mac: &[u8], end: &[u8]) -> Ve
     bytes
 }
 
-/// The end of the tail, which neither key nor MAC covers: what can be replaced without the weights.
+/// The end of the tail. The MAC does not cover it, so it can be replaced alone.
 #[cfg(feature = "protect")]
 pub(crate) fn encode_end(signature: Option<&str>, key: &str) -> Vec<u8> {
     let signature = signature.map(|armored| (tail::SIG, armored.as_bytes()));

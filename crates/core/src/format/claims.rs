@@ -1,4 +1,4 @@
-//! What an application demands of the publisher's claims.
+//! The demands of an application on the publisher's claims.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,13 +16,13 @@ pub struct Requirements(Vec<(String, Requirement)>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Requirement {
-    /// The claim is made.
+    /// The model makes the claim.
     Made,
-    /// It is this value.
+    /// Its value is this one.
     Equals(String),
-    /// It is a time, and that has not passed.
+    /// Its value is a time that has not passed.
     NotAfter,
-    /// It is a time, and that has come.
+    /// Its value is a time that has come.
     NotBefore,
 }
 
@@ -94,7 +94,7 @@ impl Requirements {
 
 /// The first moment of a date or time, and the first after it.
 fn period(text: &str) -> Option<(SystemTime, SystemTime)> {
-    // Not by way of time zones and timestamps, which end before 9999-12-31: a way to write "never".
+    // Timestamps end before 9999-12-31, and people write that for "never". So dates are not made timestamps.
     let at = |since: SignedDuration| match since.is_negative() {
         true => SystemTime::UNIX_EPOCH.checked_sub(since.unsigned_abs()),
         false => SystemTime::UNIX_EPOCH.checked_add(since.unsigned_abs()),
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_never_in_time() {
+    fn a_value_that_is_no_time_is_never_in_time() {
         for value in [
             "",
             "never",

@@ -1,4 +1,4 @@
-//! The manifest: what `onnxseal.manifest` says, checked against the rules of `docs/FORMAT.md`.
+//! The manifest: the contents of `onnxseal.manifest`, checked against the rules of `docs/FORMAT.md`.
 
 use std::collections::BTreeMap;
 
@@ -28,8 +28,8 @@ pub const SUITE: &str = "AES-256-GCM/HKDF-SHA256";
 /// The format version of models whose external data files have the original's names.
 pub const FORMAT: u32 = 1;
 
-/// The format version of models that say how to restore the original's names; the last that this
-/// crate reads.
+/// The format version of models that say how to restore the original's names. This crate reads no later
+/// one.
 pub const FORMAT_RENAMED: u32 = 2;
 
 /// Bytes in a chunk, unless the caller chooses otherwise.
@@ -38,9 +38,9 @@ pub const DEFAULT_CHUNK_BYTES: u64 = 1 << 20;
 /// The most bytes that a manifest may have.
 pub const MAX_MANIFEST_BYTES: usize = 64 << 20;
 
-/// What is encrypted in a protected model, and how; holds no key and depends on none.
+/// Which bytes of a protected model are encrypted, and how. It has no key and depends on none.
 ///
-/// One that exists obeys the rules of `docs/FORMAT.md`: [`Manifest::parse`] is the way to get one.
+/// Every value of this type obeys the rules of `docs/FORMAT.md`: [`Manifest::parse`] makes it.
 #[derive(Debug)]
 pub struct Manifest {
     pub(crate) chunk: u64,
@@ -50,18 +50,18 @@ pub struct Manifest {
     pub(crate) original: Option<Original>,
 }
 
-/// How to make the original of a model whose external data files were renamed.
+/// How to restore the original of a model whose external data files were renamed.
 #[derive(Debug)]
 pub(crate) struct Original {
     /// Length of the original model file.
     pub(crate) bytes: u64,
     /// The original paths of the external data files.
     pub(crate) paths: Vec<String>,
-    /// What turns the model file into the original one.
+    /// The edits that turn the model file into the original one.
     pub(crate) edits: Edits,
 }
 
-/// The same, by the members of its JSON.
+/// The same as the members of its JSON. Nobody has checked it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OriginalDraft {
@@ -73,7 +73,7 @@ pub(crate) struct OriginalDraft {
     edits: Vec<u64>,
 }
 
-/// What a manifest says, by the members of its JSON; nobody has checked it.
+/// A manifest as the members of its JSON. Nobody has checked it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Draft {
@@ -124,7 +124,7 @@ impl OriginalDraft {
 }
 
 impl Draft {
-    /// What the JSON in `bytes` says.
+    /// Reads the JSON in `bytes`.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Draft, String> {
         if bytes.len() > MAX_MANIFEST_BYTES {
             return Err(format!(
@@ -135,7 +135,7 @@ impl Draft {
         let draft: Result<json::Object<Draft>, _> = serde_json::from_slice(bytes);
         match draft {
             Ok(json::Object(draft)) => Ok(draft),
-            // A later version may have other members: what they are called is beside the point.
+            // A later version may have other members. Then its number says more than their names.
             Err(error) => match serde_json::from_slice(bytes) {
                 Ok(Version { format }) if format > FORMAT_RENAMED => Err(unknown_format(format)),
                 _ => Err(format!("manifest: {}", excerpt(&error.to_string()))),
@@ -143,7 +143,7 @@ impl Draft {
         }
     }
 
-    /// One that encrypts nothing of `files`: how they are cut into chunks, and no more.
+    /// A manifest that encrypts no byte of `files`, and only cuts them into chunks.
     #[cfg(feature = "protect")]
     pub(crate) fn of_files(files: Vec<File>) -> Draft {
         Draft {
@@ -158,10 +158,10 @@ impl Draft {
         }
     }
 
-    /// The manifest, if it is one.
+    /// Checks the rules.
     ///
     /// # Errors
-    /// Says which rule of `docs/FORMAT.md` is broken.
+    /// The text says which rule of `docs/FORMAT.md` is broken.
     pub(crate) fn into_manifest(self) -> Result<Manifest, String> {
         self.check()?;
         let original = self
@@ -188,7 +188,7 @@ impl Draft {
         })
     }
 
-    /// The bytes to be authenticated, and what a reader makes of them.
+    /// The bytes to be authenticated, and the manifest that a reader parses from them.
     #[cfg(feature = "protect")]
     pub(crate) fn encode(mut self) -> Result<(Manifest, Vec<u8>), Error> {
         self.format = match self.original {
@@ -197,7 +197,9 @@ impl Draft {
         };
         let bytes = serde_json::to_vec(&self)
             .map_err(|_| Error::Internal("the manifest cannot be written"))?;
+        // Two of them would take twice the memory, in a large model hundreds of megabytes.
         drop(self);
+        // Parsing is the check: nothing is written that no reader accepts.
         let manifest = Manifest::parse(&bytes).map_err(rule)?;
         Ok((manifest, bytes))
     }
@@ -207,7 +209,7 @@ impl Manifest {
     /// Parses and checks the bytes of `onnxseal.manifest`.
     ///
     /// # Errors
-    /// Says which rule of `docs/FORMAT.md` is broken.
+    /// The text says which rule of `docs/FORMAT.md` is broken.
     pub fn parse(bytes: &[u8]) -> Result<Manifest, String> {
         Draft::parse(bytes)?.into_manifest()
     }
@@ -237,7 +239,7 @@ impl Manifest {
         self.original.is_some()
     }
 
-    /// The files of the original, in the order of [`Manifest::files`]: others only where external data
+    /// The files of the original, in the order of [`Manifest::files`]. They differ only if external data
     /// files were renamed.
     pub fn original_files(&self) -> Vec<File> {
         let Some(original) = &self.original else {

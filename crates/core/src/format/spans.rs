@@ -4,16 +4,18 @@ use std::ops::Range;
 
 use onnxseal_onnx::model::Span;
 
-/// A set of bytes of one file, as sorted spans that neither touch nor overlap.
+/// A set of bytes of one file: sorted spans that neither touch nor overlap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SpanSet(Vec<Span>);
 
 impl SpanSet {
-    /// The union of `spans`, which may come in any order and overlap.
+    /// The union of `spans`. They may overlap, in any order.
     pub(crate) fn union(mut spans: Vec<Span>) -> SpanSet {
+        // Spans of one tensor are sorted, and there may be millions.
         if !spans.is_sorted() {
             spans.sort_unstable();
         }
+        // `dedup_by` drops `next` where the closure has joined it to `last`.
         spans.dedup_by(|next, last| {
             let joins = next.start <= last.end();
             if joins {

@@ -1,7 +1,7 @@
 //! Calls that make a protected model, or change one: protect, rotate, rekey, sign.
 //!
-//! Each makes its outputs whole or not at all. What is read of a protected model comes through
-//! `open`; nothing here restores a model.
+//! Each makes its outputs whole or not at all. Protected models are read through `open`. No call here
+//! restores a model.
 
 pub(crate) mod protect;
 pub(crate) mod rekey;

@@ -1,4 +1,4 @@
-//! Protecting: plan, encrypt in place, authenticate everything, append the tail.
+//! Protecting a model: plan, encrypt in place, authenticate everything, append the tail.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use onnxseal_onnx::{Model, tail};
 use onnxseal_plan::{self as plan, Plan, Policy, TensorPlan};
 use onnxseal_store::{Input, Location, OutputOptions};
 
-use crate::check::report::{Builder, ClearRow, Report, TensorRow, operator, tell};
+use crate::check::report::{Builder, ClearRow, Report, TensorRow, list, operator};
 use crate::error::{Error, Result};
 use crate::format::manifest::{
     DEFAULT_CHUNK_BYTES, Draft, File, Mode, OriginalDraft, Place, Tensor,
@@ -25,20 +25,19 @@ use crate::pass::source::Source;
 /// How to protect a model.
 #[derive(Debug)]
 pub struct ProtectOptions {
-    /// Which weights, how much of each.
+    /// Which weights to encrypt, and how much of each.
     pub policy: Policy,
     /// Statements to authenticate along with the model.
     pub claims: BTreeMap<String, String>,
-    /// The publisher's key, to sign the protected model with.
+    /// The publisher's key, if the protected model shall be signed.
     pub signing_key: Option<SigningKey>,
-    /// How the external data file of the protected model shall be called, relative to its folder; where
-    /// there are several, the folder that they go to. Absent, they keep their paths, or are called
-    /// after the output where they would meet the original's. In a batch they keep
-    /// their paths.
+    /// The path of the external data file of the protected model, relative to its folder; of several, the
+    /// folder that they go to. If absent, they keep their paths, or are called after the output if they
+    /// would meet the original's. In a batch they keep their paths.
     pub external_data: Option<String>,
     /// Bytes in a chunk: a power of two from 64 KiB to 16 MiB.
     pub chunk_bytes: u64,
-    /// How the outputs come to be.
+    /// How the outputs are written.
     pub output: OutputOptions,
 }
 
@@ -57,24 +56,25 @@ impl ProtectOptions {
     }
 }
 
-/// Plans what [`protect`] would encrypt in the model at `location`, without writing anything.
+/// Plans which weights of the model at `location` [`protect`] would encrypt, and writes nothing.
 ///
 /// # Errors
-/// `Malformed`, `Io`; `Usage` when the model is protected already. A plan that falls short of the
-/// policy's demands is no error here: see [`Report::violations`].
+/// `Malformed`, `Io`; `Usage` if the model is protected already. A plan that falls short of the policy's
+/// demands is no error here: see [`Report::violations`].
 pub fn plan(location: impl Into<Location>, policy: &Policy) -> Result<Report> {
     let source = Source::open(&location.into())?;
     let prepared = Prepared::new(source, policy, Naming::Keep)?;
     Ok(prepared.planned.report)
 }
 
-/// Protects the model at `location` and writes the result to `output`, external files beside it under
-/// their relative paths, or under names of their own where they would meet the original's: see
-/// [`ProtectOptions::external_data`]. Only `recipients` can open it.
+/// Protects the model at `location` and writes the result to `output`. Only `recipients` can open it.
+///
+/// External files go beside the output under their relative paths, or under names of their own if they
+/// would meet the original's: see [`ProtectOptions::external_data`].
 ///
 /// # Errors
-/// `Malformed`, `PolicyNotMet`, `Io`; `Usage` when the model is protected already, an output exists
-/// (unless `options.output.replace`; never when there are several) or is an input. On failure,
+/// `Malformed`, `PolicyNotMet`, `Io`; `Usage` if the model is protected already, if an output is an input
+/// or if it exists (unless `options.output.replace`; several files are never replaced). On failure,
 /// `output` is what it was.
 pub fn protect(
     location: impl Into<Location>,
@@ -110,12 +110,11 @@ pub fn protect_with(
 }
 
 /// Replaces the model at `location` by its protected form, in one step, once that is on the disk
-/// whatever `options.output` say. Where the file system can share blocks, only changed ones are
-/// written.
+/// whatever `options.output` say. If the file system can share blocks, only changed ones are written.
 ///
-/// Permissions and, where possible, the owner stay; other hard links keep the original. External files
-/// get new names, and the model, which is replaced last, refers to these. The original's external
-/// files stay, for other models may use them too: their names are [`Report::original_files`].
+/// Permissions and, if possible, the owner stay. Other hard links keep the original. External files get
+/// new names, and the model is replaced last and refers to these. The original's external files stay,
+/// because other models may use them too: their names are [`Report::original_files`].
 ///
 /// # Errors
 /// As [`protect`]; `Usage` for a model in an object store.
@@ -142,7 +141,7 @@ struct Prepared {
     model: Input,
     external: Vec<Input>,
     files: Vec<File>,
-    /// How to restore the original, where external files were renamed.
+    /// How to restore the original, if external files were renamed.
     original: Option<OriginalDraft>,
     planned: Planned,
 }
@@ -158,6 +157,7 @@ impl Prepared {
         {
             return Err(Error::AlreadyProtected { path });
         }
+        // Programs could read other weights than the plan encrypts.
         source.check_unambiguous(&model)?;
         let external = source.open_external(&model)?;
         let mut files = vec![File {
@@ -172,6 +172,7 @@ impl Prepared {
                     bytes: input.len,
                 }),
         );
+        // The model first is the order of the manifest.
         let inputs = || std::iter::once(&source.input).chain(&external);
         let Some(names) = naming.choose(&files, inputs())? else {
             let planned = Planned::new(&path, &files, &model, policy)?;
@@ -186,8 +187,9 @@ impl Prepared {
             });
         };
         drop(model);
-        // The names that `unprotect` writes.
+        // `unprotect` writes the original's names: check them before they are replaced.
         outputs::check_names(&Location::File(path.clone()), &files)?;
+        // The edited model is planned anew: its offsets are others.
         let Renamed { source, original } = rename(source, &mut files, names)?;
         let model = source.locate(source.input.len)?;
         if !(model.external_files.iter()).eq(files.iter().skip(1).map(|file| &file.path)) {
@@ -222,14 +224,14 @@ impl Prepared {
         std::iter::once(&self.model).chain(&self.external)
     }
 
-    /// Seals the model into `outputs` and publishes them, if `may_publish` the model file.
+    /// Seals the model into `outputs`, and publishes them if `check` of the model file does not fail.
     fn seal(
         mut self,
         outputs: Outputs,
         recipients: &Recipients,
         options: &ProtectOptions,
         progress: &dyn Progress,
-        may_publish: impl FnOnce(&Input) -> Result<()>,
+        check: impl FnOnce(&Input) -> Result<()>,
     ) -> Result<Report> {
         let draft = Draft {
             chunk: options.chunk_bytes,
@@ -249,7 +251,7 @@ impl Prepared {
             signing_key: options.signing_key.as_ref(),
         };
         sealing.run(&outputs, progress)?;
-        may_publish(&self.model)?;
+        check(&self.model)?;
         outputs.publish(self.inputs())?;
         let mut report = self.planned.report;
         report.claims = claims;
@@ -257,7 +259,7 @@ impl Prepared {
     }
 }
 
-/// What a policy makes of a model.
+/// A model's plan by a policy: the report, and the manifest's entries.
 pub(crate) struct Planned {
     pub(crate) report: Report,
     tensors: Vec<Tensor>,
@@ -271,17 +273,17 @@ impl Planned {
         policy: &Policy,
     ) -> Result<Planned> {
         let plan = plan::plan(model, policy).map_err(Error::Policy)?;
-        let violations = tell(&plan.violations(model, policy));
+        let violations = list(&plan.violations(model, policy));
         let (mut report, mut tensors) = describe(path, files, model, plan)?;
         report.violations = violations;
         tensors.sort_by_key(|tensor| (tensor.file, tensor.offset));
         Ok(Planned { report, tensors })
     }
 
-    /// The manifest's entries for what is to be encrypted in the model at `path`.
+    /// The manifest's entries for the tensors to encrypt in the model at `path`.
     ///
     /// # Errors
-    /// [`Error::PolicyNotMet`] where the plan falls short of the policy's demands.
+    /// [`Error::PolicyNotMet`] if the plan falls short of the policy's demands.
     pub(crate) fn take_tensors(&mut self, path: &Path) -> Result<Vec<Tensor>> {
         if !self.report.violations.is_empty() {
             return Err(Error::PolicyNotMet {
@@ -293,9 +295,9 @@ impl Planned {
     }
 }
 
-/// The manifest's entry for a tensor of the plan, which `owner` owns; none where it has no place that
-/// can be encrypted.
-fn manifest_tensor(model: &Model<'_>, owner: NodeId, planned: &TensorPlan) -> Option<Tensor> {
+/// The manifest's entry for a tensor of the plan that `owner` owns; `None` if its elements have no place
+/// that can be encrypted.
+fn entry_of(model: &Model<'_>, owner: NodeId, planned: &TensorPlan) -> Option<Tensor> {
     let tensor = model.tensors.get(planned.tensor.index())?;
     let Place {
         file,
@@ -308,6 +310,7 @@ fn manifest_tensor(model: &Model<'_>, owner: NodeId, planned: &TensorPlan) -> Op
         .iter()
         .copied()
         .filter(|&node| node != owner);
+    // The owner first: the manifest says so of it.
     let mut operators = Vec::with_capacity(planned.consumers.len());
     operators.push(operator(model, owner));
     operators.extend(others.map(|id| operator(model, id)));
@@ -338,14 +341,14 @@ fn describe(
     model: &Model<'_>,
     plan: Plan,
 ) -> Result<(Report, Vec<Tensor>)> {
-    // What is left out would be left in clear.
+    // A tensor that is left out would stay in clear.
     const LOST: Error = Error::Internal("the plan is not of this model");
     let mut builder = Builder::new(path, files.to_vec(), model);
     let mut tensors = Vec::new();
-    // Of a large plan, each part goes as its row comes.
+    // A large plan takes much memory: each part of it is freed once it has its row.
     for planned in plan.tensors {
         let owner = plan.operators.get(planned.operator).ok_or(LOST)?;
-        let entry = manifest_tensor(model, owner.node, &planned).ok_or(LOST)?;
+        let entry = entry_of(model, owner.node, &planned).ok_or(LOST)?;
         let row = builder.add(model, owner.node, TensorRow::of_manifest(&entry));
         row.coefficient = Some(owner.coefficient);
         row.volume_bytes = Some(owner.volume_bytes);
@@ -357,7 +360,7 @@ fn describe(
         let tensor = model.tensors.get(clear.tensor.index()).ok_or(LOST)?;
         let operators = clear.consumers.iter().map(|&node| operator(model, node));
         let (reason, operators) = (clear.reason.text(), operators.collect());
-        builder.clear(ClearRow::new(tensor, clear.bytes, reason, operators));
+        builder.add_clear(ClearRow::new(tensor, clear.bytes, reason, operators));
     }
     Ok((builder.finish(), tensors))
 }
@@ -390,7 +393,7 @@ mod tests {
         let mut of_another = plan();
         of_another.operators.clear();
         assert!(matches!(described(of_another), Err(Error::Internal(_))));
-        // Told of another model, the plan's tensors are not there.
+        // In another model the plan's tensors are not there.
         let bytes = GraphBuilder::new("empty").encode();
         let empty = locate(&bytes, &Limits::default()).unwrap();
         let described = describe(Path::new("m"), &[], &empty, plan());

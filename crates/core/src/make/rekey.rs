@@ -1,4 +1,4 @@
-//! Wrapping the data key anew, to other recipients; the weights are not touched.
+//! Wrapping the data key to other recipients. The weights stay as they are.
 
 use onnxseal_crypto::wrap::Recipients;
 use onnxseal_store::{Flush, Location};
@@ -15,14 +15,14 @@ use crate::pass::publish::Publication;
 use crate::pass::signature::Access;
 use crate::pass::transfer::Transfer;
 
-/// To whom [`rekey`] wraps the data key.
+/// The recipients to whom [`rekey`] wraps the data key.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Rewrap<'a> {
-    /// To these alone.
+    /// These alone.
     Only(&'a Recipients),
-    /// To these, and to whom it is wrapped already: the identities at hand must tell all of them, since
-    /// the model does not hold their public keys.
+    /// These, and the recipients that it has already. The identities must tell all of them, because the
+    /// model does not have their public keys.
     Also(&'a Recipients),
 }
 
@@ -32,7 +32,7 @@ impl<'a> From<&'a Recipients> for Rewrap<'a> {
     }
 }
 
-/// What [`rekey`] did.
+/// The result of [`rekey`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rekeyed {
@@ -40,18 +40,17 @@ pub struct Rekeyed {
     pub still_opens: bool,
 }
 
-/// Writes a copy of the protected `model` to `output`, with its data key wrapped to
-/// `recipients` instead of those it had; external files beside it under their relative paths. A
-/// signature stays, and stays valid.
+/// Writes a copy of the protected `model` to `output`, with its data key wrapped to `recipients` instead
+/// of the former ones, and external files beside it under their relative paths. A signature stays valid.
 ///
-/// The data key stays: whoever has had it opens this copy too, see [`rotate`](crate::rotate()).
-/// Manifest, tags and data key are authenticated, the weights only copied, unless a signature is
+/// The data key stays: a former recipient who kept it opens this copy too, see [`rotate`](crate::rotate()).
+/// Manifest, tags and data key are authenticated. The weights are only copied, unless a signature is
 /// demanded.
 ///
 /// # Errors
-/// `Malformed`, `NoMatchingKey`, `Authentication`, `Io`; `Usage` when the model is not protected,
-/// an output exists (unless the options of `publication` replace it; never when there are several) or is an input. On
-/// failure, `output` is what it was.
+/// `Malformed`, `NoMatchingKey`, `Authentication`, `Io`; `Usage` if the model is not protected, if an
+/// output is an input or if it exists (unless the options of `publication` replace it; several files are
+/// never replaced). On failure, `output` is what it was.
 pub fn rekey<'a>(
     model: impl Into<Location>,
     output: impl Into<Location>,
@@ -67,6 +66,7 @@ pub fn rekey<'a>(
     let inputs = || protected.files(&external);
     let paths = outputs::paths(&output.into(), &manifest.files, inputs())?;
     let outputs = Outputs::create(paths, publication.into())?;
+    // Chunks stay as they are: files are cloned if the file system can, and copied otherwise.
     let unchanged = vec![SpanSet::default(); manifest.files.len()];
     let mut transfer = Transfer::new(manifest, inputs(), &outputs);
     transfer.clone_files(&unchanged);
@@ -78,18 +78,16 @@ pub fn rekey<'a>(
     Ok(rekeyed)
 }
 
-/// Wraps the data key of the protected `model` to `recipients` instead of those it had,
-/// where the model lies, under all of its names: writes the last few hundred bytes of the file, whatever its size. Only if a signature
-/// is demanded does it read the weights.
+/// Wraps the data key of the protected `model` to `recipients` instead of the former ones, where the model
+/// lies, under all of its names. It writes the last few hundred bytes of the file, whatever its size. It
+/// reads the weights only if a signature is demanded.
 ///
-/// If that is interrupted between its first byte and its last, by a loss of power or a kill, a
-/// hidden file beside the model has what is missing, and the next `rekey_in_place` of the model
-/// completes it first. With [`Flush::Later`] that holds for a kill alone.
+/// If a loss of power or a kill interrupts that, a hidden file beside the model has the missing bytes, and
+/// the next `rekey_in_place` of the model completes it first. With [`Flush::Later`] that holds for a kill alone.
 ///
 /// # Errors
-/// `Malformed`, `NoMatchingKey`, `Authentication`, `Io`; `Usage` when the model is not protected, or
-/// in an object store.
-/// On failure, the model is what it was.
+/// `Malformed`, `NoMatchingKey`, `Authentication`, `Io`; `Usage` if the model is not protected, or
+/// in an object store. On failure, the model is what it was.
 pub fn rekey_in_place<'a>(
     model: impl Into<Location>,
     access: impl Into<Access<'a>>,
@@ -103,6 +101,7 @@ pub fn rekey_in_place<'a>(
     })
 }
 
+/// The end of the tail with the data key wrapped to `recipients`.
 fn new_end(
     protected: &Protected,
     access: Access<'_>,

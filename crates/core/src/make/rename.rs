@@ -1,4 +1,4 @@
-//! Other names for the external data files of a model that is being protected.
+//! New names for the external data files of a model that is being protected.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,11 +10,11 @@ use crate::error::{Error, Result, Usage};
 use crate::format::manifest::{File, OriginalDraft};
 use crate::pass::source::Source;
 
-/// How external data files are to be called.
+/// The names of external data files.
 pub(crate) enum Naming<'a> {
-    /// As they are.
+    /// They stay.
     Keep,
-    /// As the caller says, or after the output where they would meet the inputs.
+    /// The caller's, or one made of the output's if they would meet the inputs.
     After {
         output: &'a Location,
         name: Option<&'a str>,
@@ -28,13 +28,14 @@ pub(crate) struct Renamed {
 }
 
 impl<'a> Naming<'a> {
+    /// The `name`, or one made of the output's.
     pub(crate) fn after(output: &'a Location, name: Option<&'a str>) -> Naming<'a> {
         Naming::After { output, name }
     }
 
-    /// New paths for those of `files` that are external; `None` where all keep theirs.
+    /// New paths for the external ones of `files`; `None` if all keep theirs.
     ///
-    /// One file gets the name, several go to a folder of that name, under the paths they had.
+    /// One file gets the name. Several go to a folder of that name, under the paths that they had.
     pub(crate) fn choose<'i>(
         &self,
         files: &[File],
@@ -51,6 +52,7 @@ impl<'a> Naming<'a> {
             };
         }
         let inputs: HashSet<Location> = inputs.filter_map(Input::location).collect();
+        // Links count: an input may have another path.
         let is_input = |path: &str| {
             let found = output.beside(path).canonical();
             found.is_some_and(|found| inputs.contains(&found))
@@ -72,6 +74,7 @@ impl<'a> Naming<'a> {
             let of_output = of_output.file_name().and_then(|name| name.to_str());
             let names =
                 of_output.map(|name| [".data", ".sealed.data"].map(|end| format!("{name}{end}")));
+            // Neither the file, or the folder, nor a file in it may be an input.
             let is_free =
                 |name: &String| !is_input(name) && !under(name).iter().any(|path| is_input(path));
             let name = names.into_iter().flatten().find(is_free);
@@ -92,13 +95,13 @@ impl<'a> Naming<'a> {
     }
 }
 
-/// Renames the external ones of `files` in the model there, in memory.
+/// Gives the external ones of `files` new `paths`: in `files`, and in a copy of the model in memory.
 pub(crate) fn rename(source: Source, files: &mut [File], paths: Vec<String>) -> Result<Renamed> {
     let malformed = |source: &Source, error| Error::Model {
         path: source.input.path.clone(),
         source: error,
     };
-    // Not as it is mapped: of an object that has the structure alone.
+    // The map of an object has the structure alone.
     let original = source.input.read_all()?;
     let old: Vec<String> = files.iter().skip(1).map(|file| file.path.clone()).collect();
     let names: HashMap<String, String> = old.iter().cloned().zip(paths.iter().cloned()).collect();
@@ -107,7 +110,7 @@ pub(crate) fn rename(source: Source, files: &mut [File], paths: Vec<String>) -> 
     let (Some(mut edited), Some(undo)) = (edited, undo) else {
         return Err(Error::Internal("edits beyond their file"));
     };
-    // What is lost here is lost.
+    // Nobody could restore an edit that is wrong: so each is undone here, and compared.
     if undo
         .apply(&edited)
         .is_none_or(|restored| *restored != original)

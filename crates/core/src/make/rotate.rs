@@ -1,4 +1,4 @@
-//! Rotating: a new data key and new ciphertext, in one pass, with no plaintext but in memory.
+//! Rotating: a new data key and new ciphertext, in one pass. Plaintext is in memory only.
 
 use std::collections::BTreeMap;
 
@@ -20,13 +20,14 @@ use crate::pass::publish::Publication;
 use crate::pass::signature::Access;
 use crate::pass::structure::Structure;
 
-/// What becomes of the publisher's signature, which does not hold for what is encrypted anew.
+/// Whether the result is signed. The publisher's signature does not hold for a model that is encrypted
+/// anew.
 #[derive(Debug, Default)]
 pub enum Resign {
-    /// A model that has one is refused.
+    /// A signed model is refused.
     #[default]
     Refuse,
-    /// The result has none.
+    /// The result has no signature.
     Drop,
     /// The result is signed with this key.
     With(SigningKey),
@@ -35,20 +36,20 @@ pub enum Resign {
 /// How to rotate a model.
 #[derive(Debug, Default)]
 pub struct RotateOptions {
-    /// Which weights to encrypt from now on, how much of each; as before where absent.
+    /// Which weights to encrypt from now on, and how much of each; as before if absent.
     pub policy: Option<Policy>,
-    /// Statements to add to those that the model has; one of the same key is replaced.
+    /// Statements to add to the model's. A statement of the same key is replaced.
     pub claims: BTreeMap<String, String>,
     /// Whether the result is signed.
     pub signature: Resign,
-    /// How the outputs come to be.
+    /// How the outputs are written.
     pub output: OutputOptions,
 }
 
-/// Encrypts the protected `model` anew, under a new data key that only `recipients` can
-/// open, and writes the result to `output`, external files beside it under their relative paths.
+/// Encrypts the protected `model` anew, under a new data key that only `recipients` can open. Writes the
+/// result to `output`, and external files beside it under their relative paths.
 ///
-/// Whoever has the old data key cannot open the result. They can still open copies of the old model.
+/// The old data key does not open the result. It still opens copies of the old model.
 ///
 /// # Errors
 /// As [`open`](crate::open()) and [`protect`](crate::protect()), and [`Error::SignatureLost`]. On
@@ -100,15 +101,14 @@ pub fn rotate_with(
     Ok(report)
 }
 
-/// Replaces the protected `model` by what [`rotate`] makes of it, in one step, once that is
-/// on the disk whatever `options.output` say.
+/// Replaces the protected `model` by the result of [`rotate`], in one step, once that is on the disk
+/// whatever `options.output` say.
 ///
-/// Permissions and, where possible, the owner stay; other hard links keep the old model.
+/// Permissions and, if possible, the owner stay. Other hard links keep the old model.
 ///
 /// # Errors
-/// As [`rotate`]; `Usage` for a model with external files, which cannot be replaced in one step, and
-/// for one in an object store.
-/// On failure, the model is what it was.
+/// As [`rotate`]; `Usage` for a model with external files, because several files cannot be replaced in one
+/// step, and for a model in an object store. On failure, the model is what it was.
 pub fn rotate_in_place<'a>(
     model: impl Into<Location>,
     access: impl Into<Access<'a>>,
@@ -136,7 +136,7 @@ pub fn rotate_in_place<'a>(
     Ok(report)
 }
 
-/// Fails where a signature would get lost unasked.
+/// Fails if a signature would get lost and the caller has not agreed to that.
 fn check_signature_kept(protected: &Protected, options: &RotateOptions) -> Result<()> {
     match (&options.signature, &protected.artifact.signature) {
         (Resign::Refuse, Some(_)) => Err(Error::SignatureLost {
@@ -146,6 +146,7 @@ fn check_signature_kept(protected: &Protected, options: &RotateOptions) -> Resul
     }
 }
 
+/// Opens and seals all chunks in one pass, and reports on the result.
 fn reseal(
     protected: &Protected,
     unlocked: &Unlocked<'_>,
@@ -156,7 +157,7 @@ fn reseal(
 ) -> Result<Report> {
     let Input { path, .. } = &protected.source.input;
     let old = protected.manifest();
-    // The graph is not authentic yet: each chunk is held against it before it is opened.
+    // The graph is not authentic yet: each chunk is compared with it before it is opened.
     let structure = Structure::of(&protected.source, old.model_bytes())?;
     let model = structure.locate()?;
     let mut draft = Draft::parse(&protected.artifact.manifest_bytes).map_err(rule)?;
@@ -173,6 +174,7 @@ fn reseal(
             planned.report
         }
     };
+    // It may take more memory than the chunks of all threads.
     drop(model);
     report.claims.clone_from(&draft.claims);
     let (manifest, manifest_bytes) = draft.encode()?;

@@ -1,4 +1,4 @@
-//! Sealing: a model's plaintext, from wherever it comes, made into a protected model.
+//! Sealing: makes a protected model of a model's plaintext.
 
 use onnxseal_crypto::signature::SigningKey;
 use onnxseal_crypto::wrap::Recipients;
@@ -15,16 +15,16 @@ use crate::pass::signature::Leaves;
 use crate::pass::structure::Structure;
 use crate::pass::transfer::Transfer;
 
-/// What is sealed, for whom.
+/// A plaintext that is to be sealed, and its recipients.
 pub(crate) struct Sealing<'a> {
     pub(crate) plaintext: Plaintext<'a>,
     pub(crate) manifest: Manifest,
     /// The same as bytes: what is authenticated.
     pub(crate) manifest_bytes: Vec<u8>,
     pub(crate) recipients: &'a Recipients,
-    /// How much of the weights is encrypted.
+    /// How much of the weights is encrypted, for the hook.
     pub(crate) weights: Volume,
-    /// Who signs it, if anybody does.
+    /// The publisher's key, if the model is signed.
     pub(crate) signing_key: Option<&'a SigningKey>,
 }
 
@@ -53,7 +53,7 @@ impl<'a> Plaintext<'a> {
         }
     }
 
-    /// The stored tags of all chunks, in their order; without end, and none, for plaintext.
+    /// The stored tags of all chunks, in their order. Files in clear have none, for every chunk.
     fn stored_tags(&self) -> Box<dyn Iterator<Item = Option<&[u8; TAG_BYTES]>> + Send + '_> {
         match self {
             Plaintext::Files(_) => Box::new(std::iter::repeat(None)),
@@ -75,6 +75,7 @@ impl Sealing<'_> {
         let key = self.recipients.wrap(&data_key).map_err(Error::Key)?;
         let keys = data_key.seal_keys(&manifest_bytes).map_err(Error::Key)?;
         let targets = manifest.target_spans();
+        // Bytes that are ciphertext on either side differ: a new data key gives other ciphertext.
         let changed = match &plaintext {
             Plaintext::Files(_) => &targets,
             Plaintext::Sealed(unlocked, _) => &spans::unions(&targets, &unlocked.targets),
@@ -84,20 +85,23 @@ impl Sealing<'_> {
         let leaves = self.signing_key.map(|_| Leaves::new(&manifest));
         let mut tags = vec![0; manifest.n_chunks() as usize * TAG_BYTES];
         let (tag_places, _) = tags.as_chunks_mut::<TAG_BYTES>();
-        let places = tag_places.iter_mut().zip(plaintext.stored_tags());
-        transfer.run(places, progress, |chunk, bytes, tools, (tag, stored)| {
+        let items = tag_places.iter_mut().zip(plaintext.stored_tags());
+        transfer.run(items, progress, |chunk, bytes, tools, (tag, stored)| {
+            // The graph is compared as it is stored: opening turns the bytes into plaintext.
             if let (Plaintext::Sealed(unlocked, structure), Some(stored)) = (&plaintext, stored) {
                 structure.check(chunk, bytes)?;
                 unlocked.open_chunk(chunk, bytes, stored, tools)?;
             }
-            let (targets, scratch) = tools.targets(chunk, chunk.of(&targets)?);
+            let (targets, scratch) = tools.targets(chunk, chunk.file_of(&targets)?);
             let sealed = keys.seal_chunk(chunk.id, bytes, targets, scratch);
             *tag = sealed.map_err(Error::Key)?.0;
+            // The new signature is over the new ciphertext.
             if let Some(leaves) = &leaves {
                 leaves.take(chunk, bytes);
             }
             Ok(())
         })?;
+        // The old signature, if one is demanded: all chunks were taken in as they were opened.
         if let Plaintext::Sealed(unlocked, _) = &plaintext {
             unlocked.check_signature()?;
         }

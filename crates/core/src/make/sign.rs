@@ -11,16 +11,17 @@ use crate::open::signed::digest_chunks;
 use crate::pass::progress::Progress;
 use crate::pass::signature::Leaves;
 
-/// Signs the protected `model`, in place of a signature that it may have: says that it is
-/// by whoever has `key`, as it stands. Reads all of it, and writes the last few hundred bytes of the
-/// file; interrupted, that is completed by the next `sign`, or as with
-/// [`rekey_in_place`](crate::rekey_in_place), whose own interruption `sign` does not complete.
+/// Signs the protected `model` as it stands with `key`, in place of a signature that it may have.
 ///
-/// What is signed is not authenticated: see [`verify`](crate::verify()).
+/// It reads the whole model, and writes the last few hundred bytes of the file. If that is interrupted, the
+/// next `sign` or [`rekey_in_place`](crate::rekey_in_place) completes it. `sign` does not complete an
+/// interrupted `rekey_in_place`.
+///
+/// It does not authenticate the model: see [`verify`](crate::verify()).
 ///
 /// # Errors
-/// `Malformed`, `Io`; `Usage` when the model is not protected, or [`Error::Interrupted`]. On failure,
-/// the model is what it was.
+/// `Malformed`, `Io`; `Usage` if the model is not protected, and [`Error::Interrupted`]. On failure, the
+/// model is what it was.
 pub fn sign(
     model: impl Into<Location>,
     key: &SigningKey,
@@ -34,11 +35,11 @@ pub fn sign(
     })
 }
 
-/// Puts a signature that was made elsewhere, over [`signed_message`], into the protected
-/// `model`, in place of one that it may have. Says who signed.
+/// Puts a signature of [`signed_message`] that was made elsewhere into the protected `model`, in place of
+/// one that it may have. Says who signed.
 ///
 /// # Errors
-/// As [`sign`]; `Authentication` where the signature does not hold.
+/// As [`sign`]; `Authentication` if the signature does not hold.
 pub fn attach_signature(
     model: impl Into<Location>,
     armored: &str,
@@ -55,11 +56,11 @@ pub fn attach_signature(
     })
 }
 
-/// What a publisher signs of the protected model at `location`, in the namespace `onnxseal`: see
-/// `docs/SIGNING.md`.
+/// The message that a publisher of the protected model at `location` signs, in the namespace `onnxseal`:
+/// see `docs/SIGNING.md`.
 ///
 /// # Errors
-/// `Malformed`, `Io`; `Usage` when the model is not protected.
+/// `Malformed`, `Io`; `Usage` if the model is not protected.
 pub fn signed_message(location: impl Into<Location>, progress: &dyn Progress) -> Result<String> {
     message(&Protected::open(&location.into())?, progress)
 }

@@ -1,7 +1,7 @@
 //! Replacing the end of a protected model where it lies.
 //!
-//! [`store::splice`](onnxseal_store::splice) completes what was interrupted, by way of a journal. What
-//! the journal says costs nobody a wrapped key: a model that opens as it stands is left alone. Otherwise
+//! [`onnxseal_store::splice`] writes the end, by way of a journal, and finds models that are torn. A journal
+//! that somebody planted costs nobody a wrapped key: a model that opens as it stands is left alone. Otherwise
 //! it gets the new end or the old one, whichever an identity opens to a data key under which the MAC
 //! holds. Without an identity it gets the new end only if that changes nothing but the signature.
 

@@ -1,7 +1,7 @@
 //! From a protected model and a key to the plaintext, in memory and in files.
 //!
-//! Nothing leaves this room before every byte has been authenticated. A device that only opens models
-//! builds this room without `make` and `check`.
+//! No plaintext leaves this room before every byte has been authenticated. A device that only opens
+//! models builds this room without `make` and `check`.
 
 pub(crate) mod model;
 pub(crate) mod protected;

@@ -18,7 +18,7 @@ use crate::pass::publish::Publication;
 use crate::pass::signature::Access;
 use crate::pass::transfer::Transfer;
 
-/// A model in memory: every byte verified, every encrypted byte decrypted.
+/// A model in memory. Every byte is verified, and every encrypted byte decrypted.
 #[derive(Debug)]
 pub struct OpenedModel {
     manifest: Manifest,
@@ -42,10 +42,10 @@ pub fn open<'a>(
     open_with(model, access, &requirements, progress)
 }
 
-/// The same, of a model that makes the claims that are required.
+/// The same, of a model that makes the required claims.
 ///
 /// # Errors
-/// As [`open`]; `PolicyNotMet` where a claim is not made.
+/// As [`open`]; `PolicyNotMet` if a claim is not made.
 pub fn open_with<'a>(
     model: impl Into<Location>,
     access: impl Into<Access<'a>>,
@@ -56,8 +56,9 @@ pub fn open_with<'a>(
     let path = &protected.source.input.path;
     let access = access.into();
     let unlocked = protected.unlock(access)?;
-    // The claims are authentic from here on.
+    // `unlock` has authenticated the claims.
     requirements.check(path, &protected.manifest().claims)?;
+    // All memory first: each thread writes its chunks straight to their places.
     let mut files = Vec::new();
     for ((file, input), targets) in protected
         .manifest()
@@ -73,14 +74,14 @@ pub fn open_with<'a>(
         files.push(file.map_err(io("find memory for", &input.path))?);
     }
     let chunk_bytes = protected.manifest().chunk as usize;
-    let places = files
+    let items = files
         .iter_mut()
         .flat_map(|file| file.as_mut_slice().chunks_mut(chunk_bytes));
-    let places = unlocked.tags().zip(places);
+    let items = unlocked.tags().zip(items);
     chunks::for_each(
         unlocked.is_remote(),
         protected.manifest(),
-        places,
+        items,
         progress,
         |workspace, chunk, (tag, bytes)| {
             unlocked.read(chunk, bytes)?;
@@ -94,6 +95,7 @@ pub fn open_with<'a>(
         let finished = file.finish();
         finished.map_err(io("protect the memory of", &input.path))?;
     }
+    // It borrows the manifest.
     drop(unlocked);
     Ok(OpenedModel {
         manifest: protected.artifact.manifest,
@@ -102,11 +104,11 @@ pub fn open_with<'a>(
     })
 }
 
-/// Restores the original of the protected `model` as `output`, its external files beside
-/// it under the relative paths that they had. Replaces existing files only if the options of `publication` say so.
+/// Restores the original of the protected `model` as `output`, and its external files beside it under
+/// the relative paths that they had. Replaces existing files only if the options of `publication` say so.
 ///
 /// # Errors
-/// As [`open`]; `Usage` when an output exists or is an input. Nothing appears on failure.
+/// As [`open`]; `Usage` if an output exists or is an input. Nothing appears on failure.
 pub fn unprotect<'a>(
     model: impl Into<Location>,
     output: impl Into<Location>,
@@ -131,21 +133,22 @@ pub fn unprotect<'a>(
 }
 
 impl OpenedModel {
-    /// The model file, decrypted. It is the original, byte for byte, but for the names of external data
-    /// files that were renamed: see [`original_model`](OpenedModel::original_model).
+    /// The model file, decrypted. It is the original, byte for byte, but for the names of renamed external
+    /// data files: see [`original_model`](OpenedModel::original_model).
     pub fn model(&self) -> &[u8] {
         self.files.first().map_or(&[], |model| model)
     }
 
-    /// A copy of the model file with the names of external data files that the original has:
-    /// the original, byte for byte.
+    /// A copy of the model file with the original's names of external data files: the original, byte for
+    /// byte.
     pub fn original_model(&self) -> Zeroizing<Vec<u8>> {
         let original = self.manifest.original.as_ref();
+        // The manifest was checked: the edits lie in the file.
         let restored = original.and_then(|original| original.edits.apply(self.model()));
         restored.unwrap_or_else(|| Zeroizing::new(self.model().to_vec()))
     }
 
-    /// The external data files with the paths that the original has for them.
+    /// The external data files with the original's paths for them.
     pub fn original_external_files(&self) -> impl Iterator<Item = (String, &[u8])> {
         let paths = self.manifest.original_files().into_iter();
         let paths = paths.map(|file| file.path);
@@ -164,17 +167,17 @@ impl OpenedModel {
         &self.manifest.claims
     }
 
-    /// What was encrypted, authentic.
+    /// The manifest, authentic: which bytes were encrypted.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// The key of blobs that belong to the model, such as what is compiled of it.
+    /// The key of blobs that belong to the model, such as compiled code.
     pub fn blob_key(&self) -> Arc<BlobKey> {
         Arc::clone(&self.blob_key)
     }
 
-    /// Whether all that was decrypted is kept from being swapped out.
+    /// Whether all decrypted bytes are kept out of swap space.
     pub fn is_locked(&self) -> bool {
         self.files.iter().all(SecretBytes::is_locked)
     }

@@ -1,4 +1,4 @@
-//! A protected model on disk, and what a key makes of it.
+//! A protected model, open, and the same model with its data key.
 
 use std::sync::Arc;
 
@@ -24,11 +24,12 @@ pub(crate) struct Protected {
     pub(crate) source: Source,
 }
 
-/// Proof that a key opens the data key and that the manifest and tags are authentic.
+/// A protected model with its data key: proof that an identity opens it, and that manifest and tags are
+/// authentic.
 pub(crate) struct Unlocked<'p> {
     protected: &'p Protected,
     key: OpenKey,
-    /// The key of what else belongs to the model.
+    /// The key of blobs that belong to the model.
     pub(crate) blob_key: Arc<BlobKey>,
     external: Vec<Input>,
     /// The target bytes of every file.
@@ -37,12 +38,12 @@ pub(crate) struct Unlocked<'p> {
 }
 
 impl Protected {
-    /// Opens the model file there.
+    /// Opens the model file at `location`.
     pub(crate) fn open(location: &Location) -> Result<Protected> {
         Protected::of(Source::open(location)?)
     }
 
-    /// The protected model in a file that is open.
+    /// The protected model in the open file `source`.
     pub(crate) fn of(source: Source) -> Result<Protected> {
         let path = &source.input.path;
         match Artifact::parse(path, source.bytes())? {
@@ -66,7 +67,7 @@ impl Protected {
         &self.artifact.tail
     }
 
-    /// The files of the model, of which `external` are those beside it.
+    /// The files of the model, in the order of the manifest: the model file, and the `external` ones.
     pub(crate) fn files<'a>(&'a self, external: &'a [Input]) -> impl Iterator<Item = &'a Input> {
         std::iter::once(&self.source.input).chain(external)
     }
@@ -86,6 +87,7 @@ impl Protected {
                     let name = path().display().to_string();
                     Error::Key(crypto::Error::WrongPassphrase { name })
                 }
+                // An identity is a recipient, but somebody has changed the wrapped key.
                 crypto::Error::Unauthentic => Error::Manifest { path: path() },
                 crypto::Error::MalformedKey { .. } | crypto::Error::LimitExceeded { .. } => {
                     Error::Metadata {
@@ -113,7 +115,7 @@ impl Protected {
         let demand = signed_by
             .map(|by| Demand::new(&self.source.input.path, &self.artifact, by))
             .transpose()?;
-        // Not before: until here the paths may be anybody's.
+        // Anybody may have written the paths, until the MAC has held.
         let external = self.open_external()?;
         let targets = self.manifest().target_spans();
         Ok(Unlocked {
@@ -152,7 +154,7 @@ impl Unlocked<'_> {
         self.protected.files(&self.external)
     }
 
-    /// The one of them at `index`.
+    /// The file at `index` in the manifest.
     fn file(&self, index: usize) -> Option<&Input> {
         match index.checked_sub(1) {
             None => Some(&self.protected.source.input),
@@ -171,13 +173,14 @@ impl Unlocked<'_> {
         chunks::tags(&self.protected.artifact.tags)
     }
 
-    /// Whether a file of it is behind a network.
+    /// Whether a file of the model is behind a network.
     pub(crate) fn is_remote(&self) -> bool {
         self.files().any(Input::is_remote)
     }
 
-    /// Who signed, where a signature is demanded. Nothing may be let out before this has returned
-    /// well, after every chunk was opened.
+    /// Checks the signature and says who signed, if a signature is demanded.
+    ///
+    /// Call it after the last chunk was opened. No plaintext may be handed out before it has returned well.
     pub(crate) fn check_signature(&self) -> Result<Option<Signer>> {
         let Protected { artifact, source } = self.protected;
         let check = |demand: &Demand<'_>| demand.check(&source.input.path, artifact);
@@ -192,7 +195,7 @@ impl Unlocked<'_> {
         }
     }
 
-    /// Turns `bytes`, those of `chunk` as its file has them, into the authentic plaintext.
+    /// Turns `bytes`, the stored bytes of `chunk`, into the authentic plaintext.
     pub(crate) fn open_chunk(
         &self,
         chunk: &Chunk,
@@ -200,10 +203,11 @@ impl Unlocked<'_> {
         tag: &[u8; TAG_BYTES],
         tools: &mut Tools,
     ) -> Result<()> {
+        // The signature is over the chunk as it is stored: take it in before it is opened.
         if let Some(demand) = &self.demand {
             demand.leaves.take(chunk, bytes);
         }
-        let (targets, scratch) = tools.targets(chunk, chunk.of(&self.targets)?);
+        let (targets, scratch) = tools.targets(chunk, chunk.file_of(&self.targets)?);
         let opened = self
             .key
             .open_chunk(chunk.id, bytes, targets, &Tag(*tag), scratch);
@@ -213,7 +217,7 @@ impl Unlocked<'_> {
         })
     }
 
-    /// The error of a chunk that is not what was protected.
+    /// The error of a chunk that was changed since it was protected.
     fn changed(&self, chunk: &Chunk) -> Error {
         let window = chunk.window;
         let path = self.file(chunk.file()).map(|input| input.path.clone());
@@ -221,31 +225,32 @@ impl Unlocked<'_> {
             path: path.unwrap_or_default(),
             start: window.start,
             end: window.end(),
-            holds: self.holds(chunk.id.file, window),
+            holds: self.contents(chunk.id.file, window),
         }
     }
 
-    /// Names what lies in `window` of `file`: encrypted tensors, and the graph with all else.
-    fn holds(&self, file: u32, window: Span) -> String {
+    /// Names the contents of `window` of `file`: encrypted tensors, and the graph with all else.
+    fn contents(&self, file: u32, window: Span) -> String {
         const NAMED: usize = 3;
         let tensors = self.protected.manifest().tensors.iter().filter(|tensor| {
             let extent = tensor.extent();
             tensor.file == file && extent.start < window.end() && window.start < extent.end()
         });
-        let mut holds: Vec<String> = (tensors.clone().take(NAMED))
+        let mut contents: Vec<String> = (tensors.clone().take(NAMED))
             .map(|tensor| format!("tensor {:?}", excerpt(&tensor.name)))
             .collect();
         let n_more = tensors.skip(NAMED).count();
         if n_more > 0 {
-            holds.push(format!("{n_more} more tensors"));
+            contents.push(format!("{n_more} more tensors"));
         }
+        // The manifest has no entry for weights in clear.
         let encrypted = self.targets.get(file as usize).map_or(0, |targets| {
             let mut parts = Vec::new();
             targets.within(window, &mut parts);
             parts.iter().map(|part| part.len() as u64).sum()
         });
         if encrypted < window.len {
-            holds.push(
+            contents.push(
                 if file == 0 {
                     "graph"
                 } else {
@@ -254,6 +259,6 @@ impl Unlocked<'_> {
                 .into(),
             );
         }
-        holds.join(", ")
+        contents.join(", ")
     }
 }

@@ -1,4 +1,4 @@
-//! Publishers' signatures of models that are there, which take no key to check.
+//! Publishers' signatures of protected models, checked without a key.
 
 use onnxseal_crypto::signature::Signer;
 use onnxseal_store::Input;
@@ -10,8 +10,7 @@ use crate::pass::progress::Progress;
 use crate::pass::signature::{Demand, Leaves, SignedBy};
 use crate::pass::structure::Structure;
 
-/// Checks, without a key, that the model bears a signature `by` one who may sign, and that it is of
-/// this `structure`.
+/// Checks, without a key, that one of `by` signed the model, and that its chunks agree with `structure`.
 pub(crate) fn check_signature(
     protected: &Protected,
     by: &SignedBy,
@@ -24,7 +23,7 @@ pub(crate) fn check_signature(
     demand.check(path, artifact)
 }
 
-/// Lets `leaves` take in all chunks as they are stored.
+/// Reads all chunks as they are stored, and gives them to `leaves`.
 pub(crate) fn digest_chunks(
     protected: &Protected,
     leaves: &Leaves,
@@ -33,12 +32,12 @@ pub(crate) fn digest_chunks(
 ) -> Result<()> {
     let external = protected.open_external()?;
     let inputs: Vec<&Input> = protected.files(&external).collect();
-    let (manifest, places) = (protected.manifest(), std::iter::repeat(()));
+    let (manifest, items) = (protected.manifest(), std::iter::repeat(()));
     chunks::for_each_read(
         false,
         manifest,
         &inputs,
-        places,
+        items,
         progress,
         |chunk, bytes, _, ()| {
             leaves.take(chunk, bytes);

@@ -17,7 +17,7 @@ use crate::pass::progress::Progress;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chunk {
     pub(crate) id: ChunkId,
-    /// Where it lies in its file.
+    /// Its bytes in its file.
     pub(crate) window: Span,
 }
 
@@ -27,10 +27,10 @@ impl Chunk {
         self.id.file as usize
     }
 
-    /// What `of_files`, one for each file, has for this chunk's.
-    pub(crate) fn of<'a, T>(&self, of_files: &'a [T]) -> Result<&'a T> {
-        let of_file = of_files.get(self.file());
-        of_file.ok_or(Error::Internal("a chunk of a file that is not there"))
+    /// The one of `files`, in the order of the manifest, that belongs to the chunk's file.
+    pub(crate) fn file_of<'a, T>(&self, files: &'a [T]) -> Result<&'a T> {
+        let file = files.get(self.file());
+        file.ok_or(Error::Internal("a chunk of a file that is not there"))
     }
 }
 
@@ -52,7 +52,9 @@ pub(crate) fn chunks(manifest: &Manifest) -> impl Iterator<Item = Chunk> + Send 
     })
 }
 
-/// Where in the order of the tags the chunks of each file stand.
+/// The position of each file's chunks in the order of the tags.
+///
+/// It has the first position of every file, and after them the number of all chunks.
 pub(crate) struct ChunkIndex(Vec<usize>);
 
 impl ChunkIndex {
@@ -64,12 +66,13 @@ impl ChunkIndex {
         ChunkIndex(std::iter::once(0).chain(ends).collect())
     }
 
-    /// The chunks of `file`.
+    /// The positions of the chunks of `file`.
     pub(crate) fn range(&self, file: usize) -> Range<usize> {
         let at = |file: usize| self.0.get(file).copied().unwrap_or_default();
         at(file)..at(file + 1)
     }
 
+    /// The position of `chunk`.
     pub(crate) fn of(&self, chunk: &Chunk) -> usize {
         self.range(chunk.file()).start + chunk.id.chunk as usize
     }
@@ -83,7 +86,7 @@ impl ChunkIndex {
     }
 }
 
-/// What is known of each chunk, which comes to be known in any order.
+/// A value for each chunk. Threads compute the values in any order.
 pub(crate) struct PerChunk<T> {
     index: ChunkIndex,
     values: Vec<OnceLock<T>>,
@@ -101,9 +104,10 @@ impl<T: Copy> PerChunk<T> {
         &self.index
     }
 
-    /// Takes in the value of `chunk`; each has one.
+    /// Takes in the value of `chunk`. Each chunk is given once.
     pub(crate) fn put(&self, chunk: &Chunk, value: T) {
         if let Some(slot) = self.values.get(self.index.of(chunk)) {
+            // It fails for a second value alone.
             let _ = slot.set(value);
         }
     }
@@ -115,30 +119,32 @@ impl<T: Copy> PerChunk<T> {
         values.ok_or(Error::Internal("a chunk was not digested"))
     }
 
-    /// Those of all chunks.
+    /// The values of all chunks.
     pub(crate) fn all(&self) -> Result<Vec<T>> {
         self.get(0..self.values.len())
     }
 }
 
-/// Calls `work` for every chunk, on several threads, with the next of `places`.
+/// Calls `work` for every chunk, on several threads, with the next of `items`.
+///
+/// If the files read or written are behind a network, the walk `is_remote`: more threads then wait.
 pub(crate) fn for_each<P: Send>(
     is_remote: bool,
     manifest: &Manifest,
-    places: impl Iterator<Item = P> + Send,
+    items: impl Iterator<Item = P> + Send,
     progress: &dyn Progress,
     work: impl Fn(&mut Workspace, &Chunk, P) -> Result<()> + Sync,
 ) -> Result<()> {
     progress.begin(manifest.total_bytes());
-    let jobs = chunks(manifest).zip(places);
+    let jobs = chunks(manifest).zip(items);
     let n_chunks = manifest.n_chunks();
     parallel::for_each(
         is_remote,
         n_chunks,
         jobs,
         Workspace::new,
-        |workspace, (chunk, place)| {
-            work(workspace, &chunk, place)?;
+        |workspace, (chunk, item)| {
+            work(workspace, &chunk, item)?;
             progress.advance(chunk.window.len);
             match progress.is_cancelled() {
                 true => Err(Error::Cancelled),
@@ -148,13 +154,13 @@ pub(crate) fn for_each<P: Send>(
     )
 }
 
-/// Calls `work` for every chunk, as it is read from the `inputs`, the files of `manifest`; where they
-/// or what is written are behind a network it `is_remote`.
+/// Reads every chunk from `inputs`, the files of `manifest`, and calls `work` with its bytes and the next
+/// of `items`. If outputs are behind a network, the walk `is_remote`.
 pub(crate) fn for_each_read<P: Send>(
     is_remote: bool,
     manifest: &Manifest,
     inputs: &[&Input],
-    places: impl Iterator<Item = P> + Send,
+    items: impl Iterator<Item = P> + Send,
     progress: &dyn Progress,
     work: impl Fn(&Chunk, &mut [u8], &mut Tools, P) -> Result<()> + Sync,
 ) -> Result<()> {
@@ -162,29 +168,31 @@ pub(crate) fn for_each_read<P: Send>(
     for_each(
         is_remote,
         manifest,
-        places,
+        items,
         progress,
-        |workspace, chunk, place| {
-            let (bytes, tools) = workspace.room(chunk);
-            chunk.of(inputs)?.read_exact_at(bytes, chunk.window.start)?;
-            work(chunk, bytes, tools, place)
+        |workspace, chunk, item| {
+            let (bytes, tools) = workspace.buffer(chunk);
+            chunk
+                .file_of(inputs)?
+                .read_exact_at(bytes, chunk.window.start)?;
+            work(chunk, bytes, tools, item)
         },
     )
 }
 
-/// The tags as `places` of [`for_each`].
+/// The tags as `items` of [`for_each`].
 pub(crate) fn tags(tags: &[u8]) -> impl Iterator<Item = &[u8; TAG_BYTES]> + Send {
     let (tags, _) = tags.as_chunks();
     tags.iter()
 }
 
-/// What a thread needs to work on one chunk after the other.
+/// The memory of a thread, used for one chunk after the other.
 pub(crate) struct Workspace {
     bytes: Zeroizing<Vec<u8>>,
     pub(crate) tools: Tools,
 }
 
-/// What sealing and opening need beside a chunk's bytes.
+/// The memory that sealing and opening need beside a chunk's bytes.
 #[derive(Default)]
 pub(crate) struct Tools {
     targets: Vec<Range<usize>>,
@@ -199,11 +207,11 @@ impl Workspace {
         }
     }
 
-    /// Room for a chunk's bytes.
-    pub(crate) fn room(&mut self, chunk: &Chunk) -> (&mut [u8], &mut Tools) {
+    /// A buffer of the chunk's length.
+    pub(crate) fn buffer(&mut self, chunk: &Chunk) -> (&mut [u8], &mut Tools) {
         let len = chunk.window.len as usize;
         if self.bytes.len() < len {
-            // Not resized: that could leave plaintext behind.
+            // To resize it could leave plaintext in freed memory.
             self.bytes = Zeroizing::new(vec![0; len]);
         }
         (&mut self.bytes[..len], &mut self.tools)
@@ -211,13 +219,13 @@ impl Workspace {
 }
 
 impl Tools {
-    /// The targets of a chunk, taken from those of its whole file, and the cipher's scratch memory.
+    /// The targets of a chunk, from the `targets` of its whole file, and the cipher's scratch memory.
     pub(crate) fn targets(
         &mut self,
         chunk: &Chunk,
-        of_file: &SpanSet,
+        targets: &SpanSet,
     ) -> (&[Range<usize>], &mut Scratch) {
-        of_file.within(chunk.window, &mut self.targets);
+        targets.within(chunk.window, &mut self.targets);
         (&self.targets, &mut self.scratch)
     }
 }

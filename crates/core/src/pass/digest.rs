@@ -1,7 +1,7 @@
 //! BLAKE3 digests of whole files, taken chunk by chunk in any order.
 //!
-//! BLAKE3 is a hash tree whose subtrees can be hashed apart, so that each thread hashes the chunk it
-//! has at hand; the result is that of hashing the file from front to back, as `b3sum` does.
+//! BLAKE3 is a hash tree, and its subtrees can be hashed apart. So each thread hashes its own chunk, and
+//! the result is that of hashing the file from front to back, as `b3sum` does.
 
 use std::sync::OnceLock;
 
@@ -26,12 +26,12 @@ use crate::pass::progress::FileDigest;
 #[cfg(feature = "protect")]
 use crate::pass::progress::Progress;
 
-/// The digests of all files of one side of a pass: of what is read, or of what is written.
+/// The digests of all inputs of a pass, or of all outputs.
 pub(crate) struct Digester<'a> {
     layout: &'a Manifest,
-    /// For each chunk its subtree's chaining value, or the digest of a file that has no other.
+    /// For each chunk its subtree's chaining value, or the file's digest if it is the only chunk.
     values: PerChunk<ChainingValue>,
-    /// The last chunk of the model file: more may follow it.
+    /// The last chunk of the model file. It is hashed together with the tail.
     last: OnceLock<Zeroizing<Vec<u8>>>,
 }
 
@@ -44,7 +44,7 @@ impl<'a> Digester<'a> {
         }
     }
 
-    /// Takes in a chunk; each is taken once.
+    /// Takes in a chunk. Each chunk is given once.
     pub(crate) fn take(&self, chunk: &Chunk, bytes: &[u8]) {
         let n_chunks = self.values.index().n_chunks_of(chunk.file());
         if chunk.file() == 0 && chunk.id.chunk + 1 == n_chunks {
@@ -58,7 +58,7 @@ impl<'a> Digester<'a> {
         self.values.put(chunk, value);
     }
 
-    /// The digests, where the model file ends with `tail`.
+    /// The digests, if the model file ends with `tail`.
     pub(crate) fn finish(&self, tail: &[u8]) -> Result<Vec<FileDigest>> {
         (self.layout.files.iter().enumerate())
             .map(|(file, described)| {
@@ -83,6 +83,7 @@ impl<'a> Digester<'a> {
         let size = self.layout.chunk as usize;
         let last = self.last.get().map_or(&[][..], |last| last);
         let rest = Zeroizing::new([last, tail].concat());
+        // All chunks before the last one.
         let whole = self.values.index().n_chunks_of(0).saturating_sub(1);
         if whole == 0 && rest.len() <= size {
             return Ok(blake3::hash(&rest));
@@ -99,8 +100,8 @@ impl<'a> Digester<'a> {
     }
 }
 
-/// The digests of files as they are now: of `files`, the model file first, each with its path
-/// relative to that one's folder.
+/// The digests of `files` as they are now: the model file first, each with its path relative to the
+/// model's folder.
 ///
 /// # Errors
 /// `Io`, also if a file changes meanwhile.
@@ -110,16 +111,17 @@ pub fn digest_files(files: &[(&str, Input)], progress: &dyn Progress) -> Result<
         path: (*path).to_owned(),
         bytes: input.len,
     });
+    // A manifest that encrypts nothing cuts the files into chunks.
     let layout = Draft::of_files(described.collect());
     let layout = layout.into_manifest().map_err(rule)?;
     let digester = Digester::new(&layout);
     let inputs: Vec<&Input> = files.iter().map(|(_, input)| input).collect();
-    let places = std::iter::repeat(());
+    let items = std::iter::repeat(());
     chunks::for_each_read(
         false,
         &layout,
         &inputs,
-        places,
+        items,
         progress,
         |chunk, bytes, _, ()| {
             digester.take(chunk, bytes);
@@ -129,7 +131,7 @@ pub fn digest_files(files: &[(&str, Input)], progress: &dyn Progress) -> Result<
     digester.finish(&[])
 }
 
-/// The chaining value of a chunk at `offset` of a file that has others.
+/// The chaining value of the chunk at `offset`, in a file of several chunks.
 fn subtree(bytes: &[u8], offset: u64) -> ChainingValue {
     let mut hasher = Hasher::new();
     hasher.set_input_offset(offset);
@@ -137,7 +139,7 @@ fn subtree(bytes: &[u8], offset: u64) -> ChainingValue {
     hasher.finalize_non_root()
 }
 
-/// The digest of a file by the values of its chunks.
+/// The digest of a file from the values of its chunks.
 fn root(values: &[ChainingValue]) -> blake3::Hash {
     match values {
         [] => blake3::hash(&[]),
@@ -149,6 +151,7 @@ fn root(values: &[ChainingValue]) -> blake3::Hash {
     }
 }
 
+/// The chaining value of a subtree from the values of its chunks.
 fn merge(values: &[ChainingValue]) -> ChainingValue {
     match values {
         [] => ChainingValue::default(),

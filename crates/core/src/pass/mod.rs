@@ -1,8 +1,8 @@
-//! One walk over all chunks of a model, on all cores: what is read, what is written, and what is
-//! computed on the way: digests, the leaves of a signature, the check of the structure.
+//! One walk over all chunks of a model, on all cores: inputs, outputs, and the values computed on the
+//! way, such as digests, the leaves of a signature and the check of the structure.
 //!
-//! Nothing here decides what is encrypted or who may open a model: `make` and `open` do, and give a
-//! pass its work.
+//! Nothing here decides which bytes are encrypted or who may open a model. `make` and `open` decide that,
+//! and give a pass its work.
 
 pub(crate) mod chunks;
 pub(crate) mod digest;

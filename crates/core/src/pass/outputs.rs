@@ -9,13 +9,14 @@ use crate::error::{Error, Result, Usage};
 use crate::format::manifest::File;
 use crate::pass::chunks::Chunk;
 use crate::pass::publish::{Made, Publication, PublishHook};
-/// Where a file of a model goes.
+
+/// The place of a file of a model that is to be written.
 #[derive(Debug)]
 pub(crate) struct Destination {
     pub(crate) location: Location,
-    /// How long it will be in bytes; a tail may be added.
+    /// Its length in bytes, without a tail that may follow.
     pub(crate) len: u64,
-    /// How many of the folders above it the model has named.
+    /// The number of folders above it that the model, not the caller, has named.
     pub(crate) below: usize,
 }
 
@@ -27,10 +28,10 @@ pub(crate) struct Outputs<'h> {
 }
 
 impl<'h> Outputs<'h> {
-    /// Begins the files that will stand there.
+    /// Begins the files at `destinations`.
     ///
     /// # Errors
-    /// [`StoreError::OutputExists`] unless `options.replace`; [`Error::ReplaceSeveral`] where one of
+    /// [`StoreError::OutputExists`] unless the options replace it; [`Error::ReplaceSeveral`] if one of
     /// several exists.
     pub(crate) fn create(
         destinations: Vec<Destination>,
@@ -38,7 +39,7 @@ impl<'h> Outputs<'h> {
     ) -> Result<Outputs<'h>> {
         let Publication { mut options, hook } = publication;
         let several = options.replace && destinations.len() > 1;
-        // Nor is replaced what appears there meanwhile.
+        // Several files are never replaced, even if they appear only now.
         options.replace &= !several;
         let mut outputs = Outputs {
             files: Vec::new(),
@@ -58,7 +59,7 @@ impl<'h> Outputs<'h> {
     }
 
     /// Begins the file that will take the place of `model`, in one step, once it is on the disk, and
-    /// the `external` files beside it, which replace nothing.
+    /// the `external` files beside it. The external files replace nothing.
     #[cfg(feature = "protect")]
     pub(crate) fn in_place(model: &Input, external: &[Destination]) -> Result<Outputs<'h>> {
         let mut options = OutputOptions::default();
@@ -79,7 +80,7 @@ impl<'h> Outputs<'h> {
         for destination in external {
             outputs.files.push(begin_at(destination, false)?);
         }
-        // Its external files are new ones.
+        // The external files are new ones, and are nobody's yet.
         if let (Some(like), Some(file)) = (model.metadata()?, outputs.files.first_mut()) {
             file.take_place_of(&like);
         }
@@ -98,15 +99,15 @@ impl<'h> Outputs<'h> {
         &self.files
     }
 
-    /// Whether somebody is asked before they get their names.
+    /// Whether a hook is called before the outputs get their names.
     pub(crate) fn has_hook(&self) -> bool {
         self.hook.is_some()
     }
 
-    /// Asks whoever is to be asked before they get their names.
-    pub(crate) fn ask(&self, made: &Made) -> Result<()> {
-        let asked = self.hook.map_or(Ok(()), |hook| hook.publish(made));
-        asked.map_err(Error::Refused)
+    /// Calls the hook, if there is one.
+    pub(crate) fn call_hook(&self, made: &Made) -> Result<()> {
+        let called = self.hook.map_or(Ok(()), |hook| hook.publish(made));
+        called.map_err(Error::Refused)
     }
 
     /// Writes a chunk.
@@ -122,7 +123,7 @@ impl<'h> Outputs<'h> {
         let model = self.files.first();
         let model = model.ok_or(Error::Internal("a model without a file"))?;
         model.write_all_at(tail, model_bytes)?;
-        // What began as a clone may have had a longer one.
+        // A clone of the input may have begun with a longer tail.
         Ok(model.truncate(model_bytes + tail.len() as u64)?)
     }
 
@@ -143,8 +144,8 @@ impl<'h> Outputs<'h> {
         self.files.iter().any(Output::is_remote)
     }
 
-    /// Gives all files the permissions of `inputs`, and their names, the model file last: while it
-    /// is absent, so is the model. On failure no name is left behind.
+    /// Gives all files the permissions of `inputs`, and their names. The model file is last: as long as
+    /// it is absent, nobody finds a model in part. On failure no name is left behind.
     pub(crate) fn publish<'a>(mut self, inputs: impl Iterator<Item = &'a Input>) -> Result<()> {
         let sync = self.options.sync;
         self.files.iter().try_for_each(|file| file.finish(sync))?;
@@ -153,12 +154,12 @@ impl<'h> Outputs<'h> {
         let mut published = Vec::new();
         while let (Some(output), Some(like)) = (self.files.pop(), like.pop()) {
             let mut options = self.options;
-            // Only one file can take the place of another in one step: the model's, the last.
+            // Only one file can take the place of another in one step: the last, the model file.
             options.replace &= self.files.is_empty();
             match output.publish(like.as_ref(), options) {
                 Ok(file) => published.push(file),
                 Err(error) => {
-                    // None of several replaced anything: all of them are ours.
+                    // They replaced nothing, so nobody misses them.
                     published.into_iter().for_each(Published::remove);
                     return Err(error.into());
                 }
@@ -170,7 +171,7 @@ impl<'h> Outputs<'h> {
 
 impl Drop for Outputs<'_> {
     fn drop(&mut self) {
-        // The last first: its folders may lie within those of an earlier one.
+        // The last first: its folders may lie within the folders of an earlier one.
         while self.files.pop().is_some() {}
     }
 }
@@ -182,12 +183,12 @@ fn begin_at(destination: &Destination, replace: bool) -> Result<Output> {
     }
 }
 
-/// Where the `files` of a manifest go when the model file goes to `output`: external files keep
-/// their relative paths.
+/// The destinations of the `files` of a manifest if the model file goes to `output`: external files
+/// keep their relative paths.
 ///
 /// # Errors
-/// [`Error::OutputIsInput`] when one of them is one of `inputs`; [`Usage::SameOutput`] when two are one;
-/// [`Error::ExternalName`] for names that are not written, see [`check_names`].
+/// [`Error::OutputIsInput`] if one of them is one of `inputs`; [`Usage::SameOutput`] if two are one, and
+/// [`Usage::FileAndFolder`]; [`Error::ExternalName`], see [`check_names`].
 pub(crate) fn paths<'a>(
     output: &Location,
     files: &[File],
@@ -199,7 +200,7 @@ pub(crate) fn paths<'a>(
     destinations(locations.zip(files), inputs)
 }
 
-/// The same for the external files of a model that stays where it is.
+/// The destinations of the external files of a model that stays where it is.
 #[cfg(feature = "protect")]
 pub(crate) fn paths_beside<'a>(
     model: &Location,
@@ -243,7 +244,7 @@ fn destinations<'f, 'a>(
     }
 }
 
-/// The folder of a file, or one above it, that is to be a file too.
+/// The first folder above `file` that is to be a file too.
 fn folder_among(file: &Location, all: &HashSet<Location>) -> Option<Location> {
     let Location::File(path) = file else {
         return None;
@@ -253,8 +254,8 @@ fn folder_among(file: &Location, all: &HashSet<Location>) -> Option<Location> {
     folders.find(|folder| all.contains(folder))
 }
 
-/// Fails where an external file of `model` has a name that is written nowhere: it may have a meaning
-/// of its own where it comes to lie, or be ours.
+/// Fails if an external file of `model` has a name that onnxseal does not write: other programs may
+/// give hidden files a meaning, and onnxseal has hidden files of its own.
 ///
 /// # Errors
 /// [`Error::ExternalName`].

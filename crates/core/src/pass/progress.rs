@@ -1,38 +1,38 @@
-//! How far a long call is.
+//! The progress of a long call, and the rows that say what it read and wrote.
 
 use serde::{Deserialize, Serialize};
 
-/// Told of the bytes that a call has dealt with; called from several threads.
+/// Receives the progress of a call. Several threads call it.
 pub trait Progress: Sync {
-    /// The call will deal with `bytes` in all.
+    /// The call begins, and will read `bytes` in all.
     fn begin(&self, bytes: u64) {
         let _ = bytes;
     }
 
-    /// `bytes` more have been dealt with.
+    /// The call has dealt with `bytes` more.
     fn advance(&self, bytes: u64) {
         let _ = bytes;
     }
 
-    /// Whether the call shall end before it is done: asked after each [`advance`](Progress::advance).
-    /// It then fails with [`Error::Cancelled`](crate::Error::Cancelled), and no output appears.
+    /// Whether the call shall end early. It asks after each [`advance`](Progress::advance), fails with
+    /// [`Error::Cancelled`](crate::Error::Cancelled), and no output appears.
     fn is_cancelled(&self) -> bool {
         false
     }
 }
 
-/// Tells nobody.
+/// Receives progress and drops it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 
 impl Progress for Silent {}
 
-/// What a call read and what it wrote.
+/// The digests of the files that a call read and wrote.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Digests {
     /// The files of the model that was read, the model file first.
     pub input: Vec<FileDigest>,
-    /// The files that were written, the model file first; none where nothing was.
+    /// The files that were written, the model file first; none if the call wrote nothing.
     pub output: Vec<FileDigest>,
 }
 
@@ -47,7 +47,7 @@ pub struct FileDigest {
     pub blake3: String,
 }
 
-/// How much of something is encrypted.
+/// A length in bytes, and how much of it is encrypted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Volume {
     /// Length in bytes.
@@ -72,7 +72,7 @@ impl Volume {
         }
     }
 
-    /// All of them together; metadata of a hostile file may name more bytes than there are.
+    /// All of them together. They saturate: a hostile file may claim any number of bytes.
     pub(crate) fn sum(volumes: impl Iterator<Item = Volume>) -> Volume {
         let (bytes, encrypted) = volumes.fold((0u64, 0u64), |(bytes, encrypted), volume| {
             (

@@ -1,4 +1,4 @@
-//! The moment before outputs get their names: what was made, and who may refuse it.
+//! The hook that is called before outputs get their names, and that may refuse them.
 
 use onnxseal_store::OutputOptions;
 
@@ -14,27 +14,27 @@ pub struct Made {
     pub weights: Option<Volume>,
 }
 
-/// Called before outputs get their names: to keep a record of them, and to make room for them.
+/// Is called before outputs get their names: to keep a record of them, and to make room for them.
 pub trait PublishHook: Sync {
-    /// All outputs are written, and get their names once this has returned. Called once a call.
+    /// All outputs are written, and get their names once this has returned. A call does this once.
     ///
     /// # Errors
     /// An error ends the call with [`Error::Refused`](crate::Error::Refused), and no output appears.
     fn publish(&self, made: &Made) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
-    /// Whether the hook removes existing files in the place of the outputs. They are no error before
-    /// it has been called.
+    /// Whether the hook removes files that exist in the place of outputs. Until it was called they are
+    /// no error.
     fn makes_room(&self) -> bool {
         false
     }
 }
 
-/// How outputs come to be, and who is asked before they get their names.
+/// How outputs are written, and the hook that is called before they get their names.
 #[derive(Clone, Copy)]
 pub struct Publication<'h> {
-    /// How they come to be.
+    /// How they are written.
     pub options: OutputOptions,
-    /// Who is asked. A call with a hook takes digests of all files, which costs time.
+    /// The hook. A call with a hook takes digests of all files, and takes longer.
     pub hook: Option<&'h dyn PublishHook>,
 }
 

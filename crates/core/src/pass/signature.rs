@@ -1,4 +1,4 @@
-//! Publishers' signatures: what one is over, and whose is demanded.
+//! Publishers' signatures: the message that one is over, and the demand for one.
 //!
 //! ```text
 //! message = "onnxseal/v1/signature\n"
@@ -10,7 +10,7 @@
 //!
 //! with chunks as they are stored. That is all of a protected model but the wrapped data key and
 //! the signature itself. Tags and MAC belong to it because AES-GCM does not commit to a key: anyone
-//! could make others, for a data key of their own, over the ciphertext that is there.
+//! could choose a data key, and make tags and a MAC for it over the same ciphertext.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -24,21 +24,21 @@ use crate::format::artifact::Artifact;
 use crate::format::manifest::Manifest;
 use crate::pass::chunks::{Chunk, PerChunk};
 
-/// Whose signature a model must bear.
+/// The publishers of whom one must have signed a model.
 #[derive(Debug)]
 pub struct SignedBy {
-    /// Who may sign, with which keys.
+    /// The publishers that may sign, and their keys.
     pub allowed: AllowedSigners,
-    /// The one of them who must have signed; any of them where absent.
+    /// The principal that must have signed; any of them if absent.
     pub signer: Option<String>,
 }
 
-/// What it takes to open a model: identities, and possibly a publisher's signature.
+/// The demands on opening a model: an identity that opens it, and possibly a publisher's signature.
 #[derive(Clone, Copy, Debug)]
 pub struct Access<'a> {
-    /// The secret keys of which one opens the data key.
+    /// The secret keys. One of them must open the data key.
     pub identities: &'a Identities,
-    /// Whose signature is demanded, if any.
+    /// The publishers of whom one must have signed, if a signature is demanded.
     pub signed_by: Option<&'a SignedBy>,
 }
 
@@ -52,7 +52,7 @@ impl<'a> From<&'a Identities> for Access<'a> {
     }
 }
 
-/// The SHA-256 digests of all chunks as they are stored, taken in any order.
+/// The SHA-256 digests of all chunks as they are stored. Chunks come in any order.
 pub(crate) struct Leaves(PerChunk<[u8; 32]>);
 
 impl Leaves {
@@ -60,17 +60,17 @@ impl Leaves {
         Leaves(PerChunk::new(manifest))
     }
 
-    /// Takes in a chunk as it is stored; each is taken once.
+    /// Takes in a chunk as it is stored. Each chunk is given once.
     pub(crate) fn take(&self, chunk: &Chunk, stored: &[u8]) {
         self.0.put(chunk, Sha256::digest(stored).into());
     }
 
-    /// What the publisher signs of a model that is there.
+    /// The message that the publisher of `artifact` signs.
     pub(crate) fn message_of(&self, artifact: &Artifact) -> Result<String> {
         self.message(&artifact.manifest_bytes, &artifact.tags, &artifact.mac)
     }
 
-    /// What the publisher signs.
+    /// The message that the publisher signs.
     pub(crate) fn message(&self, manifest: &[u8], tags: &[u8], mac: &[u8]) -> Result<String> {
         let files = Sha256::digest(self.0.all()?.as_flattened());
         let mut message = "onnxseal/v1/signature\n".to_owned();
@@ -99,10 +99,10 @@ pub(crate) struct Demand<'a> {
 }
 
 impl<'a> Demand<'a> {
-    /// Demands a signature by `by` on the model at `path`.
+    /// Demands a signature by one of `by` on the model at `path`.
     ///
     /// # Errors
-    /// [`Error::NotSigned`] where there is none.
+    /// [`Error::NotSigned`] if it has none.
     pub(crate) fn new(path: &Path, artifact: &Artifact, by: &'a SignedBy) -> Result<Demand<'a>> {
         match artifact.signature {
             Some(_) => Ok(Demand {
@@ -115,10 +115,10 @@ impl<'a> Demand<'a> {
         }
     }
 
-    /// Who signed.
+    /// Checks the signature, and says who signed.
     ///
     /// # Errors
-    /// [`Error::Signature`] where the signature does not hold, or by somebody else.
+    /// [`Error::Signature`] if the signature does not hold, or is by somebody else.
     pub(crate) fn check(&self, path: &Path, artifact: &Artifact) -> Result<Signer> {
         let message = self.leaves.message_of(artifact)?;
         let SignedBy { allowed, signer } = self.by;

@@ -1,4 +1,4 @@
-//! A model file, mapped, and the model's structure in it.
+//! A model file, open and mapped, and the structure in it.
 
 use onnxseal_onnx::{At, Limits};
 #[cfg(feature = "protect")]
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 #[cfg(feature = "protect")]
 use crate::error::{external as external_error, model as model_error};
 
-/// Bytes of an object to fetch for its structure, at most: they are kept in memory.
+/// The most bytes of an object that are fetched for its structure. They are kept in memory.
 const MAX_STRUCTURE_BYTES: u64 = 1 << 30;
 
 /// A model file, open and mapped.
@@ -35,9 +35,10 @@ impl Source {
         &self.map
     }
 
-    /// Locates what is in the first `len` bytes of the file.
+    /// Locates the model in the first `len` bytes of the file.
     #[cfg(feature = "protect")]
     pub(crate) fn locate(&self, len: u64) -> Result<Model<'_>> {
+        // A manifest may claim more bytes than the file has.
         let len = usize::try_from(len)
             .unwrap_or(usize::MAX)
             .min(self.map.len());
@@ -45,7 +46,7 @@ impl Source {
             .map_err(|source| self.malformed(source))
     }
 
-    /// Checks that it is clear which elements the values of `model`, located in this source, have.
+    /// Checks that all programs read the values of `model`, located in this source, in the same way.
     #[cfg(feature = "protect")]
     pub(crate) fn check_unambiguous(&self, model: &Model<'_>) -> Result<()> {
         (model.check_unambiguous()).map_err(|source| self.malformed(source))
@@ -71,6 +72,7 @@ impl Source {
     fn open_locations(&self, model: &Model<'_>) -> Result<Vec<Input>> {
         let paths = &model.external_files;
         let opened: StoreResult<Vec<Input>> = match self.input.file() {
+            // In a store or in memory, different paths are different files.
             None => (paths.iter().map(|path| self.input.open_beside(path))).collect(),
             Some(_) => beside::open_all(&self.input.path, paths).and_then(|files| {
                 let inputs = files.into_iter();
@@ -86,7 +88,7 @@ impl Source {
     }
 }
 
-/// Reads what a model's structure is told from, and little more, into `bytes`, as long as the file.
+/// Reads the structure of a model, and little more, into `bytes`, memory of the file's length.
 fn skim(input: &Input, bytes: &mut [u8]) -> Result<()> {
     let mut n_bytes = 0;
     onnxseal_onnx::skim(bytes, &Limits::default(), |part, offset| {

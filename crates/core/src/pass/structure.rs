@@ -1,4 +1,4 @@
-//! A model's structure in memory of our own, to be held against what is authenticated.
+//! A copy of a model's structure, to be compared with the chunks that are authenticated.
 
 use onnxseal_onnx::model::Span;
 use onnxseal_onnx::{Limits, Model, locate, skim};
@@ -8,11 +8,11 @@ use crate::error::{Error, Result, io};
 use crate::pass::chunks::Chunk;
 use crate::pass::source::Source;
 
-/// What [`locate`] reads of a model file, copied, so that nobody can change it any more.
+/// A copy of the bytes of a model file that [`locate`] reads. Nobody can change it any more.
 ///
-/// A model file is read twice: for its structure, and chunk by chunk to be authenticated. Whoever
-/// can write to it, or answers for it in a store, could show another graph each time. So whatever is
-/// concluded from the structure holds only if the chunks [agree](Structure::check).
+/// A model file is read twice: for its structure, and chunk by chunk to be authenticated. A writer of the
+/// file, or the store that has it, could show another graph each time. So a conclusion from the
+/// structure holds only if the chunks [agree](Structure::check).
 pub(crate) struct Structure<'s> {
     source: &'s Source,
     map: Map,
@@ -21,7 +21,7 @@ pub(crate) struct Structure<'s> {
 }
 
 impl<'s> Structure<'s> {
-    /// Copies it from the first `len` bytes of the file.
+    /// Copies the structure from the first `len` bytes of the file.
     pub(crate) fn of(source: &'s Source, len: u64) -> Result<Structure<'s>> {
         let mut parts = Vec::new();
         let map = Map::of_memory(len, |bytes| {
@@ -38,6 +38,7 @@ impl<'s> Structure<'s> {
         Ok(Structure { source, map, parts })
     }
 
+    /// Locates the model in the copy.
     pub(crate) fn locate(&self) -> Result<Model<'_>> {
         locate(&self.map, &Limits::default()).map_err(|source| Error::Model {
             path: self.source.input.path.clone(),
@@ -45,9 +46,10 @@ impl<'s> Structure<'s> {
         })
     }
 
-    /// Fails where `stored`, a chunk as it is stored, is not what the structure was told from.
+    /// Fails if `stored`, a chunk as it is stored, differs from the copy.
     pub(crate) fn check(&self, chunk: &Chunk, stored: &[u8]) -> Result<()> {
         let window = chunk.window;
+        // The graph is in the model file alone.
         if chunk.file() != 0 {
             return Ok(());
         }

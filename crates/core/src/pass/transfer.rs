@@ -18,26 +18,26 @@ use crate::pass::outputs::Outputs;
 use crate::pass::progress::{Digests, FileDigest, Progress, Volume};
 use crate::pass::publish::Made;
 
-/// Files that a pass reads and those that it writes.
+/// The files that a pass reads, and the files that it writes.
 pub(crate) struct Transfer<'a> {
     layout: &'a Manifest,
     inputs: Vec<&'a Input>,
     outputs: &'a Outputs<'a>,
-    /// For outputs that began as clones of their inputs: the bytes that are to change.
+    /// The bytes that are to change, for each output that began as a clone of its input.
     #[cfg(feature = "protect")]
     cloned: Vec<Option<&'a SpanSet>>,
     digesters: Option<(Digester<'a>, Digester<'a>)>,
     restoring: Option<Restoring<'a>>,
 }
 
-/// What comes of a model file that is to be made the original again: all of it, before it is written.
+/// A model file that gets the original's names. All of it must be in memory before it is edited.
 struct Restoring<'a> {
     original: &'a Original,
     model: Mutex<Zeroizing<Vec<u8>>>,
 }
 
 impl<'a> Transfer<'a> {
-    /// From `inputs` to `outputs`, the files of `layout`, with digests if a hook is told of them.
+    /// A pass from `inputs` to `outputs`, the files of `layout`. It takes digests if there is a hook.
     pub(crate) fn new<'i: 'a>(
         layout: &'a Manifest,
         inputs: impl Iterator<Item = &'i Input>,
@@ -57,19 +57,15 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Has the original's names restored, where the layout says how.
+    /// Restores the original's names, if the layout says how.
     pub(crate) fn restore(&mut self) -> Result<()> {
         let Some(original) = &self.layout.original else {
             return Ok(());
         };
-        let model = self.inputs.first();
-        let path = model
-            .map(|model| model.path.as_path())
-            .unwrap_or(Path::new(""));
+        let path = (self.inputs.first()).map_or(Path::new(""), |model| &model.path);
         let no_memory = |error| io("find memory for", path)(std::io::Error::other(error));
-        let len = self.layout.files.first().map_or(0, |model| model.bytes);
-        let len =
-            usize::try_from(len).map_err(|error| io("read", path)(std::io::Error::other(error)))?;
+        let len = usize::try_from(self.layout.model_bytes()).map_err(std::io::Error::other);
+        let len = len.map_err(io("read", path))?;
         let mut model = Zeroizing::new(Vec::new());
         model.try_reserve_exact(len).map_err(no_memory)?;
         model.resize(len, 0);
@@ -78,8 +74,8 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
-    /// Lets each output begin as a clone of its input, where that pays and work changes no bytes
-    /// but `changed`.
+    /// Lets each output begin as a clone of its input, if that pays. Work may change no bytes but
+    /// `changed`.
     #[cfg(feature = "protect")]
     pub(crate) fn clone_files(&mut self, changed: &'a [SpanSet]) {
         let files = self.inputs.iter().zip(self.outputs.files()).zip(changed);
@@ -91,12 +87,12 @@ impl<'a> Transfer<'a> {
             .collect();
     }
 
-    /// Takes every chunk, with the next of `places`, through `work`.
+    /// Reads every chunk, lets `work` change it with the next of `items`, and writes it.
     ///
-    /// Nothing of the outputs may be let out before this returns well.
+    /// No output may be published before this has returned well.
     pub(crate) fn run<P: Send>(
         &self,
-        places: impl Iterator<Item = P> + Send,
+        items: impl Iterator<Item = P> + Send,
         progress: &dyn Progress,
         work: impl Fn(&Chunk, &mut [u8], &mut Tools, P) -> Result<()> + Sync,
     ) -> Result<()> {
@@ -104,13 +100,13 @@ impl<'a> Transfer<'a> {
             self.outputs.is_remote(),
             self.layout,
             &self.inputs,
-            places,
+            items,
             progress,
-            |chunk, bytes, tools, place| {
+            |chunk, bytes, tools, item| {
                 if let Some((input, _)) = &self.digesters {
                     input.take(chunk, bytes);
                 }
-                work(chunk, bytes, tools, place)?;
+                work(chunk, bytes, tools, item)?;
                 if let Some((_, output)) = &self.digesters {
                     output.take(chunk, bytes);
                 }
@@ -119,14 +115,14 @@ impl<'a> Transfer<'a> {
         )
     }
 
-    /// Takes every chunk as it is.
+    /// Copies every chunk as it is.
     #[cfg(feature = "protect")]
     pub(crate) fn copy(&self, progress: &dyn Progress) -> Result<()> {
+        // A clone has all chunks already.
         if self.digesters.is_none() && self.cloned.iter().all(Option::is_some) {
             return Ok(());
         }
-        let places = std::iter::repeat(());
-        self.run(places, progress, |_, _, _, ()| Ok(()))
+        self.run(std::iter::repeat(()), progress, |_, _, _, ()| Ok(()))
     }
 
     fn write(&self, chunk: &Chunk, bytes: &[u8], tools: &mut Tools) -> Result<()> {
@@ -144,17 +140,18 @@ impl<'a> Transfer<'a> {
         #[cfg(feature = "protect")]
         if let Some(Some(changed)) = self.cloned.get(chunk.file()) {
             let (changed, _) = tools.targets(chunk, changed);
-            let output = chunk.of(self.outputs.files())?;
+            let output = chunk.file_of(self.outputs.files())?;
             let start = chunk.window.start;
             return Ok(reflink::write_changed(output, bytes, start, changed)?);
         }
+        // Only clones need them.
         let _ = tools;
         self.outputs.write(chunk, bytes)
     }
 
-    /// Ends the pass: fails if an input was written to meanwhile, then calls the hook of the outputs, which
-    /// are complete. `weights` say how much was planned to be encrypted. The model file that was read ends with `input_tail`, the one that was
-    /// written with `output_tail`.
+    /// Ends the pass: fails if an input was written to meanwhile, then calls the hook. All outputs must be
+    /// complete. The model file of the inputs ends with `input_tail`, that of the outputs with
+    /// `output_tail`. `weights` say how much was planned to be encrypted.
     pub(crate) fn finish(
         self,
         input_tail: &[u8],
@@ -175,15 +172,15 @@ impl<'a> Transfer<'a> {
             input: input.finish(input_tail)?,
             output: output.finish(output_tail)?,
         };
-        // Digests are of the files that are there.
+        // The digests are of the model before it was edited, and the record is of the file.
         if let Some(restored) = &restored {
-            rename(&mut digests.output, self.layout, restored);
+            use_original(&mut digests.output, self.layout, restored);
         }
         #[cfg(feature = "protect")]
         if let Some(original) = self.inputs.first().and_then(|model| model.before_edit()) {
-            rename(&mut digests.input, self.layout, &original.read_all()?);
+            use_original(&mut digests.input, self.layout, &original.read_all()?);
         }
-        self.outputs.ask(&Made { digests, weights })
+        self.outputs.call_hook(&Made { digests, weights })
     }
 }
 
@@ -196,8 +193,8 @@ impl Restoring<'_> {
     }
 }
 
-/// Makes digests of the files of `layout` those of the original, whose model file is `model`.
-fn rename(digests: &mut [FileDigest], layout: &Manifest, model: &[u8]) {
+/// Gives the digests of the files of `layout` the original's paths, and its model file that of `model`.
+fn use_original(digests: &mut [FileDigest], layout: &Manifest, model: &[u8]) {
     for (digest, file) in digests.iter_mut().zip(layout.original_files()) {
         digest.path = file.path;
     }

@@ -1,4 +1,4 @@
-//! The rules of `docs/FORMAT.md` for what a manifest says.
+//! The rules of `docs/FORMAT.md` for manifests.
 
 use std::collections::HashSet;
 
@@ -21,20 +21,20 @@ const MAX_FILES: usize = 1 << 16;
 /// The most bytes that the path of an external data file may have.
 const MAX_PATH_BYTES: usize = 1 << 12;
 
-/// The most texts that edits may put in.
+/// The most texts that edits may insert.
 pub(super) const MAX_TEXTS: usize = 1 << 18;
 
 /// The most bytes that one of them may have.
 const MAX_TEXT_BYTES: usize = 1 << 13;
 
-/// By how many bytes the original's model file may be longer.
+/// The most bytes by which the original's model file may be longer.
 const MAX_GROWTH: u64 = 1 << 26;
 
-/// The most separate runs of target bytes that a model may have: 256 MiB of spans.
+/// The most separate runs of target bytes that a model may have. As spans they take 256 MiB.
 const MAX_SPANS: u64 = 1 << 24;
 
 impl Draft {
-    /// Says which rule is broken.
+    /// Checks all rules but those for `original`. The error says which rule is broken.
     pub(super) fn check(&self) -> Result<(), String> {
         match (self.format, &self.original) {
             (FORMAT, None) | (FORMAT_RENAMED, Some(_)) => {}
@@ -59,6 +59,7 @@ impl Draft {
             return Err(format!("{} tiers (this program reads 1)", self.tiers));
         }
         self.check_files()?;
+        // Before the tensors: their rules multiply and add these integers.
         self.check_integers()?;
         self.check_order()?;
         let mut n_spans = 0u64;
@@ -90,7 +91,7 @@ impl Draft {
         check_paths(self.files.iter().skip(1).map(|file| &file.path))
     }
 
-    /// Checks the way back to the original.
+    /// Checks the edits that restore the original.
     pub(super) fn check_original(&self, draft: &OriginalDraft) -> Result<Original, String> {
         let model_bytes = self.files.first().map_or(0, |model| model.bytes);
         if draft.paths.len() + 1 != self.files.len() {
@@ -106,12 +107,13 @@ impl Draft {
             }
         }
         let edits = Edits::new(draft.edits.clone(), texts, model_bytes)?;
-        // The sum first: what is restored shall not take memory out of proportion.
+        // Lengths first: a restored model shall not take memory out of proportion.
         if edits.len_after(model_bytes) != Some(draft.bytes)
             || draft.bytes > model_bytes.saturating_add(MAX_GROWTH)
         {
             return Err(format!("edits do not make {} bytes", draft.bytes));
         }
+        // Edits and tensors are both sorted: one walk over both finds every overlap.
         let mut tensors = self
             .tensors
             .iter()
@@ -220,6 +222,7 @@ impl Tensor {
             ));
         }
         let bits = u64::from(self.element_bits);
+        // A unit is whole bytes, so that no byte has bits of two subsequences.
         let units = self
             .unit
             .checked_mul(bits)

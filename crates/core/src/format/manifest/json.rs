@@ -1,4 +1,4 @@
-//! JSON more strictly than serde derives it: structs only from objects, no member twice.
+//! Reads JSON more strictly than serde derives it: structs only from objects, no member twice.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use super::{Draft, File, Mode, Operator, OriginalDraft, Tensor};
 /// The most claims that a manifest may make.
 const MAX_CLAIMS: usize = 1 << 16;
 
-/// What is read from an object. No trait of serde's: others shall not make what nobody checks.
+/// A type that is read from an object. serde's own trait would let others read values that nobody checks.
 pub(super) trait Members: Sized {
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
 }
@@ -68,7 +68,7 @@ macro_rules! members {
 members!(FileMembers => File, OperatorMembers => Operator, TensorMembers => Tensor,
     OriginalDraft => OriginalDraft, Draft => Draft);
 
-/// A struct that is read from an object; derived structs alone also take arrays.
+/// A struct that is read from an object. A derived struct is read from an array as well.
 pub(super) struct Object<T>(pub(super) T);
 
 impl<'de, T: Members> Deserialize<'de> for Object<T> {
@@ -97,19 +97,19 @@ pub(super) fn objects<'de, T: Members, D: Deserializer<'de>>(
     Ok(objects.into_iter().map(|Object(value)| value).collect())
 }
 
-/// Reads a member that may be absent but not `null`.
+/// Reads a member that may be absent, but not `null`.
 pub(super) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
     u32::deserialize(deserializer).map(Some)
 }
 
-/// The same of an object.
+/// The same for a member that is an object.
 pub(super) fn original<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<OriginalDraft>, D::Error> {
     Object::deserialize(deserializer).map(|Object(original)| Some(original))
 }
 
-/// Reads an array of strings: no more of them than memory is to be taken for.
+/// Reads an array of strings. The limit holds before memory is taken for more.
 pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     struct Texts;
     impl<'de> Visitor<'de> for Texts {
@@ -132,7 +132,7 @@ pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<St
     deserializer.deserialize_seq(Texts)
 }
 
-/// Reads an object of strings: no more of them than memory is to be taken for.
+/// Reads an object of strings. The limit holds before memory is taken for more.
 pub(super) fn claims<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, String>, D::Error> {
@@ -160,7 +160,7 @@ pub(super) fn claims<'de, D: Deserializer<'de>>(
 }
 
 impl<'de> Deserialize<'de> for Mode {
-    /// Reads a string; a derived enum alone also takes `{"bytes": null}`.
+    /// Reads a string. A derived enum is read from `{"bytes": null}` as well.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match &*String::deserialize(deserializer)? {
             "bytes" => Ok(Mode::Bytes),

@@ -8,7 +8,7 @@ use onnxseal_onnx::model::Span;
 use onnxseal_onnx::model::{self, Payload};
 use serde::Serialize;
 
-/// One tensor of which some part is encrypted. Only a [`Manifest`] has one.
+/// One tensor of which some part is encrypted. Only a [`Manifest`](super::Manifest) has one.
 #[derive(Debug, Serialize)]
 #[non_exhaustive]
 pub struct Tensor {
@@ -20,7 +20,7 @@ pub struct Tensor {
     pub data_type: Cow<'static, str>,
     /// Shape.
     pub dims: Vec<u64>,
-    /// The nodes that consume it, the one it was planned for first.
+    /// The nodes that consume it. It was planned for the first.
     pub operators: Vec<Operator>,
     /// How the targets are encrypted.
     pub mode: Mode,
@@ -32,14 +32,14 @@ pub struct Tensor {
     pub offset: u64,
     /// Bits of one element.
     pub element_bits: u32,
-    /// Bytes from the start of one element to the start of the next, where they do not touch.
+    /// Bytes from the start of one element to the start of the next, if they do not touch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stride: Option<u32>,
     /// Elements in a subsequence.
     pub unit: u64,
     /// Number of subsequences.
     pub n: u64,
-    /// Which subsequences are encrypted: `[skip, take, skip, take, ...]`.
+    /// The encrypted subsequences: `[skip, take, skip, take, ...]`.
     pub targets: Vec<u64>,
 }
 
@@ -60,7 +60,7 @@ pub enum Mode {
     Bytes,
 }
 
-/// Where a tensor's elements lie; the members are those of [`Tensor`].
+/// The place of a tensor's elements. The members are those of [`Tensor`].
 #[cfg(feature = "protect")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -71,7 +71,7 @@ pub(crate) struct Place {
 }
 
 impl Tensor {
-    /// Where the elements lie.
+    /// The place of its elements.
     #[cfg(feature = "protect")]
     pub(crate) fn place(&self) -> Place {
         Place {
@@ -82,7 +82,7 @@ impl Tensor {
         }
     }
 
-    /// Number of elements, or `None` where the product overflows.
+    /// Number of elements; `None` if the product overflows.
     pub(super) fn elements(&self) -> Option<u64> {
         self.dims
             .iter()
@@ -105,12 +105,12 @@ impl Tensor {
         self.runs().map(|(_, take)| take).sum()
     }
 
-    /// Length of all elements in bytes, without what lies between them.
+    /// Length of all elements in bytes, without the bytes between them.
     pub fn len_bytes(&self) -> u64 {
         bytes_of(self.elements().unwrap_or(0), self.element_bits)
     }
 
-    /// The bytes from the first element to the last, with what lies between them.
+    /// The bytes from the first element to the last, with the bytes between them.
     pub(crate) fn extent(&self) -> Span {
         let len = match self.stride {
             None => self.len_bytes(),
@@ -138,6 +138,7 @@ impl Tensor {
     /// The encrypted elements, as ranges `(first, end)`.
     fn element_runs(&self, elements: u64) -> impl Iterator<Item = (u64, u64)> {
         self.runs().map(move |(first, take)| {
+            // The last subsequence may be shorter than a unit.
             let end = first
                 .saturating_add(take)
                 .saturating_mul(self.unit)
@@ -181,7 +182,7 @@ impl Tensor {
 
 #[cfg(feature = "protect")]
 impl Place {
-    /// The place of a tensor of the graph; `None` where its elements cannot be replaced.
+    /// The place of a tensor of the graph; `None` if its elements cannot be replaced.
     pub(crate) fn of(tensor: &model::Tensor<'_>) -> Option<Place> {
         match tensor.payload {
             Payload::Dense {
