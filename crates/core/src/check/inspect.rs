@@ -66,6 +66,7 @@ pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Re
         reason,
     };
     check_files(path, model, manifest)?;
+    // A manifest lists no tensor twice, so the paths are unique.
     let mut described: HashMap<&str, &manifest::Tensor> = manifest
         .tensors
         .iter()

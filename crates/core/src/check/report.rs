@@ -15,7 +15,7 @@ use crate::pass::progress::Volume;
 /// Which weights of a model are encrypted, and which are not.
 ///
 /// Serialises to the JSON of `--json`; members are only ever added.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     /// Path of the model.
     pub model: String,
@@ -186,22 +186,12 @@ impl Builder {
         let report = Report {
             model: path.display().to_string(),
             files,
-            original_files: Vec::new(),
-            weights: Volume::default(),
-            types: Vec::new(),
-            operators: Vec::new(),
-            clear: Vec::new(),
             passed_over: passed_over.collect(),
             plain_constants: PlainConstantsRow {
                 n: model.plain_constants.n,
                 bytes: model.plain_constants.bytes,
             },
-            claims: BTreeMap::new(),
-            recipients: Vec::new(),
-            comment: None,
-            public_keys: Vec::new(),
-            signature: None,
-            violations: Vec::new(),
+            ..Report::default()
         };
         Builder {
             report,
@@ -218,13 +208,12 @@ impl Builder {
     ) -> &mut OperatorRow {
         let operator = self.operators.entry(node).or_insert_with(|| {
             let Operator { op_type, node } = operator(model, node);
-            let (coefficient, volume_bytes, volume) = (None, None, Volume::default());
             OperatorRow {
                 op_type,
                 node,
-                coefficient,
-                volume_bytes,
-                volume,
+                coefficient: None,
+                volume_bytes: None,
+                volume: Volume::default(),
                 // Most operators have one tensor. `push` would make room for four.
                 tensors: Vec::with_capacity(1),
             }
@@ -244,26 +233,20 @@ impl Builder {
             mut report,
             operators,
         } = self;
-        let mut types: BTreeMap<&str, (u64, Vec<Volume>)> = BTreeMap::new();
         report.operators = operators.into_values().collect();
+        let mut types: BTreeMap<String, TypeRow> = BTreeMap::new();
         for row in &mut report.operators {
             row.volume = Volume::sum(row.tensors.iter().map(|tensor| tensor.volume));
+            let new = || TypeRow {
+                op_type: row.op_type.clone(),
+                operators: 0,
+                volume: Volume::default(),
+            };
+            let of_type = types.entry(row.op_type.clone()).or_insert_with(new);
+            of_type.operators += 1;
+            of_type.volume = Volume::sum([of_type.volume, row.volume].into_iter());
         }
-        for row in &report.operators {
-            let (operators, volumes) = types.entry(&row.op_type).or_default();
-            *operators += 1;
-            volumes.push(row.volume);
-        }
-        report.types = (types.into_iter())
-            .map(|(op_type, (operators, volumes))| {
-                let volume = Volume::sum(volumes.into_iter());
-                TypeRow {
-                    op_type: op_type.to_owned(),
-                    operators,
-                    volume,
-                }
-            })
-            .collect();
+        report.types = types.into_values().collect();
         report.weights = Volume::sum(report.operators.iter().map(|row| row.volume));
         report
     }

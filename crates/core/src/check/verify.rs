@@ -133,6 +133,7 @@ fn verify_files(
                     unlocked.open_chunk(chunk, bytes, tag, tools)
                 },
             )?;
+            // A writer may have changed chunks that were read already.
             unlocked.files().try_for_each(Input::check_unchanged)?;
             let signer = unlocked.check_signature()?;
             if let (Some(digests), Some(digester)) = (digests, &digester) {
@@ -152,6 +153,7 @@ fn verify_files(
     };
     let model = structure.locate()?;
     let report = examine(path, &model, protected.manifest())?;
+    // If every chunk was authenticated, it agreed with the structure: then report and policy hold.
     let mut unmatched = Vec::new();
     if let Some(policy) = checks.policy {
         unmatched = plan::unmatched(&model, policy);

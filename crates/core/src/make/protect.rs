@@ -44,13 +44,12 @@ pub struct ProtectOptions {
 impl ProtectOptions {
     /// Options with `policy`, no claims, and nothing replaced.
     pub fn new(policy: Policy) -> ProtectOptions {
-        let (claims, chunk_bytes) = (BTreeMap::new(), DEFAULT_CHUNK_BYTES);
         ProtectOptions {
             policy,
-            claims,
+            claims: BTreeMap::new(),
             signing_key: None,
             external_data: None,
-            chunk_bytes,
+            chunk_bytes: DEFAULT_CHUNK_BYTES,
             output: OutputOptions::default(),
         }
     }
@@ -128,6 +127,7 @@ pub fn protect_in_place(
     let location = Location::File(location.into().in_place()?);
     let naming = Naming::after(&location, options.external_data.as_deref());
     let prepared = Prepared::new(Source::open(&location)?, &options.policy, naming)?;
+    // Another call that changes the model would be lost when this one replaces it.
     prepared.model.lock_in_place()?;
     let external = outputs::paths_beside(&location, &prepared.files, prepared.inputs())?;
     let outputs = Outputs::in_place(&prepared.model, &external)?;

@@ -118,12 +118,14 @@ fn new_end(
     }
     let key = match recipients {
         Rewrap::Only(recipients) => recipients.wrap(&data_key),
+        // Recipients that no identity tells would lose the model: that is an error.
         Rewrap::Also(more) => identities
             .recipients_of(&protected.artifact.key)
             .and_then(|present| more.and(present))
             .and_then(|all| all.wrap(&data_key)),
     };
     let key = key.map_err(Error::Key)?;
+    // The caller is told if nobody here can open the model any more.
     let still_opens = identities.unwrap(&key).is_ok();
     let end = encode_end(protected.artifact.signature.as_deref(), &key);
     Ok((end, Rekeyed { still_opens }))

@@ -25,10 +25,12 @@ pub(crate) fn splice<T>(
     new_end: impl FnOnce(&Protected) -> Result<(Vec<u8>, T)>,
 ) -> Result<T> {
     let path = &model.in_place()?;
+    // Locked from here on: two calls would write two journals for one file.
     let splice = Splice::open(path, flush)?;
     splice.complete(|torn| judge(path, torn, identities))?;
     let protected = Protected::of(Source::of(splice.input()?)?)?;
     let (new, result) = new_end(&protected)?;
+    // Signing reads the whole model, which takes time: nobody may have written to it.
     let input = &protected.source.input;
     input.check_unchanged()?;
     input.check_in_place()?;
@@ -68,6 +70,7 @@ fn judge(path: &Path, torn: &Torn<'_>, identities: Option<&Identities>) -> Resul
             opens.then_some(*ending)
         }),
         None => {
+            // Whoever planted the journal has no data key to give: it must name the key that is there.
             let [found, new, old] = ends.map(|(_, artifact)| artifact.map(|artifact| artifact.key));
             let keeps_key = new.is_some() && new == old && (found.is_none() || found == new);
             keeps_key.then_some(Ending::New)

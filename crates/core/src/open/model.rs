@@ -88,6 +88,7 @@ pub fn open_with<'a>(
             unlocked.open_chunk(chunk, bytes, tag, &mut workspace.tools)
         },
     )?;
+    // A writer may have changed chunks that were read already: all files are of one moment.
     unlocked.files().try_for_each(Input::check_unchanged)?;
     unlocked.check_signature()?;
     let blob_key = Arc::clone(&unlocked.blob_key);
