@@ -4,15 +4,12 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-#[cfg(feature = "object-store")]
 use std::sync::OnceLock;
 
 use onnxseal_core::{Error, Result, io, is_model as holds_model};
-#[cfg(not(feature = "object-store"))]
-use onnxseal_store::unreachable_object;
-#[cfg(feature = "object-store")]
-use onnxseal_store::{Error as StoreError, object::remote, parallel};
-use onnxseal_store::{Input, Location, ObjectUrl, draft, holds_secret, shown};
+use onnxseal_store::{
+    Error as StoreError, Input, Location, ObjectUrl, draft, holds_secret, parallel, shown,
+};
 use walkdir::DirEntry;
 
 use crate::walk::{Glob, Walk, below, is_git};
@@ -272,13 +269,12 @@ impl Search {
     }
 
     /// Adds the object at `source`, or what is in that folder.
-    #[cfg(feature = "object-store")]
     fn object(&mut self, source: &ObjectUrl) -> Result<()> {
         if !source.names_folder() && Location::from(source).exists()? {
             let name = source.key().rsplit('/').next();
             return self.add_object(source, name.unwrap_or_default());
         }
-        let keys = remote::list(source)?;
+        let keys = source.list()?;
         if keys.is_empty() {
             return Err(nothing_at(source));
         }
@@ -322,13 +318,7 @@ impl Search {
         Ok(())
     }
 
-    #[cfg(not(feature = "object-store"))]
-    fn object(&mut self, source: &ObjectUrl) -> Result<()> {
-        Err(unreachable_object(&source.into()).into())
-    }
-
     /// Adds an object, unless it is there already.
-    #[cfg(feature = "object-store")]
     fn add_object(&mut self, url: &ObjectUrl, relative: &str) -> Result<()> {
         let location = Location::from(url);
         // A name of a store may be several here, and lead anywhere.
@@ -345,14 +335,12 @@ impl Search {
 }
 
 /// The same of a key below a source.
-#[cfg(feature = "object-store")]
 fn is_of_git(key: &str) -> bool {
     let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
     folder.split('/').any(|name| name == ".git")
 }
 
 /// The error of a source that is neither an object nor a folder.
-#[cfg(feature = "object-store")]
 fn nothing_at(source: &ObjectUrl) -> Error {
     if source.key().contains(['*', '?', '[', '{']) {
         return Error::Misuse(format!(
@@ -365,7 +353,6 @@ fn nothing_at(source: &ObjectUrl) -> Error {
 }
 
 /// Whether an object is to be found by its content, or because nobody can tell.
-#[cfg(feature = "object-store")]
 fn is_model_there(url: &ObjectUrl) -> Result<bool> {
     let object = Input::open(&url.into()).map_err(Error::from);
     match object.and_then(holds_model) {
@@ -414,26 +401,4 @@ fn found(path: &Path, bases: [&Path; 2]) -> Found {
 
 fn canonical(path: &Path) -> Result<PathBuf> {
     fs::canonicalize(path).map_err(io("read", path))
-}
-
-#[cfg(all(test, not(feature = "object-store")))]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use onnxseal_core::StoreError;
-
-    use super::*;
-
-    #[test]
-    fn objects_are_out_of_reach_without_the_feature() {
-        for folder in ["s3://b/m", "s3://b/m/", "s3://b"] {
-            let folder = Location::parse_folder(folder).unwrap();
-            assert!(folder.check_reachable().is_err());
-            let found = discover(&[folder], &[] as &[&str]);
-            assert!(matches!(
-                found,
-                Err(Error::Store(StoreError::NoObjectStores { .. }))
-            ));
-        }
-    }
 }

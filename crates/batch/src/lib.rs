@@ -29,7 +29,6 @@ mod run;
 mod schedule;
 mod shard;
 mod survey;
-mod sync;
 mod walk;
 mod watch;
 mod work;

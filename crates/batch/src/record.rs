@@ -11,10 +11,8 @@ use onnxseal_core::{
     Digests, Error, FileDigest, Made, Manifest, Progress, Result, Volume, digest_files,
     read_manifest,
 };
-#[cfg(feature = "object-store")]
-use onnxseal_store::object::remote::{Object, Version};
 use onnxseal_store::{
-    Error as StoreError, Input, Location, Output, OutputOptions, beneath, draft, folder_of,
+    Error as StoreError, Input, Location, Output, OutputOptions, Version, beneath, draft, folder_of,
 };
 use serde::{Deserialize, Serialize};
 
@@ -75,7 +73,6 @@ pub(crate) struct Asked<'a> {
 #[derive(Default)]
 pub(crate) struct Noted {
     record: Option<Record>,
-    #[cfg(feature = "object-store")]
     version: Option<Version>,
 }
 
@@ -286,7 +283,6 @@ impl Target {
         }
         Ok(Noted {
             record: Record::parse(&text),
-            #[cfg(feature = "object-store")]
             version: input.version(),
         })
     }
@@ -388,16 +384,13 @@ impl Target {
         let name = self.record.to_name();
         let text = serde_json::to_vec(record);
         let text = text.map_err(|error| onnxseal_core::io("write", &name)(error.into()))?;
-        #[cfg(feature = "object-store")]
         if let Location::Object(url) = &self.record {
-            let written = Object::at(url)?.put_after(text, noted.version.as_ref());
+            let written = url.put_after(text, noted.version.as_ref());
             return written.map_err(|error| match error {
                 StoreError::Replaced { path, by } => Error::InUse { path, by },
                 error => error.into(),
             });
         }
-        #[cfg(not(feature = "object-store"))]
-        let _ = noted;
         let mut options = OutputOptions::default();
         (options.replace, options.sync) = (true, false);
         let draft = Output::create(&self.record, true, text.len() as u64)?;

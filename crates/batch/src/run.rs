@@ -6,10 +6,11 @@ use std::thread;
 use std::time::Instant;
 
 use onnxseal_core::{Error, Result};
-use onnxseal_store::Location;
 use onnxseal_store::parallel::{self, lock};
+use onnxseal_store::{Location, sync_all};
 
 use crate::discover::{Discovery, Found, Unreadable};
+use crate::layout;
 use crate::lock::Hold;
 use crate::record::Target;
 use crate::report::{ModelReport, Outcome, Report, Totals};
@@ -18,7 +19,6 @@ use crate::schedule::{Next, Schedule};
 use crate::survey::{REQUEST_BYTES, Survey, THREAD_BYTES};
 use crate::watch::Watch;
 use crate::work::Batch;
-use crate::{layout, sync};
 
 /// Carries out `operation` on all models that [`discover`](crate::discover()) found. What it could not
 /// look at is in the report, as failed.
@@ -112,7 +112,7 @@ pub fn run(
         synced.and_then(
             |folder| match outputs(folder, &models, &reports, options.records) {
                 made if made.is_empty() => None,
-                made => sync::sync(folder, &made).err(),
+                made => sync_all(folder, &made).err().map(Error::from),
             },
         );
     drop(held);

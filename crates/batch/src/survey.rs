@@ -58,8 +58,8 @@ impl Survey {
             Operation::Protect { .. } => Survey::of_original(found, &outline)?,
             _ => Survey::of_protected(operation, &outline)?,
         };
-        if out.is_some_and(Location::is_object) {
-            survey.need = survey.need.saturating_add(held_by_uploads(&lens));
+        if let Some(out) = out {
+            survey.need = survey.need.saturating_add(out.bytes_held(&lens));
         }
         Ok(survey)
     }
@@ -125,20 +125,6 @@ impl Survey {
                 .collect(),
         };
         Ok((survey, lens))
-    }
-}
-
-/// Memory for the uploads of the outputs of files of so many bytes.
-fn held_by_uploads(lens: &[u64]) -> u64 {
-    #[cfg(feature = "object-store")]
-    return onnxseal_store::object::upload::held_bytes(
-        lens,
-        onnxseal_store::parallel::N_REQUESTS as u64,
-    );
-    #[cfg(not(feature = "object-store"))]
-    {
-        let _ = lens;
-        0
     }
 }
 

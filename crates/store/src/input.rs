@@ -18,6 +18,7 @@ use crate::memory::{Bytes, InMemory};
 use crate::object::remote::{Object, Remote};
 #[cfg(feature = "object-store")]
 use crate::object_url::ObjectUrl;
+use crate::version::Version;
 
 /// One file of a model, open for reading.
 #[derive(Debug)]
@@ -204,9 +205,9 @@ impl Input {
     }
 
     /// Which of the objects that had its name it is; `None` for a file.
-    #[cfg(feature = "object-store")]
-    pub fn version(&self) -> Option<crate::object::remote::Version> {
+    pub fn version(&self) -> Option<Version> {
         match &self.backing {
+            #[cfg(feature = "object-store")]
             Backing::Object { remote, .. } => Some(remote.version()),
             Backing::File { .. } | Backing::Memory { .. } => None,
             Backing::Edited { of, .. } => of.version(),

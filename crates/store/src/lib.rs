@@ -29,7 +29,7 @@ mod location;
 pub mod map;
 mod memory;
 #[cfg(feature = "object-store")]
-pub mod object;
+mod object;
 mod object_url;
 mod output;
 pub mod parallel;
@@ -38,6 +38,8 @@ mod redact;
 pub mod reflink;
 mod secret;
 pub mod splice;
+mod sync;
+mod version;
 
 pub use draft::{Readers, write_whole};
 pub use error::{Error, FileFault, Result, io};
@@ -50,3 +52,5 @@ pub use object_url::ObjectUrl;
 pub use output::{Flush, Output, OutputOptions, Published, write_all_at};
 pub use redact::{holds_secret, redact, shown, without_keys};
 pub use secret::SecretBytes;
+pub use sync::sync_all;
+pub use version::Version;

@@ -19,6 +19,7 @@ use crate::object::answer::failed;
 use crate::object::bucket::Store;
 use crate::object::{fault, listing};
 use crate::object_url::ObjectUrl;
+use crate::version::Version;
 
 /// How long to wait for a store to forget an upload, before that is left to its own rules.
 const ABORT_PATIENCE: Duration = Duration::from_secs(10);
@@ -31,10 +32,6 @@ pub struct Object {
     store: Store,
     path: object_store::path::Path,
 }
-
-/// Which of the objects that had a name one is.
-#[derive(Clone, Debug)]
-pub struct Version(UpdateVersion);
 
 /// An object that is being read, as it was when it was opened.
 #[derive(Debug)]
@@ -112,12 +109,8 @@ impl Object {
         put.map(drop).map_err(|error| self.not_created(error))
     }
 
-    /// Puts `bytes` there in one request, in place of the object that had this `version`; without
-    /// one, where there was none.
-    ///
-    /// # Errors
-    /// [`Error::Replaced`] where there is another object by now. Stores without conditions do not tell.
-    pub fn put_after(&self, bytes: Vec<u8>, version: Option<&Version>) -> Result<()> {
+    /// See [`ObjectUrl::put_after`].
+    pub(crate) fn put_after(&self, bytes: Vec<u8>, version: Option<&Version>) -> Result<()> {
         let bytes = bytes::Bytes::from(bytes);
         let mode = match (self.store.creates, version) {
             (false, _) => PutMode::Overwrite,
@@ -256,9 +249,8 @@ impl Object {
     }
 }
 
-/// The keys of all objects in `folder`, in their order, but for empty ones: to stores that show folders
-/// those are what keeps a folder there.
-pub fn list(folder: &ObjectUrl) -> Result<Vec<String>> {
+/// See [`ObjectUrl::list`].
+pub(crate) fn list(folder: &ObjectUrl) -> Result<Vec<String>> {
     let name = PathBuf::from(folder.to_string());
     let failed = |error| failed("list", &name, error);
     let path = folder.key().trim_end_matches('/');

@@ -198,7 +198,7 @@ impl std::fmt::Debug for State {
 
 /// Memory that uploads of files of so many bytes hold at most, of one model: a part for each request
 /// that may be under way, and the beginning and the end of each file.
-pub fn held_bytes(lens: &[u64], n_requests: u64) -> u64 {
+pub(crate) fn held_bytes(lens: &[u64], n_requests: u64) -> u64 {
     let all = lens
         .iter()
         .fold(0, |sum: u64, len| sum.saturating_add(*len));

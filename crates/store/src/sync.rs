@@ -1,4 +1,4 @@
-//! Puts what a batch wrote on the disk, all at once.
+//! Puts many files on the disk, all at once.
 
 use std::collections::BTreeSet;
 #[cfg(target_os = "linux")]
@@ -7,17 +7,16 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use onnxseal_core::Result;
-use onnxseal_core::io as io_error;
-use onnxseal_store::folder_of;
+use crate::error::{Result, io as io_error};
+use crate::location::folder_of;
 
-/// Returns once all of `files`, and their names, are on the disk.
+/// Returns once all of `files`, which lie in `folder` or below, and their names are on the disk.
 ///
 /// On Linux, one call for each file system, not for each file: it writes what others have written
 /// there too.
-pub(crate) fn sync(out: &Path, files: &[PathBuf]) -> Result<()> {
+pub fn sync_all(folder: &Path, files: &[PathBuf]) -> Result<()> {
     let mut folders: BTreeSet<&Path> = files.iter().map(|file| folder_of(file)).collect();
-    folders.insert(out);
+    folders.insert(folder);
     #[cfg(target_os = "linux")]
     {
         use std::os::unix::fs::MetadataExt;
@@ -42,8 +41,8 @@ pub(crate) fn sync(out: &Path, files: &[PathBuf]) -> Result<()> {
         }
         // Names, where the system can.
         let above = folders.iter().flat_map(|folder| folder.ancestors());
-        let below_out = above.filter(|folder| folder.starts_with(out));
-        for folder in below_out.collect::<BTreeSet<_>>() {
+        let below = above.filter(|above| above.starts_with(folder));
+        for folder in below.collect::<BTreeSet<_>>() {
             if cfg!(unix)
                 && let Ok(folder) = File::open(folder)
             {
