@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
-use onnxseal_batch::Discovery;
-use onnxseal_core::{Error, ErrorKind, Location, Verification};
+use onnxseal_batch::{Discovery, Error};
+use onnxseal_core::{ErrorKind, Location, Verification};
 use serde::Serialize;
 use serde_json::{Value, json};
 

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
+use onnxseal_batch::Error as BatchError;
 use onnxseal_core::{Error, ErrorKind, KeyError, StoreError, redact};
 
 use crate::text::{note, one_line, printable};
@@ -22,17 +23,31 @@ Exit codes:
 
 /// The code for `error`.
 fn code(error: &anyhow::Error) -> u8 {
-    let core = error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<Error>());
     if let Some(failures) = error.downcast_ref::<Failures>() {
         return failures.code;
     }
-    match core.map(Error::kind) {
+    let kind = match of_batch(error) {
+        Some(error) => Some(error.kind()),
+        None => of_core(error).map(Error::kind),
+    };
+    match kind {
         Some(kind) => kind_code(kind),
         None if error.chain().any(|cause| cause.is::<std::io::Error>()) => 7,
         None if error.chain().any(|cause| cause.is::<Usage>()) => 2,
         None => 1,
+    }
+}
+
+/// What the library says of a batch.
+fn of_batch(error: &anyhow::Error) -> Option<&BatchError> {
+    error.chain().find_map(|cause| cause.downcast_ref())
+}
+
+/// What the library says of a model.
+fn of_core(error: &anyhow::Error) -> Option<&Error> {
+    match of_batch(error) {
+        Some(BatchError::Core(error)) => Some(error),
+        _ => error.chain().find_map(|cause| cause.downcast_ref()),
     }
 }
 
@@ -106,11 +121,8 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     if error.downcast_ref().is_some_and(broken) {
         return ExitCode::SUCCESS;
     }
-    let core = error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<Error>());
     // Only of a policy, which is the user's own, are several lines shown.
-    let shown = match core {
+    let shown = match of_core(error) {
         Some(Error::Policy(_)) => printable,
         _ => one_line,
     };
@@ -118,14 +130,32 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     for cause in error.chain().skip(1) {
         note(&format!("  cause: {}", shown(&cause.to_string())));
     }
-    if let Some(hint) = core.and_then(hint) {
+    let hint = match of_batch(error) {
+        Some(error) => batch_hint(error),
+        None => of_core(error).and_then(hint),
+    };
+    if let Some(hint) = hint {
         note(&format!("  hint: {hint}"));
     }
     ExitCode::from(code(error))
 }
 
-/// What to do about an error, if that is not obvious.
-pub fn hint(error: &Error) -> Option<&'static str> {
+/// What to do about an error of a batch, if that is not obvious.
+pub fn batch_hint(error: &BatchError) -> Option<&'static str> {
+    Some(match error {
+        BatchError::Core(error) => return hint(error),
+        BatchError::OutputForeign { .. } => {
+            "move it away, or replace it with --force; if two runs wrote to one folder, --repair makes protected outputs anew"
+        }
+        BatchError::InUse { .. } => {
+            "wait until it has ended, then go on with --resume; parts of one batch may run at once with --shard"
+        }
+        _ => return None,
+    })
+}
+
+/// The same of one model.
+fn hint(error: &Error) -> Option<&'static str> {
     Some(match error {
         Error::Interrupted { .. } => INTERRUPTED,
         Error::Model { path, .. }
@@ -142,9 +172,6 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         }
         Error::OrtFormat { .. } => "protect the ONNX model that it was made of",
         Error::NotProtected { .. } => "run `onnxseal protect` to protect it",
-        Error::OutputForeign { .. } => {
-            "move it away, or replace it with --force; if two runs wrote to one folder, --repair makes protected outputs anew"
-        }
         Error::ReplaceSeveral { .. } => "write to a new folder, then swap the folders",
         Error::OutputIsInput { .. } => {
             "write to another folder: external data keeps its relative path (only `protect` can rename it). To change the model in place: `protect --in-place`, or `rekey` and `rotate` without --output"
@@ -154,9 +181,6 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         }
         Error::SignatureLost { .. } => "sign the result with --sign-key, or give --drop-signature",
         Error::NotSigned { .. } => "the publisher can sign it with `onnxseal sign`",
-        Error::InUse { .. } => {
-            "wait until it has ended, then go on with --resume; parts of one batch may run at once with --shard"
-        }
         Error::InPlaceExternal { .. } => {
             "write to another folder with --output, then swap the folders"
         }

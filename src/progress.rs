@@ -6,11 +6,11 @@ use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use onnxseal_batch::{Found, ModelReport, Outcome, Watch};
+use onnxseal_batch::{Error as BatchError, Found, ModelReport, Outcome, Watch};
 use onnxseal_core::{Error, Progress, StoreError};
 
 use crate::commands::Stop;
-use crate::exit::hint;
+use crate::exit::batch_hint;
 use crate::text::{note, one_line};
 
 /// How long a call may take without a bar.
@@ -139,10 +139,10 @@ impl Watch for Bars<'_> {
             let colon = if about.is_empty() { "" } else { ": " };
             self.line(&format!("failed: {about}{colon}{message}"));
             let hint = match failure.error {
-                Error::Store(StoreError::OutputExists { .. }) => Some(
+                BatchError::Core(Error::Store(StoreError::OutputExists { .. })) => Some(
                     "--resume keeps or makes anew the outputs of an earlier run; --force replaces any file",
                 ),
-                _ => hint(&failure.error),
+                _ => batch_hint(&failure.error),
             };
             if let Some(hint) = hint
                 && (self.hints.lock()).is_ok_and(|mut hints| hints.insert(hint))

@@ -110,7 +110,7 @@ impl Verifier {
         // A reader that has had enough does not stop the checks.
         let mut printed = Ok(());
         let mut checks = Vec::with_capacity(found.models.len());
-        let mut rows: Vec<(Location, Option<Error>)> = Vec::new();
+        let mut rows: Vec<(Location, Option<onnxseal_batch::Error>)> = Vec::new();
         rows.extend((found.models.into_iter()).map(|model| (model.location, None)));
         let unreadable = found.unreadable.into_iter();
         rows.extend(unreadable.map(|row| (row.found.location, Some(row.error))));
@@ -176,7 +176,7 @@ impl Verifier {
             Ok(verified) => Outcome::Ok(verified),
             // What no parser can read is not called a model that is not protected.
             Err(Error::NotProtected { .. }) => match core::plan(model, &Policy::default()) {
-                Err(error) if error.kind() == ErrorKind::Malformed => Outcome::Failed(error),
+                Err(error) if error.kind() == ErrorKind::Malformed => Outcome::Failed(error.into()),
                 _ => Outcome::NotProtected {
                     required: self.require_protected,
                     is_ort: false,
@@ -186,7 +186,7 @@ impl Verifier {
                 required: self.require_protected,
                 is_ort: true,
             },
-            Err(error) => Outcome::Failed(error),
+            Err(error) => Outcome::Failed(error.into()),
         }
     }
 }

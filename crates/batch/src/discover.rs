@@ -6,12 +6,13 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use onnxseal_core::{Error, Result, io, is_model as holds_model};
+use onnxseal_core::{Error as CoreError, io, is_model as holds_model};
 use onnxseal_store::{
-    Error as StoreError, Input, Location, ObjectUrl, draft, holds_secret, parallel, shown,
+    Error as StoreError, Input, Location, ObjectUrl, draft, holds_secret, parallel,
 };
 use walkdir::DirEntry;
 
+use crate::error::{Error, Result};
 use crate::walk::{Glob, Walk, below, is_git};
 
 /// A model that [`discover`] found.
@@ -88,17 +89,15 @@ pub fn discover(
         match source.clone().into() {
             Location::File(path) => search.path(&path, None)?,
             Location::Object(url) => search.object(&url)?,
-            _ => return Err(no_folder()),
+            _ => return Err(Error::InMemory),
         }
     }
     for list in lists {
         let list = list.as_ref();
         let text = fs::read_to_string(list).map_err(io("read", list))?;
         if holds_secret(&text) {
-            let list = shown(list);
-            return Err(Error::Misuse(format!(
-                "{list} holds a secret key, and is no list of models"
-            )));
+            let list = list.to_owned();
+            return Err(Error::SecretList { list });
         }
         let folder = list.parent().unwrap_or(Path::new(""));
         for line in text.trim_start_matches('\u{feff}').lines() {
@@ -107,7 +106,7 @@ pub fn discover(
                 match Location::parse_folder(line)? {
                     Location::File(path) => search.path(&folder.join(path), Some(folder))?,
                     Location::Object(url) => search.object(&url)?,
-                    _ => return Err(no_folder()),
+                    _ => return Err(Error::InMemory),
                 }
             }
         }
@@ -117,10 +116,6 @@ pub fn discover(
     found.unreadable.sort_by(|a, b| a.found.cmp(&b.found));
     found.unfinished.sort();
     Ok(found)
-}
-
-fn no_folder() -> Error {
-    Error::Misuse("a model in memory lies in no folder to be searched".into())
 }
 
 #[derive(Default)]
@@ -150,11 +145,11 @@ impl Search {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 match Glob::parse(source, listed_in)? {
                     Some(glob) => self.glob(source, &glob, bases(&glob.folder)),
-                    None => Err(io("open", source)(error)),
+                    None => Err(io("open", source)(error).into()),
                 }
             }
             Err(error) => {
-                self.fault(source, io("open", source)(error), bases(source));
+                self.fault(source, io("open", source)(error).into(), bases(source));
                 Ok(())
             }
         }
@@ -252,10 +247,9 @@ impl Search {
         }
         match matched {
             true => Ok(()),
-            false => Err(Error::Misuse(format!(
-                "{} does not exist, and as a pattern it matches nothing",
-                source.display()
-            ))),
+            false => Err(Error::NoMatch {
+                given: source.to_owned(),
+            }),
         }
     }
 
@@ -323,9 +317,7 @@ impl Search {
         let location = Location::from(url);
         // A name of a store may be several here, and lead anywhere.
         let Some(relative) = below(Path::new(relative), Path::new("")) else {
-            return Err(Error::Misuse(format!(
-                "{url} has a key that is no path here"
-            )));
+            return Err(Error::KeyIsNoPath { url: url.clone() });
         };
         if self.files.insert(location.clone()) {
             self.found.models.push(Found { location, relative });
@@ -343,20 +335,19 @@ fn is_of_git(key: &str) -> bool {
 /// The error of a source that is neither an object nor a folder.
 fn nothing_at(source: &ObjectUrl) -> Error {
     if source.key().contains(['*', '?', '[', '{']) {
-        return Error::Misuse(format!(
-            "{source} names nothing, and there are no patterns for objects: name the folder, such as s3://bucket/models/"
-        ));
+        let url = source.clone();
+        return Error::ObjectPattern { url };
     }
     let path = PathBuf::from(source.to_string());
     let nothing = "there is no such object, and none whose key goes on from there";
-    io("open", &path)(std::io::Error::new(ErrorKind::NotFound, nothing))
+    io("open", &path)(std::io::Error::new(ErrorKind::NotFound, nothing)).into()
 }
 
 /// Whether an object is to be found by its content, or because nobody can tell.
 fn is_model_there(url: &ObjectUrl) -> Result<bool> {
-    let object = Input::open(&url.into()).map_err(Error::from);
+    let object = Input::open(&url.into()).map_err(CoreError::from);
     match object.and_then(holds_model) {
-        Err(Error::Store(StoreError::Io { source, .. })) => match source.kind() {
+        Err(CoreError::Store(StoreError::Io { source, .. })) => match source.kind() {
             ErrorKind::NotFound => Ok(false),
             ErrorKind::PermissionDenied => Ok(true),
             _ => Err(StoreError::Io {
@@ -366,7 +357,7 @@ fn is_model_there(url: &ObjectUrl) -> Result<bool> {
             }
             .into()),
         },
-        sniffed => sniffed,
+        sniffed => Ok(sniffed?),
     }
 }
 
@@ -382,7 +373,7 @@ fn is_model(path: &Path) -> Result<bool> {
         return Ok(true);
     }
     match File::open(path) {
-        Ok(file) => holds_model(Input::of(path, file)?),
+        Ok(file) => Ok(holds_model(Input::of(path, file)?)?),
         // Somebody removed it meanwhile.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(_) => Ok(true),
@@ -400,5 +391,5 @@ fn found(path: &Path, bases: [&Path; 2]) -> Found {
 }
 
 fn canonical(path: &Path) -> Result<PathBuf> {
-    fs::canonicalize(path).map_err(io("read", path))
+    Ok(fs::canonicalize(path).map_err(io("read", path))?)
 }

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use onnxseal_core::{Error, Result};
+use onnxseal_core::Error as CoreError;
 use onnxseal_store::Location;
 
+use crate::RECORDS;
 use crate::discover::Found;
-use crate::record::RECORDS;
+use crate::error::{Error, Result};
 use crate::survey::Survey;
 
 /// `models` without those that lie in the output folder.
@@ -23,10 +24,10 @@ pub(crate) fn check_models(models: &[Found], out: &Location) -> Result<()> {
     let mut seen: HashMap<&Path, &Found> = HashMap::new();
     for found in models {
         if found.relative.starts_with(RECORDS) {
-            let (location, relative) = (&found.location, found.relative.display());
-            return Err(Error::Misuse(format!(
-                "{location} would be written to {relative}, but the folder {RECORDS} is for records"
-            )));
+            return Err(Error::AmongRecords {
+                model: found.location.to_name(),
+                relative: found.relative.clone(),
+            });
         }
         out.join(&found.relative)?;
         if let Some(other) = seen.insert(&found.relative, found) {
@@ -68,10 +69,11 @@ pub(crate) fn check_files(models: &[(Found, Survey)], out: &Location) -> Result<
     for (relative, input) in &outputs {
         for folder in relative.ancestors().skip(1) {
             if let Some(other) = outputs.get(folder) {
-                let folder = folder.display();
-                return Err(Error::Misuse(format!(
-                    "{input} would go into a folder {folder}, and {other} would be a file of that name"
-                )));
+                return Err(Error::FileAndFolder {
+                    inner: input.to_name(),
+                    outer: other.to_name(),
+                    folder: folder.to_owned(),
+                });
             }
         }
         let output = out.join(relative)?;
@@ -79,7 +81,7 @@ pub(crate) fn check_files(models: &[(Found, Survey)], out: &Location) -> Result<
             && let Some(of) = inputs.get(&output)
         {
             let path = of.to_name();
-            return Err(Error::OutputIsInput { path });
+            return Err(CoreError::OutputIsInput { path }.into());
         }
     }
     match out {
@@ -108,10 +110,12 @@ pub(crate) fn check_report(
         let is_so_named = file.lies_in(&report) && report.lies_in(file);
         is_so_named || (there.is_some() && file.canonical() == there)
     };
-    let refused = |file: &Location, what: &str| {
-        Err(Error::Misuse(format!(
-            "the report {report} would be written over {file}, {what}"
-        )))
+    let refused = |file: &Location, what| {
+        Err(Error::ReportOver {
+            report: report.to_name(),
+            file: file.to_name(),
+            what,
+        })
     };
     for (found, survey) in models {
         if let Some(input) = files_read(found, survey).find(is_report) {
@@ -170,10 +174,11 @@ fn ignores_case(out: &Path) -> Result<bool> {
 }
 
 fn clash(one: &Location, other: &Location, relative: &Path) -> Error {
-    let relative = relative.display();
-    Error::Misuse(format!(
-        "{one} and {other} would both be written to {relative} in the output folder"
-    ))
+    Error::Clash {
+        one: one.to_name(),
+        other: other.to_name(),
+        relative: relative.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -263,7 +268,7 @@ mod tests {
             model(path.to_str().unwrap(), "y.onnx", &[]),
         ];
         let error = check_files(&models, &dir.path().into()).unwrap_err();
-        assert!(matches!(error, Error::OutputIsInput { path: is } if is == path));
+        assert!(matches!(error, Error::Core(CoreError::OutputIsInput { path: is }) if is == path));
     }
 
     #[test]
@@ -314,7 +319,7 @@ mod tests {
         let out = |text| Location::parse_folder(text).unwrap();
         let error = check_files(&models, &out("s3://b/out/")).unwrap_err();
         assert!(
-            matches!(error, Error::OutputIsInput { path } if path == Path::new("s3://b/out/w"))
+            matches!(error, Error::Core(CoreError::OutputIsInput { path }) if path == Path::new("s3://b/out/w"))
         );
         for elsewhere in ["s3://c/out", "gs://b/out", "s3://b"] {
             assert!(check_files(&models, &out(elsewhere)).is_ok(), "{elsewhere}");

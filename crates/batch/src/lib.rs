@@ -11,7 +11,7 @@
 //! operation on all of them.
 //!
 //! ```
-//! # fn main() -> onnxseal_core::Result<()> {
+//! # fn main() -> onnxseal_batch::Result<()> {
 //! let folder = std::path::Path::new("../../fixtures/models");
 //! let models = onnxseal_batch::discover(&[folder], &[] as &[&str])?;
 //! assert!(models.models.len() > 2);
@@ -20,6 +20,7 @@
 //! ```
 
 mod discover;
+mod error;
 mod layout;
 mod lock;
 mod record;
@@ -34,9 +35,12 @@ mod watch;
 mod work;
 
 pub use discover::{Discovery, Found, Unreadable, discover};
-pub use record::RECORDS;
+pub use error::{Error, Result};
 pub use report::{Failure, ModelReport, Outcome, Report, Totals};
 pub use request::{Operation, Options};
 pub use run::run;
 pub use shard::Shard;
 pub use watch::Watch;
+
+/// The folder of the records, in the output folder.
+pub const RECORDS: &str = ".onnxseal";

@@ -11,12 +11,12 @@ use std::thread;
 use std::time::Duration;
 
 use onnxseal_core::io as io_error;
-use onnxseal_core::{Error, Result};
 use onnxseal_store::beneath;
 use onnxseal_store::draft::is_at;
 use onnxseal_store::folder::{MadeFolders, OutputPath};
 
-use crate::record::RECORDS;
+use crate::RECORDS;
+use crate::error::{Error, Result};
 use crate::shard::Shard;
 use crate::watch::Watch;
 
@@ -126,7 +126,7 @@ fn make(out: &Path) -> Result<MadeFolders> {
     let records = out.join(RECORDS);
     if fs::symlink_metadata(&records).is_ok_and(|metadata| metadata.is_symlink()) {
         let text = "it is a link, and records lie in the output folder itself";
-        return Err(io_error("create folder", &records)(io::Error::other(text)));
+        return Err(io_error("create folder", &records)(io::Error::other(text)).into());
     }
     let path = records.join("part");
     let (_, made) = OutputPath { path, below: 0 }.make_folder()?;
@@ -204,7 +204,7 @@ fn holder(mut file: &File) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use onnxseal_core::Silent;
+    use onnxseal_core::{Error as CoreError, Silent};
 
     use super::*;
 
@@ -262,7 +262,10 @@ mod tests {
         fs::create_dir(&out).unwrap();
         fs::create_dir(&elsewhere).unwrap();
         std::os::unix::fs::symlink(&elsewhere, out.join(RECORDS)).unwrap();
-        assert!(matches!(take(&out, None), Err(Error::Store(_))));
+        assert!(matches!(
+            take(&out, None),
+            Err(Error::Core(CoreError::Store(_)))
+        ));
         assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
     }
 }

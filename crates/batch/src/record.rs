@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use onnxseal_core::{
-    Digests, Error, FileDigest, Made, Manifest, Progress, Result, Volume, digest_files,
+    Digests, Error as CoreError, FileDigest, Made, Manifest, Progress, Volume, digest_files,
     read_manifest,
 };
 use onnxseal_store::{
@@ -16,12 +16,11 @@ use onnxseal_store::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::RECORDS;
 use crate::discover::Found;
+use crate::error::{Error, Result};
 use crate::request::Operation;
 use crate::shard::key;
-
-/// The folder of the records, in the output folder.
-pub const RECORDS: &str = ".onnxseal";
 
 /// Version of the records' shape.
 const VERSION: u32 = 1;
@@ -231,7 +230,7 @@ impl Target {
         };
         match read_manifest(model) {
             Ok(protected) => Ok(Some(protected)),
-            Err(error) if error.kind() == onnxseal_core::ErrorKind::Io => Err(error),
+            Err(error) if error.kind() == onnxseal_core::ErrorKind::Io => Err(error.into()),
             Err(_) => Ok(None),
         }
     }
@@ -374,7 +373,7 @@ impl Target {
         match (&self.out, self.location(path)) {
             (Location::File(out), Location::File(name)) => {
                 let removed = beneath::remove(out, &self.relative(path));
-                removed.map_err(onnxseal_core::io("remove", &name))
+                Ok(removed.map_err(onnxseal_core::io("remove", &name))?)
             }
             (_, location) => Ok(location.remove()?),
         }
@@ -448,7 +447,7 @@ fn candidates(record: Option<&Record>, asked: &Asked<'_>) -> Vec<String> {
 fn digest(input: Input, name: &str, progress: &dyn Progress) -> Result<FileDigest> {
     let mut digests = digest_files(&[("", input)], progress)?;
     let digest = digests.pop();
-    let mut digest = digest.ok_or(Error::Internal("a file without a digest"))?;
+    let mut digest = digest.ok_or(CoreError::Internal("a file without a digest"))?;
     digest.path = name.to_owned();
     Ok(digest)
 }

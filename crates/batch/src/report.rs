@@ -1,7 +1,9 @@
 //! What became of a batch.
 
-use onnxseal_core::{Error, ErrorKind, FileDigest, Volume};
+use onnxseal_core::{ErrorKind, FileDigest, Volume};
 use serde::Serialize;
+
+use crate::error::Error;
 
 /// What became of a batch.
 ///

@@ -5,11 +5,11 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use onnxseal_core::{Error, Result};
 use onnxseal_store::parallel::{self, lock};
 use onnxseal_store::{Location, sync_all};
 
 use crate::discover::{Discovery, Found, Unreadable};
+use crate::error::{Error, Result};
 use crate::layout;
 use crate::lock::Hold;
 use crate::record::Target;
@@ -162,7 +162,7 @@ fn choose(
     let n_found = models.len();
     let (models, unreadable) = match (&options.out, operation) {
         (_, Operation::Verify { .. }) => (models, unreadable),
-        (None, _) => return Err(Error::Misuse("no output folder was given".into())),
+        (None, _) => return Err(Error::NoOutputFolder),
         (Some(out), _) => {
             let lies_elsewhere = |row: &Unreadable| !row.found.location.lies_in(out);
             let unreadable = unreadable.into_iter().filter(lies_elsewhere).collect();
@@ -171,12 +171,8 @@ fn choose(
     };
     match (models.len(), n_found) {
         (0, _) if !unreadable.is_empty() => (),
-        (0, 0) => return Err(Error::Misuse("no models were found".into())),
-        (0, n) => {
-            return Err(Error::Misuse(format!(
-                "all {n} models that were found lie in the output folder"
-            )));
-        }
+        (0, 0) => return Err(Error::NoModels),
+        (0, found) => return Err(Error::OnlyOutputs { found }),
         (left, n) if left < n => {
             let n = n - left;
             watch.note(&format!("skipped {n} models in the output folder"));
@@ -207,11 +203,10 @@ fn spare_memory(options: &Options, models: &[Found]) -> Result<u64> {
     }
     let needed = threads.saturating_mul(bytes);
     let spare = options.memory_bytes.checked_sub(needed);
-    spare.ok_or_else(|| {
-        let (given, needed) = (options.memory_bytes >> 20, needed.div_ceil(1 << 20));
-        Error::Misuse(format!(
-            "{given} MiB of memory are not enough: {threads} threads need {needed} MiB by themselves"
-        ))
+    spare.ok_or(Error::Memory {
+        given_mib: options.memory_bytes >> 20,
+        threads,
+        needed_mib: needed.div_ceil(1 << 20),
     })
 }
 

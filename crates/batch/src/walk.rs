@@ -5,8 +5,10 @@ use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
-use onnxseal_core::{Error, Result, io};
+use onnxseal_core::io;
 use walkdir::{DirEntry, WalkDir};
+
+use crate::error::{Error, Result};
 
 /// A pattern, and where to look for what matches it.
 pub(crate) struct Glob {
@@ -39,11 +41,9 @@ impl Glob {
             return Ok(None);
         };
         let glob = GlobBuilder::new(text).literal_separator(true).build();
-        let glob = glob.map_err(|error| {
-            let (source, reason) = (source.display(), error.kind());
-            Error::Misuse(format!(
-                "{source} does not exist, and is no pattern: {reason}"
-            ))
+        let glob = glob.map_err(|error| Error::NoPattern {
+            given: source.to_owned(),
+            reason: error.kind().to_string(),
         })?;
         // Alternatives may have any number of names.
         let any_depth = text.contains("**") || text.contains('{');
@@ -107,7 +107,7 @@ impl Walk {
             if error.loop_ancestor().is_some() || error.io_error().is_some_and(was_removed) {
                 continue;
             }
-            let error = io("read", &path)(plain(error));
+            let error = io("read", &path)(plain(error)).into();
             return Some(Err((path, error)));
         }
     }

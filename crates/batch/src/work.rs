@@ -4,13 +4,14 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use onnxseal_core::{
-    Digests, Error, FileDigest, Made, Progress, Publication, PublishHook, Result, Volume,
+    Digests, Error as CoreError, FileDigest, Made, Progress, Publication, PublishHook, Volume,
     check_identities, protect_with, rekey, rotate_with, unprotect, verify, verify_with_digests,
 };
 use onnxseal_store::parallel::lock;
 use onnxseal_store::{Location, OutputOptions};
 
 use crate::discover::Found;
+use crate::error::{Error, Result};
 use crate::record::{Asked, Noted, Standing, Target};
 use crate::report::{ModelReport, Outcome};
 use crate::request::{Operation, Options};
@@ -161,9 +162,9 @@ impl ModelRun<'_> {
         let made = self.make(&self.found.location, &place.output, creation);
         made.map_err(|error| match error {
             // Our own, from the hook.
-            Error::Refused(error) => match error.downcast::<Error>() {
+            Error::Core(CoreError::Refused(error)) => match error.downcast::<Error>() {
                 Ok(error) => *error,
-                Err(error) => Error::Refused(error),
+                Err(error) => CoreError::Refused(error).into(),
             },
             error => error,
         })?;
@@ -188,7 +189,7 @@ impl ModelRun<'_> {
             Operation::Unprotect { access }
             | Operation::Rekey { access, .. }
             | Operation::Rotate { access, .. } => {
-                check_identities(&self.found.location, access.identities)
+                Ok(check_identities(&self.found.location, access.identities)?)
             }
             Operation::Protect { .. } | Operation::Verify { .. } => Ok(()),
         }
@@ -213,10 +214,11 @@ impl ModelRun<'_> {
                 Ok(())
             }
             Operation::Unprotect { access } => {
-                unprotect(model, output, access, publication, progress)
+                Ok(unprotect(model, output, access, publication, progress)?)
             }
             Operation::Rekey { access, recipients } => {
-                rekey(model, output, access, recipients, publication, progress).map(drop)
+                rekey(model, output, access, recipients, publication, progress)?;
+                Ok(())
             }
             Operation::Rotate {
                 access,
@@ -241,7 +243,7 @@ impl ModelRun<'_> {
 
     fn verify(&self) -> Result<()> {
         let Operation::Verify { checks } = self.batch.operation else {
-            return Err(Error::Internal("an operation without an output folder"));
+            return Err(CoreError::Internal("an operation without an output folder").into());
         };
         let (model, progress) = (&self.found.location, self.progress);
         let (verified, input) = match self.batch.options.records {

@@ -4,8 +4,8 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use onnxseal_batch::{Discovery, Found, Unreadable, discover};
-use onnxseal_core::{Error, ErrorKind, Location, StoreError};
+use onnxseal_batch::{Discovery, Error, Found, Unreadable, discover};
+use onnxseal_core::{Error as CoreError, ErrorKind, Location, StoreError};
 use onnxseal_testkit::samples;
 use tempfile::TempDir;
 
@@ -177,7 +177,7 @@ fn lists_name_sources_relative_to_themselves() {
     fs::write(path("list"), "a/model\nabsent\n").unwrap();
     let error = discover(NONE, &[path("list")]).unwrap_err();
     assert!(
-        matches!(&error, Error::Store(StoreError::Io { path, .. }) if path.ends_with("absent"))
+        matches!(&error, Error::Core(CoreError::Store(StoreError::Io { path, .. })) if path.ends_with("absent"))
     );
     fs::write(path("list"), "a/model\nhttp://x/y\n").unwrap();
     let error = discover(NONE, &[path("list")]).unwrap_err();

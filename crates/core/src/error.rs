@@ -128,15 +128,6 @@ pub enum Error {
         /// The model file.
         path: PathBuf,
     },
-    /// An output exists that is not what an earlier run made, as far as its record tells.
-    #[error(
-        "{} exists already, and is not what an earlier run has written",
-        shown(path)
-    )]
-    OutputForeign {
-        /// The output.
-        path: PathBuf,
-    },
     /// Several files cannot replace others in one step, and one of them exists already.
     #[error(
         "{} exists already, and a model in several files cannot replace another in one step",
@@ -191,14 +182,6 @@ pub enum Error {
     Interrupted {
         /// The model file.
         path: PathBuf,
-    },
-    /// Another batch is writing to the output folder.
-    #[error("{} is being written to by another batch ({by})", shown(path))]
-    InUse {
-        /// The output folder, or where in it both write.
-        path: PathBuf,
-        /// The other batch, as far as its lock says.
-        by: String,
     },
     /// A [`PublishHook`](crate::PublishHook) returned an error.
     #[error("the publish hook returned an error")]
@@ -358,14 +341,12 @@ impl Error {
             Error::AlreadyProtected { .. }
             | Error::NotProtected { .. }
             | Error::OrtFormat { .. }
-            | Error::OutputForeign { .. }
             | Error::OutputIsInput { .. }
             | Error::ExternalName { .. }
             | Error::ReplaceSeveral { .. }
             | Error::InPlaceExternal { .. }
             | Error::SignatureLost { .. }
             | Error::Interrupted { .. }
-            | Error::InUse { .. }
             | Error::Cancelled
             | Error::Usage(_)
             | Error::Misuse(_) => ErrorKind::Usage,
