@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
 
-use onnxseal_runtime::{DataType, PROCESSORS};
+use onnxseal_runtime::{DataType, PROCESSORS, element_type};
 use ort_sys::{
-    ONNXTensorElementDataType as ElementType, OrtAllocatorType, OrtApi, OrtApiBase, OrtEnv,
-    OrtMemType, OrtMemoryInfo, OrtSession, OrtSessionOptions, OrtStatusPtr, OrtValue,
+    OrtAllocatorType, OrtApi, OrtApiBase, OrtEnv, OrtMemType, OrtMemoryInfo, OrtSession,
+    OrtSessionOptions, OrtStatusPtr, OrtValue,
 };
 
 use crate::error::{Fault, Result};
@@ -300,7 +300,11 @@ impl Value {
     /// # Safety
     /// `bytes` stays where it is for as long as the value, and what it was given to, is used.
     pub unsafe fn over(api: Api, bytes: &[u8], dims: &[i64], data_type: DataType) -> Result<Value> {
-        let element_type = element_type(data_type)?;
+        let element_type = element_type(data_type).ok_or_else(|| {
+            Fault::runtime(format!(
+                "ONNX Runtime takes no weights of type {data_type:?} from memory"
+            ))
+        })?;
         let memory = MemoryInfo::cpu(api)?;
         let mut value = ptr::null_mut();
         let create = function!(api, CreateTensorWithDataAsOrtValue);
@@ -365,30 +369,6 @@ impl Drop for MemoryInfo {
 pub(crate) fn c_name(name: &str) -> Result<CString> {
     CString::new(name)
         .map_err(|_| Fault::malformed(format!("the name {name} has a NUL, which C cannot express")))
-}
-
-/// What ONNX Runtime calls the types of weights that are not left in the skeleton.
-fn element_type(data_type: DataType) -> Result<ElementType> {
-    use ElementType as E;
-    Ok(match data_type {
-        DataType::Float => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
-        DataType::Double => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE,
-        DataType::Float16 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16,
-        DataType::Int8 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8,
-        DataType::Int16 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT16,
-        DataType::Int32 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32,
-        DataType::Int64 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64,
-        DataType::Uint8 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8,
-        DataType::Uint16 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT16,
-        DataType::Uint32 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT32,
-        DataType::Uint64 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT64,
-        DataType::Bool => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL,
-        other => {
-            return Err(Fault::runtime(format!(
-                "ONNX Runtime takes no weights of type {other:?} from memory"
-            )));
-        }
-    })
 }
 
 /// What ONNX Runtime was given of a model's memory, which must live as long as its sessions: so it

@@ -42,4 +42,6 @@ pub use onnxseal_onnx::proto::tensor_proto::DataType;
 pub use prepare::Prepared;
 #[cfg(feature = "ort")]
 pub use session::load;
+#[cfg(feature = "c-api")]
+pub use sharing::element_type;
 pub use sharing::{PROCESSORS, Sharing, WEIGHTS_ENTRY, WRITING_ENTRIES};

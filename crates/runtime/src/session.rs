@@ -16,13 +16,11 @@ use ort::operator::{
 };
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
-use ort::sys::ONNXTensorElementDataType as ElementType;
 use ort::value::{DynValue, TensorElementType};
 
-use crate::DataType;
 use crate::error::{Error, Result};
 use crate::model::{Model, PlaintextOnDisk, Tensor};
-use crate::sharing::{PROCESSORS, Sharing, WEIGHTS_ENTRY, WRITING_ENTRIES};
+use crate::sharing::{PROCESSORS, Sharing, WEIGHTS_ENTRY, WRITING_ENTRIES, element_type};
 
 /// Loads ONNX Runtime's library: the one that `ORT_DYLIB_PATH` names, or else the one the system finds.
 ///
@@ -242,26 +240,6 @@ fn value(tensor: &Tensor<'_>) -> ort::Result<DynValue> {
     let value = NonNull::new(value).ok_or_else(|| ort::Error::new("a value that is none"))?;
     // SAFETY: a value that is ours. Of the allocator nothing is asked but what kind of memory it has.
     Ok(unsafe { DynValue::from_ptr(value, Some(&Allocator::default())) })
-}
-
-/// What ONNX Runtime calls the types that are shared.
-fn element_type(data_type: DataType) -> Option<ElementType> {
-    use ElementType as E;
-    Some(match data_type {
-        DataType::Float => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
-        DataType::Double => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE,
-        DataType::Float16 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16,
-        DataType::Int8 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8,
-        DataType::Int16 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT16,
-        DataType::Int32 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32,
-        DataType::Int64 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64,
-        DataType::Uint8 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8,
-        DataType::Uint16 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT16,
-        DataType::Uint32 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT32,
-        DataType::Uint64 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT64,
-        DataType::Bool => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL,
-        _ => return None,
-    })
 }
 
 /// An operator that no graph has: `ort` holds operators until ONNX Runtime has released the session,

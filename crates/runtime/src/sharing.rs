@@ -96,6 +96,27 @@ const TYPES: [DataType; 12] = [
     Float, Double, Float16, Int8, Int16, Int32, Int64, Uint8, Uint16, Uint32, Uint64, Bool,
 ];
 
+/// What ONNX Runtime calls a type; `None` for those that weights have only in the skeleton.
+#[cfg(feature = "c-api")]
+pub fn element_type(data_type: DataType) -> Option<ort_sys::ONNXTensorElementDataType> {
+    use ort_sys::ONNXTensorElementDataType as E;
+    Some(match data_type {
+        Float => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
+        Double => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE,
+        Float16 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16,
+        Int8 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8,
+        Int16 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT16,
+        Int32 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32,
+        Int64 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64,
+        Uint8 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8,
+        Uint16 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT16,
+        Uint32 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT32,
+        Uint64 => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT64,
+        Bool => E::ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL,
+        _ => return None,
+    })
+}
+
 /// How ONNX Runtime is to come by each tensor of `model`.
 pub(crate) fn decide(model: &onnxseal_onnx::Model<'_>) -> Vec<How> {
     let consumers = Consumers::of(model);
