@@ -15,8 +15,9 @@ use onnxseal_core::{
     unprotect, verify,
 };
 use onnxseal_crypto::{ChunkId, Scratch, signature};
+use onnxseal_onnx::edit::{Elements, move_elements};
 use onnxseal_onnx::model::{FileId, Payload, PayloadField, Tensor};
-use onnxseal_onnx::{Elements, Limits, Model, external, locate, rewrite, sniff, tail};
+use onnxseal_onnx::{Limits, Model, external, locate, sniff, tail};
 use onnxseal_testkit::wire;
 use tempfile::TempDir;
 
@@ -324,7 +325,7 @@ pub fn rewritten(bytes: &[u8]) {
             moved.push((index, elements));
         }
     }
-    assert!(*rewrite(bytes, &[]).unwrap() == bytes);
+    assert!(*move_elements(bytes, &[]).unwrap() == bytes);
     let outside = |(index, elements): &(usize, Vec<u8>)| {
         let (location, len) = ("null", elements.len() as u64);
         (
@@ -332,7 +333,7 @@ pub fn rewritten(bytes: &[u8]) {
             Elements::External { location, len },
         )
     };
-    let without = rewrite(bytes, &moved.iter().map(outside).collect::<Vec<_>>()).unwrap();
+    let without = move_elements(bytes, &moved.iter().map(outside).collect::<Vec<_>>()).unwrap();
     let emptied = locate(&without, &Limits::default()).unwrap();
     let inside = |of: &Model<'_>| -> Vec<_> {
         let offsets = moved.iter().map(|(index, elements)| {
@@ -341,10 +342,10 @@ pub fn rewritten(bytes: &[u8]) {
         });
         offsets.collect()
     };
-    let with = rewrite(bytes, &inside(&model)).unwrap();
+    let with = move_elements(bytes, &inside(&model)).unwrap();
     let filled = locate(&with, &Limits::default()).unwrap();
     // What was moved away and back is what was put there at once.
-    assert!(rewrite(&without, &inside(&emptied)).unwrap() == with);
+    assert!(move_elements(&without, &inside(&emptied)).unwrap() == with);
     let offsets: Vec<u64> = moved
         .iter()
         .map(|(i, _)| model.tensors[*i].offset)

@@ -1,6 +1,6 @@
 //! The data that ONNX Runtime gets instead of the model: a skeleton, and weights.
 
-use onnxseal_onnx::{Elements, rewrite};
+use onnxseal_onnx::edit::{Elements, move_elements};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
@@ -130,7 +130,7 @@ impl Model {
                 (How::Shared | How::Injected, _) => injected.push(tensor),
             }
         }
-        let skeleton = rewrite(self.bytes(), &moved).map_err(|source| Error::Model {
+        let skeleton = move_elements(self.bytes(), &moved).map_err(|source| Error::Model {
             path: self.path.clone(),
             source,
         })?;

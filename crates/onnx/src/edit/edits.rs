@@ -1,0 +1,194 @@
+//! Edits that can be written down and undone.
+
+use std::collections::HashMap;
+
+use zeroize::Zeroizing;
+
+use crate::edit::draft::apply;
+use crate::model::Span;
+
+/// Replacements of ranges of a file, in ascending order, that neither touch nor overlap.
+///
+/// Each edit is three numbers: how many bytes to copy, how many to leave out, and the index of the text
+/// to put in their place. After the last edit, the rest is copied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Edits {
+    /// `[skip, take, text, skip, take, text, ...]`
+    numbers: Vec<u64>,
+    texts: Texts,
+}
+
+/// Byte strings, one after the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Texts {
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+}
+
+impl Texts {
+    /// Adds one. Returns `false` if all together would have 2^32 bytes or more.
+    #[must_use]
+    pub fn push(&mut self, text: &[u8]) -> bool {
+        let end = self.bytes.len().saturating_add(text.len());
+        let Ok(end) = u32::try_from(end) else {
+            return false;
+        };
+        self.bytes.extend_from_slice(text);
+        self.ends.push(end);
+        true
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The one at `index`, counted from 0.
+    pub fn get(&self, index: u64) -> Option<&[u8]> {
+        let index = usize::try_from(index).ok()?;
+        let start = match index.checked_sub(1) {
+            None => 0,
+            Some(before) => *self.ends.get(before)? as usize,
+        };
+        self.bytes.get(start..*self.ends.get(index)? as usize)
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.len() as u64).filter_map(|index| self.get(index))
+    }
+}
+
+impl Edits {
+    /// The edits that `numbers` describe, of a file of `len` bytes.
+    ///
+    /// # Errors
+    /// Says which rule is broken: there is at least one edit; each leaves out at least one byte and
+    /// copies at least one before, but for the first; they lie within the file; the texts have at
+    /// least one byte each and are all used, in the order of their first use.
+    pub fn new(numbers: Vec<u64>, texts: Texts, len: u64) -> Result<Edits, &'static str> {
+        if numbers.is_empty() || !numbers.len().is_multiple_of(3) {
+            return Err("edits are not in threes");
+        }
+        let (mut end, mut n_used) = (0u64, 0u64);
+        for (i, edit) in numbers.chunks_exact(3).enumerate() {
+            let &[skip, take, text] = edit else { continue };
+            if take == 0 || (skip == 0 && i > 0) {
+                return Err("an edit is empty");
+            }
+            let next = end.checked_add(skip).and_then(|end| end.checked_add(take));
+            end = next
+                .filter(|&end| end <= len)
+                .ok_or("edits reach past the file")?;
+            if text > n_used {
+                return Err("texts are not in the order of their first use");
+            }
+            n_used = n_used.max(text + 1);
+        }
+        if n_used != texts.len() as u64 {
+            return Err("texts and edits do not fit together");
+        }
+        if texts.iter().any(<[u8]>::is_empty) {
+            return Err("a text is empty");
+        }
+        Ok(Edits { numbers, texts })
+    }
+
+    /// The numbers, in threes.
+    pub fn numbers(&self) -> &[u64] {
+        &self.numbers
+    }
+
+    /// The texts that are put in.
+    pub fn texts(&self) -> &Texts {
+        &self.texts
+    }
+
+    /// Whether nothing is replaced.
+    pub fn is_empty(&self) -> bool {
+        self.numbers.is_empty()
+    }
+
+    /// The ranges that are left out, and the bytes in their place.
+    pub fn iter(&self) -> impl Iterator<Item = (Span, &[u8])> {
+        let mut end = 0u64;
+        self.numbers.chunks_exact(3).map(move |edit| {
+            let (skip, take, text) = match *edit {
+                [skip, take, text] => (skip, take, text),
+                _ => (0, 0, 0),
+            };
+            let start = end.saturating_add(skip);
+            end = start.saturating_add(take);
+            let text = self.texts.get(text).unwrap_or_default();
+            (Span { start, len: take }, text)
+        })
+    }
+
+    /// The new length of a file of `len` bytes; `None` if the edits reach past it.
+    pub fn len_after(&self, len: u64) -> Option<u64> {
+        let (mut end, mut after) = (0, len);
+        for (taken, text) in self.iter() {
+            end = taken.end();
+            // Taken bytes are among those counted.
+            after = after
+                .checked_sub(taken.len)?
+                .checked_add(text.len() as u64)?;
+        }
+        (end <= len).then_some(after)
+    }
+
+    /// A copy of `bytes` with all edits applied; `None` if the edits reach past them.
+    pub fn apply(&self, bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let len = usize::try_from(self.len_after(bytes.len() as u64)?).ok()?;
+        // Enough from the start: what moves leaves itself behind.
+        let mut out = Zeroizing::new(Vec::with_capacity(len));
+        apply(bytes, self.iter(), &mut out)?;
+        Some(out)
+    }
+
+    /// The edits that turn the edited file back into `bytes`, the file before the edits; `None` if the edits
+    /// reach past it.
+    pub fn undo(&self, bytes: &[u8]) -> Option<Edits> {
+        let mut undo = Builder::default();
+        // Where the byte after the last edit lies, in the file before and in that after it.
+        let (mut before, mut after) = (0, 0);
+        for (taken, text) in self.iter() {
+            let start = after + (taken.start - before);
+            let replaced = bytes.get(taken.start as usize..taken.end() as usize)?;
+            let put = Span {
+                start,
+                len: text.len() as u64,
+            };
+            undo.push(put, replaced)?;
+            (before, after) = (taken.end(), put.end());
+        }
+        Some(undo.edits)
+    }
+}
+
+/// Edits that are being collected, in ascending order.
+#[derive(Default)]
+pub(super) struct Builder<'t> {
+    pub(super) edits: Edits,
+    end: u64,
+    known: HashMap<&'t [u8], u64>,
+}
+
+impl<'t> Builder<'t> {
+    pub(super) fn push(&mut self, taken: Span, text: &'t [u8]) -> Option<()> {
+        let new = self.known.len() as u64;
+        let index = *self.known.entry(text).or_insert(new);
+        if index == new && !self.edits.texts.push(text) {
+            return None;
+        }
+        let skip = taken.start.checked_sub(self.end)?;
+        self.edits.numbers.extend([skip, taken.len, index]);
+        self.end = taken.end();
+        Some(())
+    }
+}
