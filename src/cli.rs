@@ -11,7 +11,7 @@ use onnxseal_core::{Location, StoreError};
 
 use crate::exit;
 use crate::keys::{IdentityArgs, NewRecipientArgs, PassphraseArgs, RecipientArgs};
-use crate::signing::{ResigningArgs, SignerArgs, SigningArgs};
+use crate::signing::{OpeningArgs, ResigningArgs, SignerArgs, SigningArgs};
 
 /// Protect the weights of ONNX models that you give to others.
 #[derive(Debug, Parser)]
@@ -255,10 +255,7 @@ pub struct Verify {
     pub require_protected: bool,
 
     #[command(flatten)]
-    pub identities: IdentityArgs,
-
-    #[command(flatten)]
-    pub signer: SignerArgs,
+    pub opening: OpeningArgs,
 
     #[command(flatten)]
     pub policy: LeastPolicy,
@@ -318,10 +315,7 @@ pub struct Unprotect {
     pub model: Location,
 
     #[command(flatten)]
-    pub identities: IdentityArgs,
-
-    #[command(flatten)]
-    pub signer: SignerArgs,
+    pub opening: OpeningArgs,
 
     /// File or object to write; in a folder, the file gets the model's name. External data goes beside
     /// it, under the paths of the original

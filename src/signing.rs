@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use onnxseal_core::{Access, AllowedSigners, Error, Identities, Resign, SignedBy, SigningKey};
 
+use crate::keys::IdentityArgs;
 use crate::{keys, prompt};
 
 /// The key to sign with.
@@ -39,6 +40,21 @@ pub struct SignerArgs {
     /// The signer in that file who must have signed, such as release@example.com
     #[arg(long, value_name = "PRINCIPAL", requires = "allowed_signers")]
     pub signer: Option<String>,
+}
+
+/// What opens a model, and whose signature it must bear.
+#[derive(Debug, Args)]
+pub struct OpeningArgs {
+    #[command(flatten)]
+    pub identities: IdentityArgs,
+    #[command(flatten)]
+    pub signer: SignerArgs,
+}
+
+/// The same, as it was read.
+pub struct Opening {
+    identities: Identities,
+    signed_by: Option<SignedBy>,
 }
 
 impl SigningArgs {
@@ -93,6 +109,34 @@ impl SignerArgs {
         let allowed = AllowedSigners::read(file, &name).map_err(Error::Key)?;
         let signer = self.signer.clone();
         Ok(Some(SignedBy { allowed, signer }))
+    }
+}
+
+impl OpeningArgs {
+    /// The files that it names.
+    pub fn files(&self) -> Vec<&Path> {
+        let OpeningArgs { identities, signer } = self;
+        [identities.files(), signer.files()].concat()
+    }
+
+    /// Reads both; no identity is a mistake.
+    pub fn require(&self, quiet: bool) -> Result<Opening> {
+        Ok(Opening {
+            identities: self.identities.require(quiet)?,
+            signed_by: self.signer.read()?,
+        })
+    }
+
+    /// Reads both, as far as they are given.
+    pub fn read(&self, quiet: bool) -> Result<(Option<Identities>, Option<SignedBy>)> {
+        Ok((self.identities.read(quiet)?, self.signer.read()?))
+    }
+}
+
+impl Opening {
+    /// What it takes to open a model.
+    pub fn access(&self) -> Access<'_> {
+        access(&self.identities, self.signed_by.as_ref())
     }
 }
 

@@ -7,8 +7,8 @@ use onnxseal_batch::Shard;
 use onnxseal_core::Location;
 
 use super::{LeastPolicy, Policy, folder, pair};
-use crate::keys::{IdentityArgs, NewRecipientArgs, RecipientArgs};
-use crate::signing::{ResigningArgs, SignerArgs, SigningArgs};
+use crate::keys::{NewRecipientArgs, RecipientArgs};
+use crate::signing::{OpeningArgs, ResigningArgs, SigningArgs};
 
 #[derive(Debug, Args)]
 pub struct Batch {
@@ -58,9 +58,7 @@ pub struct Unprotect {
     #[command(flatten)]
     pub outputs: Outputs,
     #[command(flatten)]
-    pub identities: IdentityArgs,
-    #[command(flatten)]
-    pub signer: SignerArgs,
+    pub opening: OpeningArgs,
     #[command(flatten)]
     pub course: Course,
 }
@@ -72,9 +70,7 @@ pub struct Rekey {
     #[command(flatten)]
     pub outputs: Outputs,
     #[command(flatten)]
-    pub identities: IdentityArgs,
-    #[command(flatten)]
-    pub signer: SignerArgs,
+    pub opening: OpeningArgs,
     #[command(flatten)]
     pub recipients: NewRecipientArgs,
     #[command(flatten)]
@@ -88,9 +84,7 @@ pub struct Rotate {
     #[command(flatten)]
     pub outputs: Outputs,
     #[command(flatten)]
-    pub identities: IdentityArgs,
-    #[command(flatten)]
-    pub signer: SignerArgs,
+    pub opening: OpeningArgs,
     #[command(flatten)]
     pub recipients: NewRecipientArgs,
 
@@ -112,9 +106,7 @@ pub struct Verify {
     pub sources: Sources,
 
     #[command(flatten)]
-    pub identities: IdentityArgs,
-    #[command(flatten)]
-    pub signer: SignerArgs,
+    pub opening: OpeningArgs,
 
     #[command(flatten)]
     pub policy: LeastPolicy,

@@ -15,7 +15,6 @@ use crate::exit::{Failures, Usage, kind_code};
 use crate::io::{self, Written};
 use crate::keys;
 use crate::progress::{Bars, bytes};
-use crate::signing::access;
 
 /// Carries out an operation on many models.
 pub fn run(args: &Batch, quiet: bool) -> Result<()> {
@@ -45,12 +44,11 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
                 &args.sources,
                 &args.course,
                 args.outputs.force,
-                &[args.identities.files(), args.signer.files()],
+                &[args.opening.files()],
             )?;
-            let identities = args.identities.require(quiet)?;
-            let signed_by = args.signer.read()?;
+            let opening = args.opening.require(quiet)?;
             let operation = Operation::Unprotect {
-                access: access(&identities, signed_by.as_ref()),
+                access: opening.access(),
             };
             job.carry_out(&operation, writing(&args.outputs, &args.course), quiet)
         }
@@ -59,16 +57,11 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
                 &args.sources,
                 &args.course,
                 args.outputs.force,
-                &[
-                    args.identities.files(),
-                    args.signer.files(),
-                    args.recipients.files(),
-                ],
+                &[args.opening.files(), args.recipients.files()],
             )?;
-            let identities = args.identities.require(quiet)?;
-            let signed_by = args.signer.read()?;
+            let opening = args.opening.require(quiet)?;
             let operation = Operation::Rekey {
-                access: access(&identities, signed_by.as_ref()),
+                access: opening.access(),
                 recipients: &args.recipients.require(quiet)?,
             };
             job.carry_out(&operation, writing(&args.outputs, &args.course), quiet)
@@ -79,15 +72,13 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
                 &args.course,
                 args.outputs.force,
                 &[
-                    args.identities.files(),
-                    args.signer.files(),
+                    args.opening.files(),
                     args.recipients.files(),
                     args.signing.files(),
                     args.policy.files(),
                 ],
             )?;
-            let identities = args.identities.require(quiet)?;
-            let signed_by = args.signer.read()?;
+            let opening = args.opening.require(quiet)?;
             let options = RotateOptions {
                 claims: io::claims(&args.claims)?,
                 policy: io::chosen_policy(&args.policy)?.map(io::for_many),
@@ -95,7 +86,7 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
                 ..RotateOptions::default()
             };
             let operation = Operation::Rotate {
-                access: access(&identities, signed_by.as_ref()),
+                access: opening.access(),
                 recipients: &args.recipients.require(quiet)?,
                 options: &options,
             };
@@ -106,15 +97,10 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
                 &args.sources,
                 &args.course,
                 args.force,
-                &[
-                    args.identities.files(),
-                    args.signer.files(),
-                    args.policy.files(),
-                ],
+                &[args.opening.files(), args.policy.files()],
             )?;
             let policy = io::least_policy(&args.policy)?.map(io::for_many);
-            let identities = args.identities.read(quiet)?;
-            let signed_by = args.signer.read()?;
+            let (identities, signed_by) = args.opening.read(quiet)?;
             let checks = Checks {
                 identities: identities.as_ref(),
                 signed_by: signed_by.as_ref(),

@@ -7,19 +7,17 @@ use onnxseal_core as core;
 
 use crate::cli::Unprotect;
 use crate::progress::Bar;
-use crate::signing::access;
 use crate::text::one_line;
 
 /// Restores the original.
 pub fn run(args: &Unprotect, quiet: bool) -> Result<()> {
-    let identities = args.identities.require(quiet)?;
-    let signed_by = args.signer.read()?;
+    let opening = args.opening.require(quiet)?;
     let output = args.output.for_output_of(&args.model)?;
     let bar = Bar::new(quiet);
     core::unprotect(
         &args.model,
         &output,
-        access(&identities, signed_by.as_ref()),
+        opening.access(),
         args.output_options.core(),
         &bar,
     )?;

@@ -23,7 +23,7 @@ pub fn run(args: &Verify, quiet: bool) -> Result<()> {
     if single.is_none() {
         policy = policy.map(files::for_many);
     }
-    let (identities, signed_by) = (args.identities.read(quiet)?, args.signer.read()?);
+    let (identities, signed_by) = args.opening.read(quiet)?;
     // What is not protected meets no demand.
     let demands = identities.is_some() || signed_by.is_some() || policy.is_some();
     let verifier = Verifier {
