@@ -197,7 +197,30 @@ fn operators(
             .for_each(|head| *head = HIDDEN);
     }
     table.print(out, frame)?;
-    rows.print_rest(out)
+    rows.print_rest(out)?;
+    whole(out, report)
+}
+
+/// What the preset takes whole, and why: a line for each reason.
+fn whole(out: &mut impl Write, report: &Report) -> io::Result<()> {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for operator in &report.operators {
+        let Some(reason) = operator.whole_because else {
+            continue;
+        };
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, nodes)) => nodes.push(&operator.node),
+            None => reasons.push((reason, vec![&operator.node])),
+        }
+    }
+    for (reason, nodes) in reasons {
+        let which = match nodes[..] {
+            [node] => name(node),
+            _ => format!("{} operators", nodes.len()),
+        };
+        writeln!(out, "encrypted whole: {which}, because {reason}")?;
+    }
+    Ok(())
 }
 
 fn clear(out: &mut impl Write, report: &Report, frame: Frame) -> io::Result<()> {

@@ -224,9 +224,6 @@ pub enum Error {
     /// An argument of the call cannot be used.
     #[error(transparent)]
     Usage(#[from] Usage),
-    /// The caller asked for something that makes no sense.
-    #[error("{0}")]
-    Misuse(String),
 }
 
 /// Why an argument of a call cannot be used.
@@ -348,8 +345,7 @@ impl Error {
             | Error::SignatureLost { .. }
             | Error::Interrupted { .. }
             | Error::Cancelled
-            | Error::Usage(_)
-            | Error::Misuse(_) => ErrorKind::Usage,
+            | Error::Usage(_) => ErrorKind::Usage,
         }
     }
 }

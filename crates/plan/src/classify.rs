@@ -75,7 +75,7 @@ pub enum Reason {
     NotFollowed,
     /// The policy leaves it in clear: the coefficient is 0.
     ZeroCoefficient,
-    /// Its share of the volume is 0 bytes.
+    /// Nothing of it was selected.
     NoVolume,
 }
 
@@ -274,7 +274,7 @@ impl Reason {
             Reason::Unpatchable(why) => unpatchable(*why).into(),
             Reason::NotFollowed => "the way to its operators is too tangled to follow".into(),
             Reason::ZeroCoefficient => "the policy gives it coefficient 0".into(),
-            Reason::NoVolume => "its share of the volume is 0 bytes".into(),
+            Reason::NoVolume => "it was not selected".into(),
             Reason::UnknownOperator { op_types } => {
                 format!("no rule says what {} does with it", op_types.join(", ")).into()
             }

@@ -49,4 +49,22 @@ pub enum Error {
         /// The most bytes that all tensors may have together.
         limit: u64,
     },
+    /// Subsequences cannot have this size.
+    #[error("unit {bytes}: expected 64, 128, 256, 512 or 1024 bytes")]
+    Unit {
+        /// The size given.
+        bytes: u64,
+    },
+    /// The file is not a ranking.
+    #[error("invalid ranking: {message}")]
+    Ranking {
+        /// What is wrong.
+        message: String,
+    },
+    /// The ranking was made of a model with other tensors.
+    #[error("the ranking is of another model: make one with `onnxseal rank`")]
+    RankingOfAnother,
+    /// The scores are not those of the tensors that they were asked for.
+    #[error("there are not as many scores as subsequences")]
+    Scores,
 }

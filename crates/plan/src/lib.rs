@@ -13,11 +13,12 @@
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use onnxseal_onnx::{Limits, locate};
-//! use onnxseal_plan::{Policy, Preset, plan};
+//! use onnxseal_plan::{Error, Policy, Preset, plan, uniform};
 //!
 //! let bytes = std::fs::read("../../fixtures/models/digits_cnn.onnx")?;
 //! let model = locate(&bytes, &Limits::default())?;
-//! let plan = plan(&model, &Policy::preset(Preset::Light))?;
+//! let policy = Policy::preset(Preset::Light);
+//! let plan = plan(&model, &policy, |wanted| Ok::<_, Error>(uniform(wanted)))?;
 //! assert!(plan.encrypted_bytes() < plan.weight_bytes());
 //! # Ok(())
 //! # }
@@ -25,14 +26,18 @@
 
 #![forbid(unsafe_code)]
 
+mod choose;
 mod classify;
 mod dataflow;
 mod error;
+mod first;
 mod plan;
 mod planner;
 mod policy;
 mod position;
+mod ranking;
 pub mod rules;
+mod scores;
 mod similar;
 mod subsequence;
 mod unmatched;
@@ -41,10 +46,14 @@ mod volume;
 pub use classify::{Classified, Consumer, Reason, classify};
 pub use dataflow::Slot;
 pub use error::Error;
-pub use plan::{Clear, Mode, OperatorPlan, Plan, TensorPlan, TypePlan, Violation};
-pub use planner::plan;
+pub use plan::{Clear, Mode, OperatorPlan, Plan, Pool, TensorPlan, TypePlan, Violation, Whole};
+pub use planner::{plan, unit_bytes};
 pub use policy::{Demand, Override, Policy, Preset, Require, Target};
 pub use position::{Run, Strategy};
-pub use subsequence::{MAX_SUBSEQUENCES, MIN_SUBSEQUENCE_BYTES, n_subsequences};
+pub use ranking::{MAX_RANKING_BYTES, Ranking};
+pub use scores::{Scores, Wanted, energy, normalise, uniform};
+pub use subsequence::{
+    DEFAULT_UNIT_BYTES, MAX_SUBSEQUENCES, MIN_SUBSEQUENCE_BYTES, n_subsequences,
+};
 pub use unmatched::{Entry, unmatched};
 pub use volume::Weighting;

@@ -22,8 +22,20 @@ pub struct Plan {
     pub tensors: Vec<TensorPlan>,
     /// Every tensor that stays completely in clear, in file order.
     pub clear: Vec<Clear>,
+    /// Tensors of which a part is chosen by score, out of a common budget. All others follow from the
+    /// policy alone, whatever the weights are.
+    pub pools: Vec<Pool>,
     /// Bytes of the weights that cannot be replaced in place.
     pub(crate) unpatchable_bytes: u64,
+}
+
+/// Tensors that share a budget, which goes to their subsequences with the highest scores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Bytes to encrypt of them all; what is encrypted exceeds it by less than a subsequence.
+    pub budget_bytes: u64,
+    /// The tensors, as indices into [`Plan::tensors`].
+    pub tensors: Vec<usize>,
 }
 
 /// All operators of one type.
@@ -37,7 +49,8 @@ pub struct TypePlan {
     pub n_operators: u64,
     /// Bytes of all their weights, `B_t`.
     pub bytes: u64,
-    /// Bytes to encrypt: `coefficient * bytes`, except operators and tensors that overrides name.
+    /// Bytes to encrypt: `coefficient * bytes`, except operators and tensors that overrides name. Where
+    /// all types share a budget, what of it went to this one.
     pub budget_bytes: u64,
     /// Bytes encrypted: the budget, rounded up to whole subsequences of each tensor.
     pub encrypted_bytes: u64,
@@ -52,14 +65,36 @@ pub struct OperatorPlan {
     pub op_type: String,
     /// The coefficient that holds for the operator: its type's, or an override's.
     pub coefficient: f64,
+    /// Why the preset takes all of it, where it would take less of another operator of the type.
+    pub whole: Option<Whole>,
     /// Bytes of its weight sequence, `L_o`.
     pub bytes: u64,
-    /// Bytes apportioned to it, `V_o`.
+    /// Bytes apportioned to it, `V_o`; by score, what it was encrypted for.
     pub volume_bytes: u64,
     /// Bytes encrypted: the volume, rounded up to whole subsequences of each tensor.
     pub encrypted_bytes: u64,
     /// Its tensors, as indices into [`Plan::tensors`].
     pub tensors: Vec<usize>,
+}
+
+/// Why a preset takes all of an operator's weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Whole {
+    /// The model is small, as [`Policy::small_model_bytes`] says.
+    SmallModel,
+    /// It is a dense layer that reads the model's input: no part of it hides what the layer knows.
+    ReadsInput,
+}
+
+impl Whole {
+    /// The reason in words.
+    pub fn text(self) -> &'static str {
+        match self {
+            Whole::SmallModel => "the model is small",
+            Whole::ReadsInput => "it reads the model's input",
+        }
+    }
 }
 
 /// One weight tensor.

@@ -5,31 +5,56 @@ use std::collections::HashMap;
 use onnxseal_onnx::element_bits;
 use onnxseal_onnx::model::{Model, NodeId, Payload, TensorId, Unpatchable};
 
+use crate::choose::{Candidate, best, joined};
 use crate::classify::{Classified, Reason, classify, op_type};
 use crate::error::Error;
-use crate::plan::{Clear, Mode, OperatorPlan, Plan, TensorPlan, TypePlan};
+use crate::first::first_dense;
+use crate::plan::{Clear, Mode, OperatorPlan, Plan, Pool, TensorPlan, TypePlan, Whole};
 use crate::policy::{Policy, Target};
+use crate::position::{Run, Strategy};
+use crate::scores::{Scores, Wanted};
 use crate::subsequence::Cut;
-use crate::volume::{apportion, budget, proportional};
+use crate::volume::{Weighting, apportion, budget, proportional};
 
 /// Bytes that the tensors of a model may have together: what the format's integers can state.
 const MAX_BYTES: u64 = (1 << 53) - 1;
 
+/// The most subsequences that all tensors together are cut into by score: 1 GiB in units of 256 bytes.
+/// Larger models get larger units.
+const MAX_UNITS: u64 = 1 << 22;
+
+/// Bytes of the subsequences of a model with `weight_bytes` of weights, where they shall have
+/// `wanted`.
+pub fn unit_bytes(wanted: u64, weight_bytes: u64) -> u64 {
+    wanted.max(weight_bytes.div_ceil(MAX_UNITS).next_power_of_two())
+}
+
 /// Plans what to encrypt of a model.
+///
+/// Where a part of a tensor is to be chosen by score, `score` is called once, with all such tensors; it
+/// returns as many [`Scores`] as there are subsequences, from 0 up.
 ///
 /// # Errors
 ///
-/// [`Error::TooLarge`].
-pub fn plan(model: &Model<'_>, policy: &Policy) -> Result<Plan, Error> {
+/// [`Error::TooLarge`]; [`Error::Scores`] for scores of another shape; what `score` returns.
+pub fn plan<E: From<Error>>(
+    model: &Model<'_>,
+    policy: &Policy,
+    score: impl FnOnce(&[Wanted]) -> Result<Scores, E>,
+) -> Result<Plan, E> {
     let classified = classify(model);
     let total = classified
         .iter()
         .fold(0u64, |sum, tensor| sum.saturating_add(tensor.bytes));
     if total > MAX_BYTES {
-        return Err(Error::TooLarge { limit: MAX_BYTES });
+        return Err(Error::TooLarge { limit: MAX_BYTES }.into());
     }
     let mut planner = Planner::new(model, policy, &classified);
-    planner.apportion_types();
+    planner.cut();
+    match policy.strategy() {
+        Strategy::Energy => planner.choose_by_score(score)?,
+        strategy => planner.choose_by_position(strategy),
+    }
     Ok(planner.finish())
 }
 
@@ -39,11 +64,12 @@ struct Planner<'p, 'a> {
     policy: &'p Policy,
     classified: &'p [Classified<'a>],
     operators: Vec<OperatorPlan>,
-    /// Whether the operator's coefficient is an override's.
-    overridden: Vec<bool>,
+    /// Whether the operator has a volume of its own, not of its type: an override names it, or it is whole.
+    apart: Vec<bool>,
     /// In the order of their operators.
     drafts: Vec<Draft>,
     clear: Vec<Clear>,
+    pools: Vec<(u64, Vec<usize>)>,
     unpatchable_bytes: u64,
 }
 
@@ -55,43 +81,40 @@ struct Draft {
     /// The coefficient that an override gives to this tensor alone.
     coefficient: Option<f64>,
     volume: u64,
+    cut: Option<Cut>,
+    targets: Vec<Run>,
 }
 
 impl<'p, 'a> Planner<'p, 'a> {
     /// Finds every weight's owner.
-    pub fn new(model: &'p Model<'a>, policy: &'p Policy, classified: &'p [Classified<'a>]) -> Self {
+    fn new(model: &'p Model<'a>, policy: &'p Policy, classified: &'p [Classified<'a>]) -> Self {
         let mut planner = Planner {
             model,
             policy,
             classified,
             operators: Vec::new(),
-            overridden: Vec::new(),
+            apart: Vec::new(),
             drafts: Vec::new(),
             clear: Vec::new(),
+            pools: Vec::new(),
             unpatchable_bytes: 0,
         };
-        let of_nodes = vec![None; model.nodes.len()];
-        let mut coefficients = Coefficients {
-            model,
-            policy,
-            of_nodes,
-        };
+        let mut coefficients = Coefficients::new(model, policy, classified);
         let mut owned: Vec<(NodeId, Draft)> = Vec::with_capacity(classified.len());
         for ((tensor, located), known) in model.tensors_with_ids().zip(classified) {
             let coefficient = policy.overridden(Target::Initializer, located.name);
             match coefficients.owner(known, &located.payload, coefficient) {
                 Ok(node) => {
-                    let (operator, bytes, volume) = (0, known.bytes, 0);
-                    owned.push((
-                        node,
-                        Draft {
-                            tensor,
-                            operator,
-                            bytes,
-                            coefficient,
-                            volume,
-                        },
-                    ));
+                    let draft = Draft {
+                        tensor,
+                        operator: 0,
+                        bytes: known.bytes,
+                        coefficient,
+                        volume: 0,
+                        cut: None,
+                        targets: Vec::new(),
+                    };
+                    owned.push((node, draft));
                 }
                 Err(reason) => planner.leave_clear(tensor, reason),
             }
@@ -104,12 +127,17 @@ impl<'p, 'a> Planner<'p, 'a> {
                 .last()
                 .is_none_or(|operator| operator.node != node)
             {
-                let (coefficient, overridden) = coefficients.of(node);
-                planner.overridden.push(overridden);
+                let Coefficient {
+                    share,
+                    overridden,
+                    whole,
+                } = coefficients.of(node);
+                planner.apart.push(overridden || whole.is_some());
                 planner.operators.push(OperatorPlan {
                     node,
                     op_type: op_type(model, node),
-                    coefficient,
+                    coefficient: share,
+                    whole,
                     bytes: 0,
                     volume_bytes: 0,
                     encrypted_bytes: 0,
@@ -126,20 +154,206 @@ impl<'p, 'a> Planner<'p, 'a> {
         planner
     }
 
-    /// Gives every tensor its volume.
-    pub fn apportion_types(&mut self) {
+    /// Cuts every tensor into subsequences.
+    fn cut(&mut self) {
+        let total: u64 = self.drafts.iter().map(|draft| draft.bytes).sum();
+        let unit_bytes = match self.policy.ranking() {
+            Some(ranking) => ranking.unit_bytes(),
+            None => unit_bytes(self.policy.unit_bytes(), total),
+        };
+        for draft in &mut self.drafts {
+            let located = self.model.tensors.get(draft.tensor.index());
+            draft.cut = located.and_then(|located| {
+                let bits = element_bits(located.data_type)?;
+                Some(match self.policy.strategy() {
+                    Strategy::Energy => Cut::flat(located.n_elements, bits, unit_bytes),
+                    _ => Cut::new(&located.dims, bits),
+                })
+            });
+        }
+    }
+
+    /// The coefficient that holds for a tensor.
+    fn coefficient(&self, draft: &Draft) -> f64 {
+        (draft.coefficient).unwrap_or(self.operators[draft.operator].coefficient)
+    }
+
+    fn choose_by_position(&mut self, strategy: Strategy) {
+        self.apportion_types();
+        for draft in &mut self.drafts {
+            let located = self.model.tensors.get(draft.tensor.index());
+            if let (Some(cut), Some(located)) = (draft.cut, located) {
+                let n_targets = cut.n_targets(draft.volume);
+                draft.targets = strategy.targets(cut.n, n_targets, &located.path);
+            }
+        }
+    }
+
+    /// Forms pools of tensors with a common budget; takes of each what has the highest scores.
+    fn choose_by_score<E: From<Error>>(
+        &mut self,
+        score: impl FnOnce(&[Wanted]) -> Result<Scores, E>,
+    ) -> Result<(), E> {
+        let pools = self.pools();
+        let mut chosen: Vec<usize> = Vec::new();
+        for (pool_budget, members) in pools {
+            let bytes: u64 = members
+                .iter()
+                .map(|&member| self.drafts[member].bytes)
+                .sum();
+            if pool_budget == 0 || bytes == 0 {
+                continue;
+            }
+            if pool_budget >= bytes {
+                for member in members {
+                    self.drafts[member].take_whole();
+                }
+                continue;
+            }
+            chosen.extend(&members);
+            self.pools.push((pool_budget, members));
+        }
+        if chosen.is_empty() {
+            return Ok(());
+        }
+        let wanted = chosen.iter().filter_map(|&member| {
+            let draft = &self.drafts[member];
+            draft.cut.map(|cut| Wanted {
+                tensor: draft.tensor,
+                unit_elements: cut.unit,
+                n: cut.n,
+            })
+        });
+        let wanted: Vec<Wanted> = wanted.collect();
+        let scores = score(&wanted)?;
+        let fits = wanted.iter().map(|tensor| tensor.n as usize);
+        if !fits.eq(scores.iter().map(Vec::len)) {
+            return Err(Error::Scores.into());
+        }
+        let of_tensor: HashMap<TensorId, &Vec<f64>> = wanted
+            .iter()
+            .zip(&scores)
+            .map(|(tensor, scores)| (tensor.tensor, scores))
+            .collect();
+        for (pool_budget, members) in std::mem::take(&mut self.pools) {
+            self.take_best(pool_budget, &members, &of_tensor);
+            self.pools.push((pool_budget, members));
+        }
+        Ok(())
+    }
+
+    /// Tensors with a common budget, in bytes, each tensor once.
+    fn pools(&self) -> Vec<(u64, Vec<usize>)> {
+        let mut pools: Vec<(u64, Vec<usize>)> = Vec::new();
+        // Those of a type, or of the model, by their key.
+        let mut shared: HashMap<&str, (f64, Vec<usize>)> = HashMap::new();
+        let whole_share = self.policy.budget();
+        let weighting = self.policy.weighting();
+        let by_operator = matches!(weighting, Weighting::Equal | Weighting::Size);
+        for (index, draft) in self.drafts.iter().enumerate() {
+            let coefficient = self.coefficient(draft);
+            let overridden = draft.coefficient.is_some() || self.apart[draft.operator];
+            if draft.coefficient.is_some() {
+                pools.push((budget(coefficient, draft.bytes), vec![index]));
+            } else if overridden || by_operator {
+                // By the operator, below.
+            } else if coefficient == 0.0 {
+                pools.push((0, vec![index]));
+            } else if coefficient == 1.0 && whole_share.is_none() {
+                pools.push((draft.bytes, vec![index]));
+            } else {
+                let key = match weighting {
+                    Weighting::Model => "",
+                    _ => self.operators[draft.operator].op_type.as_str(),
+                };
+                let (exact, members) = shared.entry(key).or_default();
+                *exact += coefficient * draft.bytes as f64;
+                members.push(index);
+            }
+        }
+        for (exact, members) in shared.into_values() {
+            let bytes: u64 = members
+                .iter()
+                .map(|&member| self.drafts[member].bytes)
+                .sum();
+            let share = whole_share.unwrap_or(exact / bytes.max(1) as f64);
+            pools.push((budget(share.min(1.0), bytes), members));
+        }
+        pools.extend(self.operator_pools(by_operator));
+        // In the order of the file, whatever the order of the hashes.
+        pools.sort_by_key(|(_, members)| members.first().copied());
+        pools
+    }
+
+    /// A pool for each operator that an override names, or for every one.
+    fn operator_pools(&self, every: bool) -> Vec<(u64, Vec<usize>)> {
+        let mut members = vec![Vec::new(); self.operators.len()];
+        for (index, draft) in self.drafts.iter().enumerate() {
+            if draft.coefficient.is_none() && (every || self.apart[draft.operator]) {
+                members[draft.operator].push(index);
+            }
+        }
+        let volumes = self.volumes();
+        let pools = volumes.into_iter().zip(members);
+        pools.filter(|(_, members)| !members.is_empty()).collect()
+    }
+
+    /// Takes the best subsequences of the drafts `members`, `pool_budget` bytes of them.
+    fn take_best(
+        &mut self,
+        pool_budget: u64,
+        members: &[usize],
+        scores: &HashMap<TensorId, &Vec<f64>>,
+    ) {
+        let mut candidates = Vec::new();
+        for &member in members {
+            let draft = &self.drafts[member];
+            let coefficient = self.coefficient(draft);
+            let (Some(cut), Some(scores)) = (draft.cut, scores.get(&draft.tensor)) else {
+                continue;
+            };
+            candidates.extend(scores.iter().enumerate().map(|(index, score)| {
+                let bytes = cut.bytes(index as u64, 1);
+                let score = coefficient * score / bytes.max(1) as f64;
+                Candidate {
+                    score: if score.is_finite() { score.abs() } else { 0.0 },
+                    bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+                    tensor: member as u32,
+                    index: index as u32,
+                }
+            }));
+        }
+        let n = best(&mut candidates, pool_budget);
+        let mut taken: HashMap<u32, Vec<u32>> = HashMap::new();
+        for candidate in &candidates[..n] {
+            taken
+                .entry(candidate.tensor)
+                .or_default()
+                .push(candidate.index);
+        }
+        for (member, indices) in taken {
+            let draft = &mut self.drafts[member as usize];
+            draft.targets = joined(indices);
+            draft.volume = draft.cut.map_or(0, |cut| cut.target_bytes(&draft.targets));
+        }
+    }
+
+    /// Every operator's volume, by position in [`Planner::operators`], without tensors that have
+    /// coefficients of their own.
+    fn volumes(&self) -> Vec<u64> {
         let mut pools: HashMap<&str, (f64, Vec<usize>)> = HashMap::new();
         let mut volumes: Vec<u64> = Vec::with_capacity(self.operators.len());
         let mut pooled_bytes = vec![0; self.operators.len()];
-        for draft in &mut self.drafts {
-            match draft.coefficient {
-                Some(coefficient) => draft.volume = budget(coefficient, draft.bytes),
-                None => pooled_bytes[draft.operator] += draft.bytes,
-            }
+        for draft in self
+            .drafts
+            .iter()
+            .filter(|draft| draft.coefficient.is_none())
+        {
+            pooled_bytes[draft.operator] += draft.bytes;
         }
         for (index, operator) in self.operators.iter().enumerate() {
             volumes.push(budget(operator.coefficient, pooled_bytes[index]));
-            if !self.overridden[index] {
+            if !self.apart[index] {
                 let empty = || (operator.coefficient, Vec::new());
                 pools
                     .entry(&operator.op_type)
@@ -156,6 +370,17 @@ impl<'p, 'a> Planner<'p, 'a> {
                 volumes[index] = share;
             }
         }
+        volumes
+    }
+
+    /// Gives every tensor its volume.
+    fn apportion_types(&mut self) {
+        let volumes = self.volumes();
+        for draft in &mut self.drafts {
+            if let Some(coefficient) = draft.coefficient {
+                draft.volume = budget(coefficient, draft.bytes);
+            }
+        }
         for drafts in self.drafts.chunk_by_mut(|a, b| a.operator == b.operator) {
             let pooled = drafts.iter().filter(|draft| draft.coefficient.is_none());
             let sizes: Vec<u64> = pooled.map(|draft| draft.bytes).collect();
@@ -170,71 +395,65 @@ impl<'p, 'a> Planner<'p, 'a> {
         }
     }
 
-    /// Chooses the targets and adds everything up.
-    pub fn finish(mut self) -> Plan {
-        let mut drafts = std::mem::take(&mut self.drafts);
-        drafts.sort_by_key(|draft| draft.tensor);
+    /// Adds everything up.
+    fn finish(mut self) -> Plan {
+        let mut drafts: Vec<(usize, Draft)> = std::mem::take(&mut self.drafts)
+            .into_iter()
+            .enumerate()
+            .collect();
+        drafts.sort_by_key(|(_, draft)| draft.tensor);
+        let mut places = vec![None; drafts.len()];
         let mut tensors = Vec::with_capacity(drafts.len());
-        for draft in drafts {
-            let Some(planned) = self.tensor(&draft) else {
+        for (member, draft) in drafts {
+            let Some(cut) = draft.cut else {
                 // What cannot be cut cannot be encrypted; it must not go missing.
                 let why = Unpatchable::Fragmented;
                 self.leave_clear(draft.tensor, Reason::Unpatchable(why));
                 continue;
             };
-            if planned.targets.is_empty() {
-                let coefficient =
-                    (draft.coefficient).unwrap_or(self.operators[draft.operator].coefficient);
-                let reason = if coefficient == 0.0 {
-                    Reason::ZeroCoefficient
-                } else {
-                    Reason::NoVolume
+            if draft.targets.is_empty() {
+                let reason = match self.coefficient(&draft) {
+                    0.0 => Reason::ZeroCoefficient,
+                    _ => Reason::NoVolume,
                 };
                 self.leave_clear(draft.tensor, reason);
             }
+            let encrypted_bytes = cut.target_bytes(&draft.targets);
             let operator = &mut self.operators[draft.operator];
             operator.tensors.push(tensors.len());
             operator.volume_bytes += draft.volume;
-            operator.encrypted_bytes += planned.encrypted_bytes;
-            tensors.push(planned);
+            operator.encrypted_bytes += encrypted_bytes;
+            places[member] = Some(tensors.len());
+            tensors.push(TensorPlan {
+                tensor: draft.tensor,
+                operator: draft.operator,
+                consumers: nodes(&self.classified[draft.tensor.index()]),
+                bytes: draft.bytes,
+                unit_elements: cut.unit,
+                n: cut.n,
+                targets: draft.targets,
+                encrypted_bytes,
+                mode: Mode::Bytes,
+                tier: 1,
+            });
         }
         self.clear.sort_by_key(|clear| clear.tensor);
+        let pools = self.pools.into_iter().map(|(budget_bytes, members)| {
+            let mut tensors: Vec<usize> = members.iter().filter_map(|&m| places[m]).collect();
+            tensors.sort_unstable();
+            Pool {
+                budget_bytes,
+                tensors,
+            }
+        });
         Plan {
+            pools: pools.collect(),
             types: types(self.model, self.policy, &self.operators),
             operators: self.operators,
             tensors,
             clear: self.clear,
             unpatchable_bytes: self.unpatchable_bytes,
         }
-    }
-
-    fn tensor(&self, draft: &Draft) -> Option<TensorPlan> {
-        let located = self.model.tensors.get(draft.tensor.index())?;
-        let bits = element_bits(located.data_type)?;
-        let cut = Cut::new(&located.dims, bits);
-        let n_targets = cut.n_targets(draft.volume);
-        let targets = self
-            .policy
-            .strategy()
-            .targets(cut.n, n_targets, &located.path);
-        let mut at = 0;
-        let mut encrypted_bytes = 0;
-        for run in &targets {
-            encrypted_bytes += cut.bytes(at + run.skip, run.take);
-            at += run.skip + run.take;
-        }
-        Some(TensorPlan {
-            tensor: draft.tensor,
-            operator: draft.operator,
-            consumers: nodes(&self.classified[draft.tensor.index()]),
-            bytes: draft.bytes,
-            unit_elements: cut.unit,
-            n: cut.n,
-            targets,
-            encrypted_bytes,
-            mode: Mode::Bytes,
-            tier: 1,
-        })
     }
 
     fn leave_clear(&mut self, tensor: TensorId, reason: Reason) {
@@ -248,6 +467,14 @@ impl<'p, 'a> Planner<'p, 'a> {
             reason,
             consumers: nodes(known),
         });
+    }
+}
+
+impl Draft {
+    fn take_whole(&mut self) {
+        self.volume = self.bytes;
+        let n = self.cut.map_or(0, |cut| cut.n);
+        self.targets = vec![Run { skip: 0, take: n }];
     }
 }
 
@@ -266,22 +493,66 @@ fn nodes(known: &Classified<'_>) -> Vec<NodeId> {
 struct Coefficients<'p, 'a> {
     model: &'p Model<'a>,
     policy: &'p Policy,
-    of_nodes: Vec<Option<(f64, bool)>>,
+    is_small: bool,
+    /// For each node, whether it is a dense layer on the model's input; empty if that does not matter.
+    first_dense: Vec<bool>,
+    of_nodes: Vec<Option<Coefficient>>,
 }
 
-impl Coefficients<'_, '_> {
-    /// The coefficient of an operator, and whether it is an override's.
-    fn of(&mut self, node: NodeId) -> (f64, bool) {
-        let Some(known) = self.of_nodes.get_mut(node.index()) else {
-            return (0.0, false);
+/// The coefficient of one operator.
+#[derive(Clone, Copy, Default)]
+struct Coefficient {
+    share: f64,
+    /// Whether it is an override's.
+    overridden: bool,
+    whole: Option<Whole>,
+}
+
+impl<'p, 'a> Coefficients<'p, 'a> {
+    fn new(model: &'p Model<'a>, policy: &'p Policy, classified: &[Classified<'a>]) -> Self {
+        let weights = classified.iter().filter(|tensor| tensor.reason.is_none());
+        let bytes: u64 = weights.map(|tensor| tensor.bytes).sum();
+        Coefficients {
+            model,
+            policy,
+            is_small: bytes <= policy.small_model_bytes(),
+            first_dense: match policy.takes_first_dense() {
+                true => first_dense(model, classified),
+                false => Vec::new(),
+            },
+            of_nodes: vec![None; model.nodes.len()],
+        }
+    }
+
+    fn of(&mut self, node: NodeId) -> Coefficient {
+        let Some(known) = self.of_nodes.get(node.index()) else {
+            return Coefficient::default();
         };
-        *known.get_or_insert_with(|| {
-            let node = &self.model.nodes[node.index()];
-            match self.policy.overridden(Target::Node, node.name) {
-                Some(coefficient) => (coefficient, true),
-                None => (self.policy.coefficient(node.domain, node.op_type), false),
-            }
-        })
+        let found = known.unwrap_or_else(|| self.look_up(node));
+        self.of_nodes[node.index()] = Some(found);
+        found
+    }
+
+    fn look_up(&self, id: NodeId) -> Coefficient {
+        let node = &self.model.nodes[id.index()];
+        if let Some(share) = self.policy.overridden(Target::Node, node.name) {
+            return Coefficient {
+                share,
+                overridden: true,
+                whole: None,
+            };
+        }
+        let share = self.policy.coefficient(node.domain, node.op_type);
+        let whole = match self.policy.is_presets(node.domain, node.op_type) && share < 1.0 {
+            true if self.is_small => Some(Whole::SmallModel),
+            true if self.first_dense.get(id.index()) == Some(&true) => Some(Whole::ReadsInput),
+            _ => None,
+        };
+        Coefficient {
+            share: if whole.is_some() { 1.0 } else { share },
+            overridden: false,
+            whole,
+        }
     }
 
     /// The operator that owns a tensor: of those that use it as weights the one with the highest
@@ -313,9 +584,9 @@ impl Coefficients<'_, '_> {
             .iter()
             .filter(|consumer| consumer.as_weight || forced)
         {
-            let (coefficient, _) = self.of(consumer.node);
-            if owner.is_none_or(|(_, highest)| coefficient > highest) {
-                owner = Some((consumer.node, coefficient));
+            let coefficient = self.of(consumer.node);
+            if owner.is_none_or(|(_, highest)| coefficient.share > highest) {
+                owner = Some((consumer.node, coefficient.share));
             }
         }
         owner.map(|(node, _)| node).ok_or(Reason::Unconsumed)

@@ -12,8 +12,10 @@ pub struct Run {
 /// Which subsequences of a tensor are encrypted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strategy {
-    /// Evenly over the tensor.
+    /// Those that weigh most, by [`Scores`](crate::Scores).
     #[default]
+    Energy,
+    /// Evenly over the tensor.
     Spread,
     /// The first ones.
     Head,
@@ -25,11 +27,12 @@ pub enum Strategy {
 }
 
 impl Strategy {
-    /// Chooses `k` of `n` subsequences of the tensor at `path`; `k <= n <= 2^20`.
+    /// Chooses `k` of `n` subsequences of the tensor at `path`; `k <= n <= 2^20`. Those chosen by score
+    /// are chosen elsewhere, as far as there is a choice.
     pub(crate) fn targets(self, n: u64, k: u64, path: &str) -> Vec<Run> {
         match self {
-            Strategy::Head if k == 0 => Vec::new(),
-            Strategy::Head => vec![Run { skip: 0, take: k }],
+            Strategy::Energy | Strategy::Head if k == 0 => Vec::new(),
+            Strategy::Energy | Strategy::Head => vec![Run { skip: 0, take: k }],
             Strategy::Spread => runs(spread(n, k)),
             Strategy::Seeded { seed } => runs(seeded(n, k, seed, path)),
         }
@@ -78,7 +81,7 @@ fn fnv1a(bytes: impl Iterator<Item = u8>) -> u64 {
 }
 
 /// Joins ascending positions that touch.
-fn runs(positions: impl Iterator<Item = u64>) -> Vec<Run> {
+pub(crate) fn runs(positions: impl Iterator<Item = u64>) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     let mut end = 0;
     for position in positions {

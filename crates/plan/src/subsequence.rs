@@ -1,10 +1,18 @@
 //! How a weight tensor is cut: into subsequences of equal numbers of elements.
 
+use crate::position::Run;
+
 /// Bytes that a subsequence has at least, where the tensor has them.
 pub const MIN_SUBSEQUENCE_BYTES: u64 = 64;
 
 /// Subsequences that a tensor has at most.
 pub const MAX_SUBSEQUENCES: u64 = 4096;
+
+/// Bytes of a subsequence that is chosen by score, unless the policy says otherwise.
+pub const DEFAULT_UNIT_BYTES: u64 = 256;
+
+/// Bytes that such a subsequence may have.
+pub const UNIT_BYTES: std::ops::RangeInclusive<u64> = 64..=1024;
 
 /// Groups below which further leading axes are counted in.
 const MIN_GROUPS: u64 = 64;
@@ -55,6 +63,21 @@ impl Cut {
         }
     }
 
+    /// Cuts `n_elements` into subsequences of `unit_bytes` each, whatever their shape.
+    pub fn flat(n_elements: u64, element_bits: u32, unit_bytes: u64) -> Cut {
+        let element_bits = u64::from(element_bits.max(1));
+        let step = 8 / gcd(8, element_bits % 8);
+        let whole = n_elements.next_multiple_of(step);
+        let wanted = (unit_bytes * 8 / element_bits).next_multiple_of(step);
+        let unit = wanted.min(whole).max(1);
+        Cut {
+            unit,
+            n: n_elements.div_ceil(unit),
+            n_elements,
+            element_bits,
+        }
+    }
+
     /// Bytes of a subsequence that is not the last.
     pub fn unit_bytes(&self) -> u64 {
         self.unit * self.element_bits / 8
@@ -64,6 +87,16 @@ impl Cut {
     /// than there are.
     pub fn n_targets(&self, volume: u64) -> u64 {
         volume.div_ceil(self.unit_bytes().max(1)).min(self.n)
+    }
+
+    /// Bytes in the subsequences of `targets`.
+    pub fn target_bytes(&self, targets: &[Run]) -> u64 {
+        let (mut at, mut bytes) = (0, 0);
+        for run in targets {
+            bytes += self.bytes(at + run.skip, run.take);
+            at += run.skip + run.take;
+        }
+        bytes
     }
 
     /// Bytes in the subsequences `[first, first + count)`.

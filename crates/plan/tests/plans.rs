@@ -45,7 +45,10 @@ fn volumes(plan: &Plan) -> Vec<u64> {
 #[test]
 fn equal_weighting_fills_small_operators_and_passes_the_rest_on() {
     let bytes = layers();
-    let plan = common::plan(&located(&bytes), &policy("[default]\ncoefficient = 0.25"));
+    let plan = common::plan(
+        &located(&bytes),
+        &policy("strategy = \"spread\"\n[default]\ncoefficient = 0.25"),
+    );
     // MatMul: B = 4096 + 2 * 65536 = 135168, budget 33792: level 11264 fills the first, and
     // (33792 - 4096) / 2 = 14848 are left for each of the others. Conv: 65536 / 4.
     assert_eq!(volumes(&plan), [4096, 14848, 14848, 16384]);
@@ -72,7 +75,7 @@ fn equal_weighting_fills_small_operators_and_passes_the_rest_on() {
 #[test]
 fn size_weighting_takes_the_same_share_of_each() {
     let bytes = layers();
-    let toml = "weighting = \"size\"\n[default]\ncoefficient = 0.25";
+    let toml = "weighting = \"size\"\nstrategy = \"spread\"\n[default]\ncoefficient = 0.25";
     let plan = common::plan(&located(&bytes), &policy(toml));
     assert_eq!(volumes(&plan), [1024, 16384, 16384, 16384]);
 }
@@ -108,7 +111,7 @@ fn budgets_are_met_to_the_byte() {
 #[test]
 fn overridden_operators_leave_their_types_budget() {
     let bytes = layers();
-    let toml = "[default]\ncoefficient = 0.25\n\
+    let toml = "weighting = \"equal\"\n[default]\ncoefficient = 0.25\n\
                 [[override]]\nnode = \"make_b\"\ncoefficient = 0.5\n\
                 [[override]]\ninitializer = \"filters\"\ncoefficient = 0.75";
     let plan = common::plan(&located(&bytes), &policy(toml));
@@ -121,7 +124,7 @@ fn overridden_operators_leave_their_types_budget() {
 #[test]
 fn coefficient_zero_leaves_in_clear_and_says_so() {
     let bytes = layers();
-    let toml = "[op.Conv]\ncoefficient = 0\n[[override]]\ninitializer = \"small\"\ncoefficient = 0";
+    let toml = "strategy = \"spread\"\n[op.Conv]\ncoefficient = 0\n[[override]]\ninitializer = \"small\"\ncoefficient = 0";
     let model = located(&bytes);
     let plan = common::plan(&model, &policy(toml));
     let clear: Vec<_> = plan
@@ -163,8 +166,11 @@ fn tied_weights_belong_to_the_highest_coefficient_and_count_once() {
         assert_eq!(plan.tensors[0].consumers.len(), 3);
         model.nodes[plan.operators[0].node.index()].name.to_owned()
     };
-    assert_eq!(owner(""), "make_a");
-    assert_eq!(owner("[op.MatMul]\ncoefficient = 0.2"), "make_b");
+    assert_eq!(
+        owner("strategy = \"spread\"\n[default]\ncoefficient = 0.2"),
+        "make_a"
+    );
+    assert_eq!(owner("[op.MatMul]\ncoefficient = 0.5"), "make_b");
     assert_eq!(owner("[op.Gather]\ncoefficient = 0.2"), "make_a");
     assert_eq!(
         owner("[[override]]\nnode = \"make_c\"\ncoefficient = 0.9"),
@@ -320,7 +326,10 @@ fn attributes_are_planned_like_tensors() {
     let bytes = GraphBuilder::new("forest")
         .node(in_domain("ai.onnx.ml", tree))
         .encode();
-    let plan = common::plan(&located(&bytes), &policy("[default]\ncoefficient = 0.1"));
+    let plan = common::plan(
+        &located(&bytes),
+        &policy("strategy = \"spread\"\n[default]\ncoefficient = 0.1"),
+    );
     let [tensor] = &plan.tensors[..] else {
         panic!("{plan:?}")
     };
@@ -363,7 +372,7 @@ fn a_hundred_thousand_nodes_are_planned_in_time() {
     let bytes = graph.encode();
     let model = located(&bytes);
     let start = Instant::now();
-    let plan = onnxseal_plan::plan(&model, &Policy::default()).unwrap();
+    let plan = common::plan(&model, &Policy::default());
     let took = start.elapsed();
     println!("planned {} nodes in {took:?}", 2 * N);
     assert_eq!(plan.operators.len(), N);
@@ -382,19 +391,21 @@ fn the_manual_is_right() {
     let policy = policy(example);
     assert_eq!(policy.coefficient("", "Conv"), 0.3);
     assert_eq!(policy.coefficient("", "Gather"), 0.2);
+    assert_eq!(policy.unit_bytes(), 256);
     for preset in Preset::ALL {
         let policy = Policy::preset(preset);
         let of = |op_type| policy.coefficient("", op_type);
         let row = format!(
             "| `{}` | {} |",
             preset.name(),
-            ["Conv", "Add", "MatMul"]
+            ["LSTM", "Add", "Conv"]
                 .map(|op_type| format!("{:?}", of(op_type)))
                 .join(" | ")
         );
         assert!(manual.contains(&row), "no row {row}");
         assert_eq!(of("Add"), of("LayerNormalization"));
-        assert_eq!(of("LSTM"), of("MatMul"));
+        assert_eq!(of("LSTM"), of("Gather"));
+        assert_eq!(of("Conv"), of("MatMul"));
     }
 }
 

@@ -4,4 +4,5 @@
 pub(crate) mod inspect;
 pub(crate) mod outline;
 pub(crate) mod report;
+pub(crate) mod shortfall;
 pub(crate) mod verify;

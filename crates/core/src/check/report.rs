@@ -99,6 +99,9 @@ pub struct OperatorRow {
     /// Bytes that the plan apportioned to the operator; absent if only the metadata is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub volume_bytes: Option<u64>,
+    /// Why the preset takes all of its weights, where it would take less of another operator of the type.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub whole_because: Option<&'static str>,
     /// Its weights.
     #[serde(flatten)]
     pub volume: Volume,
@@ -213,6 +216,7 @@ impl Builder {
                 node,
                 coefficient: None,
                 volume_bytes: None,
+                whole_because: None,
                 volume: Volume::default(),
                 // Most operators have one tensor. `push` would make room for four.
                 tensors: Vec::with_capacity(1),
@@ -264,7 +268,7 @@ impl TensorRow {
             unit: entry.unit,
             n: entry.n,
             k: entry.n_targets(),
-            targets: entry.targets.clone(),
+            targets: entry.targets.to_vec(),
             shared_with: entry.operators.iter().skip(1).cloned().collect(),
         }
     }

@@ -1,18 +1,17 @@
 //! Checking a protected model: no plaintext is kept.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use onnxseal_crypto::wrap::Identities;
-use onnxseal_onnx::{Model, excerpt};
 use onnxseal_plan::{self as plan, Policy};
 use onnxseal_store::{Input, Location};
 use serde::Serialize;
 
 use crate::check::inspect::examine;
-use crate::check::report::list;
+use crate::check::shortfall::{shortfalls, shortfalls_of_choice};
 use crate::error::{Error, Result};
-use crate::format::manifest::Manifest;
 use crate::open::protected::Protected;
+use crate::open::score::score_protected;
 use crate::open::signed::check_signature;
 use crate::pass::chunks;
 use crate::pass::digest::Digester;
@@ -104,6 +103,7 @@ fn verify_files(
     let path = &protected.source.input.path;
     let structure = Structure::of(&protected.source, protected.manifest().model_bytes())?;
     // Authenticity first: a forged graph should not be called a bad policy.
+    let mut unlocked_model = None;
     let signer = match *checks {
         Checks {
             identities: Some(identities),
@@ -139,6 +139,7 @@ fn verify_files(
             if let (Some(digests), Some(digester)) = (digests, &digester) {
                 *digests = digester.finish(protected.tail())?;
             }
+            unlocked_model = Some(unlocked);
             signer
         }
         Checks {
@@ -157,7 +158,13 @@ fn verify_files(
     let mut unmatched = Vec::new();
     if let Some(policy) = checks.policy {
         unmatched = plan::unmatched(&model, policy);
-        let violations = shortfalls(&model, protected.manifest(), policy)?;
+        let manifest = protected.manifest();
+        let violations = match &unlocked_model {
+            None => shortfalls(&model, manifest, policy)?,
+            Some(unlocked) => shortfalls_of_choice(&model, manifest, policy, |wanted| {
+                score_protected(unlocked, &structure, &model, wanted, progress)
+            })?,
+        };
         if !violations.is_empty() {
             return Err(Error::PolicyNotMet {
                 path: path.to_owned(),
@@ -181,30 +188,4 @@ fn verify_files(
         weights: report.weights,
         claims: report.claims,
     })
-}
-
-/// The ways in which `manifest` encrypts less of `model` than `policy` demands.
-fn shortfalls(model: &Model<'_>, manifest: &Manifest, policy: &Policy) -> Result<Vec<String>> {
-    let plan = plan::plan(model, policy).map_err(Error::Policy)?;
-    let encrypted: HashMap<&str, u64> = manifest
-        .tensors
-        .iter()
-        .map(|tensor| (&*tensor.at, tensor.encrypted_bytes()))
-        .collect();
-    let mut shortfalls = Vec::new();
-    for planned in &plan.tensors {
-        let tensor = model.tensors.get(planned.tensor.index());
-        let tensor = tensor.ok_or(Error::Internal("the plan is not of this model"))?;
-        let found = encrypted.get(tensor.path.as_str()).copied().unwrap_or(0);
-        if found < planned.encrypted_bytes {
-            shortfalls.push(format!(
-                "tensor {:?} has {found} of {} bytes encrypted, expected at least {}",
-                excerpt(tensor.name),
-                planned.bytes,
-                planned.encrypted_bytes
-            ));
-        }
-    }
-    let violations = plan.violations(model, policy);
-    Ok([list(&violations), list(&shortfalls)].concat())
 }

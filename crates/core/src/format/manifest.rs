@@ -16,8 +16,12 @@ use crate::format::spans::SpanSet;
 
 mod check;
 mod json;
+mod targets;
 mod tensor;
 
+#[cfg(feature = "protect")]
+use targets::Form;
+pub use targets::Targets;
 #[cfg(feature = "protect")]
 pub(crate) use tensor::Place;
 pub use tensor::{Mode, Operator, Tensor};
@@ -28,9 +32,16 @@ pub const SUITE: &str = "AES-256-GCM/HKDF-SHA256";
 /// The format version of models whose external data files have the original's names.
 pub const FORMAT: u32 = 1;
 
-/// The format version of models that say how to restore the original's names. This crate reads no later
-/// one.
+/// The format version of models that say how to restore the original's names.
 pub const FORMAT_RENAMED: u32 = 2;
+
+/// The format version of models with so many targets that they are written in a compact form. This crate
+/// reads no later one.
+pub const FORMAT_COMPACT: u32 = 3;
+
+/// The most runs of targets that a manifest has as numbers: about 50 KB of text.
+#[cfg(feature = "protect")]
+const MAX_RUNS_AS_NUMBERS: usize = 1 << 13;
 
 /// Bytes in a chunk, unless the caller chooses otherwise.
 pub const DEFAULT_CHUNK_BYTES: u64 = 1 << 20;
@@ -137,7 +148,7 @@ impl Draft {
             Ok(json::Object(draft)) => Ok(draft),
             // A later version may have other members. Then its number says more than their names.
             Err(error) => match serde_json::from_slice(bytes) {
-                Ok(Version { format }) if format > FORMAT_RENAMED => Err(unknown_format(format)),
+                Ok(Version { format }) if format > FORMAT_COMPACT => Err(unknown_format(format)),
                 _ => Err(format!("manifest: {}", excerpt(&error.to_string()))),
             },
         }
@@ -191,10 +202,20 @@ impl Draft {
     /// The bytes to be authenticated, and the manifest that a reader parses from them.
     #[cfg(feature = "protect")]
     pub(crate) fn encode(mut self) -> Result<(Manifest, Vec<u8>), Error> {
-        self.format = match self.original {
-            None => FORMAT,
-            Some(_) => FORMAT_RENAMED,
+        let n_runs: usize = self
+            .tensors
+            .iter()
+            .map(|tensor| tensor.targets.len() / 2)
+            .sum();
+        let (format, form) = match self.original {
+            _ if n_runs > MAX_RUNS_AS_NUMBERS => (FORMAT_COMPACT, Form::Compact),
+            None => (FORMAT, Form::Numbers),
+            Some(_) => (FORMAT_RENAMED, Form::Numbers),
         };
+        self.format = format;
+        for tensor in &mut self.tensors {
+            tensor.targets.set_form(form);
+        }
         let bytes = serde_json::to_vec(&self)
             .map_err(|_| Error::Internal("the manifest cannot be written"))?;
         // Two of them would take twice the memory, in a large model hundreds of megabytes.
@@ -299,5 +320,5 @@ struct Version {
 }
 
 fn unknown_format(format: u32) -> String {
-    format!("format version {format} (this program reads {FORMAT} and {FORMAT_RENAMED})")
+    format!("format version {format} (this program reads {FORMAT} to {FORMAT_COMPACT})")
 }

@@ -7,19 +7,20 @@ use onnxseal_crypto::signature::SigningKey;
 use onnxseal_crypto::wrap::Recipients;
 use onnxseal_onnx::model::NodeId;
 use onnxseal_onnx::{Model, tail};
-use onnxseal_plan::{self as plan, Plan, Policy, TensorPlan};
+use onnxseal_plan::{self as plan, Plan, Policy, Scores, TensorPlan, Wanted, Whole};
 use onnxseal_store::{Input, Location, OutputOptions};
 
 use crate::check::report::{Builder, ClearRow, Report, TensorRow, list, operator};
 use crate::error::{Error, Result};
 use crate::format::manifest::{
-    DEFAULT_CHUNK_BYTES, Draft, File, Mode, OriginalDraft, Place, Tensor,
+    DEFAULT_CHUNK_BYTES, Draft, File, Mode, OriginalDraft, Place, Targets, Tensor,
 };
 use crate::make::rename::{Naming, Renamed, rename};
 use crate::make::seal::{Plaintext, Sealing};
 use crate::pass::outputs::{self, Outputs};
-use crate::pass::progress::Progress;
+use crate::pass::progress::{Progress, Silent};
 use crate::pass::publish::Publication;
+use crate::pass::score::score_files;
 use crate::pass::source::Source;
 
 /// How to protect a model.
@@ -62,7 +63,7 @@ impl ProtectOptions {
 /// demands is no error here: see [`Report::violations`].
 pub fn plan(location: impl Into<Location>, policy: &Policy) -> Result<Report> {
     let source = Source::open(&location.into())?;
-    let prepared = Prepared::new(source, policy, Naming::Keep)?;
+    let prepared = Prepared::new(source, policy, Naming::Keep, &Silent)?;
     Ok(prepared.planned.report)
 }
 
@@ -84,7 +85,7 @@ pub fn protect(
 ) -> Result<Report> {
     let (source, output) = (Source::open(&location.into())?, output.into());
     let naming = Naming::after(&output, options.external_data.as_deref());
-    let prepared = Prepared::new(source, &options.policy, naming)?;
+    let prepared = Prepared::new(source, &options.policy, naming, progress)?;
     prepared.protect(
         &output,
         recipients,
@@ -104,7 +105,7 @@ pub fn protect_with(
     progress: &dyn Progress,
 ) -> Result<Report> {
     let source = Source::open(&location.into())?;
-    let prepared = Prepared::new(source, &options.policy, Naming::Keep)?;
+    let prepared = Prepared::new(source, &options.policy, Naming::Keep, progress)?;
     prepared.protect(&output.into(), recipients, options, publication, progress)
 }
 
@@ -126,7 +127,7 @@ pub fn protect_in_place(
 ) -> Result<Report> {
     let location = Location::File(location.into().in_place()?);
     let naming = Naming::after(&location, options.external_data.as_deref());
-    let prepared = Prepared::new(Source::open(&location)?, &options.policy, naming)?;
+    let prepared = Prepared::new(Source::open(&location)?, &options.policy, naming, progress)?;
     // Another call that changes the model would be lost when this one replaces it.
     prepared.model.lock_in_place()?;
     let external = outputs::paths_beside(&location, &prepared.files, prepared.inputs())?;
@@ -147,7 +148,12 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(source: Source, policy: &Policy, naming: Naming<'_>) -> Result<Prepared> {
+    fn new(
+        source: Source,
+        policy: &Policy,
+        naming: Naming<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Prepared> {
         let path = source.input.path.clone();
         let model = source.locate(source.input.len)?;
         if model
@@ -174,8 +180,14 @@ impl Prepared {
         );
         // The model first is the order of the manifest.
         let inputs = || std::iter::once(&source.input).chain(&external);
+        let score = |source: &Source, model: &Model<'_>, files: &[File], wanted: &[Wanted]| {
+            let inputs: Vec<&Input> = std::iter::once(&source.input).chain(&external).collect();
+            score_files(model, files, &inputs, wanted, progress)
+        };
         let Some(names) = naming.choose(&files, inputs())? else {
-            let planned = Planned::new(&path, &files, &model, policy)?;
+            let planned = Planned::new(&path, &files, &model, policy, |wanted| {
+                score(&source, &model, &files, wanted)
+            })?;
             drop(model);
             let model = source.input;
             return Ok(Prepared {
@@ -195,7 +207,9 @@ impl Prepared {
         if !(model.external_files.iter()).eq(files.iter().skip(1).map(|file| &file.path)) {
             return Err(Error::Internal("a renamed file has another name"));
         }
-        let mut planned = Planned::new(&path, &files, &model, policy)?;
+        let mut planned = Planned::new(&path, &files, &model, policy, |wanted| {
+            score(&source, &model, &files, wanted)
+        })?;
         planned.report.original_files = original.files(&files);
         drop(model);
         Ok(Prepared {
@@ -271,8 +285,12 @@ impl Planned {
         files: &[File],
         model: &Model<'_>,
         policy: &Policy,
+        score: impl FnOnce(&[Wanted]) -> Result<Scores>,
     ) -> Result<Planned> {
-        let plan = plan::plan(model, policy).map_err(Error::Policy)?;
+        let plan = plan::plan(model, policy, |wanted| match policy.ranking() {
+            Some(ranking) => Ok(ranking.scores(model, wanted)?),
+            None => score(wanted),
+        })?;
         let violations = list(&plan.violations(model, policy));
         let (mut report, mut tensors) = describe(path, files, model, plan)?;
         report.violations = violations;
@@ -314,8 +332,8 @@ fn entry_of(model: &Model<'_>, owner: NodeId, planned: &TensorPlan) -> Option<Te
     let mut operators = Vec::with_capacity(planned.consumers.len());
     operators.push(operator(model, owner));
     operators.extend(others.map(|id| operator(model, id)));
-    let mut targets = Vec::with_capacity(2 * planned.targets.len());
-    targets.extend(planned.targets.iter().flat_map(|run| [run.skip, run.take]));
+    let runs = planned.targets.iter();
+    let targets = Targets::new(runs.flat_map(|run| [run.skip, run.take]).collect());
     Some(Tensor {
         name: tensor.name.to_owned(),
         at: tensor.path.clone(),
@@ -352,6 +370,7 @@ fn describe(
         let row = builder.add(model, owner.node, TensorRow::of_manifest(&entry));
         row.coefficient = Some(owner.coefficient);
         row.volume_bytes = Some(owner.volume_bytes);
+        row.whole_because = owner.whole.map(Whole::text);
         if !planned.targets.is_empty() {
             tensors.push(entry);
         }
@@ -383,7 +402,8 @@ mod tests {
             .encode();
         let model = locate(&bytes, &Limits::default()).unwrap();
         let policy = Policy::preset(Preset::Full);
-        let plan = || plan::plan(&model, &policy).unwrap();
+        let never = |_: &[Wanted]| Err::<Scores, _>(Error::Internal("nothing is to choose"));
+        let plan = || plan::plan(&model, &policy, never).unwrap();
         let described = |plan| describe(Path::new("m"), &[], &model, plan);
         assert_eq!(described(plan()).unwrap().1.len(), 1);
         let without_a_place = model.tensors_with_ids().nth(1).unwrap().0;

@@ -14,6 +14,7 @@ use crate::format::manifest::Draft;
 use crate::make::protect::Planned;
 use crate::make::seal::{Plaintext, Sealing};
 use crate::open::protected::{Protected, Unlocked};
+use crate::open::score::score_protected;
 use crate::pass::outputs::{self, Outputs};
 use crate::pass::progress::Progress;
 use crate::pass::publish::Publication;
@@ -166,7 +167,9 @@ fn reseal(
         None => examine(path, &model, old)?,
         Some(policy) => {
             check_files(path, &model, old)?;
-            let mut planned = Planned::new(path, &old.files, &model, policy)?;
+            let mut planned = Planned::new(path, &old.files, &model, policy, |wanted| {
+                score_protected(unlocked, &structure, &model, wanted, progress)
+            })?;
             draft.tensors = planned.take_tensors(path)?;
             if old.original.is_some() {
                 planned.report.original_files = old.original_files();

@@ -6,4 +6,6 @@
 pub(crate) mod model;
 pub(crate) mod protected;
 #[cfg(feature = "protect")]
+pub(crate) mod score;
+#[cfg(feature = "protect")]
 pub(crate) mod signed;

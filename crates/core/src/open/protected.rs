@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use std::path::Path;
+
 use onnxseal_crypto::signature::Signer;
 use onnxseal_crypto::wrap::Identities;
 use onnxseal_crypto::{self as crypto, BlobKey, DataKey, OpenKey, TAG_BYTES, Tag};
@@ -149,6 +151,18 @@ impl Protected {
 }
 
 impl Unlocked<'_> {
+    /// The model file's name in messages.
+    #[cfg(feature = "protect")]
+    pub(crate) fn path(&self) -> &Path {
+        &self.protected.source.input.path
+    }
+
+    /// The manifest of the model.
+    #[cfg(feature = "protect")]
+    pub(crate) fn manifest(&self) -> &Manifest {
+        self.protected.manifest()
+    }
+
     /// The files of the model, in the order of the manifest.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Input> {
         self.protected.files(&self.external)

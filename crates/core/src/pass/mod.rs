@@ -9,6 +9,8 @@ pub(crate) mod digest;
 pub(crate) mod outputs;
 pub(crate) mod progress;
 pub(crate) mod publish;
+#[cfg(feature = "protect")]
+pub(crate) mod score;
 pub(crate) mod signature;
 pub(crate) mod source;
 #[cfg(feature = "protect")]

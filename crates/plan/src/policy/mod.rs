@@ -4,14 +4,17 @@ mod preset;
 mod text;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use globset::{Glob, GlobMatcher};
 pub use preset::Preset;
 
 use crate::error::Error;
 use crate::position::Strategy;
-use crate::rules;
+use crate::ranking::Ranking;
+use crate::rules::{self, Rule};
 use crate::similar::similar;
+use crate::subsequence::{DEFAULT_UNIT_BYTES, UNIT_BYTES};
 use crate::volume::Weighting;
 
 /// Decides how much of each operator's weights is encrypted, and which part.
@@ -25,6 +28,13 @@ pub struct Policy {
     overrides: Vec<Override>,
     weighting: Weighting,
     strategy: Strategy,
+    /// Bytes of a subsequence that is chosen by score.
+    unit_bytes: u64,
+    /// Share of all bytes, in place of the sum of the types' budgets.
+    budget: Option<f64>,
+    small_model_bytes: Option<u64>,
+    /// Scores in place of energies.
+    ranking: Option<Arc<Ranking>>,
     require: Require,
 }
 
@@ -90,6 +100,10 @@ impl Policy {
             overrides: Vec::new(),
             weighting: Weighting::default(),
             strategy: Strategy::default(),
+            unit_bytes: DEFAULT_UNIT_BYTES,
+            budget: None,
+            small_model_bytes: None,
+            ranking: None,
             require: Require::default(),
         }
     }
@@ -146,6 +160,42 @@ impl Policy {
         self.strategy = strategy;
     }
 
+    /// Sets the size of subsequences that are chosen by score, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unit`] if that is no power of two from 64 to 1024.
+    pub fn set_unit_bytes(&mut self, unit_bytes: u64) -> Result<(), Error> {
+        if !UNIT_BYTES.contains(&unit_bytes) || !unit_bytes.is_power_of_two() {
+            return Err(Error::Unit { bytes: unit_bytes });
+        }
+        self.unit_bytes = unit_bytes;
+        Ok(())
+    }
+
+    /// Sets the share of all weights' bytes to encrypt, by score over all types; coefficients become
+    /// factors of the scores.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Coefficient`].
+    pub fn set_budget(&mut self, budget: f64) -> Result<(), Error> {
+        self.budget = Some(share(budget)?);
+        Ok(())
+    }
+
+    /// Chooses by the scores of `ranking`, in its units, in place of energies.
+    pub fn set_ranking(&mut self, ranking: Ranking) {
+        self.strategy = Strategy::Energy;
+        self.unit_bytes = ranking.unit_bytes();
+        self.ranking = Some(Arc::new(ranking));
+    }
+
+    /// Sets up to which size of all its weights, in bytes, a model is encrypted whole.
+    pub fn set_small_model_bytes(&mut self, bytes: u64) {
+        self.small_model_bytes = Some(bytes);
+    }
+
     /// Sets the requirements for a plan.
     ///
     /// # Errors
@@ -165,9 +215,29 @@ impl Policy {
     /// The coefficient of an operator type; `domain` is empty for `ai.onnx`.
     pub fn coefficient(&self, domain: &str, op_type: &str) -> f64 {
         let rule = rules::find(domain, op_type);
-        rule.and_then(|rule| self.coefficients.get(&(rule.domain, rule.op_type)).copied())
-            .or(self.default)
-            .unwrap_or_else(|| self.preset.coefficient(rule.and_then(|rule| rule.class())))
+        self.named(rule)
+            .unwrap_or_else(|| self.preset.coefficient(rule.and_then(Rule::class)))
+    }
+
+    /// Whether the coefficient of an operator type is the preset's, and so may be raised to 1 for single
+    /// operators.
+    pub(crate) fn is_presets(&self, domain: &str, op_type: &str) -> bool {
+        self.named(rules::find(domain, op_type)).is_none()
+    }
+
+    fn named(&self, rule: Option<&Rule>) -> Option<f64> {
+        let of_type = rule.and_then(|rule| self.coefficients.get(&(rule.domain, rule.op_type)));
+        of_type.copied().or(self.default)
+    }
+
+    /// Whether dense layers that read the model's input are encrypted whole.
+    pub(crate) fn takes_first_dense(&self) -> bool {
+        self.chooses_shares() && self.preset.takes_first_dense()
+    }
+
+    /// Whether the preset chooses how much is taken of what, by score.
+    fn chooses_shares(&self) -> bool {
+        self.budget.is_none() && self.strategy == Strategy::Energy
     }
 
     /// How a type's budget is apportioned over its operators.
@@ -178,6 +248,30 @@ impl Policy {
     /// Which subsequences are taken.
     pub fn strategy(&self) -> Strategy {
         self.strategy
+    }
+
+    /// Bytes of a subsequence that is chosen by score; models of more than 1 GiB get larger ones.
+    pub fn unit_bytes(&self) -> u64 {
+        self.unit_bytes
+    }
+
+    /// The scores to choose by, in place of energies.
+    pub fn ranking(&self) -> Option<&Ranking> {
+        self.ranking.as_deref()
+    }
+
+    /// The share of all weights' bytes to encrypt, where the policy has one.
+    pub fn budget(&self) -> Option<f64> {
+        self.budget
+    }
+
+    /// Up to which size of all its weights, in bytes, a model is encrypted whole as far as the preset's
+    /// coefficients hold. 0 with a budget, and where nothing is chosen by score.
+    pub fn small_model_bytes(&self) -> u64 {
+        match self.chooses_shares() {
+            true => (self.small_model_bytes).unwrap_or_else(|| self.preset.small_model_bytes()),
+            false => 0,
+        }
     }
 
     /// Requirements for a plan.
@@ -261,10 +355,10 @@ mod tests {
     #[test]
     fn what_is_named_goes_before_default_before_preset() {
         let mut policy = Policy::preset(Preset::Balanced);
-        assert_eq!(policy.coefficient("", "Conv"), 0.25);
-        assert_eq!(policy.coefficient("", "MatMul"), 0.15);
+        assert_eq!(policy.coefficient("", "Conv"), 0.18);
+        assert_eq!(policy.coefficient("", "LSTM"), 0.38);
         assert_eq!(policy.coefficient("", "LayerNormalization"), 1.0);
-        assert_eq!(policy.coefficient("my.domain", "Mystery"), 0.15);
+        assert_eq!(policy.coefficient("my.domain", "Mystery"), 0.18);
         policy.set_default(0.4).unwrap();
         policy.set_coefficient("ai.onnx.MatMul", 0.7).unwrap();
         assert_eq!(policy.coefficient("", "Conv"), 0.4);

@@ -15,9 +15,12 @@ use crate::volume::Weighting;
 #[serde(deny_unknown_fields)]
 struct File {
     preset: Option<PresetName>,
-    weighting: Option<WeightingName>,
+    weighting: Option<Spanned<WeightingName>>,
     strategy: Option<StrategyName>,
     seed: Option<Spanned<u64>>,
+    unit: Option<Spanned<u64>>,
+    budget: Option<Spanned<Share>>,
+    small_model: Option<u64>,
     default: Option<DefaultTable>,
     #[serde(default)]
     op: BTreeMap<Spanned<String>, OperatorTable>,
@@ -56,9 +59,11 @@ struct RequireTable {
     unmatched: Option<DemandName>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Deserialize, PartialEq)]
 #[serde(rename_all = "lowercase")]
 enum WeightingName {
+    Model,
+    Score,
     Equal,
     Size,
 }
@@ -66,6 +71,7 @@ enum WeightingName {
 #[derive(Clone, Copy, Deserialize, PartialEq)]
 #[serde(rename_all = "lowercase")]
 enum StrategyName {
+    Energy,
     Spread,
     Head,
     Seeded,
@@ -135,13 +141,8 @@ pub(super) fn parse(toml: &str) -> Result<Policy, Error> {
         }
     };
     let mut policy = Policy::preset(file.preset.map_or_else(Preset::default, |name| name.0));
-    if let Some(weighting) = file.weighting {
-        policy.weighting = match weighting {
-            WeightingName::Equal => Weighting::Equal,
-            WeightingName::Size => Weighting::Size,
-        };
-    }
-    policy.strategy = match (file.strategy.unwrap_or(StrategyName::Spread), file.seed) {
+    policy.strategy = match (file.strategy.unwrap_or(StrategyName::Energy), file.seed) {
+        (StrategyName::Energy, None) => Strategy::Energy,
         (StrategyName::Spread, None) => Strategy::Spread,
         (StrategyName::Head, None) => Strategy::Head,
         (StrategyName::Seeded, Some(seed)) => Strategy::Seeded {
@@ -158,6 +159,38 @@ pub(super) fn parse(toml: &str) -> Result<Policy, Error> {
             ));
         }
     };
+    let by_score = policy.strategy == Strategy::Energy;
+    policy.weighting = match file.weighting.as_ref().map(|name| (*name.get_ref(), name)) {
+        None if by_score => Weighting::Model,
+        None | Some((WeightingName::Equal, _)) => Weighting::Equal,
+        Some((WeightingName::Size, _)) => Weighting::Size,
+        Some((WeightingName::Model, _)) if by_score => Weighting::Model,
+        Some((WeightingName::Score, _)) if by_score => Weighting::Score,
+        Some((_, name)) => {
+            let what = "this weighting needs strategy \"energy\"".to_owned();
+            return Err(at(name.span(), what));
+        }
+    };
+    if let Some(unit) = file.unit {
+        let (span, bytes) = (unit.span(), unit.into_inner());
+        match by_score {
+            true => policy
+                .set_unit_bytes(bytes)
+                .map_err(|error| at(span, error.to_string()))?,
+            false => return Err(at(span, "only strategy \"energy\" has a unit".to_owned())),
+        }
+    }
+    if let Some(budget) = file.budget {
+        match (policy.weighting, policy.strategy) {
+            (Weighting::Model, Strategy::Energy) => policy.budget = Some(budget.get_ref().0),
+            _ => {
+                let what =
+                    "a budget over all types needs strategy \"energy\" and weighting \"model\"";
+                return Err(at(budget.span(), what.to_owned()));
+            }
+        }
+    }
+    policy.small_model_bytes = file.small_model;
     policy.default = file.default.map(|table| table.coefficient.0);
     for (op_type, table) in file.op {
         policy
@@ -242,8 +275,9 @@ mod tests {
     #[test]
     fn an_empty_policy_is_balanced() {
         let policy = Policy::parse("").unwrap();
-        assert_eq!(policy.coefficient("", "Conv"), 0.25);
-        assert_eq!(policy.strategy(), Strategy::Spread);
+        assert_eq!(policy.coefficient("", "Conv"), 0.18);
+        assert_eq!(policy.strategy(), Strategy::Energy);
+        assert_eq!(policy.weighting(), Weighting::Model);
     }
 
     #[test]

@@ -8,8 +8,10 @@ use onnxseal_onnx::edit::{Edits, Texts};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 use onnxseal_onnx::{element_bits, excerpt, external};
 
+use super::targets::Form;
 use super::{
-    Draft, FORMAT, FORMAT_RENAMED, File, Original, OriginalDraft, SUITE, Tensor, unknown_format,
+    Draft, FORMAT, FORMAT_COMPACT, FORMAT_RENAMED, File, Original, OriginalDraft, SUITE, Tensor,
+    unknown_format,
 };
 
 /// The largest integer that every JSON reader keeps exactly.
@@ -37,14 +39,29 @@ impl Draft {
     /// Checks all rules but those for `original`. The error says which rule is broken.
     pub(super) fn check(&self) -> Result<(), String> {
         match (self.format, &self.original) {
-            (FORMAT, None) | (FORMAT_RENAMED, Some(_)) => {}
+            (FORMAT, None) | (FORMAT_RENAMED, Some(_)) | (FORMAT_COMPACT, _) => {}
             (FORMAT | FORMAT_RENAMED, _) => {
                 return Err(format!(
-                    "format version {} and a member original do not go together: it is for version {FORMAT_RENAMED} alone",
+                    "format version {} and a member original do not go together: it is for version {FORMAT_RENAMED} and later",
                     self.format
                 ));
             }
             (format, _) => return Err(unknown_format(format)),
+        }
+        let form = match self.format {
+            FORMAT_COMPACT => Form::Compact,
+            _ => Form::Numbers,
+        };
+        if let Some(tensor) = self
+            .tensors
+            .iter()
+            .find(|tensor| tensor.targets.form() != form)
+        {
+            return Err(format!(
+                "tensor {:?}: format version {} has targets of the other form",
+                excerpt(&tensor.name),
+                self.format
+            ));
         }
         if self.suite != SUITE {
             return Err(format!(
@@ -144,7 +161,7 @@ impl Draft {
             let numbers = t
                 .dims
                 .iter()
-                .chain(&t.targets)
+                .chain(&*t.targets)
                 .chain([&t.offset, &t.unit, &t.n]);
             numbers.copied().max().unwrap_or(0)
         };

@@ -10,6 +10,7 @@ use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::check::MAX_TEXTS;
+use super::targets::Targets;
 use super::{Draft, File, Mode, Operator, OriginalDraft, Tensor};
 
 /// The most claims that a manifest may make.
@@ -52,7 +53,7 @@ struct TensorMembers {
     stride: Option<u32>,
     unit: u64,
     n: u64,
-    targets: Vec<u64>,
+    targets: Targets,
 }
 
 macro_rules! members {

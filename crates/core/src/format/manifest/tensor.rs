@@ -8,6 +8,8 @@ use onnxseal_onnx::model::Span;
 use onnxseal_onnx::model::{self, Payload};
 use serde::Serialize;
 
+use super::targets::Targets;
+
 /// One tensor of which some part is encrypted. Only a [`Manifest`](super::Manifest) has one.
 #[derive(Debug, Serialize)]
 #[non_exhaustive]
@@ -40,7 +42,7 @@ pub struct Tensor {
     /// Number of subsequences.
     pub n: u64,
     /// The encrypted subsequences: `[skip, take, skip, take, ...]`.
-    pub targets: Vec<u64>,
+    pub targets: Targets,
 }
 
 /// A node that consumes a tensor.
@@ -135,7 +137,12 @@ impl Tensor {
             .sum()
     }
 
-    /// The encrypted elements, as ranges `(first, end)`.
+    /// The encrypted elements, as ranges `(first, end)` in ascending order.
+    pub fn encrypted_elements(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.element_runs(self.elements().unwrap_or(0))
+    }
+
+    /// The same of a tensor of `elements` elements.
     fn element_runs(&self, elements: u64) -> impl Iterator<Item = (u64, u64)> {
         self.runs().map(move |(first, take)| {
             // The last subsequence may be shorter than a unit.

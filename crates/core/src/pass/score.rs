@@ -1,0 +1,262 @@
+//! The energy of every subsequence that a plan may choose, taken from the chunks in any order.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use onnxseal_onnx::model::{Model, Span};
+use onnxseal_onnx::proto::tensor_proto::DataType;
+use onnxseal_plan::{Scores, Wanted, energy, normalise};
+use onnxseal_store::{Input, parallel::lock};
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Result, rule};
+use crate::format::manifest::{Draft, File, Manifest, Place};
+use crate::pass::chunks::{self, Chunk, ChunkIndex};
+use crate::pass::progress::Progress;
+
+/// Scores the tensors of `model`, located in the first of `inputs`; the others are its external files.
+/// `files` describes them all.
+pub(crate) fn score_files(
+    model: &Model<'_>,
+    files: &[File],
+    inputs: &[&Input],
+    wanted: &[Wanted],
+    progress: &dyn Progress,
+) -> Result<Scores> {
+    // A manifest that encrypts nothing cuts the files into chunks.
+    let layout = Draft::of_files(files.to_vec())
+        .into_manifest()
+        .map_err(rule)?;
+    let path = inputs.first().map_or(Path::new(""), |input| &input.path);
+    let scorer = Scorer::new(path, &layout, model, wanted)?;
+    let (items, progress) = (std::iter::repeat(()), Unseen(progress));
+    chunks::for_each_read(
+        false,
+        &layout,
+        inputs,
+        items,
+        &progress,
+        |chunk, bytes, _, ()| {
+            scorer.take(chunk, bytes);
+            Ok(())
+        },
+    )?;
+    Ok(scorer.finish())
+}
+
+/// The progress of a call whose bar is for another pass: it can still be cancelled.
+pub(crate) struct Unseen<'a>(pub(crate) &'a dyn Progress);
+
+impl Progress for Unseen<'_> {
+    fn is_cancelled(&self) -> bool {
+        self.0.is_cancelled()
+    }
+}
+
+/// Adds up energies chunk by chunk.
+pub(crate) struct Scorer {
+    index: ChunkIndex,
+    tensors: Vec<Scored>,
+    /// The tensors with elements in each chunk, by the position of its tag.
+    by_chunk: Vec<Vec<u32>>,
+    /// Pieces of subsequences that chunks cut apart.
+    pieces: Mutex<Vec<Piece>>,
+}
+
+/// A tensor to be scored.
+struct Scored {
+    data_type: DataType,
+    wanted: Wanted,
+    place: Place,
+    /// Bytes of all its elements and what lies between them.
+    extent: Span,
+    /// Bytes from one subsequence to the next.
+    step: u64,
+    energies: Mutex<Vec<f64>>,
+}
+
+struct Piece {
+    tensor: u32,
+    unit: u64,
+    start: u64,
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+impl Scorer {
+    pub(crate) fn new(
+        path: &Path,
+        layout: &Manifest,
+        model: &Model<'_>,
+        wanted: &[Wanted],
+    ) -> Result<Scorer> {
+        let index = ChunkIndex::new(layout);
+        let mut by_chunk = vec![Vec::new(); index.n_chunks()];
+        let mut tensors = Vec::with_capacity(wanted.len());
+        for wanted in wanted {
+            let tensor = model.tensors.get(wanted.tensor.index());
+            let scored = tensor.and_then(|tensor| {
+                let place = Place::of(tensor)?;
+                Some(Scored::new(
+                    place,
+                    tensor.data_type,
+                    tensor.n_elements,
+                    *wanted,
+                ))
+            });
+            let scored = scored.ok_or(Error::Internal("the plan is not of this model"))?;
+            let file = layout.files.get(scored.place.file as usize);
+            let end = scored.extent.start.checked_add(scored.extent.len);
+            if end.is_none() || end > file.map(|file| file.bytes) {
+                return Err(Error::Metadata {
+                    path: path.to_owned(),
+                    reason: "a tensor of the graph reaches past its file".to_owned(),
+                });
+            }
+            let first = index.range(scored.place.file as usize).start;
+            let chunk = |at: u64| first + (at / layout.chunk) as usize;
+            let last = scored.extent.end().saturating_sub(1);
+            for tensors_of in &mut by_chunk[chunk(scored.extent.start)..=chunk(last)] {
+                tensors_of.push(tensors.len() as u32);
+            }
+            tensors.push(scored);
+        }
+        Ok(Scorer {
+            index,
+            tensors,
+            by_chunk,
+            pieces: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Takes in a chunk. Each chunk is given once.
+    pub(crate) fn take(&self, chunk: &Chunk, bytes: &[u8]) {
+        for &number in &self.by_chunk[self.index.of(chunk)] {
+            let tensor = &self.tensors[number as usize];
+            let window = chunk.window;
+            let part = |span: Span| {
+                let start = span.start.max(window.start) - window.start;
+                let end = span.end().min(window.end()).max(window.start) - window.start;
+                bytes.get(start as usize..end as usize).unwrap_or_default()
+            };
+            // The subsequences that lie in the chunk from end to end; `to` is the first beyond.
+            let from = window
+                .start
+                .saturating_sub(tensor.extent.start)
+                .div_ceil(tensor.step);
+            let to = match window.end() >= tensor.extent.end() {
+                true => tensor.wanted.n,
+                false => window.end().saturating_sub(tensor.extent.start) / tensor.step,
+            };
+            if from < to {
+                let span = Span {
+                    start: tensor.unit(from).start,
+                    len: tensor.unit(to - 1).end() - tensor.unit(from).start,
+                };
+                let energies = tensor.energies(part(span));
+                let mut places = lock(&tensor.energies);
+                for (place, energy) in places.iter_mut().skip(from as usize).zip(energies) {
+                    *place = energy;
+                }
+            }
+            // At most one begins before the chunk, and one ends after it; it may be the same one.
+            let mut cut = vec![
+                from.checked_sub(1),
+                (from <= to && to < tensor.wanted.n).then_some(to),
+            ];
+            cut.dedup();
+            for unit in cut.into_iter().flatten() {
+                let span = tensor.unit(unit);
+                let piece = part(span);
+                if !piece.is_empty() {
+                    lock(&self.pieces).push(Piece {
+                        tensor: number,
+                        unit,
+                        start: span.start.max(window.start),
+                        bytes: Zeroizing::new(piece.to_vec()),
+                    });
+                }
+            }
+        }
+    }
+
+    /// The scores, in the order of the tensors wanted.
+    pub(crate) fn finish(self) -> Scores {
+        let mut pieces = self
+            .pieces
+            .into_inner()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        pieces.sort_by_key(|piece| (piece.tensor, piece.unit, piece.start));
+        for of_unit in pieces.chunk_by(|a, b| (a.tensor, a.unit) == (b.tensor, b.unit)) {
+            let Some(first) = of_unit.first() else {
+                continue;
+            };
+            let tensor = &self.tensors[first.tensor as usize];
+            let bytes: Vec<&[u8]> = of_unit.iter().map(|piece| piece.bytes.as_slice()).collect();
+            let bytes = Zeroizing::new(bytes.concat());
+            let mut places = lock(&tensor.energies);
+            if let (Some(place), [energy, ..]) = (
+                places.get_mut(first.unit as usize),
+                &tensor.energies(&bytes)[..],
+            ) {
+                *place = *energy;
+            }
+        }
+        let energies = self.tensors.into_iter().map(|tensor| {
+            let mut energies = std::mem::take(&mut *lock(&tensor.energies));
+            normalise(&mut energies);
+            energies
+        });
+        energies.collect()
+    }
+}
+
+impl Scored {
+    fn new(place: Place, data_type: DataType, n_elements: u64, wanted: Wanted) -> Scored {
+        let bits = u64::from(place.element_bits);
+        let bytes = |elements: u64| match place.stride {
+            None => elements.saturating_mul(bits).div_ceil(8),
+            Some(stride) => elements.saturating_mul(stride.into()),
+        };
+        // After the last element there may be nothing, not even what lies between two others.
+        let gap = place
+            .stride
+            .map_or(0, |stride| u64::from(stride) - bits / 8);
+        Scored {
+            data_type,
+            wanted,
+            place,
+            extent: Span {
+                start: place.offset,
+                len: bytes(n_elements).saturating_sub(gap),
+            },
+            step: bytes(wanted.unit_elements).max(1),
+            energies: Mutex::new(vec![0.0; wanted.n as usize]),
+        }
+    }
+
+    /// The bytes of a subsequence in its file.
+    fn unit(&self, unit: u64) -> Span {
+        let start = self.extent.start + unit * self.step;
+        let end = (start + self.step).min(self.extent.end());
+        Span {
+            start,
+            len: end.saturating_sub(start),
+        }
+    }
+
+    /// The energies of subsequences, of which the first begins with `bytes`.
+    fn energies(&self, bytes: &[u8]) -> Vec<f64> {
+        let unit_elements = self.wanted.unit_elements;
+        match self.place.stride {
+            None => energy(bytes, self.data_type, unit_elements),
+            Some(stride) => {
+                let width = self.place.element_bits as usize / 8;
+                let elements = bytes.chunks(stride as usize);
+                let elements = elements.filter_map(|element| element.get(..width));
+                let dense: Zeroizing<Vec<u8>> =
+                    Zeroizing::new(elements.flatten().copied().collect());
+                energy(&dense, self.data_type, unit_elements)
+            }
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Rankings: scores of a model's weights that were measured once and are kept in a file.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use onnxseal_onnx::model::Model;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::error::Error;
+use crate::scores::{Scores, Wanted};
+use crate::subsequence::UNIT_BYTES;
+
+/// The version of ranking files.
+const VERSION: u32 = 1;
+
+/// The most bytes that a ranking file may have.
+pub const MAX_RANKING_BYTES: usize = 1 << 30;
+
+/// Scores for the subsequences of one model's tensors, from a file that `onnxseal rank` wrote.
+///
+/// The file is JSON, see `docs/JSON.md`. It names the model by a digest of its tensors' places, types and
+/// shapes: the ranking of a model holds for every model of the same architecture and export.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ranking {
+    method: String,
+    unit_bytes: u64,
+    shapes: String,
+    tensors: HashMap<String, Vec<f32>>,
+    is_partial: bool,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    version: u32,
+    method: String,
+    unit: u64,
+    shapes: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    partial: bool,
+    tensors: Vec<TensorScores>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct TensorScores {
+    at: String,
+    /// Base64 of little-endian FLOATs, one for each subsequence.
+    scores: String,
+}
+
+impl Ranking {
+    /// An empty ranking of `model`, in subsequences of `unit_bytes`, by `method`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unit`].
+    pub fn new(model: &Model<'_>, method: &str, unit_bytes: u64) -> Result<Ranking, Error> {
+        let ranking = Ranking {
+            method: method.to_owned(),
+            unit_bytes,
+            shapes: shapes(model),
+            tensors: HashMap::new(),
+            is_partial: false,
+        };
+        ranking.check_unit()
+    }
+
+    fn check_unit(self) -> Result<Ranking, Error> {
+        match self.unit_bytes >= *UNIT_BYTES.start() && self.unit_bytes.is_power_of_two() {
+            true => Ok(self),
+            false => Err(Error::Unit {
+                bytes: self.unit_bytes,
+            }),
+        }
+    }
+
+    /// Sets the scores of the tensor at a protobuf path, one for each subsequence, from 0 up.
+    pub fn insert(&mut self, at: String, scores: Vec<f32>) {
+        self.tensors.insert(at, scores);
+    }
+
+    /// Says that some tensors have no scores, because the measurement was cut short.
+    pub fn set_partial(&mut self) {
+        self.is_partial = true;
+    }
+
+    /// Reads a ranking file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Ranking`], [`Error::Unit`].
+    pub fn parse(json: &[u8]) -> Result<Ranking, Error> {
+        let wrong = |message: String| Error::Ranking { message };
+        if json.len() > MAX_RANKING_BYTES {
+            return Err(wrong(format!("it has more than {MAX_RANKING_BYTES} bytes")));
+        }
+        let file: File = serde_json::from_slice(json).map_err(|error| wrong(error.to_string()))?;
+        if file.version != VERSION {
+            return Err(wrong(format!(
+                "version {} (this program reads {VERSION})",
+                file.version
+            )));
+        }
+        let mut tensors = HashMap::with_capacity(file.tensors.len());
+        for TensorScores { at, scores } in file.tensors {
+            let bytes = STANDARD.decode(scores).unwrap_or_default();
+            let (scores, rest) = bytes.as_chunks();
+            let scores: Vec<f32> = scores.iter().copied().map(f32::from_le_bytes).collect();
+            let is_sound = rest.is_empty() && !scores.is_empty();
+            if !is_sound
+                || scores
+                    .iter()
+                    .any(|score| !score.is_finite() || *score < 0.0)
+            {
+                let at = onnxseal_onnx::excerpt(&at);
+                return Err(wrong(format!(
+                    "the scores of {at:?} are not numbers from 0 up"
+                )));
+            }
+            tensors.insert(at, scores);
+        }
+        let ranking = Ranking {
+            method: file.method,
+            unit_bytes: file.unit,
+            shapes: file.shapes,
+            tensors,
+            is_partial: file.partial,
+        };
+        ranking.check_unit()
+    }
+
+    /// The bytes of a ranking file.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut tensors: Vec<(&String, &Vec<f32>)> = self.tensors.iter().collect();
+        tensors.sort_by_key(|(at, _)| *at);
+        let tensors = tensors.into_iter().map(|(at, scores)| {
+            let bytes: Vec<u8> = scores
+                .iter()
+                .flat_map(|score| score.to_le_bytes())
+                .collect();
+            TensorScores {
+                at: at.clone(),
+                scores: STANDARD.encode(bytes),
+            }
+        });
+        let file = File {
+            version: VERSION,
+            method: self.method.clone(),
+            unit: self.unit_bytes,
+            shapes: self.shapes.clone(),
+            partial: self.is_partial,
+            tensors: tensors.collect(),
+        };
+        // Strings and numbers always have a text.
+        serde_json::to_vec(&file).unwrap_or_default()
+    }
+
+    /// Bytes of a subsequence.
+    pub fn unit_bytes(&self) -> u64 {
+        self.unit_bytes
+    }
+
+    /// The method by which it was made: `energy`, `activation`, `probabilistic`, `delta`.
+    pub fn method(&self) -> &str {
+        &self.method
+    }
+
+    /// Whether some tensors have no scores, because the measurement was cut short.
+    pub fn is_partial(&self) -> bool {
+        self.is_partial
+    }
+
+    /// The scores of the tensors `wanted` of `model`. A tensor without any comes last.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RankingOfAnother`] if the model has other tensors than the one that was ranked.
+    pub fn scores(&self, model: &Model<'_>, wanted: &[Wanted]) -> Result<Scores, Error> {
+        if self.shapes != shapes(model) {
+            return Err(Error::RankingOfAnother);
+        }
+        let scores = wanted.iter().map(|wanted| {
+            let tensor = model.tensors.get(wanted.tensor.index());
+            let scores = tensor.and_then(|tensor| self.tensors.get(&tensor.path));
+            match scores {
+                None => Ok(vec![0.0; wanted.n as usize]),
+                Some(scores) if scores.len() as u64 == wanted.n => {
+                    Ok(scores.iter().copied().map(f64::from).collect())
+                }
+                Some(_) => Err(Error::RankingOfAnother),
+            }
+        });
+        scores.collect()
+    }
+}
+
+/// SHA-256 of the places, types and shapes of all tensors, in hexadecimal digits.
+fn shapes(model: &Model<'_>) -> String {
+    let mut hash = Sha256::new();
+    for tensor in &model.tensors {
+        let mut line = format!("{}\t{}", tensor.path, tensor.data_type.as_str_name());
+        for dim in &tensor.dims {
+            let _ = write!(line, "\t{dim}");
+        }
+        line.push('\n');
+        hash.update(line);
+    }
+    let mut text = String::with_capacity(64);
+    for byte in hash.finalize() {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use onnxseal_onnx::{Limits, locate};
+    use onnxseal_testkit::build::{GraphBuilder, node, weights};
+
+    use super::*;
+    use crate::{Policy, plan};
+
+    fn model(n: i64) -> Vec<u8> {
+        GraphBuilder::new("g")
+            .initializer(weights("w", &[n, 64], 0))
+            .node(node("Conv", &["x", "w"], &["y"]))
+            .encode()
+    }
+
+    #[test]
+    fn a_ranking_chooses_and_is_of_one_architecture() {
+        let bytes = model(256);
+        let located = locate(&bytes, &Limits::default()).unwrap();
+        let mut ranking = Ranking::new(&located, "activation", 512).unwrap();
+        // 65536 bytes in units of 512: the last ones first.
+        let scores = (0..128u8).map(f32::from).collect();
+        ranking.insert("graph.initializer[0]".into(), scores);
+        let read = Ranking::parse(&ranking.to_json()).unwrap();
+        assert_eq!(read, ranking);
+        let mut policy = Policy::parse("[op.Conv]\ncoefficient = 0.25").unwrap();
+        policy.set_ranking(read.clone());
+        let score = |wanted: &[Wanted]| read.scores(&located, wanted);
+        let plan = plan(&located, &policy, score).unwrap();
+        let [run] = plan.tensors[0].targets[..] else {
+            panic!("{plan:?}")
+        };
+        assert_eq!((run.skip, run.take), (96, 32));
+        // What has no scores comes last.
+        let empty = Ranking::new(&located, "activation", 512).unwrap();
+        let wanted = Wanted {
+            tensor: plan.tensors[0].tensor,
+            unit_elements: 128,
+            n: 128,
+        };
+        assert_eq!(empty.scores(&located, &[wanted]).unwrap(), [[0.0; 128]]);
+        let other = model(255);
+        let other = locate(&other, &Limits::default()).unwrap();
+        let refused = ranking.scores(&other, &[wanted]);
+        assert!(matches!(refused, Err(Error::RankingOfAnother)));
+    }
+
+    #[test]
+    fn what_is_no_ranking_is_refused() {
+        let bytes = model(64);
+        let located = locate(&bytes, &Limits::default()).unwrap();
+        let mut ranking = Ranking::new(&located, "activation", 512).unwrap();
+        ranking.insert("w".into(), vec![1.0, 2.0]);
+        let text = String::from_utf8(ranking.to_json()).unwrap();
+        let scores = STANDARD.encode([1.0f32, 2.0].map(f32::to_le_bytes).as_flattened());
+        for (from, to) in [
+            ("\"version\":1", "\"version\":2"),
+            ("\"unit\":512", "\"unit\":500"),
+            ("\"unit\":512", "\"unit\":512,\"more\":1"),
+            (&scores, "AAAA"),
+            (&scores, ""),
+            (&scores, "!"),
+            (&scores, "AADAfw=="),
+            (&scores, "AACAvw=="),
+        ] {
+            let changed = text.replacen(from, to, 1);
+            assert_ne!(changed, text);
+            assert!(Ranking::parse(changed.as_bytes()).is_err(), "{to}");
+        }
+        assert!(Ranking::new(&located, "energy", 32).is_err());
+    }
+}

@@ -1,0 +1,199 @@
+//! Plans by score: pools, budgets, what is taken whole and why.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use common::located;
+use onnxseal_onnx::model::Model;
+use onnxseal_plan::{Error, Plan, Policy, Preset, Scores, Wanted, Whole, plan};
+use onnxseal_testkit::build::{GraphBuilder, node, weights};
+
+/// A Conv of 128 KiB, an LSTM of 64 KiB and a MatMul of 32 KiB, one after the other, and a bias.
+fn mixed() -> Vec<u8> {
+    GraphBuilder::new("mixed")
+        .input("x", &[1, 128])
+        .initializer(weights("filters", &[256, 128], 0))
+        .initializer(weights("gates", &[1, 128, 128], 1))
+        .initializer(weights("dense", &[64, 128], 2))
+        .initializer(weights("bias", &[64], 3))
+        .node(node("Conv", &["x", "filters"], &["a"]))
+        .node(node("LSTM", &["a", "gates"], &["b"]))
+        .node(node("MatMul", &["b", "dense"], &["c"]))
+        .node(node("Add", &["c", "bias"], &["d"]))
+        .encode()
+}
+
+/// Scores that are `by_tensor`, in the order of the tensors asked for, and fall within each.
+fn falling(by_tensor: &[f64]) -> impl Fn(&[Wanted]) -> Result<Scores, Error> {
+    move |wanted| {
+        let of = wanted.iter().zip(by_tensor);
+        Ok(of
+            .map(|(tensor, score)| (0..tensor.n).map(|i| score / (i + 1) as f64).collect())
+            .collect())
+    }
+}
+
+fn planned(model: &Model<'_>, policy: &str, by_tensor: &[f64]) -> Plan {
+    let policy = Policy::parse(policy).unwrap();
+    let plan = plan(model, &policy, falling(by_tensor)).unwrap();
+    common::check(model, &plan);
+    plan
+}
+
+fn encrypted(plan: &Plan) -> Vec<u64> {
+    plan.tensors
+        .iter()
+        .map(|tensor| tensor.encrypted_bytes)
+        .collect()
+}
+
+#[test]
+fn one_budget_goes_to_the_heaviest_of_all_types() {
+    let bytes = mixed();
+    let model = located(&bytes);
+    // 0.18 * (131072 + 32768) + 0.38 * 65536 = 54395.5, in units of 256 bytes 54528; the bias is whole.
+    let plan = planned(&model, "", &[1.0, 1.0, 1.0]);
+    let pooled: u64 = encrypted(&plan)[..3].iter().sum();
+    assert_eq!((pooled, encrypted(&plan)[3]), (54528, 256));
+    assert_eq!(plan.pools.len(), 1);
+    assert_eq!(
+        (plan.pools[0].budget_bytes, &plan.pools[0].tensors[..]),
+        (54395, &[0, 1, 2][..])
+    );
+    // Scores are weighed by the coefficients: 0.38 of the LSTM, 0.18 of the others.
+    let [filters, gates, dense, _] = encrypted(&plan)[..] else {
+        panic!()
+    };
+    assert!(
+        gates > 3 * filters / 2 && filters.abs_diff(dense) <= 256,
+        "{plan:?}"
+    );
+    // What weighs nothing gets nothing, until the rest is taken.
+    assert_eq!(
+        encrypted(&planned(&model, "", &[1.0, 0.0, 0.0]))[..3],
+        [54528, 0, 0]
+    );
+    assert_eq!(encrypted(&planned(&model, "", &[0.0, 0.0, 1.0]))[2], 32768);
+}
+
+#[test]
+fn a_budget_is_a_share_of_all_and_coefficients_are_factors() {
+    let bytes = mixed();
+    let model = located(&bytes);
+    // 5 % of 229632 bytes are 11482, 45 units.
+    let plan = planned(&model, "budget = 0.05", &[1.0; 4]);
+    assert_eq!(plan.encrypted_bytes(), 45 * 256);
+    let none = planned(
+        &model,
+        "budget = 0.05\n[op.Conv]\ncoefficient = 0",
+        &[1.0; 4],
+    );
+    assert_eq!(encrypted(&none)[0], 0);
+    // Of what is left.
+    assert_eq!(none.encrypted_bytes(), 20 * 256);
+}
+
+#[test]
+fn weightings_within_a_type_keep_its_budget() {
+    let bytes = mixed();
+    let model = located(&bytes);
+    for weighting in ["score", "equal", "size"] {
+        let toml = format!("weighting = {weighting:?}\n[default]\ncoefficient = 0.25");
+        let plan = planned(&model, &toml, &[1.0; 4]);
+        assert_eq!(encrypted(&plan), [32768, 16384, 8192, 256], "{weighting}");
+    }
+}
+
+#[test]
+fn a_preset_takes_small_models_whole_and_a_policys_own_coefficients_hold() {
+    let graph = GraphBuilder::new("small")
+        .initializer(weights("w", &[64, 64], 0))
+        .node(node("Conv", &["x", "w"], &["y"]));
+    let bytes = graph.encode();
+    let model = located(&bytes);
+    let plan = planned(&model, "", &[]);
+    assert_eq!(encrypted(&plan), [16384]);
+    assert_eq!(plan.operators[0].whole, Some(Whole::SmallModel));
+    for (policy, expected) in [
+        ("[op.Conv]\ncoefficient = 0.25", 4096),
+        ("[default]\ncoefficient = 0.25", 4096),
+        ("preset = \"light\"", 1024),
+        ("small_model = 16383", 3072),
+        ("small_model = 16384", 16384),
+        ("budget = 0.5", 8192),
+        ("strategy = \"spread\"", 3072),
+        ("[[override]]\nnode = \"make_y\"\ncoefficient = 0.5", 8192),
+    ] {
+        assert_eq!(
+            encrypted(&planned(&model, policy, &[1.0])),
+            [expected],
+            "{policy}"
+        );
+    }
+}
+
+#[test]
+fn a_dense_layer_on_the_input_is_taken_whole() {
+    let graph = GraphBuilder::new("mlp")
+        .input("x", &[1, 128])
+        .initializer(weights("w1", &[128, 256], 0))
+        .initializer(weights("w2", &[256, 128], 1))
+        .node(node("MatMul", &["x", "w1"], &["a"]))
+        .node(node("MatMul", &["a", "w2"], &["b"]));
+    let bytes = graph.encode();
+    let model = located(&bytes);
+    let plan = planned(&model, "", &[1.0]);
+    // 0.18 * 131072 = 23593, 93 units.
+    assert_eq!(encrypted(&plan), [131072, 93 * 256]);
+    assert_eq!(plan.operators[0].whole, Some(Whole::ReadsInput));
+    assert_eq!(plan.operators[1].whole, None);
+    let own = planned(&model, "[op.MatMul]\ncoefficient = 0.25", &[1.0; 2]);
+    assert_eq!(own.encrypted_bytes(), 65536);
+}
+
+#[test]
+fn scores_are_asked_for_only_where_there_is_a_choice() {
+    let bytes = mixed();
+    let model = located(&bytes);
+    let never = |_: &[Wanted]| -> Result<Scores, Error> { panic!("asked") };
+    let full = plan(&model, &Policy::preset(Preset::Full), never).unwrap();
+    assert_eq!(full.encrypted_bytes(), full.weight_bytes());
+    let spread = Policy::parse("strategy = \"spread\"").unwrap();
+    plan(&model, &spread, never).unwrap();
+}
+
+#[test]
+fn scores_of_another_shape_are_refused_and_odd_ones_come_last() {
+    let bytes = mixed();
+    let model = located(&bytes);
+    let policy = Policy::default();
+    let few = |wanted: &[Wanted]| Ok::<_, Error>(vec![vec![1.0]; wanted.len()]);
+    assert!(matches!(plan(&model, &policy, few), Err(Error::Scores)));
+    let odd = planned(&model, "", &[f64::NAN, 1.0, f64::INFINITY]);
+    assert_eq!(encrypted(&odd)[..3], [0, 54528, 0]);
+}
+
+#[test]
+fn units_are_as_the_policy_says() {
+    let bytes = mixed();
+    let model = located(&bytes);
+    for unit in [64, 128, 256, 512, 1024] {
+        let plan = planned(&model, &format!("unit = {unit}"), &[1.0; 3]);
+        assert_eq!(plan.tensors[0].unit_elements * 4, unit);
+        assert_eq!(plan.tensors[0].n * unit, 131072);
+    }
+    for wrong in [
+        "unit = 32",
+        "unit = 2048",
+        "unit = 100",
+        "strategy = \"head\"\nunit = 64",
+    ] {
+        assert!(Policy::parse(wrong).is_err(), "{wrong}");
+    }
+    for wrong in [
+        "strategy = \"spread\"\nweighting = \"score\"",
+        "weighting = \"size\"\nbudget = 0.1",
+    ] {
+        assert!(Policy::parse(wrong).is_err(), "{wrong}");
+    }
+}
