@@ -9,8 +9,17 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Which siblings each package may depend on, tests aside.
-const ALLOWED: [(&str, &[&str]); 11] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
     ("onnxseal", &["onnxseal-batch", "onnxseal-core"]),
+    (
+        "onnxseal-assess",
+        &[
+            "onnxseal-core",
+            "onnxseal-onnx",
+            "onnxseal-plan",
+            "onnxseal-store",
+        ],
+    ),
     ("onnxseal-batch", &["onnxseal-core", "onnxseal-store"]),
     ("onnxseal-capi", &["onnxseal-core", "onnxseal-runtime"]),
     (
