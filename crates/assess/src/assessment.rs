@@ -155,6 +155,8 @@ pub enum FloorKind {
     FullRandom,
     /// A probe on the features of that model, the best of three.
     FullProbe,
+    /// The model with a public model's elements for all that `full` encrypts.
+    FullBase,
 }
 
 /// One way to protect the model, and what attacks get from it.

@@ -1,7 +1,61 @@
 //! What an attacker gets who has a protected model, knows every encrypted position, and has some data.
+//!
+//! [`assess`] tries attacks that take forward passes alone, on ONNX Runtime, which [`Engine`] finds and loads when it is
+//! first needed: running the file as it is; filling what is encrypted by what the rest suggests, with statistics of
+//! BatchNormalization estimated anew; linear probes on features; a public model of the same architecture. Each is held
+//! against what the attacker gets without any encrypted weight, its *floor*, and the [`Assessment`] says where the model
+//! holds and where it leaks. [`DataSet`] reads data, [`Metric`] lets the caller measure in another way.
+//!
+//! [`rank`] scores weights by what the model would miss most.
+//!
+//! ```no_run
+//! # fn main() -> onnxseal_assess::Result<()> {
+//! use std::path::Path;
+//!
+//! use onnxseal_assess::{DataOptions, DataSet, Options, Silent, Subject, assess};
+//!
+//! let subject = Subject::plain(Path::new("mnist.onnx"))?;
+//! let labels = Path::new("t10k-labels-idx1-ubyte.gz");
+//! let data = DataSet::load(Path::new("t10k-images-idx3-ubyte.gz"), Some(labels), &DataOptions::default())?;
+//! let assessment = assess(&subject, Some(&data), &Options::default(), &Silent)?;
+//! for candidate in &assessment.candidates {
+//!     println!("{} {}", candidate.name, candidate.verdict);
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 #![forbid(unsafe_code)]
 
+mod assess;
 pub mod assessment;
+mod attack;
+mod bench;
+pub mod data;
+pub mod engine;
+mod error;
+pub mod hidden;
+mod judge;
+pub mod metric;
+mod opening;
+mod options;
+mod random;
+mod rank;
+mod ridge;
+mod roles;
+pub mod stats;
+mod subject;
+mod trial;
+mod weights;
 
+pub use assess::assess;
 pub use assessment::Assessment;
+pub use data::{DataOptions, DataSet};
+pub use engine::Engine;
+pub use error::{Error, Result};
+pub use hidden::{Hidden, HiddenTensor};
+pub use metric::{Answers, CommandMetric, Metric};
+pub use options::{NamedPolicy, Options, Progress, Silent};
+pub use rank::{Method, Scores, rank};
+pub use roles::Role;
+pub use subject::Subject;

@@ -1,0 +1,197 @@
+//! The assessment: every attack on every candidate.
+
+use std::time::Instant;
+
+use onnxseal_plan::Preset;
+
+use crate::assessment::{Assessment, DataRow, EngineRow, Fill, Floor, FloorKind, Opening};
+use crate::attack::base::Base;
+use crate::attack::{Instead, variant};
+use crate::bench::Bench;
+use crate::data::DataSet;
+use crate::error::{Error, Result};
+use crate::hidden::Hidden;
+use crate::opening;
+use crate::options::{NamedPolicy, Options, Progress};
+use crate::subject::Subject;
+use crate::trial::Trial;
+
+/// Samples below which intervals are too wide to say much.
+const FEW: usize = 100;
+
+/// Assesses what attackers get from `subject`: what each of the options' candidates leaves them, by every attack, beside
+/// what they get anyway. Without data the inputs are random, and only agreement with the original is measured.
+///
+/// Attackers know every encrypted position. They have the first part of the data; answers that use none of it are
+/// measured on all samples, the others on the rest.
+///
+/// # Errors
+/// [`Error::NoLibrary`] and [`Error::Library`] without ONNX Runtime, [`Error::Run`] where that does not run the model;
+/// [`Error::Fit`], [`Error::MissingInput`] and [`Error::Label`] where data are not for the model; [`Error::Cancelled`].
+pub fn assess(
+    subject: &Subject,
+    data: Option<&DataSet>,
+    options: &Options<'_>,
+    progress: &dyn Progress,
+) -> Result<Assessment> {
+    let began = Instant::now();
+    let candidates = candidates(subject, options)?;
+    progress.begin(10 + candidates.len() as u64 * 14);
+    progress.step("original");
+    let bench = Bench::new(subject, data, options, progress)?;
+    let is_random = data.is_none();
+    let mut floors = bench.floors(subject, is_random, options.seed)?;
+    let base = match options.base {
+        None => None,
+        Some(public) => {
+            let full = Hidden::of_policy(subject, &onnxseal_plan::Policy::preset(Preset::Full))?;
+            let base = Base::of(&full, public)?;
+            let with_base = variant(
+                subject.files(),
+                &full,
+                Instead::Base(&base, Fill::Random),
+                options.seed,
+            );
+            let ran = bench.run(
+                &with_base.files,
+                false,
+                "the model with all of the base's weights",
+            )?;
+            let measure = bench.judge.measure(&ran.answers, &bench.rows)?;
+            floors.push(Floor {
+                kind: FloorKind::FullBase,
+                n_labels: None,
+                measure,
+            });
+            Some(base)
+        }
+    };
+    let mut assessed = Vec::new();
+    for (name, policy) in &candidates {
+        let hidden = match policy {
+            Some(named) => Hidden::of_policy(subject, &named.policy)?,
+            None => Hidden::of_protected(subject)?,
+        };
+        let trial = Trial {
+            bench: &bench,
+            subject,
+            hidden: &hidden,
+            floors: &floors,
+            options,
+            is_random,
+            name,
+        };
+        let mut candidate = trial.run(base.as_ref())?;
+        match policy {
+            None => {
+                let protected = subject.protected.as_ref();
+                candidate.opening = protected.map(|protected| Opening {
+                    seconds: protected.opening_seconds,
+                    bytes: protected.bytes,
+                });
+            }
+            Some(named) if options.measures_opening => {
+                bench.step("opening")?;
+                match opening::measure(subject, &named.policy) {
+                    Ok(opening) => candidate.opening = Some(opening),
+                    Err(error) => candidate
+                        .notes
+                        .push(format!("opening was not measured: {error}")),
+                }
+            }
+            Some(_) => {}
+        }
+        assessed.push(candidate);
+    }
+    let source = data.map_or_else(|| "random inputs".to_owned(), |data| data.source.clone());
+    Ok(Assessment {
+        model: subject.name.clone(),
+        model_bytes: subject.files().total_bytes(),
+        engine: EngineRow {
+            version: bench.engine.version.clone(),
+            library: bench.engine.library.display().to_string(),
+            n_threads: bench.engine.n_threads,
+        },
+        data: DataRow {
+            source,
+            n_samples: bench.n,
+            n_attacker: bench.split.attacker.len(),
+            n_evaluation: bench.split.evaluation.len(),
+            is_labelled: bench.judge.has_labels(),
+            is_random,
+            n_classes: bench.judge.n_classes,
+            dropped_sizes: bench.split.dropped.clone(),
+        },
+        seed: options.seed,
+        metric: bench.judge.row(),
+        margin: bench.margin,
+        original: bench.original.clone(),
+        notes: notes(&bench, base.as_ref(), is_random),
+        floors,
+        candidates: assessed,
+        seconds: began.elapsed().as_secs_f64(),
+    })
+}
+
+/// The candidates with their names; without a policy, what is encrypted in the model already.
+fn candidates(
+    subject: &Subject,
+    options: &Options<'_>,
+) -> Result<Vec<(String, Option<NamedPolicy>)>> {
+    let mut found = Vec::new();
+    if subject.protected.is_some() {
+        found.push(("as protected".to_owned(), None));
+    }
+    let named = match (&options.candidates[..], found.is_empty()) {
+        ([], true) => Preset::ALL.map(NamedPolicy::from).to_vec(),
+        (named, _) => named.to_vec(),
+    };
+    found.extend(
+        named
+            .into_iter()
+            .map(|named| (named.name.clone(), Some(named))),
+    );
+    for (i, (name, _)) in found.iter().enumerate() {
+        if found[..i].iter().any(|(other, _)| other == name) {
+            return Err(Error::Usage(format!("two candidates are called {name:?}")));
+        }
+    }
+    Ok(found)
+}
+
+/// What the figures do not rule out.
+fn notes(bench: &Bench<'_>, base: Option<&Base>, is_random: bool) -> Vec<String> {
+    let mut notes = Vec::new();
+    if is_random {
+        notes.push("The inputs are random numbers: that a model answers them otherwise says little about real inputs.".to_owned());
+    }
+    if bench.split.evaluation.len() < FEW {
+        notes.push(format!(
+            "Only {} samples are left to measure on: intervals are wide.",
+            bench.split.evaluation.len()
+        ));
+    }
+    for size in &bench.split.dropped {
+        notes.push(format!("No attacker with {size} labels was tried: that leaves less than half of the {} samples to measure on.", bench.n));
+    }
+    if !bench.has_probes() || is_random {
+        notes.push("No probe was tried: it takes samples with classes.".to_owned());
+    }
+    if bench.original.n_nan > 0 {
+        notes.push(format!(
+            "The original itself answers {} samples with what is no number.",
+            bench.original.n_nan
+        ));
+    }
+    match base {
+        None => notes.push("No public model of the same architecture was tried: where one exists, attackers have it.".to_owned()),
+        Some(base) if base.n_matched() < base.n_tensors => notes.push(format!(
+            "The public model has {} of the {} weight tensors; channel means stood in for the others.",
+            base.n_matched(),
+            base.n_tensors
+        )),
+        Some(_) => {}
+    }
+    notes.push("Fine-tuning was not tried: it takes a training framework, and with enough data it beats every figure here.".to_owned());
+    notes
+}

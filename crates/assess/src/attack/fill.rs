@@ -1,0 +1,340 @@
+//! Numbers in place of encrypted ones, made of those that are visible.
+
+use chacha20::ChaCha8Rng;
+
+use crate::assessment::Fill;
+use crate::attack::low_rank;
+use crate::hidden::HiddenTensor;
+use crate::random::gaussian;
+use crate::roles::Role;
+use crate::weights::{Numbers, numbers};
+
+/// A tensor as a matrix: the first axis longer than 1, and all others.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct View {
+    rows: usize,
+    columns: usize,
+}
+
+impl View {
+    fn of(dims: &[u64], n_elements: usize) -> View {
+        let long = dims.iter().filter(|dim| **dim > 1).count();
+        let rows = match (long, dims.iter().find(|dim| **dim > 1)) {
+            (2.., Some(rows)) => usize::try_from(*rows).unwrap_or(1).max(1),
+            _ => 1,
+        };
+        View {
+            rows,
+            columns: n_elements / rows,
+        }
+    }
+}
+
+/// Mean and deviation of what is visible, and how many that are.
+#[derive(Clone, Copy, Debug, Default)]
+struct Moments {
+    n: usize,
+    mean: f32,
+    deviation: f32,
+}
+
+impl Moments {
+    fn of(values: impl Iterator<Item = f32> + Clone) -> Moments {
+        let finite = values.filter(|value| value.is_finite());
+        let n = finite.clone().count();
+        let sum: f64 = finite.clone().map(f64::from).sum();
+        let mean = sum / n.max(1) as f64;
+        let squares: f64 = finite.map(|value| (f64::from(value) - mean).powi(2)).sum();
+        Moments {
+            n,
+            mean: mean as f32,
+            deviation: (squares / n.max(1) as f64).sqrt() as f32,
+        }
+    }
+}
+
+/// Replaces the encrypted ones of a tensor's `values`; says what it did not do as asked.
+pub(super) fn fill(
+    tensor: &HiddenTensor,
+    fill: Fill,
+    values: &mut [f32],
+    random: &mut ChaCha8Rng,
+) -> Option<String> {
+    let mask = tensor.mask();
+    let center = center(tensor);
+    let is_whole = tensor.is_whole();
+    if is_whole || fill == Fill::Random {
+        let spread = spread(tensor);
+        for (value, hidden) in values.iter_mut().zip(&mask) {
+            if *hidden {
+                *value = match tensor.role {
+                    Role::Weight if fill == Fill::Zero => center,
+                    Role::Weight => center + spread * gaussian(random),
+                    Role::Bias | Role::Mean => 0.0,
+                    Role::Scale | Role::Variance => 1.0,
+                    // As for weights of 4 bits with the spread that matrices have.
+                    Role::BlockScale => 0.02,
+                };
+            }
+        }
+        return None;
+    }
+    let view = View::of(&tensor.dims, values.len());
+    let all = Moments::of(visible(values, &mask, 0, 1));
+    match fill {
+        Fill::Zero => put(values, &mask, |_| center),
+        Fill::ChannelMean | Fill::RowMean | Fill::ChannelGaussian => {
+            let moments: Vec<Moments> = match fill {
+                Fill::RowMean => (0..view.columns)
+                    .map(|column| Moments::of(visible(values, &mask, column, view.columns)))
+                    .collect(),
+                _ => (0..view.rows)
+                    .map(|row| {
+                        let part = row * view.columns..(row + 1) * view.columns;
+                        let (values, mask) = (&values[part.clone()], &mask[part]);
+                        Moments::of(visible(values, mask, 0, 1))
+                    })
+                    .collect(),
+            };
+            put(values, &mask, |i| {
+                let line = match fill {
+                    Fill::RowMean => i % view.columns.max(1),
+                    _ => i / view.columns.max(1),
+                };
+                let of_line = moments.get(line).copied().unwrap_or_default();
+                match fill {
+                    Fill::ChannelGaussian => {
+                        let moments = if of_line.n >= 2 { of_line } else { all };
+                        moments.mean + moments.deviation * gaussian(random)
+                    }
+                    _ if of_line.n > 0 => of_line.mean,
+                    _ => all.mean,
+                }
+            });
+        }
+        Fill::Neighbours => neighbours(values, &mask, view, all.mean),
+        Fill::LowRank => {
+            let before = values.to_vec();
+            // Begins with the means of channels.
+            let channels: Vec<Moments> = (0..view.rows)
+                .map(|row| {
+                    let part = row * view.columns..(row + 1) * view.columns;
+                    Moments::of(visible(&before[part.clone()], &mask[part], 0, 1))
+                })
+                .collect();
+            put(values, &mask, |i| {
+                let of_row = channels
+                    .get(i / view.columns.max(1))
+                    .copied()
+                    .unwrap_or_default();
+                if of_row.n > 0 { of_row.mean } else { all.mean }
+            });
+            if !low_rank::complete(values, &mask, view.rows, view.columns) {
+                return Some(format!(
+                    "{} is too large for a completion of low rank: channel means instead",
+                    tensor.path
+                ));
+            }
+        }
+        Fill::Random => {}
+    }
+    None
+}
+
+/// The visible ones of every `step`-th value from `first` on.
+fn visible<'v>(
+    values: &'v [f32],
+    mask: &'v [bool],
+    first: usize,
+    step: usize,
+) -> impl Iterator<Item = f32> + Clone + 'v {
+    let pairs = values.iter().zip(mask).skip(first).step_by(step.max(1));
+    pairs
+        .filter(|(_, hidden)| !**hidden)
+        .map(|(value, _)| *value)
+}
+
+/// Replaces the encrypted values.
+fn put(values: &mut [f32], mask: &[bool], mut by: impl FnMut(usize) -> f32) {
+    for (i, (value, hidden)) in values.iter_mut().zip(mask).enumerate() {
+        if *hidden {
+            *value = by(i);
+        }
+    }
+}
+
+/// The middle of a type's numbers, where zero points are: 0 for signed ones.
+fn center(tensor: &HiddenTensor) -> f32 {
+    match numbers(tensor.data_type) {
+        Some(Numbers::Whole(low, high)) if low >= 0.0 => ((high + 1.0) / 2.0).floor(),
+        _ => 0.0,
+    }
+}
+
+/// The deviation of weights of a model that is not trained: `sqrt(2 / n)` for sums of n products (He et al., "Delving
+/// deep into rectifiers", 2015); a quarter of the range of whole numbers.
+fn spread(tensor: &HiddenTensor) -> f32 {
+    if let Some(Numbers::Whole(low, high)) = numbers(tensor.data_type) {
+        return (high - low) / 4.0;
+    }
+    let view = View::of(&tensor.dims, tensor.n_elements);
+    let n_products = match (tensor.op_type.as_str(), view.rows) {
+        (_, 1) => view.columns,
+        // `[in, out]`; for others the last axes are summed over, or it makes little difference.
+        ("MatMul" | "Attention", rows) => rows,
+        _ => view.columns,
+    };
+    (2.0 / n_products.max(1) as f32).sqrt()
+}
+
+/// Lines between visible elements: along the row, or along the column where all of the row is encrypted.
+fn neighbours(values: &mut [f32], mask: &[bool], view: View, otherwise: f32) {
+    let before = values.to_vec();
+    let along = |line: &mut dyn Iterator<Item = usize>,
+                 values: &mut [f32],
+                 only: &dyn Fn(usize) -> bool| {
+        let places: Vec<usize> = line.collect();
+        let mut last: Option<usize> = None;
+        let mut open = 0;
+        let known: Vec<usize> = (0..places.len()).filter(|i| !mask[places[*i]]).collect();
+        for (i, place) in places.iter().enumerate() {
+            if !mask[*place] {
+                last = Some(i);
+                continue;
+            }
+            while known.get(open).is_some_and(|next| *next < i) {
+                open += 1;
+            }
+            let next = known.get(open).copied();
+            if !only(*place) {
+                continue;
+            }
+            values[*place] = match (last, next) {
+                (Some(a), Some(b)) => {
+                    let share = (i - a) as f32 / (b - a) as f32;
+                    before[places[a]] * (1.0 - share) + before[places[b]] * share
+                }
+                (Some(only), None) | (None, Some(only)) => before[places[only]],
+                (None, None) => otherwise,
+            };
+        }
+    };
+    let View { rows, columns } = view;
+    let has_visible: Vec<bool> = (0..rows)
+        .map(|row| {
+            mask[row * columns..(row + 1) * columns]
+                .iter()
+                .any(|hidden| !hidden)
+        })
+        .collect();
+    for column in 0..columns {
+        let mut line = (0..rows).map(|row| row * columns + column);
+        along(&mut line, values, &|place| {
+            !has_visible[place / columns.max(1)]
+        });
+    }
+    for row in (0..rows).filter(|row| has_visible[*row]) {
+        along(&mut (row * columns..(row + 1) * columns), values, &|_| true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use onnxseal_onnx::proto::tensor_proto::DataType;
+
+    use super::*;
+    use crate::random::rng;
+
+    /// 3 x 4: the second element of the first row, all of the second row, and the last element.
+    fn tensor() -> HiddenTensor {
+        HiddenTensor {
+            name: "w".into(),
+            path: "graph.initializer[0]".into(),
+            op_type: "Gemm".into(),
+            role: Role::Weight,
+            data_type: DataType::Float,
+            dims: vec![1, 3, 4],
+            n_elements: 12,
+            ranges: vec![1..2, 4..8, 11..12],
+            node: None,
+            file: 0,
+            start: 0,
+            element_bits: 32,
+            stride: None,
+        }
+    }
+
+    fn filled(by: Fill) -> Vec<f32> {
+        let mut values = vec![1.0, 0.0, 3.0, 5.0, 0.0, 0.0, 0.0, 0.0, 3.0, 4.0, 5.0, 0.0];
+        fill(&tensor(), by, &mut values, &mut rng(0, "x"));
+        values
+    }
+
+    #[test]
+    fn fills_worked_by_hand() {
+        assert_eq!(
+            filled(Fill::Zero),
+            [1.0, 0.0, 3.0, 5.0, 0.0, 0.0, 0.0, 0.0, 3.0, 4.0, 5.0, 0.0]
+        );
+        let mean = 21.0 / 6.0;
+        assert_eq!(
+            filled(Fill::ChannelMean),
+            [
+                1.0, 3.0, 3.0, 5.0, mean, mean, mean, mean, 3.0, 4.0, 5.0, 4.0
+            ]
+        );
+        assert_eq!(
+            filled(Fill::RowMean),
+            [1.0, 4.0, 3.0, 5.0, 2.0, 4.0, 4.0, 5.0, 3.0, 4.0, 5.0, 5.0]
+        );
+        assert_eq!(
+            filled(Fill::Neighbours),
+            [1.0, 2.0, 3.0, 5.0, 2.0, 4.0, 4.0, 5.0, 3.0, 4.0, 5.0, 5.0]
+        );
+        let gaussian = filled(Fill::ChannelGaussian);
+        assert_eq!((gaussian[0], gaussian[2]), (1.0, 3.0));
+        assert!(gaussian[1] != 0.0 && (gaussian[1] - 3.0).abs() < 10.0);
+    }
+
+    #[test]
+    fn whole_tensors_are_what_untrained_ones_are() {
+        let whole = |role, data_type, by| {
+            let mut tensor = HiddenTensor {
+                role,
+                data_type,
+                ranges: vec![0..2000],
+                n_elements: 2000,
+                ..tensor()
+            };
+            tensor.dims = vec![20, 100];
+            let mut values = vec![0.0; 2000];
+            fill(&tensor, by, &mut values, &mut rng(0, "x"));
+            let moments = Moments::of(values.iter().copied());
+            (moments.mean, moments.deviation)
+        };
+        assert_eq!(
+            whole(Role::Scale, DataType::Float, Fill::ChannelMean),
+            (1.0, 0.0)
+        );
+        assert_eq!(
+            whole(Role::Bias, DataType::Float, Fill::ChannelMean),
+            (0.0, 0.0)
+        );
+        assert_eq!(whole(Role::Weight, DataType::Float, Fill::Zero), (0.0, 0.0));
+        assert_eq!(
+            whole(Role::Weight, DataType::Uint8, Fill::Zero),
+            (128.0, 0.0)
+        );
+        let (mean, deviation) = whole(Role::Weight, DataType::Float, Fill::Random);
+        let he = (2.0_f32 / 100.0).sqrt();
+        assert!(
+            mean.abs() < 0.02 && (deviation - he).abs() < 0.02,
+            "{mean} {deviation}"
+        );
+        let (mean, deviation) = whole(Role::Weight, DataType::Int8, Fill::ChannelMean);
+        assert!(
+            mean.abs() < 6.0 && (deviation - 63.75).abs() < 5.0,
+            "{mean} {deviation}"
+        );
+    }
+}

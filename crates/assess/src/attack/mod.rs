@@ -1,0 +1,123 @@
+//! What an attacker makes of what is visible.
+
+pub(crate) mod base;
+mod fill;
+mod low_rank;
+pub(crate) mod normal;
+pub(crate) mod probe;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rand::Rng;
+
+use crate::assessment::Fill;
+use crate::engine::Files;
+use crate::hidden::{Hidden, HiddenTensor};
+use crate::random::rng;
+use crate::weights::{byte_range, decode, encode};
+
+/// What stands in for the encrypted elements.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Instead<'b> {
+    /// Random bytes, as ciphertext is.
+    Ciphertext,
+    /// What a fill says.
+    Fill(Fill),
+    /// The elements of another model, and a fill where that has none.
+    Base(&'b base::Base, Fill),
+}
+
+/// A model with something in place of what is encrypted.
+#[derive(Debug)]
+pub(crate) struct Variant {
+    pub(crate) files: Files,
+    /// What was not done as asked, for people.
+    pub(crate) notes: Vec<String>,
+}
+
+/// The model in `files` with `instead` in place of what is `hidden`.
+pub(crate) fn variant(files: &Files, hidden: &Hidden, instead: Instead<'_>, seed: u64) -> Variant {
+    let mut changed: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+    let mut notes = Vec::new();
+    for tensor in hidden.tensors.iter().filter(|tensor| tensor.n_hidden() > 0) {
+        let elements = elements(files, tensor, instead, seed, &mut notes);
+        let file = changed.entry(tensor.file);
+        let file = file.or_insert_with(|| files.bytes(tensor.file).to_vec());
+        tensor.scatter(&elements, file);
+    }
+    notes.sort();
+    notes.dedup();
+    Variant {
+        files: replaced(files, changed),
+        notes,
+    }
+}
+
+/// `files` with other bytes for some of them, by number.
+pub(crate) fn replaced(files: &Files, changed: BTreeMap<usize, Vec<u8>>) -> Files {
+    let mut files = files.clone();
+    for (file, bytes) in changed {
+        let bytes: Arc<[u8]> = bytes.into();
+        match file.checked_sub(1) {
+            None => files.model = bytes,
+            Some(index) => {
+                if let Some((_, place)) = files.external.get_mut(index) {
+                    *place = bytes;
+                }
+            }
+        }
+    }
+    files
+}
+
+/// The elements of a tensor, with others for those that are encrypted.
+fn elements(
+    files: &Files,
+    tensor: &HiddenTensor,
+    instead: Instead<'_>,
+    seed: u64,
+    notes: &mut Vec<String>,
+) -> Vec<u8> {
+    let mut bytes = tensor.gather(files);
+    let mut random = rng(seed, &tensor.path);
+    let of_fill = match instead {
+        Instead::Ciphertext => {
+            for range in &tensor.ranges {
+                if let Some(part) = bytes.get_mut(byte_range(range, tensor.element_bits)) {
+                    random.fill_bytes(part);
+                }
+            }
+            return bytes;
+        }
+        Instead::Base(base, fill) => match base.elements(tensor) {
+            Some(of_base) => return of_base,
+            None => fill,
+        },
+        Instead::Fill(fill) => fill,
+    };
+    let Some(mut values) = decode(tensor.data_type, &bytes, tensor.n_elements) else {
+        notes.push(format!(
+            "{} of type {} was filled with bytes of 0",
+            tensor.path,
+            tensor.data_type.as_str_name()
+        ));
+        for range in &tensor.ranges {
+            if let Some(part) = bytes.get_mut(byte_range(range, tensor.element_bits)) {
+                part.fill(0);
+            }
+        }
+        return bytes;
+    };
+    // What is encrypted is not looked at: it is 0 before anything is made of it.
+    for range in &tensor.ranges {
+        if let Some(part) = values.get_mut(range.clone()) {
+            part.fill(0.0);
+        }
+    }
+    notes.extend(fill::fill(tensor, of_fill, &mut values, &mut random));
+    for range in &tensor.ranges {
+        encode(tensor.data_type, &values, range.clone(), &mut bytes);
+    }
+    bytes
+}

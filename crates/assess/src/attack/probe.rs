@@ -1,0 +1,195 @@
+//! A linear classifier on what the last layers of a model are fed.
+
+use std::collections::HashSet;
+
+use nalgebra::DMatrix;
+use onnxseal_onnx::Model;
+use onnxseal_onnx::model::TensorRole;
+use rand::Rng;
+
+use crate::engine::Table;
+use crate::error::Result;
+use crate::random::rng;
+use crate::ridge::{Choice, Ridge, largest};
+
+/// Operators that turn features into answers.
+const LAST: [&str; 12] = [
+    "Gemm",
+    "MatMul",
+    "Conv",
+    "FusedGemm",
+    "FusedMatMul",
+    "FusedConv",
+    "MatMulInteger",
+    "MatMulNBits",
+    "QLinearMatMul",
+    "QGemm",
+    "QLinearConv",
+    "DynamicQuantizeMatMul",
+];
+
+/// Features that a probe is trained on, at most: more are added up into so many, with random signs, which keeps products of
+/// samples as they are on average (Weinberger et al., "Feature hashing for large scale multitask learning", 2009).
+const MAX_FEATURES: usize = 4096;
+
+/// The value of the main graph that a probe looks at: the input of the last Gemm, MatMul or Conv on the way to `output`.
+pub(crate) fn feature_of(model: &Model<'_>, output: &str) -> Option<String> {
+    let main: Vec<_> = model
+        .nodes
+        .iter()
+        .filter(|node| node.graph == model.main())
+        .collect();
+    let mut wanted: HashSet<&str> = HashSet::from([output]);
+    let constants: HashSet<&str> = model
+        .tensors
+        .iter()
+        .filter(|tensor| tensor.graph == model.main())
+        .filter(|tensor| {
+            matches!(
+                tensor.place,
+                TensorRole::Initializer | TensorRole::Attribute { .. }
+            )
+        })
+        .map(|tensor| tensor.name)
+        .collect();
+    for node in main.iter().rev() {
+        if !node
+            .outputs
+            .iter()
+            .any(|name| !name.is_empty() && wanted.contains(name))
+        {
+            continue;
+        }
+        if LAST.contains(&node.op_type) {
+            // Not a product of two constants.
+            let input = node
+                .inputs
+                .iter()
+                .take(2)
+                .find(|name| !name.is_empty() && !constants.contains(**name));
+            if let Some(input) = input {
+                return Some((*input).to_owned());
+            }
+        }
+        wanted.extend(node.inputs.iter().filter(|name| !name.is_empty()));
+    }
+    None
+}
+
+/// The features of all samples.
+#[derive(Debug)]
+pub(crate) struct Features(Vec<Vec<f32>>);
+
+impl Features {
+    pub(crate) fn of(table: &Table) -> Features {
+        let rows = table.values.chunks_exact(table.width.max(1));
+        if table.width <= MAX_FEATURES {
+            return Features(rows.map(<[f32]>::to_vec).collect());
+        }
+        let mut random = rng(0, "features");
+        let places: Vec<(usize, f32)> = (0..table.width)
+            .map(|_| {
+                let number = random.next_u64();
+                (
+                    number as usize % MAX_FEATURES,
+                    if number >> 63 == 0 { 1.0 } else { -1.0 },
+                )
+            })
+            .collect();
+        let sketch = |row: &[f32]| {
+            let mut sums = vec![0.0; MAX_FEATURES];
+            for (value, (place, sign)) in row.iter().zip(&places) {
+                if let (Some(sum), true) = (sums.get_mut(*place), value.is_finite()) {
+                    *sum += sign * value;
+                }
+            }
+            sums
+        };
+        Features(rows.map(sketch).collect())
+    }
+
+    /// The classes that a probe finds for the samples `rows`, trained on the samples `known` with `labels`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`](crate::Error::Usage) where there is nothing to train on.
+    pub(crate) fn probe(
+        &self,
+        known: &[usize],
+        labels: &[u32],
+        n_classes: usize,
+        rows: &[usize],
+    ) -> Result<Vec<Option<usize>>> {
+        let pick = |row: &usize| self.0.get(*row).cloned().unwrap_or_default();
+        let features: Vec<Vec<f32>> = known.iter().map(pick).collect();
+        let targets = DMatrix::from_fn(known.len(), n_classes, |i, class| {
+            let label = known.get(i).and_then(|row| labels.get(*row));
+            if label.is_some_and(|label| *label as usize == class) {
+                1.0
+            } else {
+                -1.0
+            }
+        });
+        let ridge = Ridge::fit(&features, &targets, Choice::Class)?;
+        let found = rows.iter().map(|row| {
+            let features = self.0.get(*row)?;
+            largest(ridge.predict(features).into_iter())
+        });
+        Ok(found.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use onnxseal_onnx::{Limits, locate};
+    use onnxseal_testkit::build::{GraphBuilder, node, weights};
+
+    use super::*;
+    use crate::random::gaussian;
+
+    #[test]
+    fn the_last_product_on_the_way_to_the_output_is_looked_at() {
+        let bytes = GraphBuilder::new("g")
+            .initializer(weights("w", &[16, 16], 1))
+            .initializer(weights("v", &[16, 4], 1))
+            .initializer(weights("aside", &[16, 4], 1))
+            .node(node("MatMul", &["x", "w"], &["h"]))
+            .node(node("Relu", &["h"], &["r"]))
+            .node(node("MatMul", &["r", "v"], &["s"]))
+            .node(node("Softmax", &["s"], &["y"]))
+            .node(node("MatMul", &["x", "aside"], &["z"]))
+            .encode();
+        let model = locate(&bytes, &Limits::default()).unwrap();
+        assert_eq!(feature_of(&model, "y").as_deref(), Some("r"));
+        assert_eq!(feature_of(&model, "z").as_deref(), Some("x"));
+        assert_eq!(feature_of(&model, "x"), None);
+    }
+
+    #[test]
+    fn a_probe_tells_classes_apart() {
+        let mut random = rng(1, "probe");
+        let labels: Vec<u32> = (0..200).map(|i| i % 3).collect();
+        let width = MAX_FEATURES + 5;
+        let values: Vec<f32> = labels
+            .iter()
+            .flat_map(|label| {
+                (0..width)
+                    .map(|j| f32::from(j % 3 == *label as usize) + 0.5 * gaussian(&mut random))
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        let features = Features::of(&Table {
+            dims: vec![width],
+            width,
+            values,
+        });
+        let (known, rows): (Vec<usize>, Vec<usize>) = (0..200).partition(|i| *i < 60);
+        let found = features.probe(&known, &labels, 3, &rows).unwrap();
+        let right = found
+            .iter()
+            .zip(&rows)
+            .filter(|(found, row)| **found == Some(labels[**row] as usize))
+            .count();
+        assert!(right > 130, "{right}");
+    }
+}

@@ -1,0 +1,262 @@
+//! Data sets as the inputs of a model.
+
+use rand::RngExt;
+
+use crate::data::{Array, DataOptions, DataSet, Layout};
+use crate::engine::{Batch, InputSpec, Samples, Values};
+use crate::error::{Error, Result};
+use crate::random::{gaussian, rng};
+
+/// The length that a random sample has along an axis of any length.
+const ANY_LENGTH: usize = 16;
+
+/// The arrays of a data set as the inputs of a model: by name; the only array is for the only input, whatever its name.
+///
+/// # Errors
+/// [`Error::MissingInput`], [`Error::Fit`].
+pub(crate) fn fit(
+    data: &DataSet,
+    inputs: &[InputSpec],
+    options: &DataOptions,
+) -> Result<Vec<Samples>> {
+    let given = || {
+        let name = |array: &Array| match &array.name {
+            Some(name) => format!("{name:?}"),
+            None => "one array without a name".to_owned(),
+        };
+        data.arrays.iter().map(name).collect::<Vec<_>>().join(", ")
+    };
+    let of_input = |input: &InputSpec| {
+        let named = data
+            .arrays
+            .iter()
+            .find(|array| array.name.as_deref() == Some(&input.name));
+        let only = match (inputs, &data.arrays[..]) {
+            ([_], [array]) => Some(array),
+            _ => None,
+        };
+        let array = named.or(only);
+        let array = array.ok_or_else(|| Error::MissingInput {
+            input: input.name.clone(),
+            given: given(),
+        })?;
+        fit_one(array, input, options)
+    };
+    inputs.iter().map(of_input).collect()
+}
+
+fn fit_one(array: &Array, input: &InputSpec, options: &DataOptions) -> Result<Samples> {
+    let array = arranged(array, input, options);
+    let refused = || Error::Fit {
+        input: input.name.clone(),
+        wanted: input.to_string(),
+        given: format!(
+            "{} [{}]",
+            match array.values {
+                Values::F32(_) => "f32",
+                Values::F64(_) => "f64",
+                Values::I64(_) => "whole numbers",
+            },
+            array
+                .dims
+                .iter()
+                .map(usize::to_string)
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
+    };
+    // Whole numbers are not made of others.
+    if input.element.is_whole() && !matches!(array.values, Values::I64(_)) {
+        let is_whole = (0..array.values.len()).all(|i| array.values.at(i).fract() == 0.0);
+        if !is_whole {
+            return Err(refused());
+        }
+    }
+    let (low, high) = input.element.range();
+    if input.element.is_whole()
+        && (0..array.values.len()).any(|i| !(low..=high).contains(&array.values.at(i)))
+    {
+        return Err(refused());
+    }
+    let n_elements: usize = array.dims.iter().product();
+    // With a batch axis in front; or one sample is all of the input.
+    let (batch, dims) = match input.dims.split_first() {
+        Some((n, rest)) => match shaped(&array.dims, n_elements, rest) {
+            Some(dims) => (
+                if *n < 0 {
+                    Batch::Any
+                } else {
+                    Batch::Just((*n).max(1) as usize)
+                },
+                dims,
+            ),
+            None => (
+                Batch::None,
+                shaped(&array.dims, n_elements, &input.dims).ok_or_else(refused)?,
+            ),
+        },
+        None if n_elements == 1 => (Batch::None, Vec::new()),
+        None => return Err(refused()),
+    };
+    Ok(Samples {
+        name: input.name.clone(),
+        element: input.element,
+        dims,
+        batch,
+        values: array.values,
+    })
+}
+
+/// The shape of a sample as the input has it: its own where that agrees; or that of the input, where as many elements fill
+/// it and at most one length is left to find.
+fn shaped(dims: &[usize], n_elements: usize, wanted: &[i64]) -> Option<Vec<usize>> {
+    let agrees = |(dim, wanted): (&usize, &i64)| *wanted < 0 || *wanted == *dim as i64;
+    if dims.len() == wanted.len() && dims.iter().zip(wanted).all(agrees) {
+        return Some(dims.to_vec());
+    }
+    let mut known = wanted.iter().filter(|dim| **dim >= 0);
+    let known = known.try_fold(1_usize, |product, dim| product.checked_mul(*dim as usize))?;
+    let open = wanted.iter().filter(|dim| **dim < 0).count();
+    let fits = match open {
+        0 => known == n_elements,
+        1 => known > 0 && n_elements % known == 0,
+        _ => false,
+    };
+    let length = |dim: &i64| {
+        if *dim < 0 {
+            n_elements / known.max(1)
+        } else {
+            *dim as usize
+        }
+    };
+    fits.then(|| wanted.iter().map(length).collect())
+}
+
+/// Images with their axes in the order that the input takes.
+fn arranged(array: &Array, input: &InputSpec, options: &DataOptions) -> Array {
+    let (Some(has), [a, b, c]) = (array.layout, &array.dims[..]) else {
+        return array.clone();
+    };
+    let (rows, columns, channels) = match has {
+        Layout::Nchw => (*b, *c, *a),
+        Layout::Nhwc => (*a, *b, *c),
+    };
+    let wanted = options.layout.unwrap_or(match input.dims[..] {
+        [_, _, _, last] if last == channels as i64 && input.dims[1] != channels as i64 => {
+            Layout::Nhwc
+        }
+        [_, first, ..] if first == channels as i64 => Layout::Nchw,
+        _ => has,
+    });
+    // Channels of other formats than folders are red, green, blue.
+    let mut array = array.clone();
+    if options.bgr && has == Layout::Nchw && channels == 3 {
+        array.values = moved(&array.values, rows * columns * channels, |i| {
+            let (channel, place) = (i / (rows * columns), i % (rows * columns));
+            (2 - channel) * rows * columns + place
+        });
+    }
+    if wanted == has || channels == 1 {
+        array.layout = Some(wanted);
+        if wanted != has {
+            array.dims = match wanted {
+                Layout::Nchw => vec![channels, rows, columns],
+                Layout::Nhwc => vec![rows, columns, channels],
+            };
+        }
+        return array;
+    }
+    let n = rows * columns;
+    let (dims, values) = match wanted {
+        Layout::Nchw => {
+            let from = |i: usize| (i % n) * channels + i / n;
+            (
+                vec![channels, rows, columns],
+                moved(&array.values, n * channels, from),
+            )
+        }
+        Layout::Nhwc => {
+            let from = |i: usize| (i % channels) * n + i / channels;
+            (
+                vec![rows, columns, channels],
+                moved(&array.values, n * channels, from),
+            )
+        }
+    };
+    Array {
+        name: array.name,
+        dims,
+        values,
+        layout: Some(wanted),
+    }
+}
+
+/// Each sample's elements in another order.
+fn moved(values: &Values, width: usize, from: impl Fn(usize) -> usize) -> Values {
+    let at = |i: usize| i / width.max(1) * width + from(i % width.max(1));
+    match values {
+        Values::F32(values) => Values::F32((0..values.len()).map(|i| values[at(i)]).collect()),
+        Values::F64(values) => Values::F64((0..values.len()).map(|i| values[at(i)]).collect()),
+        Values::I64(values) => Values::I64((0..values.len()).map(|i| values[at(i)]).collect()),
+    }
+}
+
+/// Random numbers for a model's inputs: normal ones, or 0 and 1 where it takes whole numbers.
+pub(crate) fn random(inputs: &[InputSpec], n: usize, seed: u64) -> Vec<Samples> {
+    let of_input = |input: &InputSpec| {
+        let mut random = rng(seed, &input.name);
+        let (batch, dims) = match input.dims.split_first() {
+            None => (Batch::None, &[][..]),
+            Some((..0, rest)) => (Batch::Any, rest),
+            Some((n, rest)) => (Batch::Just((*n).max(1) as usize), rest),
+        };
+        let dims: Vec<usize> = dims
+            .iter()
+            .map(|dim| usize::try_from(*dim).unwrap_or(ANY_LENGTH))
+            .collect();
+        let n_elements = n * dims.iter().product::<usize>();
+        let values = match input.element.is_whole() {
+            true => Values::I64(
+                (0..n_elements)
+                    .map(|_| i64::from(random.random::<bool>()))
+                    .collect(),
+            ),
+            false => Values::F32((0..n_elements).map(|_| gaussian(&mut random)).collect()),
+        };
+        Samples {
+            name: input.name.clone(),
+            element: input.element,
+            dims,
+            batch,
+            values,
+        }
+    };
+    inputs.iter().map(of_input).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_agree_or_are_filled() {
+        assert_eq!(shaped(&[1, 8, 8], 64, &[1, 8, 8]), Some(vec![1, 8, 8]));
+        assert_eq!(shaped(&[64], 64, &[1, 8, 8]), Some(vec![1, 8, 8]));
+        assert_eq!(shaped(&[64], 64, &[-1, 8]), Some(vec![8, 8]));
+        assert_eq!(shaped(&[9, 3], 27, &[-1, 3]), Some(vec![9, 3]));
+        assert_eq!(shaped(&[64], 64, &[-1, -1]), None);
+        assert_eq!(shaped(&[64], 64, &[8, 9]), None);
+    }
+
+    #[test]
+    fn elements_move_between_layouts() {
+        let values = Values::I64(vec![1, 2, 3, 4, 5, 6, 11, 12, 13, 14, 15, 16]);
+        // Two samples of two pixels with three channels: channels first, then last.
+        let last = moved(&values, 6, |i| (i % 3) * 2 + i / 3);
+        assert_eq!(
+            last,
+            Values::I64(vec![1, 3, 5, 2, 4, 6, 11, 13, 15, 12, 14, 16])
+        );
+        assert_eq!(moved(&last, 6, |i| (i % 2) * 3 + i / 2), values);
+    }
+}

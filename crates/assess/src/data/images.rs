@@ -1,0 +1,176 @@
+//! Folders of images: one folder a class.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use image::imageops::FilterType;
+use image::{ColorType, DynamicImage, ImageReader};
+
+use crate::data::{Array, DataOptions, Layout, Raw, Resize};
+use crate::engine::Values;
+use crate::error::{Result, bad, io};
+use crate::random::{rng, shuffled};
+
+/// Columns or rows of an image, at most.
+const MAX_SIDE: u32 = 1 << 14;
+
+/// Bytes that decoding one image may take.
+const MAX_IMAGE_BYTES: u64 = 1 << 30;
+
+pub(super) fn read(folder: &Path, options: &DataOptions) -> Result<Raw> {
+    let mut files = files(folder)?;
+    if let Some(limit) = options.limit
+        && files.len() > limit.max(1)
+    {
+        let mut kept = shuffled(files.len(), &mut rng(options.seed, "limit"));
+        kept.truncate(limit.max(1));
+        kept.sort_unstable();
+        files = kept
+            .into_iter()
+            .filter_map(|i| files.get(i).cloned())
+            .collect();
+    }
+    let (mut values, mut labels) = (Vec::new(), Vec::new());
+    let mut shape: Option<(usize, usize, usize)> = None;
+    for (path, label) in files {
+        let image = sized(decode(&path)?, options);
+        // As many channels as the first image has: one for grey ones.
+        let channels = match shape {
+            Some((.., channels)) => channels,
+            None if matches!(
+                image.color(),
+                ColorType::L8 | ColorType::L16 | ColorType::La8 | ColorType::La16
+            ) =>
+            {
+                1
+            }
+            None => 3,
+        };
+        let this = (image.height() as usize, image.width() as usize, channels);
+        let (rows, columns, _) = *shape.get_or_insert(this);
+        if (rows, columns) != (this.0, this.1) {
+            return Err(bad(
+                &path,
+                format!(
+                    "{} x {} pixels, and an image before it has {columns} x {rows}: give a size to resize to",
+                    this.1, this.0
+                ),
+            ));
+        }
+        let bytes = match channels {
+            1 => image.to_luma8().into_raw(),
+            _ => image.to_rgb8().into_raw(),
+        };
+        match options.bgr && channels == 3 {
+            true => values.extend(
+                bytes
+                    .chunks_exact(3)
+                    .flat_map(|rgb| [rgb[2], rgb[1], rgb[0]])
+                    .map(f32::from),
+            ),
+            false => values.extend(bytes.into_iter().map(f32::from)),
+        }
+        labels.push(label);
+    }
+    let (rows, columns, channels) =
+        shape.ok_or_else(|| bad(folder, "no images (.png, .jpg, .jpeg) in its folders"))?;
+    let dims = vec![rows, columns, channels];
+    let array = Array {
+        name: None,
+        dims,
+        values: Values::F32(values),
+        layout: Some(Layout::Nhwc),
+    };
+    Ok((vec![array], Some(labels)))
+}
+
+/// The images, each with its class: the number that its folder is called, where all are numbers, or its place among them.
+fn files(folder: &Path) -> Result<Vec<(PathBuf, i64)>> {
+    let list = |folder: &Path| -> Result<Vec<PathBuf>> {
+        let entries = fs::read_dir(folder).map_err(io(folder))?;
+        let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+        let mut paths = paths
+            .collect::<std::io::Result<Vec<_>>>()
+            .map_err(io(folder))?;
+        paths.sort();
+        Ok(paths)
+    };
+    let classes: Vec<PathBuf> = list(folder)?
+        .into_iter()
+        .filter(|path| path.is_dir())
+        .collect();
+    let number = |path: &PathBuf| {
+        path.file_name()?
+            .to_str()?
+            .parse::<u32>()
+            .ok()
+            .map(i64::from)
+    };
+    let numbers: Option<Vec<i64>> = classes.iter().map(number).collect();
+    let mut found = Vec::new();
+    for (i, class) in classes.iter().enumerate() {
+        let label = numbers
+            .as_ref()
+            .and_then(|numbers| numbers.get(i).copied())
+            .unwrap_or(i as i64);
+        let is_image = |path: &PathBuf| {
+            let extension = path
+                .extension()
+                .map(|e| e.to_string_lossy().to_ascii_lowercase());
+            matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg"))
+        };
+        found.extend(
+            list(class)?
+                .into_iter()
+                .filter(is_image)
+                .map(|path| (path, label)),
+        );
+    }
+    Ok(found)
+}
+
+fn decode(path: &Path) -> Result<DynamicImage> {
+    let mut reader = ImageReader::open(path)
+        .map_err(io(path))?
+        .with_guessed_format()
+        .map_err(io(path))?;
+    let mut limits = image::Limits::default();
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    limits.max_alloc = Some(MAX_IMAGE_BYTES);
+    reader.limits(limits);
+    reader
+        .decode()
+        .map_err(|error| bad(path, error.to_string()))
+}
+
+/// Resized, and the middle cut out.
+fn sized(image: DynamicImage, options: &DataOptions) -> DynamicImage {
+    let image = match options.resize {
+        None => image,
+        Some(Resize::To(columns, rows)) => image.resize_exact(
+            columns.clamp(1, MAX_SIDE),
+            rows.clamp(1, MAX_SIDE),
+            FilterType::Triangle,
+        ),
+        Some(Resize::Shorter(side)) => {
+            let side = f64::from(side.clamp(1, MAX_SIDE));
+            let (columns, rows) = (f64::from(image.width()), f64::from(image.height()));
+            let factor = side / columns.min(rows).max(1.0);
+            let scaled = |length: f64| ((length * factor).round() as u32).clamp(1, MAX_SIDE);
+            image.resize_exact(scaled(columns), scaled(rows), FilterType::Triangle)
+        }
+    };
+    match options.crop {
+        None => image,
+        Some((columns, rows)) => {
+            let (columns, rows) = (columns.min(image.width()), rows.min(image.height()));
+            image.crop_imm(
+                (image.width() - columns) / 2,
+                (image.height() - rows) / 2,
+                columns,
+                rows,
+            )
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! CSV: one row a sample, one column its label.
+
+use std::path::Path;
+
+use csv::{ReaderBuilder, StringRecord};
+
+use crate::data::{Array, Raw};
+use crate::engine::Values;
+use crate::error::{Error, Result, bad, io};
+
+/// The name of the column of labels.
+const LABEL: &str = "label";
+
+pub(super) fn read(path: &Path, label_first: bool) -> Result<Raw> {
+    let (header, rows) = records(path)?;
+    let named = header.as_ref().and_then(|header| {
+        header
+            .iter()
+            .position(|name| name.trim().eq_ignore_ascii_case(LABEL))
+    });
+    let label = match (named, label_first) {
+        (Some(column), _) => Some(column),
+        (None, true) => Some(0),
+        (None, false) => None,
+    };
+    let mut labels = Vec::new();
+    let mut values = Vec::new();
+    let mut width = 0;
+    for (row, record) in rows.iter().enumerate() {
+        width = record.len() - usize::from(label.is_some_and(|label| label < record.len()));
+        for (column, text) in record.iter().enumerate() {
+            let number = number(path, row, column, text)?;
+            match label == Some(column) {
+                true => labels.push(whole(path, row, number)?),
+                false => values.push(number),
+            }
+        }
+    }
+    if width == 0 {
+        return Err(bad(path, "its rows have no values"));
+    }
+    // Whole numbers stay what they are: tokens have more digits than 32-bit floats.
+    let values = match values
+        .iter()
+        .all(|value| value.fract() == 0.0 && value.abs() < 1e15)
+    {
+        true => Values::I64(values.into_iter().map(|value| value as i64).collect()),
+        false => Values::F64(values),
+    };
+    let array = Array {
+        name: None,
+        dims: vec![width],
+        values,
+        layout: None,
+    };
+    Ok((vec![array], label.map(|_| labels)))
+}
+
+/// Reads labels alone: the column `label`, or the only one.
+pub(super) fn read_labels(path: &Path) -> Result<Vec<i64>> {
+    let (header, rows) = records(path)?;
+    let named = header.as_ref().and_then(|header| {
+        header
+            .iter()
+            .position(|name| name.trim().eq_ignore_ascii_case(LABEL))
+    });
+    let column = match (named, rows.first().map(StringRecord::len)) {
+        (Some(column), _) => column,
+        (None, Some(1)) => 0,
+        _ => {
+            return Err(bad(
+                path,
+                "it has several columns, and none is called label",
+            ));
+        }
+    };
+    let label = |(row, record): (usize, &StringRecord)| {
+        let number = number(path, row, column, record.get(column).unwrap_or_default())?;
+        whole(path, row, number)
+    };
+    rows.iter().enumerate().map(label).collect()
+}
+
+/// The header, where the first row has something that is no number, and the rows.
+fn records(path: &Path) -> Result<(Option<StringRecord>, Vec<StringRecord>)> {
+    let reader = ReaderBuilder::new()
+        .has_headers(false)
+        .trim(csv::Trim::All)
+        .from_path(path);
+    let failed = |error: csv::Error| match error.is_io_error() {
+        true => io(path)(error.into()),
+        false => bad(path, error.to_string()),
+    };
+    let mut reader = reader.map_err(failed)?;
+    let mut rows = reader
+        .records()
+        .collect::<std::result::Result<Vec<_>, _>>()
+        .map_err(failed)?;
+    let is_header = rows
+        .first()
+        .is_some_and(|row| row.iter().any(|text| text.parse::<f64>().is_err()));
+    let header = is_header.then(|| rows.remove(0));
+    match rows.is_empty() {
+        true => Err(bad(path, "it has no samples")),
+        false => Ok((header, rows)),
+    }
+}
+
+fn number(path: &Path, row: usize, column: usize, text: &str) -> Result<f64> {
+    let number: std::result::Result<f64, _> = text.parse();
+    number.map_err(|_| {
+        bad(
+            path,
+            format!(
+                "row {row}, column {column}: {:?} is no number",
+                text.chars().take(40).collect::<String>()
+            ),
+        )
+    })
+}
+
+fn whole(path: &Path, row: usize, number: f64) -> Result<i64> {
+    match number.fract() == 0.0 && number.abs() < 1e15 {
+        true => Ok(number as i64),
+        false => Err::<i64, Error>(bad(
+            path,
+            format!("row {row}: label {number} is no whole number"),
+        )),
+    }
+}

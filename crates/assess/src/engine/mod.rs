@@ -1,0 +1,116 @@
+//! ONNX Runtime: the library, and runs of a model over samples.
+
+mod find;
+mod net;
+mod outputs;
+mod values;
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use ort::environment::Environment;
+use ort::logging::LogLevel;
+
+pub use net::{InputSpec, Net, OutputSpec};
+pub use values::{Batch, Element, Samples, Table, Values};
+
+use crate::error::{Error, Result};
+
+/// The files of a model, in memory.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// The model file.
+    pub model: Arc<[u8]>,
+    /// The external data files, with the paths that the model has for them.
+    pub external: Vec<(String, Arc<[u8]>)>,
+}
+
+impl Files {
+    /// The bytes of a file: 0 is the model file, `i + 1` external file `i`.
+    pub fn bytes(&self, file: usize) -> &[u8] {
+        match file.checked_sub(1) {
+            None => &self.model,
+            Some(index) => self.external.get(index).map_or(&[], |(_, bytes)| bytes),
+        }
+    }
+
+    /// Length of all files in bytes.
+    pub fn total_bytes(&self) -> u64 {
+        let external = self.external.iter().map(|(_, bytes)| bytes.len() as u64);
+        self.model.len() as u64 + external.sum::<u64>()
+    }
+}
+
+/// ONNX Runtime, loaded.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    pub(crate) environment: Environment,
+    /// The library.
+    pub library: PathBuf,
+    /// Its version, as far as it says.
+    pub version: String,
+    /// Threads that a run takes.
+    pub n_threads: usize,
+}
+
+/// There is one environment in a process, and it stays.
+static ENGINE: OnceLock<std::result::Result<Engine, (PathBuf, String)>> = OnceLock::new();
+
+impl Engine {
+    /// Finds and loads ONNX Runtime: the library that `ORT_DYLIB_PATH` names; or else that of the Python package
+    /// `onnxruntime` of an active virtual environment or of the `python3` on the path (Python is not run); or else one
+    /// in the usual folders.
+    ///
+    /// # Errors
+    /// [`Error::NoLibrary`], [`Error::Library`].
+    pub fn load() -> Result<Engine> {
+        if let Some(Ok(engine)) = ENGINE.get() {
+            return Ok(engine.clone());
+        }
+        let library = find::find().map_err(|tried| Error::NoLibrary { tried })?;
+        Engine::load_from(library)
+    }
+
+    /// Loads ONNX Runtime from `library`; a process uses the first that it loads.
+    ///
+    /// # Errors
+    /// [`Error::Library`].
+    pub fn load_from(library: PathBuf) -> Result<Engine> {
+        let loaded = ENGINE.get_or_init(|| {
+            let failed = |reason: String| (library.clone(), reason);
+            let builder = ort::init_from(&library).map_err(|error| failed(error.to_string()))?;
+            let silent = Arc::new(|_: LogLevel, _: &str, _: &str, _: &str, _: &str| {});
+            let builder = builder.with_logger(silent).with_telemetry(false);
+            let environment = builder.build().map_err(|error| failed(error.to_string()))?;
+            environment.set_log_level(LogLevel::Fatal);
+            let version = version(&library);
+            Ok(Engine {
+                environment,
+                version,
+                library: library.clone(),
+                n_threads: onnxseal_store::parallel::n_cores(),
+            })
+        });
+        loaded
+            .clone()
+            .map_err(|(path, reason)| Error::Library { path, reason })
+    }
+}
+
+/// The library's version: as it was built, or by the name of the file.
+fn version(library: &std::path::Path) -> String {
+    let info = ort::info();
+    let built = info
+        .split_once("git-branch=")
+        .and_then(|(_, rest)| rest.split(',').next())
+        .map(|branch| branch.trim_start_matches("rel-"))
+        .filter(|branch| branch.starts_with(|c: char| c.is_ascii_digit()));
+    let name = library
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
+    let named = name
+        .as_deref()
+        .and_then(|name| name.split_once(".so."))
+        .map(|(_, version)| version);
+    built.or(named).unwrap_or("unknown").to_owned()
+}

@@ -1,0 +1,326 @@
+//! A session of a model, and runs over samples.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use ort::session::builder::GraphOptimizationLevel;
+use ort::session::{Session, SessionInputValue};
+
+use super::values::{Batch, Element, Samples, Table, feed, numbers, tensor_type};
+use crate::engine::{Engine, Files};
+use crate::error::{Error, Result};
+
+/// Samples of a run, where the model takes any number.
+const BATCH: usize = 64;
+
+/// An input of a model.
+#[derive(Clone, Debug)]
+pub struct InputSpec {
+    /// Its name.
+    pub name: String,
+    /// Its element type.
+    pub element: Element,
+    /// Its shape; -1 where any length will do.
+    pub dims: Vec<i64>,
+}
+
+impl fmt::Display for InputSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dim = |dim: &i64| match *dim {
+            ..0 => "?".to_owned(),
+            dim => dim.to_string(),
+        };
+        let dims: Vec<String> = self.dims.iter().map(dim).collect();
+        write!(f, "{} [{}]", self.element, dims.join(", "))
+    }
+}
+
+/// An output of a model.
+#[derive(Clone, Debug)]
+pub struct OutputSpec {
+    /// Its name.
+    pub name: String,
+    /// Its element type; absent where it is no tensor of numbers.
+    pub element: Option<Element>,
+    /// Its shape; -1 where it is not known.
+    pub dims: Vec<i64>,
+}
+
+/// A session of a model.
+pub struct Net {
+    session: Session,
+    /// What the model is called in errors.
+    name: String,
+    inputs: Vec<InputSpec>,
+    outputs: Vec<OutputSpec>,
+}
+
+impl Net {
+    /// Makes a session of a model, with further values of its main graph as outputs behind its own.
+    ///
+    /// # Errors
+    /// [`Error::Run`].
+    pub fn new(engine: &Engine, files: &Files, more: &[&str], name: &str) -> Result<Net> {
+        let refused = |error: ort::Error| run_error(name, &error);
+        let commit = || -> ort::Result<Session> {
+            let mut builder = Session::builder(&engine.environment)?
+                // Made for a few seconds: what optimizing costs does not come back.
+                .with_optimization_level(GraphOptimizationLevel::Level1)?
+                .with_intra_threads(engine.n_threads)?
+                .with_intra_op_spinning(false)?
+                .with_log_level(ort::logging::LogLevel::Fatal)?;
+            for (path, bytes) in &files.external {
+                builder =
+                    builder.with_external_initializer_file_in_memory(path, Arc::clone(bytes))?;
+            }
+            match more {
+                [] => builder.commit_from_memory(&files.model),
+                more => {
+                    builder.commit_from_memory(&super::outputs::with_outputs(&files.model, more))
+                }
+            }
+        };
+        let session = commit().map_err(refused)?;
+        let inputs = session.inputs().iter().map(|input| {
+            let (element, dims) = tensor_type(input.dtype());
+            let element = element.ok_or_else(|| Error::Run {
+                model: name.to_owned(),
+                operator: None,
+                reason: format!(
+                    "input {:?} is {}, which is not a tensor",
+                    input.name(),
+                    input.dtype()
+                ),
+            })?;
+            Ok(InputSpec {
+                name: input.name().to_owned(),
+                element,
+                dims,
+            })
+        });
+        let inputs = inputs.collect::<Result<_>>()?;
+        let outputs = session.outputs().iter().map(|output| {
+            let (element, dims) = tensor_type(output.dtype());
+            OutputSpec {
+                name: output.name().to_owned(),
+                element,
+                dims,
+            }
+        });
+        let outputs = outputs.collect();
+        Ok(Net {
+            session,
+            name: name.to_owned(),
+            inputs,
+            outputs,
+        })
+    }
+
+    /// The inputs, in the model's order.
+    pub fn inputs(&self) -> &[InputSpec] {
+        &self.inputs
+    }
+
+    /// The outputs: the model's, then the further ones.
+    pub fn outputs(&self) -> &[OutputSpec] {
+        &self.outputs
+    }
+
+    /// Runs the samples `rows` and gives the outputs `wanted`, by index, a row a sample.
+    ///
+    /// # Errors
+    /// [`Error::Run`]; [`Error::Output`] where an output is no tensor of numbers, or differs in shape from sample to
+    /// sample.
+    pub fn run(
+        &mut self,
+        samples: &[Samples],
+        rows: &[usize],
+        wanted: &[usize],
+    ) -> Result<Vec<Table>> {
+        let mut n_batch = batch_of(samples);
+        loop {
+            match self.run_by(samples, rows, wanted, n_batch)? {
+                Some(tables) => return Ok(tables),
+                // An output has its batch axis elsewhere, or none.
+                None if n_batch > 1 && samples.iter().all(|s| s.batch != Batch::Just(n_batch)) => {
+                    n_batch = 1
+                }
+                None => {
+                    return Err(Error::Output {
+                        output: "of the model".into(),
+                        reason: format!("has no row for each of the {n_batch} samples of a run"),
+                    });
+                }
+            }
+        }
+    }
+
+    fn run_by(
+        &mut self,
+        samples: &[Samples],
+        rows: &[usize],
+        wanted: &[usize],
+        n_batch: usize,
+    ) -> Result<Option<Vec<Table>>> {
+        let mut tables: Vec<Option<Table>> = wanted.iter().map(|_| None).collect();
+        let n_batch = n_batch.max(1);
+        let is_fixed = samples.iter().any(|s| matches!(s.batch, Batch::Just(_)));
+        for part in rows.chunks(n_batch) {
+            let mut fed = part.to_vec();
+            if let (true, Some(last)) = (is_fixed, part.last()) {
+                fed.resize(n_batch, *last);
+            }
+            let failed = |error: ort::Error| run_error(&self.name, &error);
+            let values = samples.iter().map(|input| {
+                let value = feed(input, &fed).map_err(failed)?;
+                Ok((
+                    Cow::from(input.name.as_str()),
+                    SessionInputValue::from(value),
+                ))
+            });
+            let values = values.collect::<Result<Vec<_>>>()?;
+            let outputs = self
+                .session
+                .run(values)
+                .map_err(|error| run_error(&self.name, &error))?;
+            for (table, index) in tables.iter_mut().zip(wanted) {
+                let name = self
+                    .outputs
+                    .get(*index)
+                    .map_or("", |output| output.name.as_str());
+                let bad = |reason: String| Error::Output {
+                    output: name.to_owned(),
+                    reason,
+                };
+                let value = outputs.get(name).ok_or_else(|| bad("is missing".into()))?;
+                let (dims, values) =
+                    numbers(value).ok_or_else(|| bad("is no tensor of numbers".into()))?;
+                let dims = match dims.split_first() {
+                    Some((first, rest)) if *first == fed.len() => rest.to_vec(),
+                    _ if fed.len() == 1 => dims,
+                    _ => return Ok(None),
+                };
+                let width = dims.iter().product();
+                let table = table.get_or_insert_with(|| Table {
+                    dims: dims.clone(),
+                    width,
+                    values: Vec::new(),
+                });
+                if table.dims != dims {
+                    return Err(bad(format!(
+                        "is {:?} for one sample and {dims:?} for another",
+                        table.dims
+                    )));
+                }
+                table
+                    .values
+                    .extend(values.into_iter().take(part.len() * width));
+            }
+        }
+        let none = || Table {
+            dims: Vec::new(),
+            width: 0,
+            values: Vec::new(),
+        };
+        Ok(Some(
+            tables
+                .into_iter()
+                .map(|table| table.unwrap_or_else(none))
+                .collect(),
+        ))
+    }
+}
+
+impl fmt::Debug for Net {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Net {
+            session: _,
+            name,
+            inputs,
+            outputs,
+        } = self;
+        f.debug_struct("Net")
+            .field("name", name)
+            .field("inputs", inputs)
+            .field("outputs", outputs)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Samples of one run.
+fn batch_of(samples: &[Samples]) -> usize {
+    let fixed = samples.iter().filter_map(|s| match s.batch {
+        Batch::Any => None,
+        Batch::Just(n) => Some(n),
+        Batch::None => Some(1),
+    });
+    fixed.min().unwrap_or(BATCH)
+}
+
+/// ONNX Runtime's error, with the operator that it names.
+fn run_error(model: &str, error: &ort::Error) -> Error {
+    let text = error.message();
+    Error::Run {
+        model: model.to_owned(),
+        operator: operator_in(text),
+        reason: text.lines().next().unwrap_or(text).trim().to_owned(),
+    }
+}
+
+/// The operator that a message of ONNX Runtime is about.
+fn operator_in(text: &str) -> Option<String> {
+    // `... node with name '/conv/Conv' ...`, `Op (Conv) ...`, `... running Conv node. Name:'c' ...`,
+    // `Could not find an implementation for Conv(11) node ...`, `com.x:Foo(-1) is not a registered function/op`
+    let after = |mark: &str| text.split_once(mark).map(|(_, rest)| rest);
+    let until = |rest: &str, ends: &[char]| {
+        rest.split(ends)
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
+    let found = after("running ")
+        .map(|rest| until(rest, &[' ']))
+        .or_else(|| after("implementation for ").map(|rest| until(rest, &[' ', '('])))
+        .or_else(|| after("Op (").map(|rest| until(rest, &[')'])))
+        .or_else(|| after("No Op registered for ").map(|rest| until(rest, &[' '])))
+        .or_else(|| after("OpType: ").map(|rest| until(rest, &[' ', ','])))
+        .or_else(|| {
+            let (before, _) = text.split_once(" is not a registered")?;
+            Some(until(before.rsplit(' ').next()?, &['(']))
+        });
+    found.filter(|name| !name.is_empty() && name.len() < 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_name_their_operator() {
+        let cases = [
+            (
+                "Fatal error: com.x:Foo(-1) is not a registered function/op",
+                Some("com.x:Foo"),
+            ),
+            (
+                "Non-zero status code returned while running Conv node. Name:'c' Status Message: bad",
+                Some("Conv"),
+            ),
+            (
+                "Could not find an implementation for Mod(13) node with name ''",
+                Some("Mod"),
+            ),
+            ("Node (x) Op (Gemm) [ShapeInferenceError] bad", Some("Gemm")),
+            (
+                "Error No Op registered for Odd with domain_version of 17",
+                Some("Odd"),
+            ),
+            ("out of memory", None),
+        ];
+        for (text, operator) in cases {
+            assert_eq!(operator_in(text).as_deref(), operator, "{text}");
+        }
+    }
+}

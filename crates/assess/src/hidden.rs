@@ -1,0 +1,410 @@
+//! What an attacker does not see: encrypted elements of weight tensors, and where they lie.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use onnxseal_onnx::Model;
+use onnxseal_onnx::model::{Payload, Tensor};
+use onnxseal_onnx::proto::tensor_proto::DataType;
+use onnxseal_plan::{Plan, Policy, Preset, Slot, classify};
+
+use crate::assessment::{OperatorRow, STRIP_BINS, TensorRow};
+use crate::engine::Files;
+use crate::error::Result;
+use crate::roles::{Role, role};
+use crate::subject::Subject;
+use crate::weights::byte_range;
+
+/// What an attacker does not see of a model.
+#[derive(Clone, Debug)]
+pub struct Hidden {
+    /// Every weight tensor that can be encrypted, in file order; of some nothing is.
+    pub tensors: Vec<HiddenTensor>,
+    /// The operators that own them: type, node's name, indices into `tensors`.
+    pub(crate) operators: Vec<(String, String, Vec<usize>)>,
+    /// Bytes of all weights, those that cannot be encrypted among them.
+    pub weight_bytes: u64,
+}
+
+/// One weight tensor, and what of it is encrypted.
+#[derive(Clone, Debug)]
+pub struct HiddenTensor {
+    /// Its name in the graph.
+    pub name: String,
+    /// Its protobuf path.
+    pub path: String,
+    /// The type of the operator that owns it.
+    pub op_type: String,
+    /// What it is to that operator.
+    pub role: Role,
+    /// Element type.
+    pub data_type: DataType,
+    /// Shape.
+    pub dims: Vec<u64>,
+    /// Number of elements.
+    pub n_elements: usize,
+    /// The encrypted elements, ascending, apart.
+    pub ranges: Vec<Range<usize>>,
+    /// The node that owns it, as a place in the model's list.
+    pub(crate) node: Option<usize>,
+    /// The file: 0 is the model file, `i + 1` external file `i`.
+    pub(crate) file: usize,
+    /// Offset of the first element in bytes.
+    pub(crate) start: usize,
+    pub(crate) element_bits: u32,
+    /// Bytes from the start of one element to the start of the next, where they do not touch.
+    pub(crate) stride: Option<usize>,
+}
+
+impl Hidden {
+    /// What `policy` encrypts of a model.
+    ///
+    /// # Errors
+    /// [`Error::Policy`](crate::Error::Policy), [`Error::Model`](crate::Error::Model).
+    pub fn of_policy(subject: &Subject, policy: &Policy) -> Result<Hidden> {
+        let model = subject.located()?;
+        let plan = onnxseal_plan::plan(&model, policy)?;
+        Ok(Hidden::of(&model, &plan, |_, tensor| {
+            let unit = tensor.unit_elements;
+            ranges(unit, tensor.targets.iter().map(|run| (run.skip, run.take)))
+        }))
+    }
+
+    /// What is encrypted of a protected model; nothing of one that is not.
+    ///
+    /// # Errors
+    /// As [`of_policy`](Hidden::of_policy).
+    pub fn of_protected(subject: &Subject) -> Result<Hidden> {
+        let model = subject.located()?;
+        // For the weights of which nothing is encrypted, and the operators.
+        let plan = onnxseal_plan::plan(&model, &Policy::preset(Preset::Full))?;
+        let targets = subject
+            .protected
+            .iter()
+            .flat_map(|protected| &protected.targets);
+        let targets: HashMap<&str, (u64, &Vec<u64>)> = targets
+            .map(|(path, unit, targets)| (path.as_str(), (*unit, targets)))
+            .collect();
+        Ok(Hidden::of(&model, &plan, |tensor, _| {
+            let Some((unit, targets)) = targets.get(tensor.path.as_str()) else {
+                return Vec::new();
+            };
+            let runs = targets.chunks_exact(2);
+            ranges(*unit, runs.map(|run| (run[0], run[1])))
+        }))
+    }
+
+    fn of(
+        model: &Model<'_>,
+        plan: &Plan,
+        ranges: impl Fn(&Tensor<'_>, &onnxseal_plan::TensorPlan) -> Vec<Range<u64>>,
+    ) -> Hidden {
+        let classified = classify(model);
+        let mut hidden = Hidden {
+            tensors: Vec::new(),
+            operators: Vec::new(),
+            weight_bytes: plan.weight_bytes(),
+        };
+        for operator in &plan.operators {
+            let node = model.nodes.get(operator.node.index());
+            let name = node.map_or("", |node| node.name);
+            hidden
+                .operators
+                .push((operator.op_type.clone(), name.to_owned(), Vec::new()));
+        }
+        for planned in &plan.tensors {
+            let index = planned.tensor.index();
+            let Some(tensor) = model.tensors.get(index) else {
+                continue;
+            };
+            let Some(owner) = plan.operators.get(planned.operator) else {
+                continue;
+            };
+            let consumers = classified
+                .get(index)
+                .into_iter()
+                .flat_map(|found| &found.consumers);
+            let slot = consumers
+                .filter(|consumer| consumer.node == owner.node && consumer.as_weight)
+                .map(|consumer| consumer.slot)
+                .next();
+            let node = model.nodes.get(owner.node.index());
+            let role = match node {
+                Some(node) => role(node, slot.unwrap_or(Slot::Input(u32::MAX)), &tensor.dims),
+                None => Role::Weight,
+            };
+            let Some(mut found) = HiddenTensor::new(tensor, &owner.op_type, role) else {
+                continue;
+            };
+            let n_elements = found.n_elements as u64;
+            let within = |range: Range<u64>| {
+                let (start, end) = (range.start.min(n_elements), range.end.min(n_elements));
+                start as usize..end as usize
+            };
+            found.node = Some(owner.node.index());
+            found.ranges = ranges(tensor, planned).into_iter().map(within).collect();
+            found.ranges.retain(|range| !range.is_empty());
+            if let Some((.., tensors)) = hidden.operators.get_mut(planned.operator) {
+                tensors.push(hidden.tensors.len());
+            }
+            hidden.tensors.push(found);
+        }
+        hidden
+    }
+
+    /// Bytes that are encrypted.
+    pub fn encrypted_bytes(&self) -> u64 {
+        self.tensors.iter().map(HiddenTensor::encrypted_bytes).sum()
+    }
+
+    /// The operators, with what of them is encrypted and where.
+    pub(crate) fn rows(&self) -> Vec<OperatorRow> {
+        let row = |(op_type, node, tensors): &(String, String, Vec<usize>)| {
+            let tensors: Vec<&HiddenTensor> = tensors
+                .iter()
+                .filter_map(|i| self.tensors.get(*i))
+                .collect();
+            let bytes: u64 = tensors.iter().map(|tensor| tensor.bytes()).sum();
+            let encrypted_bytes: u64 = tensors.iter().map(|tensor| tensor.encrypted_bytes()).sum();
+            OperatorRow {
+                op_type: op_type.clone(),
+                node: node.clone(),
+                bytes,
+                encrypted_bytes,
+                share: encrypted_bytes as f64 / bytes.max(1) as f64,
+                strip: strip(&tensors, bytes),
+                tensors: tensors.iter().map(|tensor| tensor.row()).collect(),
+            }
+        };
+        self.operators.iter().map(row).collect()
+    }
+}
+
+impl HiddenTensor {
+    /// A tensor that is all visible; none where its elements have no fixed place.
+    pub(crate) fn new(tensor: &Tensor<'_>, op_type: &str, role: Role) -> Option<HiddenTensor> {
+        let (file, start, element_bits, stride) = match tensor.payload {
+            Payload::Dense {
+                file,
+                span,
+                element_bits,
+                ..
+            } => (file.0, span.start, element_bits, None),
+            Payload::Strided {
+                start,
+                stride,
+                element_bits,
+                ..
+            } => (0, start, element_bits, Some(stride as usize)),
+            Payload::Empty | Payload::Unpatchable(_) => return None,
+        };
+        Some(HiddenTensor {
+            name: tensor.name.to_owned(),
+            path: tensor.path.clone(),
+            op_type: op_type.to_owned(),
+            role,
+            data_type: tensor.data_type,
+            dims: tensor.dims.clone(),
+            n_elements: usize::try_from(tensor.n_elements).ok()?,
+            ranges: Vec::new(),
+            node: None,
+            file: file as usize,
+            start: usize::try_from(start).ok()?,
+            element_bits,
+            stride,
+        })
+    }
+
+    /// Bytes of its elements.
+    pub fn bytes(&self) -> u64 {
+        byte_range(&(0..self.n_elements), self.element_bits).len() as u64
+    }
+
+    /// Bytes of its encrypted elements.
+    pub fn encrypted_bytes(&self) -> u64 {
+        let ranges = self.ranges.iter();
+        ranges
+            .map(|range| byte_range(range, self.element_bits).len() as u64)
+            .sum()
+    }
+
+    /// Number of encrypted elements.
+    pub fn n_hidden(&self) -> usize {
+        self.ranges.iter().map(Range::len).sum()
+    }
+
+    /// Whether all of it is encrypted.
+    pub fn is_whole(&self) -> bool {
+        self.n_hidden() == self.n_elements
+    }
+
+    /// For each element, whether it is encrypted.
+    pub(crate) fn mask(&self) -> Vec<bool> {
+        let mut mask = vec![false; self.n_elements];
+        for range in &self.ranges {
+            if let Some(part) = mask.get_mut(range.clone()) {
+                part.fill(true);
+            }
+        }
+        mask
+    }
+
+    /// Its elements, one after the other.
+    pub(crate) fn gather(&self, files: &Files) -> Vec<u8> {
+        let bytes = files.bytes(self.file);
+        let width = (self.element_bits / 8) as usize;
+        match self.stride {
+            None => {
+                let end = self.start.saturating_add(self.bytes() as usize);
+                bytes.get(self.start..end).unwrap_or_default().to_vec()
+            }
+            Some(stride) => (0..self.n_elements)
+                .flat_map(|i| {
+                    bytes
+                        .get(self.start + i * stride..self.start + i * stride + width)
+                        .unwrap_or_default()
+                })
+                .copied()
+                .collect(),
+        }
+    }
+
+    /// Writes the encrypted ones of its elements, which `elements` has one after the other, to their places.
+    pub(crate) fn scatter(&self, elements: &[u8], file: &mut [u8]) {
+        let width = (self.element_bits / 8) as usize;
+        for range in &self.ranges {
+            let mut put = |at: usize, from: Range<usize>| {
+                if let (Some(to), Some(from)) = (
+                    file.get_mut(at..at + from.len()),
+                    elements.get(from.clone()),
+                ) {
+                    to.copy_from_slice(from);
+                }
+            };
+            match self.stride {
+                None => {
+                    let from = byte_range(range, self.element_bits);
+                    put(self.start + from.start, from);
+                }
+                Some(stride) => range
+                    .clone()
+                    .for_each(|i| put(self.start + i * stride, i * width..(i + 1) * width)),
+            }
+        }
+    }
+
+    fn row(&self) -> TensorRow {
+        TensorRow {
+            name: self.name.clone(),
+            path: self.path.clone(),
+            data_type: self.data_type.as_str_name().to_owned(),
+            dims: self.dims.clone(),
+            bytes: self.bytes(),
+            encrypted_bytes: self.encrypted_bytes(),
+        }
+    }
+}
+
+/// Runs of subsequences of `unit` elements, as ranges of elements.
+fn ranges(unit: u64, runs: impl Iterator<Item = (u64, u64)>) -> Vec<Range<u64>> {
+    let mut next = 0_u64;
+    let range = |(skip, take): (u64, u64)| {
+        let first = next.saturating_add(skip);
+        next = first.saturating_add(take);
+        first.saturating_mul(unit)..next.saturating_mul(unit)
+    };
+    runs.map(range).collect()
+}
+
+/// The encrypted share of each of so many equal parts of the tensors' bytes.
+fn strip(tensors: &[&HiddenTensor], bytes: u64) -> Vec<f32> {
+    let mut strip = vec![0.0_f64; STRIP_BINS];
+    let per_bin = bytes.max(1) as f64 / STRIP_BINS as f64;
+    let mut before = 0.0;
+    for tensor in tensors {
+        for range in &tensor.ranges {
+            let range = byte_range(range, tensor.element_bits);
+            let (start, end) = (before + range.start as f64, before + range.end as f64);
+            let first = (start / per_bin) as usize;
+            for (i, bin) in strip.iter_mut().enumerate().skip(first) {
+                let (low, high) = (i as f64 * per_bin, (i + 1) as f64 * per_bin);
+                if low >= end {
+                    break;
+                }
+                *bin += (end.min(high) - start.max(low)).max(0.0);
+            }
+        }
+        before += tensor.bytes() as f64;
+    }
+    strip
+        .into_iter()
+        .map(|bytes| (bytes / per_bin).min(1.0) as f32)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensor(n_elements: usize, ranges: &[Range<usize>]) -> HiddenTensor {
+        HiddenTensor {
+            name: "w".into(),
+            path: "graph.initializer[0]".into(),
+            op_type: "MatMul".into(),
+            role: Role::Weight,
+            data_type: DataType::Float,
+            dims: vec![n_elements as u64],
+            n_elements,
+            ranges: ranges.to_vec(),
+            node: None,
+            file: 0,
+            start: 2,
+            element_bits: 32,
+            stride: None,
+        }
+    }
+
+    #[test]
+    fn strips_say_where() {
+        let (a, b) = (tensor(64, &[0..32]), tensor(64, &[60..64]));
+        let strip = strip(&[&a, &b], 512);
+        assert_eq!(strip.len(), STRIP_BINS);
+        assert_eq!(strip[..16], [1.0; 16]);
+        assert_eq!(strip[16..62], [0.0; 46]);
+        assert_eq!(strip[62..], [1.0; 2]);
+    }
+
+    #[test]
+    fn elements_are_gathered_and_put_back() {
+        let mut model = vec![9; 2];
+        model.extend((0..16_u8).collect::<Vec<_>>());
+        let files = Files {
+            model: model.clone().into(),
+            external: Vec::new(),
+        };
+        let dense = tensor(4, &[1..2, 3..4]);
+        assert_eq!(dense.gather(&files), Vec::from_iter(0..16_u8));
+        let mut file = model.clone();
+        dense.scatter(&[0xFF; 16], &mut file);
+        assert_eq!(file[2..10], [0, 1, 2, 3, 255, 255, 255, 255]);
+        assert_eq!(file[14..], [255; 4]);
+        let strided = HiddenTensor {
+            stride: Some(5),
+            n_elements: 3,
+            ranges: vec![1..2],
+            ..dense
+        };
+        assert_eq!(
+            strided.gather(&files),
+            [0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 13]
+        );
+        let mut file = model;
+        strided.scatter(&[0xFF; 12], &mut file);
+        assert_eq!(file[6..12], [4, 255, 255, 255, 255, 9]);
+    }
+
+    #[test]
+    fn runs_become_ranges() {
+        assert_eq!(ranges(4, [(0, 1), (2, 3)].into_iter()), [0..4, 12..24]);
+    }
+}

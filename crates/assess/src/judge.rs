@@ -1,0 +1,433 @@
+//! Answers, held against labels or against the original's.
+
+use crate::assessment::{Interval, Measure, MetricKind, MetricRow};
+use crate::engine::Table;
+use crate::error::{Error, Result};
+use crate::metric::{Answers, Metric};
+use crate::ridge::largest;
+use crate::stats::{of_mean, wilson};
+
+/// The largest ratio that is told of outputs that are the same, in dB.
+const MAX_PSNR: f64 = 100.0;
+
+/// Measures answers against labels, or against the original's answers.
+pub(crate) struct Judge<'m> {
+    kind: MetricKind,
+    custom: Option<&'m dyn Metric>,
+    original: Table,
+    /// Of all samples: labels, or the original's classes.
+    pub(crate) labels: Option<Vec<u32>>,
+    has_labels: bool,
+    pub(crate) n_classes: Option<usize>,
+    /// Whether the output is a class itself.
+    is_class: bool,
+    /// Where outputs of one number are cut in two classes.
+    cut: f32,
+    peak: f64,
+}
+
+impl<'m> Judge<'m> {
+    /// Measures by `custom`; or else by class where the output is `[N, classes]`, one number `[N, 1]`, or a class itself
+    /// (`is_class`); or else by the distance from the original's output.
+    ///
+    /// # Errors
+    /// [`Error::Label`]; [`Error::Usage`] where there are labels and the output has no classes.
+    pub(crate) fn new(
+        custom: Option<&'m dyn Metric>,
+        original: Table,
+        labels: Option<&[i64]>,
+        is_class: bool,
+    ) -> Result<Judge<'m>> {
+        let long = original.dims.iter().filter(|dim| **dim > 1).count();
+        let is_one = original.width == 1;
+        let (low, high) = range(&original.values);
+        let n_classes = match (long, is_one) {
+            (1, _) => Some(original.width),
+            (0, true) if is_class => Some((high.max(1.0) as usize).min(1 << 20) + 1),
+            (0, true) if labels.is_some() => Some(2),
+            _ => None,
+        };
+        let checked = |labels: &[i64], n_classes: usize| -> Result<Vec<u32>> {
+            let label = |(row, label): (usize, &i64)| match usize::try_from(*label) {
+                Ok(class) if class < n_classes => Ok(class as u32),
+                _ => Err(Error::Label {
+                    row,
+                    label: *label,
+                    n_classes,
+                }),
+            };
+            labels.iter().enumerate().map(label).collect()
+        };
+        let has_labels = labels.is_some();
+        let mut judge = Judge {
+            kind: MetricKind::Psnr,
+            custom,
+            labels: None,
+            has_labels,
+            n_classes,
+            is_class,
+            cut: if low >= 0.0 && high <= 1.0 { 0.5 } else { 0.0 },
+            peak: f64::from(high - low),
+            original,
+        };
+        match (labels, n_classes) {
+            (Some(labels), Some(mut n)) => {
+                if is_class {
+                    // Which classes there are, an output that names one does not say.
+                    let largest = labels.iter().copied().max().unwrap_or(0);
+                    n = n.max(usize::try_from(largest.min(1 << 20)).unwrap_or(0) + 1);
+                    judge.n_classes = Some(n);
+                }
+                judge.labels = Some(checked(labels, n)?);
+                judge.kind = MetricKind::Accuracy;
+            }
+            (None, Some(n)) if n >= 2 => {
+                let classes = |row| judge.class(judge.original.row(row)).unwrap_or(0) as u32;
+                judge.labels = Some((0..judge.original.n_rows()).map(classes).collect());
+                judge.kind = MetricKind::Agreement;
+            }
+            (Some(_), None) if custom.is_none() => {
+                return Err(Error::Usage(format!(
+                    "the samples have labels, and the output is {:?} a sample, which has no classes: choose another output, or \
+                     give a metric",
+                    judge.original.dims
+                )));
+            }
+            (Some(labels), None) => judge.labels = Some(checked(labels, u32::MAX as usize)?),
+            (None, _) => {}
+        }
+        if custom.is_some() {
+            judge.kind = MetricKind::Custom;
+        }
+        Ok(judge)
+    }
+
+    /// The metric, for people.
+    pub(crate) fn row(&self) -> MetricRow {
+        let (name, unit) = match self.kind {
+            MetricKind::Accuracy => ("accuracy", ""),
+            MetricKind::Agreement => ("agreement with the original", ""),
+            MetricKind::Psnr => ("PSNR", "dB"),
+            MetricKind::Custom => (self.custom.map_or("metric", |custom| custom.name()), ""),
+        };
+        let is_rate = self.is_rate();
+        MetricRow {
+            kind: self.kind,
+            name: name.to_owned(),
+            unit: unit.to_owned(),
+            is_rate,
+        }
+    }
+
+    /// Whether a share of samples is measured.
+    pub(crate) fn is_rate(&self) -> bool {
+        matches!(self.kind, MetricKind::Accuracy | MetricKind::Agreement)
+    }
+
+    /// Whether labels are the caller's.
+    pub(crate) fn has_labels(&self) -> bool {
+        self.has_labels
+    }
+
+    /// The class that an output stands for; none where it is no number.
+    fn class(&self, output: &[f32]) -> Option<usize> {
+        match output {
+            [] => None,
+            [one] if !one.is_finite() => None,
+            [one] if self.is_class => (*one >= 0.0).then_some(*one as usize),
+            [one] => Some(usize::from(*one > self.cut)),
+            many if many.iter().any(|value| !value.is_finite()) => None,
+            many => largest(many.iter().map(|value| f64::from(*value))),
+        }
+    }
+
+    /// Measures the outputs of the samples `rows`, one row each.
+    ///
+    /// # Errors
+    /// [`Error::Metric`].
+    pub(crate) fn measure(&self, outputs: &Table, rows: &[usize]) -> Result<Measure> {
+        if let Some(custom) = self.custom {
+            return self.by_custom(custom, outputs, rows);
+        }
+        if self.is_rate() {
+            let classes = (0..rows.len())
+                .map(|i| self.class(outputs.row(i)))
+                .collect::<Vec<_>>();
+            let mut measure = self.rate(&classes, rows);
+            measure.n_nan = (0..rows.len()).filter(|i| is_nan(outputs.row(*i))).count();
+            measure.top5 = self.top5(outputs, rows);
+            return Ok(measure);
+        }
+        let (mut ratios, mut errors, mut n_nan) = (Vec::new(), Vec::new(), 0);
+        for (i, row) in rows.iter().enumerate() {
+            let (output, original) = (outputs.row(i), self.original.row(*row));
+            if is_nan(output) || output.len() != original.len() {
+                n_nan += 1;
+                ratios.push(0.0);
+                continue;
+            }
+            let square = |values: &mut dyn Iterator<Item = f32>| {
+                values.map(|v| f64::from(v).powi(2)).sum::<f64>()
+            };
+            let distance = square(&mut output.iter().zip(original).map(|(a, b)| a - b));
+            let size = square(&mut original.iter().copied());
+            let mean = distance / output.len().max(1) as f64;
+            let ratio = 10.0 * (self.peak * self.peak / mean.max(1e-300)).log10();
+            ratios.push(if ratio.is_nan() {
+                0.0
+            } else {
+                ratio.clamp(0.0, MAX_PSNR)
+            });
+            errors.push((distance / size.max(1e-30)).sqrt());
+        }
+        let (value, interval) = of_mean(&ratios);
+        let relative = errors.iter().sum::<f64>() / errors.len().max(1) as f64;
+        Ok(Measure {
+            value,
+            interval: Some(interval),
+            n_samples: rows.len(),
+            n_nan,
+            top5: None,
+            relative_error: (!errors.is_empty()).then_some(relative),
+        })
+    }
+
+    /// Measures classes that were found for the samples `rows`.
+    pub(crate) fn rate(&self, classes: &[Option<usize>], rows: &[usize]) -> Measure {
+        let label = |row: &usize| self.labels.as_ref().and_then(|labels| labels.get(*row));
+        let is_right = |(class, row): &(&Option<usize>, &usize)| matches!((class, label(row)), (Some(class), Some(label)) if *class == *label as usize);
+        let right = classes.iter().zip(rows).filter(is_right).count();
+        let value = right as f64 / rows.len().max(1) as f64;
+        Measure {
+            value,
+            interval: Some(wilson(value, rows.len())),
+            n_samples: rows.len(),
+            n_nan: 0,
+            top5: None,
+            relative_error: None,
+        }
+    }
+
+    /// What the same answer to all samples gives: that which is best for `rows`.
+    ///
+    /// # Errors
+    /// [`Error::Metric`].
+    pub(crate) fn constant(&self, rows: &[usize]) -> Result<Measure> {
+        if self.is_rate() {
+            let n_classes = self.n_classes.unwrap_or(0);
+            let mut counts = vec![0_usize; n_classes];
+            for row in rows {
+                let label = self.labels.as_ref().and_then(|labels| labels.get(*row));
+                if let Some(count) = label.and_then(|label| counts.get_mut(*label as usize)) {
+                    *count += 1;
+                }
+            }
+            let most = largest(counts.iter().map(|count| *count as f64));
+            return Ok(self.rate(&vec![most; rows.len()], rows));
+        }
+        let width = self.original.width;
+        let mut mean = vec![0.0_f64; width];
+        for row in rows {
+            for (sum, value) in mean.iter_mut().zip(self.original.row(*row)) {
+                *sum += f64::from(*value) / rows.len().max(1) as f64;
+            }
+        }
+        let mean: Vec<f32> = mean.into_iter().map(|value| value as f32).collect();
+        let outputs = Table {
+            dims: self.original.dims.clone(),
+            width,
+            values: mean.repeat(rows.len()),
+        };
+        self.measure(&outputs, rows)
+    }
+
+    fn top5(&self, outputs: &Table, rows: &[usize]) -> Option<f64> {
+        if outputs.width < 6 {
+            return None;
+        }
+        let labels = self.labels.as_ref()?;
+        let is_in = |(i, row): &(usize, &usize)| {
+            let (output, label) = (
+                outputs.row(*i),
+                labels.get(**row).copied().unwrap_or(u32::MAX) as usize,
+            );
+            let Some(of_label) = output.get(label).filter(|_| !is_nan(output)) else {
+                return false;
+            };
+            output.iter().filter(|value| *value > of_label).count() < 5
+        };
+        let n = rows.iter().enumerate().filter(is_in).count();
+        Some(n as f64 / rows.len().max(1) as f64)
+    }
+
+    fn by_custom(&self, custom: &dyn Metric, outputs: &Table, rows: &[usize]) -> Result<Measure> {
+        let pick = |row: &usize| self.original.row(*row).iter().copied();
+        let original = Table {
+            values: rows.iter().flat_map(pick).collect(),
+            ..Table {
+                dims: self.original.dims.clone(),
+                width: self.original.width,
+                values: Vec::new(),
+            }
+        };
+        let labels = self.labels.as_ref().filter(|_| self.has_labels);
+        let labels: Option<Vec<u32>> = labels.map(|labels| {
+            rows.iter()
+                .map(|row| labels.get(*row).copied().unwrap_or(0))
+                .collect()
+        });
+        let answers = Answers {
+            outputs,
+            original: &original,
+            rows,
+            labels: labels.as_deref(),
+        };
+        let value = custom.measure(&answers).map_err(Error::Metric)?;
+        Ok(Measure {
+            value,
+            interval: None::<Interval>,
+            n_samples: rows.len(),
+            n_nan: (0..rows.len()).filter(|i| is_nan(outputs.row(*i))).count(),
+            top5: None,
+            relative_error: None,
+        })
+    }
+}
+
+fn is_nan(output: &[f32]) -> bool {
+    output.iter().any(|value| !value.is_finite())
+}
+
+/// The least and the largest number.
+fn range(values: &[f32]) -> (f32, f32) {
+    let finite = values.iter().copied().filter(|value| value.is_finite());
+    finite.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), value| {
+        (low.min(value), high.max(value))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::metric::CommandMetric;
+
+    fn table(width: usize, values: &[f32]) -> Table {
+        Table {
+            dims: vec![width],
+            width,
+            values: values.to_vec(),
+        }
+    }
+
+    #[test]
+    fn accuracy_counts_what_is_no_number_as_wrong() {
+        let original = table(3, &[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]);
+        let judge = Judge::new(None, original, Some(&[0, 1, 1]), false).unwrap();
+        let outputs = table(3, &[3.0, 1.0, 2.0, f32::NAN, 9.0, 0.0, 0.0, 5.0, 1.0]);
+        let measure = judge.measure(&outputs, &[0, 1, 2]).unwrap();
+        assert_eq!(
+            (measure.value, measure.n_nan, measure.n_samples),
+            (2.0 / 3.0, 1, 3)
+        );
+        assert_eq!(judge.constant(&[0, 1, 2]).unwrap().value, 2.0 / 3.0);
+        assert_eq!(judge.row().kind, MetricKind::Accuracy);
+    }
+
+    #[test]
+    fn labels_out_of_range_are_told_by_row() {
+        let judge = Judge::new(None, table(2, &[0.0; 4]), Some(&[1, 2]), false);
+        assert!(matches!(
+            judge,
+            Err(Error::Label {
+                row: 1,
+                label: 2,
+                n_classes: 2
+            })
+        ));
+        let judge = Judge::new(None, table(2, &[0.0; 4]), Some(&[-1, 0]), false);
+        assert!(matches!(
+            judge,
+            Err(Error::Label {
+                row: 0,
+                label: -1,
+                ..
+            })
+        ));
+    }
+
+    #[test]
+    fn without_labels_the_originals_answers_count() {
+        let original = table(
+            6,
+            &[1.0, 0.0, 0.0, 0.0, 0.0, 0.5, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0],
+        );
+        let judge = Judge::new(None, original.clone(), None, false).unwrap();
+        assert_eq!(judge.measure(&original, &[0, 1]).unwrap().value, 1.0);
+        let outputs = table(
+            6,
+            &[0.0, 9.0, 8.0, 7.0, 6.0, 5.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0],
+        );
+        let measure = judge.measure(&outputs, &[0, 1]).unwrap();
+        assert_eq!((measure.value, measure.top5), (0.5, Some(0.5)));
+        assert_eq!(judge.row().kind, MetricKind::Agreement);
+    }
+
+    #[test]
+    fn other_outputs_are_held_against_the_originals() {
+        let original = Table {
+            dims: vec![2, 2],
+            width: 4,
+            values: vec![0.0, 10.0, 5.0, 5.0, 1.0, 1.0, 1.0, 1.0],
+        };
+        let judge = Judge::new(None, original.clone(), None, false).unwrap();
+        assert_eq!(judge.measure(&original, &[0, 1]).unwrap().value, MAX_PSNR);
+        let outputs = Table {
+            values: original.values.iter().map(|v| v + 1.0).collect(),
+            ..original
+        };
+        let measure = judge.measure(&outputs, &[0, 1]).unwrap();
+        assert!((measure.value - 20.0).abs() < 1e-6, "{measure:?}");
+        assert_eq!(judge.row().unit, "dB");
+        // No classes, but labels.
+        let original = Table {
+            dims: vec![2, 2],
+            width: 4,
+            values: vec![0.0; 4],
+        };
+        assert!(matches!(
+            Judge::new(None, original, Some(&[1]), false),
+            Err(Error::Usage(_))
+        ));
+    }
+
+    #[test]
+    fn callers_bring_their_own() {
+        let mine = |answers: &Answers<'_>| {
+            f64::from(answers.outputs.values[0]) + answers.labels.map_or(0.0, |l| f64::from(l[0]))
+        };
+        let judge = Judge::new(Some(&mine), table(2, &[0.0; 4]), Some(&[1, 0]), false).unwrap();
+        assert_eq!(
+            judge.measure(&table(2, &[7.0, 0.0]), &[0]).unwrap().value,
+            8.0
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_program_may_measure() {
+        let judge = |script: &str| {
+            let metric = CommandMetric {
+                command: ["sh", "-c", script, "sh"].map(str::to_owned).to_vec(),
+            };
+            let judge =
+                Judge::new(Some(&metric), table(2, &[0.0; 4]), Some(&[1, 0]), false).unwrap();
+            judge
+                .measure(&table(2, &[7.0, 0.0]), &[0])
+                .map(|measure| measure.value)
+        };
+        assert_eq!(judge("test -s \"$1\" && echo 1.5").unwrap(), 1.5);
+        assert!(matches!(judge("echo many"), Err(Error::Metric(_))));
+        assert!(matches!(judge("exit 3"), Err(Error::Metric(_))));
+    }
+}

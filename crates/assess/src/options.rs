@@ -1,0 +1,98 @@
+//! What is asked for, and who hears how far it is.
+
+use onnxseal_plan::{Policy, Preset};
+
+use crate::data::DataOptions;
+use crate::metric::Metric;
+use crate::subject::Subject;
+
+/// A way to protect the model, with a name.
+#[derive(Clone, Debug)]
+pub struct NamedPolicy {
+    /// What reports call it.
+    pub name: String,
+    /// Which weights, how much of each.
+    pub policy: Policy,
+}
+
+impl From<Preset> for NamedPolicy {
+    fn from(preset: Preset) -> NamedPolicy {
+        NamedPolicy {
+            name: preset.name().to_owned(),
+            policy: Policy::preset(preset),
+        }
+    }
+}
+
+/// How a model is assessed.
+#[non_exhaustive]
+pub struct Options<'a> {
+    /// The policies to put side by side; empty: all presets, or, of a protected model, what is encrypted in it.
+    pub candidates: Vec<NamedPolicy>,
+    /// The numbers of labels that attackers have.
+    pub attacker_samples: Vec<usize>,
+    /// From it all that is random follows.
+    pub seed: u64,
+    /// How far above its floor an attack may come; absent: 0.05 for rates and a caller's metric, 1 dB for PSNR.
+    pub margin: Option<f64>,
+    /// The output that is the model's answer; absent: the first with classes, or the first of all.
+    pub output: Option<String>,
+    /// The caller's metric.
+    pub metric: Option<&'a dyn Metric>,
+    /// A public model of the same architecture, which the attacker has.
+    pub base: Option<&'a Subject>,
+    /// How data are fitted to the inputs.
+    pub data: DataOptions,
+    /// Random samples, where there are no data.
+    pub n_random: usize,
+    /// Whether to measure what it costs to open the protected model: it is then protected into a temporary folder.
+    pub measures_opening: bool,
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Options {
+            candidates: Vec::new(),
+            attacker_samples: vec![100, 1000],
+            seed: 0,
+            margin: None,
+            output: None,
+            metric: None,
+            base: None,
+            data: DataOptions::default(),
+            n_random: 256,
+            measures_opening: true,
+        }
+    }
+}
+
+/// Told how far a long call is.
+pub trait Progress: Sync {
+    /// The call has about so many steps.
+    fn begin(&self, n_steps: u64) {
+        let _ = n_steps;
+    }
+
+    /// A step begins.
+    fn step(&self, what: &str) {
+        let _ = what;
+    }
+
+    /// Whether the call shall end: asked before each step. It then fails with [`Error::Cancelled`](crate::Error::Cancelled).
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+}
+
+/// Tells nobody.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Progress for Silent {}
+
+/// Ends the call when it is set, and tells nobody.
+impl Progress for std::sync::atomic::AtomicBool {
+    fn is_cancelled(&self) -> bool {
+        self.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,316 @@
+//! Activation energy: `w^2 E[x^2] / E[y^2]`.
+
+use std::collections::BTreeMap;
+
+use onnxseal_onnx::Model;
+use onnxseal_onnx::model::Node;
+
+use crate::engine::{Engine, Net, Samples, Table};
+use crate::error::{Error, Result};
+use crate::hidden::{Hidden, HiddenTensor};
+use crate::options::Progress;
+use crate::rank::{Scores, energy, scores, values};
+use crate::roles::Role;
+use crate::subject::Subject;
+use crate::weights::{Numbers, numbers};
+
+/// Samples that are looked at, at most.
+const MAX_SAMPLES: usize = 256;
+
+/// Samples of a run: all of its values are kept until it ends.
+const BATCH: usize = 32;
+
+/// Operators whose output sums products of weights with their first input.
+const PRODUCTS: [&str; 9] = [
+    "Conv",
+    "ConvTranspose",
+    "Gemm",
+    "MatMul",
+    "FusedConv",
+    "FusedGemm",
+    "FusedMatMul",
+    "LSTM",
+    "GRU",
+];
+
+/// Squares of a value's numbers, on average.
+#[derive(Clone, Debug, Default)]
+struct Power {
+    /// By the place on the first axis of a sample.
+    first: Vec<f64>,
+    /// By the place on the last.
+    last: Vec<f64>,
+    n: f64,
+}
+
+impl Power {
+    fn add(&mut self, table: &Table) {
+        let (Some(n_first), Some(n_last)) = (table.dims.first(), table.dims.last()) else {
+            return;
+        };
+        self.first.resize(*n_first, 0.0);
+        self.last.resize(*n_last, 0.0);
+        let each = table.width.checked_div(*n_first).unwrap_or(1).max(1);
+        for row in table.values.chunks_exact(table.width.max(1)) {
+            for (i, value) in row
+                .iter()
+                .enumerate()
+                .filter(|(_, value)| value.is_finite())
+            {
+                let square = f64::from(*value).powi(2);
+                if let Some(sum) = self.first.get_mut(i / each) {
+                    *sum += square / each as f64;
+                }
+                if let Some(sum) = self.last.get_mut(i % n_last.max(&1)) {
+                    *sum += square / (table.width / n_last.max(&1)) as f64;
+                }
+            }
+            self.n += 1.0;
+        }
+    }
+
+    /// The mean square on the axis that has `n` places, the first one where both have.
+    fn on(&self, n: usize, last_first: bool) -> Option<Vec<f64>> {
+        let axes = if last_first {
+            [&self.last, &self.first]
+        } else {
+            [&self.first, &self.last]
+        };
+        let axis = axes.into_iter().find(|axis| axis.len() == n && n > 0)?;
+        Some(axis.iter().map(|sum| sum / self.n.max(1.0)).collect())
+    }
+
+    /// The sum of mean squares over channels.
+    fn sum(&self) -> f64 {
+        self.first.iter().sum::<f64>() / self.n.max(1.0)
+    }
+}
+
+pub(super) fn rank(
+    subject: &Subject,
+    hidden: &Hidden,
+    unit_bytes: u64,
+    samples: &(Vec<Samples>, usize),
+    progress: &dyn Progress,
+) -> Result<Scores> {
+    let model = subject.located()?;
+    let powers = powers(subject, &model, hidden, samples, progress)?;
+    Ok(scores(hidden, unit_bytes, |tensor| {
+        let values = values(subject, tensor)?;
+        let plain = || energy(tensor, &values);
+        if numbers(tensor.data_type) != Some(Numbers::Float) {
+            return Some(plain());
+        }
+        let node = node_of(&model, tensor);
+        Some(
+            node.and_then(|node| weighted(node, tensor, &values, &powers))
+                .unwrap_or_else(plain),
+        )
+    }))
+}
+
+/// The node that owns a tensor, where it stands in the main graph.
+fn node_of<'m, 'b>(model: &'m Model<'b>, tensor: &HiddenTensor) -> Option<&'m Node<'b>> {
+    let node = model.nodes.get(tensor.node?)?;
+    (node.graph == model.main()).then_some(node)
+}
+
+/// The powers of what the operators with weights take and give.
+fn powers(
+    subject: &Subject,
+    model: &Model<'_>,
+    hidden: &Hidden,
+    (samples, n): &(Vec<Samples>, usize),
+    progress: &dyn Progress,
+) -> Result<BTreeMap<String, Power>> {
+    let constants: Vec<&str> = model.tensors.iter().map(|tensor| tensor.name).collect();
+    let inputs: Vec<&str> = samples
+        .iter()
+        .map(|samples| samples.name.as_str())
+        .collect();
+    let mut names: Vec<&str> = Vec::new();
+    for node in hidden
+        .tensors
+        .iter()
+        .filter_map(|tensor| node_of(model, tensor))
+    {
+        let of_node = node
+            .inputs
+            .iter()
+            .take(2)
+            .chain(node.outputs.iter().take(1));
+        names.extend(of_node.filter(|name| !name.is_empty() && !constants.contains(*name)));
+    }
+    names.sort_unstable();
+    names.dedup();
+    let mut powers: BTreeMap<String, Power> = BTreeMap::new();
+    for input in samples
+        .iter()
+        .filter(|input| names.contains(&input.name.as_str()))
+    {
+        let width: usize = input.dims.iter().product();
+        let n_values = (*n).min(MAX_SAMPLES) * width;
+        let values = (0..n_values).map(|i| input.values.at(i) as f32).collect();
+        let table = Table {
+            dims: input.dims.clone(),
+            width,
+            values,
+        };
+        powers.entry(input.name.clone()).or_default().add(&table);
+    }
+    let model_outputs = model.graphs.first().map_or(&[][..], |graph| &graph.outputs);
+    let more: Vec<&str> = names
+        .into_iter()
+        .filter(|name| !inputs.contains(name) && !model_outputs.contains(name))
+        .collect();
+    let engine = Engine::load()?;
+    let mut net = Net::new(
+        &engine,
+        subject.files(),
+        &more,
+        "the original with its values",
+    )?;
+    let of_numbers = |index: &usize| {
+        net.outputs()
+            .get(*index)
+            .is_some_and(|output| output.element.is_some())
+    };
+    let wanted: Vec<usize> = (0..net.outputs().len()).filter(of_numbers).collect();
+    let rows: Vec<usize> = (0..(*n).min(MAX_SAMPLES)).collect();
+    for part in rows.chunks(BATCH) {
+        progress.step("values of operators");
+        if progress.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let tables = net.run(samples, part, &wanted)?;
+        for (index, table) in wanted.iter().zip(&tables) {
+            if let Some(output) = net.outputs().get(*index) {
+                powers.entry(output.name.clone()).or_default().add(table);
+            }
+        }
+    }
+    Ok(powers)
+}
+
+/// The energy of each element, weighted; none where the operator is not one of products, or was not looked at.
+fn weighted(
+    node: &Node<'_>,
+    tensor: &HiddenTensor,
+    values: &[f32],
+    powers: &BTreeMap<String, Power>,
+) -> Option<Vec<f64>> {
+    let is_product = PRODUCTS.contains(&node.op_type);
+    let is_recurrent = matches!(node.op_type, "LSTM" | "GRU");
+    let output = match is_recurrent {
+        // Inside, states and gates are about 1.
+        true => None,
+        false => Some(powers.get(*node.outputs.first()?)?.sum()),
+    };
+    let output = output.filter(|power| *power > 0.0);
+    let square = |value: &f32| f64::from(*value).powi(2);
+    let plain = |values: &[f32]| -> Option<Vec<f64>> {
+        let output = output?;
+        Some(values.iter().map(|value| square(value) / output).collect())
+    };
+    match tensor.role {
+        // Where x is 1, or has been normalised.
+        Role::Bias | Role::Scale => return plain(values),
+        Role::Weight if is_product => {}
+        _ => return None,
+    }
+    let long: Vec<usize> = tensor
+        .dims
+        .iter()
+        .map(|dim| usize::try_from(*dim).unwrap_or(0))
+        .collect();
+    let own = node.inputs.iter().position(|name| *name == tensor.name);
+    let x = node
+        .inputs
+        .iter()
+        .enumerate()
+        .find(|(i, name)| Some(*i) != own && powers.contains_key(**name));
+    let x = powers.get(*x?.1)?;
+    let weigh = |index: &dyn Fn(usize) -> usize, x: &[f64], output: f64| -> Vec<f64> {
+        let weight = |(i, value): (usize, &f32)| {
+            square(value) * x.get(index(i)).copied().unwrap_or(1.0) / output
+        };
+        values.iter().enumerate().map(weight).collect()
+    };
+    match (node.op_type, &long[..]) {
+        // `[M, C / group, ...]`: which of the groups a filter belongs to follows from the channels that there are.
+        ("Conv" | "FusedConv", [n_filters, n_channels, kernel @ ..]) => {
+            let each: usize = kernel.iter().product();
+            let n_inputs = x.first.len();
+            let groups = n_inputs.checked_div(*n_channels)?.max(1);
+            let x = x.on(n_inputs, false)?;
+            let filter = n_channels * each;
+            let index = |i: usize| {
+                let group = (i / filter.max(1)) / (n_filters / groups).max(1);
+                group * n_channels + (i / each.max(1)) % n_channels.max(&1)
+            };
+            Some(weigh(&index, &x, output?))
+        }
+        // `[C, M / group, ...]`
+        ("ConvTranspose", [n_channels, ..]) => {
+            let x = x.on(*n_channels, false)?;
+            let each = values.len().checked_div(*n_channels)?.max(1);
+            Some(weigh(&|i| i / each, &x, output?))
+        }
+        // `[1, gates, input]`; what R is multiplied by is a state, about 1.
+        ("LSTM" | "GRU", [_, _, n_inputs]) => {
+            let ones = vec![1.0; *n_inputs];
+            let x = match own {
+                Some(1) => x.on(*n_inputs, true)?,
+                _ => ones,
+            };
+            let found = weigh(&|i| i % n_inputs.max(&1), &x, 1.0);
+            let sum: f64 = found.iter().sum();
+            Some(
+                found
+                    .into_iter()
+                    .map(|value| value / sum.max(1e-300))
+                    .collect(),
+            )
+        }
+        // `[out, in]` with transB, as frameworks write it, or `[in, out]`: x tells, where they differ.
+        ("Gemm" | "FusedGemm", [rows, columns]) => {
+            if let Some(x) = x.on(*columns, true) {
+                return Some(weigh(&|i| i % columns.max(&1), &x, output?));
+            }
+            let x = x.on(*rows, true)?;
+            Some(weigh(&|i| i / columns.max(&1), &x, output?))
+        }
+        ("MatMul" | "FusedMatMul", [.., n_inputs, columns]) => {
+            let x = x.on(*n_inputs, true)?;
+            Some(weigh(
+                &|i| (i / columns.max(&1)) % n_inputs.max(&1),
+                &x,
+                output?,
+            ))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn powers_are_mean_squares_on_axes() {
+        let mut power = Power::default();
+        let table = Table {
+            dims: vec![2, 3],
+            width: 6,
+            values: vec![1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 3.0, 3.0, 3.0, 0.0, 0.0, 0.0],
+        };
+        power.add(&table);
+        assert_eq!(power.on(2, false).unwrap(), [5.0, 2.0]);
+        for got in power.on(3, false).unwrap() {
+            assert!((got - 3.5).abs() < 1e-9);
+        }
+        assert_eq!(power.sum(), 7.0);
+        assert!(power.on(5, true).is_none());
+    }
+}

@@ -1,0 +1,36 @@
+//! What a model has of its own over a public one.
+
+use crate::attack::base::Base;
+use crate::error::Result;
+use crate::hidden::{Hidden, HiddenTensor};
+use crate::rank::{Scores, energy, scores, values};
+use crate::subject::Subject;
+use crate::weights::decode;
+
+/// `(w - base's w)^2`, as a share of the tensor's energy: 0 where the public model has the same. Tensors that the base does
+/// not have are all the model's own, and count with their energy.
+pub(super) fn rank(
+    subject: &Subject,
+    hidden: &Hidden,
+    base: &Subject,
+    unit_bytes: u64,
+) -> Result<Scores> {
+    let base = Base::of(hidden, base)?;
+    Ok(scores(hidden, unit_bytes, |tensor| {
+        let own = values(subject, tensor)?;
+        let Some(public) = public(&base, tensor) else {
+            return Some(energy(tensor, &own));
+        };
+        let all: f64 = own.iter().map(|value| f64::from(*value).powi(2)).sum();
+        let square = |(own, public): (&f32, &f32)| {
+            (f64::from(*own) - f64::from(*public)).powi(2) / all.max(1e-300)
+        };
+        Some(own.iter().zip(&public).map(square).collect())
+    }))
+}
+
+fn public(base: &Base, tensor: &HiddenTensor) -> Option<Vec<f32>> {
+    let elements = base.elements(tensor)?;
+    let public = decode(tensor.data_type, &elements, tensor.n_elements)?;
+    (public.len() == tensor.n_elements).then_some(public)
+}

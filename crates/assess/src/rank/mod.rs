@@ -1,0 +1,187 @@
+//! Scores of weights: which ones a model would miss most.
+//!
+//! A score says what a part is worth for its bytes, so scores of all tensors compare with each other.
+
+mod activation;
+mod delta;
+mod probabilistic;
+
+use std::collections::BTreeMap;
+
+use onnxseal_plan::{Policy, Preset};
+use serde::Serialize;
+
+use crate::data::{DataSet, fit};
+use crate::engine::{Engine, Net, Samples};
+use crate::error::{Error, Result};
+use crate::hidden::{Hidden, HiddenTensor};
+use crate::options::{Options, Progress};
+use crate::subject::Subject;
+use crate::weights::{Numbers, decode, numbers};
+
+/// Scores of a model's weights.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Scores {
+    /// Bytes of a unit; the last one of a tensor may be shorter.
+    pub unit_bytes: u64,
+    /// By a tensor's protobuf path, one score for each unit of its elements, in their order: what the unit is worth for each
+    /// of its bytes. At least 0.
+    pub tensors: BTreeMap<String, Vec<f64>>,
+}
+
+/// How scores come about.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub enum Method<'a> {
+    /// `w^2`, as a share of the tensor's: needs no data.
+    Energy,
+    /// `w^2 E[x^2] / E[y^2]`, where x is what a weight is multiplied by and y its operator's output: from one run with
+    /// both as outputs.
+    Activation,
+    /// Random masks over units, and how much of the answers each spoils.
+    Probabilistic {
+        /// The share of bytes that a mask takes.
+        share: f64,
+        /// Masks, in all.
+        n_masks: usize,
+    },
+    /// `(w - base's w)^2`: what the model has of its own over a public one of the same architecture.
+    Delta(&'a Subject),
+}
+
+/// Bytes that a unit may have.
+const UNIT_BYTES: std::ops::RangeInclusive<u64> = 16..=1 << 20;
+
+/// Scores the weights of `subject` in units of `unit_bytes` bytes.
+///
+/// `data` feed the methods that run the model; without, inputs are random. Of the options the seed, the way data are fitted
+/// and the answer are used.
+///
+/// # Errors
+/// [`Error::Usage`] where `unit_bytes` is no power of two from 16 to 2^20; as [`assess`](crate::assess()).
+pub fn rank(
+    subject: &Subject,
+    method: Method<'_>,
+    unit_bytes: u64,
+    data: Option<&DataSet>,
+    options: &Options<'_>,
+    progress: &dyn Progress,
+) -> Result<Scores> {
+    if !UNIT_BYTES.contains(&unit_bytes) || !unit_bytes.is_power_of_two() {
+        return Err(Error::Usage(format!(
+            "units of {unit_bytes} bytes: a power of two from {} to {} is wanted",
+            UNIT_BYTES.start(),
+            UNIT_BYTES.end()
+        )));
+    }
+    let hidden = Hidden::of_policy(subject, &Policy::preset(Preset::Full))?;
+    match method {
+        Method::Energy => Ok(scores(&hidden, unit_bytes, |tensor| {
+            Some(energy(tensor, &values(subject, tensor)?))
+        })),
+        Method::Delta(base) => delta::rank(subject, &hidden, base, unit_bytes),
+        Method::Activation => {
+            let samples = samples(subject, data, options)?;
+            activation::rank(subject, &hidden, unit_bytes, &samples, progress)
+        }
+        Method::Probabilistic { share, n_masks } => {
+            let masks = probabilistic::Masks { share, n_masks };
+            probabilistic::rank(subject, &hidden, unit_bytes, masks, data, options, progress)
+        }
+    }
+}
+
+/// What the model is fed, and how many samples.
+fn samples(
+    subject: &Subject,
+    data: Option<&DataSet>,
+    options: &Options<'_>,
+) -> Result<(Vec<Samples>, usize)> {
+    let engine = Engine::load()?;
+    let net = Net::new(&engine, subject.files(), &[], "the original")?;
+    Ok(match data {
+        Some(data) => (fit(data, net.inputs(), &options.data)?, data.n),
+        None => {
+            let n = options.n_random.max(2);
+            (crate::data::random(net.inputs(), n, options.seed), n)
+        }
+    })
+}
+
+/// The numbers of a tensor; none where its elements are not taken for numbers.
+fn values(subject: &Subject, tensor: &HiddenTensor) -> Option<Vec<f32>> {
+    decode(
+        tensor.data_type,
+        &tensor.gather(subject.files()),
+        tensor.n_elements,
+    )
+}
+
+/// The energy of each element, as a share of the tensor's: of whole numbers, that of the distance from the middle.
+fn energy(tensor: &HiddenTensor, values: &[f32]) -> Vec<f64> {
+    let center = match numbers(tensor.data_type) {
+        Some(Numbers::Whole(low, high)) if low >= 0.0 => f64::from((high + 1.0) / 2.0),
+        _ => 0.0,
+    };
+    let square = |value: &f32| {
+        let distance = f64::from(*value) - center;
+        if distance.is_finite() {
+            distance * distance
+        } else {
+            0.0
+        }
+    };
+    let squares: Vec<f64> = values.iter().map(square).collect();
+    let sum: f64 = squares.iter().sum();
+    squares
+        .into_iter()
+        .map(|square| square / sum.max(1e-300))
+        .collect()
+}
+
+/// Scores of units, from one of each element; tensors that have none are left out.
+fn scores(
+    hidden: &Hidden,
+    unit_bytes: u64,
+    elements: impl Fn(&HiddenTensor) -> Option<Vec<f64>>,
+) -> Scores {
+    let mut tensors = BTreeMap::new();
+    for tensor in &hidden.tensors {
+        if let Some(elements) = elements(tensor) {
+            tensors.insert(
+                tensor.path.clone(),
+                units(&elements, tensor.element_bits, unit_bytes),
+            );
+        }
+    }
+    Scores {
+        unit_bytes,
+        tensors,
+    }
+}
+
+/// Sums over units, for each byte.
+fn units(elements: &[f64], element_bits: u32, unit_bytes: u64) -> Vec<f64> {
+    let per_unit = usize::try_from(unit_bytes * 8 / u64::from(element_bits.max(1)))
+        .unwrap_or(1)
+        .max(1);
+    let unit = |part: &[f64]| {
+        let bytes = (part.len() as f64 * f64::from(element_bits) / 8.0).max(1e-3);
+        part.iter().filter(|value| value.is_finite()).sum::<f64>() / bytes
+    };
+    elements.chunks(per_unit).map(unit).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_sums_for_each_byte() {
+        assert_eq!(
+            units(&[1.0, 2.0, 3.0, 4.0, 10.0], 32, 16),
+            [10.0 / 16.0, 10.0 / 4.0]
+        );
+        assert_eq!(units(&[1.0; 40], 4, 16), [2.0, 2.0]);
+    }
+}

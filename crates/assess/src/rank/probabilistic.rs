@@ -1,0 +1,304 @@
+//! Random masks, forward passes alone: how much of the answers the loss of a part spoils.
+//!
+//! Each mask takes a share of the parts at random and puts 0 in their place (the gates of "Probabilistic selective
+//! encryption", arXiv 2105.12344, at random). Ridge regression of the loss on the masks says what each part adds to it.
+//! First the parts are groups of units; then, within the groups that add most, units.
+
+use nalgebra::DMatrix;
+use rand::RngExt;
+
+use crate::assessment::Fill;
+use crate::attack::{Instead, variant};
+use crate::bench::Bench;
+use crate::data::DataSet;
+use crate::engine::Table;
+use crate::error::{Error, Result};
+use crate::hidden::{Hidden, HiddenTensor};
+use crate::options::{Options, Progress};
+use crate::random::rng;
+use crate::rank::Scores;
+use crate::ridge::{Choice, Ridge};
+use crate::subject::Subject;
+
+/// Groups of units, about.
+const N_GROUPS: usize = 128;
+
+/// Units that are told apart within the best groups, at most.
+const MAX_UNITS: usize = 512;
+
+/// The least masks that say anything: fewer, when the caller wants no more, are no ranking.
+const MIN_MASKS: usize = 16;
+
+/// A sample's loss, at most: what is no number has it.
+const MAX_LOSS: f64 = 20.0;
+
+/// How many masks, and what share of the bytes each takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Masks {
+    pub(super) share: f64,
+    pub(super) n_masks: usize,
+}
+
+/// Some units of one tensor.
+#[derive(Clone, Debug)]
+struct Part {
+    tensor: usize,
+    first: usize,
+    count: usize,
+    bytes: f64,
+}
+
+pub(super) fn rank(
+    subject: &Subject,
+    hidden: &Hidden,
+    unit_bytes: u64,
+    masks: Masks,
+    data: Option<&DataSet>,
+    options: &Options<'_>,
+    progress: &dyn Progress,
+) -> Result<Scores> {
+    let Masks { share, n_masks } = masks;
+    if !(share > 0.0 && share < 1.0) || n_masks < 2 * MIN_MASKS {
+        return Err(Error::Usage(format!(
+            "{n_masks} masks of a share of {share}: at least {} of a share between 0 and 1",
+            2 * MIN_MASKS
+        )));
+    }
+    progress.begin(n_masks as u64 + 1);
+    let bench = Bench::new(subject, data, options, progress)?;
+    let trial = Trial {
+        subject,
+        bench: &bench,
+        hidden,
+        unit_bytes,
+        options,
+    };
+    let original = bench.run(subject.files(), false, "the original")?.answers;
+    let groups = trial.groups();
+    let of_groups = trial.worth(&groups, share, n_masks / 2, &original, "groups")?;
+    let mut tensors = hidden
+        .tensors
+        .iter()
+        .map(|tensor| (tensor.path.clone(), vec![0.0; trial.n_units(tensor)]))
+        .collect::<Vec<_>>();
+    for (group, worth) in groups.iter().zip(&of_groups) {
+        put(&mut tensors, group, worth / group.bytes);
+    }
+    // The groups that add most for their bytes, as long as their units are few enough.
+    let mut order: Vec<usize> = (0..groups.len()).collect();
+    let per_byte = |i: &usize| of_groups[*i] / groups[*i].bytes;
+    order.sort_by(|a, b| per_byte(b).total_cmp(&per_byte(a)));
+    let mut best = Vec::new();
+    for i in order {
+        let group = &groups[i];
+        if best.len() + group.count > MAX_UNITS || of_groups[i] <= 0.0 {
+            break;
+        }
+        let units = (group.first..group.first + group.count)
+            .map(|first| trial.part(group.tensor, first, 1));
+        best.extend(units);
+    }
+    if best.len() > 1 && !progress.is_cancelled() {
+        let of_units = trial.worth(&best, share, n_masks - n_masks / 2, &original, "units")?;
+        // Units of the best groups stay together above all others: what they add is on top of that of their group.
+        for (unit, worth) in best.iter().zip(of_units) {
+            add(&mut tensors, unit, worth / unit.bytes);
+        }
+    }
+    Ok(Scores {
+        unit_bytes,
+        tensors: tensors.into_iter().collect(),
+    })
+}
+
+fn put(tensors: &mut [(String, Vec<f64>)], part: &Part, score: f64) {
+    if let Some(units) = tensors
+        .get_mut(part.tensor)
+        .and_then(|(_, units)| units.get_mut(part.first..part.first + part.count))
+    {
+        units.fill(score);
+    }
+}
+
+fn add(tensors: &mut [(String, Vec<f64>)], part: &Part, score: f64) {
+    if let Some(unit) = tensors
+        .get_mut(part.tensor)
+        .and_then(|(_, units)| units.get_mut(part.first))
+    {
+        *unit += score;
+    }
+}
+
+struct Trial<'t> {
+    subject: &'t Subject,
+    bench: &'t Bench<'t>,
+    hidden: &'t Hidden,
+    unit_bytes: u64,
+    options: &'t Options<'t>,
+}
+
+impl Trial<'_> {
+    fn per_unit(&self, tensor: &HiddenTensor) -> usize {
+        usize::try_from(self.unit_bytes * 8 / u64::from(tensor.element_bits.max(1)))
+            .unwrap_or(1)
+            .max(1)
+    }
+
+    fn n_units(&self, tensor: &HiddenTensor) -> usize {
+        tensor.n_elements.div_ceil(self.per_unit(tensor))
+    }
+
+    fn part(&self, tensor: usize, first: usize, count: usize) -> Part {
+        let bytes = self.hidden.tensors.get(tensor).map_or(1.0, |of| {
+            let elements = (first * self.per_unit(of)).min(of.n_elements)
+                ..((first + count) * self.per_unit(of)).min(of.n_elements);
+            (elements.len() as f64 * f64::from(of.element_bits) / 8.0).max(1e-3)
+        });
+        Part {
+            tensor,
+            first,
+            count,
+            bytes,
+        }
+    }
+
+    /// Groups of units of about equal size, each of one tensor.
+    fn groups(&self) -> Vec<Part> {
+        let n_units: usize = self
+            .hidden
+            .tensors
+            .iter()
+            .map(|tensor| self.n_units(tensor))
+            .sum();
+        let per_group = n_units.div_ceil(N_GROUPS).max(1);
+        let mut groups = Vec::new();
+        for (i, tensor) in self.hidden.tensors.iter().enumerate() {
+            let n = self.n_units(tensor);
+            let firsts = (0..n).step_by(per_group);
+            groups.extend(firsts.map(|first| self.part(i, first, per_group.min(n - first))));
+        }
+        groups
+    }
+
+    /// What each part adds to the loss; not below 0.
+    fn worth(
+        &self,
+        parts: &[Part],
+        share: f64,
+        n_masks: usize,
+        original: &Table,
+        label: &str,
+    ) -> Result<Vec<f64>> {
+        let mut random = rng(self.options.seed, label);
+        let loss_of_original = self.loss(original, original);
+        let (mut rows, mut losses) = (Vec::new(), Vec::new());
+        for i in 0..n_masks {
+            match self
+                .bench
+                .step(&format!("{label}: mask {} of {n_masks}", i + 1))
+            {
+                Err(Error::Cancelled) if i >= MIN_MASKS => break,
+                step => step?,
+            }
+            let mask: Vec<f32> = parts
+                .iter()
+                .map(|_| f32::from(u8::from(random.random_bool(share))))
+                .collect();
+            let mut masked = self.hidden.clone();
+            for (part, _) in parts.iter().zip(&mask).filter(|(_, taken)| **taken > 0.0) {
+                if let Some(tensor) = masked.tensors.get_mut(part.tensor) {
+                    let each = self.per_unit(tensor);
+                    let range = part.first * each
+                        ..((part.first + part.count) * each).min(tensor.n_elements);
+                    tensor.ranges.push(range);
+                }
+            }
+            let changed = variant(
+                self.subject.files(),
+                &masked,
+                Instead::Fill(Fill::Zero),
+                self.options.seed,
+            );
+            let loss = match self
+                .bench
+                .run(&changed.files, false, "the model with a mask")
+            {
+                Ok(ran) => self.loss(&ran.answers, original),
+                Err(Error::Run { .. } | Error::Output { .. }) => MAX_LOSS,
+                Err(error) => return Err(error),
+            };
+            rows.push(mask);
+            losses.push(loss - loss_of_original);
+        }
+        let targets = DMatrix::from_column_slice(losses.len(), 1, &losses);
+        let ridge = Ridge::fit(&rows, &targets, Choice::Squares)?;
+        Ok(ridge
+            .slopes()
+            .into_iter()
+            .map(|slope| slope.max(0.0))
+            .collect())
+    }
+
+    /// Cross-entropy with labels or the original's classes; or the squared distance from the original, as a share of its size.
+    fn loss(&self, answers: &Table, original: &Table) -> f64 {
+        let n = answers.n_rows().max(1);
+        let sample = |row: usize| {
+            let (output, before) = (answers.row(row), original.row(row));
+            let label = self
+                .bench
+                .judge
+                .labels
+                .as_ref()
+                .and_then(|labels| labels.get(row));
+            let loss = match label {
+                Some(label) if output.len() > 1 => cross_entropy(output, *label as usize),
+                _ => {
+                    let distance: f64 = output
+                        .iter()
+                        .zip(before)
+                        .map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2))
+                        .sum();
+                    let size: f64 = before.iter().map(|b| f64::from(*b).powi(2)).sum();
+                    distance / size.max(1e-12)
+                }
+            };
+            if loss.is_finite() {
+                loss.clamp(0.0, MAX_LOSS)
+            } else {
+                MAX_LOSS
+            }
+        };
+        (0..n).map(sample).sum::<f64>() / n as f64
+    }
+}
+
+/// `-log` of the label's probability: outputs are these, where they are shares of 1, or their logarithms but for a constant.
+fn cross_entropy(output: &[f32], label: usize) -> f64 {
+    let of_label = output
+        .get(label)
+        .map_or(f64::NAN, |value| f64::from(*value));
+    let sum: f64 = output.iter().map(|value| f64::from(*value)).sum();
+    if output.iter().all(|value| (0.0..=1.0).contains(value)) && (sum - 1.0).abs() < 1e-3 {
+        return -of_label.max(1e-9).ln();
+    }
+    let most = output
+        .iter()
+        .fold(f64::NEG_INFINITY, |most, value| most.max(f64::from(*value)));
+    let logs: f64 = output
+        .iter()
+        .map(|value| (f64::from(*value) - most).exp())
+        .sum();
+    logs.ln() + most - of_label
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_of_probabilities_or_logits() {
+        assert!((cross_entropy(&[0.25, 0.75], 0) - 4.0_f64.ln()).abs() < 1e-9);
+        assert!((cross_entropy(&[1.0, 1.0 + 3.0_f32.ln()], 0) - 4.0_f64.ln()).abs() < 1e-6);
+        assert!(cross_entropy(&[f32::NAN, 1.0], 0).is_nan());
+    }
+}

@@ -1,0 +1,203 @@
+//! Intervals, verdicts, and who has which samples.
+
+use crate::assessment::{Interval, Verdict};
+use crate::random::{rng, shuffled};
+
+/// The 97.5 % quantile of the normal distribution.
+const Z: f64 = 1.959_963_984_540_054;
+
+/// Samples that decide nothing if even so many would not.
+const MAX_NEEDED: u64 = 10_000_000;
+
+/// Wilson's 95 % interval for a share of `n` samples (Wilson, "Probable inference, the law of succession, and
+/// statistical inference", 1927).
+pub fn wilson(share: f64, n: usize) -> Interval {
+    if n == 0 {
+        return Interval {
+            low: 0.0,
+            high: 1.0,
+        };
+    }
+    let n = n as f64;
+    let share = share.clamp(0.0, 1.0);
+    let middle = share + Z * Z / (2.0 * n);
+    let half = Z * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
+    let over = 1.0 + Z * Z / n;
+    Interval {
+        low: ((middle - half) / over).max(0.0),
+        high: ((middle + half) / over).min(1.0),
+    }
+}
+
+/// The 95 % interval of a mean, by the normal distribution.
+pub(crate) fn of_mean(values: &[f64]) -> (f64, Interval) {
+    let n = values.len().max(1) as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let variance = values
+        .iter()
+        .map(|value| (value - mean).powi(2))
+        .sum::<f64>()
+        / (n - 1.0).max(1.0);
+    let half = Z * (variance / n).sqrt();
+    (
+        mean,
+        Interval {
+            low: mean - half,
+            high: mean + half,
+        },
+    )
+}
+
+/// Whether a candidate holds against an attack with `value`, its `interval` on `n` samples, over a `floor`.
+///
+/// It holds where the interval's upper end is at most `floor + margin`, leaks where the value is above that. Without an
+/// interval the value decides.
+pub fn verdict(
+    value: f64,
+    interval: Option<Interval>,
+    n: usize,
+    is_rate: bool,
+    floor: f64,
+    margin: f64,
+) -> Verdict {
+    let limit = floor + margin;
+    if !value.is_finite() || n == 0 {
+        return Verdict::Undecided {
+            needed_samples: None,
+        };
+    }
+    if value > limit {
+        return Verdict::Leaks;
+    }
+    let Some(interval) = interval else {
+        return Verdict::Holds;
+    };
+    if interval.high <= limit {
+        return Verdict::Holds;
+    }
+    let high_with = |samples: u64| match is_rate {
+        true => wilson(value, samples as usize).high,
+        false => value + (interval.high - value) * (n as f64 / samples as f64).sqrt(),
+    };
+    if high_with(MAX_NEEDED) > limit {
+        return Verdict::Undecided {
+            needed_samples: None,
+        };
+    }
+    let (mut too_few, mut enough) = (n as u64, MAX_NEEDED);
+    while enough - too_few > 1 {
+        let middle = too_few + (enough - too_few) / 2;
+        match high_with(middle) <= limit {
+            true => enough = middle,
+            false => too_few = middle,
+        }
+    }
+    Verdict::Undecided {
+        needed_samples: Some(enough),
+    }
+}
+
+/// Who has which samples.
+#[derive(Clone, Debug)]
+pub(crate) struct Split {
+    /// The attacker's, in random order.
+    pub(crate) attacker: Vec<usize>,
+    /// The others, in random order.
+    pub(crate) evaluation: Vec<usize>,
+    /// The numbers of labels that there are samples for.
+    pub(crate) sizes: Vec<usize>,
+    /// Those that there are not.
+    pub(crate) dropped: Vec<usize>,
+}
+
+/// Gives the attacker so many of `n` samples as the largest of `sizes` takes; at least half stay for evaluation.
+pub(crate) fn split(n: usize, sizes: &[usize], seed: u64) -> Split {
+    let mut sizes: Vec<usize> = sizes.to_vec();
+    sizes.sort_unstable();
+    sizes.dedup();
+    let (sizes, dropped): (Vec<usize>, Vec<usize>) =
+        sizes.into_iter().partition(|size| *size <= n / 2);
+    let sizes: Vec<usize> = sizes.into_iter().filter(|size| *size > 1).collect();
+    // Where all are too large, there are still data without labels to estimate statistics from.
+    let n_attacker = sizes.last().copied().unwrap_or(n / 2);
+    let mut attacker = shuffled(n, &mut rng(seed, "split"));
+    let evaluation = attacker.split_off(n_attacker);
+    Split {
+        attacker,
+        evaluation,
+        sizes,
+        dropped,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Newcombe, "Two-sided confidence intervals for the single proportion", 1998, table I, method 3.
+    #[test]
+    fn intervals_are_the_published_ones() {
+        for (k, n, low, high) in [
+            (81, 263, 0.2553, 0.3662),
+            (15, 148, 0.0624, 0.1605),
+            (0, 20, 0.0, 0.1611),
+            (1, 29, 0.0061, 0.1718),
+        ] {
+            let got = wilson(f64::from(k) / n as f64, n);
+            assert!(
+                (got.low - low).abs() < 5e-5 && (got.high - high).abs() < 5e-5,
+                "{k}/{n}: {got:?}"
+            );
+        }
+        assert_eq!(
+            wilson(0.5, 0),
+            Interval {
+                low: 0.0,
+                high: 1.0
+            }
+        );
+    }
+
+    #[test]
+    fn verdicts_are_by_the_upper_end() {
+        let of = |share, n| verdict(share, Some(wilson(share, n)), n, true, 0.10, 0.05);
+        assert_eq!(of(0.10, 1000), Verdict::Holds);
+        assert_eq!(of(0.16, 1000), Verdict::Leaks);
+        assert_eq!(of(0.151, 10), Verdict::Leaks);
+        let Verdict::Undecided {
+            needed_samples: Some(needed),
+        } = of(0.12, 100)
+        else {
+            unreachable!("undecided")
+        };
+        assert_eq!(of(0.12, needed as usize), Verdict::Holds);
+        assert!(matches!(
+            of(0.12, needed as usize - 1),
+            Verdict::Undecided { .. }
+        ));
+        assert_eq!(
+            of(0.15, 100),
+            Verdict::Undecided {
+                needed_samples: None
+            }
+        );
+        assert_eq!(verdict(3.0, None, 10, false, 2.5, 1.0), Verdict::Holds);
+        assert_eq!(
+            verdict(f64::NAN, None, 10, false, 2.5, 1.0),
+            Verdict::Undecided {
+                needed_samples: None
+            }
+        );
+    }
+
+    #[test]
+    fn the_attackers_samples_are_not_evaluated_on() {
+        let split = split(250, &[1000, 100, 100], 7);
+        assert_eq!((split.attacker.len(), split.evaluation.len()), (100, 150));
+        assert_eq!((split.sizes, split.dropped), (vec![100], vec![1000]));
+        let mut all = [split.attacker, split.evaluation].concat();
+        all.sort_unstable();
+        assert_eq!(all, Vec::from_iter(0..250));
+        assert_eq!(super::split(9, &[100], 7).evaluation.len(), 5);
+    }
+}

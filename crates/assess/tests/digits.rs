@@ -1,0 +1,472 @@
+//! The digits of `fixtures/models`, attacked for real. Without ONNX Runtime's library these tests say so and pass.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::path::{Path, PathBuf};
+
+use onnxseal_assess::assessment::{
+    Attack, AttackRow, Fill, FloorKind, MetricKind, STRIP_BINS, Verdict,
+};
+use onnxseal_assess::data::Array;
+use onnxseal_assess::engine::{Files, Values};
+use onnxseal_assess::{
+    Assessment, DataOptions, DataSet, Engine, Error, Method, NamedPolicy, Options, Progress,
+    Scores, Silent, Subject, assess, rank,
+};
+use onnxseal_core::{Identities, Preset, ProtectOptions, Recipients, generate_identity, protect};
+use onnxseal_plan::Policy;
+
+/// Whether ONNX Runtime is there.
+fn is_there() -> bool {
+    match Engine::load() {
+        Ok(_) => true,
+        Err(error @ Error::NoLibrary { .. }) => {
+            eprintln!("skipped: {error}");
+            false
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/models")
+}
+
+fn model(name: &str) -> Subject {
+    Subject::plain(models().join(name)).unwrap()
+}
+
+/// The test images as a model takes them.
+fn digits(kind: &str) -> DataSet {
+    let mut data = DataSet::load(
+        &models().join("digits_test.csv"),
+        None,
+        &DataOptions::default(),
+    )
+    .unwrap();
+    let array = &mut data.arrays[0];
+    let pixels: Vec<f64> = (0..array.values.len())
+        .map(|i| array.values.at(i))
+        .collect();
+    let scaled = Values::F32(pixels.iter().map(|pixel| (pixel / 16.0) as f32).collect());
+    (array.dims, array.values) = match kind {
+        "tokens" => {
+            let token = |(i, pixel): (usize, &f64)| *pixel as i64 + 17 * (i as i64 % 64);
+            (
+                vec![64],
+                Values::I64(pixels.iter().enumerate().map(token).collect()),
+            )
+        }
+        "rows" => (vec![8, 8], scaled),
+        _ => (vec![1, 8, 8], scaled),
+    };
+    data
+}
+
+fn only(preset: Preset) -> Options<'static> {
+    let mut options = Options::default();
+    options.candidates = vec![preset.into()];
+    options.measures_opening = false;
+    options
+}
+
+fn row(assessment: &Assessment, wanted: Fill) -> &AttackRow {
+    let is_it = |row: &&AttackRow| matches!(row.attack, Attack::Fill { fill, reestimated: false } if fill == wanted);
+    assessment.candidates[0].attacks.iter().find(is_it).unwrap()
+}
+
+/// A policy that these tests rely on to stay what it is: 15 % of everything, evenly.
+fn some() -> NamedPolicy {
+    let mut policy = Policy::preset(Preset::Full);
+    policy.set_default(0.15).unwrap();
+    NamedPolicy {
+        name: "some".into(),
+        policy,
+    }
+}
+
+#[test]
+fn an_lstm_of_which_some_is_encrypted_is_repaired_by_zeros() {
+    if !is_there() {
+        return;
+    }
+    let mut options = only(Preset::Full);
+    options.candidates.insert(0, some());
+    let data = digits("rows");
+    let assessment = assess(&model("digits_lstm.onnx"), Some(&data), &options, &Silent).unwrap();
+    assert_eq!(assessment.metric.kind, MetricKind::Accuracy);
+    assert_eq!(assessment.original.value, 0.98);
+    let zero = row(&assessment, Fill::Zero).measure.as_ref().unwrap();
+    // NumPy says the same: see `fixtures/README.md` for the model.
+    assert!(zero.value > 0.4, "{zero:?}");
+    assert_eq!(zero.n_samples, 200);
+    let some = &assessment.candidates[0];
+    assert_eq!(some.verdict, Verdict::Leaks);
+    assert!((some.share - 0.15).abs() < 0.05, "{}", some.share);
+    let probe = some.probe(100).unwrap().measure.as_ref().unwrap();
+    assert_eq!(probe.n_samples, 100);
+    assert!(assessment.data.dropped_sizes.contains(&1000));
+    let full = &assessment.candidates[1];
+    assert!(
+        full.share > 0.99
+            && full
+                .best_fill_attack()
+                .unwrap()
+                .measure
+                .as_ref()
+                .unwrap()
+                .value
+                < 0.35
+    );
+    for operator in &some.operators {
+        assert_eq!(operator.strip.len(), STRIP_BINS);
+        let share: f32 = operator.strip.iter().sum::<f32>() / STRIP_BINS as f32;
+        assert!((f64::from(share) - operator.share).abs() < 1e-3);
+    }
+    let json = serde_json::to_value(&assessment).unwrap();
+    assert_eq!(json["candidates"][0]["verdict"]["verdict"], "leaks");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_figures() {
+    if !is_there() {
+        return;
+    }
+    let values = || {
+        let assessment = assess(
+            &model("digits_cnn.onnx"),
+            Some(&digits("nchw")),
+            &only(Preset::Balanced),
+            &Silent,
+        )
+        .unwrap();
+        let value = |row: &AttackRow| row.measure.as_ref().map(|measure| measure.value);
+        assessment.candidates[0]
+            .attacks
+            .iter()
+            .map(value)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(values(), values());
+}
+
+#[test]
+fn a_protected_model_is_assessed_as_it_is() {
+    if !is_there() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let sealed = dir.path().join("sealed.onnx");
+    let identity = generate_identity();
+    let recipients = Recipients::parse(&[identity.recipient()]).unwrap();
+    let policy = Policy::preset(Preset::Balanced);
+    let original = models().join("digits_cnn_dynamo.onnx");
+    protect(
+        &original,
+        &sealed,
+        &recipients,
+        &ProtectOptions::new(policy),
+        &onnxseal_core::Silent,
+    )
+    .unwrap();
+    let identities = Identities::from(identity);
+    let protected = Subject::protected(&sealed, &identities).unwrap();
+    let mut options = Options::default();
+    options.measures_opening = false;
+    let of_protected = assess(&protected, Some(&digits("nchw")), &options, &Silent).unwrap();
+    let plain = model("digits_cnn_dynamo.onnx");
+    let of_plain = assess(
+        &plain,
+        Some(&digits("nchw")),
+        &only(Preset::Balanced),
+        &Silent,
+    )
+    .unwrap();
+    assert_eq!(of_protected.candidates[0].name, "as protected");
+    assert!(of_protected.candidates[0].opening.is_some());
+    let (a, b) = (&of_protected.candidates[0], &of_plain.candidates[0]);
+    assert_eq!(a.encrypted_bytes, b.encrypted_bytes);
+    for (a, b) in a.attacks.iter().zip(&b.attacks) {
+        assert_eq!(a.name, b.name);
+        assert_eq!(
+            a.measure.as_ref().map(|m| m.value),
+            b.measure.as_ref().map(|m| m.value),
+            "{}",
+            a.name
+        );
+    }
+    assert!(matches!(Subject::plain(&*sealed), Err(Error::Usage(_))));
+}
+
+#[test]
+fn with_the_model_itself_as_public_base_everything_comes_back() {
+    if !is_there() {
+        return;
+    }
+    let base = model("digits_cnn.onnx");
+    let mut options = only(Preset::Balanced);
+    options.base = Some(&base);
+    let assessment = assess(
+        &model("digits_cnn.onnx"),
+        Some(&digits("nchw")),
+        &options,
+        &Silent,
+    )
+    .unwrap();
+    let row = assessment.candidates[0]
+        .attacks
+        .iter()
+        .find(|row| row.attack == Attack::PublicBase)
+        .unwrap();
+    assert_eq!(
+        row.measure.as_ref().unwrap().value,
+        assessment.original.value
+    );
+    // No more than with all of it encrypted.
+    assert_eq!(
+        (row.floor_kind, row.verdict.rank()),
+        (FloorKind::FullBase, 0)
+    );
+}
+
+#[test]
+fn without_labels_or_data_agreement_is_measured() {
+    if !is_there() {
+        return;
+    }
+    let mut data = digits("nchw");
+    data.labels = None;
+    let subject = model("digits_cnn.onnx");
+    let assessment = assess(&subject, Some(&data), &only(Preset::Light), &Silent).unwrap();
+    assert_eq!(
+        (assessment.metric.kind, assessment.original.value),
+        (MetricKind::Agreement, 1.0)
+    );
+    assert!(assessment.candidates[0].probe(100).is_some());
+    let assessment = assess(&subject, None, &only(Preset::Light), &Silent).unwrap();
+    assert!(assessment.data.is_random && assessment.candidates[0].probe(100).is_none());
+    assert!(assessment.notes[0].contains("random"));
+}
+
+#[test]
+fn a_caller_may_measure_otherwise() {
+    if !is_there() {
+        return;
+    }
+    let mean = |answers: &onnxseal_assess::Answers<'_>| {
+        answers
+            .outputs
+            .values
+            .iter()
+            .map(|v| f64::from(*v))
+            .sum::<f64>()
+    };
+    let mut options = only(Preset::Light);
+    options.metric = Some(&mean);
+    let assessment = assess(
+        &model("digits_cnn.onnx"),
+        Some(&digits("nchw")),
+        &options,
+        &Silent,
+    )
+    .unwrap();
+    assert_eq!(assessment.metric.kind, MetricKind::Custom);
+    assert!(assessment.original.interval.is_none());
+}
+
+#[test]
+fn data_that_do_not_fit_are_told() {
+    if !is_there() {
+        return;
+    }
+    let subject = model("digits_cnn.onnx");
+    let run =
+        |data: DataSet| assess(&subject, Some(&data), &only(Preset::Light), &Silent).unwrap_err();
+    let set = |dims: &[usize], n: usize, labels: Option<Vec<i64>>| {
+        let values = Values::F32(vec![0.0; n * dims.iter().product::<usize>()]);
+        let array = Array {
+            name: Some("pixels".into()),
+            dims: dims.to_vec(),
+            values,
+            layout: None,
+        };
+        DataSet::new("made up".into(), vec![array], labels).unwrap()
+    };
+    let error = run(set(&[63], 4, None));
+    assert!(
+        matches!(&error, Error::Fit { input, .. } if input == "input"),
+        "{error}"
+    );
+    assert!(
+        error.to_string().contains("[?, 1, 8, 8]") && error.to_string().contains("[63]"),
+        "{error}"
+    );
+    let error = run(set(&[64], 3, Some(vec![0, 1, 10])));
+    assert!(matches!(
+        error,
+        Error::Label {
+            row: 2,
+            label: 10,
+            n_classes: 10
+        }
+    ));
+    let mut two = set(&[64], 3, None);
+    two.arrays.push(Array {
+        name: Some("more".into()),
+        ..two.arrays[0].clone()
+    });
+    assert!(matches!(run(two), Error::MissingInput { .. }));
+}
+
+#[test]
+fn it_ends_when_the_caller_wants_no_more() {
+    if !is_there() {
+        return;
+    }
+    struct Stop(std::sync::atomic::AtomicUsize);
+    impl Progress for Stop {
+        fn is_cancelled(&self) -> bool {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= 5
+        }
+    }
+    let stop = Stop(0.into());
+    let stopped = assess(
+        &model("digits_cnn.onnx"),
+        Some(&digits("nchw")),
+        &only(Preset::Light),
+        &stop,
+    );
+    assert!(matches!(stopped, Err(Error::Cancelled)));
+}
+
+#[test]
+fn an_operator_that_onnx_runtime_does_not_have_is_named() {
+    if !is_there() {
+        return;
+    }
+    use onnxseal_testkit::build::{GraphBuilder, node, weights};
+    let model = GraphBuilder::new("g")
+        .input("x", &[1, 16])
+        .output("y", &[1, 16])
+        .initializer(weights("w", &[16, 16], 1))
+        .node(node("MatMul", &["x", "w"], &["h"]))
+        .node(node("Mystery", &["h"], &["y"]))
+        .encode();
+    let subject = Subject::from_files(
+        "made up".into(),
+        Files {
+            model: model.into(),
+            external: Vec::new(),
+        },
+    )
+    .unwrap();
+    let error = assess(&subject, None, &only(Preset::Light), &Silent).unwrap_err();
+    assert!(
+        matches!(&error, Error::Run { operator: Some(name), .. } if name.contains("Mystery")),
+        "{error}"
+    );
+}
+
+/// Every unit of every weight tensor has a score.
+fn is_complete(scores: &Scores, subject: &Subject) -> bool {
+    let hidden =
+        onnxseal_assess::Hidden::of_policy(subject, &Policy::preset(Preset::Full)).unwrap();
+    hidden.tensors.iter().all(|tensor| {
+        let n = scores.tensors.get(&tensor.path).map_or(0, Vec::len);
+        n as u64 == tensor.bytes().div_ceil(scores.unit_bytes)
+            && scores.tensors[&tensor.path]
+                .iter()
+                .all(|score| *score >= 0.0)
+    })
+}
+
+#[test]
+fn weights_are_ranked() {
+    if !is_there() {
+        return;
+    }
+    let data = digits("rows");
+    for name in [
+        "digits_lstm.onnx",
+        "digits_gru.onnx",
+        "digits_mlp_int4.onnx",
+    ] {
+        let subject = model(name);
+        for method in [Method::Energy, Method::Activation] {
+            let scores = rank(
+                &subject,
+                method,
+                64,
+                Some(&data),
+                &Options::default(),
+                &Silent,
+            )
+            .unwrap();
+            assert!(is_complete(&scores, &subject), "{name}");
+        }
+    }
+    let subject = model("digits_cnn.onnx");
+    let data = digits("nchw");
+    let own = rank(
+        &subject,
+        Method::Delta(&subject),
+        64,
+        None,
+        &Options::default(),
+        &Silent,
+    )
+    .unwrap();
+    assert!(
+        is_complete(&own, &subject) && own.tensors.values().flatten().all(|score| *score == 0.0)
+    );
+    let energy = rank(
+        &subject,
+        Method::Energy,
+        64,
+        None,
+        &Options::default(),
+        &Silent,
+    )
+    .unwrap();
+    let activation = rank(
+        &subject,
+        Method::Activation,
+        64,
+        Some(&data),
+        &Options::default(),
+        &Silent,
+    )
+    .unwrap();
+    assert!(is_complete(&activation, &subject) && activation != energy);
+    let method = Method::Probabilistic {
+        share: 0.1,
+        n_masks: 64,
+    };
+    let probabilistic = rank(
+        &subject,
+        method,
+        64,
+        Some(&data),
+        &Options::default(),
+        &Silent,
+    )
+    .unwrap();
+    assert!(is_complete(&probabilistic, &subject));
+    assert!(
+        probabilistic
+            .tensors
+            .values()
+            .flatten()
+            .any(|score| *score > 0.0)
+    );
+    assert!(matches!(
+        rank(
+            &subject,
+            Method::Energy,
+            65,
+            None,
+            &Options::default(),
+            &Silent
+        ),
+        Err(Error::Usage(_))
+    ));
+}
