@@ -33,6 +33,7 @@ fn main() {
     }
     let mut how = Options::default();
     how.seed = options.seed;
+    how.n_random = number("n").map_or(how.n_random, |n| n as usize);
     if let Some(presets) = value("presets") {
         let preset = |name: &str| name.parse::<onnxseal_core::Preset>().unwrap().into();
         how.candidates = presets.split(',').map(preset).collect();

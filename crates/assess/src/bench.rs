@@ -299,11 +299,8 @@ fn answer(
             with_classes = Some(index);
         }
     }
-    let index = match with_classes.or(first) {
-        Some(index) => index,
-        // None can be used: say why of the first.
-        None => 0,
-    };
+    // Where none can be used, the first says why.
+    let index = with_classes.or(first).unwrap_or_default();
     let table = net.run(samples, rows, &[index])?.into_iter().next();
     table
         .map(|table| (index, table))

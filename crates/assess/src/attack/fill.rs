@@ -302,7 +302,7 @@ mod tests {
             let mut tensor = HiddenTensor {
                 role,
                 data_type,
-                ranges: vec![0..2000],
+                ranges: std::iter::once(0..2000).collect(),
                 n_elements: 2000,
                 ..tensor()
             };

@@ -38,7 +38,7 @@ pub(crate) fn layers(model: &Model<'_>, hidden: &Hidden) -> Vec<Layer> {
                 && tensor.place == TensorRole::Initializer
         });
         let mut tensor = HiddenTensor::new(found?, "BatchNormalization", role)?;
-        tensor.ranges = vec![0..tensor.n_elements];
+        tensor.ranges = std::iter::once(0..tensor.n_elements).collect();
         (numbers(tensor.data_type) == Some(Numbers::Float)).then_some(tensor)
     };
     let names: Vec<&str> = hidden
@@ -131,7 +131,7 @@ pub(crate) fn estimate(
 
 /// Mean and variance of each channel, the first axis of a sample.
 fn statistics(table: &Table, n_channels: usize) -> Option<(Vec<f32>, Vec<f32>)> {
-    if n_channels == 0 || table.width == 0 || table.width % n_channels != 0 {
+    if n_channels == 0 || table.width == 0 || !table.width.is_multiple_of(n_channels) {
         return None;
     }
     let each = table.width / n_channels;
@@ -171,5 +171,85 @@ mod tests {
         let (means, variances) = statistics(&table, 2).unwrap();
         assert_eq!((means, variances), (vec![4.0, 11.0], vec![5.0, 3.0]));
         assert!(statistics(&table, 3).is_none());
+    }
+
+    /// A model whose statistics are those of the samples; they are then encrypted, and estimated anew.
+    #[test]
+    fn statistics_come_back_where_onnx_runtime_is_there() {
+        use onnxseal_onnx::{Limits, locate};
+        use onnxseal_testkit::build::{GraphBuilder, node, weights};
+
+        let Ok(engine) = Engine::load() else {
+            return eprintln!("skipped: no ONNX Runtime");
+        };
+        let bytes = GraphBuilder::new("g")
+            .input("x", &[16, 4])
+            .output("y", &[16, 4])
+            .initializer(weights("w", &[4, 4], 1))
+            .initializer(weights("scale", &[4], 2))
+            .initializer(weights("bias", &[4], 3))
+            .initializer(weights("mean", &[4], 4))
+            .initializer(weights("variance", &[4], 5))
+            .node(node("MatMul", &["x", "w"], &["h"]))
+            .node(node(
+                "BatchNormalization",
+                &["h", "scale", "bias", "mean", "variance"],
+                &["n"],
+            ))
+            .node(node("MatMul", &["n", "w"], &["m"]))
+            .node(node(
+                "BatchNormalization",
+                &["m", "scale", "bias", "mean2", "variance2"],
+                &["y"],
+            ))
+            .initializer(weights("mean2", &[4], 6))
+            .initializer(weights("variance2", &[4], 7))
+            .encode();
+        let files = Files {
+            model: bytes.clone().into(),
+            external: Vec::new(),
+        };
+        let model = locate(&bytes, &Limits::default()).unwrap();
+        let hidden_of = |names: &[&str]| {
+            let tensors = model
+                .tensors
+                .iter()
+                .filter(|tensor| names.contains(&tensor.name));
+            let whole = |tensor| {
+                let mut tensor =
+                    HiddenTensor::new(tensor, "BatchNormalization", Role::Mean).unwrap();
+                tensor.ranges = std::iter::once(0..tensor.n_elements).collect();
+                tensor
+            };
+            Hidden {
+                tensors: tensors.map(whole).collect(),
+                operators: Vec::new(),
+                weight_bytes: 0,
+            }
+        };
+        let of_first = layers(&model, &hidden_of(&["w"]));
+        assert_eq!(of_first.len(), 2);
+        assert_eq!(layers(&model, &hidden_of(&["mean2"])).len(), 1);
+        assert_eq!(layers(&model, &hidden_of(&[])).len(), 0);
+        let net = Net::new(&engine, &files, &[], "x").unwrap();
+        let samples = crate::data::random(net.inputs(), 64, 1);
+        let rows: Vec<usize> = (0..64).collect();
+        let right = estimate(&engine, &files, &of_first, &samples, &rows).unwrap();
+        assert_ne!(right.model, files.model);
+        let hidden = hidden_of(&["mean", "mean2", "variance", "variance2"]);
+        let zero = crate::attack::Instead::Fill(crate::assessment::Fill::Zero);
+        let filled = crate::attack::variant(&right, &hidden, zero, 0).files;
+        assert_ne!(filled.model, right.model);
+        let again = estimate(&engine, &filled, &of_first, &samples, &rows).unwrap();
+        let mut net = Net::new(&engine, &again, &[], "x").unwrap();
+        let got = net.run(&samples, &rows, &[0]).unwrap();
+        let mut net = Net::new(&engine, &right, &[], "x").unwrap();
+        let want = net.run(&samples, &rows, &[0]).unwrap();
+        for (got, want) in got[0].values.iter().zip(&want[0].values) {
+            assert!(
+                (got - want).abs() < 1e-3 * (1.0 + want.abs()),
+                "{got} {want}"
+            );
+        }
     }
 }

@@ -119,7 +119,7 @@ fn shaped(dims: &[usize], n_elements: usize, wanted: &[i64]) -> Option<Vec<usize
     let open = wanted.iter().filter(|dim| **dim < 0).count();
     let fits = match open {
         0 => known == n_elements,
-        1 => known > 0 && n_elements % known == 0,
+        1 => known > 0 && n_elements.is_multiple_of(known),
         _ => false,
     };
     let length = |dim: &i64| {

@@ -119,7 +119,7 @@ impl DataSet {
                 .iter()
                 .try_fold(1_usize, |product, dim| product.checked_mul(*dim));
             match width {
-                Some(width @ 1..) if array.values.len() % width == 0 => {
+                Some(width @ 1..) if array.values.len().is_multiple_of(width) => {
                     Ok(array.values.len() / width)
                 }
                 _ => Err(Error::Usage(format!(
