@@ -344,6 +344,7 @@ fn strip(tensors: &[&HiddenTensor], bytes: u64) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::single_range_in_vec_init)]
     use super::*;
 
     fn tensor(n_elements: usize, ranges: &[Range<usize>]) -> HiddenTensor {

@@ -42,7 +42,8 @@ impl<'m> Judge<'m> {
         let is_one = original.width == 1;
         let (low, high) = range(&original.values);
         let n_classes = match (long, is_one) {
-            (1, _) => Some(original.width),
+            // `[N, classes]`; with labels also `[N, 1, classes]` and the like.
+            (1, _) if labels.is_some() || original.dims.len() == 1 => Some(original.width),
             (0, true) if is_class => Some((high.max(1.0) as usize).min(1 << 20) + 1),
             (0, true) if labels.is_some() => Some(2),
             _ => None,

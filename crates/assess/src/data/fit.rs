@@ -19,6 +19,7 @@ pub(crate) fn fit(
     inputs: &[InputSpec],
     options: &DataOptions,
 ) -> Result<Vec<Samples>> {
+    let is_whole = takes_whole_samples(inputs);
     let given = || {
         let name = |array: &Array| match &array.name {
             Some(name) => format!("{name:?}"),
@@ -40,12 +41,29 @@ pub(crate) fn fit(
             input: input.name.clone(),
             given: given(),
         })?;
-        fit_one(array, input, options)
+        fit_one(array, input, is_whole, options)
     };
     inputs.iter().map(of_input).collect()
 }
 
-fn fit_one(array: &Array, input: &InputSpec, options: &DataOptions) -> Result<Samples> {
+/// Whether a sample is all that the inputs take: they count other things than samples on their first axes, as the states of a
+/// recurrent model do.
+fn takes_whole_samples(inputs: &[InputSpec]) -> bool {
+    let first = inputs
+        .iter()
+        .map(|input| input.dims.first().copied().unwrap_or(1));
+    let mut fixed: Vec<i64> = first.filter(|n| *n >= 0).collect();
+    fixed.sort_unstable();
+    fixed.dedup();
+    fixed.len() > 1
+}
+
+fn fit_one(
+    array: &Array,
+    input: &InputSpec,
+    is_whole: bool,
+    options: &DataOptions,
+) -> Result<Samples> {
     let array = arranged(array, input, options);
     let refused = || Error::Fit {
         input: input.name.clone(),
@@ -81,6 +99,10 @@ fn fit_one(array: &Array, input: &InputSpec, options: &DataOptions) -> Result<Sa
     let n_elements: usize = array.dims.iter().product();
     // With a batch axis in front; or one sample is all of the input.
     let (batch, dims) = match input.dims.split_first() {
+        _ if is_whole => (
+            Batch::None,
+            shaped(&array.dims, n_elements, &input.dims).ok_or_else(refused)?,
+        ),
         Some((n, rest)) => match shaped(&array.dims, n_elements, rest) {
             Some(dims) => (
                 if *n < 0 {
@@ -203,16 +225,20 @@ fn moved(values: &Values, width: usize, from: impl Fn(usize) -> usize) -> Values
 
 /// Random numbers for a model's inputs: normal ones, or 0 and 1 where it takes whole numbers.
 pub(crate) fn random(inputs: &[InputSpec], n: usize, seed: u64) -> Vec<Samples> {
+    let is_whole = takes_whole_samples(inputs);
     let of_input = |input: &InputSpec| {
         let mut random = rng(seed, &input.name);
+        // A whole sample has one of what may be any number.
+        let any_length = if is_whole { 1 } else { ANY_LENGTH };
         let (batch, dims) = match input.dims.split_first() {
             None => (Batch::None, &[][..]),
+            Some(_) if is_whole => (Batch::None, &input.dims[..]),
             Some((..0, rest)) => (Batch::Any, rest),
             Some((n, rest)) => (Batch::Just((*n).max(1) as usize), rest),
         };
         let dims: Vec<usize> = dims
             .iter()
-            .map(|dim| usize::try_from(*dim).unwrap_or(ANY_LENGTH))
+            .map(|dim| usize::try_from(*dim).unwrap_or(any_length))
             .collect();
         let n_elements = n * dims.iter().product::<usize>();
         let values = match input.element.is_whole() {

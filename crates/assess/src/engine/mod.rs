@@ -51,6 +51,8 @@ pub struct Engine {
     pub version: String,
     /// Threads that a run takes.
     pub n_threads: usize,
+    /// Whether graphs are optimized as far as ONNX Runtime can: that takes time, which long runs give back.
+    pub optimizes: bool,
 }
 
 /// There is one environment in a process, and it stays.
@@ -89,6 +91,7 @@ impl Engine {
                 version,
                 library: library.clone(),
                 n_threads: onnxseal_store::parallel::n_cores(),
+                optimizes: false,
             })
         });
         loaded

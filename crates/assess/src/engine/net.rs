@@ -65,8 +65,10 @@ impl Net {
         let refused = |error: ort::Error| run_error(name, &error);
         let commit = || -> ort::Result<Session> {
             let mut builder = Session::builder(&engine.environment)?
-                // Made for a few seconds: what optimizing costs does not come back.
-                .with_optimization_level(GraphOptimizationLevel::Level1)?
+                .with_optimization_level(match engine.optimizes {
+                    true => GraphOptimizationLevel::All,
+                    false => GraphOptimizationLevel::Level1,
+                })?
                 .with_intra_threads(engine.n_threads)?
                 .with_intra_op_spinning(false)?
                 .with_log_level(ort::logging::LogLevel::Fatal)?;
