@@ -42,12 +42,7 @@ pub(super) fn read_npz(path: &Path) -> Result<Raw> {
     let mut left = MAX_BYTES;
     for i in 0..archive.len() {
         let entry = archive.by_index(i).map_err(failed)?;
-        let Some(name) = entry
-            .name()
-            .map_err(failed)?
-            .strip_suffix(".npy")
-            .map(str::to_owned)
-        else {
+        let Some(name) = entry.name().strip_suffix(".npy").map(str::to_owned) else {
             continue;
         };
         let array = parse(path, Some(name.clone()), entry)?;
