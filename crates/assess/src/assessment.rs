@@ -205,6 +205,9 @@ pub struct AttackRow {
     pub attack: Attack,
     /// Its name for people: `zero fill`, `probe with 100 labels`.
     pub name: String,
+    /// For probes, the value in the graph that they look at: of several layers the one that serves best.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer: Option<String>,
     /// What it gets: of several seeds, the most. Absent where it was not tried; `note` says why.
     pub measure: Option<Measure>,
     /// What each seed gets, where there are several.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use onnxseal_plan::{Policy, Preset};
 
 use crate::assessment::{Fill, Floor, FloorKind, Measure};
-use crate::attack::probe::{Features, feature_of};
+use crate::attack::probe::{Features, features_of};
 use crate::attack::{Instead, variant};
 use crate::data::{DataSet, fit, random};
 use crate::engine::{Batch, Engine, Files, Net, OutputSpec, Samples, Table};
@@ -32,8 +32,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) split: Split,
     /// The output that is the answer.
     answer: OutputSpec,
-    /// What a probe looks at; absent where it is the answer.
-    feature: Option<String>,
+    /// What probes look at, the last layer first; none where that is the answer.
+    layers: Vec<String>,
     pub(crate) judge: Judge<'a>,
     pub(crate) original: Measure,
     pub(crate) margin: f64,
@@ -43,7 +43,16 @@ pub(crate) struct Bench<'a> {
 /// What a run of a variant gives.
 pub(crate) struct Ran {
     pub(crate) answers: Table,
-    pub(crate) features: Option<Features>,
+    /// What each layer is fed that a probe looks at, by its name.
+    pub(crate) features: Vec<(String, Features)>,
+}
+
+/// The best of some probes.
+#[derive(Clone, Debug)]
+pub(crate) struct Probed {
+    pub(crate) n_labels: usize,
+    pub(crate) layer: String,
+    pub(crate) measure: Measure,
 }
 
 impl<'a> Bench<'a> {
@@ -79,7 +88,7 @@ impl<'a> Bench<'a> {
         let judge = Judge::new(options.metric, original, labels, is_class)?;
         let measured = judge.measure(&copy, &rows)?;
         let model = subject.located()?;
-        let feature = feature_of(&model, &answer.name);
+        let layers = features_of(&model, &answer.name);
         let margin = options.margin.unwrap_or(match judge.row().unit.as_str() {
             "dB" => 1.0,
             _ => 0.05,
@@ -91,7 +100,7 @@ impl<'a> Bench<'a> {
             split: split(n, &options.attacker_samples, options.seed),
             rows,
             answer,
-            feature,
+            layers,
             judge,
             original: measured,
             margin,
@@ -110,17 +119,20 @@ impl<'a> Bench<'a> {
 
     /// Runs a variant on all samples.
     pub(crate) fn run(&self, files: &Files, with_features: bool, name: &str) -> Result<Ran> {
-        let feature = self.feature.as_deref().filter(|_| with_features);
+        let layers: &[String] = if with_features { &self.layers } else { &[] };
         // An input is no output; what is an output already is not made one again.
-        let is_input =
-            feature.is_some_and(|feature| self.samples.iter().any(|s| s.name == feature));
-        let more: Vec<&str> = feature
-            .filter(|name| !is_input && *name != self.answer.name)
-            .into_iter()
+        let is_input = |layer: &&String| self.samples.iter().any(|s| s.name == **layer);
+        let more = layers.iter().filter(|layer| !is_input(layer));
+        let more: Vec<&str> = more
+            .map(String::as_str)
+            .filter(|layer| *layer != self.answer.name)
             .collect();
         let mut net = match Net::new(&self.engine, files, &more, name) {
-            // It may be an output of the model already.
-            Err(_) if !more.is_empty() => Net::new(&self.engine, files, &[], name)?,
+            // One may be an output of the model already.
+            Err(_) if !more.is_empty() => match Net::new(&self.engine, files, &more[..1], name) {
+                Err(_) => Net::new(&self.engine, files, &[], name)?,
+                Ok(net) => net,
+            },
             net => net?,
         };
         let place = |name: &str| net.outputs().iter().position(|output| output.name == name);
@@ -129,15 +141,25 @@ impl<'a> Bench<'a> {
             reason: "is missing".into(),
         };
         let mut wanted = vec![place(&self.answer.name).ok_or_else(missing)?];
-        wanted.extend(more.first().and_then(|name| place(name)));
+        let found: Vec<(&str, usize)> = more
+            .iter()
+            .filter_map(|layer| Some((*layer, place(layer)?)))
+            .collect();
+        wanted.extend(found.iter().map(|(_, index)| index));
         let mut tables = net.run(&self.samples, &self.rows, &wanted)?.into_iter();
         let answers = tables.next().ok_or_else(missing)?;
-        let features = match (with_features, tables.next()) {
-            (false, _) => None,
-            (true, Some(table)) => Some(Features::of(&table)),
-            (true, None) if is_input => Some(Features::of(&self.raw())),
-            (true, None) => Some(Features::of(&answers)),
-        };
+        let layers_of = found.iter().zip(tables);
+        let mut features: Vec<(String, Features)> = layers_of
+            .map(|((layer, _), table)| ((*layer).to_owned(), Features::of(&table)))
+            .collect();
+        // What the first layer is fed is the input, which has a floor of its own.
+        if with_features && features.is_empty() {
+            let (layer, table) = match self.layers.first() {
+                Some(layer) if is_input(&layer) => (layer, &self.raw()),
+                _ => (&self.answer.name, &answers),
+            };
+            features.push((layer.clone(), Features::of(table)));
+        }
         Ok(Ran { answers, features })
     }
 
@@ -179,6 +201,33 @@ impl<'a> Bench<'a> {
         Ok(self.judge.rate(&found, &self.split.evaluation))
     }
 
+    /// What probes get from the features of a run, for each number of labels: from the best layer.
+    ///
+    /// With the fewest labels every layer is tried; with more of them the last one, and the one that was best before.
+    pub(crate) fn probes(&self, ran: &Ran) -> Result<Vec<Probed>> {
+        let mut best: Vec<Probed> = Vec::new();
+        for n_labels in &self.split.sizes {
+            let before = best.first().map(|probed| probed.layer.clone());
+            let mut best_of_size: Option<Probed> = None;
+            for (i, (layer, features)) in ran.features.iter().enumerate() {
+                if i > 0 && before.as_ref().is_some_and(|before| before != layer) {
+                    continue;
+                }
+                let measure = self.probe(features, *n_labels)?;
+                let is_better = |best: &Probed| measure.value > best.measure.value;
+                if best_of_size.as_ref().is_none_or(is_better) {
+                    best_of_size = Some(Probed {
+                        n_labels: *n_labels,
+                        layer: layer.clone(),
+                        measure,
+                    });
+                }
+            }
+            best.extend(best_of_size);
+        }
+        Ok(best)
+    }
+
     /// What an attacker gets without any weight that is encrypted.
     pub(crate) fn floors(
         &self,
@@ -216,9 +265,9 @@ impl<'a> Bench<'a> {
             );
             let ran = self.run(&random.files, has_probes, "the model with random weights")?;
             keep(&mut best, self.judge.measure(&ran.answers, &self.rows)?);
-            if let Some(features) = &ran.features {
-                for (size, best) in self.split.sizes.iter().zip(&mut probes) {
-                    keep(best, self.probe(features, *size)?);
+            if has_probes {
+                for (probed, best) in self.probes(&ran)?.into_iter().zip(&mut probes) {
+                    keep(best, probed.measure);
                 }
             }
         }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use onnxseal_onnx::Model;
 use onnxseal_onnx::model::{Payload, Tensor};
 use onnxseal_onnx::proto::tensor_proto::DataType;
-use onnxseal_plan::{Plan, Policy, Preset, Slot, classify};
+use onnxseal_plan::{Plan, Policy, Preset, Slot, Wanted, classify, energy, normalise};
 
 use crate::assessment::{OperatorRow, STRIP_BINS, TensorRow};
 use crate::engine::Files;
@@ -63,7 +63,13 @@ impl Hidden {
     /// [`Error::Policy`](crate::Error::Policy), [`Error::Model`](crate::Error::Model).
     pub fn of_policy(subject: &Subject, policy: &Policy) -> Result<Hidden> {
         let model = subject.located()?;
-        let plan = onnxseal_plan::plan(&model, policy)?;
+        let plan = onnxseal_plan::plan(&model, policy, |wanted| match policy.ranking() {
+            Some(ranking) => ranking.scores(&model, wanted),
+            None => Ok(wanted
+                .iter()
+                .map(|wanted| energies(subject.files(), &model, wanted))
+                .collect()),
+        })?;
         Ok(Hidden::of(&model, &plan, |_, tensor| {
             let unit = tensor.unit_elements;
             ranges(unit, tensor.targets.iter().map(|run| (run.skip, run.take)))
@@ -77,13 +83,15 @@ impl Hidden {
     pub fn of_protected(subject: &Subject) -> Result<Hidden> {
         let model = subject.located()?;
         // For the weights of which nothing is encrypted, and the operators.
-        let plan = onnxseal_plan::plan(&model, &Policy::preset(Preset::Full))?;
+        let uniform =
+            |wanted: &[Wanted]| Ok::<_, onnxseal_plan::Error>(onnxseal_plan::uniform(wanted));
+        let plan = onnxseal_plan::plan(&model, &Policy::preset(Preset::Full), uniform)?;
         let targets = subject
             .protected
             .iter()
             .flat_map(|protected| &protected.targets);
-        let targets: HashMap<&str, (u64, &Vec<u64>)> = targets
-            .map(|(path, unit, targets)| (path.as_str(), (*unit, targets)))
+        let targets: HashMap<&str, (u64, &[u64])> = targets
+            .map(|(path, unit, targets)| (path.as_str(), (*unit, &targets[..])))
             .collect();
         Ok(Hidden::of(&model, &plan, |tensor, _| {
             let Some((unit, targets)) = targets.get(tensor.path.as_str()) else {
@@ -178,6 +186,23 @@ impl Hidden {
         };
         self.operators.iter().map(row).collect()
     }
+}
+
+/// The energies of a tensor's subsequences.
+fn energies(files: &Files, model: &Model<'_>, wanted: &Wanted) -> Vec<f64> {
+    let tensor = model.tensors.get(wanted.tensor.index());
+    let elements = tensor.and_then(|tensor| {
+        let hidden = HiddenTensor::new(tensor, "", Role::Weight)?;
+        Some(energy(
+            &hidden.gather(files),
+            tensor.data_type,
+            wanted.unit_elements,
+        ))
+    });
+    let mut energies = elements.unwrap_or_default();
+    energies.resize(wanted.n as usize, 0.0);
+    normalise(&mut energies);
+    energies
 }
 
 impl HiddenTensor {

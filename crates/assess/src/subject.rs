@@ -109,7 +109,7 @@ impl Subject {
         };
         let targets = opened.manifest().tensors().iter();
         let targets =
-            targets.map(|tensor| (tensor.at.clone(), tensor.unit, tensor.targets.clone()));
+            targets.map(|tensor| (tensor.at.clone(), tensor.unit, tensor.targets.to_vec()));
         let protected = Protected {
             targets: targets.collect(),
             opening_seconds,

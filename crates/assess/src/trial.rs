@@ -3,7 +3,7 @@
 use crate::assessment::{Attack, AttackRow, Candidate, Fill, Floor, FloorKind, Measure, Verdict};
 use crate::attack::base::Base;
 use crate::attack::{Instead, normal, variant};
-use crate::bench::{Bench, N_SEEDS, Ran, keep};
+use crate::bench::{Bench, N_SEEDS, Probed, Ran, keep};
 use crate::engine::Files;
 use crate::error::{Error, Result};
 use crate::hidden::Hidden;
@@ -72,17 +72,16 @@ impl Trial<'_> {
         )?;
         attacks.push(row);
 
-        let mut probes: Vec<(usize, Fill, Measure)> = Vec::new();
+        let mut probes: Vec<(Fill, Probed)> = Vec::new();
         let mut probe = |fill: Fill, ran: &Ran| -> Result<()> {
-            let Some(features) = &ran.features else {
-                return Ok(());
-            };
-            for size in &bench.split.sizes {
-                let measure = bench.probe(features, *size)?;
-                match probes.iter_mut().find(|(n, ..)| n == size) {
-                    Some(best) if measure.value <= best.2.value => {}
-                    Some(best) => *best = (*size, fill, measure),
-                    None => probes.push((*size, fill, measure)),
+            for found in bench.probes(ran)? {
+                match probes
+                    .iter_mut()
+                    .find(|(_, best)| best.n_labels == found.n_labels)
+                {
+                    Some((_, best)) if found.measure.value <= best.measure.value => {}
+                    Some(best) => *best = (fill, found),
+                    None => probes.push((fill, found)),
                 }
             }
             Ok(())
@@ -155,8 +154,8 @@ impl Trial<'_> {
             }
         }
 
-        for (n_labels, fill, measure) in probes {
-            attacks.push(self.probe_row(n_labels, fill, measure));
+        for (fill, probed) in probes {
+            attacks.push(self.probe_row(fill, probed));
         }
         if let Some(base) = base {
             bench.step(&format!("{}: public base", self.name))?;
@@ -238,6 +237,7 @@ impl Trial<'_> {
         Ok(AttackRow {
             attack,
             name: name.to_owned(),
+            layer: None,
             measure: best,
             seeds,
             floor,
@@ -247,7 +247,12 @@ impl Trial<'_> {
         })
     }
 
-    fn probe_row(&self, n_labels: usize, fill: Fill, measure: Measure) -> AttackRow {
+    fn probe_row(&self, fill: Fill, probed: Probed) -> AttackRow {
+        let Probed {
+            n_labels,
+            layer,
+            measure,
+        } = probed;
         let kinds = [
             FloorKind::Constant,
             FloorKind::RawProbe,
@@ -259,6 +264,7 @@ impl Trial<'_> {
             .then(|| "the labels are the original's answers".to_owned());
         AttackRow {
             attack: Attack::Probe { n_labels, fill },
+            layer: Some(layer),
             name: format!("probe with {n_labels} labels"),
             measure: Some(measure),
             seeds: Vec::new(),

@@ -169,6 +169,11 @@ impl Ranking {
         &self.method
     }
 
+    /// The scores of the tensor at a protobuf path, one for each subsequence.
+    pub fn tensor(&self, at: &str) -> Option<&[f32]> {
+        self.tensors.get(at).map(Vec::as_slice)
+    }
+
     /// Whether some tensors have no scores, because the measurement was cut short.
     pub fn is_partial(&self) -> bool {
         self.is_partial

@@ -1,4 +1,4 @@
-//! A linear classifier on what the last layers of a model are fed.
+//! A linear classifier on what the layers of a model are fed.
 
 use std::collections::HashSet;
 
@@ -12,8 +12,8 @@ use crate::error::Result;
 use crate::random::rng;
 use crate::ridge::{Choice, Ridge, largest};
 
-/// Operators that turn features into answers.
-const LAST: [&str; 12] = [
+/// Operators with features as an input.
+const LAYERS: [&str; 12] = [
     "Gemm",
     "MatMul",
     "Conv",
@@ -30,50 +30,48 @@ const LAST: [&str; 12] = [
 
 /// Features that a probe is trained on, at most: more are added up into so many, with random signs, which keeps products of
 /// samples as they are on average (Weinberger et al., "Feature hashing for large scale multitask learning", 2009).
-const MAX_FEATURES: usize = 4096;
+const MAX_FEATURES: usize = 2048;
 
-/// The value of the main graph that a probe looks at: the input of the last Gemm, MatMul or Conv on the way to `output`.
-pub(crate) fn feature_of(model: &Model<'_>, output: &str) -> Option<String> {
-    let main: Vec<_> = model
-        .nodes
-        .iter()
-        .filter(|node| node.graph == model.main())
-        .collect();
+/// Layers that probes look at, at most.
+const MAX_LAYERS: usize = 8;
+
+/// The values of the main graph that probes look at: what the Gemms, MatMuls and Convs on the way to `output` are fed, the
+/// last of them first. Of many, the last and others at equal distances.
+///
+/// Somebody who has the file chooses the layer: where late ones are encrypted, early ones may still tell classes apart.
+pub(crate) fn features_of(model: &Model<'_>, output: &str) -> Vec<String> {
+    let in_main = |graph| graph == model.main();
     let mut wanted: HashSet<&str> = HashSet::from([output]);
-    let constants: HashSet<&str> = model
-        .tensors
-        .iter()
-        .filter(|tensor| tensor.graph == model.main())
-        .filter(|tensor| {
-            matches!(
-                tensor.place,
-                TensorRole::Initializer | TensorRole::Attribute { .. }
-            )
-        })
-        .map(|tensor| tensor.name)
-        .collect();
-    for node in main.iter().rev() {
-        if !node
-            .outputs
-            .iter()
-            .any(|name| !name.is_empty() && wanted.contains(name))
-        {
+    let constants = model.tensors.iter().filter(|tensor| in_main(tensor.graph));
+    let constants = constants.filter(|tensor| {
+        matches!(
+            tensor.place,
+            TensorRole::Initializer | TensorRole::Attribute { .. }
+        )
+    });
+    let constants: HashSet<&str> = constants.map(|tensor| tensor.name).collect();
+    let mut found: Vec<&str> = Vec::new();
+    for node in model.nodes.iter().rev().filter(|node| in_main(node.graph)) {
+        let mut outputs = node.outputs.iter();
+        if !outputs.any(|name| !name.is_empty() && wanted.contains(name)) {
             continue;
         }
-        if LAST.contains(&node.op_type) {
+        if LAYERS.contains(&node.op_type) {
             // Not a product of two constants.
-            let input = node
-                .inputs
-                .iter()
-                .take(2)
-                .find(|name| !name.is_empty() && !constants.contains(**name));
-            if let Some(input) = input {
-                return Some((*input).to_owned());
+            let mut factors = node.inputs.iter().take(2);
+            let input = factors.find(|name| !name.is_empty() && !constants.contains(**name));
+            if let Some(input) = input
+                && !found.contains(input)
+            {
+                found.push(input);
             }
         }
         wanted.extend(node.inputs.iter().filter(|name| !name.is_empty()));
     }
-    None
+    let n = found.len().min(MAX_LAYERS);
+    let step = |i: usize| i * (found.len() - 1) / (n - 1).max(1);
+    let chosen = (0..n).filter_map(|i| found.get(step(i)));
+    chosen.map(|name| (*name).to_owned()).collect()
 }
 
 /// The features of all samples.
@@ -148,7 +146,7 @@ mod tests {
     use crate::random::gaussian;
 
     #[test]
-    fn the_last_product_on_the_way_to_the_output_is_looked_at() {
+    fn products_on_the_way_to_the_output_are_looked_at() {
         let bytes = GraphBuilder::new("g")
             .initializer(weights("w", &[16, 16], 1))
             .initializer(weights("v", &[16, 4], 1))
@@ -160,9 +158,23 @@ mod tests {
             .node(node("MatMul", &["x", "aside"], &["z"]))
             .encode();
         let model = locate(&bytes, &Limits::default()).unwrap();
-        assert_eq!(feature_of(&model, "y").as_deref(), Some("r"));
-        assert_eq!(feature_of(&model, "z").as_deref(), Some("x"));
-        assert_eq!(feature_of(&model, "x"), None);
+        assert_eq!(features_of(&model, "y"), ["r", "x"]);
+        assert_eq!(features_of(&model, "z"), ["x"]);
+        assert!(features_of(&model, "x").is_empty());
+    }
+
+    #[test]
+    fn of_many_layers_some_are_looked_at_the_last_among_them() {
+        let mut graph = GraphBuilder::new("g").initializer(weights("w", &[16, 16], 1));
+        for i in 0..20 {
+            let (from, to) = (format!("v{i}"), format!("v{}", i + 1));
+            graph = graph.node(node("MatMul", &[&from, "w"], &[&to]));
+        }
+        let bytes = graph.encode();
+        let model = locate(&bytes, &Limits::default()).unwrap();
+        let found = features_of(&model, "v20");
+        assert_eq!(found.len(), MAX_LAYERS);
+        assert_eq!((found[0].as_str(), found[7].as_str()), ("v19", "v0"));
     }
 
     #[test]

@@ -8,25 +8,20 @@ mod probabilistic;
 
 use std::collections::BTreeMap;
 
-use onnxseal_plan::{Policy, Preset};
-use serde::Serialize;
+use onnxseal_plan::{Policy, Preset, Ranking};
 
 use crate::data::{DataSet, fit};
 use crate::engine::{Engine, Net, Samples};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::options::{Options, Progress};
 use crate::subject::Subject;
 use crate::weights::{Numbers, decode, numbers};
 
-/// Scores of a model's weights.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Scores {
-    /// Bytes of a unit; the last one of a tensor may be shorter.
-    pub unit_bytes: u64,
-    /// By a tensor's protobuf path, one score for each unit of its elements, in their order: what the unit is worth for each
-    /// of its bytes. At least 0.
-    pub tensors: BTreeMap<String, Vec<f64>>,
+/// Scores of a model's weights: by a tensor's protobuf path, one for each unit of its elements, in their order, for each byte
+/// of the unit. At least 0.
+struct Scores {
+    tensors: BTreeMap<String, Vec<f64>>,
 }
 
 /// How scores come about.
@@ -49,16 +44,25 @@ pub enum Method<'a> {
     Delta(&'a Subject),
 }
 
-/// Bytes that a unit may have.
-const UNIT_BYTES: std::ops::RangeInclusive<u64> = 16..=1 << 20;
+impl Method<'_> {
+    /// Its name in a ranking.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Energy => "energy",
+            Method::Activation => "activation",
+            Method::Probabilistic { .. } => "probabilistic",
+            Method::Delta(_) => "delta",
+        }
+    }
+}
 
-/// Scores the weights of `subject` in units of `unit_bytes` bytes.
+/// Ranks the weights of `subject` in units of `unit_bytes` bytes; models of more than 1 GiB get larger ones.
 ///
 /// `data` feed the methods that run the model; without, inputs are random. Of the options the seed, the way data are fitted
-/// and the answer are used.
+/// and the answer are used. If `progress` is cancelled, the ranking has what there is and says that it is partial.
 ///
 /// # Errors
-/// [`Error::Usage`] where `unit_bytes` is no power of two from 16 to 2^20; as [`assess`](crate::assess()).
+/// [`Error::Policy`] where `unit_bytes` is no power of two from 64 to 1024; as [`assess`](crate::assess()).
 pub fn rank(
     subject: &Subject,
     method: Method<'_>,
@@ -66,29 +70,39 @@ pub fn rank(
     data: Option<&DataSet>,
     options: &Options<'_>,
     progress: &dyn Progress,
-) -> Result<Scores> {
-    if !UNIT_BYTES.contains(&unit_bytes) || !unit_bytes.is_power_of_two() {
-        return Err(Error::Usage(format!(
-            "units of {unit_bytes} bytes: a power of two from {} to {} is wanted",
-            UNIT_BYTES.start(),
-            UNIT_BYTES.end()
-        )));
-    }
+) -> Result<Ranking> {
+    // What a policy may say.
+    Policy::default().set_unit_bytes(unit_bytes)?;
     let hidden = Hidden::of_policy(subject, &Policy::preset(Preset::Full))?;
-    match method {
-        Method::Energy => Ok(scores(&hidden, unit_bytes, |tensor| {
+    let unit_bytes = onnxseal_plan::unit_bytes(unit_bytes, hidden.weight_bytes);
+    let scores = match method {
+        Method::Energy => scores(&hidden, unit_bytes, |tensor| {
             Some(energy(tensor, &values(subject, tensor)?))
-        })),
-        Method::Delta(base) => delta::rank(subject, &hidden, base, unit_bytes),
+        }),
+        Method::Delta(base) => delta::rank(subject, &hidden, base, unit_bytes)?,
         Method::Activation => {
             let samples = samples(subject, data, options)?;
-            activation::rank(subject, &hidden, unit_bytes, &samples, progress)
+            activation::rank(subject, &hidden, unit_bytes, &samples, progress)?
         }
         Method::Probabilistic { share, n_masks } => {
             let masks = probabilistic::Masks { share, n_masks };
-            probabilistic::rank(subject, &hidden, unit_bytes, masks, data, options, progress)
+            probabilistic::rank(subject, &hidden, unit_bytes, masks, data, options, progress)?
         }
+    };
+    let mut ranking = Ranking::new(&subject.located()?, method.name(), unit_bytes)?;
+    let bytes_of = hidden.tensors.iter().map(|t| (t.path.as_str(), t.bytes()));
+    let bytes_of: BTreeMap<&str, u64> = bytes_of.collect();
+    for (path, scores) in scores.tensors {
+        let bytes = bytes_of.get(path.as_str()).copied().unwrap_or_default();
+        let left = |i: u64| bytes.saturating_sub(i * unit_bytes).min(unit_bytes) as f64;
+        // A ranking has scores of units; a plan divides them by bytes again.
+        let of_unit = |(i, score): (u64, f64)| (score * left(i)).clamp(0.0, f32::MAX.into()) as f32;
+        ranking.insert(path, (0..).zip(scores).map(of_unit).collect());
     }
+    if progress.is_cancelled() {
+        ranking.set_partial();
+    }
+    Ok(ranking)
 }
 
 /// What the model is fed, and how many samples.
@@ -154,10 +168,7 @@ fn scores(
             );
         }
     }
-    Scores {
-        unit_bytes,
-        tensors,
-    }
+    Scores { tensors }
 }
 
 /// Sums over units, for each byte.

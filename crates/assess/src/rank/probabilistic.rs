@@ -106,7 +106,6 @@ pub(super) fn rank(
         }
     }
     Ok(Scores {
-        unit_bytes,
         tensors: tensors.into_iter().collect(),
     })
 }
