@@ -53,7 +53,8 @@ pub use position::{Run, Strategy};
 pub use ranking::{MAX_RANKING_BYTES, Ranking};
 pub use scores::{Scores, Wanted, energy, normalise, uniform};
 pub use subsequence::{
-    DEFAULT_UNIT_BYTES, MAX_SUBSEQUENCES, MIN_SUBSEQUENCE_BYTES, n_subsequences,
+    DEFAULT_UNIT_BYTES, MAX_SUBSEQUENCES, MIN_SUBSEQUENCE_BYTES, RECURRENT_UNIT_BYTES,
+    n_subsequences,
 };
 pub use unmatched::{Entry, unmatched};
 pub use volume::Weighting;

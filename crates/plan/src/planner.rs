@@ -157,16 +157,21 @@ impl<'p, 'a> Planner<'p, 'a> {
     /// Cuts every tensor into subsequences.
     fn cut(&mut self) {
         let total: u64 = self.drafts.iter().map(|draft| draft.bytes).sum();
-        let unit_bytes = match self.policy.ranking() {
-            Some(ranking) => ranking.unit_bytes(),
-            None => unit_bytes(self.policy.unit_bytes(), total),
+        // A ranking has scores of its own units.
+        let least = match self.policy.ranking() {
+            Some(_) => 0,
+            None => unit_bytes(0, total),
         };
         for draft in &mut self.drafts {
             let located = self.model.tensors.get(draft.tensor.index());
             draft.cut = located.and_then(|located| {
                 let bits = element_bits(located.data_type)?;
                 Some(match self.policy.strategy() {
-                    Strategy::Energy => Cut::flat(located.n_elements, bits, unit_bytes),
+                    Strategy::Energy => {
+                        let node = &self.model.nodes[self.operators[draft.operator].node.index()];
+                        let unit_bytes = self.policy.unit_bytes(node.domain, node.op_type);
+                        Cut::flat(located.n_elements, bits, unit_bytes.max(least))
+                    }
                     _ => Cut::new(&located.dims, bits),
                 })
             });

@@ -11,6 +11,9 @@ pub const MAX_SUBSEQUENCES: u64 = 4096;
 /// Bytes of a subsequence that is chosen by score, unless the policy says otherwise.
 pub const DEFAULT_UNIT_BYTES: u64 = 256;
 
+/// The same of recurrent layers.
+pub const RECURRENT_UNIT_BYTES: u64 = 1024;
+
 /// Bytes that such a subsequence may have.
 pub const UNIT_BYTES: std::ops::RangeInclusive<u64> = 64..=1024;
 

@@ -391,7 +391,7 @@ fn the_manual_is_right() {
     let policy = policy(example);
     assert_eq!(policy.coefficient("", "Conv"), 0.3);
     assert_eq!(policy.coefficient("", "Gather"), 0.2);
-    assert_eq!(policy.unit_bytes(), 256);
+    assert_eq!(policy.unit_bytes("", "Conv"), 256);
     for preset in Preset::ALL {
         let policy = Policy::preset(preset);
         let of = |op_type| policy.coefficient("", op_type);

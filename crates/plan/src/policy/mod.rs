@@ -12,9 +12,9 @@ pub use preset::Preset;
 use crate::error::Error;
 use crate::position::Strategy;
 use crate::ranking::Ranking;
-use crate::rules::{self, Rule};
+use crate::rules::{self, Class, Rule};
 use crate::similar::similar;
-use crate::subsequence::{DEFAULT_UNIT_BYTES, UNIT_BYTES};
+use crate::subsequence::{DEFAULT_UNIT_BYTES, RECURRENT_UNIT_BYTES, UNIT_BYTES};
 use crate::volume::Weighting;
 
 /// Decides how much of each operator's weights is encrypted, and which part.
@@ -29,7 +29,7 @@ pub struct Policy {
     weighting: Weighting,
     strategy: Strategy,
     /// Bytes of a subsequence that is chosen by score.
-    unit_bytes: u64,
+    unit_bytes: Option<u64>,
     /// Share of all bytes, in place of the sum of the types' budgets.
     budget: Option<f64>,
     small_model_bytes: Option<u64>,
@@ -100,7 +100,7 @@ impl Policy {
             overrides: Vec::new(),
             weighting: Weighting::default(),
             strategy: Strategy::default(),
-            unit_bytes: DEFAULT_UNIT_BYTES,
+            unit_bytes: None,
             budget: None,
             small_model_bytes: None,
             ranking: None,
@@ -169,7 +169,7 @@ impl Policy {
         if !UNIT_BYTES.contains(&unit_bytes) || !unit_bytes.is_power_of_two() {
             return Err(Error::Unit { bytes: unit_bytes });
         }
-        self.unit_bytes = unit_bytes;
+        self.unit_bytes = Some(unit_bytes);
         Ok(())
     }
 
@@ -187,7 +187,7 @@ impl Policy {
     /// Chooses by the scores of `ranking`, in its units, in place of energies.
     pub fn set_ranking(&mut self, ranking: Ranking) {
         self.strategy = Strategy::Energy;
-        self.unit_bytes = ranking.unit_bytes();
+        self.unit_bytes = Some(ranking.unit_bytes());
         self.ranking = Some(Arc::new(ranking));
     }
 
@@ -250,9 +250,17 @@ impl Policy {
         self.strategy
     }
 
-    /// Bytes of a subsequence that is chosen by score; models of more than 1 GiB get larger ones.
-    pub fn unit_bytes(&self) -> u64 {
-        self.unit_bytes
+    /// Bytes of a subsequence of an operator that is chosen by score; models of more than 1 GiB get larger
+    /// ones. `domain` is empty for `ai.onnx`.
+    ///
+    /// Recurrent layers get [`RECURRENT_UNIT_BYTES`] unless the policy says otherwise: a gate of which some
+    /// weights are visible is filled more easily than a gate that is gone.
+    pub fn unit_bytes(&self, domain: &str, op_type: &str) -> u64 {
+        let class = rules::find(domain, op_type).and_then(Rule::class);
+        self.unit_bytes.unwrap_or(match class {
+            Some(Class::Recurrent) => RECURRENT_UNIT_BYTES,
+            _ => DEFAULT_UNIT_BYTES,
+        })
     }
 
     /// The scores to choose by, in place of energies.
