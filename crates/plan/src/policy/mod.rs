@@ -363,10 +363,10 @@ mod tests {
     #[test]
     fn what_is_named_goes_before_default_before_preset() {
         let mut policy = Policy::preset(Preset::Balanced);
-        assert_eq!(policy.coefficient("", "Conv"), 0.18);
+        assert_eq!(policy.coefficient("", "Conv"), 0.155);
         assert_eq!(policy.coefficient("", "LSTM"), 0.38);
         assert_eq!(policy.coefficient("", "LayerNormalization"), 1.0);
-        assert_eq!(policy.coefficient("my.domain", "Mystery"), 0.18);
+        assert_eq!(policy.coefficient("my.domain", "Mystery"), 0.155);
         policy.set_default(0.4).unwrap();
         policy.set_coefficient("ai.onnx.MatMul", 0.7).unwrap();
         assert_eq!(policy.coefficient("", "Conv"), 0.4);

@@ -41,7 +41,7 @@ const SMALL_MODEL_BYTES: u64 = 44 << 10;
 #[rustfmt::skip]
 static ROWS: [Row; 4] = [
     Row { preset: Preset::Light, name: "light", redundant: 0.05, small: 0.05, default: 0.05, small_model_bytes: 0 },
-    Row { preset: Preset::Balanced, name: "balanced", redundant: 0.38, small: 1.0, default: 0.18, small_model_bytes: SMALL_MODEL_BYTES },
+    Row { preset: Preset::Balanced, name: "balanced", redundant: 0.38, small: 1.0, default: 0.155, small_model_bytes: SMALL_MODEL_BYTES },
     Row { preset: Preset::Strong, name: "strong", redundant: 0.6, small: 1.0, default: 0.5, small_model_bytes: SMALL_MODEL_BYTES },
     Row { preset: Preset::Full, name: "full", redundant: 1.0, small: 1.0, default: 1.0, small_model_bytes: 0 },
 ];

@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn an_empty_policy_is_balanced() {
         let policy = Policy::parse("").unwrap();
-        assert_eq!(policy.coefficient("", "Conv"), 0.18);
+        assert_eq!(policy.coefficient("", "Conv"), 0.155);
         assert_eq!(policy.strategy(), Strategy::Energy);
         assert_eq!(policy.weighting(), Weighting::Model);
     }

@@ -1,0 +1,212 @@
+//! What attackers get of the models of the fixtures, by the default policy; and how long an assessment takes.
+//!
+//!     ORT_DYLIB_PATH=... cargo bench -p onnxseal-assess --bench strength -- [MODEL IMAGES LABELS SCALE]...
+//!
+//! Every line has a figure beside the bound that it is held to. Further models, with images and labels as IDX files and what
+//! pixels are divided by, are assessed as the fixtures are. Nothing is asserted.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::path::Path;
+use std::time::Instant;
+
+use onnxseal_assess::assessment::{Candidate, FloorKind, Measure};
+use onnxseal_assess::data::Array;
+use onnxseal_assess::engine::Values;
+use onnxseal_assess::{
+    Assessment, DataOptions, DataSet, Method, NamedPolicy, Options, Silent, Subject, assess, rank,
+};
+use onnxseal_core::{Policy, Preset};
+
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/models/");
+
+/// Models with labels, and how they are fed.
+const DIGITS: [(&str, &str); 13] = [
+    ("digits_cnn", "nchw"),
+    ("digits_cnn_fp16", "nchw"),
+    ("digits_cnn_qdq", "nchw"),
+    ("digits_cnn_qoperator", "nchw"),
+    ("digits_embedding", "tokens"),
+    ("digits_finetuned", "nchw"),
+    ("digits_gru", "rows"),
+    ("digits_lstm", "rows"),
+    ("digits_mlp_int4", "rows"),
+    ("digits_sklearn_forest", "flat"),
+    ("digits_sklearn_logistic", "flat"),
+    ("digits_sklearn_mlp", "flat"),
+    ("digits_tensorflow", "nhwc"),
+];
+
+fn main() {
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| a != "--bench")
+        .collect();
+    println!(
+        "model: best fill (at most majority + 0.10), probe with 100 labels (at most floor + 0.05), share"
+    );
+    for (name, kind) in DIGITS {
+        let subject = Subject::plain(Path::new(&format!("{FIXTURES}{name}.onnx"))).unwrap();
+        line(
+            name,
+            &judge(&subject, &digits(kind), &options(&[Preset::Balanced])),
+        );
+    }
+    for model in arguments.chunks_exact(4) {
+        let subject = Subject::plain(Path::new(&model[0])).unwrap();
+        let data = images(model, None);
+        let name = Path::new(&model[0]).file_stem().unwrap().to_string_lossy();
+        line(
+            &name,
+            &judge(&subject, &data, &options(&[Preset::Balanced])),
+        );
+        let start = Instant::now();
+        let mut all = options(&Preset::ALL);
+        all.measures_opening = true;
+        judge(&subject, &images(model, Some(1000)), &all);
+        println!(
+            "  all presets, 1,000 images: {:.1} s (under 60)",
+            start.elapsed().as_secs_f64()
+        );
+        activation(&subject, &data);
+    }
+    delta();
+}
+
+/// With a ranking by activation, at 5 % of the bytes.
+fn activation(subject: &Subject, data: &DataSet) {
+    let ranking = rank(
+        subject,
+        Method::Activation,
+        256,
+        Some(data),
+        &Options::default(),
+        &Silent,
+    );
+    let mut policy = Policy::default();
+    policy.set_budget(0.05).unwrap();
+    policy.set_ranking(ranking.unwrap());
+    let mut options = options(&[]);
+    options.candidates.push(NamedPolicy {
+        name: "activation".into(),
+        policy,
+    });
+    line(
+        "  by activation, 5 % of the bytes",
+        &judge(subject, data, &options),
+    );
+}
+
+/// A private model that was fine-tuned from a public one.
+fn delta() {
+    let open = |name: &str| Subject::plain(Path::new(&format!("{FIXTURES}{name}.onnx"))).unwrap();
+    let (subject, base) = (open("digits_finetuned"), open("digits_base"));
+    let data = digits("nchw");
+    let mut options = options(&[Preset::Balanced]);
+    let by_delta = rank(
+        &subject,
+        Method::Delta(&base),
+        256,
+        None,
+        &Options::default(),
+        &Silent,
+    );
+    let mut policy = Policy::default();
+    policy.set_ranking(by_delta.unwrap());
+    options.candidates.push(NamedPolicy {
+        name: "delta".into(),
+        policy,
+    });
+    options.base = Some(&base);
+    let assessment = judge(&subject, &data, &options);
+    let mut floors = assessment.floors.iter();
+    let full = floors
+        .find(|floor| floor.kind == FloorKind::FullBase)
+        .unwrap();
+    for candidate in &assessment.candidates {
+        let mut attacks = candidate.attacks.iter();
+        let public = attacks.find(|row| row.name == "public base").unwrap();
+        println!(
+            "{} of a fine-tuned model, public base: {:.3} at {:.1} % (at most {:.3} + 0.05, what full leaves)",
+            candidate.name,
+            public.measure.as_ref().map_or(0.0, |measure| measure.value),
+            candidate.share * 100.0,
+            full.measure.value
+        );
+    }
+}
+
+fn options(presets: &[Preset]) -> Options<'static> {
+    let mut options = Options::default();
+    options.attacker_samples = vec![100];
+    options.measures_opening = false;
+    options.candidates = presets.iter().map(|preset| (*preset).into()).collect();
+    options
+}
+
+fn judge(subject: &Subject, data: &DataSet, options: &Options<'_>) -> Assessment {
+    assess(subject, Some(data), options, &Silent).unwrap()
+}
+
+fn line(name: &str, assessment: &Assessment) {
+    let constant = assessment
+        .floors
+        .first()
+        .map_or(0.0, |floor| floor.measure.value);
+    for candidate in &assessment.candidates {
+        let value = |measure: Option<&Measure>| measure.map_or(0.0, |m| m.value);
+        let fill = value(
+            candidate
+                .best_fill_attack()
+                .and_then(|row| row.measure.as_ref()),
+        );
+        let probe = candidate.probe(100);
+        println!(
+            "{name} ({:.3}): fill {fill:.3} over {constant:.3}, probe {:.3} over {:.3}, {:.1} % of {} bytes: {}",
+            assessment.original.value,
+            value(probe.and_then(|row| row.measure.as_ref())),
+            probe.map_or(0.0, |row| row.floor),
+            candidate.share * 100.0,
+            candidate.weight_bytes,
+            verdict(candidate, fill, constant)
+        );
+    }
+}
+
+/// Against the bounds above, whatever the number of samples.
+fn verdict(candidate: &Candidate, fill: f64, constant: f64) -> &'static str {
+    let probe = candidate
+        .probe(100)
+        .and_then(|row| Some((row.measure.as_ref()?.value, row.floor)));
+    match fill <= constant + 0.1 && probe.is_none_or(|(value, floor)| value <= floor + 0.05) {
+        true => "met",
+        false => "MISSED",
+    }
+}
+
+fn images(model: &[String], limit: Option<usize>) -> DataSet {
+    let mut options = DataOptions::default();
+    options.limit = limit.or(Some(2000));
+    options.scale = model[3].parse().unwrap();
+    DataSet::load(Path::new(&model[1]), Some(Path::new(&model[2])), &options).unwrap()
+}
+
+/// The test images of the digits, as a model is fed them.
+fn digits(kind: &str) -> DataSet {
+    let path = format!("{FIXTURES}digits_test.csv");
+    let mut data = DataSet::load(Path::new(&path), None, &DataOptions::default()).unwrap();
+    let Array { dims, values, .. } = &mut data.arrays[0];
+    let pixels: Vec<f64> = (0..values.len()).map(|i| values.at(i)).collect();
+    let floats = |scale: f64| Values::F32(pixels.iter().map(|p| (p / scale) as f32).collect());
+    (*dims, *values) = match kind {
+        "tokens" => {
+            let token = |(i, pixel): (usize, &f64)| *pixel as i64 + 17 * (i as i64 % 64);
+            let tokens = pixels.iter().enumerate().map(token).collect();
+            (vec![64], Values::I64(tokens))
+        }
+        "flat" => (vec![64], floats(1.0)),
+        "rows" => (vec![8, 8], floats(16.0)),
+        "nhwc" => (vec![8, 8, 1], floats(16.0)),
+        _ => (vec![1, 8, 8], floats(16.0)),
+    };
+    data
+}
