@@ -221,11 +221,21 @@ fn write_seeds() {
     for (name, model) in hostile() {
         write("wire_locate", name, &model);
     }
-    for name in ["tiny_int4.onnx", "nothing_encrypted.onnx"] {
+    for name in [
+        "tiny_int4.onnx",
+        "nothing_encrypted.onnx",
+        "compact_tiny.onnx",
+    ] {
         let artifact = fs::read(root().join("fixtures/sealed/valid").join(name)).unwrap();
         write("open", name, &artifact);
     }
-    for name in ["mac_before_tags", "key_empty", "graph_changed"] {
+    for name in [
+        "mac_before_tags",
+        "key_empty",
+        "graph_changed",
+        "targets_number_not_minimal",
+        "targets_base64_without_padding",
+    ] {
         let path = root().join(format!("fixtures/sealed/invalid/{name}.onnx"));
         write("open", name, &fs::read(path).unwrap());
     }
@@ -249,6 +259,10 @@ fn write_seeds() {
     write("manifest", "renamed", renamed);
     let forged = [&renamed[..], &[0], &external_twice()].concat();
     write("forged", "renamed", &forged);
+    let compact = br#"{"format":3,"suite":"AES-256-GCM/HKDF-SHA256","chunk":65536,"tiers":1,"files":[{"path":"","bytes":100},{"path":"w.bin","bytes":4096}],"claims":{},"tensors":[{"name":"v","at":"graph.initializer[0]","data_type":"FLOAT","dims":[16,16],"operators":[{"op_type":"MatMul","node":""}],"mode":"bytes","tier":1,"file":1,"offset":0,"element_bits":32,"unit":1,"n":256,"targets":"AAGAAQI="}]}"#;
+    write("manifest", "compact", compact);
+    let forged = [&compact[..], &[0], &external_twice()].concat();
+    write("forged", "compact", &forged);
     let claims = br#"{"format":1,"suite":"AES-256-GCM/HKDF-SHA256","chunk":65536,"tiers":1,"files":[{"path":"","bytes":1}],"claims":{"a":"b"},"tensors":[]}"#;
     write("manifest", "no_tensors", claims);
     let forged = [&claims[..], &[0], &samples::gemm()].concat();

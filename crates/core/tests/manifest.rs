@@ -1,6 +1,8 @@
 //! The rules for manifests: which JSON is one, and what it may say.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use onnxseal_core::File;
 use onnxseal_core::manifest::{MAX_MANIFEST_BYTES, Manifest, Mode, Tensor};
 use serde_json::{Value, json};
@@ -36,6 +38,18 @@ fn manifest(tensors: &[Value]) -> Value {
 
 fn parse(json: &Value) -> Result<Manifest, String> {
     Manifest::parse(&serde_json::to_vec(json).unwrap())
+}
+
+/// A manifest of version 3, of one tensor of `n` subsequences with these `targets`.
+fn compact(n: u64, targets: Value) -> Value {
+    let members = json!({"dims": [n], "unit": 1, "n": n, "targets": targets, "element_bits": 8, "data_type": "UINT8"});
+    let files = json!([{"path": "", "bytes": 1u64 << 40}]);
+    let tensors = [with(tensor("a", 0, 0), members)];
+    with(manifest(&tensors), json!({"format": 3, "files": files}))
+}
+
+fn base64_of(bytes: &[u8]) -> Value {
+    STANDARD.encode(bytes).into()
 }
 
 fn refused(tensors: &[Value]) -> String {
@@ -169,6 +183,124 @@ fn structs_are_objects_and_modes_strings() {
         assert!(
             error.contains("expected") || error.contains("invalid type"),
             "{json}: {error}"
+        );
+    }
+}
+
+/// Versions 1 and 2 have arrays, version 3 has strings, with `original` and without.
+#[test]
+fn versions_have_targets_of_their_form() {
+    let original = json!({"bytes": 1000, "paths": ["v"], "texts": ["YQ=="], "edits": [0, 1, 0]});
+    let of = |format: u64, targets: &Value, original: Option<&Value>| {
+        let mut members = json!({"format": format});
+        if let Some(original) = original {
+            members = with(members, json!({"original": original}));
+        }
+        let tensor = with(tensor("a", 0, 100), json!({"targets": targets}));
+        parse(&with(manifest(&[tensor]), members))
+    };
+    let (numbers, text) = (json!([0, 1, 2, 1]), json!("AAECAQ=="));
+    for (format, targets, original) in [
+        (1, &numbers, None),
+        (2, &numbers, Some(&original)),
+        (3, &text, None),
+        (3, &text, Some(&original)),
+    ] {
+        let read = of(format, targets, original).unwrap();
+        assert_eq!(&*read.tensors()[0].targets, [0, 1, 2, 1]);
+        assert_eq!(read.restores_names(), original.is_some());
+    }
+    for (format, targets, original, expected) in [
+        (1, &text, None, "the other form"),
+        (2, &text, Some(&original), "the other form"),
+        (3, &numbers, None, "the other form"),
+        (3, &numbers, Some(&original), "the other form"),
+        (1, &numbers, Some(&original), "do not go together"),
+        (2, &numbers, None, "do not go together"),
+        (3, &text, Some(&Value::Null), "invalid type"),
+        (4, &text, None, "format version 4"),
+        (0, &numbers, None, "format version 0"),
+    ] {
+        let why = of(format, targets, original).unwrap_err();
+        assert!(why.contains(expected), "{format} {targets}: {why}");
+    }
+}
+
+#[test]
+fn a_tensor_may_not_have_targets_of_another_form_than_the_rest() {
+    let text = with(tensor("b", 0, 64), json!({"targets": "AAE="}));
+    for format in [1, 3] {
+        let members = json!({"format": format});
+        let why = parse(&with(manifest(&[tensor("a", 0, 0), text.clone()]), members)).unwrap_err();
+        assert!(why.contains("the other form"), "{why}");
+    }
+}
+
+#[test]
+fn targets_of_version_3_keep_the_rules_for_runs() {
+    // 2^53 - 1 in LEB128: seven bytes of seven bits, and four bits.
+    let largest = [[0xFF; 7].as_slice(), &[0x0F]].concat();
+    let runs = |numbers: &[&[u8]]| parse(&compact(1 << 20, base64_of(&numbers.concat())));
+    let read = runs(&[&[0], &[1], &[0xAC, 2], &[0xFF, 0xFF, 0x03]]).unwrap();
+    assert_eq!(&*read.tensors()[0].targets, [0, 1, 300, 65535]);
+    assert_eq!(read.tensors()[0].encrypted_bytes(), 65536);
+    for (numbers, expected) in [
+        (&[][..], "not runs of skip and take"),
+        (&[&[0][..]], "not runs of skip and take"),
+        (&[&[0], &[1], &[1]], "not runs of skip and take"),
+        (&[&[0], &[0]], "an empty run"),
+        (&[&[0], &[1], &[0], &[1]], "an empty run"),
+        (&[&[1], &[0x80, 0x80, 0x40]], "reach subsequence"),
+        (&[&largest, &[1]], "reach subsequence"),
+        (
+            &[&[0], &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10]],
+            "over 2^53 - 1",
+        ),
+        (
+            &[
+                &[0],
+                &[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F],
+            ],
+            "over 2^53 - 1",
+        ),
+    ] {
+        let why = runs(numbers).unwrap_err();
+        assert!(why.contains(expected), "{numbers:?}: {why}");
+    }
+}
+
+#[test]
+fn targets_of_version_3_have_one_spelling() {
+    let of = |targets: Value| parse(&compact(16, targets));
+    of("AAECAQ==".into()).unwrap();
+    for bytes in [
+        &[0x80, 0, 1][..],                      // 0 in two bytes
+        &[0, 0x81, 0],                          // 1 in two bytes
+        &[0, 1, 2, 0x81],                       // no end
+        &[0x80],                                // nothing but a beginning
+        &[[0x81; 9].as_slice(), &[1]].concat(), // ten bytes
+    ] {
+        let why = of(base64_of(bytes)).unwrap_err();
+        assert!(why.contains("LEB128"), "{bytes:?}: {why}");
+    }
+    for text in [
+        "AAECAQ",
+        "AAECAQ=",
+        "AAECAQ===",
+        "AAECAR==",
+        "AAEC\nAQ==",
+        " AAECAQ==",
+        "AAECAQ==AAEC",
+        "A-ECAQ==",
+        "\u{175}",
+    ] {
+        let why = of(text.into()).unwrap_err();
+        assert!(why.contains("LEB128"), "{text:?}: {why}");
+    }
+    for other in [json!(null), json!(1), json!({"0": 1}), json!(["AAECAQ=="])] {
+        assert!(
+            of(other.clone()).unwrap_err().contains("invalid type"),
+            "{other}"
         );
     }
 }
