@@ -46,9 +46,14 @@ pub(crate) fn shortfalls(
             .sum();
         if encrypted < pool.budget_bytes {
             let bytes: u64 = tensors().map(|planned| planned.bytes).sum();
+            let which = match tensors().count() {
+                1 => tensors()
+                    .map(|planned| check.tensor(planned) + " has")
+                    .collect(),
+                n => format!("{n} tensors together have"),
+            };
             found.push(format!(
-                "{} tensors together have {encrypted} of {bytes} bytes encrypted, expected at least {}",
-                pool.tensors.len(),
+                "{which} {encrypted} of {bytes} bytes encrypted, expected at least {}",
                 pool.budget_bytes
             ));
         }
@@ -109,8 +114,10 @@ impl<'a> Check<'a> {
         self.by_path.get(path.as_str()).copied()
     }
 
-    fn name(&self, planned: &TensorPlan) -> String {
-        excerpt(self.model.tensors[planned.tensor.index()].name)
+    /// The tensor, as messages name it.
+    fn tensor(&self, planned: &TensorPlan) -> String {
+        let name = self.model.tensors[planned.tensor.index()].name;
+        format!("tensor {:?}", excerpt(name))
     }
 
     fn encrypted_bytes(&self, planned: &TensorPlan) -> u64 {
@@ -122,8 +129,8 @@ impl<'a> Check<'a> {
         let found = self.encrypted_bytes(planned);
         (found < planned.encrypted_bytes).then(|| {
             format!(
-                "tensor {:?} has {found} of {} bytes encrypted, expected at least {}",
-                self.name(planned),
+                "{} has {found} of {} bytes encrypted, expected at least {}",
+                self.tensor(planned),
                 planned.bytes,
                 planned.encrypted_bytes
             )
@@ -137,8 +144,8 @@ impl<'a> Check<'a> {
             found.unit > planned.unit_elements && found.encrypted_bytes() < planned.bytes;
         is_coarse.then(|| {
             format!(
-                "tensor {:?} is cut into units of {} elements, expected {} at most",
-                self.name(planned),
+                "{} is cut into units of {} elements, expected {} at most",
+                self.tensor(planned),
                 found.unit,
                 planned.unit_elements
             )
@@ -176,8 +183,8 @@ impl<'a> Check<'a> {
         }
         (missing > 0).then(|| {
             format!(
-                "tensor {:?}: {missing} elements of those that weigh most are in clear",
-                self.name(planned)
+                "{}: {missing} elements that the policy chooses are in clear",
+                self.tensor(planned)
             )
         })
     }
