@@ -78,7 +78,7 @@ def accuracies(request):
 
 def pytest_terminal_summary(terminalreporter, config):
     if config.accuracies:
-        terminalreporter.section("accuracy: original, protected under balanced")
+        terminalreporter.section("accuracy: original, protected under balanced as it is (not attacked)")
         for name, original, protected in config.accuracies:
             terminalreporter.write_line(f"{name:32} {original:6.1%} {protected:6.1%}")
 

@@ -1,4 +1,8 @@
-"""What is left of a trained model's accuracy without the key, and that all of it comes back."""
+"""What a trained model computes as it is, without the key, and that all of its accuracy comes back.
+
+Nobody attacks here: that a protected model guesses as it is does not say what somebody gets who fills the gaps.
+docs/STRENGTH.md and `onnxseal assess` say that.
+"""
 
 import digits
 import numpy as np
@@ -6,14 +10,13 @@ import pytest
 import runtime
 from catalog import MODELS, SHARED, digits_models
 
-# Chance is 10 %. Ciphertext is random, so each protected model guesses in its own way: over 25 runs each, nets stayed
-# below 21 %; most give NaN and so the first digit's share. A forest keeps the paths on which no node is encrypted: 28 %.
+# Chance is 10 %. Ciphertext is random, so each protected model guesses in its own way; most give NaN and so the first
+# digit's share.
 NEAR_CHANCE = 0.3
-NEAR_CHANCE_OF_FOREST = 0.45
 
 
 @pytest.mark.parametrize("name", digits_models())
-def test_digits(name, tool, tmp_path, accuracies):
+def test_digits_as_they_are_and_restored(name, tool, tmp_path, accuracies):
     facts = digits_models()[name]
     protected, restored = tmp_path / "protected" / name, tmp_path / "restored" / name
     protected.parent.mkdir()
@@ -30,7 +33,7 @@ def test_digits(name, tool, tmp_path, accuracies):
     assert np.array_equal(original, digits.outputs(restored, facts))
     if name == "digits_cnn.onnx":
         assert before >= 0.97
-    assert after <= (NEAR_CHANCE_OF_FOREST if "forest" in name else NEAR_CHANCE)
+    assert after <= NEAR_CHANCE, "as it is, the protected model does better than guessing"
 
 
 @pytest.mark.parametrize(
@@ -42,7 +45,7 @@ def test_digits(name, tool, tmp_path, accuracies):
     ],
     ids=["cntk", "simplified", "pytorch"],
 )
-def test_mnist(name, scale, tool, tmp_path, accuracies):
+def test_mnist_as_it_is_and_restored(name, scale, tool, tmp_path, accuracies):
     model, data = SHARED / "real" / name, digits.mnist(1000)
     if data is None or not model.exists():
         pytest.skip(f"{model} or its data is absent")
@@ -61,5 +64,5 @@ def test_mnist(name, scale, tool, tmp_path, accuracies):
     before, after = (float((s.argmax(1) == labels).mean()) for s in (original, scores(protected)))
     accuracies.append((name, before, after))
     assert before >= 0.97
-    assert after <= NEAR_CHANCE
+    assert after <= NEAR_CHANCE, "as it is, the protected model does better than guessing"
     assert np.array_equal(original, scores(restored))

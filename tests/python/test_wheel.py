@@ -52,6 +52,9 @@ def test_both_write_what_the_other_opens_and_report_the_same(tool, tmp_path):
     ours, theirs = tmp_path / "ours.onnx", tmp_path / "theirs.onnx"
     asked = dict(preset="light", coefficients={"Gemm": 0.5})
     options = ["--preset", "light", "--coefficient", "Gemm=0.5"]
+    # The same as a file. The preset alone asks for other weights: types share one budget, and here Gemm takes most of it.
+    policy = tmp_path / "policy.toml"
+    policy.write_text('preset = "light"\n[op.Gemm]\ncoefficient = 0.5\n')
     assert onnxseal.plan(MODEL, **asked) == told(tool("plan", MODEL, "--json", *options))
 
     claims = {"customer": "acme", "not-after": "2999-01-01"}
@@ -64,8 +67,8 @@ def test_both_write_what_the_other_opens_and_report_the_same(tool, tmp_path):
 
     for path in (ours, theirs):
         assert onnxseal.inspect(path) == told(tool("inspect", path, "--json"))
-        verified = onnxseal.verify(path, identity=tool.identity_file, preset="light")
-        assert verified == told(tool("verify", path, "-i", tool.identity_file, "--preset", "light", "--json"))
+        verified = onnxseal.verify(path, identity=tool.identity_file, policy=policy)
+        assert verified == told(tool("verify", path, "-i", tool.identity_file, "--policy", policy, "--json"))
         assert verified["authenticated"] and verified["policy_met"]
         assert restored(path, tool.identity_file, tmp_path) == MODEL.read_bytes()
     tool.unprotect(ours, tmp_path / "back.onnx")
