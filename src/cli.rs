@@ -333,8 +333,8 @@ pub struct Policy {
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     pub policy: Option<PathBuf>,
 
-    /// Built-in policy: light, balanced, strong, full [default: balanced; for rotate: what is encrypted
-    /// now]
+    /// Built-in policy: light (resists nobody who fills the gaps), balanced, strong, full (all weights)
+    /// [default: balanced; for rotate: what is encrypted now]
     #[arg(long, value_name = "NAME")]
     pub preset: Option<onnxseal_core::Preset>,
 
@@ -369,7 +369,8 @@ pub struct LeastPolicy {
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     pub policy: Option<PathBuf>,
 
-    /// Preset that a model must meet or exceed
+    /// Preset that a model must meet or exceed: light, balanced, strong, full. Without a key only how much
+    /// is encrypted and how it is cut can be checked, with one also which weights
     #[arg(long, value_name = "NAME")]
     pub preset: Option<onnxseal_core::Preset>,
 
