@@ -80,7 +80,7 @@ fn many_targets_are_written_opened_rotated_and_verified() {
         ("full.onnx", Some("preset = \"full\"\n"), 1),
     ] {
         let to = lab.path(name);
-        let policy = policy.map(|text| self::policy(text));
+        let policy = policy.map(self::policy);
         let options = RotateOptions {
             policy: policy.clone(),
             ..RotateOptions::default()

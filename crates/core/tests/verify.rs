@@ -1,6 +1,6 @@
 //! What `verify` says of a model and a policy: without a key how much is encrypted and how it is cut, with
 //! a key what is encrypted.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::panic, clippy::unwrap_used, missing_docs)]
 
 mod lab;
 
