@@ -1,13 +1,14 @@
 //! Prints what attackers get, models by presets: `figures MODEL DATA [LABELS] [key=value]...`.
 //!
-//! Keys: `limit`, `scale`, `seed`, `kind` (how the digits of `fixtures/models/digits_test.csv` are fed), `presets`.
+//! Keys: `limit`, `scale`, `seed`, `kind` (how the digits of `fixtures/models/digits_test.csv` are fed), `presets`,
+//! `html` (a file for the page), `plots` (a folder for the pictures), `json`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::Path;
 
 use onnxseal_assess::data::Array;
 use onnxseal_assess::engine::Values;
-use onnxseal_assess::{DataOptions, DataSet, Options, Silent, Subject, assess};
+use onnxseal_assess::{DataOptions, DataSet, Options, Silent, Subject, assess, report};
 
 fn main() {
     let (pairs, paths): (Vec<String>, Vec<String>) = std::env::args()
@@ -39,6 +40,15 @@ fn main() {
         how.candidates = presets.split(',').map(preset).collect();
     }
     let assessment = assess(&subject, data.as_ref(), &how, &Silent).unwrap();
+    if let Some(page) = value("html") {
+        std::fs::write(page, report::html(&assessment)).unwrap();
+    }
+    if let Some(folder) = value("plots") {
+        std::fs::create_dir_all(folder).unwrap();
+        for (name, svg) in report::plots(&assessment) {
+            std::fs::write(Path::new(folder).join(name), svg).unwrap();
+        }
+    }
     if value("json").is_some() {
         println!("{}", serde_json::to_string_pretty(&assessment).unwrap());
         return;

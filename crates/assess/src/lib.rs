@@ -6,6 +6,8 @@
 //! against what the attacker gets without any encrypted weight, its *floor*, and the [`Assessment`] says where the model
 //! holds and where it leaks. [`DataSet`] reads data, [`Metric`] lets the caller measure in another way.
 //!
+//! [`report`] makes a page and pictures of it.
+//!
 //! [`rank`] scores weights by what the model would miss most.
 //!
 //! ```no_run
@@ -41,6 +43,7 @@ mod opening;
 mod options;
 mod random;
 mod rank;
+pub mod report;
 mod ridge;
 mod roles;
 pub mod stats;

@@ -1,0 +1,60 @@
+//! Pictures of an [`Assessment`] for people: one HTML file, or single SVG files.
+//!
+//! The page stands alone: it has no script, and it fetches nothing. It is well-formed XML, too. All that comes from a
+//! model or its data is escaped.
+
+mod bars;
+mod draw;
+mod page;
+mod strips;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use crate::assessment::{Assessment, Candidate};
+use draw::{Drawing, PLAIN};
+
+/// Makes a page of an assessment: verdicts first, then what each attack gets, what is encrypted, and what remains open.
+pub fn html(assessment: &Assessment) -> String {
+    page::page(assessment)
+}
+
+/// Makes the page's pictures as files of their own: names such as `attacks.svg`, each with its SVG text.
+///
+/// `presets.svg` has the best fill and the best probe of each candidate, `attacks.svg` all attacks,
+/// `encrypted.svg` where the encrypted weights are.
+pub fn plots(assessment: &Assessment) -> Vec<(String, String)> {
+    let axis = bars::Axis::of(assessment);
+    let side_by_side = |draw: &dyn Fn(&Candidate) -> Drawing| {
+        let panels = assessment.candidates.iter().map(|candidate| {
+            let heading = format!("{}: {}", candidate.name, candidate.verdict);
+            draw(candidate).headed(&heading, &PLAIN)
+        });
+        draw::side_by_side(panels.collect())
+    };
+    let attacks = side_by_side(&|candidate| bars::attacks(assessment, candidate, &axis, &PLAIN));
+    let encrypted = side_by_side(&|candidate| strips::operators(candidate, &PLAIN));
+    let best = bars::overview(assessment, &axis, &PLAIN);
+    let bars_legend = || bars::legend(assessment, &PLAIN);
+    let file = |name: &str, drawing: Drawing, title: &str| {
+        let title = format!("{title}: {}", assessment.model);
+        (name.to_owned(), drawing.standing_alone(&title, &PLAIN))
+    };
+    vec![
+        file(
+            "presets.svg",
+            best.above(bars_legend()),
+            "Best fill and best probe",
+        ),
+        file(
+            "attacks.svg",
+            attacks.above(bars_legend()),
+            "What each attack gets",
+        ),
+        file(
+            "encrypted.svg",
+            encrypted.above(strips::legend(&PLAIN)),
+            "What is encrypted",
+        ),
+    ]
+}

@@ -1,0 +1,284 @@
+#![allow(clippy::unwrap_used)]
+
+use super::strips::MOST_STRIPS;
+use super::{html, plots};
+use crate::assessment::*;
+
+const NASTY: &str = "<script>alert('x')</script> & \"q\"\u{1b}[0m\u{202e}\u{0}";
+
+fn measure(value: f64) -> Measure {
+    Measure {
+        value,
+        interval: Some(Interval {
+            low: value - 0.03,
+            high: value + 0.03,
+        }),
+        n_samples: 900,
+        n_nan: 2,
+        top5: Some(0.99),
+        relative_error: None,
+    }
+}
+
+fn attack(name: &str, attack: Attack, value: Option<f64>, verdict: Verdict) -> AttackRow {
+    AttackRow {
+        attack,
+        name: name.to_owned(),
+        layer: Some(format!("layer of {NASTY}")),
+        measure: value.map(measure),
+        seeds: vec![0.1, 0.2],
+        floor: 0.16,
+        floor_kind: FloorKind::Constant,
+        verdict,
+        note: Some("a note".to_owned()),
+    }
+}
+
+fn operator(i: usize) -> OperatorRow {
+    OperatorRow {
+        op_type: "Conv".to_owned(),
+        node: format!("{NASTY} {i}"),
+        bytes: 1000 * i as u64,
+        encrypted_bytes: 500 * i as u64,
+        share: 0.5,
+        strip: (0..STRIP_BINS).map(|bin| bin as f32 / 63.0).collect(),
+        tensors: Vec::new(),
+    }
+}
+
+fn candidate(name: &str, verdict: Verdict, n_operators: usize) -> Candidate {
+    let fill = Attack::Fill {
+        fill: Fill::Zero,
+        reestimated: false,
+    };
+    let probe = Attack::Probe {
+        n_labels: 100,
+        fill: Fill::Zero,
+    };
+    Candidate {
+        name: name.to_owned(),
+        weight_bytes: 100_000,
+        encrypted_bytes: 50_000,
+        share: 0.5,
+        opening: Some(Opening {
+            seconds: 0.0123,
+            bytes: 1,
+        }),
+        attacks: vec![
+            attack("as it is", Attack::AsItIs, Some(0.1), Verdict::Holds),
+            attack("zero fill", fill, Some(0.71), verdict),
+            attack(
+                "probe with 100 labels",
+                probe,
+                Some(0.2),
+                Verdict::Undecided {
+                    needed_samples: Some(1234),
+                },
+            ),
+            attack("public base", Attack::PublicBase, None, Verdict::Holds),
+        ],
+        verdict,
+        worst: Some(1),
+        best_fill: Some(1),
+        operators: (1..=n_operators).map(operator).collect(),
+        notes: vec![format!("a candidate's note {NASTY}")],
+    }
+}
+
+fn assessment() -> Assessment {
+    Assessment {
+        model: NASTY.to_owned(),
+        model_bytes: 123_456,
+        engine: EngineRow {
+            version: "1.32.0".to_owned(),
+            library: "/secret/place".to_owned(),
+            n_threads: 2,
+        },
+        data: DataRow {
+            source: format!("data {NASTY}"),
+            n_samples: 1000,
+            n_attacker: 100,
+            n_evaluation: 900,
+            is_labelled: true,
+            is_random: false,
+            n_classes: Some(10),
+            dropped_sizes: Vec::new(),
+        },
+        seed: 4711,
+        metric: MetricRow {
+            kind: MetricKind::Accuracy,
+            name: "accuracy".to_owned(),
+            unit: String::new(),
+            is_rate: true,
+        },
+        margin: 0.05,
+        original: measure(0.985),
+        floors: vec![Floor {
+            kind: FloorKind::RawProbe,
+            n_labels: Some(100),
+            measure: measure(0.16),
+        }],
+        candidates: vec![
+            candidate("light", Verdict::Leaks, 3),
+            candidate("balanced", Verdict::Holds, MOST_STRIPS + 5),
+            candidate(NASTY, Verdict::Holds, 0),
+        ],
+        notes: vec!["Fine-tuning was not tried.".to_owned()],
+        seconds: 12.5,
+    }
+}
+
+/// Parses markup as XML, and gives all its text.
+fn text_of(markup: &str) -> String {
+    let mut options = roxmltree::ParsingOptions::default();
+    options.allow_dtd = true;
+    let document = roxmltree::Document::parse_with_options(markup, options).unwrap();
+    let mut ids: Vec<&str> = document
+        .descendants()
+        .filter_map(|node| node.attribute("id"))
+        .collect();
+    ids.sort_unstable();
+    let n_ids = ids.len();
+    ids.dedup();
+    assert_eq!(ids.len(), n_ids, "an id is there twice");
+    assert!(
+        !document
+            .descendants()
+            .any(|node| node.has_tag_name("script")
+                || node.has_tag_name(("http://www.w3.org/1999/xhtml", "script")))
+    );
+    let texts: Vec<&str> = document
+        .descendants()
+        .filter(|node| node.is_text())
+        .filter_map(|node| node.text())
+        .collect();
+    texts.join("\n")
+}
+
+/// All that is drawn has finite numbers.
+fn has_numbers_only(markup: &str) -> bool {
+    !["NaN", "inf\"", "inf ", "-inf"].iter().any(|wrong| {
+        markup.contains(&format!("=\"{wrong}")) || markup.contains(&format!(" {wrong}"))
+    })
+}
+
+#[test]
+fn the_page_says_everything() {
+    let assessment = assessment();
+    let page = html(&assessment);
+    let text = text_of(&page);
+    for wanted in [
+        "light",
+        "balanced",
+        "leaks",
+        "holds",
+        "71.0 %",
+        "55.0 points above",
+        "12.3 ms",
+        "4711",
+        "1.32.0",
+        "about 1234 samples",
+        "Fine-tuning was not tried.",
+        "a candidate's note",
+        "5 smaller operators",
+        "a probe on the inputs themselves, 100 labels",
+        "not tried",
+        "No operator owns weights.",
+    ] {
+        assert!(text.contains(wanted), "{wanted:?} is missing");
+    }
+    for candidate in &assessment.candidates {
+        for row in &candidate.attacks {
+            assert!(text.matches(&row.name).count() >= 6, "{}", row.name);
+        }
+    }
+}
+
+#[test]
+fn what_comes_from_files_is_escaped() {
+    let page = html(&assessment());
+    assert!(!page.contains("<script"));
+    assert!(page.contains("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; &quot;q&quot;\u{fffd}[0m\u{fffd}\u{fffd}"));
+    for character in ['\u{1b}', '\u{202e}', '\u{0}'] {
+        assert!(!page.contains(character));
+    }
+    // Where the machine keeps its libraries is nobody's business.
+    assert!(!page.contains("/secret/place"));
+}
+
+#[test]
+fn the_page_fetches_nothing() {
+    let page = html(&assessment());
+    let outside = page.match_indices("http").filter(|(at, _)| {
+        !page[*at..].starts_with("http://www.w3.org/") && !page[*at..].starts_with("http-equiv")
+    });
+    assert_eq!(outside.count(), 0);
+    for loader in [
+        "<link", "<img", "<iframe", "@import", "url(", " src=", " href=",
+    ] {
+        assert!(!page.contains(loader), "{loader}");
+    }
+}
+
+#[test]
+fn plots_are_files_of_their_own() {
+    let plots = plots(&assessment());
+    let names: Vec<&str> = plots.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["presets.svg", "attacks.svg", "encrypted.svg"]);
+    for (name, svg) in &plots {
+        text_of(svg);
+        assert!(!svg.contains("var(--"), "{name} has the page's colours");
+        assert!(!svg.contains("<script"));
+        assert!(has_numbers_only(svg), "{name}");
+    }
+    assert!(text_of(&plots[1].1).contains("zero fill"));
+}
+
+#[test]
+fn odd_values_are_drawn() {
+    let mut assessment = assessment();
+    assessment.metric = MetricRow {
+        kind: MetricKind::Psnr,
+        name: "PSNR".to_owned(),
+        unit: "dB".to_owned(),
+        is_rate: false,
+    };
+    assessment.original = measure(f64::INFINITY);
+    let rows = &mut assessment.candidates[0].attacks;
+    rows[0].measure = Some(measure(f64::NAN));
+    rows[1].measure = Some(measure(-12.0));
+    rows[2].measure = Some(measure(f64::INFINITY));
+    rows[0].floor = f64::NEG_INFINITY;
+    rows[1].floor = f64::NAN;
+    for row in assessment
+        .candidates
+        .iter_mut()
+        .flat_map(|candidate| &mut candidate.operators)
+    {
+        row.strip = vec![f32::NAN, 2.0, -1.0];
+    }
+    let page = html(&assessment);
+    assert!(has_numbers_only(&page));
+    let text = text_of(&page);
+    for wanted in ["∞", "−∞", "no number", "-12.0 dB"] {
+        assert!(text.contains(wanted), "{wanted:?} is missing");
+    }
+    for (name, svg) in plots(&assessment) {
+        text_of(&svg);
+        assert!(has_numbers_only(&svg), "{name}");
+    }
+}
+
+#[test]
+fn nothing_is_a_page_too() {
+    let mut assessment = assessment();
+    assessment.candidates.clear();
+    assessment.floors.clear();
+    assessment.notes.clear();
+    assessment.metric.is_rate = false;
+    assessment.original.value = 0.0;
+    assert!(text_of(&html(&assessment)).contains("Nothing was assessed."));
+    plots(&assessment).iter().for_each(|(_, svg)| {
+        text_of(svg);
+    });
+}
