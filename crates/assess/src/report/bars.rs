@@ -113,7 +113,7 @@ pub(super) fn attacks(
 
 /// Draws the best fill and the best probe of each candidate.
 pub(super) fn overview(assessment: &Assessment, axis: &Axis, palette: &Palette) -> Drawing {
-    let mut drawing = Drawing::new(PANEL * 1.5);
+    let mut drawing = Drawing::new(PANEL);
     for candidate in &assessment.candidates {
         let best = [candidate.best_fill_attack(), best_probe(candidate)];
         for row in best.into_iter().flatten() {
@@ -155,10 +155,9 @@ pub(super) fn legend(assessment: &Assessment, palette: &Palette) -> Drawing {
         ("undecided", palette.undecided),
         ("leaks", palette.leaks),
     ];
-    for (i, (name, colour)) in verdicts.into_iter().enumerate() {
-        let x = i as f64 * 100.0;
+    for ((name, colour), x) in verdicts.into_iter().zip([0.0, 90.0, 200.0]) {
         drawing.rectangle((x, 7.0), (22.0, BAR_HEIGHT), colour);
-        drawing.text((x + 28.0, 16.0), name, 80.0, style);
+        drawing.text((x + 28.0, 16.0), name, 100.0, style);
     }
     let margin = super::text::difference(&assessment.metric, assessment.margin);
     let lines = [
@@ -273,7 +272,7 @@ fn scale(drawing: &mut Drawing, assessment: &Assessment, axis: &Axis, palette: &
             _ => Anchor::Middle,
         };
         let text = match assessment.metric.is_rate {
-            true => format!("{:.0} %", tick * 100.0),
+            true => format!("{:.0}\u{a0}%", tick * 100.0),
             false => value(&assessment.metric, tick),
         };
         drawing.line((x, y), (x, y + 5.0), stroke);

@@ -3,7 +3,7 @@
 use super::text::{escaped, fitted, text_width};
 
 /// Width of one panel. A phone shows it at its own size.
-pub(super) const PANEL: f64 = 360.0;
+pub(super) const PANEL: f64 = 330.0;
 /// Size of most text.
 pub(super) const FONT: f64 = 12.0;
 /// Space between panels.

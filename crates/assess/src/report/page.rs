@@ -167,7 +167,7 @@ fn panels(
         let heading = format!(
             "{}: {}",
             escaped(&candidate.name),
-            judged(candidate.verdict)
+            marked(candidate.verdict, &candidate.verdict.to_string())
         );
         let title = format!("{title} {}", candidate.name);
         out.push_str(&format!(
@@ -204,7 +204,7 @@ fn floors(assessment: &Assessment) -> String {
 
 /// All attacks as tables.
 fn all_figures(assessment: &Assessment) -> String {
-    let mut out = "<h2>All figures</h2>\n".to_owned();
+    let mut out = "<h2>All figures</h2>\n<div class=\"figures\">\n".to_owned();
     for candidate in &assessment.candidates {
         let rows: String = candidate
             .attacks
@@ -218,6 +218,7 @@ fn all_figures(assessment: &Assessment) -> String {
             list(&candidate.notes)
         ));
     }
+    out.push_str("</div>\n");
     out
 }
 
@@ -320,15 +321,17 @@ fn list(sentences: &[String]) -> String {
 }
 
 fn judged(judgement: Verdict) -> String {
+    marked(judgement, &verdict(judgement))
+}
+
+/// Words in the colour of a verdict.
+fn marked(judgement: Verdict, words: &str) -> String {
     let class = match judgement {
         Verdict::Holds => "holds",
         Verdict::Undecided { .. } => "undecided",
         Verdict::Leaks => "leaks",
     };
-    format!(
-        "<span class=\"{class}\">{}</span>",
-        escaped(&verdict(judgement))
-    )
+    format!("<span class=\"{class}\">{}</span>", escaped(words))
 }
 
 /// A row: its cells are markup already, their labels are not.

@@ -60,7 +60,7 @@ pub(super) fn legend(palette: &Palette) -> Drawing {
     let style = Text::new(FONT, palette.soft);
     let entries = [("none", 0.0), ("part", 0.5), ("all encrypted", 1.0)];
     for (i, (name, share)) in entries.into_iter().enumerate() {
-        let x = i as f64 * 90.0;
+        let x = i as f64 * 84.0;
         drawing.rectangle((x, 6.0), (22.0, STRIP_HEIGHT), palette.track);
         if share > 0.0 {
             let path = format!("M{} 6h22v{STRIP_HEIGHT}h-22z", short(x));

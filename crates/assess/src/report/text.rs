@@ -48,7 +48,7 @@ pub(super) fn text_width(text: &str, font_size: f64) -> f64 {
 fn char_width(character: char) -> f64 {
     match character {
         'i' | 'j' | 'l' | 't' | 'f' | 'r' | 'I' | '.' | ',' | ':' | ';' | '\'' | '|' | '/'
-        | '(' | ')' | ' ' => 0.36,
+        | '(' | ')' | ' ' | '\u{a0}' => 0.36,
         'm' | 'w' | 'M' | 'W' | '%' | '@' => 0.92,
         'A'..='Z' | '_' => 0.72,
         character if character.is_ascii() => 0.58,
@@ -57,30 +57,30 @@ fn char_width(character: char) -> f64 {
     }
 }
 
-/// `1,234 bytes`, `12.3 KB`.
+/// `1234 bytes`, `12.3 KB`.
 pub(super) fn bytes(n: u64) -> String {
     let n_float = n as f64;
     match n {
-        0..=9_999 => format!("{n} bytes"),
-        10_000..=999_999 => format!("{:.1} KB", n_float / 1e3),
-        1_000_000..=999_999_999 => format!("{:.1} MB", n_float / 1e6),
-        _ => format!("{:.2} GB", n_float / 1e9),
+        0..=9_999 => format!("{n}\u{a0}bytes"),
+        10_000..=999_999 => format!("{:.1}\u{a0}KB", n_float / 1e3),
+        1_000_000..=999_999_999 => format!("{:.1}\u{a0}MB", n_float / 1e6),
+        _ => format!("{:.2}\u{a0}GB", n_float / 1e9),
     }
 }
 
 /// `1.2 ms`, `3.40 s`.
 pub(super) fn seconds(seconds: f64) -> String {
     match seconds {
-        s if s < 0.1 => format!("{:.1} ms", s * 1e3),
-        s if s < 1.0 => format!("{:.0} ms", s * 1e3),
-        s if s < 100.0 => format!("{s:.2} s"),
-        s => format!("{s:.0} s"),
+        s if s < 0.1 => format!("{:.1}\u{a0}ms", s * 1e3),
+        s if s < 1.0 => format!("{:.0}\u{a0}ms", s * 1e3),
+        s if s < 100.0 => format!("{s:.2}\u{a0}s"),
+        s => format!("{s:.0}\u{a0}s"),
     }
 }
 
-/// `12.3 %`.
+/// `12.3 %`, with a space that does not break.
 pub(super) fn percent(share: f64) -> String {
-    format!("{:.1} %", share * 100.0)
+    format!("{:.1}\u{a0}%", share * 100.0)
 }
 
 /// A value of the metric with its unit.
@@ -94,14 +94,14 @@ pub(super) fn value(metric: &MetricRow, value: f64) -> String {
     match (metric.is_rate, metric.unit.as_str()) {
         (true, _) => percent(value),
         (false, "") => format!("{value:.4}"),
-        (false, unit) => format!("{value:.1} {unit}"),
+        (false, unit) => format!("{value:.1}\u{a0}{unit}"),
     }
 }
 
 /// A difference of two values: `5.0 points`, `1.0 dB`.
 pub(super) fn difference(metric: &MetricRow, by: f64) -> String {
     if metric.is_rate {
-        format!("{:.1} points", by * 100.0)
+        format!("{:.1}\u{a0}points", by * 100.0)
     } else {
         value(metric, by)
     }

@@ -1,0 +1,137 @@
+"""The page of an assessment in a browser: it renders without complaints, in light and dark, on a phone and on paper."""
+
+import html
+import json
+import os
+import re
+import shutil
+import struct
+import subprocess
+import xml.etree.ElementTree
+import zlib
+from pathlib import Path
+
+import onnxruntime
+import pytest
+from catalog import MODELS, ROOT
+
+BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+FIGURES = ROOT / "target" / "release" / "examples" / "figures"
+
+needs_browser = pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(BROWSERS)} is installed")
+
+# What a reader would see: text beyond the page's side, text too small to read, texts on top of each other.
+LOOK = """
+const frame = document.querySelector("iframe");
+frame.addEventListener("load", () => {
+  const page = frame.contentDocument, root = page.documentElement, wrong = [];
+  if (root.scrollWidth > root.clientWidth) wrong.push(`${root.scrollWidth} wide`);
+  let count = 0;
+  for (const svg of page.querySelectorAll("svg")) {
+    const boxes = [];
+    for (const text of svg.querySelectorAll("text")) {
+      const size = parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a;
+      const box = text.getBoundingClientRect();
+      if (size < 10) wrong.push(`${size} px: ${text.textContent}`);
+      if (box.left < -1 || box.right > root.clientWidth + 1) wrong.push(`outside: ${text.textContent}`);
+      for (const [other, its] of boxes)
+        if (box.left < its.right - 1 && its.left < box.right - 1 && box.top < its.bottom - 4 && its.top < box.bottom - 4)
+          wrong.push(`${text.textContent} on ${other.textContent}`);
+      boxes.push([text, box]);
+      count += 1;
+    }
+  }
+  document.body.innerHTML = "";
+  document.body.textContent = "LOOKED" + JSON.stringify({count, wrong}) + "LOOKED";
+});
+"""
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """A page and its pictures."""
+    if not FIGURES.is_file():
+        pytest.skip(f"{FIGURES} is missing: `cargo build --release -p onnxseal-assess --example figures` makes it")
+    folder = tmp_path_factory.mktemp("report")
+    library = next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so*"))
+    pairs = ["kind=nchw", f"html={folder / 'page.html'}", f"plots={folder}"]
+    subprocess.run(
+        [FIGURES, MODELS / "digits_cnn.onnx", MODELS / "digits_test.csv", *pairs],
+        env={**os.environ, "ORT_DYLIB_PATH": str(library)},
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+    return folder
+
+
+def browse(profile, *arguments):
+    """Runs the browser; what the page complains about is an error."""
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr"]
+    command += [f"--user-data-dir={profile}", "--virtual-time-budget=5000", *map(str, arguments)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    complaints = [line for line in run.stderr.splitlines() if "CONSOLE" in line]
+    assert not complaints, complaints
+    return run.stdout
+
+
+def first_pixel(path):
+    """Red, green and blue of a PNG's corner: no filter of its first row changes the first pixel."""
+    png = path.read_bytes()
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    at, packed = 8, b""
+    while at < len(png):
+        size, kind = struct.unpack(">I4s", png[at : at + 8])
+        packed += png[at + 8 : at + 8 + size] if kind == b"IDAT" else b""
+        at += 12 + size
+    return tuple(zlib.decompress(packed)[1:4])
+
+
+def test_it_is_xml(report):
+    files = [report / "page.html", *report.glob("*.svg")]
+    assert len(files) == 4
+    for file in files:
+        xml.etree.ElementTree.parse(file)
+
+
+@needs_browser
+@pytest.mark.parametrize("scheme, is_light", [(1, True), (0, False)], ids=["light", "dark"])
+def test_schemes(report, tmp_path, scheme, is_light):
+    shot = tmp_path / "shot.png"
+    page = (report / "page.html").as_uri()
+    setting = f"--blink-settings=preferredColorScheme={scheme}"
+    browse(tmp_path / "profile", setting, "--window-size=1400,3000", f"--screenshot={shot}", page)
+    assert all((value > 200) == is_light and (value < 60) != is_light for value in first_pixel(shot))
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [360, 390, 820, 1280, 1920])
+def test_widths(report, tmp_path, width):
+    page = html.escape((report / "page.html").read_text())
+    wrapper = tmp_path / "wrapper.html"
+    frame = f'<iframe style="width:{width}px;height:900px;border:0" srcdoc="{page}"></iframe>'
+    wrapper.write_text(f'<!DOCTYPE html><meta charset="utf-8"><body>{frame}<script>{LOOK}</script></body>')
+    dom = browse(tmp_path / "profile", "--window-size=2000,1000", "--dump-dom", wrapper.as_uri())
+    looked = re.search(r"LOOKED(\{.*\})LOOKED", html.unescape(dom))
+    assert looked, dom[-2000:]
+    found = json.loads(looked.group(1))
+    assert found["count"] > 50
+    assert found["wrong"] == []
+
+
+@needs_browser
+def test_paper(report, tmp_path):
+    paper = tmp_path / "paper.pdf"
+    page = (report / "page.html").as_uri()
+    browse(tmp_path / "profile", "--no-pdf-header-footer", f"--print-to-pdf={paper}", page)
+    assert paper.read_bytes().startswith(b"%PDF-")
+
+
+@needs_browser
+def test_pictures(report, tmp_path):
+    for picture in report.glob("*.svg"):
+        shot = tmp_path / f"{picture.stem}.png"
+        browse(tmp_path / "profile", "--window-size=1500,1200", f"--screenshot={shot}", picture.as_uri())
+        assert first_pixel(shot) == (255, 255, 255)
