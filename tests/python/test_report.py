@@ -36,7 +36,8 @@ frame.addEventListener("load", () => {
       if (size < 10) wrong.push(`${size} px: ${text.textContent}`);
       if (box.left < -1 || box.right > root.clientWidth + 1) wrong.push(`outside: ${text.textContent}`);
       for (const [other, its] of boxes)
-        if (box.left < its.right - 1 && its.left < box.right - 1 && box.top < its.bottom - 4 && its.top < box.bottom - 4)
+        if (box.left < its.right - 1 && its.left < box.right - 1 &&
+            box.top < its.bottom - 4 && its.top < box.bottom - 4)
           wrong.push(`${text.textContent} on ${other.textContent}`);
       boxes.push([text, box]);
       count += 1;

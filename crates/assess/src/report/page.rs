@@ -9,8 +9,8 @@ use super::text::{
 };
 use super::{bars, strips};
 
-/// Nothing is fetched and nothing runs.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
+/// Its policy lets nothing be fetched and nothing run.
+const HEAD: &str = include_str!("head.html");
 const STYLE: &str = include_str!("page.css");
 
 pub(super) fn page(assessment: &Assessment) -> String {
@@ -26,7 +26,7 @@ pub(super) fn page(assessment: &Assessment) -> String {
         notes(assessment),
     ];
     format!(
-        "<!DOCTYPE html>\n<html xmlns=\"http://www.w3.org/1999/xhtml\" lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n<meta name=\"color-scheme\" content=\"light dark\"/>\n<meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\"/>\n<title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{}</main>\n</body>\n</html>\n",
+        "<!DOCTYPE html>\n<html xmlns=\"http://www.w3.org/1999/xhtml\" lang=\"en\">\n<head>\n{HEAD}<title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{}</main>\n</body>\n</html>\n",
         escaped(&title),
         sections.concat()
     )
