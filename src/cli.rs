@@ -1,14 +1,18 @@
 //! The command line.
 
+#[cfg(feature = "assess")]
+pub mod assess;
 pub mod batch;
+mod policy;
 
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use onnxseal_core::{Location, StoreError};
 
+pub use self::policy::{LeastPolicy, Policy};
 use crate::exit;
 use crate::keys::{IdentityArgs, NewRecipientArgs, PassphraseArgs, RecipientArgs};
 use crate::signing::{OpeningArgs, ResigningArgs, SignerArgs, SigningArgs};
@@ -39,6 +43,10 @@ pub enum Command {
     Protect(Protect),
     /// Show what is encrypted in a protected model; needs no key
     Inspect(Inspect),
+    #[cfg(feature = "assess")]
+    Assess(assess::Assess),
+    #[cfg(feature = "assess")]
+    Rank(assess::Rank),
     /// Check protected models: their structure, a policy, and with an identity every byte
     Verify(Verify),
     /// Restore the original of a protected model, byte for byte
@@ -326,60 +334,6 @@ pub struct Unprotect {
     pub output_options: OutputOptions,
 }
 
-/// Which weights, how much of each.
-#[derive(Debug, Args)]
-pub struct Policy {
-    /// Policy file (TOML)
-    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
-    pub policy: Option<PathBuf>,
-
-    /// Built-in policy: light (resists nobody who fills the gaps), balanced, strong, full (all weights)
-    /// [default: balanced; for rotate: what is encrypted now]
-    #[arg(long, value_name = "NAME")]
-    pub preset: Option<onnxseal_core::Preset>,
-
-    /// Share of an operator type's weights to encrypt, 0 to 1, such as Conv=0.3
-    #[arg(long = "coefficient", value_name = "OP_TYPE=SHARE", value_parser = coefficient)]
-    pub coefficients: Vec<(String, f64)>,
-
-    /// Go on even if an operator type or an override of the policy matches nothing in the model;
-    /// otherwise that is an error
-    #[arg(long)]
-    pub allow_unmatched: bool,
-}
-
-impl Policy {
-    /// The files that it names.
-    pub fn files(&self) -> Vec<&Path> {
-        self.policy.iter().map(PathBuf::as_path).collect()
-    }
-}
-
-impl LeastPolicy {
-    /// The files that it names.
-    pub fn files(&self) -> Vec<&Path> {
-        self.policy.iter().map(PathBuf::as_path).collect()
-    }
-}
-
-/// What models must be protected by.
-#[derive(Debug, Args)]
-pub struct LeastPolicy {
-    /// Policy file that a model must meet or exceed
-    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
-    pub policy: Option<PathBuf>,
-
-    /// Preset that a model must meet or exceed: light, balanced, strong, full. Without a key only how much
-    /// is encrypted and how it is cut can be checked, with one also which weights
-    #[arg(long, value_name = "NAME")]
-    pub preset: Option<onnxseal_core::Preset>,
-
-    /// Go on even if an operator type or an override of the policy matches nothing in the model;
-    /// otherwise that is an error
-    #[arg(long)]
-    pub allow_unmatched: bool,
-}
-
 /// How outputs come to be.
 #[derive(Debug, Args)]
 pub struct OutputOptions {
@@ -457,14 +411,6 @@ fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn coefficient(text: &str) -> Result<(String, f64), String> {
-    let (op_type, share) = pair(text).map_err(|_| "expected OP_TYPE=SHARE")?;
-    match share.parse() {
-        Ok(share) if (0.0..=1.0).contains(&share) => Ok((op_type, share)),
-        _ => Err(format!("{share:?} is not a share from 0 to 1")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -474,21 +420,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn coefficients_are_shares() {
-        assert_eq!(coefficient("Conv=0.5"), Ok(("Conv".into(), 0.5)));
-        for bad in [
-            "Conv",
-            "=0.5",
-            "Conv=",
-            "Conv=1.1",
-            "Conv=-0.1",
-            "Conv=NaN",
-            "Conv=inf",
-        ] {
-            assert!(coefficient(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -19,7 +19,7 @@ Exit codes:
   5  no matching key: none of the identities opens the model
   6  policy not met
   7  I/O: the system could not read or write
-  130, 143  a batch was stopped by Ctrl-C or SIGTERM; its report says how far it got";
+  130, 143  stopped by Ctrl-C or SIGTERM; the report of a batch says how far it got";
 
 /// The code for `error`.
 fn code(error: &anyhow::Error) -> u8 {
@@ -28,7 +28,9 @@ fn code(error: &anyhow::Error) -> u8 {
     }
     let kind = match of_batch(error) {
         Some(error) => Some(error.kind()),
-        None => of_core(error).map(Error::kind),
+        None => of_core(error)
+            .map(Error::kind)
+            .or_else(|| kind_of_assessment(error)),
     };
     match kind {
         Some(kind) => kind_code(kind),
@@ -48,6 +50,21 @@ fn of_core(error: &anyhow::Error) -> Option<&Error> {
     match of_batch(error) {
         Some(BatchError::Core(error)) => Some(error),
         _ => error.chain().find_map(|cause| cause.downcast_ref()),
+    }
+}
+
+/// The class of what an assessment fails at.
+fn kind_of_assessment(error: &anyhow::Error) -> Option<ErrorKind> {
+    #[cfg(feature = "assess")]
+    {
+        let found: Option<&onnxseal_assess::Error> =
+            error.chain().find_map(|cause| cause.downcast_ref());
+        found.map(onnxseal_assess::Error::kind)
+    }
+    #[cfg(not(feature = "assess"))]
+    {
+        let _ = error;
+        None
     }
 }
 

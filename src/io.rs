@@ -6,7 +6,9 @@ use std::io::{Read as _, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use onnxseal_core::{Error, Policy, Preset, Readers, holds_secret, write_whole};
+use onnxseal_core::{
+    Error, MAX_RANKING_BYTES, Policy, Preset, Ranking, Readers, holds_secret, write_whole,
+};
 
 use crate::cli;
 use crate::exit::Usage;
@@ -49,8 +51,8 @@ pub struct Written<'a> {
     pub what: &'static str,
     /// Whether to replace a file whatever is in it.
     pub force: bool,
-    /// Whether what begins so is an earlier one, which may be replaced without `force`.
-    pub is_earlier: fn(&[u8]) -> bool,
+    /// Whether what begins so is an earlier one, which may be replaced without `force`; where there is none, no file may.
+    pub is_earlier: Option<fn(&[u8]) -> bool>,
 }
 
 impl Written<'_> {
@@ -60,7 +62,7 @@ impl Written<'_> {
             path,
             what,
             force,
-            is_earlier,
+            is_earlier: _,
         } = self;
         let shown = path.display();
         let metadata = match fs::symlink_metadata(path) {
@@ -74,13 +76,17 @@ impl Written<'_> {
         }
         let mut start = Vec::new();
         let read = File::open(path).and_then(|file| file.take(4096).read_to_end(&mut start));
-        match *force || (read.is_ok() && (start.is_empty() || is_earlier(&start))) {
-            true => Ok(true),
-            false => Err(Usage(format!(
-                "{shown} exists already, and is not an earlier {what}: choose another name, or replace it with --force"
-            ))
-            .into()),
+        let is_earlier = |is_earlier: &fn(&[u8]) -> bool| start.is_empty() || is_earlier(&start);
+        if *force || (read.is_ok() && self.is_earlier.as_ref().is_some_and(is_earlier)) {
+            return Ok(true);
         }
+        let but = match self.is_earlier {
+            Some(_) => format!(", and is not an earlier {what}"),
+            None => String::new(),
+        };
+        let text =
+            format!("{shown} exists already{but}: choose another name, or replace it with --force");
+        Err(Usage(text).into())
     }
 
     /// Writes `bytes`, whole or not at all, if that is right by now.
@@ -125,10 +131,13 @@ pub fn policy(args: &cli::Policy) -> Result<Policy> {
 /// The same, if the command line asks for any.
 pub fn chosen_policy(args: &cli::Policy) -> Result<Option<Policy>> {
     let named = named_policy(args.policy.as_deref(), args.preset)?;
-    if named.is_none() && args.coefficients.is_empty() {
+    if named.is_none() && args.coefficients.is_empty() && args.ranking.is_none() {
         return Ok(None);
     }
     let mut policy = named.unwrap_or_default();
+    if let Some(path) = &args.ranking {
+        policy.set_ranking(read_ranking(path)?);
+    }
     for (op_type, share) in &args.coefficients {
         policy
             .set_coefficient(op_type, *share)
@@ -153,11 +162,22 @@ pub fn claims(pairs: &[(String, String)]) -> Result<BTreeMap<String, String>> {
 
 /// The policy that models must be protected by, if the command line demands one.
 pub fn least_policy(args: &cli::LeastPolicy) -> Result<Option<Policy>> {
-    let mut policy = named_policy(args.policy.as_deref(), args.preset)?;
-    if let Some(policy) = policy.as_mut().filter(|_| args.allow_unmatched) {
+    let Some(mut policy) = named_policy(args.policy.as_deref(), args.preset)? else {
+        return match &args.ranking {
+            None => Ok(None),
+            Some(_) => {
+                let text = "--ranking says which weights come first, not how many: give --policy or --preset too";
+                Err(Usage(text.into()).into())
+            }
+        };
+    };
+    if let Some(path) = &args.ranking {
+        policy.set_ranking(read_ranking(path)?);
+    }
+    if args.allow_unmatched {
         policy.allow_unmatched();
     }
-    Ok(policy)
+    Ok(Some(policy))
 }
 
 /// The same policy for models of many kinds: no model needs to have all that it is about.
@@ -174,8 +194,20 @@ fn named_policy(file: Option<&Path>, preset: Option<Preset>) -> Result<Option<Po
     }
 }
 
+/// Reads a ranking file.
+pub fn read_ranking(path: &Path) -> Result<Ranking> {
+    names_a_file(path, "--ranking")?;
+    let mut json = Vec::new();
+    // One byte more than it may have shows that it has more.
+    let read = File::open(path)
+        .and_then(|file| (file.take(MAX_RANKING_BYTES as u64 + 1)).read_to_end(&mut json));
+    read.with_context(|| format!("cannot read {}", path.display()))?;
+    let ranking = Ranking::parse(&json).map_err(Error::Policy);
+    ranking.with_context(|| format!("in {}", path.display()))
+}
+
 /// Reads a policy file.
-fn read_policy(path: &Path) -> Result<Policy> {
+pub fn read_policy(path: &Path) -> Result<Policy> {
     names_a_file(path, "--policy")?;
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;

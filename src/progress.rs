@@ -200,6 +200,64 @@ impl Drop for ModelBar<'_> {
     }
 }
 
+/// A bar with steps and the time left, of an assessment; it ends when told to `stop`.
+#[cfg(feature = "assess")]
+pub struct Steps<'s> {
+    bar: ProgressBar,
+    begun: Instant,
+    shown: OnceLock<()>,
+    quiet: bool,
+    stop: &'s Stop,
+}
+
+#[cfg(feature = "assess")]
+impl<'s> Steps<'s> {
+    /// A bar that stays away if `quiet`.
+    pub fn new(quiet: bool, stop: &'s Stop) -> Steps<'s> {
+        let bar = ProgressBar::hidden();
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent} %  {eta} left  {msg}") {
+            bar.set_style(style);
+        }
+        Steps {
+            bar,
+            begun: Instant::now(),
+            shown: OnceLock::new(),
+            quiet,
+            stop,
+        }
+    }
+}
+
+#[cfg(feature = "assess")]
+impl onnxseal_assess::Progress for Steps<'_> {
+    fn begin(&self, n_steps: u64) {
+        self.bar.set_length(n_steps);
+    }
+
+    fn step(&self, what: &str) {
+        self.bar.inc(1);
+        self.bar.set_message(one_line(what));
+        if !self.quiet && self.begun.elapsed() > BLINK {
+            self.shown.get_or_init(|| {
+                self.bar.set_draw_target(ProgressDrawTarget::stderr());
+                // Steps take long: the time left goes on meanwhile.
+                self.bar.enable_steady_tick(Duration::from_secs(1));
+            });
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.stop.signal().is_some()
+    }
+}
+
+#[cfg(feature = "assess")]
+impl Drop for Steps<'_> {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 /// A number of bytes for people.
 pub fn bytes(n: u64) -> String {
     indicatif::BinaryBytes(n).to_string()

@@ -21,13 +21,21 @@ pub struct Frame {
 
 impl Frame {
     pub fn of(view: &View) -> Frame {
+        Frame {
+            all: view.all,
+            ..Frame::of_terminal()
+        }
+    }
+
+    /// Every row, as wide as the terminal.
+    pub fn of_terminal() -> Frame {
         let terminal = console::Term::stdout();
         let size = terminal.size_checked().filter(|_| terminal.is_term());
         let width = size.map(|(_, columns)| usize::from(columns));
         Frame {
             // Terminals that have no size say 0.
             width: width.filter(|&width| width > 0),
-            all: view.all,
+            all: true,
         }
     }
 
@@ -99,7 +107,7 @@ pub const RIGHT: [&str; 8] = [
 
 /// Columns that are shortened where a table is too wide: those of a line first, then the next.
 pub const SHORTENED: [&[&str]; 2] = [
-    &["node", "tensor", "left in clear"],
+    &["node", "tensor", "left in clear", "candidate"],
     &["op_type", "positions", "why"],
 ];
 

@@ -10,7 +10,10 @@ use serde_json::Value;
 
 /// Which siblings each package may depend on, tests aside.
 const ALLOWED: [(&str, &[&str]); 12] = [
-    ("onnxseal", &["onnxseal-batch", "onnxseal-core"]),
+    (
+        "onnxseal",
+        &["onnxseal-assess", "onnxseal-batch", "onnxseal-core"],
+    ),
     (
         "onnxseal-assess",
         &[

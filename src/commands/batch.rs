@@ -186,7 +186,7 @@ fn report<'a, 'f>(
         path,
         what: "report",
         force,
-        is_earlier: is_report,
+        is_earlier: Some(is_report),
     };
     report.check()?;
     Ok(Some(report))

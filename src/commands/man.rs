@@ -29,7 +29,7 @@ pub fn run(args: &cli::Man) -> Result<()> {
         path,
         what: "manual page",
         force: args.force,
-        is_earlier: |page| is_page(page),
+        is_earlier: Some(is_page),
     };
     for (_, path) in &pages {
         written(path).check()?;

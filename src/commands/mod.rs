@@ -1,5 +1,7 @@
 //! One file per subcommand.
 
+#[cfg(feature = "assess")]
+mod assess;
 mod batch;
 mod completions;
 mod inspect;
@@ -7,6 +9,8 @@ mod keygen;
 mod man;
 mod plan;
 mod protect;
+#[cfg(feature = "assess")]
+mod rank;
 mod rekey;
 mod rotate;
 mod sign;
@@ -31,6 +35,10 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Rekey(args) => rekey::run(&args, quiet),
         Command::Rotate(args) => rotate::run(&args, quiet),
         Command::Sign(args) => sign::run(&args, quiet),
+        #[cfg(feature = "assess")]
+        Command::Assess(args) => assess::run(&args, quiet),
+        #[cfg(feature = "assess")]
+        Command::Rank(args) => rank::run(&args, quiet),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }

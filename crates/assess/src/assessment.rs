@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use onnxseal_plan::Preset;
 use serde::Serialize;
 
 /// Parts of a [strip](OperatorRow::strip).
@@ -351,6 +352,18 @@ impl Assessment {
         verdicts
             .max_by_key(|verdict| verdict.rank())
             .unwrap_or(Verdict::Holds)
+    }
+
+    /// The candidates that were asked for and do not hold. Where the caller named none and all presets were put side by
+    /// side, the default preset alone counts.
+    pub fn failures(&self, names_none: bool) -> impl Iterator<Item = &Candidate> {
+        let default = Preset::default().name();
+        let is_default = move |candidate: &&Candidate| candidate.name == default;
+        // Of a protected model without named policies there is nothing but the model as it is.
+        let only_default = names_none && self.candidates.iter().any(|row| is_default(&row));
+        let judged = self.candidates.iter();
+        let judged = judged.filter(move |row| !only_default || is_default(row));
+        judged.filter(|candidate| candidate.verdict != Verdict::Holds)
     }
 }
 

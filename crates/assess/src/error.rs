@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use onnxseal_core::ErrorKind;
+
 /// Why there is no assessment.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -108,6 +110,44 @@ pub enum Error {
     /// The caller wanted no more.
     #[error("cancelled")]
     Cancelled,
+}
+
+impl Error {
+    /// The class the error belongs to.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Io { .. } => ErrorKind::Io,
+            Error::Data { .. } => ErrorKind::Malformed,
+            Error::NoLibrary { .. } | Error::Library { .. } | Error::Run { .. } => {
+                ErrorKind::Runtime
+            }
+            Error::Core(error) => error.kind(),
+            Error::Model { .. } => ErrorKind::Malformed,
+            Error::MissingInput { .. }
+            | Error::Fit { .. }
+            | Error::Label { .. }
+            | Error::Output { .. }
+            | Error::Metric(_)
+            | Error::Usage(_)
+            | Error::Policy(_)
+            | Error::Store(_)
+            | Error::Cancelled => ErrorKind::Usage,
+        }
+    }
+
+    /// The same error as one of core's, where it is one.
+    pub fn into_core(self) -> std::result::Result<onnxseal_core::Error, Error> {
+        match self {
+            Error::Core(error) => Ok(error),
+            Error::Policy(error) => Ok(onnxseal_core::Error::Policy(error)),
+            Error::Store(error) => Ok(onnxseal_core::Error::Store(error)),
+            Error::Model { model, source } => Ok(onnxseal_core::Error::Model {
+                path: model.into(),
+                source,
+            }),
+            other => Err(other),
+        }
+    }
 }
 
 /// What the calls of this crate give.

@@ -42,6 +42,10 @@ pub fn plan<E: From<Error>>(
     policy: &Policy,
     score: impl FnOnce(&[Wanted]) -> Result<Scores, E>,
 ) -> Result<Plan, E> {
+    if let Some(ranking) = policy.ranking() {
+        // Whether or not scores are then needed.
+        ranking.check(model)?;
+    }
     let classified = classify(model);
     let total = classified
         .iter()

@@ -179,15 +179,21 @@ impl Ranking {
         self.is_partial
     }
 
+    /// Fails where the ranking is of another model.
+    pub(crate) fn check(&self, model: &Model<'_>) -> Result<(), Error> {
+        match self.shapes == shapes(model) {
+            true => Ok(()),
+            false => Err(Error::RankingOfAnother),
+        }
+    }
+
     /// The scores of the tensors `wanted` of `model`. A tensor without any comes last.
     ///
     /// # Errors
     ///
     /// [`Error::RankingOfAnother`] if the model has other tensors than the one that was ranked.
     pub fn scores(&self, model: &Model<'_>, wanted: &[Wanted]) -> Result<Scores, Error> {
-        if self.shapes != shapes(model) {
-            return Err(Error::RankingOfAnother);
-        }
+        self.check(model)?;
         let scores = wanted.iter().map(|wanted| {
             let tensor = model.tensors.get(wanted.tensor.index());
             let scores = tensor.and_then(|tensor| self.tensors.get(&tensor.path));
@@ -229,7 +235,7 @@ mod tests {
     use onnxseal_testkit::build::{GraphBuilder, node, weights};
 
     use super::*;
-    use crate::{Policy, plan};
+    use crate::{Policy, Preset, plan};
 
     fn model(n: i64) -> Vec<u8> {
         GraphBuilder::new("g")
@@ -267,6 +273,11 @@ mod tests {
         let other = model(255);
         let other = locate(&other, &Limits::default()).unwrap();
         let refused = ranking.scores(&other, &[wanted]);
+        assert!(matches!(refused, Err(Error::RankingOfAnother)));
+        // Also where no scores are needed, because everything is taken.
+        let mut full = Policy::preset(Preset::Full);
+        full.set_ranking(ranking);
+        let refused = crate::plan(&other, &full, |_| Err(Error::Scores));
         assert!(matches!(refused, Err(Error::RankingOfAnother)));
     }
 

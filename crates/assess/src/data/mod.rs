@@ -173,12 +173,26 @@ impl DataSet {
             Some(path) => Some(read_labels(path)?),
             None => own_labels,
         };
-        let mut data = DataSet::new(path.display().to_string(), arrays, labels)?;
+        DataSet::from_arrays(path.display().to_string(), arrays, labels, options)
+    }
+
+    /// The same of arrays that are in memory: takes as many samples as wanted, and normalises them.
+    ///
+    /// # Errors
+    /// As [`DataSet::new`] and [`DataSet::load`].
+    pub fn from_arrays(
+        source: String,
+        arrays: Vec<Array>,
+        labels: Option<Vec<i64>>,
+        options: &DataOptions,
+    ) -> Result<DataSet> {
+        check(options)?;
+        let mut data = DataSet::new(source, arrays, labels)?;
         if let Some(limit) = options.limit {
             data.keep(limit, options.seed);
         }
         for array in &mut data.arrays {
-            normalise(path, array, options)?;
+            normalise(Path::new(&data.source), array, options)?;
         }
         Ok(data)
     }

@@ -1,4 +1,4 @@
-//! Pictures of an [`Assessment`] for people: one HTML file, or single SVG files.
+//! An [`Assessment`] for people: one HTML file, single SVG files, or a table in plain text.
 //!
 //! The page stands alone: it has no script, and it fetches nothing. It is well-formed XML, too. All that comes from a
 //! model or its data is escaped.
@@ -7,6 +7,7 @@ mod bars;
 mod draw;
 mod page;
 mod strips;
+pub mod summary;
 #[cfg(test)]
 mod tests;
 mod text;

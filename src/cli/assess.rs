@@ -1,0 +1,315 @@
+//! The command line of `onnxseal assess` and `onnxseal rank`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use onnxseal_assess::DataOptions;
+use onnxseal_assess::data::{Layout, Resize};
+use onnxseal_core::{Location, Preset};
+
+use super::location;
+use crate::signing::OpeningArgs;
+
+/// Attack a model, to see what an attacker gets from it once it is protected
+///
+/// Tries what somebody can do who has the protected model, knows every encrypted position, and has some
+/// samples, without training: fills what is encrypted, estimates statistics anew, trains linear probes.
+/// Each attack is held against its floor, which is what the attacker gets without any encrypted weight. A
+/// candidate *holds* if no attack comes more than 5 points above its floor. Needs ONNX Runtime's
+/// library. docs/ASSESS.md says how to read the result.
+///
+/// Without --preset and --policy, all presets of a model that is not protected are put side by side. Of a
+/// protected model, what is encrypted in it is assessed.
+#[derive(Debug, Args)]
+pub struct Assess {
+    /// The model. A protected one needs an identity
+    #[arg(value_parser = location())]
+    pub model: Location,
+
+    #[command(flatten)]
+    pub opening: OpeningArgs,
+
+    #[command(flatten)]
+    pub data: DataArgs,
+
+    /// Built-in policy to assess: light, balanced, strong, full; may be given several times
+    #[arg(long = "preset", value_name = "NAME")]
+    pub presets: Vec<Preset>,
+
+    /// Policy file (TOML) to assess; may be given several times
+    #[arg(long = "policy", value_name = "FILE")]
+    pub policies: Vec<PathBuf>,
+
+    /// Ranking file of this model, which `onnxseal rank` wrote: each preset and policy then takes the
+    /// weights with the highest scores
+    #[arg(long, value_name = "FILE")]
+    pub ranking: Option<PathBuf>,
+
+    /// Public model of the same architecture that the attacker has
+    #[arg(long, value_name = "MODEL", value_parser = location())]
+    pub base: Option<Location>,
+
+    /// Output that is the model's answer [default: the first with classes, or the first]
+    #[arg(long, alias = "output", value_name = "NAME")]
+    pub output_name: Option<String>,
+
+    /// How many labelled samples attackers have
+    #[arg(
+        long,
+        value_name = "N,...",
+        value_delimiter = ',',
+        default_value = "100,1000"
+    )]
+    pub attacker_samples: Vec<usize>,
+
+    /// Measure by this program instead: it gets the path of an .npz file with `outputs`, `original`,
+    /// `rows` and perhaps `labels`, and prints a number, which is more where the answers are better. Its
+    /// arguments are split at spaces
+    #[arg(long, value_name = "COMMAND")]
+    pub metric_command: Option<String>,
+
+    /// Fail (6) unless every preset and policy that you named holds; without any, unless the default
+    /// preset holds; of a protected model, also unless it holds as it is. Too few samples to tell is a
+    /// failure too
+    #[arg(long)]
+    pub require_holds: bool,
+
+    /// Write a report to this file, as one HTML page
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+
+    /// Write the report's pictures into this folder, as SVG
+    #[arg(long, value_name = "DIR")]
+    pub plots: Option<PathBuf>,
+
+    /// Replace files of --report and --plots that exist
+    #[arg(short, long)]
+    pub force: bool,
+
+    /// Print the assessment as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Assess {
+    /// The files that it names on this machine.
+    pub fn files(&self) -> Vec<&Path> {
+        let models = [Some(&self.model), self.base.as_ref()];
+        let models = models.into_iter().flatten().filter_map(of_machine);
+        let own = self.policies.iter().chain(&self.ranking);
+        let own = own.map(PathBuf::as_path).chain(models);
+        own.chain(self.data.files())
+            .chain(self.opening.files())
+            .collect()
+    }
+}
+
+/// Score a model's weights by how much it would miss them, for --ranking
+///
+/// A policy then takes the weights with the highest scores. A ranking serves for all models whose weights
+/// have the same names, types and shapes. The methods but `energy` and `delta` run the model, and need
+/// ONNX Runtime's library. Ctrl-C keeps what is done by then.
+#[derive(Debug, Args)]
+pub struct Rank {
+    /// The model. A protected one needs an identity
+    #[arg(value_parser = location())]
+    pub model: Location,
+
+    #[command(flatten)]
+    pub opening: OpeningArgs,
+
+    /// How to score
+    #[arg(long, value_name = "METHOD")]
+    pub method: RankMethod,
+
+    /// File to write the ranking to
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+
+    /// Bytes that have one score: 64, 128, 256, 512 or 1024. Models of more than 1 GiB get larger ones
+    #[arg(long, value_name = "BYTES", default_value_t = 256)]
+    pub unit: u64,
+
+    /// Public model of the same architecture, for --method delta
+    #[arg(long, value_name = "MODEL", value_parser = location(), required_if_eq("method", "delta"))]
+    pub base: Option<Location>,
+
+    /// Random masks that --method probabilistic tries
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub masks: usize,
+
+    /// Share of the weights' bytes in each of these masks, 0 to 1
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
+    pub share: f64,
+
+    #[command(flatten)]
+    pub data: DataArgs,
+
+    /// Output that is the model's answer [default: the first with classes, or the first]
+    #[arg(long, value_name = "NAME")]
+    pub output_name: Option<String>,
+
+    /// Replace the output if it exists
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+impl Rank {
+    /// The files that it names on this machine.
+    pub fn files(&self) -> Vec<&Path> {
+        let models = [Some(&self.model), self.base.as_ref()];
+        let models = models.into_iter().flatten().filter_map(of_machine);
+        let own = models.chain(self.data.files());
+        own.chain(self.opening.files()).collect()
+    }
+}
+
+/// How scores come about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RankMethod {
+    /// The weights' squares: needs no data
+    Energy,
+    /// The same, times the squares of what each weight is multiplied by: one run over the data
+    Activation,
+    /// Random masks, and how much of the answers each spoils: many runs over the data
+    Probabilistic,
+    /// How far weights are from those of a public model
+    Delta,
+}
+
+/// The samples that a model is fed.
+#[derive(Debug, Args)]
+pub struct DataArgs {
+    /// Samples: .npz, .npy, .csv, IDX (gzipped or not), CIFAR's .bin, or a folder with a folder of PNG
+    /// and JPEG images for each class. Without, inputs are random numbers, which shows little
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+
+    /// File of labels, where the data have none of their own: .npy, .npz, .csv, IDX
+    #[arg(long, value_name = "FILE", requires = "data")]
+    pub labels: Option<PathBuf>,
+
+    /// The first column of a CSV file is the label; otherwise the column named label is
+    #[arg(long, requires = "data")]
+    pub label_first: bool,
+
+    /// Take at most N samples, drawn by the seed
+    #[arg(long, value_name = "N", requires = "data")]
+    pub limit: Option<usize>,
+
+    /// Divide values by this, before --mean and --std
+    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    pub scale: f64,
+
+    /// Then subtract this: one number, or one for each channel
+    #[arg(
+        long,
+        value_name = "X,...",
+        value_delimiter = ',',
+        allow_negative_numbers = true
+    )]
+    pub mean: Vec<f64>,
+
+    /// Then divide by this: one number, or one for each channel
+    #[arg(long, value_name = "X,...", value_delimiter = ',')]
+    pub std: Vec<f64>,
+
+    /// Order of axes that the model takes images in [default: as its input's shape tells]
+    #[arg(long, value_name = "ORDER")]
+    pub layout: Option<Axes>,
+
+    /// Channels go blue, green, red
+    #[arg(long)]
+    pub bgr: bool,
+
+    /// Size to bring images to: WIDTHxHEIGHT, or N for the shorter side
+    #[arg(long, value_name = "SIZE", value_parser = resize)]
+    pub resize: Option<Resize>,
+
+    /// Then cut out the middle: WIDTHxHEIGHT, or N for a square
+    #[arg(long, value_name = "SIZE", value_parser = crop)]
+    pub crop: Option<(u32, u32)>,
+
+    /// All that is random follows from this number
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+}
+
+impl DataArgs {
+    /// The files that it names.
+    pub fn files(&self) -> Vec<&Path> {
+        let files = self.data.iter().chain(&self.labels);
+        files.map(PathBuf::as_path).collect()
+    }
+
+    /// The same for the library.
+    pub fn options(&self) -> DataOptions {
+        let mut options = DataOptions::default();
+        options.layout = self.layout.map(|axes| match axes {
+            Axes::Nchw => Layout::Nchw,
+            Axes::Nhwc => Layout::Nhwc,
+        });
+        options.bgr = self.bgr;
+        options.scale = self.scale;
+        options.mean.clone_from(&self.mean);
+        options.std.clone_from(&self.std);
+        options.resize = self.resize;
+        options.crop = self.crop;
+        options.limit = self.limit;
+        options.seed = self.seed;
+        options.label_first = self.label_first;
+        options
+    }
+}
+
+/// The order of an image's axes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Axes {
+    /// Channels, rows, columns
+    Nchw,
+    /// Rows, columns, channels
+    Nhwc,
+}
+
+fn of_machine(model: &Location) -> Option<&Path> {
+    match model {
+        Location::File(path) => Some(path),
+        _ => None,
+    }
+}
+
+fn resize(text: &str) -> Result<Resize, String> {
+    match text.contains('x') {
+        true => crop(text).map(|(width, height)| Resize::To(width, height)),
+        false => side(text).map(Resize::Shorter),
+    }
+}
+
+fn crop(text: &str) -> Result<(u32, u32), String> {
+    match text.split_once('x') {
+        Some((width, height)) => Ok((side(width)?, side(height)?)),
+        None => side(text).map(|n| (n, n)),
+    }
+}
+
+fn side(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(n @ 1..=65_536) => Ok(n),
+        _ => Err(format!("{text:?} is no number of pixels")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_of_images_have_two_sides_or_one() {
+        assert_eq!(resize("224x192"), Ok(Resize::To(224, 192)));
+        assert_eq!(resize("256"), Ok(Resize::Shorter(256)));
+        assert_eq!(crop("224"), Ok((224, 224)));
+        for bad in ["", "0", "x", "3x", "-1", "1x2x3", "99999"] {
+            assert!(resize(bad).is_err() && crop(bad).is_err(), "{bad}");
+        }
+    }
+}

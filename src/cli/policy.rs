@@ -1,0 +1,101 @@
+//! Which weights, how much of each, as the command line says it.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::pair;
+
+/// Which weights, how much of each.
+#[derive(Debug, Args)]
+pub struct Policy {
+    /// Policy file (TOML)
+    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
+    pub policy: Option<PathBuf>,
+
+    /// Built-in policy: light (resists nobody who fills the gaps), balanced, strong, full (all weights)
+    /// [default: balanced; for rotate: what is encrypted now]
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<onnxseal_core::Preset>,
+
+    /// Ranking file of this model, which `onnxseal rank` wrote: encrypt the weights with the highest
+    /// scores, as much as the policy says
+    #[arg(long, value_name = "FILE")]
+    pub ranking: Option<PathBuf>,
+
+    /// Share of an operator type's weights to encrypt, 0 to 1, such as Conv=0.3
+    #[arg(long = "coefficient", value_name = "OP_TYPE=SHARE", value_parser = coefficient)]
+    pub coefficients: Vec<(String, f64)>,
+
+    /// Go on even if an operator type or an override of the policy matches nothing in the model;
+    /// otherwise that is an error
+    #[arg(long)]
+    pub allow_unmatched: bool,
+}
+
+impl Policy {
+    /// The files that it names.
+    pub fn files(&self) -> Vec<&Path> {
+        let files = self.policy.iter().chain(&self.ranking);
+        files.map(PathBuf::as_path).collect()
+    }
+}
+
+impl LeastPolicy {
+    /// The files that it names.
+    pub fn files(&self) -> Vec<&Path> {
+        let files = self.policy.iter().chain(&self.ranking);
+        files.map(PathBuf::as_path).collect()
+    }
+}
+
+/// What models must be protected by.
+#[derive(Debug, Args)]
+pub struct LeastPolicy {
+    /// Policy file that a model must meet or exceed
+    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
+    pub policy: Option<PathBuf>,
+
+    /// Preset that a model must meet or exceed: light, balanced, strong, full. Without a key only how much
+    /// is encrypted and how it is cut can be checked, with one also which weights
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<onnxseal_core::Preset>,
+
+    /// Ranking file that the model was protected by
+    #[arg(long, value_name = "FILE")]
+    pub ranking: Option<PathBuf>,
+
+    /// Go on even if an operator type or an override of the policy matches nothing in the model;
+    /// otherwise that is an error
+    #[arg(long)]
+    pub allow_unmatched: bool,
+}
+
+fn coefficient(text: &str) -> Result<(String, f64), String> {
+    let (op_type, share) = pair(text).map_err(|_| "expected OP_TYPE=SHARE")?;
+    match share.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok((op_type, share)),
+        _ => Err(format!("{share:?} is not a share from 0 to 1")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coefficients_are_shares() {
+        assert_eq!(coefficient("Conv=0.5"), Ok(("Conv".into(), 0.5)));
+        for bad in [
+            "Conv",
+            "=0.5",
+            "Conv=",
+            "Conv=1.1",
+            "Conv=-0.1",
+            "Conv=NaN",
+            "Conv=inf",
+        ] {
+            assert!(coefficient(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! `onnxseal assess`
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use onnxseal_assess::report::summary::{HEAD, Summary};
+use onnxseal_assess::{
+    Assessment, CommandMetric, DataSet, Error, Metric, NamedPolicy, Options, Subject, report,
+};
+use onnxseal_core::{self as core, ErrorKind, Location, Preset};
+
+use super::batch::stop::Stop;
+use crate::cli::assess::{Assess, DataArgs};
+use crate::exit::{Failures, Usage, kind_code};
+use crate::io::{self as files, Written};
+use crate::progress::Steps;
+use crate::signing::OpeningArgs;
+use crate::table::{Frame, Table};
+use crate::text::printable;
+use crate::{keys, render};
+
+/// Attacks a model, and says what that got.
+pub fn run(args: &Assess, quiet: bool) -> Result<()> {
+    let page = args.report.as_deref().map(|path| Written {
+        path,
+        what: "report",
+        force: args.force,
+        is_earlier: None,
+    });
+    if let Some(page) = &page {
+        check_target(page, &args.files())?;
+    }
+    let candidates = candidates(args)?;
+    let subject = subject(&args.model, &args.opening, quiet)?;
+    let base = args.base.as_ref();
+    let base = base.map(|base| Subject::plain(base.clone()).map_err(lift));
+    let base = base.transpose()?;
+    let data = data(&args.data)?;
+    let metric = args.metric_command.as_deref().map(metric).transpose()?;
+    let mut options = Options::default();
+    options.candidates = candidates;
+    options.attacker_samples.clone_from(&args.attacker_samples);
+    options.seed = args.data.seed;
+    options.output.clone_from(&args.output_name);
+    options.metric = metric.as_ref().map(|metric| metric as &dyn Metric);
+    options.base = base.as_ref();
+    options.data = args.data.options();
+
+    let stop = Stop::listen()?;
+    let steps = Steps::new(quiet, &stop);
+    let assessment = onnxseal_assess::assess(&subject, data.as_ref(), &options, &steps);
+    drop(steps);
+    let assessment = match (assessment, stop.signal()) {
+        (Err(Error::Cancelled), Some(signal)) => {
+            return Err(stopped(signal, "nothing was written"));
+        }
+        (assessment, _) => assessment.map_err(lift)?,
+    };
+    if let Some(page) = &page {
+        page.write(report::html(&assessment).as_bytes())?;
+    }
+    if let Some(folder) = &args.plots {
+        write_plots(folder, &assessment, args.force)?;
+    }
+    match args.json {
+        true => render::json(&assessment)?,
+        false if quiet => {}
+        false => show(&assessment)?,
+    }
+    match args.require_holds {
+        true => require_holds(args, &assessment),
+        false => Ok(()),
+    }
+}
+
+/// The policies that the command line names; with a ranking and no names, all presets by it.
+fn candidates(args: &Assess) -> Result<Vec<NamedPolicy>> {
+    let mut named: Vec<NamedPolicy> = args.presets.iter().map(|&preset| preset.into()).collect();
+    for path in &args.policies {
+        named.push(NamedPolicy {
+            name: path.display().to_string(),
+            policy: files::read_policy(path)?,
+        });
+    }
+    if let Some(path) = &args.ranking {
+        if named.is_empty() {
+            named = Preset::ALL.map(NamedPolicy::from).to_vec();
+        }
+        let ranking = files::read_ranking(path)?;
+        named
+            .iter_mut()
+            .for_each(|named| named.policy.set_ranking(ranking.clone()));
+    }
+    Ok(named)
+}
+
+/// Reads the model; a protected one is opened.
+pub fn subject(model: &Location, opening: &OpeningArgs, quiet: bool) -> Result<Subject> {
+    if core::is_protected(model)? {
+        let opening = opening.require(quiet)?;
+        return Subject::protected(model.clone(), opening.access()).map_err(lift);
+    }
+    if !opening.identities.identities.is_empty() || !opening.signer.files().is_empty() {
+        return Err(Usage(format!(
+            "{model} is not protected: leave out --identity and --allowed-signers"
+        ))
+        .into());
+    }
+    Subject::plain(model.clone()).map_err(lift)
+}
+
+/// Reads the data, if there are any.
+pub fn data(args: &DataArgs) -> Result<Option<DataSet>> {
+    let Some(path) = &args.data else {
+        return Ok(None);
+    };
+    keys::names_a_file(path, "--data")?;
+    let data = DataSet::load(path, args.labels.as_deref(), &args.options());
+    data.map(Some).map_err(lift)
+}
+
+fn metric(command: &str) -> Result<CommandMetric> {
+    let command: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+    match command.is_empty() {
+        true => Err(Usage("--metric-command names no program".into()).into()),
+        false => Ok(CommandMetric { command }),
+    }
+}
+
+/// Fails where `written` would replace one of the `files` that the command reads, or what it may not.
+pub fn check_target(written: &Written<'_>, files: &[&Path]) -> Result<()> {
+    let of_environment = keys::file_named_by_environment();
+    let mut files = files.iter().copied().chain(of_environment.as_deref());
+    match files.find(|file| crate::io::is_same_file(written.path, file)) {
+        None => written.check().map(drop),
+        Some(file) => {
+            let (path, file, what) = (written.path.display(), file.display(), written.what);
+            let text =
+                format!("the {what} {path} would be written over {file}, which the command reads");
+            Err(Usage(text).into())
+        }
+    }
+}
+
+/// Writes all pictures, or none where one of them may not be written.
+fn write_plots(folder: &Path, assessment: &Assessment, force: bool) -> Result<()> {
+    let plots = report::plots(assessment);
+    let plots: Vec<(PathBuf, String)> = plots
+        .into_iter()
+        .map(|(name, svg)| (folder.join(name), svg))
+        .collect();
+    let written = |path| Written {
+        path,
+        what: "plot",
+        force,
+        is_earlier: None,
+    };
+    for (path, _) in &plots {
+        written(path).check()?;
+    }
+    for (path, svg) in &plots {
+        written(path).write(svg.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Prints the table, the floors and the notes.
+fn show(assessment: &Assessment) -> Result<()> {
+    let summary = Summary::of(assessment);
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    for line in &summary.before {
+        writeln!(out, "{}", printable(line))?;
+    }
+    writeln!(out)?;
+    let mut table = Table::new(HEAD);
+    summary.rows.into_iter().for_each(|row| table.row(row));
+    table.print(&mut out, Frame::of_terminal())?;
+    writeln!(out)?;
+    for line in &summary.after {
+        writeln!(out, "{}", printable(line))?;
+    }
+    Ok(out.flush()?)
+}
+
+/// Fails unless all that was asked for holds.
+fn require_holds(args: &Assess, assessment: &Assessment) -> Result<()> {
+    let names_none = args.presets.is_empty() && args.policies.is_empty();
+    let failures = assessment.failures(names_none);
+    let reasons: Vec<String> = failures
+        .map(|candidate| assessment.reason(candidate))
+        .collect();
+    if reasons.is_empty() {
+        return Ok(());
+    }
+    let text = reasons.join("; ");
+    let code = kind_code(ErrorKind::PolicyNotMet);
+    Err(Failures { code, text }.into())
+}
+
+/// What a signal ended.
+pub fn stopped(signal: i32, what: &str) -> anyhow::Error {
+    let code = 128 + signal as u8;
+    let text = format!("stopped: {what}");
+    Failures { code, text }.into()
+}
+
+/// An error as one of the library's where it is one, which has a hint.
+pub fn lift(error: Error) -> anyhow::Error {
+    match error.into_core() {
+        Ok(error) => error.into(),
+        Err(error) => error.into(),
+    }
+}

@@ -1,0 +1,74 @@
+//! `onnxseal rank`
+
+use std::io::Write;
+
+use anyhow::Result;
+use onnxseal_assess::{Error, Method, Options, Subject};
+
+use super::assess::{check_target, data, lift, stopped, subject};
+use super::batch::stop::Stop;
+use crate::cli::assess::{Rank, RankMethod};
+use crate::io::Written;
+use crate::progress::Steps;
+
+/// Scores the weights of a model.
+pub fn run(args: &Rank, quiet: bool) -> Result<()> {
+    let written = Written {
+        path: &args.output,
+        what: "ranking",
+        force: args.force,
+        is_earlier: None,
+    };
+    check_target(&written, &args.files())?;
+    let subject = subject(&args.model, &args.opening, quiet)?;
+    let base = args.base.as_ref();
+    let base = base.map(|base| Subject::plain(base.clone()).map_err(lift));
+    let base = base.transpose()?;
+    let data = data(&args.data)?;
+    let method = match (args.method, &base) {
+        (RankMethod::Energy, _) => Method::Energy,
+        (RankMethod::Activation, _) => Method::Activation,
+        (RankMethod::Probabilistic, _) => Method::Probabilistic {
+            share: args.share,
+            n_masks: args.masks,
+        },
+        (RankMethod::Delta, Some(base)) => Method::Delta(base),
+        (RankMethod::Delta, None) => {
+            return Err(lift(Error::Usage("--method delta takes a --base".into())));
+        }
+    };
+    let mut options = Options::default();
+    options.seed = args.data.seed;
+    options.output.clone_from(&args.output_name);
+    options.data = args.data.options();
+
+    let stop = Stop::listen()?;
+    let steps = Steps::new(quiet, &stop);
+    let ranking =
+        onnxseal_assess::rank(&subject, method, args.unit, data.as_ref(), &options, &steps);
+    drop(steps);
+    let ranking = match (ranking, stop.signal()) {
+        (Err(Error::Cancelled), Some(signal)) => {
+            return Err(stopped(signal, "nothing was ranked yet"));
+        }
+        (ranking, _) => ranking.map_err(lift)?,
+    };
+    written.write(&ranking.to_json())?;
+    let path = args.output.display();
+    if ranking.is_partial() {
+        let text = format!("{path} is partial, and says so: weights without scores come last");
+        return Err(match stop.signal() {
+            Some(signal) => stopped(signal, &text),
+            None => lift(Error::Usage(text)),
+        });
+    }
+    if !quiet {
+        let text = format!(
+            "{path}: ranked by {}, in units of {} bytes",
+            ranking.method(),
+            ranking.unit_bytes()
+        );
+        writeln!(std::io::stdout(), "{}", crate::text::one_line(&text))?;
+    }
+    Ok(())
+}
