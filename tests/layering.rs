@@ -37,7 +37,10 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     ("onnxseal-crypto", &[]),
     ("onnxseal-onnx", &[]),
     ("onnxseal-plan", &["onnxseal-onnx"]),
-    ("onnxseal-python", &["onnxseal-core", "onnxseal-runtime"]),
+    (
+        "onnxseal-python",
+        &["onnxseal-assess", "onnxseal-core", "onnxseal-runtime"],
+    ),
     ("onnxseal-runtime", &["onnxseal-core", "onnxseal-onnx"]),
     ("onnxseal-store", &[]),
     ("onnxseal-testkit", &["onnxseal-onnx"]),

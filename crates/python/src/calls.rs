@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use onnxseal_core::{
-    self as core, Access, Checks, Error, OutputOptions, Policy, ProtectOptions, Resign,
-    RotateOptions,
+    self as core, Access, Checks, Error, MAX_RANKING_BYTES, OutputOptions, Policy, ProtectOptions,
+    Ranking, Resign, RotateOptions,
 };
 use pyo3::prelude::*;
 use serde::Serialize;
@@ -22,9 +23,9 @@ use crate::source::{OutputArg, Source};
 /// Encrypts chosen weights of a model and authenticates all of it; returns the report.
 #[pyfunction]
 #[pyo3(signature = (
-    model, out = None, *, recipients, policy = None, preset = None, coefficients = None, claims = None,
-    sign_key = None, sign_key_passphrase = None, in_place = false, replace = false, sync = true,
-    progress = None
+    model, out = None, *, recipients, policy = None, preset = None, coefficients = None, ranking = None,
+    external_data = None, comment = None, list_recipients = false, claims = None, sign_key = None,
+    sign_key_passphrase = None, in_place = false, replace = false, sync = true, progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
 pub fn protect<'py>(
@@ -35,6 +36,10 @@ pub fn protect<'py>(
     policy: Option<PathBuf>,
     preset: Option<String>,
     coefficients: Option<BTreeMap<String, f64>>,
+    ranking: Option<PathBuf>,
+    external_data: Option<String>,
+    comment: Option<String>,
+    list_recipients: bool,
     claims: Option<BTreeMap<String, String>>,
     sign_key: Option<PathBuf>,
     sign_key_passphrase: Option<&Passphrase>,
@@ -49,14 +54,15 @@ pub fn protect<'py>(
         _ => return Err(usage("give either the output, or in_place=True")),
     };
     let model = model.location()?;
-    let policy = PolicyArgs::new(policy, preset, coefficients);
+    let policy = PolicyArgs::new(policy, preset, coefficients).ranked(ranking);
     let signing_key = SigningKeyArg::new(sign_key, sign_key_passphrase);
     let report = call::run(py, progress, move |progress| {
         let mut options = ProtectOptions::new(policy.read()?.unwrap_or_default());
+        options.external_data = external_data;
         options.claims = claims.unwrap_or_default();
         options.signing_key = signing_key.map(SigningKeyArg::read).transpose()?;
         options.output = output_options(replace, sync);
-        let recipients = recipients.read()?;
+        let recipients = recipients.read_with(comment.as_deref(), list_recipients)?;
         let report = match out {
             Some(out) => core::protect(model, out, &recipients, &options, progress)?,
             None => core::protect_in_place(model, &recipients, &options, progress)?,
@@ -69,16 +75,17 @@ pub fn protect<'py>(
 /// Tells what `protect` would encrypt, without writing anything. The report's `violations` say where
 /// the plan falls short of the policy's requirements.
 #[pyfunction]
-#[pyo3(signature = (model, *, policy = None, preset = None, coefficients = None))]
+#[pyo3(signature = (model, *, policy = None, preset = None, coefficients = None, ranking = None))]
 pub fn plan(
     py: Python<'_>,
     model: Source,
     policy: Option<PathBuf>,
     preset: Option<String>,
     coefficients: Option<BTreeMap<String, f64>>,
+    ranking: Option<PathBuf>,
 ) -> Result<Bound<'_, PyAny>> {
     let model = model.location()?;
-    let policy = PolicyArgs::new(policy, preset, coefficients);
+    let policy = PolicyArgs::new(policy, preset, coefficients).ranked(ranking);
     let report = call::run(py, None, move |_| {
         let policy = policy.read()?.unwrap_or_default();
         Ok::<_, Fault>(core::plan(model, &policy)?)
@@ -105,8 +112,10 @@ pub fn inspect(py: Python<'_>, model: Source) -> Result<Bound<'_, PyAny>> {
 /// Checks a protected model: its structure, a policy, and with an identity every byte.
 #[pyfunction]
 #[pyo3(signature = (
-    model, *, identity = None, signed_by = None, policy = None, preset = None, progress = None
+    model, *, identity = None, signed_by = None, policy = None, preset = None, ranking = None,
+    progress = None
 ))]
+#[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
 pub fn verify<'py>(
     py: Python<'py>,
     model: Source,
@@ -114,10 +123,16 @@ pub fn verify<'py>(
     signed_by: Option<SignedByArg>,
     policy: Option<PathBuf>,
     preset: Option<String>,
+    ranking: Option<PathBuf>,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> Result<Bound<'py, PyAny>> {
     let model = model.location()?;
-    let policy = PolicyArgs::new(policy, preset, None);
+    if ranking.is_some() && policy.is_none() && preset.is_none() {
+        return Err(usage(
+            "a ranking says which weights come first, not how many: give a policy or a preset too",
+        ));
+    }
+    let policy = PolicyArgs::new(policy, preset, None).ranked(ranking);
     let verified = call::run(py, progress, move |progress| {
         let identities = read_identities(identity)?;
         let signed_by = signed_by.map(SignedByArg::read).transpose()?;
@@ -205,7 +220,7 @@ pub fn rekey<'py>(
 #[pyfunction]
 #[pyo3(signature = (
     model, out = None, *, recipients, identity = None, signed_by = None, policy = None, preset = None,
-    coefficients = None, claims = None, sign_key = None, sign_key_passphrase = None,
+    coefficients = None, ranking = None, claims = None, sign_key = None, sign_key_passphrase = None,
     drop_signature = false, replace = false, sync = true, progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
@@ -219,6 +234,7 @@ pub fn rotate<'py>(
     policy: Option<PathBuf>,
     preset: Option<String>,
     coefficients: Option<BTreeMap<String, f64>>,
+    ranking: Option<PathBuf>,
     claims: Option<BTreeMap<String, String>>,
     sign_key: Option<PathBuf>,
     sign_key_passphrase: Option<&Passphrase>,
@@ -229,7 +245,7 @@ pub fn rotate<'py>(
 ) -> Result<Bound<'py, PyAny>> {
     let model = model.location()?;
     let out = out.map(|out| out.location()).transpose()?;
-    let policy = PolicyArgs::new(policy, preset, coefficients);
+    let policy = PolicyArgs::new(policy, preset, coefficients).ranked(ranking);
     let signing_key = SigningKeyArg::new(sign_key, sign_key_passphrase);
     let report = call::run(py, progress, move |progress| {
         let options = RotateOptions {
@@ -262,6 +278,7 @@ struct PolicyArgs {
     file: Option<PathBuf>,
     preset: Option<String>,
     coefficients: Option<BTreeMap<String, f64>>,
+    ranking: Option<PathBuf>,
 }
 
 impl PolicyArgs {
@@ -274,31 +291,53 @@ impl PolicyArgs {
             file,
             preset,
             coefficients,
+            ranking: None,
         }
+    }
+
+    /// The same by a ranking file.
+    fn ranked(self, ranking: Option<PathBuf>) -> PolicyArgs {
+        PolicyArgs { ranking, ..self }
     }
 
     /// The policy, if any is asked for.
     fn read(self) -> Result<Option<Policy>> {
         let named = match (self.file, self.preset) {
             (Some(_), Some(_)) => return Err(usage("give either a policy or a preset")),
-            (Some(path), None) => {
-                let text = fs::read_to_string(&path).map_err(io("read", &path))?;
-                Some(Policy::parse(&text).map_err(Error::Policy)?)
-            }
+            (Some(path), None) => Some(read_policy(&path)?),
             (None, Some(name)) => Some(Policy::preset(name.parse().map_err(Error::Policy)?)),
             (None, None) => None,
         };
-        let Some(coefficients) = self.coefficients else {
+        if self.coefficients.is_none() && self.ranking.is_none() {
             return Ok(named);
-        };
+        }
         let mut policy = named.unwrap_or_default();
-        for (op_type, share) in &coefficients {
+        if let Some(path) = &self.ranking {
+            policy.set_ranking(read_ranking(path)?);
+        }
+        for (op_type, share) in self.coefficients.iter().flatten() {
             policy
                 .set_coefficient(op_type, *share)
                 .map_err(Error::Policy)?;
         }
         Ok(Some(policy))
     }
+}
+
+/// Reads a policy file.
+pub fn read_policy(path: &Path) -> Result<Policy> {
+    let text = fs::read_to_string(path).map_err(io("read", path))?;
+    Ok(Policy::parse(&text).map_err(Error::Policy)?)
+}
+
+/// Reads a ranking file.
+pub fn read_ranking(path: &Path) -> Result<Ranking> {
+    let mut json = Vec::new();
+    // One byte more than it may have shows that it has more.
+    let read = fs::File::open(path)
+        .and_then(|file| (file.take(MAX_RANKING_BYTES as u64 + 1)).read_to_end(&mut json));
+    read.map_err(io("read", path))?;
+    Ok(Ranking::parse(&json).map_err(Error::Policy)?)
 }
 
 fn output_options(replace: bool, sync: bool) -> OutputOptions {
@@ -309,7 +348,7 @@ fn output_options(replace: bool, sync: bool) -> OutputOptions {
 }
 
 /// What `--json` prints, as Python has it.
-fn as_dict<'py>(py: Python<'py>, report: &impl Serialize) -> PyResult<Bound<'py, PyAny>> {
+pub fn as_dict<'py>(py: Python<'py>, report: &impl Serialize) -> PyResult<Bound<'py, PyAny>> {
     let text = serde_json::to_string(report).map_err(not_json)?;
     py.import("json")?.call_method1("loads", (text,))
 }

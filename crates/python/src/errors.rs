@@ -1,5 +1,6 @@
 //! Errors as Python exceptions: the classes of `onnxseal._errors`.
 
+use onnxseal_assess as assess;
 use onnxseal_core::{Error, ErrorKind, KeyError, StoreError, redact};
 use onnxseal_runtime as runtime;
 use pyo3::exceptions::PyValueError;
@@ -17,6 +18,8 @@ pub enum Fault {
     Core(Error),
     /// One of opening a model for ONNX Runtime.
     Runtime(runtime::Error),
+    /// One of an assessment.
+    Assess(assess::Error),
     /// A mistake in the arguments.
     Usage(String),
     /// An exception that is raised as it is.
@@ -41,6 +44,15 @@ impl From<runtime::Error> for Fault {
     }
 }
 
+impl From<assess::Error> for Fault {
+    fn from(error: assess::Error) -> Fault {
+        match error.into_core() {
+            Ok(error) => Fault::Core(error),
+            Err(error) => Fault::Assess(error),
+        }
+    }
+}
+
 impl From<KeyError> for Fault {
     fn from(error: KeyError) -> Fault {
         Fault::Core(Error::Key(error))
@@ -58,6 +70,7 @@ impl From<Fault> for PyErr {
         match fault {
             Fault::Core(error) => Python::attach(|py| exception(py, error.kind(), &error)),
             Fault::Runtime(error) => Python::attach(|py| exception(py, error.kind(), &error)),
+            Fault::Assess(error) => Python::attach(|py| exception(py, error.kind(), &error)),
             Fault::Usage(message) => {
                 let error: Box<dyn std::error::Error> = message.into();
                 Python::attach(|py| exception(py, ErrorKind::Usage, &*error))

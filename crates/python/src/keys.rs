@@ -145,6 +145,25 @@ impl RecipientArgs {
     }
 }
 
+impl RecipientArgs {
+    /// The same with a comment, and with their public keys listed in the model: both for everybody to read.
+    pub fn read_with(self, comment: Option<&str>, is_listed: bool) -> Result<Recipients> {
+        let mut recipients = self.read()?;
+        if let Some(comment) = comment {
+            if core::holds_secret(comment) {
+                return Err(usage(
+                    "comment holds a secret key, and everybody can read it",
+                ));
+            }
+            recipients = recipients.with_comment(comment)?;
+        }
+        match is_listed {
+            true => Ok(recipients.listed()?),
+            false => Ok(recipients),
+        }
+    }
+}
+
 impl<'a, 'py> FromPyObject<'a, 'py> for RecipientArgs {
     type Error = PyErr;
 

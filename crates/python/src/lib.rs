@@ -1,5 +1,6 @@
 //! The native half of the Python package `onnxseal`: what `python/onnxseal` makes public.
 
+mod assess;
 mod call;
 mod calls;
 mod errors;
@@ -15,6 +16,8 @@ use pyo3::prelude::*;
 mod _onnxseal {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::assess::{Assessment, assess, rank};
     #[pymodule_export]
     use crate::calls::{inspect, is_protected, plan, protect, rekey, rotate, unprotect, verify};
     #[pymodule_export]

@@ -23,16 +23,19 @@ from onnxseal._errors import (
     UsageError,
 )
 from onnxseal._onnxseal import (
+    Assessment,
     Identity,
     Model,
     Passphrase,
     __version__,
+    assess,
     generate_identity,
     inspect,
     is_protected,
     open,
     plan,
     protect,
+    rank,
     rekey,
     rotate,
     unprotect,
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from onnxseal._session import InferenceSession
 
 __all__ = [
+    "Assessment",
     "AuthenticationError",
     "Error",
     "Identity",
@@ -57,12 +61,14 @@ __all__ = [
     "PolicyNotMetError",
     "UsageError",
     "__version__",
+    "assess",
     "generate_identity",
     "inspect",
     "is_protected",
     "open",
     "plan",
     "protect",
+    "rank",
     "rekey",
     "rotate",
     "unprotect",

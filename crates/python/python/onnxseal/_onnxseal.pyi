@@ -31,6 +31,10 @@ _Progress: TypeAlias = bool | Callable[[int, int], object] | None
 """True: a bar, if tqdm is installed. A function is called with the bytes done and the total, on the thread of
 the call, before the first byte and after the last. An exception from it ends the call."""
 
+_Array: TypeAlias = np.ndarray[Any, Any]
+_Data: TypeAlias = str | PathLike[str] | dict[str, _Array]
+_Labels: TypeAlias = str | PathLike[str] | _Array | Sequence[int]
+
 @final
 class Passphrase:
     def __new__(cls, text: str) -> Passphrase: ...
@@ -82,6 +86,10 @@ def protect(
     policy: str | PathLike[str] | None = None,
     preset: _Preset | None = None,
     coefficients: Mapping[str, float] | None = None,
+    ranking: str | PathLike[str] | None = None,
+    external_data: str | None = None,
+    comment: str | None = None,
+    list_recipients: bool = False,
     claims: Mapping[str, str] | None = None,
     sign_key: str | PathLike[str] | None = None,
     sign_key_passphrase: Passphrase | None = None,
@@ -96,6 +104,7 @@ def plan(
     policy: str | PathLike[str] | None = None,
     preset: _Preset | None = None,
     coefficients: Mapping[str, float] | None = None,
+    ranking: str | PathLike[str] | None = None,
 ) -> dict[str, Any]: ...
 def inspect(model: _Model) -> dict[str, Any]: ...
 def is_protected(model: _Model) -> bool: ...
@@ -106,6 +115,7 @@ def verify(
     signed_by: _SignedBy | None = None,
     policy: str | PathLike[str] | None = None,
     preset: _Preset | None = None,
+    ranking: str | PathLike[str] | None = None,
     progress: _Progress = None,
 ) -> dict[str, Any]: ...
 def unprotect(
@@ -139,6 +149,7 @@ def rotate(
     policy: str | PathLike[str] | None = None,
     preset: _Preset | None = None,
     coefficients: Mapping[str, float] | None = None,
+    ranking: str | PathLike[str] | None = None,
     claims: Mapping[str, str] | None = None,
     sign_key: str | PathLike[str] | None = None,
     sign_key_passphrase: Passphrase | None = None,
@@ -147,3 +158,66 @@ def rotate(
     sync: bool = True,
     progress: _Progress = None,
 ) -> dict[str, Any]: ...
+
+@final
+class Assessment:
+    @property
+    def holds(self) -> bool: ...
+    def table(self) -> str: ...
+    def json(self) -> dict[str, Any]: ...
+    def save(self, path: str | PathLike[str], *, replace: bool = False) -> None: ...
+    def _repr_html_(self) -> str: ...
+
+def assess(
+    model: _Model,
+    data: _Data | None = None,
+    *,
+    labels: _Labels | None = None,
+    identities: _Identity | Iterable[_Identity] | None = None,
+    presets: _Preset | Iterable[_Preset] | None = None,
+    policies: str | PathLike[str] | Iterable[str | PathLike[str]] | None = None,
+    ranking: str | PathLike[str] | None = None,
+    base: _Model | None = None,
+    metric: Callable[[np.ndarray[Any, Any], np.ndarray[Any, Any]], float] | None = None,
+    attacker_samples: Sequence[int] | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    output: str | None = None,
+    scale: float = 1.0,
+    mean: float | Iterable[float] | None = None,
+    std: float | Iterable[float] | None = None,
+    layout: Literal["nchw", "nhwc"] | None = None,
+    bgr: bool = False,
+    resize: int | tuple[int, int] | None = None,
+    crop: int | tuple[int, int] | None = None,
+    label_first: bool = False,
+    progress: _Progress = None,
+) -> Assessment:
+    """Attacks a model, to see what an attacker gets from it once it is protected.
+
+    `data` are a path, or arrays by the names of inputs, one sample a row. `metric` is called with the model's outputs,
+    one row a sample, and with the samples' indices; more must be better for the attacker. `holds` says whether all
+    presets and policies that were named hold; without any, whether the default preset does. `attacker_samples` are
+    100 and 1000 labels if nothing is said. `progress` counts steps.
+    """
+
+def rank(
+    model: _Model,
+    path: str | PathLike[str],
+    *,
+    method: Literal["energy", "activation", "probabilistic", "delta"],
+    data: _Data | None = None,
+    labels: _Labels | None = None,
+    identities: _Identity | Iterable[_Identity] | None = None,
+    base: _Model | None = None,
+    unit: int = 256,
+    masks: int = 256,
+    share: float = 0.1,
+    seed: int = 0,
+    limit: int | None = None,
+    output: str | None = None,
+    scale: float = 1.0,
+    replace: bool = False,
+    progress: _Progress = None,
+) -> dict[str, Any]:
+    """Scores a model's weights by how much it would miss them, and writes a ranking file for `ranking=`."""

@@ -1,0 +1,119 @@
+"""What attackers get, from Python."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxseal
+import pytest
+
+MODELS = Path(__file__).resolve().parents[2] / "fixtures" / "models"
+MODEL = MODELS / "digits_cnn.onnx"
+
+
+@pytest.fixture(scope="module")
+def digits():
+    table = np.loadtxt(MODELS / "digits_test.csv", delimiter=",", skiprows=1)
+    return (table[:, 1:] / 16).astype(np.float32).reshape(-1, 1, 8, 8), table[:, 0].astype(np.int64)
+
+
+def input_name():
+    import onnx
+
+    return onnx.load(MODEL).graph.input[0].name
+
+
+def test_arrays_and_files_give_the_same(digits):
+    images, labels = digits
+    told = []
+    options = dict(presets=["full", "light"], seed=3)
+    arrays = onnxseal.assess(MODEL, {input_name(): images}, labels=labels, progress=lambda *at: told.append(at), **options)
+    files = onnxseal.assess(MODEL, MODELS / "digits_test.csv", scale=16, **options)
+    one, other = arrays.json(), files.json()
+    assert [row["attacks"] for row in one["candidates"]] == [row["attacks"] for row in other["candidates"]]
+    assert one["original"]["value"] == pytest.approx(0.985)
+    assert arrays.holds == all(row["verdict"]["verdict"] == "holds" for row in one["candidates"])
+    assert "best probe" in arrays.table() and str(arrays) == arrays.table()
+    assert "full: " in repr(arrays)
+    assert told[0][0] == 0 and told[-1][0] > 10
+
+
+def test_it_runs_the_onnx_runtime_that_is_imported(digits):
+    import onnxruntime
+
+    images, labels = digits
+    found = onnxseal.assess(MODEL.read_bytes(), {input_name(): images}, labels=labels, presets="full", limit=120)
+    engine = found.json()["engine"]
+    assert Path(engine["library"]).is_relative_to(Path(onnxruntime.__file__).parent)
+    assert engine["version"] == onnxruntime.__version__
+
+
+def test_a_page_is_saved_and_shown(digits, tmp_path):
+    found = onnxseal.assess(MODEL, presets=["full"])
+    page = tmp_path / "page.html"
+    found.save(page)
+    assert page.read_text() == found._repr_html_() and "<svg" in page.read_text()
+    with pytest.raises(onnxseal.UsageError, match="replace=True"):
+        found.save(page)
+    found.save(page, replace=True)
+
+
+def test_a_metric_is_a_function(digits):
+    images, labels = digits
+    seen = []
+
+    def metric(outputs, indices):
+        seen.append((outputs.shape, outputs.dtype))
+        return float(np.mean(outputs.argmax(1) == labels[indices]))
+
+    found = onnxseal.assess(MODEL, {input_name(): images}, labels=labels, presets=["full"], metric=metric)
+    assert found.json()["original"]["value"] == pytest.approx(0.985)
+    assert seen[0] == ((200, 10), np.float32)
+    with pytest.raises(onnxseal.Error, match="no good"):
+        onnxseal.assess(MODEL, {input_name(): images}, presets=["full"], metric=fail)
+
+
+def fail(*_):
+    raise ValueError("no good")
+
+
+def test_protected_models_and_mistakes(digits, tmp_path):
+    images, labels = digits
+    identity = onnxseal.generate_identity()
+    sealed, ranking = tmp_path / "sealed.onnx", tmp_path / "ranking.json"
+    made = onnxseal.rank(MODEL, ranking, method="activation", data={input_name(): images}, labels=labels)
+    assert made == {"method": "activation", "unit_bytes": 256, "partial": False}
+    assert json.loads(ranking.read_text())["version"] == 1
+    onnxseal.protect(
+        MODEL, sealed, recipients=identity, ranking=ranking, comment="of the tests", list_recipients=True
+    )
+    report = onnxseal.inspect(sealed)
+    assert report["comment"] == "of the tests" and report["public_keys"] == [identity.recipient]
+    onnxseal.verify(sealed, identity=identity, preset="balanced", ranking=ranking)
+    data = {input_name(): images}
+    found = onnxseal.assess(sealed, data, labels=labels, identities=identity)
+    assert [row["name"] for row in found.json()["candidates"]] == ["as protected"]
+    for wrong, said in [
+        (dict(data={input_name(): images[:, :, :4]}), "a sample of the data is"),
+        (dict(data={"x": images, "y": images}), "nothing for input"),
+        (dict(data=data, labels=labels + 1), "10 classes"),
+        (dict(data=data, labels=labels[1:]), "199 labels"),
+        (dict(labels=labels), "no data"),
+        (dict(data=data, identities=identity), "not protected"),
+        (dict(data=data, presets=["fast"]), "fast"),
+    ]:
+        with pytest.raises(onnxseal.UsageError, match=said):
+            onnxseal.assess(MODEL, **wrong)
+    with pytest.raises(onnxseal.UsageError, match="another model"):
+        onnxseal.assess(MODELS / "digits_gru.onnx", ranking=ranking)
+    with pytest.raises(onnxseal.UsageError, match="delta"):
+        onnxseal.rank(MODEL, tmp_path / "r.json", method="delta")
+
+
+def test_an_exception_from_progress_ends_it(digits):
+    def stop(done, _):
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        onnxseal.assess(MODEL, progress=stop)
