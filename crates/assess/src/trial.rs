@@ -220,9 +220,6 @@ impl Trial<'_> {
         }
         let kinds: &[FloorKind] = match attack {
             Attack::PublicBase => &[FloorKind::Constant, FloorKind::FullBase],
-            _ if self.bench.judge.has_labels() && self.bench.judge.is_rate() => {
-                &[FloorKind::Constant]
-            }
             _ => &[FloorKind::Constant, FloorKind::FullRandom],
         };
         let (floor, floor_kind) = self.floor(kinds, None);

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use std::path::Path;
-
 use onnxseal_crypto::signature::Signer;
 use onnxseal_crypto::wrap::Identities;
 use onnxseal_crypto::{self as crypto, BlobKey, DataKey, OpenKey, TAG_BYTES, Tag};
@@ -153,7 +151,7 @@ impl Protected {
 impl Unlocked<'_> {
     /// The model file's name in messages.
     #[cfg(feature = "protect")]
-    pub(crate) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &std::path::Path {
         &self.protected.source.input.path
     }
 
