@@ -94,10 +94,11 @@ impl Summary {
         });
         after.extend(of_candidates);
         after.extend(assessment.notes.iter().map(|note| format!("note: {note}")));
+        let rows = assessment.candidates.iter().map(row);
         Summary {
-            before,
-            rows: assessment.candidates.iter().map(row).collect(),
-            after,
+            before: before.into_iter().map(plain).collect(),
+            rows: rows.map(|row| row.map(plain)).collect(),
+            after: after.into_iter().map(plain).collect(),
         }
     }
 }
@@ -129,6 +130,10 @@ impl fmt::Display for Summary {
 impl Assessment {
     /// Why `candidate` holds or does not, in a sentence: for a leak which attack, and how far above which floor.
     pub fn reason(&self, candidate: &Candidate) -> String {
+        plain(self.reason_on_pages(candidate))
+    }
+
+    fn reason_on_pages(&self, candidate: &Candidate) -> String {
         let name = &candidate.name;
         let Some((row, measure)) = candidate
             .worst_attack()
@@ -222,6 +227,11 @@ fn n_labels(row: &AttackRow) -> String {
         Attack::Probe { n_labels, .. } => format!("{n_labels} labels"),
         _ => row.name.clone(),
     }
+}
+
+/// Text for terminals, where people search for what they can type: with spaces that break.
+fn plain(text: String) -> String {
+    text.replace('\u{a0}', " ")
 }
 
 fn none() -> String {
