@@ -28,6 +28,7 @@
 
 mod choose;
 mod classify;
+mod coefficients;
 mod dataflow;
 mod error;
 mod first;

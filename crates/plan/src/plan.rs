@@ -1,5 +1,6 @@
 //! The plan: for every operator its volume, for every weight tensor the subsequences to encrypt.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use onnxseal_onnx::excerpt;
@@ -249,6 +250,37 @@ impl Plan {
         }
         violations
     }
+}
+
+/// Adds operators up by type.
+pub(crate) fn types(
+    model: &Model<'_>,
+    policy: &Policy,
+    operators: &[OperatorPlan],
+) -> Vec<TypePlan> {
+    let mut types: Vec<TypePlan> = Vec::new();
+    let mut indices: HashMap<&str, usize> = HashMap::new();
+    for operator in operators {
+        let index = *indices.entry(&operator.op_type).or_insert(types.len());
+        if index == types.len() {
+            let node = model.nodes.get(operator.node.index());
+            let coefficient = node.map(|node| policy.coefficient(node.domain, node.op_type));
+            types.push(TypePlan {
+                op_type: operator.op_type.clone(),
+                coefficient: coefficient.unwrap_or(0.0),
+                n_operators: 0,
+                bytes: 0,
+                budget_bytes: 0,
+                encrypted_bytes: 0,
+            });
+        }
+        let row = &mut types[index];
+        row.n_operators += 1;
+        row.bytes += operator.bytes;
+        row.budget_bytes += operator.volume_bytes;
+        row.encrypted_bytes += operator.encrypted_bytes;
+    }
+    types
 }
 
 impl fmt::Display for Violation {

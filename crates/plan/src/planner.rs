@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use onnxseal_onnx::element_bits;
-use onnxseal_onnx::model::{Model, NodeId, Payload, TensorId, Unpatchable};
+use onnxseal_onnx::model::{Model, NodeId, TensorId, Unpatchable};
 
 use crate::choose::{Candidate, best, joined};
 use crate::classify::{Classified, Reason, classify, op_type};
+use crate::coefficients::{Coefficient, Coefficients};
 use crate::error::Error;
-use crate::first::first_dense;
-use crate::plan::{Clear, Mode, OperatorPlan, Plan, Pool, TensorPlan, TypePlan, Whole};
+use crate::plan::{Clear, Mode, OperatorPlan, Plan, Pool, TensorPlan, types};
 use crate::policy::{Policy, Target};
 use crate::position::{Run, Strategy};
 use crate::scores::{Scores, Wanted};
@@ -496,135 +496,4 @@ fn nodes(known: &Classified<'_>) -> Vec<NodeId> {
         .collect();
     nodes.dedup();
     nodes
-}
-
-/// Coefficients of operators, each looked up once.
-struct Coefficients<'p, 'a> {
-    model: &'p Model<'a>,
-    policy: &'p Policy,
-    is_small: bool,
-    /// For each node, whether it is a dense layer on the model's input; empty if that does not matter.
-    first_dense: Vec<bool>,
-    of_nodes: Vec<Option<Coefficient>>,
-}
-
-/// The coefficient of one operator.
-#[derive(Clone, Copy, Default)]
-struct Coefficient {
-    share: f64,
-    /// Whether it is an override's.
-    overridden: bool,
-    whole: Option<Whole>,
-}
-
-impl<'p, 'a> Coefficients<'p, 'a> {
-    fn new(model: &'p Model<'a>, policy: &'p Policy, classified: &[Classified<'a>]) -> Self {
-        let weights = classified.iter().filter(|tensor| tensor.reason.is_none());
-        let bytes: u64 = weights.map(|tensor| tensor.bytes).sum();
-        Coefficients {
-            model,
-            policy,
-            is_small: bytes <= policy.small_model_bytes(),
-            first_dense: match policy.takes_first_dense() {
-                true => first_dense(model, classified),
-                false => Vec::new(),
-            },
-            of_nodes: vec![None; model.nodes.len()],
-        }
-    }
-
-    fn of(&mut self, node: NodeId) -> Coefficient {
-        let Some(known) = self.of_nodes.get(node.index()) else {
-            return Coefficient::default();
-        };
-        let found = known.unwrap_or_else(|| self.look_up(node));
-        self.of_nodes[node.index()] = Some(found);
-        found
-    }
-
-    fn look_up(&self, id: NodeId) -> Coefficient {
-        let node = &self.model.nodes[id.index()];
-        if let Some(share) = self.policy.overridden(Target::Node, node.name) {
-            return Coefficient {
-                share,
-                overridden: true,
-                whole: None,
-            };
-        }
-        let share = self.policy.coefficient(node.domain, node.op_type);
-        let whole = match self.policy.is_presets(node.domain, node.op_type) && share < 1.0 {
-            true if self.is_small => Some(Whole::SmallModel),
-            true if self.first_dense.get(id.index()) == Some(&true) => Some(Whole::ReadsInput),
-            _ => None,
-        };
-        Coefficient {
-            share: if whole.is_some() { 1.0 } else { share },
-            overridden: false,
-            whole,
-        }
-    }
-
-    /// The operator that owns a tensor: of those that use it as weights the one with the highest
-    /// coefficient, the first in the file where several have that.
-    ///
-    /// A tensor that only operators read that have no rule, or as a rule take no weights, is theirs
-    /// if an override names it.
-    fn owner(
-        &mut self,
-        known: &Classified<'_>,
-        payload: &Payload,
-        coefficient: Option<f64>,
-    ) -> Result<NodeId, Reason> {
-        let forced = match (&known.reason, payload) {
-            (None, _) => false,
-            (Some(Reason::UnknownOperator { .. } | Reason::NoWeights { .. }), payload)
-                if coefficient.is_some() =>
-            {
-                if let Payload::Unpatchable(why) = payload {
-                    return Err(Reason::Unpatchable(*why));
-                }
-                true
-            }
-            (Some(reason), _) => return Err(reason.clone()),
-        };
-        let mut owner: Option<(NodeId, f64)> = None;
-        for consumer in known
-            .consumers
-            .iter()
-            .filter(|consumer| consumer.as_weight || forced)
-        {
-            let coefficient = self.of(consumer.node);
-            if owner.is_none_or(|(_, highest)| coefficient.share > highest) {
-                owner = Some((consumer.node, coefficient.share));
-            }
-        }
-        owner.map(|(node, _)| node).ok_or(Reason::Unconsumed)
-    }
-}
-
-/// Adds operators up by type.
-fn types(model: &Model<'_>, policy: &Policy, operators: &[OperatorPlan]) -> Vec<TypePlan> {
-    let mut types: Vec<TypePlan> = Vec::new();
-    let mut indices: HashMap<&str, usize> = HashMap::new();
-    for operator in operators {
-        let index = *indices.entry(&operator.op_type).or_insert(types.len());
-        if index == types.len() {
-            let node = model.nodes.get(operator.node.index());
-            let coefficient = node.map(|node| policy.coefficient(node.domain, node.op_type));
-            types.push(TypePlan {
-                op_type: operator.op_type.clone(),
-                coefficient: coefficient.unwrap_or(0.0),
-                n_operators: 0,
-                bytes: 0,
-                budget_bytes: 0,
-                encrypted_bytes: 0,
-            });
-        }
-        let row = &mut types[index];
-        row.n_operators += 1;
-        row.bytes += operator.bytes;
-        row.budget_bytes += operator.volume_bytes;
-        row.encrypted_bytes += operator.encrypted_bytes;
-    }
-    types
 }
