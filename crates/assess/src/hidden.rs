@@ -63,13 +63,12 @@ impl Hidden {
     /// [`Error::Policy`](crate::Error::Policy), [`Error::Model`](crate::Error::Model).
     pub fn of_policy(subject: &Subject, policy: &Policy) -> Result<Hidden> {
         let model = subject.located()?;
-        let plan = onnxseal_plan::plan(&model, policy, |wanted| match policy.ranking() {
-            Some(ranking) => ranking.scores(&model, wanted),
-            None => Ok(wanted
-                .iter()
-                .map(|wanted| energies(subject.files(), &model, wanted))
-                .collect()),
-        })?;
+        let score = |wanted: &[Wanted]| {
+            let wanted = wanted.iter();
+            let energies = wanted.map(|wanted| energies(subject.files(), &model, wanted));
+            Ok::<_, onnxseal_plan::Error>(energies.collect())
+        };
+        let plan = onnxseal_plan::plan(&model, policy, score)?;
         Ok(Hidden::of(&model, &plan, |_, tensor| {
             let unit = tensor.unit_elements;
             ranges(unit, tensor.targets.iter().map(|run| (run.skip, run.take)))

@@ -18,15 +18,18 @@ use crate::rules::{self, Class};
 /// Operators without weights, arithmetic and normalisations let a value pass. A value that depends on
 /// another layer too is none of the input's. Bodies of functions are not followed.
 pub(crate) fn first_dense(model: &Model<'_>, classified: &[Classified<'_>]) -> Vec<bool> {
+    let nodes = model.nodes.iter();
+    let classes: Vec<Option<Class>> = nodes
+        .map(|node| rules::find(node.domain, node.op_type).and_then(rules::Rule::class))
+        .collect();
     let mut layers = vec![false; model.nodes.len()];
     for consumer in classified.iter().flat_map(|tensor| &tensor.consumers) {
-        let node = &model.nodes[consumer.node.index()];
-        let class = rules::find(node.domain, node.op_type).and_then(rules::Rule::class);
+        let index = consumer.node.index();
         let makes_features = !matches!(
-            class,
+            classes[index],
             None | Some(Class::Normalization | Class::Bias | Class::Arithmetic)
         );
-        layers[consumer.node.index()] |= consumer.as_weight && makes_features;
+        layers[index] |= consumer.as_weight && makes_features;
     }
     let initializers: HashSet<&str> = model.tensors.iter().map(|tensor| tensor.name).collect();
     let inputs = model
@@ -40,8 +43,8 @@ pub(crate) fn first_dense(model: &Model<'_>, classified: &[Classified<'_>]) -> V
     for (index, node) in model.nodes.iter().enumerate() {
         let reads = |values: &HashSet<&str>| node.inputs.iter().any(|name| values.contains(name));
         let (reads_raw, reads_made) = (reads(&raw), reads(&made));
-        let class = rules::find(node.domain, node.op_type).and_then(rules::Rule::class);
-        first[index] = layers[index] && reads_raw && !reads_made && class == Some(Class::Dense);
+        let is_dense = layers[index] && classes[index] == Some(Class::Dense);
+        first[index] = is_dense && reads_raw && !reads_made;
         let outputs = node.outputs.iter().copied().filter(|name| !name.is_empty());
         if layers[index] || reads_made {
             made.extend(outputs);

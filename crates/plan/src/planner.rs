@@ -31,12 +31,14 @@ pub fn unit_bytes(wanted: u64, weight_bytes: u64) -> u64 {
 
 /// Plans what to encrypt of a model.
 ///
-/// Where a part of a tensor is to be chosen by score, `score` is called once, with all such tensors; it
-/// returns as many [`Scores`] as there are subsequences, from 0 up.
+/// Where a part of a tensor is to be chosen by score, the policy's ranking has the scores. Without one,
+/// `score` is called once, with all such tensors; it returns as many [`Scores`] as there are subsequences,
+/// from 0 up.
 ///
 /// # Errors
 ///
-/// [`Error::TooLarge`]; [`Error::Scores`] for scores of another shape; what `score` returns.
+/// [`Error::TooLarge`]; [`Error::RankingOfAnother`]; [`Error::Scores`] for scores of another shape; what
+/// `score` returns.
 pub fn plan<E: From<Error>>(
     model: &Model<'_>,
     policy: &Policy,
@@ -56,7 +58,10 @@ pub fn plan<E: From<Error>>(
     let mut planner = Planner::new(model, policy, &classified);
     planner.cut();
     match policy.strategy() {
-        Strategy::Energy => planner.choose_by_score(score)?,
+        Strategy::Energy => planner.choose_by_score(|wanted| match policy.ranking() {
+            Some(ranking) => Ok(ranking.of_wanted(model, wanted)?),
+            None => score(wanted),
+        })?,
         strategy => planner.choose_by_position(strategy),
     }
     Ok(planner.finish())

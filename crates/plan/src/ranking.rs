@@ -194,6 +194,11 @@ impl Ranking {
     /// [`Error::RankingOfAnother`] if the model has other tensors than the one that was ranked.
     pub fn scores(&self, model: &Model<'_>, wanted: &[Wanted]) -> Result<Scores, Error> {
         self.check(model)?;
+        self.of_wanted(model, wanted)
+    }
+
+    /// The same of a model that was checked.
+    pub(crate) fn of_wanted(&self, model: &Model<'_>, wanted: &[Wanted]) -> Result<Scores, Error> {
         let scores = wanted.iter().map(|wanted| {
             let tensor = model.tensors.get(wanted.tensor.index());
             let scores = tensor.and_then(|tensor| self.tensors.get(&tensor.path));

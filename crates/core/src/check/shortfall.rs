@@ -61,18 +61,14 @@ pub(crate) fn shortfalls(
     Ok(check.with_violations(policy, &found))
 }
 
-/// The same, for somebody who can open the model: exactly what the policy chooses, by the scores that
-/// `score` gives, is encrypted at least.
+/// The same, for somebody who knows the scores, by the policy's ranking or because `score` opens the model:
+/// exactly what the policy chooses is encrypted at least.
 pub(crate) fn shortfalls_of_choice(
     model: &Model<'_>,
     manifest: &Manifest,
     policy: &Policy,
     score: impl FnOnce(&[Wanted]) -> Result<Scores>,
 ) -> Result<Vec<String>> {
-    let score = |wanted: &[Wanted]| match policy.ranking() {
-        Some(ranking) => Ok(ranking.scores(model, wanted)?),
-        None => score(wanted),
-    };
     let check = Check::new(model, manifest, plan::plan(model, policy, score)?)?;
     let by_position = check.plan.pools.is_empty();
     let found = check

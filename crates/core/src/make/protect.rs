@@ -287,10 +287,7 @@ impl Planned {
         policy: &Policy,
         score: impl FnOnce(&[Wanted]) -> Result<Scores>,
     ) -> Result<Planned> {
-        let plan = plan::plan(model, policy, |wanted| match policy.ranking() {
-            Some(ranking) => Ok(ranking.scores(model, wanted)?),
-            None => score(wanted),
-        })?;
+        let plan = plan::plan(model, policy, score)?;
         let violations = list(&plan.violations(model, policy));
         let (mut report, mut tensors) = describe(path, files, model, plan)?;
         report.violations = violations;
