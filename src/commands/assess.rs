@@ -33,9 +33,7 @@ pub fn run(args: &Assess, quiet: bool) -> Result<()> {
     }
     let candidates = candidates(args)?;
     let subject = subject(&args.model, &args.opening, quiet)?;
-    let base = args.base.as_ref();
-    let base = base.map(|base| Subject::plain(base.clone()).map_err(lift));
-    let base = base.transpose()?;
+    let base = public_base(args.base.as_ref())?;
     let data = data(&args.data)?;
     let metric = args.metric_command.as_deref().map(metric).transpose()?;
     let mut options = Options::default();
@@ -108,6 +106,12 @@ pub fn subject(model: &Location, opening: &OpeningArgs, quiet: bool) -> Result<S
         .into());
     }
     Subject::plain(model.clone()).map_err(lift)
+}
+
+/// Reads the public model, if one is given.
+pub fn public_base(base: Option<&Location>) -> Result<Option<Subject>> {
+    let base = base.map(|base| Subject::plain(base.clone()).map_err(lift));
+    base.transpose()
 }
 
 /// Reads the data, if there are any.

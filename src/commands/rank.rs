@@ -3,9 +3,9 @@
 use std::io::Write;
 
 use anyhow::Result;
-use onnxseal_assess::{Error, Method, Options, Subject};
+use onnxseal_assess::{Error, Method, Options};
 
-use super::assess::{check_target, data, lift, stopped, subject};
+use super::assess::{check_target, data, lift, public_base, stopped, subject};
 use super::batch::stop::Stop;
 use crate::cli::assess::{Rank, RankMethod};
 use crate::io::Written;
@@ -21,9 +21,7 @@ pub fn run(args: &Rank, quiet: bool) -> Result<()> {
     };
     check_target(&written, &args.files())?;
     let subject = subject(&args.model, &args.opening, quiet)?;
-    let base = args.base.as_ref();
-    let base = base.map(|base| Subject::plain(base.clone()).map_err(lift));
-    let base = base.transpose()?;
+    let base = public_base(args.base.as_ref())?;
     let data = data(&args.data)?;
     let method = match (args.method, &base) {
         (RankMethod::Energy, _) => Method::Energy,
