@@ -69,6 +69,12 @@ fn only(preset: Preset) -> Options<'static> {
     options
 }
 
+/// The convolutional net, on all its test images.
+fn assess_cnn(options: &Options<'_>) -> Assessment {
+    let (subject, data) = (model("digits_cnn.onnx"), digits("nchw"));
+    assess(&subject, Some(&data), options, &Silent).unwrap()
+}
+
 fn row(assessment: &Assessment, wanted: Fill) -> &AttackRow {
     let is_it = |row: &&AttackRow| matches!(row.attack, Attack::Fill { fill, reestimated: false } if fill == wanted);
     assessment.candidates[0].attacks.iter().find(is_it).unwrap()
@@ -204,13 +210,7 @@ fn with_the_model_itself_as_public_base_everything_comes_back() {
     let base = model("digits_cnn.onnx");
     let mut options = only(Preset::Balanced);
     options.base = Some(&base);
-    let assessment = assess(
-        &model("digits_cnn.onnx"),
-        Some(&digits("nchw")),
-        &options,
-        &Silent,
-    )
-    .unwrap();
+    let assessment = assess_cnn(&options);
     let row = assessment.candidates[0]
         .attacks
         .iter()
@@ -261,13 +261,7 @@ fn a_caller_may_measure_otherwise() {
     };
     let mut options = only(Preset::Light);
     options.metric = Some(&mean);
-    let assessment = assess(
-        &model("digits_cnn.onnx"),
-        Some(&digits("nchw")),
-        &options,
-        &Silent,
-    )
-    .unwrap();
+    let assessment = assess_cnn(&options);
     assert_eq!(assessment.metric.kind, MetricKind::Custom);
     assert!(assessment.original.interval.is_none());
 }

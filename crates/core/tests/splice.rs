@@ -6,8 +6,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use onnxseal_core::{
-    Access, AllowedSigners, Error, Flush, Identities, Policy, ProtectOptions, Recipients, SignedBy,
-    Silent, generate_identity, is_interrupted, open, protect, rekey_in_place, sign,
+    Access, AllowedSigners, Error, Flush, Identities, Policy, ProtectOptions, Recipients, Rekeyed,
+    SignedBy, Silent, generate_identity, is_interrupted, open, protect, rekey_in_place, sign,
 };
 use onnxseal_onnx::tail;
 use onnxseal_testkit::samples;
@@ -73,17 +73,16 @@ impl Two {
         let options = ProtectOptions::new(Policy::default());
         protect(&model, two.sealed(), &two.to_alice, &options, &Silent).unwrap();
         two.before = fs::read(two.sealed()).unwrap();
-        rekey_in_place(
-            two.sealed(),
-            &two.alice,
-            &two.to_both,
-            Flush::Later,
-            &Silent,
-        )
-        .unwrap();
+        two.share().unwrap();
         two.after = fs::read(two.sealed()).unwrap();
         assert!(two.after.len() > two.before.len());
         two
+    }
+
+    /// Alice wraps the data key for both.
+    fn share(&self) -> Result<Rekeyed, Error> {
+        let (alice, both) = (&self.alice, &self.to_both);
+        rekey_in_place(self.sealed(), alice, both, Flush::Later, &Silent)
     }
 
     fn sealed(&self) -> PathBuf {
@@ -159,14 +158,7 @@ fn an_interrupted_splice_is_completed() {
         fs::write(&path, journal.encode()).unwrap();
         assert!(is_interrupted(&two.sealed()));
         assert!(open(two.sealed(), &two.alice, &Silent).is_err());
-        rekey_in_place(
-            two.sealed(),
-            &two.alice,
-            &two.to_both,
-            Flush::Later,
-            &Silent,
-        )
-        .unwrap();
+        two.share().unwrap();
         assert!(!is_interrupted(&two.sealed()) && !path.exists());
         let opened = open(two.sealed(), &two.bob, &Silent).unwrap();
         assert!(opened.model() == samples::gemm());
@@ -298,14 +290,7 @@ fn without_an_identity_only_signatures_are_completed() {
     let refused = sign(two.sealed(), &key, Flush::Later, &Silent).unwrap_err();
     assert!(matches!(refused, Error::Interrupted { .. }), "{refused}");
     assert!(fs::read(two.sealed()).unwrap() == before && path.exists());
-    rekey_in_place(
-        two.sealed(),
-        &two.alice,
-        &two.to_both,
-        Flush::Later,
-        &Silent,
-    )
-    .unwrap();
+    two.share().unwrap();
     assert!(open(two.sealed(), &two.bob, &Silent).is_ok() && !path.exists());
 }
 
@@ -316,15 +301,7 @@ fn a_journal_that_others_can_write_is_not_obeyed() {
     let two = Two::new();
     let journal = two.journal(&two.before, &two.after).encode();
     let path = two.journal_path();
-    let rekey = || {
-        rekey_in_place(
-            two.sealed(),
-            &two.alice,
-            &two.to_both,
-            Flush::Later,
-            &Silent,
-        )
-    };
+    let rekey = || two.share();
     let refused = || {
         let before = fs::read(two.sealed()).unwrap();
         let error = rekey().map(drop).unwrap_err();
