@@ -20,6 +20,11 @@ const MAC_KEY_LABEL: &[u8] = b"onnxseal/v1/mac";
 const CHUNK_KEY_LABEL: &[u8] = b"onnxseal/v1/chunk";
 const BLOBS_KEY_LABEL: &[u8] = b"onnxseal/v1/blobs";
 const BLOB_KEY_LABEL: &[u8] = b"onnxseal/v1/blob";
+const TIER_LABEL: &[u8] = b"onnxseal/v4/tier";
+const TIER_MAC_LABEL: &[u8] = b"onnxseal/v4/mac";
+const TIER_AUTH_LABEL: &[u8] = b"onnxseal/v4/auth";
+const TIER_STREAM_LABEL: &[u8] = b"onnxseal/v4/stream";
+const TIER_SHUFFLE_LABEL: &[u8] = b"onnxseal/v4/shuffle";
 
 /// `mac key = HKDF-SHA256(ikm = DEK, salt = none, info = "onnxseal/v1/mac", length = 32)`
 pub(crate) fn mac_key(dek: &Secret) -> Result<Secret, Error> {
@@ -42,6 +47,42 @@ pub(crate) fn nonce(at: ChunkId) -> [u8; 12] {
     file_be.copy_from_slice(&file.to_be_bytes());
     chunk_be.copy_from_slice(&chunk.to_be_bytes());
     nonce
+}
+
+/// `K_(t-1) = HKDF-Expand-SHA256(PRK = K_t, info = "onnxseal/v4/tier" ‖ u8(t - 1) ‖ u8(T),
+/// length = 32)`, where `lower` is t - 1 and `tiers` is T
+pub(crate) fn lower_tier(key: &Secret, lower: u8, tiers: u8) -> Result<Secret, Error> {
+    let hkdf = Hkdf::<Sha256>::from_prk(key.expose()).map_err(|_| Error::Backend)?;
+    let info = [TIER_LABEL, &[lower, tiers]].concat();
+    Secret::try_new(|okm| hkdf.expand(&info, okm)).map_err(|_| Error::Backend)
+}
+
+/// `mac key t = HKDF-SHA256(ikm = K_t, salt = none, info = "onnxseal/v4/mac", length = 32)`
+pub(crate) fn tier_mac_key(key: &Secret) -> Result<Secret, Error> {
+    hkdf_sha256(key, None, TIER_MAC_LABEL)
+}
+
+/// The keys of a tier from 2 up: `HKDF-SHA256(ikm = K_t, salt = SHA-256(manifest), info = label,
+/// length = 32)`
+pub(crate) struct TierSecrets {
+    /// Label `onnxseal/v4/auth`.
+    pub(crate) auth: Secret,
+    /// Label `onnxseal/v4/stream`.
+    pub(crate) stream: Secret,
+    /// Label `onnxseal/v4/shuffle`.
+    pub(crate) shuffle: Secret,
+}
+
+impl TierSecrets {
+    pub(crate) fn new(key: &Secret, manifest: &[u8]) -> Result<TierSecrets, Error> {
+        let salt = Sha256::digest(manifest);
+        let derived = |label| hkdf_sha256(key, Some(&salt), label);
+        Ok(TierSecrets {
+            auth: derived(TIER_AUTH_LABEL)?,
+            stream: derived(TIER_STREAM_LABEL)?,
+            shuffle: derived(TIER_SHUFFLE_LABEL)?,
+        })
+    }
 }
 
 /// `blobs key = HKDF-SHA256(ikm = DEK, salt = none, info = "onnxseal/v1/blobs", length = 32)`

@@ -10,6 +10,7 @@ use crate::derive::{self, ChunkId, ManifestMac};
 use crate::error::Error;
 use crate::gather::{self, Scratch};
 use crate::secret::Secret;
+use crate::tier::TierKey;
 
 /// The random key of one artifact (DEK), 32 bytes, zeroized on drop.
 ///
@@ -53,6 +54,79 @@ impl DataKey {
         Ok(OpenKey {
             aead: Chosen::new(&derive::chunk_key(dek, manifest)?)?,
         })
+    }
+
+    /// Derives the keys that seal an artifact of `tiers` tiers with this manifest. This key is the highest
+    /// tier's.
+    ///
+    /// A data key seals one artifact: see [`seal_keys`](Self::seal_keys).
+    ///
+    /// # Errors
+    /// [`Error::Backend`] where the library fails.
+    pub fn seal_tiers(&self, manifest: &[u8], tiers: u8) -> Result<TierSealKeys, Error> {
+        let mut upper = Vec::new();
+        let mut key = self.copy();
+        for tier in (2..=tiers).rev() {
+            let DataKey(secret) = &key;
+            let mac = ManifestMac::new(&derive::tier_mac_key(secret)?, manifest)?;
+            upper.push((mac, TierKey::new(secret, manifest)?));
+            key = key.lower(tier, tiers)?;
+        }
+        upper.reverse();
+        Ok(TierSealKeys {
+            first: key.seal_keys(manifest)?,
+            upper,
+        })
+    }
+
+    /// Verifies `mac`, that of `tier` of `tiers` whose key this is, over manifest and tags, in constant
+    /// time. Then derives the keys that open this tier and all lower ones.
+    ///
+    /// # Errors
+    /// [`Error::Unauthentic`] where the MAC does not hold.
+    pub fn open_tiers(
+        &self,
+        (tier, tiers): (u8, u8),
+        manifest: &[u8],
+        tags: &[u8],
+        mac: &[u8],
+    ) -> Result<TierOpenKeys, Error> {
+        let DataKey(secret) = self;
+        let mac_key = match tier {
+            0 | 1 => derive::mac_key(secret)?,
+            _ => derive::tier_mac_key(secret)?,
+        };
+        ManifestMac::new(&mac_key, manifest)?.verify(tags, mac)?;
+        let mut upper = Vec::new();
+        let mut key = self.copy();
+        for tier in (2..=tier).rev() {
+            upper.push(TierKey::new(&key.0, manifest)?);
+            key = key.lower(tier, tiers)?;
+        }
+        upper.reverse();
+        let aead = Chosen::new(&derive::chunk_key(&key.0, manifest)?)?;
+        Ok(TierOpenKeys {
+            first: OpenKey { aead },
+            upper,
+        })
+    }
+
+    /// The key of the tier below `tier` of `tiers`, whose key this is.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] where the library fails; [`Error::Misuse`] for tier 1.
+    pub fn lower(&self, tier: u8, tiers: u8) -> Result<DataKey, Error> {
+        let DataKey(secret) = self;
+        match tier {
+            0 | 1 => Err(Error::Misuse {
+                rule: "no tier is below the first",
+            }),
+            _ => derive::lower_tier(secret, tier - 1, tiers).map(DataKey),
+        }
+    }
+
+    fn copy(&self) -> DataKey {
+        DataKey(Secret::copy(self.expose()))
     }
 
     /// Derives the key of the blobs that belong to the artifact.
@@ -117,6 +191,43 @@ impl fmt::Debug for SealKeys {
         let SealKeys { mac: _, aead: _ } = self;
         f.write_str("SealKeys(..)")
     }
+}
+
+/// Seals the chunks of a new artifact with tiers.
+pub struct TierSealKeys {
+    /// Those of tier 1. Its MAC and tags are as in an artifact without tiers.
+    pub first: SealKeys,
+    upper: Vec<(ManifestMac, TierKey)>,
+}
+
+impl TierSealKeys {
+    /// The keys of the tiers from 2 up.
+    pub fn upper(&self) -> impl ExactSizeIterator<Item = &TierKey> {
+        self.upper.iter().map(|(_, key)| key)
+    }
+
+    /// The MACs of all tiers over the manifest and all tags, one after the other.
+    pub fn macs(&self, tags: &[u8]) -> Vec<u8> {
+        let upper = self.upper.iter().map(|(mac, _)| mac.over(tags));
+        let macs = std::iter::once(self.first.mac(tags)).chain(upper);
+        macs.flatten().collect()
+    }
+}
+
+impl fmt::Debug for TierSealKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TierSealKeys { first: _, upper: _ } = self;
+        f.write_str("TierSealKeys(..)")
+    }
+}
+
+/// Opens the chunks of an artifact with tiers, up to a tier, once that tier's MAC has held.
+#[derive(Debug)]
+pub struct TierOpenKeys {
+    /// That of tier 1.
+    pub first: OpenKey,
+    /// Those of the tiers from 2 up.
+    pub upper: Vec<TierKey>,
 }
 
 /// Opens the chunks of an artifact whose manifest and tags have been authenticated.

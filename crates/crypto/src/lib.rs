@@ -36,6 +36,7 @@ mod limited;
 mod opens_with;
 mod secret;
 pub mod signature;
+mod tier;
 #[cfg(test)]
 mod vectors;
 pub mod wrap;
@@ -45,5 +46,6 @@ pub use blob::BlobKey;
 pub use derive::ChunkId;
 pub use error::{Error, NotAllowed};
 pub use gather::{MAX_CHUNK_BYTES, Scratch};
-pub use keys::{DataKey, OpenKey, SealKeys};
+pub use keys::{DataKey, OpenKey, SealKeys, TierOpenKeys, TierSealKeys};
 pub use opens_with::opens_with;
+pub use tier::{Direction, MIN_SHUFFLED, TierKey};
