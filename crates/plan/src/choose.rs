@@ -17,6 +17,17 @@ pub(crate) struct Candidate {
 }
 
 impl Candidate {
+    /// A subsequence of `bytes` with a score that is not yet per byte.
+    pub fn new(score: f64, bytes: u64, tensor: usize, index: u64) -> Candidate {
+        let score = score / bytes.max(1) as f64;
+        Candidate {
+            score: if score.is_finite() { score.abs() } else { 0.0 },
+            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+            tensor: tensor as u32,
+            index: index as u32,
+        }
+    }
+
     /// The best first; of equals the first in the file.
     fn order(&self, other: &Candidate) -> Ordering {
         (other.score.total_cmp(&self.score))

@@ -55,6 +55,12 @@ pub enum Error {
         /// The size given.
         bytes: u64,
     },
+    /// The policy's tiers do not make sense together.
+    #[error("{message}")]
+    Tiers {
+        /// What is wrong.
+        message: String,
+    },
     /// The file is not a ranking.
     #[error("invalid ranking: {message}")]
     Ranking {

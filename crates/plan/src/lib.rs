@@ -41,13 +41,14 @@ pub mod rules;
 mod scores;
 mod similar;
 mod subsequence;
+mod tiers;
 mod unmatched;
 mod volume;
 
 pub use classify::{Classified, Consumer, Reason, classify};
 pub use dataflow::Slot;
 pub use error::Error;
-pub use plan::{Clear, Mode, OperatorPlan, Plan, Pool, TensorPlan, TypePlan, Violation, Whole};
+pub use plan::{Clear, OperatorPlan, Plan, Pool, TensorPlan, TypePlan, Violation, Whole};
 pub use planner::{plan, unit_bytes};
 pub use policy::{Demand, Override, Policy, Preset, Require, Target};
 pub use position::{Run, Strategy};
@@ -57,5 +58,6 @@ pub use subsequence::{
     DEFAULT_UNIT_BYTES, MAX_SUBSEQUENCES, MIN_SUBSEQUENCE_BYTES, RECURRENT_UNIT_BYTES,
     n_subsequences,
 };
+pub use tiers::{ANY_TIER, MAX_TIERS, Mode, Tier, TierRun, is_tier_name};
 pub use unmatched::{Entry, unmatched};
 pub use volume::Weighting;

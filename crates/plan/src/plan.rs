@@ -10,6 +10,7 @@ use crate::classify::Reason;
 use crate::policy::{Demand, Policy};
 use crate::position::Run;
 use crate::rules;
+use crate::tiers::{Mode, TierRun};
 use crate::unmatched::{Entry, unmatched};
 
 /// The encrypted parts of a model, and the parts in clear.
@@ -117,18 +118,13 @@ pub struct TensorPlan {
     pub targets: Vec<Run>,
     /// Bytes in the targets.
     pub encrypted_bytes: u64,
-    /// How the targets are encrypted.
+    /// The tiers of the targets, in their order; none in a plan without tiers.
+    pub tiers: Vec<TierRun>,
+    /// How the targets of tiers above the first are encrypted.
     pub mode: Mode,
-    /// The tier whose key opens them.
-    pub tier: u8,
-}
-
-/// How the targets of a tensor are encrypted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Mode {
-    /// As bytes, whatever values these then spell.
-    Bytes,
+    /// The bytes of the element that stands in place of one that a tier lacks; none for zeros. Of elements
+    /// of less than 8 bits, a byte of them.
+    pub fill: Vec<u8>,
 }
 
 /// A tensor that stays completely in clear.

@@ -9,11 +9,12 @@ use crate::choose::{Candidate, best, joined};
 use crate::classify::{Classified, Reason, classify, op_type};
 use crate::coefficients::{Coefficient, Coefficients};
 use crate::error::Error;
-use crate::plan::{Clear, Mode, OperatorPlan, Plan, Pool, TensorPlan, types};
+use crate::plan::{Clear, OperatorPlan, Plan, Pool, TensorPlan, types};
 use crate::policy::{Policy, Target};
 use crate::position::{Run, Strategy};
 use crate::scores::{Scores, Wanted};
 use crate::subsequence::Cut;
+use crate::tiers::{self, Mode, TierRun};
 use crate::volume::{Weighting, apportion, budget, proportional};
 
 /// Bytes that the tensors of a model may have together: what the format's integers can state.
@@ -92,6 +93,7 @@ struct Draft {
     volume: u64,
     cut: Option<Cut>,
     targets: Vec<Run>,
+    tiers: Vec<TierRun>,
 }
 
 impl<'p, 'a> Planner<'p, 'a> {
@@ -122,6 +124,7 @@ impl<'p, 'a> Planner<'p, 'a> {
                         volume: 0,
                         cut: None,
                         targets: Vec::new(),
+                        tiers: Vec::new(),
                     };
                     owned.push((node, draft));
                 }
@@ -209,6 +212,7 @@ impl<'p, 'a> Planner<'p, 'a> {
         score: impl FnOnce(&[Wanted]) -> Result<Scores, E>,
     ) -> Result<(), E> {
         let pools = self.pools();
+        let has_tiers = !self.policy.tiers().is_empty();
         let mut chosen: Vec<usize> = Vec::new();
         for (pool_budget, members) in pools {
             let bytes: u64 = members
@@ -219,8 +223,12 @@ impl<'p, 'a> Planner<'p, 'a> {
                 continue;
             }
             if pool_budget >= bytes {
-                for member in members {
+                for &member in &members {
                     self.drafts[member].take_whole();
+                }
+                // Nothing is to choose, but tiers follow from the scores too.
+                if has_tiers {
+                    chosen.extend(&members);
                 }
                 continue;
             }
@@ -252,6 +260,9 @@ impl<'p, 'a> Planner<'p, 'a> {
         for (pool_budget, members) in std::mem::take(&mut self.pools) {
             self.take_best(pool_budget, &members, &of_tensor);
             self.pools.push((pool_budget, members));
+        }
+        if has_tiers {
+            self.grade(&of_tensor);
         }
         Ok(())
     }
@@ -328,13 +339,7 @@ impl<'p, 'a> Planner<'p, 'a> {
             };
             candidates.extend(scores.iter().enumerate().map(|(index, score)| {
                 let bytes = cut.bytes(index as u64, 1);
-                let score = coefficient * score / bytes.max(1) as f64;
-                Candidate {
-                    score: if score.is_finite() { score.abs() } else { 0.0 },
-                    bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
-                    tensor: member as u32,
-                    index: index as u32,
-                }
+                Candidate::new(coefficient * score, bytes, member, index as u64)
             }));
         }
         let n = best(&mut candidates, pool_budget);
@@ -349,6 +354,28 @@ impl<'p, 'a> Planner<'p, 'a> {
             let draft = &mut self.drafts[member as usize];
             draft.targets = joined(indices);
             draft.volume = draft.cut.map_or(0, |cut| cut.target_bytes(&draft.targets));
+        }
+    }
+
+    /// Gives every target its tier, by its score alone.
+    fn grade(&mut self, scores: &HashMap<TensorId, &Vec<f64>>) {
+        let mut candidates = Vec::new();
+        for (member, draft) in self.drafts.iter().enumerate() {
+            let (Some(cut), Some(scores)) = (draft.cut, scores.get(&draft.tensor)) else {
+                continue;
+            };
+            candidates.extend(indices(&draft.targets).map(|index| {
+                let bytes = cut.bytes(index, 1);
+                let score = scores.get(index as usize).copied().unwrap_or(0.0);
+                Candidate::new(score, bytes, member, index)
+            }));
+        }
+        let graded = tiers::grade(candidates, self.policy.tiers());
+        for of_tensor in graded.chunk_by(|a, b| a.0 == b.0) {
+            let tiers = of_tensor.iter().map(|&(_, _, tier)| tier);
+            if let Some((member, _, _)) = of_tensor.first() {
+                self.drafts[*member as usize].tiers = tiers::runs(tiers);
+            }
         }
     }
 
@@ -433,6 +460,10 @@ impl<'p, 'a> Planner<'p, 'a> {
                 self.leave_clear(draft.tensor, reason);
             }
             let encrypted_bytes = cut.target_bytes(&draft.targets);
+            let (mode, fill) = match draft.tiers.is_empty() {
+                true => (Mode::Bytes, Vec::new()),
+                false => self.stand_in(&draft),
+            };
             let operator = &mut self.operators[draft.operator];
             operator.tensors.push(tensors.len());
             operator.volume_bytes += draft.volume;
@@ -447,8 +478,9 @@ impl<'p, 'a> Planner<'p, 'a> {
                 n: cut.n,
                 targets: draft.targets,
                 encrypted_bytes,
-                mode: Mode::Bytes,
-                tier: 1,
+                tiers: draft.tiers,
+                mode,
+                fill,
             });
         }
         self.clear.sort_by_key(|clear| clear.tensor);
@@ -468,6 +500,18 @@ impl<'p, 'a> Planner<'p, 'a> {
             clear: self.clear,
             unpatchable_bytes: self.unpatchable_bytes,
         }
+    }
+
+    /// How the targets of higher tiers are encrypted, and what stands in their place.
+    fn stand_in(&self, draft: &Draft) -> (Mode, Vec<u8>) {
+        let node = &self.model.nodes[self.operators[draft.operator].node.index()];
+        let wanted = self.policy.mode(node.domain, node.op_type);
+        let tensor = &self.model.tensors[draft.tensor.index()];
+        let known = &self.classified[draft.tensor.index()];
+        (
+            tiers::mode(wanted, self.model, tensor, known),
+            tiers::fill(self.model, tensor, known),
+        )
     }
 
     fn leave_clear(&mut self, tensor: TensorId, reason: Reason) {
@@ -490,6 +534,16 @@ impl Draft {
         let n = self.cut.map_or(0, |cut| cut.n);
         self.targets = vec![Run { skip: 0, take: n }];
     }
+}
+
+/// The subsequences in runs.
+fn indices(targets: &[Run]) -> impl Iterator<Item = u64> {
+    let mut next = 0;
+    targets.iter().flat_map(move |run| {
+        let first = next + run.skip;
+        next = first + run.take;
+        first..next
+    })
 }
 
 /// The nodes that read a tensor, each once.

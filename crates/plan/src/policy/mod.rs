@@ -15,6 +15,7 @@ use crate::ranking::Ranking;
 use crate::rules::{self, Class, Rule};
 use crate::similar::similar;
 use crate::subsequence::{DEFAULT_UNIT_BYTES, RECURRENT_UNIT_BYTES, UNIT_BYTES};
+use crate::tiers::{self, Mode, Tier};
 use crate::volume::Weighting;
 
 /// Decides how much of each operator's weights is encrypted, and which part.
@@ -35,6 +36,11 @@ pub struct Policy {
     small_model_bytes: Option<u64>,
     /// Scores in place of energies.
     ranking: Option<Arc<Ranking>>,
+    /// The least first; none for a model of one edition.
+    tiers: Vec<Tier>,
+    default_mode: Mode,
+    /// By operator type.
+    modes: BTreeMap<(&'static str, &'static str), Mode>,
     require: Require,
 }
 
@@ -104,6 +110,9 @@ impl Policy {
             budget: None,
             small_model_bytes: None,
             ranking: None,
+            tiers: Vec::new(),
+            default_mode: Mode::default(),
+            modes: BTreeMap::new(),
             require: Require::default(),
         }
     }
@@ -123,14 +132,40 @@ impl Policy {
     ///
     /// [`Error::OperatorType`] if no rule gives it weights, [`Error::Coefficient`].
     pub fn set_coefficient(&mut self, op_type: &str, coefficient: f64) -> Result<(), Error> {
-        let rule = rules::find_qualified(op_type)
-            .filter(|rule| rule.class().is_some())
-            .ok_or_else(|| Error::OperatorType {
-                op_type: op_type.to_owned(),
-                similar: similar(op_type, rules::with_weights().map(rules::Rule::name)),
-            })?;
-        self.coefficients
-            .insert((rule.domain, rule.op_type), share(coefficient)?);
+        let of = operator_type(op_type)?;
+        self.coefficients.insert(of, share(coefficient)?);
+        Ok(())
+    }
+
+    /// Makes editions of one file: each tier opens its share of the encrypted bytes, the most important
+    /// ones first. The least tier is the first; the last opens everything.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tiers`].
+    pub fn set_tiers(&mut self, tiers: Vec<Tier>) -> Result<(), Error> {
+        if self.strategy != Strategy::Energy {
+            let message = "tiers need strategy \"energy\"".to_owned();
+            return Err(Error::Tiers { message });
+        }
+        tiers::check(&tiers)?;
+        self.tiers = tiers;
+        Ok(())
+    }
+
+    /// Sets how weights of an operator type are encrypted for tiers above the first; of every type that has
+    /// no mode of its own if `op_type` is `None`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OperatorType`].
+    pub fn set_mode(&mut self, op_type: Option<&str>, mode: Mode) -> Result<(), Error> {
+        match op_type {
+            None => self.default_mode = mode,
+            Some(op_type) => {
+                self.modes.insert(operator_type(op_type)?, mode);
+            }
+        }
         Ok(())
     }
 
@@ -268,6 +303,19 @@ impl Policy {
         self.ranking.as_deref()
     }
 
+    /// The tiers, the least first; none for a model of one edition.
+    pub fn tiers(&self) -> &[Tier] {
+        &self.tiers
+    }
+
+    /// How weights of an operator type are encrypted for tiers above the first, as far as their element
+    /// type allows.
+    pub fn mode(&self, domain: &str, op_type: &str) -> Mode {
+        let rule = rules::find(domain, op_type);
+        let of_type = rule.and_then(|rule| self.modes.get(&(rule.domain, rule.op_type)));
+        of_type.copied().unwrap_or(self.default_mode)
+    }
+
     /// The share of all weights' bytes to encrypt, where the policy has one.
     pub fn budget(&self) -> Option<f64> {
         self.budget
@@ -343,6 +391,16 @@ impl Override {
     pub(crate) fn matches(&self, name: &str) -> bool {
         self.glob.is_match(name)
     }
+}
+
+/// The domain and type of an operator with weights.
+fn operator_type(op_type: &str) -> Result<(&'static str, &'static str), Error> {
+    let rule = rules::find_qualified(op_type).filter(|rule| rule.class().is_some());
+    let rule = rule.ok_or_else(|| Error::OperatorType {
+        op_type: op_type.to_owned(),
+        similar: similar(op_type, rules::with_weights().map(rules::Rule::name)),
+    })?;
+    Ok((rule.domain, rule.op_type))
 }
 
 /// Checks that a number is from 0 to 1.

@@ -9,6 +9,7 @@ use toml::Spanned;
 use super::{Demand, Override, Policy, Preset, Require, Target, share};
 use crate::error::Error;
 use crate::position::Strategy;
+use crate::tiers::{Mode, Tier};
 use crate::volume::Weighting;
 
 #[derive(Deserialize)]
@@ -26,8 +27,27 @@ struct File {
     op: BTreeMap<Spanned<String>, OperatorTable>,
     #[serde(default, rename = "override")]
     overrides: Vec<Spanned<OverrideTable>>,
+    #[serde(default, rename = "tier")]
+    tiers: Vec<Spanned<TierTable>>,
+    #[serde(default)]
+    mode: BTreeMap<Spanned<String>, ModeName>,
     #[serde(default)]
     require: RequireTable,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TierTable {
+    name: String,
+    share: Option<f64>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ModeName {
+    Bytes,
+    Mask,
+    Shuffle,
 }
 
 #[derive(Deserialize)]
@@ -116,6 +136,16 @@ impl TryFrom<String> for Pattern {
     fn try_from(pattern: String) -> Result<Pattern, String> {
         Glob::new(&pattern).map_err(|error| error.to_string())?;
         Ok(Pattern(pattern))
+    }
+}
+
+impl From<ModeName> for Mode {
+    fn from(name: ModeName) -> Mode {
+        match name {
+            ModeName::Bytes => Mode::Bytes,
+            ModeName::Mask => Mode::Mask,
+            ModeName::Shuffle => Mode::Shuffle,
+        }
     }
 }
 
@@ -216,6 +246,7 @@ pub(super) fn parse(toml: &str) -> Result<Policy, Error> {
             .overrides
             .push(Override::new(target, &pattern.0, coefficient.0)?);
     }
+    set_tiers(&mut policy, file.tiers, file.mode, at)?;
     policy.require = Require {
         unpatchable: file.require.unpatchable.into(),
         unknown_op: file.require.unknown_op.into(),
@@ -223,6 +254,37 @@ pub(super) fn parse(toml: &str) -> Result<Policy, Error> {
         unmatched: file.require.unmatched.unwrap_or(DemandName::Error).into(),
     };
     Ok(policy)
+}
+
+fn set_tiers(
+    policy: &mut Policy,
+    tiers: Vec<Spanned<TierTable>>,
+    modes: BTreeMap<Spanned<String>, ModeName>,
+    at: impl Fn(std::ops::Range<usize>, String) -> Error,
+) -> Result<(), Error> {
+    let first = tiers.first().map(Spanned::span);
+    let of_table = |tier: Spanned<TierTable>| {
+        let TierTable { name, share } = tier.into_inner();
+        let share = share.unwrap_or(1.0);
+        Tier { name, share }
+    };
+    if let Some(first) = first {
+        let tiers = tiers.into_iter().map(of_table).collect();
+        policy
+            .set_tiers(tiers)
+            .map_err(|error| at(first, error.to_string()))?;
+    }
+    for (op_type, mode) in modes {
+        if policy.tiers.is_empty() {
+            let what = "a mode is for models with tiers, and the policy has none".to_owned();
+            return Err(at(op_type.span(), what));
+        }
+        let name = op_type.get_ref().as_str();
+        policy
+            .set_mode((name != "default").then_some(name), mode.into())
+            .map_err(|error| at(op_type.span(), error.to_string()))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

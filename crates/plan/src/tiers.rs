@@ -1,0 +1,285 @@
+//! Editions of one model: which tier opens which of the targets, and how higher tiers' targets are
+//! encrypted.
+
+use onnxseal_onnx::element_bits;
+use onnxseal_onnx::model::{Model, Tensor};
+use onnxseal_onnx::proto::tensor_proto::DataType;
+
+use crate::choose::{Candidate, best};
+use crate::classify::Classified;
+use crate::dataflow::Slot;
+use crate::error::Error;
+
+/// The most tiers that a model may have.
+pub const MAX_TIERS: usize = 16;
+
+/// The most characters of a tier's name.
+const MAX_NAME_CHARS: usize = 64;
+
+/// The word by which callers accept whatever tier their key opens.
+pub const ANY_TIER: &str = "any";
+
+/// One edition of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tier {
+    /// Its name.
+    pub name: String,
+    /// The share of the encrypted bytes that it opens; of the last tier 1.
+    pub share: f64,
+}
+
+/// How the targets of a tensor are encrypted for tiers above the first. Those of the first tier are always
+/// encrypted as bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mode {
+    /// As bytes, whatever values these then spell. A reader that lacks them puts a constant in their place.
+    #[default]
+    Bytes,
+    /// Sign and mantissa only: numbers stay finite. Exponents stay visible.
+    Mask,
+    /// Elements change places: their distribution stays.
+    Shuffle,
+}
+
+/// Targets of one tier, in the order of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TierRun {
+    /// The tier that opens them, from 1.
+    pub tier: u8,
+    /// How many subsequences they are; at least 1.
+    pub take: u64,
+}
+
+/// What a tensor is to its operators, as far as its values matter to what stands in their place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Plain,
+    /// Divides or multiplies what passes through a normalisation: 0 would stop or blow up everything.
+    Norm,
+    /// The same of quantised values.
+    QuantizationScale,
+}
+
+/// Checks the tiers of a policy.
+pub(crate) fn check(tiers: &[Tier]) -> Result<(), Error> {
+    let wrong = |message: String| Err(Error::Tiers { message });
+    if !(2..=MAX_TIERS).contains(&tiers.len()) {
+        return wrong(format!(
+            "{} tiers: expected 2 to {MAX_TIERS}, the least first",
+            tiers.len()
+        ));
+    }
+    for (i, tier) in tiers.iter().enumerate() {
+        if !is_tier_name(&tier.name) {
+            return wrong(format!(
+                "tier name {:?}: expected 1 to {MAX_NAME_CHARS} of a-z, 0-9, '.', '_' and '-', not {ANY_TIER:?}",
+                tier.name
+            ));
+        }
+        if tiers[..i].iter().any(|other| other.name == tier.name) {
+            return wrong(format!("two tiers are called {:?}", tier.name));
+        }
+    }
+    let is_last = |i: usize| i + 1 == tiers.len();
+    let mut below = 0.0;
+    for (i, tier) in tiers.iter().enumerate() {
+        let Tier { name, share } = tier;
+        if is_last(i) && *share != 1.0 {
+            return wrong(format!(
+                "tier {name:?} is the last and opens everything: leave its share out"
+            ));
+        }
+        let fits = is_last(i) || *share > below && *share < 1.0;
+        if !fits {
+            return wrong(format!(
+                "tier {name:?} has share {share}: expected more than {below} and less than 1"
+            ));
+        }
+        below = *share;
+    }
+    Ok(())
+}
+
+/// Whether a tier may have this name.
+pub fn is_tier_name(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let mut bytes = name.bytes();
+    (1..=MAX_NAME_CHARS).contains(&name.len())
+        && bytes.all(|byte| is_plain(byte) || b"._-".contains(&byte))
+        && name != ANY_TIER
+}
+
+/// Gives each of `candidates` its tier: those with the highest scores to the least tier, up to its share of
+/// all bytes. Returns `(tensor, index, tier)`, by tensor and index.
+pub(crate) fn grade(mut candidates: Vec<Candidate>, tiers: &[Tier]) -> Vec<(u32, u32, u8)> {
+    let bytes_of = |part: &[Candidate]| part.iter().map(|c| u64::from(c.bytes)).sum::<u64>();
+    let total = bytes_of(&candidates);
+    let mut graded = Vec::with_capacity(candidates.len());
+    let (mut rest, mut taken) = (&mut candidates[..], 0);
+    for (tier, number) in tiers.iter().zip(1..) {
+        let wanted = (tier.share * total as f64).round() as u64;
+        let n = match number as usize == tiers.len() {
+            true => rest.len(),
+            false => best(rest, wanted.saturating_sub(taken)),
+        };
+        let (of_tier, higher) = rest.split_at_mut(n);
+        taken += bytes_of(of_tier);
+        graded.extend(of_tier.iter().map(|c| (c.tensor, c.index, number)));
+        rest = higher;
+    }
+    graded.sort_unstable();
+    graded
+}
+
+/// Joins the tiers of a tensor's targets, in their order, into runs.
+pub(crate) fn runs(tiers: impl Iterator<Item = u8>) -> Vec<TierRun> {
+    let mut runs: Vec<TierRun> = Vec::new();
+    for tier in tiers {
+        match runs.last_mut() {
+            Some(run) if run.tier == tier => run.take += 1,
+            _ => runs.push(TierRun { tier, take: 1 }),
+        }
+    }
+    runs
+}
+
+/// The mode of a tensor's targets, where its operator's type shall have `wanted`.
+pub(crate) fn mode(
+    wanted: Mode,
+    model: &Model<'_>,
+    tensor: &Tensor<'_>,
+    known: &Classified<'_>,
+) -> Mode {
+    let bits = element_bits(tensor.data_type).unwrap_or(0);
+    match (wanted, tensor.data_type) {
+        (Mode::Bytes, _) => Mode::Bytes,
+        _ if !(bits.is_power_of_two() && bits <= 128) => Mode::Bytes,
+        (Mode::Shuffle, _) => Mode::Shuffle,
+        // Signs of variances and scales are never negative.
+        (Mode::Mask, _) if part(model, known) != Part::Plain => Mode::Bytes,
+        (
+            Mode::Mask,
+            DataType::Float | DataType::Float16 | DataType::Bfloat16 | DataType::Double,
+        ) => Mode::Mask,
+        (Mode::Mask, _) => Mode::Shuffle,
+    }
+}
+
+/// The bytes of the element that stands in place of one that a tier lacks; none for zeros. Elements of less
+/// than a byte: a byte of them.
+pub(crate) fn fill(model: &Model<'_>, tensor: &Tensor<'_>, known: &Classified<'_>) -> Vec<u8> {
+    let value = match part(model, known) {
+        Part::Plain => None,
+        Part::Norm => Some(1.0f64),
+        // So that the largest 8-bit number is about 1.
+        Part::QuantizationScale => Some(1.0 / 128.0),
+    };
+    match (tensor.data_type, value) {
+        (DataType::Float, Some(value)) => (value as f32).to_le_bytes().to_vec(),
+        (DataType::Double, Some(value)) => value.to_le_bytes().to_vec(),
+        // Powers of two are the same in few bits: the exponent alone.
+        (DataType::Bfloat16, Some(value)) => (value as f32).to_le_bytes()[2..].to_vec(),
+        (DataType::Float16, Some(value)) => {
+            let exponent = value.log2() as i32 + 15;
+            ((exponent as u16) << 10).to_le_bytes().to_vec()
+        }
+        // The zero of unsigned quantised weights is the middle of their range, or near it.
+        (DataType::Uint8, _) => vec![0x80],
+        (DataType::Uint4, _) => vec![0x88],
+        (DataType::Uint2, _) => vec![0xAA],
+        (DataType::Uint16, _) => 0x8000u16.to_le_bytes().to_vec(),
+        _ => Vec::new(),
+    }
+}
+
+fn part(model: &Model<'_>, known: &Classified<'_>) -> Part {
+    let mut parts = known.consumers.iter().map(|consumer| {
+        let op_type = model
+            .nodes
+            .get(consumer.node.index())
+            .map(|node| node.op_type);
+        match (op_type.unwrap_or_default(), consumer.slot) {
+            ("BatchNormalization", Slot::Input(1 | 4)) => Part::Norm,
+            (name, Slot::Input(1)) if name.ends_with("Normalization") => Part::Norm,
+            ("DequantizeLinear" | "QuantizeLinear", Slot::Input(1))
+            | ("MatMulNBits" | "GatherBlockQuantized", Slot::Input(2)) => Part::QuantizationScale,
+            ("SkipLayerNormalization", Slot::Input(2)) => Part::Norm,
+            ("QLinearConv" | "QLinearMatMul" | "QGemm", Slot::Input(1 | 4 | 6)) => {
+                Part::QuantizationScale
+            }
+            _ => Part::Plain,
+        }
+    });
+    parts
+        .find(|part| *part != Part::Plain)
+        .unwrap_or(Part::Plain)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn tiers(shares: &[f64]) -> Vec<Tier> {
+        let tier = |(i, &share): (usize, &f64)| Tier {
+            name: format!("t{i}"),
+            share,
+        };
+        shares.iter().enumerate().map(tier).collect()
+    }
+
+    #[test]
+    fn the_best_go_to_the_least_tier() {
+        let candidate = |index: u32, score: f64| Candidate {
+            score,
+            bytes: 10,
+            tensor: 0,
+            index,
+        };
+        let scores = [0.1, 0.9, 0.5, 0.8, 0.3, 0.2, 0.7, 0.4, 0.6, 0.0];
+        let all = || (0..).zip(scores).map(|(i, s)| candidate(i, s)).collect();
+        let tiers_of = |shares: &[f64]| {
+            let graded = grade(all(), &tiers(shares));
+            graded.iter().map(|&(_, _, tier)| tier).collect::<Vec<u8>>()
+        };
+        assert_eq!(tiers_of(&[0.3, 1.0]), [2, 1, 2, 1, 2, 2, 1, 2, 2, 2]);
+        assert_eq!(tiers_of(&[0.2, 0.5, 1.0]), [3, 1, 2, 1, 3, 3, 2, 3, 2, 3]);
+        // 0.31 of 100 bytes is one more subsequence, and the next tier has one less.
+        assert_eq!(tiers_of(&[0.31, 0.4, 1.0]), [3, 1, 3, 1, 3, 3, 1, 3, 1, 3]);
+        assert_eq!(grade(Vec::new(), &tiers(&[0.5, 1.0])), []);
+    }
+
+    #[test]
+    fn runs_join_equal_tiers() {
+        let run = |tier, take| TierRun { tier, take };
+        let found = runs([1, 1, 3, 2, 2, 2].into_iter());
+        assert_eq!(found, [run(1, 2), run(3, 1), run(2, 3)]);
+        assert!(runs(std::iter::empty()).is_empty());
+    }
+
+    #[test]
+    fn tiers_that_make_no_sense_are_refused() {
+        check(&tiers(&[0.5, 1.0])).unwrap();
+        for shares in [
+            &[1.0][..],
+            &[0.5, 0.5, 1.0],
+            &[0.6, 0.5, 1.0],
+            &[0.0, 1.0],
+            &[0.5, 0.9],
+            &[0.5, 1.0, 1.0],
+            &[f64::NAN, 1.0],
+        ] {
+            assert!(check(&tiers(shares)).is_err(), "{shares:?}");
+        }
+        for name in ["", "any", "Trial", "a b", "ä", &"x".repeat(65)] {
+            assert!(!is_tier_name(name), "{name:?}");
+        }
+        for name in ["trial", "t-1", "1.0_b", &"x".repeat(64)] {
+            assert!(is_tier_name(name), "{name:?}");
+        }
+        let mut twice = tiers(&[0.5, 1.0]);
+        twice[1].name = "t0".into();
+        assert!(check(&twice).is_err());
+    }
+}
