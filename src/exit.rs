@@ -204,6 +204,10 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::NoMatchingKey { recipients, .. } if recipients == "1 passphrase" => {
             "it opens with a passphrase: give --passphrase, --passphrase-file or --passphrase-fd"
         }
+        Error::LowerTier { .. } => {
+            "ask the publisher for a key of that tier, or accept the tier that you have with --tier"
+        }
+        Error::NoSuchTier { .. } => "`onnxseal inspect` shows the tiers",
         Error::NoMatchingKey { .. } => "name the matching identity file with --identity",
         Error::Key(error) => return key_hint(error),
         Error::Store(error) => return store_hint(error),

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use onnxseal_core::{Error, Identities, KeyError, Passphrase, Recipients, holds_secret};
+use onnxseal_core::{
+    Error, Identities, KeyError, OwnedAudience, Passphrase, Recipients, holds_secret,
+};
 
 use crate::exit::Usage;
 use crate::prompt::{Terminal, ask_passphrase};
@@ -41,11 +43,12 @@ pub struct NewRecipientArgs {
 #[derive(Debug, Args)]
 pub struct RecipientKeys {
     /// Who can open the model: an age recipient (age1...) or an ssh public key; may be given several
-    /// times
+    /// times. With tiers: TIER=RECIPIENT
     #[arg(short, long = "recipient", value_name = "RECIPIENT")]
     pub recipients: Vec<String>,
 
-    /// File with one recipient a line, - for standard input; may be given several times
+    /// File with one recipient a line, - for standard input; may be given several times. With tiers:
+    /// TIER=FILE
     #[arg(short = 'R', long = "recipients-file", value_name = "FILE")]
     pub recipients_files: Vec<PathBuf>,
 
@@ -119,26 +122,26 @@ const NO_RECIPIENT: &str =
 
 impl RecipientArgs {
     /// Reads them; none is a mistake.
-    pub fn require(&self, quiet: bool) -> Result<Recipients> {
+    pub fn require(&self, quiet: bool) -> Result<OwnedAudience> {
         self.read(quiet)?
             .ok_or_else(|| Usage(format!("{NO_RECIPIENT} or --passphrase")).into())
     }
 
     /// Reads them; `None` where there are none.
-    pub fn read(&self, quiet: bool) -> Result<Option<Recipients>> {
+    pub fn read(&self, quiet: bool) -> Result<Option<OwnedAudience>> {
         self.keys.read(self.passphrase.source(), quiet)
     }
 
     /// The recipient of a new identity, since none was given.
-    pub fn of_new_identity(&self, recipient: &str) -> Result<Recipients> {
+    pub fn of_new_identity(&self, recipient: &str) -> Result<OwnedAudience> {
         let recipients = Recipients::parse(&[recipient]).map_err(Error::Key)?;
-        self.keys.with_notes(recipients)
+        self.keys.with_notes(recipients).map(OwnedAudience::All)
     }
 }
 
 impl NewRecipientArgs {
     /// Reads them; none is a mistake, which would lock everybody out.
-    pub fn require(&self, quiet: bool) -> Result<Recipients> {
+    pub fn require(&self, quiet: bool) -> Result<OwnedAudience> {
         let found = self.keys.read(self.passphrase.source(), quiet)?;
         found.ok_or_else(|| Usage(format!("{NO_RECIPIENT} or --new-passphrase")).into())
     }
@@ -168,30 +171,32 @@ impl RecipientKeys {
             comment: _,
             list_recipients: _,
         } = self;
-        recipients_files.iter().map(PathBuf::as_path).collect()
+        recipients_files
+            .iter()
+            .map(|path| tier_of_file(path).1)
+            .collect()
     }
 
-    fn read(&self, passphrase: Option<Source>, quiet: bool) -> Result<Option<Recipients>> {
+    fn read(&self, passphrase: Option<Source>, quiet: bool) -> Result<Option<OwnedAudience>> {
         let mut found = Vec::new();
-        if !self.recipients.is_empty() {
-            let recipients = Recipients::parse(&self.recipients);
-            found.push(recipients.map_err(|error| self.no_recipient(error))?);
+        for text in &self.recipients {
+            let (tier, text) = tier_of(text);
+            let recipient = Recipients::parse(&[text]).map_err(|error| no_recipient(text, error));
+            found.push((tier.map(str::to_owned), recipient?));
         }
         for path in &self.recipients_files {
+            let (tier, path) = tier_of_file(path);
             let (file, name) = open(path, "--recipients-file")?;
-            found.push(Recipients::read(file, &name).map_err(Error::Key)?);
+            let recipients = Recipients::read(file, &name).map_err(Error::Key)?;
+            found.push((tier.map(str::to_owned), recipients));
         }
         if let Some(source) = passphrase {
-            found.push(Recipients::passphrase(&source.new_passphrase(quiet)?));
+            let passphrase = source.new_passphrase(quiet)?;
+            found.push((None, Recipients::passphrase(&passphrase)));
         }
-        let mut found = found.into_iter();
-        let Some(mut all) = found.next() else {
-            return Ok(None);
-        };
-        for more in found {
-            all.merge(more).map_err(Error::Key)?;
-        }
-        Ok(Some(self.with_notes(all.with_prompt(Arc::new(Terminal)))?))
+        let all = OwnedAudience::join(found)?;
+        let finish = |all: Recipients| self.with_notes(all.with_prompt(Arc::new(Terminal)));
+        all.map(|all| all.try_map(finish)).transpose()
     }
 
     fn with_notes(&self, mut recipients: Recipients) -> Result<Recipients> {
@@ -211,20 +216,36 @@ impl RecipientKeys {
     }
 }
 
-impl RecipientKeys {
-    /// The error of recipients that cannot be used; one may be the name of a file.
-    fn no_recipient(&self, error: KeyError) -> anyhow::Error {
-        let names = self.recipients.iter();
-        let file = names
-            .filter(|name| !holds_secret(name))
-            .find(|name| Path::new(name).is_file());
-        match (&error, file) {
-            (KeyError::InvalidRecipient { .. }, Some(file)) => Usage(format!(
-                "{file} is a file, and --recipient takes a recipient itself: give the file with -R {file}"
-            ))
-            .into(),
-            _ => Error::Key(error).into(),
+/// The error of a recipient that cannot be used; it may be the name of a file.
+fn no_recipient(text: &str, error: KeyError) -> anyhow::Error {
+    let is_file = !holds_secret(text) && Path::new(text).is_file();
+    match (&error, is_file) {
+        (KeyError::InvalidRecipient { .. }, true) => Usage(format!(
+            "{text} is a file, and --recipient takes a recipient itself: give the file with -R {text}"
+        ))
+        .into(),
+        _ => Error::Key(error).into(),
+    }
+}
+
+/// The tier and the recipient of `TIER=RECIPIENT`. No recipient has an equals sign after so few plain
+/// characters.
+fn tier_of(text: &str) -> (Option<&str>, &str) {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    match text.split_once('=') {
+        Some((tier, rest)) if !tier.is_empty() && tier.chars().all(is_plain) => (Some(tier), rest),
+        _ => (None, text),
+    }
+}
+
+/// The tier and the file of `TIER=FILE`. A file of exactly this name goes before.
+fn tier_of_file(path: &Path) -> (Option<&str>, &Path) {
+    match path.to_str() {
+        Some(text) if !path.exists() => {
+            let (tier, rest) = tier_of(text);
+            (tier, Path::new(rest))
         }
+        _ => (None, path),
     }
 }
 

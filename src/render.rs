@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use indicatif::BinaryBytes;
 use onnxseal_core::{
     ClearRow, Location, Operator, Report, SignatureRow, SignedByRow, Verification, Volume,
-    opens_with,
+    manifest, opens_with,
 };
 
 use crate::cli::View;
@@ -29,6 +29,7 @@ pub fn report(report: &Report, view: &View, quiet: bool) -> anyhow::Result<()> {
     types(&mut out, report, frame)?;
     operators(&mut out, report, view.positions, frame)?;
     clear(&mut out, report, frame)?;
+    tiers(&mut out, report, frame)?;
     for (key, value) in &report.claims {
         writeln!(out, "claim {}={}", one_line(key), one_line(value))?;
     }
@@ -199,6 +200,48 @@ fn operators(
     table.print(out, frame)?;
     rows.print_rest(out)?;
     whole(out, report)
+}
+
+/// The tiers, and how targets of higher ones are encrypted.
+fn tiers(out: &mut impl Write, report: &Report, frame: Frame) -> io::Result<()> {
+    if report.tiers.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    let knows_recipients = !report.recipients.is_empty();
+    let mut table = Table::new(["tier", "opens", "own bytes", "recipients"]);
+    for row in &report.tiers {
+        table.row([
+            row.name.clone(),
+            percent(row.share),
+            BinaryBytes(row.bytes).to_string(),
+            match knows_recipients {
+                true => row.recipients.to_string(),
+                false => String::new(),
+            },
+        ]);
+    }
+    if !knows_recipients {
+        table.head[3] = HIDDEN;
+    }
+    table.print(out, frame)?;
+    let mut modes: Vec<(manifest::Mode, u64)> = Vec::new();
+    for tensor in report.operators.iter().flat_map(|row| &row.tensors) {
+        let Some(mode) = tensor.mode else { continue };
+        match modes.iter_mut().find(|(known, _)| *known == mode) {
+            Some((_, n)) => *n += 1,
+            None => modes.push((mode, 1)),
+        }
+    }
+    for (mode, n) in modes {
+        let what = match mode {
+            manifest::Mode::Bytes => "as bytes; lower tiers get a constant in their place",
+            manifest::Mode::Mask => "by sign and mantissa (mask); exponents stay visible",
+            manifest::Mode::Shuffle => "by places (shuffle); values stay visible",
+        };
+        writeln!(out, "{n} tensor(s) above the first tier encrypted {what}")?;
+    }
+    Ok(())
 }
 
 /// What the preset takes whole, and why: a line for each reason.

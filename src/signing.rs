@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use onnxseal_core::{Access, AllowedSigners, Error, Identities, Resign, SignedBy, SigningKey};
+use onnxseal_core::{
+    Access, AllowedSigners, Edition, Error, Identities, Resign, SignedBy, SigningKey,
+};
 
 use crate::keys::IdentityArgs;
 use crate::{keys, prompt};
@@ -49,12 +51,18 @@ pub struct OpeningArgs {
     pub identities: IdentityArgs,
     #[command(flatten)]
     pub signer: SignerArgs,
+
+    /// Accept this tier of a model that has tiers, or `any` for the highest that the identities open. A
+    /// tier below the highest is not the original
+    #[arg(long, value_name = "TIER")]
+    pub tier: Option<String>,
 }
 
 /// The same, as it was read.
-pub struct Opening {
+pub struct Opening<'a> {
     identities: Identities,
     signed_by: Option<SignedBy>,
+    edition: Edition<'a>,
 }
 
 impl SigningArgs {
@@ -115,16 +123,26 @@ impl SignerArgs {
 impl OpeningArgs {
     /// The files that it names.
     pub fn files(&self) -> Vec<&Path> {
-        let OpeningArgs { identities, signer } = self;
+        let OpeningArgs {
+            identities,
+            signer,
+            tier: _,
+        } = self;
         [identities.files(), signer.files()].concat()
     }
 
     /// Reads both; no identity is a mistake.
-    pub fn require(&self, quiet: bool) -> Result<Opening> {
+    pub fn require(&self, quiet: bool) -> Result<Opening<'_>> {
         Ok(Opening {
             identities: self.identities.require(quiet)?,
             signed_by: self.signer.read()?,
+            edition: self.edition(),
         })
+    }
+
+    /// The edition that is accepted.
+    pub fn edition(&self) -> Edition<'_> {
+        self.tier.as_deref().map_or(Edition::Whole, Edition::named)
     }
 
     /// Reads both, as far as they are given.
@@ -133,10 +151,13 @@ impl OpeningArgs {
     }
 }
 
-impl Opening {
+impl Opening<'_> {
     /// What it takes to open a model.
     pub fn access(&self) -> Access<'_> {
-        access(&self.identities, self.signed_by.as_ref())
+        Access {
+            edition: self.edition,
+            ..access(&self.identities, self.signed_by.as_ref())
+        }
     }
 }
 
@@ -145,6 +166,7 @@ pub fn access<'a>(identities: &'a Identities, signed_by: Option<&'a SignedBy>) -
     Access {
         identities,
         signed_by,
+        edition: Edition::Whole,
     }
 }
 

@@ -33,8 +33,9 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
             let mut options = ProtectOptions::new(io::for_many(io::policy(&args.policy)?));
             options.claims = io::claims(&args.claims)?;
             options.signing_key = args.signing.read()?;
+            let recipients = args.recipients.require(quiet)?;
             let operation = Operation::Protect {
-                recipients: &args.recipients.require(quiet)?,
+                recipients: (&recipients).into(),
                 options: &options,
             };
             job.carry_out(&operation, writing(&args.outputs, &args.course), quiet)
@@ -60,9 +61,10 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
                 &[args.opening.files(), args.recipients.files()],
             )?;
             let opening = args.opening.require(quiet)?;
+            let recipients = args.recipients.require(quiet)?;
             let operation = Operation::Rekey {
                 access: opening.access(),
-                recipients: &args.recipients.require(quiet)?,
+                recipients: (&recipients).into(),
             };
             job.carry_out(&operation, writing(&args.outputs, &args.course), quiet)
         }
@@ -79,6 +81,7 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
                 ],
             )?;
             let opening = args.opening.require(quiet)?;
+            let recipients = args.recipients.require(quiet)?;
             let options = RotateOptions {
                 claims: io::claims(&args.claims)?,
                 policy: io::chosen_policy(&args.policy)?.map(io::for_many),
@@ -87,7 +90,7 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
             };
             let operation = Operation::Rotate {
                 access: opening.access(),
-                recipients: &args.recipients.require(quiet)?,
+                recipients: (&recipients).into(),
                 options: &options,
             };
             job.carry_out(&operation, writing(&args.outputs, &args.course), quiet)
@@ -104,6 +107,7 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
             let checks = Checks {
                 identities: identities.as_ref(),
                 signed_by: signed_by.as_ref(),
+                edition: args.opening.edition(),
                 policy: policy.as_ref(),
             };
             let operation = Operation::Verify { checks };

@@ -1,7 +1,7 @@
 //! `onnxseal rekey`
 
 use anyhow::Result;
-use onnxseal_core::{self as core, Rewrap};
+use onnxseal_core::{self as core, OwnedAudience, Rewrap};
 
 use crate::cli::Rekey;
 use crate::progress::Bar;
@@ -13,8 +13,8 @@ pub fn run(args: &Rekey, quiet: bool) -> Result<()> {
     let identities = args.identities.require(quiet)?;
     let recipients = args.recipients.require(quiet)?;
     let rewrap = match args.add {
-        true => Rewrap::Also(&recipients),
-        false => Rewrap::Only(&recipients),
+        true => Rewrap::Also((&recipients).into()),
+        false => Rewrap::Only((&recipients).into()),
     };
     let signed_by = args.signer.read()?;
     let access = access(&identities, signed_by.as_ref());
@@ -35,7 +35,16 @@ pub fn run(args: &Rekey, quiet: bool) -> Result<()> {
             true => "the recipients that it had and the new ones",
             false => "the new recipients, to nobody else",
         };
-        note(&format!("{model}: its data key is wrapped to {to}"));
+        match &recipients {
+            OwnedAudience::All(_) => note(&format!("{model}: its data key is wrapped to {to}")),
+            OwnedAudience::Tiers(tiers) => {
+                let names: Vec<&str> = tiers.iter().map(|(tier, _)| &**tier).collect();
+                let names = names.join(", ");
+                note(&format!(
+                    "{model}: the keys of these tiers are wrapped to {to}: {names}; other tiers stay as they are"
+                ));
+            }
+        }
         if !rekeyed.still_opens {
             note("note: the identities given here do not open it any more");
         }

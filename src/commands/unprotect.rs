@@ -14,7 +14,7 @@ pub fn run(args: &Unprotect, quiet: bool) -> Result<()> {
     let opening = args.opening.require(quiet)?;
     let output = args.output.for_output_of(&args.model)?;
     let bar = Bar::new(quiet);
-    core::unprotect(
+    let restored = core::unprotect(
         &args.model,
         &output,
         opening.access(),
@@ -23,11 +23,16 @@ pub fn run(args: &Unprotect, quiet: bool) -> Result<()> {
     )?;
     drop(bar);
     if !quiet {
-        writeln!(
-            std::io::stdout(),
-            "restored {}: every byte authenticated",
-            one_line(&output.to_string())
-        )?;
+        let output = one_line(&output.to_string());
+        let out = std::io::stdout();
+        match restored.tier.filter(|_| !restored.is_original) {
+            None => writeln!(&out, "restored {output}: every byte authenticated")?,
+            Some(tier) => writeln!(
+                &out,
+                "wrote tier {} to {output}, which is not the original: every byte authenticated",
+                one_line(&tier)
+            )?,
+        }
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use anyhow::{Context, Result};
 use onnxseal_core::{
-    self as core, Checks, Demand, Error, ErrorKind, Identities, Location, Policy, SignedBy,
+    self as core, Checks, Demand, Edition, Error, ErrorKind, Identities, Location, Policy, SignedBy,
 };
 
 use crate::checks::{self, Check, Outcome};
@@ -29,6 +29,7 @@ pub fn run(args: &Verify, quiet: bool) -> Result<()> {
     let verifier = Verifier {
         identities,
         signed_by,
+        edition: args.opening.edition(),
         policy,
         all_match,
         require_protected: args.require_protected || demands,
@@ -58,9 +59,10 @@ fn single(args: &Verify) -> Result<Option<&Location>> {
     Ok(is_one.then_some(source))
 }
 
-struct Verifier {
+struct Verifier<'a> {
     identities: Option<Identities>,
     signed_by: Option<SignedBy>,
+    edition: Edition<'a>,
     policy: Option<Policy>,
     /// Whether each entry of the policy must match something in some model.
     all_match: bool,
@@ -68,11 +70,12 @@ struct Verifier {
     quiet: bool,
 }
 
-impl Verifier {
+impl Verifier<'_> {
     fn verify(&self, model: impl Into<Location>) -> core::Result<core::Verification> {
         let checks = Checks {
             identities: self.identities.as_ref(),
             signed_by: self.signed_by.as_ref(),
+            edition: self.edition,
             policy: self.policy.as_ref(),
         };
         core::verify(model, &checks, &Bar::new(self.quiet))

@@ -461,7 +461,7 @@ impl Lab {
             onnxseal_core::OutputOptions::default(),
             &Silent,
         ) {
-            Ok(()) => {
+            Ok(_) => {
                 let opened = opened.as_ref().unwrap();
                 assert!(fs::read(&restored).unwrap() == **opened.original_model());
                 let folder = restored.parent().unwrap();

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use onnxseal_core::manifest::FORMAT;
 use onnxseal_core::{
-    Access, Checks, Location, Policy, ProtectOptions, Recipients, Resign, RotateOptions, SignedBy,
-    SigningKey,
+    Access, Audience, Checks, Edition, Location, Policy, ProtectOptions, Resign, RotateOptions,
+    SignedBy, SigningKey,
 };
 use onnxseal_store::parallel;
 
@@ -19,7 +19,7 @@ pub enum Operation<'a> {
     /// [`protect`](onnxseal_core::protect()); of the options' `output` nothing is heeded.
     Protect {
         /// Who can open them.
-        recipients: &'a Recipients,
+        recipients: Audience<'a>,
         /// How.
         options: &'a ProtectOptions,
     },
@@ -33,14 +33,14 @@ pub enum Operation<'a> {
         /// What opens them.
         access: Access<'a>,
         /// Who can open them then.
-        recipients: &'a Recipients,
+        recipients: Audience<'a>,
     },
     /// [`rotate`](onnxseal_core::rotate()); of the options' `output` nothing is heeded.
     Rotate {
         /// What opens them.
         access: Access<'a>,
         /// Who can open them then.
-        recipients: &'a Recipients,
+        recipients: Audience<'a>,
         /// How.
         options: &'a RotateOptions,
     },
@@ -134,9 +134,11 @@ struct Demands<'a> {
     /// Fingerprint of the key that signs; empty where a signature may get lost.
     signing_key: Option<String>,
     /// Public keys, sorted; of a passphrase, that it is one.
-    recipients: Vec<&'a str>,
+    recipients: Vec<String>,
     /// What the file of allowed signers says, and which of them must have signed.
     signed_by: Option<(Vec<String>, Option<&'a str>)>,
+    /// Which edition is restored.
+    edition: Edition<'a>,
 }
 
 /// The digest of what is asked for: with another, nothing is taken for done.
@@ -166,10 +168,12 @@ pub(crate) fn request(operation: &Operation<'_>) -> String {
                 signing_key: signing_key.as_ref().map(SigningKey::fingerprint),
                 recipients: names(recipients),
                 signed_by: None,
+                edition: Edition::Whole,
             }
         }
         Operation::Unprotect { access } => Demands {
             signed_by: demanded(access),
+            edition: access.edition,
             ..Demands::default()
         },
         Operation::Rekey { access, recipients } => Demands {
@@ -201,6 +205,7 @@ pub(crate) fn request(operation: &Operation<'_>) -> String {
                 signing_key,
                 recipients: names(recipients),
                 signed_by: demanded(access),
+                edition: Edition::Whole,
             }
         }
         // It keeps no records.
@@ -213,16 +218,17 @@ pub(crate) fn request(operation: &Operation<'_>) -> String {
         signing_key,
         recipients,
         signed_by,
+        edition,
     } = demands;
     let name = operation.name();
     let text = format!(
-        "{FORMAT} {name} {policy:?} {claims:?} {chunk_bytes:?} {signing_key:?} {recipients:?} {signed_by:?}"
+        "{FORMAT} {name} {policy:?} {claims:?} {chunk_bytes:?} {signing_key:?} {recipients:?} {signed_by:?} {edition:?}"
     );
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }
 
-fn names(recipients: &Recipients) -> Vec<&str> {
-    let mut names: Vec<&str> = recipients.names().collect();
+fn names(recipients: &Audience<'_>) -> Vec<String> {
+    let mut names = recipients.names();
     names.sort_unstable();
     names
 }
@@ -231,6 +237,7 @@ fn demanded<'a>(access: &Access<'a>) -> Option<(Vec<String>, Option<&'a str>)> {
     let Access {
         identities: _,
         signed_by,
+        edition: _,
     } = access;
     signed_by.map(|signed_by| {
         let SignedBy { allowed, signer } = signed_by;
@@ -244,7 +251,7 @@ mod tests {
 
     use std::collections::BTreeSet;
 
-    use onnxseal_core::{AllowedSigners, Identities, Preset};
+    use onnxseal_core::{AllowedSigners, Identities, Preset, Recipients};
 
     use super::*;
 
@@ -264,6 +271,7 @@ mod tests {
             let identities = &identities;
             let access = Access {
                 identities,
+                edition: Edition::Whole,
                 signed_by,
             };
             request(&Operation::Unprotect { access })
@@ -299,7 +307,7 @@ mod tests {
             let mut options = ProtectOptions::new(Policy::default());
             change(&mut options);
             request(&Operation::Protect {
-                recipients: &recipients,
+                recipients: (&recipients).into(),
                 options: &options,
             })
         };

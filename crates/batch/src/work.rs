@@ -214,7 +214,8 @@ impl ModelRun<'_> {
                 Ok(())
             }
             Operation::Unprotect { access } => {
-                Ok(unprotect(model, output, access, publication, progress)?)
+                unprotect(model, output, access, publication, progress)?;
+                Ok(())
             }
             Operation::Rekey { access, recipients } => {
                 rekey(model, output, access, recipients, publication, progress)?;

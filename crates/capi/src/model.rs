@@ -6,7 +6,9 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::Mutex;
 
-use onnxseal_runtime::{Access, Bytes, InMemory, Location, Model, Options, Requirements, Silent};
+use onnxseal_runtime::{
+    Access, Bytes, Edition, InMemory, Location, Model, Options, Requirements, Silent,
+};
 
 use crate::arguments::{OutPointer, array, bytes, given, optional_text, path, text};
 use crate::error::{Fault, OnnxsealError, Result, guard};
@@ -255,6 +257,7 @@ fn access<'a>(
     Access {
         identities,
         signed_by: options.and_then(|options| options.signed_by.as_ref()),
+        edition: Edition::Whole,
     }
 }
 

@@ -104,6 +104,29 @@ pub enum Error {
         /// How many recipients of which kinds it has, as far as age tells.
         recipients: String,
     },
+    /// The identities open a lower tier than the one that is asked for.
+    #[error(
+        "no identity opens tier {wanted:?} of {}: they open tier {found:?}, which is not the original",
+        shown(path)
+    )]
+    LowerTier {
+        /// The model file.
+        path: PathBuf,
+        /// The tier that is asked for.
+        wanted: String,
+        /// The highest tier that an identity opens.
+        found: String,
+    },
+    /// A tier is asked for that the model does not have.
+    #[error("{} has no tier {wanted:?}: {}", shown(path), list_tiers(tiers))]
+    NoSuchTier {
+        /// The model file.
+        path: PathBuf,
+        /// The tier that is asked for.
+        wanted: String,
+        /// The tiers that it has, the least first; none without tiers.
+        tiers: Vec<String>,
+    },
     /// A recipient or an identity cannot be used, or no key can be made.
     #[error(transparent)]
     Key(#[from] onnxseal_crypto::Error),
@@ -259,6 +282,39 @@ pub enum Usage {
         /// The name.
         name: String,
     },
+    /// The policy or the model has tiers, and recipients are given without a tier.
+    #[error("recipients need a tier: {}", list_tiers(tiers))]
+    RecipientsWithoutTier {
+        /// The tiers, the least first.
+        tiers: Vec<String>,
+    },
+    /// Recipients are given for a tier that there is not.
+    #[error("there is no tier {name:?} for recipients: {}", list_tiers(tiers))]
+    RecipientsOfNoTier {
+        /// The tier that is named.
+        name: String,
+        /// The tiers, the least first; none without tiers.
+        tiers: Vec<String>,
+    },
+    /// Some recipients are given with a tier, and some without.
+    #[error("some recipients have a tier and some have none: give all of them a tier")]
+    MixedRecipients,
+    /// Nobody is to get the key that opens everything.
+    #[error("the highest tier, {name:?}, needs recipients: nobody else opens everything")]
+    NobodyOpensAll {
+        /// The tier.
+        name: String,
+    },
+    /// The keys of a tier above the identity's cannot be wrapped.
+    #[error(
+        "recipients of tier {wanted:?} need a key of that tier or a higher one, and the identities open tier {found:?}"
+    )]
+    RewrapAbove {
+        /// The tier of the recipients.
+        wanted: String,
+        /// The highest tier that an identity opens.
+        found: String,
+    },
     /// Two files of the model would be one output.
     #[error("two files of the model would be written to {output}")]
     SameOutput {
@@ -320,6 +376,7 @@ impl Error {
             | Error::NotSigned { .. }
             | Error::Signature { .. } => ErrorKind::Authentication,
             Error::NoMatchingKey { .. }
+            | Error::LowerTier { .. }
             | Error::Key(onnxseal_crypto::Error::WrongPassphrase { .. }) => {
                 ErrorKind::NoMatchingKey
             }
@@ -332,7 +389,9 @@ impl Error {
                 | onnxseal_crypto::Error::Plugin { .. },
             ) => ErrorKind::Internal,
             Error::Key(_) => ErrorKind::Usage,
-            Error::PolicyNotMet { .. } | Error::Claim { .. } => ErrorKind::PolicyNotMet,
+            Error::PolicyNotMet { .. } | Error::Claim { .. } | Error::NoSuchTier { .. } => {
+                ErrorKind::PolicyNotMet
+            }
             #[cfg(feature = "protect")]
             Error::Policy(_) => ErrorKind::Usage,
             Error::AlreadyProtected { .. }
@@ -359,6 +418,17 @@ fn kind_of(error: &StoreError) -> ErrorKind {
         StoreError::External { .. } => ErrorKind::Malformed,
         StoreError::Internal(_) => ErrorKind::Internal,
         _ => ErrorKind::Usage,
+    }
+}
+
+/// Says which tiers there are.
+fn list_tiers(tiers: &[String]) -> String {
+    match tiers {
+        [] => "it has no tiers".into(),
+        tiers => {
+            let names: Vec<_> = tiers.iter().map(|name| format!("{name:?}")).collect();
+            format!("its tiers are {}", names.join(", "))
+        }
     }
 }
 

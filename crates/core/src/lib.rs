@@ -51,6 +51,7 @@ mod pass;
 pub use error::{Error, ErrorKind, Result, Usage, io};
 pub use format::claims::Requirements;
 pub use format::manifest::{self, File, Manifest, Operator};
+pub use format::tiers::Edition;
 pub use onnxseal_crypto::signature::{AllowedSigners, ClaimedSigner, Signer, SigningKey};
 pub use onnxseal_crypto::wrap::{
     Identities, Identity, NoPrompt, PLUGIN_PATIENCE, Passphrase, Prompt, Recipients,
@@ -62,7 +63,7 @@ pub use onnxseal_store::{
     Bytes, Error as StoreError, FileFault, Flush, InMemory, Location, ObjectUrl, OutputOptions,
     Readers, holds_secret, redact, shown, write_whole,
 };
-pub use open::model::{OpenedModel, open, open_with, unprotect};
+pub use open::model::{OpenedModel, Restored, open, open_with, unprotect};
 #[cfg(feature = "protect")]
 pub use pass::digest::digest_files;
 pub use pass::progress::{Digests, FileDigest, Progress, Silent, Volume};
@@ -77,6 +78,7 @@ pub use {
         SignatureRow, TensorRow, TypeRow,
     },
     check::verify::{Checks, SignedByRow, Verification, verify, verify_with_digests},
+    make::audience::{Audience, OwnedAudience, TierRecipients},
     make::protect::{ProtectOptions, plan, protect, protect_in_place, protect_with},
     make::rekey::{Rekeyed, Rewrap, rekey, rekey_in_place},
     make::rotate::{Resign, RotateOptions, rotate, rotate_in_place, rotate_with},

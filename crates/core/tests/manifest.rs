@@ -218,7 +218,8 @@ fn versions_have_targets_of_their_form() {
         (1, &numbers, Some(&original), "do not go together"),
         (2, &numbers, None, "do not go together"),
         (3, &text, Some(&Value::Null), "invalid type"),
-        (4, &text, None, "format version 4"),
+        (4, &text, None, "tier_names are missing"),
+        (5, &text, None, "format version 5"),
         (0, &numbers, None, "format version 0"),
     ] {
         let why = of(format, targets, original).unwrap_err();

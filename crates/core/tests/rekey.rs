@@ -267,7 +267,7 @@ fn a_cancelled_call_leaves_nothing() {
     };
     let faults = [
         protect(&model, &out, recipients, &protect_options, &Impatient).map(drop),
-        unprotect(&protected, &out, identities, options, &Impatient),
+        unprotect(&protected, &out, identities, options, &Impatient).map(drop),
         rekey(
             &protected, &out, identities, recipients, options, &Impatient,
         )
@@ -341,7 +341,7 @@ fn digests_are_those_of_the_files() {
                         rotate_with(from, to, access, recipients, &full, publication, &Silent)
                             .map(drop)
                     }
-                    _ => unprotect(from, to, identities, publication, &Silent),
+                    _ => unprotect(from, to, identities, publication, &Silent).map(drop),
                 }
             };
             let stages = ["plain", "sealed", "rekeyed", "rotated", "restored"];

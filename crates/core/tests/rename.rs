@@ -330,7 +330,8 @@ fn a_way_back_that_breaks_a_rule_is_refused() {
     };
     let bytes = sound["original"]["bytes"].as_u64().unwrap();
     assert!(at("/format", 1.into()).contains("version 2"));
-    assert!(at("/format", 4.into()).contains("reads 1 to 3"));
+    assert!(at("/format", 4.into()).contains("other form"));
+    assert!(at("/format", 5.into()).contains("reads 1 to 4"));
     at("/original/bytes", (bytes + 1).into());
     at("/original/paths/0", "../w".into());
     at("/original/paths", serde_json::json!(["a", "b"]));

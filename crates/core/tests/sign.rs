@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 
 use lab::{ALICE, BOB, Lab, files, key};
 use onnxseal_core::{
-    Access, AllowedSigners, Checks, Error, ErrorKind, Flush, OutputOptions, Policy, ProtectOptions,
-    Resign, RotateOptions, SignedBy, SigningKey, Silent, attach_signature, open, protect, rekey,
-    rekey_in_place, rotate, rotate_in_place, sign, signed_message, unprotect, verify,
+    Access, AllowedSigners, Checks, Edition, Error, ErrorKind, Flush, OutputOptions, Policy,
+    ProtectOptions, Resign, RotateOptions, SignedBy, SigningKey, Silent, attach_signature, open,
+    protect, rekey, rekey_in_place, rotate, rotate_in_place, sign, signed_message, unprotect,
+    verify,
 };
 use onnxseal_onnx::tail;
 use onnxseal_testkit::{Sample, samples};
@@ -48,6 +49,7 @@ fn refusals(lab: &Lab, model: &Path, by: &SignedBy) -> Vec<Error> {
     let before = files(folder);
     let access = Access {
         identities: &lab.identities,
+        edition: Edition::Whole,
         signed_by: Some(by),
     };
     let output = lab.path("refused/model.onnx");
@@ -59,12 +61,13 @@ fn refusals(lab: &Lab, model: &Path, by: &SignedBy) -> Vec<Error> {
     };
     let checks = |identities| Checks {
         identities,
+        edition: Edition::Whole,
         signed_by: Some(by),
         policy: None,
     };
     let mut found = vec![
         open(model, access, &Silent).map(drop),
-        unprotect(model, &output, access, unsynced(), &Silent),
+        unprotect(model, &output, access, unsynced(), &Silent).map(drop),
         verify(model, &checks(None), &Silent).map(drop),
         verify(model, &checks(Some(&lab.identities)), &Silent).map(drop),
         rekey(model, &output, access, to, unsynced(), &Silent).map(drop),
@@ -91,6 +94,7 @@ fn a_signature_lasts_until_the_weights_are_sealed_anew() {
         let (to, by) = (&lab.recipients, &demand(Some("alice@example.com")));
         let access = Access {
             identities: &lab.identities,
+            edition: Edition::Whole,
             signed_by: Some(by),
         };
         let accepted = |model: &Path| {

@@ -6,8 +6,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use onnxseal_core::{
-    Access, AllowedSigners, Error, Flush, Identities, Policy, ProtectOptions, Recipients, Rekeyed,
-    SignedBy, Silent, generate_identity, is_interrupted, open, protect, rekey_in_place, sign,
+    Access, AllowedSigners, Edition, Error, Flush, Identities, Policy, ProtectOptions, Recipients,
+    Rekeyed, SignedBy, Silent, generate_identity, is_interrupted, open, protect, rekey_in_place,
+    sign,
 };
 use onnxseal_onnx::tail;
 use onnxseal_testkit::samples;
@@ -121,6 +122,7 @@ impl Two {
         let access = Access {
             identities: &self.alice,
             signed_by: Some(&signed_by),
+            edition: Edition::Whole,
         };
         let to = &self.to_alice;
         rekey_in_place(self.sealed(), access, to, Flush::Later, &Silent).unwrap_err();

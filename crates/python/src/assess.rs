@@ -9,7 +9,7 @@ use onnxseal_assess::{
     self as assessing, Answers, DataOptions, DataSet, Engine, Method, Metric, NamedPolicy, Options,
     Subject, report,
 };
-use onnxseal_core::{self as core, Access, Error, Location, Preset, Readers, write_whole};
+use onnxseal_core::{self as core, Access, Edition, Error, Location, Preset, Readers, write_whole};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
@@ -293,6 +293,7 @@ fn subject(model: Location, identities: Option<IdentityArgs>) -> Result<Subject>
     let access = Access {
         identities: &identities,
         signed_by: None,
+        edition: Edition::Whole,
     };
     Ok(Subject::protected(model, access)?)
 }

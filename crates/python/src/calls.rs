@@ -6,8 +6,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use onnxseal_core::{
-    self as core, Access, Checks, Error, MAX_RANKING_BYTES, OutputOptions, Policy, ProtectOptions,
-    Ranking, Resign, RotateOptions,
+    self as core, Access, Checks, Edition, Error, MAX_RANKING_BYTES, OutputOptions, Policy,
+    ProtectOptions, Ranking, Resign, RotateOptions,
 };
 use pyo3::prelude::*;
 use serde::Serialize;
@@ -140,6 +140,7 @@ pub fn verify<'py>(
         let checks = Checks {
             identities: identities.as_ref(),
             signed_by: signed_by.as_ref(),
+            edition: Edition::Whole,
             policy: policy.as_ref(),
         };
         Ok::<_, Fault>(core::verify(model, &checks, progress)?)
@@ -170,9 +171,11 @@ pub fn unprotect<'py>(
         let access = Access {
             identities: &identities,
             signed_by: signed_by.as_ref(),
+            edition: Edition::Whole,
         };
         let options = output_options(replace, sync);
-        Ok::<_, Fault>(core::unprotect(model, out, access, options, progress)?)
+        core::unprotect(model, out, access, options, progress)?;
+        Ok::<_, Fault>(())
     })
 }
 
@@ -203,6 +206,7 @@ pub fn rekey<'py>(
         let access = Access {
             identities: &identities,
             signed_by: signed_by.as_ref(),
+            edition: Edition::Whole,
         };
         let options = output_options(replace, sync);
         let rekeyed = match out {
@@ -263,6 +267,7 @@ pub fn rotate<'py>(
         let access = Access {
             identities: &identities,
             signed_by: signed_by.as_ref(),
+            edition: Edition::Whole,
         };
         let report = match out {
             Some(out) => core::rotate(model, out, access, &recipients, &options, progress)?,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use onnxseal_core::{Access, Requirements};
+use onnxseal_core::{Access, Edition, Requirements};
 use onnxseal_runtime::{self as runtime, Options, PlaintextOnDisk, Sharing, Tensor};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -50,6 +50,7 @@ pub fn open<'py>(
         let access = Access {
             identities: &identities,
             signed_by: signed_by.as_ref(),
+            edition: Edition::Whole,
         };
         // What sessions may write, Python's options say.
         let plaintext_on_disk = PlaintextOnDisk::Allowed;

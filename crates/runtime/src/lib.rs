@@ -35,8 +35,8 @@ mod sharing;
 pub use error::{Error, Result};
 pub use model::{Model, Options, PlaintextOnDisk, Tensor};
 pub use onnxseal_core::{
-    Access, AllowedSigners, Bytes, ErrorKind, Identities, InMemory, Location, NoPrompt, Passphrase,
-    Progress, Prompt, Requirements, SignedBy, Silent,
+    Access, AllowedSigners, Bytes, Edition, ErrorKind, Identities, InMemory, Location, NoPrompt,
+    Passphrase, Progress, Prompt, Requirements, SignedBy, Silent,
 };
 pub use onnxseal_onnx::proto::tensor_proto::DataType;
 pub use prepare::Prepared;

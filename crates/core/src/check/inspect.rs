@@ -11,7 +11,7 @@ use onnxseal_plan::{Classified, classify};
 use onnxseal_store::Location;
 
 use crate::check::report::{
-    Builder, ClearRow, RecipientRow, Report, SignatureRow, TensorRow, operator,
+    Builder, ClearRow, RecipientRow, Report, SignatureRow, TensorRow, operator, tier_rows,
 };
 use crate::error::{Error, Result};
 use crate::format::artifact::Artifact;
@@ -32,11 +32,18 @@ pub fn inspect(location: impl Into<Location>) -> Result<Report> {
         .ok_or_else(|| Error::NotProtected { path: path.clone() })?;
     let model = source.locate(artifact.manifest.model_bytes())?;
     let mut report = examine(path, &model, &artifact.manifest)?;
-    // A wrapped key that cannot be read is for those to judge who open the model.
-    let Header { kinds, notes } = Header::read(&artifact.key).unwrap_or_default();
-    let rows = kinds.into_iter().map(|kind| RecipientRow { kind });
-    report.recipients = rows.collect();
-    (report.comment, report.public_keys) = (notes.comment, notes.recipients);
+    for (tier, wrapped) in artifact.keys.parts().iter().enumerate() {
+        let Some(wrapped) = wrapped else { continue };
+        // A wrapped key that cannot be read is for those to judge who open the model.
+        let Header { kinds, notes } = Header::read(wrapped).unwrap_or_default();
+        if let Some(row) = report.tiers.get_mut(tier) {
+            row.recipients = kinds.len() as u64;
+        }
+        let rows = kinds.into_iter().map(|kind| RecipientRow { kind });
+        report.recipients.extend(rows);
+        report.comment = report.comment.or(notes.comment);
+        report.public_keys.extend(notes.recipients);
+    }
     // A signature that cannot be read is for those to judge who demand one.
     let signature = artifact.signature.as_deref();
     let signer = signature.and_then(|armored| fingerprint_of(armored).ok());
@@ -121,6 +128,7 @@ pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Re
     }
     let mut report = builder.finish();
     report.claims = manifest.claims.clone();
+    report.tiers = tier_rows(manifest.tier_names(), &manifest.tensors);
     if manifest.original.is_some() {
         report.original_files = manifest.original_files();
     }

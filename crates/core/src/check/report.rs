@@ -26,6 +26,9 @@ pub struct Report {
     pub original_files: Vec<File>,
     /// The weights of all operators together.
     pub weights: Volume,
+    /// The tiers, the least first; absent for a model of one edition.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tiers: Vec<TierRow>,
     /// Per operator type, in alphabetical order.
     pub types: Vec<TypeRow>,
     /// Per operator, in file order.
@@ -56,6 +59,19 @@ pub struct Report {
     pub signature: Option<SignatureRow>,
     /// The demands of the policy that the plan does not meet.
     pub violations: Vec<String>,
+}
+
+/// One tier: an edition of the model.
+#[derive(Clone, Debug, Serialize)]
+pub struct TierRow {
+    /// Its name.
+    pub name: String,
+    /// Encrypted bytes that it opens and the next lower tier does not.
+    pub bytes: u64,
+    /// The share of all encrypted bytes that it opens, with those of lower tiers.
+    pub share: f64,
+    /// How many recipients have its key. Only [`inspect`](crate::inspect()) fills it in.
+    pub recipients: u64,
 }
 
 /// One recipient of a data key.
@@ -131,6 +147,12 @@ pub struct TensorRow {
     pub k: u64,
     /// The encrypted subsequences: `[skip, take, skip, take, ...]`.
     pub targets: Vec<u64>,
+    /// Encrypted bytes of each tier, the least first; absent for a model of one edition.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tiers: Vec<u64>,
+    /// How targets of tiers above the first are encrypted; absent for a model of one edition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<manifest::Mode>,
     /// Other operators that use the same tensor; it is encrypted and counted once.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub shared_with: Vec<Operator>,
@@ -171,6 +193,30 @@ pub struct PlainConstantsRow {
     pub n: u64,
     /// Bytes that their values take in the file.
     pub bytes: u64,
+}
+
+/// The rows of the tiers called `names`, of a model with these tensors.
+pub(crate) fn tier_rows(names: &[String], tensors: &[manifest::Tensor]) -> Vec<TierRow> {
+    let mut bytes = vec![0u64; names.len()];
+    for tensor in tensors {
+        let of_tensor = tensor.tier_bytes(names.len() as u8);
+        bytes
+            .iter_mut()
+            .zip(of_tensor)
+            .for_each(|(sum, of)| *sum += of);
+    }
+    let total: u64 = bytes.iter().sum();
+    let mut opened = 0;
+    let rows = names.iter().zip(bytes).map(|(name, bytes)| {
+        opened += bytes;
+        TierRow {
+            name: name.clone(),
+            bytes,
+            share: opened as f64 / total.max(1) as f64,
+            recipients: 0,
+        }
+    });
+    rows.collect()
 }
 
 /// A report that is being made. Operators come with [`Builder::add`], in any order.
@@ -269,6 +315,8 @@ impl TensorRow {
             n: entry.n,
             k: entry.n_targets(),
             targets: entry.targets.to_vec(),
+            tiers: entry.tier_bytes(entry.tier.highest()),
+            mode: (!entry.tier.is_empty()).then_some(entry.mode),
             shared_with: entry.operators.iter().skip(1).cloned().collect(),
         }
     }
@@ -285,6 +333,8 @@ impl TensorRow {
             n: 1,
             k: 0,
             targets: Vec::new(),
+            tiers: Vec::new(),
+            mode: None,
             shared_with: Vec::new(),
         }
     }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::check::inspect::examine;
 use crate::check::shortfall::{shortfalls, shortfalls_of_choice};
 use crate::error::{Error, Result};
+use crate::format::tiers::Edition;
 use crate::open::protected::Protected;
 use crate::open::score::score_protected;
 use crate::open::signed::check_signature;
@@ -61,6 +62,8 @@ pub struct Checks<'a> {
     pub identities: Option<&'a Identities>,
     /// The publishers of whom one must have signed.
     pub signed_by: Option<&'a SignedBy>,
+    /// The edition that the identities must open at least.
+    pub edition: Edition<'a>,
     /// The policy that the protection must meet.
     pub policy: Option<&'a Policy>,
 }
@@ -113,6 +116,7 @@ fn verify_files(
             let unlocked = protected.unlock(Access {
                 identities,
                 signed_by,
+                edition: checks.edition,
             })?;
             let tags = unlocked.tags();
             let digester = digests

@@ -10,6 +10,10 @@ use onnxseal_onnx::tail;
 
 use crate::error::{Error, Result, model as model_error};
 use crate::format::manifest::Manifest;
+use crate::format::tiers::WrappedKeys;
+
+/// Bytes of the MAC of a tier.
+const MAC_BYTES: usize = 32;
 
 /// A parsed tail.
 #[derive(Debug)]
@@ -17,13 +21,14 @@ pub(crate) struct Artifact {
     pub(crate) manifest: Manifest,
     /// The manifest as it was read. The MAC is over these bytes.
     pub(crate) manifest_bytes: Vec<u8>,
-    /// The tags of all chunks, one after the other.
+    /// The tags of all chunks, one after the other; those of the first tier before those of the next.
     pub(crate) tags: Vec<u8>,
+    /// The MAC of every tier, one after the other.
     pub(crate) mac: Vec<u8>,
     /// The publisher's signature, as it was read.
     pub(crate) signature: Option<String>,
-    /// The wrapped data key, an armored age file.
-    pub(crate) key: String,
+    /// The wrapped keys of all tiers.
+    pub(crate) keys: WrappedKeys,
     /// The whole tail, as it was read.
     pub(crate) tail: Vec<u8>,
 }
@@ -79,12 +84,17 @@ impl Artifact {
             bytes.map_err(|error| malformed(format!("{key}: {error}")))
         };
         let (tags, mac) = (decode(tail::TAGS)?, decode(tail::MAC)?);
-        if tags.len() as u64 != manifest.n_chunks().saturating_mul(TAG_BYTES as u64) {
-            let n = manifest.n_chunks();
-            return Err(malformed(format!(
-                "{} bytes of tags for {n} chunks",
-                tags.len()
-            )));
+        let (n, tiers) = (manifest.n_chunks(), manifest.n_tiers());
+        let n_tags = n.saturating_mul(tiers.into());
+        if tags.len() as u64 != n_tags.saturating_mul(TAG_BYTES as u64) {
+            let n_bytes = tags.len();
+            let reason = format!("{n_bytes} bytes of tags for {n} chunks of {tiers} tier(s)");
+            return Err(malformed(reason));
+        }
+        // Without tiers a MAC of another length is one that does not hold.
+        if tiers > 1 && mac.len() != usize::from(tiers) * MAC_BYTES {
+            let reason = format!("{} bytes of MACs for {tiers} tiers", mac.len());
+            return Err(malformed(reason));
         }
         let signature = tail.value(tail::SIG);
         if signature.is_some_and(|armored| armored.len() > MAX_SIGNATURE_BYTES) {
@@ -94,23 +104,42 @@ impl Artifact {
             )));
         }
         let signature = signature.map(str::to_owned);
-        let key = String::from_utf8_lossy(entry(tail::KEY)?).into_owned();
+        let key = String::from_utf8_lossy(entry(tail::KEY)?);
+        let keys = WrappedKeys::parse(&key, tiers).map_err(malformed)?;
         Ok(Artifact {
             manifest,
             manifest_bytes,
             tags,
             mac,
             signature,
-            key,
+            keys,
             tail: bytes,
         })
+    }
+
+    /// The tags of all chunks for `tier`, from 1.
+    pub(crate) fn tags_of(&self, tier: u8) -> &[u8] {
+        let len = self.tags.len() / usize::from(self.manifest.n_tiers());
+        let start = len * usize::from(tier).saturating_sub(1);
+        self.tags.get(start..start + len).unwrap_or_default()
+    }
+
+    /// The MAC of `tier`, from 1.
+    pub(crate) fn mac_of(&self, tier: u8) -> &[u8] {
+        match self.manifest.n_tiers() {
+            1 => &self.mac,
+            _ => {
+                let start = MAC_BYTES * usize::from(tier).saturating_sub(1);
+                self.mac.get(start..start + MAC_BYTES).unwrap_or_default()
+            }
+        }
     }
 
     /// The tail in two parts. The second can be replaced alone: see [`encode_end`].
     #[cfg(feature = "protect")]
     pub(crate) fn split_end(&self) -> (&[u8], &[u8]) {
         // `split` accepts a tail only as it is encoded here, so the end is as long as this.
-        let end = encode_end(self.signature.as_deref(), &self.key);
+        let end = encode_end(self.signature.as_deref(), &self.keys);
         let start = self.tail.len().saturating_sub(end.len());
         self.tail.split_at(start)
     }
@@ -131,7 +160,8 @@ pub(crate) fn encode(manifest: &[u8], tags: &[u8], mac: &[u8], end: &[u8]) -> Ve
 
 /// The end of the tail. The MAC does not cover it, so it can be replaced alone.
 #[cfg(feature = "protect")]
-pub(crate) fn encode_end(signature: Option<&str>, key: &str) -> Vec<u8> {
+pub(crate) fn encode_end(signature: Option<&str>, keys: &WrappedKeys) -> Vec<u8> {
+    let key = keys.to_text();
     let signature = signature.map(|armored| (tail::SIG, armored.as_bytes()));
     let entries = signature.into_iter().chain([(tail::KEY, key.as_bytes())]);
     tail::encode(&entries.collect::<Vec<_>>())

@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use onnxseal_onnx::edit::Edits;
 use onnxseal_onnx::excerpt;
+use onnxseal_onnx::model::Span;
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "protect")]
@@ -35,9 +36,11 @@ pub const FORMAT: u32 = 1;
 /// The format version of models that say how to restore the original's names.
 pub const FORMAT_RENAMED: u32 = 2;
 
-/// The format version of models with so many targets that they are written in a compact form. This crate
-/// reads no later one.
+/// The format version of models with so many targets that they are written in a compact form.
 pub const FORMAT_COMPACT: u32 = 3;
+
+/// The format version of models of several tiers. This crate reads no later one.
+pub const FORMAT_TIERS: u32 = 4;
 
 /// The most runs of targets that a manifest has as numbers: about 50 KB of text.
 #[cfg(feature = "protect")]
@@ -59,6 +62,8 @@ pub struct Manifest {
     pub(crate) claims: BTreeMap<String, String>,
     pub(crate) tensors: Vec<Tensor>,
     pub(crate) original: Option<Original>,
+    /// The names of the tiers, the least first; none without tiers.
+    pub(crate) tier_names: Vec<String>,
 }
 
 /// How to restore the original of a model whose external data files were renamed.
@@ -92,6 +97,12 @@ pub(crate) struct Draft {
     pub(crate) suite: String,
     pub(crate) chunk: u64,
     pub(crate) tiers: u8,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "json::names"
+    )]
+    pub(crate) tier_names: Option<Vec<String>>,
     #[serde(deserialize_with = "json::objects")]
     pub(crate) files: Vec<File>,
     #[serde(deserialize_with = "json::claims")]
@@ -148,7 +159,7 @@ impl Draft {
             Ok(json::Object(draft)) => Ok(draft),
             // A later version may have other members. Then its number says more than their names.
             Err(error) => match serde_json::from_slice(bytes) {
-                Ok(Version { format }) if format > FORMAT_COMPACT => Err(unknown_format(format)),
+                Ok(Version { format }) if format > FORMAT_TIERS => Err(unknown_format(format)),
                 _ => Err(format!("manifest: {}", excerpt(&error.to_string()))),
             },
         }
@@ -162,6 +173,7 @@ impl Draft {
             suite: SUITE.to_owned(),
             chunk: DEFAULT_CHUNK_BYTES,
             tiers: 1,
+            tier_names: None,
             files,
             claims: BTreeMap::new(),
             tensors: Vec::new(),
@@ -185,6 +197,7 @@ impl Draft {
             suite: _,
             chunk,
             tiers: _,
+            tier_names,
             files,
             claims,
             tensors,
@@ -196,7 +209,15 @@ impl Draft {
             claims,
             tensors,
             original,
+            tier_names: tier_names.unwrap_or_default(),
         })
+    }
+
+    /// Makes it a manifest of tiers of these names, the least first; of one edition if there are none.
+    #[cfg(feature = "protect")]
+    pub(crate) fn set_tiers(&mut self, names: Vec<String>) {
+        self.tiers = names.len().max(1) as u8;
+        self.tier_names = (!names.is_empty()).then_some(names);
     }
 
     /// The bytes to be authenticated, and the manifest that a reader parses from them.
@@ -208,6 +229,7 @@ impl Draft {
             .map(|tensor| tensor.targets.len() / 2)
             .sum();
         let (format, form) = match self.original {
+            _ if self.tier_names.is_some() => (FORMAT_TIERS, Form::Compact),
             _ if n_runs > MAX_RUNS_AS_NUMBERS => (FORMAT_COMPACT, Form::Compact),
             None => (FORMAT, Form::Numbers),
             Some(_) => (FORMAT_RENAMED, Form::Numbers),
@@ -255,6 +277,30 @@ impl Manifest {
         &self.tensors
     }
 
+    /// The names of the tiers, the least first; none if the model has one edition only.
+    pub fn tier_names(&self) -> &[String] {
+        &self.tier_names
+    }
+
+    /// The number of tiers; 1 if the model has one edition only.
+    pub fn n_tiers(&self) -> u8 {
+        self.tier_names.len().max(1) as u8
+    }
+
+    /// The name of a tier, from 1; empty without tiers.
+    pub(crate) fn tier_name(&self, tier: u8) -> &str {
+        let name = self.tier_names.get(usize::from(tier).saturating_sub(1));
+        name.map_or("", String::as_str)
+    }
+
+    /// The tier of this name, from 1.
+    pub(crate) fn tier_named(&self, name: &str) -> Option<u8> {
+        (1..)
+            .zip(&self.tier_names)
+            .find(|(_, of)| *of == name)
+            .map(|(tier, _)| tier)
+    }
+
     /// Whether opening restores names of external data files that protecting has changed.
     pub fn restores_names(&self) -> bool {
         self.original.is_some()
@@ -280,6 +326,32 @@ impl Manifest {
         spans.into_iter().map(SpanSet::union).collect()
     }
 
+    /// The target bytes of the first tier of every file, in the order of [`Manifest::files`], and those
+    /// of all other tiers with their tensors.
+    pub(crate) fn tier_spans(&self) -> (Vec<SpanSet>, Vec<Vec<HigherSpan>>) {
+        let mut first = vec![Vec::new(); self.files.len()];
+        let mut higher = vec![Vec::new(); self.files.len()];
+        let mut spans = Vec::new();
+        for (tensor, of) in (0..).zip(&self.tensors) {
+            let file = of.file as usize;
+            let (Some(first), Some(higher)) = (first.get_mut(file), higher.get_mut(file)) else {
+                continue;
+            };
+            of.tier_spans(&mut spans);
+            for (span, tier) in spans.drain(..) {
+                match tier {
+                    1 => first.push(span),
+                    _ => higher.push(HigherSpan { span, tensor, tier }),
+                }
+            }
+        }
+        for higher in &mut higher {
+            // Tensors may lie within each other.
+            higher.sort_unstable_by_key(|higher| higher.span);
+        }
+        (first.into_iter().map(SpanSet::union).collect(), higher)
+    }
+
     /// Length of the original model file in bytes.
     pub fn model_bytes(&self) -> u64 {
         self.files.first().map_or(0, |model| model.bytes)
@@ -297,6 +369,15 @@ impl Manifest {
             .map(|file| file.bytes.div_ceil(self.chunk))
             .sum()
     }
+}
+
+/// Target bytes of a tier above the first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HigherSpan {
+    pub(crate) span: Span,
+    /// Index of the tensor in the manifest.
+    pub(crate) tensor: u32,
+    pub(crate) tier: u8,
 }
 
 /// The original's files, of which those of the protected model are `files`.
@@ -320,5 +401,5 @@ struct Version {
 }
 
 fn unknown_format(format: u32) -> String {
-    format!("format version {format} (this program reads {FORMAT} to {FORMAT_COMPACT})")
+    format!("format version {format} (this program reads {FORMAT} to {FORMAT_TIERS})")
 }

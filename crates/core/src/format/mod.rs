@@ -8,3 +8,4 @@ pub(crate) mod artifact;
 pub(crate) mod claims;
 pub mod manifest;
 pub(crate) mod spans;
+pub(crate) mod tiers;

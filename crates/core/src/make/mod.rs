@@ -3,6 +3,7 @@
 //! Each makes its outputs whole or not at all. Protected models are read through `open`. No call here
 //! restores a model.
 
+pub(crate) mod audience;
 pub(crate) mod protect;
 pub(crate) mod rekey;
 pub(crate) mod rename;

@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use onnxseal_crypto::signature::SigningKey;
-use onnxseal_crypto::wrap::Recipients;
 use onnxseal_onnx::model::NodeId;
 use onnxseal_onnx::{Model, tail};
 use onnxseal_plan::{self as plan, Plan, Policy, Scores, TensorPlan, Wanted, Whole};
 use onnxseal_store::{Input, Location, OutputOptions};
 
-use crate::check::report::{Builder, ClearRow, Report, TensorRow, list, operator};
+use crate::check::report::{Builder, ClearRow, Report, TensorRow, list, operator, tier_rows};
 use crate::error::{Error, Result};
 use crate::format::manifest::{
     DEFAULT_CHUNK_BYTES, Draft, File, Mode, OriginalDraft, Place, Targets, Tensor,
 };
+use crate::format::tiers::{Fill, TierRuns};
+use crate::make::audience::Audience;
 use crate::make::rename::{Naming, Renamed, rename};
 use crate::make::seal::{Plaintext, Sealing};
 use crate::pass::outputs::{self, Outputs};
@@ -76,10 +77,10 @@ pub fn plan(location: impl Into<Location>, policy: &Policy) -> Result<Report> {
 /// `Malformed`, `PolicyNotMet`, `Io`; `Usage` if the model is protected already, if an output is an input
 /// or if it exists (unless `options.output.replace`; several files are never replaced). On failure,
 /// `output` is what it was.
-pub fn protect(
+pub fn protect<'a>(
     location: impl Into<Location>,
     output: impl Into<Location>,
-    recipients: &Recipients,
+    recipients: impl Into<Audience<'a>>,
     options: &ProtectOptions,
     progress: &dyn Progress,
 ) -> Result<Report> {
@@ -88,7 +89,7 @@ pub fn protect(
     let prepared = Prepared::new(source, &options.policy, naming, progress)?;
     prepared.protect(
         &output,
-        recipients,
+        recipients.into(),
         options,
         options.output.into(),
         progress,
@@ -96,17 +97,23 @@ pub fn protect(
 }
 
 /// [`protect`], with `publication` in place of `options.output`; external files keep their paths.
-pub fn protect_with(
+pub fn protect_with<'a>(
     location: impl Into<Location>,
     output: impl Into<Location>,
-    recipients: &Recipients,
+    recipients: impl Into<Audience<'a>>,
     options: &ProtectOptions,
     publication: Publication<'_>,
     progress: &dyn Progress,
 ) -> Result<Report> {
     let source = Source::open(&location.into())?;
     let prepared = Prepared::new(source, &options.policy, Naming::Keep, progress)?;
-    prepared.protect(&output.into(), recipients, options, publication, progress)
+    prepared.protect(
+        &output.into(),
+        recipients.into(),
+        options,
+        publication,
+        progress,
+    )
 }
 
 /// Replaces the model at `location` by its protected form, in one step, once that is on the disk
@@ -119,9 +126,9 @@ pub fn protect_with(
 /// # Errors
 /// As [`protect`]; `Usage` for a model in an object store.
 /// On failure, the model is what it was.
-pub fn protect_in_place(
+pub fn protect_in_place<'a>(
     location: impl Into<Location>,
-    recipients: &Recipients,
+    recipients: impl Into<Audience<'a>>,
     options: &ProtectOptions,
     progress: &dyn Progress,
 ) -> Result<Report> {
@@ -132,7 +139,7 @@ pub fn protect_in_place(
     prepared.model.lock_in_place()?;
     let external = outputs::paths_beside(&location, &prepared.files, prepared.inputs())?;
     let outputs = Outputs::in_place(&prepared.model, &external)?;
-    prepared.seal(outputs, recipients, options, progress, |model| {
+    prepared.seal(outputs, recipients.into(), options, progress, |model| {
         Ok(model.check_in_place()?)
     })
 }
@@ -224,7 +231,7 @@ impl Prepared {
     fn protect(
         self,
         output: &Location,
-        recipients: &Recipients,
+        recipients: Audience<'_>,
         options: &ProtectOptions,
         publication: Publication<'_>,
         progress: &dyn Progress,
@@ -242,18 +249,19 @@ impl Prepared {
     fn seal(
         mut self,
         outputs: Outputs,
-        recipients: &Recipients,
+        recipients: Audience<'_>,
         options: &ProtectOptions,
         progress: &dyn Progress,
         check: impl FnOnce(&Input) -> Result<()>,
     ) -> Result<Report> {
-        let draft = Draft {
+        let mut draft = Draft {
             chunk: options.chunk_bytes,
             claims: options.claims.clone(),
             tensors: self.planned.take_tensors(&self.model.path)?,
             original: self.original.take(),
             ..Draft::of_files(std::mem::take(&mut self.files))
         };
+        draft.set_tiers(tier_names(&options.policy));
         let (manifest, manifest_bytes) = draft.encode()?;
         let claims = manifest.claims.clone();
         let sealing = Sealing {
@@ -291,6 +299,7 @@ impl Planned {
         let violations = list(&plan.violations(model, policy));
         let (mut report, mut tensors) = describe(path, files, model, plan)?;
         report.violations = violations;
+        report.tiers = tier_rows(&tier_names(policy), &tensors);
         tensors.sort_by_key(|tensor| (tensor.file, tensor.offset));
         Ok(Planned { report, tensors })
     }
@@ -308,6 +317,12 @@ impl Planned {
         }
         Ok(std::mem::take(&mut self.tensors))
     }
+}
+
+/// The names of the tiers of `policy`, the least first.
+pub(crate) fn tier_names(policy: &Policy) -> Vec<String> {
+    let tiers = policy.tiers().iter();
+    tiers.map(|tier| tier.name.clone()).collect()
 }
 
 /// The manifest's entry for a tensor of the plan that `owner` owns; `None` if its elements have no place
@@ -331,14 +346,20 @@ fn entry_of(model: &Model<'_>, owner: NodeId, planned: &TensorPlan) -> Option<Te
     operators.extend(others.map(|id| operator(model, id)));
     let runs = planned.targets.iter();
     let targets = Targets::new(runs.flat_map(|run| [run.skip, run.take]).collect());
+    let tiers = planned.tiers.iter();
+    let tiers = tiers.flat_map(|run| [u64::from(run.tier), run.take]);
     Some(Tensor {
         name: tensor.name.to_owned(),
         at: tensor.path.clone(),
         data_type: tensor.data_type.as_str_name().into(),
         dims: tensor.dims.clone(),
         operators,
-        mode: Mode::Bytes,
-        tier: planned.tier,
+        mode: match planned.mode {
+            plan::Mode::Mask => Mode::Mask,
+            plan::Mode::Shuffle => Mode::Shuffle,
+            _ => Mode::Bytes,
+        },
+        tier: TierRuns::new(tiers.collect()),
         file,
         offset,
         element_bits,
@@ -346,6 +367,7 @@ fn entry_of(model: &Model<'_>, owner: NodeId, planned: &TensorPlan) -> Option<Te
         unit: planned.unit_elements,
         n: planned.n,
         targets,
+        fill: Fill::new(planned.fill.clone()),
     })
 }
 

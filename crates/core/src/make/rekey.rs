@@ -1,11 +1,11 @@
 //! Wrapping the data key to other recipients. The weights stay as they are.
 
-use onnxseal_crypto::wrap::Recipients;
 use onnxseal_store::{Flush, Location};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Usage};
 use crate::format::artifact::encode_end;
 use crate::format::spans::SpanSet;
+use crate::make::audience::Audience;
 use crate::make::splice::splice;
 use crate::open::protected::Protected;
 use crate::open::signed::check_signature;
@@ -15,20 +15,21 @@ use crate::pass::publish::Publication;
 use crate::pass::signature::Access;
 use crate::pass::transfer::Transfer;
 
-/// The recipients to whom [`rekey`] wraps the data key.
+/// The recipients to whom [`rekey`] wraps the data key. If the model has tiers, the keys of tiers that are
+/// not named stay wrapped as they are.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Rewrap<'a> {
     /// These alone.
-    Only(&'a Recipients),
+    Only(Audience<'a>),
     /// These, and the recipients that it has already. The identities must tell all of them, because the
     /// model does not have their public keys.
-    Also(&'a Recipients),
+    Also(Audience<'a>),
 }
 
-impl<'a> From<&'a Recipients> for Rewrap<'a> {
-    fn from(recipients: &'a Recipients) -> Rewrap<'a> {
-        Rewrap::Only(recipients)
+impl<'a, A: Into<Audience<'a>>> From<A> for Rewrap<'a> {
+    fn from(recipients: A) -> Rewrap<'a> {
+        Rewrap::Only(recipients.into())
     }
 }
 
@@ -111,22 +112,42 @@ fn new_end(
     let Access {
         identities,
         signed_by,
+        // No byte of a weight is opened.
+        edition: _,
     } = access;
-    let (data_key, _) = protected.data_key(identities)?;
+    let (mut data_key, _, key_tier) = protected.data_key(identities)?;
     if let Some(by) = signed_by {
         check_signature(protected, by, None, progress)?;
     }
-    let key = match recipients {
-        Rewrap::Only(recipients) => recipients.wrap(&data_key),
-        // Recipients that no identity tells would lose the model: that is an error.
-        Rewrap::Also(more) => identities
-            .recipients_of(&protected.artifact.key)
-            .and_then(|present| more.and(present))
-            .and_then(|all| all.wrap(&data_key)),
-    };
-    let key = key.map_err(Error::Key)?;
-    // The caller is told if nobody here can open the model any more.
-    let still_opens = identities.unwrap(&key).is_ok();
-    let end = encode_end(protected.artifact.signature.as_deref(), &key);
+    let manifest = protected.manifest();
+    let (Rewrap::Only(audience) | Rewrap::Also(audience)) = recipients;
+    let by_tier = audience.by_tier(manifest.tier_names())?;
+    if let Some((above, _)) = by_tier.iter().find(|(tier, _)| *tier > key_tier) {
+        let wanted = manifest.tier_name(*above).to_owned();
+        let found = manifest.tier_name(key_tier).to_owned();
+        return Err(Usage::RewrapAbove { wanted, found }.into());
+    }
+    // Wraps of other tiers stay, byte for byte.
+    let mut keys = protected.artifact.keys.clone();
+    for tier in (1..=key_tier).rev() {
+        if let Some((_, of_tier)) = by_tier.iter().find(|(of, _)| *of == tier) {
+            let present = &protected.artifact.keys.parts()[usize::from(tier) - 1];
+            let wrapped = match (recipients, present) {
+                // Recipients that no identity tells would lose the model: that is an error.
+                (Rewrap::Also(_), Some(present)) => identities
+                    .recipients_of(present)
+                    .and_then(|present| of_tier.and(present))
+                    .and_then(|all| all.wrap(&data_key)),
+                _ => of_tier.wrap(&data_key),
+            };
+            keys.set(tier, wrapped.map_err(Error::Key)?);
+        }
+        if tier > 1 {
+            data_key = (data_key.lower(tier, manifest.n_tiers())).map_err(Error::Key)?;
+        }
+    }
+    // The caller is told if nobody here can open as much of the model any more.
+    let still_opens = matches!(keys.unwrap(identities), Ok((tier, _)) if tier == key_tier);
+    let end = encode_end(protected.artifact.signature.as_deref(), &keys);
     Ok((end, Rekeyed { still_opens }))
 }

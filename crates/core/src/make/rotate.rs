@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use onnxseal_crypto::signature::SigningKey;
-use onnxseal_crypto::wrap::Recipients;
 use onnxseal_plan::Policy;
 use onnxseal_store::{Input, Location, OutputOptions};
 
@@ -11,7 +10,9 @@ use crate::check::inspect::{check_files, examine};
 use crate::check::report::Report;
 use crate::error::{Error, Result, rule};
 use crate::format::manifest::Draft;
-use crate::make::protect::Planned;
+use crate::format::tiers::Edition;
+use crate::make::audience::Audience;
+use crate::make::protect::{Planned, tier_names};
 use crate::make::seal::{Plaintext, Sealing};
 use crate::open::protected::{Protected, Unlocked};
 use crate::open::score::score_protected;
@@ -59,7 +60,7 @@ pub fn rotate<'a>(
     model: impl Into<Location>,
     output: impl Into<Location>,
     access: impl Into<Access<'a>>,
-    recipients: &Recipients,
+    recipients: impl Into<Audience<'a>>,
     options: &RotateOptions,
     progress: &dyn Progress,
 ) -> Result<Report> {
@@ -77,18 +78,18 @@ pub fn rotate<'a>(
 }
 
 /// [`rotate`], with `publication` in place of `options.output`.
-pub fn rotate_with(
+pub fn rotate_with<'a>(
     model: impl Into<Location>,
     output: impl Into<Location>,
     access: Access<'_>,
-    recipients: &Recipients,
+    recipients: impl Into<Audience<'a>>,
     options: &RotateOptions,
     publication: Publication<'_>,
     progress: &dyn Progress,
 ) -> Result<Report> {
     let protected = Protected::open(&model.into())?;
     check_signature_kept(&protected, options)?;
-    let unlocked = protected.unlock(access)?;
+    let unlocked = protected.unlock(whole(access))?;
     let paths = outputs::paths(
         &output.into(),
         &protected.manifest().files,
@@ -96,7 +97,12 @@ pub fn rotate_with(
     )?;
     let outputs = Outputs::create(paths, publication)?;
     let report = reseal(
-        &protected, &unlocked, &outputs, recipients, options, progress,
+        &protected,
+        &unlocked,
+        &outputs,
+        recipients.into(),
+        options,
+        progress,
     )?;
     outputs.publish(unlocked.files())?;
     Ok(report)
@@ -113,7 +119,7 @@ pub fn rotate_with(
 pub fn rotate_in_place<'a>(
     model: impl Into<Location>,
     access: impl Into<Access<'a>>,
-    recipients: &Recipients,
+    recipients: impl Into<Audience<'a>>,
     options: &RotateOptions,
     progress: &dyn Progress,
 ) -> Result<Report> {
@@ -126,15 +132,25 @@ pub fn rotate_in_place<'a>(
     check_signature_kept(&protected, options)?;
     let model = &protected.source.input;
     model.lock_in_place()?;
-    let access = access.into();
-    let unlocked = protected.unlock(access)?;
+    let unlocked = protected.unlock(whole(access.into()))?;
     let outputs = Outputs::in_place(model, &[])?;
     let report = reseal(
-        &protected, &unlocked, &outputs, recipients, options, progress,
+        &protected,
+        &unlocked,
+        &outputs,
+        recipients.into(),
+        options,
+        progress,
     )?;
     model.check_in_place()?;
     outputs.publish(std::iter::once(model))?;
     Ok(report)
+}
+
+/// Access to the original: nothing less can be encrypted anew.
+fn whole(access: Access<'_>) -> Access<'_> {
+    let edition = Edition::Whole;
+    Access { edition, ..access }
 }
 
 /// Fails if a signature would get lost and the caller has not agreed to that.
@@ -152,7 +168,7 @@ fn reseal(
     protected: &Protected,
     unlocked: &Unlocked<'_>,
     outputs: &Outputs<'_>,
-    recipients: &Recipients,
+    recipients: Audience<'_>,
     options: &RotateOptions,
     progress: &dyn Progress,
 ) -> Result<Report> {
@@ -171,6 +187,7 @@ fn reseal(
                 score_protected(unlocked, &structure, &model, wanted, progress)
             })?;
             draft.tensors = planned.take_tensors(path)?;
+            draft.set_tiers(tier_names(policy));
             if old.original.is_some() {
                 planned.report.original_files = old.original_files();
             }

@@ -1,18 +1,20 @@
 //! Sealing: makes a protected model of a model's plaintext.
 
 use onnxseal_crypto::signature::SigningKey;
-use onnxseal_crypto::wrap::Recipients;
-use onnxseal_crypto::{DataKey, TAG_BYTES};
+use onnxseal_crypto::{DataKey, Direction, TAG_BYTES, TierKey};
 use onnxseal_store::Input;
 
 use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
 use crate::format::{artifact, spans};
+use crate::make::audience::Audience;
 use crate::open::protected::Unlocked;
+use crate::pass::chunks::PerChunk;
 use crate::pass::outputs::Outputs;
 use crate::pass::progress::{Progress, Volume};
 use crate::pass::signature::Leaves;
 use crate::pass::structure::Structure;
+use crate::pass::tiers::HigherTargets;
 use crate::pass::transfer::Transfer;
 
 /// A plaintext that is to be sealed, and its recipients.
@@ -21,7 +23,7 @@ pub(crate) struct Sealing<'a> {
     pub(crate) manifest: Manifest,
     /// The same as bytes: what is authenticated.
     pub(crate) manifest_bytes: Vec<u8>,
-    pub(crate) recipients: &'a Recipients,
+    pub(crate) recipients: Audience<'a>,
     /// How much of the weights is encrypted, for the hook.
     pub(crate) weights: Volume,
     /// The publisher's key, if the model is signed.
@@ -63,7 +65,7 @@ impl<'a> Plaintext<'a> {
 }
 
 impl Sealing<'_> {
-    /// Writes the protected model to `outputs`, under a new data key.
+    /// Writes the protected model to `outputs`, under a new data key, with new keys of all tiers.
     pub(crate) fn run(self, outputs: &Outputs<'_>, progress: &dyn Progress) -> Result<()> {
         let Sealing {
             manifest,
@@ -72,9 +74,23 @@ impl Sealing<'_> {
             ..
         } = self;
         let data_key = DataKey::generate().map_err(Error::Key)?;
-        let key = self.recipients.wrap(&data_key).map_err(Error::Key)?;
-        let keys = data_key.seal_keys(&manifest_bytes).map_err(Error::Key)?;
+        let tiers = manifest.n_tiers();
+        let keys = data_key.seal_tiers(&manifest_bytes, tiers);
+        let keys = keys.map_err(Error::Key)?;
+        let wrapped = self.recipients.wrap(data_key, &manifest)?;
         let targets = manifest.target_spans();
+        let (first, higher) = match tiers {
+            1 => (None, HigherTargets::default()),
+            _ => {
+                let (first, higher) = manifest.tier_spans();
+                (Some(first), HigherTargets::new(higher))
+            }
+        };
+        let first = first.as_ref().unwrap_or(&targets);
+        let upper: Vec<&TierKey> = keys.upper().collect();
+        // The tags of a tier above the first come after those of all lower ones.
+        let upper_tags: Vec<PerChunk<[u8; TAG_BYTES]>> =
+            upper.iter().map(|_| PerChunk::new(&manifest)).collect();
         // Bytes that are ciphertext on either side differ: a new data key gives other ciphertext.
         let changed = match &plaintext {
             Plaintext::Files(_) => &targets,
@@ -92,9 +108,13 @@ impl Sealing<'_> {
                 structure.check(chunk, bytes)?;
                 unlocked.open_chunk(chunk, bytes, stored, tools)?;
             }
-            let (targets, scratch) = tools.targets(chunk, chunk.file_of(&targets)?);
-            let sealed = keys.seal_chunk(chunk.id, bytes, targets, scratch);
+            higher.apply(&manifest, &upper, chunk, bytes, Direction::Seal, tools)?;
+            let (targets, scratch) = tools.targets(chunk, chunk.file_of(first)?);
+            let sealed = (keys.first).seal_chunk(chunk.id, bytes, targets, scratch);
             *tag = sealed.map_err(Error::Key)?.0;
+            for (key, tags) in upper.iter().zip(&upper_tags) {
+                tags.put(chunk, key.tag(chunk.id, bytes).map_err(Error::Key)?.0);
+            }
             // The new signature is over the new ciphertext.
             if let Some(leaves) = &leaves {
                 leaves.take(chunk, bytes);
@@ -105,7 +125,10 @@ impl Sealing<'_> {
         if let Plaintext::Sealed(unlocked, _) = &plaintext {
             unlocked.check_signature()?;
         }
-        let mac = keys.mac(&tags);
+        for of_tier in &upper_tags {
+            tags.extend_from_slice(of_tier.all()?.as_flattened());
+        }
+        let mac = keys.macs(&tags);
         let signature = match (self.signing_key, leaves) {
             (Some(signing_key), Some(leaves)) => {
                 let message = leaves.message(&manifest_bytes, &tags, &mac)?;
@@ -113,7 +136,7 @@ impl Sealing<'_> {
             }
             _ => None,
         };
-        let end = artifact::encode_end(signature.as_deref(), &key);
+        let end = artifact::encode_end(signature.as_deref(), &wrapped);
         let tail = artifact::encode(&manifest_bytes, &tags, &mac, &end);
         outputs.write_tail(&tail, manifest.model_bytes())?;
         transfer.finish(plaintext.tail(), &tail, Some(self.weights))

@@ -31,7 +31,7 @@ pub fn sign(
     splice(model.into(), None, flush, |protected| {
         let message = message(protected, progress)?;
         let armored = key.sign(message.as_bytes()).map_err(Error::Key)?;
-        Ok((encode_end(Some(&armored), &protected.artifact.key), ()))
+        Ok((encode_end(Some(&armored), &protected.artifact.keys), ()))
     })
 }
 
@@ -52,7 +52,7 @@ pub fn attach_signature(
             let path = protected.source.input.path.clone();
             Error::Signature { path, source }
         })?;
-        Ok((encode_end(Some(armored), &protected.artifact.key), signer))
+        Ok((encode_end(Some(armored), &protected.artifact.keys), signer))
     })
 }
 

@@ -7,6 +7,7 @@
 
 use std::path::Path;
 
+use onnxseal_crypto::DataKey;
 use onnxseal_crypto::wrap::Identities;
 use onnxseal_store::splice::{Change, Ending, Splice, Torn};
 use onnxseal_store::{Flush, Location};
@@ -71,7 +72,8 @@ fn judge(path: &Path, torn: &Torn<'_>, identities: Option<&Identities>) -> Resul
         }),
         None => {
             // Whoever planted the journal has no data key to give: it must name the key that is there.
-            let [found, new, old] = ends.map(|(_, artifact)| artifact.map(|artifact| artifact.key));
+            let [found, new, old] =
+                ends.map(|(_, artifact)| artifact.map(|artifact| artifact.keys));
             let keeps_key = new.is_some() && new == old && (found.is_none() || found == new);
             keeps_key.then_some(Ending::New)
         }
@@ -84,12 +86,14 @@ fn judge(path: &Path, torn: &Torn<'_>, identities: Option<&Identities>) -> Resul
 /// Whether one of `identities` opens the data key with which manifest and tags were written.
 fn opens(artifact: &Artifact, identities: &Identities) -> bool {
     let Artifact {
-        key,
+        manifest,
         manifest_bytes,
         tags,
-        mac,
         ..
     } = artifact;
-    let opened = |data_key: onnxseal_crypto::DataKey| data_key.open_keys(manifest_bytes, tags, mac);
-    identities.unwrap(key).and_then(opened).is_ok()
+    let opened = |(tier, key): (u8, DataKey)| {
+        let tiers = (tier, manifest.n_tiers());
+        key.open_tiers(tiers, manifest_bytes, tags, artifact.mac_of(tier))
+    };
+    artifact.keys.unwrap(identities).and_then(opened).is_ok()
 }

@@ -24,6 +24,16 @@ pub struct OpenedModel {
     manifest: Manifest,
     files: Vec<SecretBytes>,
     blob_key: Arc<BlobKey>,
+    edition: Restored,
+}
+
+/// Which edition of a model was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// Its tier; `None` if the model has one edition only.
+    pub tier: Option<String>,
+    /// Whether it is the original, and not the edition of a lower tier.
+    pub is_original: bool,
 }
 
 /// Opens the protected `model` into memory of its own.
@@ -92,6 +102,7 @@ pub fn open_with<'a>(
     unlocked.files().try_for_each(Input::check_unchanged)?;
     unlocked.check_signature()?;
     let blob_key = Arc::clone(&unlocked.blob_key);
+    let edition = unlocked.edition();
     for (file, input) in files.iter_mut().zip(unlocked.files()) {
         let finished = file.finish();
         finished.map_err(io("protect the memory of", &input.path))?;
@@ -102,11 +113,12 @@ pub fn open_with<'a>(
         manifest: protected.artifact.manifest,
         files,
         blob_key,
+        edition,
     })
 }
 
 /// Restores the original of the protected `model` as `output`, and its external files beside it under
-/// the relative paths that they had. Replaces existing files only if the options of `publication` say so.
+/// the relative paths that they had. Returns which edition it is. Replaces existing files only if the options of `publication` say so.
 ///
 /// # Errors
 /// As [`open`]; `Usage` if an output exists or is an input. Nothing appears on failure.
@@ -116,7 +128,7 @@ pub fn unprotect<'a>(
     access: impl Into<Access<'a>>,
     publication: impl Into<Publication<'a>>,
     progress: &dyn Progress,
-) -> Result<()> {
+) -> Result<Restored> {
     let protected = Protected::open(&model.into())?;
     let access = access.into();
     let unlocked = protected.unlock(access)?;
@@ -130,11 +142,12 @@ pub fn unprotect<'a>(
     })?;
     unlocked.check_signature()?;
     transfer.finish(protected.tail(), &[], None)?;
-    outputs.publish(unlocked.files())
+    outputs.publish(unlocked.files())?;
+    Ok(unlocked.edition())
 }
 
 impl OpenedModel {
-    /// The model file, decrypted. It is the original, byte for byte, but for the names of renamed external
+    /// The model file, decrypted. But for a [tier](OpenedModel::tier) below the highest it is the original, byte for byte, but for the names of renamed external
     /// data files: see [`original_model`](OpenedModel::original_model).
     pub fn model(&self) -> &[u8] {
         self.files.first().map_or(&[], |model| model)
@@ -173,7 +186,18 @@ impl OpenedModel {
         &self.manifest
     }
 
-    /// The key of blobs that belong to the model, such as compiled code.
+    /// The tier that was opened; `None` if the model has one edition only. All but the highest tier's differ
+    /// from the original.
+    pub fn tier(&self) -> Option<&str> {
+        self.edition.tier.as_deref()
+    }
+
+    /// Whether it is the original, and not the edition of a lower tier.
+    pub fn is_original(&self) -> bool {
+        self.edition.is_original
+    }
+
+    /// The key of blobs that belong to the model, such as compiled code. Each tier has its own.
     pub fn blob_key(&self) -> Arc<BlobKey> {
         Arc::clone(&self.blob_key)
     }
@@ -202,6 +226,6 @@ mod tests {
         assert!(unreachable(open(&object, &none, &Silent).map(drop)));
         let options = OutputOptions::default();
         let restored = unprotect(&object, Path::new("out"), &none, options, &Silent);
-        assert!(unreachable(restored));
+        assert!(unreachable(restored.map(drop)));
     }
 }

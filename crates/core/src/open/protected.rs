@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use onnxseal_crypto::signature::Signer;
 use onnxseal_crypto::wrap::Identities;
-use onnxseal_crypto::{self as crypto, BlobKey, DataKey, OpenKey, TAG_BYTES, Tag};
+use onnxseal_crypto::{
+    self as crypto, BlobKey, DataKey, Direction, TAG_BYTES, Tag, TierKey, TierOpenKeys,
+};
 use onnxseal_onnx::model::Span;
 use onnxseal_onnx::{excerpt, foreign};
 use onnxseal_store::{Input, Location};
@@ -13,9 +15,12 @@ use crate::error::{Error, Result, external as external_error};
 use crate::format::artifact::Artifact;
 use crate::format::manifest::Manifest;
 use crate::format::spans::SpanSet;
-use crate::pass::chunks::{self, Chunk, Tools};
+use crate::format::tiers::Edition;
+use crate::open::model::Restored;
+use crate::pass::chunks::{self, Chunk, ChunkIndex, Tools};
 use crate::pass::signature::{Access, Demand};
 use crate::pass::source::Source;
+use crate::pass::tiers::HigherTargets;
 
 /// A protected model whose metadata is well-formed.
 #[derive(Debug)]
@@ -28,12 +33,21 @@ pub(crate) struct Protected {
 /// authentic.
 pub(crate) struct Unlocked<'p> {
     protected: &'p Protected,
-    key: OpenKey,
+    key: TierOpenKeys,
+    /// The tier of the key; 1 without tiers.
+    key_tier: u8,
+    /// The tier that is opened.
+    tier: u8,
     /// The key of blobs that belong to the model.
     pub(crate) blob_key: Arc<BlobKey>,
     external: Vec<Input>,
     /// The target bytes of every file.
     pub(crate) targets: Vec<SpanSet>,
+    /// Those of the first tier, where there are others.
+    first: Option<Vec<SpanSet>>,
+    /// Those of the others.
+    higher: HigherTargets,
+    index: ChunkIndex,
     demand: Option<Demand<'p>>,
 }
 
@@ -72,35 +86,62 @@ impl Protected {
         std::iter::once(&self.source.input).chain(external)
     }
 
-    /// Opens the data key, and authenticates the manifest and the tags with it.
-    pub(crate) fn data_key(&self, identities: &Identities) -> Result<(DataKey, OpenKey)> {
+    /// Opens the key of the highest tier that one of `identities` opens, and authenticates the manifest and
+    /// the tags with it.
+    pub(crate) fn data_key(&self, identities: &Identities) -> Result<(DataKey, TierOpenKeys, u8)> {
         let artifact = &self.artifact;
         let path = || self.source.input.path.clone();
-        let data_key = identities
-            .unwrap(&artifact.key)
-            .map_err(|error| match error {
-                crypto::Error::NoMatchingKey { recipients } => Error::NoMatchingKey {
+        let (tier, data_key) = (artifact.keys.unwrap(identities)).map_err(|error| match error {
+            crypto::Error::NoMatchingKey { recipients } => Error::NoMatchingKey {
+                path: path(),
+                recipients: excerpt(&crypto::opens_with(&recipients)),
+            },
+            crypto::Error::WrongPassphrase { .. } => {
+                let name = path().display().to_string();
+                Error::Key(crypto::Error::WrongPassphrase { name })
+            }
+            // An identity is a recipient, but somebody has changed the wrapped key.
+            crypto::Error::Unauthentic => Error::Manifest { path: path() },
+            crypto::Error::MalformedKey { .. } | crypto::Error::LimitExceeded { .. } => {
+                Error::Metadata {
                     path: path(),
-                    recipients: excerpt(&crypto::opens_with(&recipients)),
-                },
-                crypto::Error::WrongPassphrase { .. } => {
-                    let name = path().display().to_string();
-                    Error::Key(crypto::Error::WrongPassphrase { name })
+                    reason: error.to_string(),
                 }
-                // An identity is a recipient, but somebody has changed the wrapped key.
-                crypto::Error::Unauthentic => Error::Manifest { path: path() },
-                crypto::Error::MalformedKey { .. } | crypto::Error::LimitExceeded { .. } => {
-                    Error::Metadata {
-                        path: path(),
-                        reason: error.to_string(),
-                    }
-                }
-                error => Error::Key(error),
-            })?;
-        let key = data_key
-            .open_keys(&artifact.manifest_bytes, &artifact.tags, &artifact.mac)
-            .map_err(|_| Error::Manifest { path: path() })?;
-        Ok((data_key, key))
+            }
+            error => Error::Key(error),
+        })?;
+        let tiers = (tier, self.manifest().n_tiers());
+        let (manifest, mac) = (&artifact.manifest_bytes, artifact.mac_of(tier));
+        let key = data_key.open_tiers(tiers, manifest, &artifact.tags, mac);
+        let key = key.map_err(|_| Error::Manifest { path: path() })?;
+        Ok((data_key, key, tier))
+    }
+
+    /// The tier that a caller gets who accepts `edition`, and has the key of `key_tier`.
+    ///
+    /// # Errors
+    /// [`Error::LowerTier`], [`Error::NoSuchTier`].
+    fn tier_of(&self, edition: Edition<'_>, key_tier: u8) -> Result<u8> {
+        let manifest = self.manifest();
+        let wanted = match edition {
+            Edition::Whole => manifest.n_tiers(),
+            Edition::Any => key_tier,
+            Edition::Tier(name) => {
+                (manifest.tier_named(name)).ok_or_else(|| Error::NoSuchTier {
+                    path: self.source.input.path.clone(),
+                    wanted: excerpt(name),
+                    tiers: manifest.tier_names().to_vec(),
+                })?
+            }
+        };
+        match wanted <= key_tier {
+            true => Ok(wanted),
+            false => Err(Error::LowerTier {
+                path: self.source.input.path.clone(),
+                wanted: manifest.tier_name(wanted).to_owned(),
+                found: manifest.tier_name(key_tier).to_owned(),
+            }),
+        }
     }
 
     /// Opens the data key, authenticates the manifest and the tags, and opens the external files
@@ -109,21 +150,39 @@ impl Protected {
         let Access {
             identities,
             signed_by,
+            edition,
         } = access.into();
-        let (data_key, key) = self.data_key(identities)?;
+        let (mut data_key, key, key_tier) = self.data_key(identities)?;
+        let manifest = self.manifest();
+        let tier = self.tier_of(edition, key_tier)?;
+        for lower in (tier + 1..=key_tier).rev() {
+            data_key = (data_key.lower(lower, manifest.n_tiers())).map_err(Error::Key)?;
+        }
         let blob_key = Arc::new(data_key.blob_key().map_err(Error::Key)?);
         let demand = signed_by
             .map(|by| Demand::new(&self.source.input.path, &self.artifact, by))
             .transpose()?;
         // Anybody may have written the paths, until the MAC has held.
         let external = self.open_external()?;
-        let targets = self.manifest().target_spans();
+        let targets = manifest.target_spans();
+        let (first, higher) = match manifest.n_tiers() {
+            1 => (None, HigherTargets::default()),
+            _ => {
+                let (first, higher) = manifest.tier_spans();
+                (Some(first), HigherTargets::new(higher))
+            }
+        };
         Ok(Unlocked {
             protected: self,
             key,
+            key_tier,
+            tier,
             blob_key,
             external,
             targets,
+            first,
+            higher,
+            index: ChunkIndex::new(manifest),
             demand,
         })
     }
@@ -180,9 +239,19 @@ impl Unlocked<'_> {
         self.protected.tail()
     }
 
-    /// The tags of all chunks, in their order.
+    /// The tags of all chunks, in their order: those of the first tier.
     pub(crate) fn tags(&self) -> impl Iterator<Item = &[u8; TAG_BYTES]> + Send {
-        chunks::tags(&self.protected.artifact.tags)
+        chunks::tags(self.protected.artifact.tags_of(1))
+    }
+
+    /// The edition that is opened.
+    pub(crate) fn edition(&self) -> Restored {
+        let manifest = self.protected.manifest();
+        let tier = manifest.tier_names().get(usize::from(self.tier) - 1);
+        Restored {
+            tier: tier.cloned(),
+            is_original: self.tier == manifest.n_tiers(),
+        }
     }
 
     /// Whether a file of the model is behind a network.
@@ -219,14 +288,32 @@ impl Unlocked<'_> {
         if let Some(demand) = &self.demand {
             demand.leaves.take(chunk, bytes);
         }
-        let (targets, scratch) = tools.targets(chunk, chunk.file_of(&self.targets)?);
-        let opened = self
-            .key
-            .open_chunk(chunk.id, bytes, targets, &Tag(*tag), scratch);
-        opened.map_err(|error| match error {
+        let failed = |error| match error {
             crypto::Error::Unauthentic => self.changed(chunk),
             error => Error::Key(error),
-        })
+        };
+        let Protected { artifact, .. } = self.protected;
+        // Who has the first tier's key could make its tags anew: a higher tier has tags of its own.
+        if let Some(own) = self.key.upper.last() {
+            let tags = artifact.tags_of(self.key_tier).as_chunks().0;
+            let tag = tags.get(self.index.of(chunk));
+            let tag = tag.ok_or(Error::Internal("a chunk without a tag"))?;
+            own.verify(chunk.id, bytes, &Tag(*tag)).map_err(failed)?;
+        }
+        let first = self.first.as_ref().unwrap_or(&self.targets);
+        let (targets, scratch) = tools.targets(chunk, chunk.file_of(first)?);
+        let key = &self.key.first;
+        let opened = key.open_chunk(chunk.id, bytes, targets, &Tag(*tag), scratch);
+        opened.map_err(failed)?;
+        let manifest = self.protected.manifest();
+        let n_higher = usize::from(self.tier) - 1;
+        let keys: Vec<&TierKey> = self.key.upper.iter().take(n_higher).collect();
+        self.higher
+            .apply(manifest, &keys, chunk, bytes, Direction::Open, tools)?;
+        match self.tier < manifest.n_tiers() {
+            true => self.higher.fill(manifest, self.tier, chunk, bytes),
+            false => Ok(()),
+        }
     }
 
     /// The error of a chunk that was changed since it was protected.

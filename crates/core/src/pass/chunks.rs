@@ -219,6 +219,11 @@ impl Workspace {
 }
 
 impl Tools {
+    /// The cipher's scratch memory.
+    pub(crate) fn scratch(&mut self) -> &mut Scratch {
+        &mut self.scratch
+    }
+
     /// The targets of a chunk, from the `targets` of its whole file, and the cipher's scratch memory.
     pub(crate) fn targets(
         &mut self,

@@ -15,4 +15,5 @@ pub(crate) mod signature;
 pub(crate) mod source;
 #[cfg(feature = "protect")]
 pub(crate) mod structure;
+pub(crate) mod tiers;
 pub(crate) mod transfer;

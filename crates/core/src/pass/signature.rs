@@ -22,6 +22,7 @@ use sha2::{Digest as _, Sha256};
 use crate::error::{Error, Result};
 use crate::format::artifact::Artifact;
 use crate::format::manifest::Manifest;
+use crate::format::tiers::Edition;
 use crate::pass::chunks::{Chunk, PerChunk};
 
 /// The publishers of whom one must have signed a model.
@@ -33,21 +34,24 @@ pub struct SignedBy {
     pub signer: Option<String>,
 }
 
-/// The demands on opening a model: an identity that opens it, and possibly a publisher's signature.
+/// The demands on opening a model: an identity that opens it, the edition that it must open, and possibly
+/// a publisher's signature.
 #[derive(Clone, Copy, Debug)]
 pub struct Access<'a> {
     /// The secret keys. One of them must open the data key.
     pub identities: &'a Identities,
     /// The publishers of whom one must have signed, if a signature is demanded.
     pub signed_by: Option<&'a SignedBy>,
+    /// The edition that is accepted.
+    pub edition: Edition<'a>,
 }
 
 impl<'a> From<&'a Identities> for Access<'a> {
     fn from(identities: &'a Identities) -> Access<'a> {
-        let signed_by = None;
         Access {
             identities,
-            signed_by,
+            signed_by: None,
+            edition: Edition::Whole,
         }
     }
 }

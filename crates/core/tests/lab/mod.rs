@@ -101,7 +101,7 @@ impl Lab {
             OutputOptions::default(),
             &Silent,
         )
-        .map(|()| output)
+        .map(|_| output)
     }
 
     pub fn open(&self, model: &Path) -> Result<onnxseal_core::OpenedModel, Error> {

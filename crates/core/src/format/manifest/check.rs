@@ -5,14 +5,16 @@ use std::collections::HashSet;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use onnxseal_onnx::edit::{Edits, Texts};
+use onnxseal_onnx::model::Span;
 use onnxseal_onnx::proto::tensor_proto::DataType;
 use onnxseal_onnx::{element_bits, excerpt, external};
 
 use super::targets::Form;
 use super::{
-    Draft, FORMAT, FORMAT_COMPACT, FORMAT_RENAMED, File, Original, OriginalDraft, SUITE, Tensor,
-    unknown_format,
+    Draft, FORMAT, FORMAT_COMPACT, FORMAT_RENAMED, FORMAT_TIERS, File, Mode, Original,
+    OriginalDraft, SUITE, Tensor, unknown_format,
 };
+use crate::format::tiers::is_tier_name;
 
 /// The largest integer that every JSON reader keeps exactly.
 const MAX_INTEGER: u64 = (1 << 53) - 1;
@@ -35,11 +37,14 @@ const MAX_GROWTH: u64 = 1 << 26;
 /// The most separate runs of target bytes that a model may have. As spans they take 256 MiB.
 const MAX_SPANS: u64 = 1 << 24;
 
+/// The most tiers that a model may have.
+const MAX_TIERS: usize = 16;
+
 impl Draft {
     /// Checks all rules but those for `original`. The error says which rule is broken.
     pub(super) fn check(&self) -> Result<(), String> {
         match (self.format, &self.original) {
-            (FORMAT, None) | (FORMAT_RENAMED, Some(_)) | (FORMAT_COMPACT, _) => {}
+            (FORMAT, None) | (FORMAT_RENAMED, Some(_)) | (FORMAT_COMPACT | FORMAT_TIERS, _) => {}
             (FORMAT | FORMAT_RENAMED, _) => {
                 return Err(format!(
                     "format version {} and a member original do not go together: it is for version {FORMAT_RENAMED} and later",
@@ -49,7 +54,7 @@ impl Draft {
             (format, _) => return Err(unknown_format(format)),
         }
         let form = match self.format {
-            FORMAT_COMPACT => Form::Compact,
+            FORMAT_COMPACT | FORMAT_TIERS => Form::Compact,
             _ => Form::Numbers,
         };
         if let Some(tensor) = self
@@ -72,9 +77,7 @@ impl Draft {
         if !self.chunk.is_power_of_two() || !(1 << 16..=1 << 24).contains(&self.chunk) {
             return Err(format!("chunk size {}", self.chunk));
         }
-        if self.tiers != 1 {
-            return Err(format!("{} tiers (this program reads 1)", self.tiers));
-        }
+        self.check_tiers()?;
         self.check_files()?;
         // Before the tensors: their rules multiply and add these integers.
         self.check_integers()?;
@@ -86,10 +89,71 @@ impl Draft {
                 .map_err(|why| format!("tensor {:?}: {why}", excerpt(&tensor.name)))?;
             n_spans = n_spans.saturating_add(tensor.n_spans());
         }
-        match n_spans > MAX_SPANS {
-            true => Err(format!(
+        if n_spans > MAX_SPANS {
+            return Err(format!(
                 "{n_spans} separate runs of target bytes (limit {MAX_SPANS})"
-            )),
+            ));
+        }
+        match self.tiers {
+            1 => Ok(()),
+            _ => self.check_disjoint(),
+        }
+    }
+
+    /// Checks the number of tiers and their names.
+    fn check_tiers(&self) -> Result<(), String> {
+        let names = match (self.format, &self.tier_names) {
+            (FORMAT_TIERS, Some(names)) => names,
+            (FORMAT_TIERS, None) => return Err("tier_names are missing".into()),
+            (_, Some(_)) => {
+                return Err(format!(
+                    "format version {} has no tier_names: they are for version {FORMAT_TIERS}",
+                    self.format
+                ));
+            }
+            (_, None) if self.tiers == 1 => return Ok(()),
+            (_, None) => {
+                return Err(format!(
+                    "{} tiers in format version {}",
+                    self.tiers, self.format
+                ));
+            }
+        };
+        if !(2..=MAX_TIERS).contains(&names.len()) || names.len() != usize::from(self.tiers) {
+            return Err(format!(
+                "{} names for {} tiers, of which there are 2 to {MAX_TIERS}",
+                names.len(),
+                self.tiers
+            ));
+        }
+        let mut seen = HashSet::new();
+        let mut names = names.iter();
+        match names.find(|name| !is_tier_name(name) || !seen.insert(*name)) {
+            Some(name) => Err(format!("tier name {:?}", excerpt(name))),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks that no byte is a target byte of two tensors.
+    fn check_disjoint(&self) -> Result<(), String> {
+        let mut spans = Vec::new();
+        let mut all = Vec::new();
+        for tensor in &self.tensors {
+            tensor.spans(&mut spans);
+            all.extend(spans.drain(..).map(|span| (tensor.file, span)));
+        }
+        // Spans of one tensor are sorted, and most tensors do not interleave.
+        if !all.is_sorted() {
+            all.sort_unstable();
+        }
+        let overlap = |pair: &[(u32, Span)]| match pair {
+            [(file, span), (next_file, next)] => file == next_file && next.start < span.end(),
+            _ => false,
+        };
+        match all.windows(2).any(overlap) {
+            true => {
+                Err("two tensors share encrypted bytes, which a model with tiers cannot".into())
+            }
             false => Ok(()),
         }
     }
@@ -162,6 +226,7 @@ impl Draft {
                 .dims
                 .iter()
                 .chain(&*t.targets)
+                .chain(t.tier.numbers())
                 .chain([&t.offset, &t.unit, &t.n]);
             numbers.copied().max().unwrap_or(0)
         };
@@ -255,10 +320,8 @@ impl Tensor {
         {
             return Err(format!("stride {stride} is not more than an element"));
         }
-        if self.tier != 1 {
-            return Err(format!("tier {} is not supported", self.tier));
-        }
         self.check_targets()?;
+        self.check_tiers(manifest.tiers)?;
         let file = manifest
             .files
             .get(self.file as usize)
@@ -273,6 +336,32 @@ impl Tensor {
             ));
         }
         Ok(())
+    }
+
+    /// Checks what only models with tiers have.
+    fn check_tiers(&self, tiers: u8) -> Result<(), String> {
+        if tiers == 1 {
+            return match self.tier.is_empty() && self.mode == Mode::Bytes && self.fill.is_zero() {
+                true => Ok(()),
+                false => Err("a tier, mode or fill of a model with tiers".into()),
+            };
+        }
+        self.tier.check(self.n_targets(), tiers)?;
+        let is_float = matches!(
+            &*self.data_type,
+            "FLOAT" | "FLOAT16" | "BFLOAT16" | "DOUBLE"
+        );
+        if self.mode == Mode::Mask && !is_float {
+            return Err(format!("mode mask of {:?}", excerpt(&self.data_type)));
+        }
+        let width = match self.element_bits {
+            bits @ (2 | 4 | 8..) => (bits / 8).max(1) as usize,
+            _ => 0,
+        };
+        match self.fill.is_zero() || self.fill.bytes().len() == width {
+            true => Ok(()),
+            false => Err(format!("fill of {} bytes", self.fill.bytes().len())),
+        }
     }
 
     fn check_targets(&self) -> Result<(), String> {

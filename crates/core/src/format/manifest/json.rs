@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer};
 use super::check::MAX_TEXTS;
 use super::targets::Targets;
 use super::{Draft, File, Mode, Operator, OriginalDraft, Tensor};
+use crate::format::tiers::{Fill, TierRuns};
 
 /// The most claims that a manifest may make.
 const MAX_CLAIMS: usize = 1 << 16;
@@ -45,7 +46,7 @@ struct TensorMembers {
     #[serde(deserialize_with = "objects")]
     operators: Vec<Operator>,
     mode: Mode,
-    tier: u8,
+    tier: TierRuns,
     file: u32,
     offset: u64,
     element_bits: u32,
@@ -54,6 +55,8 @@ struct TensorMembers {
     unit: u64,
     n: u64,
     targets: Targets,
+    #[serde(default)]
+    fill: Fill,
 }
 
 macro_rules! members {
@@ -101,6 +104,13 @@ pub(super) fn objects<'de, T: Members, D: Deserializer<'de>>(
 /// Reads a member that may be absent, but not `null`.
 pub(super) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
     u32::deserialize(deserializer).map(Some)
+}
+
+/// The same for a member that is an array of strings.
+pub(super) fn names<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<String>>, D::Error> {
+    Vec::deserialize(deserializer).map(Some)
 }
 
 /// The same for a member that is an object.
@@ -165,7 +175,12 @@ impl<'de> Deserialize<'de> for Mode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match &*String::deserialize(deserializer)? {
             "bytes" => Ok(Mode::Bytes),
-            other => Err(D::Error::unknown_variant(other, &["bytes"])),
+            "mask" => Ok(Mode::Mask),
+            "shuffle" => Ok(Mode::Shuffle),
+            other => Err(D::Error::unknown_variant(
+                other,
+                &["bytes", "mask", "shuffle"],
+            )),
         }
     }
 }

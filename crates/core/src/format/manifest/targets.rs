@@ -36,6 +36,16 @@ impl Targets {
         Targets { runs, form }
     }
 
+    /// Numbers in the compact form.
+    pub(crate) fn compact(numbers: &[u64]) -> String {
+        STANDARD.encode(encode(numbers))
+    }
+
+    /// The numbers of [`Targets::compact`]; `None` if `text` is not exactly that.
+    pub(crate) fn from_compact(text: &str) -> Option<Vec<u64>> {
+        decode(&STANDARD.decode(text).ok()?)
+    }
+
     pub(crate) fn form(&self) -> Form {
         self.form
     }
@@ -58,7 +68,7 @@ impl Serialize for Targets {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.form {
             Form::Numbers => self.runs.serialize(serializer),
-            Form::Compact => serializer.serialize_str(&STANDARD.encode(encode(&self.runs))),
+            Form::Compact => serializer.serialize_str(&Targets::compact(&self.runs)),
         }
     }
 }
@@ -80,8 +90,7 @@ impl<'de> Deserialize<'de> for Targets {
                 Ok(Targets { runs, form })
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<Targets, E> {
-                let bytes = STANDARD.decode(text);
-                let runs = bytes.ok().as_deref().and_then(decode);
+                let runs = Targets::from_compact(text);
                 let runs = runs.ok_or_else(|| E::custom("targets are not base64 of LEB128"))?;
                 let form = Form::Compact;
                 Ok(Targets { runs, form })

@@ -9,6 +9,7 @@ use onnxseal_onnx::model::{self, Payload};
 use serde::Serialize;
 
 use super::targets::Targets;
+use crate::format::tiers::{Fill, TierRuns};
 
 /// One tensor of which some part is encrypted. Only a [`Manifest`](super::Manifest) has one.
 #[derive(Debug, Serialize)]
@@ -26,8 +27,8 @@ pub struct Tensor {
     pub operators: Vec<Operator>,
     /// How the targets are encrypted.
     pub mode: Mode,
-    /// The tier whose key opens them.
-    pub tier: u8,
+    /// The tiers whose keys open them.
+    pub tier: TierRuns,
     /// Index into [`Manifest::files`].
     pub file: u32,
     /// Offset of the first element in bytes.
@@ -43,6 +44,9 @@ pub struct Tensor {
     pub n: u64,
     /// The encrypted subsequences: `[skip, take, skip, take, ...]`.
     pub targets: Targets,
+    /// What stands in place of an element that a tier lacks.
+    #[serde(skip_serializing_if = "Fill::is_zero")]
+    pub fill: Fill,
 }
 
 /// A node that consumes a tensor.
@@ -58,8 +62,12 @@ pub struct Operator {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// AES-GCM over their bytes.
+    /// Their bytes: AES-GCM for the first tier, AES-CTR for the others.
     Bytes,
+    /// For tiers above the first the sign and the mantissa of each element.
+    Mask,
+    /// For tiers above the first elements change places.
+    Shuffle,
 }
 
 /// The place of a tensor's elements. The members are those of [`Tensor`].
@@ -154,6 +162,44 @@ impl Tensor {
         })
     }
 
+    /// Appends the target bytes of each tier to `spans`, with the tier. Without tiers, that is 1.
+    pub(super) fn tier_spans(&self, spans: &mut Vec<(Span, u8)>) {
+        let elements = self.elements().unwrap_or(0);
+        let mut tiers = self.tier.iter();
+        let first = || (1, u64::MAX);
+        let (mut tier, mut left) = tiers.next().unwrap_or_else(first);
+        for (mut first, take) in self.runs() {
+            let end = first.saturating_add(take);
+            while first < end {
+                if left == 0 {
+                    // Takes add up to the number of targets.
+                    let Some(next) = tiers.next() else { return };
+                    (tier, left) = next;
+                }
+                let n = left.min(end - first);
+                let run = (
+                    first.saturating_mul(self.unit).min(elements),
+                    (first + n).saturating_mul(self.unit).min(elements),
+                );
+                self.spans_of(run, |span| spans.push((span, tier)));
+                (first, left) = (first + n, left - n);
+            }
+        }
+    }
+
+    /// Bytes of the targets of each tier, by tier from 1, of `tiers`.
+    #[cfg(feature = "protect")]
+    pub(crate) fn tier_bytes(&self, tiers: u8) -> Vec<u64> {
+        let (mut spans, mut bytes) = (Vec::new(), vec![0; tiers.into()]);
+        self.tier_spans(&mut spans);
+        for (span, tier) in spans {
+            if let Some(bytes) = bytes.get_mut(usize::from(tier) - 1) {
+                *bytes += span.len;
+            }
+        }
+        bytes
+    }
+
     /// How many spans [`Tensor::spans`] appends.
     pub(super) fn n_spans(&self) -> u64 {
         match self.stride {
@@ -168,21 +214,28 @@ impl Tensor {
     /// Appends the tensor's target bytes to `spans`.
     pub(super) fn spans(&self, spans: &mut Vec<Span>) {
         let elements = self.elements().unwrap_or(0);
-        for (first, end) in self.element_runs(elements) {
-            match self.stride {
-                None => {
-                    let start = bytes_of(first, self.element_bits);
-                    let len = bytes_of(end, self.element_bits) - start;
-                    spans.push(Span {
-                        start: self.offset + start,
-                        len,
-                    });
-                }
-                Some(stride) => spans.extend((first..end).map(|element| Span {
+        for run in self.element_runs(elements) {
+            self.spans_of(run, |span| spans.push(span));
+        }
+    }
+
+    /// The bytes of the elements from `first` up to `end`.
+    fn spans_of(&self, (first, end): (u64, u64), mut take: impl FnMut(Span)) {
+        match self.stride {
+            None => {
+                let start = bytes_of(first, self.element_bits);
+                let len = bytes_of(end, self.element_bits) - start;
+                take(Span {
+                    start: self.offset + start,
+                    len,
+                });
+            }
+            Some(stride) => (first..end).for_each(|element| {
+                take(Span {
                     start: self.offset + element * u64::from(stride),
                     len: u64::from(self.element_bits / 8),
-                })),
-            }
+                });
+            }),
         }
     }
 }

@@ -1,0 +1,166 @@
+//! Who gets the keys: recipients of a model, or of each of its tiers.
+
+use onnxseal_crypto::DataKey;
+use onnxseal_crypto::wrap::Recipients;
+
+use crate::error::{Error, Result, Usage};
+use crate::format::manifest::Manifest;
+use crate::format::tiers::WrappedKeys;
+
+/// The recipients of each tier, by its name.
+pub type TierRecipients = Vec<(String, Recipients)>;
+
+/// Those who shall open a model.
+#[derive(Clone, Copy, Debug)]
+pub enum Audience<'a> {
+    /// The recipients of a model without tiers.
+    All(&'a Recipients),
+    /// The recipients of each tier. Those of a tier open all lower ones too.
+    Tiers(&'a TierRecipients),
+}
+
+/// [`Audience`], with its recipients.
+#[derive(Debug)]
+pub enum OwnedAudience {
+    /// The recipients of a model without tiers.
+    All(Recipients),
+    /// The recipients of each tier.
+    Tiers(TierRecipients),
+}
+
+impl OwnedAudience {
+    /// Joins recipients, each of a tier or of none. `None` if there are none.
+    ///
+    /// # Errors
+    /// [`Usage::MixedRecipients`] if some have a tier and some have none; [`Error::Key`] if age does not
+    /// combine the recipients of a tier.
+    pub fn join(
+        all: impl IntoIterator<Item = (Option<String>, Recipients)>,
+    ) -> Result<Option<OwnedAudience>> {
+        let mut joined: Vec<(Option<String>, Recipients)> = Vec::new();
+        for (tier, more) in all {
+            match joined.iter_mut().find(|(of, _)| *of == tier) {
+                Some((_, recipients)) => recipients.merge(more).map_err(Error::Key)?,
+                None => joined.push((tier, more)),
+            }
+        }
+        if joined.is_empty() {
+            return Ok(None);
+        }
+        if joined.iter().all(|(tier, _)| tier.is_none()) {
+            let only = joined.pop().map(|(_, recipients)| recipients);
+            return Ok(only.map(OwnedAudience::All));
+        }
+        let with_tier =
+            |(tier, recipients): (Option<String>, Recipients)| Some((tier?, recipients));
+        let tiers: Option<TierRecipients> = joined.into_iter().map(with_tier).collect();
+        let tiers = tiers.ok_or(Usage::MixedRecipients)?;
+        Ok(Some(OwnedAudience::Tiers(tiers)))
+    }
+
+    /// The same, each with another text or prompt.
+    ///
+    /// # Errors
+    /// That of `change`.
+    pub fn try_map<E>(
+        self,
+        mut change: impl FnMut(Recipients) -> std::result::Result<Recipients, E>,
+    ) -> std::result::Result<OwnedAudience, E> {
+        Ok(match self {
+            OwnedAudience::All(recipients) => OwnedAudience::All(change(recipients)?),
+            OwnedAudience::Tiers(tiers) => {
+                let tiers = tiers.into_iter();
+                let changed = tiers.map(|(tier, recipients)| Ok((tier, change(recipients)?)));
+                OwnedAudience::Tiers(changed.collect::<std::result::Result<_, E>>()?)
+            }
+        })
+    }
+}
+
+impl<'a> From<&'a OwnedAudience> for Audience<'a> {
+    fn from(owned: &'a OwnedAudience) -> Audience<'a> {
+        match owned {
+            OwnedAudience::All(recipients) => Audience::All(recipients),
+            OwnedAudience::Tiers(recipients) => Audience::Tiers(recipients),
+        }
+    }
+}
+
+impl<'a> From<&'a Recipients> for Audience<'a> {
+    fn from(recipients: &'a Recipients) -> Audience<'a> {
+        Audience::All(recipients)
+    }
+}
+
+impl<'a> From<&'a TierRecipients> for Audience<'a> {
+    fn from(recipients: &'a TierRecipients) -> Audience<'a> {
+        Audience::Tiers(recipients)
+    }
+}
+
+impl<'a> Audience<'a> {
+    /// The recipients' names, each with its tier in front if it has one.
+    pub fn names(self) -> Vec<String> {
+        match self {
+            Audience::All(recipients) => recipients.names().map(str::to_owned).collect(),
+            Audience::Tiers(tiers) => {
+                let of = |(tier, recipients): &'a (String, Recipients)| {
+                    recipients.names().map(move |name| format!("{tier}={name}"))
+                };
+                tiers.iter().flat_map(of).collect()
+            }
+        }
+    }
+
+    /// The recipients by tier, from 1, of a model whose tiers are those of `manifest`.
+    ///
+    /// # Errors
+    /// [`Usage`] if they do not fit the tiers.
+    pub(crate) fn by_tier(self, tiers: &[String]) -> Result<Vec<(u8, &'a Recipients)>> {
+        let owned = || tiers.to_vec();
+        match self {
+            Audience::All(recipients) => match tiers {
+                [] => Ok(vec![(1, recipients)]),
+                _ => Err(Usage::RecipientsWithoutTier { tiers: owned() }.into()),
+            },
+            Audience::Tiers(recipients) => {
+                let tier_of = |name: &String| {
+                    let found = (1..).zip(tiers).find(|(_, tier)| *tier == name);
+                    found.map(|(tier, _)| tier).ok_or_else(|| {
+                        let (name, tiers) = (name.clone(), owned());
+                        Error::from(Usage::RecipientsOfNoTier { name, tiers })
+                    })
+                };
+                let by_tier = recipients.iter();
+                let by_tier = by_tier.map(|(name, of)| Ok((tier_of(name)?, of)));
+                by_tier.collect()
+            }
+        }
+    }
+
+    /// Wraps the keys of all tiers, of which `key` is the highest one's.
+    ///
+    /// # Errors
+    /// [`Usage`] if they do not fit the tiers, or the highest one has no recipients.
+    pub(crate) fn wrap(self, key: DataKey, manifest: &Manifest) -> Result<WrappedKeys> {
+        let names = manifest.tier_names();
+        let by_tier = self.by_tier(names)?;
+        let tiers = manifest.n_tiers();
+        let mut parts = vec![None; tiers.into()];
+        if by_tier.iter().all(|(tier, _)| *tier != tiers) {
+            let name = manifest.tier_name(tiers).to_owned();
+            return Err(Usage::NobodyOpensAll { name }.into());
+        }
+        let mut key = key;
+        for tier in (1..=tiers).rev() {
+            if let Some((_, recipients)) = by_tier.iter().find(|(of, _)| *of == tier) {
+                let wrapped = recipients.wrap(&key).map_err(Error::Key)?;
+                parts[usize::from(tier) - 1] = Some(wrapped);
+            }
+            if tier > 1 {
+                key = key.lower(tier, tiers).map_err(Error::Key)?;
+            }
+        }
+        Ok(WrappedKeys::new(parts))
+    }
+}

@@ -1,0 +1,218 @@
+//! The targets of tiers above the first, chunk by chunk: encrypted and opened where they lie, or filled.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use onnxseal_crypto::{Direction, MIN_SHUFFLED, TierKey};
+use onnxseal_onnx::model::Span;
+
+use crate::error::{Error, Result};
+use crate::format::manifest::{HigherSpan, Manifest, Mode, Tensor};
+use crate::pass::chunks::{Chunk, Tools};
+
+/// The targets of tiers above the first, of all files.
+#[derive(Debug, Default)]
+pub(crate) struct HigherTargets {
+    /// By file, sorted, without overlap.
+    files: Vec<Vec<HigherSpan>>,
+}
+
+/// What of a chunk belongs to tiers above the first. Ranges are relative to its start.
+#[derive(Default)]
+struct Parts {
+    /// Bytes that a tier's stream encrypts.
+    streams: Vec<Streamed>,
+    /// Whole elements that are shuffled, by tier and tensor.
+    shuffled: BTreeMap<(u8, u32), Vec<Range<usize>>>,
+}
+
+/// Bytes of one tensor that a tier's stream encrypts.
+#[derive(Clone)]
+struct Streamed {
+    range: Range<usize>,
+    tensor: u32,
+    tier: u8,
+    /// The place of the first byte in its element.
+    phase: usize,
+}
+
+impl HigherTargets {
+    /// Targets that are sorted, of every file.
+    pub(crate) fn new(files: Vec<Vec<HigherSpan>>) -> HigherTargets {
+        HigherTargets { files }
+    }
+
+    /// Whether there are none: the model has no tiers.
+    fn is_empty(&self) -> bool {
+        self.files.iter().all(Vec::is_empty)
+    }
+
+    /// Encrypts or opens the targets of the tiers from 2 up, as many as there are `keys`.
+    pub(crate) fn apply(
+        &self,
+        manifest: &Manifest,
+        keys: &[&TierKey],
+        chunk: &Chunk,
+        bytes: &mut [u8],
+        direction: Direction,
+        tools: &mut Tools,
+    ) -> Result<()> {
+        if keys.is_empty() || self.is_empty() {
+            return Ok(());
+        }
+        let parts = self.parts(manifest, chunk)?;
+        let scratch = tools.scratch();
+        for (key, tier) in keys.iter().zip(2..) {
+            let streams = parts.streams.iter().filter(|part| part.tier == tier);
+            let streams = streams.map(|part| {
+                let mask = mask_of(manifest.tensors.get(part.tensor as usize));
+                let rotated = u64::from_le_bytes(mask).rotate_right(8 * part.phase as u32);
+                (part.range.clone(), rotated.to_le_bytes())
+            });
+            key.apply_stream(chunk.id, bytes, streams, scratch)
+                .map_err(Error::Key)?;
+        }
+        for ((tier, tensor), ranges) in &parts.shuffled {
+            let Some(key) = keys.get(usize::from(*tier) - 2) else {
+                continue;
+            };
+            let width = manifest.tensors.get(*tensor as usize).map_or(1, width);
+            let at = (*tensor, chunk.id.chunk);
+            key.shuffle(at, bytes, (ranges, width), direction, scratch)
+                .map_err(Error::Key)?;
+        }
+        Ok(())
+    }
+
+    /// Puts what stands in their place over the elements that a reader of `tier` lacks.
+    pub(crate) fn fill(
+        &self,
+        manifest: &Manifest,
+        tier: u8,
+        chunk: &Chunk,
+        bytes: &mut [u8],
+    ) -> Result<()> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        for part in self.parts(manifest, chunk)?.streams {
+            let tensor = manifest.tensors.get(part.tensor as usize);
+            let Some(tensor) =
+                tensor.filter(|tensor| part.tier > tier && tensor.mode != Mode::Mask)
+            else {
+                continue;
+            };
+            let element = tensor.fill.bytes();
+            let place = &mut bytes[part.range];
+            match element {
+                [] => place.fill(0),
+                _ => {
+                    let values = element.iter().cycle().skip(part.phase);
+                    place
+                        .iter_mut()
+                        .zip(values)
+                        .for_each(|(to, from)| *to = *from);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sorts out what of `chunk` is encrypted in which way.
+    fn parts(&self, manifest: &Manifest, chunk: &Chunk) -> Result<Parts> {
+        let spans = chunk.file_of(&self.files)?;
+        let window = chunk.window;
+        let first = spans.partition_point(|higher| higher.span.end() <= window.start);
+        let mut parts = Parts::default();
+        let within =
+            |start: u64, end: u64| (start - window.start) as usize..(end - window.start) as usize;
+        for &HigherSpan { span, tensor, tier } in spans.iter().skip(first) {
+            let Some(of) = manifest.tensors.get(tensor as usize) else {
+                return Err(Error::Internal("a target of no tensor"));
+            };
+            if span.start >= window.end() {
+                break;
+            }
+            let (start, end) = (span.start.max(window.start), span.end().min(window.end()));
+            let width = width(of) as u64;
+            let mut stream = |start: u64, end: u64| {
+                if start < end {
+                    parts.streams.push(Streamed {
+                        range: within(start, end),
+                        tensor,
+                        tier,
+                        // A span begins with an element.
+                        phase: ((start - span.start) % width) as usize,
+                    });
+                }
+            };
+            if of.mode != Mode::Shuffle {
+                stream(start, end);
+                continue;
+            }
+            let whole = whole_elements(span, width, start, end);
+            stream(start, whole.start.min(end));
+            stream(whole.end.max(start), end);
+            if whole.start < whole.end {
+                let ranges = parts.shuffled.entry((tier, tensor)).or_default();
+                ranges.push(within(whole.start, whole.end));
+            }
+        }
+        // So few could be put back in their order by trying.
+        let few = |(_, tensor): (u8, u32), ranges: &[Range<usize>]| {
+            let width = manifest.tensors.get(tensor as usize).map_or(1, width);
+            ranges.iter().map(Range::len).sum::<usize>() / width < MIN_SHUFFLED
+        };
+        let Parts { streams, shuffled } = &mut parts;
+        shuffled.retain(|&(tier, tensor), ranges| {
+            let is_few = few((tier, tensor), ranges);
+            if is_few {
+                streams.extend(ranges.drain(..).map(|range| Streamed {
+                    range,
+                    tensor,
+                    tier,
+                    phase: 0,
+                }));
+            }
+            !is_few
+        });
+        Ok(parts)
+    }
+}
+
+/// The bytes of the elements of `span` that lie wholly from `start` up to `end`; at least an empty range
+/// at `start`.
+fn whole_elements(span: Span, width: u64, start: u64, end: u64) -> Range<u64> {
+    let first = span.start + (start - span.start).next_multiple_of(width);
+    let last = span.start + (end - span.start) / width * width;
+    match first < last {
+        true => first..last,
+        // An element that no chunk has whole.
+        false => start..start,
+    }
+}
+
+/// Bytes of an element that changes places: of elements of less than a byte, the byte that they are in.
+fn width(tensor: &Tensor) -> usize {
+    match tensor.element_bits {
+        bits @ (8 | 16 | 32 | 64 | 128) => bits as usize / 8,
+        _ => 1,
+    }
+}
+
+/// The bits of an element that are encrypted, as often as 8 bytes have it.
+fn mask_of(tensor: Option<&Tensor>) -> [u8; 8] {
+    let Some(tensor) = tensor.filter(|tensor| tensor.mode == Mode::Mask) else {
+        return [0xFF; 8];
+    };
+    let twice = |mask: u32| u64::from(mask) << 32 | u64::from(mask);
+    let often = |mask: u16| twice(u32::from(mask) << 16 | u32::from(mask));
+    let mask = match &*tensor.data_type {
+        "FLOAT" => twice(0x807F_FFFF),
+        "FLOAT16" => often(0x83FF),
+        "BFLOAT16" => often(0x807F),
+        // DOUBLE: the rules allow no other.
+        _ => 0x800F_FFFF_FFFF_FFFF,
+    };
+    mask.to_le_bytes()
+}
