@@ -4,6 +4,8 @@
 pub mod assess;
 pub mod batch;
 mod policy;
+#[cfg(feature = "assess")]
+pub mod tiers;
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -47,6 +49,10 @@ pub enum Command {
     Assess(assess::Assess),
     #[cfg(feature = "assess")]
     Rank(assess::Rank),
+    /// Choose the tiers of a model: editions of one file, for different customers
+    #[cfg(feature = "assess")]
+    #[command(subcommand)]
+    Tiers(tiers::Tiers),
     /// Check protected models: their structure, a policy, and with an identity every byte
     Verify(Verify),
     /// Restore the original of a protected model, byte for byte

@@ -124,7 +124,8 @@ pub fn data(args: &DataArgs) -> Result<Option<DataSet>> {
     data.map(Some).map_err(lift)
 }
 
-fn metric(command: &str) -> Result<CommandMetric> {
+/// The program that measures.
+pub fn metric(command: &str) -> Result<CommandMetric> {
     let command: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
     match command.is_empty() {
         true => Err(Usage("--metric-command names no program".into()).into()),

@@ -14,6 +14,8 @@ mod rank;
 mod rekey;
 mod rotate;
 mod sign;
+#[cfg(feature = "assess")]
+mod tiers;
 mod unprotect;
 mod verify;
 
@@ -39,6 +41,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Assess(args) => assess::run(&args, quiet),
         #[cfg(feature = "assess")]
         Command::Rank(args) => rank::run(&args, quiet),
+        #[cfg(feature = "assess")]
+        Command::Tiers(args) => tiers::run(&args, quiet),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }

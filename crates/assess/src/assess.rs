@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use onnxseal_plan::Preset;
 
-use crate::assessment::{Assessment, DataRow, EngineRow, Fill, Floor, FloorKind, Opening};
+use crate::assessment::{Assessment, DataRow, Fill, Floor, FloorKind, Opening};
 use crate::attack::base::Base;
 use crate::attack::{Instead, variant};
 use crate::bench::Bench;
@@ -107,20 +107,10 @@ pub fn assess(
     Ok(Assessment {
         model: subject.name.clone(),
         model_bytes: subject.files().total_bytes(),
-        engine: EngineRow {
-            version: bench.engine.version.clone(),
-            library: bench.engine.library.display().to_string(),
-            n_threads: bench.engine.n_threads,
-        },
+        engine: bench.engine_row(),
         data: DataRow {
-            source,
-            n_samples: bench.n,
-            n_attacker: bench.split.attacker.len(),
-            n_evaluation: bench.split.evaluation.len(),
-            is_labelled: bench.judge.has_labels(),
             is_random,
-            n_classes: bench.judge.n_classes,
-            dropped_sizes: bench.split.dropped.clone(),
+            ..bench.data_row(&source)
         },
         seed: options.seed,
         metric: bench.judge.row(),

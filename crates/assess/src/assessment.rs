@@ -156,6 +156,8 @@ pub enum FloorKind {
     FullRandom,
     /// A probe on the features of that model, the best of three.
     FullProbe,
+    /// The input in place of the output.
+    PassThrough,
     /// The model with a public model's elements for all that `full` encrypts.
     FullBase,
 }

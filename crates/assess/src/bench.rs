@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use onnxseal_plan::{Policy, Preset};
 
-use crate::assessment::{Fill, Floor, FloorKind, Measure};
+use crate::assessment::{DataRow, EngineRow, Fill, Floor, FloorKind, Measure};
 use crate::attack::probe::{Features, features_of};
 use crate::attack::{Instead, variant};
 use crate::data::{DataSet, fit, random};
@@ -106,6 +106,29 @@ impl<'a> Bench<'a> {
             margin,
             progress,
         })
+    }
+
+    /// The ONNX Runtime that runs the model.
+    pub(crate) fn engine_row(&self) -> EngineRow {
+        EngineRow {
+            version: self.engine.version.clone(),
+            library: self.engine.library.display().to_string(),
+            n_threads: self.engine.n_threads,
+        }
+    }
+
+    /// The data, which the caller calls `source`, and who has which part of it.
+    pub(crate) fn data_row(&self, source: &str) -> DataRow {
+        DataRow {
+            source: source.to_owned(),
+            n_samples: self.n,
+            n_attacker: self.split.attacker.len(),
+            n_evaluation: self.split.evaluation.len(),
+            is_labelled: self.judge.has_labels(),
+            is_random: false,
+            n_classes: self.judge.n_classes,
+            dropped_sizes: self.split.dropped.clone(),
+        }
     }
 
     /// A step begins; ends the call if the caller wants no more.

@@ -125,6 +125,11 @@ impl<'m> Judge<'m> {
         matches!(self.kind, MetricKind::Accuracy | MetricKind::Agreement)
     }
 
+    /// Numbers of the output of a sample.
+    pub(crate) fn width(&self) -> usize {
+        self.original.width
+    }
+
     /// Whether labels are the caller's.
     pub(crate) fn has_labels(&self) -> bool {
         self.has_labels

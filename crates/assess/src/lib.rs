@@ -46,9 +46,11 @@ mod rank;
 pub mod report;
 mod ridge;
 mod roles;
+mod sealed;
 pub mod stats;
 mod subject;
 mod trial;
+pub mod tune;
 mod weights;
 
 pub use assess::assess;
@@ -63,3 +65,4 @@ pub use options::{NamedPolicy, Options, Progress, Silent};
 pub use rank::{Method, rank};
 pub use roles::Role;
 pub use subject::Subject;
+pub use tune::{Tuning, tune};

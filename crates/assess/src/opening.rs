@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
-use onnxseal_core::{Bytes, Identities, InMemory, Policy, ProtectOptions, Recipients, Silent};
+use onnxseal_core::{Edition, Policy};
 
 use crate::assessment::Opening;
 use crate::error::{Error, Result};
+use crate::sealed::Sealed;
 use crate::subject::Subject;
 
 /// Times that it is opened; the best counts.
@@ -16,26 +17,12 @@ const N_TIMES: usize = 3;
 /// # Errors
 /// [`Error::Core`]: for example where the model does not meet what the policy demands.
 pub(crate) fn measure(subject: &Subject, policy: &Policy) -> Result<Opening> {
-    let files = subject.files();
-    let mut model = InMemory::new("model.onnx", Bytes::new(files.model.clone()));
-    let external = files.external.iter();
-    model.external = external
-        .map(|(path, bytes)| (path.clone(), Bytes::new(bytes.clone())))
-        .collect();
-    let folder = tempfile::tempdir().map_err(crate::error::io(&std::env::temp_dir()))?;
-    let output = folder.path().join("protected.onnx");
-    let identity = onnxseal_core::generate_identity();
-    let recipients =
-        Recipients::parse(&[identity.recipient()]).map_err(onnxseal_core::Error::from)?;
-    let mut options = ProtectOptions::new(policy.clone());
-    options.output.sync = false;
-    onnxseal_core::protect(model, &output, &recipients, &options, &Silent)?;
-    let identities = Identities::from(identity);
+    let sealed = Sealed::new(subject, policy)?;
     let mut best = f64::INFINITY;
     let mut bytes = 0;
     for _ in 0..N_TIMES {
         let began = Instant::now();
-        let opened = onnxseal_core::open(&output, &identities, &Silent)?;
+        let opened = sealed.open(Edition::Whole)?;
         best = best.min(began.elapsed().as_secs_f64());
         bytes = opened.manifest().total_bytes();
     }

@@ -101,12 +101,7 @@ impl Subject {
         let began = Instant::now();
         let opened = onnxseal_core::open(location, access, &Silent)?;
         let opening_seconds = began.elapsed().as_secs_f64();
-        let external = opened.external_files();
-        let external = external.map(|(path, bytes)| (path.to_owned(), bytes.into()));
-        let files = Files {
-            model: opened.model().into(),
-            external: external.collect(),
-        };
+        let files = Files::of_opened(&opened);
         let targets = opened.manifest().tensors().iter();
         let targets =
             targets.map(|tensor| (tensor.at.clone(), tensor.unit, tensor.targets.to_vec()));

@@ -26,6 +26,16 @@ pub struct Files {
 }
 
 impl Files {
+    /// The files of a model that was opened.
+    pub(crate) fn of_opened(opened: &onnxseal_core::OpenedModel) -> Files {
+        let external = opened.external_files();
+        let external = external.map(|(path, bytes)| (path.to_owned(), bytes.into()));
+        Files {
+            model: opened.model().into(),
+            external: external.collect(),
+        }
+    }
+
     /// The bytes of a file: 0 is the model file, `i + 1` external file `i`.
     pub fn bytes(&self, file: usize) -> &[u8] {
         match file.checked_sub(1) {

@@ -4,6 +4,7 @@
 //! model or its data is escaped.
 
 mod bars;
+pub mod curve;
 mod draw;
 mod page;
 mod strips;
@@ -13,11 +14,18 @@ mod tests;
 mod text;
 
 use crate::assessment::{Assessment, Candidate};
+use crate::tune::Tuning;
 use draw::{Drawing, PLAIN};
 
 /// Makes a page of an assessment: verdicts first, then what each attack gets, what is encrypted, and what remains open.
 pub fn html(assessment: &Assessment) -> String {
     page::page(assessment)
+}
+
+/// Makes a picture of a tuning, as an SVG file: the curve, with the tiers on it.
+pub fn curve_svg(tuning: &Tuning) -> String {
+    let title = format!("Editions of {}", tuning.model);
+    curve::draw(tuning, &PLAIN).standing_alone(&title, &PLAIN)
 }
 
 /// Makes the page's pictures as files of their own: names such as `attacks.svg`, each with its SVG text.

@@ -1,0 +1,80 @@
+//! The model under a policy, protected into a temporary folder: opening it is real.
+
+use std::path::PathBuf;
+
+use onnxseal_core::{
+    Access, Audience, Bytes, Edition, Identities, InMemory, OpenedModel, Policy, ProtectOptions,
+    Recipients, Report, Silent, TierRecipients,
+};
+use tempfile::TempDir;
+
+use crate::engine::Files;
+use crate::error::Result;
+use crate::subject::Subject;
+
+/// A protected model in a temporary folder, which goes with it.
+pub(crate) struct Sealed {
+    _folder: TempDir,
+    path: PathBuf,
+    identities: Identities,
+    /// What was encrypted.
+    pub(crate) report: Report,
+}
+
+impl Sealed {
+    /// Protects `subject` by `policy`, under a key of its own.
+    ///
+    /// # Errors
+    /// [`Error::Core`](crate::Error::Core): for example where the model does not meet what the policy demands.
+    pub(crate) fn new(subject: &Subject, policy: &Policy) -> Result<Sealed> {
+        let files = subject.files();
+        let mut model = InMemory::new("model.onnx", Bytes::new(files.model.clone()));
+        let external = files.external.iter();
+        model.external = external
+            .map(|(path, bytes)| (path.clone(), Bytes::new(bytes.clone())))
+            .collect();
+        let folder = tempfile::tempdir().map_err(crate::error::io(&std::env::temp_dir()))?;
+        let path = folder.path().join("protected.onnx");
+        let identity = onnxseal_core::generate_identity();
+        let recipients =
+            || Recipients::parse(&[identity.recipient()]).map_err(onnxseal_core::Error::from);
+        let mut options = ProtectOptions::new(policy.clone());
+        options.output.sync = false;
+        let highest = policy.tiers().last().map(|tier| tier.name.clone());
+        let report = match highest {
+            None => onnxseal_core::protect(model, &path, &recipients()?, &options, &Silent)?,
+            Some(highest) => {
+                let tiers: TierRecipients = vec![(highest, recipients()?)];
+                let audience = Audience::Tiers(&tiers);
+                onnxseal_core::protect(model, &path, audience, &options, &Silent)?
+            }
+        };
+        Ok(Sealed {
+            _folder: folder,
+            path,
+            identities: Identities::from(identity),
+            report,
+        })
+    }
+
+    /// Opens an edition of it.
+    ///
+    /// # Errors
+    /// [`Error::Core`](crate::Error::Core).
+    pub(crate) fn open(&self, edition: Edition<'_>) -> Result<OpenedModel> {
+        let access = Access {
+            edition,
+            ..Access::from(&self.identities)
+        };
+        Ok(onnxseal_core::open(&self.path, access, &Silent)?)
+    }
+
+    /// The files of a tier's edition.
+    ///
+    /// # Errors
+    /// [`Error::Core`](crate::Error::Core).
+    pub(crate) fn files(&self, tier: &str) -> Result<Files> {
+        let opened = self.open(Edition::Tier(tier))?;
+        Ok(Files::of_opened(&opened))
+    }
+}

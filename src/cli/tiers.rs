@@ -1,0 +1,103 @@
+//! The command line of `onnxseal tiers`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use onnxseal_assess::tune::Target;
+use onnxseal_core::Location;
+
+use super::assess::DataArgs;
+use super::{location, pair};
+use crate::signing::OpeningArgs;
+
+#[derive(Debug, Subcommand)]
+pub enum Tiers {
+    Tune(Tune),
+}
+
+/// Find shares that give tiers the accuracies that you want, and write a policy with them
+///
+/// Half of the samples choose the shares, and the figures are from the other half. The highest tier opens
+/// everything, and needs no target. Needs ONNX Runtime's library. docs/TIERS.md says what an edition is
+/// worth, and how far it can be repaired.
+#[derive(Debug, Args)]
+pub struct Tune {
+    /// The model. A protected one needs an identity
+    #[arg(value_parser = location())]
+    pub model: Location,
+
+    #[command(flatten)]
+    pub opening: OpeningArgs,
+
+    /// A tier, and the accuracy (or other metric) that its edition shall have, such as trial=0.80; the
+    /// least tier first
+    #[arg(long = "target", value_name = "TIER=VALUE", value_parser = target, required = true)]
+    pub targets: Vec<Target>,
+
+    /// Name of the tier that opens everything
+    #[arg(long, value_name = "TIER", default_value = "full")]
+    pub highest: String,
+
+    /// File to write the policy to
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+
+    #[command(flatten)]
+    pub data: DataArgs,
+
+    /// Policy file (TOML) that says how much is encrypted; the result is this policy with tiers
+    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
+    pub policy: Option<PathBuf>,
+
+    /// Built-in policy: light, balanced, strong, full [default: balanced]
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<onnxseal_core::Preset>,
+
+    /// Ranking file of this model, which `onnxseal rank` wrote: the weights with the highest scores are
+    /// restored first. Give it to `protect` too
+    #[arg(long, value_name = "FILE")]
+    pub ranking: Option<PathBuf>,
+
+    /// Output that is the model's answer [default: the first with classes, or the first]
+    #[arg(long, value_name = "NAME")]
+    pub output_name: Option<String>,
+
+    /// Measure by this program instead: it gets the path of an .npz file with `outputs`, `original`,
+    /// `rows` and perhaps `labels`, and prints a number, which is more where the answers are better. Its
+    /// arguments are split at spaces
+    #[arg(long, value_name = "COMMAND")]
+    pub metric_command: Option<String>,
+
+    /// Write the curve to this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+
+    /// Replace files that exist
+    #[arg(short, long)]
+    pub force: bool,
+
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Tune {
+    /// The files that it reads on this machine.
+    pub fn files(&self) -> Vec<&Path> {
+        let model = match &self.model {
+            Location::File(path) => Some(path),
+            _ => None,
+        };
+        let own = self.policy.iter().chain(&self.ranking).chain(model);
+        let own = own.map(PathBuf::as_path).chain(self.data.files());
+        own.chain(self.opening.files()).collect()
+    }
+}
+
+fn target(text: &str) -> Result<Target, String> {
+    let (name, value) = pair(text).map_err(|_| "expected TIER=VALUE")?;
+    match value.parse::<f64>() {
+        Ok(value) if value.is_finite() => Ok(Target { name, value }),
+        _ => Err(format!("{value:?} is no number, such as 0.8")),
+    }
+}

@@ -1,0 +1,132 @@
+//! `onnxseal tiers`
+
+use std::fs;
+use std::io::{self, Write};
+
+use anyhow::{Context, Result};
+use onnxseal_assess::report::curve::{CURVE_HEAD, Summary, TIER_HEAD};
+use onnxseal_assess::report::curve_svg;
+use onnxseal_assess::{Error, Metric, Options, Tuning, tune};
+use onnxseal_core::Policy;
+
+use super::assess::{check_target, data, lift, metric, stopped, subject};
+use super::batch::stop::Stop;
+use crate::cli::tiers::{Tiers, Tune};
+use crate::exit::Usage;
+use crate::io::{self as files, Written};
+use crate::progress::Steps;
+use crate::render;
+use crate::table::{Frame, Table};
+use crate::text::printable;
+
+pub fn run(args: &Tiers, quiet: bool) -> Result<()> {
+    match args {
+        Tiers::Tune(args) => tune_tiers(args, quiet),
+    }
+}
+
+/// Finds shares, and writes the policy.
+fn tune_tiers(args: &Tune, quiet: bool) -> Result<()> {
+    let written = |path, what| Written {
+        path,
+        what,
+        force: args.force,
+        is_earlier: None,
+    };
+    let output = written(&args.output, "policy");
+    check_target(&output, &args.files())?;
+    let svg = args.svg.as_deref().map(|path| written(path, "plot"));
+    if let Some(svg) = &svg {
+        check_target(svg, &args.files())?;
+    }
+    let (mut policy, text) = base(args)?;
+    if let Some(path) = &args.ranking {
+        policy.set_ranking(files::read_ranking(path)?);
+    }
+    let subject = subject(&args.model, &args.opening, quiet)?;
+    let missing = || Usage("editions are measured on real samples: give --data".into());
+    let data = data(&args.data)?.ok_or_else(missing)?;
+    let metric = args.metric_command.as_deref().map(metric).transpose()?;
+    let mut options = Options::default();
+    options.attacker_samples = vec![100];
+    options.seed = args.data.seed;
+    options.output.clone_from(&args.output_name);
+    options.metric = metric.as_ref().map(|metric| metric as &dyn Metric);
+    options.data = args.data.options();
+
+    let stop = Stop::listen()?;
+    let steps = Steps::new(quiet, &stop);
+    let targets = (args.targets.as_slice(), args.highest.as_str());
+    let tuned = tune(&subject, &data, &policy, targets, &options, &steps);
+    drop(steps);
+    let tuned = match (tuned, stop.signal()) {
+        (Err(Error::Cancelled), Some(signal)) => {
+            return Err(stopped(signal, "nothing was written"));
+        }
+        (tuned, _) => tuned.map_err(lift)?,
+    };
+    output.write(policy_text(&text, &tuned).as_bytes())?;
+    if let Some(svg) = &svg {
+        svg.write(curve_svg(&tuned).as_bytes())?;
+    }
+    match args.json {
+        true => render::json(&tuned),
+        false if quiet => Ok(()),
+        false => show(&tuned),
+    }
+}
+
+/// The policy without tiers, and its text.
+fn base(args: &Tune) -> Result<(Policy, String)> {
+    match &args.policy {
+        Some(path) => {
+            let policy = files::read_policy(path)?;
+            let text = fs::read_to_string(path);
+            Ok((
+                policy,
+                text.with_context(|| format!("cannot read {}", path.display()))?,
+            ))
+        }
+        None => {
+            let preset = args.preset.unwrap_or_default();
+            let text = format!("preset = \"{}\"\n", preset.name());
+            Ok((Policy::preset(preset), text))
+        }
+    }
+}
+
+/// The policy with its tiers.
+fn policy_text(base: &str, tuned: &Tuning) -> String {
+    let mut text = base.trim_end().to_owned();
+    text.push('\n');
+    for tier in &tuned.tiers {
+        text.push_str(&format!("\n[[tier]]\nname = \"{}\"\n", tier.name));
+        if tier.share < 1.0 {
+            text.push_str(&format!("share = {}\n", tier.share));
+        }
+    }
+    text
+}
+
+/// Prints the tables and the notes.
+fn show(tuned: &Tuning) -> Result<()> {
+    let summary = Summary::of(tuned);
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let frame = Frame::of_terminal();
+    for line in &summary.before {
+        writeln!(out, "{}", printable(line))?;
+    }
+    writeln!(out)?;
+    let mut table = Table::new(TIER_HEAD);
+    summary.tiers.into_iter().for_each(|row| table.row(row));
+    table.print(&mut out, frame)?;
+    writeln!(out)?;
+    let mut table = Table::new(CURVE_HEAD);
+    summary.curve.into_iter().for_each(|row| table.row(row));
+    table.print(&mut out, frame)?;
+    writeln!(out)?;
+    for line in &summary.after {
+        writeln!(out, "{}", printable(line))?;
+    }
+    Ok(out.flush()?)
+}
