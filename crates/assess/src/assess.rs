@@ -9,10 +9,12 @@ use crate::attack::base::Base;
 use crate::attack::{Instead, variant};
 use crate::bench::Bench;
 use crate::data::DataSet;
+use crate::engine::Files;
 use crate::error::{Error, Result};
 use crate::hidden::Hidden;
 use crate::opening;
 use crate::options::{NamedPolicy, Options, Progress};
+use crate::sealed::Sealed;
 use crate::subject::Subject;
 use crate::trial::Trial;
 
@@ -68,9 +70,21 @@ pub fn assess(
     };
     let mut assessed = Vec::new();
     for (name, policy) in &candidates {
-        let hidden = match policy {
-            Some(named) => Hidden::of_policy(subject, &named.policy)?,
-            None => Hidden::of_protected(subject)?,
+        let sealed = match policy {
+            Some(named) if !named.policy.tiers().is_empty() => {
+                Some(Sealed::new(subject, &named.policy)?)
+            }
+            _ => None,
+        };
+        let hidden_above = |tier| match policy {
+            Some(named) => Hidden::of_policy_above(subject, &named.policy, tier),
+            None => Hidden::of_protected_above(subject, tier),
+        };
+        let hidden = hidden_above(0)?;
+        let stored = match (&sealed, &subject.protected, policy) {
+            (Some(sealed), ..) => Some(sealed.stored()?),
+            (None, Some(protected), None) => protected.stored.clone(),
+            _ => None,
         };
         let trial = Trial {
             bench: &bench,
@@ -80,6 +94,8 @@ pub fn assess(
             options,
             is_random,
             name,
+            as_it_is: stored.as_ref(),
+            tier: None,
         };
         let mut candidate = trial.run(base.as_ref())?;
         match policy {
@@ -102,6 +118,23 @@ pub fn assess(
             Some(_) => {}
         }
         assessed.push(candidate);
+        // Then with the key of each tier but the highest.
+        let editions = editions(subject, policy.as_ref(), sealed.as_ref())?;
+        let values: Vec<f64> = (editions.iter())
+            .map(|(_, files)| bench.value_of(files))
+            .collect::<Result<_>>()?;
+        let next = values.iter().skip(1).copied().chain([bench.original.value]);
+        for (((tier, files), next), number) in editions.iter().zip(next).zip(1..) {
+            let hidden = hidden_above(number)?;
+            let trial = Trial {
+                hidden: &hidden,
+                name: &format!("{name}, with the key of tier {tier}"),
+                as_it_is: Some(files),
+                tier: Some((tier, next)),
+                ..trial
+            };
+            assessed.push(trial.run(base.as_ref())?);
+        }
     }
     let source = data.map_or_else(|| "random inputs".to_owned(), |data| data.source.clone());
     Ok(Assessment {
@@ -121,6 +154,27 @@ pub fn assess(
         candidates: assessed,
         seconds: began.elapsed().as_secs_f64(),
     })
+}
+
+/// The tiers below the highest with their editions' files, the least first.
+fn editions(
+    subject: &Subject,
+    policy: Option<&NamedPolicy>,
+    sealed: Option<&Sealed>,
+) -> Result<Vec<(String, Files)>> {
+    match (policy, sealed) {
+        (Some(named), Some(sealed)) => {
+            let lower = named.policy.tiers().split_last().map(|(_, lower)| lower);
+            let lower = lower.unwrap_or_default().iter();
+            let files = lower.map(|tier| Ok((tier.name.clone(), sealed.files(&tier.name)?)));
+            files.collect()
+        }
+        (None, _) => {
+            let protected = subject.protected.iter();
+            Ok(protected.flat_map(|of| of.editions.clone()).collect())
+        }
+        (Some(_), None) => Ok(Vec::new()),
+    }
 }
 
 /// The candidates with their names; without a policy, what is encrypted in the model already.

@@ -156,6 +156,8 @@ pub enum FloorKind {
     FullRandom,
     /// A probe on the features of that model, the best of three.
     FullProbe,
+    /// The edition of the next higher tier, less twice the margin: who comes within the margin of it has it.
+    NextTier,
     /// The input in place of the output.
     PassThrough,
     /// The model with a public model's elements for all that `full` encrypts.
@@ -166,8 +168,11 @@ pub enum FloorKind {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Candidate {
-    /// The preset or policy, or `as protected`.
+    /// The preset or policy, or `as protected`; of a tier's edition with the tier.
     pub name: String,
+    /// The tier of which the attacker has the key; absent without a key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
     /// Bytes of all weights.
     pub weight_bytes: u64,
     /// Bytes of them that are encrypted.

@@ -12,7 +12,7 @@ use crate::assessment::{OperatorRow, STRIP_BINS, TensorRow};
 use crate::engine::Files;
 use crate::error::Result;
 use crate::roles::{Role, role};
-use crate::subject::Subject;
+use crate::subject::{Subject, Targets};
 use crate::weights::byte_range;
 
 /// What an attacker does not see of a model.
@@ -62,6 +62,15 @@ impl Hidden {
     /// # Errors
     /// [`Error::Policy`](crate::Error::Policy), [`Error::Model`](crate::Error::Model).
     pub fn of_policy(subject: &Subject, policy: &Policy) -> Result<Hidden> {
+        Hidden::of_policy_above(subject, policy, 0)
+    }
+
+    /// What `policy` encrypts of a model for tiers above `tier`: what somebody lacks who has that tier's key. Tier 0 has no
+    /// key.
+    ///
+    /// # Errors
+    /// As [`of_policy`](Hidden::of_policy).
+    pub fn of_policy_above(subject: &Subject, policy: &Policy, tier: u8) -> Result<Hidden> {
         let model = subject.located()?;
         let score = |wanted: &[Wanted]| {
             let wanted = wanted.iter();
@@ -71,7 +80,9 @@ impl Hidden {
         let plan = onnxseal_plan::plan(&model, policy, score)?;
         Ok(Hidden::of(&model, &plan, |_, tensor| {
             let unit = tensor.unit_elements;
-            ranges(unit, tensor.targets.iter().map(|run| (run.skip, run.take)))
+            let targets = tensor.targets.iter().map(|run| (run.skip, run.take));
+            let tiers = tensor.tiers.iter().map(|run| (run.tier, run.take));
+            ranges_above(unit, targets, tiers, tier)
         }))
     }
 
@@ -80,6 +91,14 @@ impl Hidden {
     /// # Errors
     /// As [`of_policy`](Hidden::of_policy).
     pub fn of_protected(subject: &Subject) -> Result<Hidden> {
+        Hidden::of_protected_above(subject, 0)
+    }
+
+    /// The same for tiers above `tier`.
+    ///
+    /// # Errors
+    /// As [`of_policy`](Hidden::of_policy).
+    pub fn of_protected_above(subject: &Subject, tier: u8) -> Result<Hidden> {
         let model = subject.located()?;
         // For the weights of which nothing is encrypted, and the operators.
         let uniform =
@@ -89,15 +108,16 @@ impl Hidden {
             .protected
             .iter()
             .flat_map(|protected| &protected.targets);
-        let targets: HashMap<&str, (u64, &[u64])> = targets
-            .map(|(path, unit, targets)| (path.as_str(), (*unit, &targets[..])))
+        let targets: HashMap<&str, &Targets> = targets
+            .map(|targets| (targets.path.as_str(), targets))
             .collect();
         Ok(Hidden::of(&model, &plan, |tensor, _| {
-            let Some((unit, targets)) = targets.get(tensor.path.as_str()) else {
+            let Some(found) = targets.get(tensor.path.as_str()) else {
                 return Vec::new();
             };
-            let runs = targets.chunks_exact(2);
-            ranges(*unit, runs.map(|run| (run[0], run[1])))
+            let (runs, _) = found.runs.as_chunks();
+            let runs = runs.iter().map(|&[skip, take]| (skip, take));
+            ranges_above(found.unit, runs, found.tiers.iter().copied(), tier)
         }))
     }
 
@@ -340,6 +360,39 @@ fn ranges(unit: u64, runs: impl Iterator<Item = (u64, u64)>) -> Vec<Range<u64>> 
     runs.map(range).collect()
 }
 
+/// Those of [`ranges`] that belong to tiers above `tier`. `tiers` are runs of targets in their order; without any, all
+/// targets are of tier 1.
+fn ranges_above(
+    unit: u64,
+    runs: impl Iterator<Item = (u64, u64)>,
+    tiers: impl Iterator<Item = (u8, u64)>,
+    tier: u8,
+) -> Vec<Range<u64>> {
+    if tier == 0 {
+        return ranges(unit, runs);
+    }
+    let mut found = Vec::new();
+    let mut tiers = tiers;
+    let (mut of, mut left) = tiers.next().unwrap_or((1, u64::MAX));
+    let mut next = 0_u64;
+    for (skip, take) in runs {
+        let mut first = next.saturating_add(skip);
+        next = first.saturating_add(take);
+        while first < next {
+            if left == 0 {
+                let Some(run) = tiers.next() else { break };
+                (of, left) = run;
+            }
+            let n = left.min(next - first);
+            if of > tier {
+                found.push(first.saturating_mul(unit)..(first + n).saturating_mul(unit));
+            }
+            (first, left) = (first + n, left - n);
+        }
+    }
+    found
+}
+
 /// The encrypted share of each of so many equal parts of the tensors' bytes.
 fn strip(tensors: &[&HiddenTensor], bytes: u64) -> Vec<f32> {
     let mut strip = vec![0.0_f64; STRIP_BINS];
@@ -387,6 +440,21 @@ mod tests {
             element_bits: 32,
             stride: None,
         }
+    }
+
+    #[test]
+    fn a_tier_lacks_what_is_of_higher_ones() {
+        let above = |tier| {
+            let runs = [(1, 2), (1, 3)].into_iter();
+            let tiers = [(2, 1), (1, 2), (3, 2)].into_iter();
+            ranges_above(10, runs, tiers, tier)
+        };
+        assert_eq!(above(0), [10..30, 40..70]);
+        assert_eq!(above(1), [10..20, 50..70]);
+        assert_eq!(above(2), [50..70]);
+        assert_eq!(above(3), []);
+        let without = ranges_above(10, [(0, 2)].into_iter(), std::iter::empty(), 1);
+        assert_eq!(without, []);
     }
 
     #[test]

@@ -69,6 +69,14 @@ impl Sealed {
         Ok(onnxseal_core::open(&self.path, access, &Silent)?)
     }
 
+    /// The files as they are stored.
+    ///
+    /// # Errors
+    /// [`Error::Store`](crate::Error::Store).
+    pub(crate) fn stored(&self) -> Result<Files> {
+        crate::subject::stored(&self.path.clone().into())
+    }
+
     /// The files of a tier's edition.
     ///
     /// # Errors

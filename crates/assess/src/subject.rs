@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use onnxseal_core::{Access, Location, Silent};
+use onnxseal_core::{Access, Edition, Location, Silent};
 use onnxseal_onnx::{Limits, Model, locate, tail};
 use onnxseal_store::Input;
 
@@ -23,10 +23,27 @@ pub struct Subject {
 /// What is encrypted in a protected model.
 #[derive(Debug)]
 pub(crate) struct Protected {
-    /// Protobuf path, elements in a subsequence, `[skip, take, ...]`.
-    pub(crate) targets: Vec<(String, u64, Vec<u64>)>,
+    pub(crate) targets: Vec<Targets>,
+    /// The tiers below the highest, the least first, each with its edition's files.
+    pub(crate) editions: Vec<(String, Files)>,
+
+    /// The files as they are stored; only of a model with tiers, which may show more than random bytes.
+    pub(crate) stored: Option<Files>,
     pub(crate) opening_seconds: f64,
     pub(crate) bytes: u64,
+}
+
+/// What is encrypted of a tensor.
+#[derive(Debug)]
+pub(crate) struct Targets {
+    /// Protobuf path.
+    pub(crate) path: String,
+    /// Elements in a subsequence.
+    pub(crate) unit: u64,
+    /// `[skip, take, ...]`.
+    pub(crate) runs: Vec<u64>,
+    /// Tier and number of targets, in their order; none without tiers.
+    pub(crate) tiers: Vec<(u8, u64)>,
 }
 
 impl Subject {
@@ -36,16 +53,9 @@ impl Subject {
     /// [`Error::Store`], [`Error::Model`]; [`Error::Usage`] where it is protected.
     pub fn plain(location: impl Into<Location>) -> Result<Subject> {
         let location = location.into();
-        let input = Input::open(&location)?;
-        let name = input.path.display().to_string();
-        let model: Arc<[u8]> = input.read_all()?.into();
-        let located = located(&name, &model)?;
-        let external = located.external_files.iter();
-        let external = external.map(|path| {
-            let bytes = input.open_beside(path)?.read_all()?;
-            Ok((path.clone(), bytes.into()))
-        });
-        let external = external.collect::<Result<_>>()?;
+        let name = location.to_name().display().to_string();
+        let files = stored(&location)?;
+        let located = located(&name, &files.model)?;
         let is_protected =
             (located.metadata_props.iter()).any(|prop| prop.key.starts_with(tail::PREFIX));
         if is_protected {
@@ -54,7 +64,7 @@ impl Subject {
             )));
         }
         drop(located);
-        Subject::from_files(name, Files { model, external })
+        Subject::from_files(name, files)
     }
 
     /// Takes a model from memory, with its external data under the paths that it has for them.
@@ -96,17 +106,43 @@ impl Subject {
         location: impl Into<Location>,
         access: impl Into<Access<'a>>,
     ) -> Result<Subject> {
-        let location = location.into();
+        let (location, access) = (location.into(), access.into());
         let name = location.to_name().display().to_string();
         let began = Instant::now();
-        let opened = onnxseal_core::open(location, access, &Silent)?;
+        let opened = onnxseal_core::open(location.clone(), access, &Silent)?;
         let opening_seconds = began.elapsed().as_secs_f64();
+        if !opened.is_original() {
+            return Err(Error::Usage(format!(
+                "{name} is assessed with the key of its highest tier: leave the tier out"
+            )));
+        }
         let files = Files::of_opened(&opened);
         let targets = opened.manifest().tensors().iter();
-        let targets =
-            targets.map(|tensor| (tensor.at.clone(), tensor.unit, tensor.targets.to_vec()));
+        let targets = targets.map(|tensor| Targets {
+            path: tensor.at.clone(),
+            unit: tensor.unit,
+            runs: tensor.targets.to_vec(),
+            tiers: tensor.tier.iter().collect(),
+        });
+        let names = opened.manifest().tier_names();
+        let lower = names.split_last().map_or(&[][..], |(_, lower)| lower);
+        let editions = lower.iter().map(|name| {
+            let access = Access {
+                edition: Edition::Tier(name),
+                ..access
+            };
+            let opened = onnxseal_core::open(location.clone(), access, &Silent)?;
+            Ok((name.clone(), Files::of_opened(&opened)))
+        });
+        let stored = match lower {
+            [] => None,
+            _ => Some(stored(&location)?),
+        };
         let protected = Protected {
             targets: targets.collect(),
+            editions: editions.collect::<Result<_>>()?,
+
+            stored,
             opening_seconds,
             bytes: files.total_bytes(),
         };
@@ -126,6 +162,21 @@ impl Subject {
     pub(crate) fn located(&self) -> Result<Model<'_>> {
         located(&self.name, &self.files.model)
     }
+}
+
+/// The files of a protected model as they are stored.
+pub(crate) fn stored(location: &Location) -> Result<Files> {
+    let input = Input::open(location)?;
+    let model: Arc<[u8]> = input.read_all()?.into();
+    let located = located("", &model)?;
+    let external = located.external_files.iter();
+    let external = external.map(|path| {
+        let bytes = input.open_beside(path)?.read_all()?;
+        Ok((path.clone(), bytes.into()))
+    });
+    let external = external.collect::<Result<_>>()?;
+    drop(located);
+    Ok(Files { model, external })
 }
 
 fn located<'b>(name: &str, bytes: &'b [u8]) -> Result<Model<'b>> {

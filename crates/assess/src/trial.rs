@@ -41,6 +41,10 @@ pub(crate) struct Trial<'t> {
     pub(crate) options: &'t Options<'t>,
     pub(crate) is_random: bool,
     pub(crate) name: &'t str,
+    /// What is run as it is; random bytes stand for ciphertext if absent.
+    pub(crate) as_it_is: Option<&'t Files>,
+    /// The tier of which the attacker has the key, and the value of the next higher one's edition.
+    pub(crate) tier: Option<(&'t str, f64)>,
 }
 
 impl Trial<'_> {
@@ -65,11 +69,11 @@ impl Trial<'_> {
         }
 
         bench.step(&format!("{}: as it is", self.name))?;
-        let row = self.fill_row(
-            Attack::AsItIs,
-            "as it is",
-            [self.measured(Instead::Ciphertext, 0, &mut notes)?],
-        )?;
+        let as_it_is = match self.as_it_is {
+            None => self.measured(Instead::Ciphertext, 0, &mut notes)?,
+            Some(files) => self.judged(self.ran(files, false)?, &bench.rows)?,
+        };
+        let row = self.fill_row(Attack::AsItIs, "as it is", [as_it_is])?;
         attacks.push(row);
 
         let mut probes: Vec<(Fill, Probed)> = Vec::new();
@@ -274,6 +278,9 @@ impl Trial<'_> {
 
     /// The highest of the floors of these kinds, with so many labels or none.
     fn floor(&self, kinds: &[FloorKind], n_labels: Option<usize>) -> (f64, FloorKind) {
+        if let Some((_, next)) = self.tier {
+            return (next - 2.0 * self.bench.margin, FloorKind::NextTier);
+        }
         let applies = |floor: &&Floor| {
             kinds.contains(&floor.kind) && (floor.n_labels.is_none() || floor.n_labels == n_labels)
         };
@@ -318,6 +325,7 @@ impl Trial<'_> {
             (self.hidden.weight_bytes, self.hidden.encrypted_bytes());
         Candidate {
             name: self.name.to_owned(),
+            tier: self.tier.map(|(tier, _)| tier.to_owned()),
             weight_bytes,
             encrypted_bytes,
             share: encrypted_bytes as f64 / weight_bytes.max(1) as f64,

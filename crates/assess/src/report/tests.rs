@@ -56,6 +56,7 @@ fn candidate(name: &str, verdict: Verdict, n_operators: usize) -> Candidate {
         fill: Fill::Zero,
     };
     Candidate {
+        tier: None,
         name: name.to_owned(),
         weight_bytes: 100_000,
         encrypted_bytes: 50_000,

@@ -135,6 +135,7 @@ pub(super) fn floor_kind(kind: FloorKind) -> &'static str {
         FloorKind::RawProbe => "a probe on the inputs themselves",
         FloorKind::FullRandom => "random numbers for all weights",
         FloorKind::FullProbe => "a probe on a model of random weights",
+        FloorKind::NextTier => "twice the margin below the next tier",
         FloorKind::PassThrough => "the input in place of the output",
         FloorKind::FullBase => "the public model for all weights",
     }
