@@ -37,6 +37,7 @@ mod planner;
 mod policy;
 mod position;
 mod ranking;
+mod roles;
 pub mod rules;
 mod scores;
 mod similar;
@@ -53,6 +54,7 @@ pub use planner::{plan, unit_bytes};
 pub use policy::{Demand, Override, Policy, Preset, Require, Target};
 pub use position::{Run, Strategy};
 pub use ranking::{MAX_RANKING_BYTES, Ranking};
+pub use roles::{Role, role};
 pub use scores::{Scores, Wanted, energy, normalise, uniform};
 pub use subsequence::{
     DEFAULT_UNIT_BYTES, MAX_SUBSEQUENCES, MIN_SUBSEQUENCE_BYTES, RECURRENT_UNIT_BYTES,

@@ -7,8 +7,8 @@ use onnxseal_onnx::proto::tensor_proto::DataType;
 
 use crate::choose::{Candidate, best};
 use crate::classify::Classified;
-use crate::dataflow::Slot;
 use crate::error::Error;
+use crate::roles::{Role, role};
 
 /// The most tiers that a model may have.
 pub const MAX_TIERS: usize = 16;
@@ -49,16 +49,6 @@ pub struct TierRun {
     pub tier: u8,
     /// How many subsequences they are; at least 1.
     pub take: u64,
-}
-
-/// What a tensor is to its operators, as far as its values matter to what stands in their place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    Plain,
-    /// Divides or multiplies what passes through a normalisation: 0 would stop or blow up everything.
-    Norm,
-    /// The same of quantised values.
-    QuantizationScale,
 }
 
 /// Checks the tiers of a policy.
@@ -156,8 +146,13 @@ pub(crate) fn mode(
         (Mode::Bytes, _) => Mode::Bytes,
         _ if !(bits.is_power_of_two() && bits <= 128) => Mode::Bytes,
         (Mode::Shuffle, _) => Mode::Shuffle,
-        // Signs of variances and scales are never negative.
-        (Mode::Mask, _) if part(model, known) != Part::Plain => Mode::Bytes,
+        // They are never negative.
+        (Mode::Mask, _)
+            if roles(model, tensor, known)
+                .any(|role| matches!(role, Role::Variance | Role::BlockScale)) =>
+        {
+            Mode::Bytes
+        }
         (
             Mode::Mask,
             DataType::Float | DataType::Float16 | DataType::Bfloat16 | DataType::Double,
@@ -169,12 +164,14 @@ pub(crate) fn mode(
 /// The bytes of the element that stands in place of one that a tier lacks; none for zeros. Elements of less
 /// than a byte: a byte of them.
 pub(crate) fn fill(model: &Model<'_>, tensor: &Tensor<'_>, known: &Classified<'_>) -> Vec<u8> {
-    let value = match part(model, known) {
-        Part::Plain => None,
-        Part::Norm => Some(1.0f64),
+    let mut values = roles(model, tensor, known).filter_map(|role| match role {
+        Role::Weight | Role::Bias | Role::Mean => None,
+        // 0 would stop or blow up everything.
+        Role::Scale | Role::Variance => Some(1.0f64),
         // So that the largest 8-bit number is about 1.
-        Part::QuantizationScale => Some(1.0 / 128.0),
-    };
+        Role::BlockScale => Some(1.0 / 128.0),
+    });
+    let value = values.next();
     match (tensor.data_type, value) {
         (DataType::Float, Some(value)) => (value as f32).to_le_bytes().to_vec(),
         (DataType::Double, Some(value)) => value.to_le_bytes().to_vec(),
@@ -193,27 +190,17 @@ pub(crate) fn fill(model: &Model<'_>, tensor: &Tensor<'_>, known: &Classified<'_
     }
 }
 
-fn part(model: &Model<'_>, known: &Classified<'_>) -> Part {
-    let mut parts = known.consumers.iter().map(|consumer| {
-        let op_type = model
-            .nodes
-            .get(consumer.node.index())
-            .map(|node| node.op_type);
-        match (op_type.unwrap_or_default(), consumer.slot) {
-            ("BatchNormalization", Slot::Input(1 | 4)) => Part::Norm,
-            (name, Slot::Input(1)) if name.ends_with("Normalization") => Part::Norm,
-            ("DequantizeLinear" | "QuantizeLinear", Slot::Input(1))
-            | ("MatMulNBits" | "GatherBlockQuantized", Slot::Input(2)) => Part::QuantizationScale,
-            ("SkipLayerNormalization", Slot::Input(2)) => Part::Norm,
-            ("QLinearConv" | "QLinearMatMul" | "QGemm", Slot::Input(1 | 4 | 6)) => {
-                Part::QuantizationScale
-            }
-            _ => Part::Plain,
-        }
-    });
-    parts
-        .find(|part| *part != Part::Plain)
-        .unwrap_or(Part::Plain)
+/// What a tensor is to the operators that read it.
+fn roles<'m>(
+    model: &'m Model<'_>,
+    tensor: &'m Tensor<'_>,
+    known: &'m Classified<'_>,
+) -> impl Iterator<Item = Role> + 'm {
+    let consumers = known.consumers.iter();
+    consumers.filter_map(|consumer| {
+        let node = model.nodes.get(consumer.node.index())?;
+        Some(role(node, consumer.slot, &tensor.dims))
+    })
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! Numbers in place of encrypted ones, made of those that are visible.
 
 use chacha20::ChaCha8Rng;
+use onnxseal_plan::Role;
 
 use crate::assessment::Fill;
 use crate::attack::low_rank;
 use crate::hidden::HiddenTensor;
 use crate::random::gaussian;
-use crate::roles::Role;
 use crate::weights::{Numbers, numbers};
 
 /// A tensor as a matrix: the first axis longer than 1, and all others.

@@ -2,6 +2,7 @@
 //!
 //! LayerNormalization and its like keep none: a fill of their scales is all there is to do.
 
+use onnxseal_plan::Role;
 use std::collections::BTreeMap;
 
 use onnxseal_onnx::Model;
@@ -11,7 +12,6 @@ use crate::attack::replaced;
 use crate::engine::{Engine, Files, Net, Samples, Table};
 use crate::error::Result;
 use crate::hidden::{Hidden, HiddenTensor};
-use crate::roles::Role;
 use crate::weights::{Numbers, encode, numbers};
 
 /// Rounds, at most: after round k the first k layers are right.

@@ -1,5 +1,6 @@
 //! Activation energy: `w^2 E[x^2] / E[y^2]`.
 
+use onnxseal_plan::Role;
 use std::collections::BTreeMap;
 
 use onnxseal_onnx::Model;
@@ -10,7 +11,6 @@ use crate::error::{Error, Result};
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::options::Progress;
 use crate::rank::{Scores, energy, scores, values};
-use crate::roles::Role;
 use crate::subject::Subject;
 use crate::weights::{Numbers, numbers};
 

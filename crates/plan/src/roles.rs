@@ -1,7 +1,8 @@
 //! What a tensor is to its operator, and so what somebody who does not know it would put in its place.
 
 use onnxseal_onnx::model::Node;
-use onnxseal_plan::Slot;
+
+use crate::dataflow::Slot;
 
 /// What a tensor is to its operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub enum Role {
 use Role::{Bias, BlockScale, Mean, Scale, Variance, Weight};
 
 /// Inputs that are not what their shape says; others are biases with one axis, and weights with more.
-/// Source: the operators' pages, as for the rules of `onnxseal-plan`.
+/// Source: the operators' pages, as for the rules.
 #[rustfmt::skip]
 static INPUTS: &[(&str, u32, Role)] = &[
     ("BatchNormalization", 1, Scale), ("BatchNormalization", 2, Bias),
@@ -55,7 +56,7 @@ static ATTRIBUTES: &[(&str, Role)] = &[
 ];
 
 /// What a tensor of shape `dims` is to `node`, which takes it at `slot`.
-pub(crate) fn role(node: &Node<'_>, slot: Slot<'_>, dims: &[u64]) -> Role {
+pub fn role(node: &Node<'_>, slot: Slot<'_>, dims: &[u64]) -> Role {
     match slot {
         Slot::Attribute(name) => {
             let row = ATTRIBUTES.iter().find(|(known, _)| *known == name);
