@@ -167,7 +167,7 @@ pub fn tune(
     let mut whole = policy.clone();
     let too_close = |error: onnxseal_plan::Error| {
         Error::Usage(format!(
-            "the targets are too close together for the steps that this model has: {error}"
+            "the targets are too close together for the steps that this model has: {error}; put them further apart, or give the policy a smaller `unit`"
         ))
     };
     whole.set_tiers(tiers.clone()).map_err(too_close)?;
