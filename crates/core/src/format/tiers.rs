@@ -1,6 +1,6 @@
 //! Tiers: the editions of one model, and the wrapped keys of each.
 
-use onnxseal_crypto::wrap::Identities;
+use onnxseal_crypto::wrap::{Header, Identities};
 use onnxseal_crypto::{self as crypto, DataKey};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -249,6 +249,11 @@ impl WrappedKeys {
     /// # Errors
     /// Those of [`Identities::unwrap`]. A tier is passed over only because no identity matches.
     pub(crate) fn unwrap(&self, identities: &Identities) -> Result<(u8, DataKey), crypto::Error> {
+        if self.parts.len() > 1 {
+            // Also those that no identity is tried on: nothing may hide between them.
+            let mut parts = self.parts.iter().flatten();
+            parts.try_for_each(|part| Header::read(part).map(drop))?;
+        }
         let mut kinds = Vec::new();
         let mut wrong = None;
         for (tier, part) in (1..=u8::MAX).zip(&self.parts).rev() {

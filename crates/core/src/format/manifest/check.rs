@@ -87,7 +87,9 @@ impl Draft {
             tensor
                 .check(self)
                 .map_err(|why| format!("tensor {:?}: {why}", excerpt(&tensor.name)))?;
+            // A run of targets is cut where its tier changes.
             n_spans = n_spans.saturating_add(tensor.n_spans());
+            n_spans = n_spans.saturating_add(tensor.tier.numbers().len() as u64 / 2);
         }
         if n_spans > MAX_SPANS {
             return Err(format!(
