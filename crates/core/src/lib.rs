@@ -51,7 +51,7 @@ mod pass;
 pub use error::{Error, ErrorKind, Result, Usage, io};
 pub use format::claims::Requirements;
 pub use format::manifest::{self, File, Manifest, Operator};
-pub use format::tiers::Edition;
+pub use format::tiers::{Edition, Restored};
 pub use onnxseal_crypto::signature::{AllowedSigners, ClaimedSigner, Signer, SigningKey};
 pub use onnxseal_crypto::wrap::{
     Identities, Identity, NoPrompt, PLUGIN_PATIENCE, Passphrase, Prompt, Recipients,
@@ -63,7 +63,7 @@ pub use onnxseal_store::{
     Bytes, Error as StoreError, FileFault, Flush, InMemory, Location, ObjectUrl, OutputOptions,
     Readers, holds_secret, redact, shown, write_whole,
 };
-pub use open::model::{OpenedModel, Restored, open, open_with, unprotect};
+pub use open::model::{OpenedModel, open, open_with, unprotect};
 #[cfg(feature = "protect")]
 pub use pass::digest::digest_files;
 pub use pass::progress::{Digests, FileDigest, Progress, Silent, Volume};

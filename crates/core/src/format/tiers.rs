@@ -20,6 +20,15 @@ pub enum Edition<'a> {
     Any,
 }
 
+/// Which edition of a model was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// Its tier; `None` if the model has one edition only.
+    pub tier: Option<String>,
+    /// Whether it is the original, and not the edition of a lower tier.
+    pub is_original: bool,
+}
+
 impl<'a> Edition<'a> {
     /// The edition that a text names: a tier, or `any`.
     pub fn named(text: &'a str) -> Edition<'a> {

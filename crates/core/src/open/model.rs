@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use crate::error::{Result, io};
 use crate::format::claims::Requirements;
 use crate::format::manifest::Manifest;
+use crate::format::tiers::Restored;
 use crate::open::protected::Protected;
 use crate::pass::chunks;
 use crate::pass::outputs::{self, Outputs};
@@ -25,15 +26,6 @@ pub struct OpenedModel {
     files: Vec<SecretBytes>,
     blob_key: Arc<BlobKey>,
     edition: Restored,
-}
-
-/// Which edition of a model was opened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Restored {
-    /// Its tier; `None` if the model has one edition only.
-    pub tier: Option<String>,
-    /// Whether it is the original, and not the edition of a lower tier.
-    pub is_original: bool,
 }
 
 /// Opens the protected `model` into memory of its own.
