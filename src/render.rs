@@ -101,6 +101,9 @@ pub fn verified(model: &Location, verified: &Verification) -> anyhow::Result<()>
         writeln!(out, "policy:    met")?;
     }
     writeln!(out, "contents:  {contents}")?;
+    if let Some(tier) = &verified.tier {
+        writeln!(out, "tier:      {}", one_line(tier))?;
+    }
     if let Some(signer) = &verified.signed_by {
         let SignedByRow {
             principals,

@@ -7,20 +7,7 @@ mod lab;
 use std::fs;
 
 use lab::Lab;
-use onnxseal_assess::{Engine, Error};
 use serde_json::Value;
-
-/// Whether ONNX Runtime is there.
-fn is_there() -> bool {
-    match Engine::load() {
-        Ok(_) => true,
-        Err(error @ Error::NoLibrary { .. }) => {
-            eprintln!("skipped: {error}");
-            false
-        }
-        Err(error) => panic!("{error}"),
-    }
-}
 
 /// A folder with the digits' images and a model of theirs.
 fn digits(model: &str) -> Lab {
@@ -40,7 +27,7 @@ fn json(text: &str) -> Value {
 
 #[test]
 fn the_table_and_the_json_say_what_attacks_get() {
-    if !is_there() {
+    if !lab::has_onnxruntime() {
         return;
     }
     let lab = digits(CNN);
@@ -105,7 +92,7 @@ fn members(value: &Value, names: &mut std::collections::BTreeSet<String>) {
 
 #[test]
 fn a_step_of_ci_fails_unless_all_that_was_named_holds() {
-    if !is_there() {
+    if !lab::has_onnxruntime() {
         return;
     }
     let lab = digits("digits_lstm.onnx");
@@ -146,7 +133,7 @@ fn a_step_of_ci_fails_unless_all_that_was_named_holds() {
 
 #[test]
 fn a_protected_model_is_assessed_as_it_is() {
-    if !is_there() {
+    if !lab::has_onnxruntime() {
         return;
     }
     let lab = digits(CNN);
@@ -178,7 +165,7 @@ fn a_protected_model_is_assessed_as_it_is() {
 
 #[test]
 fn data_that_do_not_fit_are_refused() {
-    if !is_there() {
+    if !lab::has_onnxruntime() {
         return;
     }
     let lab = digits(CNN);
@@ -212,7 +199,7 @@ fn data_that_do_not_fit_are_refused() {
 
 #[test]
 fn without_data_it_says_how_little_that_shows() {
-    if !is_there() {
+    if !lab::has_onnxruntime() {
         return;
     }
     let lab = digits(CNN);
@@ -275,7 +262,7 @@ fn a_ranking_chooses_for_its_own_model() {
         2,
         &["rank", CNN, "--method", "energy", "-o", CNN, "--force"],
     );
-    if !is_there() {
+    if !lab::has_onnxruntime() {
         return;
     }
     let rank = ["rank", CNN, "--method", "activation", "-o", "a.json"];
@@ -297,7 +284,7 @@ fn a_ranking_chooses_for_its_own_model() {
 #[cfg(unix)]
 #[test]
 fn a_metric_may_be_a_program() {
-    if !is_there() {
+    if !lab::has_onnxruntime() {
         return;
     }
     let lab = digits(CNN);
@@ -321,7 +308,7 @@ fn a_metric_may_be_a_program() {
 
 #[test]
 fn reports_and_pictures_replace_nothing_without_being_told() {
-    if !is_there() {
+    if !lab::has_onnxruntime() {
         return;
     }
     let lab = digits(CNN);
@@ -346,7 +333,7 @@ fn reports_and_pictures_replace_nothing_without_being_told() {
 #[test]
 fn a_signal_ends_an_assessment() {
     use std::process::Stdio;
-    if !is_there() {
+    if !lab::has_onnxruntime() {
         return;
     }
     let lab = digits(CNN);

@@ -161,7 +161,7 @@ fn inspect_and_verify_tell_of_tiers() {
     ];
     let (out, _) = lab.expect(0, &args);
     assert!(
-        out.contains("every byte of every file is authentic"),
+        out.contains("every byte of every file is authentic") && out.contains("tier:      trial"),
         "{out}"
     );
 }
@@ -338,21 +338,7 @@ fn policies_with_tiers_that_make_no_sense_are_refused_with_their_place() {
 
 #[cfg(feature = "assess")]
 mod tuning {
-    use onnxseal_assess::{Engine, Error};
-
     use super::*;
-
-    /// Whether ONNX Runtime is there.
-    fn is_there() -> bool {
-        match Engine::load() {
-            Ok(_) => true,
-            Err(error @ Error::NoLibrary { .. }) => {
-                eprintln!("skipped: {error}");
-                false
-            }
-            Err(error) => panic!("{error}"),
-        }
-    }
 
     const TUNE: [&str; 7] = [
         "tiers",
@@ -374,7 +360,7 @@ mod tuning {
 
     #[test]
     fn shares_are_found_and_written_as_a_policy() {
-        if !is_there() {
+        if !lab::has_onnxruntime() {
             return;
         }
         let lab = lab();
@@ -456,7 +442,7 @@ mod tuning {
 
     #[test]
     fn targets_that_make_no_sense_are_refused() {
-        if !is_there() {
+        if !lab::has_onnxruntime() {
             return;
         }
         let lab = lab();

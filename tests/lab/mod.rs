@@ -8,6 +8,19 @@ use onnxseal_testkit::Sample;
 use onnxseal_testkit::build::{GraphBuilder, node, weights};
 use tempfile::TempDir;
 
+/// Whether ONNX Runtime is there. If not, it says so.
+#[cfg(feature = "assess")]
+pub fn has_onnxruntime() -> bool {
+    match onnxseal_assess::Engine::load() {
+        Ok(_) => true,
+        Err(error @ onnxseal_assess::Error::NoLibrary { .. }) => {
+            eprintln!("skipped: {error}");
+            false
+        }
+        Err(error) => unreachable!("{error}"),
+    }
+}
+
 /// A temporary folder with an identity, in which the command runs.
 pub struct Lab {
     pub dir: TempDir,

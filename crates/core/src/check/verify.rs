@@ -29,6 +29,10 @@ pub struct Verification {
     pub model: String,
     /// Whether every byte of every file was authenticated; `false` if no identity was given.
     pub authenticated: bool,
+    /// The tier that the identity opens and whose edition was accepted; absent without an identity, and for a model of one
+    /// edition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
     /// The signer; absent if no signature was demanded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signed_by: Option<SignedByRow>,
@@ -179,6 +183,7 @@ fn verify_files(
     Ok(Verification {
         model: report.model,
         authenticated: checks.identities.is_some(),
+        tier: unlocked_model.and_then(|unlocked| unlocked.edition().tier),
         signed_by: signer.map(|signer| SignedByRow {
             principals: signer.principals,
             fingerprint: signer.fingerprint,
