@@ -93,6 +93,8 @@ impl Model {
     /// Opens the protected model at `location`: a path, or a [`Location`], such as the URL of an object, or
     /// memory.
     ///
+    /// A tier below the highest opens only if [`Access::edition`] accepts it.
+    ///
     /// # Errors
     /// [`ErrorKind`](crate::ErrorKind): `Malformed`, `NoMatchingKey`, `Authentication`, `Io`; `Usage`
     /// when the model is not protected.
@@ -147,7 +149,8 @@ impl Model {
     }
 
     /// The model file, decrypted: the original, except for the names of external data files that `protect`
-    /// renamed (`OpenedModel::original_model` has the original names).
+    /// renamed (`OpenedModel::original_model` has the original names), and except for what the
+    /// [tier](Model::tier) lacks.
     pub fn bytes(&self) -> &[u8] {
         self.opened.model()
     }
@@ -161,6 +164,16 @@ impl Model {
     /// The publisher's statements, authentic.
     pub fn claims(&self) -> &BTreeMap<String, String> {
         self.opened.claims()
+    }
+
+    /// The tier that was opened; `None` if the model has one edition only.
+    pub fn tier(&self) -> Option<&str> {
+        self.opened.tier()
+    }
+
+    /// Whether it is the original, and not the edition of a tier below the highest.
+    pub fn is_original(&self) -> bool {
+        self.opened.is_original()
     }
 
     /// Every tensor whose elements lie one after the other, in the order of the model file, including
