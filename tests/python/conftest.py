@@ -11,6 +11,7 @@ import pytest
 from catalog import ROOT, Tool
 from serving import Served
 from store import BUCKET, Remote, Server
+from tiers import Tiers
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +27,12 @@ def tool(tmp_path_factory):
 def stranger():
     """An identity to which nothing is protected."""
     return pyrage.x25519.Identity.generate()
+
+
+@pytest.fixture(scope="session")
+def tiers(tool, tmp_path_factory):
+    """A model of two tiers; its highest opens for the tool's own identity."""
+    return Tiers(tool, tmp_path_factory.mktemp("tiers"))
 
 
 @pytest.fixture(scope="module")

@@ -244,6 +244,46 @@ def test_a_signature_that_is_required(library, tool, copy, tmp_path, options, id
     assert refusal(require, "key")[0] == "usage"
 
 
+def test_tiers(library, tiers, identities, options):
+    """A lower tier is opened only if the application names it."""
+    trial = library.identities(tiers.trial)
+
+    def opened(identities, tier):
+        library.check("options_set_tier", options, tier)
+        model = library.open(tiers.protected, identities, options)
+        found = library.text("model_tier", model), is_original(model), library.bytes("model_bytes", model)
+        library("model_release", model)
+        return found
+
+    def is_original(model):
+        function = library.c.onnxseal_model_is_original
+        function.restype, function.argtypes = ctypes.c_bool, [ctypes.c_void_p]
+        return function(model)
+
+    for tier in (None, b"full"):
+        kind, message = refusal(opened, trial, tier)
+        assert kind == "no_matching_key" and 'they open tier "trial", which is not the original' in message
+        assert opened(identities, tier) == ("full", True, MODEL.read_bytes())
+    lower = "trial", False, tiers.unprotected.read_bytes()
+    assert opened(trial, b"trial") == opened(trial, b"any") == opened(identities, b"trial") == lower
+    assert opened(identities, b"any") == ("full", True, MODEL.read_bytes())
+    kind, message = refusal(opened, identities, b"gold")
+    assert kind == "policy" and 'its tiers are "trial", "full"' in message
+    assert refusal(library.check, "options_set_tier", options, b"\xff") == ("usage", "tier is not UTF-8")
+    library("identities_release", trial)
+
+
+def test_a_model_without_tiers(library, protected, identities, options):
+    library.check("options_set_tier", options, b"trial")
+    kind, message = refusal(library.open, protected / MODEL.name, identities, options)
+    assert kind == "policy" and 'has no tier "trial": it has no tiers' in message
+    library.check("options_set_tier", options, b"any")
+    model = library.open(protected / MODEL.name, identities, options)
+    assert library.text("model_tier", model) is None
+    assert library.bytes("model_bytes", model) == MODEL.read_bytes()
+    library("model_release", model)
+
+
 def test_identities(library, tool, protected, tmp_path):
     wrong = tmp_path / "wrong.txt"
     tool("keygen", "-o", wrong)
@@ -354,6 +394,7 @@ def test_null_is_a_mistake(library, protected, identities, options):
         ("options_require_claim", options, None): "claim",
         ("options_require_signature", None, path, None): "options",
         ("options_require_signature", options, None, None): "allowed_signers",
+        ("options_set_tier", None, b"x"): "options",
         ("model_open", path, identities, None, None): "model",
         ("model_open_memory", b"x", 1, None, 0, identities, None, None): "model",
         ("create_session", None, None, None, None, None): "session",
@@ -374,6 +415,7 @@ def test_null_is_a_mistake(library, protected, identities, options):
         assert refusal(library.make, name, *arguments) == ("usage", f"{missing} is NULL"), name
     for name in ("model_bytes", "skeleton_bytes"):
         assert library(name, None, None) is None
+    assert library("model_tier", None) is None and not library.c.onnxseal_model_is_original(None) & 0xFF
     for name in ("model_n_tensors", "model_n_claims", "model_n_external_files"):
         assert not library(name, None)
     for name in ("model_tensor", "model_claim", "model_external_file"):

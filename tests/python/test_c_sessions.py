@@ -142,6 +142,16 @@ def test_claims_that_are_required(programs, protected, tool):
     assert kind == "policy" and "customer" in text
 
 
+def test_tiers(programs, tiers):
+    """The session is one of the file that the tool writes for the tier."""
+    kind, text = programs(programs.shared, tiers.protected, tiers.trial)
+    assert kind == "no_matching_key" and "which is not the original" in text
+    for tier in ("trial", "any"):
+        kind, text = programs(programs.shared, tiers.protected, tiers.trial, "--tier", tier)
+        assert kind == "ok", text
+        assert_same(text, zeros(tiers.unprotected))
+
+
 def test_another_identity(programs, protected, tool, tmp_path):
     tool("keygen", "-o", tmp_path / "other.txt")
     kind, text = programs(programs.shared, protected / MODEL.name, tmp_path / "other.txt")

@@ -1,6 +1,6 @@
 // Runs a protected model with ONNX Runtime's C++ API.
 //
-//   infer MODEL IDENTITY [--claim KEY=VALUE]... [--input FILE] [--log]
+//   infer MODEL IDENTITY [--claim KEY=VALUE]... [--tier NAME] [--input FILE] [--log]
 //
 // FILE has the model's only input as raw floats; otherwise all inputs are zeros. Dimensions that are free are 1. For each
 // output its name, shape and sums are printed. Exit codes are the kinds of errors in onnxseal.h.
@@ -32,11 +32,13 @@ void check(OnnxsealError *error) {
     if (error) throw Owned<OnnxsealError>(error);
 }
 
-Owned<OnnxsealModel> open(const char *location, const char *identity, const std::vector<const char *> &claims) {
+Owned<OnnxsealModel> open(const char *location, const char *identity, const std::vector<const char *> &claims,
+                          const char *tier = nullptr) {
     Owned<OnnxsealIdentities> identities(onnxseal_identities_new());
     check(onnxseal_identities_add_file(identities.get(), identity, nullptr));
     Owned<OnnxsealOptions> options(onnxseal_options_new());
     for (const char *claim : claims) check(onnxseal_options_require_claim(options.get(), claim));
+    check(onnxseal_options_set_tier(options.get(), tier));
     OnnxsealModel *model = nullptr;
     check(onnxseal_model_open(location, identities.get(), options.get(), &model));
     return Owned<OnnxsealModel>(model);
@@ -155,16 +157,17 @@ void run(Session &session, const char *input) {
 
 int main(int argc, char **argv) {
     if (argc < 3) {
-        std::fprintf(stderr, "usage: %s MODEL IDENTITY [--claim KEY=VALUE]... [--input FILE] [--log]\n", argv[0]);
+        std::fprintf(stderr, "usage: %s MODEL IDENTITY [--claim KEY=VALUE]... [--tier NAME] [--input FILE] [--log]\n", argv[0]);
         return ONNXSEAL_ERROR_KIND_USAGE;
     }
     std::vector<const char *> claims;
-    const char *input = nullptr;
+    const char *tier = nullptr, *input = nullptr;
     // What ONNX Runtime warns of is shown on request.
     OrtLoggingLevel level = ORT_LOGGING_LEVEL_FATAL;
     for (int i = 3; i < argc; i++) {
         bool more = i + 1 < argc;
         if (!std::strcmp(argv[i], "--claim") && more) claims.push_back(argv[++i]);
+        else if (!std::strcmp(argv[i], "--tier") && more) tier = argv[++i];
         else if (!std::strcmp(argv[i], "--input") && more) input = argv[++i];
         else if (!std::strcmp(argv[i], "--log")) level = ORT_LOGGING_LEVEL_WARNING;
         else return ONNXSEAL_ERROR_KIND_USAGE;
@@ -172,7 +175,7 @@ int main(int argc, char **argv) {
     try {
         Ort::Env env(level, "infer");
         // Before the session, so that it is released after it.
-        Owned<OnnxsealModel> model = open(argv[1], argv[2], claims);
+        Owned<OnnxsealModel> model = open(argv[1], argv[2], claims, tier);
         Session session = create_session(model.get(), env, Ort::SessionOptions());
         run(session, input);
     } catch (const Owned<OnnxsealError> &error) {

@@ -265,6 +265,13 @@ struct OnnxsealError *onnxseal_model_open_memory(const void *bytes,
 const void *onnxseal_model_bytes(const struct OnnxsealModel *model,
                                  size_t *length_bytes);
 
+// The name of the tier that was opened; `NULL` for a model without tiers, or if `model` is `NULL`.
+const char *onnxseal_model_tier(const struct OnnxsealModel *model);
+
+// Whether `model` is the original, and not the edition of a tier below the highest; `false` if it is
+// `NULL`.
+bool onnxseal_model_is_original(const struct OnnxsealModel *model);
+
 // How many files of external data the model has.
 size_t onnxseal_model_n_external_files(const struct OnnxsealModel *model);
 
@@ -316,6 +323,19 @@ ONNXSEAL_MUST_USE
 struct OnnxsealError *onnxseal_options_require_signature(struct OnnxsealOptions *options,
                                                          const char *allowed_signers,
                                                          const char *signer);
+
+// Opens this tier of models that have tiers, such as `"trial"`: exactly this edition, by its own key or by
+// that of a higher tier. `"any"` is the highest that an identity opens, and `NULL` the original, as at
+// first. Another call replaces this demand.
+//
+// Tiers below the highest are not the original: see onnxseal_model_is_original(). Without this call they
+// are refused with `NO_MATCHING_KEY`. A tier that a model does not have, and every tier of a model
+// without tiers, is refused with `POLICY_NOT_MET`; `"any"` is not.
+//
+// Errors: `USAGE`.
+ONNXSEAL_MUST_USE
+struct OnnxsealError *onnxseal_options_set_tier(struct OnnxsealOptions *options,
+                                                const char *tier);
 
 // With `allowed`, ONNX Runtime may write models that are opened with these options to files, in clear,
 // if its session options say so: an optimized model, compiled models. Otherwise it writes no optimized

@@ -24,10 +24,11 @@ pub struct OnnxsealModel {
     pub(crate) model: Model,
     /// What ONNX Runtime was given of this model's memory.
     pub(crate) values: Mutex<Values>,
+    tier: *const c_char,
     claims: Vec<OnnxsealClaim>,
     files: Vec<OnnxsealFile>,
     tensors: Vec<OnnxsealTensor>,
-    /// What the three point to.
+    /// What the four point to.
     texts: Vec<CString>,
     dims: Vec<Box<[i64]>>,
 }
@@ -158,6 +159,19 @@ pub extern "C" fn onnxseal_model_bytes(
     bytes.as_ptr().cast()
 }
 
+/// The name of the tier that was opened; `NULL` for a model without tiers, or if `model` is `NULL`.
+#[unsafe(no_mangle)]
+pub extern "C" fn onnxseal_model_tier(model: Option<&OnnxsealModel>) -> *const c_char {
+    model.map_or(ptr::null(), |model| model.tier)
+}
+
+/// Whether `model` is the original, and not the edition of a tier below the highest; `false` if it is
+/// `NULL`.
+#[unsafe(no_mangle)]
+pub extern "C" fn onnxseal_model_is_original(model: Option<&OnnxsealModel>) -> bool {
+    model.is_some_and(|model| model.model.is_original())
+}
+
 /// How many files of external data the model has.
 #[unsafe(no_mangle)]
 pub extern "C" fn onnxseal_model_n_external_files(model: Option<&OnnxsealModel>) -> usize {
@@ -257,7 +271,7 @@ fn access<'a>(
     Access {
         identities,
         signed_by: options.and_then(|options| options.signed_by.as_ref()),
-        edition: Edition::Whole,
+        edition: options.map_or(Edition::Whole, OnnxsealOptions::edition),
     }
 }
 
@@ -279,6 +293,7 @@ impl OnnxsealModel {
         let mut handle = Box::new(OnnxsealModel {
             model,
             values: Mutex::default(),
+            tier: ptr::null(),
             claims: Vec::new(),
             files: Vec::new(),
             tensors: Vec::new(),
@@ -288,6 +303,7 @@ impl OnnxsealModel {
         let OnnxsealModel {
             model,
             values: _,
+            tier,
             claims,
             files,
             tensors,
@@ -300,6 +316,9 @@ impl OnnxsealModel {
             texts.push(text);
             Ok(place)
         };
+        if let Some(name) = model.tier() {
+            *tier = c_text(name)?;
+        }
         for (key, value) in model.claims() {
             let (key, value) = (c_text(key)?, c_text(value)?);
             claims.push(OnnxsealClaim { key, value });

@@ -4,7 +4,7 @@
 use std::ffi::c_char;
 use std::path::Path;
 
-use onnxseal_runtime::{AllowedSigners, PlaintextOnDisk, Requirements, SignedBy};
+use onnxseal_runtime::{AllowedSigners, Edition, PlaintextOnDisk, Requirements, SignedBy};
 
 use crate::arguments::{given, optional_text, path, text, utf8};
 use crate::error::{OnnxsealError, guard};
@@ -19,6 +19,14 @@ pub struct OnnxsealOptions {
     pub(crate) signed_by: Option<SignedBy>,
     pub(crate) claims: Vec<String>,
     pub(crate) plaintext_on_disk: PlaintextOnDisk,
+    tier: Option<String>,
+}
+
+impl OnnxsealOptions {
+    /// The edition that is accepted.
+    pub(crate) fn edition(&self) -> Edition<'_> {
+        self.tier.as_deref().map_or(Edition::Whole, Edition::named)
+    }
 }
 
 /// Makes options without demands. Release them with onnxseal_options_release(). Never `NULL`.
@@ -73,6 +81,31 @@ pub extern "C" fn onnxseal_options_require_signature(
         let allowed = AllowedSigners::read(file, &name)?;
         let signer = signer.map(str::to_owned);
         options.signed_by = Some(SignedBy { allowed, signer });
+        Ok(())
+    })
+}
+
+/// Opens this tier of models that have tiers, such as `"trial"`: exactly this edition, by its own key or by
+/// that of a higher tier. `"any"` is the highest that an identity opens, and `NULL` the original, as at
+/// first. Another call replaces this demand.
+///
+/// Tiers below the highest are not the original: see onnxseal_model_is_original(). Without this call they
+/// are refused with `NO_MATCHING_KEY`. A tier that a model does not have, and every tier of a model
+/// without tiers, is refused with `POLICY_NOT_MET`; `"any"` is not.
+///
+/// Errors: `USAGE`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn onnxseal_options_set_tier(
+    options: Option<&mut OnnxsealOptions>,
+    tier: *const c_char,
+) -> Option<Box<OnnxsealError>> {
+    guard(|| {
+        let options = given(options, "options")?;
+        // SAFETY: the caller gives text that ends with a NUL, or NULL.
+        let tier = unsafe { optional_text(tier) };
+        let tier = tier.map(|tier| utf8(tier, "tier")).transpose()?;
+        options.tier = tier.map(str::to_owned);
         Ok(())
     })
 }
