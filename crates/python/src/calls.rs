@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::call;
 use crate::errors::{Fault, Result, io, not_json, usage};
 use crate::keys::{
-    IdentityArgs, Passphrase, RecipientArgs, SignedByArg, SigningKeyArg, read_identities,
+    AudienceArgs, IdentityArgs, Passphrase, SignedByArg, SigningKeyArg, edition, read_identities,
     require_identities,
 };
 use crate::source::{OutputArg, Source};
@@ -32,7 +32,7 @@ pub fn protect<'py>(
     py: Python<'py>,
     model: Source,
     out: Option<OutputArg>,
-    recipients: RecipientArgs,
+    recipients: AudienceArgs,
     policy: Option<PathBuf>,
     preset: Option<String>,
     coefficients: Option<BTreeMap<String, f64>>,
@@ -112,8 +112,8 @@ pub fn inspect(py: Python<'_>, model: Source) -> Result<Bound<'_, PyAny>> {
 /// Checks a protected model: its structure, a policy, and with an identity every byte.
 #[pyfunction]
 #[pyo3(signature = (
-    model, *, identity = None, signed_by = None, policy = None, preset = None, ranking = None,
-    progress = None
+    model, *, identity = None, signed_by = None, tier = None, policy = None, preset = None,
+    ranking = None, progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
 pub fn verify<'py>(
@@ -121,6 +121,7 @@ pub fn verify<'py>(
     model: Source,
     identity: Option<IdentityArgs>,
     signed_by: Option<SignedByArg>,
+    tier: Option<String>,
     policy: Option<PathBuf>,
     preset: Option<String>,
     ranking: Option<PathBuf>,
@@ -135,12 +136,17 @@ pub fn verify<'py>(
     let policy = PolicyArgs::new(policy, preset, None).ranked(ranking);
     let verified = call::run(py, progress, move |progress| {
         let identities = read_identities(identity)?;
+        if tier.is_some() && identities.is_none() {
+            return Err(usage(
+                "only an identity shows which tier it opens: give one with identity=...",
+            ));
+        }
         let signed_by = signed_by.map(SignedByArg::read).transpose()?;
         let policy = policy.read()?;
         let checks = Checks {
             identities: identities.as_ref(),
             signed_by: signed_by.as_ref(),
-            edition: Edition::Whole,
+            edition: edition(tier.as_deref()),
             policy: policy.as_ref(),
         };
         Ok::<_, Fault>(core::verify(model, &checks, progress)?)
@@ -148,10 +154,11 @@ pub fn verify<'py>(
     Ok(as_dict(py, &verified)?)
 }
 
-/// Restores the original of a protected model, byte for byte.
+/// Restores the original of a protected model, byte for byte; with `tier` the edition of that tier.
 #[pyfunction]
 #[pyo3(signature = (
-    model, out, *, identity = None, signed_by = None, replace = false, sync = true, progress = None
+    model, out, *, identity = None, signed_by = None, tier = None, replace = false, sync = true,
+    progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
 pub fn unprotect<'py>(
@@ -160,6 +167,7 @@ pub fn unprotect<'py>(
     out: OutputArg,
     identity: Option<IdentityArgs>,
     signed_by: Option<SignedByArg>,
+    tier: Option<String>,
     replace: bool,
     sync: bool,
     progress: Option<&Bound<'py, PyAny>>,
@@ -171,7 +179,7 @@ pub fn unprotect<'py>(
         let access = Access {
             identities: &identities,
             signed_by: signed_by.as_ref(),
-            edition: Edition::Whole,
+            edition: edition(tier.as_deref()),
         };
         let options = output_options(replace, sync);
         core::unprotect(model, out, access, options, progress)?;
@@ -191,7 +199,7 @@ pub fn rekey<'py>(
     py: Python<'py>,
     model: Source,
     out: Option<OutputArg>,
-    recipients: RecipientArgs,
+    recipients: AudienceArgs,
     identity: Option<IdentityArgs>,
     signed_by: Option<SignedByArg>,
     replace: bool,
@@ -232,7 +240,7 @@ pub fn rotate<'py>(
     py: Python<'py>,
     model: Source,
     out: Option<OutputArg>,
-    recipients: RecipientArgs,
+    recipients: AudienceArgs,
     identity: Option<IdentityArgs>,
     signed_by: Option<SignedByArg>,
     policy: Option<PathBuf>,

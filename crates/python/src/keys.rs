@@ -5,13 +5,15 @@ use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use onnxseal_core::{self as core, AllowedSigners, KeyError, NoPrompt, Prompt, Recipients};
+use onnxseal_core::{
+    self as core, AllowedSigners, Edition, KeyError, NoPrompt, OwnedAudience, Prompt, Recipients,
+};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyMapping, PyString, PyTuple};
 use zeroize::Zeroizing;
 
-use crate::errors::{Result, io, usage};
+use crate::errors::{Fault, Result, io, usage};
 
 /// Names an identity file, or a descriptor as `fd:N`, for calls that are given none.
 const IDENTITY_VARIABLE: &str = "ONNXSEAL_IDENTITY";
@@ -108,6 +110,61 @@ fn write_identity(text: &str, path: &Path) -> Result<()> {
     })
 }
 
+/// To whom a model is protected, or each of its tiers.
+pub enum AudienceArgs {
+    All(RecipientArgs),
+    /// By the names of tiers.
+    Tiers(Vec<(String, RecipientArgs)>),
+}
+
+impl AudienceArgs {
+    /// Reads them; none is a mistake, which would lock everybody out.
+    pub fn read(self) -> Result<OwnedAudience> {
+        self.read_each(RecipientArgs::read)
+    }
+
+    /// The same with a comment, and with their public keys listed in the model: both for everybody to read.
+    pub fn read_with(self, comment: Option<&str>, is_listed: bool) -> Result<OwnedAudience> {
+        self.read_each(|recipients| recipients.read_with(comment, is_listed))
+    }
+
+    fn read_each(
+        self,
+        read: impl Fn(RecipientArgs) -> Result<Recipients>,
+    ) -> Result<OwnedAudience> {
+        match self {
+            AudienceArgs::All(recipients) => Ok(OwnedAudience::All(read(recipients)?)),
+            AudienceArgs::Tiers(tiers) if tiers.is_empty() => Err(no_recipient()),
+            AudienceArgs::Tiers(tiers) => {
+                let tiers = tiers.into_iter();
+                let tiers = tiers.map(|(tier, recipients)| Ok((tier, read(recipients)?)));
+                Ok(OwnedAudience::Tiers(tiers.collect::<Result<_>>()?))
+            }
+        }
+    }
+}
+
+impl<'a, 'py> FromPyObject<'a, 'py> for AudienceArgs {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<AudienceArgs> {
+        match value.cast::<PyMapping>() {
+            Ok(tiers) => {
+                let tiers = tiers.items()?.into_iter();
+                let tiers = tiers.map(|tier| tier.extract());
+                Ok(AudienceArgs::Tiers(tiers.collect::<PyResult<_>>()?))
+            }
+            Err(_) => Ok(AudienceArgs::All(value.extract()?)),
+        }
+    }
+}
+
+fn no_recipient() -> Fault {
+    usage(
+        "no recipient, so nobody could open the result: generate_identity() makes an identity, which has one",
+    )
+}
+
 /// To whom a model is protected: one or several of these.
 pub struct RecipientArgs(Vec<RecipientArg>);
 
@@ -120,8 +177,7 @@ enum RecipientArg {
 }
 
 impl RecipientArgs {
-    /// Reads them; none is a mistake, which would lock everybody out.
-    pub fn read(self) -> Result<Recipients> {
+    fn read(self) -> Result<Recipients> {
         let mut all: Option<Recipients> = None;
         for arg in self.0 {
             let found = match arg {
@@ -139,15 +195,10 @@ impl RecipientArgs {
                 None => all = Some(found),
             }
         }
-        all.ok_or_else(|| {
-            usage("no recipient, so nobody could open the result: generate_identity() makes an identity, which has one")
-        })
+        all.ok_or_else(no_recipient)
     }
-}
 
-impl RecipientArgs {
-    /// The same with a comment, and with their public keys listed in the model: both for everybody to read.
-    pub fn read_with(self, comment: Option<&str>, is_listed: bool) -> Result<Recipients> {
+    fn read_with(self, comment: Option<&str>, is_listed: bool) -> Result<Recipients> {
         let mut recipients = self.read()?;
         if let Some(comment) = comment {
             if core::holds_secret(comment) {
@@ -193,6 +244,11 @@ enum IdentityArg {
     File(PathBuf),
     Text(Zeroizing<Vec<u8>>),
     Passphrase(Arc<Zeroizing<String>>),
+}
+
+/// The edition that a caller accepts: a tier by its name, or "any".
+pub fn edition(tier: Option<&str>) -> Edition<'_> {
+    tier.map_or(Edition::Whole, Edition::named)
 }
 
 /// Reads identities, or what the environment names instead; `None` where there are none.

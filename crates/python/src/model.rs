@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use onnxseal_core::{Access, Edition, Requirements};
+use onnxseal_core::{Access, Requirements};
 use onnxseal_runtime::{self as runtime, Options, PlaintextOnDisk, Sharing, Tensor};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -12,7 +12,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyMemoryView};
 
 use crate::call;
 use crate::errors::{Fault, Result};
-use crate::keys::{IdentityArgs, SignedByArg, require_identities};
+use crate::keys::{IdentityArgs, SignedByArg, edition, require_identities};
 use crate::source::{External, Source};
 use crate::view::View;
 
@@ -28,17 +28,21 @@ pub struct Model {
 /// Opens a protected model in memory: a path, a URL, bytes or a file. A model in memory may have
 /// `external_files`: bytes by relative path.
 ///
-/// `require` lists claims that it must make: "key=value", "key", "not-after", "not-before".
+/// `require` lists claims that it must make: "key=value", "key", "not-after", "not-before". `tier` is the tier
+/// that is accepted in place of the original, or "any".
 #[pyfunction]
 #[pyo3(signature = (
-    model, identity = None, *, require = None, signed_by = None, external_files = None, progress = None
+    model, identity = None, *, require = None, signed_by = None, tier = None, external_files = None,
+    progress = None
 ))]
+#[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
 pub fn open<'py>(
     py: Python<'py>,
     model: Source,
     identity: Option<IdentityArgs>,
     require: Option<Vec<String>>,
     signed_by: Option<SignedByArg>,
+    tier: Option<String>,
     external_files: Option<External<'py>>,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> Result<Model> {
@@ -50,7 +54,7 @@ pub fn open<'py>(
         let access = Access {
             identities: &identities,
             signed_by: signed_by.as_ref(),
-            edition: Edition::Whole,
+            edition: edition(tier.as_deref()),
         };
         // What sessions may write, Python's options say.
         let plaintext_on_disk = PlaintextOnDisk::Allowed;
@@ -81,6 +85,18 @@ impl Model {
     #[getter]
     fn claims(&self) -> BTreeMap<String, String> {
         self.model.claims().clone()
+    }
+
+    /// The tier that was opened; None if the model has one edition only.
+    #[getter]
+    fn tier(&self) -> Option<&str> {
+        self.model.tier()
+    }
+
+    /// Whether it is the original, and not the edition of a tier below the highest.
+    #[getter]
+    fn is_original(&self) -> bool {
+        self.model.is_original()
     }
 
     /// The model file, decrypted; it names external data files as the protected model does.
@@ -152,7 +168,10 @@ impl Model {
 
     fn __repr__(&self) -> String {
         let n_tensors = self.model.tensors().len();
-        format!("<onnxseal.Model of {n_tensors} tensors>")
+        match self.model.tier() {
+            Some(tier) => format!("<onnxseal.Model of {n_tensors} tensors, tier {tier}>"),
+            None => format!("<onnxseal.Model of {n_tensors} tensors>"),
+        }
     }
 }
 

@@ -22,6 +22,11 @@ _Model: TypeAlias = _Place | _Bytes | BinaryIO | _ModelProto | _ONNXProgram
 _Preset: TypeAlias = Literal["light", "balanced", "strong", "full"]
 _Recipient: TypeAlias = str | PathLike[str] | Identity | Passphrase
 """A recipient (`age1...`, `ssh-ed25519 ...`), the path of a file of recipients (not as a string), an identity or a passphrase."""
+_Recipients: TypeAlias = _Recipient | Iterable[_Recipient] | Mapping[str, _Recipient | Iterable[_Recipient]]
+"""One or several; for a model with tiers those of each tier, by its name."""
+_Tier: TypeAlias = str | None
+"""The tier to open, by its name: exactly this edition, by its own key or a higher one. "any": the highest that the identity
+opens. None: the original; a tier below the highest is refused."""
 _Identity: TypeAlias = str | PathLike[str] | bytes | Identity | Passphrase
 """The path of an identity file or an ssh private key, or its text. A passphrase opens models protected to it, and
 encrypted files among the identities."""
@@ -53,6 +58,10 @@ class Model:
     @property
     def claims(self) -> dict[str, str]: ...
     @property
+    def tier(self) -> str | None: ...
+    @property
+    def is_original(self) -> bool: ...
+    @property
     def model_bytes(self) -> memoryview: ...
     @property
     def external_files(self) -> dict[str, memoryview]: ...
@@ -75,6 +84,7 @@ def open(
     *,
     require: Sequence[str] | None = None,
     signed_by: _SignedBy | None = None,
+    tier: _Tier = None,
     external_files: Mapping[str, _Bytes] | None = None,
     progress: _Progress = None,
 ) -> Model: ...
@@ -82,7 +92,7 @@ def protect(
     model: _Model,
     out: _Place | None = None,
     *,
-    recipients: _Recipient | Iterable[_Recipient],
+    recipients: _Recipients,
     policy: str | PathLike[str] | None = None,
     preset: _Preset | None = None,
     coefficients: Mapping[str, float] | None = None,
@@ -113,6 +123,7 @@ def verify(
     *,
     identity: _Identity | Iterable[_Identity] | None = None,
     signed_by: _SignedBy | None = None,
+    tier: _Tier = None,
     policy: str | PathLike[str] | None = None,
     preset: _Preset | None = None,
     ranking: str | PathLike[str] | None = None,
@@ -124,6 +135,7 @@ def unprotect(
     *,
     identity: _Identity | Iterable[_Identity] | None = None,
     signed_by: _SignedBy | None = None,
+    tier: _Tier = None,
     replace: bool = False,
     sync: bool = True,
     progress: _Progress = None,
@@ -132,7 +144,7 @@ def rekey(
     model: _Model,
     out: _Place | None = None,
     *,
-    recipients: _Recipient | Iterable[_Recipient],
+    recipients: _Recipients,
     identity: _Identity | Iterable[_Identity] | None = None,
     signed_by: _SignedBy | None = None,
     replace: bool = False,
@@ -143,7 +155,7 @@ def rotate(
     model: _Model,
     out: _Place | None = None,
     *,
-    recipients: _Recipient | Iterable[_Recipient],
+    recipients: _Recipients,
     identity: _Identity | Iterable[_Identity] | None = None,
     signed_by: _SignedBy | None = None,
     policy: str | PathLike[str] | None = None,

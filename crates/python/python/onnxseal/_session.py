@@ -71,10 +71,13 @@ class InferenceSession(onnxruntime.InferenceSession):
             `onnxseal.Passphrase`, or several of these. The default is the one that ONNXSEAL_IDENTITY names.
         require: Claims that the model must make: "key=value", "key", "not-after", "not-before".
         signed_by: An `allowed_signers` file, and possibly the signer. A key of the file must have signed the model.
+        tier: The tier to open of a model with tiers, or "any" for the highest that the identity opens. Without it, a
+            tier below the highest is refused, because it is not the original. `onnxseal.open` gives a model that says
+            which tier it is.
         external_files: The external data files of a model in memory: bytes by relative path.
         progress: True for a bar, or a function of the bytes done and the total.
-        allow_plain: Whether to open a model that is not protected too, as ONNX Runtime opens it. With `require` or
-            `signed_by` such a model is always refused.
+        allow_plain: Whether to open a model that is not protected too, as ONNX Runtime opens it. With `require`,
+            `signed_by` or the name of a tier such a model is always refused.
         allow_plaintext_on_disk: Whether options may make ONNX Runtime write the decrypted model to files, such as
             `optimized_model_filepath`. Such options are refused otherwise.
 
@@ -92,6 +95,7 @@ class InferenceSession(onnxruntime.InferenceSession):
         identity=None,
         require=None,
         signed_by=None,
+        tier=None,
         external_files=None,
         progress=None,
         allow_plain=False,
@@ -114,6 +118,7 @@ class InferenceSession(onnxruntime.InferenceSession):
                     identity,
                     require=require,
                     signed_by=signed_by,
+                    tier=tier,
                     external_files=external_files,
                     progress=progress,
                 )
@@ -121,8 +126,8 @@ class InferenceSession(onnxruntime.InferenceSession):
                 if not _is_plain(model):
                     raise
                 name = "the model" if path is None else path
-                if require or signed_by:
-                    raise UsageError(f"{name} is not protected, so it is not what require= or signed_by= demands") from error
+                if require or signed_by or tier not in (None, "any"):
+                    raise UsageError(f"{name} is not protected, so it is not what require=, signed_by= or tier= demands") from error
                 if not allow_plain:
                     raise UsageError(f"{name} is not protected: allow_plain=True opens such models too") from error
                 if external_files:
