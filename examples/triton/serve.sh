@@ -15,6 +15,8 @@
 #                             (fd:N) that ONNXSEAL_IDENTITY names]
 #   --allowed-signers FILE    refuse models that are not signed by a key of this OpenSSH allowed_signers file
 #   --signer PRINCIPAL        the signer in that file who must have signed
+#   --tier NAME               serve this tier of the models, or with `any` the highest that the identities open; without it,
+#                             a tier below the highest is refused, because it is not the original
 #   --allow-plain             also serve models that are not protected; otherwise they are refused
 #   --user NAME               start COMMAND as this user, without privileges
 #   --size SIZE               the most memory for the opened models, such as 4G [default: half of the memory]
@@ -33,12 +35,13 @@ fail() {
 }
 
 parse() {
-    identities=() signers=() command=()
+    identities=() signers=() tier=() command=()
     user='' size='' given='' open_only='' allow_plain='' allow_swap='' outside=''
     while (($#)); do
         case $1 in
             -i | --identity) identities+=("${2?$1 needs a file}") && shift ;;
             --allowed-signers | --signer) signers+=("$1" "${2?$1 needs a value}") && shift ;;
+            --tier) tier=("$1" "${2?$1 needs a name}") && shift ;;
             --user) user=${2?$1 needs a name} && shift ;;
             --size) size=${2?$1 needs a size} && shift ;;
             --given) given=1 ;;
@@ -137,7 +140,7 @@ count() {
 }
 
 open_models() {
-    local code=0 identity access=("${signers[@]}") plain=0
+    local code=0 identity access=("${signers[@]}" "${tier[@]}") plain=0
     for identity in "${identities[@]}"; do
         access+=(-i "$identity")
     done

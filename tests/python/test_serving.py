@@ -195,6 +195,37 @@ def test_leave_for_plain_models_is_none_for_others(served, stranger):
 
 
 @mounts
+def test_tiers(served, tiers):
+    """A lower tier is served only if it is named."""
+    trial, both = ["-i", tiers.trial], ["-i", tiers.trial, "-i", served.identity]
+    shutil.copy(tiers.protected, served.model("digits"))
+    # The other model has no tiers.
+    served.fails(EXIT_CODES["policy"], *both, "--tier", "trial")
+    other = served.repository / "external"
+    other.rename(served.repository.parent / "external")
+    assert "which is not the original" in served.fails(EXIT_CODES["no_matching_key"], *trial)
+    served.fails(EXIT_CODES["no_matching_key"], *trial, "--tier", "full")
+    served.fails(EXIT_CODES["policy"], *trial, "--tier", "gold")
+
+    def answer(*options):
+        process = served.serve(*options)
+        found = served.infer("digits")
+        process.terminate()
+        process.wait(timeout=60)
+        return found
+
+    facts = {"input": "nchw", "output": 0}
+    lower, whole = (digits.outputs(path, facts) for path in (tiers.unprotected, tiers.original))
+    assert not np.allclose(lower, whole)
+    for options in ([*trial, "--tier", "trial"], [*both, "--tier", "trial"], [*trial, "--tier", "any"]):
+        assert np.array_equal(answer(*options), lower)
+    assert np.array_equal(answer(*both), whole)
+    (served.repository.parent / "external").rename(other)
+    served.serve(*both, "--tier", "any")
+    served.is_right()
+
+
+@mounts
 def test_signers(served, tool, tmp_path):
     key = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", key], check=True)
