@@ -17,7 +17,7 @@ use onnxseal_core::{Location, StoreError};
 pub use self::policy::{LeastPolicy, Policy};
 use crate::exit;
 use crate::keys::{IdentityArgs, NewRecipientArgs, PassphraseArgs, RecipientArgs};
-use crate::signing::{OpeningArgs, ResigningArgs, SignerArgs, SigningArgs};
+use crate::signing::{OpeningArgs, ResigningArgs, SignerArgs, SigningArgs, TierArgs};
 
 /// Protect the weights of ONNX models that you give to others.
 #[derive(Debug, Parser)]
@@ -272,6 +272,9 @@ pub struct Verify {
     pub opening: OpeningArgs,
 
     #[command(flatten)]
+    pub tier: TierArgs,
+
+    #[command(flatten)]
     pub policy: LeastPolicy,
 
     /// How to print the result
@@ -330,6 +333,9 @@ pub struct Unprotect {
 
     #[command(flatten)]
     pub opening: OpeningArgs,
+
+    #[command(flatten)]
+    pub tier: TierArgs,
 
     /// File or object to write; in a folder, the file gets the model's name. External data goes beside
     /// it, under the paths of the original

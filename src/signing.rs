@@ -9,6 +9,7 @@ use onnxseal_core::{
     Access, AllowedSigners, Edition, Error, Identities, Resign, SignedBy, SigningKey,
 };
 
+use crate::exit::Usage;
 use crate::keys::IdentityArgs;
 use crate::{keys, prompt};
 
@@ -51,18 +52,21 @@ pub struct OpeningArgs {
     pub identities: IdentityArgs,
     #[command(flatten)]
     pub signer: SignerArgs,
+}
 
+/// Which edition of a model with tiers is accepted.
+#[derive(Debug, Args)]
+pub struct TierArgs {
     /// Accept this tier of a model that has tiers, or `any` for the highest that the identities open. A
     /// tier below the highest is not the original
     #[arg(long, value_name = "TIER")]
     pub tier: Option<String>,
 }
 
-/// The same, as it was read.
-pub struct Opening<'a> {
+/// What opens a model, as it was read.
+pub struct Opening {
     identities: Identities,
     signed_by: Option<SignedBy>,
-    edition: Edition<'a>,
 }
 
 impl SigningArgs {
@@ -123,26 +127,16 @@ impl SignerArgs {
 impl OpeningArgs {
     /// The files that it names.
     pub fn files(&self) -> Vec<&Path> {
-        let OpeningArgs {
-            identities,
-            signer,
-            tier: _,
-        } = self;
+        let OpeningArgs { identities, signer } = self;
         [identities.files(), signer.files()].concat()
     }
 
     /// Reads both; no identity is a mistake.
-    pub fn require(&self, quiet: bool) -> Result<Opening<'_>> {
+    pub fn require(&self, quiet: bool) -> Result<Opening> {
         Ok(Opening {
             identities: self.identities.require(quiet)?,
             signed_by: self.signer.read()?,
-            edition: self.edition(),
         })
-    }
-
-    /// The edition that is accepted.
-    pub fn edition(&self) -> Edition<'_> {
-        self.tier.as_deref().map_or(Edition::Whole, Edition::named)
     }
 
     /// Reads both, as far as they are given.
@@ -151,12 +145,35 @@ impl OpeningArgs {
     }
 }
 
-impl Opening<'_> {
+impl TierArgs {
+    /// The edition that is accepted.
+    pub fn edition(&self) -> Edition<'_> {
+        self.tier.as_deref().map_or(Edition::Whole, Edition::named)
+    }
+
+    /// The same where identities may be absent: then no tier is opened.
+    pub fn edition_for(&self, identities: Option<&Identities>) -> Result<Edition<'_>> {
+        match (&self.tier, identities) {
+            (Some(_), None) => {
+                let text = "--tier says which tier an identity must open: give --identity too";
+                Err(Usage(text.into()).into())
+            }
+            _ => Ok(self.edition()),
+        }
+    }
+}
+
+impl Opening {
     /// What it takes to open a model.
     pub fn access(&self) -> Access<'_> {
+        access(&self.identities, self.signed_by.as_ref())
+    }
+
+    /// What it takes to open the edition that `tier` names.
+    pub fn access_to<'a>(&'a self, tier: &'a TierArgs) -> Access<'a> {
         Access {
-            edition: self.edition,
-            ..access(&self.identities, self.signed_by.as_ref())
+            edition: tier.edition(),
+            ..self.access()
         }
     }
 }

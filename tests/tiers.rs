@@ -151,6 +151,8 @@ fn inspect_and_verify_tell_of_tiers() {
     lab.expect(0, &["verify", "sealed.onnx"]);
     lab.expect(0, &["verify", "sealed.onnx", "-i", "full.txt"]);
     lab.expect(5, &["verify", "sealed.onnx", "-i", "trial.txt"]);
+    let (_, error) = lab.expect(2, &["verify", "sealed.onnx", "--tier", "trial"]);
+    assert!(error.contains("give --identity"), "{error}");
     let args = [
         "verify",
         "sealed.onnx",

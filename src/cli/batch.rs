@@ -8,7 +8,7 @@ use onnxseal_core::Location;
 
 use super::{LeastPolicy, Policy, folder, pair};
 use crate::keys::{NewRecipientArgs, RecipientArgs};
-use crate::signing::{OpeningArgs, ResigningArgs, SigningArgs};
+use crate::signing::{OpeningArgs, ResigningArgs, SigningArgs, TierArgs};
 
 #[derive(Debug, Args)]
 pub struct Batch {
@@ -60,6 +60,8 @@ pub struct Unprotect {
     #[command(flatten)]
     pub opening: OpeningArgs,
     #[command(flatten)]
+    pub tier: TierArgs,
+    #[command(flatten)]
     pub course: Course,
 }
 
@@ -107,6 +109,8 @@ pub struct Verify {
 
     #[command(flatten)]
     pub opening: OpeningArgs,
+    #[command(flatten)]
+    pub tier: TierArgs,
 
     #[command(flatten)]
     pub policy: LeastPolicy,

@@ -49,7 +49,7 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
             )?;
             let opening = args.opening.require(quiet)?;
             let operation = Operation::Unprotect {
-                access: opening.access(),
+                access: opening.access_to(&args.tier),
             };
             job.carry_out(&operation, writing(&args.outputs, &args.course), quiet)
         }
@@ -107,7 +107,7 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
             let checks = Checks {
                 identities: identities.as_ref(),
                 signed_by: signed_by.as_ref(),
-                edition: args.opening.edition(),
+                edition: args.tier.edition_for(identities.as_ref())?,
                 policy: policy.as_ref(),
             };
             let operation = Operation::Verify { checks };

@@ -17,7 +17,7 @@ pub fn run(args: &Unprotect, quiet: bool) -> Result<()> {
     let restored = core::unprotect(
         &args.model,
         &output,
-        opening.access(),
+        opening.access_to(&args.tier),
         args.output_options.core(),
         &bar,
     )?;

@@ -24,12 +24,13 @@ pub fn run(args: &Verify, quiet: bool) -> Result<()> {
         policy = policy.map(files::for_many);
     }
     let (identities, signed_by) = args.opening.read(quiet)?;
+    let edition = args.tier.edition_for(identities.as_ref())?;
     // What is not protected meets no demand.
     let demands = identities.is_some() || signed_by.is_some() || policy.is_some();
     let verifier = Verifier {
         identities,
         signed_by,
-        edition: args.opening.edition(),
+        edition,
         policy,
         all_match,
         require_protected: args.require_protected || demands,

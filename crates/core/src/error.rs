@@ -296,6 +296,12 @@ pub enum Usage {
         /// The tiers, the least first; none without tiers.
         tiers: Vec<String>,
     },
+    /// Recipients of one tier are given in two parts.
+    #[error("tier {name:?} is given recipients twice")]
+    TierTwice {
+        /// The tier.
+        name: String,
+    },
     /// Some recipients are given with a tier, and some without.
     #[error("some recipients have a tier and some have none: give all of them a tier")]
     MixedRecipients,

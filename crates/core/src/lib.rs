@@ -83,6 +83,8 @@ pub use {
     make::rekey::{Rekeyed, Rewrap, rekey, rekey_in_place},
     make::rotate::{Resign, RotateOptions, rotate, rotate_in_place, rotate_with},
     make::sign::{attach_signature, sign, signed_message},
-    onnxseal_plan::{Demand, Error as PolicyError, MAX_RANKING_BYTES, Policy, Preset, Ranking},
+    onnxseal_plan::{
+        Demand, Error as PolicyError, MAX_RANKING_BYTES, Mode, Policy, Preset, Ranking, Tier,
+    },
     onnxseal_store::splice::is_interrupted,
 };

@@ -131,9 +131,16 @@ impl<'a> Audience<'a> {
                         Error::from(Usage::RecipientsOfNoTier { name, tiers })
                     })
                 };
-                let by_tier = recipients.iter();
-                let by_tier = by_tier.map(|(name, of)| Ok((tier_of(name)?, of)));
-                by_tier.collect()
+                let mut by_tier = Vec::new();
+                for (name, of) in recipients {
+                    let tier = tier_of(name)?;
+                    if by_tier.iter().any(|(other, _)| *other == tier) {
+                        let name = name.clone();
+                        return Err(Usage::TierTwice { name }.into());
+                    }
+                    by_tier.push((tier, of));
+                }
+                Ok(by_tier)
             }
         }
     }
