@@ -3,8 +3,63 @@
 use std::cmp::Ordering;
 
 use crate::position::{Run, runs};
+use crate::subsequence::Cut;
 
-/// One subsequence that may be taken.
+/// Leading bits of a worth that tell its bucket: a positive f64's exponent and 4 bits of its mantissa, so
+/// that 16 buckets lie between a worth and its double.
+const BUCKET_BITS: u32 = 1 + 11 + 4;
+
+/// A tensor of which some subsequences are taken.
+pub(crate) struct Offer {
+    pub cut: Cut,
+    /// What each subsequence is worth per byte, from 0 up.
+    worths: Vec<f64>,
+}
+
+impl Offer {
+    /// A tensor with the `scores` of its subsequences, each times `coefficient`.
+    pub fn new(cut: Cut, mut scores: Vec<f64>, coefficient: f64) -> Offer {
+        let offer = |score: f64, bytes: u64| per_byte(coefficient * score, bytes);
+        let last = scores.pop();
+        let bytes = cut.unit_bytes();
+        for score in &mut scores {
+            *score = offer(*score, bytes);
+        }
+        if let Some(score) = last {
+            scores.push(offer(score, cut.bytes(scores.len() as u64, 1)));
+        }
+        let worths = scores;
+        Offer { cut, worths }
+    }
+
+    /// The bytes of the subsequence `index`.
+    fn bytes(&self, index: usize) -> u64 {
+        match index + 1 < self.worths.len() {
+            true => self.cut.unit_bytes(),
+            false => self.cut.bytes(index as u64, 1),
+        }
+    }
+}
+
+/// Takes of `offers` what is worth most per byte: as few subsequences as have `budget` bytes together, or
+/// all of them. Returns the runs of each offer.
+///
+/// Nothing is sorted but what is worth about as much as the last that is taken, and no list of all is made:
+/// a large model has millions.
+pub(crate) fn take_best(offers: &[Offer], budget: u64) -> Vec<Vec<Run>> {
+    let last = last_taken(offers, budget);
+    let taken = offers.iter().zip(0..).map(|(offer, tensor)| {
+        let Some(last) = last else { return Vec::new() };
+        // Of those worth the same, the first in the file.
+        let (worth, limit) = (last.score, last.limit(tensor));
+        let worths = offer.worths.iter().enumerate();
+        let taken = worths.filter(|&(index, &of)| of > worth || (of == worth && index < limit));
+        runs(taken.map(|(index, _)| index as u64))
+    });
+    taken.collect()
+}
+
+/// One subsequence.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Candidate {
     /// What it is worth, per byte.
@@ -19,9 +74,8 @@ pub(crate) struct Candidate {
 impl Candidate {
     /// A subsequence of `bytes` with a score that is not yet per byte.
     pub fn new(score: f64, bytes: u64, tensor: usize, index: u64) -> Candidate {
-        let score = score / bytes.max(1) as f64;
         Candidate {
-            score: if score.is_finite() { score.abs() } else { 0.0 },
+            score: per_byte(score, bytes),
             bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
             tensor: tensor as u32,
             index: index as u32,
@@ -33,6 +87,59 @@ impl Candidate {
         (other.score.total_cmp(&self.score))
             .then_with(|| (self.tensor, self.index).cmp(&(other.tensor, other.index)))
     }
+
+    /// Below which number those of `tensor` that are worth the same come no later than this one.
+    fn limit(&self, tensor: u32) -> usize {
+        match tensor.cmp(&self.tensor) {
+            Ordering::Less => usize::MAX,
+            Ordering::Equal => self.index as usize + 1,
+            Ordering::Greater => 0,
+        }
+    }
+}
+
+/// The worst of the subsequences that are taken; `None` if none are.
+fn last_taken(offers: &[Offer], budget: u64) -> Option<Candidate> {
+    let mut bytes_in = vec![0u64; 1 << BUCKET_BITS];
+    for offer in offers {
+        for (index, worth) in offer.worths.iter().enumerate() {
+            bytes_in[bucket(*worth)] += offer.bytes(index);
+        }
+    }
+    let mut left = budget.min(bytes_in.iter().sum());
+    if left == 0 {
+        return None;
+    }
+    let last_bucket = (bytes_in.iter().rposition(|&bytes| {
+        let is_last = bytes >= left;
+        if !is_last {
+            left -= bytes;
+        }
+        is_last
+    }))?;
+    let mut candidates = Vec::new();
+    for (offer, tensor) in offers.iter().zip(0..) {
+        let worths = offer.worths.iter().enumerate();
+        let in_bucket = worths.filter(|(_, worth)| bucket(**worth) == last_bucket);
+        candidates.extend(in_bucket.map(|(index, &worth)| Candidate {
+            score: worth,
+            bytes: u32::try_from(offer.bytes(index)).unwrap_or(u32::MAX),
+            tensor,
+            index: index as u32,
+        }));
+    }
+    let n = best(&mut candidates, left);
+    candidates[..n].iter().copied().max_by(Candidate::order)
+}
+
+fn per_byte(score: f64, bytes: u64) -> f64 {
+    let score = score / bytes.max(1) as f64;
+    if score.is_finite() { score.abs() } else { 0.0 }
+}
+
+/// Bits of positive numbers have the order of the numbers.
+fn bucket(worth: f64) -> usize {
+    (worth.to_bits() >> (u64::BITS - BUCKET_BITS)) as usize
 }
 
 /// Moves the best of `candidates` to the front: as few as have `budget` bytes together, or all of them.
@@ -56,72 +163,108 @@ pub(crate) fn best(candidates: &mut [Candidate], budget: u64) -> usize {
     low
 }
 
-/// Joins the subsequences of one tensor into runs.
-pub(crate) fn joined(mut indices: Vec<u32>) -> Vec<Run> {
-    indices.sort_unstable();
-    runs(indices.into_iter().map(u64::from))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn candidates(scores: &[f64], bytes: impl Fn(usize) -> u32) -> Vec<Candidate> {
-        let of = |(index, &score)| Candidate {
-            score,
-            bytes: bytes(index),
-            tensor: 0,
-            index: index as u32,
-        };
-        scores.iter().enumerate().map(of).collect()
+    /// Numbers in every order, the same each time.
+    fn draws(mut state: u64) -> impl FnMut(u64) -> u64 {
+        move |n| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+            (state >> 33) % n
+        }
     }
 
-    fn taken(mut all: Vec<Candidate>, budget: u64) -> Vec<u32> {
-        let n = best(&mut all, budget);
-        let mut indices: Vec<u32> = all[..n].iter().map(|c| c.index).collect();
-        indices.sort_unstable();
-        indices
+    /// Tensors of bytes, in units of ten, with these scores: the last unit of each has four bytes.
+    fn offers(scores: &[&[f64]]) -> Vec<Offer> {
+        let of = |scores: &&[f64]| {
+            let cut = Cut::flat(10 * scores.len() as u64 - 6, 8, 10);
+            Offer::new(cut, scores.to_vec(), 1.0)
+        };
+        scores.iter().map(of).collect()
+    }
+
+    fn taken(offers: &[Offer], budget: u64) -> Vec<(usize, u64)> {
+        let runs = take_best(offers, budget);
+        let mut taken = Vec::new();
+        for (tensor, runs) in runs.iter().enumerate() {
+            let mut at = 0;
+            for run in runs {
+                at += run.skip;
+                taken.extend((at..at + run.take).map(|index| (tensor, index)));
+                at += run.take;
+            }
+        }
+        taken
     }
 
     #[test]
     fn the_best_are_taken_until_the_budget_is_reached() {
-        let all = || candidates(&[0.1, 0.9, 0.5, 0.9, 0.3], |_| 10);
-        assert!(taken(all(), 0).is_empty());
+        let offers = offers(&[&[0.1, 0.9, 0.5, 0.9, 0.0], &[0.9, 0.0]]);
+        assert!(taken(&offers, 0).is_empty());
         // Of equals the first.
-        assert_eq!(taken(all(), 10), [1]);
-        assert_eq!(taken(all(), 11), [1, 3]);
-        assert_eq!(taken(all(), 30), [1, 2, 3]);
-        assert_eq!(taken(all(), 50), [0, 1, 2, 3, 4]);
-        assert_eq!(taken(all(), 1000), [0, 1, 2, 3, 4]);
-        assert!(taken(Vec::new(), 1000).is_empty());
+        assert_eq!(taken(&offers, 10), [(0, 1)]);
+        assert_eq!(taken(&offers, 11), [(0, 1), (0, 3)]);
+        assert_eq!(taken(&offers, 30), [(0, 1), (0, 3), (1, 0)]);
+        assert_eq!(taken(&offers, 31), [(0, 1), (0, 2), (0, 3), (1, 0)]);
+        // Nothing is worth nothing, and is taken last: the ends have 4 bytes each.
+        let all_but_one = taken(&offers, 51);
+        assert_eq!(all_but_one.len(), 6);
+        assert!(!all_but_one.contains(&(1, 1)));
+        for budget in [55, 58, 59, 1000] {
+            assert_eq!(taken(&offers, budget).len(), 7);
+        }
+        assert!(taken(&[], 1000).is_empty());
+    }
+
+    #[test]
+    fn what_is_no_number_is_worth_nothing() {
+        let offers = offers(&[&[f64::NAN, f64::INFINITY, 1e-300, f64::NEG_INFINITY, -0.0]]);
+        assert_eq!(taken(&offers, 10), [(0, 2)]);
+        assert_eq!(taken(&offers, 11), [(0, 0), (0, 2)]);
+        assert_eq!(taken(&offers, 1000).len(), 5);
     }
 
     #[test]
     fn the_same_as_by_sorting() {
-        let mut state = 1u64;
-        let mut draw = |n: u64| {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
-            (state >> 33) % n
-        };
+        let mut draw = draws(1);
         for n in [1, 2, 3, 10, 100, 1000] {
-            let scores: Vec<f64> = (0..n).map(|_| draw(50) as f64).collect();
-            let sizes: Vec<u32> = (0..n).map(|_| 1 + draw(300) as u32).collect();
-            let all = || candidates(&scores, |i| sizes[i]);
-            let total: u64 = sizes.iter().map(|&size| u64::from(size)).sum();
-            for budget in [1, total / 7, total / 2, total - 1, total] {
-                let mut sorted = all();
-                sorted.sort_by(Candidate::order);
-                let mut bytes = 0;
-                let mut expected = Vec::new();
-                for candidate in sorted {
-                    if bytes >= budget {
-                        break;
-                    }
-                    bytes += u64::from(candidate.bytes);
-                    expected.push(candidate.index);
+            // Few different scores, many, and of all magnitudes.
+            for spread in [1u64, 50, 1 << 40] {
+                let mut scores = || -> Vec<f64> {
+                    let power = |draw: &mut dyn FnMut(u64) -> u64| match spread {
+                        50.. => 2f64.powi(draw(60) as i32 - 30),
+                        _ => 1.0,
+                    };
+                    let of = |_| draw(spread) as f64 * power(&mut draw);
+                    (0..n).map(of).collect()
+                };
+                let (a, b) = (scores(), scores());
+                let offers = offers(&[&a, &b]);
+                let mut sorted: Vec<(f64, usize, u64, u64)> = Vec::new();
+                for (tensor, offer) in offers.iter().enumerate() {
+                    sorted.extend(
+                        offer.worths.iter().zip(0..).map(|(&worth, index)| {
+                            (worth, tensor, index, offer.cut.bytes(index, 1))
+                        }),
+                    );
                 }
-                expected.sort_unstable();
-                assert_eq!(taken(all(), budget), expected, "{n} {budget}");
+                let total: u64 = sorted.iter().map(|&(_, _, _, bytes)| bytes).sum();
+                assert_eq!(total, 2 * (10 * n - 6));
+                sorted.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+                for budget in [1, total / 7, total / 2, total - 1, total, total + 1] {
+                    let mut bytes = 0;
+                    let mut expected = Vec::new();
+                    for &(_, tensor, index, its_bytes) in &sorted {
+                        if bytes >= budget {
+                            break;
+                        }
+                        bytes += its_bytes;
+                        expected.push((tensor, index));
+                    }
+                    expected.sort_unstable();
+                    assert_eq!(taken(&offers, budget), expected, "{n} {spread} {budget}");
+                }
             }
         }
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use onnxseal_onnx::element_bits;
 use onnxseal_onnx::model::{Model, NodeId, TensorId, Unpatchable};
 
-use crate::choose::{Candidate, best, joined};
+use crate::choose::{Candidate, Offer, take_best};
 use crate::classify::{Classified, Reason, classify, op_type};
 use crate::coefficients::{Coefficient, Coefficients};
 use crate::error::Error;
@@ -252,13 +252,13 @@ impl<'p, 'a> Planner<'p, 'a> {
         if !fits.eq(scores.iter().map(Vec::len)) {
             return Err(Error::Scores.into());
         }
-        let of_tensor: HashMap<TensorId, &Vec<f64>> = wanted
+        let mut of_tensor: HashMap<TensorId, Vec<f64>> = wanted
             .iter()
-            .zip(&scores)
+            .zip(scores)
             .map(|(tensor, scores)| (tensor.tensor, scores))
             .collect();
         for (pool_budget, members) in std::mem::take(&mut self.pools) {
-            self.take_best(pool_budget, &members, &of_tensor);
+            self.take_best(pool_budget, &members, &mut of_tensor);
             self.pools.push((pool_budget, members));
         }
         if has_tiers {
@@ -328,37 +328,33 @@ impl<'p, 'a> Planner<'p, 'a> {
         &mut self,
         pool_budget: u64,
         members: &[usize],
-        scores: &HashMap<TensorId, &Vec<f64>>,
+        scores: &mut HashMap<TensorId, Vec<f64>>,
     ) {
-        let mut candidates = Vec::new();
+        let has_tiers = !self.policy.tiers().is_empty();
+        let mut offering = Vec::with_capacity(members.len());
+        let mut offers = Vec::with_capacity(members.len());
         for &member in members {
             let draft = &self.drafts[member];
-            let coefficient = self.coefficient(draft);
-            let (Some(cut), Some(scores)) = (draft.cut, scores.get(&draft.tensor)) else {
-                continue;
+            // Tiers ask for them once more.
+            let scores = match has_tiers {
+                true => scores.get(&draft.tensor).cloned(),
+                false => scores.remove(&draft.tensor),
             };
-            candidates.extend(scores.iter().enumerate().map(|(index, score)| {
-                let bytes = cut.bytes(index as u64, 1);
-                Candidate::new(coefficient * score, bytes, member, index as u64)
-            }));
+            if let (Some(cut), Some(scores)) = (draft.cut, scores) {
+                offers.push(Offer::new(cut, scores, self.coefficient(draft)));
+                offering.push(member);
+            }
         }
-        let n = best(&mut candidates, pool_budget);
-        let mut taken: HashMap<u32, Vec<u32>> = HashMap::new();
-        for candidate in &candidates[..n] {
-            taken
-                .entry(candidate.tensor)
-                .or_default()
-                .push(candidate.index);
-        }
-        for (member, indices) in taken {
-            let draft = &mut self.drafts[member as usize];
-            draft.targets = joined(indices);
-            draft.volume = draft.cut.map_or(0, |cut| cut.target_bytes(&draft.targets));
+        let taken = take_best(&offers, pool_budget);
+        for ((member, offer), targets) in offering.into_iter().zip(&offers).zip(taken) {
+            let draft = &mut self.drafts[member];
+            draft.volume = offer.cut.target_bytes(&targets);
+            draft.targets = targets;
         }
     }
 
     /// Gives every target its tier, by its score alone.
-    fn grade(&mut self, scores: &HashMap<TensorId, &Vec<f64>>) {
+    fn grade(&mut self, scores: &HashMap<TensorId, Vec<f64>>) {
         let mut candidates = Vec::new();
         for (member, draft) in self.drafts.iter().enumerate() {
             let (Some(cut), Some(scores)) = (draft.cut, scores.get(&draft.tensor)) else {

@@ -94,12 +94,17 @@ impl Cut {
 
     /// Bytes in the subsequences of `targets`.
     pub fn target_bytes(&self, targets: &[Run]) -> u64 {
-        let (mut at, mut bytes) = (0, 0);
+        let (mut end, mut count) = (0, 0);
         for run in targets {
-            bytes += self.bytes(at + run.skip, run.take);
-            at += run.skip + run.take;
+            end += run.skip + run.take;
+            count += run.take;
         }
-        bytes
+        // All have the same length but the last.
+        match count.checked_sub(1) {
+            None => 0,
+            Some(others) if end == self.n => others * self.unit_bytes() + self.bytes(self.n - 1, 1),
+            Some(_) => count * self.unit_bytes(),
+        }
     }
 
     /// Bytes in the subsequences `[first, first + count)`.
@@ -175,6 +180,20 @@ mod tests {
         assert_eq!(by_one, bytes, "{dims:?} of {bits} bits");
         assert_eq!(cut.n_targets(0), 0);
         assert_eq!(cut.n_targets(bytes), cut.n);
+        let runs = |pairs: &[(u64, u64)]| {
+            let runs = pairs.iter().map(|&(skip, take)| Run { skip, take });
+            cut.target_bytes(&runs.collect::<Vec<_>>())
+        };
+        assert_eq!((runs(&[]), runs(&[(0, cut.n)])), (0, bytes));
+        if cut.n >= 4 {
+            let (last, first) = (cut.bytes(cut.n - 1, 1), cut.bytes(0, 1));
+            assert_eq!(
+                runs(&[(1, 1), (1, cut.n - 3)]),
+                bytes - first - cut.bytes(2, 1)
+            );
+            assert_eq!(runs(&[(1, 1), (cut.n - 3, 1)]), first + last);
+            assert_eq!(runs(&[(0, cut.n - 1)]), bytes - last);
+        }
         for volume in [1, bytes / 7, bytes / 2, bytes.saturating_sub(1)] {
             let k = cut.n_targets(volume);
             assert!(k <= cut.n && k * cut.unit_bytes() >= volume);
