@@ -1,7 +1,7 @@
 //! A look at each model before anything is done: which files it has, what memory it will need.
 
 use onnxseal_core::manifest::DEFAULT_CHUNK_BYTES;
-use onnxseal_core::{BYTES_FOR_STRUCTURE, Manifest, Outline, Result};
+use onnxseal_core::{BYTES_FOR_STRUCTURE, Manifest, Outline, Policy, Result};
 use onnxseal_store::Location;
 use onnxseal_store::parallel::n_cores;
 
@@ -55,7 +55,9 @@ impl Survey {
     ) -> Result<Survey> {
         let outline = Outline::open(&found.location)?;
         let (mut survey, lens) = match operation {
-            Operation::Protect { .. } => Survey::of_original(found, &outline)?,
+            Operation::Protect { options, .. } => {
+                Survey::of_original(found, &outline, &options.policy)?
+            }
             _ => Survey::of_protected(operation, &outline)?,
         };
         if let Some(out) = out {
@@ -73,8 +75,12 @@ impl Survey {
     }
 
     /// Of a model, with the length of each of its files.
-    fn of_original(found: &Found, outline: &Outline) -> Result<(Survey, Vec<u64>)> {
-        let (read, structure) = outline.structure(outline.len_bytes())?;
+    fn of_original(
+        found: &Found,
+        outline: &Outline,
+        policy: &Policy,
+    ) -> Result<(Survey, Vec<u64>)> {
+        let (read, structure) = outline.structure(outline.len_bytes(), Some(policy))?;
         let external = read.iter();
         let external = external.filter_map(|file| found.location.beside(file).len_bytes());
         let lens: Vec<u64> = std::iter::once(outline.len_bytes())
@@ -101,9 +107,10 @@ impl Survey {
         let len = manifest.model_bytes();
         let tail = outline.len_bytes() - len;
         let structure = match operation {
-            Operation::Rotate { .. } | Operation::Verify { .. } => outline.structure(len)?.1,
+            Operation::Rotate { options, .. } => outline.structure(len, options.policy.as_ref())?.1,
+            Operation::Verify { checks } => outline.structure(len, checks.policy)?.1,
             // It is fetched, and kept until the model is done.
-            _ if outline.is_remote() => outline.structure(len)?.1,
+            _ if outline.is_remote() => outline.structure(len, None)?.1,
             _ => 0,
         };
         let (files, restored) = match operation {

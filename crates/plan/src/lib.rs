@@ -26,6 +26,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bound;
 mod choose;
 mod classify;
 mod coefficients;
@@ -46,6 +47,7 @@ mod tiers;
 mod unmatched;
 mod volume;
 
+pub use bound::{Bound, bound};
 pub use classify::{Classified, Consumer, Reason, classify};
 pub use dataflow::Slot;
 pub use error::Error;
@@ -58,7 +60,6 @@ pub use roles::{Role, role};
 pub use scores::{Scores, Wanted, energy, normalise, uniform};
 pub use subsequence::{
     DEFAULT_UNIT_BYTES, MAX_SUBSEQUENCES, MIN_SUBSEQUENCE_BYTES, RECURRENT_UNIT_BYTES,
-    n_subsequences,
 };
 pub use tiers::{ANY_TIER, MAX_TIERS, Mode, Tier, TierRun, is_tier_name};
 pub use unmatched::{Entry, unmatched};

@@ -22,7 +22,7 @@ const MAX_BYTES: u64 = (1 << 53) - 1;
 
 /// The most subsequences that all tensors together are cut into by score: 1 GiB in units of 256 bytes.
 /// Larger models get larger units.
-const MAX_UNITS: u64 = 1 << 22;
+pub(crate) const MAX_UNITS: u64 = 1 << 22;
 
 /// Bytes of the subsequences of a model with `weight_bytes` of weights, where they shall have
 /// `wanted`.

@@ -115,7 +115,7 @@ impl Cut {
 }
 
 /// Into how many subsequences a tensor of shape `dims` is cut, with at least one element.
-pub fn n_subsequences(dims: &[u64], element_bits: u32) -> u64 {
+pub(crate) fn n_subsequences(dims: &[u64], element_bits: u32) -> u64 {
     Cut::new(dims, element_bits).n
 }
 

@@ -1,9 +1,8 @@
 //! A first look at a model, before a call works on it: its files, and the memory that it needs.
 
 use onnxseal_crypto::wrap::Identities;
-use onnxseal_onnx::element_bits;
 use onnxseal_onnx::model::{Model, Payload};
-use onnxseal_plan::n_subsequences;
+use onnxseal_plan::{Bound, Policy, bound};
 use onnxseal_store::{Input, Location};
 
 use crate::error::Result;
@@ -17,6 +16,12 @@ pub const BYTES_FOR_STRUCTURE: u64 = 48;
 
 /// Bytes of memory to plan a run of subsequences and write it to a manifest.
 const BYTES_FOR_RUN: u64 = 96;
+
+/// Bytes of memory for the score of a subsequence.
+const BYTES_FOR_SCORE: u64 = 8;
+
+/// Bytes of memory to compare it with others. They are free again before runs are made.
+const BYTES_FOR_CHOICE: u64 = 24;
 
 /// A model file, open, that nobody has looked into yet.
 #[derive(Debug)]
@@ -51,35 +56,32 @@ impl Outline {
     }
 
     /// The external data files that the first `len` bytes of the model file name, and the bytes of memory
-    /// that it takes to locate, plan and report the structure in them.
+    /// that it takes to locate, plan and report the structure in them, by `policy` if the model is planned.
     ///
     /// # Errors
     /// `Malformed`.
-    pub fn structure(&self, len: u64) -> Result<(Vec<String>, u64)> {
+    pub fn structure(&self, len: u64, policy: Option<&Policy>) -> Result<(Vec<String>, u64)> {
         let model = self.0.locate(len)?;
-        let bytes = structure_bytes(&model, len);
+        let bytes = structure_bytes(&model, len, policy);
         Ok((model.external_files, bytes))
     }
 }
 
-/// The bytes of memory for the structure of `model`, whose file has `len` bytes.
-fn structure_bytes(model: &Model<'_>, len: u64) -> u64 {
-    let (mut payload, mut runs) = (0u64, 0u64);
-    for tensor in &model.tensors {
-        if let Payload::Dense { file, span, .. } = &tensor.payload
-            // A sparse file may claim more than anybody has.
-            && (1..1 << 50).contains(&span.len)
-            && tensor.n_elements > 0
-        {
-            if file.0 == 0 {
-                payload = payload.saturating_add(span.len);
-            }
-            // At worst every second subsequence is chosen, each a run of its own.
-            let bits = element_bits(tensor.data_type).unwrap_or(8);
-            runs += n_subsequences(&tensor.dims, bits).div_ceil(2);
-        }
-    }
-    BYTES_FOR_STRUCTURE * len.saturating_sub(payload) + BYTES_FOR_RUN * runs
+/// The bytes of memory for the structure of `model`, whose file has `len` bytes, and its plan by `policy`.
+fn structure_bytes(model: &Model<'_>, len: u64, policy: Option<&Policy>) -> u64 {
+    let payload = model.tensors.iter().filter_map(|tensor| {
+        let Payload::Dense { file, span, .. } = &tensor.payload else {
+            return None;
+        };
+        (file.0 == 0).then_some(span.len)
+    });
+    let payload = payload.fold(0, u64::saturating_add);
+    let Bound { units, runs } = bound(model, policy);
+    let to_choose = BYTES_FOR_CHOICE.saturating_mul(units);
+    let to_plan = BYTES_FOR_RUN.saturating_mul(runs);
+    (BYTES_FOR_STRUCTURE.saturating_mul(len.saturating_sub(payload)))
+        .saturating_add(BYTES_FOR_SCORE.saturating_mul(units))
+        .saturating_add(to_choose.max(to_plan))
 }
 
 /// The manifest of the protected model in `input`. Nobody has authenticated it.
@@ -111,4 +113,37 @@ pub fn is_model(input: Input) -> Result<bool> {
         return Ok(onnxseal_onnx::sniff_by(input.len, read)?);
     }
     Ok(onnxseal_onnx::sniff(Source::of(input)?.bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use onnxseal_onnx::{Limits, locate};
+    use onnxseal_plan::Preset;
+    use onnxseal_testkit::build::{GraphBuilder, node, weights};
+
+    use super::*;
+
+    #[test]
+    fn scores_and_their_runs_take_memory() {
+        let bytes = GraphBuilder::new("g")
+            .input("x", &[1, 1024])
+            .initializer(weights("w", &[1024, 256], 1))
+            .node(node("Conv", &["x", "w"], &["y"]))
+            .encode();
+        let model = locate(&bytes, &Limits::default()).unwrap();
+        let need =
+            |policy: Option<Policy>| structure_bytes(&model, bytes.len() as u64, policy.as_ref());
+        let without_plan = BYTES_FOR_STRUCTURE * (bytes.len() as u64 - (1 << 20));
+        // Every second row, each of 1 KiB.
+        assert_eq!(need(None), without_plan + 96 * 512);
+        // One run.
+        let full = need(Some(Policy::preset(Preset::Full)));
+        assert_eq!(full, without_plan + 96);
+        // 4096 units of 256 bytes, and one for the end: 15.5 % of them at most are runs, or every second.
+        let balanced = need(Some(Policy::preset(Preset::Balanced)));
+        assert_eq!(balanced, without_plan + 4097 * (8 + 24));
+        let strong = need(Some(Policy::preset(Preset::Strong)));
+        assert_eq!(strong, without_plan + 4097 * 8 + 96 * (2048 + 2));
+    }
 }

@@ -298,6 +298,12 @@ impl Policy {
         })
     }
 
+    /// The least that [`Policy::unit_bytes`] is for any operator.
+    pub(crate) fn least_unit_bytes(&self) -> u64 {
+        self.unit_bytes
+            .unwrap_or(DEFAULT_UNIT_BYTES.min(RECURRENT_UNIT_BYTES))
+    }
+
     /// The scores to choose by, in place of energies.
     pub fn ranking(&self) -> Option<&Ranking> {
         self.ranking.as_deref()
@@ -386,6 +392,10 @@ impl Override {
 
     pub(crate) fn pattern(&self) -> &str {
         self.glob.glob().glob()
+    }
+
+    pub(crate) fn coefficient(&self) -> f64 {
+        self.coefficient
     }
 
     pub(crate) fn matches(&self, name: &str) -> bool {

@@ -1,0 +1,199 @@
+//! How large a plan can become, from shapes alone: for whoever has to find memory for it.
+
+use std::collections::HashSet;
+
+use onnxseal_onnx::element_bits;
+use onnxseal_onnx::model::{Model, Payload};
+
+use crate::planner::MAX_UNITS;
+use crate::policy::Policy;
+use crate::position::Strategy;
+use crate::subsequence::n_subsequences;
+
+/// What a plan has at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bound {
+    /// Subsequences that get a score; 0 where nothing follows from scores.
+    pub units: u64,
+    /// Runs of subsequences that are encrypted, and runs of those that have the same tier.
+    pub runs: u64,
+}
+
+/// The most that a plan of `model` by `policy` can have, whatever the weights are; without a policy, by any
+/// that chooses by position. Nothing is planned for it: every tensor counts as a weight.
+pub fn bound(model: &Model<'_>, policy: Option<&Policy>) -> Bound {
+    let sizes = model.tensors.iter().filter_map(|tensor| {
+        let Payload::Dense { span, .. } = &tensor.payload else {
+            return None;
+        };
+        // A sparse file may claim more than anybody has.
+        let is_sound = (1..1 << 50).contains(&span.len) && tensor.n_elements > 0;
+        is_sound.then_some((tensor, span.len))
+    });
+    let by_score = policy.filter(|policy| policy.strategy() == Strategy::Energy);
+    let Some(policy) = by_score else {
+        // At worst every second subsequence is chosen, each a run of its own.
+        let runs = sizes.map(|(tensor, _)| {
+            let bits = element_bits(tensor.data_type).unwrap_or(8);
+            n_subsequences(&tensor.dims, bits).div_ceil(2)
+        });
+        let runs = runs.fold(0u64, u64::saturating_add);
+        return Bound { units: 0, runs };
+    };
+    let (mut n_tensors, mut bytes) = (0u64, 0u64);
+    for (_, len) in sizes {
+        n_tensors += 1;
+        bytes = bytes.saturating_add(len);
+    }
+    let share = largest_share(model, policy);
+    let has_tiers = !policy.tiers().is_empty();
+    if share == 0.0 && !has_tiers {
+        // Each tensor is taken whole or not at all.
+        let runs = n_tensors;
+        return Bound { units: 0, runs };
+    }
+    // A ranking has units of its own, and these are not made larger.
+    let most = policy.ranking().map_or(MAX_UNITS, |_| u64::MAX);
+    let whole = (bytes / policy.least_unit_bytes()).min(most);
+    // Each tensor may end with a shorter unit, and each budget with a unit that exceeds it. Where every second
+    // unit is taken, each is a run.
+    let taken = (share * whole as f64).ceil() as u64;
+    let units = whole + n_tensors;
+    // What is taken whole has tiers too, and any two neighbours may have different ones.
+    let of_tiers = if has_tiers { units } else { 0 };
+    Bound {
+        units,
+        runs: taken.min(whole.div_ceil(2)) + 2 * n_tensors + of_tiers,
+    }
+}
+
+/// The largest share that the policy gives to anything of which it takes a part.
+fn largest_share(model: &Model<'_>, policy: &Policy) -> f64 {
+    let types = model.nodes.iter().map(|node| (node.domain, node.op_type));
+    let types: HashSet<(&str, &str)> = types.collect();
+    let of_types = types
+        .into_iter()
+        .map(|(domain, op_type)| policy.coefficient(domain, op_type));
+    let of_names = policy.overrides().iter().map(|named| named.coefficient());
+    let shares = of_types.chain(of_names).chain(policy.budget());
+    shares.filter(|&share| share < 1.0).fold(0.0, f64::max)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use onnxseal_onnx::{Limits, locate};
+    use onnxseal_testkit::build::{GraphBuilder, node, weights};
+
+    use super::*;
+    use crate::error::Error;
+    use crate::plan::{Plan, TensorPlan};
+    use crate::planner::plan;
+    use crate::policy::{Override, Preset, Target};
+    use crate::scores::{Scores, Wanted};
+    use crate::tiers::Tier;
+    use crate::volume::Weighting;
+
+    /// Odd sizes, a tensor of less than a unit, a recurrent layer, one that is no weight.
+    fn model() -> Vec<u8> {
+        let graph = GraphBuilder::new("g")
+            .input("x", &[1, 200])
+            .initializer(weights("w1", &[200, 300], 1))
+            .initializer(weights("w2", &[300, 101], 2))
+            .initializer(weights("b", &[101], 3))
+            .initializer(weights("w", &[1, 400, 101], 4))
+            .initializer(weights("r", &[1, 400, 100], 5))
+            .initializer(weights("unused", &[77], 6))
+            .node(node("Conv", &["x", "w1"], &["a"]))
+            .node(node("Gemm", &["a", "w2", "b"], &["c"]))
+            .node(node("LSTM", &["c", "w", "r"], &["d"]));
+        graph.encode()
+    }
+
+    /// Every second unit is worth something, which is the most runs that there can be.
+    fn alternating(wanted: &[Wanted]) -> Result<Scores, Error> {
+        let of = |wanted: &Wanted| (0..wanted.n).map(|i| (i % 2) as f64).collect();
+        Ok(wanted.iter().map(of).collect())
+    }
+
+    fn runs(plan: &Plan) -> u64 {
+        let of = |tensor: &TensorPlan| (tensor.targets.len() + tensor.tiers.len()) as u64;
+        plan.tensors.iter().map(of).sum()
+    }
+
+    #[test]
+    fn no_plan_has_more() {
+        let bytes = model();
+        let model = locate(&bytes, &Limits::default()).unwrap();
+        let mut policies: Vec<Policy> = Preset::ALL.into_iter().map(Policy::preset).collect();
+        for coefficient in [0.0, 0.01, 0.3, 0.5, 0.7, 0.99] {
+            for weighting in [
+                Weighting::Model,
+                Weighting::Score,
+                Weighting::Equal,
+                Weighting::Size,
+            ] {
+                let mut policy = Policy::default();
+                policy.set_default(coefficient).unwrap();
+                policy.set_weighting(weighting);
+                policy.set_unit_bytes(64).unwrap();
+                policies.push(policy.clone());
+                policy.set_strategy(Strategy::Spread);
+                policies.push(policy);
+            }
+            let mut policy = Policy::default();
+            policy.set_budget(coefficient).unwrap();
+            let named = Override::new(Target::Initializer, "w1", 0.5).unwrap();
+            policies.push(policy.clone());
+            policy.add_override(named);
+            policies.push(policy);
+        }
+        for preset in [Preset::Strong, Preset::Full] {
+            let mut policy = Policy::preset(preset);
+            let tier = |name: &str, share| Tier {
+                name: name.to_owned(),
+                share,
+            };
+            policy
+                .set_tiers(vec![tier("a", 0.5), tier("b", 1.0)])
+                .unwrap();
+            policies.push(policy);
+        }
+        let mut tightest = u64::MAX;
+        for policy in policies {
+            let mut units = 0;
+            let made = plan(&model, &policy, |wanted| {
+                units = wanted.iter().map(|tensor| tensor.n).sum();
+                alternating(wanted)
+            });
+            let (bound, runs) = (bound(&model, Some(&policy)), runs(&made.unwrap()));
+            assert!(runs <= bound.runs, "{runs} runs, {bound:?} of {policy:?}");
+            assert!(
+                units <= bound.units,
+                "{units} units, {bound:?} of {policy:?}"
+            );
+            if units > 1000 && runs > 0 {
+                tightest = tightest.min(100 * bound.runs / runs);
+            }
+        }
+        // It is no guess: some plan comes near.
+        assert!(tightest < 110, "{tightest} %");
+    }
+
+    #[test]
+    fn by_position_it_is_half_of_the_subsequences() {
+        let bytes = model();
+        let model = locate(&bytes, &Limits::default()).unwrap();
+        let without = bound(&model, None);
+        // Of 200 and 300 rows, 7 times 16 elements, 400 rows twice, 5 times 16 elements.
+        let halves = [100, 150, 4, 200, 200, 3];
+        let runs = halves.into_iter().sum();
+        assert_eq!(without, Bound { units: 0, runs });
+        let mut policy = Policy::default();
+        policy.set_strategy(Strategy::Spread);
+        assert_eq!(bound(&model, Some(&policy)), without);
+        let whole = bound(&model, Some(&Policy::preset(Preset::Full)));
+        assert_eq!(whole, Bound { units: 0, runs: 6 });
+    }
+}
