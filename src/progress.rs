@@ -208,6 +208,7 @@ pub struct Steps<'s> {
     shown: OnceLock<()>,
     quiet: bool,
     stop: &'s Stop,
+    cut_short: OnceLock<String>,
 }
 
 #[cfg(feature = "assess")]
@@ -224,7 +225,13 @@ impl<'s> Steps<'s> {
             shown: OnceLock::new(),
             quiet,
             stop,
+            cut_short: OnceLock::new(),
         }
+    }
+
+    /// From how much the result was made, if the call was stopped: "64 of 256 samples".
+    pub fn into_cut_short(mut self) -> Option<String> {
+        self.cut_short.take()
     }
 }
 
@@ -244,6 +251,11 @@ impl onnxseal_assess::Progress for Steps<'_> {
                 self.bar.enable_steady_tick(Duration::from_secs(1));
             });
         }
+    }
+
+    fn cut_short(&self, n_done: usize, n_wanted: usize, what: &str) {
+        let text = format!("{n_done} of {n_wanted} {what}");
+        let _ = self.cut_short.set(text);
     }
 
     fn is_cancelled(&self) -> bool {

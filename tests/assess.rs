@@ -361,3 +361,39 @@ fn a_signal_ends_an_assessment() {
         assert!(!lab.path("r.html").exists());
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn a_signal_leaves_a_ranking_of_what_was_done() {
+    use std::process::Stdio;
+    if !lab::has_onnxruntime() {
+        return;
+    }
+    let lab = digits(CNN);
+    let rank = ["rank", CNN, "--method", "probabilistic", "-o", "r.json"];
+    let args = [&rank[..], &["--masks", "1000000"], &DATA].concat();
+    // Longer where the machine is busy: it needs some masks at least.
+    for seconds in [1, 4, 16] {
+        let mut command = lab.command(&args);
+        let child = command.stderr(Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_secs(seconds));
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(130), "{err}");
+        if err.contains("nothing was ranked yet") {
+            continue;
+        }
+        let said = "of 1000000 masks, and says that it is partial";
+        assert!(
+            err.contains("stopped: r.json is ranked from ") && err.contains(said),
+            "{err}"
+        );
+        let ranking = json(&fs::read_to_string(lab.path("r.json")).unwrap());
+        assert_eq!(ranking["partial"], true);
+        lab.expect(0, &["plan", CNN, "--ranking", "r.json"]);
+        return;
+    }
+    panic!("nothing was ranked in 16 seconds");
+}

@@ -44,7 +44,7 @@ pub fn run(args: &Rank, quiet: bool) -> Result<()> {
     let steps = Steps::new(quiet, &stop);
     let ranking =
         onnxseal_assess::rank(&subject, method, args.unit, data.as_ref(), &options, &steps);
-    drop(steps);
+    let cut_short = steps.into_cut_short();
     let ranking = match (ranking, stop.signal()) {
         (Err(Error::Cancelled), Some(signal)) => {
             return Err(stopped(signal, "nothing was ranked yet"));
@@ -54,7 +54,10 @@ pub fn run(args: &Rank, quiet: bool) -> Result<()> {
     written.write(&ranking.to_json())?;
     let path = args.output.display();
     if ranking.is_partial() {
-        let text = format!("{path} is partial, and says so: weights without scores come last");
+        let text = match cut_short {
+            Some(done) => format!("{path} is ranked from {done}, and says that it is partial"),
+            None => format!("{path} is partial, and says so: weights without scores come last"),
+        };
         return Err(match stop.signal() {
             Some(signal) => stopped(signal, &text),
             None => lift(Error::Usage(text)),

@@ -78,7 +78,13 @@ pub trait Progress: Sync {
         let _ = what;
     }
 
-    /// Whether the call shall end: asked before each step. It then fails with [`Error::Cancelled`](crate::Error::Cancelled).
+    /// The call was cancelled and ends with what it has: from `n_done` of `n_wanted` samples, or whatever `what` is.
+    fn cut_short(&self, n_done: usize, n_wanted: usize, what: &str) {
+        let _ = (n_done, n_wanted, what);
+    }
+
+    /// Whether the call shall end: asked before each step. It then fails with [`Error::Cancelled`](crate::Error::Cancelled),
+    /// unless what it has is of use: see [`Progress::cut_short`].
     fn is_cancelled(&self) -> bool {
         false
     }

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use onnxseal_assess::assessment::{
     Attack, AttackRow, Fill, FloorKind, MetricKind, STRIP_BINS, Verdict,
@@ -368,6 +370,79 @@ fn is_complete(ranking: &Ranking, subject: &Subject) -> bool {
         scores.len() as u64 == tensor.bytes().div_ceil(ranking.unit_bytes())
             && scores.iter().all(|score| *score >= 0.0)
     })
+}
+
+/// Wants no more after some steps.
+struct After {
+    n_steps: usize,
+    begun: AtomicUsize,
+    said: Mutex<Option<String>>,
+}
+
+impl After {
+    fn steps(n_steps: usize) -> After {
+        After {
+            n_steps,
+            begun: AtomicUsize::new(0),
+            said: Mutex::new(None),
+        }
+    }
+}
+
+impl Progress for After {
+    fn step(&self, _: &str) {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn cut_short(&self, n_done: usize, n_wanted: usize, what: &str) {
+        *self.said.lock().unwrap() = Some(format!("{n_done} of {n_wanted} {what}"));
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.begun.load(Ordering::Relaxed) > self.n_steps
+    }
+}
+
+#[test]
+fn a_ranking_that_is_cut_short_has_what_there_is() {
+    if !is_there() {
+        return;
+    }
+    let (subject, data) = (model("digits_cnn.onnx"), digits("nchw"));
+    let options = Options::default();
+    let ranked = |method, progress: &dyn Progress| {
+        rank(&subject, method, 256, Some(&data), &options, progress)
+    };
+    let whole = ranked(Method::Activation, &Silent).unwrap();
+    assert!(!whole.is_partial());
+    // Each step is a run of 32 samples.
+    let stop = After::steps(2);
+    let part = ranked(Method::Activation, &stop).unwrap();
+    assert!(part.is_partial() && is_complete(&part, &subject));
+    let said = stop.said.into_inner().unwrap();
+    assert_eq!(said.as_deref(), Some("64 of 200 samples"));
+    // A rough measurement of the same: not the same numbers, and not others altogether.
+    let path = "graph.initializer[0]";
+    let (whole, part) = (whole.tensor(path).unwrap(), part.tensor(path).unwrap());
+    assert_ne!(whole, part);
+    for (whole, part) in whole.iter().zip(part) {
+        assert!((whole - part).abs() < 0.5 * whole, "{whole} {part}");
+    }
+    let stopped = ranked(Method::Activation, &After::steps(0));
+    assert!(matches!(stopped, Err(Error::Cancelled)));
+
+    let masks = Method::Probabilistic {
+        share: 0.3,
+        n_masks: 64,
+    };
+    let before = After::steps(usize::MAX);
+    ranked(masks, &before).unwrap();
+    // All of the first half, which tells groups of units apart, and too little of the second.
+    let stop = After::steps(before.begun.into_inner() - 30);
+    let part = ranked(masks, &stop).unwrap();
+    assert!(part.is_partial() && is_complete(&part, &subject));
+    let said = stop.said.into_inner().unwrap();
+    assert_eq!(said.as_deref(), Some("32 of 64 masks"));
 }
 
 #[test]

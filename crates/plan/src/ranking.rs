@@ -83,7 +83,7 @@ impl Ranking {
         self.tensors.insert(at, scores);
     }
 
-    /// Says that some tensors have no scores, because the measurement was cut short.
+    /// Says that the measurement was cut short: some tensors may have no scores, others rough ones.
     pub fn set_partial(&mut self) {
         self.is_partial = true;
     }
@@ -174,7 +174,7 @@ impl Ranking {
         self.tensors.get(at).map(Vec::as_slice)
     }
 
-    /// Whether some tensors have no scores, because the measurement was cut short.
+    /// Whether the measurement was cut short: some tensors may have no scores, others rough ones.
     pub fn is_partial(&self) -> bool {
         self.is_partial
     }
@@ -284,6 +284,35 @@ mod tests {
         full.set_ranking(ranking);
         let refused = crate::plan(&other, &full, |_| Err(Error::Scores));
         assert!(matches!(refused, Err(Error::RankingOfAnother)));
+    }
+
+    #[test]
+    fn in_a_partial_ranking_what_has_no_scores_comes_last() {
+        let bytes = GraphBuilder::new("g")
+            .initializer(weights("left_out", &[64, 64], 0))
+            .initializer(weights("scored", &[64, 64], 1))
+            .node(node("Conv", &["x", "left_out"], &["h"]))
+            .node(node("Conv", &["h", "scored"], &["y"]))
+            .encode();
+        let located = locate(&bytes, &Limits::default()).unwrap();
+        let mut ranking = Ranking::new(&located, "activation", 256).unwrap();
+        // Two tensors of 16384 bytes, each 64 units.
+        ranking.insert("graph.initializer[1]".into(), vec![0.1; 64]);
+        ranking.set_partial();
+        let read = Ranking::parse(&ranking.to_json()).unwrap();
+        assert!(read.is_partial());
+        let encrypted = |coefficient: &str| {
+            let policy = format!("[op.Conv]\ncoefficient = {coefficient}");
+            let mut policy = Policy::parse(&policy).unwrap();
+            policy.set_ranking(read.clone());
+            let plan = plan(&located, &policy, |_| Err(Error::Scores)).unwrap();
+            let bytes = plan.tensors.iter().map(|tensor| tensor.encrypted_bytes);
+            bytes.collect::<Vec<u64>>()
+        };
+        assert_eq!(encrypted("0.25"), [0, 8192]);
+        assert_eq!(encrypted("0.5"), [0, 16384]);
+        // What is left of the budget goes to the first of the others.
+        assert_eq!(encrypted("0.75"), [8192, 16384]);
     }
 
     #[test]

@@ -143,24 +143,10 @@ fn powers(
     }
     names.sort_unstable();
     names.dedup();
-    let mut powers: BTreeMap<String, Power> = BTreeMap::new();
-    for input in samples
-        .iter()
-        .filter(|input| names.contains(&input.name.as_str()))
-    {
-        let width: usize = input.dims.iter().product();
-        let n_values = (*n).min(MAX_SAMPLES) * width;
-        let values = (0..n_values).map(|i| input.values.at(i) as f32).collect();
-        let table = Table {
-            dims: input.dims.clone(),
-            width,
-            values,
-        };
-        powers.entry(input.name.clone()).or_default().add(&table);
-    }
     let model_outputs = model.graphs.first().map_or(&[][..], |graph| &graph.outputs);
     let more: Vec<&str> = names
-        .into_iter()
+        .iter()
+        .copied()
         .filter(|name| !inputs.contains(name) && !model_outputs.contains(name))
         .collect();
     let engine = Engine::load()?;
@@ -177,10 +163,17 @@ fn powers(
     };
     let wanted: Vec<usize> = (0..net.outputs().len()).filter(of_numbers).collect();
     let rows: Vec<usize> = (0..(*n).min(MAX_SAMPLES)).collect();
+    let mut powers: BTreeMap<String, Power> = BTreeMap::new();
+    let mut n_done = 0;
     for part in rows.chunks(BATCH) {
         progress.step("values of operators");
         if progress.is_cancelled() {
-            return Err(Error::Cancelled);
+            if n_done == 0 {
+                return Err(Error::Cancelled);
+            }
+            // Fewer samples are a rougher mean, of all tensors alike.
+            progress.cut_short(n_done, rows.len(), "samples");
+            break;
         }
         let tables = net.run(samples, part, &wanted)?;
         for (index, table) in wanted.iter().zip(&tables) {
@@ -188,6 +181,20 @@ fn powers(
                 powers.entry(output.name.clone()).or_default().add(table);
             }
         }
+        n_done += part.len();
+    }
+    for input in samples
+        .iter()
+        .filter(|input| names.contains(&input.name.as_str()))
+    {
+        let width: usize = input.dims.iter().product();
+        let values = (0..n_done * width).map(|i| input.values.at(i) as f32);
+        let table = Table {
+            dims: input.dims.clone(),
+            width,
+            values: values.collect(),
+        };
+        powers.entry(input.name.clone()).or_default().add(&table);
     }
     Ok(powers)
 }

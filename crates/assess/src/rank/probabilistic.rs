@@ -75,7 +75,7 @@ pub(super) fn rank(
     };
     let original = bench.run(subject.files(), false, "the original")?.answers;
     let groups = trial.groups();
-    let of_groups = trial.worth(&groups, share, n_masks / 2, &original, "groups")?;
+    let (of_groups, mut n_done) = trial.worth(&groups, share, n_masks / 2, &original, "groups")?;
     let mut tensors = hidden
         .tensors
         .iter()
@@ -99,11 +99,20 @@ pub(super) fn rank(
         best.extend(units);
     }
     if best.len() > 1 && !progress.is_cancelled() {
-        let of_units = trial.worth(&best, share, n_masks - n_masks / 2, &original, "units")?;
+        let of_units = trial.worth(&best, share, n_masks - n_masks / 2, &original, "units");
+        let (of_units, n_of_units) = match of_units {
+            // What is known of the groups stands.
+            Err(Error::Cancelled) => (Vec::new(), 0),
+            found => found?,
+        };
+        n_done += n_of_units;
         // Units of the best groups stay together above all others: what they add is on top of that of their group.
         for (unit, worth) in best.iter().zip(of_units) {
             add(&mut tensors, unit, worth / unit.bytes);
         }
+    }
+    if progress.is_cancelled() {
+        progress.cut_short(n_done, n_masks, "masks");
     }
     Ok(Scores {
         tensors: tensors.into_iter().collect(),
@@ -179,7 +188,7 @@ impl Trial<'_> {
         groups
     }
 
-    /// What each part adds to the loss; not below 0.
+    /// What each part adds to the loss, not below 0; and by how many masks.
     fn worth(
         &self,
         parts: &[Part],
@@ -187,7 +196,7 @@ impl Trial<'_> {
         n_masks: usize,
         original: &Table,
         label: &str,
-    ) -> Result<Vec<f64>> {
+    ) -> Result<(Vec<f64>, usize)> {
         let mut random = rng(self.options.seed, label);
         let loss_of_original = self.loss(original, original);
         let (mut rows, mut losses) = (Vec::new(), Vec::new());
@@ -231,11 +240,8 @@ impl Trial<'_> {
         }
         let targets = DMatrix::from_column_slice(losses.len(), 1, &losses);
         let ridge = Ridge::fit(&rows, &targets, Choice::Squares)?;
-        Ok(ridge
-            .slopes()
-            .into_iter()
-            .map(|slope| slope.max(0.0))
-            .collect())
+        let slopes = ridge.slopes().into_iter().map(|slope| slope.max(0.0));
+        Ok((slopes.collect(), losses.len()))
     }
 
     /// Cross-entropy with labels or the original's classes; or the squared distance from the original, as a share of its size.
