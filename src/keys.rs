@@ -501,7 +501,7 @@ mod tests {
         let recipients = both.recipients.require(true).unwrap();
         assert_eq!(
             format!("{identities:?} {recipients:?}"),
-            "Identities(1) Recipients(1)"
+            "Identities(1) All(Recipients(1))"
         );
 
         let none = Both::try_parse_from(["both"]).unwrap();
