@@ -78,12 +78,12 @@ impl TierKey {
         self.auth.open(derive::nonce(at), stored, &mut [], tag)
     }
 
-    /// XORs the tier's stream into `runs` of the chunk `bytes`, ANDed with the bytes of `mask`, which
-    /// repeat from the start of each run. Twice gives the bytes as they were.
+    /// XORs the tier's stream into `runs` of the chunk `bytes`, each ANDed with the bytes of its mask,
+    /// which repeat from the start of the run. Runs that do not overlap may come in any order. Twice gives
+    /// the bytes as they were.
     ///
     /// # Errors
-    /// [`Error::Misuse`] where the runs are not sorted, disjoint, non-empty ranges of `bytes`, or
-    /// `mask` is not 1, 2, 4 or 8 bytes. `bytes` is then unchanged.
+    /// [`Error::Misuse`] where the runs do not lie within `bytes`. `bytes` is then unchanged.
     pub fn apply_stream(
         &self,
         at: ChunkId,
@@ -228,3 +228,6 @@ fn exchange<const N: usize>(text: &mut [u8], draws: &[u32], direction: Direction
         Direction::Open => draws.rev().for_each(|(k, draw)| exchange(k, draw)),
     }
 }
+
+#[cfg(test)]
+mod tests;

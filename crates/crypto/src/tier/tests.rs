@@ -1,0 +1,671 @@
+//! Against `fixtures/vectors/tiers.json`, and against plain ways to say the same.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::single_range_in_vec_init)]
+
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::*;
+use crate::keys::DataKey;
+use crate::vectors::{self, hex, list, plain};
+
+const AT: ChunkId = ChunkId { file: 1, chunk: 2 };
+const WHOLE: [u8; 8] = [0xFF; 8];
+
+/// The masks as the format has them, as little-endian elements.
+const MASKS: [(&str, &[u8]); 4] = [
+    ("FLOAT", &0x807F_FFFF_u32.to_le_bytes()),
+    ("FLOAT16", &0x83FF_u16.to_le_bytes()),
+    ("BFLOAT16", &0x807F_u16.to_le_bytes()),
+    ("DOUBLE", &0x800F_FFFF_FFFF_FFFF_u64.to_le_bytes()),
+];
+
+fn load(part: &str) -> Value {
+    vectors::load("tiers.json")[part].take()
+}
+
+fn number<T: TryFrom<u64>>(value: &Value) -> T {
+    let number = value.as_u64().unwrap();
+    T::try_from(number).unwrap_or_else(|_| panic!("{number}"))
+}
+
+fn at(value: &Value) -> ChunkId {
+    ChunkId {
+        file: number(&value["file"]),
+        chunk: number(&value["chunk"]),
+    }
+}
+
+fn secret(value: &Value) -> Secret {
+    match value {
+        Value::Null => Secret::copy(&[0; 32]),
+        digits => Secret::copy(&hex(digits).try_into().unwrap()),
+    }
+}
+
+/// The keys that a vector names; what it does not name is 0.
+fn key(value: &Value) -> TierKey {
+    let cipher = |name: &str| Aes256::new(secret(&value[name]).expose().into());
+    TierKey {
+        auth: Chosen::new(&secret(&value["auth_key"])).unwrap(),
+        stream: cipher("stream_key"),
+        shuffle: cipher("shuffle_key"),
+    }
+}
+
+/// A key with nothing to do with the vectors.
+fn some_key() -> TierKey {
+    TierKey::new(&Secret::copy(&[7; 32]), b"{}").unwrap()
+}
+
+/// The mask from `place` of the element on, as the calls take it.
+fn mask_from(mask: &[u8], place: usize) -> [u8; 8] {
+    std::array::from_fn(|i| mask[(place + i) % mask.len()])
+}
+
+fn apply(key: &TierKey, at: ChunkId, bytes: &mut [u8], runs: &[(Range<usize>, [u8; 8])]) {
+    key.apply_stream(at, bytes, runs.iter().cloned(), &mut Scratch::new())
+        .unwrap();
+}
+
+/// The stream of a chunk, as XORed into zeros.
+fn stream(key: &TierKey, at: ChunkId, range: Range<usize>) -> Vec<u8> {
+    let mut bytes = vec![0; range.end];
+    apply(key, at, &mut bytes, &[(range.clone(), WHOLE)]);
+    assert!(bytes[..range.start].iter().all(|&byte| byte == 0));
+    bytes.split_off(range.start)
+}
+
+#[test]
+fn chains_equal_the_vectors() {
+    for chain in list(&load("chains")) {
+        let tiers: u8 = number(&chain["tiers"]);
+        let mut key = DataKey::new(secret(&chain["highest"]));
+        for (tier, expected) in (1..=tiers).zip(list(&chain["keys"])).rev() {
+            assert_eq!(key.expose()[..], hex(expected), "tier {tier} of {tiers}");
+            match tier {
+                1 => assert!(matches!(key.lower(tier, tiers), Err(Error::Misuse { .. }))),
+                _ => key = key.lower(tier, tiers).unwrap(),
+            }
+        }
+    }
+}
+
+#[test]
+fn derived_keys_and_macs_equal_the_vectors() {
+    let derived = load("derived");
+    let manifest = hex(&derived["manifest"]);
+    let macs = load("macs");
+    assert_eq!(hex(&macs["manifest"]), manifest);
+    let tags = hex(&macs["tags"]);
+    let expected: Vec<Vec<u8>> = list(&macs["macs"]).iter().map(hex).collect();
+    let tiers = list(&derived["tiers"]);
+    for (tier, mac) in tiers.iter().zip(&expected) {
+        let key = secret(&tier["key"]);
+        assert_eq!(
+            derive::blobs_key(&key).unwrap().expose()[..],
+            hex(&tier["blobs_key"])
+        );
+        let mac_key = match tier["tier"].as_u64() {
+            Some(1) => derive::mac_key(&key),
+            _ => derive::tier_mac_key(&key),
+        };
+        assert_eq!(
+            mac_key.as_ref().unwrap().expose()[..],
+            hex(&tier["mac_key"])
+        );
+        let made = derive::ManifestMac::new(&mac_key.unwrap(), &manifest).unwrap();
+        assert_eq!(made.over(&tags)[..], mac[..]);
+        if tier["tier"] == 1 {
+            let chunk_key = derive::chunk_key(&key, &manifest).unwrap();
+            assert_eq!(chunk_key.expose()[..], hex(&tier["chunk_key"]));
+            continue;
+        }
+        let secrets = TierSecrets::new(&key, &manifest).unwrap();
+        for (name, found) in [
+            ("auth_key", &secrets.auth),
+            ("stream_key", &secrets.stream),
+            ("shuffle_key", &secrets.shuffle),
+        ] {
+            assert_eq!(found.expose()[..], hex(&tier[name]), "{name}");
+        }
+    }
+    let highest = DataKey::new(secret(&tiers[2]["key"]));
+    let seal = highest.seal_tiers(&manifest, 3).unwrap();
+    assert_eq!(seal.macs(&tags), expected.concat());
+    assert_eq!(seal.upper().len(), 2);
+    for (t, (tier, mac)) in (1..).zip(tiers.iter().zip(&expected)) {
+        let key = DataKey::new(secret(&tier["key"]));
+        let open = |at: (u8, u8), mac: &[u8]| key.open_tiers(at, &manifest, &tags, mac);
+        assert_eq!(
+            open((t, 3), mac).unwrap().upper.len(),
+            usize::from(t) - 1,
+            "one for each tier from 2 up"
+        );
+        for (other, other_mac) in (1..).zip(&expected) {
+            assert_eq!(open((t, 3), other_mac).is_ok(), other == t);
+        }
+        for wrong in [&[][..], &mac[..31], &[&mac[..], &[0]].concat(), &[0; 32]] {
+            assert!(matches!(open((t, 3), wrong), Err(Error::Unauthentic)));
+        }
+    }
+}
+
+#[test]
+fn streams_equal_the_vectors() {
+    for case in list(&load("streams")) {
+        let start: usize = number(&case["start"]);
+        let len: usize = number(&case["len"]);
+        let found = stream(&key(case), at(case), start..start + len);
+        assert_eq!(found, hex(&case["stream"]), "{case}");
+    }
+}
+
+#[test]
+fn bytes_and_masks_equal_the_vectors() {
+    let (bytes, masks) = (load("bytes"), load("masks"));
+    let mut n_types = std::collections::BTreeSet::new();
+    for case in list(&bytes).iter().chain(list(&masks)) {
+        let start: usize = number(&case["start"]);
+        let (clear, sealed) = (hex(&case["plain"]), hex(&case["sealed"]));
+        assert_eq!(clear, plain(clear.len(), number(&case["seed"])));
+        let mask = match case["data_type"].as_str() {
+            None => WHOLE,
+            Some(data_type) => {
+                n_types.insert(data_type.to_owned());
+                let (_, mask) = MASKS.iter().find(|(name, _)| *name == data_type).unwrap();
+                assert_eq!(*mask, hex(&case["mask"]));
+                mask_from(mask, number(&case["place"]))
+            }
+        };
+        let (key, run) = (key(case), start..start + clear.len());
+        let mut chunk = [&vec![0xA5; start][..], &clear, &[0xA5; 3]].concat();
+        let before = chunk.clone();
+        apply(&key, at(case), &mut chunk, &[(run.clone(), mask)]);
+        assert_eq!(chunk[run.clone()], sealed, "{case}");
+        assert!(chunk[..start] == before[..start] && chunk[run.end..] == before[run.end..]);
+        apply(&key, at(case), &mut chunk, &[(run, mask)]);
+        assert!(chunk == before, "twice is nothing");
+    }
+    assert_eq!(n_types.len(), MASKS.len());
+}
+
+/// The order of elements that a permutation of numbers `0..m` gives, as the vectors write it.
+fn order(key: &TierKey, case: &Value, m: usize) -> Vec<u32> {
+    let mut bytes: Vec<u8> = (0..m as u32).flat_map(u32::to_le_bytes).collect();
+    let runs = [0..bytes.len()];
+    let place = (number(&case["tensor"]), number(&case["chunk"]));
+    key.shuffle(
+        place,
+        &mut bytes,
+        (&runs, 4),
+        Direction::Seal,
+        &mut Scratch::new(),
+    )
+    .unwrap();
+    let (numbers, _) = bytes.as_chunks();
+    numbers.iter().map(|n| u32::from_le_bytes(*n)).collect()
+}
+
+#[test]
+fn shuffles_equal_the_vectors() {
+    let as_numbers = |value: &Value| list(value).iter().map(number).collect::<Vec<u32>>();
+    let digest = |numbers: &[u32]| {
+        let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
+        Sha256::digest(bytes).to_vec()
+    };
+    let mut n_dropped = 0;
+    for case in list(&load("shuffles")) {
+        let (key, m) = (key(case), number::<usize>(&case["elements"]));
+        n_dropped += number::<usize>(&case["dropped"]);
+        let (tensor, chunk) = (number(&case["tensor"]), number(&case["chunk"]));
+        let draws = key.draws(
+            derive::nonce(ChunkId {
+                file: tensor,
+                chunk,
+            }),
+            m,
+        );
+        let order = order(&key, case, m);
+        if case["draws"].is_array() {
+            assert_eq!(draws[..], as_numbers(&case["draws"]), "{m} of {chunk}");
+            assert_eq!(order, as_numbers(&case["order"]), "{m} of {chunk}");
+        } else {
+            assert_eq!(digest(&draws), hex(&case["draws_sha256"]));
+            assert_eq!(digest(&order), hex(&case["order_sha256"]));
+            continue;
+        }
+        for (width, sealed) in case["sealed"].as_object().unwrap() {
+            let width: usize = width.parse().unwrap();
+            let before = plain(m * width, 0);
+            // In one run, and in as many as there are elements, with a byte between them.
+            let mut bytes = before.clone();
+            let mut spread = vec![0xEE; m * (width + 1)];
+            let runs: Vec<_> = (0..m)
+                .map(|i| i * (width + 1)..i * (width + 1) + width)
+                .collect();
+            gather::scatter(&before, runs.iter().cloned(), &mut spread);
+            let spread_before = spread.clone();
+            let shuffle = |bytes: &mut [u8], runs: &[Range<usize>], direction| {
+                let (place, of) = ((tensor, chunk), (runs, width));
+                key.shuffle(place, bytes, of, direction, &mut Scratch::new())
+                    .unwrap();
+            };
+            let one = [0..bytes.len()];
+            shuffle(&mut bytes, &one, Direction::Seal);
+            assert_eq!(Sha256::digest(&bytes)[..], hex(sealed), "width {width}");
+            shuffle(&mut spread, &runs, Direction::Seal);
+            let mut gathered = vec![0; bytes.len()];
+            gather::gather(&spread, runs.iter().cloned(), &mut gathered);
+            assert_eq!(gathered, bytes);
+            shuffle(&mut bytes, &one, Direction::Open);
+            shuffle(&mut spread, &runs, Direction::Open);
+            assert!(bytes == before && spread == spread_before, "width {width}");
+        }
+    }
+    assert!(n_dropped > 0);
+}
+
+#[test]
+fn tags_equal_the_vectors() {
+    for case in list(&load("tags")) {
+        let key = key(case);
+        let stored = plain(number(&case["len"]), number(&case["seed"]));
+        let tag = Tag(hex(&case["tag"]).try_into().unwrap());
+        assert_eq!(key.tag(at(case), &stored).unwrap(), tag);
+        key.verify(at(case), &stored, &tag).unwrap();
+        let refused = |at: ChunkId, stored: &[u8], tag: &Tag| {
+            let fault = key.verify(at, stored, tag);
+            assert!(matches!(fault, Err(Error::Unauthentic)), "{fault:?}");
+        };
+        for bit in [0, 7, stored.len() * 4, stored.len() * 8 - 1] {
+            let mut other = stored.clone();
+            other[bit / 8] ^= 1 << (bit % 8);
+            refused(at(case), &other, &tag);
+        }
+        refused(at(case), &stored[1..], &tag);
+        refused(at(case), &[&stored[..], &[0]].concat(), &tag);
+        for bit in 0..128 {
+            let mut other = tag;
+            other.0[bit / 8] ^= 1 << (bit % 8);
+            refused(at(case), &stored, &other);
+        }
+        let ChunkId { file, chunk } = at(case);
+        for elsewhere in [
+            (file ^ 1, chunk),
+            (file, chunk ^ 1),
+            (chunk as u32, file.into()),
+        ] {
+            let elsewhere = ChunkId {
+                file: elsewhere.0,
+                chunk: elsewhere.1,
+            };
+            if elsewhere != at(case) {
+                refused(elsewhere, &stored, &tag);
+            }
+        }
+    }
+}
+
+/// What of a vector's chunk each call gets.
+struct Parts {
+    first: Vec<Range<usize>>,
+    /// By tier from 2 up.
+    streams: [Vec<(Range<usize>, [u8; 8])>; 2],
+    /// `(tier, tensor, width, runs)`
+    shuffled: Vec<(usize, u32, usize, Vec<Range<usize>>)>,
+}
+
+fn parts(pieces: &[Value], len: usize) -> Parts {
+    let mut parts = Parts {
+        first: Vec::new(),
+        streams: [Vec::new(), Vec::new()],
+        shuffled: Vec::new(),
+    };
+    for piece in pieces {
+        let (tier, width): (usize, usize) =
+            (number(&piece["tier"]), number(&piece["element_bytes"]));
+        let elements = list(&piece["elements"]).iter().map(number::<usize>);
+        let elements = elements.map(|at| at..(at + width).min(len));
+        if tier == 1 {
+            parts.first.extend(elements);
+            continue;
+        }
+        let data_type = piece["data_type"].as_str().unwrap();
+        let mask = MASKS.iter().find(|(name, _)| *name == data_type);
+        let mask = match piece["mode"].as_str().unwrap() {
+            "mask" => mask_from(mask.unwrap().1, 0),
+            _ => WHOLE,
+        };
+        let (mut whole, mut rest): (Vec<_>, Vec<_>) = elements.partition(|run| run.len() == width);
+        if piece["mode"] != "shuffle" || whole.len() < MIN_SHUFFLED {
+            whole.append(&mut rest);
+            rest = std::mem::take(&mut whole);
+        }
+        parts.streams[tier - 2].extend(rest.into_iter().map(|run| (run, mask)));
+        if !whole.is_empty() {
+            let tensor = number(&piece["tensor"]);
+            parts.shuffled.push((tier, tensor, width, whole));
+        }
+    }
+    for streams in &mut parts.streams {
+        streams.sort_by_key(|(run, _)| run.start);
+    }
+    parts
+}
+
+#[test]
+fn whole_chunks_equal_the_vectors() {
+    let derived = load("derived");
+    let manifest = hex(&derived["manifest"]);
+    let highest = || DataKey::new(secret(&derived["tiers"][2]["key"]));
+    let seal = highest().seal_tiers(&manifest, 3).unwrap();
+    let mut scratch = Scratch::new();
+    for case in list(&load("chunks")) {
+        let before = hex(&case["plain"]);
+        let (at, parts) = (at(case), parts(list(&case["pieces"]), before.len()));
+        let mut bytes = before.clone();
+        let apply = |keys: &[&TierKey], bytes: &mut [u8], direction| {
+            for (key, streams) in keys.iter().zip(&parts.streams) {
+                apply(key, at, bytes, streams);
+            }
+            for (tier, tensor, width, runs) in &parts.shuffled {
+                if let Some(key) = keys.get(tier - 2) {
+                    let place = (*tensor, at.chunk);
+                    let of = (&runs[..], *width);
+                    key.shuffle(place, bytes, of, direction, &mut Scratch::new())
+                        .unwrap();
+                }
+            }
+        };
+        let upper: Vec<&TierKey> = seal.upper().collect();
+        apply(&upper, &mut bytes, Direction::Seal);
+        assert_eq!(bytes, hex(&case["after_step_1"]));
+        let first = seal
+            .first
+            .seal_chunk(at, &mut bytes, &parts.first, &mut scratch);
+        let mut tags = vec![first.unwrap()];
+        assert_eq!(bytes, hex(&case["stored"]));
+        tags.extend(upper.iter().map(|key| key.tag(at, &bytes).unwrap()));
+        let expected: Vec<Vec<u8>> = list(&case["tags"]).iter().map(hex).collect();
+        assert!(
+            tags.iter()
+                .map(|tag| &tag.0[..])
+                .eq(expected.iter().map(|tag| &tag[..]))
+        );
+
+        // What each tier's reader makes of it.
+        let all_tags: Vec<u8> = tags.iter().flat_map(|tag| tag.0).collect();
+        let macs = seal.macs(&all_tags);
+        let mut key = highest();
+        for tier in [3u8, 2, 1] {
+            let mac = &macs[32 * (usize::from(tier) - 1)..][..32];
+            let open = key
+                .open_tiers((tier, 3), &manifest, &all_tags, mac)
+                .unwrap();
+            let mut opened = bytes.clone();
+            if let Some(own) = open.upper.last() {
+                own.verify(at, &opened, &tags[usize::from(tier) - 1])
+                    .unwrap();
+            }
+            open.first
+                .open_chunk(at, &mut opened, &parts.first, &tags[0], &mut scratch)
+                .unwrap();
+            let keys: Vec<&TierKey> = open.upper.iter().collect();
+            apply(&keys, &mut opened, Direction::Open);
+            assert_eq!(opened == before, tier == 3);
+            for piece in list(&case["pieces"]) {
+                let width: usize = number(&piece["element_bytes"]);
+                for start in list(&piece["elements"]).iter().map(number::<usize>) {
+                    let run = start..(start + width).min(before.len());
+                    if number::<u8>(&piece["tier"]) <= tier {
+                        assert_eq!(opened[run.clone()], before[run], "{piece}");
+                    } else {
+                        assert_eq!(opened[run.clone()], bytes[run], "{piece}");
+                    }
+                }
+            }
+            if tier > 1 {
+                key = key.lower(tier, 3).unwrap();
+            }
+        }
+    }
+}
+
+/// A mask as the format says it: byte by byte.
+#[test]
+fn runs_of_every_length_and_place_are_masked_alike() {
+    let key = some_key();
+    let whole = stream(&key, AT, 0..3 * PIECE);
+    let before = plain(3 * PIECE, 3);
+    for (name, mask) in MASKS {
+        for start in [
+            0,
+            1,
+            7,
+            8,
+            15,
+            16,
+            17,
+            PIECE - 1,
+            PIECE,
+            PIECE + 1,
+            2 * PIECE - 3,
+        ] {
+            let lens = [
+                1,
+                2,
+                3,
+                7,
+                8,
+                9,
+                15,
+                16,
+                17,
+                31,
+                100,
+                PIECE - 1,
+                PIECE,
+                PIECE + 1,
+            ];
+            for (len, place) in lens.into_iter().zip((0..mask.len()).cycle()) {
+                let run = start..(start + len).min(before.len());
+                let mut bytes = before.clone();
+                apply(
+                    &key,
+                    AT,
+                    &mut bytes,
+                    &[(run.clone(), mask_from(mask, place))],
+                );
+                for (i, (found, was)) in bytes.iter().zip(&before).enumerate() {
+                    let expected = match run.contains(&i) {
+                        true => was ^ (whole[i] & mask[(place + i - start) % mask.len()]),
+                        false => *was,
+                    };
+                    assert_eq!(*found, expected, "{name} {run:?} from {place}, byte {i}");
+                }
+            }
+        }
+    }
+}
+
+/// The stream of any part of a chunk is a part of the stream of the whole.
+#[test]
+fn many_runs_are_as_one() {
+    let key = some_key();
+    let len = 5 * PIECE + 77;
+    let one = stream(&key, AT, 0..len);
+    for step in [1, 3, 16, 63, PIECE, PIECE + 5] {
+        let mut bytes = vec![0; len];
+        let runs: Vec<_> = (0..len)
+            .step_by(step)
+            .map(|start| (start..(start + step).min(len), WHOLE))
+            .collect();
+        apply(&key, AT, &mut bytes, &runs);
+        assert!(bytes == one, "runs of {step}");
+        // From the end to the start is the same.
+        let mut bytes = vec![0; len];
+        let back: Vec<_> = runs.into_iter().rev().collect();
+        apply(&key, AT, &mut bytes, &back);
+        assert!(bytes == one, "runs of {step}, backwards");
+    }
+}
+
+#[test]
+fn streams_differ_by_key_manifest_and_place() {
+    let keys = [
+        TierKey::new(&Secret::copy(&[7; 32]), b"{}").unwrap(),
+        TierKey::new(&Secret::copy(&[8; 32]), b"{}").unwrap(),
+        TierKey::new(&Secret::copy(&[7; 32]), b"{ }").unwrap(),
+    ];
+    let mut found = Vec::new();
+    for key in &keys {
+        for (file, chunk) in [(0, 0), (0, 1), (1, 0), (1, 1), (0, 1 << 32)] {
+            found.push(stream(key, ChunkId { file, chunk }, 0..48));
+            // Neither stream is the other's.
+            found.push(
+                key.draws(derive::nonce(ChunkId { file, chunk }), 49)
+                    .iter()
+                    .map(|&draw| draw as u8)
+                    .collect(),
+            );
+        }
+    }
+    let distinct: std::collections::BTreeSet<_> = found.iter().collect();
+    assert_eq!(distinct.len(), found.len());
+}
+
+#[test]
+fn a_finite_number_stays_finite_under_a_mask() {
+    let key = some_key();
+    // Every FLOAT16 and BFLOAT16, and FLOATs and DOUBLEs of every exponent.
+    let all16: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+    let all32: Vec<u8> = (0..=0xFFF_u32)
+        .flat_map(|high| (high << 20 | 0x55_5555).to_le_bytes())
+        .collect();
+    let all64: Vec<u8> = (0..=0xFFFF_u64)
+        .flat_map(|high| (high << 48 | 0x5555_5555_5555).to_le_bytes())
+        .collect();
+    let exponents: [(&str, &[u8], u64); 4] = [
+        ("FLOAT16", &all16, 0x7C00),
+        ("BFLOAT16", &all16, 0x7F80),
+        ("FLOAT", &all32, 0x7F80_0000),
+        ("DOUBLE", &all64, 0x7FF0 << 48),
+    ];
+    for (name, before, exponent) in exponents {
+        let (_, mask) = MASKS.iter().find(|(of, _)| *of == name).unwrap();
+        let mut bytes = before.to_vec();
+        apply(
+            &key,
+            AT,
+            &mut bytes,
+            &[(0..before.len(), mask_from(mask, 0))],
+        );
+        assert!(bytes != before);
+        let wide = |element: &[u8]| {
+            let mut wide = [0; 8];
+            wide[..element.len()].copy_from_slice(element);
+            u64::from_le_bytes(wide)
+        };
+        let width = mask.len();
+        for (found, was) in bytes.chunks(width).zip(before.chunks(width)) {
+            assert_eq!(wide(found) & exponent, wide(was) & exponent, "{name}");
+        }
+    }
+}
+
+#[test]
+fn few_elements_and_none_are_shuffled() {
+    let key = some_key();
+    let mut scratch = Scratch::new();
+    for m in [0usize, 1, 2, 3, 63, 64, 65, 1023, 1024, 1025] {
+        for width in [1, 2, 4, 8, 16] {
+            let before = plain(m * width + 5, 1);
+            let mut bytes = before.clone();
+            let runs: Vec<Range<usize>> = match m {
+                0 => vec![],
+                _ => vec![5..5 + m * width],
+            };
+            let mut go = |bytes: &mut [u8], direction| {
+                key.shuffle((0, 0), bytes, (&runs, width), direction, &mut scratch)
+                    .unwrap();
+            };
+            go(&mut bytes, Direction::Seal);
+            assert!(bytes[..5] == before[..5]);
+            assert_eq!(bytes == before, m < 2 || m == 2 && bytes == before);
+            go(&mut bytes, Direction::Open);
+            assert!(bytes == before, "{m} elements of {width}");
+        }
+    }
+}
+
+/// 3 elements have 6 orders: each is drawn about as often as any other.
+#[test]
+fn orders_are_equally_likely() {
+    let key = some_key();
+    let mut counts = std::collections::BTreeMap::new();
+    for chunk in 0..6000 {
+        let mut bytes = [1, 2, 3];
+        key.shuffle(
+            (0, chunk),
+            &mut bytes,
+            (&[0..3], 1),
+            Direction::Seal,
+            &mut Scratch::new(),
+        )
+        .unwrap();
+        *counts.entry(bytes).or_insert(0u32) += 1;
+    }
+    assert_eq!(counts.len(), 6);
+    // Five standard deviations, of 29 each.
+    assert!(
+        counts.values().all(|n| n.abs_diff(1000) < 145),
+        "{counts:?}"
+    );
+}
+
+#[test]
+fn illegal_runs_are_misuse_and_change_nothing() {
+    let key = some_key();
+    let before = plain(64, 1);
+    let mut bytes = before.clone();
+    let mut scratch = Scratch::new();
+    for runs in [
+        &[60..65][..],
+        &[100..101],
+        &[0..1, 64..65],
+        &[usize::MAX - 1..usize::MAX],
+    ] {
+        let runs = runs.iter().map(|run| (run.clone(), WHOLE));
+        let fault = key.apply_stream(AT, &mut bytes, runs, &mut scratch);
+        assert!(matches!(fault, Err(Error::Misuse { .. })));
+    }
+    for (runs, width) in [
+        (&[60..68][..], 4),
+        (&[0..8, 4..12], 4),
+        (&[8..12, 0..4], 4),
+        (&[4..4], 4),
+        (&[0..6], 4),
+        (&[0..6], 3),
+        (&[0..8], 0),
+        (&[0..32], 32),
+    ] {
+        let fault = key.shuffle(
+            (0, 0),
+            &mut bytes,
+            (runs, width),
+            Direction::Seal,
+            &mut scratch,
+        );
+        assert!(
+            matches!(fault, Err(Error::Misuse { .. })),
+            "{runs:?} of {width}"
+        );
+    }
+    assert!(bytes == before);
+}
+
+#[test]
+fn a_key_prints_nothing() {
+    assert_eq!(format!("{:?}", some_key()), "TierKey(..)");
+}
