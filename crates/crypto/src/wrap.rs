@@ -14,7 +14,7 @@ mod tests;
 
 pub use armor::MAX_WRAPPED_BYTES;
 pub use header::Header;
-pub use identities::{Identities, Identity, MAX_WORK_FACTOR, generate_identity};
+pub use identities::{Identities, Identity, MAX_WORK_FACTOR, check_wrapped, generate_identity};
 pub use notes::HeaderNotes;
 pub use prompt::{MAX_PASSPHRASE_BYTES, NoPrompt, PLUGIN_PATIENCE, Passphrase, Prompt};
 pub use recipients::Recipients;

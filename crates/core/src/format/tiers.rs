@@ -1,6 +1,6 @@
 //! Tiers: the editions of one model, and the wrapped keys of each.
 
-use onnxseal_crypto::wrap::{Header, Identities};
+use onnxseal_crypto::wrap::{Identities, check_wrapped};
 use onnxseal_crypto::{self as crypto, DataKey};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -261,7 +261,7 @@ impl WrappedKeys {
         if self.parts.len() > 1 {
             // Also those that no identity is tried on: nothing may hide between them.
             let mut parts = self.parts.iter().flatten();
-            parts.try_for_each(|part| Header::read(part).map(drop))?;
+            parts.try_for_each(|part| check_wrapped(part))?;
         }
         let mut kinds = Vec::new();
         let mut wrong = None;

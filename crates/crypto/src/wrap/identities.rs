@@ -275,12 +275,25 @@ fn scrypt_identity(passphrase: &Passphrase) -> scrypt::Identity {
     identity
 }
 
-/// Unwraps the data key with one of `identities`; `None` where none of them matches.
-fn unwrap_with(file: &[u8], identities: &[&dyn age::Identity]) -> Result<Option<DataKey>, Error> {
-    let decryptor = Decryptor::new_buffered(file).map_err(|fault| match fault {
+/// Checks that `armored` is the one encoding of an age file, as far as that goes without an identity.
+///
+/// # Errors
+/// [`Error::MalformedKey`] and [`Error::LimitExceeded`].
+pub fn check_wrapped(armored: &str) -> Result<(), Error> {
+    decryptor(&dearmor(armored)?).map(drop)
+}
+
+/// Reads the header of an age file.
+fn decryptor(file: &[u8]) -> Result<Decryptor<&[u8]>, Error> {
+    Decryptor::new_buffered(file).map_err(|fault| match fault {
         DecryptError::UnknownFormat => malformed("its age version is unknown"),
         _ => malformed("its age header is invalid"),
-    })?;
+    })
+}
+
+/// Unwraps the data key with one of `identities`; `None` where none of them matches.
+fn unwrap_with(file: &[u8], identities: &[&dyn age::Identity]) -> Result<Option<DataKey>, Error> {
+    let decryptor = decryptor(file)?;
     let is_scrypt = decryptor.is_scrypt();
     let payload = match decryptor.decrypt(identities.iter().copied()) {
         Ok(payload) => payload,
