@@ -99,13 +99,18 @@ pub fn gemm_float_data() -> Vec<u8> {
 
 /// The same as [`gemm`], in `float_data` with a tag before every element.
 pub fn gemm_unpacked_float_data() -> Vec<u8> {
-    let mut model = gemm_graph().model();
+    with_unpacked(gemm_graph(), &[("w", &[3, 4], 1), ("b", &[3], 2)])
+}
+
+/// The model with more FLOAT tensors, `(name, dims, seed)`, in `float_data` with a tag before every element.
+fn with_unpacked(graph: GraphBuilder, tensors: &[(&str, &[i64], u32)]) -> Vec<u8> {
+    let mut model = graph.model();
     let mut graph = model
         .graph
         .take()
         .map(|graph| graph.encode_to_vec())
         .unwrap_or_default();
-    for (name, dims, seed) in [("w", &[3, 4][..], 1), ("b", &[3][..], 2)] {
+    for &(name, dims, seed) in tensors {
         let mut tensor = float_data(name, dims, seed);
         let values = std::mem::take(&mut tensor.float_data);
         let bytes = [tensor.encode_to_vec(), wire::unpacked_floats(4, &values)].concat();
@@ -345,6 +350,97 @@ pub fn chain(n_nodes: usize) -> Vec<u8> {
             .node(node("Mul", &[&x, &w], &[&y]));
     }
     graph.encode()
+}
+
+/// Bytes of a tensor of `data_type` with `n` elements: numbers in [-1, 1), and each special one once.
+pub fn numbers(data_type: DataType, n: usize, seed: u32) -> Vec<u8> {
+    let mut values = floats(n, seed);
+    for (value, special) in values
+        .iter_mut()
+        .zip([0.0, -0.0, f32::INFINITY, f32::NAN, 1e-40])
+    {
+        *value = special;
+    }
+    let bits = |value: f32| value.to_bits();
+    match data_type {
+        DataType::Float => le_bytes(&values),
+        DataType::Double => {
+            let bytes = values
+                .iter()
+                .flat_map(|&value| f64::from(value).to_le_bytes());
+            bytes.collect()
+        }
+        DataType::Bfloat16 => {
+            let bytes = values
+                .iter()
+                .flat_map(|&value| ((bits(value) >> 16) as u16).to_le_bytes());
+            bytes.collect()
+        }
+        DataType::Float16 => {
+            let half = |value: f32| {
+                let (sign, fraction) = (bits(value) >> 16 & 0x8000, bits(value) >> 13 & 0x3FF);
+                let exponent = match bits(value) >> 23 & 0xFF {
+                    0xFF => 31,
+                    exponent => exponent.saturating_sub(127 - 15).min(30),
+                };
+                (sign | exponent << 10 | fraction) as u16
+            };
+            values
+                .iter()
+                .flat_map(|&value| half(value).to_le_bytes())
+                .collect()
+        }
+        DataType::Int4 | DataType::Uint4 => {
+            let bytes = values.iter().step_by(2);
+            bytes.map(|&value| (bits(value) >> 7) as u8).collect()
+        }
+        _ => values
+            .iter()
+            .map(|&value| (bits(value) >> 7) as u8)
+            .collect(),
+    }
+}
+
+/// A model with weights of every element type, each longer than a chunk, and a strided tensor.
+/// `n_pad` bytes of text shift them all.
+pub fn every_type(n_pad: usize) -> Vec<u8> {
+    const N: usize = 1 << 14;
+    let types = [
+        (DataType::Float, "f32", N + 2),
+        (DataType::Float16, "f16", 2 * N + 3),
+        (DataType::Bfloat16, "bf16", 2 * N + 3),
+        (DataType::Double, "f64", N / 2 + 5),
+        (DataType::Int8, "i8", 4 * N + 7),
+        (DataType::Uint8, "u8", 4 * N + 7),
+        (DataType::Int4, "i4", 8 * N + 9),
+        (DataType::Uint4, "u4", 8 * N + 8),
+    ];
+    let mut graph = GraphBuilder::new(&"p".repeat(n_pad)).input("x", &[1, 1]);
+    for (seed, (data_type, name, n)) in (1..).zip(types) {
+        let tensor = raw_tensor(name, data_type, &[n as i64, 1], numbers(data_type, n, seed));
+        graph = graph.initializer(tensor);
+        let (scale, out) = (format!("{name}_scale"), format!("{name}_out"));
+        graph = match data_type {
+            DataType::Int8 | DataType::Uint8 | DataType::Int4 | DataType::Uint4 => {
+                let real = format!("{name}_real");
+                graph
+                    .initializer(weights(&scale, &[], seed))
+                    .node(node("DequantizeLinear", &[name, &scale], &[&real]))
+                    .node(node("MatMul", &["x", &real], &[&out]))
+            }
+            _ => graph.node(node("MatMul", &["x", name], &[&out])),
+        };
+    }
+    // Scale, bias, mean and variance of a normalisation: what stands in their place differs.
+    for (seed, name) in (20..).zip(["scale", "bias", "mean", "variance"]) {
+        graph = graph.initializer(weights(name, &[300], seed));
+    }
+    let normalised = ["x", "scale", "bias", "mean", "variance"];
+    graph = graph
+        .node(node("BatchNormalization", &normalised, &["n"]))
+        .node(node("MatMul", &["x", "strided"], &["s"]))
+        .output("n", &[1, 1]);
+    with_unpacked(graph, &[("strided", &[N as i64 + 1, 1], 40)])
 }
 
 fn model_of(graph: GraphProto) -> Vec<u8> {

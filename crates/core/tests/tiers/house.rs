@@ -1,0 +1,279 @@
+//! What the tests of tiers share: a key for each tier, models with weights of every type, and protected
+//! models in their parts.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use onnxseal_core::{
+    Access, Edition, Error, Identities, Manifest, OpenedModel, OutputOptions, Policy,
+    ProtectOptions, Recipients, Silent, TierRecipients, generate_identity, open, protect,
+};
+use onnxseal_onnx::tail;
+use onnxseal_testkit::{Sample, build};
+use tempfile::TempDir;
+
+/// The smallest chunks that the format allows.
+pub const CHUNK: usize = 1 << 16;
+
+/// A folder, and a key pair for each tier.
+pub struct House {
+    pub dir: TempDir,
+    /// The least first.
+    pub names: Vec<String>,
+    pub recipients: TierRecipients,
+    pub public: Vec<String>,
+    pub keys: Vec<Identities>,
+}
+
+/// A key of nobody yet: its public part, and its secret one.
+pub fn key_pair() -> (String, Identities) {
+    let identity = generate_identity();
+    (identity.recipient(), Identities::from(identity))
+}
+
+pub fn unsynced() -> OutputOptions {
+    let mut options = OutputOptions::default();
+    options.sync = false;
+    options
+}
+
+impl House {
+    pub fn new(n_tiers: usize) -> House {
+        let names: Vec<String> = match n_tiers {
+            3 => ["trial", "standard", "full"].map(str::to_owned).to_vec(),
+            n => (1..=n).map(|tier| format!("t{tier}")).collect(),
+        };
+        let (public, keys): (Vec<_>, Vec<_>) = names.iter().map(|_| key_pair()).unzip();
+        let of = |public: &String| Recipients::parse(&[public]).unwrap();
+        House {
+            dir: tempfile::tempdir().unwrap(),
+            recipients: names.iter().cloned().zip(public.iter().map(of)).collect(),
+            names,
+            public,
+            keys,
+        }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes `sample` into the folder `name` and returns the model's path.
+    pub fn write(&self, sample: &Sample, name: &str) -> PathBuf {
+        let folder = self.path(name);
+        fs::create_dir_all(&folder).unwrap();
+        sample.write(&folder).unwrap()
+    }
+
+    /// A policy with these tiers of about equal shares, and `more` lines of TOML.
+    pub fn policy(&self, preset: &str, more: &str) -> Policy {
+        Policy::parse(&self.policy_text(preset, more)).unwrap()
+    }
+
+    pub fn policy_text(&self, preset: &str, more: &str) -> String {
+        let n = self.names.len();
+        let mut text = format!("preset = \"{preset}\"\nunit = 64\n");
+        for (i, name) in (1..).zip(&self.names) {
+            text += &format!("[[tier]]\nname = \"{name}\"\n");
+            if i < n {
+                text += &format!("share = {}\n", i as f64 / n as f64);
+            }
+        }
+        text + more
+    }
+
+    /// Protects `model` to `output` with small chunks, so that there are several.
+    pub fn protect(&self, model: &Path, output: &Path, policy: Policy) {
+        self.protect_with(model, output, self.options(policy));
+    }
+
+    pub fn options(&self, policy: Policy) -> ProtectOptions {
+        let mut options = ProtectOptions::new(policy);
+        options.chunk_bytes = CHUNK as u64;
+        options.output = unsynced();
+        options
+    }
+
+    pub fn protect_with(&self, model: &Path, output: &Path, options: ProtectOptions) {
+        protect(model, output, &self.recipients, &options, &Silent).unwrap();
+    }
+
+    /// Opens `model` with the key of `tier`, from 1.
+    pub fn open(
+        &self,
+        model: &Path,
+        tier: usize,
+        edition: Edition<'_>,
+    ) -> Result<OpenedModel, Error> {
+        open(model, access(&self.keys[tier - 1], edition), &Silent)
+    }
+
+    /// The edition of `tier`, by its name.
+    pub fn edition(&self, tier: usize) -> Edition<'_> {
+        Edition::Tier(&self.names[tier - 1])
+    }
+}
+
+pub fn access<'a>(identities: &'a Identities, edition: Edition<'a>) -> Access<'a> {
+    Access {
+        identities,
+        signed_by: None,
+        edition,
+    }
+}
+
+/// A protected model of one file, in its parts.
+#[derive(Clone)]
+pub struct Sealed {
+    /// The bytes before the tail.
+    pub model: Vec<u8>,
+    pub manifest: Vec<u8>,
+    pub tags: Vec<u8>,
+    pub macs: Vec<u8>,
+    pub signature: Option<String>,
+    pub key: String,
+}
+
+impl Sealed {
+    pub fn read(path: &Path) -> Sealed {
+        let bytes = fs::read(path).unwrap();
+        let tail = tail::split(&bytes).unwrap().unwrap();
+        let value = |key| tail.value(key).unwrap().to_owned();
+        Sealed {
+            model: bytes[..tail.start as usize].to_vec(),
+            manifest: value(tail::MANIFEST).into_bytes(),
+            tags: STANDARD.decode(value(tail::TAGS)).unwrap(),
+            macs: STANDARD.decode(value(tail::MAC)).unwrap(),
+            signature: tail.value(tail::SIG).map(str::to_owned),
+            key: value(tail::KEY),
+        }
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        let (tags, macs) = (STANDARD.encode(&self.tags), STANDARD.encode(&self.macs));
+        let mut entries = vec![
+            (tail::MANIFEST, &self.manifest[..]),
+            (tail::TAGS, tags.as_bytes()),
+            (tail::MAC, macs.as_bytes()),
+        ];
+        entries.extend(
+            self.signature
+                .as_ref()
+                .map(|text| (tail::SIG, text.as_bytes())),
+        );
+        entries.push((tail::KEY, self.key.as_bytes()));
+        [&self.model[..], &tail::encode(&entries)].concat()
+    }
+
+    pub fn write(&self, path: &Path) {
+        fs::write(path, self.encode()).unwrap();
+    }
+
+    pub fn parse(&self) -> Manifest {
+        Manifest::parse(&self.manifest).unwrap()
+    }
+
+    /// The wrapped keys, by tier.
+    pub fn parts(&self) -> Vec<(usize, String)> {
+        let mut parts: Vec<(usize, String)> = Vec::new();
+        for line in self.key.split_inclusive('\n') {
+            match line.strip_prefix("tier ") {
+                Some(tier) => parts.push((tier.trim_end().parse().unwrap(), String::new())),
+                None => parts.last_mut().unwrap().1 += line,
+            }
+        }
+        parts
+    }
+
+    pub fn part(&self, tier: usize) -> String {
+        let parts = self.parts();
+        let part = parts.into_iter().find(|(of, _)| *of == tier);
+        part.unwrap().1
+    }
+
+    pub fn set_parts(&mut self, parts: &[(usize, String)]) {
+        let text = parts.iter();
+        let text = text.map(|(tier, part)| format!("tier {tier}\n{part}"));
+        self.key = text.collect();
+    }
+
+    /// Replaces the wrapped key of `tier`.
+    pub fn set_part(&mut self, tier: usize, wrapped: &str) {
+        let mut parts = self.parts();
+        parts.retain(|(of, _)| *of != tier);
+        parts.push((tier, wrapped.to_owned()));
+        parts.sort();
+        self.set_parts(&parts);
+    }
+}
+
+/// The tier of every byte of each file, where it is a target, and its tensor: told element by element.
+pub fn tiers_of(manifest: &Manifest) -> Vec<Vec<Option<(u8, usize)>>> {
+    let files = manifest.files().iter();
+    let mut tiers: Vec<_> = files.map(|file| vec![None; file.bytes as usize]).collect();
+    for (index, tensor) in manifest.tensors().iter().enumerate() {
+        let mut of_units = vec![None; tensor.n as usize];
+        let mut at = 0;
+        let mut runs = tensor
+            .tier
+            .iter()
+            .flat_map(|(tier, n)| (0..n).map(move |_| tier));
+        for run in tensor.targets.chunks(2) {
+            at += run[0];
+            for _ in 0..run[1] {
+                of_units[at as usize] = runs.next();
+                assert!(of_units[at as usize].is_some(), "a target of no tier");
+                at += 1;
+            }
+        }
+        assert_eq!(runs.next(), None);
+        let n_elements: u64 = tensor.dims.iter().product();
+        let bits = u64::from(tensor.element_bits);
+        for element in 0..n_elements {
+            let Some(tier) = of_units[(element / tensor.unit) as usize] else {
+                continue;
+            };
+            let bytes = match tensor.stride {
+                Some(stride) => {
+                    let start = element * u64::from(stride);
+                    start..start + bits / 8
+                }
+                None => element * bits / 8..((element + 1) * bits).div_ceil(8),
+            };
+            for byte in bytes {
+                let slot = &mut tiers[tensor.file as usize][(tensor.offset + byte) as usize];
+                assert!(slot.is_none_or(|before| before == (tier, index)));
+                *slot = Some((tier, index));
+            }
+        }
+    }
+    tiers
+}
+
+/// A small net: `bytes` by MatMul, `mask` by Gemm, `shuffle` by Conv, and `clear`, which [`SMALL_MODES`]
+/// leave as it is. It has 4 chunks.
+pub fn small() -> Vec<u8> {
+    build::GraphBuilder::new("small")
+        .input("x", &[1, 128])
+        .output("y", &[1, 128])
+        .initializer(build::weights("bytes", &[128, 128], 1))
+        .initializer(build::weights("mask", &[128, 128], 2))
+        .initializer(build::weights("shuffle", &[64, 32, 3, 3], 3))
+        .initializer(build::weights("clear", &[64, 64], 4))
+        .node(build::node("MatMul", &["x", "bytes"], &["a"]))
+        .node(build::node("Gemm", &["a", "mask"], &["b"]))
+        .node(build::node("Conv", &["b", "shuffle"], &["c"]))
+        .node(build::node("MatMul", &["c", "clear"], &["y"]))
+        .encode()
+}
+
+/// The modes of [`small`].
+pub const SMALL_MODES: &str = "\
+[mode]\nGemm = \"mask\"\nConv = \"shuffle\"\n[[override]]\ninitializer = \"clear\"\ncoefficient = 0.0\n";
+
+pub fn alone(name: &'static str, model: Vec<u8>) -> Sample {
+    let files = Vec::new();
+    Sample { name, model, files }
+}
