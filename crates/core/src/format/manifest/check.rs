@@ -152,12 +152,27 @@ impl Draft {
             [(file, span), (next_file, next)] => file == next_file && next.start < span.end(),
             _ => false,
         };
-        match all.windows(2).any(overlap) {
-            true => {
-                Err("two tensors share encrypted bytes, which a model with tiers cannot".into())
-            }
-            false => Ok(()),
+        match all.windows(2).find(|pair| overlap(pair)) {
+            Some(&[_, (file, shared)]) => Err(self.shared(file, shared)),
+            _ => Ok(()),
         }
+    }
+
+    /// Says which tensors share target bytes at `at` of `file`.
+    fn shared(&self, file: u32, at: Span) -> String {
+        let mut spans = Vec::new();
+        let of_both = self.tensors.iter().filter(|tensor| {
+            spans.clear();
+            tensor.spans(&mut spans);
+            let holds = |span: &Span| span.start <= at.start && at.start < span.end();
+            tensor.file == file && spans.iter().any(holds)
+        });
+        let names = of_both.map(|tensor| format!("{:?}", excerpt(&tensor.name)));
+        let names: Vec<String> = names.take(2).collect();
+        format!(
+            "tensors {} share encrypted bytes, which a model with tiers cannot",
+            names.join(" and ")
+        )
     }
 
     fn check_files(&self) -> Result<(), String> {
