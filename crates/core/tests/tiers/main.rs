@@ -2,9 +2,11 @@
 #![cfg(feature = "protect")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod damage;
 mod editions;
 mod fixtures;
 mod house;
 mod insiders;
 #[path = "../lab/mod.rs"]
 mod lab;
+mod recipients;
