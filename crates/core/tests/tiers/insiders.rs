@@ -14,6 +14,9 @@ use onnxseal_testkit::build;
 use crate::house::{CHUNK, House, SMALL_MODES, Sealed, access, alone, small, tiers_of, unsynced};
 use crate::lab::{ALICE, key};
 
+/// Something that an insider does to a model.
+type Change<'a> = &'a dyn Fn(&mut Sealed);
+
 /// A protected model, and its parts.
 struct Scene {
     house: House,
@@ -336,7 +339,7 @@ fn versions_of_a_model_cannot_be_mixed() {
         }
     }
     // Without any key: whole parts of one in the other.
-    let of_other: [(&str, &dyn Fn(&mut Sealed)); 4] = [
+    let of_other: [(&str, Change); 4] = [
         ("the bytes", &|sealed| sealed.model.clone_from(&other.model)),
         ("the tags", &|sealed| sealed.tags.clone_from(&other.tags)),
         ("the MACs", &|sealed| sealed.macs.clone_from(&other.macs)),
