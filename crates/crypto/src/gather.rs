@@ -17,6 +17,7 @@ pub const MAX_CHUNK_BYTES: usize = 1 << 24;
 pub struct Scratch {
     text: Zeroizing<Vec<u8>>,
     aad: Vec<u8>,
+    draws: Zeroizing<Vec<u32>>,
 }
 
 impl Scratch {
@@ -36,11 +37,28 @@ impl Scratch {
         }
         (&mut self.text[..text_len], &mut self.aad[..aad_len])
     }
+
+    /// Bytes and numbers to shuffle by, at these lengths; what is in them is left over from before.
+    pub(crate) fn split_draws(
+        &mut self,
+        text_len: usize,
+        n_draws: usize,
+    ) -> (&mut [u8], &mut [u32]) {
+        if self.draws.len() < n_draws {
+            self.draws = Zeroizing::new(vec![0; n_draws.next_power_of_two()]);
+        }
+        self.split(text_len, 0);
+        (&mut self.text[..text_len], &mut self.draws[..n_draws])
+    }
 }
 
 impl fmt::Debug for Scratch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Scratch { text: _, aad: _ } = self;
+        let Scratch {
+            text: _,
+            aad: _,
+            draws: _,
+        } = self;
         f.write_str("Scratch(..)")
     }
 }

@@ -11,13 +11,7 @@ use std::fmt;
 use std::ops::Range;
 
 use aes::Aes256;
-use aes::cipher::{
-    InnerIvInit as _, KeyInit as _, StreamCipher as _, StreamCipherCoreWrapper,
-    StreamCipherSeek as _,
-};
-use ctr::CtrCore;
-use ctr::flavors::Ctr32BE;
-use zeroize::Zeroizing;
+use aes::cipher::{Array, BlockCipherEncrypt as _, KeyInit as _};
 
 use crate::backend::{Aead as _, Chosen, Tag};
 use crate::derive::{self, ChunkId, TierSecrets};
@@ -28,12 +22,14 @@ use crate::secret::Secret;
 /// The fewest elements that are shuffled. The places of fewer could be guessed.
 pub const MIN_SHUFFLED: usize = 64;
 
-/// Bytes of a stream that are made at a time. They stay in the first cache.
+/// Bytes of a stream that are made at a time: as many blocks as keep the widest processors busy, and few
+/// enough to stay in the first cache.
 const PIECE: usize = 4096;
 
 const BLOCK: usize = 16;
 
-type Ctr<'k> = StreamCipherCoreWrapper<CtrCore<&'k Aes256, Ctr32BE>>;
+/// Numbers that are drawn from together. Hardly ever is one of them dropped.
+const GROUP: usize = 16;
 
 /// Whether elements are shuffled, or brought back to their places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,24 +93,25 @@ impl TierKey {
         {
             return Err(Error::Misuse { rule });
         }
-        let mut stream = keystream(&self.stream, derive::nonce(at));
-        let (piece, _) = scratch.split(PIECE + BLOCK, 0);
+        let (piece, _) = scratch.split(PIECE, 0);
+        let mut batch = Batch {
+            cipher: &self.stream,
+            nonce: derive::nonce(at),
+            blocks: piece.as_chunks_mut().0,
+            n_blocks: 0,
+            parts: Vec::with_capacity(PIECE / BLOCK),
+        };
         for (run, mask) in runs {
             let mut start = run.start;
             while start < run.end {
-                // Whole blocks, from the one that the first byte is in.
-                let from = start / BLOCK * BLOCK;
-                let end = run.end.min(from + PIECE);
-                let len = (end - from).next_multiple_of(BLOCK);
-                let piece = &mut piece[..len];
-                piece.fill(0);
-                stream.seek(from as u64);
-                stream.apply_keystream(piece);
+                let end = batch.reserve(start..run.end, bytes);
                 let phase = (start - run.start) % mask.len();
-                xor_masked(&mut bytes[start..end], &piece[start - from..], mask, phase);
+                let mask = u64::from_le_bytes(mask).rotate_right(8 * phase as u32);
+                batch.add(start..end, mask);
                 start = end;
             }
         }
+        batch.apply(bytes);
         Ok(())
     }
 
@@ -143,48 +140,78 @@ impl TierKey {
             file: tensor,
             chunk,
         };
-        let draws = self.draws(derive::nonce(id), n_bytes / width);
-        let (text, _) = scratch.split(n_bytes, 0);
+        let n_draws = (n_bytes / width).saturating_sub(1);
+        let (buffer, draws) = scratch.split_draws(n_bytes + PIECE, n_draws);
+        let (text, piece) = buffer.split_at_mut(n_bytes);
+        self.draw(derive::nonce(id), draws, piece.as_chunks_mut().0);
         gather::gather(bytes, runs.iter().cloned(), text);
         match width {
-            1 => exchange::<1>(text, &draws, direction),
-            2 => exchange::<2>(text, &draws, direction),
-            4 => exchange::<4>(text, &draws, direction),
-            8 => exchange::<8>(text, &draws, direction),
-            _ => exchange::<16>(text, &draws, direction),
+            1 => exchange::<1>(text, draws, direction),
+            2 => exchange::<2>(text, draws, direction),
+            4 => exchange::<4>(text, draws, direction),
+            8 => exchange::<8>(text, draws, direction),
+            _ => exchange::<16>(text, draws, direction),
         }
         gather::scatter(text, runs.iter().cloned(), bytes);
         Ok(())
     }
 
-    /// The draws for `n` elements: one below n, one below n - 1, and so on to one below 2. Each is
-    /// `floor(w * n / 2^32)` of the next number w of the stream with `w * n mod 2^32 >= 2^32 mod n`: so
-    /// all are equally likely (Lemire, Fast Random Integer Generation in an Interval, 2019).
-    fn draws(&self, nonce: [u8; 12], n: usize) -> Zeroizing<Vec<u32>> {
-        let mut stream = keystream(&self.shuffle, nonce);
-        let mut piece = Zeroizing::new([0; PIECE]);
-        let mut draws = Zeroizing::new(Vec::with_capacity(n));
-        let mut below = n as u64;
-        while below >= 2 {
-            piece.fill(0);
-            stream.apply_keystream(&mut *piece);
-            let (numbers, _) = piece.as_chunks::<4>();
-            for number in numbers {
-                let product = u64::from(u32::from_le_bytes(*number)) * below;
-                let low = product & u64::from(u32::MAX);
-                // 2^32 mod n is below n.
-                if low < below && low < (1 << 32) % below {
-                    continue;
-                }
-                draws.push((product >> 32) as u32);
-                below -= 1;
-                if below < 2 {
-                    break;
-                }
+    /// Draws for one element more than there are `draws`: one number below n, one below n - 1, and so on to one
+    /// below 2. Each is `floor(w * n / 2^32)` of the next number w of the stream with
+    /// `w * n mod 2^32 >= 2^32 mod n`: so all are equally likely (Lemire, Fast Random Integer Generation in an
+    /// Interval, 2019). `piece` is for the stream.
+    fn draw(&self, nonce: [u8; 12], draws: &mut [u32], piece: &mut [[u8; BLOCK]]) {
+        let n = draws.len() as u32 + 1;
+        let (mut drawn, mut block) = (0, 0);
+        while drawn < draws.len() {
+            count(nonce, block, piece);
+            block += piece.len() as u32;
+            encrypt(&self.shuffle, piece);
+            let (numbers, _) = piece.as_flattened().as_chunks::<4>();
+            for group in numbers.chunks(GROUP) {
+                let left = &mut draws[drawn..];
+                let below = n - drawn as u32;
+                let are_drawn = match (group.first_chunk(), left.first_chunk_mut()) {
+                    (Some(group), Some(left)) => draw_group(group, below, left),
+                    _ => false,
+                };
+                drawn += match are_drawn {
+                    true => GROUP,
+                    false => draw_each(group, below, left),
+                };
             }
         }
-        draws
     }
+}
+
+/// Draws a number from each of `numbers`, the first below `below`; or says that one may have to be dropped.
+fn draw_group(numbers: &[[u8; 4]; GROUP], below: u32, draws: &mut [u32; GROUP]) -> bool {
+    let mut is_low = false;
+    for ((draw, number), i) in draws.iter_mut().zip(numbers).zip(0..) {
+        let below = below.wrapping_sub(i);
+        let product = u64::from(u32::from_le_bytes(*number)).wrapping_mul(u64::from(below));
+        *draw = (product >> 32) as u32;
+        // 2^32 mod n is below n.
+        is_low |= (product as u32) < below;
+    }
+    !is_low
+}
+
+/// The same, one by one, as far as there is room for draws. Returns how many numbers were drawn.
+fn draw_each(numbers: &[[u8; 4]], mut below: u32, draws: &mut [u32]) -> usize {
+    let mut drawn = 0;
+    for number in numbers {
+        let Some(draw) = draws.get_mut(drawn) else {
+            break;
+        };
+        let product = u64::from(u32::from_le_bytes(*number)) * u64::from(below);
+        let dropped_below = (1 << 32) % u64::from(below);
+        if product & u64::from(u32::MAX) >= dropped_below {
+            *draw = (product >> 32) as u32;
+            (drawn, below) = (drawn + 1, below - 1);
+        }
+    }
+    drawn
 }
 
 impl fmt::Debug for TierKey {
@@ -194,25 +221,82 @@ impl fmt::Debug for TierKey {
     }
 }
 
-/// AES-256-CTR from the block `nonce ‖ u32be(0)`.
-fn keystream(cipher: &Aes256, nonce: [u8; 12]) -> Ctr<'_> {
-    let mut block = [0; BLOCK];
-    block[..12].copy_from_slice(&nonce);
-    StreamCipherCoreWrapper::from_core(CtrCore::inner_iv_init(cipher, &block.into()))
+/// Parts of a stream that are made together, whichever runs they are for: a cipher takes many blocks in the
+/// time of one.
+struct Batch<'b> {
+    cipher: &'b Aes256,
+    nonce: [u8; 12],
+    blocks: &'b mut [[u8; BLOCK]],
+    /// How many of them are in use.
+    n_blocks: usize,
+    parts: Vec<Part>,
 }
 
-/// `bytes ⊕= stream AND mask`, where the mask repeats, and `phase` is its byte for the first one.
-fn xor_masked(bytes: &mut [u8], stream: &[u8], mask: [u8; 8], phase: usize) {
-    let mask = u64::from_le_bytes(mask).rotate_right(8 * phase as u32);
+/// Bytes of a chunk that a part of a stream is for.
+struct Part {
+    range: Range<usize>,
+    /// The place of the stream's byte for the first one.
+    at: usize,
+    /// What of the stream is used, from the first byte on.
+    mask: u64,
+}
+
+impl Batch<'_> {
+    /// How far into `run` there is room, which is made if there is none.
+    fn reserve(&mut self, run: Range<usize>, bytes: &mut [u8]) -> usize {
+        if self.n_blocks == self.blocks.len() {
+            self.apply(bytes);
+        }
+        let n_free = self.blocks.len() - self.n_blocks;
+        run.end.min((run.start / BLOCK + n_free) * BLOCK)
+    }
+
+    /// Adds a part for which there is room.
+    fn add(&mut self, range: Range<usize>, mask: u64) {
+        let first = range.start / BLOCK;
+        let n_blocks = range.end.div_ceil(BLOCK) - first;
+        let blocks = &mut self.blocks[self.n_blocks..][..n_blocks];
+        count(self.nonce, first as u32, blocks);
+        let at = self.n_blocks * BLOCK + range.start % BLOCK;
+        self.parts.push(Part { range, at, mask });
+        self.n_blocks += n_blocks;
+    }
+
+    /// XORs all parts into `bytes`, and is empty again.
+    fn apply(&mut self, bytes: &mut [u8]) {
+        let blocks = &mut self.blocks[..self.n_blocks];
+        encrypt(self.cipher, blocks);
+        for Part { range, at, mask } in self.parts.drain(..) {
+            let stream = &blocks.as_flattened()[at..][..range.len()];
+            xor_masked(&mut bytes[range], stream, mask);
+        }
+        self.n_blocks = 0;
+    }
+}
+
+/// The blocks `nonce ‖ u32be(i)`, for i from `first`.
+fn count(nonce: [u8; 12], first: u32, blocks: &mut [[u8; BLOCK]]) {
+    let mut start = [0; BLOCK];
+    start[..12].copy_from_slice(&nonce);
+    let start = u128::from_be_bytes(start);
+    for (block, i) in blocks.iter_mut().zip(first..) {
+        *block = (start | u128::from(i)).to_be_bytes();
+    }
+}
+
+fn encrypt(cipher: &Aes256, blocks: &mut [[u8; BLOCK]]) {
+    cipher.encrypt_blocks(Array::cast_slice_from_core_mut(blocks));
+}
+
+/// `bytes ⊕= stream AND mask`, where the mask repeats. Both are as long.
+fn xor_masked(bytes: &mut [u8], stream: &[u8], mask: u64) {
     let (words, rest) = bytes.as_chunks_mut::<8>();
-    let (streams, _) = stream.as_chunks::<8>();
+    let (streams, last) = stream.as_chunks::<8>();
     for (word, stream) in words.iter_mut().zip(streams) {
         let masked = u64::from_le_bytes(*stream) & mask;
         *word = (u64::from_le_bytes(*word) ^ masked).to_le_bytes();
     }
-    let last = &stream[words.len() * 8..];
-    let mask = mask.to_le_bytes();
-    for ((byte, stream), mask) in rest.iter_mut().zip(last).zip(mask) {
+    for ((byte, stream), mask) in rest.iter_mut().zip(last).zip(mask.to_le_bytes()) {
         *byte ^= stream & mask;
     }
 }
@@ -220,12 +304,12 @@ fn xor_masked(bytes: &mut [u8], stream: &[u8], mask: [u8; 8], phase: usize) {
 /// Exchanges elements of `N` bytes as `draws` say (Fisher and Yates), or undoes that.
 fn exchange<const N: usize>(text: &mut [u8], draws: &[u32], direction: Direction) {
     let (elements, _) = text.as_chunks_mut::<N>();
-    let last = elements.len().saturating_sub(1);
-    let mut exchange = |k: usize, draw: u32| elements.swap(last - k, draw as usize);
-    let draws = draws.iter().copied().enumerate();
+    let exchanges = (0..elements.len()).rev().zip(draws);
+    let exchange = |(i, draw): (usize, &u32)| elements.swap(i, *draw as usize);
     match direction {
-        Direction::Seal => draws.for_each(|(k, draw)| exchange(k, draw)),
-        Direction::Open => draws.rev().for_each(|(k, draw)| exchange(k, draw)),
+        Direction::Seal => exchanges.for_each(exchange),
+        // As long as the draws: all but the first element.
+        Direction::Open => exchanges.rev().for_each(exchange),
     }
 }
 

@@ -190,6 +190,18 @@ fn bytes_and_masks_equal_the_vectors() {
     assert_eq!(n_types.len(), MASKS.len());
 }
 
+fn draws(key: &TierKey, id: ChunkId, n: usize) -> Vec<u32> {
+    // However much of the stream is made at a time.
+    let of_pieces = |n_blocks: usize| {
+        let (mut draws, mut piece) = (vec![0; n - 1], vec![[0; BLOCK]; n_blocks]);
+        key.draw(derive::nonce(id), &mut draws, &mut piece);
+        draws
+    };
+    let draws = of_pieces(1);
+    assert!(draws == of_pieces(3) && draws == of_pieces(PIECE / BLOCK));
+    draws
+}
+
 /// The order of elements that a permutation of numbers `0..m` gives, as the vectors write it.
 fn order(key: &TierKey, case: &Value, m: usize) -> Vec<u32> {
     let mut bytes: Vec<u8> = (0..m as u32).flat_map(u32::to_le_bytes).collect();
@@ -219,13 +231,11 @@ fn shuffles_equal_the_vectors() {
         let (key, m) = (key(case), number::<usize>(&case["elements"]));
         n_dropped += number::<usize>(&case["dropped"]);
         let (tensor, chunk) = (number(&case["tensor"]), number(&case["chunk"]));
-        let draws = key.draws(
-            derive::nonce(ChunkId {
-                file: tensor,
-                chunk,
-            }),
-            m,
-        );
+        let id = ChunkId {
+            file: tensor,
+            chunk,
+        };
+        let draws = draws(&key, id, m);
         let order = order(&key, case, m);
         if case["draws"].is_array() {
             assert_eq!(draws[..], as_numbers(&case["draws"]), "{m} of {chunk}");
@@ -523,12 +533,8 @@ fn streams_differ_by_key_manifest_and_place() {
         for (file, chunk) in [(0, 0), (0, 1), (1, 0), (1, 1), (0, 1 << 32)] {
             found.push(stream(key, ChunkId { file, chunk }, 0..48));
             // Neither stream is the other's.
-            found.push(
-                key.draws(derive::nonce(ChunkId { file, chunk }), 49)
-                    .iter()
-                    .map(|&draw| draw as u8)
-                    .collect(),
-            );
+            let draws = draws(key, ChunkId { file, chunk }, 49);
+            found.push(draws.iter().map(|&draw| draw as u8).collect());
         }
     }
     let distinct: std::collections::BTreeSet<_> = found.iter().collect();
