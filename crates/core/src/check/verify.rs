@@ -167,7 +167,10 @@ fn verify_files(
     if let Some(policy) = checks.policy {
         unmatched = plan::unmatched(&model, policy);
         let manifest = protected.manifest();
-        let violations = match &unlocked_model {
+        // Scores of a lower edition are not those that the policy chooses by.
+        let unlocked = unlocked_model.as_ref();
+        let original = unlocked.filter(|unlocked| unlocked.edition().is_original);
+        let violations = match original {
             None => shortfalls(&model, manifest, policy)?,
             Some(unlocked) => shortfalls_of_choice(&model, manifest, policy, |wanted| {
                 score_protected(unlocked, &structure, &model, wanted, progress)
