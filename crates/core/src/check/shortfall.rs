@@ -1,6 +1,6 @@
 //! What a protected model lacks of what a policy demands.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use onnxseal_onnx::{Model, excerpt};
 use onnxseal_plan::{self as plan, Plan, Policy, Scores, TensorPlan, Wanted};
@@ -58,6 +58,7 @@ pub(crate) fn shortfalls(
             ));
         }
     }
+    found.extend(shares(manifest, policy));
     Ok(check.with_violations(policy, &found))
 }
 
@@ -79,8 +80,64 @@ pub(crate) fn shortfalls_of_choice(
             true => check.few(planned),
             false => check.few(planned).or_else(|| check.others(planned)),
         });
-    let found: Vec<String> = found.collect();
+    let mut found: Vec<String> = found.collect();
+    match names(manifest, policy) {
+        Some(other) => found.push(other),
+        None => {
+            let tensors = check.plan.tensors.iter();
+            found.extend(tensors.flat_map(|planned| check.lower(planned, policy)));
+        }
+    }
     Ok(check.with_violations(policy, &found))
+}
+
+/// The tiers of the policy, if the model has not the same. A policy without tiers demands none.
+fn names(manifest: &Manifest, policy: &Policy) -> Option<String> {
+    let demanded: Vec<&str> = policy.tiers().iter().map(|tier| &*tier.name).collect();
+    let found: Vec<&str> = manifest.tier_names().iter().map(|name| &**name).collect();
+    let listed = |names: &[&str]| match names {
+        [] => "no tiers".to_owned(),
+        names => format!("tiers {}", names.join(", ")),
+    };
+    (!demanded.is_empty() && demanded != found).then(|| {
+        format!(
+            "the model has {}, expected {}",
+            listed(&found),
+            listed(&demanded)
+        )
+    })
+}
+
+/// Tiers that open more of the encrypted bytes than their share, by more than a subsequence.
+fn shares(manifest: &Manifest, policy: &Policy) -> Vec<String> {
+    if let Some(other) = names(manifest, policy) {
+        return vec![other];
+    }
+    let mut of_tiers = vec![0; policy.tiers().len()];
+    let mut largest = 0;
+    for tensor in manifest.tensors() {
+        largest = largest.max(tensor.unit.saturating_mul(tensor.element_bits.into()) / 8);
+        for (sum, bytes) in of_tiers
+            .iter_mut()
+            .zip(tensor.tier_bytes(manifest.n_tiers()))
+        {
+            *sum += bytes;
+        }
+    }
+    let total: u64 = of_tiers.iter().sum();
+    let mut opened = 0;
+    let tiers = policy.tiers().iter().zip(of_tiers);
+    let too_many = tiers.filter_map(|(tier, bytes)| {
+        opened += bytes;
+        let expected = (tier.share * total as f64).round() as u64;
+        (opened > expected.saturating_add(largest)).then(|| {
+            format!(
+                "tier {:?} opens {opened} of {total} encrypted bytes, expected {expected}",
+                tier.name
+            )
+        })
+    });
+    too_many.collect()
 }
 
 /// A plan, and what is encrypted in truth.
@@ -185,8 +242,74 @@ impl<'a> Check<'a> {
         })
     }
 
+    /// Elements of a tensor that are open to a lower tier than the policy gives them to.
+    fn lower(&self, planned: &TensorPlan, policy: &Policy) -> Vec<String> {
+        let Some(found) = self.found(planned).filter(|_| !planned.tiers.is_empty()) else {
+            return Vec::new();
+        };
+        let mut open = Vec::new();
+        found.tier_elements(|run, tier| open.push((run, tier)));
+        let mut open = open.into_iter().peekable();
+        let n_elements = self.model.tensors[planned.tensor.index()].n_elements;
+        // By the tier that opens them, and the tier that should.
+        let mut lower: BTreeMap<(u8, u8), u64> = BTreeMap::new();
+        for (run, tier) in planned_tiers(planned) {
+            let (mut first, end) = (run.0.min(n_elements), run.1.min(n_elements));
+            while first < end {
+                while open
+                    .next_if(|((_, open_end), _)| *open_end <= first)
+                    .is_some()
+                {}
+                let Some(&((start, open_end), of)) = open.peek() else {
+                    break;
+                };
+                let until = open_end.min(end);
+                if start < until && of < tier {
+                    *lower.entry((of, tier)).or_default() += until - start.max(first);
+                }
+                first = until;
+            }
+        }
+        let name = |tier: u8| {
+            let tier = policy.tiers().get(usize::from(tier).saturating_sub(1));
+            tier.map_or("", |tier| &*tier.name)
+        };
+        let told = lower.iter().map(|(&(of, tier), n)| {
+            format!(
+                "{}: {n} elements are open to tier {:?}, and the policy gives them to {:?}",
+                self.tensor(planned),
+                name(of),
+                name(tier)
+            )
+        });
+        told.collect()
+    }
+
     fn with_violations(&self, policy: &Policy, found: &[String]) -> Vec<String> {
         let violations = self.plan.violations(self.model, policy);
         [list(&violations), list(found)].concat()
     }
+}
+
+/// The elements that a plan encrypts, as ranges `(first, end)` in ascending order, each with its tier. The
+/// last may reach past the tensor's end.
+fn planned_tiers(planned: &TensorPlan) -> Vec<((u64, u64), u8)> {
+    let mut tiers = planned.tiers.iter().map(|run| (run.tier, run.take));
+    let (mut tier, mut left) = (0, 0);
+    let (mut at, mut planned_tiers) = (0, Vec::new());
+    for run in &planned.targets {
+        at += run.skip;
+        let end = at + run.take;
+        while at < end {
+            if left == 0 {
+                let Some(next) = tiers.next() else { break };
+                (tier, left) = next;
+            }
+            let n = left.min(end - at);
+            let elements = (at * planned.unit_elements, (at + n) * planned.unit_elements);
+            planned_tiers.push((elements, tier));
+            (at, left) = (at + n, left - n);
+        }
+    }
+    planned_tiers
 }

@@ -9,4 +9,5 @@ mod house;
 mod insiders;
 #[path = "../lab/mod.rs"]
 mod lab;
+mod policies;
 mod recipients;

@@ -164,12 +164,18 @@ impl Tensor {
 
     /// Appends the target bytes of each tier to `spans`, with the tier. Without tiers, that is 1.
     pub(super) fn tier_spans(&self, spans: &mut Vec<(Span, u8)>) {
+        self.tier_elements(|run, tier| self.spans_of(run, |span| spans.push((span, tier))));
+    }
+
+    /// Calls `take` with the encrypted elements, as ranges `(first, end)` in ascending order, each with its
+    /// tier. Without tiers, that is 1.
+    pub(crate) fn tier_elements(&self, mut take: impl FnMut((u64, u64), u8)) {
         let elements = self.elements().unwrap_or(0);
         let mut tiers = self.tier.iter();
         let first = || (1, u64::MAX);
         let (mut tier, mut left) = tiers.next().unwrap_or_else(first);
-        for (mut first, take) in self.runs() {
-            let end = first.saturating_add(take);
+        for (mut first, n_units) in self.runs() {
+            let end = first.saturating_add(n_units);
             while first < end {
                 if left == 0 {
                     // Takes add up to the number of targets.
@@ -181,7 +187,7 @@ impl Tensor {
                     first.saturating_mul(self.unit).min(elements),
                     (first + n).saturating_mul(self.unit).min(elements),
                 );
-                self.spans_of(run, |span| spans.push((span, tier)));
+                take(run, tier);
                 (first, left) = (first + n, left - n);
             }
         }
