@@ -184,6 +184,52 @@ fn a_zoo_goes_through_all_operations_and_comes_back() {
 }
 
 #[test]
+fn models_with_tiers_go_through_all_operations() {
+    let lab = zoo();
+    let n = samples::all().len() as u64 + 1;
+    let tiers =
+        "preset = \"full\"\n[[tier]]\nname = \"trial\"\nshare = 0.3\n[[tier]]\nname = \"full\"\n";
+    fs::write(lab.path("tiers.toml"), tiers).unwrap();
+    let trial = lab.expect(0, &["keygen", "-o", "trial.txt"]).0;
+    let (trial, full) = (
+        format!("trial={}", trial.trim()),
+        format!("full={}", lab.recipient),
+    );
+    let to = ["-r", &trial, "-r", &full];
+    let protect = ["-q", "batch", "protect", "zoo", "--out", "out"];
+    let protect = [&protect[..], &["--policy", "tiers.toml"], &to].concat();
+    lab.expect(0, &protect);
+    let rotate = ["-q", "batch", "rotate", "out", "--out", "rotated"];
+    lab.expect(0, &[&rotate[..], &["-i", "id.txt"], &to].concat());
+    // The trial's key opens no original, and is no key to rotate by.
+    let by_trial = ["-i", "trial.txt"];
+    let refused = ["-q", "batch", "rotate", "out", "--out", "refused"];
+    lab.expect(5, &[&refused[..], &by_trial, &to].concat());
+    let unprotect = |from: &str, out: &str, more: &[&str], code: i32| {
+        let args = ["batch", "unprotect", from, "--out", out];
+        let args = [&args[..], &["--resume", "--report", "r.json"], more].concat();
+        lab.expect(code, &args);
+        totals(&report(&lab, "r.json"))
+    };
+    for from in ["out", "rotated"] {
+        let (back, less) = (format!("back-{from}"), format!("less-{from}"));
+        unprotect(from, &less, &by_trial, 5);
+        let folder = lab.path(&less);
+        assert!(!folder.exists() || outputs(&folder).is_empty());
+        let named = [&by_trial[..], &["--tier", "trial"]].concat();
+        assert_eq!(unprotect(from, &less, &named, 0), [n, 0, 0, 0]);
+        assert_eq!(unprotect(from, &less, &named, 0), [0, n, 0, 0]);
+        assert_eq!(unprotect(from, &back, &["-i", "id.txt"], 0), [n, 0, 0, 0]);
+        assert!(same(&lab.path("zoo"), &lab.path(&back), &["README.md"]));
+        assert!(!same(&lab.path("zoo"), &lab.path(&less), &["README.md"]));
+        // Another edition is another output, which is not there yet.
+        let both = ["-i", "id.txt", "--tier", "trial"];
+        assert_eq!(unprotect(from, &back, &both, 0)[1], 0);
+        assert!(same(&lab.path(&less), &lab.path(&back), &[]));
+    }
+}
+
+#[test]
 fn members_of_the_report_are_documented() {
     fn members(value: &Value, names: &mut BTreeSet<String>) {
         match value {

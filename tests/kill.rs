@@ -78,20 +78,68 @@ fn rotate_to_a_new_file() {
 }
 
 #[test]
-fn rekey_in_place() {
+fn rotate_tiers_in_place() {
+    rotate_tiers(40);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn rotate_tiers_in_place_200_times() {
+    rotate_tiers(200);
+}
+
+fn rotate_tiers(times: usize) {
     let _alone = alone();
     let field = Field::new(&one_file());
+    let to = field.protect_tiers();
+    let rotate = ["-q", "rotate", "sealed/model.onnx", "-i", "id.txt"];
+    let to: Vec<&str> = to.iter().map(|text| &**text).collect();
+    let sealed = fs::read(field.lab.path("sealed/model.onnx")).unwrap();
+    kill_in_place(
+        &field,
+        "sealed",
+        &[&rotate[..], &to].concat(),
+        times,
+        |model| fs::read(model).unwrap() == sealed,
+    );
+}
+
+#[test]
+fn rekey_in_place() {
+    let field = Field::new(&one_file());
     let recipient = field.protect();
+    // Another length as well as other bytes.
+    rekey(&field, &["-r", &recipient, "-R", "more.txt"], 60);
+}
+
+#[test]
+fn rekey_tiers_in_place() {
+    rekey_tiers(40);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn rekey_tiers_in_place_200_times() {
+    rekey_tiers(200);
+}
+
+/// The key of a tier in the middle is wrapped to others: those after it move.
+fn rekey_tiers(times: usize) {
+    let field = Field::new(&one_file());
+    field.protect_tiers();
+    rekey(&field, &["-R", "trial=more.txt"], times);
+}
+
+fn rekey(field: &Field, to: &[&str], times: usize) {
+    let _alone = alone();
     let model = field.lab.path("sealed/model.onnx");
     let sealed = fs::read(&model).unwrap();
     let rekey = ["-q", "rekey", "sealed/model.onnx", "-i", "id.txt"];
-    // Another length as well as other bytes.
-    let to = ["-r", &recipient, "-R", "more.txt"];
     let more: String = (0..40)
         .map(|_| format!("{}\n", generate_identity().recipient()))
         .collect();
     fs::write(field.lab.path("more.txt"), more).unwrap();
-    let args = [&rekey[..], &to].concat();
+    let args = [&rekey[..], to].concat();
     let folder = field.lab.path("sealed");
     let reset = || {
         fs::remove_dir_all(&folder).unwrap();
@@ -99,7 +147,7 @@ fn rekey_in_place() {
         fs::write(&model, &sealed).unwrap();
     };
     let mut tally = Tally::new("rekey in place", || field.command(&args), reset);
-    for _ in 0..60 {
+    for _ in 0..times {
         tally.kill(|| {
             let now = fs::read(&model).unwrap();
             if now == sealed {
@@ -415,6 +463,30 @@ impl Field {
         let recipient = ["-r", &self.lab.recipient];
         self.lab.expect(0, &[&protect[..], &recipient].concat());
         self.lab.recipient.clone()
+    }
+
+    /// Protects the model with tiers to `sealed/model.onnx`; gives the recipients of each, as arguments. The
+    /// highest is `lab`'s own.
+    fn protect_tiers(&self) -> Vec<String> {
+        let tiers = "preset = \"full\"\n[[tier]]\nname = \"trial\"\nshare = 0.3\n\
+                     [[tier]]\nname = \"standard\"\nshare = 0.7\n[[tier]]\nname = \"full\"\n";
+        fs::write(self.lab.path("policy.toml"), tiers).unwrap();
+        let other = || generate_identity().recipient();
+        let own = self.lab.recipient.clone();
+        let to = [("trial", other()), ("standard", other()), ("full", own)];
+        let to = to.map(|(tier, recipient)| ["-r".to_owned(), format!("{tier}={recipient}")]);
+        let to = to.concat();
+        let protect = [
+            "-q",
+            "protect",
+            "plain/model.onnx",
+            "-o",
+            "sealed/model.onnx",
+        ];
+        let mut args = [&protect[..], &["--policy", "policy.toml"]].concat();
+        args.extend(to.iter().map(|text| &**text));
+        self.lab.expect(0, &args);
+        to
     }
 
     fn empty_output(&self) {
