@@ -239,6 +239,27 @@ fn write_seeds() {
         let path = root().join(format!("fixtures/sealed/invalid/{name}.onnx"));
         write("open", name, &fs::read(path).unwrap());
     }
+    for name in [
+        "valid/bytes",
+        "valid/mask",
+        "valid/shuffle",
+        "invalid/macs_swapped",
+        "invalid/key_parts_out_of_order",
+        "invalid/elements_swapped",
+    ] {
+        let path = root().join(format!("fixtures/sealed/tiers/{name}.onnx"));
+        let artifact = fs::read(path).unwrap();
+        let (kind, name) = name.split_once('/').unwrap();
+        let name = format!("tiers_{name}");
+        write("open", &name, &artifact);
+        if kind == "valid" {
+            let tail = tail::split(&artifact).unwrap().unwrap();
+            let manifest = tail.value(tail::MANIFEST).unwrap().as_bytes();
+            let head = &artifact[..tail.start as usize];
+            write("manifest", &name, manifest);
+            write("forged", &name, &[manifest, &[0], head].concat());
+        }
+    }
     let external = Sample {
         name: "external_twice",
         model: external_twice(),
@@ -316,7 +337,16 @@ fn signed() -> Vec<(String, String)> {
 }
 
 /// Policies that are read, and some that are not.
-const POLICIES: [(&str, &str); 7] = [
+const POLICIES: [(&str, &str); 9] = [
+    (
+        "tiers",
+        "preset = \"full\"\nunit = 64\n[[tier]]\nname = \"a\"\nshare = 0.5\n[[tier]]\nname = \"b\"\n\
+         [mode]\ndefault = \"shuffle\"\nGemm = \"mask\"\n",
+    ),
+    (
+        "odd_tiers",
+        "[[tier]]\nname = \"any\"\nshare = 1e-9\n[[tier]]\nname = \"b\"\nshare = 1.0\n",
+    ),
     ("empty", ""),
     (
         "whole",

@@ -10,9 +10,9 @@ use std::sync::LazyLock;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use onnxseal_core::{
-    AllowedSigners, Checks, Error, Identities, InMemory, Manifest, OpenedModel, Policy, Preset,
-    ProtectOptions, Recipients, SignedBy, Silent, inspect, open, plan, protect, signed_message,
-    unprotect, verify,
+    Access, AllowedSigners, Checks, Edition, Error, Identities, InMemory, Manifest, OpenedModel,
+    Policy, Preset, ProtectOptions, Recipients, SignedBy, Silent, inspect, open, plan, protect,
+    signed_message, unprotect, verify,
 };
 use onnxseal_crypto::{ChunkId, Scratch, signature};
 use onnxseal_onnx::edit::{Elements, move_elements};
@@ -45,6 +45,11 @@ const SIGNED_TEXT: &str = "onnxseal/v1/signature\nof a test\n";
 const SIGNER: &str = "alice@example.com";
 
 const IDENTITY: &str = include_str!("../../fixtures/sealed/keys/id.txt");
+/// Keys of lower tiers of the models with tiers in the corpora.
+const LOWER: [&str; 2] = [
+    include_str!("../../fixtures/sealed/keys/tier1.txt"),
+    include_str!("../../fixtures/sealed/keys/tier2.txt"),
+];
 const WRAPPED_KEY: &str = include_str!("../../fixtures/sealed/keys/dek.age");
 
 /// The bytes as a model: located, and looked at for a tail.
@@ -97,6 +102,49 @@ pub fn open_artifact(bytes: &[u8]) {
     let lab = Lab::new();
     let path = lab.write(bytes);
     lab.look_at(&path);
+    let lower = LOWER.map(|text| Identities::read(text.as_bytes(), "fixed identity").unwrap());
+    look_at_editions(&path, lower.iter().chain([&lab.identities]));
+}
+
+/// Opens a model as every edition that each of `identities` opens. An edition is the same by all of them:
+/// who opens a higher tier too has authenticated it by that.
+fn look_at_editions<'a>(path: &Path, identities: impl Iterator<Item = &'a Identities>) {
+    fn opened_as(
+        path: &Path,
+        identities: &Identities,
+        edition: Edition<'_>,
+    ) -> Option<OpenedModel> {
+        let access = Access {
+            identities,
+            signed_by: None,
+            edition,
+        };
+        open(path, access, &Silent).ok()
+    }
+    for identities in identities {
+        let opened = |edition: Edition<'_>| opened_as(path, identities, edition);
+        let whole = opened(Edition::Whole);
+        assert!(whole.as_ref().is_none_or(OpenedModel::is_original));
+        let Some(any) = opened(Edition::Any) else {
+            assert!(whole.is_none());
+            continue;
+        };
+        assert_eq!(any.is_original(), whole.is_some());
+        let names = any.manifest().tier_names();
+        let mut is_lower = true;
+        for name in names {
+            let edition = opened(Edition::Tier(name));
+            // All up to the own tier, and none above.
+            assert_eq!(edition.is_some(), is_lower);
+            if any.tier() == Some(name) {
+                let edition = edition.as_ref().unwrap();
+                assert!(edition.model() == any.model());
+                is_lower = false;
+            }
+        }
+        assert_eq!(names.is_empty(), any.tier().is_none());
+        assert!(opened(Edition::Tier("no-such-tier-there")).is_none());
+    }
 }
 
 /// A protected model with authentic metadata that says anything: everybody can make one who knows
@@ -125,18 +173,23 @@ pub fn forged(bytes: &[u8]) {
 
     let lab = Lab::new();
     let data_key = lab.identities.unwrap(WRAPPED_KEY).unwrap();
-    let keys = data_key.seal_keys(&manifest).unwrap();
     let parsed = Manifest::parse(&manifest).ok();
+    let tiers = parsed.as_ref().map_or(1, Manifest::n_tiers);
+    let keys = data_key.seal_tiers(&manifest, tiers).unwrap();
     let chunk = parsed
         .as_ref()
         .map_or(1 << 20, |parsed| parsed.chunk_bytes() as usize);
-    let mut tags = Vec::new();
+    // By tier.
+    let mut tags = vec![Vec::new(); tiers.into()];
     let mut seal = |file, content: &[u8]| {
         for (at, bytes) in (0..).zip(content.chunks(chunk)) {
             let id = ChunkId { file, chunk: at };
             let mut bytes = bytes.to_vec();
-            let tag = keys.seal_chunk(id, &mut bytes, &[], &mut Scratch::default());
-            tags.extend(tag.unwrap().0);
+            let tag = (keys.first).seal_chunk(id, &mut bytes, &[], &mut Scratch::default());
+            tags[0].extend(tag.unwrap().0);
+            for (key, tags) in keys.upper().zip(&mut tags[1..]) {
+                tags.extend(key.tag(id, &bytes).unwrap().0);
+            }
         }
     };
     seal(0, head);
@@ -144,15 +197,21 @@ pub fn forged(bytes: &[u8]) {
     if (parsed.as_ref()).is_some_and(|parsed| parsed.files().len() > 1) {
         seal(1, &external_content());
     }
-    let (tags_text, mac_text) = (STANDARD.encode(&tags), STANDARD.encode(keys.mac(&tags)));
+    let tags = tags.concat();
+    let (tags_text, mac_text) = (STANDARD.encode(&tags), STANDARD.encode(keys.macs(&tags)));
+    let wrapped = match tiers {
+        1 => WRAPPED_KEY.to_owned(),
+        highest => format!("tier {highest}\n{WRAPPED_KEY}"),
+    };
     let tail = tail::encode(&[
         (tail::MANIFEST, &manifest),
         (tail::TAGS, tags_text.as_bytes()),
         (tail::MAC, mac_text.as_bytes()),
-        (tail::KEY, WRAPPED_KEY.as_bytes()),
+        (tail::KEY, wrapped.as_bytes()),
     ]);
     let path = lab.write(&[head, &tail].concat());
     let opened = lab.look_at(&path);
+    look_at_editions(&path, std::iter::once(&lab.identities));
     // What was sealed without targets opens without targets.
     if let (Some(opened), Some(parsed)) = (opened, parsed)
         && parsed.tensors().is_empty()
