@@ -187,7 +187,7 @@ pub fn forged(bytes: &[u8]) {
             let mut bytes = bytes.to_vec();
             let tag = (keys.first).seal_chunk(id, &mut bytes, &[], &mut Scratch::default());
             tags[0].extend(tag.unwrap().0);
-            for (key, tags) in keys.upper().zip(&mut tags[1..]) {
+            for (key, tags) in keys.upper.iter().zip(&mut tags[1..]) {
                 tags.extend(key.tag(id, &bytes).unwrap().0);
             }
         }

@@ -64,18 +64,12 @@ impl DataKey {
     /// # Errors
     /// [`Error::Backend`] where the library fails.
     pub fn seal_tiers(&self, manifest: &[u8], tiers: u8) -> Result<TierSealKeys, Error> {
-        let mut upper = Vec::new();
-        let mut key = self.copy();
-        for tier in (2..=tiers).rev() {
-            let DataKey(secret) = &key;
-            let mac = ManifestMac::new(&derive::tier_mac_key(secret)?, manifest)?;
-            upper.push((mac, TierKey::new(secret, manifest)?));
-            key = key.lower(tier, tiers)?;
-        }
-        upper.reverse();
+        let (first, higher) = self.first_and_higher(tiers, tiers)?;
+        let mac = |DataKey(key): &DataKey| ManifestMac::new(&derive::tier_mac_key(key)?, manifest);
         Ok(TierSealKeys {
-            first: key.seal_keys(manifest)?,
-            upper,
+            first: first.seal_keys(manifest)?,
+            macs: higher.iter().map(mac).collect::<Result<_, Error>>()?,
+            upper: tier_keys(&higher, manifest)?,
         })
     }
 
@@ -97,18 +91,34 @@ impl DataKey {
             _ => derive::tier_mac_key(secret)?,
         };
         ManifestMac::new(&mac_key, manifest)?.verify(tags, mac)?;
-        let mut upper = Vec::new();
-        let mut key = self.copy();
-        for tier in (2..=tier).rev() {
-            upper.push(TierKey::new(&key.0, manifest)?);
-            key = key.lower(tier, tiers)?;
-        }
-        upper.reverse();
-        let aead = Chosen::new(&derive::chunk_key(&key.0, manifest)?)?;
+        let (DataKey(first), higher) = self.first_and_higher(tier, tiers)?;
+        let aead = Chosen::new(&derive::chunk_key(&first, manifest)?)?;
         Ok(TierOpenKeys {
             first: OpenKey { aead },
-            upper,
+            upper: tier_keys(&higher, manifest)?,
         })
+    }
+
+    /// The keys of the tiers from 1 up to `tier` of `tiers`, whose key this is, the least first.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] where the library fails.
+    pub fn with_lower(&self, tier: u8, tiers: u8) -> Result<Vec<DataKey>, Error> {
+        let (first, mut keys) = self.first_and_higher(tier, tiers)?;
+        keys.insert(0, first);
+        Ok(keys)
+    }
+
+    /// The same, the first apart from those of the tiers from 2 up.
+    fn first_and_higher(&self, tier: u8, tiers: u8) -> Result<(DataKey, Vec<DataKey>), Error> {
+        let mut higher = Vec::new();
+        let mut key = DataKey(Secret::copy(self.expose()));
+        for tier in (2..=tier).rev() {
+            let lower = key.lower(tier, tiers)?;
+            higher.push(std::mem::replace(&mut key, lower));
+        }
+        higher.reverse();
+        Ok((key, higher))
     }
 
     /// The key of the tier below `tier` of `tiers`, whose key this is.
@@ -123,10 +133,6 @@ impl DataKey {
             }),
             _ => derive::lower_tier(secret, tier - 1, tiers).map(DataKey),
         }
-    }
-
-    fn copy(&self) -> DataKey {
-        DataKey(Secret::copy(self.expose()))
     }
 
     /// Derives the key of the blobs that belong to the artifact.
@@ -193,22 +199,25 @@ impl fmt::Debug for SealKeys {
     }
 }
 
+/// What the keys of tiers from 2 up derive for an artifact with this manifest.
+fn tier_keys(keys: &[DataKey], manifest: &[u8]) -> Result<Vec<TierKey>, Error> {
+    let of = |DataKey(key): &DataKey| TierKey::new(key, manifest);
+    keys.iter().map(of).collect()
+}
+
 /// Seals the chunks of a new artifact with tiers.
 pub struct TierSealKeys {
     /// Those of tier 1. Its MAC and tags are as in an artifact without tiers.
     pub first: SealKeys,
-    upper: Vec<(ManifestMac, TierKey)>,
+    /// Those of the tiers from 2 up.
+    pub upper: Vec<TierKey>,
+    macs: Vec<ManifestMac>,
 }
 
 impl TierSealKeys {
-    /// The keys of the tiers from 2 up.
-    pub fn upper(&self) -> impl ExactSizeIterator<Item = &TierKey> {
-        self.upper.iter().map(|(_, key)| key)
-    }
-
     /// The MACs of all tiers over the manifest and all tags, one after the other.
     pub fn macs(&self, tags: &[u8]) -> Vec<u8> {
-        let upper = self.upper.iter().map(|(mac, _)| mac.over(tags));
+        let upper = self.macs.iter().map(|mac| mac.over(tags));
         let macs = std::iter::once(self.first.mac(tags)).chain(upper);
         macs.flatten().collect()
     }
@@ -216,7 +225,11 @@ impl TierSealKeys {
 
 impl fmt::Debug for TierSealKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let TierSealKeys { first: _, upper: _ } = self;
+        let TierSealKeys {
+            first: _,
+            upper: _,
+            macs: _,
+        } = self;
         f.write_str("TierSealKeys(..)")
     }
 }

@@ -197,13 +197,9 @@ pub struct PlainConstantsRow {
 
 /// The rows of the tiers called `names`, of a model with these tensors.
 pub(crate) fn tier_rows(names: &[String], tensors: &[manifest::Tensor]) -> Vec<TierRow> {
-    let mut bytes = vec![0u64; names.len()];
+    let mut bytes = vec![0; names.len()];
     for tensor in tensors {
-        let of_tensor = tensor.tier_bytes(names.len() as u8);
-        bytes
-            .iter_mut()
-            .zip(of_tensor)
-            .for_each(|(sum, of)| *sum += of);
+        tensor.add_tier_bytes(&mut bytes);
     }
     let total: u64 = bytes.iter().sum();
     let mut opened = 0;
@@ -305,6 +301,8 @@ impl Builder {
 impl TensorRow {
     /// The row of a tensor, from its entry in the manifest.
     pub(crate) fn of_manifest(entry: &manifest::Tensor) -> TensorRow {
+        let mut tiers = vec![0; entry.tier.highest().into()];
+        entry.add_tier_bytes(&mut tiers);
         TensorRow {
             name: entry.name.clone(),
             at: entry.at.clone(),
@@ -315,7 +313,7 @@ impl TensorRow {
             n: entry.n,
             k: entry.n_targets(),
             targets: entry.targets.to_vec(),
-            tiers: entry.tier_bytes(entry.tier.highest()),
+            tiers,
             mode: (!entry.tier.is_empty()).then_some(entry.mode),
             shared_with: entry.operators.iter().skip(1).cloned().collect(),
         }

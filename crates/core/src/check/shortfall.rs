@@ -117,12 +117,7 @@ fn shares(manifest: &Manifest, policy: &Policy) -> Vec<String> {
     let mut largest = 0;
     for tensor in manifest.tensors() {
         largest = largest.max(tensor.unit.saturating_mul(tensor.element_bits.into()) / 8);
-        for (sum, bytes) in of_tiers
-            .iter_mut()
-            .zip(tensor.tier_bytes(manifest.n_tiers()))
-        {
-            *sum += bytes;
-        }
+        tensor.add_tier_bytes(&mut of_tiers);
     }
     let total: u64 = of_tiers.iter().sum();
     let mut opened = 0;

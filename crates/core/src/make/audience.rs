@@ -116,18 +116,17 @@ impl<'a> Audience<'a> {
     ///
     /// # Errors
     /// [`Usage`] if they do not fit the tiers.
-    pub(crate) fn by_tier(self, tiers: &[String]) -> Result<Vec<(u8, &'a Recipients)>> {
-        let owned = || tiers.to_vec();
+    pub(crate) fn by_tier(self, manifest: &Manifest) -> Result<Vec<(u8, &'a Recipients)>> {
+        let tiers = || manifest.tier_names().to_vec();
         match self {
-            Audience::All(recipients) => match tiers {
-                [] => Ok(vec![(1, recipients)]),
-                _ => Err(Usage::RecipientsWithoutTier { tiers: owned() }.into()),
+            Audience::All(recipients) => match manifest.n_tiers() {
+                1 => Ok(vec![(1, recipients)]),
+                _ => Err(Usage::RecipientsWithoutTier { tiers: tiers() }.into()),
             },
             Audience::Tiers(recipients) => {
                 let tier_of = |name: &String| {
-                    let found = (1..).zip(tiers).find(|(_, tier)| *tier == name);
-                    found.map(|(tier, _)| tier).ok_or_else(|| {
-                        let (name, tiers) = (name.clone(), owned());
+                    manifest.tier_named(name).ok_or_else(|| {
+                        let (name, tiers) = (name.clone(), tiers());
                         Error::from(Usage::RecipientsOfNoTier { name, tiers })
                     })
                 };
@@ -150,22 +149,18 @@ impl<'a> Audience<'a> {
     /// # Errors
     /// [`Usage`] if they do not fit the tiers, or the highest one has no recipients.
     pub(crate) fn wrap(self, key: DataKey, manifest: &Manifest) -> Result<WrappedKeys> {
-        let names = manifest.tier_names();
-        let by_tier = self.by_tier(names)?;
+        let by_tier = self.by_tier(manifest)?;
         let tiers = manifest.n_tiers();
         let mut parts = vec![None; tiers.into()];
         if by_tier.iter().all(|(tier, _)| *tier != tiers) {
             let name = manifest.tier_name(tiers).to_owned();
             return Err(Usage::NobodyOpensAll { name }.into());
         }
-        let mut key = key;
-        for tier in (1..=tiers).rev() {
+        let keys = key.with_lower(tiers, tiers).map_err(Error::Key)?;
+        for (tier, key) in (1..=tiers).zip(&keys).rev() {
             if let Some((_, recipients)) = by_tier.iter().find(|(of, _)| *of == tier) {
-                let wrapped = recipients.wrap(&key).map_err(Error::Key)?;
+                let wrapped = recipients.wrap(key).map_err(Error::Key)?;
                 parts[usize::from(tier) - 1] = Some(wrapped);
-            }
-            if tier > 1 {
-                key = key.lower(tier, tiers).map_err(Error::Key)?;
             }
         }
         Ok(WrappedKeys::new(parts))

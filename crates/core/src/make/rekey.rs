@@ -115,13 +115,13 @@ fn new_end(
         // No byte of a weight is opened.
         edition: _,
     } = access;
-    let (mut data_key, _, key_tier) = protected.data_key(identities)?;
+    let (data_key, _, key_tier) = protected.data_key(identities)?;
     if let Some(by) = signed_by {
         check_signature(protected, by, None, progress)?;
     }
     let manifest = protected.manifest();
     let (Rewrap::Only(audience) | Rewrap::Also(audience)) = recipients;
-    let by_tier = audience.by_tier(manifest.tier_names())?;
+    let by_tier = audience.by_tier(manifest)?;
     if let Some((above, _)) = by_tier.iter().find(|(tier, _)| *tier > key_tier) {
         let wanted = manifest.tier_name(*above).to_owned();
         let found = manifest.tier_name(key_tier).to_owned();
@@ -129,7 +129,9 @@ fn new_end(
     }
     // Wraps of other tiers stay, byte for byte.
     let mut keys = protected.artifact.keys.clone();
-    for tier in (1..=key_tier).rev() {
+    let of_tiers = data_key.with_lower(key_tier, manifest.n_tiers());
+    let of_tiers = of_tiers.map_err(Error::Key)?;
+    for (tier, data_key) in (1..=key_tier).zip(&of_tiers).rev() {
         if let Some((_, of_tier)) = by_tier.iter().find(|(of, _)| *of == tier) {
             let present = &protected.artifact.keys.parts()[usize::from(tier) - 1];
             let wrapped = match (recipients, present) {
@@ -137,13 +139,10 @@ fn new_end(
                 (Rewrap::Also(_), Some(present)) => identities
                     .recipients_of(present)
                     .and_then(|present| of_tier.and(present))
-                    .and_then(|all| all.wrap(&data_key)),
-                _ => of_tier.wrap(&data_key),
+                    .and_then(|all| all.wrap(data_key)),
+                _ => of_tier.wrap(data_key),
             };
             keys.set(tier, wrapped.map_err(Error::Key)?);
-        }
-        if tier > 1 {
-            data_key = (data_key.lower(tier, manifest.n_tiers())).map_err(Error::Key)?;
         }
     }
     // The caller is told if nobody here can open as much of the model any more.

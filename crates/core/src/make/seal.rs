@@ -1,7 +1,7 @@
 //! Sealing: makes a protected model of a model's plaintext.
 
 use onnxseal_crypto::signature::SigningKey;
-use onnxseal_crypto::{DataKey, Direction, TAG_BYTES, TierKey};
+use onnxseal_crypto::{DataKey, TAG_BYTES};
 use onnxseal_store::Input;
 
 use crate::error::{Error, Result};
@@ -14,7 +14,7 @@ use crate::pass::outputs::Outputs;
 use crate::pass::progress::{Progress, Volume};
 use crate::pass::signature::Leaves;
 use crate::pass::structure::Structure;
-use crate::pass::tiers::HigherTargets;
+use crate::pass::tiers::Targets;
 use crate::pass::transfer::Transfer;
 
 /// A plaintext that is to be sealed, and its recipients.
@@ -78,23 +78,15 @@ impl Sealing<'_> {
         let keys = data_key.seal_tiers(&manifest_bytes, tiers);
         let keys = keys.map_err(Error::Key)?;
         let wrapped = self.recipients.wrap(data_key, &manifest)?;
-        let targets = manifest.target_spans();
-        let (first, higher) = match tiers {
-            1 => (None, HigherTargets::default()),
-            _ => {
-                let (first, higher) = manifest.tier_spans();
-                (Some(first), HigherTargets::new(higher))
-            }
-        };
-        let first = first.as_ref().unwrap_or(&targets);
-        let upper: Vec<&TierKey> = keys.upper().collect();
+        let targets = Targets::of(&manifest);
+        let upper = &keys.upper;
         // The tags of a tier above the first come after those of all lower ones.
         let upper_tags: Vec<PerChunk<[u8; TAG_BYTES]>> =
             upper.iter().map(|_| PerChunk::new(&manifest)).collect();
         // Bytes that are ciphertext on either side differ: a new data key gives other ciphertext.
         let changed = match &plaintext {
-            Plaintext::Files(_) => &targets,
-            Plaintext::Sealed(unlocked, _) => &spans::unions(&targets, &unlocked.targets),
+            Plaintext::Files(_) => &targets.all,
+            Plaintext::Sealed(unlocked, _) => &spans::unions(&targets.all, &unlocked.targets.all),
         };
         let mut transfer = Transfer::new(&manifest, plaintext.inputs().into_iter(), outputs);
         transfer.clone_files(changed);
@@ -108,8 +100,8 @@ impl Sealing<'_> {
                 structure.check(chunk, bytes)?;
                 unlocked.open_chunk(chunk, bytes, stored, tools)?;
             }
-            higher.apply(&manifest, &upper, chunk, bytes, Direction::Seal, tools)?;
-            let (targets, scratch) = tools.targets(chunk, chunk.file_of(first)?);
+            (targets.higher).seal(&manifest, upper, chunk, bytes, tools)?;
+            let (targets, scratch) = tools.targets(chunk, chunk.file_of(targets.first())?);
             let sealed = (keys.first).seal_chunk(chunk.id, bytes, targets, scratch);
             *tag = sealed.map_err(Error::Key)?.0;
             for (key, tags) in upper.iter().zip(&upper_tags) {

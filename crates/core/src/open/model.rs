@@ -67,7 +67,7 @@ pub fn open_with<'a>(
         .files
         .iter()
         .zip(unlocked.files())
-        .zip(&unlocked.targets)
+        .zip(&unlocked.targets.all)
     {
         let targets = targets
             .iter()

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use onnxseal_crypto::signature::Signer;
 use onnxseal_crypto::wrap::Identities;
-use onnxseal_crypto::{
-    self as crypto, BlobKey, DataKey, Direction, TAG_BYTES, Tag, TierKey, TierOpenKeys,
-};
+use onnxseal_crypto::{self as crypto, BlobKey, DataKey, TAG_BYTES, Tag, TierOpenKeys};
 use onnxseal_onnx::model::Span;
 use onnxseal_onnx::{excerpt, foreign};
 use onnxseal_store::{Input, Location};
@@ -14,12 +12,11 @@ use onnxseal_store::{Input, Location};
 use crate::error::{Error, Result, external as external_error};
 use crate::format::artifact::Artifact;
 use crate::format::manifest::Manifest;
-use crate::format::spans::SpanSet;
 use crate::format::tiers::{Edition, Restored};
 use crate::pass::chunks::{self, Chunk, ChunkIndex, Tools};
 use crate::pass::signature::{Access, Demand};
 use crate::pass::source::Source;
-use crate::pass::tiers::HigherTargets;
+use crate::pass::tiers::Targets;
 
 /// A protected model whose metadata is well-formed.
 #[derive(Debug)]
@@ -40,12 +37,7 @@ pub(crate) struct Unlocked<'p> {
     /// The key of blobs that belong to the model.
     pub(crate) blob_key: Arc<BlobKey>,
     external: Vec<Input>,
-    /// The target bytes of every file.
-    pub(crate) targets: Vec<SpanSet>,
-    /// Those of the first tier, where there are others.
-    first: Option<Vec<SpanSet>>,
-    /// Those of the others.
-    higher: HigherTargets,
+    pub(crate) targets: Targets,
     index: ChunkIndex,
     demand: Option<Demand<'p>>,
 }
@@ -151,26 +143,20 @@ impl Protected {
             signed_by,
             edition,
         } = access.into();
-        let (mut data_key, key, key_tier) = self.data_key(identities)?;
+        let (data_key, key, key_tier) = self.data_key(identities)?;
         let manifest = self.manifest();
         let tier = self.tier_of(edition, key_tier)?;
-        for lower in (tier + 1..=key_tier).rev() {
-            data_key = (data_key.lower(lower, manifest.n_tiers())).map_err(Error::Key)?;
-        }
+        let keys = data_key.with_lower(key_tier, manifest.n_tiers());
+        let keys = keys.map_err(Error::Key)?;
+        let data_key = keys.get(usize::from(tier) - 1);
+        let data_key = data_key.ok_or(Error::Internal("a tier without a key"))?;
         let blob_key = Arc::new(data_key.blob_key().map_err(Error::Key)?);
         let demand = signed_by
             .map(|by| Demand::new(&self.source.input.path, &self.artifact, by))
             .transpose()?;
         // Anybody may have written the paths, until the MAC has held.
         let external = self.open_external()?;
-        let targets = manifest.target_spans();
-        let (first, higher) = match manifest.n_tiers() {
-            1 => (None, HigherTargets::default()),
-            _ => {
-                let (first, higher) = manifest.tier_spans();
-                (Some(first), HigherTargets::new(higher))
-            }
-        };
+        let targets = Targets::of(manifest);
         Ok(Unlocked {
             protected: self,
             key,
@@ -179,8 +165,6 @@ impl Protected {
             blob_key,
             external,
             targets,
-            first,
-            higher,
             index: ChunkIndex::new(manifest),
             demand,
         })
@@ -299,20 +283,15 @@ impl Unlocked<'_> {
             let tag = tag.ok_or(Error::Internal("a chunk without a tag"))?;
             own.verify(chunk.id, bytes, &Tag(*tag)).map_err(failed)?;
         }
-        let first = self.first.as_ref().unwrap_or(&self.targets);
-        let (targets, scratch) = tools.targets(chunk, chunk.file_of(first)?);
+        let first = chunk.file_of(self.targets.first())?;
+        let (targets, scratch) = tools.targets(chunk, first);
         let key = &self.key.first;
         let opened = key.open_chunk(chunk.id, bytes, targets, &Tag(*tag), scratch);
         opened.map_err(failed)?;
+        let upper = &self.key.upper;
+        let keys = upper.get(..usize::from(self.tier) - 1).unwrap_or(upper);
         let manifest = self.protected.manifest();
-        let n_higher = usize::from(self.tier) - 1;
-        let keys: Vec<&TierKey> = self.key.upper.iter().take(n_higher).collect();
-        self.higher
-            .apply(manifest, &keys, chunk, bytes, Direction::Open, tools)?;
-        match self.tier < manifest.n_tiers() {
-            true => self.higher.fill(manifest, self.tier, chunk, bytes),
-            false => Ok(()),
-        }
+        (self.targets.higher).open(manifest, keys, chunk, bytes, tools)
     }
 
     /// The error of a chunk that was changed since it was protected.
@@ -342,7 +321,7 @@ impl Unlocked<'_> {
             contents.push(format!("{n_more} more tensors"));
         }
         // The manifest has no entry for weights in clear.
-        let encrypted = self.targets.get(file as usize).map_or(0, |targets| {
+        let encrypted = self.targets.all.get(file as usize).map_or(0, |targets| {
             let mut parts = Vec::new();
             targets.within(window, &mut parts);
             parts.iter().map(|part| part.len() as u64).sum()

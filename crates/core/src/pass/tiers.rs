@@ -8,6 +8,7 @@ use onnxseal_onnx::model::Span;
 
 use crate::error::{Error, Result};
 use crate::format::manifest::{HigherSpan, Manifest, Mode, Tensor};
+use crate::format::spans::SpanSet;
 use crate::pass::chunks::{Chunk, Tools};
 
 /// The targets of tiers above the first, of all files.
@@ -36,84 +37,75 @@ struct Streamed {
     phase: usize,
 }
 
-impl HigherTargets {
-    /// Targets that are sorted, of every file.
-    pub(crate) fn new(files: Vec<Vec<HigherSpan>>) -> HigherTargets {
-        HigherTargets { files }
+/// The targets of a model, by who opens them.
+pub(crate) struct Targets {
+    /// Those of all tiers, of every file.
+    pub(crate) all: Vec<SpanSet>,
+    /// Those of the first tier, where there are others.
+    first: Option<Vec<SpanSet>>,
+    pub(crate) higher: HigherTargets,
+}
+
+impl Targets {
+    pub(crate) fn of(manifest: &Manifest) -> Targets {
+        let all = manifest.target_spans();
+        let (first, higher) = match manifest.n_tiers() {
+            1 => (None, HigherTargets::default()),
+            _ => {
+                let (first, files) = manifest.tier_spans();
+                (Some(first), HigherTargets { files })
+            }
+        };
+        Targets { all, first, higher }
     }
 
+    /// Those of the first tier, of every file.
+    pub(crate) fn first(&self) -> &[SpanSet] {
+        self.first.as_ref().unwrap_or(&self.all)
+    }
+}
+
+impl HigherTargets {
     /// Whether there are none: the model has no tiers.
     fn is_empty(&self) -> bool {
         self.files.iter().all(Vec::is_empty)
     }
 
-    /// Encrypts or opens the targets of the tiers from 2 up, as many as there are `keys`.
-    pub(crate) fn apply(
+    /// Encrypts the targets of the tiers from 2 up. There are `keys` of all of them.
+    #[cfg(feature = "protect")]
+    pub(crate) fn seal(
         &self,
         manifest: &Manifest,
-        keys: &[&TierKey],
+        keys: &[TierKey],
         chunk: &Chunk,
         bytes: &mut [u8],
-        direction: Direction,
         tools: &mut Tools,
-    ) -> Result<()> {
-        if keys.is_empty() || self.is_empty() {
-            return Ok(());
-        }
-        let parts = self.parts(manifest, chunk)?;
-        let scratch = tools.scratch();
-        for (key, tier) in keys.iter().zip(2..) {
-            let streams = parts.streams.iter().filter(|part| part.tier == tier);
-            let streams = streams.map(|part| {
-                let mask = mask_of(manifest.tensors.get(part.tensor as usize));
-                let rotated = u64::from_le_bytes(mask).rotate_right(8 * part.phase as u32);
-                (part.range.clone(), rotated.to_le_bytes())
-            });
-            key.apply_stream(chunk.id, bytes, streams, scratch)
-                .map_err(Error::Key)?;
-        }
-        for ((tier, tensor), ranges) in &parts.shuffled {
-            let Some(key) = keys.get(usize::from(*tier) - 2) else {
-                continue;
-            };
-            let width = manifest.tensors.get(*tensor as usize).map_or(1, width);
-            let at = (*tensor, chunk.id.chunk);
-            key.shuffle(at, bytes, (ranges, width), direction, scratch)
-                .map_err(Error::Key)?;
-        }
-        Ok(())
-    }
-
-    /// Puts what stands in their place over the elements that a reader of `tier` lacks.
-    pub(crate) fn fill(
-        &self,
-        manifest: &Manifest,
-        tier: u8,
-        chunk: &Chunk,
-        bytes: &mut [u8],
     ) -> Result<()> {
         if self.is_empty() {
             return Ok(());
         }
-        for part in self.parts(manifest, chunk)?.streams {
-            let tensor = manifest.tensors.get(part.tensor as usize);
-            let Some(tensor) =
-                tensor.filter(|tensor| part.tier > tier && tensor.mode != Mode::Mask)
-            else {
-                continue;
-            };
-            let element = tensor.fill.bytes();
-            let place = &mut bytes[part.range];
-            match element {
-                [] => place.fill(0),
-                _ => {
-                    let values = element.iter().cycle().skip(part.phase);
-                    place
-                        .iter_mut()
-                        .zip(values)
-                        .for_each(|(to, from)| *to = *from);
-                }
-            }
+        let parts = self.parts(manifest, chunk)?;
+        parts.apply(manifest, keys, chunk, bytes, Direction::Seal, tools)
+    }
+
+    /// Opens the targets of the tiers from 2 up, as many as there are `keys`. Then puts what stands in their place over
+    /// the elements of higher tiers.
+    pub(crate) fn open(
+        &self,
+        manifest: &Manifest,
+        keys: &[TierKey],
+        chunk: &Chunk,
+        bytes: &mut [u8],
+        tools: &mut Tools,
+    ) -> Result<()> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let parts = self.parts(manifest, chunk)?;
+        parts.apply(manifest, keys, chunk, bytes, Direction::Open, tools)?;
+        let tier = keys.len() + 1;
+        if tier < manifest.n_tiers().into() {
+            parts.fill(manifest, tier, bytes);
         }
         Ok(())
     }
@@ -177,6 +169,64 @@ impl HigherTargets {
             !is_few
         });
         Ok(parts)
+    }
+}
+
+impl Parts {
+    /// Encrypts or opens what belongs to the tiers from 2 up, as many as there are `keys`.
+    fn apply(
+        &self,
+        manifest: &Manifest,
+        keys: &[TierKey],
+        chunk: &Chunk,
+        bytes: &mut [u8],
+        direction: Direction,
+        tools: &mut Tools,
+    ) -> Result<()> {
+        let scratch = tools.scratch();
+        for (key, tier) in keys.iter().zip(2..) {
+            let streams = self.streams.iter().filter(|part| part.tier == tier);
+            let streams = streams.map(|part| {
+                let mask = mask_of(manifest.tensors.get(part.tensor as usize));
+                let rotated = u64::from_le_bytes(mask).rotate_right(8 * part.phase as u32);
+                (part.range.clone(), rotated.to_le_bytes())
+            });
+            key.apply_stream(chunk.id, bytes, streams, scratch)
+                .map_err(Error::Key)?;
+        }
+        for ((tier, tensor), ranges) in &self.shuffled {
+            let Some(key) = keys.get(usize::from(*tier) - 2) else {
+                continue;
+            };
+            let width = manifest.tensors.get(*tensor as usize).map_or(1, width);
+            let at = (*tensor, chunk.id.chunk);
+            key.shuffle(at, bytes, (ranges, width), direction, scratch)
+                .map_err(Error::Key)?;
+        }
+        Ok(())
+    }
+
+    /// Puts what stands in their place over the elements that a reader of `tier` lacks.
+    fn fill(&self, manifest: &Manifest, tier: usize, bytes: &mut [u8]) {
+        for part in &self.streams {
+            let tensor = manifest.tensors.get(part.tensor as usize);
+            let lacks = usize::from(part.tier) > tier;
+            let Some(tensor) = tensor.filter(|tensor| lacks && tensor.mode != Mode::Mask) else {
+                continue;
+            };
+            let element = tensor.fill.bytes();
+            let place = &mut bytes[part.range.clone()];
+            match element {
+                [] => place.fill(0),
+                _ => {
+                    let values = element.iter().cycle().skip(part.phase);
+                    place
+                        .iter_mut()
+                        .zip(values)
+                        .for_each(|(to, from)| *to = *from);
+                }
+            }
+        }
     }
 }
 

@@ -166,7 +166,8 @@ impl Insider {
                 // With this key as the highest of so many tiers, its own keys are what they are.
                 let own = key.seal_tiers(&forged.manifest, tier as u8).unwrap();
                 let tag = own
-                    .upper()
+                    .upper
+                    .iter()
                     .last()
                     .unwrap()
                     .tag(at, &forged.model[window.clone()]);
@@ -429,7 +430,7 @@ fn a_lower_key_in_a_higher_part_opens_nothing() {
                 // With tags and a MAC of the part's tier that fit the wrong key.
                 let n_chunks = forged.model.len().div_ceil(CHUNK);
                 let own = key.seal_tiers(&forged.manifest, 2).unwrap();
-                let key = own.upper().last().unwrap();
+                let key = own.upper.last().unwrap();
                 for (at, window) in windows(forged.model.len()) {
                     let tag = key.tag(at, &forged.model[window]).unwrap();
                     let at = 16 * (n_chunks * (part - 1) + at.chunk as usize);

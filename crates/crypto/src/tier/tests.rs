@@ -133,7 +133,7 @@ fn derived_keys_and_macs_equal_the_vectors() {
     let highest = DataKey::new(secret(&tiers[2]["key"]));
     let seal = highest.seal_tiers(&manifest, 3).unwrap();
     assert_eq!(seal.macs(&tags), expected.concat());
-    assert_eq!(seal.upper().len(), 2);
+    assert_eq!(seal.upper.iter().len(), 2);
     for (t, (tier, mac)) in (1..).zip(tiers.iter().zip(&expected)) {
         let key = DataKey::new(secret(&tier["key"]));
         let open = |at: (u8, u8), mac: &[u8]| key.open_tiers(at, &manifest, &tags, mac);
@@ -388,7 +388,7 @@ fn whole_chunks_equal_the_vectors() {
                 }
             }
         };
-        let upper: Vec<&TierKey> = seal.upper().collect();
+        let upper: Vec<&TierKey> = seal.upper.iter().collect();
         apply(&upper, &mut bytes, Direction::Seal);
         assert_eq!(bytes, hex(&case["after_step_1"]));
         let first = seal

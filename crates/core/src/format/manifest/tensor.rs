@@ -193,17 +193,18 @@ impl Tensor {
         }
     }
 
-    /// Bytes of the targets of each tier, by tier from 1, of `tiers`.
+    /// Adds the bytes of the targets of each tier to `sums`, which has a place for each tier from 1.
     #[cfg(feature = "protect")]
-    pub(crate) fn tier_bytes(&self, tiers: u8) -> Vec<u64> {
-        let (mut spans, mut bytes) = (Vec::new(), vec![0; tiers.into()]);
-        self.tier_spans(&mut spans);
-        for (span, tier) in spans {
-            if let Some(bytes) = bytes.get_mut(usize::from(tier) - 1) {
-                *bytes += span.len;
-            }
+    pub(crate) fn add_tier_bytes(&self, sums: &mut [u64]) {
+        // Most models have no tiers, and all targets are none's.
+        if sums.is_empty() {
+            return;
         }
-        bytes
+        self.tier_elements(|(first, end), tier| {
+            if let Some(sum) = sums.get_mut(usize::from(tier) - 1) {
+                *sum += bytes_of(end, self.element_bits) - bytes_of(first, self.element_bits);
+            }
+        });
     }
 
     /// How many spans [`Tensor::spans`] appends.
