@@ -208,6 +208,11 @@ pub fn read_ranking(path: &Path) -> Result<Ranking> {
 
 /// Reads a policy file.
 pub fn read_policy(path: &Path) -> Result<Policy> {
+    read_policy_text(path).map(|(policy, _)| policy)
+}
+
+/// The same, with its text.
+pub fn read_policy_text(path: &Path) -> Result<(Policy, String)> {
     names_a_file(path, "--policy")?;
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -216,5 +221,6 @@ pub fn read_policy(path: &Path) -> Result<Policy> {
         return Err(Usage(text).into());
     }
     let policy = Policy::parse(&text).map_err(Error::Policy);
-    policy.with_context(|| format!("in {}", path.display()))
+    let policy = policy.with_context(|| format!("in {}", path.display()))?;
+    Ok((policy, text))
 }

@@ -45,16 +45,9 @@ pub fn run(args: &Assess, quiet: bool) -> Result<()> {
     options.base = base.as_ref();
     options.data = args.data.options();
 
-    let stop = Stop::listen()?;
-    let steps = Steps::new(quiet, &stop);
-    let assessment = onnxseal_assess::assess(&subject, data.as_ref(), &options, &steps);
-    drop(steps);
-    let assessment = match (assessment, stop.signal()) {
-        (Err(Error::Cancelled), Some(signal)) => {
-            return Err(stopped(signal, "nothing was written"));
-        }
-        (assessment, _) => assessment.map_err(lift)?,
-    };
+    let assessment = until_stopped(quiet, |steps| {
+        onnxseal_assess::assess(&subject, data.as_ref(), &options, steps)
+    })?;
     if let Some(page) = &page {
         page.write(report::html(&assessment).as_bytes())?;
     }
@@ -201,6 +194,21 @@ fn require_holds(args: &Assess, assessment: &Assessment) -> Result<()> {
     let text = reasons.join("; ");
     let code = kind_code(ErrorKind::PolicyNotMet);
     Err(Failures { code, text }.into())
+}
+
+/// Carries out a long call, and ends it if the user wants that. Nothing may have been written by then.
+pub fn until_stopped<T>(
+    quiet: bool,
+    call: impl FnOnce(&Steps<'_>) -> Result<T, Error>,
+) -> Result<T> {
+    let stop = Stop::listen()?;
+    let steps = Steps::new(quiet, &stop);
+    let called = call(&steps);
+    drop(steps);
+    match (called, stop.signal()) {
+        (Err(Error::Cancelled), Some(signal)) => Err(stopped(signal, "nothing was written")),
+        (called, _) => called.map_err(lift),
+    }
 }
 
 /// What a signal ended.

@@ -1,20 +1,17 @@
 //! `onnxseal tiers`
 
-use std::fs;
 use std::io::{self, Write};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use onnxseal_assess::report::curve::{CURVE_HEAD, Summary, TIER_HEAD};
 use onnxseal_assess::report::curve_svg;
-use onnxseal_assess::{Error, Metric, Options, Tuning, tune};
+use onnxseal_assess::{Metric, Options, Tuning, tune};
 use onnxseal_core::Policy;
 
-use super::assess::{check_target, data, lift, metric, stopped, subject};
-use super::batch::stop::Stop;
+use super::assess::{check_target, data, metric, subject, until_stopped};
 use crate::cli::tiers::{Tiers, Tune};
 use crate::exit::Usage;
 use crate::io::{self as files, Written};
-use crate::progress::Steps;
 use crate::render;
 use crate::table::{Frame, Table};
 use crate::text::printable;
@@ -54,17 +51,10 @@ fn tune_tiers(args: &Tune, quiet: bool) -> Result<()> {
     options.metric = metric.as_ref().map(|metric| metric as &dyn Metric);
     options.data = args.data.options();
 
-    let stop = Stop::listen()?;
-    let steps = Steps::new(quiet, &stop);
     let targets = (args.targets.as_slice(), args.highest.as_str());
-    let tuned = tune(&subject, &data, &policy, targets, &options, &steps);
-    drop(steps);
-    let tuned = match (tuned, stop.signal()) {
-        (Err(Error::Cancelled), Some(signal)) => {
-            return Err(stopped(signal, "nothing was written"));
-        }
-        (tuned, _) => tuned.map_err(lift)?,
-    };
+    let tuned = until_stopped(quiet, |steps| {
+        tune(&subject, &data, &policy, targets, &options, steps)
+    })?;
     output.write(policy_text(&text, &tuned).as_bytes())?;
     if let Some(svg) = &svg {
         svg.write(curve_svg(&tuned).as_bytes())?;
@@ -79,14 +69,7 @@ fn tune_tiers(args: &Tune, quiet: bool) -> Result<()> {
 /// The policy without tiers, and its text.
 fn base(args: &Tune) -> Result<(Policy, String)> {
     match &args.policy {
-        Some(path) => {
-            let policy = files::read_policy(path)?;
-            let text = fs::read_to_string(path);
-            Ok((
-                policy,
-                text.with_context(|| format!("cannot read {}", path.display()))?,
-            ))
-        }
+        Some(path) => files::read_policy_text(path),
         None => {
             let preset = args.preset.unwrap_or_default();
             let text = format!("preset = \"{}\"\n", preset.name());
