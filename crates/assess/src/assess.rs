@@ -108,7 +108,12 @@ pub fn assess(
             }
             Some(named) if options.measures_opening => {
                 bench.step("opening")?;
-                match opening::measure(subject, &named.policy) {
+                let opening = match &sealed {
+                    Some(sealed) => opening::measure(sealed),
+                    None => Sealed::new(subject, &named.policy)
+                        .and_then(|sealed| opening::measure(&sealed)),
+                };
+                match opening {
                     Ok(opening) => candidate.opening = Some(opening),
                     Err(error) => candidate
                         .notes
@@ -120,11 +125,10 @@ pub fn assess(
         assessed.push(candidate);
         // Then with the key of each tier but the highest.
         let editions = editions(subject, policy.as_ref(), sealed.as_ref())?;
-        let values: Vec<f64> = (editions.iter())
-            .map(|(_, files)| bench.value_of(files))
-            .collect::<Result<_>>()?;
-        let next = values.iter().skip(1).copied().chain([bench.original.value]);
-        for (((tier, files), next), number) in editions.iter().zip(next).zip(1..) {
+        let n_before = assessed.len();
+        // Each is held against the next higher one, so the highest comes first.
+        let mut next = bench.original.value;
+        for ((tier, files), number) in editions.iter().zip(1..=u8::MAX).rev() {
             let hidden = hidden_above(number)?;
             let trial = Trial {
                 hidden: &hidden,
@@ -133,8 +137,11 @@ pub fn assess(
                 tier: Some((tier, next)),
                 ..trial
             };
-            assessed.push(trial.run(base.as_ref())?);
+            let candidate = trial.run(base.as_ref())?;
+            next = candidate.as_it_is();
+            assessed.push(candidate);
         }
+        assessed[n_before..].reverse();
     }
     let source = data.map_or_else(|| "random inputs".to_owned(), |data| data.source.clone());
     Ok(Assessment {

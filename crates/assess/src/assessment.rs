@@ -385,6 +385,14 @@ impl Candidate {
         self.attacks.get(self.best_fill?)
     }
 
+    /// What the protected file, or a tier's edition, gives as it is; nothing where ONNX Runtime does not run it.
+    pub(crate) fn as_it_is(&self) -> f64 {
+        let mut attacks = self.attacks.iter();
+        let row = attacks.find(|row| row.attack == Attack::AsItIs);
+        row.and_then(|row| row.measure.as_ref())
+            .map_or(0.0, |measure| measure.value)
+    }
+
     /// The probe with `n_labels` labels.
     pub fn probe(&self, n_labels: usize) -> Option<&AttackRow> {
         let is_it = |row: &&AttackRow| matches!(row.attack, Attack::Probe { n_labels: n, .. } if n == n_labels);

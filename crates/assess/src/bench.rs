@@ -186,15 +186,6 @@ impl<'a> Bench<'a> {
         Ok(Ran { answers, features })
     }
 
-    /// What a model gives on all samples. One that ONNX Runtime does not run gives nothing.
-    pub(crate) fn value_of(&self, files: &Files) -> Result<f64> {
-        match self.run(files, false, "an edition") {
-            Ok(ran) => Ok(self.judge.measure(&ran.answers, &self.rows)?.value),
-            Err(Error::Run { .. } | Error::Output { .. }) => Ok(0.0),
-            Err(error) => Err(error),
-        }
-    }
-
     /// The inputs themselves, as one table.
     pub(crate) fn raw(&self) -> Table {
         let widths: Vec<usize> = self

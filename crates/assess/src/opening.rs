@@ -2,22 +2,20 @@
 
 use std::time::Instant;
 
-use onnxseal_core::{Edition, Policy};
+use onnxseal_core::Edition;
 
 use crate::assessment::Opening;
 use crate::error::{Error, Result};
 use crate::sealed::Sealed;
-use crate::subject::Subject;
 
 /// Times that it is opened; the best counts.
 const N_TIMES: usize = 3;
 
-/// Protects the model into a temporary folder and opens it.
+/// Opens a model that was protected.
 ///
 /// # Errors
-/// [`Error::Core`]: for example where the model does not meet what the policy demands.
-pub(crate) fn measure(subject: &Subject, policy: &Policy) -> Result<Opening> {
-    let sealed = Sealed::new(subject, policy)?;
+/// [`Error::Core`].
+pub(crate) fn measure(sealed: &Sealed) -> Result<Opening> {
     let mut best = f64::INFINITY;
     let mut bytes = 0;
     for _ in 0..N_TIMES {

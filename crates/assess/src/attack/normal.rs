@@ -2,11 +2,11 @@
 //!
 //! LayerNormalization and its like keep none: a fill of their scales is all there is to do.
 
-use onnxseal_plan::Role;
 use std::collections::BTreeMap;
 
 use onnxseal_onnx::Model;
 use onnxseal_onnx::model::TensorRole;
+use onnxseal_plan::Role;
 
 use crate::attack::replaced;
 use crate::engine::{Engine, Files, Net, Samples, Table};

@@ -1,10 +1,10 @@
 //! Activation energy: `w^2 E[x^2] / E[y^2]`.
 
-use onnxseal_plan::Role;
 use std::collections::BTreeMap;
 
 use onnxseal_onnx::Model;
 use onnxseal_onnx::model::Node;
+use onnxseal_plan::Role;
 
 use crate::engine::{Engine, Net, Samples, Table};
 use crate::error::{Error, Result};
