@@ -427,6 +427,15 @@ enum Found {
     Whole,
 }
 
+/// The start of a command that protects the model of a [`Field`].
+const PROTECT: [&str; 5] = [
+    "-q",
+    "protect",
+    "plain/model.onnx",
+    "-o",
+    "sealed/model.onnx",
+];
+
 /// A folder with a model in `plain`.
 struct Field {
     lab: Lab,
@@ -453,15 +462,8 @@ impl Field {
 
     /// Protects the model to `sealed/model.onnx`; gives the recipient.
     fn protect(&self) -> String {
-        let protect = [
-            "-q",
-            "protect",
-            "plain/model.onnx",
-            "-o",
-            "sealed/model.onnx",
-        ];
         let recipient = ["-r", &self.lab.recipient];
-        self.lab.expect(0, &[&protect[..], &recipient].concat());
+        self.lab.expect(0, &[&PROTECT[..], &recipient].concat());
         self.lab.recipient.clone()
     }
 
@@ -476,14 +478,7 @@ impl Field {
         let to = [("trial", other()), ("standard", other()), ("full", own)];
         let to = to.map(|(tier, recipient)| ["-r".to_owned(), format!("{tier}={recipient}")]);
         let to = to.concat();
-        let protect = [
-            "-q",
-            "protect",
-            "plain/model.onnx",
-            "-o",
-            "sealed/model.onnx",
-        ];
-        let mut args = [&protect[..], &["--policy", "policy.toml"]].concat();
+        let mut args = [&PROTECT[..], &["--policy", "policy.toml"]].concat();
         args.extend(to.iter().map(|text| &**text));
         self.lab.expect(0, &args);
         to

@@ -67,6 +67,15 @@ impl House {
         sample.write(&folder).unwrap()
     }
 
+    /// Protects a small model whole, in every mode, with several chunks. Gives its path and its parts.
+    pub fn protect_small(&self) -> (PathBuf, Sealed) {
+        let plain = self.write(&alone("small", small()), "plain");
+        let model = self.path("sealed/model.onnx");
+        self.protect(&plain, &model, self.policy("full", SMALL_MODES));
+        let sealed = Sealed::read(&model);
+        (model, sealed)
+    }
+
     /// A policy with these tiers of about equal shares, and `more` lines of TOML.
     pub fn policy(&self, preset: &str, more: &str) -> Policy {
         Policy::parse(&self.policy_text(preset, more)).unwrap()

@@ -11,7 +11,7 @@ use onnxseal_core::{
 use onnxseal_crypto::{ChunkId, DataKey, Scratch, Tag};
 use onnxseal_testkit::build;
 
-use crate::house::{CHUNK, House, SMALL_MODES, Sealed, access, alone, small, tiers_of, unsynced};
+use crate::house::{CHUNK, House, SMALL_MODES, Sealed, access, alone, tiers_of, unsynced};
 use crate::lab::{ALICE, key};
 
 /// Something that an insider does to a model.
@@ -33,10 +33,7 @@ struct Insider {
 impl Scene {
     fn new() -> Scene {
         let house = House::new(3);
-        let plain = house.write(&alone("small", small()), "plain");
-        let model = house.path("sealed/model.onnx");
-        house.protect(&plain, &model, house.policy("full", SMALL_MODES));
-        let sealed = Sealed::read(&model);
+        let (model, sealed) = house.protect_small();
         // What follows would show nothing if there were few chunks.
         assert!(sealed.model.len() > 3 * CHUNK);
         Scene {

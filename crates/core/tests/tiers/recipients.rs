@@ -20,10 +20,7 @@ struct Scene {
 impl Scene {
     fn new() -> Scene {
         let house = House::new(3);
-        let plain = house.write(&alone("small", small()), "plain");
-        let model = house.path("sealed/model.onnx");
-        house.protect(&plain, &model, house.policy("full", SMALL_MODES));
-        let sealed = Sealed::read(&model);
+        let (model, sealed) = house.protect_small();
         Scene {
             house,
             model,
