@@ -78,10 +78,7 @@ impl Hidden {
         };
         let plan = onnxseal_plan::plan(&model, policy, score)?;
         Ok(Hidden::of(&model, &plan, |_, tensor| {
-            let unit = tensor.unit_elements;
-            let targets = tensor.targets.iter().map(|run| (run.skip, run.take));
-            let tiers = tensor.tiers.iter().map(|run| (run.tier, run.take));
-            ranges_above(unit, targets, tiers, tier)
+            above(tier, &tensor.tier_elements())
         }))
     }
 
@@ -114,9 +111,7 @@ impl Hidden {
             let Some(found) = targets.get(tensor.path.as_str()) else {
                 return Vec::new();
             };
-            let (runs, _) = found.runs.as_chunks();
-            let runs = runs.iter().map(|&[skip, take]| (skip, take));
-            ranges_above(found.unit, runs, found.tiers.iter().copied(), tier)
+            above(tier, &found.elements)
         }))
     }
 
@@ -348,45 +343,13 @@ impl HiddenTensor {
     }
 }
 
-/// Runs of subsequences of `unit` elements, as ranges of elements.
-fn ranges(unit: u64, runs: impl Iterator<Item = (u64, u64)>) -> Vec<Range<u64>> {
-    let mut next = 0_u64;
-    let range = |(skip, take): (u64, u64)| {
-        let first = next.saturating_add(skip);
-        next = first.saturating_add(take);
-        first.saturating_mul(unit)..next.saturating_mul(unit)
-    };
-    runs.map(range).collect()
-}
-
-/// Those of [`ranges`] that belong to tiers above `tier`. `tiers` are runs of targets in their order; without any, all
-/// targets are of tier 1.
-fn ranges_above(
-    unit: u64,
-    runs: impl Iterator<Item = (u64, u64)>,
-    tiers: impl Iterator<Item = (u8, u64)>,
-    tier: u8,
-) -> Vec<Range<u64>> {
-    if tier == 0 {
-        return ranges(unit, runs);
-    }
-    let mut found = Vec::new();
-    let mut tiers = tiers;
-    let (mut of, mut left) = tiers.next().unwrap_or((1, u64::MAX));
-    let mut next = 0_u64;
-    for (skip, take) in runs {
-        let mut first = next.saturating_add(skip);
-        next = first.saturating_add(take);
-        while first < next {
-            if left == 0 {
-                let Some(run) = tiers.next() else { break };
-                (of, left) = run;
-            }
-            let n = left.min(next - first);
-            if of > tier {
-                found.push(first.saturating_mul(unit)..(first + n).saturating_mul(unit));
-            }
-            (first, left) = (first + n, left - n);
+/// Those of `elements`, ranges with their tiers, that belong to tiers above `tier`. What touches is joined.
+fn above(tier: u8, elements: &[((u64, u64), u8)]) -> Vec<Range<u64>> {
+    let mut found: Vec<Range<u64>> = Vec::new();
+    for ((first, end), _) in elements.iter().filter(|(_, of)| *of > tier) {
+        match found.last_mut() {
+            Some(last) if last.end == *first => last.end = *end,
+            _ => found.push(*first..*end),
         }
     }
     found
@@ -443,16 +406,13 @@ mod tests {
 
     #[test]
     fn a_tier_lacks_what_is_of_higher_ones() {
-        let above = |tier| {
-            let runs = [(1, 2), (1, 3)].into_iter();
-            let tiers = [(2, 1), (1, 2), (3, 2)].into_iter();
-            ranges_above(10, runs, tiers, tier)
-        };
+        let elements = [((10, 20), 2), ((20, 30), 1), ((40, 50), 1), ((50, 70), 3)];
+        let above = |tier| above(tier, &elements);
         assert_eq!(above(0), [10..30, 40..70]);
         assert_eq!(above(1), [10..20, 50..70]);
         assert_eq!(above(2), [50..70]);
         assert_eq!(above(3), []);
-        let without = ranges_above(10, [(0, 2)].into_iter(), std::iter::empty(), 1);
+        let without = super::above(1, &[((0, 20), 1)]);
         assert_eq!(without, []);
     }
 
@@ -493,10 +453,5 @@ mod tests {
         let mut file = model;
         strided.scatter(&[0xFF; 12], &mut file);
         assert_eq!(file[6..12], [4, 255, 255, 255, 255, 9]);
-    }
-
-    #[test]
-    fn runs_become_ranges() {
-        assert_eq!(ranges(4, [(0, 1), (2, 3)].into_iter()), [0..4, 12..24]);
     }
 }

@@ -38,12 +38,8 @@ pub(crate) struct Protected {
 pub(crate) struct Targets {
     /// Protobuf path.
     pub(crate) path: String,
-    /// Elements in a subsequence.
-    pub(crate) unit: u64,
-    /// `[skip, take, ...]`.
-    pub(crate) runs: Vec<u64>,
-    /// Tier and number of targets, in their order; none without tiers.
-    pub(crate) tiers: Vec<(u8, u64)>,
+    /// Ranges `(first, end)` of elements in ascending order, each with its tier; without tiers that is 1.
+    pub(crate) elements: Vec<((u64, u64), u8)>,
 }
 
 impl Subject {
@@ -118,11 +114,10 @@ impl Subject {
         }
         let files = Files::of_opened(&opened);
         let targets = opened.manifest().tensors().iter();
-        let targets = targets.map(|tensor| Targets {
-            path: tensor.at.clone(),
-            unit: tensor.unit,
-            runs: tensor.targets.to_vec(),
-            tiers: tensor.tier.iter().collect(),
+        let targets = targets.map(|tensor| {
+            let (path, mut elements) = (tensor.at.clone(), Vec::new());
+            tensor.tier_elements(|range, tier| elements.push((range, tier)));
+            Targets { path, elements }
         });
         let names = opened.manifest().tier_names();
         let lower = names.split_last().map_or(&[][..], |(_, lower)| lower);

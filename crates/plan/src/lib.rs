@@ -61,6 +61,6 @@ pub use scores::{Scores, Wanted, energy, normalise, uniform};
 pub use subsequence::{
     DEFAULT_UNIT_BYTES, MAX_SUBSEQUENCES, MIN_SUBSEQUENCE_BYTES, RECURRENT_UNIT_BYTES,
 };
-pub use tiers::{ANY_TIER, MAX_TIERS, Mode, Tier, TierRun, is_tier_name};
+pub use tiers::{Mode, Tier, TierRun};
 pub use unmatched::{Entry, unmatched};
 pub use volume::Weighting;

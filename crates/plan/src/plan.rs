@@ -184,6 +184,31 @@ pub enum Violation {
     },
 }
 
+impl TensorPlan {
+    /// The encrypted elements, as ranges `(first, end)` in ascending order, each with its tier. Without tiers, that
+    /// is 1. The last may reach past the tensor's end.
+    pub fn tier_elements(&self) -> Vec<((u64, u64), u8)> {
+        let mut tiers = self.tiers.iter().map(|run| (run.tier, run.take));
+        let (mut tier, mut left) = tiers.next().unwrap_or((1, u64::MAX));
+        let (mut at, mut found) = (0, Vec::new());
+        for run in &self.targets {
+            at += run.skip;
+            let end = at + run.take;
+            while at < end {
+                if left == 0 {
+                    let Some(next) = tiers.next() else { break };
+                    (tier, left) = next;
+                }
+                let n = left.min(end - at);
+                let elements = (at * self.unit_elements, (at + n) * self.unit_elements);
+                found.push((elements, tier));
+                (at, left) = (at + n, left - n);
+            }
+        }
+        found
+    }
+}
+
 impl Plan {
     /// Bytes of all weights, including those that cannot be replaced in place.
     pub fn weight_bytes(&self) -> u64 {
@@ -305,5 +330,47 @@ impl fmt::Display for Violation {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use onnxseal_onnx::{Limits, locate};
+    use onnxseal_testkit::build::{GraphBuilder, node, weights};
+
+    use super::*;
+
+    #[test]
+    fn runs_become_ranges_with_their_tiers() {
+        let bytes = GraphBuilder::new("g")
+            .initializer(weights("w", &[10, 10], 1))
+            .node(node("MatMul", &["x", "w"], &["y"]))
+            .encode();
+        let model = locate(&bytes, &Limits::default()).unwrap();
+        let elements = |unit: u64, targets: &[(u64, u64)], tiers: &[(u8, u64)]| {
+            let run = |&(skip, take): &(u64, u64)| Run { skip, take };
+            let tier_run = |&(tier, take): &(u8, u64)| TierRun { tier, take };
+            let planned = TensorPlan {
+                tensor: model.tensors_with_ids().next().unwrap().0,
+                operator: 0,
+                consumers: Vec::new(),
+                bytes: 400,
+                unit_elements: unit,
+                n: 10,
+                targets: targets.iter().map(run).collect(),
+                encrypted_bytes: 0,
+                tiers: tiers.iter().map(tier_run).collect(),
+                mode: Mode::Bytes,
+                fill: Vec::new(),
+            };
+            planned.tier_elements()
+        };
+        let without = elements(4, &[(0, 1), (2, 3)], &[]);
+        assert_eq!(without, [((0, 4), 1), ((12, 24), 1)]);
+        let with = elements(10, &[(1, 2), (1, 3)], &[(2, 1), (1, 2), (3, 2)]);
+        let expected = [((10, 20), 2), ((20, 30), 1), ((40, 50), 1), ((50, 70), 3)];
+        assert_eq!(with, expected);
+        assert_eq!(elements(10, &[], &[]), []);
     }
 }

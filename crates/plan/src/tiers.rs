@@ -11,13 +11,13 @@ use crate::error::Error;
 use crate::roles::{Role, role};
 
 /// The most tiers that a model may have.
-pub const MAX_TIERS: usize = 16;
+const MAX_TIERS: usize = 16;
 
 /// The most characters of a tier's name.
 const MAX_NAME_CHARS: usize = 64;
 
 /// The word by which callers accept whatever tier their key opens.
-pub const ANY_TIER: &str = "any";
+const ANY_TIER: &str = "any";
 
 /// One edition of a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,7 +92,7 @@ pub(crate) fn check(tiers: &[Tier]) -> Result<(), Error> {
 }
 
 /// Whether a tier may have this name.
-pub fn is_tier_name(name: &str) -> bool {
+fn is_tier_name(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let mut bytes = name.bytes();
     (1..=MAX_NAME_CHARS).contains(&name.len())

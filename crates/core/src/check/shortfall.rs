@@ -248,7 +248,7 @@ impl<'a> Check<'a> {
         let n_elements = self.model.tensors[planned.tensor.index()].n_elements;
         // By the tier that opens them, and the tier that should.
         let mut lower: BTreeMap<(u8, u8), u64> = BTreeMap::new();
-        for (run, tier) in planned_tiers(planned) {
+        for (run, tier) in planned.tier_elements() {
             let (mut first, end) = (run.0.min(n_elements), run.1.min(n_elements));
             while first < end {
                 while open
@@ -284,27 +284,4 @@ impl<'a> Check<'a> {
         let violations = self.plan.violations(self.model, policy);
         [list(&violations), list(found)].concat()
     }
-}
-
-/// The elements that a plan encrypts, as ranges `(first, end)` in ascending order, each with its tier. The
-/// last may reach past the tensor's end.
-fn planned_tiers(planned: &TensorPlan) -> Vec<((u64, u64), u8)> {
-    let mut tiers = planned.tiers.iter().map(|run| (run.tier, run.take));
-    let (mut tier, mut left) = (0, 0);
-    let (mut at, mut planned_tiers) = (0, Vec::new());
-    for run in &planned.targets {
-        at += run.skip;
-        let end = at + run.take;
-        while at < end {
-            if left == 0 {
-                let Some(next) = tiers.next() else { break };
-                (tier, left) = next;
-            }
-            let n = left.min(end - at);
-            let elements = (at * planned.unit_elements, (at + n) * planned.unit_elements);
-            planned_tiers.push((elements, tier));
-            (at, left) = (at + n, left - n);
-        }
-    }
-    planned_tiers
 }

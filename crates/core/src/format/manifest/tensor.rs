@@ -169,7 +169,7 @@ impl Tensor {
 
     /// Calls `take` with the encrypted elements, as ranges `(first, end)` in ascending order, each with its
     /// tier. Without tiers, that is 1.
-    pub(crate) fn tier_elements(&self, mut take: impl FnMut((u64, u64), u8)) {
+    pub fn tier_elements(&self, mut take: impl FnMut((u64, u64), u8)) {
         let elements = self.elements().unwrap_or(0);
         let mut tiers = self.tier.iter();
         let first = || (1, u64::MAX);
