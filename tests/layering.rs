@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Which siblings each package may depend on, tests aside.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 13] = [
     (
         "onnxseal",
         &["onnxseal-assess", "onnxseal-batch", "onnxseal-core"],
@@ -35,6 +35,10 @@ const ALLOWED: [(&str, &[&str]); 12] = [
         ],
     ),
     ("onnxseal-crypto", &[]),
+    (
+        "onnxseal-inputs",
+        &["onnxseal-crypto", "onnxseal-onnx", "onnxseal-store"],
+    ),
     ("onnxseal-onnx", &[]),
     ("onnxseal-plan", &["onnxseal-onnx"]),
     (

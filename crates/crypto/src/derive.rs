@@ -16,6 +16,19 @@ pub struct ChunkId {
     pub chunk: u64,
 }
 
+/// What numbers are drawn for. Each purpose has a stream of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Draw {
+    /// The places of pixels in a block.
+    Shuffle,
+    /// Which places of a block are masked.
+    Mask,
+    /// The places of so many blocks in an image.
+    Blocks(u32),
+    /// An orthogonal matrix.
+    Orthogonal,
+}
+
 const MAC_KEY_LABEL: &[u8] = b"onnxseal/v1/mac";
 const CHUNK_KEY_LABEL: &[u8] = b"onnxseal/v1/chunk";
 const BLOBS_KEY_LABEL: &[u8] = b"onnxseal/v1/blobs";
@@ -25,6 +38,11 @@ const TIER_MAC_LABEL: &[u8] = b"onnxseal/v4/mac";
 const TIER_AUTH_LABEL: &[u8] = b"onnxseal/v4/auth";
 const TIER_STREAM_LABEL: &[u8] = b"onnxseal/v4/stream";
 const TIER_SHUFFLE_LABEL: &[u8] = b"onnxseal/v4/shuffle";
+const INPUT_SHUFFLE_LABEL: &[u8] = b"onnxseal/v1/inputs/shuffle";
+const INPUT_MASK_LABEL: &[u8] = b"onnxseal/v1/inputs/mask";
+const INPUT_FFX_LABEL: &[u8] = b"onnxseal/v1/inputs/ffx";
+const INPUT_BLOCKS_LABEL: &[u8] = b"onnxseal/v1/inputs/blocks";
+const INPUT_ORTHOGONAL_LABEL: &[u8] = b"onnxseal/v1/inputs/orthogonal";
 
 /// `mac key = HKDF-SHA256(ikm = DEK, salt = none, info = "onnxseal/v1/mac", length = 32)`
 pub(crate) fn mac_key(dek: &Secret) -> Result<Secret, Error> {
@@ -100,6 +118,25 @@ pub(crate) fn blob_key(blobs_key: &Secret, salt: &[u8; 32], name: &str) -> Resul
     let name_len = (name.len() as u64).to_be_bytes();
     let info = [BLOB_KEY_LABEL, &name_len, name.as_bytes()].concat();
     hkdf_sha256(blobs_key, Some(salt), &info)
+}
+
+/// `key L = HKDF-SHA256(ikm = seed, salt = none, info = L, length = 32)`, where L is the label of `draw`; that of blocks is
+/// followed by their number, as u32be
+pub(crate) fn input_key(seed: &Secret, draw: Draw) -> Result<Secret, Error> {
+    match draw {
+        Draw::Shuffle => hkdf_sha256(seed, None, INPUT_SHUFFLE_LABEL),
+        Draw::Mask => hkdf_sha256(seed, None, INPUT_MASK_LABEL),
+        Draw::Blocks(n) => {
+            let info = [INPUT_BLOCKS_LABEL, &n.to_be_bytes()].concat();
+            hkdf_sha256(seed, None, &info)
+        }
+        Draw::Orthogonal => hkdf_sha256(seed, None, INPUT_ORTHOGONAL_LABEL),
+    }
+}
+
+/// `FFX's password = HKDF-SHA256(ikm = seed, salt = none, info = "onnxseal/v1/inputs/ffx", length = 32)`
+pub(crate) fn ffx_key(seed: &Secret) -> Result<Secret, Error> {
+    hkdf_sha256(seed, None, INPUT_FFX_LABEL)
 }
 
 /// `nonce = u32be(1 for the last chunk, otherwise 0) ‖ u64be(chunk)`

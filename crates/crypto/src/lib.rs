@@ -31,6 +31,7 @@ mod chunk;
 mod derive;
 mod error;
 mod gather;
+pub mod inputs;
 mod keys;
 mod limited;
 mod opens_with;

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::keys::DataKey;
 use crate::limited::read_limited;
 use crate::secret::Secret;
-use crate::wrap::armor::{armor, dearmor, recipient_kinds};
+use crate::wrap::armor::{armor, check_limits, dearmor, recipient_kinds};
 use crate::wrap::notes::{HeaderNotes, check_comment};
 use crate::wrap::plugin::{Plugin, PluginIdentities};
 use crate::wrap::prompt::{NoPrompt, Passphrase, Prompt};
@@ -97,8 +97,12 @@ impl Identities {
     pub fn recipients_of(&self, armored: &str) -> Result<Recipients, Error> {
         let file = dearmor(armored)?;
         let present = recipient_kinds(&file).len();
-        let opens =
-            |identity: &dyn age::Identity| matches!(unwrap_with(&file, &[identity]), Ok(Some(_)));
+        let opens = |identity: &dyn age::Identity| {
+            matches!(
+                decrypt_with(&file, &[identity], &read_data_key),
+                Ok(Some(_))
+            )
+        };
         let notes = HeaderNotes::read(&file);
         let is_listed = !notes.recipients.is_empty();
         let mut known = BTreeSet::from_iter(notes.recipients);
@@ -145,7 +149,31 @@ impl Identities {
     /// [`Error::MalformedKey`] and [`Error::LimitExceeded`] if it is no wrapped data key at all.
     pub fn unwrap(&self, armored: &str) -> Result<DataKey, Error> {
         let file = dearmor(armored)?;
-        let recipients = recipient_kinds(&file);
+        self.decrypt(&file, read_data_key)
+    }
+
+    /// Decrypts a text that [`Recipients::encrypt_text`](crate::wrap::Recipients::encrypt_text) or `age` encrypted,
+    /// with or without armor.
+    ///
+    /// # Errors
+    /// As [`Identities::unwrap`]; [`Error::LimitExceeded`] for a text of more than [`MAX_KEY_FILE_BYTES`].
+    pub fn decrypt_text(&self, file: &[u8]) -> Result<Zeroizing<String>, Error> {
+        let mut plain = Vec::new();
+        ArmoredReader::new(file)
+            .take(MAX_KEY_FILE_BYTES as u64 + 1)
+            .read_to_end(&mut plain)
+            .map_err(|_| malformed("its armor is invalid"))?;
+        check_limits("", &plain)?;
+        self.decrypt(&plain, read_text)
+    }
+
+    /// Decrypts an age file with the first identity that matches.
+    fn decrypt<T>(
+        &self,
+        file: &[u8],
+        read: impl Fn(&mut dyn Read) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let recipients = recipient_kinds(file);
         let mut passphrases = Vec::new();
         if recipients.iter().any(|kind| kind == "scrypt") {
             passphrases.extend(self.passphrases.iter().map(scrypt_identity));
@@ -158,8 +186,8 @@ impl Identities {
             .chain(self.plugins.iter().map(|plugin| vec![as_identity(plugin)]));
         let mut first_fault = None;
         for identities in attempts {
-            match unwrap_with(&file, &identities) {
-                Ok(Some(key)) => return Ok(key),
+            match decrypt_with(file, &identities, &read) {
+                Ok(Some(payload)) => return Ok(payload),
                 Ok(None) => {}
                 // No reason not to try the others.
                 Err(
@@ -291,11 +319,15 @@ fn decryptor(file: &[u8]) -> Result<Decryptor<&[u8]>, Error> {
     })
 }
 
-/// Unwraps the data key with one of `identities`; `None` where none of them matches.
-fn unwrap_with(file: &[u8], identities: &[&dyn age::Identity]) -> Result<Option<DataKey>, Error> {
+/// Decrypts `file` with one of `identities`, and has `read` read the payload; `None` where none of them matches.
+fn decrypt_with<T>(
+    file: &[u8],
+    identities: &[&dyn age::Identity],
+    read: &impl Fn(&mut dyn Read) -> Result<T, Error>,
+) -> Result<Option<T>, Error> {
     let decryptor = decryptor(file)?;
     let is_scrypt = decryptor.is_scrypt();
-    let payload = match decryptor.decrypt(identities.iter().copied()) {
+    let mut payload = match decryptor.decrypt(identities.iter().copied()) {
         Ok(payload) => payload,
         Err(DecryptError::NoMatchingKeys) => return Ok(None),
         Err(fault) => {
@@ -313,11 +345,28 @@ fn unwrap_with(file: &[u8], identities: &[&dyn age::Identity]) -> Result<Option<
             });
         }
     };
-    read_data_key(payload).map(Some)
+    read(&mut payload).map(Some)
+}
+
+/// Reads the payload, which must be a short text.
+fn read_text(payload: &mut dyn Read) -> Result<Zeroizing<String>, Error> {
+    let limit = MAX_KEY_FILE_BYTES;
+    // Allocated once: a buffer that grows leaves secrets behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 1));
+    payload
+        .take(limit as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|_| Error::Unauthentic)?;
+    if bytes.len() > limit {
+        let what = "length of an encrypted text in bytes";
+        return Err(Error::LimitExceeded { what, limit });
+    }
+    let text = str::from_utf8(&bytes).map_err(|_| malformed("its payload is no text"))?;
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 /// Reads the payload, which must be a data key and no more.
-fn read_data_key(payload: impl Read) -> Result<DataKey, Error> {
+fn read_data_key(payload: &mut dyn Read) -> Result<DataKey, Error> {
     // Room for one byte too many, so that the buffer need not grow.
     let mut bytes = Zeroizing::new(Vec::with_capacity(33));
     payload

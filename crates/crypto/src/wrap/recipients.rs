@@ -191,6 +191,32 @@ impl Recipients {
     /// [`Error::Plugin`] and [`Error::PluginMissing`] where a plugin fails,
     /// [`Error::IncompatibleRecipients`] where one does not want to be combined.
     pub fn wrap(&self, key: &DataKey) -> Result<String, Error> {
+        let file = self.file(key.expose())?;
+        let armored = armor(&file)?;
+        check_limits(&armored, &file)?;
+        Ok(armored)
+    }
+
+    /// Encrypts a short text to every one of the recipients, as an armored age file.
+    ///
+    /// # Errors
+    /// As [`Recipients::wrap`], and [`Error::LimitExceeded`] for a text that no reader would accept.
+    pub fn encrypt_text(&self, text: &str) -> Result<String, Error> {
+        if text.len() > MAX_KEY_FILE_BYTES / 2 {
+            return Err(Error::LimitExceeded {
+                what: "length of an encrypted text in bytes",
+                limit: MAX_KEY_FILE_BYTES / 2,
+            });
+        }
+        let file = self.file(text.as_bytes())?;
+        let (header, _) = file.split_at(file.len() - text.len());
+        let armored = armor(&file)?;
+        check_limits("", header)?;
+        Ok(armored)
+    }
+
+    /// The age file that has `payload`.
+    fn file(&self, payload: &[u8]) -> Result<Vec<u8>, Error> {
         let plugins = self.plugins()?;
         let own = self.recipients.iter().filter_map(|recipient| {
             let wrapper = match &recipient.method {
@@ -209,11 +235,7 @@ impl Recipients {
             notes: &notes,
         });
         wrappers.extend(noted.iter().map(|last| last as &dyn age::Recipient));
-        let file = encrypt(wrappers.into_iter(), key.expose())?;
-
-        let armored = armor(&file)?;
-        check_limits(&armored, &file)?;
-        Ok(armored)
+        encrypt(wrappers.into_iter(), payload)
     }
 
     fn notes(&self) -> HeaderNotes {

@@ -1,0 +1,153 @@
+//! The seed of an input key, and the numbers that are drawn from it.
+//!
+//! ```text
+//! key L      HKDF-SHA256(ikm = seed, salt = none, info = L, length = 32)
+//! stream L   AES-256(key L, u128be(0)) ‖ AES-256(key L, u128be(1)) ‖ ...
+//! numbers    the stream as little-endian u32
+//! ```
+//!
+//! `docs/INPUTS.md` says what the numbers are for.
+
+mod ffx;
+
+use std::fmt;
+
+use aes::Aes256;
+use ctr::Ctr128BE;
+use ctr::cipher::{KeyIvInit as _, StreamCipher as _};
+use zeroize::Zeroizing;
+
+pub use crate::derive::Draw;
+pub use ffx::{FFX_NUMBERS, ffx_table};
+
+use crate::derive;
+use crate::error::Error;
+use crate::secret::Secret;
+
+/// Bytes of a stream that are made at a time.
+const PIECE: usize = 1024;
+
+/// 32 random bytes that an input key is made of. Zeroized on drop.
+#[derive(Debug)]
+pub struct InputSeed(Secret);
+
+impl InputSeed {
+    /// Makes a new one.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] where the system has no randomness.
+    pub fn generate() -> Result<InputSeed, Error> {
+        Secret::try_new(|bytes| getrandom::fill(bytes))
+            .map(InputSeed)
+            .map_err(|_| Error::Backend)
+    }
+
+    /// Reads 64 lowercase hexadecimal digits.
+    pub fn from_hex(digits: &str) -> Option<InputSeed> {
+        let is_digit = |digit: &u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
+        let (pairs, []) = digits.as_bytes().as_chunks::<2>() else {
+            return None;
+        };
+        if pairs.len() != 32 || !digits.as_bytes().iter().all(is_digit) {
+            return None;
+        }
+        let value = |digit: u8| match digit {
+            b'0'..=b'9' => digit - b'0',
+            _ => digit - b'a' + 10,
+        };
+        let fill = |bytes: &mut [u8; 32]| {
+            for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+                *byte = value(*high) << 4 | value(*low);
+            }
+            Ok::<(), Error>(())
+        };
+        Secret::try_new(fill).ok().map(InputSeed)
+    }
+
+    /// The seed as 64 lowercase hexadecimal digits.
+    pub fn to_hex(&self) -> Zeroizing<String> {
+        // Allocated once: a string that grows leaves secrets behind.
+        let mut digits = Zeroizing::new(String::with_capacity(64));
+        for byte in self.0.expose() {
+            for digit in [byte >> 4, byte & 15] {
+                digits.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
+            }
+        }
+        digits
+    }
+
+    /// The numbers for `draw`.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] never, in practice.
+    pub fn numbers(&self, draw: Draw) -> Result<Numbers, Error> {
+        let key = derive::input_key(&self.0, draw)?;
+        Ok(Numbers {
+            stream: Ctr128BE::new(key.expose().into(), &[0; 16].into()),
+            piece: Zeroizing::new([0; PIECE]),
+            used: PIECE,
+        })
+    }
+
+    /// What FFX puts in place of the pixels 0 to 255: [`ffx_table`] under a key of this seed.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] never, in practice.
+    pub fn ffx_table(&self) -> Result<Zeroizing<[u16; 256]>, Error> {
+        ffx_table(derive::ffx_key(&self.0)?.expose())
+    }
+}
+
+/// A stream of numbers.
+pub struct Numbers {
+    stream: Ctr128BE<Aes256>,
+    piece: Zeroizing<[u8; PIECE]>,
+    used: usize,
+}
+
+impl Numbers {
+    /// The next `N` bytes; `N` divides 16.
+    pub fn take<const N: usize>(&mut self) -> [u8; N] {
+        if self.used == PIECE {
+            self.piece.fill(0);
+            self.stream.apply_keystream(&mut *self.piece);
+            self.used = 0;
+        }
+        let mut bytes = [0; N];
+        bytes.copy_from_slice(&self.piece[self.used..][..N]);
+        self.used += N;
+        bytes
+    }
+
+    /// A number below `n`, all equally likely: `floor(w * n / 2^32)` of the next number w of the stream
+    /// with `w * n mod 2^32 >= 2^32 mod n` (Lemire, Fast Random Integer Generation in an Interval, 2019).
+    pub fn below(&mut self, n: u32) -> u32 {
+        let dropped_below = (1u64 << 32) % u64::from(n.max(1));
+        loop {
+            let product = u64::from(u32::from_le_bytes(self.take())) * u64::from(n);
+            if product & u64::from(u32::MAX) >= dropped_below {
+                return (product >> 32) as u32;
+            }
+        }
+    }
+
+    /// Shuffles `items` (Fisher and Yates): for i from the last down to 1, draws r from 0 to i and
+    /// exchanges items i and r.
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for i in (1..items.len()).rev() {
+            let r = self.below(i as u32 + 1) as usize;
+            items.swap(i, r);
+        }
+    }
+}
+
+impl fmt::Debug for Numbers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Numbers {
+            stream: _,
+            piece: _,
+            used: _,
+        } = self;
+        f.write_str("Numbers(..)")
+    }
+}

@@ -1,0 +1,177 @@
+//! Input keys: what they say, and what is drawn from their seed.
+
+mod map;
+mod spec;
+mod text;
+
+use std::fmt;
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use onnxseal_crypto::inputs::{Draw, InputSeed};
+use onnxseal_crypto::wrap::{Identities, MAX_KEY_FILE_BYTES, Recipients};
+use zeroize::Zeroizing;
+
+pub use map::{BlockMap, Matrix};
+pub use spec::{
+    Layout, MAX_BLOCK, MAX_BLOCK_VALUES, MAX_CHANNELS, MAX_ORTHOGONAL, Normalisation, Order, Spec,
+    Transform,
+};
+
+use crate::error::{Error, Result};
+
+/// A key: what it does, and the seed that says how.
+pub struct InputKey {
+    spec: Spec,
+    seed: InputSeed,
+    map: OnceLock<BlockMap>,
+}
+
+impl InputKey {
+    /// Makes a new key.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where `spec` makes no sense.
+    pub fn generate(spec: Spec) -> Result<InputKey> {
+        InputKey::new(spec, InputSeed::generate()?).map_err(Error::Usage)
+    }
+
+    fn new(spec: Spec, seed: InputSeed) -> std::result::Result<InputKey, String> {
+        spec.check()?;
+        Ok(InputKey {
+            spec,
+            seed,
+            map: OnceLock::new(),
+        })
+    }
+
+    /// Reads the text of a key.
+    ///
+    /// # Errors
+    /// [`Error::MalformedKey`].
+    pub fn from_text(text: &str) -> Result<InputKey> {
+        let malformed = |reason| Error::MalformedKey { reason };
+        let (spec, seed) = text::parse(text).map_err(malformed)?;
+        InputKey::new(spec, seed).map_err(malformed)
+    }
+
+    /// Reads a key file; one that is encrypted with age is opened by `identities`.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::MalformedKey`], [`Error::Key`] where it does not open.
+    pub fn open(path: &Path, identities: Option<&Identities>) -> Result<InputKey> {
+        let io = |source| Error::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let file = std::fs::File::open(path).map_err(io)?;
+        // Allocated once: a buffer that grows leaves secrets behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_KEY_FILE_BYTES + 1));
+        file.take(MAX_KEY_FILE_BYTES as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(io)?;
+        InputKey::from_bytes(&bytes, identities)
+    }
+
+    /// The same of a file's bytes.
+    ///
+    /// # Errors
+    /// As [`InputKey::open`].
+    pub fn from_bytes(bytes: &[u8], identities: Option<&Identities>) -> Result<InputKey> {
+        let malformed = |reason: &str| Error::MalformedKey {
+            reason: reason.to_owned(),
+        };
+        if bytes.len() > MAX_KEY_FILE_BYTES {
+            return Err(malformed("it is too long"));
+        }
+        if !text::is_encrypted(bytes) {
+            let text = str::from_utf8(bytes).map_err(|_| malformed("it is no text"))?;
+            return InputKey::from_text(text);
+        }
+        let Some(identities) = identities else {
+            return Err(malformed(
+                "it is encrypted with age, and no identity was given",
+            ));
+        };
+        InputKey::from_text(&identities.decrypt_text(bytes)?)
+    }
+
+    /// The text of the key file.
+    pub fn to_text(&self) -> Zeroizing<String> {
+        text::write(&self.spec, &self.seed)
+    }
+
+    /// The same, encrypted with age.
+    ///
+    /// # Errors
+    /// [`Error::Key`].
+    pub fn to_encrypted_text(&self, recipients: &Recipients) -> Result<String> {
+        Ok(recipients.encrypt_text(&self.to_text())?)
+    }
+
+    /// What of the key is not secret.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// What the key does to the values of a block, but for FFX and the places of blocks.
+    ///
+    /// # Errors
+    /// [`Error::Key`] never, in practice.
+    pub fn map(&self) -> Result<&BlockMap> {
+        if let Some(map) = self.map.get() {
+            return Ok(map);
+        }
+        let map = BlockMap::draw(&self.spec, &self.seed)?;
+        Ok(self.map.get_or_init(|| map))
+    }
+
+    /// Which places of a block FFX or negation masks; none where the key has neither.
+    ///
+    /// # Errors
+    /// [`Error::Key`] never, in practice.
+    pub fn mask(&self) -> Result<Vec<bool>> {
+        map::mask(&self.spec, &self.seed)
+    }
+
+    /// Which block of the transformed image comes to each place, in an image of `n` blocks; `None` where blocks stay.
+    ///
+    /// # Errors
+    /// [`Error::Key`] never, in practice.
+    pub fn blocks(&self, n: u32) -> Result<Option<Vec<u32>>> {
+        if !self.spec.has(Transform::Blocks) {
+            return Ok(None);
+        }
+        let mut places: Vec<u32> = (0..n).collect();
+        self.seed.numbers(Draw::Blocks(n))?.shuffle(&mut places);
+        Ok(Some(places))
+    }
+
+    /// What FFX puts in place of the pixels 0 to 255; `None` without FFX.
+    ///
+    /// # Errors
+    /// [`Error::Key`] never, in practice.
+    pub fn ffx_table(&self) -> Result<Option<Zeroizing<[u16; 256]>>> {
+        match self.spec.has(Transform::Ffx) {
+            true => Ok(Some(self.seed.ffx_table()?)),
+            false => Ok(None),
+        }
+    }
+}
+
+impl fmt::Debug for InputKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let InputKey {
+            spec,
+            seed: _,
+            map: _,
+        } = self;
+        f.debug_struct("InputKey")
+            .field("spec", spec)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! What a key does to the values of one block: an affine map.
+
+use onnxseal_crypto::inputs::{Draw, InputSeed};
+
+use crate::error::Result;
+use crate::key::spec::{Spec, Transform};
+
+/// A map of the values of a block, from plain images to those of a key, or from those of one key to those of
+/// another. Values are pixels in units of the range, before any normalisation.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BlockMap {
+    /// `y[t]` is `x[places[t]]`, or the range's low and high end added less that, where `negated[t]`.
+    Signed {
+        /// Where the value at t comes from.
+        places: Vec<u32>,
+        /// Whether it is negated.
+        negated: Vec<bool>,
+    },
+    /// `y = A x`.
+    Orthogonal(Matrix),
+}
+
+/// A square matrix.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Matrix {
+    /// Its rows and columns.
+    pub n: usize,
+    /// `[n, n]`, row by row.
+    pub values: Vec<f64>,
+}
+
+impl BlockMap {
+    pub(super) fn draw(spec: &Spec, seed: &InputSeed) -> Result<BlockMap> {
+        let n = spec.block_values();
+        if spec.has(Transform::Orthogonal) {
+            return Ok(BlockMap::Orthogonal(orthogonal(n, seed)?));
+        }
+        let mut places: Vec<u32> = (0..n as u32).collect();
+        if spec.has(Transform::Shuffle) {
+            seed.numbers(Draw::Shuffle)?.shuffle(&mut places);
+        }
+        let negated = match spec.has(Transform::Negative) {
+            true => mask(spec, seed)?,
+            false => vec![false; n],
+        };
+        Ok(BlockMap::Signed { places, negated })
+    }
+
+    /// From what `old` gives to what `new` gives; `None` where only one of them is a matrix, or they are for blocks of
+    /// different sizes.
+    pub fn between(old: &BlockMap, new: &BlockMap) -> Option<BlockMap> {
+        match (old, new) {
+            (
+                BlockMap::Signed {
+                    places: old_places,
+                    negated: old_negated,
+                },
+                BlockMap::Signed { places, negated },
+            ) if places.len() == old_places.len() => {
+                let mut inverse = vec![0; places.len()];
+                for (t, from) in (0u32..).zip(old_places) {
+                    *inverse.get_mut(*from as usize)? = t;
+                }
+                let at = |from: &u32| inverse.get(*from as usize).copied();
+                let places: Vec<u32> = places.iter().map(at).collect::<Option<_>>()?;
+                let is_negated = |(from, new): (&u32, &bool)| old_negated[*from as usize] ^ new;
+                let negated = places.iter().zip(negated).map(is_negated).collect();
+                Some(BlockMap::Signed { places, negated })
+            }
+            (BlockMap::Orthogonal(old), BlockMap::Orthogonal(new)) if old.n == new.n => {
+                Some(BlockMap::Orthogonal(new.times_transposed(old)))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Matrix {
+    /// `self other^T`, both of `[n, n]`.
+    fn times_transposed(&self, other: &Matrix) -> Matrix {
+        let n = self.n;
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let rows = self.values.chunks_exact(n.max(1));
+        let values = rows.flat_map(|row| {
+            let others = other.values.chunks_exact(n.max(1));
+            others.map(move |other| dot(row, other))
+        });
+        Matrix {
+            n,
+            values: values.collect(),
+        }
+    }
+}
+
+/// Which places of a block are masked: half of them.
+pub(super) fn mask(spec: &Spec, seed: &InputSeed) -> Result<Vec<bool>> {
+    let n = spec.block_values();
+    let is_masked = spec.has(Transform::Negative) || spec.has(Transform::Ffx);
+    let mut mask: Vec<bool> = (0..n).map(|t| is_masked && t < n / 2).collect();
+    if is_masked {
+        seed.numbers(Draw::Mask)?.shuffle(&mut mask);
+    }
+    Ok(mask)
+}
+
+/// A random orthogonal matrix: `H_n ... H_3 H_2`, where `H_k = I - 2 v v^T / (v^T v)` reflects the last k
+/// coordinates (Stewart, The Efficient Generation of Random Orthogonal Matrices, 1980). The entries of v are
+/// nearly normal: sums of 8 bytes of the stream, less 1020.
+fn orthogonal(n: usize, seed: &InputSeed) -> Result<Matrix> {
+    let mut numbers = seed.numbers(Draw::Orthogonal)?;
+    let mut values = vec![0.0; n * n];
+    values.iter_mut().step_by(n + 1).for_each(|one| *one = 1.0);
+    let mut sums = vec![0.0; n];
+    for k in 2..=n {
+        let entry = |_| {
+            let bytes: [u8; 8] = numbers.take();
+            f64::from(bytes.map(i32::from).iter().sum::<i32>() - 1020)
+        };
+        let v: Vec<f64> = (0..k).map(entry).collect();
+        let square: f64 = v.iter().map(|v| v * v).sum();
+        if square == 0.0 {
+            continue;
+        }
+        // From the left: each of the last k rows loses v times (2 / v^T v) v^T rows. Those rows have
+        // entries in all columns.
+        let rows = &mut values[(n - k) * n..];
+        sums.fill(0.0);
+        for (row, v) in rows.chunks_exact(n).zip(&v) {
+            sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += v * x);
+        }
+        for (row, v) in rows.chunks_exact_mut(n).zip(&v) {
+            let factor = 2.0 * v / square;
+            row.iter_mut()
+                .zip(&sums)
+                .for_each(|(x, sum)| *x -= factor * sum);
+        }
+    }
+    Ok(Matrix { n, values })
+}

@@ -1,0 +1,133 @@
+//! The text of a key file.
+
+use std::fmt::Write as _;
+
+use onnxseal_crypto::inputs::InputSeed;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::key::spec::{Layout, Normalisation, Order, Spec, Transform};
+
+/// The only version of the text.
+const VERSION: u32 = 1;
+
+const AGE_FILE: &[u8] = b"age-encryption.org/";
+const ARMOR: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";
+
+/// The text without the seed: that is taken out first, so that it gets into no message.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    version: u32,
+    transforms: Vec<String>,
+    block: u32,
+    channels: u32,
+    layout: String,
+    order: Option<String>,
+    range: (f64, f64),
+    mean: Option<Vec<f64>>,
+    std: Option<Vec<f64>>,
+}
+
+/// Whether a key file is an age file.
+pub(super) fn is_encrypted(bytes: &[u8]) -> bool {
+    let start = bytes.trim_ascii_start();
+    start.starts_with(ARMOR) || start.starts_with(AGE_FILE)
+}
+
+pub(super) fn parse(text: &str) -> Result<(Spec, InputSeed), String> {
+    let is_seed = |line: &&str| line.trim_start().starts_with("seed");
+    let mut seeds = text.lines().filter(is_seed);
+    let (Some(line), None) = (seeds.next(), seeds.next()) else {
+        return Err("it has not exactly one line `seed = \"...\"`".into());
+    };
+    let digits = line
+        .trim()
+        .strip_prefix("seed")
+        .and_then(|rest| rest.trim_start().strip_prefix('='))
+        .and_then(|rest| rest.trim_start().strip_prefix('"'))
+        .and_then(|rest| rest.strip_suffix('"'));
+    let seed = digits
+        .and_then(InputSeed::from_hex)
+        .ok_or("its seed is not 64 lowercase hexadecimal digits in quotes")?;
+    let rest: Vec<&str> = text.lines().filter(|line| !is_seed(line)).collect();
+    let raw: Raw = toml::from_str(&rest.join("\n")).map_err(|e| e.message().to_owned())?;
+    if raw.version != VERSION {
+        return Err(format!(
+            "its version is {}; this program reads version {VERSION}",
+            raw.version
+        ));
+    }
+    let transform = |name: &String| {
+        let known = Transform::ALL.into_iter().find(|t| t.name() == name);
+        known.ok_or_else(|| format!("it has an unknown transform {name:?}"))
+    };
+    let spec = Spec {
+        transforms: raw
+            .transforms
+            .iter()
+            .map(transform)
+            .collect::<Result<_, _>>()?,
+        block: raw.block,
+        channels: raw.channels,
+        layout: match &*raw.layout {
+            "nchw" => Layout::Nchw,
+            "nhwc" => Layout::Nhwc,
+            other => return Err(format!("its layout is {other:?}, not nchw or nhwc")),
+        },
+        order: match raw.order.as_deref() {
+            None | Some("rgb") => Order::Rgb,
+            Some("bgr") => Order::Bgr,
+            Some(other) => return Err(format!("its order is {other:?}, not rgb or bgr")),
+        },
+        range: raw.range,
+        normalisation: match (raw.mean, raw.std) {
+            (None, None) => None,
+            (Some(mean), Some(std)) => Some(Normalisation { mean, std }),
+            _ => return Err("it has mean or std; it needs both or none".into()),
+        },
+    };
+    Ok((spec, seed))
+}
+
+pub(super) fn write(spec: &Spec, seed: &InputSeed) -> Zeroizing<String> {
+    let names = spec.transforms.iter().map(|t| format!("\"{}\"", t.name()));
+    let list = |numbers: &[f64]| {
+        let texts = numbers.iter().map(|number| format!("{number:?}"));
+        texts.collect::<Vec<_>>().join(", ")
+    };
+    let mut about = format!(
+        "# onnxseal input key. Keep it secret: whoever has it makes the inputs that the model takes.\n\
+         version = {VERSION}\n\
+         transforms = [{}]\n\
+         block = {}\n\
+         channels = {}\n\
+         layout = \"{}\"\n",
+        names.collect::<Vec<_>>().join(", "),
+        spec.block,
+        spec.channels,
+        match spec.layout {
+            Layout::Nchw => "nchw",
+            Layout::Nhwc => "nhwc",
+        },
+    );
+    // A text in memory takes everything.
+    if spec.channels == 3 {
+        let order = match spec.order {
+            Order::Rgb => "rgb",
+            Order::Bgr => "bgr",
+        };
+        let _ = writeln!(about, "order = \"{order}\"");
+    }
+    let _ = writeln!(about, "range = [{}]", list(&[spec.range.0, spec.range.1]));
+    if let Some(Normalisation { mean, std }) = &spec.normalisation {
+        let _ = writeln!(about, "mean = [{}]\nstd = [{}]", list(mean), list(std));
+    }
+    // Allocated once: a string that grows leaves secrets behind.
+    let mut text = Zeroizing::new(String::with_capacity(about.len() + 128));
+    text.push_str(&about);
+    text.push_str("seed = \"");
+    text.push_str(&seed.to_hex());
+    text.push_str("\"\n");
+    text
+}

@@ -1,0 +1,14 @@
+//! Keyed inputs: models that answer only to images that were transformed with a key.
+//!
+//! This is no encryption of images: `docs/INPUTS.md` begins with what it does not do.
+
+#![forbid(unsafe_code)]
+
+mod error;
+mod key;
+
+pub use error::{Error, Result};
+pub use key::{
+    BlockMap, InputKey, Layout, MAX_BLOCK, MAX_BLOCK_VALUES, MAX_CHANNELS, MAX_ORTHOGONAL, Matrix,
+    Normalisation, Order, Spec, Transform,
+};
