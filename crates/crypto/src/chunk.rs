@@ -12,7 +12,7 @@
 
 use std::ops::Range;
 
-use crate::backend::{Aead, Tag};
+use crate::backend::{Aead, Ctr, Tag};
 use crate::derive::{self, ChunkId};
 use crate::error::Error;
 use crate::gather::{self, Scratch};
@@ -84,6 +84,30 @@ pub(crate) fn open<'s>(
             gather::gather(bytes, gather::gaps(targets, bytes.len()), aad);
             aead.open(nonce, aad, text, tag)?;
             Ok(text)
+        }
+    }
+}
+
+/// Encrypts or decrypts the targets of a chunk in place as [`seal`] does, and makes no tag: AES-256-GCM is counter mode
+/// from counter 2 on.
+pub(crate) fn apply(
+    cipher: &impl Ctr,
+    at: ChunkId,
+    bytes: &mut [u8],
+    targets: &[Range<usize>],
+    scratch: &mut Scratch,
+) -> Result<(), Error> {
+    let n_target_bytes = gather::check(targets, bytes.len())?;
+    let nonce = derive::nonce(at);
+    match targets {
+        [] => Ok(()),
+        [target] => cipher.apply(nonce, 2, &mut bytes[target.clone()]),
+        _ => {
+            let (text, _) = scratch.split(n_target_bytes, 0);
+            gather::gather(bytes, targets.iter().cloned(), text);
+            cipher.apply(nonce, 2, text)?;
+            gather::scatter(text, targets.iter().cloned(), bytes);
+            Ok(())
         }
     }
 }

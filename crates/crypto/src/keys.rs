@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use crate::backend::{Aead as _, Chosen, Tag};
+use crate::backend::{Aead as _, Chosen, ChosenCtr, Ctr as _, Tag};
 use crate::blob::BlobKey;
 use crate::chunk;
 use crate::derive::{self, ChunkId, ManifestMac};
@@ -11,6 +11,8 @@ use crate::error::Error;
 use crate::gather::{self, Scratch};
 use crate::secret::Secret;
 use crate::tier::TierKey;
+
+const MAC_BYTES: usize = 32;
 
 /// The random key of one artifact (DEK), 32 bytes, zeroized on drop.
 ///
@@ -73,30 +75,40 @@ impl DataKey {
         })
     }
 
-    /// Verifies `mac`, that of `tier` of `tiers` whose key this is, over manifest and tags, in constant
-    /// time. Then derives the keys that open this tier and all lower ones.
+    /// Verifies `macs`, those of the tiers from 1 up to `tier`, whose key this is, of `tiers`, over manifest and tags, in
+    /// constant time: so this key is the one that the keys of the lower tiers follow from. Then derives the keys that
+    /// open this tier and all lower ones.
     ///
     /// # Errors
-    /// [`Error::Unauthentic`] where the MAC does not hold.
+    /// [`Error::Unauthentic`] where a MAC does not hold.
     pub fn open_tiers(
         &self,
         (tier, tiers): (u8, u8),
         manifest: &[u8],
         tags: &[u8],
-        mac: &[u8],
+        macs: &[u8],
     ) -> Result<TierOpenKeys, Error> {
-        let DataKey(secret) = self;
-        let mac_key = match tier {
-            0 | 1 => derive::mac_key(secret)?,
-            _ => derive::tier_mac_key(secret)?,
-        };
-        ManifestMac::new(&mac_key, manifest)?.verify(tags, mac)?;
+        let (macs, rest) = macs.as_chunks::<MAC_BYTES>();
+        if macs.len() != usize::from(tier.max(1)) || !rest.is_empty() {
+            return Err(Error::Unauthentic);
+        }
+        for ((t, DataKey(key)), mac) in (1..).zip(&self.with_lower(tier, tiers)?).zip(macs) {
+            let mac_key = match t {
+                1 => derive::mac_key(key)?,
+                _ => derive::tier_mac_key(key)?,
+            };
+            ManifestMac::new(&mac_key, manifest)?.verify(tags, mac)?;
+        }
         let (DataKey(first), higher) = self.first_and_higher(tier, tiers)?;
-        let aead = Chosen::new(&derive::chunk_key(&first, manifest)?)?;
-        Ok(TierOpenKeys {
-            first: OpenKey { aead },
-            upper: tier_keys(&higher, manifest)?,
-        })
+        let chunk_key = derive::chunk_key(&first, manifest)?;
+        let upper = tier_keys(&higher, manifest)?;
+        let first = match tier {
+            0 | 1 => FirstTier::Own(Box::new(OpenKey {
+                aead: Chosen::new(&chunk_key)?,
+            })),
+            _ => FirstTier::Below(Box::new(ChosenCtr::new(&chunk_key)?)),
+        };
+        Ok(TierOpenKeys { first, upper })
     }
 
     /// The keys of the tiers from 1 up to `tier` of `tiers`, whose key this is, the least first.
@@ -235,12 +247,54 @@ impl fmt::Debug for TierSealKeys {
 }
 
 /// Opens the chunks of an artifact with tiers, up to a tier, once that tier's MAC has held.
-#[derive(Debug)]
 pub struct TierOpenKeys {
-    /// That of tier 1.
-    pub first: OpenKey,
-    /// Those of the tiers from 2 up.
-    pub upper: Vec<TierKey>,
+    first: FirstTier,
+    upper: Vec<TierKey>,
+}
+
+/// What opens the targets of the first tier.
+enum FirstTier {
+    /// The first tier's tag is the one that counts.
+    Own(Box<OpenKey>),
+    /// A higher tier's tag counts, which is over all bytes of the chunk: then counter mode is enough.
+    Below(Box<ChosenCtr>),
+}
+
+impl TierOpenKeys {
+    /// Verifies a chunk by the tag of this tier, and decrypts the targets of the first tier in place. Those of the tiers
+    /// from 2 up are left to [`TierOpenKeys::upper`].
+    ///
+    /// # Errors
+    /// As [`OpenKey::open_chunk`].
+    pub fn open_chunk(
+        &self,
+        at: ChunkId,
+        bytes: &mut [u8],
+        targets: &[Range<usize>],
+        tag: &Tag,
+        scratch: &mut Scratch,
+    ) -> Result<(), Error> {
+        match (&self.first, self.upper.last()) {
+            (FirstTier::Own(key), _) => key.open_chunk(at, bytes, targets, tag, scratch),
+            (FirstTier::Below(cipher), Some(own)) => {
+                own.verify(at, bytes, tag)?;
+                chunk::apply(&**cipher, at, bytes, targets, scratch)
+            }
+            (FirstTier::Below(_), None) => Err(Error::Backend),
+        }
+    }
+
+    /// The keys of the tiers from 2 up to this one.
+    pub fn upper(&self) -> &[TierKey] {
+        &self.upper
+    }
+}
+
+impl fmt::Debug for TierOpenKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TierOpenKeys { first: _, upper: _ } = self;
+        f.write_str("TierOpenKeys(..)")
+    }
 }
 
 /// Opens the chunks of an artifact whose manifest and tags have been authenticated.

@@ -13,7 +13,7 @@ use std::ops::Range;
 use aes::Aes256;
 use aes::cipher::{Array, BlockCipherEncrypt as _, KeyInit as _};
 
-use crate::backend::{Aead as _, Chosen, Tag};
+use crate::backend::{Aead as _, Chosen, ChosenCtr, Ctr as _, Tag};
 use crate::derive::{self, ChunkId, TierSecrets};
 use crate::error::Error;
 use crate::gather::{self, Scratch};
@@ -44,17 +44,19 @@ pub enum Direction {
 pub struct TierKey {
     auth: Chosen,
     stream: Aes256,
-    shuffle: Aes256,
+    /// The same for long runs.
+    long: ChosenCtr,
+    shuffle: ChosenCtr,
 }
 
 impl TierKey {
     pub(crate) fn new(key: &Secret, manifest: &[u8]) -> Result<TierKey, Error> {
         let secrets = TierSecrets::new(key, manifest)?;
-        let cipher = |secret: &Secret| Aes256::new(secret.expose().into());
         Ok(TierKey {
             auth: Chosen::new(&secrets.auth)?,
-            stream: cipher(&secrets.stream),
-            shuffle: cipher(&secrets.shuffle),
+            stream: Aes256::new(secrets.stream.expose().into()),
+            long: ChosenCtr::new(&secrets.stream)?,
+            shuffle: ChosenCtr::new(&secrets.shuffle)?,
         })
     }
 
@@ -93,25 +95,58 @@ impl TierKey {
         {
             return Err(Error::Misuse { rule });
         }
-        let (piece, _) = scratch.split(PIECE, 0);
+        let nonce = derive::nonce(at);
+        let (buffer, _) = scratch.split(2 * PIECE, 0);
+        let (piece, blocks) = buffer.split_at_mut(PIECE);
         let mut batch = Batch {
             cipher: &self.stream,
-            nonce: derive::nonce(at),
-            blocks: piece.as_chunks_mut().0,
+            nonce,
+            blocks: blocks.as_chunks_mut().0,
             n_blocks: 0,
             parts: Vec::with_capacity(PIECE / BLOCK),
         };
         for (run, mask) in runs {
             let mut start = run.start;
             while start < run.end {
-                let end = batch.reserve(start..run.end, bytes);
                 let phase = (start - run.start) % mask.len();
                 let mask = u64::from_le_bytes(mask).rotate_right(8 * phase as u32);
-                batch.add(start..end, mask);
+                let is_long = run.end - start >= PIECE;
+                let mut end = match start % BLOCK {
+                    0 if is_long && mask == u64::MAX => run.end,
+                    0 if is_long => start + PIECE,
+                    _ if is_long => start.next_multiple_of(BLOCK),
+                    _ => run.end,
+                };
+                if end - start >= PIECE {
+                    self.apply_long(nonce, &mut bytes[start..end], start, mask, piece)?;
+                } else {
+                    end = batch.reserve(start..end, bytes);
+                    batch.add(start..end, mask);
+                }
                 start = end;
             }
         }
         batch.apply(bytes);
+        Ok(())
+    }
+
+    /// XORs the stream into `bytes`, which begin at `start`, a multiple of a block: all of it, or what is in the mask. `piece`
+    /// is as long as the bytes then.
+    fn apply_long(
+        &self,
+        nonce: [u8; 12],
+        bytes: &mut [u8],
+        start: usize,
+        mask: u64,
+        piece: &mut [u8],
+    ) -> Result<(), Error> {
+        let counter = (start / BLOCK) as u32;
+        if mask == u64::MAX {
+            return self.long.apply(nonce, counter, bytes);
+        }
+        piece.fill(0);
+        self.long.apply(nonce, counter, piece)?;
+        xor_masked(bytes, piece, mask);
         Ok(())
     }
 
@@ -143,15 +178,20 @@ impl TierKey {
         let n_draws = (n_bytes / width).saturating_sub(1);
         let (buffer, draws) = scratch.split_draws(n_bytes + PIECE, n_draws);
         let (text, piece) = buffer.split_at_mut(n_bytes);
-        self.draw(derive::nonce(id), draws, piece.as_chunks_mut().0);
-        gather::gather(bytes, runs.iter().cloned(), text);
-        match width {
-            1 => exchange::<1>(text, draws, direction),
-            2 => exchange::<2>(text, draws, direction),
-            4 => exchange::<4>(text, draws, direction),
-            8 => exchange::<8>(text, draws, direction),
-            _ => exchange::<16>(text, draws, direction),
+        self.draw(derive::nonce(id), draws, piece)?;
+        let exchange = match width {
+            1 => exchange::<1>,
+            2 => exchange::<2>,
+            4 => exchange::<4>,
+            8 => exchange::<8>,
+            _ => exchange::<16>,
+        };
+        if let [run] = runs {
+            exchange(&mut bytes[run.clone()], draws, direction);
+            return Ok(());
         }
+        gather::gather(bytes, runs.iter().cloned(), text);
+        exchange(text, draws, direction);
         gather::scatter(text, runs.iter().cloned(), bytes);
         Ok(())
     }
@@ -160,14 +200,14 @@ impl TierKey {
     /// below 2. Each is `floor(w * n / 2^32)` of the next number w of the stream with
     /// `w * n mod 2^32 >= 2^32 mod n`: so all are equally likely (Lemire, Fast Random Integer Generation in an
     /// Interval, 2019). `piece` is for the stream.
-    fn draw(&self, nonce: [u8; 12], draws: &mut [u32], piece: &mut [[u8; BLOCK]]) {
+    fn draw(&self, nonce: [u8; 12], draws: &mut [u32], piece: &mut [u8]) -> Result<(), Error> {
         let n = draws.len() as u32 + 1;
         let (mut drawn, mut block) = (0, 0);
         while drawn < draws.len() {
-            count(nonce, block, piece);
-            block += piece.len() as u32;
-            encrypt(&self.shuffle, piece);
-            let (numbers, _) = piece.as_flattened().as_chunks::<4>();
+            piece.fill(0);
+            self.shuffle.apply(nonce, block, piece)?;
+            block += (piece.len() / BLOCK) as u32;
+            let (numbers, _) = piece.as_chunks::<4>();
             for group in numbers.chunks(GROUP) {
                 let left = &mut draws[drawn..];
                 let below = n - drawn as u32;
@@ -181,6 +221,7 @@ impl TierKey {
                 };
             }
         }
+        Ok(())
     }
 }
 

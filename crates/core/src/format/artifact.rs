@@ -124,14 +124,12 @@ impl Artifact {
         self.tags.get(start..start + len).unwrap_or_default()
     }
 
-    /// The MAC of `tier`, from 1.
-    pub(crate) fn mac_of(&self, tier: u8) -> &[u8] {
-        match self.manifest.n_tiers() {
-            1 => &self.mac,
-            _ => {
-                let start = MAC_BYTES * usize::from(tier).saturating_sub(1);
-                self.mac.get(start..start + MAC_BYTES).unwrap_or_default()
-            }
+    /// The MACs of the tiers from 1 up to `tier`.
+    pub(crate) fn macs_to(&self, tier: u8) -> &[u8] {
+        let of = |tier: u8| MAC_BYTES * usize::from(tier);
+        match self.mac.len() == of(self.manifest.n_tiers()) {
+            true => self.mac.get(..of(tier)).unwrap_or_default(),
+            false => &[],
         }
     }
 

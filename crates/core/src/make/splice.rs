@@ -93,7 +93,7 @@ fn opens(artifact: &Artifact, identities: &Identities) -> bool {
     } = artifact;
     let opened = |(tier, key): (u8, DataKey)| {
         let tiers = (tier, manifest.n_tiers());
-        key.open_tiers(tiers, manifest_bytes, tags, artifact.mac_of(tier))
+        key.open_tiers(tiers, manifest_bytes, tags, artifact.macs_to(tier))
     };
     artifact.keys.unwrap(identities).and_then(opened).is_ok()
 }

@@ -13,7 +13,7 @@ use crate::error::{Error, Result, external as external_error};
 use crate::format::artifact::Artifact;
 use crate::format::manifest::Manifest;
 use crate::format::tiers::{Edition, Restored};
-use crate::pass::chunks::{self, Chunk, ChunkIndex, Tools};
+use crate::pass::chunks::{self, Chunk, Tools};
 use crate::pass::signature::{Access, Demand};
 use crate::pass::source::Source;
 use crate::pass::tiers::Targets;
@@ -38,7 +38,6 @@ pub(crate) struct Unlocked<'p> {
     pub(crate) blob_key: Arc<BlobKey>,
     external: Vec<Input>,
     pub(crate) targets: Targets,
-    index: ChunkIndex,
     demand: Option<Demand<'p>>,
 }
 
@@ -102,8 +101,8 @@ impl Protected {
             error => Error::Key(error),
         })?;
         let tiers = (tier, self.manifest().n_tiers());
-        let (manifest, mac) = (&artifact.manifest_bytes, artifact.mac_of(tier));
-        let key = data_key.open_tiers(tiers, manifest, &artifact.tags, mac);
+        let (manifest, macs) = (&artifact.manifest_bytes, artifact.macs_to(tier));
+        let key = data_key.open_tiers(tiers, manifest, &artifact.tags, macs);
         let key = key.map_err(|_| Error::Manifest { path: path() })?;
         Ok((data_key, key, tier))
     }
@@ -165,7 +164,6 @@ impl Protected {
             blob_key,
             external,
             targets,
-            index: ChunkIndex::new(manifest),
             demand,
         })
     }
@@ -222,9 +220,9 @@ impl Unlocked<'_> {
         self.protected.tail()
     }
 
-    /// The tags of all chunks, in their order: those of the first tier.
+    /// The tags of all chunks, in their order: those of the key's tier.
     pub(crate) fn tags(&self) -> impl Iterator<Item = &[u8; TAG_BYTES]> + Send {
-        chunks::tags(self.protected.artifact.tags_of(1))
+        chunks::tags(self.protected.artifact.tags_of(self.key_tier))
     }
 
     /// The edition that is opened.
@@ -275,20 +273,11 @@ impl Unlocked<'_> {
             crypto::Error::Unauthentic => self.changed(chunk),
             error => Error::Key(error),
         };
-        let Protected { artifact, .. } = self.protected;
-        // Who has the first tier's key could make its tags anew: a higher tier has tags of its own.
-        if let Some(own) = self.key.upper.last() {
-            let tags = artifact.tags_of(self.key_tier).as_chunks().0;
-            let tag = tags.get(self.index.of(chunk));
-            let tag = tag.ok_or(Error::Internal("a chunk without a tag"))?;
-            own.verify(chunk.id, bytes, &Tag(*tag)).map_err(failed)?;
-        }
         let first = chunk.file_of(self.targets.first())?;
         let (targets, scratch) = tools.targets(chunk, first);
-        let key = &self.key.first;
-        let opened = key.open_chunk(chunk.id, bytes, targets, &Tag(*tag), scratch);
+        let opened = (self.key).open_chunk(chunk.id, bytes, targets, &Tag(*tag), scratch);
         opened.map_err(failed)?;
-        let upper = &self.key.upper;
+        let upper = self.key.upper();
         let keys = upper.get(..usize::from(self.tier) - 1).unwrap_or(upper);
         let manifest = self.protected.manifest();
         (self.targets.higher).open(manifest, keys, chunk, bytes, tools)

@@ -1,8 +1,9 @@
-//! AES-256-GCM by AWS-LC: VAES and VPCLMULQDQ where the processor has them.
+//! AES-256 by AWS-LC: VAES and VPCLMULQDQ where the processor has them.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::cipher::{AES_256, DecryptingKey, DecryptionContext, UnboundCipherKey};
 
-use super::Aead;
+use super::{Aead, Ctr, block};
 use crate::backend::Tag;
 use crate::error::Error;
 use crate::secret::Secret;
@@ -45,5 +46,22 @@ impl Aead for AwsLc {
         self.0
             .open_separate_gather(nonce, Aad::from(aad), ciphertext, &tag.0, plaintext)
             .map_err(|_| Error::Unauthentic)
+    }
+}
+
+/// An expanded key. AWS-LC clears it when it is freed.
+pub(crate) struct AwsLcCtr(DecryptingKey);
+
+impl Ctr for AwsLcCtr {
+    fn new(key: &Secret) -> Result<Self, Error> {
+        let key = UnboundCipherKey::new(&AES_256, key.expose()).map_err(|_| Error::Backend)?;
+        let key = DecryptingKey::ctr(key).map_err(|_| Error::Backend)?;
+        Ok(AwsLcCtr(key))
+    }
+
+    fn apply(&self, nonce: [u8; 12], counter: u32, text: &mut [u8]) -> Result<(), Error> {
+        let context = DecryptionContext::Iv128(block(nonce, counter).into());
+        let done = self.0.decrypt(text, context);
+        done.map(|_| ()).map_err(|_| Error::Backend)
     }
 }

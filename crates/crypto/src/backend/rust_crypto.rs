@@ -12,12 +12,17 @@ use ghash::universal_hash::UniversalHash as _;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroize as _;
 
-use super::Aead;
+use super::{Aead, Ctr, block};
 use crate::backend::Tag;
 use crate::error::Error;
 use crate::secret::Secret;
 
-type Ctr<'k> = StreamCipherCoreWrapper<CtrCore<&'k Aes256, Ctr32BE>>;
+type Keystream<'k> = StreamCipherCoreWrapper<CtrCore<&'k Aes256, Ctr32BE>>;
+
+fn keystream(cipher: &Aes256, nonce: [u8; 12], counter: u32) -> Keystream<'_> {
+    let core = CtrCore::inner_iv_init(cipher, &block(nonce, counter).into());
+    StreamCipherCoreWrapper::from_core(core)
+}
 
 /// An expanded key with the GHASH key derived from it. Both are zeroized on drop.
 pub(crate) struct RustCrypto {
@@ -27,14 +32,8 @@ pub(crate) struct RustCrypto {
 
 impl RustCrypto {
     /// `J0 = nonce ‖ u32be(1)`, `mask = E(key, J0)`; the keystream goes on at `J0 + 1`.
-    fn keystream(&self, nonce: [u8; 12]) -> Result<(Ctr<'_>, [u8; 16]), Error> {
-        let mut j0 = [0; 16];
-        let (prefix, counter) = j0.split_at_mut(12);
-        prefix.copy_from_slice(&nonce);
-        counter.copy_from_slice(&1u32.to_be_bytes());
-
-        let core = CtrCore::inner_iv_init(&self.cipher, &j0.into());
-        let mut keystream = StreamCipherCoreWrapper::from_core(core);
+    fn keystream(&self, nonce: [u8; 12]) -> Result<(Keystream<'_>, [u8; 16]), Error> {
+        let mut keystream = keystream(&self.cipher, nonce, 1);
         let mut mask = [0; 16];
         keystream
             .try_apply_keystream(&mut mask)
@@ -66,7 +65,7 @@ impl RustCrypto {
         aad: &[u8],
         ciphertext: &[u8],
         tag: &Tag,
-    ) -> Result<Ctr<'_>, Error> {
+    ) -> Result<Keystream<'_>, Error> {
         let (keystream, mask) = self.keystream(nonce)?;
         let expected = self.tag(mask, aad, ciphertext);
         match bool::from(expected.0.ct_eq(&tag.0)) {
@@ -112,6 +111,21 @@ impl Aead for RustCrypto {
         let mut keystream = self.verified_keystream(nonce, aad, ciphertext, tag)?;
         keystream
             .try_apply_keystream_b2b(ciphertext, plaintext)
+            .map_err(|_| Error::Backend)
+    }
+}
+
+/// An expanded key. Zeroized on drop.
+pub(crate) struct RustCryptoCtr(Aes256);
+
+impl Ctr for RustCryptoCtr {
+    fn new(key: &Secret) -> Result<Self, Error> {
+        Ok(RustCryptoCtr(Aes256::new(key.expose().into())))
+    }
+
+    fn apply(&self, nonce: [u8; 12], counter: u32, text: &mut [u8]) -> Result<(), Error> {
+        keystream(&self.0, nonce, counter)
+            .try_apply_keystream(text)
             .map_err(|_| Error::Backend)
     }
 }

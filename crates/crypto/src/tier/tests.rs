@@ -45,11 +45,12 @@ fn secret(value: &Value) -> Secret {
 
 /// The keys that a vector names; what it does not name is 0.
 fn key(value: &Value) -> TierKey {
-    let cipher = |name: &str| Aes256::new(secret(&value[name]).expose().into());
+    let stream = secret(&value["stream_key"]);
     TierKey {
         auth: Chosen::new(&secret(&value["auth_key"])).unwrap(),
-        stream: cipher("stream_key"),
-        shuffle: cipher("shuffle_key"),
+        stream: Aes256::new(stream.expose().into()),
+        long: ChosenCtr::new(&stream).unwrap(),
+        shuffle: ChosenCtr::new(&secret(&value["shuffle_key"])).unwrap(),
     }
 }
 
@@ -134,19 +135,24 @@ fn derived_keys_and_macs_equal_the_vectors() {
     let seal = highest.seal_tiers(&manifest, 3).unwrap();
     assert_eq!(seal.macs(&tags), expected.concat());
     assert_eq!(seal.upper.iter().len(), 2);
-    for (t, (tier, mac)) in (1..).zip(tiers.iter().zip(&expected)) {
+    for (t, tier) in (1..).zip(tiers) {
         let key = DataKey::new(secret(&tier["key"]));
-        let open = |at: (u8, u8), mac: &[u8]| key.open_tiers(at, &manifest, &tags, mac);
+        let open = |macs: &[u8]| key.open_tiers((t, 3), &manifest, &tags, macs);
+        let macs = expected[..usize::from(t)].concat();
         assert_eq!(
-            open((t, 3), mac).unwrap().upper.len(),
+            open(&macs).unwrap().upper().len(),
             usize::from(t) - 1,
             "one for each tier from 2 up"
         );
-        for (other, other_mac) in (1..).zip(&expected) {
-            assert_eq!(open((t, 3), other_mac).is_ok(), other == t);
-        }
-        for wrong in [&[][..], &mac[..31], &[&mac[..], &[0]].concat(), &[0; 32]] {
-            assert!(matches!(open((t, 3), wrong), Err(Error::Unauthentic)));
+        // The MAC of each lower tier counts too.
+        let flipped = (0..macs.len()).map(|at| {
+            let mut macs = macs.clone();
+            macs[at] ^= 1;
+            macs
+        });
+        let cut = macs[..macs.len() - 1].to_vec();
+        for wrong in flipped.chain([Vec::new(), cut, [&macs[..], &[0]].concat()]) {
+            assert!(matches!(open(&wrong), Err(Error::Unauthentic)));
         }
     }
 }
@@ -193,8 +199,8 @@ fn bytes_and_masks_equal_the_vectors() {
 fn draws(key: &TierKey, id: ChunkId, n: usize) -> Vec<u32> {
     // However much of the stream is made at a time.
     let of_pieces = |n_blocks: usize| {
-        let (mut draws, mut piece) = (vec![0; n - 1], vec![[0; BLOCK]; n_blocks]);
-        key.draw(derive::nonce(id), &mut draws, &mut piece);
+        let (mut draws, mut piece) = (vec![0; n - 1], vec![0; n_blocks * BLOCK]);
+        key.draw(derive::nonce(id), &mut draws, &mut piece).unwrap();
         draws
     };
     let draws = of_pieces(1);
@@ -409,19 +415,20 @@ fn whole_chunks_equal_the_vectors() {
         let macs = seal.macs(&all_tags);
         let mut key = highest();
         for tier in [3u8, 2, 1] {
-            let mac = &macs[32 * (usize::from(tier) - 1)..][..32];
+            let macs = &macs[..32 * usize::from(tier)];
             let open = key
-                .open_tiers((tier, 3), &manifest, &all_tags, mac)
+                .open_tiers((tier, 3), &manifest, &all_tags, macs)
                 .unwrap();
             let mut opened = bytes.clone();
-            if let Some(own) = open.upper.last() {
-                own.verify(at, &opened, &tags[usize::from(tier) - 1])
-                    .unwrap();
+            let tag = &tags[usize::from(tier) - 1];
+            for other in tags.iter().filter(|other| *other != tag) {
+                let refused = open.open_chunk(at, &mut opened, &parts.first, other, &mut scratch);
+                assert!(matches!(refused, Err(Error::Unauthentic)));
+                assert_eq!(opened, bytes);
             }
-            open.first
-                .open_chunk(at, &mut opened, &parts.first, &tags[0], &mut scratch)
+            open.open_chunk(at, &mut opened, &parts.first, tag, &mut scratch)
                 .unwrap();
-            let keys: Vec<&TierKey> = open.upper.iter().collect();
+            let keys: Vec<&TierKey> = open.upper().iter().collect();
             apply(&keys, &mut opened, Direction::Open);
             assert_eq!(opened == before, tier == 3);
             for piece in list(&case["pieces"]) {
