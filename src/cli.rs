@@ -3,6 +3,8 @@
 #[cfg(feature = "assess")]
 pub mod assess;
 pub mod batch;
+#[cfg(feature = "inputs")]
+pub mod inputs;
 mod policy;
 #[cfg(feature = "assess")]
 pub mod tiers;
@@ -53,6 +55,13 @@ pub enum Command {
     #[cfg(feature = "assess")]
     #[command(subcommand)]
     Tiers(tiers::Tiers),
+    /// Keyed inputs: models that answer only to images that were transformed with a key
+    ///
+    /// It stops casual use of a stolen model. It does not keep images confidential, and whoever has some
+    /// keyed images may find the key: docs/INPUTS.md begins with the limits.
+    #[cfg(feature = "inputs")]
+    #[command(subcommand)]
+    Inputs(inputs::Inputs),
     /// Check protected models: their structure, a policy, and with an identity every byte
     Verify(Verify),
     /// Restore the original of a protected model, byte for byte

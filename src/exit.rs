@@ -30,7 +30,8 @@ fn code(error: &anyhow::Error) -> u8 {
         Some(error) => Some(error.kind()),
         None => of_core(error)
             .map(Error::kind)
-            .or_else(|| kind_of_assessment(error)),
+            .or_else(|| kind_of_assessment(error))
+            .or_else(|| kind_of_inputs(error)),
     };
     match kind {
         Some(kind) => kind_code(kind),
@@ -62,6 +63,28 @@ fn kind_of_assessment(error: &anyhow::Error) -> Option<ErrorKind> {
         found.map(onnxseal_assess::Error::kind)
     }
     #[cfg(not(feature = "assess"))]
+    {
+        let _ = error;
+        None
+    }
+}
+
+/// The class of what keyed inputs fail at.
+fn kind_of_inputs(error: &anyhow::Error) -> Option<ErrorKind> {
+    #[cfg(feature = "inputs")]
+    {
+        use onnxseal_inputs::Fault;
+        let found: Option<&onnxseal_inputs::Error> =
+            error.chain().find_map(|cause| cause.downcast_ref());
+        found.map(|error| match error.fault() {
+            Fault::Io => ErrorKind::Io,
+            Fault::Malformed => ErrorKind::Malformed,
+            Fault::Authentication => ErrorKind::Authentication,
+            Fault::NoMatchingKey => ErrorKind::NoMatchingKey,
+            _ => ErrorKind::Usage,
+        })
+    }
+    #[cfg(not(feature = "inputs"))]
     {
         let _ = error;
         None

@@ -12,7 +12,12 @@ use serde_json::Value;
 const ALLOWED: [(&str, &[&str]); 13] = [
     (
         "onnxseal",
-        &["onnxseal-assess", "onnxseal-batch", "onnxseal-core"],
+        &[
+            "onnxseal-assess",
+            "onnxseal-batch",
+            "onnxseal-core",
+            "onnxseal-inputs",
+        ],
     ),
     (
         "onnxseal-assess",

@@ -4,6 +4,8 @@
 mod assess;
 mod batch;
 mod completions;
+#[cfg(feature = "inputs")]
+mod inputs;
 mod inspect;
 mod keygen;
 mod man;
@@ -43,6 +45,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Rank(args) => rank::run(&args, quiet),
         #[cfg(feature = "assess")]
         Command::Tiers(args) => tiers::run(&args, quiet),
+        #[cfg(feature = "inputs")]
+        Command::Inputs(args) => inputs::run(&args, quiet),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }

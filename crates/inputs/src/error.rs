@@ -30,3 +30,37 @@ pub enum Error {
 
 /// What the calls of this crate give.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// The class of an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The caller asks for what cannot be.
+    Usage,
+    /// A file says what it must not.
+    Malformed,
+    /// A key was changed since it was encrypted.
+    Authentication,
+    /// No identity opens the key.
+    NoMatchingKey,
+    /// The system could not read or write.
+    Io,
+}
+
+impl Error {
+    /// The class that the error belongs to.
+    pub fn fault(&self) -> Fault {
+        use onnxseal_crypto::Error as KeyError;
+        match self {
+            Error::Io { .. } | Error::Key(KeyError::Io { .. }) => Fault::Io,
+            Error::MalformedKey { .. } | Error::Key(KeyError::MalformedKey { .. }) => {
+                Fault::Malformed
+            }
+            Error::Key(KeyError::Unauthentic) => Fault::Authentication,
+            Error::Key(KeyError::NoMatchingKey { .. } | KeyError::WrongPassphrase { .. }) => {
+                Fault::NoMatchingKey
+            }
+            _ => Fault::Usage,
+        }
+    }
+}

@@ -7,7 +7,7 @@
 mod error;
 mod key;
 
-pub use error::{Error, Result};
+pub use error::{Error, Fault, Result};
 pub use key::{
     BlockMap, InputKey, Layout, MAX_BLOCK, MAX_BLOCK_VALUES, MAX_CHANNELS, MAX_ORTHOGONAL, Matrix,
     Normalisation, Order, Spec, Transform,

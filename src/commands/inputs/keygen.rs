@@ -1,0 +1,69 @@
+//! `onnxseal inputs keygen`
+
+use std::io::Write as _;
+
+use anyhow::Result;
+use onnxseal_core::OwnedAudience;
+use onnxseal_inputs::{InputKey, Spec, Transform};
+
+use crate::cli::inputs::Keygen;
+use crate::exit::Usage;
+use crate::io;
+use crate::text::note;
+
+/// Blocks below this size have so few values that keyed images alone give the key.
+const SMALL_BLOCK: u32 = 8;
+
+/// Writes a new key, encrypted if there is a recipient.
+pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
+    let recipients = match args.recipients.read(quiet)? {
+        None => None,
+        Some(OwnedAudience::All(recipients)) => Some(recipients),
+        Some(OwnedAudience::Tiers(_)) => {
+            return Err(Usage("an input key has no tiers: leave out TIER=".into()).into());
+        }
+    };
+    let key = InputKey::generate(args.spec())?;
+    let text = match &recipients {
+        Some(recipients) => key.to_encrypted_text(recipients)?.into(),
+        None => key.to_text(),
+    };
+    match &args.output {
+        Some(path) => io::write_identity(&text, path)?,
+        None => std::io::stdout().lock().write_all(text.as_bytes())?,
+    }
+    if !quiet {
+        let spec = key.spec();
+        note(&format!(
+            "{} possible keys. This is no encryption of images: docs/INPUTS.md says what it stops.",
+            power_of_two(spec)
+        ));
+        for warning in warnings(spec) {
+            note(&format!("warning: {warning}"));
+        }
+    }
+    Ok(())
+}
+
+fn power_of_two(spec: &Spec) -> String {
+    format!("2^{:.0}", spec.key_bits().floor())
+}
+
+/// What a key is weak at.
+fn warnings(spec: &Spec) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let scrambles = [Transform::Negative, Transform::Ffx, Transform::Orthogonal];
+    if !scrambles.iter().any(|transform| spec.has(*transform)) {
+        warnings.push(
+            "without negative or orthogonal, a model still answers many plain images rightly"
+                .to_owned(),
+        );
+    }
+    if spec.block < SMALL_BLOCK {
+        warnings.push(format!(
+            "with blocks of {0} x {0}, some twenty keyed images give the key; take the model's patch size",
+            spec.block
+        ));
+    }
+    warnings
+}
