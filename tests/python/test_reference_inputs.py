@@ -1,0 +1,49 @@
+"""The reference of keyed inputs against its vectors: what FFX's authors and others publish, and that nothing has changed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+sys.path.insert(0, str(FIXTURES / "reference"))
+import onnxseal_inputs  # noqa: E402
+
+
+def test_the_script_makes_the_vectors(tmp_path):
+    # It checks the reference by loops over pixels on the way.
+    script = tmp_path / "make_inputs.py"
+    script.write_text((FIXTURES / "vectors" / "make_inputs.py").read_text())
+    environment = os.environ | {"PYTHONPATH": str(FIXTURES / "reference")}
+    subprocess.run([sys.executable, script], check=True, env=environment)
+    made, kept = (json.loads((folder / "inputs.json").read_text()) for folder in (tmp_path, FIXTURES / "vectors"))
+    assert same(made, kept)
+
+
+def same(a, b):
+    """Other processors add in other orders: floats may differ in the last places."""
+    if isinstance(a, float) and isinstance(b, float):
+        return abs(a - b) <= 1e-7 * max(1, abs(a))
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[name], b[name]) for name in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def test_ffx():
+    assert onnxseal_inputs.ffx(b"secret-key", 1234, 4) == 6103
+    table = onnxseal_inputs.ffx_table(b"password").tolist()
+    assert table[:16] == [355, 522, 858, 133, 916, 326, 747, 930, 444, 760, 203, 17, 565, 473, 31, 756]
+    assert (table[255], max(table)) == (757, 996)
+    assert len(set(table)) == 256
+
+
+def test_draws_are_even():
+    # Numbers evenly over all 2^32.
+    drawn = [onnxseal_inputs.draw(iter([number, 1]), 12) for number in range(0, 2**32, 2**32 // 1200 + 1)]
+    counts = [drawn.count(value) for value in range(12)]
+    assert max(counts) - min(counts) <= 1
