@@ -12,6 +12,12 @@ pub enum Error {
         /// What is wrong with it; nothing secret.
         reason: String,
     },
+    /// An array does not fit the key.
+    #[error("{reason}")]
+    Array {
+        /// What does not fit, and what would.
+        reason: String,
+    },
     /// A file cannot be read or written.
     #[error("{}", .path.display())]
     Io {

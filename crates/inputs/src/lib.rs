@@ -4,9 +4,11 @@
 
 #![forbid(unsafe_code)]
 
+mod apply;
 mod error;
 mod key;
 
+pub use apply::{Cipher, Images, ImagesMut, Scale, ValueType};
 pub use error::{Error, Fault, Result};
 pub use key::{
     BlockMap, InputKey, Layout, MAX_BLOCK, MAX_BLOCK_VALUES, MAX_CHANNELS, MAX_ORTHOGONAL, Matrix,

@@ -19,10 +19,10 @@ pub enum Transform {
     /// At half of the places, numbers of three digits stand for the pixels 0 to 255 (format-preserving
     /// encryption, arXiv 2105.14756). Only for models that are trained with it.
     Ffx,
-    /// Whole blocks change places.
-    Blocks,
     /// Each block is multiplied by an orthogonal matrix. Only for floats.
     Orthogonal,
+    /// Whole blocks change places.
+    Blocks,
 }
 
 impl Transform {
@@ -31,8 +31,8 @@ impl Transform {
         Transform::Shuffle,
         Transform::Negative,
         Transform::Ffx,
-        Transform::Blocks,
         Transform::Orthogonal,
+        Transform::Blocks,
     ];
 
     /// What it is called in key files and on the command line.
@@ -153,8 +153,7 @@ impl Spec {
             return Err("there is no transform".into());
         }
         if !transforms.is_sorted_by(|a, b| a < b) {
-            let rule =
-                "transforms are in the order shuffle, negative or ffx, blocks, each at most once";
+            let rule = "transforms are in the order shuffle, negative or ffx, orthogonal, blocks, each at most once";
             return Err(rule.into());
         }
         let both = |a, b| self.has(a) && self.has(b);

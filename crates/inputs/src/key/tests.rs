@@ -24,7 +24,7 @@ fn texts_round_trip() {
         &[Shuffle, Ffx],
         &[Shuffle, Negative, Blocks],
         &[Orthogonal],
-        &[Blocks, Orthogonal],
+        &[Orthogonal, Blocks],
     ];
     for transforms in lists {
         let normalisation = Some(Normalisation {

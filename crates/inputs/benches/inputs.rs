@@ -1,0 +1,163 @@
+//! How fast images become keyed ones, beside NumPy, and beside `cp`.
+//!
+//! `cargo bench -p onnxseal-inputs --bench inputs [-- FOLDER]`: works in FOLDER (a temporary one by default). NumPy is that of
+//! the Python in `PYTHON`, or of `.venv`.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+use onnxseal_inputs::{InputKey, Layout, Order, Scale, Spec, Transform};
+
+/// How often each thing is done; the best is taken, for the machine may have other work.
+const ROUNDS: usize = 21;
+
+/// Images of a batch: 4.8 MB.
+const N: usize = 32;
+
+const SIDE: usize = 224;
+
+fn main() {
+    arrays();
+}
+
+fn key(transforms: &[Transform], block: u32, layout: Layout) -> InputKey {
+    InputKey::generate(Spec {
+        transforms: transforms.to_vec(),
+        block,
+        channels: 3,
+        layout,
+        order: Order::Rgb,
+        range: (0.0, 255.0),
+        normalisation: None,
+    })
+    .unwrap()
+}
+
+/// The least time of some rounds, in seconds.
+fn best(mut work: impl FnMut()) -> f64 {
+    let time = || {
+        let start = Instant::now();
+        work();
+        start.elapsed().as_secs_f64()
+    };
+    std::iter::repeat_with(time)
+        .take(ROUNDS)
+        .fold(f64::INFINITY, f64::min)
+}
+
+fn verdict(is_met: bool) -> &'static str {
+    match is_met {
+        true => "met",
+        false => "NOT met",
+    }
+}
+
+fn arrays() {
+    use Transform::{Blocks, Negative, Orthogonal, Shuffle};
+    let n_values = N * 3 * SIDE * SIDE;
+    let images: Vec<u8> = (0..n_values).map(|i| (i * 31 + (i >> 8)) as u8).collect();
+    let floats: Vec<f32> = images.iter().map(|value| f32::from(*value)).collect();
+    let (mut keyed, mut keyed_floats) = (images.clone(), floats.clone());
+    for (block, asked) in [(16, Some(1.0)), (8, None), (4, Some(0.7)), (2, None)] {
+        let numpy = numpy_rate(block);
+        for layout in [Layout::Nchw, Layout::Nhwc] {
+            for transforms in [
+                &[Shuffle][..],
+                &[Shuffle, Negative],
+                &[Shuffle, Negative, Blocks],
+            ] {
+                let cipher = key(transforms, block, layout).cipher(SIDE, SIDE).unwrap();
+                let seconds = best(|| {
+                    cipher
+                        .apply(&images[..], &mut keyed[..], Scale::Pixels)
+                        .unwrap();
+                });
+                let rate = n_values as f64 / seconds / 1e9;
+                let seconds = best(|| {
+                    cipher
+                        .apply_in_place(&mut keyed[..], Scale::Pixels)
+                        .unwrap()
+                });
+                let in_place = n_values as f64 / seconds / 1e9;
+                let names: Vec<&str> = transforms.iter().map(|t| t.name()).collect();
+                print!(
+                    "apply u8 {SIDE}x{SIDE}x3 M={block:<2} {layout:?} {:<23} {rate:.2} GB/s, in place {in_place:.2}",
+                    names.join(",")
+                );
+                if let Some(asked) = asked {
+                    print!("   asked {asked} GB/s: {}", verdict(rate >= asked));
+                }
+                match numpy {
+                    Some(numpy) => println!(
+                        "   numpy's index {numpy:.2}: {:.1} x, asked 2 x: {}",
+                        rate / numpy,
+                        verdict(rate >= 2.0 * numpy)
+                    ),
+                    None => println!("   no numpy found"),
+                }
+            }
+        }
+    }
+    for (transforms, block) in [
+        (&[Shuffle, Negative][..], 16),
+        (&[Orthogonal], 4),
+        (&[Orthogonal], 16),
+    ] {
+        let n = match transforms {
+            [Orthogonal] => 4,
+            _ => N,
+        };
+        let cipher = key(transforms, block, Layout::Nchw)
+            .cipher(SIDE, SIDE)
+            .unwrap();
+        let values = n * 3 * SIDE * SIDE;
+        let start = Instant::now();
+        cipher
+            .apply(
+                &floats[..values],
+                &mut keyed_floats[..values],
+                Scale::Pixels,
+            )
+            .unwrap();
+        let rate = n as f64 / start.elapsed().as_secs_f64();
+        println!(
+            "apply f32 {SIDE}x{SIDE}x3 M={block:<2} {:<16} {rate:.0} images/s",
+            transforms[0].name()
+        );
+    }
+}
+
+/// GB/s of NumPy with an index for all values of an image, made before, in whichever of its ways is the fastest.
+fn numpy_rate(block: u32) -> Option<f64> {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let python = match std::env::var_os("PYTHON") {
+        Some(python) => PathBuf::from(python),
+        None => PathBuf::from(root).join(".venv/bin/python"),
+    };
+    let script = format!(
+        "
+import time, numpy as np
+n, m, side = {N}, {block}, {SIDE}
+x = (np.arange(n * 3 * side * side) * 31).astype(np.uint8).reshape(n, -1)
+alpha = np.random.RandomState(0).permutation(m * m * 3)
+index = np.arange(3 * side * side).reshape(3, side // m, m, side // m, m).transpose(1, 3, 2, 4, 0).reshape(-1, m * m * 3)
+flat = np.empty(3 * side * side, np.intp)
+flat[index] = index[:, alpha]
+def take(): return np.take(x, flat, axis=1)
+def fancy(): return x[:, flat]
+out = np.empty_like(x)
+def rows():
+    for i in range(n): np.take(x[i], flat, out=out[i], mode='clip')
+best = 9
+for way in take, fancy, rows:
+    for _ in range({ROUNDS}):
+        start = time.perf_counter(); way(); best = min(best, time.perf_counter() - start)
+print(x.nbytes / best / 1e9)
+"
+    );
+    let output = Command::new(python).arg("-c").arg(script).output().ok()?;
+    String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+}

@@ -1,0 +1,394 @@
+//! What keys do to arrays of images.
+//!
+//! A [`Cipher`] is made once for a size of images. It works through strips: as many blocks beside each other as stay in
+//! the cache. A strip is copied to a buffer, negated copies of its values behind it, and each value of the result is one
+//! look-up by a table.
+
+mod ffx;
+mod matrix;
+mod moved;
+mod plan;
+mod real;
+mod value;
+
+pub use value::{Images, ImagesMut, ValueType};
+
+use ffx::Ffx;
+use matrix::Mixer;
+use moved::Moved;
+use plan::{Plan, Table};
+use real::Real;
+use value::Value;
+
+use crate::error::{Error, Result};
+use crate::key::{BlockMap, InputKey, Layout, Spec, Transform};
+
+/// What the numbers of an array of floats are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scale {
+    /// Pixels, in units of the key's range.
+    #[default]
+    Pixels,
+    /// Pixels after `(x - mean) / std`, with the mean and std of the key: what a model is fed.
+    Normalised,
+}
+
+/// A key, ready for images of one size.
+pub struct Cipher {
+    spec: Spec,
+    plan: Plan,
+    forwards: Way,
+    backwards: Way,
+    /// What FFX puts in place of pixels, and back.
+    ffx: Option<ffx::Tables>,
+    /// Mean and deviation of each channel.
+    statistics: Vec<(f64, f64)>,
+}
+
+/// One direction.
+struct Way {
+    direction: Direction,
+    table: Table,
+    mixer: Option<Mixer>,
+}
+
+/// To keyed images, or back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    Forwards,
+    Backwards,
+}
+
+impl InputKey {
+    /// Prepares the key for images of `rows` times `columns` pixels.
+    ///
+    /// # Errors
+    /// [`Error::Array`] where the key's blocks do not divide them.
+    pub fn cipher(&self, rows: usize, columns: usize) -> Result<Cipher> {
+        let spec = self.spec();
+        let plan = Plan::new(spec, rows, columns)?;
+        let n = spec.block_values();
+        let identity = || (0..n as u32).collect::<Vec<_>>();
+        let (places, negated, matrix) = match self.map()? {
+            BlockMap::Signed { places, negated } => (places.clone(), negated.clone(), None),
+            BlockMap::Orthogonal(matrix) => (identity(), vec![false; n], Some(matrix)),
+        };
+        let ffx = self.ffx_table()?;
+        let masked = match &ffx {
+            Some(_) => self.mask()?,
+            None => negated,
+        };
+        let blocks = self.blocks(plan.n_blocks()?)?;
+        let way = |direction| Way {
+            direction,
+            table: match direction {
+                Direction::Forwards => Table::new(&plan, &places, &masked, blocks.clone()),
+                Direction::Backwards => Table::inverse(&plan, &places, &masked, blocks.as_deref()),
+            },
+            mixer: matrix.map(|matrix| Mixer::new(&plan, matrix, direction)),
+        };
+        Ok(Cipher {
+            forwards: way(Direction::Forwards),
+            backwards: way(Direction::Backwards),
+            ffx: ffx.map(|table| ffx::Tables::new(&table)),
+            statistics: spec.statistics(),
+            spec: spec.clone(),
+            plan,
+        })
+    }
+
+    /// Prepares the key for an array of this shape: `[channels, rows, columns]` or `[rows, columns, channels]`, as the
+    /// key's layout says, or one axis more in front of them, which counts images.
+    ///
+    /// # Errors
+    /// [`Error::Array`] where the shape does not fit.
+    pub fn cipher_for(&self, shape: &[usize]) -> Result<Cipher> {
+        let spec = self.spec();
+        let misfit = |reason: String| Error::Array { reason };
+        let ([_, a, b, c] | [a, b, c]) = *shape else {
+            return Err(misfit(format!(
+                "an array of shape {shape:?} has {} axes, not 3 (one image) or 4 (images)",
+                shape.len()
+            )));
+        };
+        let (channels, rows, columns, axes) = match spec.layout {
+            Layout::Nchw => (a, b, c, "channels, rows, columns"),
+            Layout::Nhwc => (c, a, b, "rows, columns, channels"),
+        };
+        if channels != spec.channels as usize {
+            return Err(misfit(format!(
+                "an array of shape {shape:?} has {channels} channels, and the key is for {} (its layout: {axes})",
+                spec.channels
+            )));
+        }
+        self.cipher(rows, columns)
+    }
+
+    /// The types that values of a type can get from [`Cipher::apply`], the usual one first; none where the key cannot be
+    /// applied to them.
+    pub fn keyed_types(&self, of: ValueType) -> &'static [ValueType] {
+        types(self.spec(), Direction::Forwards, of)
+    }
+
+    /// The types that keyed values of a type can get from [`Cipher::invert`], the usual one first.
+    pub fn plain_types(&self, of: ValueType) -> &'static [ValueType] {
+        types(self.spec(), Direction::Backwards, of)
+    }
+}
+
+/// Into which types a key makes values of a type.
+fn types(spec: &Spec, direction: Direction, of: ValueType) -> &'static [ValueType] {
+    use ValueType::{F16, F32, I8, U8, U16};
+    if spec.has(Transform::Ffx) {
+        return match (direction, of) {
+            (Direction::Forwards, U8 | U16) => &[U16, F32],
+            (Direction::Forwards, F32) => &[F32],
+            (Direction::Backwards, U16) => &[U8, U16],
+            (Direction::Backwards, F32) => &[F32, U8, U16],
+            _ => &[],
+        };
+    }
+    match of {
+        F32 => &[F32],
+        F16 => &[F16],
+        U8 | U16 | I8 if spec.has(Transform::Orthogonal) => &[],
+        U8 => &[U8],
+        U16 => &[U16],
+        I8 => &[I8],
+    }
+}
+
+impl Cipher {
+    /// Values of one image.
+    pub fn image_values(&self) -> usize {
+        self.plan.image_values
+    }
+
+    /// Makes keyed images: any number of them, one after the other.
+    ///
+    /// FFX makes u16 or f32 of u8, and f32 of f32; all else makes values of the type it is given.
+    ///
+    /// ```
+    /// # fn main() -> onnxseal_inputs::Result<()> {
+    /// use onnxseal_inputs::{InputKey, Layout, Order, Scale, Spec, Transform};
+    ///
+    /// let key = InputKey::generate(Spec {
+    ///     transforms: vec![Transform::Shuffle, Transform::Negative],
+    ///     block: 4,
+    ///     channels: 3,
+    ///     layout: Layout::Nchw,
+    ///     order: Order::Rgb,
+    ///     range: (0.0, 255.0),
+    ///     normalisation: None,
+    /// })?;
+    /// let images = [7_u8; 2 * 3 * 32 * 32];
+    /// let cipher = key.cipher_for(&[2, 3, 32, 32])?;
+    /// let mut keyed = images;
+    /// cipher.apply(&images[..], &mut keyed[..], Scale::Pixels)?;
+    /// cipher.invert_in_place(&mut keyed[..], Scale::Pixels)?;
+    /// assert_eq!(keyed, images);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Array`] where lengths or types do not fit, or FFX meets what is no pixel. What was written until then
+    /// stays in `keyed`.
+    pub fn apply<'i>(
+        &self,
+        images: impl Into<Images<'i>>,
+        keyed: impl Into<ImagesMut<'i>>,
+        scale: Scale,
+    ) -> Result<()> {
+        self.convert(&self.forwards, images.into(), keyed.into(), scale)
+    }
+
+    /// Makes plain images of keyed ones. Floats are what they were up to rounding, where more was done than to move them.
+    ///
+    /// # Errors
+    /// As [`Cipher::apply`].
+    pub fn invert<'i>(
+        &self,
+        keyed: impl Into<Images<'i>>,
+        images: impl Into<ImagesMut<'i>>,
+        scale: Scale,
+    ) -> Result<()> {
+        self.convert(&self.backwards, keyed.into(), images.into(), scale)
+    }
+
+    /// Makes images keyed ones where they lie. On failure they are as they were.
+    ///
+    /// # Errors
+    /// As [`Cipher::apply`].
+    pub fn apply_in_place<'i>(&self, images: impl Into<ImagesMut<'i>>, scale: Scale) -> Result<()> {
+        self.replace(&self.forwards, images.into(), scale)
+    }
+
+    /// Makes keyed images plain ones where they lie. On failure they are as they were.
+    ///
+    /// # Errors
+    /// As [`Cipher::apply`].
+    pub fn invert_in_place<'i>(&self, keyed: impl Into<ImagesMut<'i>>, scale: Scale) -> Result<()> {
+        self.replace(&self.backwards, keyed.into(), scale)
+    }
+
+    fn convert(&self, way: &Way, from: Images, to: ImagesMut, scale: Scale) -> Result<()> {
+        use {Images as I, ImagesMut as M};
+        self.check(way, (from.value_type(), from.len()), scale)?;
+        let (of, into) = (from.value_type(), to.value_type());
+        let possible = types(&self.spec, way.direction, of);
+        if !possible.contains(&into) {
+            let reason = format!(
+                "values of type {of} become {}, not {into}",
+                any_of(possible)
+            );
+            return Err(Error::Array { reason });
+        }
+        if from.len() != to.len() {
+            let reason = format!("{} values do not become {}", from.len(), to.len());
+            return Err(Error::Array { reason });
+        }
+        match (from, to) {
+            (I::U8(from), M::U8(to)) => self.of_one_type(way, from, to, scale),
+            (I::U16(from), M::U16(to)) => self.of_one_type(way, from, to, scale),
+            (I::I8(from), M::I8(to)) => self.of_one_type(way, from, to, scale),
+            (I::F16(from), M::F16(to)) => self.of_one_type(way, from, to, scale),
+            (I::F32(from), M::F32(to)) => self.of_one_type(way, from, to, scale),
+            // Types change with FFX alone.
+            (I::U8(from), M::U16(to)) => self.ffx(way, from, to, scale),
+            (I::U8(from), M::F32(to)) => self.ffx(way, from, to, scale),
+            (I::U16(from), M::U8(to)) => self.ffx(way, from, to, scale),
+            (I::U16(from), M::F32(to)) => self.ffx(way, from, to, scale),
+            (I::F32(from), M::U8(to)) => self.ffx(way, from, to, scale),
+            (I::F32(from), M::U16(to)) => self.ffx(way, from, to, scale),
+            _ => Ok(()),
+        }
+    }
+
+    fn replace(&self, way: &Way, images: ImagesMut, scale: Scale) -> Result<()> {
+        use ImagesMut as M;
+        let of = images.value_type();
+        self.check(way, (of, images.len()), scale)?;
+        if !types(&self.spec, way.direction, of).contains(&of) {
+            let reason = format!(
+                "values of type {of} become {}: not where they lie",
+                any_of(types(&self.spec, way.direction, of))
+            );
+            return Err(Error::Array { reason });
+        }
+        match images {
+            M::U8(images) => self.in_place(way, images, scale),
+            M::U16(images) => self.in_place(way, images, scale),
+            M::I8(images) => self.in_place(way, images, scale),
+            M::F16(images) => self.in_place(way, images, scale),
+            M::F32(images) => self.in_place(way, images, scale),
+        }
+    }
+
+    /// Whether an array of `len` values of a type can be transformed at all.
+    fn check(&self, way: &Way, (of, len): (ValueType, usize), scale: Scale) -> Result<()> {
+        let misfit = |reason: String| Err(Error::Array { reason });
+        if types(&self.spec, way.direction, of).is_empty() {
+            let takes = |of: &ValueType| !types(&self.spec, way.direction, *of).is_empty();
+            let possible: Vec<ValueType> = ValueType::ALL.into_iter().filter(takes).collect();
+            let transform = match self.spec.has(Transform::Ffx) {
+                true => Transform::Ffx,
+                false => Transform::Orthogonal,
+            };
+            return misfit(format!(
+                "{} does not go with values of type {of}, only with {}",
+                transform.name(),
+                any_of(&possible)
+            ));
+        }
+        if scale == Scale::Normalised {
+            if self.spec.normalisation.is_none() {
+                return misfit("the key has no mean and std, so nothing is normalised".into());
+            }
+            if !matches!(of, ValueType::F16 | ValueType::F32) {
+                return misfit(format!("values of type {of} are not normalised ones"));
+            }
+        }
+        // Of images without pixels there are no values at all.
+        if !len.is_multiple_of(self.plan.image_values) {
+            return misfit(format!(
+                "{len} values are no whole images of {} x {} x {}",
+                self.plan.rows, self.plan.columns, self.spec.channels
+            ));
+        }
+        Ok(())
+    }
+
+    fn of_one_type<T: Value>(
+        &self,
+        way: &Way,
+        from: &[T],
+        to: &mut [T],
+        scale: Scale,
+    ) -> Result<()> {
+        if self.ffx.is_some() {
+            return self.ffx(way, from, to, scale);
+        }
+        if way.mixer.is_none() && scale == Scale::Pixels {
+            let mut moved = Moved::new(&self.spec);
+            return self.plan.between(&way.table, from, to, &mut moved);
+        }
+        let mut real = Real::new(&self.spec, way.mixer.as_ref(), self.statistics(scale));
+        self.plan.between(&way.table, from, to, &mut real)
+    }
+
+    fn in_place<T: Value>(&self, way: &Way, images: &mut [T], scale: Scale) -> Result<()> {
+        if self.ffx.is_some() {
+            // It may meet what is no pixel, and nothing is to have changed then.
+            let plain = images.to_vec();
+            let mut keyed = plain.clone();
+            self.ffx(way, &plain, &mut keyed, scale)?;
+            images.copy_from_slice(&keyed);
+            return Ok(());
+        }
+        if way.mixer.is_none() && scale == Scale::Pixels {
+            let mut moved = Moved::new(&self.spec);
+            return self.plan.within(&way.table, images, &mut moved);
+        }
+        let mut real = Real::new(&self.spec, way.mixer.as_ref(), self.statistics(scale));
+        self.plan.within(&way.table, images, &mut real)
+    }
+
+    fn ffx<A: Value, B: Value>(
+        &self,
+        way: &Way,
+        from: &[A],
+        to: &mut [B],
+        scale: Scale,
+    ) -> Result<()> {
+        let Some(tables) = &self.ffx else {
+            return Ok(());
+        };
+        let statistics = self.statistics(scale);
+        let mut ffx = Ffx::new(&self.spec, tables, way.direction, statistics);
+        self.plan.between(&way.table, from, to, &mut ffx)
+    }
+
+    fn statistics(&self, scale: Scale) -> Option<&[(f64, f64)]> {
+        (scale == Scale::Normalised).then_some(&self.statistics)
+    }
+}
+
+/// Types, as a text.
+fn any_of(types: &[ValueType]) -> String {
+    let names: Vec<String> = types.iter().map(ValueType::to_string).collect();
+    names.join(" or ")
+}
+
+impl std::fmt::Debug for Cipher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cipher")
+            .field("spec", &self.spec)
+            .field("rows", &self.plan.rows)
+            .field("columns", &self.plan.columns)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,350 @@
+//! Where the values of blocks lie in an image, and where they come from.
+//!
+//! A block is some pieces, each of values that lie beside each other: with channels first, one a channel and row, of one
+//! value a column; with channels last, one a row, of all channels of its columns. In a strip, the same pieces of several
+//! blocks lie beside each other, too.
+
+use crate::error::{Error, Result};
+use crate::key::{Layout, Spec};
+
+/// Values of a strip at most, where there is more than one block: so many that the strip, its negative and the tables
+/// stay in the nearest cache.
+const STRIP_VALUES: usize = 12 << 10;
+
+/// Values of a buffer: the values of a strip and as many negated ones, of the largest block possible. A power of two, so
+/// that indices are masked rather than checked.
+pub(super) const BUFFER_VALUES: usize = 1 << 17;
+
+/// A strip, and what is made of its values.
+pub(super) type Buffer<T> = Box<[T; BUFFER_VALUES]>;
+
+/// A buffer of a value.
+pub(super) fn buffer<T: Copy>(value: T) -> Buffer<T> {
+    match vec![value; BUFFER_VALUES].into_boxed_slice().try_into() {
+        Ok(buffer) => buffer,
+        Err(_) => Box::new([value; BUFFER_VALUES]),
+    }
+}
+
+/// The geometry of images of one size.
+pub(super) struct Plan {
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) image_values: usize,
+    block: usize,
+    channels: usize,
+    layout: Layout,
+    /// Blocks beside each other in an image.
+    across: usize,
+    /// Pieces of a block.
+    pub(super) pieces: usize,
+    /// Values of a piece.
+    pub(super) width: usize,
+    /// Blocks of a strip, at most.
+    pub(super) strip_blocks: usize,
+}
+
+/// Some blocks beside each other.
+#[derive(Clone, Copy)]
+pub(super) struct Strip {
+    /// Which row of blocks.
+    row: usize,
+    /// The first of them in that row.
+    first: usize,
+    /// How many they are.
+    pub(super) n: usize,
+}
+
+/// Where the values of a result come from.
+pub(super) struct Table {
+    /// Of each value of a block, in the order in which pieces lie in an image: its place in a buffer for the first block
+    /// of a strip. Masked ones come from the second half.
+    places: Vec<u32>,
+    /// Which block comes to each place.
+    blocks: Option<Vec<u32>>,
+}
+
+/// What makes values of one type values of another, strip by strip.
+pub(super) trait Engine<A, B> {
+    /// Takes a piece of all blocks of a strip, or of one block, to `at` in the buffer.
+    fn take(&mut self, piece: Piece, from: &[A], at: usize) -> Result<()>;
+
+    /// Makes of what was taken whatever the result looks up: `len` values.
+    fn prepare(&mut self, plan: &Plan, strip: Strip, len: usize) -> Result<()>;
+
+    /// Gives a piece of all blocks of a strip; `places` say where each value of the first block's comes from.
+    fn give(&mut self, piece: Piece, places: &[u32], to: &mut [B]) -> Result<()>;
+}
+
+/// The channels of a piece.
+#[derive(Clone, Copy)]
+pub(super) enum Piece {
+    /// All its values are of one channel.
+    Of(usize),
+    /// Its values are of all channels in turn.
+    Mixed,
+}
+
+impl Plan {
+    pub(super) fn new(spec: &Spec, rows: usize, columns: usize) -> Result<Plan> {
+        let (block, channels) = (spec.block as usize, spec.channels as usize);
+        let misfit = |reason: String| Error::Array { reason };
+        if !rows.is_multiple_of(block) || !columns.is_multiple_of(block) {
+            return Err(misfit(format!(
+                "images of {rows} rows and {columns} columns cannot be divided into blocks of {block} x {block}"
+            )));
+        }
+        let values = rows
+            .checked_mul(columns)
+            .and_then(|pixels| pixels.checked_mul(channels));
+        let image_values =
+            values.ok_or_else(|| misfit(format!("no image has {rows} x {columns} pixels")))?;
+        let (pieces, width) = match spec.layout {
+            Layout::Nchw => (channels * block, block),
+            Layout::Nhwc => (block, block * channels),
+        };
+        let across = columns / block;
+        let strip_blocks = (STRIP_VALUES / spec.block_values()).min(across).max(1);
+        Ok(Plan {
+            rows,
+            columns,
+            image_values,
+            block,
+            channels,
+            layout: spec.layout,
+            across,
+            pieces,
+            width,
+            strip_blocks,
+        })
+    }
+
+    /// Blocks of an image.
+    pub(super) fn n_blocks(&self) -> Result<u32> {
+        let n = self.across * (self.rows / self.block);
+        u32::try_from(n).map_err(|_| Error::Array {
+            reason: format!("an image of {n} blocks is too large"),
+        })
+    }
+
+    /// Values between a piece and the next one in a buffer.
+    pub(super) fn stride(&self) -> usize {
+        self.strip_blocks * self.width
+    }
+
+    /// The place, in the order in which pieces lie in an image, of the value that is number t by row, column, channel.
+    pub(super) fn lies_at(&self, t: usize) -> usize {
+        match self.layout {
+            Layout::Nhwc => t,
+            Layout::Nchw => {
+                let (pixel, channel) = (t / self.channels, t % self.channels);
+                channel * self.block * self.block + pixel
+            }
+        }
+    }
+
+    /// Where a piece of a row of blocks begins in an image.
+    fn begins(&self, row: usize, piece: usize) -> usize {
+        match self.layout {
+            Layout::Nchw => {
+                let (channel, line) = (piece / self.block, piece % self.block);
+                (channel * self.rows + row * self.block + line) * self.columns
+            }
+            Layout::Nhwc => (row * self.block + piece) * self.columns * self.channels,
+        }
+    }
+
+    fn piece(&self, piece: usize) -> Piece {
+        match self.layout {
+            Layout::Nchw => Piece::Of(piece / self.block),
+            Layout::Nhwc => Piece::Mixed,
+        }
+    }
+
+    fn strips(&self) -> impl Iterator<Item = Strip> + use<> {
+        let (rows, across, most) = (self.rows / self.block, self.across, self.strip_blocks);
+        (0..rows).flat_map(move |row| {
+            (0..across).step_by(most).map(move |first| Strip {
+                row,
+                first,
+                n: most.min(across - first),
+            })
+        })
+    }
+
+    /// Makes images of others.
+    pub(super) fn between<A, B>(
+        &self,
+        table: &Table,
+        from: &[A],
+        to: &mut [B],
+        engine: &mut impl Engine<A, B>,
+    ) -> Result<()> {
+        let images = from.chunks_exact(self.image_values.max(1));
+        for (from, to) in images.zip(to.chunks_exact_mut(self.image_values.max(1))) {
+            for strip in self.strips() {
+                self.take(table, strip, from, engine)?;
+                self.give(table, strip, to, engine)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same where images lie.
+    pub(super) fn within<T: Copy>(
+        &self,
+        table: &Table,
+        images: &mut [T],
+        engine: &mut impl Engine<T, T>,
+    ) -> Result<()> {
+        let mut before = Vec::new();
+        for image in images.chunks_exact_mut(self.image_values.max(1)) {
+            if table.blocks.is_some() {
+                before.clear();
+                before.extend_from_slice(image);
+                self.between(table, &before, image, engine)?;
+                continue;
+            }
+            for strip in self.strips() {
+                self.take(table, strip, image, engine)?;
+                self.give(table, strip, image, engine)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take<A, B>(
+        &self,
+        table: &Table,
+        strip: Strip,
+        image: &[A],
+        engine: &mut impl Engine<A, B>,
+    ) -> Result<()> {
+        for piece in 0..self.pieces {
+            let at = piece * self.stride();
+            match &table.blocks {
+                None => {
+                    let begin = self.begins(strip.row, piece) + strip.first * self.width;
+                    let values = image.get(begin..begin + strip.n * self.width);
+                    engine.take(self.piece(piece), values.unwrap_or_default(), at)?;
+                }
+                Some(blocks) => {
+                    let first = strip.row * self.across + strip.first;
+                    for (i, block) in blocks[first..first + strip.n].iter().enumerate() {
+                        let (row, column) =
+                            (*block as usize / self.across, *block as usize % self.across);
+                        let begin = self.begins(row, piece) + column * self.width;
+                        let values = image.get(begin..begin + self.width).unwrap_or_default();
+                        engine.take(self.piece(piece), values, at + i * self.width)?;
+                    }
+                }
+            }
+        }
+        engine.prepare(self, strip, self.pieces * self.stride())
+    }
+
+    fn give<A, B>(
+        &self,
+        table: &Table,
+        strip: Strip,
+        image: &mut [B],
+        engine: &mut impl Engine<A, B>,
+    ) -> Result<()> {
+        for (piece, places) in table.places.chunks_exact(self.width).enumerate() {
+            let begin = self.begins(strip.row, piece) + strip.first * self.width;
+            let values = image.get_mut(begin..begin + strip.n * self.width);
+            engine.give(self.piece(piece), places, values.unwrap_or_default())?;
+        }
+        Ok(())
+    }
+}
+
+impl Table {
+    /// `places` and `masked` count by row, column, channel.
+    pub(super) fn new(
+        plan: &Plan,
+        places: &[u32],
+        masked: &[bool],
+        blocks: Option<Vec<u32>>,
+    ) -> Table {
+        let mut offsets = vec![0; places.len()];
+        for (t, (from, masked)) in places.iter().zip(masked).enumerate() {
+            let from = plan.lies_at(*from as usize);
+            let place = from / plan.width * plan.stride() + from % plan.width;
+            let half = match masked {
+                true => plan.pieces * plan.stride(),
+                false => 0,
+            };
+            offsets[plan.lies_at(t)] = (place + half) as u32;
+        }
+        Table {
+            places: offsets,
+            blocks,
+        }
+    }
+
+    /// What undoes it.
+    pub(super) fn inverse(
+        plan: &Plan,
+        places: &[u32],
+        masked: &[bool],
+        blocks: Option<&[u32]>,
+    ) -> Table {
+        let inverse = inverse(places);
+        let masked: Vec<bool> = inverse.iter().map(|t| masked[*t as usize]).collect();
+        Table::new(plan, &inverse, &masked, blocks.map(self::inverse))
+    }
+}
+
+fn inverse(permutation: &[u32]) -> Vec<u32> {
+    let mut inverse = vec![0; permutation.len()];
+    for (to, from) in (0..).zip(permutation) {
+        inverse[*from as usize] = to;
+    }
+    inverse
+}
+
+/// Looks up the values of all blocks of a strip: `places` are those of the first one's.
+pub(super) fn look_up<T: Copy>(buffer: &[T; BUFFER_VALUES], places: &[u32], to: &mut [T]) {
+    // The usual widths, so that the loops over places are unrolled.
+    match places.len() {
+        2 => of_width::<T, 2>(buffer, places, to),
+        3 => of_width::<T, 3>(buffer, places, to),
+        4 => of_width::<T, 4>(buffer, places, to),
+        6 => of_width::<T, 6>(buffer, places, to),
+        8 => of_width::<T, 8>(buffer, places, to),
+        12 => of_width::<T, 12>(buffer, places, to),
+        16 => of_width::<T, 16>(buffer, places, to),
+        24 => of_width::<T, 24>(buffer, places, to),
+        48 => of_width::<T, 48>(buffer, places, to),
+        width => {
+            for (i, to) in to.chunks_exact_mut(width.max(1)).enumerate() {
+                let first = (i * width) as u32;
+                for (to, place) in to.iter_mut().zip(places) {
+                    *to = at(buffer, place.wrapping_add(first));
+                }
+            }
+        }
+    }
+}
+
+fn of_width<T: Copy, const WIDTH: usize>(
+    buffer: &[T; BUFFER_VALUES],
+    places: &[u32],
+    to: &mut [T],
+) {
+    let Some(places) = places.first_chunk::<WIDTH>() else {
+        return;
+    };
+    let mut first = 0_u32;
+    for to in to.as_chunks_mut::<WIDTH>().0 {
+        for i in 0..WIDTH {
+            to[i] = at(buffer, places[i].wrapping_add(first));
+        }
+        first = first.wrapping_add(WIDTH as u32);
+    }
+}
+
+fn at<T: Copy>(buffer: &[T; BUFFER_VALUES], place: u32) -> T {
+    buffer[place as usize & (BUFFER_VALUES - 1)]
+}

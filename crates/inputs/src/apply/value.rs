@@ -1,0 +1,220 @@
+//! The types of pixels.
+
+use std::fmt;
+
+use half::f16;
+use half::slice::HalfFloatSliceExt as _;
+
+/// The type of an array's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ValueType {
+    /// Integers from 0 to 255.
+    U8,
+    /// Integers from 0 to 65535.
+    U16,
+    /// Integers from -128 to 127.
+    I8,
+    /// Floats of 16 bits.
+    F16,
+    /// Floats of 32 bits.
+    F32,
+}
+
+impl ValueType {
+    /// All of them.
+    pub const ALL: [ValueType; 5] = [
+        ValueType::U8,
+        ValueType::U16,
+        ValueType::I8,
+        ValueType::F16,
+        ValueType::F32,
+    ];
+
+    /// Bytes of a value.
+    pub fn len_bytes(self) -> usize {
+        match self {
+            ValueType::U8 | ValueType::I8 => 1,
+            ValueType::U16 | ValueType::F16 => 2,
+            ValueType::F32 => 4,
+        }
+    }
+}
+
+impl fmt::Display for ValueType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ValueType::U8 => "u8",
+            ValueType::U16 => "u16",
+            ValueType::I8 => "i8",
+            ValueType::F16 => "f16",
+            ValueType::F32 => "f32",
+        })
+    }
+}
+
+/// A value of a pixel.
+pub(super) trait Value: Copy + Default {
+    const ZERO: Self;
+    const IS_FLOAT: bool;
+
+    /// `sum` less each value; integers have a sum of their own, that of their least and their greatest value.
+    fn negate(from: &[Self], to: &mut [Self], sum: f64);
+
+    fn to_f64(self) -> f64;
+
+    /// The nearest value.
+    fn from_f64(value: f64) -> Self;
+}
+
+macro_rules! integer {
+    ($type:ty) => {
+        impl Value for $type {
+            const ZERO: Self = 0;
+            const IS_FLOAT: bool = false;
+
+            fn negate(from: &[Self], to: &mut [Self], _sum: f64) {
+                to.iter_mut().zip(from).for_each(|(to, from)| *to = !from);
+            }
+
+            fn to_f64(self) -> f64 {
+                f64::from(self)
+            }
+
+            fn from_f64(value: f64) -> Self {
+                value as $type
+            }
+        }
+    };
+}
+
+integer!(u8);
+integer!(u16);
+integer!(i8);
+
+impl Value for f32 {
+    const ZERO: Self = 0.0;
+    const IS_FLOAT: bool = true;
+
+    fn negate(from: &[Self], to: &mut [Self], sum: f64) {
+        let negated = |value: &f32| (sum - f64::from(*value)) as f32;
+        to.iter_mut()
+            .zip(from)
+            .for_each(|(to, from)| *to = negated(from));
+    }
+
+    fn to_f64(self) -> f64 {
+        f64::from(self)
+    }
+
+    fn from_f64(value: f64) -> Self {
+        value as f32
+    }
+}
+
+impl Value for f16 {
+    const ZERO: Self = f16::ZERO;
+    const IS_FLOAT: bool = true;
+
+    fn negate(from: &[Self], to: &mut [Self], sum: f64) {
+        // A sum of two halves, rounded to a single and that to a half, is the one rounded once.
+        if f16::from_f64(sum).to_f64() == sum {
+            let sum = sum as f32;
+            let mut wide = [0.0; 64];
+            for (to, from) in to.chunks_mut(64).zip(from.chunks(64)) {
+                let wide = &mut wide[..from.len()];
+                from.convert_to_f32_slice(wide);
+                wide.iter_mut().for_each(|value| *value = sum - *value);
+                to.convert_from_f32_slice(wide);
+            }
+            return;
+        }
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = Value::from_f64(sum - from.to_f64());
+        }
+    }
+
+    fn to_f64(self) -> f64 {
+        f16::to_f64(self)
+    }
+
+    fn from_f64(value: f64) -> Self {
+        // The other one rounds twice on processors with half floats: to a single first.
+        f16::from_f64_const(value)
+    }
+}
+
+/// Images to read: values of one type.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub enum Images<'i> {
+    U8(&'i [u8]),
+    U16(&'i [u16]),
+    I8(&'i [i8]),
+    F16(&'i [f16]),
+    F32(&'i [f32]),
+}
+
+/// Images to write: values of one type.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub enum ImagesMut<'i> {
+    U8(&'i mut [u8]),
+    U16(&'i mut [u16]),
+    I8(&'i mut [i8]),
+    F16(&'i mut [f16]),
+    F32(&'i mut [f32]),
+}
+
+macro_rules! each {
+    ($($variant:ident $type:ty),*) => {
+        impl Images<'_> {
+            /// The type of the values.
+            pub fn value_type(&self) -> ValueType {
+                match self {
+                    $(Images::$variant(_) => ValueType::$variant,)*
+                }
+            }
+
+            /// How many values there are.
+            #[allow(clippy::len_without_is_empty)]
+            pub fn len(&self) -> usize {
+                match self {
+                    $(Images::$variant(values) => values.len(),)*
+                }
+            }
+        }
+
+        impl ImagesMut<'_> {
+            /// The type of the values.
+            pub fn value_type(&self) -> ValueType {
+                match self {
+                    $(ImagesMut::$variant(_) => ValueType::$variant,)*
+                }
+            }
+
+            /// How many values there are.
+            #[allow(clippy::len_without_is_empty)]
+            pub fn len(&self) -> usize {
+                match self {
+                    $(ImagesMut::$variant(values) => values.len(),)*
+                }
+            }
+        }
+
+        $(
+            impl<'i> From<&'i [$type]> for Images<'i> {
+                fn from(values: &'i [$type]) -> Self {
+                    Images::$variant(values)
+                }
+            }
+
+            impl<'i> From<&'i mut [$type]> for ImagesMut<'i> {
+                fn from(values: &'i mut [$type]) -> Self {
+                    ImagesMut::$variant(values)
+                }
+            }
+        )*
+    };
+}
+
+each!(U8 u8, U16 u16, I8 i8, F16 f16, F32 f32);
