@@ -1,7 +1,7 @@
 //! Format-preserving encryption: at the masked places, other numbers stand for the pixels 0 to 255.
 
 use crate::apply::Direction;
-use crate::apply::plan::{Buffer, Engine, Piece, Plan, Strip, buffer, look_up};
+use crate::apply::plan::{Buffer, Engine, Piece, Places, Plan, Strip, buffer, look_up};
 use crate::apply::real::each_channel;
 use crate::apply::value::Value;
 use crate::error::{Error, Result};
@@ -149,7 +149,7 @@ impl<A: Value, B: Value> Engine<A, B> for Ffx<'_> {
         Ok(())
     }
 
-    fn give(&mut self, piece: Piece, places: &[u32], to: &mut [B]) -> Result<()> {
+    fn give(&mut self, piece: Piece, places: Places, to: &mut [B]) -> Result<()> {
         self.row.resize(to.len(), 0);
         look_up(&self.buffer, places, &mut self.row);
         if self.direction == Direction::Backwards && self.row.iter().any(|value| *value > 255) {

@@ -1,6 +1,6 @@
 //! Values that are moved, and negated or not.
 
-use crate::apply::plan::{Buffer, Engine, Piece, Plan, Strip, buffer, look_up};
+use crate::apply::plan::{Buffer, Engine, Piece, Places, Plan, Strip, buffer, look_up};
 use crate::apply::value::Value;
 use crate::error::Result;
 use crate::key::{Spec, Transform};
@@ -22,7 +22,16 @@ impl<T: Value> Moved<T> {
 
 impl<T: Value> Engine<T, T> for Moved<T> {
     fn take(&mut self, _piece: Piece, from: &[T], at: usize) -> Result<()> {
-        self.buffer[at..at + from.len()].copy_from_slice(from);
+        let to = &mut self.buffer[at..at + from.len()];
+        // Pieces of single blocks: of a known length, so that none is a call.
+        match from.len() {
+            2 => copy::<T, 2>(from, to),
+            4 => copy::<T, 4>(from, to),
+            8 => copy::<T, 8>(from, to),
+            12 => copy::<T, 12>(from, to),
+            16 => copy::<T, 16>(from, to),
+            _ => to.copy_from_slice(from),
+        }
         Ok(())
     }
 
@@ -34,8 +43,14 @@ impl<T: Value> Engine<T, T> for Moved<T> {
         Ok(())
     }
 
-    fn give(&mut self, _piece: Piece, places: &[u32], to: &mut [T]) -> Result<()> {
+    fn give(&mut self, _piece: Piece, places: Places, to: &mut [T]) -> Result<()> {
         look_up(&self.buffer, places, to);
         Ok(())
+    }
+}
+
+fn copy<T: Copy, const N: usize>(from: &[T], to: &mut [T]) {
+    if let (Some(from), Some(to)) = (from.first_chunk::<N>(), to.first_chunk_mut::<N>()) {
+        *to = *from;
     }
 }

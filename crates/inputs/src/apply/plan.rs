@@ -4,6 +4,8 @@
 //! value a column; with channels last, one a row, of all channels of its columns. In a strip, the same pieces of several
 //! blocks lie beside each other, too.
 
+use std::ops::Range;
+
 use crate::error::{Error, Result};
 use crate::key::{Layout, Spec};
 
@@ -36,6 +38,10 @@ pub(super) struct Plan {
     layout: Layout,
     /// Blocks beside each other in an image.
     across: usize,
+    /// Where each piece of the first block begins in an image.
+    begins: Vec<usize>,
+    /// Values from where a piece begins to where that of the block below does.
+    row_step: usize,
     /// Pieces of a block.
     pub(super) pieces: usize,
     /// Values of a piece.
@@ -59,9 +65,31 @@ pub(super) struct Strip {
 pub(super) struct Table {
     /// Of each value of a block, in the order in which pieces lie in an image: its place in a buffer for the first block
     /// of a strip. Masked ones come from the second half.
-    places: Vec<u32>,
-    /// Which block comes to each place.
-    blocks: Option<Vec<u32>>,
+    places: AllPlaces,
+    /// Where the block that comes to each place begins in an image.
+    blocks: Option<Vec<usize>>,
+}
+
+/// Places in a buffer: shorter numbers are looked up faster, longer ones are for the largest blocks.
+enum AllPlaces {
+    Short(Vec<u16>),
+    Long(Vec<u32>),
+}
+
+/// The places of one piece.
+#[derive(Clone, Copy)]
+pub(super) enum Places<'t> {
+    Short(&'t [u16]),
+    Long(&'t [u32]),
+}
+
+impl AllPlaces {
+    fn of(&self, range: Range<usize>) -> Places<'_> {
+        match self {
+            AllPlaces::Short(places) => Places::Short(&places[range]),
+            AllPlaces::Long(places) => Places::Long(&places[range]),
+        }
+    }
 }
 
 /// What makes values of one type values of another, strip by strip.
@@ -73,7 +101,7 @@ pub(super) trait Engine<A, B> {
     fn prepare(&mut self, plan: &Plan, strip: Strip, len: usize) -> Result<()>;
 
     /// Gives a piece of all blocks of a strip; `places` say where each value of the first block's comes from.
-    fn give(&mut self, piece: Piece, places: &[u32], to: &mut [B]) -> Result<()>;
+    fn give(&mut self, piece: Piece, places: Places, to: &mut [B]) -> Result<()>;
 }
 
 /// The channels of a piece.
@@ -103,6 +131,14 @@ impl Plan {
             Layout::Nchw => (channels * block, block),
             Layout::Nhwc => (block, block * channels),
         };
+        let begins = |piece: usize| match spec.layout {
+            Layout::Nchw => (piece / block * rows + piece % block) * columns,
+            Layout::Nhwc => piece * columns * channels,
+        };
+        let row_step = match spec.layout {
+            Layout::Nchw => block * columns,
+            Layout::Nhwc => block * columns * channels,
+        };
         let across = columns / block;
         let strip_blocks = (STRIP_VALUES / spec.block_values()).min(across).max(1);
         Ok(Plan {
@@ -113,6 +149,8 @@ impl Plan {
             channels,
             layout: spec.layout,
             across,
+            begins: (0..pieces).map(begins).collect(),
+            row_step,
             pieces,
             width,
             strip_blocks,
@@ -143,15 +181,10 @@ impl Plan {
         }
     }
 
-    /// Where a piece of a row of blocks begins in an image.
-    fn begins(&self, row: usize, piece: usize) -> usize {
-        match self.layout {
-            Layout::Nchw => {
-                let (channel, line) = (piece / self.block, piece % self.block);
-                (channel * self.rows + row * self.block + line) * self.columns
-            }
-            Layout::Nhwc => (row * self.block + piece) * self.columns * self.channels,
-        }
+    /// Where a block begins in an image, by its number.
+    fn block_begins(&self, block: u32) -> usize {
+        let (row, column) = (block as usize / self.across, block as usize % self.across);
+        row * self.row_step + column * self.width
     }
 
     fn piece(&self, piece: usize) -> Piece {
@@ -220,22 +253,26 @@ impl Plan {
         image: &[A],
         engine: &mut impl Engine<A, B>,
     ) -> Result<()> {
-        for piece in 0..self.pieces {
-            let at = piece * self.stride();
-            match &table.blocks {
-                None => {
-                    let begin = self.begins(strip.row, piece) + strip.first * self.width;
-                    let values = image.get(begin..begin + strip.n * self.width);
-                    engine.take(self.piece(piece), values.unwrap_or_default(), at)?;
+        let (width, stride) = (self.width, self.stride());
+        match &table.blocks {
+            None => {
+                let first = strip.row * self.row_step + strip.first * width;
+                for (piece, begin) in self.begins.iter().enumerate() {
+                    let values = image.get(first + begin..first + begin + strip.n * width);
+                    let values = values.unwrap_or_default();
+                    engine.take(self.piece(piece), values, piece * stride)?;
                 }
-                Some(blocks) => {
-                    let first = strip.row * self.across + strip.first;
-                    for (i, block) in blocks[first..first + strip.n].iter().enumerate() {
-                        let (row, column) =
-                            (*block as usize / self.across, *block as usize % self.across);
-                        let begin = self.begins(row, piece) + column * self.width;
-                        let values = image.get(begin..begin + self.width).unwrap_or_default();
-                        engine.take(self.piece(piece), values, at + i * self.width)?;
+            }
+            Some(blocks) => {
+                let first = strip.row * self.across + strip.first;
+                let sources = blocks.get(first..first + strip.n).unwrap_or_default();
+                for (piece, begin) in self.begins.iter().enumerate() {
+                    let which = self.piece(piece);
+                    let mut at = piece * stride;
+                    for source in sources {
+                        let values = image.get(source + begin..source + begin + width);
+                        engine.take(which, values.unwrap_or_default(), at)?;
+                        at += width;
                     }
                 }
             }
@@ -250,9 +287,12 @@ impl Plan {
         image: &mut [B],
         engine: &mut impl Engine<A, B>,
     ) -> Result<()> {
-        for (piece, places) in table.places.chunks_exact(self.width).enumerate() {
-            let begin = self.begins(strip.row, piece) + strip.first * self.width;
-            let values = image.get_mut(begin..begin + strip.n * self.width);
+        let first = strip.row * self.row_step + strip.first * self.width;
+        for (piece, begin) in self.begins.iter().enumerate() {
+            let places = table
+                .places
+                .of(piece * self.width..(piece + 1) * self.width);
+            let values = image.get_mut(first + begin..first + begin + strip.n * self.width);
             engine.give(self.piece(piece), places, values.unwrap_or_default())?;
         }
         Ok(())
@@ -277,9 +317,14 @@ impl Table {
             };
             offsets[plan.lies_at(t)] = (place + half) as u32;
         }
+        let short: Option<Vec<u16>> = offsets.iter().map(|at| (*at).try_into().ok()).collect();
+        let begins = |blocks: Vec<u32>| {
+            let begins = blocks.iter().map(|block| plan.block_begins(*block));
+            begins.collect()
+        };
         Table {
-            places: offsets,
-            blocks,
+            places: short.map_or(AllPlaces::Long(offsets), AllPlaces::Short),
+            blocks: blocks.map(begins),
         }
     }
 
@@ -305,7 +350,19 @@ fn inverse(permutation: &[u32]) -> Vec<u32> {
 }
 
 /// Looks up the values of all blocks of a strip: `places` are those of the first one's.
-pub(super) fn look_up<T: Copy>(buffer: &[T; BUFFER_VALUES], places: &[u32], to: &mut [T]) {
+pub(super) fn look_up<T: Copy>(buffer: &[T; BUFFER_VALUES], places: Places, to: &mut [T]) {
+    let places = match places {
+        Places::Short(places) => places,
+        Places::Long(places) => {
+            for (i, to) in to.chunks_exact_mut(places.len().max(1)).enumerate() {
+                let first = (i * places.len()) as u32;
+                for (to, place) in to.iter_mut().zip(places) {
+                    *to = buffer[place.wrapping_add(first) as usize & (BUFFER_VALUES - 1)];
+                }
+            }
+            return;
+        }
+    };
     // The usual widths, so that the loops over places are unrolled.
     match places.len() {
         2 => of_width::<T, 2>(buffer, places, to),
@@ -318,10 +375,13 @@ pub(super) fn look_up<T: Copy>(buffer: &[T; BUFFER_VALUES], places: &[u32], to: 
         24 => of_width::<T, 24>(buffer, places, to),
         48 => of_width::<T, 48>(buffer, places, to),
         width => {
-            for (i, to) in to.chunks_exact_mut(width.max(1)).enumerate() {
-                let first = (i * width) as u32;
+            let blocks = to.chunks_exact_mut(width.max(1));
+            for (i, to) in blocks.enumerate() {
+                let Some(window) = window(buffer, i * width) else {
+                    return;
+                };
                 for (to, place) in to.iter_mut().zip(places) {
-                    *to = at(buffer, place.wrapping_add(first));
+                    *to = window[usize::from(*place)];
                 }
             }
         }
@@ -330,21 +390,23 @@ pub(super) fn look_up<T: Copy>(buffer: &[T; BUFFER_VALUES], places: &[u32], to: 
 
 fn of_width<T: Copy, const WIDTH: usize>(
     buffer: &[T; BUFFER_VALUES],
-    places: &[u32],
+    places: &[u16],
     to: &mut [T],
 ) {
     let Some(places) = places.first_chunk::<WIDTH>() else {
         return;
     };
-    let mut first = 0_u32;
-    for to in to.as_chunks_mut::<WIDTH>().0 {
+    for (i, to) in to.as_chunks_mut::<WIDTH>().0.iter_mut().enumerate() {
+        let Some(window) = window(buffer, i * WIDTH) else {
+            return;
+        };
         for i in 0..WIDTH {
-            to[i] = at(buffer, places[i].wrapping_add(first));
+            to[i] = window[usize::from(places[i])];
         }
-        first = first.wrapping_add(WIDTH as u32);
     }
 }
 
-fn at<T: Copy>(buffer: &[T; BUFFER_VALUES], place: u32) -> T {
-    buffer[place as usize & (BUFFER_VALUES - 1)]
+/// What a short place may reach from the block that begins at `first`: so long that no index is checked.
+fn window<T>(buffer: &[T; BUFFER_VALUES], first: usize) -> Option<&[T; 1 << 16]> {
+    buffer.get(first..)?.first_chunk()
 }

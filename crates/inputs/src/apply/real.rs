@@ -1,7 +1,7 @@
 //! Values on which more is done than to move and negate them: as floats of 64 bits, rounded once at the end.
 
 use crate::apply::matrix::Mixer;
-use crate::apply::plan::{Buffer, Engine, Piece, Plan, Strip, buffer, look_up};
+use crate::apply::plan::{Buffer, Engine, Piece, Places, Plan, Strip, buffer, look_up};
 use crate::apply::value::Value;
 use crate::error::Result;
 use crate::key::{Spec, Transform};
@@ -54,7 +54,7 @@ impl<T: Value> Engine<T, T> for Real<'_> {
         Ok(())
     }
 
-    fn give(&mut self, piece: Piece, places: &[u32], to: &mut [T]) -> Result<()> {
+    fn give(&mut self, piece: Piece, places: Places, to: &mut [T]) -> Result<()> {
         self.row.resize(to.len(), 0.0);
         look_up(&self.buffer, places, &mut self.row);
         each_channel(self.statistics, piece, &mut self.row, |y, m, s| (y - m) / s);

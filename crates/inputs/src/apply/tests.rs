@@ -288,7 +288,8 @@ fn what_is_done_is_undone() {
                         cipher
                             .apply(images.images(), keyed.images_mut(), scale)
                             .unwrap();
-                        if transforms != [Blocks] {
+                        // Few things moved may stay where they were.
+                        if transforms != [Blocks] && transforms != [Shuffle] {
                             assert_ne!(keyed.numbers(), images.numbers(), "{what}");
                         }
                         if into == of {
@@ -317,7 +318,7 @@ fn what_is_done_is_undone() {
 
 #[test]
 fn floats_are_moved_bit_for_bit() {
-    let key = key(&[Transform::Shuffle, Transform::Blocks], 2, 1, Layout::Nchw);
+    let key = key(&[Transform::Shuffle, Transform::Blocks], 4, 1, Layout::Nchw);
     let cipher = key.cipher(4, 4).unwrap();
     let bits: Vec<u32> = (0..16).map(|i| 0x7F80_0001 + (i << 27)).collect();
     let images: Vec<f32> = bits.iter().map(|bits| f32::from_bits(*bits)).collect();
