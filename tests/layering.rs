@@ -48,7 +48,12 @@ const ALLOWED: [(&str, &[&str]); 13] = [
     ("onnxseal-plan", &["onnxseal-onnx"]),
     (
         "onnxseal-python",
-        &["onnxseal-assess", "onnxseal-core", "onnxseal-runtime"],
+        &[
+            "onnxseal-assess",
+            "onnxseal-core",
+            "onnxseal-inputs",
+            "onnxseal-runtime",
+        ],
     ),
     ("onnxseal-runtime", &["onnxseal-core", "onnxseal-onnx"]),
     ("onnxseal-store", &[]),

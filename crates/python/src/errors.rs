@@ -2,6 +2,7 @@
 
 use onnxseal_assess as assess;
 use onnxseal_core::{Error, ErrorKind, KeyError, StoreError, redact};
+use onnxseal_inputs as inputs;
 use onnxseal_runtime as runtime;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -20,6 +21,8 @@ pub enum Fault {
     Runtime(runtime::Error),
     /// One of an assessment.
     Assess(assess::Error),
+    /// One of keyed inputs.
+    Inputs(inputs::Error),
     /// A mistake in the arguments.
     Usage(String),
     /// An exception that is raised as it is.
@@ -53,6 +56,15 @@ impl From<assess::Error> for Fault {
     }
 }
 
+impl From<inputs::Error> for Fault {
+    fn from(error: inputs::Error) -> Fault {
+        match error {
+            inputs::Error::Key(error) => Fault::Core(Error::Key(error)),
+            error => Fault::Inputs(error),
+        }
+    }
+}
+
 impl From<KeyError> for Fault {
     fn from(error: KeyError) -> Fault {
         Fault::Core(Error::Key(error))
@@ -71,6 +83,14 @@ impl From<Fault> for PyErr {
             Fault::Core(error) => Python::attach(|py| exception(py, error.kind(), &error)),
             Fault::Runtime(error) => Python::attach(|py| exception(py, error.kind(), &error)),
             Fault::Assess(error) => Python::attach(|py| exception(py, error.kind(), &error)),
+            Fault::Inputs(error) => {
+                let kind = match error.fault() {
+                    inputs::Fault::Io => ErrorKind::Io,
+                    inputs::Fault::Malformed => ErrorKind::Malformed,
+                    _ => ErrorKind::Usage,
+                };
+                Python::attach(|py| exception(py, kind, &error))
+            }
             Fault::Usage(message) => {
                 let error: Box<dyn std::error::Error> = message.into();
                 Python::attach(|py| exception(py, ErrorKind::Usage, &*error))

@@ -88,7 +88,8 @@ impl Identity {
     }
 }
 
-fn write_identity(text: &str, path: &Path) -> Result<()> {
+/// Writes a secret to a new file, readable by its owner alone.
+pub fn write_identity(text: &str, path: &Path) -> Result<()> {
     let mut options = File::options();
     options.write(true).create_new(true);
     #[cfg(unix)]

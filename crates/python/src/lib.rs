@@ -4,6 +4,7 @@ mod assess;
 mod call;
 mod calls;
 mod errors;
+mod inputs;
 mod keys;
 mod model;
 mod source;
@@ -20,6 +21,8 @@ mod _onnxseal {
     use crate::assess::{Assessment, assess, rank};
     #[pymodule_export]
     use crate::calls::{inspect, is_protected, plan, protect, rekey, rotate, unprotect, verify};
+    #[pymodule_export]
+    use crate::inputs::RawInputKey;
     #[pymodule_export]
     use crate::keys::{Identity, Passphrase, generate_identity};
     #[pymodule_export]

@@ -1,4 +1,4 @@
-//! Memory of an open model as Python's buffers.
+//! Memory of an open model as Python's buffers, and Python's buffers as images.
 //!
 //! The place with `unsafe` in this crate: the buffer protocol.
 #![allow(unsafe_code)]
@@ -7,7 +7,9 @@ use std::ffi::{c_int, c_void};
 use std::ops::Range;
 use std::sync::Arc;
 
+use onnxseal_inputs::{Images, ImagesMut, ValueType};
 use onnxseal_runtime::Model;
+use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -56,5 +58,88 @@ impl View {
             0 => Ok(()),
             _ => Err(PyErr::fetch(slf.py())),
         }
+    }
+}
+
+/// The images in a buffer. The caller holds the interpreter for as long as it reads them, so no Python code writes to
+/// them meanwhile.
+pub fn images<'b>(buffer: &'b PyBuffer<u8>, of: ValueType) -> PyResult<Images<'b>> {
+    let len = check(buffer, of)?;
+    let start = buffer.buf_ptr();
+    // SAFETY: `check` made sure of a contiguous buffer of `len` values, aligned for them, of a type of which all bits are
+    // a value. It stays while `buffer` is borrowed.
+    unsafe {
+        Ok(match of {
+            ValueType::U8 => Images::U8(slice(start.cast(), len)),
+            ValueType::U16 => Images::U16(slice(start.cast(), len)),
+            ValueType::I8 => Images::I8(slice(start.cast(), len)),
+            ValueType::F16 => Images::F16(slice(start.cast(), len)),
+            ValueType::F32 => Images::F32(slice(start.cast(), len)),
+        })
+    }
+}
+
+/// The same, to be written.
+pub fn images_mut<'b>(buffer: &'b mut PyBuffer<u8>, of: ValueType) -> PyResult<ImagesMut<'b>> {
+    let len = check(buffer, of)?;
+    if buffer.readonly() {
+        return Err(PyBufferError::new_err("the array cannot be written to"));
+    }
+    let start = buffer.buf_ptr();
+    // SAFETY: as in `images`; it can be written to. Of two buffers over the same memory, `check_apart` tells.
+    unsafe {
+        Ok(match of {
+            ValueType::U8 => ImagesMut::U8(slice_mut(start.cast(), len)),
+            ValueType::U16 => ImagesMut::U16(slice_mut(start.cast(), len)),
+            ValueType::I8 => ImagesMut::I8(slice_mut(start.cast(), len)),
+            ValueType::F16 => ImagesMut::F16(slice_mut(start.cast(), len)),
+            ValueType::F32 => ImagesMut::F32(slice_mut(start.cast(), len)),
+        })
+    }
+}
+
+/// Fails for two buffers that have memory in common.
+pub fn check_apart(one: &PyBuffer<u8>, other: &PyBuffer<u8>) -> PyResult<()> {
+    let range = |buffer: &PyBuffer<u8>| {
+        let start = buffer.buf_ptr() as usize;
+        start..start.saturating_add(buffer.len_bytes())
+    };
+    let (one, other) = (range(one), range(other));
+    match one.start < other.end && other.start < one.end {
+        true => Err(PyBufferError::new_err("the arrays have memory in common")),
+        false => Ok(()),
+    }
+}
+
+/// How many values of a type a buffer has.
+fn check(buffer: &PyBuffer<u8>, of: ValueType) -> PyResult<usize> {
+    let width = of.len_bytes();
+    let is_aligned = (buffer.buf_ptr() as usize).is_multiple_of(width);
+    let is_whole = buffer.len_bytes().is_multiple_of(width);
+    match buffer.is_c_contiguous() && is_aligned && is_whole {
+        true => Ok(buffer.len_bytes() / width),
+        false => Err(PyBufferError::new_err(
+            "the array is not contiguous, or not aligned",
+        )),
+    }
+}
+
+/// # Safety
+/// As of [`std::slice::from_raw_parts`]; of none, `start` may be anything.
+unsafe fn slice<'b, T>(start: *const T, len: usize) -> &'b [T] {
+    match len {
+        0 => &[],
+        // SAFETY: the caller's promise.
+        _ => unsafe { std::slice::from_raw_parts(start, len) },
+    }
+}
+
+/// # Safety
+/// As of [`std::slice::from_raw_parts_mut`]; of none, `start` may be anything.
+unsafe fn slice_mut<'b, T>(start: *mut T, len: usize) -> &'b mut [T] {
+    match len {
+        0 => &mut [],
+        // SAFETY: the caller's promise.
+        _ => unsafe { std::slice::from_raw_parts_mut(start, len) },
     }
 }

@@ -22,6 +22,7 @@ from onnxseal._errors import (
     PolicyNotMetError,
     UsageError,
 )
+from onnxseal._inputs import ApplyInputKey, InputKey
 from onnxseal._onnxseal import (
     Assessment,
     Identity,
@@ -46,11 +47,13 @@ if TYPE_CHECKING:
     from onnxseal._session import InferenceSession
 
 __all__ = [
+    "ApplyInputKey",
     "Assessment",
     "AuthenticationError",
     "Error",
     "Identity",
     "InferenceSession",
+    "InputKey",
     "InternalError",
     "IoError",
     "MalformedError",

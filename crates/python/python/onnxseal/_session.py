@@ -7,6 +7,7 @@ import threading
 import weakref
 
 from onnxseal._errors import Error, MalformedError, OnnxRuntimeError, UsageError
+from onnxseal._inputs import keyed_inputs
 from onnxseal._onnxseal import Model, is_protected, open
 from onnxseal._tensors import array
 
@@ -76,6 +77,8 @@ class InferenceSession(onnxruntime.InferenceSession):
             which tier it is.
         external_files: The external data files of a model in memory: bytes by relative path.
         progress: True for a bar, or a function of the bytes done and the total.
+        input_key: An `onnxseal.InputKey` for a rewritten model: `run` transforms the images that it is fed. Of several
+            inputs with 4 axes say which: {name: key}. A model that is not protected needs `allow_plain` too.
         allow_plain: Whether to open a model that is not protected too, as ONNX Runtime opens it. With `require`,
             `signed_by` or the name of a tier such a model is always refused.
         allow_plaintext_on_disk: Whether options may make ONNX Runtime write the decrypted model to files, such as
@@ -98,10 +101,12 @@ class InferenceSession(onnxruntime.InferenceSession):
         tier=None,
         external_files=None,
         progress=None,
+        input_key=None,
         allow_plain=False,
         allow_plaintext_on_disk=False,
         **kwargs,
     ):
+        self._onnxseal_keys = {}
         given = isinstance(sess_options, onnxruntime.SessionOptions)
         if not given and sess_options is not None and not callable(sess_options):
             raise TypeError("sess_options is an onnxruntime.SessionOptions, or a function that makes one")
@@ -139,6 +144,7 @@ class InferenceSession(onnxruntime.InferenceSession):
             if sess_options is not None:
                 _check_unused(sess_options)
             super().__init__(_plain(model), sess_options, providers, provider_options, **kwargs)
+            self._onnxseal_keys = keyed_inputs(input_key, self.get_inputs())
             return
 
         def create(options, how):
@@ -201,6 +207,28 @@ class InferenceSession(onnxruntime.InferenceSession):
         if self._onnxseal_make is not None:
             # ONNX Runtime's copy, which has the weights.
             self._sess_options = None
+        self._onnxseal_keys = keyed_inputs(input_key, self.get_inputs())
+
+    def run(self, output_names, input_feed, run_options=None):
+        """Like ONNX Runtime's. With an input key, the images are transformed first."""
+        if self._onnxseal_keys:
+            keyed = {name: key._feed(_pixels(input_feed[name])) for name, key in self._onnxseal_keys.items() if name in input_feed}
+            input_feed = {**input_feed, **keyed}
+        return super().run(output_names, input_feed, run_options)
+
+    def run_with_iobinding(self, iobinding, run_options=None):
+        """Like ONNX Runtime's; not with an input key."""
+        self._refuse_keys("run_with_iobinding")
+        return super().run_with_iobinding(iobinding, run_options)
+
+    def run_with_ort_values(self, output_names, input_dict_ort_values, run_options=None):
+        """Like ONNX Runtime's; not with an input key."""
+        self._refuse_keys("run_with_ort_values")
+        return super().run_with_ort_values(output_names, input_dict_ort_values, run_options)
+
+    def _refuse_keys(self, method):
+        if self._onnxseal_keys:
+            raise UsageError(f"{method} takes memory as it is: make the session without input_key, and give it key.apply(images)")
 
     def get_session_options(self):
         """Options like those that the session was made with. They have no weights, so they serve for other models."""
@@ -227,6 +255,11 @@ class InferenceSession(onnxruntime.InferenceSession):
         if self._onnxseal_plain:
             return super().set_providers(providers, provider_options)
         raise UsageError("a session on a protected model keeps its providers: make a new one with providers=...")
+
+
+def _pixels(value):
+    """A value that a session is fed, as an array."""
+    return value.numpy() if isinstance(value, onnxruntime.OrtValue) else value
 
 
 def _is_plain(model):

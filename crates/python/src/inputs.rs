@@ -1,0 +1,220 @@
+//! Input keys.
+
+use std::path::PathBuf;
+
+use onnxseal_core::OwnedAudience;
+use onnxseal_inputs::{
+    self as inputs, Layout, Normalisation, Order, Scale, Spec, Transform, ValueType,
+};
+use pyo3::buffer::PyBuffer;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+
+use crate::errors::{Result, usage};
+use crate::keys::{AudienceArgs, IdentityArgs, read_identities, write_identity};
+use crate::view;
+
+/// What images are transformed with, and models rewritten for. `onnxseal._inputs` makes arrays of it.
+#[pyclass(frozen, module = "onnxseal")]
+pub struct RawInputKey(inputs::InputKey);
+
+/// What of a key is not secret, as arguments.
+#[derive(FromPyObject)]
+pub struct SpecArgs {
+    #[pyo3(item)]
+    transforms: Vec<String>,
+    #[pyo3(item)]
+    block: u32,
+    #[pyo3(item)]
+    channels: u32,
+    #[pyo3(item)]
+    layout: String,
+    #[pyo3(item)]
+    order: String,
+    #[pyo3(item)]
+    range: (f64, f64),
+    #[pyo3(item)]
+    mean: Option<Vec<f64>>,
+    #[pyo3(item)]
+    std: Option<Vec<f64>>,
+}
+
+#[pymethods]
+impl RawInputKey {
+    /// Makes a new key.
+    #[staticmethod]
+    fn generate(spec: SpecArgs) -> Result<RawInputKey> {
+        Ok(RawInputKey(inputs::InputKey::generate(spec.read()?)?))
+    }
+
+    /// Opens a key file.
+    #[staticmethod]
+    #[pyo3(signature = (path, identity = None))]
+    fn open(py: Python<'_>, path: PathBuf, identity: Option<IdentityArgs>) -> Result<RawInputKey> {
+        py.detach(|| {
+            let identities = read_identities(identity)?;
+            let key = inputs::InputKey::open(&path, identities.as_ref())?;
+            Ok(RawInputKey(key))
+        })
+    }
+
+    /// Reads the text of a key, or the bytes of a key file.
+    #[staticmethod]
+    #[pyo3(signature = (text, identity = None))]
+    fn parse(text: &[u8], identity: Option<IdentityArgs>) -> Result<RawInputKey> {
+        let identities = read_identities(identity)?;
+        let key = inputs::InputKey::from_bytes(text, identities.as_ref())?;
+        Ok(RawInputKey(key))
+    }
+
+    /// The text of the key file, which is secret; encrypted if there are recipients.
+    #[pyo3(signature = (recipients = None))]
+    fn text(&self, py: Python<'_>, recipients: Option<AudienceArgs>) -> Result<Py<PyString>> {
+        let text = self.file_text(recipients)?;
+        Ok(PyString::new(py, &text).unbind())
+    }
+
+    /// Writes a key file, readable by its owner alone; never over an existing file.
+    #[pyo3(signature = (path, recipients = None))]
+    fn save(&self, path: PathBuf, recipients: Option<AudienceArgs>) -> Result<()> {
+        write_identity(&self.file_text(recipients)?, &path)
+    }
+
+    /// What of the key is not secret.
+    #[getter]
+    fn spec<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let spec = self.0.spec();
+        let described = PyDict::new(py);
+        let names: Vec<&str> = spec.transforms.iter().map(|t| t.name()).collect();
+        described.set_item("transforms", names)?;
+        described.set_item("block", spec.block)?;
+        described.set_item("channels", spec.channels)?;
+        described.set_item(
+            "layout",
+            match spec.layout {
+                Layout::Nchw => "nchw",
+                Layout::Nhwc => "nhwc",
+            },
+        )?;
+        described.set_item(
+            "order",
+            match spec.order {
+                Order::Rgb => "rgb",
+                Order::Bgr => "bgr",
+            },
+        )?;
+        described.set_item("range", spec.range)?;
+        let (mean, std) = match &spec.normalisation {
+            Some(Normalisation { mean, std }) => (Some(mean.clone()), Some(std.clone())),
+            None => (None, None),
+        };
+        described.set_item("mean", mean)?;
+        described.set_item("std", std)?;
+        described.set_item("key_bits", spec.key_bits())?;
+        Ok(described)
+    }
+
+    /// The types that values of a type get, the usual one first.
+    fn types(&self, of: &str, inverse: bool) -> Result<Vec<String>> {
+        let of = value_type(of)?;
+        let types = match inverse {
+            false => self.0.keyed_types(of),
+            true => self.0.plain_types(of),
+        };
+        Ok(types.iter().map(ValueType::to_string).collect())
+    }
+
+    /// Transforms the images in the bytes of `from`, an array of this shape and type, into those of `to`; or where they
+    /// lie, without `to`.
+    #[pyo3(signature = (shape, from, to, inverse, normalised))]
+    fn convert(
+        &self,
+        shape: Vec<usize>,
+        from: (PyBuffer<u8>, String),
+        to: Option<(PyBuffer<u8>, String)>,
+        inverse: bool,
+        normalised: bool,
+    ) -> Result<()> {
+        let cipher = self.0.cipher_for(&shape)?;
+        let scale = match normalised {
+            true => Scale::Normalised,
+            false => Scale::Pixels,
+        };
+        let of = value_type(&from.1)?;
+        match to {
+            None => {
+                let mut buffer = from.0;
+                let images = view::images_mut(&mut buffer, of)?;
+                match inverse {
+                    false => cipher.apply_in_place(images, scale)?,
+                    true => cipher.invert_in_place(images, scale)?,
+                }
+            }
+            Some((mut buffer, into)) => {
+                let into = value_type(&into)?;
+                view::check_apart(&from.0, &buffer)?;
+                let keyed = view::images_mut(&mut buffer, into)?;
+                let images = view::images(&from.0, of)?;
+                match inverse {
+                    false => cipher.apply(images, keyed, scale)?,
+                    true => cipher.invert(images, keyed, scale)?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl RawInputKey {
+    fn file_text(&self, recipients: Option<AudienceArgs>) -> Result<zeroize::Zeroizing<String>> {
+        let recipients = recipients.map(AudienceArgs::read).transpose()?;
+        match recipients {
+            None => Ok(self.0.to_text()),
+            Some(OwnedAudience::All(recipients)) => {
+                Ok(self.0.to_encrypted_text(&recipients)?.into())
+            }
+            Some(OwnedAudience::Tiers(_)) => Err(usage("an input key has no tiers")),
+        }
+    }
+}
+
+impl SpecArgs {
+    fn read(self) -> Result<Spec> {
+        let transform = |name: &String| {
+            let known = Transform::ALL.into_iter().find(|t| t.name() == name);
+            known.ok_or_else(|| usage(format!("{name:?} is no transform: there are shuffle, negative, ffx, blocks and orthogonal")))
+        };
+        let mut transforms: Vec<Transform> = self
+            .transforms
+            .iter()
+            .map(transform)
+            .collect::<Result<_>>()?;
+        transforms.sort();
+        Ok(Spec {
+            transforms,
+            block: self.block,
+            channels: self.channels,
+            layout: match &*self.layout {
+                "nchw" => Layout::Nchw,
+                "nhwc" => Layout::Nhwc,
+                _ => return Err(usage("layout is \"nchw\" or \"nhwc\"")),
+            },
+            order: match &*self.order {
+                "rgb" => Order::Rgb,
+                "bgr" => Order::Bgr,
+                _ => return Err(usage("order is \"rgb\" or \"bgr\"")),
+            },
+            range: self.range,
+            normalisation: match (self.mean, self.std) {
+                (None, None) => None,
+                (Some(mean), Some(std)) => Some(Normalisation { mean, std }),
+                _ => return Err(usage("mean and std go together: give both or none")),
+            },
+        })
+    }
+}
+
+fn value_type(name: &str) -> Result<ValueType> {
+    let known = ValueType::ALL.into_iter().find(|t| t.to_string() == name);
+    known.ok_or_else(|| usage(format!("pixels are no values of type {name}")))
+}
