@@ -8,7 +8,7 @@ use crate::assessment::{DataRow, EngineRow, Fill, Floor, FloorKind, Measure};
 use crate::attack::probe::{Features, features_of};
 use crate::attack::{Instead, variant};
 use crate::data::{DataSet, fit, random};
-use crate::engine::{Batch, Engine, Files, Net, OutputSpec, Samples, Table};
+use crate::engine::{Batch, Engine, Files, Net, Optimization, OutputSpec, Samples, Table};
 use crate::error::{Error, Result};
 use crate::hidden::Hidden;
 use crate::judge::Judge;
@@ -77,7 +77,7 @@ impl<'a> Bench<'a> {
         let began = Instant::now();
         let (index, original) = answer(&mut net, &samples, &rows, options.output.as_deref())?;
         if began.elapsed() > SHORT {
-            engine.optimizes = true;
+            engine.optimization = Optimization::All;
         }
         let answer = net.outputs().get(index).cloned().ok_or(Error::Cancelled)?;
         drop(net);

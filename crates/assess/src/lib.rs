@@ -29,6 +29,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod agreement;
 mod assess;
 pub mod assessment;
 mod attack;

@@ -61,8 +61,19 @@ pub struct Engine {
     pub version: String,
     /// Threads that a run takes.
     pub n_threads: usize,
-    /// Whether graphs are optimized as far as ONNX Runtime can: that takes time, which long runs give back.
-    pub optimizes: bool,
+    /// How far graphs are optimized.
+    pub optimization: Optimization,
+}
+
+/// How far ONNX Runtime optimizes a graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Optimization {
+    /// Not at all: the graph is computed as it is.
+    Off,
+    /// As far as that takes little time.
+    Basic,
+    /// As far as it can. That takes time, which long runs give back.
+    All,
 }
 
 /// There is one environment in a process, and it stays.
@@ -101,7 +112,7 @@ impl Engine {
                 version,
                 library: library.clone(),
                 n_threads: onnxseal_store::parallel::n_cores(),
-                optimizes: false,
+                optimization: Optimization::Basic,
             })
         });
         loaded

@@ -8,7 +8,7 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue};
 
 use super::values::{Batch, Element, Samples, Table, feed, numbers, tensor_type};
-use crate::engine::{Engine, Files};
+use crate::engine::{Engine, Files, Optimization};
 use crate::error::{Error, Result};
 
 /// Samples of a run, where the model takes any number.
@@ -65,9 +65,10 @@ impl Net {
         let refused = |error: ort::Error| run_error(name, &error);
         let commit = || -> ort::Result<Session> {
             let mut builder = Session::builder(&engine.environment)?
-                .with_optimization_level(match engine.optimizes {
-                    true => GraphOptimizationLevel::All,
-                    false => GraphOptimizationLevel::Level1,
+                .with_optimization_level(match engine.optimization {
+                    Optimization::Off => GraphOptimizationLevel::Disable,
+                    Optimization::Basic => GraphOptimizationLevel::Level1,
+                    Optimization::All => GraphOptimizationLevel::All,
                 })?
                 .with_intra_threads(engine.n_threads)?
                 .with_intra_op_spinning(false)?
