@@ -29,7 +29,10 @@ const ALLOWED: [(&str, &[&str]); 13] = [
         ],
     ),
     ("onnxseal-batch", &["onnxseal-core", "onnxseal-store"]),
-    ("onnxseal-capi", &["onnxseal-core", "onnxseal-runtime"]),
+    (
+        "onnxseal-capi",
+        &["onnxseal-core", "onnxseal-inputs", "onnxseal-runtime"],
+    ),
     (
         "onnxseal-core",
         &[

@@ -9,8 +9,10 @@ import textwrap
 from pathlib import Path
 
 import c_library
+import numpy as np
 import onnx
 import onnxruntime
+import onnxseal
 import pytest
 from c_library import KINDS, Claim, File, Refused, Tensor
 from catalog import EXIT_CODES, MODELS, files_of
@@ -458,3 +460,34 @@ def test_the_example_in_c(compiler, protected, tool):
     assert len(lines) == 3 + len(onnx.load(MODEL).graph.initializer)
     done = subprocess.run([program, "absent", tool.identity_file], capture_output=True, text=True)
     assert done.returncode == EXIT_CODES["io"] and "absent" in done.stderr
+
+
+def test_input_keys_transform_images(library, tmp_path):
+    """As Python does, in place; mistakes leave images as they were."""
+    key = onnxseal.InputKey.generate(block=4, channels=3, range=(0, 1), mean=[0.5, 0.4, 0.3], std=[0.2, 0.3, 0.4])
+    key.save(tmp_path / "key.txt")
+    opened = library.make("input_key_open", str(tmp_path / "key.txt").encode(), None)
+    images = np.random.default_rng(1).random((2, 3, 8, 12), np.float32)
+    for dtype, number in {"float32": 1, "uint8": 2, "int8": 3, "uint16": 4, "float16": 10}.items():
+        for normalised in [False, True] if dtype.startswith("float") else [False]:
+            plain = (images if dtype.startswith("float") else images * 100).astype(dtype)
+            values, dims = plain.copy(), (ctypes.c_size_t * 4)(*plain.shape)
+            arguments = [opened, dims, 4, number, normalised, ctypes.c_void_p(values.ctypes.data)]
+            library.check("input_key_apply", *arguments)
+            assert (values == key.apply(plain, normalised=normalised)).all()
+            library.check("input_key_invert", *arguments)
+            assert np.allclose(values, plain, atol=1e-2 if dtype == "float16" else 1e-6)
+    before = values.copy()
+    for shape, number, place in [((2, 3, 8, 13), 1, values.ctypes.data), ((2, 3, 8, 12), 11, values.ctypes.data), ((2, 3, 8, 12), 1, None)]:
+        dims = (ctypes.c_size_t * 4)(*shape)
+        assert refusal(library.check, "input_key_apply", opened, dims, 4, number, False, ctypes.c_void_p(place))[0] == "usage"
+    assert (values == before).all()
+    library("input_key_release", opened)
+
+    identity = onnxseal.generate_identity()
+    text = key.text(recipients=identity).encode()
+    (tmp_path / "id.txt").write_text(identity.text())
+    assert refusal(library.make, "input_key_open_memory", text, len(text), None)[0] == "malformed"
+    identities = library.identities(tmp_path / "id.txt")
+    library("input_key_release", library.make("input_key_open_memory", text, len(text), identities))
+    library("identities_release", identities)

@@ -65,6 +65,10 @@ typedef struct OnnxsealError OnnxsealError;
 // threads may open models with it. The keys are zeroized when the handle is released.
 typedef struct OnnxsealIdentities OnnxsealIdentities;
 
+// A key that images are transformed with before a rewritten model is fed them. Any number of threads may
+// use it at once. It is zeroized when it is released.
+typedef struct OnnxsealInputKey OnnxsealInputKey;
+
 // A protected model in memory: authenticated as a whole, and decrypted.
 //
 // It does not change, and may be used from any number of threads. Pointers that it hands out belong
@@ -233,6 +237,54 @@ struct OnnxsealError *onnxseal_identities_add_passphrase(struct OnnxsealIdentiti
 
 // Releases `identities`; does nothing for `NULL`. Models that were opened with them stay open.
 void onnxseal_identities_release(struct OnnxsealIdentities *identities);
+
+// Opens a key file. One that is encrypted with age needs `identities`; `NULL` for others.
+//
+// On success `*key` is the key; release it with onnxseal_input_key_release().
+//
+// Errors: `IO`; `MALFORMED` if the file is no key; `NO_MATCHING_KEY` if no identity opens it.
+ONNXSEAL_MUST_USE
+struct OnnxsealError *onnxseal_input_key_open(const char *path,
+                                              const struct OnnxsealIdentities *identities,
+                                              struct OnnxsealInputKey **key);
+
+// The same for a key file in memory: `length_bytes` bytes at `file`. The caller zeroizes them.
+ONNXSEAL_MUST_USE
+struct OnnxsealError *onnxseal_input_key_open_memory(const void *file,
+                                                     size_t length_bytes,
+                                                     const struct OnnxsealIdentities *identities,
+                                                     struct OnnxsealInputKey **key);
+
+// Transforms images where they lie: what an ONNX Runtime session on the original is fed becomes what one on
+// the rewritten model is fed.
+//
+// `values` is an array of shape `dims`, of `n_dims` axes: 3 for one image, or 4 for images one after the
+// other. Their order is that of the key's layout. `data_type` is one of ONNX's numbers (TensorProto.DataType):
+// FLOAT 1, UINT8 2, INT8 3, UINT16 4 or FLOAT16 10. The array is aligned for it, and no other thread uses it
+// meanwhile. Floats are pixels in the key's range, or with `is_normalised` they have been through
+// `(x - mean) / std` already, with the key's mean and std.
+//
+// Errors: `USAGE` if the shape or the type does not go with the key; the images are then as they were.
+ONNXSEAL_MUST_USE
+struct OnnxsealError *onnxseal_input_key_apply(const struct OnnxsealInputKey *key,
+                                               const size_t *dims,
+                                               size_t n_dims,
+                                               int32_t data_type,
+                                               bool is_normalised,
+                                               void *values);
+
+// Makes plain images of keyed ones where they lie. Arguments and errors are those of
+// onnxseal_input_key_apply().
+ONNXSEAL_MUST_USE
+struct OnnxsealError *onnxseal_input_key_invert(const struct OnnxsealInputKey *key,
+                                                const size_t *dims,
+                                                size_t n_dims,
+                                                int32_t data_type,
+                                                bool is_normalised,
+                                                void *values);
+
+// Releases `key`; does nothing for `NULL`.
+void onnxseal_input_key_release(struct OnnxsealInputKey *key);
 
 // Opens a protected model into memory: verifies every byte of its files and decrypts the encrypted
 // parts.

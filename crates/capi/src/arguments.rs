@@ -105,3 +105,25 @@ pub(crate) unsafe fn array<'a, T>(array: *const T, len: usize, name: &str) -> Re
     // SAFETY: as the caller promises; no longer than a slice may be.
     Ok(unsafe { std::slice::from_raw_parts(array, len) })
 }
+
+/// An array to be written; `NULL` only if it is empty.
+///
+/// # Safety
+/// `array` is null, or points to `len` elements that nobody else uses for `'a`.
+pub(crate) unsafe fn array_mut<'a, T>(
+    array: *mut T,
+    len: usize,
+    name: &str,
+) -> Result<&'a mut [T]> {
+    if len == 0 {
+        return Ok(&mut []);
+    }
+    if array.is_null() || !array.is_aligned() {
+        return Err(Fault::usage(format!("{name} is NULL, or not aligned")));
+    }
+    if len > isize::MAX as usize / size_of::<T>().max(1) {
+        return Err(Fault::usage(format!("{name} is longer than memory")));
+    }
+    // SAFETY: as the caller promises; no longer than a slice may be.
+    Ok(unsafe { std::slice::from_raw_parts_mut(array, len) })
+}

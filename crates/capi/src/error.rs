@@ -114,6 +114,22 @@ impl From<onnxseal_runtime::Error> for Fault {
     }
 }
 
+impl From<onnxseal_inputs::Error> for Fault {
+    fn from(error: onnxseal_inputs::Error) -> Fault {
+        use onnxseal_inputs::{Error as InputsError, Fault as Class};
+        let error = match error {
+            InputsError::Key(error) => return error.into(),
+            error => error,
+        };
+        let kind = match error.fault() {
+            Class::Io => ErrorKind::Io,
+            Class::Malformed => ErrorKind::Malformed,
+            _ => ErrorKind::Usage,
+        };
+        Fault::of(kind, &error)
+    }
+}
+
 impl From<KeyError> for Fault {
     fn from(error: KeyError) -> Fault {
         Fault::from(Error::Key(error))

@@ -9,6 +9,7 @@ mod arguments;
 mod ep_context;
 mod error;
 mod identities;
+mod inputs;
 mod model;
 mod options;
 mod ort;
