@@ -1,4 +1,5 @@
-"""The reference of keyed inputs against its vectors: what FFX's authors and others publish, and that nothing has changed."""
+"""The reference of keyed inputs against its vectors: what FFX's authors and others publish, and that nothing has changed.
+And the models of fixtures/inputs: they do as well as their record says."""
 
 import json
 import os
@@ -6,9 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import onnxruntime
+import pytest
+
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 sys.path.insert(0, str(FIXTURES / "reference"))
 import onnxseal_inputs  # noqa: E402
+
+MODELS = json.loads((FIXTURES / "inputs" / "models.json").read_text())
 
 
 def test_the_script_makes_the_vectors(tmp_path):
@@ -47,3 +54,44 @@ def test_draws_are_even():
     drawn = [onnxseal_inputs.draw(iter([number, 1]), 12) for number in range(0, 2**32, 2**32 // 1200 + 1)]
     counts = [drawn.count(value) for value in range(12)]
     assert max(counts) - min(counts) <= 1
+
+
+def fed_to(facts):
+    """The test images as a model takes them, and their labels."""
+    held = np.load(FIXTURES / "inputs" / "images.npz")
+    images = held[facts["images"]]
+    if facts["dtype"] == "int8":
+        images = (images.astype(np.int16) - 128).astype(np.int8)
+    elif facts["dtype"] != "uint8":
+        lowest, highest = facts["range"]
+        images = (lowest + (highest - lowest) * (images / 255.0)).astype(facts["dtype"])
+    return (images if facts["layout"] == "nchw" else images.transpose(0, 2, 3, 1)), held["labels"]
+
+
+def key_of(path):
+    return onnxseal_inputs.parse((FIXTURES / "inputs" / path).read_text())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_do_as_well_as_is_said(name):
+    facts = MODELS[name]
+    images, labels = fed_to(facts)
+    wanted = facts["accuracy"] if "accuracy" in facts else facts["accuracy_with_key"]
+    if "key" in facts:
+        images = onnxseal_inputs.apply(key_of(facts["key"]), images)
+    session = onnxruntime.InferenceSession(FIXTURES / "inputs" / name, providers=["CPUExecutionProvider"])
+    scores = session.run(None, {session.get_inputs()[0].name: np.ascontiguousarray(images)})[facts["output"]]
+    assert abs((scores.argmax(1) == labels).mean() - wanted) <= 0.02
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if "keyed" in MODELS[name]])
+def test_keys_fit_what_the_models_take(name):
+    facts = MODELS[name]
+    images, _ = fed_to(facts)
+    for keyed in facts["keyed"].values():
+        key = key_of(keyed["key"])
+        assert (key.block, key.layout, list(key.range)) == (facts["block"], facts["layout"], facts["range"])
+        made = onnxseal_inputs.apply(key, images[:2])
+        assert (made != images[:2]).any()
+        back = onnxseal_inputs.invert(key, made).astype(np.float64)
+        assert np.abs(back - images[:2]).max() <= (1e-3 if facts["dtype"] == "float16" else 1e-6)
