@@ -2,8 +2,8 @@
 //! place must know.
 //!
 //! [`locate`] maps a model file without reading its weights, and [`skim`] tells which bytes that
-//! takes. [`external`] finds the files beside it, and [`edit`] renames them. [`tail`] writes and finds
-//! the tail of a protected model. [`sniff`] tells models from other files, and [`foreign`] names the
+//! takes. [`detail`] reads what the map leaves out. [`external`] finds the files beside it, and
+//! [`edit`] renames them. [`tail`] writes and finds the tail of a protected model. [`sniff`] tells models from other files, and [`foreign`] names the
 //! kind of other files. [`proto`] has ONNX's messages as generated types; no file is ever re-encoded
 //! through them.
 //!
@@ -23,6 +23,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod detail;
 pub mod edit;
 pub mod external;
 pub mod model;

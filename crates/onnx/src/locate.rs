@@ -281,6 +281,7 @@ impl<'a> Locator<'a, '_> {
             outputs: Vec::new(),
             position,
             offset: message.offset(),
+            len: message.span().len,
         };
         let mut has_attributes = false;
         let mut fields = message.fields(schema::NODE);

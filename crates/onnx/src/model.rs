@@ -195,6 +195,8 @@ pub struct Node<'a> {
     pub position: u32,
     /// Offset in the model file of the `NodeProto`, in bytes.
     pub offset: u64,
+    /// Length of the `NodeProto` in bytes.
+    pub len: u64,
 }
 
 /// A tensor that may hold weights.
@@ -220,6 +222,8 @@ pub struct Tensor<'a> {
     pub n_elements: u64,
     /// Offset in the model file of the `TensorProto` (of the attribute, for its floats), in bytes.
     pub offset: u64,
+    /// Length of that in bytes.
+    pub len: u64,
     /// Where the elements lie.
     pub payload: Payload,
 }

@@ -134,6 +134,22 @@ pub(crate) const VALUE_INFO: &Schema = &Schema::new(
     &[(1, "name"), (2, "type"), (3, "doc_string")],
 );
 
+pub(crate) const TYPE: &Schema = &Schema::new("TypeProto", &[1], &[(1, "tensor_type")]);
+
+pub(crate) const TENSOR_TYPE: &Schema = &Schema::new(
+    "TypeProto.Tensor",
+    &[1, 2],
+    &[(1, "elem_type"), (2, "shape")],
+);
+
+pub(crate) const SHAPE: &Schema = &Schema::new("TensorShapeProto", &[], &[(1, "dim")]);
+
+pub(crate) const DIMENSION: &Schema = &Schema::new(
+    "TensorShapeProto.Dimension",
+    &[1, 2],
+    &[(1, "dim_value"), (2, "dim_param")],
+);
+
 pub(crate) const OPSET_IMPORT: &Schema = &Schema::new(
     "OperatorSetIdProto",
     &[1, 2],

@@ -23,8 +23,8 @@ pub enum Elements<'e> {
 }
 
 /// Fields of `TensorProto` that hold elements, or say where they are.
-const OF_ELEMENTS: [u32; 9] = [4, 5, 6, 7, 9, 10, 11, 13, 14];
-const RAW_DATA: u32 = 9;
+pub(super) const OF_ELEMENTS: [u32; 9] = [4, 5, 6, 7, 9, 10, 11, 13, 14];
+pub(super) const RAW_DATA: u32 = 9;
 
 /// Copies the model file `bytes` with the elements of some tensors elsewhere.
 ///
@@ -131,11 +131,11 @@ fn tensor<'e>(
 }
 
 /// What comes before the bytes of a length-delimited field.
-fn put_head(out: &mut Vec<u8>, number: u32, len: usize) {
+pub(super) fn put_head(out: &mut Vec<u8>, number: u32, len: usize) {
     put_number(out, u64::from(number << 3 | 2));
     put_number(out, len as u64);
 }
 
-fn put_number(out: &mut Vec<u8>, value: u64) {
+pub(super) fn put_number(out: &mut Vec<u8>, value: u64) {
     put_varint(value, |part| out.extend_from_slice(part));
 }

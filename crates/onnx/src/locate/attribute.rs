@@ -112,7 +112,7 @@ impl<'a> Locator<'a, '_> {
             self.attribute_messages(graph, holder, message)?;
         }
         if floats.n >= MIN_FLOATS {
-            self.attribute_floats(graph, holder, floats, message.offset())?;
+            self.attribute_floats(graph, holder, floats, message.span())?;
         }
         Ok(())
     }
@@ -179,8 +179,9 @@ impl<'a> Locator<'a, '_> {
         graph: GraphId,
         holder: Holder<'a>,
         floats: Runs,
-        offset: u64,
+        span: Span,
     ) -> Result<(), Error> {
+        let offset = span.start;
         let mark = self.enter(format_args!("floats"));
         let field = PayloadField::AttributeFloats;
         let payload = match floats.layout {
@@ -215,6 +216,7 @@ impl<'a> Locator<'a, '_> {
             dims: vec![floats.n],
             n_elements: floats.n,
             offset,
+            len: span.len,
             payload,
         })?;
         self.leave(mark);

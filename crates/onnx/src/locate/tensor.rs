@@ -101,6 +101,7 @@ impl<'a> Locator<'a, '_> {
             dims: std::mem::take(&mut parts.dims),
             n_elements,
             offset: parts.offset,
+            len: parts.len,
             payload,
         })
     }
@@ -224,6 +225,8 @@ impl<'a> Locator<'a, '_> {
 struct Parts<'a> {
     /// Offset of the message.
     offset: u64,
+    /// Length of the message.
+    len: u64,
     name: &'a str,
     dims: Vec<u64>,
     /// The number in the file, and the offset of its field.
@@ -272,6 +275,7 @@ impl<'a> Parts<'a> {
     fn new(message: Message<'a>) -> Parts<'a> {
         Parts {
             offset: message.offset(),
+            len: message.span().len,
             name: "",
             dims: Vec::new(),
             data_type: (DataType::Undefined as i32, message.offset()),

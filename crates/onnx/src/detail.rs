@@ -1,0 +1,224 @@
+//! What the map of a model leaves out: settings of nodes, types of inputs, elements coded as varints.
+//!
+//! Each is read where it is asked for, and takes no more memory than it takes in the file, times eight.
+
+use crate::error::{Error, Fault};
+use crate::model::{Node, Tensor};
+use crate::proto::tensor_proto::DataType;
+use crate::schema;
+use crate::wire::{Field, Message, Value};
+
+/// An attribute of a node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attribute<'a> {
+    /// `AttributeProto.name`.
+    pub name: &'a str,
+    /// Its value.
+    pub value: Setting<'a>,
+}
+
+/// The value of an attribute.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Setting<'a> {
+    /// `f`.
+    Float(f32),
+    /// `i`.
+    Int(i64),
+    /// `s`.
+    String(&'a [u8]),
+    /// `ints`.
+    Ints(Vec<i64>),
+    /// Any other, or more than one.
+    Other,
+}
+
+/// The name and type of a graph's input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputType<'a> {
+    /// `ValueInfoProto.name`.
+    pub name: &'a str,
+    /// Element type, where the file says.
+    pub data_type: Option<DataType>,
+    /// Shape, where the file has one; dimensions that are not fixed are `None`.
+    pub dims: Option<Vec<Option<u64>>>,
+}
+
+/// The attributes of a node of the model file `bytes`.
+///
+/// # Errors
+/// [`Error::Malformed`].
+pub fn attributes<'a>(bytes: &'a [u8], node: &Node<'_>) -> Result<Vec<Attribute<'a>>, Error> {
+    let message = within(bytes, node.offset, node.len);
+    let mut attributes = Vec::new();
+    let mut fields = message.fields(schema::NODE);
+    while let Some(field) = fields.next()? {
+        if field.number == 5 {
+            attributes.push(attribute(field.message()?)?);
+        }
+    }
+    Ok(attributes)
+}
+
+fn attribute(message: Message<'_>) -> Result<Attribute<'_>, Error> {
+    /// `AttributeProto.AttributeType`.
+    const INT: u64 = 2;
+    const INTS: u64 = 7;
+    let mut name = "";
+    let mut kind = 0;
+    let mut values = Vec::new();
+    let mut ints = Vec::new();
+    let mut fields = message.fields(schema::ATTRIBUTE);
+    while let Some(field) = fields.next()? {
+        match field.number {
+            1 => name = field.string()?,
+            2 => values.push(Setting::Float(f32_of(message, &field)?)),
+            3 => values.push(Setting::Int(field.varint()? as i64)),
+            4 => values.push(Setting::String(field.message()?.slice())),
+            8 => varints(&field, &mut ints)?,
+            20 => kind = field.varint()?,
+            5..=7 | 9..=11 | 14 | 15 | 21..=23 => values.push(Setting::Other),
+            _ => {}
+        }
+    }
+    if !ints.is_empty() {
+        values.push(Setting::Ints(ints));
+    }
+    let value = match (values.pop(), kind) {
+        (Some(value), _) if values.is_empty() => value,
+        (None, INT) => Setting::Int(0),
+        (None, INTS) => Setting::Ints(Vec::new()),
+        _ => Setting::Other,
+    };
+    Ok(Attribute { name, value })
+}
+
+/// The elements of a tensor of the model file `bytes` that are coded as varints, in `int32_data`,
+/// `int64_data` or `uint64_data`; as many as there are.
+///
+/// # Errors
+/// [`Error::Malformed`].
+pub fn coded_elements(bytes: &[u8], tensor: &Tensor<'_>) -> Result<Vec<i64>, Error> {
+    let mut elements = Vec::new();
+    let mut fields = within(bytes, tensor.offset, tensor.len).fields(schema::TENSOR);
+    while let Some(field) = fields.next()? {
+        if let 5 | 7 | 11 = field.number {
+            varints(&field, &mut elements)?;
+        }
+    }
+    Ok(elements)
+}
+
+/// The types of the main graph's inputs in the model file `bytes`, in order.
+///
+/// # Errors
+/// [`Error::Malformed`].
+pub fn input_types(bytes: &[u8]) -> Result<Vec<InputType<'_>>, Error> {
+    let mut types = Vec::new();
+    let mut fields = Message::of_file(bytes).fields(schema::MODEL);
+    while let Some(field) = fields.next()? {
+        if field.number != 7 {
+            continue;
+        }
+        let mut fields = field.message()?.fields(schema::GRAPH);
+        while let Some(field) = fields.next()? {
+            if field.number == 11 {
+                types.push(input_type(field.message()?)?);
+            }
+        }
+    }
+    Ok(types)
+}
+
+fn input_type(message: Message<'_>) -> Result<InputType<'_>, Error> {
+    let mut input = InputType {
+        name: "",
+        data_type: None,
+        dims: None,
+    };
+    let mut fields = message.fields(schema::VALUE_INFO);
+    while let Some(field) = fields.next()? {
+        match field.number {
+            1 => input.name = field.string()?,
+            2 => {
+                let mut fields = field.message()?.fields(schema::TYPE);
+                while let Some(field) = fields.next()? {
+                    if field.number == 1 {
+                        tensor_type(field.message()?, &mut input)?;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(input)
+}
+
+fn tensor_type(message: Message<'_>, input: &mut InputType<'_>) -> Result<(), Error> {
+    let mut fields = message.fields(schema::TENSOR_TYPE);
+    while let Some(field) = fields.next()? {
+        match field.number {
+            1 => input.data_type = DataType::try_from(field.int32()?).ok(),
+            2 => {
+                let mut dims = Vec::new();
+                let mut fields = field.message()?.fields(schema::SHAPE);
+                while let Some(field) = fields.next()? {
+                    if field.number == 1 {
+                        dims.push(dimension(field.message()?)?);
+                    }
+                }
+                input.dims = Some(dims);
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn dimension(message: Message<'_>) -> Result<Option<u64>, Error> {
+    let mut dim = None;
+    let mut fields = message.fields(schema::DIMENSION);
+    while let Some(field) = fields.next()? {
+        if field.number == 1 {
+            // Some writers put -1, or 0, where a dimension is not fixed.
+            dim = Some(field.varint()?).filter(|&dim| dim > 0 && dim <= i64::MAX as u64);
+        }
+    }
+    Ok(dim)
+}
+
+/// Appends the varints of a repeated field, packed or not.
+fn varints(field: &Field<'_>, out: &mut Vec<i64>) -> Result<(), Error> {
+    let Value::Delimited(packed) = field.value else {
+        out.push(field.varint()? as i64);
+        return Ok(());
+    };
+    let mut varints = packed.varints();
+    while let Some(value) = varints.next().map_err(|error| field.name(error))? {
+        out.push(value as i64);
+    }
+    Ok(())
+}
+
+fn f32_of(message: Message<'_>, field: &Field<'_>) -> Result<f32, Error> {
+    let Value::Fixed32(offset) = field.value else {
+        return Err(field.wire_type("4 bytes"));
+    };
+    let at = offset.saturating_sub(message.offset()) as usize;
+    match message.slice().get(at..at.saturating_add(4)) {
+        Some(&[a, b, c, d]) => Ok(f32::from_le_bytes([a, b, c, d])),
+        _ => Err(Error::malformed(
+            offset,
+            Fault::Truncated {
+                expected: 4,
+                found: 0,
+            },
+        )),
+    }
+}
+
+fn within(bytes: &[u8], offset: u64, len: u64) -> Message<'_> {
+    let end = bytes.len();
+    let start = usize::try_from(offset).unwrap_or(end).min(end);
+    let len = usize::try_from(len).unwrap_or(usize::MAX);
+    Message::within(bytes, start, start.saturating_add(len).min(end))
+}
