@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::refusal::Refusal;
+
 /// Why an operation on keyed inputs failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -29,6 +31,15 @@ pub enum Error {
     /// The age file of a key does not open.
     #[error(transparent)]
     Key(#[from] onnxseal_crypto::Error),
+    /// The model cannot be rewritten.
+    #[error("{0}")]
+    Refused(Box<Refusal>),
+    /// A file is no model that can be read.
+    #[error(transparent)]
+    Onnx(#[from] onnxseal_onnx::Error),
+    /// A file of a model cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] onnxseal_store::Error),
     /// The caller asks for what makes no sense.
     #[error("{0}")]
     Usage(String),
@@ -68,5 +79,11 @@ impl Error {
             }
             _ => Fault::Usage,
         }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Error {
+        Error::Refused(Box::new(refusal))
     }
 }

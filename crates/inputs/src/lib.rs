@@ -7,6 +7,8 @@
 mod apply;
 mod error;
 mod key;
+mod refusal;
+pub mod rewrite;
 
 pub use apply::{Cipher, Images, ImagesMut, Scale, ValueType};
 pub use error::{Error, Fault, Result};
@@ -14,3 +16,4 @@ pub use key::{
     BlockMap, InputKey, Layout, MAX_BLOCK, MAX_BLOCK_VALUES, MAX_CHANNELS, MAX_ORTHOGONAL, Matrix,
     Normalisation, Order, Spec, Transform,
 };
+pub use refusal::Refusal;

@@ -1,0 +1,60 @@
+//! Why a model cannot be rewritten.
+
+use std::fmt;
+
+use onnxseal_onnx::excerpt;
+use onnxseal_onnx::model::Node;
+
+/// Why a model, or one of its inputs, cannot be rewritten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The node where that shows: its name and operator.
+    pub node: Option<String>,
+    /// What is wrong.
+    pub reason: String,
+    /// What can be done about it.
+    pub advice: Option<&'static str>,
+}
+
+/// What helps wherever a model computes what no rewriting can undo.
+pub(crate) const TRAIN: &str =
+    "train the model on transformed images instead: `inputs encrypt` transforms data sets";
+
+impl Refusal {
+    pub(crate) fn new(reason: impl Into<String>) -> Refusal {
+        Refusal {
+            node: None,
+            reason: reason.into(),
+            advice: None,
+        }
+    }
+
+    /// Names the node, unless one is known.
+    pub(crate) fn at(mut self, node: &Node<'_>) -> Refusal {
+        self.node.get_or_insert_with(|| shown(node));
+        self
+    }
+
+    pub(crate) fn advise(mut self, advice: &'static str) -> Refusal {
+        self.advice.get_or_insert(advice);
+        self
+    }
+}
+
+/// What a node is called in messages: its name, or its first output where it has none.
+pub(crate) fn shown(node: &Node<'_>) -> String {
+    let name = match node.name {
+        "" => node.outputs.first().copied().unwrap_or_default(),
+        name => name,
+    };
+    format!("{:?} ({})", excerpt(name), excerpt(node.op_type))
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.node {
+            Some(node) => write!(f, "node {node}: {}", self.reason),
+            None => f.write_str(&self.reason),
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! The weights and the bias of a consumer.
+
+use onnxseal_onnx::model::{Node, NodeId, TensorId};
+use onnxseal_onnx::proto::tensor_proto::DataType;
+
+use crate::error::Result;
+use crate::refusal::{Refusal, shown};
+use crate::rewrite::elements::is_float;
+use crate::rewrite::graph::Graph;
+use crate::rewrite::value::Value;
+
+/// Nodes that weights come through, at most.
+const MAX_CHAIN: usize = 16;
+
+/// The tensor of a consumer's weights.
+#[derive(Debug)]
+pub(in crate::rewrite) struct Weight {
+    pub(in crate::rewrite) tensor: TensorId,
+    pub(in crate::rewrite) kind: Kind,
+    /// The type of the floats that they become.
+    pub(in crate::rewrite) float: DataType,
+}
+
+/// What the elements stand for.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::rewrite) enum Kind {
+    Floats,
+    /// `scale (element - zero)`: one of each for all outputs, or one for each output.
+    Integers {
+        zero: Vec<i64>,
+        scale: Vec<f64>,
+    },
+}
+
+/// The tensor of a consumer's bias.
+#[derive(Debug, PartialEq)]
+pub(in crate::rewrite) enum Bias {
+    Floats(TensorId),
+    /// Integers of this scale, one for all or one for each; without, of the scale of the sums.
+    Integers(TensorId, Option<Vec<f64>>),
+    /// None, and a slot for one.
+    Absent(usize),
+    /// None, and nowhere to put one.
+    Impossible,
+}
+
+impl Weight {
+    /// The weights of a Conv, QLinearConv or ConvInteger. What the node takes off the image's integers is
+    /// taken off `value`.
+    pub(super) fn of_conv(
+        graph: &Graph<'_>,
+        id: NodeId,
+        node: &Node<'_>,
+        value: &mut Value,
+    ) -> Result<Weight> {
+        let slots = match node.op_type {
+            "Conv" => return Ok(Weight::of_slot(graph, id, node, 1, false, 0, value)?.0),
+            "QLinearConv" => (2, 3, 5),
+            _ => (2, 1, 3),
+        };
+        Ok(Weight::of_integers(graph, id, node, slots, 0, value)?.0)
+    }
+
+    /// The weights of a MatMul or Gemm, and whether the first of their axes counts outputs.
+    pub(super) fn of_matmul(
+        graph: &Graph<'_>,
+        id: NodeId,
+        node: &Node<'_>,
+        is_transposed: bool,
+        value: &mut Value,
+    ) -> Result<(Weight, bool)> {
+        match node.op_type {
+            "QLinearMatMul" => Weight::of_integers(graph, id, node, (2, 3, 5), 1, value),
+            "MatMulInteger" => Weight::of_integers(graph, id, node, (2, 1, 3), 1, value),
+            _ => Weight::of_slot(graph, id, node, 1, is_transposed, 1, value),
+        }
+    }
+
+    /// Integers that an operator multiplies as they are: `slots` has the image's zero point, the weights
+    /// and theirs.
+    fn of_integers(
+        graph: &Graph<'_>,
+        id: NodeId,
+        node: &Node<'_>,
+        slots: (usize, usize, usize),
+        output_axis: usize,
+        value: &mut Value,
+    ) -> Result<(Weight, bool)> {
+        if !value.is_integer {
+            return Err(Refusal::new("it reads floats as integers").into());
+        }
+        let (of_image, of_weight, of_zero) = slots;
+        let is_dynamic = value
+            .roundings
+            .iter()
+            .any(|rounding| rounding.reach.is_none());
+        match node.inputs.get(of_image).copied().unwrap_or_default() {
+            // Whatever it is, it is the same for any order of the pixels.
+            _ if is_dynamic => {}
+            "" => {}
+            name => match graph.small(name)?.and_then(|small| small.scalar()) {
+                Some(zero) => value.shift.iter_mut().for_each(|shift| *shift -= zero),
+                None => return Err(Refusal::new("the image's zero point is not constant").into()),
+            },
+        }
+        let name = node.inputs.get(of_weight).copied().unwrap_or_default();
+        let tensor = alone(graph, id, name)?;
+        let zero = match node.inputs.get(of_zero).copied().unwrap_or_default() {
+            "" => vec![0],
+            name => graph
+                .integers(name)?
+                .ok_or_else(|| Refusal::new("the weights' zero point is not constant"))?,
+        };
+        let dims = &graph.tensor(tensor)?.dims;
+        check_lengths(&zero, &[1.0], dims.get(output_axis).copied())?;
+        let kind = Kind::Integers {
+            zero,
+            scale: vec![1.0],
+        };
+        let float = DataType::Undefined;
+        let weight = Weight {
+            tensor,
+            kind,
+            float,
+        };
+        Ok((weight, output_axis == 0))
+    }
+
+    /// Weights that are, or become, floats, and whether the first of their axes counts outputs: it does if
+    /// `output_axis` of what the node reads is 0, or `is_transposed`.
+    fn of_slot(
+        graph: &Graph<'_>,
+        id: NodeId,
+        node: &Node<'_>,
+        slot: usize,
+        is_transposed: bool,
+        output_axis: usize,
+        value: &Value,
+    ) -> Result<(Weight, bool)> {
+        if value.is_integer {
+            return Err(Refusal::new("it reads integers as floats").into());
+        }
+        let mut name = node.inputs.get(slot).copied().unwrap_or_default();
+        let mut reader = id;
+        let mut output_axis = if is_transposed {
+            1 - output_axis
+        } else {
+            output_axis
+        };
+        let mut float = None;
+        let mut quantised: Option<(Vec<i64>, Vec<f64>, i64)> = None;
+        for _ in 0..MAX_CHAIN {
+            if graph.constant(name).is_some() {
+                let tensor = alone(graph, reader, name)?;
+                let found = graph.tensor(tensor)?;
+                let kind = match quantised {
+                    None if is_float(found.data_type) => Kind::Floats,
+                    None => return Err(Refusal::new("its weights are no floats").into()),
+                    Some((zero, scale, axis)) => {
+                        let n = found.dims.get(output_axis).copied();
+                        check_lengths(&zero, &scale, n)?;
+                        let is_one = zero.len() == 1 && scale.len() == 1;
+                        let from_end = axis + found.dims.len() as i64;
+                        let is_output = [axis, from_end].contains(&(output_axis as i64));
+                        if !is_one && !is_output {
+                            return Err(Refusal::new(
+                                "its weights have a scale for each input, not for each output",
+                            )
+                            .into());
+                        }
+                        Kind::Integers { zero, scale }
+                    }
+                };
+                let float = float.unwrap_or(found.data_type);
+                let weight = Weight {
+                    tensor,
+                    kind,
+                    float,
+                };
+                return Ok((weight, output_axis == 0));
+            }
+            let refused = || {
+                let name = onnxseal_onnx::excerpt(name);
+                Refusal::new(format!("its weights {name:?} are not constant"))
+            };
+            let (id, node) = graph.producer(name).ok_or_else(refused)?;
+            if graph.only_reader(name) != Some(reader) {
+                return Err(shared(graph, name, reader).into());
+            }
+            let attributes = graph.attributes(node)?;
+            match (node.domain, node.op_type) {
+                ("", "Identity") => {}
+                ("", "Cast") => {
+                    let to = i32::try_from(attributes.int("to", 0)).unwrap_or(0);
+                    float = float.or(DataType::try_from(to).ok());
+                }
+                ("", "Transpose") if slot == 1 => {
+                    let is_swap = match attributes.ints("perm") {
+                        Some(order) => *order == [1, 0],
+                        None => true,
+                    };
+                    // Of a matrix alone: the number of axes is checked where the weights are.
+                    if !is_swap {
+                        return Err(refused().into());
+                    }
+                    output_axis = 1 - output_axis;
+                }
+                ("" | "com.microsoft", "DequantizeLinear")
+                    if quantised.is_none() && attributes.int("block_size", 0) == 0 =>
+                {
+                    let scale = node.inputs.get(1).copied().unwrap_or_default();
+                    float = float.or(graph.type_of(scale));
+                    let zero = match node.inputs.get(2).copied().unwrap_or_default() {
+                        "" => vec![0],
+                        zero => graph.integers(zero)?.ok_or_else(refused)?,
+                    };
+                    let scale = graph.small(scale)?.ok_or_else(refused)?.values;
+                    quantised = Some((zero, scale, attributes.int("axis", 1).clamp(-64, 64)));
+                }
+                _ => return Err(refused().into()),
+            }
+            name = node.inputs.first().copied().unwrap_or_default();
+            reader = id;
+        }
+        Err(Refusal::new("its weights come through too many nodes").into())
+    }
+}
+
+fn check_lengths(zero: &[i64], scale: &[f64], n_outputs: Option<u64>) -> Result<()> {
+    let fits = |len: usize| len == 1 || Some(len as u64) == n_outputs;
+    match fits(zero.len()) && fits(scale.len()) {
+        true => Ok(()),
+        false => Err(Refusal::new("its weights have not one scale for each output").into()),
+    }
+}
+
+/// The constant `name`, which `reader` alone reads.
+fn alone(graph: &Graph<'_>, reader: NodeId, name: &str) -> Result<TensorId> {
+    let tensor = graph.constant(name);
+    let tensor = tensor.ok_or_else(|| Refusal::new("its weights or its bias are not constant"))?;
+    match graph.only_reader(name) == Some(reader) {
+        true => Ok(tensor),
+        false => Err(shared(graph, name, reader).into()),
+    }
+}
+
+fn shared(graph: &Graph<'_>, name: &str, reader: NodeId) -> Refusal {
+    let others = graph.readers(name).iter().filter(|id| **id != reader);
+    let other = others.filter_map(|id| graph.node(*id).ok()).next();
+    let name = onnxseal_onnx::excerpt(name);
+    let reason = match other {
+        Some(other) => format!(
+            "its weights {name:?} are those of node {} too",
+            shown(other)
+        ),
+        None => format!("its weights {name:?} are read twice, or are an output"),
+    };
+    Refusal::new(reason).advise("save the model again with a copy of the weights for each node")
+}
+
+impl Bias {
+    /// The bias in a slot of a node.
+    pub(super) fn of_slot(
+        graph: &Graph<'_>,
+        id: NodeId,
+        node: &Node<'_>,
+        slot: usize,
+        n_outputs: u64,
+    ) -> Result<Bias> {
+        let name = match node.inputs.get(slot).copied().unwrap_or_default() {
+            "" => return Ok(Bias::Absent(slot)),
+            name => name,
+        };
+        if let Some(tensor) = graph.constant(name) {
+            if graph.only_reader(name) != Some(id) {
+                return Ok(Bias::Impossible);
+            }
+            return Ok(Bias::found(graph, tensor, n_outputs, None)?.unwrap_or(Bias::Impossible));
+        }
+        let Some((reader, node)) = graph.producer(name) else {
+            return Ok(Bias::Impossible);
+        };
+        let (inner, scale) = match (node.op_type, &node.inputs[..]) {
+            ("DequantizeLinear", [inner, scale, ..]) => (*inner, *scale),
+            _ => return Ok(Bias::Impossible),
+        };
+        let zero = match node.inputs.get(2).copied().unwrap_or_default() {
+            "" => true,
+            zero => (graph.integers(zero)?).is_some_and(|zero| zero.iter().all(|zero| *zero == 0)),
+        };
+        let is_alone =
+            graph.only_reader(name) == Some(id) && graph.only_reader(inner) == Some(reader);
+        let (Some(tensor), Some(scale), true) =
+            (graph.constant(inner), graph.small(scale)?, is_alone && zero)
+        else {
+            return Ok(Bias::Impossible);
+        };
+        let found = Bias::found(graph, tensor, n_outputs, Some(scale.values))?;
+        Ok(found.unwrap_or(Bias::Impossible))
+    }
+
+    fn found(
+        graph: &Graph<'_>,
+        tensor: TensorId,
+        n_outputs: u64,
+        scale: Option<Vec<f64>>,
+    ) -> Result<Option<Bias>> {
+        let found = graph.tensor(tensor)?;
+        let is_last = found.dims.last() == Some(&n_outputs);
+        if !is_last || found.n_elements != n_outputs {
+            return Ok(None);
+        }
+        Ok(match found.data_type {
+            data_type if is_float(data_type) && scale.is_none() => Some(Bias::Floats(tensor)),
+            DataType::Int32 => Some(Bias::Integers(tensor, scale)),
+            _ => None,
+        })
+    }
+
+    /// The constant that the only reader of a MatMul adds.
+    pub(super) fn after(graph: &Graph<'_>, node: &Node<'_>, n_outputs: u64) -> Result<Bias> {
+        let output = node.outputs.first().copied().unwrap_or_default();
+        let Some(id) = graph.only_reader(output) else {
+            return Ok(Bias::Impossible);
+        };
+        let add = graph.node(id)?;
+        let other = add.inputs.iter().find(|name| **name != output);
+        let (("", "Add"), Some(name)) = ((add.domain, add.op_type), other) else {
+            return Ok(Bias::Impossible);
+        };
+        match graph.constant(name) {
+            Some(tensor) if graph.only_reader(name) == Some(id) => {
+                let found = Bias::found(graph, tensor, n_outputs, None)?;
+                Ok(found.unwrap_or(Bias::Impossible))
+            }
+            _ => Ok(Bias::Impossible),
+        }
+    }
+}

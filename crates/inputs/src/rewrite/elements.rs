@@ -1,0 +1,143 @@
+//! The elements of one tensor as numbers.
+
+use half::{bf16, f16};
+use onnxseal_onnx::proto::tensor_proto::DataType;
+
+/// Elements, little-endian without gaps.
+#[derive(Clone)]
+pub(super) struct Elements {
+    data_type: DataType,
+    raw: Vec<u8>,
+}
+
+/// Bytes of an element, of the types that are understood.
+pub(super) fn width(data_type: DataType) -> Option<usize> {
+    Some(match data_type {
+        DataType::Int8 | DataType::Uint8 | DataType::Bool => 1,
+        DataType::Int16 | DataType::Uint16 | DataType::Float16 | DataType::Bfloat16 => 2,
+        DataType::Int32 | DataType::Uint32 | DataType::Float => 4,
+        DataType::Int64 | DataType::Double => 8,
+        _ => return None,
+    })
+}
+
+pub(super) fn is_float(data_type: DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Float | DataType::Float16 | DataType::Bfloat16 | DataType::Double
+    )
+}
+
+/// The least and the greatest value of an integer type.
+pub(super) fn bounds(data_type: DataType) -> Option<(i64, i64)> {
+    Some(match data_type {
+        DataType::Int8 => (-128, 127),
+        DataType::Uint8 => (0, 255),
+        DataType::Int16 => (-32768, 32767),
+        DataType::Uint16 => (0, 65535),
+        DataType::Int32 => (i64::from(i32::MIN), i64::from(i32::MAX)),
+        _ => return None,
+    })
+}
+
+impl Elements {
+    /// Those of `raw`, little-endian without gaps.
+    pub(super) fn new(data_type: DataType, raw: Vec<u8>) -> Elements {
+        Elements { data_type, raw }
+    }
+
+    /// As many zeros.
+    pub(super) fn zeros(data_type: DataType, n: usize) -> Option<Elements> {
+        let raw = vec![0; n.checked_mul(width(data_type)?)?];
+        Some(Elements { data_type, raw })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.raw.len() / width(self.data_type).unwrap_or(1)
+    }
+
+    pub(super) fn data_type(&self) -> DataType {
+        self.data_type
+    }
+
+    pub(super) fn raw(&self) -> &[u8] {
+        &self.raw
+    }
+
+    pub(super) fn into_raw(self) -> Vec<u8> {
+        self.raw
+    }
+
+    fn bytes<const N: usize>(&self, i: usize) -> [u8; N] {
+        let bytes = self.raw.get(i * N..).and_then(|rest| rest.first_chunk());
+        bytes.copied().unwrap_or([0; N])
+    }
+
+    /// One of them; zero past the end.
+    pub(super) fn get(&self, i: usize) -> f64 {
+        match self.data_type {
+            DataType::Float => f64::from(f32::from_le_bytes(self.bytes(i))),
+            DataType::Double => f64::from_le_bytes(self.bytes(i)),
+            DataType::Float16 => f16::from_le_bytes(self.bytes(i)).to_f64(),
+            DataType::Bfloat16 => bf16::from_le_bytes(self.bytes(i)).to_f64(),
+            _ => self.int(i) as f64,
+        }
+    }
+
+    /// One of them, of an integer type.
+    pub(super) fn int(&self, i: usize) -> i64 {
+        match self.data_type {
+            DataType::Int8 => i64::from(i8::from_le_bytes(self.bytes(i))),
+            DataType::Uint8 | DataType::Bool => i64::from(u8::from_le_bytes(self.bytes(i))),
+            DataType::Int16 => i64::from(i16::from_le_bytes(self.bytes(i))),
+            DataType::Uint16 => i64::from(u16::from_le_bytes(self.bytes(i))),
+            DataType::Int32 => i64::from(i32::from_le_bytes(self.bytes(i))),
+            DataType::Uint32 => i64::from(u32::from_le_bytes(self.bytes(i))),
+            DataType::Int64 => i64::from_le_bytes(self.bytes(i)),
+            _ => 0,
+        }
+    }
+
+    /// Puts a number there, rounded once. `false` where the type has no such number.
+    #[must_use]
+    pub(super) fn put(&mut self, i: usize, value: f64) -> bool {
+        let (bytes, fits) = match self.data_type {
+            DataType::Float => pad((value as f32).to_le_bytes(), (value as f32).is_finite()),
+            DataType::Double => pad(value.to_le_bytes(), value.is_finite()),
+            DataType::Float16 => {
+                let value = f16::from_f64(value);
+                pad(value.to_le_bytes(), value.is_finite())
+            }
+            DataType::Bfloat16 => {
+                let value = bf16::from_f64(value);
+                pad(value.to_le_bytes(), value.is_finite())
+            }
+            _ => return value.fract() == 0.0 && self.put_int(i, value as i64),
+        };
+        fits && self.write(i, bytes)
+    }
+
+    /// Puts an integer there. `false` where the type has no such number.
+    #[must_use]
+    pub(super) fn put_int(&mut self, i: usize, value: i64) -> bool {
+        let fits = bounds(self.data_type).is_some_and(|(low, high)| (low..=high).contains(&value));
+        fits && self.write(i, value.to_le_bytes())
+    }
+
+    fn write(&mut self, i: usize, bytes: [u8; 8]) -> bool {
+        let width = width(self.data_type).unwrap_or(1);
+        match self.raw.get_mut(i * width..(i + 1) * width) {
+            Some(place) => {
+                place.copy_from_slice(&bytes[..width]);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+fn pad<const N: usize>(bytes: [u8; N], fits: bool) -> ([u8; 8], bool) {
+    let mut padded = [0; 8];
+    padded[..N].copy_from_slice(&bytes);
+    (padded, fits)
+}

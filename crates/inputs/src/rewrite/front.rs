@@ -1,0 +1,177 @@
+//! From an input to all that consumes it: what stands between, followed value by value.
+
+mod affine;
+mod shape;
+
+use std::collections::HashMap;
+
+use onnxseal_onnx::model::{Node, NodeId};
+
+use crate::error::{Error, Result};
+use crate::refusal::{Refusal, TRAIN};
+use crate::rewrite::consumer::{Consumer, conv, matmul};
+use crate::rewrite::graph::Graph;
+use crate::rewrite::value::Value;
+
+/// What a node makes of values of the image.
+pub(super) enum Step {
+    /// Its first output is another such value.
+    Value(Value),
+    /// Its weights meet the pixels.
+    Consumer(Box<Consumer>),
+    /// It reads the shape alone.
+    Shape,
+}
+
+/// All consumers of the image that `start`, the value of the graph's input `input`, is.
+///
+/// # Errors
+/// [`Error::Refused`] with the first node that cannot be followed.
+pub(super) fn follow(graph: &Graph<'_>, input: &str, start: Value) -> Result<Vec<Consumer>> {
+    let main = graph.model().main();
+    let mut values: HashMap<&str, Value> = HashMap::new();
+    values.insert(input, start);
+    let mut seen: Vec<NodeId> = Vec::new();
+    let mut consumers = Vec::new();
+    for (id, node) in graph.model().nodes_with_ids() {
+        let reads = node.inputs.iter().any(|name| values.contains_key(name));
+        if !reads || graph.is_in_function(node) {
+            continue;
+        }
+        seen.push(id);
+        let at = |error: Error| match error {
+            Error::Refused(refusal) => Error::Refused(Box::new(refusal.at(node))),
+            error => error,
+        };
+        if node.graph != main {
+            let refusal = Refusal::new("an inner graph reads the image").advise(TRAIN);
+            return Err(at(refusal.into()));
+        }
+        match step(graph, id, node, &values).map_err(at)? {
+            Step::Shape => {}
+            Step::Consumer(consumer) => consumers.push(*consumer),
+            Step::Value(value) => {
+                let others = node.outputs.iter().skip(1);
+                for other in others.filter(|name| !name.is_empty()) {
+                    if !graph.readers(other).is_empty() && node.op_type != "DynamicQuantizeLinear" {
+                        let refusal = Refusal::new("its second output is read too");
+                        return Err(at(refusal.into()));
+                    }
+                }
+                values.extend(node.outputs.first().map(|name| (*name, value)));
+            }
+        }
+    }
+    for name in values.keys() {
+        if graph.is_output(name) {
+            let name = onnxseal_onnx::excerpt(name);
+            let reason = format!("the image, as {name:?}, is an output of a graph");
+            return Err(Refusal::new(reason).advise(TRAIN).into());
+        }
+        // Whoever reads a value before it is made was passed over.
+        if graph
+            .readers(name)
+            .iter()
+            .any(|reader| !seen.contains(reader))
+        {
+            return Err(Refusal::new("nodes are not in the order in which they run").into());
+        }
+    }
+    if consumers.is_empty() {
+        let name = onnxseal_onnx::excerpt(input);
+        return Err(Refusal::new(format!("nothing reads input {name:?}")).into());
+    }
+    Ok(consumers)
+}
+
+fn step<'a>(
+    graph: &Graph<'a>,
+    id: NodeId,
+    node: &'a Node<'a>,
+    values: &HashMap<&str, Value>,
+) -> Result<Step> {
+    let slots: Vec<usize> = (0..node.inputs.len())
+        .filter(|slot| values.contains_key(node.inputs[*slot]))
+        .collect();
+    if (node.domain, node.op_type) == ("", "Concat") {
+        return shape::concat(graph, node, values).map(Step::Value);
+    }
+    let (Some(&slot), 1) = (slots.first(), slots.len()) else {
+        return Err(Refusal::new("it reads the image more than once")
+            .advise(TRAIN)
+            .into());
+    };
+    let Some(value) = values.get(node.inputs[slot]) else {
+        return Err(Refusal::new("it reads the image").into());
+    };
+    if value.norm.is_some() && node.op_type != "MatMul" && node.op_type != "Gemm" {
+        return Err(Refusal::new("it comes between a normalised patch and its weights").into());
+    }
+    let domain = match node.domain {
+        // ONNX Runtime's own ones of the same meaning.
+        "com.microsoft" if matches!(node.op_type, "QuantizeLinear" | "DequantizeLinear") => "",
+        domain => domain,
+    };
+    let first = || match slot {
+        0 => Ok(()),
+        _ => Err(Error::from(Refusal::new(
+            "it reads the image where it would read a constant",
+        ))),
+    };
+    let value = match (domain, node.op_type) {
+        ("", "Shape" | "Size") => return Ok(Step::Shape),
+        ("", "Identity") => value.clone(),
+        ("", "Add" | "Sub" | "Mul" | "Div") => affine::arithmetic(graph, node, slot, value)?,
+        ("", "BatchNormalization") => {
+            first()?;
+            affine::batch_normalization(graph, node, value)?
+        }
+        ("", "Cast") => affine::cast(graph, node, value)?,
+        ("", "QuantizeLinear") => {
+            first()?;
+            affine::quantize(graph, node, value)?
+        }
+        ("", "DequantizeLinear") => {
+            first()?;
+            affine::dequantize(graph, node, value)?
+        }
+        ("", "DynamicQuantizeLinear") => affine::dynamic_quantize(value)?,
+        ("", "Transpose") => shape::transpose(graph, node, value)?,
+        ("", "Reshape") => {
+            first()?;
+            shape::reshape(graph, node, value, values)?
+        }
+        ("", "Flatten") => shape::flatten(graph, node, value)?,
+        ("", "SpaceToDepth") => shape::space_to_depth(graph, node, value)?,
+        ("", "Slice") => {
+            first()?;
+            shape::slice(graph, node, value)?
+        }
+        ("", "Pad") => {
+            first()?;
+            shape::pad(graph, node, value)?
+        }
+        ("", "LayerNormalization") => {
+            first()?;
+            affine::layer_normalization(graph, node, value)?
+        }
+        ("", "Conv" | "QLinearConv" | "ConvInteger") => {
+            first()?;
+            return conv(graph, id, node, value.clone())
+                .map(|consumer| Step::Consumer(Box::new(consumer)));
+        }
+        ("", "MatMul" | "Gemm" | "QLinearMatMul" | "MatMulInteger") => {
+            first()?;
+            return matmul(graph, id, node, value.clone())
+                .map(|consumer| Step::Consumer(Box::new(consumer)));
+        }
+        _ => {
+            return Err(
+                Refusal::new("it reads the pixels before any weights meet them")
+                    .advise(TRAIN)
+                    .into(),
+            );
+        }
+    };
+    Ok(Step::Value(value))
+}

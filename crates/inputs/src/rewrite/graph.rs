@@ -1,0 +1,329 @@
+//! The main graph by names: who makes a value, who reads it, and what is constant.
+
+use std::collections::{HashMap, HashSet};
+
+use onnxseal_onnx::Model;
+use onnxseal_onnx::detail::{self, Attribute, Setting, coded_elements};
+use onnxseal_onnx::model::{
+    GraphOwner, Node, NodeId, Payload, Span, Tensor, TensorId, TensorRole, Unpatchable,
+};
+use onnxseal_onnx::proto::tensor_proto::DataType;
+
+use crate::error::Result;
+use crate::refusal::Refusal;
+use crate::rewrite::elements::{Elements, width};
+
+/// Elements of a constant that is read as numbers, at most.
+const MAX_SMALL: u64 = 1 << 16;
+/// Nodes that a constant comes through, at most.
+const MAX_CHAIN: usize = 16;
+
+/// A model, and how to read its external data.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    /// The model file.
+    pub bytes: &'a [u8],
+    /// The same, located.
+    pub model: &'a Model<'a>,
+    /// Reads bytes of the external data file with this normalised location.
+    pub external: &'a dyn Fn(&str, Span) -> Result<Vec<u8>>,
+}
+
+/// The main graph by names.
+pub(super) struct Graph<'a> {
+    pub(super) source: Source<'a>,
+    readers: HashMap<&'a str, Vec<NodeId>>,
+    producers: HashMap<&'a str, NodeId>,
+    constants: HashMap<&'a str, TensorId>,
+    outputs: HashSet<&'a str>,
+    /// Of each graph.
+    in_function: Vec<bool>,
+}
+
+/// A constant of few elements.
+pub(super) struct Small {
+    pub(super) dims: Vec<u64>,
+    pub(super) values: Vec<f64>,
+}
+
+/// The attributes of a node.
+pub(super) struct Attributes<'a>(Vec<Attribute<'a>>);
+
+impl<'a> Graph<'a> {
+    pub(super) fn new(source: Source<'a>) -> Graph<'a> {
+        let model = source.model;
+        let main = model.main();
+        let in_function = in_functions(model);
+        let mut readers: HashMap<&str, Vec<NodeId>> = HashMap::new();
+        let mut producers = HashMap::new();
+        for (id, node) in model.nodes_with_ids() {
+            if in_function.get(node.graph.index()) == Some(&true) {
+                continue;
+            }
+            // Those of inner graphs may read what stands outside; that one of theirs has the same name
+            // does no harm here.
+            for name in node.inputs.iter().filter(|name| !name.is_empty()) {
+                readers.entry(name).or_default().push(id);
+            }
+            if node.graph == main {
+                producers.extend(node.outputs.iter().map(|name| (*name, id)));
+            }
+        }
+        let is_constant = |tensor: &Tensor<'_>| match tensor.place {
+            TensorRole::Initializer => true,
+            TensorRole::Attribute { node, attribute } => {
+                let node = model.nodes.get(node.index());
+                matches!(attribute, "value" | "value_floats")
+                    && node.is_some_and(|node| node.op_type == "Constant" && node.domain.is_empty())
+            }
+            _ => false,
+        };
+        let tensors = model.tensors_with_ids();
+        let constants = tensors
+            .filter(|(_, tensor)| tensor.graph == main && is_constant(tensor))
+            .map(|(id, tensor)| (tensor.name, id));
+        // Names of inner graphs' outputs are read from outside of them.
+        let graphs = model.graphs.iter().zip(&in_function);
+        let outputs = graphs
+            .filter(|(_, in_function)| !**in_function)
+            .flat_map(|(graph, _)| &graph.outputs);
+        Graph {
+            source,
+            readers,
+            producers,
+            constants: constants.collect(),
+            outputs: outputs.copied().collect(),
+            in_function,
+        }
+    }
+
+    /// Whether a node stands in a function, which sees no names of the graph.
+    pub(super) fn is_in_function(&self, node: &Node<'_>) -> bool {
+        self.in_function.get(node.graph.index()) == Some(&true)
+    }
+
+    pub(super) fn model(&self) -> &'a Model<'a> {
+        self.source.model
+    }
+
+    pub(super) fn node(&self, id: NodeId) -> Result<&'a Node<'a>> {
+        let node = self.model().nodes.get(id.index());
+        node.ok_or_else(|| Refusal::new("a node is missing").into())
+    }
+
+    pub(super) fn tensor(&self, id: TensorId) -> Result<&'a Tensor<'a>> {
+        let tensor = self.model().tensors.get(id.index());
+        tensor.ok_or_else(|| Refusal::new("a tensor is missing").into())
+    }
+
+    /// The nodes that read a value, of all graphs; twice where one reads it twice.
+    pub(super) fn readers(&self, name: &str) -> &[NodeId] {
+        self.readers.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether a value is an output of a graph.
+    pub(super) fn is_output(&self, name: &str) -> bool {
+        self.outputs.contains(name)
+    }
+
+    /// The one node that reads a value.
+    pub(super) fn only_reader(&self, name: &str) -> Option<NodeId> {
+        match self.readers(name) {
+            [reader] if !self.is_output(name) => Some(*reader),
+            _ => None,
+        }
+    }
+
+    /// The node that makes a value.
+    pub(super) fn producer(&self, name: &str) -> Option<(NodeId, &'a Node<'a>)> {
+        let id = *self.producers.get(name)?;
+        Some((id, self.model().nodes.get(id.index())?))
+    }
+
+    /// The tensor that a value is.
+    pub(super) fn constant(&self, name: &str) -> Option<TensorId> {
+        self.constants.get(name).copied()
+    }
+
+    pub(super) fn attributes(&self, node: &Node<'_>) -> Result<Attributes<'a>> {
+        Ok(Attributes(detail::attributes(self.source.bytes, node)?))
+    }
+
+    /// Reads the elements of a tensor.
+    pub(super) fn load(&self, id: TensorId) -> Result<Elements> {
+        let graph = self;
+        let tensor = graph.tensor(id)?;
+        let refused = |reason: &str| {
+            let name = onnxseal_onnx::excerpt(tensor.name);
+            Refusal::new(format!("the elements of tensor {name:?} {reason}"))
+        };
+        let data_type = tensor.data_type;
+        let Some(width) = width(data_type) else {
+            return Err(refused(&format!("are of type {}", data_type.as_str_name())).into());
+        };
+        let bytes = graph.source.bytes;
+        let raw =
+            match &tensor.payload {
+                Payload::Empty => Vec::new(),
+                Payload::Dense { file, span, .. } => match graph.model().location(*file) {
+                    Some(location) => (graph.source.external)(location, *span)?,
+                    None => slice(bytes, *span).unwrap_or_default().to_vec(),
+                },
+                Payload::Strided { start, stride, .. } => {
+                    let mut raw = Vec::new();
+                    for i in 0..tensor.n_elements {
+                        let start = start.saturating_add(i.saturating_mul(u64::from(*stride)));
+                        let len = width as u64;
+                        let element = slice(bytes, Span { start, len }).unwrap_or_default();
+                        raw.extend_from_slice(element);
+                    }
+                    raw
+                }
+                Payload::Unpatchable(
+                    Unpatchable::Int32Data | Unpatchable::Int64Data | Unpatchable::Uint64Data,
+                ) => {
+                    let coded = coded_elements(bytes, tensor)?;
+                    let low = coded
+                        .iter()
+                        .flat_map(|i| i.to_le_bytes().into_iter().take(width));
+                    low.collect()
+                }
+                Payload::Unpatchable(_) => {
+                    return Err(refused("lie scattered over the file")
+                .advise("save the model again with another program, which puts them in one place")
+                .into());
+                }
+            };
+        if raw.len() as u64 != tensor.n_elements.saturating_mul(width as u64) {
+            return Err(refused("are not as many as its shape says").into());
+        }
+        Ok(Elements::new(data_type, raw))
+    }
+
+    /// The elements of a constant of few of them, which may come through Identity and Cast.
+    pub(super) fn small(&self, name: &str) -> Result<Option<Small>> {
+        let mut name = name;
+        for _ in 0..MAX_CHAIN {
+            if let Some(id) = self.constant(name) {
+                let tensor = self.tensor(id)?;
+                if tensor.n_elements > MAX_SMALL {
+                    return Ok(None);
+                }
+                let elements = self.load(id)?;
+                return Ok(Some(Small {
+                    dims: tensor.dims.clone(),
+                    values: (0..elements.len()).map(|i| elements.get(i)).collect(),
+                }));
+            }
+            let Some((_, node)) = self.producer(name) else {
+                return Ok(None);
+            };
+            match (node.domain, node.op_type, node.inputs.first()) {
+                ("", "Identity" | "Cast", Some(input)) => name = input,
+                ("", "Constant", _) => return self.plain(node),
+                _ => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The value of a Constant node that holds no tensor.
+    fn plain(&self, node: &Node<'_>) -> Result<Option<Small>> {
+        let attributes = self.attributes(node)?;
+        let (dims, values) = match attributes.0.first().map(|a| &a.value) {
+            Some(Setting::Float(value)) => (vec![], vec![f64::from(*value)]),
+            Some(Setting::Int(value)) => (vec![], vec![*value as f64]),
+            Some(Setting::Ints(values)) if values.len() as u64 <= MAX_SMALL => {
+                let values: Vec<f64> = values.iter().map(|value| *value as f64).collect();
+                (vec![values.len() as u64], values)
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(Small { dims, values }))
+    }
+
+    /// The integers of a constant list.
+    pub(super) fn integers(&self, name: &str) -> Result<Option<Vec<i64>>> {
+        let small = self.small(name)?;
+        Ok(small.map(|small| small.values.iter().map(|value| *value as i64).collect()))
+    }
+
+    /// The element type of a constant.
+    pub(super) fn type_of(&self, name: &str) -> Option<DataType> {
+        let tensor = self.model().tensors.get(self.constant(name)?.index())?;
+        Some(tensor.data_type)
+    }
+}
+
+/// Of each graph, whether it is a function's body, or within one.
+fn in_functions(model: &Model<'_>) -> Vec<bool> {
+    let mut all: Vec<bool> = Vec::with_capacity(model.graphs.len());
+    for graph in &model.graphs {
+        let is_within = match graph.owner {
+            GraphOwner::Model => false,
+            GraphOwner::Function(_) => true,
+            GraphOwner::Node { node, .. } => {
+                let around = model.nodes.get(node.index()).map(|node| node.graph.index());
+                around.and_then(|graph| all.get(graph)) == Some(&true)
+            }
+        };
+        all.push(is_within);
+    }
+    all
+}
+
+impl<'a> Attributes<'a> {
+    fn find(&self, name: &str) -> Option<&Setting<'a>> {
+        let found = self.0.iter().find(|attribute| attribute.name == name)?;
+        Some(&found.value)
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+
+    pub(super) fn int(&self, name: &str, default: i64) -> i64 {
+        match self.find(name) {
+            Some(Setting::Int(value)) => *value,
+            _ => default,
+        }
+    }
+
+    pub(super) fn float(&self, name: &str, default: f32) -> f64 {
+        f64::from(match self.find(name) {
+            Some(Setting::Float(value)) => *value,
+            _ => default,
+        })
+    }
+
+    pub(super) fn ints(&self, name: &str) -> Option<&[i64]> {
+        match self.find(name) {
+            Some(Setting::Ints(values)) => Some(values),
+            _ => None,
+        }
+    }
+
+    pub(super) fn string(&self, name: &str) -> Option<&'a [u8]> {
+        match self.find(name) {
+            Some(Setting::String(value)) => Some(value),
+            _ => None,
+        }
+    }
+}
+
+impl Small {
+    /// The one value, where there is one.
+    pub(super) fn scalar(&self) -> Option<f64> {
+        match self.values[..] {
+            [value] => Some(value),
+            _ => None,
+        }
+    }
+}
+
+/// The bytes of a range.
+pub(super) fn slice(bytes: &[u8], span: Span) -> Option<&[u8]> {
+    let start = usize::try_from(span.start).ok()?;
+    let end = usize::try_from(span.start.checked_add(span.len)?).ok()?;
+    bytes.get(start..end)
+}

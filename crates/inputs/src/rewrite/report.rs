@@ -1,0 +1,209 @@
+//! Whether a model can be rewritten, and where, before there is a key.
+
+use onnxseal_onnx::proto::tensor_proto::DataType;
+
+use crate::error::{Error, Result};
+use crate::key::{BlockMap, Layout, MAX_BLOCK, MAX_BLOCK_VALUES, MAX_CHANNELS};
+use crate::refusal::{Refusal, TRAIN, shown};
+use crate::rewrite::changes::Changes;
+use crate::rewrite::consumer::{Consumer, Kind, check_block};
+use crate::rewrite::graph::{Graph, Source};
+use crate::rewrite::solve::{Task, solve};
+use crate::rewrite::start::{Start, check_source, inputs};
+use crate::rewrite::{front, positions};
+
+/// An input, and whether it can be made to take transformed images.
+#[derive(Debug)]
+pub struct Candidate {
+    /// Its name.
+    pub input: String,
+    /// What can be done, or why nothing can.
+    pub found: std::result::Result<Entry, Refusal>,
+}
+
+/// How a model takes images, and what keys fit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Element type of the input.
+    pub data_type: DataType,
+    /// The order of its axes.
+    pub layout: Layout,
+    /// Channels.
+    pub channels: u32,
+    /// Rows and columns, where they are fixed.
+    pub size: (Option<u64>, Option<u64>),
+    /// The nodes whose weights change: names and operators.
+    pub nodes: Vec<String>,
+    /// Sides of the blocks that are possible, ascending; never empty.
+    pub blocks: Vec<u32>,
+    /// What the graph computes of each channel before the weights: `(x - mean) / std`.
+    pub statistics: Vec<(f64, f64)>,
+    /// Whether weights are integers.
+    pub is_integer: bool,
+    /// Why transforms other than a shuffle are not possible for every key: padding, a missing bias, rounding, a
+    /// normalisation; `None` where they are.
+    pub shuffle_alone: Option<Refusal>,
+    /// Whether whole blocks can change places, and with which blocks; or why they cannot.
+    pub block_places: std::result::Result<u32, Refusal>,
+    /// Whether a shuffle is exact by construction, so that no run has to show it.
+    pub is_shuffle_exact: bool,
+}
+
+/// Looks at each input of a model that may take images.
+///
+/// # Errors
+/// [`Error::Refused`] where no input could be rewritten whatever it is: a protected model; [`Error::Onnx`].
+pub fn inspect(source: &Source<'_>) -> Result<Vec<Candidate>> {
+    check_source(source)?;
+    let graph = Graph::new(*source);
+    let mut candidates = Vec::new();
+    for input in inputs(source, &graph)? {
+        let mut refusal: Option<Refusal> = None;
+        let mut found = None;
+        'all: for layout in [Layout::Nchw, Layout::Nhwc] {
+            let place = match layout {
+                Layout::Nchw => 1,
+                Layout::Nhwc => 3,
+            };
+            let stated = input.dims.as_ref().and_then(|dims| *dims.get(place)?);
+            let counts: Vec<u32> = match stated {
+                Some(n) => u32::try_from(n)
+                    .into_iter()
+                    .filter(|n| *n <= MAX_CHANNELS)
+                    .collect(),
+                None => vec![3, 1, 4, 2],
+            };
+            for channels in counts {
+                let start = Start::new(&input, layout, channels, None);
+                let entry = start
+                    .map_err(Error::from)
+                    .and_then(|start| entry(&graph, input.name, layout, channels, start));
+                match entry {
+                    Ok(mut entry) => {
+                        entry.data_type = input.data_type.unwrap_or(DataType::Undefined);
+                        found = Some(entry);
+                        break 'all;
+                    }
+                    Err(Error::Refused(why)) => {
+                        refusal.get_or_insert(*why);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        let none = || Refusal::new("it has no axis of channels").advise(TRAIN);
+        candidates.push(Candidate {
+            input: input.name.to_owned(),
+            found: found.ok_or_else(|| refusal.unwrap_or_else(none)),
+        });
+    }
+    Ok(candidates)
+}
+
+fn entry(
+    graph: &Graph<'_>,
+    input: &str,
+    layout: Layout,
+    channels: u32,
+    start: Start,
+) -> Result<Entry> {
+    let (size, sum, range) = (start.size(), start.sum, start.range);
+    let consumers = front::follow(graph, input, start.value)?;
+    let possible = |block: u32| {
+        let values = block
+            .checked_mul(block)
+            .and_then(|n| n.checked_mul(channels));
+        let sides = [size.0, size.1].into_iter().flatten();
+        values.is_some_and(|n| (2..=MAX_BLOCK_VALUES).contains(&n))
+            && sides
+                .into_iter()
+                .all(|side| side.is_multiple_of(u64::from(block)))
+            && consumers
+                .iter()
+                .all(|c| check_block(c, u64::from(block)).is_ok())
+    };
+    let blocks: Vec<u32> = (1..=MAX_BLOCK).filter(|block| possible(*block)).collect();
+    let mut nodes = Vec::new();
+    for consumer in &consumers {
+        nodes.push(shown(graph.node(consumer.node)?));
+    }
+    let Some(&largest) = blocks.last() else {
+        let first = consumers
+            .first()
+            .ok_or_else(|| Refusal::new("nothing reads the image"))?;
+        let refusal =
+            Refusal::new("no blocks of more than one value divide its window, stride and padding");
+        return Err(refusal.at(graph.node(first.node)?).advise(TRAIN).into());
+    };
+    let first = consumers.first();
+    let statistics = first.map(|consumer| {
+        let value = &consumer.value;
+        let pairs = value.gain.iter().zip(&value.shift);
+        pairs
+            .map(|(gain, shift)| (-shift / gain, 1.0 / gain))
+            .collect()
+    });
+    let n = u64::from(largest) * u64::from(largest) * u64::from(channels);
+    // The smallest of all shuffles tells what is wrong with every one: two values of different channels.
+    let try_map = |negated: bool| -> Result<(Option<Refusal>, bool)> {
+        let mut places: Vec<u32> = (0..n as u32).collect();
+        places.rotate_left(1);
+        let map = BlockMap::Signed {
+            places,
+            negated: (0..n).map(|t| negated && t % 2 == 0).collect(),
+        };
+        let task = Task {
+            map: &map,
+            block: u64::from(largest),
+            sum,
+            range,
+        };
+        let mut is_exact = true;
+        for consumer in &consumers {
+            let node = graph.node(consumer.node)?;
+            match solve(graph, consumer, &task, &mut Changes::default()) {
+                Ok(exact) => is_exact &= exact,
+                Err(Error::Refused(refusal)) => return Ok((Some(refusal.at(node)), false)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((None, is_exact))
+    };
+    let (refused, is_shuffle_exact) = try_map(false)?;
+    if let Some(refused) = refused {
+        return Err(refused.into());
+    }
+    let (shuffle_alone, _) = try_map(true)?;
+    let block_places = match &consumers[..] {
+        [one] => places(graph, one, &blocks),
+        _ => Err(Refusal::new("several nodes read the image").into()),
+    };
+    let block_places = match block_places {
+        Ok(block) => Ok(block),
+        Err(Error::Refused(refusal)) => Err(*refusal),
+        Err(error) => return Err(error),
+    };
+    Ok(Entry {
+        data_type: DataType::Undefined,
+        layout,
+        channels,
+        size,
+        nodes,
+        blocks,
+        statistics: statistics.unwrap_or_default(),
+        is_integer: consumers.iter().any(|c| c.weight.kind != Kind::Floats),
+        shuffle_alone,
+        block_places,
+        is_shuffle_exact,
+    })
+}
+
+fn places(graph: &Graph<'_>, consumer: &Consumer, blocks: &[u32]) -> Result<u32> {
+    positions::find(graph, consumer)?;
+    let block = blocks
+        .iter()
+        .find(|block| u64::from(**block) == consumer.rows);
+    block
+        .copied()
+        .ok_or_else(|| Refusal::new("its patches are too large for blocks").into())
+}

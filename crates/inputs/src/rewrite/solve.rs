@@ -1,0 +1,532 @@
+//! New weights and a new bias, so that a consumer computes of transformed pixels what it did of plain ones.
+//!
+//! A block of n values, flattened (row, column, channel), is `v`; the map gives `y`. The consumer reads
+//! `(v - m) / s`, with m and s of the channel. For `y[t] = o[t] + g[t] v[a(t)]`:
+//!
+//! ```text
+//! W'[d,t] = g[t] (s[t] / s[a(t)]) W[d,a(t)]
+//! b'[d]   = b[d] + sum over t of W[d,a(t)] (g[t] m[t] + o[t] - m[a(t)]) / s[a(t)]
+//! ```
+//!
+//! For `y = A v`, `A` orthogonal:
+//!
+//! ```text
+//! W'[d,t] = s[t] (sum over j of W[d,j] A[t,j] / s[j])
+//! b'[d]   = b[d] + sum over j of (W[d,j] / s[j]) ((A^T m)[j] - m[j])
+//! ```
+//!
+//! A consumer's window is of several blocks, each with weights of its own.
+
+use onnxseal_onnx::edit::{NewTensor, add_input};
+use onnxseal_onnx::proto::tensor_proto::DataType;
+
+use crate::error::Result;
+use crate::key::{BlockMap, Matrix};
+use crate::refusal::{Refusal, TRAIN};
+use crate::rewrite::changes::{Changes, replace};
+use crate::rewrite::consumer::{Bias, Consumer, Kind};
+use crate::rewrite::elements::{Elements, is_float};
+use crate::rewrite::graph::Graph;
+
+/// How far from zero, against the range of a pixel, what padding would have to be may lie.
+const NEARLY_ZERO: f64 = 1e-7;
+
+/// What is to be done to the pixels.
+pub(super) struct Task<'k> {
+    pub(super) map: &'k BlockMap,
+    pub(super) block: u64,
+    /// A pixel and its negative, added.
+    pub(super) sum: f64,
+    /// The least and the greatest pixel.
+    pub(super) range: (f64, f64),
+}
+
+/// Per value of a block: what its weights and the bias are multiplied by.
+enum Factors {
+    Signed {
+        places: Vec<usize>,
+        factors: Vec<f64>,
+        /// `g m + o - m`, and that divided by s.
+        offsets: Vec<f64>,
+        shifts: Vec<f64>,
+    },
+    Orthogonal {
+        /// `[n, n]`, transposed and with the deviations in it.
+        matrix: Vec<f64>,
+        shifts: Vec<f64>,
+    },
+}
+
+/// Changes the weights and the bias of a consumer. Returns whether the result is the same whatever the
+/// arithmetic: only the order of products changes, or the numbers are integers.
+///
+/// # Errors
+/// [`Error::Refused`](crate::Error::Refused).
+pub(super) fn solve(
+    graph: &Graph<'_>,
+    consumer: &Consumer,
+    task: &Task<'_>,
+    changes: &mut Changes,
+) -> Result<bool> {
+    let factors = factors(consumer, task)?;
+    check_roundings(consumer, task)?;
+    normalise(graph, consumer, task, &factors, changes)?;
+    let mut weights = graph.load(consumer.weight.tensor)?;
+    let shifts = match &consumer.weight.kind {
+        Kind::Floats => floats(consumer, task, &factors, &mut weights)?,
+        Kind::Integers { zero, scale } => {
+            integers(consumer, task, &factors, (zero, scale), &mut weights)?
+        }
+    };
+    let data_type = weights.data_type();
+    replace(graph, consumer.weight.tensor, weights, changes)?;
+    let is_still = match &factors {
+        Factors::Signed {
+            factors, shifts, ..
+        } => shifts.iter().all(|s| *s == 0.0) && factors.iter().all(|f| f.abs() == 1.0),
+        Factors::Orthogonal { .. } => false,
+    };
+    if !is_still && shifts.iter().any(|shift| shift.of_sums != 0.0) {
+        add_bias(graph, consumer, &shifts, data_type, changes)?;
+    }
+    Ok(is_still || !is_float(data_type))
+}
+
+/// What is added to the bias of an output.
+#[derive(Clone, Copy, Default)]
+struct Shift {
+    /// In units of what the consumer computes.
+    of_sums: f64,
+    /// In units of products of integers, where it is an integer then, and the scale of those.
+    integer: Option<i64>,
+    scale: f64,
+}
+
+fn factors(consumer: &Consumer, task: &Task<'_>) -> Result<Factors> {
+    let value = &consumer.value;
+    let n_channels = value.gain.len().max(1);
+    let statistics = |t: usize| {
+        let c = t % n_channels;
+        let gain = value.gain.get(c).copied().unwrap_or(1.0);
+        (
+            -value.shift.get(c).copied().unwrap_or(0.0) / gain,
+            1.0 / gain,
+        )
+    };
+    let tolerance = NEARLY_ZERO * (task.range.1 - task.range.0).abs();
+    let padded = || {
+        Refusal::new("it pads the image, and the transformed zero is not zero")
+            .advise("use `shuffle` alone with the same normalisation of all channels, normalise images so that the range's middle is 0, or train the model on transformed images")
+    };
+    match task.map {
+        BlockMap::Signed { places, negated } => {
+            let (mut factors, mut offsets, mut shifts) = (vec![], vec![], vec![]);
+            for (t, (from, negated)) in places.iter().zip(negated).enumerate() {
+                let ((m, s), (m_from, s_from)) = (statistics(t), statistics(*from as usize));
+                let (g, o) = if *negated {
+                    (-1.0, task.sum)
+                } else {
+                    (1.0, 0.0)
+                };
+                let mut offset = g * m + o - m_from;
+                if consumer.is_padded {
+                    if offset.abs() > tolerance {
+                        return Err(padded().into());
+                    }
+                    offset = 0.0;
+                }
+                // Exactly 1 or -1 for equal deviations.
+                let factor = if s == s_from { 1.0 } else { s / s_from };
+                factors.push(g * factor);
+                offsets.push(offset);
+                shifts.push(offset / s_from);
+            }
+            Ok(Factors::Signed {
+                places: places.iter().map(|from| *from as usize).collect(),
+                factors,
+                offsets,
+                shifts,
+            })
+        }
+        BlockMap::Orthogonal(Matrix { n, values }) => {
+            let n = *n;
+            let mut matrix = vec![0.0; n * n];
+            let mut shifts = vec![0.0; n];
+            for (t, row) in values.chunks_exact(n.max(1)).enumerate() {
+                let (m, s) = statistics(t);
+                for (j, a) in row.iter().enumerate() {
+                    let (_, s_from) = statistics(j);
+                    matrix[t * n + j] = s * a / s_from;
+                    shifts[j] += a * m;
+                }
+            }
+            for (j, shift) in shifts.iter_mut().enumerate() {
+                let (m, s) = statistics(j);
+                *shift -= m;
+                if consumer.is_padded {
+                    if shift.abs() > tolerance {
+                        return Err(padded().into());
+                    }
+                    *shift = 0.0;
+                }
+                *shift /= s;
+            }
+            Ok(Factors::Orthogonal { matrix, shifts })
+        }
+    }
+}
+
+/// Fails where floats are rounded to integers on the way, and the transformed ones are rounded otherwise.
+fn check_roundings(consumer: &Consumer, task: &Task<'_>) -> Result<()> {
+    let refused = |reason: &str| Refusal::new(reason).advise(TRAIN);
+    for rounding in &consumer.value.roundings {
+        let BlockMap::Signed { places, negated } = task.map else {
+            return Err(
+                refused("the image is quantised before, and a matrix's results are not").into(),
+            );
+        };
+        let n = rounding.gain.len().max(1);
+        for (t, (from, negated)) in places.iter().zip(negated).enumerate() {
+            let (c, from) = (t % n, *from as usize % n);
+            let (gain, shift) = (rounding.gain[c], rounding.shift[c]);
+            if (gain, shift) != (rounding.gain[from], rounding.shift[from]) {
+                return Err(refused(
+                    "the image is quantised before, after channels were normalised differently",
+                )
+                .into());
+            }
+            if !negated {
+                continue;
+            }
+            // The negative must be the same number with the other sign, on the same steps.
+            let is_centred = (gain * task.sum + 2.0 * shift).abs() <= 1e-9 * gain.abs();
+            let most = [task.range.0, task.range.1].map(|x| (gain * x + shift).abs());
+            let reach = rounding.reach.unwrap_or(-1.0) + 0.5;
+            if !is_centred || most.iter().any(|most| *most > reach) {
+                return Err(refused(
+                    "the image is quantised before, and the negative of a pixel is not on its steps",
+                )
+                .into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Scale and bias of a normalisation before the weights go where their pixels go.
+fn normalise(
+    graph: &Graph<'_>,
+    consumer: &Consumer,
+    task: &Task<'_>,
+    factors: &Factors,
+    changes: &mut Changes,
+) -> Result<()> {
+    let Some((scale, bias)) = &consumer.value.norm else {
+        return Ok(());
+    };
+    let refused = || {
+        Refusal::new("patches are normalised before, which only another order of their pixels leaves as it is: `shuffle` alone, with the same normalisation of all channels")
+            .advise(TRAIN)
+    };
+    let Factors::Signed {
+        places,
+        factors,
+        shifts,
+        ..
+    } = factors
+    else {
+        return Err(refused().into());
+    };
+    if factors.iter().any(|f| *f != 1.0) || shifts.iter().any(|s| *s != 0.0) {
+        return Err(refused().into());
+    }
+    let n = consumer.features.len();
+    for name in [Some(scale), bias.as_ref()].into_iter().flatten() {
+        let tensor = graph.constant(name);
+        let alone = graph.only_reader(name).is_some();
+        let (Some(tensor), true) = (tensor, alone) else {
+            let reason = "the normalisation before it has no constants of its own";
+            return Err(Refusal::new(reason).into());
+        };
+        let old = graph.load(tensor)?;
+        if old.len() != n {
+            let reason = "the normalisation before it has not one number for each pixel";
+            return Err(Refusal::new(reason).into());
+        }
+        let mut new = old.clone();
+        for block in blocks(consumer, task) {
+            for (t, from) in places.iter().enumerate() {
+                let to = consumer.features[block[t]];
+                if !new.put(to, old.get(consumer.features[block[*from]])) {
+                    return Err(overflow().into());
+                }
+            }
+        }
+        replace(graph, tensor, new, changes)?;
+    }
+    Ok(())
+}
+
+fn overflow() -> Refusal {
+    Refusal::new("a rewritten weight is out of its type's range")
+        .advise("use `shuffle` alone, or quantise with symmetric weights from -127 to 127")
+}
+
+/// Of each block of the window, the index into `places` of each of its values.
+fn blocks(consumer: &Consumer, task: &Task<'_>) -> impl Iterator<Item = Vec<usize>> {
+    let (m, columns) = (task.block, consumer.columns);
+    let channels = consumer.value.gain.len() as u64;
+    let (down, across) = (consumer.rows / m, columns / m);
+    (0..down).flat_map(move |i| {
+        (0..across).map(move |j| {
+            let mut block = Vec::with_capacity((m * m * channels) as usize);
+            for row in i * m..(i + 1) * m {
+                for column in j * m..(j + 1) * m {
+                    let pixel = (row * columns + column) * channels;
+                    block.extend((pixel..pixel + channels).map(|place| place as usize));
+                }
+            }
+            block
+        })
+    })
+}
+
+fn floats(
+    consumer: &Consumer,
+    task: &Task<'_>,
+    factors: &Factors,
+    weights: &mut Elements,
+) -> Result<Vec<Shift>> {
+    let mut all = vec![Shift::default(); consumer.n_outputs];
+    for block in blocks(consumer, task) {
+        let places: Vec<usize> = block.iter().map(|i| consumer.places[*i]).collect();
+        let n = places.len();
+        let (mut old, mut new) = (vec![0.0; n], vec![0.0; n]);
+        for (d, sum) in all.iter_mut().enumerate() {
+            let first = d * consumer.stride;
+            for (old, place) in old.iter_mut().zip(&places) {
+                *old = weights.get(first + place);
+            }
+            match factors {
+                Factors::Signed {
+                    places,
+                    factors,
+                    shifts,
+                    ..
+                } => {
+                    for (t, from) in places.iter().enumerate() {
+                        new[t] = factors[t] * old[*from];
+                        sum.of_sums += old[*from] * shifts[t];
+                    }
+                }
+                Factors::Orthogonal { matrix, shifts } => {
+                    for (new, row) in new.iter_mut().zip(matrix.chunks_exact(n)) {
+                        *new = dot(row, &old);
+                    }
+                    sum.of_sums += dot(shifts, &old);
+                }
+            }
+            for (new, place) in new.iter().zip(&places) {
+                if !weights.put(first + place, *new) {
+                    return Err(overflow().into());
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Four sums at once: one by itself waits for each addition.
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let mut sums = [0.0; 4];
+    let (a4, a_rest) = a.as_chunks::<4>();
+    let (b4, b_rest) = b.as_chunks::<4>();
+    for (a, b) in a4.iter().zip(b4) {
+        for i in 0..4 {
+            sums[i] += a[i] * b[i];
+        }
+    }
+    let rest: f64 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
+    sums.iter().sum::<f64>() + rest
+}
+
+fn integers(
+    consumer: &Consumer,
+    task: &Task<'_>,
+    factors: &Factors,
+    (zero, scale): (&[i64], &[f64]),
+    weights: &mut Elements,
+) -> Result<Vec<Shift>> {
+    let refused = |reason: &str| {
+        Refusal::new(reason).advise("use `shuffle` and `negative` with the same normalisation of all channels, or quantise the model after it is rewritten")
+    };
+    let Factors::Signed {
+        places: from,
+        factors,
+        offsets,
+        shifts,
+    } = factors
+    else {
+        return Err(refused("its weights are integers, which a matrix does not leave").into());
+    };
+    if factors.iter().any(|f| f.abs() != 1.0) {
+        let reason = "its weights are integers, and channels are normalised differently";
+        return Err(refused(reason).into());
+    }
+    let mut all = vec![
+        Shift {
+            integer: Some(0),
+            ..Shift::default()
+        };
+        consumer.n_outputs
+    ];
+    // Deviations are equal here, and pixels are integers where the image's elements are.
+    let gain = consumer.value.gain.first().copied().unwrap_or(1.0);
+    let offsets: Vec<Option<i64>> = offsets.iter().map(|offset| nearest(*offset)).collect();
+    for block in blocks(consumer, task) {
+        let places: Vec<usize> = block.iter().map(|i| consumer.places[*i]).collect();
+        let mut old = vec![0i64; places.len()];
+        for (d, sum) in all.iter_mut().enumerate() {
+            let first = d * consumer.stride;
+            let of = |all: &[f64]| *all.get(d).or(all.first()).unwrap_or(&1.0);
+            let zero = *zero.get(d).or(zero.first()).unwrap_or(&0);
+            let scale = of(scale);
+            for (old, place) in old.iter_mut().zip(&places) {
+                *old = weights.int(first + place) - zero;
+            }
+            sum.scale = scale * gain;
+            for (t, place) in places.iter().enumerate() {
+                let w = old.get(from[t]).copied().unwrap_or(0);
+                let new = if factors[t] < 0.0 { -w } else { w };
+                if !weights.put_int(first + place, zero + new) {
+                    return Err(overflow().into());
+                }
+                sum.of_sums += w as f64 * scale * shifts[t];
+                let added = offsets[t].and_then(|offset| w.checked_mul(offset));
+                sum.integer = sum.integer.and_then(|sum| sum.checked_add(added?));
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// The integer that a number nearly is.
+fn nearest(number: f64) -> Option<i64> {
+    let rounded = number.round();
+    ((number - rounded).abs() <= 1e-6 && rounded.abs() < 1e9).then_some(rounded as i64)
+}
+
+/// Adds the shifts to the bias, or gives the consumer one.
+fn add_bias(
+    graph: &Graph<'_>,
+    consumer: &Consumer,
+    shifts: &[Shift],
+    weights: DataType,
+    changes: &mut Changes,
+) -> Result<()> {
+    let node = graph.node(consumer.node)?;
+    let refused = |reason: &str| {
+        let refusal = Refusal::new(reason).at(node);
+        refusal.advise("export the model with a bias of its own for this node, or use `shuffle` alone with the same normalisation of all channels")
+    };
+    let ratio = consumer.ratio;
+    if !ratio.is_finite() {
+        return Err(refused("it takes no bias").into());
+    }
+    match &consumer.bias {
+        Bias::Floats(tensor) => {
+            let mut bias = graph.load(*tensor)?;
+            for (d, shift) in shifts.iter().enumerate() {
+                if !bias.put(d, bias.get(d) + shift.of_sums * ratio) {
+                    return Err(refused("its new bias is out of range").into());
+                }
+            }
+            replace(graph, *tensor, bias, changes)
+        }
+        Bias::Integers(tensor, scale) => {
+            let mut bias = graph.load(*tensor)?;
+            add_integers(&mut bias, shifts, scale.as_deref()).ok_or_else(|| {
+                refused("its bias is of integers, and what is to be added is none, or out of range")
+            })?;
+            replace(graph, *tensor, bias, changes)
+        }
+        Bias::Absent(slot) => {
+            let is_quantised = consumer.value.is_dequantised && !is_float(weights);
+            if is_quantised {
+                return Err(refused("it is quantised and has no bias").into());
+            }
+            let is_integer = consumer.value.is_integer;
+            let data_type = match is_integer {
+                true => DataType::Int32,
+                false => consumer.weight.float,
+            };
+            let bias = Elements::zeros(data_type, consumer.n_outputs)
+                .filter(|_| is_integer || is_float(data_type));
+            let mut bias = bias.ok_or_else(|| refused("the type of its bias is not known"))?;
+            let fits = match is_integer {
+                true => add_integers(&mut bias, shifts, None).is_some(),
+                false => {
+                    let mut shifts = shifts.iter().enumerate();
+                    shifts.all(|(d, shift)| bias.put(d, shift.of_sums * ratio))
+                }
+            };
+            if !fits {
+                return Err(refused("its new bias is out of range").into());
+            }
+            let model = graph.model();
+            if model.ir_version.is_none_or(|version| version < 4) {
+                return Err(Refusal::new("the model's IR version is below 4, where weights are inputs, and it has no bias")
+                    .at(node)
+                    .advise("convert the model to a newer version of ONNX")
+                    .into());
+            }
+            let of = graph.tensor(consumer.weight.tensor)?.name;
+            let name = free_name(graph, of);
+            let tensor = NewTensor {
+                name: name.clone(),
+                data_type,
+                dims: vec![consumer.n_outputs as u64],
+                raw: bias.raw().to_vec(),
+            };
+            let added = add_input(graph.source.bytes, node, *slot, &tensor)?;
+            changes.inserts.extend(added);
+            changes.tensors.push(name);
+            Ok(())
+        }
+        Bias::Impossible => Err(refused("it has no bias of its own that could change").into()),
+    }
+}
+
+/// Adds integer shifts to a bias of this scale, or of the sums' own.
+fn add_integers(bias: &mut Elements, shifts: &[Shift], scale: Option<&[f64]>) -> Option<()> {
+    for (d, shift) in shifts.iter().enumerate() {
+        if let Some(scale) = scale {
+            let scale = *scale.get(d).or(scale.first())?;
+            if (shift.scale / scale - 1.0).abs() > 1e-5 {
+                return None;
+            }
+        }
+        let sum = bias.int(d).checked_add(shift.integer?)?;
+        bias.put_int(d, sum).then_some(())?;
+    }
+    Some(())
+}
+
+/// A name for the bias of the weights `of` that no value has.
+fn free_name(graph: &Graph<'_>, of: &str) -> String {
+    let model = graph.model();
+    let nodes = model
+        .nodes
+        .iter()
+        .flat_map(|node| node.inputs.iter().chain(&node.outputs));
+    let inputs = model.graphs.iter().flat_map(|graph| &graph.inputs);
+    let tensors = model.tensors.iter().map(|tensor| &tensor.name);
+    let taken: std::collections::HashSet<&str> =
+        nodes.chain(inputs).chain(tensors).copied().collect();
+    let first = format!("{of}_bias");
+    let more = (2..).map(|n| format!("{of}_bias_{n}"));
+    let mut names = std::iter::once(first.clone()).chain(more);
+    names
+        .find(|name| !taken.contains(name.as_str()))
+        .unwrap_or(first)
+}

@@ -1,0 +1,124 @@
+//! Where the way from an image to its consumers starts: a model's inputs.
+
+use onnxseal_onnx::detail::{InputType, input_types};
+use onnxseal_onnx::proto::tensor_proto::DataType;
+
+use crate::error::Result;
+use crate::key::{Layout, Spec};
+use crate::refusal::Refusal;
+use crate::rewrite::graph::{Graph, Source};
+use crate::rewrite::value::{Axis, Of, Value};
+
+/// Fails where the model is one whose weights are not what they seem, or may be read in two ways.
+pub(super) fn check_source(source: &Source<'_>) -> Result<()> {
+    let mut metadata = source.model.metadata_props.iter();
+    if metadata.any(|entry| entry.key.starts_with(onnxseal_onnx::tail::PREFIX)) {
+        return Err(Refusal::new("the model is protected")
+            .advise("rewrite the original, and protect the result")
+            .into());
+    }
+    source.model.check_unambiguous()?;
+    Ok(())
+}
+
+/// The inputs of the main graph that no initializer stands for.
+pub(super) fn inputs<'a>(source: &Source<'a>, graph: &Graph<'_>) -> Result<Vec<InputType<'a>>> {
+    let mut types = input_types(source.bytes)?;
+    types.retain(|input| graph.constant(input.name).is_none());
+    Ok(types)
+}
+
+/// The value of an input whose pixels come transformed and then normalised, and what a pixel and its negative
+/// add up to, and the pixels' range.
+pub(super) struct Start {
+    pub(super) value: Value,
+    pub(super) sum: f64,
+    pub(super) range: (f64, f64),
+}
+
+impl Start {
+    pub(super) fn new(
+        input: &InputType<'_>,
+        layout: Layout,
+        n_channels: u32,
+        spec: Option<&Spec>,
+    ) -> std::result::Result<Start, Refusal> {
+        let name = onnxseal_onnx::excerpt(input.name);
+        let dims = match &input.dims {
+            None => vec![None; 4],
+            Some(dims) => dims.clone(),
+        };
+        let [batch, a, b, c] = dims[..] else {
+            let n = dims.len();
+            return Err(Refusal::new(format!(
+                "input {name:?} has {n} axes, and images have 4"
+            )));
+        };
+        let (channels, rows, columns) = match layout {
+            Layout::Nchw => (a, b, c),
+            Layout::Nhwc => (c, a, b),
+        };
+        if channels.is_some_and(|n| n != u64::from(n_channels)) {
+            let n = channels.unwrap_or_default();
+            return Err(
+                Refusal::new(format!("input {name:?} has {n} channels, not {n_channels}"))
+                    .advise("the key's channels and layout have to be those of the model"),
+            );
+        }
+        let float_range = spec.map_or((0.0, 1.0), |spec| spec.range);
+        let whole = |low: f64, high: f64| (low + high, (low, high), true);
+        let (sum, range, is_integer) = match input.data_type {
+            Some(DataType::Uint8) => whole(0.0, 255.0),
+            Some(DataType::Uint16) => whole(0.0, 65535.0),
+            Some(DataType::Int8) => whole(-128.0, 127.0),
+            Some(DataType::Int16) => whole(-32768.0, 32767.0),
+            Some(DataType::Float | DataType::Float16) => {
+                (float_range.0 + float_range.1, float_range, false)
+            }
+            _ => {
+                return Err(Refusal::new(format!(
+                    "input {name:?} takes neither floats nor pixels"
+                )));
+            }
+        };
+        let is_normalised = spec.is_some_and(|spec| spec.normalisation.is_some());
+        if is_integer && is_normalised {
+            return Err(Refusal::new(format!("input {name:?} takes integers, and the key normalises"))
+                .advise("make a key without `--mean` and `--std`: the model normalises by itself, if at all"));
+        }
+        let none = vec![(0.0, 1.0); n_channels as usize];
+        let statistics = spec.map_or(none, Spec::statistics);
+        let axis = |of, size| Axis::one(of, size);
+        let n = Some(u64::from(n_channels));
+        let mut axes = vec![
+            axis(Of::Batch, batch),
+            axis(Of::Channel, n),
+            axis(Of::Row, rows),
+            axis(Of::Column, columns),
+        ];
+        if layout == Layout::Nhwc {
+            axes[1..].rotate_left(1);
+        }
+        let value = Value {
+            axes,
+            offset: (0, 0),
+            gain: statistics.iter().map(|(_, s)| 1.0 / s).collect(),
+            shift: statistics.iter().map(|(m, s)| -m / s).collect(),
+            roundings: Vec::new(),
+            is_integer,
+            is_dequantised: false,
+            norm: None,
+        };
+        Ok(Start { value, sum, range })
+    }
+
+    /// Rows and columns of the image, where they are fixed.
+    pub(super) fn size(&self) -> (Option<u64>, Option<u64>) {
+        let of = |of: Of| {
+            let mut axes = self.value.axes.iter();
+            axes.find(|axis| axis.step(of).is_some())
+                .and_then(Axis::size)
+        };
+        (of(Of::Row), of(Of::Column))
+    }
+}

@@ -1,0 +1,232 @@
+//! A value between the image and its consumer: where its pixels are, and what was done to them.
+
+/// What an axis, or a part of one, counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    Batch,
+    Channel,
+    Row,
+    Column,
+}
+
+/// A part of an axis: `size` indices, each `step` of what is counted after the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Atom {
+    pub(super) of: Of,
+    pub(super) size: Option<u64>,
+    pub(super) step: u64,
+}
+
+/// A value of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Pixel {
+    pub(super) row: u64,
+    pub(super) column: u64,
+    pub(super) channel: u64,
+}
+
+/// One axis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Axis {
+    /// Mixed radix, the outermost part first; none: an axis of size 1.
+    Atoms(Vec<Atom>),
+    /// Which pixel each index is, counted from where the other axes point.
+    Pixels(Vec<Pixel>),
+}
+
+/// Floats were rounded to integers: `round((gain x + shift) / scale) + zero`, within bounds.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Rounding {
+    pub(super) gain: Vec<f64>,
+    pub(super) shift: Vec<f64>,
+    /// How far from zero the scaled value may be on both sides; `None` where the range follows the values.
+    pub(super) reach: Option<f64>,
+}
+
+/// A value, `gain x + shift` of each channel of the image x.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Value {
+    pub(super) axes: Vec<Axis>,
+    /// Row and column of the first pixel.
+    pub(super) offset: (u64, u64),
+    pub(super) gain: Vec<f64>,
+    pub(super) shift: Vec<f64>,
+    pub(super) roundings: Vec<Rounding>,
+    /// Whether the elements are integers.
+    pub(super) is_integer: bool,
+    /// Whether DequantizeLinear has just made it.
+    pub(super) is_dequantised: bool,
+    /// Slots of LayerNormalization's scale and bias, where each pixel of a patch has its own.
+    pub(super) norm: Option<(String, Option<String>)>,
+}
+
+/// Pixels of one axis, at most.
+const MAX_PIXELS: u64 = 1 << 22;
+
+impl Axis {
+    pub(super) fn one(of: Of, size: Option<u64>) -> Axis {
+        Axis::Atoms(vec![Atom { of, size, step: 1 }])
+    }
+
+    pub(super) fn size(&self) -> Option<u64> {
+        match self {
+            Axis::Atoms(atoms) => atoms.iter().try_fold(1u64, |n, a| n.checked_mul(a.size?)),
+            Axis::Pixels(pixels) => Some(pixels.len() as u64),
+        }
+    }
+
+    /// Whether it counts images alone.
+    pub(super) fn is_batch(&self) -> bool {
+        matches!(self, Axis::Atoms(atoms) if atoms.iter().all(|atom| atom.of == Of::Batch))
+    }
+
+    /// Whether it is the channels of a pixel, in order.
+    pub(super) fn is_channels(&self, n: usize) -> bool {
+        let channels = Atom {
+            of: Of::Channel,
+            size: Some(n as u64),
+            step: 1,
+        };
+        *self == Axis::Atoms(vec![channels]) || (n == 1 && self.size() == Some(1))
+    }
+
+    /// The step of an axis of rows, or of columns, alone.
+    pub(super) fn step(&self, of: Of) -> Option<u64> {
+        match self {
+            Axis::Atoms(atoms) => match atoms[..] {
+                [atom] if atom.of == of => Some(atom.step),
+                _ => None,
+            },
+            Axis::Pixels(_) => None,
+        }
+    }
+
+    /// The pixels of its indices.
+    pub(super) fn pixels(&self) -> Option<Vec<Pixel>> {
+        let atoms = match self {
+            Axis::Pixels(pixels) => return Some(pixels.clone()),
+            Axis::Atoms(atoms) => atoms,
+        };
+        self.size().filter(|&n| n <= MAX_PIXELS)?;
+        let mut pixels = vec![Pixel {
+            row: 0,
+            column: 0,
+            channel: 0,
+        }];
+        for atom in atoms {
+            let before = std::mem::take(&mut pixels);
+            for pixel in before {
+                for i in 0..atom.size? {
+                    let mut pixel = pixel;
+                    let place = match atom.of {
+                        Of::Row => &mut pixel.row,
+                        Of::Column => &mut pixel.column,
+                        Of::Channel => &mut pixel.channel,
+                        Of::Batch => return None,
+                    };
+                    *place = place.checked_add(i.checked_mul(atom.step)?)?;
+                    pixels.push(pixel);
+                }
+            }
+        }
+        Some(pixels)
+    }
+}
+
+/// One entry of the shape that a value is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dim {
+    Known(u64),
+    /// What follows from the others, or nobody knows.
+    Open,
+}
+
+/// The axes after a Reshape; `None` where it cannot be followed.
+pub(super) fn reshape(axes: &[Axis], target: &[Dim]) -> Option<Vec<Axis>> {
+    let mut atoms = Vec::new();
+    for axis in axes {
+        match axis {
+            Axis::Atoms(of_axis) => atoms.extend_from_slice(of_axis),
+            Axis::Pixels(_) => return None,
+        }
+    }
+    let unknown = atoms.iter().filter(|atom| atom.size.is_none()).count();
+    // An unknown number of images comes first, and stays first.
+    if unknown > 1 || (unknown == 1 && atoms.first()?.size.is_some()) {
+        return None;
+    }
+    let (first, rest) = target.split_first()?;
+    let product = |mut sizes: &mut dyn Iterator<Item = u64>| {
+        (&mut sizes).try_fold(1u64, |n, size| n.checked_mul(size))
+    };
+    let known = product(&mut atoms.iter().filter_map(|atom| atom.size))?;
+    let of_rest = product(&mut rest.iter().filter_map(|dim| match dim {
+        Dim::Known(n) => Some(*n),
+        Dim::Open => None,
+    }))?;
+    let open_in_rest = rest.iter().filter(|dim| **dim == Dim::Open).count();
+    let sizes: Vec<u64> = match (open_in_rest, first) {
+        (0, _) => rest.iter().map(|dim| of(*dim, 1)).collect(),
+        (1, first) => {
+            // The first is the batch's where that is unknown, and a number otherwise.
+            let before = match (unknown, first) {
+                (1, _) => 1,
+                (_, Dim::Known(n)) => *n,
+                (_, Dim::Open) => atoms.first().filter(|a| a.of == Of::Batch)?.size?,
+            };
+            let open = known.checked_div(of_rest.checked_mul(before)?)?;
+            rest.iter().map(|dim| of(*dim, open)).collect()
+        }
+        _ => return None,
+    };
+    let mut shaped = Vec::new();
+    for size in sizes.into_iter().rev() {
+        shaped.push(Axis::Atoms(take(&mut atoms, size)?));
+    }
+    let first_axis = Axis::Atoms(atoms);
+    if let (Dim::Known(n), Some(size)) = (first, first_axis.size())
+        && *n != size
+    {
+        return None;
+    }
+    shaped.push(first_axis);
+    shaped.reverse();
+    Some(shaped)
+}
+
+fn of(dim: Dim, open: u64) -> u64 {
+    match dim {
+        Dim::Known(n) => n,
+        Dim::Open => open,
+    }
+}
+
+/// Takes an axis of `size` from the innermost end of `atoms`.
+fn take(atoms: &mut Vec<Atom>, size: u64) -> Option<Vec<Atom>> {
+    let mut taken = Vec::new();
+    let mut left = size;
+    while left > 1 {
+        let atom = atoms.pop()?;
+        let n = atom.size.filter(|n| *n > 0)?;
+        if left.is_multiple_of(n) {
+            taken.push(atom);
+            left /= n;
+        } else if n.is_multiple_of(left) {
+            taken.push(Atom {
+                size: Some(left),
+                ..atom
+            });
+            atoms.push(Atom {
+                size: Some(n / left),
+                step: atom.step.checked_mul(left)?,
+                ..atom
+            });
+            left = 1;
+        } else {
+            return None;
+        }
+    }
+    taken.retain(|atom| atom.size != Some(1));
+    taken.reverse();
+    (left == 1).then_some(taken)
+}

@@ -1,0 +1,263 @@
+//! One model, one key: all that changes.
+
+use onnxseal_onnx::detail::InputType;
+use onnxseal_onnx::edit::with_lengths;
+use onnxseal_onnx::model::{FileId, Span};
+
+use crate::error::{Error, Result};
+use crate::key::{BlockMap, InputKey, Spec, Transform};
+use crate::refusal::{Refusal, TRAIN};
+use crate::rewrite::changes::Changes;
+use crate::rewrite::consumer::check_block;
+use crate::rewrite::graph::{Graph, Source};
+use crate::rewrite::solve::{Task, solve};
+use crate::rewrite::start::{Start, check_source, inputs};
+use crate::rewrite::{front, positions};
+
+/// What changes in the files of a model.
+#[derive(Debug)]
+pub struct Rewritten {
+    /// Ranges of its files and what comes in their place: by file, in ascending order. Only those of the model
+    /// file may change its length.
+    pub edits: Vec<Edit>,
+    /// The name of the input that takes transformed images.
+    pub input: String,
+    /// The names of the tensors that change.
+    pub tensors: Vec<String>,
+    /// Whether the model computes the same by construction: products are summed in another order at most, or
+    /// numbers are integers.
+    pub is_exact: bool,
+    /// Whether the result holds only if a run shows it: all that follows the embedding is taken to treat tokens
+    /// alike.
+    pub needs_check: bool,
+}
+
+/// A range of a file, and what comes in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit {
+    /// The file.
+    pub file: FileId,
+    /// The range.
+    pub taken: Span,
+    /// What comes in its place: as many bytes, except in the model file.
+    pub text: Vec<u8>,
+}
+
+/// What is done to the blocks of an image.
+struct Work<'k> {
+    spec: &'k Spec,
+    map: &'k BlockMap,
+    /// Of so many blocks, which comes to each place.
+    places: &'k dyn Fn(u32) -> Result<Vec<u32>>,
+}
+
+/// The edits by which a model takes images made with `key` at its input `input`, or at the one that takes images.
+///
+/// # Errors
+/// [`Error::Refused`] where the model cannot be rewritten; [`Error::Usage`] where the key or the input's name does
+/// not fit.
+pub fn rewrite(source: &Source<'_>, key: &InputKey, input: Option<&str>) -> Result<Rewritten> {
+    check_affine(key)?;
+    let places = |n| Ok(key.blocks(n)?.unwrap_or_default());
+    let work = Work {
+        spec: key.spec(),
+        map: key.map()?,
+        places: &places,
+    };
+    work.run(source, input)
+}
+
+/// The edits by which a model that was rewritten for `old` takes images made with `new` instead.
+///
+/// # Errors
+/// As [`rewrite`]; [`Error::Usage`] where the keys differ in more than their seed, and in which values they shuffle
+/// and negate.
+pub fn rekey(
+    source: &Source<'_>,
+    old: &InputKey,
+    new: &InputKey,
+    input: Option<&str>,
+) -> Result<Rewritten> {
+    check_affine(old)?;
+    check_affine(new)?;
+    let like = |spec: &Spec| {
+        let mut spec = spec.clone();
+        spec.transforms.clear();
+        spec
+    };
+    let map = BlockMap::between(old.map()?, new.map()?);
+    let (Some(map), true) = (map, like(old.spec()) == like(new.spec())) else {
+        return Err(Error::Usage(
+            "the keys differ in more than their seed: block, channels, layout, order, range and normalisation are the same, and both or neither are orthogonal".into(),
+        ));
+    };
+    let places = |n: u32| -> Result<Vec<u32>> {
+        let same = || (0..n).collect::<Vec<u32>>();
+        let old = old.blocks(n)?.unwrap_or_else(same);
+        let mut inverse = same();
+        for (k, from) in (0..).zip(&old) {
+            if let Some(place) = inverse.get_mut(*from as usize) {
+                *place = k;
+            }
+        }
+        let new = new.blocks(n)?.unwrap_or_else(same);
+        let at = |from: &u32| inverse.get(*from as usize).copied().unwrap_or_default();
+        Ok(new.iter().map(at).collect())
+    };
+    let mut spec = new.spec().clone();
+    if old.spec().has(Transform::Blocks) && !spec.has(Transform::Blocks) {
+        spec.transforms.push(Transform::Blocks);
+    }
+    let work = Work {
+        spec: &spec,
+        map: &map,
+        places: &places,
+    };
+    work.run(source, input)
+}
+
+fn check_affine(key: &InputKey) -> Result<()> {
+    match key.spec().has(Transform::Ffx) {
+        true => Err(Error::Usage(
+            "the key has ffx, which no rewriting follows: it is for models that are trained with it".into(),
+        )),
+        false => Ok(()),
+    }
+}
+
+impl Work<'_> {
+    fn run(&self, source: &Source<'_>, input: Option<&str>) -> Result<Rewritten> {
+        check_source(source)?;
+        let graph = Graph::new(*source);
+        let mut inputs = inputs(source, &graph)?;
+        if let Some(name) = input {
+            inputs.retain(|input| input.name == name);
+        }
+        let mut done = Vec::new();
+        let mut refused = Vec::new();
+        for input in &inputs {
+            match self.input(&graph, input) {
+                Ok(rewritten) => done.push(rewritten),
+                Err(Error::Refused(refusal)) => refused.push(refusal),
+                Err(error) => return Err(error),
+            }
+        }
+        match (done.pop(), done.pop()) {
+            (Some(one), None) => Ok(one),
+            (Some(a), Some(b)) => Err(Error::Usage(format!(
+                "both inputs {:?} and {:?} can be rewritten: one has to be named",
+                b.input, a.input
+            ))),
+            (None, _) => match (refused.pop(), input) {
+                (Some(refusal), _) if refused.is_empty() => Err(Error::Refused(refusal)),
+                (Some(refusal), _) => {
+                    // One that has the shape of an image says more than one that has not.
+                    let of_node = refused.into_iter().chain([refusal]);
+                    let best = of_node.max_by_key(|refusal| refusal.node.is_some());
+                    best.map_or_else(
+                        || Err(Refusal::new("the model has no input").into()),
+                        |best| Err(Error::Refused(best)),
+                    )
+                }
+                (None, Some(name)) => Err(Error::Usage(format!(
+                    "the model has no input {:?}",
+                    onnxseal_onnx::excerpt(name)
+                ))),
+                (None, None) => Err(Refusal::new("the model has no input").into()),
+            },
+        }
+    }
+
+    fn input(&self, graph: &Graph<'_>, input: &InputType<'_>) -> Result<Rewritten> {
+        let spec = self.spec;
+        let start = Start::new(input, spec.layout, spec.channels, Some(spec))?;
+        let (sum, range, size) = (start.sum, start.range, start.size());
+        let is_integer = start.value.is_integer;
+        let block = u64::from(spec.block);
+        for (what, side) in [("rows", size.0), ("columns", size.1)] {
+            if let Some(side) = side.filter(|side| !side.is_multiple_of(block)) {
+                let name = onnxseal_onnx::excerpt(input.name);
+                let reason =
+                    format!("input {name:?} has {side} {what}, which {block} does not divide");
+                return Err(Refusal::new(reason).into());
+            }
+        }
+        if is_integer && spec.has(Transform::Orthogonal) {
+            let name = onnxseal_onnx::excerpt(input.name);
+            let reason = format!("input {name:?} takes integers, and the key's matrix gives none");
+            return Err(Refusal::new(reason)
+                .advise("make a key with `shuffle` and `negative`")
+                .into());
+        }
+        let consumers = front::follow(graph, input.name, start.value)?;
+        let task = Task {
+            map: self.map,
+            block,
+            sum,
+            range,
+        };
+        let mut changes = Changes::default();
+        let mut is_exact = true;
+        for consumer in &consumers {
+            let node = graph.node(consumer.node)?;
+            let at = |error: Error| match error {
+                Error::Refused(refusal) => Error::from(refusal.at(node)),
+                error => error,
+            };
+            check_block(consumer, block).map_err(|refusal| at(refusal.into()))?;
+            is_exact &= solve(graph, consumer, &task, &mut changes).map_err(at)?;
+        }
+        let moves_blocks = spec.has(Transform::Blocks);
+        if moves_blocks {
+            let [consumer] = &consumers[..] else {
+                return Err(Refusal::new("several nodes read the blocks of the image").into());
+            };
+            if (consumer.rows, consumer.columns) != (block, block) {
+                let node = graph.node(consumer.node)?;
+                return Err(Refusal::new(format!("its patches have {} x {} pixels, and blocks that change places have to be patches", consumer.rows, consumer.columns))
+                    .at(node)
+                    .into());
+            }
+            let positions = positions::find(graph, consumer)?;
+            let places = (self.places)(positions.n_blocks)?;
+            positions::permute(graph, &positions, &places, &mut changes)?;
+        }
+        Ok(Rewritten {
+            tensors: std::mem::take(&mut changes.tensors),
+            edits: edits(graph, changes)?,
+            input: input.name.to_owned(),
+            is_exact,
+            needs_check: moves_blocks,
+        })
+    }
+}
+
+/// All edits, by file and in order.
+fn edits(graph: &Graph<'_>, changes: Changes) -> Result<Vec<Edit>> {
+    let mut edits: Vec<Edit> = changes
+        .ranges
+        .into_iter()
+        .map(|(file, taken, text)| Edit { file, taken, text })
+        .collect();
+    if !changes.inserts.is_empty() {
+        let file = FileId::MODEL;
+        let inserts = with_lengths(graph.source.bytes, changes.inserts)?;
+        edits.extend(
+            inserts
+                .into_iter()
+                .map(|(taken, text)| Edit { file, taken, text }),
+        );
+    }
+    // Those at one place stay in their order.
+    edits.sort_by_key(|edit| (edit.file, edit.taken.start));
+    let overlap = edits.windows(2).any(|pair| match pair {
+        [a, b] => a.file == b.file && a.taken.end() > b.taken.start,
+        _ => false,
+    });
+    match overlap {
+        true => Err(Refusal::new("two nodes would change the same weights")
+            .advise(TRAIN)
+            .into()),
+        false => Ok(edits),
+    }
+}

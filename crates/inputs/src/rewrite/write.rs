@@ -1,0 +1,378 @@
+//! The files of a model: opened, and written again with edits.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::PathBuf;
+
+use onnxseal_onnx::edit::rename_external;
+use onnxseal_onnx::model::{FileId, Span};
+use onnxseal_onnx::{Limits, Model, external, locate};
+use onnxseal_store::{
+    Error as StoreError, Input, Location, Map, Output, OutputOptions, Published, beside, reflink,
+};
+
+use crate::error::{Error, Result};
+use crate::key::InputKey;
+use crate::rewrite::graph::Source;
+use crate::rewrite::report::{Candidate, inspect};
+use crate::rewrite::work::{Edit, Rewritten, rekey, rewrite};
+
+/// Bytes that are copied at once where the system does not copy by itself.
+const PIECE: usize = 1 << 20;
+
+/// The files of a model, open for reading.
+#[derive(Debug)]
+pub struct Files {
+    input: Input,
+    map: Map,
+    external: Vec<Input>,
+}
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The files: external data first, the model last.
+    pub files: Vec<PathBuf>,
+    /// Bytes of all of them.
+    pub len_bytes: u64,
+}
+
+/// A file that is to be written.
+struct Destination {
+    location: Location,
+    /// Folders above it that the model has named.
+    below: usize,
+}
+
+impl Files {
+    /// Opens a model and its external data.
+    ///
+    /// # Errors
+    /// [`Error::Store`] where a file cannot be read; [`Error::Onnx`] where it is no model.
+    pub fn open(model: &Location) -> Result<Files> {
+        let input = Input::open(model)?;
+        let map = input.map_with(|bytes| input.read_exact_at(bytes, 0))?;
+        let located = locate(&map, &Limits::default())?;
+        let paths = located.external_files.clone();
+        drop(located);
+        let external: onnxseal_store::Result<Vec<Input>> = match input.file() {
+            // In a store or in memory, different paths are different files.
+            None => paths.iter().map(|path| input.open_beside(path)).collect(),
+            Some(_) => {
+                // Fails where two paths are one file.
+                beside::open_all(&input.path, &paths)?;
+                paths.iter().map(|path| input.open_beside(path)).collect()
+            }
+        };
+        let external = external?;
+        Ok(Files {
+            input,
+            map,
+            external,
+        })
+    }
+
+    /// The model file's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
+    /// Calls `with` with the located model.
+    fn with<T>(&self, with: impl FnOnce(&Source<'_>) -> Result<T>) -> Result<T> {
+        let model = locate(&self.map, &Limits::default())?;
+        self.check_extents(&model)?;
+        let read = |location: &str, span: Span| -> Result<Vec<u8>> {
+            let position = model
+                .external_files
+                .iter()
+                .position(|path| path == location);
+            let input = position.and_then(|i| self.external.get(i));
+            let input = input.ok_or(StoreError::Internal("an external file that is not open"))?;
+            // It lies within the file, so its length is one.
+            let mut bytes = vec![0; usize::try_from(span.len).unwrap_or(0)];
+            input.read_exact_at(&mut bytes, span.start)?;
+            Ok(bytes)
+        };
+        with(&Source {
+            bytes: &self.map,
+            model: &model,
+            external: &read,
+        })
+    }
+
+    fn check_extents(&self, model: &Model<'_>) -> Result<()> {
+        for tensor in &model.tensors {
+            if let onnxseal_onnx::model::Payload::Dense { file, .. } = tensor.payload
+                && let Some(index) = (file.0 as usize).checked_sub(1)
+                && let Some(input) = self.external.get(index)
+            {
+                external::check_extent(model, tensor, input.len)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at each input that may take images; see [`inspect`].
+    ///
+    /// # Errors
+    /// As [`inspect`].
+    pub fn inspect(&self) -> Result<Vec<Candidate>> {
+        self.with(inspect)
+    }
+
+    /// The edits by which the model takes images made with `key`; see [`rewrite`].
+    ///
+    /// # Errors
+    /// As [`rewrite`].
+    pub fn rewrite(&self, key: &InputKey, input: Option<&str>) -> Result<Rewritten> {
+        self.with(|source| rewrite(source, key, input))
+    }
+
+    /// The edits by which the model takes images made with `new` in place of `old`; see [`rekey`].
+    ///
+    /// # Errors
+    /// As [`rekey`].
+    pub fn rekey(&self, old: &InputKey, new: &InputKey, input: Option<&str>) -> Result<Rewritten> {
+        self.with(|source| rekey(source, old, new, input))
+    }
+
+    /// Writes the model and its external data with edits: whole or not at all, the model file last. External
+    /// data keeps its names, unless that would be the files that are read: then it is named after the output.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where the output is the model; [`Error::Store`], such as where a file exists: those of
+    /// external data are never replaced.
+    pub fn write(
+        &self,
+        rewritten: &Rewritten,
+        output: &Location,
+        options: OutputOptions,
+    ) -> Result<Written> {
+        let model = locate(&self.map, &Limits::default())?;
+        let old = model.external_files.clone();
+        drop(model);
+        let new = self.names(&old, output)?;
+        let mut options = options;
+        options.replace &= old.is_empty();
+        let mut all = vec![Destination {
+            location: output.clone(),
+            below: 0,
+        }];
+        all.extend(new.iter().map(|path| Destination {
+            location: output.beside(path),
+            below: path.matches('/').count(),
+        }));
+        let of_file = |file: u32| {
+            let edits = rewritten
+                .edits
+                .iter()
+                .filter(move |e| e.file == FileId(file));
+            edits.collect::<Vec<&Edit>>()
+        };
+        let mut outputs = Vec::new();
+        for destination in &all {
+            outputs.push(begin(destination, options.replace, self.input.len)?);
+        }
+        let mut len_bytes = 0;
+        for ((file, input), output) in (0u32..).zip(self.inputs()).zip(&outputs) {
+            let edits = of_file(file);
+            len_bytes += match (file, old == new) {
+                (0, false) => self.write_renamed(&edits, &old, &new, output)?,
+                _ => copy(input, &edits, output)?,
+            };
+            input.check_unchanged()?;
+        }
+        outputs
+            .iter()
+            .try_for_each(|output| output.finish(options.sync))?;
+        let like: onnxseal_store::Result<Vec<_>> = self.inputs().map(Input::metadata).collect();
+        let mut like = like?;
+        let mut published = Vec::new();
+        while let (Some(output), Some(like)) = (outputs.pop(), like.pop()) {
+            match output.publish(like.as_ref(), options) {
+                Ok(file) => published.push(file),
+                Err(error) => {
+                    published.into_iter().for_each(Published::remove);
+                    // The last first: its folders may lie within those of an earlier one.
+                    while outputs.pop().is_some() {}
+                    return Err(error.into());
+                }
+            }
+        }
+        let files = all
+            .iter()
+            .rev()
+            .map(|file| file.location.to_name())
+            .collect();
+        Ok(Written { files, len_bytes })
+    }
+
+    fn inputs(&self) -> impl Iterator<Item = &Input> {
+        std::iter::once(&self.input).chain(&self.external)
+    }
+
+    /// The paths of external data beside the output.
+    fn names(&self, old: &[String], output: &Location) -> Result<Vec<String>> {
+        let inputs: HashSet<Location> = self.inputs().filter_map(Input::location).collect();
+        let is_input = |location: &Location| {
+            location
+                .canonical()
+                .is_some_and(|found| inputs.contains(&found))
+        };
+        if is_input(output) {
+            return Err(Error::Usage(
+                "the output is a file of the model itself".into(),
+            ));
+        }
+        let under = |name: &str| -> Vec<String> {
+            match old {
+                [_] => vec![name.to_owned()],
+                several => several
+                    .iter()
+                    .map(|path| format!("{name}/{path}"))
+                    .collect(),
+            }
+        };
+        let meets = |paths: &[String]| {
+            let mut locations = paths.iter().map(|path| output.beside(path));
+            locations.any(|location| location == *output || is_input(&location))
+        };
+        let mut names = old.to_vec();
+        if meets(&names) {
+            let of_output = output.to_name();
+            let of_output = of_output.file_name().and_then(|name| name.to_str());
+            let named =
+                of_output.map(|name| [format!("{name}.data"), format!("{name}.keyed.data")]);
+            let free = named.into_iter().flatten().map(|name| under(&name));
+            names = free.into_iter().find(|names| !meets(names)).ok_or_else(|| {
+                Error::Usage("external data would be written over what is read: the output needs another folder".into())
+            })?;
+        }
+        let all_plain = names.iter().all(|name| external::check_plain(name).is_ok());
+        let distinct: HashSet<&String> = names.iter().collect();
+        match all_plain && distinct.len() == names.len() {
+            true => Ok(names),
+            false => Err(Error::Usage(
+                "the model's external data has names that are hidden or have control characters"
+                    .into(),
+            )),
+        }
+    }
+
+    /// Writes the model file with edits and with other paths of external data. It is made in memory: the
+    /// weights are mostly elsewhere.
+    fn write_renamed(
+        &self,
+        edits: &[&Edit],
+        old: &[String],
+        new: &[String],
+        output: &Output,
+    ) -> Result<u64> {
+        let edited = applied(&self.map, edits)?;
+        let names: HashMap<String, String> = old.iter().cloned().zip(new.iter().cloned()).collect();
+        let renamed = rename_external(&edited, &names)?;
+        let renamed = renamed.apply(&edited);
+        let renamed = renamed.ok_or(StoreError::Internal("edits beyond their file"))?;
+        for (piece, at) in renamed.chunks(PIECE).zip((0..).step_by(PIECE)) {
+            output.write_all_at(piece, at)?;
+        }
+        Ok(renamed.len() as u64)
+    }
+}
+
+impl Rewritten {
+    /// A copy of one file's `bytes` with its edits.
+    ///
+    /// # Errors
+    /// [`Error::Store`] where the bytes are not those of the file.
+    pub fn apply(&self, file: FileId, bytes: &[u8]) -> Result<Vec<u8>> {
+        let edits: Vec<&Edit> = self.edits.iter().filter(|edit| edit.file == file).collect();
+        applied(bytes, &edits)
+    }
+}
+
+fn applied(bytes: &[u8], edits: &[&Edit]) -> Result<Vec<u8>> {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut end = 0;
+    let beyond = || StoreError::Internal("edits beyond their file");
+    for edit in edits {
+        out.extend_from_slice(
+            bytes
+                .get(end..edit.taken.start as usize)
+                .ok_or_else(beyond)?,
+        );
+        out.extend_from_slice(&edit.text);
+        end = edit.taken.end() as usize;
+    }
+    out.extend_from_slice(bytes.get(end..).ok_or_else(beyond)?);
+    Ok(out)
+}
+
+fn begin(destination: &Destination, replace: bool, len: u64) -> Result<Output> {
+    Ok(match &destination.location {
+        Location::File(path) => Output::create_below(path, destination.below, replace)?,
+        location => Output::create(location, replace, len)?,
+    })
+}
+
+/// Copies a file with edits; returns the length of the copy.
+fn copy(input: &Input, edits: &[&Edit], output: &Output) -> Result<u64> {
+    let keeps_length = edits
+        .iter()
+        .all(|edit| edit.text.len() as u64 == edit.taken.len);
+    let changed = edits.iter().map(|edit| edit.taken.start..edit.taken.end());
+    if keeps_length && reflink::try_clone(output, input, changed) {
+        for edit in edits {
+            output.write_all_at(&edit.text, edit.taken.start)?;
+        }
+        return Ok(input.len);
+    }
+    let (mut from, mut to) = (0, 0);
+    for edit in edits {
+        to += copy_range(input, from..edit.taken.start, output, to)?;
+        output.write_all_at(&edit.text, to)?;
+        to += edit.text.len() as u64;
+        from = edit.taken.end();
+    }
+    Ok(to + copy_range(input, from..input.len, output, to)?)
+}
+
+/// Copies bytes of a file; returns how many.
+fn copy_range(input: &Input, range: std::ops::Range<u64>, output: &Output, at: u64) -> Result<u64> {
+    let len = range.end.saturating_sub(range.start);
+    if let (Some(from), Some(to)) = (input.file(), output.file()) {
+        let copied = copy_within_system(from, range.start, len, to, at);
+        let io = |source| Error::Io {
+            path: input.path.clone(),
+            source,
+        };
+        return copied.map(|()| len).map_err(io);
+    }
+    let mut done = 0;
+    let mut piece = vec![0; PIECE.min(usize::try_from(len).unwrap_or(PIECE))];
+    while done < len {
+        let n = (len - done).min(piece.len() as u64) as usize;
+        let piece = &mut piece[..n];
+        input.read_exact_at(piece, range.start + done)?;
+        output.write_all_at(piece, at + done)?;
+        done += n as u64;
+    }
+    Ok(len)
+}
+
+/// Lets the system copy, where it can without bringing the bytes here.
+fn copy_within_system(
+    mut from: &File,
+    start: u64,
+    len: u64,
+    mut to: &File,
+    at: u64,
+) -> std::io::Result<()> {
+    from.seek(SeekFrom::Start(start))?;
+    to.seek(SeekFrom::Start(at))?;
+    match std::io::copy(&mut from.take(len), &mut to)? {
+        n if n == len => Ok(()),
+        _ => Err(std::io::ErrorKind::UnexpectedEof.into()),
+    }
+}
