@@ -169,7 +169,7 @@ pub(super) fn conv(
         }
     }
     let bias = match node.op_type {
-        "ConvInteger" => Bias::Impossible,
+        "ConvInteger" => Bias::after(graph, node, n_outputs)?,
         "QLinearConv" => Bias::of_slot(graph, id, node, 8, n_outputs)?,
         _ => Bias::of_slot(graph, id, node, 2, n_outputs)?,
     };
@@ -333,7 +333,7 @@ pub(super) fn matmul(
     let of_feature = if is_output_first { 1 } else { n_outputs } as usize;
     let places = patch.features.iter().map(|f| f * of_feature).collect();
     let bias = match node.op_type {
-        "MatMul" => Bias::after(graph, node, n_outputs)?,
+        "MatMul" | "MatMulInteger" => Bias::after(graph, node, n_outputs)?,
         "Gemm" => Bias::of_slot(graph, id, node, 2, n_outputs)?,
         _ => Bias::Impossible,
     };

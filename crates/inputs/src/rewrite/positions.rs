@@ -312,12 +312,31 @@ fn computed_rank(graph: &Graph<'_>, node: &Node<'_>) -> Result<Option<usize>> {
             Some(small) => small.values.len(),
             None => match graph.producer(input) {
                 Some((_, part)) if part.op_type == "Unsqueeze" => 1,
-                Some((_, part)) if part.op_type == "Slice" => return Ok(None),
+                Some((_, part)) if part.op_type == "Slice" => match sliced(graph, part)? {
+                    Some(n) => n,
+                    None => return Ok(None),
+                },
                 _ => 1,
             },
         };
     }
     Ok(Some(n))
+}
+
+/// How many numbers a Slice takes of the beginning of a list.
+fn sliced(graph: &Graph<'_>, node: &Node<'_>) -> Result<Option<usize>> {
+    let one = |slot: usize| -> Result<Option<i64>> {
+        let name = node.inputs.get(slot).copied().unwrap_or_default();
+        let numbers = graph.integers(name)?;
+        Ok(numbers.and_then(|numbers| match numbers[..] {
+            [one] => Some(one),
+            _ => None,
+        }))
+    };
+    Ok(match (one(1)?, one(2)?) {
+        (Some(start), Some(end)) if start >= 0 => usize::try_from(end - start).ok(),
+        _ => None,
+    })
 }
 
 /// The size of an axis of a constant, which may be expanded along others.

@@ -43,6 +43,8 @@ pub struct Entry {
     /// Why transforms other than a shuffle are not possible for every key: padding, a missing bias, rounding, a
     /// normalisation; `None` where they are.
     pub shuffle_alone: Option<Refusal>,
+    /// Where other transforms are possible only if the range of pixels has a certain middle: what it is.
+    pub middle: Option<f64>,
     /// Whether whole blocks can change places, and with which blocks; or why they cannot.
     pub block_places: std::result::Result<u32, Refusal>,
     /// Whether a shuffle is exact by construction, so that no run has to show it.
@@ -108,6 +110,7 @@ fn entry(
     start: Start,
 ) -> Result<Entry> {
     let (size, sum, range) = (start.size(), start.sum, start.range);
+    let is_integer = start.value.is_integer;
     let consumers = front::follow(graph, input, start.value)?;
     let possible = |block: u32| {
         let values = block
@@ -145,7 +148,7 @@ fn entry(
     });
     let n = u64::from(largest) * u64::from(largest) * u64::from(channels);
     // The smallest of all shuffles tells what is wrong with every one: two values of different channels.
-    let try_map = |negated: bool| -> Result<(Option<Refusal>, bool)> {
+    let try_map = |negated: bool, sum: f64| -> Result<(Option<Refusal>, bool)> {
         let mut places: Vec<u32> = (0..n as u32).collect();
         places.rotate_left(1);
         let map = BlockMap::Signed {
@@ -169,11 +172,23 @@ fn entry(
         }
         Ok((None, is_exact))
     };
-    let (refused, is_shuffle_exact) = try_map(false)?;
+    let (refused, is_shuffle_exact) = try_map(false, sum)?;
     if let Some(refused) = refused {
         return Err(refused.into());
     }
-    let (shuffle_alone, _) = try_map(true)?;
+    let (mut shuffle_alone, _) = try_map(true, sum)?;
+    let mut middle = None;
+    // Where only a range will do whose middle becomes zero.
+    let mean = first.and_then(|consumer| {
+        let value = &consumer.value;
+        Some(-value.shift.first()? / value.gain.first()?)
+    });
+    if let (Some(mean), true, false) = (mean, shuffle_alone.is_some(), is_integer)
+        && let (None, _) = try_map(true, 2.0 * mean)?
+    {
+        middle = Some(mean);
+        shuffle_alone = None;
+    }
     let block_places = match &consumers[..] {
         [one] => places(graph, one, &blocks),
         _ => Err(Refusal::new("several nodes read the image").into()),
@@ -193,6 +208,7 @@ fn entry(
         statistics: statistics.unwrap_or_default(),
         is_integer: consumers.iter().any(|c| c.weight.kind != Kind::Floats),
         shuffle_alone,
+        middle,
         block_places,
         is_shuffle_exact,
     })

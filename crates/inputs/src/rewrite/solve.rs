@@ -30,6 +30,10 @@ use crate::rewrite::graph::Graph;
 
 /// How far from zero, against the range of a pixel, what padding would have to be may lie.
 const NEARLY_ZERO: f64 = 1e-7;
+/// How far from an integer a number of steps may be: scales are rounded.
+const STEP_ERROR: f64 = 1e-3;
+/// How far outside of its range an integer may be before it is rounded into it.
+const HALF_STEP: f64 = 0.5 + STEP_ERROR;
 
 /// What is to be done to the pixels.
 pub(super) struct Task<'k> {
@@ -89,7 +93,10 @@ pub(super) fn solve(
     if !is_still && shifts.iter().any(|shift| shift.of_sums != 0.0) {
         add_bias(graph, consumer, &shifts, data_type, changes)?;
     }
-    Ok(is_still || !is_float(data_type))
+    // What is rounded on the way, or added to floats behind, is the same but for the last bit.
+    let is_scaled = matches!(consumer.bias, Bias::Scaled(..));
+    let is_whole = !is_float(data_type) && !is_scaled && consumer.value.roundings.is_empty();
+    Ok(is_still || is_whole)
 }
 
 /// What is added to the bias of an output.
@@ -198,11 +205,14 @@ fn check_roundings(consumer: &Consumer, task: &Task<'_>) -> Result<()> {
             if !negated {
                 continue;
             }
-            // The negative must be the same number with the other sign, on the same steps.
-            let is_centred = (gain * task.sum + 2.0 * shift).abs() <= 1e-9 * gain.abs();
-            let most = [task.range.0, task.range.1].map(|x| (gain * x + shift).abs());
-            let reach = rounding.reach.unwrap_or(-1.0) + 0.5;
-            if !is_centred || most.iter().any(|most| *most > reach) {
+            // Negatives must lie on the same steps: each as many from an end as the pixel from the other.
+            let whole = gain * task.sum + 2.0 * shift;
+            let most = [task.range.0, task.range.1].map(|x| gain * x + shift);
+            let fits = |(low, high): (f64, f64)| {
+                most.iter()
+                    .all(|u| (low - HALF_STEP..=high + HALF_STEP).contains(u))
+            };
+            if (whole - whole.round()).abs() > STEP_ERROR || !rounding.reach.is_some_and(fits) {
                 return Err(refused(
                     "the image is quantised before, and the negative of a pixel is not on its steps",
                 )
@@ -380,9 +390,16 @@ fn integers(
         };
         consumer.n_outputs
     ];
-    // Deviations are equal here, and pixels are integers where the image's elements are.
+    // Deviations are equal here. Pixels are integers where the image's elements are; otherwise they are
+    // counted in steps of what rounds them.
     let gain = consumer.value.gain.first().copied().unwrap_or(1.0);
-    let offsets: Vec<Option<i64>> = offsets.iter().map(|offset| nearest(*offset)).collect();
+    let steps = consumer.value.roundings.last();
+    let steps = steps.and_then(|rounding| rounding.gain.first().copied());
+    let steps = steps.unwrap_or(1.0);
+    let offsets: Vec<Option<i64>> = offsets
+        .iter()
+        .map(|offset| nearest(*offset * steps))
+        .collect();
     for block in blocks(consumer, task) {
         let places: Vec<usize> = block.iter().map(|i| consumer.places[*i]).collect();
         let mut old = vec![0i64; places.len()];
@@ -394,7 +411,7 @@ fn integers(
             for (old, place) in old.iter_mut().zip(&places) {
                 *old = weights.int(first + place) - zero;
             }
-            sum.scale = scale * gain;
+            sum.scale = scale * gain / steps;
             for (t, place) in places.iter().enumerate() {
                 let w = old.get(from[t]).copied().unwrap_or(0);
                 let new = if factors[t] < 0.0 { -w } else { w };
@@ -413,7 +430,7 @@ fn integers(
 /// The integer that a number nearly is.
 fn nearest(number: f64) -> Option<i64> {
     let rounded = number.round();
-    ((number - rounded).abs() <= 1e-6 && rounded.abs() < 1e9).then_some(rounded as i64)
+    ((number - rounded).abs() <= STEP_ERROR && rounded.abs() < 1e9).then_some(rounded as i64)
 }
 
 /// Adds the shifts to the bias, or gives the consumer one.
@@ -448,6 +465,18 @@ fn add_bias(
             add_integers(&mut bias, shifts, scale.as_deref()).ok_or_else(|| {
                 refused("its bias is of integers, and what is to be added is none, or out of range")
             })?;
+            replace(graph, *tensor, bias, changes)
+        }
+        Bias::Scaled(tensor, scale) => {
+            let mut bias = graph.load(*tensor)?;
+            for (d, shift) in shifts.iter().enumerate() {
+                let scale = scale.get(d).or(scale.first()).copied().unwrap_or(1.0);
+                let shift = shift.integer.map(|integer| integer as f64 * scale);
+                let fits = shift.is_some_and(|shift| bias.put(d, bias.get(d) + shift));
+                if !fits {
+                    return Err(refused("its new bias is out of range").into());
+                }
+            }
             replace(graph, *tensor, bias, changes)
         }
         Bias::Absent(slot) => {

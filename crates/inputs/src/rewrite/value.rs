@@ -34,13 +34,14 @@ pub(super) enum Axis {
     Pixels(Vec<Pixel>),
 }
 
-/// Floats were rounded to integers: `round((gain x + shift) / scale) + zero`, within bounds.
+/// Floats were rounded to integers: `round(gain x + shift) + zero`, within bounds.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Rounding {
     pub(super) gain: Vec<f64>,
     pub(super) shift: Vec<f64>,
-    /// How far from zero the scaled value may be on both sides; `None` where the range follows the values.
-    pub(super) reach: Option<f64>,
+    /// The least and the greatest result before the zero point is added; `None` where scale and zero point follow
+    /// the values.
+    pub(super) reach: Option<(f64, f64)>,
 }
 
 /// A value, `gain x + shift` of each channel of the image x.

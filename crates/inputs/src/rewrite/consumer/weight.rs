@@ -38,6 +38,9 @@ pub(in crate::rewrite) enum Bias {
     Floats(TensorId),
     /// Integers of this scale, one for all or one for each; without, of the scale of the sums.
     Integers(TensorId, Option<Vec<f64>>),
+    /// Floats that are added to sums of integers once these are multiplied by this scale, one for all or one
+    /// for each.
+    Scaled(TensorId, Vec<f64>),
     /// None, and a slot for one.
     Absent(usize),
     /// None, and nowhere to put one.
@@ -317,23 +320,85 @@ impl Bias {
         })
     }
 
-    /// The constant that the only reader of a MatMul adds.
+    /// The constant that the only reader of a MatMul adds, or that is added to the sums of a ConvInteger or
+    /// MatMulInteger once they are floats.
     pub(super) fn after(graph: &Graph<'_>, node: &Node<'_>, n_outputs: u64) -> Result<Bias> {
-        let output = node.outputs.first().copied().unwrap_or_default();
-        let Some(id) = graph.only_reader(output) else {
-            return Ok(Bias::Impossible);
-        };
-        let add = graph.node(id)?;
-        let other = add.inputs.iter().find(|name| **name != output);
-        let (("", "Add"), Some(name)) = ((add.domain, add.op_type), other) else {
-            return Ok(Bias::Impossible);
-        };
-        match graph.constant(name) {
-            Some(tensor) if graph.only_reader(name) == Some(id) => {
-                let found = Bias::found(graph, tensor, n_outputs, None)?;
-                Ok(found.unwrap_or(Bias::Impossible))
+        let is_convolution = node.op_type == "ConvInteger";
+        let is_integer = is_convolution || node.op_type == "MatMulInteger";
+        let mut scale: Option<Vec<f64>> = None;
+        let mut output = node.outputs.first().copied().unwrap_or_default();
+        for _ in 0..MAX_CHAIN {
+            let Some(id) = graph.only_reader(output) else {
+                break;
+            };
+            let reader = graph.node(id)?;
+            let other = reader.inputs.iter().find(|name| **name != output);
+            match (reader.domain, reader.op_type, other) {
+                ("", "Cast", _) if is_integer => {}
+                ("", "Mul", Some(other)) if is_integer && scale.is_none() => {
+                    let Some(small) = graph.small(other)? else {
+                        break;
+                    };
+                    if small.values.len() != 1 && small.values.len() as u64 != n_outputs {
+                        break;
+                    }
+                    scale = Some(small.values);
+                }
+                ("", "Add", Some(other)) => {
+                    return match Bias::added(graph, id, other, is_convolution, n_outputs)? {
+                        Some(tensor) if is_integer => {
+                            Ok(scale.map_or(Bias::Impossible, |scale| Bias::Scaled(tensor, scale)))
+                        }
+                        Some(tensor) => Ok(Bias::Floats(tensor)),
+                        None => Ok(Bias::Impossible),
+                    };
+                }
+                _ => break,
             }
-            _ => Ok(Bias::Impossible),
+            output = reader.outputs.first().copied().unwrap_or_default();
         }
+        Ok(Bias::Impossible)
+    }
+
+    /// The floats `name`, one for each output, that `reader` adds and nobody else reads.
+    fn added(
+        graph: &Graph<'_>,
+        reader: NodeId,
+        name: &str,
+        is_convolution: bool,
+        n_outputs: u64,
+    ) -> Result<Option<TensorId>> {
+        let is_placed = |dims: &[i64]| {
+            let end = dims.iter().rev().skip(if is_convolution { 2 } else { 0 });
+            let inner = if is_convolution { 2 } else { 0 };
+            let ones = dims.iter().rev().take(inner).all(|dim| *dim == 1) && dims.len() > inner;
+            ones && end.enumerate().all(|(i, dim)| match i {
+                0 => *dim == n_outputs as i64 || *dim == -1,
+                _ => *dim == 1,
+            })
+        };
+        if graph.only_reader(name) != Some(reader) {
+            return Ok(None);
+        }
+        let (tensor, dims) = match (graph.constant(name), graph.producer(name)) {
+            (Some(tensor), _) => {
+                let dims = graph.tensor(tensor)?.dims.iter();
+                (tensor, Some(dims.map(|dim| *dim as i64).collect()))
+            }
+            (None, Some((id, node))) if node.op_type == "Reshape" => match &node.inputs[..] {
+                [inner, shape] if graph.only_reader(inner) == Some(id) => {
+                    match graph.constant(inner) {
+                        Some(tensor) => (tensor, graph.integers(shape)?),
+                        None => return Ok(None),
+                    }
+                }
+                _ => return Ok(None),
+            },
+            _ => return Ok(None),
+        };
+        let found = graph.tensor(tensor)?;
+        let fits = found.n_elements == n_outputs && is_float(found.data_type);
+        let is_placed = dims.is_some_and(|dims: Vec<i64>| is_placed(&dims));
+        Ok((fits && is_placed).then_some(tensor))
     }
 }

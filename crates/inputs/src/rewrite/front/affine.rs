@@ -155,7 +155,7 @@ pub(super) fn quantize(graph: &Graph<'_>, node: &Node<'_>, value: &Value) -> Res
     value.roundings.push(Rounding {
         gain: value.gain.clone(),
         shift: value.shift.clone(),
-        reach: Some((high as f64 - zero).min(zero - low as f64)),
+        reach: Some((low as f64 - zero, high as f64 - zero)),
     });
     value.shift.iter_mut().for_each(|shift| *shift += zero);
     value.is_integer = true;
