@@ -11,7 +11,7 @@ use crate::refusal::{Refusal, TRAIN};
 use crate::rewrite::graph::Graph;
 use crate::rewrite::value::{Atom, Axis, Of, Value};
 
-pub(super) use weight::{Bias, Kind, Weight};
+pub(super) use weight::{Bias, Kind, Weight, through_identity};
 
 /// A node whose weights meet the pixels: each of its outputs is a weighted sum over a window of the image,
 /// `rows x columns x channels`, and a bias.

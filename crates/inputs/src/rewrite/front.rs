@@ -153,7 +153,7 @@ fn step<'a>(
         }
         ("", "LayerNormalization") => {
             first()?;
-            affine::layer_normalization(graph, node, value)?
+            affine::layer_normalization(graph, id, node, value)?
         }
         ("", "Conv" | "QLinearConv" | "ConvInteger") => {
             first()?;

@@ -24,7 +24,7 @@ use crate::error::Result;
 use crate::key::{BlockMap, Matrix};
 use crate::refusal::{Refusal, TRAIN};
 use crate::rewrite::changes::{Changes, replace};
-use crate::rewrite::consumer::{Bias, Consumer, Kind};
+use crate::rewrite::consumer::{Bias, Consumer, Kind, through_identity};
 use crate::rewrite::elements::{Elements, is_float};
 use crate::rewrite::graph::Graph;
 
@@ -231,7 +231,7 @@ fn normalise(
     factors: &Factors,
     changes: &mut Changes,
 ) -> Result<()> {
-    let Some((scale, bias)) = &consumer.value.norm else {
+    let Some(norm) = consumer.value.norm else {
         return Ok(());
     };
     let refused = || {
@@ -251,17 +251,21 @@ fn normalise(
         return Err(refused().into());
     }
     let n = consumer.features.len();
-    for name in [Some(scale), bias.as_ref()].into_iter().flatten() {
-        let tensor = graph.constant(name);
-        let alone = graph.only_reader(name).is_some();
-        let (Some(tensor), true) = (tensor, alone) else {
-            let reason = "the normalisation before it has no constants of its own";
-            return Err(Refusal::new(reason).into());
+    let node = graph.node(norm)?;
+    for name in node.inputs.iter().skip(1).filter(|name| !name.is_empty()) {
+        let refused = |reason: &str| Refusal::new(reason).at(node);
+        let Some((tensor, is_alone)) = through_identity(graph, norm, name) else {
+            return Err(refused("its scale or its bias is not constant").into());
         };
         let old = graph.load(tensor)?;
         if old.len() != n {
-            let reason = "the normalisation before it has not one number for each pixel";
-            return Err(Refusal::new(reason).into());
+            return Err(refused("it has not one number for each pixel of a patch").into());
+        }
+        if (1..n).all(|i| old.get(i) == old.get(0)) {
+            continue;
+        }
+        if !is_alone {
+            return Err(refused("another node reads its scale or its bias too").into());
         }
         let mut new = old.clone();
         for block in blocks(consumer, task) {
@@ -479,6 +483,15 @@ fn add_bias(
             }
             replace(graph, *tensor, bias, changes)
         }
+        Bias::Shared(tensor, slot) => {
+            let mut bias = graph.load(*tensor)?;
+            let mut shifts = shifts.iter().enumerate();
+            if !shifts.all(|(d, shift)| bias.put(d, bias.get(d) + shift.of_sums * ratio)) {
+                return Err(refused("its new bias is out of range").into());
+            }
+            let dims = graph.tensor(*tensor)?.dims.clone();
+            put_bias(graph, consumer, *slot, dims, &bias, changes)
+        }
         Bias::Absent(slot) => {
             let is_quantised = consumer.value.is_dequantised && !is_float(weights);
             if is_quantised {
@@ -502,28 +515,41 @@ fn add_bias(
             if !fits {
                 return Err(refused("its new bias is out of range").into());
             }
-            let model = graph.model();
-            if model.ir_version.is_none_or(|version| version < 4) {
-                return Err(Refusal::new("the model's IR version is below 4, where weights are inputs, and it has no bias")
-                    .at(node)
-                    .advise("convert the model to a newer version of ONNX")
-                    .into());
-            }
-            let of = graph.tensor(consumer.weight.tensor)?.name;
-            let name = free_name(graph, of);
-            let tensor = NewTensor {
-                name: name.clone(),
-                data_type,
-                dims: vec![consumer.n_outputs as u64],
-                raw: bias.raw().to_vec(),
-            };
-            let added = add_input(graph.source.bytes, node, *slot, &tensor)?;
-            changes.inserts.extend(added);
-            changes.tensors.push(name);
-            Ok(())
+            let dims = vec![consumer.n_outputs as u64];
+            put_bias(graph, consumer, *slot, dims, &bias, changes)
         }
         Bias::Impossible => Err(refused("it has no bias of its own that could change").into()),
     }
+}
+
+/// Adds an initializer that becomes the bias of a consumer.
+fn put_bias(
+    graph: &Graph<'_>,
+    consumer: &Consumer,
+    slot: usize,
+    dims: Vec<u64>,
+    bias: &Elements,
+    changes: &mut Changes,
+) -> Result<()> {
+    let node = graph.node(consumer.node)?;
+    if graph.model().ir_version.is_none_or(|version| version < 4) {
+        let reason = "the model's IR version is below 4, where weights are inputs, and the node has no bias of its own";
+        return Err(Refusal::new(reason)
+            .at(node)
+            .advise("convert the model to a newer version of ONNX")
+            .into());
+    }
+    let name = free_name(graph, graph.tensor(consumer.weight.tensor)?.name);
+    let tensor = NewTensor {
+        name: name.clone(),
+        data_type: bias.data_type(),
+        dims,
+        raw: bias.raw().to_vec(),
+    };
+    let added = add_input(graph.source.bytes, node, slot, &tensor)?;
+    changes.inserts.extend(added);
+    changes.tensors.push(name);
+    Ok(())
 }
 
 /// Adds integer shifts to a bias of this scale, or of the sums' own.

@@ -1,5 +1,7 @@
 //! A value between the image and its consumer: where its pixels are, and what was done to them.
 
+use onnxseal_onnx::model::NodeId;
+
 /// What an axis, or a part of one, counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Of {
@@ -57,8 +59,8 @@ pub(super) struct Value {
     pub(super) is_integer: bool,
     /// Whether DequantizeLinear has just made it.
     pub(super) is_dequantised: bool,
-    /// Slots of LayerNormalization's scale and bias, where each pixel of a patch has its own.
-    pub(super) norm: Option<(String, Option<String>)>,
+    /// The LayerNormalization that has a scale and a bias of each pixel of a patch.
+    pub(super) norm: Option<NodeId>,
 }
 
 /// Pixels of one axis, at most.

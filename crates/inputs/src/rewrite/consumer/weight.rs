@@ -41,6 +41,8 @@ pub(in crate::rewrite) enum Bias {
     /// Floats that are added to sums of integers once these are multiplied by this scale, one for all or one
     /// for each.
     Scaled(TensorId, Vec<f64>),
+    /// Floats that others read too, and the slot that a copy can take.
+    Shared(TensorId, usize),
     /// None, and a slot for one.
     Absent(usize),
     /// None, and nowhere to put one.
@@ -247,6 +249,28 @@ fn alone(graph: &Graph<'_>, reader: NodeId, name: &str) -> Result<TensorId> {
     }
 }
 
+/// The constant that `reader` reads as `name`, maybe through Identity, and whether nobody else reads it.
+pub(in crate::rewrite) fn through_identity(
+    graph: &Graph<'_>,
+    reader: NodeId,
+    name: &str,
+) -> Option<(TensorId, bool)> {
+    let (mut name, mut reader, mut is_alone) = (name, reader, true);
+    for _ in 0..MAX_CHAIN {
+        is_alone &= graph.only_reader(name) == Some(reader);
+        if let Some(tensor) = graph.constant(name) {
+            return Some((tensor, is_alone));
+        }
+        let (id, node) = graph.producer(name)?;
+        if (node.domain, node.op_type) != ("", "Identity") {
+            return None;
+        }
+        reader = id;
+        name = node.inputs.first().copied()?;
+    }
+    None
+}
+
 fn shared(graph: &Graph<'_>, name: &str, reader: NodeId) -> Refusal {
     let others = graph.readers(name).iter().filter(|id| **id != reader);
     let other = others.filter_map(|id| graph.node(*id).ok()).next();
@@ -274,11 +298,12 @@ impl Bias {
             "" => return Ok(Bias::Absent(slot)),
             name => name,
         };
-        if let Some(tensor) = graph.constant(name) {
-            if graph.only_reader(name) != Some(id) {
-                return Ok(Bias::Impossible);
-            }
-            return Ok(Bias::found(graph, tensor, n_outputs, None)?.unwrap_or(Bias::Impossible));
+        if let Some((tensor, is_alone)) = through_identity(graph, id, name) {
+            return Ok(match Bias::found(graph, tensor, n_outputs, None)? {
+                Some(bias) if is_alone => bias,
+                Some(Bias::Floats(tensor)) => Bias::Shared(tensor, slot),
+                _ => Bias::Impossible,
+            });
         }
         let Some((reader, node)) = graph.producer(name) else {
             return Ok(Bias::Impossible);

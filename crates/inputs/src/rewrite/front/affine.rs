@@ -1,6 +1,6 @@
 //! Operators that compute `gain x + shift` of each channel.
 
-use onnxseal_onnx::model::Node;
+use onnxseal_onnx::model::{Node, NodeId};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 
 use crate::error::Result;
@@ -192,6 +192,7 @@ pub(super) fn dynamic_quantize(value: &Value) -> Result<Value> {
 
 pub(super) fn layer_normalization(
     graph: &Graph<'_>,
+    id: NodeId,
     node: &Node<'_>,
     value: &Value,
 ) -> Result<Value> {
@@ -204,13 +205,16 @@ pub(super) fn layer_normalization(
                 .into(),
         );
     }
-    let is_read = node.outputs.iter().skip(1).any(|name| !name.is_empty());
-    let (Some(scale), false) = (node.inputs.get(1), is_read) else {
-        return Err(Refusal::new("it has other inputs or outputs than expected").into());
-    };
-    let bias = node.inputs.get(2).filter(|name| !name.is_empty());
+    let is_read = node
+        .outputs
+        .iter()
+        .skip(1)
+        .any(|name| !graph.readers(name).is_empty());
+    if is_read {
+        return Err(Refusal::new("its second output is read too").into());
+    }
     let mut value = plain(value);
-    value.norm = Some(((*scale).to_owned(), bias.map(|name| (*name).to_owned())));
+    value.norm = Some(id);
     Ok(value)
 }
 
