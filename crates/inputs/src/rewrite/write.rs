@@ -9,7 +9,8 @@ use onnxseal_onnx::edit::rename_external;
 use onnxseal_onnx::model::{FileId, Span};
 use onnxseal_onnx::{Limits, Model, external, locate};
 use onnxseal_store::{
-    Error as StoreError, Input, Location, Map, Output, OutputOptions, Published, beside, reflink,
+    Error as StoreError, Input, Location, Map, Output, OutputOptions, Published, beside, parallel,
+    reflink,
 };
 
 use crate::error::{Error, Result};
@@ -19,7 +20,9 @@ use crate::rewrite::report::{Candidate, inspect};
 use crate::rewrite::work::{Edit, Rewritten, rekey, rewrite};
 
 /// Bytes that are copied at once where the system does not copy by itself.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = 1 << 18;
+/// What the system copies by itself, or a multiple of it.
+const PAGE: u64 = 4096;
 
 /// The files of a model, open for reading.
 #[derive(Debug)]
@@ -341,7 +344,9 @@ fn copy(input: &Input, edits: &[&Edit], output: &Output) -> Result<u64> {
 /// Copies bytes of a file; returns how many.
 fn copy_range(input: &Input, range: std::ops::Range<u64>, output: &Output, at: u64) -> Result<u64> {
     let len = range.end.saturating_sub(range.start);
-    if let (Some(from), Some(to)) = (input.file(), output.file()) {
+    // Pages that come to lie otherwise are copied twice by the system, each in two parts.
+    let is_aligned = range.start % PAGE == at % PAGE;
+    if let (Some(from), Some(to), true) = (input.file(), output.file(), is_aligned) {
         let copied = copy_within_system(from, range.start, len, to, at);
         let io = |source| Error::Io {
             path: input.path.clone(),
@@ -349,15 +354,22 @@ fn copy_range(input: &Input, range: std::ops::Range<u64>, output: &Output, at: u
         };
         return copied.map(|()| len).map_err(io);
     }
-    let mut done = 0;
-    let mut piece = vec![0; PIECE.min(usize::try_from(len).unwrap_or(PIECE))];
-    while done < len {
-        let n = (len - done).min(piece.len() as u64) as usize;
-        let piece = &mut piece[..n];
-        input.read_exact_at(piece, range.start + done)?;
-        output.write_all_at(piece, at + done)?;
-        done += n as u64;
-    }
+    let n_pieces = len.div_ceil(PIECE as u64);
+    let buffer = || vec![0; PIECE.min(usize::try_from(len).unwrap_or(PIECE))];
+    let is_remote = input.is_remote() || output.is_remote();
+    let jobs = (0..n_pieces).map(|i| i * PIECE as u64);
+    parallel::for_each(
+        is_remote,
+        n_pieces,
+        jobs,
+        buffer,
+        |buffer, done| -> Result<()> {
+            let n = (len - done).min(buffer.len() as u64) as usize;
+            let piece = buffer.get_mut(..n).unwrap_or_default();
+            input.read_exact_at(piece, range.start + done)?;
+            Ok(output.write_all_at(piece, at + done)?)
+        },
+    )?;
     Ok(len)
 }
 
