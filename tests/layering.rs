@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Which siblings each package may depend on, tests aside.
-const ALLOWED: [(&str, &[&str]); 13] = [
+const ALLOWED: [(&str, &[&str]); 14] = [
     (
         "onnxseal",
         &[
@@ -23,6 +23,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
         "onnxseal-assess",
         &[
             "onnxseal-core",
+            "onnxseal-data",
             "onnxseal-onnx",
             "onnxseal-plan",
             "onnxseal-store",
@@ -43,6 +44,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
         ],
     ),
     ("onnxseal-crypto", &[]),
+    ("onnxseal-data", &[]),
     (
         "onnxseal-inputs",
         &["onnxseal-crypto", "onnxseal-onnx", "onnxseal-store"],

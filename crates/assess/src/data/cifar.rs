@@ -1,30 +1,17 @@
-//! CIFAR's binary version: records of a label and `[3, 32, 32]` bytes; of CIFAR-100 two labels, of which the fine one
-//! counts.
-//!
-//! Source: <https://www.cs.toronto.edu/~kriz/cifar.html>
+//! CIFAR's binary version.
 
 use std::path::Path;
 
-use crate::data::{Array, Layout, Raw, open, read_exactly};
-use crate::engine::Values;
-use crate::error::{Result, bad, io};
+use onnxseal_data::cifar::{self, CHANNELS, PIXELS, SIDE};
 
-const PIXELS: usize = 3 * 32 * 32;
+use crate::data::{Array, Layout, Raw, of_format, open, read_exactly};
+use crate::engine::Values;
+use crate::error::{Result, io};
 
 pub(super) fn read(path: &Path) -> Result<Raw> {
     let file = open(path)?;
     let len = file.metadata().map_err(io(path))?.len();
-    let n_labels = match len {
-        0 => return Err(bad(path, "it has no samples")),
-        len if len % (PIXELS as u64 + 1) == 0 => 1,
-        len if len % (PIXELS as u64 + 2) == 0 => 2,
-        _ => {
-            return Err(bad(
-                path,
-                format!("{len} bytes are no whole records of CIFAR-10 (3073) or CIFAR-100 (3074)"),
-            ));
-        }
-    };
+    let n_labels = cifar::n_labels(len).map_err(of_format(path))?;
     let bytes = read_exactly(path, file, len)?;
     let (mut values, mut labels) = (Vec::new(), Vec::new());
     for record in bytes.chunks_exact(PIXELS + n_labels) {
@@ -34,7 +21,7 @@ pub(super) fn read(path: &Path) -> Result<Raw> {
     }
     let array = Array {
         name: None,
-        dims: vec![3, 32, 32],
+        dims: vec![CHANNELS, SIDE, SIDE],
         values: Values::F32(values),
         layout: Some(Layout::Nchw),
     };

@@ -1,16 +1,12 @@
 //! IDX, the format of MNIST, as it is or gzipped.
-//!
-//! ```text
-//! 0 0  type  n_dims  dims (u32, big-endian, n_dims times)  elements (big-endian)
-//! ```
-//! Source: <http://yann.lecun.com/exdb/mnist/>
 
 use std::io::{BufReader, Read};
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
+use onnxseal_data::idx::{self, Element, GZIP, Header};
 
-use crate::data::{Array, Layout, open, read_exactly};
+use crate::data::{Array, Layout, of_format, open, read_exactly};
 use crate::engine::Values;
 use crate::error::{Result, bad, io};
 
@@ -21,10 +17,7 @@ pub(super) fn is_idx(path: &Path) -> Result<bool> {
         .take(4)
         .read_to_end(&mut first)
         .map_err(io(path))?;
-    Ok(matches!(
-        first[..],
-        [0x1F, 0x8B, ..] | [0, 0, 0x08..=0x0E, 1..=8]
-    ))
+    Ok(idx::is_idx(&first))
 }
 
 /// Reads a file; the first axis counts the samples.
@@ -33,35 +26,15 @@ pub(super) fn read(path: &Path) -> Result<Array> {
     let mut first = [0; 2];
     file.read_exact(&mut first).map_err(io(path))?;
     let rest = first.chain(file);
-    match first == [0x1F, 0x8B] {
+    match first == GZIP {
         true => parse(path, MultiGzDecoder::new(rest)),
         false => parse(path, rest),
     }
 }
 
 fn parse(path: &Path, mut from: impl Read) -> Result<Array> {
-    let mut magic = [0; 4];
-    from.read_exact(&mut magic).map_err(io(path))?;
-    let [0, 0, kind, n_dims @ 1..=8] = magic else {
-        return Err(bad(path, "not IDX by its first bytes"));
-    };
-    let width = match kind {
-        0x08 | 0x09 => 1,
-        0x0B => 2,
-        0x0C | 0x0D => 4,
-        0x0E => 8,
-        _ => return Err(bad(path, format!("IDX has no element type {kind:#04x}"))),
-    };
-    let mut dims = Vec::new();
-    let mut n_bytes: Option<u64> = Some(width);
-    for _ in 0..n_dims {
-        let mut dim = [0; 4];
-        from.read_exact(&mut dim).map_err(io(path))?;
-        let dim = u32::from_be_bytes(dim);
-        n_bytes = n_bytes.and_then(|n| n.checked_mul(u64::from(dim)));
-        dims.push(dim as usize);
-    }
-    let n_bytes = n_bytes.ok_or_else(|| bad(path, "its shape has more elements than can be"))?;
+    let header = Header::read(&mut from).map_err(of_format(path))?;
+    let (n_bytes, mut dims) = (header.elements_bytes, header.dims);
     let bytes = read_exactly(path, &mut from, n_bytes)?;
     let mut more = [0];
     if from.read(&mut more).map_err(io(path))? > 0 {
@@ -71,13 +44,13 @@ fn parse(path: &Path, mut from: impl Read) -> Result<Array> {
         ));
     }
     let dims = dims.split_off(1);
-    let values = match kind {
-        0x08 => Values::F32(bytes.iter().map(|byte| f32::from(*byte)).collect()),
-        0x09 => Values::I64(bytes.iter().map(|byte| i64::from(*byte as i8)).collect()),
-        0x0B => Values::I64(words(&bytes, |b| i64::from(i16::from_be_bytes(b)))),
-        0x0C => Values::I64(words(&bytes, |b| i64::from(i32::from_be_bytes(b)))),
-        0x0D => Values::F32(words(&bytes, f32::from_be_bytes)),
-        _ => Values::F64(words(&bytes, f64::from_be_bytes)),
+    let values = match header.element {
+        Element::U8 => Values::F32(bytes.iter().map(|byte| f32::from(*byte)).collect()),
+        Element::I8 => Values::I64(bytes.iter().map(|byte| i64::from(*byte as i8)).collect()),
+        Element::I16 => Values::I64(words(&bytes, |b| i64::from(i16::from_be_bytes(b)))),
+        Element::I32 => Values::I64(words(&bytes, |b| i64::from(i32::from_be_bytes(b)))),
+        Element::F32 => Values::F32(words(&bytes, f32::from_be_bytes)),
+        Element::F64 => Values::F64(words(&bytes, f64::from_be_bytes)),
     };
     // Images of one channel.
     let (dims, layout) = match dims[..] {

@@ -4,18 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use image::imageops::FilterType;
-use image::{ColorType, DynamicImage, ImageReader};
+use image::{ColorType, DynamicImage};
+use onnxseal_data::images::{self, MAX_SIDE};
 
-use crate::data::{Array, DataOptions, Layout, Raw, Resize};
+use crate::data::{Array, DataOptions, Layout, Raw, Resize, of_format};
 use crate::engine::Values;
 use crate::error::{Result, bad, io};
 use crate::random::{rng, shuffled};
-
-/// Columns or rows of an image, at most.
-const MAX_SIDE: u32 = 1 << 14;
-
-/// Bytes that decoding one image may take.
-const MAX_IMAGE_BYTES: u64 = 1 << 30;
 
 pub(super) fn read(folder: &Path, options: &DataOptions) -> Result<Raw> {
     let mut files = files(folder)?;
@@ -33,7 +28,7 @@ pub(super) fn read(folder: &Path, options: &DataOptions) -> Result<Raw> {
     let (mut values, mut labels) = (Vec::new(), Vec::new());
     let mut shape: Option<(usize, usize, usize)> = None;
     for (path, label) in files {
-        let image = sized(decode(&path)?, options);
+        let image = sized(images::decode(&path).map_err(of_format(&path))?, options);
         // As many channels as the first image has: one for grey ones.
         let channels = match shape {
             Some((.., channels)) => channels,
@@ -113,12 +108,7 @@ fn files(folder: &Path) -> Result<Vec<(PathBuf, i64)>> {
             .as_ref()
             .and_then(|numbers| numbers.get(i).copied())
             .unwrap_or(i as i64);
-        let is_image = |path: &PathBuf| {
-            let extension = path
-                .extension()
-                .map(|e| e.to_string_lossy().to_ascii_lowercase());
-            matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg"))
-        };
+        let is_image = |path: &PathBuf| images::kind(path).is_some();
         found.extend(
             list(class)?
                 .into_iter()
@@ -127,21 +117,6 @@ fn files(folder: &Path) -> Result<Vec<(PathBuf, i64)>> {
         );
     }
     Ok(found)
-}
-
-fn decode(path: &Path) -> Result<DynamicImage> {
-    let mut reader = ImageReader::open(path)
-        .map_err(io(path))?
-        .with_guessed_format()
-        .map_err(io(path))?;
-    let mut limits = image::Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_IMAGE_BYTES);
-    reader.limits(limits);
-    reader
-        .decode()
-        .map_err(|error| bad(path, error.to_string()))
 }
 
 /// Resized, and the middle cut out.

@@ -367,6 +367,14 @@ fn read_exactly(path: &Path, from: impl Read, n_bytes: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// What is wrong with the file at `path`.
+fn of_format(path: &Path) -> impl FnOnce(onnxseal_data::Error) -> Error + '_ {
+    move |error| match error {
+        onnxseal_data::Error::Io(source) => io(path)(source),
+        other => bad(path, other.to_string()),
+    }
+}
+
 fn open(path: &Path) -> Result<File> {
     File::open(path).map_err(io(path))
 }

@@ -1,0 +1,45 @@
+//! Image files: PNG and JPEG.
+
+use std::path::Path;
+
+use image::{DynamicImage, ImageReader};
+
+use crate::error::{Result, bad};
+
+/// Columns or rows of an image, at most.
+pub const MAX_SIDE: u32 = 1 << 14;
+
+/// Bytes that decoding one image may take.
+const MAX_IMAGE_BYTES: u64 = 1 << 30;
+
+/// The kind of an image file, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Kind {
+    Png,
+    Jpeg,
+}
+
+/// What kind of image a file has by its name; `None` where it is none.
+pub fn kind(path: &Path) -> Option<Kind> {
+    let extension = path.extension()?.to_string_lossy().to_ascii_lowercase();
+    match &*extension {
+        "png" => Some(Kind::Png),
+        "jpg" | "jpeg" => Some(Kind::Jpeg),
+        _ => None,
+    }
+}
+
+/// Decodes an image, whichever of the kinds it is by its content.
+///
+/// # Errors
+/// [`Error`](crate::Error).
+pub fn decode(path: &Path) -> Result<DynamicImage> {
+    let mut reader = ImageReader::open(path)?.with_guessed_format()?;
+    let mut limits = image::Limits::default();
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    limits.max_alloc = Some(MAX_IMAGE_BYTES);
+    reader.limits(limits);
+    reader.decode().map_err(|error| bad(error.to_string()))
+}
