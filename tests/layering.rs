@@ -47,7 +47,12 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     ("onnxseal-data", &[]),
     (
         "onnxseal-inputs",
-        &["onnxseal-crypto", "onnxseal-onnx", "onnxseal-store"],
+        &[
+            "onnxseal-crypto",
+            "onnxseal-data",
+            "onnxseal-onnx",
+            "onnxseal-store",
+        ],
     ),
     ("onnxseal-onnx", &[]),
     ("onnxseal-plan", &["onnxseal-onnx"]),

@@ -65,8 +65,23 @@ impl InputKey {
     /// # Errors
     /// [`Error::Array`] where the key's blocks do not divide them.
     pub fn cipher(&self, rows: usize, columns: usize) -> Result<Cipher> {
+        self.cipher_by(self.spec().layout, false, rows, columns)
+    }
+
+    /// The same for images of another layout, or whose channels are `reversed`: the last of the key's is the first.
+    pub(crate) fn cipher_by(
+        &self,
+        layout: Layout,
+        reversed: bool,
+        rows: usize,
+        columns: usize,
+    ) -> Result<Cipher> {
         let spec = self.spec();
-        let plan = Plan::new(spec, rows, columns)?;
+        let plan = Plan::new(spec, (layout, reversed), rows, columns)?;
+        let mut statistics = spec.statistics();
+        if reversed {
+            statistics.reverse();
+        }
         let n = spec.block_values();
         let identity = || (0..n as u32).collect::<Vec<_>>();
         let (places, negated, matrix) = match self.map()? {
@@ -91,7 +106,7 @@ impl InputKey {
             forwards: way(Direction::Forwards),
             backwards: way(Direction::Backwards),
             ffx: ffx.map(|table| ffx::Tables::new(&table)),
-            statistics: spec.statistics(),
+            statistics,
             spec: spec.clone(),
             plan,
         })

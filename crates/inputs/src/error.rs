@@ -28,6 +28,9 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// The caller wanted no more.
+    #[error("cancelled")]
+    Cancelled,
     /// The age file of a key does not open.
     #[error(transparent)]
     Key(#[from] onnxseal_crypto::Error),
@@ -37,7 +40,7 @@ pub enum Error {
     /// A file is no model that can be read.
     #[error(transparent)]
     Onnx(#[from] onnxseal_onnx::Error),
-    /// A file of a model cannot be read or written.
+    /// A file cannot be read or written.
     #[error(transparent)]
     Store(#[from] onnxseal_store::Error),
     /// The caller asks for what makes no sense.
@@ -68,11 +71,15 @@ impl Error {
     /// The class that the error belongs to.
     pub fn fault(&self) -> Fault {
         use onnxseal_crypto::Error as KeyError;
+        use onnxseal_store::Error as StoreError;
         match self {
-            Error::Io { .. } | Error::Key(KeyError::Io { .. }) => Fault::Io,
-            Error::MalformedKey { .. } | Error::Key(KeyError::MalformedKey { .. }) => {
-                Fault::Malformed
-            }
+            Error::Io { .. }
+            | Error::Key(KeyError::Io { .. })
+            | Error::Store(StoreError::Io { .. } | StoreError::InputChanged { .. }) => Fault::Io,
+            Error::MalformedKey { .. }
+            | Error::Onnx(_)
+            | Error::Store(StoreError::External { .. })
+            | Error::Key(KeyError::MalformedKey { .. }) => Fault::Malformed,
             Error::Key(KeyError::Unauthentic) => Fault::Authentication,
             Error::Key(KeyError::NoMatchingKey { .. } | KeyError::WrongPassphrase { .. }) => {
                 Fault::NoMatchingKey

@@ -36,6 +36,8 @@ pub(super) struct Plan {
     block: usize,
     channels: usize,
     layout: Layout,
+    /// Whether the last channel of the key is the first one of the image.
+    reversed: bool,
     /// Blocks beside each other in an image.
     across: usize,
     /// Where each piece of the first block begins in an image.
@@ -114,7 +116,12 @@ pub(super) enum Piece {
 }
 
 impl Plan {
-    pub(super) fn new(spec: &Spec, rows: usize, columns: usize) -> Result<Plan> {
+    pub(super) fn new(
+        spec: &Spec,
+        (layout, reversed): (Layout, bool),
+        rows: usize,
+        columns: usize,
+    ) -> Result<Plan> {
         let (block, channels) = (spec.block as usize, spec.channels as usize);
         let misfit = |reason: String| Error::Array { reason };
         if !rows.is_multiple_of(block) || !columns.is_multiple_of(block) {
@@ -127,15 +134,15 @@ impl Plan {
             .and_then(|pixels| pixels.checked_mul(channels));
         let image_values =
             values.ok_or_else(|| misfit(format!("no image has {rows} x {columns} pixels")))?;
-        let (pieces, width) = match spec.layout {
+        let (pieces, width) = match layout {
             Layout::Nchw => (channels * block, block),
             Layout::Nhwc => (block, block * channels),
         };
-        let begins = |piece: usize| match spec.layout {
+        let begins = |piece: usize| match layout {
             Layout::Nchw => (piece / block * rows + piece % block) * columns,
             Layout::Nhwc => piece * columns * channels,
         };
-        let row_step = match spec.layout {
+        let row_step = match layout {
             Layout::Nchw => block * columns,
             Layout::Nhwc => block * columns * channels,
         };
@@ -147,7 +154,8 @@ impl Plan {
             image_values,
             block,
             channels,
-            layout: spec.layout,
+            layout,
+            reversed,
             across,
             begins: (0..pieces).map(begins).collect(),
             row_step,
@@ -172,12 +180,14 @@ impl Plan {
 
     /// The place, in the order in which pieces lie in an image, of the value that is number t by row, column, channel.
     pub(super) fn lies_at(&self, t: usize) -> usize {
+        let (pixel, channel) = (t / self.channels, t % self.channels);
+        let channel = match self.reversed {
+            false => channel,
+            true => self.channels - 1 - channel,
+        };
         match self.layout {
-            Layout::Nhwc => t,
-            Layout::Nchw => {
-                let (pixel, channel) = (t / self.channels, t % self.channels);
-                channel * self.block * self.block + pixel
-            }
+            Layout::Nhwc => pixel * self.channels + channel,
+            Layout::Nchw => channel * self.block * self.block + pixel,
         }
     }
 

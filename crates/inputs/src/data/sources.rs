@@ -1,0 +1,215 @@
+//! Which files there are, and what becomes of each.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use onnxseal_data::images::{Kind, kind};
+use walkdir::WalkDir;
+
+use crate::data::{Failed, is_image};
+use crate::error::{Error, Result};
+
+/// A file, and what becomes of it.
+pub(super) struct Task {
+    pub(super) source: PathBuf,
+    pub(super) target: PathBuf,
+    /// Length of the source.
+    pub(super) bytes: u64,
+}
+
+/// What stands in a folder.
+pub(super) enum Found {
+    Image(Task),
+    /// A file that is no image.
+    Other,
+    Failed(Failed),
+}
+
+/// All that there is to do.
+pub(super) struct Tasks {
+    sources: Vec<Source>,
+    /// Whether the output is a folder.
+    pub(super) is_folder: bool,
+}
+
+struct Source {
+    path: PathBuf,
+    target: PathBuf,
+    is_folder: bool,
+}
+
+impl Tasks {
+    pub(super) fn new(sources: &[PathBuf], output: &Path) -> Result<Tasks> {
+        let usage = |reason: String| Err(Error::Usage(reason));
+        let is_folder = match sources {
+            [] => return usage("there is nothing to transform".into()),
+            [one] => one.is_dir() || output.is_dir(),
+            _ => true,
+        };
+        let mut names = HashSet::new();
+        let mut listed = Vec::new();
+        for path in sources {
+            let metadata = fs::metadata(path).map_err(|source| Error::Io {
+                path: path.clone(),
+                source,
+            })?;
+            let is_source_folder = metadata.is_dir();
+            let target = match sources {
+                [_] if is_source_folder || !is_folder => output.to_owned(),
+                _ => {
+                    let name = path.file_name().map(ToOwned::to_owned);
+                    let name = name.or_else(|| {
+                        let whole = path.canonicalize().ok()?;
+                        whole.file_name().map(ToOwned::to_owned)
+                    });
+                    let Some(name) = name else {
+                        return usage(format!("{} has no name", path.display()));
+                    };
+                    let target = output.join(&name);
+                    // An image gets the name that it has as PNG.
+                    match is_source_folder {
+                        true => target,
+                        false => as_png(target),
+                    }
+                }
+            };
+            if !names.insert(target.clone()) {
+                return usage(format!(
+                    "two sources would both become {}",
+                    target.display()
+                ));
+            }
+            if is_source_folder && is_within(output, path) {
+                return usage(format!(
+                    "the output {} lies in {}, which is to be transformed",
+                    output.display(),
+                    path.display()
+                ));
+            }
+            listed.push(Source {
+                path: path.clone(),
+                target,
+                is_folder: is_source_folder,
+            });
+        }
+        Ok(Tasks {
+            sources: listed,
+            is_folder,
+        })
+    }
+
+    /// Bytes of all sources.
+    pub(super) fn bytes(&self) -> u64 {
+        let images = self.images().map(|found| match found {
+            Found::Image(task) => task.bytes,
+            _ => 0,
+        });
+        let files = self.files().map(|task| task.bytes);
+        images.chain(files).fold(0, u64::saturating_add)
+    }
+
+    /// The images, those in folders too, as they are found: a folder may have any number of them.
+    pub(super) fn images(&self) -> impl Iterator<Item = Found> + Send + '_ {
+        let in_folders = self.sources.iter().filter(|source| source.is_folder);
+        let in_folders = in_folders.flat_map(|source| {
+            let entries = WalkDir::new(&source.path).follow_links(true).into_iter();
+            entries.filter_map(|entry| source.found(entry))
+        });
+        let alone = self.sources.iter().filter(|source| !source.is_folder);
+        let alone = alone.filter(|source| is_image(&source.path));
+        alone
+            .map(|source| Found::Image(source.task()))
+            .chain(in_folders)
+    }
+
+    /// All other files.
+    pub(super) fn files(&self) -> impl Iterator<Item = Task> + '_ {
+        let files = self.sources.iter().filter(|source| !source.is_folder);
+        let files = files.filter(|source| !is_image(&source.path));
+        files.map(Source::task)
+    }
+}
+
+impl Source {
+    fn task(&self) -> Task {
+        Task {
+            source: self.path.clone(),
+            target: self.target.clone(),
+            bytes: fs::metadata(&self.path).map_or(0, |metadata| metadata.len()),
+        }
+    }
+
+    fn found(&self, entry: walkdir::Result<walkdir::DirEntry>) -> Option<Found> {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                let path = error.path().unwrap_or(&self.path).to_owned();
+                let reason = error.to_string();
+                return Some(Found::Failed(Failed { path, reason }));
+            }
+        };
+        if entry.file_type().is_dir() {
+            return None;
+        }
+        if !is_image(entry.path()) {
+            return Some(Found::Other);
+        }
+        let below = entry.path().strip_prefix(&self.path).ok()?;
+        let bytes = entry.metadata().map_or(0, |metadata| metadata.len());
+        if let Some(other) = rival(entry.path()) {
+            return Some(Found::Failed(Failed {
+                path: entry.path().to_owned(),
+                reason: format!(
+                    "it would become the same file as {}: rename one",
+                    other.display()
+                ),
+            }));
+        }
+        Some(Found::Image(Task {
+            source: entry.path().to_owned(),
+            target: as_png(self.target.join(below)),
+            bytes,
+        }))
+    }
+}
+
+/// What the output of an image is called: JPEG would lose what the key made.
+fn as_png(path: PathBuf) -> PathBuf {
+    match kind(&path) {
+        Some(Kind::Jpeg) => path.with_extension("png"),
+        _ => path,
+    }
+}
+
+/// Another image beside a JPEG that would get the name that this one gets.
+fn rival(path: &Path) -> Option<PathBuf> {
+    if kind(path) != Some(Kind::Jpeg) {
+        return None;
+    }
+    let others = ["png", "PNG", "jpg", "JPG", "jpeg", "JPEG"];
+    let mut others = others
+        .map(|extension| path.with_extension(extension))
+        .into_iter();
+    others.find(|other| other != path && other.exists() && !is_same(other, path))
+}
+
+fn is_same(a: &Path, b: &Path) -> bool {
+    // Where names differ in nothing but case, both may be one file.
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// Whether a path, of which not all may be there yet, lies in a folder or is it.
+fn is_within(path: &Path, folder: &Path) -> bool {
+    let Ok(folder) = folder.canonicalize() else {
+        return false;
+    };
+    let Ok(whole) = std::path::absolute(path) else {
+        return false;
+    };
+    let there = whole.ancestors().find_map(|part| {
+        let rest = whole.strip_prefix(part).ok()?;
+        Some(part.canonicalize().ok()?.join(rest))
+    });
+    there.is_some_and(|path| path.starts_with(folder))
+}
