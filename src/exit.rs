@@ -172,7 +172,7 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     }
     let hint = match of_batch(error) {
         Some(error) => batch_hint(error),
-        None => of_core(error).and_then(hint),
+        None => of_core(error).and_then(hint).or_else(|| inputs_hint(error)),
     };
     if let Some(hint) = hint {
         note(&format!("  hint: {hint}"));
@@ -195,6 +195,24 @@ pub fn batch_hint(error: &BatchError) -> Option<&'static str> {
 }
 
 /// The same of one model.
+/// What to do about a model that cannot be rewritten.
+fn inputs_hint(error: &anyhow::Error) -> Option<&'static str> {
+    #[cfg(feature = "inputs")]
+    {
+        let found: Option<&onnxseal_inputs::Error> =
+            error.chain().find_map(|cause| cause.downcast_ref());
+        match found {
+            Some(onnxseal_inputs::Error::Refused(refusal)) => refusal.advice,
+            _ => None,
+        }
+    }
+    #[cfg(not(feature = "inputs"))]
+    {
+        let _ = error;
+        None
+    }
+}
+
 fn hint(error: &Error) -> Option<&'static str> {
     Some(match error {
         Error::Interrupted { .. } => INTERRUPTED,

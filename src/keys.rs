@@ -63,6 +63,29 @@ pub struct RecipientKeys {
     pub list_recipients: bool,
 }
 
+/// Opens the input key in a file; one that is encrypted needs an identity.
+#[cfg(feature = "inputs")]
+pub fn input_key(
+    path: &Path,
+    what: &str,
+    identities: &IdentityArgs,
+    quiet: bool,
+) -> Result<onnxseal_inputs::InputKey> {
+    let (file, name) = open_secret(path, what, quiet)?;
+    // Allocated once: a buffer that grows leaves secrets behind.
+    let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(MAX_INPUT_KEY_BYTES + 1));
+    file.take(MAX_INPUT_KEY_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("cannot read {name}"))?;
+    let identities = identities.read(quiet)?;
+    onnxseal_inputs::InputKey::from_bytes(&bytes, identities.as_ref())
+        .with_context(|| format!("cannot use {name}"))
+}
+
+/// More than any key file has.
+#[cfg(feature = "inputs")]
+const MAX_INPUT_KEY_BYTES: usize = 256 << 10;
+
 /// What opens a model.
 #[derive(Debug, Args)]
 pub struct IdentityArgs {

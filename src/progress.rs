@@ -55,6 +55,34 @@ impl Progress for Bar {
     }
 }
 
+/// The same over data sets, which stops when told to.
+#[cfg(feature = "inputs")]
+pub struct DataBar<'s> {
+    pub bar: Bar,
+    pub stop: &'s Stop,
+}
+
+#[cfg(feature = "inputs")]
+impl onnxseal_inputs::Progress for DataBar<'_> {
+    fn begin(&self, bytes: u64) {
+        Progress::begin(&self.bar, bytes);
+    }
+
+    fn advance(&self, bytes: u64) {
+        Progress::advance(&self.bar, bytes);
+    }
+
+    fn failed(&self, failed: &onnxseal_inputs::Failed) {
+        let path = failed.path.display().to_string();
+        let line = format!("failed: {}: {}", one_line(&path), one_line(&failed.reason));
+        self.bar.bar.suspend(|| note(&line));
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.stop.signal().is_some()
+    }
+}
+
 impl Drop for Bar {
     fn drop(&mut self) {
         self.bar.finish_and_clear();

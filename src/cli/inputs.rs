@@ -3,13 +3,128 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use onnxseal_inputs::{Layout, Normalisation, Order, Spec, Transform};
+use onnxseal_core::Location;
+use onnxseal_inputs::{Layout, Normalisation, Order, Spec, Transform, ValueType};
 
-use crate::keys::RecipientArgs;
+use super::{OutputOptions, folder, location};
+use crate::keys::{IdentityArgs, RecipientArgs};
 
 #[derive(Debug, Subcommand)]
 pub enum Inputs {
     Keygen(Keygen),
+    Inspect(Inspect),
+    Rewrite(Rewrite),
+    Encrypt(Encrypt),
+    Rekey(Rekey),
+}
+
+/// Tell whether a model can be rewritten: where, and with which blocks, or why not
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// The model
+    #[arg(value_parser = location())]
+    pub model: Location,
+
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Change a trained model so that it takes images made with a key
+///
+/// The result computes from keyed images what the original computes from plain ones, up to rounding. It needs
+/// no data and no training. If ONNX Runtime's library is found, both are run on random images, and nothing is
+/// written if they differ.
+#[derive(Debug, Args)]
+pub struct Rewrite {
+    /// The model
+    #[arg(value_parser = location())]
+    pub model: Location,
+
+    /// Input key, which `onnxseal inputs keygen` made
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+
+    #[command(flatten)]
+    pub output: RewriteArgs,
+}
+
+/// Change a rewritten model so that it takes images made with another key; needs no original
+#[derive(Debug, Args)]
+pub struct Rekey {
+    /// The rewritten model
+    #[arg(value_parser = location())]
+    pub model: Location,
+
+    /// The key that it was rewritten for
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+
+    /// The new key, of the same kind
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+
+    #[command(flatten)]
+    pub output: RewriteArgs,
+}
+
+/// What `rewrite` and `rekey` have in common.
+#[derive(Debug, Args)]
+pub struct RewriteArgs {
+    /// File to write; external data goes beside it
+    #[arg(short, long, value_name = "FILE", value_parser = folder())]
+    pub output: Location,
+
+    /// The input that takes images, if the model has several
+    #[arg(long, value_name = "NAME")]
+    pub input: Option<String>,
+
+    /// Write without a run of both models; only where the result is exact by construction
+    #[arg(long)]
+    pub no_check: bool,
+
+    #[command(flatten)]
+    pub identities: IdentityArgs,
+
+    #[command(flatten)]
+    pub output_options: OutputOptions,
+}
+
+/// Make keyed data sets, or plain ones of keyed ones
+///
+/// Sources: .npy, .npz, IDX (gzipped or not), CIFAR-10 and CIFAR-100 binary (.bin), PNG and JPEG files, and
+/// folders of them. Names, order and labels stay; images become PNG. A second run does what is missing.
+#[derive(Debug, Args)]
+pub struct Encrypt {
+    /// Files and folders
+    #[arg(value_name = "SOURCE", required = true)]
+    pub sources: Vec<PathBuf>,
+
+    /// Input key, which `onnxseal inputs keygen` made
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+
+    /// File to write, or folder for a folder or several sources
+    #[arg(short, long, value_name = "PATH")]
+    pub output: PathBuf,
+
+    /// Make plain images of keyed ones
+    #[arg(long)]
+    pub decrypt: bool,
+
+    /// With ffx, the type of the result: u16 or f32; of --decrypt u8, u16 or f32
+    #[arg(long, value_name = "TYPE", value_parser = value_type)]
+    pub dtype: Option<ValueType>,
+
+    /// Arrays of floats are normalised already, with the key's mean and std
+    #[arg(long)]
+    pub normalised: bool,
+
+    #[command(flatten)]
+    pub identities: IdentityArgs,
+
+    #[command(flatten)]
+    pub output_options: OutputOptions,
 }
 
 /// Make an input key: what images are transformed with, and models rewritten for
@@ -116,4 +231,9 @@ fn range(text: &str) -> Result<(f64, f64), String> {
     text.split_once("..")
         .and_then(|(low, high)| Some((number(low)?, number(high)?)))
         .ok_or_else(|| "expected LOW..HIGH, such as 0..255 or -1..1".to_owned())
+}
+
+fn value_type(name: &str) -> Result<ValueType, String> {
+    let known = ValueType::ALL.into_iter().find(|t| t.to_string() == name);
+    known.ok_or_else(|| "it is none of u8, u16, i8, f16, f32".to_owned())
 }

@@ -1,6 +1,10 @@
 //! `onnxseal inputs`
 
+mod agree;
+mod encrypt;
+mod inspect;
 mod keygen;
+mod rewrite;
 
 use anyhow::Result;
 
@@ -9,5 +13,9 @@ use crate::cli::inputs::Inputs;
 pub fn run(args: &Inputs, quiet: bool) -> Result<()> {
     match args {
         Inputs::Keygen(args) => keygen::run(args, quiet),
+        Inputs::Inspect(args) => inspect::run(args),
+        Inputs::Rewrite(args) => rewrite::run(args, quiet),
+        Inputs::Encrypt(args) => encrypt::run(args, quiet),
+        Inputs::Rekey(args) => rewrite::rekey(args, quiet),
     }
 }

@@ -1,10 +1,13 @@
 //! Whether a model that was changed still computes what the original does, if its inputs are changed too.
 
+use rand::RngExt as _;
+
 use crate::data::random;
 use crate::engine::{
     Batch, Element, Engine, Files, InputSpec, Net, Optimization, Samples, Table, Values,
 };
 use crate::error::{Error, Result};
+use crate::random::rng;
 
 /// A model and its changed form, on ONNX Runtime.
 #[derive(Debug)]
@@ -132,6 +135,12 @@ impl Pair {
         }
         Ok(worst)
     }
+}
+
+/// `n` random numbers between the ends of a range.
+pub fn pixels(n: usize, (low, high): (f64, f64), seed: u64) -> impl Iterator<Item = f64> {
+    let mut random = rng(seed, "pixels");
+    (0..n).map(move |_| low + (high - low) * random.random::<f64>())
 }
 
 /// The largest difference, divided by the largest number of `one`; NaN where only one has a number.

@@ -17,6 +17,8 @@ mod work;
 mod write;
 
 pub use graph::Source;
+pub use onnxseal_onnx::model::FileId;
+pub use onnxseal_onnx::proto::tensor_proto::DataType;
 pub use report::{Candidate, Entry, inspect};
 pub use work::{Edit, Rewritten, rekey, rewrite};
 pub use write::{Files, Written};

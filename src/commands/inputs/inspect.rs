@@ -1,0 +1,133 @@
+//! `onnxseal inputs inspect`
+
+use std::io::Write;
+
+use anyhow::Result;
+use onnxseal_inputs::Layout;
+use onnxseal_inputs::rewrite::{Candidate, Entry, Files};
+use serde_json::{Value, json};
+
+use crate::cli::inputs::Inspect;
+use crate::exit::Failures;
+use crate::render;
+use crate::text::printable;
+
+/// Tells of each input whether the model can be rewritten there.
+pub fn run(args: &Inspect) -> Result<()> {
+    let candidates = Files::open(&args.model)?.inspect()?;
+    match args.json {
+        true => render::json(&candidates.iter().map(as_json).collect::<Vec<_>>())?,
+        false => show(&candidates)?,
+    }
+    match candidates.iter().any(|of| of.found.is_ok()) {
+        true => Ok(()),
+        false => Err(Failures {
+            code: 2,
+            text: "no input of the model can be made to take keyed images".into(),
+        }
+        .into()),
+    }
+}
+
+fn show(candidates: &[Candidate]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    for candidate in candidates {
+        let mut lines = vec![format!("input {:?}", candidate.input)];
+        match &candidate.found {
+            Ok(entry) => lines.extend(rows(entry)),
+            Err(refusal) => {
+                lines.push(format!("  cannot be rewritten: {refusal}"));
+                lines.extend(refusal.advice.map(|advice| format!("  hint: {advice}")));
+            }
+        }
+        for line in lines {
+            writeln!(out, "{}", printable(&line))?;
+        }
+    }
+    Ok(())
+}
+
+fn rows(entry: &Entry) -> Vec<String> {
+    let list = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(", ");
+    let side = |side: Option<u64>| side.map_or("any".to_owned(), |side| side.to_string());
+    let row = |name: &str, text: String| format!("  {name:<14}{text}");
+    let shape = match entry.layout {
+        Layout::Nchw => format!(
+            "{} channels, {} rows, {} columns",
+            entry.channels,
+            side(entry.size.0),
+            side(entry.size.1)
+        ),
+        Layout::Nhwc => format!(
+            "{} rows, {} columns, {} channels",
+            side(entry.size.0),
+            side(entry.size.1),
+            entry.channels
+        ),
+    };
+    let mut rows = vec![
+        row(
+            "images",
+            format!("{}, {shape}", entry.data_type.as_str_name().to_lowercase()),
+        ),
+        row("changes", list(&mut entry.nodes.iter().cloned())),
+        row("blocks", list(&mut entry.blocks.iter().map(u32::to_string))),
+    ];
+    if entry.statistics.iter().any(|of| *of != (0.0, 1.0)) {
+        let numbers = entry.statistics.iter();
+        rows.push(row(
+            "normalises",
+            list(&mut numbers.map(|(mean, std)| format!("(x - {mean:.6}) / {std:.6}"))),
+        ));
+    }
+    rows.push(match (&entry.shuffle_alone, entry.middle) {
+        (Some(why), _) => row("transforms", format!("shuffle alone: {why}")),
+        (None, Some(middle)) => row(
+            "transforms",
+            format!("shuffle; others if the middle of the range is {middle}"),
+        ),
+        (None, None) if entry.is_integer => row("transforms", "shuffle, negative".into()),
+        (None, None) => row("transforms", "shuffle, negative, orthogonal".into()),
+    });
+    rows.push(match &entry.block_places {
+        Ok(block) => row("block places", format!("with blocks of {block} x {block}")),
+        Err(why) => row("block places", format!("no: {why}")),
+    });
+    rows
+}
+
+fn as_json(candidate: &Candidate) -> Value {
+    let entry = match &candidate.found {
+        Ok(entry) => entry,
+        Err(refusal) => {
+            return json!({
+                "input": candidate.input,
+                "rewritable": false,
+                "node": refusal.node,
+                "reason": refusal.reason,
+                "advice": refusal.advice,
+            });
+        }
+    };
+    json!({
+        "input": candidate.input,
+        "rewritable": true,
+        "data_type": entry.data_type.as_str_name(),
+        "layout": match entry.layout {
+            Layout::Nchw => "nchw",
+            Layout::Nhwc => "nhwc",
+        },
+        "channels": entry.channels,
+        "rows": entry.size.0,
+        "columns": entry.size.1,
+        "nodes": entry.nodes,
+        "blocks": entry.blocks,
+        "mean": entry.statistics.iter().map(|of| of.0).collect::<Vec<_>>(),
+        "std": entry.statistics.iter().map(|of| of.1).collect::<Vec<_>>(),
+        "integer": entry.is_integer,
+        "shuffle_alone": entry.shuffle_alone.as_ref().map(ToString::to_string),
+        "middle": entry.middle,
+        "block_places": entry.block_places.as_ref().ok(),
+        "shuffle_exact": entry.is_shuffle_exact,
+    })
+}

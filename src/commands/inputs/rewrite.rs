@@ -1,0 +1,147 @@
+//! `onnxseal inputs rewrite` and `rekey`
+
+use anyhow::{Context, Result};
+use onnxseal_assess::Subject;
+use onnxseal_assess::engine::Files as InMemory;
+use onnxseal_core::Location;
+use onnxseal_inputs::InputKey;
+use onnxseal_inputs::rewrite::{Entry, FileId, Files, Rewritten};
+
+use super::agree;
+use crate::cli::inputs::{Rekey, Rewrite, RewriteArgs};
+use crate::exit::Usage;
+use crate::keys::input_key;
+use crate::text::{note, one_line};
+
+/// Rewrites a model for a key.
+pub fn run(args: &Rewrite, quiet: bool) -> Result<()> {
+    let key = input_key(&args.key, "--key", &args.output.identities, quiet)?;
+    let files = Files::open(&args.model)?;
+    let rewritten = files.rewrite(&key, args.output.input.as_deref())?;
+    write(
+        &args.model,
+        &files,
+        &rewritten,
+        (None, &key),
+        &args.output,
+        quiet,
+    )
+}
+
+/// Changes the key that a model was rewritten for.
+pub fn rekey(args: &Rekey, quiet: bool) -> Result<()> {
+    let old = input_key(&args.key, "--key", &args.output.identities, quiet)?;
+    let new = input_key(&args.to, "--to", &args.output.identities, quiet)?;
+    let files = Files::open(&args.model)?;
+    let rewritten = files.rekey(&old, &new, args.output.input.as_deref())?;
+    write(
+        &args.model,
+        &files,
+        &rewritten,
+        (Some(&old), &new),
+        &args.output,
+        quiet,
+    )
+}
+
+/// Compares the result with the original, and writes it if they agree.
+fn write(
+    model: &Location,
+    files: &Files,
+    rewritten: &Rewritten,
+    keys: (Option<&InputKey>, &InputKey),
+    args: &RewriteArgs,
+    quiet: bool,
+) -> Result<()> {
+    let output = args.output.for_output_of(model)?;
+    match args.no_check {
+        false => check(model, files, rewritten, keys, quiet)?,
+        true if rewritten.is_exact && !rewritten.needs_check => {}
+        true => {
+            let text = "the result is not exact by construction, so it has to be run: leave out --no-check";
+            return Err(Usage(text.into()).into());
+        }
+    }
+    let written = files.write(rewritten, &output, args.output_options.core())?;
+    if !quiet {
+        let names = rewritten.tensors.iter().map(|name| format!("{name:?}"));
+        let names: Vec<String> = names.collect();
+        let to = written.files.last().map(|path| path.display().to_string());
+        note(&format!(
+            "wrote {}: input {:?} takes keyed images; changed {}",
+            one_line(&to.unwrap_or_default()),
+            rewritten.input,
+            names.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+/// Runs both models on random images.
+fn check(
+    model: &Location,
+    files: &Files,
+    rewritten: &Rewritten,
+    keys: (Option<&InputKey>, &InputKey),
+    quiet: bool,
+) -> Result<()> {
+    use onnxseal_assess::Error as AssessError;
+    let entry = entry(files, &rewritten.input)?;
+    let original = Subject::plain(model.clone())?;
+    let changed = changed(original.files(), rewritten)?;
+    let agreement = match agree::run((original.files(), &changed), &rewritten.input, &entry, keys) {
+        Ok(agreement) => agreement,
+        Err(error) => match error.downcast_ref::<AssessError>() {
+            Some(AssessError::NoLibrary { .. }) if !rewritten.needs_check => {
+                if !quiet {
+                    note(
+                        "warning: the result was not run, because ONNX Runtime was not found: set ORT_DYLIB_PATH to its library",
+                    );
+                }
+                return Ok(());
+            }
+            _ => return Err(error.context("the result was not run, and nothing was written")),
+        },
+    };
+    let (limit, why) = agree::limit(&entry, agreement.own);
+    let differs = |what: &str| {
+        format!(
+            "the rewritten model {what}: output {:?} differs by {:.1e} of its largest value, and {limit:.1e} would be {why}; nothing was written",
+            agreement.output, agreement.changed
+        )
+    };
+    if agreement.changed.is_nan() || agreement.changed > limit {
+        return Err(anyhow::anyhow!(differs(
+            "does not compute what the original does"
+        )));
+    }
+    if !quiet {
+        note(&format!(
+            "compared on ONNX Runtime: outputs differ by {:.1e} of the largest value; those of the original with and without optimizations by {:.1e}",
+            agreement.changed, agreement.own
+        ));
+    }
+    Ok(())
+}
+
+/// How the model takes images at this input.
+fn entry(files: &Files, input: &str) -> Result<Entry> {
+    let candidates = files.inspect()?;
+    let found = candidates.into_iter().find(|of| of.input == input);
+    let found = found.with_context(|| format!("input {input:?} takes no images"))?;
+    found
+        .found
+        .map_err(|refusal| Usage(refusal.to_string()).into())
+}
+
+/// The files with all edits.
+fn changed(original: &InMemory, rewritten: &Rewritten) -> Result<InMemory> {
+    let edited = |file: u32, bytes: &[u8]| rewritten.apply(FileId(file), bytes);
+    let external = (1..).zip(&original.external);
+    let external =
+        external.map(|(file, (path, bytes))| Ok((path.clone(), edited(file, bytes)?.into())));
+    Ok(InMemory {
+        model: edited(0, &original.model)?.into(),
+        external: external.collect::<Result<_>>()?,
+    })
+}
