@@ -5,7 +5,7 @@ use onnxseal_inputs::{EncryptOptions, Error, Report, Scale, encrypt};
 
 use crate::cli::inputs::Encrypt;
 use crate::commands::Stop;
-use crate::exit::Failures;
+use crate::exit::{Failures, Usage};
 use crate::keys::input_key;
 use crate::progress::{Bar, DataBar};
 use crate::text::{note, one_line};
@@ -36,6 +36,10 @@ pub fn run(args: &Encrypt, quiet: bool) -> Result<()> {
         }
         (made, _) => made?,
     };
+    if report.n_written + report.n_skipped + report.n_failed == 0 {
+        let text = "there is nothing to transform: folders are searched for PNG and JPEG files, and arrays are named one by one";
+        return Err(Usage(text.into()).into());
+    }
     if !quiet {
         show(&report);
     }
