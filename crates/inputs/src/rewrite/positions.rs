@@ -104,16 +104,14 @@ pub(super) fn find(graph: &Graph<'_>, consumer: &Consumer) -> Result<Positions> 
             .iter()
             .filter_map(|id| graph.node(*id).ok());
         let mut next = next.filter(|node| node.op_type != "Shape" || !node.domain.is_empty());
-        let (Some(reader), None) = (next.next(), next.next()) else {
-            return Err(Refusal::new(
-                "what the embedding gives is read more than once before positions are added",
-            )
-            .advise(TRAIN)
-            .into());
-        };
-        if graph.is_output(name) {
-            return Err(Refusal::new("what the embedding gives is an output").into());
+        let (reader, other) = (next.next(), next.next());
+        if other.is_some() || graph.is_output(name) {
+            let reason = "what the embedding gives is an output, or read more than once, before positions are added";
+            return Err(Refusal::new(reason).advise(TRAIN).into());
         }
+        let Some(reader) = reader else {
+            break;
+        };
         let size = Size {
             rows,
             columns,
