@@ -13,6 +13,9 @@ use crate::rewrite::value::{Atom, Axis, Of, Value};
 
 pub(super) use weight::{Bias, Kind, Weight, through_identity};
 
+/// Values of a window, at most.
+const MAX_WINDOW: u64 = 1 << 22;
+
 /// A node whose weights meet the pixels: each of its outputs is a weighted sum over a window of the image,
 /// `rows x columns x channels`, and a bias.
 pub(super) struct Consumer {
@@ -153,7 +156,10 @@ pub(super) fn conv(
     let pads = pads(&attributes, kernel, strides, size)?;
     let large = || Refusal::new("its window is too large");
     let (all_rows, all_columns) = scaled(kernel).ok_or_else(large)?;
-    let elements = n_inputs.checked_mul(kernel_rows * kernel_columns);
+    let elements = kernel_rows
+        .checked_mul(kernel_columns)
+        .and_then(|n| n.checked_mul(n_inputs))
+        .filter(|n| *n <= MAX_WINDOW);
     let elements = elements.filter(|n| n.checked_mul(n_outputs) == graph_elements(graph, &weight));
     let elements = elements.ok_or_else(large)? as usize;
     let mut places = Vec::with_capacity(elements);

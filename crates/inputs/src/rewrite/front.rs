@@ -13,6 +13,9 @@ use crate::rewrite::consumer::{Consumer, conv, matmul};
 use crate::rewrite::graph::Graph;
 use crate::rewrite::value::Value;
 
+/// Nodes between the image and its weights, at most.
+const MAX_NODES: usize = 256;
+
 /// What a node makes of values of the image.
 pub(super) enum Step {
     /// Its first output is another such value.
@@ -39,6 +42,10 @@ pub(super) fn follow(graph: &Graph<'_>, input: &str, start: Value) -> Result<Vec
             continue;
         }
         seen.push(id);
+        if seen.len() > MAX_NODES {
+            let reason = "too many nodes stand between the image and its weights";
+            return Err(Refusal::new(reason).advise(TRAIN).into());
+        }
         let at = |error: Error| match error {
             Error::Refused(refusal) => Error::Refused(Box::new(refusal.at(node))),
             error => error,

@@ -109,7 +109,7 @@ pub(super) fn find(graph: &Graph<'_>, consumer: &Consumer) -> Result<Positions> 
             let reason = "what the embedding gives is an output, or read more than once, before positions are added";
             return Err(Refusal::new(reason).advise(TRAIN).into());
         }
-        let Some(reader) = reader else {
+        let Some(reader) = reader.filter(|reader| reader.graph == graph.model().main()) else {
             break;
         };
         let size = Size {
@@ -122,7 +122,7 @@ pub(super) fn find(graph: &Graph<'_>, consumer: &Consumer) -> Result<Positions> 
             error => error,
         };
         if let Some((tensor, n_before)) = pass(graph, reader, name, &mut axes, size).map_err(at)? {
-            check_after(graph, reader, n_windows + n_before)?;
+            check_after(graph, reader, n_windows.saturating_add(n_before))?;
             return Ok(Positions {
                 tensor,
                 n_before,
@@ -151,7 +151,7 @@ fn grid(consumer: &Consumer) -> std::result::Result<(u64, u64), &'static str> {
             let size = atom.size?;
             match atom.step {
                 step if step >= side => Some(size),
-                step => Some((size * step).div_ceil(side)),
+                step => Some(size.checked_mul(step)?.div_ceil(side)),
             }
         };
         match atom.of {
@@ -189,7 +189,7 @@ fn pass(
     let token_axis = axes
         .iter()
         .position(|axis| matches!(axis, After::Windows(_)));
-    let n_tokens = |n_before: u64| size.rows * size.columns + n_before;
+    let n_tokens = |n_before: u64| (size.rows * size.columns).saturating_add(n_before);
     match (node.domain, node.op_type) {
         ("", "Identity" | "Cast" | "Dropout") => Ok(None),
         ("", "LayerNormalization") if axes.last() == Some(&After::Outputs) => Ok(None),
@@ -233,13 +233,14 @@ fn pass(
             if usize::try_from(axis) != Ok(token_axis) {
                 return Err(refused("it brings tokens together with something else").into());
             }
-            let mut more = 0;
+            let mut more = 0u64;
             for other in node.inputs.iter().filter(|other| **other != name) {
-                more += rows_of(graph, other, token_axis)?
-                    .ok_or_else(|| refused("it adds tokens that are not constant"))?;
+                let rows = rows_of(graph, other, token_axis)?;
+                let rows = rows.ok_or_else(|| refused("it adds tokens that are not constant"))?;
+                more = more.saturating_add(rows);
             }
             if let Some(After::Windows(n_before)) = axes.get_mut(token_axis) {
-                *n_before += more;
+                *n_before = n_before.saturating_add(more);
             }
             Ok(None)
         }
@@ -332,7 +333,9 @@ fn sliced(graph: &Graph<'_>, node: &Node<'_>) -> Result<Option<usize>> {
         }))
     };
     Ok(match (one(1)?, one(2)?) {
-        (Some(start), Some(end)) if start >= 0 => usize::try_from(end - start).ok(),
+        (Some(start), Some(end)) if start >= 0 => {
+            end.checked_sub(start).and_then(|n| usize::try_from(n).ok())
+        }
         _ => None,
     })
 }

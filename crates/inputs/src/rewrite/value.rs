@@ -64,7 +64,9 @@ pub(super) struct Value {
 }
 
 /// Pixels of one axis, at most.
-const MAX_PIXELS: u64 = 1 << 22;
+const MAX_PIXELS: usize = 1 << 22;
+/// Pixels that are listed rather than counted, at most: lists are copied from value to value.
+pub(super) const MAX_LISTED: usize = 1 << 16;
 
 impl Axis {
     pub(super) fn one(of: Of, size: Option<u64>) -> Axis {
@@ -110,7 +112,7 @@ impl Axis {
             Axis::Pixels(pixels) => return Some(pixels.clone()),
             Axis::Atoms(atoms) => atoms,
         };
-        self.size().filter(|&n| n <= MAX_PIXELS)?;
+        self.size().filter(|&n| n <= MAX_PIXELS as u64)?;
         let mut pixels = vec![Pixel {
             row: 0,
             column: 0,

@@ -233,6 +233,9 @@ impl Weight {
 
 fn check_lengths(zero: &[i64], scale: &[f64], n_outputs: Option<u64>) -> Result<()> {
     let fits = |len: usize| len == 1 || Some(len as u64) == n_outputs;
+    if zero.iter().any(|zero| zero.unsigned_abs() > 1 << 16) {
+        return Err(Refusal::new("the weights' zero point is out of range").into());
+    }
     match fits(zero.len()) && fits(scale.len()) {
         true => Ok(()),
         false => Err(Refusal::new("its weights have not one scale for each output").into()),

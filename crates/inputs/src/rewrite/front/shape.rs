@@ -7,7 +7,7 @@ use onnxseal_onnx::model::Node;
 use crate::error::Result;
 use crate::refusal::{Refusal, TRAIN};
 use crate::rewrite::graph::Graph;
-use crate::rewrite::value::{self, Atom, Axis, Dim, Of, Pixel, Value};
+use crate::rewrite::value::{self, Atom, Axis, Dim, MAX_LISTED, Of, Pixel, Value};
 
 /// Nodes that compute a shape, at most.
 const MAX_DEPTH: usize = 12;
@@ -168,6 +168,11 @@ pub(super) fn space_to_depth(graph: &Graph<'_>, node: &Node<'_>, value: &Value) 
     let channels = channels
         .pixels()
         .ok_or_else(|| Refusal::new("channels are not known"))?;
+    let large = || Refusal::new("it makes too many channels");
+    let n_channels = (block.saturating_mul(block)).saturating_mul(channels.len() as u64);
+    if n_channels > MAX_LISTED as u64 {
+        return Err(large().into());
+    }
     let mut pixels = Vec::new();
     for row in 0..block {
         for column in 0..block {
@@ -308,6 +313,9 @@ pub(super) fn concat(
         }
         let channels = part.axes.get(1).and_then(Axis::pixels);
         let channels = channels.ok_or_else(|| refused("channels are not known"))?;
+        if pixels.len() + channels.len() > MAX_LISTED {
+            return Err(refused("it makes too many channels").into());
+        }
         pixels.extend(channels.into_iter().map(|pixel| Pixel {
             row: pixel.row.saturating_add(part.offset.0),
             column: pixel.column.saturating_add(part.offset.1),
