@@ -25,7 +25,8 @@ pub struct Rewritten {
     /// The names of the tensors that change.
     pub tensors: Vec<String>,
     /// Whether the model computes the same by construction: products are summed in another order at most, or
-    /// numbers are integers.
+    /// numbers are integers. Where floats are rounded to integers further on, the last bit of a sum may still
+    /// make one step.
     pub is_exact: bool,
     /// Whether the result holds only if a run shows it: all that follows the embedding is taken to treat tokens
     /// alike.
