@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+pub mod attack;
 mod data;
 mod error;
 mod key;

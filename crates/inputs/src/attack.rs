@@ -1,0 +1,236 @@
+//! What attackers get: the key, from images or from weights.
+//!
+//! None of these knows anything secret. An attacker knows how large blocks are and how many channels there are, because the model tells.
+//! `docs/INPUTS.md` has what they get.
+
+mod assignment;
+mod colours;
+mod grid;
+mod matching;
+mod relations;
+
+use nalgebra::DMatrix;
+
+pub use grid::Pictures;
+
+use crate::error::{Error, Result};
+use crate::key::{BlockMap, InputKey};
+use assignment::assign;
+use grid::Grid;
+
+/// What an attacker takes for the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guess {
+    /// Where the value at each position of a block comes from.
+    pub places: Vec<u32>,
+    /// Whether it is negated.
+    pub negated: Vec<bool>,
+}
+
+/// How much of a key a guess has right, as shares from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Score {
+    /// Positions.
+    pub places: f64,
+    /// Positions to within one row and column, whatever the channel.
+    pub near: f64,
+    /// Which positions are negated.
+    pub negated: f64,
+}
+
+impl Guess {
+    /// Compares the guess with the key.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a key of other blocks, or one that is orthogonal.
+    pub fn score(&self, key: &InputKey) -> Result<Score> {
+        let BlockMap::Signed { places, negated } = key.map()? else {
+            return Err(Error::Usage(
+                "an orthogonal key has no positions to find".into(),
+            ));
+        };
+        if places.len() != self.places.len() {
+            return Err(Error::Usage("the key is for blocks of another size".into()));
+        }
+        let (block, channels) = (key.spec().block, key.spec().channels);
+        let pixel = |t: u32| (t / channels / block, t / channels % block);
+        let is_near = |(a, b): (&u32, &u32)| {
+            let ((ra, ca), (rb, cb)) = (pixel(*a), pixel(*b));
+            ra.abs_diff(rb) <= 1 && ca.abs_diff(cb) <= 1
+        };
+        let pairs = || self.places.iter().zip(places);
+        let n = places.len().max(1) as f64;
+        Ok(Score {
+            places: pairs().filter(|(a, b)| a == b).count() as f64 / n,
+            near: pairs().filter(|pair| is_near(*pair)).count() as f64 / n,
+            negated: self
+                .negated
+                .iter()
+                .zip(negated)
+                .filter(|(a, b)| a == b)
+                .count() as f64
+                / n,
+        })
+    }
+
+    /// The share of values that are right, of images that the guess makes plain again.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where shapes differ, or blocks do not divide them.
+    pub fn restored(
+        &self,
+        plain: &Pictures<'_>,
+        keyed: &Pictures<'_>,
+        block: u32,
+        sum: f64,
+    ) -> Result<f64> {
+        let (plain, keyed) = (Grid::new(plain, block)?, Grid::new(keyed, block)?);
+        check_alike(&plain, &keyed)?;
+        let n = plain.n_values;
+        let mut right = 0;
+        for (x, y) in plain
+            .values
+            .chunks_exact(n)
+            .zip(keyed.values.chunks_exact(n))
+        {
+            for ((t, from), negated) in self.places.iter().enumerate().zip(&self.negated) {
+                let value = y
+                    .get(t)
+                    .map_or(f64::NAN, |y| if *negated { sum - y } else { *y });
+                let wanted = x.get(*from as usize).copied().unwrap_or(f64::INFINITY);
+                right += usize::from((value - wanted).abs() < 1e-3 * sum.abs().max(1.0));
+            }
+        }
+        Ok(right as f64 / plain.values.len().max(1) as f64)
+    }
+}
+
+/// The key from images in both forms: for each position the plain one that agrees with it best in all blocks, as it is or negated.
+///
+/// One image of CIFAR-10 gives all positions, or a third of them if it is grey; two give all. Positions that are equal in all
+/// images cannot be told apart, and need not be. `sum` is what a value and its negative add up to.
+///
+/// # Errors
+/// [`Error::Usage`] where shapes differ, or blocks do not divide them.
+pub fn from_pairs(
+    plain: &Pictures<'_>,
+    keyed: &Pictures<'_>,
+    block: u32,
+    sum: f64,
+) -> Result<Guess> {
+    let (plain, keyed) = (Grid::new(plain, block)?, Grid::new(keyed, block)?);
+    check_alike(&plain, &keyed)?;
+    let n = plain.n_values;
+    let mut same = DMatrix::zeros(n, n);
+    let mut negative = DMatrix::zeros(n, n);
+    for (x, y) in plain
+        .values
+        .chunks_exact(n)
+        .zip(keyed.values.chunks_exact(n))
+    {
+        for (u, x) in x.iter().enumerate() {
+            for (t, y) in y.iter().enumerate() {
+                same[(t, u)] += (y - x).abs();
+                negative[(t, u)] += (sum - y - x).abs();
+            }
+        }
+    }
+    let places = assign(&same.zip_map(&negative, f64::min));
+    let is_negated = |(t, u): (usize, &usize)| negative[(t, *u)] < same[(t, *u)];
+    let negated = places.iter().enumerate().map(is_negated).collect();
+    Ok(Guess {
+        places: places.into_iter().map(|u| u as u32).collect(),
+        negated,
+    })
+}
+
+/// The key from weights before and after rewriting, `[D, n]` each: for each column the one that points the same way or the opposite one.
+///
+/// Gives the whole key, also where the attacker's weights differ by noise of 0.2 of their deviation.
+///
+/// # Errors
+/// [`Error::Usage`] where shapes differ.
+pub fn from_checkpoint(public: &DMatrix<f64>, rewritten: &DMatrix<f64>) -> Result<Guess> {
+    if public.shape() != rewritten.shape() {
+        return Err(Error::Usage(format!(
+            "weights of shape {:?} are not those of a model with {:?}",
+            rewritten.shape(),
+            public.shape()
+        )));
+    }
+    let unit = |weights: &DMatrix<f64>| {
+        let mut weights = weights.clone();
+        for mut column in weights.column_iter_mut() {
+            let norm = column.norm();
+            column.scale_mut(1.0 / (norm + 1e-12));
+        }
+        weights
+    };
+    let cosines = unit(rewritten).tr_mul(&unit(public));
+    let places = assign(&cosines.map(|cosine| -cosine.abs()));
+    let negated = places
+        .iter()
+        .enumerate()
+        .map(|(t, u)| cosines[(t, *u)] < 0.0)
+        .collect();
+    Ok(Guess {
+        places: places.into_iter().map(|u| u as u32).collect(),
+        negated,
+    })
+}
+
+/// The key from keyed images alone, and from public images of the same kind: none of them in both forms, no labels, no model.
+///
+/// 20 keyed images of CIFAR-10 give the whole key for blocks of 2, 4 and 8; of 16, most positions to within one pixel.
+/// `sum` is what a value and its negative add up to.
+///
+/// # Errors
+/// [`Error::Usage`] where there are more than 4 channels, channels differ, blocks do not divide the images, or there are none.
+pub fn from_images(
+    keyed: &Pictures<'_>,
+    public: &Pictures<'_>,
+    block: u32,
+    sum: f64,
+) -> Result<Guess> {
+    if keyed.channels != public.channels || keyed.channels > 4 {
+        return Err(Error::Usage(
+            "keyed and public images have the same 1 to 4 channels".into(),
+        ));
+    }
+    let mut grid = Grid::new(keyed, block)?;
+    if grid.values.is_empty() {
+        return Err(Error::Usage("there are no keyed images".into()));
+    }
+    // Half of the positions go against the others: which half is negated is told by colours, below.
+    let against = relations::signs(&grid);
+    for values in grid.values.chunks_exact_mut(grid.n_values) {
+        for (value, against) in values.iter_mut().zip(&against) {
+            if *against {
+                *value = sum - *value;
+            }
+        }
+    }
+    let found = relations::of_keyed(&grid);
+    let wanted = relations::of_public(public, block)?;
+    let places = matching::places(&found, &wanted);
+    let (places, is_opposite) = colours::order(&grid, &places, public, sum);
+    Ok(Guess {
+        places: places.into_iter().map(|u| u as u32).collect(),
+        negated: against
+            .iter()
+            .map(|against| against ^ is_opposite)
+            .collect(),
+    })
+}
+
+fn check_alike(one: &Grid, other: &Grid) -> Result<()> {
+    match one.shape == other.shape && one.n_values == other.n_values {
+        true => Ok(()),
+        false => Err(Error::Usage(
+            "plain and keyed images are the same ones, in the same order".into(),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests;
