@@ -16,6 +16,7 @@ pub enum Inputs {
     Rewrite(Rewrite),
     Encrypt(Encrypt),
     Rekey(Rekey),
+    Attack(Attack),
 }
 
 /// Tell whether a model can be rewritten: where, and with which blocks, or why not
@@ -88,6 +89,47 @@ pub struct RewriteArgs {
 
     #[command(flatten)]
     pub output_options: OutputOptions,
+}
+
+/// Show what attackers get of a key: from keyed images alone, from known pairs, or from a public model
+///
+/// Each attack finds the key without it. The key that you give is only there to tell how much was right.
+#[derive(Debug, Args)]
+pub struct Attack {
+    /// A rewritten model, for --public
+    #[arg(value_parser = location(), requires = "public")]
+    pub model: Option<Location>,
+
+    /// Input key that the images or the model were made with
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+
+    /// Keyed images: .npz, .npy, IDX, CIFAR's .bin, or a folder with a folder of images for each class
+    #[arg(long, value_name = "PATH", required_unless_present = "model")]
+    pub encrypted: Option<PathBuf>,
+
+    /// Other images of the same kind, in plain: attack keyed images alone
+    #[arg(long, value_name = "PATH", requires = "encrypted")]
+    pub like: Option<PathBuf>,
+
+    /// The same images in plain, in the same order: attack known pairs
+    #[arg(long, value_name = "PATH", requires = "encrypted")]
+    pub pair: Option<PathBuf>,
+
+    /// The public model that the rewritten one was made of, or fine-tuned from
+    #[arg(long, value_name = "MODEL", value_parser = location(), requires = "model")]
+    pub public: Option<Location>,
+
+    /// Keyed images that the attacker has, at most
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: usize,
+
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub identities: IdentityArgs,
 }
 
 /// Make keyed data sets, or plain ones of keyed ones

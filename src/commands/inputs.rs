@@ -1,6 +1,7 @@
 //! `onnxseal inputs`
 
 mod agree;
+mod attack;
 mod encrypt;
 mod inspect;
 mod keygen;
@@ -17,5 +18,6 @@ pub fn run(args: &Inputs, quiet: bool) -> Result<()> {
         Inputs::Rewrite(args) => rewrite::run(args, quiet),
         Inputs::Encrypt(args) => encrypt::run(args, quiet),
         Inputs::Rekey(args) => rewrite::rekey(args, quiet),
+        Inputs::Attack(args) => attack::run(args, quiet),
     }
 }

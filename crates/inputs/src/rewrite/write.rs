@@ -14,8 +14,9 @@ use onnxseal_store::{
 };
 
 use crate::error::{Error, Result};
-use crate::key::InputKey;
+use crate::key::{InputKey, Spec};
 use crate::rewrite::graph::Source;
+use crate::rewrite::patch::patch;
 use crate::rewrite::report::{Candidate, inspect};
 use crate::rewrite::work::{Edit, Rewritten, rekey, rewrite};
 
@@ -138,6 +139,14 @@ impl Files {
     /// As [`rekey`].
     pub fn rekey(&self, old: &InputKey, new: &InputKey, input: Option<&str>) -> Result<Rewritten> {
         self.with(|source| rekey(source, old, new, input))
+    }
+
+    /// The weights that a key of this kind would change; see [`patch`].
+    ///
+    /// # Errors
+    /// As [`patch`].
+    pub fn patch(&self, spec: &Spec) -> Result<nalgebra::DMatrix<f64>> {
+        self.with(|source| patch(source, spec))
     }
 
     /// Writes the model and its external data with edits: whole or not at all, the model file last. External
