@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use onnxseal_data::images::{Kind, kind};
 use walkdir::WalkDir;
@@ -209,7 +209,15 @@ fn is_within(path: &Path, folder: &Path) -> bool {
     };
     let there = whole.ancestors().find_map(|part| {
         let rest = whole.strip_prefix(part).ok()?;
-        Some(part.canonicalize().ok()?.join(rest))
+        let mut path = part.canonicalize().ok()?;
+        for part in rest.components() {
+            match part {
+                // Of a folder that is not there yet, so no link leads elsewhere.
+                Component::ParentDir => drop(path.pop()),
+                other => path.push(other),
+            }
+        }
+        Some(path)
     });
     there.is_some_and(|path| path.starts_with(folder))
 }

@@ -1,1 +1,652 @@
+//! Each format there and back, what is refused, and second runs.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::fs;
+use std::io::{Cursor, Read as _, Write as _};
+
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use half::f16;
+use image::{DynamicImage, GrayImage, ImageFormat, RgbImage, RgbaImage};
+use onnxseal_data::npy::Header;
+use tempfile::TempDir;
+use zip::write::SimpleFileOptions;
+
+use super::*;
+use crate::key::{Layout, Order, Spec, Transform};
+
+use Transform::{Blocks, Ffx, Negative, Orthogonal, Shuffle};
+
+fn spec(transforms: &[Transform], block: u32, channels: u32) -> Spec {
+    Spec {
+        transforms: transforms.to_vec(),
+        block,
+        channels,
+        layout: Layout::Nchw,
+        order: Order::Rgb,
+        range: (0.0, 255.0),
+        normalisation: None,
+    }
+}
+
+fn key(transforms: &[Transform], channels: u32) -> InputKey {
+    InputKey::generate(spec(transforms, 4, channels)).unwrap()
+}
+
+fn pixels(n: usize) -> Vec<u8> {
+    (0..n).map(|i| (i * 31 + (i >> 8)) as u8).collect()
+}
+
+fn npy(descr: &str, dims: &[usize], elements: &[u8]) -> Vec<u8> {
+    [&Header::bytes_of(descr, dims)[..], elements].concat()
+}
+
+/// A folder to work in.
+struct Room(TempDir);
+
+impl Room {
+    fn new() -> Room {
+        Room(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    fn run(&self, from: &str, to: &str, key: &InputKey, decrypt: bool) -> Result<Report> {
+        let mut options = options();
+        options.decrypt = decrypt;
+        encrypt(&[self.path(from)], &self.path(to), key, &options, &Silent)
+    }
+
+    /// Transforms, and back; both reports are without failures.
+    fn round_trip(&self, name: &str, key: &InputKey) -> (Vec<u8>, Vec<u8>) {
+        for (from, to, decrypt) in [
+            (name.to_owned(), format!("keyed-{name}"), false),
+            (format!("keyed-{name}"), format!("back-{name}"), true),
+        ] {
+            let report = self.run(&from, &to, key, decrypt).unwrap();
+            assert_eq!(report.failed, [], "{name}");
+            assert_eq!(report.n_written, 1, "{name}");
+        }
+        let read = |path| fs::read(self.path(path)).unwrap();
+        (
+            read(&format!("keyed-{name}")),
+            read(&format!("back-{name}")),
+        )
+    }
+
+    /// Why a file is refused; nothing is written.
+    fn reason(&self, name: &str, bytes: &[u8], key: &InputKey) -> String {
+        self.write(name, bytes);
+        let report = self.run(name, "out", key, false).unwrap();
+        assert!(!self.path("out").exists());
+        assert_eq!((report.n_failed, report.n_written), (1, 0));
+        let [failed] = &report.failed[..] else {
+            panic!("{report:?}");
+        };
+        assert_eq!(failed.path, self.path(name));
+        failed.reason.clone()
+    }
+}
+
+fn options() -> EncryptOptions {
+    let mut options = EncryptOptions::default();
+    options.output.sync = false;
+    options
+}
+
+#[test]
+fn arrays_of_numpy_keep_all_but_their_pixels() {
+    let room = Room::new();
+    let of = |n: usize, width: usize| -> Vec<u8> {
+        let values = pixels(n).into_iter();
+        match width {
+            1 => values.collect(),
+            2 => values
+                .flat_map(|v| f16::from_f32(f32::from(v)).to_le_bytes())
+                .collect(),
+            _ => values.flat_map(|v| f32::from(v).to_le_bytes()).collect(),
+        }
+    };
+    let both = key(&[Shuffle, Negative, Blocks], 3);
+    let grey = key(&[Shuffle, Negative], 1);
+    // Several chunks; one image; none.
+    for (descr, width) in [("|u1", 1), ("|i1", 1), ("<u2", 2), ("<f2", 2), ("<f4", 4)] {
+        for (dims, key) in [
+            (&[1500, 3, 16, 24][..], &both),
+            (&[3, 8, 8], &both),
+            (&[0, 3, 8, 8], &both),
+            (&[70, 8, 12], &grey),
+        ] {
+            let n: usize = dims.iter().product();
+            let plain = npy(descr, dims, &of(n, width));
+            let name = format!(
+                "{}-{}.npy",
+                descr.trim_matches(['<', '|']),
+                dims.len() + n % 7
+            );
+            room.write(&name, &plain);
+            let (keyed, back) = room.round_trip(&name, key);
+            assert_eq!(back, plain);
+            assert_eq!(keyed.len(), plain.len());
+            assert_eq!(keyed[..128], plain[..128]);
+            assert_eq!(keyed == plain, n == 0);
+            for other in [
+                name.clone(),
+                format!("keyed-{name}"),
+                format!("back-{name}"),
+            ] {
+                fs::remove_file(room.path(&other)).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_is_transformed_as_an_array_is() {
+    let room = Room::new();
+    let key = key(&[Shuffle, Negative], 3);
+    let images = pixels(5 * 3 * 8 * 8);
+    room.write("a.npy", &npy("|u1", &[5, 3, 8, 8], &images));
+    let (keyed, _) = room.round_trip("a.npy", &key);
+    let mut wanted = images.clone();
+    let cipher = key.cipher(8, 8).unwrap();
+    cipher
+        .apply_in_place(&mut wanted[..], Scale::Pixels)
+        .unwrap();
+    assert_eq!(keyed[128..], wanted);
+}
+
+#[test]
+fn ffx_changes_the_type() {
+    let room = Room::new();
+    let key = key(&[Shuffle, Ffx], 3);
+    let plain = npy("|u1", &[9, 3, 8, 8], &pixels(9 * 192));
+    room.write("a.npy", &plain);
+    let (keyed, back) = room.round_trip("a.npy", &key);
+    assert_eq!(back, plain);
+    assert_eq!(keyed, {
+        let mut made = vec![0_u16; 9 * 192];
+        let cipher = key.cipher(8, 8).unwrap();
+        cipher
+            .apply(&pixels(9 * 192)[..], &mut made[..], Scale::Pixels)
+            .unwrap();
+        let bytes: Vec<u8> = made.iter().flat_map(|v| v.to_le_bytes()).collect();
+        npy("<u2", &[9, 3, 8, 8], &bytes)
+    });
+    let mut options = options();
+    options.result = Some(ValueType::F32);
+    let (from, floats) = (room.path("a.npy"), room.path("floats.npy"));
+    let report = encrypt(&[from], &floats, &key, &options, &Silent).unwrap();
+    assert_eq!(report.n_images, 9);
+    assert_eq!(fs::read(&floats).unwrap().len(), 128 + 9 * 192 * 4);
+    options.decrypt = true;
+    options.result = Some(ValueType::U8);
+    let again = room.path("again.npy");
+    encrypt(&[floats], &again, &key, &options, &Silent).unwrap();
+    assert_eq!(fs::read(again).unwrap(), plain);
+    // Formats of bytes.
+    for (name, bytes) in [
+        ("b.bin", vec![0; 3073]),
+        ("b-ubyte", idx(8, &[1, 3, 4, 4], &[0; 48])),
+        ("b.png", png(&DynamicImage::ImageRgb8(RgbImage::new(4, 4)))),
+    ] {
+        let reason = room.reason(name, &bytes, &key);
+        assert!(
+            reason.contains(".npy and .npz can, as u16 or f32"),
+            "{reason}"
+        );
+    }
+    let orthogonal = self::key(&[Orthogonal], 3);
+    let reason = room.reason("b.bin", &[0; 3073], &orthogonal);
+    assert!(
+        reason.contains("orthogonal") && reason.contains("as floats"),
+        "{reason}"
+    );
+    let reason = room.reason("c.npy", &plain, &orthogonal);
+    assert!(reason.contains("u8"), "{reason}");
+}
+
+fn zipped(entries: &[(&str, Vec<u8>)], method: zip::CompressionMethod) -> Vec<u8> {
+    let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, bytes) in entries {
+        let options = SimpleFileOptions::default().compression_method(method);
+        archive.start_file(*name, options).unwrap();
+        archive.write_all(bytes).unwrap();
+    }
+    archive.finish().unwrap().into_inner()
+}
+
+fn entries(bytes: Vec<u8>) -> Vec<(String, zip::CompressionMethod, Vec<u8>)> {
+    let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
+    let n = archive.len();
+    let entry = |i| {
+        let mut entry = archive.by_index(i).unwrap();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).unwrap();
+        (entry.name().to_owned(), entry.compression(), bytes)
+    };
+    (0..n).map(entry).collect()
+}
+
+#[test]
+fn of_a_zip_images_are_transformed_and_the_rest_copied() {
+    let room = Room::new();
+    let key = key(&[Shuffle, Negative], 3);
+    let images = npy("|u1", &[900, 3, 32, 32], &pixels(900 * 3072));
+    let plain = [
+        ("x_train.npy", images.clone()),
+        ("y.npy", npy("|u1", &[2, 3, 4, 4], &pixels(96))),
+        ("names.npy", npy("|u1", &[7], &pixels(7))),
+        ("words.npy", b"\x93NUMPY\x01\x00\x04\x00{'d'".to_vec()),
+        ("readme.txt", b"hello".to_vec()),
+    ];
+    for (method, name) in [
+        (zip::CompressionMethod::Stored, "a.npz"),
+        (zip::CompressionMethod::Deflated, "b.npz"),
+    ] {
+        room.write(name, &zipped(&plain, method));
+        let (keyed, back) = room.round_trip(name, &key);
+        let (keyed, back) = (entries(keyed), entries(back));
+        for ((i, (wanted_name, wanted)), (keyed, back)) in
+            plain.iter().enumerate().zip(keyed.into_iter().zip(back))
+        {
+            assert_eq!((&*keyed.0, keyed.1), (*wanted_name, method));
+            assert_eq!(&back.2, wanted);
+            assert_eq!(keyed.2 == *wanted, i != 0);
+        }
+        let report = room
+            .run(name, &format!("more-{name}"), &key, false)
+            .unwrap();
+        let transformed: Vec<_> = report.arrays.iter().filter(|a| a.is_transformed).collect();
+        assert_eq!(
+            (report.arrays.len(), transformed.len(), report.n_images),
+            (5, 1, 900)
+        );
+        assert_eq!(transformed[0].name, "x_train");
+    }
+    let other = [
+        ("a.npy", images),
+        ("b.npy", npy("|u1", &[2, 1, 4, 4], &pixels(32))),
+    ];
+    let reason = room.reason(
+        "c.npz",
+        &zipped(&other, zip::CompressionMethod::Stored),
+        &key,
+    );
+    assert!(
+        reason.contains("array \"b\": it has images of 1 channel"),
+        "{reason}"
+    );
+    let none = [("a.npy", npy("|u1", &[2, 4, 4], &pixels(32)))];
+    let reason = room.reason(
+        "d.npz",
+        &zipped(&none, zip::CompressionMethod::Stored),
+        &key,
+    );
+    assert!(reason.contains("none of its arrays"), "{reason}");
+    // A flipped bit in a packed array shows at its end.
+    let mut broken = zipped(&plain[..1], zip::CompressionMethod::Stored);
+    broken[5000] ^= 1;
+    let reason = room.reason("e.npz", &broken, &key);
+    assert!(reason.contains("checksum"), "{reason}");
+}
+
+fn idx(kind: u8, dims: &[u32], elements: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0, 0, kind, dims.len() as u8];
+    dims.iter().for_each(|dim| bytes.extend(dim.to_be_bytes()));
+    bytes.extend(elements);
+    bytes
+}
+
+fn gzipped(bytes: &[u8]) -> Vec<u8> {
+    let mut gz = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gz.write_all(bytes).unwrap();
+    gz.finish().unwrap()
+}
+
+#[test]
+fn idx_stays_packed_or_not() {
+    let room = Room::new();
+    let grey = key(&[Shuffle, Negative], 1);
+    let images = pixels(3000 * 28 * 28);
+    let plain = idx(8, &[3000, 28, 28], &images);
+    room.write("images-idx3-ubyte", &plain);
+    room.write("images.gz", &gzipped(&plain));
+    let (keyed, back) = room.round_trip("images-idx3-ubyte", &grey);
+    assert_eq!(back, plain);
+    let (packed, packed_back) = room.round_trip("images.gz", &grey);
+    let unpacked = |bytes: &[u8]| {
+        let mut unpacked = Vec::new();
+        GzDecoder::new(bytes).read_to_end(&mut unpacked).unwrap();
+        unpacked
+    };
+    assert_eq!(unpacked(&packed), keyed);
+    assert_eq!(unpacked(&packed_back), plain);
+    let mut wanted = images;
+    let cipher = grey.cipher(28, 28).unwrap();
+    cipher
+        .apply_in_place(&mut wanted[..], Scale::Pixels)
+        .unwrap();
+    assert_eq!(keyed[16..], wanted);
+    for (bytes, wanted) in [
+        (plain[..5000].to_vec(), "ends after 5000"),
+        ([&plain[..], &[0]].concat(), "more than the"),
+        (gzipped(&plain[..5000]), "ends too early"),
+        (gzipped(&[&plain[..], &[0]].concat()), "more than its shape"),
+        (gzipped(&plain)[..900].to_vec(), "ends too early"),
+        (gzipped(b"no images at all"), "not IDX"),
+        (idx(8, &[2, 27, 28], &[0; 1512]), "27 rows"),
+        (idx(13, &[1, 4, 4], &[0; 64]), "bytes are read"),
+        (idx(8, &[1, 2, 4, 4], &[0; 32]), "2 channels"),
+        (idx(8, &[5], &[0; 5]), "axes"),
+        (gzipped(&idx(8, &[1, 1 << 30, 1 << 30], &[])), "limit"),
+        (b"what is this?".to_vec(), "not a data set"),
+        (Vec::new(), "not a data set"),
+    ] {
+        let reason = room.reason("images", &bytes, &grey);
+        assert!(reason.contains(wanted), "{reason}");
+    }
+}
+
+#[test]
+fn cifar_keeps_its_labels() {
+    let room = Room::new();
+    for labels in [1, 2] {
+        for (order, layout) in [(Order::Rgb, Layout::Nchw), (Order::Bgr, Layout::Nhwc)] {
+            let key = InputKey::generate(Spec {
+                order,
+                layout,
+                ..spec(&[Shuffle, Negative], 4, 3)
+            });
+            let key = key.unwrap();
+            let n = 700;
+            let mut plain = pixels(n * (3072 + labels));
+            for (i, record) in plain.chunks_exact_mut(3072 + labels).enumerate() {
+                record[..labels].fill((i % 10) as u8);
+            }
+            let name = format!("{labels}{order:?}.bin");
+            room.write(&name, &plain);
+            let (keyed, back) = room.round_trip(&name, &key);
+            assert_eq!(back, plain);
+            // What an array of the key's own order would become.
+            let cipher = key.cipher(32, 32).unwrap();
+            let i = n - 1;
+            let (record, found) = (&plain[i * (3072 + labels)..], &keyed[i * (3072 + labels)..]);
+            assert_eq!(found[..labels], record[..labels]);
+            let place = |channel: usize, pixel: usize| match layout {
+                Layout::Nchw => channel * 1024 + pixel,
+                Layout::Nhwc => pixel * 3 + channel,
+            };
+            let of_key = |channel: usize| match order {
+                Order::Rgb => channel,
+                Order::Bgr => 2 - channel,
+            };
+            let mut image = vec![0; 3072];
+            for (channel, pixel) in (0..3).flat_map(|c| (0..1024).map(move |p| (c, p))) {
+                image[place(of_key(channel), pixel)] = record[labels + channel * 1024 + pixel];
+            }
+            cipher
+                .apply_in_place(&mut image[..], Scale::Pixels)
+                .unwrap();
+            for (channel, pixel) in (0..3).flat_map(|c| (0..1024).map(move |p| (c, p))) {
+                let wanted = image[place(of_key(channel), pixel)];
+                assert_eq!(found[labels + channel * 1024 + pixel], wanted);
+            }
+        }
+    }
+    let grey = key(&[Shuffle], 1);
+    assert!(
+        room.reason("a.bin", &[0; 3073], &grey)
+            .contains("3 channels, and the key is for 1")
+    );
+    let rgb = key(&[Shuffle], 3);
+    assert!(
+        room.reason("a.bin", &[0; 3072], &rgb)
+            .contains("no whole records")
+    );
+}
+
+fn png(image: &DynamicImage) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    image.write_to(&mut bytes, ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
+fn rgb(columns: u32, rows: u32) -> DynamicImage {
+    let bytes = pixels((columns * rows * 3) as usize);
+    DynamicImage::ImageRgb8(RgbImage::from_raw(columns, rows, bytes).unwrap())
+}
+
+#[test]
+fn image_files_are_those_of_the_reference() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../fixtures/vectors/inputs.json"
+    );
+    let vectors: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let room = Room::new();
+    let files = vectors["files"].as_array().unwrap();
+    for (i, case) in files.iter().enumerate() {
+        let key = InputKey::from_text(case["key"].as_str().unwrap()).unwrap();
+        let bytes: Vec<u8> = (0..72).map(|i| (31 * i + 1) as u8).collect();
+        let image = RgbImage::from_raw(6, 4, bytes).unwrap();
+        let name = format!("{i}.png");
+        room.write(&name, &png(&image.clone().into()));
+        let (keyed, back) = room.round_trip(&name, &key);
+        let keyed = image::load_from_memory(&keyed).unwrap().into_rgb8();
+        let wanted = case["keyed"].as_array().unwrap().iter();
+        let wanted: Vec<u8> = wanted.map(|v| v.as_u64().unwrap() as u8).collect();
+        assert_eq!(keyed.into_raw(), wanted);
+        assert_eq!(image::load_from_memory(&back).unwrap().into_rgb8(), image);
+    }
+    assert_eq!(files.len(), 4);
+}
+
+#[test]
+fn folders_keep_their_tree_and_second_runs_do_what_is_missing() {
+    let room = Room::new();
+    let key = key(&[Shuffle, Negative, Blocks], 3);
+    let wide = rgb(8, 12).into_rgb16();
+    for (name, image) in [
+        ("in/cat/1.png", rgb(8, 8)),
+        ("in/cat/2.PNG", rgb(16, 8)),
+        ("in/dog/deep/1.png", DynamicImage::ImageRgb16(wide)),
+    ] {
+        room.write(name, &png(&image));
+    }
+    let mut jpeg = Cursor::new(Vec::new());
+    rgb(8, 8).write_to(&mut jpeg, ImageFormat::Jpeg).unwrap();
+    room.write("in/dog/2.jpeg", jpeg.get_ref());
+    room.write("in/labels.csv", b"1,2");
+    let report = room.run("in", "out", &key, false).unwrap();
+    assert_eq!(
+        (
+            report.n_written,
+            report.n_images,
+            report.n_left_out,
+            report.n_failed
+        ),
+        (4, 4, 1, 0)
+    );
+    let report = room.run("out", "back", &key, true).unwrap();
+    assert_eq!((report.n_written, report.n_failed), (4, 0));
+    for (from, to) in [
+        ("in/cat/1.png", "cat/1.png"),
+        ("in/cat/2.PNG", "cat/2.PNG"),
+        ("in/dog/deep/1.png", "dog/deep/1.png"),
+        ("in/dog/2.jpeg", "dog/2.png"),
+    ] {
+        let read = |path: PathBuf| image::load_from_memory(&fs::read(path).unwrap()).unwrap();
+        let plain = read(room.path(from));
+        assert_ne!(read(room.path("out").join(to)), plain);
+        assert_eq!(read(room.path("back").join(to)), plain);
+    }
+    // A second run makes what is missing, and leaves the rest as it is.
+    fs::remove_file(room.path("out/dog/2.png")).unwrap();
+    room.write("out/cat/1.png", b"mine");
+    let report = room.run("in", "out", &key, false).unwrap();
+    assert_eq!((report.n_written, report.n_skipped), (1, 3));
+    assert_eq!(fs::read(room.path("out/cat/1.png")).unwrap(), b"mine");
+    let mut options = options();
+    options.output.replace = true;
+    let (from, to) = (room.path("in"), room.path("out"));
+    let report = encrypt(&[from], &to, &key, &options, &Silent).unwrap();
+    assert_eq!((report.n_written, report.n_skipped), (4, 0));
+    assert_ne!(fs::read(room.path("out/cat/1.png")).unwrap(), b"mine");
+    // Nothing else is there.
+    let files = walkdir::WalkDir::new(room.path("out")).into_iter();
+    assert_eq!(
+        files
+            .filter(|e| e.as_ref().unwrap().file_type().is_file())
+            .count(),
+        4
+    );
+}
+
+#[test]
+fn what_does_not_fit_is_named_and_the_rest_goes_on() {
+    let room = Room::new();
+    let key = key(&[Shuffle], 3);
+    room.write("in/good.png", &png(&rgb(8, 8)));
+    room.write("in/size.png", &png(&rgb(8, 10)));
+    room.write("in/grey.png", &png(&GrayImage::new(8, 8).into()));
+    room.write("in/alpha.png", &png(&RgbaImage::new(8, 8).into()));
+    room.write("in/broken.png", &png(&rgb(8, 8))[..60]);
+    room.write("in/text.jpg", b"text");
+    room.write("in/twice.jpg", b"");
+    room.write("in/twice.png", &png(&rgb(8, 8)));
+    let report = room.run("in", "out", &key, false).unwrap();
+    assert_eq!((report.n_written, report.n_failed), (2, 6));
+    for (name, wanted) in [
+        ("size.png", "10 rows and 8 columns"),
+        ("grey.png", "1 channel, and the key is for 3"),
+        ("alpha.png", "alpha"),
+        ("broken.png", ""),
+        ("text.jpg", ""),
+        ("twice.jpg", "rename one"),
+    ] {
+        let path = room.path("in").join(name);
+        let failed = report.failed.iter().find(|failed| failed.path == path);
+        assert!(
+            failed.unwrap().reason.contains(wanted),
+            "{name}: {failed:?}"
+        );
+        assert!(!room.path("out").join(name).with_extension("png").exists() || name == "twice.jpg");
+    }
+    // A keyed JPEG cannot be.
+    let report = room.run("in", "back", &key, true).unwrap();
+    assert!(
+        report
+            .failed
+            .iter()
+            .any(|f| f.reason.contains("never JPEG"))
+    );
+}
+
+#[test]
+fn sources_and_outputs_that_do_not_go_together() {
+    let room = Room::new();
+    let key = key(&[Shuffle], 3);
+    let array = npy("|u1", &[1, 3, 8, 8], &pixels(192));
+    let (a, b) = (
+        room.write("in/a.npy", &array),
+        room.write("in/b.npy", &array),
+    );
+    let out = room.path("out");
+    let run =
+        |sources: &[PathBuf], output: &Path| encrypt(sources, output, &key, &options(), &Silent);
+    let usage = |result: Result<Report>| match result {
+        Err(Error::Usage(reason)) => reason,
+        other => panic!("{other:?}"),
+    };
+    assert!(usage(run(&[], &out)).contains("nothing"));
+    assert!(usage(run(&[a.clone(), a.clone()], &out)).contains("both become"));
+    for inside in ["in", "in/out", "in/out/more", "out/../in/x"] {
+        let reason = usage(run(&[room.path("in")], &room.path(inside)));
+        assert!(reason.contains("lies in"), "{inside}: {reason}");
+    }
+    assert!(matches!(
+        run(&[room.path("none")], &out),
+        Err(Error::Io { .. })
+    ));
+    // One file; into a folder that is there; several.
+    assert_eq!(run(std::slice::from_ref(&a), &out).unwrap().n_written, 1);
+    let again = run(std::slice::from_ref(&a), &out);
+    assert!(matches!(
+        again,
+        Err(Error::Store(StoreError::OutputExists { .. }))
+    ));
+    fs::create_dir(room.path("folder")).unwrap();
+    run(std::slice::from_ref(&a), &room.path("folder")).unwrap();
+    assert!(room.path("folder/a.npy").is_file());
+    let report = run(&[a, b], &room.path("folder")).unwrap();
+    assert_eq!((report.n_written, report.n_skipped), (1, 1));
+}
+
+#[test]
+fn arrays_that_are_refused() {
+    let room = Room::new();
+    let key = key(&[Shuffle], 3);
+    let bytes = [0; 4096];
+    for (file, wanted) in [
+        (
+            npy(">f4", &[1, 3, 8, 8], &bytes[..768]),
+            "highest byte first",
+        ),
+        (npy("<f8", &[1, 3, 8, 8], &bytes[..1536]), "8 bytes (Float)"),
+        (npy("|b1", &[1, 3, 8, 8], &bytes[..192]), "no pixels"),
+        (npy("|u1", &[1, 3, 8, 8], &bytes[..191]), "ends after"),
+        (npy("|u1", &[1, 3, 8, 8], &bytes[..193]), "more than"),
+        (
+            npy("|u1", &[1, 8, 8, 3], &bytes[..192]),
+            "8 channels, and the key is for 3",
+        ),
+        (
+            npy("|u1", &[1, 3, 8, 6], &bytes[..144]),
+            "8 rows and 6 columns",
+        ),
+        (npy("|u1", &[192], &bytes[..192]), "1 axes"),
+        (npy("|u1", &[], &bytes[..1]), "0 axes"),
+        (b"\x93NUMPY".to_vec(), "ends too early"),
+        (b"no array".to_vec(), "not an array"),
+    ] {
+        let reason = room.reason("a.npy", &file, &key);
+        assert!(reason.contains(wanted), "{reason}");
+    }
+    let fortran = npy("|u1", &[1, 3, 8, 8], &bytes[..192]);
+    let at = fortran.windows(5).position(|w| w == b"False").unwrap();
+    let fortran = [&fortran[..at], b"True ", &fortran[at + 5..]].concat();
+    assert!(room.reason("a.npy", &fortran, &key).contains("Fortran"));
+}
+
+#[test]
+fn a_cancelled_run_leaves_nothing_in_part() {
+    /// Wants no more after some bytes.
+    #[derive(Default)]
+    struct Enough(AtomicU64);
+    impl Progress for Enough {
+        fn advance(&self, bytes: u64) {
+            self.0.fetch_add(bytes, Ordering::Relaxed);
+        }
+        fn is_cancelled(&self) -> bool {
+            self.0.load(Ordering::Relaxed) > 0
+        }
+    }
+    let room = Room::new();
+    let key = key(&[Shuffle], 3);
+    let plain = npy("|u1", &[2000, 3, 32, 32], &pixels(2000 * 3072));
+    let from = room.write("a.npy", &plain);
+    let out = room.path("out.npy");
+    let result = encrypt(&[from], &out, &key, &options(), &Enough::default());
+    assert!(matches!(result, Err(Error::Cancelled)), "{result:?}");
+    assert_eq!(fs::read_dir(room.0.path()).unwrap().count(), 1);
+}
