@@ -5,6 +5,7 @@
 //! look-up by a table.
 
 mod ffx;
+mod fours;
 mod matrix;
 mod moved;
 mod plan;
@@ -14,6 +15,7 @@ mod value;
 pub use value::{Images, ImagesMut, ValueType};
 
 use ffx::Ffx;
+use fours::Fours;
 use matrix::Mixer;
 use moved::Moved;
 use plan::{Plan, Table};
@@ -264,7 +266,11 @@ impl Cipher {
             return Err(Error::Array { reason });
         }
         match (from, to) {
-            (I::U8(from), M::U8(to)) => self.of_one_type(way, from, to, scale),
+            // Of the transforms, orthogonal takes none, and FFX makes none.
+            (I::U8(from), M::U8(to)) => {
+                Fours::new(&self.spec).between(&self.plan, &way.table, from, to);
+                Ok(())
+            }
             (I::U16(from), M::U16(to)) => self.of_one_type(way, from, to, scale),
             (I::I8(from), M::I8(to)) => self.of_one_type(way, from, to, scale),
             (I::F16(from), M::F16(to)) => self.of_one_type(way, from, to, scale),
@@ -292,7 +298,10 @@ impl Cipher {
             return Err(Error::Array { reason });
         }
         match images {
-            M::U8(images) => self.in_place(way, images, scale),
+            M::U8(images) => {
+                Fours::new(&self.spec).within(&self.plan, &way.table, images);
+                Ok(())
+            }
             M::U16(images) => self.in_place(way, images, scale),
             M::I8(images) => self.in_place(way, images, scale),
             M::F16(images) => self.in_place(way, images, scale),

@@ -7,11 +7,14 @@
 use std::ops::Range;
 
 use crate::error::{Error, Result};
-use crate::key::{Layout, Spec};
+use crate::key::{Layout, Spec, Transform};
 
 /// Values of a strip at most, where there is more than one block: so many that the strip, its negative and the tables
 /// stay in the nearest cache.
-const STRIP_VALUES: usize = 12 << 10;
+const STRIP_VALUES: usize = 4 << 10;
+
+/// The same where matrices are multiplied, which takes longer for a few blocks than for many.
+const MIXED_STRIP_VALUES: usize = 12 << 10;
 
 /// Values of a buffer: the values of a strip and as many negated ones, of the largest block possible. A power of two, so
 /// that indices are masked rather than checked.
@@ -49,7 +52,7 @@ pub(super) struct Plan {
     /// Values of a piece.
     pub(super) width: usize,
     /// Blocks of a strip, at most.
-    pub(super) strip_blocks: usize,
+    strip_blocks: usize,
 }
 
 /// Some blocks beside each other.
@@ -63,13 +66,25 @@ pub(super) struct Strip {
     pub(super) n: usize,
 }
 
+/// Strips of one length; those that are missing are last.
+pub(super) type Group = [Option<Strip>; FOUR];
+
+/// Strips that are worked on at once, where that is done.
+pub(super) const FOUR: usize = 4;
+
+fn grouped(n: usize, strip: impl Fn(usize) -> Strip) -> impl Iterator<Item = Group> {
+    (0..n)
+        .step_by(FOUR)
+        .map(move |first| std::array::from_fn(|i| (first + i < n).then(|| strip(first + i))))
+}
+
 /// Where the values of a result come from.
 pub(super) struct Table {
     /// Of each value of a block, in the order in which pieces lie in an image: its place in a buffer for the first block
     /// of a strip. Masked ones come from the second half.
     places: AllPlaces,
     /// Where the block that comes to each place begins in an image.
-    blocks: Option<Vec<usize>>,
+    pub(super) blocks: Option<Vec<usize>>,
 }
 
 /// Places in a buffer: shorter numbers are looked up faster, longer ones are for the largest blocks.
@@ -147,7 +162,11 @@ impl Plan {
             Layout::Nhwc => block * columns * channels,
         };
         let across = columns / block;
-        let strip_blocks = (STRIP_VALUES / spec.block_values()).min(across).max(1);
+        let strip_values = match spec.has(Transform::Orthogonal) {
+            true => MIXED_STRIP_VALUES,
+            false => STRIP_VALUES,
+        };
+        let strip_blocks = (strip_values / spec.block_values()).min(across).max(1);
         Ok(Plan {
             rows,
             columns,
@@ -204,15 +223,43 @@ impl Plan {
         }
     }
 
-    fn strips(&self) -> impl Iterator<Item = Strip> + use<> {
-        let (rows, across, most) = (self.rows / self.block, self.across, self.strip_blocks);
-        (0..rows).flat_map(move |row| {
-            (0..across).step_by(most).map(move |first| Strip {
-                row,
-                first,
-                n: most.min(across - first),
-            })
-        })
+    /// Strips of one length, four at a time as far as there are so many; those that end rows come last.
+    pub(super) fn groups(&self) -> impl Iterator<Item = Group> {
+        let (rows, most) = (self.rows / self.block, self.strip_blocks);
+        let (in_row, rest) = (self.across / most, self.across % most);
+        let whole = move |i: usize| Strip {
+            row: i / in_row,
+            first: i % in_row * most,
+            n: most,
+        };
+        let end = move |row: usize| Strip {
+            row,
+            first: in_row * most,
+            n: rest,
+        };
+        let n_ends = if rest > 0 { rows } else { 0 };
+        let whole = grouped(rows * in_row, whole);
+        whole.chain(grouped(n_ends, end))
+    }
+
+    /// Where a piece of all blocks of a strip lies in an image.
+    pub(super) fn place(&self, piece: usize, strip: &Strip) -> Range<usize> {
+        let begin = self.begins.get(piece).copied().unwrap_or(0);
+        let begin = begin + strip.row * self.row_step + strip.first * self.width;
+        begin..begin + strip.n * self.width
+    }
+
+    /// Where a piece begins in each of the blocks that come to a strip.
+    pub(super) fn sources(
+        &self,
+        piece: usize,
+        strip: &Strip,
+        blocks: &[usize],
+    ) -> impl Iterator<Item = usize> {
+        let first = strip.row * self.across + strip.first;
+        let sources = blocks.get(first..first + strip.n).unwrap_or_default();
+        let begin = self.begins.get(piece).copied().unwrap_or(0);
+        sources.iter().map(move |source| source + begin)
     }
 
     /// Makes images of others.
@@ -225,7 +272,7 @@ impl Plan {
     ) -> Result<()> {
         let images = from.chunks_exact(self.image_values.max(1));
         for (from, to) in images.zip(to.chunks_exact_mut(self.image_values.max(1))) {
-            for strip in self.strips() {
+            for strip in self.groups().flatten().flatten() {
                 self.take(table, strip, from, engine)?;
                 self.give(table, strip, to, engine)?;
             }
@@ -248,7 +295,7 @@ impl Plan {
                 self.between(table, &before, image, engine)?;
                 continue;
             }
-            for strip in self.strips() {
+            for strip in self.groups().flatten().flatten() {
                 self.take(table, strip, image, engine)?;
                 self.give(table, strip, image, engine)?;
             }
@@ -263,28 +310,17 @@ impl Plan {
         image: &[A],
         engine: &mut impl Engine<A, B>,
     ) -> Result<()> {
-        let (width, stride) = (self.width, self.stride());
-        match &table.blocks {
-            None => {
-                let first = strip.row * self.row_step + strip.first * width;
-                for (piece, begin) in self.begins.iter().enumerate() {
-                    let values = image.get(first + begin..first + begin + strip.n * width);
-                    let values = values.unwrap_or_default();
-                    engine.take(self.piece(piece), values, piece * stride)?;
-                }
-            }
-            Some(blocks) => {
-                let first = strip.row * self.across + strip.first;
-                let sources = blocks.get(first..first + strip.n).unwrap_or_default();
-                for (piece, begin) in self.begins.iter().enumerate() {
-                    let which = self.piece(piece);
-                    let mut at = piece * stride;
-                    for source in sources {
-                        let values = image.get(source + begin..source + begin + width);
-                        engine.take(which, values.unwrap_or_default(), at)?;
-                        at += width;
-                    }
-                }
+        for piece in 0..self.pieces {
+            let mut at = piece * self.stride();
+            let Some(blocks) = &table.blocks else {
+                let values = image.get(self.place(piece, &strip)).unwrap_or_default();
+                engine.take(self.piece(piece), values, at)?;
+                continue;
+            };
+            for source in self.sources(piece, &strip, blocks) {
+                let values = image.get(source..source + self.width);
+                engine.take(self.piece(piece), values.unwrap_or_default(), at)?;
+                at += self.width;
             }
         }
         engine.prepare(self, strip, self.pieces * self.stride())
@@ -297,13 +333,10 @@ impl Plan {
         image: &mut [B],
         engine: &mut impl Engine<A, B>,
     ) -> Result<()> {
-        let first = strip.row * self.row_step + strip.first * self.width;
-        for (piece, begin) in self.begins.iter().enumerate() {
-            let places = table
-                .places
-                .of(piece * self.width..(piece + 1) * self.width);
-            let values = image.get_mut(first + begin..first + begin + strip.n * self.width);
-            engine.give(self.piece(piece), places, values.unwrap_or_default())?;
+        for piece in 0..self.pieces {
+            let places = table.of_piece(self, piece);
+            let values = image.get_mut(self.place(piece, &strip)).unwrap_or_default();
+            engine.give(self.piece(piece), places, values)?;
         }
         Ok(())
     }
@@ -336,6 +369,11 @@ impl Table {
             places: short.map_or(AllPlaces::Long(offsets), AllPlaces::Short),
             blocks: blocks.map(begins),
         }
+    }
+
+    /// Where the values of a piece of the first block come from.
+    pub(super) fn of_piece(&self, plan: &Plan, piece: usize) -> Places<'_> {
+        self.places.of(piece * plan.width..(piece + 1) * plan.width)
     }
 
     /// What undoes it.
