@@ -268,7 +268,8 @@ impl Cipher {
         match (from, to) {
             // Of the transforms, orthogonal takes none, and FFX makes none.
             (I::U8(from), M::U8(to)) => {
-                Fours::new(&self.spec).between(&self.plan, &way.table, from, to);
+                Fours::new(&self.spec, &self.plan, &way.table)
+                    .between(&self.plan, &way.table, from, to);
                 Ok(())
             }
             (I::U16(from), M::U16(to)) => self.of_one_type(way, from, to, scale),
@@ -299,7 +300,8 @@ impl Cipher {
         }
         match images {
             M::U8(images) => {
-                Fours::new(&self.spec).within(&self.plan, &way.table, images);
+                Fours::new(&self.spec, &self.plan, &way.table)
+                    .within(&self.plan, &way.table, images);
                 Ok(())
             }
             M::U16(images) => self.in_place(way, images, scale),

@@ -371,6 +371,14 @@ impl Table {
         }
     }
 
+    /// The places of all values of a block, where they are short.
+    pub(super) fn short_places(&self) -> Option<&[u16]> {
+        match &self.places {
+            AllPlaces::Short(places) => Some(places),
+            AllPlaces::Long(_) => None,
+        }
+    }
+
     /// Where the values of a piece of the first block come from.
     pub(super) fn of_piece(&self, plan: &Plan, piece: usize) -> Places<'_> {
         self.places.of(piece * plan.width..(piece + 1) * plan.width)
