@@ -112,10 +112,30 @@ impl Fours {
                     let of_piece = piece * plan.width..(piece + 1) * plan.width;
                     let places = Places::Short(&places[of_piece]);
                     look_up(&self.words, places, &mut self.row);
-                    part_squares(&self.row, &mut self.pieces);
-                    for (strip, bytes) in strips.iter().flatten().zip(&self.pieces) {
-                        let to = image.get_mut(plan.place(piece, strip)).unwrap_or_default();
-                        to.copy_from_slice(bytes);
+                    let places = strips.each_ref().map(|strip| {
+                        let strip = strip.as_ref();
+                        strip.map_or(0..0, |strip| plan.place(piece, strip))
+                    });
+                    match strips.iter().all(Option::is_some) {
+                        true => {
+                            if let Ok(pieces) = image.get_disjoint_mut(places) {
+                                part_squares(&self.row, pieces);
+                            }
+                        }
+                        false => {
+                            let pieces = self.pieces.each_mut();
+                            part_squares(
+                                &self.row,
+                                pieces.map(|bytes| {
+                                    bytes.resize(self.row.len(), 0);
+                                    &mut bytes[..]
+                                }),
+                            );
+                            for (place, bytes) in places.into_iter().zip(&self.pieces) {
+                                let to = image.get_mut(place).unwrap_or_default();
+                                to.copy_from_slice(&bytes[..to.len()]);
+                            }
+                        }
                     }
                 }
                 None => {
@@ -163,13 +183,8 @@ fn join_squares(words: &mut [u32], [a, b, c, d]: [&[u8]; FOUR]) {
     }
 }
 
-fn part_squares(words: &[u32], pieces: &mut [Vec<u8>; FOUR]) {
-    pieces
-        .iter_mut()
-        .for_each(|bytes| bytes.resize(words.len(), 0));
-    let [a, b, c, d] = pieces
-        .each_mut()
-        .map(|bytes| bytes.as_chunks_mut::<CHUNK>().0);
+fn part_squares(words: &[u32], pieces: [&mut [u8]; FOUR]) {
+    let [a, b, c, d] = pieces.map(|bytes| bytes.as_chunks_mut::<CHUNK>().0);
     let rows = a.iter_mut().zip(b).zip(c.iter_mut().zip(d));
     for (words, ((a, b), (c, d))) in words.as_chunks::<CHUNK>().0.iter().zip(rows) {
         let word = |i: usize| std::array::from_fn(|k| words[4 * i + k]);

@@ -135,40 +135,25 @@ fn of_idx(run: &Run, from: &mut impl Read, len: Option<u64>) -> Result<Images, F
 
 /// A key for an array, and how many images that is.
 pub(super) fn of_shape(key: &InputKey, dims: &[usize]) -> Result<(Cipher, u64), Fault> {
-    let spec = key.spec();
-    let axes = match *dims {
-        [_, a, b, c] => [a, b, c],
-        [a, b, c] => [a, b, c],
-        _ => {
-            return Err(key
-                .cipher_for(dims)
-                .err()
-                .map_or_else(no_images, Fault::from));
-        }
+    let is_stack = is_stack(key, dims);
+    let (n, image) = match *dims {
+        [n, rows, columns] if is_stack => (n, [1, rows, columns]),
+        [n, a, b, c] => (n, [a, b, c]),
+        [a, b, c] => (1, [a, b, c]),
+        // It says what is wrong with them.
+        _ => return Ok((key.cipher_for(dims)?, 0)),
     };
-    let values = axes.iter().try_fold(1_usize, |n, dim| n.checked_mul(*dim));
-    if values.is_none_or(|n| n > MAX_IMAGE_VALUES && !is_stack(key, dims)) {
+    let values = image.iter().try_fold(1_usize, |n, dim| n.checked_mul(*dim));
+    if values.is_none_or(|n| n > MAX_IMAGE_VALUES) {
         return refused(format!(
-            "images of {axes:?} values (limit {MAX_IMAGE_VALUES})"
+            "an image of shape {image:?} is too large (limit {MAX_IMAGE_VALUES} values)"
         ));
     }
-    match *dims {
-        [n, rows, columns] if is_stack(key, dims) => {
-            if rows.saturating_mul(columns) > MAX_IMAGE_VALUES {
-                return refused(format!(
-                    "images of {rows} x {columns} values (limit {MAX_IMAGE_VALUES})"
-                ));
-            }
-            Ok((key.cipher(rows, columns)?, n as u64))
-        }
-        [_, _, _] => Ok((key.cipher_for(dims)?, 1)),
-        _ if spec.channels == 0 => Err(no_images()),
-        _ => Ok((key.cipher_for(dims)?, dims[0] as u64)),
-    }
-}
-
-fn no_images() -> Fault {
-    Fault::Refused("it has no images".into())
+    let cipher = match is_stack {
+        true => key.cipher(image[1], image[2])?,
+        false => key.cipher_for(dims)?,
+    };
+    Ok((cipher, n as u64))
 }
 
 /// Whether three axes are those of images of one channel that have no axis for it.
