@@ -158,6 +158,19 @@ fn arrays() {
             }
         }
     }
+    for (side, block) in [(32, 4), (224, 16)] {
+        let cipher = key(&[Shuffle, Negative], block, Layout::Nchw)
+            .cipher(side, side)
+            .unwrap();
+        let one = &mut keyed[..3 * side * side];
+        let seconds = best(|| {
+            (0..100).for_each(|_| cipher.apply_in_place(&mut *one, Scale::Pixels).unwrap());
+        });
+        println!(
+            "apply u8 {side}x{side}x3 M={block:<2} one image a call {:.1} us",
+            seconds * 1e4
+        );
+    }
     for (transforms, block) in [
         (&[Shuffle, Negative][..], 16),
         (&[Orthogonal], 4),
