@@ -346,9 +346,11 @@ fn shells_and_man_get_what_they_want() {
     let n_commands = commands
         .lines()
         .filter(|line| line.starts_with("  ") && !line.starts_with("   "));
-    // `help` has no page of its own, and the tool has one; those of `batch` and `tiers` have theirs.
-    let of_other =
-        |page: &&String| page.starts_with("onnxseal-batch-") || page.starts_with("onnxseal-tiers-");
+    // `help` has no page of its own, and the tool has one; those of `batch`, `inputs` and `tiers` have theirs.
+    let of_other = |page: &&String| {
+        let groups = ["batch", "inputs", "tiers"].map(|group| format!("onnxseal-{group}-"));
+        groups.iter().any(|group| page.starts_with(group))
+    };
     let n_pages = pages.len() - pages.iter().filter(of_other).count();
     assert_eq!(n_pages, n_commands.count(), "{pages:?}");
     let main = fs::read_to_string(lab.path("man/man1/onnxseal.1")).unwrap();
