@@ -59,7 +59,8 @@ impl InputKey {
     /// Reads a key file; one that is encrypted with age is opened by `identities`.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::MalformedKey`], [`Error::Key`] where it does not open.
+    /// [`Error::Io`], [`Error::MalformedKey`], [`Error::Key`] where it does not open, [`Error::Usage`] without identities
+    /// for an encrypted one.
     pub fn open(path: &Path, identities: Option<&Identities>) -> Result<InputKey> {
         let io = |source| Error::Io {
             path: path.to_owned(),
@@ -90,9 +91,8 @@ impl InputKey {
             return InputKey::from_text(text);
         }
         let Some(identities) = identities else {
-            return Err(malformed(
-                "it is encrypted with age, and no identity was given",
-            ));
+            let reason = "the key is encrypted with age, and no identity was given";
+            return Err(Error::Usage(reason.into()));
         };
         InputKey::from_text(&identities.decrypt_text(bytes)?)
     }
