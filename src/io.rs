@@ -14,7 +14,7 @@ use crate::cli;
 use crate::exit::Usage;
 use crate::keys::names_a_file;
 
-/// Writes a new identity's `text` to `path`, readable by its owner alone; never over an existing file.
+/// Writes the `text` of a new key to `path`, readable by its owner alone; never over an existing file.
 pub fn write_identity(text: &str, path: &Path) -> Result<()> {
     let context = || format!("cannot write {}", path.display());
     let mut options = File::options();
@@ -25,7 +25,7 @@ pub fn write_identity(text: &str, path: &Path) -> Result<()> {
         std::io::ErrorKind::AlreadyExists => {
             let path = path.display();
             Usage(format!(
-                "{path} exists already; identities are never overwritten: move it away, or use its recipient"
+                "{path} exists already; keys are never overwritten: move it away, or choose another name"
             ))
             .into()
         }

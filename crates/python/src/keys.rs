@@ -96,7 +96,7 @@ pub fn write_identity(text: &str, path: &Path) -> Result<()> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => usage(format!(
-            "{} exists already; an identity is never overwritten",
+            "{} exists already; a key is never overwritten",
             path.display()
         )),
         _ => io("write", path)(error),
