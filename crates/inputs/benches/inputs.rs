@@ -1,7 +1,8 @@
-//! How fast images become keyed ones, beside NumPy, and beside `cp`.
+//! How fast images become keyed ones, beside NumPy, and data sets and models, beside `cp`: what is asked, what is measured.
 //!
-//! `cargo bench -p onnxseal-inputs --bench inputs [-- FOLDER]`: works in FOLDER (a temporary one by default). NumPy is that of
-//! the Python in `PYTHON`, or of `.venv`.
+//! `cargo bench -p onnxseal-inputs --bench inputs [-- FOLDER [PART...]]`: works in FOLDER (a temporary one by default), which
+//! needs 1.1 GB; all parts (`apply`, `encrypt`, `rewrite`) or those named. NumPy is that of the Python in `PYTHON`, or of
+//! `.venv`. What is left without the key is measured by fixtures/measure_inputs.py.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -10,9 +11,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
+use onnxseal_inputs::rewrite::Files;
 use onnxseal_inputs::{
     EncryptOptions, InputKey, Layout, Order, Scale, Silent, Spec, Transform, encrypt,
 };
+use onnxseal_store::{Location, OutputOptions};
+use onnxseal_testkit::build::{GraphBuilder, int64s, ints_attribute, node, node_with, weights};
 
 /// How often each thing is done; the best is taken, for the machine may have other work.
 const ROUNDS: usize = 75;
@@ -22,11 +26,24 @@ const N: usize = 32;
 
 const SIDE: usize = 224;
 
+/// Rounds beside `cp`, one of each in turn; the medians are compared.
+const TURNS: usize = 15;
+
 fn main() {
     // `cargo bench` adds `--bench`.
-    let folder = std::env::args().skip(1).find(|arg| arg != "--bench");
-    arrays();
-    cifar(&folder.map_or_else(std::env::temp_dir, PathBuf::from));
+    let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
+    let parent = args.next().map_or_else(std::env::temp_dir, PathBuf::from);
+    let named: Vec<String> = args.collect();
+    let parts: [(&str, &dyn Fn()); 3] = [
+        ("apply", &arrays),
+        ("encrypt", &|| cifar(&parent)),
+        ("rewrite", &|| vit(&parent)),
+    ];
+    for (name, part) in parts {
+        if named.is_empty() || named.iter().any(|other| other == name) {
+            part();
+        }
+    }
 }
 
 /// 60,000 images of CIFAR, beside `cp` of the same file.
@@ -47,25 +64,105 @@ fn cifar(parent: &Path) {
             block,
             Layout::Nchw,
         );
-        let (mut own, mut cp) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS / 5 {
-            own.push(time(|| {
-                let report = encrypt(&sources, &to, &key, &options, &Silent).unwrap();
-                assert_eq!(report.n_images, 60_000);
-            }));
-            fs::remove_file(&to).unwrap();
-            cp.push(time(|| {
-                Command::new("cp").args([&from, &to]).status().unwrap();
-            }));
-            fs::remove_file(&to).unwrap();
-        }
-        let (own, cp) = (median(own), median(cp));
+        let (own, cp) = beside_cp(&from, &to, || {
+            let report = encrypt(&sources, &to, &key, &options, &Silent).unwrap();
+            assert_eq!(report.n_images, 60_000);
+        });
         let asked = 2.0 * cp + 0.1;
         println!(
             "encrypt CIFAR, 60,000 images, M={block:<2} {own:.3} s   cp {cp:.3} s   asked {asked:.3} s: {}",
             verdict(own <= asked)
         );
     }
+}
+
+/// A vision transformer of 350 MB, as far as a rewriting sees one, beside `cp` of the same file.
+fn vit(parent: &Path) {
+    let folder = tempfile::tempdir_in(parent).unwrap();
+    let (from, to) = (folder.path().join("a.onnx"), folder.path().join("b.onnx"));
+    let model = transformer(20);
+    fs::write(&from, &model).unwrap();
+    let key = key(&[Transform::Shuffle, Transform::Negative], 16, Layout::Nchw);
+    let mut options = OutputOptions::default();
+    // As `cp` does.
+    options.sync = false;
+    let (own, cp) = beside_cp(&from, &to, || {
+        let files = Files::open(&Location::from(&from)).unwrap();
+        let rewritten = files.rewrite(&key, None).unwrap();
+        files
+            .write(&rewritten, &Location::from(&to), options)
+            .unwrap();
+    });
+    println!(
+        "rewrite a ViT of {} MB {own:.3} s   cp {cp:.3} s: {:.2} x, asked 1.2 x: {}",
+        model.len() / 1_000_000,
+        own / cp,
+        verdict(own <= 1.2 * cp)
+    );
+}
+
+/// Patches, positions, and layers that a rewriting leaves alone.
+fn transformer(n_layers: u32) -> Vec<u8> {
+    const WIDTH: i64 = 1024;
+    const TOKENS: i64 = 196;
+    let patch = |name: &str| ints_attribute(name, &[16, 16]);
+    let mut graph = GraphBuilder::new("vit")
+        .input("pixels", &[1, 3, 224, 224])
+        .initializer(weights("patches", &[WIDTH, 3, 16, 16], 1))
+        .initializer(weights("bias", &[WIDTH], 2))
+        .initializer(int64s("tokens", &[3], &[1, WIDTH, TOKENS]))
+        .initializer(weights("positions", &[1, TOKENS, WIDTH], 3))
+        .node(node_with(
+            "Conv",
+            &["pixels", "patches", "bias"],
+            &["embedded"],
+            vec![patch("kernel_shape"), patch("strides")],
+        ))
+        .node(node("Reshape", &["embedded", "tokens"], &["columns"]))
+        .node(node_with(
+            "Transpose",
+            &["columns"],
+            &["rows"],
+            vec![ints_attribute("perm", &[0, 2, 1])],
+        ))
+        .node(node("Add", &["rows", "positions"], &["x0"]));
+    for layer in 0..n_layers {
+        let [x, up, wide, down, y] = [
+            format!("x{layer}"),
+            format!("up{layer}"),
+            format!("wide{layer}"),
+            format!("down{layer}"),
+            format!("x{}", layer + 1),
+        ];
+        // 16.8 MB.
+        graph = graph
+            .initializer(weights(&up, &[WIDTH, 2 * WIDTH], 2 * layer))
+            .initializer(weights(&down, &[2 * WIDTH, WIDTH], 2 * layer + 1))
+            .node(node("MatMul", &[&x, &up], &[&wide]))
+            .node(node("MatMul", &[&wide, &down], &[&y]));
+    }
+    let last = format!("x{n_layers}");
+    graph.output(&last, &[1, TOKENS, WIDTH]).encode()
+}
+
+/// The medians of both, in seconds: of what makes `to` of `from`, and of `cp`.
+fn beside_cp(from: &Path, to: &Path, make: impl Fn()) -> (f64, f64) {
+    let copy = || {
+        let mut command = Command::new("cp");
+        if cfg!(target_os = "linux") {
+            // Bytes, also where the file system could share them.
+            command.arg("--reflink=never");
+        }
+        assert!(command.args([from, to]).status().unwrap().success());
+    };
+    let (mut own, mut cp) = (Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        own.push(time(&make));
+        fs::remove_file(to).unwrap();
+        cp.push(time(copy));
+        fs::remove_file(to).unwrap();
+    }
+    (median(own), median(cp))
 }
 
 fn median(mut times: Vec<f64>) -> f64 {
