@@ -61,7 +61,7 @@ fn warnings(spec: &Spec) -> Vec<String> {
     }
     if spec.block < SMALL_BLOCK {
         warnings.push(format!(
-            "with blocks of {0} x {0}, some twenty keyed images give the key; take the model's patch size",
+            "with blocks of {0} x {0}, some twenty keyed images give the whole key; choose larger ones if the model's patches are larger",
             spec.block
         ));
     }
