@@ -58,9 +58,9 @@ impl From<assess::Error> for Fault {
 
 impl From<inputs::Error> for Fault {
     fn from(error: inputs::Error) -> Fault {
-        match error {
-            inputs::Error::Key(error) => Fault::Core(Error::Key(error)),
-            error => Fault::Inputs(error),
+        match (error.fault(), error) {
+            (inputs::Fault::Usage, inputs::Error::Key(error)) => Fault::Core(Error::Key(error)),
+            (_, error) => Fault::Inputs(error),
         }
     }
 }
@@ -87,6 +87,8 @@ impl From<Fault> for PyErr {
                 let kind = match error.fault() {
                     inputs::Fault::Io => ErrorKind::Io,
                     inputs::Fault::Malformed => ErrorKind::Malformed,
+                    inputs::Fault::Authentication => ErrorKind::Authentication,
+                    inputs::Fault::NoMatchingKey => ErrorKind::NoMatchingKey,
                     _ => ErrorKind::Usage,
                 };
                 Python::attach(|py| exception(py, kind, &error))
