@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from measure_inputs import MODELS, fed_to, key_of
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 sys.path.insert(0, str(FIXTURES / "reference"))
 import onnxseal_inputs  # noqa: E402
-
-MODELS = json.loads((FIXTURES / "inputs" / "models.json").read_text())
 
 
 def test_the_script_makes_the_vectors(tmp_path):
@@ -54,22 +53,6 @@ def test_draws_are_even():
     drawn = [onnxseal_inputs.draw(iter([number, 1]), 12) for number in range(0, 2**32, 2**32 // 1200 + 1)]
     counts = [drawn.count(value) for value in range(12)]
     assert max(counts) - min(counts) <= 1
-
-
-def fed_to(facts):
-    """The test images as a model takes them, and their labels."""
-    held = np.load(FIXTURES / "inputs" / "images.npz")
-    images = held[facts["images"]]
-    if facts["dtype"] == "int8":
-        images = (images.astype(np.int16) - 128).astype(np.int8)
-    elif facts["dtype"] != "uint8":
-        lowest, highest = facts["range"]
-        images = (lowest + (highest - lowest) * (images / 255.0)).astype(facts["dtype"])
-    return (images if facts["layout"] == "nchw" else images.transpose(0, 2, 3, 1)), held["labels"]
-
-
-def key_of(path):
-    return onnxseal_inputs.parse((FIXTURES / "inputs" / path).read_text())
 
 
 @pytest.mark.parametrize("name", MODELS)
