@@ -1,12 +1,15 @@
 """Keyed inputs as users meet them: models that the tool rewrites take images that the reference made, on ONNX Runtime; and the
 tool, the package and the reference make the same images."""
 
+import os
 import re
 import shutil
+from pathlib import Path
 
 import measure_inputs
 import numpy as np
 import onnx
+import onnxruntime
 import onnxseal
 import onnxseal_inputs
 import pytest
@@ -14,6 +17,10 @@ from catalog import EXIT_CODES, files_below
 from catalog import MODELS as MODELS_OF_DIGITS
 from measure_inputs import INPUTS, LEFT, MODELS, accuracy, difference, fed_to, scores, text_of, with_seed
 from wheel import OPTIONS
+
+# The tool runs what it rewrites.
+LIBRARY = next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so*"))
+os.environ.setdefault("ORT_DYLIB_PATH", str(LIBRARY))
 
 CASES = measure_inputs.rewritable()
 TWO = ["convmixer.onnx", "vit_qdq.onnx"]

@@ -18,6 +18,12 @@ use crate::key::{BlockMap, InputKey};
 use assignment::assign;
 use grid::Grid;
 
+/// The most values of a block that [`from_pairs`] and [`from_checkpoint`] match: time and memory grow with their square, and more.
+pub const MAX_MATCHED: usize = 3072;
+
+/// The same of [`from_images`].
+pub const MAX_RELATED: usize = 1024;
+
 /// What an attacker takes for the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guess {
@@ -121,6 +127,7 @@ pub fn from_pairs(
     let (plain, keyed) = (Grid::new(plain, block)?, Grid::new(keyed, block)?);
     check_alike(&plain, &keyed)?;
     let n = plain.n_values;
+    check_size(n, MAX_MATCHED)?;
     let mut same = DMatrix::zeros(n, n);
     let mut negative = DMatrix::zeros(n, n);
     for (x, y) in plain
@@ -158,6 +165,7 @@ pub fn from_checkpoint(public: &DMatrix<f64>, rewritten: &DMatrix<f64>) -> Resul
             public.shape()
         )));
     }
+    check_size(public.ncols(), MAX_MATCHED)?;
     let unit = |weights: &DMatrix<f64>| {
         let mut weights = weights.clone();
         for mut column in weights.column_iter_mut() {
@@ -198,6 +206,7 @@ pub fn from_images(
         ));
     }
     let mut grid = Grid::new(keyed, block)?;
+    check_size(grid.n_values, MAX_RELATED)?;
     if grid.values.is_empty() {
         return Err(Error::Usage("there are no keyed images".into()));
     }
@@ -221,6 +230,15 @@ pub fn from_images(
             .map(|against| against ^ is_opposite)
             .collect(),
     })
+}
+
+fn check_size(n: usize, limit: usize) -> Result<()> {
+    match n <= limit {
+        true => Ok(()),
+        false => Err(Error::Usage(format!(
+            "blocks of {n} values are too large for this attack (limit {limit})"
+        ))),
+    }
 }
 
 fn check_alike(one: &Grid, other: &Grid) -> Result<()> {

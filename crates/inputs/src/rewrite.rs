@@ -1,7 +1,7 @@
 //! Trained models, changed so that they take images made with a key, with no loss.
 //!
-//! [`follow`](front::follow) goes from the input to the nodes whose weights meet the pixels, [`solve`](solve::solve)
-//! computes their new weights, and [`write`] puts these in a copy of the model's files. Nothing else of them changes.
+//! `front` goes from the input to the nodes whose weights meet the pixels, `solve` computes their new weights, and
+//! `write` puts these in a copy of the model's files. Nothing else of them changes.
 
 mod changes;
 mod consumer;
