@@ -131,9 +131,9 @@ def test_compiled_caches_are_sealed_and_opened_by_the_same_model_alone(library, 
     set_max = library.c.onnxseal_ep_context_set_max_bytes
     set_max.restype, set_max.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_uint64]
     assert set_max(contexts[MODEL], len(content)) is None
-    assert refusal(library.make, "ep_context_read", contexts[MODEL], b"model_ctx.onnx")[0] == "usage"
+    assert refusal(library.make, "ep_context_read", contexts[MODEL], b"model_ctx.onnx")[0] == "malformed"
     more = (contexts[MODEL], b"more", content + b"x", len(content) + 1)
-    assert refusal(library.check, "ep_context_write", *more)[0] == "usage"
+    assert refusal(library.check, "ep_context_write", *more)[0] == "malformed"
     assert set_max(None, 1) is not None
     for name in ("ep_context_set_on_session", "ep_context_set_on_compilation"):
         assert refusal(library.check, name, contexts[MODEL], None)[0] == "usage"
