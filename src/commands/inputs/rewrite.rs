@@ -1,9 +1,9 @@
 //! `onnxseal inputs rewrite` and `rekey`
 
 use anyhow::{Context, Result};
-use onnxseal_assess::Subject;
 use onnxseal_assess::engine::Files as InMemory;
-use onnxseal_core::Location;
+use onnxseal_assess::{Engine, Subject};
+use onnxseal_core::{Location, StoreError};
 use onnxseal_inputs::InputKey;
 use onnxseal_inputs::rewrite::{Entry, FileId, Files, Rewritten};
 
@@ -54,6 +54,14 @@ fn write(
     quiet: bool,
 ) -> Result<()> {
     let output = args.output.for_output_of(model)?;
+    // At once: a run of a large model takes long.
+    if let Location::File(path) = &output
+        && !args.output_options.force
+        && path.symlink_metadata().is_ok()
+    {
+        let path = path.clone();
+        return Err(onnxseal_core::Error::Store(StoreError::OutputExists { path }).into());
+    }
     match args.no_check {
         false => check(model, files, rewritten, keys, quiet)?,
         true if rewritten.is_exact && !rewritten.needs_check => {}
@@ -86,23 +94,25 @@ fn check(
     quiet: bool,
 ) -> Result<()> {
     use onnxseal_assess::Error as AssessError;
+    let not_run = "the result was not run, and nothing was written";
+    // Before the models are made in memory.
+    match Engine::load() {
+        Ok(_) => {}
+        Err(AssessError::NoLibrary { .. }) if !rewritten.needs_check => {
+            if !quiet {
+                note(
+                    "warning: the result was not run, because ONNX Runtime was not found: set ORT_DYLIB_PATH to its library",
+                );
+            }
+            return Ok(());
+        }
+        Err(error) => return Err(anyhow::Error::new(error).context(not_run)),
+    }
     let entry = entry(files, &rewritten.input)?;
     let original = Subject::plain(model.clone())?;
     let changed = changed(original.files(), rewritten)?;
-    let agreement = match agree::run((original.files(), &changed), &rewritten.input, &entry, keys) {
-        Ok(agreement) => agreement,
-        Err(error) => match error.downcast_ref::<AssessError>() {
-            Some(AssessError::NoLibrary { .. }) if !rewritten.needs_check => {
-                if !quiet {
-                    note(
-                        "warning: the result was not run, because ONNX Runtime was not found: set ORT_DYLIB_PATH to its library",
-                    );
-                }
-                return Ok(());
-            }
-            _ => return Err(error.context("the result was not run, and nothing was written")),
-        },
-    };
+    let agreement = agree::run((original.files(), &changed), &rewritten.input, &entry, keys)
+        .context(not_run)?;
     let (limit, why) = agree::limit(&entry, agreement.own);
     let differs = |what: &str| {
         format!(
