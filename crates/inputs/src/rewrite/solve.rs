@@ -19,6 +19,8 @@
 
 mod bias;
 
+use onnxseal_onnx::proto::tensor_proto::DataType;
+
 use crate::error::Result;
 use crate::key::{BlockMap, Matrix};
 use crate::refusal::{Refusal, TRAIN};
@@ -61,8 +63,8 @@ enum Factors {
     },
 }
 
-/// Changes the weights and the bias of a consumer. Returns whether the result is the same whatever the
-/// arithmetic: only the order of products changes, or the numbers are integers.
+/// Changes the weights and the bias of a consumer. Returns whether the result is the same by construction: only the
+/// order of products changes, or the numbers are integers, or floats of 32 bits and more behind which nothing rounds.
 ///
 /// # Errors
 /// [`Error::Refused`](crate::Error::Refused).
@@ -95,8 +97,11 @@ pub(super) fn solve(
     }
     // What is rounded on the way, or added to floats behind, is the same but for the last bit.
     let is_scaled = matches!(consumer.bias, Bias::Scaled(..));
-    let is_whole = !is_float(data_type) && !is_scaled && consumer.value.roundings.is_empty();
-    Ok(is_still || is_whole)
+    let is_unrounded = consumer.value.roundings.is_empty();
+    let is_whole = !is_float(data_type) && !is_scaled && is_unrounded;
+    // The equations hold, and these have digits enough: of a bias with 16 bits that is not so.
+    let is_precise = matches!(data_type, DataType::Float | DataType::Double) && is_unrounded;
+    Ok(is_still || is_whole || is_precise)
 }
 
 fn factors(consumer: &Consumer, task: &Task<'_>) -> Result<Factors> {

@@ -24,8 +24,8 @@ pub struct Rewritten {
     pub input: String,
     /// The names of the tensors that change.
     pub tensors: Vec<String>,
-    /// Whether the model computes the same by construction: products are summed in another order at most, or
-    /// numbers are integers. Where floats are rounded to integers further on, the last bit of a sum may still
+    /// Whether the model computes the same by construction, up to the last bits of 32: products are summed in another
+    /// order at most, or numbers are integers, or floats of 32 bits or more behind which nothing rounds. Where floats are rounded to integers further on, the last bit of a sum may still
     /// make one step.
     pub is_exact: bool,
     /// Whether the result holds only if a run shows it: all that follows the embedding is taken to treat tokens
