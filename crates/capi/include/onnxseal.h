@@ -66,7 +66,7 @@ typedef struct OnnxsealError OnnxsealError;
 typedef struct OnnxsealIdentities OnnxsealIdentities;
 
 // A key that images are transformed with before a rewritten model is fed them. Any number of threads may
-// use it at once. It is zeroized when it is released.
+// use it at once. Its seed is zeroized when it is released.
 typedef struct OnnxsealInputKey OnnxsealInputKey;
 
 // A protected model in memory: authenticated as a whole, and decrypted.

@@ -12,7 +12,7 @@ use crate::error::{Fault, OnnxsealError, Result, guard};
 use crate::identities::OnnxsealIdentities;
 
 /// A key that images are transformed with before a rewritten model is fed them. Any number of threads may
-/// use it at once. It is zeroized when it is released.
+/// use it at once. Its seed is zeroized when it is released.
 pub struct OnnxsealInputKey(InputKey);
 
 /// Opens a key file. One that is encrypted with age needs `identities`; `NULL` for others.
