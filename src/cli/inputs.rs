@@ -51,6 +51,9 @@ pub struct Rewrite {
 }
 
 /// Change a rewritten model so that it takes images made with another key; needs no original
+///
+/// Nothing in the model tells which key it was made for, so a wrong --key gives a model that takes no key.
+/// Nobody loses access by it: the old model goes on taking images of the old key.
 #[derive(Debug, Args)]
 pub struct Rekey {
     /// The rewritten model
@@ -135,7 +138,8 @@ pub struct Attack {
 /// Make keyed data sets, or plain ones of keyed ones
 ///
 /// Sources: .npy, .npz, IDX (gzipped or not), CIFAR-10 and CIFAR-100 binary (.bin), PNG and JPEG files, and
-/// folders of them. Names, order and labels stay; images become PNG. A second run does what is missing.
+/// folders of PNG and JPEG files. Names, order and labels stay; images become PNG. A second run skips outputs
+/// that exist, whichever key made them.
 #[derive(Debug, Args)]
 pub struct Encrypt {
     /// Files and folders

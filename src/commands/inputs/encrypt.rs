@@ -6,6 +6,7 @@ use onnxseal_inputs::{EncryptOptions, Error, Report, Scale, encrypt};
 use crate::cli::inputs::Encrypt;
 use crate::commands::Stop;
 use crate::exit::{Failures, Usage};
+use crate::io::is_same_file;
 use crate::keys::input_key;
 use crate::progress::{Bar, DataBar};
 use crate::text::{note, one_line};
@@ -13,6 +14,14 @@ use crate::text::{note, one_line};
 /// Transforms data sets.
 pub fn run(args: &Encrypt, quiet: bool) -> Result<()> {
     let key = input_key(&args.key, "--key", &args.identities, quiet)?;
+    if args
+        .sources
+        .iter()
+        .any(|source| is_same_file(source, &args.output))
+    {
+        let text = "the output is a source: plain images would be lost, so give another output";
+        return Err(Usage(text.into()).into());
+    }
     let mut options = EncryptOptions::default();
     options.decrypt = args.decrypt;
     options.output = args.output_options.core();

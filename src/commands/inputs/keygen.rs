@@ -14,6 +14,9 @@ use crate::text::note;
 /// Blocks below this size have so few values that keyed images alone give the key.
 const SMALL_BLOCK: u32 = 8;
 
+/// Fewer keys than two to the power of this can be tried one by one.
+const FEW_BITS: f64 = 40.0;
+
 /// Writes a new key, encrypted if there is a recipient.
 pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
     let recipients = match args.recipients.read(quiet)? {
@@ -58,6 +61,9 @@ fn warnings(spec: &Spec) -> Vec<String> {
             "without negative or orthogonal, a model still answers many plain images rightly"
                 .to_owned(),
         );
+    }
+    if spec.key_bits() < FEW_BITS {
+        warnings.push("there are so few keys that an attacker can try them all".to_owned());
     }
     if spec.block < SMALL_BLOCK {
         warnings.push(format!(

@@ -34,6 +34,11 @@ pub fn rekey(args: &Rekey, quiet: bool) -> Result<()> {
     let new = input_key(&args.to, "--to", &args.output.identities, quiet)?;
     let files = Files::open(&args.model)?;
     let rewritten = files.rekey(&old, &new, args.output.input.as_deref())?;
+    if !quiet {
+        note(
+            "nothing in a model tells which key it was made for: if it was not --key, the result takes no images of --to",
+        );
+    }
     write(
         &args.model,
         &files,

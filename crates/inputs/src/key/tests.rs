@@ -73,6 +73,20 @@ fn no_message_has_the_seed() {
         assert!(matches!(error, Error::MalformedKey { .. }));
         assert!(!error.to_string().contains(&seed[..8]), "{error}");
     }
+    // In the wrong place too.
+    let misplaced = [
+        ("version = 1", format!("version = \"{seed}\"")),
+        ("\"nchw\"", format!("\"{seed}\"")),
+        ("\"rgb\"", format!("\"{seed}\"")),
+        ("\"shuffle\"", format!("\"{seed}\"")),
+        ("block = 4", format!("{seed} = 4")),
+        ("version = 1", format!("version = {seed}")),
+    ];
+    for (from, to) in misplaced {
+        let error = InputKey::from_text(&text.replace(from, &to)).unwrap_err();
+        assert!(!error.to_string().contains(&seed[..8]), "{error}");
+    }
+    assert!(InputKey::from_text(&(text.clone() + &"#\n".repeat(1 << 15))).is_err());
     assert!(!format!("{key:?}").contains(&seed[..8]));
 }
 

@@ -11,6 +11,9 @@ use crate::key::spec::{Layout, Normalisation, Order, Spec, Transform};
 /// The only version of the text.
 const VERSION: u32 = 1;
 
+/// The longest text that is read.
+const MAX_TEXT_BYTES: usize = 64 << 10;
+
 const AGE_FILE: &[u8] = b"age-encryption.org/";
 const ARMOR: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";
 
@@ -36,6 +39,9 @@ pub(super) fn is_encrypted(bytes: &[u8]) -> bool {
 }
 
 pub(super) fn parse(text: &str) -> Result<(Spec, InputSeed), String> {
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(format!("it is longer than {MAX_TEXT_BYTES} bytes"));
+    }
     let is_seed = |line: &&str| line.trim_start().starts_with("seed");
     let mut seeds = text.lines().filter(is_seed);
     let (Some(line), None) = (seeds.next(), seeds.next()) else {
@@ -50,8 +56,19 @@ pub(super) fn parse(text: &str) -> Result<(Spec, InputSeed), String> {
     let seed = digits
         .and_then(InputSeed::from_hex)
         .ok_or("its seed is not 64 lowercase hexadecimal digits in quotes")?;
-    let rest: Vec<&str> = text.lines().filter(|line| !is_seed(line)).collect();
-    let raw: Raw = toml::from_str(&rest.join("\n")).map_err(|e| e.message().to_owned())?;
+    // An empty line in its place, so that lines keep their numbers.
+    let rest = text
+        .lines()
+        .map(|line| if is_seed(&line) { "" } else { line });
+    let rest = rest.collect::<Vec<_>>().join("\n");
+    // No message has a part of the file: a seed may stand where it does not belong.
+    let raw: Raw = toml::from_str(&rest).map_err(|error| {
+        let before = error.span().and_then(|span| rest.get(..span.start));
+        match before {
+            Some(before) => format!("line {} cannot be read", before.matches('\n').count() + 1),
+            None => "a member is missing".to_owned(),
+        }
+    })?;
     if raw.version != VERSION {
         return Err(format!(
             "its version is {}; this program reads version {VERSION}",
@@ -60,7 +77,7 @@ pub(super) fn parse(text: &str) -> Result<(Spec, InputSeed), String> {
     }
     let transform = |name: &String| {
         let known = Transform::ALL.into_iter().find(|t| t.name() == name);
-        known.ok_or_else(|| format!("it has an unknown transform {name:?}"))
+        known.ok_or_else(|| "it has an unknown transform".to_owned())
     };
     let spec = Spec {
         transforms: raw
@@ -73,12 +90,12 @@ pub(super) fn parse(text: &str) -> Result<(Spec, InputSeed), String> {
         layout: match &*raw.layout {
             "nchw" => Layout::Nchw,
             "nhwc" => Layout::Nhwc,
-            other => return Err(format!("its layout is {other:?}, not nchw or nhwc")),
+            _ => return Err("its layout is not nchw or nhwc".into()),
         },
         order: match raw.order.as_deref() {
             None | Some("rgb") => Order::Rgb,
             Some("bgr") => Order::Bgr,
-            Some(other) => return Err(format!("its order is {other:?}, not rgb or bgr")),
+            Some(_) => return Err("its order is not rgb or bgr".into()),
         },
         range: raw.range,
         normalisation: match (raw.mean, raw.std) {

@@ -127,8 +127,21 @@ fn check_affine(key: &InputKey) -> Result<()> {
 }
 
 impl Work<'_> {
+    /// Whether pixels stay where and what they are.
+    fn changes_nothing(&self) -> bool {
+        let BlockMap::Signed { places, negated } = self.map else {
+            return false;
+        };
+        let stay = places.iter().zip(0..).all(|(from, t)| *from == t);
+        stay && !negated.contains(&true) && !self.spec.has(Transform::Blocks)
+    }
+
     fn run(&self, source: &Source<'_>, input: Option<&str>) -> Result<Rewritten> {
         check_source(source)?;
+        if self.changes_nothing() {
+            let text = "the key leaves images as they are: so small a block has few keys, so make one with larger blocks";
+            return Err(Error::Usage(text.into()));
+        }
         let graph = Graph::new(*source);
         let mut inputs = inputs(source, &graph)?;
         if let Some(name) = input {
