@@ -15,7 +15,7 @@ use crate::keys::{AudienceArgs, IdentityArgs, read_identities, write_identity};
 use crate::view;
 
 /// What images are transformed with, and models rewritten for. `onnxseal._inputs` makes arrays of it.
-#[pyclass(frozen, module = "onnxseal")]
+#[pyclass(frozen, module = "onnxseal", name = "_RawInputKey")]
 pub struct RawInputKey(inputs::InputKey);
 
 /// What of a key is not secret, as arguments.

@@ -4,7 +4,7 @@ import os
 import sys
 
 from onnxseal._errors import UsageError
-from onnxseal._onnxseal import RawInputKey
+from onnxseal._onnxseal import _RawInputKey
 
 # The names of numpy's types that pixels may have, and ours.
 _TYPES = {"uint8": "u8", "uint16": "u16", "int8": "i8", "float16": "f16", "float32": "f32"}
@@ -22,19 +22,19 @@ class InputKey:
     """
 
     def __init__(self, raw):
-        if not isinstance(raw, RawInputKey):
+        if not isinstance(raw, _RawInputKey):
             raise TypeError("use InputKey.open, InputKey.parse or InputKey.generate")
         self._raw = raw
 
     @classmethod
     def open(cls, path, identity=None):
         """Opens a key file. One that is encrypted with age needs an identity, as `onnxseal.open` takes it."""
-        return cls(RawInputKey.open(path, identity))
+        return cls(_RawInputKey.open(path, identity))
 
     @classmethod
     def parse(cls, text, identity=None):
         """Reads the text of a key file."""
-        return cls(RawInputKey.parse(text.encode() if isinstance(text, str) else bytes(text), identity))
+        return cls(_RawInputKey.parse(text.encode() if isinstance(text, str) else bytes(text), identity))
 
     @classmethod
     def generate(
@@ -52,7 +52,7 @@ class InputKey:
         """Makes a new key, as `onnxseal inputs keygen` does."""
         transforms = [transforms] if isinstance(transforms, str) else list(transforms)
         spec = {"transforms": transforms, "block": block, "channels": channels, "layout": layout, "order": order}
-        return cls(RawInputKey.generate({**spec, "range": tuple(range), "mean": _numbers(mean), "std": _numbers(std)}))
+        return cls(_RawInputKey.generate({**spec, "range": tuple(range), "mean": _numbers(mean), "std": _numbers(std)}))
 
     @property
     def spec(self):
