@@ -194,7 +194,6 @@ pub fn batch_hint(error: &BatchError) -> Option<&'static str> {
     })
 }
 
-/// The same of one model.
 /// What to do about a model that cannot be rewritten.
 fn inputs_hint(error: &anyhow::Error) -> Option<&'static str> {
     #[cfg(feature = "inputs")]
@@ -213,6 +212,7 @@ fn inputs_hint(error: &anyhow::Error) -> Option<&'static str> {
     }
 }
 
+/// What to do about an error of one model, if that is not obvious.
 fn hint(error: &Error) -> Option<&'static str> {
     Some(match error {
         Error::Interrupted { .. } => INTERRUPTED,

@@ -72,19 +72,10 @@ pub fn input_key(
     quiet: bool,
 ) -> Result<onnxseal_inputs::InputKey> {
     let (file, name) = open_secret(path, what, quiet)?;
-    // Allocated once: a buffer that grows leaves secrets behind.
-    let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(MAX_INPUT_KEY_BYTES + 1));
-    file.take(MAX_INPUT_KEY_BYTES as u64 + 1)
-        .read_to_end(&mut bytes)
-        .with_context(|| format!("cannot read {name}"))?;
     let identities = identities.read(quiet)?;
-    onnxseal_inputs::InputKey::from_bytes(&bytes, identities.as_ref())
+    onnxseal_inputs::InputKey::read(file, Path::new(&name), identities.as_ref())
         .with_context(|| format!("cannot use {name}"))
 }
-
-/// More than any key file has.
-#[cfg(feature = "inputs")]
-const MAX_INPUT_KEY_BYTES: usize = 256 << 10;
 
 /// What opens a model.
 #[derive(Debug, Args)]

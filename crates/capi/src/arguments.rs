@@ -99,11 +99,17 @@ pub(crate) unsafe fn array<'a, T>(array: *const T, len: usize, name: &str) -> Re
     if array.is_null() {
         return Err(Fault::usage(format!("{name} is NULL")));
     }
-    if len > isize::MAX as usize / size_of::<T>().max(1) {
-        return Err(Fault::usage(format!("{name} is longer than memory")));
-    }
+    check_len::<T>(len, name)?;
     // SAFETY: as the caller promises; no longer than a slice may be.
     Ok(unsafe { std::slice::from_raw_parts(array, len) })
+}
+
+/// Fails for more elements than a slice may have.
+fn check_len<T>(len: usize, name: &str) -> Result<()> {
+    match len > isize::MAX as usize / size_of::<T>().max(1) {
+        true => Err(Fault::usage(format!("{name} is longer than memory"))),
+        false => Ok(()),
+    }
 }
 
 /// An array to be written; `NULL` only if it is empty.
@@ -121,9 +127,7 @@ pub(crate) unsafe fn array_mut<'a, T>(
     if array.is_null() || !array.is_aligned() {
         return Err(Fault::usage(format!("{name} is NULL, or not aligned")));
     }
-    if len > isize::MAX as usize / size_of::<T>().max(1) {
-        return Err(Fault::usage(format!("{name} is longer than memory")));
-    }
+    check_len::<T>(len, name)?;
     // SAFETY: as the caller promises; no longer than a slice may be.
     Ok(unsafe { std::slice::from_raw_parts_mut(array, len) })
 }

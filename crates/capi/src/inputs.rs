@@ -78,15 +78,8 @@ pub extern "C" fn onnxseal_input_key_apply(
     is_normalised: bool,
     values: *mut c_void,
 ) -> Option<Box<OnnxsealError>> {
-    guard(|| {
-        transform(
-            key,
-            (dims, n_dims),
-            (data_type, is_normalised),
-            values,
-            false,
-        )
-    })
+    let kind = (data_type, is_normalised);
+    guard(|| transform(key, (dims, n_dims), kind, values, false))
 }
 
 /// Makes plain images of keyed ones where they lie. Arguments and errors are those of
@@ -101,15 +94,8 @@ pub extern "C" fn onnxseal_input_key_invert(
     is_normalised: bool,
     values: *mut c_void,
 ) -> Option<Box<OnnxsealError>> {
-    guard(|| {
-        transform(
-            key,
-            (dims, n_dims),
-            (data_type, is_normalised),
-            values,
-            true,
-        )
-    })
+    let kind = (data_type, is_normalised);
+    guard(|| transform(key, (dims, n_dims), kind, values, true))
 }
 
 /// Releases `key`; does nothing for `NULL`.

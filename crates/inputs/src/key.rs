@@ -5,7 +5,7 @@ mod spec;
 mod text;
 
 use std::fmt;
-use std::io::Read as _;
+use std::io::Read;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -62,16 +62,20 @@ impl InputKey {
     /// [`Error::Io`], [`Error::MalformedKey`], [`Error::Key`] where it does not open, [`Error::Usage`] without identities
     /// for an encrypted one.
     pub fn open(path: &Path, identities: Option<&Identities>) -> Result<InputKey> {
-        let io = |source| Error::Io {
-            path: path.to_owned(),
-            source,
-        };
-        let file = std::fs::File::open(path).map_err(io)?;
+        let file = std::fs::File::open(path).map_err(io(path))?;
+        InputKey::read(file, path, identities)
+    }
+
+    /// The same of what is open already; `path` names it in errors.
+    ///
+    /// # Errors
+    /// As [`InputKey::open`].
+    pub fn read(file: impl Read, path: &Path, identities: Option<&Identities>) -> Result<InputKey> {
         // Allocated once: a buffer that grows leaves secrets behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_KEY_FILE_BYTES + 1));
         file.take(MAX_KEY_FILE_BYTES as u64 + 1)
             .read_to_end(&mut bytes)
-            .map_err(io)?;
+            .map_err(io(path))?;
         InputKey::from_bytes(&bytes, identities)
     }
 
@@ -157,6 +161,14 @@ impl InputKey {
             true => Ok(Some(self.seed.ffx_table()?)),
             false => Ok(None),
         }
+    }
+}
+
+/// The file at `path` cannot be read.
+fn io(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
+    |source| Error::Io {
+        path: path.to_owned(),
+        source,
     }
 }
 

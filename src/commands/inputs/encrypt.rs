@@ -5,6 +5,7 @@ use onnxseal_inputs::{EncryptOptions, Error, Report, Scale, encrypt};
 
 use crate::cli::inputs::Encrypt;
 use crate::commands::Stop;
+use crate::commands::assess::stopped;
 use crate::exit::{Failures, Usage};
 use crate::io::is_same_file;
 use crate::keys::input_key;
@@ -39,9 +40,8 @@ pub fn run(args: &Encrypt, quiet: bool) -> Result<()> {
     drop(bar);
     let report = match (made, stop.signal()) {
         (Err(Error::Cancelled), Some(signal)) => {
-            let code = 128 + signal as u8;
-            let text = "stopped: files that are whole stay, and a second run does the rest".into();
-            return Err(Failures { code, text }.into());
+            let what = "files that are whole stay, and a second run does the rest";
+            return Err(stopped(signal, what));
         }
         (made, _) => made?,
     };
