@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Which siblings each package may depend on, tests aside.
-const ALLOWED: [(&str, &[&str]); 14] = [
+const ALLOWED: [(&str, &[&str]); 15] = [
     (
         "onnxseal",
         &[
@@ -51,6 +51,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
             "onnxseal-crypto",
             "onnxseal-data",
             "onnxseal-onnx",
+            "onnxseal-rewrite",
             "onnxseal-store",
         ],
     ),
@@ -65,6 +66,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
             "onnxseal-runtime",
         ],
     ),
+    ("onnxseal-rewrite", &["onnxseal-onnx", "onnxseal-store"]),
     ("onnxseal-runtime", &["onnxseal-core", "onnxseal-onnx"]),
     ("onnxseal-store", &[]),
     ("onnxseal-testkit", &["onnxseal-onnx"]),

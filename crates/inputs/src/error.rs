@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::refusal::Refusal;
+use onnxseal_rewrite::Refusal;
 
 /// Why an operation on keyed inputs failed.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +85,18 @@ impl Error {
                 Fault::NoMatchingKey
             }
             _ => Fault::Usage,
+        }
+    }
+}
+
+impl From<onnxseal_rewrite::Error> for Error {
+    fn from(error: onnxseal_rewrite::Error) -> Error {
+        use onnxseal_rewrite::Error as RewriteError;
+        match error {
+            RewriteError::Refused(refusal) => Error::Refused(refusal),
+            RewriteError::Onnx(error) => Error::Onnx(error),
+            RewriteError::Store(error) => Error::Store(error),
+            error => Error::Usage(error.to_string()),
         }
     }
 }

@@ -9,7 +9,6 @@ pub mod attack;
 mod data;
 mod error;
 mod key;
-mod refusal;
 pub mod rewrite;
 
 pub use apply::{Cipher, Images, ImagesMut, Scale, ValueType};
@@ -19,4 +18,4 @@ pub use key::{
     BlockMap, InputKey, Layout, MAX_BLOCK, MAX_BLOCK_VALUES, MAX_CHANNELS, MAX_ORTHOGONAL, Matrix,
     Normalisation, Order, Spec, Transform,
 };
-pub use refusal::Refusal;
+pub use onnxseal_rewrite::Refusal;

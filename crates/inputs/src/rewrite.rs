@@ -1,13 +1,11 @@
 //! Trained models, changed so that they take images made with a key, with no loss.
 //!
 //! `front` goes from the input to the nodes whose weights meet the pixels, `solve` computes their new weights, and
-//! `write` puts these in a copy of the model's files. Nothing else of them changes.
+//! `onnxseal_rewrite` puts these in a copy of the model's files. Nothing else of them changes.
 
-mod changes;
 mod consumer;
-mod elements;
+mod files;
 mod front;
-mod graph;
 mod patch;
 mod positions;
 mod report;
@@ -15,12 +13,13 @@ mod solve;
 mod start;
 mod value;
 mod work;
-mod write;
 
-pub use graph::Source;
-pub use onnxseal_onnx::model::FileId;
-pub use onnxseal_onnx::proto::tensor_proto::DataType;
+pub use files::Files;
+pub use onnxseal_rewrite::{DataType, Edit, FileId, Source, Written};
 pub use patch::patch;
 pub use report::{Candidate, Entry, inspect};
-pub use work::{Edit, Rewritten, rekey, rewrite};
-pub use write::{Files, Written};
+pub use work::{Rewritten, rekey, rewrite};
+
+/// What helps wherever a model computes what no rewriting can undo.
+pub(crate) const TRAIN: &str =
+    "train the model on transformed images instead: `inputs encrypt` transforms data sets";

@@ -42,8 +42,10 @@ const NEGATIVE: &str = r#"["negative"]"#;
 const BOTH: &str = r#"["shuffle", "negative"]"#;
 const ORTHOGONAL: &str = r#"["orthogonal"]"#;
 
-fn no_external(_: &str, _: Span) -> Result<Vec<u8>> {
-    Err(Error::Usage("there is no external data".into()))
+fn no_external(_: &str, _: Span) -> onnxseal_rewrite::Result<Vec<u8>> {
+    Err(onnxseal_rewrite::Error::Usage(
+        "there is no external data".into(),
+    ))
 }
 
 fn run(bytes: &[u8], key: &InputKey) -> Result<Rewritten> {

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use onnxseal_inputs::rewrite::{Files, Source, rewrite};
-use onnxseal_inputs::{Error, InputKey, Transform};
+use onnxseal_inputs::{InputKey, Transform};
 use onnxseal_onnx::model::{FileId, Span};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 use onnxseal_onnx::proto::{ModelProto, TensorProto};
@@ -52,7 +52,7 @@ fn doubles(name: &str, dims: &[i64], values: &[f64]) -> TensorProto {
 /// The model after it is rewritten.
 fn rewritten(bytes: &[u8], key: &InputKey) -> ModelProto {
     let model = locate(bytes, &Limits::default()).unwrap();
-    let external = |_: &str, _: Span| Err(Error::Usage("there is no external data".into()));
+    let external = |_: &str, _: Span| panic!("there is no external data");
     let source = Source {
         bytes,
         model: &model,

@@ -7,9 +7,10 @@ use std::collections::HashSet;
 use onnxseal_onnx::model::{Node, NodeId};
 
 use crate::error::Result;
-use crate::refusal::{Refusal, TRAIN};
-use crate::rewrite::graph::Graph;
+use crate::rewrite::TRAIN;
 use crate::rewrite::value::{Atom, Axis, Of, Value};
+use onnxseal_rewrite::Graph;
+use onnxseal_rewrite::Refusal;
 
 pub(super) use weight::{Bias, Kind, Weight, through_identity};
 
@@ -211,7 +212,7 @@ struct Pads {
 }
 
 fn pads(
-    attributes: &crate::rewrite::graph::Attributes<'_>,
+    attributes: &onnxseal_rewrite::Attributes<'_>,
     kernel: (u64, u64),
     strides: (u64, u64),
     size: (Option<u64>, Option<u64>),

@@ -8,10 +8,11 @@ use std::collections::HashMap;
 use onnxseal_onnx::model::{Node, NodeId};
 
 use crate::error::{Error, Result};
-use crate::refusal::{Refusal, TRAIN};
+use crate::rewrite::TRAIN;
 use crate::rewrite::consumer::{Consumer, conv, matmul};
-use crate::rewrite::graph::Graph;
 use crate::rewrite::value::Value;
+use onnxseal_rewrite::Graph;
+use onnxseal_rewrite::Refusal;
 
 /// Nodes between the image and its weights, at most.
 const MAX_NODES: usize = 256;

@@ -4,11 +4,11 @@ use nalgebra::DMatrix;
 
 use crate::error::{Error, Result};
 use crate::key::Spec;
-use crate::refusal::Refusal;
 use crate::rewrite::consumer::{Consumer, Kind, check_block};
 use crate::rewrite::front;
-use crate::rewrite::graph::{Graph, Source};
 use crate::rewrite::start::{Start, check_source, inputs};
+use onnxseal_rewrite::Refusal;
+use onnxseal_rewrite::{Graph, Source};
 
 /// The weights of a model that a key of this kind would change: `[D, n]`, a row for each output and each block of its window, a
 /// column for each value of a block.

@@ -5,11 +5,12 @@ use std::collections::HashSet;
 use onnxseal_onnx::model::{Node, TensorId};
 
 use crate::error::Result;
-use crate::refusal::{Refusal, TRAIN};
-use crate::rewrite::changes::{Changes, replace};
+use crate::rewrite::TRAIN;
 use crate::rewrite::consumer::{After, Consumer};
-use crate::rewrite::graph::Graph;
 use crate::rewrite::value::Axis;
+use onnxseal_rewrite::Changes;
+use onnxseal_rewrite::Graph;
+use onnxseal_rewrite::Refusal;
 
 /// Nodes between the consumer and the positions, at most.
 const MAX_CHAIN: usize = 24;
@@ -426,5 +427,5 @@ pub(super) fn permute(
             }
         }
     }
-    replace(graph, positions.tensor, new, changes)
+    Ok(changes.replace(graph, positions.tensor, new)?)
 }

@@ -4,13 +4,14 @@ use onnxseal_onnx::proto::tensor_proto::DataType;
 
 use crate::error::{Error, Result};
 use crate::key::{BlockMap, Layout, MAX_BLOCK, MAX_BLOCK_VALUES, MAX_CHANNELS};
-use crate::refusal::{Refusal, TRAIN, shown};
-use crate::rewrite::changes::Changes;
+use crate::rewrite::TRAIN;
 use crate::rewrite::consumer::{Consumer, Kind, check_block};
-use crate::rewrite::graph::{Graph, Source};
 use crate::rewrite::solve::{Task, solve};
 use crate::rewrite::start::{Start, check_source, inputs};
 use crate::rewrite::{front, positions};
+use onnxseal_rewrite::Changes;
+use onnxseal_rewrite::{Graph, Source};
+use onnxseal_rewrite::{Refusal, shown};
 
 /// An input, and whether it can be made to take transformed images.
 #[derive(Debug)]

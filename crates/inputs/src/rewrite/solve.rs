@@ -23,12 +23,13 @@ use onnxseal_onnx::proto::tensor_proto::DataType;
 
 use crate::error::Result;
 use crate::key::{BlockMap, Matrix};
-use crate::refusal::{Refusal, TRAIN};
-use crate::rewrite::changes::{Changes, replace};
+use crate::rewrite::TRAIN;
 use crate::rewrite::consumer::{Bias, Consumer, Kind, through_identity};
-use crate::rewrite::elements::{Elements, is_float};
-use crate::rewrite::graph::Graph;
 use bias::{Shift, add_bias};
+use onnxseal_rewrite::Changes;
+use onnxseal_rewrite::Graph;
+use onnxseal_rewrite::Refusal;
+use onnxseal_rewrite::{Elements, is_float};
 
 /// How far from zero, against the range of a pixel, what padding would have to be may lie.
 const NEARLY_ZERO: f64 = 1e-7;
@@ -85,7 +86,7 @@ pub(super) fn solve(
         }
     };
     let data_type = weights.data_type();
-    replace(graph, consumer.weight.tensor, weights, changes)?;
+    changes.replace(graph, consumer.weight.tensor, weights)?;
     let is_still = match &factors {
         Factors::Signed {
             factors, shifts, ..
@@ -271,7 +272,7 @@ fn normalise(
                 }
             }
         }
-        replace(graph, tensor, new, changes)?;
+        changes.replace(graph, tensor, new)?;
     }
     Ok(())
 }

@@ -5,9 +5,9 @@ use onnxseal_onnx::proto::tensor_proto::DataType;
 
 use crate::error::Result;
 use crate::key::{Layout, Spec};
-use crate::refusal::Refusal;
-use crate::rewrite::graph::{Graph, Source};
 use crate::rewrite::value::{Axis, Of, Value};
+use onnxseal_rewrite::Refusal;
+use onnxseal_rewrite::{Graph, Source};
 
 /// Fails where the model is one whose weights are not what they seem, or may be read in two ways.
 pub(super) fn check_source(source: &Source<'_>) -> Result<()> {

@@ -1,15 +1,12 @@
 //! One model, one key: all that changes.
 
 use onnxseal_onnx::detail::InputType;
-use onnxseal_onnx::edit::with_lengths;
-use onnxseal_onnx::model::{FileId, Span};
+
+use onnxseal_rewrite::{Changes, Edit, FileId, Graph, Refusal, Source};
 
 use crate::error::{Error, Result};
 use crate::key::{BlockMap, InputKey, Spec, Transform};
-use crate::refusal::{Refusal, TRAIN};
-use crate::rewrite::changes::Changes;
 use crate::rewrite::consumer::check_block;
-use crate::rewrite::graph::{Graph, Source};
 use crate::rewrite::solve::{Task, solve};
 use crate::rewrite::start::{Start, check_source, inputs};
 use crate::rewrite::{front, positions};
@@ -33,15 +30,15 @@ pub struct Rewritten {
     pub needs_check: bool,
 }
 
-/// A range of a file, and what comes in its place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Edit {
-    /// The file.
-    pub file: FileId,
-    /// The range.
-    pub taken: Span,
-    /// What comes in its place: as many bytes, except in the model file.
-    pub text: Vec<u8>,
+impl Rewritten {
+    /// A copy of one file's `bytes` with its edits.
+    ///
+    /// # Errors
+    /// [`Error::Store`] where the bytes are not those of the file.
+    pub fn apply(&self, file: FileId, bytes: &[u8]) -> Result<Vec<u8>> {
+        let edits = self.edits.iter().filter(|edit| edit.file == file);
+        Ok(onnxseal_rewrite::apply(bytes, edits)?)
+    }
 }
 
 /// What is done to the blocks of an image.
@@ -238,40 +235,10 @@ impl Work<'_> {
         }
         Ok(Rewritten {
             tensors: std::mem::take(&mut changes.tensors),
-            edits: edits(graph, changes)?,
+            edits: changes.edits(graph)?,
             input: input.name.to_owned(),
             is_exact,
             needs_check: moves_blocks,
         })
-    }
-}
-
-/// All edits, by file and in order.
-fn edits(graph: &Graph<'_>, changes: Changes) -> Result<Vec<Edit>> {
-    let mut edits: Vec<Edit> = changes
-        .ranges
-        .into_iter()
-        .map(|(file, taken, text)| Edit { file, taken, text })
-        .collect();
-    if !changes.inserts.is_empty() {
-        let file = FileId::MODEL;
-        let inserts = with_lengths(graph.source.bytes, changes.inserts)?;
-        edits.extend(
-            inserts
-                .into_iter()
-                .map(|(taken, text)| Edit { file, taken, text }),
-        );
-    }
-    // Those at one place stay in their order.
-    edits.sort_by_key(|edit| (edit.file, edit.taken.start));
-    let overlap = edits.windows(2).any(|pair| match pair {
-        [a, b] => a.file == b.file && a.taken.end() > b.taken.start,
-        _ => false,
-    });
-    match overlap {
-        true => Err(Refusal::new("two nodes would change the same weights")
-            .advise(TRAIN)
-            .into()),
-        false => Ok(edits),
     }
 }

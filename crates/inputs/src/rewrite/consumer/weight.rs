@@ -4,10 +4,10 @@ use onnxseal_onnx::model::{Node, NodeId, TensorId};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 
 use crate::error::Result;
-use crate::refusal::{Refusal, shown};
-use crate::rewrite::elements::is_float;
-use crate::rewrite::graph::Graph;
 use crate::rewrite::value::Value;
+use onnxseal_rewrite::Graph;
+use onnxseal_rewrite::is_float;
+use onnxseal_rewrite::{Refusal, shown};
 
 /// Nodes that weights come through, at most.
 const MAX_CHAIN: usize = 16;

@@ -4,10 +4,11 @@ use onnxseal_onnx::model::{Node, NodeId};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 
 use crate::error::Result;
-use crate::refusal::{Refusal, TRAIN};
-use crate::rewrite::elements::{bounds, is_float};
-use crate::rewrite::graph::{Graph, Small};
+use crate::rewrite::TRAIN;
 use crate::rewrite::value::{Rounding, Value};
+use onnxseal_rewrite::Refusal;
+use onnxseal_rewrite::{Graph, Small};
+use onnxseal_rewrite::{bounds, is_float};
 
 /// The constant of an input of `node`.
 fn constant(graph: &Graph<'_>, node: &Node<'_>, slot: usize) -> Result<Small> {

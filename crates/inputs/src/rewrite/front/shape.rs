@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use onnxseal_onnx::model::Node;
 
 use crate::error::Result;
-use crate::refusal::{Refusal, TRAIN};
-use crate::rewrite::graph::Graph;
+use crate::rewrite::TRAIN;
 use crate::rewrite::value::{self, Atom, Axis, Dim, MAX_LISTED, Of, Pixel, Value};
+use onnxseal_rewrite::Graph;
+use onnxseal_rewrite::Refusal;
 
 /// Nodes that compute a shape, at most.
 const MAX_DEPTH: usize = 12;

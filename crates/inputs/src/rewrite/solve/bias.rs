@@ -4,11 +4,11 @@ use onnxseal_onnx::edit::{NewTensor, add_input};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 
 use crate::error::Result;
-use crate::refusal::Refusal;
-use crate::rewrite::changes::{Changes, replace};
 use crate::rewrite::consumer::{Bias, Consumer};
-use crate::rewrite::elements::{Elements, is_float};
-use crate::rewrite::graph::Graph;
+use onnxseal_rewrite::Changes;
+use onnxseal_rewrite::Graph;
+use onnxseal_rewrite::Refusal;
+use onnxseal_rewrite::{Elements, is_float};
 
 /// What is added to the bias of an output.
 #[derive(Clone, Copy, Default)]
@@ -45,14 +45,14 @@ pub(super) fn add_bias(
                     return Err(refused("its new bias is out of range").into());
                 }
             }
-            replace(graph, *tensor, bias, changes)
+            Ok(changes.replace(graph, *tensor, bias)?)
         }
         Bias::Integers(tensor, scale) => {
             let mut bias = graph.load(*tensor)?;
             add_integers(&mut bias, shifts, scale.as_deref()).ok_or_else(|| {
                 refused("its bias is of integers, and what is to be added is none, or out of range")
             })?;
-            replace(graph, *tensor, bias, changes)
+            Ok(changes.replace(graph, *tensor, bias)?)
         }
         Bias::Scaled(tensor, scale) => {
             let mut bias = graph.load(*tensor)?;
@@ -64,7 +64,7 @@ pub(super) fn add_bias(
                     return Err(refused("its new bias is out of range").into());
                 }
             }
-            replace(graph, *tensor, bias, changes)
+            Ok(changes.replace(graph, *tensor, bias)?)
         }
         Bias::Shared(tensor, slot) => {
             let mut bias = graph.load(*tensor)?;

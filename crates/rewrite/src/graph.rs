@@ -9,9 +9,9 @@ use onnxseal_onnx::model::{
 };
 use onnxseal_onnx::proto::tensor_proto::DataType;
 
+use crate::elements::{Elements, width};
 use crate::error::Result;
 use crate::refusal::Refusal;
-use crate::rewrite::elements::{Elements, width};
 
 /// Elements of a constant that is read as numbers, at most.
 const MAX_SMALL: u64 = 1 << 16;
@@ -30,8 +30,9 @@ pub struct Source<'a> {
 }
 
 /// The main graph by names.
-pub(super) struct Graph<'a> {
-    pub(super) source: Source<'a>,
+pub struct Graph<'a> {
+    /// The model.
+    pub source: Source<'a>,
     readers: HashMap<&'a str, Vec<NodeId>>,
     producers: HashMap<&'a str, NodeId>,
     constants: HashMap<&'a str, TensorId>,
@@ -41,16 +42,19 @@ pub(super) struct Graph<'a> {
 }
 
 /// A constant of few elements.
-pub(super) struct Small {
-    pub(super) dims: Vec<u64>,
-    pub(super) values: Vec<f64>,
+pub struct Small {
+    /// Shape.
+    pub dims: Vec<u64>,
+    /// Elements.
+    pub values: Vec<f64>,
 }
 
 /// The attributes of a node.
-pub(super) struct Attributes<'a>(Vec<Attribute<'a>>);
+pub struct Attributes<'a>(Vec<Attribute<'a>>);
 
 impl<'a> Graph<'a> {
-    pub(super) fn new(source: Source<'a>) -> Graph<'a> {
+    /// Looks up names once.
+    pub fn new(source: Source<'a>) -> Graph<'a> {
         let model = source.model;
         let main = model.main();
         let in_function = in_functions(model);
@@ -98,36 +102,45 @@ impl<'a> Graph<'a> {
     }
 
     /// Whether a node stands in a function, which sees no names of the graph.
-    pub(super) fn is_in_function(&self, node: &Node<'_>) -> bool {
+    pub fn is_in_function(&self, node: &Node<'_>) -> bool {
         self.in_function.get(node.graph.index()) == Some(&true)
     }
 
-    pub(super) fn model(&self) -> &'a Model<'a> {
+    /// The located model.
+    pub fn model(&self) -> &'a Model<'a> {
         self.source.model
     }
 
-    pub(super) fn node(&self, id: NodeId) -> Result<&'a Node<'a>> {
+    /// A node.
+    ///
+    /// # Errors
+    /// Never for an id of this model.
+    pub fn node(&self, id: NodeId) -> Result<&'a Node<'a>> {
         let node = self.model().nodes.get(id.index());
         node.ok_or_else(|| Refusal::new("a node is missing").into())
     }
 
-    pub(super) fn tensor(&self, id: TensorId) -> Result<&'a Tensor<'a>> {
+    /// A tensor.
+    ///
+    /// # Errors
+    /// Never for an id of this model.
+    pub fn tensor(&self, id: TensorId) -> Result<&'a Tensor<'a>> {
         let tensor = self.model().tensors.get(id.index());
         tensor.ok_or_else(|| Refusal::new("a tensor is missing").into())
     }
 
     /// The nodes that read a value, of all graphs; twice where one reads it twice.
-    pub(super) fn readers(&self, name: &str) -> &[NodeId] {
+    pub fn readers(&self, name: &str) -> &[NodeId] {
         self.readers.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// Whether a value is an output of a graph.
-    pub(super) fn is_output(&self, name: &str) -> bool {
+    pub fn is_output(&self, name: &str) -> bool {
         self.outputs.contains(name)
     }
 
     /// The one node that reads a value.
-    pub(super) fn only_reader(&self, name: &str) -> Option<NodeId> {
+    pub fn only_reader(&self, name: &str) -> Option<NodeId> {
         match self.readers(name) {
             [reader] if !self.is_output(name) => Some(*reader),
             _ => None,
@@ -135,22 +148,29 @@ impl<'a> Graph<'a> {
     }
 
     /// The node that makes a value.
-    pub(super) fn producer(&self, name: &str) -> Option<(NodeId, &'a Node<'a>)> {
+    pub fn producer(&self, name: &str) -> Option<(NodeId, &'a Node<'a>)> {
         let id = *self.producers.get(name)?;
         Some((id, self.model().nodes.get(id.index())?))
     }
 
     /// The tensor that a value is.
-    pub(super) fn constant(&self, name: &str) -> Option<TensorId> {
+    pub fn constant(&self, name: &str) -> Option<TensorId> {
         self.constants.get(name).copied()
     }
 
-    pub(super) fn attributes(&self, node: &Node<'_>) -> Result<Attributes<'a>> {
+    /// The attributes of a node.
+    ///
+    /// # Errors
+    /// [`crate::Error::Onnx`] where they are malformed.
+    pub fn attributes(&self, node: &Node<'_>) -> Result<Attributes<'a>> {
         Ok(Attributes(detail::attributes(self.source.bytes, node)?))
     }
 
     /// Reads the elements of a tensor.
-    pub(super) fn load(&self, id: TensorId) -> Result<Elements> {
+    ///
+    /// # Errors
+    /// [`crate::Error::Refused`] where they cannot be read as numbers.
+    pub fn load(&self, id: TensorId) -> Result<Elements> {
         let graph = self;
         let tensor = graph.tensor(id)?;
         let refused = |reason: &str| {
@@ -201,7 +221,10 @@ impl<'a> Graph<'a> {
     }
 
     /// The elements of a constant of few of them, which may come through Identity and Cast.
-    pub(super) fn small(&self, name: &str) -> Result<Option<Small>> {
+    ///
+    /// # Errors
+    /// As [`Graph::load`].
+    pub fn small(&self, name: &str) -> Result<Option<Small>> {
         let mut name = name;
         for _ in 0..MAX_CHAIN {
             if let Some(id) = self.constant(name) {
@@ -243,13 +266,16 @@ impl<'a> Graph<'a> {
     }
 
     /// The integers of a constant list.
-    pub(super) fn integers(&self, name: &str) -> Result<Option<Vec<i64>>> {
+    ///
+    /// # Errors
+    /// As [`Graph::load`].
+    pub fn integers(&self, name: &str) -> Result<Option<Vec<i64>>> {
         let small = self.small(name)?;
         Ok(small.map(|small| small.values.iter().map(|value| *value as i64).collect()))
     }
 
     /// The element type of a constant.
-    pub(super) fn type_of(&self, name: &str) -> Option<DataType> {
+    pub fn type_of(&self, name: &str) -> Option<DataType> {
         let tensor = self.model().tensors.get(self.constant(name)?.index())?;
         Some(tensor.data_type)
     }
@@ -278,32 +304,37 @@ impl<'a> Attributes<'a> {
         Some(&found.value)
     }
 
-    pub(super) fn has(&self, name: &str) -> bool {
+    /// Whether there is such an attribute.
+    pub fn has(&self, name: &str) -> bool {
         self.find(name).is_some()
     }
 
-    pub(super) fn int(&self, name: &str, default: i64) -> i64 {
+    /// The value of an integer, or its default.
+    pub fn int(&self, name: &str, default: i64) -> i64 {
         match self.find(name) {
             Some(Setting::Int(value)) => *value,
             _ => default,
         }
     }
 
-    pub(super) fn float(&self, name: &str, default: f32) -> f64 {
+    /// The value of a float, or its default.
+    pub fn float(&self, name: &str, default: f32) -> f64 {
         f64::from(match self.find(name) {
             Some(Setting::Float(value)) => *value,
             _ => default,
         })
     }
 
-    pub(super) fn ints(&self, name: &str) -> Option<&[i64]> {
+    /// A list of integers.
+    pub fn ints(&self, name: &str) -> Option<&[i64]> {
         match self.find(name) {
             Some(Setting::Ints(values)) => Some(values),
             _ => None,
         }
     }
 
-    pub(super) fn string(&self, name: &str) -> Option<&'a [u8]> {
+    /// A string.
+    pub fn string(&self, name: &str) -> Option<&'a [u8]> {
         match self.find(name) {
             Some(Setting::String(value)) => Some(value),
             _ => None,
@@ -313,7 +344,7 @@ impl<'a> Attributes<'a> {
 
 impl Small {
     /// The one value, where there is one.
-    pub(super) fn scalar(&self) -> Option<f64> {
+    pub fn scalar(&self) -> Option<f64> {
         match self.values[..] {
             [value] => Some(value),
             _ => None,
@@ -322,7 +353,7 @@ impl Small {
 }
 
 /// The bytes of a range.
-pub(super) fn slice(bytes: &[u8], span: Span) -> Option<&[u8]> {
+pub fn slice(bytes: &[u8], span: Span) -> Option<&[u8]> {
     let start = usize::try_from(span.start).ok()?;
     let end = usize::try_from(span.start.checked_add(span.len)?).ok()?;
     bytes.get(start..end)

@@ -13,12 +13,9 @@ use onnxseal_store::{
     reflink,
 };
 
+use crate::changes::{Edit, apply};
 use crate::error::{Error, Result};
-use crate::key::{InputKey, Spec};
-use crate::rewrite::graph::Source;
-use crate::rewrite::patch::patch;
-use crate::rewrite::report::{Candidate, inspect};
-use crate::rewrite::work::{Edit, Rewritten, rekey, rewrite};
+use crate::graph::Source;
 
 /// Bytes that are copied at once where the system does not copy by itself.
 const PIECE: usize = 1 << 18;
@@ -83,8 +80,14 @@ impl Files {
     }
 
     /// Calls `with` with the located model.
-    fn with<T>(&self, with: impl FnOnce(&Source<'_>) -> Result<T>) -> Result<T> {
-        let model = locate(&self.map, &Limits::default())?;
+    ///
+    /// # Errors
+    /// What `with` gives; [`Error::Onnx`] where a tensor ends beyond its file.
+    pub fn with<T, E: From<Error>>(
+        &self,
+        with: impl FnOnce(&Source<'_>) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        let model = locate(&self.map, &Limits::default()).map_err(Error::from)?;
         self.check_extents(&model)?;
         let read = |location: &str, span: Span| -> Result<Vec<u8>> {
             let position = model
@@ -117,39 +120,7 @@ impl Files {
         Ok(())
     }
 
-    /// Looks at each input that may take images; see [`inspect`].
-    ///
-    /// # Errors
-    /// As [`inspect`].
-    pub fn inspect(&self) -> Result<Vec<Candidate>> {
-        self.with(inspect)
-    }
-
-    /// The edits by which the model takes images made with `key`; see [`rewrite`].
-    ///
-    /// # Errors
-    /// As [`rewrite`].
-    pub fn rewrite(&self, key: &InputKey, input: Option<&str>) -> Result<Rewritten> {
-        self.with(|source| rewrite(source, key, input))
-    }
-
-    /// The edits by which the model takes images made with `new` in place of `old`; see [`rekey`].
-    ///
-    /// # Errors
-    /// As [`rekey`].
-    pub fn rekey(&self, old: &InputKey, new: &InputKey, input: Option<&str>) -> Result<Rewritten> {
-        self.with(|source| rekey(source, old, new, input))
-    }
-
-    /// The weights that a key of this kind would change; see [`patch`].
-    ///
-    /// # Errors
-    /// As [`patch`].
-    pub fn patch(&self, spec: &Spec) -> Result<nalgebra::DMatrix<f64>> {
-        self.with(|source| patch(source, spec))
-    }
-
-    /// Writes the model and its external data with edits: whole or not at all, the model file last. External
+    /// Writes the model and its external data with edits, by file and in ascending order: whole or not at all, the model file last. External
     /// data keeps its names, unless that would be the files that are read: then it is named after the output.
     ///
     /// # Errors
@@ -157,7 +128,7 @@ impl Files {
     /// external data are never replaced.
     pub fn write(
         &self,
-        rewritten: &Rewritten,
+        edits: &[Edit],
         output: &Location,
         options: OutputOptions,
     ) -> Result<Written> {
@@ -176,11 +147,8 @@ impl Files {
             below: path.matches('/').count(),
         }));
         let of_file = |file: u32| {
-            let edits = rewritten
-                .edits
-                .iter()
-                .filter(move |e| e.file == FileId(file));
-            edits.collect::<Vec<&Edit>>()
+            let of_file = edits.iter().filter(move |e| e.file == FileId(file));
+            of_file.collect::<Vec<&Edit>>()
         };
         let mut outputs = Vec::new();
         for destination in &all {
@@ -255,7 +223,7 @@ impl Files {
             let of_output = output.to_name();
             let of_output = of_output.file_name().and_then(|name| name.to_str());
             let named =
-                of_output.map(|name| [format!("{name}.data"), format!("{name}.keyed.data")]);
+                of_output.map(|name| [format!("{name}.data"), format!("{name}.rewritten.data")]);
             let free = named.into_iter().flatten().map(|name| under(&name));
             names = free.into_iter().find(|names| !meets(names)).ok_or_else(|| {
                 Error::Usage("external data would be written over what is read: the output needs another folder".into())
@@ -281,7 +249,7 @@ impl Files {
         new: &[String],
         output: &Output,
     ) -> Result<u64> {
-        let edited = applied(&self.map, edits)?;
+        let edited = apply(&self.map, edits.iter().copied())?;
         let names: HashMap<String, String> = old.iter().cloned().zip(new.iter().cloned()).collect();
         let renamed = rename_external(&edited, &names)?;
         let renamed = renamed.apply(&edited);
@@ -291,34 +259,6 @@ impl Files {
         }
         Ok(renamed.len() as u64)
     }
-}
-
-impl Rewritten {
-    /// A copy of one file's `bytes` with its edits.
-    ///
-    /// # Errors
-    /// [`Error::Store`] where the bytes are not those of the file.
-    pub fn apply(&self, file: FileId, bytes: &[u8]) -> Result<Vec<u8>> {
-        let edits: Vec<&Edit> = self.edits.iter().filter(|edit| edit.file == file).collect();
-        applied(bytes, &edits)
-    }
-}
-
-fn applied(bytes: &[u8], edits: &[&Edit]) -> Result<Vec<u8>> {
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut end = 0;
-    let beyond = || StoreError::Internal("edits beyond their file");
-    for edit in edits {
-        out.extend_from_slice(
-            bytes
-                .get(end..edit.taken.start as usize)
-                .ok_or_else(beyond)?,
-        );
-        out.extend_from_slice(&edit.text);
-        end = edit.taken.end() as usize;
-    }
-    out.extend_from_slice(bytes.get(end..).ok_or_else(beyond)?);
-    Ok(out)
 }
 
 fn begin(destination: &Destination, replace: bool, len: u64) -> Result<Output> {
@@ -357,11 +297,12 @@ fn copy_range(input: &Input, range: std::ops::Range<u64>, output: &Output, at: u
     let is_aligned = range.start % PAGE == at % PAGE;
     if let (Some(from), Some(to), true) = (input.file(), output.file(), is_aligned) {
         let copied = copy_within_system(from, range.start, len, to, at);
-        let io = |source| Error::Io {
+        let io = |source| StoreError::Io {
+            action: "copy",
             path: input.path.clone(),
             source,
         };
-        return copied.map(|()| len).map_err(io);
+        return Ok(copied.map(|()| len).map_err(io)?);
     }
     let n_pieces = len.div_ceil(PIECE as u64);
     let buffer = || vec![0; PIECE.min(usize::try_from(len).unwrap_or(PIECE))];

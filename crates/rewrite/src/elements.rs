@@ -5,13 +5,13 @@ use onnxseal_onnx::proto::tensor_proto::DataType;
 
 /// Elements, little-endian without gaps.
 #[derive(Clone)]
-pub(super) struct Elements {
+pub struct Elements {
     data_type: DataType,
     raw: Vec<u8>,
 }
 
 /// Bytes of an element, of the types that are understood.
-pub(super) fn width(data_type: DataType) -> Option<usize> {
+pub fn width(data_type: DataType) -> Option<usize> {
     Some(match data_type {
         DataType::Int8 | DataType::Uint8 | DataType::Bool => 1,
         DataType::Int16 | DataType::Uint16 | DataType::Float16 | DataType::Bfloat16 => 2,
@@ -21,7 +21,8 @@ pub(super) fn width(data_type: DataType) -> Option<usize> {
     })
 }
 
-pub(super) fn is_float(data_type: DataType) -> bool {
+/// Whether elements of the type are floats of at least 16 bits.
+pub fn is_float(data_type: DataType) -> bool {
     matches!(
         data_type,
         DataType::Float | DataType::Float16 | DataType::Bfloat16 | DataType::Double
@@ -29,7 +30,7 @@ pub(super) fn is_float(data_type: DataType) -> bool {
 }
 
 /// The least and the greatest value of an integer type.
-pub(super) fn bounds(data_type: DataType) -> Option<(i64, i64)> {
+pub fn bounds(data_type: DataType) -> Option<(i64, i64)> {
     Some(match data_type {
         DataType::Int8 => (-128, 127),
         DataType::Uint8 => (0, 255),
@@ -42,29 +43,38 @@ pub(super) fn bounds(data_type: DataType) -> Option<(i64, i64)> {
 
 impl Elements {
     /// Those of `raw`, little-endian without gaps.
-    pub(super) fn new(data_type: DataType, raw: Vec<u8>) -> Elements {
+    pub fn new(data_type: DataType, raw: Vec<u8>) -> Elements {
         Elements { data_type, raw }
     }
 
     /// As many zeros.
-    pub(super) fn zeros(data_type: DataType, n: usize) -> Option<Elements> {
+    pub fn zeros(data_type: DataType, n: usize) -> Option<Elements> {
         let raw = vec![0; n.checked_mul(width(data_type)?)?];
         Some(Elements { data_type, raw })
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// How many there are.
+    pub fn len(&self) -> usize {
         self.raw.len() / width(self.data_type).unwrap_or(1)
     }
 
-    pub(super) fn data_type(&self) -> DataType {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.raw.is_empty()
+    }
+
+    /// Their type.
+    pub fn data_type(&self) -> DataType {
         self.data_type
     }
 
-    pub(super) fn raw(&self) -> &[u8] {
+    /// Their bytes.
+    pub fn raw(&self) -> &[u8] {
         &self.raw
     }
 
-    pub(super) fn into_raw(self) -> Vec<u8> {
+    /// Their bytes.
+    pub fn into_raw(self) -> Vec<u8> {
         self.raw
     }
 
@@ -74,7 +84,7 @@ impl Elements {
     }
 
     /// One of them; zero past the end.
-    pub(super) fn get(&self, i: usize) -> f64 {
+    pub fn get(&self, i: usize) -> f64 {
         match self.data_type {
             DataType::Float => f64::from(f32::from_le_bytes(self.bytes(i))),
             DataType::Double => f64::from_le_bytes(self.bytes(i)),
@@ -85,7 +95,7 @@ impl Elements {
     }
 
     /// One of them, of an integer type.
-    pub(super) fn int(&self, i: usize) -> i64 {
+    pub fn int(&self, i: usize) -> i64 {
         match self.data_type {
             DataType::Int8 => i64::from(i8::from_le_bytes(self.bytes(i))),
             DataType::Uint8 | DataType::Bool => i64::from(u8::from_le_bytes(self.bytes(i))),
@@ -100,7 +110,7 @@ impl Elements {
 
     /// Puts a number there, rounded once. `false` where the type has no such number.
     #[must_use]
-    pub(super) fn put(&mut self, i: usize, value: f64) -> bool {
+    pub fn put(&mut self, i: usize, value: f64) -> bool {
         let (bytes, fits) = match self.data_type {
             DataType::Float => pad((value as f32).to_le_bytes(), (value as f32).is_finite()),
             DataType::Double => pad(value.to_le_bytes(), value.is_finite()),
@@ -119,7 +129,7 @@ impl Elements {
 
     /// Puts an integer there. `false` where the type has no such number.
     #[must_use]
-    pub(super) fn put_int(&mut self, i: usize, value: i64) -> bool {
+    pub fn put_int(&mut self, i: usize, value: i64) -> bool {
         let fits = bounds(self.data_type).is_some_and(|(low, high)| (low..=high).contains(&value));
         fits && self.write(i, value.to_le_bytes())
     }

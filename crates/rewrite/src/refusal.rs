@@ -16,12 +16,9 @@ pub struct Refusal {
     pub advice: Option<&'static str>,
 }
 
-/// What helps wherever a model computes what no rewriting can undo.
-pub(crate) const TRAIN: &str =
-    "train the model on transformed images instead: `inputs encrypt` transforms data sets";
-
 impl Refusal {
-    pub(crate) fn new(reason: impl Into<String>) -> Refusal {
+    /// One of the model as a whole.
+    pub fn new(reason: impl Into<String>) -> Refusal {
         Refusal {
             node: None,
             reason: reason.into(),
@@ -30,19 +27,20 @@ impl Refusal {
     }
 
     /// Names the node, unless one is known.
-    pub(crate) fn at(mut self, node: &Node<'_>) -> Refusal {
+    pub fn at(mut self, node: &Node<'_>) -> Refusal {
         self.node.get_or_insert_with(|| shown(node));
         self
     }
 
-    pub(crate) fn advise(mut self, advice: &'static str) -> Refusal {
+    /// Says what helps, unless something does.
+    pub fn advise(mut self, advice: &'static str) -> Refusal {
         self.advice.get_or_insert(advice);
         self
     }
 }
 
 /// What a node is called in messages: its name, or its first output where it has none.
-pub(crate) fn shown(node: &Node<'_>) -> String {
+pub fn shown(node: &Node<'_>) -> String {
     let name = match node.name {
         "" => node.outputs.first().copied().unwrap_or_default(),
         name => name,

@@ -1,0 +1,74 @@
+//! The files of a model, and what a key changes in them.
+
+use onnxseal_store::{Location, OutputOptions};
+
+use crate::error::Result;
+use crate::key::{InputKey, Spec};
+use crate::rewrite::Written;
+use crate::rewrite::patch::patch;
+use crate::rewrite::report::{Candidate, inspect};
+use crate::rewrite::work::{Rewritten, rekey, rewrite};
+
+/// The files of a model, open for reading.
+#[derive(Debug)]
+pub struct Files(onnxseal_rewrite::Files);
+
+impl Files {
+    /// Opens a model and its external data.
+    ///
+    /// # Errors
+    /// [`crate::Error::Store`] where a file cannot be read; [`crate::Error::Onnx`] where it is no model.
+    pub fn open(model: &Location) -> Result<Files> {
+        Ok(Files(onnxseal_rewrite::Files::open(model)?))
+    }
+
+    /// The model file's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.0.bytes()
+    }
+
+    /// Looks at each input that may take images; see [`inspect`].
+    ///
+    /// # Errors
+    /// As [`inspect`].
+    pub fn inspect(&self) -> Result<Vec<Candidate>> {
+        self.0.with(inspect)
+    }
+
+    /// The edits by which the model takes images made with `key`; see [`rewrite`].
+    ///
+    /// # Errors
+    /// As [`rewrite`].
+    pub fn rewrite(&self, key: &InputKey, input: Option<&str>) -> Result<Rewritten> {
+        self.0.with(|source| rewrite(source, key, input))
+    }
+
+    /// The edits by which the model takes images made with `new` in place of `old`; see [`rekey`].
+    ///
+    /// # Errors
+    /// As [`rekey`].
+    pub fn rekey(&self, old: &InputKey, new: &InputKey, input: Option<&str>) -> Result<Rewritten> {
+        self.0.with(|source| rekey(source, old, new, input))
+    }
+
+    /// The weights that a key of this kind would change; see [`patch`].
+    ///
+    /// # Errors
+    /// As [`patch`].
+    pub fn patch(&self, spec: &Spec) -> Result<nalgebra::DMatrix<f64>> {
+        self.0.with(|source| patch(source, spec))
+    }
+
+    /// Writes the model and its external data with edits; see [`onnxseal_rewrite::Files::write`].
+    ///
+    /// # Errors
+    /// As [`onnxseal_rewrite::Files::write`].
+    pub fn write(
+        &self,
+        rewritten: &Rewritten,
+        output: &Location,
+        options: OutputOptions,
+    ) -> Result<Written> {
+        Ok(self.0.write(&rewritten.edits, output, options)?)
+    }
+}

@@ -1,0 +1,152 @@
+//! What of a model's files changes.
+
+use onnxseal_onnx::edit::{Change, set_elements, with_lengths};
+use onnxseal_onnx::model::{FileId, Payload, Span, Tensor, TensorId};
+use onnxseal_store::Error as StoreError;
+
+use crate::elements::{Elements, width};
+use crate::error::Result;
+use crate::graph::{Graph, slice};
+use crate::refusal::Refusal;
+
+/// A range of a file, and what comes in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit {
+    /// The file.
+    pub file: FileId,
+    /// The range.
+    pub taken: Span,
+    /// What comes in its place: as many bytes, except in the model file.
+    pub text: Vec<u8>,
+}
+
+/// What of a model's files changes.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Ranges, and as many bytes in their place.
+    pub ranges: Vec<(FileId, Span, Vec<u8>)>,
+    /// What changes the model file's length.
+    pub inserts: Vec<Change>,
+    /// Names of the tensors.
+    pub tensors: Vec<String>,
+}
+
+impl Changes {
+    /// Notes that the elements of a tensor change.
+    ///
+    /// # Errors
+    /// [`crate::Error::Refused`] where another tensor has some of its bytes.
+    pub fn replace(&mut self, graph: &Graph<'_>, id: TensorId, elements: Elements) -> Result<()> {
+        let tensor = graph.tensor(id)?;
+        check_alone(graph, id, tensor)?;
+        self.tensors.push(tensor.name.to_owned());
+        match &tensor.payload {
+            Payload::Empty => {}
+            Payload::Dense { file, span, .. } => {
+                self.ranges.push((*file, *span, elements.into_raw()))
+            }
+            Payload::Strided { start, stride, .. } => {
+                let width = width(elements.data_type()).unwrap_or(1);
+                let n = tensor.n_elements.saturating_sub(1);
+                let len = n
+                    .saturating_mul(u64::from(*stride))
+                    .saturating_add(width as u64);
+                let span = Span { start: *start, len };
+                let mut text = slice(graph.source.bytes, span).unwrap_or_default().to_vec();
+                let places = text.chunks_mut((*stride).max(1) as usize);
+                for (place, element) in places.zip(elements.raw().chunks_exact(width)) {
+                    if let Some(place) = place.get_mut(..width) {
+                        place.copy_from_slice(element);
+                    }
+                }
+                self.ranges.push((FileId::MODEL, span, text));
+            }
+            Payload::Unpatchable(_) => {
+                let set = set_elements(graph.source.bytes, tensor, elements.raw())?;
+                self.inserts.extend(set);
+            }
+        }
+        Ok(())
+    }
+
+    /// All edits, by file and in ascending order.
+    ///
+    /// # Errors
+    /// [`crate::Error::Refused`] where two changes overlap.
+    pub fn edits(self, graph: &Graph<'_>) -> Result<Vec<Edit>> {
+        let mut edits: Vec<Edit> = self
+            .ranges
+            .into_iter()
+            .map(|(file, taken, text)| Edit { file, taken, text })
+            .collect();
+        if !self.inserts.is_empty() {
+            let file = FileId::MODEL;
+            let inserts = with_lengths(graph.source.bytes, self.inserts)?;
+            edits.extend(
+                inserts
+                    .into_iter()
+                    .map(|(taken, text)| Edit { file, taken, text }),
+            );
+        }
+        // Those at one place stay in their order.
+        edits.sort_by_key(|edit| (edit.file, edit.taken.start));
+        let overlap = edits.windows(2).any(|pair| match pair {
+            [a, b] => a.file == b.file && a.taken.end() > b.taken.start,
+            _ => false,
+        });
+        match overlap {
+            true => Err(Refusal::new("two nodes would change the same weights").into()),
+            false => Ok(edits),
+        }
+    }
+}
+
+/// A copy of one file's `bytes` with its edits, in ascending order.
+///
+/// # Errors
+/// [`crate::Error::Store`] where an edit lies beyond the bytes.
+pub fn apply<'e>(bytes: &[u8], edits: impl IntoIterator<Item = &'e Edit>) -> Result<Vec<u8>> {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut end = 0;
+    let beyond = || StoreError::Internal("edits beyond their file");
+    for edit in edits {
+        out.extend_from_slice(
+            bytes
+                .get(end..edit.taken.start as usize)
+                .ok_or_else(beyond)?,
+        );
+        out.extend_from_slice(&edit.text);
+        end = edit.taken.end() as usize;
+    }
+    out.extend_from_slice(bytes.get(end..).ok_or_else(beyond)?);
+    Ok(out)
+}
+
+/// Fails where another tensor has some of the bytes too.
+fn check_alone(graph: &Graph<'_>, id: TensorId, tensor: &Tensor<'_>) -> Result<()> {
+    let Payload::Dense { file, span, .. } = tensor.payload else {
+        return Ok(());
+    };
+    for (other_id, other) in graph.model().tensors_with_ids() {
+        if let Payload::Dense {
+            file: other_file,
+            span: other_span,
+            ..
+        } = other.payload
+            && other_id != id
+            && other_file == file
+            && other_span.start < span.end()
+            && span.start < other_span.end()
+        {
+            let (name, other) = (
+                onnxseal_onnx::excerpt(tensor.name),
+                onnxseal_onnx::excerpt(other.name),
+            );
+            let reason = format!("tensor {name:?} shares bytes of its file with tensor {other:?}");
+            return Err(Refusal::new(reason)
+                .advise("save the model again so that each weight has bytes of its own")
+                .into());
+        }
+    }
+    Ok(())
+}
