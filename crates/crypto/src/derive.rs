@@ -2,7 +2,8 @@
 
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha512};
+use zeroize::Zeroizing;
 
 use crate::error::Error;
 use crate::secret::Secret;
@@ -43,6 +44,7 @@ const INPUT_MASK_LABEL: &[u8] = b"onnxseal/v1/inputs/mask";
 const INPUT_FFX_LABEL: &[u8] = b"onnxseal/v1/inputs/ffx";
 const INPUT_BLOCKS_LABEL: &[u8] = b"onnxseal/v1/inputs/blocks";
 const INPUT_ORTHOGONAL_LABEL: &[u8] = b"onnxseal/v1/inputs/orthogonal";
+const LABELS: &[u8] = b"onnxseal/v1/labels/";
 
 /// `mac key = HKDF-SHA256(ikm = DEK, salt = none, info = "onnxseal/v1/mac", length = 32)`
 pub(crate) fn mac_key(dek: &Secret) -> Result<Secret, Error> {
@@ -137,6 +139,43 @@ pub(crate) fn input_key(seed: &Secret, draw: Draw) -> Result<Secret, Error> {
 /// `FFX's password = HKDF-SHA256(ikm = seed, salt = none, info = "onnxseal/v1/inputs/ffx", length = 32)`
 pub(crate) fn ffx_key(seed: &Secret) -> Result<Secret, Error> {
     hkdf_sha256(seed, None, INPUT_FFX_LABEL)
+}
+
+/// 64 bytes that become a scalar: `HKDF-SHA256(ikm = seed, salt = none, info = "onnxseal/v1/labels/" ‖ purpose ‖ context, length = 64)`
+pub(crate) fn label_scalar(
+    seed: &Secret,
+    purpose: &str,
+    context: &[u8],
+) -> Result<Zeroizing<[u8; 64]>, Error> {
+    let info = [LABELS, purpose.as_bytes(), context].concat();
+    let mut okm = Zeroizing::new([0; 64]);
+    Hkdf::<Sha256>::new(None, seed.expose())
+        .expand(&info, &mut *okm)
+        .map_err(|_| Error::Backend)?;
+    Ok(okm)
+}
+
+/// `Ed25519 secret = HKDF-SHA256(ikm = seed, salt = none, info = "onnxseal/v1/labels/sign", length = 32)`
+pub(crate) fn label_signing_key(seed: &Secret) -> Result<Secret, Error> {
+    hkdf_sha256(seed, None, &[LABELS, b"sign"].concat())
+}
+
+/// `SHA-512("onnxseal/v1/labels/" ‖ purpose ‖ 0 ‖ parts)`
+pub(crate) fn label_hash(purpose: &str, parts: &[&[u8]]) -> [u8; 64] {
+    let mut hash = Sha512::new_with_prefix(LABELS);
+    hash.update(purpose.as_bytes());
+    hash.update([0]);
+    parts.iter().for_each(|part| hash.update(part));
+    hash.finalize().into()
+}
+
+/// `SHA-256("onnxseal/v1/labels/" ‖ purpose ‖ 0 ‖ parts)`
+pub(crate) fn label_digest(purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
+    let mut hash = Sha256::new_with_prefix(LABELS);
+    hash.update(purpose.as_bytes());
+    hash.update([0]);
+    parts.iter().for_each(|part| hash.update(part));
+    hash.finalize().into()
 }
 
 /// `nonce = u32be(1 for the last chunk, otherwise 0) ‖ u64be(chunk)`

@@ -37,43 +37,17 @@ impl InputSeed {
     /// # Errors
     /// [`Error::Backend`] where the system has no randomness.
     pub fn generate() -> Result<InputSeed, Error> {
-        Secret::try_new(|bytes| getrandom::fill(bytes))
-            .map(InputSeed)
-            .map_err(|_| Error::Backend)
+        Secret::random().map(InputSeed)
     }
 
     /// Reads 64 lowercase hexadecimal digits.
     pub fn from_hex(digits: &str) -> Option<InputSeed> {
-        let is_digit = |digit: &u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
-        let (pairs, []) = digits.as_bytes().as_chunks::<2>() else {
-            return None;
-        };
-        if pairs.len() != 32 || !digits.as_bytes().iter().all(is_digit) {
-            return None;
-        }
-        let value = |digit: u8| match digit {
-            b'0'..=b'9' => digit - b'0',
-            _ => digit - b'a' + 10,
-        };
-        let fill = |bytes: &mut [u8; 32]| {
-            for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-                *byte = value(*high) << 4 | value(*low);
-            }
-            Ok::<(), Error>(())
-        };
-        Secret::try_new(fill).ok().map(InputSeed)
+        Secret::from_hex(digits).map(InputSeed)
     }
 
     /// The seed as 64 lowercase hexadecimal digits.
     pub fn to_hex(&self) -> Zeroizing<String> {
-        // Allocated once: a string that grows leaves secrets behind.
-        let mut digits = Zeroizing::new(String::with_capacity(64));
-        for byte in self.0.expose() {
-            for digit in [byte >> 4, byte & 15] {
-                digits.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
-            }
-        }
-        digits
+        self.0.to_hex()
     }
 
     /// The numbers for `draw`.

@@ -33,6 +33,7 @@ mod error;
 mod gather;
 pub mod inputs;
 mod keys;
+pub mod labels;
 mod limited;
 mod opens_with;
 mod secret;

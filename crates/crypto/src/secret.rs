@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::error::Error;
 
 /// 32 secret bytes, zeroized on drop.
 ///
@@ -22,6 +24,43 @@ impl Secret {
         let mut secret = Secret(Box::new([0; 32]));
         secret.0.copy_from_slice(bytes);
         secret
+    }
+
+    /// Makes a secret of the system's randomness.
+    pub(crate) fn random() -> Result<Self, Error> {
+        Secret::try_new(|bytes| getrandom::fill(bytes)).map_err(|_| Error::Backend)
+    }
+
+    /// Reads 64 lowercase hexadecimal digits.
+    pub(crate) fn from_hex(digits: &str) -> Option<Self> {
+        let is_digit = |digit: &u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
+        let (pairs, []) = digits.as_bytes().as_chunks::<2>() else {
+            return None;
+        };
+        if pairs.len() != 32 || !digits.as_bytes().iter().all(is_digit) {
+            return None;
+        }
+        let value = |digit: u8| match digit {
+            b'0'..=b'9' => digit - b'0',
+            _ => digit - b'a' + 10,
+        };
+        let mut secret = Secret(Box::new([0; 32]));
+        for (byte, [high, low]) in secret.0.iter_mut().zip(pairs) {
+            *byte = value(*high) << 4 | value(*low);
+        }
+        Some(secret)
+    }
+
+    /// The secret as 64 lowercase hexadecimal digits.
+    pub(crate) fn to_hex(&self) -> Zeroizing<String> {
+        // Allocated once: a string that grows leaves secrets behind.
+        let mut digits = Zeroizing::new(String::with_capacity(64));
+        for byte in self.expose() {
+            for digit in [byte >> 4, byte & 15] {
+                digits.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
+            }
+        }
+        digits
     }
 
     /// The bytes; do not copy them out.

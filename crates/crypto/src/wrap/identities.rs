@@ -156,15 +156,14 @@ impl Identities {
     /// with or without armor.
     ///
     /// # Errors
-    /// As [`Identities::unwrap`]; [`Error::LimitExceeded`] for a text of more than [`MAX_KEY_FILE_BYTES`].
+    /// As [`Identities::unwrap`]. How long a text may be is up to the caller: it takes no more memory than the file, times two.
     pub fn decrypt_text(&self, file: &[u8]) -> Result<Zeroizing<String>, Error> {
         let mut plain = Vec::new();
         ArmoredReader::new(file)
-            .take(MAX_KEY_FILE_BYTES as u64 + 1)
             .read_to_end(&mut plain)
             .map_err(|_| malformed("its armor is invalid"))?;
         check_limits("", &plain)?;
-        self.decrypt(&plain, read_text)
+        self.decrypt(&plain, |payload| read_text(payload, plain.len()))
     }
 
     /// Decrypts an age file with the first identity that matches.
@@ -348,19 +347,13 @@ fn decrypt_with<T>(
     read(&mut payload).map(Some)
 }
 
-/// Reads the payload, which must be a short text.
-fn read_text(payload: &mut dyn Read) -> Result<Zeroizing<String>, Error> {
-    let limit = MAX_KEY_FILE_BYTES;
-    // Allocated once: a buffer that grows leaves secrets behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 1));
+/// Reads the payload, which must be a text of at most `longest` bytes.
+fn read_text(payload: &mut dyn Read, longest: usize) -> Result<Zeroizing<String>, Error> {
+    // Allocated once: a buffer that grows leaves secrets behind. What is encrypted is shorter than its file.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(longest + 1));
     payload
-        .take(limit as u64 + 1)
         .read_to_end(&mut bytes)
         .map_err(|_| Error::Unauthentic)?;
-    if bytes.len() > limit {
-        let what = "length of an encrypted text in bytes";
-        return Err(Error::LimitExceeded { what, limit });
-    }
     let text = str::from_utf8(&bytes).map_err(|_| malformed("its payload is no text"))?;
     Ok(Zeroizing::new(text.to_owned()))
 }

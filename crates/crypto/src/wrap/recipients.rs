@@ -197,17 +197,11 @@ impl Recipients {
         Ok(armored)
     }
 
-    /// Encrypts a short text to every one of the recipients, as an armored age file.
+    /// Encrypts a text to every one of the recipients, as an armored age file.
     ///
     /// # Errors
-    /// As [`Recipients::wrap`], and [`Error::LimitExceeded`] for a text that no reader would accept.
+    /// As [`Recipients::wrap`].
     pub fn encrypt_text(&self, text: &str) -> Result<String, Error> {
-        if text.len() > MAX_KEY_FILE_BYTES / 2 {
-            return Err(Error::LimitExceeded {
-                what: "length of an encrypted text in bytes",
-                limit: MAX_KEY_FILE_BYTES / 2,
-            });
-        }
         let file = self.file(text.as_bytes())?;
         let (header, _) = file.split_at(file.len() - text.len());
         let armored = armor(&file)?;

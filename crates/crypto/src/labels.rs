@@ -1,0 +1,114 @@
+//! What label encryption derives, hashes and signs. The group is no matter of this crate.
+//!
+//! ```text
+//! scalar P, C    HKDF-SHA256(ikm = seed, salt = none, info = "onnxseal/v1/labels/" ‖ P ‖ C, length = 64), reduced
+//! hash P, X      SHA-512("onnxseal/v1/labels/" ‖ P ‖ 0 ‖ X)
+//! digest P, X    SHA-256("onnxseal/v1/labels/" ‖ P ‖ 0 ‖ X)
+//! ```
+//!
+//! `docs/LABELS.md` says what for.
+
+use std::fmt;
+
+use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use crate::derive;
+use crate::error::Error;
+use crate::secret::Secret;
+
+/// Bytes of a signature.
+pub const SIGNATURE_BYTES: usize = 64;
+
+/// 32 random bytes that all secrets of a label authority come of. Zeroized on drop.
+#[derive(Debug)]
+pub struct LabelSeed(Secret);
+
+impl LabelSeed {
+    /// Makes a new one.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] where the system has no randomness.
+    pub fn generate() -> Result<LabelSeed, Error> {
+        Secret::random().map(LabelSeed)
+    }
+
+    /// Reads 64 lowercase hexadecimal digits.
+    pub fn from_hex(digits: &str) -> Option<LabelSeed> {
+        Secret::from_hex(digits).map(LabelSeed)
+    }
+
+    /// The seed as 64 lowercase hexadecimal digits.
+    pub fn to_hex(&self) -> Zeroizing<String> {
+        self.0.to_hex()
+    }
+
+    /// 64 bytes that become a scalar of the group.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] never, in practice.
+    pub fn scalar(&self, purpose: &str, context: &[u8]) -> Result<Zeroizing<[u8; 64]>, Error> {
+        derive::label_scalar(&self.0, purpose, context)
+    }
+
+    /// What signs tables.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] never, in practice.
+    pub fn signer(&self) -> Result<LabelSigner, Error> {
+        let secret = derive::label_signing_key(&self.0)?;
+        Ok(LabelSigner(SigningKey::from_bytes(secret.expose())))
+    }
+}
+
+/// An Ed25519 key (RFC 8032). Zeroized on drop.
+pub struct LabelSigner(SigningKey);
+
+impl LabelSigner {
+    /// The public key, which names the authority.
+    pub fn public(&self) -> [u8; 32] {
+        self.0.verifying_key().to_bytes()
+    }
+
+    /// Signs a message.
+    pub fn sign(&self, message: &[u8]) -> [u8; SIGNATURE_BYTES] {
+        self.0.sign(message).to_bytes()
+    }
+}
+
+impl fmt::Debug for LabelSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LabelSigner(_) = self;
+        f.write_str("LabelSigner(..)")
+    }
+}
+
+/// Verifies a signature by the public key; keys and signatures that are not canonical are none.
+///
+/// # Errors
+/// [`Error::Unauthentic`].
+pub fn verify(
+    public: &[u8; 32],
+    message: &[u8],
+    signature: &[u8; SIGNATURE_BYTES],
+) -> Result<(), Error> {
+    let key = VerifyingKey::from_bytes(public).map_err(|_| Error::Unauthentic)?;
+    key.verify_strict(message, &Signature::from_bytes(signature))
+        .map_err(|_| Error::Unauthentic)
+}
+
+/// The hash of `parts`, one after the other, for a purpose.
+pub fn hash(purpose: &str, parts: &[&[u8]]) -> [u8; 64] {
+    derive::label_hash(purpose, parts)
+}
+
+/// The same with SHA-256.
+pub fn digest(purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
+    derive::label_digest(purpose, parts)
+}
+
+/// SHA-256 of bytes alone.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
