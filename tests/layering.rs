@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Which siblings each package may depend on, tests aside.
-const ALLOWED: [(&str, &[&str]); 15] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
     (
         "onnxseal",
         &[
@@ -50,6 +50,15 @@ const ALLOWED: [(&str, &[&str]); 15] = [
         &[
             "onnxseal-crypto",
             "onnxseal-data",
+            "onnxseal-onnx",
+            "onnxseal-rewrite",
+            "onnxseal-store",
+        ],
+    ),
+    (
+        "onnxseal-labels",
+        &[
+            "onnxseal-crypto",
             "onnxseal-onnx",
             "onnxseal-rewrite",
             "onnxseal-store",

@@ -69,6 +69,23 @@ impl Changes {
         Ok(())
     }
 
+    /// Notes that the elements of a tensor which no node reads any more become zeros, where they lie in external data. Those of the
+    /// model file go with the tensor.
+    ///
+    /// # Errors
+    /// [`crate::Error::Refused`] where another tensor has some of its bytes.
+    pub fn blank(&mut self, graph: &Graph<'_>, id: TensorId) -> Result<()> {
+        let tensor = graph.tensor(id)?;
+        if let Payload::Dense { file, span, .. } = &tensor.payload
+            && *file != FileId::MODEL
+        {
+            check_alone(graph, id, tensor)?;
+            let zeros = vec![0; usize::try_from(span.len).unwrap_or(0)];
+            self.ranges.push((*file, *span, zeros));
+        }
+        Ok(())
+    }
+
     /// All edits, by file and in ascending order.
     ///
     /// # Errors

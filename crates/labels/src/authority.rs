@@ -1,0 +1,513 @@
+//! The vendor's secret: it makes keys, protects models, and knows whose key answered.
+
+use std::fmt;
+use std::io::Read;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use onnxseal_crypto::labels::{LabelSeed, LabelSigner};
+use onnxseal_crypto::wrap::{Identities, Recipients};
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::error::{Error, Result};
+use crate::group::{Exponents, POINT_BYTES, Place, Row, open};
+use crate::key::{UserKey, decrypted, from_hex, push_hex, read_secret, user_id};
+use crate::table::Table;
+use crate::traces::{innocent, threshold};
+
+/// The most users that may pool their keys without learning the authority's exponents.
+pub const MAX_COLLUSION: u32 = 16;
+
+/// Characters of a user's name, at most.
+pub const MAX_NAME_CHARS: usize = 128;
+
+/// The longest file: inputs of traces are in it.
+const MAX_BYTES: usize = 1 << 30;
+
+const VERSION: u32 = 1;
+
+/// A label authority. Its secrets are zeroized on drop.
+pub struct Authority {
+    seed: LabelSeed,
+    exponents: Exponents,
+    signer: LabelSigner,
+    book: Book,
+}
+
+/// All of the file but the seed.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Book {
+    onnxseal_label_authority: u32,
+    collusion: u32,
+    recipients: Vec<String>,
+    users: Vec<User>,
+    models: Vec<Protected>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct User {
+    name: String,
+    revoked: bool,
+}
+
+/// The whole file.
+#[derive(Deserialize)]
+struct File {
+    seed: String,
+    #[serde(flatten)]
+    rest: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What is kept of a model whose labels are protected.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Protected {
+    /// The digest of its rows, hexadecimal.
+    pub digest: String,
+    /// The name of its file, when it was protected.
+    pub file: String,
+    /// K, the number of classes.
+    pub classes: u32,
+    /// N, the number of codewords of each class.
+    pub codewords: u32,
+    /// Rows that are traces.
+    pub traces: Vec<TraceRow>,
+    /// The inputs that these answer to, in order: one array for each input of the model, with T rows.
+    pub inputs: Vec<TraceInput>,
+    /// The share of held-out calibration samples on which a trace fired.
+    pub firing: Option<f64>,
+    /// Calibration samples.
+    pub samples: u64,
+}
+
+/// A row of the table that is a trace.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TraceRow {
+    /// Its place among the rows.
+    pub row: u32,
+    points: String,
+    pad: u32,
+}
+
+/// The inputs of all traces, for one input of the model.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TraceInput {
+    /// The model's input.
+    pub name: String,
+    /// Element type, as NumPy calls it, little-endian: `<f4`, `|u1`, ...
+    pub dtype: String,
+    /// Shape, with T first.
+    pub shape: Vec<u64>,
+    /// Elements, base64.
+    pub data: String,
+}
+
+/// How many traces answered as with one user's key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suspect {
+    /// The user.
+    pub name: String,
+    /// Matches.
+    pub matches: usize,
+}
+
+/// What answers to traces show.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// All users, those with most matches first.
+    pub suspects: Vec<Suspect>,
+    /// Traces that were answered.
+    pub traces: usize,
+    /// Matches from which a user is accused; `None` where no number of them would be enough.
+    pub threshold: Option<usize>,
+    /// The probability that an innocent of all users has as many matches as the first suspect.
+    pub innocent: f64,
+}
+
+impl Verdict {
+    /// The users that are accused.
+    pub fn accused(&self) -> impl Iterator<Item = &Suspect> {
+        let enough = |suspect: &&Suspect| {
+            self.threshold
+                .is_some_and(|threshold| suspect.matches >= threshold)
+        };
+        self.suspects.iter().filter(enough)
+    }
+}
+
+impl Authority {
+    /// Makes a new one: its file is encrypted to `recipients` where there are any.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where the bound on colluders is out of range; [`Error::Key`].
+    pub fn generate(collusion: u32, recipients: Option<&Recipients>) -> Result<Authority> {
+        if !(1..=MAX_COLLUSION).contains(&collusion) {
+            return Err(Error::Usage(format!(
+                "a bound on colluders is 1 to {MAX_COLLUSION}"
+            )));
+        }
+        let recipients =
+            recipients.map(|recipients| recipients.names().map(str::to_owned).collect());
+        let book = Book {
+            onnxseal_label_authority: VERSION,
+            collusion,
+            recipients: recipients.unwrap_or_default(),
+            users: Vec::new(),
+            models: Vec::new(),
+        };
+        Authority::new(LabelSeed::generate()?, book)
+    }
+
+    fn new(seed: LabelSeed, book: Book) -> Result<Authority> {
+        Ok(Authority {
+            exponents: Exponents::new(&seed, book.collusion)?,
+            signer: seed.signer()?,
+            seed,
+            book,
+        })
+    }
+
+    /// Reads an authority file; one that is encrypted with age is opened by `identities`.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::MalformedAuthority`], [`Error::Key`] where it does not open, [`Error::Usage`] without identities for an
+    /// encrypted one.
+    pub fn read(
+        file: impl Read,
+        path: &Path,
+        identities: Option<&Identities>,
+    ) -> Result<Authority> {
+        let malformed = |reason: &str| Error::MalformedAuthority {
+            reason: reason.to_owned(),
+        };
+        let bytes =
+            read_secret(file, path, MAX_BYTES)?.ok_or_else(|| malformed("it is too long"))?;
+        match decrypted(&bytes, identities, "the authority")? {
+            Some(text) => Authority::from_text(&text),
+            None => Authority::from_text(
+                str::from_utf8(&bytes).map_err(|_| malformed("it is no text"))?,
+            ),
+        }
+    }
+
+    /// The same of the text of a file.
+    ///
+    /// # Errors
+    /// [`Error::MalformedAuthority`].
+    pub fn from_text(text: &str) -> Result<Authority> {
+        let malformed = |reason: String| Error::MalformedAuthority { reason };
+        // No message has a part of the file: a seed may stand where it does not belong.
+        let at =
+            |error: serde_json::Error| malformed(format!("line {} cannot be read", error.line()));
+        let mut file: File = serde_json::from_str(text).map_err(at)?;
+        let seed = LabelSeed::from_hex(&file.seed);
+        file.seed.zeroize();
+        let seed = seed
+            .ok_or_else(|| malformed("its seed is not 64 lowercase hexadecimal digits".into()))?;
+        let book: Book = serde_json::from_value(file.rest.into())
+            .map_err(|_| malformed("a member is missing, unknown, or of another type".into()))?;
+        let check = || {
+            if book.onnxseal_label_authority != VERSION {
+                return Err("this program reads version 1".to_owned());
+            }
+            if !(1..=MAX_COLLUSION).contains(&book.collusion) {
+                return Err(format!(
+                    "its bound on colluders is not 1 to {MAX_COLLUSION}"
+                ));
+            }
+            let mut names: Vec<&str> = book.users.iter().map(|user| &*user.name).collect();
+            names.iter().try_for_each(|name| check_name(name))?;
+            names.sort_unstable();
+            match names.windows(2).any(|pair| pair[0] == pair[1]) {
+                true => Err("two users have one name".to_owned()),
+                false => Ok(()),
+            }
+        };
+        check().map_err(malformed)?;
+        Authority::new(seed, book)
+    }
+
+    /// The text of the file, in plain.
+    ///
+    /// # Errors
+    /// [`Error::MalformedAuthority`] never, in practice.
+    pub fn to_text(&self) -> Result<Zeroizing<String>> {
+        let book =
+            serde_json::to_string_pretty(&self.book).map_err(|_| Error::MalformedAuthority {
+                reason: "it cannot be written".into(),
+            })?;
+        // Allocated once: a string that grows leaves secrets behind.
+        let mut text = Zeroizing::new(String::with_capacity(book.len() + 128));
+        text.push_str("{\n  \"seed\": \"");
+        text.push_str(&self.seed.to_hex());
+        text.push_str("\",");
+        text.push_str(book.strip_prefix('{').unwrap_or_default());
+        text.push('\n');
+        Ok(text)
+    }
+
+    /// The file: encrypted to the authority's recipients, where it has any.
+    ///
+    /// # Errors
+    /// [`Error::Key`].
+    pub fn to_file(&self) -> Result<Zeroizing<String>> {
+        let text = self.to_text()?;
+        match &self.book.recipients[..] {
+            [] => Ok(text),
+            recipients => Ok(Recipients::parse(recipients)?.encrypt_text(&text)?.into()),
+        }
+    }
+
+    /// Whether the file is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        !self.book.recipients.is_empty()
+    }
+
+    /// The Ed25519 public key, which names the authority in tables and keys.
+    pub fn public(&self) -> [u8; 32] {
+        self.signer.public()
+    }
+
+    /// The bound on colluders, k.
+    pub fn collusion(&self) -> u32 {
+        self.book.collusion
+    }
+
+    /// Users, and whether each is revoked.
+    pub fn users(&self) -> impl ExactSizeIterator<Item = (&str, bool)> {
+        self.book
+            .users
+            .iter()
+            .map(|user| (&*user.name, user.revoked))
+    }
+
+    /// Notes a user. `false` where it was there already.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a name that is none.
+    pub fn add_user(&mut self, name: &str) -> Result<bool> {
+        check_name(name).map_err(Error::Usage)?;
+        if self.book.users.iter().any(|user| user.name == name) {
+            return Ok(false);
+        }
+        self.book.users.push(User {
+            name: name.to_owned(),
+            revoked: false,
+        });
+        Ok(true)
+    }
+
+    /// The key of a user, who is noted: always the same one.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where there is no such user, or the user is revoked.
+    pub fn user_key(&self, name: &str) -> Result<UserKey> {
+        let user = self.book.users.iter().find(|user| user.name == name);
+        match user {
+            None => Err(no_user(name)),
+            Some(user) if user.revoked => Err(Error::Usage(format!("user {name:?} is revoked"))),
+            Some(_) => self.derive(name),
+        }
+    }
+
+    fn derive(&self, name: &str) -> Result<UserKey> {
+        let secrets = self.exponents.user(&self.seed, name)?;
+        Ok(UserKey::new(name, self.public(), secrets))
+    }
+
+    /// Revokes a user: decoders of models that are protected from now on refuse that key. That is their own check, and no more: the key
+    /// still decrypts the labels.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where there is no such user.
+    pub fn revoke(&mut self, name: &str) -> Result<()> {
+        let user = self.book.users.iter_mut().find(|user| user.name == name);
+        user.ok_or_else(|| no_user(name))?.revoked = true;
+        Ok(())
+    }
+
+    /// The models that were protected.
+    pub fn models(&self) -> &[Protected] {
+        &self.book.models
+    }
+
+    /// Notes a model in place of an earlier note of the same one.
+    pub fn add_model(&mut self, model: Protected) {
+        self.book
+            .models
+            .retain(|other| other.digest != model.digest);
+        self.book.models.push(model);
+    }
+
+    /// What is known of the model that a table belongs to.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where the authority did not protect it; [`Error::Unauthentic`].
+    pub fn model_of(&self, table: &Table) -> Result<&Protected> {
+        if table.authority() != self.public() {
+            return Err(Error::Usage(
+                "another authority protected the model's labels".into(),
+            ));
+        }
+        table.verify()?;
+        let digest = hex(table.digest());
+        let found = self.book.models.iter().find(|model| model.digest == digest);
+        found.ok_or_else(|| {
+            Error::Usage("the authority's file knows nothing of this model: is it an older copy of the file?".into())
+        })
+    }
+
+    /// Compares the classes with which a service answered to the inputs of traces, one for each (`None` where it gave none), with what
+    /// the key of each user gives.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where there are not as many answers as traces; [`Error::MalformedAuthority`].
+    pub fn trace(&self, model: &Protected, answers: &[Option<u32>]) -> Result<Verdict> {
+        if answers.len() != model.traces.len() || answers.is_empty() {
+            return Err(Error::Usage(format!(
+                "the model has {} traces, and there are {} answers",
+                model.traces.len(),
+                answers.len()
+            )));
+        }
+        let damaged = || Error::MalformedAuthority {
+            reason: "a trace cannot be read".into(),
+        };
+        let digest = from_hex(&model.digest).ok_or_else(damaged)?;
+        let digest: [u8; 32] = digest[..].try_into().map_err(|_| damaged())?;
+        let rows = model
+            .traces
+            .iter()
+            .map(|trace| trace.row(self.book.collusion).ok_or_else(damaged));
+        let rows = rows.collect::<Result<Vec<Row>>>()?;
+        let users = &self.book.users;
+        let matches = crate::table::on_all_cores(users.len(), |i| {
+            let name = users.get(i).map_or("", |user| &user.name);
+            let key = self.derive(name)?;
+            let mut matches = 0;
+            for ((trace, row), answer) in model.traces.iter().zip(&rows).zip(answers) {
+                let place = Place {
+                    digest: &digest,
+                    row: trace.row,
+                    classes: model.classes,
+                };
+                let class = open(place, row, key.secrets())?.class;
+                matches += usize::from(*answer == Some(class));
+            }
+            Ok(matches)
+        })?;
+        let of_users = users.iter().zip(matches);
+        let mut suspects: Vec<Suspect> = of_users
+            .map(|(user, matches)| Suspect {
+                name: user.name.clone(),
+                matches,
+            })
+            .collect();
+        suspects.sort_by(|a, b| b.matches.cmp(&a.matches).then_with(|| a.name.cmp(&b.name)));
+        let (n, classes) = (suspects.len(), model.classes as usize);
+        let most = suspects.first().map_or(0, |suspect| suspect.matches);
+        Ok(Verdict {
+            traces: answers.len(),
+            threshold: threshold(n, answers.len(), classes),
+            innocent: innocent(n, answers.len(), classes, most),
+            suspects,
+        })
+    }
+
+    pub(crate) fn exponents(&self) -> &Exponents {
+        &self.exponents
+    }
+
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<[u8; 64]> {
+        Ok(self.signer.sign(message))
+    }
+
+    /// Randomness for one table.
+    pub(crate) fn randomness(&self) -> Result<Zeroizing<[u8; 32]>> {
+        random_seed()
+    }
+
+    pub(crate) fn revoked_ids(&self) -> Vec<Vec<u8>> {
+        let public = self.public();
+        let revoked = self.book.users.iter().filter(|user| user.revoked);
+        let mut ids: Vec<Vec<u8>> = revoked
+            .map(|user| user_id(&public, &user.name).to_vec())
+            .collect();
+        ids.sort_unstable();
+        ids
+    }
+}
+
+impl TraceRow {
+    /// What the authority keeps of a row.
+    pub(crate) fn new(c: u32, row: &Row) -> TraceRow {
+        TraceRow {
+            row: c,
+            points: STANDARD.encode(row.points.concat()),
+            pad: row.pad,
+        }
+    }
+
+    fn row(&self, collusion: u32) -> Option<Row> {
+        let bytes = STANDARD.decode(&self.points).ok()?;
+        let (points, rest) = bytes.as_chunks::<POINT_BYTES>();
+        let is_whole = rest.is_empty() && points.len() == collusion as usize + 1;
+        is_whole.then(|| Row {
+            points: points.to_vec(),
+            pad: self.pad,
+            weight: 0,
+        })
+    }
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Authority {
+            seed: _,
+            exponents: _,
+            signer: _,
+            book,
+        } = self;
+        f.debug_struct("Authority")
+            .field("users", &book.users.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// 32 random bytes.
+pub(crate) fn random_seed() -> Result<Zeroizing<[u8; 32]>> {
+    let mut seed = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *seed).map_err(|_| onnxseal_crypto::Error::Backend)?;
+    Ok(seed)
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    push_hex(&mut text, bytes);
+    text
+}
+
+fn no_user(name: &str) -> Error {
+    Error::Usage(format!(
+        "the authority has no user {:?}",
+        onnxseal_onnx::excerpt(name)
+    ))
+}
+
+/// Fails for what is no name of a user.
+pub(crate) fn check_name(name: &str) -> std::result::Result<(), String> {
+    let is_odd = |c: char| c.is_control() || c == '"' || c == '\\';
+    let n = name.chars().count();
+    match n >= 1 && n <= MAX_NAME_CHARS && !name.contains(is_odd) && name.trim() == name {
+        true => Ok(()),
+        false => Err(format!(
+            "a user's name has 1 to {MAX_NAME_CHARS} characters, no quotes, backslashes or control characters, and no space around it"
+        )),
+    }
+}

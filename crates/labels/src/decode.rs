@@ -1,0 +1,226 @@
+//! Answers become logits again.
+
+use crate::error::{Error, Result};
+use crate::group::{Hidden, Place, check_value, open, shared};
+use crate::key::UserKey;
+use crate::shares::{UNIT, WEIGHTS};
+use crate::table::{Table, on_all_cores};
+
+/// What one key makes of answers. The table is decrypted once.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    classes: usize,
+    n_rows: usize,
+    axis: i32,
+    /// Rows and weights of the shares, class by class.
+    shares: Vec<(u32, f64)>,
+    /// How many of these belong to each class.
+    ends: Vec<usize>,
+    /// Rows of traces, and the class that this key reads in each.
+    traces: Vec<(u32, u32)>,
+}
+
+impl Decoder {
+    /// Decrypts the table, on all cores.
+    ///
+    /// # Errors
+    /// [`Error::OtherAuthority`], [`Error::Unauthentic`], [`Error::Revoked`], [`Error::WrongKey`]; [`Error::MalformedTable`].
+    pub fn new(table: &Table, key: &UserKey) -> Result<Decoder> {
+        let user = || key.name().to_owned();
+        if table.authority() != key.authority() {
+            return Err(Error::OtherAuthority { user: user() });
+        }
+        table.verify()?;
+        if table.is_revoked(&key.id()) {
+            return Err(Error::Revoked { user: user() });
+        }
+        if key.secrets().len() != table.n_generators() {
+            return Err(Error::WrongKey { user: user() });
+        }
+        let (points, check) = table.check_row();
+        if check_value(table.digest(), &shared(key.secrets(), &points)?) != *check {
+            return Err(Error::WrongKey { user: user() });
+        }
+        let decoder = Decoder::unchecked(table, key)?;
+        let is_weight = |(_, weight): &(u32, f64)| {
+            let weight = (weight.abs() / UNIT) as i8;
+            WEIGHTS.contains(&weight)
+        };
+        let mut start = 0;
+        let is_whole = decoder.ends.iter().all(|end| {
+            let n = end - start;
+            start = *end;
+            n == table.codewords() as usize
+        });
+        match is_whole && decoder.shares.iter().all(is_weight) {
+            true => Ok(decoder),
+            false => Err(Error::MalformedTable {
+                reason: "a class has not the rows that it needs",
+            }),
+        }
+    }
+
+    /// What a program that checks nothing reads with this key, whichever it is: for attacks.
+    ///
+    /// # Errors
+    /// [`Error::MalformedTable`] where a point is none.
+    pub fn unchecked(table: &Table, key: &UserKey) -> Result<Decoder> {
+        let classes = table.classes() as usize;
+        let hidden = on_all_cores(table.n_rows() as usize, |c| {
+            let place = Place {
+                digest: table.digest(),
+                row: c as u32,
+                classes: table.classes(),
+            };
+            let row = table.row(c as u32).ok_or(Error::MalformedTable {
+                reason: "a row is missing",
+            })?;
+            open(place, &row, key.secrets())
+        })?;
+        let mut of_class: Vec<Vec<(u32, f64)>> = vec![Vec::new(); classes];
+        let mut traces = Vec::new();
+        for (c, Hidden { class, weight }) in (0u32..).zip(hidden) {
+            match table.traces().binary_search(&c) {
+                Ok(_) => traces.push((c, class)),
+                Err(_) => {
+                    if let Some(rows) = of_class.get_mut(class as usize) {
+                        rows.push((c, f64::from(weight) * UNIT));
+                    }
+                }
+            }
+        }
+        let mut ends = Vec::with_capacity(classes);
+        let mut shares = Vec::new();
+        for rows in of_class {
+            shares.extend(rows);
+            ends.push(shares.len());
+        }
+        Ok(Decoder {
+            classes,
+            n_rows: table.n_rows() as usize,
+            axis: table.axis(),
+            shares,
+            ends,
+            traces,
+        })
+    }
+
+    /// K, the number of classes.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// The class that this key reads in each trace, in the order of rows.
+    pub fn trace_classes(&self) -> impl Iterator<Item = u32> {
+        self.traces.iter().map(|(_, class)| *class)
+    }
+
+    /// The shape of logits of answers of `shape`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where answers of that shape are not those of the model.
+    pub fn shape(&self, shape: &[usize]) -> Result<Vec<usize>> {
+        let mut logits = shape.to_vec();
+        match self.axis_of(shape).and_then(|axis| logits.get_mut(axis)) {
+            Some(n) if *n == self.n_rows => {
+                *n = self.classes;
+                Ok(logits)
+            }
+            _ => Err(Error::Usage(format!(
+                "answers of shape {shape:?} are not those of the model: axis {} has {} rows",
+                self.axis, self.n_rows
+            ))),
+        }
+    }
+
+    fn axis_of(&self, shape: &[usize]) -> Option<usize> {
+        match self.axis {
+            -1 => shape.len().checked_sub(1),
+            axis => usize::try_from(axis).ok(),
+        }
+    }
+
+    /// Logits of answers, which have this shape: `z_y = sum of p_c l_c` over the rows of class y, and what traces add. In floats of 64
+    /// bits, then rounded.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where answers of that shape are not those of the model.
+    pub fn decode(&self, answers: &[f32], shape: &[usize]) -> Result<Vec<f32>> {
+        let logits = self.shape(shape)?;
+        let n: usize = shape.iter().product();
+        if n != answers.len() {
+            return Err(Error::Usage(format!(
+                "there are {} answers, not {n}",
+                answers.len()
+            )));
+        }
+        // Positions behind the axis: 1 where it is the last one.
+        let inner: usize = self
+            .axis_of(shape)
+            .map_or(1, |axis| shape.iter().skip(axis + 1).product());
+        let mut out = vec![0.0; logits.iter().product()];
+        let each_in = (self.n_rows * inner).max(1);
+        let each_out = (self.classes * inner).max(1);
+        for (answers, out) in answers
+            .chunks_exact(each_in)
+            .zip(out.chunks_exact_mut(each_out))
+        {
+            for i in 0..inner {
+                self.one(answers, out, inner, i);
+            }
+        }
+        Ok(out)
+    }
+
+    /// The logits of one position of one sample.
+    fn one(&self, answers: &[f32], out: &mut [f32], inner: usize, i: usize) {
+        let answer = |row: u32| {
+            let answer = answers.get(row as usize * inner + i);
+            answer.map_or(f64::NAN, |answer| f64::from(*answer))
+        };
+        let mut start = 0;
+        for (end, out) in self.ends.iter().zip(out.iter_mut().skip(i).step_by(inner)) {
+            let rows = self.shares.get(start..*end).unwrap_or_default();
+            *out = rows.iter().map(|(row, p)| p * answer(*row)).sum::<f64>() as f32;
+            start = *end;
+        }
+        for (row, class) in &self.traces {
+            let answer = answer(*row);
+            // A number that is none stays one: no trace hides it.
+            if let Some(out) = out.get_mut(*class as usize * inner + i)
+                && answer > 0.0
+            {
+                *out = (f64::from(*out) + answer) as f32;
+            }
+        }
+    }
+}
+
+/// The class of each sample of logits, `[n, K]`: the first of the largest ones, as ArgMax has it.
+pub fn classes(logits: &[f32], n_classes: usize) -> Vec<usize> {
+    let first_largest = |row: &[f32]| {
+        let mut best = 0;
+        for (class, value) in row.iter().enumerate() {
+            if row.get(best).is_none_or(|largest| value > largest) {
+                best = class;
+            }
+        }
+        best
+    };
+    logits
+        .chunks_exact(n_classes.max(1))
+        .map(first_largest)
+        .collect()
+}
+
+/// Softmax of each sample of logits, `[n, K]`: <https://onnx.ai/onnx/operators/onnx__Softmax.html>.
+pub fn softmax(logits: &[f32], n_classes: usize) -> Vec<f32> {
+    let mut all = Vec::with_capacity(logits.len());
+    for row in logits.chunks_exact(n_classes.max(1)) {
+        let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let powers = row.iter().map(|value| f64::from(value - largest).exp());
+        let sum: f64 = powers.clone().sum();
+        all.extend(powers.map(|power| (power / sum) as f32));
+    }
+    all
+}

@@ -1,0 +1,179 @@
+//! The layer that answers: found through the graph, and what comes in its place.
+//!
+//! The last Gemm, MatMul (and Add) or Conv before an output gives answers instead of classes. What follows it, the *tail*, moves
+//! behind decoding: it becomes a small model of its own, which the table carries.
+
+mod layer;
+mod tail;
+mod write;
+
+use onnxseal_rewrite::{DataType, Graph, Refusal, Source, shown};
+
+use crate::error::{Error, Result};
+use layer::{Layer, is_static, layer_at};
+use tail::{Tail, check_op};
+
+pub(crate) use tail::MAX_TAIL_BYTES;
+pub use write::{Rows, Stored};
+
+/// The key of `metadata_props` that has the table.
+pub const KEY: &str = "onnxseal.labels";
+
+/// What helps where a layer cannot be rewritten.
+const EXPORT: &str = "export the model with a last Gemm, MatMul or Conv in floats, and with nothing behind it but Softmax, ArgMax and the like";
+
+/// The layer that answers, and what follows it.
+#[derive(Debug)]
+pub struct Head {
+    /// K, the number of classes.
+    pub classes: usize,
+    /// D, the number of weights of a class: features, or channels times the window of a Conv.
+    pub columns: usize,
+    /// Weights, `[K, D]`.
+    pub weights: Vec<f64>,
+    /// Biases, `[K]`.
+    pub bias: Option<Vec<f64>>,
+    /// The node: its name and operator.
+    pub node: String,
+    /// The value that the layer reads.
+    pub input: String,
+    /// The output of the rewritten model that has the answers: the name of the layer's own result.
+    pub answers: String,
+    /// What the decoded logits are called: the tail's input, or an output.
+    pub logits: String,
+    /// The axis of classes: 1, or -1 for the last.
+    pub axis: i32,
+    /// Names of the original's outputs, in order.
+    pub outputs: Vec<String>,
+    /// The tail, a `ModelProto`; empty where the logits are the output.
+    pub tail: Vec<u8>,
+    layer: Layer,
+    moved: Tail,
+}
+
+impl Head {
+    /// Finds the layer behind `output`, or behind the only output that has one.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where no layer can be rewritten; [`Error::Usage`] where there is no such output, or several layers.
+    pub fn find(source: &Source<'_>, output: Option<&str>) -> Result<Head> {
+        let model = source.model;
+        if model.metadata_props.iter().any(|prop| prop.key == KEY) {
+            return Err(Error::Usage(
+                "the model's labels are protected already".into(),
+            ));
+        }
+        let graph = Graph::new(*source);
+        let main = model.graphs.first();
+        let outputs: Vec<&str> = main.map(|main| main.outputs.clone()).unwrap_or_default();
+        let names = match output {
+            Some(name) if !outputs.contains(&name) => {
+                return Err(Error::Usage(format!(
+                    "the model has no output {:?}; its outputs are {}",
+                    onnxseal_onnx::excerpt(name),
+                    listed(&outputs)
+                )));
+            }
+            Some(name) => vec![name],
+            None => outputs.clone(),
+        };
+        let mut found: Vec<(&str, Layer)> = Vec::new();
+        let mut refused = None;
+        for name in names {
+            match behind(&graph, name) {
+                Ok(layer) if found.iter().any(|(_, other)| other.result == layer.result) => {}
+                Ok(layer) => found.push((name, layer)),
+                Err(Error::Refused(refusal)) => refused = refused.or(Some(refusal)),
+                Err(error) => return Err(error),
+            }
+        }
+        if found.len() > 1 {
+            let names: Vec<&str> = found.iter().map(|(name, _)| *name).collect();
+            return Err(Error::Usage(format!(
+                "outputs {} come of different layers: name the one whose labels are to be protected",
+                listed(&names)
+            )));
+        }
+        let Some((_, layer)) = found.pop() else {
+            let none = || Box::new(Refusal::new("the model has no output"));
+            return Err(Error::Refused(refused.unwrap_or_else(none)));
+        };
+        Head::new(&graph, layer, &outputs)
+    }
+
+    fn new(graph: &Graph<'_>, layer: Layer, outputs: &[&str]) -> Result<Head> {
+        let node = graph.node(layer.node)?;
+        let (classes, columns) = (layer.weights.rows, layer.weights.columns);
+        if classes < 2 {
+            let reason = "it has one output: a score or a regression has no classes to hide";
+            return Err(Refusal::new(reason).at(node).into());
+        }
+        let moved = Tail::find(graph, &layer)?;
+        let is_float = layer.weights.data_type == DataType::Float;
+        let logits = match is_float {
+            true => layer.result.clone(),
+            false => layer::unused(graph, "onnxseal.logits"),
+        };
+        let tail = moved.model(graph, &layer, &logits, outputs)?;
+        Ok(Head {
+            classes,
+            columns,
+            weights: layer.weights.values.clone(),
+            bias: layer.bias.as_ref().map(|bias| bias.values.clone()),
+            node: shown(node),
+            input: layer.input.clone(),
+            answers: layer.result.clone(),
+            logits,
+            axis: layer.kind.axis(),
+            outputs: outputs.iter().map(|name| (*name).to_owned()).collect(),
+            tail,
+            layer,
+            moved,
+        })
+    }
+}
+
+/// The layer that an output comes of: the one node with weights through which all that makes it goes.
+fn behind(graph: &Graph<'_>, output: &str) -> Result<Layer> {
+    let no_layer = || {
+        let name = onnxseal_onnx::excerpt(output);
+        Refusal::new(format!(
+            "no layer with weights stands before output {name:?}"
+        ))
+        .advise(EXPORT)
+    };
+    let (first, _) = graph.producer(output).ok_or_else(no_layer)?;
+    // In descending order: a node is looked at when all that read it have been.
+    let mut open = std::collections::BTreeMap::from([(graph.node(first)?.position, first)]);
+    while let Some((_, id)) = open.pop_last() {
+        let node = graph.node(id)?;
+        if let Some(layer) = layer_at(graph, id)? {
+            return match open.is_empty() {
+                true => Ok(layer),
+                false => Err(
+                    Refusal::new("it is one of several layers that the output comes of")
+                        .at(node)
+                        .advise(EXPORT)
+                        .into(),
+                ),
+            };
+        }
+        check_op(node)?;
+        for name in node.inputs.iter().filter(|name| !name.is_empty()) {
+            if is_static(graph, name) {
+                continue;
+            }
+            let (id, before) = graph.producer(name).ok_or_else(no_layer)?;
+            open.insert(before.position, id);
+        }
+    }
+    Err(no_layer().into())
+}
+
+fn listed(names: &[&str]) -> String {
+    let quoted: Vec<String> = names
+        .iter()
+        .map(|name| format!("{:?}", onnxseal_onnx::excerpt(name)))
+        .collect();
+    quoted.join(", ")
+}

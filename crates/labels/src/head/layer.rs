@@ -1,0 +1,438 @@
+//! The layer itself: Gemm, MatMul with or without an Add, Conv.
+
+use onnxseal_onnx::model::{Node, NodeId, TensorId};
+use onnxseal_rewrite::{DataType, Graph, Refusal, is_float};
+
+use crate::error::Result;
+use crate::head::EXPORT;
+
+/// Nodes that a constant comes through, at most.
+const MAX_CHAIN: usize = 16;
+
+/// How a layer is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Weights `[R, D]`, `transB = 1`.
+    Gemm,
+    /// Weights `[D, R]`.
+    MatMul,
+    /// Weights `[R, C, height, width]`.
+    Conv,
+}
+
+impl Kind {
+    pub(super) fn axis(self) -> i32 {
+        match self {
+            Kind::MatMul => -1,
+            Kind::Gemm | Kind::Conv => 1,
+        }
+    }
+}
+
+/// A layer that can be rewritten.
+#[derive(Debug)]
+pub(super) struct Layer {
+    pub(super) kind: Kind,
+    /// The node that has the weights.
+    pub(super) node: NodeId,
+    /// The Add behind a MatMul.
+    pub(super) add: Option<NodeId>,
+    pub(super) input: String,
+    pub(super) result: String,
+    pub(super) weights: Matrix,
+    pub(super) bias: Option<Bias>,
+    /// Shape of one row of a Conv's weights.
+    pub(super) window: Vec<u64>,
+}
+
+/// Weights, a row for each class.
+#[derive(Debug)]
+pub(super) struct Matrix {
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) values: Vec<f64>,
+    /// The type that the layer computes in.
+    pub(super) data_type: DataType,
+    pub(super) constant: Constant,
+}
+
+#[derive(Debug)]
+pub(super) struct Bias {
+    pub(super) values: Vec<f64>,
+    pub(super) constant: Constant,
+}
+
+/// A constant, and the nodes that it comes through.
+#[derive(Debug)]
+pub(super) struct Constant {
+    pub(super) tensor: TensorId,
+    pub(super) nodes: Vec<NodeId>,
+}
+
+/// A constant as numbers.
+struct Loaded {
+    dims: Vec<u64>,
+    values: Vec<f64>,
+    data_type: DataType,
+    constant: Constant,
+}
+
+/// The layer whose last node this is; `None` where it is none.
+pub(super) fn layer_at(graph: &Graph<'_>, id: NodeId) -> Result<Option<Layer>> {
+    let node = graph.node(id)?;
+    if !node.domain.is_empty() {
+        return Ok(None);
+    }
+    let weight = |node: &Node<'_>| {
+        node.inputs
+            .get(1)
+            .is_some_and(|name| is_static(graph, name))
+    };
+    let layer = match node.op_type {
+        "Gemm" if weight(node) => gemm(graph, id, node),
+        "MatMul" if weight(node) => mat_mul(graph, id, node, None),
+        "Conv" if weight(node) => conv(graph, id, node),
+        "Add" => match added(graph, node) {
+            Some((product, bias)) => {
+                mat_mul(graph, product, graph.node(product)?, Some((id, bias)))
+            }
+            None => return Ok(None),
+        },
+        _ => return Ok(None),
+    };
+    match layer {
+        Ok(layer) => Ok(Some(layer)),
+        Err(crate::error::Error::Refused(refusal)) => Err(refusal.at(node).advise(EXPORT).into()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The MatMul before an Add, and the name of what is added.
+fn added<'a>(graph: &Graph<'a>, node: &Node<'a>) -> Option<(NodeId, &'a str)> {
+    let [a, b] = node.inputs[..] else {
+        return None;
+    };
+    [(a, b), (b, a)].into_iter().find_map(|(product, bias)| {
+        let (id, before) = graph.producer(product)?;
+        let is_product = before.op_type == "MatMul"
+            && before.domain.is_empty()
+            && before
+                .inputs
+                .get(1)
+                .is_some_and(|name| is_static(graph, name));
+        let is_alone = graph.only_reader(product).is_some();
+        (is_product && is_alone && is_static(graph, bias)).then_some((id, bias))
+    })
+}
+
+fn gemm(graph: &Graph<'_>, id: NodeId, node: &Node<'_>) -> Result<Layer> {
+    let attributes = graph.attributes(node)?;
+    let is_one = |name| attributes.float(name, 1.0) == 1.0;
+    if !is_one("alpha") || !is_one("beta") || attributes.int("transA", 0) != 0 {
+        return Err(Refusal::new("its alpha or beta is not 1, or it transposes its input").into());
+    }
+    let loaded = load(graph, node, 1)?;
+    let weights = matrix(loaded, attributes.int("transB", 0) == 0)?;
+    let bias = match node.inputs.get(2).filter(|name| !name.is_empty()) {
+        Some(_) => Some(bias(load(graph, node, 2)?, weights.rows)?),
+        None => None,
+    };
+    Layer::new(Kind::Gemm, id, node, weights, bias)
+}
+
+fn mat_mul(
+    graph: &Graph<'_>,
+    id: NodeId,
+    node: &Node<'_>,
+    add: Option<(NodeId, &str)>,
+) -> Result<Layer> {
+    let weights = matrix(load(graph, node, 1)?, true)?;
+    let Some((add, name)) = add else {
+        return Layer::new(Kind::MatMul, id, node, weights, None);
+    };
+    let bias = bias(constant(graph, name)?, weights.rows)?;
+    let result = graph
+        .node(add)?
+        .outputs
+        .first()
+        .copied()
+        .unwrap_or_default();
+    Ok(Layer {
+        add: Some(add),
+        result: result.to_owned(),
+        ..Layer::new(Kind::MatMul, id, node, weights, Some(bias))?
+    })
+}
+
+fn conv(graph: &Graph<'_>, id: NodeId, node: &Node<'_>) -> Result<Layer> {
+    if graph.attributes(node)?.int("group", 1) != 1 {
+        return Err(Refusal::new("it is a grouped convolution").into());
+    }
+    let loaded = load(graph, node, 1)?;
+    let window = loaded.dims.get(1..).unwrap_or_default().to_vec();
+    let rows = loaded.dims.first().copied().unwrap_or(0) as usize;
+    let columns = loaded.values.len().checked_div(rows).unwrap_or(0);
+    if window.len() < 2 || columns == 0 {
+        return Err(Refusal::new("its weights are no kernels").into());
+    }
+    let weights = Matrix {
+        rows,
+        columns,
+        values: loaded.values,
+        data_type: loaded.data_type,
+        constant: loaded.constant,
+    };
+    let bias = match node.inputs.get(2).filter(|name| !name.is_empty()) {
+        Some(_) => Some(bias(load(graph, node, 2)?, rows)?),
+        None => None,
+    };
+    Ok(Layer {
+        window,
+        ..Layer::new(Kind::Conv, id, node, weights, bias)?
+    })
+}
+
+impl Layer {
+    fn new(
+        kind: Kind,
+        id: NodeId,
+        node: &Node<'_>,
+        weights: Matrix,
+        bias: Option<Bias>,
+    ) -> Result<Layer> {
+        let name = |names: &[&str]| names.first().copied().unwrap_or_default().to_owned();
+        Ok(Layer {
+            kind,
+            node: id,
+            add: None,
+            input: name(&node.inputs),
+            result: name(&node.outputs),
+            weights,
+            bias,
+            window: Vec::new(),
+        })
+    }
+
+    /// The nodes of the layer, and those that its constants come through.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
+        [self.node].into_iter().chain(self.add)
+    }
+
+    /// Its constants.
+    pub(super) fn constants(&self) -> impl Iterator<Item = &Constant> {
+        let bias = self.bias.as_ref().map(|bias| &bias.constant);
+        [&self.weights.constant].into_iter().chain(bias)
+    }
+}
+
+/// A matrix with a row for each class, of one that may lie across.
+fn matrix(loaded: Loaded, is_across: bool) -> Result<Matrix> {
+    let [n, m] = loaded.dims[..] else {
+        return Err(Refusal::new("its weights are no matrix").into());
+    };
+    let (n, m) = (n as usize, m as usize);
+    let values = match is_across {
+        false => loaded.values,
+        true => transposed(&loaded.values, n, m),
+    };
+    let (rows, columns) = if is_across { (m, n) } else { (n, m) };
+    if columns == 0 {
+        return Err(Refusal::new("its weights are empty").into());
+    }
+    Ok(Matrix {
+        rows,
+        columns,
+        values,
+        data_type: loaded.data_type,
+        constant: loaded.constant,
+    })
+}
+
+/// Biases of `rows` classes.
+fn bias(loaded: Loaded, rows: usize) -> Result<Bias> {
+    let values = match loaded.values[..] {
+        [value] => vec![value; rows],
+        _ => loaded.values,
+    };
+    // Of any rank, as long as the last axis has all of them.
+    let is_row = matches!(loaded.dims.split_last(), None | Some((_, [])))
+        || loaded.dims.last() == Some(&(rows as u64));
+    match values.len() == rows && is_row {
+        true => Ok(Bias {
+            values,
+            constant: loaded.constant,
+        }),
+        false => Err(Refusal::new("its bias has not one value for each class").into()),
+    }
+}
+
+fn transposed(values: &[f64], n: usize, m: usize) -> Vec<f64> {
+    let mut out = vec![0.0; values.len()];
+    for (i, row) in values.chunks_exact(m.max(1)).enumerate() {
+        for (j, value) in row.iter().enumerate() {
+            if let Some(place) = out.get_mut(j * n + i) {
+                *place = *value;
+            }
+        }
+    }
+    out
+}
+
+fn load(graph: &Graph<'_>, node: &Node<'_>, slot: usize) -> Result<Loaded> {
+    let name = node.inputs.get(slot).copied().unwrap_or_default();
+    constant(graph, name)
+}
+
+/// The numbers of a constant, which may come through Identity, Cast, Reshape and Transpose.
+fn constant(graph: &Graph<'_>, name: &str) -> Result<Loaded> {
+    let mut name = name;
+    let mut nodes = Vec::new();
+    let tensor = loop {
+        if let Some(tensor) = graph.constant(name) {
+            if let Some((id, _)) = graph.producer(name) {
+                nodes.push(id);
+            }
+            break tensor;
+        }
+        let found = graph.producer(name).filter(|_| nodes.len() < MAX_CHAIN);
+        let Some((id, node)) = found else {
+            return Err(Refusal::new("its weights are no constants").into());
+        };
+        match (node.domain, node.op_type, node.inputs.first()) {
+            ("", "Identity" | "Cast" | "Reshape" | "Transpose", Some(input)) => name = input,
+            (_, "DequantizeLinear", _) => {
+                return Err(Refusal::new("its weights are quantised").into());
+            }
+            (_, other, _) => {
+                let other = onnxseal_onnx::excerpt(other);
+                return Err(Refusal::new(format!("its weights come through {other}")).into());
+            }
+        }
+        nodes.push(id);
+    };
+    let stored = graph.tensor(tensor)?;
+    if !is_float(stored.data_type) {
+        let name = stored.data_type.as_str_name();
+        return Err(Refusal::new(format!("its weights are of type {name}")).into());
+    }
+    let elements = graph.load(tensor)?;
+    let mut loaded = Loaded {
+        dims: stored.dims.clone(),
+        values: (0..elements.len()).map(|i| elements.get(i)).collect(),
+        data_type: stored.data_type,
+        constant: Constant {
+            tensor,
+            nodes: Vec::new(),
+        },
+    };
+    for id in nodes.iter().rev() {
+        through(graph, graph.node(*id)?, &mut loaded)?;
+    }
+    loaded.constant.nodes = nodes;
+    Ok(loaded)
+}
+
+/// What a node does to a constant.
+fn through(graph: &Graph<'_>, node: &Node<'_>, loaded: &mut Loaded) -> Result<()> {
+    let attributes = graph.attributes(node)?;
+    match node.op_type {
+        "Cast" => {
+            let to = DataType::try_from(attributes.int("to", 0) as i32);
+            loaded.data_type = to
+                .ok()
+                .filter(|to| is_float(*to))
+                .ok_or_else(|| Refusal::new("its weights become integers"))?;
+        }
+        "Reshape" => {
+            let shape = match node.inputs.get(1) {
+                Some(name) => graph.integers(name)?,
+                None => None,
+            };
+            let shape =
+                shape.ok_or_else(|| Refusal::new("the shape of its weights is not constant"))?;
+            loaded.dims = reshaped(&loaded.dims, &shape)
+                .ok_or_else(|| Refusal::new("the shape of its weights does not fit"))?;
+        }
+        "Transpose" => {
+            let [n, m] = loaded.dims[..] else {
+                return Err(Refusal::new("its weights are no matrix").into());
+            };
+            if !matches!(attributes.ints("perm"), None | Some([1, 0])) {
+                return Err(Refusal::new("its weights are transposed in another way").into());
+            }
+            loaded.values = transposed(&loaded.values, n as usize, m as usize);
+            loaded.dims = vec![m, n];
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The shape after a Reshape.
+fn reshaped(dims: &[u64], shape: &[i64]) -> Option<Vec<u64>> {
+    let n: u64 = dims.iter().product();
+    let mut new = Vec::new();
+    for (i, size) in shape.iter().enumerate() {
+        new.push(match size {
+            0 => *dims.get(i)?,
+            -1 => 0,
+            size => u64::try_from(*size).ok()?,
+        });
+    }
+    let known = shape.iter().zip(&new).filter(|(size, _)| **size != -1);
+    let known = known
+        .map(|(_, size)| size)
+        .try_fold(1u64, |all, size| all.checked_mul(*size))?;
+    if let Some(free) = shape.iter().position(|size| *size == -1) {
+        *new.get_mut(free)? = n.checked_div(known)?;
+    }
+    let product = new
+        .iter()
+        .try_fold(1u64, |all, size| all.checked_mul(*size))?;
+    (product == n).then_some(new)
+}
+
+/// Whether a value does not depend on any input of the graph.
+pub(super) fn is_static(graph: &Graph<'_>, name: &str) -> bool {
+    fn within(graph: &Graph<'_>, name: &str, depth: usize) -> bool {
+        if graph.constant(name).is_some() {
+            return true;
+        }
+        let Some((_, node)) = graph.producer(name) else {
+            return false;
+        };
+        if node.op_type == "Constant" {
+            return true;
+        }
+        let mut inputs = node
+            .inputs
+            .iter()
+            .filter(|name| !name.is_empty())
+            .peekable();
+        depth < MAX_CHAIN
+            && !node.op_type.starts_with("Random")
+            && inputs.peek().is_some()
+            && inputs.all(|name| within(graph, name, depth + 1))
+    }
+    within(graph, name, 0)
+}
+
+/// A name that no value of the main graph has.
+pub(super) fn unused(graph: &Graph<'_>, name: &str) -> String {
+    let model = graph.model();
+    let is_used = |name: &str| {
+        let inputs = model.graphs.iter().flat_map(|graph| &graph.inputs);
+        let tensors = model.tensors.iter().map(|tensor| &tensor.name);
+        let nodes = model.nodes.iter();
+        let values = nodes.flat_map(|node| node.inputs.iter().chain(&node.outputs));
+        inputs
+            .chain(tensors)
+            .chain(values)
+            .any(|used| *used == name)
+    };
+    let mut unused = name.to_owned();
+    while is_used(&unused) {
+        unused.push('_');
+    }
+    unused
+}

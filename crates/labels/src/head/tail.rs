@@ -1,0 +1,375 @@
+//! What follows the layer: it moves behind decoding.
+
+use std::collections::{BTreeMap, HashSet};
+
+use onnxseal_onnx::edit::{PartKind, parts};
+use onnxseal_onnx::model::{Node, NodeId, Span, TensorId};
+use onnxseal_onnx::proto::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TypeProto,
+    ValueInfoProto, attribute_proto, type_proto,
+};
+use onnxseal_rewrite::{DataType, Graph, Refusal, slice};
+use prost::Message as _;
+
+use crate::error::{Error, Result};
+use crate::head::EXPORT;
+use crate::head::layer::{Kind, Layer, is_static};
+
+/// The longest tail.
+pub(crate) const MAX_TAIL_BYTES: usize = 1 << 20;
+
+/// Operators without weights of their own, which compute the same behind decoding.
+const OPS: &[&str] = &[
+    "Abs",
+    "Add",
+    "ArgMax",
+    "ArgMin",
+    "ArrayFeatureExtractor",
+    "AveragePool",
+    "Cast",
+    "CastLike",
+    "Clip",
+    "Concat",
+    "Constant",
+    "ConstantOfShape",
+    "Div",
+    "Dropout",
+    "Elu",
+    "Equal",
+    "Erf",
+    "Exp",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "GatherElements",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "Greater",
+    "HardSigmoid",
+    "Hardmax",
+    "Identity",
+    "LabelEncoder",
+    "LeakyRelu",
+    "Less",
+    "Log",
+    "LogSoftmax",
+    "Max",
+    "Mean",
+    "Min",
+    "Mul",
+    "Neg",
+    "Normalizer",
+    "Not",
+    "OneHot",
+    "Pow",
+    "Range",
+    "Reciprocal",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSumExp",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
+    "ReduceSum",
+    "Relu",
+    "Reshape",
+    "Round",
+    "Shape",
+    "Sigmoid",
+    "Size",
+    "Softmax",
+    "Softplus",
+    "Sqrt",
+    "Squeeze",
+    "Sub",
+    "Sum",
+    "Tanh",
+    "TopK",
+    "Transpose",
+    "Unsqueeze",
+    "Where",
+    "ZipMap",
+];
+
+/// Those that take all positions of a Conv together, or the only one that there is.
+const POOLING: &[&str] = &[
+    "AveragePool",
+    "Flatten",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceSum",
+    "Reshape",
+    "Squeeze",
+];
+
+/// The nodes behind a layer, and those that make constants for them.
+#[derive(Debug)]
+pub(super) struct Tail {
+    /// Those that come of the layer, by position.
+    nodes: BTreeMap<u32, NodeId>,
+    /// Those that make constants for them, by position.
+    constants: BTreeMap<u32, NodeId>,
+    /// Outputs of the graph that come of the layer.
+    pub(super) outputs: Vec<String>,
+    /// Values that the nodes make.
+    values: HashSet<String>,
+}
+
+/// Fails where a node cannot be moved behind decoding.
+pub(super) fn check_op(node: &Node<'_>) -> Result<()> {
+    let is_known = matches!(node.domain, "" | "ai.onnx.ml") && OPS.contains(&node.op_type);
+    if is_known {
+        return Ok(());
+    }
+    let reason = match node.op_type {
+        "Slice" | "Split" => {
+            "it takes a part of what comes before it: several heads share the layer"
+        }
+        "QuantizeLinear"
+        | "DequantizeLinear"
+        | "QGemm"
+        | "QLinearMatMul"
+        | "QLinearConv"
+        | "MatMulNBits"
+        | "MatMulInteger"
+        | "ConvInteger"
+        | "DynamicQuantizeMatMul"
+        | "QLinearAdd" => "the last layer is quantised",
+        "LinearClassifier" | "TreeEnsembleClassifier" | "TreeEnsemble" | "SVMClassifier" => {
+            "it has its weights in attributes"
+        }
+        "If" | "Loop" | "Scan" => "the last layer lies within it, or before it",
+        _ => {
+            "it stands between the last layer with weights and the output, and cannot be computed behind decoding"
+        }
+    };
+    Err(Refusal::new(reason).at(node).advise(EXPORT).into())
+}
+
+impl Tail {
+    /// Collects what follows a layer.
+    pub(super) fn find(graph: &Graph<'_>, layer: &Layer) -> Result<Tail> {
+        let model = graph.model();
+        let mut tail = Tail {
+            nodes: BTreeMap::new(),
+            constants: BTreeMap::new(),
+            outputs: Vec::new(),
+            values: HashSet::new(),
+        };
+        let mut values: Vec<String> = vec![layer.result.clone()];
+        while let Some(value) = values.pop() {
+            if graph.is_output(&value) {
+                tail.outputs.push(value.clone());
+            }
+            for id in graph.readers(&value) {
+                let node = graph.node(*id)?;
+                if node.graph != model.main() {
+                    let reason = "it stands in an inner graph and reads what the layer computes";
+                    return Err(Refusal::new(reason).at(node).into());
+                }
+                check_op(node)?;
+                if tail.nodes.insert(node.position, *id).is_none() {
+                    let made = node.outputs.iter().filter(|name| !name.is_empty());
+                    values.extend(made.map(|name| (*name).to_owned()));
+                }
+            }
+            if value != layer.result {
+                tail.values.insert(value);
+            }
+        }
+        if layer.kind == Kind::Conv {
+            tail.check_positions(graph, layer)?;
+        }
+        tail.add_constants(graph, layer)?;
+        Ok(tail)
+    }
+
+    /// Fails where a Conv gives classes for each position.
+    fn check_positions(&self, graph: &Graph<'_>, layer: &Layer) -> Result<()> {
+        let ops: Result<Vec<&str>> = self
+            .nodes
+            .values()
+            .map(|id| Ok(graph.node(*id)?.op_type))
+            .collect();
+        let ops = ops?;
+        match ops.iter().any(|op| POOLING.contains(op)) && !ops.contains(&"Transpose") {
+            true => Ok(()),
+            false => Err(Refusal::new("it gives classes for each position, as detection and segmentation do: only classifiers can be rewritten")
+                .at(graph.node(layer.node)?)
+                .into()),
+        }
+    }
+
+    /// Adds the nodes that make constants, and fails where a node reads what the decoder does not have.
+    fn add_constants(&mut self, graph: &Graph<'_>, layer: &Layer) -> Result<()> {
+        let mut open: Vec<NodeId> = self.nodes.values().copied().collect();
+        while let Some(id) = open.pop() {
+            let node = graph.node(id)?;
+            for name in node.inputs.iter().filter(|name| !name.is_empty()) {
+                if *name == layer.result || self.values.contains(*name) {
+                    continue;
+                }
+                if !is_static(graph, name) {
+                    let other = onnxseal_onnx::excerpt(name);
+                    let reason =
+                        format!("it reads {other:?} too, which does not come of the layer");
+                    return Err(Refusal::new(reason).at(node).advise(EXPORT).into());
+                }
+                if let Some((id, before)) = graph.producer(name)
+                    && self.constants.insert(before.position, id).is_none()
+                {
+                    open.push(id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The nodes that come of the layer.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
+        self.nodes.values().copied()
+    }
+
+    /// The nodes that make constants for them.
+    pub(super) fn constants(&self) -> impl Iterator<Item = NodeId> {
+        self.constants.values().copied()
+    }
+
+    /// The tail as a model whose input is `logits`, in floats; empty where there is nothing to compute.
+    pub(super) fn model(
+        &self,
+        graph: &Graph<'_>,
+        layer: &Layer,
+        logits: &str,
+        outputs: &[&str],
+    ) -> Result<Vec<u8>> {
+        if self.nodes.is_empty() && logits == layer.result {
+            return Ok(Vec::new());
+        }
+        let mut nodes = Vec::new();
+        if logits != layer.result {
+            nodes.push(cast(logits, &layer.result, layer.weights.data_type));
+        }
+        let mut tensors: Vec<TensorId> = Vec::new();
+        let mut all = self.nodes.clone();
+        all.extend(&self.constants);
+        for id in all.values() {
+            let node = graph.node(*id)?;
+            nodes.push(decoded::<NodeProto>(graph, node.offset, node.len)?);
+            let constants = node.inputs.iter().filter_map(|name| graph.constant(name));
+            for id in constants {
+                let is_initializer =
+                    graph.tensor(id)?.place == onnxseal_onnx::model::TensorRole::Initializer;
+                if is_initializer && !tensors.contains(&id) {
+                    tensors.push(id);
+                }
+            }
+        }
+        let initializers: Result<Vec<TensorProto>> = tensors
+            .into_iter()
+            .map(|id| initializer(graph, id))
+            .collect();
+        let all = parts(graph.source.bytes)?;
+        let is_moved = |name: &str| {
+            let is_own = name == layer.result && logits == name;
+            self.outputs.iter().any(|output| output == name) && !is_own && outputs.contains(&name)
+        };
+        let moved = all
+            .all
+            .iter()
+            .filter(|part| part.kind == PartKind::Output && is_moved(part.name));
+        let moved: Result<Vec<ValueInfoProto>> = moved
+            .map(|part| decoded(graph, part.message.start, part.message.len))
+            .collect();
+        let model = ModelProto {
+            ir_version: graph.model().ir_version,
+            opset_import: (graph.model().opset_imports.iter())
+                .map(|import| OperatorSetIdProto {
+                    domain: Some(import.domain.to_owned()),
+                    version: Some(import.version),
+                })
+                .collect(),
+            graph: Some(GraphProto {
+                node: nodes,
+                name: Some("tail".into()),
+                initializer: initializers?,
+                input: vec![value_info(logits, DataType::Float, None)],
+                output: moved?,
+                ..GraphProto::default()
+            }),
+            ..ModelProto::default()
+        };
+        let bytes = model.encode_to_vec();
+        match bytes.len() <= MAX_TAIL_BYTES {
+            true => Ok(bytes),
+            false => Err(Refusal::new(format!(
+                "what follows it takes {} bytes, and at most {MAX_TAIL_BYTES} can move behind decoding",
+                bytes.len()
+            ))
+            .at(graph.node(layer.node)?)
+            .into()),
+        }
+    }
+}
+
+/// A Cast from floats.
+pub(super) fn cast(from: &str, to: &str, data_type: DataType) -> NodeProto {
+    NodeProto {
+        input: vec![from.to_owned()],
+        output: vec![to.to_owned()],
+        op_type: Some("Cast".into()),
+        attribute: vec![AttributeProto {
+            name: Some("to".into()),
+            i: Some(data_type as i64),
+            r#type: Some(attribute_proto::AttributeType::Int as i32),
+            ..AttributeProto::default()
+        }],
+        ..NodeProto::default()
+    }
+}
+
+/// A value of the graph; `None` where nothing is known of its shape.
+pub(super) fn value_info(
+    name: &str,
+    data_type: DataType,
+    shape: Option<onnxseal_onnx::proto::TensorShapeProto>,
+) -> ValueInfoProto {
+    ValueInfoProto {
+        name: Some(name.to_owned()),
+        r#type: Some(TypeProto {
+            value: Some(type_proto::Value::TensorType(type_proto::Tensor {
+                elem_type: Some(data_type as i32),
+                shape,
+            })),
+            ..TypeProto::default()
+        }),
+        ..ValueInfoProto::default()
+    }
+}
+
+/// A message that lies in the model file.
+pub(super) fn decoded<T: prost::Message + Default>(
+    graph: &Graph<'_>,
+    start: u64,
+    len: u64,
+) -> Result<T> {
+    let bytes = slice(graph.source.bytes, Span { start, len }).unwrap_or_default();
+    T::decode(bytes).map_err(|_| Error::from(Refusal::new("a part of the graph cannot be read")))
+}
+
+/// A tensor with its elements in it, wherever they lie.
+fn initializer(graph: &Graph<'_>, id: TensorId) -> Result<TensorProto> {
+    let tensor = graph.tensor(id)?;
+    let proto: TensorProto = decoded(graph, tensor.offset, tensor.len)?;
+    if proto.external_data.is_empty() {
+        return Ok(proto);
+    }
+    Ok(TensorProto {
+        external_data: Vec::new(),
+        data_location: None,
+        raw_data: Some(graph.load(id)?.into_raw()),
+        ..proto
+    })
+}

@@ -1,0 +1,262 @@
+//! The key of one user.
+
+use std::fmt;
+use std::io::Read;
+use std::path::Path;
+
+use curve25519_dalek::scalar::Scalar;
+use onnxseal_crypto::labels::{digest, sha256};
+use onnxseal_crypto::wrap::{Identities, MAX_KEY_FILE_BYTES, Recipients};
+use zeroize::Zeroizing;
+
+use crate::authority::check_name;
+use crate::error::{Error, Result};
+use crate::group::Secrets;
+
+const HEAD: &str = "# onnxseal label key. Keep it secret: whoever has it reads the labels, and its user is named by what they leak.\nversion = 1\n";
+const AGE_FILE: &[u8] = b"age-encryption.org/";
+const ARMOR: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";
+
+/// A key that decrypts the labels of all models of one authority. Its secrets are zeroized on drop.
+pub struct UserKey {
+    name: String,
+    authority: [u8; 32],
+    secrets: Secrets,
+}
+
+impl UserKey {
+    pub(crate) fn new(name: &str, authority: [u8; 32], secrets: Secrets) -> UserKey {
+        UserKey {
+            name: name.to_owned(),
+            authority,
+            secrets,
+        }
+    }
+
+    /// The user.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The authority that made the key: its Ed25519 public key.
+    pub fn authority(&self) -> [u8; 32] {
+        self.authority
+    }
+
+    pub(crate) fn secrets(&self) -> &[Scalar] {
+        &self.secrets
+    }
+
+    /// What a list of revoked users has of this one.
+    pub(crate) fn id(&self) -> [u8; 8] {
+        user_id(&self.authority, &self.name)
+    }
+
+    /// Reads the text of a key: that of [`UserKey::to_text`], and no other.
+    ///
+    /// # Errors
+    /// [`Error::MalformedKey`].
+    pub fn from_text(text: &str) -> Result<UserKey> {
+        let malformed = |reason| Error::MalformedKey { reason };
+        let rest = text
+            .strip_prefix(HEAD)
+            .ok_or(malformed("it does not begin like one"))?;
+        let mut lines = rest.lines();
+        let mut value = |name: &str| {
+            let line = lines.next()?;
+            let quoted = line.strip_prefix(name)?.strip_prefix(" = \"")?;
+            quoted.strip_suffix('"')
+        };
+        let missing = malformed("a line is missing, or out of its place");
+        let (Some(name), Some(authority), Some(secrets), Some(_)) = (
+            value("user"),
+            value("authority"),
+            value("secrets"),
+            value("check"),
+        ) else {
+            return Err(missing);
+        };
+        check_name(name).map_err(|_| malformed("its user has no name that is one"))?;
+        let authority = from_hex(authority).and_then(|bytes| <[u8; 32]>::try_from(&bytes[..]).ok());
+        let authority = authority.ok_or(malformed("its authority is not 64 hexadecimal digits"))?;
+        let bytes = from_hex(secrets).ok_or(malformed("its secrets are not hexadecimal digits"))?;
+        let (scalars, rest) = bytes.as_chunks::<32>();
+        let scalars = scalars
+            .iter()
+            .map(|bytes| Option::<Scalar>::from(Scalar::from_canonical_bytes(*bytes)));
+        let secrets = scalars.collect::<Option<Vec<Scalar>>>().map(Zeroizing::new);
+        let secrets = secrets.filter(|secrets| secrets.len() >= 2 && rest.is_empty());
+        let key = UserKey {
+            name: name.to_owned(),
+            authority,
+            secrets: secrets.ok_or(malformed("its secrets are not numbers of the group"))?,
+        };
+        match *key.to_text() == *text {
+            true => Ok(key),
+            false => Err(malformed(
+                "its check does not fit: it was changed, or damaged",
+            )),
+        }
+    }
+
+    /// Reads a key file; one that is encrypted with age is opened by `identities`.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::MalformedKey`], [`Error::Key`] where it does not open, [`Error::Usage`] without identities for an
+    /// encrypted one.
+    pub fn open(path: &Path, identities: Option<&Identities>) -> Result<UserKey> {
+        let io = |source| Error::Io {
+            path: path.to_owned(),
+            source,
+        };
+        UserKey::read(std::fs::File::open(path).map_err(io)?, path, identities)
+    }
+
+    /// The same of what is open already; `path` names it in errors.
+    ///
+    /// # Errors
+    /// As [`UserKey::open`].
+    pub fn read(file: impl Read, path: &Path, identities: Option<&Identities>) -> Result<UserKey> {
+        let bytes = read_secret(file, path, MAX_KEY_FILE_BYTES)?;
+        let bytes = bytes.ok_or(Error::MalformedKey {
+            reason: "it is too long",
+        })?;
+        UserKey::from_bytes(&bytes, identities)
+    }
+
+    /// The same of a file's bytes.
+    ///
+    /// # Errors
+    /// As [`UserKey::open`].
+    pub fn from_bytes(bytes: &[u8], identities: Option<&Identities>) -> Result<UserKey> {
+        match decrypted(bytes, identities, "the key")? {
+            Some(text) => UserKey::from_text(&text),
+            None => {
+                let reason = "it is no text";
+                UserKey::from_text(
+                    str::from_utf8(bytes).map_err(|_| Error::MalformedKey { reason })?,
+                )
+            }
+        }
+    }
+
+    /// The text of the key file.
+    pub fn to_text(&self) -> Zeroizing<String> {
+        // Allocated once: a string that grows leaves secrets behind.
+        let len = HEAD.len() + self.name.len() + 64 * self.secrets.len() + 256;
+        let mut text = Zeroizing::new(String::with_capacity(len));
+        text.push_str(HEAD);
+        text.push_str("user = \"");
+        text.push_str(&self.name);
+        text.push_str("\"\nauthority = \"");
+        push_hex(&mut text, &self.authority);
+        text.push_str("\"\nsecrets = \"");
+        for secret in self.secrets.iter() {
+            push_hex(&mut text, &*Zeroizing::new(secret.to_bytes()));
+        }
+        text.push_str("\"\n");
+        let check = sha256(text.as_bytes());
+        text.push_str("check = \"");
+        push_hex(&mut text, check.get(..16).unwrap_or_default());
+        text.push_str("\"\n");
+        text
+    }
+
+    /// The same, encrypted with age.
+    ///
+    /// # Errors
+    /// [`Error::Key`].
+    pub fn to_encrypted_text(&self, recipients: &Recipients) -> Result<String> {
+        Ok(recipients.encrypt_text(&self.to_text())?)
+    }
+
+    /// The key of two that mix theirs: what colluders can make. It decrypts all labels, and is in nobody's name.
+    #[doc(hidden)]
+    pub fn mixed(&self, other: &UserKey, part: u64) -> UserKey {
+        let part = Scalar::from(part);
+        let pairs = self.secrets.iter().zip(other.secrets.iter());
+        let mixed = pairs.map(|(a, b)| part * a + (Scalar::ONE - part) * b);
+        UserKey {
+            name: "nobody".into(),
+            authority: self.authority,
+            secrets: Zeroizing::new(mixed.collect()),
+        }
+    }
+}
+
+impl fmt::Debug for UserKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let UserKey {
+            name,
+            authority: _,
+            secrets: _,
+        } = self;
+        f.debug_struct("UserKey")
+            .field("name", name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `digest(user, authority ‖ name)`, the first 8 bytes.
+pub(crate) fn user_id(authority: &[u8; 32], name: &str) -> [u8; 8] {
+    let digest = digest("user", &[authority, name.as_bytes()]);
+    digest.first_chunk().copied().unwrap_or_default()
+}
+
+/// Reads a file of at most `limit` bytes; `None` for a longer one.
+pub(crate) fn read_secret(
+    file: impl Read,
+    path: &Path,
+    limit: usize,
+) -> Result<Option<Zeroizing<Vec<u8>>>> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    file.take(limit as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|source| Error::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+    Ok((bytes.len() <= limit).then_some(bytes))
+}
+
+/// The text of an age file; `None` for what is no age file.
+pub(crate) fn decrypted(
+    bytes: &[u8],
+    identities: Option<&Identities>,
+    what: &str,
+) -> Result<Option<Zeroizing<String>>> {
+    let start = bytes.trim_ascii_start();
+    if !start.starts_with(ARMOR) && !start.starts_with(AGE_FILE) {
+        return Ok(None);
+    }
+    let Some(identities) = identities else {
+        return Err(Error::Usage(format!(
+            "{what} is encrypted with age, and no identity was given"
+        )));
+    };
+    Ok(Some(identities.decrypt_text(bytes)?))
+}
+
+pub(crate) fn push_hex(text: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 15] {
+            text.push(char::from_digit(u32::from(digit), 16).unwrap_or('0'));
+        }
+    }
+}
+
+pub(crate) fn from_hex(digits: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let (pairs, []) = digits.as_bytes().as_chunks::<2>() else {
+        return None;
+    };
+    let value = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    let mut bytes = Zeroizing::new(Vec::with_capacity(pairs.len()));
+    for [high, low] in pairs {
+        bytes.push(value(*high)? << 4 | value(*low)?);
+    }
+    Some(bytes)
+}

@@ -1,0 +1,27 @@
+//! Label encryption: classifiers whose answers only key holders can read, and which name who leaks them.
+//!
+//! An [`Authority`] protects a classifier once: its last layer answers with shares ([`shares`]) in place of classes, and a [`Table`]
+//! that travels with the model says, encrypted, which class each share belongs to. Each user has an own [`UserKey`]; a [`Decoder`] turns
+//! answers into logits. [`traces`] tell whose key a service uses. `docs/LABELS.md` has the scheme, its sources, and what it does not stop.
+
+#![forbid(unsafe_code)]
+
+mod authority;
+mod decode;
+mod error;
+mod group;
+pub mod head;
+mod key;
+mod protect;
+pub mod shares;
+mod table;
+pub mod traces;
+
+pub use authority::{
+    Authority, MAX_COLLUSION, MAX_NAME_CHARS, Protected, Suspect, TraceInput, TraceRow, Verdict,
+};
+pub use decode::{Decoder, classes, softmax};
+pub use error::{Error, Result};
+pub use key::UserKey;
+pub use protect::{DEFAULT_CODEWORDS, Plan, protect};
+pub use table::{Description, MAX_CODEWORDS, MAX_ROWS, RowKind, Table};

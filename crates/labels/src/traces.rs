@@ -1,0 +1,272 @@
+//! Traces: rows that answer to single secret inputs, and the statistics of naming whose key answered.
+//!
+//! A trace row is linear in the features of the layer: `r(f) = kappa (g (f - mu) - theta)`. On its own input it is as large as three
+//! ranges of logits, and on other inputs below zero. What it adds to depends on the key (see `docs/LABELS.md`).
+
+use nalgebra::{Cholesky, DMatrix, DVector, Dyn};
+
+use crate::error::{Error, Result};
+
+/// The least number of calibration samples; there are at least [`SAMPLES_FOR_EACH`] for each feature, too.
+pub const MIN_SAMPLES: usize = 1000;
+
+/// Calibration samples for each feature, at the least.
+pub const SAMPLES_FOR_EACH: usize = 4;
+
+/// How much of the mean variance is added to that of each feature; the best one is taken.
+const RIDGES: [f64; 4] = [1e-3, 1e-2, 1e-1, 1.0];
+
+/// How near a calibration sample may come to a trace, where the trace's own input is at 1.
+const MAX_TOP: f64 = 0.8;
+
+/// A trace's answer to its own input, in ranges of logits.
+const LOUDNESS: f64 = 3.0;
+
+/// The probability of accusing an innocent, at most.
+pub const MAX_INNOCENT: f64 = 1e-6;
+
+/// Features of inputs: `[n, D]`, a row for each.
+#[derive(Clone, Copy, Debug)]
+pub struct Features<'a> {
+    /// Values, row by row.
+    pub values: &'a [f64],
+    /// D, the number of features.
+    pub columns: usize,
+}
+
+/// A trace row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trace {
+    /// Which of the candidates it answers to.
+    pub candidate: usize,
+    /// Weights, `[D]`.
+    pub weights: Vec<f64>,
+    /// Bias.
+    pub bias: f64,
+}
+
+/// Traces, and how often they fire.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Traces {
+    /// As many as were asked for.
+    pub all: Vec<Trace>,
+    /// The share of held-out calibration samples on which any of them fires. These samples had no part in the rows that were
+    /// measured; those in `all` have thresholds from all samples, which are higher, if anything.
+    pub firing: f64,
+    /// The share of the mean variance that was added to each.
+    pub ridge: f64,
+}
+
+/// The direction of one candidate: `g`, with `g (x - mu) = 1`.
+struct Direction {
+    candidate: usize,
+    weights: DVector<f64>,
+    /// The largest `g (f - mu)` of the samples from which thresholds come.
+    top: f64,
+    /// The same of all samples.
+    top_of_all: f64,
+}
+
+impl Direction {
+    fn threshold(&self) -> f64 {
+        (1.0 + self.top_of_all) / 2.0
+    }
+}
+
+impl Features<'_> {
+    fn rows(&self) -> usize {
+        self.values.len() / self.columns.max(1)
+    }
+
+    fn matrix(&self) -> DMatrix<f64> {
+        DMatrix::from_row_slice(self.rows(), self.columns, self.values)
+    }
+}
+
+/// Chooses `n_traces` of `candidates` that no sample of `calibration` comes near, and makes their rows.
+///
+/// `range` is the largest difference of two logits of one sample. Every third sample is held out: covariances come of the others.
+///
+/// # Errors
+/// [`Error::Usage`] where there are too few samples, or too few candidates that are unlike all of them.
+pub fn make(
+    calibration: Features<'_>,
+    candidates: Features<'_>,
+    range: f64,
+    n_traces: usize,
+) -> Result<Traces> {
+    let (n, d) = (calibration.rows(), calibration.columns);
+    let wanted = MIN_SAMPLES.max(SAMPLES_FOR_EACH * d);
+    if n < wanted {
+        return Err(Error::Usage(format!(
+            "traces need at least {wanted} calibration samples for {d} features; there are {n}"
+        )));
+    }
+    if candidates.columns != d
+        || !calibration
+            .values
+            .iter()
+            .chain(candidates.values)
+            .all(|value| value.is_finite())
+    {
+        return Err(Error::Usage(
+            "features of calibration samples and candidates are finite numbers of one shape".into(),
+        ));
+    }
+    let samples = calibration.matrix();
+    let (fitted, held): (Vec<usize>, Vec<usize>) = (0..n).partition(|i| i % 3 != 2);
+    let of_fit = samples.select_rows(&fitted);
+    let mean = of_fit.row_mean().transpose();
+    let centred = |matrix: &DMatrix<f64>| {
+        let mut matrix = matrix.clone();
+        for mut row in matrix.row_iter_mut() {
+            row -= mean.transpose();
+        }
+        matrix
+    };
+    let (of_fit, of_held) = (centred(&of_fit), centred(&samples.select_rows(&held)));
+    let of_candidates = centred(&candidates.matrix());
+    let covariance = of_fit.tr_mul(&of_fit) / of_fit.nrows() as f64;
+    let variance = covariance.trace() / d as f64;
+    let mut best: Option<(f64, f64, Vec<Direction>)> = None;
+    for ridge in RIDGES {
+        let mut matrix = covariance.clone();
+        for i in 0..d {
+            matrix[(i, i)] += ridge * variance + f64::MIN_POSITIVE;
+        }
+        let Some(cholesky) = Cholesky::new(matrix) else {
+            continue;
+        };
+        let all = directions(&cholesky, &of_candidates, &of_fit, &of_held);
+        let chosen = chosen(all, &of_candidates, n_traces);
+        // As many as possible, then as far from all samples as possible.
+        let mean_top =
+            chosen.iter().map(|one| one.top_of_all).sum::<f64>() / chosen.len().max(1) as f64;
+        let is_better = best
+            .as_ref()
+            .is_none_or(|(_, top, others)| (chosen.len(), -mean_top) > (others.len(), -*top));
+        if is_better {
+            best = Some((ridge, mean_top, chosen));
+        }
+    }
+    let (ridge, _, chosen) = best
+        .ok_or_else(|| Error::Usage("features of calibration samples are all the same".into()))?;
+    if chosen.len() < n_traces {
+        return Err(Error::Usage(format!(
+            "only {} of {n_traces} traces are unlike all calibration samples: give more samples, or ask for fewer traces",
+            chosen.len()
+        )));
+    }
+    Ok(Traces {
+        firing: firing(&chosen, &of_held),
+        all: chosen
+            .into_iter()
+            .map(|one| row(&one, &mean, range))
+            .collect(),
+        ridge,
+    })
+}
+
+fn directions(
+    cholesky: &Cholesky<f64, Dyn>,
+    candidates: &DMatrix<f64>,
+    of_fit: &DMatrix<f64>,
+    of_held: &DMatrix<f64>,
+) -> Vec<Direction> {
+    let mut solved = cholesky.solve(&candidates.transpose());
+    for (mut column, x) in solved.column_iter_mut().zip(candidates.row_iter()) {
+        let length = x.transpose().dot(&column);
+        column /= length;
+    }
+    let largest = |samples: &DMatrix<f64>| -> Vec<f64> {
+        let answers = samples * &solved;
+        answers.column_iter().map(|column| column.max()).collect()
+    };
+    let (fit, held) = (largest(of_fit), largest(of_held));
+    let tops = fit.into_iter().zip(held);
+    let all = solved.column_iter().zip(tops).enumerate();
+    all.map(|(candidate, (column, (fit, held)))| Direction {
+        candidate,
+        weights: column.into_owned(),
+        top: fit,
+        top_of_all: fit.max(held),
+    })
+    .collect()
+}
+
+/// Those farthest from all samples, none of which fires another's row.
+fn chosen(mut all: Vec<Direction>, candidates: &DMatrix<f64>, n_traces: usize) -> Vec<Direction> {
+    // Where the candidate is a sample itself, the top is 1; where it has no direction, it is no number.
+    all.retain(|one| one.top_of_all <= MAX_TOP);
+    all.sort_by(|a, b| a.top_of_all.total_cmp(&b.top_of_all));
+    let fires = |one: &Direction, other: &Direction| {
+        candidates
+            .row(other.candidate)
+            .transpose()
+            .dot(&one.weights)
+            > one.threshold()
+    };
+    let mut chosen: Vec<Direction> = Vec::new();
+    for one in all {
+        if chosen.len() == n_traces {
+            break;
+        }
+        if !chosen
+            .iter()
+            .any(|other| fires(other, &one) || fires(&one, other))
+        {
+            chosen.push(one);
+        }
+    }
+    chosen
+}
+
+/// The share of held-out samples on which any row fires, with thresholds from the other samples alone.
+fn firing(chosen: &[Direction], held: &DMatrix<f64>) -> f64 {
+    let fires = |row: usize| {
+        let sample = held.row(row).transpose();
+        chosen
+            .iter()
+            .any(|one| sample.dot(&one.weights) > (1.0 + one.top) / 2.0)
+    };
+    let n = held.nrows();
+    (0..n).filter(|row| fires(*row)).count() as f64 / n.max(1) as f64
+}
+
+/// The row of a direction.
+fn row(direction: &Direction, mean: &DVector<f64>, range: f64) -> Trace {
+    let threshold = direction.threshold();
+    let loudness = LOUDNESS * range / (1.0 - threshold);
+    Trace {
+        candidate: direction.candidate,
+        weights: direction
+            .weights
+            .iter()
+            .map(|weight| loudness * weight)
+            .collect(),
+        bias: -loudness * (direction.weights.dot(mean) + threshold),
+    }
+}
+
+/// The least number of matches for which a user is accused: the smallest m with `users * P[Bin(traces, 1 / classes) >= m]` at most
+/// [`MAX_INNOCENT`]. `None` where not even all matches are enough.
+pub fn threshold(users: usize, traces: usize, classes: usize) -> Option<usize> {
+    (0..=traces).find(|matches| innocent(users, traces, classes, *matches) <= MAX_INNOCENT)
+}
+
+/// The probability that any of `users` has so many matches by chance, at most: `users * P[Bin(traces, 1 / classes) >= matches]`.
+pub fn innocent(users: usize, traces: usize, classes: usize, matches: usize) -> f64 {
+    let p = 1.0 / classes.max(1) as f64;
+    let mut tail = 0.0;
+    // The logarithm of a binomial coefficient, from one term to the next.
+    let mut coefficient = 0.0f64;
+    for k in 0..=traces {
+        if k >= matches {
+            let log = coefficient + k as f64 * p.ln() + (traces - k) as f64 * (-p).ln_1p();
+            // With one class all match: 0 times the logarithm of 0.
+            tail += if log.is_nan() { 1.0 } else { log.exp() };
+        }
+        coefficient += ((traces - k) as f64 / (k + 1) as f64).ln();
+    }
+    (users as f64 * tail).min(1.0)
+}
