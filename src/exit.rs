@@ -73,16 +73,9 @@ fn kind_of_assessment(error: &anyhow::Error) -> Option<ErrorKind> {
 fn kind_of_inputs(error: &anyhow::Error) -> Option<ErrorKind> {
     #[cfg(feature = "inputs")]
     {
-        use onnxseal_inputs::Fault;
         let found: Option<&onnxseal_inputs::Error> =
             error.chain().find_map(|cause| cause.downcast_ref());
-        found.map(|error| match error.fault() {
-            Fault::Io => ErrorKind::Io,
-            Fault::Malformed => ErrorKind::Malformed,
-            Fault::Authentication => ErrorKind::Authentication,
-            Fault::NoMatchingKey => ErrorKind::NoMatchingKey,
-            _ => ErrorKind::Usage,
-        })
+        found.map(onnxseal_inputs::Error::kind)
     }
     #[cfg(not(feature = "inputs"))]
     {

@@ -116,19 +116,7 @@ impl From<onnxseal_runtime::Error> for Fault {
 
 impl From<onnxseal_inputs::Error> for Fault {
     fn from(error: onnxseal_inputs::Error) -> Fault {
-        use onnxseal_inputs::{Error as InputsError, Fault as Class};
-        let error = match (error.fault(), error) {
-            (Class::Usage, InputsError::Key(error)) => return error.into(),
-            (_, error) => error,
-        };
-        let kind = match error.fault() {
-            Class::Io => ErrorKind::Io,
-            Class::Malformed => ErrorKind::Malformed,
-            Class::Authentication => ErrorKind::Authentication,
-            Class::NoMatchingKey => ErrorKind::NoMatchingKey,
-            _ => ErrorKind::Usage,
-        };
-        Fault::of(kind, &error)
+        Fault::of(error.kind(), &error)
     }
 }
 

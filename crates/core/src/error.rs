@@ -4,8 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use onnxseal_onnx::foreign;
-use onnxseal_store::{Error as StoreError, Location, shown};
-use serde::Serialize;
+use onnxseal_store::{Error as StoreError, ErrorKind, Location, shown};
 
 /// The result of this crate's calls.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -341,35 +340,11 @@ pub(crate) fn rule(rule: String) -> Error {
     Error::Usage(Usage::Manifest { rule })
 }
 
-/// The class of an [`Error`]: what a script branches on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum ErrorKind {
-    /// The call cannot be carried out as asked.
-    Usage,
-    /// The input is malformed or exceeds a limit.
-    Malformed,
-    /// Something was changed since it was protected.
-    Authentication,
-    /// No identity opens the data key.
-    NoMatchingKey,
-    /// A policy is not met, or a required claim is not made.
-    PolicyNotMet,
-    /// The system failed to read or write.
-    Io,
-    /// ONNX Runtime is missing or too old, or does not take the model.
-    Runtime,
-    /// An internal fault, or something that others failed to give: randomness, memory, a plugin's
-    /// answer.
-    Internal,
-}
-
 impl Error {
     /// The class the error belongs to.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Store(error) | Error::External { source: error, .. } => kind_of(error),
+            Error::Store(error) | Error::External { source: error, .. } => error.kind(),
             Error::Refused(_) => ErrorKind::Io,
             Error::Model {
                 source: onnxseal_onnx::Error::Memory { .. },
@@ -412,18 +387,6 @@ impl Error {
             | Error::Cancelled
             | Error::Usage(_) => ErrorKind::Usage,
         }
-    }
-}
-
-fn kind_of(error: &StoreError) -> ErrorKind {
-    match error {
-        StoreError::Io { source, .. } if source.kind() == io::ErrorKind::OutOfMemory => {
-            ErrorKind::Internal
-        }
-        StoreError::Io { .. } | StoreError::InputChanged { .. } => ErrorKind::Io,
-        StoreError::External { .. } => ErrorKind::Malformed,
-        StoreError::Internal(_) => ErrorKind::Internal,
-        _ => ErrorKind::Usage,
     }
 }
 

@@ -48,7 +48,7 @@ mod make;
 mod open;
 mod pass;
 
-pub use error::{Error, ErrorKind, Result, Usage, io};
+pub use error::{Error, Result, Usage, io};
 pub use format::claims::Requirements;
 pub use format::manifest::{self, File, Manifest, Operator};
 pub use format::tiers::{Edition, Restored};
@@ -60,8 +60,8 @@ pub use onnxseal_crypto::wrap::{
 pub use onnxseal_crypto::{BlobKey, Error as KeyError, NotAllowed, opens_with};
 pub use onnxseal_onnx::{Error as ModelError, Fault as ModelFault};
 pub use onnxseal_store::{
-    Bytes, Error as StoreError, FileFault, Flush, InMemory, Location, ObjectUrl, OutputOptions,
-    Readers, holds_secret, redact, shown, write_whole,
+    Bytes, Error as StoreError, ErrorKind, FileFault, Flush, InMemory, Location, ObjectUrl,
+    OutputOptions, Readers, holds_secret, redact, shown, write_whole,
 };
 pub use open::model::{OpenedModel, open, open_with, unprotect};
 #[cfg(feature = "protect")]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use onnxseal_rewrite::Refusal;
+use onnxseal_store::ErrorKind;
 
 /// Why an operation on keyed inputs failed.
 #[derive(Debug, thiserror::Error)]
@@ -51,40 +52,32 @@ pub enum Error {
 /// What the calls of this crate give.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// The class of an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Fault {
-    /// The caller asks for what cannot be.
-    Usage,
-    /// A file says what it must not.
-    Malformed,
-    /// A key was changed since it was encrypted.
-    Authentication,
-    /// No identity opens the key.
-    NoMatchingKey,
-    /// The system could not read or write.
-    Io,
-}
-
 impl Error {
-    /// The class that the error belongs to.
-    pub fn fault(&self) -> Fault {
+    /// The class the error belongs to.
+    pub fn kind(&self) -> ErrorKind {
         use onnxseal_crypto::Error as KeyError;
-        use onnxseal_store::Error as StoreError;
         match self {
-            Error::Io { .. }
-            | Error::Key(KeyError::Io { .. })
-            | Error::Store(StoreError::Io { .. } | StoreError::InputChanged { .. }) => Fault::Io,
+            Error::Store(error) => error.kind(),
+            Error::Io { .. } | Error::Key(KeyError::Io { .. }) => ErrorKind::Io,
+            Error::Onnx(onnxseal_onnx::Error::Memory { .. })
+            | Error::Key(
+                KeyError::Backend
+                | KeyError::Memory { .. }
+                | KeyError::Randomness(_)
+                | KeyError::Plugin { .. },
+            ) => ErrorKind::Internal,
             Error::MalformedKey { .. }
             | Error::Onnx(_)
-            | Error::Store(StoreError::External { .. })
-            | Error::Key(KeyError::MalformedKey { .. }) => Fault::Malformed,
-            Error::Key(KeyError::Unauthentic) => Fault::Authentication,
+            | Error::Key(KeyError::MalformedKey { .. }) => ErrorKind::Malformed,
+            Error::Key(KeyError::Unauthentic) => ErrorKind::Authentication,
             Error::Key(KeyError::NoMatchingKey { .. } | KeyError::WrongPassphrase { .. }) => {
-                Fault::NoMatchingKey
+                ErrorKind::NoMatchingKey
             }
-            _ => Fault::Usage,
+            Error::Array { .. }
+            | Error::Cancelled
+            | Error::Key(_)
+            | Error::Refused(_)
+            | Error::Usage(_) => ErrorKind::Usage,
         }
     }
 }

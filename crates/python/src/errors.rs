@@ -58,10 +58,7 @@ impl From<assess::Error> for Fault {
 
 impl From<inputs::Error> for Fault {
     fn from(error: inputs::Error) -> Fault {
-        match (error.fault(), error) {
-            (inputs::Fault::Usage, inputs::Error::Key(error)) => Fault::Core(Error::Key(error)),
-            (_, error) => Fault::Inputs(error),
-        }
+        Fault::Inputs(error)
     }
 }
 
@@ -83,16 +80,7 @@ impl From<Fault> for PyErr {
             Fault::Core(error) => Python::attach(|py| exception(py, error.kind(), &error)),
             Fault::Runtime(error) => Python::attach(|py| exception(py, error.kind(), &error)),
             Fault::Assess(error) => Python::attach(|py| exception(py, error.kind(), &error)),
-            Fault::Inputs(error) => {
-                let kind = match error.fault() {
-                    inputs::Fault::Io => ErrorKind::Io,
-                    inputs::Fault::Malformed => ErrorKind::Malformed,
-                    inputs::Fault::Authentication => ErrorKind::Authentication,
-                    inputs::Fault::NoMatchingKey => ErrorKind::NoMatchingKey,
-                    _ => ErrorKind::Usage,
-                };
-                Python::attach(|py| exception(py, kind, &error))
-            }
+            Fault::Inputs(error) => Python::attach(|py| exception(py, error.kind(), &error)),
             Fault::Usage(message) => {
                 let error: Box<dyn std::error::Error> = message.into();
                 Python::attach(|py| exception(py, ErrorKind::Usage, &*error))

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 use crate::redact::shown;
 
 /// The result of this crate's calls.
@@ -101,6 +103,45 @@ pub enum Error {
     /// What should not happen did; nothing was written.
     #[error("internal error: {0}")]
     Internal(&'static str),
+}
+
+/// The class of an error, of this crate or one above it: what a script branches on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The call cannot be carried out as asked.
+    Usage,
+    /// The input is malformed or exceeds a limit.
+    Malformed,
+    /// Something was changed since it was protected.
+    Authentication,
+    /// No identity opens the data key.
+    NoMatchingKey,
+    /// A policy is not met, or a required claim is not made.
+    PolicyNotMet,
+    /// The system failed to read or write.
+    Io,
+    /// ONNX Runtime is missing or too old, or does not take the model.
+    Runtime,
+    /// An internal fault, or something that others failed to give: randomness, memory, a plugin's
+    /// answer.
+    Internal,
+}
+
+impl Error {
+    /// The class the error belongs to.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Io { source, .. } if source.kind() == io::ErrorKind::OutOfMemory => {
+                ErrorKind::Internal
+            }
+            Error::Io { .. } | Error::InputChanged { .. } => ErrorKind::Io,
+            Error::External { .. } => ErrorKind::Malformed,
+            Error::Internal(_) => ErrorKind::Internal,
+            _ => ErrorKind::Usage,
+        }
+    }
 }
 
 /// Why a file beside a model may not be used as external data.

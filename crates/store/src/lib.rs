@@ -42,7 +42,7 @@ mod sync;
 mod version;
 
 pub use draft::{Readers, write_whole};
-pub use error::{Error, FileFault, Result, io};
+pub use error::{Error, ErrorKind, FileFault, Result, io};
 pub use folder::sync_folder;
 pub use input::{Input, is_same, read_exact_at, unreachable_object};
 pub use location::{Location, folder_of};
