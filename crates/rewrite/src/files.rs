@@ -27,6 +27,8 @@ const PAGE: u64 = 4096;
 pub struct Files {
     input: Input,
     map: Map,
+    /// The normalised locations of external data, as the model has them.
+    paths: Vec<String>,
     external: Vec<Input>,
 }
 
@@ -70,6 +72,7 @@ impl Files {
         Ok(Files {
             input,
             map,
+            paths,
             external,
         })
     }
@@ -77,6 +80,16 @@ impl Files {
     /// The model file's bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.map
+    }
+
+    /// Reads all external data: the model's normalised paths, and the files' bytes.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn read_external(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        let files = self.paths.iter().zip(&self.external);
+        let read = files.map(|(path, input)| Ok((path.clone(), input.read_all()?)));
+        read.collect()
     }
 
     /// Calls `with` with the located model.
@@ -90,10 +103,7 @@ impl Files {
         let model = locate(&self.map, &Limits::default()).map_err(Error::from)?;
         self.check_extents(&model)?;
         let read = |location: &str, span: Span| -> Result<Vec<u8>> {
-            let position = model
-                .external_files
-                .iter()
-                .position(|path| path == location);
+            let position = self.paths.iter().position(|path| path == location);
             let input = position.and_then(|i| self.external.get(i));
             let input = input.ok_or(StoreError::Internal("an external file that is not open"))?;
             // It lies within the file, so its length is one.
@@ -132,10 +142,8 @@ impl Files {
         output: &Location,
         options: OutputOptions,
     ) -> Result<Written> {
-        let model = locate(&self.map, &Limits::default())?;
-        let old = model.external_files.clone();
-        drop(model);
-        let new = self.names(&old, output)?;
+        let old = &self.paths;
+        let new = self.names(old, output)?;
         let mut options = options;
         options.replace &= old.is_empty();
         let mut all = vec![Destination {
@@ -157,8 +165,8 @@ impl Files {
         let mut len_bytes = 0;
         for ((file, input), output) in (0u32..).zip(self.inputs()).zip(&outputs) {
             let edits = of_file(file);
-            len_bytes += match (file, old == new) {
-                (0, false) => self.write_renamed(&edits, &old, &new, output)?,
+            len_bytes += match (file, *old == new) {
+                (0, false) => self.write_renamed(&edits, old, &new, output)?,
                 _ => copy(input, &edits, output)?,
             };
             input.check_unchanged()?;

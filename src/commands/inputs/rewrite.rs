@@ -1,8 +1,8 @@
 //! `onnxseal inputs rewrite` and `rekey`
 
 use anyhow::{Context, Result};
+use onnxseal_assess::Engine;
 use onnxseal_assess::engine::Files as InMemory;
-use onnxseal_assess::{Engine, Subject};
 use onnxseal_core::{Location, StoreError};
 use onnxseal_inputs::InputKey;
 use onnxseal_inputs::rewrite::{Entry, FileId, Files, Rewritten};
@@ -68,7 +68,7 @@ fn write(
         return Err(onnxseal_core::Error::Store(StoreError::OutputExists { path }).into());
     }
     match args.no_check {
-        false => check(model, files, rewritten, keys, quiet)?,
+        false => check(files, rewritten, keys, quiet)?,
         true if rewritten.is_exact && !rewritten.needs_check => {}
         true => {
             let text = "the result is not exact by construction, so it has to be run: leave out --no-check";
@@ -92,7 +92,6 @@ fn write(
 
 /// Runs both models on random images.
 fn check(
-    model: &Location,
     files: &Files,
     rewritten: &Rewritten,
     keys: (Option<&InputKey>, &InputKey),
@@ -114,10 +113,10 @@ fn check(
         Err(error) => return Err(anyhow::Error::new(error).context(not_run)),
     }
     let entry = entry(files, &rewritten.input)?;
-    let original = Subject::plain(model.clone())?;
-    let changed = changed(original.files(), rewritten)?;
-    let agreement = agree::run((original.files(), &changed), &rewritten.input, &entry, keys)
-        .context(not_run)?;
+    let original = in_memory(files)?;
+    let changed = changed(&original, rewritten)?;
+    let agreement =
+        agree::run((&original, &changed), &rewritten.input, &entry, keys).context(not_run)?;
     let (limit, why) = agree::limit(&entry, agreement.own);
     let differs = |what: &str| {
         format!(
@@ -147,6 +146,15 @@ fn entry(files: &Files, input: &str) -> Result<Entry> {
     found
         .found
         .map_err(|refusal| Usage(refusal.to_string()).into())
+}
+
+/// The files as they are.
+fn in_memory(files: &Files) -> Result<InMemory> {
+    let external = files.read_external()?.into_iter();
+    Ok(InMemory {
+        model: files.bytes().into(),
+        external: external.map(|(path, bytes)| (path, bytes.into())).collect(),
+    })
 }
 
 /// The files with all edits.
