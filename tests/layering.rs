@@ -76,7 +76,10 @@ const ALLOWED: [(&str, &[&str]); 16] = [
         ],
     ),
     ("onnxseal-rewrite", &["onnxseal-onnx", "onnxseal-store"]),
-    ("onnxseal-runtime", &["onnxseal-core", "onnxseal-onnx"]),
+    (
+        "onnxseal-runtime",
+        &["onnxseal-core", "onnxseal-inputs", "onnxseal-onnx"],
+    ),
     ("onnxseal-store", &[]),
     ("onnxseal-testkit", &["onnxseal-onnx"]),
 ];

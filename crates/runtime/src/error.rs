@@ -64,6 +64,21 @@ pub enum Error {
         /// ONNX Runtime's answer.
         source: ort::Error,
     },
+    /// A key and images, or a key and a model, do not go together.
+    #[cfg(feature = "inputs")]
+    #[error("{reason}")]
+    KeyedInput {
+        /// What does not fit, and what would.
+        reason: String,
+    },
+    /// Keyed images cannot be made.
+    #[cfg(feature = "inputs")]
+    #[error(transparent)]
+    Inputs(#[from] onnxseal_inputs::Error),
+    /// ONNX Runtime does not take the inputs, or fails to run the model.
+    #[cfg(feature = "inputs")]
+    #[error("ONNX Runtime cannot run the model")]
+    Run(#[source] ort::Error),
     /// Session options already have the weights of a model.
     #[error(
         "these session options have the weights of another protected model: make new ones for each model"
@@ -153,6 +168,12 @@ impl Error {
             Error::UsedOptions | Error::WritesPlaintext { .. } => ErrorKind::Usage,
             #[cfg(feature = "ort")]
             Error::Library(_) | Error::Session { .. } => ErrorKind::Runtime,
+            #[cfg(feature = "inputs")]
+            Error::KeyedInput { .. } => ErrorKind::Usage,
+            #[cfg(feature = "inputs")]
+            Error::Inputs(error) => error.kind(),
+            #[cfg(feature = "inputs")]
+            Error::Run(_) => ErrorKind::Runtime,
             #[cfg(feature = "ep-context")]
             Error::BlobName { .. } => ErrorKind::Usage,
             #[cfg(feature = "ep-context")]

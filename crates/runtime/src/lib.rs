@@ -20,11 +20,39 @@
 //! # }
 //! ```
 //!
+//! A model that takes keyed images (`docs/INPUTS.md`) runs in a [`KeyedSession`], with the feature `inputs`. It is fed what
+//! the original is fed:
+//!
+//! ```no_run
+//! # #[cfg(feature = "inputs")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::path::Path;
+//!
+//! use onnxseal_runtime::{Identities, InputKey, KeyedSession, Model};
+//! use ort::value::TensorRef;
+//!
+//! let environment = onnxseal_runtime::load()?.build()?;
+//! let identities = Identities::read(std::fs::File::open("id.txt")?, "id.txt")?;
+//! let model = Model::open(Path::new("sealed.onnx"), &identities)?;
+//! let session = model.into_session(ort::session::Session::builder(&environment)?)?;
+//! let key = InputKey::open(Path::new("key.txt"), None)?;
+//! let mut session = KeyedSession::new(session, key)?;
+//! let images = vec![0.5_f32; 3 * 224 * 224];
+//! let images = TensorRef::from_array_view(([1, 3, 224, 224], &images[..]))?;
+//! let outputs = session.run(ort::inputs![images])?;
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "inputs"))]
+//! # fn main() {}
+//! ```
+//!
 //! `docs/RUNTIME.md` explains why this is as fast as opening a plain model, and what it costs.
 
 #[cfg(feature = "ep-context")]
 pub mod ep_context;
 mod error;
+#[cfg(feature = "inputs")]
+mod keyed;
 mod model;
 mod nothing;
 mod prepare;
@@ -33,11 +61,15 @@ mod session;
 mod sharing;
 
 pub use error::{Error, Result};
+#[cfg(feature = "inputs")]
+pub use keyed::KeyedSession;
 pub use model::{Model, Options, PlaintextOnDisk, Tensor};
 pub use onnxseal_core::{
     Access, AllowedSigners, Bytes, Edition, ErrorKind, Identities, InMemory, Location, NoPrompt,
     Passphrase, Progress, Prompt, Requirements, SignedBy, Silent,
 };
+#[cfg(feature = "inputs")]
+pub use onnxseal_inputs::InputKey;
 pub use onnxseal_onnx::proto::tensor_proto::DataType;
 pub use prepare::Prepared;
 #[cfg(feature = "ort")]

@@ -1,0 +1,196 @@
+//! Sessions that make keyed images of what they are fed.
+
+use std::fmt::Debug;
+
+use onnxseal_inputs::{Cipher, Images, ImagesMut, InputKey, Scale, ValueType};
+use ort::session::{Session, SessionInputValue, SessionInputs, SessionOutputs};
+use ort::value::{DynValue, PrimitiveTensorElementType, Tensor, TensorElementType};
+
+use crate::error::{Error, Result};
+
+/// A session of a model that takes keyed images, with the key: it takes the images that the original takes.
+///
+/// It does not keep images confidential: `docs/INPUTS.md` says what it stops.
+#[derive(Debug)]
+pub struct KeyedSession {
+    session: Session,
+    /// The input that takes keyed images: which of the session's it is, and its name.
+    input: (usize, String),
+    key: InputKey,
+    /// What the last images needed, and their shape without the number of images.
+    cipher: Option<(Vec<usize>, Cipher)>,
+}
+
+impl KeyedSession {
+    /// Takes a session and the key for its only input of 4 axes.
+    ///
+    /// # Errors
+    /// [`Error::KeyedInput`] where it has none of these, or several.
+    pub fn new(session: Session, key: InputKey) -> Result<KeyedSession> {
+        let inputs = session.inputs().iter().enumerate();
+        let images: Vec<usize> = inputs
+            .filter(|(_, input)| (input.dtype().tensor_shape()).is_some_and(|dims| dims.len() == 4))
+            .map(|(at, _)| at)
+            .collect();
+        match images[..] {
+            [at] => Ok(KeyedSession::at(session, at, key)),
+            _ => {
+                let n = images.len();
+                let reason =
+                    format!("the model has {n} inputs of 4 axes: say which the key is for");
+                Err(Error::KeyedInput { reason })
+            }
+        }
+    }
+
+    /// Takes a session and the key for its input of this name.
+    ///
+    /// # Errors
+    /// [`Error::KeyedInput`] where it has no such input.
+    pub fn with_input(session: Session, input: &str, key: InputKey) -> Result<KeyedSession> {
+        let mut inputs = session.inputs().iter();
+        match inputs.position(|known| known.name() == input) {
+            Some(at) => Ok(KeyedSession::at(session, at, key)),
+            None => {
+                let names: Vec<&str> = session.inputs().iter().map(|known| known.name()).collect();
+                let names = names.join(", ");
+                let reason = format!(
+                    "the key is for {input:?}, which is no input of the model: it has {names}"
+                );
+                Err(Error::KeyedInput { reason })
+            }
+        }
+    }
+
+    fn at(session: Session, at: usize, key: InputKey) -> KeyedSession {
+        let name = (session.inputs().get(at)).map(|input| input.name().to_owned());
+        KeyedSession {
+            session,
+            input: (at, name.unwrap_or_default()),
+            key,
+            cipher: None,
+        }
+    }
+
+    /// The name of the input that takes keyed images.
+    pub fn input(&self) -> &str {
+        &self.input.1
+    }
+
+    /// The session itself, such as for its inputs and outputs.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Runs the model as [`Session::run`] does, on plain images.
+    ///
+    /// The keyed ones are in a new tensor: what is given stays as it is. Tensors of u8, u16, i8, f16 and f32 have 3 axes
+    /// (one image) or 4 (images), in the order of the key's layout, in memory of the processor. Where the key has a mean and
+    /// a deviation, floats are normalised ones.
+    ///
+    /// # Errors
+    /// [`Error::Inputs`] and [`Error::KeyedInput`] where images do not fit the key; [`Error::Run`].
+    pub fn run<'s, 'i, 'v: 'i, const N: usize>(
+        &'s mut self,
+        inputs: impl Into<SessionInputs<'i, 'v, N>>,
+    ) -> Result<SessionOutputs<'s>> {
+        let outputs = match inputs.into() {
+            SessionInputs::ValueMap(mut values) => {
+                let mut named = values.iter_mut();
+                if let Some((_, value)) = named.find(|(name, _)| *name == self.input.1) {
+                    *value = self.keyed(value)?;
+                }
+                self.session.run(values)
+            }
+            SessionInputs::ValueArray(mut values) => {
+                self.replace(&mut values)?;
+                self.session.run(values)
+            }
+            SessionInputs::ValueSlice(values) => {
+                let views = values.iter().map(|value| value.view().into());
+                let mut values: Vec<SessionInputValue<'_>> = views.collect();
+                self.replace(&mut values)?;
+                self.session.run(&values[..])
+            }
+        };
+        outputs.map_err(Error::Run)
+    }
+
+    /// Puts keyed images in place of plain ones, among values in the order of the session's inputs.
+    fn replace(&mut self, values: &mut [SessionInputValue<'_>]) -> Result<()> {
+        if let Some(value) = values.get_mut(self.input.0) {
+            *value = self.keyed(value)?;
+        }
+        Ok(())
+    }
+
+    /// Keyed images of plain ones.
+    fn keyed<'v>(&mut self, images: &DynValue) -> Result<SessionInputValue<'v>> {
+        use ValueType::{F16, F32, I8, U8, U16};
+        let of = value_type(images)?;
+        // Where no type is possible, the cipher says so.
+        let into = self.key.keyed_types(of).first().copied().unwrap_or(of);
+        match (of, into) {
+            (U8, U16) => self.transformed::<u8, u16>(images),
+            (U8, _) => self.transformed::<u8, u8>(images),
+            (U16, _) => self.transformed::<u16, u16>(images),
+            (I8, _) => self.transformed::<i8, i8>(images),
+            (F16, _) => self.transformed::<half::f16, half::f16>(images),
+            (F32, _) => self.transformed::<f32, f32>(images),
+        }
+    }
+
+    fn transformed<'v, A, B>(&mut self, images: &DynValue) -> Result<SessionInputValue<'v>>
+    where
+        A: PrimitiveTensorElementType,
+        B: PrimitiveTensorElementType + Clone + Debug + Default + 'static,
+        for<'a> &'a [A]: Into<Images<'a>>,
+        for<'a> &'a mut [B]: Into<ImagesMut<'a>>,
+    {
+        let (shape, plain) = images.try_extract_tensor::<A>().map_err(Error::Run)?;
+        // They were counted when the tensor was made.
+        let dims: Vec<usize> = shape.iter().map(|n| *n as usize).collect();
+        let mut keyed = vec![B::default(); plain.len()];
+        let images: Images<'_> = plain.into();
+        let is_float = matches!(images.value_type(), ValueType::F16 | ValueType::F32);
+        let scale = match is_float && self.key.spec().normalisation.is_some() {
+            true => Scale::Normalised,
+            false => Scale::Pixels,
+        };
+        let cipher = self.cipher_for(&dims)?;
+        cipher.apply(images, &mut keyed[..], scale)?;
+        let keyed = Tensor::from_array((dims, keyed)).map_err(Error::Run)?;
+        Ok(keyed.into())
+    }
+
+    /// The key for images of this shape. Most come in the shape of those before them.
+    fn cipher_for(&mut self, dims: &[usize]) -> Result<&Cipher> {
+        let image = match dims {
+            [_, image @ ..] if image.len() == 3 => image,
+            image => image,
+        };
+        let cipher = match self.cipher.take() {
+            Some((of, cipher)) if of == image => cipher,
+            _ => self.key.cipher_for(dims)?,
+        };
+        let (_, cipher) = self.cipher.insert((image.to_vec(), cipher));
+        Ok(cipher)
+    }
+}
+
+/// The type of a tensor of pixels.
+fn value_type(images: &DynValue) -> Result<ValueType> {
+    Ok(match images.dtype().tensor_type() {
+        Some(TensorElementType::Uint8) => ValueType::U8,
+        Some(TensorElementType::Uint16) => ValueType::U16,
+        Some(TensorElementType::Int8) => ValueType::I8,
+        Some(TensorElementType::Float16) => ValueType::F16,
+        Some(TensorElementType::Float32) => ValueType::F32,
+        _ => {
+            let found = images.dtype();
+            let reason =
+                format!("pixels are u8, u16, i8, f16 or f32, not {found}: convert them first");
+            return Err(Error::KeyedInput { reason });
+        }
+    })
+}
