@@ -19,6 +19,8 @@ use onnxseal_core::{
     AllowedSigners, Policy, Preset, ProtectOptions, Recipients, SigningKey, Silent,
     generate_identity, protect,
 };
+use onnxseal_inputs::InputKey;
+use onnxseal_inputs::rewrite::{Source, rewrite};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 use onnxseal_onnx::tail;
 use onnxseal_testkit::build::{self, GraphBuilder, external, node, weights};
@@ -189,6 +191,26 @@ fn the_corpora_reach_what_they_are_for() {
         assert!(corpus("signatures").any(|bytes| accepted(bytes).is_none()));
     }
     assert!(corpus("rewrite").any(|bytes| located(&bytes[1..].to_vec())));
+    let read = |bytes: &Vec<u8>| InputKey::from_bytes(bytes, None).is_ok();
+    assert!(corpus("input_key").filter(read).count() >= 6);
+    assert_eq!(
+        corpus("input_rewrite")
+            .filter(|bytes| is_rewritten(bytes))
+            .count(),
+        9
+    );
+}
+
+/// Whether a seed of `input_rewrite` is a model that its key rewrites; its external data is zeros.
+fn is_rewritten(bytes: &[u8]) -> bool {
+    let (choice, bytes) = bytes.split_first().unwrap();
+    let model = onnxseal_onnx::locate(bytes, &Default::default()).unwrap();
+    let source = Source {
+        bytes,
+        model: &model,
+        external: &|_, span| Ok(vec![0; span.len as usize]),
+    };
+    rewrite(&source, &fuzz::rewriting_key(*choice, "07"), None).is_ok()
 }
 
 /// Writes the seeds anew: `cargo test --release --test corpus -- --ignored write_seeds`.
@@ -296,6 +318,56 @@ fn write_seeds() {
     for (name, seed) in signed() {
         write("signatures", &name, seed.as_bytes());
     }
+    for name in [
+        "colour_float32_nchw_4_shf_np",
+        "colour_float32_nhwc_4_shf",
+        "grey_float16_nchw_symmetric_4_np",
+        "trained_ffx",
+    ] {
+        let path = root().join(format!("fixtures/inputs/keys/{name}.txt"));
+        write("input_key", name, &fs::read(path).unwrap());
+    }
+    let text = fuzz::rewriting_key(3, "07").to_text();
+    write("input_key", "orthogonal", text.as_bytes());
+    let statistics = "order = \"bgr\"\nmean = [0.5, 0.4, 0.3]\nstd = [0.2]\nseed";
+    let normalised = text
+        .replace("order = \"rgb\"\n", "")
+        .replace("seed", statistics);
+    write("input_key", "normalised", normalised.as_bytes());
+    // age draws a key anew each time.
+    let encrypted = fuzz::rewriting_key(2, "07").to_encrypted_text(&fuzz::recipients());
+    write("input_key", "encrypted", encrypted.unwrap().as_bytes());
+    // The first byte chooses the key: the model's channels, layout and range.
+    for (name, choice) in [
+        ("convmixer", 0),
+        ("channels_last", 0x10),
+        ("focus_padded", 0x21 | 4),
+        ("patchify", 0),
+        ("vit_convinteger", 8),
+        ("vit", 10),
+        ("vit_dynamic", 9),
+        ("vit_qdq", 8),
+    ] {
+        let model = fs::read(root().join(format!("fixtures/inputs/{name}.onnx"))).unwrap();
+        write("input_rewrite", name, &[&[choice], &model[..]].concat());
+    }
+    let patches = [&[0x03], &patches()[..]].concat();
+    write("input_rewrite", "patches_external", &patches);
+}
+
+/// A convolution of patches, with its weights in another file.
+fn patches() -> Vec<u8> {
+    GraphBuilder::new("patches")
+        .input("x", &[1, 3, 8, 8])
+        .output("y", &[1, 2, 2, 2])
+        .initializer(external("w", &[2, 3, 4, 4], "w.bin", None, Some(384)))
+        .node(build::node_with(
+            "Conv",
+            &["x", "w"],
+            &["y"],
+            vec![build::ints_attribute("strides", &[4, 4])],
+        ))
+        .encode()
 }
 
 /// Allowed signers, a NUL and a signature: those of the test vectors, one of the model with a signature,

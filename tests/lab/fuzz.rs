@@ -15,6 +15,8 @@ use onnxseal_core::{
     signed_message, unprotect, verify,
 };
 use onnxseal_crypto::{ChunkId, Scratch, signature};
+use onnxseal_inputs::rewrite::{Files, Rewritten};
+use onnxseal_inputs::{InputKey, Scale, Transform, ValueType};
 use onnxseal_onnx::edit::{Elements, move_elements};
 use onnxseal_onnx::model::{FileId, Payload, PayloadField, Tensor};
 use onnxseal_onnx::{Limits, Model, external, locate, sniff, tail};
@@ -25,7 +27,7 @@ use tempfile::TempDir;
 pub type Target = fn(&[u8]);
 
 /// All targets by name; each has a folder of that name in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("wire_locate", wire_locate),
     ("manifest", manifest),
     ("open", open_artifact),
@@ -34,6 +36,8 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("policy", policy),
     ("signatures", signatures),
     ("rewrite", rewritten),
+    ("input_key", input_key),
+    ("input_rewrite", input_rewrite),
 ];
 
 /// The external data file that stands beside every model: name and length.
@@ -228,8 +232,7 @@ pub fn round_trip(bytes: &[u8]) {
     let Ok(report) = plan(&path, &policy()) else {
         return;
     };
-    let recipient = (IDENTITY.lines()).find_map(|line| line.strip_prefix("# public key: "));
-    let recipients = Recipients::parse(recipient.as_slice()).unwrap();
+    let recipients = recipients();
     let options = ProtectOptions::new(policy());
     let sealed = lab.dir.path().join("sealed/model.onnx");
     let protected = protect(&path, &sealed, &recipients, &options, &Silent).unwrap();
@@ -474,6 +477,124 @@ fn assert_only_moved(message: &[u8], base: u64, copy: &[u8], moved: &[u64]) {
     }
 }
 
+/// The bytes as a key file, encrypted or not: a key that can be read is written as it is read, and undoes what it does.
+pub fn input_key(bytes: &[u8]) {
+    static IDENTITIES: LazyLock<Identities> =
+        LazyLock::new(|| Identities::read(IDENTITY.as_bytes(), "fixed identity").unwrap());
+    let Ok(key) = InputKey::from_bytes(bytes, Some(&IDENTITIES)) else {
+        return;
+    };
+    let text = key.to_text();
+    let again = InputKey::from_text(&text).unwrap();
+    assert!(again.spec() == key.spec() && *again.to_text() == *text);
+    let spec = key.spec();
+    // Matrices of large blocks take seconds.
+    if spec.has(Transform::Orthogonal) && spec.block_values() > 64 {
+        return;
+    }
+    let (rows, columns) = (spec.block as usize, 2 * spec.block as usize);
+    let cipher = key.cipher(rows, columns).unwrap();
+    let plain: Vec<u8> = (0..2 * cipher.image_values())
+        .map(|i| (i * 7) as u8)
+        .collect();
+    if key.keyed_types(ValueType::U8).contains(&ValueType::U8) {
+        let mut keyed = plain.clone();
+        let apply = |images: &mut [u8]| cipher.apply_in_place(images, Scale::Pixels);
+        apply(&mut keyed).unwrap();
+        cipher
+            .invert_in_place(&mut keyed[..], Scale::Pixels)
+            .unwrap();
+        assert!(keyed == plain);
+    }
+    if spec.has(Transform::Ffx) {
+        let mut keyed = vec![0_u16; plain.len()];
+        cipher
+            .apply(&plain[..], &mut keyed[..], Scale::Pixels)
+            .unwrap();
+        let mut back = vec![0_u8; plain.len()];
+        cipher
+            .invert(&keyed[..], &mut back[..], Scale::Pixels)
+            .unwrap();
+        assert!(back == plain);
+    }
+    let mut floats: Vec<f32> = plain.iter().map(|x| f32::from(*x)).collect();
+    for scale in [Scale::Pixels, Scale::Normalised] {
+        // Refused where the key has no mean, or FFX meets what is no pixel.
+        let _ = cipher.apply_in_place(&mut floats[..], scale);
+    }
+}
+
+/// A key of the kind that the bits of `choice` say, for models to be rewritten for.
+pub fn rewriting_key(choice: u8, seed: &str) -> InputKey {
+    let transforms = match choice & 3 {
+        0 => r#"["shuffle", "negative"]"#,
+        1 => r#"["shuffle"]"#,
+        2 => r#"["shuffle", "negative", "blocks"]"#,
+        _ => r#"["orthogonal"]"#,
+    };
+    let pick = |bit: u8, off: &'static str, on: &'static str| match choice >> bit & 1 {
+        0 => off,
+        _ => on,
+    };
+    let (block, channels) = (pick(2, "4", "2"), pick(3, "3", "1"));
+    let (layout, range) = (
+        pick(4, "nchw", "nhwc"),
+        pick(5, "[0.0, 1.0]", "[-1.0, 1.0]"),
+    );
+    let seed = seed.repeat(32);
+    let text = format!(
+        "version = 1\ntransforms = {transforms}\nblock = {block}\nchannels = {channels}\nlayout = \"{layout}\"\nrange = {range}\nseed = \"{seed}\"\n"
+    );
+    InputKey::from_text(&text).unwrap()
+}
+
+/// A byte that chooses the key, and a model: what can be rewritten can be written, and then has another key.
+pub fn input_rewrite(bytes: &[u8]) {
+    let Some((choice, bytes)) = bytes.split_first() else {
+        return;
+    };
+    let lab = Lab::new();
+    let path = lab.write(bytes);
+    let Ok(files) = Files::open(&path.as_path().into()) else {
+        return;
+    };
+    let key = rewriting_key(*choice, "07");
+    let _ = files.inspect();
+    let _ = files.patch(key.spec());
+    let Ok(rewritten) = files.rewrite(&key, None) else {
+        return;
+    };
+    assert_edits_fit(&rewritten, bytes.len() as u64);
+    let edited = rewritten.apply(FileId::MODEL, bytes).unwrap();
+    let model = locate(&edited, &Limits::default()).unwrap();
+    assert!(model.tensors.len() >= locate(bytes, &Limits::default()).unwrap().tensors.len());
+    let keyed = lab.dir.path().join("keyed/model.onnx");
+    fs::create_dir(keyed.parent().unwrap()).unwrap();
+    let options = onnxseal_core::OutputOptions::default();
+    files
+        .write(&rewritten, &keyed.as_path().into(), options)
+        .unwrap();
+    assert!(fs::read(&keyed).unwrap() == edited);
+    assert!(fs::read(&path).unwrap() == bytes);
+    let files = Files::open(&keyed.as_path().into()).unwrap();
+    let _ = files.rekey(&key, &rewriting_key(*choice, "0a"), Some(&rewritten.input));
+}
+
+/// Asserts that edits are in order, and that only the model's file changes its length.
+fn assert_edits_fit(rewritten: &Rewritten, len_bytes: u64) {
+    let mut last = (FileId::MODEL, 0);
+    for edit in &rewritten.edits {
+        assert!((edit.file, edit.taken.start) >= last);
+        last = (edit.file, edit.taken.end());
+        let len_bytes = match edit.file {
+            FileId::MODEL => len_bytes,
+            _ => EXTERNAL.1 as u64,
+        };
+        assert!(edit.taken.end() <= len_bytes);
+        assert!(edit.file == FileId::MODEL || edit.text.len() as u64 == edit.taken.len);
+    }
+}
+
 /// A folder in memory, where the system has one, and a fixed identity.
 struct Lab {
     dir: TempDir,
@@ -543,6 +664,12 @@ impl Lab {
         assert!(!verified || (keyless && opened.is_ok()));
         opened.ok().map(|opened| opened.model().to_vec())
     }
+}
+
+/// Who opens with [`IDENTITY`].
+pub fn recipients() -> Recipients {
+    let recipient = (IDENTITY.lines()).find_map(|line| line.strip_prefix("# public key: "));
+    Recipients::parse(recipient.as_slice()).unwrap()
 }
 
 fn external_content() -> Vec<u8> {
