@@ -99,3 +99,28 @@ impl From<Refusal> for Error {
         Error::Refused(Box::new(refusal))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn what_the_system_lacks_is_no_usage() {
+        use onnxseal_crypto::Error as KeyError;
+        assert_eq!(Error::from(KeyError::Backend).kind(), ErrorKind::Internal);
+        assert_eq!(
+            Error::from(KeyError::Unauthentic).kind(),
+            ErrorKind::Authentication
+        );
+        let read = |kind: io::ErrorKind| onnxseal_store::Error::Io {
+            action: "read",
+            path: "model.onnx".into(),
+            source: kind.into(),
+        };
+        let kind = |kind| Error::from(read(kind)).kind();
+        assert_eq!(kind(io::ErrorKind::OutOfMemory), ErrorKind::Internal);
+        assert_eq!(kind(io::ErrorKind::NotFound), ErrorKind::Io);
+    }
+}
