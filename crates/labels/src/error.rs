@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use onnxseal_rewrite::Refusal;
+use onnxseal_store::ErrorKind;
 
 /// Why an operation on labels failed.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +81,40 @@ pub enum Error {
 
 /// What the calls of this crate give.
 pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// The class the error belongs to.
+    pub fn kind(&self) -> ErrorKind {
+        use onnxseal_crypto::Error as KeyError;
+        match self {
+            Error::Store(error) => error.kind(),
+            Error::Io { .. } | Error::Key(KeyError::Io { .. }) => ErrorKind::Io,
+            Error::Onnx(onnxseal_onnx::Error::Memory { .. })
+            | Error::Key(
+                KeyError::Backend
+                | KeyError::Memory { .. }
+                | KeyError::Randomness(_)
+                | KeyError::Plugin { .. },
+            ) => ErrorKind::Internal,
+            Error::MalformedKey { .. }
+            | Error::MalformedAuthority { .. }
+            | Error::MalformedTable { .. }
+            | Error::NoTable
+            | Error::Onnx(_)
+            | Error::Key(KeyError::MalformedKey { .. }) => ErrorKind::Malformed,
+            Error::Unauthentic { .. } | Error::Key(KeyError::Unauthentic) => {
+                ErrorKind::Authentication
+            }
+            Error::OtherAuthority { .. }
+            | Error::WrongKey { .. }
+            | Error::Revoked { .. }
+            | Error::Key(KeyError::NoMatchingKey { .. } | KeyError::WrongPassphrase { .. }) => {
+                ErrorKind::NoMatchingKey
+            }
+            Error::Key(_) | Error::Refused(_) | Error::Usage(_) => ErrorKind::Usage,
+        }
+    }
+}
 
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Error {

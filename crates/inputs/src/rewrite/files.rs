@@ -27,6 +27,14 @@ impl Files {
         self.0.bytes()
     }
 
+    /// Reads all external data; see [`onnxseal_rewrite::Files::read_external`].
+    ///
+    /// # Errors
+    /// As [`onnxseal_rewrite::Files::read_external`].
+    pub fn read_external(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        Ok(self.0.read_external()?)
+    }
+
     /// Looks at each input that may take images; see [`inspect`].
     ///
     /// # Errors
