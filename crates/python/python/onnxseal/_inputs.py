@@ -108,8 +108,11 @@ class InputKey:
         return out
 
     def _feed(self, images):
-        """What a rewritten model is fed, of what the original would be fed."""
-        return self.apply(images, normalised=self.spec["mean"] is not None)
+        """What a rewritten model is fed, of what the original would be fed. Integers are pixels, and never normalised."""
+        import numpy as np
+
+        is_normalised = self.spec["mean"] is not None and np.asarray(images).dtype.kind == "f"
+        return self.apply(images, normalised=is_normalised)
 
     def __repr__(self):
         spec = self.spec
