@@ -1,12 +1,11 @@
 //! What is measured of a model's answers.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
+use crate::data::{self, Stored};
 use crate::engine::Table;
-use crate::error::{Result, io};
+use crate::error::Result;
 
 /// What a metric is computed of.
 #[derive(Debug)]
@@ -81,59 +80,34 @@ impl Metric for CommandMetric {
 
 /// Writes what a metric is computed of, as NumPy reads it.
 fn write_npz(path: &Path, answers: &Answers<'_>) -> Result<()> {
-    let file = File::create(path).map_err(io(path))?;
-    let mut archive = zip::ZipWriter::new(file);
-    let stored =
-        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
-    let mut put = |name: &str, descr: &str, dims: &[usize], bytes: &[u8]| {
-        let mut put = || -> std::io::Result<()> {
-            archive
-                .start_file(format!("{name}.npy"), stored)
-                .map_err(std::io::Error::other)?;
-            archive.write_all(&npy_header(descr, dims))?;
-            archive.write_all(bytes)
-        };
-        put().map_err(io(path))
-    };
+    let mut arrays = Vec::new();
     for (name, table) in [("outputs", answers.outputs), ("original", answers.original)] {
-        let dims = [&[table.n_rows()], &table.dims[..]].concat();
-        let bytes: Vec<u8> = table
-            .values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect();
-        put(name, "<f4", &dims, &bytes)?;
+        let values = table.values.iter().flat_map(|value| value.to_le_bytes());
+        arrays.push(Stored {
+            name: name.to_owned(),
+            descr: "<f4",
+            dims: [&[table.n_rows()], &table.dims[..]].concat(),
+            bytes: values.collect(),
+        });
     }
-    let n = answers.rows.len();
-    let rows: Vec<u8> = answers
-        .rows
-        .iter()
-        .flat_map(|row| (*row as u64).to_le_bytes())
-        .collect();
-    put("rows", "<u8", &[n], &rows)?;
+    let dims = vec![answers.rows.len()];
+    let rows = answers.rows.iter();
+    arrays.push(Stored {
+        name: "rows".into(),
+        descr: "<u8",
+        dims: dims.clone(),
+        bytes: rows.flat_map(|row| (*row as u64).to_le_bytes()).collect(),
+    });
     if let Some(labels) = answers.labels {
-        let labels: Vec<u8> = labels
-            .iter()
-            .flat_map(|label| i64::from(*label).to_le_bytes())
-            .collect();
-        put("labels", "<i8", &[n], &labels)?;
+        let labels = labels.iter();
+        arrays.push(Stored {
+            name: "labels".into(),
+            descr: "<i8",
+            dims,
+            bytes: labels
+                .flat_map(|label| i64::from(*label).to_le_bytes())
+                .collect(),
+        });
     }
-    archive
-        .finish()
-        .map_err(|error| io(path)(std::io::Error::other(error)))?;
-    Ok(())
-}
-
-/// What stands before the elements in an `.npy` of version 1: magic, version, length, and a dictionary of Python's.
-fn npy_header(descr: &str, dims: &[usize]) -> Vec<u8> {
-    let shape: String = dims.iter().map(|dim| format!("{dim},")).collect();
-    let mut text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({shape}), }}");
-    while !(10 + text.len() + 1).is_multiple_of(64) {
-        text.push(' ');
-    }
-    text.push('\n');
-    let mut header = b"\x93NUMPY\x01\x00".to_vec();
-    header.extend((text.len() as u16).to_le_bytes());
-    header.extend(text.as_bytes());
-    header
+    data::write_npz(path, &arrays)
 }

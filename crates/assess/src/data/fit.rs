@@ -14,11 +14,7 @@ const ANY_LENGTH: usize = 16;
 ///
 /// # Errors
 /// [`Error::MissingInput`], [`Error::Fit`].
-pub(crate) fn fit(
-    data: &DataSet,
-    inputs: &[InputSpec],
-    options: &DataOptions,
-) -> Result<Vec<Samples>> {
+pub fn fit(data: &DataSet, inputs: &[InputSpec], options: &DataOptions) -> Result<Vec<Samples>> {
     let is_whole = takes_whole_samples(inputs);
     let given = || {
         let name = |array: &Array| match &array.name {

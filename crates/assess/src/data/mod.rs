@@ -11,7 +11,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-pub(crate) use fit::{fit, random};
+pub use fit::fit;
+pub(crate) use fit::random;
+pub use npy::{Stored, write_npz};
 
 use crate::engine::Values;
 use crate::error::{Error, Result, bad, io};

@@ -1,16 +1,18 @@
 //! Arrays of NumPy: `.npy`, and `.npz`, a zip of these.
 
-use std::io::{BufReader, Read};
+use std::fs::File;
+use std::io::{BufReader, Read, Write as _};
 use std::path::Path;
 
 use half::f16;
 use onnxseal_data::LABELS;
 use onnxseal_data::npy::{Element, Header, Kind, MAX_ARRAYS};
-use zip::ZipArchive;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use crate::data::{Array, MAX_BYTES, Raw, labels_of, of_format, open, read_exactly};
 use crate::engine::Values;
-use crate::error::{Result, bad};
+use crate::error::{Result, bad, io};
 
 pub(super) fn read_npy(path: &Path) -> Result<Array> {
     let file = BufReader::new(open(path)?);
@@ -44,6 +46,39 @@ pub(super) fn read_npz(path: &Path) -> Result<Raw> {
         }
     }
     Ok((arrays, labels))
+}
+
+/// An array as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its name.
+    pub name: String,
+    /// Element type as NumPy calls it, little-endian: `<f4`, `<i8`, ...
+    pub descr: &'static str,
+    /// Shape.
+    pub dims: Vec<usize>,
+    /// Elements.
+    pub bytes: Vec<u8>,
+}
+
+/// Writes arrays to an `.npz`.
+///
+/// # Errors
+/// [`crate::Error::Io`].
+pub fn write_npz(path: &Path, arrays: &[Stored]) -> Result<()> {
+    let mut archive = ZipWriter::new(File::create(path).map_err(io(path))?);
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+    let mut put = |array: &Stored| -> std::io::Result<()> {
+        let name = format!("{}.npy", array.name);
+        archive
+            .start_file(name, options)
+            .map_err(std::io::Error::other)?;
+        archive.write_all(&Header::bytes_of(array.descr, &array.dims))?;
+        archive.write_all(&array.bytes)
+    };
+    arrays.iter().try_for_each(&mut put).map_err(io(path))?;
+    let finished = archive.finish().map_err(std::io::Error::other);
+    finished.map(drop).map_err(io(path))
 }
 
 fn parse(path: &Path, name: Option<String>, mut from: impl Read) -> Result<Array> {

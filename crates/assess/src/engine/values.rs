@@ -10,6 +10,9 @@ use ort::value::{DynValue, Tensor, TensorElementType as T, ValueType};
 pub struct Element(T);
 
 impl Element {
+    /// Floats of 32 bits.
+    pub const F32: Element = Element(T::Float32);
+
     /// Whether elements are whole numbers.
     pub fn is_whole(self) -> bool {
         use T::{Bool, Int8, Int16, Int32, Int64, Uint8, Uint16, Uint32, Uint64};
