@@ -5,6 +5,8 @@ pub mod assess;
 pub mod batch;
 #[cfg(feature = "inputs")]
 pub mod inputs;
+#[cfg(feature = "labels")]
+pub mod labels;
 mod policy;
 #[cfg(feature = "assess")]
 pub mod tiers;
@@ -62,6 +64,12 @@ pub enum Command {
     #[cfg(feature = "inputs")]
     #[command(subcommand)]
     Inputs(inputs::Inputs),
+    /// Labels that only key holders can read, and leaks that name the leaker
+    ///
+    /// A classifier is protected once, and each user gets an own key. docs/LABELS.md has what it stops and what not.
+    #[cfg(feature = "labels")]
+    #[command(subcommand)]
+    Labels(labels::Labels),
     /// Check protected models: their structure, a policy, and with an identity every byte
     Verify(Verify),
     /// Restore the original of a protected model, byte for byte

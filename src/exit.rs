@@ -31,7 +31,8 @@ fn code(error: &anyhow::Error) -> u8 {
         None => of_core(error)
             .map(Error::kind)
             .or_else(|| kind_of_assessment(error))
-            .or_else(|| kind_of_inputs(error)),
+            .or_else(|| kind_of_inputs(error))
+            .or_else(|| kind_of_labels(error)),
     };
     match kind {
         Some(kind) => kind_code(kind),
@@ -78,6 +79,23 @@ fn kind_of_inputs(error: &anyhow::Error) -> Option<ErrorKind> {
         found.map(onnxseal_inputs::Error::kind)
     }
     #[cfg(not(feature = "inputs"))]
+    {
+        let _ = error;
+        None
+    }
+}
+
+/// The class of what labels fail at.
+fn kind_of_labels(error: &anyhow::Error) -> Option<ErrorKind> {
+    #[cfg(feature = "labels")]
+    {
+        let mut causes = error.chain();
+        causes.find_map(|cause| {
+            let of_labels = cause.downcast_ref().map(onnxseal_labels::Error::kind);
+            of_labels.or_else(|| cause.downcast_ref().map(onnxseal_rewrite::Error::kind))
+        })
+    }
+    #[cfg(not(feature = "labels"))]
     {
         let _ = error;
         None
@@ -165,7 +183,10 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     }
     let hint = match of_batch(error) {
         Some(error) => batch_hint(error),
-        None => of_core(error).and_then(hint).or_else(|| inputs_hint(error)),
+        None => of_core(error)
+            .and_then(hint)
+            .or_else(|| inputs_hint(error))
+            .or_else(|| labels_hint(error)),
     };
     if let Some(hint) = hint {
         note(&format!("  hint: {hint}"));
@@ -199,6 +220,27 @@ fn inputs_hint(error: &anyhow::Error) -> Option<&'static str> {
         }
     }
     #[cfg(not(feature = "inputs"))]
+    {
+        let _ = error;
+        None
+    }
+}
+
+/// What to do about labels that cannot be protected or read.
+fn labels_hint(error: &anyhow::Error) -> Option<&'static str> {
+    #[cfg(feature = "labels")]
+    {
+        let found: Option<&onnxseal_labels::Error> =
+            error.chain().find_map(|cause| cause.downcast_ref());
+        match found {
+            Some(onnxseal_labels::Error::Refused(refusal)) => refusal.advice,
+            Some(onnxseal_labels::Error::NoTable) => Some(
+                "run `onnxseal labels protect` first; a model that is protected as a whole has to be opened: run `onnxseal unprotect`",
+            ),
+            _ => None,
+        }
+    }
+    #[cfg(not(feature = "labels"))]
     {
         let _ = error;
         None

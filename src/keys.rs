@@ -77,6 +77,20 @@ pub fn input_key(
         .with_context(|| format!("cannot use {name}"))
 }
 
+/// Opens the label key in a file; one that is encrypted needs an identity.
+#[cfg(feature = "labels")]
+pub fn label_key(
+    path: &Path,
+    what: &str,
+    identities: &IdentityArgs,
+    quiet: bool,
+) -> Result<onnxseal_labels::UserKey> {
+    let (file, name) = open_secret(path, what, quiet)?;
+    let identities = identities.read(quiet)?;
+    onnxseal_labels::UserKey::read(file, Path::new(&name), identities.as_ref())
+        .with_context(|| format!("cannot use {name}"))
+}
+
 /// What opens a model.
 #[derive(Debug, Args)]
 pub struct IdentityArgs {
@@ -443,7 +457,7 @@ fn open(path: &Path, what: &str) -> Result<Opened> {
 }
 
 /// The same for a file that others should not read.
-fn open_secret(path: &Path, what: &str, quiet: bool) -> Result<Opened> {
+pub fn open_secret(path: &Path, what: &str, quiet: bool) -> Result<Opened> {
     #[cfg(unix)]
     if !quiet && let Ok(file) = path.metadata() {
         use std::os::unix::fs::MetadataExt as _;

@@ -17,6 +17,8 @@ const ALLOWED: [(&str, &[&str]); 16] = [
             "onnxseal-batch",
             "onnxseal-core",
             "onnxseal-inputs",
+            "onnxseal-labels",
+            "onnxseal-rewrite",
         ],
     ),
     (

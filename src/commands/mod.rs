@@ -8,6 +8,8 @@ mod completions;
 mod inputs;
 mod inspect;
 mod keygen;
+#[cfg(feature = "labels")]
+mod labels;
 mod man;
 mod plan;
 mod protect;
@@ -47,6 +49,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Tiers(args) => tiers::run(&args, quiet),
         #[cfg(feature = "inputs")]
         Command::Inputs(args) => inputs::run(&args, quiet),
+        #[cfg(feature = "labels")]
+        Command::Labels(args) => labels::run(&args, quiet),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }

@@ -13,9 +13,9 @@ pub struct Decoder {
     n_rows: usize,
     axis: i32,
     /// Rows and weights of the shares, class by class.
-    shares: Vec<(u32, f64)>,
+    pub(crate) shares: Vec<(u32, f64)>,
     /// How many of these belong to each class.
-    ends: Vec<usize>,
+    pub(crate) ends: Vec<usize>,
     /// Rows of traces, and the class that this key reads in each.
     traces: Vec<(u32, u32)>,
 }

@@ -133,6 +133,36 @@ impl Head {
     }
 }
 
+/// The layer that gives a value, as it stands in a model whose labels are protected.
+#[derive(Debug)]
+pub struct Found {
+    /// The value that it reads.
+    pub input: String,
+    /// R, the number of rows.
+    pub rows: usize,
+    /// D, the number of weights of a row.
+    pub columns: usize,
+    /// Weights, `[R, D]`.
+    pub weights: Vec<f64>,
+}
+
+/// The layer that gives the value `answers`.
+///
+/// # Errors
+/// [`Error::Refused`] where no such layer gives it.
+pub fn layer_of(source: &Source<'_>, answers: &str) -> Result<Found> {
+    let graph = Graph::new(*source);
+    let none = || Refusal::new("no layer gives the answers that the table speaks of");
+    let (id, _) = graph.producer(answers).ok_or_else(none)?;
+    let layer = layer_at(&graph, id)?.ok_or_else(none)?;
+    Ok(Found {
+        input: layer.input,
+        rows: layer.weights.rows,
+        columns: layer.weights.columns,
+        weights: layer.weights.values,
+    })
+}
+
 /// The layer that an output comes of: the one node with weights through which all that makes it goes.
 fn behind(graph: &Graph<'_>, output: &str) -> Result<Layer> {
     let no_layer = || {

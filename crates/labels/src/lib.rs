@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod attack;
 mod authority;
 mod decode;
 mod error;

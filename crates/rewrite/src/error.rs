@@ -1,5 +1,7 @@
 //! What can go wrong.
 
+use onnxseal_store::ErrorKind;
+
 use crate::refusal::Refusal;
 
 /// Why a model was not rewritten.
@@ -22,6 +24,18 @@ pub enum Error {
 
 /// What the calls of this crate give.
 pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// The class the error belongs to.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Store(error) => error.kind(),
+            Error::Onnx(onnxseal_onnx::Error::Memory { .. }) => ErrorKind::Internal,
+            Error::Onnx(_) => ErrorKind::Malformed,
+            Error::Refused(_) | Error::Usage(_) => ErrorKind::Usage,
+        }
+    }
+}
 
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Error {

@@ -1,0 +1,194 @@
+//! `onnxseal labels setup`, `keygen`, `users` and `revoke`
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use onnxseal_core::{OwnedAudience, Recipients};
+use onnxseal_labels::Authority;
+use serde_json::json;
+
+use super::authority;
+use crate::cli::labels::{Keygen, Revoke, Setup, Users};
+use crate::exit::Usage;
+use crate::text::{note, one_line, printable};
+use crate::{io, render};
+
+/// The longest list of users.
+const MAX_LIST_BYTES: u64 = 64 << 20;
+
+/// Makes an authority.
+pub fn setup(args: &Setup, quiet: bool) -> Result<()> {
+    let recipients = match args.recipients.read(quiet)? {
+        None => None,
+        Some(OwnedAudience::All(recipients)) => Some(recipients),
+        Some(OwnedAudience::Tiers(_)) => {
+            return Err(Usage("a label authority has no tiers: leave out TIER=".into()).into());
+        }
+    };
+    if recipients
+        .as_ref()
+        .is_some_and(|recipients| recipients.names().next().is_none())
+    {
+        let text = "a label authority is written again by other commands, which a passphrase does not allow: give a recipient";
+        return Err(Usage(text.into()).into());
+    }
+    let authority = Authority::generate(args.collusion, recipients.as_ref())?;
+    io::write_identity(&authority.to_file()?, &args.output)?;
+    if !quiet {
+        if !authority.is_encrypted() {
+            note(
+                "warning: the authority is not encrypted: give --recipient to encrypt it with age",
+            );
+        }
+        note(&format!(
+            "{} may pool their keys without learning the authority's exponents. Two who mix their keys have one that names nobody: docs/LABELS.md",
+            match args.collusion {
+                1 => "1 user".to_owned(),
+                n => format!("{n} users"),
+            }
+        ));
+    }
+    Ok(())
+}
+
+/// Makes keys, and notes their users.
+pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
+    let recipients = match &args.recipients[..] {
+        [] => None,
+        texts => Some(Recipients::parse(texts)?),
+    };
+    let mut authority = authority::read(&args.authority, quiet)?;
+    let names = match &args.users {
+        None => args.user.clone(),
+        Some(path) => listed(path)?,
+    };
+    let mut n_new = 0;
+    for name in &names {
+        n_new += usize::from(authority.add_user(name)?);
+    }
+    let is_file = names.len() == 1 && args.users.is_none() && !args.output.is_dir();
+    let path = |name: &str| -> Result<PathBuf> {
+        let is_plain = !name.contains(['/', '\\']) && !name.starts_with('.');
+        match (is_file, is_plain) {
+            (true, _) => Ok(args.output.clone()),
+            (false, true) => Ok(args.output.join(format!("{name}.key"))),
+            (false, false) => Err(Usage(format!(
+                "user {name:?} is no name for a file: give --user and --output FILE"
+            ))
+            .into()),
+        }
+    };
+    // All of them, before any is written.
+    let mut keys = Vec::with_capacity(names.len());
+    for name in &names {
+        let (key, path) = (authority.user_key(name)?, path(name)?);
+        if path.symlink_metadata().is_ok() {
+            let path = path.display();
+            return Err(Usage(format!(
+                "{path} exists already; keys are never overwritten: move it away, or choose another name"
+            ))
+            .into());
+        }
+        keys.push((key, path));
+    }
+    if !is_file {
+        std::fs::create_dir_all(&args.output)
+            .with_context(|| format!("cannot make {}", args.output.display()))?;
+    }
+    // The list first: a key of a user whom nobody knows could not be traced.
+    if n_new > 0 {
+        authority::replace(&authority, &args.authority.authority)?;
+    }
+    for (key, path) in &keys {
+        let text = match &recipients {
+            Some(recipients) => key.to_encrypted_text(recipients)?.into(),
+            None => key.to_text(),
+        };
+        io::write_identity(&text, path)?;
+    }
+    if !quiet {
+        note(&format!(
+            "wrote {}; users: {} ({n_new} new)",
+            count(keys.len(), "key"),
+            authority.users().len()
+        ));
+    }
+    Ok(())
+}
+
+/// The names in a file, one a line; empty lines and those that begin with # are none.
+fn listed(path: &std::path::Path) -> Result<Vec<String>> {
+    let context = || format!("cannot read {}", path.display());
+    let len = std::fs::metadata(path).with_context(context)?.len();
+    if len > MAX_LIST_BYTES {
+        return Err(Usage(format!(
+            "{} is too long for a list of users",
+            path.display()
+        ))
+        .into());
+    }
+    let text = std::fs::read_to_string(path).with_context(context)?;
+    let lines = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let mut names: Vec<String> = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    for line in lines {
+        if !seen.insert(line) {
+            return Err(Usage(format!("{} has the user {line:?} twice", path.display())).into());
+        }
+        names.push(line.to_owned());
+    }
+    match names.is_empty() {
+        true => Err(Usage(format!("{} has no users", path.display())).into()),
+        false => Ok(names),
+    }
+}
+
+/// Lists users.
+pub fn users(args: &Users, quiet: bool) -> Result<()> {
+    let authority = authority::read(&args.authority, quiet)?;
+    if args.json {
+        let users = authority
+            .users()
+            .map(|(name, is_revoked)| json!({"name": name, "revoked": is_revoked}));
+        return render::json(&users.collect::<Vec<_>>());
+    }
+    let mut out = std::io::stdout().lock();
+    for (name, is_revoked) in authority.users() {
+        writeln!(
+            out,
+            "{}{}",
+            printable(name),
+            if is_revoked { "  (revoked)" } else { "" }
+        )?;
+    }
+    Ok(())
+}
+
+/// Revokes users.
+pub fn revoke(args: &Revoke, quiet: bool) -> Result<()> {
+    let mut authority = authority::read(&args.authority, quiet)?;
+    for name in &args.user {
+        authority.revoke(name)?;
+    }
+    authority::replace(&authority, &args.authority.authority)?;
+    if !quiet {
+        let names: Vec<String> = args.user.iter().map(|name| one_line(name)).collect();
+        note(&format!(
+            "revoked {}: decoders refuse the key for models protected from now on. The key still decrypts their labels for a program that does not check",
+            names.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+/// `1 key`, `2 keys`.
+pub fn count(n: usize, what: &str) -> String {
+    match n {
+        1 => format!("1 {what}"),
+        n => format!("{n} {what}s"),
+    }
+}

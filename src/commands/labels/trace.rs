@@ -1,0 +1,179 @@
+//! `onnxseal labels trace`
+
+use std::io::Write as _;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use onnxseal_assess::data::{Stored, write_npz};
+use onnxseal_labels::{Protected, Verdict};
+use serde_json::json;
+
+use super::authority;
+use super::inspect::table;
+use super::keygen::count;
+use crate::cli::labels::Trace;
+use crate::exit::Usage;
+use crate::render;
+use crate::text::{note, printable};
+
+/// Users that are shown.
+const SHOWN: usize = 5;
+
+/// The longest answers.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+/// Asks a service, or reads its answers, and tells whose key it uses.
+pub fn run(args: &Trace, quiet: bool) -> Result<()> {
+    let table = table(&args.model)?;
+    let authority = authority::read(&args.authority, quiet)?;
+    let model = authority.model_of(&table)?;
+    if model.traces.is_empty() {
+        return Err(Usage("the model has no traces: protect it with --traces".into()).into());
+    }
+    if let Some(path) = &args.inputs {
+        write_npz(path, &inputs(model)?)?;
+        if !quiet {
+            note(&format!(
+                "wrote {} for {}",
+                path.display(),
+                count(model.traces.len(), "trace")
+            ));
+        }
+        return Ok(());
+    }
+    let text = match (&args.service, &args.answers) {
+        (Some(command), _) => ask(command, model)?,
+        (None, Some(path)) => std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}", path.display()))?,
+        (None, None) => return Err(Usage("give --service, --answers or --inputs".into()).into()),
+    };
+    let answers = classes(&text, model)?;
+    let verdict = authority.trace(model, &answers)?;
+    show(&verdict, args.json)
+}
+
+/// The inputs of all traces.
+fn inputs(model: &Protected) -> Result<Vec<Stored>> {
+    let stored = model.inputs.iter().map(|input| {
+        let descr = ["<f4", "<f8", "<i8"]
+            .into_iter()
+            .find(|descr| *descr == input.dtype);
+        Ok(Stored {
+            name: input.name.clone(),
+            descr: descr.context("the authority's file has inputs of an unknown type")?,
+            dims: input.shape.iter().map(|dim| *dim as usize).collect(),
+            bytes: STANDARD
+                .decode(&input.data)
+                .context("the authority's file has inputs that cannot be read")?,
+        })
+    });
+    stored.collect()
+}
+
+/// What a service prints.
+fn ask(command: &str, model: &Protected) -> Result<String> {
+    let mut words = command.split_whitespace();
+    let program = words
+        .next()
+        .ok_or_else(|| Usage("--service names no program".into()))?;
+    let folder = tempfile::tempdir().context("cannot make a folder for inputs")?;
+    let path = folder.path().join("inputs.npz");
+    write_npz(&path, &inputs(model)?)?;
+    let output = Command::new(program).args(words).arg(&path).output();
+    let output = output.with_context(|| format!("cannot run {program}"))?;
+    if !output.status.success() {
+        let err = String::from_utf8_lossy(&output.stderr);
+        anyhow::bail!(
+            "{program}: {}: {}",
+            output.status,
+            err.lines().last().unwrap_or_default()
+        );
+    }
+    match output.stdout.len() <= MAX_ANSWER_BYTES {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(Usage(format!("{program} printed too much")).into()),
+    }
+}
+
+/// The class in each line: a number, or the place of the largest of several.
+fn classes(text: &str, model: &Protected) -> Result<Vec<Option<u32>>> {
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    if lines.len() != model.traces.len() {
+        return Err(Usage(format!(
+            "there are {} answers for {}: one line for each, in order",
+            lines.len(),
+            count(model.traces.len(), "trace")
+        ))
+        .into());
+    }
+    let of_line = |(number, line): (usize, &&str)| -> Result<Option<u32>> {
+        let bad = || {
+            Usage(format!(
+                "line {number} of the answers is neither a class nor numbers with commas between"
+            ))
+        };
+        if !line.contains(',') {
+            let class: u32 = line.parse().map_err(|_| bad())?;
+            return Ok((class < model.classes).then_some(class));
+        }
+        let values = line.split(',').map(|value| value.trim().parse::<f64>());
+        let values = values
+            .collect::<std::result::Result<Vec<f64>, _>>()
+            .map_err(|_| bad())?;
+        let best = (0u32..)
+            .zip(&values)
+            .max_by(|(i, a), (j, b)| a.total_cmp(b).then(j.cmp(i)));
+        Ok(best.map(|(class, _)| class))
+    };
+    (1..).zip(&lines).map(of_line).collect()
+}
+
+fn show(verdict: &Verdict, as_json: bool) -> Result<()> {
+    let accused: Vec<&str> = verdict.accused().map(|suspect| &*suspect.name).collect();
+    if as_json {
+        let suspects = verdict.suspects.iter().take(SHOWN);
+        return render::json(&json!({
+            "traces": verdict.traces,
+            "threshold": verdict.threshold,
+            "accused": accused,
+            "probability_of_an_innocent": verdict.innocent,
+            "suspects": suspects.map(|suspect| json!({"user": suspect.name, "matches": suspect.matches})).collect::<Vec<_>>(),
+        }));
+    }
+    let mut out = std::io::stdout().lock();
+    for suspect in verdict.suspects.iter().take(SHOWN) {
+        writeln!(
+            out,
+            "{:>5} of {} {}",
+            suspect.matches,
+            verdict.traces,
+            printable(&suspect.name)
+        )?;
+    }
+    match verdict.threshold {
+        Some(threshold) => writeln!(
+            out,
+            "accused from {threshold} matches: {}",
+            match accused.is_empty() {
+                true => "nobody".to_owned(),
+                false => printable(&accused.join(", ")),
+            }
+        )?,
+        None => writeln!(
+            out,
+            "accused: nobody. So few traces are not enough for so many users"
+        )?,
+    }
+    writeln!(
+        out,
+        "probability that an innocent has as many as the first: {:.1e}",
+        verdict.innocent
+    )?;
+    Ok(())
+}
