@@ -667,3 +667,61 @@ fn external_data_are_rewritten_beside_the_model() {
     assert!(err.contains("exists"), "{err}");
     assert!(weights("keyed") == new);
 }
+
+// --- attacks ----------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_rewritten_model_alone_gives_the_mask() {
+    let lab = Lab::new();
+    fixture(&lab, "convmixer.onnx");
+    for transforms in ["negative", "shuffle,negative"] {
+        let key = [
+            "--range",
+            "0..1",
+            "--transform",
+            transforms,
+            "-o",
+            transforms,
+        ];
+        lab.expect(0, &[&KEYGEN[..], &key].concat());
+        let rewrite = [
+            "inputs",
+            "rewrite",
+            "convmixer.onnx",
+            "--key",
+            transforms,
+            "-o",
+            "keyed.onnx",
+            "--force",
+        ];
+        lab.expect(0, &rewrite);
+        let attack = ["inputs", "attack", "keyed.onnx", "--key", transforms];
+        let (out, _) = lab.expect(0, &attack);
+        assert!(
+            out.contains("from the rewritten model alone") && out.contains("negated 100.0 %"),
+            "{out}"
+        );
+        let more = ["--public", "convmixer.onnx", "--json"];
+        let (out, _) = lab.expect(0, &[&attack[..], &more].concat());
+        let rows: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(
+            (&rows[0]["positions"], &rows[0]["negated"]),
+            (&serde_json::Value::Null, &serde_json::json!(1.0)),
+        );
+        assert_eq!(
+            (&rows[1]["positions"], &rows[1]["negated"]),
+            (&serde_json::json!(1.0), &serde_json::json!(1.0))
+        );
+    }
+    // The attacker has something.
+    lab.expect(2, &["inputs", "attack", "--key", "negative"]);
+    let public = [
+        "inputs",
+        "attack",
+        "--key",
+        "negative",
+        "--public",
+        "convmixer.onnx",
+    ];
+    lab.expect(2, &public);
+}

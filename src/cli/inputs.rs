@@ -94,13 +94,14 @@ pub struct RewriteArgs {
     pub output_options: OutputOptions,
 }
 
-/// Show what attackers get of a key: from keyed images alone, from known pairs, or from a public model
+/// Show what attackers get of a key: from a rewritten model, from keyed images alone, or from known pairs
 ///
-/// Each attack finds the key without it. The key that you give is only there to tell how much was right.
+/// Each attack finds the key without it. The key that you give is only there to tell how much was right. A
+/// model alone can give which positions are negated, but not where they come from; guessing gives 50 %.
 #[derive(Debug, Args)]
 pub struct Attack {
-    /// A rewritten model, for --public
-    #[arg(value_parser = location(), requires = "public")]
+    /// A rewritten model: attack its weights
+    #[arg(value_parser = location())]
     pub model: Option<Location>,
 
     /// Input key that the images or the model were made with
@@ -119,7 +120,7 @@ pub struct Attack {
     #[arg(long, value_name = "PATH", requires = "encrypted")]
     pub pair: Option<PathBuf>,
 
-    /// The public model that the rewritten one was made of, or fine-tuned from
+    /// The public model that the rewritten one was made of, or fine-tuned from: attack the weights of both
     #[arg(long, value_name = "MODEL", value_parser = location(), requires = "model")]
     pub public: Option<Location>,
 

@@ -8,17 +8,19 @@ mod colours;
 mod grid;
 mod matching;
 mod relations;
+mod weights;
 
 use nalgebra::DMatrix;
 
 pub use grid::Pictures;
+pub use weights::{Halves, from_checkpoint, from_weights};
 
 use crate::error::{Error, Result};
 use crate::key::{BlockMap, InputKey};
 use assignment::assign;
 use grid::Grid;
 
-/// The most values of a block that [`from_pairs`] and [`from_checkpoint`] match: time and memory grow with their square, and more.
+/// The most values of a block that [`from_pairs`], [`from_checkpoint`] and [`from_weights`] match: time and memory grow with their square, and more.
 pub const MAX_MATCHED: usize = 3072;
 
 /// The same of [`from_images`].
@@ -50,14 +52,7 @@ impl Guess {
     /// # Errors
     /// [`Error::Usage`] for a key of other blocks, or one that is orthogonal.
     pub fn score(&self, key: &InputKey) -> Result<Score> {
-        let BlockMap::Signed { places, negated } = key.map()? else {
-            return Err(Error::Usage(
-                "an orthogonal key has no positions to find".into(),
-            ));
-        };
-        if places.len() != self.places.len() {
-            return Err(Error::Usage("the key is for blocks of another size".into()));
-        }
+        let (places, negated) = signed(key, self.places.len())?;
         let (block, channels) = (key.spec().block, key.spec().channels);
         let pixel = |t: u32| (t / channels / block, t / channels % block);
         let is_near = |(a, b): (&u32, &u32)| {
@@ -67,15 +62,9 @@ impl Guess {
         let pairs = || self.places.iter().zip(places);
         let n = places.len().max(1) as f64;
         Ok(Score {
-            places: pairs().filter(|(a, b)| a == b).count() as f64 / n,
+            places: share(&self.places, places),
             near: pairs().filter(|pair| is_near(*pair)).count() as f64 / n,
-            negated: self
-                .negated
-                .iter()
-                .zip(negated)
-                .filter(|(a, b)| a == b)
-                .count() as f64
-                / n,
+            negated: share(&self.negated, negated),
         })
     }
 
@@ -151,42 +140,6 @@ pub fn from_pairs(
     })
 }
 
-/// The key from weights before and after rewriting, `[D, n]` each: for each column the one that points the same way or the opposite one.
-///
-/// Gives the whole key, also where the attacker's weights differ by noise of 0.2 of their deviation.
-///
-/// # Errors
-/// [`Error::Usage`] where shapes differ.
-pub fn from_checkpoint(public: &DMatrix<f64>, rewritten: &DMatrix<f64>) -> Result<Guess> {
-    if public.shape() != rewritten.shape() {
-        return Err(Error::Usage(format!(
-            "weights of shape {:?} are not those of a model with {:?}",
-            rewritten.shape(),
-            public.shape()
-        )));
-    }
-    check_size(public.ncols(), MAX_MATCHED)?;
-    let unit = |weights: &DMatrix<f64>| {
-        let mut weights = weights.clone();
-        for mut column in weights.column_iter_mut() {
-            let norm = column.norm();
-            column.scale_mut(1.0 / (norm + 1e-12));
-        }
-        weights
-    };
-    let cosines = unit(rewritten).tr_mul(&unit(public));
-    let places = assign(&cosines.map(|cosine| -cosine.abs()));
-    let negated = places
-        .iter()
-        .enumerate()
-        .map(|(t, u)| cosines[(t, *u)] < 0.0)
-        .collect();
-    Ok(Guess {
-        places: places.into_iter().map(|u| u as u32).collect(),
-        negated,
-    })
-}
-
 /// The key from keyed images alone, and from public images of the same kind: none of them in both forms, no labels, no model.
 ///
 /// 20 keyed images of CIFAR-10 give the whole key for blocks of 2, 4 and 8; of 16, most positions to within one pixel.
@@ -230,6 +183,25 @@ pub fn from_images(
             .map(|against| against ^ is_opposite)
             .collect(),
     })
+}
+
+/// The positions and the mask of a key for blocks of `n` values.
+fn signed(key: &InputKey, n: usize) -> Result<(&[u32], &[bool])> {
+    let BlockMap::Signed { places, negated } = key.map()? else {
+        return Err(Error::Usage(
+            "an orthogonal key has no positions to find".into(),
+        ));
+    };
+    match places.len() == n {
+        true => Ok((places, negated)),
+        false => Err(Error::Usage("the key is for blocks of another size".into())),
+    }
+}
+
+/// The share of items that are equal.
+fn share<T: PartialEq>(found: &[T], wanted: &[T]) -> f64 {
+    let equal = found.iter().zip(wanted).filter(|(a, b)| a == b);
+    equal.count() as f64 / wanted.len().max(1) as f64
 }
 
 fn check_size(n: usize, limit: usize) -> Result<()> {

@@ -5,10 +5,13 @@ use std::path::Path;
 
 use anyhow::Result;
 use onnxseal_assess::{DataOptions, DataSet};
-use onnxseal_inputs::attack::{Guess, Pictures, from_checkpoint, from_images, from_pairs};
+use onnxseal_core::Location;
+use onnxseal_inputs::attack::{
+    Guess, Halves, Pictures, from_checkpoint, from_images, from_pairs, from_weights,
+};
 use onnxseal_inputs::rewrite::Files;
 use onnxseal_inputs::{InputKey, Layout, Spec};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::inputs::Attack;
 use crate::exit::Usage;
@@ -30,9 +33,15 @@ struct Images {
 /// What one attack got.
 struct Row {
     attack: String,
-    guess: Guess,
+    found: Found,
     /// The share of values of the keyed images that come out right, where these are known.
     restored: Option<f64>,
+}
+
+/// What an attacker takes for the key, or for a part of it.
+enum Found {
+    Key(Guess),
+    Mask(Halves),
 }
 
 /// Attacks, and tells how much of the key was found.
@@ -40,13 +49,8 @@ pub fn run(args: &Attack, quiet: bool) -> Result<()> {
     let key = input_key(&args.key, "--key", &args.identities, quiet)?;
     let spec = key.spec();
     let mut rows = Vec::new();
-    if let (Some(model), Some(public)) = (&args.model, &args.public) {
-        let weights = |location| -> Result<_> { Ok(Files::open(location)?.patch(spec)?) };
-        rows.push(Row {
-            attack: "from a public model".into(),
-            guess: from_checkpoint(&weights(public)?, &weights(model)?)?,
-            restored: None,
-        });
+    if let Some(model) = &args.model {
+        rows.extend(of_model(model, args.public.as_ref(), spec)?);
     }
     if let Some(path) = &args.encrypted {
         let keyed = Images::read(path, spec, args.limit)?;
@@ -57,63 +61,103 @@ pub fn run(args: &Attack, quiet: bool) -> Result<()> {
             let restored = guess.restored(&plain.pictures(), &keyed.pictures(), spec.block, sum)?;
             rows.push(Row {
                 attack: format!("from {} known pairs", keyed.n),
-                guess,
+                found: Found::Key(guess),
                 restored: Some(restored),
             });
         }
         if let Some(path) = &args.like {
             let public = Images::read(path, spec, MOST_PUBLIC)?;
+            let guess = from_images(&keyed.pictures(), &public.pictures(), spec.block, sum)?;
             rows.push(Row {
                 attack: format!(
                     "from {} keyed images alone, and {} others",
                     keyed.n, public.n
                 ),
-                guess: from_images(&keyed.pictures(), &public.pictures(), spec.block, sum)?,
+                found: Found::Key(guess),
                 restored: None,
             });
         }
     }
     if rows.is_empty() {
-        let text = "say what the attacker has: --like or --pair beside --encrypted, or a rewritten model and --public";
+        let text =
+            "say what the attacker has: --like or --pair beside --encrypted, or a rewritten model";
         return Err(Usage(text.into()).into());
     }
     show(&rows, &key, args.json)
 }
 
+/// What the weights of a rewritten model give, and those of the public one beside them.
+fn of_model(model: &Location, public: Option<&Location>, spec: &Spec) -> Result<Vec<Row>> {
+    let weights = |location| -> Result<_> { Ok(Files::open(location)?.patch(spec)?) };
+    let row = |attack: &str, found| Row {
+        attack: attack.to_owned(),
+        found,
+        restored: None,
+    };
+    let rewritten = weights(model)?;
+    let mut rows = vec![row(
+        "from the rewritten model alone",
+        Found::Mask(from_weights(&rewritten)?),
+    )];
+    if let Some(public) = public {
+        let guess = from_checkpoint(&weights(public)?, &rewritten)?;
+        rows.push(row("from a public model", Found::Key(guess)));
+    }
+    Ok(rows)
+}
+
 fn show(rows: &[Row], key: &InputKey, as_json: bool) -> Result<()> {
-    let mut all = Vec::new();
+    if as_json {
+        let rows = rows.iter().map(|row| row.as_json(key));
+        return render::json(&rows.collect::<Result<Vec<_>>>()?);
+    }
     let mut out = std::io::stdout().lock();
     for row in rows {
-        let score = row.guess.score(key)?;
-        if as_json {
-            all.push(json!({
-                "attack": row.attack,
-                "positions": score.places,
-                "positions_within_one_pixel": score.near,
-                "negated": score.negated,
-                "restored": row.restored,
-            }));
-            continue;
-        }
-        writeln!(out, "{}", row.attack)?;
-        writeln!(
-            out,
-            "  positions found {:.1} %, to within one pixel {:.1} %, which are negated {:.1} %",
-            100.0 * score.places,
-            100.0 * score.near,
-            100.0 * score.negated
-        )?;
+        writeln!(out, "{}\n  {}", row.attack, row.found.told(key)?)?;
         if let Some(restored) = row.restored {
-            writeln!(
-                out,
-                "  values of these images restored {:.1} %",
-                100.0 * restored
-            )?;
+            let percent = 100.0 * restored;
+            writeln!(out, "  values of these images restored {percent:.1} %")?;
         }
     }
-    match as_json {
-        true => render::json(&all),
-        false => Ok(()),
+    Ok(())
+}
+
+impl Row {
+    fn as_json(&self, key: &InputKey) -> Result<Value> {
+        let (positions, near, negated) = match &self.found {
+            Found::Key(guess) => {
+                let score = guess.score(key)?;
+                (Some(score.places), Some(score.near), score.negated)
+            }
+            Found::Mask(halves) => (None, None, halves.score(key)?),
+        };
+        Ok(json!({
+            "attack": self.attack,
+            "positions": positions,
+            "positions_within_one_pixel": near,
+            "negated": negated,
+            "restored": self.restored,
+        }))
+    }
+}
+
+impl Found {
+    fn told(&self, key: &InputKey) -> Result<String> {
+        Ok(match self {
+            Found::Key(guess) => {
+                let score = guess.score(key)?;
+                format!(
+                    "positions found {:.1} %, to within one pixel {:.1} %, which are negated {:.1} %",
+                    100.0 * score.places,
+                    100.0 * score.near,
+                    100.0 * score.negated
+                )
+            }
+            Found::Mask(halves) => format!(
+                "which positions are negated {:.1} %, or all others: the answers to a few images tell; guessing gives 50 %",
+                100.0 * halves.score(key)?
+            ),
+        })
     }
 }
 

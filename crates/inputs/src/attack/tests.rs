@@ -176,6 +176,37 @@ fn a_public_checkpoint_gives_the_key() {
 }
 
 #[test]
+fn weights_alone_give_the_halves_of_the_mask() {
+    // Filters that are pieces of smooth pictures.
+    let set = smooth(40);
+    let grid = Grid::new(&set.pictures(), 4).unwrap();
+    let filters = DMatrix::from_row_slice(grid.values.len() / 48, 48, &grid.values);
+    let filters = filters.add_scalar(-128.0);
+    for transforms in [&BOTH[..], &BOTH[..1], &BOTH[1..]] {
+        let key = key_of(4, transforms);
+        let (places, negated) = signed(&key, 48).unwrap();
+        let rewritten = DMatrix::from_fn(filters.nrows(), 48, |d, t| {
+            let sign = if negated[t] { -0.3 } else { 0.3 };
+            sign * filters[(d, places[t] as usize)]
+        });
+        let mut halves = from_weights(&rewritten).unwrap();
+        assert_eq!(halves.score(&key).unwrap(), 1.0, "{transforms:?}");
+        // Which half is negated cannot be told.
+        halves.second.iter_mut().for_each(|second| *second ^= true);
+        assert_eq!(halves.score(&key).unwrap(), 1.0);
+        assert!(halves.score(&key_of(8, transforms)).is_err());
+    }
+    let orthogonal = key_of(4, &[Transform::Orthogonal]);
+    let halves = from_weights(&DMatrix::zeros(3, 48)).unwrap();
+    assert!(halves.score(&orthogonal).is_err());
+    // Guessing, as no column says anything.
+    assert_eq!(halves.score(&key_of(4, &BOTH)).unwrap(), 0.5);
+    let none = from_weights(&DMatrix::zeros(3, 0)).unwrap();
+    assert!(none.second.is_empty());
+    assert!(from_weights(&DMatrix::zeros(1, MAX_MATCHED + 1)).is_err());
+}
+
+#[test]
 fn keyed_images_alone_give_the_key() {
     let set = smooth(120);
     for (block, transforms) in [

@@ -1,0 +1,119 @@
+//! The key from weights: of the rewritten model alone, or beside those of a public one.
+
+use nalgebra::DMatrix;
+
+use super::assignment::assign;
+use super::{Guess, MAX_MATCHED, check_size, share, signed};
+use crate::error::{Error, Result};
+use crate::key::InputKey;
+
+/// Halves of a block that an attacker takes for the mask: one of them is negated, and nothing says which.
+///
+/// To tell, the attacker runs the model on images with either half negated, and sees which answers make sense.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Halves {
+    /// Whether each position is in the second half.
+    pub second: Vec<bool>,
+}
+
+impl Halves {
+    /// The share of the key's mask that is right, with the better half taken for the negated one: 0.5 or more.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a key of other blocks, or one that is orthogonal.
+    pub fn score(&self, key: &InputKey) -> Result<f64> {
+        let (_, negated) = signed(key, self.second.len())?;
+        let right = share(&self.second, negated);
+        Ok(right.max(1.0 - right))
+    }
+}
+
+/// Which positions are negated, from the weights of a rewritten model, `[D, n]`, and from nothing else.
+///
+/// Columns of neighbouring pixels are alike, and a rewriting turns the sign of some. So columns are joined in a tree, those first
+/// whose cosine is furthest from 0, and each join says whether two positions are in the same half: the maximum spanning tree.
+/// Shuffling does not matter, so for one model it fails or succeeds with all keys.
+///
+/// # Errors
+/// [`Error::Usage`] where blocks have more than [`MAX_MATCHED`] values.
+pub fn from_weights(rewritten: &DMatrix<f64>) -> Result<Halves> {
+    check_size(rewritten.ncols(), MAX_MATCHED)?;
+    let columns = unit(rewritten);
+    let cosines = columns.tr_mul(&columns);
+    let mut nodes = vec![Node::default(); cosines.ncols()];
+    let mut joined = (!nodes.is_empty()).then_some(0);
+    while let Some(last) = joined {
+        joined = join(&mut nodes, &cosines, last);
+    }
+    Ok(Halves {
+        second: nodes.iter().map(|node| node.is_second).collect(),
+    })
+}
+
+/// A position while the tree grows.
+#[derive(Clone, Copy, Default)]
+struct Node {
+    is_joined: bool,
+    /// The largest absolute cosine with a position of the tree.
+    nearest: f64,
+    /// The half that this cosine puts it in.
+    is_second: bool,
+}
+
+/// Adds a position to the tree, and gives the one to add next.
+fn join(nodes: &mut [Node], cosines: &DMatrix<f64>, last: usize) -> Option<usize> {
+    let half = nodes.get_mut(last).map(|node| {
+        node.is_joined = true;
+        node.is_second
+    })?;
+    let open = nodes.iter_mut().enumerate();
+    let open = open.filter(|(_, node)| !node.is_joined);
+    let nearer = |(t, node): (usize, &mut Node)| {
+        let cosine = cosines[(t, last)];
+        if cosine.abs() > node.nearest {
+            node.nearest = cosine.abs();
+            node.is_second = half ^ (cosine < 0.0);
+        }
+        (t, node.nearest)
+    };
+    let next = open.map(nearer).max_by(|a, b| a.1.total_cmp(&b.1));
+    next.map(|(t, _)| t)
+}
+
+/// The key from weights before and after rewriting, `[D, n]` each: for each column the one that points the same way or the opposite one.
+///
+/// Gives the whole key, also where the attacker's weights differ by noise of 0.2 of their deviation.
+///
+/// # Errors
+/// [`Error::Usage`] where shapes differ.
+pub fn from_checkpoint(public: &DMatrix<f64>, rewritten: &DMatrix<f64>) -> Result<Guess> {
+    if public.shape() != rewritten.shape() {
+        return Err(Error::Usage(format!(
+            "weights of shape {:?} are not those of a model with {:?}",
+            rewritten.shape(),
+            public.shape()
+        )));
+    }
+    check_size(public.ncols(), MAX_MATCHED)?;
+    let cosines = unit(rewritten).tr_mul(&unit(public));
+    let places = assign(&cosines.map(|cosine| -cosine.abs()));
+    let negated = places
+        .iter()
+        .enumerate()
+        .map(|(t, u)| cosines[(t, *u)] < 0.0)
+        .collect();
+    Ok(Guess {
+        places: places.into_iter().map(|u| u as u32).collect(),
+        negated,
+    })
+}
+
+/// Columns of length 1.
+fn unit(weights: &DMatrix<f64>) -> DMatrix<f64> {
+    let mut weights = weights.clone();
+    for mut column in weights.column_iter_mut() {
+        let norm = column.norm();
+        column.scale_mut(1.0 / (norm + 1e-12));
+    }
+    weights
+}
