@@ -49,12 +49,8 @@ fn score(
             }
         }
         for (y, x) in (0..block / cell).flat_map(|y| (0..block / cell).map(move |x| (y, x))) {
-            let mean = |channel: usize| {
-                let pixels =
-                    (0..cell).flat_map(|r| (0..cell).map(move |c| (y * cell + r, x * cell + c)));
-                let values = pixels.map(|(r, c)| plain.get((r * block + c) * channels + channel));
-                values.flatten().sum::<f64>() / (cell * cell) as f64
-            };
+            let at = |channel, r, c| plain.get((r * block + c) * channels + channel).copied();
+            let mean = mean_of(cell, (y, x), at);
             total += likely
                 .get(bin(channels, mean, sum))
                 .copied()
@@ -77,12 +73,8 @@ fn likelihoods(public: &Pictures<'_>, cell: usize, sum: f64) -> Vec<f64> {
     let mut counts = vec![0.0; BINS.pow(channels as u32)];
     for image in values.chunks_exact((channels * rows * columns).max(1)) {
         for (y, x) in (0..rows / cell).flat_map(|y| (0..columns / cell).map(move |x| (y, x))) {
-            let mean = |channel: usize| {
-                let pixels =
-                    (0..cell).flat_map(|r| (0..cell).map(move |c| (y * cell + r, x * cell + c)));
-                let values = pixels.map(|(r, c)| image.get((channel * rows + r) * columns + c));
-                values.flatten().sum::<f64>() / (cell * cell) as f64
-            };
+            let at = |channel, r, c| image.get((channel * rows + r) * columns + c).copied();
+            let mean = mean_of(cell, (y, x), at);
             if let Some(count) = counts.get_mut(bin(channels, mean, sum)) {
                 *count += 1.0;
             }
@@ -105,6 +97,19 @@ fn likelihoods(public: &Pictures<'_>, cell: usize, sum: f64) -> Vec<f64> {
         .iter()
         .map(|count| ((count + 0.01) / total).ln())
         .collect()
+}
+
+/// The mean of a channel over a cell; `at` gives the value of a channel in a row and a column.
+fn mean_of(
+    cell: usize,
+    (y, x): (usize, usize),
+    at: impl Fn(usize, usize, usize) -> Option<f64>,
+) -> impl Fn(usize) -> f64 {
+    move |channel| {
+        let pixels = (0..cell).flat_map(|r| (0..cell).map(move |c| (y * cell + r, x * cell + c)));
+        let values = pixels.filter_map(|(r, c)| at(channel, r, c));
+        values.sum::<f64>() / (cell * cell) as f64
+    }
 }
 
 fn bin(channels: usize, mean: impl Fn(usize) -> f64, sum: f64) -> usize {
