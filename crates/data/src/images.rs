@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use image::{DynamicImage, ImageReader};
+use image::{DynamicImage, ImageError, ImageReader};
 
-use crate::error::{Result, bad};
+use crate::error::{Error, Result, bad};
 
 /// Columns or rows of an image, at most.
 pub const MAX_SIDE: u32 = 1 << 14;
@@ -41,5 +41,14 @@ pub fn decode(path: &Path) -> Result<DynamicImage> {
     limits.max_image_height = Some(MAX_SIDE);
     limits.max_alloc = Some(MAX_IMAGE_BYTES);
     reader.limits(limits);
-    reader.decode().map_err(|error| bad(error.to_string()))
+    reader.decode().map_err(|error| match error {
+        ImageError::IoError(error) => Error::Io(error),
+        other => {
+            let why = other.to_string();
+            let why = why.trim_end_matches('.');
+            bad(format!(
+                "not a PNG or JPEG image that can be decoded ({why})"
+            ))
+        }
+    })
 }

@@ -134,7 +134,8 @@ impl InputKey {
         };
         if channels != spec.channels as usize {
             return Err(misfit(format!(
-                "an array of shape {shape:?} has {channels} channels, and the key is for {} (its layout: {axes})",
+                "an array of shape {shape:?} has {channels} channel{}, and the key is for {} (its layout: {axes})",
+                if channels == 1 { "" } else { "s" },
                 spec.channels
             )));
         }

@@ -20,6 +20,7 @@ use onnxseal_store::{Error as StoreError, OutputOptions};
 use crate::apply::{Scale, ValueType};
 use crate::error::{Error, Result};
 use crate::key::InputKey;
+use bytes::Floats;
 use sources::{Task, Tasks};
 
 /// Failures that a report has, at most: a data set may be large, and all of it broken.
@@ -51,6 +52,10 @@ pub struct Report {
     pub n_skipped: u64,
     /// Files in folders that are no images, and were left out.
     pub n_left_out: u64,
+    /// Those of them that are arrays by their names.
+    pub n_arrays_left_out: u64,
+    /// The lowest and the highest of all floats that were made keyed ones, as they were before.
+    pub floats: Option<(f64, f64)>,
     /// Files of which nothing was made.
     pub n_failed: u64,
     /// The first of those, [`MAX_LISTED`] at most.
@@ -66,6 +71,8 @@ pub struct Failed {
     pub path: PathBuf,
     /// Why.
     pub reason: String,
+    /// Whether it is that the key is for images of another kind: other channels, axes or sizes.
+    pub is_misfit: bool,
 }
 
 /// An array of an `.npz` file.
@@ -133,6 +140,7 @@ pub fn encrypt(
         progress,
         may_skip: tasks.is_folder && !options.output.replace,
         images: AtomicU64::new(0),
+        floats: Floats::default(),
         report: Mutex::default(),
     };
     progress.begin(tasks.bytes());
@@ -160,6 +168,7 @@ pub fn encrypt(
     }
     let mut report = run.report.into_inner().unwrap_or_default();
     report.n_images = run.images.into_inner();
+    report.floats = run.floats.ends();
     Ok(report)
 }
 
@@ -171,6 +180,7 @@ struct Run<'r> {
     /// Whether files whose output is there are skipped.
     may_skip: bool,
     images: AtomicU64,
+    floats: Floats,
     report: Mutex<Report>,
 }
 
@@ -178,8 +188,21 @@ struct Run<'r> {
 enum Fault {
     /// It cannot be used; others may.
     Refused(String),
+    /// The same, because the key is for images of another kind.
+    Misfit(String),
     /// Nothing else can be made either.
     Fatal(Error),
+}
+
+impl Fault {
+    /// The same fault, of an array in a file.
+    fn in_array(self, name: &str) -> Fault {
+        match self {
+            Fault::Refused(reason) => Fault::Refused(format!("array {name:?}: {reason}")),
+            Fault::Misfit(reason) => Fault::Misfit(format!("array {name:?}: {reason}")),
+            fatal => fatal,
+        }
+    }
 }
 
 impl Run<'_> {
@@ -187,7 +210,11 @@ impl Run<'_> {
     fn taken(&self, found: sources::Found) -> Option<Task> {
         match found {
             sources::Found::Image(task) => return Some(task),
-            sources::Found::Other => lock(&self.report).n_left_out += 1,
+            sources::Found::Other { is_array } => {
+                let mut report = lock(&self.report);
+                report.n_left_out += 1;
+                report.n_arrays_left_out += u64::from(is_array);
+            }
             sources::Found::Failed(failed) => self.failed(failed),
         }
         None
@@ -203,13 +230,18 @@ impl Run<'_> {
             lock(&self.report).n_skipped += 1;
             return Ok(());
         }
+        let failed = |reason, is_misfit| {
+            self.failed(Failed {
+                path: task.source.clone(),
+                reason,
+                is_misfit,
+            });
+        };
         match work(task) {
             Ok(()) => lock(&self.report).n_written += 1,
             Err(Fault::Fatal(error)) => return Err(error),
-            Err(Fault::Refused(reason)) => self.failed(Failed {
-                path: task.source.clone(),
-                reason,
-            }),
+            Err(Fault::Refused(reason)) => failed(reason, false),
+            Err(Fault::Misfit(reason)) => failed(reason, true),
         }
         Ok(())
     }
@@ -291,6 +323,10 @@ fn refused<T>(reason: impl Into<String>) -> std::result::Result<T, Fault> {
     Err(Fault::Refused(reason.into()))
 }
 
+fn misfit<T>(reason: impl Into<String>) -> std::result::Result<T, Fault> {
+    Err(Fault::Misfit(reason.into()))
+}
+
 /// A file that cannot be read.
 fn unreadable(error: std::io::Error) -> Fault {
     match error.kind() {
@@ -312,7 +348,7 @@ impl From<Error> for Fault {
     fn from(error: Error) -> Fault {
         match error {
             // Of the file at hand.
-            Error::Array { reason } => Fault::Refused(reason),
+            Error::Array { reason } => Fault::Misfit(reason),
             other => Fault::Fatal(other),
         }
     }

@@ -351,7 +351,7 @@ fn shapes_that_do_not_fit() {
             &[8, 8, 3],
             "8 channels, and the key is for 3 (its layout: channels, rows, columns)",
         ),
-        (&[2, 1, 8, 8], "1 channels"),
+        (&[2, 1, 8, 8], "has 1 channel,"),
         (
             &[3, 8, 10],
             "8 rows and 10 columns cannot be divided into blocks of 4 x 4",

@@ -17,7 +17,7 @@ use onnxseal_store::{Output, read_exact_at};
 use crate::apply::{Cipher, ValueType};
 use crate::data::bytes::Transformer;
 use crate::data::sources::Task;
-use crate::data::{Fault, Run, extension, refused, unreadable};
+use crate::data::{Fault, Run, extension, misfit, refused, unreadable};
 use crate::key::{InputKey, Layout, Order};
 
 /// Bytes that a core works on at once, about: they stay in its cache.
@@ -165,7 +165,7 @@ fn is_stack(key: &InputKey, dims: &[usize]) -> bool {
 pub(super) fn check_channels(key: &InputKey, found: usize) -> Result<(), Fault> {
     match key.spec().channels as usize {
         wanted if wanted == found => Ok(()),
-        wanted => refused(format!(
+        wanted => misfit(format!(
             "it has images of {}, and the key is for {wanted}",
             match found {
                 1 => "1 channel".to_owned(),
@@ -217,13 +217,14 @@ pub(super) fn descr(of: ValueType) -> &'static str {
 }
 
 impl Images {
-    fn transformer<'c>(&'c self, run: &Run) -> Transformer<'c> {
+    fn transformer<'c>(&'c self, run: &'c Run) -> Transformer<'c> {
         Transformer {
             cipher: &self.cipher,
             decrypt: run.options.decrypt,
             scale: run.options.scale,
             from: self.from,
             to: self.to,
+            floats: &run.floats,
         }
     }
 

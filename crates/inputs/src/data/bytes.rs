@@ -1,6 +1,9 @@
 //! Images as bytes of files: little-endian values.
 
+use std::sync::Mutex;
+
 use half::f16;
+use onnxseal_store::parallel::lock;
 
 use crate::apply::{Cipher, Images, ImagesMut, Scale, ValueType};
 use crate::error::Result;
@@ -12,6 +15,37 @@ pub(super) struct Transformer<'c> {
     pub(super) scale: Scale,
     pub(super) from: ValueType,
     pub(super) to: ValueType,
+    pub(super) floats: &'c Floats,
+}
+
+/// The lowest and the highest of all floats that were made keyed ones; infinite and reversed before there are any.
+pub(super) struct Floats(Mutex<(f64, f64)>);
+
+impl Default for Floats {
+    fn default() -> Floats {
+        Floats(Mutex::new((f64::INFINITY, f64::NEG_INFINITY)))
+    }
+}
+
+impl Floats {
+    /// The two; absent where there were no floats.
+    pub(super) fn ends(&self) -> Option<(f64, f64)> {
+        let (low, high) = *lock(&self.0);
+        (low <= high).then_some((low, high))
+    }
+
+    fn see(&self, values: &Values) {
+        // What is no number is passed over.
+        let wider = |(low, high): (f32, f32), x: f32| (low.min(x), high.max(x));
+        let none = (f32::INFINITY, f32::NEG_INFINITY);
+        let (low, high) = match values {
+            Values::F16(values) => values.iter().map(|x| x.to_f32()).fold(none, wider),
+            Values::F32(values) => values.iter().copied().fold(none, wider),
+            _ => return,
+        };
+        let mut ends = lock(&self.0);
+        *ends = (ends.0.min(f64::from(low)), ends.1.max(f64::from(high)));
+    }
 }
 
 /// Values in memory.
@@ -34,6 +68,9 @@ impl Transformer<'_> {
             };
         }
         let mut from = Values::of_bytes(self.from, bytes);
+        if !self.decrypt {
+            self.floats.see(&from);
+        }
         if self.from == self.to {
             match self.decrypt {
                 false => cipher.apply_in_place(from.values_mut(), scale)?,

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use onnxseal_data::images::{Kind, kind};
 use walkdir::WalkDir;
 
-use crate::data::{Failed, is_image};
+use crate::data::{Failed, extension, is_image};
 use crate::error::{Error, Result};
 
 /// A file, and what becomes of it.
@@ -21,8 +21,10 @@ pub(super) struct Task {
 /// What stands in a folder.
 pub(super) enum Found {
     Image(Task),
-    /// A file that is no image.
-    Other,
+    /// A file that is no image; maybe one of arrays, by its name.
+    Other {
+        is_array: bool,
+    },
     Failed(Failed),
 }
 
@@ -47,6 +49,7 @@ impl Tasks {
             [one] => one.is_dir() || output.is_dir(),
             _ => true,
         };
+        check_output(sources, output)?;
         let mut names = HashSet::new();
         let mut listed = Vec::new();
         for path in sources {
@@ -145,15 +148,24 @@ impl Source {
             Ok(entry) => entry,
             Err(error) => {
                 let path = error.path().unwrap_or(&self.path).to_owned();
-                let reason = error.to_string();
-                return Some(Found::Failed(Failed { path, reason }));
+                let reason = match (error.io_error(), error.loop_ancestor()) {
+                    (Some(error), _) => format!("cannot read it: {error}"),
+                    (None, Some(folder)) => format!("it links back to {}", folder.display()),
+                    (None, None) => "cannot read it".to_owned(),
+                };
+                return Some(Found::Failed(Failed {
+                    path,
+                    reason,
+                    is_misfit: false,
+                }));
             }
         };
         if entry.file_type().is_dir() {
             return None;
         }
         if !is_image(entry.path()) {
-            return Some(Found::Other);
+            let is_array = is_array(entry.path());
+            return Some(Found::Other { is_array });
         }
         let below = entry.path().strip_prefix(&self.path).ok()?;
         let bytes = entry.metadata().map_or(0, |metadata| metadata.len());
@@ -164,6 +176,7 @@ impl Source {
                     "it would become the same file as {}: rename one",
                     other.display()
                 ),
+                is_misfit: false,
             }));
         }
         Some(Found::Image(Task {
@@ -171,6 +184,56 @@ impl Source {
             target: as_png(self.target.join(below)),
             bytes,
         }))
+    }
+}
+
+/// What files of arrays and images are called; of IDX there is no such rule.
+const EXTENSIONS: [&str; 6] = ["npy", "npz", "bin", "png", "jpg", "jpeg"];
+
+/// Whether a file has arrays, by its name.
+fn is_array(path: &Path) -> bool {
+    let is_idx = |name: &std::ffi::OsStr| name.to_string_lossy().contains("ubyte");
+    matches!(extension(path).as_deref(), Some("npy" | "npz" | "bin"))
+        || path.file_name().is_some_and(is_idx)
+}
+
+/// Fails where the output cannot be a folder and has to be one, or its name is that of another format.
+fn check_output(sources: &[PathBuf], output: &Path) -> Result<()> {
+    if output.is_dir() {
+        return Ok(());
+    }
+    let known = extension(output).filter(|end| EXTENSIONS.contains(&end.as_str()));
+    let must_be_folder = match sources {
+        [one] if one.is_dir() => Some("a folder"),
+        [_, _, ..] => Some("several sources"),
+        _ => None,
+    };
+    let shown = output.display();
+    if let Some(what) = must_be_folder {
+        return match known.is_some() || output.exists() {
+            true => Err(Error::Usage(format!(
+                "the output has to be a folder for {what}, and {shown} is none"
+            ))),
+            false => Ok(()),
+        };
+    }
+    let (Some(source), Some(found)) = (sources.first(), known) else {
+        return Ok(());
+    };
+    let wanted = match kind(source) {
+        Some(_) => Some("png".to_owned()),
+        None => extension(source).filter(|end| EXTENSIONS.contains(&end.as_str())),
+    };
+    match wanted {
+        Some(wanted) if wanted == found => Ok(()),
+        Some(wanted) => Err(Error::Usage(format!(
+            "{} becomes a file of the format .{wanted}, and {shown} ends in .{found}: let it end in .{wanted}",
+            source.display()
+        ))),
+        None => Err(Error::Usage(format!(
+            "{} keeps its format, and {shown} ends in .{found}: leave that out",
+            source.display()
+        ))),
     }
 }
 

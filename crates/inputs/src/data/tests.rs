@@ -467,6 +467,9 @@ fn folders_keep_their_tree_and_second_runs_do_what_is_missing() {
     rgb(8, 8).write_to(&mut jpeg, ImageFormat::Jpeg).unwrap();
     room.write("in/dog/2.jpeg", jpeg.get_ref());
     room.write("in/labels.csv", b"1,2");
+    for array in ["a.npz", "b.NPY", "c.bin", "d-idx3-ubyte.gz"] {
+        room.write(&format!("in/dog/{array}"), b"");
+    }
     let report = room.run("in", "out", &key, false).unwrap();
     assert_eq!(
         (
@@ -475,8 +478,9 @@ fn folders_keep_their_tree_and_second_runs_do_what_is_missing() {
             report.n_left_out,
             report.n_failed
         ),
-        (4, 4, 1, 0)
+        (4, 4, 5, 0)
     );
+    assert_eq!(report.n_arrays_left_out, 4);
     let report = room.run("out", "back", &key, true).unwrap();
     assert_eq!((report.n_written, report.n_failed), (4, 0));
     for (from, to) in [
@@ -530,15 +534,18 @@ fn what_does_not_fit_is_named_and_the_rest_goes_on() {
         ("size.png", "10 rows and 8 columns"),
         ("grey.png", "1 channel, and the key is for 3"),
         ("alpha.png", "alpha"),
-        ("broken.png", ""),
-        ("text.jpg", ""),
+        ("broken.png", "ends too early"),
+        ("text.jpg", "can be decoded ("),
         ("twice.jpg", "rename one"),
     ] {
         let path = room.path("in").join(name);
         let failed = report.failed.iter().find(|failed| failed.path == path);
-        assert!(
-            failed.unwrap().reason.contains(wanted),
-            "{name}: {failed:?}"
+        let failed = failed.unwrap();
+        assert!(failed.reason.contains(wanted), "{name}: {failed:?}");
+        assert_eq!(
+            failed.is_misfit,
+            ["size.png", "grey.png"].contains(&name),
+            "{name}"
         );
         assert!(!room.path("out").join(name).with_extension("png").exists() || name == "twice.jpg");
     }
@@ -578,6 +585,22 @@ fn sources_and_outputs_that_do_not_go_together() {
         run(&[room.path("none")], &out),
         Err(Error::Io { .. })
     ));
+    // Names of other formats; one file where a folder has to be.
+    let image = room.write("one/a.jpg", b"");
+    let digits = room.write("one/digits-ubyte", &idx(8, &[1, 8, 8], &[0; 64]));
+    for (sources, to, wanted) in [
+        (vec![&a], "out.npz", "end in .npy"),
+        (vec![&a], "out.PNG", "end in .npy"),
+        (vec![&image], "out.jpg", "end in .png"),
+        (vec![&digits], "out.npy", "leave that out"),
+        (vec![&a, &b], "out.npz", "for several sources"),
+        (vec![&a, &image], "in/a.npy", "for several sources"),
+        (vec![&room.path("one")], "in/a.npy", "for a folder"),
+    ] {
+        let sources: Vec<PathBuf> = sources.into_iter().cloned().collect();
+        let reason = usage(run(&sources, &room.path(to)));
+        assert!(reason.contains(wanted), "{to}: {reason}");
+    }
     // One file; into a folder that is there; several.
     assert_eq!(run(std::slice::from_ref(&a), &out).unwrap().n_written, 1);
     let again = run(std::slice::from_ref(&a), &out);
@@ -626,6 +649,29 @@ fn arrays_that_are_refused() {
     let at = fortran.windows(5).position(|w| w == b"False").unwrap();
     let fortran = [&fortran[..at], b"True ", &fortran[at + 5..]].concat();
     assert!(room.reason("a.npy", &fortran, &key).contains("Fortran"));
+}
+
+#[test]
+fn the_range_of_floats_is_told() {
+    let room = Room::new();
+    let key = key(&[Shuffle, Negative], 1);
+    let floats = |more: [f32; 2]| {
+        let mut values = vec![0.5; 62];
+        values.extend(more);
+        let bytes: Vec<u8> = values.into_iter().flat_map(f32::to_le_bytes).collect();
+        npy("<f4", &[1, 8, 8], &bytes)
+    };
+    room.write("a.npy", &floats([-2.0, 7.5]));
+    room.write("none.npy", &floats([f32::NAN, 0.5]));
+    room.write("bytes.npy", &npy("|u1", &[1, 8, 8], &[9; 64]));
+    let told = |from: &str, decrypt| {
+        let report = room.run(from, &format!("out-{from}-{decrypt}.npy"), &key, decrypt);
+        report.unwrap().floats
+    };
+    assert_eq!(told("a.npy", false), Some((-2.0, 7.5)));
+    assert_eq!(told("none.npy", false), Some((0.5, 0.5)));
+    assert_eq!(told("bytes.npy", false), None);
+    assert_eq!(told("a.npy", true), None);
 }
 
 #[test]

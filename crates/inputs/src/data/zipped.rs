@@ -13,7 +13,7 @@ use crate::data::arrays::{
 };
 use crate::data::bytes::Transformer;
 use crate::data::sources::Task;
-use crate::data::{ArrayDone, Fault, Run, refused, unreadable};
+use crate::data::{ArrayDone, Fault, Run, misfit, refused, unreadable};
 use crate::key::Layout;
 use onnxseal_store::parallel::lock;
 
@@ -32,7 +32,7 @@ pub(super) fn run(run: &Run, task: &Task) -> Result<(), Fault> {
     }
     let headers = headers(run, &mut archive)?;
     if !headers.iter().any(Option::is_some) {
-        return refused(
+        return misfit(
             "none of its arrays is images: those have 4 axes, or 3 where the key is for 1 channel",
         );
     }
@@ -86,6 +86,7 @@ pub(super) fn run(run: &Run, task: &Task) -> Result<(), Fault> {
             scale: run.options.scale,
             from,
             to: to_type,
+            floats: &run.floats,
         };
         pump(run, task, &transformer, n, &mut entry, &mut to)?;
         n_images += n;
@@ -113,10 +114,7 @@ fn headers(
             headers.push(None);
             continue;
         };
-        let in_array = |fault| match fault {
-            Fault::Refused(reason) => Fault::Refused(format!("array {name:?}: {reason}")),
-            fatal => fatal,
-        };
+        let in_array = |fault: Fault| fault.in_array(&name);
         // What is no array of numbers is copied, too.
         let header = Header::read(&mut entry).ok().filter(|header| {
             let is_grey = run.key.spec().channels == 1;
@@ -142,7 +140,7 @@ fn headers(
 fn broken(error: ZipError) -> Fault {
     match error {
         ZipError::Io(error) => unreadable(error),
-        other => Fault::Refused(other.to_string()),
+        other => Fault::Refused(format!("not a zip of arrays that can be read ({other})")),
     }
 }
 

@@ -119,7 +119,7 @@ fn factors(consumer: &Consumer, task: &Task<'_>) -> Result<Factors> {
     let tolerance = NEARLY_ZERO * (task.range.1 - task.range.0).abs();
     let padded = || {
         Refusal::new("it pads the image, and the transformed zero is not zero")
-            .advise("use `shuffle` alone with the same normalisation of all channels, normalise images so that the range's middle is 0, or train the model on transformed images")
+            .advise("use `shuffle` alone with the same normalisation of all channels, feed images whose range has 0 in its middle (`--range -1..1` of `onnxseal inputs keygen`), or train the model on transformed images")
     };
     match task.map {
         BlockMap::Signed { places, negated } => {

@@ -14,7 +14,7 @@ pub(super) fn check_source(source: &Source<'_>) -> Result<()> {
     let mut metadata = source.model.metadata_props.iter();
     if metadata.any(|entry| entry.key.starts_with(onnxseal_onnx::tail::PREFIX)) {
         return Err(Refusal::new("the model is protected")
-            .advise("rewrite the original, and protect the result")
+            .advise("open it with `onnxseal unprotect` first, and protect the result")
             .into());
     }
     source.model.check_unambiguous()?;
@@ -62,7 +62,7 @@ impl Start {
             let n = channels.unwrap_or_default();
             return Err(
                 Refusal::new(format!("input {name:?} has {n} channels, not {n_channels}"))
-                    .advise("the key's channels and layout have to be those of the model"),
+                    .advise("the key is for images of another kind: `onnxseal inputs keygen` makes one for the model's with `--channels` and `--layout`"),
             );
         }
         let float_range = spec.map_or((0.0, 1.0), |spec| spec.range);
