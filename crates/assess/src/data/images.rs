@@ -13,7 +13,10 @@ use crate::error::{Result, bad, io};
 use crate::random::{rng, shuffled};
 
 pub(super) fn read(folder: &Path, options: &DataOptions) -> Result<Raw> {
-    let mut files = files(folder)?;
+    let mut files = match options.unlabelled {
+        false => files(folder)?,
+        true => below(folder)?,
+    };
     if let Some(limit) = options.limit
         && files.len() > limit.max(1)
     {
@@ -79,17 +82,33 @@ pub(super) fn read(folder: &Path, options: &DataOptions) -> Result<Raw> {
     Ok((vec![array], Some(labels)))
 }
 
+/// What is in a folder, in the order of names.
+fn list(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).map_err(io(folder))?;
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths = paths
+        .collect::<std::io::Result<Vec<_>>>()
+        .map_err(io(folder))?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// All images in a folder and in those below it, as of one class.
+fn below(folder: &Path) -> Result<Vec<(PathBuf, i64)>> {
+    let mut found = Vec::new();
+    for path in list(folder)? {
+        // No link to a folder is followed: it may lead back.
+        if path.is_dir() && !path.is_symlink() {
+            found.extend(below(&path)?);
+        } else if images::kind(&path).is_some() {
+            found.push((path, 0));
+        }
+    }
+    Ok(found)
+}
+
 /// The images, each with its class: the number that its folder is called, where all are numbers, or its place among them.
 fn files(folder: &Path) -> Result<Vec<(PathBuf, i64)>> {
-    let list = |folder: &Path| -> Result<Vec<PathBuf>> {
-        let entries = fs::read_dir(folder).map_err(io(folder))?;
-        let paths = entries.map(|entry| entry.map(|entry| entry.path()));
-        let mut paths = paths
-            .collect::<std::io::Result<Vec<_>>>()
-            .map_err(io(folder))?;
-        paths.sort();
-        Ok(paths)
-    };
     let classes: Vec<PathBuf> = list(folder)?
         .into_iter()
         .filter(|path| path.is_dir())

@@ -26,6 +26,8 @@ const MAX_BYTES: u64 = 16 << 30;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DataOptions {
+    /// Whether all images below a folder are taken, in the order of their paths, as no labels are needed.
+    pub unlabelled: bool,
     /// The order of axes that the model takes images in; absent, its input's shape tells.
     pub layout: Option<Layout>,
     /// Whether channels go blue, green, red.
@@ -51,6 +53,7 @@ pub struct DataOptions {
 impl Default for DataOptions {
     fn default() -> DataOptions {
         DataOptions {
+            unlabelled: false,
             layout: None,
             bgr: false,
             scale: 1.0,

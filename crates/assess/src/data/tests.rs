@@ -224,6 +224,20 @@ fn images_in_folders() {
     assert!(reason(DataSet::load(dir.path(), None, &DataOptions::default())).contains("resize"));
     fs::write(dir.path().join("cat").join("b.jpg"), b"\xFF\xD8\xFFnothing").unwrap();
     assert!(DataSet::load(dir.path(), None, &DataOptions::default()).is_err());
+    // All of a folder and those below, where no labels are needed.
+    for name in ["cat/b.jpg", "dog/b.png"] {
+        fs::remove_file(dir.path().join(name)).unwrap();
+    }
+    image::RgbImage::new(6, 4)
+        .save(dir.path().join("b.png"))
+        .unwrap();
+    let options = DataOptions {
+        unlabelled: true,
+        ..DataOptions::default()
+    };
+    let data = DataSet::load(dir.path(), None, &options).unwrap();
+    let shades = [0, 1, 2].map(|i| data.arrays[0].values.at(i * 72));
+    assert_eq!((data.n, shades), (3, [0.0, 10.0, 200.0]));
     let empty = tempfile::tempdir().unwrap();
     assert!(
         reason(DataSet::load(empty.path(), None, &DataOptions::default())).contains("no images")
