@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::exit;
-use crate::text::one_line;
+use crate::text::{count, one_line};
 
 /// The note about unfinished files that a search skipped.
 pub fn passed_over(found: &Discovery) -> Option<String> {
@@ -288,8 +288,8 @@ pub fn json(checks: &[Check]) -> Value {
 /// Prints the last line that people read.
 pub fn summary(out: &mut impl Write, checks: &[Check]) -> io::Result<()> {
     let summary = Summary::of(checks);
-    let plural = if summary.models == 1 { "" } else { "s" };
-    write!(out, "{} model{plural}: {} ok", summary.models, summary.ok)?;
+    let models = count(summary.models as u64, "model");
+    write!(out, "{models}: {} ok", summary.ok)?;
     if summary.not_protected > 0 {
         write!(out, ", {} not protected", summary.not_protected)?;
     }

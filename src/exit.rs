@@ -216,6 +216,9 @@ fn inputs_hint(error: &anyhow::Error) -> Option<&'static str> {
             error.chain().find_map(|cause| cause.downcast_ref());
         match found {
             Some(onnxseal_inputs::Error::Refused(refusal)) => refusal.advice,
+            Some(onnxseal_inputs::Error::Store(StoreError::OutputExists { .. })) => Some(
+                "choose another output, or replace it with --force; external data of a model are never replaced: write it to another folder",
+            ),
             _ => None,
         }
     }

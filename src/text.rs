@@ -10,6 +10,14 @@ pub fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{}", printable(text));
 }
 
+/// So many of what a word says, such as `2 files`.
+pub fn count(n: u64, word: &str) -> String {
+    match n {
+        1 => format!("1 {word}"),
+        n => format!("{n} {word}s"),
+    }
+}
+
 /// `text` without secrets, and with everything escaped that moves the cursor or reorders what is
 /// shown. Line breaks stay.
 pub fn printable(text: &str) -> String {

@@ -129,6 +129,10 @@ fn weak_keys_are_warned_of() {
             &["--block", "16", "--transform", "orthogonal"],
             [false, false],
         ),
+        (
+            &["--block", "4", "--transform", "orthogonal"],
+            [false, true],
+        ),
     ] {
         let err = said(given);
         assert_eq!(
@@ -142,6 +146,23 @@ fn weak_keys_are_warned_of() {
         );
     }
     assert_eq!(said(&["-q", "--block", "4", "--transform", "shuffle"]), "");
+    // Not the same for all.
+    let err = said(&["--block", "4", "--transform", "orthogonal"]);
+    assert!(
+        err.contains("locks less than negative") && !err.contains("twenty"),
+        "{err}"
+    );
+}
+
+#[test]
+fn help_on_recipients_speaks_of_the_key() {
+    let lab = Lab::new();
+    let (out, _) = lab.expect(0, &["inputs", "keygen", "--help"]);
+    let (_, recipients) = out.split_once("--recipient ").unwrap();
+    assert!(recipients.contains("Who can open the key"), "{out}");
+    for other in ["model", "TIER", "rekey", "`inspect`"] {
+        assert!(!recipients.contains(other), "{other}: {out}");
+    }
 }
 
 #[test]
@@ -326,7 +347,12 @@ fn what_cannot_be_transformed_is_named_and_the_rest_goes_on() {
         );
     }
     assert!(err.contains("5 files were not transformed"), "{err}");
-    assert!(err.contains("1 files left out"), "{err}");
+    assert!(err.contains("1 file left out"), "{err}");
+    assert!(
+        err.contains("hint: a key is for images of one kind"),
+        "{err}"
+    );
+    assert!(err.contains("--layout"), "{err}");
     assert_eq!(whole(&lab, "keyed"), 5);
     assert!(contents(&plain) == before);
     // The second run does what is missing, and nothing else.
@@ -410,6 +436,141 @@ fn two_images_that_would_become_one_file_are_refused() {
     let err = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(3), "{err}");
     assert!(err.contains("0000."), "{err}");
+}
+
+#[test]
+fn arrays_in_folders_are_told_of() {
+    let lab = lab();
+    pictures(&lab.path("plain"), 1);
+    for name in ["a.npy", "b.npz"] {
+        fs::write(lab.path("plain").join(name), b"").unwrap();
+    }
+    let args = [
+        "inputs", "encrypt", "plain", "--key", "key.txt", "-o", "keyed",
+    ];
+    let (_, err) = lab.expect(0, &args);
+    assert!(
+        err.contains("1 image transformed; 1 file written; 2 files of arrays left out"),
+        "{err}"
+    );
+}
+
+/// An array of one keyed or plain image of 32-bit floats, `[1, 3, 4, 4]`.
+fn float_image(value: impl Fn(usize) -> f32) -> Vec<u8> {
+    let mut bytes = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 3, 4, 4), }";
+    bytes.extend(format!("{header:117}\n").into_bytes());
+    bytes.extend((0..48).map(value).flat_map(f32::to_le_bytes));
+    bytes
+}
+
+#[test]
+fn floats_that_the_key_is_not_for_are_warned_of() {
+    let lab = lab();
+    let image = |name: &str, low: f32, high: f32| {
+        let step = (high - low) / 47.0;
+        let bytes = float_image(|i| low + i as f32 * step);
+        fs::write(lab.path(name), bytes).unwrap();
+    };
+    image("pixels.npy", 0.0, 255.0);
+    image("unit.npy", 0.0, 1.0);
+    image("normalised.npy", -2.0, 2.5);
+    let keygen = |name: &str, more: &[&str]| {
+        lab.expect(0, &[&KEYGEN[..], &["-o", name], more].concat());
+    };
+    keygen("unit.txt", &["--range", "0..1"]);
+    let normal = ["--range", "0..1", "--mean", "0.45", "--std", "0.22"];
+    keygen("normal.txt", &normal);
+    keygen(
+        "shuffle.txt",
+        &["--range", "0..1", "--transform", "shuffle"],
+    );
+    for (source, key, more, wanted) in [
+        ("pixels.npy", "key.txt", "-q", None),
+        ("pixels.npy", "key.txt", "", None),
+        ("unit.npy", "unit.txt", "", None),
+        ("pixels.npy", "shuffle.txt", "", None),
+        ("normalised.npy", "normal.txt", "--normalised", None),
+        (
+            "pixels.npy",
+            "unit.txt",
+            "",
+            Some("between 0 and 255, outside"),
+        ),
+        (
+            "unit.npy",
+            "key.txt",
+            "",
+            Some("between 0 and 1, in a small part"),
+        ),
+        ("normalised.npy", "normal.txt", "", Some("say --normalised")),
+        (
+            "pixels.npy",
+            "normal.txt",
+            "--normalised",
+            Some("range of -2.0455 to 2.5"),
+        ),
+    ] {
+        let mut args = vec!["inputs", "encrypt", source, "--key", key, "-o", "out.npy"];
+        args.push("--force");
+        args.extend(Some(more).filter(|more| !more.is_empty()));
+        let (_, err) = lab.expect(0, &args);
+        let is_told = wanted.is_some_and(|wanted| err.contains(wanted) && err.contains("--range"));
+        assert_eq!(
+            is_told || err.contains("warning"),
+            wanted.is_some(),
+            "{args:?}: {err}"
+        );
+        assert_eq!(is_told, wanted.is_some(), "{args:?}: {err}");
+    }
+}
+
+#[test]
+fn hints_name_what_the_command_has() {
+    let lab = lab();
+    fixture(&lab, "convmixer.onnx");
+    let rewrite = |model: &str, output: &str, code| {
+        let args = ["inputs", "rewrite", model, "--key", "key.txt", "-o", output];
+        lab.expect(code, &args).1
+    };
+    fs::write(lab.path("there"), b"").unwrap();
+    let exists = rewrite("convmixer.onnx", "there", 2);
+    fs::write(lab.path("plain.bin"), cifar(1)).unwrap();
+    fs::write(lab.path("keyed.bin"), b"").unwrap();
+    let encrypt = |sources: &[&str], output: &str| {
+        let args = [
+            &["inputs", "encrypt"],
+            sources,
+            &["--key", "key.txt", "-o", output],
+        ];
+        lab.expect(2, &args.concat()).1
+    };
+    for err in [exists, encrypt(&["plain.bin"], "keyed.bin")] {
+        assert!(
+            err.contains("replace it with --force") && !err.contains("--external-data"),
+            "{err}"
+        );
+    }
+    let err = encrypt(&["plain.bin", "convmixer.onnx"], "keyed.bin");
+    assert!(
+        err.contains("has to be a folder for several sources"),
+        "{err}"
+    );
+    let err = encrypt(&["plain.bin"], "out.png");
+    assert!(err.contains("let it end in .bin"), "{err}");
+    // A protected model is to be opened first.
+    let recipient = lab.recipient.clone();
+    let protect = [
+        "protect",
+        "convmixer.onnx",
+        "-o",
+        "sealed.onnx",
+        "-r",
+        &recipient,
+    ];
+    lab.expect(0, &protect);
+    let err = rewrite("sealed.onnx", "keyed.onnx", 2);
+    assert!(err.contains("onnxseal unprotect"), "{err}");
 }
 
 // --- interruptions ----------------------------------------------------------------------------------------------------
@@ -669,6 +830,44 @@ fn external_data_are_rewritten_beside_the_model() {
 }
 
 // --- attacks ----------------------------------------------------------------------------------------------------------
+
+#[test]
+fn known_pairs_in_folders_give_the_key() {
+    let lab = lab();
+    pictures(&lab.path("plain"), 3);
+    pictures(&lab.path("plain/more"), 1);
+    let encrypt = [
+        "inputs", "encrypt", "plain", "--key", "key.txt", "-o", "keyed",
+    ];
+    lab.expect(0, &encrypt);
+    let attack = |pair: &str| {
+        let args = [
+            "inputs",
+            "attack",
+            "--key",
+            "key.txt",
+            "--encrypted",
+            "keyed",
+            "--pair",
+            pair,
+        ];
+        lab.expect(0, &args)
+    };
+    let (out, err) = attack("plain");
+    assert!(
+        out.contains("from 4 known pairs") && out.contains("positions found 100.0 %"),
+        "{out}"
+    );
+    assert_eq!(err, "");
+    // In another order.
+    fs::create_dir(lab.path("other")).unwrap();
+    for number in 0..4 {
+        let path = lab.path("other").join(format!("{number}.png"));
+        picture(&path, (number + 1) % 3, SIDE);
+    }
+    let (_, err) = attack("other");
+    assert!(err.contains("in the same order?"), "{err}");
+}
 
 #[test]
 fn a_rewritten_model_alone_gives_the_mask() {

@@ -108,7 +108,7 @@ pub struct Attack {
     #[arg(long, value_name = "FILE")]
     pub key: PathBuf,
 
-    /// Keyed images: .npz, .npy, IDX, CIFAR's .bin, or a folder with a folder of images for each class
+    /// Keyed images: .npz, .npy, IDX, CIFAR's .bin, or a folder of images
     #[arg(long, value_name = "PATH", required_unless_present = "model")]
     pub encrypted: Option<PathBuf>,
 
@@ -174,10 +174,23 @@ pub struct Encrypt {
     pub output_options: OutputOptions,
 }
 
+const OPENS_KEY: &str = "Who can open the key: an age recipient (age1...) or an ssh public key; may be given several times";
+const OPENS_KEY_FILE: &str =
+    "File with one recipient a line, - for standard input; may be given several times";
+const KEY_COMMENT: &str = "Comment in the encrypted key, such as who has its identities. Anyone who has the file can read it";
+const KEY_LIST: &str =
+    "List the recipients' public keys in the encrypted key. Anyone who has the file can read them";
+
 /// Make an input key: what images are transformed with, and models rewritten for
 ///
 /// The key is a text. With a recipient or a passphrase, it is encrypted with age.
 #[derive(Debug, Args)]
+#[command(
+    mut_arg("recipients", |arg| arg.help(OPENS_KEY).long_help(OPENS_KEY)),
+    mut_arg("recipients_files", |arg| arg.help(OPENS_KEY_FILE).long_help(OPENS_KEY_FILE)),
+    mut_arg("comment", |arg| arg.help(KEY_COMMENT).long_help(KEY_COMMENT)),
+    mut_arg("list_recipients", |arg| arg.help(KEY_LIST).long_help(KEY_LIST)),
+)]
 pub struct Keygen {
     /// File to write the key to; only you can read it [default: standard output]
     #[arg(short, long, value_name = "FILE")]

@@ -4,22 +4,27 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::Result;
+use onnxseal_assess::data::{Array, Layout as FileLayout};
 use onnxseal_assess::{DataOptions, DataSet};
 use onnxseal_core::Location;
 use onnxseal_inputs::attack::{
     Guess, Halves, Pictures, from_checkpoint, from_images, from_pairs, from_weights,
 };
 use onnxseal_inputs::rewrite::Files;
-use onnxseal_inputs::{InputKey, Layout, Spec};
+use onnxseal_inputs::{InputKey, Layout, Order, Spec};
 use serde_json::{Value, json};
 
 use crate::cli::inputs::Attack;
 use crate::exit::Usage;
 use crate::keys::input_key;
 use crate::render;
+use crate::text::{count, note};
 
 /// Plain images that an attacker learns from, at most.
 const MOST_PUBLIC: usize = 1000;
+
+/// Of true pairs at least this share of values is restored.
+const LIKELY_PAIRS: f64 = 0.5;
 
 /// Images that an attack looks at, channels first.
 struct Images {
@@ -59,8 +64,14 @@ pub fn run(args: &Attack, quiet: bool) -> Result<()> {
             let plain = Images::read(path, spec, usize::MAX)?.first(keyed.n);
             let guess = from_pairs(&plain.pictures(), &keyed.pictures(), spec.block, sum)?;
             let restored = guess.restored(&plain.pictures(), &keyed.pictures(), spec.block, sum)?;
+            if restored < LIKELY_PAIRS && !quiet {
+                note(&format!(
+                    "warning: the key that fits best restores {:.0} % of the values only: do plain and keyed images come in the same order?",
+                    100.0 * restored
+                ));
+            }
             rows.push(Row {
-                attack: format!("from {} known pairs", keyed.n),
+                attack: format!("from {}", count(keyed.n as u64, "known pair")),
                 found: Found::Key(guess),
                 restored: Some(restored),
             });
@@ -70,8 +81,9 @@ pub fn run(args: &Attack, quiet: bool) -> Result<()> {
             let guess = from_images(&keyed.pictures(), &public.pictures(), spec.block, sum)?;
             rows.push(Row {
                 attack: format!(
-                    "from {} keyed images alone, and {} others",
-                    keyed.n, public.n
+                    "from {} alone, and {} of the same kind",
+                    count(keyed.n as u64, "keyed image"),
+                    count(public.n as u64, "plain one")
                 ),
                 found: Found::Key(guess),
                 restored: None,
@@ -161,38 +173,67 @@ impl Found {
     }
 }
 
+/// How an array has images.
+struct Shape {
+    rows: usize,
+    columns: usize,
+    /// Whether channels are the last axis.
+    is_last: bool,
+    /// Whether channels come as red, green, blue, and the key is for blue, green, red.
+    is_reversed: bool,
+}
+
+impl Shape {
+    /// That of an array that has the key's channels. Files of images say their layout; others have the key's.
+    fn of(array: &Array, spec: &Spec) -> Option<Shape> {
+        let of_file = array.layout.map(|layout| layout == FileLayout::Nhwc);
+        let is_last = of_file.unwrap_or(spec.layout == Layout::Nhwc);
+        let (channels, rows, columns) = match (&array.dims[..], is_last) {
+            ([rows, columns], _) => (1, *rows, *columns),
+            ([channels, rows, columns], false) | ([rows, columns, channels], true) => {
+                (*channels, *rows, *columns)
+            }
+            _ => return None,
+        };
+        (channels == spec.channels as usize).then_some(Shape {
+            rows,
+            columns,
+            is_last,
+            is_reversed: of_file.is_some() && spec.order == Order::Bgr,
+        })
+    }
+}
+
 impl Images {
     /// The images of a data set that have the key's channels.
     fn read(path: &Path, spec: &Spec, limit: usize) -> Result<Images> {
-        let options = DataOptions::default();
+        let mut options = DataOptions::default();
+        options.unlabelled = true;
         let data = DataSet::load(path, None, &options)?;
         let channels = spec.channels as usize;
-        let shape = |dims: &[usize]| match (dims, spec.layout) {
-            ([c, rows, columns], Layout::Nchw) if *c == channels => Some((*rows, *columns, false)),
-            ([rows, columns, c], Layout::Nhwc) if *c == channels => Some((*rows, *columns, true)),
-            // What files of images hold, whatever the key's layout.
-            ([c, rows, columns], Layout::Nhwc) if *c == channels => Some((*rows, *columns, false)),
-            _ => None,
-        };
-        let found = data
-            .arrays
-            .iter()
-            .find_map(|array| Some((array, shape(&array.dims)?)));
-        let Some((array, (rows, columns, is_last))) = found else {
+        let shaped = |array| Shape::of(array, spec).map(|shape| (array, shape));
+        let Some((array, shape)) = data.arrays.iter().find_map(shaped) else {
             return Err(Usage(format!(
-                "{} has no images of {channels} channels",
-                path.display()
+                "{} has no images of {}: give data that the key is for",
+                path.display(),
+                count(channels as u64, "channel")
             ))
             .into());
         };
+        let Shape { rows, columns, .. } = shape;
         let (n, size) = (data.n, channels * rows * columns);
         let at = |i: usize| {
             let (image, within) = (i / size, i % size);
             let (channel, pixel) = (within / (rows * columns), within % (rows * columns));
-            match is_last {
-                true => array.values.at(image * size + pixel * channels + channel),
-                false => array.values.at(i),
-            }
+            let channel = match shape.is_reversed {
+                true => channels - 1 - channel,
+                false => channel,
+            };
+            let at = match shape.is_last {
+                true => pixel * channels + channel,
+                false => channel * rows * columns + pixel,
+            };
+            array.values.at(image * size + at)
         };
         Ok(Images {
             values: (0..n * size).map(at).collect(),

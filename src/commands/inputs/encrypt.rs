@@ -1,7 +1,7 @@
 //! `onnxseal inputs encrypt`
 
 use anyhow::Result;
-use onnxseal_inputs::{EncryptOptions, Error, Report, Scale, encrypt};
+use onnxseal_inputs::{EncryptOptions, Error, Report, Scale, Spec, Transform, encrypt};
 
 use crate::cli::inputs::Encrypt;
 use crate::commands::Stop;
@@ -10,7 +10,16 @@ use crate::exit::{Failures, Usage};
 use crate::io::is_same_file;
 use crate::keys::input_key;
 use crate::progress::{Bar, DataBar};
-use crate::text::{note, one_line};
+use crate::text::{count, note, one_line};
+
+/// How far outside of a key's range floats may be by rounding, as a share of its width.
+const NEARLY: f64 = 1e-3;
+
+/// Floats within less of a key's range than this share are of another one: 0 to 1 is 1/255 of 0 to 255.
+const NARROW: f64 = 0.02;
+
+/// What to do where a key does not go with images.
+const OTHER_KIND: &str = "a key is for images of one kind: `onnxseal inputs keygen` makes one for others with --block, --channels, --layout, --range, --mean and --std";
 
 /// Transforms data sets.
 pub fn run(args: &Encrypt, quiet: bool) -> Result<()> {
@@ -51,12 +60,21 @@ pub fn run(args: &Encrypt, quiet: bool) -> Result<()> {
     }
     if !quiet {
         show(&report);
+        if let Some(odd) = odd_floats(&report, key.spec(), options.scale) {
+            note(&format!("warning: {odd}"));
+        }
+    }
+    if report.failed.iter().any(|failed| failed.is_misfit) {
+        note(&format!("hint: {OTHER_KIND}"));
     }
     match report.n_failed {
         0 => Ok(()),
         n => Err(Failures {
             code: 3,
-            text: format!("{n} files were not transformed"),
+            text: match n {
+                1 => "1 file was not transformed".to_owned(),
+                n => format!("{n} files were not transformed"),
+            },
         }
         .into()),
     }
@@ -71,18 +89,73 @@ fn show(report: &Report) {
         ));
     }
     let counted = [
-        (report.n_images, "images transformed"),
-        (report.n_written, "files written"),
+        (report.n_images, "image", " transformed"),
+        (report.n_written, "file", " written"),
         (
             report.n_skipped,
-            "files skipped, because their output exists",
+            "file",
+            " skipped, because the output exists",
         ),
         (
-            report.n_left_out,
-            "files left out, because they are no images",
+            report.n_left_out - report.n_arrays_left_out,
+            "file",
+            " left out, because not PNG or JPEG",
+        ),
+        (
+            report.n_arrays_left_out,
+            "file",
+            " of arrays left out in folders: name each as a source",
         ),
     ];
-    let told = counted.iter().filter(|(n, _)| *n > 0);
-    let told: Vec<String> = told.map(|(n, what)| format!("{n} {what}")).collect();
-    note(&told.join("; "));
+    let told = counted.iter().filter(|(n, ..)| *n > 0);
+    let told: Vec<String> = told.map(|(n, word, what)| count(*n, word) + what).collect();
+    if !told.is_empty() {
+        note(&told.join("; "));
+    }
+}
+
+/// What is odd about the floats of a data set, if the key's range matters.
+fn odd_floats(report: &Report, spec: &Spec, scale: Scale) -> Option<String> {
+    if !spec.has(Transform::Negative) && !spec.has(Transform::Ffx) {
+        return None;
+    }
+    let (low, high) = report.floats?;
+    let (from, to) = range(spec, scale);
+    let width = to - from;
+    let is_outside = low < from - NEARLY * width || high > to + NEARLY * width;
+    let is_narrow = low < high && high - low < NARROW * width;
+    let why = match (is_outside, is_narrow) {
+        (true, _) => "outside of",
+        (false, true) => "in a small part of",
+        (false, false) => return None,
+    };
+    let normalised = match (scale, &spec.normalisation) {
+        (Scale::Pixels, Some(_)) => "; say --normalised if these are normalised",
+        _ => "",
+    };
+    Some(format!(
+        "floats lie between {} and {}, {why} the key's range of {} to {}{normalised}\n  hint: make a key for such images with --range of `onnxseal inputs keygen`",
+        short(low),
+        short(high),
+        short(from),
+        short(to)
+    ))
+}
+
+/// A number to four places, without zeros at its end.
+fn short(number: f64) -> String {
+    let text = format!("{number:.4}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// The range of a key's floats: over all channels where they are normalised.
+fn range(spec: &Spec, scale: Scale) -> (f64, f64) {
+    let (low, high) = spec.range;
+    match scale {
+        Scale::Pixels => (low, high),
+        Scale::Normalised => spec.statistics().into_iter().fold(
+            (f64::INFINITY, f64::NEG_INFINITY),
+            |(from, to), (mean, std)| (from.min((low - mean) / std), to.max((high - mean) / std)),
+        ),
+    }
 }

@@ -65,7 +65,7 @@ fn write(
         && path.symlink_metadata().is_ok()
     {
         let path = path.clone();
-        return Err(onnxseal_core::Error::Store(StoreError::OutputExists { path }).into());
+        return Err(onnxseal_inputs::Error::Store(StoreError::OutputExists { path }).into());
     }
     match args.no_check {
         false => check(files, rewritten, keys, quiet)?,
