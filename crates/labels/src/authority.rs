@@ -504,7 +504,7 @@ fn no_user(name: &str) -> Error {
 pub(crate) fn check_name(name: &str) -> std::result::Result<(), String> {
     let is_odd = |c: char| c.is_control() || c == '"' || c == '\\';
     let n = name.chars().count();
-    match n >= 1 && n <= MAX_NAME_CHARS && !name.contains(is_odd) && name.trim() == name {
+    match (1..=MAX_NAME_CHARS).contains(&n) && !name.contains(is_odd) && name.trim() == name {
         true => Ok(()),
         false => Err(format!(
             "a user's name has 1 to {MAX_NAME_CHARS} characters, no quotes, backslashes or control characters, and no space around it"
