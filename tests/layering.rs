@@ -226,6 +226,14 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// Where messages are decoded that are short, or as long as what they become.
+const MESSAGES: [&str; 4] = [
+    "crates/labels/src/head/tail.rs",
+    "crates/labels/src/head/write.rs",
+    "crates/labels/src/table.rs",
+    "crates/onnx/src/proto/onnx.rs",
+];
+
 /// Generated messages would take memory out of all proportion to a file's bytes.
 #[test]
 fn no_message_of_a_file_is_decoded_into_memory() {
@@ -244,11 +252,9 @@ fn no_message_of_a_file_is_decoded_into_memory() {
         let code = code.split("#[cfg(test)]").next().unwrap_or_default();
         code.contains("prost") || code.contains("proto::ModelProto")
     });
-    let found: Vec<_> = paths
-        .iter()
-        .map(|path| path.strip_prefix(root()).unwrap())
-        .collect();
-    assert_eq!(found, [Path::new("crates/onnx/src/proto/onnx.rs")]);
+    let found = paths.iter().map(|path| path.strip_prefix(root()).unwrap());
+    let found: BTreeSet<&Path> = found.collect();
+    assert_eq!(found, MESSAGES.iter().map(Path::new).collect());
 }
 
 /// The modules that a module names by `crate::`, tests aside: `a/b` for `crate::a::b::Item`.

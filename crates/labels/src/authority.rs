@@ -11,17 +11,14 @@ use onnxseal_crypto::wrap::{Identities, Recipients};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize as _, Zeroizing};
 
+use crate::cores::on_all_cores;
 use crate::error::{Error, Result};
 use crate::group::{Exponents, POINT_BYTES, Place, Row, open};
-use crate::key::{UserKey, decrypted, from_hex, push_hex, read_secret, user_id};
-use crate::table::Table;
+use crate::key::{UserKey, check_name, decrypted, from_hex, push_hex, read_secret, user_id};
 use crate::traces::{innocent, threshold};
 
 /// The most users that may pool their keys without learning the authority's exponents.
 pub const MAX_COLLUSION: u32 = 16;
-
-/// Characters of a user's name, at most.
-pub const MAX_NAME_CHARS: usize = 128;
 
 /// The longest file: inputs of traces are in it.
 const MAX_BYTES: usize = 1 << 30;
@@ -345,21 +342,15 @@ impl Authority {
         self.book.models.push(model);
     }
 
-    /// What is known of the model that a table belongs to.
+    /// What is known of the model with rows of this digest; see [`crate::Table::digest`].
     ///
     /// # Errors
-    /// [`Error::Usage`] where the authority did not protect it; [`Error::Unauthentic`].
-    pub fn model_of(&self, table: &Table) -> Result<&Protected> {
-        if table.authority() != self.public() {
-            return Err(Error::Usage(
-                "another authority protected the model's labels".into(),
-            ));
-        }
-        table.verify()?;
-        let digest = hex(table.digest());
+    /// [`Error::Usage`] where the authority did not protect it.
+    pub fn model_of(&self, digest: &[u8; 32]) -> Result<&Protected> {
+        let digest = hex(digest);
         let found = self.book.models.iter().find(|model| model.digest == digest);
         found.ok_or_else(|| {
-            Error::Usage("the authority's file knows nothing of this model: is it an older copy of the file?".into())
+            Error::Usage("the authority's file knows nothing of this model: it is another authority, or an older copy of the file".into())
         })
     }
 
@@ -387,7 +378,7 @@ impl Authority {
             .map(|trace| trace.row(self.book.collusion).ok_or_else(damaged));
         let rows = rows.collect::<Result<Vec<Row>>>()?;
         let users = &self.book.users;
-        let matches = crate::table::on_all_cores(users.len(), |i| {
+        let matches = on_all_cores(users.len(), |i| {
             let name = users.get(i).map_or("", |user| &user.name);
             let key = self.derive(name)?;
             let mut matches = 0;
@@ -498,16 +489,4 @@ fn no_user(name: &str) -> Error {
         "the authority has no user {:?}",
         onnxseal_onnx::excerpt(name)
     ))
-}
-
-/// Fails for what is no name of a user.
-pub(crate) fn check_name(name: &str) -> std::result::Result<(), String> {
-    let is_odd = |c: char| c.is_control() || c == '"' || c == '\\';
-    let n = name.chars().count();
-    match (1..=MAX_NAME_CHARS).contains(&n) && !name.contains(is_odd) && name.trim() == name {
-        true => Ok(()),
-        false => Err(format!(
-            "a user's name has 1 to {MAX_NAME_CHARS} characters, no quotes, backslashes or control characters, and no space around it"
-        )),
-    }
 }

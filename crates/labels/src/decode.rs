@@ -1,10 +1,11 @@
 //! Answers become logits again.
 
+use crate::cores::on_all_cores;
 use crate::error::{Error, Result};
 use crate::group::{Hidden, Place, check_value, open, shared};
 use crate::key::UserKey;
 use crate::shares::{UNIT, WEIGHTS};
-use crate::table::{Table, on_all_cores};
+use crate::table::Table;
 
 /// What one key makes of answers. The table is decrypted once.
 #[derive(Clone, Debug)]

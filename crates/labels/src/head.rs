@@ -10,14 +10,15 @@ mod write;
 use onnxseal_rewrite::{DataType, Graph, Refusal, Source, shown};
 
 use crate::error::{Error, Result};
+use crate::table::Table;
 use layer::{Layer, is_static, layer_at};
 use tail::{Tail, check_op};
 
-pub(crate) use tail::MAX_TAIL_BYTES;
-pub use write::{Rows, Stored};
+pub use crate::stored::Stored;
+pub use write::Rows;
 
-/// The key of `metadata_props` that has the table.
-pub const KEY: &str = "onnxseal.labels";
+/// The key of `metadata_props` that has the table. Keys that begin with `onnxseal.` are those of protected models.
+pub const KEY: &str = "onnxseal-labels";
 
 /// What helps where a layer cannot be rewritten.
 const EXPORT: &str = "export the model with a last Gemm, MatMul or Conv in floats, and with nothing behind it but Softmax, ArgMax and the like";
@@ -161,6 +162,32 @@ pub fn layer_of(source: &Source<'_>, answers: &str) -> Result<Found> {
         columns: layer.weights.columns,
         weights: layer.weights.values,
     })
+}
+
+/// Verifies that a table belongs to the rows that give the answers, in a model that is not protected as a whole. The weights of one that
+/// is are encrypted, and it authenticates rows and table together.
+///
+/// # Errors
+/// [`Error::Unauthentic`]; [`Error::Refused`] where no layer gives the answers.
+pub fn check_rows(source: &Source<'_>, table: &Table) -> Result<()> {
+    let graph = Graph::new(*source);
+    let none = || Refusal::new("no layer gives the answers that the table speaks of");
+    let (id, _) = graph.producer(table.answers()).ok_or_else(none)?;
+    let layer = layer_at(&graph, id)?.ok_or_else(none)?;
+    let weights = layer.weights.constant.tensor;
+    let bias = layer.bias.as_ref().map(|bias| bias.constant.tensor);
+    let bias = bias.map(|bias| graph.load(bias)).transpose()?;
+    let stored = Stored {
+        dims: graph.tensor(weights)?.dims.clone(),
+        weights: graph.load(weights)?.into_raw(),
+        bias: bias.map(onnxseal_rewrite::Elements::into_raw),
+    };
+    match table.description(&stored).digest() == *table.digest() {
+        true => Ok(()),
+        false => Err(Error::Unauthentic {
+            reason: "the table belongs to other rows",
+        }),
+    }
 }
 
 /// The layer that an output comes of: the one node with weights through which all that makes it goes.

@@ -9,9 +9,11 @@ use onnxseal_crypto::labels::{digest, sha256};
 use onnxseal_crypto::wrap::{Identities, MAX_KEY_FILE_BYTES, Recipients};
 use zeroize::Zeroizing;
 
-use crate::authority::check_name;
 use crate::error::{Error, Result};
 use crate::group::Secrets;
+
+/// Characters of a user's name, at most.
+pub const MAX_NAME_CHARS: usize = 128;
 
 const HEAD: &str = "# onnxseal label key. Keep it secret: whoever has it reads the labels, and its user is named by what they leak.\nversion = 1\n";
 const AGE_FILE: &[u8] = b"age-encryption.org/";
@@ -259,4 +261,16 @@ pub(crate) fn from_hex(digits: &str) -> Option<Zeroizing<Vec<u8>>> {
         bytes.push(value(*high)? << 4 | value(*low)?);
     }
     Some(bytes)
+}
+
+/// Fails for what is no name of a user.
+pub(crate) fn check_name(name: &str) -> std::result::Result<(), String> {
+    let is_odd = |c: char| c.is_control() || c == '"' || c == '\\';
+    let n = name.chars().count();
+    match (1..=MAX_NAME_CHARS).contains(&n) && !name.contains(is_odd) && name.trim() == name {
+        true => Ok(()),
+        false => Err(format!(
+            "a user's name has 1 to {MAX_NAME_CHARS} characters, no quotes, backslashes or control characters, and no space around it"
+        )),
+    }
 }

@@ -8,6 +8,7 @@
 
 pub mod attack;
 mod authority;
+mod cores;
 mod decode;
 mod error;
 mod group;
@@ -15,14 +16,13 @@ pub mod head;
 mod key;
 mod protect;
 pub mod shares;
+mod stored;
 mod table;
 pub mod traces;
 
-pub use authority::{
-    Authority, MAX_COLLUSION, MAX_NAME_CHARS, Protected, Suspect, TraceInput, TraceRow, Verdict,
-};
+pub use authority::{Authority, MAX_COLLUSION, Protected, Suspect, TraceInput, TraceRow, Verdict};
 pub use decode::{Decoder, classes, softmax};
 pub use error::{Error, Result};
-pub use key::UserKey;
+pub use key::{MAX_NAME_CHARS, UserKey};
 pub use protect::{DEFAULT_CODEWORDS, Plan, protect};
 pub use table::{Description, MAX_CODEWORDS, MAX_ROWS, RowKind, Table};

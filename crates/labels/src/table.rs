@@ -3,13 +3,13 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use onnxseal_crypto::labels::{SIGNATURE_BYTES, digest, verify};
-use onnxseal_store::parallel::n_cores;
 use prost::Message as _;
 
 use crate::authority::{Authority, MAX_COLLUSION};
+use crate::cores::on_all_cores;
 use crate::error::{Error, Result};
 use crate::group::{Hidden, POINT_BYTES, Place, Randomness, Row};
-use crate::head::{MAX_TAIL_BYTES, Stored};
+use crate::stored::{MAX_TAIL_BYTES, Stored};
 
 /// Codewords of a class, at most.
 pub const MAX_CODEWORDS: u32 = 64;
@@ -22,6 +22,9 @@ const MAX_CLASSES: u32 = 1 << 16;
 
 /// Points of all rows, at most.
 const MAX_POINTS: u64 = 1 << 21;
+
+/// The longest text: all points, pads and weights of the largest table, a tail, and users that were revoked.
+const MAX_TEXT_BYTES: usize = 112 << 20;
 
 /// The only version.
 const VERSION: u32 = 1;
@@ -235,6 +238,9 @@ impl Table {
     /// [`Error::MalformedTable`].
     pub fn parse(text: &str) -> Result<Table> {
         let malformed = |reason| Error::MalformedTable { reason };
+        if text.len() > MAX_TEXT_BYTES {
+            return Err(malformed("it is too long"));
+        }
         let bytes = STANDARD
             .decode(text)
             .map_err(|_| malformed("it is no base64"))?;
@@ -351,6 +357,18 @@ impl Table {
         self.raw.revoked.len()
     }
 
+    /// What the table says of a model with these rows.
+    pub fn description<'a>(&'a self, stored: &'a Stored) -> Description<'a> {
+        Description {
+            answers: self.answers(),
+            logits: self.logits(),
+            axis: self.axis(),
+            outputs: self.outputs(),
+            tail: self.tail(),
+            stored,
+        }
+    }
+
     pub(crate) fn is_revoked(&self, id: &[u8; 8]) -> bool {
         self.raw.revoked.iter().any(|revoked| revoked == id)
     }
@@ -457,32 +475,4 @@ impl Raw {
 
 fn points(bytes: &[u8]) -> Vec<[u8; POINT_BYTES]> {
     bytes.as_chunks::<POINT_BYTES>().0.to_vec()
-}
-
-/// Calls `work` for 0 to n - 1 on all cores, and gives what it gave, in order.
-pub(crate) fn on_all_cores<T: Send>(
-    n: usize,
-    work: impl Fn(usize) -> Result<T> + Sync,
-) -> Result<Vec<T>> {
-    let cores = n_cores().clamp(1, n.max(1));
-    let part = n.div_ceil(cores).max(1);
-    let of = |core: usize| {
-        (core * part..((core + 1) * part).min(n))
-            .map(&work)
-            .collect::<Result<Vec<T>>>()
-    };
-    std::thread::scope(|scope| {
-        let of = &of;
-        let others: Vec<_> = (1..cores)
-            .map(|core| scope.spawn(move || of(core)))
-            .collect();
-        let mut all = of(0)?;
-        for other in others {
-            match other.join() {
-                Ok(part) => all.extend(part?),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        Ok(all)
-    })
 }

@@ -247,7 +247,7 @@ fn traces_name_the_key_and_nobody_else() {
     authority.add_model(model);
     // As it is written and read again.
     let authority = Authority::from_text(&authority.to_text().unwrap()).unwrap();
-    let model = authority.model_of(&plan.table).unwrap();
+    let model = authority.model_of(plan.table.digest()).unwrap();
     for culprit in ["user 7", "user 299"] {
         let decoder = Decoder::new(&plan.table, &authority.user_key(culprit).unwrap()).unwrap();
         let rows = plan.table.traces();

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use anyhow::Result;
 use onnxseal_core::Location;
-use onnxseal_labels::head::KEY;
+use onnxseal_labels::head::{KEY, check_rows};
 use onnxseal_labels::{Error, Table};
 use onnxseal_rewrite::{Files, Source};
 use serde_json::json;
@@ -13,25 +13,28 @@ use crate::cli::labels::Inspect;
 use crate::render;
 use crate::text::printable;
 
-/// The table that a model carries.
+/// The table that a model carries, verified.
 pub fn table(model: &Location) -> Result<Table> {
     let files = Files::open(model)?;
     Ok(files.with(table_of)?)
 }
 
+/// The same of a located model.
 pub fn table_of(source: &Source<'_>) -> onnxseal_labels::Result<Table> {
-    let prop = source
-        .model
-        .metadata_props
-        .iter()
-        .find(|prop| prop.key == KEY);
-    Table::parse(prop.ok_or(Error::NoTable)?.value)
+    let props = &source.model.metadata_props;
+    let prop = props.iter().find(|prop| prop.key == KEY);
+    let table = Table::parse(prop.ok_or(Error::NoTable)?.value)?;
+    table.verify()?;
+    // The weights of a model that is protected as a whole are encrypted, and authenticated together with the table.
+    if !props.iter().any(|prop| prop.key.starts_with("onnxseal.")) {
+        check_rows(source, &table)?;
+    }
+    Ok(table)
 }
 
 /// Shows what anybody can tell of a model's labels.
 pub fn run(args: &Inspect) -> Result<()> {
     let table = table(&args.model)?;
-    table.verify()?;
     let hex = |bytes: &[u8]| {
         bytes
             .iter()

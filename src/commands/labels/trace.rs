@@ -28,7 +28,7 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 pub fn run(args: &Trace, quiet: bool) -> Result<()> {
     let table = table(&args.model)?;
     let authority = authority::read(&args.authority, quiet)?;
-    let model = authority.model_of(&table)?;
+    let model = authority.model_of(table.digest())?;
     if model.traces.is_empty() {
         return Err(Usage("the model has no traces: protect it with --traces".into()).into());
     }

@@ -14,9 +14,7 @@ use prost::Message as _;
 use crate::error::{Error, Result};
 use crate::head::EXPORT;
 use crate::head::layer::{Kind, Layer, is_static};
-
-/// The longest tail.
-pub(crate) const MAX_TAIL_BYTES: usize = 1 << 20;
+use crate::stored::MAX_TAIL_BYTES;
 
 /// Operators without weights of their own, which compute the same behind decoding.
 const OPS: &[&str] = &[
@@ -349,12 +347,16 @@ pub(super) fn value_info(
     }
 }
 
-/// A message that lies in the model file.
+/// A message that lies in the model file, and is short.
 pub(super) fn decoded<T: prost::Message + Default>(
     graph: &Graph<'_>,
     start: u64,
     len: u64,
 ) -> Result<T> {
+    // Messages take memory out of all proportion to their bytes.
+    if len > MAX_TAIL_BYTES as u64 {
+        return Err(Refusal::new(format!("a part of the graph behind the layer, or of its own, takes {len} bytes, and at most {MAX_TAIL_BYTES} can move")).into());
+    }
     let bytes = slice(graph.source.bytes, Span { start, len }).unwrap_or_default();
     T::decode(bytes).map_err(|_| Error::from(Refusal::new("a part of the graph cannot be read")))
 }

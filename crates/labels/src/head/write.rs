@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::head::layer::{Kind, unused};
 use crate::head::tail::{cast, decoded, value_info};
 use crate::head::{Head, KEY};
+use crate::stored::Stored;
 
 /// What is needed of the first version of the file format that has initializers which are no inputs.
 const INITIALIZERS_ALONE: i64 = 4;
@@ -27,17 +28,6 @@ pub struct Rows {
     pub weights: Vec<f32>,
     /// Biases, `[R]`; none where neither the layer had any nor a trace needs one.
     pub bias: Option<Vec<f32>>,
-}
-
-/// The weights of the new layer as they are stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stored {
-    /// Shape.
-    pub dims: Vec<u64>,
-    /// Elements, little-endian floats.
-    pub weights: Vec<u8>,
-    /// Biases, little-endian floats.
-    pub bias: Option<Vec<u8>>,
 }
 
 impl Head {

@@ -1,0 +1,269 @@
+"""Encrypted labels as users meet them: models that the tool protects, on ONNX Runtime, decoded by the tool and by the reference."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import onnxseal_labels
+import pytest
+from catalog import EXIT_CODES, MODELS, digits_models, files_below
+from digits import feed_of, held_out
+
+# The tool runs models for traces.
+LIBRARY = next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so*"))
+os.environ.setdefault("ORT_DYLIB_PATH", str(LIBRARY))
+
+FLOATS = ["cnn", "cnn_bf16", "cnn_dynamo", "cnn_fp16", "embedding", "finetuned", "gru", "lstm", "sklearn_mlp", "tensorflow"]
+REFUSED = ["cnn_dynamic", "cnn_qdq", "cnn_qoperator", "mlp_int4", "sklearn_forest", "sklearn_logistic"]
+
+
+def softmax(z):
+    powers = np.exp(z - z.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
+
+
+def run(path, feed):
+    session = onnxruntime.InferenceSession(str(path))
+    return session.run(None, {session.get_inputs()[0].name: feed})
+
+
+class Vendor:
+    """An authority and one user."""
+
+    def __init__(self, tool, folder):
+        self.tool, self.folder, self.authority, self.key = tool, folder, folder / "authority.json", folder / "acme.key"
+        tool("labels", "setup", "-o", self.authority, "-q")
+        self.users("acme", self.key)
+
+    def users(self, name, path):
+        self.tool("labels", "keygen", "--authority", self.authority, "--user", name, "-o", path, "-q")
+
+    def protect(self, model, *more, code=0):
+        out = self.folder / "out" / "labels.onnx"
+        done = self.tool("labels", "protect", model, "--authority", self.authority, "-o", out, *more, code=code)
+        return done if code else out
+
+    def decode(self, model, answers, key=None, code=0):
+        np.save(self.folder / "answers.npy", answers)
+        arguments = ["labels", "decode", model, self.folder / "answers.npy", "--key", key or self.key, "--json"]
+        done = self.tool(*arguments, code=code)
+        if code:
+            return done
+        rows = json.loads(done.stdout)
+        return np.array([row["class"] for row in rows]), np.array([row["probabilities"] for row in rows])
+
+
+@pytest.fixture
+def vendor(tool, tmp_path):
+    (tmp_path / "out").mkdir()
+    return Vendor(tool, tmp_path)
+
+
+def digits(name):
+    facts = digits_models()[f"digits_{name}.onnx"]
+    pixels, labels = held_out()
+    return MODELS / f"digits_{name}.onnx", feed_of(facts["input"], pixels), labels
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_a_key_reads_the_classes_of_the_original(vendor, name):
+    model, feed, labels = digits(name)
+    wanted = run(model, feed)[-1].astype(np.float64)
+    protected = vendor.protect(model)
+    onnx.checker.check_model(str(protected))
+    answers = run(protected, feed)[0]
+    assert answers.shape == (200, 80)
+    classes, probabilities = vendor.decode(protected, answers)
+    assert (classes == wanted.argmax(1)).all()
+    of_original = wanted if name == "sklearn_mlp" else softmax(wanted)
+    assert np.abs(probabilities - of_original).max() <= (2e-3 if name == "cnn_fp16" else 1e-5)
+    # The answers themselves say nothing: not even as the largest of each eight.
+    assert (answers.reshape(200, 10, 8).sum(2).argmax(1) == labels).mean() < 0.5
+
+
+@pytest.mark.parametrize("name", ["cnn", "tensorflow", "cnn_dynamo"])
+def test_the_reference_reads_the_same(vendor, name):
+    model, feed, _ = digits(name)
+    protected = vendor.protect(model)
+    loaded, table = onnxseal_labels.load(protected)
+    authority = json.loads(vendor.authority.read_text())
+    reference = onnxseal_labels.Authority(bytes.fromhex(authority["seed"]), authority["collusion"])
+    assert reference.public == table.public and b"".join(reference.generators()) == table.generators
+    assert reference.key_text("acme") == vendor.key.read_text()
+    public, secrets = onnxseal_labels.secrets_of(vendor.key.read_text())
+    assert public == table.public and onnxseal_labels.opens(table, secrets)
+    z = onnxseal_labels.decode_answers(table, secrets, run(protected, feed[:20])[0])
+    wanted = run(model, feed[:20])[0]
+    assert np.abs(z - wanted).max() <= 1e-5 * np.abs(wanted).max()
+    assert not onnxseal_labels.opens(table, [z + 1 for z in secrets])
+
+
+def test_points_of_the_reference_are_those_of_rfc_9496():
+    multiples = [
+        "00" * 32,
+        "e2f2ae0a6abc4e71a884a961c500515f58e30b6aa582dd8db6a65945e08d2d76",
+        "6a493210f7499cd17fecb510ae0cea23a110e8d5b901f8acadd3095c73a3b919",
+        "94741f5d5d52755ece4f23f044ee27d5d1ea1e2bd196b462166b16152a9d0259",
+    ]
+    for n, encoded in enumerate(multiples):
+        point = onnxseal_labels.multiply(n, onnxseal_labels.BASE)
+        assert onnxseal_labels.encode(point).hex() == encoded
+        assert onnxseal_labels.encode(onnxseal_labels.decode(bytes.fromhex(encoded))).hex() == encoded
+    for bad in ["01" + "00" * 31, "ff" * 32, "00" * 31 + "80"]:
+        with pytest.raises(ValueError):
+            onnxseal_labels.decode(bytes.fromhex(bad))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusals_name_the_node_and_leave_nothing(vendor, name):
+    before = files_below(vendor.folder)
+    book = vendor.authority.read_text()
+    done = vendor.protect(MODELS / f"digits_{name}.onnx", code=EXIT_CODES["usage"])
+    assert "error: node" in done.stderr and "hint: " in done.stderr
+    assert files_below(vendor.folder) == before and vendor.authority.read_text() == book
+
+
+def test_wrong_keys(vendor, tool, tmp_path):
+    model, feed, _ = digits("cnn")
+    protected = vendor.protect(model)
+    answers = run(protected, feed)[0]
+    (tmp_path / "other" / "out").mkdir(parents=True)
+    other = Vendor(tool, tmp_path / "other")
+    done = vendor.decode(protected, answers, key=other.key, code=EXIT_CODES["no_matching_key"])
+    assert "another authority" in done.stderr
+    (tmp_path / "broken.key").write_text(vendor.key.read_text().replace("acme", "acmf"))
+    vendor.decode(protected, answers, key=tmp_path / "broken.key", code=EXIT_CODES["malformed"])
+    # The rows of one protection with the table of another.
+    one = onnx.load(protected)
+    protected.unlink()
+    two = onnx.load(vendor.protect(model))
+    one.metadata_props[-1].value = two.metadata_props[-1].value
+    onnx.save(one, tmp_path / "mixed.onnx")
+    done = vendor.decode(tmp_path / "mixed.onnx", answers, code=EXIT_CODES["authentication"])
+    assert "other rows" in done.stderr
+    with pytest.raises(AssertionError):
+        table = onnxseal_labels.table_of(one)
+        assert onnxseal_labels.digest_of(one, table) == table.digest
+    # A plain model has no table.
+    done = vendor.decode(model, answers, code=EXIT_CODES["malformed"])
+    assert "not protected" in done.stderr
+    # Revoked, from the next protection on.
+    tool("labels", "revoke", "--authority", vendor.authority, "--user", "acme")
+    (tmp_path / "out" / "labels.onnx").unlink()
+    done = vendor.decode(vendor.protect(model), answers, code=EXIT_CODES["no_matching_key"])
+    assert "revoked" in done.stderr
+    tool("labels", "keygen", "--authority", vendor.authority, "--user", "acme", "-o", tmp_path / "again.key", code=2)
+
+
+def test_keys_in_batch_and_an_encrypted_authority(tool, tmp_path):
+    authority = tmp_path / "authority.age"
+    tool("labels", "setup", "-o", authority, "-r", tool.recipient)
+    assert authority.read_text().startswith("-----BEGIN AGE") and authority.stat().st_mode & 0o777 == 0o600
+    tool("labels", "setup", "-o", authority, "-r", tool.recipient, code=EXIT_CODES["usage"])
+    names = [f"user {i}" for i in range(300)]
+    (tmp_path / "names.txt").write_text("# all\n" + "\n".join(names) + "\n")
+    arguments = ["labels", "keygen", "--authority", authority, "--users", tmp_path / "names.txt", "-o", tmp_path / "keys"]
+    done = tool(*arguments, code=EXIT_CODES["usage"])
+    assert "identity" in done.stderr and not (tmp_path / "keys").exists()
+    tool(*arguments, "-i", tool.identity_file)
+    assert sorted(files_below(tmp_path / "keys")) == sorted(f"{name}.key" for name in names)
+    listed = json.loads(tool("labels", "users", "--authority", authority, "-i", tool.identity_file, "--json").stdout)
+    assert [user["name"] for user in listed] == names
+    # Nothing is overwritten, and a key is always the same one.
+    before = (tmp_path / "keys" / "user 7.key").read_text()
+    tool(*arguments, "-i", tool.identity_file, code=EXIT_CODES["usage"])
+    again = ["labels", "keygen", "--authority", authority, "--user", "user 7", "-o", tmp_path / "again.key"]
+    tool(*again, "-i", tool.identity_file)
+    assert (tmp_path / "again.key").read_text() == before
+    assert authority.read_text().startswith("-----BEGIN AGE") and authority.stat().st_mode & 0o777 == 0o600
+
+
+def test_traces_name_the_user(vendor, tool, tmp_path):
+    model, feed, _ = digits("cnn")
+    # More samples than the test images: these with some pixels of others.
+    random = np.random.default_rng(1)
+    samples = np.repeat(feed, 8, 0)
+    others = feed[random.integers(0, 200, len(samples))]
+    samples = np.where(random.random(samples.shape) < 0.2, others, samples)
+    name = onnx.load(model).graph.input[0].name
+    np.savez(tmp_path / "samples.npz", **{name: samples})
+    few = tmp_path / "few.npz"
+    np.savez(few, **{name: samples[:900]})
+    done = vendor.protect(model, "--traces", 12, "--data", few, code=EXIT_CODES["usage"])
+    assert "1000" in done.stderr
+    names = [f"user {i}" for i in range(20)]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    tool("labels", "keygen", "--authority", vendor.authority, "--users", tmp_path / "names.txt", "-o", tmp_path / "keys")
+    protected = vendor.protect(model, "--traces", 12, "--data", tmp_path / "samples.npz")
+    shown = json.loads(tool("labels", "inspect", protected, "--json").stdout)
+    assert (shown["rows"], shown["traces"], shown["classes"]) == (92, 12, 10)
+    # A service of one of them: it decodes as the tool does.
+    service = tmp_path / "service.py"
+    service.write_text(
+        f"""import json, subprocess, sys
+import numpy as np, onnxruntime
+session = onnxruntime.InferenceSession({str(protected)!r})
+name = session.get_inputs()[0].name
+answers = session.run(None, {{name: np.load(sys.argv[2])[name]}})[0]
+np.save({str(tmp_path / "of_service.npy")!r}, answers)
+tool = [{str(tool.binary)!r}, "labels", "decode", {str(protected)!r}, {str(tmp_path / "of_service.npy")!r}, "--key", sys.argv[1], "--json"]
+for row in json.loads(subprocess.run(tool, capture_output=True, check=True).stdout):
+    print(",".join(map(str, row["probabilities"])))
+"""
+    )
+    key = tmp_path / "keys" / "leaked.key"
+    key.write_text((tmp_path / "keys" / "user 13.key").read_text())
+    trace = ["labels", "trace", "--authority", vendor.authority, "--model", protected]
+    verdict = json.loads(tool(*trace, "--json", "--service", f"{sys.executable} {service} {key}").stdout)
+    assert verdict["accused"] == ["user 13"] and verdict["suspects"][0]["matches"] == 12
+    assert verdict["probability_of_an_innocent"] < 1e-6
+    # Answers by hand: nobody is accused of answers that are all alike.
+    tool(*trace, "--inputs", tmp_path / "inputs.npz")
+    assert np.load(tmp_path / "inputs.npz")[name].shape == (12, 1, 8, 8)
+    (tmp_path / "answers.txt").write_text("3\n" * 12)
+    done = tool(*trace, "--answers", tmp_path / "answers.txt")
+    assert "nobody" in done.stdout
+    (tmp_path / "answers.txt").write_text("3\n" * 11)
+    tool(*trace, "--answers", tmp_path / "answers.txt", code=EXIT_CODES["usage"])
+    # Samples that are no traces decode as ever.
+    classes, _ = vendor.decode(protected, run(protected, feed)[0])
+    assert (classes == run(model, feed)[0].argmax(1)).mean() >= 0.995
+
+
+def test_attacks(vendor, tool):
+    model, feed, labels = digits("cnn")
+    protected = vendor.protect(model)
+    table = np.column_stack([labels, held_out()[0]])
+    header = ",".join(["label", *[f"p{i}" for i in range(64)]])
+    np.savetxt(vendor.folder / "test.csv", table, "%d", ",", header=header, comments="")
+    arguments = ["--key", vendor.key, "--data", vendor.folder / "test.csv", "--scale", 16, "--json"]
+    rows = json.loads(tool("labels", "attack", protected, *arguments).stdout)
+    found = {row["attack"]: row for row in rows}
+    alone = found["rows alone, without data"]
+    assert alone["got"] <= alone["floor"] + 0.1
+    answers = found["answers to 200 samples without labels"]
+    assert answers["got"] <= answers["floor"] + 0.15
+    for n in (10, 30, 100):
+        row = found[f"answers to {n} samples with labels"]
+        assert row["got"] <= row["floor"] + 0.07
+    wrong = found["200 wrong keys, without their check"]
+    assert abs(wrong["got"] - 0.1) <= 0.03
+
+
+def test_a_model_is_protected_as_a_whole_too(vendor, tool, tmp_path):
+    model, feed, _ = digits("cnn")
+    protected = vendor.protect(model)
+    sealed, opened = tmp_path / "sealed.onnx", tmp_path / "opened.onnx"
+    tool.protect(protected, sealed)
+    done = vendor.decode(sealed, run(protected, feed)[0])
+    assert (done[0] == run(model, feed)[0].argmax(1)).all()
+    tool.unprotect(sealed, opened)
+    assert opened.read_bytes() == protected.read_bytes()
+    # Neither twice, nor over what is there.
+    done = vendor.protect(protected, "--force", code=EXIT_CODES["usage"])
+    assert "already" in done.stderr
+    vendor.protect(model, code=EXIT_CODES["usage"])
