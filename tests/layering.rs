@@ -74,6 +74,8 @@ const ALLOWED: [(&str, &[&str]); 16] = [
             "onnxseal-assess",
             "onnxseal-core",
             "onnxseal-inputs",
+            "onnxseal-labels",
+            "onnxseal-rewrite",
             "onnxseal-runtime",
         ],
     ),

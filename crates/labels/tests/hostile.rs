@@ -60,6 +60,9 @@ struct Signed {
     signature: Vec<u8>,
 }
 
+/// Makes a field wrong.
+type Change = fn(&mut Fields);
+
 struct Made {
     seed: LabelSeed,
     key: UserKey,
@@ -177,7 +180,7 @@ fn each_bit_of_a_table_counts() {
 #[test]
 fn tables_that_the_authority_should_not_have_signed() {
     let made = made();
-    let malformed: [(&str, fn(&mut Fields)); 20] = [
+    let malformed: [(&str, Change); 20] = [
         ("version", |f| f.version = 2),
         ("one class", |f| f.classes = 1),
         ("huge", |f| f.classes = u32::MAX),

@@ -3,6 +3,7 @@
 use onnxseal_assess as assess;
 use onnxseal_core::{Error, ErrorKind, KeyError, StoreError, redact};
 use onnxseal_inputs as inputs;
+use onnxseal_labels as labels;
 use onnxseal_runtime as runtime;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -23,6 +24,8 @@ pub enum Fault {
     Assess(assess::Error),
     /// One of keyed inputs.
     Inputs(inputs::Error),
+    /// One of labels.
+    Labels(labels::Error),
     /// A mistake in the arguments.
     Usage(String),
     /// An exception that is raised as it is.
@@ -62,6 +65,12 @@ impl From<inputs::Error> for Fault {
     }
 }
 
+impl From<labels::Error> for Fault {
+    fn from(error: labels::Error) -> Fault {
+        Fault::Labels(error)
+    }
+}
+
 impl From<KeyError> for Fault {
     fn from(error: KeyError) -> Fault {
         Fault::Core(Error::Key(error))
@@ -81,6 +90,7 @@ impl From<Fault> for PyErr {
             Fault::Runtime(error) => Python::attach(|py| exception(py, error.kind(), &error)),
             Fault::Assess(error) => Python::attach(|py| exception(py, error.kind(), &error)),
             Fault::Inputs(error) => Python::attach(|py| exception(py, error.kind(), &error)),
+            Fault::Labels(error) => Python::attach(|py| exception(py, error.kind(), &error)),
             Fault::Usage(message) => {
                 let error: Box<dyn std::error::Error> = message.into();
                 Python::attach(|py| exception(py, ErrorKind::Usage, &*error))

@@ -6,6 +6,7 @@ mod calls;
 mod errors;
 mod inputs;
 mod keys;
+mod labels;
 mod model;
 mod source;
 mod view;
@@ -25,6 +26,8 @@ mod _onnxseal {
     use crate::inputs::RawInputKey;
     #[pymodule_export]
     use crate::keys::{Identity, Passphrase, generate_identity};
+    #[pymodule_export]
+    use crate::labels::RawLabelDecoder;
     #[pymodule_export]
     use crate::model::{Model, open};
 

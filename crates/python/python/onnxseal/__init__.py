@@ -23,6 +23,7 @@ from onnxseal._errors import (
     UsageError,
 )
 from onnxseal._inputs import ApplyInputKey, InputKey
+from onnxseal._labels import LabelDecoder
 from onnxseal._onnxseal import (
     Assessment,
     Identity,
@@ -56,6 +57,7 @@ __all__ = [
     "InputKey",
     "InternalError",
     "IoError",
+    "LabelDecoder",
     "MalformedError",
     "Model",
     "NoMatchingKeyError",

@@ -8,6 +8,7 @@ import weakref
 
 from onnxseal._errors import Error, MalformedError, OnnxRuntimeError, UsageError
 from onnxseal._inputs import keyed_inputs
+from onnxseal._labels import SessionLabels
 from onnxseal._onnxseal import Model, is_protected, open
 from onnxseal._tensors import array
 
@@ -79,6 +80,8 @@ class InferenceSession(onnxruntime.InferenceSession):
         progress: True for a bar, or a function of the bytes done and the total.
         input_key: An `onnxseal.InputKey` for a rewritten model: `run` transforms the images that it is fed. Of several
             inputs with 4 axes say which: {name: key}. A model that is not protected needs `allow_plain` too.
+        label_key: The path of a label key, or the bytes of its file, for a model whose labels are protected: the session answers as
+            the original did. A key that is encrypted opens with `identity`.
         allow_plain: Whether to open a model that is not protected too, as ONNX Runtime opens it. With `require`,
             `signed_by` or the name of a tier such a model is always refused.
         allow_plaintext_on_disk: Whether options may make ONNX Runtime write the decrypted model to files, such as
@@ -102,11 +105,12 @@ class InferenceSession(onnxruntime.InferenceSession):
         external_files=None,
         progress=None,
         input_key=None,
+        label_key=None,
         allow_plain=False,
         allow_plaintext_on_disk=False,
         **kwargs,
     ):
-        self._onnxseal_keys = {}
+        self._onnxseal_keys, self._onnxseal_labels = {}, None
         given = isinstance(sess_options, onnxruntime.SessionOptions)
         if not given and sess_options is not None and not callable(sess_options):
             raise TypeError("sess_options is an onnxruntime.SessionOptions, or a function that makes one")
@@ -145,6 +149,7 @@ class InferenceSession(onnxruntime.InferenceSession):
                 _check_unused(sess_options)
             super().__init__(_plain(model), sess_options, providers, provider_options, **kwargs)
             self._onnxseal_keys = keyed_inputs(input_key, self.get_inputs())
+            self._decode_labels(label_key, identity, path)
             return
 
         def create(options, how):
@@ -208,12 +213,25 @@ class InferenceSession(onnxruntime.InferenceSession):
             # ONNX Runtime's copy, which has the weights.
             self._sess_options = None
         self._onnxseal_keys = keyed_inputs(input_key, self.get_inputs())
+        # The whole file is authenticated: the table belongs to the rows.
+        self._decode_labels(label_key, identity, None)
+
+    def _decode_labels(self, key, identity, path):
+        if key is not None:
+            self._onnxseal_labels = SessionLabels(self, super().get_outputs(), key, identity, path)
+
+    def get_outputs(self):
+        """Like ONNX Runtime's. With a label key, those of the original."""
+        return super().get_outputs() if self._onnxseal_labels is None else self._onnxseal_labels.outputs
 
     def run(self, output_names, input_feed, run_options=None):
-        """Like ONNX Runtime's. With an input key, the images are transformed first."""
+        """Like ONNX Runtime's. With an input key, the images are transformed first; with a label key, the answers are decoded."""
         if self._onnxseal_keys:
             keyed = {name: key._feed(_pixels(input_feed[name])) for name, key in self._onnxseal_keys.items() if name in input_feed}
             input_feed = {**input_feed, **keyed}
+        if self._onnxseal_labels is not None:
+            run = super().run
+            return self._onnxseal_labels.run(lambda names: run(names, input_feed, run_options), output_names)
         return super().run(output_names, input_feed, run_options)
 
     def run_with_iobinding(self, iobinding, run_options=None):
@@ -229,6 +247,8 @@ class InferenceSession(onnxruntime.InferenceSession):
     def _refuse_keys(self, method):
         if self._onnxseal_keys:
             raise UsageError(f"{method} takes memory as it is: make the session without input_key, and give it key.apply(images)")
+        if self._onnxseal_labels is not None:
+            raise UsageError(f"{method} gives memory as it is: make the session without label_key, and give the answers to onnxseal.LabelDecoder")
 
     def get_session_options(self):
         """Options like those that the session was made with. They have no weights, so they serve for other models."""

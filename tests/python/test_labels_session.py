@@ -1,0 +1,91 @@
+"""Sessions with a label key answer as the original does."""
+
+import pickle
+
+import numpy as np
+import onnxruntime
+import onnxseal
+import pytest
+from catalog import MODELS
+from digits import held_out
+from test_labels import FLOATS, digits, run, vendor  # noqa: F401
+
+
+def session(path, key, **more):
+    more.setdefault("allow_plain", True)
+    return onnxseal.InferenceSession(path, providers=["CPUExecutionProvider"], label_key=key, **more)
+
+
+def check(opened, model, feed, name):
+    original = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    described = [(output.name, output.type) for output in original.get_outputs()]
+    assert [(output.name, output.type) for output in opened.get_outputs()] == described
+    if name != "sklearn_mlp":
+        assert list(opened.get_outputs()[0].shape)[1:] == [10]
+    given = {opened.get_inputs()[0].name: feed}
+    wanted, got = original.run(None, given), opened.run(None, given)
+    for want, have in zip(wanted, got, strict=True):
+        assert want.shape == have.shape and want.dtype == have.dtype
+        if want.dtype.kind == "f":
+            scale = np.abs(want.astype(np.float64)).max()
+            assert np.abs(want.astype(np.float64) - have).max() <= (2e-3 if name == "cnn_fp16" else 2e-6) * scale
+            assert (want.argmax(1) == have.argmax(1)).all()
+        else:
+            assert (want == have).all()
+    last = described[-1][0]
+    assert (opened.run([last], given)[0] == got[-1]).all()
+    with pytest.raises(onnxseal.UsageError):
+        opened.run(["nothing"], given)
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_outputs_are_those_of_the_original(vendor, tool, tmp_path, name):  # noqa: F811
+    model, feed, _ = digits(name)
+    protected = vendor.protect(model)
+    check(session(protected, vendor.key), model, feed, name)
+    if name == "cnn_dynamo":
+        # Its external data keeps its name only in the folder where it is.
+        return
+    sealed = tmp_path / "sealed.onnx"
+    tool.protect(protected, sealed)
+    check(session(sealed, vendor.key, identity=tool.identity_file), model, feed, name)
+
+
+def test_keys_that_do_not_fit(vendor, tool, tmp_path):  # noqa: F811
+    model, feed, _ = digits("cnn")
+    protected = vendor.protect(model)
+    text = vendor.key.read_bytes()
+    (tmp_path / "other" / "out").mkdir(parents=True)
+    other = type(vendor)(tool, tmp_path / "other")
+    with pytest.raises(onnxseal.NoMatchingKeyError):
+        session(protected, other.key)
+    with pytest.raises(onnxseal.MalformedError):
+        session(protected, text.replace(b"acme", b"acmf"))
+    with pytest.raises(onnxseal.UsageError):
+        session(model, text)
+    with pytest.raises(FileNotFoundError):
+        session(protected, tmp_path / "absent.key")
+    # Encrypted keys open with an identity.
+    encrypted = tmp_path / "acme.age"
+    keygen = ["labels", "keygen", "--authority", vendor.authority, "--user", "acme", "-o", encrypted, "-r", tool.recipient]
+    tool(*keygen)
+    check(session(protected, encrypted, identity=tool.identity_file), model, feed, "cnn")
+    # Without a key the answers are shares.
+    plain = onnxseal.InferenceSession(protected, providers=["CPUExecutionProvider"], allow_plain=True)
+    assert plain.run(None, {plain.get_inputs()[0].name: feed})[0].shape == (200, 80)
+
+
+def test_a_decoder_alone(vendor):  # noqa: F811
+    model, feed, _ = digits("cnn")
+    protected = vendor.protect(model)
+    metadata = onnxruntime.InferenceSession(str(protected)).get_modelmeta().custom_metadata_map
+    decoder = onnxseal.LabelDecoder(metadata["onnxseal-labels"], vendor.key)
+    logits = decoder.decode(run(protected, feed)[0])
+    assert (logits.argmax(1) == run(model, feed)[0].argmax(1)).all() and len(logits) == len(held_out()[1])
+    assert decoder.user == "acme" and "secrets" not in repr(decoder)
+    with pytest.raises(TypeError):
+        pickle.dumps(decoder)
+    with pytest.raises(onnxseal.UsageError):
+        decoder.decode(np.zeros((1, 79), np.float32))
+    assert decoder.decode(np.zeros((0, 80), np.float32)).shape == (0, 10)
+    assert MODELS.is_dir()
