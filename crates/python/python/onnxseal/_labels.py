@@ -66,6 +66,8 @@ class SessionLabels:
         if raw.tail:
             options = onnxruntime.SessionOptions()
             options.log_severity_level = 3
+            # It is small, and threads of its own would wait for work beside those of the model.
+            options.intra_op_num_threads = 1
             self.tail = onnxruntime.InferenceSession(raw.tail, options, providers=["CPUExecutionProvider"])
         of_tail = {output.name: output for output in self.tail.get_outputs()} if self.tail else {}
         of_model = {output.name: output for output in outputs}
