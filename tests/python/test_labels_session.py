@@ -65,6 +65,9 @@ def test_keys_that_do_not_fit(vendor, tool, tmp_path):  # noqa: F811
         session(model, text)
     with pytest.raises(FileNotFoundError):
         session(protected, tmp_path / "absent.key")
+    # Of bytes, nobody could tell whether the table belongs to the rows.
+    with pytest.raises(onnxseal.UsageError):
+        session(protected.read_bytes(), text)
     # Encrypted keys open with an identity.
     encrypted = tmp_path / "acme.age"
     keygen = ["labels", "keygen", "--authority", vendor.authority, "--user", "acme", "-o", encrypted, "-r", tool.recipient]

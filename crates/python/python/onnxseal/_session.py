@@ -149,6 +149,9 @@ class InferenceSession(onnxruntime.InferenceSession):
                 _check_unused(sess_options)
             super().__init__(_plain(model), sess_options, providers, provider_options, **kwargs)
             self._onnxseal_keys = keyed_inputs(input_key, self.get_inputs())
+            if label_key is not None and path is None:
+                # Nothing else authenticates the rows of a model that is not protected.
+                raise UsageError("a label key for a model that is not protected needs the path of its file")
             self._decode_labels(label_key, identity, path)
             return
 
