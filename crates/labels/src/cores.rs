@@ -1,6 +1,6 @@
 //! Work on all cores.
 
-use onnxseal_store::parallel::n_cores;
+use onnxseal_store::parallel;
 
 use crate::error::Result;
 
@@ -9,25 +9,18 @@ pub(crate) fn on_all_cores<T: Send>(
     n: usize,
     work: impl Fn(usize) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
-    let cores = n_cores().clamp(1, n.max(1));
-    let part = n.div_ceil(cores).max(1);
-    let of = |core: usize| {
-        (core * part..((core + 1) * part).min(n))
-            .map(&work)
-            .collect::<Result<Vec<T>>>()
-    };
-    std::thread::scope(|scope| {
-        let of = &of;
-        let others: Vec<_> = (1..cores)
-            .map(|core| scope.spawn(move || of(core)))
-            .collect();
-        let mut all = of(0)?;
-        for other in others {
-            match other.join() {
-                Ok(part) => all.extend(part?),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        Ok(all)
-    })
+    let mut done: Vec<Option<T>> = Vec::new();
+    done.resize_with(n, || None);
+    let jobs = done.iter_mut().enumerate();
+    parallel::for_each(
+        false,
+        n as u64,
+        jobs,
+        || (),
+        |(), (i, place)| -> Result<()> {
+            *place = Some(work(i)?);
+            Ok(())
+        },
+    )?;
+    Ok(done.into_iter().flatten().collect())
 }

@@ -11,11 +11,11 @@
 //! They have the same mean and variance for all classes, so that they show no class. Weights times a multiple of `A` would not do: a row
 //! for each class plus the same differences for all of them is a lattice that shows the classes with no data.
 
-use std::sync::Mutex;
+use std::convert::Infallible;
 
 use chacha20::ChaCha20Rng;
 use chacha20::rand_core::{Rng as _, SeedableRng as _};
-use onnxseal_store::parallel::{lock, n_cores};
+use onnxseal_store::parallel;
 use rand_distr::{Distribution as _, StandardNormal};
 
 /// The least and the greatest of 64 times the weight of a share, whatever its sign.
@@ -98,40 +98,32 @@ pub fn split(matrix: &[f64], columns: usize, codewords: usize, seed: &[u8; 32]) 
         .zip(rows)
         .zip(weights)
         .enumerate();
-    let jobs = Mutex::new(jobs);
-    let work = || {
-        let mut values = vec![0.0; codewords * columns];
-        loop {
-            let next = lock(&jobs).next();
-            let Some((class, ((of_class, rows), weights))) = next else {
-                break;
-            };
-            let mut rng = ChaCha20Rng::from_seed(*seed);
-            rng.set_stream(class as u64);
-            weights
-                .iter_mut()
-                .for_each(|weight| *weight = draw_weight(&mut rng));
-            let p: Vec<f64> = weights
-                .iter()
-                .map(|weight| f64::from(*weight) * UNIT)
-                .collect();
-            for value in &mut values {
-                *value = StandardNormal.sample(&mut rng);
-            }
-            of_columns.split(of_class, &p, &mut values);
-            for (row, value) in rows.iter_mut().zip(&values) {
-                *row = *value as f32;
-            }
+    let work = |values: &mut Vec<f64>, (class, ((of_class, rows), weights)): Job<'_>| {
+        let mut rng = ChaCha20Rng::from_seed(*seed);
+        rng.set_stream(class as u64);
+        weights
+            .iter_mut()
+            .for_each(|weight| *weight = draw_weight(&mut rng));
+        let p: Vec<f64> = weights
+            .iter()
+            .map(|weight| f64::from(*weight) * UNIT)
+            .collect();
+        for value in values.iter_mut() {
+            *value = StandardNormal.sample(&mut rng);
         }
+        of_columns.split(of_class, &p, values);
+        for (row, value) in rows.iter_mut().zip(values) {
+            *row = *value as f32;
+        }
+        Ok::<(), Infallible>(())
     };
-    std::thread::scope(|scope| {
-        for _ in 1..n_cores().min(classes.max(1)) {
-            scope.spawn(work);
-        }
-        work();
-    });
+    let values = || vec![0.0; codewords * columns];
+    let Ok(()) = parallel::for_each(false, classes as u64, jobs, values, work);
     shares
 }
+
+/// A class, its row, and the places of its shares and of their weights.
+type Job<'a> = (usize, ((&'a [f64], &'a mut [f32]), &'a mut [i8]));
 
 /// An integer from 32 to 96, of either sign: all 130 are equally likely.
 fn draw_weight(rng: &mut ChaCha20Rng) -> i8 {
