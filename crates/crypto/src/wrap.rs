@@ -14,11 +14,15 @@ mod tests;
 
 pub use armor::MAX_WRAPPED_BYTES;
 pub use header::Header;
-pub use identities::{Identities, Identity, MAX_WORK_FACTOR, check_wrapped, generate_identity};
+pub use identities::{
+    Identities, Identity, MAX_WORK_FACTOR, check_wrapped, generate_identity, is_encrypted,
+};
 pub use notes::HeaderNotes;
 pub use prompt::{MAX_PASSPHRASE_BYTES, NoPrompt, PLUGIN_PATIENCE, Passphrase, Prompt};
 pub use recipients::Recipients;
 pub use ssh::MAX_BCRYPT_ROUNDS;
+
+pub use crate::limited::read_secret;
 pub(crate) use ssh::check_rounds;
 
 use crate::error::Error;

@@ -10,7 +10,9 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use onnxseal_crypto::inputs::{Draw, InputSeed};
-use onnxseal_crypto::wrap::{Identities, MAX_KEY_FILE_BYTES, Recipients};
+use onnxseal_crypto::wrap::{
+    Identities, MAX_KEY_FILE_BYTES, Recipients, is_encrypted, read_secret,
+};
 use zeroize::Zeroizing;
 
 pub use map::{BlockMap, Matrix};
@@ -71,11 +73,7 @@ impl InputKey {
     /// # Errors
     /// As [`InputKey::open`].
     pub fn read(file: impl Read, path: &Path, identities: Option<&Identities>) -> Result<InputKey> {
-        // Allocated once: a buffer that grows leaves secrets behind.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_KEY_FILE_BYTES + 1));
-        file.take(MAX_KEY_FILE_BYTES as u64 + 1)
-            .read_to_end(&mut bytes)
-            .map_err(io(path))?;
+        let bytes = read_secret(file, MAX_KEY_FILE_BYTES).map_err(io(path))?;
         InputKey::from_bytes(&bytes, identities)
     }
 
@@ -90,7 +88,7 @@ impl InputKey {
         if bytes.len() > MAX_KEY_FILE_BYTES {
             return Err(malformed("it is too long"));
         }
-        if !text::is_encrypted(bytes) {
+        if !is_encrypted(bytes) {
             let text = str::from_utf8(bytes).map_err(|_| malformed("it is no text"))?;
             return InputKey::from_text(text);
         }

@@ -14,7 +14,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use crate::cores::on_all_cores;
 use crate::error::{Error, Result};
 use crate::group::{Exponents, POINT_BYTES, Place, Row, open};
-use crate::key::{UserKey, check_name, decrypted, from_hex, push_hex, read_secret, user_id};
+use crate::key::{UserKey, check_name, decrypted, from_hex, push_hex, read_file, user_id};
 use crate::traces::{innocent, threshold};
 
 /// The most users that may pool their keys without learning the authority's exponents.
@@ -183,8 +183,7 @@ impl Authority {
         let malformed = |reason: &str| Error::MalformedAuthority {
             reason: reason.to_owned(),
         };
-        let bytes =
-            read_secret(file, path, MAX_BYTES)?.ok_or_else(|| malformed("it is too long"))?;
+        let bytes = read_file(file, path, MAX_BYTES)?.ok_or_else(|| malformed("it is too long"))?;
         match decrypted(&bytes, identities, "the authority")? {
             Some(text) => Authority::from_text(&text),
             None => Authority::from_text(

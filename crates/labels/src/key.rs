@@ -6,7 +6,9 @@ use std::path::Path;
 
 use curve25519_dalek::scalar::Scalar;
 use onnxseal_crypto::labels::{digest, sha256};
-use onnxseal_crypto::wrap::{Identities, MAX_KEY_FILE_BYTES, Recipients};
+use onnxseal_crypto::wrap::{
+    Identities, MAX_KEY_FILE_BYTES, Recipients, is_encrypted, read_secret,
+};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
@@ -16,8 +18,6 @@ use crate::group::Secrets;
 pub const MAX_NAME_CHARS: usize = 128;
 
 const HEAD: &str = "# onnxseal label key. Keep it secret: whoever has it reads the labels, and its user is named by what they leak.\nversion = 1\n";
-const AGE_FILE: &[u8] = b"age-encryption.org/";
-const ARMOR: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";
 
 /// A key that decrypts the labels of all models of one authority. Its secrets are zeroized on drop.
 pub struct UserKey {
@@ -119,7 +119,7 @@ impl UserKey {
     /// # Errors
     /// As [`UserKey::open`].
     pub fn read(file: impl Read, path: &Path, identities: Option<&Identities>) -> Result<UserKey> {
-        let bytes = read_secret(file, path, MAX_KEY_FILE_BYTES)?;
+        let bytes = read_file(file, path, MAX_KEY_FILE_BYTES)?;
         let bytes = bytes.ok_or(Error::MalformedKey {
             reason: "it is too long",
         })?;
@@ -206,18 +206,15 @@ pub(crate) fn user_id(authority: &[u8; 32], name: &str) -> [u8; 8] {
 }
 
 /// Reads a file of at most `limit` bytes; `None` for a longer one.
-pub(crate) fn read_secret(
+pub(crate) fn read_file(
     file: impl Read,
     path: &Path,
     limit: usize,
 ) -> Result<Option<Zeroizing<Vec<u8>>>> {
-    let mut bytes = Zeroizing::new(Vec::new());
-    file.take(limit as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|source| Error::Io {
-            path: path.to_owned(),
-            source,
-        })?;
+    let bytes = read_secret(file, limit).map_err(|source| Error::Io {
+        path: path.to_owned(),
+        source,
+    })?;
     Ok((bytes.len() <= limit).then_some(bytes))
 }
 
@@ -227,8 +224,7 @@ pub(crate) fn decrypted(
     identities: Option<&Identities>,
     what: &str,
 ) -> Result<Option<Zeroizing<String>>> {
-    let start = bytes.trim_ascii_start();
-    if !start.starts_with(ARMOR) && !start.starts_with(AGE_FILE) {
+    if !is_encrypted(bytes) {
         return Ok(None);
     }
     let Some(identities) = identities else {

@@ -30,6 +30,12 @@ const LENGTH: &str = "identity file length in bytes";
 const ARMOR: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";
 const AGE_FILE: &[u8] = b"age-encryption.org/";
 
+/// Whether a file is an age file, with or without armor.
+pub fn is_encrypted(file: &[u8]) -> bool {
+    let start = file.trim_ascii_start();
+    start.starts_with(ARMOR) || start.starts_with(AGE_FILE)
+}
+
 /// The secrets that unwrap data keys; possibly none.
 #[derive(Default)]
 pub struct Identities {
@@ -63,8 +69,7 @@ impl Identities {
         prompt: Arc<dyn Prompt>,
     ) -> Result<Identities, Error> {
         let file = read_limited(file, name, MAX_KEY_FILE_BYTES, LENGTH)?;
-        let start = file.trim_ascii_start();
-        if start.starts_with(ARMOR) || start.starts_with(AGE_FILE) {
+        if is_encrypted(&file) {
             let text = decrypt_file(&file, name, &prompt)?;
             return parse_lines(&text, name, &prompt);
         }

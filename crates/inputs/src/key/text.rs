@@ -14,9 +14,6 @@ const VERSION: u32 = 1;
 /// The longest text that is read.
 const MAX_TEXT_BYTES: usize = 64 << 10;
 
-const AGE_FILE: &[u8] = b"age-encryption.org/";
-const ARMOR: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";
-
 /// The text without the seed: that is taken out first, so that it gets into no message.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,12 +27,6 @@ struct Raw {
     range: (f64, f64),
     mean: Option<Vec<f64>>,
     std: Option<Vec<f64>>,
-}
-
-/// Whether a key file is an age file.
-pub(super) fn is_encrypted(bytes: &[u8]) -> bool {
-    let start = bytes.trim_ascii_start();
-    start.starts_with(ARMOR) || start.starts_with(AGE_FILE)
 }
 
 pub(super) fn parse(text: &str) -> Result<(Spec, InputSeed), String> {
