@@ -107,13 +107,10 @@ pub fn chance(classes: &[usize], k: usize) -> f64 {
 impl Decoder {
     /// The class of each row that is a share, with its place: what attacks are measured against.
     pub fn shares(&self) -> Vec<(usize, usize)> {
-        let mut shares = Vec::new();
-        let mut start = 0;
-        for (class, end) in self.ends.iter().enumerate() {
-            let rows = self.shares.get(start..*end).unwrap_or_default();
-            shares.extend(rows.iter().map(|(row, _)| (*row as usize, class)));
-            start = *end;
-        }
+        let of_class = self.of_classes().enumerate();
+        let mut shares: Vec<(usize, usize)> = of_class
+            .flat_map(|(class, rows)| rows.iter().map(move |(row, _)| (*row as usize, class)))
+            .collect();
         shares.sort_unstable();
         shares
     }

@@ -14,9 +14,9 @@ pub struct Decoder {
     n_rows: usize,
     axis: i32,
     /// Rows and weights of the shares, class by class.
-    pub(crate) shares: Vec<(u32, f64)>,
+    shares: Vec<(u32, f64)>,
     /// How many of these belong to each class.
-    pub(crate) ends: Vec<usize>,
+    ends: Vec<usize>,
     /// Rows of traces, and the class that this key reads in each.
     traces: Vec<(u32, u32)>,
 }
@@ -47,12 +47,8 @@ impl Decoder {
             let weight = (weight.abs() / UNIT) as i8;
             WEIGHTS.contains(&weight)
         };
-        let mut start = 0;
-        let is_whole = decoder.ends.iter().all(|end| {
-            let n = end - start;
-            start = *end;
-            n == table.codewords() as usize
-        });
+        let n_codewords = table.codewords() as usize;
+        let is_whole = decoder.of_classes().all(|rows| rows.len() == n_codewords);
         match is_whole && decoder.shares.iter().all(is_weight) {
             true => Ok(decoder),
             false => Err(Error::MalformedTable {
@@ -106,6 +102,13 @@ impl Decoder {
         })
     }
 
+    /// Rows and weights of the shares of each class.
+    pub(crate) fn of_classes(&self) -> impl Iterator<Item = &[(u32, f64)]> {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        let ranges = starts.zip(&self.ends).map(|(start, end)| *start..*end);
+        ranges.map(|rows| self.shares.get(rows).unwrap_or_default())
+    }
+
     /// K, the number of classes.
     pub fn classes(&self) -> usize {
         self.classes
@@ -147,7 +150,19 @@ impl Decoder {
     /// # Errors
     /// [`Error::Usage`] where answers of that shape are not those of the model.
     pub fn decode(&self, answers: &[f32], shape: &[usize]) -> Result<Vec<f32>> {
-        let logits = self.shape(shape)?;
+        let mut logits = vec![0.0; self.shape(shape)?.iter().product()];
+        self.decode_into(answers, shape, &mut logits)?;
+        Ok(logits)
+    }
+
+    /// The same to where logits shall lie.
+    ///
+    /// # Errors
+    /// As [`Decoder::decode`], and where `logits` are not as many as [`Decoder::shape`] says.
+    pub fn decode_into(&self, answers: &[f32], shape: &[usize], logits: &mut [f32]) -> Result<()> {
+        if logits.len() != self.shape(shape)?.iter().product::<usize>() {
+            return Err(Error::Usage("logits have another shape".into()));
+        }
         let n: usize = shape.iter().product();
         if n != answers.len() {
             return Err(Error::Usage(format!(
@@ -159,18 +174,17 @@ impl Decoder {
         let inner: usize = self
             .axis_of(shape)
             .map_or(1, |axis| shape.iter().skip(axis + 1).product());
-        let mut out = vec![0.0; logits.iter().product()];
         let each_in = (self.n_rows * inner).max(1);
         let each_out = (self.classes * inner).max(1);
         for (answers, out) in answers
             .chunks_exact(each_in)
-            .zip(out.chunks_exact_mut(each_out))
+            .zip(logits.chunks_exact_mut(each_out))
         {
             for i in 0..inner {
                 self.one(answers, out, inner, i);
             }
         }
-        Ok(out)
+        Ok(())
     }
 
     /// The logits of one position of one sample.
@@ -179,11 +193,8 @@ impl Decoder {
             let answer = answers.get(row as usize * inner + i);
             answer.map_or(f64::NAN, |answer| f64::from(*answer))
         };
-        let mut start = 0;
-        for (end, out) in self.ends.iter().zip(out.iter_mut().skip(i).step_by(inner)) {
-            let rows = self.shares.get(start..*end).unwrap_or_default();
+        for (rows, out) in self.of_classes().zip(out.iter_mut().skip(i).step_by(inner)) {
             *out = rows.iter().map(|(row, p)| p * answer(*row)).sum::<f64>() as f32;
-            start = *end;
         }
         for (row, class) in &self.traces {
             let answer = answer(*row);

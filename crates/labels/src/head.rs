@@ -102,7 +102,7 @@ impl Head {
         Head::new(&graph, layer, &outputs)
     }
 
-    fn new(graph: &Graph<'_>, layer: Layer, outputs: &[&str]) -> Result<Head> {
+    fn new(graph: &Graph<'_>, mut layer: Layer, outputs: &[&str]) -> Result<Head> {
         let node = graph.node(layer.node)?;
         let (classes, columns) = (layer.weights.rows, layer.weights.columns);
         if classes < 2 {
@@ -119,8 +119,9 @@ impl Head {
         Ok(Head {
             classes,
             columns,
-            weights: layer.weights.values.clone(),
-            bias: layer.bias.as_ref().map(|bias| bias.values.clone()),
+            // Of the layer itself, only its place in the graph is needed from now on.
+            weights: std::mem::take(&mut layer.weights.values),
+            bias: (layer.bias.as_mut()).map(|bias| std::mem::take(&mut bias.values)),
             node: shown(node),
             input: layer.input.clone(),
             answers: layer.result.clone(),
@@ -152,10 +153,7 @@ pub struct Found {
 /// # Errors
 /// [`Error::Refused`] where no such layer gives it.
 pub fn layer_of(source: &Source<'_>, answers: &str) -> Result<Found> {
-    let graph = Graph::new(*source);
-    let none = || Refusal::new("no layer gives the answers that the table speaks of");
-    let (id, _) = graph.producer(answers).ok_or_else(none)?;
-    let layer = layer_at(&graph, id)?.ok_or_else(none)?;
+    let layer = giving(&Graph::new(*source), answers)?;
     Ok(Found {
         input: layer.input,
         rows: layer.weights.rows,
@@ -171,9 +169,7 @@ pub fn layer_of(source: &Source<'_>, answers: &str) -> Result<Found> {
 /// [`Error::Unauthentic`]; [`Error::Refused`] where no layer gives the answers.
 pub fn check_rows(source: &Source<'_>, table: &Table) -> Result<()> {
     let graph = Graph::new(*source);
-    let none = || Refusal::new("no layer gives the answers that the table speaks of");
-    let (id, _) = graph.producer(table.answers()).ok_or_else(none)?;
-    let layer = layer_at(&graph, id)?.ok_or_else(none)?;
+    let layer = giving(&graph, table.answers())?;
     let weights = layer.weights.constant.tensor;
     let bias = layer.bias.as_ref().map(|bias| bias.constant.tensor);
     let bias = bias.map(|bias| graph.load(bias)).transpose()?;
@@ -188,6 +184,13 @@ pub fn check_rows(source: &Source<'_>, table: &Table) -> Result<()> {
             reason: "the table belongs to other rows",
         }),
     }
+}
+
+/// The layer whose result is the value `answers`.
+fn giving(graph: &Graph<'_>, answers: &str) -> Result<Layer> {
+    let none = || Refusal::new("no layer gives the answers that the table speaks of");
+    let (id, _) = graph.producer(answers).ok_or_else(none)?;
+    Ok(layer_at(graph, id)?.ok_or_else(none)?)
 }
 
 /// The layer that an output comes of: the one node with weights through which all that makes it goes.

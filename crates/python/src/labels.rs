@@ -94,11 +94,6 @@ impl RawLabelDecoder {
         let (Images::F32(from), ImagesMut::F32(into)) = (from, into) else {
             return Err(usage("answers and logits are float32"));
         };
-        let decoded = self.decoder.decode(from, &shape)?;
-        if decoded.len() != into.len() {
-            return Err(usage("logits have another shape"));
-        }
-        into.copy_from_slice(&decoded);
-        Ok(())
+        Ok(self.decoder.decode_into(from, &shape, into)?)
     }
 }

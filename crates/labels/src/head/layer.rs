@@ -213,7 +213,7 @@ impl Layer {
         })
     }
 
-    /// The nodes of the layer, and those that its constants come through.
+    /// The nodes of the layer.
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
         [self.node].into_iter().chain(self.add)
     }
