@@ -113,7 +113,7 @@ impl Head {
         let is_float = layer.weights.data_type == DataType::Float;
         let logits = match is_float {
             true => layer.result.clone(),
-            false => layer::unused(graph, "onnxseal.logits"),
+            false => graph.free_name("onnxseal.logits"),
         };
         let tail = moved.model(graph, &layer, &logits, outputs)?;
         Ok(Head {

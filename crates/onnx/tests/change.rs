@@ -23,17 +23,19 @@ fn a_bias_is_added_and_elements_move_to_raw_data() {
             .node(node("QLinearConv", &["x", "", "w"], &["z"]))
             .encode();
         let model = locate(&bytes, &Limits::default()).unwrap();
-        let new = |name: &str| NewTensor {
-            name: name.into(),
+        let raw_of_new = vec![7; n];
+        let dims = [n as u64];
+        let new = |name| NewTensor {
+            name,
             data_type: DataType::Int8,
-            dims: vec![n as u64],
-            raw: vec![7; n],
+            dims: &dims,
+            raw: &raw_of_new,
         };
         let raw: Vec<u8> = [9i32, 8, 7].iter().flat_map(|i| i.to_le_bytes()).collect();
         let tensor = model.tensors.iter().find(|t| t.name == "coded").unwrap();
-        let mut changes = add_input(&bytes, &model.nodes[0], 2, &new("b")).unwrap();
-        changes.extend(add_input(&bytes, &model.nodes[0], 4, &new("c")).unwrap());
-        changes.extend(add_input(&bytes, &model.nodes[1], 1, &new("d")).unwrap());
+        let mut changes = add_input(&bytes, &model.nodes[0], 2, new("b")).unwrap();
+        changes.extend(add_input(&bytes, &model.nodes[0], 4, new("c")).unwrap());
+        changes.extend(add_input(&bytes, &model.nodes[1], 1, new("d")).unwrap());
         changes.extend(set_elements(&bytes, tensor, &raw).unwrap());
         // The second adds slots that the first has filled by then: only the names matter here.
         let edits = with_lengths(&bytes, changes).unwrap();

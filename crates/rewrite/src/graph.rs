@@ -158,6 +158,23 @@ impl<'a> Graph<'a> {
         self.constants.get(name).copied()
     }
 
+    /// A name that no value of any graph has: this one, or one with a number behind it.
+    pub fn free_name(&self, name: &str) -> String {
+        let model = self.model();
+        let nodes = model
+            .nodes
+            .iter()
+            .flat_map(|node| node.inputs.iter().chain(&node.outputs));
+        let inputs = model.graphs.iter().flat_map(|graph| &graph.inputs);
+        let tensors = model.tensors.iter().map(|tensor| &tensor.name);
+        let taken: HashSet<&str> = nodes.chain(inputs).chain(tensors).copied().collect();
+        let more = (2..).map(|n| format!("{name}_{n}"));
+        let mut names = std::iter::once(name.to_owned()).chain(more);
+        names
+            .find(|name| !taken.contains(name.as_str()))
+            .unwrap_or_default()
+    }
+
     /// The attributes of a node.
     ///
     /// # Errors

@@ -416,23 +416,3 @@ pub(super) fn is_static(graph: &Graph<'_>, name: &str) -> bool {
     }
     within(graph, name, 0)
 }
-
-/// A name that no value of the main graph has.
-pub(super) fn unused(graph: &Graph<'_>, name: &str) -> String {
-    let model = graph.model();
-    let is_used = |name: &str| {
-        let inputs = model.graphs.iter().flat_map(|graph| &graph.inputs);
-        let tensors = model.tensors.iter().map(|tensor| &tensor.name);
-        let nodes = model.nodes.iter();
-        let values = nodes.flat_map(|node| node.inputs.iter().chain(&node.outputs));
-        inputs
-            .chain(tensors)
-            .chain(values)
-            .any(|used| *used == name)
-    };
-    let mut unused = name.to_owned();
-    while is_used(&unused) {
-        unused.push('_');
-    }
-    unused
-}

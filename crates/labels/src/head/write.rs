@@ -2,18 +2,17 @@
 
 use std::collections::HashSet;
 
-use onnxseal_onnx::edit::{Part, PartKind, Parts, add_metadata, parts};
+use onnxseal_onnx::edit::{NewTensor, Part, PartKind, Parts, add_metadata, parts};
 use onnxseal_onnx::model::{NodeId, TensorRole};
 use onnxseal_onnx::proto::tensor_shape_proto::{Dimension, dimension};
 use onnxseal_onnx::proto::{
-    AttributeProto, NodeProto, TensorProto, TensorShapeProto, ValueInfoProto, attribute_proto,
-    type_proto,
+    AttributeProto, NodeProto, TensorShapeProto, ValueInfoProto, attribute_proto, type_proto,
 };
 use onnxseal_rewrite::{Changes, DataType, Edit, Graph, Refusal, Source};
 use prost::Message as _;
 
 use crate::error::Result;
-use crate::head::layer::{Kind, unused};
+use crate::head::layer::Kind;
 use crate::head::tail::{cast, decoded, value_info};
 use crate::head::{Head, KEY};
 use crate::stored::Stored;
@@ -114,12 +113,12 @@ impl Work<'_> {
         let mut nodes = Vec::new();
         let mut input = layer.input.clone();
         if layer.weights.data_type != DataType::Float {
-            let features = unused(graph, "onnxseal.features");
+            let features = graph.free_name("onnxseal.features");
             nodes.push(cast(&input, &features, DataType::Float));
             input = features;
         }
-        let weight = unused(graph, "onnxseal.labels.weight");
-        let bias = unused(graph, "onnxseal.labels.bias");
+        let weight = graph.free_name("onnxseal.labels.weight");
+        let bias = graph.free_name("onnxseal.labels.bias");
         self.add_tensor(&weight, &stored.dims, &stored.weights);
         if let Some(values) = &stored.bias {
             self.add_tensor(&bias, &[values.len() as u64 / 4], values);
@@ -128,7 +127,7 @@ impl Work<'_> {
         let mut inputs = vec![input, weight];
         match layer.kind {
             Kind::MatMul if has_bias => {
-                let product = unused(graph, "onnxseal.product");
+                let product = graph.free_name("onnxseal.product");
                 nodes.push(NodeProto {
                     input: inputs,
                     output: vec![product.clone()],
@@ -185,26 +184,22 @@ impl Work<'_> {
     }
 
     fn add_tensor(&mut self, name: &str, dims: &[u64], raw: &[u8]) {
-        let dims: Vec<i64> = dims.iter().map(|dim| *dim as i64).collect();
         // A file of the first versions lists each initializer among the inputs.
         let version = self.graph.model().ir_version;
         if version.is_none_or(|version| version < INITIALIZERS_ALONE) {
-            let dim = dims.iter().map(|dim| fixed(*dim)).collect();
+            let dim = dims.iter().map(|dim| fixed(*dim as i64)).collect();
             let info = value_info(name, DataType::Float, Some(TensorShapeProto { dim }));
             let part = self.parts.append(PartKind::Input, &info.encode_to_vec());
             self.changes.inserts.push(part);
         }
-        let tensor = TensorProto {
-            dims,
-            data_type: Some(DataType::Float as i32),
-            name: Some(name.to_owned()),
-            raw_data: Some(raw.to_vec()),
-            ..TensorProto::default()
-        };
-        let part = self
-            .parts
-            .append(PartKind::Initializer, &tensor.encode_to_vec());
-        self.changes.inserts.push(part);
+        self.changes
+            .inserts
+            .push(self.parts.append_tensor(NewTensor {
+                name,
+                data_type: DataType::Float,
+                dims,
+                raw,
+            }));
     }
 
     /// Leaves out the old layer, what followed it, and all constants that nobody reads any more.

@@ -20,16 +20,16 @@ pub struct Change {
 }
 
 /// A tensor that is added, with its elements in `raw_data`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewTensor {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewTensor<'a> {
     /// Its name.
-    pub name: String,
+    pub name: &'a str,
     /// Element type.
     pub data_type: DataType,
     /// Shape.
-    pub dims: Vec<u64>,
+    pub dims: &'a [u64],
     /// Elements, little-endian.
-    pub raw: Vec<u8>,
+    pub raw: &'a [u8],
 }
 
 /// Adds an initializer to the main graph, which becomes an input of `node`, in a slot that is empty.
@@ -41,24 +41,20 @@ pub fn add_input(
     bytes: &[u8],
     node: &Node<'_>,
     slot: usize,
-    tensor: &NewTensor,
+    tensor: NewTensor<'_>,
 ) -> Result<Vec<Change>, Error> {
     let mut changes = Vec::new();
     let mut fields = Message::of_file(bytes).fields(schema::MODEL);
     while let Some(field) = fields.next()? {
         if field.number == 7 {
             let graph = field.message()?;
-            let mut text = Vec::new();
-            let body = encoded(tensor);
-            put_head(&mut text, 5, body.len());
-            text.extend_from_slice(&body);
             changes.push(Change {
                 message: graph.offset(),
                 taken: Span {
                     start: graph.span().end(),
                     len: 0,
                 },
-                text,
+                text: tensor.initializer(),
             });
         }
     }
@@ -91,25 +87,33 @@ pub fn add_input(
     Ok(changes)
 }
 
-fn encoded(tensor: &NewTensor) -> Vec<u8> {
-    let NewTensor {
-        name,
-        data_type,
-        dims,
-        raw,
-    } = tensor;
-    let mut text = Vec::new();
-    for dim in dims {
-        put_number(&mut text, 1 << 3);
-        put_number(&mut text, *dim);
+impl NewTensor<'_> {
+    /// The tensor as a field of a graph.
+    pub(super) fn initializer(self) -> Vec<u8> {
+        let NewTensor {
+            name,
+            data_type,
+            dims,
+            raw,
+        } = self;
+        let mut before = Vec::new();
+        for dim in dims {
+            put_number(&mut before, 1 << 3);
+            put_number(&mut before, *dim);
+        }
+        put_number(&mut before, 2 << 3);
+        put_number(&mut before, data_type as u64);
+        put_head(&mut before, 8, name.len());
+        before.extend_from_slice(name.as_bytes());
+        put_head(&mut before, RAW_DATA, raw.len());
+        let len = before.len() + raw.len();
+        // At most 11 bytes are the field's tag and length.
+        let mut text = Vec::with_capacity(len + 11);
+        put_head(&mut text, 5, len);
+        text.extend_from_slice(&before);
+        text.extend_from_slice(raw);
+        text
     }
-    put_number(&mut text, 2 << 3);
-    put_number(&mut text, *data_type as u64);
-    put_head(&mut text, 8, name.len());
-    text.extend_from_slice(name.as_bytes());
-    put_head(&mut text, RAW_DATA, raw.len());
-    text.extend_from_slice(raw);
-    text
 }
 
 /// Puts `raw` in `raw_data` of a tensor, in place of all elements that it has.

@@ -1,6 +1,6 @@
 //! The fields of the main graph, and changes that add or remove whole ones.
 
-use crate::edit::change::Change;
+use crate::edit::change::{Change, NewTensor};
 use crate::edit::elements::put_head;
 use crate::error::Error;
 use crate::model::Span;
@@ -131,6 +131,14 @@ impl Parts<'_> {
     /// Adds a field after all others.
     pub fn append(&self, kind: PartKind, message: &[u8]) -> Change {
         self.insert(self.graph.end(), kind, message)
+    }
+
+    /// Adds an initializer after all fields.
+    pub fn append_tensor(&self, tensor: NewTensor<'_>) -> Change {
+        Change {
+            text: tensor.initializer(),
+            ..self.append(PartKind::Initializer, &[])
+        }
     }
 
     fn insert(&self, at: u64, kind: PartKind, message: &[u8]) -> Change {

@@ -122,14 +122,15 @@ fn put_bias(
             .advise("convert the model to a newer version of ONNX")
             .into());
     }
-    let name = free_name(graph, graph.tensor(consumer.weight.tensor)?.name);
+    let weights = graph.tensor(consumer.weight.tensor)?;
+    let name = graph.free_name(&format!("{}_bias", weights.name));
     let tensor = NewTensor {
-        name: name.clone(),
+        name: &name,
         data_type: bias.data_type(),
-        dims,
-        raw: bias.raw().to_vec(),
+        dims: &dims,
+        raw: bias.raw(),
     };
-    let added = add_input(graph.source.bytes, node, slot, &tensor)?;
+    let added = add_input(graph.source.bytes, node, slot, tensor)?;
     changes.inserts.extend(added);
     changes.tensors.push(name);
     Ok(())
@@ -148,23 +149,4 @@ fn add_integers(bias: &mut Elements, shifts: &[Shift], scale: Option<&[f64]>) ->
         bias.put_int(d, sum).then_some(())?;
     }
     Some(())
-}
-
-/// A name for the bias of the weights `of` that no value has.
-fn free_name(graph: &Graph<'_>, of: &str) -> String {
-    let model = graph.model();
-    let nodes = model
-        .nodes
-        .iter()
-        .flat_map(|node| node.inputs.iter().chain(&node.outputs));
-    let inputs = model.graphs.iter().flat_map(|graph| &graph.inputs);
-    let tensors = model.tensors.iter().map(|tensor| &tensor.name);
-    let taken: std::collections::HashSet<&str> =
-        nodes.chain(inputs).chain(tensors).copied().collect();
-    let first = format!("{of}_bias");
-    let more = (2..).map(|n| format!("{of}_bias_{n}"));
-    let mut names = std::iter::once(first.clone()).chain(more);
-    names
-        .find(|name| !taken.contains(name.as_str()))
-        .unwrap_or(first)
 }
