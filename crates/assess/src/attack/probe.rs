@@ -80,10 +80,10 @@ pub(crate) struct Features(Vec<Vec<f32>>);
 
 impl Features {
     pub(crate) fn of(table: &Table) -> Features {
-        let rows = table.values.chunks_exact(table.width.max(1));
         if table.width <= MAX_FEATURES {
-            return Features(rows.map(<[f32]>::to_vec).collect());
+            return Features::whole(table);
         }
+        let rows = table.values.chunks_exact(table.width.max(1));
         let mut random = rng(0, "features");
         let places: Vec<(usize, f32)> = (0..table.width)
             .map(|_| {
@@ -104,6 +104,12 @@ impl Features {
             sums
         };
         Features(rows.map(sketch).collect())
+    }
+
+    /// The same, however many there are of a sample.
+    pub(crate) fn whole(table: &Table) -> Features {
+        let rows = table.values.chunks_exact(table.width.max(1));
+        Features(rows.map(<[f32]>::to_vec).collect())
     }
 
     /// The classes that a probe finds for the samples `rows`, trained on the samples `known` with `labels`.

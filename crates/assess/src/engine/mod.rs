@@ -26,6 +26,15 @@ pub struct Files {
 }
 
 impl Files {
+    /// Those with these bytes.
+    pub fn new(model: &[u8], external: Vec<(String, Vec<u8>)>) -> Files {
+        let external = external.into_iter();
+        Files {
+            model: model.into(),
+            external: external.map(|(path, bytes)| (path, bytes.into())).collect(),
+        }
+    }
+
     /// The files of a model that was opened.
     pub(crate) fn of_opened(opened: &onnxseal_core::OpenedModel) -> Files {
         let external = opened.external_files();
