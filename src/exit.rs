@@ -44,6 +44,11 @@ fn code(error: &anyhow::Error) -> u8 {
 
 /// What the library says of a batch.
 fn of_batch(error: &anyhow::Error) -> Option<&BatchError> {
+    cause(error)
+}
+
+/// The first of an error's causes that is of a type.
+fn cause<E: std::error::Error + 'static>(error: &anyhow::Error) -> Option<&E> {
     error.chain().find_map(|cause| cause.downcast_ref())
 }
 
@@ -51,7 +56,7 @@ fn of_batch(error: &anyhow::Error) -> Option<&BatchError> {
 fn of_core(error: &anyhow::Error) -> Option<&Error> {
     match of_batch(error) {
         Some(BatchError::Core(error)) => Some(error),
-        _ => error.chain().find_map(|cause| cause.downcast_ref()),
+        _ => cause(error),
     }
 }
 
@@ -59,9 +64,7 @@ fn of_core(error: &anyhow::Error) -> Option<&Error> {
 fn kind_of_assessment(error: &anyhow::Error) -> Option<ErrorKind> {
     #[cfg(feature = "assess")]
     {
-        let found: Option<&onnxseal_assess::Error> =
-            error.chain().find_map(|cause| cause.downcast_ref());
-        found.map(onnxseal_assess::Error::kind)
+        cause(error).map(onnxseal_assess::Error::kind)
     }
     #[cfg(not(feature = "assess"))]
     {
@@ -74,9 +77,7 @@ fn kind_of_assessment(error: &anyhow::Error) -> Option<ErrorKind> {
 fn kind_of_inputs(error: &anyhow::Error) -> Option<ErrorKind> {
     #[cfg(feature = "inputs")]
     {
-        let found: Option<&onnxseal_inputs::Error> =
-            error.chain().find_map(|cause| cause.downcast_ref());
-        found.map(onnxseal_inputs::Error::kind)
+        cause(error).map(onnxseal_inputs::Error::kind)
     }
     #[cfg(not(feature = "inputs"))]
     {
@@ -89,11 +90,8 @@ fn kind_of_inputs(error: &anyhow::Error) -> Option<ErrorKind> {
 fn kind_of_labels(error: &anyhow::Error) -> Option<ErrorKind> {
     #[cfg(feature = "labels")]
     {
-        let mut causes = error.chain();
-        causes.find_map(|cause| {
-            let of_labels = cause.downcast_ref().map(onnxseal_labels::Error::kind);
-            of_labels.or_else(|| cause.downcast_ref().map(onnxseal_rewrite::Error::kind))
-        })
+        let of_labels = cause(error).map(onnxseal_labels::Error::kind);
+        of_labels.or_else(|| cause(error).map(onnxseal_rewrite::Error::kind))
     }
     #[cfg(not(feature = "labels"))]
     {
@@ -212,9 +210,7 @@ pub fn batch_hint(error: &BatchError) -> Option<&'static str> {
 fn inputs_hint(error: &anyhow::Error) -> Option<&'static str> {
     #[cfg(feature = "inputs")]
     {
-        let found: Option<&onnxseal_inputs::Error> =
-            error.chain().find_map(|cause| cause.downcast_ref());
-        match found {
+        match cause::<onnxseal_inputs::Error>(error) {
             Some(onnxseal_inputs::Error::Refused(refusal)) => refusal.advice,
             Some(onnxseal_inputs::Error::Store(StoreError::OutputExists { .. })) => Some(
                 "choose another output, or replace it with --force; external data of a model are never replaced: write it to another folder",
@@ -233,9 +229,7 @@ fn inputs_hint(error: &anyhow::Error) -> Option<&'static str> {
 fn labels_hint(error: &anyhow::Error) -> Option<&'static str> {
     #[cfg(feature = "labels")]
     {
-        let found: Option<&onnxseal_labels::Error> =
-            error.chain().find_map(|cause| cause.downcast_ref());
-        match found {
+        match cause::<onnxseal_labels::Error>(error) {
             Some(onnxseal_labels::Error::Refused(refusal)) => refusal.advice,
             Some(onnxseal_labels::Error::NoTable) => Some(
                 "run `onnxseal labels protect` first; a model that is protected as a whole has to be opened: run `onnxseal unprotect`",

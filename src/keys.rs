@@ -71,10 +71,8 @@ pub fn input_key(
     identities: &IdentityArgs,
     quiet: bool,
 ) -> Result<onnxseal_inputs::InputKey> {
-    let (file, name) = open_secret(path, what, quiet)?;
-    let identities = identities.read(quiet)?;
-    onnxseal_inputs::InputKey::read(file, Path::new(&name), identities.as_ref())
-        .with_context(|| format!("cannot use {name}"))
+    let read = onnxseal_inputs::InputKey::read;
+    secret_file((path, what), identities, quiet, read)
 }
 
 /// Opens the label key in a file; one that is encrypted needs an identity.
@@ -85,10 +83,33 @@ pub fn label_key(
     identities: &IdentityArgs,
     quiet: bool,
 ) -> Result<onnxseal_labels::UserKey> {
+    let read = onnxseal_labels::UserKey::read;
+    secret_file((path, what), identities, quiet, read)
+}
+
+/// Opens the label authority in a file; one that is encrypted needs an identity.
+#[cfg(feature = "labels")]
+pub fn label_authority(
+    path: &Path,
+    what: &str,
+    identities: &IdentityArgs,
+    quiet: bool,
+) -> Result<onnxseal_labels::Authority> {
+    let read = onnxseal_labels::Authority::read;
+    secret_file((path, what), identities, quiet, read)
+}
+
+/// Opens what others should not read, and what identities may have to decrypt.
+#[cfg(any(feature = "inputs", feature = "labels"))]
+fn secret_file<T, E: std::error::Error + Send + Sync + 'static>(
+    (path, what): (&Path, &str),
+    identities: &IdentityArgs,
+    quiet: bool,
+    read: impl FnOnce(Box<dyn Read>, &Path, Option<&Identities>) -> std::result::Result<T, E>,
+) -> Result<T> {
     let (file, name) = open_secret(path, what, quiet)?;
     let identities = identities.read(quiet)?;
-    onnxseal_labels::UserKey::read(file, Path::new(&name), identities.as_ref())
-        .with_context(|| format!("cannot use {name}"))
+    read(file, Path::new(&name), identities.as_ref()).with_context(|| format!("cannot use {name}"))
 }
 
 /// What opens a model.
@@ -457,7 +478,7 @@ fn open(path: &Path, what: &str) -> Result<Opened> {
 }
 
 /// The same for a file that others should not read.
-pub fn open_secret(path: &Path, what: &str, quiet: bool) -> Result<Opened> {
+fn open_secret(path: &Path, what: &str, quiet: bool) -> Result<Opened> {
     #[cfg(unix)]
     if !quiet && let Ok(file) = path.metadata() {
         use std::os::unix::fs::MetadataExt as _;

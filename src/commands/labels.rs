@@ -5,6 +5,7 @@ mod authority;
 mod decode;
 mod inspect;
 mod keygen;
+mod layer_run;
 mod protect;
 mod trace;
 

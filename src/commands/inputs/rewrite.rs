@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use onnxseal_assess::Engine;
 use onnxseal_assess::engine::Files as InMemory;
-use onnxseal_core::{Location, StoreError};
+use onnxseal_core::Location;
 use onnxseal_inputs::InputKey;
 use onnxseal_inputs::rewrite::{Entry, FileId, Files, Rewritten};
 
@@ -60,13 +60,8 @@ fn write(
 ) -> Result<()> {
     let output = args.output.for_output_of(model)?;
     // At once: a run of a large model takes long.
-    if let Location::File(path) = &output
-        && !args.output_options.force
-        && path.symlink_metadata().is_ok()
-    {
-        let path = path.clone();
-        return Err(onnxseal_inputs::Error::Store(StoreError::OutputExists { path }).into());
-    }
+    let is_free = args.output_options.check_free(&output);
+    is_free.map_err(onnxseal_inputs::Error::Store)?;
     match args.no_check {
         false => check(files, rewritten, keys, quiet)?,
         true if rewritten.is_exact && !rewritten.needs_check => {}
@@ -113,7 +108,7 @@ fn check(
         Err(error) => return Err(anyhow::Error::new(error).context(not_run)),
     }
     let entry = entry(files, &rewritten.input)?;
-    let original = in_memory(files)?;
+    let original = InMemory::new(files.bytes(), files.read_external()?);
     let changed = changed(&original, rewritten)?;
     let agreement =
         agree::run((&original, &changed), &rewritten.input, &entry, keys).context(not_run)?;
@@ -146,15 +141,6 @@ fn entry(files: &Files, input: &str) -> Result<Entry> {
     found
         .found
         .map_err(|refusal| Usage(refusal.to_string()).into())
-}
-
-/// The files as they are.
-fn in_memory(files: &Files) -> Result<InMemory> {
-    let external = files.read_external()?.into_iter();
-    Ok(InMemory {
-        model: files.bytes().into(),
-        external: external.map(|(path, bytes)| (path, bytes.into())).collect(),
-    })
 }
 
 /// The files with all edits.

@@ -2,10 +2,9 @@
 
 use std::io::Write as _;
 
-use anyhow::{Context as _, Result};
-use onnxseal_assess::data::fit;
-use onnxseal_assess::engine::{Files as InMemory, Net, Table as Rows};
-use onnxseal_assess::{DataSet, Engine, learn};
+use anyhow::Result;
+use onnxseal_assess::engine::Table as Rows;
+use onnxseal_assess::learn;
 use onnxseal_labels::attack::{chance, cluster, purity};
 use onnxseal_labels::head::layer_of;
 use onnxseal_labels::{Authority, Decoder, Table, classes};
@@ -13,6 +12,7 @@ use onnxseal_rewrite::Files;
 use serde_json::json;
 
 use super::inspect::table_of;
+use super::layer_run::{LayerRun, Ran};
 use crate::cli::labels::Attack;
 use crate::exit::Usage;
 use crate::keys::label_key;
@@ -65,7 +65,9 @@ pub fn run(args: &Attack, quiet: bool) -> Result<()> {
     let matrix = nalgebra::DMatrix::from_row_slice(layer.rows, layer.columns, &layer.weights);
     group("rows alone, without data".into(), &matrix);
     if let Some(data) = crate::commands::assess::data(&args.data)? {
-        let (answers, features) = answered(args, &files, &table, &layer.input, &data)?;
+        let mut run = LayerRun::new(&args.model, &files, &layer.input, table.answers())?;
+        let samples = run.samples(&data, &args.data)?;
+        let Ran { features, answers } = run.run(&samples, data.n)?;
         if answers.width != table.n_rows() as usize {
             return Err(Usage("the layer answers for several positions of a sample: attacks from answers are for one".into()).into());
         }
@@ -95,34 +97,6 @@ pub fn run(args: &Attack, quiet: bool) -> Result<()> {
         }
     }
     show(&found, args.json)
-}
-
-/// The model's answers to samples, and the features that they come of.
-fn answered(
-    args: &Attack,
-    files: &Files,
-    table: &Table,
-    input: &str,
-    data: &DataSet,
-) -> Result<(Rows, Rows)> {
-    let external = files.read_external()?.into_iter();
-    let memory = InMemory {
-        model: files.bytes().into(),
-        external: external.map(|(path, bytes)| (path, bytes.into())).collect(),
-    };
-    let name = args.model.to_name().display().to_string();
-    let mut net = Net::new(&Engine::load()?, &memory, &[input], &name)?;
-    let samples = fit(data, net.inputs(), &args.data.options())?;
-    let place = |name: &str| net.outputs().iter().position(|output| output.name == name);
-    let wanted = place(table.answers())
-        .zip(place(input))
-        .context("the layer's values are missing")?;
-    let rows: Vec<usize> = (0..data.n).collect();
-    let mut tables = net.run(&samples, &rows, &[wanted.0, wanted.1])?.into_iter();
-    tables
-        .next()
-        .zip(tables.next())
-        .context("the model gave nothing")
 }
 
 /// The mean accuracy of keys of other authorities.

@@ -7,14 +7,11 @@ use onnxseal_core::{Readers, write_whole};
 use onnxseal_labels::Authority;
 
 use crate::cli::labels::AuthorityArgs;
-use crate::keys::open_secret;
+use crate::keys::label_authority;
 
 /// Reads it.
 pub fn read(args: &AuthorityArgs, quiet: bool) -> Result<Authority> {
-    let (file, name) = open_secret(&args.authority, "--authority", quiet)?;
-    let identities = args.identities.read(quiet)?;
-    Authority::read(file, Path::new(&name), identities.as_ref())
-        .with_context(|| format!("cannot use {name}"))
+    label_authority(&args.authority, "--authority", &args.identities, quiet)
 }
 
 /// Replaces it: whole, or not at all.

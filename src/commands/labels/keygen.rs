@@ -11,7 +11,7 @@ use serde_json::json;
 use super::authority;
 use crate::cli::labels::{Keygen, Revoke, Setup, Users};
 use crate::exit::Usage;
-use crate::text::{note, one_line, printable};
+use crate::text::{count, note, one_line, printable};
 use crate::{io, render};
 
 /// The longest list of users.
@@ -110,7 +110,7 @@ pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
     if !quiet {
         note(&format!(
             "wrote {}; users: {} ({n_new} new)",
-            count(keys.len(), "key"),
+            count(keys.len() as u64, "key"),
             authority.users().len()
         ));
     }
@@ -183,12 +183,4 @@ pub fn revoke(args: &Revoke, quiet: bool) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-/// `1 key`, `2 keys`.
-pub fn count(n: usize, what: &str) -> String {
-    match n {
-        1 => format!("1 {what}"),
-        n => format!("{n} {what}s"),
-    }
 }

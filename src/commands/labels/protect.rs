@@ -4,20 +4,17 @@ use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use onnxseal_assess::candidates::{picked, unlike};
-use onnxseal_assess::data::fit;
-use onnxseal_assess::engine::{Files as InMemory, Net, Samples, Table};
-use onnxseal_assess::{DataSet, Engine};
-use onnxseal_core::{Location, StoreError};
+use onnxseal_assess::engine::{Samples, Table};
 use onnxseal_labels::head::Head;
 use onnxseal_labels::traces::{Features, Trace, Traces, make};
 use onnxseal_labels::{TraceInput, protect};
 use onnxseal_rewrite::Files;
 
 use super::authority;
-use super::keygen::count;
+use super::layer_run::{LayerRun, Ran};
 use crate::cli::labels::Protect;
 use crate::exit::Usage;
-use crate::text::{note, one_line};
+use crate::text::{count, note, one_line};
 
 /// Inputs that are tried for each trace, and at least so many.
 const CANDIDATES_FOR_EACH: usize = 16;
@@ -34,13 +31,8 @@ struct Made {
 pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     let output = args.output.for_output_of(&args.model)?;
     // At once: a run over calibration data takes long.
-    if let Location::File(path) = &output
-        && !args.output_options.force
-        && path.symlink_metadata().is_ok()
-    {
-        let path = path.clone();
-        return Err(onnxseal_core::Error::Store(StoreError::OutputExists { path }).into());
-    }
+    let is_free = args.output_options.check_free(&output);
+    is_free.map_err(onnxseal_core::Error::Store)?;
     let mut authority = authority::read(&args.authority, quiet)?;
     let files = Files::open(&args.model)?;
     let head = files.with(|source| Head::find(source, args.output_name.as_deref()))?;
@@ -70,14 +62,15 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
         "wrote {}: node {} answers with {} for {}",
         one_line(&to.unwrap_or_default()),
         head.node,
-        count(plan.table.n_rows() as usize, "row"),
-        count(head.classes, "class").replace("classs", "classes")
+        count(u64::from(plan.table.n_rows()), "row"),
+        // There are two at least.
+        format_args!("{} classes", head.classes)
     ));
     if let Some(made) = &made {
         note(&format!(
             "{}; of {} held out, {:.2} % fired one",
-            count(made.traces.all.len(), "trace"),
-            count(made.n_samples / 3, "calibration sample"),
+            count(made.traces.all.len() as u64, "trace"),
+            count(made.n_samples as u64 / 3, "calibration sample"),
             100.0 * made.traces.firing
         ));
     }
@@ -90,32 +83,16 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
 /// Makes traces of calibration data.
 fn trace(args: &Protect, files: &Files, head: &Head) -> Result<Made> {
     let data = crate::commands::assess::data(&args.data)?.context("--traces needs --data")?;
-    let engine = Engine::load()?;
-    let external = files.read_external()?.into_iter();
-    let memory = InMemory {
-        model: files.bytes().into(),
-        external: external.map(|(path, bytes)| (path, bytes.into())).collect(),
-    };
-    let name = args.model.to_name().display().to_string();
-    let mut net = Net::new(&engine, &memory, &[&head.input, &head.answers], &name)?;
-    let samples = fit(&data, net.inputs(), &args.data.options())?;
-    let calibration = run_on(&mut net, &samples, data_rows(&data), head)?;
+    let mut layer = LayerRun::new(&args.model, files, &head.input, &head.answers)?;
+    let samples = layer.samples(&data, &args.data)?;
+    let calibration = run_on(&mut layer, &samples, data.n, head)?;
     let n_candidates = MIN_CANDIDATES.max(CANDIDATES_FOR_EACH * args.traces);
     let candidates = unlike(&samples, n_candidates, args.data.seed);
-    let found = run_on(&mut net, &candidates, n_candidates, head)?;
-    let range = calibration
-        .logits
-        .values
-        .chunks(calibration.logits.width.max(1))
-        .map(|row| {
-            let (low, high) = (
-                row.iter().fold(f32::MAX, |a, b| a.min(*b)),
-                row.iter().fold(f32::MIN, |a, b| a.max(*b)),
-            );
-            f64::from(high - low)
-        })
+    let found = run_on(&mut layer, &candidates, n_candidates, head)?;
+    let range = (0..data.n)
+        .map(|row| spread(calibration.answers.row(row)))
         .fold(0.0, f64::max);
-    let (values, of_candidates) = (calibration.features(), found.features());
+    let (values, of_candidates) = (doubles(&calibration.features), doubles(&found.features));
     let features = |values| Features {
         values,
         columns: head.columns,
@@ -142,41 +119,28 @@ fn trace(args: &Protect, files: &Files, head: &Head) -> Result<Made> {
     })
 }
 
-fn data_rows(data: &DataSet) -> usize {
-    data.n
-}
-
-/// What a model computes of samples.
-struct Ran {
-    features: Table,
-    logits: Table,
-}
-
-impl Ran {
-    fn features(&self) -> Vec<f64> {
-        self.features
-            .values
-            .iter()
-            .map(|value| f64::from(*value))
-            .collect()
-    }
-}
-
-fn run_on(net: &mut Net, samples: &[Samples], n: usize, head: &Head) -> Result<Ran> {
-    let place = |name: &str| net.outputs().iter().position(|output| output.name == name);
-    let wanted = place(&head.input).zip(place(&head.answers));
-    let (features, logits) = wanted.context("the layer's values are missing")?;
-    let rows: Vec<usize> = (0..n).collect();
-    let mut tables = net.run(samples, &rows, &[features, logits])?.into_iter();
-    let (Some(features), Some(logits)) = (tables.next(), tables.next()) else {
-        anyhow::bail!("the model gave nothing");
-    };
-    if features.width != head.columns || logits.width != head.classes {
+/// What the layer computes of samples, one position of each.
+fn run_on(layer: &mut LayerRun, samples: &[Samples], n: usize, head: &Head) -> Result<Ran> {
+    let ran = layer.run(samples, n)?;
+    if ran.features.width != head.columns || ran.answers.width != head.classes {
         return Err(Usage(format!(
             "traces are for layers with one position a sample: {} has {} features, and a sample gives {}",
-            head.node, head.columns, features.width
+            head.node, head.columns, ran.features.width
         ))
         .into());
     }
-    Ok(Ran { features, logits })
+    Ok(ran)
+}
+
+/// The difference of the largest and the smallest logit.
+fn spread(logits: &[f32]) -> f64 {
+    let (low, high) = (
+        logits.iter().fold(f32::MAX, |a, b| a.min(*b)),
+        logits.iter().fold(f32::MIN, |a, b| a.max(*b)),
+    );
+    f64::from(high - low)
+}
+
+fn doubles(table: &Table) -> Vec<f64> {
+    table.values.iter().map(|value| f64::from(*value)).collect()
 }

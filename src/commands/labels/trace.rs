@@ -12,11 +12,10 @@ use serde_json::json;
 
 use super::authority;
 use super::inspect::table;
-use super::keygen::count;
 use crate::cli::labels::Trace;
 use crate::exit::Usage;
 use crate::render;
-use crate::text::{note, printable};
+use crate::text::{count, note, printable};
 
 /// Users that are shown.
 const SHOWN: usize = 5;
@@ -38,7 +37,7 @@ pub fn run(args: &Trace, quiet: bool) -> Result<()> {
             note(&format!(
                 "wrote {} for {}",
                 path.display(),
-                count(model.traces.len(), "trace")
+                count(model.traces.len() as u64, "trace")
             ));
         }
         return Ok(());
@@ -108,7 +107,7 @@ fn classes(text: &str, model: &Protected) -> Result<Vec<Option<u32>>> {
         return Err(Usage(format!(
             "there are {} answers for {}: one line for each, in order",
             lines.len(),
-            count(model.traces.len(), "trace")
+            count(model.traces.len() as u64, "trace")
         ))
         .into());
     }
