@@ -65,7 +65,7 @@ impl Randomness {
         Randomness(rng)
     }
 
-    fn scalar(&mut self) -> Zeroizing<Scalar> {
+    pub(crate) fn scalar(&mut self) -> Zeroizing<Scalar> {
         loop {
             let mut wide = Zeroizing::new([0; 64]);
             self.0.fill_bytes(&mut *wide);
@@ -112,9 +112,9 @@ impl Exponents {
         Ok(secrets)
     }
 
-    /// A row that all keys decrypt alike.
-    pub(crate) fn share(&self, place: Place<'_>, hidden: Hidden, random: &mut Randomness) -> Row {
-        let (points, secret) = self.pair(random);
+    /// A row that all keys decrypt alike, of a random `r`.
+    pub(crate) fn share(&self, place: Place<'_>, hidden: Hidden, r: &Scalar) -> Row {
+        let (points, secret) = self.pair(r);
         let class_mask = class_mask(place, &secret);
         let classes = u64::from(place.classes);
         Row {
@@ -141,25 +141,24 @@ impl Exponents {
         }
     }
 
-    /// Points and the value by which a key knows that it is right.
+    /// Points, of a random `r`, and the value by which a key knows that it is right.
     pub(crate) fn check(
         &self,
         digest: &[u8; 32],
-        random: &mut Randomness,
+        r: &Scalar,
     ) -> (Vec<[u8; POINT_BYTES]>, [u8; 16]) {
-        let (points, secret) = self.pair(random);
+        let (points, secret) = self.pair(r);
         (points, check_value(digest, &secret))
     }
 
     /// `u_j = r g_j`, and `S = r zeta B`, encoded.
-    fn pair(&self, random: &mut Randomness) -> (Vec<[u8; POINT_BYTES]>, [u8; POINT_BYTES]) {
-        let r = random.scalar();
+    fn pair(&self, r: &Scalar) -> (Vec<[u8; POINT_BYTES]>, [u8; POINT_BYTES]) {
         let points = self
             .generators
             .iter()
-            .map(|a| RistrettoPoint::mul_base(&(a * *r)));
+            .map(|a| RistrettoPoint::mul_base(&(a * r)));
         let points = points.map(|point| point.compress().to_bytes()).collect();
-        let secret = RistrettoPoint::mul_base(&(*self.zeta * *r));
+        let secret = RistrettoPoint::mul_base(&(*self.zeta * r));
         (points, secret.compress().to_bytes())
     }
 }

@@ -11,11 +11,15 @@ use onnxseal_crypto::wrap::{
 };
 use zeroize::Zeroizing;
 
+use crate::authority::MAX_COLLUSION;
 use crate::error::{Error, Result};
 use crate::group::Secrets;
 
 /// Characters of a user's name, at most.
 pub const MAX_NAME_CHARS: usize = 128;
+
+/// Secrets of a key, at most: one for each generator.
+const MAX_SECRETS: usize = MAX_COLLUSION as usize + 1;
 
 const HEAD: &str = "# onnxseal label key. Keep it secret: whoever has it reads the labels, and its user is named by what they leak.\nversion = 1\n";
 
@@ -87,7 +91,8 @@ impl UserKey {
             .iter()
             .map(|bytes| Option::<Scalar>::from(Scalar::from_canonical_bytes(*bytes)));
         let secrets = scalars.collect::<Option<Vec<Scalar>>>().map(Zeroizing::new);
-        let secrets = secrets.filter(|secrets| secrets.len() >= 2 && rest.is_empty());
+        let secrets =
+            secrets.filter(|secrets| (2..=MAX_SECRETS).contains(&secrets.len()) && rest.is_empty());
         let key = UserKey {
             name: name.to_owned(),
             authority,

@@ -19,6 +19,8 @@ pub mod shares;
 mod stored;
 mod table;
 pub mod traces;
+#[cfg(test)]
+mod vectors;
 
 pub use authority::{Authority, MAX_COLLUSION, Protected, Suspect, TraceInput, TraceRow, Verdict};
 pub use decode::{Decoder, classes, softmax};

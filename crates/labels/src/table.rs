@@ -193,12 +193,13 @@ impl Table {
                         class: *class,
                         weight: *weight,
                     };
-                    exponents.share(place, hidden, &mut random)
+                    exponents.share(place, hidden, &random.scalar())
                 }
                 _ => exponents.fake(place, &mut random),
             })
         })?;
-        let (check_points, check) = exponents.check(&digest, &mut Randomness::new(&seed, u64::MAX));
+        let (check_points, check) =
+            exponents.check(&digest, &Randomness::new(&seed, u64::MAX).scalar());
         let is_trace = |(_, kind): &(u32, &RowKind)| matches!(kind, RowKind::Trace);
         let raw = Raw {
             version: VERSION,

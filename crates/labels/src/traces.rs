@@ -3,7 +3,7 @@
 //! A trace row is linear in the features of the layer: `r(f) = kappa (g (f - mu) - theta)`. On its own input it is as large as three
 //! ranges of logits, and on other inputs below zero. What it adds to depends on the key (see `docs/LABELS.md`).
 
-use nalgebra::{Cholesky, DMatrix, DVector, Dyn};
+use nalgebra::{Cholesky, DMatrix, DVector, DVectorView};
 
 use crate::error::{Error, Result};
 
@@ -58,13 +58,13 @@ pub struct Traces {
 }
 
 /// The direction of one candidate: `g`, with `g (x - mu) = 1`.
-struct Direction {
+pub(crate) struct Direction {
     candidate: usize,
-    weights: DVector<f64>,
+    pub(crate) weights: DVector<f64>,
     /// The largest `g (f - mu)` of the samples from which thresholds come.
     top: f64,
     /// The same of all samples.
-    top_of_all: f64,
+    pub(crate) top_of_all: f64,
 }
 
 impl Direction {
@@ -113,31 +113,13 @@ pub fn make(
             "features of calibration samples and candidates are finite numbers of one shape".into(),
         ));
     }
-    let samples = calibration.matrix();
-    let (fitted, held): (Vec<usize>, Vec<usize>) = (0..n).partition(|i| i % 3 != 2);
-    let of_fit = samples.select_rows(&fitted);
-    let mean = of_fit.row_mean().transpose();
-    let centred = |matrix: &DMatrix<f64>| {
-        let mut matrix = matrix.clone();
-        for mut row in matrix.row_iter_mut() {
-            row -= mean.transpose();
-        }
-        matrix
-    };
-    let (of_fit, of_held) = (centred(&of_fit), centred(&samples.select_rows(&held)));
-    let of_candidates = centred(&candidates.matrix());
-    let covariance = of_fit.tr_mul(&of_fit) / of_fit.nrows() as f64;
-    let variance = covariance.trace() / d as f64;
+    let samples = Samples::new(calibration);
+    let of_candidates = samples.centred(&candidates.matrix());
     let mut best: Option<(f64, f64, Vec<Direction>)> = None;
     for ridge in RIDGES {
-        let mut matrix = covariance.clone();
-        for i in 0..d {
-            matrix[(i, i)] += ridge * variance + f64::MIN_POSITIVE;
-        }
-        let Some(cholesky) = Cholesky::new(matrix) else {
+        let Some(all) = samples.directions(ridge, &of_candidates) else {
             continue;
         };
-        let all = directions(&cholesky, &of_candidates, &of_fit, &of_held);
         let chosen = chosen(all, &of_candidates, n_traces);
         // As many as possible, then as far from all samples as possible.
         let mean_top =
@@ -158,40 +140,82 @@ pub fn make(
         )));
     }
     Ok(Traces {
-        firing: firing(&chosen, &of_held),
+        firing: firing(&chosen, &samples.held),
         all: chosen
             .into_iter()
-            .map(|one| row(&one, &mean, range))
+            .map(|one| row(&one, &samples.mean, range))
             .collect(),
         ridge,
     })
 }
 
-fn directions(
-    cholesky: &Cholesky<f64, Dyn>,
-    candidates: &DMatrix<f64>,
-    of_fit: &DMatrix<f64>,
-    of_held: &DMatrix<f64>,
-) -> Vec<Direction> {
-    let mut solved = cholesky.solve(&candidates.transpose());
-    for (mut column, x) in solved.column_iter_mut().zip(candidates.row_iter()) {
-        let length = x.transpose().dot(&column);
-        column /= length;
+/// Calibration samples, less the mean of those that covariances come of.
+pub(crate) struct Samples {
+    pub(crate) mean: DVector<f64>,
+    fitted: DMatrix<f64>,
+    /// Every third one.
+    held: DMatrix<f64>,
+    covariance: DMatrix<f64>,
+}
+
+impl Samples {
+    pub(crate) fn new(calibration: Features<'_>) -> Samples {
+        let (fitted, held): (Vec<usize>, Vec<usize>) =
+            (0..calibration.rows()).partition(|i| i % 3 != 2);
+        let all = calibration.matrix();
+        let fitted = all.select_rows(&fitted);
+        let mut samples = Samples {
+            mean: fitted.row_mean().transpose(),
+            fitted,
+            held: all.select_rows(&held),
+            covariance: DMatrix::zeros(0, 0),
+        };
+        samples.fitted = samples.centred(&samples.fitted);
+        samples.held = samples.centred(&samples.held);
+        samples.covariance = samples.fitted.tr_mul(&samples.fitted) / samples.fitted.nrows() as f64;
+        samples
     }
-    let largest = |samples: &DMatrix<f64>| -> Vec<f64> {
-        let answers = samples * &solved;
-        answers.column_iter().map(|column| column.max()).collect()
-    };
-    let (fit, held) = (largest(of_fit), largest(of_held));
-    let tops = fit.into_iter().zip(held);
-    let all = solved.column_iter().zip(tops).enumerate();
-    all.map(|(candidate, (column, (fit, held)))| Direction {
-        candidate,
-        weights: column.into_owned(),
-        top: fit,
-        top_of_all: fit.max(held),
-    })
-    .collect()
+
+    pub(crate) fn centred(&self, features: &DMatrix<f64>) -> DMatrix<f64> {
+        let mut centred = features.clone();
+        for mut row in centred.row_iter_mut() {
+            row -= self.mean.transpose();
+        }
+        centred
+    }
+
+    /// The directions of candidates, which are centred; `ridge` times the mean variance is added to that of each feature. `None` where
+    /// the samples have no variance.
+    pub(crate) fn directions(
+        &self,
+        ridge: f64,
+        candidates: &DMatrix<f64>,
+    ) -> Option<Vec<Direction>> {
+        let mut matrix = self.covariance.clone();
+        let added = ridge * matrix.trace() / matrix.nrows().max(1) as f64 + f64::MIN_POSITIVE;
+        for i in 0..matrix.nrows() {
+            matrix[(i, i)] += added;
+        }
+        let mut solved = Cholesky::new(matrix)?.solve(&candidates.transpose());
+        for (mut column, x) in solved.column_iter_mut().zip(candidates.row_iter()) {
+            let length = x.transpose().dot(&column);
+            column /= length;
+        }
+        let largest = |samples: &DMatrix<f64>| -> Vec<f64> {
+            let answers = samples * &solved;
+            answers.column_iter().map(|column| column.max()).collect()
+        };
+        let tops = largest(&self.fitted).into_iter().zip(largest(&self.held));
+        let all = solved.column_iter().zip(tops).enumerate();
+        let direction =
+            |(candidate, (column, (fit, held))): (usize, (DVectorView<'_, f64>, _))| Direction {
+                candidate,
+                weights: column.into_owned(),
+                top: fit,
+                top_of_all: f64::max(fit, held),
+            };
+        Some(all.map(direction).collect())
+    }
 }
 
 /// Those farthest from all samples, none of which fires another's row.
@@ -234,7 +258,7 @@ fn firing(chosen: &[Direction], held: &DMatrix<f64>) -> f64 {
 }
 
 /// The row of a direction.
-fn row(direction: &Direction, mean: &DVector<f64>, range: f64) -> Trace {
+pub(crate) fn row(direction: &Direction, mean: &DVector<f64>, range: f64) -> Trace {
     let threshold = direction.threshold();
     let loudness = LOUDNESS * range / (1.0 - threshold);
     Trace {
