@@ -34,7 +34,12 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ("onnxseal-batch", &["onnxseal-core", "onnxseal-store"]),
     (
         "onnxseal-capi",
-        &["onnxseal-core", "onnxseal-inputs", "onnxseal-runtime"],
+        &[
+            "onnxseal-core",
+            "onnxseal-inputs",
+            "onnxseal-labels",
+            "onnxseal-runtime",
+        ],
     ),
     (
         "onnxseal-core",
@@ -82,7 +87,12 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ("onnxseal-rewrite", &["onnxseal-onnx", "onnxseal-store"]),
     (
         "onnxseal-runtime",
-        &["onnxseal-core", "onnxseal-inputs", "onnxseal-onnx"],
+        &[
+            "onnxseal-core",
+            "onnxseal-inputs",
+            "onnxseal-labels",
+            "onnxseal-onnx",
+        ],
     ),
     ("onnxseal-store", &[]),
     ("onnxseal-testkit", &["onnxseal-onnx"]),

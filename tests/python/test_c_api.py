@@ -491,3 +491,36 @@ def test_input_keys_transform_images(library, tmp_path):
     identities = library.identities(tmp_path / "id.txt")
     library("input_key_release", library.make("input_key_open_memory", text, len(text), identities))
     library("identities_release", identities)
+
+
+def test_labels_are_decoded(library, tool, tmp_path):
+    """As Python does; mistakes leave logits as they were."""
+    folder = MODELS.parent / "labels"
+    c_string = str(folder / "acme.key").encode()
+    session = onnxruntime.InferenceSession(folder / "digits_cnn.onnx", providers=["CPUExecutionProvider"])
+    table = session.get_modelmeta().custom_metadata_map["onnxseal-labels"].encode()
+    decoder = library.make("label_decoder_open", table, c_string, None)
+    assert library.text("label_decoder_answers", decoder) == library.text("label_decoder_logits", decoder)
+    assert library.text("label_decoder_answers", decoder) == session.get_outputs()[0].name
+    assert library.bytes("label_decoder_tail", decoder) == b""
+    answers = np.random.default_rng(1).standard_normal((3, 80)).astype(np.float32)
+    dims, shape = (ctypes.c_size_t * 2)(3, 80), (ctypes.c_size_t * 2)()
+    library.check("label_decoder_decode", decoder, dims, 2, None, shape, None, 0)
+    assert list(shape) == [3, 10]
+    logits = np.zeros((3, 10), np.float32)
+    given, room = ctypes.c_void_p(answers.ctypes.data), ctypes.c_void_p(logits.ctypes.data)
+    for n_answers, fed, n_logits in [(79, given, 30), (80, given, 29), (80, None, 30)]:
+        arguments = [(ctypes.c_size_t * 2)(3, n_answers), 2, fed, None, room, n_logits]
+        assert refusal(library.check, "label_decoder_decode", decoder, *arguments)[0] == "usage"
+    assert not logits.any()
+    library.check("label_decoder_decode", decoder, dims, 2, given, None, room, 30)
+    assert (logits == onnxseal.LabelDecoder(table.decode(), folder / "acme.key").decode(answers)).all()
+    library("label_decoder_release", decoder)
+
+    gone, text = str(folder / "gone.key").encode(), (folder / "acme.key").read_bytes()
+    assert refusal(library.make, "label_decoder_open", table, gone, None)[0] == "no_matching_key"
+    assert refusal(library.make, "label_decoder_open", table, b"absent.key", None)[0] == "io"
+    assert refusal(library.make, "label_decoder_open", b"AAAA", c_string, None)[0] == "malformed"
+    changed = text.replace(b"acme", b"acmf")
+    assert refusal(library.make, "label_decoder_open_memory", table, changed, len(changed), None)[0] == "malformed"
+    library("label_decoder_release", library.make("label_decoder_open_memory", table, text, len(text), None))

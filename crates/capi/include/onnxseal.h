@@ -69,6 +69,9 @@ typedef struct OnnxsealIdentities OnnxsealIdentities;
 // use it at once. Its seed is zeroized when it is released.
 typedef struct OnnxsealInputKey OnnxsealInputKey;
 
+// A table of labels, decrypted with a user's key. Any number of threads may use it at once.
+typedef struct OnnxsealLabelDecoder OnnxsealLabelDecoder;
+
 // A protected model in memory: authenticated as a whole, and decrypted.
 //
 // It does not change, and may be used from any number of threads. Pointers that it hands out belong
@@ -285,6 +288,64 @@ struct OnnxsealError *onnxseal_input_key_invert(const struct OnnxsealInputKey *k
 
 // Releases `key`; does nothing for `NULL`.
 void onnxseal_input_key_release(struct OnnxsealInputKey *key);
+
+// Decrypts the table of labels of a model with a key file, on all cores.
+//
+// `table` is what the model's metadata has under "onnxseal-labels", as ONNX Runtime gives it. Nothing but the
+// protection of the whole model tells that its rows are those of the table. A key that is encrypted with age
+// needs `identities`; `NULL` for others.
+//
+// On success `*decoder` is the decoder; release it with onnxseal_label_decoder_release().
+//
+// Errors: `IO`; `MALFORMED` if the file is no key, or the text no table; `NO_MATCHING_KEY` if no identity opens the
+// file, or the key does not open the table or was revoked; `AUTHENTICATION` if the table was changed.
+ONNXSEAL_MUST_USE
+struct OnnxsealError *onnxseal_label_decoder_open(const char *table,
+                                                  const char *path,
+                                                  const struct OnnxsealIdentities *identities,
+                                                  struct OnnxsealLabelDecoder **decoder);
+
+// The same for a key file in memory: `length_bytes` bytes at `file`. The caller zeroizes them.
+ONNXSEAL_MUST_USE
+struct OnnxsealError *onnxseal_label_decoder_open_memory(const char *table,
+                                                         const void *file,
+                                                         size_t length_bytes,
+                                                         const struct OnnxsealIdentities *identities,
+                                                         struct OnnxsealLabelDecoder **decoder);
+
+// The name of the model's output that has the answers. It stays as long as the decoder; `NULL` if `decoder` is `NULL`.
+const char *onnxseal_label_decoder_answers(const struct OnnxsealLabelDecoder *decoder);
+
+// The name that the logits have: that of an output of the original, or of the input of the tail. It stays as long as
+// the decoder; `NULL` if `decoder` is `NULL`.
+const char *onnxseal_label_decoder_logits(const struct OnnxsealLabelDecoder *decoder);
+
+// What followed the layer in the original, such as Softmax: an ONNX model of `*length_bytes` bytes that takes logits.
+// It has no bytes if the original gave logits. It stays as long as the decoder; `NULL` if `decoder` or `length_bytes`
+// is `NULL`.
+const void *onnxseal_label_decoder_tail(const struct OnnxsealLabelDecoder *decoder,
+                                        size_t *length_bytes);
+
+// Makes logits of answers: what the original's layer gives.
+//
+// `answers` is an array of float32 of shape `dims`, of `n_dims` axes, which the model gave. `logits` is one of the same
+// shape, but for the axis of answers: there it has one for each class. `n_logits` is how many floats it has room for.
+// With `answers` and `logits` of `NULL`, nothing is decoded. `logit_dims`, if it is not `NULL`, gets the shape of the
+// logits, `n_dims` numbers.
+//
+// Errors: `USAGE` if the shape is not that of the model's answers, or `n_logits` is another number than that of the
+// logits; these are then as they were.
+ONNXSEAL_MUST_USE
+struct OnnxsealError *onnxseal_label_decoder_decode(const struct OnnxsealLabelDecoder *decoder,
+                                                    const size_t *dims,
+                                                    size_t n_dims,
+                                                    const float *answers,
+                                                    size_t *logit_dims,
+                                                    float *logits,
+                                                    size_t n_logits);
+
+// Releases `decoder`; does nothing for `NULL`.
+void onnxseal_label_decoder_release(struct OnnxsealLabelDecoder *decoder);
 
 // Opens a protected model into memory: verifies every byte of its files and decrypts the encrypted
 // parts.

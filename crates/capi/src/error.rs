@@ -120,6 +120,12 @@ impl From<onnxseal_inputs::Error> for Fault {
     }
 }
 
+impl From<onnxseal_labels::Error> for Fault {
+    fn from(error: onnxseal_labels::Error) -> Fault {
+        Fault::of(error.kind(), &error)
+    }
+}
+
 impl From<KeyError> for Fault {
     fn from(error: KeyError) -> Fault {
         Fault::from(Error::Key(error))

@@ -10,6 +10,7 @@ mod ep_context;
 mod error;
 mod identities;
 mod inputs;
+mod labels;
 mod model;
 mod options;
 mod ort;

@@ -75,8 +75,16 @@ pub enum Error {
     #[cfg(feature = "inputs")]
     #[error(transparent)]
     Inputs(#[from] onnxseal_inputs::Error),
+    /// A label key, or the labels of a model, cannot be used.
+    #[cfg(feature = "labels")]
+    #[error(transparent)]
+    Labels(#[from] onnxseal_labels::Error),
+    /// ONNX Runtime refuses what follows the layer that answers.
+    #[cfg(feature = "labels")]
+    #[error("ONNX Runtime refuses the part of the model that its table of labels has")]
+    Tail(#[source] ort::Error),
     /// ONNX Runtime does not take the inputs, or fails to run the model.
-    #[cfg(feature = "inputs")]
+    #[cfg(any(feature = "inputs", feature = "labels"))]
     #[error("ONNX Runtime cannot run the model")]
     Run(#[source] ort::Error),
     /// Session options already have the weights of a model.
@@ -172,7 +180,11 @@ impl Error {
             Error::KeyedInput { .. } => ErrorKind::Usage,
             #[cfg(feature = "inputs")]
             Error::Inputs(error) => error.kind(),
-            #[cfg(feature = "inputs")]
+            #[cfg(feature = "labels")]
+            Error::Labels(error) => error.kind(),
+            #[cfg(feature = "labels")]
+            Error::Tail(_) => ErrorKind::Runtime,
+            #[cfg(any(feature = "inputs", feature = "labels"))]
             Error::Run(_) => ErrorKind::Runtime,
             #[cfg(feature = "ep-context")]
             Error::BlobName { .. } => ErrorKind::Usage,

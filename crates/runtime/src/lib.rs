@@ -46,6 +46,33 @@
 //! # fn main() {}
 //! ```
 //!
+//! The answers of a model whose labels are protected (`docs/LABELS.md`) become those of the original with [`SessionLabels`] and a
+//! [`UserKey`], with the feature `labels`:
+//!
+//! ```no_run
+//! # #[cfg(feature = "labels")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::path::Path;
+//!
+//! use onnxseal_runtime::{Identities, Model, SessionLabels, UserKey};
+//! use ort::session::Session;
+//! use ort::value::TensorRef;
+//!
+//! let environment = onnxseal_runtime::load()?.build()?;
+//! let identities = Identities::read(std::fs::File::open("id.txt")?, "id.txt")?;
+//! let model = Model::open(Path::new("sealed.onnx"), &identities)?;
+//! let mut session = model.into_session(Session::builder(&environment)?)?;
+//! let key = UserKey::open(Path::new("acme.key"), None)?;
+//! let mut labels = SessionLabels::new(&session, &key, Session::builder(&environment)?)?;
+//! let images = vec![0.5_f32; 3 * 224 * 224];
+//! let images = TensorRef::from_array_view(([1, 3, 224, 224], &images[..]))?;
+//! let outputs = labels.decode(session.run(ort::inputs![images])?)?;
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "labels"))]
+//! # fn main() {}
+//! ```
+//!
 //! `docs/RUNTIME.md` explains why this is as fast as opening a plain model, and what it costs.
 
 #[cfg(feature = "ep-context")]
@@ -53,6 +80,8 @@ pub mod ep_context;
 mod error;
 #[cfg(feature = "inputs")]
 mod keyed;
+#[cfg(feature = "labels")]
+mod labels;
 mod model;
 mod nothing;
 mod prepare;
@@ -63,6 +92,8 @@ mod sharing;
 pub use error::{Error, Result};
 #[cfg(feature = "inputs")]
 pub use keyed::KeyedSession;
+#[cfg(feature = "labels")]
+pub use labels::SessionLabels;
 pub use model::{Model, Options, PlaintextOnDisk, Tensor};
 pub use onnxseal_core::{
     Access, AllowedSigners, Bytes, Edition, ErrorKind, Identities, InMemory, Location, NoPrompt,
@@ -70,6 +101,8 @@ pub use onnxseal_core::{
 };
 #[cfg(feature = "inputs")]
 pub use onnxseal_inputs::InputKey;
+#[cfg(feature = "labels")]
+pub use onnxseal_labels::UserKey;
 pub use onnxseal_onnx::proto::tensor_proto::DataType;
 pub use prepare::Prepared;
 #[cfg(feature = "ort")]

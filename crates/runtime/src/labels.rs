@@ -1,0 +1,143 @@
+//! Answers of models whose labels are protected, in sessions.
+
+use std::borrow::Cow;
+
+use half::{bf16, f16};
+use onnxseal_labels::{Decoder, Table, UserKey, head};
+use ort::session::builder::SessionBuilder;
+use ort::session::{Session, SessionOutputs};
+use ort::value::{DynValue, Shape, Tensor, TensorElementType, TensorRef};
+
+use crate::error::{Error, Result};
+
+/// What a label key makes of a session's outputs: those of the original.
+///
+/// The table of labels is decrypted once, here. Nothing but the protection of the whole model tells that the session's rows are those
+/// of the table: take one of [`Model::into_session`](crate::Model::into_session).
+#[derive(Debug)]
+pub struct SessionLabels {
+    decoder: Decoder,
+    answers: String,
+    logits: String,
+    names: Vec<String>,
+    /// What follows the layer that answers; `None` where its logits are the output.
+    tail: Option<Session>,
+}
+
+impl SessionLabels {
+    /// Decrypts the table that a session's model carries. `builder` makes a session of what follows the layer that answers; that part
+    /// is small, and one thread is enough for it.
+    ///
+    /// # Errors
+    /// [`Error::Labels`] where the model carries no table, the table is malformed, or the key does not open it; [`Error::Tail`].
+    pub fn new(session: &Session, key: &UserKey, builder: SessionBuilder) -> Result<SessionLabels> {
+        let metadata = session.metadata().map_err(Error::Run)?;
+        let text = metadata.custom(head::KEY);
+        let table = Table::parse(&text.ok_or(onnxseal_labels::Error::NoTable)?)?;
+        let decoder = Decoder::new(&table, key)?;
+        let tail = match table.tail() {
+            [] => None,
+            tail => {
+                let mut builder = builder;
+                Some(builder.commit_from_memory(tail).map_err(Error::Tail)?)
+            }
+        };
+        let labels = SessionLabels {
+            decoder,
+            answers: table.answers().to_owned(),
+            logits: table.logits().to_owned(),
+            names: table.outputs().to_vec(),
+            tail,
+        };
+        match labels.names.iter().find(|name| !labels.has(session, name)) {
+            None if has_output(session, &labels.answers) => Ok(labels),
+            _ => Err(Error::Labels(onnxseal_labels::Error::MalformedTable {
+                reason: "it names outputs that the model does not have",
+            })),
+        }
+    }
+
+    /// Whether something gives the output of this name.
+    fn has(&self, session: &Session, name: &str) -> bool {
+        let of_tail = |tail| has_output(tail, name);
+        *name == self.logits || self.tail.as_ref().is_some_and(of_tail) || has_output(session, name)
+    }
+
+    /// Names of the original's outputs, in its order.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The outputs of the original, in its order, of all outputs of a run of the session. Logits are float32.
+    ///
+    /// # Errors
+    /// [`Error::Labels`] where the outputs are not those of the session's model; [`Error::Run`].
+    pub fn decode(&mut self, mut outputs: SessionOutputs<'_>) -> Result<Vec<DynValue>> {
+        let SessionLabels {
+            decoder,
+            answers,
+            logits: logits_name,
+            names,
+            tail,
+        } = self;
+        let of_run = outputs.remove(&*answers);
+        let of_run = of_run.ok_or_else(|| missing(answers))?;
+        let (shape, values) = floats(&of_run)?;
+        let of_logits = decoder.shape(&shape)?;
+        let logits = decoder.decode(&values, &shape)?;
+        let mut behind = match tail {
+            None => None,
+            Some(tail) => {
+                let fed = TensorRef::from_array_view((&of_logits[..], &logits[..]));
+                let fed = fed.map_err(Error::Run)?;
+                let ran = tail.run(ort::inputs![logits_name.as_str() => fed]);
+                Some(ran.map_err(Error::Run)?)
+            }
+        };
+        let mut found = Vec::with_capacity(names.len());
+        for name in names.iter() {
+            let of_tail = behind.as_mut().and_then(|behind| behind.remove(name));
+            let value = of_tail.or_else(|| outputs.remove(name));
+            found.push(match value {
+                Some(value) => value,
+                None if name == logits_name => {
+                    let tensor = Tensor::from_array((of_logits.clone(), logits.clone()));
+                    tensor.map_err(Error::Run)?.into_dyn()
+                }
+                None => return Err(missing(name)),
+            });
+        }
+        Ok(found)
+    }
+}
+
+/// The shape and elements of answers: float32, float16 or bfloat16, as the layer has them.
+fn floats(answers: &DynValue) -> Result<(Vec<usize>, Cow<'_, [f32]>)> {
+    // They were counted when the tensor was made.
+    let dims = |shape: &Shape| shape.iter().map(|n| *n as usize).collect();
+    Ok(match answers.dtype().tensor_type() {
+        Some(TensorElementType::Float16) => {
+            let (shape, values) = answers.try_extract_tensor::<f16>().map_err(Error::Run)?;
+            let values = values.iter().map(|value| value.to_f32());
+            (dims(shape), values.collect())
+        }
+        Some(TensorElementType::Bfloat16) => {
+            let (shape, values) = answers.try_extract_tensor::<bf16>().map_err(Error::Run)?;
+            let values = values.iter().map(|value| value.to_f32());
+            (dims(shape), values.collect())
+        }
+        _ => {
+            let (shape, values) = answers.try_extract_tensor::<f32>().map_err(Error::Run)?;
+            (dims(shape), values.into())
+        }
+    })
+}
+
+fn has_output(session: &Session, name: &str) -> bool {
+    (session.outputs().iter()).any(|output| output.name() == name)
+}
+
+fn missing(name: &str) -> Error {
+    let text = format!("the run gave no output {name:?}: run the session for all its outputs");
+    Error::Labels(onnxseal_labels::Error::Usage(text))
+}
