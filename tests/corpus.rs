@@ -15,12 +15,17 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use std::{env, fs, process, thread};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use onnxseal_core::{
     AllowedSigners, Policy, Preset, ProtectOptions, Recipients, SigningKey, Silent,
     generate_identity, protect,
 };
 use onnxseal_inputs::InputKey;
 use onnxseal_inputs::rewrite::{Source, rewrite};
+use onnxseal_labels::head::Head;
+use onnxseal_labels::traces::Trace;
+use onnxseal_labels::{Authority, Table, UserKey, protect as encrypt_labels};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 use onnxseal_onnx::tail;
 use onnxseal_testkit::build::{self, GraphBuilder, external, node, weights};
@@ -199,6 +204,22 @@ fn the_corpora_reach_what_they_are_for() {
             .count(),
         9
     );
+    let read = |bytes: &Vec<u8>| UserKey::from_bytes(bytes, None).is_ok();
+    assert_eq!(corpus("label_key").filter(read).count(), 4);
+    let read = |bytes: &Vec<u8>| Table::parse(&STANDARD.encode(bytes)).is_ok();
+    assert_eq!(corpus("label_table").filter(read).count(), 10);
+    assert_eq!(corpus("label_rewrite").filter(has_head).count(), 5);
+}
+
+/// Whether a seed of `label_rewrite` is a classifier whose labels can be encrypted; its external data is ones.
+fn has_head(bytes: &Vec<u8>) -> bool {
+    let model = onnxseal_onnx::locate(bytes, &Default::default()).unwrap();
+    let source = Source {
+        bytes,
+        model: &model,
+        external: &|_, span| Ok(vec![1; span.len as usize]),
+    };
+    Head::find(&source, None).is_ok()
 }
 
 /// Whether a seed of `input_rewrite` is a model that its key rewrites; its external data is zeros.
@@ -353,6 +374,101 @@ fn write_seeds() {
     }
     let patches = [&[0x03], &patches()[..]].concat();
     write("input_rewrite", "patches_external", &patches);
+    write_seeds_of_labels(write);
+}
+
+/// Seeds of `label_key`, `label_table` and `label_rewrite`.
+fn write_seeds_of_labels(write: impl Fn(&str, &str, &[u8])) {
+    let folder = root().join("fixtures/labels");
+    for name in ["acme.key", "mueller.key", "gone.key", "authority.json"] {
+        write("label_key", name, &fs::read(folder.join(name)).unwrap());
+    }
+    let mut authority = Authority::generate(2, Some(&fuzz::recipients())).unwrap();
+    authority.add_user("b").unwrap();
+    let key = authority.user_key("b").unwrap();
+    write("label_key", "three_secrets", key.to_text().as_bytes());
+    // age draws a key anew each time.
+    let encrypted = key.to_encrypted_text(&fuzz::recipients()).unwrap();
+    write("label_key", "encrypted", encrypted.as_bytes());
+    let file = authority.to_file().unwrap();
+    write("label_key", "encrypted_authority", file.as_bytes());
+    let trace = Trace {
+        candidate: 0,
+        weights: vec![0.5; 4],
+        bias: 0.25,
+    };
+    for (name, bytes) in classifiers() {
+        write("label_rewrite", name, &bytes);
+        let model = onnxseal_onnx::locate(&bytes, &Default::default()).unwrap();
+        let source = Source {
+            bytes: &bytes,
+            model: &model,
+            external: &|_, span| Ok(vec![1; span.len as usize]),
+        };
+        let head = Head::find(&source, None).unwrap();
+        for (more, authority) in [("", &fixed_authority()), ("_of_two", &authority)] {
+            let traces = vec![trace.clone(); 2 * more.len() / 7];
+            let plan = encrypt_labels(&head, authority, 2, &traces).unwrap();
+            let table = STANDARD.decode(plan.table.to_text()).unwrap();
+            write("label_table", &format!("{name}{more}"), &table);
+        }
+    }
+}
+
+fn fixed_authority() -> Authority {
+    let text = fs::read_to_string(root().join("fixtures/labels/authority.json"));
+    Authority::from_text(&text.unwrap()).unwrap()
+}
+
+/// Small classifiers of 4 features and 3 classes.
+fn classifiers() -> Vec<(&'static str, Vec<u8>)> {
+    let start = || GraphBuilder::new("g").input("x", &[-1, 4]);
+    let bias = || weights("b", &[3], 2);
+    let gemm = start()
+        .initializer(weights("w", &[4, 3], 1))
+        .initializer(bias())
+        .node(node("Gemm", &["x", "w", "b"], &["z"]));
+    let mat_mul = start()
+        .initializer(external("w", &[4, 3], "w.bin", Some(16), Some(48)))
+        .initializer(bias())
+        .node(node("MatMul", &["x", "w"], &["m"]))
+        .node(node("Add", &["m", "b"], &["z"]));
+    let conv = GraphBuilder::new("g")
+        .input("x", &[1, 4, 2, 2])
+        .initializer(weights("w", &[3, 4, 1, 1], 1))
+        .initializer(bias())
+        .node(node("Conv", &["x", "w", "b"], &["c"]))
+        .node(node("GlobalAveragePool", &["c"], &["z"]));
+    let softmax = |graph: GraphBuilder| graph.node(node("Softmax", &["z"], &["p"]));
+    vec![
+        ("gemm", gemm.output("z", &[-1, 3]).encode()),
+        (
+            "mat_mul_external",
+            softmax(mat_mul).output("p", &[-1, 3]).encode(),
+        ),
+        ("conv", softmax(conv).output("p", &[1, 3, 1, 1]).encode()),
+        (
+            "arg_max",
+            softmax(start().initializer(weights("w", &[4, 3], 1)).node(node(
+                "Gemm",
+                &["x", "w"],
+                &["z"],
+            )))
+            .node(node("ArgMax", &["z"], &["i"]))
+            .output("p", &[-1, 3])
+            .output("i", &[1, 3])
+            .encode(),
+        ),
+        (
+            "identity",
+            start()
+                .initializer(weights("v", &[4, 3], 1))
+                .node(node("Identity", &["v"], &["w"]))
+                .node(node("MatMul", &["x", "w"], &["z"]))
+                .output("z", &[-1, 3])
+                .encode(),
+        ),
+    ]
 }
 
 /// A convolution of patches, with its weights in another file.

@@ -17,6 +17,8 @@ use onnxseal_core::{
 use onnxseal_crypto::{ChunkId, Scratch, signature};
 use onnxseal_inputs::rewrite::{Files, Rewritten};
 use onnxseal_inputs::{InputKey, Scale, Transform, ValueType};
+use onnxseal_labels::head::{Head, check_rows};
+use onnxseal_labels::{Authority, Decoder, Table, UserKey, classes, protect as encrypt_labels};
 use onnxseal_onnx::edit::{Elements, move_elements};
 use onnxseal_onnx::model::{FileId, Payload, PayloadField, Tensor};
 use onnxseal_onnx::{Limits, Model, external, locate, sniff, tail};
@@ -27,7 +29,7 @@ use tempfile::TempDir;
 pub type Target = fn(&[u8]);
 
 /// All targets by name; each has a folder of that name in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("wire_locate", wire_locate),
     ("manifest", manifest),
     ("open", open_artifact),
@@ -38,6 +40,9 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("rewrite", rewritten),
     ("input_key", input_key),
     ("input_rewrite", input_rewrite),
+    ("label_key", label_key),
+    ("label_table", label_table),
+    ("label_rewrite", label_rewrite),
 ];
 
 /// The external data file that stands beside every model: name and length.
@@ -54,6 +59,9 @@ const LOWER: [&str; 2] = [
     include_str!("../../fixtures/sealed/keys/tier1.txt"),
     include_str!("../../fixtures/sealed/keys/tier2.txt"),
 ];
+/// Who encrypts labels, and the key of one of its users.
+const AUTHORITY: &str = include_str!("../../fixtures/labels/authority.json");
+const LABEL_KEY: &str = include_str!("../../fixtures/labels/acme.key");
 const WRAPPED_KEY: &str = include_str!("../../fixtures/sealed/keys/dek.age");
 
 /// The bytes as a model: located, and looked at for a tail.
@@ -477,10 +485,11 @@ fn assert_only_moved(message: &[u8], base: u64, copy: &[u8], moved: &[u64]) {
     }
 }
 
+static IDENTITIES: LazyLock<Identities> =
+    LazyLock::new(|| Identities::read(IDENTITY.as_bytes(), "fixed identity").unwrap());
+
 /// The bytes as a key file, encrypted or not: a key that can be read is written as it is read, and undoes what it does.
 pub fn input_key(bytes: &[u8]) {
-    static IDENTITIES: LazyLock<Identities> =
-        LazyLock::new(|| Identities::read(IDENTITY.as_bytes(), "fixed identity").unwrap());
     let Ok(key) = InputKey::from_bytes(bytes, Some(&IDENTITIES)) else {
         return;
     };
@@ -592,6 +601,90 @@ fn assert_edits_fit(rewritten: &Rewritten, len_bytes: u64) {
         };
         assert!(edit.taken.end() <= len_bytes);
         assert!(edit.file == FileId::MODEL || edit.text.len() as u64 == edit.taken.len);
+    }
+}
+
+/// The bytes as the file of a label authority, or as a label key, encrypted or not: what can be read is written as it is read.
+pub fn label_key(bytes: &[u8]) {
+    if let Ok(key) = UserKey::from_bytes(bytes, Some(&IDENTITIES)) {
+        let text = key.to_text();
+        assert!(*UserKey::from_text(&text).unwrap().to_text() == *text);
+    }
+    let path = Path::new("authority");
+    if let Ok(authority) = Authority::read(bytes, path, Some(&IDENTITIES)) {
+        let text = authority.to_text().unwrap();
+        let again = Authority::from_text(&text).unwrap();
+        assert!(*again.to_text().unwrap() == *text);
+        for (name, is_revoked) in authority.users() {
+            assert!(authority.user_key(name).is_err() == is_revoked);
+        }
+        for model in authority.models() {
+            // Inputs, rows and users that are many take long.
+            if model.traces.len() * authority.users().len() < 100 {
+                let _ = authority.trace(model, &vec![Some(1); model.traces.len()]);
+            }
+        }
+    }
+}
+
+/// The bytes as a table of labels, without its base64: what can be read is written as it is read, and decodes answers of its shape.
+pub fn label_table(bytes: &[u8]) {
+    let Ok(table) = Table::parse(&STANDARD.encode(bytes)) else {
+        return;
+    };
+    assert!(table.to_text() == STANDARD.encode(bytes));
+    // A second for some ten thousand points.
+    if table.n_rows() > 200 {
+        return;
+    }
+    let key = UserKey::from_text(LABEL_KEY).unwrap();
+    let checked = Decoder::new(&table, &key);
+    assert!(checked.is_err() || table.verify().is_ok());
+    let Ok(decoder) = Decoder::unchecked(&table, &key) else {
+        return;
+    };
+    let (n_rows, n_classes) = (table.n_rows() as usize, table.classes() as usize);
+    let answers: Vec<f32> = (0..2 * n_rows).map(|i| i as f32 - 7.5).collect();
+    let logits = decoder.decode(&answers, &[2, n_rows]).unwrap();
+    assert!(logits.len() == 2 * n_classes && classes(&logits, n_classes).len() == 2);
+    assert!(decoder.decode(&answers, &[2, n_rows + 1]).is_err());
+}
+
+/// A model: labels that can be encrypted can be written, nothing changes but the edits, and the table belongs to the new rows.
+pub fn label_rewrite(bytes: &[u8]) {
+    let lab = Lab::new();
+    let path = lab.write(bytes);
+    let Ok(files) = onnxseal_rewrite::Files::open(&path.as_path().into()) else {
+        return;
+    };
+    let Ok(head) = files.with(|source| Head::find(source, None)) else {
+        return;
+    };
+    // Points take long: a second for some ten thousand.
+    if head.classes > 100 {
+        return;
+    }
+    let authority = Authority::from_text(AUTHORITY).unwrap();
+    let Ok(plan) = encrypt_labels(&head, &authority, 2, &[]) else {
+        return;
+    };
+    let text = plan.table.to_text();
+    let Ok(changes) = files.with(|source| head.edits(source, &plan.stored, &text)) else {
+        return;
+    };
+    let labelled = lab.dir.path().join("labelled/model.onnx");
+    fs::create_dir(labelled.parent().unwrap()).unwrap();
+    let options = onnxseal_core::OutputOptions::default();
+    files
+        .write(&changes, &labelled.as_path().into(), options)
+        .unwrap();
+    assert!(fs::read(&path).unwrap() == bytes);
+    let files = onnxseal_rewrite::Files::open(&labelled.as_path().into()).unwrap();
+    let table = Table::parse(&text).unwrap();
+    files.with(|source| check_rows(source, &table)).unwrap();
+    assert!(files.with(|source| Head::find(source, None)).is_err());
+    if let [_, ..] = table.tail() {
+        locate(table.tail(), &Limits::default()).unwrap();
     }
 }
 

@@ -35,9 +35,7 @@ impl Decoder {
         if table.is_revoked(&key.id()) {
             return Err(Error::Revoked { user: user() });
         }
-        if key.secrets().len() != table.n_generators() {
-            return Err(Error::WrongKey { user: user() });
-        }
+        fitting(table, key)?;
         let (points, check) = table.check_row();
         if check_value(table.digest(), &shared(key.secrets(), &points)?) != *check {
             return Err(Error::WrongKey { user: user() });
@@ -60,8 +58,9 @@ impl Decoder {
     /// What a program that checks nothing reads with this key, whichever it is: for attacks.
     ///
     /// # Errors
-    /// [`Error::MalformedTable`] where a point is none.
+    /// [`Error::MalformedTable`] where a point is none; [`Error::WrongKey`] where the key has more secrets than points of a row, or fewer.
     pub fn unchecked(table: &Table, key: &UserKey) -> Result<Decoder> {
+        fitting(table, key)?;
         let classes = table.classes() as usize;
         let hidden = on_all_cores(table.n_rows() as usize, |c| {
             let place = Place {
@@ -205,6 +204,16 @@ impl Decoder {
                 *out = (f64::from(*out) + answer) as f32;
             }
         }
+    }
+}
+
+/// Fails where the key has not as many secrets as a row has points.
+fn fitting(table: &Table, key: &UserKey) -> Result<()> {
+    match key.secrets().len() == table.n_generators() {
+        true => Ok(()),
+        false => Err(Error::WrongKey {
+            user: key.name().to_owned(),
+        }),
     }
 }
 
