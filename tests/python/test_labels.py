@@ -102,22 +102,6 @@ def test_the_reference_reads_the_same(vendor, name):
     assert not onnxseal_labels.opens(table, [z + 1 for z in secrets])
 
 
-def test_points_of_the_reference_are_those_of_rfc_9496():
-    multiples = [
-        "00" * 32,
-        "e2f2ae0a6abc4e71a884a961c500515f58e30b6aa582dd8db6a65945e08d2d76",
-        "6a493210f7499cd17fecb510ae0cea23a110e8d5b901f8acadd3095c73a3b919",
-        "94741f5d5d52755ece4f23f044ee27d5d1ea1e2bd196b462166b16152a9d0259",
-    ]
-    for n, encoded in enumerate(multiples):
-        point = onnxseal_labels.multiply(n, onnxseal_labels.BASE)
-        assert onnxseal_labels.encode(point).hex() == encoded
-        assert onnxseal_labels.encode(onnxseal_labels.decode(bytes.fromhex(encoded))).hex() == encoded
-    for bad in ["01" + "00" * 31, "ff" * 32, "00" * 31 + "80"]:
-        with pytest.raises(ValueError):
-            onnxseal_labels.decode(bytes.fromhex(bad))
-
-
 @pytest.mark.parametrize("name", REFUSED)
 def test_refusals_name_the_node_and_leave_nothing(vendor, name):
     before = files_below(vendor.folder)

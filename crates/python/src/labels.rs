@@ -7,11 +7,19 @@ use onnxseal_labels::{Decoder, Table, UserKey, head};
 use onnxseal_rewrite::Files;
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::errors::{Result, usage};
 use crate::keys::{IdentityArgs, read_identities};
 use crate::view;
+
+/// A key file: its bytes, or where it lies.
+#[derive(FromPyObject)]
+enum KeyFile {
+    Bytes(PyBackedBytes),
+    Path(PathBuf),
+}
 
 /// A table of labels, decrypted with a user's key. `onnxseal._labels` makes arrays of it.
 #[pyclass(frozen, module = "onnxseal", name = "_RawLabelDecoder")]
@@ -23,20 +31,23 @@ pub struct RawLabelDecoder {
 
 #[pymethods]
 impl RawLabelDecoder {
-    /// Decrypts the table of a model with the bytes of a key file. With the path of a model that is not protected as a whole, the table
+    /// Decrypts the table of a model with a key file. With the path of a model that is not protected as a whole, the table
     /// must belong to its rows.
     #[new]
     #[pyo3(signature = (table, key, identity = None, path = None))]
     fn new(
         py: Python<'_>,
         table: &str,
-        key: &[u8],
+        key: KeyFile,
         identity: Option<IdentityArgs>,
         path: Option<PathBuf>,
     ) -> Result<RawLabelDecoder> {
         py.detach(|| {
             let identities = read_identities(identity)?;
-            let key = UserKey::from_bytes(key, identities.as_ref())?;
+            let key = match key {
+                KeyFile::Bytes(bytes) => UserKey::from_bytes(&bytes, identities.as_ref())?,
+                KeyFile::Path(path) => UserKey::open(&path, identities.as_ref())?,
+            };
             let table = Table::parse(table)?;
             let decoder = Decoder::new(&table, &key)?;
             if let Some(path) = path {

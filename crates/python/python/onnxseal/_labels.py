@@ -1,9 +1,8 @@
 """Encrypted labels: answers become those of the original again."""
 
-import os
 from types import SimpleNamespace
 
-from onnxseal._errors import UsageError
+from onnxseal._errors import MalformedError, UsageError
 from onnxseal._onnxseal import _RawLabelDecoder
 
 # The key of `metadata_props` that has the table.
@@ -23,10 +22,7 @@ class LabelDecoder:
     """
 
     def __init__(self, table, key, identity=None, *, _path=None):
-        if not isinstance(key, (bytes, bytearray)):
-            with open(os.fspath(key), "rb") as file:
-                key = file.read()
-        self._raw = _RawLabelDecoder(table, bytes(key), identity, _path)
+        self._raw = _RawLabelDecoder(table, key, identity, _path)
 
     @property
     def user(self):
@@ -42,6 +38,16 @@ class LabelDecoder:
         if logits.size:
             self._raw.decode(list(answers.shape), answers.reshape(-1).view(np.uint8), logits.reshape(-1).view(np.uint8))
         return logits
+
+    def classify(self, answers):
+        """The class of each sample and the probabilities of all classes: integers, and softmax of the logits as float32."""
+        import numpy as np
+
+        logits = self.decode(answers)
+        # The axis of rows has become shorter: each class had several.
+        axis = next(axis for axis, (rows, classes) in enumerate(zip(np.shape(answers), logits.shape, strict=True)) if rows != classes)
+        powers = np.exp(logits.astype(np.float64) - logits.max(axis, keepdims=True))
+        return logits.argmax(axis), (powers / powers.sum(axis, keepdims=True)).astype(np.float32)
 
     def __repr__(self):
         return f"<onnxseal.LabelDecoder of user {self.user!r}>"
@@ -71,6 +77,9 @@ class SessionLabels:
             self.tail = onnxruntime.InferenceSession(raw.tail, options, providers=["CPUExecutionProvider"])
         of_tail = {output.name: output for output in self.tail.get_outputs()} if self.tail else {}
         of_model = {output.name: output for output in outputs}
+        known = of_tail.keys() | of_model.keys() | {self.logits}
+        if self.answers not in of_model or not known.issuperset(self.names):
+            raise MalformedError("the model's table of labels names outputs that the model does not have")
         self.of_tail = set(of_tail)
         # Of the logits alone, the shape is that of the answers, with classes in the place of rows.
         answers = of_model[self.answers]

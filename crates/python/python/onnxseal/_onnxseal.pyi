@@ -58,7 +58,7 @@ class _RawLabelDecoder:
     def __new__(
         cls,
         table: str,
-        key: bytes,
+        key: bytes | str | PathLike[str],
         identity: _Identity | Iterable[_Identity] | None = None,
         path: str | PathLike[str] | None = None,
     ) -> _RawLabelDecoder: ...
