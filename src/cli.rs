@@ -150,6 +150,17 @@ pub struct Protect {
     #[arg(long, value_name = "NAME")]
     pub external_data: Option<String>,
 
+    /// Encrypt the classifier's labels first, as `onnxseal labels protect` does by default: only holders of a label key
+    /// read its answers. This is the file of the label authority. The model is then held in memory
+    #[cfg(feature = "labels")]
+    #[arg(long, value_name = "FILE", conflicts_with = "in_place")]
+    pub labels: Option<PathBuf>,
+
+    /// Identity file that opens the label authority. Default: what ONNXSEAL_IDENTITY names
+    #[cfg(feature = "labels")]
+    #[arg(long, value_name = "FILE", requires = "labels")]
+    pub labels_identity: Option<PathBuf>,
+
     #[command(flatten)]
     pub recipients: RecipientArgs,
 

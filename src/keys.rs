@@ -299,6 +299,19 @@ fn tier_of_file(path: &Path) -> (Option<&str>, &Path) {
 }
 
 impl IdentityArgs {
+    /// An identity file, or what the environment names.
+    #[cfg(feature = "labels")]
+    pub fn of_file(file: Option<&Path>) -> IdentityArgs {
+        IdentityArgs {
+            identities: file.map(Path::to_owned).into_iter().collect(),
+            passphrase: PassphraseArgs {
+                passphrase: false,
+                passphrase_file: None,
+                passphrase_fd: None,
+            },
+        }
+    }
+
     /// The files that it names.
     pub fn files(&self) -> Vec<&Path> {
         let IdentityArgs {

@@ -130,6 +130,10 @@ pub struct Protect {
     #[arg(long, value_name = "T", requires = "data", default_value_t = 0)]
     pub traces: usize,
 
+    /// Do not run the original and the result on ONNX Runtime to compare them
+    #[arg(long)]
+    pub no_check: bool,
+
     #[command(flatten)]
     pub data: DataArgs,
 

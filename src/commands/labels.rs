@@ -3,6 +3,7 @@
 mod attack;
 mod authority;
 mod decode;
+pub mod encrypt;
 mod inspect;
 mod keygen;
 mod layer_run;

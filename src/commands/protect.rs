@@ -8,6 +8,8 @@ use onnxseal_core::{self as core, Location, ProtectOptions, generate_identity};
 
 use crate::cli::Protect;
 use crate::exit::Usage;
+#[cfg(feature = "labels")]
+use crate::keys::IdentityArgs;
 use crate::progress::Bar;
 use crate::text::{note, one_line};
 use crate::{io, render};
@@ -40,10 +42,16 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
         }
     };
 
+    #[cfg(feature = "labels")]
+    let labelled = labelled(args, target, &mut options, quiet)?;
+    #[cfg(feature = "labels")]
+    let model = labelled.as_ref().unwrap_or(&args.model);
+    #[cfg(not(feature = "labels"))]
+    let model = &args.model;
     let bar = Bar::new(quiet);
     let report = match args.in_place {
-        true => core::protect_in_place(&args.model, &recipients, &options, &bar)?,
-        false => core::protect(&args.model, target, &recipients, &options, &bar)?,
+        true => core::protect_in_place(model, &recipients, &options, &bar)?,
+        false => core::protect(model, target, &recipients, &options, &bar)?,
     };
     drop(bar);
     let identity = new_identity.map(NewIdentity::keep);
@@ -80,6 +88,40 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
         note("warning: nothing was encrypted, the model is only authenticated");
     }
     render::report(&report, &args.view, quiet)
+}
+
+/// The model with encrypted labels, in memory, if that is asked for.
+#[cfg(feature = "labels")]
+fn labelled(
+    args: &Protect,
+    target: &Location,
+    options: &mut ProtectOptions,
+    quiet: bool,
+) -> Result<Option<Location>> {
+    let Some(authority) = &args.labels else {
+        return Ok(None);
+    };
+    let is_free = args.output_options.check_free(target);
+    is_free.map_err(core::Error::Store)?;
+    if target.canonical().is_some() && target.canonical() == args.model.canonical() {
+        let text = "the output is a file of the model itself: labels are encrypted in a copy";
+        return Err(Usage(text.into()).into());
+    }
+    let identities = IdentityArgs::of_file(args.labels_identity.as_deref());
+    let labelled = crate::commands::labels::encrypt::in_memory(
+        &args.model,
+        target,
+        authority,
+        &identities,
+        quiet,
+    )?;
+    // In memory it has no folder: its external data would be written over the original's.
+    if !labelled.external.is_empty() && options.external_data.is_none() {
+        let name = target.to_name();
+        let name = name.file_name().unwrap_or_default().to_string_lossy();
+        options.external_data = Some(format!("{name}.data"));
+    }
+    Ok(Some(Location::Memory(labelled)))
 }
 
 /// The first of many names.

@@ -1,6 +1,7 @@
 """Sessions with a label key answer as the original does."""
 
 import errno
+import json
 import pickle
 
 import numpy as np
@@ -8,7 +9,7 @@ import onnx
 import onnxruntime
 import onnxseal
 import pytest
-from catalog import MODELS
+from catalog import EXIT_CODES, MODELS, files_below
 from digits import held_out
 from test_labels import FLOATS, digits, run, vendor  # noqa: F401
 
@@ -158,3 +159,39 @@ def test_an_input_key_and_a_label_key(vendor, tool, tmp_path):  # noqa: F811
     tool.protect(protected, sealed)
     opened = session(sealed, vendor.key, input_key=onnxseal.InputKey.open(key), identity=tool.identity_file)
     assert np.array_equal(opened.run(None, {described.name: images})[0], found)
+
+
+@pytest.mark.parametrize("name", ["cnn", "cnn_dynamo"])
+def test_protect_encrypts_labels_too(vendor, tool, tmp_path, name):  # noqa: F811
+    """One command, in the folder of the original: nothing unprotected is written, and the original stays as it is."""
+    model, feed, _ = digits(name)
+    for file in MODELS.glob(f"{model.name}*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    contents = lambda: {path: (tmp_path / path).read_bytes() for path in files_below(tmp_path)}  # noqa: E731
+    sealed, before = tmp_path / "sealed.onnx", contents()
+    known = len(json.loads(vendor.authority.read_text())["models"])
+    options = ["-r", tool.recipient, "--labels", vendor.authority, "--force"]
+    done = tool("protect", tmp_path / model.name, "-o", sealed, *options)
+    assert "80 rows for 10 classes" in done.stderr and "compared on ONNX Runtime" in done.stderr
+    after = contents()
+    new = {"sealed.onnx"} | ({"sealed.onnx.data"} if name == "cnn_dynamo" else set())
+    assert set(after) - set(before) == new
+    assert all(after[path] == before[path] for path in before if path != vendor.authority.name)
+    assert len(json.loads(vendor.authority.read_text())["models"]) == known + 1
+    check(session(sealed, vendor.key, identity=tool.identity_file), model, feed, name)
+    tool("unprotect", sealed, "-o", tmp_path / "out" / "open.onnx", "-i", tool.identity_file)
+    check(session(tmp_path / "out" / "open.onnx", vendor.key), model, feed, name)
+
+
+def test_protect_refuses_what_has_no_labels(vendor, tool, tmp_path):  # noqa: F811
+    plain, before = MODELS / "digits_cnn_qdq.onnx", vendor.authority.read_text()
+    where = ["-o", tmp_path / "sealed.onnx"]
+    refused = tool("protect", plain, *where, "--labels", vendor.authority, code=EXIT_CODES["usage"])
+    assert "floats" in refused.stderr
+    tool("protect", MODELS / "digits_cnn.onnx", "--in-place", "--labels", vendor.authority, code=EXIT_CODES["usage"])
+    itself = tmp_path / "sealed.onnx"
+    itself.write_bytes((MODELS / "digits_cnn.onnx").read_bytes())
+    tool("protect", itself, *where, "--force", "--labels", vendor.authority, code=EXIT_CODES["usage"])
+    assert itself.read_bytes() == (MODELS / "digits_cnn.onnx").read_bytes()
+    assert vendor.authority.read_text() == before
+    assert not list(tmp_path.glob("*.identity.txt"))

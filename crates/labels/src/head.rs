@@ -102,6 +102,11 @@ impl Head {
         Head::new(&graph, layer, &outputs)
     }
 
+    /// Whether the layer computes in floats of 32 bits. One of 16 bits is rewritten to do so.
+    pub fn is_float(&self) -> bool {
+        self.logits == self.answers
+    }
+
     fn new(graph: &Graph<'_>, mut layer: Layer, outputs: &[&str]) -> Result<Head> {
         let node = graph.node(layer.node)?;
         let (classes, columns) = (layer.weights.rows, layer.weights.columns);

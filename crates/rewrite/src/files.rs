@@ -92,6 +92,21 @@ impl Files {
         read.collect()
     }
 
+    /// The model file and its external data with edits, by file and in ascending order, in memory.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn edited(&self, edits: &[Edit]) -> Result<(Vec<u8>, Vec<(String, Vec<u8>)>)> {
+        let of_file = |file: u32| edits.iter().filter(move |edit| edit.file == FileId(file));
+        let mut external = self.read_external()?;
+        for (file, (_, bytes)) in (1..).zip(&mut external) {
+            if of_file(file).next().is_some() {
+                *bytes = apply(bytes, of_file(file))?;
+            }
+        }
+        Ok((apply(&self.map, of_file(0))?, external))
+    }
+
     /// Calls `with` with the located model.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use onnxseal_assess::Engine;
 use onnxseal_assess::engine::Files as InMemory;
 use onnxseal_core::Location;
 use onnxseal_inputs::InputKey;
-use onnxseal_inputs::rewrite::{Entry, FileId, Files, Rewritten};
+use onnxseal_inputs::rewrite::{Entry, Files, Rewritten};
 
 use super::agree;
 use crate::cli::inputs::{Rekey, Rewrite, RewriteArgs};
@@ -109,7 +109,9 @@ fn check(
     }
     let entry = entry(files, &rewritten.input)?;
     let original = InMemory::new(files.bytes(), files.read_external()?);
-    let changed = changed(&original, rewritten)?;
+    let (model, external) = files.edited(rewritten)?;
+    let changed = InMemory::new(&model, external);
+    drop(model);
     let agreement =
         agree::run((&original, &changed), &rewritten.input, &entry, keys).context(not_run)?;
     let (limit, why) = agree::limit(&entry, agreement.own);
@@ -141,16 +143,4 @@ fn entry(files: &Files, input: &str) -> Result<Entry> {
     found
         .found
         .map_err(|refusal| Usage(refusal.to_string()).into())
-}
-
-/// The files with all edits.
-fn changed(original: &InMemory, rewritten: &Rewritten) -> Result<InMemory> {
-    let edited = |file: u32, bytes: &[u8]| rewritten.apply(FileId(file), bytes);
-    let external = (1..).zip(&original.external);
-    let external =
-        external.map(|(file, (path, bytes))| Ok((path.clone(), edited(file, bytes)?.into())));
-    Ok(InMemory {
-        model: edited(0, &original.model)?.into(),
-        external: external.collect::<Result<_>>()?,
-    })
 }

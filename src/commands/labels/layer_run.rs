@@ -1,7 +1,7 @@
 //! Runs of a model that show what its last layer reads and gives.
 
 use anyhow::{Context as _, Result};
-use onnxseal_assess::data::fit;
+use onnxseal_assess::data::{fit, random};
 use onnxseal_assess::engine::{Files as InMemory, Net, Samples, Table};
 use onnxseal_assess::{DataSet, Engine};
 use onnxseal_core::Location;
@@ -25,10 +25,20 @@ pub struct Ran {
 impl LayerRun {
     /// Makes a session of the model.
     pub fn new(model: &Location, files: &Files, features: &str, answers: &str) -> Result<LayerRun> {
-        let engine = Engine::load()?;
         let memory = InMemory::new(files.bytes(), files.read_external()?);
+        LayerRun::of(model, &memory, features, answers)
+    }
+
+    /// The same of a model in memory, which messages call as `model`.
+    pub fn of(
+        model: &Location,
+        memory: &InMemory,
+        features: &str,
+        answers: &str,
+    ) -> Result<LayerRun> {
+        let engine = Engine::load()?;
         let name = model.to_name().display().to_string();
-        let net = Net::new(&engine, &memory, &[features, answers], &name)?;
+        let net = Net::new(&engine, memory, &[features, answers], &name)?;
         let place = |name: &str| {
             let found = net.outputs().iter().position(|output| output.name == name);
             found.context("the layer's values are missing")
@@ -42,6 +52,11 @@ impl LayerRun {
     /// A data set as the model's inputs.
     pub fn samples(&self, data: &DataSet, args: &DataArgs) -> Result<Vec<Samples>> {
         Ok(fit(data, self.net.inputs(), &args.options())?)
+    }
+
+    /// Random numbers as the model's inputs.
+    pub fn random(&self, n: usize) -> Vec<Samples> {
+        random(self.net.inputs(), n, 0)
     }
 
     /// Runs the first `n` samples.

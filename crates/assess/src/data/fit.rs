@@ -220,7 +220,7 @@ fn moved(values: &Values, width: usize, from: impl Fn(usize) -> usize) -> Values
 }
 
 /// Random numbers for a model's inputs: normal ones, or 0 and 1 where it takes whole numbers.
-pub(crate) fn random(inputs: &[InputSpec], n: usize, seed: u64) -> Vec<Samples> {
+pub fn random(inputs: &[InputSpec], n: usize, seed: u64) -> Vec<Samples> {
     let is_whole = takes_whole_samples(inputs);
     let of_input = |input: &InputSpec| {
         let mut random = rng(seed, &input.name);

@@ -11,8 +11,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-pub use fit::fit;
-pub(crate) use fit::random;
+pub use fit::{fit, random};
 pub use npy::{Stored, write_npz};
 
 use crate::engine::Values;

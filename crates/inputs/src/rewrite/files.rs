@@ -35,6 +35,14 @@ impl Files {
         Ok(self.0.read_external()?)
     }
 
+    /// The model file and its external data with edits; see [`onnxseal_rewrite::Files::edited`].
+    ///
+    /// # Errors
+    /// As [`onnxseal_rewrite::Files::edited`].
+    pub fn edited(&self, rewritten: &Rewritten) -> Result<(Vec<u8>, Vec<(String, Vec<u8>)>)> {
+        Ok(self.0.edited(&rewritten.edits)?)
+    }
+
     /// Looks at each input that may take images; see [`inspect`].
     ///
     /// # Errors
