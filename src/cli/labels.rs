@@ -17,6 +17,7 @@ pub enum Labels {
     Users(Users),
     Revoke(Revoke),
     Protect(Protect),
+    Targets(Targets),
     Inspect(Inspect),
     Decode(Decode),
     Trace(Trace),
@@ -122,6 +123,10 @@ pub struct Protect {
     #[arg(long, value_name = "N", default_value_t = DEFAULT_CODEWORDS)]
     pub codewords: u32,
 
+    /// The model was trained with this file, which `onnxseal labels targets` wrote: its rows stay as they are
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["traces", "codewords"])]
+    pub targets: Option<PathBuf>,
+
     /// The output that has the classes, if the model has several
     #[arg(long = "output-name", value_name = "NAME")]
     pub output_name: Option<String>,
@@ -142,6 +147,29 @@ pub struct Protect {
 
     #[command(flatten)]
     pub output_options: OutputOptions,
+}
+
+/// Make a decoding matrix, for a model that is trained to answer with shares
+///
+/// The .npz has `decoding`, [rows, classes]: train with logits = answers @ decoding, and with a last layer that starts with large
+/// random weights; docs/LABELS.md says why. Export the model without this product, and give both to `labels protect --targets`.
+#[derive(Debug, Args)]
+pub struct Targets {
+    /// File to write; only you can read it
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+
+    /// Number of classes
+    #[arg(long, value_name = "K")]
+    pub classes: u32,
+
+    /// Shares of each class
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_CODEWORDS)]
+    pub codewords: u32,
+
+    /// Replace the output if it exists
+    #[arg(short, long)]
+    pub force: bool,
 }
 
 /// Show how a model's labels are protected; needs no key

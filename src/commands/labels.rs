@@ -8,6 +8,7 @@ mod inspect;
 mod keygen;
 mod layer_run;
 mod protect;
+mod targets;
 mod trace;
 
 use anyhow::Result;
@@ -21,6 +22,7 @@ pub fn run(args: &Labels, quiet: bool) -> Result<()> {
         Labels::Users(args) => keygen::users(args, quiet),
         Labels::Revoke(args) => keygen::revoke(args, quiet),
         Labels::Protect(args) => protect::run(args, quiet),
+        Labels::Targets(args) => targets::run(args, quiet),
         Labels::Inspect(args) => inspect::run(args),
         Labels::Decode(args) => decode::run(args, quiet),
         Labels::Trace(args) => trace::run(args, quiet),

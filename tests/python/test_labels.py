@@ -251,3 +251,49 @@ def test_a_model_is_protected_as_a_whole_too(vendor, tool, tmp_path):
     done = vendor.protect(protected, "--force", code=EXIT_CODES["usage"])
     assert "already" in done.stderr
     vendor.protect(model, code=EXIT_CODES["usage"])
+
+
+def test_models_that_were_trained_with_targets(vendor, tmp_path):
+    """What training gives is made here by hand: rows whose product with the decoding matrix is the original's layer."""
+    model, feed, _ = digits("cnn")
+    targets = tmp_path / "targets.npz"
+    vendor.tool("labels", "targets", "-o", targets, "--classes", 10)
+    assert targets.stat().st_mode & 0o777 == 0o600
+    vendor.tool("labels", "targets", "-o", targets, "--classes", 10, code=EXIT_CODES["io"])
+    decoding = np.load(targets)["decoding"]
+    assert decoding.shape == (80, 10) and ((decoding != 0).sum(1) == 1).all() and ((decoding != 0).sum(0) == 8).all()
+    weights = np.abs(decoding[decoding != 0])
+    assert weights.min() >= 0.5 and weights.max() <= 1.5 and (decoding > 0).any() and (decoding < 0).any()
+    rows_of = [np.flatnonzero(decoding[:, y]) for y in range(10)]
+
+    loaded = onnx.load(model)
+    node = next(node for node in loaded.graph.node if node.output[0] == loaded.graph.output[0].name)
+    weight, bias = (next(t for t in loaded.graph.initializer if t.name == name) for name in node.input[1:])
+    a = np.hstack([onnx.numpy_helper.to_array(weight), onnx.numpy_helper.to_array(bias)[:, None]])
+    weights_64 = [[round(64 * float(decoding[row, y])) for row in rows_of[y]] for y in range(10)]
+    split = onnxseal_labels.split(a, weights_64, np.random.default_rng(1).standard_normal((10, 8, a.shape[1])))
+    g = np.zeros((80, a.shape[1]), np.float32)
+    for y in range(10):
+        g[rows_of[y]] = split[y]
+    weight.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(g[:, :-1]), weight.name))
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(g[:, -1]), bias.name))
+    loaded.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 80
+    trained = tmp_path / "trained.onnx"
+    onnx.save(loaded, trained)
+
+    protected = vendor.protect(trained, "--targets", targets)
+    answers = run(protected, feed)[0]
+    assert np.array_equal(answers, run(trained, feed)[0])
+    classes, probabilities = vendor.decode(protected, answers)
+    wanted = run(model, feed)[0]
+    assert (classes == wanted.argmax(1)).all() and np.abs(probabilities - softmax(wanted)).max() < 1e-5
+
+    out = tmp_path / "out" / "labels.onnx"
+    out.unlink()
+    for changed in [decoding[:72], decoding * 2, decoding + 1, decoding[:, :9]]:
+        np.savez(tmp_path / "bad.npz", decoding=changed)
+        assert vendor.protect(trained, "--targets", tmp_path / "bad.npz", code=EXIT_CODES["usage"]).stderr
+    np.savez(tmp_path / "bad.npz", other=decoding)
+    vendor.protect(trained, "--targets", tmp_path / "bad.npz", code=EXIT_CODES["usage"])
+    assert "80" in vendor.protect(model, "--targets", targets, code=EXIT_CODES["usage"]).stderr
+    assert not out.exists()

@@ -26,5 +26,5 @@ pub use authority::{Authority, MAX_COLLUSION, Protected, Suspect, TraceInput, Tr
 pub use decode::{Decoder, classes, softmax};
 pub use error::{Error, Result};
 pub use key::{MAX_NAME_CHARS, UserKey};
-pub use protect::{DEFAULT_CODEWORDS, Plan, protect};
+pub use protect::{DEFAULT_CODEWORDS, Plan, attach, protect, targets};
 pub use table::{Description, MAX_CODEWORDS, MAX_ROWS, RowKind, Table};

@@ -6,8 +6,8 @@ use chacha20::rand_core::{Rng as _, SeedableRng as _};
 use crate::authority::{Authority, Protected, TraceRow, hex, random_seed};
 use crate::error::{Error, Result};
 use crate::head::{Head, Rows, Stored};
-use crate::shares::split;
-use crate::table::{Description, MAX_CODEWORDS, RowKind, Table};
+use crate::shares::{WEIGHTS, draw_weight, split};
+use crate::table::{Description, MAX_CODEWORDS, MAX_ROWS, RowKind, Table};
 use crate::traces::Trace;
 
 /// Codewords of a class where nobody says otherwise. With fewer of them, unlabelled answers show which belong together.
@@ -34,11 +34,7 @@ pub fn protect(
     codewords: u32,
     traces: &[Trace],
 ) -> Result<Plan> {
-    if !(2..=MAX_CODEWORDS).contains(&codewords) {
-        return Err(Error::Usage(format!(
-            "a class has 2 to {MAX_CODEWORDS} codewords"
-        )));
-    }
+    check_codewords(codewords)?;
     let n = codewords as usize;
     let has_bias = head.bias.is_some() || !traces.is_empty();
     let columns = head.columns + usize::from(has_bias);
@@ -98,12 +94,113 @@ pub fn protect(
         }
     }
     drop(shares);
-    if !rows
-        .weights
-        .iter()
-        .chain(rows.bias.iter().flatten())
-        .all(|value| value.is_finite())
-    {
+    let kept = |table: &Table| {
+        let rows = of_traces
+            .iter()
+            .filter_map(|c| Some(TraceRow::new(*c, &table.row(*c)?)));
+        rows.collect()
+    };
+    finish(
+        head,
+        authority,
+        (head.classes, codewords),
+        rows,
+        &kinds,
+        kept,
+    )
+}
+
+/// Random rows for a model that is trained to answer with shares: `codewords` of each class, in random order.
+///
+/// # Errors
+/// [`Error::Usage`] for numbers that are out of range.
+pub fn targets(classes: u32, codewords: u32) -> Result<Vec<RowKind>> {
+    check_codewords(codewords)?;
+    let n_rows = u64::from(classes) * u64::from(codewords);
+    if classes < 2 || n_rows > u64::from(MAX_ROWS) {
+        return Err(Error::Usage(format!(
+            "there are 2 classes at least, and {MAX_ROWS} rows at most"
+        )));
+    }
+    let mut rng = ChaCha20Rng::from_seed(*random_seed()?);
+    let order = shuffled(n_rows as usize)?;
+    let row = |from: usize| RowKind::Share {
+        class: from as u32 / codewords,
+        weight: draw_weight(&mut rng),
+    };
+    Ok(order.into_iter().map(row).collect())
+}
+
+/// Makes the table of a model that was trained to answer with shares: its rows stay as they are. `kinds` are those of [`targets`].
+///
+/// # Errors
+/// [`Error::Usage`] where the layer has other rows than these, or a class has not as many as the others.
+pub fn attach(head: &Head, authority: &Authority, classes: u32, kinds: &[RowKind]) -> Result<Plan> {
+    let codewords = kinds.len() as u32 / classes.max(1);
+    check_codewords(codewords)?;
+    let usage = |reason: String| Err(Error::Usage(reason));
+    if !head.tail.is_empty() {
+        return usage(format!(
+            "something follows {}: a model that was trained on targets ends with the layer that answers",
+            head.node
+        ));
+    }
+    if head.classes != kinds.len() {
+        return usage(format!(
+            "{} answers with {} rows, and the targets are for {}",
+            head.node,
+            head.classes,
+            kinds.len()
+        ));
+    }
+    let mut n_of_class = vec![0; classes as usize];
+    for kind in kinds {
+        if let RowKind::Share { class, weight } = kind
+            && WEIGHTS.contains(&weight.saturating_abs())
+            && let Some(n) = n_of_class.get_mut(*class as usize)
+        {
+            *n += 1;
+        }
+    }
+    if n_of_class.iter().any(|n| *n != codewords) {
+        return usage("the targets have not the same number of rows for each class".into());
+    }
+    let floats = |values: &[f64]| values.iter().map(|value| *value as f32).collect();
+    let rows = Rows {
+        weights: floats(&head.weights),
+        bias: head.bias.as_deref().map(floats),
+    };
+    let none = |_: &Table| Vec::new();
+    finish(
+        head,
+        authority,
+        (classes as usize, codewords),
+        rows,
+        kinds,
+        none,
+    )
+}
+
+fn check_codewords(codewords: u32) -> Result<()> {
+    match (2..=MAX_CODEWORDS).contains(&codewords) {
+        true => Ok(()),
+        false => Err(Error::Usage(format!(
+            "a class has 2 to {MAX_CODEWORDS} codewords"
+        ))),
+    }
+}
+
+/// The table of rows, and what is kept of their traces.
+fn finish(
+    head: &Head,
+    authority: &Authority,
+    (classes, codewords): (usize, u32),
+    rows: Rows,
+    kinds: &[RowKind],
+    traces: impl FnOnce(&Table) -> Vec<TraceRow>,
+) -> Result<Plan> {
+    let mut values = rows.weights.iter().chain(rows.bias.iter().flatten());
+    if !values.all(|value| value.is_finite()) {
         return Err(Error::Usage(
             "the layer has weights that are no numbers, or too large for floats".into(),
         ));
@@ -118,16 +215,13 @@ pub fn protect(
         tail: &head.tail,
         stored: &stored,
     };
-    let table = Table::build(authority, &about, head.classes as u32, codewords, &kinds)?;
-    let kept = of_traces
-        .iter()
-        .filter_map(|c| Some(TraceRow::new(*c, &table.row(*c)?)));
+    let table = Table::build(authority, &about, classes as u32, codewords, kinds)?;
     let protected = Protected {
         digest: hex(table.digest()),
         file: String::new(),
         classes: table.classes(),
         codewords,
-        traces: kept.collect(),
+        traces: traces(&table),
         inputs: Vec::new(),
         firing: None,
         samples: 0,

@@ -126,7 +126,7 @@ pub fn split(matrix: &[f64], columns: usize, codewords: usize, seed: &[u8; 32]) 
 type Job<'a> = (usize, ((&'a [f64], &'a mut [f32]), &'a mut [i8]));
 
 /// An integer from 32 to 96, of either sign: all 130 are equally likely.
-fn draw_weight(rng: &mut ChaCha20Rng) -> i8 {
+pub(crate) fn draw_weight(rng: &mut ChaCha20Rng) -> i8 {
     loop {
         // 7 bits of size, one of sign.
         let byte = rng.next_u32() as u8;

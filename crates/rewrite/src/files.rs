@@ -41,6 +41,15 @@ pub struct Written {
     pub len_bytes: u64,
 }
 
+/// The files of a model with edits, in memory.
+#[derive(Clone, Debug)]
+pub struct Edited {
+    /// The model file.
+    pub model: Vec<u8>,
+    /// External data: the model's normalised paths, and the files' bytes.
+    pub external: Vec<(String, Vec<u8>)>,
+}
+
 /// A file that is to be written.
 struct Destination {
     location: Location,
@@ -96,7 +105,7 @@ impl Files {
     ///
     /// # Errors
     /// [`Error::Store`].
-    pub fn edited(&self, edits: &[Edit]) -> Result<(Vec<u8>, Vec<(String, Vec<u8>)>)> {
+    pub fn edited(&self, edits: &[Edit]) -> Result<Edited> {
         let of_file = |file: u32| edits.iter().filter(move |edit| edit.file == FileId(file));
         let mut external = self.read_external()?;
         for (file, (_, bytes)) in (1..).zip(&mut external) {
@@ -104,7 +113,10 @@ impl Files {
                 *bytes = apply(bytes, of_file(file))?;
             }
         }
-        Ok((apply(&self.map, of_file(0))?, external))
+        Ok(Edited {
+            model: apply(&self.map, of_file(0))?,
+            external,
+        })
     }
 
     /// Calls `with` with the located model.

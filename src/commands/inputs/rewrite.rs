@@ -109,9 +109,9 @@ fn check(
     }
     let entry = entry(files, &rewritten.input)?;
     let original = InMemory::new(files.bytes(), files.read_external()?);
-    let (model, external) = files.edited(rewritten)?;
-    let changed = InMemory::new(&model, external);
-    drop(model);
+    let edited = files.edited(rewritten)?;
+    let changed = InMemory::new(&edited.model, edited.external);
+    drop(edited.model);
     let agreement =
         agree::run((&original, &changed), &rewritten.input, &entry, keys).context(not_run)?;
     let (limit, why) = agree::limit(&entry, agreement.own);

@@ -12,12 +12,13 @@ use onnxseal_core::{InMemory, Location, OutputOptions};
 use onnxseal_labels::head::Head;
 use onnxseal_labels::traces::{Features, Trace, Traces, make};
 use onnxseal_labels::{
-    Authority, DEFAULT_CODEWORDS, Decoder, Plan, Protected, TraceInput, protect,
+    Authority, DEFAULT_CODEWORDS, Decoder, Plan, Protected, TraceInput, attach, protect,
 };
 use onnxseal_rewrite::{Edit, Files, Written};
 
 use super::authority;
 use super::layer_run::{LayerRun, Ran};
+use super::targets;
 use crate::cli::assess::DataArgs;
 use crate::exit::Usage;
 use crate::keys::{IdentityArgs, label_authority};
@@ -38,6 +39,8 @@ const LIMITS: [f64; 2] = [1e-4, 2e-2];
 pub struct Wanted<'a> {
     /// Shares of each class.
     pub codewords: u32,
+    /// The file that the model was trained with, if it was.
+    pub targets: Option<&'a Path>,
     /// The output that has the classes, if the model has several.
     pub output_name: Option<&'a str>,
     /// How many traces are added.
@@ -81,7 +84,13 @@ pub fn encrypt(
         (n, Some(data)) => Some(trace(model, &files, &head, data, n)?),
     };
     let traces: &[Trace] = made.as_ref().map_or(&[], |made| &made.traces.all);
-    let plan = protect(&head, authority, wanted.codewords, traces)?;
+    let plan = match wanted.targets {
+        None => protect(&head, authority, wanted.codewords, traces)?,
+        Some(path) => {
+            let (classes, rows) = targets::read(path)?;
+            attach(&head, authority, classes, &rows)?
+        }
+    };
     let edits = files.with(|source| head.edits(source, &plan.stored, &plan.table.to_text()))?;
     let encrypted = Encrypted {
         files,
@@ -90,7 +99,8 @@ pub fn encrypt(
         edits,
         made,
     };
-    if wanted.check {
+    // Rows that stay as they are need no comparison.
+    if wanted.check && wanted.targets.is_none() {
         encrypted.compare(model, authority, data, quiet)?;
     }
     Ok(encrypted)
@@ -121,7 +131,7 @@ impl Encrypted {
             self.head.node,
             count(u64::from(self.plan.table.n_rows()), "row"),
             // There are two at least.
-            format_args!("{} classes", self.head.classes)
+            format_args!("{} classes", self.plan.table.classes())
         ));
         if let Some(made) = &self.made {
             note(&format!(
@@ -191,9 +201,9 @@ impl Encrypted {
         };
         let wanted = original.run(&samples, n)?.answers;
         drop(original);
-        let (bytes, external) = self.files.edited(&self.edits)?;
-        let changed = Memory::new(&bytes, external);
-        drop(bytes);
+        let edited = self.files.edited(&self.edits)?;
+        let changed = Memory::new(&edited.model, edited.external);
+        drop(edited.model);
         let mut changed = LayerRun::of(model, &changed, input, answers)?;
         let answers = changed.run(&samples, n)?.answers;
         let shape = [&[n], &answers.dims[..]].concat();
@@ -228,6 +238,7 @@ pub fn in_memory(
     let mut authority = label_authority(path, "--labels", identities, quiet)?;
     let wanted = Wanted {
         codewords: DEFAULT_CODEWORDS,
+        targets: None,
         output_name: None,
         traces: 0,
         data: None,
@@ -239,9 +250,9 @@ pub fn in_memory(
     if !quiet {
         encrypted.report("encrypted labels");
     }
-    let (bytes, external) = encrypted.files.edited(&encrypted.edits)?;
-    let mut memory = InMemory::new(model.to_name(), bytes);
-    let external = external.into_iter();
+    let edited = encrypted.files.edited(&encrypted.edits)?;
+    let mut memory = InMemory::new(model.to_name(), edited.model);
+    let external = edited.external.into_iter();
     memory.external = external.map(|(path, bytes)| (path, bytes.into())).collect();
     Ok(memory)
 }

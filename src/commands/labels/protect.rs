@@ -16,6 +16,7 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     let mut authority = authority::read(&args.authority, quiet)?;
     let wanted = Wanted {
         codewords: args.codewords,
+        targets: args.targets.as_deref(),
         output_name: args.output_name.as_deref(),
         traces: args.traces,
         data: Some(&args.data),

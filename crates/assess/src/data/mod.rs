@@ -12,7 +12,7 @@ use std::io::Read;
 use std::path::Path;
 
 pub use fit::{fit, random};
-pub use npy::{Stored, write_npz};
+pub use npy::{Stored, npz, write_npz};
 
 use crate::engine::Values;
 use crate::error::{Error, Result, bad, io};

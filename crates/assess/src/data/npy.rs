@@ -1,7 +1,7 @@
 //! Arrays of NumPy: `.npy`, and `.npz`, a zip of these.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Write as _};
+use std::io::{BufReader, Cursor, Read, Seek, Write};
 use std::path::Path;
 
 use half::f16;
@@ -66,19 +66,30 @@ pub struct Stored {
 /// # Errors
 /// [`crate::Error::Io`].
 pub fn write_npz(path: &Path, arrays: &[Stored]) -> Result<()> {
-    let mut archive = ZipWriter::new(File::create(path).map_err(io(path))?);
+    let file = File::create(path).map_err(io(path))?;
+    put_npz(file, arrays).map_err(io(path)).map(drop)
+}
+
+/// The bytes of an `.npz`.
+///
+/// # Errors
+/// Where an array is too large for one.
+pub fn npz(arrays: &[Stored]) -> std::io::Result<Vec<u8>> {
+    put_npz(Cursor::new(Vec::new()), arrays).map(Cursor::into_inner)
+}
+
+fn put_npz<W: Write + Seek>(to: W, arrays: &[Stored]) -> std::io::Result<W> {
+    let mut archive = ZipWriter::new(to);
     let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
-    let mut put = |array: &Stored| -> std::io::Result<()> {
+    for array in arrays {
         let name = format!("{}.npy", array.name);
         archive
             .start_file(name, options)
             .map_err(std::io::Error::other)?;
         archive.write_all(&Header::bytes_of(array.descr, &array.dims))?;
-        archive.write_all(&array.bytes)
-    };
-    arrays.iter().try_for_each(&mut put).map_err(io(path))?;
-    let finished = archive.finish().map_err(std::io::Error::other);
-    finished.map(drop).map_err(io(path))
+        archive.write_all(&array.bytes)?;
+    }
+    archive.finish().map_err(std::io::Error::other)
 }
 
 fn parse(path: &Path, name: Option<String>, mut from: impl Read) -> Result<Array> {

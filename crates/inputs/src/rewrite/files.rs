@@ -39,7 +39,7 @@ impl Files {
     ///
     /// # Errors
     /// As [`onnxseal_rewrite::Files::edited`].
-    pub fn edited(&self, rewritten: &Rewritten) -> Result<(Vec<u8>, Vec<(String, Vec<u8>)>)> {
+    pub fn edited(&self, rewritten: &Rewritten) -> Result<onnxseal_rewrite::Edited> {
         Ok(self.0.edited(&rewritten.edits)?)
     }
 
