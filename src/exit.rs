@@ -263,6 +263,9 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::OrtFormat { .. } => "protect the ONNX model that it was made of",
         Error::NotProtected { .. } => "run `onnxseal protect` to protect it",
         Error::ReplaceSeveral { .. } => "write to a new folder, then swap the folders",
+        Error::TooLong { .. } => {
+            "save the model with external data, such as by onnx.save(..., save_as_external_data=True), and protect that"
+        }
         Error::OutputIsInput { .. } => {
             "write to another folder: external data keeps its relative path (only `protect` can rename it). To change the model in place: `protect --in-place`, or `rekey` and `rotate` without --output"
         }

@@ -159,6 +159,17 @@ pub enum Error {
         /// The output that exists.
         path: PathBuf,
     },
+    /// With its protection the model file would be longer than ONNX Runtime can read.
+    #[error(
+        "{} would have {len_bytes} bytes with its protection, and no ONNX model file of more than 2 GiB can be read",
+        shown(path)
+    )]
+    TooLong {
+        /// The model file.
+        path: PathBuf,
+        /// Bytes of the protected model file, at least.
+        len_bytes: u64,
+    },
     /// An output would overwrite an input.
     #[error("{} is an input of this model and would be overwritten", shown(path))]
     OutputIsInput {
@@ -375,7 +386,8 @@ impl Error {
             }
             #[cfg(feature = "protect")]
             Error::Policy(_) => ErrorKind::Usage,
-            Error::AlreadyProtected { .. }
+            Error::TooLong { .. }
+            | Error::AlreadyProtected { .. }
             | Error::NotProtected { .. }
             | Error::OrtFormat { .. }
             | Error::OutputIsInput { .. }

@@ -143,6 +143,23 @@ impl Artifact {
     }
 }
 
+/// What protobuf's readers take, ONNX Runtime's among them.
+#[cfg(feature = "protect")]
+const MAX_MODEL_BYTES: u64 = i32::MAX as u64;
+
+/// Fails where a tail of `tail_bytes` makes a model of `model_bytes` at `path` too long for protobuf. Longer ones are too long as they are.
+#[cfg(feature = "protect")]
+pub(crate) fn check_len(path: &Path, model_bytes: u64, tail_bytes: usize) -> Result<()> {
+    let len_bytes = model_bytes.saturating_add(tail_bytes as u64);
+    match model_bytes <= MAX_MODEL_BYTES && len_bytes > MAX_MODEL_BYTES {
+        true => Err(Error::TooLong {
+            path: path.to_owned(),
+            len_bytes,
+        }),
+        false => Ok(()),
+    }
+}
+
 /// The tail's bytes, of which `end` is what [`encode_end`] gives.
 #[cfg(feature = "protect")]
 pub(crate) fn encode(manifest: &[u8], tags: &[u8], mac: &[u8], end: &[u8]) -> Vec<u8> {
@@ -163,4 +180,21 @@ pub(crate) fn encode_end(signature: Option<&str>, keys: &WrappedKeys) -> Vec<u8>
     let signature = signature.map(|armored| (tail::SIG, armored.as_bytes()));
     let entries = signature.into_iter().chain([(tail::KEY, key.as_bytes())]);
     tail::encode(&entries.collect::<Vec<_>>())
+}
+
+#[cfg(all(test, feature = "protect"))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_model_does_not_outgrow_protobuf() {
+        let path = Path::new("m.onnx");
+        check_len(path, MAX_MODEL_BYTES - 10, 10).unwrap();
+        let error = check_len(path, MAX_MODEL_BYTES - 10, 11).unwrap_err();
+        assert!(matches!(error, Error::TooLong { len_bytes, .. } if len_bytes == 1 << 31));
+        // No program can read it as it is.
+        check_len(path, MAX_MODEL_BYTES + 1, 11).unwrap();
+        check_len(path, u64::MAX, 11).unwrap();
+    }
 }

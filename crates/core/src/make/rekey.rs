@@ -3,7 +3,7 @@
 use onnxseal_store::{Flush, Location};
 
 use crate::error::{Error, Result, Usage};
-use crate::format::artifact::encode_end;
+use crate::format::artifact::{check_len, encode_end};
 use crate::format::spans::SpanSet;
 use crate::make::audience::Audience;
 use crate::make::splice::splice;
@@ -65,6 +65,9 @@ pub fn rekey<'a>(
     let external = protected.open_external()?;
     let manifest = protected.manifest();
     let inputs = || protected.files(&external);
+    let tail = [protected.artifact.split_end().0, &end].concat();
+    let path = &protected.source.input.path;
+    check_len(path, manifest.model_bytes(), tail.len())?;
     let paths = outputs::paths(&output.into(), &manifest.files, inputs())?;
     let outputs = Outputs::create(paths, publication.into())?;
     // Chunks stay as they are: files are cloned if the file system can, and copied otherwise.
@@ -72,7 +75,6 @@ pub fn rekey<'a>(
     let mut transfer = Transfer::new(manifest, inputs(), &outputs);
     transfer.clone_files(&unchanged);
     transfer.copy(progress)?;
-    let tail = [protected.artifact.split_end().0, &end].concat();
     outputs.write_tail(&tail, manifest.model_bytes())?;
     transfer.finish(protected.tail(), &tail, None)?;
     outputs.publish(inputs())?;

@@ -78,6 +78,14 @@ impl Sealing<'_> {
         let keys = data_key.seal_tiers(&manifest_bytes, tiers);
         let keys = keys.map_err(Error::Key)?;
         let wrapped = self.recipients.wrap(data_key, &manifest)?;
+        let path = plaintext.inputs().first().map(|model| model.path.clone());
+        let path = path.unwrap_or_default();
+        let mut tags = vec![0; manifest.n_chunks() as usize * TAG_BYTES];
+        // At once, without a signature and the tags of higher tiers: all bytes are read from here on.
+        let end = artifact::encode_end(None, &wrapped);
+        let shortest = artifact::encode(&manifest_bytes, &tags, &[], &end);
+        artifact::check_len(&path, manifest.model_bytes(), shortest.len())?;
+        drop(shortest);
         let targets = Targets::of(&manifest);
         let upper = &keys.upper;
         // The tags of a tier above the first come after those of all lower ones.
@@ -91,7 +99,6 @@ impl Sealing<'_> {
         let mut transfer = Transfer::new(&manifest, plaintext.inputs().into_iter(), outputs);
         transfer.clone_files(changed);
         let leaves = self.signing_key.map(|_| Leaves::new(&manifest));
-        let mut tags = vec![0; manifest.n_chunks() as usize * TAG_BYTES];
         let (tag_places, _) = tags.as_chunks_mut::<TAG_BYTES>();
         let items = tag_places.iter_mut().zip(plaintext.stored_tags());
         transfer.run(items, progress, |chunk, bytes, tools, (tag, stored)| {
@@ -130,6 +137,7 @@ impl Sealing<'_> {
         };
         let end = artifact::encode_end(signature.as_deref(), &wrapped);
         let tail = artifact::encode(&manifest_bytes, &tags, &mac, &end);
+        artifact::check_len(&path, manifest.model_bytes(), tail.len())?;
         outputs.write_tail(&tail, manifest.model_bytes())?;
         transfer.finish(plaintext.tail(), &tail, Some(self.weights))
     }

@@ -13,7 +13,7 @@ use onnxseal_store::splice::{Change, Ending, Splice, Torn};
 use onnxseal_store::{Flush, Location};
 
 use crate::error::{Error, Result};
-use crate::format::artifact::Artifact;
+use crate::format::artifact::{self, Artifact};
 use crate::open::protected::Protected;
 use crate::pass::source::Source;
 
@@ -37,6 +37,7 @@ pub(crate) fn splice<T>(
     input.check_in_place()?;
     let (before, old) = protected.artifact.split_end();
     let context = protected.manifest().model_bytes();
+    artifact::check_len(path, context, before.len() + new.len())?;
     let change = Change {
         context,
         start: context + before.len() as u64,
