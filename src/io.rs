@@ -14,8 +14,13 @@ use crate::cli;
 use crate::exit::Usage;
 use crate::keys::names_a_file;
 
-/// Writes the `text` of a new key to `path`, readable by its owner alone; never over an existing file.
+/// Writes the `text` of a new key to `path`, readable by its owner alone; never over an existing file. It is on the disk then.
 pub fn write_identity(text: &str, path: &Path) -> Result<()> {
+    write_key(text, path, true)
+}
+
+/// The same; `sync` says whether to wait until it is on the disk. Keys that can be made again need not be waited for one by one.
+pub fn write_key(text: &str, path: &Path, sync: bool) -> Result<()> {
     let context = || format!("cannot write {}", path.display());
     let mut options = File::options();
     options.write(true).create_new(true);
@@ -33,9 +38,10 @@ pub fn write_identity(text: &str, path: &Path) -> Result<()> {
     })?;
     let written = file
         .write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
+        .and_then(|()| if sync { file.sync_all() } else { Ok(()) })
         .with_context(context);
     match &written {
+        Ok(()) if !sync => {}
         Ok(()) => sync_folder(path),
         Err(_) => drop(fs::remove_file(path)),
     }

@@ -13,7 +13,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::cores::on_all_cores;
 use crate::error::{Error, Result};
-use crate::group::{Exponents, POINT_BYTES, Place, Row, open};
+use crate::group::{Exponents, POINT_BYTES, Place, Row, reveal};
 use crate::key::{UserKey, check_name, decrypted, from_hex, push_hex, read_file, user_id};
 use crate::traces::{innocent, threshold};
 
@@ -376,18 +376,24 @@ impl Authority {
             .iter()
             .map(|trace| trace.row(self.book.collusion).ok_or_else(damaged));
         let rows = rows.collect::<Result<Vec<Row>>>()?;
+        let prepared = on_all_cores(rows.len(), |i| {
+            let row = rows.get(i).ok_or_else(damaged)?;
+            self.exponents.prepare(&row.points).map_err(|_| damaged())
+        })?;
         let users = &self.book.users;
         let matches = on_all_cores(users.len(), |i| {
             let name = users.get(i).map_or("", |user| &user.name);
             let key = self.derive(name)?;
             let mut matches = 0;
-            for ((trace, row), answer) in model.traces.iter().zip(&rows).zip(answers) {
+            let of_rows = rows.iter().zip(&prepared);
+            for ((trace, (row, prepared)), answer) in model.traces.iter().zip(of_rows).zip(answers)
+            {
                 let place = Place {
                     digest: &digest,
                     row: trace.row,
                     classes: model.classes,
                 };
-                let class = open(place, row, key.secrets())?.class;
+                let class = reveal(place, row, &prepared.shared(key.secrets())).class;
                 matches += usize::from(*answer == Some(class));
             }
             Ok(matches)

@@ -7,7 +7,7 @@
 
 use chacha20::ChaCha20Rng;
 use chacha20::rand_core::{Rng as _, SeedableRng as _};
-use curve25519_dalek::ristretto::{CompressedRistretto, RistrettoPoint};
+use curve25519_dalek::ristretto::{CompressedRistretto, RistrettoBasepointTable, RistrettoPoint};
 use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::{IsIdentity as _, MultiscalarMul as _};
 use onnxseal_crypto::labels::{LabelSeed, hash};
@@ -151,6 +151,22 @@ impl Exponents {
         (points, check_value(digest, &secret))
     }
 
+    /// The points of a row, for the keys of many users.
+    ///
+    /// # Errors
+    /// [`Error::MalformedTable`] for a point that is none, or the identity.
+    pub(crate) fn prepare(&self, points: &[[u8; POINT_BYTES]]) -> Result<Prepared> {
+        let points = decoded(points)?;
+        let first = points.first().copied().unwrap_or_default();
+        let pairs = points.iter().zip(self.generators.iter()).skip(1);
+        Ok(Prepared {
+            first: *self.zeta * first,
+            others: pairs
+                .map(|(u, a)| RistrettoBasepointTable::create(&(u - a * first)))
+                .collect(),
+        })
+    }
+
     /// `u_j = r g_j`, and `S = r zeta B`, encoded.
     fn pair(&self, r: &Scalar) -> (Vec<[u8; POINT_BYTES]>, [u8; POINT_BYTES]) {
         let points = self
@@ -168,6 +184,21 @@ fn scalar(seed: &LabelSeed, purpose: &str, context: &[u8]) -> Result<Scalar> {
     Ok(Scalar::from_bytes_mod_order_wide(&wide))
 }
 
+/// Points of a row, decoded.
+///
+/// # Errors
+/// [`Error::MalformedTable`] for a point that is none, or the identity.
+fn decoded(points: &[[u8; POINT_BYTES]]) -> Result<Vec<RistrettoPoint>> {
+    let decoded = points.iter().map(|point| {
+        let point = CompressedRistretto(*point).decompress();
+        let point = point.filter(|point| !point.is_identity());
+        point.ok_or(Error::MalformedTable {
+            reason: "a point is not one of the group",
+        })
+    });
+    decoded.collect()
+}
+
 /// `S = sum z_j u_j`, encoded.
 ///
 /// # Errors
@@ -176,30 +207,42 @@ pub(crate) fn shared(
     secrets: &[Scalar],
     points: &[[u8; POINT_BYTES]],
 ) -> Result<[u8; POINT_BYTES]> {
-    let decoded = points.iter().map(|point| {
-        let point = CompressedRistretto(*point).decompress();
-        let point = point.filter(|point| !point.is_identity());
-        point.ok_or(Error::MalformedTable {
-            reason: "a point is not one of the group",
-        })
-    });
-    let decoded = decoded.collect::<Result<Vec<RistrettoPoint>>>()?;
-    Ok(RistrettoPoint::multiscalar_mul(secrets, &decoded)
+    Ok(RistrettoPoint::multiscalar_mul(secrets, &decoded(points)?)
         .compress()
         .to_bytes())
 }
 
+/// A row as its authority opens it with the keys of many users: `S = zeta u_0 + sum z_j (u_j - a_j u_0)` over j from 1, where the points
+/// are those of all users, and have tables.
+pub(crate) struct Prepared {
+    first: RistrettoPoint,
+    others: Vec<RistrettoBasepointTable>,
+}
+
+impl Prepared {
+    /// `S` of one key, encoded.
+    pub(crate) fn shared(&self, secrets: &[Scalar]) -> [u8; POINT_BYTES] {
+        let pairs = self.others.iter().zip(secrets.iter().skip(1));
+        let sum = pairs.fold(self.first, |sum, (table, z)| sum + table * z);
+        sum.compress().to_bytes()
+    }
+}
+
 /// What a key reads in a row. Of a Fake, the weight means nothing.
 pub(crate) fn open(place: Place<'_>, row: &Row, secrets: &[Scalar]) -> Result<Hidden> {
-    let secret = shared(secrets, &row.points)?;
-    let sum = u64::from(row.pad) + class_mask(place, &secret);
-    Ok(Hidden {
+    Ok(reveal(place, row, &shared(secrets, &row.points)?))
+}
+
+/// What is read in a row with its `S`.
+pub(crate) fn reveal(place: Place<'_>, row: &Row, secret: &[u8; POINT_BYTES]) -> Hidden {
+    let sum = u64::from(row.pad) + class_mask(place, secret);
+    Hidden {
         class: (sum % u64::from(place.classes.max(1))) as u32,
         weight: row
             .weight
-            .wrapping_sub(weight_mask(place, &secret))
+            .wrapping_sub(weight_mask(place, secret))
             .cast_signed(),
-    })
+    }
 }
 
 /// `u64le(hash(class, D ‖ u32le(row) ‖ S)) mod K`

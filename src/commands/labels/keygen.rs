@@ -105,7 +105,8 @@ pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
             Some(recipients) => key.to_encrypted_text(recipients)?.into(),
             None => key.to_text(),
         };
-        io::write_identity(&text, path)?;
+        // A key that a power loss takes is made again from the authority's file: it is the same one.
+        io::write_key(&text, path, is_file)?;
     }
     if !quiet {
         note(&format!(
