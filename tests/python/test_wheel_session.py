@@ -219,8 +219,13 @@ def test_options_that_are_given(model, tmp_path, identity):
     before = sys.getrefcount(opened)
     given = options()
     found = session(opened, None, given)
-    assert found._onnxseal_shared is None
+    # A copy has the weights, which ONNX Runtime uses where they lie.
+    assert sorted(name for name, _ in found._onnxseal_shared[1]) == ["first", "second"]
     assert_same(found, plain(path))
+    got = found.get_session_options()
+    assert got.intra_op_num_threads == 1 and got.use_deterministic_compute
+    del found
+    gc.collect()
     # Nothing of the model is kept: not by the options either.
     assert sys.getrefcount(opened) == before
     other = tmp_path / "other.onnx"
@@ -229,6 +234,42 @@ def test_options_that_are_given(model, tmp_path, identity):
     for wrong in (3, lambda: None):
         with pytest.raises(TypeError, match="SessionOptions"):
             session(sealed, identity, wrong)
+
+
+def test_options_that_cannot_be_copied(model, tmp_path, identity, monkeypatch):
+    """Those with providers, profiling and what ONNX Runtime hides get the model in one piece, as do all where copying fails."""
+    path, sealed = model
+    opened = onnxseal.open(sealed, identity)
+    profiled, provided, usual = options(), options(), options()
+    profiled.enable_profiling, profiled.profile_file_prefix = True, str(tmp_path / "profile")
+    provided.add_provider("CPUExecutionProvider", {})
+    for given in (profiled, provided):
+        found = onnxseal.InferenceSession(opened, given, providers=None if given is provided else OPTIONS["providers"])
+        assert found._onnxseal_shared is None
+        assert_same(found, plain(path))
+    from onnxseal import _session
+
+    assert session(opened, None, usual)._onnxseal_shared is not None
+    monkeypatch.setattr(_session, "_TINY", b"")
+    found = session(opened, None, usual)
+    assert found._onnxseal_shared is None
+    assert_same(found, plain(path))
+
+
+def test_settings_of_options_that_are_given_hold(tmp_path, identity):
+    """Free dimensions, entries and levels are the session's."""
+    path, sealed = saved(layers(), tmp_path / "layers.onnx"), tmp_path / "sealed.onnx"
+    onnxseal.protect(path, sealed, recipients=identity)
+    given = options()
+    given.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    given.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    given.log_severity_level = 3
+    found = session(sealed, identity, given)
+    assert found._onnxseal_shared is not None
+    got = found.get_session_options()
+    assert got.graph_optimization_level == given.graph_optimization_level and got.log_severity_level == 3
+    assert got.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert_same(found, onnxruntime.InferenceSession(path, given, **OPTIONS))
 
 
 def two_models(tmp_path, identity):
@@ -298,8 +339,10 @@ def test_nothing_decrypted_is_written_unless_it_is_allowed(model, tmp_path, iden
             with pytest.raises(onnxseal.UsageError, match=f"{said}.*allow_plaintext_on_disk=True"):
                 session(sealed, identity, sess_options)
     assert not out.exists()
-    assert_same(session(sealed, identity, optimized(), allow_plaintext_on_disk=True), plain(path))
-    assert_same(plain(out), plain(path))
+    for sess_options in (optimized(), optimized):
+        assert_same(session(sealed, identity, sess_options, allow_plaintext_on_disk=True), plain(path))
+        assert_same(plain(out), plain(path))
+        out.unlink()
 
 
 def test_models_that_are_not_protected_too(model, tmp_path, identity):

@@ -46,6 +46,27 @@ _WEIGHTS = "onnxseal.weights"
 _used = weakref.WeakKeyDictionary()
 
 
+# An Identity node: a session object of it is made, never initialized, to copy options.
+_TINY = (
+    b'\x08\x07:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
+    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
+)
+
+
+def _copied(options):
+    """Options with the same settings, or None if ONNX Runtime does not tell all settings.
+
+    A session object has a copy of its options. The copy has no execution providers and no libraries of custom operators.
+    """
+    # A session object begins a file if it is to profile. Versions before 1.23 do not tell of providers.
+    if options.enable_profiling or getattr(options, "has_providers", lambda: True)():
+        return None
+    try:
+        return onnxruntime.capi._pybind_state.InferenceSession(options, _TINY, False, False).session_options
+    except Exception:
+        return None
+
+
 def _holders(make):
     """What a function makes, and how many references to it there are."""
     made = make()
@@ -65,9 +86,10 @@ class InferenceSession(onnxruntime.InferenceSession):
     Parameters:
         path_or_bytes: A path, a URL, bytes or a file, as for `onnxseal.open`, or the `onnxseal.Model` that it returned.
         sess_options: None, an `onnxruntime.SessionOptions`, or a function without arguments that makes new ones.
-            An options object stays free of weights and serves for any number of models. This takes memory while the
-            session is made, because ONNX Runtime then gets the model in one piece, with all its weights. With None or
-            a function, ONNX Runtime uses weights where they lie as far as it can, and copies the others.
+            ONNX Runtime uses weights where they lie as far as it can, and copies the others. An options object stays
+            free of weights and serves for any number of models: a copy of it gets them. An object that cannot be
+            copied, because it has execution providers, custom operators that the model needs, or profiling, takes more
+            memory: ONNX Runtime then gets the model in one piece, with all its weights.
         providers, provider_options: As for ONNX Runtime. Only the processor uses weights where they lie.
         identity: The key that opens the model: the path of an identity file, its text, an `onnxseal.Identity`, an
             `onnxseal.Passphrase`, or several of these. The default is the one that ONNXSEAL_IDENTITY names.
@@ -156,11 +178,12 @@ class InferenceSession(onnxruntime.InferenceSession):
             return
 
         def create(options, how):
-            if not isinstance(options, onnxruntime.SessionOptions):
-                raise TypeError("sess_options must make an onnxruntime.SessionOptions")
             _check_unused(options)
             if not allow_plaintext_on_disk:
                 _check_writes_nothing(options)
+            if options.optimized_model_filepath:
+                # What ONNX Runtime writes has the weights that it was given in one piece.
+                how = "inline"
             skeleton, entries, shared, injected = model._prepare(how)
             for key, value in entries:
                 # ONNX Runtime warns of an entry that takes another's place.
@@ -179,33 +202,41 @@ class InferenceSession(onnxruntime.InferenceSession):
             self._onnxseal_shared = (model, shared) if shared else None
             super(InferenceSession, self).__init__(skeleton, options, providers, provider_options, **kwargs)
 
-        def create_with_others(options):
+        def create_with_new(make):
+            """Gives the options if somebody has them who may use them again: then there is no session."""
+            for how in ("share", "copy"):
+                options, n_holders = _holders(make)
+                if not isinstance(options, onnxruntime.SessionOptions):
+                    raise TypeError("sess_options must make an onnxruntime.SessionOptions")
+                if n_holders > _ALONE:
+                    return options
+                if how == "share" and not _is_for_processors(options, providers):
+                    how = "copy"
+                self._onnxseal_make, self._onnxseal_shared = make, None
+                try:
+                    return create(options, how)
+                except Exception:
+                    if self._onnxseal_shared is None:
+                        raise
+
+        def create_with_copy(options):
+            """Says whether a copy of the options serves. It does not for models with custom operators, which it has not."""
+            if _copied(options) is None:
+                return False
             try:
-                create(options, "inline")
+                create_with_new(lambda: _copied(options))
+            except Exception:
+                self._onnxseal_make = None
+                return False
+            return True
+
+        held = sess_options if given else create_with_new(sess_options or onnxruntime.SessionOptions)
+        if held is not None and not create_with_copy(held):
+            try:
+                create(held, "inline")
             except MalformedError:
                 # It may be too large for one piece: such options serve for this model alone.
-                create(options, "copy")
-
-        def create_with_new(how):
-            options, n_holders = _holders(sess_options or onnxruntime.SessionOptions)
-            if n_holders > _ALONE:
-                # Somebody has them who may use them again.
-                return create_with_others(options)
-            if how == "share" and not _is_for_processors(options, providers):
-                how = "copy"
-            self._onnxseal_make = sess_options or onnxruntime.SessionOptions
-            create(options, how)
-
-        if given:
-            create_with_others(sess_options)
-        else:
-            self._onnxseal_shared = None
-            try:
-                create_with_new("share")
-            except Exception:
-                if self._onnxseal_shared is None:
-                    raise
-                create_with_new("copy")
+                create(held, "copy")
         # The last attribute is released last: the memory after the session that uses it.
         self._onnxseal_shared = self.__dict__.pop("_onnxseal_shared")
         # For set_providers alone.
