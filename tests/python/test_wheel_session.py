@@ -272,6 +272,20 @@ def test_settings_of_options_that_are_given_hold(tmp_path, identity):
     assert_same(found, onnxruntime.InferenceSession(path, given, **OPTIONS))
 
 
+def test_matrices_that_are_not_packed(model, identity):
+    path, sealed = model
+    key, given = "session.disable_prepacking", options()
+    expected = plain(path).run(None, feed(plain(path)))[0]
+    for opened in (sealed, path):
+        for sess_options in (None, options, given):
+            found = session(opened, identity, sess_options, prepack=False, allow_plain=True)
+            assert np.abs(found.run(None, feed(found))[0] - expected).max() <= 1e-5 * np.abs(expected).max()
+            assert opened is path or found._onnxseal_shared is not None
+    # The object stays as it was.
+    with pytest.raises(RuntimeError):
+        given.get_session_config_entry(key)
+
+
 def two_models(tmp_path, identity):
     """Two models that differ in nothing but their weights: each as (plain, protected)."""
     found = []
