@@ -884,6 +884,69 @@ fn what_two_runs_of_an_earlier_version_broke_is_mended() {
     );
 }
 
+/// Makes the record of `model` what `change` makes of it.
+fn change_record(lab: &Lab, model: &str, change: impl Fn(&[u8]) -> Vec<u8>) {
+    for path in files(&lab.path("out/.onnxseal")) {
+        let text = fs::read(&path).unwrap();
+        let record = serde_json::from_slice::<Value>(&text);
+        if record.is_ok_and(|record| record["model"] == model) {
+            fs::write(&path, change(&text)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_a_power_loss_left_is_made_again_or_named() {
+    let lab = several_files();
+    lab.expect(0, &protect(&lab, &[]));
+    let resume = |more: &[&str], code: i32| {
+        let args = [&["--resume", "--report", "r.json"], more].concat();
+        let (_, err) = lab.expect(code, &protect(&lab, &args));
+        let found = totals(&report(&lab, "r.json"));
+        let verified = lab.run(&["-q", "verify", "out", "-i", "id.txt"]);
+        assert_eq!(verified.status.success(), code == 0, "{err}");
+        (found, err)
+    };
+    let write = |path: &str, bytes: &[u8]| fs::write(lab.path(path), bytes).unwrap();
+    // Names got to the disk, and no bytes: of an output, of a record, of both, of one file of several.
+    write("out/000.onnx", b"");
+    assert_eq!(resume(&[], 0).0, [1, 4, 0, 0]);
+    change_record(&lab, "000.onnx", |_| Vec::new());
+    write("out/000.onnx", b"");
+    write("out/a/weights/w.bin", b"");
+    assert_eq!(resume(&[], 0).0, [2, 3, 0, 0]);
+    change_record(&lab, "a/model.onnx", |text| text[..text.len() / 2].to_vec());
+    for file in files(&lab.path("out/a")) {
+        fs::write(file, b"").unwrap();
+    }
+    assert_eq!(resume(&[], 0).0, [1, 4, 0, 0]);
+    // Of external data the names did not.
+    fs::remove_dir_all(lab.path("out/b/weights")).unwrap();
+    write("out/b/model.onnx", b"");
+    assert_eq!(resume(&[], 0).0, [1, 4, 0, 0]);
+    assert_eq!(resume(&[], 0).0, [0, 5, 0, 0]);
+
+    // The bytes of an output got there in part: it never counts as done. Nobody can tell it from a file
+    // of somebody else.
+    let whole = fs::read(lab.path("out/000.onnx")).unwrap();
+    let mut holes = whole.clone();
+    holes[64..].fill(0);
+    for torn in [&whole[..whole.len() / 2], &holes] {
+        write("out/000.onnx", torn);
+        let (found, err) = resume(&[], 2);
+        assert_eq!(found, [0, 4, 1, 0]);
+        assert!(err.contains("out/000.onnx"), "{err}");
+        assert_eq!(fs::read(lab.path("out/000.onnx")).unwrap(), torn);
+        assert_eq!(resume(&["--force"], 0).0, [1, 4, 0, 0]);
+    }
+    // Those of its record did not: it is named, and may be made anew.
+    change_record(&lab, "000.onnx", |_| Vec::new());
+    let args = [&["--resume"], &["--report", "r.json"][..]].concat();
+    let (_, err) = lab.expect(2, &protect(&lab, &args));
+    assert!(err.contains("out/000.onnx"), "{err}");
+    assert_eq!(resume(&["--repair"], 0).0, [1, 4, 0, 0]);
+}
+
 #[test]
 fn outputs_of_a_run_whose_record_another_wrote_over_are_known() {
     let lab = several_files();

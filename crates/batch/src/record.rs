@@ -138,8 +138,41 @@ impl Target {
     /// What is there of the outputs, if it is what is `asked` for now.
     ///
     /// # Errors
-    /// [`Error::OutputForeign`] for a file that no record tells of; `Io` where a store does not answer.
+    /// [`Error::OutputForeign`] for a file that the record does not tell of, unless it is empty; `Io` where
+    /// a store does not answer.
     pub(crate) fn standing(&self, noted: &mut Noted, asked: &Asked<'_>) -> Result<Standing> {
+        Ok(match self.recorded(noted, asked)? {
+            Standing::Done(record) => Standing::Done(record),
+            Standing::Old(mut old) => {
+                self.add_empty(&mut old, asked)?;
+                Standing::Old(old)
+            }
+        })
+    }
+
+    /// Adds to the `old` outputs those that are empty: a power loss leaves such files where outputs, or
+    /// their records too, were not on the disk yet. Nothing is lost with them.
+    fn add_empty(&self, old: &mut Vec<FileDigest>, asked: &Asked<'_>) -> Result<()> {
+        if self.out.is_object() {
+            return Ok(());
+        }
+        let external = asked.external.iter().map(String::as_str);
+        for path in std::iter::once("").chain(external) {
+            if old.iter().any(|file| file.path == path) {
+                continue;
+            }
+            // What cannot be opened is in the way, and whoever makes the outputs says so.
+            if let Ok(Some(there)) = self.open(path)
+                && there.len == 0
+            {
+                old.push(digest(there, path, asked.progress)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The same as far as the record tells.
+    fn recorded(&self, noted: &mut Noted, asked: &Asked<'_>) -> Result<Standing> {
         let record = noted.record.as_ref();
         let candidates = candidates(record, asked);
         let mut old: Vec<FileDigest> = Vec::new();
@@ -148,12 +181,14 @@ impl Target {
                 continue;
             };
             let name = there.path.clone();
+            let is_empty = there.len == 0;
             let is_there = digest(there, path, asked.progress)?;
             let knows = |record: &Record| record.knows(&is_there);
             let is_known = record.is_some_and(knows)
                 || (asked.repair && self.may_be_ours(&is_there, record, asked)?);
-            // A model that is not protected is none that was protected, whatever a record says.
-            let is_ours = is_known && (!path.is_empty() || self.is_as_made(asked)?);
+            // A model that is not protected is none that was protected, whatever a record says. What is
+            // empty a power loss has left.
+            let is_ours = is_empty || is_known && (!path.is_empty() || self.is_as_made(asked)?);
             match is_ours {
                 true => old.push(is_there),
                 // Without a record it is whoever makes the outputs that finds them in the way.
