@@ -95,9 +95,7 @@ impl Bench {
     }
 
     fn protect(&self) {
-        println!(
-            "\nprotect to a new file: --no-sync against cp, and as it is against cp and fsync"
-        );
+        println!("\nprotect to a new file: against cp, and with --sync against cp and fsync");
         let (model, copy, out) = (&self.model, self.path("copy"), self.path("out.onnx"));
         for preset in Preset::ALL {
             let mut times = [const { Vec::new() }; 4];
@@ -110,19 +108,19 @@ impl Bench {
                 }));
                 fs::remove_file(&copy).unwrap();
                 let to = [model.to_str().unwrap(), "-o", out.to_str().unwrap()];
-                let quick = [&to[..], &["--no-sync"]].concat();
-                times[2].push(time(|| succeed(&mut self.protect_command(preset, &quick))));
+                let synced = [&to[..], &["--sync"]].concat();
+                times[2].push(time(|| succeed(&mut self.protect_command(preset, &to))));
                 fs::remove_file(&out).unwrap();
-                times[3].push(time(|| succeed(&mut self.protect_command(preset, &to))));
+                times[3].push(time(|| succeed(&mut self.protect_command(preset, &synced))));
                 fs::remove_file(&out).unwrap();
             }
-            let [cp, cp_sync, quick, protect] = times.map(median);
+            let [cp, cp_sync, protect, synced] = times.map(median);
             println!(
-                "  {:<9} {quick:.3?} = {:.2} x cp ({cp:.3?})   {protect:.3?} = {:.2} x cp + fsync ({cp_sync:.3?})   {:.2} x cp",
+                "  {:<9} {protect:.3?} = {:.2} x cp ({cp:.3?})   --sync {synced:.3?} = {:.2} x cp + fsync ({cp_sync:.3?})   {:.2} x cp",
                 preset.name(),
-                ratio(quick, cp),
-                ratio(protect, cp_sync),
-                ratio(protect, cp)
+                ratio(protect, cp),
+                ratio(synced, cp_sync),
+                ratio(synced, cp)
             );
         }
     }
@@ -171,7 +169,7 @@ impl Bench {
 
     fn rekey_and_rotate(&self) {
         println!(
-            "\nrekey in place, beyond process start (of --version); rotate against protect, both with and without --no-sync"
+            "\nrekey in place, beyond process start (of --version); rotate against protect, both with and without --sync"
         );
         let (sealed, out) = (self.path("sealed.onnx"), self.path("out.onnx"));
         let rekey = |more: &[&str]| {
@@ -186,7 +184,7 @@ impl Bench {
             let mut times = [const { Vec::new() }; 7];
             for _ in 0..ROUNDS {
                 let model = self.model.to_str().unwrap();
-                for (i, more) in [&["--no-sync"][..], &[]].into_iter().enumerate() {
+                for (i, more) in [&[][..], &["--sync"]].into_iter().enumerate() {
                     let _ = fs::remove_file(&sealed);
                     let to = [&[model, "-o", sealed.to_str().unwrap()], more].concat();
                     times[i].push(time(|| succeed(&mut self.protect_command(preset, &to))));
@@ -215,12 +213,12 @@ impl Bench {
             ] = times.map(median);
             let rekey = rekey.saturating_sub(start);
             println!(
-                "  {:<9} rekey {rekey:.3?} = {:.2} % of protect, --no-sync {:.3?}   rotate {rotate:.3?} = {:.2} x protect, --no-sync {quick_rotate:.3?} = {:.2} x protect",
+                "  {:<9} rekey {rekey:.3?} = {:.2} % of protect, --no-sync {:.3?}   rotate {quick_rotate:.3?} = {:.2} x protect, --sync {rotate:.3?} = {:.2} x protect",
                 preset.name(),
                 100.0 * ratio(rekey, protect),
                 quick_rekey.saturating_sub(start),
-                ratio(rotate, protect),
-                ratio(quick_rotate, quick)
+                ratio(quick_rotate, quick),
+                ratio(rotate, protect)
             );
         }
     }
@@ -272,7 +270,7 @@ impl Bench {
     }
 
     fn peers(&self) {
-        println!("\nother tools on the same bytes, against protect (full, --no-sync: as they do)");
+        println!("\nother tools on the same bytes, against protect (full)");
         let (model, out) = (self.model.to_str().unwrap(), self.path("peer"));
         let to = out.to_str().unwrap();
         let age = ["age", "-r", &self.recipient, "-o", to, model];
@@ -335,7 +333,7 @@ impl Bench {
             }
         }
         println!(
-            "\nbatch protect of {n} models, {} MiB: --no-sync against cp -r, and as it is against cp -r and sync",
+            "\nbatch protect of {n} models, {} MiB: against cp -r, and with --sync against cp -r and sync",
             bytes >> 20
         );
         let report = self.path("report.json");
@@ -361,9 +359,9 @@ impl Bench {
                             plain_copy(&zoo, &copy);
                             succeed(Command::new("sync").arg("-f").arg(&copy));
                         }),
-                        2 => batch(&["--no-sync", "--no-records"]),
-                        3 => batch(&[&report[..], &["--no-sync"]].concat()),
-                        _ => batch(&report),
+                        2 => batch(&["--no-records"]),
+                        3 => batch(&report),
+                        _ => batch(&[&report[..], &["--sync"]].concat()),
                     });
                     let _ = fs::remove_dir_all(&copy);
                 }
@@ -390,7 +388,6 @@ impl Bench {
             self.model.to_str().unwrap(),
             "-o",
             protected.to_str().unwrap(),
-            "--no-sync",
         ];
         let mut times = [Vec::new(), Vec::new()];
         for _ in 0..3 {

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use onnxseal_core::{Location, StoreError};
+use onnxseal_core::{Flush, Location, StoreError};
 
 pub use self::policy::{LeastPolicy, Policy};
 use crate::exit;
@@ -265,9 +265,8 @@ pub struct Sign {
     #[arg(long, group = "how")]
     pub print_message: bool,
 
-    /// Do not wait until the signature is on the disk
-    #[arg(long)]
-    pub no_sync: bool,
+    #[command(flatten)]
+    pub sync: SyncOptions,
 }
 
 #[derive(Debug, Args)]
@@ -381,10 +380,32 @@ pub struct OutputOptions {
     #[arg(short, long)]
     pub force: bool,
 
-    /// Do not wait until the output is on the disk: faster, but a power loss may leave a part of it,
-    /// and with --force nothing of the file it replaced
+    #[command(flatten)]
+    pub sync: SyncOptions,
+}
+
+/// Whether to wait for the disk.
+#[derive(Debug, Args)]
+pub struct SyncOptions {
+    /// Wait until the output is on the disk. Without it, only what replaces a file or changes one in
+    /// place is waited for: a power loss within the next minute may leave a new output in part
+    #[arg(long, conflicts_with = "no_sync")]
+    pub sync: bool,
+
+    /// Never wait: a power loss may leave neither the new file nor the one it replaced
     #[arg(long)]
     pub no_sync: bool,
+}
+
+impl SyncOptions {
+    /// The same for the library.
+    pub fn flush(&self) -> Flush {
+        match (self.sync, self.no_sync) {
+            (true, _) => Flush::ToDisk,
+            (false, false) => Flush::Replacing,
+            (false, true) => Flush::Later,
+        }
+    }
 }
 
 impl OutputOptions {
@@ -392,7 +413,7 @@ impl OutputOptions {
     pub fn core(&self) -> onnxseal_core::OutputOptions {
         let mut options = onnxseal_core::OutputOptions::default();
         options.replace = self.force;
-        options.sync = !self.no_sync;
+        options.flush = self.sync.flush();
         options
     }
 

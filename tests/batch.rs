@@ -110,7 +110,7 @@ fn a_zoo_goes_through_all_operations_and_comes_back() {
     let n = samples::all().len() as u64 + 1;
     let other = lab.expect(0, &["keygen", "-o", "other.txt"]).0;
     let other = other.trim();
-    let (out, err) = lab.expect(0, &protect(&lab, &["--report", "report.json"]));
+    let (out, err) = lab.expect(0, &protect(&lab, &["--report", "report.json", "--sync"]));
     assert!(
         out.starts_with(&format!("protect: {n} done of {n} models; ")),
         "{out}"

@@ -65,6 +65,7 @@ fn a_call_that_fails_leaves_everything_as_it_was() {
             "out/model.onnx",
             "-r",
             &lab.recipient,
+            "--sync",
         ],
         vec![
             "-q",

@@ -152,7 +152,7 @@ open_models() {
     fi
     mkdir -- "$opened"
     supervise "$tool" batch unprotect "$repository" --out "$opened" "${access[@]}" \
-        --report "$folder/report.json" --no-records --no-sync -q || code=$?
+        --report "$folder/report.json" --no-records -q || code=$?
     # Models that are not protected are what it could not be asked for (2); any other failure has another code.
     if ((code == 2 && plain > 0)) && [[ $(count failed <"$folder/report.json") == "$plain" ]]; then
         code=0

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use onnxseal_batch::Shard;
 use onnxseal_core::Location;
 
-use super::{LeastPolicy, Policy, folder, pair};
+use super::{LeastPolicy, Policy, SyncOptions, folder, pair};
 use crate::keys::{NewRecipientArgs, RecipientArgs};
 use crate::signing::{OpeningArgs, ResigningArgs, SigningArgs, TierArgs};
 
@@ -176,9 +176,8 @@ pub struct Outputs {
     #[arg(short, long)]
     pub force: bool,
 
-    /// Do not wait, at the end, until all outputs are on the disk
-    #[arg(long)]
-    pub no_sync: bool,
+    #[command(flatten)]
+    pub sync: SyncOptions,
 }
 
 /// How the batch runs.

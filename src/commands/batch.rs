@@ -227,7 +227,7 @@ fn writing(outputs: &Outputs, args: &Course) -> Options {
     options.repair = outputs.repair;
     options.records = !outputs.no_records;
     options.replace = outputs.force;
-    options.sync = !outputs.no_sync;
+    options.flush = outputs.sync.flush();
     options
 }
 

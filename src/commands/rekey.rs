@@ -26,7 +26,7 @@ pub fn run(args: &Rekey, quiet: bool) -> Result<()> {
     let bar = Bar::new(quiet);
     let rekeyed = match &output {
         Some(output) => core::rekey(&args.model, output, access, rewrap, options, &bar)?,
-        None => core::rekey_in_place(&args.model, access, rewrap, options.flush(), &bar)?,
+        None => core::rekey_in_place(&args.model, access, rewrap, options.flush, &bar)?,
     };
     drop(bar);
     if !quiet {

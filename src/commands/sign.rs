@@ -14,10 +14,7 @@ use crate::text::note;
 
 /// Signs a model, or helps somebody else to.
 pub fn run(args: &Sign, quiet: bool) -> Result<()> {
-    let flush = match args.no_sync {
-        true => core::Flush::Later,
-        false => core::Flush::ToDisk,
-    };
+    let flush = args.sync.flush();
     let bar = Bar::new(quiet);
     let (key_type, fingerprint) = match (&args.key, &args.signature) {
         (Some(path), _) => {

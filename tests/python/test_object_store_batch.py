@@ -86,7 +86,7 @@ def test_round_trip(zoo, server, remote, prefix, at, tmp_path):
     rotated = outputs(server, f"{prefix}/rotated")
     assert sorted(rotated) == OF_MODELS and rotated != protected
     # And back.
-    _, report = batch(remote, "unprotect", at("rotated/"), "--out", tmp_path / "restored")
+    _, report = batch(remote, "unprotect", at("rotated/"), "--out", tmp_path / "restored", "--sync")
     assert counts(report) == {"done": N_MODELS} and report["synced"]
     restored = {name: (tmp_path / "restored" / name).read_bytes() for name in OF_MODELS}
     assert restored == originals()

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use onnxseal_core::{
-    Access, Audience, Bytes, Edition, Identities, InMemory, OpenedModel, Policy, ProtectOptions,
-    Recipients, Report, Silent, TierRecipients,
+    Access, Audience, Bytes, Edition, Flush, Identities, InMemory, OpenedModel, Policy,
+    ProtectOptions, Recipients, Report, Silent, TierRecipients,
 };
 use tempfile::TempDir;
 
@@ -39,7 +39,7 @@ impl Sealed {
         let recipients =
             || Recipients::parse(&[identity.recipient()]).map_err(onnxseal_core::Error::from);
         let mut options = ProtectOptions::new(policy.clone());
-        options.output.sync = false;
+        options.output.flush = Flush::Later;
         let highest = policy.tiers().last().map(|tier| tier.name.clone());
         let report = match highest {
             None => onnxseal_core::protect(model, &path, &recipients()?, &options, &Silent)?,

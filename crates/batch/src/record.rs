@@ -12,7 +12,8 @@ use onnxseal_core::{
     read_manifest,
 };
 use onnxseal_store::{
-    Error as StoreError, Input, Location, Output, OutputOptions, Version, beneath, draft, folder_of,
+    Error as StoreError, Flush, Input, Location, Output, OutputOptions, Version, beneath, draft,
+    folder_of,
 };
 use serde::{Deserialize, Serialize};
 
@@ -426,7 +427,7 @@ impl Target {
             });
         }
         let mut options = OutputOptions::default();
-        (options.replace, options.sync) = (true, false);
+        (options.replace, options.flush) = (true, Flush::Later);
         let draft = Output::create(&self.record, true, text.len() as u64)?;
         draft.write_all_at(&text, 0)?;
         // Whoever may read the model may read what is known of it.

@@ -8,7 +8,7 @@ use onnxseal_core::{
     Access, Audience, Checks, Edition, Location, Policy, ProtectOptions, Resign, RotateOptions,
     SignedBy, SigningKey,
 };
-use onnxseal_store::parallel;
+use onnxseal_store::{Flush, parallel};
 
 use crate::shard::Shard;
 
@@ -95,7 +95,8 @@ pub struct Options {
     /// Whether existing files may be replaced, whoever made them.
     pub replace: bool,
     /// Whether to wait, once all are done, until they are on the disk; of no meaning to object stores.
-    pub sync: bool,
+    /// With [`Flush::Replacing`] it waits for all of them if one has taken the place of a file.
+    pub flush: Flush,
     /// Whether to begin no more models once one has failed.
     pub fail_fast: bool,
     /// Which part of the models.
@@ -103,7 +104,7 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// One model for each core, in 1 GiB; replaces nothing, and waits for the disk.
+    /// One model for each core, in 1 GiB; replaces nothing, and does not wait for the disk.
     fn default() -> Options {
         Options {
             out: None,
@@ -114,7 +115,7 @@ impl Default for Options {
             report: None,
             records: true,
             replace: false,
-            sync: true,
+            flush: Flush::default(),
             fail_fast: false,
             shard: None,
         }
@@ -319,6 +320,9 @@ mod tests {
         ];
         let different: BTreeSet<&String> = requests.iter().collect();
         assert_eq!(different.len(), requests.len());
-        assert_eq!(requests[0], of(|options| options.output.sync = false));
+        assert_eq!(
+            requests[0],
+            of(|options| options.output.flush = Flush::ToDisk)
+        );
     }
 }

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Instant;
 
 use onnxseal_store::parallel::{self, lock};
-use onnxseal_store::{Location, sync_all};
+use onnxseal_store::{Flush, Location, sync_all};
 
 use crate::discover::{Discovery, Found, Unreadable};
 use crate::error::{Error, Result};
@@ -71,6 +71,7 @@ pub fn run(
         watch,
         request: request(operation),
         stopped: Mutex::new(options.fail_fast && !unreadable.is_empty()),
+        replaced: Mutex::new(false),
     };
     let mut rows = Vec::new();
     for Unreadable { found, error } in unreadable {
@@ -104,8 +105,13 @@ pub fn run(
         .collect();
     let n_pending = |report: &&ModelReport| report.outcome == Outcome::Pending;
     let stopped = reports.iter().filter(n_pending).count() > 0;
+    let waits = match options.flush {
+        Flush::ToDisk => true,
+        Flush::Replacing => *lock(&batch.replaced),
+        Flush::Later => false,
+    };
     let synced = match &options.out {
-        Some(Location::File(folder)) if options.sync => Some(folder),
+        Some(Location::File(folder)) if waits => Some(folder),
         _ => None,
     };
     let sync_error =

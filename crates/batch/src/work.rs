@@ -8,7 +8,7 @@ use onnxseal_core::{
     check_identities, protect_with, rekey, rotate_with, unprotect, verify, verify_with_digests,
 };
 use onnxseal_store::parallel::lock;
-use onnxseal_store::{Location, OutputOptions};
+use onnxseal_store::{Flush, Location, OutputOptions};
 
 use crate::discover::Found;
 use crate::error::{Error, Result};
@@ -25,6 +25,8 @@ pub(crate) struct Batch<'a> {
     pub(crate) watch: &'a dyn Watch,
     pub(crate) request: String,
     pub(crate) stopped: Mutex<bool>,
+    /// Whether an output may have taken the place of a file.
+    pub(crate) replaced: Mutex<bool>,
 }
 
 impl Batch<'_> {
@@ -128,7 +130,8 @@ impl ModelRun<'_> {
         };
         let options = self.batch.options;
         let mut creation = OutputOptions::default();
-        (creation.replace, creation.sync) = (options.replace, false);
+        // Whoever runs the batch waits for all of them, if for any.
+        (creation.replace, creation.flush) = (options.replace, Flush::Later);
         place.check_folders(&self.survey.external)?;
         place.sweep(&self.survey.external);
         let mut noted = match options.records {
@@ -158,6 +161,10 @@ impl ModelRun<'_> {
         {
             let mut known = lock(&self.known);
             (known.noted, known.creation) = (noted, creation);
+            let replaces = || options.replace && place.output.exists().unwrap_or(true);
+            if !known.old.is_empty() || replaces() {
+                *lock(&self.batch.replaced) = true;
+            }
         }
         let made = self.make(&self.found.location, &place.output, creation);
         made.map_err(|error| match error {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use std::{fs, hint};
 
 use onnxseal_core::{
-    Access, Edition, Identities, OutputOptions, Policy, ProtectOptions, Recipients, Silent,
+    Access, Edition, Flush, Identities, OutputOptions, Policy, ProtectOptions, Recipients, Silent,
     TierRecipients, generate_identity, open, protect,
 };
 use onnxseal_crypto::{ChunkId, DataKey, Direction, Scratch};
@@ -75,7 +75,7 @@ fn compare(sealed: &PathBuf, model: &PathBuf, preset: &str, mode: &str) {
         let policy = Policy::parse(&format!("preset = \"{preset}\"\n{text}")).unwrap();
         let mut options = ProtectOptions::new(policy);
         let mut output = OutputOptions::default();
-        (output.sync, output.replace) = (false, true);
+        (output.flush, output.replace) = (Flush::Later, true);
         options.output = output;
         options
     };

@@ -19,7 +19,7 @@ use onnxseal_testkit::{Sample, samples};
 
 fn options() -> OutputOptions {
     let mut options = OutputOptions::default();
-    options.sync = false;
+    options.flush = Flush::Later;
     options
 }
 

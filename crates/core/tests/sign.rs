@@ -27,7 +27,7 @@ fn demand(signer: Option<&str>) -> SignedBy {
 
 fn unsynced() -> OutputOptions {
     let mut options = OutputOptions::default();
-    options.sync = false;
+    options.flush = Flush::Later;
     options
 }
 

@@ -15,7 +15,7 @@ use onnxseal_inputs::rewrite::Files;
 use onnxseal_inputs::{
     EncryptOptions, InputKey, Layout, Order, Scale, Silent, Spec, Transform, encrypt,
 };
-use onnxseal_store::{Location, OutputOptions};
+use onnxseal_store::{Flush, Location, OutputOptions};
 use onnxseal_testkit::build::{GraphBuilder, int64s, ints_attribute, node, node_with, weights};
 
 /// How often each thing is done; the best is taken, for the machine may have other work.
@@ -56,7 +56,7 @@ fn cifar(parent: &Path) {
     fs::write(&from, bytes).unwrap();
     let mut options = EncryptOptions::default();
     // As `cp` does.
-    options.output.sync = false;
+    options.output.flush = Flush::Later;
     let sources = [from.clone()];
     for block in [16, 4] {
         let key = key(
@@ -85,7 +85,7 @@ fn vit(parent: &Path) {
     let key = key(&[Transform::Shuffle, Transform::Negative], 16, Layout::Nchw);
     let mut options = OutputOptions::default();
     // As `cp` does.
-    options.sync = false;
+    options.flush = Flush::Later;
     let (own, cp) = beside_cp(&from, &to, || {
         let files = Files::open(&Location::from(&from)).unwrap();
         let rewritten = files.rewrite(&key, None).unwrap();

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use onnxseal_core::{
-    self as core, Access, Checks, Edition, Error, MAX_RANKING_BYTES, OutputOptions, Policy,
+    self as core, Access, Checks, Edition, Error, Flush, MAX_RANKING_BYTES, OutputOptions, Policy,
     ProtectOptions, Ranking, Resign, RotateOptions,
 };
 use pyo3::prelude::*;
@@ -25,7 +25,7 @@ use crate::source::{OutputArg, Source};
 #[pyo3(signature = (
     model, out = None, *, recipients, policy = None, preset = None, coefficients = None, ranking = None,
     external_data = None, comment = None, list_recipients = false, claims = None, sign_key = None,
-    sign_key_passphrase = None, in_place = false, replace = false, sync = true, progress = None
+    sign_key_passphrase = None, in_place = false, replace = false, sync = None, progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
 pub fn protect<'py>(
@@ -45,7 +45,7 @@ pub fn protect<'py>(
     sign_key_passphrase: Option<&Passphrase>,
     in_place: bool,
     replace: bool,
-    sync: bool,
+    sync: Option<bool>,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> Result<Bound<'py, PyAny>> {
     let out = match (out, in_place) {
@@ -157,7 +157,7 @@ pub fn verify<'py>(
 /// Restores the original of a protected model, byte for byte; with `tier` the edition of that tier.
 #[pyfunction]
 #[pyo3(signature = (
-    model, out, *, identity = None, signed_by = None, tier = None, replace = false, sync = true,
+    model, out, *, identity = None, signed_by = None, tier = None, replace = false, sync = None,
     progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
@@ -169,7 +169,7 @@ pub fn unprotect<'py>(
     signed_by: Option<SignedByArg>,
     tier: Option<String>,
     replace: bool,
-    sync: bool,
+    sync: Option<bool>,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> Result<()> {
     let (model, out) = (model.location()?, out.location()?);
@@ -191,7 +191,7 @@ pub fn unprotect<'py>(
 /// as they are. Returns whether the identity still opens the result, as `still_opens`.
 #[pyfunction]
 #[pyo3(signature = (
-    model, out = None, *, recipients, identity = None, signed_by = None, replace = false, sync = true,
+    model, out = None, *, recipients, identity = None, signed_by = None, replace = false, sync = None,
     progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
@@ -203,7 +203,7 @@ pub fn rekey<'py>(
     identity: Option<IdentityArgs>,
     signed_by: Option<SignedByArg>,
     replace: bool,
-    sync: bool,
+    sync: Option<bool>,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> Result<Bound<'py, PyAny>> {
     let model = model.location()?;
@@ -219,7 +219,7 @@ pub fn rekey<'py>(
         let options = output_options(replace, sync);
         let rekeyed = match out {
             Some(out) => core::rekey(model, out, access, &recipients, options, progress)?,
-            None => core::rekey_in_place(model, access, &recipients, options.flush(), progress)?,
+            None => core::rekey_in_place(model, access, &recipients, options.flush, progress)?,
         };
         Ok::<_, Fault>(rekeyed)
     })?;
@@ -233,7 +233,7 @@ pub fn rekey<'py>(
 #[pyo3(signature = (
     model, out = None, *, recipients, identity = None, signed_by = None, policy = None, preset = None,
     coefficients = None, ranking = None, claims = None, sign_key = None, sign_key_passphrase = None,
-    drop_signature = false, replace = false, sync = true, progress = None
+    drop_signature = false, replace = false, sync = None, progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
 pub fn rotate<'py>(
@@ -252,7 +252,7 @@ pub fn rotate<'py>(
     sign_key_passphrase: Option<&Passphrase>,
     drop_signature: bool,
     replace: bool,
-    sync: bool,
+    sync: Option<bool>,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> Result<Bound<'py, PyAny>> {
     let model = model.location()?;
@@ -353,10 +353,15 @@ pub fn read_ranking(path: &Path) -> Result<Ranking> {
     Ok(Ranking::parse(&json).map_err(Error::Policy)?)
 }
 
-fn output_options(replace: bool, sync: bool) -> OutputOptions {
+/// `sync` is `None` for what the command does without `--sync` and `--no-sync`.
+fn output_options(replace: bool, sync: Option<bool>) -> OutputOptions {
     let mut options = OutputOptions::default();
     options.replace = replace;
-    options.sync = sync;
+    options.flush = match sync {
+        None => Flush::Replacing,
+        Some(true) => Flush::ToDisk,
+        Some(false) => Flush::Later,
+    };
     options
 }
 

@@ -200,7 +200,7 @@ impl Files {
         }
         outputs
             .iter()
-            .try_for_each(|output| output.finish(options.sync))?;
+            .try_for_each(|output| output.finish(options.flush))?;
         let like: onnxseal_store::Result<Vec<_>> = self.inputs().map(Input::metadata).collect();
         let mut like = like?;
         let mut published = Vec::new();

@@ -62,7 +62,7 @@ def protected(folder, identity):
 def temp_file(folder, identity, tool):
     with tempfile.TemporaryDirectory(dir=folder) as clear:
         path = Path(clear) / "plain.onnx"
-        arguments = ["unprotect", folder / "protected.onnx", "-i", identity, "-o", path, "--no-sync", "--quiet"]
+        arguments = ["unprotect", folder / "protected.onnx", "-i", identity, "-o", path, "--quiet"]
         subprocess.run([tool, *arguments], check=True)
         return ort.InferenceSession(str(path))
 

@@ -19,37 +19,39 @@ use crate::object::{remote::Object, upload::Upload};
 pub struct OutputOptions {
     /// Whether an existing file may be replaced; never several at once.
     pub replace: bool,
-    /// Whether to wait until the output is on the disk before it gets its name. Without, a call
-    /// takes about half the time, and after a power loss the output may be there in part; and so,
-    /// with `replace`, what it replaced is lost.
-    pub sync: bool,
+    /// Whether to wait until the output is on the disk before it gets its name.
+    pub flush: Flush,
 }
 
-/// Whether a call waits until its result is on the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whether a call waits until its result is on the disk. Of no meaning to object stores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Flush {
-    /// It waits.
+    /// It waits. A power loss after the call takes nothing.
     ToDisk,
-    /// It does not wait. A power loss soon after may undo the call, or a part of it.
+    /// It waits where it replaces a file, or changes one in place: after a power loss the old file or the
+    /// new one is there, whole. It does not wait for a new file, which takes about half the time. A power
+    /// loss within the next minute or so may leave the new file in part, empty or not at all; what it was
+    /// made of is still there.
+    #[default]
+    Replacing,
+    /// It does not wait. A power loss soon after may leave a new file in part, and neither the old file
+    /// nor the new one where it replaced one.
     Later,
 }
 
-impl OutputOptions {
-    /// What [`sync`](OutputOptions::sync) says.
-    pub fn flush(&self) -> Flush {
-        match self.sync {
-            true => Flush::ToDisk,
-            false => Flush::Later,
-        }
+impl Flush {
+    /// Whether to wait for what takes the place of something.
+    pub fn waits_to_replace(self) -> bool {
+        self != Flush::Later
     }
 }
 
 impl Default for OutputOptions {
-    /// Replaces nothing, and waits for the disk.
+    /// Replaces nothing, and does not wait for the disk.
     fn default() -> OutputOptions {
         OutputOptions {
             replace: false,
-            sync: true,
+            flush: Flush::default(),
         }
     }
 }
@@ -176,12 +178,13 @@ impl Output {
         }
     }
 
-    /// Puts everything written so far on the disk, if `sync`, or in the store.
-    pub fn finish(&self, sync: bool) -> Result<()> {
+    /// Puts everything written so far on the disk, if `flush` says so, or in the store.
+    pub fn finish(&self, flush: Flush) -> Result<()> {
         match self {
-            Output::File(new) if sync => {
+            Output::File(new) if flush == Flush::ToDisk => {
                 new.file().sync_all().map_err(io_error("write", new.path()))
             }
+            // Whether it replaces a file is known once it gets its name.
             Output::File(_) => Ok(()),
             #[cfg(feature = "object-store")]
             Output::Object(upload) => upload.finish(),
@@ -189,8 +192,8 @@ impl Output {
     }
 
     /// Gives a file the permissions of `like` (without, its owner alone may read it), and its name,
-    /// replacing what stands there if `options` say so. On failure there is no such name, or it
-    /// names what it did before.
+    /// replacing what stands there if `options` say so: then it is put on the disk first, unless they
+    /// say not to wait. On failure there is no such name, or it names what it did before.
     pub fn publish(self, like: Option<&Metadata>, options: OutputOptions) -> Result<Published> {
         match self {
             Output::File(new) => new.publish(like, options).map(Published::File),
@@ -267,26 +270,33 @@ impl NewFile {
             None => Ok(()),
         };
         let to = place.within(&folder);
-        let published = permitted.and_then(|()| match draft {
-            #[cfg(target_os = "linux")]
-            Draft::Unnamed(file) => link(&file, folder.path(), &to, options.replace),
-            Draft::Named(file) if options.replace => {
-                file.persist(&to).map(drop).map_err(|e| e.error)
-            }
-            Draft::Named(file) => file.persist_noclobber(&to).map(drop).map_err(|e| e.error),
-        });
-        published.map_err(|error| match error.kind() {
+        let published = permitted.and_then(|()| draft.publish(folder.path(), &to, options));
+        let named = published.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => Error::OutputExists {
                 path: place.path.clone(),
             },
             _ => io_error("create", &place.path)(error),
         })?;
-        if options.sync {
+        let sync = match options.flush {
+            Flush::ToDisk => true,
+            Flush::Replacing => named == Named::InPlaceOfAnother,
+            Flush::Later => false,
+        };
+        if sync {
             folder.sync();
         }
-        made.keep(options.sync);
+        made.keep(sync);
         Ok(place)
     }
+}
+
+/// How a file got its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Named {
+    /// There was none of that name.
+    New,
+    /// It took the place of another.
+    InPlaceOfAnother,
 }
 
 impl Draft {
@@ -329,6 +339,46 @@ impl Draft {
         }
     }
 
+    /// Names the file `to`, which lies in `folder`.
+    fn publish(self, folder: &Path, to: &Path, options: OutputOptions) -> io::Result<Named> {
+        // Nobody finds the new file where the old one was before it is on the disk.
+        let prepare = |file: &File| match options.flush {
+            Flush::Replacing => file.sync_all(),
+            // It is there already, or nobody is to wait.
+            Flush::ToDisk | Flush::Later => Ok(()),
+        };
+        match self {
+            #[cfg(target_os = "linux")]
+            Draft::Unnamed(file) => match link(&file, to) {
+                Err(error) if options.replace && error.kind() == io::ErrorKind::AlreadyExists => {
+                    prepare(&file)?;
+                    // A name cannot be linked over another, only renamed.
+                    let between = draft::builder().make_in(folder, |to| link(&file, to))?;
+                    between.persist(to).map_err(|error| error.error)?;
+                    Ok(Named::InPlaceOfAnother)
+                }
+                linked => linked.map(|()| Named::New),
+            },
+            // Some file systems can rename over a name, but not keep from doing so.
+            Draft::Named(file) if options.replace => {
+                let _ = folder;
+                let named = match fs::symlink_metadata(to).is_ok() {
+                    true => Named::InPlaceOfAnother,
+                    false => Named::New,
+                };
+                if named == Named::InPlaceOfAnother {
+                    prepare(file.as_file())?;
+                }
+                file.persist(to).map_err(|error| error.error)?;
+                Ok(named)
+            }
+            Draft::Named(file) => {
+                file.persist_noclobber(to).map_err(|error| error.error)?;
+                Ok(Named::New)
+            }
+        }
+    }
+
     fn named(folder: &Path) -> io::Result<(Draft, u32)> {
         #[cfg(unix)]
         let allowed = {
@@ -349,21 +399,12 @@ impl Draft {
 
 /// Names an unnamed file.
 #[cfg(target_os = "linux")]
-fn link(file: &File, folder: &Path, path: &Path, replace: bool) -> io::Result<()> {
+fn link(file: &File, to: &Path) -> io::Result<()> {
     use std::os::fd::AsRawFd;
 
     use rustix::fs::{AtFlags, CWD, linkat};
     let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let link = |to: &Path| linkat(CWD, &unnamed, CWD, to, AtFlags::SYMLINK_FOLLOW);
-    match link(path) {
-        Err(rustix::io::Errno::EXIST) if replace => {
-            // A name cannot be linked over another, only renamed.
-            let between =
-                draft::builder().make_in(folder, |to| link(to).map_err(io::Error::from))?;
-            between.persist(path).map_err(|error| error.error)
-        }
-        linked => linked.map_err(io::Error::from),
-    }
+    Ok(linkat(CWD, &unnamed, CWD, to, AtFlags::SYMLINK_FOLLOW)?)
 }
 
 /// Writes all of `bytes` at `offset`, wherever the file is being read.

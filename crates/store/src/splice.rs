@@ -82,6 +82,7 @@ pub struct Splice {
     file: File,
     /// The same file, locked.
     held: Input,
+    /// `ToDisk` or `Later`: in place there is something to lose.
     flush: Flush,
 }
 
@@ -95,6 +96,10 @@ impl Splice {
         let file = file.map_err(io_error("open", path))?;
         let held = Input::of(path, duplicate(&file, path)?)?;
         held.lock_in_place()?;
+        let flush = match flush.waits_to_replace() {
+            true => Flush::ToDisk,
+            false => Flush::Later,
+        };
         Ok(Splice { file, held, flush })
     }
 
@@ -184,7 +189,7 @@ impl Splice {
             .and_then(|()| self.file.set_len(start + end.len() as u64))
             .and_then(|()| match flush {
                 Flush::ToDisk => self.file.sync_all(),
-                Flush::Later => Ok(()),
+                Flush::Replacing | Flush::Later => Ok(()),
             });
         written.map_err(io_error("write", &self.held.path))
     }
@@ -255,15 +260,14 @@ impl Change {
 
     /// Gives the journal its name. Its owner alone may read it.
     fn publish(&self, journal: &Path, flush: Flush) -> Result<()> {
-        let sync = flush == Flush::ToDisk;
         // A journal that was not written to its end may be there.
         let options = OutputOptions {
             replace: true,
-            sync,
+            flush,
         };
         let draft = Output::create_file(journal, options.replace)?;
         draft.write_all_at(&self.encode(), 0)?;
-        draft.finish(sync)?;
+        draft.finish(flush)?;
         draft.publish(None, options)?;
         Ok(())
     }

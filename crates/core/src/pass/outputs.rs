@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use onnxseal_onnx::external;
-use onnxseal_store::{Error as StoreError, Input, Location, Output, OutputOptions, Published};
+use onnxseal_store::{
+    Error as StoreError, Flush, Input, Location, Output, OutputOptions, Published,
+};
 
 use crate::error::{Error, Result, Usage};
 use crate::format::manifest::File;
@@ -64,6 +66,8 @@ impl<'h> Outputs<'h> {
     pub(crate) fn in_place(model: &Input, external: &[Destination]) -> Result<Outputs<'h>> {
         let mut options = OutputOptions::default();
         options.replace = true;
+        // The external files too: without them the model that takes the place is none.
+        options.flush = Flush::ToDisk;
         let location = Location::File(model.path.clone());
         let mut outputs = Outputs {
             files: Vec::new(),
@@ -147,8 +151,8 @@ impl<'h> Outputs<'h> {
     /// Gives all files the permissions of `inputs`, and their names. The model file is last: as long as
     /// it is absent, nobody finds a model in part. On failure no name is left behind.
     pub(crate) fn publish<'a>(mut self, inputs: impl Iterator<Item = &'a Input>) -> Result<()> {
-        let sync = self.options.sync;
-        self.files.iter().try_for_each(|file| file.finish(sync))?;
+        let flush = self.options.flush;
+        self.files.iter().try_for_each(|file| file.finish(flush))?;
         let like: onnxseal_store::Result<Vec<_>> = inputs.map(Input::metadata).collect();
         let mut like = like?;
         let mut published = Vec::new();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use onnxseal_core::{
-    Access, Edition, Error, Identities, Manifest, OpenedModel, OutputOptions, Policy,
+    Access, Edition, Error, Flush, Identities, Manifest, OpenedModel, OutputOptions, Policy,
     ProtectOptions, Recipients, Silent, TierRecipients, generate_identity, open, protect,
 };
 use onnxseal_onnx::tail;
@@ -35,7 +35,7 @@ pub fn key_pair() -> (String, Identities) {
 
 pub fn unsynced() -> OutputOptions {
     let mut options = OutputOptions::default();
-    options.sync = false;
+    options.flush = Flush::Later;
     options
 }
 

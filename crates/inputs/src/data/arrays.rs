@@ -376,7 +376,7 @@ pub(super) fn begin(run: &Run, target: &Path) -> Result<Output, Fault> {
 
 pub(super) fn publish(run: &Run, task: &Task, output: Output) -> Result<(), Fault> {
     let like = fs::metadata(&task.source).map_err(unreadable)?;
-    output.finish(run.options.output.sync)?;
+    output.finish(run.options.output.flush)?;
     output.publish(Some(&like), run.options.output)?;
     Ok(())
 }

@@ -99,7 +99,7 @@ impl Room {
 
 fn options() -> EncryptOptions {
     let mut options = EncryptOptions::default();
-    options.output.sync = false;
+    options.output.flush = onnxseal_store::Flush::Later;
     options
 }
 

@@ -143,7 +143,7 @@ def protect(
     sign_key_passphrase: Passphrase | None = None,
     in_place: bool = False,
     replace: bool = False,
-    sync: bool = True,
+    sync: bool | None = None,
     progress: _Progress = None,
 ) -> dict[str, Any]: ...
 def plan(
@@ -175,7 +175,7 @@ def unprotect(
     signed_by: _SignedBy | None = None,
     tier: _Tier = None,
     replace: bool = False,
-    sync: bool = True,
+    sync: bool | None = None,
     progress: _Progress = None,
 ) -> None: ...
 def rekey(
@@ -186,7 +186,7 @@ def rekey(
     identity: _Identity | Iterable[_Identity] | None = None,
     signed_by: _SignedBy | None = None,
     replace: bool = False,
-    sync: bool = True,
+    sync: bool | None = None,
     progress: _Progress = None,
 ) -> dict[str, bool]: ...
 def rotate(
@@ -205,7 +205,7 @@ def rotate(
     sign_key_passphrase: Passphrase | None = None,
     drop_signature: bool = False,
     replace: bool = False,
-    sync: bool = True,
+    sync: bool | None = None,
     progress: _Progress = None,
 ) -> dict[str, Any]: ...
 
