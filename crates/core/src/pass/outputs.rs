@@ -3,9 +3,7 @@
 use std::collections::HashSet;
 
 use onnxseal_onnx::external;
-use onnxseal_store::{
-    Error as StoreError, Flush, Input, Location, Output, OutputOptions, Published,
-};
+use onnxseal_store::{Error as StoreError, Input, Location, Output, OutputOptions, Published};
 
 use crate::error::{Error, Result, Usage};
 use crate::format::manifest::File;
@@ -67,7 +65,7 @@ impl<'h> Outputs<'h> {
         let mut options = OutputOptions::default();
         options.replace = true;
         // The external files too: without them the model that takes the place is none.
-        options.flush = Flush::ToDisk;
+        options.flush = onnxseal_store::Flush::ToDisk;
         let location = Location::File(model.path.clone());
         let mut outputs = Outputs {
             files: Vec::new(),
