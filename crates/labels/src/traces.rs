@@ -50,8 +50,9 @@ pub struct Trace {
 pub struct Traces {
     /// As many as were asked for.
     pub all: Vec<Trace>,
-    /// The share of held-out calibration samples on which any of them fires. These samples had no part in the rows that were
-    /// measured; those in `all` have thresholds from all samples, which are higher, if anything.
+    /// The share of held-out calibration samples on which any trace fires. These samples had no part in the traces that were measured:
+    /// neither in their covariances, nor in their thresholds, nor in which ones were taken. Those in `all` are taken, and have
+    /// thresholds, by all samples, so that they fire less, if anything.
     pub firing: f64,
     /// The share of the mean variance that was added to each.
     pub ridge: f64,
@@ -67,10 +68,9 @@ pub(crate) struct Direction {
     pub(crate) top_of_all: f64,
 }
 
-impl Direction {
-    fn threshold(&self) -> f64 {
-        (1.0 + self.top_of_all) / 2.0
-    }
+/// From where a row fires: halfway between its own input, at 1, and the nearest sample.
+fn threshold_of(top: f64) -> f64 {
+    (1.0 + top) / 2.0
 }
 
 impl Features<'_> {
@@ -115,23 +115,11 @@ pub fn make(
     }
     let samples = Samples::new(calibration);
     let of_candidates = samples.centred(&candidates.matrix());
-    let mut best: Option<(f64, f64, Vec<Direction>)> = None;
-    for ridge in RIDGES {
-        let Some(all) = samples.directions(ridge, &of_candidates) else {
-            continue;
-        };
-        let chosen = chosen(all, &of_candidates, n_traces);
-        // As many as possible, then as far from all samples as possible.
-        let mean_top =
-            chosen.iter().map(|one| one.top_of_all).sum::<f64>() / chosen.len().max(1) as f64;
-        let is_better = best
-            .as_ref()
-            .is_none_or(|(_, top, others)| (chosen.len(), -mean_top) > (others.len(), -*top));
-        if is_better {
-            best = Some((ridge, mean_top, chosen));
-        }
-    }
-    let (ridge, _, chosen) = best
+    let all = RIDGES.map(|ridge| (ridge, samples.directions(ridge, &of_candidates)));
+    // Those that are measured are chosen without the samples that are held out; those that are made, with all samples.
+    let measured = best(&all, &of_candidates, n_traces, |one| one.top);
+    let made = best(&all, &of_candidates, n_traces, |one| one.top_of_all);
+    let (ridge, chosen) = made
         .ok_or_else(|| Error::Usage("features of calibration samples are all the same".into()))?;
     if chosen.len() < n_traces {
         return Err(Error::Usage(format!(
@@ -139,14 +127,38 @@ pub fn make(
             chosen.len()
         )));
     }
+    let (_, measured) = measured.unwrap_or_default();
+    let all = chosen.into_iter().map(|one| row(one, &samples.mean, range));
     Ok(Traces {
-        firing: firing(&chosen, &samples.held),
-        all: chosen
-            .into_iter()
-            .map(|one| row(&one, &samples.mean, range))
-            .collect(),
+        firing: firing(&measured, &samples.held),
+        all: all.collect(),
         ridge,
     })
+}
+
+/// The ridge that gives as many traces as possible, and of these traces that are as far from samples as possible; `top` says how near
+/// samples come.
+fn best<'a>(
+    all: &'a [(f64, Option<Vec<Direction>>)],
+    candidates: &DMatrix<f64>,
+    n_traces: usize,
+    top: fn(&Direction) -> f64,
+) -> Option<(f64, Vec<&'a Direction>)> {
+    let mut best: Option<(f64, f64, Vec<&Direction>)> = None;
+    for (ridge, directions) in all {
+        let Some(directions) = directions else {
+            continue;
+        };
+        let chosen = chosen(directions, candidates, n_traces, top);
+        let mean_top = chosen.iter().map(|one| top(one)).sum::<f64>() / chosen.len().max(1) as f64;
+        let is_better = best
+            .as_ref()
+            .is_none_or(|(_, top, others)| (chosen.len(), -mean_top) > (others.len(), -*top));
+        if is_better {
+            best = Some((*ridge, mean_top, chosen));
+        }
+    }
+    best.map(|(ridge, _, chosen)| (ridge, chosen))
 }
 
 /// Calibration samples, less the mean of those that covariances come of.
@@ -218,26 +230,31 @@ impl Samples {
     }
 }
 
-/// Those farthest from all samples, none of which fires another's row.
-fn chosen(mut all: Vec<Direction>, candidates: &DMatrix<f64>, n_traces: usize) -> Vec<Direction> {
+/// Those farthest from the samples, none of which fires another's row.
+fn chosen<'a>(
+    all: &'a [Direction],
+    candidates: &DMatrix<f64>,
+    n_traces: usize,
+    top: fn(&Direction) -> f64,
+) -> Vec<&'a Direction> {
     // Where the candidate is a sample itself, the top is 1; where it has no direction, it is no number.
-    all.retain(|one| one.top_of_all <= MAX_TOP);
-    all.sort_by(|a, b| a.top_of_all.total_cmp(&b.top_of_all));
+    let mut all: Vec<&Direction> = all.iter().filter(|one| top(one) <= MAX_TOP).collect();
+    all.sort_by(|a, b| top(a).total_cmp(&top(b)));
     let fires = |one: &Direction, other: &Direction| {
         candidates
             .row(other.candidate)
             .transpose()
             .dot(&one.weights)
-            > one.threshold()
+            > threshold_of(top(one))
     };
-    let mut chosen: Vec<Direction> = Vec::new();
+    let mut chosen: Vec<&Direction> = Vec::new();
     for one in all {
         if chosen.len() == n_traces {
             break;
         }
         if !chosen
             .iter()
-            .any(|other| fires(other, &one) || fires(&one, other))
+            .any(|other| fires(other, one) || fires(one, other))
         {
             chosen.push(one);
         }
@@ -246,12 +263,12 @@ fn chosen(mut all: Vec<Direction>, candidates: &DMatrix<f64>, n_traces: usize) -
 }
 
 /// The share of held-out samples on which any row fires, with thresholds from the other samples alone.
-fn firing(chosen: &[Direction], held: &DMatrix<f64>) -> f64 {
+fn firing(chosen: &[&Direction], held: &DMatrix<f64>) -> f64 {
     let fires = |row: usize| {
         let sample = held.row(row).transpose();
         chosen
             .iter()
-            .any(|one| sample.dot(&one.weights) > (1.0 + one.top) / 2.0)
+            .any(|one| sample.dot(&one.weights) > threshold_of(one.top))
     };
     let n = held.nrows();
     (0..n).filter(|row| fires(*row)).count() as f64 / n.max(1) as f64
@@ -259,7 +276,7 @@ fn firing(chosen: &[Direction], held: &DMatrix<f64>) -> f64 {
 
 /// The row of a direction.
 pub(crate) fn row(direction: &Direction, mean: &DVector<f64>, range: f64) -> Trace {
-    let threshold = direction.threshold();
+    let threshold = threshold_of(direction.top_of_all);
     let loudness = LOUDNESS * range / (1.0 - threshold);
     Trace {
         candidate: direction.candidate,

@@ -70,6 +70,32 @@ fn traces_answer_to_their_own_input_alone() {
     assert!(fires.count() <= 10);
 }
 
+/// What is told of firing is what samples that nobody has seen do, or more: also of inputs that are near to samples.
+#[test]
+fn firing_is_not_told_too_low() {
+    // With far outliers.
+    let samples = |n, seed| -> Vec<f64> {
+        let values = samples(n, seed);
+        values.iter().map(|value| value.powi(5)).collect()
+    };
+    let near: Vec<f64> = samples(400, 77).iter().map(|value| 1.6 * value).collect();
+    let (mut told, mut fired) = (0.0, 0.0);
+    for seed in 1..=8 {
+        let calibration = samples(1000, seed);
+        let traces = make(features(&calibration), features(&near), 10.0, 6).unwrap();
+        let fresh = samples(2000, 100 + seed);
+        let fires = fresh.chunks_exact(D).filter(|sample| {
+            traces
+                .all
+                .iter()
+                .any(|trace| answer(&trace.weights, trace.bias, sample) > 0.0)
+        });
+        told += traces.firing / 8.0;
+        fired += fires.count() as f64 / 2000.0 / 8.0;
+    }
+    assert!(fired > 0.0 && told > 0.8 * fired, "{told} {fired}");
+}
+
 #[test]
 fn too_few_samples_are_refused() {
     let calibration = samples(999, 1);

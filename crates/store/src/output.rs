@@ -450,3 +450,42 @@ fn permissions(like: &Metadata, _allowed: u32) -> Permissions {
     permissions.set_readonly(false);
     permissions
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io::Write as _;
+
+    use super::*;
+
+    /// Gives `name` in `folder` a file that has had a hidden name, as where there are no unnamed files.
+    fn publish(folder: &Path, name: &str, options: OutputOptions) -> io::Result<Named> {
+        let (draft, _) = Draft::named(folder).unwrap();
+        draft.file().write_all(b"new").unwrap();
+        draft.publish(folder, &folder.join(name), options)
+    }
+
+    #[test]
+    fn files_with_hidden_names_replace_others_only_if_asked_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = OutputOptions::default();
+        for flush in [Flush::ToDisk, Flush::Replacing, Flush::Later] {
+            fs::write(dir.path().join("old"), "old").unwrap();
+            (options.replace, options.flush) = (false, flush);
+            let error = publish(dir.path(), "old", options).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+            assert_eq!(fs::read(dir.path().join("old")).unwrap(), b"old");
+            assert_eq!(publish(dir.path(), "a", options).unwrap(), Named::New);
+            options.replace = true;
+            assert_eq!(publish(dir.path(), "b", options).unwrap(), Named::New);
+            let named = publish(dir.path(), "old", options).unwrap();
+            assert_eq!(named, Named::InPlaceOfAnother);
+            for name in ["a", "b", "old"] {
+                assert_eq!(fs::read(dir.path().join(name)).unwrap(), b"new");
+                fs::remove_file(dir.path().join(name)).unwrap();
+            }
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        }
+    }
+}

@@ -28,6 +28,9 @@ use crate::text::{count, note, one_line};
 const CANDIDATES_FOR_EACH: usize = 16;
 const MIN_CANDIDATES: usize = 384;
 
+/// The share of samples that may fire a trace.
+const MAX_FIRING: f64 = 0.002;
+
 /// Samples that original and result are compared on: random ones, and at most so many of a data set.
 const COMPARED: usize = 8;
 const MAX_COMPARED: usize = 256;
@@ -140,6 +143,11 @@ impl Encrypted {
                 count(made.n_samples as u64 / 3, "calibration sample"),
                 100.0 * made.traces.firing
             ));
+            if made.traces.firing > MAX_FIRING {
+                note(
+                    "warning: traces change what key holders read of such samples: give more calibration samples, or ask for fewer traces",
+                );
+            }
         }
     }
 
