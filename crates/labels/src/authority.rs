@@ -13,12 +13,9 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::cores::on_all_cores;
 use crate::error::{Error, Result};
-use crate::group::{Exponents, POINT_BYTES, Place, Row, reveal};
+use crate::group::{Exponents, MAX_COLLUSION, POINT_BYTES, Place, Row, reveal};
 use crate::key::{UserKey, check_name, decrypted, from_hex, push_hex, read_file, user_id};
 use crate::traces::{innocent, threshold};
-
-/// The most users that may pool their keys without learning the authority's exponents.
-pub const MAX_COLLUSION: u32 = 16;
 
 /// The longest file: inputs of traces are in it.
 const MAX_BYTES: usize = 1 << 30;

@@ -15,6 +15,9 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 
+/// The most users that may pool their keys without learning the authority's exponents.
+pub const MAX_COLLUSION: u32 = 16;
+
 /// Bytes of a point, and of a scalar.
 pub(crate) const POINT_BYTES: usize = 32;
 

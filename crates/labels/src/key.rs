@@ -11,9 +11,8 @@ use onnxseal_crypto::wrap::{
 };
 use zeroize::Zeroizing;
 
-use crate::authority::MAX_COLLUSION;
 use crate::error::{Error, Result};
-use crate::group::Secrets;
+use crate::group::{MAX_COLLUSION, Secrets};
 
 /// Characters of a user's name, at most.
 pub const MAX_NAME_CHARS: usize = 128;

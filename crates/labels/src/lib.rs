@@ -22,9 +22,10 @@ pub mod traces;
 #[cfg(test)]
 mod vectors;
 
-pub use authority::{Authority, MAX_COLLUSION, Protected, Suspect, TraceInput, TraceRow, Verdict};
+pub use authority::{Authority, Protected, Suspect, TraceInput, TraceRow, Verdict};
 pub use decode::{Decoder, classes, softmax};
 pub use error::{Error, Result};
+pub use group::MAX_COLLUSION;
 pub use key::{MAX_NAME_CHARS, UserKey};
 pub use protect::{DEFAULT_CODEWORDS, Plan, attach, protect, targets};
 pub use table::{Description, MAX_CODEWORDS, MAX_ROWS, RowKind, Table};

@@ -5,10 +5,10 @@ use base64::engine::general_purpose::STANDARD;
 use onnxseal_crypto::labels::{SIGNATURE_BYTES, digest, verify};
 use prost::Message as _;
 
-use crate::authority::{Authority, MAX_COLLUSION};
+use crate::authority::Authority;
 use crate::cores::on_all_cores;
 use crate::error::{Error, Result};
-use crate::group::{Hidden, POINT_BYTES, Place, Randomness, Row};
+use crate::group::{Hidden, MAX_COLLUSION, POINT_BYTES, Place, Randomness, Row};
 use crate::stored::{MAX_TAIL_BYTES, Stored};
 
 /// Codewords of a class, at most.
