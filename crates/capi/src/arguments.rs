@@ -131,3 +131,21 @@ pub(crate) unsafe fn array_mut<'a, T>(
     // SAFETY: as the caller promises; no longer than a slice may be.
     Ok(unsafe { std::slice::from_raw_parts_mut(array, len) })
 }
+
+/// How many values an array of this shape has.
+pub(crate) fn count(dims: &[usize]) -> Result<usize> {
+    let product = dims.iter().try_fold(1_usize, |n, dim| n.checked_mul(*dim));
+    product.ok_or_else(|| Fault::usage("dims have more values than memory has"))
+}
+
+/// Bytes that stay their owner's, and their number in the caller's place; `NULL` without an owner or a place.
+pub(crate) fn lent(
+    bytes: Option<&[u8]>,
+    length_bytes: Option<&mut MaybeUninit<usize>>,
+) -> *const c_void {
+    let (Some(bytes), Some(length_bytes)) = (bytes, length_bytes) else {
+        return ptr::null();
+    };
+    length_bytes.write(bytes.len());
+    bytes.as_ptr().cast()
+}

@@ -11,7 +11,7 @@ use onnxseal_runtime::ep_context::{
 use ort_sys::OrtApiBase;
 use zeroize::Zeroizing;
 
-use crate::arguments::{OutPointer, bytes, given, path, text};
+use crate::arguments::{OutPointer, bytes, given, lent, path, text};
 use crate::error::{OnnxsealError, Result, guard};
 use crate::model::OnnxsealModel;
 
@@ -164,11 +164,7 @@ pub extern "C" fn onnxseal_blob_bytes(
     blob: Option<&OnnxsealBlob>,
     length_bytes: Option<&mut MaybeUninit<usize>>,
 ) -> *const c_void {
-    let (Some(OnnxsealBlob(bytes)), Some(length_bytes)) = (blob, length_bytes) else {
-        return std::ptr::null();
-    };
-    length_bytes.write(bytes.len());
-    bytes.as_ptr().cast()
+    lent(blob.map(|OnnxsealBlob(bytes)| &bytes[..]), length_bytes)
 }
 
 /// Releases `blob`; does nothing for `NULL`.

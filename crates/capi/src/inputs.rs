@@ -7,7 +7,7 @@ use std::path::Path;
 
 use onnxseal_inputs::{ImagesMut, InputKey, Scale};
 
-use crate::arguments::{OutPointer, array, array_mut, bytes, given, path};
+use crate::arguments::{OutPointer, array, array_mut, bytes, count, given, path};
 use crate::error::{Fault, OnnxsealError, Result, guard};
 use crate::identities::OnnxsealIdentities;
 
@@ -115,10 +115,7 @@ fn transform(
     // SAFETY: the caller gives this many numbers.
     let dims = unsafe { array(dims, n_dims, "dims") }?;
     let cipher = key.cipher_for(dims)?;
-    let product = dims
-        .iter()
-        .try_fold(1_usize, |product, dim| product.checked_mul(*dim));
-    let len = product.ok_or_else(|| Fault::usage("dims have more values than memory has"))?;
+    let len = count(dims)?;
     let start = values;
     // SAFETY: the caller gives this many values of this type, which nobody else uses; all bits are a value.
     let images = unsafe {

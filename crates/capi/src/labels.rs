@@ -8,7 +8,7 @@ use std::ptr;
 
 use onnxseal_labels::{Decoder, Table, UserKey};
 
-use crate::arguments::{OutPointer, array, array_mut, bytes, given, path, text};
+use crate::arguments::{OutPointer, array, array_mut, bytes, count, given, lent, path, text};
 use crate::error::{Fault, OnnxsealError, Result, guard};
 use crate::identities::OnnxsealIdentities;
 
@@ -111,12 +111,7 @@ pub extern "C" fn onnxseal_label_decoder_tail(
     decoder: Option<&OnnxsealLabelDecoder>,
     length_bytes: Option<&mut MaybeUninit<usize>>,
 ) -> *const c_void {
-    let (Some(decoder), Some(length_bytes)) = (decoder, length_bytes) else {
-        return ptr::null();
-    };
-    let tail = decoder.table.tail();
-    length_bytes.write(tail.len());
-    tail.as_ptr().cast()
+    lent(decoder.map(|decoder| decoder.table.tail()), length_bytes)
 }
 
 /// Makes logits of answers: what the original's layer gives.
@@ -144,11 +139,7 @@ pub extern "C" fn onnxseal_label_decoder_decode(
         // SAFETY: the caller gives this many numbers.
         let dims = unsafe { array(dims, n_dims, "dims") }?;
         let shape = decoder.shape(dims)?;
-        let n = |dims: &[usize]| {
-            let product = dims.iter().try_fold(1_usize, |n, dim| n.checked_mul(*dim));
-            product.ok_or_else(|| Fault::usage("dims have more values than memory has"))
-        };
-        let (n_answers, wanted) = (n(dims)?, n(&shape)?);
+        let (n_answers, wanted) = (count(dims)?, count(&shape)?);
         if !answers.is_null() || !logits.is_null() {
             if n_logits != wanted {
                 return Err(Fault::usage(format!(

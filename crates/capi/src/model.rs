@@ -10,7 +10,7 @@ use onnxseal_runtime::{
     Access, Bytes, Edition, InMemory, Location, Model, Options, Requirements, Silent,
 };
 
-use crate::arguments::{OutPointer, array, bytes, given, optional_text, path, text};
+use crate::arguments::{OutPointer, array, bytes, given, lent, optional_text, path, text};
 use crate::error::{Fault, OnnxsealError, Result, guard};
 use crate::identities::OnnxsealIdentities;
 use crate::options::OnnxsealOptions;
@@ -151,12 +151,7 @@ pub extern "C" fn onnxseal_model_bytes(
     model: Option<&OnnxsealModel>,
     length_bytes: Option<&mut MaybeUninit<usize>>,
 ) -> *const c_void {
-    let (Some(model), Some(length_bytes)) = (model, length_bytes) else {
-        return ptr::null();
-    };
-    let bytes = model.model.bytes();
-    length_bytes.write(bytes.len());
-    bytes.as_ptr().cast()
+    lent(model.map(|model| model.model.bytes()), length_bytes)
 }
 
 /// The name of the tier that was opened; `NULL` for a model without tiers, or if `model` is `NULL`.

@@ -10,7 +10,7 @@ use onnxseal_runtime::{
 };
 use ort_sys::{OrtApiBase, OrtEnv, OrtSession, OrtSessionOptions};
 
-use crate::arguments::{OutPointer, given};
+use crate::arguments::{OutPointer, given, lent};
 use crate::error::{OnnxsealError, Result, guard};
 use crate::model::OnnxsealModel;
 use crate::ort::{Api, Key, SessionOptions, Value, c_dims, c_name};
@@ -133,12 +133,8 @@ pub extern "C" fn onnxseal_skeleton_bytes(
     skeleton: Option<&OnnxsealSkeleton>,
     length_bytes: Option<&mut MaybeUninit<usize>>,
 ) -> *const c_void {
-    let (Some(OnnxsealSkeleton(prepared)), Some(length_bytes)) = (skeleton, length_bytes) else {
-        return std::ptr::null();
-    };
-    let bytes = prepared.skeleton();
-    length_bytes.write(bytes.len());
-    bytes.as_ptr().cast()
+    let bytes = skeleton.map(|OnnxsealSkeleton(prepared)| prepared.skeleton());
+    lent(bytes, length_bytes)
 }
 
 /// Releases `skeleton`; does nothing for `NULL`.
