@@ -113,7 +113,7 @@ fn secret_file<T, E: std::error::Error + Send + Sync + 'static>(
 }
 
 /// What opens a model.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct IdentityArgs {
     /// Identity file or ssh private key, - for standard input; may be given several times. Default:
     /// the file or descriptor (fd:N) that ONNXSEAL_IDENTITY names
@@ -125,7 +125,7 @@ pub struct IdentityArgs {
 }
 
 /// A passphrase, which never stands on the command line.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[group(multiple = false)]
 pub struct PassphraseArgs {
     /// Use a passphrase, asked for on the terminal
@@ -299,19 +299,6 @@ fn tier_of_file(path: &Path) -> (Option<&str>, &Path) {
 }
 
 impl IdentityArgs {
-    /// An identity file, or what the environment names.
-    #[cfg(feature = "labels")]
-    pub fn of_file(file: Option<&Path>) -> IdentityArgs {
-        IdentityArgs {
-            identities: file.map(Path::to_owned).into_iter().collect(),
-            passphrase: PassphraseArgs {
-                passphrase: false,
-                passphrase_file: None,
-                passphrase_fd: None,
-            },
-        }
-    }
-
     /// The files that it names.
     pub fn files(&self) -> Vec<&Path> {
         let IdentityArgs {

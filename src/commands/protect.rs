@@ -103,11 +103,15 @@ fn labelled(
     };
     let is_free = args.output_options.check_free(target);
     is_free.map_err(core::Error::Store)?;
-    if target.canonical().is_some() && target.canonical() == args.model.canonical() {
+    let canonical = target.canonical();
+    if canonical.is_some() && canonical == args.model.canonical() {
         let text = "the output is a file of the model itself: labels are encrypted in a copy";
         return Err(Usage(text.into()).into());
     }
-    let identities = IdentityArgs::of_file(args.labels_identity.as_deref());
+    let identities = IdentityArgs {
+        identities: args.labels_identity.iter().cloned().collect(),
+        ..IdentityArgs::default()
+    };
     let labelled = crate::commands::labels::encrypt::in_memory(
         &args.model,
         target,

@@ -144,7 +144,7 @@ pub fn pixels(n: usize, (low, high): (f64, f64), seed: u64) -> impl Iterator<Ite
 }
 
 /// The largest difference, divided by the largest number of `one`; NaN where only one has a number.
-fn difference(one: &Table, other: &Table) -> f64 {
+pub fn difference(one: &Table, other: &Table) -> f64 {
     if one.dims != other.dims || one.values.len() != other.values.len() {
         return f64::NAN;
     }

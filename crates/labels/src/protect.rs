@@ -94,20 +94,8 @@ pub fn protect(
         }
     }
     drop(shares);
-    let kept = |table: &Table| {
-        let rows = of_traces
-            .iter()
-            .filter_map(|c| Some(TraceRow::new(*c, &table.row(*c)?)));
-        rows.collect()
-    };
-    finish(
-        head,
-        authority,
-        (head.classes, codewords),
-        rows,
-        &kinds,
-        kept,
-    )
+    let numbers = (head.classes as u32, codewords);
+    finish(head, authority, numbers, rows, &kinds, &of_traces)
 }
 
 /// Random rows for a model that is trained to answer with shares: `codewords` of each class, in random order.
@@ -170,15 +158,7 @@ pub fn attach(head: &Head, authority: &Authority, classes: u32, kinds: &[RowKind
         weights: floats(&head.weights),
         bias: head.bias.as_deref().map(floats),
     };
-    let none = |_: &Table| Vec::new();
-    finish(
-        head,
-        authority,
-        (classes as usize, codewords),
-        rows,
-        kinds,
-        none,
-    )
+    finish(head, authority, (classes, codewords), rows, kinds, &[])
 }
 
 fn check_codewords(codewords: u32) -> Result<()> {
@@ -190,14 +170,14 @@ fn check_codewords(codewords: u32) -> Result<()> {
     }
 }
 
-/// The table of rows, and what is kept of their traces.
+/// The table of rows, and what is kept of those that are `traces`.
 fn finish(
     head: &Head,
     authority: &Authority,
-    (classes, codewords): (usize, u32),
+    (classes, codewords): (u32, u32),
     rows: Rows,
     kinds: &[RowKind],
-    traces: impl FnOnce(&Table) -> Vec<TraceRow>,
+    traces: &[u32],
 ) -> Result<Plan> {
     let mut values = rows.weights.iter().chain(rows.bias.iter().flatten());
     if !values.all(|value| value.is_finite()) {
@@ -215,13 +195,16 @@ fn finish(
         tail: &head.tail,
         stored: &stored,
     };
-    let table = Table::build(authority, &about, classes as u32, codewords, kinds)?;
+    let table = Table::build(authority, &about, classes, codewords, kinds)?;
+    let kept = traces
+        .iter()
+        .filter_map(|c| Some(TraceRow::new(*c, &table.row(*c)?)));
     let protected = Protected {
         digest: hex(table.digest()),
         file: String::new(),
         classes: table.classes(),
         codewords,
-        traces: traces(&table),
+        traces: kept.collect(),
         inputs: Vec::new(),
         firing: None,
         samples: 0,

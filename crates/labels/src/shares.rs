@@ -22,7 +22,7 @@ use rand_distr::{Distribution as _, StandardNormal};
 pub const WEIGHTS: std::ops::RangeInclusive<i8> = 32..=96;
 
 /// What a weight of a share is counted in.
-pub(crate) const UNIT: f64 = 1.0 / 64.0;
+pub const UNIT: f64 = 1.0 / 64.0;
 
 /// Shares of all classes: N for the first one, N for the second one, and so on.
 #[derive(Clone, Debug, PartialEq)]

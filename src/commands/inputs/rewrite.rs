@@ -1,7 +1,6 @@
 //! `onnxseal inputs rewrite` and `rekey`
 
 use anyhow::{Context, Result};
-use onnxseal_assess::Engine;
 use onnxseal_assess::engine::Files as InMemory;
 use onnxseal_core::Location;
 use onnxseal_inputs::InputKey;
@@ -9,6 +8,7 @@ use onnxseal_inputs::rewrite::{Entry, Files, Rewritten};
 
 use super::agree;
 use crate::cli::inputs::{Rekey, Rewrite, RewriteArgs};
+use crate::commands::assess::can_run;
 use crate::exit::Usage;
 use crate::keys::input_key;
 use crate::text::{note, one_line};
@@ -92,20 +92,10 @@ fn check(
     keys: (Option<&InputKey>, &InputKey),
     quiet: bool,
 ) -> Result<()> {
-    use onnxseal_assess::Error as AssessError;
     let not_run = "the result was not run, and nothing was written";
     // Before the models are made in memory.
-    match Engine::load() {
-        Ok(_) => {}
-        Err(AssessError::NoLibrary { .. }) if !rewritten.needs_check => {
-            if !quiet {
-                note(
-                    "warning: the result was not run, because ONNX Runtime was not found: set ORT_DYLIB_PATH to its library",
-                );
-            }
-            return Ok(());
-        }
-        Err(error) => return Err(anyhow::Error::new(error).context(not_run)),
+    if !can_run(rewritten.needs_check, not_run, quiet)? {
+        return Ok(());
     }
     let entry = entry(files, &rewritten.input)?;
     let original = InMemory::new(files.bytes(), files.read_external()?);

@@ -5,9 +5,10 @@ use std::path::Path;
 use anyhow::{Context as _, Result, anyhow};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use onnxseal_assess::DataSet;
+use onnxseal_assess::agreement::difference;
 use onnxseal_assess::candidates::{picked, unlike};
 use onnxseal_assess::engine::{Files as Memory, Samples, Table};
-use onnxseal_assess::{DataSet, Engine, Error as AssessError};
 use onnxseal_core::{InMemory, Location, OutputOptions};
 use onnxseal_labels::head::Head;
 use onnxseal_labels::traces::{Features, Trace, Traces, make};
@@ -20,6 +21,7 @@ use super::authority;
 use super::layer_run::{LayerRun, Ran};
 use super::targets;
 use crate::cli::assess::DataArgs;
+use crate::commands::assess::can_run;
 use crate::exit::Usage;
 use crate::keys::{IdentityArgs, label_authority};
 use crate::text::{count, note, one_line};
@@ -162,17 +164,8 @@ impl Encrypted {
         const NOT_RUN: &str =
             "the result was not run, and nothing was written: --no-check leaves that out";
         // Before the models are made in memory.
-        match Engine::load() {
-            Ok(_) => {}
-            Err(AssessError::NoLibrary { .. }) => {
-                if !quiet {
-                    note(
-                        "warning: the result was not run, because ONNX Runtime was not found: set ORT_DYLIB_PATH to its library",
-                    );
-                }
-                return Ok(());
-            }
-            Err(error) => return Err(anyhow::Error::new(error).context(NOT_RUN)),
+        if !can_run(false, NOT_RUN, quiet)? {
+            return Ok(());
         }
         let difference = self.difference(model, authority, data).context(NOT_RUN)?;
         let limit = LIMITS[usize::from(!self.head.is_float())];
@@ -216,21 +209,19 @@ impl Encrypted {
         let answers = changed.run(&samples, n)?.answers;
         let shape = [&[n], &answers.dims[..]].concat();
         let found = decoder.decode(&answers.values, &shape)?;
-        if found.len() != wanted.values.len() {
+        if !found
+            .iter()
+            .chain(&wanted.values)
+            .all(|value| value.is_finite())
+        {
             return Ok(f64::NAN);
         }
-        let (mut largest, mut difference) = (0.0_f64, 0.0_f64);
-        for (found, wanted) in found.iter().zip(&wanted.values) {
-            if !found.is_finite() || !wanted.is_finite() {
-                return Ok(f64::NAN);
-            }
-            largest = largest.max(f64::from(wanted.abs()));
-            difference = difference.max((f64::from(*found) - f64::from(*wanted)).abs());
-        }
-        Ok(match difference == 0.0 {
-            true => 0.0,
-            false => difference / largest,
-        })
+        let found = Table {
+            dims: wanted.dims.clone(),
+            width: wanted.width,
+            values: found,
+        };
+        Ok(difference(&wanted, &found))
     }
 }
 

@@ -6,14 +6,12 @@ use anyhow::{Context as _, Result};
 use onnxseal_assess::data::{Stored, npz};
 use onnxseal_assess::{DataOptions, DataSet};
 use onnxseal_core::{Readers, write_whole};
+use onnxseal_labels::shares::UNIT;
 use onnxseal_labels::{RowKind, targets};
 
 use crate::cli::labels::Targets;
 use crate::exit::Usage;
 use crate::text::note;
-
-/// What a weight is counted in.
-const UNIT: f64 = 64.0;
 
 /// The array of the file: `[R, K]`.
 const NAME: &str = "decoding";
@@ -36,7 +34,7 @@ pub fn run(args: &Targets, quiet: bool) -> Result<()> {
         if let RowKind::Share { class, weight } = kind
             && let Some(value) = row.get_mut(*class as usize)
         {
-            *value = (f64::from(*weight) / UNIT) as f32;
+            *value = (f64::from(*weight) * UNIT) as f32;
         }
     }
     let stored = Stored {
@@ -79,7 +77,7 @@ pub fn read(path: &Path) -> Result<(u32, Vec<RowKind>)> {
         return Err(no_targets("the array has not two axes").into());
     };
     let row = |row: usize| {
-        let values = (0..n_classes).map(|class| array.values.at(row * n_classes + class) * UNIT);
+        let values = (0..n_classes).map(|class| array.values.at(row * n_classes + class) / UNIT);
         let mut given = (0u32..).zip(values).filter(|(_, weight)| *weight != 0.0);
         match (given.next(), given.next()) {
             // No other number is a weight: the library refuses those out of range.
