@@ -233,10 +233,9 @@ class InferenceSession(onnxruntime.InferenceSession):
                         raise
 
         def create_with_copy(options):
-            """Says whether a copy of the options serves. It does not for models with custom operators, which it has not."""
-            if _copied(options) is None:
-                return False
+            """Says whether a copy of the options serves. It does not where there is none, nor for models with custom operators, which it has not."""
             try:
+                # Where there is no copy, None is refused.
                 create_with_new(lambda: _copied(options))
             except Exception:
                 self._onnxseal_make = None
