@@ -19,12 +19,17 @@ import onnxseal_inputs  # noqa: E402
 
 def test_the_script_makes_the_vectors(tmp_path):
     # It checks the reference by loops over pixels on the way.
-    script = tmp_path / "make_inputs.py"
-    script.write_text((FIXTURES / "vectors" / "make_inputs.py").read_text())
+    assert makes_again("inputs", tmp_path)
+
+
+def makes_again(name, folder):
+    """Whether `fixtures/vectors/make_NAME.py` makes the vectors that are kept, now in another folder."""
+    script = folder / f"make_{name}.py"
+    script.write_text((FIXTURES / "vectors" / script.name).read_text())
     environment = os.environ | {"PYTHONPATH": str(FIXTURES / "reference")}
     subprocess.run([sys.executable, script], check=True, env=environment)
-    made, kept = (json.loads((folder / "inputs.json").read_text()) for folder in (tmp_path, FIXTURES / "vectors"))
-    assert same(made, kept)
+    made, kept = (json.loads((of / f"{name}.json").read_text()) for of in (folder, FIXTURES / "vectors"))
+    return same(made, kept)
 
 
 def same(a, b):

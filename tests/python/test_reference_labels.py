@@ -2,9 +2,6 @@
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +11,7 @@ import onnxseal_labels
 import pytest
 from digits import feed_of, held_out
 from make_labels import NAMES, REVOKED, SEED, files
-from test_reference_inputs import same
+from test_reference_inputs import makes_again
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 MODEL = FIXTURES / "labels" / "digits_cnn.onnx"
@@ -52,12 +49,7 @@ INVALID = """
 
 def test_the_script_makes_the_vectors(tmp_path):
     # It checks on the way that the reference takes and refuses what it should.
-    script = tmp_path / "make_labels.py"
-    script.write_text((FIXTURES / "vectors" / "make_labels.py").read_text())
-    environment = os.environ | {"PYTHONPATH": str(FIXTURES / "reference")}
-    subprocess.run([sys.executable, script], check=True, env=environment)
-    made, kept = (json.loads((folder / "labels.json").read_text()) for folder in (tmp_path, FIXTURES / "vectors"))
-    assert same(made, kept)
+    assert makes_again("labels", tmp_path)
 
 
 @pytest.mark.parametrize("n", range(16))
