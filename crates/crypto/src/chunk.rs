@@ -48,42 +48,33 @@ pub(crate) fn seal(
     }
 }
 
-/// The plaintext of the targets, one after the other in the scratch buffer, if the tag holds.
-pub(crate) fn open<'s>(
+/// Decrypts the targets in place, if the tag holds. If it does not, they hold no plaintext, but may be overwritten.
+pub(crate) fn open(
     aead: &impl Aead,
     at: ChunkId,
-    bytes: &[u8],
+    bytes: &mut [u8],
     targets: &[Range<usize>],
     tag: &Tag,
-    scratch: &'s mut Scratch,
-) -> Result<&'s [u8], Error> {
+    scratch: &mut Scratch,
+) -> Result<(), Error> {
     let n_target_bytes = gather::check(targets, bytes.len())?;
     let n_clear_bytes = bytes.len() - n_target_bytes;
     let nonce = derive::nonce(at);
     match targets {
-        [] => {
-            aead.open(nonce, bytes, &mut [], tag)?;
-            Ok(&[])
-        }
+        [] => aead.open(nonce, bytes, &mut [], tag),
         [target] => {
-            let (text, buffer) = scratch.split(n_target_bytes, n_clear_bytes);
-            let (head, rest) = bytes.split_at(target.start);
-            let (ciphertext, tail) = rest.split_at(n_target_bytes);
-            aead.open_into(
-                nonce,
-                gather::join(head, tail, buffer),
-                ciphertext,
-                tag,
-                text,
-            )?;
-            Ok(text)
+            let (_, buffer) = scratch.split(0, n_clear_bytes);
+            let (head, rest) = bytes.split_at_mut(target.start);
+            let (text, tail) = rest.split_at_mut(n_target_bytes);
+            aead.open(nonce, gather::join(head, tail, buffer), text, tag)
         }
         _ => {
             let (text, aad) = scratch.split(n_target_bytes, n_clear_bytes);
             gather::gather(bytes, targets.iter().cloned(), text);
             gather::gather(bytes, gather::gaps(targets, bytes.len()), aad);
             aead.open(nonce, aad, text, tag)?;
-            Ok(text)
+            gather::scatter(text, targets.iter().cloned(), bytes);
+            Ok(())
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::blob::BlobKey;
 use crate::chunk;
 use crate::derive::{self, ChunkId, ManifestMac};
 use crate::error::Error;
-use crate::gather::{self, Scratch};
+use crate::gather::Scratch;
 use crate::secret::Secret;
 use crate::tier::TierKey;
 
@@ -307,7 +307,8 @@ impl OpenKey {
     ///
     /// # Errors
     /// [`Error::Unauthentic`] where the tag does not hold, [`Error::Misuse`] where the targets are
-    /// not sorted, disjoint, non-empty ranges of `bytes`. Either way `bytes` is unchanged.
+    /// not sorted, disjoint, non-empty ranges of `bytes`. In the first case the targets hold no plaintext,
+    /// but may be overwritten. All other bytes are unchanged.
     pub fn open_chunk(
         &self,
         at: ChunkId,
@@ -316,33 +317,7 @@ impl OpenKey {
         tag: &Tag,
         scratch: &mut Scratch,
     ) -> Result<(), Error> {
-        let plaintext = chunk::open(&self.aead, at, bytes, targets, tag, scratch)?;
-        gather::scatter(plaintext, targets.iter().cloned(), bytes);
-        Ok(())
-    }
-
-    /// Verifies a chunk that has no targets, where it lies.
-    ///
-    /// # Errors
-    /// [`Error::Unauthentic`] where the tag does not hold.
-    pub fn authenticate_chunk(&self, at: ChunkId, bytes: &[u8], tag: &Tag) -> Result<(), Error> {
-        self.verify_chunk(at, bytes, &[], tag, &mut Scratch::new())
-    }
-
-    /// Verifies a chunk and leaves it as it is. The plaintext is in `scratch` until that is used
-    /// again or dropped.
-    ///
-    /// # Errors
-    /// As [`open_chunk`](Self::open_chunk).
-    pub fn verify_chunk(
-        &self,
-        at: ChunkId,
-        bytes: &[u8],
-        targets: &[Range<usize>],
-        tag: &Tag,
-        scratch: &mut Scratch,
-    ) -> Result<(), Error> {
-        chunk::open(&self.aead, at, bytes, targets, tag, scratch).map(|_| ())
+        chunk::open(&self.aead, at, bytes, targets, tag, scratch)
     }
 }
 
@@ -376,13 +351,6 @@ mod tests {
                 let tag = seal.seal_chunk(chunk.at, &mut bytes, &chunk.targets, &mut scratch);
                 assert_eq!(tag.unwrap(), chunk.tag);
                 chunk.assert_sealed(&bytes);
-                open.verify_chunk(chunk.at, &bytes, &chunk.targets, &chunk.tag, &mut scratch)
-                    .unwrap();
-                chunk.assert_sealed(&bytes);
-                if chunk.targets.is_empty() {
-                    open.authenticate_chunk(chunk.at, &bytes, &chunk.tag)
-                        .unwrap();
-                }
                 open.open_chunk(
                     chunk.at,
                     &mut bytes,
@@ -394,12 +362,9 @@ mod tests {
                 assert_eq!(bytes, chunk.plain, "{}", chunk.label);
 
                 let forged = Tag(chunk.tag.0.map(|byte| !byte));
-                for fault in [
-                    open.verify_chunk(chunk.at, &bytes, &chunk.targets, &forged, &mut scratch),
-                    open.authenticate_chunk(chunk.at, &bytes, &forged),
-                ] {
-                    assert!(matches!(fault, Err(Error::Unauthentic)));
-                }
+                let fault =
+                    open.open_chunk(chunk.at, &mut bytes, &chunk.targets, &forged, &mut scratch);
+                assert!(matches!(fault, Err(Error::Unauthentic)));
             }
         }
     }
