@@ -19,6 +19,9 @@ use crate::pass::publish::Publication;
 use crate::pass::signature::Access;
 use crate::pass::transfer::Transfer;
 
+/// Memory that the system clears at once, where it gives huge pages.
+const HUGE_PAGE_BYTES: u64 = 2 << 20;
+
 /// A model in memory. Every byte is verified, and every encrypted byte decrypted.
 #[derive(Debug)]
 pub struct OpenedModel {
@@ -80,9 +83,15 @@ pub fn open_with<'a>(
         .iter_mut()
         .flat_map(|file| file.as_mut_slice().chunks_mut(chunk_bytes));
     let items = unlocked.tags().zip(items);
+    let is_remote = unlocked.is_remote();
     chunks::for_each(
-        unlocked.is_remote(),
+        is_remote,
         protected.manifest(),
+        match is_remote {
+            true => 1,
+            // No two threads wait for each other while the system clears a page.
+            false => (HUGE_PAGE_BYTES / protected.manifest().chunk).max(1),
+        },
         items,
         progress,
         |workspace, chunk, (tag, bytes)| {

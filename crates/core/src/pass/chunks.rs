@@ -125,33 +125,34 @@ impl<T: Copy> PerChunk<T> {
     }
 }
 
-/// Calls `work` for every chunk, on several threads, with the next of `items`.
+/// Calls `work` for every chunk, on several threads, with the next of `items`. A thread takes `at_once` chunks that follow one another.
 ///
 /// If the files read or written are behind a network, the walk `is_remote`: more threads then wait.
 pub(crate) fn for_each<P: Send>(
     is_remote: bool,
     manifest: &Manifest,
+    at_once: u64,
     items: impl Iterator<Item = P> + Send,
     progress: &dyn Progress,
     work: impl Fn(&mut Workspace, &Chunk, P) -> Result<()> + Sync,
 ) -> Result<()> {
     progress.begin(manifest.total_bytes());
-    let jobs = chunks(manifest).zip(items);
-    let n_chunks = manifest.n_chunks();
-    parallel::for_each(
-        is_remote,
-        n_chunks,
-        jobs,
-        Workspace::new,
-        |workspace, (chunk, item)| {
+    let mut rest = chunks(manifest).zip(items);
+    let jobs = std::iter::from_fn(move || {
+        let job: Vec<_> = rest.by_ref().take(at_once as usize).collect();
+        (!job.is_empty()).then_some(job)
+    });
+    let n_jobs = manifest.n_chunks().div_ceil(at_once);
+    parallel::for_each(is_remote, n_jobs, jobs, Workspace::new, |workspace, job| {
+        for (chunk, item) in job {
             work(workspace, &chunk, item)?;
             progress.advance(chunk.window.len);
-            match progress.is_cancelled() {
-                true => Err(Error::Cancelled),
-                false => Ok(()),
+            if progress.is_cancelled() {
+                return Err(Error::Cancelled);
             }
-        },
-    )
+        }
+        Ok(())
+    })
 }
 
 /// Reads every chunk from `inputs`, the files of `manifest`, and calls `work` with its bytes and the next
@@ -168,6 +169,7 @@ pub(crate) fn for_each_read<P: Send>(
     for_each(
         is_remote,
         manifest,
+        1,
         items,
         progress,
         |workspace, chunk, item| {
