@@ -86,13 +86,17 @@ pub enum Reason {
 /// value, and bytes of names that a report would repeat for them at most 256 times `2^20 + 4 * (values
 /// + nodes)`; names of less than 256 bytes not counted. Tensors beyond are [`Reason::NotFollowed`].
 pub fn classify<'a>(model: &Model<'a>) -> Vec<Classified<'a>> {
-    let flow = Dataflow::new(model);
-    let mut follower = Follower::new(&flow);
+    classify_in(model, &Dataflow::new(model))
+}
+
+/// The same, with the model's nodes connected already.
+pub(crate) fn classify_in<'a>(model: &Model<'a>, flow: &Dataflow<'_, 'a>) -> Vec<Classified<'a>> {
+    let mut follower = Follower::new(flow);
     let classified = model.tensors_with_ids().map(|(id, tensor)| {
         let reached = follower.follow(id);
         let consumers: Vec<_> = (reached.consumers.into_iter())
             .map(|(node, slot)| {
-                let as_weight = fit(&flow, node, slot, tensor) == Fit::Weight;
+                let as_weight = fit(flow, node, slot, tensor) == Fit::Weight;
                 Consumer {
                     node,
                     slot,
@@ -100,7 +104,7 @@ pub fn classify<'a>(model: &Model<'a>) -> Vec<Classified<'a>> {
                 }
             })
             .collect();
-        let reason = reason(model, &flow, tensor, &consumers, reached.complete);
+        let reason = reason(model, flow, tensor, &consumers, reached.complete);
         Classified {
             consumers,
             reason,

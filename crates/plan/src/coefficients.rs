@@ -3,6 +3,7 @@
 use onnxseal_onnx::model::{Model, NodeId, Payload};
 
 use crate::classify::{Classified, Reason};
+use crate::dataflow::Dataflow;
 use crate::first::first_dense;
 use crate::plan::Whole;
 use crate::policy::{Policy, Target};
@@ -27,7 +28,12 @@ pub(crate) struct Coefficient {
 }
 
 impl<'p, 'a> Coefficients<'p, 'a> {
-    pub fn new(model: &'p Model<'a>, policy: &'p Policy, classified: &[Classified<'a>]) -> Self {
+    pub fn new(
+        model: &'p Model<'a>,
+        flow: &Dataflow<'_, '_>,
+        policy: &'p Policy,
+        classified: &[Classified<'a>],
+    ) -> Self {
         let weights = classified.iter().filter(|tensor| tensor.reason.is_none());
         let bytes: u64 = weights.map(|tensor| tensor.bytes).sum();
         Coefficients {
@@ -35,7 +41,7 @@ impl<'p, 'a> Coefficients<'p, 'a> {
             policy,
             is_small: bytes <= policy.small_model_bytes(),
             first_dense: match policy.takes_first_dense() {
-                true => first_dense(model, classified),
+                true => first_dense(model, flow, classified),
                 false => Vec::new(),
             },
             of_nodes: vec![None; model.nodes.len()],

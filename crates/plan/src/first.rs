@@ -5,54 +5,60 @@
 //! (`docs/STRENGTH.md`). Convolutions do not have that weakness, and neither do later layers, which are
 //! fed by others that are encrypted in part.
 
-use std::collections::HashSet;
-
 use onnxseal_onnx::model::Model;
 
 use crate::classify::Classified;
-use crate::rules::{self, Class};
+use crate::dataflow::{Dataflow, Kind};
+use crate::rules::Class;
 
 /// For each of `model.nodes`, whether it is a dense layer that reads inputs of the model, untouched by
 /// any layer before.
 ///
 /// Operators without weights, arithmetic and normalisations let a value pass. A value that depends on
 /// another layer too is none of the input's. Bodies of functions are not followed.
-pub(crate) fn first_dense(model: &Model<'_>, classified: &[Classified<'_>]) -> Vec<bool> {
-    let nodes = model.nodes.iter();
-    let classes: Vec<Option<Class>> = nodes
-        .map(|node| rules::find(node.domain, node.op_type).and_then(rules::Rule::class))
-        .collect();
+pub(crate) fn first_dense(
+    model: &Model<'_>,
+    flow: &Dataflow<'_, '_>,
+    classified: &[Classified<'_>],
+) -> Vec<bool> {
+    let class = |node| match flow.kind(node) {
+        Kind::Known(rule) => rule.class(),
+        Kind::Call | Kind::Unknown => None,
+    };
     let mut layers = vec![false; model.nodes.len()];
     for consumer in classified.iter().flat_map(|tensor| &tensor.consumers) {
-        let index = consumer.node.index();
         let makes_features = !matches!(
-            classes[index],
+            class(consumer.node),
             None | Some(Class::Normalization | Class::Bias | Class::Arithmetic)
         );
-        layers[index] |= consumer.as_weight && makes_features;
+        layers[consumer.node.index()] |= consumer.as_weight && makes_features;
     }
-    let initializers: HashSet<&str> = model.tensors.iter().map(|tensor| tensor.name).collect();
-    let inputs = model
-        .graphs
-        .get(model.main().index())
-        .map(|graph| &graph.inputs);
-    let inputs = inputs.into_iter().flatten().copied();
-    let mut raw: HashSet<&str> = inputs.filter(|name| !initializers.contains(name)).collect();
-    let mut made: HashSet<&str> = HashSet::new();
+    let mut reads = vec![Reads::default(); model.nodes.len()];
+    for value in flow.inputs() {
+        (flow.readers(value)).for_each(|reader| reads[reader].raw = true);
+    }
     let mut first = vec![false; model.nodes.len()];
-    for (index, node) in model.nodes.iter().enumerate() {
-        let reads = |values: &HashSet<&str>| node.inputs.iter().any(|name| values.contains(name));
-        let (reads_raw, reads_made) = (reads(&raw), reads(&made));
-        let is_dense = layers[index] && classes[index] == Some(Class::Dense);
-        first[index] = is_dense && reads_raw && !reads_made;
-        let outputs = node.outputs.iter().copied().filter(|name| !name.is_empty());
-        if layers[index] || reads_made {
-            made.extend(outputs);
-        } else if reads_raw {
-            raw.extend(outputs);
+    for (id, _) in model.nodes_with_ids() {
+        let (is_layer, Reads { raw, made }) = (layers[id.index()], reads[id.index()]);
+        first[id.index()] = is_layer && raw && !made && class(id) == Some(Class::Dense);
+        if is_layer || made {
+            (flow.made_by(id).flat_map(|value| flow.readers(value)))
+                .for_each(|reader| reads[reader].made = true);
+        } else if raw {
+            (flow.made_by(id).flat_map(|value| flow.readers(value)))
+                .for_each(|reader| reads[reader].raw = true);
         }
     }
     first
+}
+
+/// What a node reads.
+#[derive(Clone, Copy, Default)]
+struct Reads {
+    /// A value of the model's input.
+    raw: bool,
+    /// A value that a layer has made.
+    made: bool,
 }
 
 #[cfg(test)]
@@ -63,13 +69,16 @@ mod tests {
     use onnxseal_testkit::build::{GraphBuilder, node, weights};
 
     use super::*;
-    use crate::classify::classify;
+    use crate::classify::classify_in;
 
     /// Which of the nodes are first layers, by the name of their first output.
     fn firsts(graph: GraphBuilder) -> Vec<String> {
         let bytes = graph.encode();
         let model = locate(&bytes, &Limits::default()).unwrap();
-        let first = first_dense(&model, &classify(&model));
+        let first = {
+            let flow = Dataflow::new(&model);
+            first_dense(&model, &flow, &classify_in(&model, &flow))
+        };
         let nodes = model.nodes.iter().zip(first);
         let nodes = nodes.filter(|(_, first)| *first);
         nodes.map(|(node, _)| node.outputs[0].to_owned()).collect()

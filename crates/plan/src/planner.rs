@@ -6,8 +6,9 @@ use onnxseal_onnx::element_bits;
 use onnxseal_onnx::model::{Model, NodeId, TensorId, Unpatchable};
 
 use crate::choose::{Candidate, Offer, take_best};
-use crate::classify::{Classified, Reason, classify, op_type};
+use crate::classify::{Classified, Reason, classify_in, op_type};
 use crate::coefficients::{Coefficient, Coefficients};
+use crate::dataflow::Dataflow;
 use crate::error::Error;
 use crate::plan::{Clear, OperatorPlan, Plan, Pool, TensorPlan, types};
 use crate::policy::{Policy, Target};
@@ -49,14 +50,15 @@ pub fn plan<E: From<Error>>(
         // Whether or not scores are then needed.
         ranking.check(model)?;
     }
-    let classified = classify(model);
+    let flow = Dataflow::new(model);
+    let classified = classify_in(model, &flow);
     let total = classified
         .iter()
         .fold(0u64, |sum, tensor| sum.saturating_add(tensor.bytes));
     if total > MAX_BYTES {
         return Err(Error::TooLarge { limit: MAX_BYTES }.into());
     }
-    let mut planner = Planner::new(model, policy, &classified);
+    let mut planner = Planner::new(model, flow, policy, &classified);
     planner.cut();
     match policy.strategy() {
         Strategy::Energy => planner.choose_by_score(|wanted| match policy.ranking() {
@@ -98,7 +100,12 @@ struct Draft {
 
 impl<'p, 'a> Planner<'p, 'a> {
     /// Finds every weight's owner.
-    fn new(model: &'p Model<'a>, policy: &'p Policy, classified: &'p [Classified<'a>]) -> Self {
+    fn new(
+        model: &'p Model<'a>,
+        flow: Dataflow<'_, '_>,
+        policy: &'p Policy,
+        classified: &'p [Classified<'a>],
+    ) -> Self {
         let mut planner = Planner {
             model,
             policy,
@@ -110,7 +117,8 @@ impl<'p, 'a> Planner<'p, 'a> {
             pools: Vec::new(),
             unpatchable_bytes: 0,
         };
-        let mut coefficients = Coefficients::new(model, policy, classified);
+        let mut coefficients = Coefficients::new(model, &flow, policy, classified);
+        drop(flow);
         let mut owned: Vec<(NodeId, Draft)> = Vec::with_capacity(classified.len());
         for ((tensor, located), known) in model.tensors_with_ids().zip(classified) {
             let coefficient = policy.overridden(Target::Initializer, located.name);
@@ -252,17 +260,17 @@ impl<'p, 'a> Planner<'p, 'a> {
         if !fits.eq(scores.iter().map(Vec::len)) {
             return Err(Error::Scores.into());
         }
-        let mut of_tensor: HashMap<TensorId, Vec<f64>> = wanted
-            .iter()
-            .zip(scores)
-            .map(|(tensor, scores)| (tensor.tensor, scores))
-            .collect();
+        let mut of_drafts = vec![Vec::new(); self.drafts.len()];
+        chosen.retain(|&member| self.drafts[member].cut.is_some());
+        for (&member, scores) in chosen.iter().zip(scores) {
+            of_drafts[member] = scores;
+        }
         for (pool_budget, members) in std::mem::take(&mut self.pools) {
-            self.take_best(pool_budget, &members, &mut of_tensor);
+            self.take_best(pool_budget, &members, &mut of_drafts);
             self.pools.push((pool_budget, members));
         }
         if has_tiers {
-            self.grade(&of_tensor);
+            self.grade(&of_drafts);
         }
         Ok(())
     }
@@ -324,12 +332,7 @@ impl<'p, 'a> Planner<'p, 'a> {
     }
 
     /// Takes the best subsequences of the drafts `members`, `pool_budget` bytes of them.
-    fn take_best(
-        &mut self,
-        pool_budget: u64,
-        members: &[usize],
-        scores: &mut HashMap<TensorId, Vec<f64>>,
-    ) {
+    fn take_best(&mut self, pool_budget: u64, members: &[usize], of_drafts: &mut [Vec<f64>]) {
         let has_tiers = !self.policy.tiers().is_empty();
         let mut offering = Vec::with_capacity(members.len());
         let mut offers = Vec::with_capacity(members.len());
@@ -337,10 +340,10 @@ impl<'p, 'a> Planner<'p, 'a> {
             let draft = &self.drafts[member];
             // Tiers ask for them once more.
             let scores = match has_tiers {
-                true => scores.get(&draft.tensor).cloned(),
-                false => scores.remove(&draft.tensor),
+                true => of_drafts[member].clone(),
+                false => std::mem::take(&mut of_drafts[member]),
             };
-            if let (Some(cut), Some(scores)) = (draft.cut, scores) {
+            if let Some(cut) = draft.cut.filter(|_| !scores.is_empty()) {
                 offers.push(Offer::new(cut, scores, self.coefficient(draft)));
                 offering.push(member);
             }
@@ -354,10 +357,10 @@ impl<'p, 'a> Planner<'p, 'a> {
     }
 
     /// Gives every target its tier, by its score alone.
-    fn grade(&mut self, scores: &HashMap<TensorId, Vec<f64>>) {
+    fn grade(&mut self, of_drafts: &[Vec<f64>]) {
         let mut candidates = Vec::new();
-        for (member, draft) in self.drafts.iter().enumerate() {
-            let (Some(cut), Some(scores)) = (draft.cut, scores.get(&draft.tensor)) else {
+        for (member, (draft, scores)) in self.drafts.iter().zip(of_drafts).enumerate() {
+            let Some(cut) = draft.cut.filter(|_| !scores.is_empty()) else {
                 continue;
             };
             candidates.extend(indices(&draft.targets).map(|index| {

@@ -115,6 +115,32 @@ impl<'m, 'a> Dataflow<'m, 'a> {
         (self.nodes.get(node.index())).is_some_and(|node| node.body.is_some())
     }
 
+    /// The values that are the model's inputs, and no initializers.
+    pub fn inputs(&self) -> impl Iterator<Item = u32> + '_ {
+        let mut is_initializer = vec![false; self.scopes.n_values];
+        for &value in self.scopes.tensors.iter().flatten() {
+            is_initializer[value as usize] = true;
+        }
+        let main = self.model.main().index() as u32;
+        let inputs = self.scopes.parameters.of(main).iter().flatten().copied();
+        inputs.filter(move |&value| !is_initializer[value as usize])
+    }
+
+    /// The values that a node makes.
+    pub fn made_by(&self, node: NodeId) -> impl Iterator<Item = u32> + '_ {
+        let outputs = self.scopes.outputs.of(node.index() as u32);
+        outputs.iter().flatten().copied()
+    }
+
+    /// The nodes that read a value, by index.
+    pub fn readers(&self, value: u32) -> impl Iterator<Item = usize> + '_ {
+        let uses = self.scopes.uses.of(value).iter();
+        uses.filter_map(|at| match at {
+            Use::Input { node, .. } => Some(*node as usize),
+            Use::Output { .. } => None,
+        })
+    }
+
     /// The value that a body's input `position` is.
     fn parameter(&self, graph: u32, position: u32) -> Value {
         self.scopes

@@ -54,6 +54,8 @@ impl Scopes {
             .collect();
         while let Some(step) = steps.pop() {
             let graph = match step {
+                // Nothing is resolved after the last graph.
+                Step::Out { .. } if steps.is_empty() => break,
                 Step::Out { mark } => {
                     resolver.leave(mark);
                     continue;
