@@ -305,6 +305,9 @@ fn store_hint(error: &StoreError) -> Option<&'static str> {
         StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::IsADirectory => {
             "for all models of a folder use `onnxseal batch`, such as `onnxseal batch protect FOLDER --out DIR`"
         }
+        StoreError::OpenFiles { .. } => {
+            "raise the hard limit, such as by `ulimit -Hn 1048576` as root, or save the model with all weights in one external file"
+        }
         StoreError::Busy { .. } => "wait until that process is done, then try again",
         StoreError::InPlaceObject { .. } => "write to another URL with --output",
         StoreError::NoObjectStores { .. } => {

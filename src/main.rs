@@ -19,7 +19,8 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    raise_file_limit();
+    // Some exporters write one external data file a tensor.
+    onnxseal_core::raise_file_limit();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => exit::misread(error),
@@ -27,18 +28,5 @@ fn main() -> ExitCode {
     match commands::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::report(&error),
-    }
-}
-
-/// Allows as many open files as the system lets us have: some exporters write one external data file
-/// a tensor, and all files of a model are open at once.
-fn raise_file_limit() {
-    #[cfg(unix)]
-    {
-        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-        let current = maximum;
-        // Where that fails, the old limit holds.
-        let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
     }
 }

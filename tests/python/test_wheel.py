@@ -7,6 +7,7 @@ import os
 import signal
 import stat
 import subprocess
+import sys
 import threading
 from importlib import metadata
 from pathlib import Path
@@ -344,3 +345,10 @@ def test_the_stubs_say_what_there_is():
         elif name in public:
             members = {member.name for member in node.body if not member.name.startswith("__")}
             assert members == {m for m in vars(getattr(onnxseal, name)) if not m.startswith("__")}
+
+
+def test_importing_the_package_lets_the_process_have_as_many_open_files_as_the_system_allows():
+    asked = "import onnxseal, resource; print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
+    limited = f'ulimit -Sn 64 && ulimit -Hn 512 && exec "$0" -c "{asked}"'
+    done = subprocess.run(["sh", "-c", limited, sys.executable], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["512", "512"]

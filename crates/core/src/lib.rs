@@ -61,7 +61,7 @@ pub use onnxseal_crypto::{BlobKey, Error as KeyError, NotAllowed, opens_with};
 pub use onnxseal_onnx::{Error as ModelError, Fault as ModelFault};
 pub use onnxseal_store::{
     Bytes, Error as StoreError, ErrorKind, FileFault, Flush, InMemory, Location, ObjectUrl,
-    OutputOptions, Readers, holds_secret, redact, shown, write_whole,
+    OutputOptions, Readers, holds_secret, raise_file_limit, redact, shown, write_whole,
 };
 pub use open::model::{OpenedModel, open, open_with, unprotect};
 #[cfg(feature = "protect")]

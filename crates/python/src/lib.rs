@@ -33,6 +33,8 @@ mod _onnxseal {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        // Some exporters write one external data file a tensor, and all that are written stay open.
+        onnxseal_core::raise_file_limit();
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -9,8 +9,7 @@ use onnxseal_onnx::edit::rename_external;
 use onnxseal_onnx::model::{FileId, Span};
 use onnxseal_onnx::{Limits, Model, external, locate};
 use onnxseal_store::{
-    Error as StoreError, Input, Location, Map, Output, OutputOptions, Published, beside, parallel,
-    reflink,
+    Error as StoreError, Input, Location, Map, Output, OutputOptions, Published, parallel, reflink,
 };
 
 use crate::changes::{Edit, apply};
@@ -68,16 +67,7 @@ impl Files {
         let located = locate(&map, &Limits::default())?;
         let paths = located.external_files.clone();
         drop(located);
-        let external: onnxseal_store::Result<Vec<Input>> = match input.file() {
-            // In a store or in memory, different paths are different files.
-            None => paths.iter().map(|path| input.open_beside(path)).collect(),
-            Some(_) => {
-                // Fails where two paths are one file.
-                beside::open_all(&input.path, &paths)?;
-                paths.iter().map(|path| input.open_beside(path)).collect()
-            }
-        };
-        let external = external?;
+        let external = input.open_all_beside(&paths)?;
         Ok(Files {
             input,
             map,
@@ -330,8 +320,8 @@ fn copy_range(input: &Input, range: std::ops::Range<u64>, output: &Output, at: u
     let len = range.end.saturating_sub(range.start);
     // Pages that come to lie otherwise are copied twice by the system, each in two parts.
     let is_aligned = range.start % PAGE == at % PAGE;
-    if let (Some(from), Some(to), true) = (input.file(), output.file(), is_aligned) {
-        let copied = copy_within_system(from, range.start, len, to, at);
+    if let (Some(from), Some(to), true) = (input.file()?, output.file(), is_aligned) {
+        let copied = copy_within_system(&from, range.start, len, to, at);
         let io = |source| StoreError::Io {
             action: "copy",
             path: input.path.clone(),

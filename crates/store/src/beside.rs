@@ -8,6 +8,7 @@ use std::io::Error as IoError;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, FileFault, io};
+use crate::location::folder_of;
 
 /// How many characters of a location a message shows.
 const MAX_SHOWN_CHARS: usize = 100;
@@ -121,31 +122,28 @@ fn open_below(folder: &Path, inner: &Path) -> Result<File, IoError> {
     }
 }
 
-/// Opens all external data files of the model at `model_path` for reading, in the order of their
-/// normalised `locations`, and says their canonical paths.
-///
-/// # Errors
-///
-/// As [`open`], and [`Error::External`] where two locations lead to one file, or one to the
-/// model file itself.
-pub fn open_all(model_path: &Path, locations: &[String]) -> Result<Vec<(PathBuf, File)>, Error> {
-    if locations.is_empty() {
-        return Ok(Vec::new());
-    }
-    let model_dir = model_path.parent().unwrap_or(Path::new(""));
-    let mut owners = HashMap::from([(canonical(model_path)?, "the model")]);
-    let mut files = Vec::with_capacity(locations.len());
-    for location in locations {
-        let (path, file) = open(model_dir, location)?;
-        if let Some(other) = owners.insert(path.clone(), location) {
+/// Opens the file at a path that was canonical, for reading. It may be another one by now.
+pub(crate) fn open_canonical(path: &Path) -> Result<File, IoError> {
+    let inner = Path::new(path.file_name().unwrap_or_default());
+    open_below(folder_of(path), inner)
+}
+
+/// Fails if two locations lead to one file, or one to the model file. Each comes with the canonical path
+/// of its file; that of the model file is `model`.
+pub(crate) fn check_apart<'a>(
+    model: &'a Path,
+    found: impl Iterator<Item = (&'a String, &'a Path)>,
+) -> Result<(), Error> {
+    let mut owners = HashMap::from([(model, "the model")]);
+    for (location, path) in found {
+        if let Some(other) = owners.insert(path, location) {
             return Err(Error::External {
                 location: location.clone(),
                 fault: FileFault::Shared(other.to_owned()),
             });
         }
-        files.push((path, file));
     }
-    Ok(files)
+    Ok(())
 }
 
 fn canonical(path: &Path) -> Result<PathBuf, Error> {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::limit;
 use crate::redact::shown;
 
 /// The result of this crate's calls.
@@ -21,6 +22,20 @@ pub enum Error {
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The process may have no more files open.
+    #[error("cannot {action} {}: {}", shown(path), too_many(*limit, *needed))]
+    OpenFiles {
+        /// What was being done, such as `read`.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// How many files the process may have open at once, where that is known.
+        limit: Option<usize>,
+        /// About how many the call needs, where that is known.
+        needed: Option<usize>,
         /// The system's answer.
         source: io::Error,
     },
@@ -130,13 +145,25 @@ pub enum ErrorKind {
 }
 
 impl Error {
+    /// The same; if no more files can be open, it says how many there must be for a call that writes
+    /// `n_files` together.
+    #[must_use]
+    pub fn needing(mut self, n_files: usize) -> Error {
+        if let Error::OpenFiles { needed, .. } = &mut self {
+            *needed = Some(limit::needed(n_files));
+        }
+        self
+    }
+
     /// The class the error belongs to.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Io { source, .. } if source.kind() == io::ErrorKind::OutOfMemory => {
                 ErrorKind::Internal
             }
-            Error::Io { .. } | Error::InputChanged { .. } => ErrorKind::Io,
+            Error::Io { .. } | Error::OpenFiles { .. } | Error::InputChanged { .. } => {
+                ErrorKind::Io
+            }
             Error::External { .. } => ErrorKind::Malformed,
             Error::Internal(_) => ErrorKind::Internal,
             _ => ErrorKind::Usage,
@@ -164,10 +191,33 @@ pub enum FileFault {
 
 /// Turns the system's errors into ours: `.map_err(io("read", path))`.
 pub fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
-    move |source| Error::Io {
-        action,
-        path: path.to_owned(),
-        source,
+    move |source| {
+        let path = path.to_owned();
+        match limit::is_exhausted(&source) {
+            true => Error::OpenFiles {
+                action,
+                path,
+                limit: limit::limit(),
+                needed: None,
+                source,
+            },
+            false => Error::Io {
+                action,
+                path,
+                source,
+            },
+        }
+    }
+}
+
+/// Says how many files may be open, and how many should.
+fn too_many(limit: Option<usize>, needed: Option<usize>) -> String {
+    let limit = limit.map_or_else(String::new, |limit| {
+        format!(", and this process may have {limit} (`ulimit -n`)")
+    });
+    match needed {
+        Some(needed) => format!("the model needs about {needed} open files at once{limit}"),
+        None => format!("too many files are open at once{limit}"),
     }
 }
 

@@ -67,7 +67,10 @@ impl OutputPath {
     }
 
     /// The folder, which is there.
-    fn folder(&self) -> Result<Folder> {
+    ///
+    /// # Errors
+    /// As [`make_folder`](OutputPath::make_folder).
+    pub fn folder(&self) -> Result<Folder> {
         let (base, names) = self.parts();
         let mut path = base.to_owned();
         names

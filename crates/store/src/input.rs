@@ -5,12 +5,14 @@ use std::fs::{self, File, Metadata};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::beside;
 #[cfg(feature = "object-store")]
 use crate::error::FileFault;
 use crate::error::{Error, Result, io};
+use crate::held::{Held, OpenFile};
+use crate::limit;
 use crate::location::{Location, folder_of};
 use crate::map::Map;
 use crate::memory::{Bytes, InMemory};
@@ -33,45 +35,18 @@ pub struct Input {
 #[derive(Debug)]
 enum Backing {
     File {
-        file: File,
-        stamp: Stamp,
+        held: Held,
+        /// How many files beside it were opened.
+        n_beside: AtomicUsize,
     },
     Memory {
         bytes: Bytes,
         beside: Arc<BTreeMap<String, Bytes>>,
     },
     #[cfg(feature = "object-store")]
-    Object {
-        url: ObjectUrl,
-        remote: Box<Remote>,
-    },
+    Object { url: ObjectUrl, remote: Box<Remote> },
     /// What is made of another.
-    Edited {
-        bytes: Bytes,
-        of: Box<Input>,
-    },
-}
-
-/// What changes when somebody writes to a file.
-#[derive(Debug, PartialEq, Eq)]
-struct Stamp {
-    modified: Option<SystemTime>,
-    /// Change time in seconds and nanoseconds, which nobody can set back; 0 where there is none.
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(metadata: &Metadata) -> Stamp {
-        #[cfg(unix)]
-        let changed = {
-            use std::os::unix::fs::MetadataExt;
-            (metadata.ctime(), metadata.ctime_nsec())
-        };
-        #[cfg(not(unix))]
-        let changed = (0, 0);
-        let modified = metadata.modified().ok();
-        Stamp { modified, changed }
-    }
+    Edited { bytes: Bytes, of: Box<Input> },
 }
 
 impl Input {
@@ -99,9 +74,10 @@ impl Input {
     pub fn of(path: &Path, file: File) -> Result<Input> {
         let metadata = file.metadata().map_err(io("read", path))?;
         check_regular(path, &metadata)?;
-        let (len, stamp) = (metadata.len(), Stamp::of(&metadata));
+        let (len, held) = (metadata.len(), Held::new(file, &metadata));
         let path = path.to_owned();
-        let backing = Backing::File { file, stamp };
+        let n_beside = AtomicUsize::new(0);
+        let backing = Backing::File { held, n_beside };
         Ok(Input { path, len, backing })
     }
 
@@ -166,9 +142,15 @@ impl Input {
     pub fn open_beside(&self, path: &str) -> Result<Input> {
         beside::check_normalised(path)?;
         match &self.backing {
-            Backing::File { .. } => {
+            Backing::File { n_beside, .. } => {
                 let (path, file) = beside::open(folder_of(&self.path), path)?;
-                Input::of(&path, file)
+                let mut input = Input::of(&path, file)?;
+                if let Backing::File { held, .. } = &mut input.backing
+                    && n_beside.fetch_add(1, Ordering::Relaxed) >= limit::most_open()
+                {
+                    held.close();
+                }
+                Ok(input)
             }
             Backing::Memory { beside, .. } => {
                 let name = folder_of(&self.path).join(path);
@@ -191,6 +173,22 @@ impl Input {
             }
             Backing::Edited { of, .. } => of.open_beside(path),
         }
+    }
+
+    /// Opens all external data files that the model in this file calls `paths`, in their order.
+    ///
+    /// # Errors
+    /// As [`open_beside`](Input::open_beside), and [`Error::External`] where two paths lead to one file, or
+    /// one to the model file itself.
+    pub fn open_all_beside(&self, paths: &[String]) -> Result<Vec<Input>> {
+        let inputs = paths.iter().map(|path| self.open_beside(path));
+        let inputs = inputs.collect::<Result<Vec<Input>>>()?;
+        // In a store or in memory, different paths are different files.
+        if self.is_file() && !paths.is_empty() {
+            let model = self.path.canonicalize().map_err(io("read", &self.path))?;
+            beside::check_apart(&model, paths.iter().zip(inputs.iter().map(|of| &*of.path)))?;
+        }
+        Ok(inputs)
     }
 
     /// Where it lies. Paths of files are canonical, and absent where they lead nowhere by now.
@@ -224,14 +222,22 @@ impl Input {
         }
     }
 
-    /// The file, where it is one.
-    pub fn file(&self) -> Option<&File> {
+    /// Whether it is a file, as it lies there.
+    pub fn is_file(&self) -> bool {
+        matches!(self.backing, Backing::File { .. })
+    }
+
+    /// The file, open, where it is one.
+    ///
+    /// # Errors
+    /// [`Error::InputChanged`], [`Error::Io`] where it is opened again.
+    pub fn file(&self) -> Result<Option<OpenFile<'_>>> {
         match &self.backing {
-            Backing::File { file, .. } => Some(file),
-            Backing::Memory { .. } => None,
+            Backing::File { held, .. } => held.file(&self.path).map(Some),
+            Backing::Memory { .. } => Ok(None),
             #[cfg(feature = "object-store")]
-            Backing::Object { .. } => None,
-            Backing::Edited { .. } => None,
+            Backing::Object { .. } => Ok(None),
+            Backing::Edited { .. } => Ok(None),
         }
     }
 
@@ -247,8 +253,9 @@ impl Input {
         #[cfg(not(feature = "object-store"))]
         let _ = fill;
         match &self.backing {
-            Backing::File { file, .. } => {
-                Ok(Map::of(file, self.len).map_err(io("map", &self.path))?)
+            Backing::File { held, .. } => {
+                let file = held.file(&self.path)?;
+                Ok(Map::of(&file, self.len).map_err(io("map", &self.path))?)
             }
             Backing::Memory { bytes, .. } | Backing::Edited { bytes, .. } => {
                 Ok(Map::InMemory(bytes.clone()))
@@ -269,8 +276,9 @@ impl Input {
     /// Fills `buffer` with the bytes at `offset`.
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
         match &self.backing {
-            Backing::File { file, .. } => {
-                read_exact_at(file, buffer, offset).map_err(io("read", &self.path))
+            Backing::File { held, .. } => {
+                let file = held.file(&self.path)?;
+                read_exact_at(&file, buffer, offset).map_err(io("read", &self.path))
             }
             Backing::Memory { bytes, .. } | Backing::Edited { bytes, .. } => {
                 self.copy_at(bytes, buffer, offset)
@@ -292,13 +300,7 @@ impl Input {
     /// Fails if the file was written to since it was opened.
     pub fn check_unchanged(&self) -> Result<()> {
         match &self.backing {
-            Backing::File { file, stamp } => {
-                let metadata = file.metadata().map_err(io("read", &self.path))?;
-                match metadata.len() == self.len && Stamp::of(&metadata) == *stamp {
-                    true => Ok(()),
-                    false => self.changed(),
-                }
-            }
+            Backing::File { held, .. } => held.check_unchanged(&self.path),
             Backing::Memory { .. } => Ok(()),
             #[cfg(feature = "object-store")]
             Backing::Object { remote, .. } => remote.check_unchanged(),
@@ -319,7 +321,7 @@ impl Input {
     /// lies there.
     pub fn lock_in_place(&self) -> Result<()> {
         match &self.backing {
-            Backing::File { file, .. } => match file.try_lock() {
+            Backing::File { held, .. } => match held.file(&self.path)?.try_lock() {
                 Err(std::fs::TryLockError::WouldBlock) => Err(Error::Busy {
                     path: self.path.clone(),
                 }),
@@ -336,7 +338,10 @@ impl Input {
     /// The metadata of a file as of now.
     pub fn metadata(&self) -> Result<Option<Metadata>> {
         match &self.backing {
-            Backing::File { file, .. } => file.metadata().map(Some).map_err(io("read", &self.path)),
+            Backing::File { held, .. } => {
+                let file = held.file(&self.path)?;
+                file.metadata().map(Some).map_err(io("read", &self.path))
+            }
             Backing::Memory { .. } => Ok(None),
             #[cfg(feature = "object-store")]
             Backing::Object { .. } => Ok(None),

@@ -90,7 +90,6 @@ pub struct NewFile {
     /// What it may be permitted, as bits of the mode.
     allowed: u32,
     made: MadeFolders,
-    folder: Folder,
 }
 
 /// All that can be permitted: neither setuid nor setgid nor sticky.
@@ -100,7 +99,8 @@ const PERMISSIONS: u32 = 0o777;
 enum Draft {
     #[cfg(target_os = "linux")]
     Unnamed(File),
-    Named(tempfile::NamedTempFile),
+    /// What reaches its hidden name is its folder, open.
+    Named(tempfile::NamedTempFile, Folder),
 }
 
 impl Output {
@@ -239,13 +239,12 @@ impl NewFile {
         }
         let (folder, made) = place.make_folder()?;
         let fault = io_error("create a file in", folder_of(&place.path));
-        let (draft, allowed) = Draft::create(folder.path()).map_err(fault)?;
+        let (draft, allowed) = Draft::create(folder).map_err(fault)?;
         Ok(NewFile {
             place,
             draft,
             allowed,
             made,
-            folder,
         })
     }
 
@@ -263,12 +262,13 @@ impl NewFile {
             draft,
             allowed,
             made,
-            folder,
         } = self;
         let permitted = match like {
             Some(like) => draft.file().set_permissions(permissions(like, allowed)),
             None => Ok(()),
         };
+        // It was closed: a model may have thousands of files.
+        let folder = place.folder()?;
         let to = place.within(&folder);
         let published = permitted.and_then(|()| draft.publish(folder.path(), &to, options));
         let named = published.map_err(|error| match error.kind() {
@@ -301,19 +301,19 @@ enum Named {
 
 impl Draft {
     #[cfg(target_os = "linux")]
-    fn create(folder: &Path) -> io::Result<(Draft, u32)> {
+    fn create(folder: Folder) -> io::Result<(Draft, u32)> {
         use std::os::unix::fs::PermissionsExt;
 
         use rustix::fs::{CWD, Mode, OFlags, openat};
         use rustix::io::Errno;
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         // All that a new file may be permitted here; before it has bytes it is its owner's alone.
-        match openat(CWD, folder, flags, Mode::from_raw_mode(PERMISSIONS)) {
+        match openat(CWD, folder.path(), flags, Mode::from_raw_mode(PERMISSIONS)) {
             Ok(file) => {
                 let file = File::from(file);
                 let allowed = file.metadata()?.permissions().mode() & PERMISSIONS;
                 file.set_permissions(Permissions::from_mode(0o600))?;
-                draft::sweep(folder);
+                draft::sweep(folder.path());
                 // Before it has a name, if only for the moment before it is renamed.
                 draft::hold(&file);
                 Ok((Draft::Unnamed(file), allowed))
@@ -327,7 +327,7 @@ impl Draft {
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn create(folder: &Path) -> io::Result<(Draft, u32)> {
+    fn create(folder: Folder) -> io::Result<(Draft, u32)> {
         Draft::named(folder)
     }
 
@@ -335,7 +335,7 @@ impl Draft {
         match self {
             #[cfg(target_os = "linux")]
             Draft::Unnamed(file) => file,
-            Draft::Named(file) => file.as_file(),
+            Draft::Named(file, _) => file.as_file(),
         }
     }
 
@@ -360,8 +360,7 @@ impl Draft {
                 linked => linked.map(|()| Named::New),
             },
             // Some file systems can rename over a name, but not keep from doing so.
-            Draft::Named(file) if options.replace => {
-                let _ = folder;
+            Draft::Named(file, _folder) if options.replace => {
                 let named = match fs::symlink_metadata(to).is_ok() {
                     true => Named::InPlaceOfAnother,
                     false => Named::New,
@@ -372,14 +371,14 @@ impl Draft {
                 file.persist(to).map_err(|error| error.error)?;
                 Ok(named)
             }
-            Draft::Named(file) => {
+            Draft::Named(file, _) => {
                 file.persist_noclobber(to).map_err(|error| error.error)?;
                 Ok(Named::New)
             }
         }
     }
 
-    fn named(folder: &Path) -> io::Result<(Draft, u32)> {
+    fn named(folder: Folder) -> io::Result<(Draft, u32)> {
         #[cfg(unix)]
         let allowed = {
             // Whoever opens a file while it has a name keeps it open: so another one is asked, and
@@ -387,13 +386,13 @@ impl Draft {
             use std::os::unix::fs::PermissionsExt;
             let mut probe = draft::builder();
             let probe = probe.permissions(Permissions::from_mode(PERMISSIONS));
-            let metadata = probe.tempfile_in(folder)?.as_file().metadata()?;
+            let metadata = probe.tempfile_in(folder.path())?.as_file().metadata()?;
             metadata.permissions().mode() & PERMISSIONS
         };
         #[cfg(not(unix))]
         let allowed = PERMISSIONS;
-        let file = draft::named(folder, Readers::Owner)?;
-        Ok((Draft::Named(file), allowed))
+        let file = draft::named(folder.path(), Readers::Owner)?;
+        Ok((Draft::Named(file, folder), allowed))
     }
 }
 
@@ -461,7 +460,11 @@ mod tests {
 
     /// Gives `name` in `folder` a file that has had a hidden name, as where there are no unnamed files.
     fn publish(folder: &Path, name: &str, options: OutputOptions) -> io::Result<Named> {
-        let (draft, _) = Draft::named(folder).unwrap();
+        let there = OutputPath {
+            path: folder.join(name),
+            below: 0,
+        };
+        let (draft, _) = Draft::named(there.folder().unwrap()).unwrap();
         draft.file().write_all(b"new").unwrap();
         draft.publish(folder, &folder.join(name), options)
     }

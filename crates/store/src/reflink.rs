@@ -24,7 +24,7 @@ pub fn try_clone(
     changed: impl Iterator<Item = Range<u64>>,
 ) -> bool {
     match (output.file(), input.file()) {
-        (Some(to), Some(from)) => cost(changed) <= input.len / 2 && reflink(to, from),
+        (Some(to), Ok(Some(from))) => cost(changed) <= input.len / 2 && reflink(to, &from),
         _ => false,
     }
 }

@@ -6,8 +6,8 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use onnxseal_store::beside::{open, open_all};
-use onnxseal_store::{Error, FileFault};
+use onnxseal_store::beside::open;
+use onnxseal_store::{Error, FileFault, Input};
 use tempfile::TempDir;
 
 fn folder_with(files: &[&str]) -> TempDir {
@@ -34,14 +34,9 @@ fn resolve(dir: &Path, location: &str) -> Result<PathBuf, Error> {
 
 /// The paths that are opened.
 fn resolve_all(model_path: &Path, locations: &[&str]) -> Result<Vec<PathBuf>, Error> {
-    let files = open_all(
-        model_path,
-        &locations
-            .iter()
-            .map(|text| (*text).to_owned())
-            .collect::<Vec<_>>(),
-    )?;
-    Ok(files.into_iter().map(|(path, _)| path).collect())
+    let locations: Vec<String> = locations.iter().map(|&text| text.to_owned()).collect();
+    let inputs = Input::open(&model_path.into())?.open_all_beside(&locations)?;
+    Ok(inputs.into_iter().map(|input| input.path).collect())
 }
 
 #[test]
@@ -179,9 +174,5 @@ fn all_files_of_a_model_resolve_in_order() {
     let path = dir.path().join("model.onnx");
     let paths = resolve_all(&path, &["weights/w.bin", "b.bin"]).unwrap();
     assert!(paths[0].ends_with("weights/w.bin") && paths[1].ends_with("b.bin"));
-    assert!(
-        resolve_all(Path::new("no/such.onnx"), &[])
-            .unwrap()
-            .is_empty()
-    );
+    assert!(resolve_all(&path, &[]).unwrap().is_empty());
 }

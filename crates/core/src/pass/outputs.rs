@@ -47,7 +47,8 @@ impl<'h> Outputs<'h> {
             hook,
         };
         for destination in &destinations {
-            let output = outputs.begin(destination).map_err(|error| match error {
+            let begun = outputs.begin(destination, destinations.len());
+            let output = begun.map_err(|error| match error {
                 Error::Store(StoreError::OutputExists { path }) if several => {
                     Error::ReplaceSeveral { path }
                 }
@@ -78,9 +79,10 @@ impl<'h> Outputs<'h> {
             len,
             below: 0,
         };
-        outputs.files.push(begin_at(&destination, true)?);
+        let n_files = 1 + external.len();
+        outputs.files.push(begin_at(&destination, true, n_files)?);
         for destination in external {
-            outputs.files.push(begin_at(destination, false)?);
+            outputs.files.push(begin_at(destination, false, n_files)?);
         }
         // The external files are new ones, and are nobody's yet.
         if let (Some(like), Some(file)) = (model.metadata()?, outputs.files.first_mut()) {
@@ -89,10 +91,10 @@ impl<'h> Outputs<'h> {
         Ok(outputs)
     }
 
-    fn begin(&self, destination: &Destination) -> Result<Output> {
+    fn begin(&self, destination: &Destination, n_files: usize) -> Result<Output> {
         let makes_room = self.hook.is_some_and(PublishHook::makes_room);
         let replace = self.options.replace || makes_room;
-        begin_at(destination, replace)
+        begin_at(destination, replace, n_files)
     }
 
     /// The outputs, in the order of the manifest.
@@ -178,11 +180,13 @@ impl Drop for Outputs<'_> {
     }
 }
 
-fn begin_at(destination: &Destination, replace: bool) -> Result<Output> {
-    match &destination.location {
-        Location::File(path) => Ok(Output::create_below(path, destination.below, replace)?),
-        location => Ok(Output::create(location, replace, destination.len)?),
-    }
+/// Begins one of `n_files` outputs. Files without a name are lost once they are closed, so all stay open.
+fn begin_at(destination: &Destination, replace: bool, n_files: usize) -> Result<Output> {
+    let begun = match &destination.location {
+        Location::File(path) => Output::create_below(path, destination.below, replace),
+        location => Output::create(location, replace, destination.len),
+    };
+    Ok(begun.map_err(|error| error.needing(n_files))?)
 }
 
 /// The destinations of the `files` of a manifest if the model file goes to `output`: external files

@@ -4,8 +4,6 @@ use onnxseal_onnx::{At, Limits};
 #[cfg(feature = "protect")]
 use onnxseal_onnx::{Model, external, locate, model::Payload};
 use onnxseal_store::{Input, Location, Map};
-#[cfg(feature = "protect")]
-use onnxseal_store::{Result as StoreResult, beside};
 
 use crate::error::{Error, Result};
 #[cfg(feature = "protect")]
@@ -56,7 +54,8 @@ impl Source {
     /// within them.
     #[cfg(feature = "protect")]
     pub(crate) fn open_external(&self, model: &Model<'_>) -> Result<Vec<Input>> {
-        let inputs = self.open_locations(model)?;
+        let inputs = self.input.open_all_beside(&model.external_files);
+        let inputs = inputs.map_err(external_error(&self.input.path))?;
         for tensor in &model.tensors {
             if let Payload::Dense { file, .. } = tensor.payload
                 && let Some(index) = (file.0 as usize).checked_sub(1)
@@ -66,20 +65,6 @@ impl Source {
             }
         }
         Ok(inputs)
-    }
-
-    #[cfg(feature = "protect")]
-    fn open_locations(&self, model: &Model<'_>) -> Result<Vec<Input>> {
-        let paths = &model.external_files;
-        let opened: StoreResult<Vec<Input>> = match self.input.file() {
-            // In a store or in memory, different paths are different files.
-            None => (paths.iter().map(|path| self.input.open_beside(path))).collect(),
-            Some(_) => beside::open_all(&self.input.path, paths).and_then(|files| {
-                let inputs = files.into_iter();
-                inputs.map(|(path, file)| Input::of(&path, file)).collect()
-            }),
-        };
-        opened.map_err(external_error(&self.input.path))
     }
 
     #[cfg(feature = "protect")]
