@@ -163,3 +163,36 @@ fn external_data_is_renamed_in_version_3_too() {
     let weights = |path: &Path| fs::read(path).unwrap();
     assert!(weights(&lab.path("restored/w.bin")) == weights(&lab.path("w.bin")));
 }
+
+/// Names alone can make a manifest too long.
+#[test]
+fn plan_foresees_a_manifest_that_is_too_long() {
+    let lab = Lab::new();
+    let plain = lab.path("plain.onnx");
+    let name = "w".repeat(6 << 20);
+    let model = |n: usize| {
+        let mut graph = GraphBuilder::new("long").input("x", &[1, 64]);
+        for i in 0..n {
+            let weight = format!("{name}{i}");
+            let mut matmul = node("MatMul", &["x", &weight], &[&format!("y{i}")]);
+            matmul.name = Some(weight.clone());
+            graph = graph
+                .initializer(weights(&weight, &[64, 64], 1))
+                .node(matmul);
+        }
+        graph.output("y0", &[1, 64]).encode()
+    };
+    let full = || Policy::preset(Preset::Full);
+    // An entry has the names of the tensor and of the node.
+    fs::write(&plain, model(5)).unwrap();
+    onnxseal_core::plan(&*plain, &full()).unwrap();
+    fs::write(&plain, model(6)).unwrap();
+    let planned = onnxseal_core::plan(&*plain, &full()).unwrap_err();
+    let sealed = lab.path("sealed.onnx");
+    let protected = lab.protect_to(&plain, &sealed, full()).unwrap_err();
+    for error in [&planned, &protected] {
+        assert!(error.to_string().contains("limit 67108864"), "{error}");
+    }
+    assert_eq!(planned.kind(), protected.kind());
+    assert!(!sealed.exists());
+}

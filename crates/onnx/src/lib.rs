@@ -48,5 +48,5 @@ pub use foreign::{Foreign, foreign};
 pub use limits::Limits;
 pub use locate::locate;
 pub use model::Model;
-pub use skim::skim;
+pub use skim::{skim, skim_near};
 pub use sniff::{is_ort_format, sniff, sniff_by};

@@ -19,6 +19,14 @@ struct Sizes {
     whole: usize,
 }
 
+/// Where a read costs little, such as from a map.
+const NEAR: Sizes = Sizes {
+    first: 512,
+    most: 64 << 10,
+    whole: 512,
+};
+
+/// Where a read is a request.
 const SIZES: Sizes = Sizes {
     first: 64 << 10,
     most: 4 << 20,
@@ -43,6 +51,18 @@ pub fn skim<E>(
     fetch: impl FnMut(&mut [u8], u64) -> Result<(), E>,
 ) -> Result<(), E> {
     skim_by(SIZES, bytes, limits, fetch)
+}
+
+/// [`skim`] from where reads cost little: in small parts, with little between them that nobody reads.
+///
+/// # Errors
+/// The first of `fetch`.
+pub fn skim_near<E>(
+    bytes: &mut [u8],
+    limits: &Limits,
+    fetch: impl FnMut(&mut [u8], u64) -> Result<(), E>,
+) -> Result<(), E> {
+    skim_by(NEAR, bytes, limits, fetch)
 }
 
 fn skim_by<E>(
@@ -204,8 +224,10 @@ mod tests {
             let (bytes, ..) = skimmed(EXACT, file, rest);
             assert!(said(&bytes) == expected, "{name}, {rest:#x}");
         }
-        let (bytes, ..) = skimmed(SIZES, file, 0);
-        assert!(said(&bytes) == expected, "{name}");
+        for sizes in [SIZES, NEAR] {
+            let (bytes, ..) = skimmed(sizes, file, 0);
+            assert!(said(&bytes) == expected, "{name}");
+        }
     }
 
     fn models_of(folder: &str) -> Vec<(String, Vec<u8>)> {
@@ -310,6 +332,15 @@ mod tests {
         assert!(n_bytes <= 6 * SIZES.first, "{n_bytes}");
         assert_eq!(n_pieces, 5);
         check("large", &file);
+    }
+
+    #[test]
+    fn between_many_small_tensors_little_is_read_from_nearby() {
+        let tensor = [field(8, b"w"), field(9, &vec![7; 16 << 10])].concat();
+        let file = field(7, &field(5, &tensor).repeat(1000));
+        let (_, n_bytes, _) = skimmed(NEAR, &file, 0);
+        assert!(n_bytes <= file.len() / 10, "{n_bytes}");
+        check("small", &file);
     }
 
     #[test]

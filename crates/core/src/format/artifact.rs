@@ -1,5 +1,6 @@
 //! The tail of a protected model, parsed, and checked as far as that goes without a key.
 
+use std::ops::Range;
 use std::path::Path;
 
 use base64::Engine;
@@ -19,8 +20,8 @@ const MAC_BYTES: usize = 32;
 #[derive(Debug)]
 pub(crate) struct Artifact {
     pub(crate) manifest: Manifest,
-    /// The manifest as it was read. The MAC is over these bytes.
-    pub(crate) manifest_bytes: Vec<u8>,
+    /// Where the manifest lies in the tail.
+    manifest_at: Range<usize>,
     /// The tags of all chunks, one after the other; those of the first tier before those of the next.
     pub(crate) tags: Vec<u8>,
     /// The MAC of every tier, one after the other.
@@ -69,8 +70,10 @@ impl Artifact {
                 .ok_or_else(|| malformed(format!("{key} is missing")));
             value.map(str::as_bytes)
         };
-        let manifest_bytes = entry(tail::MANIFEST)?.to_vec();
-        let manifest = Manifest::parse(&manifest_bytes).map_err(malformed)?;
+        let manifest_bytes = entry(tail::MANIFEST)?;
+        let manifest_start = manifest_bytes.as_ptr().addr() - bytes.as_ptr().addr();
+        let manifest_at = manifest_start..manifest_start + manifest_bytes.len();
+        let manifest = Manifest::parse(manifest_bytes).map_err(malformed)?;
         if let Some(model) = manifest.files.first().filter(|file| file.bytes != start) {
             let (expected, found) = (model.bytes, start);
             return Err(Error::Length {
@@ -108,13 +111,18 @@ impl Artifact {
         let keys = WrappedKeys::parse(&key, tiers).map_err(malformed)?;
         Ok(Artifact {
             manifest,
-            manifest_bytes,
+            manifest_at,
             tags,
             mac,
             signature,
             keys,
             tail: bytes,
         })
+    }
+
+    /// The manifest as it was read. The MAC is over these bytes.
+    pub(crate) fn manifest_bytes(&self) -> &[u8] {
+        self.tail.get(self.manifest_at.clone()).unwrap_or_default()
     }
 
     /// The tags of all chunks for `tier`, from 1.

@@ -148,12 +148,7 @@ impl OriginalDraft {
 impl Draft {
     /// Reads the JSON in `bytes`.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Draft, String> {
-        if bytes.len() > MAX_MANIFEST_BYTES {
-            return Err(format!(
-                "manifest of {} bytes (limit {MAX_MANIFEST_BYTES})",
-                bytes.len()
-            ));
-        }
+        check_len(bytes.len())?;
         let draft: Result<json::Object<Draft>, _> = serde_json::from_slice(bytes);
         match draft {
             Ok(json::Object(draft)) => Ok(draft),
@@ -220,9 +215,12 @@ impl Draft {
         self.tier_names = (!names.is_empty()).then_some(names);
     }
 
-    /// The bytes to be authenticated, and the manifest that a reader parses from them.
+    /// Fails if the manifest would be longer than a reader accepts.
+    ///
+    /// # Errors
+    /// [`Usage::Manifest`](crate::Usage::Manifest).
     #[cfg(feature = "protect")]
-    pub(crate) fn encode(mut self) -> Result<(Manifest, Vec<u8>), Error> {
+    pub(crate) fn check_len(&mut self) -> Result<usize, Error> {
         let n_runs: usize = self
             .tensors
             .iter()
@@ -238,13 +236,54 @@ impl Draft {
         for tensor in &mut self.tensors {
             tensor.targets.set_form(form);
         }
-        let bytes = serde_json::to_vec(&self)
-            .map_err(|_| Error::Internal("the manifest cannot be written"))?;
+        let mut count = Count(0);
+        self.write_to(&mut count)?;
+        check_len(count.0).map_err(rule)?;
+        Ok(count.0)
+    }
+
+    /// The bytes to be authenticated, and the manifest that a reader parses from them.
+    #[cfg(feature = "protect")]
+    pub(crate) fn encode(mut self) -> Result<(Manifest, Vec<u8>), Error> {
+        // Counted first: bytes that are gathered without end may take twice the memory.
+        let mut bytes = Vec::with_capacity(self.check_len()?);
+        self.write_to(&mut bytes)?;
         // Two of them would take twice the memory, in a large model hundreds of megabytes.
         drop(self);
         // Parsing is the check: nothing is written that no reader accepts.
         let manifest = Manifest::parse(&bytes).map_err(rule)?;
         Ok((manifest, bytes))
+    }
+
+    #[cfg(feature = "protect")]
+    fn write_to(&self, out: &mut impl std::io::Write) -> Result<(), Error> {
+        serde_json::to_writer(out, self)
+            .map_err(|_| Error::Internal("the manifest cannot be written"))
+    }
+}
+
+/// Counts bytes, and keeps none.
+#[cfg(feature = "protect")]
+struct Count(usize);
+
+#[cfg(feature = "protect")]
+impl std::io::Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn check_len(n_bytes: usize) -> Result<(), String> {
+    match n_bytes <= MAX_MANIFEST_BYTES {
+        true => Ok(()),
+        false => Err(format!(
+            "manifest of {n_bytes} bytes (limit {MAX_MANIFEST_BYTES})"
+        )),
     }
 }
 

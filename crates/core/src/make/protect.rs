@@ -60,11 +60,12 @@ impl ProtectOptions {
 /// Plans which weights of the model at `location` [`protect`] would encrypt, and writes nothing.
 ///
 /// # Errors
-/// `Malformed`, `Io`; `Usage` if the model is protected already. A plan that falls short of the policy's
+/// `Malformed`, `Io`; `Usage` if the model is protected already, or its manifest would be too long. A plan that falls short of the policy's
 /// demands is no error here: see [`Report::violations`].
 pub fn plan(location: impl Into<Location>, policy: &Policy) -> Result<Report> {
     let source = Source::open(&location.into())?;
-    let prepared = Prepared::new(source, policy, Naming::Keep, &Silent)?;
+    let mut prepared = Prepared::new(source, policy, Naming::Keep, &Silent)?;
+    prepared.check_manifest(policy)?;
     Ok(prepared.planned.report)
 }
 
@@ -239,6 +240,17 @@ impl Prepared {
         let paths = outputs::paths(output, &self.files, self.inputs())?;
         let outputs = Outputs::create(paths, publication)?;
         self.seal(outputs, recipients, options, progress, |_| Ok(()))
+    }
+
+    /// Fails if the manifest would be too long, even without claims.
+    fn check_manifest(&mut self, policy: &Policy) -> Result<()> {
+        let mut draft = Draft {
+            tensors: std::mem::take(&mut self.planned.tensors),
+            original: self.original.take(),
+            ..Draft::of_files(std::mem::take(&mut self.files))
+        };
+        draft.set_tiers(tier_names(policy));
+        draft.check_len().map(drop)
     }
 
     fn inputs(&self) -> impl Iterator<Item = &Input> {

@@ -177,7 +177,7 @@ fn reseal(
     // The graph is not authentic yet: each chunk is compared with it before it is opened.
     let structure = Structure::of(&protected.source, old.model_bytes())?;
     let model = structure.locate()?;
-    let mut draft = Draft::parse(&protected.artifact.manifest_bytes).map_err(rule)?;
+    let mut draft = Draft::parse(protected.artifact.manifest_bytes()).map_err(rule)?;
     draft.claims.extend(options.claims.clone());
     let mut report = match &options.policy {
         None => examine(path, &model, old)?,

@@ -101,7 +101,7 @@ impl Protected {
             error => Error::Key(error),
         })?;
         let tiers = (tier, self.manifest().n_tiers());
-        let (manifest, macs) = (&artifact.manifest_bytes, artifact.macs_to(tier));
+        let (manifest, macs) = (artifact.manifest_bytes(), artifact.macs_to(tier));
         let key = data_key.open_tiers(tiers, manifest, &artifact.tags, macs);
         let key = key.map_err(|_| Error::Manifest { path: path() })?;
         Ok((data_key, key, tier))

@@ -71,7 +71,7 @@ impl Leaves {
 
     /// The message that the publisher of `artifact` signs.
     pub(crate) fn message_of(&self, artifact: &Artifact) -> Result<String> {
-        self.message(&artifact.manifest_bytes, &artifact.tags, &artifact.mac)
+        self.message(artifact.manifest_bytes(), &artifact.tags, &artifact.mac)
     }
 
     /// The message that the publisher signs.

@@ -1,7 +1,7 @@
 //! A copy of a model's structure, to be compared with the chunks that are authenticated.
 
 use onnxseal_onnx::model::Span;
-use onnxseal_onnx::{Limits, Model, locate, skim};
+use onnxseal_onnx::{Limits, Model, locate, skim_near};
 use onnxseal_store::{Error as StoreError, Map};
 
 use crate::error::{Error, Result, io};
@@ -25,7 +25,7 @@ impl<'s> Structure<'s> {
     pub(crate) fn of(source: &'s Source, len: u64) -> Result<Structure<'s>> {
         let mut parts = Vec::new();
         let map = Map::of_memory(len, |bytes| {
-            skim(bytes, &Limits::default(), |part, offset| {
+            skim_near(bytes, &Limits::default(), |part, offset| {
                 let start = offset as usize;
                 let from = source.bytes().get(start..start + part.len());
                 part.copy_from_slice(from.ok_or(std::io::ErrorKind::UnexpectedEof)?);

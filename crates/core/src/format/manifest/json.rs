@@ -98,7 +98,10 @@ pub(super) fn objects<'de, T: Members, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
     let objects: Vec<Object<T>> = Deserialize::deserialize(deserializer)?;
-    Ok(objects.into_iter().map(|Object(value)| value).collect())
+    let mut values: Vec<T> = objects.into_iter().map(|Object(value)| value).collect();
+    // Most tensors have one operator, and there is room for four.
+    values.shrink_to_fit();
+    Ok(values)
 }
 
 /// Reads a member that may be absent, but not `null`.
