@@ -437,6 +437,10 @@ pub struct View {
     #[arg(long)]
     pub json: bool,
 
+    /// Print a line of JSON for each tensor, and last one for the model
+    #[arg(long, conflicts_with = "json")]
+    pub jsonl: bool,
+
     /// Print all rows of long tables, not only the largest 40
     #[arg(long)]
     pub all: bool,

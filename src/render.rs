@@ -5,8 +5,8 @@ use std::io::{self, Write};
 
 use indicatif::BinaryBytes;
 use onnxseal_core::{
-    ClearRow, Location, Operator, Report, SignatureRow, SignedByRow, Verification, Volume,
-    manifest, opens_with,
+    ClearRow, Location, Operator, Report, SignatureRow, SignedByRow, TensorRow, Verification,
+    Volume, manifest, opens_with,
 };
 
 use crate::cli::View;
@@ -17,13 +17,17 @@ use crate::text::one_line;
 const SHOWN_RUNS: usize = 4;
 
 /// Prints `report` as `view` asks; as a table only unless `quiet`.
-pub fn report(report: &Report, view: &View, quiet: bool) -> anyhow::Result<()> {
+pub fn report(report: Report, view: &View, quiet: bool) -> anyhow::Result<()> {
     if view.json {
-        return json(report);
+        return json(&report);
+    }
+    if view.jsonl {
+        return json_lines(report);
     }
     if quiet {
         return Ok(());
     }
+    let report = &report;
     let mut out = io::BufWriter::new(io::stdout().lock());
     let frame = Frame::of(view);
     types(&mut out, report, frame)?;
@@ -66,6 +70,62 @@ pub fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     serde_json::to_writer_pretty(&mut out, value).map_err(io::Error::from)?;
     writeln!(out)?;
     Ok(out.flush()?)
+}
+
+/// A line of JSON: what it is of, and its members.
+#[derive(serde::Serialize)]
+struct Line<T> {
+    r#type: &'static str,
+    #[serde(flatten)]
+    members: T,
+}
+
+/// A tensor with the operator that owns it.
+#[derive(serde::Serialize)]
+struct Owned<'r> {
+    op_type: &'r str,
+    node: &'r str,
+    #[serde(flatten)]
+    tensor: &'r TensorRow,
+}
+
+/// Prints a line of JSON for each tensor, and last one for the model.
+fn json_lines(mut report: Report) -> anyhow::Result<()> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let operators = std::mem::take(&mut report.operators);
+    let owned = operators.iter().flat_map(|operator| {
+        let (op_type, node) = (&*operator.op_type, &*operator.node);
+        let of_tensor = move |tensor| Owned {
+            op_type,
+            node,
+            tensor,
+        };
+        operator.tensors.iter().map(of_tensor)
+    });
+    for members in owned {
+        line(&mut out, "tensor", members)?;
+    }
+    for members in std::mem::take(&mut report.clear) {
+        line(&mut out, "clear", members)?;
+    }
+    let model = serde_json::to_value(&report)?;
+    let members = model.as_object().into_iter().flatten();
+    // The lines before have what these would.
+    let members = members.filter(|(name, _)| !matches!(&***name, "operators" | "clear"));
+    let members: serde_json::Map<_, _> = members
+        .map(|(name, member)| (name.clone(), member.clone()))
+        .collect();
+    line(&mut out, "model", members)?;
+    Ok(out.flush()?)
+}
+
+fn line(
+    out: &mut impl Write,
+    r#type: &'static str,
+    members: impl serde::Serialize,
+) -> anyhow::Result<()> {
+    serde_json::to_writer(&mut *out, &Line { r#type, members }).map_err(io::Error::from)?;
+    Ok(writeln!(out)?)
 }
 
 /// Prints bytes that were made whole before.

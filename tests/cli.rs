@@ -600,3 +600,46 @@ fn long_tables_are_summed_up_and_say_who_opens() {
         serde_json::json!([{"kind": "X25519"}])
     );
 }
+
+#[test]
+fn lines_say_the_same_as_one_object() {
+    let lab = Lab::new();
+    let sealed = lab.protected();
+    for args in [&["plan", lab.model()][..], &["inspect", sealed]] {
+        let (whole, _) = lab.expect(0, &[args, &["--json"]].concat());
+        let (lines, err) = lab.expect(0, &[args, &["--jsonl"]].concat());
+        assert_eq!(err, "");
+        assert!(lines.lines().all(|line| line.starts_with(r#"{"type":""#)));
+        let mut whole = json(&whole);
+        let of = |kind: &str| {
+            let mut found: Vec<Value> = lines.lines().map(json).collect();
+            found.retain(|line| line["type"] == kind);
+            found
+        };
+        let mut tensors = Vec::new();
+        for operator in whole["operators"].as_array().unwrap() {
+            for tensor in operator["tensors"].as_array().unwrap() {
+                let mut tensor = tensor.clone();
+                tensor["type"] = "tensor".into();
+                tensor["op_type"] = operator["op_type"].clone();
+                tensor["node"] = operator["node"].clone();
+                tensors.push(tensor);
+            }
+        }
+        assert!(tensors.len() > 1);
+        assert_eq!(of("tensor"), tensors);
+        let clear = whole["clear"].as_array().unwrap().clone();
+        let clear = clear.into_iter().map(|mut row| {
+            row["type"] = "clear".into();
+            row
+        });
+        assert_eq!(of("clear"), clear.collect::<Vec<Value>>());
+        let members = whole.as_object_mut().unwrap();
+        members.remove("operators");
+        members.remove("clear");
+        members.insert("type".into(), "model".into());
+        assert_eq!(of("model"), [whole]);
+        assert_eq!(json(lines.lines().last().unwrap())["type"], "model");
+    }
+    lab.expect(2, &["plan", "model.onnx", "--json", "--jsonl"]);
+}

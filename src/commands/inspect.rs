@@ -8,5 +8,5 @@ use crate::render;
 
 /// Shows what is encrypted, from the metadata.
 pub fn run(args: &Inspect, quiet: bool) -> Result<()> {
-    render::report(&core::inspect(&args.model)?, &args.view, quiet)
+    render::report(core::inspect(&args.model)?, &args.view, quiet)
 }

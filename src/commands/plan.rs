@@ -9,16 +9,14 @@ use crate::{io, render};
 /// Shows what `protect` would encrypt.
 pub fn run(args: &Plan, quiet: bool) -> Result<()> {
     let report = core::plan(&args.model, &io::policy(&args.policy)?)?;
-    render::report(&report, &args.view, quiet)?;
-    match report.violations.is_empty() {
+    let violations = report.violations.clone();
+    render::report(report, &args.view, quiet)?;
+    match violations.is_empty() {
         true => Ok(()),
-        false => {
-            let violations = report.violations;
-            Err(Error::PolicyNotMet {
-                path: args.model.to_string().into(),
-                violations,
-            }
-            .into())
+        false => Err(Error::PolicyNotMet {
+            path: args.model.to_string().into(),
+            violations,
         }
+        .into()),
     }
 }

@@ -56,7 +56,7 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     drop(bar);
     let identity = new_identity.map(NewIdentity::keep);
     if quiet {
-        return render::report(&report, &args.view, quiet);
+        return render::report(report, &args.view, quiet);
     }
     if let Some(path) = identity {
         note(&format!(
@@ -87,7 +87,7 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     if report.weights.encrypted_bytes == 0 {
         note("warning: nothing was encrypted, the model is only authenticated");
     }
-    render::report(&report, &args.view, quiet)
+    render::report(report, &args.view, quiet)
 }
 
 /// The model with encrypted labels, in memory, if that is asked for.

@@ -30,5 +30,5 @@ pub fn run(args: &Rotate, quiet: bool) -> Result<()> {
         None => core::rotate_in_place(&args.model, access, &recipients, &options, &bar)?,
     };
     drop(bar);
-    render::report(&report, &args.view, quiet)
+    render::report(report, &args.view, quiet)
 }
