@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench ratios [-- FOLDER [MIB [PART...]]]`: works in FOLDER (a temporary one by default;
 //! name one on btrfs or XFS to see `--in-place` with reflinks), on a model of MIB MiB (576); all parts
-//! (`protect`, `rotate`, `batch`, ...) or those named. `PYTHON` names a Python with cryptotensors. What
+//! (`protect`, `rotate`, `batch`, ...) or those named. Lines that begin with `figure` say what is asked, and whether it is
+//! met. `PYTHON` names a Python with cryptotensors. What
 //! docs/PERFORMANCE.md says comes from here.
 
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -18,7 +19,8 @@ use common::{
     ONNXSEAL, median, peak_anonymous, plain_copy, ratio, run, succeed, time, time_of, write_chain,
     write_layers,
 };
-use onnxseal_core::{Policy, Preset, Silent};
+use onnxseal_core::{Checks, Policy, Preset, Silent};
+use onnxseal_testkit::figures::{self, Asked};
 
 /// How often each thing is done; the medians are compared.
 const ROUNDS: usize = 7;
@@ -79,23 +81,24 @@ impl Bench {
     }
 
     fn protect_command(&self, preset: Preset, to: &[&str]) -> Command {
+        self.protect_by(&["--preset", preset.name()], to)
+    }
+
+    fn protect_by(&self, policy: &[&str], to: &[&str]) -> Command {
         let mut command = Command::new(ONNXSEAL);
-        command.args([
-            "-q",
-            "protect",
-            "--preset",
-            preset.name(),
-            "-r",
-            &self.recipient,
-        ]);
-        command.args(to).stdout(Stdio::null());
+        command.args(["-q", "protect", "-r", &self.recipient]);
+        command.args(policy).args(to).stdout(Stdio::null());
         command
     }
 
     fn protect(&self) {
         println!("\nprotect to a new file: against cp, and with --sync against cp and fsync");
         let (model, copy, out) = (&self.model, self.path("copy"), self.path("out.onnx"));
-        for preset in Preset::ALL {
+        let spread = self.path("spread.toml");
+        fs::write(&spread, "preset = \"balanced\"\nstrategy = \"spread\"\n").unwrap();
+        let spread = ["--policy", spread.to_str().unwrap()];
+        let presets = Preset::ALL.map(|preset| (preset.name(), ["--preset", preset.name()]));
+        for (name, policy) in presets.into_iter().chain([("spread", spread)]) {
             let mut times = [const { Vec::new() }; 4];
             for _ in 0..ROUNDS {
                 times[0].push(time(|| plain_copy(model, &copy)));
@@ -107,19 +110,22 @@ impl Bench {
                 fs::remove_file(&copy).unwrap();
                 let to = [model.to_str().unwrap(), "-o", out.to_str().unwrap()];
                 let synced = [&to[..], &["--sync"]].concat();
-                times[2].push(time(|| succeed(&mut self.protect_command(preset, &to))));
+                times[2].push(time(|| succeed(&mut self.protect_by(&policy, &to))));
                 fs::remove_file(&out).unwrap();
-                times[3].push(time(|| succeed(&mut self.protect_command(preset, &synced))));
+                times[3].push(time(|| succeed(&mut self.protect_by(&policy, &synced))));
                 fs::remove_file(&out).unwrap();
             }
             let [cp, cp_sync, protect, synced] = times.map(median);
             println!(
-                "  {:<9} {protect:.3?} = {:.2} x cp ({cp:.3?})   --sync {synced:.3?} = {:.2} x cp + fsync ({cp_sync:.3?})   {:.2} x cp",
-                preset.name(),
+                "  {name:<9} {protect:.3?} = {:.2} x cp ({cp:.3?})   --sync {synced:.3?} = {:.2} x cp + fsync ({cp_sync:.3?})   {:.2} x cp",
                 ratio(protect, cp),
                 ratio(synced, cp_sync),
                 ratio(synced, cp)
             );
+            if name == "full" || name == "spread" {
+                let what = format!("protect, {name}");
+                figures::print(&what, Asked::AtMost(1.1), ratio(protect, cp), " x cp");
+            }
         }
     }
 
@@ -162,6 +168,15 @@ impl Bench {
                 ratio(protect, cp),
                 ratio(protect, cp_sync)
             );
+            if preset == Preset::Light {
+                let measured = ratio(protect, cp);
+                figures::print(
+                    "protect in place, light",
+                    Asked::AtMost(0.5),
+                    measured,
+                    " x cp",
+                );
+            }
         }
     }
 
@@ -218,6 +233,9 @@ impl Bench {
                 ratio(quick_rotate, quick),
                 ratio(rotate, protect)
             );
+            let what = format!("rotate, {}", preset.name());
+            let measured = ratio(quick_rotate, quick);
+            figures::print(&what, Asked::AtMost(1.2), measured, " x protect");
         }
     }
 
@@ -227,24 +245,43 @@ impl Bench {
         let out = self.path("out.onnx");
         let file = File::open(&self.identity).unwrap();
         let identities = onnxseal_core::Identities::read(file, "id").unwrap();
+        let checks = Checks {
+            identities: Some(&identities),
+            ..Checks::default()
+        };
         for preset in Preset::ALL {
             let to = [self.model.to_str().unwrap(), "-o", out.to_str().unwrap()];
             succeed(&mut self.protect_command(preset, &to));
-            let mut times = [Vec::new(), Vec::new(), Vec::new()];
+            let mut times = [const { Vec::new() }; 4];
             for _ in 0..ROUNDS {
                 times[0].push(read(&out, threads, false));
                 times[1].push(read(&out, threads, true));
                 times[2].push(time_of(|| {
                     onnxseal_core::open(&out, &identities, &Silent).unwrap()
                 }));
+                times[3].push(time_of(|| {
+                    onnxseal_core::verify(&out, &checks, &Silent).unwrap()
+                }));
             }
-            let [plain, huge, open] = times.map(median);
+            let [plain, huge, open, verify] = times.map(median);
             println!(
                 "  {:<9} {open:.3?}  {:.2} x read ({plain:.3?})  {:.2} x read into huge pages ({huge:.3?})",
                 preset.name(),
                 ratio(open, plain),
                 ratio(open, huge)
             );
+            let limit = match preset {
+                Preset::Balanced => Some(1.4),
+                Preset::Full => Some(1.6),
+                _ => None,
+            };
+            if let Some(limit) = limit {
+                let name = preset.name();
+                let (what, measured) = (format!("open, {name}"), ratio(open, huge));
+                figures::print(&what, Asked::AtMost(limit), measured, " x the best reader");
+                let (what, measured) = (format!("verify, {name}"), ratio(verify, open));
+                figures::print(&what, Asked::AtMost(0.9), measured, " x open");
+            }
             fs::remove_file(&out).unwrap();
         }
     }
@@ -372,6 +409,14 @@ impl Bench {
                 ratio(cp, bare),
                 ratio(cp_sync, synced)
             );
+            let what = format!("batch with records, {}", preset.name());
+            let measured = ratio(cp, quick);
+            figures::print(
+                &what,
+                Asked::AtLeast(0.95),
+                measured,
+                " of the rate of cp -r",
+            );
         }
     }
 
@@ -419,9 +464,14 @@ fn plan() {
         println!("  {nodes:>7} nodes  {took:.3?}{growth}");
         before = Some(took);
     }
+    if let Some(last) = before {
+        let seconds = last.as_secs_f64();
+        figures::print("plan 100,000 nodes", Asked::AtMost(0.15), seconds, " s");
+    }
 }
 
-/// Reads a file into fresh memory, in pieces of 1 MiB, with `threads` threads.
+/// Reads a file into fresh memory with `threads` threads, in pieces of the size of huge pages: in smaller ones threads wait for
+/// each other while a page is cleared.
 fn read(path: &Path, threads: usize, huge: bool) -> Duration {
     let file = File::open(path).unwrap();
     let len = file.metadata().unwrap().len() as usize;
@@ -432,14 +482,14 @@ fn read(path: &Path, threads: usize, huge: bool) -> Duration {
             let _ = memory.advise(memmap2::Advice::HugePage);
         }
         let _ = huge;
-        let pieces = std::sync::Mutex::new(memory.chunks_mut(1 << 20).enumerate());
+        let pieces = std::sync::Mutex::new(memory.chunks_mut(2 << 20).enumerate());
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {
                     loop {
                         let next = pieces.lock().unwrap().next();
                         let Some((i, piece)) = next else { break };
-                        read_exact_at(&file, piece, (i as u64) << 20);
+                        read_exact_at(&file, piece, (i as u64) << 21);
                     }
                 });
             }

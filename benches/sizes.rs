@@ -20,6 +20,7 @@ use common::{
 };
 use onnxseal_core::{Identities, Policy, Preset, Silent};
 use onnxseal_onnx::proto::{StringStringEntryProto, TensorProto};
+use onnxseal_testkit::figures::{self, Asked};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 /// How often each thing is done, in turn with what it is compared with; the medians are compared.
@@ -209,8 +210,8 @@ impl Bench {
 
 /// Prints a figure: what is asked at most, and what was measured.
 fn line(what: &str, asked: f64, measured: f64, note: &str) {
-    let met = if measured <= asked { "met" } else { "NOT MET" };
-    println!("{what:<52} asked at most {asked:>5.2}   measured {measured:>6.2}   {met} {note}");
+    let note = format!(" {note}");
+    figures::print(what, Asked::AtMost(asked), measured, note.trim_end());
 }
 
 /// How long `work` takes, which makes the folder `made`. It is removed again.

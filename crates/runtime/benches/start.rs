@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use onnxseal_core::{Policy, Preset, ProtectOptions, Recipients, generate_identity, protect};
 use onnxseal_runtime::{Identities, Model, Silent, load};
 use onnxseal_testkit::build::{GraphBuilder, external, node, node_with, weights};
+use onnxseal_testkit::figures::{self, Asked};
 use ort::session::Session;
 use ort::value::Tensor;
 
@@ -221,6 +222,10 @@ fn measure(args: &[String]) {
                     &format!("{name}, InferenceSession"),
                     of_python(&["protected", to, &key]),
                 );
+                add(
+                    &format!("{name}, InferenceSession with SessionOptions"),
+                    of_python(&["with_options", to, &key]),
+                );
             }
             let tool = root.join("target/release/onnxseal");
             if !is_external && tool.exists() {
@@ -335,5 +340,34 @@ fn print(ways: &[Way], kind: &str, mib: usize, encrypted: &[(&str, u64)]) {
             of(&way.anonymous_kib),
             of(&way.anonymous_kib) - of(&plain.anonymous_kib),
         );
+    }
+    for way in ways {
+        let is_python = !way.command.contains(&"start".to_owned());
+        let plain = &ways[usize::from(is_python)];
+        let limit = match (way.name.as_str(), kind) {
+            (name, "one file") if name.ends_with("into_session") => 0.7,
+            (name, "one file") if name.contains("InferenceSession") => 0.8,
+            (name, _) if name.ends_with("into_session") => 1.1,
+            (name, _) if name.contains("InferenceSession") => 1.15,
+            _ => continue,
+        };
+        let ratio = median(&way.seconds) / median(&plain.seconds);
+        let what = format!("{kind}, {}", way.name);
+        figures::print(&what, Asked::AtMost(limit), ratio, " of plain");
+        let of_preset = |(preset, bytes): &(&str, u64)| {
+            way.name
+                .starts_with(preset)
+                .then_some(*bytes as f64 / 1024.0)
+        };
+        if let Some(encrypted) = encrypted.iter().find_map(of_preset) {
+            let more = median(&way.peak_kib) - median(&plain.peak_kib);
+            let what = format!("{what}: peak memory above plain");
+            figures::print(
+                &what,
+                Asked::AtMost(1.2),
+                more / encrypted,
+                " of the encrypted bytes",
+            );
+        }
     }
 }

@@ -87,6 +87,7 @@ fn reflink(_to: &File, _from: &File) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::single_range_in_vec_init)]
     use super::*;
 
     #[test]
