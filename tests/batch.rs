@@ -110,7 +110,10 @@ fn a_zoo_goes_through_all_operations_and_comes_back() {
     let n = samples::all().len() as u64 + 1;
     let other = lab.expect(0, &["keygen", "-o", "other.txt"]).0;
     let other = other.trim();
-    let (out, err) = lab.expect(0, &protect(&lab, &["--report", "report.json", "--sync"]));
+    let (out, err) = lab.expect(
+        0,
+        &protect(&lab, &["--report", "report.json", "--sync", "--checksum"]),
+    );
     assert!(
         out.starts_with(&format!("protect: {n} done of {n} models; ")),
         "{out}"
@@ -146,7 +149,10 @@ fn a_zoo_goes_through_all_operations_and_comes_back() {
     let verify = [
         "batch", "verify", "out", "-i", "id.txt", "--preset", "balanced",
     ];
-    let (out, _) = lab.expect(0, &[&verify[..], &["--report", "v.json"]].concat());
+    let (out, _) = lab.expect(
+        0,
+        &[&verify[..], &["--report", "v.json", "--checksum"]].concat(),
+    );
     assert!(
         out.starts_with(&format!("verify: {n} done of {n} models; ")),
         "{out}"
@@ -358,6 +364,123 @@ fn resuming_does_nothing_twice_and_nothing_over_what_is_not_ours() {
         fs::write(&record, text.replace("\"path\":\"\"", "\"path\":\"../x\"")).unwrap();
     }
     assert_eq!(resume(&["--preset", "full"], 2).0, [0, 0, n, 0]);
+}
+
+/// Gives a file the time of its last write that it had, or that of an hour ago.
+fn set_time(path: &Path, time: Option<SystemTime>) {
+    let hour = Duration::from_secs(3600);
+    let file = File::options().write(true).open(path).unwrap();
+    file.set_modified(time.unwrap_or_else(|| SystemTime::now() - hour))
+        .unwrap();
+}
+
+/// Changes a byte of a file, which keeps its length, number and time.
+fn change_unnoticed(path: &Path) {
+    let time = fs::metadata(path).unwrap().modified().unwrap();
+    let mut bytes = fs::read(path).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(path, bytes).unwrap();
+    set_time(path, Some(time));
+}
+
+#[test]
+fn resuming_goes_by_times_and_with_checksum_by_digests() {
+    let lab = small(4);
+    put(&lab, "zoo/several", &samples::external_data());
+    files(&lab.path("zoo"))
+        .iter()
+        .for_each(|path| set_time(path, None));
+    let run = |more: &[&str], expected: [u64; 4]| {
+        let code = if expected[2] > 0 { 2 } else { 0 };
+        let args = [&["--resume", "--report", "r.json"], more].concat();
+        lab.expect(code, &protect(&lab, &args));
+        assert_eq!(totals(&report(&lab, "r.json")), expected, "{more:?}");
+    };
+    let has_digests = || {
+        let records = files(&lab.path("out/.onnxseal"));
+        let text = |path: &PathBuf| fs::read_to_string(path).unwrap();
+        records.iter().any(|path| text(path).contains("blake3"))
+    };
+    run(&[], [5, 0, 0, 0]);
+    assert!(!has_digests());
+    let first = stamps(&lab.path("out"));
+    run(&[], [0, 5, 0, 0]);
+    assert_eq!(stamps(&lab.path("out")), first);
+
+    // A source that was written, or replaced, counts as another, whatever time it has.
+    let source = lab.path("zoo/000.onnx");
+    set_time(&source, None);
+    run(&[], [1, 4, 0, 0]);
+    let time = fs::metadata(&source).unwrap().modified().unwrap();
+    fs::copy(&source, lab.path("copy")).unwrap();
+    fs::rename(lab.path("copy"), &source).unwrap();
+    set_time(&source, Some(time));
+    run(&[], [1, 4, 0, 0]);
+    set_time(&lab.path("zoo/several/b.bin"), None);
+    run(&[], [1, 4, 0, 0]);
+
+    // Nothing tells of this but digests, and there are none of it: it is made again.
+    let output = lab.path("out/001.onnx");
+    change_unnoticed(&output);
+    run(&[], [0, 5, 0, 0]);
+    run(&["--checksum"], [5, 0, 0, 0]);
+    run(&["--checksum"], [0, 5, 0, 0]);
+    change_unnoticed(&output);
+    run(&[], [0, 5, 0, 0]);
+    run(&["--checksum"], [1, 4, 0, 0]);
+    set_time(&source, None);
+    run(&["--checksum"], [0, 5, 0, 0]);
+    // Its digest stays in the record, so that its time need not fit.
+    run(&[], [0, 5, 0, 0]);
+
+    // What was written otherwise is somebody's, and stays.
+    set_time(&lab.path("zoo/002.onnx"), None);
+    fs::remove_file(lab.path("out/002.onnx")).unwrap();
+    run(&[], [1, 4, 0, 0]);
+    let mut bytes = fs::read(lab.path("out/002.onnx")).unwrap();
+    bytes[100] ^= 1;
+    fs::write(lab.path("out/002.onnx"), &bytes).unwrap();
+    set_time(&lab.path("out/002.onnx"), None);
+    run(&[], [0, 4, 1, 0]);
+    assert_eq!(fs::read(lab.path("out/002.onnx")).unwrap(), bytes);
+}
+
+#[test]
+fn times_count_until_the_system_starts_anew_and_then_if_the_run_waited_for_the_disk() {
+    let run = |lab: &Lab, more: &[&str], expected: [u64; 4]| {
+        let args = [&["--resume", "--report", "r.json"], more].concat();
+        lab.expect(0, &protect(lab, &args));
+        assert_eq!(totals(&report(lab, "r.json")), expected, "{more:?}");
+    };
+    let reboot = |lab: &Lab| {
+        for i in 0..2 {
+            forge(lab, &format!("00{i}.onnx"), |record| {
+                assert!(record["run"]["boot"].is_string() || !cfg!(target_os = "linux"));
+                record["run"]["boot"] = "another".into();
+            });
+        }
+    };
+    for (first, then) in [
+        (&[][..], [2, 0, 0, 0]),
+        (&["--sync"], [0, 2, 0, 0]),
+        (&["--checksum"], [0, 2, 0, 0]),
+        (&["--force"], [2, 0, 0, 0]),
+    ] {
+        let lab = small(2);
+        files(&lab.path("zoo"))
+            .iter()
+            .for_each(|path| set_time(path, None));
+        run(&lab, first, [2, 0, 0, 0]);
+        let before = stamps(&lab.path("out"));
+        reboot(&lab);
+        run(&lab, &[], then);
+        assert_eq!(stamps(&lab.path("out")) == before, then[1] == 2);
+        // A run that waits makes what it skips count too.
+        run(&lab, &["--sync"], [0, 2, 0, 0]);
+        reboot(&lab);
+        run(&lab, &[], [0, 2, 0, 0]);
+    }
 }
 
 #[test]
@@ -1037,7 +1160,11 @@ fn demands_and_identities_are_part_of_what_is_asked_for() {
 
 /// Changes a record of `out`, which is JSON.
 fn forge(lab: &Lab, model: &str, change: impl Fn(&mut Value)) {
-    for path in files(&lab.path("out/.onnxseal")) {
+    let is_json = |path: &PathBuf| path.extension().is_some_and(|end| end == "json");
+    for path in files(&lab.path("out/.onnxseal"))
+        .into_iter()
+        .filter(is_json)
+    {
         let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         if record["model"] == model {
             change(&mut record);

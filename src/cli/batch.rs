@@ -167,7 +167,7 @@ pub struct Outputs {
     #[arg(long)]
     pub repair: bool,
 
-    /// Keep no records and take no digests: faster, but no later run can tell what this run did
+    /// Keep no records: no later run can tell what this run did
     #[arg(long, conflicts_with_all = ["resume", "repair"])]
     pub no_records: bool,
 
@@ -196,6 +196,11 @@ pub struct Course {
     /// other file only with --force
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+
+    /// Take BLAKE3 digests of all files, for the report and the records, and let --resume compare them:
+    /// without, it goes by lengths, times and inode numbers, and by entity tags of objects
+    #[arg(long)]
+    pub checksum: bool,
 
     /// Start no more models once one has failed
     #[arg(long)]

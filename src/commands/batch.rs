@@ -216,6 +216,7 @@ fn reading(args: &Course) -> Options {
     options.fail_fast = args.fail_fast;
     options.report.clone_from(&args.report);
     options.shard = args.shard;
+    options.checksum = args.checksum;
     options
 }
 

@@ -27,6 +27,7 @@ mod record;
 mod report;
 mod request;
 mod run;
+mod runs;
 mod schedule;
 mod shard;
 mod survey;

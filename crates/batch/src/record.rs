@@ -1,19 +1,20 @@
 //! Records: what was made of what, and how it was asked for.
 //!
 //! A record is a hint, for anybody may have written it. What it names is looked for below the output
-//! folder, not through links; it counts as ours if it has the digest, and where outputs are protected
-//! models, only if it is one.
+//! folder, not through links; it counts as ours if it has the recorded length and times, or digest, and
+//! where outputs are protected models, only if it is one.
 
+use std::cell::OnceCell;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use onnxseal_core::{
-    Digests, Error as CoreError, FileDigest, Made, Manifest, Progress, Volume, digest_files,
+    Error as CoreError, FileState, FileStates, Made, Manifest, Progress, Volume, digest_files,
     read_manifest,
 };
 use onnxseal_store::{
-    Error as StoreError, Flush, Input, Location, Output, OutputOptions, Version, beneath, draft,
-    folder_of,
+    Error as StoreError, Flush, Input, Location, Output, OutputOptions, Stamp, Version, beneath,
+    draft, folder_of,
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,7 @@ use crate::RECORDS;
 use crate::discover::Found;
 use crate::error::{Error, Result};
 use crate::request::Operation;
+use crate::runs::Run;
 use crate::shard::key;
 
 /// Version of the records' shape.
@@ -38,12 +40,15 @@ pub(crate) struct Record {
     /// Digest of what was asked for.
     request: String,
     #[serde(flatten)]
-    pub(crate) digests: Digests,
+    pub(crate) files: FileStates,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) weights: Option<Volume>,
     /// Outputs of other runs that stood there when this was written, or that may come to stand there:
     /// whoever finds one of them knows whose it is.
-    replaced: Vec<FileDigest>,
+    replaced: Vec<FileState>,
+    /// Whose record it is; absent in those of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    run: Option<Run>,
 }
 
 /// Where a model and its record go.
@@ -66,6 +71,10 @@ pub(crate) struct Asked<'a> {
     pub(crate) request: &'a str,
     /// Whether protected models count as outputs of earlier runs though no record says so.
     pub(crate) repair: bool,
+    /// Whether only digests tell that a file is unchanged.
+    pub(crate) checksum: bool,
+    /// This run.
+    pub(crate) run: &'a Run,
     pub(crate) progress: &'a dyn Progress,
 }
 
@@ -81,7 +90,7 @@ pub(crate) enum Standing {
     /// All outputs, as they would be made again.
     Done(Record),
     /// These files, made by earlier runs.
-    Old(Vec<FileDigest>),
+    Old(Vec<FileState>),
 }
 
 impl Target {
@@ -153,7 +162,7 @@ impl Target {
 
     /// Adds to the `old` outputs those that are empty: a power loss leaves such files where outputs, or
     /// their records too, were not on the disk yet. Nothing is lost with them.
-    fn add_empty(&self, old: &mut Vec<FileDigest>, asked: &Asked<'_>) -> Result<()> {
+    fn add_empty(&self, old: &mut Vec<FileState>, asked: &Asked<'_>) -> Result<()> {
         if self.out.is_object() {
             return Ok(());
         }
@@ -166,7 +175,7 @@ impl Target {
             if let Ok(Some(there)) = self.open(path)
                 && there.len == 0
             {
-                old.push(digest(there, path, asked.progress)?);
+                old.push(There::new(path, there, asked.progress).state()?);
             }
         }
         Ok(())
@@ -176,46 +185,52 @@ impl Target {
     fn recorded(&self, noted: &mut Noted, asked: &Asked<'_>) -> Result<Standing> {
         let record = noted.record.as_ref();
         let candidates = candidates(record, asked);
-        let mut old: Vec<FileDigest> = Vec::new();
+        let mut old: Vec<FileState> = Vec::new();
+        // How many of the record's outputs stand there, and whether it tells that they are whole.
+        let mut standing = 0;
+        let mut are_whole = record.is_some_and(|record| record.request == asked.request);
         for path in &candidates {
             let Some(there) = self.open(path)? else {
                 continue;
             };
-            let name = there.path.clone();
-            let is_empty = there.len == 0;
-            let is_there = digest(there, path, asked.progress)?;
-            let knows = |record: &Record| record.knows(&is_there);
-            let is_known = record.is_some_and(knows)
-                || (asked.repair && self.may_be_ours(&is_there, record, asked)?);
+            let there = There::new(path, there, asked.progress);
+            let made = record.map_or(&[][..], |record| &record.files.output);
+            let made = there.find(made)?;
+            if let (Some(record), Some(known)) = (record, made) {
+                standing += 1;
+                let by_stamp = !asked.checksum && asked.run.is_kept(record.run.as_ref(), &self.out);
+                are_whole = are_whole && there.is_unchanged(known, by_stamp)?;
+            }
+            let is_known = made.is_some()
+                || match record {
+                    Some(record) => there.find(&record.replaced)?.is_some(),
+                    None => false,
+                }
+                || (asked.repair && self.may_be_ours(&there, record, asked)?);
             // A model that is not protected is none that was protected, whatever a record says. What is
             // empty a power loss has left.
-            let is_ours = is_empty || is_known && (!path.is_empty() || self.is_as_made(asked)?);
+            let is_ours =
+                there.input.len == 0 || is_known && (!path.is_empty() || self.is_as_made(asked)?);
             match is_ours {
-                true => old.push(is_there),
+                true => old.push(there.state()?),
                 // Without a record it is whoever makes the outputs that finds them in the way.
                 false if record.is_none() => (),
-                false => return Err(Error::OutputForeign { path: name }),
+                false => {
+                    let path = there.input.path;
+                    return Err(Error::OutputForeign { path });
+                }
             }
         }
         let Some(record) = noted.record.take_if(|record| {
-            let current = &record.digests.output;
-            old.len() == current.len() && current.iter().all(|file| old.contains(file))
+            let made = record.files.output.len();
+            standing == made && old.len() == made
         }) else {
             return Ok(Standing::Old(old));
         };
         // All that stands there is known: nothing else need be remembered.
-        let is_same = || {
-            record.digests.input.iter().all(|file| {
-                let input = beside(&asked.found.location, &file.path);
-                input.len_bytes() == Some(file.bytes)
-                    && (Input::open(&input).map_err(Error::from))
-                        .and_then(|input| digest(input, &file.path, asked.progress))
-                        .is_ok_and(|is| is == *file)
-            })
-        };
-        let is_done = record.request == asked.request
+        let is_done = are_whole
             && self.is_whole(&record, asked.operation)?
-            && is_same();
+            && record.files.input.iter().all(|file| is_same(file, asked));
         match is_done {
             true => Ok(Standing::Done(record)),
             false => Ok(Standing::Old(old)),
@@ -252,7 +267,7 @@ impl Target {
         let Some(protected) = self.protected()? else {
             return Ok(false);
         };
-        let made = record.digests.output.iter().skip(1);
+        let made = record.files.output.iter().skip(1);
         let files = protected.files().iter().skip(1);
         Ok(files
             .map(|file| (&file.path, file.bytes))
@@ -275,27 +290,25 @@ impl Target {
     /// protected model, or external data that is as long as that of the model is.
     fn may_be_ours(
         &self,
-        is_there: &FileDigest,
+        there: &There<'_>,
         record: Option<&Record>,
         asked: &Asked<'_>,
     ) -> Result<bool> {
         if !asked.operation.seals() {
             return Ok(false);
         }
-        if is_there.path.is_empty() {
+        if there.path.is_empty() {
             return Ok(self.protected()?.is_some());
         }
-        let recorded = record.into_iter().flat_map(Record::outputs);
-        let is_so_long =
-            |file: &FileDigest| file.path == is_there.path && file.bytes == is_there.bytes;
-        if recorded.into_iter().any(is_so_long) {
+        let mut recorded = record.into_iter().flat_map(Record::outputs);
+        if recorded.any(|file| there.is_named(&file.path, file.bytes)) {
             return Ok(true);
         }
         // Without a record, only what the protected model that stands there calls its own.
         let protected = self.protected()?;
         let named = protected.is_some_and(|protected| {
             let mut files = protected.files().iter();
-            files.any(|file| file.path == is_there.path && file.bytes == is_there.bytes)
+            files.any(|file| there.is_named(&file.path, file.bytes))
         });
         Ok(named)
     }
@@ -348,17 +361,15 @@ impl Target {
         asked: &Asked<'_>,
         noted: &Noted,
         made: &Made,
-        old: &[FileDigest],
+        old: &[FileState],
         options: OutputOptions,
         makes_room: bool,
-    ) -> Result<()> {
-        let Made {
-            digests, weights, ..
-        } = made;
+    ) -> Result<Noted> {
+        let Made { files, weights, .. } = made;
         if !options.replace {
             // The record of what stands there is not to be lost.
-            let is_old = |file: &FileDigest| old.iter().any(|old| old.path == file.path);
-            for file in digests.output.iter().filter(|file| !is_old(file)) {
+            let is_old = |file: &FileState| old.iter().any(|old| old.path == file.path);
+            for file in files.output.iter().filter(|file| !is_old(file)) {
                 let output = self.location(&file.path);
                 if output.exists()? {
                     let path = output.to_name();
@@ -377,11 +388,12 @@ impl Target {
             record: VERSION,
             model: asked.found.relative.to_string_lossy().into_owned(),
             request: asked.request.to_owned(),
-            digests: digests.clone(),
+            files: files.clone(),
             weights: *weights,
             replaced,
+            run: Some(asked.run.clone()),
         };
-        self.write(asked.found, &record, noted)?;
+        let version = self.write(asked.found, &record, noted)?;
         if makes_room {
             self.check_old(old, asked.progress)?;
             // The model file first: without its external files it is none.
@@ -389,14 +401,34 @@ impl Target {
                 self.remove(&file.path)?;
             }
         }
-        Ok(())
+        Ok(Noted {
+            record: Some(record),
+            version,
+        })
+    }
+
+    /// Adds entity tags to the record that was `noted` when it was written: objects get them with their names.
+    /// Where that fails, digests still tell what the record is of.
+    pub(crate) fn add_tags(&self, found: &Found, mut noted: Noted) {
+        // Without a version, nothing would keep the record of another run from being lost.
+        let (Some(mut record), Some(_)) = (noted.record.take(), &noted.version) else {
+            return;
+        };
+        for file in &mut record.files.output {
+            match Input::open(&self.location(&file.path)) {
+                Ok(there) if there.len == file.bytes => file.stamp = there.stamp(),
+                // It is another's by now.
+                _ => return,
+            }
+        }
+        let _ = self.write(found, &record, &noted);
     }
 
     /// Fails where one of the `old` outputs is another by now.
-    fn check_old(&self, old: &[FileDigest], progress: &dyn Progress) -> Result<()> {
+    fn check_old(&self, old: &[FileState], progress: &dyn Progress) -> Result<()> {
         for file in old {
             if let Some(there) = self.open(&file.path)?
-                && digest(there, &file.path, progress)? != *file
+                && !There::new(&file.path, there, progress).is_unchanged(file, true)?
             {
                 let path = self.location(&file.path).to_name();
                 return Err(Error::OutputForeign { path });
@@ -415,7 +447,28 @@ impl Target {
         }
     }
 
-    fn write(&self, found: &Found, record: &Record, noted: &Noted) -> Result<()> {
+    /// Takes the outputs of an earlier run for this `run`'s, which will put them on the disk, unless that one
+    /// did. Returns whether it did so.
+    pub(crate) fn keep(
+        &self,
+        found: &Found,
+        record: &mut Record,
+        noted: &Noted,
+        run: &Run,
+    ) -> Result<bool> {
+        let Location::File(out) = &self.out else {
+            return Ok(false);
+        };
+        if record.run.as_ref().is_some_and(|of| of.is_synced(out)) {
+            return Ok(false);
+        }
+        record.run = Some(run.clone());
+        self.write(found, record, noted)?;
+        Ok(true)
+    }
+
+    /// Writes the record. Returns which object it is, where the store keeps one from overwriting another's.
+    fn write(&self, found: &Found, record: &Record, noted: &Noted) -> Result<Option<Version>> {
         let name = self.record.to_name();
         let text = serde_json::to_vec(record);
         let text = text.map_err(|error| onnxseal_core::io("write", &name)(error.into()))?;
@@ -438,31 +491,28 @@ impl Target {
             _ => None,
         };
         draft.publish(like.as_ref(), options)?;
-        Ok(())
+        Ok(None)
     }
 }
 
 impl Record {
     fn parse(text: &[u8]) -> Option<Record> {
         let record: Record = serde_json::from_slice(text).ok()?;
-        let Digests { input, output } = &record.digests;
+        let FileStates { input, output } = &record.files;
         let files = [input, output, &record.replaced];
         let are_plain = files.iter().all(|files| files.iter().all(is_plain));
         let begin = [input, output]
             .iter()
             .all(|files| files.first().is_some_and(|file| file.path.is_empty()));
         // No operation leaves a model file as it was.
-        let is_other = input.first() != output.first();
+        let digest = |files: &[FileState]| files.first().and_then(|file| file.blake3.clone());
+        let is_other = digest(input).is_none() || digest(input) != digest(output);
         (record.record == VERSION && are_plain && begin && is_other).then_some(record)
     }
 
     /// The outputs of this run and of others.
-    fn outputs(&self) -> impl Iterator<Item = &FileDigest> {
-        self.digests.output.iter().chain(&self.replaced)
-    }
-
-    fn knows(&self, file: &FileDigest) -> bool {
-        self.outputs().any(|known| known == file)
+    fn outputs(&self) -> impl Iterator<Item = &FileState> {
+        self.files.output.iter().chain(&self.replaced)
     }
 }
 
@@ -479,17 +529,91 @@ fn candidates(record: Option<&Record>, asked: &Asked<'_>) -> Vec<String> {
     paths
 }
 
-/// The digest of an open file, called `name`.
-fn digest(input: Input, name: &str, progress: &dyn Progress) -> Result<FileDigest> {
-    let mut digests = digest_files(&[("", input)], progress)?;
-    let digest = digests.pop();
-    let mut digest = digest.ok_or(CoreError::Internal("a file without a digest"))?;
-    digest.path = name.to_owned();
-    Ok(digest)
+/// A file that is there, open.
+struct There<'a> {
+    path: &'a str,
+    input: Input,
+    progress: &'a dyn Progress,
+    /// Taken once it is asked for.
+    digest: OnceCell<String>,
+}
+
+impl<'a> There<'a> {
+    fn new(path: &'a str, input: Input, progress: &'a dyn Progress) -> There<'a> {
+        There {
+            path,
+            input,
+            progress,
+            digest: OnceCell::new(),
+        }
+    }
+
+    fn is_named(&self, path: &str, bytes: u64) -> bool {
+        self.path == path && self.input.len == bytes
+    }
+
+    /// That of the `known` files that it is, whether or not all of its bytes are there.
+    fn find<'k>(&self, known: &'k [FileState]) -> Result<Option<&'k FileState>> {
+        for file in known {
+            if self.is_unchanged(file, true)? {
+                return Ok(Some(file));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether it is as it is `known` to be, by its digest or, if `by_stamp`, by that.
+    fn is_unchanged(&self, known: &FileState, by_stamp: bool) -> Result<bool> {
+        if !self.is_named(&known.path, known.bytes) {
+            return Ok(false);
+        }
+        let fits = |known: &Stamp| self.input.stamp().is_some_and(|there| known.fits(&there));
+        if by_stamp && known.stamp.as_ref().is_some_and(fits) {
+            return Ok(true);
+        }
+        Ok(match &known.blake3 {
+            Some(known) => self.digest()? == known,
+            None => false,
+        })
+    }
+
+    /// What is known of it by now, and enough to know it again.
+    fn state(&self) -> Result<FileState> {
+        let stamp = self.input.stamp();
+        if stamp.is_none() {
+            self.digest()?;
+        }
+        Ok(FileState {
+            path: self.path.to_owned(),
+            bytes: self.input.len,
+            blake3: self.digest.get().cloned(),
+            stamp,
+        })
+    }
+
+    fn digest(&self) -> Result<&String> {
+        if let Some(digest) = self.digest.get() {
+            return Ok(digest);
+        }
+        let digests = digest_files(&[("", &self.input)], self.progress)?;
+        let digest = digests.into_iter().next().and_then(|file| file.blake3);
+        let digest = digest.ok_or(CoreError::Internal("a file without a digest"))?;
+        Ok(self.digest.get_or_init(|| digest))
+    }
+}
+
+/// Whether a source is still what it was when it was `known`.
+fn is_same(known: &FileState, asked: &Asked<'_>) -> bool {
+    let location = beside(&asked.found.location, &known.path);
+    location.len_bytes() == Some(known.bytes)
+        && Input::open(&location).is_ok_and(|input| {
+            let there = There::new(&known.path, input, asked.progress);
+            there.is_unchanged(known, !asked.checksum).unwrap_or(false)
+        })
 }
 
 /// Where a file of the model at `model` is.
-fn beside(model: &Location, file: &str) -> Location {
+pub(crate) fn beside(model: &Location, file: &str) -> Location {
     match file {
         "" => model.clone(),
         file => model.beside(file),
@@ -497,7 +621,7 @@ fn beside(model: &Location, file: &str) -> Location {
 }
 
 /// Whether a recorded path stays below the model's folder, and out of that of the records.
-fn is_plain(file: &FileDigest) -> bool {
+fn is_plain(file: &FileState) -> bool {
     let mut names = Path::new(&file.path).components();
     names.all(|name| matches!(name, Component::Normal(name) if name != RECORDS))
 }

@@ -1,6 +1,6 @@
 //! What became of a batch.
 
-use onnxseal_core::{ErrorKind, FileDigest, Volume};
+use onnxseal_core::{ErrorKind, FileState, Volume};
 use serde::Serialize;
 
 use crate::error::Error;
@@ -49,10 +49,10 @@ pub struct ModelReport {
     pub seconds: f64,
     /// The files that were read, the model file first; none where it failed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub input_files: Vec<FileDigest>,
+    pub input_files: Vec<FileState>,
     /// The files that were written, likewise.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub output_files: Vec<FileDigest>,
+    pub output_files: Vec<FileState>,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,

@@ -89,9 +89,12 @@ pub struct Options {
     pub repair: bool,
     /// A file that the caller is going to write: an output, or an input, in its place is an error.
     pub report: Option<PathBuf>,
-    /// Whether to keep records of what was read and written. Without, a batch takes about half the
-    /// time, its report has no digests, and no later run can tell what it has done.
+    /// Whether to keep records of what was read and written. Without, no later run can tell what this one
+    /// has done.
     pub records: bool,
+    /// Whether records and the report get digests of all files, and resuming compares those, rather than
+    /// lengths, times and entity tags. A batch then takes about half as long again.
+    pub checksum: bool,
     /// Whether existing files may be replaced, whoever made them.
     pub replace: bool,
     /// Whether to wait, once all are done, until they are on the disk; of no meaning to object stores.
@@ -114,6 +117,7 @@ impl Default for Options {
             repair: false,
             report: None,
             records: true,
+            checksum: false,
             replace: false,
             flush: Flush::default(),
             fail_fast: false,

@@ -15,6 +15,7 @@ use crate::lock::Hold;
 use crate::record::Target;
 use crate::report::{ModelReport, Outcome, Report, Totals};
 use crate::request::{Operation, Options, request};
+use crate::runs::Run;
 use crate::schedule::{Next, Schedule};
 use crate::survey::{REQUEST_BYTES, Survey, THREAD_BYTES};
 use crate::watch::Watch;
@@ -70,6 +71,8 @@ pub fn run(
         options,
         watch,
         request: request(operation),
+        run: Run::new(),
+        recorded: Mutex::new(false),
         stopped: Mutex::new(options.fail_fast && !unreadable.is_empty()),
         replaced: Mutex::new(false),
     };
@@ -118,7 +121,13 @@ pub fn run(
         synced.and_then(
             |folder| match outputs(folder, &models, &reports, options.records) {
                 made if made.is_empty() => None,
-                made => sync_all(folder, &made).err().map(Error::from),
+                made => sync_all(folder, &made)
+                    .map_err(Error::from)
+                    .and_then(|()| match *lock(&batch.recorded) {
+                        true => batch.run.note_synced(folder),
+                        false => Ok(()),
+                    })
+                    .err(),
             },
         );
     drop(held);

@@ -1,20 +1,22 @@
 //! One model of a batch: what is done to it, and what becomes known of it.
 
+use std::fs;
 use std::sync::Mutex;
 use std::time::Instant;
 
 use onnxseal_core::{
-    Digests, Error as CoreError, FileDigest, Made, Progress, Publication, PublishHook, Volume,
+    Error as CoreError, FileState, FileStates, Made, Progress, Publication, PublishHook, Volume,
     check_identities, protect_with, rekey, rotate_with, unprotect, verify, verify_with_digests,
 };
 use onnxseal_store::parallel::lock;
-use onnxseal_store::{Flush, Location, OutputOptions};
+use onnxseal_store::{Flush, Location, OutputOptions, Stamp};
 
 use crate::discover::Found;
 use crate::error::{Error, Result};
-use crate::record::{Asked, Noted, Standing, Target};
+use crate::record::{Asked, Noted, Standing, Target, beside};
 use crate::report::{ModelReport, Outcome};
 use crate::request::{Operation, Options};
+use crate::runs::Run;
 use crate::survey::Survey;
 use crate::watch::Watch;
 
@@ -24,6 +26,9 @@ pub(crate) struct Batch<'a> {
     pub(crate) options: &'a Options,
     pub(crate) watch: &'a dyn Watch,
     pub(crate) request: String,
+    pub(crate) run: Run,
+    /// Whether a record names this run.
+    pub(crate) recorded: Mutex<bool>,
     pub(crate) stopped: Mutex<bool>,
     /// Whether an output may have taken the place of a file.
     pub(crate) replaced: Mutex<bool>,
@@ -53,14 +58,23 @@ impl Batch<'_> {
         };
         if report.error.is_none() {
             report.weights = known.weights;
-            report.input_files = known.digests.input;
-            report.output_files = known.digests.output;
+            report.input_files = self.told(known.files.input);
+            report.output_files = self.told(known.files.output);
             if !report.input_files.is_empty() {
                 report.bytes = report.input_files.iter().map(|file| file.bytes).sum();
             }
         }
         report.seconds = begun.elapsed().as_secs_f64();
         report
+    }
+
+    /// What the report tells of files.
+    fn told(&self, mut files: Vec<FileState>) -> Vec<FileState> {
+        for file in &mut files {
+            file.stamp = None;
+            file.blake3.take_if(|_| !self.options.checksum);
+        }
+        files
     }
 
     /// The report of a model of which nothing is known yet.
@@ -113,11 +127,11 @@ struct ModelRun<'a> {
 #[derive(Default)]
 struct Known {
     weights: Option<Volume>,
-    digests: Digests,
+    files: FileStates,
     /// The record that there was before.
     noted: Noted,
     /// What earlier runs have made.
-    old: Vec<FileDigest>,
+    old: Vec<FileState>,
     creation: OutputOptions,
     /// Whether the old ones are to be removed before the new ones get their names.
     makes_room: bool,
@@ -140,10 +154,15 @@ impl ModelRun<'_> {
         };
         if options.resume || options.repair {
             match place.standing(&mut noted, &self.asked()) {
-                Ok(Standing::Done(record)) => {
+                Ok(Standing::Done(mut record)) => {
                     self.check_opens()?;
+                    if options.flush == Flush::ToDisk
+                        && place.keep(self.found, &mut record, &noted, &self.batch.run)?
+                    {
+                        *lock(&self.batch.recorded) = true;
+                    }
                     let mut known = lock(&self.known);
-                    (known.digests, known.weights) = (record.digests, record.weights);
+                    (known.files, known.weights) = (record.files, record.weights);
                     return Ok(Outcome::Skipped);
                 }
                 Ok(Standing::Old(old)) if old.is_empty() => (),
@@ -175,6 +194,10 @@ impl ModelRun<'_> {
             },
             error => error,
         })?;
+        if options.records && place.output.is_object() {
+            let noted = std::mem::take(&mut lock(&self.known).noted);
+            place.add_tags(self.found, noted);
+        }
         Ok(Outcome::Done)
     }
 
@@ -185,6 +208,8 @@ impl ModelRun<'_> {
             external: &self.survey.external,
             request: &self.batch.request,
             repair: self.batch.options.repair,
+            checksum: self.batch.options.checksum,
+            run: &self.batch.run,
             progress: self.progress,
         }
     }
@@ -254,18 +279,35 @@ impl ModelRun<'_> {
             return Err(CoreError::Internal("an operation without an output folder").into());
         };
         let (model, progress) = (&self.found.location, self.progress);
-        let (verified, input) = match self.batch.options.records {
+        let (verified, input) = match self.batch.options.checksum {
             true => verify_with_digests(model, checks, progress)?,
             false => (verify(model, checks, progress)?, Vec::new()),
         };
         let mut known = lock(&self.known);
         known.weights = Some(verified.weights);
-        known.digests.input = input;
+        known.files.input = input;
         Ok(())
     }
 }
 
 impl PublishHook for ModelRun<'_> {
+    fn wants_digests(&self) -> bool {
+        // Where a source was written just now, its times do not tell whether it is written again.
+        let is_new = |path: &str| match beside(&self.found.location, path) {
+            Location::File(path) => fs::metadata(path)
+                .ok()
+                .and_then(|metadata| Stamp::of(&metadata))
+                .is_none_or(|stamp| !stamp.is_settled()),
+            _ => false,
+        };
+        let place = self.place.map(|place| &place.output);
+        self.batch.options.checksum
+            || !self.batch.run.knows_boot()
+            || place.is_some_and(Location::is_object)
+            || is_new("")
+            || self.survey.read.iter().any(|path| is_new(path))
+    }
+
     fn makes_room(&self) -> bool {
         lock(&self.known).makes_room
     }
@@ -275,7 +317,7 @@ impl PublishHook for ModelRun<'_> {
         made: &Made,
     ) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let mut known = lock(&self.known);
-        known.digests = made.digests.clone();
+        known.files = made.files.clone();
         let Some(place) = self.place else {
             return Ok(());
         };
@@ -286,7 +328,9 @@ impl PublishHook for ModelRun<'_> {
             makes_room,
             ..
         } = &*known;
-        place.publish(&self.asked(), noted, made, old, *creation, *makes_room)?;
+        let written = place.publish(&self.asked(), noted, made, old, *creation, *makes_room)?;
+        known.noted = written;
+        *lock(&self.batch.recorded) = true;
         Ok(())
     }
 }

@@ -66,7 +66,7 @@ pub use onnxseal_store::{
 pub use open::model::{OpenedModel, open, open_with, unprotect};
 #[cfg(feature = "protect")]
 pub use pass::digest::digest_files;
-pub use pass::progress::{Digests, FileDigest, Progress, Silent, Volume};
+pub use pass::progress::{FileState, FileStates, Progress, Silent, Volume};
 pub use pass::publish::{Made, Publication, PublishHook};
 pub use pass::signature::{Access, SignedBy};
 #[cfg(feature = "protect")]

@@ -6,16 +6,16 @@
 use std::fs::{File, Metadata};
 use std::ops::Deref;
 use std::path::Path;
-use std::time::SystemTime;
 
 use crate::beside;
 use crate::error::{Error, Result, io as io_error};
+use crate::stamp::Stamp;
 
 /// A file, open or to be opened again.
 #[derive(Debug)]
 pub(crate) struct Held {
     open: Option<File>,
-    stamp: Stamp,
+    first: Identity,
 }
 
 /// A file that is open as long as this lives.
@@ -29,13 +29,11 @@ pub enum OpenFile<'a> {
 
 /// What changes when somebody writes to a file, or puts another in its place.
 #[derive(Debug, PartialEq, Eq)]
-struct Stamp {
+struct Identity {
     len: u64,
-    modified: Option<SystemTime>,
-    /// Change time in seconds and nanoseconds, which nobody can set back; 0 where there is none.
-    changed: (i64, i64),
-    /// Device and number of the file; 0 where there is none.
-    identity: (u64, u64),
+    stamp: Option<Stamp>,
+    /// Of the file system; 0 where there is none.
+    device: u64,
 }
 
 impl Deref for OpenFile<'_> {
@@ -51,9 +49,9 @@ impl Deref for OpenFile<'_> {
 impl Held {
     /// The open `file`.
     pub(crate) fn new(file: File, metadata: &Metadata) -> Held {
-        let stamp = Stamp::of(metadata);
+        let first = Identity::of(metadata);
         let open = Some(file);
-        Held { open, stamp }
+        Held { open, first }
     }
 
     /// Closes the file until it is read.
@@ -75,6 +73,11 @@ impl Held {
         Ok(file)
     }
 
+    /// Its stamp when it was opened first.
+    pub(crate) fn stamp(&self) -> Option<&Stamp> {
+        self.first.stamp.as_ref()
+    }
+
     /// Fails if the file at `path` was written to since it was opened first.
     ///
     /// # Errors
@@ -85,7 +88,7 @@ impl Held {
 
     fn check(&self, file: &File, path: &Path) -> Result<()> {
         let metadata = file.metadata().map_err(io_error("read", path))?;
-        match Stamp::of(&metadata) == self.stamp {
+        match Identity::of(&metadata) == self.first {
             true => Ok(()),
             false => Err(Error::InputChanged {
                 path: path.to_owned(),
@@ -94,21 +97,16 @@ impl Held {
     }
 }
 
-impl Stamp {
-    fn of(metadata: &Metadata) -> Stamp {
+impl Identity {
+    fn of(metadata: &Metadata) -> Identity {
         #[cfg(unix)]
-        let (changed, identity) = {
-            use std::os::unix::fs::MetadataExt;
-            let changed = (metadata.ctime(), metadata.ctime_nsec());
-            (changed, (metadata.dev(), metadata.ino()))
-        };
+        let device = std::os::unix::fs::MetadataExt::dev(metadata);
         #[cfg(not(unix))]
-        let (changed, identity) = ((0, 0), (0, 0));
-        Stamp {
+        let device = 0;
+        Identity {
             len: metadata.len(),
-            modified: metadata.modified().ok(),
-            changed,
-            identity,
+            stamp: Stamp::of(metadata),
+            device,
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::memory::{Bytes, InMemory};
 use crate::object::remote::{Object, Remote};
 #[cfg(feature = "object-store")]
 use crate::object_url::ObjectUrl;
+use crate::stamp::Stamp;
 use crate::version::Version;
 
 /// One file of a model, open for reading.
@@ -209,6 +210,18 @@ impl Input {
             Backing::Object { remote, .. } => Some(remote.version()),
             Backing::File { .. } | Backing::Memory { .. } => None,
             Backing::Edited { of, .. } => of.version(),
+        }
+    }
+
+    /// What tells, without reading it, whether it is another by now than when it was opened; `None` where
+    /// nothing does.
+    pub fn stamp(&self) -> Option<Stamp> {
+        match &self.backing {
+            Backing::File { held, .. } => held.stamp().cloned(),
+            Backing::Memory { .. } => None,
+            #[cfg(feature = "object-store")]
+            Backing::Object { remote, .. } => remote.version().stamp(),
+            Backing::Edited { of, .. } => of.stamp(),
         }
     }
 

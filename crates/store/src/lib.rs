@@ -40,6 +40,7 @@ mod redact;
 pub mod reflink;
 mod secret;
 pub mod splice;
+mod stamp;
 mod sync;
 mod version;
 
@@ -56,5 +57,6 @@ pub use object_url::ObjectUrl;
 pub use output::{Flush, Output, OutputOptions, Published, write_all_at};
 pub use redact::{holds_secret, redact, shown, without_keys};
 pub use secret::SecretBytes;
+pub use stamp::Stamp;
 pub use sync::sync_all;
 pub use version::Version;

@@ -12,6 +12,7 @@ use crate::input::unreachable_object;
 use crate::location::{Location, folder_of};
 #[cfg(feature = "object-store")]
 use crate::object::{remote::Object, upload::Upload};
+use crate::stamp::Stamp;
 
 /// How outputs come to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,6 +176,20 @@ impl Output {
                 .map_err(io_error("write", new.path())),
             #[cfg(feature = "object-store")]
             Output::Object(_) => Ok(()),
+        }
+    }
+
+    /// What will tell, without reading it, whether the file is another by then, once all of it is written;
+    /// `None` where nothing does, and for an object.
+    pub fn stamp(&self) -> Result<Option<Stamp>> {
+        match self {
+            Output::File(new) => {
+                let metadata = new.file().metadata();
+                let metadata = metadata.map_err(io_error("read", new.path()))?;
+                Ok(Stamp::of(&metadata).map(Stamp::before_naming))
+            }
+            #[cfg(feature = "object-store")]
+            Output::Object(_) => Ok(None),
         }
     }
 

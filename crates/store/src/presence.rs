@@ -106,12 +106,12 @@ impl ObjectUrl {
     }
 
     /// Puts `bytes` there in one request, in place of the object that had this `version`; without
-    /// one, where there was none.
+    /// one, where there was none. Returns its version, if the store refuses what does not fit one.
     ///
     /// # Errors
     /// [`Error::Replaced`](crate::Error::Replaced) where there is another object by now. Stores without
     /// conditions do not tell. [`Error::NoObjectStores`](crate::Error::NoObjectStores).
-    pub fn put_after(&self, bytes: Vec<u8>, version: Option<&Version>) -> Result<()> {
+    pub fn put_after(&self, bytes: Vec<u8>, version: Option<&Version>) -> Result<Option<Version>> {
         #[cfg(feature = "object-store")]
         return Object::at(self)?.put_after(bytes, version);
         #[cfg(not(feature = "object-store"))]

@@ -16,7 +16,7 @@ use crate::open::score::score_protected;
 use crate::open::signed::check_signature;
 use crate::pass::chunks;
 use crate::pass::digest::Digester;
-use crate::pass::progress::{FileDigest, Progress, Volume};
+use crate::pass::progress::{FileState, Progress, Volume};
 use crate::pass::signature::{Access, SignedBy};
 use crate::pass::structure::Structure;
 
@@ -94,7 +94,7 @@ pub fn verify_with_digests(
     location: impl Into<Location>,
     checks: &Checks<'_>,
     progress: &dyn Progress,
-) -> Result<(Verification, Vec<FileDigest>)> {
+) -> Result<(Verification, Vec<FileState>)> {
     let mut digests = Vec::new();
     let verified = verify_files(&location.into(), checks, Some(&mut digests), progress)?;
     Ok((verified, digests))
@@ -103,7 +103,7 @@ pub fn verify_with_digests(
 fn verify_files(
     location: &Location,
     checks: &Checks<'_>,
-    digests: Option<&mut Vec<FileDigest>>,
+    digests: Option<&mut Vec<FileState>>,
     progress: &dyn Progress,
 ) -> Result<Verification> {
     let protected = Protected::open(location)?;

@@ -22,7 +22,7 @@ use crate::format::manifest::{Draft, File};
 #[cfg(feature = "protect")]
 use crate::pass::chunks;
 use crate::pass::chunks::{Chunk, PerChunk};
-use crate::pass::progress::FileDigest;
+use crate::pass::progress::FileState;
 #[cfg(feature = "protect")]
 use crate::pass::progress::Progress;
 
@@ -59,7 +59,7 @@ impl<'a> Digester<'a> {
     }
 
     /// The digests, if the model file ends with `tail`.
-    pub(crate) fn finish(&self, tail: &[u8]) -> Result<Vec<FileDigest>> {
+    pub(crate) fn finish(&self, tail: &[u8]) -> Result<Vec<FileState>> {
         (self.layout.files.iter().enumerate())
             .map(|(file, described)| {
                 let values = self.values.index().range(file);
@@ -70,10 +70,11 @@ impl<'a> Digester<'a> {
                     }
                     _ => (root(&self.values.get(values)?), described.bytes),
                 };
-                Ok(FileDigest {
+                Ok(FileState {
                     path: described.path.clone(),
                     bytes,
-                    blake3: digest.to_hex().to_string(),
+                    blake3: Some(digest.to_hex().to_string()),
+                    stamp: None,
                 })
             })
             .collect()
@@ -106,7 +107,7 @@ impl<'a> Digester<'a> {
 /// # Errors
 /// `Io`, also if a file changes meanwhile.
 #[cfg(feature = "protect")]
-pub fn digest_files(files: &[(&str, Input)], progress: &dyn Progress) -> Result<Vec<FileDigest>> {
+pub fn digest_files(files: &[(&str, &Input)], progress: &dyn Progress) -> Result<Vec<FileState>> {
     let described = files.iter().map(|(path, input)| File {
         path: (*path).to_owned(),
         bytes: input.len,
@@ -115,7 +116,7 @@ pub fn digest_files(files: &[(&str, Input)], progress: &dyn Progress) -> Result<
     let layout = Draft::of_files(described.collect());
     let layout = layout.into_manifest().map_err(rule)?;
     let digester = Digester::new(&layout);
-    let inputs: Vec<&Input> = files.iter().map(|(_, input)| input).collect();
+    let inputs: Vec<&Input> = files.iter().map(|(_, input)| *input).collect();
     let items = std::iter::repeat(());
     chunks::for_each_read(
         false,
@@ -199,7 +200,8 @@ mod tests {
                         _ => bytes.clone(),
                     };
                     assert_eq!(found.bytes, bytes.len() as u64);
-                    assert_eq!(found.blake3, blake3::hash(&bytes).to_hex().as_str());
+                    let expected = blake3::hash(&bytes).to_hex();
+                    assert_eq!(found.blake3.as_deref(), Some(expected.as_str()));
                 }
             }
         }

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use onnxseal_onnx::external;
-use onnxseal_store::{Error as StoreError, Input, Location, Output, OutputOptions, Published};
+use onnxseal_store::{
+    Error as StoreError, Input, Location, Output, OutputOptions, Published, Stamp,
+};
 
 use crate::error::{Error, Result, Usage};
 use crate::format::manifest::File;
@@ -106,6 +108,17 @@ impl<'h> Outputs<'h> {
     /// Whether a hook is called before the outputs get their names.
     pub(crate) fn has_hook(&self) -> bool {
         self.hook.is_some()
+    }
+
+    /// Whether the hook wants digests of the files.
+    pub(crate) fn wants_digests(&self) -> bool {
+        self.hook.is_some_and(PublishHook::wants_digests)
+    }
+
+    /// What will tell, for each file in turn, whether it is another by then.
+    pub(crate) fn stamps(&self) -> Result<Vec<Option<Stamp>>> {
+        let stamps = self.files.iter().map(Output::stamp);
+        Ok(stamps.collect::<onnxseal_store::Result<_>>()?)
     }
 
     /// Calls the hook, if there is one.

@@ -1,5 +1,6 @@
 //! The progress of a long call, and the rows that say what it read and wrote.
 
+use onnxseal_store::Stamp;
 use serde::{Deserialize, Serialize};
 
 /// Receives the progress of a call. Several threads call it.
@@ -27,24 +28,29 @@ pub struct Silent;
 
 impl Progress for Silent {}
 
-/// The digests of the files that a call read and wrote.
+/// The files that a call read and wrote.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Digests {
+pub struct FileStates {
     /// The files of the model that was read, the model file first.
-    pub input: Vec<FileDigest>,
+    pub input: Vec<FileState>,
     /// The files that were written, the model file first; none if the call wrote nothing.
-    pub output: Vec<FileDigest>,
+    pub output: Vec<FileState>,
 }
 
-/// A file's digest.
+/// What is known of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileDigest {
+pub struct FileState {
     /// Path relative to the model's folder, `/`-separated; empty for the model file itself.
     pub path: String,
     /// Length in bytes.
     pub bytes: u64,
-    /// BLAKE3 of the file, 64 hexadecimal digits.
-    pub blake3: String,
+    /// BLAKE3 of the file, 64 hexadecimal digits, if somebody asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blake3: Option<String>,
+    /// What tells, without reading the file, whether it is another by now. Absent where nothing does, and for
+    /// a file that was read within two seconds of being written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<Stamp>,
 }
 
 /// A length in bytes, and how much of it is encrypted.

@@ -2,14 +2,14 @@
 
 use onnxseal_store::OutputOptions;
 
-use crate::pass::progress::{Digests, Volume};
+use crate::pass::progress::{FileStates, Volume};
 
 /// Files that a call has read, and files that it has written and is about to publish.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Made {
-    /// The digests of the files.
-    pub digests: Digests,
+    /// The files, with the digests that the hook asked for.
+    pub files: FileStates,
     /// How much of the weights is encrypted, if the call has planned that.
     pub weights: Option<Volume>,
 }
@@ -21,6 +21,11 @@ pub trait PublishHook: Sync {
     /// # Errors
     /// An error ends the call with [`Error::Refused`](crate::Error::Refused), and no output appears.
     fn publish(&self, made: &Made) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+    /// Whether the call is to take digests of all files. It then takes about half as long again.
+    fn wants_digests(&self) -> bool {
+        false
+    }
 
     /// Whether the hook removes files that exist in the place of outputs. Until it was called they are
     /// no error.
@@ -34,7 +39,7 @@ pub trait PublishHook: Sync {
 pub struct Publication<'h> {
     /// How they are written.
     pub options: OutputOptions,
-    /// The hook. A call with a hook takes digests of all files, and takes longer.
+    /// The hook.
     pub hook: Option<&'h dyn PublishHook>,
 }
 

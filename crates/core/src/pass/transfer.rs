@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use onnxseal_store::Input;
 #[cfg(feature = "protect")]
 use onnxseal_store::reflink;
+use onnxseal_store::{Input, Stamp};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result, io};
@@ -15,7 +15,7 @@ use crate::format::spans::SpanSet;
 use crate::pass::chunks::{self, Chunk, Tools};
 use crate::pass::digest::Digester;
 use crate::pass::outputs::Outputs;
-use crate::pass::progress::{Digests, FileDigest, Progress, Volume};
+use crate::pass::progress::{FileState, FileStates, Progress, Volume};
 use crate::pass::publish::Made;
 
 /// The files that a pass reads, and the files that it writes.
@@ -37,14 +37,14 @@ struct Restoring<'a> {
 }
 
 impl<'a> Transfer<'a> {
-    /// A pass from `inputs` to `outputs`, the files of `layout`. It takes digests if there is a hook.
+    /// A pass from `inputs` to `outputs`, the files of `layout`. It takes digests if the hook wants them.
     pub(crate) fn new<'i: 'a>(
         layout: &'a Manifest,
         inputs: impl Iterator<Item = &'i Input>,
         outputs: &'a Outputs<'a>,
     ) -> Transfer<'a> {
         let digesters = outputs
-            .has_hook()
+            .wants_digests()
             .then(|| (Digester::new(layout), Digester::new(layout)));
         Transfer {
             layout,
@@ -165,22 +165,43 @@ impl<'a> Transfer<'a> {
         if let Some(restored) = &restored {
             self.outputs.write_model(restored)?;
         }
-        let Some((input, output)) = &self.digesters else {
+        if !self.outputs.has_hook() {
             return Ok(());
+        }
+        let mut files = match &self.digesters {
+            Some((input, output)) => FileStates {
+                input: input.finish(input_tail)?,
+                output: output.finish(output_tail)?,
+            },
+            None => FileStates {
+                input: lengths(self.layout, input_tail),
+                output: lengths(self.layout, output_tail),
+            },
         };
-        let mut digests = Digests {
-            input: input.finish(input_tail)?,
-            output: output.finish(output_tail)?,
-        };
-        // The digests are of the model before it was edited, and the record is of the file.
+        // What is known so far is of the model before it was edited, and the record is of the file.
+        let digests = self.digesters.is_some();
         if let Some(restored) = &restored {
-            use_original(&mut digests.output, self.layout, restored);
+            let digest = digests.then(|| blake3::hash(restored));
+            use_original(
+                &mut files.output,
+                self.layout,
+                restored.len() as u64,
+                digest,
+            );
         }
         #[cfg(feature = "protect")]
         if let Some(original) = self.inputs.first().and_then(|model| model.before_edit()) {
-            use_original(&mut digests.input, self.layout, &original.read_all()?);
+            let bytes = digests.then(|| original.read_all()).transpose()?;
+            let digest = bytes.map(|bytes| blake3::hash(&bytes));
+            use_original(&mut files.input, self.layout, original.len, digest);
         }
-        self.outputs.call_hook(&Made { digests, weights })
+        for (file, input) in files.input.iter_mut().zip(&self.inputs) {
+            file.stamp = input.stamp().filter(Stamp::is_settled);
+        }
+        for (file, stamp) in files.output.iter_mut().zip(self.outputs.stamps()?) {
+            file.stamp = stamp;
+        }
+        self.outputs.call_hook(&Made { files, weights })
     }
 }
 
@@ -193,13 +214,33 @@ impl Restoring<'_> {
     }
 }
 
-/// Gives the digests of the files of `layout` the original's paths, and its model file that of `model`.
-fn use_original(digests: &mut [FileDigest], layout: &Manifest, model: &[u8]) {
-    for (digest, file) in digests.iter_mut().zip(layout.original_files()) {
-        digest.path = file.path;
+/// The files of `layout` without digests. The model file ends with `tail`.
+fn lengths(layout: &Manifest, tail: &[u8]) -> Vec<FileState> {
+    let states = layout.files.iter().enumerate().map(|(file, described)| {
+        let tail = if file == 0 { tail.len() as u64 } else { 0 };
+        FileState {
+            path: described.path.clone(),
+            bytes: described.bytes + tail,
+            blake3: None,
+            stamp: None,
+        }
+    });
+    states.collect()
+}
+
+/// Gives what is known of the files of `layout` the original's paths, and its model file the length and
+/// the digest of the original.
+fn use_original(
+    files: &mut [FileState],
+    layout: &Manifest,
+    bytes: u64,
+    digest: Option<blake3::Hash>,
+) {
+    for (state, file) in files.iter_mut().zip(layout.original_files()) {
+        state.path = file.path;
     }
-    if let Some(digest) = digests.first_mut() {
-        digest.bytes = model.len() as u64;
-        digest.blake3 = blake3::hash(model).to_hex().to_string();
+    if let Some(state) = files.first_mut() {
+        state.bytes = bytes;
+        state.blake3 = digest.map(|digest| digest.to_hex().to_string());
     }
 }

@@ -10,7 +10,7 @@ use futures_util::StreamExt as _;
 use object_store::multipart::PartId;
 use object_store::{
     Error as StoreError, GetOptions, MultipartId, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
-    PutOptions, PutPayload, UpdateVersion,
+    PutOptions, PutPayload, PutResult, UpdateVersion,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -110,7 +110,11 @@ impl Object {
     }
 
     /// See [`ObjectUrl::put_after`].
-    pub(crate) fn put_after(&self, bytes: Vec<u8>, version: Option<&Version>) -> Result<()> {
+    pub(crate) fn put_after(
+        &self,
+        bytes: Vec<u8>,
+        version: Option<&Version>,
+    ) -> Result<Option<Version>> {
         let bytes = bytes::Bytes::from(bytes);
         let mode = match (self.store.creates, version) {
             (false, _) => PutMode::Overwrite,
@@ -124,14 +128,17 @@ impl Object {
         let (options, payload) = (PutOptions::from(mode), bytes.clone().into());
         let put = wait(async move { objects.put_opts(&path, payload, options).await });
         match put {
-            Ok(_) => Ok(()),
+            Ok(PutResult { e_tag, version, .. }) => {
+                let version = UpdateVersion { e_tag, version };
+                Ok((self.store.creates && version.e_tag.is_some()).then_some(Version(version)))
+            }
             Err(
                 StoreError::AlreadyExists { .. }
                 | StoreError::Precondition { .. }
                 | StoreError::NotFound { .. },
             ) => match self.has(&bytes) {
                 // Written by us: the answer to a first request was lost.
-                true => Ok(()),
+                true => Ok(None),
                 false => Err(Error::Replaced {
                     path: self.name.clone(),
                     by: "it has written this meanwhile".into(),
@@ -434,10 +441,11 @@ mod tests {
         let put = |text: &str, version: Option<&Version>| {
             object.put_after(text.as_bytes().to_vec(), version)
         };
-        put("one", None).unwrap();
+        let version_of = put("one", None).unwrap().unwrap();
+        assert_eq!(version_of.stamp(), version().stamp());
         assert!(in_use(put("two", None)));
         // The answer to the first request may be lost.
-        put("one", None).unwrap();
+        assert!(put("one", None).unwrap().is_none());
         let first = version();
         put("two", Some(&first)).unwrap();
         assert!(in_use(put("three", Some(&first))));

@@ -1,0 +1,172 @@
+//! What tells, without reading a file or an object, whether it is another by now.
+
+use std::fs::Metadata;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+/// What tells of a file or an object, without reading it, whether it is another by now. Its length is
+/// not part of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum Stamp {
+    /// A file: its times, in nanoseconds since 1970, and its number. A device's number is not kept: it
+    /// may be another after a reboot and on another machine.
+    File {
+        /// When its bytes were written last.
+        modified_ns: i64,
+        /// When its bytes, permissions or names changed last, which nobody can set back.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        changed_ns: Option<i64>,
+        /// Its number (inode) on its file system.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        inode: Option<u64>,
+    },
+    /// An object.
+    Object {
+        /// Its entity tag (RFC 9110, 8.8.3).
+        e_tag: String,
+        /// Its version, where the store keeps several.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        version: Option<String>,
+    },
+}
+
+impl Stamp {
+    /// That of a file; `None` where the system tells no times.
+    pub fn of(metadata: &Metadata) -> Option<Stamp> {
+        #[cfg(unix)]
+        let (changed_ns, inode) = {
+            use std::os::unix::fs::MetadataExt;
+            let seconds = metadata.ctime().checked_mul(1_000_000_000);
+            let changed = seconds.and_then(|ns| ns.checked_add(metadata.ctime_nsec()));
+            (changed, Some(metadata.ino()))
+        };
+        #[cfg(not(unix))]
+        let (changed_ns, inode) = (None, None);
+        Some(Stamp::File {
+            modified_ns: nanoseconds(metadata.modified().ok()?)?,
+            changed_ns,
+            inode,
+        })
+    }
+
+    /// The same of a file that is about to get its name, which changes its change time.
+    pub(crate) fn before_naming(self) -> Stamp {
+        match self {
+            Stamp::File {
+                modified_ns, inode, ..
+            } => Stamp::File {
+                modified_ns,
+                changed_ns: None,
+                inode,
+            },
+            object => object,
+        }
+    }
+
+    /// Whether what is `there` now has not changed since, as far as this one tells.
+    pub fn fits(&self, there: &Stamp) -> bool {
+        match (self, there) {
+            (
+                Stamp::File {
+                    modified_ns,
+                    changed_ns,
+                    inode,
+                },
+                Stamp::File {
+                    modified_ns: there,
+                    changed_ns: changed_there,
+                    inode: inode_there,
+                },
+            ) => {
+                modified_ns == there
+                    && (changed_ns.is_none() || changed_ns == changed_there)
+                    && inode == inode_there
+            }
+            (one, other) => one == other,
+        }
+    }
+
+    /// Whether any later write changes this stamp. Times go on in steps, on some file systems of 2 s: a file
+    /// that was written just now may be written again and keep its time.
+    pub fn is_settled(&self) -> bool {
+        const STEP: Duration = Duration::from_secs(2);
+        match self {
+            Stamp::File { modified_ns, .. } => {
+                let now = nanoseconds(SystemTime::now()).unwrap_or(0);
+                modified_ns.saturating_add(STEP.as_nanos() as i64) < now
+            }
+            Stamp::Object { .. } => true,
+        }
+    }
+}
+
+/// Since 1970.
+fn nanoseconds(time: SystemTime) -> Option<i64> {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_nanos()).ok(),
+        Err(before) => i64::try_from(before.duration().as_nanos())
+            .ok()?
+            .checked_neg(),
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::fs::{self, File};
+
+    use super::*;
+
+    #[test]
+    fn a_write_another_file_and_a_time_set_back_are_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.onnx");
+        let stamp = || Stamp::of(&fs::metadata(&path).unwrap()).unwrap();
+        let old = SystemTime::now() - Duration::from_secs(60);
+        let set = |time| {
+            let file = File::options().write(true).open(&path).unwrap();
+            file.set_modified(time).unwrap();
+        };
+        fs::write(&path, "one").unwrap();
+        assert!(!stamp().is_settled());
+        set(old);
+        let first = stamp();
+        assert!(first.is_settled() && first.fits(&stamp()));
+
+        fs::write(&path, "two").unwrap();
+        assert!(!first.fits(&stamp()) && !first.clone().before_naming().fits(&stamp()));
+        // Its change time tells, where it was kept.
+        std::thread::sleep(Duration::from_millis(20));
+        set(old);
+        assert!(!first.fits(&stamp()) && first.clone().before_naming().fits(&stamp()));
+        let copy = dir.path().join("copy");
+        fs::copy(&path, &copy).unwrap();
+        fs::rename(&copy, &path).unwrap();
+        set(old);
+        assert!(!first.clone().before_naming().fits(&stamp()));
+
+        set(SystemTime::now() + Duration::from_secs(60));
+        assert!(!stamp().is_settled());
+    }
+
+    #[test]
+    fn stamps_come_back_from_json_and_an_empty_one_is_none() {
+        let object = Stamp::Object {
+            e_tag: "\"0\"".to_owned(),
+            version: None,
+        };
+        let file = Stamp::of(&fs::metadata(".").unwrap()).unwrap();
+        for stamp in [&file, &file.clone().before_naming(), &object] {
+            let text = serde_json::to_string(stamp).unwrap();
+            assert_eq!(
+                &serde_json::from_str::<Stamp>(&text).unwrap(),
+                stamp,
+                "{text}"
+            );
+        }
+        assert!(!file.fits(&object) && !object.fits(&file));
+        assert!(serde_json::from_str::<Stamp>("{}").is_err());
+    }
+}
