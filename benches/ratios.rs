@@ -16,8 +16,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::{
-    ONNXSEAL, median, peak_anonymous, plain_copy, ratio, run, succeed, time, time_of, write_chain,
-    write_layers,
+    ONNXSEAL, keep_warm, median, peak_anonymous, plain_copy, ratio, run, succeed, time, time_of,
+    write_chain, write_layers,
 };
 use onnxseal_core::{Checks, Policy, Preset, Silent};
 use onnxseal_testkit::figures::{self, Asked};
@@ -45,6 +45,7 @@ fn main() {
         identity,
         recipient,
     };
+    keep_warm((2 * mib as usize) << 20);
     println!(
         "model: {mib} MiB in {}; medians of {ROUNDS}",
         folder.path().display()
@@ -367,12 +368,15 @@ impl Bench {
                 n += 1;
             }
         }
+        keep_warm(3 * bytes as usize);
         println!(
             "\nbatch protect of {n} models, {} MiB: against cp -r, and with --sync against cp -r and sync",
             bytes >> 20
         );
         let report = self.path("report.json");
         let report = ["--report", report.to_str().unwrap()];
+        // Of models written just now, digests are taken.
+        std::thread::sleep(Duration::from_secs(3));
         for preset in [Preset::Light, Preset::Balanced, Preset::Full] {
             let mut times = [const { Vec::new() }; 5];
             for round in 0..2 * times.len() {

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use onnxseal_onnx::proto::{
@@ -146,8 +146,28 @@ pub fn time(work: impl FnOnce()) -> Duration {
     time_of(work)
 }
 
+/// How many bytes of memory are touched before something is timed.
+static WARM: AtomicUsize = AtomicUsize::new(0);
+
+/// From now on, `bytes` of memory are touched and given back before something is timed: virtual machines hand
+/// memory that is free back to their host, and whoever needs it first then waits several times as long.
+pub fn keep_warm(bytes: usize) {
+    WARM.store(bytes, Ordering::Relaxed);
+}
+
+fn warm(bytes: usize) {
+    if bytes == 0 {
+        return;
+    }
+    let mut memory = memmap2::MmapMut::map_anon(bytes).unwrap();
+    #[cfg(target_os = "linux")]
+    let _ = memory.advise(memmap2::Advice::HugePage);
+    memory.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
+}
+
 /// How long `work` takes, without dropping what it gives.
 pub fn time_of<T>(work: impl FnOnce() -> T) -> Duration {
+    warm(WARM.load(Ordering::Relaxed));
     let begun = Instant::now();
     let result = work();
     let took = begun.elapsed();
