@@ -38,53 +38,34 @@ impl Stamp {
         #[cfg(unix)]
         let (changed_ns, inode) = {
             use std::os::unix::fs::MetadataExt;
-            let seconds = metadata.ctime().checked_mul(1_000_000_000);
-            let changed = seconds.and_then(|ns| ns.checked_add(metadata.ctime_nsec()));
-            (changed, Some(metadata.ino()))
+            let changed = metadata.ctime().saturating_mul(1_000_000_000);
+            let changed = changed.saturating_add(metadata.ctime_nsec());
+            (Some(changed), Some(metadata.ino()))
         };
         #[cfg(not(unix))]
         let (changed_ns, inode) = (None, None);
         Some(Stamp::File {
-            modified_ns: nanoseconds(metadata.modified().ok()?)?,
+            modified_ns: nanoseconds(metadata.modified().ok()?),
             changed_ns,
             inode,
         })
     }
 
     /// The same of a file that is about to get its name, which changes its change time.
-    pub(crate) fn before_naming(self) -> Stamp {
-        match self {
-            Stamp::File {
-                modified_ns, inode, ..
-            } => Stamp::File {
-                modified_ns,
-                changed_ns: None,
-                inode,
-            },
-            object => object,
+    pub(crate) fn before_naming(mut self) -> Stamp {
+        if let Stamp::File { changed_ns, .. } = &mut self {
+            *changed_ns = None;
         }
+        self
     }
 
     /// Whether what is `there` now has not changed since, as far as this one tells.
     pub fn fits(&self, there: &Stamp) -> bool {
-        match (self, there) {
-            (
-                Stamp::File {
-                    modified_ns,
-                    changed_ns,
-                    inode,
-                },
-                Stamp::File {
-                    modified_ns: there,
-                    changed_ns: changed_there,
-                    inode: inode_there,
-                },
-            ) => {
-                modified_ns == there
-                    && (changed_ns.is_none() || changed_ns == changed_there)
-                    && inode == inode_there
-            }
-            (one, other) => one == other,
+        match self {
+            Stamp::File {
+                changed_ns: None, ..
+            } => *self == there.clone().before_naming(),
+            _ => self == there,
         }
     }
 
@@ -94,21 +75,19 @@ impl Stamp {
         const STEP: Duration = Duration::from_secs(2);
         match self {
             Stamp::File { modified_ns, .. } => {
-                let now = nanoseconds(SystemTime::now()).unwrap_or(0);
-                modified_ns.saturating_add(STEP.as_nanos() as i64) < now
+                modified_ns.saturating_add(STEP.as_nanos() as i64) < nanoseconds(SystemTime::now())
             }
             Stamp::Object { .. } => true,
         }
     }
 }
 
-/// Since 1970.
-fn nanoseconds(time: SystemTime) -> Option<i64> {
+/// Since 1970. Times before 1677 and after 2262 count as these.
+fn nanoseconds(time: SystemTime) -> i64 {
+    let most = |nanoseconds: u128| i64::try_from(nanoseconds).unwrap_or(i64::MAX);
     match time.duration_since(UNIX_EPOCH) {
-        Ok(since) => i64::try_from(since.as_nanos()).ok(),
-        Err(before) => i64::try_from(before.duration().as_nanos())
-            .ok()?
-            .checked_neg(),
+        Ok(since) => most(since.as_nanos()),
+        Err(before) => -most(before.duration().as_nanos()),
     }
 }
 
@@ -149,6 +128,12 @@ mod tests {
 
         set(SystemTime::now() + Duration::from_secs(60));
         assert!(!stamp().is_settled());
+        // In 2300, which no file system need know: what else tells of a file still does.
+        set(UNIX_EPOCH + Duration::from_secs(10_413_792_000));
+        let late = stamp();
+        std::thread::sleep(Duration::from_millis(20));
+        fs::set_permissions(&path, fs::metadata(&path).unwrap().permissions()).unwrap();
+        assert!(!late.is_settled() && !late.fits(&stamp()));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use futures_util::StreamExt as _;
 use object_store::multipart::PartId;
 use object_store::{
     Error as StoreError, GetOptions, MultipartId, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
-    PutOptions, PutPayload, PutResult, UpdateVersion,
+    PutOptions, PutPayload, UpdateVersion,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -128,8 +128,8 @@ impl Object {
         let (options, payload) = (PutOptions::from(mode), bytes.clone().into());
         let put = wait(async move { objects.put_opts(&path, payload, options).await });
         match put {
-            Ok(PutResult { e_tag, version, .. }) => {
-                let version = UpdateVersion { e_tag, version };
+            Ok(result) => {
+                let version = UpdateVersion::from(result);
                 Ok((self.store.creates && version.e_tag.is_some()).then_some(Version(version)))
             }
             Err(
