@@ -189,23 +189,23 @@ impl Target {
         // How many of the record's outputs stand there, and whether it tells that they are whole.
         let mut standing = 0;
         let mut are_whole = record.is_some_and(|record| record.request == asked.request);
+        let by_stamp = !asked.checksum
+            && record.is_some_and(|record| asked.run.is_kept(record.run.as_ref(), &self.out));
+        let (made, replaced) = record.map_or((&[][..], &[][..]), |record| {
+            (&record.files.output, &record.replaced)
+        });
         for path in &candidates {
             let Some(there) = self.open(path)? else {
                 continue;
             };
             let there = There::new(path, there, asked.progress);
-            let made = record.map_or(&[][..], |record| &record.files.output);
-            let made = there.find(made)?;
-            if let (Some(record), Some(known)) = (record, made) {
+            let known = there.find(made)?;
+            if let Some(known) = known {
                 standing += 1;
-                let by_stamp = !asked.checksum && asked.run.is_kept(record.run.as_ref(), &self.out);
                 are_whole = are_whole && there.is_unchanged(known, by_stamp)?;
             }
-            let is_known = made.is_some()
-                || match record {
-                    Some(record) => there.find(&record.replaced)?.is_some(),
-                    None => false,
-                }
+            let is_known = known.is_some()
+                || there.find(replaced)?.is_some()
                 || (asked.repair && self.may_be_ours(&there, record, asked)?);
             // A model that is not protected is none that was protected, whatever a record says. What is
             // empty a power loss has left.

@@ -60,24 +60,15 @@ impl<'a> Digester<'a> {
 
     /// The digests, if the model file ends with `tail`.
     pub(crate) fn finish(&self, tail: &[u8]) -> Result<Vec<FileState>> {
-        (self.layout.files.iter().enumerate())
-            .map(|(file, described)| {
-                let values = self.values.index().range(file);
-                let (digest, bytes) = match file {
-                    0 => {
-                        let digest = self.model(tail)?;
-                        (digest, described.bytes + tail.len() as u64)
-                    }
-                    _ => (root(&self.values.get(values)?), described.bytes),
-                };
-                Ok(FileState {
-                    path: described.path.clone(),
-                    bytes,
-                    blake3: Some(digest.to_hex().to_string()),
-                    stamp: None,
-                })
-            })
-            .collect()
+        let mut states = states(self.layout, tail);
+        for (file, state) in states.iter_mut().enumerate() {
+            let digest = match file {
+                0 => self.model(tail)?,
+                _ => root(&self.values.get(self.values.index().range(file))?),
+            };
+            state.blake3 = Some(digest.to_hex().to_string());
+        }
+        Ok(states)
     }
 
     fn model(&self, tail: &[u8]) -> Result<blake3::Hash> {
@@ -99,6 +90,22 @@ impl<'a> Digester<'a> {
         );
         Ok(root(&values))
     }
+}
+
+/// The files of `layout` without digests, if the model file ends with `tail`.
+pub(crate) fn states(layout: &Manifest, tail: &[u8]) -> Vec<FileState> {
+    let tails = std::iter::once(tail.len() as u64).chain(std::iter::repeat(0));
+    let states = layout
+        .files
+        .iter()
+        .zip(tails)
+        .map(|(file, tail)| FileState {
+            path: file.path.clone(),
+            bytes: file.bytes + tail,
+            blake3: None,
+            stamp: None,
+        });
+    states.collect()
 }
 
 /// The digests of `files` as they are now: the model file first, each with its path relative to the

@@ -13,7 +13,7 @@ use crate::format::manifest::{Manifest, Original};
 #[cfg(feature = "protect")]
 use crate::format::spans::SpanSet;
 use crate::pass::chunks::{self, Chunk, Tools};
-use crate::pass::digest::Digester;
+use crate::pass::digest::{Digester, states};
 use crate::pass::outputs::Outputs;
 use crate::pass::progress::{FileState, FileStates, Progress, Volume};
 use crate::pass::publish::Made;
@@ -174,8 +174,8 @@ impl<'a> Transfer<'a> {
                 output: output.finish(output_tail)?,
             },
             None => FileStates {
-                input: lengths(self.layout, input_tail),
-                output: lengths(self.layout, output_tail),
+                input: states(self.layout, input_tail),
+                output: states(self.layout, output_tail),
             },
         };
         // What is known so far is of the model before it was edited, and the record is of the file.
@@ -212,20 +212,6 @@ impl Restoring<'_> {
         let restored = self.original.edits.apply(&model);
         restored.ok_or(Error::Internal("edits beyond their file"))
     }
-}
-
-/// The files of `layout` without digests. The model file ends with `tail`.
-fn lengths(layout: &Manifest, tail: &[u8]) -> Vec<FileState> {
-    let states = layout.files.iter().enumerate().map(|(file, described)| {
-        let tail = if file == 0 { tail.len() as u64 } else { 0 };
-        FileState {
-            path: described.path.clone(),
-            bytes: described.bytes + tail,
-            blake3: None,
-            stamp: None,
-        }
-    });
-    states.collect()
 }
 
 /// Gives what is known of the files of `layout` the original's paths, and its model file the length and
