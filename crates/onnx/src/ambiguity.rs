@@ -5,6 +5,39 @@ use std::collections::HashMap;
 use crate::error::{Error, Fault, excerpt};
 use crate::model::{GraphId, Model, Node, Tensor, TensorRole};
 
+/// A value of a graph.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Value {
+    /// An input, and nothing else so far.
+    Input,
+    /// An initializer, or an output of a node.
+    Other,
+}
+
+/// The values of all graphs, by graph and name.
+struct Values {
+    /// Those of the main graph, by name. It has nearly all nodes, as a rule.
+    main: Vec<Option<Value>>,
+    others: HashMap<(GraphId, u32), Value>,
+}
+
+impl Values {
+    fn new(n_names: usize) -> Values {
+        Values {
+            main: vec![None; n_names],
+            others: HashMap::new(),
+        }
+    }
+
+    /// Notes a value; returns the one that had the name before.
+    fn insert(&mut self, graph: GraphId, name: u32, value: Value) -> Option<Value> {
+        match (graph.index(), self.main.get_mut(name as usize)) {
+            (0, Some(place)) => place.replace(value),
+            _ => self.others.insert((graph, name), value),
+        }
+    }
+}
+
 impl<'a> Model<'a> {
     /// Checks that every program finds the same elements for each value.
     ///
@@ -33,22 +66,27 @@ impl<'a> Model<'a> {
     }
 
     fn check_names(&self) -> Result<(), Error> {
-        // Whether a value has the name that is more than an input.
-        let mut names = HashMap::with_capacity(self.tensors.len() + self.nodes.len());
-        for (id, graph) in (0..).map(GraphId).zip(&self.graphs) {
-            names.extend(graph.inputs.iter().map(|name| ((id, *name), false)));
+        let names = self.names();
+        let mut values = Values::new(names.count());
+        for (graph, _) in self.graphs_with_ids() {
+            for name in names.graph_inputs(graph).iter().flatten() {
+                values.insert(graph, *name, Value::Input);
+            }
         }
-        for tensor in self.tensors.iter().filter(|tensor| self.is_named(tensor)) {
-            let before = names.insert((tensor.graph, tensor.name), true);
-            if before == Some(true) && !tensor.name.is_empty() {
+        for (id, tensor) in self.tensors_with_ids() {
+            let Some(name) = names.tensor(id).filter(|_| self.is_named(tensor)) else {
+                continue;
+            };
+            if values.insert(tensor.graph, name, Value::Other) == Some(Value::Other) {
                 let error = Error::malformed(tensor.offset, self.twice(tensor.graph, tensor.name));
                 return Err(error.in_tensor(tensor.name).under(&tensor.path));
             }
         }
-        for node in &self.nodes {
-            for name in &node.outputs {
-                let before = names.insert((node.graph, *name), true);
-                if before.is_some() && !name.is_empty() {
+        for (id, node) in self.nodes_with_ids() {
+            for (slot, name) in names.outputs(id).iter().enumerate() {
+                let Some(name) = *name else { continue };
+                if values.insert(node.graph, name, Value::Other).is_some() {
+                    let name = node.outputs.get(slot).copied().unwrap_or_default();
                     let error = Error::malformed(node.offset, self.twice(node.graph, name));
                     return Err(error.in_node(node.name).under(&self.path_of(node)));
                 }

@@ -10,6 +10,7 @@ mod tensor;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::OnceLock;
 
 use crate::error::{Error, Fault};
 use crate::limits::Limits;
@@ -52,6 +53,7 @@ pub fn locate<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Model<'a>, Error> 
             passed_over: Vec::new(),
             plain_constants: PlainConstants::default(),
             stray_key: None,
+            names: OnceLock::new(),
         },
     };
     match locator.model(Message::of_file(bytes)) {

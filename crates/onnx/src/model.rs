@@ -3,7 +3,10 @@
 //! A [`Model`] borrows its strings from the file's bytes and holds no weights, so it stays small
 //! however large the file is.
 
+use std::sync::OnceLock;
+
 use crate::error::{At, Fault};
+use crate::names::Names;
 use crate::proto::tensor_proto::DataType;
 
 /// A run of bytes in one file: `[start, start + len)`, `start` absolute, in bytes.
@@ -86,6 +89,8 @@ pub struct Model<'a> {
     pub plain_constants: PlainConstants,
     /// The first key of `external_data` that ONNX Runtime does not know, and where it is.
     pub(crate) stray_key: Option<(Box<At>, Fault)>,
+    /// [`Model::names`], once somebody has asked for them.
+    pub(crate) names: OnceLock<Names>,
 }
 
 /// A part of the file that may hold weights and was not read.
@@ -316,6 +321,11 @@ impl<'a> Model<'a> {
         GraphId(0)
     }
 
+    /// The names of all values as numbers. The first call makes them.
+    pub fn names(&self) -> &Names {
+        self.names.get_or_init(|| Names::of(self))
+    }
+
     /// The location of an external data file; `None` for the model file itself.
     pub fn location(&self, file: FileId) -> Option<&str> {
         let index = file.0.checked_sub(1)?;
@@ -325,6 +335,11 @@ impl<'a> Model<'a> {
     /// Every node with its id, in file order.
     pub fn nodes_with_ids(&self) -> impl Iterator<Item = (NodeId, &Node<'a>)> {
         (0..).map(NodeId).zip(&self.nodes)
+    }
+
+    /// Every graph with its id, parents before children.
+    pub fn graphs_with_ids(&self) -> impl Iterator<Item = (GraphId, &Graph<'a>)> {
+        (0..).map(GraphId).zip(&self.graphs)
     }
 
     /// Every tensor with its id, in file order.

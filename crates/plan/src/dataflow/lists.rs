@@ -10,23 +10,25 @@ pub(super) struct Lists<T> {
 
 impl<T: Copy> Lists<T> {
     /// Sorts pairs by key; each list keeps the order of its pairs. Keys beyond `n_keys` are dropped.
-    pub fn new(n_keys: usize, mut pairs: Vec<(u32, T)>) -> Lists<T> {
-        pairs.retain(|&(key, _)| (key as usize) < n_keys);
-        pairs.sort_by_key(|&(key, _)| key);
-        let mut starts = Vec::with_capacity(n_keys + 1);
-        let mut at = 0;
+    pub fn new(n_keys: usize, pairs: &[(u32, T)]) -> Lists<T> {
+        let known = || pairs.iter().filter(|(key, _)| (*key as usize) < n_keys);
+        let mut starts = vec![0; n_keys + 1];
+        for (key, _) in known() {
+            starts[*key as usize + 1] += 1;
+        }
         for key in 0..n_keys {
-            starts.push(at as u32);
-            at += pairs[at..]
-                .iter()
-                .take_while(|pair| pair.0 as usize == key)
-                .count();
+            starts[key + 1] += starts[key];
         }
-        starts.push(at as u32);
-        Lists {
-            starts,
-            items: pairs.into_iter().map(|(_, item)| item).collect(),
+        // Where the next item of each list goes.
+        let mut next = starts.clone();
+        let fill = known().next().map(|&(_, item)| item);
+        let mut items: Vec<T> = fill.map_or(Vec::new(), |item| vec![item; known().count()]);
+        for &(key, item) in known() {
+            let at = &mut next[key as usize];
+            items[*at as usize] = item;
+            *at += 1;
         }
+        Lists { starts, items }
     }
 
     /// Items in all lists.
@@ -52,13 +54,13 @@ mod tests {
     fn lists_keep_their_order_and_drop_unknown_keys() {
         let lists = Lists::new(
             4,
-            vec![(3, 'a'), (1, 'b'), (3, 'c'), (9, 'x'), (1, 'd'), (1, 'e')],
+            &[(3, 'a'), (1, 'b'), (3, 'c'), (9, 'x'), (1, 'd'), (1, 'e')],
         );
         assert_eq!(lists.of(0), []);
         assert_eq!(lists.of(1), ['b', 'd', 'e']);
         assert_eq!(lists.of(3), ['a', 'c']);
         assert_eq!(lists.of(4), []);
         assert_eq!(lists.of(u32::MAX), []);
-        assert!(Lists::<u8>::new(0, Vec::new()).of(0).is_empty());
+        assert!(Lists::<u8>::new(0, &[]).of(0).is_empty());
     }
 }

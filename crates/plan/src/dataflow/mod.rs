@@ -88,17 +88,19 @@ impl<'m, 'a> Dataflow<'m, 'a> {
         let calls = (0..)
             .zip(&nodes)
             .filter_map(|(index, node)| node.body.map(|body| (body, index)));
+        let calls: Vec<_> = calls.collect();
         let bodies = (0..)
             .zip(&model.graphs)
             .filter_map(|(graph, names)| match names.owner {
                 GraphOwner::Node { node, .. } => Some((node.index() as u32, graph)),
                 _ => None,
             });
+        let bodies: Vec<_> = bodies.collect();
         Dataflow {
             model,
             scopes: Scopes::new(model),
-            bodies: Lists::new(nodes.len(), bodies.collect()),
-            calls: Lists::new(model.graphs.len(), calls.collect()),
+            bodies: Lists::new(nodes.len(), &bodies),
+            calls: Lists::new(model.graphs.len(), &calls),
             nodes,
         }
     }

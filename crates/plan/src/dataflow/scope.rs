@@ -3,9 +3,8 @@
 //! Names of a graph are visible in the subgraphs of its nodes, where a graph's own names hide them.
 //! Function bodies see nothing but their own.
 
-use std::collections::HashMap;
-
-use onnxseal_onnx::model::{GraphOwner, Model, Tensor, TensorRole};
+use onnxseal_onnx::Name;
+use onnxseal_onnx::model::{GraphId, GraphOwner, Model, NodeId, TensorId, TensorRole};
 
 use super::lists::Lists;
 
@@ -39,21 +38,15 @@ impl Scopes {
     /// Resolves every name, in time linear in their number however deep graphs nest.
     pub fn new(model: &Model<'_>) -> Scopes {
         let contents = Contents::new(model);
-        let mut resolver = Resolver::default();
-        resolver
-            .visible
-            .reserve(model.tensors.len() + model.nodes.len());
-        let mut outputs = Vec::new();
+        let names = model.names();
+        let mut resolver = Resolver::new(names.count());
+        let mut outputs = Vec::with_capacity(model.nodes.len());
         let mut parameters = Vec::new();
         let mut tensors = vec![None; model.tensors.len()];
-        let mut steps: Vec<Step> = contents
-            .roots
-            .iter()
-            .rev()
-            .map(|&graph| Step::In(graph))
-            .collect();
+        let roots = contents.roots.iter().rev();
+        let mut steps: Vec<Step> = roots.map(|&graph| Step::In(graph)).collect();
         while let Some(step) = steps.pop() {
-            let graph = match step {
+            let id = match step {
                 // Nothing is resolved after the last graph.
                 Step::Out { .. } if steps.is_empty() => break,
                 Step::Out { mark } => {
@@ -62,73 +55,52 @@ impl Scopes {
                 }
                 Step::In(graph) => graph,
             };
+            let graph = id.index() as u32;
             let mark = resolver.hidden.len();
-            let Some(names) = model.graphs.get(graph as usize) else {
-                continue;
-            };
-            parameters.extend(
-                names
-                    .inputs
-                    .iter()
-                    .map(|name| (graph, resolver.define(graph, name))),
-            );
-            for &index in contents.tensors.of(graph) {
-                if let Some(tensor) = model.tensors.get(index as usize) {
-                    let name = value_name(model, tensor);
-                    tensors[index as usize] = name.and_then(|name| resolver.define(graph, name));
-                }
+            let inputs = names.graph_inputs(id).iter();
+            parameters.extend(inputs.map(|name| (graph, resolver.define(graph, *name))));
+            for &tensor in contents.tensors.of(graph) {
+                tensors[tensor.index()] = resolver.define(graph, value_name(model, tensor));
             }
             let nodes = contents.nodes.of(graph);
-            for (index, node) in nodes
-                .iter()
-                .filter_map(|&i| Some((i, model.nodes.get(i as usize)?)))
-            {
-                outputs.extend(
-                    node.outputs
-                        .iter()
-                        .map(|name| (index, resolver.define(graph, name))),
-                );
+            for &node in nodes {
+                let made = names.outputs(node).iter();
+                let node = node.index() as u32;
+                outputs.extend(made.map(|name| (node, resolver.define(graph, *name))));
             }
-            for (node, names) in nodes
-                .iter()
-                .filter_map(|&i| Some((i, model.nodes.get(i as usize)?)))
-            {
-                for (slot, name) in (0..).zip(&names.inputs) {
-                    resolver.note(name, Use::Input { node, slot });
+            for &node in nodes {
+                for (slot, name) in (0..).zip(names.inputs(node)) {
+                    let node = node.index() as u32;
+                    resolver.note(*name, Use::Input { node, slot });
                 }
             }
-            for (position, name) in (0..).zip(&names.outputs) {
-                resolver.note(name, Use::Output { graph, position });
+            for (position, name) in (0..).zip(names.graph_outputs(id)) {
+                resolver.note(*name, Use::Output { graph, position });
             }
             steps.push(Step::Out { mark });
-            steps.extend(
-                contents
-                    .subgraphs
-                    .of(graph)
-                    .iter()
-                    .rev()
-                    .map(|&graph| Step::In(graph)),
-            );
+            let subgraphs = contents.subgraphs.of(graph).iter().rev();
+            steps.extend(subgraphs.map(|&graph| Step::In(graph)));
         }
         Scopes {
             n_values: resolver.graphs.len(),
-            uses: Lists::new(resolver.graphs.len(), resolver.uses),
-            outputs: Lists::new(model.nodes.len(), outputs),
-            parameters: Lists::new(model.graphs.len(), parameters),
+            uses: Lists::new(resolver.graphs.len(), &resolver.uses),
+            outputs: Lists::new(model.nodes.len(), &outputs),
+            parameters: Lists::new(model.graphs.len(), &parameters),
             tensors,
         }
     }
 }
 
 /// The name under which nodes read a tensor.
-fn value_name<'a>(model: &Model<'a>, tensor: &Tensor<'a>) -> Option<&'a str> {
+fn value_name(model: &Model<'_>, id: TensorId) -> Name {
+    let tensor = model.tensors.get(id.index())?;
     match tensor.place {
-        TensorRole::Initializer | TensorRole::SparseValues => Some(tensor.name),
+        TensorRole::Initializer | TensorRole::SparseValues => model.names().tensor(id),
         TensorRole::SparseIndices => None,
         TensorRole::Attribute { node, .. } => {
-            let node = model.nodes.get(node.index())?;
-            match (node.domain, node.op_type) {
-                ("", "Constant") => node.outputs.first().copied(),
+            let of = model.nodes.get(node.index())?;
+            match (of.domain, of.op_type) {
+                ("", "Constant") => model.names().outputs(node).first().copied().flatten(),
                 _ => None,
             }
         }
@@ -138,10 +110,10 @@ fn value_name<'a>(model: &Model<'a>, tensor: &Tensor<'a>) -> Option<&'a str> {
 /// What stands in each graph.
 struct Contents {
     /// The main graph and the functions' bodies.
-    roots: Vec<u32>,
-    subgraphs: Lists<u32>,
-    nodes: Lists<u32>,
-    tensors: Lists<u32>,
+    roots: Vec<GraphId>,
+    subgraphs: Lists<GraphId>,
+    nodes: Lists<NodeId>,
+    tensors: Lists<TensorId>,
 }
 
 impl Contents {
@@ -149,26 +121,28 @@ impl Contents {
         let n_graphs = model.graphs.len();
         let mut roots = Vec::new();
         let mut subgraphs = Vec::new();
-        for (graph, names) in (0..).zip(&model.graphs) {
-            match names.owner {
-                GraphOwner::Model | GraphOwner::Function(_) => roots.push(graph),
+        for (id, graph) in model.graphs_with_ids() {
+            match graph.owner {
+                GraphOwner::Model | GraphOwner::Function(_) => roots.push(id),
                 GraphOwner::Node { node, .. } => {
                     let parent = model.nodes.get(node.index()).map(|node| node.graph);
-                    subgraphs.extend(parent.map(|parent| (parent.index() as u32, graph)));
+                    subgraphs.extend(parent.map(|parent| (parent.index() as u32, id)));
                 }
             }
         }
-        let nodes = (0..)
-            .zip(&model.nodes)
-            .map(|(i, node)| (node.graph.index() as u32, i));
-        let tensors = (0..)
-            .zip(&model.tensors)
-            .map(|(i, tensor)| (tensor.graph.index() as u32, i));
+        let nodes = model.nodes_with_ids();
+        let nodes: Vec<_> = nodes
+            .map(|(id, node)| (node.graph.index() as u32, id))
+            .collect();
+        let tensors = model.tensors_with_ids();
+        let tensors: Vec<_> = tensors
+            .map(|(id, tensor)| (tensor.graph.index() as u32, id))
+            .collect();
         Contents {
             roots,
-            subgraphs: Lists::new(n_graphs, subgraphs),
-            nodes: Lists::new(n_graphs, nodes.collect()),
-            tensors: Lists::new(n_graphs, tensors.collect()),
+            subgraphs: Lists::new(n_graphs, &subgraphs),
+            nodes: Lists::new(n_graphs, &nodes),
+            tensors: Lists::new(n_graphs, &tensors),
         }
     }
 }
@@ -176,53 +150,57 @@ impl Contents {
 /// A step of the walk over graphs.
 enum Step {
     /// Enters a graph.
-    In(u32),
+    In(GraphId),
     /// Leaves one; names defined since `mark` mean again what they meant before.
     Out { mark: usize },
 }
 
 /// The names visible at one point of the walk.
-#[derive(Default)]
-struct Resolver<'a> {
-    visible: HashMap<&'a str, u32>,
+struct Resolver {
+    /// The value that each name stands for.
+    visible: Vec<Value>,
     /// What each name defined since the start meant before.
-    hidden: Vec<(&'a str, Value)>,
+    hidden: Vec<(u32, Value)>,
     /// The graph that defines each value.
     graphs: Vec<u32>,
     uses: Vec<(u32, Use)>,
 }
 
-impl<'a> Resolver<'a> {
-    /// The value that `name` is in `graph`, the graph being entered.
-    fn define(&mut self, graph: u32, name: &'a str) -> Value {
-        if name.is_empty() {
-            return None;
+impl Resolver {
+    fn new(n_names: usize) -> Resolver {
+        Resolver {
+            visible: vec![None; n_names],
+            hidden: Vec::with_capacity(n_names),
+            graphs: Vec::with_capacity(n_names),
+            uses: Vec::with_capacity(n_names),
         }
-        let before = self.visible.get(name).copied();
+    }
+
+    /// The value that `name` is in `graph`, the graph being entered.
+    fn define(&mut self, graph: u32, name: Name) -> Value {
+        let name = name?;
+        let place = self.visible.get_mut(name as usize)?;
+        let before = *place;
         if let Some(value) = before.filter(|&value| self.graphs.get(value as usize) == Some(&graph))
         {
             return Some(value);
         }
         let value = self.graphs.len() as u32;
         self.graphs.push(graph);
-        self.visible.insert(name, value);
+        *place = Some(value);
         self.hidden.push((name, before));
         Some(value)
     }
 
-    fn note(&mut self, name: &str, place: Use) {
-        self.uses
-            .extend(self.visible.get(name).map(|&value| (value, place)));
+    fn note(&mut self, name: Name, place: Use) {
+        let value = name.and_then(|name| self.visible.get(name as usize).copied().flatten());
+        self.uses.extend(value.map(|value| (value, place)));
     }
 
     /// Takes back what was defined since `mark`, in time linear in that.
     fn leave(&mut self, mark: usize) {
-        // Name by name for roots too: to clear a map takes as long as it is large, not as it is full.
         for (name, before) in self.hidden.drain(mark..).rev() {
-            match before {
-                Some(value) => self.visible.insert(name, value),
-                None => self.visible.remove(name),
-            };
+            self.visible[name as usize] = before;
         }
     }
 }
