@@ -197,7 +197,7 @@ fn types(out: &mut impl Write, report: &Report, frame: Frame) -> io::Result<()> 
     for row in rows.shown() {
         let [bytes, encrypted, share] = volume(row.volume);
         table.row([
-            row.op_type.clone(),
+            row.op_type.to_string(),
             row.operators.to_string(),
             bytes,
             encrypted,
@@ -242,7 +242,7 @@ fn operators(
     for (operator, tensor) in rows.shown() {
         let [bytes, encrypted, share] = volume(tensor.volume);
         table.row([
-            operator.op_type.clone(),
+            operator.op_type.to_string(),
             name(&operator.node),
             name(&tensor.name),
             bytes,

@@ -131,7 +131,7 @@ impl Hidden {
             let name = node.map_or("", |node| node.name);
             hidden
                 .operators
-                .push((operator.op_type.clone(), name.to_owned(), Vec::new()));
+                .push((operator.op_type.to_string(), name.to_owned(), Vec::new()));
         }
         for planned in &plan.tensors {
             let index = planned.tensor.index();

@@ -66,7 +66,7 @@ impl<'a> Model<'a> {
     }
 
     fn check_names(&self) -> Result<(), Error> {
-        let names = self.names();
+        let names = &self.names;
         let mut values = Values::new(names.count());
         for (graph, _) in self.graphs_with_ids() {
             for name in names.graph_inputs(graph).iter().flatten() {

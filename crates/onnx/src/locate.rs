@@ -10,7 +10,6 @@ mod tensor;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::OnceLock;
 
 use crate::error::{Error, Fault};
 use crate::limits::Limits;
@@ -18,6 +17,7 @@ use crate::model::{
     FileId, Function, FunctionId, Graph, GraphId, GraphOwner, MetadataProp, Model, Node, NodeId,
     OpsetImport, PassedOver, PlainConstants,
 };
+use crate::names::{Names, OpTypes};
 use crate::names_files::names_files;
 use crate::schema::{self, Kind};
 use crate::wire::{Field, Message, Value};
@@ -38,8 +38,11 @@ pub fn locate<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Model<'a>, Error> 
         path_bytes: 0,
         name_bytes: 0,
         values: 0,
+        of_node: Default::default(),
+        dims: Vec::new(),
         depth: 0,
         external_ids: HashMap::new(),
+        op_types: OpTypes::default(),
         model: Model {
             len: bytes.len() as u64,
             ir_version: None,
@@ -53,11 +56,15 @@ pub fn locate<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Model<'a>, Error> 
             passed_over: Vec::new(),
             plain_constants: PlainConstants::default(),
             stray_key: None,
-            names: OnceLock::new(),
+            names: Names::default(),
         },
     };
     match locator.model(Message::of_file(bytes)) {
-        Ok(()) => Ok(locator.model),
+        Ok(()) => {
+            let mut model = locator.model;
+            model.names = locator.op_types.names(&model);
+            Ok(model)
+        }
         // The path is left as it was where the walk stopped.
         Err(error) => Err(error.under(&locator.path)),
     }
@@ -74,10 +81,15 @@ struct Locator<'a, 'l> {
     name_bytes: usize,
     /// Inputs and outputs of all nodes and graphs.
     values: usize,
+    /// Inputs and outputs of the node being read.
+    of_node: [Vec<&'a str>; 2],
+    /// Room for the shape of the tensor being read.
+    dims: Vec<u64>,
     /// Graphs around the one being read.
     depth: u32,
     /// Each of `model.external_files`.
     external_ids: HashMap<String, FileId>,
+    op_types: OpTypes<'a>,
     model: Model<'a>,
 }
 
@@ -286,11 +298,14 @@ impl<'a> Locator<'a, '_> {
             len: message.span().len,
         };
         let mut has_attributes = false;
+        self.of_node.iter_mut().for_each(Vec::clear);
         let mut fields = message.fields(schema::NODE);
         while let Some(field) = fields.next()? {
             match field.number {
-                1 => node.inputs.push(self.value(field)?),
-                2 => node.outputs.push(self.value(field)?),
+                number @ (1 | 2) => {
+                    let name = self.value(field)?;
+                    self.of_node[number as usize - 1].push(name);
+                }
                 3 => node.name = field.string()?,
                 4 => node.op_type = field.string()?,
                 5 => has_attributes = true,
@@ -299,11 +314,14 @@ impl<'a> Locator<'a, '_> {
                 _ => {}
             }
         }
+        // Lists that grew would take twice the memory, or four times.
+        [node.inputs, node.outputs] = self.of_node.each_ref().map(|names| names.to_vec());
         let name = node.name;
         let value_name = match (node.op_type, node.domain) {
             ("Constant", "") => node.outputs.first().copied(),
             _ => None,
         };
+        (node.domain, node.op_type) = self.op_types.add(node.domain, node.op_type);
         self.model.nodes.push(node);
         // A second look at the tags, because the names that attributes' tensors take may come last.
         if has_attributes {

@@ -3,8 +3,6 @@
 //! A [`Model`] borrows its strings from the file's bytes and holds no weights, so it stays small
 //! however large the file is.
 
-use std::sync::OnceLock;
-
 use crate::error::{At, Fault};
 use crate::names::Names;
 use crate::proto::tensor_proto::DataType;
@@ -87,10 +85,10 @@ pub struct Model<'a> {
     /// Values of Constant nodes that are no tensors: `value_float`, `value_ints`, `value_strings` and
     /// the like. Lists of two floats and more are among the [`tensors`](Model::tensors).
     pub plain_constants: PlainConstants,
+    /// The names of all values, and the operator types, as numbers.
+    pub names: Names,
     /// The first key of `external_data` that ONNX Runtime does not know, and where it is.
     pub(crate) stray_key: Option<(Box<At>, Fault)>,
-    /// [`Model::names`], once somebody has asked for them.
-    pub(crate) names: OnceLock<Names>,
 }
 
 /// A part of the file that may hold weights and was not read.
@@ -319,11 +317,6 @@ impl<'a> Model<'a> {
     /// The main graph.
     pub fn main(&self) -> GraphId {
         GraphId(0)
-    }
-
-    /// The names of all values as numbers. The first call makes them.
-    pub fn names(&self) -> &Names {
-        self.names.get_or_init(|| Names::of(self))
     }
 
     /// The location of an external data file; `None` for the model file itself.

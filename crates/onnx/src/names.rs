@@ -1,10 +1,15 @@
-//! Names of values as numbers: whoever compares many of them looks at each text once.
+//! Names as numbers: whoever compares many of them looks at each text once.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use crate::model::{GraphId, Model, NodeId, TensorId};
 
-/// The names of a model's values as numbers: equal names have equal numbers, in all graphs.
+/// The names of a model's values as numbers, and its operator types: what is equal has equal numbers, in
+/// all graphs.
 #[derive(Debug, Default)]
 pub struct Names {
     count: usize,
@@ -13,6 +18,8 @@ pub struct Names {
     outputs: Parts,
     graph_inputs: Parts,
     graph_outputs: Parts,
+    op_types: Vec<u32>,
+    n_op_types: usize,
 }
 
 /// The number of a name; none of the empty one, which stands for no value.
@@ -27,28 +34,6 @@ struct Parts {
 }
 
 impl Names {
-    /// Numbers the names of `model`.
-    pub(crate) fn of(model: &Model<'_>) -> Names {
-        let mut numbers = Numbers(HashMap::with_capacity(
-            model.tensors.len() + model.nodes.len(),
-        ));
-        let mut names = Names::default();
-        for graph in &model.graphs {
-            names.graph_inputs.push(&graph.inputs, &mut numbers);
-        }
-        let tensors = model.tensors.iter();
-        names.tensors = tensors.map(|tensor| numbers.of(tensor.name)).collect();
-        for node in &model.nodes {
-            names.inputs.push(&node.inputs, &mut numbers);
-            names.outputs.push(&node.outputs, &mut numbers);
-        }
-        for graph in &model.graphs {
-            names.graph_outputs.push(&graph.outputs, &mut numbers);
-        }
-        names.count = numbers.0.len();
-        names
-    }
-
     /// How many different names there are. Every number is below it.
     pub fn count(&self) -> usize {
         self.count
@@ -78,18 +63,109 @@ impl Names {
     pub fn graph_outputs(&self, graph: GraphId) -> &[Name] {
         self.graph_outputs.get(graph.index())
     }
+
+    /// The operator type of a node, with its domain.
+    pub fn op_type(&self, node: NodeId) -> Option<u32> {
+        self.op_types.get(node.index()).copied()
+    }
+
+    /// How many different operator types there are. Every number is below it.
+    pub fn n_op_types(&self) -> usize {
+        self.n_op_types
+    }
+}
+
+/// The operator types of the nodes that were read so far.
+#[derive(Default)]
+pub(crate) struct OpTypes<'a> {
+    first: HashMap<(&'a str, &'a str), OpType<'a>>,
+    of_nodes: Vec<u32>,
+}
+
+/// An operator type, with its first texts.
+#[derive(Clone, Copy)]
+struct OpType<'a> {
+    domain: &'a str,
+    op_type: &'a str,
+    number: u32,
+}
+
+impl<'a> OpTypes<'a> {
+    /// Adds a node.
+    ///
+    /// Returns domain and type where they were found first: a text that many nodes share is at hand, and
+    /// the same text beside each node is not.
+    pub(crate) fn add(&mut self, domain: &'a str, op_type: &'a str) -> (&'a str, &'a str) {
+        let number = self.first.len() as u32;
+        let first = self.first.entry((domain, op_type)).or_insert(OpType {
+            domain,
+            op_type,
+            number,
+        });
+        self.of_nodes.push(first.number);
+        (first.domain, first.op_type)
+    }
+
+    /// The numbers of all names of `model`, whose nodes were added.
+    pub(crate) fn names(self, model: &Model<'a>) -> Names {
+        // In a map that grows, all texts are hashed again and again.
+        let room = model.tensors.len() + model.nodes.len();
+        let mut numbers = Numbers {
+            texts: Vec::with_capacity(room),
+            table: HashTable::with_capacity(room),
+            hasher: RandomState::new(),
+        };
+        let mut names = Names {
+            n_op_types: self.first.len(),
+            op_types: self.of_nodes,
+            ..Names::default()
+        };
+        for graph in &model.graphs {
+            names.graph_inputs.push(&graph.inputs, &mut numbers);
+        }
+        let tensors = model.tensors.iter();
+        names.tensors = tensors.map(|tensor| numbers.of(tensor.name)).collect();
+        for node in &model.nodes {
+            names.inputs.push(&node.inputs, &mut numbers);
+            names.outputs.push(&node.outputs, &mut numbers);
+        }
+        for graph in &model.graphs {
+            names.graph_outputs.push(&graph.outputs, &mut numbers);
+        }
+        names.count = numbers.texts.len();
+        names
+    }
 }
 
 /// The names so far.
-struct Numbers<'a>(HashMap<&'a str, u32>);
+struct Numbers<'a> {
+    /// By number.
+    texts: Vec<&'a str>,
+    /// The numbers by hash of their texts. Nothing else is in it, so that it fits the cache.
+    table: HashTable<u32>,
+    hasher: RandomState,
+}
 
 impl<'a> Numbers<'a> {
     fn of(&mut self, name: &'a str) -> Name {
         if name.is_empty() {
             return None;
         }
-        let next = self.0.len() as u32;
-        Some(*self.0.entry(name).or_insert(next))
+        let hash = self.hasher.hash_one(name);
+        let texts = &self.texts;
+        let text = |number: &u32| texts.get(*number as usize).copied();
+        let is_name = |number: &u32| text(number) == Some(name);
+        let hash_of = |number: &u32| self.hasher.hash_one(text(number).unwrap_or_default());
+        let entry = self.table.entry(hash, is_name, hash_of);
+        Some(match entry {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => {
+                let number = texts.len() as u32;
+                new.insert(number);
+                self.texts.push(name);
+                number
+            }
+        })
     }
 }
 
@@ -125,7 +201,7 @@ mod tests {
             .node(node("Dropout", &["y", "", "w"], &["z", ""]))
             .encode();
         let model = locate(&bytes, &Limits::default()).unwrap();
-        let names = model.names();
+        let names = &model.names;
         let [first, second] = [0, 1].map(|at| model.nodes_with_ids().nth(at).unwrap().0);
         let tensor = model.tensors_with_ids().next().unwrap().0;
         let x = names.graph_inputs(model.main())[0];
@@ -136,8 +212,13 @@ mod tests {
         assert_eq!(names.outputs(second)[1], None);
         let all = [x, w, y, names.outputs(second)[0]];
         assert_eq!(names.count(), 4);
-        let different: std::collections::BTreeSet<_> = all.into_iter().map(Option::unwrap).collect();
+        let different: std::collections::BTreeSet<_> =
+            all.into_iter().map(Option::unwrap).collect();
         assert_eq!(different.len(), 4);
-        assert!(different.iter().all(|&name| (name as usize) < names.count()));
+        assert!(
+            different
+                .iter()
+                .all(|&name| (name as usize) < names.count())
+        );
     }
 }

@@ -94,8 +94,8 @@ pub(crate) fn classify_in<'a>(model: &Model<'a>, flow: &Dataflow<'_, 'a>) -> Vec
     let mut follower = Follower::new(flow);
     let classified = model.tensors_with_ids().map(|(id, tensor)| {
         let reached = follower.follow(id);
-        let consumers: Vec<_> = (reached.consumers.into_iter())
-            .map(|(node, slot)| {
+        let consumers: Vec<_> = (reached.consumers.iter())
+            .map(|&(node, slot)| {
                 let as_weight = fit(flow, node, slot, tensor) == Fit::Weight;
                 Consumer {
                     node,
@@ -231,7 +231,7 @@ fn reason(
         let fitting = consumers
             .iter()
             .filter(move |c| fit(flow, c.node, c.slot, tensor) == wanted);
-        fitting.map(|consumer| op_type(model, consumer.node))
+        fitting.map(|consumer| op_type(model, consumer.node).into_owned())
     };
     let each_once = |mut op_types: Vec<String>| {
         op_types.sort_unstable();
@@ -256,13 +256,13 @@ fn reason(
         Slot::Attribute(name) => format!("attribute {name:?}"),
     };
     Some(Reason::NotAWeight {
-        op_type: op_type(model, first.node),
+        op_type: op_type(model, first.node).into_owned(),
         slot,
     })
 }
 
 /// The qualified operator type of a node.
-pub(crate) fn op_type(model: &Model<'_>, node: NodeId) -> String {
+pub(crate) fn op_type(model: &Model<'_>, node: NodeId) -> Cow<'static, str> {
     let node = model.nodes.get(node.index());
     node.map(|node| rules::qualified(node.domain, node.op_type))
         .unwrap_or_default()

@@ -5,6 +5,7 @@ use onnxseal_onnx::model::{Model, NodeId, Payload};
 use crate::classify::{Classified, Reason};
 use crate::dataflow::Dataflow;
 use crate::first::first_dense;
+use crate::op_types::OfOpTypes;
 use crate::plan::Whole;
 use crate::policy::{Policy, Target};
 
@@ -16,6 +17,14 @@ pub(crate) struct Coefficients<'p, 'a> {
     /// For each node, whether it is a dense layer on the model's input; empty if that does not matter.
     first_dense: Vec<bool>,
     of_nodes: Vec<Option<Coefficient>>,
+    of_types: OfOpTypes<'p, 'a, OfType>,
+}
+
+/// What the policy says of an operator type.
+struct OfType {
+    share: f64,
+    /// Whether that is the preset's.
+    is_presets: bool,
 }
 
 /// The coefficient of one operator.
@@ -45,6 +54,7 @@ impl<'p, 'a> Coefficients<'p, 'a> {
                 false => Vec::new(),
             },
             of_nodes: vec![None; model.nodes.len()],
+            of_types: OfOpTypes::new(model),
         }
     }
 
@@ -66,8 +76,14 @@ impl<'p, 'a> Coefficients<'p, 'a> {
                 whole: None,
             };
         }
-        let share = self.policy.coefficient(node.domain, node.op_type);
-        let whole = match self.policy.is_presets(node.domain, node.op_type) && share < 1.0 {
+        let of_type = self.of_types.get(id, |domain, op_type| OfType {
+            share: self.policy.coefficient(domain, op_type),
+            is_presets: self.policy.is_presets(domain, op_type),
+        });
+        let Some(&OfType { share, is_presets }) = of_type else {
+            return Coefficient::default();
+        };
+        let whole = match is_presets && share < 1.0 {
             true if self.is_small => Some(Whole::SmallModel),
             true if self.first_dense.get(id.index()) == Some(&true) => Some(Whole::ReadsInput),
             _ => None,

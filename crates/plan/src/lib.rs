@@ -33,6 +33,8 @@ mod coefficients;
 mod dataflow;
 mod error;
 mod first;
+mod lists;
+mod op_types;
 mod plan;
 mod planner;
 mod policy;

@@ -1,5 +1,6 @@
 //! The plan: for every operator its volume, for every weight tensor the subsequences to encrypt.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
@@ -7,6 +8,7 @@ use onnxseal_onnx::excerpt;
 use onnxseal_onnx::model::{Model, NodeId, TensorId};
 
 use crate::classify::Reason;
+use crate::lists::Lists;
 use crate::policy::{Demand, Policy};
 use crate::position::Run;
 use crate::rules;
@@ -29,6 +31,8 @@ pub struct Plan {
     pub pools: Vec<Pool>,
     /// Bytes of the weights that cannot be replaced in place.
     pub(crate) unpatchable_bytes: u64,
+    /// Of each tensor of the model.
+    pub(crate) consumers: Lists<NodeId>,
 }
 
 /// Tensors that share a budget, which goes to their subsequences with the highest scores.
@@ -44,7 +48,7 @@ pub struct Pool {
 #[derive(Clone, Debug, PartialEq)]
 pub struct TypePlan {
     /// Qualified operator type: `Conv`, `com.microsoft.MatMulNBits`.
-    pub op_type: String,
+    pub op_type: Cow<'static, str>,
     /// The policy's coefficient for the type.
     pub coefficient: f64,
     /// Number of operators that own weights.
@@ -64,7 +68,7 @@ pub struct OperatorPlan {
     /// The node.
     pub node: NodeId,
     /// Qualified operator type.
-    pub op_type: String,
+    pub op_type: Cow<'static, str>,
     /// The coefficient that holds for the operator: its type's, or an override's.
     pub coefficient: f64,
     /// Why the preset takes all of it, where it would take less of another operator of the type.
@@ -75,8 +79,6 @@ pub struct OperatorPlan {
     pub volume_bytes: u64,
     /// Bytes encrypted: the volume, rounded up to whole subsequences of each tensor.
     pub encrypted_bytes: u64,
-    /// Its tensors, as indices into [`Plan::tensors`].
-    pub tensors: Vec<usize>,
 }
 
 /// Why a preset takes all of an operator's weights.
@@ -106,8 +108,6 @@ pub struct TensorPlan {
     pub tensor: TensorId,
     /// The operator that owns it, as an index into [`Plan::operators`].
     pub operator: usize,
-    /// Every node that reads it, in file order.
-    pub consumers: Vec<NodeId>,
     /// Length of its elements in bytes.
     pub bytes: u64,
     /// Elements in a subsequence; the last may be shorter.
@@ -136,8 +136,6 @@ pub struct Clear {
     pub bytes: u64,
     /// Why.
     pub reason: Reason,
-    /// Every node that reads it, in file order.
-    pub consumers: Vec<NodeId>,
 }
 
 /// A demand of the policy that a plan does not meet.
@@ -210,6 +208,11 @@ impl TensorPlan {
 }
 
 impl Plan {
+    /// The nodes that read a tensor, each once, in file order.
+    pub fn consumers(&self, tensor: TensorId) -> &[NodeId] {
+        self.consumers.of(tensor.index() as u32)
+    }
+
     /// Bytes of all weights, including those that cannot be replaced in place.
     pub fn weight_bytes(&self) -> u64 {
         self.operators
@@ -354,7 +357,6 @@ mod tests {
             let planned = TensorPlan {
                 tensor: model.tensors_with_ids().next().unwrap().0,
                 operator: 0,
-                consumers: Vec::new(),
                 bytes: 400,
                 unit_elements: unit,
                 n: 10,

@@ -6,13 +6,16 @@ use onnxseal_onnx::element_bits;
 use onnxseal_onnx::model::{Model, NodeId, TensorId, Unpatchable};
 
 use crate::choose::{Candidate, Offer, take_best};
-use crate::classify::{Classified, Reason, classify_in, op_type};
+use crate::classify::{Classified, Reason, classify_in};
 use crate::coefficients::{Coefficient, Coefficients};
 use crate::dataflow::Dataflow;
 use crate::error::Error;
+use crate::lists::Lists;
+use crate::op_types::OfOpTypes;
 use crate::plan::{Clear, OperatorPlan, Plan, Pool, TensorPlan, types};
 use crate::policy::{Policy, Target};
 use crate::position::{Run, Strategy};
+use crate::rules;
 use crate::scores::{Scores, Wanted};
 use crate::subsequence::Cut;
 use crate::tiers::{self, Mode, TierRun};
@@ -119,29 +122,19 @@ impl<'p, 'a> Planner<'p, 'a> {
         };
         let mut coefficients = Coefficients::new(model, &flow, policy, classified);
         drop(flow);
-        let mut owned: Vec<(NodeId, Draft)> = Vec::with_capacity(classified.len());
+        let mut owned: Vec<(NodeId, TensorId, Option<f64>)> = Vec::with_capacity(classified.len());
         for ((tensor, located), known) in model.tensors_with_ids().zip(classified) {
             let coefficient = policy.overridden(Target::Initializer, located.name);
             match coefficients.owner(known, &located.payload, coefficient) {
-                Ok(node) => {
-                    let draft = Draft {
-                        tensor,
-                        operator: 0,
-                        bytes: known.bytes,
-                        coefficient,
-                        volume: 0,
-                        cut: None,
-                        targets: Vec::new(),
-                        tiers: Vec::new(),
-                    };
-                    owned.push((node, draft));
-                }
+                Ok(node) => owned.push((node, tensor, coefficient)),
                 Err(reason) => planner.leave_clear(tensor, reason),
             }
         }
+        let op_types = OfOpTypes::new(model);
         // Operators in file order, and their tensors in file order.
-        owned.sort_by_key(|(node, _)| *node);
-        for (node, draft) in owned {
+        owned.sort_by_key(|&(node, ..)| node);
+        planner.drafts.reserve_exact(owned.len());
+        for (node, tensor, coefficient) in owned {
             if planner
                 .operators
                 .last()
@@ -155,20 +148,26 @@ impl<'p, 'a> Planner<'p, 'a> {
                 planner.apart.push(overridden || whole.is_some());
                 planner.operators.push(OperatorPlan {
                     node,
-                    op_type: op_type(model, node),
+                    op_type: (op_types.get(node, rules::qualified).cloned()).unwrap_or_default(),
                     coefficient: share,
                     whole,
                     bytes: 0,
                     volume_bytes: 0,
                     encrypted_bytes: 0,
-                    tensors: Vec::new(),
                 });
             }
-            let index = planner.operators.len() - 1;
-            planner.operators[index].bytes += draft.bytes;
+            let operator = planner.operators.len() - 1;
+            let bytes = classified[tensor.index()].bytes;
+            planner.operators[operator].bytes += bytes;
             planner.drafts.push(Draft {
-                operator: index,
-                ..draft
+                tensor,
+                operator,
+                bytes,
+                coefficient,
+                volume: 0,
+                cut: None,
+                targets: Vec::new(),
+                tiers: Vec::new(),
             });
         }
         planner
@@ -182,14 +181,16 @@ impl<'p, 'a> Planner<'p, 'a> {
             Some(_) => 0,
             None => unit_bytes(0, total),
         };
+        let units = OfOpTypes::new(self.model);
         for draft in &mut self.drafts {
             let located = self.model.tensors.get(draft.tensor.index());
             draft.cut = located.and_then(|located| {
                 let bits = element_bits(located.data_type)?;
                 Some(match self.policy.strategy() {
                     Strategy::Energy => {
-                        let node = &self.model.nodes[self.operators[draft.operator].node.index()];
-                        let unit_bytes = self.policy.unit_bytes(node.domain, node.op_type);
+                        let node = self.operators[draft.operator].node;
+                        let of_type = |domain, op_type| self.policy.unit_bytes(domain, op_type);
+                        let unit_bytes = *units.get(node, of_type)?;
                         Cut::flat(located.n_elements, bits, unit_bytes.max(least))
                     }
                     _ => Cut::new(&located.dims, bits),
@@ -297,7 +298,7 @@ impl<'p, 'a> Planner<'p, 'a> {
             } else {
                 let key = match weighting {
                     Weighting::Model => "",
-                    _ => self.operators[draft.operator].op_type.as_str(),
+                    _ => &self.operators[draft.operator].op_type,
                 };
                 let (exact, members) = shared.entry(key).or_default();
                 *exact += coefficient * draft.bytes as f64;
@@ -320,6 +321,9 @@ impl<'p, 'a> Planner<'p, 'a> {
 
     /// A pool for each operator that an override names, or for every one.
     fn operator_pools(&self, every: bool) -> Vec<(u64, Vec<usize>)> {
+        if !every && !self.apart.contains(&true) {
+            return Vec::new();
+        }
         let mut members = vec![Vec::new(); self.operators.len()];
         for (index, draft) in self.drafts.iter().enumerate() {
             if draft.coefficient.is_none() && (every || self.apart[draft.operator]) {
@@ -437,14 +441,13 @@ impl<'p, 'a> Planner<'p, 'a> {
 
     /// Adds everything up.
     fn finish(mut self) -> Plan {
-        let mut drafts: Vec<(usize, Draft)> = std::mem::take(&mut self.drafts)
-            .into_iter()
-            .enumerate()
-            .collect();
-        drafts.sort_by_key(|(_, draft)| draft.tensor);
+        let mut drafts = std::mem::take(&mut self.drafts);
+        let mut in_file: Vec<usize> = (0..drafts.len()).collect();
+        in_file.sort_by_key(|&member| drafts[member].tensor);
         let mut places = vec![None; drafts.len()];
         let mut tensors = Vec::with_capacity(drafts.len());
-        for (member, draft) in drafts {
+        for member in in_file {
+            let draft = &mut drafts[member];
             let Some(cut) = draft.cut else {
                 // What cannot be cut cannot be encrypted; it must not go missing.
                 let why = Unpatchable::Fragmented;
@@ -452,7 +455,7 @@ impl<'p, 'a> Planner<'p, 'a> {
                 continue;
             };
             if draft.targets.is_empty() {
-                let reason = match self.coefficient(&draft) {
+                let reason = match self.coefficient(draft) {
                     0.0 => Reason::ZeroCoefficient,
                     _ => Reason::NoVolume,
                 };
@@ -461,23 +464,21 @@ impl<'p, 'a> Planner<'p, 'a> {
             let encrypted_bytes = cut.target_bytes(&draft.targets);
             let (mode, fill) = match draft.tiers.is_empty() {
                 true => (Mode::Bytes, Vec::new()),
-                false => self.stand_in(&draft),
+                false => self.stand_in(draft),
             };
             let operator = &mut self.operators[draft.operator];
-            operator.tensors.push(tensors.len());
             operator.volume_bytes += draft.volume;
             operator.encrypted_bytes += encrypted_bytes;
             places[member] = Some(tensors.len());
             tensors.push(TensorPlan {
                 tensor: draft.tensor,
                 operator: draft.operator,
-                consumers: nodes(&self.classified[draft.tensor.index()]),
                 bytes: draft.bytes,
                 unit_elements: cut.unit,
                 n: cut.n,
-                targets: draft.targets,
+                targets: std::mem::take(&mut draft.targets),
                 encrypted_bytes,
-                tiers: draft.tiers,
+                tiers: std::mem::take(&mut draft.tiers),
                 mode,
                 fill,
             });
@@ -498,6 +499,7 @@ impl<'p, 'a> Planner<'p, 'a> {
             tensors,
             clear: self.clear,
             unpatchable_bytes: self.unpatchable_bytes,
+            consumers: Lists::of_each(self.classified.iter().map(nodes)),
         }
     }
 
@@ -522,7 +524,6 @@ impl<'p, 'a> Planner<'p, 'a> {
             tensor,
             bytes: known.bytes,
             reason,
-            consumers: nodes(known),
         });
     }
 }
@@ -546,12 +547,8 @@ fn indices(targets: &[Run]) -> impl Iterator<Item = u64> {
 }
 
 /// The nodes that read a tensor, each once.
-fn nodes(known: &Classified<'_>) -> Vec<NodeId> {
-    let mut nodes: Vec<NodeId> = known
-        .consumers
-        .iter()
-        .map(|consumer| consumer.node)
-        .collect();
-    nodes.dedup();
-    nodes
+fn nodes(known: &Classified<'_>) -> impl Iterator<Item = NodeId> {
+    let mut last = None;
+    let nodes = known.consumers.iter().map(|consumer| consumer.node);
+    nodes.filter(move |&node| last.replace(node) != Some(node))
 }

@@ -37,7 +37,7 @@ pub fn unmatched(model: &Model<'_>, policy: &Policy) -> Vec<(Entry, Option<Strin
             let others = rules::with_weights()
                 .filter(|rule| op_types.contains(&(rule.domain, rule.op_type)));
             let similar = similar(&name, others.map(rules::Rule::name));
-            note(Entry::OperatorType(name), similar);
+            note(Entry::OperatorType(name.into_owned()), similar);
         }
     }
     for exception in policy.overrides() {

@@ -72,11 +72,7 @@ fn every_rule_has_a_line() {
     for rule in rules() {
         match rule.role {
             Role::NoWeights | Role::Branch | Role::Loop | Role::Scan => {}
-            _ => assert!(
-                lines.contains(rule.name().as_str()),
-                "{} has no line",
-                rule.name()
-            ),
+            _ => assert!(lines.contains(&*rule.name()), "{} has no line", rule.name()),
         }
     }
 }

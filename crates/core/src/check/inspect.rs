@@ -97,7 +97,9 @@ pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Re
                 let owner = owner(model, &named, found, &classified).ok_or_else(|| {
                     malformed(format!("no operator of tensor {:?}", excerpt(&found.name)))
                 })?;
-                builder.add(model, owner, TensorRow::of_manifest(found));
+                let row = TensorRow::of_entry(found.clone());
+                let (_, row) = row.ok_or(Error::Internal("an entry without operators"))?;
+                builder.add(owner, || operator(model, owner), row)?;
             }
             None => {
                 // A weight that could have been encrypted has no reason of its own.
@@ -108,11 +110,8 @@ pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Re
                 if classified.reason.is_none()
                     && let Some(owner) = classified.consumers.iter().find(|c| c.as_weight)
                 {
-                    builder.add(
-                        model,
-                        owner.node,
-                        TensorRow::in_clear(tensor, classified.bytes),
-                    );
+                    let row = TensorRow::in_clear(tensor, classified.bytes);
+                    builder.add(owner.node, || operator(model, owner.node), row)?;
                 }
                 let operators = consumers.collect();
                 builder.add_clear(ClearRow::new(tensor, classified.bytes, reason, operators));
@@ -128,7 +127,11 @@ pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Re
     }
     let mut report = builder.finish();
     report.claims = manifest.claims.clone();
-    report.tiers = tier_rows(manifest.tier_names(), &manifest.tensors);
+    let names = manifest.tier_names();
+    let mut tier_bytes = vec![0; names.len()];
+    let tensors = manifest.tensors.iter();
+    tensors.for_each(|tensor| tensor.add_tier_bytes(&mut tier_bytes));
+    report.tiers = tier_rows(names, tier_bytes);
     if manifest.original.is_some() {
         report.original_files = manifest.original_files();
     }

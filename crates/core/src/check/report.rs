@@ -9,6 +9,7 @@ use onnxseal_onnx::model::{Model, NodeId, Tensor};
 use onnxseal_plan::rules::qualified;
 use serde::Serialize;
 
+use crate::error::{Error, Result};
 use crate::format::manifest::{self, File, Operator};
 use crate::pass::progress::Volume;
 
@@ -94,7 +95,7 @@ pub struct SignatureRow {
 #[derive(Clone, Debug, Serialize)]
 pub struct TypeRow {
     /// `op_type`, with its domain in front unless `ai.onnx`.
-    pub op_type: String,
+    pub op_type: Cow<'static, str>,
     /// Number of operators that own weights.
     pub operators: u64,
     /// Their weights.
@@ -106,7 +107,7 @@ pub struct TypeRow {
 #[derive(Clone, Debug, Serialize)]
 pub struct OperatorRow {
     /// `op_type`, with its domain in front unless `ai.onnx`.
-    pub op_type: String,
+    pub op_type: Cow<'static, str>,
     /// Node name, often empty.
     pub node: String,
     /// The data volume coefficient; absent if only the metadata is known.
@@ -195,12 +196,8 @@ pub struct PlainConstantsRow {
     pub bytes: u64,
 }
 
-/// The rows of the tiers called `names`, of a model with these tensors.
-pub(crate) fn tier_rows(names: &[String], tensors: &[manifest::Tensor]) -> Vec<TierRow> {
-    let mut bytes = vec![0; names.len()];
-    for tensor in tensors {
-        tensor.add_tier_bytes(&mut bytes);
-    }
+/// The rows of the tiers called `names`, which have so many encrypted bytes each.
+pub(crate) fn tier_rows(names: &[String], bytes: Vec<u64>) -> Vec<TierRow> {
     let total: u64 = bytes.iter().sum();
     let mut opened = 0;
     let rows = names.iter().zip(bytes).map(|(name, bytes)| {
@@ -218,7 +215,9 @@ pub(crate) fn tier_rows(names: &[String], tensors: &[manifest::Tensor]) -> Vec<T
 /// A report that is being made. Operators come with [`Builder::add`], in any order.
 pub(crate) struct Builder {
     report: Report,
-    operators: BTreeMap<NodeId, OperatorRow>,
+    operators: Vec<(NodeId, OperatorRow)>,
+    /// For each node, where in `operators` it is.
+    places: Vec<Option<u32>>,
 }
 
 impl Builder {
@@ -240,32 +239,41 @@ impl Builder {
         };
         Builder {
             report,
-            operators: BTreeMap::new(),
+            operators: Vec::new(),
+            places: vec![None; model.nodes.len()],
         }
     }
 
-    /// Adds `row` to the operator `node`, and returns the row of the operator.
+    /// Adds `row` to the operator that `node` is, and returns the row of the operator.
     pub(crate) fn add(
         &mut self,
-        model: &Model<'_>,
         node: NodeId,
+        operator: impl FnOnce() -> Operator,
         row: TensorRow,
-    ) -> &mut OperatorRow {
-        let operator = self.operators.entry(node).or_insert_with(|| {
-            let Operator { op_type, node } = operator(model, node);
-            OperatorRow {
+    ) -> Result<&mut OperatorRow> {
+        const LOST: Error = Error::Internal("a node of another model");
+        let place = self.places.get_mut(node.index()).ok_or(LOST)?;
+        let place = *place.get_or_insert_with(|| {
+            let Operator {
                 op_type,
-                node,
+                node: name,
+            } = operator();
+            let row = OperatorRow {
+                op_type,
+                node: name,
                 coefficient: None,
                 volume_bytes: None,
                 whole_because: None,
                 volume: Volume::default(),
                 // Most operators have one tensor. `push` would make room for four.
                 tensors: Vec::with_capacity(1),
-            }
+            };
+            self.operators.push((node, row));
+            self.operators.len() as u32 - 1
         });
+        let (_, operator) = self.operators.get_mut(place as usize).ok_or(LOST)?;
         operator.tensors.push(row);
-        operator
+        Ok(operator)
     }
 
     /// Adds a tensor that stays in clear.
@@ -277,18 +285,19 @@ impl Builder {
     pub(crate) fn finish(self) -> Report {
         let Builder {
             mut report,
-            operators,
+            mut operators,
+            ..
         } = self;
-        report.operators = operators.into_values().collect();
-        let mut types: BTreeMap<String, TypeRow> = BTreeMap::new();
+        operators.sort_by_key(|(node, _)| *node);
+        report.operators = operators.into_iter().map(|(_, row)| row).collect();
+        let mut types: BTreeMap<&str, TypeRow> = BTreeMap::new();
         for row in &mut report.operators {
             row.volume = Volume::sum(row.tensors.iter().map(|tensor| tensor.volume));
-            let new = || TypeRow {
+            let of_type = types.entry(&row.op_type).or_insert_with(|| TypeRow {
                 op_type: row.op_type.clone(),
                 operators: 0,
                 volume: Volume::default(),
-            };
-            let of_type = types.entry(row.op_type.clone()).or_insert_with(new);
+            });
             of_type.operators += 1;
             of_type.volume = Volume::sum([of_type.volume, row.volume].into_iter());
         }
@@ -299,24 +308,28 @@ impl Builder {
 }
 
 impl TensorRow {
-    /// The row of a tensor, from its entry in the manifest.
-    pub(crate) fn of_manifest(entry: &manifest::Tensor) -> TensorRow {
+    /// The row of a tensor, from its entry in a manifest, and the operator that owns it.
+    ///
+    /// `None` for an entry without operators, which no manifest has.
+    pub(crate) fn of_entry(mut entry: manifest::Tensor) -> Option<(Operator, TensorRow)> {
         let mut tiers = vec![0; entry.tier.highest().into()];
         entry.add_tier_bytes(&mut tiers);
-        TensorRow {
-            name: entry.name.clone(),
-            at: entry.at.clone(),
-            data_type: entry.data_type.clone(),
-            dims: entry.dims.clone(),
+        let shared_with = entry.operators.split_off(entry.operators.len().min(1));
+        let row = TensorRow {
             volume: Volume::new(entry.len_bytes(), entry.encrypted_bytes()),
             unit: entry.unit,
             n: entry.n,
             k: entry.n_targets(),
-            targets: entry.targets.to_vec(),
-            tiers,
             mode: (!entry.tier.is_empty()).then_some(entry.mode),
-            shared_with: entry.operators.iter().skip(1).cloned().collect(),
-        }
+            name: entry.name,
+            at: entry.at,
+            data_type: entry.data_type,
+            dims: entry.dims,
+            targets: entry.targets.into_runs(),
+            tiers,
+            shared_with,
+        };
+        Some((entry.operators.pop()?, row))
     }
 
     /// The row of a weight of `bytes` that is wholly in clear.
@@ -365,7 +378,7 @@ pub(crate) fn operator(model: &Model<'_>, node: NodeId) -> Operator {
             node: node.name.to_owned(),
         },
         None => Operator {
-            op_type: String::new(),
+            op_type: "".into(),
             node: String::new(),
         },
     }

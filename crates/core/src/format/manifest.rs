@@ -215,17 +215,9 @@ impl Draft {
         self.tier_names = (!names.is_empty()).then_some(names);
     }
 
-    /// Fails if the manifest would be longer than a reader accepts.
-    ///
-    /// # Errors
-    /// [`Usage::Manifest`](crate::Usage::Manifest).
+    /// Sets the format to that of a manifest with `n_runs` runs of targets, and returns how these are written.
     #[cfg(feature = "protect")]
-    pub(crate) fn check_len(&mut self) -> Result<usize, Error> {
-        let n_runs: usize = self
-            .tensors
-            .iter()
-            .map(|tensor| tensor.targets.len() / 2)
-            .sum();
+    fn set_form(&mut self, n_runs: usize) -> Form {
         let (format, form) = match self.original {
             _ if self.tier_names.is_some() => (FORMAT_TIERS, Form::Compact),
             _ if n_runs > MAX_RUNS_AS_NUMBERS => (FORMAT_COMPACT, Form::Compact),
@@ -233,38 +225,97 @@ impl Draft {
             Some(_) => (FORMAT_RENAMED, Form::Numbers),
         };
         self.format = format;
+        form
+    }
+
+    /// The length of the manifest.
+    ///
+    /// # Errors
+    /// [`Usage::Manifest`](crate::Usage::Manifest) if it is longer than a reader accepts.
+    #[cfg(feature = "protect")]
+    fn count_bytes(&mut self) -> Result<usize, Error> {
+        let n_runs = self.tensors.iter().map(Tensor::n_runs).sum();
+        let form = self.set_form(n_runs);
         for tensor in &mut self.tensors {
             tensor.targets.set_form(form);
         }
-        let mut count = Count(0);
-        self.write_to(&mut count)?;
-        check_len(count.0).map_err(rule)?;
-        Ok(count.0)
+        let count = Count::of(self)?;
+        check_len(count).map_err(rule)?;
+        Ok(count)
     }
 
-    /// The bytes to be authenticated, and the manifest that a reader parses from them.
+    /// The bytes to be authenticated. Nobody has checked them: [`Manifest::parse`] does.
     #[cfg(feature = "protect")]
-    pub(crate) fn encode(mut self) -> Result<(Manifest, Vec<u8>), Error> {
+    pub(crate) fn encode(&mut self) -> Result<Vec<u8>, Error> {
         // Counted first: bytes that are gathered without end may take twice the memory.
-        let mut bytes = Vec::with_capacity(self.check_len()?);
-        self.write_to(&mut bytes)?;
-        // Two of them would take twice the memory, in a large model hundreds of megabytes.
-        drop(self);
-        // Parsing is the check: nothing is written that no reader accepts.
-        let manifest = Manifest::parse(&bytes).map_err(rule)?;
-        Ok((manifest, bytes))
+        let mut bytes = Vec::with_capacity(self.count_bytes()?);
+        write(self, &mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// The length of a manifest whose tensors come one by one, and that nobody keeps.
+#[cfg(feature = "protect")]
+pub(crate) struct Length {
+    bytes: usize,
+    form: Form,
+    has_tensors: bool,
+}
+
+#[cfg(feature = "protect")]
+impl Length {
+    /// The length of `draft`, which has no tensors; those that come have `n_runs` runs of targets together.
+    pub(crate) fn of(mut draft: Draft, n_runs: usize) -> Result<Length, Error> {
+        let form = draft.set_form(n_runs);
+        let bytes = Count::of(&draft)?;
+        Ok(Length {
+            bytes,
+            form,
+            has_tensors: false,
+        })
     }
 
-    #[cfg(feature = "protect")]
-    fn write_to(&self, out: &mut impl std::io::Write) -> Result<(), Error> {
-        serde_json::to_writer(out, self)
-            .map_err(|_| Error::Internal("the manifest cannot be written"))
+    /// Adds a tensor.
+    pub(crate) fn add(&mut self, tensor: &mut Tensor) -> Result<(), Error> {
+        tensor.targets.set_form(self.form);
+        let comma = usize::from(self.has_tensors);
+        self.has_tensors = true;
+        self.bytes += comma + Count::of(tensor)?;
+        Ok(())
     }
+
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Fails if the manifest is longer than a reader accepts.
+    ///
+    /// # Errors
+    /// [`Usage::Manifest`](crate::Usage::Manifest).
+    pub(crate) fn check(self) -> Result<(), Error> {
+        check_len(self.bytes).map_err(rule)
+    }
+}
+
+#[cfg(feature = "protect")]
+fn write(value: &impl Serialize, out: &mut impl std::io::Write) -> Result<(), Error> {
+    serde_json::to_writer(out, value).map_err(|_| Error::Internal("the manifest cannot be written"))
 }
 
 /// Counts bytes, and keeps none.
 #[cfg(feature = "protect")]
 struct Count(usize);
+
+#[cfg(feature = "protect")]
+impl Count {
+    /// The length of the JSON of `value`.
+    fn of(value: &impl Serialize) -> Result<usize, Error> {
+        let mut count = Count(0);
+        write(value, &mut count)?;
+        Ok(count.0)
+    }
+}
 
 #[cfg(feature = "protect")]
 impl std::io::Write for Count {

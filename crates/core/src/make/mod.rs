@@ -4,6 +4,7 @@
 //! restores a model.
 
 pub(crate) mod audience;
+pub(crate) mod planned;
 pub(crate) mod protect;
 pub(crate) mod rekey;
 pub(crate) mod rename;

@@ -9,10 +9,10 @@ use onnxseal_store::{Input, Location, OutputOptions};
 use crate::check::inspect::{check_files, examine};
 use crate::check::report::Report;
 use crate::error::{Error, Result, rule};
-use crate::format::manifest::Draft;
+use crate::format::manifest::{Draft, Manifest};
 use crate::format::tiers::Edition;
 use crate::make::audience::Audience;
-use crate::make::protect::{Planned, tier_names};
+use crate::make::planned::{Planned, Purpose, tier_names};
 use crate::make::seal::{Plaintext, Sealing};
 use crate::open::protected::{Protected, Unlocked};
 use crate::open::score::score_protected;
@@ -179,28 +179,37 @@ fn reseal(
     let model = structure.locate()?;
     let mut draft = Draft::parse(protected.artifact.manifest_bytes()).map_err(rule)?;
     draft.claims.extend(options.claims.clone());
-    let mut report = match &options.policy {
-        None => examine(path, &model, old)?,
+    let (manifest_bytes, mut report) = match &options.policy {
+        None => {
+            let report = examine(path, &model, old)?;
+            // It may take more memory than the chunks of all threads.
+            drop(model);
+            (draft.encode()?, report)
+        }
         Some(policy) => {
             check_files(path, &model, old)?;
-            let mut planned = Planned::new(path, &old.files, &model, policy, |wanted| {
-                score_protected(unlocked, &structure, &model, wanted, progress)
-            })?;
+            let mut planned = Planned::new(
+                path,
+                &old.files,
+                model,
+                policy,
+                Purpose::Seal,
+                |model, wanted| score_protected(unlocked, &structure, model, wanted, progress),
+            )?;
             draft.tensors = planned.take_tensors(path)?;
             draft.set_tiers(tier_names(policy));
             if old.original.is_some() {
-                planned.report.original_files = old.original_files();
+                planned.original_files = old.original_files();
             }
-            planned.report
+            let manifest_bytes = draft.encode()?;
+            let tensors = std::mem::take(&mut draft.tensors);
+            (manifest_bytes, planned.into_report(tensors)?)
         }
     };
-    // It may take more memory than the chunks of all threads.
-    drop(model);
-    report.claims.clone_from(&draft.claims);
-    let (manifest, manifest_bytes) = draft.encode()?;
+    report.claims = draft.claims;
     let sealing = Sealing {
         plaintext: Plaintext::Sealed(unlocked, &structure),
-        manifest,
+        manifest: Manifest::parse(&manifest_bytes).map_err(rule)?,
         manifest_bytes,
         recipients,
         weights: report.weights,

@@ -73,11 +73,12 @@ impl<'a> Locator<'a, '_> {
         field: Field<'a>,
     ) -> Result<(), Error> {
         let message = field.message()?;
-        let mut parts = Parts::new(message);
+        let mut parts = Parts::new(message, std::mem::take(&mut self.dims));
         let located = parts
             .read(message, self.limits)
             .and_then(|()| self.located(graph, place, name, &mut parts));
         let shown = name.unwrap_or(parts.name);
+        self.dims = parts.dims;
         located.map_err(|error| error.in_tensor(shown))
     }
 
@@ -98,7 +99,7 @@ impl<'a> Locator<'a, '_> {
             place,
             path,
             data_type,
-            dims: std::mem::take(&mut parts.dims),
+            dims: parts.dims.to_vec(),
             n_elements,
             offset: parts.offset,
             len: parts.len,
@@ -272,12 +273,14 @@ impl Source {
 }
 
 impl<'a> Parts<'a> {
-    fn new(message: Message<'a>) -> Parts<'a> {
+    /// Parts of which none is read yet. `dims` lends its room.
+    fn new(message: Message<'a>, mut dims: Vec<u64>) -> Parts<'a> {
+        dims.clear();
         Parts {
             offset: message.offset(),
             len: message.span().len,
             name: "",
-            dims: Vec::new(),
+            dims,
             data_type: (DataType::Undefined as i32, message.offset()),
             is_external: false,
             source: None,

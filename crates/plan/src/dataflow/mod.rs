@@ -1,15 +1,15 @@
 //! Which nodes a tensor reaches: directly, through operators that pass it on, into and out of
 //! subgraphs and model-local functions.
 
-mod lists;
 mod scope;
 
 use std::collections::{HashMap, HashSet};
 
-use lists::Lists;
 use onnxseal_onnx::model::{GraphOwner, Model, NodeId, TensorId, TensorRole};
 use scope::{Scopes, Use, Value};
 
+use crate::lists::Lists;
+use crate::op_types::OfOpTypes;
 use crate::rules::{self, Role, Rule};
 
 /// Bytes of a node's names that go into a step. Reports repeat them for every tensor it reads.
@@ -72,12 +72,17 @@ impl<'m, 'a> Dataflow<'m, 'a> {
             let once = |other: &mut Option<u32>| *other = None;
             functions.entry(key).and_modify(once).or_insert(body);
         }
+        let rules = OfOpTypes::new(model);
         let nodes: Vec<Node> = model
             .nodes_with_ids()
             .map(|(id, node)| {
                 let key = (node.domain, node.op_type, node.overload);
-                let body = functions.get(&key).copied().flatten();
-                let kind = match (rules::find(node.domain, node.op_type), body) {
+                let body = match functions.is_empty() {
+                    true => None,
+                    false => functions.get(&key).copied().flatten(),
+                };
+                let rule = rules.get(id, rules::find).copied().flatten();
+                let kind = match (rule, body) {
                     (Some(rule), _) => Kind::Known(rule),
                     (None, Some(_)) if !rules::is_builtin_domain(node.domain) => Kind::Call,
                     _ => Kind::Unknown,
@@ -188,6 +193,7 @@ pub(crate) struct Follower<'f, 'm, 'a> {
     seen: Vec<u32>,
     seen_in_calls: HashSet<(u32, u32)>,
     pending: Vec<(u32, u32)>,
+    reached: Reached<'a>,
 }
 
 /// The nodes that read a tensor.
@@ -214,15 +220,17 @@ impl<'f, 'm, 'a> Follower<'f, 'm, 'a> {
             seen: vec![u32::MAX; n_values],
             seen_in_calls: HashSet::new(),
             pending: Vec::new(),
+            reached: Reached {
+                consumers: Vec::new(),
+                complete: true,
+            },
         }
     }
 
     /// Follows a tensor.
-    pub fn follow(&mut self, id: TensorId) -> Reached<'a> {
-        let mut reached = Reached {
-            consumers: Vec::new(),
-            complete: true,
-        };
+    pub fn follow(&mut self, id: TensorId) -> &Reached<'a> {
+        self.reached.consumers.clear();
+        self.reached.complete = true;
         let flow = self.flow;
         let index = id.index() as u32;
         match flow.scopes.tensors.get(id.index()).copied().flatten() {
@@ -234,7 +242,7 @@ impl<'f, 'm, 'a> Follower<'f, 'm, 'a> {
                     .get(id.index())
                     .map(|tensor| tensor.place);
                 if let Some(TensorRole::Attribute { node, attribute }) = place {
-                    self.consume(&mut reached, node, Slot::Attribute(attribute));
+                    self.consume(node, Slot::Attribute(attribute));
                 }
             }
         }
@@ -242,7 +250,7 @@ impl<'f, 'm, 'a> Follower<'f, 'm, 'a> {
             for &place in flow.scopes.uses.of(value) {
                 if !self.spend(1) {
                     self.pending.clear();
-                    reached.complete = false;
+                    self.reached.complete = false;
                     break;
                 }
                 match place {
@@ -250,9 +258,9 @@ impl<'f, 'm, 'a> Follower<'f, 'm, 'a> {
                         let Some(&node) = flow.nodes.get(node as usize) else {
                             continue;
                         };
-                        let called = self.enter_function(&mut reached, index, node, slot, call);
+                        let called = self.enter_function(index, node, slot, call);
                         if !called && !self.enter(index, node, slot, call) {
-                            self.consume(&mut reached, node.id, Slot::Input(slot));
+                            self.consume(node.id, Slot::Input(slot));
                         }
                     }
                     Use::Output { graph, position } => self.leave(index, graph, position, call),
@@ -263,9 +271,9 @@ impl<'f, 'm, 'a> Follower<'f, 'm, 'a> {
             // Not cleared, which takes as long as the set once was large, for every tensor.
             self.seen_in_calls = HashSet::new();
         }
-        reached.consumers.sort_unstable();
-        reached.consumers.dedup();
-        reached
+        self.reached.consumers.sort_unstable();
+        self.reached.consumers.dedup();
+        &self.reached
     }
 
     /// Takes steps, if there are so many left.
@@ -276,28 +284,21 @@ impl<'f, 'm, 'a> Follower<'f, 'm, 'a> {
     }
 
     /// Notes where a tensor is used.
-    fn consume(&mut self, reached: &mut Reached<'a>, node: NodeId, slot: Slot<'a>) {
+    fn consume(&mut self, node: NodeId, slot: Slot<'a>) {
         let names = self.flow.model.nodes.get(node.index()).map_or(0, |node| {
             node.name.len() + node.op_type.len() + node.domain.len()
         });
         let left = self.consumers.checked_sub(1);
         self.consumers = left.unwrap_or_default();
         match self.spend(names / NAME_BYTES_PER_STEP) && left.is_some() {
-            true => reached.consumers.push((node, slot)),
-            false => reached.complete = false,
+            true => self.reached.consumers.push((node, slot)),
+            false => self.reached.complete = false,
         }
     }
 
     /// Goes on into the function that a node calls, and says whether that is all the node does with
     /// the input.
-    fn enter_function(
-        &mut self,
-        reached: &mut Reached<'a>,
-        tensor: u32,
-        node: Node,
-        slot: u32,
-        call: u32,
-    ) -> bool {
+    fn enter_function(&mut self, tensor: u32, node: Node, slot: u32, call: u32) -> bool {
         let Some(body) = node.body else { return false };
         let Some(parameter) = self.flow.parameter(body, slot) else {
             // The function has no such input: what becomes of it nobody says.
@@ -305,7 +306,7 @@ impl<'f, 'm, 'a> Follower<'f, 'm, 'a> {
         };
         match self.call(node.id.index() as u32, call) {
             Some(call) => self.reach(tensor, Some(parameter), call),
-            None => reached.complete = false,
+            None => self.reached.complete = false,
         }
         matches!(node.kind, Kind::Call)
     }

@@ -6,7 +6,7 @@
 use onnxseal_onnx::Name;
 use onnxseal_onnx::model::{GraphId, GraphOwner, Model, NodeId, TensorId, TensorRole};
 
-use super::lists::Lists;
+use crate::lists::Lists;
 
 /// A value, or none where a name is empty or stands for nothing.
 pub(super) type Value = Option<u32>;
@@ -38,7 +38,7 @@ impl Scopes {
     /// Resolves every name, in time linear in their number however deep graphs nest.
     pub fn new(model: &Model<'_>) -> Scopes {
         let contents = Contents::new(model);
-        let names = model.names();
+        let names = &model.names;
         let mut resolver = Resolver::new(names.count());
         let mut outputs = Vec::with_capacity(model.nodes.len());
         let mut parameters = Vec::new();
@@ -95,12 +95,12 @@ impl Scopes {
 fn value_name(model: &Model<'_>, id: TensorId) -> Name {
     let tensor = model.tensors.get(id.index())?;
     match tensor.place {
-        TensorRole::Initializer | TensorRole::SparseValues => model.names().tensor(id),
+        TensorRole::Initializer | TensorRole::SparseValues => model.names.tensor(id),
         TensorRole::SparseIndices => None,
         TensorRole::Attribute { node, .. } => {
             let of = model.nodes.get(node.index())?;
             match (of.domain, of.op_type) {
-                ("", "Constant") => model.names().outputs(node).first().copied().flatten(),
+                ("", "Constant") => model.names.outputs(node).first().copied().flatten(),
                 _ => None,
             }
         }

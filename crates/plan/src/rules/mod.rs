@@ -6,6 +6,7 @@
 mod known;
 mod table;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
@@ -123,11 +124,13 @@ pub(crate) fn with_weights() -> impl Iterator<Item = &'static Rule> {
 }
 
 /// The name of an operator type that policies and reports use: `Conv`, `com.microsoft.QAttention`.
-pub fn qualified(domain: &str, op_type: &str) -> String {
-    if domain.is_empty() {
-        op_type.to_owned()
-    } else {
-        format!("{domain}.{op_type}")
+pub fn qualified(domain: &str, op_type: &str) -> Cow<'static, str> {
+    if !domain.is_empty() {
+        return format!("{domain}.{op_type}").into();
+    }
+    match find("", op_type) {
+        Some(rule) => rule.op_type.into(),
+        None => op_type.to_owned().into(),
     }
 }
 
@@ -141,7 +144,7 @@ pub(crate) fn find_qualified(name: &str) -> Option<&'static Rule> {
 
 impl Rule {
     /// The operator type's qualified name.
-    pub fn name(&self) -> String {
+    pub fn name(&self) -> Cow<'static, str> {
         qualified(self.domain, self.op_type)
     }
 

@@ -49,11 +49,10 @@ pub fn plan(model: &Model<'_>, policy: &Policy) -> Plan {
 /// Checks what holds for every plan.
 pub fn check(model: &Model<'_>, plan: &Plan) {
     let mut covered: Vec<TensorId> = plan.clear.iter().map(|clear| clear.tensor).collect();
-    for (index, tensor) in plan.tensors.iter().enumerate() {
+    for tensor in &plan.tensors {
         let located = &model.tensors[tensor.tensor.index()];
         let owner = &plan.operators[tensor.operator];
-        assert!(owner.tensors.contains(&index));
-        assert!(tensor.consumers.contains(&owner.node));
+        assert!(plan.consumers(tensor.tensor).contains(&owner.node));
         assert_eq!(tensor.n, located.n_elements.div_ceil(tensor.unit_elements));
         assert!(tensor.targets.iter().all(|run| run.take >= 1));
         assert!(tensor.targets.iter().skip(1).all(|run| run.skip >= 1));
@@ -77,16 +76,14 @@ pub fn check(model: &Model<'_>, plan: &Plan) {
         covered, all,
         "every tensor is either encrypted in part or clear for a reason"
     );
-    for operator in &plan.operators {
-        let tensors = || operator.tensors.iter().map(|&index| &plan.tensors[index]);
-        assert_eq!(
-            operator.bytes,
-            tensors().map(|tensor| tensor.bytes).sum::<u64>()
-        );
-        assert_eq!(
-            operator.encrypted_bytes,
-            tensors().map(|tensor| tensor.encrypted_bytes).sum::<u64>()
-        );
+    let mut of_operators = vec![(0, 0); plan.operators.len()];
+    for tensor in &plan.tensors {
+        let (bytes, encrypted) = &mut of_operators[tensor.operator];
+        *bytes += tensor.bytes;
+        *encrypted += tensor.encrypted_bytes;
+    }
+    for (operator, of_tensors) in plan.operators.iter().zip(of_operators) {
+        assert_eq!((operator.bytes, operator.encrypted_bytes), of_tensors);
         assert!(operator.volume_bytes <= operator.bytes);
     }
     for row in &plan.types {

@@ -32,7 +32,7 @@ struct FileMembers {
 #[derive(Deserialize)]
 #[serde(remote = "Operator", deny_unknown_fields)]
 struct OperatorMembers {
-    op_type: String,
+    op_type: Cow<'static, str>,
     node: String,
 }
 

@@ -46,6 +46,12 @@ impl Targets {
         decode(&STANDARD.decode(text).ok()?)
     }
 
+    /// The runs.
+    #[cfg(feature = "protect")]
+    pub(crate) fn into_runs(self) -> Vec<u64> {
+        self.runs
+    }
+
     pub(crate) fn form(&self) -> Form {
         self.form
     }

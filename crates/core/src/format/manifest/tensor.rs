@@ -12,7 +12,7 @@ use super::targets::Targets;
 use crate::format::tiers::{Fill, TierRuns};
 
 /// One tensor of which some part is encrypted. Only a [`Manifest`](super::Manifest) has one.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Tensor {
     /// The tensor's name in the graph.
@@ -53,7 +53,7 @@ pub struct Tensor {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Operator {
     /// `op_type`, with its domain in front unless `ai.onnx`.
-    pub op_type: String,
+    pub op_type: Cow<'static, str>,
     /// Node name, often empty.
     pub node: String,
 }
@@ -108,6 +108,12 @@ impl Tensor {
             next = first.saturating_add(take);
             (first, take)
         })
+    }
+
+    /// Number of runs of encrypted subsequences.
+    #[cfg(feature = "protect")]
+    pub(crate) fn n_runs(&self) -> usize {
+        self.targets.len() / 2
     }
 
     /// Number of encrypted subsequences, `k`.

@@ -1,8 +1,8 @@
 //! Many short lists in two allocations.
 
 /// A list for each of a fixed number of keys.
-#[derive(Debug)]
-pub(super) struct Lists<T> {
+#[derive(Clone, Debug)]
+pub(crate) struct Lists<T> {
     /// Where each list starts, and where the last one ends.
     starts: Vec<u32>,
     items: Vec<T>,
@@ -27,6 +27,18 @@ impl<T: Copy> Lists<T> {
             let at = &mut next[key as usize];
             items[*at as usize] = item;
             *at += 1;
+        }
+        Lists { starts, items }
+    }
+
+    /// A list for each key from 0.
+    pub fn of_each(lists: impl Iterator<Item = impl Iterator<Item = T>>) -> Lists<T> {
+        let mut starts = Vec::with_capacity(lists.size_hint().0 + 1);
+        let mut items = Vec::with_capacity(lists.size_hint().0);
+        starts.push(0);
+        for list in lists {
+            items.extend(list);
+            starts.push(items.len() as u32);
         }
         Lists { starts, items }
     }
@@ -62,5 +74,7 @@ mod tests {
         assert_eq!(lists.of(4), []);
         assert_eq!(lists.of(u32::MAX), []);
         assert!(Lists::<u8>::new(0, &[]).of(0).is_empty());
+        let lists = Lists::of_each(["ab", "", "c"].into_iter().map(str::chars));
+        assert_eq!([0, 1, 2, 3].map(|key| lists.of(key).len()), [2, 0, 1, 0]);
     }
 }

@@ -1,0 +1,342 @@
+//! A model's plan, as entries of a manifest and as a report. A large model has a hundred thousand tensors:
+//! an entry becomes its row of the report, and no text is copied.
+
+use std::path::Path;
+
+use onnxseal_onnx::Model;
+use onnxseal_onnx::model::{NodeId, TensorId};
+use onnxseal_plan::{self as plan, OperatorPlan, Plan, Policy, Scores, TensorPlan, Wanted, Whole};
+
+use crate::check::report::{Builder, ClearRow, Report, TensorRow, list, operator, tier_rows};
+use crate::error::{Error, Result};
+use crate::format::manifest::{Draft, File, Length, Mode, Operator, Place, Targets, Tensor};
+use crate::format::tiers::{Fill, TierRuns};
+use crate::pass::progress::Volume;
+
+/// A tensor that is left out would stay in clear.
+const LOST: Error = Error::Internal("the plan is not of this model");
+
+/// A model's plan by a policy.
+pub(crate) struct Planned {
+    /// All weights that can be encrypted.
+    pub(crate) weights: Volume,
+    /// The files of the original, if its external data files have other names.
+    pub(crate) original_files: Vec<File>,
+    /// The report, as far as it is not of these weights.
+    builder: Builder,
+    violations: Vec<String>,
+    tier_names: Vec<String>,
+    /// Encrypted bytes of each tier.
+    tier_bytes: Vec<u64>,
+    operators: Vec<OperatorPlan>,
+    /// Tensors of which something is encrypted, in the order of a manifest. Those that only get a row have
+    /// it already.
+    selected: Entries,
+    /// Tensors of which nothing is.
+    unselected: Entries,
+}
+
+/// What a plan is made for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A report. It fails if a manifest would be too long.
+    Report,
+    /// A protected model.
+    Seal,
+}
+
+/// Tensors, as a manifest has them.
+#[derive(Default)]
+struct Entries {
+    /// Where the row of each of `tensors` belongs.
+    keys: Vec<Key>,
+    tensors: Vec<Tensor>,
+}
+
+/// The place of a row in a report.
+#[derive(Clone, Copy)]
+struct Key {
+    tensor: TensorId,
+    /// Index into [`Planned::operators`].
+    operator: usize,
+}
+
+impl Planned {
+    pub(crate) fn new(
+        path: &Path,
+        files: &[File],
+        model: Model<'_>,
+        policy: &Policy,
+        purpose: Purpose,
+        score: impl FnOnce(&Model<'_>, &[Wanted]) -> Result<Scores>,
+    ) -> Result<Planned> {
+        let plan = plan::plan(&model, policy, |wanted| score(&model, wanted))?;
+        Planned::of(path, files, model, policy, purpose, plan)
+    }
+
+    fn of(
+        path: &Path,
+        files: &[File],
+        mut model: Model<'_>,
+        policy: &Policy,
+        purpose: Purpose,
+        mut plan: Plan,
+    ) -> Result<Planned> {
+        let mut planned = Planned {
+            weights: Volume::default(),
+            original_files: Vec::new(),
+            builder: Builder::new(path, files.to_vec(), &model),
+            violations: list(&plan.violations(&model, policy)),
+            tier_names: tier_names(policy),
+            tier_bytes: vec![0; policy.tiers().len()],
+            operators: std::mem::take(&mut plan.operators),
+            selected: Entries::default(),
+            unselected: Entries::default(),
+        };
+        // A large plan takes much memory: each part of it is freed once it has its row or entry.
+        for clear in std::mem::take(&mut plan.clear) {
+            let tensor = model.tensors.get(clear.tensor.index()).ok_or(LOST)?;
+            let operators = plan.consumers(clear.tensor).iter();
+            let operators = operators.map(|&node| operator(&model, node)).collect();
+            let row = ClearRow::new(tensor, clear.bytes, clear.reason.text(), operators);
+            planned.builder.add_clear(row);
+        }
+        let tensors = std::mem::take(&mut plan.tensors);
+        let n_runs = tensors.iter().map(|planned| planned.targets.len()).sum();
+        let mut draft = Draft::of_files(files.to_vec());
+        draft.set_tiers(tier_names(policy));
+        let mut length = Length::of(draft, n_runs)?;
+        for of_plan in tensors {
+            let key = Key {
+                tensor: of_plan.tensor,
+                operator: of_plan.operator,
+            };
+            let owner = planned.operators.get(key.operator).ok_or(LOST)?;
+            let consumers = plan.consumers(key.tensor);
+            let entry = take_entry(&mut model, owner, consumers, of_plan);
+            let mut entry = entry.ok_or(LOST)?;
+            let volume = Volume::new(entry.len_bytes(), entry.encrypted_bytes());
+            planned.weights = Volume::sum([planned.weights, volume].into_iter());
+            entry.add_tier_bytes(&mut planned.tier_bytes);
+            match (entry.targets.is_empty(), purpose) {
+                (false, Purpose::Seal) => planned.selected.push(key, entry),
+                (true, Purpose::Seal) => planned.unselected.push(key, entry),
+                (is_clear, Purpose::Report) => {
+                    if !is_clear {
+                        length.add(&mut entry)?;
+                    }
+                    planned.add_row(key, entry)?;
+                }
+            }
+        }
+        if purpose == Purpose::Report {
+            length.check()?;
+        }
+        let place = |tensor: &Tensor| (tensor.file, tensor.offset);
+        planned.selected.sort_by_key(|_, tensor| place(tensor));
+        Ok(planned)
+    }
+
+    fn add_row(&mut self, key: Key, entry: Tensor) -> Result<()> {
+        let plan = self.operators.get(key.operator).ok_or(LOST)?;
+        let (owner, row) = TensorRow::of_entry(entry).ok_or(LOST)?;
+        let row = self.builder.add(plan.node, || owner, row)?;
+        row.coefficient = Some(plan.coefficient);
+        row.volume_bytes = Some(plan.volume_bytes);
+        row.whole_because = plan.whole.map(Whole::text);
+        Ok(())
+    }
+
+    /// The manifest's entries for the tensors to encrypt in the model at `path`.
+    ///
+    /// # Errors
+    /// [`Error::PolicyNotMet`] if the plan falls short of the policy's demands.
+    pub(crate) fn take_tensors(&mut self, path: &Path) -> Result<Vec<Tensor>> {
+        if !self.violations.is_empty() {
+            return Err(Error::PolicyNotMet {
+                path: path.to_owned(),
+                violations: std::mem::take(&mut self.violations),
+            });
+        }
+        Ok(std::mem::take(&mut self.selected.tensors))
+    }
+
+    /// The report, with rows that are made of `tensors`: those that were taken.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if these are not as many.
+    pub(crate) fn into_report(mut self, tensors: Vec<Tensor>) -> Result<Report> {
+        let mut entries = std::mem::take(&mut self.selected);
+        if tensors.len() != entries.keys.len() {
+            return Err(LOST);
+        }
+        entries.tensors = tensors;
+        entries.append(std::mem::take(&mut self.unselected));
+        entries.sort_by_key(|key, _| key.tensor);
+        for (key, entry) in entries.keys.into_iter().zip(entries.tensors) {
+            self.add_row(key, entry)?;
+        }
+        let mut report = self.builder.finish();
+        report.original_files = self.original_files;
+        report.violations = self.violations;
+        report.tiers = tier_rows(&self.tier_names, self.tier_bytes);
+        Ok(report)
+    }
+}
+
+impl Entries {
+    fn push(&mut self, key: Key, tensor: Tensor) {
+        self.keys.push(key);
+        self.tensors.push(tensor);
+    }
+
+    fn append(&mut self, mut others: Entries) {
+        self.keys.append(&mut others.keys);
+        self.tensors.append(&mut others.tensors);
+    }
+
+    fn sort_by_key<K: Ord>(&mut self, by: impl Fn(&Key, &Tensor) -> K) {
+        let both = self.keys.iter().zip(&self.tensors);
+        if both.map(|(key, tensor)| by(key, tensor)).is_sorted() {
+            return;
+        }
+        let Entries { keys, tensors } = std::mem::take(self);
+        let mut both: Vec<(Key, Tensor)> = keys.into_iter().zip(tensors).collect();
+        both.sort_by_key(|(key, tensor)| by(key, tensor));
+        (self.keys, self.tensors) = both.into_iter().unzip();
+    }
+}
+
+/// The names of the tiers of `policy`, the least first.
+pub(crate) fn tier_names(policy: &Policy) -> Vec<String> {
+    let tiers = policy.tiers().iter();
+    tiers.map(|tier| tier.name.clone()).collect()
+}
+
+/// The manifest's entry for a tensor of a plan, which `owner` owns and `consumers` read; `None` if its elements have no place that can be
+/// encrypted. Path and shape are taken from the model.
+fn take_entry(
+    model: &mut Model<'_>,
+    owner: &OperatorPlan,
+    consumers: &[NodeId],
+    planned: TensorPlan,
+) -> Option<Tensor> {
+    let others = consumers.iter().filter(|&&node| node != owner.node);
+    // The owner first: the manifest says so of it.
+    let mut operators = Vec::with_capacity(consumers.len());
+    operators.push(Operator {
+        op_type: owner.op_type.clone(),
+        node: model.nodes.get(owner.node.index())?.name.to_owned(),
+    });
+    operators.extend(others.map(|&node| operator(model, node)));
+    let tensor = model.tensors.get_mut(planned.tensor.index())?;
+    let Place {
+        file,
+        offset,
+        element_bits,
+        stride,
+    } = Place::of(tensor)?;
+    let runs = planned.targets.iter();
+    let mut targets = Vec::with_capacity(2 * runs.len());
+    runs.for_each(|run| targets.extend([run.skip, run.take]));
+    let tiers = planned.tiers.iter();
+    let tiers = tiers.flat_map(|run| [u64::from(run.tier), run.take]);
+    Some(Tensor {
+        name: tensor.name.to_owned(),
+        at: std::mem::take(&mut tensor.path),
+        data_type: tensor.data_type.as_str_name().into(),
+        dims: std::mem::take(&mut tensor.dims),
+        operators,
+        mode: match planned.mode {
+            plan::Mode::Mask => Mode::Mask,
+            plan::Mode::Shuffle => Mode::Shuffle,
+            _ => Mode::Bytes,
+        },
+        tier: TierRuns::new(tiers.collect()),
+        file,
+        offset,
+        element_bits,
+        stride,
+        unit: planned.unit_elements,
+        n: planned.n,
+        targets: Targets::new(targets),
+        fill: Fill::new(planned.fill),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use onnxseal_onnx::{Limits, locate};
+    use onnxseal_plan::Preset;
+    use onnxseal_testkit::build::{GraphBuilder, node, weights};
+
+    use super::*;
+
+    #[test]
+    fn no_planned_tensor_goes_missing() {
+        let bytes = GraphBuilder::new("g")
+            .initializer(weights("w", &[16, 16], 1))
+            .initializer(weights("nothing", &[0], 1))
+            .node(node("MatMul", &["x", "w"], &["y"]))
+            .encode();
+        let model = || locate(&bytes, &Limits::default()).unwrap();
+        let policy = Policy::preset(Preset::Full);
+        let never = |_: &[Wanted]| Err::<Scores, _>(Error::Internal("nothing is to choose"));
+        let plan = || plan::plan(&model(), &policy, never).unwrap();
+        let planned = |plan| {
+            let path = Path::new("m");
+            Planned::of(path, &[], model(), &policy, Purpose::Seal, plan)
+        };
+        let mut whole = planned(plan()).ok().unwrap();
+        let tensors = whole.take_tensors(Path::new("m")).unwrap();
+        assert_eq!(tensors.len(), 1);
+        let report = whole.into_report(tensors).unwrap();
+        assert_eq!(report.operators[0].tensors[0].name, "w");
+        // Rows of other tensors than those that were taken are refused.
+        let none = planned(plan()).ok().unwrap().into_report(Vec::new());
+        assert!(matches!(none, Err(Error::Internal(_))));
+        let without_a_place = model().tensors_with_ids().nth(1).unwrap().0;
+        let mut of_another = plan();
+        of_another.tensors[0].tensor = without_a_place;
+        assert!(matches!(planned(of_another), Err(Error::Internal(_))));
+        let mut of_another = plan();
+        of_another.operators.clear();
+        assert!(matches!(planned(of_another), Err(Error::Internal(_))));
+        // In another model the plan's tensors are not there.
+        let bytes = GraphBuilder::new("empty").encode();
+        let empty = locate(&bytes, &Limits::default()).unwrap();
+        let of_empty = Planned::of(Path::new("m"), &[], empty, &policy, Purpose::Seal, plan());
+        assert!(matches!(of_empty, Err(Error::Internal(_))));
+    }
+
+    #[test]
+    fn a_length_is_that_of_the_bytes() {
+        let graph = |n: u32| {
+            let graph = GraphBuilder::new("g").initializer(weights("first \"w\"", &[16, 16], 1));
+            let graph = graph.node(node("MatMul", &["x0", "first \"w\""], &["x1"]));
+            (1..n).fold(graph, |graph, i| {
+                let [name, x, y] = [format!("w{i}"), format!("x{i}"), format!("x{}", i + 1)];
+                let graph = graph.initializer(weights(&name, &[16, 16], i));
+                graph.node(node("MatMul", &[&x, &name], &[&y]))
+            })
+        };
+        // More runs than are written as numbers, and fewer.
+        for n in [1, 2, 9000] {
+            let bytes = graph(n).encode();
+            let model = locate(&bytes, &Limits::default()).unwrap();
+            let policy = Policy::preset(Preset::Full);
+            let path = Path::new("m");
+            let none = |_: &Model<'_>, _: &[Wanted]| Ok(Scores::new());
+            let planned = Planned::new(path, &[], model, &policy, Purpose::Seal, none);
+            let mut tensors = planned.unwrap().take_tensors(path).unwrap();
+            let mut length = Length::of(Draft::of_files(Vec::new()), tensors.len()).unwrap();
+            for tensor in &mut tensors {
+                length.add(tensor).unwrap();
+            }
+            let draft = Draft::of_files(Vec::new());
+            let encoded = Draft { tensors, ..draft }.encode().unwrap();
+            assert_eq!(length.bytes(), encoded.len(), "{n} tensors");
+        }
+    }
+}
