@@ -35,6 +35,7 @@ mod ambiguity;
 mod data_type;
 mod error;
 mod foreign;
+mod id;
 mod limits;
 mod locate;
 mod names;

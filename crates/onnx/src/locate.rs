@@ -4,12 +4,15 @@
 //! elements too: a mapped file's weights are never read from disk.
 
 mod attribute;
+mod names;
 mod payload;
 mod runs;
 mod tensor;
 
 use std::collections::HashMap;
-use std::fmt;
+use std::fmt::Write as _;
+
+use names::OpTypes;
 
 use crate::error::{Error, Fault};
 use crate::limits::Limits;
@@ -17,7 +20,7 @@ use crate::model::{
     FileId, Function, FunctionId, Graph, GraphId, GraphOwner, MetadataProp, Model, Node, NodeId,
     OpsetImport, PassedOver, PlainConstants,
 };
-use crate::names::{Names, OpTypes};
+use crate::names::Names;
 use crate::names_files::names_files;
 use crate::schema::{self, Kind};
 use crate::wire::{Field, Message, Value};
@@ -107,20 +110,20 @@ impl<'a> Locator<'a, '_> {
                 1 => self.model.ir_version = Some(field.varint()? as i64),
                 7 => {
                     has_graph = true;
-                    let mark = self.enter(format_args!("graph"));
+                    let mark = self.enter("graph");
                     self.graph(self.model.main(), field.message()?)?;
                     self.leave(mark);
                 }
                 8 => self.opset_import(field)?,
                 14 => self.metadata_prop(field)?,
                 20 => {
-                    let mark = self.enter(format_args!("training_info[{n_training_infos}]"));
+                    let mark = self.enter_item("training_info", n_training_infos);
                     self.pass_over(Kind::TrainingInfo, field)?;
                     self.leave(mark);
                     n_training_infos += 1;
                 }
                 25 => {
-                    let mark = self.enter(format_args!("functions[{n_functions}]"));
+                    let mark = self.enter_item("functions", n_functions);
                     self.function(field)?;
                     self.leave(mark);
                     n_functions += 1;
@@ -217,7 +220,7 @@ impl<'a> Locator<'a, '_> {
                     self.function_mut(id, |function| function.domain = domain);
                 }
                 11 => {
-                    let mark = self.enter(format_args!("attribute_proto[{n_attribute_protos}]"));
+                    let mark = self.enter_item("attribute_proto", n_attribute_protos);
                     if attribute::may_hold_weights(field.message()?)? {
                         self.pass_over(Kind::Attribute, field)?;
                     }
@@ -250,7 +253,7 @@ impl<'a> Locator<'a, '_> {
                     self.graph_mut(id, |graph| graph.name = name);
                 }
                 5 => {
-                    let mark = self.enter(format_args!("initializer[{n_initializers}]"));
+                    let mark = self.enter_item("initializer", n_initializers);
                     self.initializer(id, field)?;
                     self.leave(mark);
                     n_initializers += 1;
@@ -264,7 +267,7 @@ impl<'a> Locator<'a, '_> {
                     self.graph_mut(id, |graph| graph.outputs.push(name));
                 }
                 15 => {
-                    let mark = self.enter(format_args!("sparse_initializer[{n_sparse}]"));
+                    let mark = self.enter_item("sparse_initializer", n_sparse);
                     self.sparse_tensor(id, None, field)?;
                     self.leave(mark);
                     n_sparse += 1;
@@ -276,7 +279,7 @@ impl<'a> Locator<'a, '_> {
     }
 
     fn node(&mut self, graph: GraphId, position: u32, field: Field<'a>) -> Result<(), Error> {
-        let mark = self.enter(format_args!("node[{position}]"));
+        let mark = self.enter_item("node", position.into());
         within(
             self.model.nodes.len(),
             self.limits.nodes,
@@ -402,13 +405,22 @@ impl<'a> Locator<'a, '_> {
     }
 
     /// Appends to the path and returns what [`Locator::leave`] needs to take it away again.
-    fn enter(&mut self, segment: fmt::Arguments<'_>) -> usize {
+    fn enter(&mut self, field: &str) -> usize {
         let mark = self.path.len();
         if mark > 0 {
             self.path.push('.');
         }
+        self.path.push_str(field);
+        mark
+    }
+
+    /// The same, for one of several messages in a field.
+    fn enter_item(&mut self, field: &str, index: u64) -> usize {
+        let mark = self.enter(field);
+        self.path.push('[');
         // Writing to a String does not fail.
-        let _ = fmt::Write::write_fmt(&mut self.path, segment);
+        let _ = write!(self.path, "{index}");
+        self.path.push(']');
         mark
     }
 

@@ -4,6 +4,7 @@
 //! however large the file is.
 
 use crate::error::{At, Fault};
+pub use crate::id::{FunctionId, GraphId, NodeId, TensorId};
 use crate::names::Names;
 use crate::proto::tensor_proto::DataType;
 
@@ -21,31 +22,6 @@ impl Span {
     pub fn end(&self) -> u64 {
         self.start.saturating_add(self.len)
     }
-}
-
-macro_rules! ids {
-    ($($(#[$doc:meta])* $name:ident;)*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(pub(crate) u32);
-        impl $name {
-            /// The position in the [`Model`]'s list of these.
-            pub fn index(self) -> usize {
-                self.0 as usize
-            }
-        }
-    )*};
-}
-
-ids! {
-    /// Names one of [`Model::graphs`].
-    GraphId;
-    /// Names one of [`Model::nodes`].
-    NodeId;
-    /// Names one of [`Model::tensors`].
-    TensorId;
-    /// Names one of [`Model::functions`].
-    FunctionId;
 }
 
 /// Names a file of the model: 0 is the model file itself, `i + 1` is `Model::external_files[i]`.

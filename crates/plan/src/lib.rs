@@ -53,6 +53,7 @@ pub use bound::{Bound, bound};
 pub use classify::{Classified, Consumer, Reason, classify};
 pub use dataflow::Slot;
 pub use error::Error;
+pub use op_types::OfOpTypes;
 pub use plan::{Clear, OperatorPlan, Plan, Pool, TensorPlan, TypePlan, Violation, Whole};
 pub use planner::{plan, unit_bytes};
 pub use policy::{Demand, Override, Policy, Preset, Require, Target};

@@ -5,12 +5,14 @@ use std::cell::OnceCell;
 use onnxseal_onnx::model::{Model, NodeId};
 
 /// A value for each operator type of a model, made when it is first asked for.
-pub(crate) struct OfOpTypes<'m, 'a, T> {
+#[derive(Debug)]
+pub struct OfOpTypes<'m, 'a, T> {
     model: &'m Model<'a>,
     values: Vec<OnceCell<T>>,
 }
 
 impl<'m, 'a, T> OfOpTypes<'m, 'a, T> {
+    /// No value yet for the operator types of `model`.
     pub fn new(model: &'m Model<'a>) -> Self {
         let n = model.names.n_op_types();
         OfOpTypes {

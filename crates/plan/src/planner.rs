@@ -134,6 +134,7 @@ impl<'p, 'a> Planner<'p, 'a> {
         // Operators in file order, and their tensors in file order.
         owned.sort_by_key(|&(node, ..)| node);
         planner.drafts.reserve_exact(owned.len());
+        planner.operators.reserve_exact(owned.len());
         for (node, tensor, coefficient) in owned {
             if planner
                 .operators

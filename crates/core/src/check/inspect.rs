@@ -11,7 +11,7 @@ use onnxseal_plan::{Classified, classify};
 use onnxseal_store::Location;
 
 use crate::check::report::{
-    Builder, ClearRow, RecipientRow, Report, SignatureRow, TensorRow, operator, tier_rows,
+    Builder, ClearRow, Operators, RecipientRow, Report, SignatureRow, TensorRow, tier_rows,
 };
 use crate::error::{Error, Result};
 use crate::format::artifact::Artifact;
@@ -79,13 +79,14 @@ pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Re
         .iter()
         .map(|tensor| (&*tensor.at, tensor))
         .collect();
-    let named = nodes_by_name(model);
+    let operators = Operators::new(model);
+    let named = nodes_by_name(model, &operators);
     let mut builder = Builder::new(path, manifest.files.clone(), model);
     for (tensor, classified) in model.tensors.iter().zip(classify(model)) {
         let consumers = classified
             .consumers
             .iter()
-            .map(|consumer| operator(model, consumer.node));
+            .map(|consumer| operators.of(consumer.node));
         match described.remove(tensor.path.as_str()) {
             Some(found) => {
                 if !describes(found, tensor) {
@@ -94,12 +95,12 @@ pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Re
                         "tensor {name:?} is not as the graph has it"
                     )));
                 }
-                let owner = owner(model, &named, found, &classified).ok_or_else(|| {
+                let owner = owner(&operators, &named, found, &classified).ok_or_else(|| {
                     malformed(format!("no operator of tensor {:?}", excerpt(&found.name)))
                 })?;
                 let row = TensorRow::of_entry(found.clone());
                 let (_, row) = row.ok_or(Error::Internal("an entry without operators"))?;
-                builder.add(owner, || operator(model, owner), row)?;
+                builder.add(owner, || operators.of(owner), row)?;
             }
             None => {
                 // A weight that could have been encrypted has no reason of its own.
@@ -111,10 +112,10 @@ pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Re
                     && let Some(owner) = classified.consumers.iter().find(|c| c.as_weight)
                 {
                     let row = TensorRow::in_clear(tensor, classified.bytes);
-                    builder.add(owner.node, || operator(model, owner.node), row)?;
+                    builder.add(owner.node, || operators.of(owner.node), row)?;
                 }
-                let operators = consumers.collect();
-                builder.add_clear(ClearRow::new(tensor, classified.bytes, reason, operators));
+                let row = ClearRow::new(tensor, classified.bytes, reason, consumers.collect());
+                builder.add_clear(row);
             }
         }
     }
@@ -159,10 +160,10 @@ fn describes(entry: &manifest::Tensor, tensor: &model::Tensor<'_>) -> bool {
 }
 
 /// The nodes by their names in a manifest. Of several with one name it has the first.
-fn nodes_by_name(model: &Model<'_>) -> HashMap<Operator, NodeId> {
+fn nodes_by_name(model: &Model<'_>, operators: &Operators<'_, '_>) -> HashMap<Operator, NodeId> {
     let mut named = HashMap::with_capacity(model.nodes.len());
     for (id, _) in model.nodes_with_ids() {
-        named.entry(operator(model, id)).or_insert(id);
+        named.entry(operators.of(id)).or_insert(id);
     }
     named
 }
@@ -172,7 +173,7 @@ fn nodes_by_name(model: &Model<'_>) -> HashMap<Operator, NodeId> {
 /// Another version may have planned it, and may have found other consumers. So any node with the name
 /// will do if none of the consumers has it.
 fn owner(
-    model: &Model<'_>,
+    operators: &Operators<'_, '_>,
     named: &HashMap<Operator, NodeId>,
     entry: &manifest::Tensor,
     found: &Classified<'_>,
@@ -180,6 +181,6 @@ fn owner(
     let owner = entry.operators.first()?;
     let mut consumers = found.consumers.iter().map(|consumer| consumer.node);
     consumers
-        .find(|&node| operator(model, node) == *owner)
+        .find(|&node| operators.of(node) == *owner)
         .or_else(|| named.get(owner).copied())
 }

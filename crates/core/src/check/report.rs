@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use onnxseal_onnx::model::{Model, NodeId, Tensor};
+use onnxseal_plan::OfOpTypes;
 use onnxseal_plan::rules::qualified;
 use serde::Serialize;
 
@@ -215,7 +216,9 @@ pub(crate) fn tier_rows(names: &[String], bytes: Vec<u64>) -> Vec<TierRow> {
 /// A report that is being made. Operators come with [`Builder::add`], in any order.
 pub(crate) struct Builder {
     report: Report,
-    operators: Vec<(NodeId, OperatorRow)>,
+    /// Of each of `operators`.
+    nodes: Vec<NodeId>,
+    operators: Vec<OperatorRow>,
     /// For each node, where in `operators` it is.
     places: Vec<Option<u32>>,
 }
@@ -239,6 +242,7 @@ impl Builder {
         };
         Builder {
             report,
+            nodes: Vec::new(),
             operators: Vec::new(),
             places: vec![None; model.nodes.len()],
         }
@@ -268,12 +272,21 @@ impl Builder {
                 // Most operators have one tensor. `push` would make room for four.
                 tensors: Vec::with_capacity(1),
             };
-            self.operators.push((node, row));
+            self.nodes.push(node);
+            self.operators.push(row);
             self.operators.len() as u32 - 1
         });
-        let (_, operator) = self.operators.get_mut(place as usize).ok_or(LOST)?;
+        let operator = self.operators.get_mut(place as usize).ok_or(LOST)?;
         operator.tensors.push(row);
         Ok(operator)
+    }
+
+    /// Makes room for so many operators, and tensors that stay in clear.
+    #[cfg(feature = "protect")]
+    pub(crate) fn reserve(&mut self, operators: usize, clear: usize) {
+        self.nodes.reserve_exact(operators);
+        self.operators.reserve_exact(operators);
+        self.report.clear.reserve_exact(clear);
     }
 
     /// Adds a tensor that stays in clear.
@@ -285,11 +298,16 @@ impl Builder {
     pub(crate) fn finish(self) -> Report {
         let Builder {
             mut report,
+            nodes,
             mut operators,
             ..
         } = self;
-        operators.sort_by_key(|(node, _)| *node);
-        report.operators = operators.into_iter().map(|(_, row)| row).collect();
+        if !nodes.is_sorted() {
+            let mut both: Vec<_> = nodes.into_iter().zip(operators).collect();
+            both.sort_by_key(|&(node, _)| node);
+            operators = both.into_iter().map(|(_, row)| row).collect();
+        }
+        report.operators = operators;
         let mut types: BTreeMap<&str, TypeRow> = BTreeMap::new();
         for row in &mut report.operators {
             row.volume = Volume::sum(row.tensors.iter().map(|tensor| tensor.volume));
@@ -370,17 +388,26 @@ impl ClearRow {
     }
 }
 
-/// Names the node `node` of `model`.
-pub(crate) fn operator(model: &Model<'_>, node: NodeId) -> Operator {
-    match model.nodes.get(node.index()) {
-        Some(node) => Operator {
-            op_type: qualified(node.domain, node.op_type),
-            node: node.name.to_owned(),
-        },
-        None => Operator {
-            op_type: "".into(),
-            node: String::new(),
-        },
+/// The nodes of a model as a manifest and a report name them.
+pub(crate) struct Operators<'m, 'a> {
+    model: &'m Model<'a>,
+    op_types: OfOpTypes<'m, 'a, Cow<'static, str>>,
+}
+
+impl<'m, 'a> Operators<'m, 'a> {
+    pub(crate) fn new(model: &'m Model<'a>) -> Operators<'m, 'a> {
+        let op_types = OfOpTypes::new(model);
+        Operators { model, op_types }
+    }
+
+    /// The name of `node`.
+    pub(crate) fn of(&self, node: NodeId) -> Operator {
+        let op_type = self.op_types.get(node, qualified);
+        let name = self.model.nodes.get(node.index()).map(|node| node.name);
+        Operator {
+            op_type: op_type.cloned().unwrap_or_default(),
+            node: name.unwrap_or_default().to_owned(),
+        }
     }
 }
 

@@ -4,10 +4,10 @@
 use std::path::Path;
 
 use onnxseal_onnx::Model;
-use onnxseal_onnx::model::{NodeId, TensorId};
+use onnxseal_onnx::model::{self, TensorId};
 use onnxseal_plan::{self as plan, OperatorPlan, Plan, Policy, Scores, TensorPlan, Wanted, Whole};
 
-use crate::check::report::{Builder, ClearRow, Report, TensorRow, list, operator, tier_rows};
+use crate::check::report::{Builder, ClearRow, Operators, Report, TensorRow, list, tier_rows};
 use crate::error::{Error, Result};
 use crate::format::manifest::{Draft, File, Length, Mode, Operator, Place, Targets, Tensor};
 use crate::format::tiers::{Fill, TierRuns};
@@ -93,12 +93,15 @@ impl Planned {
             selected: Entries::default(),
             unselected: Entries::default(),
         };
+        (planned.builder).reserve(planned.operators.len(), plan.clear.len());
+        let mut located = std::mem::take(&mut model.tensors);
+        let operators = Operators::new(&model);
         // A large plan takes much memory: each part of it is freed once it has its row or entry.
         for clear in std::mem::take(&mut plan.clear) {
-            let tensor = model.tensors.get(clear.tensor.index()).ok_or(LOST)?;
-            let operators = plan.consumers(clear.tensor).iter();
-            let operators = operators.map(|&node| operator(&model, node)).collect();
-            let row = ClearRow::new(tensor, clear.bytes, clear.reason.text(), operators);
+            let tensor = located.get(clear.tensor.index()).ok_or(LOST)?;
+            let consumers = plan.consumers(clear.tensor).iter();
+            let consumers = consumers.map(|&node| operators.of(node)).collect();
+            let row = ClearRow::new(tensor, clear.bytes, clear.reason.text(), consumers);
             planned.builder.add_clear(row);
         }
         let tensors = std::mem::take(&mut plan.tensors);
@@ -113,8 +116,13 @@ impl Planned {
             };
             let owner = planned.operators.get(key.operator).ok_or(LOST)?;
             let consumers = plan.consumers(key.tensor);
-            let entry = take_entry(&mut model, owner, consumers, of_plan);
-            let mut entry = entry.ok_or(LOST)?;
+            let others = consumers.iter().filter(|&&node| node != owner.node);
+            // The owner first: the manifest says so of it.
+            let mut names = Vec::with_capacity(consumers.len());
+            names.push(operators.of(owner.node));
+            names.extend(others.map(|&node| operators.of(node)));
+            let tensor = located.get_mut(key.tensor.index()).ok_or(LOST)?;
+            let mut entry = take_entry(tensor, names, of_plan).ok_or(LOST)?;
             let volume = Volume::new(entry.len_bytes(), entry.encrypted_bytes());
             planned.weights = Volume::sum([planned.weights, volume].into_iter());
             entry.add_tier_bytes(&mut planned.tier_bytes);
@@ -213,23 +221,13 @@ pub(crate) fn tier_names(policy: &Policy) -> Vec<String> {
     tiers.map(|tier| tier.name.clone()).collect()
 }
 
-/// The manifest's entry for a tensor of a plan, which `owner` owns and `consumers` read; `None` if its elements have no place that can be
-/// encrypted. Path and shape are taken from the model.
+/// The manifest's entry for a tensor of a plan, which `operators` read; `None` if its elements have no
+/// place that can be encrypted. Path and shape are taken from `tensor`.
 fn take_entry(
-    model: &mut Model<'_>,
-    owner: &OperatorPlan,
-    consumers: &[NodeId],
+    tensor: &mut model::Tensor<'_>,
+    operators: Vec<Operator>,
     planned: TensorPlan,
 ) -> Option<Tensor> {
-    let others = consumers.iter().filter(|&&node| node != owner.node);
-    // The owner first: the manifest says so of it.
-    let mut operators = Vec::with_capacity(consumers.len());
-    operators.push(Operator {
-        op_type: owner.op_type.clone(),
-        node: model.nodes.get(owner.node.index())?.name.to_owned(),
-    });
-    operators.extend(others.map(|&node| operator(model, node)));
-    let tensor = model.tensors.get_mut(planned.tensor.index())?;
     let Place {
         file,
         offset,

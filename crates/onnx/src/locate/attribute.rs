@@ -62,7 +62,7 @@ impl<'a> Locator<'a, '_> {
             if field.number != 5 {
                 continue;
             }
-            let mark = self.enter(format_args!("attribute[{n_attributes}]"));
+            let mark = self.enter_item("attribute", n_attributes);
             self.attribute(graph, node, value_name, field)?;
             self.leave(mark);
             n_attributes += 1;
@@ -127,12 +127,12 @@ impl<'a> Locator<'a, '_> {
         let mut fields = message.fields(schema::ATTRIBUTE);
         while let Some(field) = fields.next()? {
             let mark = match field.number {
-                5 => self.enter(format_args!("t")),
-                6 => self.enter(format_args!("g")),
-                10 => self.enter(format_args!("tensors[{n_tensors}]")),
-                11 => self.enter(format_args!("graphs[{n_graphs}]")),
-                22 => self.enter(format_args!("sparse_tensor")),
-                23 => self.enter(format_args!("sparse_tensors[{n_sparse}]")),
+                5 => self.enter("t"),
+                6 => self.enter("g"),
+                10 => self.enter_item("tensors", n_tensors),
+                11 => self.enter_item("graphs", n_graphs),
+                22 => self.enter("sparse_tensor"),
+                23 => self.enter_item("sparse_tensors", n_sparse),
                 _ => continue,
             };
             match field.number {
@@ -182,7 +182,7 @@ impl<'a> Locator<'a, '_> {
         span: Span,
     ) -> Result<(), Error> {
         let offset = span.start;
-        let mark = self.enter(format_args!("floats"));
+        let mark = self.enter("floats");
         let field = PayloadField::AttributeFloats;
         let payload = match floats.layout {
             Layout::None => Payload::Empty,

@@ -41,7 +41,7 @@ impl<'a> Locator<'a, '_> {
                 2 => (TensorRole::SparseIndices, "indices"),
                 _ => continue,
             };
-            let mark = self.enter(format_args!("{segment}"));
+            let mark = self.enter(segment);
             self.tensor(graph, place, name, field)?;
             self.leave(mark);
         }

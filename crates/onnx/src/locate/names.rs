@@ -1,0 +1,146 @@
+//! Gives the names of a model their numbers.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+
+use crate::model::Model;
+use crate::names::{Name, Names};
+
+/// The operator types of the nodes that were read so far.
+#[derive(Default)]
+pub(super) struct OpTypes<'a> {
+    first: HashMap<(&'a str, &'a str), OpType<'a>>,
+    of_nodes: Vec<u32>,
+}
+
+/// An operator type, with its first texts.
+#[derive(Clone, Copy)]
+struct OpType<'a> {
+    domain: &'a str,
+    op_type: &'a str,
+    number: u32,
+}
+
+impl<'a> OpTypes<'a> {
+    /// Adds a node.
+    ///
+    /// Returns domain and type where they were found first: a text that many nodes share is at hand, and
+    /// the same text beside each node is not.
+    pub(super) fn add(&mut self, domain: &'a str, op_type: &'a str) -> (&'a str, &'a str) {
+        let number = self.first.len() as u32;
+        let first = self.first.entry((domain, op_type)).or_insert(OpType {
+            domain,
+            op_type,
+            number,
+        });
+        self.of_nodes.push(first.number);
+        (first.domain, first.op_type)
+    }
+
+    /// The numbers of all names of `model`, whose nodes were added.
+    pub(super) fn names(self, model: &Model<'a>) -> Names {
+        // In a map that grows, all texts are hashed again and again.
+        let room = model.tensors.len() + model.nodes.len();
+        let mut numbers = Numbers {
+            texts: Vec::with_capacity(room),
+            table: HashTable::with_capacity(room),
+            hasher: RandomState::new(),
+        };
+        let mut names = Names {
+            n_op_types: self.first.len(),
+            op_types: self.of_nodes,
+            ..Names::default()
+        };
+        for graph in &model.graphs {
+            names.graph_inputs.push(numbers.of_all(&graph.inputs));
+        }
+        let tensors = model.tensors.iter();
+        names.tensors = tensors.map(|tensor| numbers.of(tensor.name)).collect();
+        for node in &model.nodes {
+            names.inputs.push(numbers.of_all(&node.inputs));
+            names.outputs.push(numbers.of_all(&node.outputs));
+        }
+        for graph in &model.graphs {
+            names.graph_outputs.push(numbers.of_all(&graph.outputs));
+        }
+        names.count = numbers.texts.len();
+        names
+    }
+}
+
+/// The names so far.
+struct Numbers<'a> {
+    /// By number.
+    texts: Vec<&'a str>,
+    /// The numbers by hash of their texts. Nothing else is in it, so that it fits the cache.
+    table: HashTable<u32>,
+    hasher: RandomState,
+}
+
+impl<'a> Numbers<'a> {
+    fn of_all(&mut self, names: &[&'a str]) -> impl Iterator<Item = Name> {
+        names.iter().map(|name| self.of(name))
+    }
+
+    fn of(&mut self, name: &'a str) -> Name {
+        if name.is_empty() {
+            return None;
+        }
+        let hash = self.hasher.hash_one(name);
+        let texts = &self.texts;
+        let text = |number: &u32| texts.get(*number as usize).copied();
+        let is_name = |number: &u32| text(number) == Some(name);
+        let hash_of = |number: &u32| self.hasher.hash_one(text(number).unwrap_or_default());
+        let entry = self.table.entry(hash, is_name, hash_of);
+        Some(match entry {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => {
+                let number = texts.len() as u32;
+                new.insert(number);
+                self.texts.push(name);
+                number
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use onnxseal_testkit::build::{GraphBuilder, node, weights};
+
+    use crate::{Limits, locate};
+
+    #[test]
+    fn equal_names_have_equal_numbers_and_empty_ones_none() {
+        let bytes = GraphBuilder::new("g")
+            .input("x", &[1, 2])
+            .initializer(weights("w", &[2, 2], 1))
+            .node(node("MatMul", &["x", "w"], &["y"]))
+            .node(node("Dropout", &["y", "", "w"], &["z", ""]))
+            .encode();
+        let model = locate(&bytes, &Limits::default()).unwrap();
+        let names = &model.names;
+        let [first, second] = [0, 1].map(|at| model.nodes_with_ids().nth(at).unwrap().0);
+        let tensor = model.tensors_with_ids().next().unwrap().0;
+        let x = names.graph_inputs(model.main())[0];
+        let w = names.tensor(tensor);
+        assert_eq!(names.inputs(first), [x, w]);
+        let y = names.outputs(first)[0];
+        assert_eq!(names.inputs(second), [y, None, w]);
+        assert_eq!(names.outputs(second)[1], None);
+        let all = [x, w, y, names.outputs(second)[0]];
+        assert_eq!(names.count(), 4);
+        let different: std::collections::BTreeSet<_> =
+            all.into_iter().map(Option::unwrap).collect();
+        assert_eq!(different.len(), 4);
+        assert!(
+            different
+                .iter()
+                .all(|&name| (name as usize) < names.count())
+        );
+    }
+}
