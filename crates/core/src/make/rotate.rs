@@ -182,9 +182,11 @@ fn reseal(
     let (manifest_bytes, mut report) = match &options.policy {
         None => {
             let report = examine(path, &model, old)?;
-            // It may take more memory than the chunks of all threads.
+            // It may take more memory than the chunks of all threads, and so may the entries.
             drop(model);
-            (draft.encode()?, report)
+            let manifest_bytes = draft.encode()?;
+            draft.tensors = Vec::new();
+            (manifest_bytes, report)
         }
         Some(policy) => {
             check_files(path, &model, old)?;
