@@ -231,7 +231,7 @@ fn reason(
         let fitting = consumers
             .iter()
             .filter(move |c| fit(flow, c.node, c.slot, tensor) == wanted);
-        fitting.map(|consumer| op_type(model, consumer.node).into_owned())
+        fitting.map(|consumer| op_type(model, consumer.node))
     };
     let each_once = |mut op_types: Vec<String>| {
         op_types.sort_unstable();
@@ -256,15 +256,15 @@ fn reason(
         Slot::Attribute(name) => format!("attribute {name:?}"),
     };
     Some(Reason::NotAWeight {
-        op_type: op_type(model, first.node).into_owned(),
+        op_type: op_type(model, first.node),
         slot,
     })
 }
 
 /// The qualified operator type of a node.
-pub(crate) fn op_type(model: &Model<'_>, node: NodeId) -> Cow<'static, str> {
+fn op_type(model: &Model<'_>, node: NodeId) -> String {
     let node = model.nodes.get(node.index());
-    node.map(|node| rules::qualified(node.domain, node.op_type))
+    node.map(|node| rules::qualified(node.domain, node.op_type).into_owned())
         .unwrap_or_default()
 }
 

@@ -77,10 +77,7 @@ impl<'m, 'a> Dataflow<'m, 'a> {
             .nodes_with_ids()
             .map(|(id, node)| {
                 let key = (node.domain, node.op_type, node.overload);
-                let body = match functions.is_empty() {
-                    true => None,
-                    false => functions.get(&key).copied().flatten(),
-                };
+                let body = functions.get(&key).copied().flatten();
                 let rule = rules.get(id, rules::find).copied().flatten();
                 let kind = match (rule, body) {
                     (Some(rule), _) => Kind::Known(rule),
