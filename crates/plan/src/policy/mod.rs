@@ -41,6 +41,8 @@ pub struct Policy {
     default_mode: Mode,
     /// By operator type.
     modes: BTreeMap<(&'static str, &'static str), Mode>,
+    /// Whether runtimes refuse the model without the key, where the policy says it.
+    lock: Option<bool>,
     require: Require,
 }
 
@@ -113,6 +115,7 @@ impl Policy {
             tiers: Vec::new(),
             default_mode: Mode::default(),
             modes: BTreeMap::new(),
+            lock: None,
             require: Require::default(),
         }
     }
@@ -231,6 +234,11 @@ impl Policy {
         self.small_model_bytes = Some(bytes);
     }
 
+    /// Sets whether runtimes such as ONNX Runtime refuse the protected model without the key.
+    pub fn set_lock(&mut self, lock: bool) {
+        self.lock = Some(lock);
+    }
+
     /// Sets the requirements for a plan.
     ///
     /// # Errors
@@ -334,6 +342,13 @@ impl Policy {
             true => (self.small_model_bytes).unwrap_or_else(|| self.preset.small_model_bytes()),
             false => 0,
         }
+    }
+
+    /// Whether runtimes refuse the protected model without the key: `None` if the policy does not say.
+    ///
+    /// Protecting takes `None` for `true`; checking a model against the policy takes it for "either".
+    pub fn lock(&self) -> Option<bool> {
+        self.lock
     }
 
     /// Requirements for a plan.

@@ -22,6 +22,7 @@ struct File {
     unit: Option<Spanned<u64>>,
     budget: Option<Spanned<Share>>,
     small_model: Option<u64>,
+    lock: Option<bool>,
     default: Option<DefaultTable>,
     #[serde(default)]
     op: BTreeMap<Spanned<String>, OperatorTable>,
@@ -221,6 +222,7 @@ pub(super) fn parse(toml: &str) -> Result<Policy, Error> {
         }
     }
     policy.small_model_bytes = file.small_model;
+    policy.lock = file.lock;
     policy.default = file.default.map(|table| table.coefficient.0);
     for (op_type, table) in file.op {
         policy
@@ -343,6 +345,14 @@ mod tests {
     }
 
     #[test]
+    fn a_lock_is_demanded_refused_or_not_spoken_of() {
+        let lock = |toml| Policy::parse(toml).unwrap().lock();
+        assert_eq!(lock(""), None);
+        assert_eq!(lock("lock = true"), Some(true));
+        assert_eq!(lock("lock = false"), Some(false));
+    }
+
+    #[test]
     fn errors_say_what_and_where() {
         let cases = [
             (
@@ -410,6 +420,7 @@ mod tests {
                 "line 2",
                 "2 is not from 0 to 1",
             ),
+            ("lock = \"no\"", "line 1, column 8", "expected a boolean"),
             ("preset = ", "line 1", ""),
         ];
         for (toml, place, what) in cases {
