@@ -4,7 +4,7 @@ use onnxseal_onnx::model::{Model, NodeId, Payload};
 
 use crate::classify::{Classified, Reason};
 use crate::dataflow::Dataflow;
-use crate::first::first_dense;
+use crate::near_input::near_input;
 use crate::op_types::OfOpTypes;
 use crate::plan::Whole;
 use crate::policy::{Policy, Target};
@@ -14,8 +14,8 @@ pub(crate) struct Coefficients<'p, 'a> {
     model: &'p Model<'a>,
     policy: &'p Policy,
     is_small: bool,
-    /// For each node, whether it is a dense layer on the model's input; empty if that does not matter.
-    first_dense: Vec<bool>,
+    /// For each node, whether it is a dense layer near the model's input; empty if that does not matter.
+    near_input: Vec<Option<Whole>>,
     of_nodes: Vec<Option<Coefficient>>,
     of_types: OfOpTypes<'p, 'a, OfType>,
 }
@@ -49,8 +49,8 @@ impl<'p, 'a> Coefficients<'p, 'a> {
             model,
             policy,
             is_small: bytes <= policy.small_model_bytes(),
-            first_dense: match policy.takes_first_dense() {
-                true => first_dense(model, flow, classified),
+            near_input: match policy.takes_near_input() {
+                true => near_input(model, flow, classified),
                 false => Vec::new(),
             },
             of_nodes: vec![None; model.nodes.len()],
@@ -85,8 +85,8 @@ impl<'p, 'a> Coefficients<'p, 'a> {
         };
         let whole = match is_presets && share < 1.0 {
             true if self.is_small => Some(Whole::SmallModel),
-            true if self.first_dense.get(id.index()) == Some(&true) => Some(Whole::ReadsInput),
-            _ => None,
+            true => self.near_input.get(id.index()).copied().flatten(),
+            false => None,
         };
         Coefficient {
             share: if whole.is_some() { 1.0 } else { share },

@@ -89,6 +89,9 @@ pub enum Whole {
     SmallModel,
     /// It is a dense layer that reads the model's input: no part of it hides what the layer knows.
     ReadsInput,
+    /// It is a dense layer that answers from what at most two convolutions made of the model's input:
+    /// its weights are pictures of the classes.
+    AnswersEarly,
 }
 
 impl Whole {
@@ -97,6 +100,7 @@ impl Whole {
         match self {
             Whole::SmallModel => "the model is small",
             Whole::ReadsInput => "it reads the model's input",
+            Whole::AnswersEarly => "it answers after few convolutions",
         }
     }
 }

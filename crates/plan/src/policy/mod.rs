@@ -273,9 +273,9 @@ impl Policy {
         of_type.copied().or(self.default)
     }
 
-    /// Whether dense layers that read the model's input are encrypted whole.
-    pub(crate) fn takes_first_dense(&self) -> bool {
-        self.chooses_shares() && self.preset.takes_first_dense()
+    /// Whether dense layers near the model's input are encrypted whole.
+    pub(crate) fn takes_near_input(&self) -> bool {
+        self.chooses_shares() && self.preset.takes_near_input()
     }
 
     /// Whether the preset chooses how much is taken of what, by score.

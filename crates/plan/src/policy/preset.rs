@@ -72,8 +72,8 @@ impl Preset {
         }
     }
 
-    /// Whether dense layers that read the model's input are encrypted whole.
-    pub(crate) fn takes_first_dense(self) -> bool {
+    /// Whether dense layers near the model's input are encrypted whole.
+    pub(crate) fn takes_near_input(self) -> bool {
         self != Preset::Light
     }
 
