@@ -84,7 +84,8 @@ def main():
                     for split in splits(inputs, labels, original, n_labels, options.seeds)
                 ]
             found[name, n_labels] = done[key, n_labels]
-        print(f"# {name} is done", file=sys.stderr)
+            said = ", ".join(f"{what} {cell([a[what] for a in found[name, n_labels]])}" for what in options.attacks)
+            print(f"# {name}, {n_labels} labels: {said}", file=sys.stderr)
     tables([(name, share) for name, share, _, _ in rows], found, options)
 
 
@@ -99,6 +100,7 @@ def arguments():
     parser.add_argument(
         "--labels", type=int, nargs="+", default=[100], help="samples that the attacker has; the rest is the test"
     )
+    parser.add_argument("--attacks", nargs="+", choices=ATTACKS, default=ATTACKS, metavar="ATTACK", help="all, or some")
     parser.add_argument("--module", metavar="FILE.py:FUNCTION", help="makes the module, in place of onnx2torch")
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 3e-3, 1e-2], help="learning rates of Adam")
     parser.add_argument("--steps", type=int, default=300)
@@ -286,19 +288,20 @@ def attack(model, build, masks, weights, public, fills, split, options):
         "encrypted": {name: (kind == ENCRYPTED) | (kind == LAST * ENCRYPTED) for name, kind in kinds.items()},
         "everything": {name: kind > 0 for name, kind in kinds.items()},
     }
+    chosen["head first"] = chosen["everything"]
     runs = {}
     for number, fill in enumerate(fills):
         rng = np.random.default_rng([seed, number])
         arrays = filled(model, masks, weights, public, last, fill, rng)
         module = build(with_tensors(model, arrays)).eval()
         start = tensors_of(module)
-        for rate in options.rates:
-            for what, gates in chosen.items():
-                runs.setdefault(what, []).append(train(module, start, gates, split, rate, options))
-        _, _, _, of_head = max(runs["head"][-len(options.rates) :], key=lambda run: run[0])
-        for rate in options.rates:
-            run = train(module, {**start, **of_head}, chosen["everything"], split, rate, options)
-            runs.setdefault("head first", []).append(run)
+        for what in options.attacks:
+            begin, gates = start, chosen[what]
+            if what == "head first":
+                of_head = [train(module, start, chosen["head"], split, rate, options) for rate in options.rates]
+                begin = {**start, **max(of_head, key=lambda run: run[0])[3]}
+            for rate in options.rates:
+                runs.setdefault(what, []).append(train(module, begin, gates, split, rate, options))
     return {what: max(of, key=lambda run: run[0])[:3] for what, of in runs.items()}
 
 
@@ -350,12 +353,14 @@ def train(module, start, gates, split, rate, options):
 # --- tables ---------------------------------------------------------------------------------------
 
 
-def tables(rows, found, options):
-    """Means over seeds, accuracy / agreement in percent: each attack, and the one that the attacker picks."""
+def cell(runs):
+    """Means over seeds: accuracy / agreement, in percent."""
+    accuracy, agreement = (100 * statistics.mean(run[i] for run in runs) for i in (1, 2))
+    return f"{accuracy:.1f} / {agreement:.1f}"
 
-    def cell(runs):
-        accuracy, agreement = (100 * statistics.mean(run[i] for run in runs) for i in (1, 2))
-        return f"{accuracy:.1f} / {agreement:.1f}"
+
+def tables(rows, found, options):
+    """Each attack, and the one that the attacker picks."""
 
     def pick(of_seeds):
         return cell([max(attacks.values(), key=lambda run: run[0]) for attacks in of_seeds])
@@ -368,11 +373,11 @@ def tables(rows, found, options):
 
     for n_labels in options.labels:
         print(f"\n{n_labels} labels\n")
-        line("", "encrypted", *ATTACKS, "the pick")
-        line(*["---"] * (len(ATTACKS) + 3))
+        line("", "encrypted", *options.attacks, "the pick")
+        line(*["---"] * (len(options.attacks) + 3))
         for name, share in rows:
             of_seeds = found[name, n_labels]
-            line(name, shown(share), *(cell([a[what] for a in of_seeds]) for what in ATTACKS), pick(of_seeds))
+            line(name, shown(share), *(cell([a[what] for a in of_seeds]) for what in options.attacks), pick(of_seeds))
     if len(options.labels) == 1:
         return
     print("\nthe pick, by labels\n")
