@@ -6,7 +6,7 @@ that the private one was made of, and put its weights in the gaps; a last layer 
 zeros. Without it they fill gaps by zeros, or by random numbers with mean and deviation of what is visible in the
 channel; a tensor without a visible element is initialised afresh. Then they train:
 
-    head         the last layer alone
+    head         the last layer alone, as logistic regression
     encrypted    the encrypted elements alone
     everything   all weights
     head first   all weights, beginning with the last layer that `head` found
@@ -42,6 +42,7 @@ from onnx import TensorProto, numpy_helper
 # What an element is; of the last layer, twice that.
 CLEAR, ENCRYPTED, LAST = 1.0, 2.0, 4.0
 RUNNING = ("running_mean", "running_var")
+HEAD_STEPS = 60
 ATTACKS = ["head", "encrypted", "everything", "head first"]
 
 
@@ -298,9 +299,8 @@ def attack(model, build, masks, weights, public, fills, split, options):
         for what in options.attacks:
             begin, gates = start, chosen[what]
             if what == "head first":
-                of_head = [train(module, start, chosen["head"], split, rate, options) for rate in options.rates]
-                begin = {**start, **max(of_head, key=lambda run: run[0])[3]}
-            for rate in options.rates:
+                begin = {**start, **train(module, start, chosen["head"], split, None, options)[3]}
+            for rate in [None] if what == "head" else options.rates:
                 runs.setdefault(what, []).append(train(module, begin, gates, split, rate, options))
     return {what: max(of, key=lambda run: run[0])[:3] for what, of in runs.items()}
 
@@ -312,7 +312,9 @@ def tensors_of(module):
 
 
 def train(module, start, gates, split, rate, options):
-    """What does best on the labels kept from training: (how well, accuracy, agreement, tensors)."""
+    """What does best on the labels kept from training: (how well, accuracy, agreement, tensors).
+
+    A last layer alone is a convex problem, which L-BFGS solves; there the rate is None."""
     seed, (x, y, _), picked_by, test = split
     torch.manual_seed(seed)
     trained = [name for name, gate in gates.items() if gate.any() and not name.endswith(RUNNING)]
@@ -328,21 +330,32 @@ def train(module, start, gates, split, rate, options):
             how_well = right, -float(torch.nn.functional.cross_entropy(answer, picked_by[1]))
             return how_well, {name: leaf.detach().clone() for name, leaf in leaves.items()}
 
-    found = look()
-    optimizer = torch.optim.Adam(leaves.values(), lr=rate, fused=True) if leaves else None
-    order = torch.empty(0, dtype=torch.int64)
-    for step in range(1, options.steps + 1 if leaves else 1):
-        if len(order) == 0:
-            order = torch.randperm(len(x))
-        batch, order = order[: options.batch], order[options.batch :]
+    def slope(inputs, labels):
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(scores(x[batch], leaves), y[batch]).backward()
+        loss = torch.nn.functional.cross_entropy(scores(inputs, leaves), labels)
+        loss.backward()
         for name, leaf in leaves.items():
-            # Adam does not move an element that never had a gradient.
+            # An element that never had a gradient stays where it is.
             leaf.grad.mul_(gates[name])
-        optimizer.step()
-        if step % 10 == 0:
+        return loss
+
+    found = look()
+    if rate is None:
+        optimizer = torch.optim.LBFGS(leaves.values(), max_iter=1, line_search_fn="strong_wolfe") if leaves else None
+        for _ in range(HEAD_STEPS if leaves else 0):
+            optimizer.step(lambda: slope(x, y))
             found = max(found, look(), key=lambda pair: pair[0])
+    else:
+        optimizer = torch.optim.Adam(leaves.values(), lr=rate, fused=True) if leaves else None
+        order = torch.empty(0, dtype=torch.int64)
+        for step in range(1, options.steps + 1 if leaves else 1):
+            if len(order) == 0:
+                order = torch.randperm(len(x))
+            batch, order = order[: options.batch], order[options.batch :]
+            slope(x[batch], y[batch])
+            optimizer.step()
+            if step % 10 == 0:
+                found = max(found, look(), key=lambda pair: pair[0])
     how_well, tensors = found
     with torch.no_grad():
         classes = scores(test[0], tensors).argmax(1)
