@@ -369,7 +369,7 @@ mod tuning {
         fs::write(lab.path("base.toml"), "preset = \"full\"\nunit = 64\n").unwrap();
         let more = [
             "--target",
-            "trial=0.85",
+            "trial=0.9",
             "--target",
             "standard=0.95",
             "--policy",
@@ -384,7 +384,7 @@ mod tuning {
         for said in [
             "wanted",
             "calibration",
-            "85.0\u{a0}%",
+            "90.0\u{a0}%",
             "a probe on the inputs",
             "Only 100 samples",
         ] {
@@ -402,7 +402,7 @@ mod tuning {
         assert_eq!(tiers.len(), 3);
         let of = |i: usize, name: &str| tiers[i][name].as_f64().unwrap();
         assert!(of(0, "share") < of(1, "share") && of(2, "share") == 1.0);
-        assert!((of(0, "calibration") - 0.85).abs() < 0.1, "{out}");
+        assert!((of(0, "calibration") - 0.9).abs() < 0.1, "{out}");
         assert!(of(0, "calibration") < of(1, "calibration"));
         // Halves differ.
         assert_eq!(found["n_calibration"], 100);

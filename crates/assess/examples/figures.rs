@@ -1,14 +1,16 @@
 //! Prints what attackers get, models by presets: `figures MODEL DATA [LABELS] [key=value]...`.
 //!
-//! Keys: `limit`, `scale`, `seed`, `kind` (how the digits of `fixtures/models/digits_test.csv` are fed), `presets`,
-//! `html` (a file for the page), `plots` (a folder for the pictures), `json`.
+//! Keys: `limit`, `scale`, `seed`, `kind` (how the digits of `fixtures/models/digits_test.csv` are fed), `presets`, `base` (a
+//! public model), `labels` (how many attackers have), `html` (a file for the page), `plots` (a folder for the pictures), `json`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::Path;
 
 use onnxseal_assess::data::Array;
 use onnxseal_assess::engine::Values;
-use onnxseal_assess::{DataOptions, DataSet, Options, Silent, Subject, assess, report};
+use onnxseal_assess::{
+    DataOptions, DataSet, Options, PublicModel, Silent, Subject, assess, report,
+};
 
 fn main() {
     let (pairs, paths): (Vec<String>, Vec<String>) = std::env::args()
@@ -39,6 +41,13 @@ fn main() {
         let preset = |name: &str| name.parse::<onnxseal_core::Preset>().unwrap().into();
         how.candidates = presets.split(',').map(preset).collect();
     }
+    if let Some(sizes) = value("labels") {
+        how.attacker_samples = sizes.split(',').map(|n| n.parse().unwrap()).collect();
+    }
+    let base = value("base").map(|path| Subject::plain(Path::new(path)).unwrap());
+    how.base = base
+        .as_ref()
+        .map_or(PublicModel::Unknown, PublicModel::Known);
     let assessment = assess(&subject, data.as_ref(), &how, &Silent).unwrap();
     if let Some(page) = value("html") {
         std::fs::write(page, report::html(&assessment)).unwrap();
@@ -78,8 +87,8 @@ fn main() {
                 .map_or(f64::NAN, |measure| measure.value);
             let n_nan = row.measure.as_ref().map_or(0, |measure| measure.n_nan);
             println!(
-                "    {:40} {value:.3} over {:.3} {} {:?} nan {n_nan}",
-                row.name, row.floor, row.verdict, row.seeds
+                "    {:40} {value:.3} over {:.3} {} {:?} nan {n_nan} {:?} {:?}",
+                row.name, row.floor, row.verdict, row.seeds, row.layer, row.attack
             );
         }
         for note in &candidate.notes {

@@ -4,16 +4,15 @@ use std::time::Instant;
 
 use onnxseal_plan::Preset;
 
-use crate::assessment::{Assessment, DataRow, Fill, Floor, FloorKind, Opening};
+use crate::assessment::{Assessment, DataRow, Opening, PublicBase};
 use crate::attack::base::Base;
-use crate::attack::{Instead, variant};
 use crate::bench::Bench;
 use crate::data::DataSet;
 use crate::engine::Files;
 use crate::error::{Error, Result};
 use crate::hidden::Hidden;
 use crate::opening;
-use crate::options::{NamedPolicy, Options, Progress};
+use crate::options::{NamedPolicy, Options, Progress, PublicModel};
 use crate::sealed::Sealed;
 use crate::subject::Subject;
 use crate::trial::Trial;
@@ -38,36 +37,15 @@ pub fn assess(
 ) -> Result<Assessment> {
     let began = Instant::now();
     let candidates = candidates(subject, options)?;
-    progress.begin(10 + candidates.len() as u64 * 14);
+    progress.begin(10 + candidates.len() as u64 * 15);
     progress.step("original");
     let bench = Bench::new(subject, data, options, progress)?;
     let is_random = data.is_none();
-    let mut floors = bench.floors(subject, is_random, options.seed)?;
     let base = match options.base {
-        None => None,
-        Some(public) => {
-            let full = Hidden::of_policy(subject, &onnxseal_plan::Policy::preset(Preset::Full))?;
-            let base = Base::of(&full, public)?;
-            let with_base = variant(
-                subject.files(),
-                &full,
-                Instead::Base(&base, Fill::Random),
-                options.seed,
-            );
-            let ran = bench.run(
-                &with_base.files,
-                false,
-                "the model with all of the base's weights",
-            )?;
-            let measure = bench.judge.measure(&ran.answers, &bench.rows)?;
-            floors.push(Floor {
-                kind: FloorKind::FullBase,
-                n_labels: None,
-                measure,
-            });
-            Some(base)
-        }
+        PublicModel::Known(public) => Some(bench.base(subject, public, options.seed)?),
+        PublicModel::Unknown | PublicModel::None => None,
     };
+    let floors = bench.floors(subject, base.as_ref(), is_random, options.seed)?;
     let mut assessed = Vec::new();
     for (name, policy) in &candidates {
         let sealed = match policy {
@@ -91,13 +69,15 @@ pub fn assess(
             subject,
             hidden: &hidden,
             floors: &floors,
+            base: base.as_ref(),
+            is_thorough: !is_random && !matches!(options.base, PublicModel::Unknown),
             options,
             is_random,
             name,
             as_it_is: stored.as_ref(),
             tier: None,
         };
-        let mut candidate = trial.run(base.as_ref())?;
+        let mut candidate = trial.run()?;
         match policy {
             None => {
                 let protected = subject.protected.as_ref();
@@ -137,7 +117,7 @@ pub fn assess(
                 tier: Some((tier, next)),
                 ..trial
             };
-            let candidate = trial.run(base.as_ref())?;
+            let candidate = trial.run()?;
             next = candidate.as_it_is();
             assessed.push(candidate);
         }
@@ -155,6 +135,15 @@ pub fn assess(
         seed: options.seed,
         metric: bench.judge.row(),
         margin: bench.margin,
+        public_base: match (options.base, &base) {
+            (PublicModel::Known(public), Some(base)) => PublicBase::Tried {
+                model: public.name.clone(),
+                n_matched: base.n_matched(),
+                n_tensors: base.n_tensors,
+            },
+            (PublicModel::None, _) => PublicBase::None,
+            _ => PublicBase::NotTried,
+        },
         original: bench.original.clone(),
         notes: notes(&bench, base.as_ref(), is_random),
         floors,
@@ -234,14 +223,14 @@ fn notes(bench: &Bench<'_>, base: Option<&Base>, is_random: bool) -> Vec<String>
             bench.original.n_nan
         ));
     }
-    match base {
-        None => notes.push("No public model of the same architecture was tried: where one exists, attackers have it.".to_owned()),
-        Some(base) if base.n_matched() < base.n_tensors => notes.push(format!(
-            "The public model has {} of the {} weight tensors; channel means stood in for the others.",
+    if let Some(base) = base
+        && base.n_matched() < base.n_tensors
+    {
+        notes.push(format!(
+            "The public base has {} of the {} weight tensors; means of channels stood in for the others.",
             base.n_matched(),
             base.n_tensors
-        )),
-        Some(_) => {}
+        ));
     }
     notes.push("Fine-tuning was not tried: it takes a training framework, and with enough data it beats every figure here.".to_owned());
     notes

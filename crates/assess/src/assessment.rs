@@ -29,6 +29,8 @@ pub struct Assessment {
     pub metric: MetricRow,
     /// How far above its floor an attack may come and still count as held, in the metric's unit.
     pub margin: f64,
+    /// Whether the attacker has a public model of the same architecture.
+    pub public_base: PublicBase,
     /// The unprotected model.
     pub original: Measure,
     /// What an attacker gets without any weight that is encrypted.
@@ -39,6 +41,26 @@ pub struct Assessment {
     pub notes: Vec<String>,
     /// Seconds that all of it took.
     pub seconds: f64,
+}
+
+/// The public model that the attacker has: most models that people ship were fine-tuned from one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+#[non_exhaustive]
+pub enum PublicBase {
+    /// Nobody says whether there is one, and none was tried.
+    NotTried,
+    /// The caller says that there is none: the model was trained from nothing.
+    None,
+    /// Its weights were tried.
+    Tried {
+        /// What it is called.
+        model: String,
+        /// Weight tensors of the model that it has, too.
+        n_matched: usize,
+        /// Weight tensors of the model.
+        n_tensors: usize,
+    },
 }
 
 /// The ONNX Runtime that ran the model.
@@ -160,8 +182,10 @@ pub enum FloorKind {
     NextTier,
     /// The input in place of the output.
     PassThrough,
-    /// The model with a public model's elements for all that `full` encrypts.
-    FullBase,
+    /// The public base for all weights.
+    Base,
+    /// A probe on the features of the public base.
+    BaseProbe,
 }
 
 /// One way to protect the model, and what attacks get from it.
@@ -183,7 +207,7 @@ pub struct Candidate {
     pub opening: Option<Opening>,
     /// The attacks, in the order in which they were tried.
     pub attacks: Vec<AttackRow>,
-    /// The worst of the attacks' verdicts.
+    /// The worst of the attacks' verdicts; in place of [`Verdict::Holds`], [`Verdict::NotBroken`] where that was not shown.
     pub verdict: Verdict,
     /// The attack that decides the verdict: the one furthest above its floor; index into `attacks`.
     pub worst: Option<usize>,
@@ -244,15 +268,36 @@ pub enum Attack {
         /// Whether statistics of normalisations are then estimated anew, from data without labels.
         reestimated: bool,
     },
-    /// Trains a linear classifier on the features of a filled model: the best of some fills.
+    /// Trains a linear classifier on the features of a filled model: the best of some fills, layers and heads by
+    /// cross-validation on the labels.
     Probe {
         /// The labels that it has.
         n_labels: usize,
-        /// The fill whose features serve best.
+        /// The fill.
         fill: Fill,
+        /// Whether statistics of normalisations were then estimated anew.
+        reestimated: bool,
+        /// The classifier.
+        head: Head,
     },
-    /// Replaces what is encrypted from a public model of the same architecture.
-    PublicBase,
+}
+
+impl Attack {
+    /// Whether the attacker has the public base.
+    pub fn has_base(self) -> bool {
+        matches!(self, Attack::Fill { fill, .. } | Attack::Probe { fill, .. } if fill == Fill::PublicBase)
+    }
+}
+
+/// A linear classifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Head {
+    /// Ridge regression.
+    Ridge,
+    /// Multinomial logistic regression.
+    Logistic,
 }
 
 /// By what encrypted elements are replaced.
@@ -274,6 +319,8 @@ pub enum Fill {
     LowRank,
     /// Random numbers as for a model that is not trained, whatever is visible.
     Random,
+    /// The elements of a public model of the same architecture; where that has none, the mean of the channel.
+    PublicBase,
 }
 
 /// Whether a candidate holds against an attack.
@@ -283,6 +330,9 @@ pub enum Fill {
 pub enum Verdict {
     /// The interval's upper end is at most the floor and the margin.
     Holds,
+    /// Nothing that was tried breaks it, but not enough was tried to say that it holds: some weights are in clear, and nobody
+    /// tried a public base, or any real sample. Only candidates have this verdict, not attacks.
+    NotBroken,
     /// The samples are too few to say.
     Undecided {
         /// About how many would do; absent where no number would, or nothing was measured.
@@ -293,12 +343,13 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// 0 for the best, 2 for the worst.
+    /// 0 for the best, 3 for the worst.
     pub fn rank(self) -> u8 {
         match self {
             Verdict::Holds => 0,
-            Verdict::Undecided { .. } => 1,
-            Verdict::Leaks => 2,
+            Verdict::NotBroken => 1,
+            Verdict::Undecided { .. } => 2,
+            Verdict::Leaks => 3,
         }
     }
 }
@@ -307,6 +358,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Verdict::Holds => "holds",
+            Verdict::NotBroken => "not broken by what was tried",
             Verdict::Undecided { .. } => "undecided",
             Verdict::Leaks => "leaks",
         })
@@ -393,9 +445,21 @@ impl Candidate {
             .map_or(0.0, |measure| measure.value)
     }
 
-    /// The probe with `n_labels` labels.
+    /// The probe with `n_labels` labels, without the public base.
     pub fn probe(&self, n_labels: usize) -> Option<&AttackRow> {
-        let is_it = |row: &&AttackRow| matches!(row.attack, Attack::Probe { n_labels: n, .. } if n == n_labels);
+        self.probe_by(n_labels, false)
+    }
+
+    /// The probe with `n_labels` labels and the public base.
+    pub fn base_probe(&self, n_labels: usize) -> Option<&AttackRow> {
+        self.probe_by(n_labels, true)
+    }
+
+    fn probe_by(&self, wanted: usize, has_base: bool) -> Option<&AttackRow> {
+        let is_it = |row: &&AttackRow| {
+            matches!(row.attack, Attack::Probe { n_labels, .. } if n_labels == wanted)
+                && row.attack.has_base() == has_base
+        };
         self.attacks.iter().find(is_it)
     }
 }

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use onnxseal_plan::{Policy, Preset};
-
-use crate::assessment::{DataRow, EngineRow, Fill, Floor, FloorKind, Measure};
-use crate::attack::probe::{Features, features_of};
+use crate::assessment::{DataRow, EngineRow, Fill, Floor, FloorKind, Head, Measure};
+use crate::attack::base::Base;
+use crate::attack::normal::{self, Layer};
+use crate::attack::probe::{Features, HEADS, Probe, features_of};
 use crate::attack::{Instead, variant};
 use crate::data::{DataSet, fit, random};
 use crate::engine::{Batch, Engine, Files, Net, Optimization, OutputSpec, Samples, Table};
@@ -47,11 +47,20 @@ pub(crate) struct Ran {
     pub(crate) features: Vec<(String, Features)>,
 }
 
-/// The best of some probes.
+/// What a variant gives, or why ONNX Runtime does not run it, which is no error of the assessment.
+pub(crate) type Judged = std::result::Result<Measure, String>;
+
+/// The best of some probes, by cross-validation on the attacker's labels.
 #[derive(Clone, Debug)]
 pub(crate) struct Probed {
     pub(crate) n_labels: usize,
+    /// How many of the labels are right where others predict them.
+    n_right: usize,
+    pub(crate) fill: Fill,
+    /// Whether statistics were estimated anew.
+    pub(crate) reestimated: bool,
     pub(crate) layer: String,
+    pub(crate) head: Head,
     pub(crate) measure: Measure,
 }
 
@@ -213,48 +222,127 @@ impl<'a> Bench<'a> {
         self.judge.is_rate() && self.judge.n_classes.is_some() && !self.split.sizes.is_empty()
     }
 
-    /// What a probe with `n_labels` labels gets from features.
-    pub(crate) fn probe(&self, features: &Features, n_labels: usize) -> Result<Measure> {
-        let (labels, n_classes) = match (&self.judge.labels, self.judge.n_classes) {
-            (Some(labels), Some(n_classes)) => (labels, n_classes),
-            _ => return Err(Error::Usage("without classes there is no probe".into())),
-        };
-        let known = &self.split.attacker[..n_labels.min(self.split.attacker.len())];
-        let found = features.probe(known, labels, n_classes, &self.split.evaluation)?;
-        Ok(self.judge.rate(&found, &self.split.evaluation))
-    }
-
-    /// What probes get from the features of a run, for each number of labels: from the best layer.
+    /// Trains probes on the features of a model with this `fill`, with each number of labels; takes one among the `best` where
+    /// it gets more of the labels right that others predict.
     ///
     /// With the fewest labels every layer is tried; with more of them the last one, and the one that was best before.
-    pub(crate) fn probes(&self, ran: &Ran) -> Result<Vec<Probed>> {
-        let mut best: Vec<Probed> = Vec::new();
-        for n_labels in &self.split.sizes {
-            let before = best.first().map(|probed| probed.layer.clone());
-            let mut best_of_size: Option<Probed> = None;
-            for (i, (layer, features)) in ran.features.iter().enumerate() {
-                if i > 0 && before.as_ref().is_some_and(|before| before != layer) {
+    fn probe(
+        &self,
+        features: &[(String, Features)],
+        (fill, reestimated): (Fill, bool),
+        best: &mut Vec<Probed>,
+    ) -> Result<()> {
+        let Some(labels) = &self.judge.labels else {
+            return Ok(());
+        };
+        let mut before = None;
+        for &n_labels in &self.split.sizes {
+            let known = &self.split.attacker[..n_labels.min(self.split.attacker.len())];
+            let mut chosen: Option<(usize, Probe)> = None;
+            for (i, (_, features)) in features.iter().enumerate() {
+                if i > 0 && before.is_some_and(|before| before != i) {
                     continue;
                 }
-                let measure = self.probe(features, *n_labels)?;
-                let is_better = |best: &Probed| measure.value > best.measure.value;
-                if best_of_size.as_ref().is_none_or(is_better) {
-                    best_of_size = Some(Probed {
-                        n_labels: *n_labels,
-                        layer: layer.clone(),
-                        measure,
-                    });
+                let probe = features.probe(known, labels, &HEADS)?;
+                let is_better = |(_, best): &(usize, Probe)| probe.n_right > best.n_right;
+                if chosen.as_ref().is_none_or(is_better) {
+                    chosen = Some((i, probe));
                 }
             }
-            best.extend(best_of_size);
+            let Some((i, probe)) = chosen else { continue };
+            before = before.or(Some(i));
+            let earlier = best.iter().position(|best| best.n_labels == n_labels);
+            let Some((layer, features)) = features.get(i) else {
+                continue;
+            };
+            if earlier.is_some_and(|at| best[at].n_right >= probe.n_right) {
+                continue;
+            }
+            let classes = features.classes(&probe, &self.split.evaluation);
+            let probed = Probed {
+                n_labels,
+                n_right: probe.n_right,
+                fill,
+                reestimated,
+                layer: layer.clone(),
+                head: probe.head,
+                measure: self.judge.rate(&classes, &self.split.evaluation),
+            };
+            match earlier {
+                Some(at) => best[at] = probed,
+                None => best.push(probed),
+            }
         }
-        Ok(best)
+        Ok(())
     }
 
-    /// What an attacker gets without any weight that is encrypted.
+    /// Measures a filled model, and the same with statistics of `layers` estimated anew, if there are any; `probes` on both
+    /// are added where they are the best for this `fill` and others.
+    pub(crate) fn tried(
+        &self,
+        files: &Files,
+        layers: &[Layer],
+        fill: Fill,
+        mut probes: Option<&mut Vec<Probed>>,
+        name: &str,
+    ) -> Result<(Judged, Option<Judged>)> {
+        let ran = self.ran(files, probes.is_some(), name)?;
+        if let (Ok(ran), Some(best)) = (&ran, probes.as_deref_mut()) {
+            self.probe(&ran.features, (fill, false), best)?;
+        }
+        let plain = self.judged(ran, &self.rows)?;
+        if layers.is_empty() {
+            return Ok((plain, None));
+        }
+        let known = &self.split.attacker;
+        let ran = match normal::estimate(&self.engine, files, layers, &self.samples, known) {
+            Ok(files) => self.ran(&files, probes.is_some(), name)?,
+            Err(Error::Run { reason, .. }) => Err(reason),
+            Err(error) => return Err(error),
+        };
+        if let (Ok(ran), Some(best)) = (&ran, probes) {
+            self.probe(&ran.features, (fill, true), best)?;
+        }
+        // The attacker's samples have been used.
+        Ok((plain, Some(self.judged(ran, &self.split.evaluation)?)))
+    }
+
+    /// Runs a variant; the inner error says why ONNX Runtime does not.
+    pub(crate) fn ran(
+        &self,
+        files: &Files,
+        with_features: bool,
+        name: &str,
+    ) -> Result<std::result::Result<Ran, String>> {
+        match self.run(files, with_features, name) {
+            Ok(ran) => Ok(Ok(ran)),
+            Err(Error::Run { reason, .. } | Error::Output { reason, .. }) => Ok(Err(reason)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Measures what a run gave for the samples `rows`.
+    pub(crate) fn judged(
+        &self,
+        ran: std::result::Result<Ran, String>,
+        rows: &[usize],
+    ) -> Result<Judged> {
+        let ran = match ran {
+            Ok(ran) => ran,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let measured = match rows.len() == self.n {
+            true => self.judge.measure(&ran.answers, rows),
+            false => self.judge.measure(&ran.answers.picked(rows), rows),
+        };
+        measured.map(Ok)
+    }
+
+    /// What an attacker gets without any weight that is encrypted, and with the public `base`, if there is one.
     pub(crate) fn floors(
         &self,
         subject: &Subject,
+        base: Option<&Base>,
         is_random: bool,
         seed: u64,
     ) -> Result<Vec<Floor>> {
@@ -269,40 +357,61 @@ impl<'a> Bench<'a> {
         add(FloorKind::Constant, None, self.judge.constant(&self.rows)?);
         let has_probes = self.has_probes() && !is_random;
         if has_probes {
-            let raw = Features::of(&self.raw());
-            for size in &self.split.sizes {
-                self.step("floor: probe on the inputs")?;
-                add(FloorKind::RawProbe, Some(*size), self.probe(&raw, *size)?);
+            self.step("floor: probe on the inputs")?;
+            let raw = [("inputs".to_owned(), Features::of(&self.raw()))];
+            let mut probes = Vec::new();
+            self.probe(&raw, (Fill::Random, false), &mut probes)?;
+            for probed in probes {
+                add(FloorKind::RawProbe, Some(probed.n_labels), probed.measure);
             }
         }
-        let full = Hidden::of_policy(subject, &Policy::preset(Preset::Full))?;
-        let mut best: Option<Measure> = None;
-        let mut probes: Vec<Option<Measure>> = vec![None; self.split.sizes.len()];
+        let everything = Hidden::everything(subject)?;
+        let (mut best, mut probes) = (None, Vec::new());
         for i in 0..N_SEEDS {
             self.step("floor: random weights")?;
-            let random = variant(
-                subject.files(),
-                &full,
-                Instead::Fill(Fill::Random),
-                seed.wrapping_add(i),
-            );
+            let instead = Instead::Fill(Fill::Random);
+            let random = variant(subject.files(), &everything, instead, seed.wrapping_add(i));
             let ran = self.run(&random.files, has_probes, "the model with random weights")?;
+            self.probe(&ran.features, (Fill::Random, false), &mut probes)?;
             keep(&mut best, self.judge.measure(&ran.answers, &self.rows)?);
-            if has_probes {
-                for (probed, best) in self.probes(&ran)?.into_iter().zip(&mut probes) {
-                    keep(best, probed.measure);
-                }
-            }
         }
         if let Some(best) = best {
             add(FloorKind::FullRandom, None, best);
         }
-        for (size, best) in self.split.sizes.iter().zip(probes) {
-            if let Some(best) = best {
-                add(FloorKind::FullProbe, Some(*size), best);
-            }
+        for probed in probes {
+            add(FloorKind::FullProbe, Some(probed.n_labels), probed.measure);
+        }
+        let Some(base) = base else { return Ok(floors) };
+        self.step("floor: public base")?;
+        let alone = variant(subject.files(), &everything, Instead::Base(base), seed).files;
+        let layers = normal::layers(&subject.located()?, &everything, &base.convolutions);
+        let (mut best, mut probes) = (None, Vec::new());
+        let probing = has_probes.then_some(&mut probes);
+        let (plain, again) = self.tried(&alone, &layers, Fill::PublicBase, probing, "the base")?;
+        for measure in [Some(plain), again].into_iter().flatten().flatten() {
+            keep(&mut best, measure);
+        }
+        if let Some(best) = best {
+            add(FloorKind::Base, None, best);
+        }
+        for probed in probes {
+            add(FloorKind::BaseProbe, Some(probed.n_labels), probed.measure);
         }
         Ok(floors)
+    }
+
+    /// The public model `base`, matched to `subject`.
+    ///
+    /// # Errors
+    /// As [`Base::of`], and as [`Bench::run`].
+    pub(crate) fn base(&self, subject: &Subject, public: &Subject, seed: u64) -> Result<Base> {
+        let everything = Hidden::everything(subject)?;
+        let mut base = Base::of(&everything, public)?;
+        let alone = variant(subject.files(), &everything, Instead::Base(&base), seed).files;
+        let (model, known) = (subject.located()?, &self.split.attacker);
+        base.convolutions =
+            normal::convolutions(&model, &self.engine, &alone, &self.samples, known)?;
+        Ok(base)
     }
 }
 

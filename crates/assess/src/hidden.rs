@@ -64,6 +64,18 @@ impl Hidden {
         Hidden::of_policy_above(subject, policy, 0)
     }
 
+    /// Every element of every weight tensor that can be encrypted.
+    ///
+    /// # Errors
+    /// As [`of_policy`](Hidden::of_policy).
+    pub fn everything(subject: &Subject) -> Result<Hidden> {
+        let mut hidden = Hidden::of_policy(subject, &Policy::preset(Preset::Full))?;
+        for tensor in &mut hidden.tensors {
+            tensor.ranges = std::iter::once(0..tensor.n_elements).collect();
+        }
+        Ok(hidden)
+    }
+
     /// What `policy` encrypts of a model for tiers above `tier`: what somebody lacks who has that tier's key. Tier 0 has no
     /// key.
     ///
@@ -171,6 +183,11 @@ impl Hidden {
             hidden.tensors.push(found);
         }
         hidden
+    }
+
+    /// Whether no element is in clear that can be encrypted.
+    pub fn is_everything(&self) -> bool {
+        self.tensors.iter().all(HiddenTensor::is_whole)
     }
 
     /// Bytes that are encrypted.

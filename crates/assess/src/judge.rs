@@ -3,8 +3,8 @@
 use crate::assessment::{Interval, Measure, MetricKind, MetricRow};
 use crate::engine::Table;
 use crate::error::{Error, Result};
+use crate::heads::largest;
 use crate::metric::{Answers, Metric};
-use crate::ridge::largest;
 use crate::stats::{of_mean, wilson};
 
 /// The largest ratio that is told of outputs that are the same, in dB.

@@ -1,5 +1,6 @@
 //! What an attacker learns from labelled samples: ridge regression on features that are visible.
 
+use crate::assessment::Head;
 use crate::attack::probe::Features;
 use crate::engine::Table;
 use crate::error::Result;
@@ -13,13 +14,7 @@ const DRAWS: u64 = 5;
 ///
 /// # Errors
 /// [`crate::Error::Usage`] where there are too few samples.
-pub fn accuracy(
-    features: &Table,
-    labels: &[i64],
-    n_classes: usize,
-    n: usize,
-    seed: u64,
-) -> Result<f64> {
+pub fn accuracy(features: &Table, labels: &[i64], n: usize, seed: u64) -> Result<f64> {
     let features = Features::whole(features);
     let labels: Vec<u32> = (labels.iter())
         .map(|label| u32::try_from(*label).unwrap_or(u32::MAX))
@@ -28,7 +23,8 @@ pub fn accuracy(
     for draw in 0..DRAWS {
         let order = shuffled(labels.len(), &mut rng(seed.wrapping_add(draw), "learn"));
         let (train, test) = order.split_at(n.min(order.len()));
-        let found = features.probe(train, &labels, n_classes, test)?;
+        let probe = features.probe(train, &labels, &[Head::Ridge])?;
+        let found = features.classes(&probe, test);
         let is_right = |(class, row): &(&Option<usize>, &usize)| {
             class.map(|class| class as u32) == labels.get(**row).copied()
         };

@@ -2,9 +2,10 @@
 //!
 //! [`assess`] tries attacks that take forward passes alone, on ONNX Runtime, which [`Engine`] finds and loads when it is
 //! first needed: running the file as it is; filling what is encrypted by what the rest suggests, with statistics of
-//! BatchNormalization estimated anew; linear probes on features; a public model of the same architecture. Each is held
-//! against what the attacker gets without any encrypted weight, its *floor*, and the [`Assessment`] says where the model
-//! holds and where it leaks. [`DataSet`] reads data, [`Metric`] lets the caller measure in another way.
+//! normalisations estimated anew; linear probes on features; all of these with the weights of a public model of the same
+//! architecture ([`PublicModel`]). Each is held against what the attacker gets without any encrypted weight, its *floor*, and
+//! the [`Assessment`] says where the model holds and where it leaks. [`DataSet`] reads data, [`Metric`] lets the caller
+//! measure in another way.
 //!
 //! [`report`] makes a page and pictures of it.
 //!
@@ -38,6 +39,7 @@ pub mod candidates;
 pub mod data;
 pub mod engine;
 mod error;
+mod heads;
 pub mod hidden;
 mod judge;
 pub mod learn;
@@ -47,7 +49,6 @@ mod options;
 mod random;
 mod rank;
 pub mod report;
-mod ridge;
 mod sealed;
 pub mod stats;
 mod subject;
@@ -63,7 +64,7 @@ pub use error::{Error, Result};
 pub use hidden::{Hidden, HiddenTensor};
 pub use metric::{Answers, CommandMetric, Metric};
 pub use onnxseal_plan::{Ranking, Role};
-pub use options::{NamedPolicy, Options, Progress, Silent};
+pub use options::{NamedPolicy, Options, Progress, PublicModel, Silent};
 pub use rank::{Method, rank};
 pub use subject::Subject;
 pub use tune::{Tuning, tune};

@@ -24,6 +24,18 @@ impl From<Preset> for NamedPolicy {
     }
 }
 
+/// A public model that the attacker has, from which the model was fine-tuned.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum PublicModel<'a> {
+    /// Nobody says: a candidate that leaves weights in clear is then never said to hold.
+    #[default]
+    Unknown,
+    /// There is none: the model was trained from nothing.
+    None,
+    /// This one.
+    Known(&'a Subject),
+}
+
 /// How a model is assessed.
 #[non_exhaustive]
 pub struct Options<'a> {
@@ -39,8 +51,8 @@ pub struct Options<'a> {
     pub output: Option<String>,
     /// The caller's metric.
     pub metric: Option<&'a dyn Metric>,
-    /// A public model of the same architecture, which the attacker has.
-    pub base: Option<&'a Subject>,
+    /// Whether the attacker has a public model of the same architecture.
+    pub base: PublicModel<'a>,
     /// How data are fitted to the inputs.
     pub data: DataOptions,
     /// Random samples, where there are no data.
@@ -58,7 +70,7 @@ impl Default for Options<'_> {
             margin: None,
             output: None,
             metric: None,
-            base: None,
+            base: PublicModel::Unknown,
             data: DataOptions::default(),
             n_random: 256,
             measures_opening: true,

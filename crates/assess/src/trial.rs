@@ -3,9 +3,9 @@
 use crate::assessment::{Attack, AttackRow, Candidate, Fill, Floor, FloorKind, Measure, Verdict};
 use crate::attack::base::Base;
 use crate::attack::{Instead, normal, variant};
-use crate::bench::{Bench, N_SEEDS, Probed, Ran, keep};
+use crate::bench::{Bench, Judged, N_SEEDS, Probed, keep};
 use crate::engine::Files;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::hidden::Hidden;
 use crate::options::Options;
 use crate::stats::verdict;
@@ -25,11 +25,12 @@ const FILLS: [Fill; 6] = [
 const FILLS_OF_WHOLE: [Fill; 2] = [Fill::Zero, Fill::Random];
 
 /// Fills whose features a probe is trained on.
-const OF_PROBES: [Fill; 4] = [
+const OF_PROBES: [Fill; 5] = [
     Fill::Zero,
     Fill::ChannelMean,
     Fill::ChannelGaussian,
     Fill::Random,
+    Fill::PublicBase,
 ];
 
 /// One candidate under attack.
@@ -38,6 +39,10 @@ pub(crate) struct Trial<'t> {
     pub(crate) subject: &'t Subject,
     pub(crate) hidden: &'t Hidden,
     pub(crate) floors: &'t [Floor],
+    /// The public base, where there is one.
+    pub(crate) base: Option<&'t Base>,
+    /// Whether all was tried that a candidate with weights in clear must hold against.
+    pub(crate) is_thorough: bool,
     pub(crate) options: &'t Options<'t>,
     pub(crate) is_random: bool,
     pub(crate) name: &'t str,
@@ -52,157 +57,94 @@ impl Trial<'_> {
     ///
     /// # Errors
     /// As [`assess`](crate::assess()).
-    pub(crate) fn run(&self, base: Option<&Base>) -> Result<Candidate> {
+    pub(crate) fn run(&self) -> Result<Candidate> {
         let (bench, hidden) = (self.bench, self.hidden);
         let mut notes = Vec::new();
         let mut attacks = Vec::new();
         let model = self.subject.located()?;
-        let layers = normal::layers(&model, hidden);
+        let norms = normal::layers(&model, hidden, &[]);
         let is_partial = hidden
             .tensors
             .iter()
             .any(|tensor| tensor.n_hidden() > 0 && !tensor.is_whole());
-        let fills: &[Fill] = if is_partial { &FILLS } else { &FILLS_OF_WHOLE };
+        let mut fills: Vec<Fill> = match is_partial {
+            true => FILLS.to_vec(),
+            false => FILLS_OF_WHOLE.to_vec(),
+        };
+        fills.extend(self.base.map(|_| Fill::PublicBase));
         let has_probes = bench.has_probes() && !self.is_random;
         if hidden.encrypted_bytes() == 0 {
             notes.push("nothing is encrypted".to_owned());
         }
 
         bench.step(&format!("{}: as it is", self.name))?;
-        let as_it_is = match self.as_it_is {
-            None => self.measured(Instead::Ciphertext, 0, &mut notes)?,
-            Some(files) => self.judged(self.ran(files, false)?, &bench.rows)?,
-        };
-        let row = self.fill_row(Attack::AsItIs, "as it is", [as_it_is])?;
-        attacks.push(row);
-
-        let mut probes: Vec<(Fill, Probed)> = Vec::new();
-        let mut probe = |fill: Fill, ran: &Ran| -> Result<()> {
-            for found in bench.probes(ran)? {
-                match probes
-                    .iter_mut()
-                    .find(|(_, best)| best.n_labels == found.n_labels)
-                {
-                    Some((_, best)) if found.measure.value <= best.measure.value => {}
-                    Some(best) => *best = (fill, found),
-                    None => probes.push((fill, found)),
-                }
+        let ran = match self.as_it_is {
+            Some(files) => bench.ran(files, false, self.name)?,
+            None => {
+                let (files, seed) = (self.subject.files(), self.options.seed);
+                let changed = variant(files, hidden, Instead::Ciphertext, seed);
+                bench.ran(&changed.files, false, self.name)?
             }
-            Ok(())
         };
+        let as_it_is = bench.judged(ran, &bench.rows)?;
+        attacks.push(self.fill_row(Attack::AsItIs, "as it is", [as_it_is])?);
+
+        // By those without the public base, and those that have it.
+        let (mut probes, mut base_probes) = (Vec::new(), Vec::new());
         // A probe also looks at features of random weights, which are no attack of their own where others are visible.
-        let only_probed = OF_PROBES
+        let only_probed = [Fill::Random];
+        let only_probed = only_probed
             .iter()
-            .filter(|fill| has_probes && !fills.contains(fill) && is_partial);
+            .filter(|fill| has_probes && !fills.contains(fill));
         for fill in fills.iter().chain(only_probed) {
             let is_attack = fills.contains(fill);
             let n_seeds = match fill {
                 Fill::ChannelGaussian | Fill::Random if is_attack => N_SEEDS,
                 _ => 1,
             };
+            let (instead, layers, best) = match (fill, self.base) {
+                (Fill::PublicBase, Some(base)) => {
+                    let layers = normal::layers(&model, hidden, &base.convolutions);
+                    (Instead::Base(base), layers, &mut base_probes)
+                }
+                _ => (Instead::Fill(*fill), norms.clone(), &mut probes),
+            };
             let (mut plain, mut reestimated) = (Vec::new(), Vec::new());
             for i in 0..n_seeds {
                 bench.step(&format!("{}: {}", self.name, name_of(*fill)))?;
                 let probed = has_probes && i == 0 && OF_PROBES.contains(fill);
                 let seed = self.options.seed.wrapping_add(i);
-                let filled = variant(self.subject.files(), hidden, Instead::Fill(*fill), seed);
+                let filled = variant(self.subject.files(), hidden, instead, seed);
                 notes.extend(filled.notes);
-                let ran = self.ran(&filled.files, probed)?;
-                if let (true, Ok(ran)) = (probed, &ran) {
-                    probe(*fill, ran)?;
-                }
-                plain.push(self.judged(ran, &bench.rows)?);
-                if !layers.is_empty() {
-                    let known = &bench.split.attacker;
-                    let estimated = normal::estimate(
-                        &bench.engine,
-                        &filled.files,
-                        &layers,
-                        &bench.samples,
-                        known,
-                    );
-                    let ran = match estimated {
-                        Ok(files) => self.ran(&files, probed)?,
-                        Err(Error::Run { reason, .. }) => Err(reason),
-                        Err(error) => return Err(error),
-                    };
-                    if let (true, Ok(ran)) = (probed, &ran) {
-                        probe(*fill, ran)?;
-                    }
-                    // The attacker's samples have been used.
-                    reestimated.push(self.judged(ran, &bench.split.evaluation)?);
-                }
+                let best = probed.then_some(&mut *best);
+                let (judged, again) =
+                    bench.tried(&filled.files, &layers, *fill, best, self.name)?;
+                plain.push(judged);
+                reestimated.extend(again);
             }
             if !is_attack {
                 continue;
             }
-            let name = format!("{} fill", name_of(*fill));
-            attacks.push(self.fill_row(
-                Attack::Fill {
-                    fill: *fill,
-                    reestimated: false,
-                },
-                &name,
-                plain,
-            )?);
-            if !layers.is_empty() {
+            let name = match fill {
+                Fill::PublicBase => name_of(*fill).to_owned(),
+                _ => format!("{} fill", name_of(*fill)),
+            };
+            let again = format!("{name}, statistics estimated anew");
+            let rows = [(name, false, plain), (again, true, reestimated)];
+            for (name, reestimated, judged) in rows.into_iter().filter(|row| !row.2.is_empty()) {
                 let attack = Attack::Fill {
                     fill: *fill,
-                    reestimated: true,
-                };
-                attacks.push(self.fill_row(
-                    attack,
-                    &format!("{name}, statistics estimated anew"),
                     reestimated,
-                )?);
+                };
+                attacks.push(self.fill_row(attack, &name, judged)?);
             }
         }
-
-        for (fill, probed) in probes {
-            attacks.push(self.probe_row(fill, probed));
-        }
-        if let Some(base) = base {
-            bench.step(&format!("{}: public base", self.name))?;
-            let measured = self.measured(Instead::Base(base, Fill::ChannelMean), 0, &mut notes)?;
-            attacks.push(self.fill_row(Attack::PublicBase, "public base", [measured])?);
+        for probed in probes.into_iter().chain(base_probes) {
+            attacks.push(self.probe_row(probed));
         }
         notes.sort();
         notes.dedup();
         Ok(self.candidate(attacks, notes))
-    }
-
-    /// Runs a variant; the inner error says why ONNX Runtime does not, which is no error of the assessment.
-    fn ran(&self, files: &Files, with_features: bool) -> Result<std::result::Result<Ran, String>> {
-        match self.bench.run(files, with_features, self.name) {
-            Ok(ran) => Ok(Ok(ran)),
-            Err(Error::Run { reason, .. } | Error::Output { reason, .. }) => Ok(Err(reason)),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Measures what a run gave for the samples `rows`.
-    fn judged(&self, ran: std::result::Result<Ran, String>, rows: &[usize]) -> Result<Judged> {
-        let ran = match ran {
-            Ok(ran) => ran,
-            Err(reason) => return Ok(Err(reason)),
-        };
-        if rows.len() == self.bench.n {
-            return self
-                .bench
-                .judge
-                .measure(&ran.answers, &self.bench.rows)
-                .map(Ok);
-        }
-        let answers = ran.answers.picked(rows);
-        self.bench.judge.measure(&answers, rows).map(Ok)
-    }
-
-    fn measured(&self, instead: Instead<'_>, seed: u64, notes: &mut Vec<String>) -> Result<Judged> {
-        let seed = self.options.seed.wrapping_add(seed);
-        let changed = variant(self.subject.files(), self.hidden, instead, seed);
-        notes.extend(changed.notes);
-        let ran = self.ran(&changed.files, false)?;
-        self.judged(ran, &self.bench.rows)
     }
 
     /// The row of an attack without labels: of several seeds, the one that gets most.
@@ -222,11 +164,7 @@ impl Trial<'_> {
                 Err(reason) => note = Some(format!("ONNX Runtime does not run it: {reason}")),
             }
         }
-        let kinds: &[FloorKind] = match attack {
-            Attack::PublicBase => &[FloorKind::Constant, FloorKind::FullBase],
-            _ => &[FloorKind::Constant, FloorKind::FullRandom],
-        };
-        let (floor, floor_kind) = self.floor(kinds, None);
+        let (floor, floor_kind) = self.floor(attack);
         let verdict = match &best {
             Some(measure) => self.verdict(measure, floor),
             // Whoever cannot run it gets nothing from it.
@@ -248,26 +186,26 @@ impl Trial<'_> {
         })
     }
 
-    fn probe_row(&self, fill: Fill, probed: Probed) -> AttackRow {
-        let Probed {
-            n_labels,
-            layer,
-            measure,
-        } = probed;
-        let kinds = [
-            FloorKind::Constant,
-            FloorKind::RawProbe,
-            FloorKind::FullProbe,
-        ];
-        let (floor, floor_kind) = self.floor(&kinds, Some(n_labels));
-        let verdict = self.verdict(&measure, floor);
+    fn probe_row(&self, probed: Probed) -> AttackRow {
+        let attack = Attack::Probe {
+            n_labels: probed.n_labels,
+            fill: probed.fill,
+            reestimated: probed.reestimated,
+            head: probed.head,
+        };
+        let (floor, floor_kind) = self.floor(attack);
+        let verdict = self.verdict(&probed.measure, floor);
         let note = (!self.bench.judge.has_labels())
             .then(|| "the labels are the original's answers".to_owned());
+        let on_base = match attack.has_base() {
+            true => " on the public base",
+            false => "",
+        };
         AttackRow {
-            attack: Attack::Probe { n_labels, fill },
-            layer: Some(layer),
-            name: format!("probe with {n_labels} labels"),
-            measure: Some(measure),
+            attack,
+            layer: Some(probed.layer),
+            name: format!("probe{on_base} with {} labels", probed.n_labels),
+            measure: Some(probed.measure),
             seeds: Vec::new(),
             floor,
             floor_kind,
@@ -276,22 +214,27 @@ impl Trial<'_> {
         }
     }
 
-    /// The highest of the floors of these kinds, with so many labels or none.
-    fn floor(&self, kinds: &[FloorKind], n_labels: Option<usize>) -> (f64, FloorKind) {
-        if let Some((_, next)) = self.tier {
-            return (next - 2.0 * self.bench.margin, FloorKind::NextTier);
-        }
-        let applies = |floor: &&Floor| {
-            kinds.contains(&floor.kind) && (floor.n_labels.is_none() || floor.n_labels == n_labels)
+    /// The highest of the floors that apply to an attack.
+    fn floor(&self, attack: Attack) -> (f64, FloorKind) {
+        let n_labels = match attack {
+            Attack::Probe { n_labels, .. } => Some(n_labels),
+            _ => None,
         };
-        let highest = self
-            .floors
-            .iter()
-            .filter(applies)
-            .max_by(|a, b| a.measure.value.total_cmp(&b.measure.value));
-        highest.map_or((0.0, FloorKind::Constant), |floor| {
-            (floor.measure.value, floor.kind)
-        })
+        let applies = |floor: &&Floor| {
+            let has_base = matches!(floor.kind, FloorKind::Base | FloorKind::BaseProbe);
+            // Whoever has a tier's edition is not held against those who have no key, but for what the base gives them.
+            (attack.has_base() || !has_base)
+                && (has_base || self.tier.is_none())
+                && (floor.n_labels.is_none() || floor.n_labels == n_labels)
+        };
+        let next_tier = self.tier.map(|(_, next)| {
+            let below = next - 2.0 * self.bench.margin;
+            (below, FloorKind::NextTier)
+        });
+        let floors = self.floors.iter().filter(applies);
+        let floors = floors.map(|floor| (floor.measure.value, floor.kind));
+        let highest = floors.chain(next_tier).max_by(|a, b| a.0.total_cmp(&b.0));
+        highest.unwrap_or((0.0, FloorKind::Constant))
     }
 
     fn verdict(&self, measure: &Measure, floor: f64) -> Verdict {
@@ -323,6 +266,13 @@ impl Trial<'_> {
         let (worst, best_fill) = (worst.map(|(i, _)| i), best_fill.map(|(i, _)| i));
         let (weight_bytes, encrypted_bytes) =
             (self.hidden.weight_bytes, self.hidden.encrypted_bytes());
+        let verdict = worst.and_then(|i| attacks.get(i));
+        let verdict = match verdict.map_or(Verdict::Holds, |row| row.verdict) {
+            Verdict::Holds if !self.is_thorough && !self.hidden.is_everything() => {
+                Verdict::NotBroken
+            }
+            verdict => verdict,
+        };
         Candidate {
             name: self.name.to_owned(),
             tier: self.tier.map(|(tier, _)| tier.to_owned()),
@@ -330,9 +280,7 @@ impl Trial<'_> {
             encrypted_bytes,
             share: encrypted_bytes as f64 / weight_bytes.max(1) as f64,
             opening: None,
-            verdict: worst
-                .and_then(|i| attacks.get(i))
-                .map_or(Verdict::Holds, |row| row.verdict),
+            verdict,
             attacks,
             worst,
             best_fill,
@@ -341,9 +289,6 @@ impl Trial<'_> {
         }
     }
 }
-
-/// What an attack gets, or why ONNX Runtime does not run it.
-type Judged = std::result::Result<Measure, String>;
 
 /// A fill's name for people.
 fn name_of(fill: Fill) -> &'static str {
@@ -355,5 +300,6 @@ fn name_of(fill: Fill) -> &'static str {
         Fill::Neighbours => "neighbours",
         Fill::LowRank => "low rank",
         Fill::Random => "random",
+        Fill::PublicBase => "public base",
     }
 }

@@ -4,7 +4,7 @@ use onnxseal_plan::{Policy, Tier};
 use serde::Serialize;
 
 use crate::assessment::{DataRow, EngineRow, Floor, FloorKind, Measure, MetricRow};
-use crate::attack::probe::Features;
+use crate::attack::probe::{Features, HEADS};
 use crate::bench::Bench;
 use crate::data::DataSet;
 use crate::engine::{Files, Table};
@@ -292,15 +292,12 @@ impl Tuner<'_> {
         };
         let constant = bench.judge.constant(evaluation)?;
         let mut floors = vec![floor(FloorKind::Constant, None, constant)];
-        if let (true, Some(labels), Some(n_classes)) = (
-            bench.has_probes(),
-            &bench.judge.labels,
-            bench.judge.n_classes,
-        ) {
+        if let (true, Some(labels)) = (bench.has_probes(), &bench.judge.labels) {
             let raw = Features::of(&bench.raw());
             let n_labels = bench.split.sizes.first().copied().unwrap_or(0);
             let known = &self.calibration[..n_labels.min(self.calibration.len())];
-            let found = raw.probe(known, labels, n_classes, evaluation)?;
+            let probe = raw.probe(known, labels, &HEADS)?;
+            let found = raw.classes(&probe, evaluation);
             let measure = bench.judge.rate(&found, evaluation);
             floors.push(floor(FloorKind::RawProbe, Some(known.len()), measure));
         }

@@ -80,8 +80,8 @@ pub fn run(args: &Attack, quiet: bool) -> Result<()> {
             for n in LABELLED.into_iter().filter(|n| n * 2 <= data.n) {
                 found.push(Found {
                     attack: format!("answers to {n} samples with labels"),
-                    got: learn::accuracy(&answers, labels, k, n, args.data.seed)?,
-                    floor: learn::accuracy(&features, labels, k, n, args.data.seed)?,
+                    got: learn::accuracy(&answers, labels, n, args.data.seed)?,
+                    floor: learn::accuracy(&features, labels, n, args.data.seed)?,
                     what: "accuracy; beside it, from features",
                 });
             }

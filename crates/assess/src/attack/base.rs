@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use onnxseal_plan::{Policy, Preset};
-
+use crate::attack::normal::Layer;
 use crate::engine::Files;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::subject::Subject;
+use crate::weights::{Numbers, decode, encode, numbers};
 
 /// A public model, with its tensors matched to those of the model that is assessed.
 #[derive(Debug)]
@@ -17,47 +17,62 @@ pub(crate) struct Base {
     matched: HashMap<String, HiddenTensor>,
     /// Weight tensors of the model that is assessed.
     pub(crate) n_tensors: usize,
+    /// Convolutions of the model that is assessed, with the statistics that their outputs have in the base.
+    pub(crate) convolutions: Vec<Layer>,
 }
 
 impl Base {
     /// Matches the weight tensors of `base` to those of `of`: by name where shape and type agree; the others in their
-    /// order, to the next one with the same operator type, shape and type.
+    /// order, to the next one with the same operator type and shape. All types of floats count as one.
     ///
     /// # Errors
-    /// [`Error::Model`](crate::Error::Model).
+    /// [`Error::Model`]; [`Error::Usage`] where less than half of the weights have a match: attacks with such a base say
+    /// nothing.
     pub(crate) fn of(of: &Hidden, base: &Subject) -> Result<Base> {
-        let weights = Hidden::of_policy(base, &Policy::preset(Preset::Full))?.tensors;
+        let weights = Hidden::everything(base)?.tensors;
         let mut left: Vec<Option<HiddenTensor>> = weights.into_iter().map(Some).collect();
-        let is_like =
-            |a: &HiddenTensor, b: &HiddenTensor| a.dims == b.dims && a.data_type == b.data_type;
+        let is_float = |tensor: &HiddenTensor| numbers(tensor.data_type) == Some(Numbers::Float);
+        let is_like = |a: &HiddenTensor, b: &HiddenTensor| {
+            a.dims == b.dims && (a.data_type == b.data_type || (is_float(a) && is_float(b)))
+        };
+        let by_name = |a: &HiddenTensor, b: &HiddenTensor| a.name == b.name && is_like(a, b);
+        let by_order = |a: &HiddenTensor, b: &HiddenTensor| {
+            a.op_type == b.op_type && a.role == b.role && is_like(a, b)
+        };
         let mut matched = HashMap::new();
-        for tensor in &of.tensors {
-            let same = |b: &&mut Option<HiddenTensor>| {
-                b.as_ref()
-                    .is_some_and(|b| b.name == tensor.name && is_like(b, tensor))
-            };
-            if let Some(found) = left.iter_mut().find(same).and_then(Option::take) {
-                matched.insert(tensor.path.clone(), found);
+        let ways: [&dyn Fn(&HiddenTensor, &HiddenTensor) -> bool; 2] = [&by_name, &by_order];
+        for suits in ways {
+            for tensor in &of.tensors {
+                if matched.contains_key(&tensor.path) {
+                    continue;
+                }
+                let suits =
+                    |b: &&mut Option<HiddenTensor>| b.as_ref().is_some_and(|b| suits(tensor, b));
+                if let Some(found) = left.iter_mut().find(suits).and_then(Option::take) {
+                    matched.insert(tensor.path.clone(), found);
+                }
             }
         }
-        for tensor in &of.tensors {
-            if matched.contains_key(&tensor.path) {
-                continue;
-            }
-            let next = |b: &&mut Option<HiddenTensor>| {
-                b.as_ref().is_some_and(|b| {
-                    b.op_type == tensor.op_type && b.role == tensor.role && is_like(b, tensor)
-                })
-            };
-            if let Some(found) = left.iter_mut().find(next).and_then(Option::take) {
-                matched.insert(tensor.path.clone(), found);
-            }
+        let has_match = |tensor: &&HiddenTensor| matched.contains_key(&tensor.path);
+        let of_base: u64 = of
+            .tensors
+            .iter()
+            .filter(has_match)
+            .map(HiddenTensor::bytes)
+            .sum();
+        if of_base * 2 < of.encrypted_bytes() {
+            return Err(Error::Usage(format!(
+                "{} is no public base of this model: of {} weight tensors it has {}, with less than half of the bytes",
+                base.name,
+                of.tensors.len(),
+                matched.len()
+            )));
         }
-        let n_tensors = of.tensors.len();
         Ok(Base {
             files: base.files().clone(),
             matched,
-            n_tensors,
+            n_tensors: of.tensors.len(),
+            convolutions: Vec::new(),
         })
     }
 
@@ -69,6 +84,13 @@ impl Base {
     /// The base's elements for a tensor, one after the other.
     pub(crate) fn elements(&self, tensor: &HiddenTensor) -> Option<Vec<u8>> {
         let found = self.matched.get(&tensor.path)?;
-        Some(found.gather(&self.files))
+        let theirs = found.gather(&self.files);
+        if found.data_type == tensor.data_type {
+            return Some(theirs);
+        }
+        let values = decode(found.data_type, &theirs, found.n_elements)?;
+        let mut elements = vec![0; tensor.bytes() as usize];
+        encode(tensor.data_type, &values, 0..values.len(), &mut elements);
+        Some(elements)
     }
 }

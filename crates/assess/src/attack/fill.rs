@@ -136,7 +136,8 @@ pub(super) fn fill(
                 ));
             }
         }
-        Fill::Random => {}
+        // The one was made above; elements of a base are no fill of this kind.
+        Fill::Random | Fill::PublicBase => {}
     }
     None
 }

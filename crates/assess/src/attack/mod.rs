@@ -24,8 +24,8 @@ pub(crate) enum Instead<'b> {
     Ciphertext,
     /// What a fill says.
     Fill(Fill),
-    /// The elements of another model, and a fill where that has none.
-    Base(&'b base::Base, Fill),
+    /// The elements of another model, and the means of channels where that has none.
+    Base(&'b base::Base),
 }
 
 /// A model with something in place of what is encrypted.
@@ -90,9 +90,9 @@ fn elements(
             }
             return bytes;
         }
-        Instead::Base(base, fill) => match base.elements(tensor) {
+        Instead::Base(base) => match base.elements(tensor) {
             Some(of_base) => return of_base,
-            None => fill,
+            None => Fill::ChannelMean,
         },
         Instead::Fill(fill) => fill,
     };

@@ -1,18 +1,21 @@
-//! Statistics of BatchNormalization, estimated anew from inputs without labels.
+//! Statistics inside a filled model, estimated anew from inputs without labels.
 //!
-//! LayerNormalization and its like keep none: a fill of their scales is all there is to do.
+//! BatchNormalization gets the statistics that the filled model's own values have. Most exporters fold it into the Conv
+//! before it, and what is left of its scale and shift is what the Conv's channels have for mean and deviation: with a public
+//! base, each channel of a Conv is scaled and shifted until it has those of the base on the same inputs.
+//! LayerNormalization and its like keep no statistics: a fill of their scales is all there is to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use onnxseal_onnx::Model;
-use onnxseal_onnx::model::TensorRole;
+use onnxseal_onnx::model::{Node, TensorRole};
 use onnxseal_plan::Role;
 
 use crate::attack::replaced;
 use crate::engine::{Engine, Files, Net, Samples, Table};
 use crate::error::Result;
 use crate::hidden::{Hidden, HiddenTensor};
-use crate::weights::{Numbers, encode, numbers};
+use crate::weights::{Numbers, decode, encode, numbers};
 
 /// Rounds, at most: after round k the first k layers are right.
 const MAX_ROUNDS: usize = 16;
@@ -20,59 +23,150 @@ const MAX_ROUNDS: usize = 16;
 /// Samples that statistics are estimated from, at most.
 const MAX_SAMPLES: usize = 256;
 
-/// A BatchNormalization of the main graph whose statistics are initializers.
+/// Samples of a run, whose values are in memory at once.
+const AT_ONCE: usize = 16;
+
+/// What a channel is scaled by, at most.
+const MAX_GAIN: f64 = 10.0;
+
+/// A layer whose statistics are estimated anew.
 #[derive(Clone, Debug)]
 pub(crate) struct Layer {
-    input: String,
-    mean: HiddenTensor,
-    variance: HiddenTensor,
+    /// Place of its node among those of the main graph.
+    node: usize,
+    /// The value that the statistics are of.
+    value: String,
+    n_channels: usize,
+    kind: Kind,
 }
 
-/// The layers whose statistics an attacker has reason to estimate: those that come after something encrypted, or are
-/// encrypted themselves, in file order.
-pub(crate) fn layers(model: &Model<'_>, hidden: &Hidden) -> Vec<Layer> {
-    let tensor = |name: &str, role| {
-        let found = model.tensors.iter().find(|tensor| {
-            tensor.name == name
-                && tensor.graph == model.main()
-                && tensor.place == TensorRole::Initializer
-        });
-        let mut tensor = HiddenTensor::new(found?, "BatchNormalization", role)?;
-        tensor.ranges = std::iter::once(0..tensor.n_elements).collect();
-        (numbers(tensor.data_type) == Some(Numbers::Float)).then_some(tensor)
-    };
-    let names: Vec<&str> = hidden
+#[derive(Clone, Debug)]
+enum Kind {
+    /// BatchNormalization, which has the statistics as tensors.
+    Norm {
+        mean: HiddenTensor,
+        variance: HiddenTensor,
+    },
+    /// Conv, whose outputs get these statistics.
+    Conv {
+        weight: HiddenTensor,
+        bias: HiddenTensor,
+        like: Statistics,
+    },
+}
+
+/// Mean and variance of each channel.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Statistics {
+    means: Vec<f64>,
+    variances: Vec<f64>,
+}
+
+/// The nodes of the main graph.
+fn main<'m, 'a>(model: &'m Model<'a>) -> impl Iterator<Item = &'m Node<'a>> {
+    model.nodes.iter().filter(|node| node.graph == model.main())
+}
+
+/// A tensor of floats that is an initializer of the main graph, to be replaced as a whole.
+fn whole(model: &Model<'_>, name: &str, op_type: &str, role: Role) -> Option<HiddenTensor> {
+    let found = model.tensors.iter().find(|tensor| {
+        tensor.name == name
+            && tensor.graph == model.main()
+            && tensor.place == TensorRole::Initializer
+    });
+    let mut tensor = HiddenTensor::new(found?, op_type, role)?;
+    tensor.ranges = std::iter::once(0..tensor.n_elements).collect();
+    (numbers(tensor.data_type) == Some(Numbers::Float)).then_some(tensor)
+}
+
+/// The layers whose statistics an attacker has reason to estimate: BatchNormalizations of the main graph, and these
+/// `convolutions`, that come after something encrypted, or are encrypted themselves; in file order.
+pub(crate) fn layers(model: &Model<'_>, hidden: &Hidden, convolutions: &[Layer]) -> Vec<Layer> {
+    let names: HashSet<&str> = hidden
         .tensors
         .iter()
         .filter(|t| t.n_hidden() > 0)
         .map(|t| t.name.as_str())
         .collect();
-    let main: Vec<_> = model
-        .nodes
-        .iter()
-        .filter(|node| node.graph == model.main())
-        .collect();
-    let reads_hidden = |node: &&onnxseal_onnx::model::Node<'_>| {
-        node.inputs.iter().any(|input| names.contains(input))
-    };
-    let mut first = main.iter().position(reads_hidden);
-    if first.is_none() && !names.is_empty() {
+    let reads_hidden = |node: &Node<'_>| node.inputs.iter().any(|input| names.contains(input));
+    let first = match main(model).position(reads_hidden) {
+        Some(first) => first,
         // Encrypted in a subgraph, or an attribute.
-        first = Some(0);
-    }
-    let after = main.iter().skip(first.unwrap_or(usize::MAX));
-    let norms = after.filter(|node| node.op_type == "BatchNormalization" && node.domain.is_empty());
-    let layer = |node: &&onnxseal_onnx::model::Node<'_>| {
+        None if !names.is_empty() => 0,
+        None => return Vec::new(),
+    };
+    let norms = main(model)
+        .enumerate()
+        .filter(|(_, node)| node.op_type == "BatchNormalization" && node.domain.is_empty());
+    let norm = |(at, node): (usize, &Node<'_>)| {
+        let mean = whole(model, node.inputs.get(3)?, node.op_type, Role::Mean)?;
         Some(Layer {
-            input: (*node.inputs.first()?).to_owned(),
-            mean: tensor(node.inputs.get(3)?, Role::Mean)?,
-            variance: tensor(node.inputs.get(4)?, Role::Variance)?,
+            node: at,
+            value: (*node.inputs.first()?).to_owned(),
+            n_channels: mean.n_elements,
+            kind: Kind::Norm {
+                mean,
+                variance: whole(model, node.inputs.get(4)?, node.op_type, Role::Variance)?,
+            },
         })
     };
-    norms.filter_map(layer).collect()
+    let mut found: Vec<Layer> = norms.filter_map(norm).collect();
+    found.extend(convolutions.iter().cloned());
+    found.retain(|layer| layer.node >= first);
+    found.sort_by_key(|layer| layer.node);
+    found
 }
 
-/// The model in `files` with the statistics that its own values have on the samples `rows`.
+/// The convolutions of the main graph with a bias and without a BatchNormalization behind them, with the statistics that
+/// their outputs have on the samples `rows`, for the model in `files`.
+///
+/// # Errors
+/// As [`Net::run`].
+pub(crate) fn convolutions(
+    model: &Model<'_>,
+    engine: &Engine,
+    files: &Files,
+    samples: &[Samples],
+    rows: &[usize],
+) -> Result<Vec<Layer>> {
+    let normalised: HashSet<&str> = main(model)
+        .filter(|node| node.op_type == "BatchNormalization")
+        .filter_map(|node| node.inputs.first().copied())
+        .collect();
+    let convolution = |(at, node): (usize, &Node<'_>)| {
+        let value = *node.outputs.first()?;
+        if node.op_type != "Conv" || !node.domain.is_empty() || normalised.contains(value) {
+            return None;
+        }
+        let bias = whole(model, node.inputs.get(2)?, node.op_type, Role::Bias)?;
+        let weight = whole(model, node.inputs.get(1)?, node.op_type, Role::Weight)?;
+        // `[M, C/group, kH, kW]`: M channels of the output.
+        let n_channels = bias.n_elements;
+        (weight.dims.first() == Some(&(n_channels as u64))).then(|| Layer {
+            node: at,
+            value: value.to_owned(),
+            n_channels,
+            kind: Kind::Conv {
+                weight,
+                bias,
+                like: Statistics::default(),
+            },
+        })
+    };
+    let mut found: Vec<Layer> = main(model).enumerate().filter_map(convolution).collect();
+    if found.is_empty() {
+        return Ok(found);
+    }
+    let measured = measure(engine, files, &found, samples, rows)?;
+    for (layer, statistics) in found.iter_mut().zip(measured) {
+        if let (Kind::Conv { like, .. }, Some(statistics)) = (&mut layer.kind, statistics) {
+            *like = statistics;
+        }
+    }
+    Ok(found)
+}
+
+/// The model in `files` with statistics of `layers` that follow from its own values on the samples `rows`.
 ///
 /// # Errors
 /// As [`Net::run`].
@@ -84,44 +178,53 @@ pub(crate) fn estimate(
     rows: &[usize],
 ) -> Result<Files> {
     let mut files = files.clone();
-    let rows = &rows[..rows.len().min(MAX_SAMPLES)];
-    let mut names: Vec<&str> = layers.iter().map(|layer| layer.input.as_str()).collect();
-    names.sort_unstable();
-    names.dedup();
     for _ in 0..layers.len().min(MAX_ROUNDS) {
-        let mut net = Net::new(
-            engine,
-            &files,
-            &names,
-            "the model with estimated statistics",
-        )?;
-        let first = net.outputs().len() - names.len();
-        let wanted: Vec<usize> = (first..net.outputs().len()).collect();
-        let tables = net.run(samples, rows, &wanted)?;
+        let measured = measure(engine, &files, layers, samples, rows)?;
         let mut changed: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
-        for layer in layers {
-            let Some(table) = names
-                .iter()
-                .position(|name| *name == layer.input)
-                .and_then(|i| tables.get(i))
-            else {
-                continue;
-            };
-            let Some((means, variances)) = statistics(table, layer.mean.n_elements) else {
-                continue;
-            };
-            for (tensor, values) in [(&layer.mean, means), (&layer.variance, variances)] {
-                let mut elements = tensor.gather(&files);
-                encode(
-                    tensor.data_type,
-                    &values,
-                    0..tensor.n_elements,
-                    &mut elements,
-                );
-                let file = changed
-                    .entry(tensor.file)
-                    .or_insert_with(|| files.bytes(tensor.file).to_vec());
-                tensor.scatter(&elements, file);
+        let mut put = |tensor: &HiddenTensor, values: &[f32]| {
+            let mut elements = tensor.gather(&files);
+            encode(
+                tensor.data_type,
+                values,
+                0..tensor.n_elements,
+                &mut elements,
+            );
+            let file = changed
+                .entry(tensor.file)
+                .or_insert_with(|| files.bytes(tensor.file).to_vec());
+            tensor.scatter(&elements, file);
+        };
+        for (layer, own) in layers.iter().zip(measured) {
+            let Some(own) = own else { continue };
+            match &layer.kind {
+                Kind::Norm { mean, variance } => {
+                    put(mean, &floats(&own.means));
+                    put(variance, &floats(&own.variances));
+                }
+                Kind::Conv { weight, bias, like } => {
+                    let of = |tensor: &HiddenTensor| {
+                        decode(tensor.data_type, &tensor.gather(&files), tensor.n_elements)
+                    };
+                    let (Some(mut weights), Some(mut biases)) = (of(weight), of(bias)) else {
+                        continue;
+                    };
+                    let n_row = weights.len() / layer.n_channels;
+                    let rows = weights.chunks_exact_mut(n_row.max(1)).zip(&mut biases);
+                    let channels = own.means.iter().zip(&own.variances);
+                    let wanted = like.means.iter().zip(&like.variances);
+                    for (((row, bias), (mean, variance)), (to_mean, to_variance)) in
+                        rows.zip(channels).zip(wanted)
+                    {
+                        let gain = match *variance > 0.0 {
+                            true => (to_variance / variance).sqrt().min(MAX_GAIN),
+                            false => 1.0,
+                        };
+                        row.iter_mut().for_each(|value| *value *= gain as f32);
+                        *bias = (to_mean + gain * (f64::from(*bias) - mean)) as f32;
+                    }
+                    put(weight, &weights);
+                    put(bias, &biases);
+                }
             }
         }
         files = replaced(&files, changed);
@@ -129,29 +232,92 @@ pub(crate) fn estimate(
     Ok(files)
 }
 
-/// Mean and variance of each channel, the first axis of a sample.
-fn statistics(table: &Table, n_channels: usize) -> Option<(Vec<f32>, Vec<f32>)> {
-    if n_channels == 0 || table.width == 0 || !table.width.is_multiple_of(n_channels) {
-        return None;
-    }
-    let each = table.width / n_channels;
-    let (mut sums, mut squares) = (vec![0.0_f64; n_channels], vec![0.0_f64; n_channels]);
-    for row in table.values.chunks_exact(table.width) {
-        for ((part, sum), square) in row.chunks_exact(each).zip(&mut sums).zip(&mut squares) {
-            for value in part.iter().filter(|value| value.is_finite()) {
-                *sum += f64::from(*value);
-                *square += f64::from(*value).powi(2);
+fn floats(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|value| *value as f32).collect()
+}
+
+/// The statistics of the layers' values on the samples `rows`; none of a value that is not there, or has no such channels.
+fn measure(
+    engine: &Engine,
+    files: &Files,
+    layers: &[Layer],
+    samples: &[Samples],
+    rows: &[usize],
+) -> Result<Vec<Option<Statistics>>> {
+    let rows = &rows[..rows.len().min(MAX_SAMPLES)];
+    let mut names: Vec<&str> = layers.iter().map(|layer| layer.value.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut net = Net::new(engine, files, &names, "the model with estimated statistics")?;
+    let first = net.outputs().len() - names.len();
+    let wanted: Vec<usize> = (first..net.outputs().len()).collect();
+    let mut sums: Vec<Option<Sums>> = layers
+        .iter()
+        .map(|l| Some(Sums::of(l.n_channels)))
+        .collect();
+    for part in rows.chunks(AT_ONCE) {
+        let tables = net.run(samples, part, &wanted)?;
+        for (layer, sums) in layers.iter().zip(&mut sums) {
+            let table = names.binary_search(&layer.value.as_str()).ok();
+            let table = table.and_then(|at| tables.get(at));
+            let is_added = match (&mut *sums, table) {
+                (Some(sums), Some(table)) => sums.add(table),
+                _ => false,
+            };
+            if !is_added {
+                *sums = None;
             }
         }
     }
-    let n = (table.n_rows() * each).max(1) as f64;
-    let means: Vec<f64> = sums.iter().map(|sum| sum / n).collect();
-    let variances = squares
-        .iter()
-        .zip(&means)
-        .map(|(square, mean)| (square / n - mean * mean).max(0.0) as f32);
-    let variances = variances.collect();
-    Some((means.iter().map(|mean| *mean as f32).collect(), variances))
+    Ok(sums
+        .into_iter()
+        .map(|sums| sums.map(Sums::statistics))
+        .collect())
+}
+
+/// Sums over samples, of each channel.
+struct Sums {
+    n: usize,
+    sums: Vec<f64>,
+    squares: Vec<f64>,
+}
+
+impl Sums {
+    fn of(n_channels: usize) -> Sums {
+        Sums {
+            n: 0,
+            sums: vec![0.0; n_channels],
+            squares: vec![0.0; n_channels],
+        }
+    }
+
+    /// Adds samples whose first axis counts channels; says whether it does.
+    fn add(&mut self, table: &Table) -> bool {
+        let n_channels = self.sums.len();
+        if n_channels == 0 || table.width == 0 || !table.width.is_multiple_of(n_channels) {
+            return false;
+        }
+        let each = table.width / n_channels;
+        for row in table.values.chunks_exact(table.width) {
+            let channels = self.sums.iter_mut().zip(&mut self.squares);
+            for (part, (sum, square)) in row.chunks_exact(each).zip(channels) {
+                for value in part.iter().filter(|value| value.is_finite()) {
+                    *sum += f64::from(*value);
+                    *square += f64::from(*value).powi(2);
+                }
+            }
+        }
+        self.n += table.n_rows() * each;
+        true
+    }
+
+    fn statistics(self) -> Statistics {
+        let n = self.n.max(1) as f64;
+        let means: Vec<f64> = self.sums.iter().map(|sum| sum / n).collect();
+        let of = |(square, mean): (&f64, &f64)| (square / n - mean * mean).max(0.0);
+        let variances = self.squares.iter().zip(&means).map(of).collect();
+        Statistics { means, variances }
+    }
 }
 
 #[cfg(test)]
@@ -168,9 +334,12 @@ mod tests {
             width: 4,
             values,
         };
-        let (means, variances) = statistics(&table, 2).unwrap();
-        assert_eq!((means, variances), (vec![4.0, 11.0], vec![5.0, 3.0]));
-        assert!(statistics(&table, 3).is_none());
+        let mut sums = Sums::of(2);
+        assert!(sums.add(&table));
+        let found = sums.statistics();
+        assert_eq!(found.means, [4.0, 11.0]);
+        assert_eq!(found.variances, [5.0, 3.0]);
+        assert!(!Sums::of(3).add(&table));
     }
 
     /// A model whose statistics are those of the samples; they are then encrypted, and estimated anew.
@@ -227,10 +396,10 @@ mod tests {
                 weight_bytes: 0,
             }
         };
-        let of_first = layers(&model, &hidden_of(&["w"]));
+        let of_first = layers(&model, &hidden_of(&["w"]), &[]);
         assert_eq!(of_first.len(), 2);
-        assert_eq!(layers(&model, &hidden_of(&["mean2"])).len(), 1);
-        assert_eq!(layers(&model, &hidden_of(&[])).len(), 0);
+        assert_eq!(layers(&model, &hidden_of(&["mean2"]), &[]).len(), 1);
+        assert_eq!(layers(&model, &hidden_of(&[]), &[]).len(), 0);
         let net = Net::new(&engine, &files, &[], "x").unwrap();
         let samples = crate::data::random(net.inputs(), 64, 1);
         let rows: Vec<usize> = (0..64).collect();

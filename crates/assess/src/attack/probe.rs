@@ -1,16 +1,17 @@
 //! A linear classifier on what the layers of a model are fed.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use nalgebra::DMatrix;
 use onnxseal_onnx::Model;
 use onnxseal_onnx::model::TensorRole;
 use rand::Rng;
 
+use crate::assessment::Head;
 use crate::engine::Table;
 use crate::error::Result;
+use crate::heads::{Basis, Choice, Linear, largest};
 use crate::random::rng;
-use crate::ridge::{Choice, Ridge, largest};
 
 /// Operators with features as an input.
 const LAYERS: [&str; 12] = [
@@ -34,6 +35,12 @@ const MAX_FEATURES: usize = 2048;
 
 /// Layers that probes look at, at most.
 const MAX_LAYERS: usize = 8;
+
+/// Classes among the labels, at most, for logistic regression, which takes long with many.
+const MAX_CLASSES: usize = 64;
+
+/// The heads that attackers try.
+pub(crate) const HEADS: [Head; 2] = [Head::Ridge, Head::Logistic];
 
 /// The values of the main graph that probes look at: what the Gemms, MatMuls and Convs on the way to `output` are fed, the
 /// last of them first. Of many, the last and others at equal distances.
@@ -112,34 +119,67 @@ impl Features {
         Features(rows.map(<[f32]>::to_vec).collect())
     }
 
-    /// The classes that a probe finds for the samples `rows`, trained on the samples `known` with `labels`.
+    /// The best of `heads` for the samples `known` with `labels`: that which gets most of them right where others predict
+    /// them; of equals the first.
     ///
     /// # Errors
     /// [`Error::Usage`](crate::Error::Usage) where there is nothing to train on.
-    pub(crate) fn probe(
-        &self,
-        known: &[usize],
-        labels: &[u32],
-        n_classes: usize,
-        rows: &[usize],
-    ) -> Result<Vec<Option<usize>>> {
-        let pick = |row: &usize| self.0.get(*row).cloned().unwrap_or_default();
-        let features: Vec<Vec<f32>> = known.iter().map(pick).collect();
-        let targets = DMatrix::from_fn(known.len(), n_classes, |i, class| {
-            let label = known.get(i).and_then(|row| labels.get(*row));
-            if label.is_some_and(|label| *label as usize == class) {
-                1.0
-            } else {
-                -1.0
+    pub(crate) fn probe(&self, known: &[usize], labels: &[u32], heads: &[Head]) -> Result<Probe> {
+        let features: Vec<Vec<f32>> = (known.iter())
+            .map(|row| self.0.get(*row).cloned().unwrap_or_default())
+            .collect();
+        let label = |row: &usize| labels.get(*row).copied().unwrap_or(u32::MAX);
+        let classes: Vec<u32> = Vec::from_iter(known.iter().map(label).collect::<BTreeSet<_>>());
+        let place = |row: &usize| classes.binary_search(&label(row)).unwrap_or_default();
+        let places: Vec<usize> = known.iter().map(place).collect();
+        let basis = Basis::of(&features)?;
+        let mut best: Option<Probe> = None;
+        for &head in heads {
+            let fitted = match head {
+                Head::Ridge => {
+                    let targets = DMatrix::from_fn(known.len(), classes.len(), |i, class| {
+                        if places[i] == class { 1.0 } else { -1.0 }
+                    });
+                    basis.ridge(&targets, Choice::Class)?
+                }
+                Head::Logistic if classes.len() > MAX_CLASSES => continue,
+                Head::Logistic => basis.logistic(&places, classes.len()),
+            };
+            if best
+                .as_ref()
+                .is_none_or(|best| fitted.n_right > best.n_right)
+            {
+                best = Some(Probe {
+                    linear: fitted.linear,
+                    classes: classes.clone(),
+                    head,
+                    n_right: fitted.n_right,
+                });
             }
-        });
-        let ridge = Ridge::fit(&features, &targets, Choice::Class)?;
-        let found = rows.iter().map(|row| {
-            let features = self.0.get(*row)?;
-            largest(ridge.predict(features).into_iter())
-        });
-        Ok(found.collect())
+        }
+        best.ok_or_else(|| crate::Error::Usage("no head was tried".into()))
     }
+
+    /// The classes that `probe` finds for the samples `rows`.
+    pub(crate) fn classes(&self, probe: &Probe, rows: &[usize]) -> Vec<Option<usize>> {
+        let found = rows.iter().map(|row| {
+            let place = largest(probe.linear.predict(self.0.get(*row)?).into_iter())?;
+            probe.classes.get(place).map(|class| *class as usize)
+        });
+        found.collect()
+    }
+}
+
+/// A linear classifier, trained.
+#[derive(Debug)]
+pub(crate) struct Probe {
+    linear: Linear,
+    /// The classes that its outputs stand for.
+    classes: Vec<u32>,
+    /// What it is.
+    pub(crate) head: Head,
+    /// How many of the samples that it was trained on are right where others predict them.
+    pub(crate) n_right: usize,
 }
 
 #[cfg(test)]
@@ -202,12 +242,16 @@ mod tests {
             values,
         });
         let (known, rows): (Vec<usize>, Vec<usize>) = (0..200).partition(|i| *i < 60);
-        let found = features.probe(&known, &labels, 3, &rows).unwrap();
-        let right = found
-            .iter()
-            .zip(&rows)
-            .filter(|(found, row)| **found == Some(labels[**row] as usize))
-            .count();
-        assert!(right > 130, "{right}");
+        for head in HEADS {
+            let probe = features.probe(&known, &labels, &[head]).unwrap();
+            let found = features.classes(&probe, &rows);
+            let right = found
+                .iter()
+                .zip(&rows)
+                .filter(|(found, row)| **found == Some(labels[**row] as usize))
+                .count();
+            assert!(right > 130, "{head:?}: {right}");
+            assert!(probe.n_right > 50, "{head:?}: {}", probe.n_right);
+        }
     }
 }

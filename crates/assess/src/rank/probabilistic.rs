@@ -13,11 +13,11 @@ use crate::bench::Bench;
 use crate::data::DataSet;
 use crate::engine::Table;
 use crate::error::{Error, Result};
+use crate::heads::{Basis, Choice};
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::options::{Options, Progress};
 use crate::random::rng;
 use crate::rank::Scores;
-use crate::ridge::{Choice, Ridge};
 use crate::subject::Subject;
 
 /// Groups of units, about.
@@ -239,8 +239,12 @@ impl Trial<'_> {
             losses.push(loss - loss_of_original);
         }
         let targets = DMatrix::from_column_slice(losses.len(), 1, &losses);
-        let ridge = Ridge::fit(&rows, &targets, Choice::Squares)?;
-        let slopes = ridge.slopes().into_iter().map(|slope| slope.max(0.0));
+        let ridge = Basis::of(&rows)?.ridge(&targets, Choice::Squares)?;
+        let slopes = ridge
+            .linear
+            .slopes()
+            .into_iter()
+            .map(|slope| slope.max(0.0));
         Ok((slopes.collect(), losses.len()))
     }
 

@@ -115,7 +115,7 @@ pub(super) fn attacks(
 pub(super) fn overview(assessment: &Assessment, axis: &Axis, palette: &Palette) -> Drawing {
     let mut drawing = Drawing::new(PANEL);
     for candidate in &assessment.candidates {
-        let best = [candidate.best_fill_attack(), best_probe(candidate)];
+        let best = [candidate.best_fill_attack(), candidate.best_probe()];
         for row in best.into_iter().flatten() {
             let label = format!("{}: {}", candidate.name, row.name);
             bar(
@@ -129,21 +129,6 @@ pub(super) fn overview(assessment: &Assessment, axis: &Axis, palette: &Palette) 
     }
     scale(&mut drawing, assessment, axis, palette);
     drawing
-}
-
-/// The probe that gets most.
-pub(super) fn best_probe(candidate: &Candidate) -> Option<&AttackRow> {
-    let value = |row: &&AttackRow| row.measure.as_ref().map(|measure| measure.value);
-    candidate
-        .attacks
-        .iter()
-        .filter(|row| matches!(row.attack, crate::assessment::Attack::Probe { .. }))
-        .filter(|row| row.measure.is_some())
-        .max_by(|a, b| {
-            value(a)
-                .partial_cmp(&value(b))
-                .unwrap_or(std::cmp::Ordering::Equal)
-        })
 }
 
 /// Says what bars, whiskers and lines mean.
@@ -198,7 +183,7 @@ fn bar(
     };
     let colour = match row.verdict {
         Verdict::Holds => palette.holds,
-        Verdict::Undecided { .. } => palette.undecided,
+        Verdict::NotBroken | Verdict::Undecided { .. } => palette.undecided,
         Verdict::Leaks => palette.leaks,
     };
     let figure = format!("{} · {}", value(metric, got.value), row.verdict);

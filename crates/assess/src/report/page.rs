@@ -46,18 +46,22 @@ fn head(assessment: &Assessment, title: &str) -> String {
     let mut lines = Vec::new();
     for (rank, word, before) in [
         (0, "holds", "Holds"),
-        (1, "undecided", "Undecided"),
-        (2, "leaks", "Leaks"),
+        (1, "undecided", "Not broken by what was tried"),
+        (2, "undecided", "Undecided"),
+        (3, "leaks", "Leaks"),
     ] {
         let names = named(rank);
         if !names.is_empty() {
             lines.push(format!("<span class=\"{word}\">{before}:</span> {names}."));
         }
     }
-    let lines = match lines.is_empty() {
+    let mut lines = match lines.is_empty() {
         true => "Nothing was assessed.".to_owned(),
         false => lines.join(" "),
     };
+    if let Some(warning) = super::base_warning(assessment) {
+        lines = format!("<span class=\"leaks\">{warning}</span> {lines}");
+    }
     let metric = &assessment.metric;
     let mut original = format!(
         "The model itself: {} {} on {} samples.",
@@ -109,7 +113,7 @@ fn presets(assessment: &Assessment) -> String {
                 ("Share", percent(candidate.share)),
                 ("Opens in", opening),
                 ("Best fill", escaped(&got(candidate.best_fill_attack()))),
-                ("Best probe", escaped(&got(bars::best_probe(candidate)))),
+                ("Best probe", escaped(&got(candidate.best_probe()))),
             ],
         )
     };
@@ -328,7 +332,7 @@ fn judged(judgement: Verdict) -> String {
 fn marked(judgement: Verdict, words: &str) -> String {
     let class = match judgement {
         Verdict::Holds => "holds",
-        Verdict::Undecided { .. } => "undecided",
+        Verdict::NotBroken | Verdict::Undecided { .. } => "undecided",
         Verdict::Leaks => "leaks",
     };
     format!("<span class=\"{class}\">{}</span>", escaped(words))

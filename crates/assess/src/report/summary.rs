@@ -57,6 +57,9 @@ impl Summary {
         if let (MetricKind::Accuracy, Some(top5)) = (assessment.metric.kind, original.top5) {
             before[0].push_str(&format!("; among the first five {}", percent(top5)));
         }
+        if let Some(warning) = super::base_warning(assessment) {
+            before.insert(0, warning.to_owned());
+        }
         let row = |candidate: &Candidate| {
             let fill = candidate.best_fill_attack();
             let probe = candidate.best_probe();
@@ -69,7 +72,14 @@ impl Summary {
                 fill.map_or_else(none, |row| {
                     assessment.got(row, &row.name.replacen(" fill", "", 1))
                 }),
-                probe.map_or_else(none, |row| assessment.got(row, &n_labels(row))),
+                probe.map_or_else(none, |row| {
+                    assessment.got(
+                        row,
+                        row.name
+                            .trim_start_matches("probe ")
+                            .trim_start_matches("with "),
+                    )
+                }),
                 candidate.verdict.to_string(),
             ]
         };
@@ -217,15 +227,9 @@ impl Candidate {
 fn is(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Holds => "holds",
+        Verdict::NotBroken => "is not broken by what was tried",
         Verdict::Undecided { .. } => "is undecided",
         Verdict::Leaks => "leaks",
-    }
-}
-
-fn n_labels(row: &AttackRow) -> String {
-    match row.attack {
-        Attack::Probe { n_labels, .. } => format!("{n_labels} labels"),
-        _ => row.name.clone(),
     }
 }
 

@@ -54,6 +54,12 @@ fn candidate(name: &str, verdict: Verdict, n_operators: usize) -> Candidate {
     let probe = Attack::Probe {
         n_labels: 100,
         fill: Fill::Zero,
+        reestimated: false,
+        head: Head::Ridge,
+    };
+    let base = Attack::Fill {
+        fill: Fill::PublicBase,
+        reestimated: false,
     };
     Candidate {
         tier: None,
@@ -76,7 +82,7 @@ fn candidate(name: &str, verdict: Verdict, n_operators: usize) -> Candidate {
                     needed_samples: Some(1234),
                 },
             ),
-            attack("public base", Attack::PublicBase, None, Verdict::Holds),
+            attack("public base", base, None, Verdict::Holds),
         ],
         verdict,
         worst: Some(1),
@@ -113,6 +119,7 @@ fn assessment() -> Assessment {
             is_rate: true,
         },
         margin: 0.05,
+        public_base: PublicBase::NotTried,
         original: measure(0.985),
         floors: vec![Floor {
             kind: FloorKind::RawProbe,
@@ -121,7 +128,7 @@ fn assessment() -> Assessment {
         }],
         candidates: vec![
             candidate("light", Verdict::Leaks, 3),
-            candidate("balanced", Verdict::Holds, MOST_STRIPS + 5),
+            candidate("balanced", Verdict::NotBroken, MOST_STRIPS + 5),
             candidate(NASTY, Verdict::Holds, 0),
         ],
         notes: vec!["Fine-tuning was not tried.".to_owned()],
@@ -175,6 +182,8 @@ fn the_page_says_everything() {
         "balanced",
         "leaks",
         "holds",
+        "Nobody tried a public base.",
+        "Not broken by what was tried: balanced.",
         "71.0 %",
         "55.0 points above",
         "12.3 ms",

@@ -137,7 +137,8 @@ pub(super) fn floor_kind(kind: FloorKind) -> &'static str {
         FloorKind::FullProbe => "a probe on a model of random weights",
         FloorKind::NextTier => "twice the margin below the next tier",
         FloorKind::PassThrough => "the input in place of the output",
-        FloorKind::FullBase => "the public model for all weights",
+        FloorKind::Base => "the public base for all weights",
+        FloorKind::BaseProbe => "a probe on the public base",
     }
 }
 
