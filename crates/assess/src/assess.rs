@@ -37,15 +37,32 @@ pub fn assess(
 ) -> Result<Assessment> {
     let began = Instant::now();
     let candidates = candidates(subject, options)?;
-    progress.begin(10 + candidates.len() as u64 * 15);
+    progress.begin(9 + candidates.len() as u64 * 15);
     progress.step("original");
     let bench = Bench::new(subject, data, options, progress)?;
     let is_random = data.is_none();
+    let has_probes = bench.has_probes() && !is_random;
+    let everything = Hidden::everything(subject)?;
     let base = match options.base {
-        PublicModel::Known(public) => Some(bench.base(subject, public, options.seed)?),
+        PublicModel::Known(public) => Some(bench.base(subject, &everything, public)?),
         PublicModel::Unknown | PublicModel::None => None,
     };
-    let floors = bench.floors(subject, base.as_ref(), is_random, options.seed)?;
+    let mut floors = bench.floors(has_probes)?;
+    let whole = Trial {
+        bench: &bench,
+        subject,
+        hidden: &everything,
+        floors: &[],
+        base: base.as_ref(),
+        is_thorough: !is_random && !matches!(options.base, PublicModel::Unknown),
+        options,
+        has_probes,
+        name: "floors",
+        as_it_is: None,
+        tier: None,
+    };
+    let of_whole = whole.run()?;
+    floors.extend(of_whole.floors());
     let mut assessed = Vec::new();
     for (name, policy) in &candidates {
         let sealed = match policy {
@@ -65,19 +82,18 @@ pub fn assess(
             _ => None,
         };
         let trial = Trial {
-            bench: &bench,
-            subject,
             hidden: &hidden,
             floors: &floors,
-            base: base.as_ref(),
-            is_thorough: !is_random && !matches!(options.base, PublicModel::Unknown),
-            options,
-            is_random,
             name,
             as_it_is: stored.as_ref(),
-            tier: None,
+            ..whole
         };
-        let mut candidate = trial.run()?;
+        // With nothing in clear, what attackers get is the floor.
+        let tried = match hidden.is_everything() && stored.is_none() {
+            true => of_whole.clone(),
+            false => trial.run()?,
+        };
+        let mut candidate = trial.candidate(tried);
         match policy {
             None => {
                 let protected = subject.protected.as_ref();
@@ -117,7 +133,7 @@ pub fn assess(
                 tier: Some((tier, next)),
                 ..trial
             };
-            let candidate = trial.run()?;
+            let candidate = trial.candidate(trial.run()?);
             next = candidate.as_it_is();
             assessed.push(candidate);
         }

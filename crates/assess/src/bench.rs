@@ -338,64 +338,23 @@ impl<'a> Bench<'a> {
         measured.map(Ok)
     }
 
-    /// What an attacker gets without any weight that is encrypted, and with the public `base`, if there is one.
-    pub(crate) fn floors(
-        &self,
-        subject: &Subject,
-        base: Option<&Base>,
-        is_random: bool,
-        seed: u64,
-    ) -> Result<Vec<Floor>> {
-        let mut floors = Vec::new();
-        let mut add = |kind, n_labels, measure| {
-            floors.push(Floor {
-                kind,
-                n_labels,
-                measure,
-            })
-        };
-        add(FloorKind::Constant, None, self.judge.constant(&self.rows)?);
-        let has_probes = self.has_probes() && !is_random;
+    /// What an attacker gets who has no model at all.
+    pub(crate) fn floors(&self, has_probes: bool) -> Result<Vec<Floor>> {
+        let mut floors = vec![Floor {
+            kind: FloorKind::Constant,
+            n_labels: None,
+            measure: self.judge.constant(&self.rows)?,
+        }];
         if has_probes {
             self.step("floor: probe on the inputs")?;
             let raw = [("inputs".to_owned(), Features::of(&self.raw()))];
             let mut probes = Vec::new();
             self.probe(&raw, (Fill::Random, false), &mut probes)?;
-            for probed in probes {
-                add(FloorKind::RawProbe, Some(probed.n_labels), probed.measure);
-            }
-        }
-        let everything = Hidden::everything(subject)?;
-        let (mut best, mut probes) = (None, Vec::new());
-        for i in 0..N_SEEDS {
-            self.step("floor: random weights")?;
-            let instead = Instead::Fill(Fill::Random);
-            let random = variant(subject.files(), &everything, instead, seed.wrapping_add(i));
-            let ran = self.run(&random.files, has_probes, "the model with random weights")?;
-            self.probe(&ran.features, (Fill::Random, false), &mut probes)?;
-            keep(&mut best, self.judge.measure(&ran.answers, &self.rows)?);
-        }
-        if let Some(best) = best {
-            add(FloorKind::FullRandom, None, best);
-        }
-        for probed in probes {
-            add(FloorKind::FullProbe, Some(probed.n_labels), probed.measure);
-        }
-        let Some(base) = base else { return Ok(floors) };
-        self.step("floor: public base")?;
-        let alone = variant(subject.files(), &everything, Instead::Base(base), seed).files;
-        let layers = normal::layers(&subject.located()?, &everything, &base.convolutions);
-        let (mut best, mut probes) = (None, Vec::new());
-        let probing = has_probes.then_some(&mut probes);
-        let (plain, again) = self.tried(&alone, &layers, Fill::PublicBase, probing, "the base")?;
-        for measure in [Some(plain), again].into_iter().flatten().flatten() {
-            keep(&mut best, measure);
-        }
-        if let Some(best) = best {
-            add(FloorKind::Base, None, best);
-        }
-        for probed in probes {
-            add(FloorKind::BaseProbe, Some(probed.n_labels), probed.measure);
+            floors.extend(probes.into_iter().map(|probed| Floor {
+                kind: FloorKind::RawProbe,
+                n_labels: Some(probed.n_labels),
+                measure: probed.measure,
+            }));
         }
         Ok(floors)
     }
@@ -404,10 +363,14 @@ impl<'a> Bench<'a> {
     ///
     /// # Errors
     /// As [`Base::of`], and as [`Bench::run`].
-    pub(crate) fn base(&self, subject: &Subject, public: &Subject, seed: u64) -> Result<Base> {
-        let everything = Hidden::everything(subject)?;
-        let mut base = Base::of(&everything, public)?;
-        let alone = variant(subject.files(), &everything, Instead::Base(&base), seed).files;
+    pub(crate) fn base(
+        &self,
+        subject: &Subject,
+        everything: &Hidden,
+        public: &Subject,
+    ) -> Result<Base> {
+        let mut base = Base::of(everything, public)?;
+        let alone = variant(subject.files(), everything, Instead::Base(&base), 0).files;
         let (model, known) = (subject.located()?, &self.split.attacker);
         base.convolutions =
             normal::convolutions(&model, &self.engine, &alone, &self.samples, known)?;

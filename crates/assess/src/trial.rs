@@ -34,6 +34,7 @@ const OF_PROBES: [Fill; 5] = [
 ];
 
 /// One candidate under attack.
+#[derive(Clone, Copy)]
 pub(crate) struct Trial<'t> {
     pub(crate) bench: &'t Bench<'t>,
     pub(crate) subject: &'t Subject,
@@ -44,7 +45,8 @@ pub(crate) struct Trial<'t> {
     /// Whether all was tried that a candidate with weights in clear must hold against.
     pub(crate) is_thorough: bool,
     pub(crate) options: &'t Options<'t>,
-    pub(crate) is_random: bool,
+    /// Whether probes can be trained.
+    pub(crate) has_probes: bool,
     pub(crate) name: &'t str,
     /// What is run as it is; random bytes stand for ciphertext if absent.
     pub(crate) as_it_is: Option<&'t Files>,
@@ -52,12 +54,49 @@ pub(crate) struct Trial<'t> {
     pub(crate) tier: Option<(&'t str, f64)>,
 }
 
+/// What attacks get, before it is held against anything.
+#[derive(Clone)]
+pub(crate) struct Tried {
+    attacks: Vec<AttackRow>,
+    notes: Vec<String>,
+}
+
+impl Tried {
+    /// The floors that these attacks are, where all that can be encrypted is.
+    pub(crate) fn floors(&self) -> Vec<Floor> {
+        let mut floors: Vec<Floor> = Vec::new();
+        for row in &self.attacks {
+            let (kind, n_labels) = match (row.attack, row.attack.has_base()) {
+                (Attack::AsItIs, _) => continue,
+                (Attack::Fill { .. }, false) => (FloorKind::FullRandom, None),
+                (Attack::Fill { .. }, true) => (FloorKind::Base, None),
+                (Attack::Probe { n_labels, .. }, false) => (FloorKind::FullProbe, Some(n_labels)),
+                (Attack::Probe { n_labels, .. }, true) => (FloorKind::BaseProbe, Some(n_labels)),
+            };
+            let Some(measure) = &row.measure else {
+                continue;
+            };
+            let is_same = |floor: &&mut Floor| floor.kind == kind && floor.n_labels == n_labels;
+            match floors.iter_mut().find(is_same) {
+                Some(floor) if floor.measure.value >= measure.value => {}
+                Some(floor) => floor.measure = measure.clone(),
+                None => floors.push(Floor {
+                    kind,
+                    n_labels,
+                    measure: measure.clone(),
+                }),
+            }
+        }
+        floors
+    }
+}
+
 impl Trial<'_> {
     /// Tries every attack.
     ///
     /// # Errors
     /// As [`assess`](crate::assess()).
-    pub(crate) fn run(&self) -> Result<Candidate> {
+    pub(crate) fn run(&self) -> Result<Tried> {
         let (bench, hidden) = (self.bench, self.hidden);
         let mut notes = Vec::new();
         let mut attacks = Vec::new();
@@ -72,7 +111,6 @@ impl Trial<'_> {
             false => FILLS_OF_WHOLE.to_vec(),
         };
         fills.extend(self.base.map(|_| Fill::PublicBase));
-        let has_probes = bench.has_probes() && !self.is_random;
         if hidden.encrypted_bytes() == 0 {
             notes.push("nothing is encrypted".to_owned());
         }
@@ -87,7 +125,7 @@ impl Trial<'_> {
             }
         };
         let as_it_is = bench.judged(ran, &bench.rows)?;
-        attacks.push(self.fill_row(Attack::AsItIs, "as it is", [as_it_is])?);
+        attacks.push(fill_row(Attack::AsItIs, "as it is", [as_it_is]));
 
         // By those without the public base, and those that have it.
         let (mut probes, mut base_probes) = (Vec::new(), Vec::new());
@@ -95,7 +133,7 @@ impl Trial<'_> {
         let only_probed = [Fill::Random];
         let only_probed = only_probed
             .iter()
-            .filter(|fill| has_probes && !fills.contains(fill));
+            .filter(|fill| self.has_probes && !fills.contains(fill));
         for fill in fills.iter().chain(only_probed) {
             let is_attack = fills.contains(fill);
             let n_seeds = match fill {
@@ -112,7 +150,7 @@ impl Trial<'_> {
             let (mut plain, mut reestimated) = (Vec::new(), Vec::new());
             for i in 0..n_seeds {
                 bench.step(&format!("{}: {}", self.name, name_of(*fill)))?;
-                let probed = has_probes && i == 0 && OF_PROBES.contains(fill);
+                let probed = self.has_probes && i == 0 && OF_PROBES.contains(fill);
                 let seed = self.options.seed.wrapping_add(i);
                 let filled = variant(self.subject.files(), hidden, instead, seed);
                 notes.extend(filled.notes);
@@ -136,82 +174,15 @@ impl Trial<'_> {
                     fill: *fill,
                     reestimated,
                 };
-                attacks.push(self.fill_row(attack, &name, judged)?);
+                attacks.push(fill_row(attack, &name, judged));
             }
         }
         for probed in probes.into_iter().chain(base_probes) {
-            attacks.push(self.probe_row(probed));
+            attacks.push(probe_row(probed, bench.judge.has_labels()));
         }
         notes.sort();
         notes.dedup();
-        Ok(self.candidate(attacks, notes))
-    }
-
-    /// The row of an attack without labels: of several seeds, the one that gets most.
-    fn fill_row(
-        &self,
-        attack: Attack,
-        name: &str,
-        measured: impl IntoIterator<Item = Judged>,
-    ) -> Result<AttackRow> {
-        let (mut best, mut seeds, mut note) = (None, Vec::new(), None);
-        for judged in measured {
-            match judged {
-                Ok(measure) => {
-                    seeds.push(measure.value);
-                    keep(&mut best, measure);
-                }
-                Err(reason) => note = Some(format!("ONNX Runtime does not run it: {reason}")),
-            }
-        }
-        let (floor, floor_kind) = self.floor(attack);
-        let verdict = match &best {
-            Some(measure) => self.verdict(measure, floor),
-            // Whoever cannot run it gets nothing from it.
-            None => Verdict::Holds,
-        };
-        if seeds.len() < 2 {
-            seeds.clear();
-        }
-        Ok(AttackRow {
-            attack,
-            name: name.to_owned(),
-            layer: None,
-            measure: best,
-            seeds,
-            floor,
-            floor_kind,
-            verdict,
-            note,
-        })
-    }
-
-    fn probe_row(&self, probed: Probed) -> AttackRow {
-        let attack = Attack::Probe {
-            n_labels: probed.n_labels,
-            fill: probed.fill,
-            reestimated: probed.reestimated,
-            head: probed.head,
-        };
-        let (floor, floor_kind) = self.floor(attack);
-        let verdict = self.verdict(&probed.measure, floor);
-        let note = (!self.bench.judge.has_labels())
-            .then(|| "the labels are the original's answers".to_owned());
-        let on_base = match attack.has_base() {
-            true => " on the public base",
-            false => "",
-        };
-        AttackRow {
-            attack,
-            layer: Some(probed.layer),
-            name: format!("probe{on_base} with {} labels", probed.n_labels),
-            measure: Some(probed.measure),
-            seeds: Vec::new(),
-            floor,
-            floor_kind,
-            verdict,
-            note,
-        }
+        Ok(Tried { attacks, notes })
     }
 
     /// The highest of the floors that apply to an attack.
@@ -238,6 +209,10 @@ impl Trial<'_> {
     }
 
     fn verdict(&self, measure: &Measure, floor: f64) -> Verdict {
+        if self.hidden.is_everything() && measure.value <= floor {
+            // Nothing is in clear: the attack is one of those that the floor is made of, and not above it by chance.
+            return Verdict::Holds;
+        }
         let is_rate = self.bench.judge.is_rate();
         verdict(
             measure.value,
@@ -249,7 +224,15 @@ impl Trial<'_> {
         )
     }
 
-    fn candidate(&self, attacks: Vec<AttackRow>, notes: Vec<String>) -> Candidate {
+    /// Holds what was tried against the floors.
+    pub(crate) fn candidate(&self, tried: Tried) -> Candidate {
+        let Tried { mut attacks, notes } = tried;
+        for row in &mut attacks {
+            (row.floor, row.floor_kind) = self.floor(row.attack);
+            // Whoever cannot run it gets nothing from it.
+            let measure = row.measure.as_ref();
+            row.verdict = measure.map_or(Verdict::Holds, |got| self.verdict(got, row.floor));
+        }
         let value = |row: &AttackRow| {
             row.measure
                 .as_ref()
@@ -287,6 +270,64 @@ impl Trial<'_> {
             operators: self.hidden.rows(),
             notes,
         }
+    }
+}
+
+/// The row of an attack without labels: of several seeds, the one that gets most.
+fn fill_row(attack: Attack, name: &str, measured: impl IntoIterator<Item = Judged>) -> AttackRow {
+    let (mut best, mut seeds, mut note) = (None, Vec::new(), None);
+    for judged in measured {
+        match judged {
+            Ok(measure) => {
+                seeds.push(measure.value);
+                keep(&mut best, measure);
+            }
+            Err(reason) => note = Some(format!("ONNX Runtime does not run it: {reason}")),
+        }
+    }
+    if seeds.len() < 2 {
+        seeds.clear();
+    }
+    row(attack, name.to_owned(), best, seeds, note)
+}
+
+fn probe_row(probed: Probed, has_labels: bool) -> AttackRow {
+    let attack = Attack::Probe {
+        n_labels: probed.n_labels,
+        fill: probed.fill,
+        reestimated: probed.reestimated,
+        head: probed.head,
+    };
+    let on_base = match attack.has_base() {
+        true => " on the public base",
+        false => "",
+    };
+    let name = format!("probe{on_base} with {} labels", probed.n_labels);
+    let note = (!has_labels).then(|| "the labels are the original's answers".to_owned());
+    AttackRow {
+        layer: Some(probed.layer),
+        ..row(attack, name, Some(probed.measure), Vec::new(), note)
+    }
+}
+
+/// A row that is held against nothing yet.
+fn row(
+    attack: Attack,
+    name: String,
+    measure: Option<Measure>,
+    seeds: Vec<f64>,
+    note: Option<String>,
+) -> AttackRow {
+    AttackRow {
+        attack,
+        name,
+        layer: None,
+        measure,
+        seeds,
+        floor: 0.0,
+        floor_kind: FloorKind::Constant,
+        verdict: Verdict::Holds,
+        note,
     }
 }
 
