@@ -13,10 +13,12 @@ use crate::signing::OpeningArgs;
 /// Attack a model, to see what an attacker gets from it once it is protected
 ///
 /// Tries what somebody can do who has the protected model, knows every encrypted position, and has some
-/// samples, without training: fills what is encrypted, estimates statistics anew, trains linear probes.
-/// Each attack is held against its floor, which is what the attacker gets without any encrypted weight. A
-/// candidate *holds* if no attack comes more than 5 points above its floor. Needs ONNX Runtime's
-/// library. docs/ASSESS.md says how to read the result.
+/// samples: fills what is encrypted, also from the public model that yours was fine-tuned from (--base),
+/// estimates statistics anew, trains linear probes. The weights themselves are not trained. Each attack is
+/// held against its floor, which is what the attacker gets without any encrypted weight. A candidate *holds*
+/// if no attack comes more than 5 points above its floor. Without --base or --no-public-base, one that leaves
+/// weights in clear is at best *not broken by what was tried*. Needs ONNX Runtime's library.
+/// docs/ASSESS.md says how to read the result.
 ///
 /// Without --preset and --policy, all presets of a model that is not protected are put side by side. Of a
 /// protected model, what is encrypted in it is assessed.
@@ -45,9 +47,13 @@ pub struct Assess {
     #[arg(long, value_name = "FILE")]
     pub ranking: Option<PathBuf>,
 
-    /// Public model of the same architecture that the attacker has
+    /// Public model that this one was fine-tuned from, and that attackers have
     #[arg(long, value_name = "MODEL", value_parser = location())]
     pub base: Option<Location>,
+
+    /// There is no public model that this one was made of: it was trained from nothing
+    #[arg(long, conflicts_with = "base")]
+    pub no_public_base: bool,
 
     /// Output that is the model's answer [default: the first with classes, or the first]
     #[arg(long, alias = "output", value_name = "NAME")]
@@ -70,7 +76,7 @@ pub struct Assess {
 
     /// Fail (6) unless every preset and policy that you named holds; without any, unless the default
     /// preset holds; of a protected model, also unless it holds as it is. Too few samples to tell is a
-    /// failure too
+    /// failure too. Needs --base or --no-public-base
     #[arg(long)]
     pub require_holds: bool,
 

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use onnxseal_assess::report::summary::{HEAD, Summary};
 use onnxseal_assess::{
-    Assessment, CommandMetric, DataSet, Error, Metric, NamedPolicy, Options, Subject, report,
+    Assessment, CommandMetric, DataSet, Error, Metric, NamedPolicy, Options, PublicModel, Subject,
+    report,
 };
 use onnxseal_core::{self as core, ErrorKind, Location, Preset};
 
@@ -31,6 +32,14 @@ pub fn run(args: &Assess, quiet: bool) -> Result<()> {
     if let Some(page) = &page {
         check_target(page, &args.files())?;
     }
+    if args.require_holds && args.base.is_none() && !args.no_public_base {
+        return Err(Usage(
+            "--require-holds needs the public model that this one was fine-tuned from: --base PUBLIC.onnx; or, if it was trained \
+             from nothing, --no-public-base"
+                .into(),
+        )
+        .into());
+    }
     let candidates = candidates(args)?;
     let subject = subject(&args.model, &args.opening, quiet)?;
     let base = public_base(args.base.as_ref())?;
@@ -42,7 +51,11 @@ pub fn run(args: &Assess, quiet: bool) -> Result<()> {
     options.seed = args.data.seed;
     options.output.clone_from(&args.output_name);
     options.metric = metric.as_ref().map(|metric| metric as &dyn Metric);
-    options.base = base.as_ref();
+    options.base = match &base {
+        Some(base) => PublicModel::Known(base),
+        None if args.no_public_base => PublicModel::None,
+        None => PublicModel::Unknown,
+    };
     options.data = args.data.options();
 
     let assessment = until_stopped(quiet, |steps| {

@@ -12,9 +12,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use common::{DIGITS, FIXTURES, digits, images};
-use onnxseal_assess::assessment::{Candidate, FloorKind, Measure};
+use onnxseal_assess::assessment::{Candidate, Measure};
 use onnxseal_assess::{
-    Assessment, DataSet, Method, NamedPolicy, Options, Silent, Subject, assess, rank,
+    Assessment, DataOptions, DataSet, Method, NamedPolicy, Options, PublicModel, Silent, Subject,
+    assess, rank,
 };
 use onnxseal_core::{Policy, Preset};
 
@@ -80,10 +81,13 @@ fn activation(subject: &Subject, data: &DataSet) {
 
 /// A private model that was fine-tuned from a public one.
 fn delta() {
-    let open = |name: &str| Subject::plain(Path::new(&format!("{FIXTURES}{name}.onnx"))).unwrap();
-    let (subject, base) = (open("digits_finetuned"), open("digits_base"));
-    let data = digits("nchw");
-    let mut options = options(&[Preset::Balanced]);
+    let folder = Path::new(FIXTURES).join("../public");
+    let open = |name: &str| Subject::plain(folder.join(name)).unwrap();
+    let (subject, base) = (open("victim.onnx"), open("base.onnx"));
+    let mut scaled = DataOptions::default();
+    scaled.scale = 255.0;
+    let data = DataSet::load(&folder.join("samples.npz"), None, &scaled).unwrap();
+    let mut options = options(&Preset::ALL);
     let by_delta = rank(
         &subject,
         Method::Delta(&base),
@@ -98,21 +102,16 @@ fn delta() {
         name: "delta".into(),
         policy,
     });
-    options.base = Some(&base);
+    options.base = PublicModel::Known(&base);
     let assessment = judge(&subject, &data, &options);
-    let mut floors = assessment.floors.iter();
-    let full = floors
-        .find(|floor| floor.kind == FloorKind::FullBase)
-        .unwrap();
     for candidate in &assessment.candidates {
-        let mut attacks = candidate.attacks.iter();
-        let public = attacks.find(|row| row.name == "public base").unwrap();
+        let probe = candidate.base_probe(100).unwrap();
         println!(
-            "{} of a fine-tuned model, public base: {:.3} at {:.1} % (at most {:.3} + 0.05, what full leaves)",
+            "{} of a fine-tuned model, probe on the public base: {:.3} at {:.1} % (at most {:.3} + 0.05, what full leaves)",
             candidate.name,
-            public.measure.as_ref().map_or(0.0, |measure| measure.value),
+            probe.measure.as_ref().map_or(0.0, |measure| measure.value),
             candidate.share * 100.0,
-            full.measure.value
+            probe.floor
         );
     }
 }

@@ -6,13 +6,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use onnxseal_assess::assessment::{
-    Attack, AttackRow, Fill, FloorKind, MetricKind, STRIP_BINS, Verdict,
+    Attack, AttackRow, Fill, FloorKind, MetricKind, PublicBase, STRIP_BINS, Verdict,
 };
 use onnxseal_assess::data::Array;
 use onnxseal_assess::engine::{Files, Values};
+use onnxseal_assess::report::summary::Summary;
 use onnxseal_assess::{
     Assessment, DataOptions, DataSet, Engine, Error, Method, NamedPolicy, Options, Progress,
-    Ranking, Silent, Subject, assess, rank,
+    PublicModel, Ranking, Silent, Subject, assess, rank,
 };
 use onnxseal_core::{Identities, Preset, ProtectOptions, Recipients, generate_identity, protect};
 use onnxseal_plan::Policy;
@@ -204,29 +205,183 @@ fn a_protected_model_is_assessed_as_it_is() {
     assert!(matches!(Subject::plain(&*sealed), Err(Error::Usage(_))));
 }
 
+fn value(row: Option<&AttackRow>) -> f64 {
+    row.unwrap().measure.as_ref().unwrap().value
+}
+
+fn floor(assessment: &Assessment, kind: FloorKind) -> f64 {
+    let mut floors = assessment.floors.iter();
+    floors
+        .find(|floor| floor.kind == kind)
+        .unwrap()
+        .measure
+        .value
+}
+
 #[test]
 fn with_the_model_itself_as_public_base_everything_comes_back() {
     if !is_there() {
         return;
     }
-    let base = model("digits_cnn.onnx");
+    // The second is the first in FLOAT16.
+    for (name, least) in [("digits_cnn.onnx", 0.985), ("digits_cnn_fp16.onnx", 0.97)] {
+        let base = model("digits_cnn.onnx");
+        let mut options = only(Preset::Balanced);
+        options.base = PublicModel::Known(&base);
+        let assessment = assess(&model(name), Some(&digits("nchw")), &options, &Silent).unwrap();
+        let found = row(&assessment, Fill::PublicBase);
+        assert!(
+            value(Some(found)) >= least,
+            "{name}: {}",
+            value(Some(found))
+        );
+        // No more than with all of it encrypted.
+        let is_held = (found.floor_kind, found.verdict.rank());
+        assert_eq!(is_held, (FloorKind::Base, 0), "{name}");
+        assert!(
+            matches!(
+                assessment.public_base,
+                PublicBase::Tried {
+                    n_matched: 8,
+                    n_tensors: 8,
+                    ..
+                }
+            ),
+            "{:?}",
+            assessment.public_base
+        );
+    }
+}
+
+#[test]
+fn a_public_base_has_the_weights_of_the_model() {
+    if !is_there() {
+        return;
+    }
+    let base = model("digits_mlp_int4.onnx");
     let mut options = only(Preset::Balanced);
-    options.base = Some(&base);
-    let assessment = assess_cnn(&options);
-    let row = assessment.candidates[0]
-        .attacks
+    options.base = PublicModel::Known(&base);
+    let refused = assess(
+        &model("digits_cnn.onnx"),
+        Some(&digits("nchw")),
+        &options,
+        &Silent,
+    );
+    assert!(
+        matches!(&refused, Err(Error::Usage(text)) if text.contains("no public base")),
+        "{refused:?}"
+    );
+}
+
+/// The samples of `fixtures/public`, and a model of them.
+fn public(name: &str) -> (Subject, DataSet) {
+    let folder = models().join("../public");
+    let mut options = DataOptions::default();
+    options.scale = 255.0;
+    let data = DataSet::load(&folder.join("samples.npz"), None, &options).unwrap();
+    (Subject::plain(folder.join(name)).unwrap(), data)
+}
+
+#[test]
+fn whoever_has_the_public_base_gets_much_of_what_partial_presets_hide() {
+    if !is_there() {
+        return;
+    }
+    let (victim, data) = public("victim.onnx");
+    let (base, _) = public("base.onnx");
+    let mut options = Options::default();
+    options.attacker_samples = vec![100];
+    options.measures_opening = false;
+    options.base = PublicModel::Known(&base);
+    let found = assess(&victim, Some(&data), &options, &Silent).unwrap();
+    let black_box = floor(&found, FloorKind::BaseProbe);
+    let got: Vec<f64> = found
+        .candidates
         .iter()
-        .find(|row| row.attack == Attack::PublicBase)
-        .unwrap();
-    assert_eq!(
-        row.measure.as_ref().unwrap().value,
-        assessment.original.value
+        .map(|row| value(row.base_probe(100)))
+        .collect();
+    let names: Vec<&str> = found
+        .candidates
+        .iter()
+        .map(|row| row.name.as_str())
+        .collect();
+    assert_eq!(names, ["light", "balanced", "strong", "full"]);
+    // Over half of the way from what the base gives to the original.
+    assert!(
+        got[1] > (black_box + found.original.value) / 2.0,
+        "{got:?} over {black_box}"
     );
-    // No more than with all of it encrypted.
-    assert_eq!(
-        (row.floor_kind, row.verdict.rank()),
-        (FloorKind::FullBase, 0)
+    assert!(
+        got[0] > got[1] && got[1] > got[2] && got[2] > black_box + 0.05,
+        "{got:?} over {black_box}"
     );
+    assert_eq!(got[3], black_box);
+    let verdicts: Vec<Verdict> = found.candidates.iter().map(|row| row.verdict).collect();
+    assert_eq!(verdicts[..3], [Verdict::Leaks; 3]);
+    assert_eq!(verdicts[3], Verdict::Holds);
+    let row = found.candidates[1].worst_attack().unwrap();
+    assert_eq!(
+        (row.attack.has_base(), row.floor_kind),
+        (true, FloorKind::BaseProbe)
+    );
+
+    // What the base gives by itself: the base is all that is attacked here.
+    options.candidates = vec![Preset::Light.into()];
+    let of_base = assess(&base, Some(&data), &options, &Silent).unwrap();
+    assert_eq!(floor(&of_base, FloorKind::BaseProbe), black_box);
+    assert_eq!(value(of_base.candidates[0].base_probe(100)), black_box);
+    assert_eq!(
+        floor(&of_base, FloorKind::RawProbe),
+        floor(&found, FloorKind::RawProbe)
+    );
+}
+
+#[test]
+fn what_leaves_weights_in_clear_holds_only_if_a_public_base_was_thought_of() {
+    if !is_there() {
+        return;
+    }
+    let mut options = only(Preset::Balanced);
+    options.candidates.push(Preset::Full.into());
+    let untried = assess_cnn(&options);
+    assert_eq!(untried.public_base, PublicBase::NotTried);
+    let verdicts: Vec<Verdict> = untried.candidates.iter().map(|row| row.verdict).collect();
+    assert_eq!(verdicts, [Verdict::NotBroken, Verdict::Holds]);
+    assert_eq!(
+        untried.candidates[0].worst_attack().unwrap().verdict,
+        Verdict::Holds
+    );
+    let failing: Vec<&str> = untried
+        .failures(false)
+        .map(|row| row.name.as_str())
+        .collect();
+    assert_eq!(failing, ["balanced"]);
+    let summary = Summary::of(&untried);
+    assert!(
+        summary.before[0].starts_with("Nobody tried a public base."),
+        "{summary}"
+    );
+    assert!(
+        summary
+            .to_string()
+            .contains("balanced is not broken by what was tried: "),
+        "{summary}"
+    );
+    let json = serde_json::to_value(&untried).unwrap();
+    assert_eq!(json["candidates"][0]["verdict"]["verdict"], "not_broken");
+    assert_eq!(json["public_base"]["kind"], "not_tried");
+
+    options.base = PublicModel::None;
+    let trained_from_nothing = assess_cnn(&options);
+    assert_eq!(trained_from_nothing.candidates[0].verdict, Verdict::Holds);
+    assert!(
+        !Summary::of(&trained_from_nothing)
+            .to_string()
+            .contains("Nobody tried")
+    );
+    // Random inputs show little, whatever is said of a base.
+    let random = assess(&model("digits_cnn.onnx"), None, &options, &Silent).unwrap();
+    assert_ne!(random.candidates[0].verdict, Verdict::Holds);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use onnxseal_assess::engine::{Table, Values};
 use onnxseal_assess::report::summary::Summary;
 use onnxseal_assess::{
     self as assessing, Answers, DataOptions, DataSet, Engine, Method, Metric, NamedPolicy, Options,
-    Subject, report,
+    PublicModel, Subject, report,
 };
 use onnxseal_core::{self as core, Access, Edition, Error, Location, Preset, Readers, write_whole};
 use pyo3::exceptions::PyTypeError;
@@ -76,7 +76,7 @@ impl Assessment {
 #[pyfunction]
 #[pyo3(signature = (
     model, data = None, *, labels = None, identities = None, presets = None, policies = None, ranking = None,
-    base = None, metric = None, attacker_samples = None, seed = 0, limit = None, output = None,
+    base = None, no_public_base = false, metric = None, attacker_samples = None, seed = 0, limit = None, output = None,
     scale = 1.0, mean = None, std = None, layout = None, bgr = false, resize = None, crop = None,
     label_first = false, progress = None
 ))]
@@ -91,6 +91,7 @@ pub fn assess<'py>(
     policies: Option<OneOrMore<PathBuf>>,
     ranking: Option<PathBuf>,
     base: Option<Source>,
+    no_public_base: bool,
     metric: Option<Py<PyAny>>,
     attacker_samples: Option<Vec<usize>>,
     seed: u64,
@@ -106,6 +107,11 @@ pub fn assess<'py>(
     label_first: bool,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> Result<Assessment> {
+    if no_public_base && base.is_some() {
+        return Err(usage(
+            "a base is given, and no_public_base says that there is none",
+        ));
+    }
     let library = library(py)?;
     let mut how = DataOptions::default();
     how.layout = layout.as_deref().map(axes).transpose()?;
@@ -143,7 +149,11 @@ pub fn assess<'py>(
         options.seed = seed;
         options.output = output;
         options.metric = metric.as_ref().map(|metric| metric as &dyn Metric);
-        options.base = base.as_ref();
+        options.base = match &base {
+            Some(base) => PublicModel::Known(base),
+            None if no_public_base => PublicModel::None,
+            None => PublicModel::Unknown,
+        };
         options.data = how;
         Ok::<_, Fault>(assessing::assess(
             &subject,

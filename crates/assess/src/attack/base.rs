@@ -35,20 +35,21 @@ impl Base {
         let is_like = |a: &HiddenTensor, b: &HiddenTensor| {
             a.dims == b.dims && (a.data_type == b.data_type || (is_float(a) && is_float(b)))
         };
-        let by_name = |a: &HiddenTensor, b: &HiddenTensor| a.name == b.name && is_like(a, b);
-        let by_order = |a: &HiddenTensor, b: &HiddenTensor| {
-            a.op_type == b.op_type && a.role == b.role && is_like(a, b)
-        };
         let mut matched = HashMap::new();
-        let ways: [&dyn Fn(&HiddenTensor, &HiddenTensor) -> bool; 2] = [&by_name, &by_order];
-        for suits in ways {
+        for by_name in [true, false] {
             for tensor in &of.tensors {
+                let suits = |b: &HiddenTensor| {
+                    let is_it = match by_name {
+                        true => b.name == tensor.name,
+                        false => b.op_type == tensor.op_type && b.role == tensor.role,
+                    };
+                    is_it && is_like(tensor, b)
+                };
                 if matched.contains_key(&tensor.path) {
                     continue;
                 }
-                let suits =
-                    |b: &&mut Option<HiddenTensor>| b.as_ref().is_some_and(|b| suits(tensor, b));
-                if let Some(found) = left.iter_mut().find(suits).and_then(Option::take) {
+                let found = left.iter_mut().find(|b| b.as_ref().is_some_and(suits));
+                if let Some(found) = found.and_then(Option::take) {
                     matched.insert(tensor.path.clone(), found);
                 }
             }

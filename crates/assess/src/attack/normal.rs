@@ -421,4 +421,62 @@ mod tests {
             );
         }
     }
+
+    /// Each channel of two convolutions was scaled and shifted: with the statistics of before, all is as before.
+    #[test]
+    fn convolutions_get_the_statistics_of_the_base_where_onnx_runtime_is_there() {
+        use onnxseal_onnx::{Limits, locate};
+        use onnxseal_testkit::build::{GraphBuilder, node, weights};
+
+        let Ok(engine) = Engine::load() else {
+            return eprintln!("skipped: no ONNX Runtime");
+        };
+        let bytes = GraphBuilder::new("g")
+            .input("x", &[16, 2, 4, 4])
+            .output("y", &[16, 2, 4, 4])
+            .initializer(weights("w", &[3, 2, 1, 1], 1))
+            .initializer(weights("b", &[3], 2))
+            .initializer(weights("v", &[2, 3, 1, 1], 3))
+            .initializer(weights("c", &[2], 4))
+            .node(node("Conv", &["x", "w", "b"], &["h"]))
+            .node(node("Relu", &["h"], &["r"]))
+            .node(node("Conv", &["r", "v", "c"], &["y"]))
+            .encode();
+        let base = Files::new(&bytes, Vec::new());
+        let model = locate(&bytes, &Limits::default()).unwrap();
+        let mut net = Net::new(&engine, &base, &[], "x").unwrap();
+        let samples = crate::data::random(net.inputs(), 64, 1);
+        let rows: Vec<usize> = (0..64).collect();
+        let want = net.run(&samples, &rows, &[0]).unwrap();
+        let found = convolutions(&model, &engine, &base, &samples, &rows).unwrap();
+        assert_eq!(found.len(), 2);
+        let mut changed = bytes.clone();
+        for name in ["w", "b", "v", "c"] {
+            let tensor = whole(&model, name, "Conv", Role::Weight).unwrap();
+            let mut elements = tensor.gather(&base);
+            let mut values = decode(tensor.data_type, &elements, tensor.n_elements).unwrap();
+            let n_row = values.len() / tensor.dims[0] as usize;
+            for (i, value) in values.iter_mut().enumerate() {
+                *value *= 0.5 + (i / n_row) as f32;
+                *value += if tensor.dims.len() == 1 { 0.7 } else { 0.0 };
+            }
+            encode(
+                tensor.data_type,
+                &values,
+                0..tensor.n_elements,
+                &mut elements,
+            );
+            tensor.scatter(&elements, &mut changed);
+        }
+        let changed = Files::new(&changed, Vec::new());
+        let again = estimate(&engine, &changed, &found, &samples, &rows).unwrap();
+        let mut net = Net::new(&engine, &again, &[], "x").unwrap();
+        let got = net.run(&samples, &rows, &[0]).unwrap();
+        for (got, want) in got[0].values.iter().zip(&want[0].values) {
+            assert!(
+                (got - want).abs() < 1e-3 * (1.0 + want.abs()),
+                "{got} {want}"
+            );
+        }
+    }
 }

@@ -228,6 +228,7 @@ def assess(
     policies: str | PathLike[str] | Iterable[str | PathLike[str]] | None = None,
     ranking: str | PathLike[str] | None = None,
     base: _Model | None = None,
+    no_public_base: bool = False,
     metric: Callable[[np.ndarray[Any, Any], np.ndarray[Any, Any]], float] | None = None,
     attacker_samples: Sequence[int] | None = None,
     seed: int = 0,
@@ -247,8 +248,9 @@ def assess(
 
     `data` are a path, or arrays by the names of inputs, one sample a row. `metric` is called with the model's outputs,
     one row a sample, and with the samples' indices; more must be better for the attacker. `holds` says whether all
-    presets and policies that were named hold; without any, whether the default preset does. `attacker_samples` are
-    100 and 1000 labels if nothing is said. `progress` counts steps.
+    presets and policies that were named hold; without any, whether the default preset does. One that leaves weights in
+    clear holds only if `base` was tried, the public model that this one was fine-tuned from, or `no_public_base` says that
+    it was trained from nothing. `attacker_samples` are 100 and 1000 labels if nothing is said. `progress` counts steps.
     """
 
 def rank(
