@@ -107,28 +107,64 @@ fn a_step_of_ci_fails_unless_all_that_was_named_holds() {
         ];
         lab.expect(code, &args.concat())
     };
+    let (_, err) = assess(&["--preset", "full"], 2);
+    assert!(
+        err.contains("--base PUBLIC.onnx") && err.contains("--no-public-base"),
+        "{err}"
+    );
+    let assess = |more: &[&str], code| assess(&[&["--no-public-base"], more].concat(), code);
     let (out, err) = assess(&["--policy", "some.toml"], 6);
     assert!(err.contains("some.toml leaks: "), "{err}");
     assert!(err.contains(" points above its floor of "), "{err}");
     assert!(out.contains("leaks"), "what was found is shown too: {out}");
     let (_, err) = assess(&["--preset", "full", "--policy", "some.toml"], 6);
     assert!(!err.contains("full"), "{err}");
+    assess(&["--preset", "full"], 0);
     // Of so few samples nobody can tell.
-    let (_, err) = assess(
-        &[
-            "--preset",
-            "full",
-            "--limit",
-            "30",
-            "--attacker-samples",
-            "10",
-        ],
-        6,
-    );
+    fs::copy(lab::fixture(CNN), lab.path(CNN)).unwrap();
+    let few = ["--limit", "30", "--attacker-samples", "10"];
+    let assess = [
+        &["assess", CNN, "--require-holds", "--no-public-base"][..],
+        &DATA,
+        &few,
+    ];
+    let (_, err) = lab.expect(6, &[&assess.concat()[..], &["--preset", "strong"]].concat());
     assert!(
-        err.contains("full is undecided: ") && err.contains("about "),
+        err.contains("strong is undecided: ") && err.contains("about "),
         "{err}"
     );
+}
+
+#[test]
+fn whoever_has_the_public_base_is_reckoned_with() {
+    if !lab::has_onnxruntime() {
+        return;
+    }
+    let lab = Lab::new();
+    for name in ["victim.onnx", "base.onnx", "samples.npz"] {
+        let fixture = lab::project("fixtures/public").join(name);
+        fs::copy(fixture, lab.path(name)).unwrap();
+    }
+    let data = ["--data", "samples.npz", "--scale", "255"];
+    let assess = [
+        &["assess", "victim.onnx", "--preset", "balanced"][..],
+        &data,
+    ]
+    .concat();
+    let (out, _) = lab.expect(0, &assess);
+    assert!(out.starts_with("Nobody tried a public base."), "{out}");
+    let with_base = [&assess[..], &["--base", "base.onnx", "--require-holds"]].concat();
+    let (out, err) = lab.expect(6, &with_base);
+    assert!(
+        out.contains("a probe on the public base, 100 labels"),
+        "{out}"
+    );
+    assert!(
+        err.contains("balanced leaks: probe on the public base with 100 labels gets"),
+        "{err}"
+    );
+    let both = [&with_base[..], &["--no-public-base"]].concat();
+    lab.expect(2, &both);
 }
 
 #[test]

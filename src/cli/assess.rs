@@ -12,13 +12,13 @@ use crate::signing::OpeningArgs;
 
 /// Attack a model, to see what an attacker gets from it once it is protected
 ///
-/// Tries what somebody can do who has the protected model, knows every encrypted position, and has some
-/// samples: fills what is encrypted, also from the public model that yours was fine-tuned from (--base),
-/// estimates statistics anew, trains linear probes. The weights themselves are not trained. Each attack is
-/// held against its floor, which is what the attacker gets without any encrypted weight. A candidate *holds*
-/// if no attack comes more than 5 points above its floor. Without --base or --no-public-base, one that leaves
-/// weights in clear is at best *not broken by what was tried*. Needs ONNX Runtime's library.
-/// docs/ASSESS.md says how to read the result.
+/// Tries what somebody can do who has the protected model, knows every encrypted position, and has
+/// some samples: fills what is encrypted, also from the public model that yours was fine-tuned from
+/// (--base), estimates statistics anew, trains linear probes. The weights themselves are not
+/// trained. Each attack is held against its floor, which is what the attacker gets without any
+/// encrypted weight. A candidate *holds* if no attack comes more than 5 points above its floor.
+/// Without --base or --no-public-base, one that leaves weights in clear is at best *not broken by
+/// what was tried*. Needs ONNX Runtime's library. docs/ASSESS.md says how to read the result.
 ///
 /// Without --preset and --policy, all presets of a model that is not protected are put side by side. Of a
 /// protected model, what is encrypted in it is assessed.

@@ -17,7 +17,9 @@ from catalog import MODELS, ROOT
 
 BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
-FIGURES = ROOT / "target" / "release" / "examples" / "figures"
+# The tool runs models.
+LIBRARY = next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so*"))
+os.environ.setdefault("ORT_DYLIB_PATH", str(LIBRARY))
 
 needs_browser = pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(BROWSERS)} is installed")
 
@@ -50,20 +52,11 @@ frame.addEventListener("load", () => {
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
+def report(tool, tmp_path_factory):
     """A page and its pictures."""
-    if not FIGURES.is_file():
-        pytest.skip(f"{FIGURES} is missing: `cargo build --release -p onnxseal-assess --example figures` makes it")
     folder = tmp_path_factory.mktemp("report")
-    library = next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so*"))
-    pairs = ["kind=nchw", f"html={folder / 'page.html'}", f"plots={folder}"]
-    subprocess.run(
-        [FIGURES, MODELS / "digits_cnn.onnx", MODELS / "digits_test.csv", *pairs],
-        env={**os.environ, "ORT_DYLIB_PATH": str(library)},
-        check=True,
-        capture_output=True,
-        timeout=300,
-    )
+    data = ["--data", MODELS / "digits_test.csv", "--scale", "16"]
+    tool("assess", MODELS / "digits_cnn.onnx", *data, "--report", folder / "page.html", "--plots", folder)
     return folder
 
 

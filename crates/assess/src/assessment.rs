@@ -138,6 +138,8 @@ pub struct Measure {
     pub n_samples: usize,
     /// Samples with an output that is no number; they count as wrong.
     pub n_nan: usize,
+    /// Share of samples that have the original's class, right or wrong; where accuracy is measured.
+    pub agreement: Option<f64>,
     /// Share of samples whose label is among the five largest outputs, for six classes and more.
     pub top5: Option<f64>,
     /// Mean of `|output - original's| / |original's|` over samples (Euclidean norms); for outputs that are no classes.
@@ -207,7 +209,8 @@ pub struct Candidate {
     pub opening: Option<Opening>,
     /// The attacks, in the order in which they were tried.
     pub attacks: Vec<AttackRow>,
-    /// The worst of the attacks' verdicts; in place of [`Verdict::Holds`], [`Verdict::NotBroken`] where that was not shown.
+    /// The worst of the attacks' verdicts; in place of [`Verdict::Holds`], [`Verdict::NotBroken`]
+    /// where that was not shown.
     pub verdict: Verdict,
     /// The attack that decides the verdict: the one furthest above its floor; index into `attacks`.
     pub worst: Option<usize>,
@@ -268,8 +271,8 @@ pub enum Attack {
         /// Whether statistics of normalisations are then estimated anew, from data without labels.
         reestimated: bool,
     },
-    /// Trains a linear classifier on the features of a filled model: the best of some fills, layers and heads by
-    /// cross-validation on the labels.
+    /// Trains a linear classifier on the features of a filled model: the best of some fills, layers
+    /// and heads by cross-validation on the labels.
     Probe {
         /// The labels that it has.
         n_labels: usize,
@@ -319,7 +322,8 @@ pub enum Fill {
     LowRank,
     /// Random numbers as for a model that is not trained, whatever is visible.
     Random,
-    /// The elements of a public model of the same architecture; where that has none, the mean of the channel.
+    /// The elements of a public model of the same architecture; where that has none, the mean of
+    /// the channel.
     PublicBase,
 }
 
@@ -330,8 +334,9 @@ pub enum Fill {
 pub enum Verdict {
     /// The interval's upper end is at most the floor and the margin.
     Holds,
-    /// Nothing that was tried breaks it, but not enough was tried to say that it holds: some weights are in clear, and nobody
-    /// tried a public base, or any real sample. Only candidates have this verdict, not attacks.
+    /// Nothing that was tried breaks it, but not enough was tried to say that it holds: some
+    /// weights are in clear, and nobody tried a public base, or any real sample. Only candidates
+    /// have this verdict, not attacks.
     NotBroken,
     /// The samples are too few to say.
     Undecided {

@@ -222,8 +222,8 @@ impl<'a> Bench<'a> {
         self.judge.is_rate() && self.judge.n_classes.is_some() && !self.split.sizes.is_empty()
     }
 
-    /// Trains probes on the features of a model with this `fill`, with each number of labels; takes one among the `best` where
-    /// it gets more of the labels right that others predict.
+    /// Trains probes on the features of a model with this `fill`, with each number of labels; takes
+    /// one among the `best` where it gets more of the labels right that others predict.
     ///
     /// With the fewest labels every layer is tried; with more of them the last one, and the one that was best before.
     fn probe(
@@ -276,8 +276,8 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Measures a filled model, and the same with statistics of `layers` estimated anew, if there are any; `probes` on both
-    /// are added where they are the best for this `fill` and others.
+    /// Measures a filled model, and the same with statistics of `layers` estimated anew, if there
+    /// are any; `probes` on both are added where they are the best for this `fill` and others.
     pub(crate) fn tried(
         &self,
         files: &Files,

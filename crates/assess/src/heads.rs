@@ -1,6 +1,8 @@
-//! Linear heads on features, fitted to labelled samples: ridge regression, and multinomial logistic regression.
+//! Linear heads on features, fitted to labelled samples: ridge regression, and multinomial logistic
+//! regression.
 //!
-//! Cross-validation on the labelled samples chooses penalties, and says how good a head is to whoever has no others.
+//! Cross-validation on the labelled samples chooses penalties, and says how good a head is to
+//! whoever has no others.
 
 use std::cmp::Ordering;
 
@@ -11,7 +13,8 @@ use crate::error::{Error, Result};
 /// The penalties that ridge regression tries.
 const LAMBDAS: [f64; 7] = [1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3, 1e4];
 
-/// The penalties that logistic regression tries: each starts from what the larger one before it found.
+/// The penalties that logistic regression tries: each starts from what the larger one before it
+/// found.
 const LOGISTIC_LAMBDAS: [f64; 4] = [1e3, 1e2, 1e1, 1.0];
 
 /// Steps that logistic regression takes for each penalty.
@@ -32,7 +35,8 @@ pub(crate) enum Choice {
     Squares,
 }
 
-/// Features of labelled samples, standardised, with their principal directions: what all heads on them share.
+/// Features of labelled samples, standardised, with their principal directions: what all heads on
+/// them share.
 pub(crate) struct Basis {
     mean: Vec<f64>,
     /// 1 / deviation; 0 for features that do not vary.
@@ -161,8 +165,8 @@ impl Basis {
 
     /// Ridge regression to `targets` `[n, k]`.
     ///
-    /// One eigendecomposition serves all penalties and folds: with `H = Z (Z'Z + lambda)^-1 Z'`, the residuals of a fold F
-    /// that the other folds predict are `(1 - H_FF)^-1 (Y - HY)_F`.
+    /// One eigendecomposition serves all penalties and folds: with `H = Z (Z'Z + lambda)^-1 Z'`,
+    /// the residuals of a fold F that the other folds predict are `(1 - H_FF)^-1 (Y - HY)_F`.
     ///
     /// # Errors
     /// [`Error::Usage`] where there are not as many targets as samples.
@@ -205,8 +209,8 @@ impl Basis {
         })
     }
 
-    /// Multinomial logistic regression to classes below `n_classes`, along the principal directions in which the features
-    /// vary most.
+    /// Multinomial logistic regression to classes below `n_classes`, along the principal directions
+    /// in which the features vary most.
     pub(crate) fn logistic(&self, classes: &[usize], n_classes: usize) -> Fitted {
         let n = classes.len().min(self.z.nrows());
         let mut order: Vec<usize> = (0..self.squares.len()).collect();
@@ -262,7 +266,8 @@ impl Basis {
     }
 }
 
-/// Samples along principal directions, with a column of 1 for constants, and their classes: a row a sample, with 1 in its class's column.
+/// Samples along principal directions, with a column of 1 for constants, and their classes: a row a
+/// sample, with 1 in its class's column.
 struct Task {
     z: DMatrix<f64>,
     y: DMatrix<f64>,
@@ -295,9 +300,10 @@ impl Task {
         shares
     }
 
-    /// Improves `weights` for the penalty `lambda / 2 * weights^2`, which constants do not have, by accelerated steps over a
-    /// bound of the second derivative: half of `z'z` for every class (Böhning, "Multinomial logistic regression algorithm",
-    /// 1992). That of all samples bounds that of some, and is the diagonal `squares`.
+    /// Improves `weights` for the penalty `lambda / 2 * weights^2`, which constants do not have, by
+    /// accelerated steps over a bound of the second derivative: half of `z'z` for every class
+    /// (Böhning, "Multinomial logistic regression algorithm", 1992). That of all samples bounds
+    /// that of some, and is the diagonal `squares`.
     fn fit(&self, lambda: f64, squares: &DVector<f64>, weights: &mut DMatrix<f64>) {
         let constant = squares.len() - 1;
         let penalty = |i: usize| if i < constant { lambda } else { 0.0 };
@@ -422,7 +428,8 @@ mod tests {
         (features, targets)
     }
 
-    /// `(X'X + lambda)^-1 X'Y`, solved anew for the samples `rows`, with features and targets standardised as all are.
+    /// `(X'X + lambda)^-1 X'Y`, solved anew for the samples `rows`, with features and targets
+    /// standardised as all are.
     fn closed_form(
         features: &[Vec<f32>],
         targets: &DMatrix<f64>,

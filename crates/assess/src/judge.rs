@@ -193,6 +193,7 @@ impl<'m> Judge<'m> {
             interval: Some(interval),
             n_samples: rows.len(),
             n_nan,
+            agreement: None,
             top5: None,
             relative_error: (!errors.is_empty()).then_some(relative),
         })
@@ -203,12 +204,20 @@ impl<'m> Judge<'m> {
         let label = |row: &usize| self.labels.as_ref().and_then(|labels| labels.get(*row));
         let is_right = |(class, row): &(&Option<usize>, &usize)| matches!((class, label(row)), (Some(class), Some(label)) if *class == *label as usize);
         let right = classes.iter().zip(rows).filter(is_right).count();
-        let value = right as f64 / rows.len().max(1) as f64;
+        let n = rows.len().max(1) as f64;
+        let value = right as f64 / n;
+        let agrees = |(class, row): &(&Option<usize>, &usize)| {
+            class.is_some() && **class == self.class(self.original.row(**row))
+        };
+        let agreement = self
+            .has_labels
+            .then(|| classes.iter().zip(rows).filter(agrees).count() as f64 / n);
         Measure {
             value,
             interval: Some(wilson(value, rows.len())),
             n_samples: rows.len(),
             n_nan: 0,
+            agreement,
             top5: None,
             relative_error: None,
         }
@@ -294,6 +303,7 @@ impl<'m> Judge<'m> {
             interval: None::<Interval>,
             n_samples: rows.len(),
             n_nan: (0..rows.len()).filter(|i| is_nan(outputs.row(*i))).count(),
+            agreement: None,
             top5: None,
             relative_error: None,
         })
@@ -336,6 +346,8 @@ mod tests {
             (measure.value, measure.n_nan, measure.n_samples),
             (2.0 / 3.0, 1, 3)
         );
+        // The original says 2 of the last.
+        assert_eq!(measure.agreement, Some(1.0 / 3.0));
         assert_eq!(judge.constant(&[0, 1, 2]).unwrap().value, 2.0 / 3.0);
         assert_eq!(judge.row().kind, MetricKind::Accuracy);
     }
@@ -376,6 +388,7 @@ mod tests {
         );
         let measure = judge.measure(&outputs, &[0, 1]).unwrap();
         assert_eq!((measure.value, measure.top5), (0.5, Some(0.5)));
+        assert_eq!(measure.agreement, None);
         assert_eq!(judge.row().kind, MetricKind::Agreement);
     }
 

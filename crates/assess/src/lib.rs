@@ -1,11 +1,12 @@
 //! What an attacker gets who has a protected model, knows every encrypted position, and has some data.
 //!
-//! [`assess`] tries attacks that take forward passes alone, on ONNX Runtime, which [`Engine`] finds and loads when it is
-//! first needed: running the file as it is; filling what is encrypted by what the rest suggests, with statistics of
-//! normalisations estimated anew; linear probes on features; all of these with the weights of a public model of the same
-//! architecture ([`PublicModel`]). Each is held against what the attacker gets without any encrypted weight, its *floor*, and
-//! the [`Assessment`] says where the model holds and where it leaks. [`DataSet`] reads data, [`Metric`] lets the caller
-//! measure in another way.
+//! [`assess`] tries attacks that take forward passes alone, on ONNX Runtime, which [`Engine`] finds
+//! and loads when it is first needed: running the file as it is; filling what is encrypted by what
+//! the rest suggests, with statistics of normalisations estimated anew; linear probes on features;
+//! all of these with the weights of a public model of the same architecture ([`PublicModel`]). Each
+//! is held against what the attacker gets without any encrypted weight, its *floor*, and the
+//! [`Assessment`] says where the model holds and where it leaks. [`DataSet`] reads data, [`Metric`]
+//! lets the caller measure in another way.
 //!
 //! [`report`] makes a page and pictures of it.
 //!

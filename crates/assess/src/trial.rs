@@ -193,7 +193,8 @@ impl Trial<'_> {
         };
         let applies = |floor: &&Floor| {
             let has_base = matches!(floor.kind, FloorKind::Base | FloorKind::BaseProbe);
-            // Whoever has a tier's edition is not held against those who have no key, but for what the base gives them.
+            // Whoever has a tier's edition is not held against those who have no key, but for what
+            // the base gives them.
             (attack.has_base() || !has_base)
                 && (has_base || self.tier.is_none())
                 && (floor.n_labels.is_none() || floor.n_labels == n_labels)
@@ -210,7 +211,8 @@ impl Trial<'_> {
 
     fn verdict(&self, measure: &Measure, floor: f64) -> Verdict {
         if self.hidden.is_everything() && measure.value <= floor {
-            // Nothing is in clear: the attack is one of those that the floor is made of, and not above it by chance.
+            // Nothing is in clear: the attack is one of those that the floor is made of, and not
+            // above it by chance.
             return Verdict::Holds;
         }
         let is_rate = self.bench.judge.is_rate();

@@ -17,17 +17,19 @@ pub(crate) struct Base {
     matched: HashMap<String, HiddenTensor>,
     /// Weight tensors of the model that is assessed.
     pub(crate) n_tensors: usize,
-    /// Convolutions of the model that is assessed, with the statistics that their outputs have in the base.
+    /// Convolutions of the model that is assessed, with the statistics that their outputs have in
+    /// the base.
     pub(crate) convolutions: Vec<Layer>,
 }
 
 impl Base {
-    /// Matches the weight tensors of `base` to those of `of`: by name where shape and type agree; the others in their
-    /// order, to the next one with the same operator type and shape. All types of floats count as one.
+    /// Matches the weight tensors of `base` to those of `of`: by name where shape and type agree;
+    /// the others in their order, to the next one with the same operator type and shape. All types
+    /// of floats count as one.
     ///
     /// # Errors
-    /// [`Error::Model`]; [`Error::Usage`] where less than half of the weights have a match: attacks with such a base say
-    /// nothing.
+    /// [`Error::Model`]; [`Error::Usage`] where less than half of the weights have a match: attacks
+    /// with such a base say nothing.
     pub(crate) fn of(of: &Hidden, base: &Subject) -> Result<Base> {
         let weights = Hidden::everything(base)?.tensors;
         let mut left: Vec<Option<HiddenTensor>> = weights.into_iter().map(Some).collect();

@@ -1,9 +1,10 @@
 //! Statistics inside a filled model, estimated anew from inputs without labels.
 //!
-//! BatchNormalization gets the statistics that the filled model's own values have. Most exporters fold it into the Conv
-//! before it, and what is left of its scale and shift is what the Conv's channels have for mean and deviation: with a public
-//! base, each channel of a Conv is scaled and shifted until it has those of the base on the same inputs.
-//! LayerNormalization and its like keep no statistics: a fill of their scales is all there is to do.
+//! BatchNormalization gets the statistics that the filled model's own values have. Most exporters
+//! fold it into the Conv before it, and what is left of its scale and shift is what the Conv's
+//! channels have for mean and deviation: with a public base, each channel of a Conv is scaled and
+//! shifted until it has those of the base on the same inputs. LayerNormalization and its like keep
+//! no statistics: a fill of their scales is all there is to do.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -79,8 +80,9 @@ fn whole(model: &Model<'_>, name: &str, op_type: &str, role: Role) -> Option<Hid
     (numbers(tensor.data_type) == Some(Numbers::Float)).then_some(tensor)
 }
 
-/// The layers whose statistics an attacker has reason to estimate: BatchNormalizations of the main graph, and these
-/// `convolutions`, that come after something encrypted, or are encrypted themselves; in file order.
+/// The layers whose statistics an attacker has reason to estimate: BatchNormalizations of the main
+/// graph, and these `convolutions`, that come after something encrypted, or are encrypted
+/// themselves; in file order.
 pub(crate) fn layers(model: &Model<'_>, hidden: &Hidden, convolutions: &[Layer]) -> Vec<Layer> {
     let names: HashSet<&str> = hidden
         .tensors
@@ -117,8 +119,8 @@ pub(crate) fn layers(model: &Model<'_>, hidden: &Hidden, convolutions: &[Layer])
     found
 }
 
-/// The convolutions of the main graph with a bias and without a BatchNormalization behind them, with the statistics that
-/// their outputs have on the samples `rows`, for the model in `files`.
+/// The convolutions of the main graph with a bias and without a BatchNormalization behind them,
+/// with the statistics that their outputs have on the samples `rows`, for the model in `files`.
 ///
 /// # Errors
 /// As [`Net::run`].
@@ -166,7 +168,8 @@ pub(crate) fn convolutions(
     Ok(found)
 }
 
-/// The model in `files` with statistics of `layers` that follow from its own values on the samples `rows`.
+/// The model in `files` with statistics of `layers` that follow from its own values on the samples
+/// `rows`.
 ///
 /// # Errors
 /// As [`Net::run`].
@@ -236,7 +239,8 @@ fn floats(values: &[f64]) -> Vec<f32> {
     values.iter().map(|value| *value as f32).collect()
 }
 
-/// The statistics of the layers' values on the samples `rows`; none of a value that is not there, or has no such channels.
+/// The statistics of the layers' values on the samples `rows`; none of a value that is not there,
+/// or has no such channels.
 fn measure(
     engine: &Engine,
     files: &Files,
@@ -422,7 +426,8 @@ mod tests {
         }
     }
 
-    /// Each channel of two convolutions was scaled and shifted: with the statistics of before, all is as before.
+    /// Each channel of two convolutions was scaled and shifted: with the statistics of before, all
+    /// is as before.
     #[test]
     fn convolutions_get_the_statistics_of_the_base_where_onnx_runtime_is_there() {
         use onnxseal_onnx::{Limits, locate};

@@ -119,8 +119,8 @@ impl Features {
         Features(rows.map(<[f32]>::to_vec).collect())
     }
 
-    /// The best of `heads` for the samples `known` with `labels`: that which gets most of them right where others predict
-    /// them; of equals the first.
+    /// The best of `heads` for the samples `known` with `labels`: that which gets most of them
+    /// right where others predict them; of equals the first.
     ///
     /// # Errors
     /// [`Error::Usage`](crate::Error::Usage) where there is nothing to train on.

@@ -236,6 +236,9 @@ fn attack_row(assessment: &Assessment, row: &AttackRow) -> String {
         let seeds: Vec<String> = row.seeds.iter().map(|got| value(metric, *got)).collect();
         remarks.push(format!("seeds: {}", seeds.join(", ")));
     }
+    if let Some(share) = row.measure.as_ref().and_then(|got| got.agreement) {
+        remarks.push(format!("agrees with the model: {}", percent(share)));
+    }
     if let Some(top5) = row.measure.as_ref().and_then(|measure| measure.top5) {
         remarks.push(format!("among the first five: {}", percent(top5)));
     }

@@ -15,6 +15,7 @@ fn measure(value: f64) -> Measure {
         }),
         n_samples: 900,
         n_nan: 2,
+        agreement: Some(0.75),
         top5: Some(0.99),
         relative_error: None,
     }
@@ -185,6 +186,7 @@ fn the_page_says_everything() {
         "Nobody tried a public base.",
         "Not broken by what was tried:",
         "71.0 %",
+        "agrees with the model: 75.0 %",
         "55.0 points above",
         "12.3 ms",
         "4711",
