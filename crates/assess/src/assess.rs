@@ -54,7 +54,9 @@ pub fn assess(
         hidden: &everything,
         floors: &[],
         base: base.as_ref(),
-        is_thorough: !is_random && !matches!(options.base, PublicModel::Unknown),
+        is_thorough: !is_random
+            && (has_probes || !bench.judge.is_rate())
+            && !matches!(options.base, PublicModel::Unknown),
         options,
         has_probes,
         name: "floors",

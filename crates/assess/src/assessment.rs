@@ -335,8 +335,8 @@ pub enum Verdict {
     /// The interval's upper end is at most the floor and the margin.
     Holds,
     /// Nothing that was tried breaks it, but not enough was tried to say that it holds: some
-    /// weights are in clear, and nobody tried a public base, or any real sample. Only candidates
-    /// have this verdict, not attacks.
+    /// weights are in clear, and nobody tried a public base, or a probe on real samples. Only
+    /// candidates have this verdict, not attacks.
     NotBroken,
     /// The samples are too few to say.
     Undecided {

@@ -297,7 +297,7 @@ impl<'a> Bench<'a> {
         let known = &self.split.attacker;
         let ran = match normal::estimate(&self.engine, files, layers, &self.samples, known) {
             Ok(files) => self.ran(&files, probes.is_some(), name)?,
-            Err(Error::Run { reason, .. }) => Err(reason),
+            Err(Error::Run { reason, .. } | Error::Output { reason, .. }) => Err(reason),
             Err(error) => return Err(error),
         };
         if let (Ok(ran), Some(best)) = (&ran, probes) {

@@ -14,7 +14,7 @@ use onnxseal_plan::Role;
 
 use crate::attack::replaced;
 use crate::engine::{Engine, Files, Net, Samples, Table};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::weights::{Numbers, decode, encode, numbers};
 
@@ -123,7 +123,7 @@ pub(crate) fn layers(model: &Model<'_>, hidden: &Hidden, convolutions: &[Layer])
 /// with the statistics that their outputs have on the samples `rows`, for the model in `files`.
 ///
 /// # Errors
-/// As [`Net::run`].
+/// As [`Net::run`], but none where the model does not run with these outputs.
 pub(crate) fn convolutions(
     model: &Model<'_>,
     engine: &Engine,
@@ -159,7 +159,12 @@ pub(crate) fn convolutions(
     if found.is_empty() {
         return Ok(found);
     }
-    let measured = measure(engine, files, &found, samples, rows)?;
+    let measured = match measure(engine, files, &found, samples, rows) {
+        Ok(measured) => measured,
+        // Not where ONNX Runtime does not give these values.
+        Err(Error::Run { .. } | Error::Output { .. }) => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
     for (layer, statistics) in found.iter_mut().zip(measured) {
         if let (Kind::Conv { like, .. }, Some(statistics)) = (&mut layer.kind, statistics) {
             *like = statistics;
