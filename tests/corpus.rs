@@ -538,7 +538,7 @@ const POLICIES: [(&str, &str); 9] = [
     ("empty", ""),
     (
         "whole",
-        "preset = \"strong\"\nweighting = \"size\"\nstrategy = \"seeded\"\nseed = 7\n\
+        "preset = \"strong\"\nunit = 128\nbudget = 0.25\nlock = false\n\
          [default]\ncoefficient = 0.2\n[op.Gemm]\ncoefficient = 1\n\
          [op.\"com.microsoft.MatMulNBits\"]\ncoefficient = 0.3\n\
          [[override]]\nnode = \"/head/*\"\ncoefficient = 1.0\n\
@@ -547,7 +547,7 @@ const POLICIES: [(&str, &str); 9] = [
     ),
     (
         "everything_by_name",
-        "strategy = \"head\"\n[[override]]\ninitializer = \"*\"\ncoefficient = 1e-9\n",
+        "strategy = \"spread\"\n[[override]]\ninitializer = \"*\"\ncoefficient = 1e-9\n",
     ),
     ("odd_operator", "[op.Cnov]\ncoefficient = 0.5\n"),
     (

@@ -75,7 +75,11 @@ fn many_targets_are_written_opened_rotated_and_verified() {
     for (name, policy, format) in [
         ("more.onnx", Some("budget = 0.3\n"), 3),
         ("same.onnx", None, 3),
-        ("head.onnx", Some("strategy = \"head\"\n"), 1),
+        (
+            "few.onnx",
+            Some("preset = \"balanced\"\nstrategy = \"spread\"\n"),
+            1,
+        ),
         ("again.onnx", Some("budget = 0.2\n"), 3),
         ("full.onnx", Some("preset = \"full\"\n"), 1),
     ] {

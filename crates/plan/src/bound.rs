@@ -20,7 +20,7 @@ pub struct Bound {
 }
 
 /// The most that a plan of `model` by `policy` can have, whatever the weights are; without a policy, by any
-/// that chooses by position. Nothing is planned for it: every tensor counts as a weight.
+/// that takes parts evenly. Nothing is planned for it: every tensor counts as a weight.
 pub fn bound(model: &Model<'_>, policy: Option<&Policy>) -> Bound {
     let sizes = model.tensors.iter().filter_map(|tensor| {
         let Payload::Dense { span, .. } = &tensor.payload else {
@@ -93,7 +93,6 @@ mod tests {
     use crate::policy::{Override, Preset, Target};
     use crate::scores::{Scores, Wanted};
     use crate::tiers::Tier;
-    use crate::volume::Weighting;
 
     /// Odd sizes, a tensor of less than a unit, a recurrent layer, one that is no weight.
     fn model() -> Vec<u8> {
@@ -128,20 +127,14 @@ mod tests {
         let model = locate(&bytes, &Limits::default()).unwrap();
         let mut policies: Vec<Policy> = Preset::ALL.into_iter().map(Policy::preset).collect();
         for coefficient in [0.0, 0.01, 0.3, 0.5, 0.7, 0.99] {
-            for weighting in [
-                Weighting::Model,
-                Weighting::Score,
-                Weighting::Equal,
-                Weighting::Size,
-            ] {
-                let mut policy = Policy::default();
-                policy.set_default(coefficient).unwrap();
-                policy.set_weighting(weighting);
-                policy.set_unit_bytes(64).unwrap();
-                policies.push(policy.clone());
-                policy.set_strategy(Strategy::Spread);
-                policies.push(policy);
-            }
+            let mut policy = Policy::default();
+            policy.set_default(coefficient).unwrap();
+            policy.set_unit_bytes(64).unwrap();
+            policies.push(policy);
+            let mut policy = Policy::default();
+            policy.set_default(coefficient).unwrap();
+            policy.set_strategy(Strategy::Spread);
+            policies.push(policy);
             let mut policy = Policy::default();
             policy.set_budget(coefficient).unwrap();
             let named = Override::new(Target::Initializer, "w1", 0.5).unwrap();
@@ -182,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn by_position_it_is_half_of_the_subsequences() {
+    fn taken_evenly_it_is_half_of_the_subsequences() {
         let bytes = model();
         let model = locate(&bytes, &Limits::default()).unwrap();
         let without = bound(&model, None);

@@ -66,4 +66,3 @@ pub use subsequence::{
 };
 pub use tiers::{Mode, Tier, TierRun};
 pub use unmatched::{Entry, unmatched};
-pub use volume::Weighting;

@@ -85,7 +85,7 @@ pub struct OperatorPlan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Whole {
-    /// The model is small, as [`Policy::small_model_bytes`] says.
+    /// The model is small: single subsequences are large parts of its tensors.
     SmallModel,
     /// It is a dense layer that reads the model's input: no part of it hides what the layer knows.
     ReadsInput,

@@ -14,12 +14,12 @@ use crate::lists::Lists;
 use crate::op_types::OfOpTypes;
 use crate::plan::{Clear, OperatorPlan, Plan, Pool, TensorPlan, types};
 use crate::policy::{Policy, Target};
-use crate::position::{Run, Strategy};
+use crate::position::{Run, Strategy, spread};
 use crate::rules;
 use crate::scores::{Scores, Wanted};
 use crate::subsequence::Cut;
 use crate::tiers::{self, Mode, TierRun};
-use crate::volume::{Weighting, apportion, budget, proportional};
+use crate::volume::{budget, equal, proportional};
 
 /// Bytes that the tensors of a model may have together: what the format's integers can state.
 const MAX_BYTES: u64 = (1 << 53) - 1;
@@ -68,7 +68,7 @@ pub fn plan<E: From<Error>>(
             Some(ranking) => Ok(ranking.of_wanted(model, wanted)?),
             None => score(wanted),
         })?,
-        strategy => planner.choose_by_position(strategy),
+        Strategy::Spread => planner.choose_evenly(),
     }
     Ok(planner.finish())
 }
@@ -194,7 +194,7 @@ impl<'p, 'a> Planner<'p, 'a> {
                         let unit_bytes = *units.get(node, of_type)?;
                         Cut::flat(located.n_elements, bits, unit_bytes.max(least))
                     }
-                    _ => Cut::new(&located.dims, bits),
+                    Strategy::Spread => Cut::new(&located.dims, bits),
                 })
             });
         }
@@ -205,13 +205,12 @@ impl<'p, 'a> Planner<'p, 'a> {
         (draft.coefficient).unwrap_or(self.operators[draft.operator].coefficient)
     }
 
-    fn choose_by_position(&mut self, strategy: Strategy) {
+    /// Apportions each type's budget over its operators and their tensors; takes of each its volume, evenly.
+    fn choose_evenly(&mut self) {
         self.apportion_types();
         for draft in &mut self.drafts {
-            let located = self.model.tensors.get(draft.tensor.index());
-            if let (Some(cut), Some(located)) = (draft.cut, located) {
-                let n_targets = cut.n_targets(draft.volume);
-                draft.targets = strategy.targets(cut.n, n_targets, &located.path);
+            if let Some(cut) = draft.cut {
+                draft.targets = spread(cut.n, cut.n_targets(draft.volume));
             }
         }
     }
@@ -280,60 +279,39 @@ impl<'p, 'a> Planner<'p, 'a> {
     /// Tensors with a common budget, in bytes, each tensor once.
     fn pools(&self) -> Vec<(u64, Vec<usize>)> {
         let mut pools: Vec<(u64, Vec<usize>)> = Vec::new();
-        // Those of a type, or of the model, by their key.
-        let mut shared: HashMap<&str, (f64, Vec<usize>)> = HashMap::new();
+        // Those of each operator that has a volume of its own.
+        let mut apart: HashMap<usize, Vec<usize>> = HashMap::new();
+        // Those of all the others.
+        let (mut shared, mut shared_bytes, mut exact) = (Vec::new(), 0, 0.0);
         let whole_share = self.policy.budget();
-        let weighting = self.policy.weighting();
-        let by_operator = matches!(weighting, Weighting::Equal | Weighting::Size);
         for (index, draft) in self.drafts.iter().enumerate() {
             let coefficient = self.coefficient(draft);
-            let overridden = draft.coefficient.is_some() || self.apart[draft.operator];
             if draft.coefficient.is_some() {
                 pools.push((budget(coefficient, draft.bytes), vec![index]));
-            } else if overridden || by_operator {
-                // By the operator, below.
+            } else if self.apart[draft.operator] {
+                apart.entry(draft.operator).or_default().push(index);
             } else if coefficient == 0.0 {
                 pools.push((0, vec![index]));
             } else if coefficient == 1.0 && whole_share.is_none() {
                 pools.push((draft.bytes, vec![index]));
             } else {
-                let key = match weighting {
-                    Weighting::Model => "",
-                    _ => &self.operators[draft.operator].op_type,
-                };
-                let (exact, members) = shared.entry(key).or_default();
-                *exact += coefficient * draft.bytes as f64;
-                members.push(index);
+                exact += coefficient * draft.bytes as f64;
+                shared_bytes += draft.bytes;
+                shared.push(index);
             }
         }
-        for (exact, members) in shared.into_values() {
-            let bytes: u64 = members
-                .iter()
-                .map(|&member| self.drafts[member].bytes)
-                .sum();
-            let share = whole_share.unwrap_or(exact / bytes.max(1) as f64);
-            pools.push((budget(share.min(1.0), bytes), members));
+        if !shared.is_empty() {
+            let share = whole_share.unwrap_or(exact / shared_bytes.max(1) as f64);
+            pools.push((budget(share.min(1.0), shared_bytes), shared));
         }
-        pools.extend(self.operator_pools(by_operator));
+        pools.extend(apart.into_iter().map(|(operator, members)| {
+            let bytes = members.iter().map(|&member| self.drafts[member].bytes);
+            let coefficient = self.operators[operator].coefficient;
+            (budget(coefficient, bytes.sum()), members)
+        }));
         // In the order of the file, whatever the order of the hashes.
         pools.sort_by_key(|(_, members)| members.first().copied());
         pools
-    }
-
-    /// A pool for each operator that an override names, or for every one.
-    fn operator_pools(&self, every: bool) -> Vec<(u64, Vec<usize>)> {
-        if !every && !self.apart.contains(&true) {
-            return Vec::new();
-        }
-        let mut members = vec![Vec::new(); self.operators.len()];
-        for (index, draft) in self.drafts.iter().enumerate() {
-            if draft.coefficient.is_none() && (every || self.apart[draft.operator]) {
-                members[draft.operator].push(index);
-            }
-        }
-        let volumes = self.volumes();
-        let pools = volumes.into_iter().zip(members);
-        pools.filter(|(_, members)| !members.is_empty()).collect()
     }
 
     /// Takes the best subsequences of the drafts `members`, `pool_budget` bytes of them.
@@ -410,7 +388,7 @@ impl<'p, 'a> Planner<'p, 'a> {
         for (coefficient, members) in pools.into_values() {
             let sizes: Vec<u64> = members.iter().map(|&index| pooled_bytes[index]).collect();
             let budget = budget(coefficient, sizes.iter().sum());
-            let shares = apportion(self.policy.weighting(), budget, &sizes);
+            let shares = equal(budget, &sizes);
             for (index, share) in members.into_iter().zip(shares) {
                 volumes[index] = share;
             }

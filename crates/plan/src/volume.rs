@@ -1,38 +1,15 @@
 //! How many bytes of each operator to encrypt: a type's budget, apportioned over its operators.
 
-/// How a type's budget is apportioned over its operators.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Weighting {
-    /// By score, over all types together.
-    #[default]
-    Model,
-    /// By score, over the operators of the type.
-    Score,
-    /// The same number of bytes from each; the others give what a small operator cannot.
-    Equal,
-    /// The same share of each: in proportion to size.
-    Size,
-}
-
 /// Rounds `coefficient * bytes` to whole bytes.
 pub(crate) fn budget(coefficient: f64, bytes: u64) -> u64 {
     // Exact at both ends; between them, f64 is exact to half a byte up to 2^52 bytes.
     ((coefficient * bytes as f64).round() as u64).min(bytes)
 }
 
-/// Apportions `budget` bytes over parts of `sizes` bytes: the shares sum to `budget`, and none is
-/// larger than its part. `budget` is at most the sum of `sizes`, which is at most 2^63.
-pub(crate) fn apportion(weighting: Weighting, budget: u64, sizes: &[u64]) -> Vec<u64> {
-    debug_assert!(budget <= sizes.iter().sum());
-    match weighting {
-        Weighting::Equal => equal(budget, sizes),
-        _ => proportional(budget, sizes),
-    }
-}
-
-/// Fills all parts to the same level; full ones stop, the others rise on. Bytes that do not divide
-/// go to the first parts that have room, one each.
-fn equal(budget: u64, sizes: &[u64]) -> Vec<u64> {
+/// Apportions `budget` bytes over parts of `sizes` bytes, at most as many as these have: fills all parts to
+/// one level; full ones stop, the others rise on. Bytes that do not divide go to the first parts that have
+/// room, one each.
+pub(crate) fn equal(budget: u64, sizes: &[u64]) -> Vec<u64> {
     let mut shares = sizes.to_vec();
     let mut by_size: Vec<usize> = (0..sizes.len()).collect();
     by_size.sort_by_key(|&part| sizes[part]);
@@ -57,7 +34,8 @@ fn equal(budget: u64, sizes: &[u64]) -> Vec<u64> {
     shares
 }
 
-/// Gives each part its share by size, rounded down; bytes left over go to the largest remainders,
+/// Apportions `budget` bytes over parts of `sizes` bytes, which are at most 2^63 together: gives each part
+/// its share by size, rounded down; bytes left over go to the largest remainders,
 /// the first ones where remainders are equal (Hamilton's method).
 pub(crate) fn proportional(budget: u64, sizes: &[u64]) -> Vec<u64> {
     let total: u128 = sizes.iter().map(|&size| u128::from(size)).sum();
@@ -137,8 +115,7 @@ mod tests {
                 1 => total,
                 _ => random(total + 1),
             };
-            for weighting in [Weighting::Equal, Weighting::Size] {
-                let shares = apportion(weighting, budget, &sizes);
+            for shares in [equal(budget, &sizes), proportional(budget, &sizes)] {
                 assert_eq!(shares.iter().sum::<u64>(), budget);
                 assert!(shares.iter().zip(&sizes).all(|(share, size)| share <= size));
             }

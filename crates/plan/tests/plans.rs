@@ -10,7 +10,6 @@ use onnxseal_onnx::model::PlainConstants;
 use onnxseal_onnx::proto::tensor_proto::DataType;
 use onnxseal_plan::{
     Demand, Override, Plan, Policy, Preset, Reason, Require, Run, Strategy, Target, Violation,
-    Weighting,
 };
 use onnxseal_testkit::build::{
     GraphBuilder, bare_tensor, floats_attribute, in_domain, ints_attribute, node, node_with,
@@ -43,7 +42,7 @@ fn volumes(plan: &Plan) -> Vec<u64> {
 }
 
 #[test]
-fn equal_weighting_fills_small_operators_and_passes_the_rest_on() {
+fn spread_fills_small_operators_and_passes_the_rest_on() {
     let bytes = layers();
     let plan = common::plan(
         &located(&bytes),
@@ -73,37 +72,20 @@ fn equal_weighting_fills_small_operators_and_passes_the_rest_on() {
 }
 
 #[test]
-fn size_weighting_takes_the_same_share_of_each() {
-    let bytes = layers();
-    let toml = "weighting = \"size\"\nstrategy = \"spread\"\n[default]\ncoefficient = 0.25";
-    let plan = common::plan(&located(&bytes), &policy(toml));
-    assert_eq!(volumes(&plan), [1024, 16384, 16384, 16384]);
-}
-
-#[test]
 fn budgets_are_met_to_the_byte() {
     let bytes = layers();
     let model = located(&bytes);
     for percent in 0..=100u32 {
         let share = f64::from(percent) / 100.0;
-        for weighting in [Weighting::Equal, Weighting::Size] {
-            for strategy in [
-                Strategy::Spread,
-                Strategy::Head,
-                Strategy::Seeded { seed: 5 },
-            ] {
-                let mut policy = Policy::default();
-                policy.set_default(share).unwrap();
-                policy.set_weighting(weighting);
-                policy.set_strategy(strategy);
-                let plan = common::plan(&model, &policy);
-                for row in &plan.types {
-                    assert_eq!(row.budget_bytes, (share * row.bytes as f64).round() as u64);
-                    // At most one subsequence of 256 bytes more for each tensor.
-                    assert!(row.encrypted_bytes >= row.budget_bytes);
-                    assert!(row.encrypted_bytes < row.budget_bytes + 256 * row.n_operators);
-                }
-            }
+        let mut policy = Policy::default();
+        policy.set_default(share).unwrap();
+        policy.set_strategy(Strategy::Spread);
+        let plan = common::plan(&model, &policy);
+        for row in &plan.types {
+            assert_eq!(row.budget_bytes, (share * row.bytes as f64).round() as u64);
+            // At most one subsequence of 256 bytes more for each tensor.
+            assert!(row.encrypted_bytes >= row.budget_bytes);
+            assert!(row.encrypted_bytes < row.budget_bytes + 256 * row.n_operators);
         }
     }
 }
@@ -111,7 +93,7 @@ fn budgets_are_met_to_the_byte() {
 #[test]
 fn overridden_operators_leave_their_types_budget() {
     let bytes = layers();
-    let toml = "weighting = \"equal\"\n[default]\ncoefficient = 0.25\n\
+    let toml = "strategy = \"spread\"\n[default]\ncoefficient = 0.25\n\
                 [[override]]\nnode = \"make_b\"\ncoefficient = 0.5\n\
                 [[override]]\ninitializer = \"filters\"\ncoefficient = 0.75";
     let plan = common::plan(&located(&bytes), &policy(toml));
@@ -344,7 +326,9 @@ fn attributes_are_planned_like_tensors() {
 fn the_same_inputs_give_the_same_plan() {
     let bytes = layers();
     let model = located(&bytes);
-    let policy = policy("strategy = \"seeded\"\nseed = 3");
+    let toml =
+        "[default]\ncoefficient = 0.3\n[[override]]\nnode = \"make_[bc]\"\ncoefficient = 0.5";
+    let policy = policy(toml);
     let text = |plan: Plan| format!("{plan:?}");
     assert_eq!(
         text(common::plan(&model, &policy)),

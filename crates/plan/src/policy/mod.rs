@@ -16,7 +16,6 @@ use crate::rules::{self, Class, Rule};
 use crate::similar::similar;
 use crate::subsequence::{DEFAULT_UNIT_BYTES, RECURRENT_UNIT_BYTES, UNIT_BYTES};
 use crate::tiers::{self, Mode, Tier};
-use crate::volume::Weighting;
 
 /// Decides how much of each operator's weights is encrypted, and which part.
 #[derive(Clone, Debug)]
@@ -27,13 +26,11 @@ pub struct Policy {
     /// By operator type.
     coefficients: BTreeMap<(&'static str, &'static str), f64>,
     overrides: Vec<Override>,
-    weighting: Weighting,
     strategy: Strategy,
     /// Bytes of a subsequence that is chosen by score.
     unit_bytes: Option<u64>,
     /// Share of all bytes, in place of the sum of the types' budgets.
     budget: Option<f64>,
-    small_model_bytes: Option<u64>,
     /// Scores in place of energies.
     ranking: Option<Arc<Ranking>>,
     /// The least first; none for a model of one edition.
@@ -106,11 +103,9 @@ impl Policy {
             default: None,
             coefficients: BTreeMap::new(),
             overrides: Vec::new(),
-            weighting: Weighting::default(),
             strategy: Strategy::default(),
             unit_bytes: None,
             budget: None,
-            small_model_bytes: None,
             ranking: None,
             tiers: Vec::new(),
             default_mode: Mode::default(),
@@ -188,11 +183,6 @@ impl Policy {
         self.overrides.push(exception);
     }
 
-    /// Sets how a type's budget is apportioned over its operators.
-    pub fn set_weighting(&mut self, weighting: Weighting) {
-        self.weighting = weighting;
-    }
-
     /// Sets which subsequences are taken.
     pub fn set_strategy(&mut self, strategy: Strategy) {
         self.strategy = strategy;
@@ -227,11 +217,6 @@ impl Policy {
         self.strategy = Strategy::Energy;
         self.unit_bytes = Some(ranking.unit_bytes());
         self.ranking = Some(Arc::new(ranking));
-    }
-
-    /// Sets up to which size of all its weights, in bytes, a model is encrypted whole.
-    pub fn set_small_model_bytes(&mut self, bytes: u64) {
-        self.small_model_bytes = Some(bytes);
     }
 
     /// Sets whether runtimes such as ONNX Runtime refuse the protected model without the key.
@@ -283,11 +268,6 @@ impl Policy {
         self.budget.is_none() && self.strategy == Strategy::Energy
     }
 
-    /// How a type's budget is apportioned over its operators.
-    pub fn weighting(&self) -> Weighting {
-        self.weighting
-    }
-
     /// Which subsequences are taken.
     pub fn strategy(&self) -> Strategy {
         self.strategy
@@ -337,9 +317,9 @@ impl Policy {
 
     /// Up to which size of all its weights, in bytes, a model is encrypted whole as far as the preset's
     /// coefficients hold. 0 with a budget, and where nothing is chosen by score.
-    pub fn small_model_bytes(&self) -> u64 {
+    pub(crate) fn small_model_bytes(&self) -> u64 {
         match self.chooses_shares() {
-            true => (self.small_model_bytes).unwrap_or_else(|| self.preset.small_model_bytes()),
+            true => self.preset.small_model_bytes(),
             false => 0,
         }
     }

@@ -10,18 +10,14 @@ use super::{Demand, Override, Policy, Preset, Require, Target, share};
 use crate::error::Error;
 use crate::position::Strategy;
 use crate::tiers::{Mode, Tier};
-use crate::volume::Weighting;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     preset: Option<PresetName>,
-    weighting: Option<Spanned<WeightingName>>,
     strategy: Option<StrategyName>,
-    seed: Option<Spanned<u64>>,
     unit: Option<Spanned<u64>>,
     budget: Option<Spanned<Share>>,
-    small_model: Option<u64>,
     lock: Option<bool>,
     default: Option<DefaultTable>,
     #[serde(default)]
@@ -80,22 +76,12 @@ struct RequireTable {
     unmatched: Option<DemandName>,
 }
 
-#[derive(Clone, Copy, Deserialize, PartialEq)]
-#[serde(rename_all = "lowercase")]
-enum WeightingName {
-    Model,
-    Score,
-    Equal,
-    Size,
-}
-
-#[derive(Clone, Copy, Deserialize, PartialEq)]
+#[derive(Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum StrategyName {
+    #[default]
     Energy,
     Spread,
-    Head,
-    Seeded,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -150,6 +136,15 @@ impl From<ModeName> for Mode {
     }
 }
 
+impl From<StrategyName> for Strategy {
+    fn from(name: StrategyName) -> Strategy {
+        match name {
+            StrategyName::Energy => Strategy::Energy,
+            StrategyName::Spread => Strategy::Spread,
+        }
+    }
+}
+
 impl From<DemandName> for Demand {
     fn from(name: DemandName) -> Demand {
         match name {
@@ -172,56 +167,25 @@ pub(super) fn parse(toml: &str) -> Result<Policy, Error> {
         }
     };
     let mut policy = Policy::preset(file.preset.map_or_else(Preset::default, |name| name.0));
-    policy.strategy = match (file.strategy.unwrap_or(StrategyName::Energy), file.seed) {
-        (StrategyName::Energy, None) => Strategy::Energy,
-        (StrategyName::Spread, None) => Strategy::Spread,
-        (StrategyName::Head, None) => Strategy::Head,
-        (StrategyName::Seeded, Some(seed)) => Strategy::Seeded {
-            seed: seed.into_inner(),
-        },
-        (StrategyName::Seeded, None) => {
-            let message = "strategy \"seeded\" needs a seed".to_owned();
-            return Err(Error::PolicyText { message });
-        }
-        (_, Some(seed)) => {
-            return Err(at(
-                seed.span(),
-                "only strategy \"seeded\" has a seed".to_owned(),
-            ));
-        }
-    };
+    policy.strategy = file.strategy.unwrap_or_default().into();
     let by_score = policy.strategy == Strategy::Energy;
-    policy.weighting = match file.weighting.as_ref().map(|name| (*name.get_ref(), name)) {
-        None if by_score => Weighting::Model,
-        None | Some((WeightingName::Equal, _)) => Weighting::Equal,
-        Some((WeightingName::Size, _)) => Weighting::Size,
-        Some((WeightingName::Model, _)) if by_score => Weighting::Model,
-        Some((WeightingName::Score, _)) if by_score => Weighting::Score,
-        Some((_, name)) => {
-            let what = "this weighting needs strategy \"energy\"".to_owned();
-            return Err(at(name.span(), what));
-        }
-    };
+    let energy_alone =
+        |span, has: &str| Err(at(span, format!("only strategy \"energy\" has {has}")));
     if let Some(unit) = file.unit {
         let (span, bytes) = (unit.span(), unit.into_inner());
         match by_score {
             true => policy
                 .set_unit_bytes(bytes)
                 .map_err(|error| at(span, error.to_string()))?,
-            false => return Err(at(span, "only strategy \"energy\" has a unit".to_owned())),
+            false => return energy_alone(span, "a unit"),
         }
     }
     if let Some(budget) = file.budget {
-        match (policy.weighting, policy.strategy) {
-            (Weighting::Model, Strategy::Energy) => policy.budget = Some(budget.get_ref().0),
-            _ => {
-                let what =
-                    "a budget over all types needs strategy \"energy\" and weighting \"model\"";
-                return Err(at(budget.span(), what.to_owned()));
-            }
+        match by_score {
+            true => policy.budget = Some(budget.get_ref().0),
+            false => return energy_alone(budget.span(), "a budget over all types"),
         }
     }
-    policy.small_model_bytes = file.small_model;
     policy.lock = file.lock;
     policy.default = file.default.map(|table| table.coefficient.0);
     for (op_type, table) in file.op {
@@ -300,9 +264,7 @@ mod tests {
         let policy = Policy::parse(
             r#"
             preset = "strong"
-            weighting = "size"
-            strategy = "seeded"
-            seed = 7
+            strategy = "spread"
             [default]
             coefficient = 0.2
             [op.Conv]
@@ -324,8 +286,7 @@ mod tests {
         assert_eq!(policy.coefficient("", "Conv"), 1.0);
         assert_eq!(policy.coefficient("com.microsoft", "MatMulNBits"), 0.3);
         assert_eq!(policy.coefficient("", "MatMul"), 0.2);
-        assert_eq!(policy.weighting(), Weighting::Size);
-        assert_eq!(policy.strategy(), Strategy::Seeded { seed: 7 });
+        assert_eq!(policy.strategy(), Strategy::Spread);
         assert_eq!(policy.overridden(Target::Node, "/head/fc"), Some(1.0));
         assert_eq!(policy.overridden(Target::Initializer, "fc.bias"), Some(0.0));
         let require = policy.require();
@@ -341,7 +302,6 @@ mod tests {
         let policy = Policy::parse("").unwrap();
         assert_eq!(policy.coefficient("", "Conv"), 0.155);
         assert_eq!(policy.strategy(), Strategy::Energy);
-        assert_eq!(policy.weighting(), Weighting::Model);
     }
 
     #[test]
@@ -387,13 +347,17 @@ mod tests {
                 "line 2",
                 "unknown field `coefficent`",
             ),
-            ("stratgy = \"head\"", "line 1", "unknown field `stratgy`"),
-            ("strategy = \"tail\"", "line 1", "unknown variant `tail`"),
-            ("strategy = \"seeded\"", "", "needs a seed"),
+            ("stratgy = \"spread\"", "line 1", "unknown field `stratgy`"),
+            ("strategy = \"head\"", "line 1", "unknown variant `head`"),
             (
-                "strategy = \"head\"\nseed = 3",
+                "strategy = \"spread\"\nunit = 64",
                 "line 2, column 8",
-                "only strategy \"seeded\"",
+                "only strategy \"energy\"",
+            ),
+            (
+                "budget = 0.1\nstrategy = \"spread\"",
+                "line 1, column 10",
+                "only strategy \"energy\"",
             ),
             (
                 "[[override]]\ncoefficient = 0.5",
