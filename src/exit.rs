@@ -197,7 +197,7 @@ pub fn batch_hint(error: &BatchError) -> Option<&'static str> {
     Some(match error {
         BatchError::Core(error) => return hint(error),
         BatchError::OutputForeign { .. } => {
-            "move it away, or replace it with --force; if it is an output that was copied or touched, or that another run replaced, --repair makes it anew where it is a protected model"
+            "move it away, or replace it with --force; it may be an output that was copied or touched, or that another run replaced"
         }
         BatchError::InUse { .. } => {
             "wait until it has ended, then go on with --resume; parts of one batch may run at once with --shard"

@@ -316,16 +316,16 @@ fn resuming_does_nothing_twice_and_nothing_over_what_is_not_ours() {
     );
 
     // Another request: all is done again, over what we made.
-    assert_eq!(resume(&["--preset", "full"], 0).0, [n, 0, 0, 0]);
+    assert_eq!(resume(&["--preset", "strong"], 0).0, [n, 0, 0, 0]);
     lab.expect(
         0,
         &[
-            "-q", "batch", "verify", "out", "-i", "id.txt", "--preset", "full",
+            "-q", "batch", "verify", "out", "-i", "id.txt", "--preset", "strong",
         ],
     );
-    assert_eq!(resume(&["--preset", "full"], 0).0, [0, n, 0, 0]);
+    assert_eq!(resume(&["--preset", "strong"], 0).0, [0, n, 0, 0]);
     assert_eq!(
-        resume(&["--preset", "full", "--claim", "a=b"], 0).0,
+        resume(&["--preset", "strong", "--claim", "a=b"], 0).0,
         [n, 0, 0, 0]
     );
 
@@ -336,7 +336,7 @@ fn resuming_does_nothing_twice_and_nothing_over_what_is_not_ours() {
     );
     fs::write(&one, "precious").unwrap();
     fs::write(&part, "precious").unwrap();
-    let (found, err) = resume(&["--preset", "full", "--claim", "a=b"], 2);
+    let (found, err) = resume(&["--preset", "strong", "--claim", "a=b"], 2);
     assert_eq!(found, [0, n - 2, 2, 0]);
     assert!(
         err.contains("out/lstm/model.onnx") && err.contains("w.bin"),
@@ -345,7 +345,7 @@ fn resuming_does_nothing_twice_and_nothing_over_what_is_not_ours() {
     assert!(err.contains("--force"), "{err}");
     assert_eq!(fs::read(&one).unwrap(), b"precious");
     assert_eq!(fs::read(&part).unwrap(), b"precious");
-    let (found, _) = resume(&["--preset", "full", "--claim", "a=b", "--force"], 2);
+    let (found, _) = resume(&["--preset", "strong", "--claim", "a=b", "--force"], 2);
     assert_eq!(
         found,
         [1, n - 2, 1, 0],
@@ -354,7 +354,7 @@ fn resuming_does_nothing_twice_and_nothing_over_what_is_not_ours() {
     assert_eq!(fs::read(&part).unwrap(), b"precious");
     fs::remove_file(&part).unwrap();
     assert_eq!(
-        resume(&["--preset", "full", "--claim", "a=b"], 0).0,
+        resume(&["--preset", "strong", "--claim", "a=b"], 0).0,
         [1, n - 1, 0, 0]
     );
 
@@ -363,7 +363,7 @@ fn resuming_does_nothing_twice_and_nothing_over_what_is_not_ours() {
         let text = fs::read_to_string(&record).unwrap();
         fs::write(&record, text.replace("\"path\":\"\"", "\"path\":\"../x\"")).unwrap();
     }
-    assert_eq!(resume(&["--preset", "full"], 2).0, [0, 0, n, 0]);
+    assert_eq!(resume(&["--preset", "strong"], 2).0, [0, 0, n, 0]);
 }
 
 /// Gives a file the time of its last write that it had, or that of an hour ago.
@@ -795,7 +795,7 @@ fn folders_that_cannot_be_written_and_sources_that_can_only_be_read() {
     fs::set_permissions(lab.path("zoo"), fs::Permissions::from_mode(0o500)).unwrap();
     lab.expect(0, &protect(&lab, &[]));
     // Read-only outputs and records are no hindrance to what comes after.
-    lab.expect(0, &protect(&lab, &["--resume", "--preset", "full"]));
+    lab.expect(0, &protect(&lab, &["--resume", "--preset", "strong"]));
     fs::set_permissions(lab.path("zoo"), fs::Permissions::from_mode(0o700)).unwrap();
     let back = [
         "-q",
@@ -961,52 +961,6 @@ fn a_folder_is_kept_from_others_by_a_living_process_alone() {
     assert!(!lock.exists());
 }
 
-#[test]
-fn what_two_runs_of_an_earlier_version_broke_is_mended() {
-    let lab = several_files();
-    let other = [
-        "batch",
-        "protect",
-        "zoo",
-        "--out",
-        "other",
-        "-r",
-        &lab.recipient,
-    ];
-    lab.expect(0, &protect(&lab, &[]));
-    lab.expect(0, &other);
-    // Outputs of one run, records of another; of one model a file is lost, of one both are.
-    for record in files(&lab.path("other/.onnxseal")) {
-        let to = lab.path("out/.onnxseal").join(record.file_name().unwrap());
-        fs::copy(record, to).unwrap();
-    }
-    fs::remove_file(lab.path("out/a/weights/w.bin")).unwrap();
-    fs::remove_file(lab.path("out/b/model.onnx")).unwrap();
-    fs::copy(lab.path("other/c/model.onnx"), lab.path("out/c/model.onnx")).unwrap();
-    let resume = |more: &[&str], code: i32| {
-        let args = [&["--report", "r.json"], more].concat();
-        let (_, err) = lab.expect(code, &protect(&lab, &args));
-        (totals(&report(&lab, "r.json")), err)
-    };
-    let (found, err) = resume(&["--resume"], 2);
-    assert_eq!(found, [0, 0, 5, 0]);
-    assert!(err.contains("--repair"), "{err}");
-    assert_eq!(resume(&["--repair"], 0).0, [5, 0, 0, 0]);
-    lab.expect(0, &["-q", "verify", "out", "-i", "id.txt"]);
-    let n_sources = outputs(&lab.path("zoo")).len();
-    assert_eq!(outputs(&lab.path("out")).len(), n_sources);
-    assert_eq!(resume(&["--repair"], 0).0, [0, 5, 0, 0]);
-    // What is no output of a batch, as far as anybody can tell, stays.
-    fs::write(lab.path("out/000.onnx"), samples::gemm()).unwrap();
-    fs::write(lab.path("out/a/weights/w.bin"), "precious").unwrap();
-    assert_eq!(resume(&["--repair"], 2).0, [0, 3, 2, 0]);
-    assert_eq!(fs::read(lab.path("out/000.onnx")).unwrap(), samples::gemm());
-    assert_eq!(
-        fs::read(lab.path("out/a/weights/w.bin")).unwrap(),
-        b"precious"
-    );
-}
-
 /// Makes the record of `model` what `change` makes of it.
 fn change_record(lab: &Lab, model: &str, change: impl Fn(&[u8]) -> Vec<u8>) {
     for path in files(&lab.path("out/.onnxseal")) {
@@ -1062,12 +1016,12 @@ fn what_a_power_loss_left_is_made_again_or_named() {
         assert_eq!(fs::read(lab.path("out/000.onnx")).unwrap(), torn);
         assert_eq!(resume(&["--force"], 0).0, [1, 4, 0, 0]);
     }
-    // Those of its record did not: it is named, and may be made anew.
+    // Those of its record did not: it is named too.
     change_record(&lab, "000.onnx", |_| Vec::new());
     let args = [&["--resume"], &["--report", "r.json"][..]].concat();
     let (_, err) = lab.expect(2, &protect(&lab, &args));
     assert!(err.contains("out/000.onnx"), "{err}");
-    assert_eq!(resume(&["--repair"], 0).0, [1, 4, 0, 0]);
+    assert_eq!(resume(&["--force"], 0).0, [1, 4, 0, 0]);
 }
 
 #[test]
@@ -1201,14 +1155,9 @@ fn a_forged_record_removes_nothing_elsewhere_and_passes_nothing_as_protected() {
         forge(&lab, "000.onnx", |record| {
             record["replaced"] = serde_json::json!([precious]);
         });
-        for more in [
-            &["--resume", "--preset", "full"][..],
-            &["--repair", "--preset", "full"],
-        ] {
-            let (_, err) = lab.expect(2, &protect(&lab, more));
-            assert!(err.contains(name), "{err}");
-            assert!(contents(&lab.path("elsewhere")) == before);
-        }
+        let (_, err) = lab.expect(2, &protect(&lab, &["--resume", "--preset", "strong"]));
+        assert!(err.contains(name), "{err}");
+        assert!(contents(&lab.path("elsewhere")) == before);
     }
     assert!(lab.path("out/file-link").exists());
 
@@ -1220,7 +1169,7 @@ fn a_forged_record_removes_nothing_elsewhere_and_passes_nothing_as_protected() {
             record["output"] = serde_json::json!([output]);
             record["replaced"] = serde_json::json!([]);
         });
-        let args = ["--resume", "--preset", "full", "--report", "r.json"];
+        let args = ["--resume", "--preset", "strong", "--report", "r.json"];
         lab.expect(2, &protect(&lab, &args));
         assert_eq!(totals(&report(&lab, "r.json")), [0, 1, 1, 0], "{plain}");
         assert!(fs::read(lab.path("out/000.onnx")).unwrap() == fs::read(lab.path(plain)).unwrap());

@@ -162,13 +162,8 @@ pub struct Outputs {
     #[arg(long)]
     pub resume: bool,
 
-    /// Like --resume, but also replace protected outputs that no record matches: repairs a folder that
-    /// two batches of an earlier version wrote to at once
-    #[arg(long)]
-    pub repair: bool,
-
     /// Keep no records: no later run can tell what this run did
-    #[arg(long, conflicts_with_all = ["resume", "repair"])]
+    #[arg(long, conflicts_with = "resume")]
     pub no_records: bool,
 
     /// Replace existing outputs, even if no earlier run made them, and the --report file, whatever it

@@ -225,7 +225,6 @@ fn writing(outputs: &Outputs, args: &Course) -> Options {
     let mut options = reading(args);
     options.out = Some(outputs.out.clone());
     options.resume = outputs.resume;
-    options.repair = outputs.repair;
     options.records = !outputs.no_records;
     options.replace = outputs.force;
     options.flush = outputs.sync.flush();

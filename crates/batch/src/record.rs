@@ -46,9 +46,8 @@ pub(crate) struct Record {
     /// Outputs of other runs that stood there when this was written, or that may come to stand there:
     /// whoever finds one of them knows whose it is.
     replaced: Vec<FileState>,
-    /// Whose record it is; absent in those of earlier versions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    run: Option<Run>,
+    /// Whose record it is.
+    run: Run,
 }
 
 /// Where a model and its record go.
@@ -69,8 +68,6 @@ pub(crate) struct Asked<'a> {
     pub(crate) external: &'a [String],
     /// The digest of what is asked for.
     pub(crate) request: &'a str,
-    /// Whether protected models count as outputs of earlier runs though no record says so.
-    pub(crate) repair: bool,
     /// Whether only digests tell that a file is unchanged.
     pub(crate) checksum: bool,
     /// This run.
@@ -184,17 +181,24 @@ impl Target {
     /// The same as far as the record tells.
     fn recorded(&self, noted: &mut Noted, asked: &Asked<'_>) -> Result<Standing> {
         let record = noted.record.as_ref();
-        let candidates = candidates(record, asked);
         let mut old: Vec<FileState> = Vec::new();
         // How many of the record's outputs stand there, and whether it tells that they are whole.
         let mut standing = 0;
         let mut are_whole = record.is_some_and(|record| record.request == asked.request);
         let by_stamp = !asked.checksum
-            && record.is_some_and(|record| asked.run.is_kept(record.run.as_ref(), &self.out));
+            && record.is_some_and(|record| asked.run.is_kept(&record.run, &self.out));
         let (made, replaced) = record.map_or((&[][..], &[][..]), |record| {
             (&record.files.output, &record.replaced)
         });
-        for path in &candidates {
+        let mut paths: Vec<&str> = record
+            .into_iter()
+            .flat_map(Record::outputs)
+            .map(|file| &*file.path)
+            .collect();
+        // The model file's first, each once.
+        paths.sort_unstable();
+        paths.dedup();
+        for path in paths {
             let Some(there) = self.open(path)? else {
                 continue;
             };
@@ -204,17 +208,13 @@ impl Target {
                 standing += 1;
                 are_whole = are_whole && there.is_unchanged(known, by_stamp)?;
             }
-            let is_known = known.is_some()
-                || there.find(replaced)?.is_some()
-                || (asked.repair && self.may_be_ours(&there, record, asked)?);
+            let is_known = known.is_some() || there.find(replaced)?.is_some();
             // A model that is not protected is none that was protected, whatever a record says. What is
             // empty a power loss has left.
             let is_ours =
                 there.input.len == 0 || is_known && (!path.is_empty() || self.is_as_made(asked)?);
             match is_ours {
                 true => old.push(there.state()?),
-                // Without a record it is whoever makes the outputs that finds them in the way.
-                false if record.is_none() => (),
                 false => {
                     let path = there.input.path;
                     return Err(Error::OutputForeign { path });
@@ -284,33 +284,6 @@ impl Target {
             Err(error) if error.kind() == onnxseal_core::ErrorKind::Io => Err(error.into()),
             Err(_) => Ok(None),
         }
-    }
-
-    /// Whether what is there may be an output of an earlier run that lost its record to another: a
-    /// protected model, or external data that is as long as that of the model is.
-    fn may_be_ours(
-        &self,
-        there: &There<'_>,
-        record: Option<&Record>,
-        asked: &Asked<'_>,
-    ) -> Result<bool> {
-        if !asked.operation.seals() {
-            return Ok(false);
-        }
-        if there.path.is_empty() {
-            return Ok(self.protected()?.is_some());
-        }
-        let mut recorded = record.into_iter().flat_map(Record::outputs);
-        if recorded.any(|file| there.is_named(&file.path, file.bytes)) {
-            return Ok(true);
-        }
-        // Without a record, only what the protected model that stands there calls its own.
-        let protected = self.protected()?;
-        let named = protected.is_some_and(|protected| {
-            let mut files = protected.files().iter();
-            files.any(|file| there.is_named(&file.path, file.bytes))
-        });
-        Ok(named)
     }
 
     /// The record, if there is one that was written to its end.
@@ -391,7 +364,7 @@ impl Target {
             files: files.clone(),
             weights: *weights,
             replaced,
-            run: Some(asked.run.clone()),
+            run: asked.run.clone(),
         };
         let version = self.write(asked.found, &record, noted)?;
         if makes_room {
@@ -459,10 +432,10 @@ impl Target {
         let Location::File(out) = &self.out else {
             return Ok(false);
         };
-        if record.run.as_ref().is_some_and(|of| of.is_synced(out)) {
+        if record.run.is_synced(out) {
             return Ok(false);
         }
-        record.run = Some(run.clone());
+        record.run = run.clone();
         self.write(found, record, noted)?;
         Ok(true)
     }
@@ -514,19 +487,6 @@ impl Record {
     fn outputs(&self) -> impl Iterator<Item = &FileState> {
         self.files.output.iter().chain(&self.replaced)
     }
-}
-
-/// The paths of what may stand there, the model file's first, each once.
-fn candidates(record: Option<&Record>, asked: &Asked<'_>) -> Vec<String> {
-    let recorded = record.into_iter().flat_map(Record::outputs);
-    let mut paths: Vec<String> = recorded.map(|file| file.path.clone()).collect();
-    if asked.repair {
-        paths.push(String::new());
-        paths.extend(asked.external.iter().cloned());
-    }
-    paths.sort();
-    paths.dedup();
-    paths
 }
 
 /// A file that is there, open.

@@ -84,9 +84,6 @@ pub struct Options {
     pub memory_bytes: u64,
     /// Whether to pass over what an earlier run has done, and to replace what it did otherwise.
     pub resume: bool,
-    /// The same, and to make anew also protected outputs that no record fits, as earlier versions left
-    /// them where two batches wrote to one folder at the same time.
-    pub repair: bool,
     /// A file that the caller is going to write: an output, or an input, in its place is an error.
     pub report: Option<PathBuf>,
     /// Whether to keep records of what was read and written. Without, no later run can tell what this one
@@ -114,7 +111,6 @@ impl Default for Options {
             jobs: parallel::n_cores(),
             memory_bytes: 1 << 30,
             resume: false,
-            repair: false,
             report: None,
             records: true,
             checksum: false,
@@ -318,7 +314,7 @@ mod tests {
         };
         let requests = [
             of(|_| ()),
-            of(|options| options.policy = Policy::preset(Preset::Full)),
+            of(|options| options.policy = Policy::preset(Preset::Strong)),
             of(|options| drop(options.claims.insert("a".into(), "b".into()))),
             of(|options| options.chunk_bytes *= 2),
         ];

@@ -43,13 +43,11 @@ impl Run {
     }
 
     /// Whether no power loss has taken anything of what the run `of` wrote to `out`.
-    pub(crate) fn is_kept(&self, of: Option<&Run>, out: &Location) -> bool {
-        match (out, of) {
+    pub(crate) fn is_kept(&self, of: &Run, out: &Location) -> bool {
+        match out {
             // A store has what it says that it has.
-            (Location::Object(_), _) => true,
-            (Location::File(out), Some(of)) => {
-                self.boot.is_some() && self.boot == of.boot || of.is_synced(out)
-            }
+            Location::Object(_) => true,
+            Location::File(out) => self.boot.is_some() && self.boot == of.boot || of.is_synced(out),
             _ => false,
         }
     }
@@ -94,16 +92,16 @@ mod tests {
             ..Run::new()
         };
         let (now, before, unnamed) = (boot(Some("b")), boot(Some("a")), boot(None));
-        assert!(now.is_kept(Some(&boot(Some("b"))), &out) && !now.is_kept(None, &out));
+        assert!(now.is_kept(&boot(Some("b")), &out));
         for old in [&before, &unnamed] {
             for of in [&now, &unnamed] {
-                assert!(!of.is_kept(Some(old), &out));
+                assert!(!of.is_kept(old, &out));
             }
             old.note_synced(dir.path()).unwrap();
-            assert!(now.is_kept(Some(old), &out) && unnamed.is_kept(Some(old), &out));
+            assert!(now.is_kept(old, &out) && unnamed.is_kept(old, &out));
         }
         let id = "../../elsewhere".to_owned();
         fs::write(dir.path().join("elsewhere.synced"), "").unwrap();
-        assert!(!now.is_kept(Some(&Run { id, boot: None }), &out));
+        assert!(!now.is_kept(&Run { id, boot: None }, &out));
     }
 }

@@ -152,7 +152,7 @@ impl ModelRun<'_> {
             true => place.noted()?,
             false => Noted::default(),
         };
-        if options.resume || options.repair {
+        if options.resume {
             match place.standing(&mut noted, &self.asked()) {
                 Ok(Standing::Done(mut record)) => {
                     self.check_opens()?;
@@ -207,7 +207,6 @@ impl ModelRun<'_> {
             operation: self.batch.operation,
             external: &self.survey.external,
             request: &self.batch.request,
-            repair: self.batch.options.repair,
             checksum: self.batch.options.checksum,
             run: &self.batch.run,
             progress: self.progress,
