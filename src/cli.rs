@@ -18,7 +18,7 @@ use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use onnxseal_core::{Flush, Location, StoreError};
 
-pub use self::policy::{LeastPolicy, Policy};
+pub use self::policy::{LeastPolicy, Policy, WHICH_PRESET};
 use crate::exit;
 use crate::keys::{IdentityArgs, NewRecipientArgs, PassphraseArgs, RecipientArgs};
 use crate::signing::{OpeningArgs, ResigningArgs, SignerArgs, SigningArgs, TierArgs};
@@ -42,10 +42,12 @@ pub enum Command {
     /// With a passphrase, the identity file is encrypted.
     Keygen(Keygen),
     /// Show what `protect` would encrypt, without writing anything
+    #[command(after_long_help = WHICH_PRESET)]
     Plan(Plan),
     /// Encrypt chosen weights of a model and authenticate all of it
     ///
     /// Without a recipient or a passphrase, a new identity is written beside the output.
+    #[command(after_long_help = WHICH_PRESET)]
     Protect(Protect),
     /// Show what is encrypted in a protected model; needs no key
     Inspect(Inspect),

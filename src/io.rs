@@ -137,8 +137,8 @@ pub fn policy(args: &cli::Policy) -> Result<Policy> {
 /// The same, if the command line asks for any.
 pub fn chosen_policy(args: &cli::Policy) -> Result<Option<Policy>> {
     let named = named_policy(args.policy.as_deref(), args.preset)?;
-    if named.is_none() && args.coefficients.is_empty() && args.ranking.is_none() {
-        return Ok(None);
+    if named.is_none() && args.coefficients.is_empty() {
+        return no_ranking_alone(args.ranking.as_deref()).map(|()| None);
     }
     let mut policy = named.unwrap_or_default();
     if let Some(path) = &args.ranking {
@@ -169,13 +169,7 @@ pub fn claims(pairs: &[(String, String)]) -> Result<BTreeMap<String, String>> {
 /// The policy that models must be protected by, if the command line demands one.
 pub fn least_policy(args: &cli::LeastPolicy) -> Result<Option<Policy>> {
     let Some(mut policy) = named_policy(args.policy.as_deref(), args.preset)? else {
-        return match &args.ranking {
-            None => Ok(None),
-            Some(_) => {
-                let text = "--ranking says which weights come first, not how many: give --policy or --preset too";
-                Err(Usage(text.into()).into())
-            }
-        };
+        return no_ranking_alone(args.ranking.as_deref()).map(|()| None);
     };
     if let Some(path) = &args.ranking {
         policy.set_ranking(read_ranking(path)?);
@@ -184,6 +178,16 @@ pub fn least_policy(args: &cli::LeastPolicy) -> Result<Option<Policy>> {
         policy.allow_unmatched();
     }
     Ok(Some(policy))
+}
+
+fn no_ranking_alone(ranking: Option<&Path>) -> Result<()> {
+    match ranking {
+        None => Ok(()),
+        Some(_) => {
+            let text = "--ranking says which weights come first, not how many: give --policy or --preset too";
+            Err(Usage(text.into()).into())
+        }
+    }
 }
 
 /// The same policy for models of many kinds: no model needs to have all that it is about.

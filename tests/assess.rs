@@ -262,7 +262,8 @@ fn a_ranking_chooses_for_its_own_model() {
             "rank", CNN, "--method", "energy", "-o", "r.json", "--unit", "64", "--force",
         ],
     );
-    let (out, _) = lab.expect(0, &["plan", CNN, "--ranking", "r.json", "--json"]);
+    let plan = |model, ranking| ["plan", model, "--preset", "balanced", "--ranking", ranking];
+    let (out, _) = lab.expect(0, &[&plan(CNN, "r.json")[..], &["--json"]].concat());
     assert_eq!(json(&out)["operators"][0]["tensors"][0]["unit"], 16);
     let policy = ["--policy", "half.toml", "--ranking", "r.json"];
     fs::write(lab.path("half.toml"), "[default]\ncoefficient = 0.5\n").unwrap();
@@ -274,8 +275,10 @@ fn a_ranking_chooses_for_its_own_model() {
     );
     let rotate = ["rotate", "s.onnx", "-i", "id.txt", "-r", &lab.recipient];
     lab.expect(0, &[&rotate[..], &policy].concat());
-    let (_, err) = lab.expect(2, &["verify", "s.onnx", "--ranking", "r.json"]);
-    assert!(err.contains("--policy or --preset"), "{err}");
+    for command in ["plan", "verify"] {
+        let (_, err) = lab.expect(2, &[command, "s.onnx", "--ranking", "r.json"]);
+        assert!(err.contains("--policy or --preset"), "{err}");
+    }
     let batch = ["batch", "protect", CNN, "-o", "out", "-r", &lab.recipient];
     lab.expect(0, &[&batch[..], &policy].concat());
     lab.expect(
@@ -285,14 +288,14 @@ fn a_ranking_chooses_for_its_own_model() {
 
     // Another model, and what is no ranking.
     fs::copy(lab::fixture("digits_gru.onnx"), lab.path("gru.onnx")).unwrap();
-    let (_, err) = lab.expect(2, &["plan", "gru.onnx", "--ranking", "r.json"]);
+    let (_, err) = lab.expect(2, &plan("gru.onnx", "r.json"));
     assert!(err.contains("the ranking is of another model"), "{err}");
-    let (_, err) = lab.expect(2, &["plan", CNN, "--ranking", "half.toml"]);
+    let (_, err) = lab.expect(2, &plan(CNN, "half.toml"));
     assert!(
         err.contains("half.toml") && err.contains("invalid ranking"),
         "{err}"
     );
-    lab.expect(7, &["plan", CNN, "--ranking", "none.json"]);
+    lab.expect(7, &plan(CNN, "none.json"));
     lab.expect(2, &["rank", CNN, "--method", "delta", "-o", "d.json"]);
     lab.expect(
         2,
@@ -428,7 +431,8 @@ fn a_signal_leaves_a_ranking_of_what_was_done() {
         );
         let ranking = json(&fs::read_to_string(lab.path("r.json")).unwrap());
         assert_eq!(ranking["partial"], true);
-        lab.expect(0, &["plan", CNN, "--ranking", "r.json"]);
+        let plan = ["plan", CNN, "--preset", "balanced", "--ranking", "r.json"];
+        lab.expect(0, &plan);
         return;
     }
     panic!("nothing was ranked in 16 seconds");

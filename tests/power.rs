@@ -452,7 +452,7 @@ fn a_batch_waits_once_where_it_replaces_or_is_asked_to() {
     // Over what is there.
     assert_eq!(batch("out", &[]), (1, Some(true)));
     assert_eq!(batch("out", &["--no-sync"]), (0, None));
-    let again = ["--resume", "--preset", "full"];
+    let again = ["--resume", "--preset", "strong"];
     assert_eq!(batch("out", &again), (1, Some(true)));
     fs::remove_file(lab.path("out/b.onnx")).unwrap();
     assert_eq!(batch("out", &again), (0, None));

@@ -19,6 +19,7 @@ pub struct Batch {
 #[derive(Debug, Subcommand)]
 pub enum Operation {
     /// Protect models
+    #[command(after_long_help = super::WHICH_PRESET)]
     Protect(Protect),
     /// Restore the originals of protected models
     Unprotect(Unprotect),

@@ -6,6 +6,17 @@ use clap::Args;
 
 use super::pair;
 
+/// What the long help of commands that choose weights ends with.
+pub const WHICH_PRESET: &str = "\
+Which preset:
+  full      every weight that onnxseal finds; the default. Costs nothing with AES instructions
+  strong    half of the bytes     for devices without AES instructions, which open these two
+  balanced  about a sixth         in less time, and for tiers
+  light     a twentieth; resists nobody who tries
+
+What is not encrypted is in clear. If your model was fine-tuned from a public one, an attacker who has that
+and 50 labels gets much of yours back from `balanced`: docs/STRENGTH.md has figures.";
+
 /// Which weights, how much of each.
 #[derive(Debug, Args)]
 pub struct Policy {
@@ -13,8 +24,8 @@ pub struct Policy {
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     pub policy: Option<PathBuf>,
 
-    /// Built-in policy: light (resists nobody who fills the gaps), balanced, strong, full (all weights)
-    /// [default: balanced; for rotate: what is encrypted now]
+    /// Built-in policy: full (all weights), strong, balanced, light (resists nobody who fills the gaps)
+    /// [default: full; for rotate: what is encrypted now]
     #[arg(long, value_name = "NAME")]
     pub preset: Option<onnxseal_core::Preset>,
 

@@ -49,7 +49,7 @@ pub struct Tune {
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     pub policy: Option<PathBuf>,
 
-    /// Built-in policy: light, balanced, strong, full [default: balanced]
+    /// Built-in policy: full, strong, balanced, light [default: full]
     #[arg(long, value_name = "NAME")]
     pub preset: Option<onnxseal_core::Preset>,
 

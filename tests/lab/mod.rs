@@ -124,7 +124,7 @@ impl Lab {
         python
     }
 
-    /// Protects the model and returns the name of the result.
+    /// Protects a part of the model's weights and returns the name of the result.
     pub fn protected(&self) -> &'static str {
         let model = self.model();
         self.expect(
@@ -137,6 +137,8 @@ impl Lab {
                 "sealed.onnx",
                 "-r",
                 &self.recipient,
+                "--preset",
+                "balanced",
             ],
         );
         "sealed.onnx"

@@ -101,7 +101,7 @@ def test_protected_models_and_mistakes(digits, tmp_path):
     assert made == {"method": "activation", "unit_bytes": 256, "partial": False}
     assert json.loads(ranking.read_text())["version"] == 1
     onnxseal.protect(
-        MODEL, sealed, recipients=identity, ranking=ranking, comment="of the tests", list_recipients=True
+        MODEL, sealed, recipients=identity, preset="balanced", ranking=ranking, comment="of the tests", list_recipients=True
     )
     report = onnxseal.inspect(sealed)
     assert report["comment"] == "of the tests" and report["public_keys"] == [identity.recipient]
@@ -120,6 +120,8 @@ def test_protected_models_and_mistakes(digits, tmp_path):
     ]:
         with pytest.raises(onnxseal.UsageError, match=said):
             onnxseal.assess(MODEL, **wrong)
+    with pytest.raises(onnxseal.UsageError, match="a policy or a preset too"):
+        onnxseal.plan(MODEL, ranking=ranking)
     with pytest.raises(onnxseal.UsageError, match="another model"):
         onnxseal.assess(MODELS / "digits_gru.onnx", ranking=ranking)
     with pytest.raises(onnxseal.UsageError, match="delta"):

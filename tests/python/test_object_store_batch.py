@@ -138,14 +138,14 @@ def test_what_is_done_is_not_done_again(zoo, server, tool, prefix, at, tmp_path)
         done, report = batch(remote, "protect", *arguments, code=EXIT_CODES["usage"])
         assert counts(report) == {"failed": N_MODELS} and "exists already" in done.stderr
         assert outputs(server, f"{prefix}/out") == before
-        _, report = batch(remote, "protect", *arguments, "--resume", "--preset", "full")
+        _, report = batch(remote, "protect", *arguments, "--resume", "--preset", "strong")
         assert counts(report) == {"done": N_MODELS}
     # An output that is gone is made again, and a source that is another now anew: one file or several.
     server.s3.delete_object(Bucket=BUCKET, Key=f"{prefix}/out/text/gru")
     server.s3.delete_object(Bucket=BUCKET, Key=f"{prefix}/out/vision/deep er/digits_cnn_dynamo.onnx.data")
     server.write(f"{prefix}/in/vision/cnn.onnx", (MODELS / "digits_cnn_dynamic.onnx").read_bytes())
     remote = Remote(tool, server.url, tmp_path / "empty")
-    _, report = batch(remote, "protect", *arguments, "--resume", "--preset", "full")
+    _, report = batch(remote, "protect", *arguments, "--resume", "--preset", "strong")
     assert counts(report) == {"done": 3, "skipped": 1}
     batch(remote, "unprotect", at("out"), "--out", at("restored"))
     expected = originals() | {"vision/cnn.onnx": (MODELS / "digits_cnn_dynamic.onnx").read_bytes()}
@@ -203,7 +203,7 @@ def test_a_killed_batch_is_resumed(held, zoo, server, tool, prefix, at, tmp_path
 @pytest.mark.parametrize("before", [False, True], ids=["nothing was there", "all is made anew"])
 def test_of_two_batches_the_second_fails(before, zoo, server, tool, prefix, at, tmp_path):
     put(server, zoo, f"{prefix}/in")
-    arguments, how = [at("in/"), "--out", at("out"), "--resume"], ["--preset", "full"]
+    arguments, how = [at("in/"), "--out", at("out"), "--resume"], ["--preset", "strong"]
     for name in ("other", "ours"):
         (tmp_path / name).mkdir()
     other = Remote(tool, server.url, tmp_path / "other" / "empty")

@@ -225,7 +225,7 @@ def test_errors_are_of_their_class(tmp_path, sealed, identity):
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(sealed.read_bytes()[:-1])
     strict = tmp_path / "strict.toml"
-    strict.write_text("[require]\nmin_share = 0.99\n")
+    strict.write_text("preset = \"balanced\"\n[require]\nmin_share = 0.99\n")
     stranger = onnxseal.generate_identity()
     cases = [
         ("usage", onnxseal.UsageError, ValueError, lambda: onnxseal.unprotect(MODEL, out, identity=identity)),

@@ -65,7 +65,7 @@ fn activation(subject: &Subject, data: &DataSet) {
         &Options::default(),
         &Silent,
     );
-    let mut policy = Policy::default();
+    let mut policy = Policy::preset(Preset::Balanced);
     policy.set_budget(0.05).unwrap();
     policy.set_ranking(ranking.unwrap());
     let mut options = options(&[]);
@@ -96,7 +96,7 @@ fn delta() {
         &Options::default(),
         &Silent,
     );
-    let mut policy = Policy::default();
+    let mut policy = Policy::preset(Preset::Balanced);
     policy.set_ranking(by_delta.unwrap());
     options.candidates.push(NamedPolicy {
         name: "delta".into(),

@@ -13,7 +13,7 @@ use std::path::Path;
 use common::{DIGITS, FIXTURES, digits, images};
 use onnxseal_assess::tune::{Target, Tuning};
 use onnxseal_assess::{DataSet, Error, NamedPolicy, Options, Silent, Subject, assess, tune};
-use onnxseal_core::Policy;
+use onnxseal_core::{Policy, Preset};
 
 /// Shares of the curve: as many as `tune` begins with.
 const N_SHARES: usize = 15;
@@ -84,7 +84,7 @@ fn line(name: &str, subject: &Subject, data: &DataSet) -> Vec<f64> {
             off * 100.0
         );
     }
-    let mut policy = Policy::default();
+    let mut policy = Policy::preset(Preset::Balanced);
     policy.set_tiers(tuning.policy_tiers()).unwrap();
     let mut options = Options::default();
     options.attacker_samples = vec![100];
@@ -119,14 +119,14 @@ fn tuned(subject: &Subject, data: &DataSet) -> Result<Tuning, Error> {
             value,
         };
         let targets: Vec<Target> = names.map(target).collect();
-        let policy = Policy::default();
+        let policy = Policy::preset(Preset::Balanced);
         let targets = (&targets[..], "full");
         tune(subject, data, &policy, targets, &options(), &Silent)
     };
     // Floors and the original are what a first look is for: any targets will do that are not refused.
     let mut assessed = options();
     assessed.measures_opening = false;
-    assessed.candidates = vec![onnxseal_core::Preset::Light.into()];
+    assessed.candidates = vec![Preset::Light.into()];
     let found = assess(subject, Some(data), &assessed, &Silent)?;
     let floors = found.floors.iter();
     let raw = floors.filter(|floor| {

@@ -33,6 +33,8 @@ fn falling(by_tensor: &[f64]) -> impl Fn(&[Wanted]) -> Result<Scores, Error> {
     }
 }
 
+const BALANCED: &str = "preset = \"balanced\"\n";
+
 fn planned(model: &Model<'_>, policy: &str, by_tensor: &[f64]) -> Plan {
     let policy = Policy::parse(policy).unwrap();
     let plan = plan(model, &policy, falling(by_tensor)).unwrap();
@@ -52,7 +54,7 @@ fn one_budget_goes_to_the_heaviest_of_all_types() {
     let bytes = mixed();
     let model = located(&bytes);
     // 0.155 * (131072 + 32768) + 0.38 * 65536 = 50298.9, in units of 256 and 1024 bytes; the bias is whole.
-    let plan = planned(&model, "", &[1.0, 1.0, 1.0]);
+    let plan = planned(&model, BALANCED, &[1.0, 1.0, 1.0]);
     let pooled: u64 = encrypted(&plan)[..3].iter().sum();
     assert_eq!((pooled, encrypted(&plan)[3]), (50432, 256));
     assert_eq!(plan.pools.len(), 1);
@@ -70,10 +72,13 @@ fn one_budget_goes_to_the_heaviest_of_all_types() {
     );
     // What weighs nothing gets nothing, until the rest is taken.
     assert_eq!(
-        encrypted(&planned(&model, "", &[1.0, 0.0, 0.0]))[..3],
+        encrypted(&planned(&model, BALANCED, &[1.0, 0.0, 0.0]))[..3],
         [50432, 0, 0]
     );
-    assert_eq!(encrypted(&planned(&model, "", &[0.0, 0.0, 1.0]))[2], 32768);
+    assert_eq!(
+        encrypted(&planned(&model, BALANCED, &[0.0, 0.0, 1.0]))[2],
+        32768
+    );
 }
 
 #[test]
@@ -100,23 +105,25 @@ fn a_preset_takes_small_models_whole_and_a_policys_own_coefficients_hold() {
         .node(node("Conv", &["x", "w"], &["y"]));
     let bytes = graph.encode();
     let model = located(&bytes);
-    let plan = planned(&model, "", &[]);
+    let plan = planned(&model, BALANCED, &[]);
     assert_eq!(encrypted(&plan), [16384]);
     assert_eq!(plan.operators[0].whole, Some(Whole::SmallModel));
     for (policy, expected) in [
         ("[op.Conv]\ncoefficient = 0.25", 4096),
         ("[default]\ncoefficient = 0.25", 4096),
-        ("preset = \"light\"", 1024),
         ("budget = 0.5", 8192),
         ("strategy = \"spread\"", 2560),
         ("[[override]]\nnode = \"make_y\"\ncoefficient = 0.5", 8192),
     ] {
+        let policy = format!("{BALANCED}{policy}");
         assert_eq!(
-            encrypted(&planned(&model, policy, &[1.0])),
+            encrypted(&planned(&model, &policy, &[1.0])),
             [expected],
             "{policy}"
         );
     }
+    let light = planned(&model, "preset = \"light\"", &[1.0]);
+    assert_eq!(encrypted(&light), [1024]);
 }
 
 #[test]
@@ -129,12 +136,13 @@ fn a_dense_layer_on_the_input_is_taken_whole() {
         .node(node("MatMul", &["a", "w2"], &["b"]));
     let bytes = graph.encode();
     let model = located(&bytes);
-    let plan = planned(&model, "", &[1.0]);
+    let plan = planned(&model, BALANCED, &[1.0]);
     // 0.155 * 131072 = 20316, 80 units.
     assert_eq!(encrypted(&plan), [131072, 80 * 256]);
     assert_eq!(plan.operators[0].whole, Some(Whole::ReadsInput));
     assert_eq!(plan.operators[1].whole, None);
-    let own = planned(&model, "[op.MatMul]\ncoefficient = 0.25", &[1.0; 2]);
+    let own = format!("{BALANCED}[op.MatMul]\ncoefficient = 0.25");
+    let own = planned(&model, &own, &[1.0; 2]);
     assert_eq!(own.encrypted_bytes(), 65536);
 }
 
@@ -145,7 +153,7 @@ fn scores_are_asked_for_only_where_there_is_a_choice() {
     let never = |_: &[Wanted]| -> Result<Scores, Error> { panic!("asked") };
     let full = plan(&model, &Policy::preset(Preset::Full), never).unwrap();
     assert_eq!(full.encrypted_bytes(), full.weight_bytes());
-    let spread = Policy::parse("strategy = \"spread\"").unwrap();
+    let spread = Policy::parse("strategy = \"spread\"\npreset = \"balanced\"").unwrap();
     plan(&model, &spread, never).unwrap();
 }
 
@@ -153,10 +161,10 @@ fn scores_are_asked_for_only_where_there_is_a_choice() {
 fn scores_of_another_shape_are_refused_and_odd_ones_come_last() {
     let bytes = mixed();
     let model = located(&bytes);
-    let policy = Policy::default();
+    let policy = Policy::preset(Preset::Balanced);
     let few = |wanted: &[Wanted]| Ok::<_, Error>(vec![vec![1.0]; wanted.len()]);
     assert!(matches!(plan(&model, &policy, few), Err(Error::Scores)));
-    let odd = planned(&model, "", &[f64::NAN, 1.0, f64::INFINITY]);
+    let odd = planned(&model, BALANCED, &[f64::NAN, 1.0, f64::INFINITY]);
     // The LSTM in units of 1024 bytes.
     assert_eq!(encrypted(&odd)[..3], [0, 50 * 1024, 0]);
 }
@@ -166,7 +174,7 @@ fn units_are_as_the_policy_says() {
     let bytes = mixed();
     let model = located(&bytes);
     for unit in [64, 128, 256, 512, 1024] {
-        let plan = planned(&model, &format!("unit = {unit}"), &[1.0; 3]);
+        let plan = planned(&model, &format!("{BALANCED}unit = {unit}"), &[1.0; 3]);
         assert_eq!(plan.tensors[0].unit_elements * 4, unit);
         assert_eq!(plan.tensors[0].n * unit, 131072);
     }

@@ -136,7 +136,8 @@ fn tied_weights_belong_to_the_highest_coefficient_and_count_once() {
         .encode();
     let model = located(&bytes);
     let owner = |toml: &str| {
-        let plan = common::plan(&model, &policy(toml));
+        let toml = format!("preset = \"balanced\"\n{toml}");
+        let plan = common::plan(&model, &policy(&toml));
         assert_eq!(
             (
                 plan.tensors.len(),
@@ -356,7 +357,7 @@ fn a_hundred_thousand_nodes_are_planned_in_time() {
     let bytes = graph.encode();
     let model = located(&bytes);
     let start = Instant::now();
-    let plan = common::plan(&model, &Policy::default());
+    let plan = common::plan(&model, &Policy::preset(Preset::Balanced));
     let took = start.elapsed();
     println!("planned {} nodes in {took:?}", 2 * N);
     assert_eq!(plan.operators.len(), N);

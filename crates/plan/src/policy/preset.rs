@@ -10,12 +10,13 @@ use crate::rules::Class;
 pub enum Preset {
     /// The heaviest twentieth: the model does not work as it is. It resists nobody who tries.
     Light,
-    /// The least that held against every attack that was measured.
-    #[default]
+    /// About a sixth, the heaviest first. Whoever has the public model that this one was tuned from gets much
+    /// of it back.
     Balanced,
     /// About half of the weights, the heaviest first.
     Strong,
     /// Every weight that the rules find and that can be replaced in place.
+    #[default]
     Full,
 }
 

@@ -298,9 +298,9 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_policy_is_balanced() {
+    fn an_empty_policy_is_full() {
         let policy = Policy::parse("").unwrap();
-        assert_eq!(policy.coefficient("", "Conv"), 0.155);
+        assert_eq!(policy.coefficient("", "Conv"), 1.0);
         assert_eq!(policy.strategy(), Strategy::Energy);
     }
 

@@ -19,7 +19,7 @@ _Place: TypeAlias = str | PathLike[str]
 """A path, or a URL: `file://`, and if the package is built with object stores `s3://`, `gs://`, `az://`."""
 _Bytes: TypeAlias = bytes | bytearray | memoryview
 _Model: TypeAlias = _Place | _Bytes | BinaryIO | _ModelProto | _ONNXProgram
-_Preset: TypeAlias = Literal["light", "balanced", "strong", "full"]
+_Preset: TypeAlias = Literal["full", "strong", "balanced", "light"]
 _Recipient: TypeAlias = str | PathLike[str] | Identity | Passphrase
 """A recipient (`age1...`, `ssh-ed25519 ...`), the path of a file of recipients (not as a string), an identity or a passphrase."""
 _Recipients: TypeAlias = _Recipient | Iterable[_Recipient] | Mapping[str, _Recipient | Iterable[_Recipient]]
