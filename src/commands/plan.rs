@@ -8,7 +8,9 @@ use crate::{io, render};
 
 /// Shows what `protect` would encrypt.
 pub fn run(args: &Plan, quiet: bool) -> Result<()> {
-    let report = core::plan(&args.model, &io::policy(&args.policy)?)?;
+    let mut report = core::plan(&args.model, &io::policy(&args.policy)?)?;
+    let has_aes = core::has_aes_instructions();
+    report.smaller = core::smaller_presets(&args.model, report.weights, has_aes)?;
     let violations = report.violations.clone();
     render::report(report, &args.view, quiet)?;
     match violations.is_empty() {

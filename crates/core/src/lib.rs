@@ -57,7 +57,9 @@ pub use onnxseal_crypto::wrap::{
     Identities, Identity, NoPrompt, PLUGIN_PATIENCE, Passphrase, Prompt, Recipients,
     generate_identity,
 };
-pub use onnxseal_crypto::{BlobKey, Error as KeyError, NotAllowed, opens_with};
+pub use onnxseal_crypto::{
+    BlobKey, Error as KeyError, NotAllowed, has_aes_instructions, opens_with,
+};
 pub use onnxseal_onnx::{Error as ModelError, Fault as ModelFault};
 pub use onnxseal_store::{
     Bytes, Error as StoreError, ErrorKind, FileFault, Flush, InMemory, Location, ObjectUrl,
@@ -77,6 +79,7 @@ pub use {
         ClearRow, OperatorRow, PassedOverRow, PlainConstantsRow, RecipientRow, Report,
         SignatureRow, TensorRow, TypeRow,
     },
+    check::smaller::{SmallerRow, smaller_presets},
     check::verify::{Checks, SignedByRow, Verification, verify, verify_with_digests},
     make::audience::{Audience, OwnedAudience, TierRecipients},
     make::protect::{ProtectOptions, plan, protect, protect_in_place, protect_with},

@@ -76,6 +76,17 @@ fn block(nonce: [u8; 12], counter: u32) -> [u8; 16] {
     block
 }
 
+/// Whether this processor has instructions for AES and for the multiplication of its GCM. Without them,
+/// every encrypted byte takes many times as long.
+pub fn has_aes_instructions() -> bool {
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    return std::is_x86_feature_detected!("aes") && std::is_x86_feature_detected!("pclmulqdq");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("aes");
+    #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
+    false
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -43,7 +43,7 @@ mod tier;
 mod vectors;
 pub mod wrap;
 
-pub use backend::{TAG_BYTES, Tag};
+pub use backend::{TAG_BYTES, Tag, has_aes_instructions};
 pub use blob::BlobKey;
 pub use derive::ChunkId;
 pub use error::{Error, NotAllowed};

@@ -5,4 +5,5 @@ pub(crate) mod inspect;
 pub(crate) mod outline;
 pub(crate) mod report;
 pub(crate) mod shortfall;
+pub(crate) mod smaller;
 pub(crate) mod verify;

@@ -10,6 +10,7 @@ use onnxseal_plan::OfOpTypes;
 use onnxseal_plan::rules::qualified;
 use serde::Serialize;
 
+use crate::check::smaller::SmallerRow;
 use crate::error::{Error, Result};
 use crate::format::manifest::{self, File, Operator};
 use crate::pass::progress::Volume;
@@ -59,6 +60,10 @@ pub struct Report {
     /// anyone can put any key there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signature: Option<SignatureRow>,
+    /// The presets that would encrypt less, from the most to the least, if the machine has no AES
+    /// instructions. Only whoever asks [`smaller_presets`](crate::smaller_presets()) fills them in.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub smaller: Vec<SmallerRow>,
     /// The demands of the policy that the plan does not meet.
     pub violations: Vec<String>,
 }

@@ -1,0 +1,97 @@
+//! What smaller presets would save on processors without AES instructions.
+
+use onnxseal_plan::{Policy, Preset, plan, uniform};
+use onnxseal_store::Location;
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::pass::progress::Volume;
+use crate::pass::source::Source;
+
+/// What it costs without AES instructions to decrypt a byte, where one is authenticated and copied anyway:
+/// of 512 MiB, `full` opened in 8 times the time that nothing but authenticating took (docs/PERFORMANCE.md).
+const DECRYPTING: f64 = 7.0;
+
+/// A preset that encrypts less of a model.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SmallerRow {
+    /// Its name.
+    pub preset: &'static str,
+    /// The weights of all operators together.
+    #[serde(flatten)]
+    pub weights: Volume,
+    /// An estimate: how long opening takes without AES instructions, as a part of what it takes now.
+    pub opening: f64,
+}
+
+/// The presets that encrypt less of the model at `location` than `planned`, from the most to the least; none
+/// if the machine has AES instructions (`has_aes`), because there they save nothing. No weights are read.
+///
+/// # Errors
+/// `Malformed`, `Io`.
+pub fn smaller_presets(
+    location: impl Into<Location>,
+    planned: Volume,
+    has_aes: bool,
+) -> Result<Vec<SmallerRow>> {
+    if has_aes {
+        return Ok(Vec::new());
+    }
+    let source = Source::open(&location.into())?;
+    let model = source.locate(source.input.len)?;
+    let mut rows = Vec::new();
+    for preset in Preset::ALL.into_iter().rev() {
+        // How much is encrypted depends on no score.
+        let plan = plan(&model, &Policy::preset(preset), |wanted| {
+            Ok(uniform(wanted))
+        });
+        let plan = plan.map_err(Error::Policy)?;
+        let weights = Volume::new(plan.weight_bytes(), plan.encrypted_bytes());
+        if weights.encrypted_bytes < planned.encrypted_bytes {
+            let takes = |volume: Volume| 1.0 + DECRYPTING * volume.share;
+            rows.push(SmallerRow {
+                preset: preset.name(),
+                weights,
+                opening: takes(weights) / takes(planned),
+            });
+        }
+    }
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use std::path::Path;
+
+    use super::*;
+    use crate::make::protect;
+
+    #[test]
+    fn smaller_presets_are_those_that_encrypt_less() {
+        let model = Path::new("../../fixtures/models/digits_cnn.onnx");
+        let planned = |preset| {
+            protect::plan(model, &Policy::preset(preset))
+                .unwrap()
+                .weights
+        };
+        let full = planned(Preset::Full);
+        let rows = smaller_presets(model, full, false).unwrap();
+        let presets = [Preset::Strong, Preset::Balanced, Preset::Light];
+        // As many bytes as where the weights themselves have scores.
+        for (row, preset) in rows.iter().zip(presets) {
+            assert_eq!((row.preset, row.weights), (preset.name(), planned(preset)));
+        }
+        let opening = rows.iter().map(|row| (row.opening * 100.0).round());
+        assert_eq!(opening.collect::<Vec<_>>(), [56.0, 26.0, 17.0]);
+        let rows = smaller_presets(model, planned(Preset::Balanced), false).unwrap();
+        let [light] = &rows[..] else {
+            panic!("{rows:?}")
+        };
+        assert_eq!(light.preset, "light");
+        let smallest = planned(Preset::Light);
+        assert_eq!(smaller_presets(model, smallest, false).unwrap(), []);
+        assert_eq!(smaller_presets(model, full, true).unwrap(), []);
+    }
+}
