@@ -25,12 +25,21 @@ use onnxseal_testkit::figures::{self, Asked};
 /// How often each thing is done; the medians are compared.
 const ROUNDS: usize = 7;
 
+/// The first argument of a run that only opens a model, and prints the seconds that it took.
+const OPEN: &str = "open-and-tell";
+
+/// How AWS-LC is told by `OPENSSL_ia32cap` that a processor lacks AES, PCLMULQDQ, VAES and VPCLMULQDQ.
+const MASK: &str = "~0x200000200000000:~0x60000000000";
+
 fn main() {
     // `cargo bench` adds `--bench`.
     let args: Vec<String> = std::env::args()
         .skip(1)
         .filter(|arg| arg != "--bench")
         .collect();
+    if let [OPEN, model, identity] = args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        return open_and_tell(Path::new(model), Path::new(identity));
+    }
     let parent = args.first().map_or_else(std::env::temp_dir, PathBuf::from);
     let mib = args.get(1).map_or(576, |mib| mib.parse().unwrap());
     let folder = tempfile::tempdir_in(parent).unwrap();
@@ -51,11 +60,12 @@ fn main() {
         folder.path().display()
     );
 
-    let parts: [(&str, &dyn Fn()); 8] = [
+    let parts: [(&str, &dyn Fn()); 9] = [
         ("protect", &|| bench.protect()),
         ("in-place", &|| bench.protect_in_place()),
         ("rotate", &|| bench.rekey_and_rotate()),
         ("open", &|| bench.open()),
+        ("instructions", &|| bench.instructions()),
         ("memory", &|| bench.memory()),
         ("batch", &|| bench.batch()),
         ("peers", &|| bench.peers()),
@@ -287,6 +297,46 @@ impl Bench {
         }
     }
 
+    /// Opening by each preset, with the processor's instructions for AES and without them.
+    ///
+    /// AWS-LC is told to do without them. RustCrypto is built to do so:
+    /// `RUSTFLAGS='--cfg aes_backend="soft" --cfg polyval_backend="soft"' cargo bench --bench ratios
+    /// --no-default-features -- FOLDER MIB instructions`.
+    fn instructions(&self) {
+        let ways: &[(&str, Option<&str>)] = match cfg!(feature = "aws-lc") {
+            true => &[("AWS-LC", None), ("AWS-LC without AES", Some(MASK))],
+            false => &[("RustCrypto, as it was built", None)],
+        };
+        println!("\nopen into memory, by preset, each run in a process of its own");
+        let out = self.path("out.onnx");
+        let bench = std::env::current_exe().unwrap();
+        let mut of_full = vec![Duration::ZERO; ways.len()];
+        for preset in Preset::ALL.into_iter().rev() {
+            let to = [self.model.to_str().unwrap(), "-o", out.to_str().unwrap()];
+            succeed(&mut self.protect_command(preset, &to));
+            for (&(way, mask), of_full) in ways.iter().zip(&mut of_full) {
+                let mut open = Command::new(&bench);
+                open.arg(OPEN).args([&out, &self.identity]);
+                open.envs(mask.map(|mask| ("OPENSSL_ia32cap", mask)));
+                let runs = (0..ROUNDS).map(|_| {
+                    let printed = open.output().unwrap().stdout;
+                    let seconds = String::from_utf8(printed).unwrap();
+                    Duration::from_secs_f64(seconds.trim().parse().unwrap())
+                });
+                let took = median(runs.collect());
+                if preset == Preset::Full {
+                    *of_full = took;
+                }
+                println!(
+                    "  {way:<28} {:<9} {took:.3?}  {:.2} x full",
+                    preset.name(),
+                    ratio(took, *of_full)
+                );
+            }
+            fs::remove_file(&out).unwrap();
+        }
+    }
+
     fn memory(&self) {
         println!("\nmemory of `protect` and `verify -i` beyond mapped files (peak of RssAnon)");
         let out = self.path("out.onnx");
@@ -449,6 +499,14 @@ impl Bench {
         let ratio = ratio(peer, protect);
         println!("  {name}: {peer:.3?}, {ratio:.1} x protect ({protect:.3?})");
     }
+}
+
+/// Opens a model twice, so that memory is there, and prints the seconds that the second time took.
+fn open_and_tell(model: &Path, identity: &Path) {
+    let identities = onnxseal_core::Identities::read(File::open(identity).unwrap(), "id").unwrap();
+    let open = || onnxseal_core::open(model, &identities, &Silent).unwrap();
+    drop(open());
+    println!("{}", time_of(open).as_secs_f64());
 }
 
 /// Time to plan graphs of growing size; cost should grow with the number of nodes.
