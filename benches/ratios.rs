@@ -25,7 +25,7 @@ use onnxseal_testkit::figures::{self, Asked};
 /// How often each thing is done; the medians are compared.
 const ROUNDS: usize = 7;
 
-/// The first argument of a run that only opens a model, and prints the seconds that it took.
+/// The first argument of a run that only opens a model, and prints what it took.
 const OPEN: &str = "open-and-tell";
 
 /// How AWS-LC is told by `OPENSSL_ia32cap` that a processor lacks AES, PCLMULQDQ, VAES and VPCLMULQDQ.
@@ -307,10 +307,12 @@ impl Bench {
             true => &[("AWS-LC", None), ("AWS-LC without AES", Some(MASK))],
             false => &[("RustCrypto, as it was built", None)],
         };
-        println!("\nopen into memory, by preset, each run in a process of its own");
+        println!(
+            "\nopen into memory, by preset, each run in a process of its own: time, and time of all cores together"
+        );
         let out = self.path("out.onnx");
         let bench = std::env::current_exe().unwrap();
-        let mut of_full = vec![Duration::ZERO; ways.len()];
+        let mut of_full = vec![[Duration::ZERO; 2]; ways.len()];
         for preset in Preset::ALL.into_iter().rev() {
             let to = [self.model.to_str().unwrap(), "-o", out.to_str().unwrap()];
             succeed(&mut self.protect_command(preset, &to));
@@ -318,19 +320,23 @@ impl Bench {
                 let mut open = Command::new(&bench);
                 open.arg(OPEN).args([&out, &self.identity]);
                 open.envs(mask.map(|mask| ("OPENSSL_ia32cap", mask)));
-                let runs = (0..ROUNDS).map(|_| {
-                    let printed = open.output().unwrap().stdout;
-                    let seconds = String::from_utf8(printed).unwrap();
-                    Duration::from_secs_f64(seconds.trim().parse().unwrap())
-                });
-                let took = median(runs.collect());
+                let mut times = [const { Vec::new() }; 2];
+                for _ in 0..ROUNDS {
+                    let printed = String::from_utf8(open.output().unwrap().stdout).unwrap();
+                    for (times, seconds) in times.iter_mut().zip(printed.split_whitespace()) {
+                        times.push(Duration::from_secs_f64(seconds.parse().unwrap()));
+                    }
+                }
+                let took = times.map(median);
                 if preset == Preset::Full {
                     *of_full = took;
                 }
+                let [wall, cores] = took;
                 println!(
-                    "  {way:<28} {:<9} {took:.3?}  {:.2} x full",
+                    "  {way:<28} {:<9} {wall:.3?} = {:.2} x full   {cores:.3?} = {:.2} x full",
                     preset.name(),
-                    ratio(took, *of_full)
+                    ratio(wall, of_full[0]),
+                    ratio(cores, of_full[1])
                 );
             }
             fs::remove_file(&out).unwrap();
@@ -501,12 +507,27 @@ impl Bench {
     }
 }
 
-/// Opens a model twice, so that memory is there, and prints the seconds that the second time took.
+/// Opens a model twice, so that memory is there. Prints the seconds that the second time took, and those of
+/// all cores together.
 fn open_and_tell(model: &Path, identity: &Path) {
     let identities = onnxseal_core::Identities::read(File::open(identity).unwrap(), "id").unwrap();
     let open = || onnxseal_core::open(model, &identities, &Silent).unwrap();
     drop(open());
-    println!("{}", time_of(open).as_secs_f64());
+    let before = seconds_of_cores();
+    let took = time_of(open).as_secs_f64();
+    println!("{took} {}", seconds_of_cores() - before);
+}
+
+/// What this process had of all cores, in seconds; 0 where the system does not tell.
+fn seconds_of_cores() -> f64 {
+    // Linux, proc_pid_stat(5): the program's name is in brackets, utime and stime are fields 14 and 15, in
+    // hundredths of a second.
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let (_, fields) = stat.rsplit_once(')').unwrap_or_default();
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    ticks
+        .map(|ticks| ticks.parse::<f64>().unwrap() / 100.0)
+        .sum()
 }
 
 /// Time to plan graphs of growing size; cost should grow with the number of nodes.

@@ -828,7 +828,9 @@ fn a_source_that_changes_meanwhile_fails_alone() {
                 file.set_modified(time).unwrap();
             }
         });
-        let printed = lab.run(&protect(&lab, &["--report", "r.json"]));
+        // Which reads the weights twice, so that there is time for a change.
+        let args = ["--report", "r.json", "--preset", "balanced"];
+        let printed = lab.run(&protect(&lab, &args));
         done.store(true, Ordering::Relaxed);
         let err = String::from_utf8(printed.stderr).unwrap();
         (assert_eq!(printed.status.code(), Some(7), "{err}"), err)
