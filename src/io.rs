@@ -131,7 +131,11 @@ fn sync_folder(path: &Path) {
 
 /// The policy that the command line asks for.
 pub fn policy(args: &cli::Policy) -> Result<Policy> {
-    Ok(chosen_policy(args)?.unwrap_or_default())
+    let mut policy = chosen_policy(args)?.unwrap_or_default();
+    if let Some(lock) = args.lock() {
+        policy.set_lock(lock);
+    }
+    Ok(policy)
 }
 
 /// The same, if the command line asks for any.

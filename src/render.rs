@@ -35,6 +35,7 @@ pub fn report(report: Report, view: &View, quiet: bool) -> anyhow::Result<()> {
     clear(&mut out, report, frame)?;
     tiers(&mut out, report, frame)?;
     smaller(&mut out, report)?;
+    writeln!(out, "{}", lock(report.locked))?;
     for (key, value) in &report.claims {
         writeln!(out, "claim {}={}", one_line(key), one_line(value))?;
     }
@@ -63,6 +64,14 @@ pub fn report(report: Report, view: &View, quiet: bool) -> anyhow::Result<()> {
         )?;
     }
     Ok(out.flush()?)
+}
+
+/// What a program without the key does with the model.
+fn lock(locked: bool) -> &'static str {
+    match locked {
+        true => "locked: without the key, programs refuse to run it",
+        false => "runnable: without the key, programs run it and give wrong answers",
+    }
 }
 
 /// Prints any result as JSON.

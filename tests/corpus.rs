@@ -267,7 +267,7 @@ fn write_seeds() {
     for name in [
         "tiny_int4.onnx",
         "nothing_encrypted.onnx",
-        "compact_tiny.onnx",
+        "tiny_runnable.onnx",
     ] {
         let artifact = fs::read(root().join("fixtures/sealed/valid").join(name)).unwrap();
         write("open", name, &artifact);
@@ -287,7 +287,7 @@ fn write_seeds() {
         "valid/mask",
         "valid/shuffle",
         "invalid/macs_swapped",
-        "invalid/key_parts_out_of_order",
+        "invalid/keys_out_of_order",
         "invalid/elements_swapped",
     ] {
         let path = root().join(format!("fixtures/sealed/tiers/{name}.onnx"));
@@ -319,15 +319,15 @@ fn write_seeds() {
         write("forged", sample.name, &forged);
     }
     // Seven bytes of text in place of five, and back.
-    let renamed = br#"{"format":2,"suite":"AES-256-GCM/HKDF-SHA256","chunk":65536,"tiers":1,"files":[{"path":"","bytes":100},{"path":"w.bin","bytes":4096}],"claims":{},"tensors":[],"original":{"bytes":102,"paths":["a/w.data"],"texts":["YWJjZGVmZw=="],"edits":[7,5,0]}}"#;
+    let renamed = br#"{"format":1,"suite":"AES-256-GCM/HKDF-SHA256","chunk":65536,"lock":true,"tiers":[],"files":[{"path":"","bytes":100},{"path":"w.bin","bytes":4096}],"claims":{},"tensors":[],"original":{"bytes":102,"paths":["a/w.data"],"texts":["YWJjZGVmZw=="],"edits":[7,5,0]}}"#;
     write("manifest", "renamed", renamed);
     let forged = [&renamed[..], &[0], &external_twice()].concat();
     write("forged", "renamed", &forged);
-    let compact = br#"{"format":3,"suite":"AES-256-GCM/HKDF-SHA256","chunk":65536,"tiers":1,"files":[{"path":"","bytes":100},{"path":"w.bin","bytes":4096}],"claims":{},"tensors":[{"name":"v","at":"graph.initializer[0]","data_type":"FLOAT","dims":[16,16],"operators":[{"op_type":"MatMul","node":""}],"mode":"bytes","tier":1,"file":1,"offset":0,"element_bits":32,"unit":1,"n":256,"targets":"AAGAAQI="}]}"#;
-    write("manifest", "compact", compact);
-    let forged = [&compact[..], &[0], &external_twice()].concat();
-    write("forged", "compact", &forged);
-    let claims = br#"{"format":1,"suite":"AES-256-GCM/HKDF-SHA256","chunk":65536,"tiers":1,"files":[{"path":"","bytes":1}],"claims":{"a":"b"},"tensors":[]}"#;
+    let external = br#"{"format":1,"suite":"AES-256-GCM/HKDF-SHA256","chunk":65536,"lock":true,"tiers":[],"files":[{"path":"","bytes":100},{"path":"w.bin","bytes":4096}],"claims":{},"tensors":[{"name":"v","at":"graph.initializer[0]","data_type":"FLOAT","dims":[16,16],"operators":[{"op_type":"MatMul","node":""}],"file":1,"offset":0,"unit":1,"targets":["AAGAAQI="]}]}"#;
+    write("manifest", "external", external);
+    let forged = [&external[..], &[0], &external_twice()].concat();
+    write("forged", "external", &forged);
+    let claims = br#"{"format":1,"suite":"AES-256-GCM/HKDF-SHA256","chunk":65536,"lock":false,"tiers":[],"files":[{"path":"","bytes":1}],"claims":{"a":"b"},"tensors":[]}"#;
     write("manifest", "no_tensors", claims);
     let forged = [&claims[..], &[0], &samples::gemm()].concat();
     write("forged", "no_tensors", &forged);

@@ -12,6 +12,7 @@ use onnxseal_core::manifest::Tensor;
 use onnxseal_core::{
     Manifest, Policy, Preset, ProtectOptions, Recipients, Silent, generate_identity, protect,
 };
+use onnxseal_onnx::tail::LOCK;
 use onnxseal_testkit::{samples, shared};
 
 #[test]
@@ -60,7 +61,7 @@ fn compare(path: &Path, preset: Preset) {
     protect(path, &sealed, &recipients, &options, &Silent).unwrap();
 
     let mut before = decode(path);
-    let mut after = decode(&sealed);
+    let mut after = decode_unlocked(&sealed);
     let added = after.metadata_props.split_off(before.metadata_props.len());
     let keys: Vec<&str> = added.iter().map(|entry| entry.key.as_str()).collect();
     let expected = ["manifest", "tags", "mac", "key"].map(|key| format!("onnxseal.{key}"));
@@ -113,6 +114,18 @@ fn read_beside(model: &Path, location: &str) -> Vec<u8> {
 
 fn decode(path: &Path) -> ModelProto {
     ModelProto::parse_from_bytes(&fs::read(path).unwrap()).unwrap()
+}
+
+/// The model without the lock. This decoder keeps the last graph of a message, where others merge them.
+fn decode_unlocked(path: &Path) -> ModelProto {
+    let bytes = fs::read(path).unwrap();
+    let mut places = bytes.windows(LOCK.len());
+    let at = places.rposition(|bytes| bytes == LOCK).unwrap();
+    let locked = ModelProto::parse_from_bytes(&bytes).unwrap();
+    let nodes = &locked.graph.node;
+    assert_eq!(nodes[0].op_type, "ProtectedModel_OpenItWithOnnxseal");
+    let unlocked = [&bytes[..at], &bytes[at + LOCK.len()..]].concat();
+    ModelProto::parse_from_bytes(&unlocked).unwrap()
 }
 
 fn encode(model: &ModelProto) -> Vec<u8> {

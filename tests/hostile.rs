@@ -425,7 +425,7 @@ fn names_cannot_move_the_cursor() {
     clean(&["plan", evil], 3);
     let forged = [
         samples::gemm(),
-        tail::encode(&[("onnxseal.\u{1b}evil", b"")]),
+        tail::encode(&[("onnxseal.\u{1b}evil", b"")], false),
     ]
     .concat();
     fs::write(lab.path("forged.onnx"), forged).unwrap();

@@ -175,11 +175,14 @@ fn hidden_names_and_control_characters_are_not_written() {
         assert!(!lab.path("out").exists());
         fs::remove_dir_all(lab.path("m")).unwrap();
     }
-    // Earlier versions protected such models: they are opened and changed where they lie.
+    // A model that another program protected so is opened and changed where it lies.
     let fixture = |name: &str| lab::project("fixtures").join(name);
-    let (sealed, key) = (fixture("hidden_external"), fixture("sealed/keys/id.txt"));
-    fs::create_dir_all(lab.path("old/.weights")).unwrap();
-    for file in ["model.onnx", ".weights/w.bin"] {
+    let (sealed, key) = (
+        fixture("sealed/unwritten/hidden"),
+        fixture("sealed/keys/id.txt"),
+    );
+    fs::create_dir_all(lab.path("old/.tiny")).unwrap();
+    for file in ["model.onnx", ".tiny/weight.bin"] {
         fs::copy(sealed.join(file), lab.path("old").join(file)).unwrap();
     }
     let key = key.to_str().unwrap();
@@ -193,7 +196,7 @@ fn hidden_names_and_control_characters_are_not_written() {
     ] {
         let (_, err) = lab.expect(2, &[args, &opened, &["-o", "out/model.onnx"]].concat());
         assert!(
-            err.contains(".weights/w.bin") && err.contains("begins with a dot"),
+            err.contains(".tiny/weight.bin") && err.contains("begins with a dot"),
             "{err}"
         );
         assert!(err.contains("in memory"), "{err}");

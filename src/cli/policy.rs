@@ -42,9 +42,19 @@ pub struct Policy {
     /// otherwise that is an error
     #[arg(long)]
     pub allow_unmatched: bool,
+
+    /// Leave out the lock, so that programs run the protected model without a key: they get wrong answers,
+    /// and no error
+    #[arg(long)]
+    pub runnable: bool,
 }
 
 impl Policy {
+    /// Whether the result has the lock, if the command line says so.
+    pub fn lock(&self) -> Option<bool> {
+        self.runnable.then_some(false)
+    }
+
     /// The files that it names.
     pub fn files(&self) -> Vec<&Path> {
         let files = self.policy.iter().chain(&self.ranking);

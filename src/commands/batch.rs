@@ -83,6 +83,7 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
             let opening = args.opening.require(quiet)?;
             let recipients = args.recipients.require(quiet)?;
             let options = RotateOptions {
+                lock: args.policy.lock(),
                 claims: io::claims(&args.claims)?,
                 policy: io::chosen_policy(&args.policy)?.map(io::for_many),
                 signature: args.signing.read()?,

@@ -16,6 +16,7 @@ pub fn run(args: &Rotate, quiet: bool) -> Result<()> {
     let access = access(&identities, signed_by.as_ref());
     let options = RotateOptions {
         policy: io::chosen_policy(&args.policy)?,
+        lock: args.policy.lock(),
         claims: io::claims(&args.claims)?,
         signature: args.signing.read()?,
         output: args.output_options.core(),

@@ -94,7 +94,8 @@ pub fn wire_locate(bytes: &[u8]) {
         let entries: Vec<_> = (tail.entries.iter())
             .map(|entry| (entry.key, entry.value.as_bytes()))
             .collect();
-        assert_eq!(tail::encode(&entries), bytes[tail.start as usize..]);
+        let again = tail::encode(&entries, tail.is_locked);
+        assert_eq!(again, bytes[tail.start as usize..]);
     }
 }
 
@@ -104,7 +105,7 @@ pub fn manifest(bytes: &[u8]) {
         return;
     };
     for tensor in manifest.tensors() {
-        assert!(tensor.n_targets() <= tensor.n);
+        assert!(tensor.n_targets() <= tensor.n());
         assert!(tensor.encrypted_bytes() <= tensor.len_bytes());
     }
 }
@@ -211,16 +212,14 @@ pub fn forged(bytes: &[u8]) {
     }
     let tags = tags.concat();
     let (tags_text, mac_text) = (STANDARD.encode(&tags), STANDARD.encode(keys.macs(&tags)));
-    let wrapped = match tiers {
-        1 => WRAPPED_KEY.to_owned(),
-        highest => format!("tier {highest}\n{WRAPPED_KEY}"),
-    };
-    let tail = tail::encode(&[
-        (tail::MANIFEST, &manifest),
+    let entries = [
+        (tail::MANIFEST, &manifest[..]),
         (tail::TAGS, tags_text.as_bytes()),
         (tail::MAC, mac_text.as_bytes()),
-        (tail::KEY, wrapped.as_bytes()),
-    ]);
+        (tail::KEYS[usize::from(tiers) - 1], WRAPPED_KEY.as_bytes()),
+    ];
+    let is_locked = (parsed.as_ref()).is_some_and(|parsed| parsed.is_locked());
+    let tail = tail::encode(&entries, is_locked);
     let path = lab.write(&[head, &tail].concat());
     let opened = lab.look_at(&path);
     look_at_editions(&path, std::iter::once(&lab.identities));
@@ -345,7 +344,7 @@ pub fn signatures(bytes: &[u8]) {
         .collect();
     let head = &SIGNED_MODEL[..tail.start as usize];
     let lab = Lab::new();
-    let path = lab.write(&[head, &tail::encode(&entries)].concat());
+    let path = lab.write(&[head, &tail::encode(&entries, tail.is_locked)].concat());
     inspect(&path).unwrap();
     let holds = allowed.verify(None, model_message.as_bytes(), armored);
     let by = SignedBy {

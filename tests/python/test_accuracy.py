@@ -21,7 +21,7 @@ def test_digits_as_they_are_and_restored(name, tool, tmp_path, accuracies):
     protected, restored = tmp_path / "protected" / name, tmp_path / "restored" / name
     protected.parent.mkdir()
     restored.parent.mkdir()
-    tool.protect(MODELS / name, protected, "--preset", "balanced")
+    tool.protect(MODELS / name, protected, "--preset", "balanced", "--runnable")
     tool.unprotect(protected, restored)
 
     original = digits.outputs(MODELS / name, facts)
@@ -51,7 +51,7 @@ def test_mnist_as_it_is_and_restored(name, scale, tool, tmp_path, accuracies):
         pytest.skip(f"{model} or its data is absent")
     images, labels = data
     protected, restored = tmp_path / name, tmp_path / f"restored_{name}"
-    tool.protect(model, protected, "--preset", "balanced")
+    tool.protect(model, protected, "--preset", "balanced", "--runnable")
     tool.unprotect(protected, restored)
 
     def scores(path):

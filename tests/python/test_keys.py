@@ -37,7 +37,7 @@ def test_the_wrapped_key_opens_with_another_age(tool, tmp_path):
     keys = []
     for name in ("a.onnx", "b.onnx"):
         tool.protect(MODEL, tmp_path / name)
-        armored = metadata_of(tmp_path / name)["onnxseal.key"]
+        armored = metadata_of(tmp_path / name)["onnxseal.key.1"]
         keys.append(pyrage.decrypt(armored.encode(), [tool.identity]))
     assert [len(key) for key in keys] == [32, 32]
     assert keys[0] != keys[1], "a data key was used twice"

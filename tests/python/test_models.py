@@ -33,13 +33,16 @@ class Case:
         self.original, self.preset = original, preset
         self.protected = folder / "protected" / original.name
         self.restored = folder / "restored" / original.name
-        self.protected.parent.mkdir()
-        self.restored.parent.mkdir()
+        # Without the lock.
+        self.runnable = folder / "runnable" / original.name
+        for model in (self.protected, self.restored, self.runnable):
+            model.parent.mkdir()
         tool.protect(original, self.protected, "--preset", preset)
+        tool.protect(original, self.runnable, "--preset", preset, "--runnable")
         tool.unprotect(self.protected, self.restored)
         data = self.protected.read_bytes()
-        self.head_len, self.entries = onnxseal_open.split_tail(data)
-        self.manifest = onnxseal_open.parse_json(self.entries[b"onnxseal.manifest"])
+        self.head_len, entries, _ = onnxseal_open.split_tail(data)
+        self.manifest = onnxseal_open.parse_json(entries[onnxseal_open.MANIFEST])
 
     @cached_property
     def expected(self):
@@ -96,17 +99,25 @@ def test_what_the_checker_accepts_it_still_accepts(case):
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         pytest.skip(f"the checker refuses the original: {str(error)[:100]}")
     onnx.checker.check_model(case.protected)
+    onnx.checker.check_model(case.runnable)
 
 
 def test_the_protected_model_has_the_same_graph(case):
-    """All that ONNX reads of it is the same, but weights and our metadata."""
-    original, protected = (onnx.load(p, load_external_data=False) for p in (case.original, case.protected))
-    added = protected.metadata_props[len(original.metadata_props) :]
-    assert [entry.key.encode() for entry in added] == onnxseal_open.KEYS
-    del protected.metadata_props[len(original.metadata_props) :]
-    for model in (original, protected):
+    """All that ONNX reads of it is the same, but weights, our metadata, and the lock."""
+    files = (case.original, case.protected, case.runnable)
+    original, protected, runnable = (onnx.load(file, load_external_data=False) for file in files)
+    assert protected.opset_import.pop().domain == "onnxseal"
+    lock = protected.graph.node.pop()
+    assert lock.domain == "onnxseal" and not lock.input
+    assert [protected.graph.output.pop().name] == lock.output
+    ours = [onnxseal_open.MANIFEST, onnxseal_open.TAGS, onnxseal_open.MAC, onnxseal_open.KEYS[0]]
+    for model in (protected, runnable):
+        added = model.metadata_props[len(original.metadata_props) :]
+        assert [entry.key.encode() for entry in added] == ours
+        del model.metadata_props[len(original.metadata_props) :]
+    for model in (original, protected, runnable):
         blank_weights(model)
-    assert protected == original
+    assert protected == runnable == original
 
 
 def blank_weights(message):
@@ -119,9 +130,13 @@ def blank_weights(message):
                 blank_weights(inner)
 
 
-def test_runtime_opens_it_and_computes_something_else(case):
+def test_runtime_refuses_it_with_the_lock(case):
+    assert runtime.session(case.protected) is None
+
+
+def test_runtime_opens_it_without_the_lock_and_computes_something_else(case):
     feed, expected = case.expected
-    protected = runtime.session(case.protected)
+    protected = runtime.session(case.runnable)
     assert protected is not None, "ONNX Runtime opens the original, but not the protected model"
     if feed is None:
         pytest.skip("it opens, but no inputs are known under which the original runs")

@@ -5,6 +5,7 @@ import sys
 
 import onnxseal_open
 import onnxseal_seal
+import onnxseal_second
 import pytest
 from catalog import MODELS, ROOT, SEALED, files_below, files_of
 
@@ -50,25 +51,25 @@ def test_the_other_identity(tmp_path):
     assert run("invalid/key_for_somebody_else.onnx", tmp_path, SEALED / "keys" / "other.txt").returncode == 0
 
 
+def manifest_with(*tensors):
+    files = [{"path": "", "bytes": 1000}, {"path": "w", "bytes": 2**40}]
+    return onnxseal_seal.manifest_of({}, tensors) | {"files": files}
+
+
+def tensor_of(at="a", data_type="FLOAT", dims=(8, 8), offset=0, unit=8, runs=(0, 1), **more):
+    return onnxseal_seal.tensor_of("w", at, data_type, dims, offset, unit, runs, **more)
+
+
 def test_sub_byte_and_strided_spans():
-    tensor = {"dims": [3, 5], "unit": 4, "targets": [1, 1, 1, 1], "offset": 10, "element_bits": 4}
+    tensor = tensor_of(data_type="INT4", dims=[3, 5], offset=10, unit=4, runs=[1, 1, 1, 1])
     assert list(onnxseal_open.tensor_spans(tensor)) == [(12, 14), (16, 18)]
-    tensor = {"dims": [5], "unit": 2, "targets": [2, 1], "offset": 10, "element_bits": 32, "stride": 5}
+    tensor = tensor_of(dims=[5], offset=10, unit=2, runs=[2, 1], stride=5)
     assert list(onnxseal_open.tensor_spans(tensor)) == [(30, 34)]
     assert onnxseal_open.cut([(2, 4), (7, 12)], 3, 10) == ([(3, 4), (7, 10)], [(4, 7)])
 
 
-def manifest_with(*tensors):
-    files = [{"path": "", "bytes": 1000}, {"path": "w", "bytes": 2**40}]
-    return onnxseal_seal.manifest_of({}, list(tensors), 65536, {}) | {"files": files}
-
-
-def tensor_of(at="a", data_type="FLOAT", dims=(8, 8), offset=0, element_bits=32, unit=8, **more):
-    return onnxseal_seal.tensor_of("w", at, data_type, dims, offset, element_bits, unit, [0, 1], **more)
-
-
 def test_rules_that_no_fixture_can_break_alone():
-    six_bits = tensor_of("b", "FLOAT6E2M3", [5], offset=996, element_bits=6, unit=4)
+    six_bits = tensor_of("b", "FLOAT6E2M3", [5], offset=996, unit=4)
     onnxseal_open.check_manifest(manifest_with(tensor_of(), six_bits, tensor_of("c", file=1)))
     assert list(onnxseal_open.tensor_spans(six_bits)) == [(996, 999)]
     pieces = 2**24
@@ -76,8 +77,18 @@ def test_rules_that_no_fixture_can_break_alone():
     onnxseal_open.check_manifest(manifest_with(as_many_as_can_be))
     for tensors in [
         [tensor_of(file=1), tensor_of("b")],
-        [tensor_of("b", "FLOAT6E2M3", [6], offset=996, element_bits=6, unit=4)],
+        [tensor_of("b", "FLOAT6E2M3", [6], offset=996, unit=4)],
         [as_many_as_can_be, tensor_of("b", file=1)],
     ]:
         with pytest.raises(onnxseal_open.Malformed):
             onnxseal_open.check_manifest(manifest_with(*tensors))
+
+
+def test_the_lock_is_what_the_page_says():
+    field = lambda number, value: bytes([number << 3 | 2]) + onnxseal_open.encode_varint(len(value)) + value
+    node = field(2, b"onnxseal.locked") + field(3, b"The weights are encrypted: open the model with onnxseal first")
+    node += field(4, b"ProtectedModel_OpenItWithOnnxseal") + field(7, b"onnxseal")
+    output = field(1, b"onnxseal.locked") + field(2, field(1, bytes([1 << 3, 1]) + field(2, b"")))
+    opset = field(1, b"onnxseal") + bytes([2 << 3, 1])
+    lock = field(8, opset) + field(7, field(1, node) + field(12, output))
+    assert onnxseal_open.LOCK == onnxseal_second.LOCK == lock and len(lock) == 171

@@ -31,7 +31,7 @@ def contents(folder):
 def test_in_one_folder(exported, tool, tmp_path):
     before, outputs = contents(exported.parent), outputs_of(exported)
     protected, restored = exported.with_name("b.onnx"), tmp_path / "back" / "a.onnx"
-    tool.protect(exported, protected)
+    tool.protect(exported, protected, "--runnable")
     assert files_below(exported.parent) == ["a.onnx", "a.onnx.data", "b.onnx", "b.onnx.data"]
     assert {name: (exported.parent / name).read_bytes() for name in before} == before
     onnx.checker.check_model(str(protected))

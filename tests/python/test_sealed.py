@@ -1,13 +1,21 @@
-"""Artifacts that the tool did not write (fixtures/sealed): both implementations open the legal ones and refuse the rest."""
+"""Artifacts that the tool did not write (fixtures/sealed): both implementations open the legal ones and refuse the rest.
 
+test_second_reader.py has the same of the second reader in plain Python; its limits are here.
+"""
+
+import hashlib
 import json
 import shutil
+import subprocess
+import sys
 
 import make_sealed
 import onnxseal_open
 import onnxseal_seal
+import onnxseal_second
+import pyrage
 import pytest
-from catalog import EXIT_CODES, SEALED, files_of
+from catalog import EXIT_CODES, SEALED, files_below, files_of
 
 EXPECTED = json.loads((SEALED / "expected.json").read_text())
 IDENTITY_FILE = SEALED / "keys" / "id.txt"
@@ -17,6 +25,7 @@ FAULTS = {
     "no_matching_key": onnxseal_open.NoMatchingKey,
     "io": OSError,
 }
+SECOND_FAULTS = {"malformed": onnxseal_second.Malformed, "io": onnxseal_second.Io}
 valid = pytest.mark.parametrize("entry", EXPECTED["valid"], ids=lambda entry: entry["file"])
 invalid = pytest.mark.parametrize("entry", EXPECTED["invalid"], ids=lambda entry: entry["file"])
 
@@ -32,8 +41,10 @@ def identities():
 
 def test_the_script_makes_what_is_checked_in(tmp_path):
     make_sealed.main(tmp_path)
-    for path in (p for p in tmp_path.rglob("*") if p.is_file()):
-        assert path.read_bytes() == (SEALED / path.relative_to(tmp_path)).read_bytes(), path.name
+    made = files_below(tmp_path)
+    assert made == [path for path in files_below(SEALED) if not path.startswith("keys/")]
+    for path in made:
+        assert (tmp_path / path).read_bytes() == (SEALED / path).read_bytes(), path
 
 
 @valid
@@ -78,6 +89,10 @@ def with_files(count):
     return lambda manifest: manifest["files"].extend({"path": str(i), "bytes": 0} for i in range(1, count))
 
 
+def with_claims(count):
+    return lambda manifest: manifest.update(claims={str(i): "" for i in range(count)})
+
+
 @pytest.mark.parametrize(
     "edit, refusal",
     [
@@ -86,31 +101,78 @@ def with_files(count):
         # As many as there may be, but they are not there.
         (with_files(65536), "io"),
         (with_files(65537), "malformed"),
+        (with_claims(65536), None),
+        (with_claims(65537), "malformed"),
     ],
-    ids=["as_long_as_can_be", "too_long", "as_many_files_as_can_be", "too_many_files"],
+    ids=[
+        "as_long_as_can_be", "too_long", "as_many_files_as_can_be", "too_many_files", "as_many_claims_as_can_be",
+        "too_many_claims",
+    ],
 )
 def test_limits_of_the_manifest(edit, refusal, tool, tmp_path, identities):
-    model, out = tmp_path / "model.onnx", tmp_path / "out.onnx"
     sealed, entries = make_sealed.seal({"": make_sealed.tiny()}, make_sealed.tiny_tensors(), edit)
-    model.write_bytes(sealed[""] + onnxseal_open.encode_tail(entries))
-    if refusal:
-        with pytest.raises(FAULTS[refusal]):
-            onnxseal_open.open_model(model, identities)
-    else:
-        assert onnxseal_open.open_model(model, identities) == {"": make_sealed.tiny()}
+    check_limit(make_sealed.complete(sealed, entries)[""], refusal, tool, tmp_path, identities)
+
+
+@pytest.mark.parametrize("recipients, refusal", [(300, None), (1200, "malformed")])
+def test_limit_of_a_wrapped_key(recipients, refusal, tool, tmp_path, identities):
+    others = [pyrage.x25519.Identity.generate().to_public() for _ in range(recipients)]
+    wrapped = pyrage.encrypt(make_sealed.DEK, [*others, identities[0].to_public()], armored=True)
+    assert (len(wrapped) > 128 * 2**10) == (refusal is not None)
+    sealed, entries = make_sealed.seal({"": make_sealed.tiny()}, make_sealed.tiny_tensors(), parts={1: wrapped})
+    check_limit(make_sealed.complete(sealed, entries)[""], refusal, tool, tmp_path, identities)
+
+
+def check_limit(content, refusal, tool, tmp_path, identities):
+    model, out = tmp_path / "model.onnx", tmp_path / "out.onnx"
+    model.write_bytes(content)
+    for reader in (onnxseal_open, onnxseal_second):
+        if refusal:
+            with pytest.raises(SECOND_FAULTS[refusal] if reader is onnxseal_second else FAULTS[refusal]):
+                reader.open_model(model, identities)
+        else:
+            assert reader.open_model(model, identities) == {"": make_sealed.tiny()}
     tool("unprotect", model, "-i", IDENTITY_FILE, "-o", out, code=EXIT_CODES[refusal] if refusal else 0)
     assert out.exists() == (refusal is None)
 
 
-@pytest.mark.parametrize("implementation", ["tool", "reference"])
+@pytest.mark.parametrize("path", [".tiny/weight.bin", "tiny/.weight.bin", "tiny/weights\nbin", "tiny/weights\x7fbin"])
+def test_paths_that_are_never_written(path, tool, tmp_path, identities):
+    files, facts = make_sealed.with_path(path)
+    folder, out = tmp_path / "sealed", tmp_path / "out"
+    make_sealed.write(folder, "x", "model", files, facts)
+    out.mkdir()
+    model = folder / "x" / "model" / "model.onnx"
+    tool("verify", model, "-i", IDENTITY_FILE)
+    opened = onnxseal_open.open_model(model, identities)
+    assert {name: hashlib.sha256(content).hexdigest() for name, content in opened.items()} == facts["files"]
+    refused_by_both(tool, model, out)
+
+
+def refused_by_both(tool, model, out):
+    tool("unprotect", model, "-i", IDENTITY_FILE, "-o", out / "model.onnx", code=EXIT_CODES["usage"])
+    command = [sys.executable, onnxseal_open.__file__, model, "-i", IDENTITY_FILE, "-o", out]
+    assert subprocess.run(command, capture_output=True).returncode == EXIT_CODES["usage"]
+    assert files_below(out) == []
+
+
+def test_nothing_is_written_through_a_link(tool, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "tiny").symlink_to(tmp_path / "elsewhere")
+    refused_by_both(tool, SEALED / "valid" / "tiny_external" / "model.onnx", tmp_path / "out")
+    assert files_below(tmp_path / "elsewhere") == []
+
+
+@pytest.mark.parametrize("implementation", [None, onnxseal_open, onnxseal_second], ids=["tool", "reference", "second"])
 def test_a_link_out_of_the_folder_is_refused(implementation, tool, tmp_path, identities):
     folder = tmp_path / "folder"
     shutil.copytree(SEALED / "valid" / "tiny_external", folder)
     (folder / "tiny" / "weights.bin").rename(tmp_path / "weights.bin")
     (folder / "tiny" / "weights.bin").symlink_to(tmp_path / "weights.bin")
-    if implementation == "reference":
-        with pytest.raises(onnxseal_open.Malformed):
-            onnxseal_open.open_model(folder / "model.onnx", identities)
+    if implementation:
+        with pytest.raises(implementation.Malformed):
+            implementation.open_model(folder / "model.onnx", identities)
     else:
         out = tmp_path / "out" / "model.onnx"
         out.parent.mkdir()
@@ -118,15 +180,15 @@ def test_a_link_out_of_the_folder_is_refused(implementation, tool, tmp_path, ide
         assert list(out.parent.iterdir()) == []
 
 
-@pytest.mark.parametrize("implementation", ["tool", "reference"])
+@pytest.mark.parametrize("implementation", [None, onnxseal_open, onnxseal_second], ids=["tool", "reference", "second"])
 def test_a_folder_in_place_of_a_file_is_refused(implementation, tool, tmp_path, identities):
     folder = tmp_path / "folder"
     shutil.copytree(SEALED / "valid" / "tiny_external", folder)
     (folder / "tiny" / "weights.bin").unlink()
     (folder / "tiny" / "weights.bin").mkdir()
-    if implementation == "reference":
-        with pytest.raises(onnxseal_open.Malformed):
-            onnxseal_open.open_model(folder / "model.onnx", identities)
+    if implementation:
+        with pytest.raises(implementation.Malformed):
+            implementation.open_model(folder / "model.onnx", identities)
     else:
         out = tmp_path / "out.onnx"
         tool("unprotect", folder / "model.onnx", "-i", IDENTITY_FILE, "-o", out, code=EXIT_CODES["malformed"])

@@ -50,7 +50,7 @@ impl Subject {
     pub fn plain(location: impl Into<Location>) -> Result<Subject> {
         let location = location.into();
         let name = location.to_name().display().to_string();
-        let files = stored(&location)?;
+        let files = read(&location)?;
         let located = located(&name, &files.model)?;
         let is_protected =
             (located.metadata_props.iter()).any(|prop| prop.key.starts_with(tail::PREFIX));
@@ -159,8 +159,24 @@ impl Subject {
     }
 }
 
-/// The files of a protected model as they are stored.
+/// The files of a protected model as they are stored, without the tail: whoever has them can take the lock
+/// away.
 pub(crate) fn stored(location: &Location) -> Result<Files> {
+    let files = read(location)?;
+    let tail = tail::split(&files.model).map_err(|source| Error::Model {
+        model: location.to_name().display().to_string(),
+        source,
+    })?;
+    let end = tail.and_then(|tail| usize::try_from(tail.start).ok());
+    let model = end.and_then(|end| files.model.get(..end)).map(Arc::from);
+    Ok(Files {
+        model: model.unwrap_or(files.model),
+        external: files.external,
+    })
+}
+
+/// A model with its external data.
+fn read(location: &Location) -> Result<Files> {
     let input = Input::open(location)?;
     let model: Arc<[u8]> = input.read_all()?.into();
     let located = located("", &model)?;

@@ -130,6 +130,8 @@ impl Default for Options {
 struct Demands<'a> {
     /// Policies differ where what `Debug` says of them does.
     policy: Option<&'a Policy>,
+    /// Whether the lock is there, where the operation says so itself.
+    lock: Option<bool>,
     claims: Option<&'a BTreeMap<String, String>>,
     chunk_bytes: Option<u64>,
     /// Fingerprint of the key that signs; empty where a signature may get lost.
@@ -164,6 +166,7 @@ pub(crate) fn request(operation: &Operation<'_>) -> String {
             } = options;
             Demands {
                 policy: Some(policy),
+                lock: None,
                 claims: Some(claims),
                 chunk_bytes: Some(*chunk_bytes),
                 signing_key: signing_key.as_ref().map(SigningKey::fingerprint),
@@ -189,6 +192,7 @@ pub(crate) fn request(operation: &Operation<'_>) -> String {
         } => {
             let RotateOptions {
                 policy,
+                lock,
                 claims,
                 signature,
                 output: _,
@@ -201,6 +205,7 @@ pub(crate) fn request(operation: &Operation<'_>) -> String {
             };
             Demands {
                 policy: policy.as_ref(),
+                lock: *lock,
                 claims: Some(claims),
                 chunk_bytes: None,
                 signing_key,
@@ -214,6 +219,7 @@ pub(crate) fn request(operation: &Operation<'_>) -> String {
     };
     let Demands {
         policy,
+        lock,
         claims,
         chunk_bytes,
         signing_key,
@@ -223,7 +229,7 @@ pub(crate) fn request(operation: &Operation<'_>) -> String {
     } = demands;
     let name = operation.name();
     let text = format!(
-        "{FORMAT} {name} {policy:?} {claims:?} {chunk_bytes:?} {signing_key:?} {recipients:?} {signed_by:?} {edition:?}"
+        "{FORMAT} {name} {policy:?} {lock:?} {claims:?} {chunk_bytes:?} {signing_key:?} {recipients:?} {signed_by:?} {edition:?}"
     );
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }

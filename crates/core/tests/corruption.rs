@@ -102,7 +102,7 @@ fn what_is_appended_is_refused() {
     for path in files {
         let bytes = fs::read(&path).unwrap();
         let whole = bytes.clone();
-        let metadata = tail::encode(&[("author", b"somebody")]);
+        let metadata = tail::encode(&[("author", b"somebody")], false);
         let mut more: Vec<&[u8]> = vec![&[0], b"\n", &metadata, &whole];
         let graph = build::GraphBuilder::new("second")
             .output("w", &[1])
@@ -181,7 +181,7 @@ fn files_and_models_cannot_be_swapped() {
         tail::split(&two_bytes).unwrap().unwrap(),
     );
     // Each entry of the other model's tail in turn, and all of them.
-    let keys = [tail::MANIFEST, tail::TAGS, tail::MAC, tail::KEY];
+    let keys = [tail::MANIFEST, tail::TAGS, tail::MAC, tail::KEYS[0]];
     for replaced in keys {
         let entries = keys.map(|key| {
             let from = if key == replaced {
@@ -192,7 +192,7 @@ fn files_and_models_cannot_be_swapped() {
             (key, from.value(key).unwrap().as_bytes())
         });
         let mut bytes = one_bytes[..one_tail.start as usize].to_vec();
-        bytes.extend(tail::encode(&entries));
+        bytes.extend(tail::encode(&entries, true));
         match replaced {
             // Both have the same manifest.
             tail::MANIFEST => assert!(bytes == one_bytes),
@@ -219,13 +219,17 @@ fn the_wrapped_key_can_be_replaced_without_the_weights() {
     let split = tail::split(&bytes).unwrap().unwrap();
     let key = lab
         .identities
-        .unwrap(split.value(tail::KEY).unwrap())
+        .unwrap(split.value(tail::KEYS[0]).unwrap())
         .unwrap();
     let wrapped = other.recipients.wrap(&key).unwrap();
     let entries = [tail::MANIFEST, tail::TAGS, tail::MAC]
         .map(|key| (key, split.value(key).unwrap().as_bytes()));
-    let entries = [&entries[..], &[(tail::KEY, wrapped.as_bytes())]].concat();
-    let rewrapped = [&bytes[..split.start as usize], &tail::encode(&entries)].concat();
+    let entries = [&entries[..], &[(tail::KEYS[0], wrapped.as_bytes())]].concat();
+    let rewrapped = [
+        &bytes[..split.start as usize],
+        &tail::encode(&entries, true),
+    ]
+    .concat();
     let error = open_with(&lab, &model, &model, &rewrapped);
     let Error::NoMatchingKey { recipients, .. } = &error else {
         panic!("{error}")

@@ -16,8 +16,7 @@ const MAX_CLAIMS: usize = 1 << 16;
 fn tensor(at: &str, file: u32, offset: u64) -> Value {
     json!({
         "name": "w", "at": at, "data_type": "FLOAT", "dims": [4, 4], "operators": [],
-        "mode": "bytes", "tier": 1, "file": file, "offset": offset, "element_bits": 32,
-        "unit": 4, "n": 4, "targets": [0, 1],
+        "file": file, "offset": offset, "unit": 4, "targets": ["AAE="],
     })
 }
 
@@ -30,7 +29,7 @@ fn with(mut value: Value, members: Value) -> Value {
 
 fn manifest(tensors: &[Value]) -> Value {
     json!({
-        "format": 1, "suite": "AES-256-GCM/HKDF-SHA256", "chunk": 65536, "tiers": 1,
+        "format": 1, "suite": "AES-256-GCM/HKDF-SHA256", "chunk": 65536, "lock": true, "tiers": [],
         "files": [{"path": "", "bytes": 1000}, {"path": "w", "bytes": 1000}],
         "claims": {}, "tensors": tensors,
     })
@@ -40,12 +39,12 @@ fn parse(json: &Value) -> Result<Manifest, String> {
     Manifest::parse(&serde_json::to_vec(json).unwrap())
 }
 
-/// A manifest of version 3, of one tensor of `n` subsequences with these `targets`.
+/// A manifest of one tensor of `n` subsequences with these `targets`.
 fn compact(n: u64, targets: Value) -> Value {
-    let members = json!({"dims": [n], "unit": 1, "n": n, "targets": targets, "element_bits": 8, "data_type": "UINT8"});
+    let members = json!({"dims": [n], "unit": 1, "targets": [targets], "data_type": "UINT8"});
     let files = json!([{"path": "", "bytes": 1u64 << 40}]);
     let tensors = [with(tensor("a", 0, 0), members)];
-    with(manifest(&tensors), json!({"format": 3, "files": files}))
+    with(manifest(&tensors), json!({"files": files}))
 }
 
 fn base64_of(bytes: &[u8]) -> Value {
@@ -87,10 +86,11 @@ fn tensors_stand_in_order_and_once() {
 }
 
 #[test]
-fn element_bits_are_those_of_the_data_type() {
-    let of = |data_type: &str, bits: u32| {
-        let members = json!({"data_type": data_type, "element_bits": bits});
-        parse(&manifest(&[with(tensor("a", 0, 0), members)]))
+fn data_types_have_a_width() {
+    let of = |data_type: &str| {
+        let members = json!({"data_type": data_type, "unit": 8});
+        let read = parse(&manifest(&[with(tensor("a", 0, 0), members)]));
+        read.map(|read| read.tensors()[0].data_type.bits())
     };
     for (data_type, bits) in [
         ("FLOAT", 32),
@@ -98,19 +98,11 @@ fn element_bits_are_those_of_the_data_type() {
         ("FLOAT6E3M2", 6),
         ("COMPLEX128", 128),
     ] {
-        of(data_type, bits).unwrap();
+        assert_eq!(of(data_type), Ok(bits));
     }
-    for (data_type, bits) in [
-        ("FLOAT", 16),
-        ("INT4", 8),
-        ("float", 32),
-        ("FLOAT128", 128),
-        ("STRING", 8),
-        ("UNDEFINED", 8),
-        ("", 8),
-    ] {
-        let why = of(data_type, bits).unwrap_err();
-        assert!(why.contains("data_type"), "{data_type} {bits}: {why}");
+    for data_type in ["float", "FLOAT128", "STRING", "UNDEFINED", ""] {
+        let why = of(data_type).unwrap_err();
+        assert!(why.contains("data_type"), "{data_type}: {why}");
     }
 }
 
@@ -149,8 +141,7 @@ fn bytes_are_limited_before_they_are_parsed() {
 #[test]
 fn separate_runs_are_limited() {
     let strided = |elements: u64, unit: u64| {
-        let n = elements.div_ceil(unit);
-        let members = json!({"dims": [elements], "stride": 5, "unit": unit, "n": n});
+        let members = json!({"dims": [elements], "stride": 5, "unit": unit});
         let files = json!({"files": [{"path": "", "bytes": 1u64 << 40}]});
         let tensor = with(tensor("a", 0, 0), members);
         parse(&with(manifest(&[tensor]), files))
@@ -171,13 +162,11 @@ fn structs_are_objects_and_modes_strings() {
     for json in [
         of_manifest(json!({"files": [["", 32]]})),
         of_manifest(json!({"files": {"path": "", "bytes": 32}})),
-        of_manifest(
-            json!({"tensors": [["w", "a", "FLOAT", [8], [], "bytes", 1, 0, 0, 32, 4, 2, 4, [0, 1]]]}),
-        ),
+        of_manifest(json!({"tensors": [["w", "a", "FLOAT", [8], [], 0, 0, 4, ["AAE="]]]})),
         of_tensor(json!({"operators": [["Conv", "c"]]})),
-        of_tensor(json!({"mode": {"bytes": null}})),
-        of_tensor(json!({"mode": ["bytes"]})),
-        json!([1, "AES-256-GCM/HKDF-SHA256", 65536, 1, [{"path": "", "bytes": 32}], {}, []]),
+        of_tensor(json!({"mode": {"mask": null}})),
+        of_tensor(json!({"mode": ["mask"]})),
+        json!([1, "AES-256-GCM/HKDF-SHA256", 65536, true, [], [{"path": "", "bytes": 32}], {}, []]),
     ] {
         let error = parse(&json).unwrap_err();
         assert!(
@@ -187,58 +176,90 @@ fn structs_are_objects_and_modes_strings() {
     }
 }
 
-/// Versions 1 and 2 have arrays, version 3 has strings, with `original` and without.
 #[test]
-fn versions_have_targets_of_their_form() {
+fn there_is_one_format() {
+    for format in [0, 2, u64::MAX] {
+        let why = parse(&json!({"format": format, "other": null})).unwrap_err();
+        assert!(why.starts_with(&format!("format {format} ")), "{why}");
+    }
+    for members in [
+        json!({"format": "1"}),
+        json!({"lock": null}),
+        json!({"lock": 1}),
+        json!({"tiers": 1}),
+        json!({"tiers": null}),
+        json!({"original": null}),
+        json!({"more": 1}),
+    ] {
+        let why = parse(&with(manifest(&[]), members.clone())).unwrap_err();
+        assert!(
+            why.contains("invalid type") || why.contains("unknown"),
+            "{members}: {why}"
+        );
+    }
+    for member in [
+        "format", "suite", "chunk", "lock", "tiers", "files", "claims", "tensors",
+    ] {
+        let mut manifest = manifest(&[]);
+        manifest.as_object_mut().unwrap().remove(member);
+        let why = parse(&manifest).unwrap_err();
+        assert!(why.contains(member), "{member}: {why}");
+    }
     let original = json!({"bytes": 1000, "paths": ["v"], "texts": ["YQ=="], "edits": [0, 1, 0]});
-    let of = |format: u64, targets: &Value, original: Option<&Value>| {
-        let mut members = json!({"format": format});
-        if let Some(original) = original {
-            members = with(members, json!({"original": original}));
-        }
-        let tensor = with(tensor("a", 0, 100), json!({"targets": targets}));
-        parse(&with(manifest(&[tensor]), members))
-    };
-    let (numbers, text) = (json!([0, 1, 2, 1]), json!("AAECAQ=="));
-    for (format, targets, original) in [
-        (1, &numbers, None),
-        (2, &numbers, Some(&original)),
-        (3, &text, None),
-        (3, &text, Some(&original)),
+    let read = with(
+        manifest(&[tensor("a", 0, 100)]),
+        json!({"original": original}),
+    );
+    assert!(parse(&read).unwrap().restores_names());
+}
+
+/// Three tiers, and a tensor of 16 subsequences.
+fn tiered(members: Value) -> Result<Manifest, String> {
+    let tensor = with(tensor("a", 0, 0), json!({"unit": 1}));
+    let names = json!({"tiers": ["trial", "standard", "full"]});
+    parse(&with(manifest(&[with(tensor, members)]), names))
+}
+
+#[test]
+fn every_tier_has_its_targets() {
+    // 0 and 2 in tier 1, 1 and 5 in tier 2.
+    let read = tiered(json!({"targets": ["AAEBAQ==", "AQEDAQ==", ""]})).unwrap();
+    assert_eq!(&*read.tensors()[0].targets, [0, 3, 2, 1]);
+    let mut of_tiers = Vec::new();
+    read.tensors()[0].tier_elements(|run, tier| of_tiers.push((run, tier)));
+    assert_eq!(
+        of_tiers,
+        [((0, 1), 1), ((1, 2), 2), ((2, 3), 1), ((5, 6), 2)]
+    );
+    for (targets, expected) in [
+        (json!(["AAE="]), "targets of 1 tiers in a model of 3"),
+        (
+            json!(["AAE=", "AQE="]),
+            "targets of 2 tiers in a model of 3",
+        ),
+        (
+            json!(["AAE=", "", "", ""]),
+            "targets of 4 tiers in a model of 3",
+        ),
+        (json!([]), "targets of 0 tiers"),
+        (json!(["AAE=", "AAI=", ""]), "of two tiers are the same"),
+        (json!(["", "", ""]), "targets reach subsequence 0"),
+        (json!(["AAE=", "EAE=", ""]), "targets reach subsequence 17"),
+        (json!("AAE="), "invalid type"),
     ] {
-        let read = of(format, targets, original).unwrap();
-        assert_eq!(&*read.tensors()[0].targets, [0, 1, 2, 1]);
-        assert_eq!(read.restores_names(), original.is_some());
+        let why = tiered(json!({"targets": targets})).unwrap_err();
+        assert!(why.contains(expected), "{targets}: {why}");
     }
-    for (format, targets, original, expected) in [
-        (1, &text, None, "the other form"),
-        (2, &text, Some(&original), "the other form"),
-        (3, &numbers, None, "the other form"),
-        (3, &numbers, Some(&original), "the other form"),
-        (1, &numbers, Some(&original), "do not go together"),
-        (2, &numbers, None, "do not go together"),
-        (3, &text, Some(&Value::Null), "invalid type"),
-        (4, &text, None, "tier_names are missing"),
-        (5, &text, None, "format version 5"),
-        (0, &numbers, None, "format version 0"),
-    ] {
-        let why = of(format, targets, original).unwrap_err();
-        assert!(why.contains(expected), "{format} {targets}: {why}");
+    for members in [json!({"mode": "mask"}), json!({"fill": "00000080"})] {
+        let three = json!({"targets": ["AAE=", "", ""]});
+        assert!(tiered(with(three, members.clone())).is_ok(), "{members}");
+        let why = refused(&[with(tensor("a", 0, 0), members)]);
+        assert!(why.contains("of one edition"), "{why}");
     }
 }
 
 #[test]
-fn a_tensor_may_not_have_targets_of_another_form_than_the_rest() {
-    let text = with(tensor("b", 0, 64), json!({"targets": "AAE="}));
-    for format in [1, 3] {
-        let members = json!({"format": format});
-        let why = parse(&with(manifest(&[tensor("a", 0, 0), text.clone()]), members)).unwrap_err();
-        assert!(why.contains("the other form"), "{why}");
-    }
-}
-
-#[test]
-fn targets_of_version_3_keep_the_rules_for_runs() {
+fn targets_keep_the_rules_for_runs() {
     // 2^53 - 1 in LEB128: seven bytes of seven bits, and four bits.
     let largest = [[0xFF; 7].as_slice(), &[0x0F]].concat();
     let runs = |numbers: &[&[u8]]| parse(&compact(1 << 20, base64_of(&numbers.concat())));
@@ -246,23 +267,23 @@ fn targets_of_version_3_keep_the_rules_for_runs() {
     assert_eq!(&*read.tensors()[0].targets, [0, 1, 300, 65535]);
     assert_eq!(read.tensors()[0].encrypted_bytes(), 65536);
     for (numbers, expected) in [
-        (&[][..], "not runs of skip and take"),
+        (&[][..], "reach subsequence 0"),
         (&[&[0][..]], "not runs of skip and take"),
         (&[&[0], &[1], &[1]], "not runs of skip and take"),
         (&[&[0], &[0]], "an empty run"),
         (&[&[0], &[1], &[0], &[1]], "an empty run"),
         (&[&[1], &[0x80, 0x80, 0x40]], "reach subsequence"),
-        (&[&largest, &[1]], "reach subsequence"),
+        (&[&largest, &[1]], "targets overflow"),
         (
             &[&[0], &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10]],
-            "over 2^53 - 1",
+            "targets overflow",
         ),
         (
             &[
                 &[0],
                 &[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F],
             ],
-            "over 2^53 - 1",
+            "targets overflow",
         ),
     ] {
         let why = runs(numbers).unwrap_err();
@@ -271,7 +292,7 @@ fn targets_of_version_3_keep_the_rules_for_runs() {
 }
 
 #[test]
-fn targets_of_version_3_have_one_spelling() {
+fn targets_have_one_spelling() {
     let of = |targets: Value| parse(&compact(16, targets));
     of("AAECAQ==".into()).unwrap();
     for bytes in [
@@ -314,7 +335,7 @@ fn messages_quote_the_beginning_of_what_is_long() {
     let of_tensor = |members| manifest(&[with(tensor("a", 0, 0), members)]);
     let of_manifest = |members| with(manifest(&[]), members);
     for json in [
-        of_tensor(json!({"tier": long})),
+        of_tensor(json!({"targets": [long]})),
         of_tensor(json!({long: 1})),
         of_tensor(json!({"mode": long})),
         of_tensor(json!({"data_type": long})),

@@ -161,7 +161,12 @@ fn rekey_replaces_the_wrapped_key_alone() {
     let after = tail_of(&output);
     for (before, after) in before.0.iter().zip(&after) {
         assert_eq!(before.0, after.0);
-        assert_eq!(before.1 == after.1, before.0 != tail::KEY, "{}", before.0);
+        assert_eq!(
+            before.1 == after.1,
+            before.0 != tail::KEYS[0],
+            "{}",
+            before.0
+        );
     }
     rekey_in_place(
         &sealed,
@@ -202,7 +207,7 @@ fn rotate_leaves_nothing_encrypted_under_the_old_key() {
         let bytes = fs::read(weights).unwrap();
         let split = tail::split(&bytes).unwrap().unwrap();
         let last = split.entries.last().unwrap().field.start as usize;
-        let key = tail::encode(&[(tail::KEY, key.last().unwrap().1.as_bytes())]);
+        let key = tail::encode(&[(tail::KEYS[0], key.last().unwrap().1.as_bytes())], false);
         let mixed = lab.path("mixed.onnx");
         fs::write(&mixed, [&bytes[..last], &key].concat()).unwrap();
         assert_eq!(kind(lab.open(&mixed)), ErrorKind::Authentication);

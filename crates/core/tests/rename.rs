@@ -124,7 +124,7 @@ fn a_model_and_its_protected_form_lie_in_one_folder() {
             assert!(fs::read(path).unwrap() == *bytes, "{}", path.display());
         }
         let (text, of) = manifest(&protected);
-        assert!(text.starts_with(r#"{"format":2,"#), "{text}");
+        assert!(text.starts_with(r#"{"format":1,"#), "{text}");
         assert_eq!(paths(of.files()), new);
         assert!(of.tensors().iter().any(|tensor| tensor.file == 0));
         assert!(of.tensors().iter().any(|tensor| tensor.file > 0));
@@ -329,9 +329,7 @@ fn a_way_back_that_breaks_a_rule_is_refused() {
         refused(&|json| *json.pointer_mut(pointer).unwrap() = value.clone())
     };
     let bytes = sound["original"]["bytes"].as_u64().unwrap();
-    assert!(at("/format", 1.into()).contains("version 2"));
-    assert!(at("/format", 4.into()).contains("other form"));
-    assert!(at("/format", 5.into()).contains("reads 1 to 4"));
+    assert!(at("/format", 2.into()).contains("reads 1"));
     at("/original/bytes", (bytes + 1).into());
     at("/original/paths/0", "../w".into());
     at("/original/paths", serde_json::json!(["a", "b"]));

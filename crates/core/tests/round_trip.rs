@@ -46,7 +46,7 @@ fn round_trip(lab: &Lab, path: &Path, preset: Preset) {
             let first = next + run[0];
             next = first + run[1];
             for element in first * tensor.unit..(next * tensor.unit).min(elements) {
-                let bits = u64::from(tensor.element_bits);
+                let bits = u64::from(tensor.data_type.bits());
                 let start = match tensor.stride {
                     Some(stride) => tensor.offset + element * u64::from(stride),
                     None => tensor.offset + element * bits / 8,

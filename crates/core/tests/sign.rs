@@ -209,7 +209,7 @@ fn tags_for_another_data_key_do_not_fit_the_signature() {
         &[tail::TAGS][..],
         &[tail::MAC],
         &[tail::TAGS, tail::MAC],
-        &[tail::TAGS, tail::MAC, tail::KEY],
+        &[tail::TAGS, tail::MAC, tail::KEYS[0]],
     ] {
         let entries: Vec<(&str, &[u8])> = (signed_tail.entries.iter())
             .map(|entry| match replaced.contains(&entry.key) {
@@ -218,7 +218,7 @@ fn tags_for_another_data_key_do_not_fit_the_signature() {
             })
             .collect();
         let head = &signed[..signed_tail.start as usize];
-        fs::write(&sealed, [head, &tail::encode(&entries)].concat()).unwrap();
+        fs::write(&sealed, [head, &tail::encode(&entries, true)].concat()).unwrap();
         let checks = Checks {
             signed_by: Some(&by),
             ..Checks::default()

@@ -99,7 +99,7 @@ impl Two {
     fn journal(&self, old: &[u8], new: &[u8]) -> Journal {
         let tail = tail::split(old).unwrap().unwrap();
         let mut entries = tail.entries.iter();
-        let end = entries.find(|entry| [tail::SIG, tail::KEY].contains(&entry.key));
+        let end = entries.find(|entry| [tail::SIG, tail::KEYS[0]].contains(&entry.key));
         let start = end.unwrap().field.start;
         Journal {
             context: tail.start,
@@ -239,9 +239,9 @@ fn a_planted_journal_costs_no_key() {
     let to_mallory = Recipients::parse(&[mallory.recipient(), two.public[0].clone()]).unwrap();
     protect(&plain, &other, &to_mallory, &options, &Silent).unwrap();
     let other = fs::read(other).unwrap();
-    let key = tail::split(&other).unwrap().unwrap().value(tail::KEY);
+    let key = tail::split(&other).unwrap().unwrap().value(tail::KEYS[0]);
     let mut planted = two.journal(&two.before, &two.after);
-    planted.new = tail::encode(&[(tail::KEY, key.unwrap().as_bytes())]);
+    planted.new = tail::encode(&[(tail::KEYS[0], key.unwrap().as_bytes())], false);
     let start = planted.start as usize;
     let torn = [
         &two.before[..start],

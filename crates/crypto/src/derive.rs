@@ -34,11 +34,10 @@ const MAC_KEY_LABEL: &[u8] = b"onnxseal/v1/mac";
 const CHUNK_KEY_LABEL: &[u8] = b"onnxseal/v1/chunk";
 const BLOBS_KEY_LABEL: &[u8] = b"onnxseal/v1/blobs";
 const BLOB_KEY_LABEL: &[u8] = b"onnxseal/v1/blob";
-const TIER_LABEL: &[u8] = b"onnxseal/v4/tier";
-const TIER_MAC_LABEL: &[u8] = b"onnxseal/v4/mac";
-const TIER_AUTH_LABEL: &[u8] = b"onnxseal/v4/auth";
-const TIER_STREAM_LABEL: &[u8] = b"onnxseal/v4/stream";
-const TIER_SHUFFLE_LABEL: &[u8] = b"onnxseal/v4/shuffle";
+const TIER_LABEL: &[u8] = b"onnxseal/v1/tier";
+const AUTH_KEY_LABEL: &[u8] = b"onnxseal/v1/auth";
+const STREAM_KEY_LABEL: &[u8] = b"onnxseal/v1/stream";
+const SHUFFLE_KEY_LABEL: &[u8] = b"onnxseal/v1/shuffle";
 const INPUT_SHUFFLE_LABEL: &[u8] = b"onnxseal/v1/inputs/shuffle";
 const INPUT_MASK_LABEL: &[u8] = b"onnxseal/v1/inputs/mask";
 const INPUT_FFX_LABEL: &[u8] = b"onnxseal/v1/inputs/ffx";
@@ -46,12 +45,12 @@ const INPUT_BLOCKS_LABEL: &[u8] = b"onnxseal/v1/inputs/blocks";
 const INPUT_ORTHOGONAL_LABEL: &[u8] = b"onnxseal/v1/inputs/orthogonal";
 const LABELS: &[u8] = b"onnxseal/v1/labels/";
 
-/// `mac key = HKDF-SHA256(ikm = DEK, salt = none, info = "onnxseal/v1/mac", length = 32)`
-pub(crate) fn mac_key(dek: &Secret) -> Result<Secret, Error> {
-    hkdf_sha256(dek, None, MAC_KEY_LABEL)
+/// `mac key t = HKDF-SHA256(ikm = K_t, salt = none, info = "onnxseal/v1/mac", length = 32)`
+pub(crate) fn mac_key(key: &Secret) -> Result<Secret, Error> {
+    hkdf_sha256(key, None, MAC_KEY_LABEL)
 }
 
-/// `chunk key = HKDF-SHA256(ikm = DEK, salt = SHA-256(manifest), info = "onnxseal/v1/chunk",
+/// `chunk key = HKDF-SHA256(ikm = K_1, salt = SHA-256(manifest), info = "onnxseal/v1/chunk",
 /// length = 32)`
 ///
 /// A changed manifest is a changed key, so which bytes are targets cannot be changed either.
@@ -69,27 +68,20 @@ pub(crate) fn nonce(at: ChunkId) -> [u8; 12] {
     nonce
 }
 
-/// `K_(t-1) = HKDF-Expand-SHA256(PRK = K_t, info = "onnxseal/v4/tier" ‖ u8(t - 1) ‖ u8(T),
+/// `K_(t-1) = HKDF-SHA256(ikm = K_t, salt = none, info = "onnxseal/v1/tier" ‖ u8(t - 1) ‖ u8(T),
 /// length = 32)`, where `lower` is t - 1 and `tiers` is T
 pub(crate) fn lower_tier(key: &Secret, lower: u8, tiers: u8) -> Result<Secret, Error> {
-    let hkdf = Hkdf::<Sha256>::from_prk(key.expose()).map_err(|_| Error::Backend)?;
-    let info = [TIER_LABEL, &[lower, tiers]].concat();
-    Secret::try_new(|okm| hkdf.expand(&info, okm)).map_err(|_| Error::Backend)
-}
-
-/// `mac key t = HKDF-SHA256(ikm = K_t, salt = none, info = "onnxseal/v4/mac", length = 32)`
-pub(crate) fn tier_mac_key(key: &Secret) -> Result<Secret, Error> {
-    hkdf_sha256(key, None, TIER_MAC_LABEL)
+    hkdf_sha256(key, None, &[TIER_LABEL, &[lower, tiers]].concat())
 }
 
 /// The keys of a tier from 2 up: `HKDF-SHA256(ikm = K_t, salt = SHA-256(manifest), info = label,
 /// length = 32)`
 pub(crate) struct TierSecrets {
-    /// Label `onnxseal/v4/auth`.
+    /// Label `onnxseal/v1/auth`.
     pub(crate) auth: Secret,
-    /// Label `onnxseal/v4/stream`.
+    /// Label `onnxseal/v1/stream`.
     pub(crate) stream: Secret,
-    /// Label `onnxseal/v4/shuffle`.
+    /// Label `onnxseal/v1/shuffle`.
     pub(crate) shuffle: Secret,
 }
 
@@ -98,9 +90,9 @@ impl TierSecrets {
         let salt = Sha256::digest(manifest);
         let derived = |label| hkdf_sha256(key, Some(&salt), label);
         Ok(TierSecrets {
-            auth: derived(TIER_AUTH_LABEL)?,
-            stream: derived(TIER_STREAM_LABEL)?,
-            shuffle: derived(TIER_SHUFFLE_LABEL)?,
+            auth: derived(AUTH_KEY_LABEL)?,
+            stream: derived(STREAM_KEY_LABEL)?,
+            shuffle: derived(SHUFFLE_KEY_LABEL)?,
         })
     }
 }

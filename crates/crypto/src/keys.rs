@@ -67,7 +67,7 @@ impl DataKey {
     /// [`Error::Backend`] where the library fails.
     pub fn seal_tiers(&self, manifest: &[u8], tiers: u8) -> Result<TierSealKeys, Error> {
         let (first, higher) = self.first_and_higher(tiers, tiers)?;
-        let mac = |DataKey(key): &DataKey| ManifestMac::new(&derive::tier_mac_key(key)?, manifest);
+        let mac = |DataKey(key): &DataKey| ManifestMac::new(&derive::mac_key(key)?, manifest);
         Ok(TierSealKeys {
             first: first.seal_keys(manifest)?,
             macs: higher.iter().map(mac).collect::<Result<_, Error>>()?,
@@ -92,12 +92,8 @@ impl DataKey {
         if macs.len() != usize::from(tier.max(1)) || !rest.is_empty() {
             return Err(Error::Unauthentic);
         }
-        for ((t, DataKey(key)), mac) in (1..).zip(&self.with_lower(tier, tiers)?).zip(macs) {
-            let mac_key = match t {
-                1 => derive::mac_key(key)?,
-                _ => derive::tier_mac_key(key)?,
-            };
-            ManifestMac::new(&mac_key, manifest)?.verify(tags, mac)?;
+        for (DataKey(key), mac) in self.with_lower(tier, tiers)?.iter().zip(macs) {
+            ManifestMac::new(&derive::mac_key(key)?, manifest)?.verify(tags, mac)?;
         }
         let (DataKey(first), higher) = self.first_and_higher(tier, tiers)?;
         let chunk_key = derive::chunk_key(&first, manifest)?;

@@ -5,8 +5,8 @@
 //!
 //! Source: <https://onnx.ai/onnx/repo-docs/ExternalData.html>
 
+use crate::entry::entry;
 use crate::error::{Error, Fault, excerpt};
-use crate::locate::entry;
 use crate::model::{FileId, Model, Payload, Tensor};
 use crate::wire::Field;
 

@@ -33,6 +33,7 @@ pub mod tail;
 
 mod ambiguity;
 mod data_type;
+mod entry;
 mod error;
 mod foreign;
 mod id;

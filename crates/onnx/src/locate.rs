@@ -14,6 +14,7 @@ use std::fmt::Write as _;
 
 use names::OpTypes;
 
+use crate::entry::entry;
 use crate::error::{Error, Fault};
 use crate::limits::Limits;
 use crate::model::{
@@ -23,12 +24,13 @@ use crate::model::{
 use crate::names::Names;
 use crate::names_files::names_files;
 use crate::schema::{self, Kind};
+use crate::tail;
 use crate::wire::{Field, Message, Value};
 
 /// Reads a model file's structure and locates its tensors.
 ///
 /// Refuses files that parsers would read differently, such as one with a second `graph`, and elements
-/// whose place or number does not match shape and type. Looks at no other file: [`crate::external`]
+/// whose place or number does not match shape and type. Passes over the lock of a protected model. Looks at no other file: [`crate::external`]
 /// checks whether external data is there and long enough.
 ///
 /// # Errors
@@ -107,6 +109,10 @@ impl<'a> Locator<'a, '_> {
         let mut fields = message.fields(schema::MODEL);
         while let Some(field) = fields.next()? {
             match field.number {
+                // A tail's own: `tail::split` judges it.
+                8 if self.is_protected() && tail::is_lock_at(message.slice(), field.offset) => {
+                    fields.seek(field.offset as usize + tail::LOCK.len());
+                }
                 1 => self.model.ir_version = Some(field.varint()? as i64),
                 7 => {
                     has_graph = true;
@@ -135,6 +141,12 @@ impl<'a> Locator<'a, '_> {
             return Err(Error::malformed(message.span().end(), Fault::NoGraph));
         }
         Ok(())
+    }
+
+    /// Whether what was read of the model file has an entry of a tail.
+    fn is_protected(&self) -> bool {
+        let props = &self.model.metadata_props;
+        props.iter().any(|prop| prop.key.starts_with(tail::PREFIX))
     }
 
     fn opset_import(&mut self, field: Field<'a>) -> Result<(), Error> {
@@ -427,20 +439,6 @@ impl<'a> Locator<'a, '_> {
     fn leave(&mut self, mark: usize) {
         self.path.truncate(mark);
     }
-}
-
-/// Key and value of a `StringStringEntryProto`.
-pub(crate) fn entry(message: Message<'_>) -> Result<(&str, &str), Error> {
-    let (mut key, mut value) = ("", "");
-    let mut fields = message.fields(schema::ENTRY);
-    while let Some(field) = fields.next()? {
-        match field.number {
-            1 => key = field.string()?,
-            2 => value = field.string()?,
-            _ => {}
-        }
-    }
-    Ok((key, value))
 }
 
 /// Checks that one more fits.

@@ -261,9 +261,12 @@ mod tests {
         assert!(models.len() > 30);
         for (name, bytes) in &models {
             check(name, bytes);
-            let entries = [tail::MANIFEST, tail::TAGS, tail::MAC, tail::KEY];
-            let tail = tail::encode(&entries.map(|key| (key, &b"some value"[..])));
-            check(name, &corrupt::appended(bytes, &tail));
+            let entries = [tail::MANIFEST, tail::TAGS, tail::MAC, tail::KEYS[0]];
+            let entries = entries.map(|key| (key, &b"some value"[..]));
+            for is_locked in [false, true] {
+                let tail = tail::encode(&entries, is_locked);
+                check(name, &corrupt::appended(bytes, &tail));
+            }
         }
     }
 

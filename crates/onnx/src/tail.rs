@@ -1,14 +1,15 @@
 //! The tail that makes a model a protected one.
 //!
 //! ```text
-//! tail  = { entry }                  onnxseal.manifest, .tags, .mac, [.sig], .key: in this order
-//! entry = 0x72 varint(len) 0x0A varint(len) key 0x12 varint(len) value
+//! tail  = manifest tags mac [lock] [sig] { key.1 ... key.16 }      at least one key, in ascending order
+//! entry = 0x72 varint(len) 0x0A varint(len) name 0x12 varint(len) value
+//! lock  = opset_import graph                                       fields of `ModelProto`: see [`LOCK`]
 //! ```
 //!
 //! Each entry is a legal `ModelProto.metadata_props`. What the values mean is not known here.
 
+use crate::entry::entry;
 use crate::error::{Error, Fault, excerpt};
-use crate::locate::entry;
 use crate::model::Span;
 use crate::schema;
 use crate::wire::{Message, put_varint};
@@ -23,17 +24,64 @@ pub const TAGS: &str = "onnxseal.tags";
 pub const MAC: &str = "onnxseal.mac";
 /// Key of the publisher's signature.
 pub const SIG: &str = "onnxseal.sig";
-/// Key of the wrapped data key.
-pub const KEY: &str = "onnxseal.key";
-
-/// The keys in their order, the optional one marked.
-const ORDER: [(&str, bool); 5] = [
-    (MANIFEST, false),
-    (TAGS, false),
-    (MAC, false),
-    (SIG, true),
-    (KEY, false),
+/// Keys of the wrapped keys of the tiers, the least tier's first. A model of one edition has one tier.
+pub const KEYS: [&str; 16] = [
+    "onnxseal.key.1",
+    "onnxseal.key.2",
+    "onnxseal.key.3",
+    "onnxseal.key.4",
+    "onnxseal.key.5",
+    "onnxseal.key.6",
+    "onnxseal.key.7",
+    "onnxseal.key.8",
+    "onnxseal.key.9",
+    "onnxseal.key.10",
+    "onnxseal.key.11",
+    "onnxseal.key.12",
+    "onnxseal.key.13",
+    "onnxseal.key.14",
+    "onnxseal.key.15",
+    "onnxseal.key.16",
 ];
+
+/// The lock: with it no program runs the model as it is.
+///
+/// ```text
+/// 0x42 12 { 0x0A 8 "onnxseal" 0x10 1 }                  ModelProto.opset_import: domain, version
+/// 0x3A 154 1 { 0x0A 125 {                               ModelProto.graph: GraphProto.node
+///     0x12 15 "onnxseal.locked"                         output
+///     0x1A 61 "The weights are encrypted: open the model with onnxseal first"        name
+///     0x22 33 "ProtectedModel_OpenItWithOnnxseal"       op_type
+///     0x3A 8 "onnxseal" }                               domain
+///   0x62 25 { 0x0A 15 "onnxseal.locked"                 GraphProto.output: name
+///     0x12 6 { 0x0A 4 { 0x08 1 0x12 0 } } } }           type: a FLOAT scalar
+/// ```
+///
+/// protobuf merges the second `graph` of a message into the first. So the graph has one node more, of an
+/// operator that no program knows, and its names tell a person what to do. Programs that leave out nodes
+/// whose output nobody reads refuse it too, as it is an output of the graph.
+pub const LOCK: &[u8] = b"\x42\x0c\x0a\x08onnxseal\x10\x01\
+\x3a\x9a\x01\x0a\x7d\
+\x12\x0fonnxseal.locked\
+\x1a\x3dThe weights are encrypted: open the model with onnxseal first\
+\x22\x21ProtectedModel_OpenItWithOnnxseal\
+\x3a\x08onnxseal\
+\x62\x19\x0a\x0fonnxseal.locked\x12\x06\x0a\x04\x08\x01\x12\x00";
+
+/// Whether the lock lies at `offset` of `bytes`.
+pub(crate) fn is_lock_at(bytes: &[u8], offset: u64) -> bool {
+    let rest = usize::try_from(offset).ok().and_then(|at| bytes.get(at..));
+    rest.is_some_and(|rest| rest.starts_with(LOCK))
+}
+
+/// The entries before the keys, in their order. The last of them is optional.
+const ORDER: [&str; 4] = [MANIFEST, TAGS, MAC, SIG];
+
+/// How far an entry stands in the order of the tail.
+fn rank(key: &str) -> usize {
+    let mut order = ORDER.iter().chain(&KEYS);
+    order.position(|&of| of == key).unwrap_or(usize::MAX / 2)
+}
 
 /// The tail of a protected model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +90,8 @@ pub struct Tail<'a> {
     pub start: u64,
     /// Its entries, in file order.
     pub entries: Vec<Entry<'a>>,
+    /// Whether it has the lock.
+    pub is_locked: bool,
 }
 
 /// One entry of a tail.
@@ -65,11 +115,15 @@ impl<'a> Tail<'a> {
     }
 }
 
-/// Encodes a tail. Values must be UTF-8, as protobuf wants them.
-pub fn encode(entries: &[(&str, &[u8])]) -> Vec<u8> {
+/// Encodes entries of a tail, with the lock behind [`MAC`] if `is_locked`. Values must be UTF-8, as protobuf
+/// wants them.
+pub fn encode(entries: &[(&str, &[u8])], is_locked: bool) -> Vec<u8> {
     let mut out = Vec::new();
     for (key, value) in entries {
         encode_entry(key, value, |part| out.extend_from_slice(part));
+        if is_locked && *key == MAC {
+            out.extend_from_slice(LOCK);
+        }
     }
     out
 }
@@ -97,26 +151,30 @@ fn encode_entry(key: &str, value: &[u8], mut put: impl FnMut(&[u8])) {
 /// [`Error::Malformed`] where the file is no sequence of fields, or has keys that begin with
 /// [`PREFIX`] but no tail exactly as [`encode`] writes it up to its end.
 pub fn split(bytes: &[u8]) -> Result<Option<Tail<'_>>, Error> {
-    let mut entries = Vec::new();
-    let mut order = ORDER.iter();
+    let mut entries: Vec<Entry<'_>> = Vec::new();
+    let mut is_locked = false;
     let mut fields = Message::of_file(bytes).fields(schema::MODEL);
     while let Some(field) = fields.next()? {
         let pair = match field.number {
             14 => Some(entry(field.message()?)?),
             _ => None,
         };
+        let last = entries.last().map(|entry| entry.key);
         let (key, value) = match pair {
             Some((key, value)) if key.starts_with(PREFIX) => (key, value),
-            _ if entries.is_empty() => continue,
+            _ if last.is_none() => continue,
             _ => {
-                return Err(misfit(
-                    field.offset,
-                    "nothing but the tail",
-                    "another field",
-                ));
+                if is_locked || last != Some(MAC) || !is_lock_at(bytes, field.offset) {
+                    let (expected, found) = ("nothing but the tail", "another field".into());
+                    return Err(misfit(field.offset, expected, found));
+                }
+                is_locked = true;
+                // Read as a field, its graph would be the model's second.
+                fields.seek(field.offset as usize + LOCK.len());
+                continue;
             }
         };
-        let key = next_key(&mut order, Some(key), field.offset)?;
+        let key = next_key(last, key, field.offset)?;
         // Where the entry is encoded as it must be, the value is its end.
         let len = value.len() as u64;
         entries.push(Entry {
@@ -129,40 +187,50 @@ pub fn split(bytes: &[u8]) -> Result<Option<Tail<'_>>, Error> {
             },
         });
     }
-    let Some(first) = entries.first() else {
+    let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
         return Ok(None);
     };
-    let start = first.field.start;
-    let end = bytes.len() as u64;
-    if order.as_slice().iter().any(|(_, optional)| !optional) {
-        next_key(&mut order, None, end)?;
+    if !KEYS.contains(&last.key) {
+        let expected = after(Some(last.key));
+        return Err(misfit(
+            bytes.len() as u64,
+            expected,
+            "the end of the file".into(),
+        ));
     }
+    let start = first.field.start;
     check_encoding(bytes, &entries)?;
-    Ok(Some(Tail { start, entries }))
+    Ok(Some(Tail {
+        start,
+        entries,
+        is_locked,
+    }))
 }
 
-/// The key that must come next, given the one that does.
-fn next_key(
-    order: &mut std::slice::Iter<'static, (&'static str, bool)>,
-    found: Option<&str>,
-    offset: u64,
-) -> Result<&'static str, Error> {
-    let found_text = found.map_or("the end of the file".to_owned(), excerpt);
-    let mut expected = None;
-    for &(key, optional) in order {
-        if found == Some(key) {
-            return Ok(key);
-        }
-        expected = Some(key);
-        if !optional {
-            break;
-        }
+/// The key `found` as one of the tail's, if it may come after `last`.
+fn next_key(last: Option<&str>, found: &str, offset: u64) -> Result<&'static str, Error> {
+    let misfit = || misfit(offset, after(last), excerpt(found));
+    let (at, key) = ORDER
+        .into_iter()
+        .chain(KEYS)
+        .enumerate()
+        .find(|(_, key)| *key == found)
+        .ok_or_else(misfit)?;
+    let next = last.map_or(0, |last| rank(last) + 1);
+    // Of the first three none may lack; after them the signature may, and any key but not all.
+    let may_follow = if next < 3 { at == next } else { at >= next };
+    may_follow.then_some(key).ok_or_else(misfit)
+}
+
+/// The entry that must come after `last`, or one that may.
+fn after(last: Option<&str>) -> &'static str {
+    match last.map_or(0, |last| rank(last) + 1) {
+        0 => MANIFEST,
+        1 => TAGS,
+        2 => MAC,
+        n if n < ORDER.len() + KEYS.len() => "the key of a tier",
+        _ => "the end of the file",
     }
-    Err(misfit(
-        offset,
-        expected.unwrap_or("the end of the file"),
-        &found_text,
-    ))
 }
 
 /// Checks that every entry is encoded in the one way that is right.
@@ -175,14 +243,17 @@ fn check_encoding(bytes: &[u8], entries: &[Entry<'_>]) -> Result<(), Error> {
         });
         if rest != Some(&[]) {
             let offset = entry.field.start;
-            return Err(misfit(offset, "the entry's only encoding", "another"));
+            return Err(misfit(
+                offset,
+                "the entry's only encoding",
+                "another".into(),
+            ));
         }
     }
     Ok(())
 }
 
-fn misfit(offset: u64, expected: &'static str, found: &str) -> Error {
-    let found = found.to_owned();
+fn misfit(offset: u64, expected: &'static str, found: String) -> Error {
     Error::malformed(offset, Fault::Tail { expected, found }).in_field("ModelProto.metadata_props")
 }
 

@@ -138,6 +138,11 @@ pub(crate) enum Value<'a> {
 }
 
 impl<'a> Fields<'a> {
+    /// Goes on at `position` of the file, where a field of the message begins or the message ends.
+    pub(crate) fn seek(&mut self, position: usize) {
+        self.position = position;
+    }
+
     /// The next field, or `None` at the message's end.
     pub(crate) fn next(&mut self) -> Result<Option<Field<'a>>, Error> {
         let Message { bytes, end, .. } = self.message;

@@ -5,12 +5,14 @@
 mod support;
 
 use onnxseal_onnx::proto::ModelProto;
-use onnxseal_onnx::tail::{self, KEY, MAC, MANIFEST, SIG, TAGS};
+use onnxseal_onnx::tail::{self, KEYS, LOCK, MAC, MANIFEST, SIG, TAGS};
 use onnxseal_onnx::{Error, Fault};
 use onnxseal_testkit::build::entry;
 use onnxseal_testkit::{corrupt, samples, wire};
 use prost::Message;
 use support::{located, slice};
+
+const KEY: &str = KEYS[0];
 
 const ENTRIES: [(&str, &str); 4] = [
     (MANIFEST, "{}"),
@@ -24,7 +26,7 @@ fn encoded(entries: &[(&str, &str)]) -> Vec<u8> {
         .iter()
         .map(|(key, value)| (*key, value.as_bytes()))
         .collect();
-    tail::encode(&entries)
+    tail::encode(&entries, false)
 }
 
 fn protected(entries: &[(&str, &str)]) -> Vec<u8> {
@@ -106,17 +108,107 @@ fn a_tail_splits_from_its_model() {
 }
 
 #[test]
-fn a_signature_stands_before_the_key() {
+fn a_signature_stands_before_the_keys() {
     let [manifest, tags, mac, key] = ENTRIES;
     let sig = (SIG, "s");
     let bytes = protected(&[manifest, tags, mac, sig, key]);
     assert_eq!(tail::split(&bytes).unwrap().unwrap().value(SIG), Some("s"));
     let (_, expected, found) = misfit(&protected(&[manifest, tags, mac, key, sig]));
-    assert_eq!((expected, found.as_str()), ("the end of the file", SIG));
+    assert_eq!((expected, found.as_str()), ("the key of a tier", SIG));
     let (_, expected, found) = misfit(&protected(&[manifest, tags, mac, sig, sig, key]));
-    assert_eq!((expected, found.as_str()), (KEY, SIG));
+    assert_eq!((expected, found.as_str()), ("the key of a tier", SIG));
     let (_, expected, found) = misfit(&protected(&[manifest, tags, mac, sig]));
-    assert_eq!((expected, found.as_str()), (KEY, "the end of the file"));
+    assert_eq!(
+        (expected, found.as_str()),
+        ("the key of a tier", "the end of the file")
+    );
+}
+
+#[test]
+fn keys_of_tiers_ascend() {
+    let [manifest, tags, mac, _] = ENTRIES;
+    let with = |keys: &[&'static str]| {
+        let keys = keys.iter().map(|key| (*key, "k"));
+        protected(
+            &[manifest, tags, mac]
+                .into_iter()
+                .chain(keys)
+                .collect::<Vec<_>>(),
+        )
+    };
+    for keys in [&KEYS[..], &KEYS[15..], &[KEYS[1], KEYS[9], KEYS[10]]] {
+        let bytes = with(keys);
+        let found = tail::split(&bytes).unwrap().unwrap();
+        let found: Vec<&str> = found
+            .entries
+            .iter()
+            .skip(3)
+            .map(|entry| entry.key)
+            .collect();
+        assert_eq!(found, keys);
+    }
+    for keys in [
+        &[KEYS[1], KEYS[0]][..],
+        &[KEYS[9], KEYS[1]],
+        &[KEYS[2], KEYS[2]],
+        &["onnxseal.key"],
+        &["onnxseal.key.0"],
+        &["onnxseal.key.01"],
+        &["onnxseal.key.17"],
+        &[],
+    ] {
+        misfit(&with(keys));
+    }
+    let (_, expected, _) = misfit(&with(&[KEYS[15], KEYS[15]]));
+    assert_eq!(expected, "the end of the file");
+}
+
+#[test]
+fn a_lock_stands_after_the_mac_and_is_these_bytes() {
+    let (before, after) = ENTRIES.split_at(3);
+    let with = |lock: &[u8]| [&protected(before), lock, &encoded(after)].concat();
+    let bytes = with(LOCK);
+    let found = tail::split(&bytes).unwrap().unwrap();
+    assert!(found.is_locked);
+    assert_eq!(found.entries.len(), 4);
+    assert!(!tail::split(&with(&[])).unwrap().unwrap().is_locked);
+    // What a program reads: the same graph, with one node more.
+    let model = ModelProto::decode(&bytes[..]).unwrap();
+    let original = ModelProto::decode(&samples::gemm()[..]).unwrap();
+    let (graph, mut expected) = (model.graph.unwrap(), original.graph.unwrap());
+    let lock = graph.node.last().unwrap();
+    assert_eq!(lock.op_type(), "ProtectedModel_OpenItWithOnnxseal");
+    assert_eq!(
+        (lock.domain(), &lock.output[..]),
+        ("onnxseal", &["onnxseal.locked".to_owned()][..])
+    );
+    let opset = model.opset_import.last().unwrap();
+    assert_eq!((opset.domain(), opset.version()), ("onnxseal", 1));
+    expected.node.push(lock.clone());
+    expected.output.push(graph.output.last().unwrap().clone());
+    assert_eq!(graph.output.last().unwrap().name(), lock.output[0]);
+    assert_eq!(graph, expected);
+
+    misfit(&with(&[LOCK, LOCK].concat()));
+    for i in 0..LOCK.len() {
+        assert!(
+            tail::split(&with(&corrupt::flipped(LOCK, i))).is_err(),
+            "byte {i}"
+        );
+        assert!(
+            tail::split(&with(&LOCK[..i])).is_ok() == (i == 0),
+            "cut to {i}"
+        );
+    }
+    // Anywhere else it is another field.
+    for at in [1, 2, 4] {
+        let (before, after) = ENTRIES.split_at(at);
+        misfit(&[&protected(before), LOCK, &encoded(after)].concat());
+    }
+    let sig = [(SIG, "s")];
+    misfit(&[&protected(before), &encoded(&sig), LOCK, &encoded(after)].concat());
+    let signed = [&protected(before), LOCK, &encoded(&sig), &encoded(after)].concat();
+    assert!(tail::split(&signed).unwrap().unwrap().is_locked);
 }
 
 #[test]
@@ -141,7 +233,8 @@ fn every_order_but_one_is_refused() {
         let mut missing = ENTRIES.to_vec();
         let (key, _) = missing.remove(a);
         let (_, expected, _) = misfit(&protected(&missing));
-        assert_eq!(expected, key);
+        let lacks = if key == KEY { "the key of a tier" } else { key };
+        assert_eq!(expected, lacks);
         let mut twice = ENTRIES.to_vec();
         twice.insert(a, first);
         misfit(&protected(&twice));
@@ -245,7 +338,10 @@ fn a_key_hidden_by_a_second_one_is_refused() {
 
 #[test]
 fn values_must_be_utf8() {
-    let bytes = corrupt::appended(&samples::gemm(), &tail::encode(&[(MANIFEST, b"\xff")]));
+    let bytes = corrupt::appended(
+        &samples::gemm(),
+        &tail::encode(&[(MANIFEST, b"\xff")], false),
+    );
     let found = tail::split(&bytes);
     assert!(matches!(
         found,

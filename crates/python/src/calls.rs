@@ -27,10 +27,13 @@ use crate::source::{OutputArg, Source};
 /// devices without these, which open them in less time, and for tiers. "light" (a twentieth) resists nobody
 /// who tries. What is not encrypted is in clear: whoever has the public model that yours was fine-tuned
 /// from gets much of yours back from a partial preset.
+///
+/// Without the key, programs refuse the protected model. With `runnable=True` they run it, and it gives wrong
+/// answers.
 #[pyfunction]
 #[pyo3(signature = (
     model, out = None, *, recipients, policy = None, preset = None, coefficients = None, ranking = None,
-    external_data = None, comment = None, list_recipients = false, claims = None, sign_key = None,
+    runnable = false, external_data = None, comment = None, list_recipients = false, claims = None, sign_key = None,
     sign_key_passphrase = None, in_place = false, replace = false, sync = None, progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
@@ -43,6 +46,7 @@ pub fn protect<'py>(
     preset: Option<String>,
     coefficients: Option<BTreeMap<String, f64>>,
     ranking: Option<PathBuf>,
+    runnable: bool,
     external_data: Option<String>,
     comment: Option<String>,
     list_recipients: bool,
@@ -64,6 +68,9 @@ pub fn protect<'py>(
     let signing_key = SigningKeyArg::new(sign_key, sign_key_passphrase);
     let report = call::run(py, progress, move |progress| {
         let mut options = ProtectOptions::new(policy.read()?.unwrap_or_default());
+        if runnable {
+            options.policy.set_lock(false);
+        }
         options.external_data = external_data;
         options.claims = claims.unwrap_or_default();
         options.signing_key = signing_key.map(SigningKeyArg::read).transpose()?;
@@ -233,7 +240,7 @@ pub fn rekey<'py>(
 #[pyfunction]
 #[pyo3(signature = (
     model, out = None, *, recipients, identity = None, signed_by = None, policy = None, preset = None,
-    coefficients = None, ranking = None, claims = None, sign_key = None, sign_key_passphrase = None,
+    coefficients = None, ranking = None, runnable = false, claims = None, sign_key = None, sign_key_passphrase = None,
     drop_signature = false, replace = false, sync = None, progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
@@ -248,6 +255,7 @@ pub fn rotate<'py>(
     preset: Option<String>,
     coefficients: Option<BTreeMap<String, f64>>,
     ranking: Option<PathBuf>,
+    runnable: bool,
     claims: Option<BTreeMap<String, String>>,
     sign_key: Option<PathBuf>,
     sign_key_passphrase: Option<&Passphrase>,
@@ -263,6 +271,7 @@ pub fn rotate<'py>(
     let report = call::run(py, progress, move |progress| {
         let options = RotateOptions {
             policy: policy.read()?,
+            lock: runnable.then_some(false),
             claims: claims.unwrap_or_default(),
             signature: match signing_key {
                 Some(key) => Resign::With(key.read()?),

@@ -15,7 +15,7 @@ use crate::check::report::{
 };
 use crate::error::{Error, Result};
 use crate::format::artifact::Artifact;
-use crate::format::manifest::{self, Manifest, Operator, Place};
+use crate::format::manifest::{self, ElementType, Manifest, Operator, Place};
 use crate::pass::source::Source;
 
 /// Shows which weights of the protected model at `location` are encrypted, and which are not.
@@ -127,6 +127,7 @@ pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Re
         )));
     }
     let mut report = builder.finish();
+    report.locked = manifest.lock;
     report.claims = manifest.claims.clone();
     let names = manifest.tier_names();
     let mut tier_bytes = vec![0; names.len()];
@@ -154,7 +155,7 @@ pub(crate) fn check_files(path: &Path, model: &Model<'_>, manifest: &Manifest) -
 /// Whether the manifest's entry is about this tensor.
 fn describes(entry: &manifest::Tensor, tensor: &model::Tensor<'_>) -> bool {
     entry.name == tensor.name
-        && *entry.data_type == *tensor.data_type.as_str_name()
+        && Some(entry.data_type) == ElementType::of(tensor.data_type)
         && entry.dims == tensor.dims
         && Place::of(tensor) == Some(entry.place())
 }

@@ -27,6 +27,8 @@ pub struct Report {
     /// The files of the original, if its external data files have other names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub original_files: Vec<File>,
+    /// Whether the model has the lock, with which no program runs it as it is; of a plan, whether it would.
+    pub locked: bool,
     /// The weights of all operators together.
     pub weights: Volume,
     /// The tiers, the least first; absent for a model of one edition.
@@ -335,18 +337,22 @@ impl TensorRow {
     ///
     /// `None` for an entry without operators, which no manifest has.
     pub(crate) fn of_entry(mut entry: manifest::Tensor) -> Option<(Operator, TensorRow)> {
-        let mut tiers = vec![0; entry.tier.highest().into()];
+        let is_tiered = entry.targets.n_tiers() > 1;
+        let mut tiers = match is_tiered {
+            true => vec![0; entry.targets.highest_tier().into()],
+            false => Vec::new(),
+        };
         entry.add_tier_bytes(&mut tiers);
         let shared_with = entry.operators.split_off(entry.operators.len().min(1));
         let row = TensorRow {
             volume: Volume::new(entry.len_bytes(), entry.encrypted_bytes()),
             unit: entry.unit,
-            n: entry.n,
+            n: entry.n(),
             k: entry.n_targets(),
-            mode: (!entry.tier.is_empty()).then_some(entry.mode),
+            mode: is_tiered.then_some(entry.mode),
             name: entry.name,
             at: entry.at,
-            data_type: entry.data_type,
+            data_type: entry.data_type.name().into(),
             dims: entry.dims,
             targets: entry.targets.into_runs(),
             tiers,

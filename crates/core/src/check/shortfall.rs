@@ -59,6 +59,7 @@ pub(crate) fn shortfalls(
         }
     }
     found.extend(shares(manifest, policy));
+    found.extend(lock(manifest, policy));
     Ok(check.with_violations(policy, &found))
 }
 
@@ -88,7 +89,20 @@ pub(crate) fn shortfalls_of_choice(
             found.extend(tensors.flat_map(|planned| check.lower(planned, policy)));
         }
     }
+    found.extend(lock(manifest, policy));
     Ok(check.with_violations(policy, &found))
+}
+
+/// What the policy says of the lock, if the model has it otherwise.
+fn lock(manifest: &Manifest, policy: &Policy) -> Option<String> {
+    let demanded = policy
+        .lock()
+        .filter(|demanded| *demanded != manifest.lock)?;
+    let text = match demanded {
+        true => "the model has no lock",
+        false => "the model has the lock, expected one that runs without the key",
+    };
+    Some(text.to_owned())
 }
 
 /// The tiers of the policy, if the model has not the same. A policy without tiers demands none.
@@ -116,7 +130,7 @@ fn shares(manifest: &Manifest, policy: &Policy) -> Vec<String> {
     let mut of_tiers = vec![0; policy.tiers().len()];
     let mut largest = 0;
     for tensor in manifest.tensors() {
-        largest = largest.max(tensor.unit.saturating_mul(tensor.element_bits.into()) / 8);
+        largest = largest.max(tensor.unit.saturating_mul(tensor.data_type.bits().into()) / 8);
         tensor.add_tier_bytes(&mut of_tiers);
     }
     let total: u64 = of_tiers.iter().sum();

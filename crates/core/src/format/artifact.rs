@@ -94,10 +94,16 @@ impl Artifact {
             let reason = format!("{n_bytes} bytes of tags for {n} chunks of {tiers} tier(s)");
             return Err(malformed(reason));
         }
-        // Without tiers a MAC of another length is one that does not hold.
-        if tiers > 1 && mac.len() != usize::from(tiers) * MAC_BYTES {
-            let reason = format!("{} bytes of MACs for {tiers} tiers", mac.len());
+        if mac.len() != usize::from(tiers) * MAC_BYTES {
+            let reason = format!("{} bytes of MACs for {tiers} tier(s)", mac.len());
             return Err(malformed(reason));
+        }
+        if tail.is_locked != manifest.lock {
+            let reason = match manifest.lock {
+                true => "the lock is missing",
+                false => "a lock that its manifest denies",
+            };
+            return Err(malformed(reason.into()));
         }
         let signature = tail.value(tail::SIG);
         if signature.is_some_and(|armored| armored.len() > MAX_SIGNATURE_BYTES) {
@@ -107,8 +113,7 @@ impl Artifact {
             )));
         }
         let signature = signature.map(str::to_owned);
-        let key = String::from_utf8_lossy(entry(tail::KEY)?);
-        let keys = WrappedKeys::parse(&key, tiers).map_err(malformed)?;
+        let keys = WrappedKeys::of_tail(&tail, tiers).map_err(malformed)?;
         Ok(Artifact {
             manifest,
             manifest_at,
@@ -134,11 +139,8 @@ impl Artifact {
 
     /// The MACs of the tiers from 1 up to `tier`.
     pub(crate) fn macs_to(&self, tier: u8) -> &[u8] {
-        let of = |tier: u8| MAC_BYTES * usize::from(tier);
-        match self.mac.len() == of(self.manifest.n_tiers()) {
-            true => self.mac.get(..of(tier)).unwrap_or_default(),
-            false => &[],
-        }
+        let len = MAC_BYTES * usize::from(tier);
+        self.mac.get(..len).unwrap_or_default()
     }
 
     /// The tail in two parts. The second can be replaced alone: see [`encode_end`].
@@ -168,15 +170,22 @@ pub(crate) fn check_len(path: &Path, model_bytes: u64, tail_bytes: usize) -> Res
     }
 }
 
-/// The tail's bytes, of which `end` is what [`encode_end`] gives.
+/// The tail's bytes, of which `end` is what [`encode_end`] gives. The manifest says if it has the lock.
 #[cfg(feature = "protect")]
-pub(crate) fn encode(manifest: &[u8], tags: &[u8], mac: &[u8], end: &[u8]) -> Vec<u8> {
+pub(crate) fn encode(
+    manifest: &[u8],
+    tags: &[u8],
+    mac: &[u8],
+    is_locked: bool,
+    end: &[u8],
+) -> Vec<u8> {
     let (tags, mac) = (STANDARD.encode(tags), STANDARD.encode(mac));
-    let mut bytes = tail::encode(&[
+    let entries = [
         (tail::MANIFEST, manifest),
         (tail::TAGS, tags.as_bytes()),
         (tail::MAC, mac.as_bytes()),
-    ]);
+    ];
+    let mut bytes = tail::encode(&entries, is_locked);
     bytes.extend_from_slice(end);
     bytes
 }
@@ -184,10 +193,9 @@ pub(crate) fn encode(manifest: &[u8], tags: &[u8], mac: &[u8], end: &[u8]) -> Ve
 /// The end of the tail. The MAC does not cover it, so it can be replaced alone.
 #[cfg(feature = "protect")]
 pub(crate) fn encode_end(signature: Option<&str>, keys: &WrappedKeys) -> Vec<u8> {
-    let key = keys.to_text();
     let signature = signature.map(|armored| (tail::SIG, armored.as_bytes()));
-    let entries = signature.into_iter().chain([(tail::KEY, key.as_bytes())]);
-    tail::encode(&entries.collect::<Vec<_>>())
+    let entries = signature.into_iter().chain(keys.entries());
+    tail::encode(&entries.collect::<Vec<_>>(), false)
 }
 
 #[cfg(all(test, feature = "protect"))]

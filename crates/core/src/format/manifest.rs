@@ -20,31 +20,18 @@ mod json;
 mod targets;
 mod tensor;
 
-#[cfg(feature = "protect")]
-use targets::Form;
 pub use targets::Targets;
 #[cfg(feature = "protect")]
+pub(crate) use targets::TierRun;
+#[cfg(feature = "protect")]
 pub(crate) use tensor::Place;
-pub use tensor::{Mode, Operator, Tensor};
+pub use tensor::{ElementType, Mode, Operator, Tensor};
 
-/// The only suite of format 1.
-pub const SUITE: &str = "AES-256-GCM/HKDF-SHA256";
-
-/// The format version of models whose external data files have the original's names.
+/// The only version of the format.
 pub const FORMAT: u32 = 1;
 
-/// The format version of models that say how to restore the original's names.
-pub const FORMAT_RENAMED: u32 = 2;
-
-/// The format version of models with so many targets that they are written in a compact form.
-pub const FORMAT_COMPACT: u32 = 3;
-
-/// The format version of models of several tiers. This crate reads no later one.
-pub const FORMAT_TIERS: u32 = 4;
-
-/// The most runs of targets that a manifest has as numbers: about 50 KB of text.
-#[cfg(feature = "protect")]
-const MAX_RUNS_AS_NUMBERS: usize = 1 << 13;
+/// The only suite of the format.
+pub const SUITE: &str = "AES-256-GCM/HKDF-SHA256";
 
 /// Bytes in a chunk, unless the caller chooses otherwise.
 pub const DEFAULT_CHUNK_BYTES: u64 = 1 << 20;
@@ -62,8 +49,10 @@ pub struct Manifest {
     pub(crate) claims: BTreeMap<String, String>,
     pub(crate) tensors: Vec<Tensor>,
     pub(crate) original: Option<Original>,
-    /// The names of the tiers, the least first; none without tiers.
+    /// The names of the tiers, the least first; none if there is one edition.
     pub(crate) tier_names: Vec<String>,
+    /// Whether the tail has the lock.
+    pub(crate) lock: bool,
 }
 
 /// How to restore the original of a model whose external data files were renamed.
@@ -77,7 +66,7 @@ pub(crate) struct Original {
     pub(crate) edits: Edits,
 }
 
-/// The same as the members of its JSON. Nobody has checked it.
+/// The member `original` as it is in the JSON. Nobody has checked it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OriginalDraft {
@@ -96,13 +85,8 @@ pub(crate) struct Draft {
     pub(crate) format: u32,
     pub(crate) suite: String,
     pub(crate) chunk: u64,
-    pub(crate) tiers: u8,
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "json::names"
-    )]
-    pub(crate) tier_names: Option<Vec<String>>,
+    pub(crate) lock: bool,
+    pub(crate) tiers: Vec<String>,
     #[serde(deserialize_with = "json::objects")]
     pub(crate) files: Vec<File>,
     #[serde(deserialize_with = "json::claims")]
@@ -152,11 +136,14 @@ impl Draft {
         let draft: Result<json::Object<Draft>, _> = serde_json::from_slice(bytes);
         match draft {
             Ok(json::Object(draft)) => Ok(draft),
-            // A later version may have other members. Then its number says more than their names.
-            Err(error) => match serde_json::from_slice(bytes) {
-                Ok(Version { format }) if format > FORMAT_TIERS => Err(unknown_format(format)),
-                _ => Err(format!("manifest: {}", excerpt(&error.to_string()))),
-            },
+            // A later format may have other members. Then its name says more than theirs.
+            Err(error) => Err(match serde_json::from_slice(bytes) {
+                Ok(Version { format, .. }) if format != u64::from(FORMAT) => unknown_format(format),
+                Ok(Version {
+                    suite: Some(suite), ..
+                }) if suite != SUITE => unknown_suite(&suite),
+                _ => format!("manifest: {}", excerpt(&error.to_string())),
+            }),
         }
     }
 
@@ -167,8 +154,8 @@ impl Draft {
             format: FORMAT,
             suite: SUITE.to_owned(),
             chunk: DEFAULT_CHUNK_BYTES,
-            tiers: 1,
-            tier_names: None,
+            lock: false,
+            tiers: Vec::new(),
             files,
             claims: BTreeMap::new(),
             tensors: Vec::new(),
@@ -191,8 +178,8 @@ impl Draft {
             format: _,
             suite: _,
             chunk,
-            tiers: _,
-            tier_names,
+            lock,
+            tiers: tier_names,
             files,
             claims,
             tensors,
@@ -204,28 +191,14 @@ impl Draft {
             claims,
             tensors,
             original,
-            tier_names: tier_names.unwrap_or_default(),
+            tier_names,
+            lock,
         })
     }
 
-    /// Makes it a manifest of tiers of these names, the least first; of one edition if there are none.
-    #[cfg(feature = "protect")]
-    pub(crate) fn set_tiers(&mut self, names: Vec<String>) {
-        self.tiers = names.len().max(1) as u8;
-        self.tier_names = (!names.is_empty()).then_some(names);
-    }
-
-    /// Sets the format to that of a manifest with `n_runs` runs of targets, and returns how these are written.
-    #[cfg(feature = "protect")]
-    fn set_form(&mut self, n_runs: usize) -> Form {
-        let (format, form) = match self.original {
-            _ if self.tier_names.is_some() => (FORMAT_TIERS, Form::Compact),
-            _ if n_runs > MAX_RUNS_AS_NUMBERS => (FORMAT_COMPACT, Form::Compact),
-            None => (FORMAT, Form::Numbers),
-            Some(_) => (FORMAT_RENAMED, Form::Numbers),
-        };
-        self.format = format;
-        form
+    /// The number of tiers.
+    fn n_tiers(&self) -> usize {
+        self.tiers.len().max(1)
     }
 
     /// The length of the manifest.
@@ -233,12 +206,7 @@ impl Draft {
     /// # Errors
     /// [`Usage::Manifest`](crate::Usage::Manifest) if it is longer than a reader accepts.
     #[cfg(feature = "protect")]
-    fn count_bytes(&mut self) -> Result<usize, Error> {
-        let n_runs = self.tensors.iter().map(Tensor::n_runs).sum();
-        let form = self.set_form(n_runs);
-        for tensor in &mut self.tensors {
-            tensor.targets.set_form(form);
-        }
+    fn count_bytes(&self) -> Result<usize, Error> {
         let count = Count::of(self)?;
         check_len(count).map_err(rule)?;
         Ok(count)
@@ -246,7 +214,7 @@ impl Draft {
 
     /// The bytes to be authenticated. Nobody has checked them: [`Manifest::parse`] does.
     #[cfg(feature = "protect")]
-    pub(crate) fn encode(&mut self) -> Result<Vec<u8>, Error> {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, Error> {
         // Counted first: bytes that are gathered without end may take twice the memory.
         let mut bytes = Vec::with_capacity(self.count_bytes()?);
         write(self, &mut bytes)?;
@@ -258,26 +226,21 @@ impl Draft {
 #[cfg(feature = "protect")]
 pub(crate) struct Length {
     bytes: usize,
-    form: Form,
     has_tensors: bool,
 }
 
 #[cfg(feature = "protect")]
 impl Length {
-    /// The length of `draft`, which has no tensors; those that come have `n_runs` runs of targets together.
-    pub(crate) fn of(mut draft: Draft, n_runs: usize) -> Result<Length, Error> {
-        let form = draft.set_form(n_runs);
-        let bytes = Count::of(&draft)?;
+    /// The length of `draft`, which has no tensors.
+    pub(crate) fn of(draft: &Draft) -> Result<Length, Error> {
         Ok(Length {
-            bytes,
-            form,
+            bytes: Count::of(draft)?,
             has_tensors: false,
         })
     }
 
     /// Adds a tensor.
-    pub(crate) fn add(&mut self, tensor: &mut Tensor) -> Result<(), Error> {
-        tensor.targets.set_form(self.form);
+    pub(crate) fn add(&mut self, tensor: &Tensor) -> Result<(), Error> {
         let comma = usize::from(self.has_tensors);
         self.has_tensors = true;
         self.bytes += comma + Count::of(tensor)?;
@@ -377,7 +340,12 @@ impl Manifest {
         self.tier_names.len().max(1) as u8
     }
 
-    /// The name of a tier, from 1; empty without tiers.
+    /// Whether a program without the key refuses the model: its tail has the lock.
+    pub fn is_locked(&self) -> bool {
+        self.lock
+    }
+
+    /// The name of a tier, from 1; empty if the model has one edition only.
     pub(crate) fn tier_name(&self, tier: u8) -> &str {
         let name = self.tier_names.get(usize::from(tier).saturating_sub(1));
         name.map_or("", String::as_str)
@@ -484,12 +452,17 @@ fn original_files(bytes: u64, paths: &[String], files: &[File]) -> Vec<File> {
     std::iter::once(model).chain(external).collect()
 }
 
-/// The one member that every version has.
+/// The members that say how to read all others.
 #[derive(Deserialize)]
 struct Version {
-    format: u32,
+    format: u64,
+    suite: Option<String>,
 }
 
-fn unknown_format(format: u32) -> String {
-    format!("format version {format} (this program reads {FORMAT} to {FORMAT_TIERS})")
+fn unknown_format(format: impl std::fmt::Display) -> String {
+    format!("format {format} (this program reads {FORMAT})")
+}
+
+fn unknown_suite(suite: &str) -> String {
+    format!("suite {:?} (this program reads {SUITE})", excerpt(suite))
 }

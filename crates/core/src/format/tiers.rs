@@ -2,10 +2,9 @@
 
 use onnxseal_crypto::wrap::{Identities, check_wrapped};
 use onnxseal_crypto::{self as crypto, DataKey};
+use onnxseal_onnx::tail::{self, Tail};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-use super::manifest::Targets;
 
 /// The edition that a caller accepts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,95 +45,6 @@ const ANY: &str = "any";
 pub(crate) fn is_tier_name(name: &str) -> bool {
     let is_plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
     (1..=64).contains(&name.len()) && name.bytes().all(is_plain) && name != ANY
-}
-
-/// Which tier each target of a tensor belongs to, as runs: `[tier, take, tier, take, ...]`. No runs in a
-/// model without tiers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TierRuns(Vec<u64>);
-
-impl TierRuns {
-    /// Tiers as runs.
-    #[cfg(feature = "protect")]
-    pub(crate) fn new(runs: Vec<u64>) -> TierRuns {
-        TierRuns(runs)
-    }
-
-    /// Whether the model has no tiers.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The numbers, as they are written.
-    pub(crate) fn numbers(&self) -> &[u64] {
-        &self.0
-    }
-
-    /// The runs: `(tier, take)`.
-    pub fn iter(&self) -> impl Iterator<Item = (u8, u64)> {
-        let (runs, _) = self.0.as_chunks::<2>();
-        runs.iter().map(|&[tier, take]| (tier as u8, take))
-    }
-
-    /// The highest tier; 0 in a model without tiers.
-    #[cfg(feature = "protect")]
-    pub(crate) fn highest(&self) -> u8 {
-        self.iter().map(|(tier, _)| tier).max().unwrap_or(0)
-    }
-
-    /// Checks the rules for targets of which there are `n_targets`, in a model of `tiers` tiers.
-    pub(super) fn check(&self, n_targets: u64, tiers: u8) -> Result<(), String> {
-        let (runs, rest) = self.0.as_chunks::<2>();
-        let is_run = |[tier, take]: &[u64; 2]| (1..=tiers.into()).contains(tier) && *take > 0;
-        if runs.is_empty() || !rest.is_empty() || !runs.iter().all(is_run) {
-            return Err(format!(
-                "tier is not runs of a tier from 1 to {tiers} and a number"
-            ));
-        }
-        if runs.windows(2).any(|pair| pair[0][0] == pair[1][0]) {
-            return Err("tier has two neighbouring runs of one tier".into());
-        }
-        let sum = runs
-            .iter()
-            .try_fold(0u64, |sum, run| sum.checked_add(run[1]));
-        match sum == Some(n_targets) {
-            true => Ok(()),
-            false => Err(format!("tier is not for {n_targets} targets")),
-        }
-    }
-}
-
-impl Serialize for TierRuns {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.is_empty() {
-            true => serializer.serialize_u8(1),
-            false => serializer.serialize_str(&Targets::compact(&self.0)),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for TierRuns {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<TierRuns, D::Error> {
-        struct Either;
-        impl serde::de::Visitor<'_> for Either {
-            type Value = TierRuns;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("1 or a string of base64")
-            }
-            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<TierRuns, E> {
-                match number {
-                    1 => Ok(TierRuns::default()),
-                    other => Err(E::custom(format_args!("tier {other} is not supported"))),
-                }
-            }
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<TierRuns, E> {
-                let numbers = Targets::from_compact(text);
-                let numbers = numbers.filter(|numbers| !numbers.is_empty());
-                (numbers.map(TierRuns)).ok_or_else(|| E::custom("tier is not base64 of LEB128"))
-            }
-        }
-        deserializer.deserialize_any(Either)
-    }
 }
 
 /// The element that stands in place of one that a tier lacks, as bytes of the file; none for zeros. In JSON
@@ -185,7 +95,7 @@ impl<'de> Deserialize<'de> for Fill {
     }
 }
 
-/// The keys of all tiers, each wrapped to its recipients: armored age files. A model without tiers has one.
+/// The keys of all tiers, each wrapped to its recipients: armored age files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WrappedKeys {
     /// By tier, the least first. A tier may have no recipients.
@@ -193,50 +103,33 @@ pub(crate) struct WrappedKeys {
 }
 
 impl WrappedKeys {
-    /// The key of a model without tiers, or of every tier, the least first.
+    /// The key of every tier, the least first.
     #[cfg(feature = "protect")]
     pub(crate) fn new(parts: Vec<Option<String>>) -> WrappedKeys {
         WrappedKeys { parts }
     }
 
-    /// Parses `onnxseal.key` of a model of `tiers` tiers.
-    pub(crate) fn parse(text: &str, tiers: u8) -> Result<WrappedKeys, String> {
-        if tiers == 1 {
-            let parts = vec![Some(text.to_owned())];
-            return Ok(WrappedKeys { parts });
-        }
-        let mut parts = vec![None; tiers.into()];
-        let (mut rest, mut next) = (text, 0);
-        while !rest.is_empty() {
-            let line = |tier: usize| format!("tier {}\n", tier + 1);
-            let tier = (next..parts.len()).find(|&tier| rest.starts_with(&line(tier)));
-            let Some(tier) = tier else {
-                return Err("onnxseal.key has no line \"tier N\" where one must be".into());
-            };
-            let part = &rest[line(tier).len()..];
-            let end = part.find("\ntier ").map_or(part.len(), |end| end + 1);
-            parts[tier] = Some(part[..end].to_owned());
-            (rest, next) = (&part[end..], tier + 1);
-        }
-        match next {
-            0 => Err("onnxseal.key wraps the key of no tier".into()),
-            _ => Ok(WrappedKeys { parts }),
+    /// The keys in the tail of a model of `tiers` tiers.
+    pub(crate) fn of_tail(tail: &Tail<'_>, tiers: u8) -> Result<WrappedKeys, String> {
+        let mut parts = tail::KEYS.map(|key| tail.value(key).map(str::to_owned));
+        let above = parts.iter().skip(tiers.into()).any(Option::is_some);
+        match above {
+            true => Err(format!("the key of a tier above the {tiers} of the model")),
+            false => Ok(WrappedKeys {
+                parts: parts
+                    .iter_mut()
+                    .take(tiers.into())
+                    .map(Option::take)
+                    .collect(),
+            }),
         }
     }
 
-    /// The value of `onnxseal.key`.
+    /// The entries of the tail.
     #[cfg(feature = "protect")]
-    pub(crate) fn to_text(&self) -> String {
-        match &self.parts[..] {
-            [Some(only)] => only.clone(),
-            parts => {
-                let wrapped = (1..).zip(parts);
-                let wrapped = wrapped.filter_map(|(tier, part)| Some((tier, part.as_ref()?)));
-                wrapped
-                    .map(|(tier, part)| format!("tier {tier}\n{part}"))
-                    .collect()
-            }
-        }
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
+        let all = tail::KEYS.into_iter().zip(&self.parts);
+        all.filter_map(|(key, part)| Some((key, part.as_ref()?.as_bytes())))
     }
 
     /// The wrapped key of each tier, the least first.
@@ -258,11 +151,9 @@ impl WrappedKeys {
     /// # Errors
     /// Those of [`Identities::unwrap`]. A tier is passed over only because no identity matches.
     pub(crate) fn unwrap(&self, identities: &Identities) -> Result<(u8, DataKey), crypto::Error> {
-        if self.parts.len() > 1 {
-            // Also those that no identity is tried on: nothing may hide between them.
-            let mut parts = self.parts.iter().flatten();
-            parts.try_for_each(|part| check_wrapped(part))?;
-        }
+        // Also those that no identity is tried on: nothing may hide in them.
+        let mut parts = self.parts.iter().flatten();
+        parts.try_for_each(|part| check_wrapped(part))?;
         let mut kinds = Vec::new();
         let mut wrong = None;
         for (tier, part) in (1..=u8::MAX).zip(&self.parts).rev() {
@@ -277,60 +168,5 @@ impl WrappedKeys {
             }
         }
         Err(wrong.unwrap_or(crypto::Error::NoMatchingKey { recipients: kinds }))
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wrapped_keys_are_written_in_one_way() {
-        let part = |text: &str| Some(text.to_owned());
-        for parts in [
-            vec![part("a\n"), part("b\nc\n")],
-            vec![None, None, part("x\n")],
-            vec![part("tears\ntie\n"), None, part("x\n")],
-        ] {
-            let keys = WrappedKeys::new(parts.clone());
-            let text = keys.to_text();
-            assert_eq!(WrappedKeys::parse(&text, parts.len() as u8).unwrap(), keys);
-        }
-        for wrong in [
-            "",
-            "a\n",
-            "tier 0\na\n",
-            "tier 01\na\n",
-            "tier 4\na\n",
-            "tier 2\na\ntier 1\nb\n",
-            "tier 2\na\ntier 2\nb\n",
-            " tier 1\na\n",
-            "tier 1 \na\n",
-            "Tier 1\na\n",
-        ] {
-            assert!(WrappedKeys::parse(wrong, 3).is_err(), "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn tiers_of_targets_obey_their_rules() {
-        let check = |runs: &[u64]| TierRuns::new(runs.to_vec()).check(10, 3);
-        check(&[1, 10]).unwrap();
-        check(&[3, 4, 1, 1, 3, 5]).unwrap();
-        for wrong in [
-            &[][..],
-            &[1],
-            &[1, 9],
-            &[1, 11],
-            &[0, 10],
-            &[4, 10],
-            &[257, 10],
-            &[1, 5, 1, 5],
-            &[1, 10, 2, 0],
-            &[1, u64::MAX, 2, 11],
-        ] {
-            assert!(check(wrong).is_err(), "{wrong:?}");
-        }
     }
 }

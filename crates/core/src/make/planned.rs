@@ -9,8 +9,10 @@ use onnxseal_plan::{self as plan, OperatorPlan, Plan, Policy, Scores, TensorPlan
 
 use crate::check::report::{Builder, ClearRow, Operators, Report, TensorRow, list, tier_rows};
 use crate::error::{Error, Result};
-use crate::format::manifest::{Draft, File, Length, Mode, Operator, Place, Targets, Tensor};
-use crate::format::tiers::{Fill, TierRuns};
+use crate::format::manifest::{
+    Draft, ElementType, File, Length, Mode, Operator, Place, Targets, Tensor, TierRun,
+};
+use crate::format::tiers::Fill;
 use crate::pass::progress::Volume;
 
 /// A tensor that is left out would stay in clear.
@@ -105,10 +107,11 @@ impl Planned {
             planned.builder.add_clear(row);
         }
         let tensors = std::mem::take(&mut plan.tensors);
-        let n_runs = tensors.iter().map(|planned| planned.targets.len()).sum();
-        let mut draft = Draft::of_files(files.to_vec());
-        draft.set_tiers(tier_names(policy));
-        let mut length = Length::of(draft, n_runs)?;
+        let mut length = Length::of(&Draft {
+            tiers: tier_names(policy),
+            ..Draft::of_files(files.to_vec())
+        })?;
+        let n_tiers = policy.tiers().len().max(1) as u8;
         for of_plan in tensors {
             let key = Key {
                 tensor: of_plan.tensor,
@@ -122,7 +125,7 @@ impl Planned {
             names.push(operators.of(owner.node));
             names.extend(others.map(|&node| operators.of(node)));
             let tensor = located.get_mut(key.tensor.index()).ok_or(LOST)?;
-            let mut entry = take_entry(tensor, names, of_plan).ok_or(LOST)?;
+            let entry = take_entry(tensor, names, of_plan, n_tiers).ok_or(LOST)?;
             let volume = Volume::new(entry.len_bytes(), entry.encrypted_bytes());
             planned.weights = Volume::sum([planned.weights, volume].into_iter());
             entry.add_tier_bytes(&mut planned.tier_bytes);
@@ -131,7 +134,7 @@ impl Planned {
                 (true, Purpose::Seal) => planned.unselected.push(key, entry),
                 (is_clear, Purpose::Report) => {
                     if !is_clear {
-                        length.add(&mut entry)?;
+                        length.add(&entry)?;
                     }
                     planned.add_row(key, entry)?;
                 }
@@ -221,43 +224,38 @@ pub(crate) fn tier_names(policy: &Policy) -> Vec<String> {
     tiers.map(|tier| tier.name.clone()).collect()
 }
 
-/// The manifest's entry for a tensor of a plan, which `operators` read; `None` if its elements have no
-/// place that can be encrypted. Path and shape are taken from `tensor`.
+/// The manifest's entry for a tensor of a plan of `n_tiers` tiers, which `operators` read; `None` if its
+/// elements have no place that can be encrypted. Path and shape are taken from `tensor`.
 fn take_entry(
     tensor: &mut model::Tensor<'_>,
     operators: Vec<Operator>,
     planned: TensorPlan,
+    n_tiers: u8,
 ) -> Option<Tensor> {
-    let Place {
-        file,
-        offset,
-        element_bits,
-        stride,
-    } = Place::of(tensor)?;
+    let place = Place::of(tensor)?;
     let runs = planned.targets.iter();
     let mut targets = Vec::with_capacity(2 * runs.len());
     runs.for_each(|run| targets.extend([run.skip, run.take]));
-    let tiers = planned.tiers.iter();
-    let tiers = tiers.flat_map(|run| [u64::from(run.tier), run.take]);
+    let tiers = planned.tiers.iter().map(|run| TierRun {
+        tier: run.tier,
+        take: run.take,
+    });
     Some(Tensor {
         name: tensor.name.to_owned(),
         at: std::mem::take(&mut tensor.path),
-        data_type: tensor.data_type.as_str_name().into(),
+        data_type: ElementType::of(tensor.data_type)?,
         dims: std::mem::take(&mut tensor.dims),
         operators,
+        file: place.file,
+        offset: place.offset,
+        stride: place.stride,
+        unit: planned.unit_elements,
+        targets: Targets::new(targets, tiers.collect(), n_tiers),
         mode: match planned.mode {
             plan::Mode::Mask => Mode::Mask,
             plan::Mode::Shuffle => Mode::Shuffle,
             _ => Mode::Bytes,
         },
-        tier: TierRuns::new(tiers.collect()),
-        file,
-        offset,
-        element_bits,
-        stride,
-        unit: planned.unit_elements,
-        n: planned.n,
-        targets: Targets::new(targets),
         fill: Fill::new(planned.fill),
     })
 }
@@ -319,7 +317,6 @@ mod tests {
                 graph.node(node("MatMul", &[&x, &name], &[&y]))
             })
         };
-        // More runs than are written as numbers, and fewer.
         for n in [1, 2, 9000] {
             let bytes = graph(n).encode();
             let model = locate(&bytes, &Limits::default()).unwrap();
@@ -327,9 +324,9 @@ mod tests {
             let path = Path::new("m");
             let none = |_: &Model<'_>, _: &[Wanted]| Ok(Scores::new());
             let planned = Planned::new(path, &[], model, &policy, Purpose::Seal, none);
-            let mut tensors = planned.unwrap().take_tensors(path).unwrap();
-            let mut length = Length::of(Draft::of_files(Vec::new()), tensors.len()).unwrap();
-            for tensor in &mut tensors {
+            let tensors = planned.unwrap().take_tensors(path).unwrap();
+            let mut length = Length::of(&Draft::of_files(Vec::new())).unwrap();
+            for tensor in &tensors {
                 length.add(tensor).unwrap();
             }
             let draft = Draft::of_files(Vec::new());

@@ -61,7 +61,14 @@ impl ProtectOptions {
 pub fn plan(location: impl Into<Location>, policy: &Policy) -> Result<Report> {
     let source = Source::open(&location.into())?;
     let prepared = Prepared::new(source, policy, Naming::Keep, Purpose::Report, &Silent)?;
-    prepared.planned.into_report(Vec::new())
+    let mut report = prepared.planned.into_report(Vec::new())?;
+    report.locked = is_locked(policy);
+    Ok(report)
+}
+
+/// Whether a model protected by `policy` has the lock.
+fn is_locked(policy: &Policy) -> bool {
+    policy.lock().unwrap_or(true)
 }
 
 /// Protects the model at `location` and writes the result to `output`. Only `recipients` can open it.
@@ -270,16 +277,18 @@ impl Prepared {
         } = self;
         let inputs = || std::iter::once(&model).chain(&external);
         let weights = planned.weights;
-        let mut draft = Draft {
+        let draft = Draft {
             chunk: options.chunk_bytes,
             claims: options.claims.clone(),
             tensors: planned.take_tensors(&model.path)?,
             original,
+            tiers: tier_names(&options.policy),
+            lock: is_locked(&options.policy),
             ..Draft::of_files(files)
         };
-        draft.set_tiers(tier_names(&options.policy));
         let manifest_bytes = draft.encode()?;
         let mut report = planned.into_report(draft.tensors)?;
+        report.locked = draft.lock;
         report.claims = draft.claims;
         let sealing = Sealing {
             plaintext: Plaintext::Files(inputs().collect()),

@@ -40,6 +40,9 @@ pub enum Resign {
 pub struct RotateOptions {
     /// Which weights to encrypt from now on, and how much of each; as before if absent.
     pub policy: Option<Policy>,
+    /// Whether the result has the lock, with which no program runs it as it is. If absent, the policy says so;
+    /// if that says nothing either, the result has it where the model does.
+    pub lock: Option<bool>,
     /// Statements to add to the model's. A statement of the same key is replaced.
     pub claims: BTreeMap<String, String>,
     /// Whether the result is signed.
@@ -179,6 +182,8 @@ fn reseal(
     let model = structure.locate()?;
     let mut draft = Draft::parse(protected.artifact.manifest_bytes()).map_err(rule)?;
     draft.claims.extend(options.claims.clone());
+    let of_policy = options.policy.as_ref().and_then(Policy::lock);
+    draft.lock = options.lock.or(of_policy).unwrap_or(draft.lock);
     let (manifest_bytes, mut report) = match &options.policy {
         None => {
             let report = examine(path, &model, old)?;
@@ -199,7 +204,7 @@ fn reseal(
                 |model, wanted| score_protected(unlocked, &structure, model, wanted, progress),
             )?;
             draft.tensors = planned.take_tensors(path)?;
-            draft.set_tiers(tier_names(policy));
+            draft.tiers = tier_names(policy);
             if old.original.is_some() {
                 planned.original_files = old.original_files();
             }
@@ -208,6 +213,7 @@ fn reseal(
             (manifest_bytes, planned.into_report(tensors)?)
         }
     };
+    report.locked = draft.lock;
     report.claims = draft.claims;
     let sealing = Sealing {
         plaintext: Plaintext::Sealed(unlocked, &structure),

@@ -244,7 +244,7 @@ fn whole_elements(span: Span, width: u64, start: u64, end: u64) -> Range<u64> {
 
 /// Bytes of an element that changes places: of elements of less than a byte, the byte that they are in.
 fn width(tensor: &Tensor) -> usize {
-    match tensor.element_bits {
+    match tensor.data_type.bits() {
         bits @ (8 | 16 | 32 | 64 | 128) => bits as usize / 8,
         _ => 1,
     }
@@ -252,17 +252,7 @@ fn width(tensor: &Tensor) -> usize {
 
 /// The bits of an element that are encrypted, as often as 8 bytes have it.
 fn mask_of(tensor: Option<&Tensor>) -> [u8; 8] {
-    let Some(tensor) = tensor.filter(|tensor| tensor.mode == Mode::Mask) else {
-        return [0xFF; 8];
-    };
-    let twice = |mask: u32| u64::from(mask) << 32 | u64::from(mask);
-    let often = |mask: u16| twice(u32::from(mask) << 16 | u32::from(mask));
-    let mask = match &*tensor.data_type {
-        "FLOAT" => twice(0x807F_FFFF),
-        "FLOAT16" => often(0x83FF),
-        "BFLOAT16" => often(0x807F),
-        // DOUBLE: the rules allow no other.
-        _ => 0x800F_FFFF_FFFF_FFFF,
-    };
-    mask.to_le_bytes()
+    let masked = tensor.filter(|tensor| tensor.mode == Mode::Mask);
+    let mask = masked.and_then(|tensor| tensor.data_type.mask());
+    mask.unwrap_or(u64::MAX).to_le_bytes()
 }

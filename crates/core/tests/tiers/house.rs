@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use onnxseal_core::manifest::Tensor;
 use onnxseal_core::{
     Access, Edition, Error, Flush, Identities, Manifest, OpenedModel, OutputOptions, Policy,
     ProtectOptions, Recipients, Silent, TierRecipients, generate_identity, open, protect,
@@ -142,7 +143,9 @@ pub struct Sealed {
     pub tags: Vec<u8>,
     pub macs: Vec<u8>,
     pub signature: Option<String>,
-    pub key: String,
+    /// The wrapped keys, by tier.
+    pub keys: Vec<(usize, String)>,
+    pub is_locked: bool,
 }
 
 impl Sealed {
@@ -156,7 +159,11 @@ impl Sealed {
             tags: STANDARD.decode(value(tail::TAGS)).unwrap(),
             macs: STANDARD.decode(value(tail::MAC)).unwrap(),
             signature: tail.value(tail::SIG).map(str::to_owned),
-            key: value(tail::KEY),
+            keys: (1..)
+                .zip(tail::KEYS)
+                .filter_map(|(tier, key)| Some((tier, tail.value(key)?.to_owned())))
+                .collect(),
+            is_locked: tail.is_locked,
         }
     }
 
@@ -167,13 +174,11 @@ impl Sealed {
             (tail::TAGS, tags.as_bytes()),
             (tail::MAC, macs.as_bytes()),
         ];
-        entries.extend(
-            self.signature
-                .as_ref()
-                .map(|text| (tail::SIG, text.as_bytes())),
-        );
-        entries.push((tail::KEY, self.key.as_bytes()));
-        [&self.model[..], &tail::encode(&entries)].concat()
+        let signature = self.signature.iter();
+        entries.extend(signature.map(|text| (tail::SIG, text.as_bytes())));
+        let keys = self.keys.iter();
+        entries.extend(keys.map(|(tier, key)| (tail::KEYS[tier - 1], key.as_bytes())));
+        [&self.model[..], &tail::encode(&entries, self.is_locked)].concat()
     }
 
     pub fn write(&self, path: &Path) {
@@ -184,38 +189,48 @@ impl Sealed {
         Manifest::parse(&self.manifest).unwrap()
     }
 
-    /// The wrapped keys, by tier.
-    pub fn parts(&self) -> Vec<(usize, String)> {
-        let mut parts: Vec<(usize, String)> = Vec::new();
-        for line in self.key.split_inclusive('\n') {
-            match line.strip_prefix("tier ") {
-                Some(tier) => parts.push((tier.trim_end().parse().unwrap(), String::new())),
-                None => parts.last_mut().unwrap().1 += line,
-            }
-        }
-        parts
-    }
-
-    pub fn part(&self, tier: usize) -> String {
-        let parts = self.parts();
-        let part = parts.into_iter().find(|(of, _)| *of == tier);
-        part.unwrap().1
-    }
-
-    pub fn set_parts(&mut self, parts: &[(usize, String)]) {
-        let text = parts.iter();
-        let text = text.map(|(tier, part)| format!("tier {tier}\n{part}"));
-        self.key = text.collect();
+    /// The wrapped key of `tier`.
+    pub fn part(&self, tier: usize) -> &str {
+        let part = self.keys.iter().find(|(of, _)| *of == tier);
+        &part.unwrap().1
     }
 
     /// Replaces the wrapped key of `tier`.
     pub fn set_part(&mut self, tier: usize, wrapped: &str) {
-        let mut parts = self.parts();
-        parts.retain(|(of, _)| *of != tier);
-        parts.push((tier, wrapped.to_owned()));
-        parts.sort();
-        self.set_parts(&parts);
+        self.keys.retain(|(of, _)| *of != tier);
+        self.keys.push((tier, wrapped.to_owned()));
+        self.keys.sort();
     }
+}
+
+/// The runs of each tier's targets, as the manifest writes them.
+fn runs_of(tensor: &Tensor) -> Vec<Vec<u64>> {
+    let texts = serde_json::to_value(&tensor.targets).unwrap();
+    let texts = texts.as_array().unwrap().iter();
+    let numbers = texts.map(|text| {
+        let bytes = STANDARD.decode(text.as_str().unwrap()).unwrap();
+        let of_number = bytes.split_inclusive(|byte| byte >> 7 == 0);
+        let number = |bytes: &[u8]| {
+            let groups = bytes.iter().rev();
+            groups.fold(0, |number, byte| number << 7 | u64::from(byte & 0x7F))
+        };
+        of_number.map(number).collect()
+    });
+    numbers.collect()
+}
+
+/// Runs as a manifest writes them.
+pub fn text_of(runs: &[u64]) -> String {
+    let mut bytes = Vec::new();
+    for &number in runs {
+        let mut rest = number;
+        while rest >= 0x80 {
+            bytes.push(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        bytes.push(rest as u8);
+    }
+    STANDARD.encode(bytes)
 }
 
 /// The tier of every byte of each file, where it is a target, and its tensor: told element by element.
@@ -223,23 +238,20 @@ pub fn tiers_of(manifest: &Manifest) -> Vec<Vec<Option<(u8, usize)>>> {
     let files = manifest.files().iter();
     let mut tiers: Vec<_> = files.map(|file| vec![None; file.bytes as usize]).collect();
     for (index, tensor) in manifest.tensors().iter().enumerate() {
-        let mut of_units = vec![None; tensor.n as usize];
-        let mut at = 0;
-        let mut runs = tensor
-            .tier
-            .iter()
-            .flat_map(|(tier, n)| (0..n).map(move |_| tier));
-        for run in tensor.targets.chunks(2) {
-            at += run[0];
-            for _ in 0..run[1] {
-                of_units[at as usize] = runs.next();
-                assert!(of_units[at as usize].is_some(), "a target of no tier");
-                at += 1;
+        let n_elements: u64 = tensor.dims.iter().product();
+        let mut of_units = vec![None; n_elements.div_ceil(tensor.unit) as usize];
+        for (tier, runs) in (1..).zip(runs_of(tensor)) {
+            let mut at = 0;
+            for run in runs.chunks(2) {
+                at += run[0];
+                for _ in 0..run[1] {
+                    let before = of_units[at as usize].replace(tier);
+                    assert_eq!(before, None, "a target of two tiers");
+                    at += 1;
+                }
             }
         }
-        assert_eq!(runs.next(), None);
-        let n_elements: u64 = tensor.dims.iter().product();
-        let bits = u64::from(tensor.element_bits);
+        let bits = u64::from(tensor.data_type.bits());
         for element in 0..n_elements {
             let Some(tier) = of_units[(element / tensor.unit) as usize] else {
                 continue;

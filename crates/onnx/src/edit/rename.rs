@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use crate::edit::draft::{Draft, length_of};
 use crate::edit::edits::{Builder, Edits};
+use crate::entry::entry;
 use crate::error::Error;
 use crate::external;
-use crate::locate::entry;
 use crate::model::Span;
 use crate::schema::{self, Kind};
 use crate::wire::{Message, Value, put_varint};

@@ -62,7 +62,7 @@ pub fn forge(lab: &Lab, sample: &Sample, folder: &str) -> PathBuf {
         format!(r#"{{"path":"{path}","bytes":{bytes}}}"#)
     });
     let manifest = format!(
-        r#"{{"format":1,"suite":"AES-256-GCM/HKDF-SHA256","chunk":65536,"tiers":1,"files":[{}],"claims":{{}},"tensors":[]}}"#,
+        r#"{{"format":1,"suite":"AES-256-GCM/HKDF-SHA256","chunk":65536,"lock":true,"tiers":[],"files":[{}],"claims":{{}},"tensors":[]}}"#,
         described.collect::<Vec<_>>().join(",")
     );
     let data_key = DataKey::generate().unwrap();
@@ -77,12 +77,13 @@ pub fn forge(lab: &Lab, sample: &Sample, folder: &str) -> PathBuf {
         }
     }
     let (tags_text, mac_text) = (text(&tags), text(&keys.mac(&tags)));
-    let tail = tail::encode(&[
+    let entries = [
         (tail::MANIFEST, manifest.as_bytes()),
         (tail::TAGS, tags_text.as_bytes()),
         (tail::MAC, mac_text.as_bytes()),
-        (tail::KEY, wrapped.as_bytes()),
-    ]);
+        (tail::KEYS[0], wrapped.as_bytes()),
+    ];
+    let tail = tail::encode(&entries, true);
     let model = [&sample.model[..], &tail].concat();
     let files = sample.files.clone();
     lab.write(

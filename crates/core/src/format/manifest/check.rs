@@ -6,18 +6,16 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use onnxseal_onnx::edit::{Edits, Texts};
 use onnxseal_onnx::model::Span;
-use onnxseal_onnx::proto::tensor_proto::DataType;
-use onnxseal_onnx::{element_bits, excerpt, external};
+use onnxseal_onnx::{excerpt, external};
 
-use super::targets::Form;
 use super::{
-    Draft, FORMAT, FORMAT_COMPACT, FORMAT_RENAMED, FORMAT_TIERS, File, Mode, Original,
-    OriginalDraft, SUITE, Tensor, unknown_format,
+    Draft, FORMAT, File, Mode, Original, OriginalDraft, SUITE, Tensor, unknown_format,
+    unknown_suite,
 };
 use crate::format::tiers::is_tier_name;
 
 /// The largest integer that every JSON reader keeps exactly.
-const MAX_INTEGER: u64 = (1 << 53) - 1;
+pub(super) const MAX_INTEGER: u64 = (1 << 53) - 1;
 
 /// The most files that a model may have.
 const MAX_FILES: usize = 1 << 16;
@@ -38,41 +36,16 @@ const MAX_GROWTH: u64 = 1 << 26;
 const MAX_SPANS: u64 = 1 << 24;
 
 /// The most tiers that a model may have.
-const MAX_TIERS: usize = 16;
+pub(super) const MAX_TIERS: usize = 16;
 
 impl Draft {
     /// Checks all rules but those for `original`. The error says which rule is broken.
     pub(super) fn check(&self) -> Result<(), String> {
-        match (self.format, &self.original) {
-            (FORMAT, None) | (FORMAT_RENAMED, Some(_)) | (FORMAT_COMPACT | FORMAT_TIERS, _) => {}
-            (FORMAT | FORMAT_RENAMED, _) => {
-                return Err(format!(
-                    "format version {} and a member original do not go together: it is for version {FORMAT_RENAMED} and later",
-                    self.format
-                ));
-            }
-            (format, _) => return Err(unknown_format(format)),
-        }
-        let form = match self.format {
-            FORMAT_COMPACT | FORMAT_TIERS => Form::Compact,
-            _ => Form::Numbers,
-        };
-        if let Some(tensor) = self
-            .tensors
-            .iter()
-            .find(|tensor| tensor.targets.form() != form)
-        {
-            return Err(format!(
-                "tensor {:?}: format version {} has targets of the other form",
-                excerpt(&tensor.name),
-                self.format
-            ));
+        if self.format != FORMAT {
+            return Err(unknown_format(self.format));
         }
         if self.suite != SUITE {
-            return Err(format!(
-                "suite {:?} (this program reads {SUITE})",
-                excerpt(&self.suite)
-            ));
+            return Err(unknown_suite(&self.suite));
         }
         if !self.chunk.is_power_of_two() || !(1 << 16..=1 << 24).contains(&self.chunk) {
             return Err(format!("chunk size {}", self.chunk));
@@ -87,16 +60,14 @@ impl Draft {
             tensor
                 .check(self)
                 .map_err(|why| format!("tensor {:?}: {why}", excerpt(&tensor.name)))?;
-            // A run of targets is cut where its tier changes.
             n_spans = n_spans.saturating_add(tensor.n_spans());
-            n_spans = n_spans.saturating_add(tensor.tier.numbers().len() as u64 / 2);
         }
         if n_spans > MAX_SPANS {
             return Err(format!(
                 "{n_spans} separate runs of target bytes (limit {MAX_SPANS})"
             ));
         }
-        match self.tiers {
+        match self.n_tiers() {
             1 => Ok(()),
             _ => self.check_disjoint(),
         }
@@ -104,32 +75,14 @@ impl Draft {
 
     /// Checks the number of tiers and their names.
     fn check_tiers(&self) -> Result<(), String> {
-        let names = match (self.format, &self.tier_names) {
-            (FORMAT_TIERS, Some(names)) => names,
-            (FORMAT_TIERS, None) => return Err("tier_names are missing".into()),
-            (_, Some(_)) => {
-                return Err(format!(
-                    "format version {} has no tier_names: they are for version {FORMAT_TIERS}",
-                    self.format
-                ));
-            }
-            (_, None) if self.tiers == 1 => return Ok(()),
-            (_, None) => {
-                return Err(format!(
-                    "{} tiers in format version {}",
-                    self.tiers, self.format
-                ));
-            }
-        };
-        if !(2..=MAX_TIERS).contains(&names.len()) || names.len() != usize::from(self.tiers) {
+        if self.tiers.len() == 1 || self.tiers.len() > MAX_TIERS {
             return Err(format!(
-                "{} names for {} tiers, of which there are 2 to {MAX_TIERS}",
-                names.len(),
-                self.tiers
+                "{} names of tiers, where there are none or 2 to {MAX_TIERS}",
+                self.tiers.len()
             ));
         }
         let mut seen = HashSet::new();
-        let mut names = names.iter();
+        let mut names = self.tiers.iter();
         match names.find(|name| !is_tier_name(name) || !seen.insert(*name)) {
             Some(name) => Err(format!("tier name {:?}", excerpt(name))),
             None => Ok(()),
@@ -239,12 +192,7 @@ impl Draft {
         let of_original = self.original.as_ref().map_or(0, |original| original.bytes);
         let total = self.files.iter().fold(of_original, sum);
         let of_tensor = |t: &Tensor| {
-            let numbers = t
-                .dims
-                .iter()
-                .chain(&*t.targets)
-                .chain(t.tier.numbers())
-                .chain([&t.offset, &t.unit, &t.n]);
+            let numbers = t.dims.iter().chain([&t.offset, &t.unit]);
             numbers.copied().max().unwrap_or(0)
         };
         let largest = self
@@ -298,7 +246,7 @@ fn check_paths<'a>(paths: impl Iterator<Item = &'a String>) -> Result<(), String
 impl Tensor {
     /// Bytes from the start of the first element to the end of the last.
     fn width(&self) -> Option<u64> {
-        let (elements, bits) = (self.elements()?, u64::from(self.element_bits));
+        let (elements, bits) = (self.elements()?, u64::from(self.data_type.bits()));
         match self.stride {
             None => elements.checked_mul(bits).map(|bits| bits.div_ceil(8)),
             Some(stride) => (elements.saturating_sub(1))
@@ -308,37 +256,21 @@ impl Tensor {
     }
 
     fn check(&self, manifest: &Draft) -> Result<(), String> {
-        let elements = self
-            .elements()
-            .filter(|&n| n <= MAX_INTEGER)
-            .ok_or("dims overflow")?;
-        let width = DataType::from_str_name(&self.data_type).and_then(element_bits);
-        if width != Some(self.element_bits) {
-            return Err(format!(
-                "element_bits {} of data_type {:?}",
-                self.element_bits,
-                excerpt(&self.data_type)
-            ));
+        if self.elements().is_none_or(|n| n > MAX_INTEGER) {
+            return Err("dims overflow".into());
         }
-        let bits = u64::from(self.element_bits);
+        let bits = self.data_type.bits();
         // A unit is whole bytes, so that no byte has bits of two subsequences.
-        let units = self
-            .unit
-            .checked_mul(bits)
-            .filter(|&unit| unit > 0 && unit % 8 == 0);
-        if units.is_none() || self.n != elements.div_ceil(self.unit.max(1)) {
-            return Err(format!(
-                "unit {} and n {} do not fit {elements} elements",
-                self.unit, self.n
-            ));
+        let unit = self.unit.checked_mul(bits.into());
+        if unit.is_none_or(|unit| unit == 0 || unit % 8 > 0) {
+            return Err(format!("unit of {} elements is not whole bytes", self.unit));
         }
         if let Some(stride) = self.stride
-            && (self.element_bits < 8 || stride <= self.element_bits / 8)
+            && (bits < 8 || stride <= bits / 8)
         {
             return Err(format!("stride {stride} is not more than an element"));
         }
-        self.check_targets()?;
-        self.check_tiers(manifest.tiers)?;
+        self.check_targets(manifest.n_tiers())?;
         let file = manifest
             .files
             .get(self.file as usize)
@@ -355,49 +287,32 @@ impl Tensor {
         Ok(())
     }
 
-    /// Checks what only models with tiers have.
-    fn check_tiers(&self, tiers: u8) -> Result<(), String> {
-        if tiers == 1 {
-            return match self.tier.is_empty() && self.mode == Mode::Bytes && self.fill.is_zero() {
+    /// Checks the targets of each tier, and how those above the first are encrypted.
+    fn check_targets(&self, n_tiers: usize) -> Result<(), String> {
+        if usize::from(self.targets.n_tiers()) != n_tiers {
+            let n = self.targets.n_tiers();
+            return Err(format!("targets of {n} tiers in a model of {n_tiers}"));
+        }
+        let end: u64 = self.targets.iter().sum();
+        if self.targets.is_empty() || end > self.n() {
+            return Err(format!("targets reach subsequence {end} of {}", self.n()));
+        }
+        if n_tiers == 1 {
+            return match self.mode == Mode::Bytes && self.fill.is_zero() {
                 true => Ok(()),
-                false => Err("a tier, mode or fill of a model with tiers".into()),
+                false => Err("a mode or fill in a model of one edition".into()),
             };
         }
-        self.tier.check(self.n_targets(), tiers)?;
-        let is_float = matches!(
-            &*self.data_type,
-            "FLOAT" | "FLOAT16" | "BFLOAT16" | "DOUBLE"
-        );
-        if self.mode == Mode::Mask && !is_float {
-            return Err(format!("mode mask of {:?}", excerpt(&self.data_type)));
+        if self.mode == Mode::Mask && self.data_type.mask().is_none() {
+            return Err(format!("mode mask of {}", self.data_type.name()));
         }
-        let width = match self.element_bits {
+        let width = match self.data_type.bits() {
             bits @ (2 | 4 | 8..) => (bits / 8).max(1) as usize,
             _ => 0,
         };
         match self.fill.is_zero() || self.fill.bytes().len() == width {
             true => Ok(()),
             false => Err(format!("fill of {} bytes", self.fill.bytes().len())),
-        }
-    }
-
-    fn check_targets(&self) -> Result<(), String> {
-        if self.targets.is_empty() || !self.targets.len().is_multiple_of(2) {
-            return Err("targets are not runs of skip and take".into());
-        }
-        let mut end = 0u64;
-        for (i, run) in self.targets.chunks_exact(2).enumerate() {
-            if (run[0] == 0 && i > 0) || run[1] == 0 {
-                return Err("targets have an empty run".into());
-            }
-            end = run
-                .iter()
-                .try_fold(end, |end, &n| end.checked_add(n))
-                .ok_or("targets overflow")?;
-        }
-        match end > self.n {
-            true => Err(format!("targets reach subsequence {end} of {}", self.n)),
-            false => Ok(()),
         }
     }
 }

@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
+use onnxseal_onnx::excerpt;
+use onnxseal_onnx::proto::tensor_proto::DataType;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::check::MAX_TEXTS;
 use super::targets::Targets;
-use super::{Draft, File, Mode, Operator, OriginalDraft, Tensor};
-use crate::format::tiers::{Fill, TierRuns};
+use super::{Draft, ElementType, File, Mode, Operator, OriginalDraft, Tensor};
+use crate::format::tiers::Fill;
 
 /// The most claims that a manifest may make.
 const MAX_CLAIMS: usize = 1 << 16;
@@ -41,20 +43,18 @@ struct OperatorMembers {
 struct TensorMembers {
     name: String,
     at: String,
-    data_type: Cow<'static, str>,
+    data_type: ElementType,
     dims: Vec<u64>,
     #[serde(deserialize_with = "objects")]
     operators: Vec<Operator>,
-    mode: Mode,
-    tier: TierRuns,
     file: u32,
     offset: u64,
-    element_bits: u32,
     #[serde(default, deserialize_with = "present")]
     stride: Option<u32>,
     unit: u64,
-    n: u64,
     targets: Targets,
+    #[serde(default)]
+    mode: Mode,
     #[serde(default)]
     fill: Fill,
 }
@@ -109,14 +109,7 @@ pub(super) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
     u32::deserialize(deserializer).map(Some)
 }
 
-/// The same for a member that is an array of strings.
-pub(super) fn names<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Vec<String>>, D::Error> {
-    Vec::deserialize(deserializer).map(Some)
-}
-
-/// The same for a member that is an object.
+/// Reads an object that may be absent, but not `null`.
 pub(super) fn original<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<OriginalDraft>, D::Error> {
@@ -174,16 +167,23 @@ pub(super) fn claims<'de, D: Deserializer<'de>>(
 }
 
 impl<'de> Deserialize<'de> for Mode {
-    /// Reads a string. A derived enum is read from `{"bytes": null}` as well.
+    /// Reads a string. A derived enum is read from `{"mask": null}` as well. `bytes` is not written.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match &*String::deserialize(deserializer)? {
-            "bytes" => Ok(Mode::Bytes),
             "mask" => Ok(Mode::Mask),
             "shuffle" => Ok(Mode::Shuffle),
-            other => Err(D::Error::unknown_variant(
-                other,
-                &["bytes", "mask", "shuffle"],
-            )),
+            other => Err(D::Error::unknown_variant(other, &["mask", "shuffle"])),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for ElementType {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let found = DataType::from_str_name(&name).and_then(ElementType::of);
+        found.ok_or_else(|| {
+            let name = excerpt(&name);
+            D::Error::custom(format_args!("data_type {name:?} has no width"))
+        })
     }
 }

@@ -1,49 +1,58 @@
-//! Which subsequences of a tensor are encrypted, and the two ways in which a manifest writes them: as an
-//! array of numbers, or where there are many, as base64 of bytes.
+//! Which subsequences of a tensor are encrypted, and for which tier. A manifest has a string for each tier.
 
 use std::ops::Deref;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::{Error, SeqAccess, Visitor};
+use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Bits of a number that a byte of the compact form has.
+use super::check::{MAX_INTEGER, MAX_TIERS};
+
+/// Bits of a number that a byte of LEB128 has.
 const BITS: u32 = 7;
 
-/// The encrypted subsequences, as runs: `[skip, take, skip, take, ...]`.
+/// The encrypted subsequences of a tensor.
+///
+/// It derefs to those of all tiers together, as runs: `[skip, take, skip, take, ...]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Targets {
     runs: Vec<u64>,
-    form: Form,
+    /// Whose they are, in ascending order. Neighbours differ in their tier. Empty if there is one tier.
+    tiers: Vec<TierRun>,
+    n_tiers: u8,
 }
 
-/// How a manifest writes targets.
+/// A number of targets, one after the other, of one tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
-    /// An array of numbers.
-    Numbers,
-    /// Base64 of the numbers in LEB128 (DWARF 5, section 7.6): 7 bits a byte, the lowest first, with the
-    /// highest bit set in all bytes but a number's last.
-    Compact,
+pub(crate) struct TierRun {
+    /// From 1.
+    pub(crate) tier: u8,
+    pub(crate) take: u64,
 }
 
 impl Targets {
-    /// Targets as runs.
+    /// The targets in `runs`, in a model of `n_tiers` tiers, of which `tiers` says whose they are. With one
+    /// tier there are no `tiers`.
     #[cfg(feature = "protect")]
-    pub(crate) fn new(runs: Vec<u64>) -> Targets {
-        let form = Form::Numbers;
-        Targets { runs, form }
+    pub(crate) fn new(runs: Vec<u64>, tiers: Vec<TierRun>, n_tiers: u8) -> Targets {
+        Targets {
+            runs,
+            tiers,
+            n_tiers,
+        }
     }
 
-    /// Numbers in the compact form.
-    pub(crate) fn compact(numbers: &[u64]) -> String {
-        STANDARD.encode(encode(numbers))
+    /// The number of tiers of the model.
+    pub(crate) fn n_tiers(&self) -> u8 {
+        self.n_tiers
     }
 
-    /// The numbers of [`Targets::compact`]; `None` if `text` is not exactly that.
-    pub(crate) fn from_compact(text: &str) -> Option<Vec<u64>> {
-        decode(&STANDARD.decode(text).ok()?)
+    /// The highest tier that has one of them.
+    #[cfg(feature = "protect")]
+    pub(crate) fn highest_tier(&self) -> u8 {
+        self.tiers.iter().map(|run| run.tier).max().unwrap_or(1)
     }
 
     /// The runs.
@@ -52,13 +61,104 @@ impl Targets {
         self.runs
     }
 
-    pub(crate) fn form(&self) -> Form {
-        self.form
+    /// The runs as `(first, count)`.
+    pub(super) fn runs(&self) -> impl Iterator<Item = (u64, u64)> {
+        let (runs, _) = self.runs.as_chunks::<2>();
+        let mut next = 0u64;
+        runs.iter().map(move |&[skip, take]| {
+            let first = next.saturating_add(skip);
+            next = first.saturating_add(take);
+            (first, take)
+        })
     }
 
-    #[cfg(feature = "protect")]
-    pub(crate) fn set_form(&mut self, form: Form) {
-        self.form = form;
+    /// Calls `take` with each run as `(first, count)` and its tier, cut where the tier changes.
+    pub(super) fn by_tier(&self, mut take: impl FnMut((u64, u64), u8)) {
+        let mut tiers = self.tiers.iter().copied();
+        let only = TierRun {
+            tier: 1,
+            take: u64::MAX,
+        };
+        let mut now = tiers.next().unwrap_or(only);
+        for (mut first, mut left) in self.runs() {
+            while left > 0 {
+                if now.take == 0 {
+                    // Takes add up to the number of targets.
+                    let Some(next) = tiers.next() else { return };
+                    now = next;
+                }
+                let n = now.take.min(left);
+                take((first, n), now.tier);
+                (first, left, now.take) = (first + n, left - n, now.take - n);
+            }
+        }
+    }
+
+    /// How often [`Targets::by_tier`] calls: the number of runs in all strings together.
+    pub(super) fn n_runs(&self) -> u64 {
+        let mut n = 0;
+        match self.n_tiers {
+            1 => n = self.runs.len() as u64 / 2,
+            _ => self.by_tier(|_, _| n += 1),
+        }
+        n
+    }
+
+    /// The string of a tier.
+    fn text(&self, tier: u8) -> String {
+        if self.n_tiers == 1 {
+            return STANDARD.encode(encode(&self.runs));
+        }
+        let (mut numbers, mut end) = (Vec::new(), 0);
+        self.by_tier(|(first, count), of| {
+            if of == tier {
+                numbers.extend([first - end, count]);
+                end = first + count;
+            }
+        });
+        STANDARD.encode(encode(&numbers))
+    }
+
+    /// The targets in these runs, one list for each tier, the least first.
+    fn of_tiers(mut lists: Vec<Vec<u64>>) -> Result<Targets, &'static str> {
+        let n_tiers = lists.len() as u8;
+        if let [only] = &mut lists[..] {
+            let runs = std::mem::take(only);
+            return Ok(Targets {
+                runs,
+                tiers: Vec::new(),
+                n_tiers,
+            });
+        }
+        let mut all = Vec::new();
+        for (tier, numbers) in (1..).zip(&lists) {
+            let mut end = 0;
+            for [skip, take] in numbers.as_chunks::<2>().0 {
+                all.push((end + skip, *take, tier));
+                end += skip + take;
+            }
+        }
+        all.sort_unstable();
+        let (mut runs, mut tiers, mut end): (Vec<u64>, Vec<TierRun>, u64) = Default::default();
+        for (first, take, tier) in all {
+            let skip = first
+                .checked_sub(end)
+                .ok_or("targets of two tiers are the same")?;
+            match runs.last_mut() {
+                Some(before) if skip == 0 => *before += take,
+                _ => runs.extend([skip, take]),
+            }
+            match tiers.last_mut() {
+                Some(before) if before.tier == tier => before.take += take,
+                _ => tiers.push(TierRun { tier, take }),
+            }
+            end = first + take;
+        }
+        Ok(Targets {
+            runs,
+            tiers,
+            n_tiers,
+        })
     }
 }
 
@@ -72,43 +172,58 @@ impl Deref for Targets {
 
 impl Serialize for Targets {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.form {
-            Form::Numbers => self.runs.serialize(serializer),
-            Form::Compact => serializer.serialize_str(&Targets::compact(&self.runs)),
-        }
+        let mut array = serializer.serialize_seq(Some(self.n_tiers.into()))?;
+        (1..=self.n_tiers).try_for_each(|tier| array.serialize_element(&self.text(tier)))?;
+        array.end()
     }
 }
 
 impl<'de> Deserialize<'de> for Targets {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Targets, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
+        struct Texts;
+        impl<'de> Visitor<'de> for Texts {
             type Value = Targets;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an array of numbers or a string of base64")
+                f.write_str("an array with a string of base64 for each tier")
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Targets, A::Error> {
-                let mut runs = Vec::new();
-                while let Some(number) = array.next_element()? {
-                    runs.push(number);
+                let mut lists = Vec::with_capacity(1);
+                while let Some(text) = array.next_element::<String>()? {
+                    if lists.len() == MAX_TIERS {
+                        return Err(A::Error::custom("targets of too many tiers"));
+                    }
+                    lists.push(runs(&text).map_err(A::Error::custom)?);
                 }
-                let form = Form::Numbers;
-                Ok(Targets { runs, form })
-            }
-            fn visit_str<E: Error>(self, text: &str) -> Result<Targets, E> {
-                let runs = Targets::from_compact(text);
-                let runs = runs.ok_or_else(|| E::custom("targets are not base64 of LEB128"))?;
-                let form = Form::Compact;
-                Ok(Targets { runs, form })
+                Targets::of_tiers(lists).map_err(A::Error::custom)
             }
         }
-        deserializer.deserialize_any(Either)
+        deserializer.deserialize_seq(Texts)
     }
 }
 
-fn encode(runs: &[u64]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(runs.len() * 2);
-    for &number in runs {
+/// The runs in the string of a tier, `[skip, take, ...]`: none is empty, no two touch, and their sum is an
+/// integer that every JSON reader keeps exactly.
+fn runs(text: &str) -> Result<Vec<u64>, &'static str> {
+    let numbers = STANDARD.decode(text).ok().and_then(|bytes| decode(&bytes));
+    let numbers = numbers.ok_or("targets are not base64 of LEB128")?;
+    if !numbers.len().is_multiple_of(2) {
+        return Err("targets are not runs of skip and take");
+    }
+    if numbers.iter().skip(1).any(|&number| number == 0) {
+        return Err("targets have an empty run");
+    }
+    let mut sum = numbers.iter();
+    match sum.try_fold(0u64, |sum, &number| sum.checked_add(number)) {
+        Some(..=MAX_INTEGER) => Ok(numbers),
+        _ => Err("targets overflow"),
+    }
+}
+
+/// Numbers in LEB128 (DWARF 5, section 7.6): 7 bits a byte, the lowest first, with the highest bit set in
+/// all bytes but a number's last.
+fn encode(numbers: &[u64]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(numbers.len() * 2);
+    for &number in numbers {
         let mut rest = number;
         while rest >> BITS > 0 {
             bytes.push(rest as u8 | 1 << BITS);
@@ -170,23 +285,46 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_are_read_and_kept() {
-        let numbers: Targets = serde_json::from_str("[0,1,200,1]").unwrap();
-        let compact: Targets = serde_json::from_str("\"AAHIAQE=\"").unwrap();
-        assert_eq!((&*numbers, numbers.form()), (&*compact, Form::Numbers));
-        assert_eq!(serde_json::to_string(&compact).unwrap(), "\"AAHIAQE=\"");
-        assert_eq!(serde_json::to_string(&numbers).unwrap(), "[0,1,200,1]");
+    fn targets_of_one_tier_are_one_string() {
+        let targets: Targets = serde_json::from_str("[\"AAHIAQE=\"]").unwrap();
+        assert_eq!(*targets, [0, 1, 200, 1]);
+        assert_eq!((targets.n_tiers(), targets.n_runs()), (1, 2));
+        assert_eq!(serde_json::to_string(&targets).unwrap(), "[\"AAHIAQE=\"]");
         for wrong in [
-            "\"AAHIAQE\"",
-            "\"AAHIAQF=\"",
-            "\"gA==\"",
+            "[\"AAHIAQE\"]",
+            "[\"AAHIAQF=\"]",
+            "[\"gA==\"]",
+            "[\"A A=\"]",
+            // An odd number of numbers, an empty take, an empty skip, a sum of 2^53.
+            "[\"AA==\"]",
+            "[\"AAA=\"]",
+            "[\"AAEAAQ==\"]",
+            "[\"Af////////8P\"]",
+            "\"AAHIAQE=\"",
+            "[0,1,200,1]",
+            "[null]",
             "null",
             "{}",
-            "[1.0]",
-            "[-1]",
-            "\"A A=\"",
         ] {
             assert!(serde_json::from_str::<Targets>(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn every_tier_has_a_string() {
+        // Tier 1: 0 and 2; tier 2: 1 and 5; tier 3: none.
+        let text = "[\"AAEBAQ==\",\"AQEDAQ==\",\"\"]";
+        let targets: Targets = serde_json::from_str(text).unwrap();
+        assert_eq!(*targets, [0, 3, 2, 1]);
+        assert_eq!((targets.n_tiers(), targets.n_runs()), (3, 4));
+        let mut pieces = Vec::new();
+        targets.by_tier(|run, tier| pieces.push((run, tier)));
+        assert_eq!(pieces, [((0, 1), 1), ((1, 1), 2), ((2, 1), 1), ((5, 1), 2)]);
+        assert_eq!(serde_json::to_string(&targets).unwrap(), text);
+        // Target 1 of two tiers.
+        let twice = "[\"AAI=\",\"AQE=\"]";
+        assert!(serde_json::from_str::<Targets>(twice).is_err());
+        let too_many = format!("[{}\"\"]", "\"\",".repeat(MAX_TIERS));
+        assert!(serde_json::from_str::<Targets>(&too_many).is_err());
     }
 }

@@ -6,10 +6,11 @@ use std::borrow::Cow;
 use onnxseal_onnx::model::Span;
 #[cfg(feature = "protect")]
 use onnxseal_onnx::model::{self, Payload};
-use serde::Serialize;
+use onnxseal_onnx::proto::tensor_proto::DataType;
+use serde::{Serialize, Serializer};
 
 use super::targets::Targets;
-use crate::format::tiers::{Fill, TierRuns};
+use crate::format::tiers::Fill;
 
 /// One tensor of which some part is encrypted. Only a [`Manifest`](super::Manifest) has one.
 #[derive(Clone, Debug, Serialize)]
@@ -19,31 +20,26 @@ pub struct Tensor {
     pub name: String,
     /// The tensor's protobuf path in `ModelProto`.
     pub at: String,
-    /// Name of the element type in `TensorProto.DataType`.
-    pub data_type: Cow<'static, str>,
+    /// Element type.
+    pub data_type: ElementType,
     /// Shape.
     pub dims: Vec<u64>,
     /// The nodes that consume it. It was planned for the first.
     pub operators: Vec<Operator>,
-    /// How the targets are encrypted.
-    pub mode: Mode,
-    /// The tiers whose keys open them.
-    pub tier: TierRuns,
-    /// Index into [`Manifest::files`].
+    /// Index into [`Manifest::files`](super::Manifest::files).
     pub file: u32,
     /// Offset of the first element in bytes.
     pub offset: u64,
-    /// Bits of one element.
-    pub element_bits: u32,
     /// Bytes from the start of one element to the start of the next, if they do not touch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stride: Option<u32>,
     /// Elements in a subsequence.
     pub unit: u64,
-    /// Number of subsequences.
-    pub n: u64,
-    /// The encrypted subsequences: `[skip, take, skip, take, ...]`.
+    /// The encrypted subsequences.
     pub targets: Targets,
+    /// How the targets of tiers above the first are encrypted.
+    #[serde(skip_serializing_if = "Mode::is_bytes")]
+    pub mode: Mode,
     /// What stands in place of an element that a tier lacks.
     #[serde(skip_serializing_if = "Fill::is_zero")]
     pub fill: Fill,
@@ -58,16 +54,65 @@ pub struct Operator {
     pub node: String,
 }
 
-/// How targets are encrypted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// An element type whose elements have a width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ElementType {
+    data_type: DataType,
+    bits: u32,
+}
+
+impl ElementType {
+    /// The type `data_type`; `None` for strings and the like.
+    pub fn of(data_type: DataType) -> Option<ElementType> {
+        let bits = onnxseal_onnx::element_bits(data_type)?;
+        Some(ElementType { data_type, bits })
+    }
+
+    /// Its name in `TensorProto.DataType`.
+    pub fn name(self) -> &'static str {
+        self.data_type.as_str_name()
+    }
+
+    /// Bits of one element.
+    pub fn bits(self) -> u32 {
+        self.bits
+    }
+
+    /// Sign and mantissa, which [`Mode::Mask`] encrypts: the bits of an element, repeated in 64.
+    pub(crate) fn mask(self) -> Option<u64> {
+        Some(match self.data_type {
+            DataType::Float => 0x807F_FFFF_807F_FFFF,
+            DataType::Float16 => 0x83FF_83FF_83FF_83FF,
+            DataType::Bfloat16 => 0x807F_807F_807F_807F,
+            DataType::Double => 0x800F_FFFF_FFFF_FFFF,
+            _ => return None,
+        })
+    }
+}
+
+impl Serialize for ElementType {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// How the targets of tiers above the first are encrypted. Those of the first are always as in `Bytes`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Their bytes: AES-GCM for the first tier, AES-CTR for the others.
+    /// All their bytes.
+    #[default]
     Bytes,
-    /// For tiers above the first the sign and the mantissa of each element.
+    /// The sign and the mantissa of each element.
     Mask,
-    /// For tiers above the first elements change places.
+    /// Elements change places.
     Shuffle,
+}
+
+impl Mode {
+    fn is_bytes(&self) -> bool {
+        *self == Mode::Bytes
+    }
 }
 
 /// The place of a tensor's elements. The members are those of [`Tensor`].
@@ -87,7 +132,7 @@ impl Tensor {
         Place {
             file: self.file,
             offset: self.offset,
-            element_bits: self.element_bits,
+            element_bits: self.data_type.bits(),
             stride: self.stride,
         }
     }
@@ -99,31 +144,19 @@ impl Tensor {
             .try_fold(1u64, |product, &dim| product.checked_mul(dim))
     }
 
-    /// The subsequences that are encrypted, as runs `(first, count)`.
-    fn runs(&self) -> impl Iterator<Item = (u64, u64)> {
-        let mut next = 0u64;
-        self.targets.chunks_exact(2).map(move |run| {
-            let (skip, take) = (run[0], run[1]);
-            let first = next.saturating_add(skip);
-            next = first.saturating_add(take);
-            (first, take)
-        })
-    }
-
-    /// Number of runs of encrypted subsequences.
-    #[cfg(feature = "protect")]
-    pub(crate) fn n_runs(&self) -> usize {
-        self.targets.len() / 2
+    /// Number of subsequences.
+    pub fn n(&self) -> u64 {
+        self.elements().unwrap_or(0).div_ceil(self.unit.max(1))
     }
 
     /// Number of encrypted subsequences, `k`.
     pub fn n_targets(&self) -> u64 {
-        self.runs().map(|(_, take)| take).sum()
+        self.targets.runs().map(|(_, take)| take).sum()
     }
 
     /// Length of all elements in bytes, without the bytes between them.
     pub fn len_bytes(&self) -> u64 {
-        bytes_of(self.elements().unwrap_or(0), self.element_bits)
+        bytes_of(self.elements().unwrap_or(0), self.data_type.bits())
     }
 
     /// The bytes from the first element to the last, with the bytes between them.
@@ -144,10 +177,9 @@ impl Tensor {
     /// Length of the encrypted elements in bytes.
     pub fn encrypted_bytes(&self) -> u64 {
         let elements = self.elements().unwrap_or(0);
+        let bits = self.data_type.bits();
         self.element_runs(elements)
-            .map(|(first, end)| {
-                bytes_of(end, self.element_bits) - bytes_of(first, self.element_bits)
-            })
+            .map(|(first, end)| bytes_of(end, bits) - bytes_of(first, bits))
             .sum()
     }
 
@@ -156,67 +188,54 @@ impl Tensor {
         self.element_runs(self.elements().unwrap_or(0))
     }
 
-    /// The same of a tensor of `elements` elements.
+    /// The encrypted elements of a tensor of `elements` elements, as ranges `(first, end)`.
     fn element_runs(&self, elements: u64) -> impl Iterator<Item = (u64, u64)> {
-        self.runs().map(move |(first, take)| {
-            // The last subsequence may be shorter than a unit.
-            let end = first
-                .saturating_add(take)
-                .saturating_mul(self.unit)
-                .min(elements);
-            (first.saturating_mul(self.unit).min(end), end)
-        })
+        self.targets
+            .runs()
+            .map(move |run| self.elements_of(run, elements))
     }
 
-    /// Appends the target bytes of each tier to `spans`, with the tier. Without tiers, that is 1.
+    /// The elements of the subsequences `(first, count)` of a tensor of `elements` elements.
+    fn elements_of(&self, (first, count): (u64, u64), elements: u64) -> (u64, u64) {
+        // The last subsequence may be shorter than a unit.
+        let end = first
+            .saturating_add(count)
+            .saturating_mul(self.unit)
+            .min(elements);
+        (first.saturating_mul(self.unit).min(end), end)
+    }
+
+    /// Appends the target bytes to `spans`, with their tier.
     pub(super) fn tier_spans(&self, spans: &mut Vec<(Span, u8)>) {
         self.tier_elements(|run, tier| self.spans_of(run, |span| spans.push((span, tier))));
     }
 
     /// Calls `take` with the encrypted elements, as ranges `(first, end)` in ascending order, each with its
-    /// tier. Without tiers, that is 1.
+    /// tier.
     pub fn tier_elements(&self, mut take: impl FnMut((u64, u64), u8)) {
         let elements = self.elements().unwrap_or(0);
-        let mut tiers = self.tier.iter();
-        let first = || (1, u64::MAX);
-        let (mut tier, mut left) = tiers.next().unwrap_or_else(first);
-        for (mut first, n_units) in self.runs() {
-            let end = first.saturating_add(n_units);
-            while first < end {
-                if left == 0 {
-                    // Takes add up to the number of targets.
-                    let Some(next) = tiers.next() else { return };
-                    (tier, left) = next;
-                }
-                let n = left.min(end - first);
-                let run = (
-                    first.saturating_mul(self.unit).min(elements),
-                    (first + n).saturating_mul(self.unit).min(elements),
-                );
-                take(run, tier);
-                (first, left) = (first + n, left - n);
-            }
-        }
+        (self.targets).by_tier(|run, tier| take(self.elements_of(run, elements), tier));
     }
 
-    /// Adds the bytes of the targets of each tier to `sums`, which has a place for each tier from 1.
+    /// Adds the bytes of the targets of each tier to `sums`, which has a place for each tier from 1; none if
+    /// the model has one edition only.
     #[cfg(feature = "protect")]
     pub(crate) fn add_tier_bytes(&self, sums: &mut [u64]) {
-        // Most models have no tiers, and all targets are none's.
         if sums.is_empty() {
             return;
         }
+        let bits = self.data_type.bits();
         self.tier_elements(|(first, end), tier| {
             if let Some(sum) = sums.get_mut(usize::from(tier) - 1) {
-                *sum += bytes_of(end, self.element_bits) - bytes_of(first, self.element_bits);
+                *sum += bytes_of(end, bits) - bytes_of(first, bits);
             }
         });
     }
 
-    /// How many spans [`Tensor::spans`] appends.
+    /// How many spans [`Tensor::tier_spans`] appends.
     pub(super) fn n_spans(&self) -> u64 {
         match self.stride {
-            None => self.targets.len() as u64 / 2,
+            None => self.targets.n_runs(),
             Some(_) => {
                 let runs = self.element_runs(self.elements().unwrap_or(0));
                 runs.map(|(first, end)| end - first).sum()
@@ -236,8 +255,8 @@ impl Tensor {
     fn spans_of(&self, (first, end): (u64, u64), mut take: impl FnMut(Span)) {
         match self.stride {
             None => {
-                let start = bytes_of(first, self.element_bits);
-                let len = bytes_of(end, self.element_bits) - start;
+                let start = bytes_of(first, self.data_type.bits());
+                let len = bytes_of(end, self.data_type.bits()) - start;
                 take(Span {
                     start: self.offset + start,
                     len,
@@ -246,7 +265,7 @@ impl Tensor {
             Some(stride) => (first..end).for_each(|element| {
                 take(Span {
                     start: self.offset + element * u64::from(stride),
-                    len: u64::from(self.element_bits / 8),
+                    len: u64::from(self.data_type.bits() / 8),
                 });
             }),
         }
