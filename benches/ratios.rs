@@ -28,8 +28,11 @@ const ROUNDS: usize = 7;
 /// The first argument of a run that only opens a model, and prints what it took.
 const OPEN: &str = "open-and-tell";
 
-/// How AWS-LC is told by `OPENSSL_ia32cap` that a processor lacks AES, PCLMULQDQ, VAES and VPCLMULQDQ.
-const MASK: &str = "~0x200000200000000:~0x60000000000";
+/// How AWS-LC is told by `OPENSSL_ia32cap` that a processor lacks AES and VAES.
+const NO_AES: &str = "~0x200000000000000:~0x20000000000";
+
+/// And PCLMULQDQ and VPCLMULQDQ.
+const NEITHER: &str = "~0x200000200000000:~0x60000000000";
 
 fn main() {
     // `cargo bench` adds `--bench`.
@@ -304,11 +307,15 @@ impl Bench {
     /// --no-default-features -- FOLDER MIB instructions`.
     fn instructions(&self) {
         let ways: &[(&str, Option<&str>)] = match cfg!(feature = "aws-lc") {
-            true => &[("AWS-LC", None), ("AWS-LC without AES", Some(MASK))],
+            true => &[
+                ("AWS-LC", None),
+                ("AWS-LC without AES", Some(NO_AES)),
+                ("AWS-LC without AES and CLMUL", Some(NEITHER)),
+            ],
             false => &[("RustCrypto, as it was built", None)],
         };
         println!(
-            "\nopen into memory, by preset, each run in a process of its own: time, and time of all cores together"
+            "\nopen into memory, by preset, each run in a process of its own: time, and the least time of all cores together"
         );
         let out = self.path("out.onnx");
         let bench = std::env::current_exe().unwrap();
@@ -327,7 +334,9 @@ impl Bench {
                         times.push(Duration::from_secs_f64(seconds.parse().unwrap()));
                     }
                 }
-                let took = times.map(median);
+                let [wall, mut cores] = times;
+                cores.sort();
+                let took = [median(wall), cores[0]];
                 if preset == Preset::Full {
                     *of_full = took;
                 }

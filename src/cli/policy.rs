@@ -14,8 +14,8 @@ Which preset:
   balanced  about a sixth         in less time, and for tiers
   light     a twentieth; resists nobody who tries
 
-What is not encrypted is in clear. If your model was fine-tuned from a public one, an attacker who has that
-and 50 labels gets much of yours back from `balanced`: docs/STRENGTH.md has figures.";
+What is not encrypted is in clear. If your model was fine-tuned from a public one, an attacker
+who has that one and 50 labels gets much of yours back from `balanced` (docs/STRENGTH.md).";
 
 /// Which weights, how much of each.
 #[derive(Debug, Args)]
