@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use onnxseal_plan::Preset;
 
-use crate::assessment::{Assessment, DataRow, Opening, PublicBase};
+use crate::assessment::{Assessment, DataRow, Floor, Opening, PublicBase};
 use crate::attack::base::Base;
 use crate::bench::Bench;
 use crate::data::DataSet;
@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::hidden::Hidden;
 use crate::opening;
 use crate::options::{NamedPolicy, Options, Progress, PublicModel};
+use crate::report::floor_in_words;
 use crate::sealed::Sealed;
 use crate::subject::Subject;
 use crate::trial::Trial;
@@ -56,7 +57,8 @@ pub fn assess(
         base: base.as_ref(),
         is_thorough: !is_random
             && (has_probes || !bench.judge.is_rate())
-            && !matches!(options.base, PublicModel::Unknown),
+            && !matches!(options.base, PublicModel::Unknown)
+            && !base.as_ref().is_some_and(|base| base.is_same),
         options,
         has_probes,
         name: "floors",
@@ -163,7 +165,7 @@ pub fn assess(
             _ => PublicBase::NotTried,
         },
         original: bench.original.clone(),
-        notes: notes(&bench, base.as_ref(), is_random),
+        notes: notes(&bench, base.as_ref(), is_random, &floors),
         floors,
         candidates: assessed,
         seconds: began.elapsed().as_secs_f64(),
@@ -218,7 +220,7 @@ fn candidates(
 }
 
 /// What the figures do not rule out.
-fn notes(bench: &Bench<'_>, base: Option<&Base>, is_random: bool) -> Vec<String> {
+fn notes(bench: &Bench<'_>, base: Option<&Base>, is_random: bool, floors: &[Floor]) -> Vec<String> {
     let mut notes = Vec::new();
     if is_random {
         notes.push("The inputs are random numbers: that a model answers them otherwise says little about real inputs.".to_owned());
@@ -240,6 +242,17 @@ fn notes(bench: &Bench<'_>, base: Option<&Base>, is_random: bool) -> Vec<String>
             "The original itself answers {} samples with what is no number.",
             bench.original.n_nan
         ));
+    }
+    let near = bench.original.value - bench.margin;
+    let near = floors.iter().filter(|floor| floor.measure.value >= near);
+    for floor in near {
+        notes.push(format!(
+            "Without any encrypted weight, attackers come within the margin of the original ({}): no attack that is held against that can be seen to leak.",
+            floor_in_words(floor)
+        ));
+    }
+    if base.is_some_and(|base| base.is_same) {
+        notes.push("The public base has the very weights of the model: nothing is left to hide from whoever has it.".to_owned());
     }
     if let Some(base) = base
         && base.n_matched() < base.n_tensors

@@ -371,6 +371,7 @@ impl<'a> Bench<'a> {
     ) -> Result<Base> {
         let mut base = Base::of(everything, public)?;
         let alone = variant(subject.files(), everything, Instead::Base(&base), 0).files;
+        base.is_same = alone == *subject.files();
         let (model, known) = (subject.located()?, &self.split.attacker);
         base.convolutions =
             normal::convolutions(&model, &self.engine, &alone, &self.samples, known)?;

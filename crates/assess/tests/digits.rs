@@ -330,6 +330,9 @@ fn whoever_has_the_public_base_gets_much_of_what_partial_presets_hide() {
     let of_base = assess(&base, Some(&data), &options, &Silent).unwrap();
     assert_eq!(floor(&of_base, FloorKind::BaseProbe), black_box);
     assert_eq!(value(of_base.candidates[0].base_probe(100)), black_box);
+    assert_ne!(of_base.candidates[0].verdict, Verdict::Holds);
+    let mut notes = of_base.notes.iter();
+    assert!(notes.any(|note| note.contains("the very weights of the model")));
     assert_eq!(
         floor(&of_base, FloorKind::RawProbe),
         floor(&found, FloorKind::RawProbe)

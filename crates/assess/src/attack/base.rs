@@ -17,6 +17,8 @@ pub(crate) struct Base {
     matched: HashMap<String, HiddenTensor>,
     /// Weight tensors of the model that is assessed.
     pub(crate) n_tensors: usize,
+    /// Whether it has the very weights of the model that is assessed.
+    pub(crate) is_same: bool,
     /// Convolutions of the model that is assessed, with the statistics that their outputs have in
     /// the base.
     pub(crate) convolutions: Vec<Layer>,
@@ -75,6 +77,7 @@ impl Base {
             files: base.files().clone(),
             matched,
             n_tensors: of.tensors.len(),
+            is_same: false,
             convolutions: Vec::new(),
         })
     }

@@ -17,7 +17,7 @@ pub use values::{Batch, Element, Samples, Table, Values};
 use crate::error::{Error, Result};
 
 /// The files of a model, in memory.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
     /// The model file.
     pub model: Arc<[u8]>,

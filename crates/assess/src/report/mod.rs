@@ -16,6 +16,7 @@ mod text;
 use crate::assessment::{Assessment, Candidate, PublicBase};
 use crate::tune::Tuning;
 use draw::{Drawing, PLAIN};
+pub(crate) use text::floor as floor_in_words;
 
 /// What comes before every verdict where nobody tried a public base.
 fn base_warning(assessment: &Assessment) -> Option<&'static str> {

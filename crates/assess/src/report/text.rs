@@ -143,7 +143,7 @@ pub(super) fn floor_kind(kind: FloorKind) -> &'static str {
 }
 
 /// A floor with the labels that it takes.
-pub(super) fn floor(floor: &Floor) -> String {
+pub(crate) fn floor(floor: &Floor) -> String {
     let kind = floor_kind(floor.kind);
     match floor.n_labels {
         Some(n) => format!("{kind}, {n} labels"),
