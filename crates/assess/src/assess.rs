@@ -258,7 +258,7 @@ fn notes(bench: &Bench<'_>, base: Option<&Base>, is_random: bool, floors: &[Floo
         && base.n_matched() < base.n_tensors
     {
         notes.push(format!(
-            "The public base has {} of the {} weight tensors; means of channels stood in for the others.",
+            "The public base has {} of the {} weight tensors; means of channels, or random numbers, stood in for the others.",
             base.n_matched(),
             base.n_tensors
         ));

@@ -176,17 +176,17 @@ pub enum FloorKind {
     Constant,
     /// A probe on the inputs themselves.
     RawProbe,
-    /// The model with random numbers for all that `full` encrypts, the best of three.
+    /// The model with zeros or random numbers for all that can be encrypted.
     FullRandom,
-    /// A probe on the features of that model, the best of three.
+    /// A probe on the features of that model.
     FullProbe,
     /// The edition of the next higher tier, less twice the margin: who comes within the margin of it has it.
     NextTier,
     /// The input in place of the output.
     PassThrough,
-    /// The public base for all weights.
+    /// The model with the public base's elements for all that can be encrypted.
     Base,
-    /// A probe on the features of the public base.
+    /// A probe on the features of that model.
     BaseProbe,
 }
 
@@ -322,8 +322,8 @@ pub enum Fill {
     LowRank,
     /// Random numbers as for a model that is not trained, whatever is visible.
     Random,
-    /// The elements of a public model of the same architecture; where that has none, the mean of
-    /// the channel.
+    /// The elements of a public model of the same architecture; where that has none, as
+    /// [`Fill::ChannelMean`].
     PublicBase,
 }
 

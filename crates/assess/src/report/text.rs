@@ -133,7 +133,7 @@ pub(super) fn floor_kind(kind: FloorKind) -> &'static str {
     match kind {
         FloorKind::Constant => "the same answer always",
         FloorKind::RawProbe => "a probe on the inputs themselves",
-        FloorKind::FullRandom => "random numbers for all weights",
+        FloorKind::FullRandom => "zeros or random numbers for all weights",
         FloorKind::FullProbe => "a probe on a model of random weights",
         FloorKind::NextTier => "twice the margin below the next tier",
         FloorKind::PassThrough => "the input in place of the output",
