@@ -64,7 +64,7 @@ fn compare(path: &Path, preset: Preset) {
     let mut after = decode_unlocked(&sealed);
     let added = after.metadata_props.split_off(before.metadata_props.len());
     let keys: Vec<&str> = added.iter().map(|entry| entry.key.as_str()).collect();
-    let expected = ["manifest", "tags", "mac", "key"].map(|key| format!("onnxseal.{key}"));
+    let expected = ["manifest", "tags", "mac", "key.1"].map(|key| format!("onnxseal.{key}"));
     assert_eq!(keys, expected, "{shown}");
     let manifest = Manifest::parse(added[0].value.as_bytes()).unwrap();
 
@@ -172,7 +172,7 @@ fn blank_values<T: Copy + Default, const N: usize>(
     tensor: &Tensor,
     bytes: impl Fn(T) -> [u8; N],
 ) -> Vec<u8> {
-    let per_element = tensor.element_bits as usize / 8;
+    let per_element = tensor.data_type.bits() as usize / 8;
     // A complex number is two values.
     let width = per_element / N;
     let mut was = Vec::new();
@@ -185,7 +185,7 @@ fn blank_values<T: Copy + Default, const N: usize>(
 }
 
 fn blank_bytes(bytes: &mut [u8], offset: usize, tensor: &Tensor) -> Vec<u8> {
-    let bits = tensor.element_bits as usize;
+    let bits = tensor.data_type.bits() as usize;
     let mut was = Vec::new();
     for run in targets(tensor) {
         let bytes =
