@@ -24,6 +24,9 @@ const MAX_ROUNDS: usize = 16;
 /// Samples that statistics are estimated from, at most.
 const MAX_SAMPLES: usize = 256;
 
+/// Samples and values of each channel that are enough for its statistics.
+const ENOUGH: (usize, usize) = (64, 4096);
+
 /// Samples of a run, whose values are in memory at once.
 const AT_ONCE: usize = 16;
 
@@ -264,7 +267,11 @@ fn measure(
         .iter()
         .map(|l| Some(Sums::of(l.n_channels)))
         .collect();
-    for part in rows.chunks(AT_ONCE) {
+    for (i, part) in rows.chunks(AT_ONCE).enumerate() {
+        let has_enough = |sums: &Sums| sums.n >= ENOUGH.1;
+        if i * AT_ONCE >= ENOUGH.0 && sums.iter().flatten().all(has_enough) {
+            break;
+        }
         let tables = net.run(samples, part, &wanted)?;
         for (layer, sums) in layers.iter().zip(&mut sums) {
             let table = names.binary_search(&layer.value.as_str()).ok();
