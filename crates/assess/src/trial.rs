@@ -142,7 +142,12 @@ impl Trial<'_> {
             };
             let (instead, layers, best) = match (fill, self.base) {
                 (Fill::PublicBase, Some(base)) => {
-                    let layers = normal::layers(&model, hidden, &base.convolutions);
+                    // With nothing in clear, convolutions are the base's own.
+                    let convolutions = match hidden.is_everything() {
+                        true => &[][..],
+                        false => &base.convolutions,
+                    };
+                    let layers = normal::layers(&model, hidden, convolutions);
                     (Instead::Base(base), layers, &mut base_probes)
                 }
                 _ => (Instead::Fill(*fill), norms.clone(), &mut probes),

@@ -30,6 +30,9 @@ const ENOUGH: (usize, usize) = (64, 4096);
 /// Samples of a run, whose values are in memory at once.
 const AT_ONCE: usize = 16;
 
+/// Where no channel of a convolution moves by more, as a share of its deviation, rounds end.
+const SETTLED: f64 = 0.01;
+
 /// What a channel is scaled by, at most.
 const MAX_GAIN: f64 = 10.0;
 
@@ -192,6 +195,7 @@ pub(crate) fn estimate(
     for _ in 0..layers.len().min(MAX_ROUNDS) {
         let measured = measure(engine, &files, layers, samples, rows)?;
         let mut changed: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+        let mut moved = 0_f64;
         let mut put = |tensor: &HiddenTensor, values: &[f32]| {
             let mut elements = tensor.gather(&files);
             encode(
@@ -211,6 +215,7 @@ pub(crate) fn estimate(
                 Kind::Norm { mean, variance } => {
                     put(mean, &floats(&own.means));
                     put(variance, &floats(&own.variances));
+                    moved = f64::INFINITY;
                 }
                 Kind::Conv { weight, bias, like } => {
                     let of = |tensor: &HiddenTensor| {
@@ -230,6 +235,8 @@ pub(crate) fn estimate(
                             true => (to_variance / variance).sqrt().min(MAX_GAIN),
                             false => 1.0,
                         };
+                        let shift = (to_mean - mean).abs() / variance.sqrt().max(f64::MIN_POSITIVE);
+                        moved = moved.max((gain - 1.0).abs()).max(shift);
                         row.iter_mut().for_each(|value| *value *= gain as f32);
                         *bias = (to_mean + gain * (f64::from(*bias) - mean)) as f32;
                     }
@@ -239,6 +246,9 @@ pub(crate) fn estimate(
             }
         }
         files = replaced(&files, changed);
+        if moved < SETTLED {
+            break;
+        }
     }
     Ok(files)
 }
