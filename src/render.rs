@@ -66,7 +66,7 @@ pub fn report(report: Report, view: &View, quiet: bool) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-/// What a program without the key does with the model.
+/// Says how a program without the key treats the model.
 fn lock(locked: bool) -> &'static str {
     match locked {
         true => "locked: without the key, programs refuse to run it",
@@ -317,7 +317,7 @@ fn tiers(out: &mut impl Write, report: &Report, frame: Frame) -> io::Result<()> 
     Ok(())
 }
 
-/// What smaller presets would save, on a machine where that is much.
+/// The time that smaller presets would save, on a machine where that is much.
 fn smaller(out: &mut impl Write, report: &Report) -> io::Result<()> {
     if report.smaller.is_empty() {
         return Ok(());

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::pair;
 
-/// What the long help of commands that choose weights ends with.
+/// The end of the long help of commands that choose weights.
 pub const WHICH_PRESET: &str = "\
 Which preset:
   full      every weight that onnxseal finds; the default. Costs nothing with AES instructions

@@ -54,7 +54,7 @@ pub(crate) struct Trial<'t> {
     pub(crate) tier: Option<(&'t str, f64)>,
 }
 
-/// What attacks get, before it is held against anything.
+/// The scores of attacks, before anything compares them.
 #[derive(Clone)]
 pub(crate) struct Tried {
     attacks: Vec<AttackRow>,

@@ -22,7 +22,7 @@ const MAX_CONVOLUTIONS: u8 = 2;
 /// answers from what at most [`MAX_CONVOLUTIONS`] made of it.
 ///
 /// Operators without weights, arithmetic and normalisations let a value pass. A value that depends on
-/// another layer too is none of the input's. Bodies of functions are not followed.
+/// another layer too does not count as made from the input. Bodies of functions are not followed.
 pub(crate) fn near_input(
     model: &Model<'_>,
     flow: &Dataflow<'_, '_>,
@@ -78,14 +78,14 @@ pub(crate) fn near_input(
     near
 }
 
-/// What a node reads: of several, the last of these.
+/// The origin of a node's inputs: of several, the last of these.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Reads {
     /// Constants.
     Nothing,
     /// The model's input, through so many convolutions.
     Input { convolutions: u8 },
-    /// What other layers have made.
+    /// Outputs of other layers.
     Made,
 }
 

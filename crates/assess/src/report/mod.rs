@@ -18,7 +18,7 @@ use crate::tune::Tuning;
 use draw::{Drawing, PLAIN};
 pub(crate) use text::floor as floor_in_words;
 
-/// What comes before every verdict where nobody tried a public base.
+/// The line before every verdict, where nobody tried a public base.
 fn base_warning(assessment: &Assessment) -> Option<&'static str> {
     (assessment.public_base == PublicBase::NotTried).then_some(
         "Nobody tried a public base. Most models that people ship were fine-tuned from one; whoever has it gets more than these \

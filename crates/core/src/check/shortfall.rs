@@ -93,7 +93,7 @@ pub(crate) fn shortfalls_of_choice(
     Ok(check.with_violations(policy, &found))
 }
 
-/// What the policy says of the lock, if the model has it otherwise.
+/// The policy's demand for or against the lock, if the model does not meet it.
 fn lock(manifest: &Manifest, policy: &Policy) -> Option<String> {
     let demanded = policy
         .lock()

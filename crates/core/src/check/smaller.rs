@@ -1,4 +1,4 @@
-//! What smaller presets would save on processors without AES instructions.
+//! The time that smaller presets would save on processors without AES instructions.
 
 use onnxseal_plan::{Policy, Preset, plan, uniform};
 use onnxseal_store::Location;
@@ -9,7 +9,7 @@ use crate::pass::progress::Volume;
 use crate::pass::source::Source;
 
 /// How much longer it takes to decrypt a byte than to authenticate it, which is done with every byte, on a
-/// processor that has instructions for neither. Of what was measured: docs/PERFORMANCE.md.
+/// processor that has instructions for neither. docs/PERFORMANCE.md has the measurement.
 const DECRYPTING: f64 = 1.2;
 
 /// A preset that encrypts less of a model.

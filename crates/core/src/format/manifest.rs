@@ -231,7 +231,7 @@ pub(crate) struct Length {
 
 #[cfg(feature = "protect")]
 impl Length {
-    /// The length of `draft`, which has no tensors.
+    /// The length of `draft`, whose list of tensors is empty.
     pub(crate) fn of(draft: &Draft) -> Result<Length, Error> {
         Ok(Length {
             bytes: Count::of(draft)?,
