@@ -160,7 +160,7 @@ fn a_progress_bar_is_for_terminals() {
     let slowly = |flags: &str| {
         format!(
             "'{binary}' {flags} verify {sealed} -i id.txt & for i in 1 2 3 4 5 6 7 8 9 10; do \
-             kill -STOP $!; sleep 0.05; kill -CONT $!; sleep 0.001; done; wait $!"
+             kill -STOP $!; sleep 0.05; kill -CONT $!; sleep 0.001; done 2>/dev/null; wait $!"
         )
     };
     let output = lab.shell(&slowly("")).output().unwrap();
