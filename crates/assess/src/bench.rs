@@ -47,7 +47,7 @@ pub(crate) struct Ran {
     pub(crate) features: Vec<(String, Features)>,
 }
 
-/// What a variant gives, or why ONNX Runtime does not run it, which is no error of the assessment.
+/// The score of a variant, or why ONNX Runtime does not run it. The assessment goes on without it.
 pub(crate) type Judged = std::result::Result<Measure, String>;
 
 /// The best of some probes, by cross-validation on the attacker's labels.
@@ -338,7 +338,7 @@ impl<'a> Bench<'a> {
         measured.map(Ok)
     }
 
-    /// What an attacker gets who has no model at all.
+    /// The scores of an attacker without any model.
     pub(crate) fn floors(&self, has_probes: bool) -> Result<Vec<Floor>> {
         let mut floors = vec![Floor {
             kind: FloorKind::Constant,

@@ -322,7 +322,7 @@ impl Task {
 }
 
 impl Linear {
-    /// What one more of each feature adds to the first target.
+    /// The slope of the first target by each feature.
     pub(crate) fn slopes(&self) -> Vec<f64> {
         let weights = self.weights.column(0);
         weights

@@ -30,7 +30,7 @@ pub enum PublicModel<'a> {
     /// Nobody says: a candidate that leaves weights in clear is then never said to hold.
     #[default]
     Unknown,
-    /// There is none: the model was trained from nothing.
+    /// The model was trained from nothing.
     None,
     /// This one.
     Known(&'a Subject),

@@ -33,7 +33,7 @@ const AT_ONCE: usize = 16;
 /// Where no channel of a convolution moves by more, as a share of its deviation, rounds end.
 const SETTLED: f64 = 0.01;
 
-/// What a channel is scaled by, at most.
+/// The largest factor that scales a channel.
 const MAX_GAIN: f64 = 10.0;
 
 /// A layer whose statistics are estimated anew.

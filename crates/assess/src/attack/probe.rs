@@ -176,7 +176,7 @@ pub(crate) struct Probe {
     linear: Linear,
     /// The classes that its outputs stand for.
     classes: Vec<u32>,
-    /// What it is.
+    /// Its kind.
     pub(crate) head: Head,
     /// How many of the samples that it was trained on are right where others predict them.
     pub(crate) n_right: usize,
