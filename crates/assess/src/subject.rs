@@ -52,9 +52,7 @@ impl Subject {
         let name = location.to_name().display().to_string();
         let files = read(&location)?;
         let located = located(&name, &files.model)?;
-        let is_protected =
-            (located.metadata_props.iter()).any(|prop| prop.key.starts_with(tail::PREFIX));
-        if is_protected {
+        if tail::is_in(&located) {
             return Err(Error::Usage(format!(
                 "{name} is protected: without an identity it cannot be opened"
             )));

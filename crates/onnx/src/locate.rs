@@ -110,7 +110,7 @@ impl<'a> Locator<'a, '_> {
         while let Some(field) = fields.next()? {
             match field.number {
                 // A tail's own: `tail::split` judges it.
-                8 if self.is_protected() && tail::is_lock_at(message.slice(), field.offset) => {
+                8 if self.is_within_tail() && tail::is_lock_at(message.slice(), field.offset) => {
                     fields.seek(field.offset as usize + tail::LOCK.len());
                 }
                 1 => self.model.ir_version = Some(field.varint()? as i64),
@@ -143,10 +143,10 @@ impl<'a> Locator<'a, '_> {
         Ok(())
     }
 
-    /// Whether what was read of the model file has an entry of a tail.
-    fn is_protected(&self) -> bool {
-        let props = &self.model.metadata_props;
-        props.iter().any(|prop| prop.key.starts_with(tail::PREFIX))
+    /// Whether the entry that was read last is one of a tail.
+    fn is_within_tail(&self) -> bool {
+        let last = self.model.metadata_props.last();
+        last.is_some_and(|prop| prop.key.starts_with(tail::PREFIX))
     }
 
     fn opset_import(&mut self, field: Field<'a>) -> Result<(), Error> {

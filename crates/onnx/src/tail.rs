@@ -10,7 +10,7 @@
 
 use crate::entry::entry;
 use crate::error::{Error, Fault, excerpt};
-use crate::model::Span;
+use crate::model::{Model, Span};
 use crate::schema;
 use crate::wire::{Message, put_varint};
 
@@ -77,11 +77,8 @@ pub(crate) fn is_lock_at(bytes: &[u8], offset: u64) -> bool {
 /// The entries before the keys, in their order. The last of them is optional.
 const ORDER: [&str; 4] = [MANIFEST, TAGS, MAC, SIG];
 
-/// How far an entry stands in the order of the tail.
-fn rank(key: &str) -> usize {
-    let mut order = ORDER.iter().chain(&KEYS);
-    order.position(|&of| of == key).unwrap_or(usize::MAX / 2)
-}
+/// How many entries of [`ORDER`] every tail has.
+const N_REQUIRED: usize = 3;
 
 /// The tail of a protected model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +110,12 @@ impl<'a> Tail<'a> {
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
         Some(entry.value)
     }
+}
+
+/// Whether `model`, located in a whole file, has an entry of a tail. [`split`] says whether the tail is sound.
+pub fn is_in(model: &Model<'_>) -> bool {
+    let mut props = model.metadata_props.iter();
+    props.any(|prop| prop.key.starts_with(PREFIX))
 }
 
 /// Encodes entries of a tail, with the lock behind [`MAC`] if `is_locked`. Values must be UTF-8, as protobuf
@@ -153,18 +156,19 @@ fn encode_entry(key: &str, value: &[u8], mut put: impl FnMut(&[u8])) {
 pub fn split(bytes: &[u8]) -> Result<Option<Tail<'_>>, Error> {
     let mut entries: Vec<Entry<'_>> = Vec::new();
     let mut is_locked = false;
+    // Where in the order of the tail the next entry stands at the earliest.
+    let mut next = 0;
     let mut fields = Message::of_file(bytes).fields(schema::MODEL);
     while let Some(field) = fields.next()? {
         let pair = match field.number {
             14 => Some(entry(field.message()?)?),
             _ => None,
         };
-        let last = entries.last().map(|entry| entry.key);
         let (key, value) = match pair {
             Some((key, value)) if key.starts_with(PREFIX) => (key, value),
-            _ if last.is_none() => continue,
+            _ if next == 0 => continue,
             _ => {
-                if is_locked || last != Some(MAC) || !is_lock_at(bytes, field.offset) {
+                if is_locked || next != N_REQUIRED || !is_lock_at(bytes, field.offset) {
                     let (expected, found) = ("nothing but the tail", "another field".into());
                     return Err(misfit(field.offset, expected, found));
                 }
@@ -174,7 +178,8 @@ pub fn split(bytes: &[u8]) -> Result<Option<Tail<'_>>, Error> {
                 continue;
             }
         };
-        let key = next_key(last, key, field.offset)?;
+        let (at, key) = place(next, key, field.offset)?;
+        next = at + 1;
         // Where the entry is encoded as it must be, the value is its end.
         let len = value.len() as u64;
         entries.push(Entry {
@@ -191,10 +196,9 @@ pub fn split(bytes: &[u8]) -> Result<Option<Tail<'_>>, Error> {
         return Ok(None);
     };
     if !KEYS.contains(&last.key) {
-        let expected = after(Some(last.key));
         return Err(misfit(
             bytes.len() as u64,
-            expected,
+            expected(next),
             "the end of the file".into(),
         ));
     }
@@ -207,24 +211,26 @@ pub fn split(bytes: &[u8]) -> Result<Option<Tail<'_>>, Error> {
     }))
 }
 
-/// The key `found` as one of the tail's, if it may come after `last`.
-fn next_key(last: Option<&str>, found: &str, offset: u64) -> Result<&'static str, Error> {
-    let misfit = || misfit(offset, after(last), excerpt(found));
+/// Where the key `found` stands in the order of the tail, if it may stand there where `next` is the earliest.
+fn place(next: usize, found: &str, offset: u64) -> Result<(usize, &'static str), Error> {
+    let misfit = || misfit(offset, expected(next), excerpt(found));
     let (at, key) = ORDER
         .into_iter()
         .chain(KEYS)
         .enumerate()
         .find(|(_, key)| *key == found)
         .ok_or_else(misfit)?;
-    let next = last.map_or(0, |last| rank(last) + 1);
-    // Of the first three none may lack; after them the signature may, and any key but not all.
-    let may_follow = if next < 3 { at == next } else { at >= next };
-    may_follow.then_some(key).ok_or_else(misfit)
+    // The signature may lack, and any key but not all.
+    let may_stand = match next < N_REQUIRED {
+        true => at == next,
+        false => at >= next,
+    };
+    may_stand.then_some((at, key)).ok_or_else(misfit)
 }
 
-/// The entry that must come after `last`, or one that may.
-fn after(last: Option<&str>) -> &'static str {
-    match last.map_or(0, |last| rank(last) + 1) {
+/// The entry that must stand there, or one that may.
+fn expected(next: usize) -> &'static str {
+    match next {
         0 => MANIFEST,
         1 => TAGS,
         2 => MAC,

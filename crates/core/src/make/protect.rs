@@ -179,11 +179,7 @@ impl Prepared {
     ) -> Result<Prepared> {
         let path = source.input.path.clone();
         let model = source.locate(source.input.len)?;
-        if model
-            .metadata_props
-            .iter()
-            .any(|prop| prop.key.starts_with(tail::PREFIX))
-        {
+        if tail::is_in(&model) {
             return Err(Error::AlreadyProtected { path });
         }
         // Programs could read other weights than the plan encrypts.

@@ -11,8 +11,7 @@ use onnxseal_rewrite::{Graph, Source};
 
 /// Fails where the model is one whose weights are not what they seem, or may be read in two ways.
 pub(super) fn check_source(source: &Source<'_>) -> Result<()> {
-    let mut metadata = source.model.metadata_props.iter();
-    if metadata.any(|entry| entry.key.starts_with(onnxseal_onnx::tail::PREFIX)) {
+    if onnxseal_onnx::tail::is_in(source.model) {
         return Err(Refusal::new("the model is protected")
             .advise("open it with `onnxseal unprotect` first, and protect the result")
             .into());

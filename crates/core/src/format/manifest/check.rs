@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use onnxseal_onnx::edit::{Edits, Texts};
 use onnxseal_onnx::model::Span;
-use onnxseal_onnx::{excerpt, external};
+use onnxseal_onnx::{excerpt, external, tail};
 
 use super::{
     Draft, FORMAT, File, Mode, Original, OriginalDraft, SUITE, Tensor, unknown_format,
@@ -36,7 +36,7 @@ const MAX_GROWTH: u64 = 1 << 26;
 const MAX_SPANS: u64 = 1 << 24;
 
 /// The most tiers that a model may have.
-pub(super) const MAX_TIERS: usize = 16;
+pub(super) const MAX_TIERS: usize = tail::KEYS.len();
 
 impl Draft {
     /// Checks all rules but those for `original`. The error says which rule is broken.
