@@ -60,11 +60,14 @@ fn of_core(error: &anyhow::Error) -> Option<&Error> {
     }
 }
 
-/// The class of what an assessment fails at.
+/// The class of what an assessment, a run of a model or a data set fails at.
 fn kind_of_assessment(error: &anyhow::Error) -> Option<ErrorKind> {
     #[cfg(feature = "assess")]
     {
-        cause(error).map(onnxseal_assess::Error::kind)
+        let of_assessment = cause(error).map(onnxseal_assess::Error::kind);
+        let of_run = cause(error).map(onnxseal_engine::Error::kind);
+        let of_data = cause(error).map(onnxseal_data::Error::kind);
+        of_assessment.or(of_run).or(of_data)
     }
     #[cfg(not(feature = "assess"))]
     {

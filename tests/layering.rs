@@ -9,13 +9,15 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Which siblings each package may depend on, tests aside.
-const ALLOWED: [(&str, &[&str]); 16] = [
+const ALLOWED: [(&str, &[&str]); 17] = [
     (
         "onnxseal",
         &[
             "onnxseal-assess",
             "onnxseal-batch",
             "onnxseal-core",
+            "onnxseal-data",
+            "onnxseal-engine",
             "onnxseal-inputs",
             "onnxseal-labels",
             "onnxseal-rewrite",
@@ -26,6 +28,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
         &[
             "onnxseal-core",
             "onnxseal-data",
+            "onnxseal-engine",
             "onnxseal-onnx",
             "onnxseal-plan",
             "onnxseal-store",
@@ -51,7 +54,8 @@ const ALLOWED: [(&str, &[&str]); 16] = [
         ],
     ),
     ("onnxseal-crypto", &[]),
-    ("onnxseal-data", &[]),
+    ("onnxseal-data", &["onnxseal-store"]),
+    ("onnxseal-engine", &["onnxseal-data", "onnxseal-store"]),
     (
         "onnxseal-inputs",
         &[
@@ -78,6 +82,8 @@ const ALLOWED: [(&str, &[&str]); 16] = [
         &[
             "onnxseal-assess",
             "onnxseal-core",
+            "onnxseal-data",
+            "onnxseal-engine",
             "onnxseal-inputs",
             "onnxseal-labels",
             "onnxseal-rewrite",

@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use onnxseal_assess::DataOptions;
-use onnxseal_assess::data::{Layout, Resize};
 use onnxseal_core::{Location, Preset};
+use onnxseal_data::{DataOptions, Layout, Resize};
 
 use super::location;
 use crate::signing::OpeningArgs;

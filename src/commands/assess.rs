@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use onnxseal_assess::report::summary::{HEAD, Summary};
 use onnxseal_assess::{
-    Assessment, CommandMetric, DataSet, Error, Metric, NamedPolicy, Options, PublicModel, Subject,
-    report,
+    Assessment, CommandMetric, Error, Metric, NamedPolicy, Options, PublicModel, Subject, report,
 };
 use onnxseal_core::{self as core, ErrorKind, Location, Preset};
+use onnxseal_data::DataSet;
 
 use super::batch::stop::Stop;
 use crate::cli::assess::{Assess, DataArgs};
@@ -126,8 +126,8 @@ pub fn data(args: &DataArgs) -> Result<Option<DataSet>> {
         return Ok(None);
     };
     keys::names_a_file(path, "--data")?;
-    let data = DataSet::load(path, args.labels.as_deref(), &args.options());
-    data.map(Some).map_err(lift)
+    let data = DataSet::load(path, args.labels.as_deref(), &args.options())?;
+    Ok(Some(data))
 }
 
 /// The program that measures.
@@ -243,9 +243,9 @@ pub fn lift(error: Error) -> anyhow::Error {
 /// errors what that means.
 #[cfg(any(feature = "inputs", feature = "labels"))]
 pub fn can_run(must: bool, not_run: &'static str, quiet: bool) -> Result<bool> {
-    match onnxseal_assess::Engine::load() {
+    match onnxseal_engine::Engine::load() {
         Ok(_) => Ok(true),
-        Err(Error::NoLibrary { .. }) if !must => {
+        Err(onnxseal_engine::Error::NoLibrary { .. }) if !must => {
             if !quiet {
                 crate::text::note(
                     "warning: the result was not run, because ONNX Runtime was not found: set ORT_DYLIB_PATH to its library",

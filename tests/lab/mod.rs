@@ -11,9 +11,9 @@ use tempfile::TempDir;
 /// Whether ONNX Runtime is there. If not, it says so.
 #[cfg(feature = "assess")]
 pub fn has_onnxruntime() -> bool {
-    match onnxseal_assess::Engine::load() {
+    match onnxseal_engine::Engine::load() {
         Ok(_) => true,
-        Err(error @ onnxseal_assess::Error::NoLibrary { .. }) => {
+        Err(error @ onnxseal_engine::Error::NoLibrary { .. }) => {
             eprintln!("skipped: {error}");
             false
         }

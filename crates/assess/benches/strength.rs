@@ -14,10 +14,10 @@ use std::time::Instant;
 use common::{DIGITS, FIXTURES, digits, images};
 use onnxseal_assess::assessment::{Candidate, Measure};
 use onnxseal_assess::{
-    Assessment, DataOptions, DataSet, Method, NamedPolicy, Options, PublicModel, Silent, Subject,
-    assess, rank,
+    Assessment, Method, NamedPolicy, Options, PublicModel, Silent, Subject, assess, rank,
 };
 use onnxseal_core::{Policy, Preset};
+use onnxseal_data::{DataOptions, DataSet};
 
 fn main() {
     let arguments: Vec<String> = std::env::args()

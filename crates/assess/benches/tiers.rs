@@ -12,8 +12,9 @@ use std::path::Path;
 
 use common::{DIGITS, FIXTURES, digits, images};
 use onnxseal_assess::tune::{Target, Tuning};
-use onnxseal_assess::{DataSet, Error, NamedPolicy, Options, Silent, Subject, assess, tune};
+use onnxseal_assess::{Error, NamedPolicy, Options, Silent, Subject, assess, tune};
 use onnxseal_core::{Policy, Preset};
+use onnxseal_data::DataSet;
 
 /// Shares of the curve: as many as `tune` begins with.
 const N_SHARES: usize = 15;

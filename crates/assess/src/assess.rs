@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
+use onnxseal_data::DataSet;
+use onnxseal_engine::Files;
 use onnxseal_plan::Preset;
 
 use crate::assessment::{Assessment, DataRow, Floor, Opening, PublicBase};
 use crate::attack::base::Base;
 use crate::bench::Bench;
-use crate::data::DataSet;
-use crate::engine::Files;
 use crate::error::{Error, Result};
 use crate::hidden::Hidden;
 use crate::opening;

@@ -2,13 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use onnxseal_data::DataSet;
+use onnxseal_engine::Error::{Output, Run};
+use onnxseal_engine::{
+    Batch, Engine, Files, Net, Optimization, OutputSpec, Samples, Table, fit, random,
+};
+
 use crate::assessment::{DataRow, EngineRow, Fill, Floor, FloorKind, Head, Measure};
 use crate::attack::base::Base;
 use crate::attack::normal::{self, Layer};
 use crate::attack::probe::{Features, HEADS, Probe, features_of};
 use crate::attack::{Instead, variant};
-use crate::data::{DataSet, fit, random};
-use crate::engine::{Batch, Engine, Files, Net, Optimization, OutputSpec, Samples, Table};
 use crate::error::{Error, Result};
 use crate::hidden::Hidden;
 use crate::judge::Judge;
@@ -168,7 +172,7 @@ impl<'a> Bench<'a> {
             net => net?,
         };
         let place = |name: &str| net.outputs().iter().position(|output| output.name == name);
-        let missing = || Error::Output {
+        let missing = || Output {
             output: self.answer.name.clone(),
             reason: "is missing".into(),
         };
@@ -297,7 +301,7 @@ impl<'a> Bench<'a> {
         let known = &self.split.attacker;
         let ran = match normal::estimate(&self.engine, files, layers, &self.samples, known) {
             Ok(files) => self.ran(&files, probes.is_some(), name)?,
-            Err(Error::Run { reason, .. } | Error::Output { reason, .. }) => Err(reason),
+            Err(Error::Engine(Run { reason, .. } | Output { reason, .. })) => Err(reason),
             Err(error) => return Err(error),
         };
         if let (Ok(ran), Some(best)) = (&ran, probes) {
@@ -316,7 +320,7 @@ impl<'a> Bench<'a> {
     ) -> Result<std::result::Result<Ran, String>> {
         match self.run(files, with_features, name) {
             Ok(ran) => Ok(Ok(ran)),
-            Err(Error::Run { reason, .. } | Error::Output { reason, .. }) => Ok(Err(reason)),
+            Err(Error::Engine(Run { reason, .. } | Output { reason, .. })) => Ok(Err(reason)),
             Err(error) => Err(error),
         }
     }
@@ -460,10 +464,9 @@ fn answer(
     // Where none can be used, the first says why.
     let index = with_classes.or(first).unwrap_or_default();
     let table = net.run(samples, rows, &[index])?.into_iter().next();
-    table
-        .map(|table| (index, table))
-        .ok_or_else(|| Error::Output {
-            output: String::new(),
-            reason: "is missing".into(),
-        })
+    let missing = || Output {
+        output: String::new(),
+        reason: "is missing".into(),
+    };
+    Ok((index, table.ok_or_else(missing)?))
 }

@@ -3,9 +3,10 @@
 use chacha20::ChaCha8Rng;
 use rand::RngExt;
 
-use crate::data::Stored;
-use crate::engine::{Samples, Values};
-use crate::random::{gaussian, rng, shuffled};
+use onnxseal_data::Values;
+use onnxseal_data::npy::Stored;
+use onnxseal_data::random::{gaussian, rng, shuffled};
+use onnxseal_engine::Samples;
 
 /// How much noise is added, in standard deviations of all values.
 const NOISE: f64 = 1.0;
@@ -141,7 +142,7 @@ pub fn picked(samples: &[Samples], rows: &[usize]) -> Vec<Stored> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{Batch, Element};
+    use onnxseal_engine::{Batch, Element};
 
     #[test]
     fn candidates_are_no_samples() {

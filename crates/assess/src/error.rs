@@ -1,47 +1,17 @@
 //! What can go wrong.
 
-use std::path::PathBuf;
-
 use onnxseal_core::ErrorKind;
 
 /// Why there is no assessment.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file cannot be read.
-    #[error("cannot read {}", .path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A data file says what it must not.
-    #[error("{}: {reason}", .path.display())]
-    Data {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The data have nothing for an input of the model.
-    #[error("the data have nothing for input {input:?} of the model; they have {given}")]
-    MissingInput {
-        /// The input.
-        input: String,
-        /// What there is.
-        given: String,
-    },
-    /// The data do not fit an input of the model.
-    #[error("input {input:?} of the model takes {wanted}; a sample of the data is {given}")]
-    Fit {
-        /// The input.
-        input: String,
-        /// Its element type and shape.
-        wanted: String,
-        /// Element type and shape of a sample.
-        given: String,
-    },
+    /// The data cannot be read.
+    #[error(transparent)]
+    Data(#[from] onnxseal_data::Error),
+    /// The model does not run, or not on these data.
+    #[error(transparent)]
+    Engine(#[from] onnxseal_engine::Error),
     /// A label names no class.
     #[error("row {row} has label {label}; the model tells {n_classes} classes apart, from 0")]
     Label {
@@ -51,38 +21,6 @@ pub enum Error {
         label: i64,
         /// Classes of the output.
         n_classes: usize,
-    },
-    /// ONNX Runtime is not there.
-    #[error("ONNX Runtime was not found: {tried}")]
-    NoLibrary {
-        /// Where it was looked for.
-        tried: String,
-    },
-    /// ONNX Runtime's library cannot be used.
-    #[error("ONNX Runtime in {} cannot be used: {reason}", .path.display())]
-    Library {
-        /// The library.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// ONNX Runtime does not run the model.
-    #[error("ONNX Runtime cannot run {model}{}: {reason}", in_operator(.operator))]
-    Run {
-        /// Which model: the original, or one with a fill.
-        model: String,
-        /// The operator that it cannot run, where it says so.
-        operator: Option<String>,
-        /// What it says.
-        reason: String,
-    },
-    /// An output cannot be used.
-    #[error("output {output:?} of the model {reason}")]
-    Output {
-        /// The output.
-        output: String,
-        /// What is wrong with it.
-        reason: String,
     },
     /// The caller's metric failed.
     #[error("the metric failed: {0}")]
@@ -116,17 +54,11 @@ impl Error {
     /// The class the error belongs to.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Io { .. } => ErrorKind::Io,
-            Error::Data { .. } => ErrorKind::Malformed,
-            Error::NoLibrary { .. } | Error::Library { .. } | Error::Run { .. } => {
-                ErrorKind::Runtime
-            }
+            Error::Data(error) => error.kind(),
+            Error::Engine(error) => error.kind(),
             Error::Core(error) => error.kind(),
             Error::Model { .. } => ErrorKind::Malformed,
-            Error::MissingInput { .. }
-            | Error::Fit { .. }
-            | Error::Label { .. }
-            | Error::Output { .. }
+            Error::Label { .. }
             | Error::Metric(_)
             | Error::Usage(_)
             | Error::Policy(_)
@@ -152,25 +84,3 @@ impl Error {
 
 /// What the calls of this crate give.
 pub type Result<T> = std::result::Result<T, Error>;
-
-fn in_operator(operator: &Option<String>) -> String {
-    operator
-        .as_ref()
-        .map_or_else(String::new, |name| format!(", operator {name}"))
-}
-
-/// The file at `path` cannot be read.
-pub(crate) fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
-    move |source| Error::Io {
-        path: path.to_owned(),
-        source,
-    }
-}
-
-/// The data file at `path` says what it must not.
-pub(crate) fn bad(path: &std::path::Path, reason: impl Into<String>) -> Error {
-    Error::Data {
-        path: path.to_owned(),
-        reason: reason.into(),
-    }
-}

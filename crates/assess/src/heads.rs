@@ -415,7 +415,7 @@ mod tests {
     use std::ops::SubAssign as _;
 
     use super::*;
-    use crate::random::{gaussian, rng};
+    use onnxseal_data::random::{gaussian, rng};
 
     fn data(n: usize, d: usize) -> (Vec<Vec<f32>>, DMatrix<f64>) {
         let mut random = rng(5, "ridge");

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use onnxseal_engine::Files;
 use onnxseal_onnx::Model;
 use onnxseal_onnx::model::{Payload, Tensor};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 use onnxseal_plan::{Plan, Policy, Preset, Role, Slot, Wanted, classify, energy, normalise, role};
 
 use crate::assessment::{OperatorRow, STRIP_BINS, TensorRow};
-use crate::engine::Files;
 use crate::error::Result;
 use crate::subject::{Subject, Targets};
 use crate::weights::byte_range;

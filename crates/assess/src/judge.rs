@@ -1,7 +1,8 @@
 //! Answers, held against labels or against the original's.
 
+use onnxseal_engine::Table;
+
 use crate::assessment::{Interval, Measure, MetricKind, MetricRow};
-use crate::engine::Table;
 use crate::error::{Error, Result};
 use crate::heads::largest;
 use crate::metric::{Answers, Metric};

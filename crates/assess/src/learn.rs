@@ -1,10 +1,11 @@
 //! What an attacker learns from labelled samples: ridge regression on features that are visible.
 
+use onnxseal_data::random::{rng, shuffled};
+use onnxseal_engine::Table;
+
 use crate::assessment::Head;
 use crate::attack::probe::Features;
-use crate::engine::Table;
 use crate::error::Result;
-use crate::random::{rng, shuffled};
 
 /// Draws of training samples; the mean counts.
 const DRAWS: u64 = 5;

@@ -1,12 +1,11 @@
 //! What an attacker gets who has a protected model, knows every encrypted position, and has some data.
 //!
-//! [`assess`] tries attacks that take forward passes alone, on ONNX Runtime, which [`Engine`] finds
-//! and loads when it is first needed: running the file as it is; filling what is encrypted by what
+//! [`assess`] tries attacks that take forward passes alone: running the file as it is; filling what is encrypted by what
 //! the rest suggests, with statistics of normalisations estimated anew; linear probes on features;
 //! all of these with the weights of a public model of the same architecture ([`PublicModel`]). Each
 //! is held against what the attacker gets without any encrypted weight, its *floor*, and the
-//! [`Assessment`] says where the model holds and where it leaks. [`DataSet`] reads data, [`Metric`]
-//! lets the caller measure in another way.
+//! [`Assessment`] says where the model holds and where it leaks. [`Metric`] lets the caller measure in
+//! another way.
 //!
 //! [`report`] makes a page and pictures of it.
 //!
@@ -16,7 +15,8 @@
 //! # fn main() -> onnxseal_assess::Result<()> {
 //! use std::path::Path;
 //!
-//! use onnxseal_assess::{DataOptions, DataSet, Options, Silent, Subject, assess};
+//! use onnxseal_assess::{Options, Silent, Subject, assess};
+//! use onnxseal_data::{DataOptions, DataSet};
 //!
 //! let subject = Subject::plain(Path::new("mnist.onnx"))?;
 //! let labels = Path::new("t10k-labels-idx1-ubyte.gz");
@@ -31,14 +31,11 @@
 
 #![forbid(unsafe_code)]
 
-pub mod agreement;
 mod assess;
 pub mod assessment;
 mod attack;
 mod bench;
 pub mod candidates;
-pub mod data;
-pub mod engine;
 mod error;
 mod heads;
 pub mod hidden;
@@ -47,7 +44,6 @@ pub mod learn;
 pub mod metric;
 mod opening;
 mod options;
-mod random;
 mod rank;
 pub mod report;
 mod sealed;
@@ -59,8 +55,6 @@ mod weights;
 
 pub use assess::assess;
 pub use assessment::Assessment;
-pub use data::{DataOptions, DataSet};
-pub use engine::Engine;
 pub use error::{Error, Result};
 pub use hidden::{Hidden, HiddenTensor};
 pub use metric::{Answers, CommandMetric, Metric};

@@ -3,9 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::data::{self, Stored};
-use crate::engine::Table;
-use crate::error::Result;
+use onnxseal_data::npy::{Stored, write_npz};
+use onnxseal_engine::Table;
 
 /// What a metric is computed of.
 #[derive(Debug)]
@@ -59,7 +58,7 @@ impl Metric for CommandMetric {
         let (program, arguments) = self.command.split_first().ok_or("the command is empty")?;
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         let path = folder.path().join("answers.npz");
-        write_npz(&path, answers).map_err(|error| error.to_string())?;
+        write(&path, answers).map_err(|error| error.to_string())?;
         let output = Command::new(program).args(arguments).arg(&path).output();
         let output = output.map_err(|error| format!("{program}: {error}"))?;
         if !output.status.success() {
@@ -79,7 +78,7 @@ impl Metric for CommandMetric {
 }
 
 /// Writes what a metric is computed of, as NumPy reads it.
-fn write_npz(path: &Path, answers: &Answers<'_>) -> Result<()> {
+fn write(path: &Path, answers: &Answers<'_>) -> onnxseal_data::Result<()> {
     let mut arrays = Vec::new();
     for (name, table) in [("outputs", answers.outputs), ("original", answers.original)] {
         let values = table.values.iter().flat_map(|value| value.to_le_bytes());
@@ -109,5 +108,5 @@ fn write_npz(path: &Path, answers: &Answers<'_>) -> Result<()> {
                 .collect(),
         });
     }
-    data::write_npz(path, &arrays)
+    write_npz(path, &arrays)
 }

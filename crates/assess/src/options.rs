@@ -1,8 +1,8 @@
 //! What is asked for, and who hears how far it is.
 
+use onnxseal_data::DataOptions;
 use onnxseal_plan::{Policy, Preset};
 
-use crate::data::DataOptions;
 use crate::metric::Metric;
 use crate::subject::Subject;
 

@@ -6,11 +6,12 @@ use onnxseal_core::{
     Access, Audience, Bytes, Edition, Flush, Identities, InMemory, OpenedModel, Policy,
     ProtectOptions, Recipients, Report, Silent, TierRecipients,
 };
+use onnxseal_engine::Files;
 use tempfile::TempDir;
 
-use crate::engine::Files;
 use crate::error::Result;
 use crate::subject::Subject;
+use crate::subject::files_of;
 
 /// A protected model in a temporary folder, which goes with it.
 pub(crate) struct Sealed {
@@ -33,7 +34,8 @@ impl Sealed {
         model.external = external
             .map(|(path, bytes)| (path.clone(), Bytes::new(bytes.clone())))
             .collect();
-        let folder = tempfile::tempdir().map_err(crate::error::io(&std::env::temp_dir()))?;
+        let folder =
+            tempfile::tempdir().map_err(onnxseal_core::io("create", &std::env::temp_dir()))?;
         let path = folder.path().join("protected.onnx");
         let identity = onnxseal_core::generate_identity();
         let recipients =
@@ -83,6 +85,6 @@ impl Sealed {
     /// [`Error::Core`](crate::Error::Core).
     pub(crate) fn files(&self, tier: &str) -> Result<Files> {
         let opened = self.open(Edition::Tier(tier))?;
-        Ok(Files::of_opened(&opened))
+        Ok(files_of(&opened))
     }
 }

@@ -1,7 +1,8 @@
 //! Intervals, verdicts, and who has which samples.
 
+use onnxseal_data::random::{rng, shuffled};
+
 use crate::assessment::{Interval, Verdict};
-use crate::random::{rng, shuffled};
 
 /// The 97.5 % quantile of the normal distribution.
 const Z: f64 = 1.959_963_984_540_054;

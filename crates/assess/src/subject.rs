@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use onnxseal_core::{Access, Edition, Location, Silent};
+use onnxseal_engine::Files;
 use onnxseal_onnx::{Limits, Model, locate, tail};
 use onnxseal_store::Input;
 
-use crate::engine::Files;
 use crate::error::{Error, Result};
 
 /// The model that is assessed: all its bytes in clear, and what of them is encrypted, if that is decided.
@@ -110,7 +110,7 @@ impl Subject {
                 "{name} is assessed with the key of its highest tier: leave the tier out"
             )));
         }
-        let files = Files::of_opened(&opened);
+        let files = files_of(&opened);
         let targets = opened.manifest().tensors().iter();
         let targets = targets.map(|tensor| {
             let (path, mut elements) = (tensor.at.clone(), Vec::new());
@@ -125,7 +125,7 @@ impl Subject {
                 ..access
             };
             let opened = onnxseal_core::open(location.clone(), access, &Silent)?;
-            Ok((name.clone(), Files::of_opened(&opened)))
+            Ok((name.clone(), files_of(&opened)))
         });
         let stored = match lower {
             [] => None,
@@ -193,4 +193,14 @@ fn located<'b>(name: &str, bytes: &'b [u8]) -> Result<Model<'b>> {
         model: name.to_owned(),
         source,
     })
+}
+
+/// The files of a model that was opened.
+pub(crate) fn files_of(opened: &onnxseal_core::OpenedModel) -> Files {
+    let external = opened.external_files();
+    let external = external.map(|(path, bytes)| (path.to_owned(), bytes.into()));
+    Files {
+        model: opened.model().into(),
+        external: external.collect(),
+    }
 }

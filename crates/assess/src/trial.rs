@@ -1,10 +1,11 @@
 //! One candidate under attack.
 
+use onnxseal_engine::Files;
+
 use crate::assessment::{Attack, AttackRow, Candidate, Fill, Floor, FloorKind, Measure, Verdict};
 use crate::attack::base::Base;
 use crate::attack::{Instead, normal, variant};
 use crate::bench::{Bench, Judged, N_SEEDS, Probed, keep};
-use crate::engine::Files;
 use crate::error::Result;
 use crate::hidden::Hidden;
 use crate::options::Options;

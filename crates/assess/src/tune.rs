@@ -1,16 +1,17 @@
 //! Shares of tiers that give editions the accuracies that are wanted.
 
+use onnxseal_data::DataSet;
+use onnxseal_data::random::{rng, shuffled};
+use onnxseal_engine::Error::{Output, Run};
+use onnxseal_engine::{Files, Table};
 use onnxseal_plan::{Policy, Tier};
 use serde::Serialize;
 
 use crate::assessment::{DataRow, EngineRow, Floor, FloorKind, Measure, MetricRow};
 use crate::attack::probe::{Features, HEADS};
 use crate::bench::Bench;
-use crate::data::DataSet;
-use crate::engine::{Files, Table};
 use crate::error::{Error, Result};
 use crate::options::{Options, Progress};
-use crate::random::{rng, shuffled};
 use crate::sealed::Sealed;
 use crate::subject::Subject;
 
@@ -220,7 +221,7 @@ impl Tuner<'_> {
         let judge = &self.bench.judge;
         let answers = match self.bench.run(files, false, "an edition") {
             Ok(ran) => ran.answers,
-            Err(Error::Run { .. } | Error::Output { .. }) => {
+            Err(Error::Engine(Run { .. } | Output { .. })) => {
                 let nothing = judge.rate(&vec![None; self.evaluation.len()], &self.evaluation);
                 return Ok((nothing.value, nothing));
             }

@@ -8,21 +8,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use onnxseal_assess::assessment::{
     Attack, AttackRow, Fill, FloorKind, MetricKind, PublicBase, STRIP_BINS, Verdict,
 };
-use onnxseal_assess::data::Array;
-use onnxseal_assess::engine::{Files, Values};
 use onnxseal_assess::report::summary::Summary;
 use onnxseal_assess::{
-    Assessment, DataOptions, DataSet, Engine, Error, Method, NamedPolicy, Options, Progress,
-    PublicModel, Ranking, Silent, Subject, assess, rank,
+    Assessment, Error, Method, NamedPolicy, Options, Progress, PublicModel, Ranking, Silent,
+    Subject, assess, rank,
 };
 use onnxseal_core::{Identities, Preset, ProtectOptions, Recipients, generate_identity, protect};
+use onnxseal_data::{Array, DataOptions, DataSet, Values};
+use onnxseal_engine::{Engine, Error as RunError, Files};
 use onnxseal_plan::Policy;
 
 /// Whether ONNX Runtime is there.
 fn is_there() -> bool {
     match Engine::load() {
         Ok(_) => true,
-        Err(error @ Error::NoLibrary { .. }) => {
+        Err(error @ RunError::NoLibrary { .. }) => {
             eprintln!("skipped: {error}");
             false
         }
@@ -446,7 +446,7 @@ fn data_that_do_not_fit_are_told() {
     };
     let error = run(set(&[63], 4, None));
     assert!(
-        matches!(&error, Error::Fit { input, .. } if input == "input"),
+        matches!(&error, Error::Engine(RunError::Fit { input, .. }) if input == "input"),
         "{error}"
     );
     assert!(
@@ -467,7 +467,10 @@ fn data_that_do_not_fit_are_told() {
         name: Some("more".into()),
         ..two.arrays[0].clone()
     });
-    assert!(matches!(run(two), Error::MissingInput { .. }));
+    assert!(matches!(
+        run(two),
+        Error::Engine(RunError::MissingInput { .. })
+    ));
 }
 
 #[test]
@@ -514,7 +517,7 @@ fn an_operator_that_onnx_runtime_does_not_have_is_named() {
     .unwrap();
     let error = assess(&subject, None, &only(Preset::Light), &Silent).unwrap_err();
     assert!(
-        matches!(&error, Error::Run { operator: Some(name), .. } if name.contains("Mystery")),
+        matches!(&error, Error::Engine(RunError::Run { operator: Some(name), .. }) if name.contains("Mystery")),
         "{error}"
     );
 }

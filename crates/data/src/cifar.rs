@@ -3,7 +3,10 @@
 //!
 //! Source: <https://www.cs.toronto.edu/~kriz/cifar.html>
 
-use crate::error::{Result, bad};
+use std::fs::File;
+
+use crate::array::{Array, Layout, Raw, Values, read_exactly};
+use crate::error::{Fault, Result, bad};
 
 /// Channels of an image: red, green, blue.
 pub const CHANNELS: usize = 3;
@@ -17,8 +20,8 @@ pub const PIXELS: usize = CHANNELS * SIDE * SIDE;
 /// Labels of a record in a file of `len` bytes: one a byte, before the pixels.
 ///
 /// # Errors
-/// [`Error::Malformed`](crate::Error::Malformed) where these are no whole records.
-pub fn n_labels(len: u64) -> Result<usize> {
+/// [`Fault::Malformed`] where these are no whole records.
+pub fn n_labels(len: u64) -> Result<usize, Fault> {
     match len {
         0 => Err(bad("it has no samples")),
         len if len % (PIXELS as u64 + 1) == 0 => Ok(1),
@@ -27,4 +30,23 @@ pub fn n_labels(len: u64) -> Result<usize> {
             "{len} bytes are no whole records of CIFAR-10 (3073) or CIFAR-100 (3074)"
         ))),
     }
+}
+
+pub(crate) fn read(file: File) -> Result<Raw, Fault> {
+    let len = file.metadata()?.len();
+    let n_labels = n_labels(len)?;
+    let bytes = read_exactly(file, len)?;
+    let (mut values, mut labels) = (Vec::new(), Vec::new());
+    for record in bytes.chunks_exact(PIXELS + n_labels) {
+        let (of_record, pixels) = record.split_at(n_labels);
+        labels.push(of_record.last().map_or(0, |label| i64::from(*label)));
+        values.extend(pixels.iter().map(|pixel| f32::from(*pixel)));
+    }
+    let array = Array {
+        name: None,
+        dims: vec![CHANNELS, SIDE, SIDE],
+        values: Values::F32(values),
+        layout: Some(Layout::Nchw),
+    };
+    Ok((vec![array], Some(labels)))
 }

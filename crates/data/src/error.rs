@@ -1,9 +1,13 @@
-//! What can be wrong with a file.
+//! What can be wrong with a file, and with a data set.
 
-/// Why a file is no data set, or cannot be read. Who has the path says which file it is.
+use std::path::{Path, PathBuf};
+
+use onnxseal_store::ErrorKind;
+
+/// What is wrong with bytes. [`Fault::at`] adds the file that has them.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum Fault {
     /// Reading failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -15,10 +19,62 @@ pub enum Error {
     },
 }
 
-/// What the calls of this crate give.
-pub type Result<T> = std::result::Result<T, Error>;
+impl Fault {
+    /// The error of the file at `path`.
+    pub fn at(self, path: &Path) -> Error {
+        let path = path.to_owned();
+        match self {
+            Fault::Io(source) => Error::Io { path, source },
+            Fault::Malformed { reason } => Error::Malformed { path, reason },
+        }
+    }
+}
 
-pub(crate) fn bad(reason: impl Into<String>) -> Error {
+/// Why there is no data set.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file cannot be read or written.
+    #[error("cannot read {}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file says what it must not.
+    #[error("{}: {reason}", .path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The caller asks for what makes no sense.
+    #[error("{0}")]
+    Usage(String),
+}
+
+impl Error {
+    /// The class the error belongs to.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Io { .. } => ErrorKind::Io,
+            Error::Malformed { .. } => ErrorKind::Malformed,
+            Error::Usage(_) => ErrorKind::Usage,
+        }
+    }
+}
+
+/// What the calls of this crate give.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+pub(crate) fn bad(reason: impl Into<String>) -> Fault {
     let reason = reason.into();
-    Error::Malformed { reason }
+    Fault::Malformed { reason }
+}
+
+/// The error of a file that cannot be read or written.
+pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
+    |source| Fault::Io(source).at(path)
 }

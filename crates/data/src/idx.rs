@@ -5,9 +5,12 @@
 //! ```
 //! Source: <http://yann.lecun.com/exdb/mnist/>
 
-use std::io::Read;
+use std::io::{BufReader, Read};
 
-use crate::error::{Result, bad};
+use flate2::read::MultiGzDecoder;
+
+use crate::array::{Array, Layout, Values, read_exactly};
+use crate::error::{Fault, Result, bad};
 
 /// What gzip's files begin with; IDX is often gzipped.
 pub const GZIP: [u8; 2] = [0x1F, 0x8B];
@@ -58,8 +61,8 @@ impl Header {
     /// Reads all that stands before the elements.
     ///
     /// # Errors
-    /// [`Error`](crate::Error).
-    pub fn read(from: &mut impl Read) -> Result<Header> {
+    /// [`Fault`].
+    pub fn read(from: &mut impl Read) -> Result<Header, Fault> {
         let mut magic = [0; 4];
         from.read_exact(&mut magic)?;
         let [0, 0, kind, n_dims @ 1..=8] = magic else {
@@ -93,4 +96,56 @@ impl Header {
             bytes,
         })
     }
+}
+
+/// Reads a file; the first axis counts the samples.
+pub(crate) fn read(file: impl Read) -> Result<Array, Fault> {
+    let mut file = BufReader::new(file);
+    let mut first = [0; 2];
+    file.read_exact(&mut first)?;
+    let rest = first.chain(file);
+    if first == GZIP {
+        parse(MultiGzDecoder::new(rest))
+    } else {
+        parse(rest)
+    }
+}
+
+fn parse(mut from: impl Read) -> Result<Array, Fault> {
+    let header = Header::read(&mut from)?;
+    let (n_bytes, mut dims) = (header.elements_bytes, header.dims);
+    let bytes = read_exactly(&mut from, n_bytes)?;
+    let mut more = [0];
+    if from.read(&mut more)? > 0 {
+        return Err(bad(format!(
+            "it has more than the {n_bytes} bytes of its shape"
+        )));
+    }
+    let dims = dims.split_off(1);
+    let values = match header.element {
+        Element::U8 => Values::F32(bytes.iter().map(|byte| f32::from(*byte)).collect()),
+        Element::I8 => Values::I64(bytes.iter().map(|byte| i64::from(*byte as i8)).collect()),
+        Element::I16 => Values::I64(words(&bytes, |b| i64::from(i16::from_be_bytes(b)))),
+        Element::I32 => Values::I64(words(&bytes, |b| i64::from(i32::from_be_bytes(b)))),
+        Element::F32 => Values::F32(words(&bytes, f32::from_be_bytes)),
+        Element::F64 => Values::F64(words(&bytes, f64::from_be_bytes)),
+    };
+    // Images of one channel.
+    let (dims, layout) = match dims[..] {
+        [rows, columns] => (vec![1, rows, columns], Some(Layout::Nchw)),
+        _ => (dims, None),
+    };
+    Ok(Array {
+        name: None,
+        dims,
+        values,
+        layout,
+    })
+}
+
+fn words<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
+    let words = bytes.chunks_exact(N);
+    words
+        .map(|word| read(word.try_into().unwrap_or([0; N])))
+        .collect()
 }

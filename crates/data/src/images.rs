@@ -4,7 +4,7 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageError, ImageReader};
 
-use crate::error::{Error, Result, bad};
+use crate::error::{Fault, Result, bad};
 
 /// Columns or rows of an image, at most.
 pub const MAX_SIDE: u32 = 1 << 14;
@@ -33,8 +33,8 @@ pub fn kind(path: &Path) -> Option<Kind> {
 /// Decodes an image, whichever of the kinds it is by its content.
 ///
 /// # Errors
-/// [`Error`](crate::Error).
-pub fn decode(path: &Path) -> Result<DynamicImage> {
+/// [`Fault`].
+pub fn decode(path: &Path) -> Result<DynamicImage, Fault> {
     let mut reader = ImageReader::open(path)?.with_guessed_format()?;
     let mut limits = image::Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
@@ -42,7 +42,7 @@ pub fn decode(path: &Path) -> Result<DynamicImage> {
     limits.max_alloc = Some(MAX_IMAGE_BYTES);
     reader.limits(limits);
     reader.decode().map_err(|error| match error {
-        ImageError::IoError(error) => Error::Io(error),
+        ImageError::IoError(error) => Fault::Io(error),
         other => {
             let why = other.to_string();
             let why = why.trim_end_matches('.');

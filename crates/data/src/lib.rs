@@ -1,12 +1,12 @@
 //! Formats of data sets: NumPy's arrays, IDX, CIFAR's binary version, folders of images.
 //!
-//! What files say of themselves: which type, which shape, where elements begin. Who reads the elements, and how many at
-//! once, is up to the caller.
+//! [`DataSet::load`] reads a whole data set into memory. Callers who read elements in pieces begin with what the file says before them:
+//! type, shape, where elements begin.
 //!
 //! ```
 //! use onnxseal_data::npy::Header;
 //!
-//! # fn main() -> onnxseal_data::Result<()> {
+//! # fn main() -> Result<(), onnxseal_data::Fault> {
 //! let file = Header::bytes_of("|u1", &[2, 3]);
 //! let header = Header::read(&mut &file[..])?;
 //! assert_eq!((header.dims, header.len_bytes), (vec![2, 3], file.len() as u64));
@@ -16,13 +16,22 @@
 
 #![forbid(unsafe_code)]
 
+mod array;
 pub mod cifar;
+mod csv;
 mod error;
+mod folder;
 pub mod idx;
 pub mod images;
 pub mod npy;
+mod options;
+pub mod random;
+mod set;
 
-pub use error::{Error, Result};
+pub use array::{Array, Layout, Values};
+pub use error::{Error, Fault, Result};
+pub use options::{DataOptions, Resize};
+pub use set::DataSet;
 
 /// What the array of labels is called in an `.npz`.
 pub const LABELS: [&str; 3] = ["labels", "label", "y"];

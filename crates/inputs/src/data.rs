@@ -360,10 +360,10 @@ impl From<StoreError> for Fault {
     }
 }
 
-impl From<onnxseal_data::Error> for Fault {
-    fn from(error: onnxseal_data::Error) -> Fault {
+impl From<onnxseal_data::Fault> for Fault {
+    fn from(error: onnxseal_data::Fault) -> Fault {
         match error {
-            onnxseal_data::Error::Io(error) => unreadable(error),
+            onnxseal_data::Fault::Io(error) => unreadable(error),
             other => Fault::Refused(other.to_string()),
         }
     }

@@ -2,14 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use onnxseal_assess::data::{Array, Layout, Resize};
-use onnxseal_assess::engine::{Table, Values};
 use onnxseal_assess::report::summary::Summary;
 use onnxseal_assess::{
-    self as assessing, Answers, DataOptions, DataSet, Engine, Method, Metric, NamedPolicy, Options,
-    PublicModel, Subject, report,
+    self as assessing, Answers, Method, Metric, NamedPolicy, Options, PublicModel, Subject, report,
 };
 use onnxseal_core::{self as core, Access, Edition, Error, Location, Preset, Readers, write_whole};
+use onnxseal_data::{Array, DataOptions, DataSet, Layout, Resize, Values};
+use onnxseal_engine::{Engine, Table};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};

@@ -59,6 +59,18 @@ impl From<assess::Error> for Fault {
     }
 }
 
+impl From<onnxseal_data::Error> for Fault {
+    fn from(error: onnxseal_data::Error) -> Fault {
+        Fault::Assess(error.into())
+    }
+}
+
+impl From<onnxseal_engine::Error> for Fault {
+    fn from(error: onnxseal_engine::Error) -> Fault {
+        Fault::Assess(error.into())
+    }
+}
+
 impl From<inputs::Error> for Fault {
     fn from(error: inputs::Error) -> Fault {
         Fault::Inputs(error)

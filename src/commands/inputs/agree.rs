@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use half::f16;
-use onnxseal_assess::agreement::{Agreement, Fed, Pair, pixels};
-use onnxseal_assess::engine::{Files as InMemory, Values};
+use onnxseal_data::Values;
+use onnxseal_engine::{Agreement, Fed, Files as InMemory, Pair, pixels};
 use onnxseal_inputs::rewrite::Entry;
 use onnxseal_inputs::{Images, ImagesMut, InputKey, Layout, Scale, ValueType};
 

@@ -4,9 +4,8 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::Result;
-use onnxseal_assess::data::{Array, Layout as FileLayout};
-use onnxseal_assess::{DataOptions, DataSet};
 use onnxseal_core::Location;
+use onnxseal_data::{Array, DataOptions, DataSet, Layout as FileLayout};
 use onnxseal_inputs::attack::{
     Guess, Halves, Pictures, from_checkpoint, from_images, from_pairs, from_weights,
 };

@@ -1,8 +1,8 @@
 //! `onnxseal inputs rewrite` and `rekey`
 
 use anyhow::{Context, Result};
-use onnxseal_assess::engine::Files as InMemory;
 use onnxseal_core::Location;
+use onnxseal_engine::Files as InMemory;
 use onnxseal_inputs::InputKey;
 use onnxseal_inputs::rewrite::{Entry, Files, Rewritten};
 

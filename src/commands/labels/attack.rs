@@ -3,8 +3,8 @@
 use std::io::Write as _;
 
 use anyhow::Result;
-use onnxseal_assess::engine::Table as Rows;
 use onnxseal_assess::learn;
+use onnxseal_engine::Table as Rows;
 use onnxseal_labels::attack::{chance, cluster, purity};
 use onnxseal_labels::head::layer_of;
 use onnxseal_labels::{Authority, Decoder, Table, classes};

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::Result;
-use onnxseal_assess::{DataOptions, DataSet};
+use onnxseal_data::{DataOptions, DataSet};
 use onnxseal_labels::{Decoder, Table, classes, softmax};
 use serde_json::json;
 

@@ -5,11 +5,10 @@ use std::path::Path;
 use anyhow::{Context as _, Result, anyhow};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use onnxseal_assess::DataSet;
-use onnxseal_assess::agreement::difference;
 use onnxseal_assess::candidates::{picked, unlike};
-use onnxseal_assess::engine::{Files as Memory, Samples, Table};
 use onnxseal_core::{InMemory, Location, OutputOptions};
+use onnxseal_data::DataSet;
+use onnxseal_engine::{Files as Memory, Samples, Table, difference};
 use onnxseal_labels::head::Head;
 use onnxseal_labels::traces::{Features, Trace, Traces, make};
 use onnxseal_labels::{

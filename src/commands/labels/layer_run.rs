@@ -1,10 +1,9 @@
 //! Runs of a model that show what its last layer reads and gives.
 
 use anyhow::{Context as _, Result};
-use onnxseal_assess::data::{fit, random};
-use onnxseal_assess::engine::{Files as InMemory, Net, Samples, Table};
-use onnxseal_assess::{DataSet, Engine};
 use onnxseal_core::Location;
+use onnxseal_data::DataSet;
+use onnxseal_engine::{Engine, Files as InMemory, Net, Samples, Table, fit, random};
 use onnxseal_rewrite::Files;
 
 use crate::cli::assess::DataArgs;

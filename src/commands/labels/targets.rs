@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use onnxseal_assess::data::{Stored, npz};
-use onnxseal_assess::{DataOptions, DataSet};
 use onnxseal_core::{Readers, write_whole};
+use onnxseal_data::npy::{Stored, npz};
+use onnxseal_data::{DataOptions, DataSet};
 use onnxseal_labels::shares::UNIT;
 use onnxseal_labels::{RowKind, targets};
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use onnxseal_assess::data::{Stored, write_npz};
+use onnxseal_data::npy::{Stored, write_npz};
 use onnxseal_labels::{Protected, Verdict};
 use serde_json::json;
 

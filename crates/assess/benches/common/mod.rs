@@ -3,9 +3,7 @@
 
 use std::path::Path;
 
-use onnxseal_assess::data::Array;
-use onnxseal_assess::engine::Values;
-use onnxseal_assess::{DataOptions, DataSet};
+use onnxseal_data::{Array, DataOptions, DataSet, Values};
 
 pub const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/models/");
 

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
+use onnxseal_engine::Files;
+
 use crate::attack::normal::Layer;
-use crate::engine::Files;
 use crate::error::{Error, Result};
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::subject::Subject;

@@ -1,12 +1,12 @@
 //! Numbers in place of encrypted ones, made of those that are visible.
 
 use chacha20::ChaCha8Rng;
+use onnxseal_data::random::gaussian;
 use onnxseal_plan::Role;
 
 use crate::assessment::Fill;
 use crate::attack::low_rank;
 use crate::hidden::HiddenTensor;
-use crate::random::gaussian;
 use crate::weights::{Numbers, numbers};
 
 /// A tensor as a matrix: the first axis longer than 1, and all others.
@@ -244,7 +244,7 @@ mod tests {
     use onnxseal_onnx::proto::tensor_proto::DataType;
 
     use super::*;
-    use crate::random::rng;
+    use onnxseal_data::random::rng;
 
     /// 3 x 4: the second element of the first row, all of the second row, and the last element.
     fn tensor() -> HiddenTensor {

@@ -9,12 +9,12 @@ pub(crate) mod probe;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use onnxseal_data::random::rng;
+use onnxseal_engine::Files;
 use rand::Rng;
 
 use crate::assessment::Fill;
-use crate::engine::Files;
 use crate::hidden::{Hidden, HiddenTensor};
-use crate::random::rng;
 use crate::weights::{byte_range, decode, encode};
 
 /// What stands in for the encrypted elements.

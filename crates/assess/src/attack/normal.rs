@@ -8,12 +8,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use onnxseal_engine::Error::{Output, Run};
+use onnxseal_engine::{Engine, Files, Net, Samples, Table};
 use onnxseal_onnx::Model;
 use onnxseal_onnx::model::{Node, TensorRole};
 use onnxseal_plan::Role;
 
 use crate::attack::replaced;
-use crate::engine::{Engine, Files, Net, Samples, Table};
 use crate::error::{Error, Result};
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::weights::{Numbers, decode, encode, numbers};
@@ -168,7 +169,7 @@ pub(crate) fn convolutions(
     let measured = match measure(engine, files, &found, samples, rows) {
         Ok(measured) => measured,
         // Not where ONNX Runtime does not give these values.
-        Err(Error::Run { .. } | Error::Output { .. }) => return Ok(Vec::new()),
+        Err(Error::Engine(Run { .. } | Output { .. })) => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
     for (layer, statistics) in found.iter_mut().zip(measured) {
@@ -427,7 +428,7 @@ mod tests {
         assert_eq!(layers(&model, &hidden_of(&["mean2"]), &[]).len(), 1);
         assert_eq!(layers(&model, &hidden_of(&[]), &[]).len(), 0);
         let net = Net::new(&engine, &files, &[], "x").unwrap();
-        let samples = crate::data::random(net.inputs(), 64, 1);
+        let samples = onnxseal_engine::random(net.inputs(), 64, 1);
         let rows: Vec<usize> = (0..64).collect();
         let right = estimate(&engine, &files, &of_first, &samples, &rows).unwrap();
         assert_ne!(right.model, files.model);
@@ -472,7 +473,7 @@ mod tests {
         let base = Files::new(&bytes, Vec::new());
         let model = locate(&bytes, &Limits::default()).unwrap();
         let mut net = Net::new(&engine, &base, &[], "x").unwrap();
-        let samples = crate::data::random(net.inputs(), 64, 1);
+        let samples = onnxseal_engine::random(net.inputs(), 64, 1);
         let rows: Vec<usize> = (0..64).collect();
         let want = net.run(&samples, &rows, &[0]).unwrap();
         let found = convolutions(&model, &engine, &base, &samples, &rows).unwrap();

@@ -3,15 +3,15 @@
 use std::collections::{BTreeSet, HashSet};
 
 use nalgebra::DMatrix;
+use onnxseal_data::random::rng;
+use onnxseal_engine::Table;
 use onnxseal_onnx::Model;
 use onnxseal_onnx::model::TensorRole;
 use rand::Rng;
 
 use crate::assessment::Head;
-use crate::engine::Table;
 use crate::error::Result;
 use crate::heads::{Basis, Choice, Linear, largest};
-use crate::random::rng;
 
 /// Operators with features as an input.
 const LAYERS: [&str; 12] = [
@@ -189,7 +189,7 @@ mod tests {
     use onnxseal_testkit::build::{GraphBuilder, node, weights};
 
     use super::*;
-    use crate::random::gaussian;
+    use onnxseal_data::random::gaussian;
 
     #[test]
     fn products_on_the_way_to_the_output_are_looked_at() {

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use onnxseal_engine::{Engine, Net, Samples, Table};
 use onnxseal_onnx::Model;
 use onnxseal_onnx::model::Node;
 use onnxseal_plan::Role;
 
-use crate::engine::{Engine, Net, Samples, Table};
 use crate::error::{Error, Result};
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::options::Progress;

@@ -8,10 +8,10 @@ mod probabilistic;
 
 use std::collections::BTreeMap;
 
+use onnxseal_data::DataSet;
+use onnxseal_engine::{Engine, Net, Samples, fit};
 use onnxseal_plan::{Policy, Preset, Ranking};
 
-use crate::data::{DataSet, fit};
-use crate::engine::{Engine, Net, Samples};
 use crate::error::Result;
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::options::{Options, Progress};
@@ -117,7 +117,7 @@ fn samples(
         Some(data) => (fit(data, net.inputs(), &options.data)?, data.n),
         None => {
             let n = options.n_random.max(2);
-            (crate::data::random(net.inputs(), n, options.seed), n)
+            (onnxseal_engine::random(net.inputs(), n, options.seed), n)
         }
     })
 }

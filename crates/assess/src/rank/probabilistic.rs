@@ -5,18 +5,19 @@
 //! First the parts are groups of units; then, within the groups that add most, units.
 
 use nalgebra::DMatrix;
+use onnxseal_data::DataSet;
+use onnxseal_data::random::rng;
+use onnxseal_engine::Error::{Output, Run};
+use onnxseal_engine::Table;
 use rand::RngExt;
 
 use crate::assessment::Fill;
 use crate::attack::{Instead, variant};
 use crate::bench::Bench;
-use crate::data::DataSet;
-use crate::engine::Table;
 use crate::error::{Error, Result};
 use crate::heads::{Basis, Choice};
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::options::{Options, Progress};
-use crate::random::rng;
 use crate::rank::Scores;
 use crate::subject::Subject;
 
@@ -232,7 +233,7 @@ impl Trial<'_> {
                 .run(&changed.files, false, "the model with a mask")
             {
                 Ok(ran) => self.loss(&ran.answers, original),
-                Err(Error::Run { .. } | Error::Output { .. }) => MAX_LOSS,
+                Err(Error::Engine(Run { .. } | Output { .. })) => MAX_LOSS,
                 Err(error) => return Err(error),
             };
             rows.push(mask);

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use image::imageops::FilterType;
 use image::{ColorType, DynamicImage};
-use onnxseal_data::images::{self, MAX_SIDE};
 
-use crate::data::{Array, DataOptions, Layout, Raw, Resize, of_format};
-use crate::engine::Values;
+use crate::array::{Array, Layout, Raw, Values};
 use crate::error::{Result, bad, io};
+use crate::images::{self, MAX_SIDE};
+use crate::options::{DataOptions, Resize};
 use crate::random::{rng, shuffled};
 
-pub(super) fn read(folder: &Path, options: &DataOptions) -> Result<Raw> {
+pub(crate) fn read(folder: &Path, options: &DataOptions) -> Result<Raw> {
     let mut files = match options.unlabelled {
         false => files(folder)?,
         true => below(folder)?,
@@ -31,7 +31,10 @@ pub(super) fn read(folder: &Path, options: &DataOptions) -> Result<Raw> {
     let (mut values, mut labels) = (Vec::new(), Vec::new());
     let mut shape: Option<(usize, usize, usize)> = None;
     for (path, label) in files {
-        let image = sized(images::decode(&path).map_err(of_format(&path))?, options);
+        let image = sized(
+            images::decode(&path).map_err(|fault| fault.at(&path))?,
+            options,
+        );
         // As many channels as the first image has: one for grey ones.
         let channels = match shape {
             Some((.., channels)) => channels,
@@ -47,13 +50,11 @@ pub(super) fn read(folder: &Path, options: &DataOptions) -> Result<Raw> {
         let this = (image.height() as usize, image.width() as usize, channels);
         let (rows, columns, _) = *shape.get_or_insert(this);
         if (rows, columns) != (this.0, this.1) {
-            return Err(bad(
-                &path,
-                format!(
-                    "{} x {} pixels, and an image before it has {columns} x {rows}: give a size to resize to",
-                    this.1, this.0
-                ),
-            ));
+            return Err(bad(format!(
+                "{} x {} pixels, and an image before it has {columns} x {rows}: give a size to resize to",
+                this.1, this.0
+            ))
+            .at(&path));
         }
         let bytes = match channels {
             1 => image.to_luma8().into_raw(),
@@ -71,7 +72,7 @@ pub(super) fn read(folder: &Path, options: &DataOptions) -> Result<Raw> {
         labels.push(label);
     }
     let (rows, columns, channels) =
-        shape.ok_or_else(|| bad(folder, "no images (.png, .jpg, .jpeg) in its folders"))?;
+        shape.ok_or_else(|| bad("no images (.png, .jpg, .jpeg) in its folders").at(folder))?;
     let dims = vec![rows, columns, channels];
     let array = Array {
         name: None,

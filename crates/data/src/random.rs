@@ -6,7 +6,7 @@ use rand::seq::SliceRandom;
 use rand_distr::{Distribution, StandardNormal};
 
 /// The generator for one purpose: other labels give other numbers.
-pub(crate) fn rng(seed: u64, label: &str) -> ChaCha8Rng {
+pub fn rng(seed: u64, label: &str) -> ChaCha8Rng {
     let mut key = [0_u8; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     // The rest of the key is what the numbers are for, folded.
@@ -18,12 +18,12 @@ pub(crate) fn rng(seed: u64, label: &str) -> ChaCha8Rng {
 }
 
 /// A number with mean 0 and deviation 1.
-pub(crate) fn gaussian(rng: &mut ChaCha8Rng) -> f32 {
+pub fn gaussian(rng: &mut ChaCha8Rng) -> f32 {
     StandardNormal.sample(rng)
 }
 
 /// The numbers below `n` in random order.
-pub(crate) fn shuffled(n: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
+pub fn shuffled(n: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
     let mut order: Vec<usize> = (0..n).collect();
     order.shuffle(rng);
     order

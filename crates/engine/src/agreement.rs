@@ -1,13 +1,15 @@
 //! Whether a model that was changed still computes what the original does, if its inputs are changed too.
 
+use onnxseal_data::Values;
+use onnxseal_data::random::rng;
 use rand::RngExt as _;
 
-use crate::data::random;
-use crate::engine::{
-    Batch, Element, Engine, Files, InputSpec, Net, Optimization, Samples, Table, Values,
-};
 use crate::error::{Error, Result};
-use crate::random::rng;
+use crate::files::Files;
+use crate::fit::random;
+use crate::library::{Engine, Optimization};
+use crate::net::{InputSpec, Net};
+use crate::values::{Batch, Element, Samples, Table};
 
 /// A model and its changed form, on ONNX Runtime.
 #[derive(Debug)]

@@ -1,11 +1,12 @@
 //! Data sets as the inputs of a model.
 
+use onnxseal_data::random::{gaussian, rng};
+use onnxseal_data::{Array, DataOptions, DataSet, Layout, Values};
 use rand::RngExt;
 
-use crate::data::{Array, DataOptions, DataSet, Layout};
-use crate::engine::{Batch, InputSpec, Samples, Values};
 use crate::error::{Error, Result};
-use crate::random::{gaussian, rng};
+use crate::net::InputSpec;
+use crate::values::{Batch, Samples};
 
 /// The length that a random sample has along an axis of any length.
 const ANY_LENGTH: usize = 16;

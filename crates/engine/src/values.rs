@@ -3,6 +3,7 @@
 use std::fmt;
 
 use half::{bf16, f16};
+use onnxseal_data::Values;
 use ort::value::{DynValue, Tensor, TensorElementType as T, ValueType};
 
 /// The element type of an input or output.
@@ -42,42 +43,6 @@ impl Element {
 impl fmt::Display for Element {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
-    }
-}
-
-/// Numbers of all samples, one sample after the other.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Values {
-    /// 32-bit floats.
-    F32(Vec<f32>),
-    /// 64-bit floats.
-    F64(Vec<f64>),
-    /// Whole numbers.
-    I64(Vec<i64>),
-}
-
-impl Values {
-    /// How many.
-    pub fn len(&self) -> usize {
-        match self {
-            Values::F32(values) => values.len(),
-            Values::F64(values) => values.len(),
-            Values::I64(values) => values.len(),
-        }
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Number `i`; 0 past the end.
-    pub fn at(&self, i: usize) -> f64 {
-        match self {
-            Values::F32(values) => values.get(i).map_or(0.0, |value| f64::from(*value)),
-            Values::F64(values) => values.get(i).copied().unwrap_or(0.0),
-            Values::I64(values) => values.get(i).map_or(0.0, |value| *value as f64),
-        }
     }
 }
 
@@ -126,7 +91,7 @@ impl Table {
     }
 
     /// The outputs of some samples.
-    pub(crate) fn picked(&self, rows: &[usize]) -> Table {
+    pub fn picked(&self, rows: &[usize]) -> Table {
         let values = rows
             .iter()
             .flat_map(|row| self.row(*row))
@@ -146,7 +111,7 @@ impl Table {
 }
 
 /// Element type and shape of a tensor.
-pub(super) fn tensor_type(value: &ValueType) -> (Option<Element>, Vec<i64>) {
+pub(crate) fn tensor_type(value: &ValueType) -> (Option<Element>, Vec<i64>) {
     match value {
         ValueType::Tensor { ty, shape, .. } => (Some(Element(*ty)), shape.to_vec()),
         _ => (None, Vec::new()),
@@ -154,7 +119,7 @@ pub(super) fn tensor_type(value: &ValueType) -> (Option<Element>, Vec<i64>) {
 }
 
 /// The value of an input for the samples `rows`.
-pub(super) fn feed(input: &Samples, rows: &[usize]) -> ort::Result<DynValue> {
+pub(crate) fn feed(input: &Samples, rows: &[usize]) -> ort::Result<DynValue> {
     let width: usize = input.dims.iter().product();
     let mut dims: Vec<i64> = input.dims.iter().map(|dim| *dim as i64).collect();
     if input.batch != Batch::None {
@@ -211,7 +176,7 @@ pub(super) fn feed(input: &Samples, rows: &[usize]) -> ort::Result<DynValue> {
 }
 
 /// Shape and numbers of a value; none where it is no tensor of numbers.
-pub(super) fn numbers(value: &DynValue) -> Option<(Vec<usize>, Vec<f32>)> {
+pub(crate) fn numbers(value: &DynValue) -> Option<(Vec<usize>, Vec<f32>)> {
     macro_rules! of {
         ($type:ty, $cast:expr) => {{
             let (shape, values) = value.try_extract_tensor::<$type>().ok()?;

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue};
 
-use super::values::{Batch, Element, Samples, Table, feed, numbers, tensor_type};
-use crate::engine::{Engine, Files, Optimization};
 use crate::error::{Error, Result};
+use crate::files::Files;
+use crate::library::{Engine, Optimization};
+use crate::outputs::with_outputs;
+use crate::values::{Batch, Element, Samples, Table, feed, numbers, tensor_type};
 
 /// Samples of a run, where the model takes any number.
 const BATCH: usize = 64;
@@ -79,9 +81,7 @@ impl Net {
             }
             match more {
                 [] => builder.commit_from_memory(&files.model),
-                more => {
-                    builder.commit_from_memory(&super::outputs::with_outputs(&files.model, more))
-                }
+                more => builder.commit_from_memory(&with_outputs(&files.model, more)),
             }
         };
         let session = commit().map_err(refused)?;

@@ -8,7 +8,7 @@
 /// ```text
 /// ModelProto.graph (7) { GraphProto.output (12) { ValueInfoProto.name (1) } ... }
 /// ```
-pub(super) fn with_outputs(model: &[u8], names: &[&str]) -> Vec<u8> {
+pub(crate) fn with_outputs(model: &[u8], names: &[&str]) -> Vec<u8> {
     let mut graph = Vec::new();
     for name in names {
         let mut value_info = Vec::new();

@@ -1,18 +1,17 @@
 //! CSV: one row a sample, one column its label.
 
-use std::path::Path;
+use std::fs::File;
 
 use csv::{ReaderBuilder, StringRecord};
 
-use crate::data::{Array, Raw};
-use crate::engine::Values;
-use crate::error::{Error, Result, bad, io};
+use crate::array::{Array, Raw, Values};
+use crate::error::{Fault, Result, bad};
 
 /// The name of the column of labels.
 const LABEL: &str = "label";
 
-pub(super) fn read(path: &Path, label_first: bool) -> Result<Raw> {
-    let (header, rows) = records(path)?;
+pub(crate) fn read(file: File, label_first: bool) -> Result<Raw, Fault> {
+    let (header, rows) = records(file)?;
     let named = header.as_ref().and_then(|header| {
         header
             .iter()
@@ -29,15 +28,15 @@ pub(super) fn read(path: &Path, label_first: bool) -> Result<Raw> {
     for (row, record) in rows.iter().enumerate() {
         width = record.len() - usize::from(label.is_some_and(|label| label < record.len()));
         for (column, text) in record.iter().enumerate() {
-            let number = number(path, row, column, text)?;
+            let number = number(row, column, text)?;
             match label == Some(column) {
-                true => labels.push(whole(path, row, number)?),
+                true => labels.push(whole(row, number)?),
                 false => values.push(number),
             }
         }
     }
     if width == 0 {
-        return Err(bad(path, "its rows have no values"));
+        return Err(bad("its rows have no values"));
     }
     // Whole numbers stay what they are: tokens have more digits than 32-bit floats.
     let values = match values
@@ -57,8 +56,8 @@ pub(super) fn read(path: &Path, label_first: bool) -> Result<Raw> {
 }
 
 /// Reads labels alone: the column `label`, or the only one.
-pub(super) fn read_labels(path: &Path) -> Result<Vec<i64>> {
-    let (header, rows) = records(path)?;
+pub(crate) fn read_labels(file: File) -> Result<Vec<i64>, Fault> {
+    let (header, rows) = records(file)?;
     let named = header.as_ref().and_then(|header| {
         header
             .iter()
@@ -68,30 +67,26 @@ pub(super) fn read_labels(path: &Path) -> Result<Vec<i64>> {
         (Some(column), _) => column,
         (None, Some(1)) => 0,
         _ => {
-            return Err(bad(
-                path,
-                "it has several columns, and none is called label",
-            ));
+            return Err(bad("it has several columns, and none is called label"));
         }
     };
     let label = |(row, record): (usize, &StringRecord)| {
-        let number = number(path, row, column, record.get(column).unwrap_or_default())?;
-        whole(path, row, number)
+        let number = number(row, column, record.get(column).unwrap_or_default())?;
+        whole(row, number)
     };
     rows.iter().enumerate().map(label).collect()
 }
 
 /// The header, where the first row has something that is no number, and the rows.
-fn records(path: &Path) -> Result<(Option<StringRecord>, Vec<StringRecord>)> {
-    let reader = ReaderBuilder::new()
+fn records(file: File) -> Result<(Option<StringRecord>, Vec<StringRecord>), Fault> {
+    let mut reader = ReaderBuilder::new()
         .has_headers(false)
         .trim(csv::Trim::All)
-        .from_path(path);
+        .from_reader(file);
     let failed = |error: csv::Error| match error.is_io_error() {
-        true => io(path)(error.into()),
-        false => bad(path, error.to_string()),
+        true => Fault::Io(error.into()),
+        false => bad(error.to_string()),
     };
-    let mut reader = reader.map_err(failed)?;
     let mut rows = reader
         .records()
         .collect::<std::result::Result<Vec<_>, _>>()
@@ -101,30 +96,24 @@ fn records(path: &Path) -> Result<(Option<StringRecord>, Vec<StringRecord>)> {
         .is_some_and(|row| row.iter().any(|text| text.parse::<f64>().is_err()));
     let header = is_header.then(|| rows.remove(0));
     match rows.is_empty() {
-        true => Err(bad(path, "it has no samples")),
+        true => Err(bad("it has no samples")),
         false => Ok((header, rows)),
     }
 }
 
-fn number(path: &Path, row: usize, column: usize, text: &str) -> Result<f64> {
+fn number(row: usize, column: usize, text: &str) -> Result<f64, Fault> {
     let number: std::result::Result<f64, _> = text.parse();
     number.map_err(|_| {
-        bad(
-            path,
-            format!(
-                "row {row}, column {column}: {:?} is no number",
-                text.chars().take(40).collect::<String>()
-            ),
-        )
+        bad(format!(
+            "row {row}, column {column}: {:?} is no number",
+            text.chars().take(40).collect::<String>()
+        ))
     })
 }
 
-fn whole(path: &Path, row: usize, number: f64) -> Result<i64> {
+fn whole(row: usize, number: f64) -> Result<i64, Fault> {
     match number.fract() == 0.0 && number.abs() < 1e15 {
         true => Ok(number as i64),
-        false => Err::<i64, Error>(bad(
-            path,
-            format!("row {row}: label {number} is no whole number"),
-        )),
+        false => Err(bad(format!("row {row}: label {number} is no whole number"))),
     }
 }

@@ -1,0 +1,75 @@
+//! How data are read.
+
+use crate::array::Layout;
+use crate::error::{Error, Result};
+
+/// How data are read.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DataOptions {
+    /// Whether all images below a folder are taken, in the order of their paths, as no labels are needed.
+    pub unlabelled: bool,
+    /// The order of axes that the model takes images in; absent, its input's shape tells.
+    pub layout: Option<Layout>,
+    /// Whether channels go blue, green, red.
+    pub bgr: bool,
+    /// What values are divided by, before `mean` and `std`.
+    pub scale: f64,
+    /// What is then subtracted: one number, or one a channel.
+    pub mean: Vec<f64>,
+    /// What they are then divided by: one number, or one a channel.
+    pub std: Vec<f64>,
+    /// The size that images of a folder are brought to.
+    pub resize: Option<Resize>,
+    /// The middle of so many columns and rows is then cut out.
+    pub crop: Option<(u32, u32)>,
+    /// Samples, at most: drawn by `seed` where there are more.
+    pub limit: Option<usize>,
+    /// By which samples are drawn.
+    pub seed: u64,
+    /// Of CSV: whether the first column is the label. Otherwise the column `label` is.
+    pub label_first: bool,
+}
+
+impl Default for DataOptions {
+    fn default() -> DataOptions {
+        DataOptions {
+            unlabelled: false,
+            layout: None,
+            bgr: false,
+            scale: 1.0,
+            mean: Vec::new(),
+            std: Vec::new(),
+            resize: None,
+            crop: None,
+            limit: None,
+            seed: 0,
+            label_first: false,
+        }
+    }
+}
+
+/// The size that an image is brought to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resize {
+    /// Columns and rows.
+    To(u32, u32),
+    /// The shorter side; the other in proportion.
+    Shorter(u32),
+}
+
+impl DataOptions {
+    /// Refuses numbers that nothing can be divided by.
+    pub(crate) fn check(&self) -> Result<()> {
+        let is_divisor = |value: &f64| value.is_finite() && *value != 0.0;
+        if !is_divisor(&self.scale)
+            || !self.std.iter().all(is_divisor)
+            || !self.mean.iter().all(|mean| mean.is_finite())
+        {
+            return Err(Error::Usage(
+                "scale and std must be numbers other than 0, and mean a number".into(),
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,84 @@
+//! What can go wrong.
+
+use std::path::PathBuf;
+
+use onnxseal_store::ErrorKind;
+
+/// Why a model did not run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The data have nothing for an input of the model.
+    #[error("the data have nothing for input {input:?} of the model; they have {given}")]
+    MissingInput {
+        /// The input.
+        input: String,
+        /// What there is.
+        given: String,
+    },
+    /// The data do not fit an input of the model.
+    #[error("input {input:?} of the model takes {wanted}; a sample of the data is {given}")]
+    Fit {
+        /// The input.
+        input: String,
+        /// Its element type and shape.
+        wanted: String,
+        /// Element type and shape of a sample.
+        given: String,
+    },
+    /// ONNX Runtime is not there.
+    #[error("ONNX Runtime was not found: {tried}")]
+    NoLibrary {
+        /// Where it was looked for.
+        tried: String,
+    },
+    /// ONNX Runtime's library cannot be used.
+    #[error("ONNX Runtime in {} cannot be used: {reason}", .path.display())]
+    Library {
+        /// The library.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// ONNX Runtime does not run the model.
+    #[error("ONNX Runtime cannot run {model}{}: {reason}", in_operator(.operator))]
+    Run {
+        /// What the caller calls the model.
+        model: String,
+        /// The operator that it cannot run, where it says so.
+        operator: Option<String>,
+        /// What it says.
+        reason: String,
+    },
+    /// An output cannot be used.
+    #[error("output {output:?} of the model {reason}")]
+    Output {
+        /// The output.
+        output: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// The class the error belongs to.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::NoLibrary { .. } | Error::Library { .. } | Error::Run { .. } => {
+                ErrorKind::Runtime
+            }
+            Error::MissingInput { .. } | Error::Fit { .. } | Error::Output { .. } => {
+                ErrorKind::Usage
+            }
+        }
+    }
+}
+
+/// What the calls of this crate give.
+pub type Result<T> = std::result::Result<T, Error>;
+
+fn in_operator(operator: &Option<String>) -> String {
+    operator
+        .as_ref()
+        .map_or_else(String::new, |name| format!(", operator {name}"))
+}

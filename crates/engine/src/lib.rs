@@ -1,0 +1,24 @@
+//! ONNX Runtime: the library, and runs of models over samples.
+//!
+//! [`Engine`] finds and loads the library when it is first needed. A [`Net`] is a session of a model; [`fit`] makes a data set, and
+//! [`random`] makes random numbers, the [`Samples`] that it takes. [`Pair`] says whether a changed model computes what the original does.
+
+#![forbid(unsafe_code)]
+
+mod agreement;
+mod error;
+mod files;
+mod find;
+mod fit;
+mod library;
+mod net;
+mod outputs;
+mod values;
+
+pub use agreement::{Agreement, Fed, Pair, difference, pixels};
+pub use error::{Error, Result};
+pub use files::Files;
+pub use fit::{fit, random};
+pub use library::{Engine, Optimization};
+pub use net::{InputSpec, Net, OutputSpec};
+pub use values::{Batch, Element, Samples, Table};
