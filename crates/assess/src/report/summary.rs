@@ -30,87 +30,76 @@ pub struct Summary {
 impl Summary {
     /// The summary of `assessment`.
     pub fn of(assessment: &Assessment) -> Summary {
-        let data = &assessment.data;
-        let attacker = match data.n_attacker {
-            0 => String::new(),
-            _ if data.is_random => " show little".to_owned(),
-            n => format!(", of which attackers have up to {n}"),
-        };
-        let original = &assessment.original;
-        let name = &assessment.metric.name;
-        let of_original = match assessment.metric.kind {
-            MetricKind::Accuracy | MetricKind::Custom => {
-                format!("{name} of the original {}", assessment.measured(original))
-            }
-            _ => name.clone(),
-        };
-        let mut before = vec![
-            format!(
-                "{}: {of_original}, on {} samples",
-                assessment.model, original.n_samples
-            ),
-            format!(
-                "data: {}{attacker}; seed {}; ONNX Runtime {}",
-                data.source, assessment.seed, assessment.engine.version
-            ),
-        ];
-        if let (MetricKind::Accuracy, Some(top5)) = (assessment.metric.kind, original.top5) {
-            before[0].push_str(&format!("; among the first five {}", percent(top5)));
-        }
-        if let Some(warning) = super::base_warning(assessment) {
-            before.insert(0, warning.to_owned());
-        }
-        let row = |candidate: &Candidate| {
-            let fill = candidate.best_fill_attack();
-            let probe = candidate.best_probe();
-            let opening = candidate.opening.as_ref();
-            [
-                candidate.name.clone(),
-                bytes(candidate.encrypted_bytes),
-                percent(candidate.share),
-                opening.map_or_else(none, |opening| seconds(opening.seconds)),
-                fill.map_or_else(none, |row| {
-                    assessment.got(row, &row.name.replacen(" fill", "", 1))
-                }),
-                probe.map_or_else(none, |row| {
-                    assessment.got(
-                        row,
-                        row.name
-                            .trim_start_matches("probe ")
-                            .trim_start_matches("with "),
-                    )
-                }),
-                candidate.verdict.to_string(),
-            ]
-        };
-        let mut after = Vec::new();
-        for candidate in &assessment.candidates {
-            if candidate.verdict != Verdict::Holds {
-                after.push(assessment.reason(candidate));
-            }
-        }
-        after.push(format!(
-            "floors, what attackers get without any encrypted weight; an attack may come {} above its floor:",
-            difference(&assessment.metric, assessment.margin)
-        ));
-        for item in &assessment.floors {
-            let measured = assessment.measured(&item.measure);
-            after.push(format!("  {} {measured}", floor(item)));
-        }
-        let of_candidates = assessment.candidates.iter().flat_map(|candidate| {
-            let name = &candidate.name;
-            let notes = candidate.notes.iter();
-            notes.map(move |note| format!("note: {name}: {note}"))
-        });
-        after.extend(of_candidates);
-        after.extend(assessment.notes.iter().map(|note| format!("note: {note}")));
-        let rows = assessment.candidates.iter().map(row);
+        let rows = assessment.candidates.iter();
         Summary {
-            before: before.into_iter().map(plain).collect(),
-            rows: rows.map(|row| row.map(plain)).collect(),
-            after: after.into_iter().map(plain).collect(),
+            before: before(assessment),
+            rows: rows.map(|candidate| row(assessment, candidate)).collect(),
+            after: after(assessment),
         }
     }
+}
+
+fn before(assessment: &Assessment) -> Vec<String> {
+    let (data, metric) = (&assessment.data, &assessment.metric);
+    let original = &assessment.original;
+    let attacker = match data.n_attacker {
+        0 => String::new(),
+        _ if data.is_random => " show little".to_owned(),
+        n => format!(", of which attackers have up to {n}"),
+    };
+    let mut measured = format!("{}: {}", assessment.model, metric.name);
+    if matches!(metric.kind, MetricKind::Accuracy | MetricKind::Custom) {
+        measured += &format!(" of the original {}", assessment.measured(original));
+    }
+    measured += &format!(", on {} samples", original.n_samples);
+    if let (MetricKind::Accuracy, Some(top5)) = (metric.kind, original.top5) {
+        measured += &format!("; among the first five {}", percent(top5));
+    }
+    let (source, seed, version) = (&data.source, assessment.seed, &assessment.engine.version);
+    let data = format!("data: {source}{attacker}; seed {seed}; ONNX Runtime {version}");
+    let warning = super::base_warning(assessment).map(str::to_owned);
+    let lines = warning.into_iter().chain([measured, data]);
+    lines.map(plain).collect()
+}
+
+fn row(assessment: &Assessment, candidate: &Candidate) -> [String; HEAD.len()] {
+    let got = |row: Option<&AttackRow>| {
+        let got = assessment.measured(row?.measure.as_ref()?);
+        let name = row?.name.replacen(" fill", "", 1);
+        let name = name.trim_start_matches("probe ");
+        Some(format!("{} {got}", name.trim_start_matches("with ")))
+    };
+    let opening = candidate.opening.map(|opening| seconds(opening.seconds));
+    let none = || "-".to_owned();
+    [
+        candidate.name.clone(),
+        bytes(candidate.encrypted_bytes),
+        percent(candidate.share),
+        opening.unwrap_or_else(none),
+        got(candidate.best_fill_attack()).unwrap_or_else(none),
+        got(candidate.best_probe()).unwrap_or_else(none),
+        candidate.verdict.to_string(),
+    ]
+    .map(plain)
+}
+
+fn after(assessment: &Assessment) -> Vec<String> {
+    let candidates = &assessment.candidates;
+    let failures = candidates.iter().filter(|it| it.verdict != Verdict::Holds);
+    let mut after: Vec<String> = failures.map(|it| assessment.reason(it)).collect();
+    after.push(format!(
+        "floors, what attackers get without any encrypted weight; an attack may come {} above its floor:",
+        difference(&assessment.metric, assessment.margin)
+    ));
+    for row in &assessment.floors {
+        let got = assessment.measured(&row.measure);
+        after.push(format!("  {} {got}", floor(row)));
+    }
+    for Candidate { name, notes, .. } in candidates {
+        after.extend(notes.iter().map(|note| format!("note: {name}: {note}")));
+    }
+    after.extend(assessment.notes.iter().map(|note| format!("note: {note}")));
+    after.into_iter().map(plain).collect()
 }
 
 impl fmt::Display for Summary {
@@ -122,15 +111,13 @@ impl fmt::Display for Summary {
         let head = HEAD.map(str::to_owned);
         let rows = || std::iter::once(&head).chain(&self.rows);
         let widths: [usize; HEAD.len()] = std::array::from_fn(|column| {
-            let cells = rows().filter_map(|row| row.get(column));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+            let widths = rows().map(|row| row[column].chars().count());
+            widths.max().unwrap_or(0)
         });
         for row in rows() {
             let cells = row.iter().zip(widths);
-            let line: String = cells
-                .map(|(cell, width)| format!("{cell:width$}  "))
-                .collect();
-            writeln!(f, "{}", line.trim_end())?;
+            let cells = cells.map(|(cell, width)| format!("{cell:width$}  "));
+            writeln!(f, "{}", cells.collect::<String>().trim_end())?;
         }
         writeln!(f)?;
         self.after.iter().try_for_each(|line| writeln!(f, "{line}"))
@@ -140,75 +127,50 @@ impl fmt::Display for Summary {
 impl Assessment {
     /// Why `candidate` holds or does not, in a sentence: for a leak which attack, and how far above which floor.
     pub fn reason(&self, candidate: &Candidate) -> String {
-        plain(self.reason_on_pages(candidate))
-    }
-
-    fn reason_on_pages(&self, candidate: &Candidate) -> String {
-        let name = &candidate.name;
-        let Some((row, measure)) = candidate
-            .worst_attack()
-            .and_then(|row| Some((row, row.measure.as_ref()?)))
-        else {
-            return format!("{name} {}: no attack was measured", is(candidate.verdict));
+        let is = match candidate.verdict {
+            Verdict::Holds => "holds",
+            Verdict::NotBroken => "is not broken by what was tried",
+            Verdict::Undecided { .. } => "is undecided",
+            Verdict::Leaks => "leaks",
         };
-        let floor = format!(
-            "its floor of {} ({})",
-            value(&self.metric, row.floor),
-            floor_kind(row.floor_kind)
-        );
-        let attack = format!(
-            "{name} {}: {} gets {}",
-            is(candidate.verdict),
-            row.name,
-            self.measured(measure)
-        );
-        match candidate.verdict {
+        let begin = format!("{} {is}", candidate.name);
+        let worst = candidate.worst_attack();
+        let Some((row, got)) = worst.and_then(|row| Some((row, row.measure.as_ref()?))) else {
+            return plain(format!("{begin}: no attack was measured"));
+        };
+        let attack = format!("{begin}: {} gets {}", row.name, self.measured(got));
+        let floor = value(&self.metric, row.floor);
+        let floor = format!("its floor of {floor} ({})", floor_kind(row.floor_kind));
+        plain(match candidate.verdict {
             Verdict::Undecided { needed_samples } => {
+                let there = got.n_samples;
                 let enough = match needed_samples {
                     Some(n) => format!(
-                        "about {n} samples to measure on would decide, and there are {}",
-                        measure.n_samples
+                        "about {n} samples to measure on would decide, and there are {there}"
                     ),
                     None => "no number of samples would decide".to_owned(),
                 };
                 format!("{attack}, with {floor}; {enough}")
             }
             _ => {
-                let above = measure.value - row.floor;
+                let above = got.value - row.floor;
                 let direction = if above < 0.0 { "below" } else { "above" };
-                format!(
-                    "{attack}, {} {direction} {floor}",
-                    difference(&self.metric, above.abs())
-                )
+                let by = difference(&self.metric, above.abs());
+                format!("{attack}, {by} {direction} {floor}")
             }
-        }
-    }
-
-    /// What an attack gets, for a cell of the table.
-    fn got(&self, row: &AttackRow, name: &str) -> String {
-        let measure = row.measure.as_ref();
-        measure.map_or_else(none, |measure| format!("{name} {}", self.measured(measure)))
+        })
     }
 
     /// A measure with its interval.
     fn measured(&self, measure: &Measure) -> String {
-        let value = value(&self.metric, measure.value);
-        match measure.interval {
-            None => value,
-            Some(interval) => format!(
-                "{value} ({} to {})",
-                self.number(interval.low),
-                self.number(interval.high)
-            ),
-        }
-    }
-
-    fn number(&self, value: f64) -> String {
-        match self.metric.is_rate {
-            true => format!("{:.1}", value * 100.0),
-            false if value.abs() < 1.0 => format!("{value:.3}"),
-            false => format!("{value:.2}"),
-        }
+        let number = |value: f64| match value {
+            rate if self.metric.is_rate => format!("{:.1}", rate * 100.0),
+            small if small.abs() < 1.0 => format!("{small:.3}"),
+            large => format!("{large:.2}"),
+        };
+        let ends = measure.interval.as_ref();
+        let ends = ends.map(|ends| format!(" ({} to {})", number(ends.low), number(ends.high)));
+        value(&self.metric, measure.value) + &ends.unwrap_or_default()
     }
 }
 
@@ -224,34 +186,18 @@ impl Candidate {
     }
 }
 
-fn is(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Holds => "holds",
-        Verdict::NotBroken => "is not broken by what was tried",
-        Verdict::Undecided { .. } => "is undecided",
-        Verdict::Leaks => "leaks",
-    }
-}
-
 /// Text for terminals, where people search for what they can type: with spaces that break.
 fn plain(text: String) -> String {
     text.replace('\u{a0}', " ")
 }
 
-fn none() -> String {
-    "-".to_owned()
-}
-
+/// `123 B`, `12.34 KiB`.
 fn bytes(n: u64) -> String {
-    let mut value = n as f64;
-    for unit in ["B", "KiB", "MiB", "GiB"] {
-        if value < 1024.0 {
-            return match unit {
-                "B" => format!("{n} B"),
-                _ => format!("{value:.2} {unit}"),
-            };
-        }
-        value /= 1024.0;
+    match n.checked_ilog2().unwrap_or(0) {
+        0..10 => format!("{n} B"),
+        10..20 => format!("{:.2} KiB", n as f64 / f64::from(1 << 10)),
+        20..30 => format!("{:.2} MiB", n as f64 / f64::from(1 << 20)),
+        30..40 => format!("{:.2} GiB", n as f64 / f64::from(1 << 30)),
+        _ => format!("{:.2} TiB", n as f64 / 2_f64.powi(40)),
     }
-    format!("{value:.2} TiB")
 }
