@@ -1,15 +1,11 @@
 //! What attacks get, as bars with intervals against floors.
 
-use crate::assessment::{Assessment, AttackRow, Candidate, Verdict};
-
-use super::draw::{Anchor, Drawing, FONT, PANEL, Palette, Stroke, Text, label_and_figure};
-use super::text::{above_floor, measure, value};
-
-const BAR_HEIGHT: f64 = 10.0;
-const STEP: f64 = 44.0;
+use super::draw::*;
+use super::text::{above_floor, class, difference, measure, value};
+use crate::assessment::{Assessment, AttackRow, Candidate};
 
 /// The values that bars can have: the same for all candidates, so that they compare.
-pub(super) struct Axis {
+struct Axis {
     low: f64,
     high: f64,
     step: f64,
@@ -17,7 +13,7 @@ pub(super) struct Axis {
 
 impl Axis {
     /// Finds one that holds each finite value.
-    pub(super) fn of(assessment: &Assessment) -> Axis {
+    fn of(assessment: &Assessment) -> Axis {
         if assessment.metric.is_rate {
             return Axis {
                 low: 0.0,
@@ -25,35 +21,15 @@ impl Axis {
                 step: 0.25,
             };
         }
-        let attacks = assessment
-            .candidates
-            .iter()
-            .flat_map(|candidate| &candidate.attacks);
-        let of_attack = |row: &AttackRow| {
-            let measure = row.measure.as_ref();
-            let interval = measure.and_then(|measure| measure.interval);
-            [
-                measure.map(|measure| measure.value),
-                interval.map(|interval| interval.low),
-                interval.map(|interval| interval.high),
-                Some(row.floor + assessment.margin),
-                Some(row.floor),
-            ]
-        };
-        let values = attacks.flat_map(of_attack).flatten();
-        let floors = assessment.floors.iter().map(|floor| floor.measure.value);
-        let (mut low, mut high) = (0.0_f64, 0.0_f64);
-        for value in values
-            .chain(floors)
-            .chain([assessment.original.value])
-            .filter(|value| value.is_finite())
-        {
-            low = low.min(value);
-            high = high.max(value);
+        let mut values = vec![assessment.original.value];
+        values.extend(assessment.floors.iter().map(|floor| floor.measure.value));
+        for row in assessment.candidates.iter().flat_map(|c| &c.attacks) {
+            values.extend([row.floor, row.floor + assessment.margin]);
+            values.extend(row.measure.iter().map(|got| got.value));
+            let ends = row.measure.as_ref().and_then(|got| got.interval);
+            values.extend(ends.iter().flat_map(|ends| [ends.low, ends.high]));
         }
-        if high - low < f64::MIN_POSITIVE {
-            high = low + 1.0;
-        }
+        let (low, high) = range(values);
         let step = round_step((high - low) / 4.0);
         Axis {
             low: (low / step).floor() * step,
@@ -68,240 +44,149 @@ impl Axis {
             return 0.0;
         }
         let share = (value.clamp(self.low, self.high) - self.low) / (self.high - self.low);
-        share * PANEL
+        short(share * PANEL)
     }
 
     fn ticks(&self) -> impl Iterator<Item = f64> {
-        let n = ((self.high - self.low) / self.step)
-            .round()
-            .clamp(0.0, 20.0) as usize;
+        let n = ((self.high - self.low) / self.step).round();
+        let n = n.clamp(0.0, 20.0) as usize;
         (0..=n).map(|i| self.low + i as f64 * self.step)
     }
+}
+
+/// The least and the greatest of finite values and 0; apart where they were the same.
+pub(super) fn range(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
+    let finite = values.into_iter().filter(|value| value.is_finite());
+    let (low, high) = finite.fold((0.0_f64, 0.0_f64), |(low, high), value| {
+        (low.min(value), high.max(value))
+    });
+    let is_narrow = high - low < f64::MIN_POSITIVE;
+    (low, if is_narrow { low + 1.0 } else { high })
 }
 
 /// The next 1, 2 or 5 times a power of ten.
 fn round_step(least: f64) -> f64 {
     let power = 10_f64.powf(least.log10().floor());
-    let step = [1.0, 2.0, 5.0]
-        .into_iter()
-        .map(|factor| factor * power)
-        .find(|step| *step >= least);
+    let mut steps = [1.0, 2.0, 5.0].map(|factor| factor * power).into_iter();
+    let step = steps.find(|step| *step >= least);
     step.unwrap_or(10.0 * power)
 }
 
 /// Draws a bar for each attack on a candidate.
-pub(super) fn attacks(
-    assessment: &Assessment,
-    candidate: &Candidate,
-    axis: &Axis,
-    palette: &Palette,
-) -> Drawing {
-    let mut drawing = Drawing::new(PANEL);
-    for (i, row) in candidate.attacks.iter().enumerate() {
-        let is_worst = candidate.worst == Some(i);
-        bar(
-            &mut drawing,
-            assessment,
-            (&row.name, row, is_worst),
-            axis,
-            palette,
-        );
-    }
-    scale(&mut drawing, assessment, axis, palette);
-    drawing
+pub(super) fn attacks(assessment: &Assessment, candidate: &Candidate) -> Drawing {
+    let rows = candidate.attacks.iter().enumerate();
+    let rows = rows.map(|(i, row)| (row.name.clone(), row, candidate.worst == Some(i)));
+    bars(assessment, rows)
 }
 
 /// Draws the best fill and the best probe of each candidate.
-pub(super) fn overview(assessment: &Assessment, axis: &Axis, palette: &Palette) -> Drawing {
-    let mut drawing = Drawing::new(PANEL);
-    for candidate in &assessment.candidates {
+pub(super) fn overview(assessment: &Assessment) -> Drawing {
+    let rows = assessment.candidates.iter().flat_map(|candidate| {
         let best = [candidate.best_fill_attack(), candidate.best_probe()];
-        for row in best.into_iter().flatten() {
-            let label = format!("{}: {}", candidate.name, row.name);
-            bar(
-                &mut drawing,
-                assessment,
-                (&label, row, false),
-                axis,
-                palette,
-            );
-        }
-    }
-    scale(&mut drawing, assessment, axis, palette);
-    drawing
+        let best = best.into_iter().flatten();
+        best.map(|row| (format!("{}: {}", candidate.name, row.name), row, false))
+    });
+    bars(assessment, rows)
 }
 
-/// Says what bars, whiskers and lines mean.
-pub(super) fn legend(assessment: &Assessment, palette: &Palette) -> Drawing {
-    let mut drawing = Drawing::new(PANEL);
-    let style = Text::new(FONT, palette.soft);
-    let verdicts = [
-        ("holds", palette.holds),
-        ("undecided", palette.undecided),
-        ("leaks", palette.leaks),
-    ];
-    for ((name, colour), x) in verdicts.into_iter().zip([0.0, 90.0, 200.0]) {
-        drawing.rectangle((x, 7.0), (22.0, BAR_HEIGHT), colour);
-        drawing.text((x + 28.0, 16.0), name, 100.0, style);
-    }
-    let margin = super::text::difference(&assessment.metric, assessment.margin);
-    let lines = [
-        (0.0, 38.0, "95 % interval".to_owned()),
-        (150.0, 38.0, "floor".to_owned()),
-        (0.0, 60.0, format!("floor + {margin}")),
-        (150.0, 60.0, "the model itself".to_owned()),
-    ];
-    for (x, y, name) in lines {
-        drawing.text((x + 28.0, y), &name, 180.0, style);
-    }
-    whisker(&mut drawing, (0.0, 22.0), 34.0, palette);
-    drawing.line((161.0, 26.0), (161.0, 42.0), solid(palette));
-    drawing.line((11.0, 48.0), (11.0, 64.0), dashed(palette));
-    drawing.line((161.0, 48.0), (161.0, 64.0), faint(palette));
-    drawing.height = 72.0;
-    drawing
-}
-
-fn bar(
-    drawing: &mut Drawing,
+/// Draws a bar for each label and row, those in bold that are to stand out, and the scale below.
+fn bars<'a>(
     assessment: &Assessment,
-    (label, row, is_worst): (&str, &AttackRow, bool),
-    axis: &Axis,
-    palette: &Palette,
-) {
-    let stretch = drawing.width / PANEL;
-    let x = |value: f64| axis.x(value) * stretch;
-    let metric = &assessment.metric;
-    let y = drawing.height;
-    let bar_y = y + FONT + 8.0;
+    rows: impl Iterator<Item = (String, &'a AttackRow, bool)>,
+) -> Drawing {
+    let axis = Axis::of(assessment);
+    let bars = rows.map(|(label, row, is_bold)| bar(assessment, &axis, &label, row, is_bold));
+    Drawing::stacked(bars.chain([scale(assessment, &axis)]))
+}
+
+fn bar(a: &Assessment, axis: &Axis, label: &str, row: &AttackRow, is_bold: bool) -> Drawing {
     let Some(got) = &row.measure else {
-        let figure = ("not tried", palette.soft);
-        label_and_figure(drawing, y + FONT, (label, false), figure, palette);
-        drawing.describe(&format!("{label}: not tried."));
-        drawing.height += FONT + 14.0;
-        return;
+        let body = label_and_figure(label, "not tried", SOFT, false);
+        return Drawing::new(26.0, body, format!("{label}: not tried."));
     };
-    let colour = match row.verdict {
-        Verdict::Holds => palette.holds,
-        Verdict::NotBroken | Verdict::Undecided { .. } => palette.undecided,
-        Verdict::Leaks => palette.leaks,
-    };
-    let figure = format!("{} · {}", value(metric, got.value), row.verdict);
-    label_and_figure(
-        drawing,
-        y + FONT,
-        (label, is_worst),
-        (&figure, colour),
-        palette,
+    let colour = format!("var(--{})", class(row.verdict));
+    let figure = format!("{} · {}", value(&a.metric, got.value), row.verdict);
+    let (zero, end) = (axis.x(0.0), axis.x(got.value));
+    let mut body = label_and_figure(label, &figure, &colour, is_bold);
+    body += &rectangle(0.0, 20.0, PANEL, 10.0, TRACK);
+    body += &rectangle(
+        zero.min(end),
+        20.0,
+        short((end - zero).abs()),
+        10.0,
+        &colour,
     );
-    drawing.rectangle((0.0, bar_y), (drawing.width, BAR_HEIGHT), palette.track);
-    let (zero, end) = (x(0.0), x(got.value));
-    drawing.rectangle(
-        (zero.min(end), bar_y),
-        ((end - zero).abs(), BAR_HEIGHT),
-        colour,
-    );
-    if assessment.original.value.is_finite() {
-        let original = x(assessment.original.value);
-        drawing.line(
-            (original, bar_y - 3.0),
-            (original, bar_y + BAR_HEIGHT + 3.0),
-            faint(palette),
-        );
+    if a.original.value.is_finite() {
+        body += &mark(axis.x(a.original.value), 17.0, 16.0, ORIGINAL);
     }
     if let Some(ends) = got.interval {
-        whisker(
-            drawing,
-            (x(ends.low), x(ends.high)),
-            bar_y + BAR_HEIGHT / 2.0,
-            palette,
-        );
+        body += &whisker(axis.x(ends.low), axis.x(ends.high), 25.0);
     }
-    let lines = [
-        (row.floor, solid(palette)),
-        (row.floor + assessment.margin, dashed(palette)),
-    ];
-    for (at, stroke) in lines.into_iter().filter(|(at, _)| at.is_finite()) {
-        drawing.line(
-            (x(at), bar_y - 4.0),
-            (x(at), bar_y + BAR_HEIGHT + 4.0),
-            stroke,
-        );
+    for (at, stroke) in [(row.floor, FLOOR), (row.floor + a.margin, WITH_MARGIN)] {
+        if at.is_finite() {
+            body += &mark(axis.x(at), 16.0, 18.0, stroke);
+        }
     }
-    drawing.height += STEP;
-    let named = if label == row.name { "" } else { label };
-    let gap = if named.is_empty() { "" } else { ", " };
-    drawing.describe(&format!(
-        "{named}{gap}{}; {}. {}.",
-        above_floor(assessment, row),
-        measure(metric, got),
-        row.verdict
-    ));
+    let named = (label != row.name).then(|| format!("{label}, "));
+    let (named, what) = (named.unwrap_or_default(), above_floor(a, row));
+    let (got, verdict) = (measure(&a.metric, got), row.verdict);
+    Drawing::new(44.0, body, format!("{named}{what}; {got}. {verdict}."))
 }
 
 /// The scale below the bars.
-fn scale(drawing: &mut Drawing, assessment: &Assessment, axis: &Axis, palette: &Palette) {
-    let width = drawing.width;
-    let y = drawing.height;
-    let stroke = Stroke {
-        colour: palette.soft,
-        width: 1.0,
-        is_dashed: false,
-    };
-    drawing.line((0.0, y), (width, y), stroke);
+fn scale(assessment: &Assessment, axis: &Axis) -> Drawing {
+    let mut body = line((0.0, 0.0), (PANEL, 0.0), ORIGINAL);
     for tick in axis.ticks() {
-        let x = axis.x(tick) * width / PANEL;
-        let anchor = match x {
-            x if x < 12.0 => Anchor::Start,
-            x if x > width - 12.0 => Anchor::End,
-            _ => Anchor::Middle,
+        let anchor = match axis.x(tick) {
+            x if x < 12.0 => "start",
+            x if x > PANEL - 12.0 => "end",
+            _ => "middle",
         };
-        let text = match assessment.metric.is_rate {
-            true => format!("{:.0}\u{a0}%", tick * 100.0),
-            false => value(&assessment.metric, tick),
+        let text = if assessment.metric.is_rate {
+            format!("{:.0}\u{a0}%", tick * 100.0)
+        } else {
+            value(&assessment.metric, tick)
         };
-        drawing.line((x, y), (x, y + 5.0), stroke);
-        let style = Text::new(FONT, palette.soft).at(anchor);
-        drawing.text((x, y + 18.0), &text, 120.0, style);
+        body += &mark(axis.x(tick), 0.0, 5.0, ORIGINAL);
+        body += &soft(axis.x(tick), 18.0, anchor, &text);
     }
-    drawing.height += 30.0;
+    Drawing::new(30.0, body, "")
+}
+
+/// Says what bars, whiskers and marks mean.
+pub(super) fn legend(assessment: &Assessment) -> Drawing {
+    let mut body = String::new();
+    for (x, verdict) in [(0.0, "holds"), (90.0, "undecided"), (200.0, "leaks")] {
+        body += &rectangle(x, 7.0, 22.0, 10.0, &format!("var(--{verdict})"));
+        body += &soft(x + 28.0, 16.0, "start", verdict);
+    }
+    body += &whisker(0.0, 22.0, 34.0);
+    body += &mark(161.0, 26.0, 16.0, FLOOR);
+    body += &mark(11.0, 48.0, 16.0, WITH_MARGIN);
+    body += &mark(161.0, 48.0, 16.0, ORIGINAL);
+    body += &soft(28.0, 38.0, "start", "95 % interval");
+    body += &soft(178.0, 38.0, "start", "floor");
+    let margin = difference(&assessment.metric, assessment.margin);
+    body += &soft(28.0, 60.0, "start", &format!("floor + {margin}"));
+    body += &soft(178.0, 60.0, "start", "the model itself");
+    Drawing::new(72.0, body, "")
+}
+
+const FLOOR: Stroke = (INK, 2.0, "none");
+const WITH_MARGIN: Stroke = (INK, 1.5, "3 2");
+const ORIGINAL: Stroke = (SOFT, 1.0, "none");
+
+/// An upright line.
+fn mark(x: f64, y: f64, length: f64, stroke: Stroke) -> String {
+    line((x, y), (x, y + length), stroke)
 }
 
 /// A line with two ends, with a halo that sets it off from the bar.
-fn whisker(drawing: &mut Drawing, (low, high): (f64, f64), y: f64, palette: &Palette) {
-    for (colour, width) in [(palette.background, 3.5), (palette.ink, 1.5)] {
-        let stroke = Stroke {
-            colour,
-            width,
-            is_dashed: false,
-        };
-        drawing.line((low, y), (high, y), stroke);
-        for x in [low, high] {
-            drawing.line((x, y - 3.0), (x, y + 3.0), stroke);
-        }
-    }
-}
-
-fn solid(palette: &Palette) -> Stroke {
-    Stroke {
-        colour: palette.ink,
-        width: 2.0,
-        is_dashed: false,
-    }
-}
-
-fn dashed(palette: &Palette) -> Stroke {
-    Stroke {
-        colour: palette.ink,
-        width: 1.5,
-        is_dashed: true,
-    }
-}
-
-fn faint(palette: &Palette) -> Stroke {
-    Stroke {
-        colour: palette.soft,
-        width: 1.0,
-        is_dashed: false,
-    }
+fn whisker(low: f64, high: f64, y: f64) -> String {
+    let whisker = |colour, width| {
+        let stroke = (colour, width, "none");
+        let ends = [low, high].map(|x| mark(x, y - 3.0, 6.0, stroke));
+        line((low, y), (high, y), stroke) + &ends.concat()
+    };
+    whisker(BACKGROUND, 3.5) + &whisker(INK, 1.5)
 }

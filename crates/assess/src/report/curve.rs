@@ -1,7 +1,8 @@
 //! The curve of a model's editions: what each share of the encrypted bytes gives, and where the tiers lie on it.
 
-use super::draw::{Anchor, Drawing, FONT, Palette, Stroke, Text};
-use super::text::{floor_kind, measure, percent, value};
+use super::bars::range;
+use super::draw::*;
+use super::text::{floor, floor_kind, measure, percent, value};
 use crate::tune::{Point, Tuning};
 
 const WIDTH: f64 = 560.0;
@@ -31,20 +32,16 @@ impl Summary {
     /// The summary of `tuning`.
     pub fn of(tuning: &Tuning) -> Summary {
         let metric = &tuning.metric;
+        let original = measure(metric, &tuning.original);
+        let (n_calibration, n_evaluation) = (tuning.n_calibration, tuning.n_evaluation);
         let before = vec![
             format!(
-                "{}: {} of the original {}",
-                tuning.model,
-                metric.name,
-                measure(metric, &tuning.original)
+                "{}: {} of the original {original}",
+                tuning.model, metric.name
             ),
             format!(
-                "data: {}; shares are chosen on {} samples, and figures are from the other {}; seed {}; ONNX Runtime {}",
-                tuning.data.source,
-                tuning.n_calibration,
-                tuning.n_evaluation,
-                tuning.seed,
-                tuning.engine.version
+                "data: {}; shares are chosen on {n_calibration} samples, and figures are from the other {n_evaluation}; seed {}; ONNX Runtime {}",
+                tuning.data.source, tuning.seed, tuning.engine.version
             ),
         ];
         let tiers = tuning.tiers.iter().map(|tier| {
@@ -68,14 +65,9 @@ impl Summary {
                 value(metric, point.evaluation.value),
             ]
         });
-        let floors = tuning.floors.iter().map(|floor| {
-            let labels = floor.n_labels.map(|n| format!(", {n} labels"));
-            format!(
-                "floor: {}: {}{}",
-                value(metric, floor.measure.value),
-                floor_kind(floor.kind),
-                labels.unwrap_or_default()
-            )
+        let floors = tuning.floors.iter().map(|row| {
+            let got = value(metric, row.measure.value);
+            format!("floor: {got}: {}", floor(row))
         });
         Summary {
             before,
@@ -87,101 +79,64 @@ impl Summary {
 }
 
 /// Draws the curve, with the tiers on it.
-pub(super) fn draw(tuning: &Tuning, palette: &Palette) -> Drawing {
+pub(super) fn draw(tuning: &Tuning) -> Drawing {
     let metric = &tuning.metric;
-    let values = tuning.curve.iter().map(|point| point.evaluation.value);
-    let values = values
-        .chain([tuning.original.value])
-        .filter(|v| v.is_finite());
-    let (low, high) = match metric.is_rate {
-        true => (0.0, 1.0),
-        false => values.fold((0.0_f64, 1e-9_f64), |(low, high), v| {
-            (low.min(v), high.max(v))
-        }),
+    let points = tuning.curve.iter();
+    let points = points.map(|point| (point.share, point.evaluation.value));
+    let points: Vec<(f64, f64)> = points.chain([(1.0, tuning.original.value)]).collect();
+    let (low, high) = if metric.is_rate {
+        (0.0, 1.0)
+    } else {
+        range(points.iter().map(|(_, value)| *value))
     };
-    let x = |share: f64| LEFT + share * (WIDTH - LEFT);
+    let x = |share: f64| short(LEFT + share * (WIDTH - LEFT));
     let y = |value: f64| {
         let share = (value.clamp(low, high) - low) / (high - low);
-        10.0 + (1.0 - if share.is_nan() { 0.0 } else { share }) * (HEIGHT - 20.0)
+        short(10.0 + (1.0 - if share.is_nan() { 0.0 } else { share }) * (HEIGHT - 20.0))
     };
-    let mut drawing = Drawing::new(WIDTH);
-    drawing.height = HEIGHT + 40.0;
-    let grid = Stroke {
-        colour: palette.track,
-        width: 1.0,
-        is_dashed: false,
-    };
-    for i in 0..=4 {
-        let (part, tick) = (f64::from(i) / 4.0, low + (high - low) * f64::from(i) / 4.0);
-        drawing.line((LEFT, y(tick)), (WIDTH, y(tick)), grid);
-        let style = Text::new(FONT, palette.soft).at(Anchor::End);
-        drawing.text(
-            (LEFT - 6.0, y(tick) + 4.0),
-            &value(metric, tick),
-            LEFT,
-            style,
-        );
-        let style = Text::new(FONT, palette.soft).at(match i {
-            4 => Anchor::End,
-            _ => Anchor::Middle,
-        });
-        drawing.text((x(part), HEIGHT + 10.0), &percent(part), 60.0, style);
+    let mut body = String::new();
+    let mut words = Vec::new();
+    for part in [0.0, 0.25, 0.5, 0.75, 1.0] {
+        let tick = low + (high - low) * part;
+        let anchor = if part < 1.0 { "middle" } else { "end" };
+        body += &line((LEFT, y(tick)), (WIDTH, y(tick)), (TRACK, 1.0, "none"));
+        body += &soft(LEFT - 6.0, y(tick) + 4.0, "end", &value(metric, tick));
+        body += &soft(x(part), HEIGHT + 10.0, anchor, &percent(part));
     }
-    let style = Text::new(FONT, palette.soft);
-    let below = format!(
+    let x_axis = format!(
         "share of the encrypted bytes that an edition opens; {}",
         metric.name
     );
-    drawing.text((LEFT, HEIGHT + 30.0), &below, WIDTH - LEFT, style);
-    let end = Point {
-        share: 1.0,
-        calibration: tuning.original.value,
-        evaluation: tuning.original.clone(),
-    };
-    let points: Vec<&Point> = tuning.curve.iter().chain([&end]).collect();
-    let stroke = |colour| Stroke {
-        colour,
-        width: 2.0,
-        is_dashed: false,
-    };
-    for pair in points.windows(2) {
-        let at = |point: &Point| (x(point.share), y(point.evaluation.value));
-        drawing.line(at(pair[0]), at(pair[1]), stroke(palette.holds));
+    let (x_axis, x_axis_y) = (cut(&x_axis, WIDTH - LEFT, FONT), HEIGHT + 30.0);
+    body += &format!(r#"<text x="{LEFT}" y="{x_axis_y}" fill="{SOFT}">{x_axis}</text>"#);
+    for ends in points.windows(2) {
+        let [from, to] = [ends[0], ends[1]].map(|(share, value)| (x(share), y(value)));
+        body += &line(from, to, (HOLDS, 2.0, "none"));
     }
-    if let Some(floor) =
-        (tuning.floors.iter()).max_by(|a, b| a.measure.value.total_cmp(&b.measure.value))
-    {
-        let dashed = Stroke {
-            colour: palette.undecided,
-            width: 1.0,
-            is_dashed: true,
-        };
-        let at = y(floor.measure.value);
-        drawing.line((LEFT, at), (WIDTH, at), dashed);
-        drawing.describe(&format!(
-            "The dashed line is the floor: {}, {}.",
-            value(metric, floor.measure.value),
-            floor_kind(floor.kind)
-        ));
+    let floors = tuning.floors.iter();
+    let floor = floors.max_by(|a, b| a.measure.value.total_cmp(&b.measure.value));
+    if let Some(floor) = floor {
+        let (at, got) = (y(floor.measure.value), value(metric, floor.measure.value));
+        body += &line((LEFT, at), (WIDTH, at), (UNDECIDED, 1.0, "3 2"));
+        let kind = floor_kind(floor.kind);
+        words.push(format!("The dashed line is the floor: {got}, {kind}."));
     }
     for tier in &tuning.tiers {
-        let (at_x, at_y) = (x(tier.share), y(tier.evaluation.value));
-        drawing.rectangle((at_x - 4.0, at_y - 4.0), (8.0, 8.0), palette.leaks);
-        let anchor = if tier.share > 0.8 {
-            Anchor::End
-        } else {
-            Anchor::Start
-        };
-        let shift = if tier.share > 0.8 { -8.0 } else { 8.0 };
-        let label = format!("{} {}", tier.name, value(metric, tier.evaluation.value));
-        let style = Text::new(FONT, palette.ink).at(anchor).bold();
-        drawing.text((at_x + shift, at_y + 16.0), &label, 200.0, style);
-        drawing.describe(&format!(
-            "Tier {} opens {} and gets {}.",
-            tier.name,
-            percent(tier.share),
-            value(metric, tier.evaluation.value)
-        ));
+        let (x, y) = (x(tier.share), y(tier.evaluation.value));
+        let got = value(metric, tier.evaluation.value);
+        let is_late = tier.share > 0.8;
+        let anchor = if is_late { "end" } else { "start" };
+        let label_x = x + if is_late { -8.0 } else { 8.0 };
+        let label_y = y + 16.0;
+        let label = cut(&format!("{} {got}", tier.name), 200.0, FONT);
+        body += &rectangle(x - 4.0, y - 4.0, 8.0, 8.0, LEAKS);
+        body += &format!(
+            r#"<text x="{label_x}" y="{label_y}" font-weight="700" text-anchor="{anchor}" fill="{INK}">{label}</text>"#
+        );
+        let (name, share) = (&tier.name, percent(tier.share));
+        words.push(format!("Tier {name} opens {share} and gets {got}."));
     }
+    let mut drawing = Drawing::new(HEIGHT + 40.0, body, words.join(" "));
+    drawing.width = WIDTH;
     drawing
 }

@@ -15,7 +15,7 @@ mod text;
 
 use crate::assessment::{Assessment, Candidate, PublicBase};
 use crate::tune::Tuning;
-use draw::{Drawing, PLAIN};
+use draw::Drawing;
 pub(crate) use text::floor as floor_in_words;
 
 /// The line before every verdict, where nobody tried a public base.
@@ -33,8 +33,7 @@ pub fn html(assessment: &Assessment) -> String {
 
 /// Makes a picture of a tuning, as an SVG file: the curve, with the tiers on it.
 pub fn curve_svg(tuning: &Tuning) -> String {
-    let title = format!("Editions of {}", tuning.model);
-    curve::draw(tuning, &PLAIN).standing_alone(&title, &PLAIN)
+    curve::draw(tuning).file(&format!("Editions of {}", tuning.model))
 }
 
 /// Makes the page's pictures as files of their own: names such as `attacks.svg`, each with its SVG text.
@@ -42,37 +41,27 @@ pub fn curve_svg(tuning: &Tuning) -> String {
 /// `presets.svg` has the best fill and the best probe of each candidate, `attacks.svg` all attacks,
 /// `encrypted.svg` where the encrypted weights are.
 pub fn plots(assessment: &Assessment) -> Vec<(String, String)> {
-    let axis = bars::Axis::of(assessment);
-    let side_by_side = |draw: &dyn Fn(&Candidate) -> Drawing| {
-        let panels = assessment.candidates.iter().map(|candidate| {
-            let heading = format!("{}: {}", candidate.name, candidate.verdict);
-            draw(candidate).headed(&heading, &PLAIN)
-        });
-        draw::side_by_side(panels.collect())
+    let candidates = |draw: &dyn Fn(&Candidate) -> Drawing| {
+        Drawing::side_by_side(assessment.candidates.iter().map(|candidate| {
+            draw(candidate).headed(&format!("{}: {}", candidate.name, candidate.verdict))
+        }))
     };
-    let attacks = side_by_side(&|candidate| bars::attacks(assessment, candidate, &axis, &PLAIN));
-    let encrypted = side_by_side(&|candidate| strips::operators(candidate, &PLAIN));
-    let best = bars::overview(assessment, &axis, &PLAIN);
-    let bars_legend = || bars::legend(assessment, &PLAIN);
-    let file = |name: &str, drawing: Drawing, title: &str| {
-        let title = format!("{title}: {}", assessment.model);
-        (name.to_owned(), drawing.standing_alone(&title, &PLAIN))
-    };
-    vec![
-        file(
-            "presets.svg",
-            best.above(bars_legend()),
-            "Best fill and best probe",
-        ),
-        file(
-            "attacks.svg",
-            attacks.above(bars_legend()),
-            "What each attack gets",
-        ),
-        file(
-            "encrypted.svg",
-            encrypted.above(strips::legend(&PLAIN)),
+    let best = bars::overview(assessment);
+    let attacks = candidates(&|candidate| bars::attacks(assessment, candidate));
+    let bars_legend = || bars::legend(assessment);
+    let encrypted = candidates(&strips::operators);
+    [
+        ("presets", "Best fill and best probe", [best, bars_legend()]),
+        ("attacks", "What each attack gets", [attacks, bars_legend()]),
+        (
+            "encrypted",
             "What is encrypted",
+            [encrypted, strips::legend()],
         ),
     ]
+    .map(|(name, title, parts)| {
+        let title = format!("{title}: {}", assessment.model);
+        (format!("{name}.svg"), Drawing::stacked(parts).file(&title))
+    })
+    .into()
 }

@@ -1,138 +1,92 @@
 //! Where in each operator's weights the encrypted ones are.
 
-use crate::assessment::{Candidate, OperatorRow};
+use std::cmp::Reverse;
 
-use super::draw::{Drawing, FONT, PANEL, Palette, Text, label_and_figure, short};
+use super::draw::*;
 use super::text::{bytes, percent};
+use crate::assessment::{Candidate, OperatorRow};
 
 /// Operators that have a strip of their own.
 pub(super) const MOST_STRIPS: usize = 40;
 /// Shades of a part, from nothing to all of it.
 const LEVELS: usize = 8;
-const STRIP_HEIGHT: f64 = 12.0;
-const STEP: f64 = 38.0;
 
-/// Draws a strip for each operator: darker is more encrypted. The largest operators have strips, the others a line.
-pub(super) fn operators(candidate: &Candidate, palette: &Palette) -> Drawing {
-    let mut drawing = Drawing::new(PANEL);
-    let (shown, rest) = largest(&candidate.operators);
-    for row in &shown {
-        let name = label(row);
-        let figure = format!("{} of {}", percent(row.share), bytes(row.bytes));
-        drawing.describe(&format!("{name}: {figure}."));
-        let y = drawing.height;
-        label_and_figure(
-            &mut drawing,
-            y + FONT,
-            (&name, false),
-            (&figure, palette.soft),
-            palette,
-        );
-        strip(&mut drawing, row, y + FONT + 5.0, palette);
-        drawing.height += STEP;
-    }
-    let line = match (shown.is_empty(), rest.is_empty()) {
-        (true, _) => "No operator owns weights.".to_owned(),
-        (false, true) => return drawing,
-        (false, false) => {
-            let sum = |of: fn(&OperatorRow) -> u64| {
-                rest.iter()
-                    .fold(0_u64, |sum, row| sum.saturating_add(of(row)))
-            };
-            format!(
-                "{} smaller operators: {} of {}",
-                rest.len(),
-                bytes(sum(|row| row.encrypted_bytes)),
-                bytes(sum(|row| row.bytes))
-            )
-        }
+/// Draws a strip for each operator, darker where more is encrypted. Beyond [`MOST_STRIPS`], the smallest
+/// share a line.
+pub(super) fn operators(candidate: &Candidate) -> Drawing {
+    let operators = &candidate.operators;
+    let mut order: Vec<usize> = (0..operators.len()).collect();
+    order.sort_by_key(|i| (Reverse(operators[*i].bytes), *i));
+    let (shown, rest) = order.split_at_mut(MOST_STRIPS.min(operators.len()));
+    shown.sort_unstable();
+    let strips = shown.iter().map(|i| strip(&operators[*i]));
+    let line = if operators.is_empty() {
+        Some("No operator owns weights.".to_owned())
+    } else if rest.is_empty() {
+        None
+    } else {
+        let sum = |of: fn(&OperatorRow) -> u64| {
+            let sizes = rest.iter().map(|i| of(&operators[*i]));
+            bytes(sizes.fold(0, u64::saturating_add))
+        };
+        let (encrypted, all) = (sum(|row| row.encrypted_bytes), sum(|row| row.bytes));
+        Some(format!(
+            "{} smaller operators: {encrypted} of {all}",
+            rest.len()
+        ))
     };
-    let at = (0.0, drawing.height + FONT);
-    drawing.text(at, &line, PANEL, Text::new(FONT, palette.soft));
-    drawing.height += FONT + 8.0;
-    drawing.describe(&line);
-    drawing
+    let line = line.map(|line| Drawing::new(20.0, soft(0.0, 12.0, "start", &line), line));
+    Drawing::stacked(strips.chain(line))
 }
 
 /// Says what the shades mean.
-pub(super) fn legend(palette: &Palette) -> Drawing {
-    let mut drawing = Drawing::new(PANEL);
-    let style = Text::new(FONT, palette.soft);
-    let entries = [("none", 0.0), ("part", 0.5), ("all encrypted", 1.0)];
-    for (i, (name, share)) in entries.into_iter().enumerate() {
-        let x = i as f64 * 84.0;
-        drawing.rectangle((x, 6.0), (22.0, STRIP_HEIGHT), palette.track);
-        if share > 0.0 {
-            let path = format!("M{} 6h22v{STRIP_HEIGHT}h-22z", short(x));
-            drawing.path(&path, palette.encrypted, opacity(share));
-        }
-        drawing.text((x + 28.0, 16.0), name, 100.0, style);
+pub(super) fn legend() -> Drawing {
+    let mut body = String::new();
+    for (x, name, opacity) in [
+        (0, "none", 0.0),
+        (84, "part", opacity(0.5)),
+        (168, "all encrypted", 1.0),
+    ] {
+        let x = f64::from(x);
+        body += &rectangle(x, 6.0, 22.0, 12.0, TRACK);
+        body += &shade(&format!("M{x} 6h22v12h-22z"), opacity);
+        body += &soft(x + 28.0, 16.0, "start", name);
     }
-    drawing.height = 24.0;
-    drawing
+    Drawing::new(24.0, body, "")
 }
 
-/// The largest operators in file order, and the others.
-fn largest(operators: &[OperatorRow]) -> (Vec<&OperatorRow>, Vec<&OperatorRow>) {
-    let mut order: Vec<usize> = (0..operators.len()).collect();
-    order.sort_by_key(|i| (std::cmp::Reverse(operators[*i].bytes), *i));
-    let mut is_shown = vec![false; operators.len()];
-    order
-        .iter()
-        .take(MOST_STRIPS)
-        .for_each(|i| is_shown[*i] = true);
-    let shown_and_rest: (Vec<_>, Vec<_>) = operators
-        .iter()
-        .zip(is_shown)
-        .partition(|(_, is_shown)| *is_shown);
-    let rows = |pairs: Vec<(_, bool)>| pairs.into_iter().map(|(row, _)| row).collect();
-    (rows(shown_and_rest.0), rows(shown_and_rest.1))
+fn strip(row: &OperatorRow) -> Drawing {
+    let name = match (row.node.as_str(), row.tensors.first()) {
+        ("", Some(tensor)) => format!("{} {}", row.op_type, tensor.name),
+        ("", None) => row.op_type.clone(),
+        (node, _) => format!("{} {node}", row.op_type),
+    };
+    let figure = format!("{} of {}", percent(row.share), bytes(row.bytes));
+    let label = label_and_figure(&name, &figure, SOFT, false);
+    let body = label + &rectangle(0.0, 17.0, PANEL, 12.0, TRACK) + &shades(&row.strip);
+    Drawing::new(38.0, body, format!("{name}: {figure}."))
 }
 
-fn label(row: &OperatorRow) -> String {
-    match (row.node.is_empty(), row.tensors.first()) {
-        (false, _) => format!("{} {}", row.op_type, row.node),
-        (true, Some(tensor)) => format!("{} {}", row.op_type, tensor.name),
-        (true, None) => row.op_type.clone(),
-    }
-}
-
-fn strip(drawing: &mut Drawing, row: &OperatorRow, y: f64, palette: &Palette) {
-    drawing.rectangle((0.0, y), (PANEL, STRIP_HEIGHT), palette.track);
-    let width = PANEL / row.strip.len().max(1) as f64;
-    // One path for each shade keeps pages of many operators small.
+/// One path for each shade, which keeps pages of many operators small. A part is 1 wide before it is
+/// stretched.
+fn shades(strip: &[f32]) -> String {
+    let levels: Vec<usize> = strip.iter().map(|share| level(*share)).collect();
     let mut paths = vec![String::new(); LEVELS + 1];
-    let mut bins = row.strip.iter().map(|share| level(*share)).enumerate();
-    let mut run = bins.next().map(|(i, level)| (i, i + 1, level));
-    while let Some((begin, end, level)) = run {
-        run = bins.next().map(|(i, level)| (i, i + 1, level));
-        if let Some((next_begin, next_end, next_level)) = run
-            && next_level == level
-        {
-            run = Some((begin, next_end, level));
-            debug_assert_eq!(next_begin, end);
-            continue;
-        }
-        let x = begin as f64 * width;
-        let length = (end - begin) as f64 * width;
-        let rectangle = format!(
-            "M{} {}h{}v{STRIP_HEIGHT}h{}z",
-            short(x),
-            short(y),
-            short(length),
-            short(-length)
-        );
-        paths[level].push_str(&rectangle);
+    let mut at = 0;
+    for run in levels.chunk_by(|a, b| a == b) {
+        let n = run.len();
+        paths[run[0]] += &format!("M{at} 0h{n}v12h-{n}z");
+        at += n;
     }
-    for (level, path) in paths.iter().enumerate().skip(1) {
-        if !path.is_empty() {
-            drawing.path(
-                path,
-                palette.encrypted,
-                opacity(level as f64 / LEVELS as f64),
-            );
-        }
-    }
+    let paths = paths.iter().enumerate().skip(1);
+    let paths = paths.filter(|(_, path)| !path.is_empty());
+    let paths = paths.map(|(level, path)| shade(path, opacity(level as f64 / LEVELS as f64)));
+    let (width, paths) = (PANEL / at.max(1) as f64, paths.collect::<String>());
+    format!(r#"<g transform="translate(0 17) scale({width} 1)">{paths}</g>"#)
+}
+
+fn shade(path: &str, opacity: f64) -> String {
+    format!(r#"<path d="{path}" fill="{ENCRYPTED}" fill-opacity="{opacity}"/>"#)
 }
 
 /// The shade of a share: the lightest is left to what has no encrypted element at all.

@@ -4,7 +4,14 @@ use crate::assessment::{
     Assessment, AttackRow, Floor, FloorKind, Interval, Measure, MetricRow, Verdict,
 };
 
-/// Escapes text for HTML and XML. What XML cannot hold, and what turns the direction of writing, becomes U+FFFD.
+/// Writes an element that has text alone. The attributes follow the name in `tag`.
+pub(super) fn element(tag: &str, text: &str) -> String {
+    let name = tag.split(' ').next().unwrap_or(tag);
+    format!("<{tag}>{}</{name}>", escaped(text))
+}
+
+/// Escapes text for HTML and XML. What XML cannot hold, and what turns the direction of writing,
+/// becomes U+FFFD.
 pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
@@ -15,8 +22,9 @@ pub(super) fn escaped(text: &str) -> String {
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
             '\t' | '\n' | '\r' => out.push(' '),
-            '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => out.push('\u{fffd}'),
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}' => {
+                out.push('\u{fffd}');
+            }
             other if other.is_control() => out.push('\u{fffd}'),
             other => out.push(other),
         }
@@ -24,47 +32,13 @@ pub(super) fn escaped(text: &str) -> String {
     out
 }
 
-/// The start of `text` that fits into `width` at a font size, with an ellipsis where it is cut.
-pub(super) fn fitted(text: &str, width: f64, font_size: f64) -> String {
-    if text_width(text, font_size) <= width {
-        return text.to_owned();
-    }
-    let mut room = width - font_size;
-    let fits = |character: &char| {
-        room -= char_width(*character) * font_size;
-        room >= 0.0
-    };
-    let mut start: String = text.chars().take_while(fits).collect();
-    start.push('…');
-    start
-}
-
-/// About the width of text in a sans-serif font.
-pub(super) fn text_width(text: &str, font_size: f64) -> f64 {
-    text.chars().map(char_width).sum::<f64>() * font_size
-}
-
-/// About the width of a character, for a font size of 1.
-fn char_width(character: char) -> f64 {
-    match character {
-        'i' | 'j' | 'l' | 't' | 'f' | 'r' | 'I' | '.' | ',' | ':' | ';' | '\'' | '|' | '/'
-        | '(' | ')' | ' ' | '\u{a0}' => 0.36,
-        'm' | 'w' | 'M' | 'W' | '%' | '@' => 0.92,
-        'A'..='Z' | '_' => 0.72,
-        character if character.is_ascii() => 0.58,
-        '·' | '–' => 0.58,
-        _ => 1.05,
-    }
-}
-
 /// `1234 bytes`, `12.3 KB`.
 pub(super) fn bytes(n: u64) -> String {
-    let n_float = n as f64;
-    match n {
-        0..=9_999 => format!("{n}\u{a0}bytes"),
-        10_000..=999_999 => format!("{:.1}\u{a0}KB", n_float / 1e3),
-        1_000_000..=999_999_999 => format!("{:.1}\u{a0}MB", n_float / 1e6),
-        _ => format!("{:.2}\u{a0}GB", n_float / 1e9),
+    match n as f64 {
+        _ if n < 10_000 => format!("{n}\u{a0}bytes"),
+        n if n < 1e6 => format!("{:.1}\u{a0}KB", n / 1e3),
+        n if n < 1e9 => format!("{:.1}\u{a0}MB", n / 1e6),
+        n => format!("{:.2}\u{a0}GB", n / 1e9),
     }
 }
 
@@ -148,6 +122,15 @@ pub(crate) fn floor(floor: &Floor) -> String {
     match floor.n_labels {
         Some(n) => format!("{kind}, {n} labels"),
         None => kind.to_owned(),
+    }
+}
+
+/// The name of a verdict's colour.
+pub(super) fn class(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Holds => "holds",
+        Verdict::NotBroken | Verdict::Undecided { .. } => "undecided",
+        Verdict::Leaks => "leaks",
     }
 }
 
