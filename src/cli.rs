@@ -8,17 +8,18 @@ pub mod inputs;
 #[cfg(feature = "labels")]
 pub mod labels;
 mod policy;
+mod shared;
 #[cfg(feature = "assess")]
 pub mod tiers;
 
-use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use onnxseal_core::{Flush, Location, StoreError};
+use onnxseal_core::Location;
 
 pub use self::policy::{LeastPolicy, Policy, WHICH_PRESET};
+pub use self::shared::{OutputOptions, SyncOptions, View};
+use self::shared::{folder, location, pair};
 use crate::exit;
 use crate::keys::{IdentityArgs, NewRecipientArgs, PassphraseArgs, RecipientArgs};
 use crate::signing::{OpeningArgs, ResigningArgs, SignerArgs, SigningArgs, TierArgs};
@@ -373,121 +374,6 @@ pub struct Unprotect {
 
     #[command(flatten)]
     pub output_options: OutputOptions,
-}
-
-/// How outputs come to be.
-#[derive(Debug, Args)]
-pub struct OutputOptions {
-    /// Replace outputs that exist
-    #[arg(short, long)]
-    pub force: bool,
-
-    #[command(flatten)]
-    pub sync: SyncOptions,
-}
-
-/// Whether to wait for the disk.
-#[derive(Debug, Args)]
-pub struct SyncOptions {
-    /// Wait until the output is on the disk. Without it, only what replaces a file or changes one in
-    /// place is waited for: a power loss within the next minute may leave a new output in part
-    #[arg(long, conflicts_with = "no_sync")]
-    pub sync: bool,
-
-    /// Never wait: a power loss may leave neither the new file nor the one it replaced
-    #[arg(long)]
-    pub no_sync: bool,
-}
-
-impl SyncOptions {
-    /// The same for the library.
-    pub fn flush(&self) -> Flush {
-        match (self.sync, self.no_sync) {
-            (true, _) => Flush::ToDisk,
-            (false, false) => Flush::Replacing,
-            (false, true) => Flush::Later,
-        }
-    }
-}
-
-impl OutputOptions {
-    /// The same for the library.
-    pub fn core(&self) -> onnxseal_core::OutputOptions {
-        let mut options = onnxseal_core::OutputOptions::default();
-        options.replace = self.force;
-        options.flush = self.sync.flush();
-        options
-    }
-
-    /// Fails where a file is in the way, before much has been done for it.
-    #[cfg(any(feature = "inputs", feature = "labels"))]
-    pub fn check_free(&self, output: &Location) -> Result<(), onnxseal_core::StoreError> {
-        match output {
-            Location::File(path) if !self.force && path.symlink_metadata().is_ok() => {
-                let path = path.clone();
-                Err(onnxseal_core::StoreError::OutputExists { path })
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// How to show a report.
-#[derive(Debug, Args)]
-pub struct View {
-    /// Print the report as JSON
-    #[arg(long)]
-    pub json: bool,
-
-    /// Print a line of JSON for each tensor, and last one for the model
-    #[arg(long, conflicts_with = "json")]
-    pub jsonl: bool,
-
-    /// Print all rows of long tables, not only the largest 40
-    #[arg(long)]
-    pub all: bool,
-
-    /// Print all positions instead of the first few
-    #[arg(long)]
-    pub positions: bool,
-}
-
-/// Reads a path, or the URL of a file or an object.
-fn location() -> impl TypedValueParser<Value = Location> {
-    LocationParser(Location::parse)
-}
-
-/// The same, of what may be a folder.
-fn folder() -> impl TypedValueParser<Value = Location> {
-    LocationParser(Location::parse_folder)
-}
-
-/// Reads locations. clap's own parsers repeat what they refuse, which may be a URL with a password.
-#[derive(Clone)]
-struct LocationParser(fn(OsString) -> Result<Location, StoreError>);
-
-impl TypedValueParser for LocationParser {
-    type Value = Location;
-
-    fn parse_ref(
-        &self,
-        command: &clap::Command,
-        argument: Option<&clap::Arg>,
-        value: &OsStr,
-    ) -> Result<Location, clap::Error> {
-        (self.0)(value.to_owned()).map_err(|fault| {
-            let argument = argument.map_or("a location".to_owned(), ToString::to_string);
-            let text = format!("invalid value for '{argument}': {fault}\n");
-            clap::Error::raw(clap::error::ErrorKind::ValueValidation, text).with_cmd(command)
-        })
-    }
-}
-
-fn pair(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
-        _ => Err("expected KEY=VALUE".into()),
-    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod prompt;
 mod render;
 mod sarif;
 mod signing;
+mod stop;
 mod table;
 mod text;
 

@@ -9,8 +9,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use onnxseal_batch::{Error as BatchError, Found, ModelReport, Outcome, Watch};
 use onnxseal_core::{Error, Progress, StoreError};
 
-use crate::commands::Stop;
 use crate::exit::batch_hint;
+use crate::stop::Stop;
 use crate::text::{note, one_line};
 
 /// How long a call may take without a bar.

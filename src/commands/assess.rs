@@ -11,12 +11,12 @@ use onnxseal_assess::{
 use onnxseal_core::{self as core, ErrorKind, Location, Preset};
 use onnxseal_data::DataSet;
 
-use super::batch::stop::Stop;
 use crate::cli::assess::{Assess, DataArgs};
 use crate::exit::{Failures, Usage, kind_code};
 use crate::io::{self as files, Written};
 use crate::progress::Steps;
 use crate::signing::OpeningArgs;
+use crate::stop::Stop;
 use crate::table::{Frame, Table};
 use crate::text::printable;
 use crate::{keys, render};

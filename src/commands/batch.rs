@@ -15,6 +15,7 @@ use crate::exit::{Failures, Usage, kind_code};
 use crate::io::{self, Written};
 use crate::keys;
 use crate::progress::{Bars, bytes};
+use crate::stop::Stop;
 
 /// Carries out an operation on many models.
 pub fn run(args: &Batch, quiet: bool) -> Result<()> {
@@ -146,7 +147,7 @@ impl<'a> Job<'a> {
     }
 
     fn carry_out(self, operation: &Operation<'_>, mut options: Options, quiet: bool) -> Result<()> {
-        let stop = stop::Stop::listen()?;
+        let stop = Stop::listen()?;
         if let Some(out) = &options.out {
             check_sources(&self.sources.sources, out)?;
         }
@@ -323,49 +324,4 @@ fn judge(report: Report, signal: Option<i32>) -> Result<()> {
         ),
     };
     Err(Failures { code, text }.into())
-}
-
-/// Ctrl-C and SIGTERM: the first lets running models come to their end, the second ends all at once.
-pub mod stop {
-    use anyhow::Result;
-
-    /// Listens while it is there, and after: the process is about to end.
-    pub struct Stop(#[cfg(unix)] std::sync::Arc<std::sync::atomic::AtomicUsize>);
-
-    impl Stop {
-        #[cfg(unix)]
-        pub fn listen() -> Result<Stop> {
-            use std::sync::Arc;
-            use std::sync::atomic::{AtomicBool, AtomicUsize};
-
-            use signal_hook::consts::{SIGINT, SIGTERM};
-            let (seen, signal) = (
-                Arc::new(AtomicBool::new(false)),
-                Arc::new(AtomicUsize::new(0)),
-            );
-            for number in [SIGINT, SIGTERM] {
-                // In this order: the first signal only sets the flag that lets the second end us.
-                signal_hook::flag::register_conditional_default(number, Arc::clone(&seen))?;
-                signal_hook::flag::register(number, Arc::clone(&seen))?;
-                signal_hook::flag::register_usize(number, Arc::clone(&signal), number as usize)?;
-            }
-            Ok(Stop(signal))
-        }
-
-        #[cfg(not(unix))]
-        pub fn listen() -> Result<Stop> {
-            Ok(Stop())
-        }
-
-        /// The signal that came, if one did.
-        pub fn signal(&self) -> Option<i32> {
-            #[cfg(unix)]
-            {
-                let signal = self.0.load(std::sync::atomic::Ordering::Relaxed) as i32;
-                Some(signal).filter(|signal| *signal != 0)
-            }
-            #[cfg(not(unix))]
-            None
-        }
-    }
 }

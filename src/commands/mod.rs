@@ -23,8 +23,6 @@ mod tiers;
 mod unprotect;
 mod verify;
 
-pub use batch::stop::Stop;
-
 use crate::cli::{Cli, Command};
 
 /// Runs what the command line asks for.

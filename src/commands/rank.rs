@@ -6,10 +6,10 @@ use anyhow::Result;
 use onnxseal_assess::{Error, Method, Options};
 
 use super::assess::{check_target, data, lift, public_base, stopped, subject};
-use super::batch::stop::Stop;
 use crate::cli::assess::{Rank, RankMethod};
 use crate::io::Written;
 use crate::progress::Steps;
+use crate::stop::Stop;
 
 /// Scores the weights of a model.
 pub fn run(args: &Rank, quiet: bool) -> Result<()> {

@@ -4,12 +4,12 @@ use anyhow::Result;
 use onnxseal_inputs::{EncryptOptions, Error, Report, Scale, Spec, Transform, encrypt};
 
 use crate::cli::inputs::Encrypt;
-use crate::commands::Stop;
 use crate::commands::assess::stopped;
 use crate::exit::{Failures, Usage};
 use crate::io::is_same_file;
 use crate::keys::input_key;
 use crate::progress::{Bar, DataBar};
+use crate::stop::Stop;
 use crate::text::{count, note, one_line};
 
 /// How far outside of a key's range floats may be by rounding, as a share of its width.
