@@ -3,8 +3,7 @@
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::cipher::{AES_256, DecryptingKey, DecryptionContext, UnboundCipherKey};
 
-use super::{Aead, Ctr, block};
-use crate::backend::Tag;
+use super::cipher::{Aead, Ctr, Tag, block};
 use crate::error::Error;
 use crate::secret::Secret;
 

@@ -12,8 +12,7 @@ use ghash::universal_hash::UniversalHash as _;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroize as _;
 
-use super::{Aead, Ctr, block};
-use crate::backend::Tag;
+use super::cipher::{Aead, Ctr, Tag, block};
 use crate::error::Error;
 use crate::secret::Secret;
 
