@@ -115,15 +115,6 @@ impl Policy {
         }
     }
 
-    /// Reads a policy from TOML, as `docs/POLICY.md` describes it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::PolicyText`], with line and column.
-    pub fn parse(toml: &str) -> Result<Policy, Error> {
-        text::parse(toml)
-    }
-
     /// Sets the coefficient of an operator type, such as `Conv` or `com.microsoft.QAttention`.
     ///
     /// # Errors

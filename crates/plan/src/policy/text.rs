@@ -154,72 +154,79 @@ impl From<DemandName> for Demand {
     }
 }
 
-pub(super) fn parse(toml: &str) -> Result<Policy, Error> {
-    let file: File = toml::from_str(toml).map_err(|error| Error::PolicyText {
-        message: error.to_string().trim_end().to_owned(),
-    })?;
-    let at = |span: std::ops::Range<usize>, what: String| {
-        let before = toml.get(..span.start).unwrap_or(toml);
-        let line = before.matches('\n').count() + 1;
-        let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
-        Error::PolicyText {
-            message: format!("{what} at line {line}, column {column}"),
-        }
-    };
-    let mut policy = Policy::preset(file.preset.map_or_else(Preset::default, |name| name.0));
-    policy.strategy = file.strategy.unwrap_or_default().into();
-    let by_score = policy.strategy == Strategy::Energy;
-    let energy_alone =
-        |span, has: &str| Err(at(span, format!("only strategy \"energy\" has {has}")));
-    if let Some(unit) = file.unit {
-        let (span, bytes) = (unit.span(), unit.into_inner());
-        match by_score {
-            true => policy
-                .set_unit_bytes(bytes)
-                .map_err(|error| at(span, error.to_string()))?,
-            false => return energy_alone(span, "a unit"),
-        }
-    }
-    if let Some(budget) = file.budget {
-        match by_score {
-            true => policy.budget = Some(budget.get_ref().0),
-            false => return energy_alone(budget.span(), "a budget over all types"),
-        }
-    }
-    policy.lock = file.lock;
-    policy.default = file.default.map(|table| table.coefficient.0);
-    for (op_type, table) in file.op {
-        policy
-            .set_coefficient(op_type.get_ref(), table.coefficient.0)
-            .map_err(|error| at(op_type.span(), error.to_string()))?;
-    }
-    for table in file.overrides {
-        let span = table.span();
-        let OverrideTable {
-            node,
-            initializer,
-            coefficient,
-        } = table.into_inner();
-        let (target, pattern) = match (node, initializer) {
-            (Some(pattern), None) => (Target::Node, pattern),
-            (None, Some(pattern)) => (Target::Initializer, pattern),
-            _ => {
-                let what = "an override names either a node or an initializer".to_owned();
-                return Err(at(span, what));
+impl Policy {
+    /// Reads a policy from TOML, as `docs/POLICY.md` describes it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PolicyText`], with line and column.
+    pub fn parse(toml: &str) -> Result<Policy, Error> {
+        let file: File = toml::from_str(toml).map_err(|error| Error::PolicyText {
+            message: error.to_string().trim_end().to_owned(),
+        })?;
+        let at = |span: std::ops::Range<usize>, what: String| {
+            let before = toml.get(..span.start).unwrap_or(toml);
+            let line = before.matches('\n').count() + 1;
+            let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
+            Error::PolicyText {
+                message: format!("{what} at line {line}, column {column}"),
             }
         };
-        policy
-            .overrides
-            .push(Override::new(target, &pattern.0, coefficient.0)?);
+        let mut policy = Policy::preset(file.preset.map_or_else(Preset::default, |name| name.0));
+        policy.strategy = file.strategy.unwrap_or_default().into();
+        let by_score = policy.strategy == Strategy::Energy;
+        let energy_alone =
+            |span, has: &str| Err(at(span, format!("only strategy \"energy\" has {has}")));
+        if let Some(unit) = file.unit {
+            let (span, bytes) = (unit.span(), unit.into_inner());
+            match by_score {
+                true => policy
+                    .set_unit_bytes(bytes)
+                    .map_err(|error| at(span, error.to_string()))?,
+                false => return energy_alone(span, "a unit"),
+            }
+        }
+        if let Some(budget) = file.budget {
+            match by_score {
+                true => policy.budget = Some(budget.get_ref().0),
+                false => return energy_alone(budget.span(), "a budget over all types"),
+            }
+        }
+        policy.lock = file.lock;
+        policy.default = file.default.map(|table| table.coefficient.0);
+        for (op_type, table) in file.op {
+            policy
+                .set_coefficient(op_type.get_ref(), table.coefficient.0)
+                .map_err(|error| at(op_type.span(), error.to_string()))?;
+        }
+        for table in file.overrides {
+            let span = table.span();
+            let OverrideTable {
+                node,
+                initializer,
+                coefficient,
+            } = table.into_inner();
+            let (target, pattern) = match (node, initializer) {
+                (Some(pattern), None) => (Target::Node, pattern),
+                (None, Some(pattern)) => (Target::Initializer, pattern),
+                _ => {
+                    let what = "an override names either a node or an initializer".to_owned();
+                    return Err(at(span, what));
+                }
+            };
+            policy
+                .overrides
+                .push(Override::new(target, &pattern.0, coefficient.0)?);
+        }
+        set_tiers(&mut policy, file.tiers, file.mode, at)?;
+        policy.require = Require {
+            unpatchable: file.require.unpatchable.into(),
+            unknown_op: file.require.unknown_op.into(),
+            min_share: file.require.min_share.0,
+            unmatched: file.require.unmatched.unwrap_or(DemandName::Error).into(),
+        };
+        Ok(policy)
     }
-    set_tiers(&mut policy, file.tiers, file.mode, at)?;
-    policy.require = Require {
-        unpatchable: file.require.unpatchable.into(),
-        unknown_op: file.require.unknown_op.into(),
-        min_share: file.require.min_share.0,
-        unmatched: file.require.unmatched.unwrap_or(DemandName::Error).into(),
-    };
-    Ok(policy)
 }
 
 fn set_tiers(

@@ -6,7 +6,7 @@
 
 use std::sync::LazyLock;
 
-use super::{Role, Rule};
+use super::rule::{Role, Rule};
 
 /// One row for each name below.
 pub(super) fn no_weights() -> impl Iterator<Item = &'static Rule> {

@@ -11,10 +11,10 @@
 //! stay clear too: they are few and say little beside the weights; scales of blocks are as many as a
 //! sixteenth of the weights and are weights.
 
-use super::Class::{
+use super::rule::Class::{
     Arithmetic, Attention, Bias, Convolution, Dense, Embedding, Normalization, Recurrent,
 };
-use super::{Class, Role, Rule, Slots};
+use super::rule::{Class, Role, Rule, Slots};
 
 const ONNX: &str = "";
 const ML: &str = "ai.onnx.ml";
