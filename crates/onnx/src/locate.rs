@@ -233,9 +233,7 @@ impl<'a> Locator<'a, '_> {
                 }
                 11 => {
                     let mark = self.enter_item("attribute_proto", n_attribute_protos);
-                    if attribute::may_hold_weights(field.message()?)? {
-                        self.pass_over(Kind::Attribute, field)?;
-                    }
+                    self.default_attribute(field)?;
                     self.leave(mark);
                     n_attribute_protos += 1;
                 }

@@ -8,7 +8,7 @@ use crate::model::{
     Unpatchable,
 };
 use crate::proto::tensor_proto::DataType;
-use crate::schema;
+use crate::schema::{self, Kind};
 use crate::wire::{Field, Message};
 
 /// Floats of an attribute below which they are a setting rather than weights.
@@ -33,7 +33,7 @@ impl<'a> Holder<'a> {
 }
 
 /// Whether an attribute has fields that [`Locator::attributes`] would take tensors from.
-pub(super) fn may_hold_weights(message: Message<'_>) -> Result<bool, Error> {
+fn may_hold_weights(message: Message<'_>) -> Result<bool, Error> {
     let mut floats = Runs::default();
     let mut fields = message.fields(schema::ATTRIBUTE);
     while let Some(field) = fields.next()? {
@@ -47,6 +47,14 @@ pub(super) fn may_hold_weights(message: Message<'_>) -> Result<bool, Error> {
 }
 
 impl<'a> Locator<'a, '_> {
+    /// Passes over a default that a function has for an attribute, where it may hold weights.
+    pub(super) fn default_attribute(&mut self, field: Field<'a>) -> Result<(), Error> {
+        if may_hold_weights(field.message()?)? {
+            self.pass_over(Kind::Attribute, field)?;
+        }
+        Ok(())
+    }
+
     /// Reads the attributes of a node; `value_name` is what its tensors are called, where that is
     /// not the attribute's name.
     pub(super) fn attributes(
