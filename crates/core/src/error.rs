@@ -346,7 +346,6 @@ pub enum Usage {
 }
 
 /// The error of a manifest that would break a rule: `.map_err(rule)`.
-#[cfg(feature = "protect")]
 pub(crate) fn rule(rule: String) -> Error {
     Error::Usage(Usage::Manifest { rule })
 }

@@ -39,6 +39,9 @@
 //! `aws-lc` chooses the faster of two AEAD back ends that give the same bytes; `object-store` reaches
 //! models in object stores (`docs/STORAGE.md`).
 
+// What only planning and protecting need is dead code without them, in the rooms that opening shares.
+#![cfg_attr(not(feature = "protect"), allow(dead_code))]
+
 #[cfg(feature = "protect")]
 mod check;
 mod error;
@@ -66,7 +69,6 @@ pub use onnxseal_store::{
     OutputOptions, Readers, holds_secret, raise_file_limit, redact, shown, write_whole,
 };
 pub use open::model::{OpenedModel, open, open_with, unprotect};
-#[cfg(feature = "protect")]
 pub use pass::digest::digest_files;
 pub use pass::progress::{FileState, FileStates, Progress, Silent, Volume};
 pub use pass::publish::{Made, Publication, PublishHook};

@@ -1,5 +1,4 @@
 //! Completing what interrupted calls left of the end of a model, and what a planted journal cannot do.
-#![cfg(feature = "protect")]
 #![allow(clippy::unwrap_used)]
 
 use std::fs;

@@ -15,7 +15,8 @@ use crate::check::report::{
 };
 use crate::error::{Error, Result};
 use crate::format::artifact::Artifact;
-use crate::format::manifest::{self, ElementType, Manifest, Operator, Place};
+use crate::format::manifest::tensor::Place;
+use crate::format::manifest::{self, ElementType, Manifest, Operator};
 use crate::pass::source::Source;
 
 /// Shows which weights of the protected model at `location` are encrypted, and which are not.

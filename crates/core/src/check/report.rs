@@ -289,7 +289,6 @@ impl Builder {
     }
 
     /// Makes room for so many operators, and tensors that stay in clear.
-    #[cfg(feature = "protect")]
     pub(crate) fn reserve(&mut self, operators: usize, clear: usize) {
         self.nodes.reserve_exact(operators);
         self.operators.reserve_exact(operators);

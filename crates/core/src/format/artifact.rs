@@ -144,7 +144,6 @@ impl Artifact {
     }
 
     /// The tail in two parts. The second can be replaced alone: see [`encode_end`].
-    #[cfg(feature = "protect")]
     pub(crate) fn split_end(&self) -> (&[u8], &[u8]) {
         // `split` accepts a tail only as it is encoded here, so the end is as long as this.
         let end = encode_end(self.signature.as_deref(), &self.keys);
@@ -154,11 +153,9 @@ impl Artifact {
 }
 
 /// What protobuf's readers take, ONNX Runtime's among them.
-#[cfg(feature = "protect")]
 const MAX_MODEL_BYTES: u64 = i32::MAX as u64;
 
 /// Fails where a tail of `tail_bytes` makes a model of `model_bytes` at `path` too long for protobuf. Longer ones are too long as they are.
-#[cfg(feature = "protect")]
 pub(crate) fn check_len(path: &Path, model_bytes: u64, tail_bytes: usize) -> Result<()> {
     let len_bytes = model_bytes.saturating_add(tail_bytes as u64);
     match model_bytes <= MAX_MODEL_BYTES && len_bytes > MAX_MODEL_BYTES {
@@ -171,7 +168,6 @@ pub(crate) fn check_len(path: &Path, model_bytes: u64, tail_bytes: usize) -> Res
 }
 
 /// The tail's bytes, of which `end` is what [`encode_end`] gives. The manifest says if it has the lock.
-#[cfg(feature = "protect")]
 pub(crate) fn encode(
     manifest: &[u8],
     tags: &[u8],
@@ -191,14 +187,13 @@ pub(crate) fn encode(
 }
 
 /// The end of the tail. The MAC does not cover it, so it can be replaced alone.
-#[cfg(feature = "protect")]
 pub(crate) fn encode_end(signature: Option<&str>, keys: &WrappedKeys) -> Vec<u8> {
     let signature = signature.map(|armored| (tail::SIG, armored.as_bytes()));
     let entries = signature.into_iter().chain(keys.entries());
     tail::encode(&entries.collect::<Vec<_>>(), false)
 }
 
-#[cfg(all(test, feature = "protect"))]
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;

@@ -51,7 +51,6 @@ impl SpanSet {
 }
 
 /// The union of the sets of each file.
-#[cfg(feature = "protect")]
 pub(crate) fn unions(some: &[SpanSet], others: &[SpanSet]) -> Vec<SpanSet> {
     let pairs = some.iter().zip(others);
     pairs

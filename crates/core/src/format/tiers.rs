@@ -38,6 +38,9 @@ impl<'a> Edition<'a> {
     }
 }
 
+/// The most tiers that a model may have.
+pub(crate) const MAX_TIERS: usize = tail::KEYS.len();
+
 /// The word for [`Edition::Any`]. No tier has this name.
 const ANY: &str = "any";
 
@@ -54,7 +57,6 @@ pub struct Fill(Vec<u8>);
 
 impl Fill {
     /// The element of these bytes.
-    #[cfg(feature = "protect")]
     pub(crate) fn new(bytes: Vec<u8>) -> Fill {
         Fill(bytes)
     }
@@ -104,7 +106,6 @@ pub(crate) struct WrappedKeys {
 
 impl WrappedKeys {
     /// The key of every tier, the least first.
-    #[cfg(feature = "protect")]
     pub(crate) fn new(parts: Vec<Option<String>>) -> WrappedKeys {
         WrappedKeys { parts }
     }
@@ -126,20 +127,17 @@ impl WrappedKeys {
     }
 
     /// The entries of the tail.
-    #[cfg(feature = "protect")]
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
         let all = tail::KEYS.into_iter().zip(&self.parts);
         all.filter_map(|(key, part)| Some((key, part.as_ref()?.as_bytes())))
     }
 
     /// The wrapped key of each tier, the least first.
-    #[cfg(feature = "protect")]
     pub(crate) fn parts(&self) -> &[Option<String>] {
         &self.parts
     }
 
     /// Replaces the wrapped key of a tier, from 1.
-    #[cfg(feature = "protect")]
     pub(crate) fn set(&mut self, tier: u8, wrapped: String) {
         if let Some(part) = self.parts.get_mut(usize::from(tier).saturating_sub(1)) {
             *part = Some(wrapped);

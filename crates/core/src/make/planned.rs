@@ -9,9 +9,11 @@ use onnxseal_plan::{self as plan, OperatorPlan, Plan, Policy, Scores, TensorPlan
 
 use crate::check::report::{Builder, ClearRow, Operators, Report, TensorRow, list, tier_rows};
 use crate::error::{Error, Result};
-use crate::format::manifest::{
-    Draft, ElementType, File, Length, Mode, Operator, Place, Targets, Tensor, TierRun,
-};
+use crate::format::manifest::draft::Draft;
+use crate::format::manifest::encode::Length;
+use crate::format::manifest::targets::TierRun;
+use crate::format::manifest::tensor::Place;
+use crate::format::manifest::{ElementType, File, Mode, Operator, Targets, Tensor};
 use crate::format::tiers::Fill;
 use crate::pass::progress::Volume;
 

@@ -9,7 +9,8 @@ use onnxseal_store::{Input, Location, OutputOptions};
 
 use crate::check::report::Report;
 use crate::error::{Error, Result, rule};
-use crate::format::manifest::{DEFAULT_CHUNK_BYTES, Draft, File, Manifest, OriginalDraft};
+use crate::format::manifest::draft::{Draft, OriginalDraft};
+use crate::format::manifest::{DEFAULT_CHUNK_BYTES, File, Manifest};
 use crate::make::audience::Audience;
 use crate::make::planned::{Planned, Purpose, tier_names};
 use crate::make::rename::{Naming, Renamed, rename};

@@ -7,7 +7,8 @@ use onnxseal_onnx::external;
 use onnxseal_store::{Bytes, Input, Location};
 
 use crate::error::{Error, Result, Usage};
-use crate::format::manifest::{File, OriginalDraft};
+use crate::format::manifest::File;
+use crate::format::manifest::draft::OriginalDraft;
 use crate::pass::source::Source;
 
 /// The names of external data files.

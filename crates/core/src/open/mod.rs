@@ -7,5 +7,4 @@ pub(crate) mod model;
 pub(crate) mod protected;
 #[cfg(feature = "protect")]
 pub(crate) mod score;
-#[cfg(feature = "protect")]
 pub(crate) mod signed;

@@ -190,13 +190,11 @@ impl Protected {
 
 impl Unlocked<'_> {
     /// The model file's name in messages.
-    #[cfg(feature = "protect")]
     pub(crate) fn path(&self) -> &std::path::Path {
         &self.protected.source.input.path
     }
 
     /// The manifest of the model.
-    #[cfg(feature = "protect")]
     pub(crate) fn manifest(&self) -> &Manifest {
         self.protected.manifest()
     }
@@ -215,7 +213,6 @@ impl Unlocked<'_> {
     }
 
     /// The tail as the model file has it.
-    #[cfg(feature = "protect")]
     pub(crate) fn tail(&self) -> &[u8] {
         self.protected.tail()
     }

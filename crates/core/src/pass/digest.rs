@@ -9,22 +9,14 @@ use blake3::Hasher;
 use blake3::hazmat::{
     ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root,
 };
-#[cfg(feature = "protect")]
 use onnxseal_store::Input;
 use zeroize::Zeroizing;
 
-use crate::error::Result;
-#[cfg(feature = "protect")]
-use crate::error::rule;
-use crate::format::manifest::Manifest;
-#[cfg(feature = "protect")]
-use crate::format::manifest::{Draft, File};
-#[cfg(feature = "protect")]
-use crate::pass::chunks;
-use crate::pass::chunks::{Chunk, PerChunk};
-use crate::pass::progress::FileState;
-#[cfg(feature = "protect")]
-use crate::pass::progress::Progress;
+use crate::error::{Result, rule};
+use crate::format::manifest::draft::Draft;
+use crate::format::manifest::{File, Manifest};
+use crate::pass::chunks::{self, Chunk, PerChunk};
+use crate::pass::progress::{FileState, Progress};
 
 /// The digests of all inputs of a pass, or of all outputs.
 pub(crate) struct Digester<'a> {
@@ -113,7 +105,6 @@ pub(crate) fn states(layout: &Manifest, tail: &[u8]) -> Vec<FileState> {
 ///
 /// # Errors
 /// `Io`, also if a file changes meanwhile.
-#[cfg(feature = "protect")]
 pub fn digest_files(files: &[(&str, &Input)], progress: &dyn Progress) -> Result<Vec<FileState>> {
     let described = files.iter().map(|(path, input)| File {
         path: (*path).to_owned(),

@@ -13,7 +13,6 @@ pub(crate) mod publish;
 pub(crate) mod score;
 pub(crate) mod signature;
 pub(crate) mod source;
-#[cfg(feature = "protect")]
 pub(crate) mod structure;
 pub(crate) mod tiers;
 pub(crate) mod transfer;

@@ -63,7 +63,6 @@ impl<'h> Outputs<'h> {
 
     /// Begins the file that will take the place of `model`, in one step, once it is on the disk, and
     /// the `external` files beside it. The external files replace nothing.
-    #[cfg(feature = "protect")]
     pub(crate) fn in_place(model: &Input, external: &[Destination]) -> Result<Outputs<'h>> {
         let mut options = OutputOptions::default();
         options.replace = true;
@@ -100,7 +99,6 @@ impl<'h> Outputs<'h> {
     }
 
     /// The outputs, in the order of the manifest.
-    #[cfg(feature = "protect")]
     pub(crate) fn files(&self) -> &[Output] {
         &self.files
     }
@@ -135,7 +133,6 @@ impl<'h> Outputs<'h> {
     }
 
     /// Writes the tail of the model file, whose original has `model_bytes`.
-    #[cfg(feature = "protect")]
     pub(crate) fn write_tail(&self, tail: &[u8], model_bytes: u64) -> Result<()> {
         let model = self.files.first();
         let model = model.ok_or(Error::Internal("a model without a file"))?;
@@ -220,7 +217,6 @@ pub(crate) fn paths<'a>(
 }
 
 /// The destinations of the external files of a model that stays where it is.
-#[cfg(feature = "protect")]
 pub(crate) fn paths_beside<'a>(
     model: &Location,
     files: &[File],

@@ -64,7 +64,6 @@ pub struct Volume {
     pub share: f64,
 }
 
-#[cfg(feature = "protect")]
 impl Volume {
     pub(crate) fn new(bytes: u64, encrypted_bytes: u64) -> Volume {
         let share = match bytes {

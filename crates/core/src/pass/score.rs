@@ -10,7 +10,9 @@ use onnxseal_store::{Input, parallel::lock};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result, rule};
-use crate::format::manifest::{Draft, File, Manifest, Place};
+use crate::format::manifest::draft::Draft;
+use crate::format::manifest::tensor::Place;
+use crate::format::manifest::{File, Manifest};
 use crate::pass::chunks::{self, Chunk, ChunkIndex};
 use crate::pass::progress::Progress;
 

@@ -1,13 +1,10 @@
 //! A model file, open and mapped, and the structure in it.
 
-use onnxseal_onnx::{At, Limits};
-#[cfg(feature = "protect")]
-use onnxseal_onnx::{Model, external, locate, model::Payload};
+use onnxseal_onnx::model::Payload;
+use onnxseal_onnx::{At, Limits, Model, external, locate};
 use onnxseal_store::{Input, Location, Map};
 
-use crate::error::{Error, Result};
-#[cfg(feature = "protect")]
-use crate::error::{external as external_error, model as model_error};
+use crate::error::{Error, Result, external as external_error, model as model_error};
 
 /// The most bytes of an object that are fetched for its structure. They are kept in memory.
 const MAX_STRUCTURE_BYTES: u64 = 1 << 30;
@@ -34,7 +31,6 @@ impl Source {
     }
 
     /// Locates the model in the first `len` bytes of the file.
-    #[cfg(feature = "protect")]
     pub(crate) fn locate(&self, len: u64) -> Result<Model<'_>> {
         // A manifest may claim more bytes than the file has.
         let len = usize::try_from(len)
@@ -45,14 +41,12 @@ impl Source {
     }
 
     /// Checks that all programs read the values of `model`, located in this source, in the same way.
-    #[cfg(feature = "protect")]
     pub(crate) fn check_unambiguous(&self, model: &Model<'_>) -> Result<()> {
         (model.check_unambiguous()).map_err(|source| self.malformed(source))
     }
 
     /// Opens the external files of `model`, located in this source, and checks that its tensors lie
     /// within them.
-    #[cfg(feature = "protect")]
     pub(crate) fn open_external(&self, model: &Model<'_>) -> Result<Vec<Input>> {
         let inputs = self.input.open_all_beside(&model.external_files);
         let inputs = inputs.map_err(external_error(&self.input.path))?;
@@ -67,7 +61,6 @@ impl Source {
         Ok(inputs)
     }
 
-    #[cfg(feature = "protect")]
     fn malformed(&self, source: onnxseal_onnx::Error) -> Error {
         model_error(&self.input.path, self.bytes(), source)
     }

@@ -78,7 +78,8 @@ mod tests {
     use onnxseal_testkit::build::{GraphBuilder, node, weights};
 
     use super::*;
-    use crate::format::manifest::{Draft, File};
+    use crate::format::manifest::File;
+    use crate::format::manifest::draft::Draft;
     use crate::pass::chunks::chunks;
 
     #[test]

@@ -72,7 +72,6 @@ impl HigherTargets {
     }
 
     /// Encrypts the targets of the tiers from 2 up. There are `keys` of all of them.
-    #[cfg(feature = "protect")]
     pub(crate) fn seal(
         &self,
         manifest: &Manifest,

@@ -3,14 +3,13 @@
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-#[cfg(feature = "protect")]
 use onnxseal_store::reflink;
 use onnxseal_store::{Input, Stamp};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result, io};
-use crate::format::manifest::{Manifest, Original};
-#[cfg(feature = "protect")]
+use crate::format::manifest::Manifest;
+use crate::format::manifest::check::Original;
 use crate::format::spans::SpanSet;
 use crate::pass::chunks::{self, Chunk, Tools};
 use crate::pass::digest::{Digester, states};
@@ -24,7 +23,6 @@ pub(crate) struct Transfer<'a> {
     inputs: Vec<&'a Input>,
     outputs: &'a Outputs<'a>,
     /// The bytes that are to change, for each output that began as a clone of its input.
-    #[cfg(feature = "protect")]
     cloned: Vec<Option<&'a SpanSet>>,
     digesters: Option<(Digester<'a>, Digester<'a>)>,
     restoring: Option<Restoring<'a>>,
@@ -50,7 +48,6 @@ impl<'a> Transfer<'a> {
             layout,
             inputs: inputs.map(|input| input as &'a Input).collect(),
             outputs,
-            #[cfg(feature = "protect")]
             cloned: vec![None; layout.files.len()],
             digesters,
             restoring: None,
@@ -76,7 +73,6 @@ impl<'a> Transfer<'a> {
 
     /// Lets each output begin as a clone of its input, if that pays. Work may change no bytes but
     /// `changed`.
-    #[cfg(feature = "protect")]
     pub(crate) fn clone_files(&mut self, changed: &'a [SpanSet]) {
         let files = self.inputs.iter().zip(self.outputs.files()).zip(changed);
         self.cloned = files
@@ -116,7 +112,6 @@ impl<'a> Transfer<'a> {
     }
 
     /// Copies every chunk as it is.
-    #[cfg(feature = "protect")]
     pub(crate) fn copy(&self, progress: &dyn Progress) -> Result<()> {
         // A clone has all chunks already.
         if self.digesters.is_none() && self.cloned.iter().all(Option::is_some) {
@@ -137,15 +132,12 @@ impl<'a> Transfer<'a> {
             place.copy_from_slice(bytes);
             return Ok(());
         }
-        #[cfg(feature = "protect")]
         if let Some(Some(changed)) = self.cloned.get(chunk.file()) {
             let (changed, _) = tools.targets(chunk, changed);
             let output = chunk.file_of(self.outputs.files())?;
             let start = chunk.window.start;
             return Ok(reflink::write_changed(output, bytes, start, changed)?);
         }
-        // Only clones need them.
-        let _ = tools;
         self.outputs.write(chunk, bytes)
     }
 
@@ -189,7 +181,6 @@ impl<'a> Transfer<'a> {
                 digest,
             );
         }
-        #[cfg(feature = "protect")]
         if let Some(original) = self.inputs.first().and_then(|model| model.before_edit()) {
             let bytes = digests.then(|| original.read_all()).transpose()?;
             let digest = bytes.map(|bytes| blake3::hash(&bytes));

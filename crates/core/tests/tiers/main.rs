@@ -1,5 +1,4 @@
 //! Models with tiers: who opens what, and what nobody can change for others.
-#![cfg(feature = "protect")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod damage;

@@ -6,16 +6,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use onnxseal_onnx::edit::{Edits, Texts};
 use onnxseal_onnx::model::Span;
-use onnxseal_onnx::{excerpt, external, tail};
+use onnxseal_onnx::{excerpt, external};
 
-use super::{
-    Draft, FORMAT, File, Mode, Original, OriginalDraft, SUITE, Tensor, unknown_format,
-    unknown_suite,
+use crate::format::manifest::draft::{
+    Draft, FORMAT, File, OriginalDraft, SUITE, unknown_format, unknown_suite,
 };
-use crate::format::tiers::is_tier_name;
-
-/// The largest integer that every JSON reader keeps exactly.
-pub(super) const MAX_INTEGER: u64 = (1 << 53) - 1;
+use crate::format::manifest::json::MAX_INTEGER;
+use crate::format::manifest::tensor::{Mode, Tensor};
+use crate::format::tiers::{MAX_TIERS, is_tier_name};
 
 /// The most files that a model may have.
 const MAX_FILES: usize = 1 << 16;
@@ -23,10 +21,7 @@ const MAX_FILES: usize = 1 << 16;
 /// The most bytes that the path of an external data file may have.
 const MAX_PATH_BYTES: usize = 1 << 12;
 
-/// The most texts that edits may insert.
-pub(super) const MAX_TEXTS: usize = 1 << 18;
-
-/// The most bytes that one of them may have.
+/// The most bytes that a text of edits may have.
 const MAX_TEXT_BYTES: usize = 1 << 13;
 
 /// The most bytes by which the original's model file may be longer.
@@ -35,8 +30,16 @@ const MAX_GROWTH: u64 = 1 << 26;
 /// The most separate runs of target bytes that a model may have. As spans they take 256 MiB.
 const MAX_SPANS: u64 = 1 << 24;
 
-/// The most tiers that a model may have.
-pub(super) const MAX_TIERS: usize = tail::KEYS.len();
+/// How to restore the original of a model whose external data files were renamed.
+#[derive(Debug)]
+pub(crate) struct Original {
+    /// Length of the original model file.
+    pub(crate) bytes: u64,
+    /// The original paths of the external data files.
+    pub(crate) paths: Vec<String>,
+    /// The edits that turn the model file into the original one.
+    pub(crate) edits: Edits,
+}
 
 impl Draft {
     /// Checks all rules but those for `original`. The error says which rule is broken.

@@ -1,20 +1,18 @@
 //! Reads JSON more strictly than serde derives it: structs only from objects, no member twice.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-use onnxseal_onnx::excerpt;
-use onnxseal_onnx::proto::tensor_proto::DataType;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::check::MAX_TEXTS;
-use super::targets::Targets;
-use super::{Draft, ElementType, File, Mode, Operator, OriginalDraft, Tensor};
-use crate::format::tiers::Fill;
+/// The largest integer that every JSON reader keeps exactly.
+pub(super) const MAX_INTEGER: u64 = (1 << 53) - 1;
+
+/// The most texts that edits may insert.
+const MAX_TEXTS: usize = 1 << 18;
 
 /// The most claims that a manifest may make.
 const MAX_CLAIMS: usize = 1 << 16;
@@ -24,41 +22,7 @@ pub(super) trait Members: Sized {
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
 }
 
-#[derive(Deserialize)]
-#[serde(remote = "File", deny_unknown_fields)]
-struct FileMembers {
-    path: String,
-    bytes: u64,
-}
-
-#[derive(Deserialize)]
-#[serde(remote = "Operator", deny_unknown_fields)]
-struct OperatorMembers {
-    op_type: Cow<'static, str>,
-    node: String,
-}
-
-#[derive(Deserialize)]
-#[serde(remote = "Tensor", deny_unknown_fields)]
-struct TensorMembers {
-    name: String,
-    at: String,
-    data_type: ElementType,
-    dims: Vec<u64>,
-    #[serde(deserialize_with = "objects")]
-    operators: Vec<Operator>,
-    file: u32,
-    offset: u64,
-    #[serde(default, deserialize_with = "present")]
-    stride: Option<u32>,
-    unit: u64,
-    targets: Targets,
-    #[serde(default)]
-    mode: Mode,
-    #[serde(default)]
-    fill: Fill,
-}
-
+/// Implements [`Members`] for each `$of` by what serde derives for `$read`.
 macro_rules! members {
     ($($read:ident => $of:ident),*) => {$(
         impl Members for $of {
@@ -69,8 +33,7 @@ macro_rules! members {
     )*};
 }
 
-members!(FileMembers => File, OperatorMembers => Operator, TensorMembers => Tensor,
-    OriginalDraft => OriginalDraft, Draft => Draft);
+pub(super) use members;
 
 /// A struct that is read from an object. A derived struct is read from an array as well.
 pub(super) struct Object<T>(pub(super) T);
@@ -110,10 +73,10 @@ pub(super) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
 }
 
 /// Reads an object that may be absent, but not `null`.
-pub(super) fn original<'de, D: Deserializer<'de>>(
+pub(super) fn object<'de, T: Members, D: Deserializer<'de>>(
     deserializer: D,
-) -> Result<Option<OriginalDraft>, D::Error> {
-    Object::deserialize(deserializer).map(|Object(original)| Some(original))
+) -> Result<Option<T>, D::Error> {
+    Object::deserialize(deserializer).map(|Object(value)| Some(value))
 }
 
 /// Reads an array of strings. The limit holds before memory is taken for more.
@@ -164,26 +127,4 @@ pub(super) fn claims<'de, D: Deserializer<'de>>(
         }
     }
     deserializer.deserialize_map(Claims)
-}
-
-impl<'de> Deserialize<'de> for Mode {
-    /// Reads a string. A derived enum is read from `{"mask": null}` as well. `bytes` is not written.
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match &*String::deserialize(deserializer)? {
-            "mask" => Ok(Mode::Mask),
-            "shuffle" => Ok(Mode::Shuffle),
-            other => Err(D::Error::unknown_variant(other, &["mask", "shuffle"])),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for ElementType {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        let found = DataType::from_str_name(&name).and_then(ElementType::of);
-        found.ok_or_else(|| {
-            let name = excerpt(&name);
-            D::Error::custom(format_args!("data_type {name:?} has no width"))
-        })
-    }
 }

@@ -8,7 +8,8 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::check::{MAX_INTEGER, MAX_TIERS};
+use crate::format::manifest::json::MAX_INTEGER;
+use crate::format::tiers::MAX_TIERS;
 
 /// Bits of a number that a byte of LEB128 has.
 const BITS: u32 = 7;
@@ -35,7 +36,6 @@ pub(crate) struct TierRun {
 impl Targets {
     /// The targets in `runs`, in a model of `n_tiers` tiers, of which `tiers` says whose they are. With one
     /// tier there are no `tiers`.
-    #[cfg(feature = "protect")]
     pub(crate) fn new(runs: Vec<u64>, tiers: Vec<TierRun>, n_tiers: u8) -> Targets {
         Targets {
             runs,
@@ -50,13 +50,11 @@ impl Targets {
     }
 
     /// The highest tier that has one of them.
-    #[cfg(feature = "protect")]
     pub(crate) fn highest_tier(&self) -> u8 {
         self.tiers.iter().map(|run| run.tier).max().unwrap_or(1)
     }
 
     /// The runs.
-    #[cfg(feature = "protect")]
     pub(crate) fn into_runs(self) -> Vec<u64> {
         self.runs
     }

@@ -3,13 +3,14 @@
 
 use std::borrow::Cow;
 
-use onnxseal_onnx::model::Span;
-#[cfg(feature = "protect")]
-use onnxseal_onnx::model::{self, Payload};
+use onnxseal_onnx::excerpt;
+use onnxseal_onnx::model::{self, Payload, Span};
 use onnxseal_onnx::proto::tensor_proto::DataType;
-use serde::{Serialize, Serializer};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::targets::Targets;
+use crate::format::manifest::json::{Members, members, objects, present};
+use crate::format::manifest::targets::Targets;
 use crate::format::tiers::Fill;
 
 /// One tensor of which some part is encrypted. Only a [`Manifest`](super::Manifest) has one.
@@ -115,8 +116,59 @@ impl Mode {
     }
 }
 
+#[derive(Deserialize)]
+#[serde(remote = "Operator", deny_unknown_fields)]
+struct OperatorMembers {
+    op_type: Cow<'static, str>,
+    node: String,
+}
+
+#[derive(Deserialize)]
+#[serde(remote = "Tensor", deny_unknown_fields)]
+struct TensorMembers {
+    name: String,
+    at: String,
+    data_type: ElementType,
+    dims: Vec<u64>,
+    #[serde(deserialize_with = "objects")]
+    operators: Vec<Operator>,
+    file: u32,
+    offset: u64,
+    #[serde(default, deserialize_with = "present")]
+    stride: Option<u32>,
+    unit: u64,
+    targets: Targets,
+    #[serde(default)]
+    mode: Mode,
+    #[serde(default)]
+    fill: Fill,
+}
+
+members!(OperatorMembers => Operator, TensorMembers => Tensor);
+
+impl<'de> Deserialize<'de> for Mode {
+    /// Reads a string. A derived enum is read from `{"mask": null}` as well. `bytes` is not written.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match &*String::deserialize(deserializer)? {
+            "mask" => Ok(Mode::Mask),
+            "shuffle" => Ok(Mode::Shuffle),
+            other => Err(D::Error::unknown_variant(other, &["mask", "shuffle"])),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ElementType {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let found = DataType::from_str_name(&name).and_then(ElementType::of);
+        found.ok_or_else(|| {
+            let name = excerpt(&name);
+            D::Error::custom(format_args!("data_type {name:?} has no width"))
+        })
+    }
+}
+
 /// The place of a tensor's elements. The members are those of [`Tensor`].
-#[cfg(feature = "protect")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) file: u32,
@@ -127,7 +179,6 @@ pub(crate) struct Place {
 
 impl Tensor {
     /// The place of its elements.
-    #[cfg(feature = "protect")]
     pub(crate) fn place(&self) -> Place {
         Place {
             file: self.file,
@@ -219,7 +270,6 @@ impl Tensor {
 
     /// Adds the bytes of the targets of each tier to `sums`, which has a place for each tier from 1; none if
     /// the model has one edition only.
-    #[cfg(feature = "protect")]
     pub(crate) fn add_tier_bytes(&self, sums: &mut [u64]) {
         if sums.is_empty() {
             return;
@@ -272,7 +322,6 @@ impl Tensor {
     }
 }
 
-#[cfg(feature = "protect")]
 impl Place {
     /// The place of a tensor of the graph; `None` if its elements cannot be replaced.
     pub(crate) fn of(tensor: &model::Tensor<'_>) -> Option<Place> {

@@ -1,0 +1,138 @@
+//! A manifest as the members of its JSON, before anybody has checked it.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use onnxseal_onnx::excerpt;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::format::manifest::json::{self, Members, Object, members};
+use crate::format::manifest::tensor::Tensor;
+
+/// The only version of the format.
+pub const FORMAT: u32 = 1;
+
+/// The only suite of the format.
+pub const SUITE: &str = "AES-256-GCM/HKDF-SHA256";
+
+/// Bytes in a chunk, unless the caller chooses otherwise.
+pub const DEFAULT_CHUNK_BYTES: u64 = 1 << 20;
+
+/// The most bytes that a manifest may have.
+pub const MAX_MANIFEST_BYTES: usize = 64 << 20;
+
+/// The member `original` as it is in the JSON. Nobody has checked it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OriginalDraft {
+    pub(super) bytes: u64,
+    pub(super) paths: Vec<String>,
+    /// Base64.
+    #[serde(deserialize_with = "json::texts")]
+    pub(super) texts: Vec<String>,
+    pub(super) edits: Vec<u64>,
+}
+
+/// A manifest as the members of its JSON. Nobody has checked it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Draft {
+    pub(crate) format: u32,
+    pub(crate) suite: String,
+    pub(crate) chunk: u64,
+    pub(crate) lock: bool,
+    pub(crate) tiers: Vec<String>,
+    #[serde(deserialize_with = "json::objects")]
+    pub(crate) files: Vec<File>,
+    #[serde(deserialize_with = "json::claims")]
+    pub(crate) claims: BTreeMap<String, String>,
+    #[serde(deserialize_with = "json::objects")]
+    pub(crate) tensors: Vec<Tensor>,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "json::object"
+    )]
+    pub(crate) original: Option<OriginalDraft>,
+}
+
+/// One file of the model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct File {
+    /// Path relative to the model's folder, `/`-separated; empty for the model file itself.
+    pub path: String,
+    /// Length in bytes; of the model file without its tail.
+    pub bytes: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(remote = "File", deny_unknown_fields)]
+struct FileMembers {
+    path: String,
+    bytes: u64,
+}
+
+members!(FileMembers => File, OriginalDraft => OriginalDraft, Draft => Draft);
+
+impl Draft {
+    /// Reads the JSON in `bytes`.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Draft, String> {
+        check_len(bytes.len())?;
+        let draft: Result<Object<Draft>, _> = serde_json::from_slice(bytes);
+        match draft {
+            Ok(Object(draft)) => Ok(draft),
+            // A later format may have other members. Then its name says more than theirs.
+            Err(error) => Err(match serde_json::from_slice(bytes) {
+                Ok(Version { format, .. }) if format != u64::from(FORMAT) => unknown_format(format),
+                Ok(Version {
+                    suite: Some(suite), ..
+                }) if suite != SUITE => unknown_suite(&suite),
+                _ => format!("manifest: {}", excerpt(&error.to_string())),
+            }),
+        }
+    }
+
+    /// The number of tiers.
+    pub(super) fn n_tiers(&self) -> usize {
+        self.tiers.len().max(1)
+    }
+}
+
+/// The original's files, of which those of the protected model are `files`.
+pub(super) fn original_files(bytes: u64, paths: &[String], files: &[File]) -> Vec<File> {
+    let model = File {
+        path: String::new(),
+        bytes,
+    };
+    let external = paths.iter().zip(files.iter().skip(1));
+    let external = external.map(|(path, file)| File {
+        path: path.clone(),
+        bytes: file.bytes,
+    });
+    std::iter::once(model).chain(external).collect()
+}
+
+/// Fails if a manifest of `n_bytes` is longer than a reader accepts.
+pub(super) fn check_len(n_bytes: usize) -> Result<(), String> {
+    match n_bytes <= MAX_MANIFEST_BYTES {
+        true => Ok(()),
+        false => Err(format!(
+            "manifest of {n_bytes} bytes (limit {MAX_MANIFEST_BYTES})"
+        )),
+    }
+}
+
+/// The members that say how to read all others.
+#[derive(Deserialize)]
+struct Version {
+    format: u64,
+    suite: Option<String>,
+}
+
+pub(super) fn unknown_format(format: impl Display) -> String {
+    format!("format {format} (this program reads {FORMAT})")
+}
+
+pub(super) fn unknown_suite(suite: &str) -> String {
+    format!("suite {:?} (this program reads {SUITE})", excerpt(suite))
+}

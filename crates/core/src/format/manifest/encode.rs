@@ -1,0 +1,132 @@
+//! Manifests that are made here, and their bytes.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use onnxseal_onnx::edit::Edits;
+use serde::Serialize;
+
+use crate::error::{Error, Result, rule};
+use crate::format::manifest::draft::{
+    DEFAULT_CHUNK_BYTES, Draft, FORMAT, File, OriginalDraft, SUITE, check_len, original_files,
+};
+use crate::format::manifest::tensor::Tensor;
+
+impl OriginalDraft {
+    /// The original's files, of which those of the protected model are `files`.
+    pub(crate) fn files(&self, files: &[File]) -> Vec<File> {
+        original_files(self.bytes, &self.paths, files)
+    }
+
+    /// The original of `bytes` bytes, with external data files at `paths`, that `edits` restore.
+    pub(crate) fn new(bytes: u64, paths: Vec<String>, edits: &Edits) -> OriginalDraft {
+        let texts = edits.texts().iter().map(|text| STANDARD.encode(text));
+        OriginalDraft {
+            bytes,
+            paths,
+            texts: texts.collect(),
+            edits: edits.numbers().to_vec(),
+        }
+    }
+}
+
+impl Draft {
+    /// A manifest that encrypts no byte of `files`, and only cuts them into chunks.
+    pub(crate) fn of_files(files: Vec<File>) -> Draft {
+        Draft {
+            format: FORMAT,
+            suite: SUITE.to_owned(),
+            chunk: DEFAULT_CHUNK_BYTES,
+            lock: false,
+            tiers: Vec::new(),
+            files,
+            claims: BTreeMap::new(),
+            tensors: Vec::new(),
+            original: None,
+        }
+    }
+
+    /// The length of the manifest.
+    ///
+    /// # Errors
+    /// [`Usage::Manifest`](crate::Usage::Manifest) if it is longer than a reader accepts.
+    fn count_bytes(&self) -> Result<usize> {
+        let count = Count::of(self)?;
+        check_len(count).map_err(rule)?;
+        Ok(count)
+    }
+
+    /// The bytes to be authenticated. Nobody has checked them: [`Manifest::parse`](crate::Manifest::parse) does.
+    pub(crate) fn encode(&self) -> Result<Vec<u8>> {
+        // Counted first: bytes that are gathered without end may take twice the memory.
+        let mut bytes = Vec::with_capacity(self.count_bytes()?);
+        write(self, &mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// The length of a manifest whose tensors come one by one, and that nobody keeps.
+pub(crate) struct Length {
+    bytes: usize,
+    has_tensors: bool,
+}
+
+impl Length {
+    /// The length of `draft`, whose list of tensors is empty.
+    pub(crate) fn of(draft: &Draft) -> Result<Length> {
+        Ok(Length {
+            bytes: Count::of(draft)?,
+            has_tensors: false,
+        })
+    }
+
+    /// Adds a tensor.
+    pub(crate) fn add(&mut self, tensor: &Tensor) -> Result<()> {
+        let comma = usize::from(self.has_tensors);
+        self.has_tensors = true;
+        self.bytes += comma + Count::of(tensor)?;
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Fails if the manifest is longer than a reader accepts.
+    ///
+    /// # Errors
+    /// [`Usage::Manifest`](crate::Usage::Manifest).
+    pub(crate) fn check(self) -> Result<()> {
+        check_len(self.bytes).map_err(rule)
+    }
+}
+
+fn write(value: &impl Serialize, out: &mut impl io::Write) -> Result<()> {
+    serde_json::to_writer(out, value).map_err(|_| Error::Internal("the manifest cannot be written"))
+}
+
+/// Counts bytes, and keeps none.
+struct Count(usize);
+
+impl Count {
+    /// The length of the JSON of `value`.
+    fn of(value: &impl Serialize) -> Result<usize> {
+        let mut count = Count(0);
+        write(value, &mut count)?;
+        Ok(count.0)
+    }
+}
+
+impl io::Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
