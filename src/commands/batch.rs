@@ -88,7 +88,6 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
                 claims: io::claims(&args.claims)?,
                 policy: io::chosen_policy(&args.policy)?.map(io::for_many),
                 signature: args.signing.read()?,
-                ..RotateOptions::default()
             };
             let operation = Operation::Rotate {
                 access: opening.access(),
@@ -111,6 +110,7 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
                 signed_by: signed_by.as_ref(),
                 edition: args.tier.edition_for(identities.as_ref())?,
                 policy: policy.as_ref(),
+                ..Checks::default()
             };
             let operation = Operation::Verify { checks };
             job.carry_out(&operation, reading(&args.course), quiet)

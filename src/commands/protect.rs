@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use onnxseal_core::{self as core, Location, ProtectOptions, generate_identity};
+use onnxseal_core::{self as core, Destination, Location, ProtectOptions, generate_identity};
 
 use crate::cli::Protect;
 use crate::exit::Usage;
@@ -17,7 +17,6 @@ use crate::{io, render};
 /// Protects a model, to new files or in place.
 pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     let mut options = ProtectOptions::new(io::policy(&args.policy)?);
-    options.output = args.output_options.core();
     options.claims = io::claims(&args.claims)?;
     options.signing_key = args.signing.read()?;
     options.external_data.clone_from(&args.external_data);
@@ -49,10 +48,9 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     #[cfg(not(feature = "labels"))]
     let model = &args.model;
     let bar = Bar::new(quiet);
-    let report = match args.in_place {
-        true => core::protect_in_place(model, &recipients, &options, &bar)?,
-        false => core::protect(model, target, &recipients, &options, &bar)?,
-    };
+    let output = (!args.in_place).then_some(target);
+    let destination = Destination::new(output, args.output_options.core());
+    let report = core::protect(model, destination, &recipients, &options, &bar)?;
     drop(bar);
     let identity = new_identity.map(NewIdentity::keep);
     if quiet {

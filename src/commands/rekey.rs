@@ -1,7 +1,7 @@
 //! `onnxseal rekey`
 
 use anyhow::Result;
-use onnxseal_core::{self as core, OwnedAudience, Rewrap};
+use onnxseal_core::{self as core, Destination, OwnedAudience, Rewrap};
 
 use crate::cli::Rekey;
 use crate::progress::Bar;
@@ -18,16 +18,13 @@ pub fn run(args: &Rekey, quiet: bool) -> Result<()> {
     };
     let signed_by = args.signer.read()?;
     let access = access(&identities, signed_by.as_ref());
-    let options = args.output_options.core();
     let output = args.output.as_ref();
     let output = output
         .map(|output| output.for_output_of(&args.model))
         .transpose()?;
     let bar = Bar::new(quiet);
-    let rekeyed = match &output {
-        Some(output) => core::rekey(&args.model, output, access, rewrap, options, &bar)?,
-        None => core::rekey_in_place(&args.model, access, rewrap, options.flush, &bar)?,
-    };
+    let destination = Destination::new(output.as_ref(), args.output_options.core());
+    let rekeyed = core::rekey(&args.model, destination, access, rewrap, &bar)?;
     drop(bar);
     if !quiet {
         let model = output.as_ref().unwrap_or(&args.model);

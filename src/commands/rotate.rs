@@ -1,7 +1,7 @@
 //! `onnxseal rotate`
 
 use anyhow::Result;
-use onnxseal_core::{self as core, RotateOptions};
+use onnxseal_core::{self as core, Destination, RotateOptions};
 
 use crate::cli::Rotate;
 use crate::progress::Bar;
@@ -19,17 +19,21 @@ pub fn run(args: &Rotate, quiet: bool) -> Result<()> {
         lock: args.policy.lock(),
         claims: io::claims(&args.claims)?,
         signature: args.signing.read()?,
-        output: args.output_options.core(),
     };
     let output = args.output.as_ref();
     let output = output
         .map(|output| output.for_output_of(&args.model))
         .transpose()?;
     let bar = Bar::new(quiet);
-    let report = match &output {
-        Some(output) => core::rotate(&args.model, output, access, &recipients, &options, &bar)?,
-        None => core::rotate_in_place(&args.model, access, &recipients, &options, &bar)?,
-    };
+    let destination = Destination::new(output, args.output_options.core());
+    let report = core::rotate(
+        &args.model,
+        destination,
+        access,
+        &recipients,
+        &options,
+        &bar,
+    )?;
     drop(bar);
     render::report(report, &args.view, quiet)
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::Result;
-use onnxseal_core as core;
+use onnxseal_core::{self as core, Publication};
 
 use crate::cli::Unprotect;
 use crate::progress::Bar;
@@ -14,13 +14,9 @@ pub fn run(args: &Unprotect, quiet: bool) -> Result<()> {
     let opening = args.opening.require(quiet)?;
     let output = args.output.for_output_of(&args.model)?;
     let bar = Bar::new(quiet);
-    let restored = core::unprotect(
-        &args.model,
-        &output,
-        opening.access_to(&args.tier),
-        args.output_options.core(),
-        &bar,
-    )?;
+    let publication = Publication::new(&output, args.output_options.core());
+    let access = opening.access_to(&args.tier);
+    let restored = core::unprotect(&args.model, publication, access, &bar)?;
     drop(bar);
     if !quiet {
         let output = one_line(&output.to_string());

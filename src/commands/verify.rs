@@ -78,6 +78,7 @@ impl Verifier<'_> {
             signed_by: self.signed_by.as_ref(),
             edition: self.edition,
             policy: self.policy.as_ref(),
+            ..Checks::default()
         };
         core::verify(model, &checks, &Bar::new(self.quiet))
     }

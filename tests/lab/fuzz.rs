@@ -255,14 +255,7 @@ pub fn round_trip(bytes: &[u8]) {
     };
     verify(&sealed, &checks, &Silent).unwrap();
     let restored = lab.dir.path().join("restored/model.onnx");
-    unprotect(
-        &sealed,
-        &restored,
-        &lab.identities,
-        onnxseal_core::OutputOptions::default(),
-        &Silent,
-    )
-    .unwrap();
+    unprotect(&sealed, &restored, &lab.identities, &Silent).unwrap();
     assert!(fs::read(&restored).unwrap() == bytes);
     let opened = open(&sealed, &lab.identities, &Silent).unwrap();
     assert!(opened.model() == bytes);
@@ -726,13 +719,7 @@ impl Lab {
         let _ = verify(path, &checks, &Silent);
         let opened = open(path, &self.identities, &Silent);
         let restored = self.dir.path().join("restored/model.onnx");
-        match unprotect(
-            path,
-            &restored,
-            &self.identities,
-            onnxseal_core::OutputOptions::default(),
-            &Silent,
-        ) {
+        match unprotect(path, &restored, &self.identities, &Silent) {
             Ok(_) => {
                 let opened = opened.as_ref().unwrap();
                 assert!(fs::read(&restored).unwrap() == **opened.original_model());

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use onnxseal_core::{
-    Access, Audience, Bytes, Edition, Flush, Identities, InMemory, OpenedModel, Policy,
-    ProtectOptions, Recipients, Report, Silent, TierRecipients,
+    Access, Audience, Bytes, Edition, Flush, Identities, InMemory, OpenedModel, OutputOptions,
+    Policy, ProtectOptions, Publication, Recipients, Report, Silent, TierRecipients,
 };
 use onnxseal_engine::Files;
 use tempfile::TempDir;
@@ -40,15 +40,17 @@ impl Sealed {
         let identity = onnxseal_core::generate_identity();
         let recipients =
             || Recipients::parse(&[identity.recipient()]).map_err(onnxseal_core::Error::from);
-        let mut options = ProtectOptions::new(policy.clone());
-        options.output.flush = Flush::Later;
+        let mut output = OutputOptions::default();
+        output.flush = Flush::Later;
+        let destination = Publication::new(&path, output);
+        let options = ProtectOptions::new(policy.clone());
         let highest = policy.tiers().last().map(|tier| tier.name.clone());
         let report = match highest {
-            None => onnxseal_core::protect(model, &path, &recipients()?, &options, &Silent)?,
+            None => onnxseal_core::protect(model, destination, &recipients()?, &options, &Silent)?,
             Some(highest) => {
                 let tiers: TierRecipients = vec![(highest, recipients()?)];
                 let audience = Audience::Tiers(&tiers);
-                onnxseal_core::protect(model, &path, audience, &options, &Silent)?
+                onnxseal_core::protect(model, destination, audience, &options, &Silent)?
             }
         };
         Ok(Sealed {

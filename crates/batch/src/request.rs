@@ -16,7 +16,7 @@ use crate::shard::Shard;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Operation<'a> {
-    /// [`protect`](onnxseal_core::protect()); of the options' `output` nothing is heeded.
+    /// [`protect`](onnxseal_core::protect()); of the options' `external_data` nothing is heeded.
     Protect {
         /// Who can open them.
         recipients: Audience<'a>,
@@ -35,7 +35,7 @@ pub enum Operation<'a> {
         /// Who can open them then.
         recipients: Audience<'a>,
     },
-    /// [`rotate`](onnxseal_core::rotate()); of the options' `output` nothing is heeded.
+    /// [`rotate`](onnxseal_core::rotate()).
     Rotate {
         /// What opens them.
         access: Access<'a>,
@@ -46,7 +46,7 @@ pub enum Operation<'a> {
     },
     /// [`verify`](onnxseal_core::verify()); there are no outputs.
     Verify {
-        /// What is checked.
+        /// What is checked. [`Options::checksum`] says whether digests are taken.
         checks: Checks<'a>,
     },
 }
@@ -161,8 +161,6 @@ pub(crate) fn request(operation: &Operation<'_>) -> String {
                 chunk_bytes,
                 // Outputs go to another folder, where external files keep their paths.
                 external_data: _,
-                // How outputs come to be, not what is in them.
-                output: _,
             } = options;
             Demands {
                 policy: Some(policy),
@@ -195,7 +193,6 @@ pub(crate) fn request(operation: &Operation<'_>) -> String {
                 lock,
                 claims,
                 signature,
-                output: _,
             } = options;
             let signing_key = match signature {
                 Resign::With(key) => Some(key.fingerprint()),
@@ -328,7 +325,7 @@ mod tests {
         assert_eq!(different.len(), requests.len());
         assert_eq!(
             requests[0],
-            of(|options| options.output.flush = Flush::ToDisk)
+            of(|options| options.external_data = Some("w.data".into()))
         );
     }
 }

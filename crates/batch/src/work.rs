@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use onnxseal_core::{
-    Error as CoreError, FileState, FileStates, Made, Progress, Publication, PublishHook, Volume,
-    check_identities, protect_with, rekey, rotate_with, unprotect, verify, verify_with_digests,
+    Checks, Error as CoreError, FileState, FileStates, Made, Progress, Publication, PublishHook,
+    Volume, check_identities, protect, rekey, rotate, unprotect, verify,
 };
 use onnxseal_store::parallel::lock;
 use onnxseal_store::{Flush, Location, OutputOptions, Stamp};
@@ -232,24 +232,28 @@ impl ModelRun<'_> {
             .options
             .records
             .then_some(self as &dyn PublishHook);
-        let publication = Publication { options, hook };
+        let publication = Publication {
+            location: output.clone(),
+            options,
+            keep_paths: true,
+            hook,
+        };
         let progress = self.progress;
         match *self.batch.operation {
             Operation::Protect {
                 recipients,
                 options,
             } => {
-                let report =
-                    protect_with(model, output, recipients, options, publication, progress)?;
+                let report = protect(model, publication, recipients, options, progress)?;
                 lock(&self.known).weights = Some(report.weights);
                 Ok(())
             }
             Operation::Unprotect { access } => {
-                unprotect(model, output, access, publication, progress)?;
+                unprotect(model, publication, access, progress)?;
                 Ok(())
             }
             Operation::Rekey { access, recipients } => {
-                rekey(model, output, access, recipients, publication, progress)?;
+                rekey(model, publication, access, recipients, progress)?;
                 Ok(())
             }
             Operation::Rotate {
@@ -257,15 +261,7 @@ impl ModelRun<'_> {
                 recipients,
                 options,
             } => {
-                let report = rotate_with(
-                    model,
-                    output,
-                    access,
-                    recipients,
-                    options,
-                    publication,
-                    progress,
-                )?;
+                let report = rotate(model, publication, access, recipients, options, progress)?;
                 lock(&self.known).weights = Some(report.weights);
                 Ok(())
             }
@@ -277,14 +273,14 @@ impl ModelRun<'_> {
         let Operation::Verify { checks } = self.batch.operation else {
             return Err(CoreError::Internal("an operation without an output folder").into());
         };
-        let (model, progress) = (&self.found.location, self.progress);
-        let (verified, input) = match self.batch.options.checksum {
-            true => verify_with_digests(model, checks, progress)?,
-            false => (verify(model, checks, progress)?, Vec::new()),
+        let checks = Checks {
+            digests: self.batch.options.checksum,
+            ..*checks
         };
+        let verified = verify(&self.found.location, &checks, self.progress)?;
         let mut known = lock(&self.known);
         known.weights = Some(verified.weights);
-        known.files.input = input;
+        known.files.input = verified.digests;
         Ok(())
     }
 }

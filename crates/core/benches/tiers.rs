@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use std::{fs, hint};
 
 use onnxseal_core::{
-    Access, Edition, Flush, Identities, OutputOptions, Policy, ProtectOptions, Recipients, Silent,
-    TierRecipients, generate_identity, open, protect,
+    Access, Edition, Flush, Identities, OutputOptions, Policy, ProtectOptions, Publication,
+    Recipients, Silent, TierRecipients, generate_identity, open, protect,
 };
 use onnxseal_crypto::{ChunkId, DataKey, Direction, Scratch};
 use onnxseal_testkit::build::{GraphBuilder, node, weights};
@@ -73,12 +73,10 @@ fn compare(sealed: &PathBuf, model: &PathBuf, preset: &str, mode: &str) {
     let keys: Vec<Identities> = pairs.into_iter().map(Identities::from).collect();
     let options = |text: &str| {
         let policy = Policy::parse(&format!("preset = \"{preset}\"\n{text}")).unwrap();
-        let mut options = ProtectOptions::new(policy);
-        let mut output = OutputOptions::default();
-        (output.flush, output.replace) = (Flush::Later, true);
-        options.output = output;
-        options
+        ProtectOptions::new(policy)
     };
+    let mut over = OutputOptions::default();
+    (over.flush, over.replace) = (Flush::Later, true);
     let without = options("");
     let with = options(&format!("{TIERS}[mode]\ndefault = \"{mode}\"\n"));
     let access = |tier: usize, edition| Access {
@@ -89,13 +87,27 @@ fn compare(sealed: &PathBuf, model: &PathBuf, preset: &str, mode: &str) {
     let mut times = [const { Vec::new() }; 5];
     for _ in 0..ROUNDS {
         times[0].push(time(|| {
-            protect(model, sealed, &one, &without, &Silent).unwrap()
+            protect(
+                model,
+                Publication::new(sealed, over),
+                &one,
+                &without,
+                &Silent,
+            )
+            .unwrap()
         }));
         times[1].push(time(|| {
             open(sealed, access(2, Edition::Whole), &Silent).unwrap()
         }));
         times[2].push(time(|| {
-            protect(model, sealed, &tiers, &with, &Silent).unwrap()
+            protect(
+                model,
+                Publication::new(sealed, over),
+                &tiers,
+                &with,
+                &Silent,
+            )
+            .unwrap()
         }));
         times[3].push(time(|| {
             open(sealed, access(2, Edition::Whole), &Silent).unwrap()

@@ -71,7 +71,7 @@ pub use onnxseal_store::{
 pub use open::model::{OpenedModel, open, open_with, unprotect};
 pub use pass::digest::digest_files;
 pub use pass::progress::{FileState, FileStates, Progress, Silent, Volume};
-pub use pass::publish::{Made, Publication, PublishHook};
+pub use pass::publish::{Destination, Made, Publication, PublishHook};
 pub use pass::signature::{Access, SignedBy};
 #[cfg(feature = "protect")]
 pub use {
@@ -82,11 +82,11 @@ pub use {
         SignatureRow, TensorRow, TypeRow,
     },
     check::smaller::{SmallerRow, smaller_presets},
-    check::verify::{Checks, SignedByRow, Verification, verify, verify_with_digests},
+    check::verify::{Checks, SignedByRow, Verification, verify},
     make::audience::{Audience, OwnedAudience, TierRecipients},
-    make::protect::{ProtectOptions, plan, protect, protect_in_place, protect_with},
-    make::rekey::{Rekeyed, Rewrap, rekey, rekey_in_place},
-    make::rotate::{Resign, RotateOptions, rotate, rotate_in_place, rotate_with},
+    make::protect::{ProtectOptions, plan, protect},
+    make::rekey::{Rekeyed, Rewrap, rekey},
+    make::rotate::{Resign, RotateOptions, rotate},
     make::sign::{attach_signature, sign, signed_message},
     onnxseal_plan::{
         Demand, Error as PolicyError, MAX_RANKING_BYTES, Mode, Policy, Preset, Ranking, Tier,

@@ -7,26 +7,18 @@ use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
 
-use lab::{Lab, files};
+use lab::{IN_PLACE, Lab, files};
 use onnxseal_core::{
-    Checks, Error, ErrorKind, FileState, FileStates, Flush, Made, OutputOptions, Policy, Preset,
+    Checks, Destination, Error, ErrorKind, FileState, FileStates, Flush, Made, Policy, Preset,
     Progress, ProtectOptions, Publication, PublishHook, RotateOptions, Silent, StoreError,
-    is_interrupted, open, protect, protect_in_place, protect_with, rekey, rekey_in_place, rotate,
-    rotate_in_place, rotate_with, unprotect, verify,
+    is_interrupted, open, protect, rekey, rotate, unprotect, verify,
 };
 use onnxseal_onnx::tail;
 use onnxseal_testkit::{Sample, samples};
 
-fn options() -> OutputOptions {
-    let mut options = OutputOptions::default();
-    options.flush = Flush::Later;
-    options
-}
-
 fn rotating(preset: Option<Preset>) -> RotateOptions {
     RotateOptions {
         policy: preset.map(Policy::preset),
-        output: options(),
         ..RotateOptions::default()
     }
 }
@@ -55,14 +47,7 @@ fn every_sample_comes_back_after_any_sequence() {
         protecting.claims.insert("customer".into(), "acme".into());
         protect(&original, &one, &alice.recipients, &protecting, &Silent).unwrap();
 
-        let rekeyed = rekey(
-            &one,
-            &two,
-            &alice.identities,
-            &bob.recipients,
-            options(),
-            &Silent,
-        );
+        let rekeyed = rekey(&one, &two, &alice.identities, &bob.recipients, &Silent);
         assert!(!rekeyed.unwrap().still_opens);
         let options = rotating(Some(Preset::Full));
         rotate(
@@ -87,19 +72,14 @@ fn every_sample_comes_back_after_any_sequence() {
         )
         .unwrap();
         assert!(
-            rekey_in_place(
-                &four,
-                &bob.identities,
-                &bob.recipients,
-                Flush::Later,
-                &Silent
-            )
-            .unwrap()
-            .still_opens
+            rekey(&four, IN_PLACE, &bob.identities, &bob.recipients, &Silent)
+                .unwrap()
+                .still_opens
         );
         if sample.files.is_empty() {
-            rotate_in_place(
+            rotate(
                 &four,
+                IN_PLACE,
                 &bob.identities,
                 &bob.recipients,
                 &rotating(None),
@@ -153,7 +133,6 @@ fn rekey_replaces_the_wrapped_key_alone() {
         &output,
         &alice.identities,
         &bob.recipients,
-        options(),
         &Silent,
     )
     .unwrap();
@@ -168,11 +147,11 @@ fn rekey_replaces_the_wrapped_key_alone() {
             before.0
         );
     }
-    rekey_in_place(
+    rekey(
         &sealed,
+        Destination::InPlace(Flush::ToDisk),
         &alice.identities,
         &bob.recipients,
-        Flush::ToDisk,
         &Silent,
     )
     .unwrap();
@@ -211,13 +190,7 @@ fn rotate_leaves_nothing_encrypted_under_the_old_key() {
         let mixed = lab.path("mixed.onnx");
         fs::write(&mixed, [&bytes[..last], &key].concat()).unwrap();
         assert_eq!(kind(lab.open(&mixed)), ErrorKind::Authentication);
-        let refused = rekey_in_place(
-            &mixed,
-            &lab.identities,
-            &lab.recipients,
-            Flush::Later,
-            &Silent,
-        );
+        let refused = rekey(&mixed, IN_PLACE, &lab.identities, &lab.recipients, &Silent);
         assert_eq!(kind(refused), ErrorKind::Authentication);
     }
 }
@@ -263,7 +236,7 @@ fn a_cancelled_call_leaves_nothing() {
     let protected = lab.protect(&model, "protected", Preset::Balanced).unwrap();
     let before = files(lab.dir.path());
     let (recipients, identities) = (&lab.recipients, &lab.identities);
-    let (out, options) = (lab.path("out").join("model.onnx"), OutputOptions::default());
+    let out = lab.path("out").join("model.onnx");
     let protect_options = ProtectOptions::new(Policy::default());
     let rotate_options = RotateOptions::default();
     let checks = Checks {
@@ -272,11 +245,8 @@ fn a_cancelled_call_leaves_nothing() {
     };
     let faults = [
         protect(&model, &out, recipients, &protect_options, &Impatient).map(drop),
-        unprotect(&protected, &out, identities, options, &Impatient).map(drop),
-        rekey(
-            &protected, &out, identities, recipients, options, &Impatient,
-        )
-        .map(drop),
+        unprotect(&protected, &out, identities, &Impatient).map(drop),
+        rekey(&protected, &out, identities, recipients, &Impatient).map(drop),
         rotate(
             &protected,
             &out,
@@ -335,22 +305,20 @@ fn digests_are_those_of_the_files() {
             sample.write(&folder("plain")).unwrap();
             let protecting = ProtectOptions::new(Policy::default());
             let run = |call: usize, from: &Path, to: &Path, record: &Record| {
-                let publication = Publication {
-                    options: options(),
+                let to = Publication {
+                    keep_paths: true,
                     hook: Some(record),
+                    ..to.into()
                 };
                 let (identities, recipients) = (&lab.identities, &lab.recipients);
                 match call {
-                    0 => protect_with(from, to, recipients, &protecting, publication, &Silent)
-                        .map(drop),
-                    1 => rekey(from, to, identities, recipients, publication, &Silent).map(drop),
+                    0 => protect(from, to, recipients, &protecting, &Silent).map(drop),
+                    1 => rekey(from, to, identities, recipients, &Silent).map(drop),
                     2 => {
                         let full = rotating(Some(Preset::Full));
-                        let access = identities.into();
-                        rotate_with(from, to, access, recipients, &full, publication, &Silent)
-                            .map(drop)
+                        rotate(from, to, identities, recipients, &full, &Silent).map(drop)
                     }
-                    _ => unprotect(from, to, identities, publication, &Silent).map(drop),
+                    _ => unprotect(from, to, identities, &Silent).map(drop),
                 }
             };
             let stages = ["plain", "sealed", "rekeyed", "rotated", "restored"];
@@ -380,17 +348,17 @@ fn in_place_is_refused_where_it_cannot_be_done() {
     let model = lab.write(&samples::external_data(), "plain");
     let sealed = lab.protect(&model, "sealed", Preset::Light).unwrap();
     let (ids, to) = (&lab.identities, &lab.recipients);
-    let refused = rotate_in_place(&sealed, ids, to, &rotating(None), &Silent);
+    let refused = rotate(&sealed, IN_PLACE, ids, to, &rotating(None), &Silent);
     assert!(matches!(refused, Err(Error::InPlaceExternal { .. })));
     assert_eq!(
-        kind(rekey_in_place(&model, ids, to, Flush::Later, &Silent)),
+        kind(rekey(&model, IN_PLACE, ids, to, &Silent)),
         ErrorKind::Usage
     );
 
     let before = files(&lab.path("sealed"));
     let held = fs::File::open(&sealed).unwrap();
     held.lock().unwrap();
-    let refused = rekey_in_place(&sealed, ids, to, Flush::Later, &Silent);
+    let refused = rekey(&sealed, IN_PLACE, ids, to, &Silent);
     assert!(matches!(
         refused,
         Err(Error::Store(StoreError::Busy { .. }))
@@ -404,8 +372,14 @@ fn in_place_is_refused_where_it_cannot_be_done() {
         held.lock().unwrap();
         let before = fs::read(model).unwrap();
         let refused = match model == &one {
-            true => rotate_in_place(model, ids, to, &rotating(None), &Silent),
-            false => protect_in_place(model, to, &ProtectOptions::new(Policy::default()), &Silent),
+            true => rotate(model, IN_PLACE, ids, to, &rotating(None), &Silent),
+            false => protect(
+                model,
+                IN_PLACE,
+                to,
+                &ProtectOptions::new(Policy::default()),
+                &Silent,
+            ),
         };
         assert!(matches!(
             refused,
@@ -413,7 +387,7 @@ fn in_place_is_refused_where_it_cannot_be_done() {
         ));
         assert!(fs::read(model).unwrap() == before);
     }
-    rekey_in_place(&sealed, ids, to, Flush::Later, &Silent).unwrap();
+    rekey(&sealed, IN_PLACE, ids, to, &Silent).unwrap();
 }
 
 fn one_file(model: Vec<u8>) -> Sample {

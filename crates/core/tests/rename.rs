@@ -7,11 +7,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use lab::{Lab, files};
+use lab::{IN_PLACE, Lab, files};
 use onnxseal_core::{
-    Error, Manifest, OutputOptions, Policy, Preset, ProtectOptions, Report, RotateOptions, Silent,
-    StoreError, Usage, inspect, open, protect, protect_in_place, rekey, rotate, rotate_in_place,
-    unprotect, verify,
+    Error, Manifest, Policy, Preset, ProtectOptions, Publication, Report, RotateOptions, Silent,
+    StoreError, Usage, inspect, open, protect, rekey, rotate, unprotect, verify,
 };
 use onnxseal_onnx::tail;
 use onnxseal_testkit::build;
@@ -92,7 +91,7 @@ fn names_that_are_not_written_are_not_renamed_either() {
             matches!(named, Err(Error::ExternalName { .. })),
             "{location:?}"
         );
-        let in_place = protect_in_place(&model, &lab.recipients, &options(), &Silent);
+        let in_place = protect(&model, IN_PLACE, &lab.recipients, &options(), &Silent);
         assert!(
             matches!(in_place, Err(Error::ExternalName { .. })),
             "{location:?}"
@@ -150,8 +149,7 @@ fn a_model_and_its_protected_form_lie_in_one_folder() {
         // And everything comes back, also after the data key was wrapped and made anew.
         let back = |of: &Path, name: &str| {
             let to = lab.path(&format!("{case}-{name}")).join("a.onnx");
-            let options = OutputOptions::default();
-            unprotect(of, &to, &lab.identities, options, &Silent).unwrap();
+            unprotect(of, &to, &lab.identities, &Silent).unwrap();
             let expected = before.iter().map(|(path, bytes)| {
                 let path = path.strip_prefix(lab.path(case)).unwrap();
                 (to.parent().unwrap().join(path), bytes.clone())
@@ -164,16 +162,7 @@ fn a_model_and_its_protected_form_lie_in_one_folder() {
         back(&protected, "back");
         let (ids, to, silent) = (&lab.identities, &lab.recipients, &Silent);
         let (rekeyed, rotated) = (lab.path("rekeyed"), lab.path("rotated"));
-        let plain = OutputOptions::default();
-        rekey(
-            protected.as_path(),
-            rekeyed.join("c"),
-            ids,
-            to,
-            plain,
-            silent,
-        )
-        .unwrap();
+        rekey(protected.as_path(), rekeyed.join("c"), ids, to, silent).unwrap();
         back(&rekeyed.join("c"), "rekeyed");
         let other = RotateOptions {
             policy: Some(Policy::preset(Preset::Full)),
@@ -249,12 +238,35 @@ fn new_external_files_get_no_more_than_the_umask_allows_in_place_either() {
         let data = path.with_file_name("w.bin");
         fs::set_permissions(&data, fs::Permissions::from_mode(given)).unwrap();
         let in_place = model(&lab, "m", &["w.bin"]);
-        protect_in_place(&in_place, &lab.recipients, &options(), &Silent).unwrap();
+        protect(&in_place, IN_PLACE, &lab.recipients, &options(), &Silent).unwrap();
         let new = path.with_file_name("a.onnx.data");
         assert_eq!(mode(&new) & !(mode(&usual) | 0o111), 0, "{given:o}");
         assert_eq!(mode(&new) & !given, 0, "{given:o}");
         fs::remove_file(new).unwrap();
     }
+}
+
+/// A batch has planned every output: no other name is chosen, whatever the options say.
+#[test]
+fn a_caller_may_demand_that_paths_stay() {
+    let lab = Lab::new();
+    let original = model(&lab, "m", &["a.onnx.data"]);
+    let mut options = options();
+    let kept = |options: &ProtectOptions, to: &Path| {
+        let to = Publication {
+            keep_paths: true,
+            ..to.into()
+        };
+        protect(&original, to, &lab.recipients, options, &Silent)
+    };
+    let refused = kept(&options, &original.with_file_name("b.onnx"));
+    assert!(
+        matches!(refused, Err(Error::OutputIsInput { .. })),
+        "{refused:?}"
+    );
+    options.external_data = Some("other.data".to_owned());
+    let report = kept(&options, &lab.path("new/b.onnx")).unwrap();
+    assert_eq!(paths(&report.files), ["a.onnx.data"]);
 }
 
 #[test]
@@ -280,7 +292,15 @@ fn in_place_the_model_is_replaced_last_and_the_old_files_stay() {
     // Something is in the way: nothing happens.
     let new = path.with_file_name("a.onnx.sealed.data");
     fs::write(&new, "precious").unwrap();
-    let in_place = || protect_in_place(path.as_path(), &lab.recipients, &options(), &Silent);
+    let in_place = || {
+        protect(
+            path.as_path(),
+            IN_PLACE,
+            &lab.recipients,
+            &options(),
+            &Silent,
+        )
+    };
     assert!(matches!(
         in_place(),
         Err(Error::Store(StoreError::OutputExists { .. }))
@@ -298,8 +318,9 @@ fn in_place_the_model_is_replaced_last_and_the_old_files_stay() {
     );
     fs::remove_file(path.with_file_name("a.onnx.data")).unwrap();
     assert!(open(path.as_path(), &lab.identities, &Silent).is_ok());
-    let rotated = rotate_in_place(
+    let rotated = rotate(
         path.as_path(),
+        IN_PLACE,
         &lab.identities,
         &lab.recipients,
         &RotateOptions::default(),

@@ -6,7 +6,7 @@ mod lab;
 use std::fs;
 use std::path::Path;
 
-use lab::{Lab, files};
+use lab::{IN_PLACE, Lab, files};
 use onnxseal_core::{Manifest, Policy, Preset};
 use onnxseal_onnx::tail;
 use onnxseal_testkit::{samples, shared};
@@ -179,7 +179,7 @@ fn in_place_gives_what_a_new_file_gives() {
     let path = lab.write(&sample, "plain");
     let options = onnxseal_core::ProtectOptions::new(Policy::preset(Preset::Balanced));
     let silent = onnxseal_core::Silent;
-    onnxseal_core::protect_in_place(&path, &lab.recipients, &options, &silent).unwrap();
+    onnxseal_core::protect(&path, IN_PLACE, &lab.recipients, &options, &silent).unwrap();
     assert!(lab.open(&path).unwrap().model() == sample.model);
     assert_eq!(
         files(&lab.path("plain")).len(),

@@ -6,12 +6,11 @@ mod lab;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use lab::{ALICE, BOB, Lab, files, key};
+use lab::{ALICE, BOB, IN_PLACE, Lab, files, key};
 use onnxseal_core::{
-    Access, AllowedSigners, Checks, Edition, Error, ErrorKind, Flush, OutputOptions, Policy,
-    ProtectOptions, Resign, RotateOptions, SignedBy, SigningKey, Silent, attach_signature, open,
-    protect, rekey, rekey_in_place, rotate, rotate_in_place, sign, signed_message, unprotect,
-    verify,
+    Access, AllowedSigners, Checks, Edition, Error, ErrorKind, Flush, Policy, ProtectOptions,
+    Resign, RotateOptions, SignedBy, SigningKey, Silent, attach_signature, open, protect, rekey,
+    rotate, sign, signed_message, unprotect, verify,
 };
 use onnxseal_onnx::tail;
 use onnxseal_testkit::{Sample, samples};
@@ -25,18 +24,11 @@ fn demand(signer: Option<&str>) -> SignedBy {
     }
 }
 
-fn unsynced() -> OutputOptions {
-    let mut options = OutputOptions::default();
-    options.flush = Flush::Later;
-    options
-}
-
 fn protect_signed(lab: &Lab, sample: &Sample, by: Option<SigningKey>) -> PathBuf {
     let model = lab.write(sample, "plain");
     let sealed = lab.path("sealed/model.onnx");
     let mut options = ProtectOptions::new(Policy::default());
     options.chunk_bytes = 1 << 16;
-    options.output = unsynced();
     options.signing_key = by;
     protect(&model, &sealed, &lab.recipients, &options, &Silent).unwrap();
     sealed
@@ -55,7 +47,6 @@ fn refusals(lab: &Lab, model: &Path, by: &SignedBy) -> Vec<Error> {
     let output = lab.path("refused/model.onnx");
     let to = &lab.recipients;
     let options = RotateOptions {
-        output: unsynced(),
         signature: Resign::Drop,
         ..RotateOptions::default()
     };
@@ -63,19 +54,19 @@ fn refusals(lab: &Lab, model: &Path, by: &SignedBy) -> Vec<Error> {
         identities,
         edition: Edition::Whole,
         signed_by: Some(by),
-        policy: None,
+        ..Checks::default()
     };
     let mut found = vec![
         open(model, access, &Silent).map(drop),
-        unprotect(model, &output, access, unsynced(), &Silent).map(drop),
+        unprotect(model, &output, access, &Silent).map(drop),
         verify(model, &checks(None), &Silent).map(drop),
         verify(model, &checks(Some(&lab.identities)), &Silent).map(drop),
-        rekey(model, &output, access, to, unsynced(), &Silent).map(drop),
-        rekey_in_place(model, access, to, Flush::Later, &Silent).map(drop),
+        rekey(model, &output, access, to, &Silent).map(drop),
+        rekey(model, IN_PLACE, access, to, &Silent).map(drop),
         rotate(model, &output, access, to, &options, &Silent).map(drop),
     ];
     if before.len() == 1 {
-        found.push(rotate_in_place(model, access, to, &options, &Silent).map(drop));
+        found.push(rotate(model, IN_PLACE, access, to, &options, &Silent).map(drop));
     }
     assert!(files(folder) == before);
     assert!(!lab.path("refused").exists());
@@ -110,14 +101,11 @@ fn a_signature_lasts_until_the_weights_are_sealed_anew() {
             assert!(open(model, access, &Silent).unwrap().model() == sample.model);
         };
         accepted(&sealed);
-        rekey(&sealed, &rekeyed, access, to, unsynced(), &Silent).unwrap();
-        rekey_in_place(&rekeyed, access, to, Flush::Later, &Silent).unwrap();
+        rekey(&sealed, &rekeyed, access, to, &Silent).unwrap();
+        rekey(&rekeyed, IN_PLACE, access, to, &Silent).unwrap();
         accepted(&rekeyed);
 
-        let mut options = RotateOptions {
-            output: unsynced(),
-            ..RotateOptions::default()
-        };
+        let mut options = RotateOptions::default();
         let lost = rotate(&rekeyed, &rotated, access, to, &options, &Silent).map(drop);
         assert!(matches!(lost, Err(Error::SignatureLost { .. })), "{lost:?}");
         assert!(!rotated.exists());
@@ -131,11 +119,11 @@ fn a_signature_lasts_until_the_weights_are_sealed_anew() {
         accepted(&rotated);
         if sample.files.is_empty() {
             options.signature = Resign::Refuse;
-            let lost = rotate_in_place(&rotated, access, to, &options, &Silent).map(drop);
+            let lost = rotate(&rotated, IN_PLACE, access, to, &options, &Silent).map(drop);
             assert!(matches!(lost, Err(Error::SignatureLost { .. })), "{lost:?}");
             accepted(&rotated);
             options.signature = Resign::With(key(ALICE));
-            rotate_in_place(&rotated, access, to, &options, &Silent).unwrap();
+            rotate(&rotated, IN_PLACE, access, to, &options, &Silent).unwrap();
             accepted(&rotated);
         }
     }
@@ -193,7 +181,6 @@ fn tags_for_another_data_key_do_not_fit_the_signature() {
     let signed = fs::read(&sealed).unwrap();
     let by = demand(None);
     let options = RotateOptions {
-        output: unsynced(),
         signature: Resign::Drop,
         ..RotateOptions::default()
     };

@@ -6,8 +6,7 @@ use std::path::PathBuf;
 
 use onnxseal_core::{
     Access, AllowedSigners, Edition, Error, Flush, Identities, Policy, ProtectOptions, Recipients,
-    Rekeyed, SignedBy, Silent, generate_identity, is_interrupted, open, protect, rekey_in_place,
-    sign,
+    Rekeyed, SignedBy, Silent, generate_identity, is_interrupted, open, protect, rekey, sign,
 };
 use onnxseal_onnx::tail;
 use onnxseal_testkit::samples;
@@ -15,7 +14,7 @@ use tempfile::TempDir;
 
 mod lab;
 
-use lab::{ALICE, BOB, key};
+use lab::{ALICE, BOB, IN_PLACE, key};
 
 /// A journal, encoded here as `crates/store/src/splice.rs` draws it.
 struct Journal {
@@ -82,7 +81,7 @@ impl Two {
     /// Alice wraps the data key for both.
     fn share(&self) -> Result<Rekeyed, Error> {
         let (alice, both) = (&self.alice, &self.to_both);
-        rekey_in_place(self.sealed(), alice, both, Flush::Later, &Silent)
+        rekey(self.sealed(), IN_PLACE, alice, both, &Silent)
     }
 
     fn sealed(&self) -> PathBuf {
@@ -124,7 +123,7 @@ impl Two {
             edition: Edition::Whole,
         };
         let to = &self.to_alice;
-        rekey_in_place(self.sealed(), access, to, Flush::Later, &Silent).unwrap_err();
+        rekey(self.sealed(), IN_PLACE, access, to, &Silent).unwrap_err();
         fs::read(self.sealed()).unwrap()
     }
 }
@@ -171,14 +170,7 @@ fn a_splice_that_was_not_begun_is_forgotten() {
     let two = Two::new();
     let journal = two.journal(&two.before, &two.after);
     fs::write(two.journal_path(), journal.encode()).unwrap();
-    rekey_in_place(
-        two.sealed(),
-        &two.alice,
-        &two.to_alice,
-        Flush::Later,
-        &Silent,
-    )
-    .unwrap();
+    rekey(two.sealed(), IN_PLACE, &two.alice, &two.to_alice, &Silent).unwrap();
     assert!(open(two.sealed(), &two.bob, &Silent).is_err());
     assert!(open(two.sealed(), &two.alice, &Silent).is_ok());
 }
@@ -258,7 +250,7 @@ fn a_planted_journal_costs_no_key() {
 fn who_gave_a_model_away_can_take_it_back_until_it_is_done() {
     let two = Two::new();
     let to_bob = Recipients::parse(&[&two.public[1]]).unwrap();
-    rekey_in_place(two.sealed(), &two.bob, &to_bob, Flush::Later, &Silent).unwrap();
+    rekey(two.sealed(), IN_PLACE, &two.bob, &to_bob, &Silent).unwrap();
     let given = fs::read(two.sealed()).unwrap();
     let journal = two.journal(&two.before, &given);
     let start = journal.start as usize;

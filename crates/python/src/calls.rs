@@ -6,8 +6,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use onnxseal_core::{
-    self as core, Access, Checks, Edition, Error, Flush, MAX_RANKING_BYTES, OutputOptions, Policy,
-    ProtectOptions, Ranking, Resign, RotateOptions,
+    self as core, Access, Checks, Destination, Edition, Error, Flush, MAX_RANKING_BYTES,
+    OutputOptions, Policy, ProtectOptions, Publication, Ranking, Resign, RotateOptions,
 };
 use pyo3::prelude::*;
 use serde::Serialize;
@@ -74,13 +74,15 @@ pub fn protect<'py>(
         options.external_data = external_data;
         options.claims = claims.unwrap_or_default();
         options.signing_key = signing_key.map(SigningKeyArg::read).transpose()?;
-        options.output = output_options(replace, sync);
         let recipients = recipients.read_with(comment.as_deref(), list_recipients)?;
-        let report = match out {
-            Some(out) => core::protect(model, out, &recipients, &options, progress)?,
-            None => core::protect_in_place(model, &recipients, &options, progress)?,
-        };
-        Ok::<_, Fault>(report)
+        let destination = Destination::new(out, output_options(replace, sync));
+        Ok::<_, Fault>(core::protect(
+            model,
+            destination,
+            &recipients,
+            &options,
+            progress,
+        )?)
     })?;
     Ok(as_dict(py, &report)?)
 }
@@ -156,6 +158,7 @@ pub fn verify<'py>(
             signed_by: signed_by.as_ref(),
             edition: edition(tier.as_deref()),
             policy: policy.as_ref(),
+            ..Checks::default()
         };
         Ok::<_, Fault>(core::verify(model, &checks, progress)?)
     })?;
@@ -189,8 +192,8 @@ pub fn unprotect<'py>(
             signed_by: signed_by.as_ref(),
             edition: edition(tier.as_deref()),
         };
-        let options = output_options(replace, sync);
-        core::unprotect(model, out, access, options, progress)?;
+        let publication = Publication::new(out, output_options(replace, sync));
+        core::unprotect(model, publication, access, progress)?;
         Ok::<_, Fault>(())
     })
 }
@@ -224,12 +227,14 @@ pub fn rekey<'py>(
             signed_by: signed_by.as_ref(),
             edition: Edition::Whole,
         };
-        let options = output_options(replace, sync);
-        let rekeyed = match out {
-            Some(out) => core::rekey(model, out, access, &recipients, options, progress)?,
-            None => core::rekey_in_place(model, access, &recipients, options.flush, progress)?,
-        };
-        Ok::<_, Fault>(rekeyed)
+        let destination = Destination::new(out, output_options(replace, sync));
+        Ok::<_, Fault>(core::rekey(
+            model,
+            destination,
+            access,
+            &recipients,
+            progress,
+        )?)
     })?;
     let report = BTreeMap::from([("still_opens", rekeyed.still_opens)]);
     Ok(as_dict(py, &report)?)
@@ -278,7 +283,6 @@ pub fn rotate<'py>(
                 None if drop_signature => Resign::Drop,
                 None => Resign::Refuse,
             },
-            output: output_options(replace, sync),
         };
         let (identities, recipients) = (require_identities(identity)?, recipients.read()?);
         let signed_by = signed_by.map(SignedByArg::read).transpose()?;
@@ -287,11 +291,15 @@ pub fn rotate<'py>(
             signed_by: signed_by.as_ref(),
             edition: Edition::Whole,
         };
-        let report = match out {
-            Some(out) => core::rotate(model, out, access, &recipients, &options, progress)?,
-            None => core::rotate_in_place(model, access, &recipients, &options, progress)?,
-        };
-        Ok::<_, Fault>(report)
+        let destination = Destination::new(out, output_options(replace, sync));
+        Ok::<_, Fault>(core::rotate(
+            model,
+            destination,
+            access,
+            &recipients,
+            &options,
+            progress,
+        )?)
     })?;
     Ok(as_dict(py, &report)?)
 }

@@ -7,9 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use lab::{Lab, Outputs, assert_close, builder, run};
-use onnxseal_core::{
-    OutputOptions, Policy, Preset, ProtectOptions, Recipients, protect, unprotect,
-};
+use onnxseal_core::{Policy, Preset, ProtectOptions, Recipients, protect, unprotect};
 use onnxseal_runtime::{Access, Edition, Error, ErrorKind, Identities, Model, Sharing, Silent};
 use onnxseal_testkit::{Sample, samples};
 
@@ -75,8 +73,7 @@ impl Tiers {
             edition,
             ..(&self.lab.identities).into()
         };
-        let options = OutputOptions::default();
-        unprotect(&self.protected, &path, access, options, &Silent).unwrap();
+        unprotect(&self.protected, &path, access, &Silent).unwrap();
         path
     }
 }

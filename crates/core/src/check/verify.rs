@@ -46,6 +46,9 @@ pub struct Verification {
     pub weights: Volume,
     /// The publisher's statements. Trust them only if `authenticated`.
     pub claims: BTreeMap<String, String>,
+    /// The files of the model with their digests, if [`Checks::digests`] asked for them. No part of the JSON.
+    #[serde(skip)]
+    pub digests: Vec<FileState>,
 }
 
 /// The signer of a model: a key of the allowed signers.
@@ -70,6 +73,8 @@ pub struct Checks<'a> {
     pub edition: Edition<'a>,
     /// The policy that the protection must meet.
     pub policy: Option<&'a Policy>,
+    /// Whether to take digests of the files. They need `identities`: only then are all files read.
+    pub digests: bool,
 }
 
 /// Checks the protected model at `location`: its structure, whether the metadata describes its graph, and
@@ -83,32 +88,10 @@ pub fn verify(
     checks: &Checks<'_>,
     progress: &dyn Progress,
 ) -> Result<Verification> {
-    verify_files(&location.into(), checks, None, progress)
-}
-
-/// [`verify`], with the digests of the files if `checks` have identities: only then are all files read.
-///
-/// # Errors
-/// As [`verify`].
-pub fn verify_with_digests(
-    location: impl Into<Location>,
-    checks: &Checks<'_>,
-    progress: &dyn Progress,
-) -> Result<(Verification, Vec<FileState>)> {
-    let mut digests = Vec::new();
-    let verified = verify_files(&location.into(), checks, Some(&mut digests), progress)?;
-    Ok((verified, digests))
-}
-
-fn verify_files(
-    location: &Location,
-    checks: &Checks<'_>,
-    digests: Option<&mut Vec<FileState>>,
-    progress: &dyn Progress,
-) -> Result<Verification> {
-    let protected = Protected::open(location)?;
+    let protected = Protected::open(&location.into())?;
     let path = &protected.source.input.path;
     let structure = Structure::of(&protected.source, protected.manifest().model_bytes())?;
+    let mut digests = Vec::new();
     // Authenticity first: a forged graph should not be called a bad policy.
     let mut unlocked_model = None;
     let signer = match *checks {
@@ -123,9 +106,7 @@ fn verify_files(
                 edition: checks.edition,
             })?;
             let tags = unlocked.tags();
-            let digester = digests
-                .is_some()
-                .then(|| Digester::new(protected.manifest()));
+            let digester = (checks.digests).then(|| Digester::new(protected.manifest()));
             let inputs: Vec<&Input> = unlocked.files().collect();
             chunks::for_each_read(
                 false,
@@ -144,8 +125,8 @@ fn verify_files(
             // A writer may have changed chunks that were read already.
             unlocked.files().try_for_each(Input::check_unchanged)?;
             let signer = unlocked.check_signature()?;
-            if let (Some(digests), Some(digester)) = (digests, &digester) {
-                *digests = digester.finish(protected.tail())?;
+            if let Some(digester) = &digester {
+                digests = digester.finish(protected.tail())?;
             }
             unlocked_model = Some(unlocked);
             signer
@@ -199,5 +180,6 @@ fn verify_files(
             .collect(),
         weights: report.weights,
         claims: report.claims,
+        digests,
     })
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use onnxseal_crypto::signature::SigningKey;
 use onnxseal_onnx::{Model, tail};
 use onnxseal_plan::{Policy, Wanted};
-use onnxseal_store::{Input, Location, OutputOptions};
+use onnxseal_store::{Input, Location};
 
 use crate::check::report::Report;
 use crate::error::{Error, Result, rule};
@@ -15,9 +15,9 @@ use crate::make::audience::Audience;
 use crate::make::planned::{Planned, Purpose, tier_names};
 use crate::make::rename::{Naming, Renamed, rename};
 use crate::make::seal::{Plaintext, Sealing};
-use crate::pass::outputs::{self, Outputs};
+use crate::pass::outputs::{Outputs, check_names};
 use crate::pass::progress::{Progress, Silent};
-use crate::pass::publish::Publication;
+use crate::pass::publish::{Destination, Publication};
 use crate::pass::score::score_files;
 use crate::pass::source::Source;
 
@@ -32,16 +32,14 @@ pub struct ProtectOptions {
     pub signing_key: Option<SigningKey>,
     /// The path of the external data file of the protected model, relative to its folder; of several, the
     /// folder that they go to. If absent, they keep their paths, or are called after the output if they
-    /// would meet the original's. In a batch they keep their paths.
+    /// would meet the original's. Nothing of this is heeded where [`Publication::keep_paths`] is set.
     pub external_data: Option<String>,
     /// Bytes in a chunk: a power of two from 64 KiB to 16 MiB.
     pub chunk_bytes: u64,
-    /// How the outputs are written.
-    pub output: OutputOptions,
 }
 
 impl ProtectOptions {
-    /// Options with `policy`, no claims, and nothing replaced.
+    /// Options with `policy`, no claims and no signature.
     pub fn new(policy: Policy) -> ProtectOptions {
         ProtectOptions {
             policy,
@@ -49,7 +47,6 @@ impl ProtectOptions {
             signing_key: None,
             external_data: None,
             chunk_bytes: DEFAULT_CHUNK_BYTES,
-            output: OutputOptions::default(),
         }
     }
 }
@@ -72,92 +69,42 @@ fn is_locked(policy: &Policy) -> bool {
     policy.lock().unwrap_or(true)
 }
 
-/// Protects the model at `location` and writes the result to `output`. Only `recipients` can open it.
+/// Protects the model at `location`, to `destination`. Only `recipients` can open the result.
 ///
-/// External files go beside the output under their relative paths, or under names of their own if they
-/// would meet the original's: see [`ProtectOptions::external_data`].
+/// New external files go beside the model file under their relative paths, or under names of their own if
+/// they would meet the original's: see [`ProtectOptions::external_data`].
+///
+/// In place, the result takes the place of the model in one step, once it is on the disk. If the file system
+/// can share blocks, only changed ones are written. Permissions and, if possible, the owner stay. Other hard
+/// links keep the original. The model is replaced last and refers to new external files. The original's
+/// stay, because other models may use them too: their names are [`Report::original_files`].
 ///
 /// # Errors
 /// `Malformed`, `PolicyNotMet`, `Io`; `Usage` if the model is protected already, if an output is an input
-/// or if it exists (unless `options.output.replace`; several files are never replaced). On failure,
-/// `output` is what it was.
+/// or if it exists (unless it may be replaced; several files are never replaced), and in place for a model
+/// that is no file. On failure, what is at the destination stays as it was.
 pub fn protect<'a>(
     location: impl Into<Location>,
-    output: impl Into<Location>,
+    destination: impl Into<Destination<'a>>,
     recipients: impl Into<Audience<'a>>,
     options: &ProtectOptions,
     progress: &dyn Progress,
 ) -> Result<Report> {
-    let (source, output) = (Source::open(&location.into())?, output.into());
-    let naming = Naming::after(&output, options.external_data.as_deref());
+    let destination = destination.into();
+    let location = destination.source(location.into())?;
+    let name = options.external_data.as_deref();
+    let naming = match &destination {
+        Destination::New(Publication {
+            keep_paths: true, ..
+        }) => Naming::Keep,
+        Destination::New(publication) => Naming::after(&publication.location, name),
+        Destination::InPlace(_) => Naming::after(&location, name),
+    };
+    let source = Source::open(&location)?;
     let prepared = Prepared::new(source, &options.policy, naming, Purpose::Seal, progress)?;
-    prepared.protect(
-        &output,
-        recipients.into(),
-        options,
-        options.output.into(),
-        progress,
-    )
-}
-
-/// [`protect`], with `publication` in place of `options.output`; external files keep their paths.
-pub fn protect_with<'a>(
-    location: impl Into<Location>,
-    output: impl Into<Location>,
-    recipients: impl Into<Audience<'a>>,
-    options: &ProtectOptions,
-    publication: Publication<'_>,
-    progress: &dyn Progress,
-) -> Result<Report> {
-    let source = Source::open(&location.into())?;
-    let prepared = Prepared::new(
-        source,
-        &options.policy,
-        Naming::Keep,
-        Purpose::Seal,
-        progress,
-    )?;
-    prepared.protect(
-        &output.into(),
-        recipients.into(),
-        options,
-        publication,
-        progress,
-    )
-}
-
-/// Replaces the model at `location` by its protected form, in one step, once that is on the disk
-/// whatever `options.output` say. If the file system can share blocks, only changed ones are written.
-///
-/// Permissions and, if possible, the owner stay. Other hard links keep the original. External files get
-/// new names, and the model is replaced last and refers to these. The original's external files stay,
-/// because other models may use them too: their names are [`Report::original_files`].
-///
-/// # Errors
-/// As [`protect`]; `Usage` for a model in an object store.
-/// On failure, the model is what it was.
-pub fn protect_in_place<'a>(
-    location: impl Into<Location>,
-    recipients: impl Into<Audience<'a>>,
-    options: &ProtectOptions,
-    progress: &dyn Progress,
-) -> Result<Report> {
-    let location = Location::File(location.into().in_place()?);
-    let naming = Naming::after(&location, options.external_data.as_deref());
-    let prepared = Prepared::new(
-        Source::open(&location)?,
-        &options.policy,
-        naming,
-        Purpose::Seal,
-        progress,
-    )?;
-    // Another call that changes the model would be lost when this one replaces it.
-    prepared.model.lock_in_place()?;
-    let external = outputs::paths_beside(&location, &prepared.files, prepared.inputs())?;
-    let outputs = Outputs::in_place(&prepared.model, &external)?;
-    prepared.seal(outputs, recipients.into(), options, progress, |model| {
-        Ok(model.check_in_place()?)
-    })
+    destination.lock(&prepared.model)?;
+    let outputs = Outputs::begin(destination, &prepared.files, prepared.inputs())?;
+    prepared.seal(outputs, recipients.into(), options, progress)
 }
 
 /// A model with the plan for it.
@@ -219,7 +166,7 @@ impl Prepared {
         };
         drop(model);
         // `unprotect` writes the original's names: check them before they are replaced.
-        outputs::check_names(&Location::File(path.clone()), &files)?;
+        check_names(&Location::File(path.clone()), &files)?;
         // The edited model is planned anew: its offsets are others.
         let Renamed { source, original } = rename(source, &mut files, names)?;
         let model = source.locate(source.input.len)?;
@@ -239,31 +186,17 @@ impl Prepared {
         })
     }
 
-    fn protect(
-        self,
-        output: &Location,
-        recipients: Audience<'_>,
-        options: &ProtectOptions,
-        publication: Publication<'_>,
-        progress: &dyn Progress,
-    ) -> Result<Report> {
-        let paths = outputs::paths(output, &self.files, self.inputs())?;
-        let outputs = Outputs::create(paths, publication)?;
-        self.seal(outputs, recipients, options, progress, |_| Ok(()))
-    }
-
     fn inputs(&self) -> impl Iterator<Item = &Input> {
         std::iter::once(&self.model).chain(&self.external)
     }
 
-    /// Seals the model into `outputs`, and publishes them if `check` of the model file does not fail.
+    /// Seals the model into `outputs`, and publishes them.
     fn seal(
         self,
         outputs: Outputs,
         recipients: Audience<'_>,
         options: &ProtectOptions,
         progress: &dyn Progress,
-        check: impl FnOnce(&Input) -> Result<()>,
     ) -> Result<Report> {
         let Prepared {
             model,
@@ -296,7 +229,6 @@ impl Prepared {
             signing_key: options.signing_key.as_ref(),
         };
         sealing.run(&outputs, progress)?;
-        check(&model)?;
         outputs.publish(inputs())?;
         Ok(report)
     }

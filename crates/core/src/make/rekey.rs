@@ -1,6 +1,6 @@
 //! Wrapping the data key to other recipients. The weights stay as they are.
 
-use onnxseal_store::{Flush, Location};
+use onnxseal_store::Location;
 
 use crate::error::{Error, Result, Usage};
 use crate::format::artifact::{check_len, encode_end};
@@ -9,9 +9,9 @@ use crate::make::audience::Audience;
 use crate::make::splice::splice;
 use crate::open::protected::Protected;
 use crate::open::signed::check_signature;
-use crate::pass::outputs::{self, Outputs};
+use crate::pass::outputs::Outputs;
 use crate::pass::progress::Progress;
-use crate::pass::publish::Publication;
+use crate::pass::publish::{Destination, Publication};
 use crate::pass::signature::Access;
 use crate::pass::transfer::Transfer;
 
@@ -41,35 +41,54 @@ pub struct Rekeyed {
     pub still_opens: bool,
 }
 
-/// Writes a copy of the protected `model` to `output`, with its data key wrapped to `recipients` instead
-/// of the former ones, and external files beside it under their relative paths. A signature stays valid.
+/// Wraps the data key of the protected `model` to `recipients` instead of the former ones, in a copy or in
+/// place. A copy's external files go beside it under their relative paths. A signature stays valid.
 ///
-/// The data key stays: a former recipient who kept it opens this copy too, see [`rotate`](crate::rotate()).
+/// The data key stays: a former recipient who kept it opens the result too, see [`rotate`](crate::rotate()).
 /// Manifest, tags and data key are authenticated. The weights are only copied, unless a signature is
 /// demanded.
 ///
+/// In place, the model changes under all of its names. The last few hundred bytes of the file are written,
+/// whatever its size. If a loss of power or a kill interrupts that, a hidden file beside the model has the
+/// missing bytes, and the next `rekey` of the model in place completes it first. With [`Flush::Later`](crate::Flush::Later) that
+/// holds for a kill alone.
+///
 /// # Errors
 /// `Malformed`, `NoMatchingKey`, `Authentication`, `Io`; `Usage` if the model is not protected, if an
-/// output is an input or if it exists (unless the options of `publication` replace it; several files are
-/// never replaced). On failure, `output` is what it was.
+/// output is an input or if it exists (unless it may be replaced; several files are never replaced), and in
+/// place for a model that is no file. On failure, what is at the destination stays as it was.
 pub fn rekey<'a>(
     model: impl Into<Location>,
-    output: impl Into<Location>,
+    destination: impl Into<Destination<'a>>,
     access: impl Into<Access<'a>>,
     recipients: impl Into<Rewrap<'a>>,
-    publication: impl Into<Publication<'a>>,
     progress: &dyn Progress,
 ) -> Result<Rekeyed> {
-    let protected = Protected::open(&model.into())?;
-    let (end, rekeyed) = new_end(&protected, access.into(), recipients.into(), progress)?;
+    let (model, access, recipients) = (model.into(), access.into(), recipients.into());
+    match destination.into() {
+        Destination::New(publication) => copy(&model, publication, access, recipients, progress),
+        Destination::InPlace(flush) => splice(model, Some(access.identities), flush, |protected| {
+            new_end(protected, access, recipients, progress)
+        }),
+    }
+}
+
+fn copy(
+    model: &Location,
+    publication: Publication<'_>,
+    access: Access<'_>,
+    recipients: Rewrap<'_>,
+    progress: &dyn Progress,
+) -> Result<Rekeyed> {
+    let protected = Protected::open(model)?;
+    let (end, rekeyed) = new_end(&protected, access, recipients, progress)?;
     let external = protected.open_external()?;
     let manifest = protected.manifest();
     let inputs = || protected.files(&external);
     let tail = [protected.artifact.split_end().0, &end].concat();
     let path = &protected.source.input.path;
     check_len(path, manifest.model_bytes(), tail.len())?;
-    let paths = outputs::paths(&output.into(), &manifest.files, inputs())?;
-    let outputs = Outputs::create(paths, publication.into())?;
+    let outputs = Outputs::create(publication, &manifest.files, inputs())?;
     // Chunks stay as they are: files are cloned if the file system can, and copied otherwise.
     let unchanged = vec![SpanSet::default(); manifest.files.len()];
     let mut transfer = Transfer::new(manifest, inputs(), &outputs);
@@ -79,29 +98,6 @@ pub fn rekey<'a>(
     transfer.finish(protected.tail(), &tail, None)?;
     outputs.publish(inputs())?;
     Ok(rekeyed)
-}
-
-/// Wraps the data key of the protected `model` to `recipients` instead of the former ones, where the model
-/// lies, under all of its names. It writes the last few hundred bytes of the file, whatever its size. It
-/// reads the weights only if a signature is demanded.
-///
-/// If a loss of power or a kill interrupts that, a hidden file beside the model has the missing bytes, and
-/// the next `rekey_in_place` of the model completes it first. With [`Flush::Later`] that holds for a kill alone.
-///
-/// # Errors
-/// `Malformed`, `NoMatchingKey`, `Authentication`, `Io`; `Usage` if the model is not protected, or
-/// in an object store. On failure, the model is what it was.
-pub fn rekey_in_place<'a>(
-    model: impl Into<Location>,
-    access: impl Into<Access<'a>>,
-    recipients: impl Into<Rewrap<'a>>,
-    flush: Flush,
-    progress: &dyn Progress,
-) -> Result<Rekeyed> {
-    let (access, recipients) = (access.into(), recipients.into());
-    splice(model.into(), Some(access.identities), flush, |protected| {
-        new_end(protected, access, recipients, progress)
-    })
 }
 
 /// The end of the tail with the data key wrapped to `recipients`.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use onnxseal_crypto::signature::SigningKey;
 use onnxseal_plan::Policy;
-use onnxseal_store::{Input, Location, OutputOptions};
+use onnxseal_store::{Input, Location};
 
 use crate::check::inspect::{check_files, examine};
 use crate::check::report::Report;
@@ -17,9 +17,9 @@ use crate::make::planned::{Planned, Purpose, tier_names};
 use crate::make::seal::{Plaintext, Sealing};
 use crate::open::protected::{Protected, Unlocked};
 use crate::open::score::score_protected;
-use crate::pass::outputs::{self, Outputs};
+use crate::pass::outputs::Outputs;
 use crate::pass::progress::Progress;
-use crate::pass::publish::Publication;
+use crate::pass::publish::Destination;
 use crate::pass::signature::Access;
 use crate::pass::structure::Structure;
 
@@ -48,113 +48,50 @@ pub struct RotateOptions {
     pub claims: BTreeMap<String, String>,
     /// Whether the result is signed.
     pub signature: Resign,
-    /// How the outputs are written.
-    pub output: OutputOptions,
 }
 
-/// Encrypts the protected `model` anew, under a new data key that only `recipients` can open. Writes the
-/// result to `output`, and external files beside it under their relative paths.
+/// Encrypts the protected `model` anew, to `destination`, under a new data key that only `recipients` can
+/// open. New external files go beside the model file under their relative paths.
 ///
 /// The old data key does not open the result. It still opens copies of the old model.
 ///
+/// In place, the result takes the place of the model in one step, once it is on the disk. Permissions and, if
+/// possible, the owner stay. Other hard links keep the old model.
+///
 /// # Errors
-/// As [`open`](crate::open()) and [`protect`](crate::protect()), and [`Error::SignatureLost`]. On
-/// failure, `output` is what it was.
+/// As [`open`](crate::open()) and [`protect`](crate::protect()), and [`Error::SignatureLost`]; in place
+/// [`Error::InPlaceExternal`], because several files cannot be replaced in one step.
 pub fn rotate<'a>(
     model: impl Into<Location>,
-    output: impl Into<Location>,
+    destination: impl Into<Destination<'a>>,
     access: impl Into<Access<'a>>,
     recipients: impl Into<Audience<'a>>,
     options: &RotateOptions,
     progress: &dyn Progress,
 ) -> Result<Report> {
-    let publication = options.output.into();
-    let access = access.into();
-    rotate_with(
-        model,
-        output,
-        access,
-        recipients,
-        options,
-        publication,
-        progress,
-    )
-}
-
-/// [`rotate`], with `publication` in place of `options.output`.
-pub fn rotate_with<'a>(
-    model: impl Into<Location>,
-    output: impl Into<Location>,
-    access: Access<'_>,
-    recipients: impl Into<Audience<'a>>,
-    options: &RotateOptions,
-    publication: Publication<'_>,
-    progress: &dyn Progress,
-) -> Result<Report> {
-    let protected = Protected::open(&model.into())?;
-    check_signature_kept(&protected, options)?;
-    let unlocked = protected.unlock(whole(access))?;
-    let paths = outputs::paths(
-        &output.into(),
-        &protected.manifest().files,
-        unlocked.files(),
-    )?;
-    let outputs = Outputs::create(paths, publication)?;
-    let report = reseal(
-        &protected,
-        &unlocked,
-        &outputs,
-        recipients.into(),
-        options,
-        progress,
-    )?;
-    outputs.publish(unlocked.files())?;
-    Ok(report)
-}
-
-/// Replaces the protected `model` by the result of [`rotate`], in one step, once that is on the disk
-/// whatever `options.output` say.
-///
-/// Permissions and, if possible, the owner stay. Other hard links keep the old model.
-///
-/// # Errors
-/// As [`rotate`]; `Usage` for a model with external files, because several files cannot be replaced in one
-/// step, and for a model in an object store. On failure, the model is what it was.
-pub fn rotate_in_place<'a>(
-    model: impl Into<Location>,
-    access: impl Into<Access<'a>>,
-    recipients: impl Into<Audience<'a>>,
-    options: &RotateOptions,
-    progress: &dyn Progress,
-) -> Result<Report> {
-    let path = model.into().in_place()?;
-    let protected = Protected::open(&path.clone().into())?;
-    let external = protected.manifest().files.len() - 1;
-    if external > 0 {
+    let destination = destination.into();
+    let protected = Protected::open(&destination.source(model.into())?)?;
+    let model = &protected.source.input;
+    let files = &protected.manifest().files;
+    if let (Destination::InPlace(_), external @ 1..) = (&destination, files.len() - 1) {
+        let path = model.path.clone();
         return Err(Error::InPlaceExternal { path, external });
     }
     check_signature_kept(&protected, options)?;
-    let model = &protected.source.input;
-    model.lock_in_place()?;
-    let unlocked = protected.unlock(whole(access.into()))?;
-    let outputs = Outputs::in_place(model, &[])?;
+    destination.lock(model)?;
+    let access = Access {
+        // Nothing less can be encrypted anew.
+        edition: Edition::Whole,
+        ..access.into()
+    };
+    let unlocked = protected.unlock(access)?;
+    let outputs = Outputs::begin(destination, files, unlocked.files())?;
+    let recipients = recipients.into();
     let report = reseal(
-        &protected,
-        &unlocked,
-        &outputs,
-        recipients.into(),
-        options,
-        progress,
+        &protected, &unlocked, &outputs, recipients, options, progress,
     )?;
-    model.check_in_place()?;
-    outputs.publish(std::iter::once(model))?;
+    outputs.publish(unlocked.files())?;
     Ok(report)
-}
-
-/// Access to the original: nothing less can be encrypted anew.
-fn whole(access: Access<'_>) -> Access<'_> {
-    let edition = Edition::Whole;
-    Access { edition, ..access }
 }
 
 /// Fails if a signature would get lost and the caller has not agreed to that.

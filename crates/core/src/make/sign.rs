@@ -14,8 +14,8 @@ use crate::pass::signature::Leaves;
 /// Signs the protected `model` as it stands with `key`, in place of a signature that it may have.
 ///
 /// It reads the whole model, and writes the last few hundred bytes of the file. If that is interrupted, the
-/// next `sign` or [`rekey_in_place`](crate::rekey_in_place) completes it. `sign` does not complete an
-/// interrupted `rekey_in_place`.
+/// next `sign`, or [`rekey`](crate::rekey()) in place, completes it. `sign` does not complete an interrupted
+/// `rekey`.
 ///
 /// It does not authenticate the model: see [`verify`](crate::verify()).
 ///

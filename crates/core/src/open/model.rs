@@ -13,7 +13,7 @@ use crate::format::manifest::Manifest;
 use crate::format::tiers::Restored;
 use crate::open::protected::Protected;
 use crate::pass::chunks;
-use crate::pass::outputs::{self, Outputs};
+use crate::pass::outputs::Outputs;
 use crate::pass::progress::Progress;
 use crate::pass::publish::Publication;
 use crate::pass::signature::Access;
@@ -118,24 +118,23 @@ pub fn open_with<'a>(
     })
 }
 
-/// Restores the original of the protected `model` as `output`, and its external files beside it under
-/// the relative paths that they had. Returns which edition it is. Replaces existing files only if the options of `publication` say so.
+/// Restores the original of the protected `model` to `publication`, and its external files beside it under
+/// the relative paths that they had. Returns which edition it is.
 ///
 /// # Errors
-/// As [`open`]; `Usage` if an output exists or is an input. Nothing appears on failure.
+/// As [`open`]; `Usage` if an output is an input or if it exists (unless it may be replaced; several files
+/// are never replaced). Nothing appears on failure.
 pub fn unprotect<'a>(
     model: impl Into<Location>,
-    output: impl Into<Location>,
-    access: impl Into<Access<'a>>,
     publication: impl Into<Publication<'a>>,
+    access: impl Into<Access<'a>>,
     progress: &dyn Progress,
 ) -> Result<Restored> {
     let protected = Protected::open(&model.into())?;
     let access = access.into();
     let unlocked = protected.unlock(access)?;
     let files = protected.manifest().original_files();
-    let paths = outputs::paths(&output.into(), &files, unlocked.files())?;
-    let outputs = Outputs::create(paths, publication.into())?;
+    let outputs = Outputs::create(publication.into(), &files, unlocked.files())?;
     let mut transfer = Transfer::new(protected.manifest(), unlocked.files(), &outputs);
     transfer.restore()?;
     transfer.run(unlocked.tags(), progress, |chunk, bytes, tools, tag| {
@@ -216,7 +215,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::{Error, Identities, OutputOptions, Silent, StoreError};
+    use crate::{Error, Identities, Silent, StoreError};
 
     #[test]
     fn objects_are_out_of_reach_without_the_feature() {
@@ -225,8 +224,7 @@ mod tests {
             matches!(result, Err(Error::Store(StoreError::NoObjectStores { .. })))
         };
         assert!(unreachable(open(&object, &none, &Silent).map(drop)));
-        let options = OutputOptions::default();
-        let restored = unprotect(&object, Path::new("out"), &none, options, &Silent);
+        let restored = unprotect(&object, Path::new("out"), &none, &Silent);
         assert!(unreachable(restored.map(drop)));
     }
 }

@@ -4,22 +4,22 @@ use std::collections::HashSet;
 
 use onnxseal_onnx::external;
 use onnxseal_store::{
-    Error as StoreError, Input, Location, Output, OutputOptions, Published, Stamp,
+    Error as StoreError, Flush, Input, Location, Output, OutputOptions, Published, Stamp,
 };
 
 use crate::error::{Error, Result, Usage};
 use crate::format::manifest::File;
 use crate::pass::chunks::Chunk;
-use crate::pass::publish::{Made, Publication, PublishHook};
+use crate::pass::publish::{Destination, Made, Publication, PublishHook};
 
 /// The place of a file of a model that is to be written.
 #[derive(Debug)]
-pub(crate) struct Destination {
-    pub(crate) location: Location,
+struct Place {
+    location: Location,
     /// Its length in bytes, without a tail that may follow.
-    pub(crate) len: u64,
+    len: u64,
     /// The number of folders above it that the model, not the caller, has named.
-    pub(crate) below: usize,
+    below: usize,
 }
 
 /// Outputs for the files of a model, in the order of the manifest: the model file first.
@@ -27,63 +27,95 @@ pub(crate) struct Outputs<'h> {
     files: Vec<Output>,
     options: OutputOptions,
     hook: Option<&'h dyn PublishHook>,
+    /// Whether the model file takes the place of the one that is read.
+    in_place: bool,
 }
 
 impl<'h> Outputs<'h> {
-    /// Begins the files at `destinations`.
+    /// Begins the `files` of a manifest at `destination`. They are made of `inputs`, the model file first.
+    ///
+    /// # Errors
+    /// Those of [`Outputs::create`].
+    pub(crate) fn begin<'a>(
+        destination: Destination<'h>,
+        files: &[File],
+        inputs: impl Iterator<Item = &'a Input>,
+    ) -> Result<Outputs<'h>> {
+        match destination {
+            Destination::New(publication) => Outputs::create(publication, files, inputs),
+            Destination::InPlace(_) => Outputs::in_place(files, inputs),
+        }
+    }
+
+    /// Begins new ones.
     ///
     /// # Errors
     /// [`StoreError::OutputExists`] unless the options replace it; [`Error::ReplaceSeveral`] if one of
-    /// several exists.
-    pub(crate) fn create(
-        destinations: Vec<Destination>,
+    /// several exists; those of [`places`].
+    pub(crate) fn create<'a>(
         publication: Publication<'h>,
+        files: &[File],
+        inputs: impl Iterator<Item = &'a Input>,
     ) -> Result<Outputs<'h>> {
-        let Publication { mut options, hook } = publication;
-        let several = options.replace && destinations.len() > 1;
+        let Publication {
+            location,
+            mut options,
+            keep_paths: _,
+            hook,
+        } = publication;
+        check_names(&location, files)?;
+        let places = places(located(&location, files), inputs)?;
+        let several = options.replace && places.len() > 1;
         // Several files are never replaced, even if they appear only now.
         options.replace &= !several;
+        let replace = options.replace || hook.is_some_and(PublishHook::makes_room);
         let mut outputs = Outputs {
             files: Vec::new(),
             options,
             hook,
+            in_place: false,
         };
-        for destination in &destinations {
-            let begun = outputs.begin(destination, destinations.len());
-            let output = begun.map_err(|error| match error {
-                Error::Store(StoreError::OutputExists { path }) if several => {
-                    Error::ReplaceSeveral { path }
-                }
-                error => error,
+        for place in &places {
+            let begun = outputs.add(place, replace, places.len());
+            begun.map_err(|error| match error {
+                StoreError::OutputExists { path } if several => Error::ReplaceSeveral { path },
+                error => error.into(),
             })?;
-            outputs.files.push(output);
         }
         Ok(outputs)
     }
 
-    /// Begins the file that will take the place of `model`, in one step, once it is on the disk, and
-    /// the `external` files beside it. The external files replace nothing.
-    pub(crate) fn in_place(model: &Input, external: &[Destination]) -> Result<Outputs<'h>> {
+    /// Begins the file that will take the place of the model, in one step, once it is on the disk, and the
+    /// external files beside it. These replace nothing.
+    fn in_place<'a>(
+        files: &[File],
+        inputs: impl Iterator<Item = &'a Input>,
+    ) -> Result<Outputs<'h>> {
+        let mut inputs = inputs.peekable();
+        let model = inputs.peek().copied();
+        let model = model.ok_or(Error::Internal("a model without a file"))?;
+        let location = model.path.clone().into();
+        check_names(&location, files)?;
+        let external = places(located(&location, files).skip(1), inputs)?;
         let mut options = OutputOptions::default();
         options.replace = true;
         // The external files too: without them the model that takes the place is none.
-        options.flush = onnxseal_store::Flush::ToDisk;
-        let location = Location::File(model.path.clone());
+        options.flush = Flush::ToDisk;
         let mut outputs = Outputs {
             files: Vec::new(),
             options,
             hook: None,
-        };
-        let len = model.len;
-        let destination = Destination {
-            location,
-            len,
-            below: 0,
+            in_place: true,
         };
         let n_files = 1 + external.len();
-        outputs.files.push(begin_at(&destination, true, n_files)?);
-        for destination in external {
-            outputs.files.push(begin_at(destination, false, n_files)?);
+        let place = Place {
+            location,
+            len: model.len,
+            below: 0,
+        };
+        outputs.add(&place, true, n_files)?;
+        for place in &external {
+            outputs.add(place, false, n_files)?;
         }
         // The external files are new ones, and are nobody's yet.
         if let (Some(like), Some(file)) = (model.metadata()?, outputs.files.first_mut()) {
@@ -92,10 +124,15 @@ impl<'h> Outputs<'h> {
         Ok(outputs)
     }
 
-    fn begin(&self, destination: &Destination, n_files: usize) -> Result<Output> {
-        let makes_room = self.hook.is_some_and(PublishHook::makes_room);
-        let replace = self.options.replace || makes_room;
-        begin_at(destination, replace, n_files)
+    /// Begins one of `n_files` outputs. Files without a name are lost once they are closed, so all stay open.
+    fn add(&mut self, place: &Place, replace: bool, n_files: usize) -> onnxseal_store::Result<()> {
+        let begun = match &place.location {
+            Location::File(path) => Output::create_below(path, place.below, replace),
+            location => Output::create(location, replace, place.len),
+        };
+        let output = begun.map_err(|error| error.needing(n_files))?;
+        self.files.push(output);
+        Ok(())
     }
 
     /// The outputs, in the order of the manifest.
@@ -160,11 +197,20 @@ impl<'h> Outputs<'h> {
 
     /// Gives all files the permissions of `inputs`, and their names. The model file is last: as long as
     /// it is absent, nobody finds a model in part. On failure no name is left behind.
+    ///
+    /// # Errors
+    /// `Io`, also if another file is where a model that is replaced lay.
     pub(crate) fn publish<'a>(mut self, inputs: impl Iterator<Item = &'a Input>) -> Result<()> {
+        let inputs: Vec<&Input> = inputs.collect();
+        if self.in_place {
+            inputs
+                .first()
+                .map_or(Ok(()), |model| model.check_in_place())?;
+        }
         let flush = self.options.flush;
         self.files.iter().try_for_each(|file| file.finish(flush))?;
-        let like: onnxseal_store::Result<Vec<_>> = inputs.map(Input::metadata).collect();
-        let mut like = like?;
+        let like = inputs.into_iter().map(Input::metadata);
+        let mut like: Vec<_> = like.collect::<onnxseal_store::Result<_>>()?;
         let mut published = Vec::new();
         while let (Some(output), Some(like)) = (self.files.pop(), like.pop()) {
             let mut options = self.options;
@@ -190,51 +236,28 @@ impl Drop for Outputs<'_> {
     }
 }
 
-/// Begins one of `n_files` outputs. Files without a name are lost once they are closed, so all stay open.
-fn begin_at(destination: &Destination, replace: bool, n_files: usize) -> Result<Output> {
-    let begun = match &destination.location {
-        Location::File(path) => Output::create_below(path, destination.below, replace),
-        location => Output::create(location, replace, destination.len),
-    };
-    Ok(begun.map_err(|error| error.needing(n_files))?)
+/// The places of the `files` of a manifest if the model file goes to `model`: external files keep their
+/// relative paths.
+fn located<'f>(
+    model: &'f Location,
+    files: &'f [File],
+) -> impl Iterator<Item = (Location, &'f File)> {
+    let external = files.iter().skip(1).map(|file| model.beside(&file.path));
+    std::iter::once(model.clone()).chain(external).zip(files)
 }
 
-/// The destinations of the `files` of a manifest if the model file goes to `output`: external files
-/// keep their relative paths.
+/// The places of `files`, each at its location.
 ///
 /// # Errors
 /// [`Error::OutputIsInput`] if one of them is one of `inputs`; [`Usage::SameOutput`] if two are one, and
-/// [`Usage::FileAndFolder`]; [`Error::ExternalName`], see [`check_names`].
-pub(crate) fn paths<'a>(
-    output: &Location,
-    files: &[File],
-    inputs: impl Iterator<Item = &'a Input>,
-) -> Result<Vec<Destination>> {
-    check_names(output, files)?;
-    let external = files.iter().skip(1).map(|file| output.beside(&file.path));
-    let locations = std::iter::once(output.clone()).chain(external);
-    destinations(locations.zip(files), inputs)
-}
-
-/// The destinations of the external files of a model that stays where it is.
-pub(crate) fn paths_beside<'a>(
-    model: &Location,
-    files: &[File],
-    inputs: impl Iterator<Item = &'a Input>,
-) -> Result<Vec<Destination>> {
-    check_names(model, files)?;
-    let external = files.get(1..).unwrap_or_default();
-    let locations = external.iter().map(|file| model.beside(&file.path));
-    destinations(locations.zip(external), inputs)
-}
-
-fn destinations<'f, 'a>(
+/// [`Usage::FileAndFolder`].
+fn places<'f, 'a>(
     files: impl Iterator<Item = (Location, &'f File)>,
     inputs: impl Iterator<Item = &'a Input>,
-) -> Result<Vec<Destination>> {
+) -> Result<Vec<Place>> {
     let inputs: HashSet<Location> = inputs.filter_map(Input::location).collect();
     let mut seen = HashSet::new();
-    let mut destinations = Vec::new();
+    let mut places = Vec::new();
     for (location, file) in files {
         let found = location.canonical();
         if found.is_some_and(|found| inputs.contains(&found)) {
@@ -246,16 +269,16 @@ fn destinations<'f, 'a>(
             return Err(Usage::SameOutput { output }.into());
         }
         let (len, below) = (file.bytes, file.path.matches('/').count());
-        destinations.push(Destination {
+        places.push(Place {
             location,
             len,
             below,
         });
     }
-    let mut folders = destinations.iter().map(|file| &file.location);
+    let mut folders = places.iter().map(|file| &file.location);
     match folders.find_map(|file| folder_among(file, &seen)) {
         Some(output) => Err(Usage::FileAndFolder { output }.into()),
-        None => Ok(destinations),
+        None => Ok(places),
     }
 }
 

@@ -5,11 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use onnxseal_core::{
-    Error, Identities, OutputOptions, Policy, Preset, ProtectOptions, Recipients, Report,
+    Destination, Error, Flush, Identities, Policy, Preset, ProtectOptions, Recipients, Report,
     SigningKey, Silent, generate_identity, open, protect, unprotect,
 };
 use onnxseal_testkit::Sample;
 use tempfile::TempDir;
+
+/// Where a model is changed without waiting for the disk.
+pub const IN_PLACE: Destination<'static> = Destination::InPlace(Flush::Later);
 
 /// Test keys: they protect nothing.
 pub const ALICE: (&str, &str) = (
@@ -94,14 +97,7 @@ impl Lab {
 
     pub fn unprotect(&self, model: &Path, folder: &str) -> Result<PathBuf, Error> {
         let output = self.path(folder).join("model.onnx");
-        unprotect(
-            model,
-            &output,
-            &self.identities,
-            OutputOptions::default(),
-            &Silent,
-        )
-        .map(|_| output)
+        unprotect(model, &output, &self.identities, &Silent).map(|_| output)
     }
 
     pub fn open(&self, model: &Path) -> Result<onnxseal_core::OpenedModel, Error> {

@@ -8,7 +8,7 @@ use onnxseal_core::{Edition, Error, ErrorKind};
 use onnxseal_onnx::tail;
 use onnxseal_testkit::{build, corrupt};
 
-use crate::house::{House, access, alone, unsynced};
+use crate::house::{House, access, alone};
 
 /// One chunk, with targets of every tier in every mode.
 fn tiny() -> Vec<u8> {
@@ -109,6 +109,6 @@ fn every_flipped_byte_is_refused_or_another_tiers() {
     fs::write(&model, &bytes).unwrap();
     let by = access(&house.keys[2], Edition::Whole);
     let out = house.path("out/model.onnx");
-    onnxseal_core::unprotect(&model, &out, by, unsynced(), &onnxseal_core::Silent).unwrap();
+    onnxseal_core::unprotect(&model, &out, by, &onnxseal_core::Silent).unwrap();
     assert!(fs::read(out).unwrap() == tiny());
 }

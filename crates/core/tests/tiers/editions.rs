@@ -12,7 +12,7 @@ use onnxseal_core::{
 };
 use onnxseal_testkit::{Sample, build, samples};
 
-use crate::house::{CHUNK, House, access, alone, key_pair, tiers_of, unsynced};
+use crate::house::{CHUNK, House, access, alone, key_pair, tiers_of};
 
 /// The numbers of a tensor's elements that are finite; every one if they are integers.
 fn is_finite(data_type: &str, element: &[u8]) -> bool {
@@ -338,7 +338,7 @@ fn renamed_external_data_comes_back_under_its_names() {
             let opened = house.open(&sealed, tier, edition).unwrap();
             let restored = house.path(&format!("restored-{tier}/model.onnx"));
             let by = access(&house.keys[2], edition);
-            let said = unprotect(&sealed, &restored, by, unsynced(), &Silent).unwrap();
+            let said = unprotect(&sealed, &restored, by, &Silent).unwrap();
             assert_eq!(said.tier.as_deref(), Some(&*house.names[tier - 1]));
             assert_eq!(said.is_original, tier == 3);
             assert!(fs::read(&restored).unwrap() == *opened.original_model());
@@ -399,7 +399,7 @@ fn wrong_keys_and_names_give_no_bytes() {
             assert_eq!(error.kind(), ErrorKind::PolicyNotMet);
             let out = house.path("refused/model.onnx");
             let by = access(&house.keys[tier - 1], Edition::Tier(name));
-            unprotect(&sealed, &out, by, unsynced(), &Silent).unwrap_err();
+            unprotect(&sealed, &out, by, &Silent).unwrap_err();
             assert!(!out.exists() && !Path::exists(out.parent().unwrap()));
         }
     }

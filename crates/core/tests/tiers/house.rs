@@ -8,8 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use onnxseal_core::manifest::Tensor;
 use onnxseal_core::{
-    Access, Edition, Error, Flush, Identities, Manifest, OpenedModel, OutputOptions, Policy,
-    ProtectOptions, Recipients, Silent, TierRecipients, generate_identity, open, protect,
+    Access, Edition, Error, Identities, Manifest, OpenedModel, Policy, ProtectOptions, Recipients,
+    Silent, TierRecipients, generate_identity, open, protect,
 };
 use onnxseal_onnx::tail;
 use onnxseal_testkit::{Sample, build};
@@ -32,12 +32,6 @@ pub struct House {
 pub fn key_pair() -> (String, Identities) {
     let identity = generate_identity();
     (identity.recipient(), Identities::from(identity))
-}
-
-pub fn unsynced() -> OutputOptions {
-    let mut options = OutputOptions::default();
-    options.flush = Flush::Later;
-    options
 }
 
 impl House {
@@ -102,7 +96,6 @@ impl House {
     pub fn options(&self, policy: Policy) -> ProtectOptions {
         let mut options = ProtectOptions::new(policy);
         options.chunk_bytes = CHUNK as u64;
-        options.output = unsynced();
         options
     }
 

@@ -5,14 +5,13 @@ use std::path::PathBuf;
 
 use onnxseal_core::{
     AllowedSigners, Checks, Edition, Error, ErrorKind, Flush, Policy, Preset, ProtectOptions,
-    Recipients, RotateOptions, SignedBy, Silent, open, protect, rekey_in_place, rotate, sign,
-    verify,
+    Recipients, RotateOptions, SignedBy, Silent, open, protect, rekey, rotate, sign, verify,
 };
 use onnxseal_crypto::{ChunkId, DataKey, Scratch, Tag};
 use onnxseal_testkit::build;
 
-use crate::house::{CHUNK, House, SMALL_MODES, Sealed, access, alone, text_of, tiers_of, unsynced};
-use crate::lab::{ALICE, key};
+use crate::house::{CHUNK, House, SMALL_MODES, Sealed, access, alone, text_of, tiers_of};
+use crate::lab::{ALICE, IN_PLACE, key};
 
 /// Something that an insider does to a model.
 type Change<'a> = &'a dyn Fn(&mut Sealed);
@@ -306,10 +305,7 @@ fn versions_of_a_model_cannot_be_mixed() {
         keys, recipients, ..
     } = &scene.house;
     let rotated = scene.house.path("rotated/model.onnx");
-    let options = RotateOptions {
-        output: unsynced(),
-        ..RotateOptions::default()
-    };
+    let options = RotateOptions::default();
     rotate(
         &scene.model,
         &rotated,
@@ -512,8 +508,7 @@ fn a_trial_that_is_published_without_tiers() {
         .write(&alone("trial", trial.model().to_vec()), "trial");
     let to_full = Recipients::parse(&[&public[2]]).unwrap();
     let republished = scene.house.path("republished/model.onnx");
-    let mut options = ProtectOptions::new(Policy::preset(Preset::Full));
-    options.output = unsynced();
+    let options = ProtectOptions::new(Policy::preset(Preset::Full));
     protect(&plain, &republished, &to_full, &options, &Silent).unwrap();
 
     let asked = |model: &PathBuf, edition, signed_by| {
@@ -652,11 +647,11 @@ fn a_signature_is_over_the_tags_and_macs_of_all_tiers() {
     let House {
         keys, recipients, ..
     } = &scene.house;
-    rekey_in_place(
+    rekey(
         &scene.model,
+        IN_PLACE,
         access(&keys[2], Edition::Whole),
         recipients,
-        Flush::Later,
         &Silent,
     )
     .unwrap();

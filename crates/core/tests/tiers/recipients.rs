@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use onnxseal_core::{
-    Edition, Error, ErrorKind, Flush, Identities, Policy, Recipients, Rewrap, RotateOptions,
-    Silent, TierRecipients, Usage, open, protect, rekey, rekey_in_place, rotate, rotate_in_place,
+    Edition, Error, ErrorKind, Identities, Policy, Recipients, Rewrap, RotateOptions, Silent,
+    TierRecipients, Usage, open, protect, rekey, rotate,
 };
 use onnxseal_testkit::build;
 
-use crate::house::{House, SMALL_MODES, Sealed, access, alone, key_pair, small, unsynced};
+use crate::house::{House, SMALL_MODES, Sealed, access, alone, key_pair, small};
+use crate::lab::IN_PLACE;
 
 struct Scene {
     house: House,
@@ -35,7 +36,7 @@ impl Scene {
 
     fn rekey<'a>(&'a self, tier: usize, recipients: impl Into<Rewrap<'a>>) -> Result<bool, Error> {
         let by = access(&self.house.keys[tier - 1], Edition::Whole);
-        let rekeyed = rekey_in_place(&self.model, by, recipients, Flush::Later, &Silent)?;
+        let rekeyed = rekey(&self.model, IN_PLACE, by, recipients, &Silent)?;
         Ok(rekeyed.still_opens)
     }
 }
@@ -47,7 +48,6 @@ fn to(tier: &str, public: &[&str]) -> (String, Recipients) {
 fn rotating(policy: Option<Policy>) -> RotateOptions {
     RotateOptions {
         policy,
-        output: unsynced(),
         ..RotateOptions::default()
     }
 }
@@ -165,7 +165,7 @@ fn rekey_adds_recipients_and_copies_models() {
     let copy = scene.house.path("copy/model.onnx");
     let by = access(&scene.house.keys[1], Edition::Whole);
     let trial: TierRecipients = vec![to("trial", &[&second])];
-    rekey(&scene.model, &copy, by, &trial, unsynced(), &Silent).unwrap();
+    rekey(&scene.model, &copy, by, &trial, &Silent).unwrap();
     let (before, after) = (Sealed::read(&scene.model), Sealed::read(&copy));
     assert!(after.model == before.model && after.part(3) == before.part(3));
     assert!(after.part(1) != before.part(1));
@@ -240,7 +240,7 @@ fn rotate_needs_the_highest_tier_and_makes_all_keys_new() {
             let error = error.unwrap_err();
             assert!(matches!(error, Error::LowerTier { .. }), "{error}");
             let options = rotating(None);
-            let error = rotate_in_place(&scene.model, by, recipients, &options, &Silent);
+            let error = rotate(&scene.model, IN_PLACE, by, recipients, &options, &Silent);
             assert!(matches!(error.unwrap_err(), Error::LowerTier { .. }));
         }
     }

@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 use std::{fs, ptr};
 
 use onnxseal_core::{
-    Identities, OutputOptions, Policy, Preset, ProtectOptions, Recipients, RotateOptions, Silent,
+    Identities, Policy, Preset, ProtectOptions, Recipients, RotateOptions, Silent,
     generate_identity, protect, rekey, rotate,
 };
 use onnxseal_runtime::ep_context::{EpContextStore, OrtAllocator};
@@ -337,13 +337,12 @@ fn caches_stay_with_the_data_key() {
         let model = Model::open(at(model), identities).unwrap();
         model.ep_context(case.caches()).unwrap().read("cache")
     };
-    let (sealed, output) = (at("s.onnx"), OutputOptions::default());
+    let sealed = at("s.onnx");
     rekey(
         sealed.as_path(),
         at("rekeyed"),
         identities,
         recipients,
-        output,
         &Silent,
     )
     .unwrap();
