@@ -3,11 +3,9 @@
 mod attack;
 mod authority;
 mod decode;
-pub mod encrypt;
 mod inspect;
 mod keygen;
-mod layer_run;
-mod protect;
+pub mod protect;
 mod targets;
 mod trace;
 

@@ -110,7 +110,7 @@ fn labelled(
         identities: args.labels_identity.iter().cloned().collect(),
         ..IdentityArgs::default()
     };
-    let labelled = crate::commands::labels::encrypt::in_memory(
+    let labelled = crate::commands::labels::protect::in_memory(
         &args.model,
         target,
         authority,

@@ -35,7 +35,6 @@ mod assess;
 pub mod assessment;
 mod attack;
 mod bench;
-pub mod candidates;
 mod error;
 mod heads;
 pub mod hidden;

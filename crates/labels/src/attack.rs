@@ -6,6 +6,19 @@
 use chacha20::ChaCha20Rng;
 use chacha20::rand_core::{Rng as _, SeedableRng as _};
 use nalgebra::{DMatrix, DVector};
+#[cfg(feature = "engine")]
+use {
+    crate::authority::Authority,
+    crate::decode::classes,
+    crate::error::{Error, Result},
+    crate::head::{Found as Layer, layer_of, table_of},
+    crate::key::UserKey,
+    crate::layer_run::{LayerRun, Ran},
+    crate::table::Table,
+    onnxseal_data::{DataOptions, DataSet},
+    onnxseal_rewrite::Files,
+    onnxseal_store::Location,
+};
 
 use crate::decode::Decoder;
 
@@ -113,5 +126,149 @@ impl Decoder {
             .collect();
         shares.sort_unstable();
         shares
+    }
+}
+
+/// Unlabelled samples whose answers are clustered, at most.
+#[cfg(feature = "engine")]
+const MAX_ANSWERED: usize = 300;
+
+/// Wrong keys that are tried.
+#[cfg(feature = "engine")]
+const WRONG_KEYS: usize = 200;
+
+/// Rows of models that all wrong keys are tried on.
+#[cfg(feature = "engine")]
+const MAX_ROWS: u32 = 2000;
+
+/// What one attack got, and what it is held against.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// What the attacker had.
+    pub attack: String,
+    /// What it got: a share from 0 to 1.
+    pub got: f64,
+    /// What an attacker gets without what is attacked.
+    pub floor: f64,
+    /// What the two numbers are.
+    pub what: &'static str,
+}
+
+/// Attacks on one model, which a right key measures.
+#[cfg(feature = "engine")]
+#[derive(Debug)]
+pub struct Attacks {
+    files: Files,
+    name: String,
+    table: Table,
+    layer: Layer,
+    n_classes: usize,
+    /// The rows that are shares, and the class of each.
+    places: Vec<usize>,
+    of_class: Vec<usize>,
+    seed: u64,
+}
+
+#[cfg(feature = "engine")]
+impl Attacks {
+    /// Opens the model.
+    ///
+    /// # Errors
+    /// Those of reading it, and of [`Decoder::new`].
+    pub fn new(model: &Location, key: &UserKey, seed: u64) -> Result<Attacks> {
+        let files = Files::open(model)?;
+        let table = files.with(table_of)?;
+        let decoder = Decoder::new(&table, key)?;
+        let (places, of_class) = decoder.shares().into_iter().unzip();
+        Ok(Attacks {
+            name: model.to_name().display().to_string(),
+            layer: files.with(|source| layer_of(source, table.answers()))?,
+            n_classes: decoder.classes(),
+            files,
+            table,
+            places,
+            of_class,
+            seed,
+        })
+    }
+
+    /// From the rows alone, without data.
+    pub fn rows(&self) -> Found {
+        let Layer {
+            rows,
+            columns,
+            weights,
+            ..
+        } = &self.layer;
+        let matrix = DMatrix::from_row_slice(*rows, *columns, weights);
+        self.group("rows alone, without data".into(), &matrix)
+    }
+
+    /// Runs the model on data.
+    ///
+    /// # Errors
+    /// [`Error::Usage`](crate::Error::Usage) if the layer answers for several positions of a sample;
+    /// [`Error::Engine`](crate::Error::Engine).
+    pub fn run(&self, data: &DataSet, options: &DataOptions) -> Result<Ran> {
+        let input = &self.layer.input;
+        let mut run = LayerRun::new(&self.files, &self.name, input, self.table.answers())?;
+        let samples = run.samples(data, options)?;
+        let ran = run.run(&samples, data.n)?;
+        if ran.answers.width != self.table.n_rows() as usize {
+            let text = "the layer answers for several positions of a sample: attacks from answers are for one";
+            return Err(Error::Usage(text.into()));
+        }
+        Ok(ran)
+    }
+
+    /// From answers to samples without labels.
+    pub fn answers(&self, ran: &Ran) -> Found {
+        let n = ran.answers.n_rows().min(MAX_ANSWERED);
+        let by_row = DMatrix::from_fn(ran.answers.width, n, |row, sample| {
+            let answer = ran.answers.row(sample).get(row).copied();
+            answer.map_or(0.0, f64::from)
+        });
+        self.group(format!("answers to {n} samples without labels"), &by_row)
+    }
+
+    /// How much keys of other authorities read; `None` for models of very many rows.
+    ///
+    /// # Errors
+    /// [`Error::Key`](crate::Error::Key) if the system gives no randomness.
+    pub fn wrong_keys(&self, ran: &Ran, labels: &[i64]) -> Result<Option<Found>> {
+        if self.table.n_rows() > MAX_ROWS {
+            return Ok(None);
+        }
+        let mut right = 0;
+        let shape = [ran.answers.n_rows(), ran.answers.width];
+        for _ in 0..WRONG_KEYS {
+            let mut authority = Authority::generate(self.table.collusion(), None)?;
+            authority.add_user("nobody")?;
+            let decoder = Decoder::unchecked(&self.table, &authority.user_key("nobody")?)?;
+            let logits = decoder.decode(&ran.answers.values, &shape)?;
+            let found = classes(&logits, decoder.classes());
+            let pairs = found.iter().zip(labels);
+            right += pairs
+                .filter(|(class, label)| **class as i64 == **label)
+                .count();
+        }
+        Ok(Some(Found {
+            attack: format!("{WRONG_KEYS} wrong keys, without their check"),
+            got: right as f64 / (WRONG_KEYS * ran.answers.n_rows()).max(1) as f64,
+            floor: 1.0 / self.n_classes as f64,
+            what: "accuracy; beside it, chance",
+        }))
+    }
+
+    fn group(&self, attack: String, rows: &DMatrix<f64>) -> Found {
+        let rows = rows.select_rows(&self.places);
+        let groups = cluster(&rows, self.n_classes, self.seed);
+        let purities = groups.iter().map(|groups| purity(groups, &self.of_class));
+        Found {
+            attack,
+            got: purities.fold(0.0, f64::max),
+            floor: chance(&self.of_class, self.n_classes),
+            what: "purity of rows",
+        }
     }
 }

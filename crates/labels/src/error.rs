@@ -74,6 +74,24 @@ pub enum Error {
     /// A file cannot be read or written.
     #[error(transparent)]
     Store(#[from] onnxseal_store::Error),
+    /// Data cannot be read.
+    #[cfg(feature = "engine")]
+    #[error(transparent)]
+    Data(#[from] onnxseal_data::Error),
+    /// A model does not run on ONNX Runtime, or not on these data.
+    #[cfg(feature = "engine")]
+    #[error(transparent)]
+    Engine(#[from] onnxseal_engine::Error),
+    /// The protected model answers otherwise than the original.
+    #[error(
+        "decoded answers differ from the original's by {difference:.1e} of the largest, and {limit:.1e} would be rounding; nothing was written"
+    )]
+    Differs {
+        /// By how much of the largest logit.
+        difference: f64,
+        /// What would be rounding.
+        limit: f64,
+    },
     /// The caller asks for what makes no sense.
     #[error("{0}")]
     Usage(String),
@@ -88,6 +106,11 @@ impl Error {
         use onnxseal_crypto::Error as KeyError;
         match self {
             Error::Store(error) => error.kind(),
+            #[cfg(feature = "engine")]
+            Error::Data(error) => error.kind(),
+            #[cfg(feature = "engine")]
+            Error::Engine(error) => error.kind(),
+            Error::Differs { .. } => ErrorKind::Runtime,
             Error::Io { .. } | Error::Key(KeyError::Io { .. }) => ErrorKind::Io,
             Error::Onnx(onnxseal_onnx::Error::Memory { .. })
             | Error::Key(

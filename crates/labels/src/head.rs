@@ -167,6 +167,22 @@ pub fn layer_of(source: &Source<'_>, answers: &str) -> Result<Found> {
     })
 }
 
+/// The table that a model carries, verified; it belongs to the model's rows, unless that is protected as a whole.
+///
+/// # Errors
+/// [`Error::NoTable`]; [`Error::MalformedTable`]; [`Error::Unauthentic`].
+pub fn table_of(source: &Source<'_>) -> Result<Table> {
+    let props = &source.model.metadata_props;
+    let prop = props.iter().find(|prop| prop.key == KEY);
+    let table = Table::parse(prop.ok_or(Error::NoTable)?.value)?;
+    table.verify()?;
+    // The weights of a model that is protected as a whole are encrypted, and authenticated together with the table.
+    if !props.iter().any(|prop| prop.key.starts_with("onnxseal.")) {
+        check_rows(source, &table)?;
+    }
+    Ok(table)
+}
+
 /// Verifies that a table belongs to the rows that give the answers, in a model that is not protected as a whole. The weights of one that
 /// is are encrypted, and it authenticates rows and table together.
 ///
@@ -183,12 +199,12 @@ pub fn check_rows(source: &Source<'_>, table: &Table) -> Result<()> {
         weights: graph.load(weights)?.into_raw(),
         bias: bias.map(onnxseal_rewrite::Elements::into_raw),
     };
-    match table.description(&stored).digest() == *table.digest() {
-        true => Ok(()),
-        false => Err(Error::Unauthentic {
+    if table.description(&stored).digest() != *table.digest() {
+        return Err(Error::Unauthentic {
             reason: "the table belongs to other rows",
-        }),
+        });
     }
+    Ok(())
 }
 
 /// The layer whose result is the value `answers`.

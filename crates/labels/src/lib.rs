@@ -8,13 +8,23 @@
 
 pub mod attack;
 mod authority;
+#[cfg(feature = "engine")]
+mod candidates;
 mod cores;
 mod decode;
+#[cfg(feature = "engine")]
+pub mod decoding;
+#[cfg(feature = "engine")]
+pub mod encrypt;
 mod error;
 mod group;
 pub mod head;
 mod key;
+#[cfg(feature = "engine")]
+pub mod layer_run;
 mod protect;
+#[cfg(feature = "engine")]
+mod service;
 pub mod shares;
 mod stored;
 mod table;

@@ -4,9 +4,9 @@ use std::io::Write as _;
 
 use anyhow::Result;
 use onnxseal_core::Location;
-use onnxseal_labels::head::{KEY, check_rows};
-use onnxseal_labels::{Error, Table};
-use onnxseal_rewrite::{Files, Source};
+use onnxseal_labels::Table;
+use onnxseal_labels::head::table_of;
+use onnxseal_rewrite::Files;
 use serde_json::json;
 
 use crate::cli::labels::Inspect;
@@ -17,19 +17,6 @@ use crate::text::printable;
 pub fn table(model: &Location) -> Result<Table> {
     let files = Files::open(model)?;
     Ok(files.with(table_of)?)
-}
-
-/// The same of a located model.
-pub fn table_of(source: &Source<'_>) -> onnxseal_labels::Result<Table> {
-    let props = &source.model.metadata_props;
-    let prop = props.iter().find(|prop| prop.key == KEY);
-    let table = Table::parse(prop.ok_or(Error::NoTable)?.value)?;
-    table.verify()?;
-    // The weights of a model that is protected as a whole are encrypted, and authenticated together with the table.
-    if !props.iter().any(|prop| prop.key.starts_with("onnxseal.")) {
-        check_rows(source, &table)?;
-    }
-    Ok(table)
 }
 
 /// Shows what anybody can tell of a model's labels.

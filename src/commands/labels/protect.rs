@@ -1,11 +1,18 @@
-//! `onnxseal labels protect`
+//! `onnxseal labels protect`, and the labels of `onnxseal protect --labels`.
 
-use anyhow::Result;
+use std::path::Path;
+
+use anyhow::{Error, Result};
+use onnxseal_core::{InMemory, Location};
+use onnxseal_labels::decoding::Decoding;
+use onnxseal_labels::encrypt::{EncryptOptions, Encrypted, MAX_FIRING, encrypt};
+use onnxseal_labels::{Authority, Error as LabelError};
 
 use super::authority;
-use super::encrypt::{Wanted, encrypt};
 use crate::cli::labels::Protect;
-use crate::text::{note, one_line};
+use crate::commands::assess::can_run;
+use crate::keys::{IdentityArgs, label_authority};
+use crate::text::{count, note, one_line};
 
 /// Protects the labels of a model, and notes it in the authority's file.
 pub fn run(args: &Protect, quiet: bool) -> Result<()> {
@@ -14,25 +21,100 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     let is_free = args.output_options.check_free(&output);
     is_free.map_err(onnxseal_core::Error::Store)?;
     let mut authority = authority::read(&args.authority, quiet)?;
-    let wanted = Wanted {
-        codewords: args.codewords,
-        targets: args.targets.as_deref(),
-        output_name: args.output_name.as_deref(),
-        traces: args.traces,
-        data: Some(&args.data),
-        check: !args.no_check,
-    };
-    let encrypted = encrypt(&args.model, &authority, &wanted, quiet)?;
+    let data = crate::commands::assess::data(&args.data)?;
+    let data_options = args.data.options();
+    let decoding = args.targets.as_deref().map(Decoding::read).transpose()?;
+    let mut options = EncryptOptions::default();
+    options.codewords = args.codewords;
+    options.decoding = decoding.as_ref();
+    options.output_name = args.output_name.as_deref();
+    options.traces = args.traces;
+    options.data = data.as_ref().map(|data| (data, &data_options));
+    let encrypted = encrypt(&args.model, &authority, options)?;
+    if !args.no_check {
+        check(&encrypted, &authority, quiet)?;
+    }
     // The note first: a model whose traces nobody knows could not be traced.
-    authority.add_model(encrypted.protected(&output));
+    authority.add_model(encrypted.protected(noted_name(&output)));
     authority::replace(&authority, &args.authority.authority)?;
     let written = encrypted.write(&output, args.output_options.core())?;
     if !quiet {
         let to = written.files.last().map(|path| path.display().to_string());
-        encrypted.report(&format!("wrote {}", one_line(&to.unwrap_or_default())));
+        report(
+            &encrypted,
+            &format!("wrote {}", one_line(&to.unwrap_or_default())),
+        );
         note(
             "labels that only key holders read do not hide features: run `onnxseal protect` on the result too",
         );
     }
     Ok(())
+}
+
+/// The model of `onnxseal protect --labels` with encrypted labels, in memory; the authority has noted it.
+pub fn in_memory(
+    model: &Location,
+    output: &Location,
+    path: &Path,
+    identities: &IdentityArgs,
+    quiet: bool,
+) -> Result<InMemory> {
+    let mut authority = label_authority(path, "--labels", identities, quiet)?;
+    let encrypted = encrypt(model, &authority, EncryptOptions::default())?;
+    check(&encrypted, &authority, quiet)?;
+    authority.add_model(encrypted.protected(noted_name(output)));
+    authority::replace(&authority, path)?;
+    if !quiet {
+        report(&encrypted, "encrypted labels");
+    }
+    Ok(encrypted.in_memory()?)
+}
+
+fn noted_name(output: &Location) -> String {
+    one_line(&output.to_name().display().to_string())
+}
+
+/// Compares the result with the original, where ONNX Runtime is there.
+fn check(encrypted: &Encrypted<'_>, authority: &Authority, quiet: bool) -> Result<()> {
+    const NOT_RUN: &str =
+        "the result was not run, and nothing was written: --no-check leaves that out";
+    // Before the models are made in memory.
+    if !encrypted.needs_check() || !can_run(false, NOT_RUN, quiet)? {
+        return Ok(());
+    }
+    let difference = encrypted.check(authority).map_err(|error| match error {
+        error @ LabelError::Differs { .. } => Error::from(error),
+        error => Error::from(error).context(NOT_RUN),
+    })?;
+    if !quiet {
+        note(&format!(
+            "compared on ONNX Runtime: decoded answers differ from the original's by {difference:.1e} of the largest"
+        ));
+    }
+    Ok(())
+}
+
+/// Says what became of the labels, after `what`.
+fn report(encrypted: &Encrypted<'_>, what: &str) {
+    let summary = encrypted.summary();
+    note(&format!(
+        "{what}: node {} answers with {} for {} classes",
+        summary.node,
+        count(u64::from(summary.rows), "row"),
+        // There are two at least.
+        summary.classes
+    ));
+    if summary.traces > 0 {
+        note(&format!(
+            "{}; of {} held out, {:.2} % fired one",
+            count(summary.traces as u64, "trace"),
+            count(summary.held_out as u64, "calibration sample"),
+            100.0 * summary.firing
+        ));
+        if summary.firing > MAX_FIRING {
+            note(
+                "warning: traces change what key holders read of such samples: give more calibration samples, or ask for fewer traces",
+            );
+        }
+    }
 }

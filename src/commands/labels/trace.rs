@@ -4,9 +4,7 @@ use std::io::Write as _;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use onnxseal_data::npy::{Stored, write_npz};
+use onnxseal_data::npy::write_npz;
 use onnxseal_labels::{Protected, Verdict};
 use serde_json::json;
 
@@ -32,7 +30,7 @@ pub fn run(args: &Trace, quiet: bool) -> Result<()> {
         return Err(Usage("the model has no traces: protect it with --traces".into()).into());
     }
     if let Some(path) = &args.inputs {
-        write_npz(path, &inputs(model)?)?;
+        write_npz(path, &model.trace_inputs()?)?;
         if !quiet {
             note(&format!(
                 "wrote {} for {}",
@@ -48,27 +46,8 @@ pub fn run(args: &Trace, quiet: bool) -> Result<()> {
             .with_context(|| format!("cannot read {}", path.display()))?,
         (None, None) => return Err(Usage("give --service, --answers or --inputs".into()).into()),
     };
-    let answers = classes(&text, model)?;
-    let verdict = authority.trace(model, &answers)?;
+    let verdict = authority.trace(model, &model.trace_answers(&text)?)?;
     show(&verdict, args.json)
-}
-
-/// The inputs of all traces.
-fn inputs(model: &Protected) -> Result<Vec<Stored>> {
-    let stored = model.inputs.iter().map(|input| {
-        let descr = ["<f4", "<f8", "<i8"]
-            .into_iter()
-            .find(|descr| *descr == input.dtype);
-        Ok(Stored {
-            name: input.name.clone(),
-            descr: descr.context("the authority's file has inputs of an unknown type")?,
-            dims: input.shape.iter().map(|dim| *dim as usize).collect(),
-            bytes: STANDARD
-                .decode(&input.data)
-                .context("the authority's file has inputs that cannot be read")?,
-        })
-    });
-    stored.collect()
 }
 
 /// What a service prints.
@@ -79,7 +58,7 @@ fn ask(command: &str, model: &Protected) -> Result<String> {
         .ok_or_else(|| Usage("--service names no program".into()))?;
     let folder = tempfile::tempdir().context("cannot make a folder for inputs")?;
     let path = folder.path().join("inputs.npz");
-    write_npz(&path, &inputs(model)?)?;
+    write_npz(&path, &model.trace_inputs()?)?;
     let output = Command::new(program).args(words).arg(&path).output();
     let output = output.with_context(|| format!("cannot run {program}"))?;
     if !output.status.success() {
@@ -90,47 +69,10 @@ fn ask(command: &str, model: &Protected) -> Result<String> {
             err.lines().last().unwrap_or_default()
         );
     }
-    match output.stdout.len() <= MAX_ANSWER_BYTES {
-        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        false => Err(Usage(format!("{program} printed too much")).into()),
+    if output.stdout.len() > MAX_ANSWER_BYTES {
+        return Err(Usage(format!("{program} printed too much")).into());
     }
-}
-
-/// The class in each line: a number, or the place of the largest of several.
-fn classes(text: &str, model: &Protected) -> Result<Vec<Option<u32>>> {
-    let lines: Vec<&str> = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
-    if lines.len() != model.traces.len() {
-        return Err(Usage(format!(
-            "there are {} answers for {}: one line for each, in order",
-            lines.len(),
-            count(model.traces.len() as u64, "trace")
-        ))
-        .into());
-    }
-    let of_line = |(number, line): (usize, &&str)| -> Result<Option<u32>> {
-        let bad = || {
-            Usage(format!(
-                "line {number} of the answers is neither a class nor numbers with commas between"
-            ))
-        };
-        if !line.contains(',') {
-            let class: u32 = line.parse().map_err(|_| bad())?;
-            return Ok((class < model.classes).then_some(class));
-        }
-        let values = line.split(',').map(|value| value.trim().parse::<f64>());
-        let values = values
-            .collect::<std::result::Result<Vec<f64>, _>>()
-            .map_err(|_| bad())?;
-        let best = (0u32..)
-            .zip(&values)
-            .max_by(|(i, a), (j, b)| a.total_cmp(b).then(j.cmp(i)));
-        Ok(best.map(|(class, _)| class))
-    };
-    (1..).zip(&lines).map(of_line).collect()
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn show(verdict: &Verdict, as_json: bool) -> Result<()> {

@@ -1,0 +1,292 @@
+//! A model whose labels are encrypted, before it is written.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use onnxseal_data::{DataOptions, DataSet};
+use onnxseal_engine::{Files as Memory, Samples, Table, difference};
+use onnxseal_rewrite::{Edit, Files, Written};
+use onnxseal_store::{InMemory, Location, OutputOptions};
+
+use crate::authority::{Authority, Protected, TraceInput};
+use crate::candidates::{picked, unlike};
+use crate::decode::Decoder;
+use crate::decoding::Decoding;
+use crate::error::{Error, Result};
+use crate::head::Head;
+use crate::layer_run::{LayerRun, Ran};
+use crate::protect::{DEFAULT_CODEWORDS, Plan, attach, protect};
+use crate::traces::{Features, Trace, Traces, make};
+
+/// Inputs that are tried for each trace, and at least so many.
+const CANDIDATES_FOR_EACH: usize = 16;
+const MIN_CANDIDATES: usize = 384;
+
+/// The share of samples that may fire a trace before a warning is due.
+pub const MAX_FIRING: f64 = 0.002;
+
+/// Samples that original and result are compared on: random ones, and at most so many of a data set.
+const COMPARED: usize = 8;
+const MAX_COMPARED: usize = 256;
+
+/// By how much of the largest logit decoded ones may differ: with layers of 32 bits, and of 16.
+const LIMITS: [f64; 2] = [1e-4, 2e-2];
+
+/// How labels are encrypted.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct EncryptOptions<'a> {
+    /// Shares of each class.
+    pub codewords: u32,
+    /// What the model was trained with, if it was: its rows stay as they are.
+    pub decoding: Option<&'a Decoding>,
+    /// The output that has the classes, if the model has several.
+    pub output_name: Option<&'a str>,
+    /// How many traces are added. They need `data`.
+    pub traces: usize,
+    /// Samples for traces, and to compare on, and how they are fitted to the inputs.
+    pub data: Option<(&'a DataSet, &'a DataOptions)>,
+}
+
+impl Default for EncryptOptions<'_> {
+    fn default() -> Self {
+        EncryptOptions {
+            codewords: DEFAULT_CODEWORDS,
+            decoding: None,
+            output_name: None,
+            traces: 0,
+            data: None,
+        }
+    }
+}
+
+/// A model, and the edits that encrypt its labels.
+#[derive(Debug)]
+pub struct Encrypted<'a> {
+    name: String,
+    files: Files,
+    head: Head,
+    plan: Plan,
+    edits: Vec<Edit>,
+    made: Option<Made>,
+    options: EncryptOptions<'a>,
+}
+
+/// Traces, the inputs that they answer to, and how many samples they come of.
+#[derive(Debug)]
+struct Made {
+    traces: Traces,
+    inputs: Vec<TraceInput>,
+    n_samples: usize,
+}
+
+/// What was made of a model's labels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// The node whose layer answers.
+    pub node: String,
+    /// Rows of the new layer: shares, and traces.
+    pub rows: u32,
+    /// Classes of the original.
+    pub classes: u32,
+    /// Traces.
+    pub traces: usize,
+    /// Samples that were held out of making traces.
+    pub held_out: usize,
+    /// The share of these that fired a trace: see [`MAX_FIRING`].
+    pub firing: f64,
+}
+
+/// Encrypts the labels of a model. Nothing is written, and the authority notes nothing yet: see [`Encrypted::protected`].
+///
+/// # Errors
+/// [`Error::Refused`] for a model that has no layer that can be split; [`Error::Usage`] for options that do not go together;
+/// [`Error::Engine`] where traces are asked for and the model does not run.
+pub fn encrypt<'a>(
+    model: &Location,
+    authority: &Authority,
+    options: EncryptOptions<'a>,
+) -> Result<Encrypted<'a>> {
+    let name = model.to_name().display().to_string();
+    let files = Files::open(model)?;
+    let head = files.with(|source| Head::find(source, options.output_name))?;
+    let made = match (options.traces, options.data) {
+        (0, _) => None,
+        (_, None) => return Err(Error::Usage("traces need data".into())),
+        (n, Some(data)) => Some(trace(&name, &files, &head, data, n)?),
+    };
+    let traces: &[Trace] = made.as_ref().map_or(&[], |made| &made.traces.all);
+    let plan = match options.decoding {
+        None => protect(&head, authority, options.codewords, traces)?,
+        Some(decoding) => attach(&head, authority, decoding.classes, &decoding.rows)?,
+    };
+    let edits = files.with(|source| head.edits(source, &plan.stored, &plan.table.to_text()))?;
+    Ok(Encrypted {
+        name,
+        files,
+        head,
+        plan,
+        edits,
+        made,
+        options,
+    })
+}
+
+impl Encrypted<'_> {
+    /// What the authority notes of the model that is written to a file called `output`.
+    pub fn protected(&self, output: String) -> Protected {
+        let mut noted = self.plan.protected.clone();
+        noted.file = output;
+        if let Some(made) = &self.made {
+            noted.inputs.clone_from(&made.inputs);
+            noted.firing = Some(made.traces.firing);
+            noted.samples = made.n_samples as u64;
+        }
+        noted
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn write(&self, output: &Location, options: OutputOptions) -> Result<Written> {
+        Ok(self.files.write(&self.edits, output, options)?)
+    }
+
+    /// The model in memory.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the original cannot be read.
+    pub fn in_memory(&self) -> Result<InMemory> {
+        let edited = self.files.edited(&self.edits)?;
+        let mut memory = InMemory::new(&self.name, edited.model);
+        let external = edited.external.into_iter();
+        memory.external = external.map(|(path, bytes)| (path, bytes.into())).collect();
+        Ok(memory)
+    }
+
+    /// What became of the labels.
+    pub fn summary(&self) -> Summary {
+        let made = self.made.as_ref();
+        Summary {
+            node: self.head.node.clone(),
+            rows: self.plan.table.n_rows(),
+            classes: self.plan.table.classes(),
+            traces: made.map_or(0, |made| made.traces.all.len()),
+            held_out: made.map_or(0, |made| made.n_samples / 3),
+            firing: made.map_or(0.0, |made| made.traces.firing),
+        }
+    }
+
+    /// Whether there is anything to compare: rows that stay as they are need no comparison.
+    pub fn needs_check(&self) -> bool {
+        self.options.decoding.is_none()
+    }
+
+    /// Compares decoded answers with what the original's layer gives, on ONNX Runtime: by how much of the largest logit they differ.
+    ///
+    /// # Errors
+    /// [`Error::Differs`] where that is more than rounding; [`Error::Engine`] where a model does not run.
+    pub fn check(&self, authority: &Authority) -> Result<f64> {
+        let difference = self.difference(authority)?;
+        let limit = LIMITS[usize::from(!self.head.is_float())];
+        if difference.is_nan() || difference > limit {
+            return Err(Error::Differs { difference, limit });
+        }
+        Ok(difference)
+    }
+
+    fn difference(&self, authority: &Authority) -> Result<f64> {
+        // A key in nobody's name: the authority's list stays as it is.
+        const NOBODY: &str = "onnxseal labels protect";
+        let mut probe = Authority::from_text(&authority.to_text()?)?;
+        probe.add_user(NOBODY)?;
+        let decoder = Decoder::new(&self.plan.table, &probe.user_key(NOBODY)?)?;
+        let Head { input, answers, .. } = &self.head;
+        let mut original = LayerRun::new(&self.files, &self.name, input, answers)?;
+        let (samples, n) = match self.options.data {
+            Some((data, options)) => (original.samples(data, options)?, data.n.min(MAX_COMPARED)),
+            None => (original.random(COMPARED), COMPARED),
+        };
+        let wanted = original.run(&samples, n)?.answers;
+        drop(original);
+        let edited = self.files.edited(&self.edits)?;
+        let changed = Memory::new(&edited.model, edited.external);
+        drop(edited.model);
+        let mut changed = LayerRun::of(&changed, &self.name, input, answers)?;
+        let answers = changed.run(&samples, n)?.answers;
+        let shape = [&[n], &answers.dims[..]].concat();
+        let found = decoder.decode(&answers.values, &shape)?;
+        let mut all = found.iter().chain(&wanted.values);
+        if !all.all(|value| value.is_finite()) {
+            return Ok(f64::NAN);
+        }
+        let found = Table {
+            dims: wanted.dims.clone(),
+            width: wanted.width,
+            values: found,
+        };
+        Ok(difference(&wanted, &found))
+    }
+}
+
+/// Makes traces of calibration data.
+fn trace(
+    name: &str,
+    files: &Files,
+    head: &Head,
+    (data, options): (&DataSet, &DataOptions),
+    n_traces: usize,
+) -> Result<Made> {
+    let mut layer = LayerRun::new(files, name, &head.input, &head.answers)?;
+    let samples = layer.samples(data, options)?;
+    let calibration = run_on(&mut layer, &samples, data.n, head)?;
+    let n_candidates = MIN_CANDIDATES.max(CANDIDATES_FOR_EACH * n_traces);
+    let candidates = unlike(&samples, n_candidates, options.seed);
+    let found = run_on(&mut layer, &candidates, n_candidates, head)?;
+    let range = (0..data.n)
+        .map(|row| spread(calibration.answers.row(row)))
+        .fold(0.0, f64::max);
+    let (values, of_candidates) = (doubles(&calibration.features), doubles(&found.features));
+    let features = |values| Features {
+        values,
+        columns: head.columns,
+    };
+    let traces = make(features(&values), features(&of_candidates), range, n_traces)?;
+    let rows: Vec<usize> = traces.all.iter().map(|trace| trace.candidate).collect();
+    let inputs = picked(&candidates, &rows)
+        .into_iter()
+        .map(|stored| TraceInput {
+            name: stored.name,
+            dtype: stored.descr.to_owned(),
+            shape: stored.dims.iter().map(|dim| *dim as u64).collect(),
+            data: STANDARD.encode(&stored.bytes),
+        });
+    Ok(Made {
+        inputs: inputs.collect(),
+        traces,
+        n_samples: data.n,
+    })
+}
+
+/// What the layer computes of samples, one position of each.
+fn run_on(layer: &mut LayerRun, samples: &[Samples], n: usize, head: &Head) -> Result<Ran> {
+    let ran = layer.run(samples, n)?;
+    if ran.features.width != head.columns || ran.answers.width != head.classes {
+        return Err(Error::Usage(format!(
+            "traces are for layers with one position a sample: {} has {} features, and a sample gives {}",
+            head.node, head.columns, ran.features.width
+        )));
+    }
+    Ok(ran)
+}
+
+/// The difference of the largest and the smallest logit.
+fn spread(logits: &[f32]) -> f64 {
+    let low = logits.iter().copied().fold(f32::MAX, f32::min);
+    let high = logits.iter().copied().fold(f32::MIN, f32::max);
+    f64::from(high - low)
+}
+
+fn doubles(table: &Table) -> Vec<f64> {
+    table.values.iter().map(|value| f64::from(*value)).collect()
+}

@@ -1,0 +1,87 @@
+//! Runs of a model that show what its last layer reads and gives.
+
+use onnxseal_data::{DataOptions, DataSet};
+use onnxseal_engine::{
+    Engine, Error as RunError, Files as InMemory, Net, Samples, Table, fit, random,
+};
+use onnxseal_rewrite::Files;
+
+use crate::error::Result;
+
+/// A model on ONNX Runtime that gives what a layer reads and gives, too.
+#[derive(Debug)]
+pub struct LayerRun {
+    net: Net,
+    /// Which outputs these are: what the layer reads, and what it gives.
+    outputs: [usize; 2],
+}
+
+/// What a layer reads and gives, a row a sample.
+#[derive(Debug)]
+pub struct Ran {
+    /// What it reads.
+    pub features: Table,
+    /// What it gives.
+    pub answers: Table,
+}
+
+impl LayerRun {
+    /// Makes a session of the model that `files` are, which messages call `name`.
+    ///
+    /// # Errors
+    /// [`Error::Engine`](crate::Error::Engine); those of reading the files.
+    pub fn new(files: &Files, name: &str, features: &str, answers: &str) -> Result<LayerRun> {
+        let memory = InMemory::new(files.bytes(), files.read_external()?);
+        LayerRun::of(&memory, name, features, answers)
+    }
+
+    /// Makes a session of a model in memory.
+    pub(crate) fn of(
+        memory: &InMemory,
+        name: &str,
+        features: &str,
+        answers: &str,
+    ) -> Result<LayerRun> {
+        let net = Net::new(&Engine::load()?, memory, &[features, answers], name)?;
+        let place = |name: &str| {
+            let found = net.outputs().iter().position(|output| output.name == name);
+            found.ok_or_else(|| missing(name))
+        };
+        Ok(LayerRun {
+            outputs: [place(features)?, place(answers)?],
+            net,
+        })
+    }
+
+    /// A data set as the model's inputs.
+    ///
+    /// # Errors
+    /// [`Error::Engine`](crate::Error::Engine) if the data do not fit.
+    pub fn samples(&self, data: &DataSet, options: &DataOptions) -> Result<Vec<Samples>> {
+        Ok(fit(data, self.net.inputs(), options)?)
+    }
+
+    /// Random numbers as the model's inputs.
+    pub(crate) fn random(&self, n: usize) -> Vec<Samples> {
+        random(self.net.inputs(), n, 0)
+    }
+
+    /// Runs the first `n` samples.
+    ///
+    /// # Errors
+    /// [`Error::Engine`](crate::Error::Engine).
+    pub fn run(&mut self, samples: &[Samples], n: usize) -> Result<Ran> {
+        let rows: Vec<usize> = (0..n).collect();
+        let mut tables = self.net.run(samples, &rows, &self.outputs)?.into_iter();
+        let ran = tables.next().zip(tables.next());
+        let (features, answers) = ran.ok_or_else(|| missing(""))?;
+        Ok(Ran { features, answers })
+    }
+}
+
+fn missing(output: &str) -> RunError {
+    RunError::Output {
+        output: output.to_owned(),
+        reason: "is missing".into(),
+    }
+}
