@@ -1,7 +1,7 @@
 //! Rules for operators, as rows of data: which inputs or attributes hold weights, which
 //! pass a tensor on, and which hold none.
 //!
-//! Adding an operator adds a row here and a line to `tests/operators.txt`, nothing else.
+//! Adding an operator adds a row here and a line to `tests/it/operators.txt`, nothing else.
 
 mod known;
 mod rule;

@@ -1,4 +1,4 @@
-//! Plugins that are not there; `tests/keys.rs` of the command has one that is.
+//! Plugins that are not there; `tests/command/keys.rs` of the command has one that is.
 
 use super::*;
 

@@ -1,0 +1,307 @@
+//! What is a model by its content, and what is none.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use onnxseal_onnx::proto::ModelProto;
+use onnxseal_onnx::proto::tensor_proto::DataType;
+use onnxseal_onnx::{is_ort_format, sniff_by};
+use onnxseal_testkit::build::{
+    GraphBuilder, bare_tensor, function, int64s, node, raw_tensor, weights,
+};
+use onnxseal_testkit::shared::{shared_dir, shared_models_in};
+use onnxseal_testkit::wire::{field, varint, varint_field};
+use onnxseal_testkit::{corrupt, samples};
+use prost::Message;
+
+fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(path)
+}
+
+/// What both ways to look at a file find.
+fn sniff(bytes: &[u8]) -> bool {
+    let (found, _) = sniff_fetching(bytes);
+    assert_eq!(onnxseal_onnx::sniff(bytes), found);
+    found
+}
+
+/// What is found where bytes are fetched, and the length of each fetch.
+fn sniff_fetching(bytes: &[u8]) -> (bool, Vec<usize>) {
+    let (mut fetches, mut end) = (Vec::new(), 0);
+    let found = sniff_by(bytes.len() as u64, |part, offset| {
+        let start = offset as usize;
+        assert!(start >= end && !part.is_empty());
+        end = start + part.len();
+        part.copy_from_slice(&bytes[start..end]);
+        fetches.push(part.len());
+        Ok::<(), ()>(())
+    });
+    (found.unwrap(), fetches)
+}
+
+/// Regular files below `folder`, but for what was built.
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_symlink() || name.starts_with('.') || name == "target" {
+            continue;
+        }
+        match path.is_dir() {
+            true => files(&path, found),
+            false => found.push(path),
+        }
+    }
+}
+
+fn has_extension(path: &Path, extensions: &[&str]) -> bool {
+    let found = path.extension().map(|found| found.to_str().unwrap());
+    found.is_some_and(|found| extensions.contains(&found))
+}
+
+#[test]
+fn all_models_are_found_and_what_lies_beside_them_is_not() {
+    for sample in samples::all() {
+        assert!(sniff(&sample.model), "{}", sample.name);
+        for (name, content) in sample.files {
+            assert!(!sniff(&content), "{name}");
+        }
+    }
+    let mut paths = Vec::new();
+    files(&project("fixtures/models"), &mut paths);
+    files(&project("fixtures/sealed/valid"), &mut paths);
+    for kind in ["real", "edge"] {
+        if shared_models_in(kind).is_some() {
+            files(&shared_dir().join(kind), &mut paths);
+        }
+    }
+    let mut n_models = 0;
+    for path in paths {
+        let is_model = has_extension(&path, &["onnx"]);
+        n_models += usize::from(is_model);
+        let found = sniff(&fs::read(&path).unwrap());
+        assert_eq!(found, is_model, "{}", path.display());
+    }
+    assert!(n_models > 20, "{n_models}");
+}
+
+#[test]
+fn other_files_are_no_models() {
+    let mut paths = Vec::new();
+    for folder in ["crates", "docs", "fixtures", "proto", "src", "tests"] {
+        files(&project(folder), &mut paths);
+    }
+    let text = ["rs", "md", "toml", "py", "json", "csv", "txt", "proto"];
+    paths.retain(|path| has_extension(path, &text));
+    assert!(paths.len() > 100);
+    if shared_models_in("real").is_some() {
+        files(&shared_dir().join("data"), &mut paths);
+    }
+    for folder in ["/usr/bin", "/usr/share/locale/de"] {
+        if Path::new(folder).is_dir() {
+            files(Path::new(folder), &mut paths);
+        }
+    }
+    for path in paths {
+        // Some programs may be run, but not read.
+        if let Ok(bytes) = fs::read(&path) {
+            assert!(!sniff(&bytes), "{}", path.display());
+        }
+    }
+    let npy = b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }\n";
+    let png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0";
+    let tflite = b"\x1c\0\0\0TFL3\0\0\x12\0\x1c\0\x04\0\x08\0\x0c\0\x10\0\x14\0\0\0\x18\0\x12\0";
+    let safetensors =
+        b"\x40\0\0\0\0\0\0\0{\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}} ";
+    for other in [
+        &b""[..],
+        b"\x08",
+        b"PK\x03\x04",
+        npy,
+        png,
+        tflite,
+        safetensors,
+    ] {
+        assert!(!sniff(other), "{other:?}");
+    }
+    for fill in 0..=u8::MAX {
+        assert!(!sniff(&[fill; 4096]), "{fill}");
+    }
+}
+
+#[test]
+fn little_is_fetched() {
+    const KIB: usize = 1 << 10;
+    let large = GraphBuilder::new("large")
+        .node(node("MatMul", &["x", "w"], &["y"]))
+        .initializer(raw_tensor(
+            "w",
+            DataType::Int8,
+            &[5 << 20],
+            vec![1; 5 << 20],
+        ))
+        .initializer(raw_tensor(
+            "v",
+            DataType::Int8,
+            &[5 << 20],
+            vec![1; 5 << 20],
+        ))
+        .model();
+    let (found, fetches) = sniff_fetching(&large.encode_to_vec());
+    assert!(found);
+    assert!(fetches.len() <= 3, "{fetches:?}");
+    assert!(fetches.iter().sum::<usize>() <= 256 * KIB, "{fetches:?}");
+    // The first field of this one goes on to its end.
+    let mut weights = vec![0x12, 0xfc, 0xff, 0x3f];
+    weights.resize(1 << 20, 1);
+    assert_eq!(sniff_fetching(&weights), (false, vec![64 * KIB]));
+    let failed = sniff_by(100, |_, _| Err("no network"));
+    assert_eq!(failed, Err("no network"));
+}
+
+#[test]
+fn parts_of_models_are_no_models() {
+    let graph = GraphBuilder::new("g")
+        .input("x", &[2])
+        .output("y", &[2])
+        .initializer(weights("w", &[2], 1))
+        .node(node("Add", &["x", "w"], &["y"]))
+        .graph();
+    assert!(!sniff(&graph.encode_to_vec()));
+    assert!(!sniff(&graph.node[0].encode_to_vec()));
+    assert!(!sniff(&graph.input[0].encode_to_vec()));
+    assert!(!sniff(
+        &function("d", "f", &["x"], &["y"], graph.node).encode_to_vec()
+    ));
+    // Tensors begin as models do, and int64_data is where a model has its graph. The names are such
+    // that they are messages as well.
+    for name in ["", "w", "x1", "00", "input"] {
+        let raw = raw_tensor(name, DataType::Float, &[1], vec![0; 4]);
+        assert!(!sniff(&raw.encode_to_vec()));
+        assert!(!sniff(&int64s(name, &[2], &[8, 1]).encode_to_vec()));
+        for seed in 0..20_000u64 {
+            let values = (0..3).map(|i| (seed >> (5 * i) & 31) as i64 * 2);
+            let mut tensor = bare_tensor(name, DataType::Int64, &[3]);
+            tensor.int64_data = values.collect();
+            assert!(!sniff(&tensor.encode_to_vec()), "{name} {seed}");
+        }
+    }
+}
+
+#[test]
+fn fields_are_read_as_parsers_read_them() {
+    let model = ModelProto::decode(&*samples::gemm()).unwrap();
+    let graph = model.graph.as_ref().unwrap().encode_to_vec();
+    let (ir, opset) = (varint_field(1, 8), field(8, &[0x10, 17]));
+    let whole = field(7, &graph);
+    let overlong = [&[0x3a][..], &overlong_varint(graph.len()), &graph].concat();
+    let (first, second) = halves(&graph);
+    let both = [&whole[..], &opset].concat();
+    let yes: [&[&[u8]]; 13] = [
+        &[&ir, &whole, &opset],
+        &[&opset, &whole, &ir],
+        &[&whole, &varint_field(1, 2)],
+        &[&whole, &ir, &field(8, b"")],
+        &[&ir, &opset, &overlong],
+        &[&ir, &field(7, first), &opset, &field(7, second)],
+        // Another wire type than the schema's, or none of the schema's fields.
+        &[&field(1, b"abc"), &varint_field(2, 5), &whole, &ir, &opset],
+        &[&ir, &both, &field(90, b"\xff\xff")],
+        &[&ir, &both, &[0x09], &[1; 8], &[0x15], &[1; 4]],
+        // Groups, the second with another in it.
+        &[&ir, &both, b"\x83\x06\x08\x01\x84\x06"],
+        &[&ir, &both, b"\x83\x06\x8b\x06\x0a\x01x\x8c\x06\x84\x06"],
+        // Bits of a tag and of a varint that no parser keeps.
+        &[b"\x88\x80\x80\x80\x10\x08", &both],
+        &[b"\x08\x88\x80\x80\x80\x80\x80\x80\x80\x80\x7f", &both],
+    ];
+    for (i, parts) in yes.into_iter().enumerate() {
+        assert!(sniff(&parts.concat()), "{i}");
+    }
+    let no: [&[&[u8]]; 17] = [
+        &[&whole, &opset],
+        &[&whole, &ir],
+        &[&ir, &opset],
+        &[&ir, &opset, &field(7, b"")],
+        // No node, initializer, input or output says what it is.
+        &[
+            &ir,
+            &opset,
+            &field(
+                7,
+                &[field(1, b""), field(5, b""), field(11, b""), field(12, b"")].concat(),
+            ),
+        ],
+        &[
+            &ir,
+            &opset,
+            &field(
+                7,
+                &[field(1, &field(4, b"")), field(5, &varint_field(2, 0))].concat(),
+            ),
+        ],
+        &[&[0x09], &[8; 8], &both],
+        &[&ir, &both, b"\0"],
+        &[&ir, &both, b"\x0c"],
+        &[&ir, &both, b"\x02\0"],
+        &[&ir, &both, b"\x0e"],
+        &[&ir, &both, b"\x0f"],
+        &[&ir, &both, b"\x83\x06\x08\x01\x8c\x06"],
+        &[&ir, &both, b"\x83\x06\x08\x01"],
+        &[b"\x88\x80\x80\x80\x80\0\x08", &both],
+        &[&ir, &both, &field(8, b"\xff")],
+        &[
+            &ir,
+            &opset,
+            &field(7, &[&graph[..], b"\x0a\x01\xff"].concat()),
+        ],
+    ];
+    for (i, parts) in no.into_iter().enumerate() {
+        assert!(!sniff(&parts.concat()), "{i}");
+    }
+    // Groups without end take no stack.
+    assert!(!sniff(&[&ir[..], &both, &[0x0b; 1 << 20]].concat()));
+}
+
+/// A length in one byte more than it needs.
+fn overlong_varint(len: usize) -> Vec<u8> {
+    let mut bytes = varint(len as u64);
+    *bytes.last_mut().unwrap() |= 0x80;
+    bytes.push(0);
+    bytes
+}
+
+/// The fields of a message, as two messages.
+fn halves(message: &[u8]) -> (&[u8], &[u8]) {
+    let fields = onnxseal_testkit::wire::fields(message);
+    message.split_at(fields[fields.len() / 2].1.start)
+}
+
+#[test]
+fn a_model_that_is_cut_is_none_and_no_damage_panics() {
+    let model = samples::conv_net();
+    for len in 0..model.len() {
+        let whole_fields = onnxseal_testkit::wire::fields(&model)
+            .iter()
+            .any(|(_, field)| field.end == len);
+        assert!(!sniff(&model[..len]) || whole_fields, "{len}");
+        sniff(&corrupt::flipped(&model, len));
+    }
+}
+
+#[test]
+fn models_in_onnx_runtimes_own_format_are_models() {
+    let ort = [&b"\x38\0\0\0ORTM"[..], &[0; 100]].concat();
+    assert!(is_ort_format(&ort) && sniff(&ort));
+    // A producer of that name makes no such model, and what is shorter is none.
+    let mut named = b"\x08\x08\x12\x04ORTM".to_vec();
+    assert!(!is_ort_format(&named) && !sniff(&named));
+    for sample in samples::all() {
+        named.truncate(8);
+        named.extend(&sample.model);
+        assert!(!is_ort_format(&named) && sniff(&named), "{}", sample.name);
+    }
+    assert!(!is_ort_format(&ort[..7]) && !sniff(&ort[..7]));
+}

@@ -1,0 +1,12 @@
+//! Sessions of protected models on ONNX Runtime, in one process.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod agree;
+mod faults;
+#[cfg(feature = "inputs")]
+mod keyed;
+mod lab;
+#[cfg(feature = "labels")]
+mod labels;
+mod sessions;
+mod tiers;

@@ -1,0 +1,31 @@
+//! The command as its users meet it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+#[cfg(feature = "assess")]
+mod assess;
+#[cfg(unix)]
+mod batch;
+mod cli;
+#[cfg(unix)]
+mod descriptors;
+#[cfg(unix)]
+mod faults;
+#[cfg(unix)]
+mod hostile;
+#[cfg(target_os = "linux")]
+mod inject;
+#[cfg(all(unix, feature = "inputs"))]
+mod inputs;
+#[cfg(unix)]
+mod keys;
+#[path = "../lab/mod.rs"]
+mod lab;
+#[cfg(unix)]
+mod outputs;
+#[cfg(target_os = "linux")]
+mod power;
+mod rekey;
+#[cfg(unix)]
+mod terminal;
+mod tiers;
+mod verify;
