@@ -140,7 +140,7 @@ mod tests {
                 folder.check_reachable(),
                 folder.exists().map(drop),
                 url.list().map(drop),
-                url.put_after(Vec::new(), None),
+                url.put_after(Vec::new(), None).map(drop),
             ] {
                 assert!(matches!(refused, Err(Error::NoObjectStores { .. })));
             }
