@@ -72,6 +72,8 @@ echo "== the Python package"
 make_wheel
 echo "== pytest"
 target=${CARGO_TARGET_DIR:-target}
-ONNXSEAL_BIN=${ONNXSEAL_BIN:-$target/release/onnxseal} .venv/bin/python -m pytest -p no:cacheprovider tests/python "$@"
+# The files of tests in two processes, in their order: a few tests take long, none of them at the end.
+ONNXSEAL_BIN=${ONNXSEAL_BIN:-$target/release/onnxseal} .venv/bin/python -m pytest -p no:cacheprovider tests/python \
+    -n 2 --dist loadfile --no-loadscope-reorder "$@"
 # Arguments are for pytest: who gives some wants these tests alone.
 (($#)) || tests/onnxruntime_versions.sh

@@ -16,7 +16,7 @@ NEAR_CHANCE = 0.3
 
 
 @pytest.mark.parametrize("name", digits_models())
-def test_digits_as_they_are_and_restored(name, tool, tmp_path, accuracies):
+def test_digits_as_they_are_and_restored(name, tool, tmp_path, record_property):
     facts = digits_models()[name]
     protected, restored = tmp_path / "protected" / name, tmp_path / "restored" / name
     protected.parent.mkdir()
@@ -27,7 +27,7 @@ def test_digits_as_they_are_and_restored(name, tool, tmp_path, accuracies):
     original = digits.outputs(MODELS / name, facts)
     before = digits.accuracy(original)
     after = digits.accuracy(digits.outputs(protected, facts))
-    accuracies.append((name, before, after))
+    record_property("accuracy", (name, before, after))
     # A processor that rounds otherwise may tell one image in 200 otherwise.
     assert before == pytest.approx(facts["accuracy"], abs=0.0051)
     assert np.array_equal(original, digits.outputs(restored, facts))
@@ -45,7 +45,7 @@ def test_digits_as_they_are_and_restored(name, tool, tmp_path, accuracies):
     ],
     ids=["cntk", "simplified", "pytorch"],
 )
-def test_mnist_as_it_is_and_restored(name, scale, tool, tmp_path, accuracies):
+def test_mnist_as_it_is_and_restored(name, scale, tool, tmp_path, record_property):
     model, data = SHARED / "real" / name, digits.mnist(1000)
     if data is None or not model.exists():
         pytest.skip(f"{model} or its data is absent")
@@ -62,7 +62,7 @@ def test_mnist_as_it_is_and_restored(name, scale, tool, tmp_path, accuracies):
 
     original = scores(model)
     before, after = (float((s.argmax(1) == labels).mean()) for s in (original, scores(protected)))
-    accuracies.append((name, before, after))
+    record_property("accuracy", (name, before, after))
     assert before >= 0.97
     assert after <= NEAR_CHANCE, "as it is, the protected model does better than guessing"
     assert np.array_equal(original, scores(restored))

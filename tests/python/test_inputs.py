@@ -260,8 +260,7 @@ def test_convolutions_that_overlap_are_refused(lock):
 
 # --- images ---------------------------------------------------------------------------------------
 
-KEYS = sorted({(MODELS[name]["keyed"][kind]["key"], name) for name, kind in CASES}, key=lambda pair: pair[0])
-KEYS = [next(pair for pair in KEYS if pair[0] == key) for key in sorted({key for key, _ in KEYS})]
+KEYS = sorted({MODELS[name]["keyed"][kind]["key"]: name for name, kind in sorted(CASES, reverse=True)}.items())
 
 
 @pytest.mark.parametrize("key, name", KEYS, ids=lambda given: given if "/" in given else None)
