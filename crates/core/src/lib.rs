@@ -54,7 +54,7 @@ mod pass;
 pub use error::{Error, Result, Usage, io};
 pub use format::claims::Requirements;
 pub use format::manifest::{self, File, Manifest, Operator};
-pub use format::tiers::{Edition, Restored};
+pub use format::tiers::{Edition, OpenedEdition};
 pub use onnxseal_crypto::signature::{AllowedSigners, ClaimedSigner, Signer, SigningKey};
 pub use onnxseal_crypto::wrap::{
     Identities, Identity, NoPrompt, PLUGIN_PATIENCE, Passphrase, Prompt, Recipients,

@@ -144,13 +144,13 @@ pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Re
 /// Checks that the files of `manifest` are those of `model`.
 pub(crate) fn check_files(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Result<()> {
     let external = manifest.files.iter().skip(1).map(|file| &file.path);
-    match model.external_files.iter().eq(external) {
-        true => Ok(()),
-        false => Err(Error::Metadata {
+    if !model.external_files.iter().eq(external) {
+        return Err(Error::Metadata {
             path: path.to_owned(),
             reason: "its files are not the external data files of the graph".into(),
-        }),
+        });
     }
+    Ok(())
 }
 
 /// Whether the manifest's entry is about this tensor.

@@ -337,10 +337,10 @@ impl TensorRow {
     /// `None` for an entry without operators, which no manifest has.
     pub(crate) fn of_entry(mut entry: manifest::Tensor) -> Option<(Operator, TensorRow)> {
         let is_tiered = entry.targets.n_tiers() > 1;
-        let mut tiers = match is_tiered {
-            true => vec![0; entry.targets.highest_tier().into()],
-            false => Vec::new(),
-        };
+        let mut tiers = Vec::new();
+        if is_tiered {
+            tiers.resize(entry.targets.highest_tier().into(), 0);
+        }
         entry.add_tier_bytes(&mut tiers);
         let shared_with = entry.operators.split_off(entry.operators.len().min(1));
         let row = TensorRow {

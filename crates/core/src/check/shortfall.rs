@@ -34,9 +34,10 @@ pub(crate) fn shortfalls(
     pooled.for_each(|index| is_pooled[index] = true);
     let mut found = Vec::new();
     for (index, planned) in check.plan.tensors.iter().enumerate() {
-        found.extend(match is_pooled[index] {
-            true => check.coarse(planned),
-            false => check.few(planned),
+        found.extend(if is_pooled[index] {
+            check.coarse(planned)
+        } else {
+            check.few(planned)
         });
     }
     for pool in &check.plan.pools {
@@ -63,8 +64,8 @@ pub(crate) fn shortfalls(
     Ok(check.with_violations(policy, &found))
 }
 
-/// The same, for somebody who knows the scores, by the policy's ranking or because `score` opens the model:
-/// exactly what the policy chooses is encrypted at least.
+/// The shortfalls of a model for somebody who knows the scores, by the policy's ranking or because `score`
+/// opens the model: exactly what the policy chooses is encrypted at least.
 pub(crate) fn shortfalls_of_choice(
     model: &Model<'_>,
     manifest: &Manifest,
@@ -73,14 +74,10 @@ pub(crate) fn shortfalls_of_choice(
 ) -> Result<Vec<String>> {
     let check = Check::new(model, manifest, plan::plan(model, policy, score)?)?;
     let by_position = check.plan.pools.is_empty();
-    let found = check
-        .plan
-        .tensors
-        .iter()
-        .filter_map(|planned| match by_position {
-            true => check.few(planned),
-            false => check.few(planned).or_else(|| check.others(planned)),
-        });
+    // Those that a score chooses must be encrypted, not as many others.
+    let others = |planned| (!by_position).then(|| check.others(planned)).flatten();
+    let tensors = check.plan.tensors.iter();
+    let found = tensors.filter_map(|planned| check.few(planned).or_else(|| others(planned)));
     let mut found: Vec<String> = found.collect();
     match names(manifest, policy) {
         Some(other) => found.push(other),
@@ -98,9 +95,10 @@ fn lock(manifest: &Manifest, policy: &Policy) -> Option<String> {
     let demanded = policy
         .lock()
         .filter(|demanded| *demanded != manifest.lock)?;
-    let text = match demanded {
-        true => "the model has no lock",
-        false => "the model has the lock, expected one that runs without the key",
+    let text = if demanded {
+        "the model has no lock"
+    } else {
+        "the model has the lock, expected one that runs without the key"
     };
     Some(text.to_owned())
 }
@@ -161,14 +159,14 @@ impl<'a> Check<'a> {
         let tensors = manifest.tensors.iter();
         let by_path = tensors.map(|tensor| (&*tensor.at, tensor)).collect();
         let is_of_model = |planned: &TensorPlan| planned.tensor.index() < model.tensors.len();
-        match plan.tensors.iter().all(is_of_model) {
-            true => Ok(Check {
-                model,
-                plan,
-                by_path,
-            }),
-            false => Err(Error::Internal("the plan is not of this model")),
+        if !plan.tensors.iter().all(is_of_model) {
+            return Err(Error::Internal("the plan is not of this model"));
         }
+        Ok(Check {
+            model,
+            plan,
+            by_path,
+        })
     }
 
     fn found(&self, planned: &TensorPlan) -> Option<&'a Tensor> {

@@ -99,9 +99,10 @@ impl Artifact {
             return Err(malformed(reason));
         }
         if tail.is_locked != manifest.lock {
-            let reason = match manifest.lock {
-                true => "the lock is missing",
-                false => "a lock that its manifest denies",
+            let reason = if manifest.lock {
+                "the lock is missing"
+            } else {
+                "a lock that its manifest denies"
             };
             return Err(malformed(reason.into()));
         }
@@ -158,13 +159,11 @@ const MAX_MODEL_BYTES: u64 = i32::MAX as u64;
 /// Fails where a tail of `tail_bytes` makes a model of `model_bytes` at `path` too long for protobuf. Longer ones are too long as they are.
 pub(crate) fn check_len(path: &Path, model_bytes: u64, tail_bytes: usize) -> Result<()> {
     let len_bytes = model_bytes.saturating_add(tail_bytes as u64);
-    match model_bytes <= MAX_MODEL_BYTES && len_bytes > MAX_MODEL_BYTES {
-        true => Err(Error::TooLong {
-            path: path.to_owned(),
-            len_bytes,
-        }),
-        false => Ok(()),
+    if model_bytes <= MAX_MODEL_BYTES && len_bytes > MAX_MODEL_BYTES {
+        let path = path.to_owned();
+        return Err(Error::TooLong { path, len_bytes });
     }
+    Ok(())
 }
 
 /// The tail's bytes, of which `end` is what [`encode_end`] gives. The manifest says if it has the lock.

@@ -45,10 +45,10 @@ impl Requirements {
                 None if text == "not-before" => (text, Requirement::NotBefore),
                 None => (text, Requirement::Made),
             };
-            match key.is_empty() {
-                true => Err(Error::Usage(Usage::Requirement { text: text.into() })),
-                false => Ok((key.to_owned(), requirement)),
+            if key.is_empty() {
+                return Err(Error::Usage(Usage::Requirement { text: text.into() }));
             }
+            Ok((key.to_owned(), requirement))
         });
         requirements.collect::<Result<_>>().map(Requirements)
     }
@@ -95,9 +95,13 @@ impl Requirements {
 /// The first moment of a date or time, and the first after it.
 fn period(text: &str) -> Option<(SystemTime, SystemTime)> {
     // Timestamps end before 9999-12-31, and people write that for "never". So dates are not made timestamps.
-    let at = |since: SignedDuration| match since.is_negative() {
-        true => SystemTime::UNIX_EPOCH.checked_sub(since.unsigned_abs()),
-        false => SystemTime::UNIX_EPOCH.checked_add(since.unsigned_abs()),
+    let at = |since: SignedDuration| {
+        let distance = since.unsigned_abs();
+        if since.is_negative() {
+            SystemTime::UNIX_EPOCH.checked_sub(distance)
+        } else {
+            SystemTime::UNIX_EPOCH.checked_add(distance)
+        }
     };
     let (start, len) = match text.parse::<Date>() {
         Ok(date) if !text.contains(['T', 't', ' ', '[']) => (

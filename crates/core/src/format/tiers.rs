@@ -21,7 +21,7 @@ pub enum Edition<'a> {
 
 /// Which edition of a model was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Restored {
+pub struct OpenedEdition {
     /// Its tier; `None` if the model has one edition only.
     pub tier: Option<String>,
     /// Whether it is the original, and not the edition of a lower tier.
@@ -113,17 +113,12 @@ impl WrappedKeys {
     /// The keys in the tail of a model of `tiers` tiers.
     pub(crate) fn of_tail(tail: &Tail<'_>, tiers: u8) -> Result<WrappedKeys, String> {
         let mut parts = tail::KEYS.map(|key| tail.value(key).map(str::to_owned));
-        let above = parts.iter().skip(tiers.into()).any(Option::is_some);
-        match above {
-            true => Err(format!("the key of a tier above the {tiers} of the model")),
-            false => Ok(WrappedKeys {
-                parts: parts
-                    .iter_mut()
-                    .take(tiers.into())
-                    .map(Option::take)
-                    .collect(),
-            }),
+        let (of_model, above) = parts.split_at_mut(usize::from(tiers).min(MAX_TIERS));
+        if above.iter().any(Option::is_some) {
+            return Err(format!("the key of a tier above the {tiers} of the model"));
         }
+        let parts = of_model.iter_mut().map(Option::take).collect();
+        Ok(WrappedKeys { parts })
     }
 
     /// The entries of the tail.

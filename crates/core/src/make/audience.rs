@@ -58,7 +58,7 @@ impl OwnedAudience {
         Ok(Some(OwnedAudience::Tiers(tiers)))
     }
 
-    /// The same, each with another text or prompt.
+    /// The audience with `change` made to the recipients of each tier.
     ///
     /// # Errors
     /// That of `change`.

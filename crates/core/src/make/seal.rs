@@ -21,7 +21,7 @@ use crate::pass::transfer::Transfer;
 pub(crate) struct Sealing<'a> {
     pub(crate) plaintext: Plaintext<'a>,
     pub(crate) manifest: Manifest,
-    /// The same as bytes: what is authenticated.
+    /// The manifest's bytes, which are authenticated.
     pub(crate) manifest_bytes: Vec<u8>,
     pub(crate) recipients: Audience<'a>,
     /// How much of the weights is encrypted, for the hook.

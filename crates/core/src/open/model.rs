@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use crate::error::{Result, io};
 use crate::format::claims::Requirements;
 use crate::format::manifest::Manifest;
-use crate::format::tiers::Restored;
+use crate::format::tiers::OpenedEdition;
 use crate::open::protected::Protected;
 use crate::pass::chunks;
 use crate::pass::outputs::Outputs;
@@ -28,7 +28,7 @@ pub struct OpenedModel {
     manifest: Manifest,
     files: Vec<SecretBytes>,
     blob_key: Arc<BlobKey>,
-    edition: Restored,
+    edition: OpenedEdition,
 }
 
 /// Opens the protected `model` into memory of its own.
@@ -47,7 +47,7 @@ pub fn open<'a>(
     open_with(model, access, &requirements, progress)
 }
 
-/// The same, of a model that makes the required claims.
+/// [`open`] of a model that must make the claims that `requirements` name.
 ///
 /// # Errors
 /// As [`open`]; `PolicyNotMet` if a claim is not made.
@@ -58,41 +58,36 @@ pub fn open_with<'a>(
     progress: &dyn Progress,
 ) -> Result<OpenedModel> {
     let protected = Protected::open(&model.into())?;
-    let path = &protected.source.input.path;
+    let manifest = protected.manifest();
     let access = access.into();
     let unlocked = protected.unlock(access)?;
     // `unlock` has authenticated the claims.
-    requirements.check(path, &protected.manifest().claims)?;
+    requirements.check(&protected.source.input.path, &manifest.claims)?;
     // All memory first: each thread writes its chunks straight to their places.
     let mut files = Vec::new();
-    for ((file, input), targets) in protected
-        .manifest()
-        .files
-        .iter()
-        .zip(unlocked.files())
-        .zip(&unlocked.targets.all)
-    {
+    let with_inputs = manifest.files.iter().zip(unlocked.files());
+    for ((file, input), targets) in with_inputs.zip(&unlocked.targets.all) {
         let targets = targets
             .iter()
             .map(|span| span.start as usize..span.end() as usize);
         let file = SecretBytes::new(file.bytes, targets.collect());
         files.push(file.map_err(io("find memory for", &input.path))?);
     }
-    let chunk_bytes = protected.manifest().chunk as usize;
-    let items = files
+    let places = files
         .iter_mut()
-        .flat_map(|file| file.as_mut_slice().chunks_mut(chunk_bytes));
-    let items = unlocked.tags().zip(items);
+        .flat_map(|file| file.as_mut_slice().chunks_mut(manifest.chunk as usize));
     let is_remote = unlocked.is_remote();
+    let at_once = if is_remote {
+        1
+    } else {
+        // No two threads wait for each other while the system clears a page.
+        (HUGE_PAGE_BYTES / manifest.chunk).max(1)
+    };
     chunks::for_each(
         is_remote,
-        protected.manifest(),
-        match is_remote {
-            true => 1,
-            // No two threads wait for each other while the system clears a page.
-            false => (HUGE_PAGE_BYTES / protected.manifest().chunk).max(1),
-        },
-        items,
+        manifest,
+        at_once,
+        unlocked.tags().zip(places),
         progress,
         |workspace, chunk, (tag, bytes)| {
             unlocked.read(chunk, bytes)?;
@@ -129,7 +124,7 @@ pub fn unprotect<'a>(
     publication: impl Into<Publication<'a>>,
     access: impl Into<Access<'a>>,
     progress: &dyn Progress,
-) -> Result<Restored> {
+) -> Result<OpenedEdition> {
     let protected = Protected::open(&model.into())?;
     let access = access.into();
     let unlocked = protected.unlock(access)?;

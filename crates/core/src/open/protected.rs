@@ -12,7 +12,7 @@ use onnxseal_store::{Input, Location};
 use crate::error::{Error, Result, external as external_error};
 use crate::format::artifact::Artifact;
 use crate::format::manifest::Manifest;
-use crate::format::tiers::{Edition, Restored};
+use crate::format::tiers::{Edition, OpenedEdition};
 use crate::pass::chunks::{self, Chunk, Tools};
 use crate::pass::signature::{Access, Demand};
 use crate::pass::source::Source;
@@ -124,14 +124,14 @@ impl Protected {
                 })?
             }
         };
-        match wanted <= key_tier {
-            true => Ok(wanted),
-            false => Err(Error::LowerTier {
+        if wanted > key_tier {
+            return Err(Error::LowerTier {
                 path: self.source.input.path.clone(),
                 wanted: manifest.tier_name(wanted).to_owned(),
                 found: manifest.tier_name(key_tier).to_owned(),
-            }),
+            });
         }
+        Ok(wanted)
     }
 
     /// Opens the data key, authenticates the manifest and the tags, and opens the external files
@@ -223,10 +223,10 @@ impl Unlocked<'_> {
     }
 
     /// The edition that is opened.
-    pub(crate) fn edition(&self) -> Restored {
+    pub(crate) fn edition(&self) -> OpenedEdition {
         let manifest = self.protected.manifest();
         let tier = manifest.tier_names().get(usize::from(self.tier) - 1);
-        Restored {
+        OpenedEdition {
             tier: tier.cloned(),
             is_original: self.tier == manifest.n_tiers(),
         }

@@ -145,9 +145,10 @@ impl Scorer {
                 .start
                 .saturating_sub(tensor.extent.start)
                 .div_ceil(tensor.step);
-            let to = match window.end() >= tensor.extent.end() {
-                true => tensor.wanted.n,
-                false => window.end().saturating_sub(tensor.extent.start) / tensor.step,
+            let to = if window.end() >= tensor.extent.end() {
+                tensor.wanted.n
+            } else {
+                window.end().saturating_sub(tensor.extent.start) / tensor.step
             };
             if from < to {
                 let span = Span {

@@ -234,10 +234,11 @@ impl Parts {
 fn whole_elements(span: Span, width: u64, start: u64, end: u64) -> Range<u64> {
     let first = span.start + (start - span.start).next_multiple_of(width);
     let last = span.start + (end - span.start) / width * width;
-    match first < last {
-        true => first..last,
+    if first < last {
+        first..last
+    } else {
         // An element that no chunk has whole.
-        false => start..start,
+        start..start
     }
 }
 

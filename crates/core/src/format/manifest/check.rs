@@ -205,10 +205,10 @@ impl Draft {
             .max()
             .unwrap_or(0)
             .max(total);
-        match largest > MAX_INTEGER {
-            true => Err(format!("integer {largest} is over 2^53 - 1")),
-            false => Ok(()),
+        if largest > MAX_INTEGER {
+            return Err(format!("integer {largest} is over 2^53 - 1"));
         }
+        Ok(())
     }
 
     fn check_order(&self) -> Result<(), String> {
@@ -301,10 +301,10 @@ impl Tensor {
             return Err(format!("targets reach subsequence {end} of {}", self.n()));
         }
         if n_tiers == 1 {
-            return match self.mode == Mode::Bytes && self.fill.is_zero() {
-                true => Ok(()),
-                false => Err("a mode or fill in a model of one edition".into()),
-            };
+            if self.mode != Mode::Bytes || !self.fill.is_zero() {
+                return Err("a mode or fill in a model of one edition".into());
+            }
+            return Ok(());
         }
         if self.mode == Mode::Mask && self.data_type.mask().is_none() {
             return Err(format!("mode mask of {}", self.data_type.name()));
@@ -313,9 +313,9 @@ impl Tensor {
             bits @ (2 | 4 | 8..) => (bits / 8).max(1) as usize,
             _ => 0,
         };
-        match self.fill.is_zero() || self.fill.bytes().len() == width {
-            true => Ok(()),
-            false => Err(format!("fill of {} bytes", self.fill.bytes().len())),
+        if !self.fill.is_zero() && self.fill.bytes().len() != width {
+            return Err(format!("fill of {} bytes", self.fill.bytes().len()));
         }
+        Ok(())
     }
 }

@@ -114,12 +114,12 @@ pub(super) fn original_files(bytes: u64, paths: &[String], files: &[File]) -> Ve
 
 /// Fails if a manifest of `n_bytes` is longer than a reader accepts.
 pub(super) fn check_len(n_bytes: usize) -> Result<(), String> {
-    match n_bytes <= MAX_MANIFEST_BYTES {
-        true => Ok(()),
-        false => Err(format!(
+    if n_bytes > MAX_MANIFEST_BYTES {
+        return Err(format!(
             "manifest of {n_bytes} bytes (limit {MAX_MANIFEST_BYTES})"
-        )),
+        ));
     }
+    Ok(())
 }
 
 /// The members that say how to read all others.
