@@ -63,23 +63,26 @@ pub struct DataBar<'s> {
 }
 
 #[cfg(feature = "inputs")]
-impl onnxseal_inputs::Progress for DataBar<'_> {
+impl Progress for DataBar<'_> {
     fn begin(&self, bytes: u64) {
-        Progress::begin(&self.bar, bytes);
+        self.bar.begin(bytes);
     }
 
     fn advance(&self, bytes: u64) {
-        Progress::advance(&self.bar, bytes);
-    }
-
-    fn failed(&self, failed: &onnxseal_inputs::Failed) {
-        let path = failed.path.display().to_string();
-        let line = format!("failed: {}: {}", one_line(&path), one_line(&failed.reason));
-        self.bar.bar.suspend(|| note(&line));
+        self.bar.advance(bytes);
     }
 
     fn is_cancelled(&self) -> bool {
         self.stop.signal().is_some()
+    }
+}
+
+#[cfg(feature = "inputs")]
+impl onnxseal_inputs::Progress for DataBar<'_> {
+    fn failed(&self, failed: &onnxseal_inputs::Failed) {
+        let path = failed.path.display().to_string();
+        let line = format!("failed: {}: {}", one_line(&path), one_line(&failed.reason));
+        self.bar.bar.suspend(|| note(&line));
     }
 }
 

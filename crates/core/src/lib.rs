@@ -66,13 +66,14 @@ pub use onnxseal_crypto::{
 pub use onnxseal_onnx::{Error as ModelError, Fault as ModelFault};
 pub use onnxseal_store::{
     Bytes, Error as StoreError, ErrorKind, FileFault, Flush, InMemory, Location, ObjectUrl,
-    OutputOptions, Readers, holds_secret, raise_file_limit, redact, shown, write_whole,
+    OutputOptions, Progress, Readers, Silent, holds_secret, raise_file_limit, redact, shown,
+    write_whole,
 };
 pub use open::model::{OpenedModel, open, open_with, unprotect};
 pub use pass::digest::digest_files;
-pub use pass::progress::{FileState, FileStates, Progress, Silent, Volume};
 pub use pass::publish::{Destination, Made, Publication, PublishHook};
 pub use pass::signature::{Access, SignedBy};
+pub use pass::states::{FileState, FileStates, Volume};
 #[cfg(feature = "protect")]
 pub use {
     check::inspect::{inspect, is_protected},

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use onnxseal_data::images::kind;
 use onnxseal_store::parallel::{for_each, lock};
-use onnxseal_store::{Error as StoreError, OutputOptions};
+use onnxseal_store::{Error as StoreError, OutputOptions, Silent};
 
 use crate::apply::{Scale, ValueType};
 use crate::error::{Error, Result};
@@ -86,32 +86,15 @@ pub struct ArrayDone {
     pub is_transformed: bool,
 }
 
-/// Receives the progress of a call. Several threads call it.
-pub trait Progress: Sync {
-    /// The call begins, and will read `bytes` in all.
-    fn begin(&self, bytes: u64) {
-        let _ = bytes;
-    }
-
-    /// The call has dealt with `bytes` more.
-    fn advance(&self, bytes: u64) {
-        let _ = bytes;
-    }
-
+/// Receives the progress of a call, and hears of files that fail. Several threads call it.
+///
+/// If the call is cancelled it fails with [`Error::Cancelled`]; files that are whole stay.
+pub trait Progress: onnxseal_store::Progress {
     /// Of this file nothing will be made; the call goes on.
     fn failed(&self, failed: &Failed) {
         let _ = failed;
     }
-
-    /// Whether the call shall end early. It fails with [`Error::Cancelled`] then; files that are whole stay.
-    fn is_cancelled(&self) -> bool {
-        false
-    }
 }
-
-/// Receives progress and drops it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Silent;
 
 impl Progress for Silent {}
 

@@ -12,10 +12,11 @@ mod key;
 pub mod rewrite;
 
 pub use apply::{Cipher, Images, ImagesMut, Scale, ValueType};
-pub use data::{ArrayDone, EncryptOptions, Failed, MAX_LISTED, Progress, Report, Silent, encrypt};
+pub use data::{ArrayDone, EncryptOptions, Failed, MAX_LISTED, Progress, Report, encrypt};
 pub use error::{Error, Result};
 pub use key::{
     BlockMap, InputKey, Layout, MAX_BLOCK, MAX_BLOCK_VALUES, MAX_CHANNELS, MAX_ORTHOGONAL, Matrix,
     Normalisation, Order, Spec, Transform,
 };
 pub use onnxseal_rewrite::Refusal;
+pub use onnxseal_store::Silent;

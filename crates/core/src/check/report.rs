@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::check::smaller::SmallerRow;
 use crate::error::{Error, Result};
 use crate::format::manifest::{self, File, Operator};
-use crate::pass::progress::Volume;
+use crate::pass::states::Volume;
 
 /// Which weights of a model are encrypted, and which are not.
 ///

@@ -5,8 +5,8 @@ use onnxseal_store::Location;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::pass::progress::Volume;
 use crate::pass::source::Source;
+use crate::pass::states::Volume;
 
 /// How much longer it takes to decrypt a byte than to authenticate it, which is done with every byte, on a
 /// processor that has instructions for neither. docs/PERFORMANCE.md has the measurement.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use onnxseal_crypto::wrap::Identities;
 use onnxseal_plan::{self as plan, Policy};
-use onnxseal_store::{Input, Location};
+use onnxseal_store::{Input, Location, Progress};
 use serde::Serialize;
 
 use crate::check::inspect::examine;
@@ -16,8 +16,8 @@ use crate::open::score::score_protected;
 use crate::open::signed::check_signature;
 use crate::pass::chunks;
 use crate::pass::digest::Digester;
-use crate::pass::progress::{FileState, Progress, Volume};
 use crate::pass::signature::{Access, SignedBy};
+use crate::pass::states::{FileState, Volume};
 use crate::pass::structure::Structure;
 
 /// The result of [`verify`] for a model that passes all checks.

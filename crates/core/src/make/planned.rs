@@ -15,7 +15,7 @@ use crate::format::manifest::targets::TierRun;
 use crate::format::manifest::tensor::Place;
 use crate::format::manifest::{ElementType, File, Mode, Operator, Targets, Tensor};
 use crate::format::tiers::Fill;
-use crate::pass::progress::Volume;
+use crate::pass::states::Volume;
 
 /// A tensor that is left out would stay in clear.
 const LOST: Error = Error::Internal("the plan is not of this model");

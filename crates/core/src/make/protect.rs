@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use onnxseal_crypto::signature::SigningKey;
 use onnxseal_onnx::{Model, tail};
 use onnxseal_plan::{Policy, Wanted};
-use onnxseal_store::{Input, Location};
+use onnxseal_store::{Input, Location, Progress, Silent};
 
 use crate::check::report::Report;
 use crate::error::{Error, Result, rule};
@@ -16,7 +16,6 @@ use crate::make::planned::{Planned, Purpose, tier_names};
 use crate::make::rename::{Naming, Renamed, rename};
 use crate::make::seal::{Plaintext, Sealing};
 use crate::pass::outputs::{Outputs, check_names};
-use crate::pass::progress::{Progress, Silent};
 use crate::pass::publish::{Destination, Publication};
 use crate::pass::score::score_files;
 use crate::pass::source::Source;

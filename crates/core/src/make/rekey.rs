@@ -1,6 +1,6 @@
 //! Wrapping the data key to other recipients. The weights stay as they are.
 
-use onnxseal_store::Location;
+use onnxseal_store::{Location, Progress};
 
 use crate::error::{Error, Result, Usage};
 use crate::format::artifact::{check_len, encode_end};
@@ -10,7 +10,6 @@ use crate::make::splice::splice;
 use crate::open::protected::Protected;
 use crate::open::signed::check_signature;
 use crate::pass::outputs::Outputs;
-use crate::pass::progress::Progress;
 use crate::pass::publish::{Destination, Publication};
 use crate::pass::signature::Access;
 use crate::pass::transfer::Transfer;

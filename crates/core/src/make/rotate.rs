@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use onnxseal_crypto::signature::SigningKey;
 use onnxseal_plan::Policy;
-use onnxseal_store::{Input, Location};
+use onnxseal_store::{Input, Location, Progress};
 
 use crate::check::inspect::{check_files, examine};
 use crate::check::report::Report;
@@ -18,7 +18,6 @@ use crate::make::seal::{Plaintext, Sealing};
 use crate::open::protected::{Protected, Unlocked};
 use crate::open::score::score_protected;
 use crate::pass::outputs::Outputs;
-use crate::pass::progress::Progress;
 use crate::pass::publish::Destination;
 use crate::pass::signature::Access;
 use crate::pass::structure::Structure;

@@ -2,7 +2,7 @@
 
 use onnxseal_crypto::signature::SigningKey;
 use onnxseal_crypto::{DataKey, TAG_BYTES};
-use onnxseal_store::Input;
+use onnxseal_store::{Input, Progress};
 
 use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
@@ -11,8 +11,8 @@ use crate::make::audience::Audience;
 use crate::open::protected::Unlocked;
 use crate::pass::chunks::PerChunk;
 use crate::pass::outputs::Outputs;
-use crate::pass::progress::{Progress, Volume};
 use crate::pass::signature::Leaves;
+use crate::pass::states::Volume;
 use crate::pass::structure::Structure;
 use crate::pass::tiers::Targets;
 use crate::pass::transfer::Transfer;

@@ -1,14 +1,13 @@
 //! Signing a protected model where it lies.
 
 use onnxseal_crypto::signature::{self, ClaimedSigner, SigningKey};
-use onnxseal_store::{Flush, Location};
+use onnxseal_store::{Flush, Location, Progress};
 
 use crate::error::{Error, Result};
 use crate::format::artifact::encode_end;
 use crate::make::splice::splice;
 use crate::open::protected::Protected;
 use crate::open::signed::digest_chunks;
-use crate::pass::progress::Progress;
 use crate::pass::signature::Leaves;
 
 /// Signs the protected `model` as it stands with `key`, in place of a signature that it may have.

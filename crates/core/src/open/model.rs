@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use onnxseal_crypto::BlobKey;
-use onnxseal_store::{Input, Location, SecretBytes};
+use onnxseal_store::{Input, Location, Progress, SecretBytes};
 use zeroize::Zeroizing;
 
 use crate::error::{Result, io};
@@ -14,7 +14,6 @@ use crate::format::tiers::OpenedEdition;
 use crate::open::protected::Protected;
 use crate::pass::chunks;
 use crate::pass::outputs::Outputs;
-use crate::pass::progress::Progress;
 use crate::pass::publish::Publication;
 use crate::pass::signature::Access;
 use crate::pass::transfer::Transfer;

@@ -2,12 +2,11 @@
 
 use onnxseal_onnx::model::Model;
 use onnxseal_plan::{Scores, Wanted};
-use onnxseal_store::Input;
+use onnxseal_store::{Input, Progress};
 
 use crate::error::Result;
 use crate::open::protected::Unlocked;
 use crate::pass::chunks;
-use crate::pass::progress::Progress;
 use crate::pass::score::{Scorer, Unseen};
 use crate::pass::structure::Structure;
 

@@ -1,12 +1,11 @@
 //! Publishers' signatures of protected models, checked without a key.
 
 use onnxseal_crypto::signature::Signer;
-use onnxseal_store::Input;
+use onnxseal_store::{Input, Progress};
 
 use crate::error::Result;
 use crate::open::protected::Protected;
 use crate::pass::chunks;
-use crate::pass::progress::Progress;
 use crate::pass::signature::{Demand, Leaves, SignedBy};
 use crate::pass::structure::Structure;
 

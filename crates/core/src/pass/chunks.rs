@@ -5,13 +5,12 @@ use std::sync::OnceLock;
 
 use onnxseal_crypto::{ChunkId, Scratch, TAG_BYTES};
 use onnxseal_onnx::model::Span;
-use onnxseal_store::{Input, parallel};
+use onnxseal_store::{Input, Progress, parallel};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
 use crate::format::spans::SpanSet;
-use crate::pass::progress::Progress;
 
 /// One chunk of one file.
 #[derive(Clone, Copy, Debug)]

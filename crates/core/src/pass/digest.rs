@@ -9,14 +9,14 @@ use blake3::Hasher;
 use blake3::hazmat::{
     ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root,
 };
-use onnxseal_store::Input;
+use onnxseal_store::{Input, Progress};
 use zeroize::Zeroizing;
 
 use crate::error::{Result, rule};
 use crate::format::manifest::draft::Draft;
 use crate::format::manifest::{File, Manifest};
 use crate::pass::chunks::{self, Chunk, PerChunk};
-use crate::pass::progress::{FileState, Progress};
+use crate::pass::states::FileState;
 
 /// The digests of all inputs of a pass, or of all outputs.
 pub(crate) struct Digester<'a> {

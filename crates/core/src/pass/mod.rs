@@ -7,12 +7,12 @@
 pub(crate) mod chunks;
 pub(crate) mod digest;
 pub(crate) mod outputs;
-pub(crate) mod progress;
 pub(crate) mod publish;
 #[cfg(feature = "protect")]
 pub(crate) mod score;
 pub(crate) mod signature;
 pub(crate) mod source;
+pub(crate) mod states;
 pub(crate) mod structure;
 pub(crate) mod tiers;
 pub(crate) mod transfer;

@@ -3,7 +3,7 @@
 use onnxseal_store::{Flush, Input, Location, OutputOptions};
 
 use crate::error;
-use crate::pass::progress::{FileStates, Volume};
+use crate::pass::states::{FileStates, Volume};
 
 /// Where a call that changes a model leaves the result. Whatever becomes a [`Location`] or a [`Publication`]
 /// becomes one.

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use onnxseal_onnx::model::{Model, Span};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 use onnxseal_plan::{Scores, Wanted, energy, normalise};
-use onnxseal_store::{Input, parallel::lock};
+use onnxseal_store::{Input, Progress, parallel::lock};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result, rule};
@@ -14,7 +14,6 @@ use crate::format::manifest::draft::Draft;
 use crate::format::manifest::tensor::Place;
 use crate::format::manifest::{File, Manifest};
 use crate::pass::chunks::{self, Chunk, ChunkIndex};
-use crate::pass::progress::Progress;
 
 /// Scores the tensors of `model`, located in the first of `inputs`; the others are its external files.
 /// `files` describes them all.

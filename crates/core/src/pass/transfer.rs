@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use onnxseal_store::reflink;
 use onnxseal_store::{Input, Stamp};
+use onnxseal_store::{Progress, reflink};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result, io};
@@ -14,8 +14,8 @@ use crate::format::spans::SpanSet;
 use crate::pass::chunks::{self, Chunk, Tools};
 use crate::pass::digest::{Digester, states};
 use crate::pass::outputs::Outputs;
-use crate::pass::progress::{FileState, FileStates, Progress, Volume};
 use crate::pass::publish::Made;
+use crate::pass::states::{FileState, FileStates, Volume};
 
 /// The files that a pass reads, and the files that it writes.
 pub(crate) struct Transfer<'a> {

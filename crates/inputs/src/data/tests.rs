@@ -679,7 +679,8 @@ fn a_cancelled_run_leaves_nothing_in_part() {
     /// Wants no more after some bytes.
     #[derive(Default)]
     struct Enough(AtomicU64);
-    impl Progress for Enough {
+    impl Progress for Enough {}
+    impl onnxseal_store::Progress for Enough {
         fn advance(&self, bytes: u64) {
             self.0.fetch_add(bytes, Ordering::Relaxed);
         }

@@ -1,32 +1,7 @@
-//! The progress of a long call, and the rows that say what it read and wrote.
+//! The rows that say what a call read and wrote.
 
 use onnxseal_store::Stamp;
 use serde::{Deserialize, Serialize};
-
-/// Receives the progress of a call. Several threads call it.
-pub trait Progress: Sync {
-    /// The call begins, and will read `bytes` in all.
-    fn begin(&self, bytes: u64) {
-        let _ = bytes;
-    }
-
-    /// The call has dealt with `bytes` more.
-    fn advance(&self, bytes: u64) {
-        let _ = bytes;
-    }
-
-    /// Whether the call shall end early. It asks after each [`advance`](Progress::advance), fails with
-    /// [`Error::Cancelled`](crate::Error::Cancelled), and no output appears.
-    fn is_cancelled(&self) -> bool {
-        false
-    }
-}
-
-/// Receives progress and drops it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Silent;
-
-impl Progress for Silent {}
 
 /// The files that a call read and wrote.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
