@@ -294,9 +294,8 @@ impl Module {
                         && !is_mark(tokens.get(end + 1), ':');
                     let is_keyword =
                         path.len() == 1 && ["crate", "self", "super"].contains(&path[0].as_str());
-                    if !(is_member || is_rest || is_definition || is_lifetime)
-                        && !(is_field || is_keyword)
-                    {
+                    let is_other = is_member || is_rest || is_definition || is_lifetime;
+                    if !(is_other || is_field || is_keyword) {
                         self.paths.insert(path);
                     }
                     i = end;
