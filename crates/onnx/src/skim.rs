@@ -164,9 +164,10 @@ impl<E, F: FnMut(&mut [u8], u64) -> Result<(), E>> Skimmer<'_, F> {
     fn need(&mut self, start: usize, end: usize) -> Result<(), E> {
         let mut start = start.max(self.fetched_to);
         while start < end {
-            self.ahead = match start == self.fetched_to {
-                true => self.ahead.saturating_mul(2).min(self.sizes.most),
-                false => self.sizes.first,
+            self.ahead = if start == self.fetched_to {
+                self.ahead.saturating_mul(2).min(self.sizes.most)
+            } else {
+                self.sizes.first
             };
             let to = start.saturating_add(self.ahead).min(self.bytes.len());
             let room = self.bytes.get_mut(start..to).unwrap_or_default();

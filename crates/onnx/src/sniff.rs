@@ -95,9 +95,10 @@ impl<E, F: FnMut(&mut [u8], u64) -> Result<(), E>> Bytes for Fetched<F, E> {
             if self.failed.is_some() {
                 return None;
             }
-            let ahead = match place - len <= len {
-                true => (2 * len).clamp(FIRST_BYTES, MOST_BYTES),
-                false => FIRST_BYTES,
+            let ahead = if place - len <= len {
+                (2 * len).clamp(FIRST_BYTES, MOST_BYTES)
+            } else {
+                FIRST_BYTES
             };
             let ahead = ahead.min(self.len.checked_sub(offset)?);
             self.bytes.clear();

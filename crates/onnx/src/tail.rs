@@ -221,9 +221,10 @@ fn place(next: usize, found: &str, offset: u64) -> Result<(usize, &'static str),
         .find(|(_, key)| *key == found)
         .ok_or_else(misfit)?;
     // The signature may lack, and any key but not all.
-    let may_stand = match next < N_REQUIRED {
-        true => at == next,
-        false => at >= next,
+    let may_stand = if next < N_REQUIRED {
+        at == next
+    } else {
+        at >= next
     };
     may_stand.then_some((at, key)).ok_or_else(misfit)
 }

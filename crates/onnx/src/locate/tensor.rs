@@ -364,9 +364,10 @@ impl<'a> Parts<'a> {
     }
 
     fn found_if(&mut self, any: bool, source: Source, field: &Field<'_>) -> Result<(), Error> {
-        match any {
-            true => self.found(source, field),
-            false => Ok(()),
+        if any {
+            self.found(source, field)
+        } else {
+            Ok(())
         }
     }
 

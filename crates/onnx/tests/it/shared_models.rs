@@ -76,9 +76,10 @@ impl Walk {
         ));
         let is_constant = node.op_type() == "Constant" && matches!(node.domain(), "" | "ai.onnx");
         for (i, attribute) in node.attribute.iter().enumerate() {
-            let name = match is_constant {
-                true => &node.output[0],
-                false => attribute.name(),
+            let name = if is_constant {
+                &node.output[0]
+            } else {
+                attribute.name()
             };
             self.attribute(&format!("{path}.attribute[{i}]"), name, attribute);
         }

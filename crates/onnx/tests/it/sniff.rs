@@ -49,9 +49,10 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
         if path.is_symlink() || name.starts_with('.') || name == "target" {
             continue;
         }
-        match path.is_dir() {
-            true => files(&path, found),
-            false => found.push(path),
+        if path.is_dir() {
+            files(&path, found)
+        } else {
+            found.push(path)
         }
     }
 }
