@@ -34,9 +34,10 @@ impl Offer {
 
     /// The bytes of the subsequence `index`.
     fn bytes(&self, index: usize) -> u64 {
-        match index + 1 < self.worths.len() {
-            true => self.cut.unit_bytes(),
-            false => self.cut.bytes(index as u64, 1),
+        if index + 1 < self.worths.len() {
+            self.cut.unit_bytes()
+        } else {
+            self.cut.bytes(index as u64, 1)
         }
     }
 }

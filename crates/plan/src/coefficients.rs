@@ -49,9 +49,10 @@ impl<'p, 'a> Coefficients<'p, 'a> {
             model,
             policy,
             is_small: bytes <= policy.small_model_bytes(),
-            near_input: match policy.takes_near_input() {
-                true => near_input(model, flow, classified),
-                false => Vec::new(),
+            near_input: if policy.takes_near_input() {
+                near_input(model, flow, classified)
+            } else {
+                Vec::new()
             },
             of_nodes: vec![None; model.nodes.len()],
             of_types: OfOpTypes::new(model),

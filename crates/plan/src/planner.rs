@@ -322,9 +322,10 @@ impl<'p, 'a> Planner<'p, 'a> {
         for &member in members {
             let draft = &self.drafts[member];
             // Tiers ask for them once more.
-            let scores = match has_tiers {
-                true => of_drafts[member].clone(),
-                false => std::mem::take(&mut of_drafts[member]),
+            let scores = if has_tiers {
+                of_drafts[member].clone()
+            } else {
+                std::mem::take(&mut of_drafts[member])
             };
             if let Some(cut) = draft.cut.filter(|_| !scores.is_empty()) {
                 offers.push(Offer::new(cut, scores, self.coefficient(draft)));
@@ -441,9 +442,10 @@ impl<'p, 'a> Planner<'p, 'a> {
                 self.leave_clear(draft.tensor, reason);
             }
             let encrypted_bytes = cut.target_bytes(&draft.targets);
-            let (mode, fill) = match draft.tiers.is_empty() {
-                true => (Mode::Bytes, Vec::new()),
-                false => self.stand_in(draft),
+            let (mode, fill) = if draft.tiers.is_empty() {
+                (Mode::Bytes, Vec::new())
+            } else {
+                self.stand_in(draft)
             };
             let operator = &mut self.operators[draft.operator];
             operator.volume_bytes += draft.volume;

@@ -70,11 +70,12 @@ impl Ranking {
     }
 
     fn check_unit(self) -> Result<Ranking, Error> {
-        match self.unit_bytes >= *UNIT_BYTES.start() && self.unit_bytes.is_power_of_two() {
-            true => Ok(self),
-            false => Err(Error::Unit {
+        if self.unit_bytes >= *UNIT_BYTES.start() && self.unit_bytes.is_power_of_two() {
+            Ok(self)
+        } else {
+            Err(Error::Unit {
                 bytes: self.unit_bytes,
-            }),
+            })
         }
     }
 
@@ -181,9 +182,10 @@ impl Ranking {
 
     /// Fails where the ranking is of another model.
     pub(crate) fn check(&self, model: &Model<'_>) -> Result<(), Error> {
-        match self.shapes == shapes(model) {
-            true => Ok(()),
-            false => Err(Error::RankingOfAnother),
+        if self.shapes == shapes(model) {
+            Ok(())
+        } else {
+            Err(Error::RankingOfAnother)
         }
     }
 

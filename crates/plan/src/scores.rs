@@ -77,9 +77,10 @@ pub fn normalise(energies: &mut [f64]) {
     let total: f64 = energies.iter().sum();
     let even = 1.0 / energies.len().max(1) as f64;
     for energy in energies {
-        *energy = match total.is_finite() && total > 0.0 {
-            true => *energy / total,
-            false => even,
+        *energy = if total.is_finite() && total > 0.0 {
+            *energy / total
+        } else {
+            even
         };
     }
 }

@@ -109,9 +109,10 @@ pub(crate) fn grade(mut candidates: Vec<Candidate>, tiers: &[Tier]) -> Vec<(u32,
     let (mut rest, mut taken) = (&mut candidates[..], 0);
     for (tier, number) in tiers.iter().zip(1..) {
         let wanted = (tier.share * total as f64).round() as u64;
-        let n = match number as usize == tiers.len() {
-            true => rest.len(),
-            false => best(rest, wanted.saturating_sub(taken)),
+        let n = if number as usize == tiers.len() {
+            rest.len()
+        } else {
+            best(rest, wanted.saturating_sub(taken))
         };
         let (of_tier, higher) = rest.split_at_mut(n);
         taken += bytes_of(of_tier);

@@ -287,9 +287,10 @@ impl<'f, 'm, 'a> Follower<'f, 'm, 'a> {
         });
         let left = self.consumers.checked_sub(1);
         self.consumers = left.unwrap_or_default();
-        match self.spend(names / NAME_BYTES_PER_STEP) && left.is_some() {
-            true => self.reached.consumers.push((node, slot)),
-            false => self.reached.complete = false,
+        if self.spend(names / NAME_BYTES_PER_STEP) && left.is_some() {
+            self.reached.consumers.push((node, slot))
+        } else {
+            self.reached.complete = false
         }
     }
 

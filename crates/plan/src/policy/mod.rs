@@ -309,9 +309,10 @@ impl Policy {
     /// Up to which size of all its weights, in bytes, a model is encrypted whole as far as the preset's
     /// coefficients hold. 0 with a budget, and where nothing is chosen by score.
     pub(crate) fn small_model_bytes(&self) -> u64 {
-        match self.chooses_shares() {
-            true => self.preset.small_model_bytes(),
-            false => 0,
+        if self.chooses_shares() {
+            self.preset.small_model_bytes()
+        } else {
+            0
         }
     }
 

@@ -179,18 +179,18 @@ impl Policy {
             |span, has: &str| Err(at(span, format!("only strategy \"energy\" has {has}")));
         if let Some(unit) = file.unit {
             let (span, bytes) = (unit.span(), unit.into_inner());
-            match by_score {
-                true => policy
-                    .set_unit_bytes(bytes)
-                    .map_err(|error| at(span, error.to_string()))?,
-                false => return energy_alone(span, "a unit"),
+            if !by_score {
+                return energy_alone(span, "a unit");
             }
+            policy
+                .set_unit_bytes(bytes)
+                .map_err(|error| at(span, error.to_string()))?;
         }
         if let Some(budget) = file.budget {
-            match by_score {
-                true => policy.budget = Some(budget.get_ref().0),
-                false => return energy_alone(budget.span(), "a budget over all types"),
+            if !by_score {
+                return energy_alone(budget.span(), "a budget over all types");
             }
+            policy.budget = Some(budget.get_ref().0);
         }
         policy.lock = file.lock;
         policy.default = file.default.map(|table| table.coefficient.0);

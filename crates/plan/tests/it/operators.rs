@@ -122,12 +122,13 @@ fn weights_are_the_marked_attributes() {
     for operator in operators() {
         let bare = |attribute: &&str| attribute.trim_start_matches('*').to_owned();
         let names: Vec<String> = operator.attributes.iter().map(bare).collect();
-        let attributes = (0..)
-            .zip(&names)
-            .map(|(seed, name)| match name.contains("_as_tensor") {
-                true => tensor_attribute(name, weights(name, &[32], seed)),
-                false => floats_attribute(name, &[0.5; 32]),
-            });
+        let attributes = (0..).zip(&names).map(|(seed, name)| {
+            if name.contains("_as_tensor") {
+                tensor_attribute(name, weights(name, &[32], seed))
+            } else {
+                floats_attribute(name, &[0.5; 32])
+            }
+        });
         let this = node_with(operator.op_type, &["x"], &["y"], attributes.collect());
         let bytes = GraphBuilder::new("g")
             .node(in_domain(operator.domain, this))
