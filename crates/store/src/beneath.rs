@@ -16,9 +16,10 @@ pub fn open(folder: &Path, relative: &Path) -> io::Result<Option<File>> {
     let Some(file) = open_any(folder, relative)? else {
         return Ok(None);
     };
-    match file.metadata()?.is_file() {
-        true => Ok(Some(file)),
-        false => Err(io::Error::other("it is no regular file")),
+    if file.metadata()?.is_file() {
+        Ok(Some(file))
+    } else {
+        Err(io::Error::other("it is no regular file"))
     }
 }
 
@@ -80,9 +81,10 @@ mod system {
         const THROUGH: OFlags = OFlags::RDONLY;
 
         let through = THROUGH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = match folder.as_os_str().is_empty() {
-            true => Path::new("."),
-            false => folder,
+        let folder = if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            folder
         };
         let mut at = openat(CWD, folder, through, Mode::empty())?;
         for name in split(relative)?.0 {
@@ -104,9 +106,10 @@ mod system {
         let (at, name) = (folder_of(folder, relative)?, split(relative)?.1);
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let open = |more, mode| openat(&at, name, flags | more, mode);
-        let opened = match create {
-            false => open(OFlags::RDONLY, Mode::empty()),
-            true => open(OFlags::RDWR | OFlags::CREATE, Mode::from_raw_mode(0o666)),
+        let opened = if create {
+            open(OFlags::RDWR | OFlags::CREATE, Mode::from_raw_mode(0o666))
+        } else {
+            open(OFlags::RDONLY, Mode::empty())
         };
         opened.map(File::from).map_err(|error| match error {
             Errno::LOOP | Errno::MLINK => io::Error::other("it is a link"),

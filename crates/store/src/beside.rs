@@ -47,12 +47,13 @@ pub fn check_normalised(location: &str) -> Result<(), Error> {
     let is_name = |part: &str| !matches!(part, "" | "." | "..");
     let has_drive = matches!(location.as_bytes(), [drive, b':', ..] if drive.is_ascii_alphabetic());
     let strange = has_drive || location.contains(['\\', '\0']);
-    match location.split('/').all(is_name) && !strange {
-        true => Ok(()),
-        false => Err(Error::External {
+    if location.split('/').all(is_name) && !strange {
+        Ok(())
+    } else {
+        Err(Error::External {
             location: shown_location(location),
             fault: FileFault::NotNormalised,
-        }),
+        })
     }
 }
 
@@ -69,9 +70,10 @@ fn find(model_dir: &Path, location: &str) -> Result<(PathBuf, PathBuf), Error> {
     };
     check_normalised(location)?;
     // The folder of a bare file name.
-    let model_dir = match model_dir.as_os_str().is_empty() {
-        true => Path::new("."),
-        false => model_dir,
+    let model_dir = if model_dir.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        model_dir
     };
     let folder = canonical(model_dir)?;
     let path = canonical(&folder.join(location))?;
@@ -116,9 +118,10 @@ fn open_below(folder: &Path, inner: &Path) -> Result<File, IoError> {
 fn open_below(folder: &Path, inner: &Path) -> Result<File, IoError> {
     let path = folder.join(inner);
     let file = File::open(&path)?;
-    match fs::canonicalize(&path)? == path {
-        true => Ok(file),
-        false => Err(IoError::other("the path has changed meanwhile")),
+    if fs::canonicalize(&path)? == path {
+        Ok(file)
+    } else {
+        Err(IoError::other("the path has changed meanwhile"))
     }
 }
 

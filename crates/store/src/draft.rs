@@ -51,9 +51,10 @@ pub fn write_whole(path: &Path, bytes: &[u8], replace: bool, readers: Readers) -
     let mut file = named(folder, readers)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
-    match replace {
-        true => file.persist(path).map_err(|error| error.error)?,
-        false => file.persist_noclobber(path).map_err(|error| error.error)?,
+    if replace {
+        file.persist(path).map_err(|error| error.error)?
+    } else {
+        file.persist_noclobber(path).map_err(|error| error.error)?
     };
     crate::folder::sync_folder(folder);
     Ok(())

@@ -193,19 +193,20 @@ pub enum FileFault {
 pub fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
     move |source| {
         let path = path.to_owned();
-        match limit::is_exhausted(&source) {
-            true => Error::OpenFiles {
+        if limit::is_exhausted(&source) {
+            Error::OpenFiles {
                 action,
                 path,
                 limit: limit::limit(),
                 needed: None,
                 source,
-            },
-            false => Error::Io {
+            }
+        } else {
+            Error::Io {
                 action,
                 path,
                 source,
-            },
+            }
         }
     }
 }

@@ -154,9 +154,10 @@ impl Folder {
     fn enter(self, name: &OsStr, path: &Path) -> Result<Folder> {
         let folder = self.path.join(name);
         let metadata = fs::symlink_metadata(&folder).map_err(io_error("open", path))?;
-        match metadata.is_dir() {
-            true => Ok(Folder { path: folder }),
-            false => Err(not_a_folder(path)),
+        if metadata.is_dir() {
+            Ok(Folder { path: folder })
+        } else {
+            Err(not_a_folder(path))
         }
     }
 }

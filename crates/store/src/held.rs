@@ -88,11 +88,12 @@ impl Held {
 
     fn check(&self, file: &File, path: &Path) -> Result<()> {
         let metadata = file.metadata().map_err(io_error("read", path))?;
-        match Identity::of(&metadata) == self.first {
-            true => Ok(()),
-            false => Err(Error::InputChanged {
+        if Identity::of(&metadata) == self.first {
+            Ok(())
+        } else {
+            Err(Error::InputChanged {
                 path: path.to_owned(),
-            }),
+            })
         }
     }
 }

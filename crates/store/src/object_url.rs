@@ -32,9 +32,10 @@ pub(crate) const SCHEMES: [(&str, Scheme); 3] =
 impl ObjectUrl {
     pub(crate) fn parse(scheme: Scheme, rest: &str, of_folder: bool) -> Result<ObjectUrl> {
         let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
-        let parts = match of_folder {
-            true => key.strip_suffix('/').unwrap_or(key),
-            false => key,
+        let parts = if of_folder {
+            key.strip_suffix('/').unwrap_or(key)
+        } else {
+            key
         };
         let of_bucket = |c: char| c.is_ascii_alphanumeric() || "-._$".contains(c);
         // What was written is not repeated: it may hold a password.
@@ -84,9 +85,10 @@ impl ObjectUrl {
 
     /// What the keys of all that is in this folder begin with.
     pub fn prefix(&self) -> String {
-        match self.names_folder() {
-            true => self.key.clone(),
-            false => format!("{}/", self.key),
+        if self.names_folder() {
+            self.key.clone()
+        } else {
+            format!("{}/", self.key)
         }
     }
 

@@ -376,9 +376,10 @@ impl Draft {
             },
             // Some file systems can rename over a name, but not keep from doing so.
             Draft::Named(file, _folder) if options.replace => {
-                let named = match fs::symlink_metadata(to).is_ok() {
-                    true => Named::InPlaceOfAnother,
-                    false => Named::New,
+                let named = if fs::symlink_metadata(to).is_ok() {
+                    Named::InPlaceOfAnother
+                } else {
+                    Named::New
                 };
                 if named == Named::InPlaceOfAnother {
                     prepare(file.as_file())?;

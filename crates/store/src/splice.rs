@@ -96,9 +96,10 @@ impl Splice {
         let file = file.map_err(io_error("open", path))?;
         let held = Input::of(path, duplicate(&file, path)?)?;
         held.lock_in_place()?;
-        let flush = match flush.waits_to_replace() {
-            true => Flush::ToDisk,
-            false => Flush::Later,
+        let flush = if flush.waits_to_replace() {
+            Flush::ToDisk
+        } else {
+            Flush::Later
         };
         Ok(Splice { file, held, flush })
     }

@@ -60,9 +60,10 @@ fn check_endpoint(value: &str) -> Result<(), &'static str> {
         return Err("is no http:// or https:// URL");
     }
     let has_user = !url.username().is_empty() || url.password().is_some();
-    match has_user || url.query().is_some() || url.fragment().is_some() {
-        true => Err("has a user, a password, a query or a fragment in its URL"),
-        false => Ok(()),
+    if has_user || url.query().is_some() || url.fragment().is_some() {
+        Err("has a user, a password, a query or a fragment in its URL")
+    } else {
+        Ok(())
     }
 }
 

@@ -56,10 +56,7 @@ async fn pages(
         };
         let page = store.list_paginated(prefix, options).await?;
         let objects = page.result.objects;
-        n_empty = match objects.is_empty() {
-            true => n_empty + 1,
-            false => 0,
-        };
+        n_empty = if objects.is_empty() { n_empty + 1 } else { 0 };
         n_objects += objects.len();
         for object in objects {
             let key = String::from(object.location);

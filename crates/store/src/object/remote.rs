@@ -93,14 +93,14 @@ impl Object {
     /// # Errors
     /// [`Error::OutputExists`] unless `replace`.
     pub(crate) fn put(&self, payload: PutPayload, replace: bool) -> Result<()> {
-        let mode = match replace {
-            true => PutMode::Overwrite,
-            false => {
-                self.check_absent()?;
-                match self.store.creates {
-                    true => PutMode::Create,
-                    false => PutMode::Overwrite,
-                }
+        let mode = if replace {
+            PutMode::Overwrite
+        } else {
+            self.check_absent()?;
+            if self.store.creates {
+                PutMode::Create
+            } else {
+                PutMode::Overwrite
             }
         };
         let (objects, path) = (self.store.objects.clone(), self.path.clone());
@@ -236,11 +236,12 @@ impl Object {
     }
 
     fn check_absent(&self) -> Result<()> {
-        match self.exists()? {
-            false => Ok(()),
-            true => Err(Error::OutputExists {
+        if self.exists()? {
+            Err(Error::OutputExists {
                 path: self.name.clone(),
-            }),
+            })
+        } else {
+            Ok(())
         }
     }
 
@@ -340,9 +341,10 @@ impl Remote {
     /// Fails if there is another object by now, or none.
     pub fn check_unchanged(&self) -> Result<()> {
         let meta = self.object.head().map_err(|error| self.not_read(error))?;
-        match self.is_as_opened(&meta) {
-            true => Ok(()),
-            false => Err(self.changed()),
+        if self.is_as_opened(&meta) {
+            Ok(())
+        } else {
+            Err(self.changed())
         }
     }
 
