@@ -81,9 +81,10 @@ pub(crate) fn check(targets: &[Range<usize>], len: usize) -> Result<usize, Error
         total += target.end - target.start;
         end = target.end;
     }
-    match end <= len {
-        true => Ok(total),
-        false => Err(misuse("targets lie within the chunk")),
+    if end <= len {
+        Ok(total)
+    } else {
+        Err(misuse("targets lie within the chunk"))
     }
 }
 

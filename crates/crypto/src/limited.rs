@@ -46,9 +46,10 @@ pub(crate) fn read_limited(
         name: name.to_owned(),
         source,
     })?;
-    match bytes.len() > limit {
-        true => Err(Error::LimitExceeded { what, limit }),
-        false => Ok(bytes),
+    if bytes.len() > limit {
+        Err(Error::LimitExceeded { what, limit })
+    } else {
+        Ok(bytes)
     }
 }
 

@@ -113,9 +113,10 @@ fn parse(armored: &str) -> Result<SshSig, Error> {
         (Algorithm::Rsa { .. }, Algorithm::Rsa { hash }) => hash.is_some(),
         (key, signature) => key == signature,
     };
-    match fits {
-        true => Ok(signature),
-        false => Err(malformed("its algorithm is not that of its key")),
+    if fits {
+        Ok(signature)
+    } else {
+        Err(malformed("its algorithm is not that of its key"))
     }
 }
 
@@ -204,9 +205,10 @@ fn dearmor(armored: &str) -> Result<Vec<u8>, Error> {
     let blob = STANDARD
         .decode(body.replace('\n', ""))
         .map_err(|_| malformed("its armor is invalid"))?;
-    match armor(&blob) == armored {
-        true => Ok(blob),
-        false => Err(malformed("its armor is not canonical")),
+    if armor(&blob) == armored {
+        Ok(blob)
+    } else {
+        Err(malformed("its armor is not canonical"))
     }
 }
 
@@ -224,9 +226,10 @@ fn check_rsa_bits(key: &KeyData) -> Result<(), &'static str> {
     let unused = modulus
         .first()
         .map_or(0, |byte| byte.leading_zeros() as usize);
-    match RSA_BITS.contains(&(8 * modulus.len() - unused)) {
-        true => Ok(()),
-        false => Err("RSA keys must have 2048 to 4096 bits"),
+    if RSA_BITS.contains(&(8 * modulus.len() - unused)) {
+        Ok(())
+    } else {
+        Err("RSA keys must have 2048 to 4096 bits")
     }
 }
 

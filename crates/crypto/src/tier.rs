@@ -215,9 +215,10 @@ impl TierKey {
                     (Some(group), Some(left)) => draw_group(group, below, left),
                     _ => false,
                 };
-                drawn += match are_drawn {
-                    true => GROUP,
-                    false => draw_each(group, below, left),
+                drawn += if are_drawn {
+                    GROUP
+                } else {
+                    draw_each(group, below, left)
                 };
             }
         }

@@ -67,9 +67,10 @@ impl RustCrypto {
     ) -> Result<Keystream<'_>, Error> {
         let (keystream, mask) = self.keystream(nonce)?;
         let expected = self.tag(mask, aad, ciphertext);
-        match bool::from(expected.0.ct_eq(&tag.0)) {
-            true => Ok(keystream),
-            false => Err(Error::Unauthentic),
+        if bool::from(expected.0.ct_eq(&tag.0)) {
+            Ok(keystream)
+        } else {
+            Err(Error::Unauthentic)
         }
     }
 }

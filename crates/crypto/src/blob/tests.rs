@@ -71,9 +71,10 @@ fn every_changed_bit_is_noticed() {
         for bit in 0..8 * blob.len() {
             let mut changed = blob.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
-            match bit / 8 < MAGIC.len() {
-                true => assert_refused(&key, NAME, &changed),
-                false => assert_unauthentic(&key, NAME, &changed),
+            if bit / 8 < MAGIC.len() {
+                assert_refused(&key, NAME, &changed)
+            } else {
+                assert_unauthentic(&key, NAME, &changed)
             }
         }
     }

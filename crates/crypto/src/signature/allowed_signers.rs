@@ -264,9 +264,10 @@ fn split_options(text: &str) -> Result<(&str, &str), &'static str> {
             _ => {}
         }
     }
-    match is_quoted {
-        true => Err("a quote does not end"),
-        false => Err("the key is missing or malformed"),
+    if is_quoted {
+        Err("a quote does not end")
+    } else {
+        Err("the key is missing or malformed")
     }
 }
 

@@ -175,9 +175,10 @@ fn short_ecdsa(text: &[u8], encrypted: Option<(&PrivateKey, &[u8])>) -> Option<P
     if let Some((key, passphrase)) = encrypted {
         let cipher = key.cipher();
         let mut tag = [0; 16];
-        let tag = match cipher.has_tag() {
-            true => reader.read_exact(&mut tag).ok().map(|()| tag),
-            false => None,
+        let tag = if cipher.has_tag() {
+            reader.read_exact(&mut tag).ok().map(|()| tag)
+        } else {
+            None
         };
         let (key, iv) = key.kdf().derive_key_and_iv(cipher, passphrase).ok()?;
         cipher.decrypt(&key, &iv, &mut section, tag).ok()?;
@@ -211,9 +212,10 @@ fn widen_ecdsa(mut section: &[u8]) -> Option<PrivateKey> {
     point.encode(&mut *pair).ok()?;
     full.encode(&mut *pair).ok()?;
     let pair = EcdsaKeypair::decode(&mut pair.as_slice()).ok()?;
-    match pair.curve() == curve {
-        true => PrivateKey::new(KeypairData::Ecdsa(pair), "").ok(),
-        false => None,
+    if pair.curve() == curve {
+        PrivateKey::new(KeypairData::Ecdsa(pair), "").ok()
+    } else {
+        None
     }
 }
 

@@ -489,9 +489,10 @@ fn runs_of_every_length_and_place_are_masked_alike() {
                     &[(run.clone(), mask_from(mask, place))],
                 );
                 for (i, (found, was)) in bytes.iter().zip(&before).enumerate() {
-                    let expected = match run.contains(&i) {
-                        true => was ^ (whole[i] & mask[(place + i - start) % mask.len()]),
-                        false => *was,
+                    let expected = if run.contains(&i) {
+                        was ^ (whole[i] & mask[(place + i - start) % mask.len()])
+                    } else {
+                        *was
                     };
                     assert_eq!(*found, expected, "{name} {run:?} from {place}, byte {i}");
                 }

@@ -118,15 +118,14 @@ impl Identities {
             let public = age::ssh::Recipient::try_from(identity.clone());
             known.extend(public.map(|public| public.to_string()));
         }
-        match known.len() == present {
-            true => {
-                let recipients = Recipients::parse(&Vec::from_iter(known))?;
-                Ok(recipients.with_notes_like(notes.comment, is_listed))
-            }
-            false => Err(Error::UnknownRecipients {
+        if known.len() == present {
+            let recipients = Recipients::parse(&Vec::from_iter(known))?;
+            Ok(recipients.with_notes_like(notes.comment, is_listed))
+        } else {
+            Err(Error::UnknownRecipients {
                 present,
                 unknown: present.saturating_sub(known.len()),
-            }),
+            })
         }
     }
 
@@ -445,9 +444,10 @@ fn parse_lines(text: &[u8], name: &str, prompt: &Arc<dyn Prompt>) -> Result<Iden
             prompt: Arc::clone(prompt),
         });
     }
-    match all.own.is_empty() && all.plugins.is_empty() {
-        true => Err(malformed("it holds no identity".to_owned())),
-        false => Ok(all),
+    if all.own.is_empty() && all.plugins.is_empty() {
+        Err(malformed("it holds no identity".to_owned()))
+    } else {
+        Ok(all)
     }
 }
 
@@ -461,9 +461,10 @@ fn kind_of(line: &str) -> &'static str {
     if starts("age-secret-key-") || starts("age-plugin-") {
         return "an identity with a typing error";
     }
-    match starts("age1") || ssh::looks_public(&lower) {
-        true => "a recipient, which is public, not an identity",
-        false => "no identity",
+    if starts("age1") || ssh::looks_public(&lower) {
+        "a recipient, which is public, not an identity"
+    } else {
+        "no identity"
     }
 }
 

@@ -95,9 +95,10 @@ impl age::Recipient for PluginRecipients {
             _ => Reply::Unsupported,
         })
         .and_then(|faults| self.plugin.check(&faults))?;
-        match stanzas.is_empty() {
-            false => Ok((stanzas, labels.unwrap_or_default())),
-            true => Err(self.plugin.fault("it wrapped to nobody").into()),
+        if stanzas.is_empty() {
+            Err(self.plugin.fault("it wrapped to nobody").into())
+        } else {
+            Ok((stanzas, labels.unwrap_or_default()))
         }
     }
 }
@@ -201,9 +202,10 @@ impl<'a> Conversation<'a> {
             .current_dir(folder.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(match is_watched {
-                true => Stdio::inherit(),
-                false => Stdio::null(),
+            .stderr(if is_watched {
+                Stdio::inherit()
+            } else {
+                Stdio::null()
             })
             .spawn()
             .map_err(|error| plugin.fault(&format!("it cannot be run: {error}")))?;
@@ -353,9 +355,10 @@ impl<'a> Conversation<'a> {
     fn listen(&mut self) -> io::Result<()> {
         let began = Instant::now();
         let left = self.patience.saturating_sub(self.waited);
-        let heard = self.from.recv_timeout(match self.has_told {
-            true => left,
-            false => left.min(SILENCE),
+        let heard = self.from.recv_timeout(if self.has_told {
+            left
+        } else {
+            left.min(SILENCE)
         });
         self.waited += began.elapsed();
         match heard {
@@ -417,18 +420,16 @@ impl Plugin {
 
     /// Fails if the plugin told of a fault.
     fn check(&self, faults: &[String]) -> io::Result<()> {
-        match faults.is_empty() {
-            true => Ok(()),
-            false => Err(self.fault(&cut(&faults.join("; ")))),
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(self.fault(&cut(&faults.join("; "))))
         }
     }
 }
 
 fn reply_if(is_answered: bool) -> Reply {
-    match is_answered {
-        true => Reply::Ok,
-        false => Reply::Fail,
-    }
+    if is_answered { Reply::Ok } else { Reply::Fail }
 }
 
 /// The start of a text.

@@ -149,9 +149,10 @@ impl Recipients {
     }
 
     fn check_takes_notes(&self) -> Result<(), Error> {
-        match self.names().any(str::is_empty) {
-            true => Err(Error::IncompatibleRecipients { reason: ALONE }),
-            false => Ok(()),
+        if self.names().any(str::is_empty) {
+            Err(Error::IncompatibleRecipients { reason: ALONE })
+        } else {
+            Ok(())
         }
     }
 
@@ -236,9 +237,10 @@ impl Recipients {
         let names = self.names().map(str::to_owned);
         HeaderNotes {
             comment: self.comment.clone(),
-            recipients: match self.is_listed {
-                true => names.collect(),
-                false => Vec::new(),
+            recipients: if self.is_listed {
+                names.collect()
+            } else {
+                Vec::new()
             },
         }
     }
@@ -402,9 +404,10 @@ fn kind_of(text: &str) -> &'static str {
     if starts("age-secret-key-") || starts("age-plugin-") || starts("-----begin") {
         return "an identity, which is secret";
     }
-    match starts("age1") {
-        true => "an age recipient with a typing error",
-        false => "no recipient",
+    if starts("age1") {
+        "an age recipient with a typing error"
+    } else {
+        "no recipient"
     }
 }
 
