@@ -171,9 +171,10 @@ impl Search {
                 continue;
             }
             // Also what keeps links that lead upwards from being followed for ever.
-            let is_new = match is_git(&entry) {
-                true => Ok(false),
-                false => canonical(entry.path()).map(|path| self.folders.insert(path)),
+            let is_new = if is_git(&entry) {
+                Ok(false)
+            } else {
+                canonical(entry.path()).map(|path| self.folders.insert(path))
             };
             match is_new {
                 Ok(true) => (),
@@ -196,10 +197,10 @@ impl Search {
             self.found.unfinished.push(path.to_owned());
             return;
         }
-        let added = is_model(path).and_then(|is_model| match is_model {
-            true => self.add(path, bases),
-            false => Ok(()),
-        });
+        let added = match is_model(path) {
+            Ok(true) => self.add(path, bases),
+            other => other.map(drop),
+        };
         if let Err(error) = added {
             self.fault(path, error, bases);
         }
@@ -236,20 +237,20 @@ impl Search {
                 }
             } else if glob.matches(entry.path()) {
                 matched = true;
-                match is_dir {
-                    true => {
-                        entries.skip_folder();
-                        self.folder(entry.path(), bases);
-                    }
-                    false => self.file(&entry, bases),
+                if is_dir {
+                    entries.skip_folder();
+                    self.folder(entry.path(), bases);
+                } else {
+                    self.file(&entry, bases)
                 }
             }
         }
-        match matched {
-            true => Ok(()),
-            false => Err(Error::NoMatch {
+        if matched {
+            Ok(())
+        } else {
+            Err(Error::NoMatch {
                 given: source.to_owned(),
-            }),
+            })
         }
     }
 
@@ -288,9 +289,10 @@ impl Search {
             each,
             || (),
             |(), (url, _, is_model)| {
-                let there = match is_named_so(Path::new(url.key())) {
-                    true => Ok(true),
-                    false => is_model_there(url),
+                let there = if is_named_so(Path::new(url.key())) {
+                    Ok(true)
+                } else {
+                    is_model_there(url)
                 };
                 let _ = is_model.set(there);
                 Ok::<(), Error>(())

@@ -213,13 +213,11 @@ impl Target {
             // empty a power loss has left.
             let is_ours =
                 there.input.len == 0 || is_known && (!path.is_empty() || self.is_as_made(asked)?);
-            match is_ours {
-                true => old.push(there.state()?),
-                false => {
-                    let path = there.input.path;
-                    return Err(Error::OutputForeign { path });
-                }
+            if !is_ours {
+                let path = there.input.path;
+                return Err(Error::OutputForeign { path });
             }
+            old.push(there.state()?);
         }
         let Some(record) = noted.record.take_if(|record| {
             let made = record.files.output.len();
@@ -231,9 +229,10 @@ impl Target {
         let is_done = are_whole
             && self.is_whole(&record, asked.operation)?
             && record.files.input.iter().all(|file| is_same(file, asked));
-        match is_done {
-            true => Ok(Standing::Done(record)),
-            false => Ok(Standing::Old(old)),
+        if is_done {
+            Ok(Standing::Done(record))
+        } else {
+            Ok(Standing::Old(old))
         }
     }
 
@@ -246,10 +245,8 @@ impl Target {
                 let file = beneath::open(out, &self.relative(path)).map_err(foreign)?;
                 Ok(file.map(|file| Input::of(name, file)).transpose()?)
             }
-            _ => match location.exists()? {
-                true => Ok(Some(Input::open(&location)?)),
-                false => Ok(None),
-            },
+            _ if !location.exists()? => Ok(None),
+            _ => Ok(Some(Input::open(&location)?)),
         }
     }
 
@@ -315,10 +312,8 @@ impl Target {
                 let file = beneath::open(out, relative).map_err(onnxseal_core::io("open", name))?;
                 Ok(file.map(|file| Input::of(name, file)).transpose()?)
             }
-            _ => match self.record.exists()? {
-                true => Ok(Some(Input::open(&self.record)?)),
-                false => Ok(None),
-            },
+            _ if !self.record.exists()? => Ok(None),
+            _ => Ok(Some(Input::open(&self.record)?)),
         }
     }
 

@@ -75,9 +75,10 @@ pub(crate) struct Walk {
 
 impl Walk {
     pub(crate) fn new(folder: &Path, max_depth: usize) -> Walk {
-        let folder = match folder.as_os_str().is_empty() {
-            true => Path::new("."),
-            false => folder,
+        let folder = if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            folder
         };
         let walk = WalkDir::new(folder).follow_links(true);
         Walk {

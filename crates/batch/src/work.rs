@@ -148,9 +148,10 @@ impl ModelRun<'_> {
         (creation.replace, creation.flush) = (options.replace, Flush::Later);
         place.check_folders(&self.survey.external)?;
         place.sweep(&self.survey.external);
-        let mut noted = match options.records {
-            true => place.noted()?,
-            false => Noted::default(),
+        let mut noted = if options.records {
+            place.noted()?
+        } else {
+            Noted::default()
         };
         if options.resume {
             match place.standing(&mut noted, &self.asked()) {

@@ -23,9 +23,10 @@ fn folder(names: &[&str]) -> TempDir {
 fn put(folder: &Path, name: &str) {
     let path = folder.join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    match name.contains("model") {
-        true => fs::write(path, samples::gemm()).unwrap(),
-        false => fs::write(path, "no such thing").unwrap(),
+    if name.contains("model") {
+        fs::write(path, samples::gemm()).unwrap()
+    } else {
+        fs::write(path, "no such thing").unwrap()
     }
 }
 
