@@ -111,9 +111,10 @@ impl Changes {
             [a, b] => a.file == b.file && a.taken.end() > b.taken.start,
             _ => false,
         });
-        match overlap {
-            true => Err(Refusal::new("two nodes would change the same weights").into()),
-            false => Ok(edits),
+        if overlap {
+            Err(Refusal::new("two nodes would change the same weights").into())
+        } else {
+            Ok(edits)
         }
     }
 }

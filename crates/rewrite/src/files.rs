@@ -256,12 +256,13 @@ impl Files {
         }
         let all_plain = names.iter().all(|name| external::check_plain(name).is_ok());
         let distinct: HashSet<&String> = names.iter().collect();
-        match all_plain && distinct.len() == names.len() {
-            true => Ok(names),
-            false => Err(Error::Usage(
+        if all_plain && distinct.len() == names.len() {
+            Ok(names)
+        } else {
+            Err(Error::Usage(
                 "the model's external data has names that are hidden or have control characters"
                     .into(),
-            )),
+            ))
         }
     }
 
