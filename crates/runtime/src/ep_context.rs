@@ -117,9 +117,10 @@ impl EpContextStore {
         let is_plain = !matches!(name, "" | "." | "..")
             && name.len() <= MAX_FILE_NAME_BYTES - SUFFIX.len()
             && !name.contains(|c: char| matches!(c, '/' | '\\' | ':') || c.is_control());
-        match is_plain {
-            true => Ok(self.folder.join(format!("{name}{SUFFIX}"))),
-            false => Err(Error::BlobName { name: name.into() }),
+        if is_plain {
+            Ok(self.folder.join(format!("{name}{SUFFIX}")))
+        } else {
+            Err(Error::BlobName { name: name.into() })
         }
     }
 
@@ -157,13 +158,14 @@ impl EpContextStore {
 
     fn check_size(&self, path: &Path, len_bytes: u64) -> Result<()> {
         let max_bytes = self.max_bytes.load(Ordering::Relaxed);
-        match len_bytes <= max_bytes {
-            true => Ok(()),
-            false => Err(Error::BlobTooLarge {
+        if len_bytes <= max_bytes {
+            Ok(())
+        } else {
+            Err(Error::BlobTooLarge {
                 path: path.to_owned(),
                 len_bytes,
                 max_bytes,
-            }),
+            })
         }
     }
 

@@ -153,9 +153,10 @@ impl KeyedSession {
         let mut keyed = vec![B::default(); plain.len()];
         let images: Images<'_> = plain.into();
         let is_float = matches!(images.value_type(), ValueType::F16 | ValueType::F32);
-        let scale = match is_float && self.key.spec().normalisation.is_some() {
-            true => Scale::Normalised,
-            false => Scale::Pixels,
+        let scale = if is_float && self.key.spec().normalisation.is_some() {
+            Scale::Normalised
+        } else {
+            Scale::Pixels
         };
         let cipher = self.cipher_for(&dims)?;
         cipher.apply(images, &mut keyed[..], scale)?;

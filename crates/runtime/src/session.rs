@@ -47,9 +47,10 @@ impl Model {
     /// another model's ([`Error::UsedOptions`]), or make ONNX Runtime write the model to a file
     /// ([`Error::WritesPlaintext`]).
     pub fn into_session(self, builder: SessionBuilder) -> Result<Session> {
-        let sharing = match is_for_processors() {
-            true => Sharing::WherePossible,
-            false => Sharing::Never,
+        let sharing = if is_for_processors() {
+            Sharing::WherePossible
+        } else {
+            Sharing::Never
         };
         self.into_session_with(builder, sharing)
     }

@@ -170,9 +170,10 @@ fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files = Vec::new();
     for entry in folder.read_dir().unwrap() {
         let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => files.extend(self::files(&path)),
-            false => files.push((path.clone(), fs::read(&path).unwrap())),
+        if path.is_dir() {
+            files.extend(self::files(&path))
+        } else {
+            files.push((path.clone(), fs::read(&path).unwrap()))
         }
     }
     files.sort();

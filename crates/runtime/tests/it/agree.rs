@@ -120,9 +120,10 @@ fn compare(lab: &Lab, made: &Sample, path: &Path) -> Result<String, String> {
             (Err(_), Err(_)) => same = false,
         }
     }
-    Ok(match same {
-        true => SAME.to_owned(),
-        false => "neither runs".to_owned(),
+    Ok(if same {
+        SAME.to_owned()
+    } else {
+        "neither runs".to_owned()
     })
 }
 

@@ -95,10 +95,7 @@ where
     let (mut original, mut unkeyed) = (session(path), session(&keyed));
     let mut session = KeyedSession::new(session(&keyed), key).unwrap();
     let is_open = |session: &Session| session.inputs()[0].dtype().tensor_shape().unwrap()[0] < 0;
-    let batches: &[usize] = match is_open(&original) {
-        true => &[1, 3],
-        false => &[1],
-    };
+    let batches: &[usize] = if is_open(&original) { &[1, 3] } else { &[1] };
     let spec = InputKey::from_text(&text).unwrap().spec().clone();
     for n in batches {
         let channels = spec.channels as usize;

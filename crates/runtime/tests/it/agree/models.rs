@@ -465,9 +465,10 @@ impl Maker<'_> {
         let mut default = None;
         let mut constants = vec![constant(tensor)];
         if self.random.happens(30) {
-            let tensor = match self.oddly(30) {
-                true => self.tensor("v", For::Add.dims(), &values),
-                false => raw_tensor("v", DataType::Float, For::Add.dims(), vec![0; 256]),
+            let tensor = if self.oddly(30) {
+                self.tensor("v", For::Add.dims(), &values)
+            } else {
+                raw_tensor("v", DataType::Float, For::Add.dims(), vec![0; 256])
             };
             let mut reference = node("Constant", &[], &["d"]);
             reference.attribute.push(AttributeProto {
