@@ -49,18 +49,6 @@ impl OutputOptions {
         options.flush = self.sync.flush();
         options
     }
-
-    /// Fails where a file is in the way, before much has been done for it.
-    #[cfg(any(feature = "inputs", feature = "labels"))]
-    pub fn check_free(&self, output: &Location) -> Result<(), onnxseal_core::StoreError> {
-        match output {
-            Location::File(path) if !self.force && path.symlink_metadata().is_ok() => {
-                let path = path.clone();
-                Err(onnxseal_core::StoreError::OutputExists { path })
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
 /// How to show a report.

@@ -99,7 +99,7 @@ fn labelled(
     let Some(authority) = &args.labels else {
         return Ok(None);
     };
-    let is_free = args.output_options.check_free(target);
+    let is_free = args.output_options.core().check_free(target);
     is_free.map_err(core::Error::Store)?;
     let canonical = target.canonical();
     if canonical.is_some() && canonical == args.model.canonical() {

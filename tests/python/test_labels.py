@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+import onnxseal
 import onnxseal_labels
 import pytest
 from catalog import EXIT_CODES, MODELS, digits_models, files_below
@@ -205,6 +206,13 @@ for row in json.loads(subprocess.run(tool, capture_output=True, check=True).stdo
     verdict = json.loads(tool(*trace, "--json", "--service", f"{sys.executable} {service} {key}").stdout)
     assert verdict["accused"] == ["user 13"] and verdict["suspects"][0]["matches"] == 12
     assert verdict["probability_of_an_innocent"] < 1e-6
+    # From Python, with a function as the service.
+    decoder = onnxseal.LabelDecoder(onnx_table(protected), key)
+    asked = lambda inputs: decoder.decode(run(protected, inputs[name])[0])
+    assert onnxseal.trace_labels(protected, asked, authority=vendor.authority) == verdict
+    assert onnxseal.trace_labels(protected, lambda _: [3] * 12, authority=vendor.authority)["accused"] == []
+    with pytest.raises(onnxseal.UsageError, match="11 answers for 12 traces"):
+        onnxseal.trace_labels(protected, lambda _: [3] * 11, authority=vendor.authority)
     # Answers by hand: nobody is accused of answers that are all alike.
     tool(*trace, "--inputs", tmp_path / "inputs.npz")
     assert np.load(tmp_path / "inputs.npz")[name].shape == (12, 1, 8, 8)
@@ -216,6 +224,39 @@ for row in json.loads(subprocess.run(tool, capture_output=True, check=True).stdo
     # Samples that are no traces decode as ever.
     classes, _ = vendor.decode(protected, run(protected, feed)[0])
     assert (classes == run(model, feed)[0].argmax(1)).mean() >= 0.995
+
+
+def onnx_table(model):
+    return next(prop.value for prop in onnx.load(model).metadata_props if prop.key == "onnxseal-labels")
+
+
+def test_python_protects_as_the_command_does(vendor, tool, tmp_path):
+    model, feed, _ = digits("cnn")
+    out, name = tmp_path / "python.onnx", onnx.load(model).graph.input[0].name
+    before = vendor.authority.read_text()
+    with pytest.raises(onnxseal.UsageError):
+        onnxseal.protect_labels(model, out, authority=vendor.authority, traces=12)
+    with pytest.raises(onnxseal.UsageError):
+        onnxseal.protect_labels(model, out, authority=vendor.authority, codewords=0)
+    assert vendor.authority.read_text() == before and not out.exists()
+    random = np.random.default_rng(1)
+    samples = feed[random.integers(0, 200, 1600)] + random.normal(0, 0.05, (1600, 1, 8, 8)).astype(np.float32)
+    done = onnxseal.protect_labels(model, out, authority=vendor.authority, data={name: samples}, traces=12)
+    assert (done["rows"], done["classes"], done["traces"]) == (92, 10, 12) and done["difference"] < 1e-5
+    shown = json.loads(tool("labels", "inspect", out, "--json").stdout)
+    assert (shown["rows"], shown["traces"]) == (92, 12)
+    classes, _ = vendor.decode(out, run(out, feed)[0])
+    assert (classes == run(model, feed)[0].argmax(1)).mean() >= 0.995
+    # The authority has noted it: the command traces what Python protected.
+    tool("labels", "trace", "--authority", vendor.authority, "--model", out, "--inputs", tmp_path / "inputs.npz")
+    assert np.load(tmp_path / "inputs.npz")[name].shape == (12, 1, 8, 8)
+    # Nothing is overwritten, and a refused call changes no authority.
+    before = vendor.authority.read_text()
+    with pytest.raises(onnxseal.UsageError):
+        onnxseal.protect_labels(model, out, authority=vendor.authority)
+    assert vendor.authority.read_text() == before
+    unchecked = onnxseal.protect_labels(model, out, authority=vendor.authority, check=False, replace=True)
+    assert unchecked["difference"] is None and unchecked["rows"] == 80
 
 
 def test_attacks(vendor, tool):

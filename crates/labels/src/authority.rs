@@ -88,6 +88,9 @@ pub struct TraceRow {
     pad: u32,
 }
 
+/// Suspects that a verdict shows.
+pub const SHOWN: usize = 5;
+
 /// The inputs of all traces, for one input of the model.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -125,6 +128,21 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// The verdict with the first suspects, as `onnxseal labels trace --json` prints it.
+    pub fn to_json(&self) -> serde_json::Value {
+        let suspects =
+            self.suspects.iter().take(SHOWN).map(
+                |suspect| serde_json::json!({"user": suspect.name, "matches": suspect.matches}),
+            );
+        serde_json::json!({
+            "traces": self.traces,
+            "threshold": self.threshold,
+            "accused": self.accused().map(|suspect| &*suspect.name).collect::<Vec<_>>(),
+            "probability_of_an_innocent": self.innocent,
+            "suspects": suspects.collect::<Vec<_>>(),
+        })
+    }
+
     /// The users that are accused.
     pub fn accused(&self) -> impl Iterator<Item = &Suspect> {
         let enough = |suspect: &&Suspect| {

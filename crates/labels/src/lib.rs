@@ -32,7 +32,7 @@ pub mod traces;
 #[cfg(test)]
 mod vectors;
 
-pub use authority::{Authority, Protected, Suspect, TraceInput, TraceRow, Verdict};
+pub use authority::{Authority, Protected, SHOWN, Suspect, TraceInput, TraceRow, Verdict};
 pub use decode::{Decoder, classes, softmax};
 pub use error::{Error, Result};
 pub use group::MAX_COLLUSION;

@@ -248,13 +248,13 @@ pub fn rank<'py>(
 }
 
 /// The library of the `onnxruntime` that Python imports, if there is one.
-fn library(py: Python<'_>) -> PyResult<Option<PathBuf>> {
+pub fn library(py: Python<'_>) -> PyResult<Option<PathBuf>> {
     let found = py.import("onnxseal._library")?.call_method0("find")?;
     found.extract()
 }
 
 /// Loads ONNX Runtime.
-fn load(library: Option<PathBuf>) -> Result<()> {
+pub fn load(library: Option<PathBuf>) -> Result<()> {
     match library {
         Some(library) => Engine::load_from(library)?,
         None => Engine::load()?,
@@ -308,14 +308,15 @@ fn subject(model: Location, identities: Option<IdentityArgs>) -> Result<Subject>
 }
 
 /// Samples as callers give them.
-enum Data {
+pub enum Data {
     None,
     Files(PathBuf, Option<PathBuf>),
     Arrays(Vec<Array>, Option<Vec<i64>>),
 }
 
 impl Data {
-    fn new(data: Option<Bound<'_, PyAny>>, labels: Option<Bound<'_, PyAny>>) -> Result<Data> {
+    /// What callers give.
+    pub fn new(data: Option<Bound<'_, PyAny>>, labels: Option<Bound<'_, PyAny>>) -> Result<Data> {
         let Some(data) = data else {
             return match labels {
                 None => Ok(Data::None),
@@ -346,7 +347,8 @@ impl Data {
         Ok(Data::Arrays(arrays, labels.transpose()?))
     }
 
-    fn read(self, how: &DataOptions) -> Result<Option<DataSet>> {
+    /// Reads it.
+    pub fn read(self, how: &DataOptions) -> Result<Option<DataSet>> {
         Ok(match self {
             Data::None => None,
             Data::Files(path, labels) => Some(DataSet::load(&path, labels.as_deref(), how)?),
@@ -438,7 +440,12 @@ fn array<'py>(py: Python<'py>, table: &Table) -> PyResult<Bound<'py, PyAny>> {
     from_bytes(py, &bytes, "<f4")?.call_method1("reshape", (shape,))
 }
 
-fn from_bytes<'py>(py: Python<'py>, bytes: &[u8], data_type: &str) -> PyResult<Bound<'py, PyAny>> {
+/// An array of one axis.
+pub fn from_bytes<'py>(
+    py: Python<'py>,
+    bytes: &[u8],
+    data_type: &str,
+) -> PyResult<Bound<'py, PyAny>> {
     let numpy = py.import("numpy")?;
     numpy.call_method1("frombuffer", (PyBytes::new(py, bytes), data_type))
 }

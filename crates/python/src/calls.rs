@@ -377,7 +377,7 @@ pub fn read_ranking(path: &Path) -> Result<Ranking> {
 }
 
 /// `sync` is `None` for what the command does without `--sync` and `--no-sync`.
-fn output_options(replace: bool, sync: Option<bool>) -> OutputOptions {
+pub fn output_options(replace: bool, sync: Option<bool>) -> OutputOptions {
     let mut options = OutputOptions::default();
     options.replace = replace;
     options.flush = match sync {

@@ -1,17 +1,26 @@
 //! Encrypted labels.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
+use onnxseal_core::{Identities, Readers, write_whole};
+use onnxseal_data::DataOptions;
 use onnxseal_inputs::{Images, ImagesMut, ValueType};
-use onnxseal_labels::{Decoder, Table, UserKey, head};
+use onnxseal_labels::decoding::Decoding;
+use onnxseal_labels::encrypt::{EncryptOptions, encrypt};
+use onnxseal_labels::{Authority, Decoder, Table, UserKey, head};
 use onnxseal_rewrite::Files;
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict};
 
-use crate::errors::{Result, usage};
+use crate::assess::{Data, from_bytes, library, load};
+use crate::call;
+use crate::calls::{as_dict, output_options};
+use crate::errors::{Fault, Result, io, usage};
 use crate::keys::{IdentityArgs, read_identities};
+use crate::source::{OutputArg, Source};
 use crate::view;
 
 /// A key file: its bytes, or where it lies.
@@ -107,4 +116,140 @@ impl RawLabelDecoder {
         };
         Ok(self.decoder.decode_into(from, &shape, into)?)
     }
+}
+
+/// Encrypts the labels of a classifier: it answers with shares that mean nothing without a key.
+///
+/// `authority` is the path of the authority's file, which notes the model. `data` are samples for `traces`, and to compare on:
+/// a path, or arrays by the names of inputs. `targets` is the file that the model was trained with, if it was. Original and result
+/// are run on ONNX Runtime and compared, unless `check=False`. Returns what became of the labels: `node`, `rows`, `classes`,
+/// `traces`, `firing` (the share of held-out samples that fire a trace) and `difference` (of decoded answers from the original's,
+/// by the largest; `None` if they were not compared).
+///
+/// Labels that only key holders read do not hide features: protect the result, too.
+#[pyfunction]
+#[pyo3(signature = (
+    model, out, *, authority, identity = None, data = None, codewords = 8, traces = 0, targets = None,
+    output = None, seed = 0, limit = None, scale = 1.0, check = true, replace = false, sync = None, progress = None
+))]
+#[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
+pub fn protect_labels<'py>(
+    py: Python<'py>,
+    model: Source,
+    out: OutputArg,
+    authority: PathBuf,
+    identity: Option<IdentityArgs>,
+    data: Option<Bound<'py, PyAny>>,
+    codewords: u32,
+    traces: usize,
+    targets: Option<PathBuf>,
+    output: Option<String>,
+    seed: u64,
+    limit: Option<usize>,
+    scale: f64,
+    check: bool,
+    replace: bool,
+    sync: Option<bool>,
+    progress: Option<&Bound<'py, PyAny>>,
+) -> Result<Bound<'py, PyAny>> {
+    let runs = check || traces > 0;
+    let library = if runs { library(py)? } else { None };
+    let (model, out) = (model.location()?, out.location()?);
+    let data = Data::new(data, None)?;
+    let (summary, difference) = call::run(py, progress, move |_| {
+        let out_options = output_options(replace, sync);
+        out_options.check_free(&out)?;
+        let mut how = DataOptions::default();
+        (how.limit, how.seed, how.scale) = (limit, seed, scale);
+        let identities = read_identities(identity)?;
+        let mut noted = read_authority(&authority, identities.as_ref())?;
+        let data = data.read(&how)?;
+        let decoding = targets.as_deref().map(Decoding::read).transpose()?;
+        let mut options = EncryptOptions::default();
+        options.codewords = codewords;
+        options.decoding = decoding.as_ref();
+        options.output_name = output.as_deref();
+        options.traces = traces;
+        options.data = data.as_ref().map(|data| (data, &how));
+        if runs {
+            load(library)?;
+        }
+        let encrypted = encrypt(&model, &noted, options)?;
+        let is_compared = check && encrypted.needs_check();
+        let difference = is_compared.then(|| encrypted.check(&noted)).transpose()?;
+        // The note first: a model whose traces nobody knows could not be traced.
+        noted.add_model(encrypted.protected(out.to_name().display().to_string()));
+        let text = noted.to_file()?;
+        write_whole(&authority, text.as_bytes(), true, Readers::Owner)
+            .map_err(io("write", &authority))?;
+        encrypted.write(&out, out_options)?;
+        Ok::<_, Fault>((encrypted.summary(), difference))
+    })?;
+    let found = PyDict::new(py);
+    found.set_item("node", summary.node)?;
+    found.set_item("rows", summary.rows)?;
+    found.set_item("classes", summary.classes)?;
+    found.set_item("traces", summary.traces)?;
+    found.set_item("firing", summary.firing)?;
+    found.set_item("difference", difference)?;
+    Ok(found.into_any())
+}
+
+/// Tells whose key a service uses, by its answers to the inputs of traces.
+///
+/// `ask` is called with a dict of arrays by the names of the model's inputs, one trace a row, and returns the class of each row, or one
+/// row of numbers for each. Returns `accused`, `suspects`, `threshold`, `traces` and `probability_of_an_innocent`, as
+/// `onnxseal labels trace --json` prints them.
+#[pyfunction]
+#[pyo3(signature = (model, ask, *, authority, identity = None))]
+pub fn trace_labels<'py>(
+    py: Python<'py>,
+    model: Source,
+    ask: &Bound<'py, PyAny>,
+    authority: PathBuf,
+    identity: Option<IdentityArgs>,
+) -> Result<Bound<'py, PyAny>> {
+    let identities = read_identities(identity)?;
+    let authority = read_authority(&authority, identities.as_ref())?;
+    let files = Files::open(&model.location()?).map_err(onnxseal_labels::Error::from)?;
+    let table = files.with(head::table_of)?;
+    let noted = authority.model_of(table.digest())?;
+    if noted.traces.is_empty() {
+        return Err(usage("the model has no traces: protect it with traces"));
+    }
+    let inputs = PyDict::new(py);
+    for stored in noted.trace_inputs()? {
+        let array = from_bytes(py, &stored.bytes, stored.descr)?;
+        inputs.set_item(stored.name, array.call_method1("reshape", (stored.dims,))?)?;
+    }
+    let answers = py
+        .import("numpy")?
+        .call_method1("asarray", (ask.call1((inputs,))?,))?;
+    let answers: Vec<i64> = match answers.getattr("ndim")?.extract()? {
+        1 => answers.extract()?,
+        2 => answers.call_method1("argmax", (1,))?.extract()?,
+        _ => {
+            return Err(usage(
+                "answers are a class for each trace, or a row of numbers",
+            ));
+        }
+    };
+    if answers.len() != noted.traces.len() {
+        return Err(usage(format!(
+            "there are {} answers for {} traces",
+            answers.len(),
+            noted.traces.len()
+        )));
+    }
+    let class = |class: &i64| {
+        let class = u32::try_from(*class).ok()?;
+        (class < noted.classes).then_some(class)
+    };
+    let answers: Vec<Option<u32>> = answers.iter().map(class).collect();
+    Ok(as_dict(py, &authority.trace(noted, &answers)?.to_json())?)
+}
+
+fn read_authority(path: &Path, identities: Option<&Identities>) -> Result<Authority> {
+    let file = File::open(path).map_err(io("read", path))?;
+    Ok(Authority::read(file, path, identities)?)
 }

@@ -27,7 +27,7 @@ mod _onnxseal {
     #[pymodule_export]
     use crate::keys::{Identity, Passphrase, generate_identity};
     #[pymodule_export]
-    use crate::labels::RawLabelDecoder;
+    use crate::labels::{RawLabelDecoder, protect_labels, trace_labels};
     #[pymodule_export]
     use crate::model::{Model, open};
 

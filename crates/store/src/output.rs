@@ -24,6 +24,23 @@ pub struct OutputOptions {
     pub flush: Flush,
 }
 
+impl OutputOptions {
+    /// Refuses `output` if a file is in the way. Outputs are refused again when they get their names; this is for callers that
+    /// work long before.
+    ///
+    /// # Errors
+    /// [`Error::OutputExists`].
+    pub fn check_free(&self, output: &Location) -> Result<()> {
+        match output {
+            Location::File(path) if !self.replace && path.symlink_metadata().is_ok() => {
+                let path = path.clone();
+                Err(Error::OutputExists { path })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Whether a call waits until its result is on the disk. Of no meaning to object stores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Flush {

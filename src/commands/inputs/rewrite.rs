@@ -60,7 +60,7 @@ fn write(
 ) -> Result<()> {
     let output = args.output.for_output_of(model)?;
     // At once: a run of a large model takes long.
-    let is_free = args.output_options.check_free(&output);
+    let is_free = args.output_options.core().check_free(&output);
     is_free.map_err(onnxseal_inputs::Error::Store)?;
     match args.no_check {
         false => check(files, rewritten, keys, quiet)?,

@@ -18,7 +18,7 @@ use crate::text::{count, note, one_line};
 pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     let output = args.output.for_output_of(&args.model)?;
     // At once: a run over calibration data takes long.
-    let is_free = args.output_options.check_free(&output);
+    let is_free = args.output_options.core().check_free(&output);
     is_free.map_err(onnxseal_core::Error::Store)?;
     let mut authority = authority::read(&args.authority, quiet)?;
     let data = crate::commands::assess::data(&args.data)?;

@@ -5,8 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use onnxseal_data::npy::write_npz;
-use onnxseal_labels::{Protected, Verdict};
-use serde_json::json;
+use onnxseal_labels::{Protected, SHOWN, Verdict};
 
 use super::authority;
 use super::inspect::table;
@@ -14,9 +13,6 @@ use crate::cli::labels::Trace;
 use crate::exit::Usage;
 use crate::render;
 use crate::text::{count, note, printable};
-
-/// Users that are shown.
-const SHOWN: usize = 5;
 
 /// The longest answers.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
@@ -76,17 +72,10 @@ fn ask(command: &str, model: &Protected) -> Result<String> {
 }
 
 fn show(verdict: &Verdict, as_json: bool) -> Result<()> {
-    let accused: Vec<&str> = verdict.accused().map(|suspect| &*suspect.name).collect();
     if as_json {
-        let suspects = verdict.suspects.iter().take(SHOWN);
-        return render::json(&json!({
-            "traces": verdict.traces,
-            "threshold": verdict.threshold,
-            "accused": accused,
-            "probability_of_an_innocent": verdict.innocent,
-            "suspects": suspects.map(|suspect| json!({"user": suspect.name, "matches": suspect.matches})).collect::<Vec<_>>(),
-        }));
+        return render::json(&verdict.to_json());
     }
+    let accused: Vec<&str> = verdict.accused().map(|suspect| &*suspect.name).collect();
     let mut out = std::io::stdout().lock();
     for suspect in verdict.suspects.iter().take(SHOWN) {
         writeln!(
@@ -101,9 +90,10 @@ fn show(verdict: &Verdict, as_json: bool) -> Result<()> {
         Some(threshold) => writeln!(
             out,
             "accused from {threshold} matches: {}",
-            match accused.is_empty() {
-                true => "nobody".to_owned(),
-                false => printable(&accused.join(", ")),
+            if accused.is_empty() {
+                "nobody".to_owned()
+            } else {
+                printable(&accused.join(", "))
             }
         )?,
         None => writeln!(

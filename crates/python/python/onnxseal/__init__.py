@@ -37,9 +37,11 @@ from onnxseal._onnxseal import (
     open,
     plan,
     protect,
+    protect_labels,
     rank,
     rekey,
     rotate,
+    trace_labels,
     unprotect,
     verify,
 )
@@ -73,9 +75,11 @@ __all__ = [
     "open",
     "plan",
     "protect",
+    "protect_labels",
     "rank",
     "rekey",
     "rotate",
+    "trace_labels",
     "unprotect",
     "verify",
 ]

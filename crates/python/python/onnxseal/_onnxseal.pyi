@@ -275,3 +275,45 @@ def rank(
     progress: _Progress = None,
 ) -> dict[str, Any]:
     """Scores a model's weights by how much it would miss them, and writes a ranking file for `ranking=`."""
+
+def protect_labels(
+    model: _Model,
+    out: _Place,
+    *,
+    authority: str | PathLike[str],
+    identity: _Identity | Iterable[_Identity] | None = None,
+    data: _Data | None = None,
+    codewords: int = 8,
+    traces: int = 0,
+    targets: str | PathLike[str] | None = None,
+    output: str | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    scale: float = 1.0,
+    check: bool = True,
+    replace: bool = False,
+    sync: bool | None = None,
+    progress: _Progress = None,
+) -> dict[str, Any]:
+    """Encrypts the labels of a classifier: it answers with shares that mean nothing without a key.
+
+    `authority` is the path of the authority's file, which notes the model; `identity` opens it if it is encrypted. `data` are
+    samples for `traces`, and to compare on. `targets` is the file that the model was trained with, if it was. Original and
+    result are run on ONNX Runtime and compared, unless `check=False`. The result has `node`, `rows`, `classes`, `traces`,
+    `firing` (the share of held-out samples that fire a trace) and `difference` (of decoded answers from the original's, by
+    the largest; None if they were not compared). Labels that only key holders read do not hide features: protect the result,
+    too.
+    """
+
+def trace_labels(
+    model: _Model,
+    ask: Callable[[dict[str, _Array]], _Array | Sequence[int]],
+    *,
+    authority: str | PathLike[str],
+    identity: _Identity | Iterable[_Identity] | None = None,
+) -> dict[str, Any]:
+    """Tells whose key a service uses, by its answers to the inputs of traces.
+
+    `ask` is called with arrays by the names of the model's inputs, one trace a row. It returns the class of each row, or a row
+    of numbers for each. The result has `accused`, `suspects`, `threshold`, `traces` and `probability_of_an_innocent`.
+    """
