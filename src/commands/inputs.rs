@@ -1,6 +1,5 @@
 //! `onnxseal inputs`
 
-mod agree;
 mod attack;
 mod encrypt;
 mod inspect;

@@ -44,6 +44,27 @@ pub enum Error {
     /// A file cannot be read or written.
     #[error(transparent)]
     Store(#[from] onnxseal_store::Error),
+    /// Data cannot be read.
+    #[error(transparent)]
+    Data(#[from] onnxseal_data::Error),
+    /// A model does not run on ONNX Runtime.
+    #[cfg(feature = "engine")]
+    #[error(transparent)]
+    Engine(#[from] onnxseal_engine::Error),
+    /// The rewritten model computes something else than the original.
+    #[error(
+        "the rewritten model does not compute what the original does: output {output:?} differs by {difference:.1e} of its largest value, and {limit:.1e} would be {why}; nothing was written"
+    )]
+    Differs {
+        /// The output that differs most.
+        output: String,
+        /// By how much of its largest value.
+        difference: f64,
+        /// How much may be.
+        limit: f64,
+        /// What would explain so much.
+        why: &'static str,
+    },
     /// The caller asks for what makes no sense.
     #[error("{0}")]
     Usage(String),
@@ -58,6 +79,10 @@ impl Error {
         use onnxseal_crypto::Error as KeyError;
         match self {
             Error::Store(error) => error.kind(),
+            Error::Data(error) => error.kind(),
+            #[cfg(feature = "engine")]
+            Error::Engine(error) => error.kind(),
+            Error::Differs { .. } => ErrorKind::Runtime,
             Error::Io { .. } | Error::Key(KeyError::Io { .. }) => ErrorKind::Io,
             Error::Onnx(onnxseal_onnx::Error::Memory { .. })
             | Error::Key(

@@ -10,6 +10,7 @@ mod data;
 mod error;
 mod key;
 pub mod rewrite;
+mod values;
 
 pub use apply::{Cipher, Images, ImagesMut, Scale, ValueType};
 pub use data::{ArrayDone, EncryptOptions, Failed, MAX_LISTED, Progress, Report, encrypt};

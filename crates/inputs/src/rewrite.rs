@@ -3,6 +3,8 @@
 //! `front` goes from the input to the nodes whose weights meet the pixels, `solve` computes their new weights, and
 //! `onnxseal_rewrite` puts these in a copy of the model's files. Nothing else of them changes.
 
+#[cfg(feature = "engine")]
+mod agree;
 mod consumer;
 mod files;
 mod front;

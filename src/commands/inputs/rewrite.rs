@@ -1,12 +1,10 @@
 //! `onnxseal inputs rewrite` and `rekey`
 
-use anyhow::{Context, Result};
+use anyhow::{Error, Result};
 use onnxseal_core::Location;
-use onnxseal_engine::Files as InMemory;
-use onnxseal_inputs::InputKey;
-use onnxseal_inputs::rewrite::{Entry, Files, Rewritten};
+use onnxseal_inputs::rewrite::{Files, Rewritten};
+use onnxseal_inputs::{Error as InputError, InputKey};
 
-use super::agree;
 use crate::cli::inputs::{Rekey, Rewrite, RewriteArgs};
 use crate::commands::assess::can_run;
 use crate::exit::Usage;
@@ -62,13 +60,12 @@ fn write(
     // At once: a run of a large model takes long.
     let is_free = args.output_options.core().check_free(&output);
     is_free.map_err(onnxseal_inputs::Error::Store)?;
-    match args.no_check {
-        false => check(files, rewritten, keys, quiet)?,
-        true if rewritten.is_exact && !rewritten.needs_check => {}
-        true => {
-            let text = "the result is not exact by construction, so it has to be run: leave out --no-check";
-            return Err(Usage(text.into()).into());
-        }
+    if !args.no_check {
+        check(files, rewritten, keys, quiet)?;
+    } else if rewritten.must_run() {
+        let text =
+            "the result is not exact by construction, so it has to be run: leave out --no-check";
+        return Err(Usage(text.into()).into());
     }
     let written = files.write(rewritten, &output, args.output_options.core())?;
     if !quiet {
@@ -97,25 +94,10 @@ fn check(
     if !can_run(rewritten.needs_check, not_run, quiet)? {
         return Ok(());
     }
-    let entry = entry(files, &rewritten.input)?;
-    let original = InMemory::new(files.bytes(), files.read_external()?);
-    let edited = files.edited(rewritten)?;
-    let changed = InMemory::new(&edited.model, edited.external);
-    drop(edited.model);
-    let agreement =
-        agree::run((&original, &changed), &rewritten.input, &entry, keys).context(not_run)?;
-    let (limit, why) = agree::limit(&entry, agreement.own);
-    let differs = |what: &str| {
-        format!(
-            "the rewritten model {what}: output {:?} differs by {:.1e} of its largest value, and {limit:.1e} would be {why}; nothing was written",
-            agreement.output, agreement.changed
-        )
-    };
-    if agreement.changed.is_nan() || agreement.changed > limit {
-        return Err(anyhow::anyhow!(differs(
-            "does not compute what the original does"
-        )));
-    }
+    let agreement = files.check(rewritten, keys).map_err(|error| match error {
+        error @ InputError::Differs { .. } => Error::from(error),
+        error => Error::from(error).context(not_run),
+    })?;
     if !quiet {
         note(&format!(
             "compared on ONNX Runtime: outputs differ by {:.1e} of the largest value; those of the original with and without optimizations by {:.1e}",
@@ -123,14 +105,4 @@ fn check(
         ));
     }
     Ok(())
-}
-
-/// How the model takes images at this input.
-fn entry(files: &Files, input: &str) -> Result<Entry> {
-    let candidates = files.inspect()?;
-    let found = candidates.into_iter().find(|of| of.input == input);
-    let found = found.with_context(|| format!("input {input:?} takes no images"))?;
-    found
-        .found
-        .map_err(|refusal| Usage(refusal.to_string()).into())
 }

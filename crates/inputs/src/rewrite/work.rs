@@ -31,6 +31,11 @@ pub struct Rewritten {
 }
 
 impl Rewritten {
+    /// Whether only a run can show that the model computes the same.
+    pub fn must_run(&self) -> bool {
+        !self.is_exact || self.needs_check
+    }
+
     /// A copy of one file's `bytes` with its edits.
     ///
     /// # Errors
