@@ -55,15 +55,14 @@ fn tune_tiers(args: &Tune, quiet: bool) -> Result<()> {
     let tuned = until_stopped(quiet, |steps| {
         tune(&subject, &data, &policy, targets, &options, steps)
     })?;
-    output.write(policy_text(&text, &tuned).as_bytes())?;
+    output.write(tuned.policy_text(&text).as_bytes())?;
     if let Some(svg) = &svg {
         svg.write(curve_svg(&tuned).as_bytes())?;
     }
-    match args.json {
-        true => render::json(&tuned),
-        false if quiet => Ok(()),
-        false => show(&tuned),
+    if args.json {
+        return render::json(&tuned);
     }
+    if quiet { Ok(()) } else { show(&tuned) }
 }
 
 /// The policy without tiers, and its text.
@@ -76,19 +75,6 @@ fn base(args: &Tune) -> Result<(Policy, String)> {
             Ok((Policy::preset(preset), text))
         }
     }
-}
-
-/// The policy with its tiers.
-fn policy_text(base: &str, tuned: &Tuning) -> String {
-    let mut text = base.trim_end().to_owned();
-    text.push('\n');
-    for tier in &tuned.tiers {
-        text.push_str(&format!("\n[[tier]]\nname = \"{}\"\n", tier.name));
-        if tier.share < 1.0 {
-            text.push_str(&format!("share = {}\n", tier.share));
-        }
-    }
-    text
 }
 
 /// Prints the tables and the notes.

@@ -6,12 +6,17 @@ import tempfile
 from pathlib import Path
 
 import c_library
+import onnxruntime
 import pyrage
 import pytest
 from catalog import ROOT, Tool
 from serving import Served
 from store import BUCKET, Remote, Server
 from tiers import Tiers
+
+# The tool runs models with the library that the tests import.
+LIBRARY = next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so*"))
+os.environ.setdefault("ORT_DYLIB_PATH", str(LIBRARY))
 
 
 @pytest.fixture(scope="session")

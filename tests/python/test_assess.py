@@ -135,3 +135,18 @@ def test_an_exception_from_progress_ends_it(digits):
 
     with pytest.raises(KeyboardInterrupt):
         onnxseal.assess(MODEL, progress=stop)
+
+
+def test_tiers_are_tuned_as_the_command_does(tool, tmp_path):
+    model, data = MODELS / "digits_cnn.onnx", MODELS / "digits_test.csv"
+    by_tool, out = tmp_path / "tool.toml", tmp_path / "python.toml"
+    arguments = ["--data", data, "--scale", 16, "--preset", "balanced", "--target", "trial=0.93"]
+    shown = json.loads(tool("tiers", "tune", model, *arguments, "-o", by_tool, "--json").stdout)
+    targets = {"trial": 0.93}
+    tuned = onnxseal.tune_tiers(model, out, targets=targets, data=data, scale=16, preset="balanced")
+    assert out.read_text() == by_tool.read_text() and tuned["tiers"] == shown["tiers"] and tuned["curve"] == shown["curve"]
+    with pytest.raises(onnxseal.UsageError, match="exists"):
+        onnxseal.tune_tiers(model, out, targets=targets, data=data)
+    with pytest.raises(onnxseal.UsageError):
+        onnxseal.tune_tiers(model, tmp_path / "bad.toml", targets={"trial": 1.5}, data=data, scale=16)
+    assert not (tmp_path / "bad.toml").exists()

@@ -1,15 +1,12 @@
 """Keyed inputs as users meet them: models that the tool rewrites take images that the reference made, on ONNX Runtime; and the
 tool, the package and the reference make the same images."""
 
-import os
 import re
 import shutil
-from pathlib import Path
 
 import measure_inputs
 import numpy as np
 import onnx
-import onnxruntime
 import onnxseal
 import onnxseal_inputs
 import pytest
@@ -17,10 +14,6 @@ from catalog import EXIT_CODES, files_below
 from catalog import MODELS as MODELS_OF_DIGITS
 from measure_inputs import INPUTS, LEFT, MODELS, accuracy, difference, fed_to, scores, text_of, with_seed
 from wheel import OPTIONS
-
-# The tool runs what it rewrites.
-LIBRARY = next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so*"))
-os.environ.setdefault("ORT_DYLIB_PATH", str(LIBRARY))
 
 CASES = measure_inputs.rewritable()
 TWO = ["convmixer.onnx", "vit_qdq.onnx"]
@@ -82,6 +75,28 @@ def test_rewritten_models_compute_from_keyed_images_what_originals_do(lock, case
     lock.assert_same(scores(out, lock.made(), lock.facts))
     assert_only_weights_differ(lock.model, out)
     onnx.checker.check_model(onnx.load(out), full_check=True)
+
+
+@pytest.mark.parametrize("case", [("convmixer.onnx", "shf_np"), ("vit_qdq.onnx", "shf")], ids="-".join)
+def test_python_rewrites_as_the_command_does(lock, case, tmp_path):
+    lock = lock(*case)
+    by_tool, out = lock.rewrite(), tmp_path / "python.onnx"
+    key = onnxseal.InputKey.open(lock.key)
+    done = key.rewrite(lock.model, out)
+    assert out.read_bytes() == by_tool.read_bytes()
+    assert 0 <= done["difference"] <= 0.05 and done["tensors"] and done["input"] == onnx.load(out).graph.input[0].name
+    with pytest.raises(onnxseal.UsageError, match="exists"):
+        key.rewrite(lock.model, out)
+    other = onnxseal.InputKey.generate(**{k: v for k, v in key.spec.items() if k != "key_bits"})
+    other.save(tmp_path / "other.txt")
+    again = [tmp_path / "again.onnx", tmp_path / "tool.onnx"]
+    other.rewrite(out, again[0], old_key=key)
+    lock.tool("inputs", "rekey", out, "--key", lock.key, "--to", tmp_path / "other.txt", "-o", again[1])
+    assert again[0].read_bytes() == again[1].read_bytes() != out.read_bytes()
+    (tmp_path / "none.onnx").write_bytes(b"no model")
+    with pytest.raises(onnxseal.MalformedError):
+        key.rewrite(tmp_path / "none.onnx", out, replace=True)
+    assert out.read_bytes() == by_tool.read_bytes()
 
 
 def assert_only_weights_differ(model, out):

@@ -1,9 +1,7 @@
 """Encrypted labels as users meet them: models that the tool protects, on ONNX Runtime, decoded by the tool and by the reference."""
 
 import json
-import os
 import sys
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -13,10 +11,6 @@ import onnxseal_labels
 import pytest
 from catalog import EXIT_CODES, MODELS, digits_models, files_below
 from digits import feed_of, held_out
-
-# The tool runs models for traces.
-LIBRARY = next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so*"))
-os.environ.setdefault("ORT_DYLIB_PATH", str(LIBRARY))
 
 FLOATS = ["cnn", "cnn_bf16", "cnn_dynamo", "cnn_fp16", "embedding", "finetuned", "gru", "lstm", "sklearn_mlp", "tensorflow"]
 REFUSED = ["cnn_dynamic", "cnn_qdq", "cnn_qoperator", "mlp_int4", "sklearn_forest", "sklearn_logistic"]

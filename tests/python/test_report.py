@@ -2,25 +2,18 @@
 
 import html
 import json
-import os
 import re
 import shutil
 import struct
 import subprocess
 import xml.etree.ElementTree
 import zlib
-from pathlib import Path
 
-import onnxruntime
 import pytest
 from catalog import MODELS, ROOT
 
 BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
-# The tool runs models.
-LIBRARY = next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so*"))
-os.environ.setdefault("ORT_DYLIB_PATH", str(LIBRARY))
-
 needs_browser = pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(BROWSERS)} is installed")
 
 # What a reader would see: text beyond the page's side, text too small to read, texts on top of each other.

@@ -100,6 +100,19 @@ pub struct TunedTier {
 }
 
 impl Tuning {
+    /// The text of a policy without tiers, with these tiers behind it.
+    pub fn policy_text(&self, base: &str) -> String {
+        let mut text = base.trim_end().to_owned();
+        text.push('\n');
+        for tier in &self.tiers {
+            text.push_str(&format!("\n[[tier]]\nname = \"{}\"\n", tier.name));
+            if tier.share < 1.0 {
+                text.push_str(&format!("share = {}\n", tier.share));
+            }
+        }
+        text
+    }
+
     /// The tiers for a policy.
     pub fn policy_tiers(&self) -> Vec<Tier> {
         let tier = |tier: &TunedTier| Tier {

@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use onnxseal_assess::report::summary::Summary;
+use onnxseal_assess::tune::Target;
 use onnxseal_assess::{
     self as assessing, Answers, Method, Metric, NamedPolicy, Options, PublicModel, Subject, report,
 };
-use onnxseal_core::{self as core, Access, Edition, Error, Location, Preset, Readers, write_whole};
+use onnxseal_core::{
+    self as core, Access, Edition, Error, Location, Policy, Preset, Readers, write_whole,
+};
 use onnxseal_data::{Array, DataOptions, DataSet, Layout, Resize, Values};
 use onnxseal_engine::{Engine, Table};
 use pyo3::exceptions::PyTypeError;
@@ -43,12 +46,7 @@ impl Assessment {
     /// Writes the report, as one HTML page.
     #[pyo3(signature = (path, *, replace = false))]
     fn save(&self, path: PathBuf, replace: bool) -> Result<()> {
-        if !replace && path.exists() {
-            return Err(usage(format!(
-                "{} exists already: choose another name, or give replace=True",
-                path.display()
-            )));
-        }
+        check_free(&path, replace)?;
         let page = report::html(&self.found);
         write_whole(&path, page.as_bytes(), replace, Readers::Usual).map_err(io("write", &path))
     }
@@ -192,12 +190,7 @@ pub fn rank<'py>(
     replace: bool,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> Result<Bound<'py, PyAny>> {
-    if !replace && path.exists() {
-        return Err(usage(format!(
-            "{} exists already: choose another name, or give replace=True",
-            path.display()
-        )));
-    }
+    check_free(&path, replace)?;
     let runs = matches!(method.as_str(), "activation" | "probabilistic");
     let library = if runs { library(py)? } else { None };
     let data = Data::new(data, labels)?;
@@ -245,6 +238,95 @@ pub fn rank<'py>(
     found.set_item("unit_bytes", unit_bytes.parse::<u64>().unwrap_or_default())?;
     found.set_item("partial", is_partial)?;
     Ok(found.into_any())
+}
+
+/// Finds shares that give tiers the accuracies that are wanted, and writes a policy with them. Returns what
+/// `onnxseal tiers tune --json` prints.
+#[pyfunction]
+#[pyo3(signature = (
+    model, path, *, targets, data, labels = None, highest = "full", identities = None, policy = None, preset = None,
+    ranking = None, metric = None, seed = 0, limit = None, output = None, scale = 1.0, replace = false, progress = None
+))]
+#[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
+pub fn tune_tiers<'py>(
+    py: Python<'py>,
+    model: Source,
+    path: PathBuf,
+    targets: Bound<'py, PyDict>,
+    data: Bound<'py, PyAny>,
+    labels: Option<Bound<'py, PyAny>>,
+    highest: &str,
+    identities: Option<IdentityArgs>,
+    policy: Option<PathBuf>,
+    preset: Option<String>,
+    ranking: Option<PathBuf>,
+    metric: Option<Py<PyAny>>,
+    seed: u64,
+    limit: Option<usize>,
+    output: Option<String>,
+    scale: f64,
+    replace: bool,
+    progress: Option<&Bound<'py, PyAny>>,
+) -> Result<Bound<'py, PyAny>> {
+    check_free(&path, replace)?;
+    let target = |(name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>)| -> PyResult<Target> {
+        Ok(Target {
+            name: name.extract()?,
+            value: value.extract()?,
+        })
+    };
+    // A dict keeps its order: the least tier first.
+    let targets: Vec<Target> = targets.iter().map(target).collect::<PyResult<_>>()?;
+    let library = library(py)?;
+    let data = Data::new(Some(data), labels)?;
+    let model = model.location()?;
+    let metric = metric.map(Callback);
+    let tuned = call::run(py, progress, move |progress| {
+        let (mut base, text) = match (policy, preset) {
+            (Some(_), Some(_)) => return Err(usage("give a policy or a preset, not both")),
+            (Some(path), None) => {
+                let text = std::fs::read_to_string(&path).map_err(io("read", &path))?;
+                (Policy::parse(&text).map_err(Error::Policy)?, text)
+            }
+            (None, preset) => {
+                let preset = preset.map_or(Ok(Preset::default()), |name| name.parse());
+                let preset: Preset = preset.map_err(Error::Policy)?;
+                let text = format!("preset = \"{}\"\n", preset.name());
+                (Policy::preset(preset), text)
+            }
+        };
+        if let Some(path) = &ranking {
+            base.set_ranking(read_ranking(path)?);
+        }
+        load(library)?;
+        let mut how = DataOptions::default();
+        (how.limit, how.seed, how.scale) = (limit, seed, scale);
+        let subject = subject(model, identities)?;
+        let data = data.read(&how)?;
+        let data = data.ok_or_else(|| usage("editions are measured on real samples"))?;
+        let mut options = Options::default();
+        options.attacker_samples = vec![100];
+        (options.seed, options.output, options.data) = (seed, output, how);
+        options.metric = metric.as_ref().map(|metric| metric as &dyn Metric);
+        let steps = Steps(progress);
+        let wanted = (targets.as_slice(), highest);
+        let tuned = assessing::tune(&subject, &data, &base, wanted, &options, &steps)?;
+        let text = tuned.policy_text(&text);
+        write_whole(&path, text.as_bytes(), replace, Readers::Usual).map_err(io("write", &path))?;
+        Ok::<_, Fault>(tuned)
+    })?;
+    Ok(as_dict(py, &tuned)?)
+}
+
+/// Refuses a path where a file is, before much has been done for it.
+fn check_free(path: &Path, replace: bool) -> Result<()> {
+    if !replace && path.exists() {
+        return Err(usage(format!(
+            "{} exists already: choose another name, or give replace=True",
+            path.display()
+        )));
+    }
+    Ok(())
 }
 
 /// The library of the `onnxruntime` that Python imports, if there is one.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use onnxseal_core::OwnedAudience;
+use onnxseal_inputs::rewrite::Files;
 use onnxseal_inputs::{
     self as inputs, Layout, Normalisation, Order, Scale, Spec, Transform, ValueType,
 };
@@ -10,8 +11,12 @@ use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
-use crate::errors::{Result, usage};
+use crate::assess::{library, load};
+use crate::call;
+use crate::calls::output_options;
+use crate::errors::{Fault, Result, usage};
 use crate::keys::{AudienceArgs, IdentityArgs, read_identities, write_identity};
+use crate::source::{OutputArg, Source};
 use crate::view;
 
 /// What images are transformed with, and models rewritten for. `onnxseal._inputs` makes arrays of it.
@@ -114,12 +119,59 @@ impl RawInputKey {
         Ok(described)
     }
 
+    /// Changes a model so that it takes images made with this key, in place of those made with `old` if it takes keyed ones.
+    #[pyo3(signature = (model, out, old, input, check, replace, sync))]
+    #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
+    fn rewrite<'py>(
+        &self,
+        py: Python<'py>,
+        model: Source,
+        out: OutputArg,
+        old: Option<&RawInputKey>,
+        input: Option<String>,
+        check: bool,
+        replace: bool,
+        sync: Option<bool>,
+    ) -> Result<Bound<'py, PyDict>> {
+        let library = if check { library(py)? } else { None };
+        let (model, out) = (model.location()?, out.location()?);
+        let (old, new) = (old.map(|old| &old.0), &self.0);
+        let (rewritten, agreement) = call::run(py, None, move |_| {
+            let options = output_options(replace, sync);
+            options.check_free(&out)?;
+            let files = Files::open(&model)?;
+            let rewritten = match old {
+                None => files.rewrite(new, input.as_deref())?,
+                Some(old) => files.rekey(old, new, input.as_deref())?,
+            };
+            let agreement = if check {
+                load(library)?;
+                Some(files.check(&rewritten, (old, new))?)
+            } else if rewritten.must_run() {
+                return Err(usage(
+                    "the result is not exact by construction, so it has to be run: leave out check=False",
+                ));
+            } else {
+                None
+            };
+            files.write(&rewritten, &out, options)?;
+            Ok::<_, Fault>((rewritten, agreement))
+        })?;
+        let found = PyDict::new(py);
+        found.set_item("input", rewritten.input)?;
+        found.set_item("tensors", rewritten.tensors)?;
+        found.set_item("exact", rewritten.is_exact)?;
+        found.set_item("difference", agreement.map(|agreement| agreement.changed))?;
+        Ok(found)
+    }
+
     /// The types that values of a type get, the usual one first.
     fn types(&self, of: &str, inverse: bool) -> Result<Vec<String>> {
         let of = value_type(of)?;
-        let types = match inverse {
-            false => self.0.keyed_types(of),
-            true => self.0.plain_types(of),
+        let types = if inverse {
+            self.0.plain_types(of)
+        } else {
+            self.0.keyed_types(of)
         };
         Ok(types.iter().map(ValueType::to_string).collect())
     }
@@ -136,9 +188,10 @@ impl RawInputKey {
         normalised: bool,
     ) -> Result<()> {
         let cipher = self.0.cipher_for(&shape)?;
-        let scale = match normalised {
-            true => Scale::Normalised,
-            false => Scale::Pixels,
+        let scale = if normalised {
+            Scale::Normalised
+        } else {
+            Scale::Pixels
         };
         let of = value_type(&from.1)?;
         match to {

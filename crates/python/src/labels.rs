@@ -130,7 +130,7 @@ impl RawLabelDecoder {
 #[pyfunction]
 #[pyo3(signature = (
     model, out, *, authority, identity = None, data = None, codewords = 8, traces = 0, targets = None,
-    output = None, seed = 0, limit = None, scale = 1.0, check = true, replace = false, sync = None, progress = None
+    output = None, seed = 0, limit = None, scale = 1.0, check = true, replace = false, sync = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
 pub fn protect_labels<'py>(
@@ -150,13 +150,12 @@ pub fn protect_labels<'py>(
     check: bool,
     replace: bool,
     sync: Option<bool>,
-    progress: Option<&Bound<'py, PyAny>>,
 ) -> Result<Bound<'py, PyAny>> {
     let runs = check || traces > 0;
     let library = if runs { library(py)? } else { None };
     let (model, out) = (model.location()?, out.location()?);
     let data = Data::new(data, None)?;
-    let (summary, difference) = call::run(py, progress, move |_| {
+    let (summary, difference) = call::run(py, None, move |_| {
         let out_options = output_options(replace, sync);
         out_options.check_free(&out)?;
         let mut how = DataOptions::default();

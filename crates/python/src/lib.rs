@@ -19,7 +19,7 @@ mod _onnxseal {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use crate::assess::{Assessment, assess, rank};
+    use crate::assess::{Assessment, assess, rank, tune_tiers};
     #[pymodule_export]
     use crate::calls::{inspect, is_protected, plan, protect, rekey, rotate, unprotect, verify};
     #[pymodule_export]

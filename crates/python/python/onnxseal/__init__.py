@@ -42,6 +42,7 @@ from onnxseal._onnxseal import (
     rekey,
     rotate,
     trace_labels,
+    tune_tiers,
     unprotect,
     verify,
 )
@@ -80,6 +81,7 @@ __all__ = [
     "rekey",
     "rotate",
     "trace_labels",
+    "tune_tiers",
     "unprotect",
     "verify",
 ]

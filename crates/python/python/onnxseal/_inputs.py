@@ -82,6 +82,23 @@ class InputKey:
         """Makes plain images of keyed ones. The arguments are those of `apply`."""
         return self._convert(images, out, dtype, normalised, True)
 
+    def rewrite(self, model, out, *, old_key=None, input=None, check=True, replace=False, sync=None):
+        """Changes a trained model so that it takes images made with this key.
+
+        Returns a dict: the `input` that takes keyed images, the `tensors` that changed, whether the result is `exact` by
+        construction, and the `difference` of its outputs from the original's, by the largest (None if it was not run).
+
+        Parameters:
+            model: The model, as `onnxseal.protect` takes it.
+            out: Where the result goes.
+            old_key: The InputKey that the model was rewritten for, if it takes keyed images already.
+            input: The input that takes images, if there are several.
+            check: Run the original and the result on ONNX Runtime, and write nothing if they differ.
+            replace: Whether an existing file is replaced.
+        """
+        old = None if old_key is None else old_key._raw
+        return self._raw.rewrite(model, out, old, input, check, replace, sync)
+
     def _convert(self, images, out, dtype, normalised, inverse):
         import numpy as np
 

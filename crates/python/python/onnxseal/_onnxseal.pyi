@@ -86,6 +86,16 @@ class _RawInputKey:
     def spec(self) -> dict[str, Any]: ...
     def text(self, recipients: _Recipients | None = None) -> str: ...
     def save(self, path: str | PathLike[str], recipients: _Recipients | None = None) -> None: ...
+    def rewrite(
+        self,
+        model: _Model,
+        out: _Place,
+        old: _RawInputKey | None,
+        input: str | None,
+        check: bool,
+        replace: bool,
+        sync: bool | None,
+    ) -> dict[str, Any]: ...
     def types(self, of: str, inverse: bool) -> list[str]: ...
     def convert(
         self, shape: list[int], of: tuple[_Array, str], to: tuple[_Array, str] | None, inverse: bool, normalised: bool
@@ -276,6 +286,33 @@ def rank(
 ) -> dict[str, Any]:
     """Scores a model's weights by how much it would miss them, and writes a ranking file for `ranking=`."""
 
+def tune_tiers(
+    model: _Model,
+    path: str | PathLike[str],
+    *,
+    targets: Mapping[str, float],
+    data: _Data,
+    labels: _Labels | None = None,
+    highest: str = "full",
+    identities: _Identity | Iterable[_Identity] | None = None,
+    policy: str | PathLike[str] | None = None,
+    preset: _Preset | None = None,
+    ranking: str | PathLike[str] | None = None,
+    metric: Callable[[np.ndarray[Any, Any], np.ndarray[Any, Any]], float] | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    output: str | None = None,
+    scale: float = 1.0,
+    replace: bool = False,
+    progress: _Progress = None,
+) -> dict[str, Any]:
+    """Finds shares that give tiers the accuracies that you want, and writes a policy with them to `path`.
+
+    `targets` are tiers and the accuracy (or other metric) that their editions shall have, the least tier first. `highest`
+    names the tier that opens everything. The policy is the file `policy`, or `preset`, with tiers. The result is what
+    `onnxseal tiers tune --json` prints.
+    """
+
 def protect_labels(
     model: _Model,
     out: _Place,
@@ -293,7 +330,6 @@ def protect_labels(
     check: bool = True,
     replace: bool = False,
     sync: bool | None = None,
-    progress: _Progress = None,
 ) -> dict[str, Any]:
     """Encrypts the labels of a classifier: it answers with shares that mean nothing without a key.
 
