@@ -319,10 +319,7 @@ pub struct Verify {
 impl Verify {
     /// How to print the result.
     pub fn format(&self) -> Format {
-        match self.json {
-            true => Format::Json,
-            false => self.format,
-        }
+        if self.json { Format::Json } else { self.format }
     }
 }
 

@@ -456,9 +456,10 @@ fn open_named_by_environment(quiet: bool) -> Result<Option<Opened>> {
 
 /// Fails where what is to be the name of a file, for `what`, is a secret key instead.
 pub fn names_a_file(path: &Path, what: &str) -> Result<()> {
-    match holds_secret(&path.to_string_lossy()) {
-        true => Err(holds_a_key(what, "")),
-        false => Ok(()),
+    if holds_secret(&path.to_string_lossy()) {
+        Err(holds_a_key(what, ""))
+    } else {
+        Ok(())
     }
 }
 
@@ -509,9 +510,10 @@ fn open_descriptor(n: u32) -> Result<Opened> {
 /// Standard input, which can be read once.
 fn standard_input() -> Result<Opened> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
-    match TAKEN.swap(true, Ordering::Relaxed) {
-        true => Err(Usage("standard input cannot be read for two things".into()).into()),
-        false => Ok((Box::new(std::io::stdin()), "standard input".into())),
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        Err(Usage("standard input cannot be read for two things".into()).into())
+    } else {
+        Ok((Box::new(std::io::stdin()), "standard input".into()))
     }
 }
 

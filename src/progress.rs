@@ -107,9 +107,10 @@ impl<'s> Bars<'s> {
     /// Bars that stay away if `quiet`, for a batch that ends when told to `stop`.
     pub fn new(quiet: bool, stop: &'s Stop) -> Bars<'s> {
         let is_terminal = io::stderr().is_terminal();
-        let bars = match is_terminal && !quiet {
-            true => MultiProgress::new(),
-            false => MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
+        let bars = if is_terminal && !quiet {
+            MultiProgress::new()
+        } else {
+            MultiProgress::with_draw_target(ProgressDrawTarget::hidden())
         };
         let overall = bars.add(ProgressBar::no_length());
         let template = "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left  {msg}";

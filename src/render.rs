@@ -68,9 +68,10 @@ pub fn report(report: Report, view: &View, quiet: bool) -> anyhow::Result<()> {
 
 /// Says how a program without the key treats the model.
 fn lock(locked: bool) -> &'static str {
-    match locked {
-        true => "locked: without the key, programs refuse to run it",
-        false => "runnable: without the key, programs run it and give wrong answers",
+    if locked {
+        "locked: without the key, programs refuse to run it"
+    } else {
+        "runnable: without the key, programs run it and give wrong answers"
     }
 }
 
@@ -187,9 +188,10 @@ pub fn verified(model: &Location, verified: &Verification) -> anyhow::Result<()>
         )?;
     }
     for (key, value) in &verified.claims {
-        let standing = match verified.authenticated || verified.signed_by.is_some() {
-            true => "",
-            false => " (not authenticated)",
+        let standing = if verified.authenticated || verified.signed_by.is_some() {
+            ""
+        } else {
+            " (not authenticated)"
         };
         writeln!(
             out,
@@ -288,9 +290,10 @@ fn tiers(out: &mut impl Write, report: &Report, frame: Frame) -> io::Result<()> 
             row.name.clone(),
             percent(row.share),
             BinaryBytes(row.bytes).to_string(),
-            match knows_recipients {
-                true => row.recipients.to_string(),
-                false => String::new(),
+            if knows_recipients {
+                row.recipients.to_string()
+            } else {
+                String::new()
             },
         ]);
     }

@@ -139,9 +139,10 @@ impl<const N: usize> Table<N> {
                 }
                 let cell = shorten(cell, width);
                 let padding = " ".repeat(width.saturating_sub(console::measure_text_width(&cell)));
-                match RIGHT.contains(&head) {
-                    true => text.push_str(&format!("{padding}{cell}  ")),
-                    false => text.push_str(&format!("{cell}{padding}  ")),
+                if RIGHT.contains(&head) {
+                    text.push_str(&format!("{padding}{cell}  "))
+                } else {
+                    text.push_str(&format!("{cell}{padding}  "))
                 }
             }
             writeln!(out, "{}", text.trim_end())

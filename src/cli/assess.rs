@@ -284,9 +284,10 @@ fn of_machine(model: &Location) -> Option<&Path> {
 }
 
 fn resize(text: &str) -> Result<Resize, String> {
-    match text.contains('x') {
-        true => crop(text).map(|(width, height)| Resize::To(width, height)),
-        false => side(text).map(Resize::Shorter),
+    if text.contains('x') {
+        crop(text).map(|(width, height)| Resize::To(width, height))
+    } else {
+        side(text).map(Resize::Shorter)
     }
 }
 

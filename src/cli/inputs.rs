@@ -263,10 +263,7 @@ impl Keygen {
                 Axes::Nchw => Layout::Nchw,
                 Axes::Nhwc => Layout::Nhwc,
             },
-            order: match self.bgr {
-                true => Order::Bgr,
-                false => Order::Rgb,
-            },
+            order: if self.bgr { Order::Bgr } else { Order::Rgb },
             range: self.range,
             normalisation,
         }

@@ -72,9 +72,10 @@ pub fn run(args: &Assess, quiet: bool) -> Result<()> {
         false if quiet => {}
         false => show(&assessment)?,
     }
-    match args.require_holds {
-        true => require_holds(args, &assessment),
-        false => Ok(()),
+    if args.require_holds {
+        require_holds(args, &assessment)
+    } else {
+        Ok(())
     }
 }
 
@@ -133,9 +134,10 @@ pub fn data(args: &DataArgs) -> Result<Option<DataSet>> {
 /// The program that measures.
 pub fn metric(command: &str) -> Result<CommandMetric> {
     let command: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
-    match command.is_empty() {
-        true => Err(Usage("--metric-command names no program".into()).into()),
-        false => Ok(CommandMetric { command }),
+    if command.is_empty() {
+        Err(Usage("--metric-command names no program".into()).into())
+    } else {
+        Ok(CommandMetric { command })
     }
 }
 

@@ -13,12 +13,13 @@ pub fn run(args: &Plan, quiet: bool) -> Result<()> {
     report.smaller = core::smaller_presets(&args.model, report.weights, has_aes)?;
     let violations = report.violations.clone();
     render::report(report, &args.view, quiet)?;
-    match violations.is_empty() {
-        true => Ok(()),
-        false => Err(Error::PolicyNotMet {
+    if violations.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::PolicyNotMet {
             path: args.model.to_string().into(),
             violations,
         }
-        .into()),
+        .into())
     }
 }

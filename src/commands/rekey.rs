@@ -12,9 +12,10 @@ use crate::text::note;
 pub fn run(args: &Rekey, quiet: bool) -> Result<()> {
     let identities = args.identities.require(quiet)?;
     let recipients = args.recipients.require(quiet)?;
-    let rewrap = match args.add {
-        true => Rewrap::Also((&recipients).into()),
-        false => Rewrap::Only((&recipients).into()),
+    let rewrap = if args.add {
+        Rewrap::Also((&recipients).into())
+    } else {
+        Rewrap::Only((&recipients).into())
     };
     let signed_by = args.signer.read()?;
     let access = access(&identities, signed_by.as_ref());
@@ -28,9 +29,10 @@ pub fn run(args: &Rekey, quiet: bool) -> Result<()> {
     drop(bar);
     if !quiet {
         let model = output.as_ref().unwrap_or(&args.model);
-        let to = match args.add {
-            true => "the recipients that it had and the new ones",
-            false => "the new recipients, to nobody else",
+        let to = if args.add {
+            "the recipients that it had and the new ones"
+        } else {
+            "the new recipients, to nobody else"
         };
         match &recipients {
             OwnedAudience::All(_) => note(&format!("{model}: its data key is wrapped to {to}")),

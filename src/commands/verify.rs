@@ -149,9 +149,10 @@ impl Verifier<'_> {
                 }
             });
         // Of several models, each may have another part of what the policy is about.
-        let unmatched = match self.all_match {
-            true => checks::unmatched(&checks),
-            false => Vec::new(),
+        let unmatched = if self.all_match {
+            checks::unmatched(&checks)
+        } else {
+            Vec::new()
         };
         for entry in &unmatched {
             note(&format!(

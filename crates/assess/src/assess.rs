@@ -93,9 +93,10 @@ pub fn assess(
             ..whole
         };
         // With nothing in clear, what attackers get is the floor.
-        let tried = match hidden.is_everything() && stored.is_none() {
-            true => of_whole.clone(),
-            false => trial.run()?,
+        let tried = if hidden.is_everything() && stored.is_none() {
+            of_whole.clone()
+        } else {
+            trial.run()?
         };
         let mut candidate = trial.candidate(tried);
         match policy {

@@ -147,9 +147,10 @@ impl<'a> Bench<'a> {
     /// A step begins; ends the call if the caller wants no more.
     pub(crate) fn step(&self, what: &str) -> Result<()> {
         self.progress.step(what);
-        match self.progress.is_cancelled() {
-            true => Err(Error::Cancelled),
-            false => Ok(()),
+        if self.progress.is_cancelled() {
+            Err(Error::Cancelled)
+        } else {
+            Ok(())
         }
     }
 
@@ -335,9 +336,10 @@ impl<'a> Bench<'a> {
             Ok(ran) => ran,
             Err(reason) => return Ok(Err(reason)),
         };
-        let measured = match rows.len() == self.n {
-            true => self.judge.measure(&ran.answers, rows),
-            false => self.judge.measure(&ran.answers.picked(rows), rows),
+        let measured = if rows.len() == self.n {
+            self.judge.measure(&ran.answers, rows)
+        } else {
+            self.judge.measure(&ran.answers.picked(rows), rows)
         };
         measured.map(Ok)
     }

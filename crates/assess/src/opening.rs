@@ -24,11 +24,12 @@ pub(crate) fn measure(sealed: &Sealed) -> Result<Opening> {
         best = best.min(began.elapsed().as_secs_f64());
         bytes = opened.manifest().total_bytes();
     }
-    match best.is_finite() {
-        true => Ok(Opening {
+    if best.is_finite() {
+        Ok(Opening {
             seconds: best,
             bytes,
-        }),
-        false => Err(Error::Cancelled),
+        })
+    } else {
+        Err(Error::Cancelled)
     }
 }

@@ -76,9 +76,12 @@ pub fn verdict(
     if interval.high <= limit {
         return Verdict::Holds;
     }
-    let high_with = |samples: u64| match is_rate {
-        true => wilson(value, samples as usize).high,
-        false => value + (interval.high - value) * (n as f64 / samples as f64).sqrt(),
+    let high_with = |samples: u64| {
+        if is_rate {
+            wilson(value, samples as usize).high
+        } else {
+            value + (interval.high - value) * (n as f64 / samples as f64).sqrt()
+        }
     };
     if high_with(MAX_NEEDED) > limit {
         return Verdict::Undecided {
@@ -88,9 +91,10 @@ pub fn verdict(
     let (mut too_few, mut enough) = (n as u64, MAX_NEEDED);
     while enough - too_few > 1 {
         let middle = too_few + (enough - too_few) / 2;
-        match high_with(middle) <= limit {
-            true => enough = middle,
-            false => too_few = middle,
+        if high_with(middle) <= limit {
+            enough = middle
+        } else {
+            too_few = middle
         }
     }
     Verdict::Undecided {

@@ -107,9 +107,10 @@ impl Trial<'_> {
             .tensors
             .iter()
             .any(|tensor| tensor.n_hidden() > 0 && !tensor.is_whole());
-        let mut fills: Vec<Fill> = match is_partial {
-            true => FILLS.to_vec(),
-            false => FILLS_OF_WHOLE.to_vec(),
+        let mut fills: Vec<Fill> = if is_partial {
+            FILLS.to_vec()
+        } else {
+            FILLS_OF_WHOLE.to_vec()
         };
         fills.extend(self.base.map(|_| Fill::PublicBase));
         if hidden.encrypted_bytes() == 0 {
@@ -144,9 +145,10 @@ impl Trial<'_> {
             let (instead, layers, best) = match (fill, self.base) {
                 (Fill::PublicBase, Some(base)) => {
                     // With nothing in clear, convolutions are the base's own.
-                    let convolutions = match hidden.is_everything() {
-                        true => &[][..],
-                        false => &base.convolutions,
+                    let convolutions = if hidden.is_everything() {
+                        &[][..]
+                    } else {
+                        &base.convolutions
                     };
                     let layers = normal::layers(&model, hidden, convolutions);
                     (Instead::Base(base), layers, &mut base_probes)
@@ -306,9 +308,10 @@ fn probe_row(probed: Probed, has_labels: bool) -> AttackRow {
         reestimated: probed.reestimated,
         head: probed.head,
     };
-    let on_base = match attack.has_base() {
-        true => " on the public base",
-        false => "",
+    let on_base = if attack.has_base() {
+        " on the public base"
+    } else {
+        ""
     };
     let name = format!("probe{on_base} with {} labels", probed.n_labels);
     let note = (!has_labels).then(|| "the labels are the original's answers".to_owned());

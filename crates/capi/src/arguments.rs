@@ -106,9 +106,10 @@ pub(crate) unsafe fn array<'a, T>(array: *const T, len: usize, name: &str) -> Re
 
 /// Fails for more elements than a slice may have.
 fn check_len<T>(len: usize, name: &str) -> Result<()> {
-    match len > isize::MAX as usize / size_of::<T>().max(1) {
-        true => Err(Fault::usage(format!("{name} is longer than memory"))),
-        false => Ok(()),
+    if len > isize::MAX as usize / size_of::<T>().max(1) {
+        Err(Fault::usage(format!("{name} is longer than memory")))
+    } else {
+        Ok(())
     }
 }
 

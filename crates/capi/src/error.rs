@@ -158,9 +158,10 @@ fn c_text(text: &str) -> CString {
     let text = redact(text);
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
-        match c.is_control() {
-            true => line.extend(c.escape_default()),
-            false => line.push(c),
+        if c.is_control() {
+            line.extend(c.escape_default())
+        } else {
+            line.push(c)
         }
     }
     CString::new(line).unwrap_or_default()

@@ -132,13 +132,15 @@ fn transform(
             }
         }
     };
-    let scale = match is_normalised {
-        false => Scale::Pixels,
-        true => Scale::Normalised,
+    let scale = if is_normalised {
+        Scale::Normalised
+    } else {
+        Scale::Pixels
     };
-    match is_inverse {
-        false => cipher.apply_in_place(images, scale)?,
-        true => cipher.invert_in_place(images, scale)?,
+    if is_inverse {
+        cipher.invert_in_place(images, scale)?
+    } else {
+        cipher.apply_in_place(images, scale)?
     }
     Ok(())
 }

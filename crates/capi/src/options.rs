@@ -123,9 +123,10 @@ pub extern "C" fn onnxseal_options_allow_plaintext_on_disk(
     allowed: bool,
 ) -> Option<Box<OnnxsealError>> {
     guard(|| {
-        given(options, "options")?.plaintext_on_disk = match allowed {
-            true => PlaintextOnDisk::Allowed,
-            false => PlaintextOnDisk::Refused,
+        given(options, "options")?.plaintext_on_disk = if allowed {
+            PlaintextOnDisk::Allowed
+        } else {
+            PlaintextOnDisk::Refused
         };
         Ok(())
     })

@@ -63,9 +63,10 @@ pub extern "C" fn onnxseal_create_session(
             // SAFETY: the caller gives an environment of this library.
             Ok(unsafe { api.create_session(env, prepared.skeleton(), &options) })
         };
-        let sharing = match api.is_for_processors()? {
-            true => Sharing::WherePossible,
-            false => Sharing::Never,
+        let sharing = if api.is_for_processors()? {
+            Sharing::WherePossible
+        } else {
+            Sharing::Never
         };
         let prepared = model.model.prepare(sharing)?;
         let created = match create(&prepared)? {

@@ -29,9 +29,10 @@ pub(crate) fn read(file: File, label_first: bool) -> Result<Raw, Fault> {
         width = record.len() - usize::from(label.is_some_and(|label| label < record.len()));
         for (column, text) in record.iter().enumerate() {
             let number = number(row, column, text)?;
-            match label == Some(column) {
-                true => labels.push(whole(row, number)?),
-                false => values.push(number),
+            if label == Some(column) {
+                labels.push(whole(row, number)?)
+            } else {
+                values.push(number)
             }
         }
     }
@@ -39,12 +40,13 @@ pub(crate) fn read(file: File, label_first: bool) -> Result<Raw, Fault> {
         return Err(bad("its rows have no values"));
     }
     // Whole numbers stay what they are: tokens have more digits than 32-bit floats.
-    let values = match values
+    let values = if values
         .iter()
         .all(|value| value.fract() == 0.0 && value.abs() < 1e15)
     {
-        true => Values::I64(values.into_iter().map(|value| value as i64).collect()),
-        false => Values::F64(values),
+        Values::I64(values.into_iter().map(|value| value as i64).collect())
+    } else {
+        Values::F64(values)
     };
     let array = Array {
         name: None,
@@ -83,9 +85,12 @@ fn records(file: File) -> Result<(Option<StringRecord>, Vec<StringRecord>), Faul
         .has_headers(false)
         .trim(csv::Trim::All)
         .from_reader(file);
-    let failed = |error: csv::Error| match error.is_io_error() {
-        true => Fault::Io(error.into()),
-        false => bad(error.to_string()),
+    let failed = |error: csv::Error| {
+        if error.is_io_error() {
+            Fault::Io(error.into())
+        } else {
+            bad(error.to_string())
+        }
     };
     let mut rows = reader
         .records()
@@ -95,9 +100,10 @@ fn records(file: File) -> Result<(Option<StringRecord>, Vec<StringRecord>), Faul
         .first()
         .is_some_and(|row| row.iter().any(|text| text.parse::<f64>().is_err()));
     let header = is_header.then(|| rows.remove(0));
-    match rows.is_empty() {
-        true => Err(bad("it has no samples")),
-        false => Ok((header, rows)),
+    if rows.is_empty() {
+        Err(bad("it has no samples"))
+    } else {
+        Ok((header, rows))
     }
 }
 
@@ -112,8 +118,9 @@ fn number(row: usize, column: usize, text: &str) -> Result<f64, Fault> {
 }
 
 fn whole(row: usize, number: f64) -> Result<i64, Fault> {
-    match number.fract() == 0.0 && number.abs() < 1e15 {
-        true => Ok(number as i64),
-        false => Err(bad(format!("row {row}: label {number} is no whole number"))),
+    if number.fract() == 0.0 && number.abs() < 1e15 {
+        Ok(number as i64)
+    } else {
+        Err(bad(format!("row {row}: label {number} is no whole number")))
     }
 }

@@ -13,9 +13,10 @@ use crate::options::{DataOptions, Resize};
 use crate::random::{rng, shuffled};
 
 pub(crate) fn read(folder: &Path, options: &DataOptions) -> Result<Raw> {
-    let mut files = match options.unlabelled {
-        false => files(folder)?,
-        true => below(folder)?,
+    let mut files = if options.unlabelled {
+        below(folder)?
+    } else {
+        files(folder)?
     };
     if let Some(limit) = options.limit
         && files.len() > limit.max(1)
@@ -60,14 +61,15 @@ pub(crate) fn read(folder: &Path, options: &DataOptions) -> Result<Raw> {
             1 => image.to_luma8().into_raw(),
             _ => image.to_rgb8().into_raw(),
         };
-        match options.bgr && channels == 3 {
-            true => values.extend(
+        if options.bgr && channels == 3 {
+            values.extend(
                 bytes
                     .chunks_exact(3)
                     .flat_map(|rgb| [rgb[2], rgb[1], rgb[0]])
                     .map(f32::from),
-            ),
-            false => values.extend(bytes.into_iter().map(f32::from)),
+            )
+        } else {
+            values.extend(bytes.into_iter().map(f32::from))
         }
         labels.push(label);
     }

@@ -107,9 +107,10 @@ impl Pair {
             })
             .map(|(index, _)| index)
             .collect();
-        let wanted = match floats.is_empty() {
-            true => (0..self.original.outputs().len()).collect(),
-            false => floats,
+        let wanted = if floats.is_empty() {
+            (0..self.original.outputs().len()).collect()
+        } else {
+            floats
         };
         let plain = of(&fed.original, samples.clone());
         samples = of(&fed.changed, samples);
@@ -160,9 +161,10 @@ pub fn difference(one: &Table, other: &Table) -> f64 {
             difference = difference.max((f64::from(*one) - f64::from(*other)).abs());
         }
     }
-    match difference == 0.0 {
-        true => 0.0,
-        false => difference / largest,
+    if difference == 0.0 {
+        0.0
+    } else {
+        difference / largest
     }
 }
 

@@ -51,9 +51,10 @@ pub(crate) fn find() -> Result<PathBuf, String> {
     Err(format!(
         "{VARIABLE} is not set, and there is no library in {}. Install it with `pip install onnxruntime`, or set {VARIABLE} to the \
          file of the library",
-        match looked.is_empty() {
-            true => "any usual folder".to_owned(),
-            false => looked.join(", "),
+        if looked.is_empty() {
+            "any usual folder".to_owned()
+        } else {
+            looked.join(", ")
         }
     ))
 }
@@ -80,9 +81,10 @@ fn prefixes() -> Vec<PathBuf> {
                 continue;
             }
             // Of a virtual environment the link counts, not where it leads.
-            add(match cfg!(windows) {
-                true => python.parent(),
-                false => folder.parent(),
+            add(if cfg!(windows) {
+                python.parent()
+            } else {
+                folder.parent()
             });
             if let Ok(real) = python.canonicalize() {
                 add(real.parent().and_then(Path::parent));

@@ -238,13 +238,14 @@ pub fn random(inputs: &[InputSpec], n: usize, seed: u64) -> Vec<Samples> {
             .map(|dim| usize::try_from(*dim).unwrap_or(any_length))
             .collect();
         let n_elements = n * dims.iter().product::<usize>();
-        let values = match input.element.is_whole() {
-            true => Values::I64(
+        let values = if input.element.is_whole() {
+            Values::I64(
                 (0..n_elements)
                     .map(|_| i64::from(random.random::<bool>()))
                     .collect(),
-            ),
-            false => Values::F32((0..n_elements).map(|_| gaussian(&mut random)).collect()),
+            )
+        } else {
+            Values::F32((0..n_elements).map(|_| gaussian(&mut random)).collect())
         };
         Samples {
             name: input.name.clone(),

@@ -318,9 +318,10 @@ impl Cipher {
         if types(&self.spec, way.direction, of).is_empty() {
             let takes = |of: &ValueType| !types(&self.spec, way.direction, *of).is_empty();
             let possible: Vec<ValueType> = ValueType::ALL.into_iter().filter(takes).collect();
-            let transform = match self.spec.has(Transform::Ffx) {
-                true => Transform::Ffx,
-                false => Transform::Orthogonal,
+            let transform = if self.spec.has(Transform::Ffx) {
+                Transform::Ffx
+            } else {
+                Transform::Orthogonal
             };
             return misfit(format!(
                 "{} does not go with values of type {of}, only with {}",

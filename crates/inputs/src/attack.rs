@@ -197,9 +197,10 @@ fn signed(key: &InputKey, n: usize) -> Result<(&[u32], &[bool])> {
             "an orthogonal key has no positions to find".into(),
         ));
     };
-    match places.len() == n {
-        true => Ok((places, negated)),
-        false => Err(Error::Usage("the key is for blocks of another size".into())),
+    if places.len() == n {
+        Ok((places, negated))
+    } else {
+        Err(Error::Usage("the key is for blocks of another size".into()))
     }
 }
 
@@ -210,20 +211,22 @@ fn share<T: PartialEq>(found: &[T], wanted: &[T]) -> f64 {
 }
 
 fn check_size(n: usize, limit: usize) -> Result<()> {
-    match n <= limit {
-        true => Ok(()),
-        false => Err(Error::Usage(format!(
+    if n <= limit {
+        Ok(())
+    } else {
+        Err(Error::Usage(format!(
             "blocks of {n} values are too large for this attack (limit {limit})"
-        ))),
+        )))
     }
 }
 
 fn check_alike(one: &Grid, other: &Grid) -> Result<()> {
-    match one.shape == other.shape && one.n_values == other.n_values {
-        true => Ok(()),
-        false => Err(Error::Usage(
+    if one.shape == other.shape && one.n_values == other.n_values {
+        Ok(())
+    } else {
+        Err(Error::Usage(
             "plain and keyed images are the same ones, in the same order".into(),
-        )),
+        ))
     }
 }
 

@@ -239,9 +239,10 @@ impl Run<'_> {
     }
 
     fn go_on(&self) -> Result<()> {
-        match self.progress.is_cancelled() {
-            true => Err(Error::Cancelled),
-            false => Ok(()),
+        if self.progress.is_cancelled() {
+            Err(Error::Cancelled)
+        } else {
+            Ok(())
         }
     }
 
@@ -256,9 +257,10 @@ impl Run<'_> {
 
     /// The type that values of a type get.
     fn result(&self, of: ValueType) -> std::result::Result<ValueType, Fault> {
-        let possible = match self.options.decrypt {
-            false => self.key.keyed_types(of),
-            true => self.key.plain_types(of),
+        let possible = if self.options.decrypt {
+            self.key.plain_types(of)
+        } else {
+            self.key.keyed_types(of)
         };
         let names: Vec<String> = possible.iter().map(ValueType::to_string).collect();
         match (self.options.result, possible) {
@@ -274,9 +276,10 @@ impl Run<'_> {
 
     /// Checks that values of a type stay of that type, as a format of files needs it.
     fn stays(&self, of: ValueType, format: &str) -> std::result::Result<(), Fault> {
-        let possible = match self.options.decrypt {
-            false => self.key.keyed_types(of),
-            true => self.key.plain_types(of),
+        let possible = if self.options.decrypt {
+            self.key.plain_types(of)
+        } else {
+            self.key.keyed_types(of)
         };
         if possible.contains(&of) {
             return Ok(());

@@ -155,9 +155,10 @@ impl InputKey {
     /// # Errors
     /// [`Error::Key`] never, in practice.
     pub fn ffx_table(&self) -> Result<Option<Zeroizing<[u16; 256]>>> {
-        match self.spec.has(Transform::Ffx) {
-            true => Ok(Some(self.seed.ffx_table()?)),
-            false => Ok(None),
+        if self.spec.has(Transform::Ffx) {
+            Ok(Some(self.seed.ffx_table()?))
+        } else {
+            Ok(None)
         }
     }
 }

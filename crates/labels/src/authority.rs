@@ -235,9 +235,10 @@ impl Authority {
             let mut names: Vec<&str> = book.users.iter().map(|user| &*user.name).collect();
             names.iter().try_for_each(|name| check_name(name))?;
             names.sort_unstable();
-            match names.windows(2).any(|pair| pair[0] == pair[1]) {
-                true => Err("two users have one name".to_owned()),
-                false => Ok(()),
+            if names.windows(2).any(|pair| pair[0] == pair[1]) {
+                Err("two users have one name".to_owned())
+            } else {
+                Ok(())
             }
         };
         check().map_err(malformed)?;

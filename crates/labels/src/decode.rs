@@ -47,11 +47,12 @@ impl Decoder {
         };
         let n_codewords = table.codewords() as usize;
         let is_whole = decoder.of_classes().all(|rows| rows.len() == n_codewords);
-        match is_whole && decoder.shares.iter().all(is_weight) {
-            true => Ok(decoder),
-            false => Err(Error::MalformedTable {
+        if is_whole && decoder.shares.iter().all(is_weight) {
+            Ok(decoder)
+        } else {
+            Err(Error::MalformedTable {
                 reason: "a class has not the rows that it needs",
-            }),
+            })
         }
     }
 
@@ -209,11 +210,12 @@ impl Decoder {
 
 /// Fails where the key has not as many secrets as a row has points.
 fn fitting(table: &Table, key: &UserKey) -> Result<()> {
-    match key.secrets().len() == table.n_generators() {
-        true => Ok(()),
-        false => Err(Error::WrongKey {
+    if key.secrets().len() == table.n_generators() {
+        Ok(())
+    } else {
+        Err(Error::WrongKey {
             user: key.name().to_owned(),
-        }),
+        })
     }
 }
 

@@ -116,9 +116,10 @@ impl Head {
         }
         let moved = Tail::find(graph, &layer)?;
         let is_float = layer.weights.data_type == DataType::Float;
-        let logits = match is_float {
-            true => layer.result.clone(),
-            false => graph.free_name("onnxseal.logits"),
+        let logits = if is_float {
+            layer.result.clone()
+        } else {
+            graph.free_name("onnxseal.logits")
         };
         let tail = moved.model(graph, &layer, &logits, outputs)?;
         Ok(Head {
@@ -229,14 +230,15 @@ fn behind(graph: &Graph<'_>, output: &str) -> Result<Layer> {
     while let Some((_, id)) = open.pop_last() {
         let node = graph.node(id)?;
         if let Some(layer) = layer_at(graph, id)? {
-            return match open.is_empty() {
-                true => Ok(layer),
-                false => Err(
+            return if open.is_empty() {
+                Ok(layer)
+            } else {
+                Err(
                     Refusal::new("it is one of several layers that the output comes of")
                         .at(node)
                         .advise(EXPORT)
                         .into(),
-                ),
+                )
             };
         }
         check_op(node)?;

@@ -97,11 +97,12 @@ impl UserKey {
             authority,
             secrets: secrets.ok_or(malformed("its secrets are not numbers of the group"))?,
         };
-        match *key.to_text() == *text {
-            true => Ok(key),
-            false => Err(malformed(
+        if *key.to_text() == *text {
+            Ok(key)
+        } else {
+            Err(malformed(
                 "its check does not fit: it was changed, or damaged",
-            )),
+            ))
         }
     }
 
@@ -267,10 +268,11 @@ pub(crate) fn from_hex(digits: &str) -> Option<Zeroizing<Vec<u8>>> {
 pub(crate) fn check_name(name: &str) -> std::result::Result<(), String> {
     let is_odd = |c: char| c.is_control() || c == '"' || c == '\\';
     let n = name.chars().count();
-    match (1..=MAX_NAME_CHARS).contains(&n) && !name.contains(is_odd) && name.trim() == name {
-        true => Ok(()),
-        false => Err(format!(
+    if (1..=MAX_NAME_CHARS).contains(&n) && !name.contains(is_odd) && name.trim() == name {
+        Ok(())
+    } else {
+        Err(format!(
             "a user's name has 1 to {MAX_NAME_CHARS} characters, no quotes, backslashes or control characters, and no space around it"
-        )),
+        ))
     }
 }

@@ -162,11 +162,12 @@ pub fn attach(head: &Head, authority: &Authority, classes: u32, kinds: &[RowKind
 }
 
 fn check_codewords(codewords: u32) -> Result<()> {
-    match (2..=MAX_CODEWORDS).contains(&codewords) {
-        true => Ok(()),
-        false => Err(Error::Usage(format!(
+    if (2..=MAX_CODEWORDS).contains(&codewords) {
+        Ok(())
+    } else {
+        Err(Error::Usage(format!(
             "a class has 2 to {MAX_CODEWORDS} codewords"
-        ))),
+        )))
     }
 }
 

@@ -198,9 +198,10 @@ impl RawInputKey {
             None => {
                 let mut buffer = from.0;
                 let images = view::images_mut(&mut buffer, of)?;
-                match inverse {
-                    false => cipher.apply_in_place(images, scale)?,
-                    true => cipher.invert_in_place(images, scale)?,
+                if inverse {
+                    cipher.invert_in_place(images, scale)?
+                } else {
+                    cipher.apply_in_place(images, scale)?
                 }
             }
             Some((mut buffer, into)) => {
@@ -208,9 +209,10 @@ impl RawInputKey {
                 view::check_apart(&from.0, &buffer)?;
                 let keyed = view::images_mut(&mut buffer, into)?;
                 let images = view::images(&from.0, of)?;
-                match inverse {
-                    false => cipher.apply(images, keyed, scale)?,
-                    true => cipher.invert(images, keyed, scale)?,
+                if inverse {
+                    cipher.invert(images, keyed, scale)?
+                } else {
+                    cipher.apply(images, keyed, scale)?
                 }
             }
         }

@@ -209,9 +209,10 @@ impl RecipientArgs {
             }
             recipients = recipients.with_comment(comment)?;
         }
-        match is_listed {
-            true => Ok(recipients.listed()?),
-            false => Ok(recipients),
+        if is_listed {
+            Ok(recipients.listed()?)
+        } else {
+            Ok(recipients)
         }
     }
 }

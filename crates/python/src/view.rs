@@ -105,9 +105,10 @@ pub fn check_apart(one: &PyBuffer<u8>, other: &PyBuffer<u8>) -> PyResult<()> {
         start..start.saturating_add(buffer.len_bytes())
     };
     let (one, other) = (range(one), range(other));
-    match one.start < other.end && other.start < one.end {
-        true => Err(PyBufferError::new_err("the arrays have memory in common")),
-        false => Ok(()),
+    if one.start < other.end && other.start < one.end {
+        Err(PyBufferError::new_err("the arrays have memory in common"))
+    } else {
+        Ok(())
     }
 }
 
@@ -116,11 +117,12 @@ fn check(buffer: &PyBuffer<u8>, of: ValueType) -> PyResult<usize> {
     let width = of.len_bytes();
     let is_aligned = (buffer.buf_ptr() as usize).is_multiple_of(width);
     let is_whole = buffer.len_bytes().is_multiple_of(width);
-    match buffer.is_c_contiguous() && is_aligned && is_whole {
-        true => Ok(buffer.len_bytes() / width),
-        false => Err(PyBufferError::new_err(
+    if buffer.is_c_contiguous() && is_aligned && is_whole {
+        Ok(buffer.len_bytes() / width)
+    } else {
+        Err(PyBufferError::new_err(
             "the array is not contiguous, or not aligned",
-        )),
+        ))
     }
 }
 

@@ -36,9 +36,10 @@ pub fn run(args: &Encrypt, quiet: bool) -> Result<()> {
     options.decrypt = args.decrypt;
     options.output = args.output_options.core();
     options.result = args.dtype;
-    options.scale = match args.normalised {
-        true => Scale::Normalised,
-        false => Scale::Pixels,
+    options.scale = if args.normalised {
+        Scale::Normalised
+    } else {
+        Scale::Pixels
     };
     let stop = Stop::listen()?;
     let bar = DataBar {

@@ -15,17 +15,19 @@ use crate::text::printable;
 /// Tells of each input whether the model can be rewritten there.
 pub fn run(args: &Inspect) -> Result<()> {
     let candidates = Files::open(&args.model)?.inspect()?;
-    match args.json {
-        true => render::json(&candidates.iter().map(as_json).collect::<Vec<_>>())?,
-        false => show(&candidates)?,
+    if args.json {
+        render::json(&candidates.iter().map(as_json).collect::<Vec<_>>())?
+    } else {
+        show(&candidates)?
     }
-    match candidates.iter().any(|of| of.found.is_ok()) {
-        true => Ok(()),
-        false => Err(Failures {
+    if candidates.iter().any(|of| of.found.is_ok()) {
+        Ok(())
+    } else {
+        Err(Failures {
             code: 2,
             text: "no input of the model can be made to take keyed images".into(),
         }
-        .into()),
+        .into())
     }
 }
 

@@ -142,9 +142,10 @@ fn listed(path: &std::path::Path) -> Result<Vec<String>> {
         }
         names.push(line.to_owned());
     }
-    match names.is_empty() {
-        true => Err(Usage(format!("{} has no users", path.display())).into()),
-        false => Ok(names),
+    if names.is_empty() {
+        Err(Usage(format!("{} has no users", path.display())).into())
+    } else {
+        Ok(names)
     }
 }
 

@@ -44,9 +44,10 @@ impl Base {
         for by_name in [true, false] {
             for tensor in &of.tensors {
                 let suits = |b: &HiddenTensor| {
-                    let is_it = match by_name {
-                        true => b.name == tensor.name,
-                        false => b.op_type == tensor.op_type && b.role == tensor.role,
+                    let is_it = if by_name {
+                        b.name == tensor.name
+                    } else {
+                        b.op_type == tensor.op_type && b.role == tensor.role
                     };
                     is_it && is_like(tensor, b)
                 };

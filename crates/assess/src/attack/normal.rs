@@ -232,9 +232,10 @@ pub(crate) fn estimate(
                     for (((row, bias), (mean, variance)), (to_mean, to_variance)) in
                         rows.zip(channels).zip(wanted)
                     {
-                        let gain = match *variance > 0.0 {
-                            true => (to_variance / variance).sqrt().min(MAX_GAIN),
-                            false => 1.0,
+                        let gain = if *variance > 0.0 {
+                            (to_variance / variance).sqrt().min(MAX_GAIN)
+                        } else {
+                            1.0
                         };
                         let shift = (to_mean - mean).abs() / variance.sqrt().max(f64::MIN_POSITIVE);
                         moved = moved.max((gain - 1.0).abs()).max(shift);

@@ -22,9 +22,10 @@ pub(super) struct Fours {
 
 impl Fours {
     pub(super) fn new(spec: &Spec, plan: &Plan, table: &Table) -> Fours {
-        let squared = match plan.width.is_multiple_of(CHUNK) {
-            true => table.short_places().map(squared),
-            false => None,
+        let squared = if plan.width.is_multiple_of(CHUNK) {
+            table.short_places().map(squared)
+        } else {
+            None
         };
         Fours {
             words: buffer(0),
@@ -116,25 +117,22 @@ impl Fours {
                         let strip = strip.as_ref();
                         strip.map_or(0..0, |strip| plan.place(piece, strip))
                     });
-                    match strips.iter().all(Option::is_some) {
-                        true => {
-                            if let Ok(pieces) = image.get_disjoint_mut(places) {
-                                part_squares(&self.row, pieces);
-                            }
+                    if strips.iter().all(Option::is_some) {
+                        if let Ok(pieces) = image.get_disjoint_mut(places) {
+                            part_squares(&self.row, pieces);
                         }
-                        false => {
-                            let pieces = self.pieces.each_mut();
-                            part_squares(
-                                &self.row,
-                                pieces.map(|bytes| {
-                                    bytes.resize(self.row.len(), 0);
-                                    &mut bytes[..]
-                                }),
-                            );
-                            for (place, bytes) in places.into_iter().zip(&self.pieces) {
-                                let to = image.get_mut(place).unwrap_or_default();
-                                to.copy_from_slice(&bytes[..to.len()]);
-                            }
+                    } else {
+                        let pieces = self.pieces.each_mut();
+                        part_squares(
+                            &self.row,
+                            pieces.map(|bytes| {
+                                bytes.resize(self.row.len(), 0);
+                                &mut bytes[..]
+                            }),
+                        );
+                        for (place, bytes) in places.into_iter().zip(&self.pieces) {
+                            let to = image.get_mut(place).unwrap_or_default();
+                            to.copy_from_slice(&bytes[..to.len()]);
                         }
                     }
                 }

@@ -162,9 +162,10 @@ impl Plan {
             Layout::Nhwc => block * columns * channels,
         };
         let across = columns / block;
-        let strip_values = match spec.has(Transform::Orthogonal) {
-            true => MIXED_STRIP_VALUES,
-            false => STRIP_VALUES,
+        let strip_values = if spec.has(Transform::Orthogonal) {
+            MIXED_STRIP_VALUES
+        } else {
+            STRIP_VALUES
         };
         let strip_blocks = (strip_values / spec.block_values()).min(across).max(1);
         Ok(Plan {
@@ -200,9 +201,10 @@ impl Plan {
     /// The place, in the order in which pieces lie in an image, of the value that is number t by row, column, channel.
     pub(super) fn lies_at(&self, t: usize) -> usize {
         let (pixel, channel) = (t / self.channels, t % self.channels);
-        let channel = match self.reversed {
-            false => channel,
-            true => self.channels - 1 - channel,
+        let channel = if self.reversed {
+            self.channels - 1 - channel
+        } else {
+            channel
         };
         match self.layout {
             Layout::Nhwc => pixel * self.channels + channel,
@@ -354,9 +356,10 @@ impl Table {
         for (t, (from, masked)) in places.iter().zip(masked).enumerate() {
             let from = plan.lies_at(*from as usize);
             let place = from / plan.width * plan.stride() + from % plan.width;
-            let half = match masked {
-                true => plan.pieces * plan.stride(),
-                false => 0,
+            let half = if *masked {
+                plan.pieces * plan.stride()
+            } else {
+                0
             };
             offsets[plan.lies_at(t)] = (place + half) as u32;
         }

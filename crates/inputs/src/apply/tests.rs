@@ -141,9 +141,10 @@ fn arrays_are_those_of_the_reference() {
             .collect();
         let n = shape.iter().product();
         let images = images_of(case, &key, n, &shape);
-        let scale = match case["normalised"].as_bool().unwrap() {
-            true => Scale::Normalised,
-            false => Scale::Pixels,
+        let scale = if case["normalised"].as_bool().unwrap() {
+            Scale::Normalised
+        } else {
+            Scale::Pixels
         };
         let cipher = key.cipher_for(&shape).unwrap();
         let mut keyed = Values::zeros(value_type(&case["keyed_dtype"]), n);

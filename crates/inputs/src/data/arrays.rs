@@ -74,13 +74,12 @@ fn of_npy(run: &Run, file: &File, len: u64) -> Result<Images, Fault> {
     let from = value_type(&header.element)?;
     let to = run.result(from)?;
     let (cipher, n) = of_shape(run.key, &header.dims)?;
-    let header_bytes = match from == to {
-        true => {
-            let mut bytes = vec![0; header.len_bytes as usize];
-            read_exact_at(file, &mut bytes, 0).map_err(unreadable)?;
-            bytes
-        }
-        false => npy::Header::bytes_of(descr(to), &header.dims),
+    let header_bytes = if from == to {
+        let mut bytes = vec![0; header.len_bytes as usize];
+        read_exact_at(file, &mut bytes, 0).map_err(unreadable)?;
+        bytes
+    } else {
+        npy::Header::bytes_of(descr(to), &header.dims)
     };
     Ok(Images {
         cipher,
@@ -149,9 +148,10 @@ pub(super) fn of_shape(key: &InputKey, dims: &[usize]) -> Result<(Cipher, u64), 
             "an image of shape {image:?} is too large (limit {MAX_IMAGE_VALUES} values)"
         ));
     }
-    let cipher = match is_stack {
-        true => key.cipher(image[1], image[2])?,
-        false => key.cipher_for(dims)?,
+    let cipher = if is_stack {
+        key.cipher(image[1], image[2])?
+    } else {
+        key.cipher_for(dims)?
     };
     Ok((cipher, n as u64))
 }

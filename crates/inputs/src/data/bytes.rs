@@ -53,9 +53,10 @@ impl Transformer<'_> {
     pub(super) fn run(&self, bytes: &mut Vec<u8>) -> Result<()> {
         let Transformer { cipher, scale, .. } = *self;
         if (self.from, self.to) == (ValueType::U8, ValueType::U8) {
-            return match self.decrypt {
-                false => cipher.apply_in_place(&mut bytes[..], scale),
-                true => cipher.invert_in_place(&mut bytes[..], scale),
+            return if self.decrypt {
+                cipher.invert_in_place(&mut bytes[..], scale)
+            } else {
+                cipher.apply_in_place(&mut bytes[..], scale)
             };
         }
         let mut from = Values::of_bytes(self.from, bytes);
@@ -63,17 +64,19 @@ impl Transformer<'_> {
             self.floats.see(&from);
         }
         if self.from == self.to {
-            match self.decrypt {
-                false => cipher.apply_in_place(from.values_mut(), scale)?,
-                true => cipher.invert_in_place(from.values_mut(), scale)?,
+            if self.decrypt {
+                cipher.invert_in_place(from.values_mut(), scale)?
+            } else {
+                cipher.apply_in_place(from.values_mut(), scale)?
             }
             from.to_bytes(bytes);
             return Ok(());
         }
         let mut to = Values::zeros(self.to, bytes.len() / self.from.len_bytes());
-        match self.decrypt {
-            false => cipher.apply(from.values(), to.values_mut(), scale)?,
-            true => cipher.invert(from.values(), to.values_mut(), scale)?,
+        if self.decrypt {
+            cipher.invert(from.values(), to.values_mut(), scale)?
+        } else {
+            cipher.apply(from.values(), to.values_mut(), scale)?
         }
         to.to_bytes(bytes);
         Ok(())

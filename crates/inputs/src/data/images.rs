@@ -55,9 +55,10 @@ impl Worker {
             DynamicImage::ImageRgb16(image) => ImagesMut::U16(image),
             _ => return refused("its colours are not grey or RGB"),
         };
-        match run.options.decrypt {
-            false => cipher.apply_in_place(values, Scale::Pixels)?,
-            true => cipher.invert_in_place(values, Scale::Pixels)?,
+        if run.options.decrypt {
+            cipher.invert_in_place(values, Scale::Pixels)?
+        } else {
+            cipher.apply_in_place(values, Scale::Pixels)?
         }
         self.encoded.clear();
         let encoder = PngEncoder::new_with_quality(

@@ -71,9 +71,10 @@ impl Tasks {
                     };
                     let target = output.join(&name);
                     // An image gets the name that it has as PNG.
-                    match is_source_folder {
-                        true => target,
-                        false => as_png(target),
+                    if is_source_folder {
+                        target
+                    } else {
+                        as_png(target)
                     }
                 }
             };
@@ -210,11 +211,12 @@ fn check_output(sources: &[PathBuf], output: &Path) -> Result<()> {
     };
     let shown = output.display();
     if let Some(what) = must_be_folder {
-        return match known.is_some() || output.exists() {
-            true => Err(Error::Usage(format!(
+        return if known.is_some() || output.exists() {
+            Err(Error::Usage(format!(
                 "the output has to be a folder for {what}, and {shown} is none"
-            ))),
-            false => Ok(()),
+            )))
+        } else {
+            Ok(())
         };
     }
     let (Some(source), Some(found)) = (sources.first(), known) else {

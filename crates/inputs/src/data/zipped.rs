@@ -61,16 +61,13 @@ pub(super) fn run(run: &Run, task: &Task) -> Result<(), Fault> {
         let to_type = run.result(from)?;
         let (cipher, n) = of_shape(run.key, &header.dims)?;
         let mut entry = archive.by_index(i).map_err(broken)?;
-        let head = match from == to_type {
-            true => {
-                let mut head = vec![0; header.len_bytes as usize];
-                entry.read_exact(&mut head).map_err(unreadable)?;
-                head
-            }
-            false => {
-                Header::read(&mut entry)?;
-                Header::bytes_of(descr(to_type), &header.dims)
-            }
+        let head = if from == to_type {
+            let mut head = vec![0; header.len_bytes as usize];
+            entry.read_exact(&mut head).map_err(unreadable)?;
+            head
+        } else {
+            Header::read(&mut entry)?;
+            Header::bytes_of(descr(to_type), &header.dims)
         };
         // Noise gets longer where it is packed, if only a little.
         let len = header

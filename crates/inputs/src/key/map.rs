@@ -39,9 +39,10 @@ impl BlockMap {
         if spec.has(Transform::Shuffle) {
             seed.numbers(Draw::Shuffle)?.shuffle(&mut places);
         }
-        let negated = match spec.has(Transform::Negative) {
-            true => mask(spec, seed)?,
-            false => vec![false; n],
+        let negated = if spec.has(Transform::Negative) {
+            mask(spec, seed)?
+        } else {
+            vec![false; n]
         };
         Ok(BlockMap::Signed { places, negated })
     }

@@ -174,9 +174,10 @@ impl Spec {
                 "images have 1 to {MAX_CHANNELS} channels, not {channels}"
             ));
         }
-        let limit = match self.has(Transform::Orthogonal) {
-            true => MAX_ORTHOGONAL,
-            false => MAX_BLOCK_VALUES,
+        let limit = if self.has(Transform::Orthogonal) {
+            MAX_ORTHOGONAL
+        } else {
+            MAX_BLOCK_VALUES
         };
         let values = block * block * channels;
         if !(2..=limit).contains(&values) {

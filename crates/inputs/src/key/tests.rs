@@ -103,9 +103,12 @@ fn maps_between_keys() {
         let BlockMap::Signed { places, negated } = map else {
             panic!("{map:?}");
         };
-        let value = |(from, negated): (&u32, &bool)| match negated {
-            true => 255.0 - values[*from as usize],
-            false => values[*from as usize],
+        let value = |(from, negated): (&u32, &bool)| {
+            if *negated {
+                255.0 - values[*from as usize]
+            } else {
+                values[*from as usize]
+            }
         };
         places.iter().zip(negated).map(value).collect()
     };

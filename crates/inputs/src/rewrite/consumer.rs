@@ -290,9 +290,10 @@ pub(super) fn matmul(
     let &[first, second] = &dims[..] else {
         return Err(Refusal::new("its weights are no matrix").into());
     };
-    let (n_outputs, n_inputs) = match is_output_first {
-        true => (first, second),
-        false => (second, first),
+    let (n_outputs, n_inputs) = if is_output_first {
+        (first, second)
+    } else {
+        (second, first)
     };
     let windows = |of: Of| {
         let parts = outer.iter().filter_map(|axis| match axis {
@@ -344,9 +345,10 @@ pub(super) fn matmul(
         "Gemm" => Bias::of_slot(graph, id, node, 2, n_outputs)?,
         _ => Bias::Impossible,
     };
-    let ratio = match is_gemm {
-        true => attributes.float("alpha", 1.0) / attributes.float("beta", 1.0),
-        false => 1.0,
+    let ratio = if is_gemm {
+        attributes.float("alpha", 1.0) / attributes.float("beta", 1.0)
+    } else {
+        1.0
     };
     let mut after: Vec<After> = outer.iter().map(after).collect();
     after.push(After::Outputs);

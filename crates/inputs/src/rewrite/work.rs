@@ -120,11 +120,12 @@ pub fn rekey(
 }
 
 fn check_affine(key: &InputKey) -> Result<()> {
-    match key.spec().has(Transform::Ffx) {
-        true => Err(Error::Usage(
+    if key.spec().has(Transform::Ffx) {
+        Err(Error::Usage(
             "the key has ffx, which no rewriting follows: it is for models that are trained with it".into(),
-        )),
-        false => Ok(()),
+        ))
+    } else {
+        Ok(())
     }
 }
 

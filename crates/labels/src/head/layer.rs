@@ -231,9 +231,10 @@ fn matrix(loaded: Loaded, is_across: bool) -> Result<Matrix> {
         return Err(Refusal::new("its weights are no matrix").into());
     };
     let (n, m) = (n as usize, m as usize);
-    let values = match is_across {
-        false => loaded.values,
-        true => transposed(&loaded.values, n, m),
+    let values = if is_across {
+        transposed(&loaded.values, n, m)
+    } else {
+        loaded.values
     };
     let (rows, columns) = if is_across { (m, n) } else { (n, m) };
     if columns == 0 {
@@ -257,12 +258,13 @@ fn bias(loaded: Loaded, rows: usize) -> Result<Bias> {
     // Of any rank, as long as the last axis has all of them.
     let is_row = matches!(loaded.dims.split_last(), None | Some((_, [])))
         || loaded.dims.last() == Some(&(rows as u64));
-    match values.len() == rows && is_row {
-        true => Ok(Bias {
+    if values.len() == rows && is_row {
+        Ok(Bias {
             values,
             constant: loaded.constant,
-        }),
-        false => Err(Refusal::new("its bias has not one value for each class").into()),
+        })
+    } else {
+        Err(Refusal::new("its bias has not one value for each class").into())
     }
 }
 

@@ -192,11 +192,12 @@ impl Tail {
             .map(|id| Ok(graph.node(*id)?.op_type))
             .collect();
         let ops = ops?;
-        match ops.iter().any(|op| POOLING.contains(op)) && !ops.contains(&"Transpose") {
-            true => Ok(()),
-            false => Err(Refusal::new("it gives classes for each position, as detection and segmentation do: only classifiers can be rewritten")
+        if ops.iter().any(|op| POOLING.contains(op)) && !ops.contains(&"Transpose") {
+            Ok(())
+        } else {
+            Err(Refusal::new("it gives classes for each position, as detection and segmentation do: only classifiers can be rewritten")
                 .at(graph.node(layer.node)?)
-                .into()),
+                .into())
         }
     }
 
@@ -300,14 +301,15 @@ impl Tail {
             ..ModelProto::default()
         };
         let bytes = model.encode_to_vec();
-        match bytes.len() <= MAX_TAIL_BYTES {
-            true => Ok(bytes),
-            false => Err(Refusal::new(format!(
+        if bytes.len() <= MAX_TAIL_BYTES {
+            Ok(bytes)
+        } else {
+            Err(Refusal::new(format!(
                 "what follows it takes {} bytes, and at most {MAX_TAIL_BYTES} can move behind decoding",
                 bytes.len()
             ))
             .at(graph.node(layer.node)?)
-            .into()),
+            .into())
         }
     }
 }

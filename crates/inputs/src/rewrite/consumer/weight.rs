@@ -236,9 +236,10 @@ fn check_lengths(zero: &[i64], scale: &[f64], n_outputs: Option<u64>) -> Result<
     if zero.iter().any(|zero| zero.unsigned_abs() > 1 << 16) {
         return Err(Refusal::new("the weights' zero point is out of range").into());
     }
-    match fits(zero.len()) && fits(scale.len()) {
-        true => Ok(()),
-        false => Err(Refusal::new("its weights have not one scale for each output").into()),
+    if fits(zero.len()) && fits(scale.len()) {
+        Ok(())
+    } else {
+        Err(Refusal::new("its weights have not one scale for each output").into())
     }
 }
 
@@ -246,9 +247,10 @@ fn check_lengths(zero: &[i64], scale: &[f64], n_outputs: Option<u64>) -> Result<
 fn alone(graph: &Graph<'_>, reader: NodeId, name: &str) -> Result<TensorId> {
     let tensor = graph.constant(name);
     let tensor = tensor.ok_or_else(|| Refusal::new("its weights or its bias are not constant"))?;
-    match graph.only_reader(name) == Some(reader) {
-        true => Ok(tensor),
-        false => Err(shared(graph, name, reader).into()),
+    if graph.only_reader(name) == Some(reader) {
+        Ok(tensor)
+    } else {
+        Err(shared(graph, name, reader).into())
     }
 }
 

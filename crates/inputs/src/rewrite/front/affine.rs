@@ -37,13 +37,14 @@ fn per_channel(small: &Small, value: &Value) -> Result<Vec<f64>> {
     for (axis, dim) in axes {
         fits &= *dim == 1 || (*dim == n as u64 && axis.is_channels(n));
     }
-    match fits {
-        true => Ok(small.values.clone()),
-        false => Err(
+    if fits {
+        Ok(small.values.clone())
+    } else {
+        Err(
             Refusal::new("its constant is neither one number nor one for each channel")
                 .advise(TRAIN)
                 .into(),
-        ),
+        )
     }
 }
 
@@ -221,13 +222,14 @@ pub(super) fn layer_normalization(
 
 /// Fails where the elements are integers, of which arithmetic may overflow.
 fn float(value: &Value) -> Result<()> {
-    match value.is_integer {
-        true => Err(
+    if value.is_integer {
+        Err(
             Refusal::new("it computes with integers before any weights meet them")
                 .advise(TRAIN)
                 .into(),
-        ),
-        false => Ok(()),
+        )
+    } else {
+        Ok(())
     }
 }
 
@@ -241,8 +243,9 @@ fn plain(value: &Value) -> Value {
 
 fn checked(value: Value) -> Result<Value> {
     let is_fine = |n: &f64| n.is_finite() && *n != 0.0;
-    match value.gain.iter().all(is_fine) && value.shift.iter().all(|n| n.is_finite()) {
-        true => Ok(value),
-        false => Err(Refusal::new("its constants leave nothing of a channel").into()),
+    if value.gain.iter().all(is_fine) && value.shift.iter().all(|n| n.is_finite()) {
+        Ok(value)
+    } else {
+        Err(Refusal::new("its constants leave nothing of a channel").into())
     }
 }

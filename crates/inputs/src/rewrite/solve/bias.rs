@@ -81,19 +81,19 @@ pub(super) fn add_bias(
                 return Err(refused("it is quantised and has no bias").into());
             }
             let is_integer = consumer.value.is_integer;
-            let data_type = match is_integer {
-                true => DataType::Int32,
-                false => consumer.weight.float,
+            let data_type = if is_integer {
+                DataType::Int32
+            } else {
+                consumer.weight.float
             };
             let bias = Elements::zeros(data_type, consumer.n_outputs)
                 .filter(|_| is_integer || is_float(data_type));
             let mut bias = bias.ok_or_else(|| refused("the type of its bias is not known"))?;
-            let fits = match is_integer {
-                true => add_integers(&mut bias, shifts, None).is_some(),
-                false => {
-                    let mut shifts = shifts.iter().enumerate();
-                    shifts.all(|(d, shift)| bias.put(d, shift.of_sums * ratio))
-                }
+            let fits = if is_integer {
+                add_integers(&mut bias, shifts, None).is_some()
+            } else {
+                let mut shifts = shifts.iter().enumerate();
+                shifts.all(|(d, shift)| bias.put(d, shift.of_sums * ratio))
             };
             if !fits {
                 return Err(refused("its new bias is out of range").into());
