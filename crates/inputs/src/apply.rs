@@ -18,7 +18,7 @@ use ffx::Ffx;
 use fours::Fours;
 use matrix::Mixer;
 use moved::Moved;
-use plan::{Plan, Table};
+use plan::{Direction, Plan, Table};
 use real::Real;
 use value::Value;
 
@@ -52,13 +52,6 @@ struct Way {
     direction: Direction,
     table: Table,
     mixer: Option<Mixer>,
-}
-
-/// To keyed images, or back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Direction {
-    Forwards,
-    Backwards,
 }
 
 impl InputKey {

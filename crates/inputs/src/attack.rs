@@ -9,19 +9,18 @@ mod grid;
 mod images;
 mod matching;
 mod relations;
+mod rows;
 mod weights;
 
 use nalgebra::DMatrix;
 
 pub use grid::Pictures;
 pub use images::ImageSet;
+pub use rows::{Found, MOST_PUBLIC, Row, of_images, of_model, of_pairs};
 pub use weights::{Halves, from_checkpoint, from_weights};
 
-use onnxseal_store::Location;
-
 use crate::error::{Error, Result};
-use crate::key::{BlockMap, InputKey, Spec};
-use crate::rewrite::Files;
+use crate::key::{BlockMap, InputKey};
 use assignment::assign;
 use grid::Grid;
 
@@ -228,89 +227,6 @@ fn check_alike(one: &Grid, other: &Grid) -> Result<()> {
             "plain and keyed images are the same ones, in the same order".into(),
         ))
     }
-}
-
-/// Plain images that [`of_images`] learns from, at most.
-pub const MOST_PUBLIC: usize = 1000;
-
-/// What one attack got.
-#[derive(Clone, Debug)]
-pub struct Row {
-    /// What the attacker had.
-    pub attack: String,
-    /// What the attacker takes for the key.
-    pub found: Found,
-    /// The share of values of the keyed images that come out right, where these are known.
-    pub restored: Option<f64>,
-}
-
-/// What an attacker takes for the key, or for a part of it.
-#[derive(Clone, Debug)]
-pub enum Found {
-    /// All of it.
-    Key(Guess),
-    /// Which positions are negated.
-    Mask(Halves),
-}
-
-/// What the weights of a rewritten model give, and those of the public one beside them.
-///
-/// # Errors
-/// Those of opening the models; [`Error::Refused`] where their weights cannot be read.
-pub fn of_model(model: &Location, public: Option<&Location>, spec: &Spec) -> Result<Vec<Row>> {
-    let weights = |location| Files::open(location)?.patch(spec);
-    let row = |attack: &str, found| Row {
-        attack: attack.to_owned(),
-        found,
-        restored: None,
-    };
-    let rewritten = weights(model)?;
-    let mut rows = vec![row(
-        "from the rewritten model alone",
-        Found::Mask(from_weights(&rewritten)?),
-    )];
-    if let Some(public) = public {
-        let guess = from_checkpoint(&weights(public)?, &rewritten)?;
-        rows.push(row("from a public model", Found::Key(guess)));
-    }
-    Ok(rows)
-}
-
-/// What keyed images and the same plain ones give.
-///
-/// # Errors
-/// Those of [`from_pairs`].
-pub fn of_pairs(keyed: &ImageSet, plain: &ImageSet, spec: &Spec) -> Result<Row> {
-    let (sum, block) = (keyed.sum(spec), spec.block);
-    let guess = from_pairs(&plain.pictures(), &keyed.pictures(), block, sum)?;
-    let restored = guess.restored(&plain.pictures(), &keyed.pictures(), block, sum)?;
-    Ok(Row {
-        attack: format!("from {}", counted(keyed.n, "known pair")),
-        found: Found::Key(guess),
-        restored: Some(restored),
-    })
-}
-
-/// What keyed images give beside plain ones of the same kind.
-///
-/// # Errors
-/// Those of [`from_images`].
-pub fn of_images(keyed: &ImageSet, public: &ImageSet, spec: &Spec) -> Result<Row> {
-    let sum = keyed.sum(spec);
-    let guess = from_images(&keyed.pictures(), &public.pictures(), spec.block, sum)?;
-    Ok(Row {
-        attack: format!(
-            "from {} alone, and {} of the same kind",
-            counted(keyed.n, "keyed image"),
-            counted(public.n, "plain one")
-        ),
-        found: Found::Key(guess),
-        restored: None,
-    })
-}
-
-fn counted(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use onnxseal_rewrite::{DataType, Graph, Refusal, Source, shown};
 
 use crate::error::{Error, Result};
 use crate::table::Table;
-use layer::{Layer, is_static, layer_at};
+use layer::{EXPORT, Layer, is_static, layer_at};
 use tail::{Tail, check_op};
 
 pub use crate::stored::Stored;
@@ -19,9 +19,6 @@ pub use write::Rows;
 
 /// The key of `metadata_props` that has the table. Keys that begin with `onnxseal.` are those of protected models.
 pub const KEY: &str = "onnxseal-labels";
-
-/// What helps where a layer cannot be rewritten.
-const EXPORT: &str = "export the model with a last Gemm, MatMul or Conv in floats, and with nothing behind it but Softmax, ArgMax and the like";
 
 /// The layer that answers, and what follows it.
 #[derive(Debug)]

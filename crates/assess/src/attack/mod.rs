@@ -5,9 +5,9 @@ mod fill;
 mod low_rank;
 pub(crate) mod normal;
 pub(crate) mod probe;
+mod replace;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use onnxseal_data::random::rng;
 use onnxseal_engine::Files;
@@ -16,6 +16,7 @@ use rand::Rng;
 use crate::assessment::Fill;
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::weights::{byte_range, decode, encode};
+use replace::replaced;
 
 /// What stands in for the encrypted elements.
 #[derive(Clone, Copy, Debug)]
@@ -52,23 +53,6 @@ pub(crate) fn variant(files: &Files, hidden: &Hidden, instead: Instead<'_>, seed
         files: replaced(files, changed),
         notes,
     }
-}
-
-/// `files` with other bytes for some of them, by number.
-pub(crate) fn replaced(files: &Files, changed: BTreeMap<usize, Vec<u8>>) -> Files {
-    let mut files = files.clone();
-    for (file, bytes) in changed {
-        let bytes: Arc<[u8]> = bytes.into();
-        match file.checked_sub(1) {
-            None => files.model = bytes,
-            Some(index) => {
-                if let Some((_, place)) = files.external.get_mut(index) {
-                    *place = bytes;
-                }
-            }
-        }
-    }
-    files
 }
 
 /// The elements of a tensor, with others for those that are encrypted.

@@ -14,7 +14,7 @@ use onnxseal_onnx::Model;
 use onnxseal_onnx::model::{Node, TensorRole};
 use onnxseal_plan::Role;
 
-use crate::attack::replaced;
+use crate::attack::replace::replaced;
 use crate::error::{Error, Result};
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::weights::{Numbers, decode, encode, numbers};

@@ -10,7 +10,7 @@ use onnxseal_plan::Role;
 use crate::error::{Error, Result};
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::options::Progress;
-use crate::rank::{Scores, energy, scores, values};
+use crate::rank::scores::{Scores, energy, scores, values};
 use crate::subject::Subject;
 use crate::weights::{Numbers, numbers};
 

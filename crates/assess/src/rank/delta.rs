@@ -3,7 +3,7 @@
 use crate::attack::base::Base;
 use crate::error::Result;
 use crate::hidden::{Hidden, HiddenTensor};
-use crate::rank::{Scores, energy, scores, values};
+use crate::rank::scores::{Scores, energy, scores, values};
 use crate::subject::Subject;
 use crate::weights::decode;
 

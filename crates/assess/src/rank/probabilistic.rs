@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::heads::{Basis, Choice};
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::options::{Options, Progress};
-use crate::rank::Scores;
+use crate::rank::scores::Scores;
 use crate::subject::Subject;
 
 /// Groups of units, about.

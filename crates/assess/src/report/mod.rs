@@ -13,18 +13,10 @@ pub mod summary;
 mod tests;
 mod text;
 
-use crate::assessment::{Assessment, Candidate, PublicBase};
+use crate::assessment::{Assessment, Candidate};
 use crate::tune::Tuning;
 use draw::Drawing;
 pub(crate) use text::floor as floor_in_words;
-
-/// The line before every verdict, where nobody tried a public base.
-fn base_warning(assessment: &Assessment) -> Option<&'static str> {
-    (assessment.public_base == PublicBase::NotTried).then_some(
-        "Nobody tried a public base. Most models that people ship were fine-tuned from one; whoever has it gets more than these \
-         figures say. Name the base, or state that there is none.",
-    )
-}
 
 /// Makes a page of an assessment: verdicts first, then what each attack gets, what is encrypted, and what remains open.
 pub fn html(assessment: &Assessment) -> String {

@@ -64,7 +64,7 @@ pub(super) fn page(assessment: &Assessment) -> String {
 
 /// The verdicts in a sentence.
 fn verdicts(assessment: &Assessment) -> String {
-    let warning = super::base_warning(assessment);
+    let warning = base_warning(assessment);
     let warning = warning.map(|warning| element("span class=\"leaks\"", warning));
     let mut sentences: Vec<String> = warning.into_iter().collect();
     if assessment.candidates.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::text::{difference, floor, floor_kind, percent, seconds, value};
+use super::text::{base_warning, difference, floor, floor_kind, percent, seconds, value};
 use crate::assessment::{Assessment, Attack, AttackRow, Candidate, Measure, MetricKind, Verdict};
 
 /// The columns of the table.
@@ -57,7 +57,7 @@ fn before(assessment: &Assessment) -> Vec<String> {
     }
     let (source, seed, version) = (&data.source, assessment.seed, &assessment.engine.version);
     let data = format!("data: {source}{attacker}; seed {seed}; ONNX Runtime {version}");
-    let warning = super::base_warning(assessment).map(str::to_owned);
+    let warning = base_warning(assessment).map(str::to_owned);
     let lines = warning.into_iter().chain([measured, data]);
     lines.map(plain).collect()
 }

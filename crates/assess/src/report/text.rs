@@ -1,8 +1,16 @@
 //! Numbers and names as people read them.
 
 use crate::assessment::{
-    Assessment, AttackRow, Floor, FloorKind, Interval, Measure, MetricRow, Verdict,
+    Assessment, AttackRow, Floor, FloorKind, Interval, Measure, MetricRow, PublicBase, Verdict,
 };
+
+/// The line before every verdict, where nobody tried a public base.
+pub(super) fn base_warning(assessment: &Assessment) -> Option<&'static str> {
+    (assessment.public_base == PublicBase::NotTried).then_some(
+        "Nobody tried a public base. Most models that people ship were fine-tuned from one; whoever has it gets more than these \
+         figures say. Name the base, or state that there is none.",
+    )
+}
 
 /// Writes an element that has text alone. The attributes follow the name in `tag`.
 pub(super) fn element(tag: &str, text: &str) -> String {

@@ -1,7 +1,6 @@
 //! Format-preserving encryption: at the masked places, other numbers stand for the pixels 0 to 255.
 
-use crate::apply::Direction;
-use crate::apply::plan::{Buffer, Engine, Piece, Places, Plan, Strip, buffer, look_up};
+use crate::apply::plan::{Buffer, Direction, Engine, Piece, Places, Plan, Strip, buffer, look_up};
 use crate::apply::real::each_channel;
 use crate::apply::value::Value;
 use crate::error::{Error, Result};

@@ -1,7 +1,6 @@
 //! Blocks multiplied by a matrix.
 
-use crate::apply::Direction;
-use crate::apply::plan::Plan;
+use crate::apply::plan::{Direction, Plan};
 use crate::key::Matrix;
 
 /// Rows of the matrix, and blocks, that are worked on together.

@@ -9,6 +9,13 @@ use std::ops::Range;
 use crate::error::{Error, Result};
 use crate::key::{Layout, Spec, Transform};
 
+/// To keyed images, or back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    Forwards,
+    Backwards,
+}
+
 /// Values of a strip at most, where there is more than one block: so many that the strip, its negative and the tables
 /// stay in the nearest cache.
 const STRIP_VALUES: usize = 4 << 10;

@@ -16,8 +16,8 @@ use onnxseal_store::{Output, read_exact_at};
 
 use crate::apply::{Cipher, ValueType};
 use crate::data::bytes::Transformer;
-use crate::data::sources::Task;
-use crate::data::{Fault, Run, extension, misfit, refused, unreadable};
+use crate::data::run::{Fault, Run, misfit, refused, unreadable};
+use crate::data::sources::{Task, extension};
 use crate::key::{InputKey, Layout, Order};
 
 /// Bytes that a core works on at once, about: they stay in its cache.

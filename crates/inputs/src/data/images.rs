@@ -6,8 +6,8 @@ use onnxseal_data::images::{Kind, decode, kind};
 
 use crate::apply::{Cipher, ImagesMut, Scale, ValueType};
 use crate::data::arrays::{begin, check_channels, publish};
+use crate::data::run::{Fault, Run, refused};
 use crate::data::sources::Task;
-use crate::data::{Fault, Run, refused};
 use crate::key::Layout;
 
 /// Works on one image after the other.

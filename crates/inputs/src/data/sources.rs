@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use onnxseal_data::images::{Kind, kind};
 use walkdir::WalkDir;
 
-use crate::data::{Failed, extension, is_image};
+use crate::data::report::Failed;
 use crate::error::{Error, Result};
 
 /// A file, and what becomes of it.
@@ -285,4 +285,13 @@ fn is_within(path: &Path, folder: &Path) -> bool {
         Some(path)
     });
     there.is_some_and(|path| path.starts_with(folder))
+}
+
+pub(super) fn extension(path: &Path) -> Option<String> {
+    let extension = path.extension()?;
+    Some(extension.to_string_lossy().to_ascii_lowercase())
+}
+
+fn is_image(path: &Path) -> bool {
+    kind(path).is_some()
 }

@@ -3,17 +3,20 @@
 
 use std::fs;
 use std::io::{Cursor, Read as _, Write as _};
+use std::sync::atomic::Ordering;
 
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use half::f16;
 use image::{DynamicImage, GrayImage, ImageFormat, RgbImage, RgbaImage};
 use onnxseal_data::npy::Header;
+use onnxseal_store::Error as StoreError;
 use tempfile::TempDir;
 use zip::write::SimpleFileOptions;
 
 use super::*;
 use crate::key::{Layout, Order, Spec, Transform};
+use crate::{Error, Scale, Silent, ValueType};
 
 use Transform::{Blocks, Ffx, Negative, Orthogonal, Shuffle};
 

@@ -12,8 +12,9 @@ use crate::data::arrays::{
     begin, check_channels, descr, of_shape, publish, pump, unwritable, value_type,
 };
 use crate::data::bytes::Transformer;
+use crate::data::report::ArrayDone;
+use crate::data::run::{Fault, Run, misfit, refused, unreadable};
 use crate::data::sources::Task;
-use crate::data::{ArrayDone, Fault, Run, misfit, refused, unreadable};
 use crate::key::Layout;
 use onnxseal_store::parallel::lock;
 

@@ -4,7 +4,9 @@ use onnxseal_onnx::model::{Node, NodeId, TensorId};
 use onnxseal_rewrite::{DataType, Graph, Refusal, is_float};
 
 use crate::error::Result;
-use crate::head::EXPORT;
+
+/// What helps where a layer cannot be rewritten.
+pub(super) const EXPORT: &str = "export the model with a last Gemm, MatMul or Conv in floats, and with nothing behind it but Softmax, ArgMax and the like";
 
 /// Nodes that a constant comes through, at most.
 const MAX_CHAIN: usize = 16;

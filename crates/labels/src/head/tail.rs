@@ -12,8 +12,7 @@ use onnxseal_rewrite::{DataType, Graph, Refusal, slice};
 use prost::Message as _;
 
 use crate::error::{Error, Result};
-use crate::head::EXPORT;
-use crate::head::layer::{Kind, Layer, is_static};
+use crate::head::layer::{EXPORT, Kind, Layer, is_static};
 use crate::stored::MAX_TAIL_BYTES;
 
 /// Operators without weights of their own, which compute the same behind decoding.
