@@ -442,6 +442,16 @@ impl Candidate {
         self.attacks.get(self.best_fill?)
     }
 
+    /// The probe that comes furthest above its floor.
+    pub fn best_probe(&self) -> Option<&AttackRow> {
+        let probes = self.attacks.iter().filter_map(|row| match row.attack {
+            Attack::Probe { .. } => Some((row, row.measure.as_ref()?.value - row.floor)),
+            _ => None,
+        });
+        let best = probes.max_by(|(_, a), (_, b)| a.total_cmp(b));
+        best.map(|(row, _)| row)
+    }
+
     /// What the protected file, or a tier's edition, gives as it is; nothing where ONNX Runtime does not run it.
     pub(crate) fn as_it_is(&self) -> f64 {
         let mut attacks = self.attacks.iter();

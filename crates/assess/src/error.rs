@@ -57,12 +57,12 @@ impl Error {
             Error::Data(error) => error.kind(),
             Error::Engine(error) => error.kind(),
             Error::Core(error) => error.kind(),
+            Error::Store(error) => error.kind(),
             Error::Model { .. } => ErrorKind::Malformed,
             Error::Label { .. }
             | Error::Metric(_)
             | Error::Usage(_)
             | Error::Policy(_)
-            | Error::Store(_)
             | Error::Cancelled => ErrorKind::Usage,
         }
     }

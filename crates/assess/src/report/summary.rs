@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::text::{base_warning, difference, floor, floor_kind, percent, seconds, value};
-use crate::assessment::{Assessment, Attack, AttackRow, Candidate, Measure, MetricKind, Verdict};
+use crate::assessment::{Assessment, AttackRow, Candidate, Measure, MetricKind, Verdict};
 
 /// The columns of the table.
 pub const HEAD: [&str; 7] = [
@@ -171,18 +171,6 @@ impl Assessment {
         let ends = measure.interval.as_ref();
         let ends = ends.map(|ends| format!(" ({} to {})", number(ends.low), number(ends.high)));
         value(&self.metric, measure.value) + &ends.unwrap_or_default()
-    }
-}
-
-impl Candidate {
-    /// The probe that comes furthest above its floor.
-    pub fn best_probe(&self) -> Option<&AttackRow> {
-        let probes = self.attacks.iter().filter_map(|row| match row.attack {
-            Attack::Probe { .. } => Some((row, row.measure.as_ref()?.value - row.floor)),
-            _ => None,
-        });
-        let best = probes.max_by(|(_, a), (_, b)| a.total_cmp(b));
-        best.map(|(row, _)| row)
     }
 }
 
