@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use onnxseal_store::ErrorKind;
 
-/// What is wrong with bytes. [`Fault::at`] adds the file that has them.
+/// A fault in bytes. [`Fault::at`] adds the file that they come from.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {

@@ -62,7 +62,7 @@ pub enum Error {
         difference: f64,
         /// How much may be.
         limit: f64,
-        /// What would explain so much.
+        /// The cause that explains a difference up to `limit`.
         why: &'static str,
     },
     /// The caller asks for what makes no sense.

@@ -141,16 +141,16 @@ const WRONG_KEYS: usize = 200;
 #[cfg(feature = "engine")]
 const MAX_ROWS: u32 = 2000;
 
-/// What one attack got, and what it is held against.
+/// The result of one attack, and the floor that it is held against.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
-    /// What the attacker had.
+    /// The attack, named by the attacker's material.
     pub attack: String,
-    /// What it got: a share from 0 to 1.
+    /// Its result: a share from 0 to 1.
     pub got: f64,
-    /// What an attacker gets without what is attacked.
+    /// The share that an attacker reaches without the model's answers or rows.
     pub floor: f64,
-    /// What the two numbers are.
+    /// The meaning of both numbers, for people.
     pub what: &'static str,
 }
 

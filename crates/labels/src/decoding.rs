@@ -21,7 +21,7 @@ const MAX_VALUES: usize = 1 << 28;
 pub struct Decoding {
     /// Classes.
     pub classes: u32,
-    /// What each row is.
+    /// The class and the weight of each row.
     pub rows: Vec<RowKind>,
 }
 

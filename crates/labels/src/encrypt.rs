@@ -37,7 +37,7 @@ const LIMITS: [f64; 2] = [1e-4, 2e-2];
 pub struct EncryptOptions<'a> {
     /// Shares of each class.
     pub codewords: u32,
-    /// What the model was trained with, if it was: its rows stay as they are.
+    /// The matrix that the model was trained with, if it was trained with one: its rows stay as they are.
     pub decoding: Option<&'a Decoding>,
     /// The output that has the classes, if the model has several.
     pub output_name: Option<&'a str>,
@@ -79,7 +79,7 @@ struct Made {
     n_samples: usize,
 }
 
-/// What was made of a model's labels.
+/// The result of encrypting a model's labels, for people.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
     /// The node whose layer answers.
@@ -99,7 +99,7 @@ pub struct Summary {
 /// Encrypts the labels of a model. Nothing is written, and the authority notes nothing yet: see [`Encrypted::protected`].
 ///
 /// # Errors
-/// [`Error::Refused`] for a model that has no layer that can be split; [`Error::Usage`] for options that do not go together;
+/// [`Error::Refused`] if no layer of the model can be split; [`Error::Usage`] for options that contradict each other;
 /// [`Error::Engine`] where traces are asked for and the model does not run.
 pub fn encrypt<'a>(
     model: &Location,
@@ -132,7 +132,7 @@ pub fn encrypt<'a>(
 }
 
 impl Encrypted<'_> {
-    /// What the authority notes of the model that is written to a file called `output`.
+    /// The authority's entry for this model, which is written to a file called `output`.
     pub fn protected(&self, output: String) -> Protected {
         let mut noted = self.plan.protected.clone();
         noted.file = output;
@@ -164,7 +164,7 @@ impl Encrypted<'_> {
         Ok(memory)
     }
 
-    /// What became of the labels.
+    /// The result, for people.
     pub fn summary(&self) -> Summary {
         let made = self.made.as_ref();
         Summary {
@@ -268,7 +268,7 @@ fn trace(
     })
 }
 
-/// What the layer computes of samples, one position of each.
+/// Runs the layer on samples that have one position each.
 fn run_on(layer: &mut LayerRun, samples: &[Samples], n: usize, head: &Head) -> Result<Ran> {
     let ran = layer.run(samples, n)?;
     if ran.features.width != head.columns || ran.answers.width != head.classes {

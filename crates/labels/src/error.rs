@@ -89,7 +89,7 @@ pub enum Error {
     Differs {
         /// By how much of the largest logit.
         difference: f64,
-        /// What would be rounding.
+        /// The largest difference that rounding explains.
         limit: f64,
     },
     /// The caller asks for what makes no sense.

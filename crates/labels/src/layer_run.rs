@@ -16,12 +16,12 @@ pub struct LayerRun {
     outputs: [usize; 2],
 }
 
-/// What a layer reads and gives, a row a sample.
+/// A layer's input and output, a row a sample.
 #[derive(Debug)]
 pub struct Ran {
-    /// What it reads.
+    /// Its input.
     pub features: Table,
-    /// What it gives.
+    /// Its output.
     pub answers: Table,
 }
 

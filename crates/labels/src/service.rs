@@ -1,4 +1,4 @@
-//! What a service is asked to trace a leak, and what it answers.
+//! Inputs that a service is asked to trace a leak, and its answers.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -397,7 +397,7 @@ pub enum Data {
 }
 
 impl Data {
-    /// What callers give.
+    /// Takes a caller's `data` and `labels`.
     pub fn new(data: Option<Bound<'_, PyAny>>, labels: Option<Bound<'_, PyAny>>) -> Result<Data> {
         let Some(data) = data else {
             return match labels {

@@ -115,7 +115,7 @@ impl ImageSet {
         }
     }
 
-    /// What a value and its negative add up to: integers of 8 bits, or floats in the key's range.
+    /// The sum of a value and its negative: 255 for integers of 8 bits, or that of the key's range for floats.
     pub fn sum(&self, spec: &Spec) -> f64 {
         let most = self.values.iter().copied().fold(f64::MIN, f64::max);
         if most > spec.range.1 {

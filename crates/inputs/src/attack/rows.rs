@@ -12,18 +12,18 @@ use crate::rewrite::Files;
 /// Plain images that [`of_images`] learns from, at most.
 pub const MOST_PUBLIC: usize = 1000;
 
-/// What one attack got.
+/// The result of one attack.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// What the attacker had.
+    /// The attack, named by the attacker's material.
     pub attack: String,
-    /// What the attacker takes for the key.
+    /// The attacker's guess.
     pub found: Found,
     /// The share of values of the keyed images that come out right, where these are known.
     pub restored: Option<f64>,
 }
 
-/// What an attacker takes for the key, or for a part of it.
+/// An attacker's guess at the key, or at a part of it.
 #[derive(Clone, Debug)]
 pub enum Found {
     /// All of it.
@@ -32,7 +32,7 @@ pub enum Found {
     Mask(Halves),
 }
 
-/// What the weights of a rewritten model give, and those of the public one beside them.
+/// Attacks a rewritten model by its weights; with the public model that it was made from, by both.
 ///
 /// # Errors
 /// Those of opening the models; [`Error::Refused`](crate::Error::Refused) where their weights cannot be read.
@@ -55,7 +55,7 @@ pub fn of_model(model: &Location, public: Option<&Location>, spec: &Spec) -> Res
     Ok(rows)
 }
 
-/// What keyed images and the same plain ones give.
+/// Attacks a key by images of which the attacker has both forms, keyed and plain.
 ///
 /// # Errors
 /// Those of [`from_pairs`].
@@ -70,7 +70,7 @@ pub fn of_pairs(keyed: &ImageSet, plain: &ImageSet, spec: &Spec) -> Result<Row> 
     })
 }
 
-/// What keyed images give beside plain ones of the same kind.
+/// Attacks a key by keyed images and other, plain images of the same kind.
 ///
 /// # Errors
 /// Those of [`from_images`].

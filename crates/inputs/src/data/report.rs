@@ -1,4 +1,4 @@
-//! What is asked for, and what came of it.
+//! Options of a call, its progress and its report.
 
 use std::path::PathBuf;
 
@@ -19,11 +19,11 @@ pub struct EncryptOptions {
     pub output: OutputOptions,
     /// Into which type of values FFX makes images, or makes them back; absent, the usual one.
     pub result: Option<ValueType>,
-    /// What arrays of floats are.
+    /// Whether arrays of floats are pixels or normalised.
     pub scale: Scale,
 }
 
-/// What came of it.
+/// The result of a call.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Report {

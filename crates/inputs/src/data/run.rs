@@ -13,7 +13,7 @@ use crate::data::sources::{Found, Task};
 use crate::error::{Error, Result};
 use crate::key::InputKey;
 
-/// What all files of a call share.
+/// The state that all files of a call share.
 pub(super) struct Run<'r> {
     pub(super) key: &'r InputKey,
     pub(super) options: &'r EncryptOptions,
@@ -29,14 +29,14 @@ pub(super) struct Run<'r> {
 pub(super) enum Fault {
     /// It cannot be used; others may.
     Refused(String),
-    /// The same, because the key is for images of another kind.
+    /// It cannot be used, because the key is for images of another kind.
     Misfit(String),
     /// Nothing else can be made either.
     Fatal(Error),
 }
 
 impl Fault {
-    /// The same fault, of an array in a file.
+    /// The fault with the name of the array in the file.
     pub(super) fn in_array(self, name: &str) -> Fault {
         match self {
             Fault::Refused(reason) => Fault::Refused(format!("array {name:?}: {reason}")),
@@ -47,7 +47,7 @@ impl Fault {
 }
 
 impl Run<'_> {
-    /// What a walk through folders found, unless that was nothing to work on.
+    /// The task that a walk through folders found; other finds go into the report.
     pub(super) fn taken(&self, found: Found) -> Option<Task> {
         match found {
             Found::Image(task) => return Some(task),
