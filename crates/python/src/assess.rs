@@ -17,7 +17,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
 use crate::call;
-use crate::calls::{as_dict, read_policy, read_ranking};
+use crate::calls::{as_dict, read_policy, read_policy_text, read_ranking};
 use crate::errors::{Fault, Result, io, usage};
 use crate::keys::{IdentityArgs, require_identities};
 use crate::source::Source;
@@ -284,10 +284,7 @@ pub fn tune_tiers<'py>(
     let tuned = call::run(py, progress, move |progress| {
         let (mut base, text) = match (policy, preset) {
             (Some(_), Some(_)) => return Err(usage("give a policy or a preset, not both")),
-            (Some(path), None) => {
-                let text = std::fs::read_to_string(&path).map_err(io("read", &path))?;
-                (Policy::parse(&text).map_err(Error::Policy)?, text)
-            }
+            (Some(path), None) => read_policy_text(&path)?,
             (None, preset) => {
                 let preset = preset.map_or(Ok(Preset::default()), |name| name.parse());
                 let preset: Preset = preset.map_err(Error::Policy)?;

@@ -362,8 +362,13 @@ impl PolicyArgs {
 
 /// Reads a policy file.
 pub fn read_policy(path: &Path) -> Result<Policy> {
+    Ok(read_policy_text(path)?.0)
+}
+
+/// Reads a policy file, and gives its text too.
+pub fn read_policy_text(path: &Path) -> Result<(Policy, String)> {
     let text = fs::read_to_string(path).map_err(io("read", path))?;
-    Ok(Policy::parse(&text).map_err(Error::Policy)?)
+    Ok((Policy::parse(&text).map_err(Error::Policy)?, text))
 }
 
 /// Reads a ranking file.
