@@ -5,6 +5,7 @@ use std::path::Path;
 use image::{DynamicImage, ImageError, ImageReader};
 
 use crate::error::{Fault, Result, bad};
+use crate::names::extension;
 
 /// Columns or rows of an image, at most.
 pub const MAX_SIDE: u32 = 1 << 14;
@@ -22,8 +23,7 @@ pub enum Kind {
 
 /// What kind of image a file has by its name; `None` where it is none.
 pub fn kind(path: &Path) -> Option<Kind> {
-    let extension = path.extension()?.to_string_lossy().to_ascii_lowercase();
-    match &*extension {
+    match extension(path)?.as_str() {
         "png" => Some(Kind::Png),
         "jpg" | "jpeg" => Some(Kind::Jpeg),
         _ => None,

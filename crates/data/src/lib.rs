@@ -23,6 +23,7 @@ mod error;
 mod folder;
 pub mod idx;
 pub mod images;
+mod names;
 pub mod npy;
 mod options;
 pub mod random;
@@ -30,6 +31,7 @@ mod set;
 
 pub use array::{Array, Layout, Values};
 pub use error::{Error, Fault, Result};
+pub use names::extension;
 pub use options::{DataOptions, Resize};
 pub use set::DataSet;
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::array::{Array, Layout, Raw, Values, labels_of};
 use crate::error::{Error, Fault, Result, bad, io};
+use crate::names::extension;
 use crate::options::DataOptions;
 use crate::random::{rng, shuffled};
 use crate::{cifar, csv, folder, idx, npy};
@@ -81,7 +82,7 @@ impl DataSet {
     /// one folder of PNG and JPEG images a class. `labels` is the file of labels, where data have none of their own.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Data`]; [`Error::Usage`] where data and labels do not go together.
+    /// [`Error::Io`], [`Error::Malformed`]; [`Error::Usage`] where data and labels do not go together.
     pub fn load(path: &Path, labels: Option<&Path>, options: &DataOptions) -> Result<DataSet> {
         options.check()?;
         let (arrays, own_labels) = read(path, options)?;
@@ -92,7 +93,7 @@ impl DataSet {
         DataSet::from_arrays(path.display().to_string(), arrays, labels, options)
     }
 
-    /// The same of arrays that are in memory: takes as many samples as wanted, and normalises them.
+    /// Takes arrays that are in memory as a data set: as many samples as wanted, normalised.
     ///
     /// # Errors
     /// As [`DataSet::new`] and [`DataSet::load`].
@@ -160,10 +161,6 @@ fn read(path: &Path, options: &DataOptions) -> Result<Raw> {
 
 fn unlabelled(array: Array) -> Raw {
     (vec![array], None)
-}
-
-fn extension(path: &Path) -> Option<String> {
-    Some(path.extension()?.to_string_lossy().to_ascii_lowercase())
 }
 
 /// Reads IDX, which no name tells.

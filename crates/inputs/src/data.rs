@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
+use onnxseal_data::extension;
 use onnxseal_store::parallel::for_each;
 
 pub use report::{ArrayDone, EncryptOptions, Failed, MAX_LISTED, Progress, Report};
@@ -23,7 +24,7 @@ use crate::error::Result;
 use crate::key::InputKey;
 use bytes::Floats;
 use run::Run;
-use sources::{Tasks, extension};
+use sources::Tasks;
 
 /// Makes keyed data sets: `.npy`, `.npz`, IDX (gzipped or not), CIFAR-10 and CIFAR-100 binary (`.bin`), PNG and JPEG files,
 /// and folders of these images, with all folders below. Names, order and labels stay; images become PNG.
@@ -34,8 +35,8 @@ use sources::{Tasks, extension};
 /// Files that cannot be transformed are in the report; the rest goes on.
 ///
 /// # Errors
-/// [`Error::Usage`] where sources and output do not go together; [`Error::Store`] where an output cannot be written, or the
-/// only one exists; [`Error::Cancelled`].
+/// [`Error::Usage`](crate::Error::Usage) where sources and output do not go together; [`Error::Store`](crate::Error::Store) where an output cannot be written, or the
+/// only one exists; [`Error::Cancelled`](crate::Error::Cancelled).
 pub fn encrypt(
     sources: &[PathBuf],
     output: &Path,

@@ -9,6 +9,7 @@ use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use onnxseal_data::cifar::{self, PIXELS, SIDE};
+use onnxseal_data::extension;
 use onnxseal_data::idx::{self, GZIP};
 use onnxseal_data::npy::{self, Kind};
 use onnxseal_store::parallel::{for_each, lock, n_cores};
@@ -17,7 +18,7 @@ use onnxseal_store::{Output, read_exact_at};
 use crate::apply::{Cipher, ValueType};
 use crate::data::bytes::Transformer;
 use crate::data::run::{Fault, Run, misfit, refused, unreadable};
-use crate::data::sources::{Task, extension};
+use crate::data::sources::Task;
 use crate::key::{InputKey, Layout, Order};
 
 /// Bytes that a core works on at once, about: they stay in its cache.

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use onnxseal_data::extension;
 use onnxseal_data::images::{Kind, kind};
 use walkdir::WalkDir;
 
@@ -285,11 +286,6 @@ fn is_within(path: &Path, folder: &Path) -> bool {
         Some(path)
     });
     there.is_some_and(|path| path.starts_with(folder))
-}
-
-pub(super) fn extension(path: &Path) -> Option<String> {
-    let extension = path.extension()?;
-    Some(extension.to_string_lossy().to_ascii_lowercase())
 }
 
 fn is_image(path: &Path) -> bool {
