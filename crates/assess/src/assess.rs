@@ -28,8 +28,8 @@ const FEW: usize = 100;
 /// measured on all samples, the others on the rest.
 ///
 /// # Errors
-/// [`Error::NoLibrary`] and [`Error::Library`] without ONNX Runtime, [`Error::Run`] where that does not run the model;
-/// [`Error::Fit`], [`Error::MissingInput`] and [`Error::Label`] where data are not for the model; [`Error::Cancelled`].
+/// [`Error::Engine`] without ONNX Runtime, if that does not run the model, and for data that are for other inputs;
+/// [`Error::Label`] for labels of other classes; [`Error::Cancelled`].
 pub fn assess(
     subject: &Subject,
     data: Option<&DataSet>,

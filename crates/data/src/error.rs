@@ -1,4 +1,4 @@
-//! What can be wrong with a file, and with a data set.
+//! Faults of files, and errors of data sets.
 
 use std::path::{Path, PathBuf};
 
@@ -66,7 +66,7 @@ impl Error {
     }
 }
 
-/// What the calls of this crate give.
+/// The result of this crate's calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 pub(crate) fn bad(reason: impl Into<String>) -> Fault {

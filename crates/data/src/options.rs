@@ -1,4 +1,4 @@
-//! How data are read.
+//! Options of reading.
 
 use crate::array::Layout;
 use crate::error::{Error, Result};
@@ -13,11 +13,11 @@ pub struct DataOptions {
     pub layout: Option<Layout>,
     /// Whether channels go blue, green, red.
     pub bgr: bool,
-    /// What values are divided by, before `mean` and `std`.
+    /// The divisor of all values, before `mean` and `std`.
     pub scale: f64,
-    /// What is then subtracted: one number, or one a channel.
+    /// The mean, which is then subtracted: one number, or one a channel.
     pub mean: Vec<f64>,
-    /// What they are then divided by: one number, or one a channel.
+    /// The deviation, the divisor after that: one number, or one a channel.
     pub std: Vec<f64>,
     /// The size that images of a folder are brought to.
     pub resize: Option<Resize>,

@@ -1,4 +1,4 @@
-//! What can go wrong.
+//! Errors of runs.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ pub enum Error {
     MissingInput {
         /// The input.
         input: String,
-        /// What there is.
+        /// The names of the data's arrays.
         given: String,
     },
     /// The data do not fit an input of the model.
@@ -43,11 +43,11 @@ pub enum Error {
     /// ONNX Runtime does not run the model.
     #[error("ONNX Runtime cannot run {model}{}: {reason}", in_operator(.operator))]
     Run {
-        /// What the caller calls the model.
+        /// The caller's name of the model.
         model: String,
         /// The operator that it cannot run, where it says so.
         operator: Option<String>,
-        /// What it says.
+        /// Its message.
         reason: String,
     },
     /// An output cannot be used.
@@ -55,7 +55,7 @@ pub enum Error {
     Output {
         /// The output.
         output: String,
-        /// What is wrong with it.
+        /// The reason, behind the output's name.
         reason: String,
     },
 }
@@ -74,7 +74,7 @@ impl Error {
     }
 }
 
-/// What the calls of this crate give.
+/// The result of this crate's calls.
 pub type Result<T> = std::result::Result<T, Error>;
 
 fn in_operator(operator: &Option<String>) -> String {

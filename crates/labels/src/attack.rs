@@ -207,8 +207,8 @@ impl Attacks {
     /// Runs the model on data.
     ///
     /// # Errors
-    /// [`Error::Usage`](crate::Error::Usage) if the layer answers for several positions of a sample;
-    /// [`Error::Engine`](crate::Error::Engine).
+    /// [`Error::Usage`] if the layer answers for several positions of a sample;
+    /// [`Error::Engine`].
     pub fn run(&self, data: &DataSet, options: &DataOptions) -> Result<Ran> {
         let input = &self.layer.input;
         let mut run = LayerRun::new(&self.files, &self.name, input, self.table.answers())?;
@@ -234,7 +234,7 @@ impl Attacks {
     /// How much keys of other authorities read; `None` for models of very many rows.
     ///
     /// # Errors
-    /// [`Error::Key`](crate::Error::Key) if the system gives no randomness.
+    /// [`Error::Key`] if the system gives no randomness.
     pub fn wrong_keys(&self, ran: &Ran, labels: &[i64]) -> Result<Option<Found>> {
         if self.table.n_rows() > MAX_ROWS {
             return Ok(None);

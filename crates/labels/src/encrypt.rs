@@ -185,7 +185,7 @@ impl Encrypted<'_> {
     /// Compares decoded answers with what the original's layer gives, on ONNX Runtime: by how much of the largest logit they differ.
     ///
     /// # Errors
-    /// [`Error::Differs`] where that is more than rounding; [`Error::Engine`] where a model does not run.
+    /// [`Error::Differs`] for more than rounding; [`Error::Engine`] if a model does not run.
     pub fn check(&self, authority: &Authority) -> Result<f64> {
         let difference = self.difference(authority)?;
         let limit = LIMITS[usize::from(!self.head.is_float())];

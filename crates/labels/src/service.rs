@@ -31,7 +31,7 @@ impl Protected {
     }
 
     /// The class in each line of a service's answers: a number, or the place of the largest of several with commas between. `None` for
-    /// a number that is no class.
+    /// numbers past the last class.
     ///
     /// # Errors
     /// [`Error::Usage`] for another number of lines than there are traces, or a line of another kind.

@@ -57,7 +57,7 @@ impl Method<'_> {
 /// and the answer are used. If `progress` is cancelled, the ranking has what there is and says that it is partial.
 ///
 /// # Errors
-/// [`Error::Policy`] where `unit_bytes` is no power of two from 64 to 1024; as [`assess`](crate::assess()).
+/// [`Error::Policy`](crate::Error::Policy) where `unit_bytes` is no power of two from 64 to 1024; as [`assess`](crate::assess()).
 pub fn rank(
     subject: &Subject,
     method: Method<'_>,

@@ -71,7 +71,7 @@ pub struct ArrayDone {
 
 /// Receives the progress of a call, and hears of files that fail. Several threads call it.
 ///
-/// If the call is cancelled it fails with [`Error::Cancelled`]; files that are whole stay.
+/// If the call is cancelled it fails with [`Error::Cancelled`](crate::Error::Cancelled); files that are whole stay.
 pub trait Progress: onnxseal_store::Progress {
     /// Of this file nothing will be made; the call goes on.
     fn failed(&self, failed: &Failed) {
