@@ -1,4 +1,5 @@
-//! Ctrl-C and SIGTERM: the first lets running models come to their end, the second ends all at once.
+//! Ctrl-C and SIGTERM: the first lets models of a batch come to their end and ends runs of ONNX
+//! Runtime, the second ends all at once.
 
 use anyhow::Result;
 

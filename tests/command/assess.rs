@@ -1,7 +1,10 @@
 //! `assess` and `rank` as a user meets them. Without ONNX Runtime's library the tests that need it say so and pass.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
+use onnxseal_testkit::samples::products;
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::lab::{self, Lab};
@@ -433,4 +436,33 @@ fn a_signal_leaves_a_ranking_of_what_was_done() {
         return;
     }
     panic!("nothing was ranked in 16 seconds");
+}
+
+#[test]
+fn a_signal_ends_a_run_under_way() {
+    if !lab::has_onnxruntime() {
+        return;
+    }
+    let lab = Lab::new();
+    // Minutes, if the run went on to its end.
+    fs::write(lab.path("products.onnx"), products(30_000)).unwrap();
+    let rank = [
+        "rank",
+        "products.onnx",
+        "--method",
+        "activation",
+        "-o",
+        "ranking.json",
+    ];
+    for args in [&["assess", "products.onnx", "--no-public-base"][..], &rank] {
+        for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+            let begun = Instant::now();
+            let is_time = || begun.elapsed() > Duration::from_secs(2);
+            let (stopped, err) = lab::stopped(&lab, args, signal, is_time);
+            assert_eq!(stopped, Some(code), "{err}");
+            assert!(err.starts_with("error: stopped: nothing was "), "{err}");
+            assert!(begun.elapsed() < Duration::from_secs(30), "{args:?}");
+        }
+    }
+    assert!(!lab.path("ranking.json").exists());
 }

@@ -3,18 +3,16 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use image::{ColorType, ImageFormat};
 use onnxseal_inputs::{InputKey, Scale};
 use onnxseal_testkit::build::{
     GraphBuilder, external, floats, ints_attribute, le_bytes, node, node_with, weights,
 };
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-use crate::lab::{Disk, Lab, contents, files, project};
+use crate::lab::{Disk, Lab, contents, files, project, stopped};
 
 const KEYGEN: [&str; 4] = ["inputs", "keygen", "--block", "4"];
 
@@ -571,31 +569,6 @@ fn hints_name_what_the_command_has() {
 }
 
 // --- interruptions ----------------------------------------------------------------------------------------------------
-
-/// Starts a command, and stops it once `is_time` says so; gives its exit code, absent if a signal ended it.
-fn stopped(
-    lab: &Lab,
-    args: &[&str],
-    signal: Signal,
-    is_time: impl Fn() -> bool,
-) -> (Option<i32>, String) {
-    let mut command = lab.command(args);
-    let child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn();
-    let mut child = child.unwrap();
-    let begun = Instant::now();
-    let mut is_running = true;
-    while is_running && !is_time() {
-        assert!(begun.elapsed() < Duration::from_secs(60));
-        thread::sleep(Duration::from_millis(1));
-        is_running = child.try_wait().unwrap().is_none();
-    }
-    if is_running {
-        kill_process(Pid::from_child(&child), signal).unwrap();
-    }
-    let output = child.wait_with_output().unwrap();
-    let err = String::from_utf8_lossy(&output.stderr).into_owned();
-    (output.status.code(), err)
-}
 
 #[test]
 fn a_folder_that_is_stopped_has_whole_images_and_the_next_run_ends_it() {

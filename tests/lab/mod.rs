@@ -2,10 +2,13 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use onnxseal_testkit::Sample;
 use onnxseal_testkit::build::{GraphBuilder, node, weights};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// Whether ONNX Runtime is there. If not, it says so.
@@ -217,4 +220,29 @@ pub fn ssh_key(lab: &Lab, name: &str) -> Option<String> {
     }
     let public = std::fs::read_to_string(lab.path(&format!("{name}.pub"))).unwrap();
     Some(public.trim().to_owned())
+}
+
+/// Starts a command, and stops it once `is_time` says so; gives its exit code, absent if a signal ended it.
+pub fn stopped(
+    lab: &Lab,
+    args: &[&str],
+    signal: Signal,
+    is_time: impl Fn() -> bool,
+) -> (Option<i32>, String) {
+    let mut command = lab.command(args);
+    let child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn();
+    let mut child = child.unwrap();
+    let begun = Instant::now();
+    let mut is_running = true;
+    while is_running && !is_time() {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        thread::sleep(Duration::from_millis(1));
+        is_running = child.try_wait().unwrap().is_none();
+    }
+    if is_running {
+        kill_process(Pid::from_child(&child), signal).unwrap();
+    }
+    let output = child.wait_with_output().unwrap();
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), err)
 }

@@ -40,7 +40,19 @@ pub fn assess(
     let candidates = candidates(subject, options)?;
     progress.begin(9 + candidates.len() as u64 * 15);
     progress.step("original");
-    let bench = Bench::new(subject, data, options, progress)?;
+    Bench::with(subject, data, options, progress, |bench| {
+        assess_on(bench, subject, data, options, &candidates, began)
+    })
+}
+
+fn assess_on(
+    bench: &Bench<'_>,
+    subject: &Subject,
+    data: Option<&DataSet>,
+    options: &Options<'_>,
+    candidates: &[(String, Option<NamedPolicy>)],
+    began: Instant,
+) -> Result<Assessment> {
     let is_random = data.is_none();
     let has_probes = bench.has_probes() && !is_random;
     let everything = Hidden::everything(subject)?;
@@ -50,7 +62,7 @@ pub fn assess(
     };
     let mut floors = bench.floors(has_probes)?;
     let whole = Trial {
-        bench: &bench,
+        bench,
         subject,
         hidden: &everything,
         floors: &[],
@@ -68,7 +80,7 @@ pub fn assess(
     let of_whole = whole.run()?;
     floors.extend(of_whole.floors());
     let mut assessed = Vec::new();
-    for (name, policy) in &candidates {
+    for (name, policy) in candidates {
         let sealed = match policy {
             Some(named) if !named.policy.tiers().is_empty() => {
                 Some(Sealed::new(subject, &named.policy)?)
@@ -166,7 +178,7 @@ pub fn assess(
             _ => PublicBase::NotTried,
         },
         original: bench.original.clone(),
-        notes: notes(&bench, base.as_ref(), is_random, &floors),
+        notes: notes(bench, base.as_ref(), is_random, &floors),
         floors,
         candidates: assessed,
         seconds: began.elapsed().as_secs_f64(),

@@ -69,14 +69,33 @@ pub(crate) struct Probed {
 }
 
 impl<'a> Bench<'a> {
-    /// Runs the original.
-    pub(crate) fn new(
+    /// Runs the original and gives `work` the bench; every run ends once `progress` is cancelled.
+    pub(crate) fn with<T>(
+        subject: &Subject,
+        data: Option<&DataSet>,
+        options: &Options<'a>,
+        progress: &'a dyn Progress,
+        work: impl FnOnce(&Bench<'a>) -> Result<T>,
+    ) -> Result<T> {
+        let engine = Engine::load()?;
+        engine.unless(&|| progress.is_cancelled(), || {
+            work(&Bench::new(
+                engine.clone(),
+                subject,
+                data,
+                options,
+                progress,
+            )?)
+        })
+    }
+
+    fn new(
+        mut engine: Engine,
         subject: &Subject,
         data: Option<&DataSet>,
         options: &Options<'a>,
         progress: &'a dyn Progress,
     ) -> Result<Bench<'a>> {
-        let mut engine = Engine::load()?;
         let mut net = Net::new(&engine, subject.files(), &[], "the original")?;
         let (samples, n) = match data {
             Some(data) => (fit(data, net.inputs(), &options.data)?, data.n),

@@ -11,7 +11,7 @@ pub enum Error {
     Data(#[from] onnxseal_data::Error),
     /// The model does not run, or not on these data.
     #[error(transparent)]
-    Engine(#[from] onnxseal_engine::Error),
+    Engine(onnxseal_engine::Error),
     /// A label names no class.
     #[error("row {row} has label {label}; the model tells {n_classes} classes apart, from 0")]
     Label {
@@ -48,6 +48,15 @@ pub enum Error {
     /// The caller wanted no more.
     #[error("cancelled")]
     Cancelled,
+}
+
+impl From<onnxseal_engine::Error> for Error {
+    fn from(error: onnxseal_engine::Error) -> Self {
+        match error {
+            onnxseal_engine::Error::Cancelled => Error::Cancelled,
+            error => Error::Engine(error),
+        }
+    }
 }
 
 impl Error {

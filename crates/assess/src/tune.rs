@@ -143,11 +143,23 @@ pub fn tune(
     let n_runs = N_SHARES * (1 + targets.len() as u64) + targets.len() as u64;
     progress.begin(2 + n_runs);
     progress.step("original");
-    let bench = Bench::new(subject, Some(data), options, progress)?;
+    Bench::with(subject, Some(data), options, progress, |bench| {
+        tune_on(bench, subject, data, policy, (targets, highest), options)
+    })
+}
+
+fn tune_on(
+    bench: &Bench<'_>,
+    subject: &Subject,
+    data: &DataSet,
+    policy: &Policy,
+    (targets, highest): (&[Target], &str),
+    options: &Options<'_>,
+) -> Result<Tuning> {
     let mut calibration = shuffled(bench.n, &mut rng(options.seed, "tune"));
     let evaluation = calibration.split_off(bench.n.div_ceil(2));
     let mut tuner = Tuner {
-        bench: &bench,
+        bench,
         subject,
         policy,
         calibration,
@@ -158,7 +170,7 @@ pub fn tune(
     let (original_calibration, original) = tuner.measured(subject.files())?;
     bench.step("floors")?;
     let floors = tuner.floors()?;
-    check_values(&bench, targets, original_calibration, &floors)?;
+    check_values(bench, targets, original_calibration, &floors)?;
 
     tuner.try_shares(0.0, 1.0)?;
     for target in targets {

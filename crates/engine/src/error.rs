@@ -50,6 +50,9 @@ pub enum Error {
         /// Its message.
         reason: String,
     },
+    /// The caller of [`Engine::unless`](crate::Engine::unless) wanted no more.
+    #[error("cancelled")]
+    Cancelled,
     /// An output cannot be used.
     #[error("output {output:?} of the model {reason}")]
     Output {
@@ -67,9 +70,10 @@ impl Error {
             Error::NoLibrary { .. } | Error::Library { .. } | Error::Run { .. } => {
                 ErrorKind::Runtime
             }
-            Error::MissingInput { .. } | Error::Fit { .. } | Error::Output { .. } => {
-                ErrorKind::Usage
-            }
+            Error::MissingInput { .. }
+            | Error::Fit { .. }
+            | Error::Cancelled
+            | Error::Output { .. } => ErrorKind::Usage,
         }
     }
 }

@@ -1,18 +1,28 @@
 //! ONNX Runtime's library, found and loaded.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Duration;
 
 use ort::environment::Environment;
 use ort::logging::LogLevel;
+use ort::session::RunOptions;
 
 use crate::error::{Error, Result};
 use crate::find;
+
+/// How often [`Engine::unless`] asks whether to go on.
+const ASKING: Duration = Duration::from_millis(50);
 
 /// ONNX Runtime, loaded.
 #[derive(Clone, Debug)]
 pub struct Engine {
     pub(crate) environment: Environment,
+    pub(crate) runs: Arc<Runs>,
     /// The library.
     pub library: PathBuf,
     /// Its version, as far as it says.
@@ -21,6 +31,30 @@ pub struct Engine {
     pub n_threads: usize,
     /// How far graphs are optimized.
     pub optimization: Optimization,
+}
+
+/// What all runs of an engine and its clones share, so that one call ends them.
+pub(crate) struct Runs {
+    pub(crate) options: RunOptions,
+    is_cancelled: AtomicBool,
+}
+
+impl fmt::Debug for Runs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Runs")
+    }
+}
+
+impl Runs {
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.is_cancelled.load(Ordering::Relaxed)
+    }
+
+    fn cancel(&self) {
+        self.is_cancelled.store(true, Ordering::Relaxed);
+        // Where this fails, the run under way goes on to its end, and no other begins.
+        let _ = self.options.terminate();
+    }
 }
 
 /// How far ONNX Runtime optimizes a graph.
@@ -35,7 +69,15 @@ pub enum Optimization {
 }
 
 /// There is one environment in a process, and it stays.
-static ENGINE: OnceLock<std::result::Result<Engine, (PathBuf, String)>> = OnceLock::new();
+static LOADED: OnceLock<std::result::Result<Loaded, (PathBuf, String)>> = OnceLock::new();
+
+/// What is loaded once in a process.
+#[derive(Clone)]
+struct Loaded {
+    environment: Environment,
+    library: PathBuf,
+    version: String,
+}
 
 impl Engine {
     /// Finds and loads ONNX Runtime: the library that `ORT_DYLIB_PATH` names; or else that of the Python package
@@ -45,8 +87,8 @@ impl Engine {
     /// # Errors
     /// [`Error::NoLibrary`], [`Error::Library`].
     pub fn load() -> Result<Engine> {
-        if let Some(Ok(engine)) = ENGINE.get() {
-            return Ok(engine.clone());
+        if let Some(Ok(loaded)) = LOADED.get() {
+            return loaded.engine();
         }
         let library = find::find().map_err(|tried| Error::NoLibrary { tried })?;
         Engine::load_from(library)
@@ -57,25 +99,66 @@ impl Engine {
     /// # Errors
     /// [`Error::Library`].
     pub fn load_from(library: PathBuf) -> Result<Engine> {
-        let loaded = ENGINE.get_or_init(|| {
+        let loaded = LOADED.get_or_init(|| {
             let failed = |reason: String| (library.clone(), reason);
             let builder = ort::init_from(&library).map_err(|error| failed(error.to_string()))?;
             let silent = Arc::new(|_: LogLevel, _: &str, _: &str, _: &str, _: &str| {});
             let builder = builder.with_logger(silent).with_telemetry(false);
             let environment = builder.build().map_err(|error| failed(error.to_string()))?;
             environment.set_log_level(LogLevel::Fatal);
-            let version = version(&library);
-            Ok(Engine {
+            Ok(Loaded {
                 environment,
-                version,
+                version: version(&library),
                 library: library.clone(),
-                n_threads: onnxseal_store::parallel::n_cores(),
-                optimization: Optimization::Basic,
             })
         });
-        loaded
-            .clone()
-            .map_err(|(path, reason)| Error::Library { path, reason })
+        match loaded {
+            Ok(loaded) => loaded.engine(),
+            Err((path, reason)) => Err(Error::Library {
+                path: path.clone(),
+                reason: reason.clone(),
+            }),
+        }
+    }
+
+    /// Does `work`, and ends the runs of this engine and its clones, now and from then on, once
+    /// `cancelled` says so. A run ends at its next operator, with [`Error::Cancelled`].
+    pub fn unless<T>(&self, cancelled: &(dyn Fn() -> bool + Sync), work: impl FnOnce() -> T) -> T {
+        thread::scope(|scope| {
+            let (working, done) = mpsc::channel::<()>();
+            scope.spawn(move || {
+                while let Err(RecvTimeoutError::Timeout) = done.recv_timeout(ASKING) {
+                    if cancelled() {
+                        self.runs.cancel();
+                        return;
+                    }
+                }
+            });
+            let made = work();
+            // Wakes the thread, which this scope waits for.
+            drop(working);
+            made
+        })
+    }
+}
+
+impl Loaded {
+    fn engine(&self) -> Result<Engine> {
+        let options = RunOptions::new().map_err(|error| Error::Library {
+            path: self.library.clone(),
+            reason: error.to_string(),
+        })?;
+        Ok(Engine {
+            environment: self.environment.clone(),
+            runs: Arc::new(Runs {
+                options,
+                is_cancelled: AtomicBool::new(false),
+            }),
+            version: self.version.clone(),
+            library: self.library.clone(),
+            n_threads: onnxseal_store::parallel::n_cores(),
+            optimization: Optimization::Basic,
+        })
     }
 }
 
@@ -95,4 +178,42 @@ fn version(library: &std::path::Path) -> String {
         .and_then(|name| name.split_once(".so."))
         .map(|(_, version)| version);
     built.or(named).unwrap_or("unknown").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::atomic::AtomicUsize;
+
+    use onnxseal_testkit::samples::products;
+
+    use super::*;
+    use crate::{Files, Net, random};
+
+    #[test]
+    fn a_run_under_way_ends_when_cancelled() {
+        let Ok(engine) = Engine::load() else {
+            return eprintln!("skipped: no ONNX Runtime");
+        };
+        let files = Files {
+            model: products(5_000).into(),
+            external: Vec::new(),
+        };
+        let mut net = Net::new(&engine, &files, &[], "products").unwrap();
+        let samples = random(net.inputs(), 1, 1);
+        // The run begins before the second question.
+        let n_asked = AtomicUsize::new(0);
+        let cancelled = || n_asked.fetch_add(1, Ordering::Relaxed) > 3;
+        let ran = engine.unless(&cancelled, || net.run(&samples, &[0], &[0]));
+        assert!(matches!(ran, Err(Error::Cancelled)), "{ran:?}");
+        let again = net.run(&samples, &[0], &[0]);
+        assert!(matches!(again, Err(Error::Cancelled)), "{again:?}");
+        let other = Net::new(&engine.clone(), &files, &[], "products");
+        assert!(matches!(other, Err(Error::Cancelled)), "{other:?}");
+        // Another engine of this process runs.
+        let engine = Engine::load().unwrap();
+        engine
+            .unless(&|| false, || Net::new(&engine, &files, &[], "products"))
+            .unwrap();
+    }
 }

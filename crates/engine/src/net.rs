@@ -9,7 +9,7 @@ use ort::session::{Session, SessionInputValue};
 
 use crate::error::{Error, Result};
 use crate::files::Files;
-use crate::library::{Engine, Optimization};
+use crate::library::{Engine, Optimization, Runs};
 use crate::outputs::with_outputs;
 use crate::values::{Batch, Element, Samples, Table, feed, numbers, tensor_type};
 
@@ -52,6 +52,7 @@ pub struct OutputSpec {
 /// A session of a model.
 pub struct Net {
     session: Session,
+    runs: Arc<Runs>,
     /// What the model is called in errors.
     name: String,
     inputs: Vec<InputSpec>,
@@ -62,8 +63,11 @@ impl Net {
     /// Makes a session of a model, with further values of its main graph as outputs behind its own.
     ///
     /// # Errors
-    /// [`Error::Run`].
+    /// [`Error::Run`], [`Error::Cancelled`].
     pub fn new(engine: &Engine, files: &Files, more: &[&str], name: &str) -> Result<Net> {
+        if engine.runs.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
         let refused = |error: ort::Error| run_error(name, &error);
         let commit = || -> ort::Result<Session> {
             let mut builder = Session::builder(&engine.environment)?
@@ -114,6 +118,7 @@ impl Net {
         let outputs = outputs.collect();
         Ok(Net {
             session,
+            runs: Arc::clone(&engine.runs),
             name: name.to_owned(),
             inputs,
             outputs,
@@ -134,7 +139,7 @@ impl Net {
     ///
     /// # Errors
     /// [`Error::Run`]; [`Error::Output`] where an output is no tensor of numbers, or differs in shape from sample to
-    /// sample.
+    /// sample; [`Error::Cancelled`].
     pub fn run(
         &mut self,
         samples: &[Samples],
@@ -183,10 +188,15 @@ impl Net {
                 ))
             });
             let values = values.collect::<Result<Vec<_>>>()?;
-            let outputs = self
-                .session
-                .run(values)
-                .map_err(|error| run_error(&self.name, &error))?;
+            let ran = self.session.run_with_options(values, &self.runs.options);
+            // A run that was ended fails like one that the model breaks; which it was, the flag knows.
+            let outputs = ran.map_err(|error| {
+                if self.runs.is_cancelled() {
+                    Error::Cancelled
+                } else {
+                    run_error(&self.name, &error)
+                }
+            })?;
             for (table, index) in tables.iter_mut().zip(wanted) {
                 let name = self
                     .outputs
@@ -239,6 +249,7 @@ impl fmt::Debug for Net {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Net {
             session: _,
+            runs: _,
             name,
             inputs,
             outputs,

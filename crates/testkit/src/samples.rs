@@ -352,6 +352,22 @@ pub fn chain(n_nodes: usize) -> Vec<u8> {
     graph.encode()
 }
 
+/// `n_nodes` MatMul nodes on `[1, 512, 512]`, the first with weights `w` `[512, 512]`, the others with
+/// the input: a few milliseconds of a core each.
+pub fn products(n_nodes: usize) -> Vec<u8> {
+    let dims = [1, 512, 512];
+    let mut graph = GraphBuilder::new("products")
+        .input("x", &dims)
+        .output(&format!("v{n_nodes}"), &dims)
+        .initializer(weights("w", &[512, 512], 1))
+        .node(node("MatMul", &["x", "w"], &["v1"]));
+    for i in 1..n_nodes {
+        let (from, to) = (format!("v{i}"), format!("v{}", i + 1));
+        graph = graph.node(node("MatMul", &[&from, "x"], &[&to]));
+    }
+    graph.encode()
+}
+
 /// Bytes of a tensor of `data_type` with `n` elements: numbers in [-1, 1), and each special one once.
 pub fn numbers(data_type: DataType, n: usize, seed: u32) -> Vec<u8> {
     let mut values = floats(n, seed);

@@ -87,6 +87,7 @@ impl Power {
 }
 
 pub(super) fn rank(
+    engine: &Engine,
     subject: &Subject,
     hidden: &Hidden,
     unit_bytes: u64,
@@ -94,7 +95,7 @@ pub(super) fn rank(
     progress: &dyn Progress,
 ) -> Result<Scores> {
     let model = subject.located()?;
-    let powers = powers(subject, &model, hidden, samples, progress)?;
+    let powers = powers(engine, subject, &model, hidden, samples, progress)?;
     Ok(scores(hidden, unit_bytes, |tensor| {
         let values = values(subject, tensor)?;
         let plain = || energy(tensor, &values);
@@ -117,6 +118,7 @@ fn node_of<'m, 'b>(model: &'m Model<'b>, tensor: &HiddenTensor) -> Option<&'m No
 
 /// The powers of what the operators with weights take and give.
 fn powers(
+    engine: &Engine,
     subject: &Subject,
     model: &Model<'_>,
     hidden: &Hidden,
@@ -149,9 +151,8 @@ fn powers(
         .copied()
         .filter(|name| !inputs.contains(name) && !model_outputs.contains(name))
         .collect();
-    let engine = Engine::load()?;
     let mut net = Net::new(
-        &engine,
+        engine,
         subject.files(),
         &more,
         "the original with its values",
@@ -167,15 +168,19 @@ fn powers(
     let mut n_done = 0;
     for part in rows.chunks(BATCH) {
         progress.step("values of operators");
-        if progress.is_cancelled() {
-            if n_done == 0 {
-                return Err(Error::Cancelled);
-            }
+        let tables = if progress.is_cancelled() {
+            Err(Error::Cancelled)
+        } else {
+            net.run(samples, part, &wanted).map_err(Error::from)
+        };
+        let tables = match tables {
             // Fewer samples are a rougher mean, of all tensors alike.
-            progress.cut_short(n_done, rows.len(), "samples");
-            break;
-        }
-        let tables = net.run(samples, part, &wanted)?;
+            Err(Error::Cancelled) if n_done > 0 => {
+                progress.cut_short(n_done, rows.len(), "samples");
+                break;
+            }
+            tables => tables?,
+        };
         for (index, table) in wanted.iter().zip(&tables) {
             if let Some(output) = net.outputs().get(*index) {
                 powers.entry(output.name.clone()).or_default().add(table);

@@ -76,8 +76,11 @@ pub fn rank(
         }),
         Method::Delta(base) => delta::rank(subject, &hidden, base, unit_bytes)?,
         Method::Activation => {
-            let samples = samples(subject, data, options)?;
-            activation::rank(subject, &hidden, unit_bytes, &samples, progress)?
+            let engine = Engine::load()?;
+            engine.unless(&|| progress.is_cancelled(), || {
+                let samples = samples(&engine, subject, data, options)?;
+                activation::rank(&engine, subject, &hidden, unit_bytes, &samples, progress)
+            })?
         }
         Method::Probabilistic { share, n_masks } => {
             let masks = probabilistic::Masks { share, n_masks };
@@ -102,12 +105,12 @@ pub fn rank(
 
 /// What the model is fed, and how many samples.
 fn samples(
+    engine: &Engine,
     subject: &Subject,
     data: Option<&DataSet>,
     options: &Options<'_>,
 ) -> Result<(Vec<Samples>, usize)> {
-    let engine = Engine::load()?;
-    let net = Net::new(&engine, subject.files(), &[], "the original")?;
+    let net = Net::new(engine, subject.files(), &[], "the original")?;
     Ok(match data {
         Some(data) => (fit(data, net.inputs(), &options.data)?, data.n),
         None => {

@@ -66,57 +66,16 @@ pub(super) fn rank(
         )));
     }
     progress.begin(n_masks as u64 + 1);
-    let bench = Bench::new(subject, data, options, progress)?;
-    let trial = Trial {
-        subject,
-        bench: &bench,
-        hidden,
-        unit_bytes,
-        options,
-    };
-    let original = bench.run(subject.files(), false, "the original")?.answers;
-    let groups = trial.groups();
-    let (of_groups, mut n_done) = trial.worth(&groups, share, n_masks / 2, &original, "groups")?;
-    let mut tensors = hidden
-        .tensors
-        .iter()
-        .map(|tensor| (tensor.path.clone(), vec![0.0; trial.n_units(tensor)]))
-        .collect::<Vec<_>>();
-    for (group, worth) in groups.iter().zip(&of_groups) {
-        put(&mut tensors, group, worth / group.bytes);
-    }
-    // The groups that add most for their bytes, as long as their units are few enough.
-    let mut order: Vec<usize> = (0..groups.len()).collect();
-    let per_byte = |i: &usize| of_groups[*i] / groups[*i].bytes;
-    order.sort_by(|a, b| per_byte(b).total_cmp(&per_byte(a)));
-    let mut best = Vec::new();
-    for i in order {
-        let group = &groups[i];
-        if best.len() + group.count > MAX_UNITS || of_groups[i] <= 0.0 {
-            break;
-        }
-        let units = (group.first..group.first + group.count)
-            .map(|first| trial.part(group.tensor, first, 1));
-        best.extend(units);
-    }
-    if best.len() > 1 && !progress.is_cancelled() {
-        let of_units = trial.worth(&best, share, n_masks - n_masks / 2, &original, "units");
-        let (of_units, n_of_units) = match of_units {
-            // What is known of the groups stands.
-            Err(Error::Cancelled) => (Vec::new(), 0),
-            found => found?,
+    Bench::with(subject, data, options, progress, |bench| {
+        let masking = Masking {
+            subject,
+            bench,
+            hidden,
+            unit_bytes,
+            options,
+            progress,
         };
-        n_done += n_of_units;
-        // Units of the best groups stay together above all others: what they add is on top of that of their group.
-        for (unit, worth) in best.iter().zip(of_units) {
-            add(&mut tensors, unit, worth / unit.bytes);
-        }
-    }
-    if progress.is_cancelled() {
-        progress.cut_short(n_done, n_masks, "masks");
-    }
-    Ok(Scores {
-        tensors: tensors.into_iter().collect(),
+        masking.rank(masks)
     })
 }
 
@@ -138,15 +97,68 @@ fn add(tensors: &mut [(String, Vec<f64>)], part: &Part, score: f64) {
     }
 }
 
-struct Trial<'t> {
+struct Masking<'t> {
     subject: &'t Subject,
     bench: &'t Bench<'t>,
     hidden: &'t Hidden,
     unit_bytes: u64,
     options: &'t Options<'t>,
+    progress: &'t dyn Progress,
 }
 
-impl Trial<'_> {
+impl Masking<'_> {
+    fn rank(&self, Masks { share, n_masks }: Masks) -> Result<Scores> {
+        let original = self
+            .bench
+            .run(self.subject.files(), false, "the original")?
+            .answers;
+        let groups = self.groups();
+        let (of_groups, mut n_done) =
+            self.worth(&groups, share, n_masks / 2, &original, "groups")?;
+        let mut tensors = self
+            .hidden
+            .tensors
+            .iter()
+            .map(|tensor| (tensor.path.clone(), vec![0.0; self.n_units(tensor)]))
+            .collect::<Vec<_>>();
+        for (group, worth) in groups.iter().zip(&of_groups) {
+            put(&mut tensors, group, worth / group.bytes);
+        }
+        // The groups that add most for their bytes, as long as their units are few enough.
+        let mut order: Vec<usize> = (0..groups.len()).collect();
+        let per_byte = |i: &usize| of_groups[*i] / groups[*i].bytes;
+        order.sort_by(|a, b| per_byte(b).total_cmp(&per_byte(a)));
+        let mut best = Vec::new();
+        for i in order {
+            let group = &groups[i];
+            if best.len() + group.count > MAX_UNITS || of_groups[i] <= 0.0 {
+                break;
+            }
+            let units = (group.first..group.first + group.count)
+                .map(|first| self.part(group.tensor, first, 1));
+            best.extend(units);
+        }
+        if best.len() > 1 && !self.progress.is_cancelled() {
+            let of_units = self.worth(&best, share, n_masks - n_masks / 2, &original, "units");
+            let (of_units, n_of_units) = match of_units {
+                // What is known of the groups stands.
+                Err(Error::Cancelled) => (Vec::new(), 0),
+                found => found?,
+            };
+            n_done += n_of_units;
+            // Units of the best groups stay together above all others: what they add is on top of that of their group.
+            for (unit, worth) in best.iter().zip(of_units) {
+                add(&mut tensors, unit, worth / unit.bytes);
+            }
+        }
+        if self.progress.is_cancelled() {
+            self.progress.cut_short(n_done, n_masks, "masks");
+        }
+        Ok(Scores {
+            tensors: tensors.into_iter().collect(),
+        })
+    }
+
     fn per_unit(&self, tensor: &HiddenTensor) -> usize {
         usize::try_from(self.unit_bytes * 8 / u64::from(tensor.element_bits.max(1)))
             .unwrap_or(1)
@@ -234,6 +246,7 @@ impl Trial<'_> {
             {
                 Ok(ran) => self.loss(&ran.answers, original),
                 Err(Error::Engine(Run { .. } | Output { .. })) => MAX_LOSS,
+                Err(Error::Cancelled) if i >= MIN_MASKS => break,
                 Err(error) => return Err(error),
             };
             rows.push(mask);
