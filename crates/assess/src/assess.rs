@@ -3,20 +3,20 @@
 use std::time::Instant;
 
 use onnxseal_data::DataSet;
-use onnxseal_engine::Files;
-use onnxseal_plan::Preset;
 
-use crate::assessment::{Assessment, DataRow, Floor, Opening, PublicBase};
+use crate::assessment::{Assessment, Candidate, DataRow, Floor, Opening, PublicBase};
 use crate::attack::base::Base;
+use crate::attacker::Attacker;
 use crate::bench::Bench;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::hidden::Hidden;
 use crate::opening;
 use crate::options::{NamedPolicy, Options, Progress, PublicModel};
 use crate::report::floor_in_words;
 use crate::sealed::Sealed;
 use crate::subject::Subject;
-use crate::trial::Trial;
+use crate::verdicts::Bar;
+use crate::views::{View, candidates, views};
 
 /// Samples below which intervals are too wide to say much.
 const FEW: usize = 100;
@@ -61,24 +61,30 @@ fn assess_on(
         PublicModel::Unknown | PublicModel::None => None,
     };
     let mut floors = bench.floors(has_probes)?;
-    let whole = Trial {
+    let attacker = Attacker {
         bench,
         subject,
-        hidden: &everything,
-        floors: &[],
         base: base.as_ref(),
+        has_probes,
+        seed: options.seed,
+    };
+    // With nothing in clear, what attackers get is the floor.
+    let of_nothing = attacker.tries(&View {
+        name: "floors".to_owned(),
+        tier: None,
+        hidden: everything,
+        files: None,
+    })?;
+    floors.extend(of_nothing.floors());
+    let bar = Bar {
+        floors: &floors,
+        margin: bench.margin,
+        is_rate: bench.judge.is_rate(),
         is_thorough: !is_random
             && (has_probes || !bench.judge.is_rate())
             && !matches!(options.base, PublicModel::Unknown)
             && !base.as_ref().is_some_and(|base| base.is_same),
-        options,
-        has_probes,
-        name: "floors",
-        as_it_is: None,
-        tier: None,
     };
-    let of_whole = whole.run()?;
-    floors.extend(of_whole.floors());
     let mut assessed = Vec::new();
     for (name, policy) in candidates {
         let sealed = match policy {
@@ -87,74 +93,34 @@ fn assess_on(
             }
             _ => None,
         };
-        let hidden_above = |tier| match policy {
-            Some(named) => Hidden::of_policy_above(subject, &named.policy, tier),
-            None => Hidden::of_protected_above(subject, tier),
-        };
-        let hidden = hidden_above(0)?;
-        let stored = match (&sealed, &subject.protected, policy) {
-            (Some(sealed), ..) => Some(sealed.stored()?),
-            (None, Some(protected), None) => protected.stored.clone(),
-            _ => None,
-        };
-        let trial = Trial {
-            hidden: &hidden,
-            floors: &floors,
-            name,
-            as_it_is: stored.as_ref(),
-            ..whole
-        };
-        // With nothing in clear, what attackers get is the floor.
-        let tried = if hidden.is_everything() && stored.is_none() {
-            of_whole.clone()
-        } else {
-            trial.run()?
-        };
-        let mut candidate = trial.candidate(tried);
-        match policy {
-            None => {
-                let protected = subject.protected.as_ref();
-                candidate.opening = protected.map(|protected| Opening {
-                    seconds: protected.opening_seconds,
-                    bytes: protected.bytes,
-                });
-            }
-            Some(named) if options.measures_opening => {
-                bench.step("opening")?;
-                let opening = match &sealed {
-                    Some(sealed) => opening::measure(sealed),
-                    None => Sealed::new(subject, &named.policy)
-                        .and_then(|sealed| opening::measure(&sealed)),
-                };
-                match opening {
-                    Ok(opening) => candidate.opening = Some(opening),
-                    Err(error) => candidate
-                        .notes
-                        .push(format!("opening was not measured: {error}")),
-                }
-            }
-            Some(_) => {}
-        }
-        assessed.push(candidate);
-        // Then with the key of each tier but the highest.
-        let editions = editions(subject, policy.as_ref(), sealed.as_ref())?;
-        let n_before = assessed.len();
-        // Each is held against the next higher one, so the highest comes first.
+        let mut rows = Vec::new();
+        // Each edition is held against the next higher one, the highest against the original.
         let mut next = bench.original.value;
-        for ((tier, files), number) in editions.iter().zip(1..=u8::MAX).rev() {
-            let hidden = hidden_above(number)?;
-            let trial = Trial {
-                hidden: &hidden,
-                name: &format!("{name}, with the key of tier {tier}"),
-                as_it_is: Some(files),
-                tier: Some((tier, next)),
-                ..trial
+        for view in views(subject, name, policy.as_ref(), sealed.as_ref())? {
+            let tried = if view.hidden.is_everything() && view.files.is_none() {
+                of_nothing.clone()
+            } else {
+                attacker.tries(&view)?
             };
-            let candidate = trial.candidate(trial.run()?);
-            next = candidate.as_it_is();
-            assessed.push(candidate);
+            let has_key = view.tier.is_some();
+            let mut candidate = bar.judges(&view, tried, has_key.then_some(next));
+            if has_key {
+                next = candidate.as_it_is();
+            } else {
+                add_opening(
+                    &mut candidate,
+                    bench,
+                    subject,
+                    policy.as_ref(),
+                    sealed.as_ref(),
+                    options,
+                )?;
+            }
+            rows.push(candidate);
         }
-        assessed[n_before..].reverse();
+        // Without a key first, then the tiers, the least first.
+        rows[1..].reverse();
+        assessed.append(&mut rows);
     }
     let source = data.map_or_else(|| "random inputs".to_owned(), |data| data.source.clone());
     Ok(Assessment {
@@ -185,51 +151,41 @@ fn assess_on(
     })
 }
 
-/// The tiers below the highest with their editions' files, the least first.
-fn editions(
+/// Says of a candidate what it costs to open it.
+fn add_opening(
+    candidate: &mut Candidate,
+    bench: &Bench<'_>,
     subject: &Subject,
     policy: Option<&NamedPolicy>,
     sealed: Option<&Sealed>,
-) -> Result<Vec<(String, Files)>> {
-    match (policy, sealed) {
-        (Some(named), Some(sealed)) => {
-            let lower = named.policy.tiers().split_last().map(|(_, lower)| lower);
-            let lower = lower.unwrap_or_default().iter();
-            let files = lower.map(|tier| Ok((tier.name.clone(), sealed.files(&tier.name)?)));
-            files.collect()
-        }
-        (None, _) => {
-            let protected = subject.protected.iter();
-            Ok(protected.flat_map(|of| of.editions.clone()).collect())
-        }
-        (Some(_), None) => Ok(Vec::new()),
-    }
-}
-
-/// The candidates with their names; without a policy, what is encrypted in the model already.
-fn candidates(
-    subject: &Subject,
     options: &Options<'_>,
-) -> Result<Vec<(String, Option<NamedPolicy>)>> {
-    let mut found = Vec::new();
-    if subject.protected.is_some() {
-        found.push(("as protected".to_owned(), None));
-    }
-    let named = match (&options.candidates[..], found.is_empty()) {
-        ([], true) => Preset::ALL.map(NamedPolicy::from).to_vec(),
-        (named, _) => named.to_vec(),
-    };
-    found.extend(
-        named
-            .into_iter()
-            .map(|named| (named.name.clone(), Some(named))),
-    );
-    for (i, (name, _)) in found.iter().enumerate() {
-        if found[..i].iter().any(|(other, _)| other == name) {
-            return Err(Error::Usage(format!("two candidates are called {name:?}")));
+) -> Result<()> {
+    match policy {
+        None => {
+            let protected = subject.protected.as_ref();
+            candidate.opening = protected.map(|protected| Opening {
+                seconds: protected.opening_seconds,
+                bytes: protected.bytes,
+            });
         }
+        Some(named) if options.measures_opening => {
+            bench.step("opening")?;
+            let opening = match sealed {
+                Some(sealed) => opening::measure(sealed),
+                None => {
+                    Sealed::new(subject, &named.policy).and_then(|sealed| opening::measure(&sealed))
+                }
+            };
+            match opening {
+                Ok(opening) => candidate.opening = Some(opening),
+                Err(error) => candidate
+                    .notes
+                    .push(format!("opening was not measured: {error}")),
+            }
+        }
+        Some(_) => {}
     }
-    Ok(found)
+    Ok(())
 }
 
 /// What the figures do not rule out.

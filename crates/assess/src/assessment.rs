@@ -146,6 +146,20 @@ pub struct Measure {
     pub relative_error: Option<f64>,
 }
 
+impl Measure {
+    pub(crate) fn of(value: f64, interval: Option<Interval>, n_samples: usize) -> Measure {
+        Measure {
+            value,
+            interval,
+            n_samples,
+            n_nan: 0,
+            agreement: None,
+            top5: None,
+            relative_error: None,
+        }
+    }
+}
+
 /// A 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Interval {

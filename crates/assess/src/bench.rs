@@ -3,17 +3,17 @@
 use std::time::{Duration, Instant};
 
 use onnxseal_data::DataSet;
-use onnxseal_engine::Error::{Output, Run};
+use onnxseal_engine::Error::Output;
 use onnxseal_engine::{
     Batch, Engine, Files, Net, Optimization, OutputSpec, Samples, Table, fit, random,
 };
 
-use crate::assessment::{DataRow, EngineRow, Fill, Floor, FloorKind, Head, Measure};
+use crate::assessment::{DataRow, EngineRow, Fill, Floor, FloorKind, Head, Measure, MetricKind};
 use crate::attack::base::Base;
 use crate::attack::normal::{self, Layer};
 use crate::attack::probe::{Features, HEADS, Probe, features_of};
 use crate::attack::{Instead, variant};
-use crate::error::{Error, Result};
+use crate::error::{Attempt, Error, Result, attempt};
 use crate::hidden::Hidden;
 use crate::judge::Judge;
 use crate::options::{Options, Progress};
@@ -50,9 +50,6 @@ pub(crate) struct Ran {
     /// What each layer is fed that a probe looks at, by its name.
     pub(crate) features: Vec<(String, Features)>,
 }
-
-/// The score of a variant, or why ONNX Runtime does not run it. The assessment goes on without it.
-pub(crate) type Judged = std::result::Result<Measure, String>;
 
 /// The best of some probes, by cross-validation on the attacker's labels.
 #[derive(Clone, Debug)]
@@ -121,8 +118,9 @@ impl<'a> Bench<'a> {
         let measured = judge.measure(&copy, &rows)?;
         let model = subject.located()?;
         let layers = features_of(&model, &answer.name);
-        let margin = options.margin.unwrap_or(match judge.row().unit.as_str() {
-            "dB" => 1.0,
+        // A decibel, or five points of a rate.
+        let margin = options.margin.unwrap_or(match judge.kind {
+            MetricKind::Psnr => 1.0,
             _ => 0.05,
         });
         Ok(Bench {
@@ -156,7 +154,7 @@ impl<'a> Bench<'a> {
             n_samples: self.n,
             n_attacker: self.split.attacker.len(),
             n_evaluation: self.split.evaluation.len(),
-            is_labelled: self.judge.has_labels(),
+            is_labelled: self.judge.has_labels,
             is_random: false,
             n_classes: self.judge.n_classes,
             dropped_sizes: self.split.dropped.clone(),
@@ -309,56 +307,34 @@ impl<'a> Bench<'a> {
         fill: Fill,
         mut probes: Option<&mut Vec<Probed>>,
         name: &str,
-    ) -> Result<(Judged, Option<Judged>)> {
-        let ran = self.ran(files, probes.is_some(), name)?;
-        if let (Ok(ran), Some(best)) = (&ran, probes.as_deref_mut()) {
-            self.probe(&ran.features, (fill, false), best)?;
-        }
-        let plain = self.judged(ran, &self.rows)?;
+    ) -> Result<(Attempt<Measure>, Option<Attempt<Measure>>)> {
+        let mut tried = |files: &Files, reestimated, rows: &[usize]| {
+            let ran = attempt(self.run(files, probes.is_some(), name))?;
+            if let (Ok(ran), Some(best)) = (&ran, probes.as_deref_mut()) {
+                self.probe(&ran.features, (fill, reestimated), best)?;
+            }
+            self.judged(ran, rows)
+        };
+        let plain = tried(files, false, &self.rows)?;
         if layers.is_empty() {
             return Ok((plain, None));
         }
         let known = &self.split.attacker;
-        let ran = match normal::estimate(&self.engine, files, layers, &self.samples, known) {
-            Ok(files) => self.ran(&files, probes.is_some(), name)?,
-            Err(Error::Engine(Run { reason, .. } | Output { reason, .. })) => Err(reason),
-            Err(error) => return Err(error),
+        let estimated = normal::estimate(&self.engine, files, layers, &self.samples, known);
+        let again = match attempt(estimated)? {
+            // The attacker's samples have been used.
+            Ok(files) => tried(&files, true, &self.split.evaluation)?,
+            Err(reason) => Err(reason),
         };
-        if let (Ok(ran), Some(best)) = (&ran, probes) {
-            self.probe(&ran.features, (fill, true), best)?;
-        }
-        // The attacker's samples have been used.
-        Ok((plain, Some(self.judged(ran, &self.split.evaluation)?)))
-    }
-
-    /// Runs a variant; the inner error says why ONNX Runtime does not.
-    pub(crate) fn ran(
-        &self,
-        files: &Files,
-        with_features: bool,
-        name: &str,
-    ) -> Result<std::result::Result<Ran, String>> {
-        match self.run(files, with_features, name) {
-            Ok(ran) => Ok(Ok(ran)),
-            Err(Error::Engine(Run { reason, .. } | Output { reason, .. })) => Ok(Err(reason)),
-            Err(error) => Err(error),
-        }
+        Ok((plain, Some(again)))
     }
 
     /// Measures what a run gave for the samples `rows`.
-    pub(crate) fn judged(
-        &self,
-        ran: std::result::Result<Ran, String>,
-        rows: &[usize],
-    ) -> Result<Judged> {
-        let ran = match ran {
-            Ok(ran) => ran,
+    pub(crate) fn judged(&self, ran: Attempt<Ran>, rows: &[usize]) -> Result<Attempt<Measure>> {
+        let measured = match ran {
             Err(reason) => return Ok(Err(reason)),
-        };
-        let measured = if rows.len() == self.n {
-            self.judge.measure(&ran.answers, rows)
-        } else {
-            self.judge.measure(&ran.answers.picked(rows), rows)
+            Ok(ran) if rows.len() == self.n => self.judge.measure(&ran.answers, rows),
+            Ok(ran) => self.judge.measure(&ran.answers.picked(rows), rows),
         };
         measured.map(Ok)
     }

@@ -93,3 +93,16 @@ impl Error {
 
 /// What the calls of this crate give.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// What a run of a variant gave, or why ONNX Runtime does not run it.
+pub(crate) type Attempt<T> = std::result::Result<T, String>;
+
+/// Takes a variant that ONNX Runtime does not run out of the errors: the call goes on without it.
+pub(crate) fn attempt<T>(result: Result<T>) -> Result<Attempt<T>> {
+    use onnxseal_engine::Error::{Output, Run};
+    match result {
+        Ok(made) => Ok(Ok(made)),
+        Err(Error::Engine(Run { reason, .. } | Output { reason, .. })) => Ok(Err(reason)),
+        Err(error) => Err(error),
+    }
+}

@@ -2,7 +2,7 @@
 
 use onnxseal_engine::Table;
 
-use crate::assessment::{Interval, Measure, MetricKind, MetricRow};
+use crate::assessment::{Measure, MetricKind, MetricRow};
 use crate::error::{Error, Result};
 use crate::heads::largest;
 use crate::metric::{Answers, Metric};
@@ -13,12 +13,13 @@ const MAX_PSNR: f64 = 100.0;
 
 /// Measures answers against labels, or against the original's answers.
 pub(crate) struct Judge<'m> {
-    kind: MetricKind,
+    pub(crate) kind: MetricKind,
     custom: Option<&'m dyn Metric>,
-    original: Table,
+    pub(crate) original: Table,
     /// Of all samples: labels, or the original's classes.
     pub(crate) labels: Option<Vec<u32>>,
-    has_labels: bool,
+    /// Whether labels are the caller's.
+    pub(crate) has_labels: bool,
     pub(crate) n_classes: Option<usize>,
     /// Whether the output is a class itself.
     is_class: bool,
@@ -126,16 +127,6 @@ impl<'m> Judge<'m> {
         matches!(self.kind, MetricKind::Accuracy | MetricKind::Agreement)
     }
 
-    /// Numbers of the output of a sample.
-    pub(crate) fn width(&self) -> usize {
-        self.original.width
-    }
-
-    /// Whether labels are the caller's.
-    pub(crate) fn has_labels(&self) -> bool {
-        self.has_labels
-    }
-
     /// The class that an output stands for; none where it is no number.
     fn class(&self, output: &[f32]) -> Option<usize> {
         match output {
@@ -190,13 +181,9 @@ impl<'m> Judge<'m> {
         let (value, interval) = of_mean(&ratios);
         let relative = errors.iter().sum::<f64>() / errors.len().max(1) as f64;
         Ok(Measure {
-            value,
-            interval: Some(interval),
-            n_samples: rows.len(),
             n_nan,
-            agreement: None,
-            top5: None,
             relative_error: (!errors.is_empty()).then_some(relative),
+            ..Measure::of(value, Some(interval), rows.len())
         })
     }
 
@@ -214,13 +201,8 @@ impl<'m> Judge<'m> {
             .has_labels
             .then(|| classes.iter().zip(rows).filter(agrees).count() as f64 / n);
         Measure {
-            value,
-            interval: Some(wilson(value, rows.len())),
-            n_samples: rows.len(),
-            n_nan: 0,
             agreement,
-            top5: None,
-            relative_error: None,
+            ..Measure::of(value, Some(wilson(value, rows.len())), rows.len())
         }
     }
 
@@ -279,12 +261,9 @@ impl<'m> Judge<'m> {
     fn by_custom(&self, custom: &dyn Metric, outputs: &Table, rows: &[usize]) -> Result<Measure> {
         let pick = |row: &usize| self.original.row(*row).iter().copied();
         let original = Table {
+            dims: self.original.dims.clone(),
+            width: self.original.width,
             values: rows.iter().flat_map(pick).collect(),
-            ..Table {
-                dims: self.original.dims.clone(),
-                width: self.original.width,
-                values: Vec::new(),
-            }
         };
         let labels = self.labels.as_ref().filter(|_| self.has_labels);
         let labels: Option<Vec<u32>> = labels.map(|labels| {
@@ -300,13 +279,8 @@ impl<'m> Judge<'m> {
         };
         let value = custom.measure(&answers).map_err(Error::Metric)?;
         Ok(Measure {
-            value,
-            interval: None::<Interval>,
-            n_samples: rows.len(),
             n_nan: (0..rows.len()).filter(|i| is_nan(outputs.row(*i))).count(),
-            agreement: None,
-            top5: None,
-            relative_error: None,
+            ..Measure::of(value, None, rows.len())
         })
     }
 }

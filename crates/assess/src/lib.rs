@@ -34,6 +34,7 @@
 mod assess;
 pub mod assessment;
 mod attack;
+mod attacker;
 mod bench;
 mod error;
 mod heads;
@@ -43,13 +44,16 @@ pub mod learn;
 pub mod metric;
 mod opening;
 mod options;
+
 mod rank;
 pub mod report;
 mod sealed;
 pub mod stats;
 mod subject;
-mod trial;
+
 pub mod tune;
+mod verdicts;
+mod views;
 mod weights;
 
 pub use assess::assess;

@@ -2,7 +2,6 @@
 
 use onnxseal_data::DataSet;
 use onnxseal_data::random::{rng, shuffled};
-use onnxseal_engine::Error::{Output, Run};
 use onnxseal_engine::{Files, Table};
 use onnxseal_plan::{Policy, Tier};
 use serde::Serialize;
@@ -10,7 +9,7 @@ use serde::Serialize;
 use crate::assessment::{DataRow, EngineRow, Floor, FloorKind, Measure, MetricRow};
 use crate::attack::probe::{Features, HEADS};
 use crate::bench::Bench;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, attempt};
 use crate::options::{Options, Progress};
 use crate::sealed::Sealed;
 use crate::subject::Subject;
@@ -244,15 +243,11 @@ impl Tuner<'_> {
     /// What a model gives on both halves. One that ONNX Runtime does not run gives nothing.
     fn measured(&self, files: &Files) -> Result<(f64, Measure)> {
         let judge = &self.bench.judge;
-        let answers = match self.bench.run(files, false, "an edition") {
-            Ok(ran) => ran.answers,
-            Err(Error::Engine(Run { .. } | Output { .. })) => {
-                let nothing = judge.rate(&vec![None; self.evaluation.len()], &self.evaluation);
-                return Ok((nothing.value, nothing));
-            }
-            Err(error) => return Err(error),
+        let Ok(ran) = attempt(self.bench.run(files, false, "an edition"))? else {
+            let nothing = judge.rate(&vec![None; self.evaluation.len()], &self.evaluation);
+            return Ok((nothing.value, nothing));
         };
-        let on = |rows: &[usize]| judge.measure(&answers.picked(rows), rows);
+        let on = |rows: &[usize]| judge.measure(&ran.answers.picked(rows), rows);
         Ok((on(&self.calibration)?.value, on(&self.evaluation)?))
     }
 
@@ -342,7 +337,7 @@ impl Tuner<'_> {
         let mut best: Option<Measure> = None;
         for samples in &bench.samples {
             let width: usize = samples.dims.iter().product();
-            if width != bench.judge.width() {
+            if width != bench.judge.original.width {
                 continue;
             }
             let of_row = |&row: &usize| row * width..(row + 1) * width;

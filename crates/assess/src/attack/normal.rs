@@ -8,14 +8,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use onnxseal_engine::Error::{Output, Run};
 use onnxseal_engine::{Engine, Files, Net, Samples, Table};
 use onnxseal_onnx::Model;
 use onnxseal_onnx::model::{Node, TensorRole};
 use onnxseal_plan::Role;
 
 use crate::attack::replace::replaced;
-use crate::error::{Error, Result};
+use crate::error::{Result, attempt};
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::weights::{Numbers, decode, encode, numbers};
 
@@ -166,11 +165,9 @@ pub(crate) fn convolutions(
     if found.is_empty() {
         return Ok(found);
     }
-    let measured = match measure(engine, files, &found, samples, rows) {
-        Ok(measured) => measured,
-        // Not where ONNX Runtime does not give these values.
-        Err(Error::Engine(Run { .. } | Output { .. })) => return Ok(Vec::new()),
-        Err(error) => return Err(error),
+    let Ok(measured) = attempt(measure(engine, files, &found, samples, rows))? else {
+        // ONNX Runtime does not give these values.
+        return Ok(Vec::new());
     };
     for (layer, statistics) in found.iter_mut().zip(measured) {
         if let (Kind::Conv { like, .. }, Some(statistics)) = (&mut layer.kind, statistics) {

@@ -212,11 +212,11 @@ fn weighted(
     powers: &BTreeMap<String, Power>,
 ) -> Option<Vec<f64>> {
     let is_product = PRODUCTS.contains(&node.op_type);
-    let is_recurrent = matches!(node.op_type, "LSTM" | "GRU");
-    let output = match is_recurrent {
+    let output = if matches!(node.op_type, "LSTM" | "GRU") {
         // Inside, states and gates are about 1.
-        true => None,
-        false => Some(powers.get(*node.outputs.first()?)?.sum()),
+        None
+    } else {
+        Some(powers.get(*node.outputs.first()?)?.sum())
     };
     let output = output.filter(|power| *power > 0.0);
     let square = |value: &f32| f64::from(*value).powi(2);

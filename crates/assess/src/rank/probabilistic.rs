@@ -7,14 +7,13 @@
 use nalgebra::DMatrix;
 use onnxseal_data::DataSet;
 use onnxseal_data::random::rng;
-use onnxseal_engine::Error::{Output, Run};
 use onnxseal_engine::Table;
 use rand::RngExt;
 
 use crate::assessment::Fill;
 use crate::attack::{Instead, variant};
 use crate::bench::Bench;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, attempt};
 use crate::heads::{Basis, Choice};
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::options::{Options, Progress};
@@ -240,12 +239,11 @@ impl Masking<'_> {
                 Instead::Fill(Fill::Zero),
                 self.options.seed,
             );
-            let loss = match self
-                .bench
-                .run(&changed.files, false, "the model with a mask")
-            {
-                Ok(ran) => self.loss(&ran.answers, original),
-                Err(Error::Engine(Run { .. } | Output { .. })) => MAX_LOSS,
+            let loss = match attempt(
+                self.bench
+                    .run(&changed.files, false, "the model with a mask"),
+            ) {
+                Ok(ran) => ran.map_or(MAX_LOSS, |ran| self.loss(&ran.answers, original)),
                 Err(Error::Cancelled) if i >= MIN_MASKS => break,
                 Err(error) => return Err(error),
             };

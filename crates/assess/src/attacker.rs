@@ -1,16 +1,12 @@
-//! One candidate under attack.
+//! The attacks on what one attacker sees.
 
-use onnxseal_engine::Files;
-
-use crate::assessment::{Attack, AttackRow, Candidate, Fill, Floor, FloorKind, Measure, Verdict};
+use crate::assessment::{Attack, AttackRow, Fill, Floor, FloorKind, Measure, Verdict};
 use crate::attack::base::Base;
 use crate::attack::{Instead, normal, variant};
-use crate::bench::{Bench, Judged, N_SEEDS, Probed, keep};
-use crate::error::Result;
-use crate::hidden::Hidden;
-use crate::options::Options;
-use crate::stats::verdict;
+use crate::bench::{Bench, N_SEEDS, Probed, keep};
+use crate::error::{Attempt, Result, attempt};
 use crate::subject::Subject;
+use crate::views::View;
 
 /// Fills that are tried where tensors are encrypted in part.
 const FILLS: [Fill; 6] = [
@@ -34,32 +30,22 @@ const OF_PROBES: [Fill; 5] = [
     Fill::PublicBase,
 ];
 
-/// One candidate under attack.
-#[derive(Clone, Copy)]
-pub(crate) struct Trial<'t> {
+/// The attacker: what they have besides a candidate.
+pub(crate) struct Attacker<'t> {
     pub(crate) bench: &'t Bench<'t>,
     pub(crate) subject: &'t Subject,
-    pub(crate) hidden: &'t Hidden,
-    pub(crate) floors: &'t [Floor],
     /// The public base, where there is one.
     pub(crate) base: Option<&'t Base>,
-    /// Whether all was tried that a candidate with weights in clear must hold against.
-    pub(crate) is_thorough: bool,
-    pub(crate) options: &'t Options<'t>,
     /// Whether probes can be trained.
     pub(crate) has_probes: bool,
-    pub(crate) name: &'t str,
-    /// What is run as it is; random bytes stand for ciphertext if absent.
-    pub(crate) as_it_is: Option<&'t Files>,
-    /// The tier of which the attacker has the key, and the value of the next higher one's edition.
-    pub(crate) tier: Option<(&'t str, f64)>,
+    pub(crate) seed: u64,
 }
 
 /// The scores of attacks, before anything compares them.
 #[derive(Clone)]
 pub(crate) struct Tried {
-    attacks: Vec<AttackRow>,
-    notes: Vec<String>,
+    pub(crate) attacks: Vec<AttackRow>,
+    pub(crate) notes: Vec<String>,
 }
 
 impl Tried {
@@ -92,13 +78,14 @@ impl Tried {
     }
 }
 
-impl Trial<'_> {
-    /// Tries every attack.
+impl Attacker<'_> {
+    /// Tries every attack on what `view` shows.
     ///
     /// # Errors
     /// As [`assess`](crate::assess()).
-    pub(crate) fn run(&self) -> Result<Tried> {
-        let (bench, hidden) = (self.bench, self.hidden);
+    pub(crate) fn tries(&self, view: &View) -> Result<Tried> {
+        let View { name, hidden, .. } = view;
+        let bench = self.bench;
         let mut notes = Vec::new();
         let mut attacks = Vec::new();
         let model = self.subject.located()?;
@@ -117,15 +104,11 @@ impl Trial<'_> {
             notes.push("nothing is encrypted".to_owned());
         }
 
-        bench.step(&format!("{}: as it is", self.name))?;
-        let ran = match self.as_it_is {
-            Some(files) => bench.ran(files, false, self.name)?,
-            None => {
-                let (files, seed) = (self.subject.files(), self.options.seed);
-                let changed = variant(files, hidden, Instead::Ciphertext, seed);
-                bench.ran(&changed.files, false, self.name)?
-            }
-        };
+        bench.step(&format!("{name}: as it is"))?;
+        let plain = self.subject.files();
+        let ciphertext = || variant(plain, hidden, Instead::Ciphertext, self.seed).files;
+        let as_it_is = view.files.clone().unwrap_or_else(ciphertext);
+        let ran = attempt(bench.run(&as_it_is, false, name))?;
         let as_it_is = bench.judged(ran, &bench.rows)?;
         attacks.push(fill_row(Attack::AsItIs, "as it is", [as_it_is]));
 
@@ -155,17 +138,16 @@ impl Trial<'_> {
                 }
                 _ => (Instead::Fill(*fill), norms.clone(), &mut probes),
             };
-            let (mut plain, mut reestimated) = (Vec::new(), Vec::new());
+            let (mut filled_only, mut reestimated) = (Vec::new(), Vec::new());
             for i in 0..n_seeds {
-                bench.step(&format!("{}: {}", self.name, name_of(*fill)))?;
+                bench.step(&format!("{name}: {}", name_of(*fill)))?;
                 let probed = self.has_probes && i == 0 && OF_PROBES.contains(fill);
-                let seed = self.options.seed.wrapping_add(i);
-                let filled = variant(self.subject.files(), hidden, instead, seed);
+                let seed = self.seed.wrapping_add(i);
+                let filled = variant(plain, hidden, instead, seed);
                 notes.extend(filled.notes);
                 let best = probed.then_some(&mut *best);
-                let (judged, again) =
-                    bench.tried(&filled.files, &layers, *fill, best, self.name)?;
-                plain.push(judged);
+                let (judged, again) = bench.tried(&filled.files, &layers, *fill, best, name)?;
+                filled_only.push(judged);
                 reestimated.extend(again);
             }
             if !is_attack {
@@ -176,7 +158,7 @@ impl Trial<'_> {
                 _ => format!("{} fill", name_of(*fill)),
             };
             let again = format!("{name}, statistics estimated anew");
-            let rows = [(name, false, plain), (again, true, reestimated)];
+            let rows = [(name, false, filled_only), (again, true, reestimated)];
             for (name, reestimated, judged) in rows.into_iter().filter(|row| !row.2.is_empty()) {
                 let attack = Attack::Fill {
                     fill: *fill,
@@ -186,105 +168,20 @@ impl Trial<'_> {
             }
         }
         for probed in probes.into_iter().chain(base_probes) {
-            attacks.push(probe_row(probed, bench.judge.has_labels()));
+            attacks.push(probe_row(probed, bench.judge.has_labels));
         }
         notes.sort();
         notes.dedup();
         Ok(Tried { attacks, notes })
     }
-
-    /// The highest of the floors that apply to an attack.
-    fn floor(&self, attack: Attack) -> (f64, FloorKind) {
-        let n_labels = match attack {
-            Attack::Probe { n_labels, .. } => Some(n_labels),
-            _ => None,
-        };
-        let applies = |floor: &&Floor| {
-            let has_base = matches!(floor.kind, FloorKind::Base | FloorKind::BaseProbe);
-            // Whoever has a tier's edition is not held against those who have no key, but for what
-            // the base gives them.
-            (attack.has_base() || !has_base)
-                && (has_base || self.tier.is_none())
-                && (floor.n_labels.is_none() || floor.n_labels == n_labels)
-        };
-        let next_tier = self.tier.map(|(_, next)| {
-            let below = next - 2.0 * self.bench.margin;
-            (below, FloorKind::NextTier)
-        });
-        let floors = self.floors.iter().filter(applies);
-        let floors = floors.map(|floor| (floor.measure.value, floor.kind));
-        let highest = floors.chain(next_tier).max_by(|a, b| a.0.total_cmp(&b.0));
-        highest.unwrap_or((0.0, FloorKind::Constant))
-    }
-
-    fn verdict(&self, measure: &Measure, floor: f64) -> Verdict {
-        if self.hidden.is_everything() && measure.value <= floor {
-            // Nothing is in clear: the attack is one of those that the floor is made of, and not
-            // above it by chance.
-            return Verdict::Holds;
-        }
-        let is_rate = self.bench.judge.is_rate();
-        verdict(
-            measure.value,
-            measure.interval,
-            measure.n_samples,
-            is_rate,
-            floor,
-            self.bench.margin,
-        )
-    }
-
-    /// Holds what was tried against the floors.
-    pub(crate) fn candidate(&self, tried: Tried) -> Candidate {
-        let Tried { mut attacks, notes } = tried;
-        for row in &mut attacks {
-            (row.floor, row.floor_kind) = self.floor(row.attack);
-            // Whoever cannot run it gets nothing from it.
-            let measure = row.measure.as_ref();
-            row.verdict = measure.map_or(Verdict::Holds, |got| self.verdict(got, row.floor));
-        }
-        let value = |row: &AttackRow| {
-            row.measure
-                .as_ref()
-                .map_or(f64::NEG_INFINITY, |measure| measure.value)
-        };
-        let worst = attacks.iter().enumerate().max_by(|(_, a), (_, b)| {
-            let above = |row: &AttackRow| value(row) - row.floor;
-            (a.verdict.rank().cmp(&b.verdict.rank())).then(above(a).total_cmp(&above(b)))
-        });
-        let is_fill =
-            |row: &AttackRow| matches!(row.attack, Attack::Fill { .. }) && row.measure.is_some();
-        let fills = attacks.iter().enumerate().filter(|(_, row)| is_fill(row));
-        let best_fill = fills.max_by(|(_, a), (_, b)| value(a).total_cmp(&value(b)));
-        let (worst, best_fill) = (worst.map(|(i, _)| i), best_fill.map(|(i, _)| i));
-        let (weight_bytes, encrypted_bytes) =
-            (self.hidden.weight_bytes, self.hidden.encrypted_bytes());
-        let verdict = worst.and_then(|i| attacks.get(i));
-        let verdict = match verdict.map_or(Verdict::Holds, |row| row.verdict) {
-            Verdict::Holds if !self.is_thorough && !self.hidden.is_everything() => {
-                Verdict::NotBroken
-            }
-            verdict => verdict,
-        };
-        Candidate {
-            name: self.name.to_owned(),
-            tier: self.tier.map(|(tier, _)| tier.to_owned()),
-            weight_bytes,
-            encrypted_bytes,
-            share: encrypted_bytes as f64 / weight_bytes.max(1) as f64,
-            opening: None,
-            verdict,
-            attacks,
-            worst,
-            best_fill,
-            operators: self.hidden.rows(),
-            notes,
-        }
-    }
 }
 
 /// The row of an attack without labels: of several seeds, the one that gets most.
-fn fill_row(attack: Attack, name: &str, measured: impl IntoIterator<Item = Judged>) -> AttackRow {
+fn fill_row(
+    attack: Attack,
+    name: &str,
+    measured: impl IntoIterator<Item = Attempt<Measure>>,
+) -> AttackRow {
     let (mut best, mut seeds, mut note) = (None, Vec::new(), None);
     for judged in measured {
         match judged {
