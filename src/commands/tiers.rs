@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use anyhow::Result;
-use onnxseal_assess::report::curve::{CURVE_HEAD, Summary, TIER_HEAD};
+use onnxseal_assess::report::curve::{CURVE_HEAD, TIER_HEAD, TuningSummary};
 use onnxseal_assess::report::curve_svg;
 use onnxseal_assess::{Metric, Options, Tuning, tune};
 use onnxseal_core::Policy;
@@ -45,7 +45,6 @@ fn tune_tiers(args: &Tune, quiet: bool) -> Result<()> {
     let data = data(&args.data)?.ok_or_else(missing)?;
     let metric = args.metric_command.as_deref().map(metric).transpose()?;
     let mut options = Options::default();
-    options.attacker_samples = vec![100];
     options.seed = args.data.seed;
     options.output.clone_from(&args.output_name);
     options.metric = metric.as_ref().map(|metric| metric as &dyn Metric);
@@ -71,15 +70,14 @@ fn base(args: &Tune) -> Result<(Policy, String)> {
         Some(path) => files::read_policy_text(path),
         None => {
             let preset = args.preset.unwrap_or_default();
-            let text = format!("preset = \"{}\"\n", preset.name());
-            Ok((Policy::preset(preset), text))
+            Ok((Policy::preset(preset), preset.policy_text()))
         }
     }
 }
 
 /// Prints the tables and the notes.
 fn show(tuned: &Tuning) -> Result<()> {
-    let summary = Summary::of(tuned);
+    let summary = TuningSummary::of(tuned);
     let mut out = io::BufWriter::new(io::stdout().lock());
     let frame = Frame::of_terminal();
     for line in &summary.before {

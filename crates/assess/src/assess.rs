@@ -40,7 +40,8 @@ pub fn assess(
     let candidates = candidates(subject, options)?;
     progress.begin(9 + candidates.len() as u64 * 15);
     progress.step("original");
-    Bench::with(subject, data, options, progress, |bench| {
+    let labels = (options, &options.attacker_samples[..]);
+    Bench::with(subject, data, labels, progress, |bench| {
         assess_on(bench, subject, data, options, &candidates, began)
     })
 }

@@ -66,11 +66,12 @@ pub(crate) struct Probed {
 }
 
 impl<'a> Bench<'a> {
-    /// Runs the original and gives `work` the bench; every run ends once `progress` is cancelled.
+    /// Runs the original and gives `work` the bench, on which attackers have `sizes` labels; every
+    /// run ends once `progress` is cancelled.
     pub(crate) fn with<T>(
         subject: &Subject,
         data: Option<&DataSet>,
-        options: &Options<'a>,
+        (options, sizes): (&Options<'a>, &[usize]),
         progress: &'a dyn Progress,
         work: impl FnOnce(&Bench<'a>) -> Result<T>,
     ) -> Result<T> {
@@ -80,7 +81,7 @@ impl<'a> Bench<'a> {
                 engine.clone(),
                 subject,
                 data,
-                options,
+                (options, sizes),
                 progress,
             )?)
         })
@@ -90,7 +91,7 @@ impl<'a> Bench<'a> {
         mut engine: Engine,
         subject: &Subject,
         data: Option<&DataSet>,
-        options: &Options<'a>,
+        (options, sizes): (&Options<'a>, &[usize]),
         progress: &'a dyn Progress,
     ) -> Result<Bench<'a>> {
         let mut net = Net::new(&engine, subject.files(), &[], "the original")?;
@@ -127,7 +128,7 @@ impl<'a> Bench<'a> {
             engine,
             samples,
             n,
-            split: split(n, &options.attacker_samples, options.seed),
+            split: split(n, sizes, options.seed),
             rows,
             answer,
             layers,

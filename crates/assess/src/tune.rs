@@ -20,6 +20,9 @@ const N_SHARES: u64 = 15;
 /// Shares that are so near to each other are not told apart any further.
 const NARROW: f64 = 1.0 / 128.0;
 
+/// Labels of the linear classifier on the inputs that an edition must beat.
+const N_LABELS: usize = 100;
+
 /// Samples for calibration below which a share is not worth much.
 const FEW_SAMPLES: usize = 500;
 
@@ -125,7 +128,8 @@ impl Tuning {
 /// Finds shares for the tiers of `subject` that bring editions to their `targets`, the least first; `highest` is the name of
 /// the tier that opens everything. What is encrypted follows from `policy`, which has no tiers of its own.
 ///
-/// Shares are chosen on one half of the samples, drawn by the seed; figures are from the other half.
+/// Shares are chosen on one half of the samples, drawn by the seed; figures are from the other half. Of the options the seed,
+/// the way data are fitted, the answer and the metric are used.
 ///
 /// # Errors
 /// [`Error::Usage`] for targets that make no sense: not ascending, at or above the original, or at or below what a linear
@@ -142,7 +146,8 @@ pub fn tune(
     let n_runs = N_SHARES * (1 + targets.len() as u64) + targets.len() as u64;
     progress.begin(2 + n_runs);
     progress.step("original");
-    Bench::with(subject, Some(data), options, progress, |bench| {
+    let labels = (options, &[N_LABELS][..]);
+    Bench::with(subject, Some(data), labels, progress, |bench| {
         tune_on(bench, subject, data, policy, (targets, highest), options)
     })
 }

@@ -288,8 +288,7 @@ pub fn tune_tiers<'py>(
             (None, preset) => {
                 let preset = preset.map_or(Ok(Preset::default()), |name| name.parse());
                 let preset: Preset = preset.map_err(Error::Policy)?;
-                let text = format!("preset = \"{}\"\n", preset.name());
-                (Policy::preset(preset), text)
+                (Policy::preset(preset), preset.policy_text())
             }
         };
         if let Some(path) = &ranking {
@@ -302,7 +301,6 @@ pub fn tune_tiers<'py>(
         let data = data.read(&how)?;
         let data = data.ok_or_else(|| usage("editions are measured on real samples"))?;
         let mut options = Options::default();
-        options.attacker_samples = vec![100];
         (options.seed, options.output, options.data) = (seed, output, how);
         options.metric = metric.as_ref().map(|metric| metric as &dyn Metric);
         let steps = Steps(progress);

@@ -65,7 +65,7 @@ pub(super) fn rank(
         )));
     }
     progress.begin(n_masks as u64 + 1);
-    Bench::with(subject, data, options, progress, |bench| {
+    Bench::with(subject, data, (options, &[]), progress, |bench| {
         let masking = Masking {
             subject,
             bench,

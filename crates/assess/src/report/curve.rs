@@ -17,7 +17,7 @@ pub const CURVE_HEAD: [&str; 3] = ["share", "calibration", "evaluation"];
 
 /// A tuning in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Summary {
+pub struct TuningSummary {
     /// Lines before the tables: what was measured on what.
     pub before: Vec<String>,
     /// The tiers, without [`TIER_HEAD`].
@@ -28,9 +28,9 @@ pub struct Summary {
     pub after: Vec<String>,
 }
 
-impl Summary {
+impl TuningSummary {
     /// The summary of `tuning`.
-    pub fn of(tuning: &Tuning) -> Summary {
+    pub fn of(tuning: &Tuning) -> TuningSummary {
         let metric = &tuning.metric;
         let original = measure(metric, &tuning.original);
         let (n_calibration, n_evaluation) = (tuning.n_calibration, tuning.n_evaluation);
@@ -69,7 +69,7 @@ impl Summary {
             let got = value(metric, row.measure.value);
             format!("floor: {got}: {}", floor(row))
         });
-        Summary {
+        TuningSummary {
             before,
             tiers: tiers.collect(),
             curve: curve.collect(),

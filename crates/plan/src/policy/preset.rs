@@ -61,6 +61,11 @@ impl Preset {
         self.row().name
     }
 
+    /// The text of a policy that is this preset.
+    pub fn policy_text(self) -> String {
+        format!("preset = \"{}\"\n", self.name())
+    }
+
     /// The coefficient of a family of operators; `None` is an operator without a rule.
     pub(crate) fn coefficient(self, class: Option<Class>) -> f64 {
         let row = self.row();
