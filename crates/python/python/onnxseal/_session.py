@@ -1,5 +1,6 @@
 """Sessions of ONNX Runtime on protected models."""
 
+import builtins
 import os
 import re
 import sys
@@ -9,7 +10,7 @@ import weakref
 from onnxseal._errors import Error, MalformedError, OnnxRuntimeError, UsageError
 from onnxseal._inputs import keyed_inputs
 from onnxseal._labels import SessionLabels
-from onnxseal._onnxseal import Model, is_protected, open
+from onnxseal._onnxseal import Model, inspect, is_protected, open
 from onnxseal._tensors import array
 
 # From here on it looks for external data only where the skeleton says: that is, nowhere.
@@ -44,6 +45,9 @@ _UNPACKED = ("session.disable_prepacking", "1")
 
 # The entry of options that have weights of a model. They stay in the options, and ONNX Runtime knows them by name alone.
 _WEIGHTS = "onnxseal.weights"
+
+# The entry of options that names the folder of external data, for models that are bytes.
+_FOLDER = "session.model_external_initializers_file_folder_path"
 
 # Options of others that have weights, and the memory that they refer to: ONNX Runtime keeps no count of it.
 _used = weakref.WeakKeyDictionary()
@@ -80,6 +84,18 @@ def _holders(make):
 _ALONE = _holders(onnxruntime.SessionOptions)[1]
 
 
+def _external_files(model, options):
+    """The external data files of a protected model in memory, from the folder that options name, or None."""
+    folder = options and _entry(options, _FOLDER)
+    if not folder or not is_protected(model):
+        return None
+    files = {}
+    for path in (file["path"] for file in inspect(model)["files"] if file["path"]):
+        with builtins.open(os.path.join(folder, path), "rb") as file:
+            files[path] = file.read()
+    return files
+
+
 class InferenceSession(onnxruntime.InferenceSession):
     """An `onnxruntime.InferenceSession` on a protected model, which is opened in memory.
 
@@ -101,7 +117,8 @@ class InferenceSession(onnxruntime.InferenceSession):
         tier: The tier to open of a model with tiers, or "any" for the highest that the identity opens. Without it, a
             tier below the highest is refused, because it is not the original. `onnxseal.open` gives a model that says
             which tier it is.
-        external_files: The external data files of a model in memory: bytes by relative path.
+        external_files: The external data files of a model in memory: bytes by relative path. Without them, the files
+            are read from the folder that options name by `session.model_external_initializers_file_folder_path`.
         progress: True for a bar, or a function of the bytes done and the total.
         input_key: An `onnxseal.InputKey` for a rewritten model: `run` transforms the images that it is fed. Of several
             inputs with 4 axes say which: {name: key}. A model that is not protected needs `allow_plain` too.
@@ -150,6 +167,8 @@ class InferenceSession(onnxruntime.InferenceSession):
         if not isinstance(model, Model):
             if hasattr(model, "read"):
                 model = model.read()
+            if path is None and external_files is None:
+                external_files = _external_files(model, sess_options if given else sess_options and sess_options())
             try:
                 model = open(
                     model,
