@@ -227,13 +227,11 @@ fn pads(
         },
         b"VALID" => [0; 4],
         b"SAME_UPPER" | b"SAME_LOWER" => {
+            // Below 0 where windows leave gaps: ONNX Runtime then starts within the image.
             let total = |size: Option<u64>, kernel: u64, stride: u64| {
                 let n = size?.div_ceil(stride).checked_sub(1)?;
-                Some(
-                    n.checked_mul(stride)?
-                        .checked_add(kernel)?
-                        .saturating_sub(size?) as i64,
-                )
+                let reached = n.checked_mul(stride)?.checked_add(kernel)?;
+                reached.checked_signed_diff(size?)
             };
             let rows = total(size.0, kernel.0, strides.0);
             let columns = total(size.1, kernel.1, strides.1);
