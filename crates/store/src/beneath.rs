@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io;
 use std::path::{Component, Path};
 
+use crate::regular::check_regular;
+
 /// Opens the regular file at `relative`, plain names, below `folder` for reading; `None` where there
 /// is nothing. A pipe does not block.
 ///
@@ -16,11 +18,8 @@ pub fn open(folder: &Path, relative: &Path) -> io::Result<Option<File>> {
     let Some(file) = open_any(folder, relative)? else {
         return Ok(None);
     };
-    if file.metadata()?.is_file() {
-        Ok(Some(file))
-    } else {
-        Err(io::Error::other("it is no regular file"))
-    }
+    check_regular(&file.metadata()?)?;
+    Ok(Some(file))
 }
 
 /// The same, if the caller looks at what it has opened: it may be a folder or a pipe.

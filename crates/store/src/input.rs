@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,6 +19,7 @@ use crate::memory::{Bytes, InMemory};
 use crate::object::remote::{Object, Remote};
 #[cfg(feature = "object-store")]
 use crate::object_url::ObjectUrl;
+use crate::regular::{check_regular, open_regular};
 use crate::stamp::Stamp;
 use crate::version::Version;
 
@@ -57,12 +57,7 @@ impl Input {
     /// [`Error::Io`], also for what is no regular file; [`Error::NoObjectStores`].
     pub fn open(location: &Location) -> Result<Input> {
         match location {
-            Location::File(path) => {
-                // Asked first as well: opening a pipe would wait for its other end.
-                check_regular(path, &fs::metadata(path).map_err(io("open", path))?)?;
-                let file = File::open(path).map_err(io("open", path))?;
-                Input::of(path, file)
-            }
+            Location::File(path) => Input::of(path, open_regular(path).map_err(io("open", path))?),
             #[cfg(feature = "object-store")]
             Location::Object(url) => Ok(Input::of_object(url, Object::at(url)?.open()?)),
             #[cfg(not(feature = "object-store"))]
@@ -74,7 +69,7 @@ impl Input {
     /// The file that was opened from `path`.
     pub fn of(path: &Path, file: File) -> Result<Input> {
         let metadata = file.metadata().map_err(io("read", path))?;
-        check_regular(path, &metadata)?;
+        check_regular(&metadata).map_err(io("read", path))?;
         let (len, held) = (metadata.len(), Held::new(file, &metadata));
         let path = path.to_owned();
         let n_beside = AtomicUsize::new(0);
@@ -372,19 +367,6 @@ impl Input {
 pub fn unreachable_object(location: &Location) -> Error {
     let path = location.to_name();
     Error::NoObjectStores { path }
-}
-
-fn check_regular(path: &Path, metadata: &Metadata) -> Result<()> {
-    match metadata.is_file() {
-        true => Ok(()),
-        false if metadata.is_dir() => {
-            let error = std::io::Error::new(ErrorKind::IsADirectory, "a folder, not a file");
-            Err(io("read", path)(error))
-        }
-        false => Err(io("read", path)(std::io::Error::other(
-            "not a regular file",
-        ))),
-    }
 }
 
 /// Whether it is one and the same file.

@@ -1,0 +1,132 @@
+//! Regular files, and nothing else that a path may lead to.
+
+use std::fs::{self, File, Metadata};
+use std::io::{Error, ErrorKind, Result};
+use std::path::Path;
+
+/// Opens the regular file that `path` leads to, also through links, for reading. It waits for nobody:
+/// opening a pipe would wait for its other end.
+///
+/// # Errors
+/// What the system says; for a folder, pipe, socket or device, what it is.
+pub fn open_regular(path: &Path) -> Result<File> {
+    // Asked first as well: opening a device may have effects, and a socket cannot be opened at all.
+    check_regular(&fs::metadata(path)?)?;
+    let file = open(path)?;
+    check_regular(&file.metadata()?)?;
+    Ok(file)
+}
+
+/// Fails where it is no regular file, and says what it is.
+///
+/// # Errors
+/// `IsADirectory` for a folder; other errors for what else is no regular file.
+pub(crate) fn check_regular(metadata: &Metadata) -> Result<()> {
+    if metadata.is_file() {
+        return Ok(());
+    }
+    let what = what(metadata);
+    let kind = if metadata.is_dir() {
+        ErrorKind::IsADirectory
+    } else {
+        ErrorKind::Other
+    };
+    Err(Error::new(
+        kind,
+        format!("it is {what}, not a regular file"),
+    ))
+}
+
+#[cfg(unix)]
+fn open(path: &Path) -> Result<File> {
+    use rustix::fs::{Mode, OFlags};
+
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
+}
+
+#[cfg(not(unix))]
+fn open(path: &Path) -> Result<File> {
+    File::open(path)
+}
+
+#[cfg(unix)]
+fn what(metadata: &Metadata) -> &'static str {
+    use std::os::unix::fs::FileTypeExt;
+
+    let kind = metadata.file_type();
+    if kind.is_dir() {
+        "a folder"
+    } else if kind.is_fifo() {
+        "a pipe"
+    } else if kind.is_socket() {
+        "a socket"
+    } else if kind.is_char_device() || kind.is_block_device() {
+        "a device"
+    } else {
+        "something else"
+    }
+}
+
+#[cfg(not(unix))]
+fn what(metadata: &Metadata) -> &'static str {
+    if metadata.is_dir() {
+        "a folder"
+    } else {
+        "something else"
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io::Read;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_regular_file_is_named_and_waits_for_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        mknodat(CWD, at("pipe"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let _socket = UnixListener::bind(at("socket")).unwrap();
+        fs::write(at("file"), "bytes").unwrap();
+        symlink("pipe", at("to-pipe")).unwrap();
+        symlink("file", at("to-file")).unwrap();
+        for (path, what) in [
+            (at("pipe"), "a pipe"),
+            (at("to-pipe"), "a pipe"),
+            (at("socket"), "a socket"),
+            ("/dev/zero".into(), "a device"),
+            (dir.path().into(), "a folder"),
+        ] {
+            let error = open_regular(&path).unwrap_err().to_string();
+            assert_eq!(error, format!("it is {what}, not a regular file"));
+        }
+        for name in ["file", "to-file"] {
+            let mut text = String::new();
+            open_regular(&at(name))
+                .unwrap()
+                .read_to_string(&mut text)
+                .unwrap();
+            assert_eq!(text, "bytes");
+        }
+        let error = open_regular(&at("absent")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+    }
+
+    /// What lies there once a path was looked at, and changed before it is opened.
+    #[test]
+    fn a_pipe_put_in_meanwhile_does_not_block() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let opened = open(&pipe).unwrap();
+        assert!(check_regular(&opened.metadata().unwrap()).is_err());
+    }
+}
