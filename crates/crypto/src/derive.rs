@@ -178,8 +178,10 @@ pub(crate) fn blob_nonce(chunk: u64, is_last: bool) -> [u8; 12] {
     })
 }
 
-/// `onnxseal.mac = HMAC-SHA256(mac key, u64be(length of manifest) ‖ manifest ‖ tags)`, with the
-/// manifest taken in and the tags still to come. Zeroized on drop.
+/// `MAC_t = HMAC-SHA256(mac key t, u64be(length of manifest) ‖ manifest ‖ tags ‖ MAC_(t+1) ‖ ... ‖
+/// MAC_T)`, with the manifest taken in and the rest still to come. Zeroized on drop.
+///
+/// The manifest fixes the length of the tags, so the cut between them and the MACs cannot be moved.
 #[derive(Clone)]
 pub(crate) struct ManifestMac(Hmac<Sha256>);
 
@@ -193,19 +195,16 @@ impl ManifestMac {
         Ok(ManifestMac(mac))
     }
 
-    /// The MAC over the manifest and these tags.
-    pub(crate) fn over(&self, tags: &[u8]) -> [u8; 32] {
-        self.0
-            .clone()
-            .chain_update(tags)
-            .finalize()
-            .into_bytes()
-            .into()
+    /// The MAC over the manifest, these tags, and the MACs of the tiers `above`.
+    pub(crate) fn over(&self, tags: &[u8], above: &[u8]) -> [u8; 32] {
+        let mac = self.0.clone().chain_update(tags).chain_update(above);
+        mac.finalize().into_bytes().into()
     }
 
-    /// Compares the MAC over the manifest and these tags with `expected`, in constant time.
-    pub(crate) fn verify(self, tags: &[u8], expected: &[u8]) -> Result<(), Error> {
-        let mac = self.0.chain_update(tags);
+    /// Compares the MAC over the manifest, these tags, and the MACs of the tiers `above` with
+    /// `expected`, in constant time.
+    pub(crate) fn verify(self, tags: &[u8], above: &[u8], expected: &[u8]) -> Result<(), Error> {
+        let mac = self.0.chain_update(tags).chain_update(above);
         mac.verify_slice(expected).map_err(|_| Error::Unauthentic)
     }
 }
@@ -231,7 +230,7 @@ mod tests {
             let chunk_key = chunk_key(&artifact.dek, &artifact.manifest).unwrap();
             assert_eq!(chunk_key.expose()[..], artifact.chunk_key);
             let mac = ManifestMac::new(&mac_key, &artifact.manifest).unwrap();
-            assert_eq!(mac.over(&artifact.tags())[..], artifact.mac);
+            assert_eq!(mac.over(&artifact.tags(), &[])[..], artifact.mac);
         }
     }
 

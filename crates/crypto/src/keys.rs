@@ -52,7 +52,7 @@ impl DataKey {
     /// [`Error::Unauthentic`] where the MAC does not hold.
     pub fn open_keys(&self, manifest: &[u8], tags: &[u8], mac: &[u8]) -> Result<OpenKey, Error> {
         let DataKey(dek) = self;
-        ManifestMac::new(&derive::mac_key(dek)?, manifest)?.verify(tags, mac)?;
+        ManifestMac::new(&derive::mac_key(dek)?, manifest)?.verify(tags, &[], mac)?;
         Ok(OpenKey {
             aead: Chosen::new(&derive::chunk_key(dek, manifest)?)?,
         })
@@ -75,12 +75,14 @@ impl DataKey {
         })
     }
 
-    /// Verifies `macs`, those of the tiers from 1 up to `tier`, whose key this is, of `tiers`, over manifest and tags, in
-    /// constant time: so this key is the one that the keys of the lower tiers follow from. Then derives the keys that
-    /// open this tier and all lower ones.
+    /// Verifies, in constant time, the MACs of the tiers from 1 up to `tier`, whose key this is,
+    /// each over manifest, tags and the MACs of the tiers above it. So this key is the one that the
+    /// keys of the lower tiers follow from, and nobody without a key of `tier` or of a higher one
+    /// changed a MAC. Then derives the keys that open this tier and all lower ones. `macs` has one
+    /// MAC for each of `tiers`, the first tier's first.
     ///
     /// # Errors
-    /// [`Error::Unauthentic`] where a MAC does not hold.
+    /// [`Error::Unauthentic`] where a MAC does not hold, or if there are more or fewer of them.
     pub fn open_tiers(
         &self,
         (tier, tiers): (u8, u8),
@@ -88,12 +90,14 @@ impl DataKey {
         tags: &[u8],
         macs: &[u8],
     ) -> Result<TierOpenKeys, Error> {
-        let (macs, rest) = macs.as_chunks::<MAC_BYTES>();
-        if macs.len() != usize::from(tier.max(1)) || !rest.is_empty() {
+        if macs.len() != usize::from(tiers) * MAC_BYTES {
             return Err(Error::Unauthentic);
         }
-        for (DataKey(key), mac) in self.with_lower(tier, tiers)?.iter().zip(macs) {
-            ManifestMac::new(&derive::mac_key(key)?, manifest)?.verify(tags, mac)?;
+        let mut from_own = macs;
+        for DataKey(key) in self.with_lower(tier, tiers)? {
+            let (mac, above) = (from_own.split_at_checked(MAC_BYTES)).ok_or(Error::Unauthentic)?;
+            ManifestMac::new(&derive::mac_key(&key)?, manifest)?.verify(tags, above, mac)?;
+            from_own = above;
         }
         let (DataKey(first), higher) = self.first_and_higher(tier, tiers)?;
         let chunk_key = derive::chunk_key(&first, manifest)?;
@@ -178,9 +182,9 @@ pub struct SealKeys {
 
 impl SealKeys {
     /// `HMAC-SHA256(mac key, u64be(length of manifest) ‖ manifest ‖ tags)`, with the manifest that
-    /// these keys were derived for.
+    /// these keys were derived for. Of an artifact without tiers that is the MAC.
     pub fn mac(&self, tags: &[u8]) -> [u8; 32] {
-        self.mac.over(tags)
+        self.mac.over(tags, &[])
     }
 
     /// Encrypts the targets of a chunk in place, authenticating all its other bytes with them.
@@ -215,7 +219,7 @@ fn tier_keys(keys: &[DataKey], manifest: &[u8]) -> Result<Vec<TierKey>, Error> {
 
 /// Seals the chunks of a new artifact with tiers.
 pub struct TierSealKeys {
-    /// Those of tier 1. Its MAC and tags are as in an artifact without tiers.
+    /// Those of tier 1. Its tags are as in an artifact without tiers.
     pub first: SealKeys,
     /// Those of the tiers from 2 up.
     pub upper: Vec<TierKey>,
@@ -223,11 +227,14 @@ pub struct TierSealKeys {
 }
 
 impl TierSealKeys {
-    /// The MACs of all tiers over the manifest and all tags, one after the other.
+    /// The MACs of all tiers, one after the other: each over the manifest, all tags, and the MACs
+    /// of the tiers above.
     pub fn macs(&self, tags: &[u8]) -> Vec<u8> {
-        let upper = self.macs.iter().map(|mac| mac.over(tags));
-        let macs = std::iter::once(self.first.mac(tags)).chain(upper);
-        macs.flatten().collect()
+        let mut macs = Vec::new();
+        for mac in std::iter::once(&self.first.mac).chain(&self.macs).rev() {
+            macs = [&mac.over(tags, &macs)[..], &macs].concat();
+        }
+        macs
     }
 }
 

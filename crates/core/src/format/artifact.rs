@@ -138,12 +138,6 @@ impl Artifact {
         self.tags.get(start..start + len).unwrap_or_default()
     }
 
-    /// The MACs of the tiers from 1 up to `tier`.
-    pub(crate) fn macs_to(&self, tier: u8) -> &[u8] {
-        let len = MAC_BYTES * usize::from(tier);
-        self.mac.get(..len).unwrap_or_default()
-    }
-
     /// The tail in two parts. The second can be replaced alone: see [`encode_end`].
     pub(crate) fn split_end(&self) -> (&[u8], &[u8]) {
         // `split` accepts a tail only as it is encoded here, so the end is as long as this.

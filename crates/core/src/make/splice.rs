@@ -86,15 +86,10 @@ fn judge(path: &Path, torn: &Torn<'_>, identities: Option<&Identities>) -> Resul
 
 /// Whether one of `identities` opens the data key with which manifest and tags were written.
 fn opens(artifact: &Artifact, identities: &Identities) -> bool {
-    let Artifact { manifest, tags, .. } = artifact;
     let opened = |(tier, key): (u8, DataKey)| {
-        let tiers = (tier, manifest.n_tiers());
-        key.open_tiers(
-            tiers,
-            artifact.manifest_bytes(),
-            tags,
-            artifact.macs_to(tier),
-        )
+        let tiers = (tier, artifact.manifest.n_tiers());
+        let manifest = artifact.manifest_bytes();
+        key.open_tiers(tiers, manifest, &artifact.tags, &artifact.mac)
     };
     artifact.keys.unwrap(identities).and_then(opened).is_ok()
 }

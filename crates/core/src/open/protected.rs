@@ -101,8 +101,8 @@ impl Protected {
             error => Error::Key(error),
         })?;
         let tiers = (tier, self.manifest().n_tiers());
-        let (manifest, macs) = (artifact.manifest_bytes(), artifact.macs_to(tier));
-        let key = data_key.open_tiers(tiers, manifest, &artifact.tags, macs);
+        let manifest = artifact.manifest_bytes();
+        let key = data_key.open_tiers(tiers, manifest, &artifact.tags, &artifact.mac);
         let key = key.map_err(|_| Error::Manifest { path: path() })?;
         Ok((data_key, key, tier))
     }

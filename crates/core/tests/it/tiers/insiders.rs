@@ -139,7 +139,9 @@ impl Insider {
     fn forge(&self, sealed: &Sealed, change: impl FnOnce(&mut Sealed)) -> Sealed {
         let mut forged = sealed.clone();
         let mut scratch = Scratch::new();
-        let open = self.keys[0].open_keys(&sealed.manifest, &sealed.tags, &sealed.macs[..32]);
+        // To a call that knows no tiers, the MACs of the tiers above are more tags.
+        let covered = [&sealed.tags[..], &sealed.macs[32..]].concat();
+        let open = self.keys[0].open_keys(&sealed.manifest, &covered, &sealed.macs[..32]);
         let open = open.unwrap();
         for (at, window) in windows(sealed.model.len()) {
             let targets = first_targets(sealed, &window);
@@ -171,14 +173,23 @@ impl Insider {
                 forged.tags[at..at + 16].copy_from_slice(&tag.unwrap().0);
             }
         }
-        forged.macs[..32].copy_from_slice(&seal.mac(&forged.tags));
-        for (tier, key) in (2..).zip(&self.keys[1..]) {
-            let own = key.seal_tiers(&forged.manifest, tier as u8).unwrap();
-            let macs = own.macs(&forged.tags);
-            forged.macs[32 * (tier - 1)..][..32].copy_from_slice(&macs[32 * (tier - 1)..]);
-        }
+        self.make_macs(&mut forged);
         forged
     }
+
+    /// Makes every MAC of `forged` anew for which the insider has a key.
+    fn make_macs(&self, forged: &mut Sealed) {
+        for (below, key) in self.keys.iter().enumerate().rev() {
+            set_mac(forged, below + 1, key);
+        }
+    }
+}
+
+/// Makes the MAC of `tier` anew, under `key`.
+fn set_mac(forged: &mut Sealed, tier: usize, key: &DataKey) {
+    let (own, above) = forged.macs[32 * (tier - 1)..].split_at_mut(32);
+    let seal = key.seal_keys(&forged.manifest).unwrap();
+    own.copy_from_slice(&seal.mac(&[&forged.tags[..], above].concat()));
 }
 
 /// The places of the bytes that `of` holds for: their tier if they are targets, and their tensor.
@@ -282,9 +293,10 @@ fn chunks_and_tags_cannot_be_moved() {
                 others[16 * n_chunks * (of - 2)..][..16].copy_from_slice(&first[..16]);
             });
         }
-        // The higher tiers' MACs alone are no business of lower ones.
+        // An insider makes lower MACs fit whatever stands in the higher ones' places.
         let mut forged = scene.sealed.clone();
         forged.macs[32 * tier..].fill(0);
+        insider.make_macs(&mut forged);
         scene.assert_refused_above(tier, &forged, "zeros for MACs");
         forged.macs = scene.sealed.macs.clone();
         let own = forged.macs[..32].to_vec();
@@ -349,6 +361,11 @@ fn versions_of_a_model_cannot_be_mixed() {
     mixed.tags[32 * n_chunks..].copy_from_slice(&other.tags[32 * n_chunks..]);
     mixed.macs[64..].copy_from_slice(&other.macs[64..]);
     scene.assert_refused_above(0, &mixed, "tags and MAC of the highest tier");
+    for of in 0..3 {
+        let mut mixed = scene.sealed.clone();
+        mixed.macs[32 * of..][..32].copy_from_slice(&other.macs[32 * of..][..32]);
+        scene.assert_refused_above(0, &mixed, "one MAC");
+    }
 }
 
 #[test]
@@ -418,8 +435,7 @@ fn a_lower_key_in_a_higher_part_opens_nothing() {
                     let at = 16 * (n_chunks * (part - 1) + at.chunk as usize);
                     forged.tags[at..at + 16].copy_from_slice(&tag.0);
                 }
-                let mac = own.macs(&forged.tags)[32..].to_vec();
-                forged.macs[32 * (part - 1)..][..32].copy_from_slice(&mac);
+                set_mac(&mut forged, part, &insider.keys[lower - 1]);
                 // The tiers above notice that tags have changed.
                 for reader in part..=3 {
                     scene.assert_refused(&forged, reader, &what);
@@ -633,13 +649,13 @@ fn a_signature_is_over_the_tags_and_macs_of_all_tiers() {
     for at in 16 * n_chunks..signed.tags.len() {
         let mut forged = signed.clone();
         forged.tags[at] ^= 1;
-        let seal = insider.keys[0].seal_keys(&forged.manifest).unwrap();
-        forged.macs[..32].copy_from_slice(&seal.mac(&forged.tags));
+        insider.make_macs(&mut forged);
         assert_refused(&forged, &format!("byte {at} of the tags"));
     }
     for at in 32..signed.macs.len() {
         let mut forged = signed.clone();
         forged.macs[at] ^= 1;
+        insider.make_macs(&mut forged);
         assert_refused(&forged, &format!("byte {at} of the MACs"));
     }
     // Wrapping anew keeps the signature.
