@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::exit;
-use crate::text::{count, one_line};
+use crate::text::{count, except, one_line};
 
 /// The note about unfinished files that a search skipped.
 pub fn passed_over(found: &Discovery) -> Option<String> {
@@ -198,7 +198,8 @@ impl Check {
                     Some(true) => ", policy met",
                     _ => "",
                 };
-                format!("{path}: ok, {share:.1} % of weights encrypted{policy}, {contents}")
+                let except = except(&verified.unchecked);
+                format!("{path}: ok, {share:.1} % of weights encrypted{policy}, {contents}{except}")
             }
             Outcome::NotProtected {
                 required: false, ..

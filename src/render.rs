@@ -11,7 +11,7 @@ use onnxseal_core::{
 
 use crate::cli::View;
 use crate::table::{Frame, HIDDEN, Largest, Table};
-use crate::text::one_line;
+use crate::text::{except, one_line};
 
 /// How many runs of positions a line shows, unless all are asked for.
 const SHOWN_RUNS: usize = 4;
@@ -171,7 +171,8 @@ pub fn verified(model: &Location, verified: &Verification) -> anyhow::Result<()>
     if let Some(true) = verified.policy_met {
         writeln!(out, "policy:    met")?;
     }
-    writeln!(out, "contents:  {contents}")?;
+    let except = except(&verified.unchecked);
+    writeln!(out, "contents:  {contents}{except}")?;
     if let Some(tier) = &verified.tier {
         writeln!(out, "tier:      {}", one_line(tier))?;
     }

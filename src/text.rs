@@ -18,6 +18,14 @@ pub fn count(n: u64, word: &str) -> String {
     }
 }
 
+/// What follows a statement about every byte: the `entries` of the metadata that it leaves out.
+pub fn except(entries: &[String]) -> String {
+    match entries {
+        [] => String::new(),
+        _ => format!(", except {}", entries.join(", ")),
+    }
+}
+
 /// `text` without secrets, and with everything escaped that moves the cursor or reorders what is
 /// shown. Line breaks stay.
 pub fn printable(text: &str) -> String {

@@ -303,6 +303,33 @@ fn a_publisher_signs_and_others_tell() {
     assert!(err.contains("SHA256:"), "{err}");
     let (out, _) = lab.expect(0, &verify);
     assert!(out.contains("signed by: release@example.com"), "{out}");
+    // What was checked is what is said, of one model and of a list.
+    let authentic = "every byte of every file is authentic";
+    for (asked, said, listed) in [
+        (
+            &["--allowed-signers", "allowed"][..],
+            "every byte of every file is as it was signed, except onnxseal.key.1\n",
+            "every byte as signed by release@example.com, except onnxseal.key.1\n",
+        ),
+        (
+            &["-i", "id.txt"],
+            &format!("{authentic}, except onnxseal.sig\n"),
+            "every byte authentic, except onnxseal.sig\n",
+        ),
+        (
+            &["-i", "id.txt", "--allowed-signers", "allowed"],
+            &format!("{authentic}\n"),
+            "every byte as signed by release@example.com\n",
+        ),
+    ] {
+        let (out, _) = lab.expect(0, &[&["verify", model], asked].concat());
+        assert!(out.contains(said), "{out}");
+        let (out, _) = lab.expect(
+            0,
+            &[&["verify", "--require-protected", model], asked].concat(),
+        );
+        assert!(out.contains(listed), "{out}");
+    }
     let (out, _) = lab.expect(0, &["inspect", model]);
     assert!(out.contains("signature by ssh-ed25519"), "{out}");
     let (_, err) = lab.expect(4, &[&verify[..], &["--signer", "dev@example.com"]].concat());

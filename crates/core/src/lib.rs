@@ -32,8 +32,8 @@
 //! # fn main() {}
 //! ```
 //!
-//! Nothing that was decrypted leaves a call before every byte of every file has been authenticated,
-//! and files appear whole or not at all.
+//! Nothing that was decrypted leaves a call before every chunk of every file has been
+//! authenticated, and files appear whole or not at all.
 //!
 //! Features: `protect` adds planning and protecting (a device that only opens models does without);
 //! `aws-lc` chooses the faster of two AEAD back ends that give the same bytes; `object-store` reaches

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use onnxseal_crypto::wrap::Identities;
+use onnxseal_onnx::tail;
 use onnxseal_plan::{self as plan, Policy};
 use onnxseal_store::{Input, Location, Progress};
 use serde::Serialize;
@@ -10,6 +11,7 @@ use serde::Serialize;
 use crate::check::inspect::examine;
 use crate::check::shortfall::{shortfalls, shortfalls_of_choice};
 use crate::error::{Error, Result};
+use crate::format::artifact::Artifact;
 use crate::format::tiers::Edition;
 use crate::open::protected::Protected;
 use crate::open::score::score_protected;
@@ -27,8 +29,15 @@ use crate::pass::structure::Structure;
 pub struct Verification {
     /// Path of the model.
     pub model: String,
-    /// Whether every byte of every file was authenticated; `false` if no identity was given.
+    /// Whether every byte of every file was authenticated, except what `unchecked` lists; `false` if
+    /// no identity was given.
     pub authenticated: bool,
+    /// Entries of the metadata that somebody could have changed although this call authenticated
+    /// all other bytes, or found them as they were signed: wrapped keys of other tiers, all wrapped
+    /// keys if no identity was given, and a signature that nobody demanded. Absent if there are
+    /// none, and if neither an identity was given nor a signature demanded.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unchecked: Vec<String>,
     /// The tier that the identity opens and whose edition was accepted; absent without an identity, and for a model of one
     /// edition.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,7 +74,7 @@ pub struct SignedByRow {
 /// The checks of [`verify`] beyond the structure.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Checks<'a> {
-    /// Secret keys that authenticate every byte of every file.
+    /// Secret keys that authenticate every byte of every file, except [`Verification::unchecked`].
     pub identities: Option<&'a Identities>,
     /// The publishers of whom one must have signed.
     pub signed_by: Option<&'a SignedBy>,
@@ -167,6 +176,11 @@ pub fn verify(
     Ok(Verification {
         model: report.model,
         authenticated: checks.identities.is_some(),
+        unchecked: unchecked(
+            &protected.artifact,
+            unlocked_model.as_ref().map(|unlocked| unlocked.key_tier),
+            signer.is_some(),
+        ),
         tier: unlocked_model.and_then(|unlocked| unlocked.edition().tier),
         signed_by: signer.map(|signer| SignedByRow {
             principals: signer.principals,
@@ -182,4 +196,18 @@ pub fn verify(
         claims: report.claims,
         digests,
     })
+}
+
+/// The entries of the tail for which neither the key of `key_tier` vouches nor the signature, if
+/// that was checked.
+fn unchecked(artifact: &Artifact, key_tier: Option<u8>, signature_held: bool) -> Vec<String> {
+    if key_tier.is_none() && !signature_held {
+        return Vec::new();
+    }
+    let signature = artifact.signature.iter().filter(|_| !signature_held);
+    let own = key_tier.and_then(|tier| tail::KEYS.get(usize::from(tier) - 1));
+    let keys = artifact.keys.entries().map(|(key, _)| key);
+    let keys = keys.filter(|key| own != Some(key));
+    let entries = signature.map(|_| tail::SIG).chain(keys);
+    entries.map(str::to_owned).collect()
 }

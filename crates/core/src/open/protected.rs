@@ -31,7 +31,7 @@ pub(crate) struct Unlocked<'p> {
     protected: &'p Protected,
     key: TierOpenKeys,
     /// The tier of the key; 1 without tiers.
-    key_tier: u8,
+    pub(crate) key_tier: u8,
     /// The tier that is opened.
     tier: u8,
     /// The key of blobs that belong to the model.

@@ -4,11 +4,12 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::Path;
 
-use onnxseal_core::{Edition, Error, ErrorKind};
+use onnxseal_core::{Checks, Edition, Error, ErrorKind, Flush, Silent, sign, verify};
 use onnxseal_onnx::tail;
 use onnxseal_testkit::{build, corrupt};
 
 use super::house::{House, access, alone};
+use crate::lab::{ALICE, key};
 
 /// One chunk, with targets of every tier in every mode.
 fn tiny() -> Vec<u8> {
@@ -38,6 +39,7 @@ fn every_flipped_byte_is_refused_or_another_tiers() {
     let model = house.path("sealed/model.onnx");
     let policy = house.policy("full", "[mode]\nGemm = \"mask\"\nConv = \"shuffle\"\n");
     house.protect(&plain, &model, policy);
+    sign(&model, &key(ALICE), Flush::Later, &Silent).unwrap();
     let bytes = fs::read(&model).unwrap();
     let right: Vec<Vec<u8>> = (1..=3)
         .map(|tier| {
@@ -53,25 +55,50 @@ fn every_flipped_byte_is_refused_or_another_tiers() {
         let entry = split.entries.iter().find(|entry| entry.key == key).unwrap();
         entry.value_span.start as usize..entry.value_span.end() as usize
     };
-    let others = [tail::MAC, tail::KEYS[0], tail::KEYS[1], tail::KEYS[2]].map(span);
-    let mut n_unnoticed = [0; 3];
-    for at in 0..bytes.len() {
-        // One of the two, so that this takes seconds.
-        let damaged = match at % 2 {
-            0 => corrupt::flipped(&bytes, at),
-            _ => corrupt::bit_flipped(&bytes, at, (at / 2 % 8) as u32),
+    let verified = |tier: usize| {
+        let checks = Checks {
+            identities: Some(&house.keys[tier - 1]),
+            edition: Edition::Any,
+            ..Checks::default()
         };
+        verify(&model, &checks, &Silent)
+    };
+    // A key checks no other tier's wrapped key, and no signature that nobody demands.
+    let unchecked: Vec<_> = (1..=3)
+        .map(|tier| {
+            let entries = verified(tier).unwrap().unchecked;
+            let keys = (1..=3).filter(|&other| other != tier);
+            let expected = [tail::SIG]
+                .into_iter()
+                .chain(keys.map(|t| tail::KEYS[t - 1]));
+            assert!(
+                expected.eq(entries.iter().map(String::as_str)),
+                "{entries:?}"
+            );
+            entries.iter().map(|entry| span(entry)).collect::<Vec<_>>()
+        })
+        .collect();
+    let mut n_unnoticed = [0; 3];
+    // One of the two, so that this takes seconds; of the MACs every bit.
+    let flipped = (0..bytes.len()).map(|at| match at % 2 {
+        0 => (at, corrupt::flipped(&bytes, at)),
+        _ => (at, corrupt::bit_flipped(&bytes, at, (at / 2 % 8) as u32)),
+    });
+    let bits = span(tail::MAC).flat_map(|at| (0..8).map(move |bit| (at, bit)));
+    let bits = bits.map(|(at, bit)| (at, corrupt::bit_flipped(&bytes, at, bit)));
+    for (at, damaged) in flipped.chain(bits) {
         overwrite(&model, &damaged);
         for (tier, right) in (1..).zip(&right) {
+            let is_unchecked = (unchecked[tier - 1].iter()).any(|span| span.contains(&at));
+            if at >= split.start as usize {
+                let passes = verified(tier).is_ok();
+                assert!(is_unchecked || !passes, "byte {at}: tier {tier} verifies");
+            }
             match house.open(&model, tier, Edition::Any) {
                 Ok(opened) => {
                     assert!(opened.model() == right, "byte {at}: tier {tier}");
                     assert_eq!(opened.tier(), Some(&*house.names[tier - 1]));
-                    // Other tiers' MACs and wrapped keys are no part of what this one reads.
-                    assert!(
-                        others.iter().any(|span| span.contains(&at)),
-                        "byte {at}: tier {tier}"
-                    );
+                    assert!(is_unchecked, "byte {at}: tier {tier} opens");
                     n_unnoticed[tier - 1] += 1;
                 }
                 Err(error) => assert!(
