@@ -204,10 +204,13 @@ fn models_with_tiers_go_through_all_operations() {
     lab.expect(0, &protect);
     let rotate = ["-q", "batch", "rotate", "out", "--out", "rotated"];
     lab.expect(0, &[&rotate[..], &["-i", "id.txt"], &to].concat());
+    let again = [&rotate[..], &["--resume"], &to].concat();
+    lab.expect(0, &[&again[..], &["-i", "id.txt"]].concat());
     // The trial's key opens no original, and is no key to rotate by.
     let by_trial = ["-i", "trial.txt"];
     let refused = ["-q", "batch", "rotate", "out", "--out", "refused"];
     lab.expect(5, &[&refused[..], &by_trial, &to].concat());
+    lab.expect(5, &[&again[..], &by_trial].concat());
     let unprotect = |from: &str, out: &str, more: &[&str], code: i32| {
         let args = ["batch", "unprotect", from, "--out", out];
         let args = [&args[..], &["--resume", "--report", "r.json"], more].concat();
@@ -223,6 +226,8 @@ fn models_with_tiers_go_through_all_operations() {
         assert_eq!(unprotect(from, &less, &named, 0), [n, 0, 0, 0]);
         assert_eq!(unprotect(from, &less, &named, 0), [0, n, 0, 0]);
         assert_eq!(unprotect(from, &back, &["-i", "id.txt"], 0), [n, 0, 0, 0]);
+        // What a higher key has done is not done for a lower one.
+        assert_eq!(unprotect(from, &back, &by_trial, 5), [0, 0, n, 0]);
         assert!(same(&lab.path("zoo"), &lab.path(&back), &["README.md"]));
         assert!(!same(&lab.path("zoo"), &lab.path(&less), &["README.md"]));
         // Another edition is another output, which is not there yet.

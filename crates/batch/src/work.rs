@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use onnxseal_core::{
-    Checks, Error as CoreError, FileState, FileStates, Made, Progress, Publication, PublishHook,
-    Volume, check_identities, protect, rekey, rotate, unprotect, verify,
+    Checks, Edition, Error as CoreError, FileState, FileStates, Made, Progress, Publication,
+    PublishHook, Volume, check_identities, protect, rekey, rotate, unprotect, verify,
 };
 use onnxseal_store::parallel::lock;
 use onnxseal_store::{Flush, Location, OutputOptions, Stamp};
@@ -214,17 +214,17 @@ impl ModelRun<'_> {
         }
     }
 
-    /// Fails as the operation would where none of the identities opens the model: what is done before
-    /// was done with some that did, which no record tells.
+    /// Fails as the operation would where none of the identities opens the model, or as much of it as
+    /// the operation needs: what is done before was done with some that did, which no record tells.
     fn check_opens(&self) -> Result<()> {
-        match self.batch.operation {
-            Operation::Unprotect { access }
-            | Operation::Rekey { access, .. }
-            | Operation::Rotate { access, .. } => {
-                Ok(check_identities(&self.found.location, access.identities)?)
-            }
-            Operation::Protect { .. } | Operation::Verify { .. } => Ok(()),
-        }
+        let (access, edition) = match self.batch.operation {
+            Operation::Unprotect { access } => (access, access.edition),
+            Operation::Rekey { access, .. } => (access, Edition::Any),
+            Operation::Rotate { access, .. } => (access, Edition::Whole),
+            Operation::Protect { .. } | Operation::Verify { .. } => return Ok(()),
+        };
+        let model = &self.found.location;
+        Ok(check_identities(model, access.identities, edition)?)
     }
 
     fn make(&self, model: &Location, output: &Location, options: OutputOptions) -> Result<()> {

@@ -8,6 +8,7 @@ use onnxseal_store::{Input, Location};
 use crate::error::Result;
 use crate::format::artifact::Artifact;
 use crate::format::manifest::Manifest;
+use crate::format::tiers::Edition;
 use crate::open::protected::Protected;
 use crate::pass::source::Source;
 
@@ -93,13 +94,19 @@ pub fn read_manifest(input: Input) -> Result<Manifest> {
     Ok(protected.artifact.manifest)
 }
 
-/// Checks that one of `identities` opens the protected model at `location`: its data key, manifest and
-/// tags. The weights are not read.
+/// Checks that one of `identities` opens the protected model at `location`, as `edition`: its data
+/// key, manifest and tags. The weights are not read.
 ///
 /// # Errors
 /// As [`open`](crate::open()).
-pub fn check_identities(location: &Location, identities: &Identities) -> Result<()> {
-    Protected::open(location)?.data_key(identities).map(drop)
+pub fn check_identities(
+    location: &Location,
+    identities: &Identities,
+    edition: Edition<'_>,
+) -> Result<()> {
+    let protected = Protected::open(location)?;
+    let (_, _, key_tier) = protected.data_key(identities)?;
+    protected.tier_of(edition, key_tier).map(drop)
 }
 
 /// Whether ONNX Runtime would take the file for a model, by its content.

@@ -111,7 +111,7 @@ impl Protected {
     ///
     /// # Errors
     /// [`Error::LowerTier`], [`Error::NoSuchTier`].
-    fn tier_of(&self, edition: Edition<'_>, key_tier: u8) -> Result<u8> {
+    pub(crate) fn tier_of(&self, edition: Edition<'_>, key_tier: u8) -> Result<u8> {
         let manifest = self.manifest();
         let wanted = match edition {
             Edition::Whole => manifest.n_tiers(),
