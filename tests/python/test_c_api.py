@@ -512,7 +512,19 @@ def test_labels_are_decoded(library, tool, tmp_path):
     for n_answers, fed, n_logits in [(79, given, 30), (80, given, 29), (80, None, 30)]:
         arguments = [(ctypes.c_size_t * 2)(3, n_answers), 2, fed, None, room, n_logits]
         assert refusal(library.check, "label_decoder_decode", decoder, *arguments)[0] == "usage"
-    assert not logits.any()
+    room_for_dims = (ctypes.c_size_t * 3)()
+    odd = lambda array: ctypes.c_void_p(ctypes.addressof(array) + 1)
+    for arguments, message in [
+        ((odd((ctypes.c_size_t * 3)()), 2, given, None, room, 30), "dims is not aligned"),
+        ((dims, 2, ctypes.c_void_p(answers.ctypes.data + 1), None, room, 30), "answers is not aligned"),
+        ((dims, 2, given, None, ctypes.c_void_p(logits.ctypes.data + 1), 30), "logits is not aligned"),
+        ((dims, 2, given, odd(room_for_dims), room, 30), "logit_dims is not aligned"),
+        ((dims, 2, given, None, given, 30), "answers and logits share memory"),
+        ((dims, 2, given, None, ctypes.c_void_p(answers.ctypes.data + 4 * 239), 30), "answers and logits share memory"),
+    ]:
+        before = answers.copy()
+        assert refusal(library.check, "label_decoder_decode", decoder, *arguments) == ("usage", message)
+        assert not logits.any() and (answers == before).all()
     library.check("label_decoder_decode", decoder, dims, 2, given, None, room, 30)
     assert (logits == onnxseal.LabelDecoder(table.decode(), folder / "acme.key").decode(answers)).all()
     library("label_decoder_release", decoder)

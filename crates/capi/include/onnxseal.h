@@ -333,6 +333,8 @@ const void *onnxseal_label_decoder_tail(const struct OnnxsealLabelDecoder *decod
 // With `answers` and `logits` of `NULL`, nothing is decoded. `logit_dims`, if it is not `NULL`, gets the shape of the
 // logits, `n_dims` numbers.
 //
+// The arrays are aligned for what they hold; `logits` shares no memory with `answers`.
+//
 // Errors: `USAGE` if the shape is not that of the model's answers, or `n_logits` is another number than that of the
 // logits; these are then as they were.
 ONNXSEAL_MUST_USE

@@ -96,21 +96,33 @@ pub(crate) unsafe fn array<'a, T>(array: *const T, len: usize, name: &str) -> Re
     if len == 0 {
         return Ok(&[]);
     }
-    if array.is_null() {
-        return Err(Fault::usage(format!("{name} is NULL")));
-    }
-    check_len::<T>(len, name)?;
-    // SAFETY: as the caller promises; no longer than a slice may be.
+    check_array(array, len, name)?;
+    // SAFETY: as the caller promises; what a slice may be.
     Ok(unsafe { std::slice::from_raw_parts(array, len) })
 }
 
-/// Fails for more elements than a slice may have.
-fn check_len<T>(len: usize, name: &str) -> Result<()> {
-    if len > isize::MAX as usize / size_of::<T>().max(1) {
-        Err(Fault::usage(format!("{name} is longer than memory")))
+/// Fails for an array that no slice may be: `NULL`, not aligned, or of too many elements.
+pub(crate) fn check_array<T>(array: *const T, len: usize, name: &str) -> Result<()> {
+    let fault = if array.is_null() {
+        "is NULL"
+    } else if !array.is_aligned() {
+        "is not aligned"
+    } else if len > isize::MAX as usize / size_of::<T>().max(1) {
+        "is longer than memory"
     } else {
-        Ok(())
-    }
+        return Ok(());
+    };
+    Err(Fault::usage(format!("{name} {fault}")))
+}
+
+/// Whether two arrays, each with its length, have bytes in common.
+pub(crate) fn overlap<T>((a, a_len): (*const T, usize), (b, b_len): (*const T, usize)) -> bool {
+    let end = |array: *const T, len: usize| {
+        array
+            .addr()
+            .saturating_add(len.saturating_mul(size_of::<T>()))
+    };
+    a.addr() < end(b, b_len) && b.addr() < end(a, a_len)
 }
 
 /// An array to be written; `NULL` only if it is empty.
@@ -125,11 +137,8 @@ pub(crate) unsafe fn array_mut<'a, T>(
     if len == 0 {
         return Ok(&mut []);
     }
-    if array.is_null() || !array.is_aligned() {
-        return Err(Fault::usage(format!("{name} is NULL, or not aligned")));
-    }
-    check_len::<T>(len, name)?;
-    // SAFETY: as the caller promises; no longer than a slice may be.
+    check_array(array, len, name)?;
+    // SAFETY: as the caller promises; what a slice may be.
     Ok(unsafe { std::slice::from_raw_parts_mut(array, len) })
 }
 

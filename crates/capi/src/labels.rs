@@ -8,7 +8,9 @@ use std::ptr;
 
 use onnxseal_labels::{Decoder, Table, UserKey};
 
-use crate::arguments::{OutPointer, array, array_mut, bytes, count, given, lent, path, text};
+use crate::arguments::{
+    OutPointer, array, array_mut, bytes, check_array, count, given, lent, overlap, path, text,
+};
 use crate::error::{Fault, OnnxsealError, Result, guard};
 use crate::identities::OnnxsealIdentities;
 
@@ -121,6 +123,8 @@ pub extern "C" fn onnxseal_label_decoder_tail(
 /// With `answers` and `logits` of `NULL`, nothing is decoded. `logit_dims`, if it is not `NULL`, gets the shape of the
 /// logits, `n_dims` numbers.
 ///
+/// The arrays are aligned for what they hold; `logits` shares no memory with `answers`.
+///
 /// Errors: `USAGE` if the shape is not that of the model's answers, or `n_logits` is another number than that of the
 /// logits; these are then as they were.
 #[must_use]
@@ -140,13 +144,21 @@ pub extern "C" fn onnxseal_label_decoder_decode(
         let dims = unsafe { array(dims, n_dims, "dims") }?;
         let shape = decoder.shape(dims)?;
         let (n_answers, wanted) = (count(dims)?, count(&shape)?);
+        if !logit_dims.is_null() {
+            // Before the logits change. It may be `dims`, so it is written to last.
+            check_array(logit_dims, n_dims, "logit_dims")?;
+        }
         if !answers.is_null() || !logits.is_null() {
             if n_logits != wanted {
                 return Err(Fault::usage(format!(
                     "logits have {wanted} floats, not {n_logits}"
                 )));
             }
-            // SAFETY: the caller gives so many floats of each, and nobody else uses the second ones.
+            if overlap((answers, n_answers), (logits, n_logits)) {
+                return Err(Fault::usage("answers and logits share memory"));
+            }
+            // SAFETY: the caller gives so many floats of each, which are apart, and nobody else uses
+            // the second ones.
             let (answers, logits) = unsafe {
                 (
                     array(answers, n_answers, "answers")?,
