@@ -108,11 +108,6 @@ fn line(name: &str, subject: &Subject, data: &DataSet) -> Vec<f64> {
 }
 
 fn tuned(subject: &Subject, data: &DataSet) -> Result<Tuning, Error> {
-    let options = || {
-        let mut options = Options::default();
-        options.attacker_samples = vec![100];
-        options
-    };
     let with = |values: [f64; 2]| {
         let names = ["trial", "standard"].iter().zip(values);
         let target = |(name, value): (&&str, f64)| Target {
@@ -122,10 +117,18 @@ fn tuned(subject: &Subject, data: &DataSet) -> Result<Tuning, Error> {
         let targets: Vec<Target> = names.map(target).collect();
         let policy = Policy::preset(Preset::Balanced);
         let targets = (&targets[..], "full");
-        tune(subject, data, &policy, targets, &options(), &Silent)
+        tune(
+            subject,
+            data,
+            &policy,
+            targets,
+            &Options::default(),
+            &Silent,
+        )
     };
     // Floors and the original are what a first look is for: any targets will do that are not refused.
-    let mut assessed = options();
+    let mut assessed = Options::default();
+    assessed.attacker_samples = vec![100];
     assessed.measures_opening = false;
     assessed.candidates = vec![Preset::Light.into()];
     let found = assess(subject, Some(data), &assessed, &Silent)?;

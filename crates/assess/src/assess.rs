@@ -3,14 +3,16 @@
 use std::time::Instant;
 
 use onnxseal_data::DataSet;
+use onnxseal_plan::Policy;
 
-use crate::assessment::{Assessment, Candidate, DataRow, Floor, Opening, PublicBase};
+use crate::assessment::{Assessment, Candidate, Floor, PublicBase};
 use crate::attack::base::Base;
+use crate::attack::normal::convolutions;
+use crate::attack::{Instead, variant};
 use crate::attacker::Attacker;
 use crate::bench::Bench;
 use crate::error::Result;
 use crate::hidden::Hidden;
-use crate::opening;
 use crate::options::{NamedPolicy, Options, Progress, PublicModel};
 use crate::report::floor_in_words;
 use crate::sealed::Sealed;
@@ -28,8 +30,9 @@ const FEW: usize = 100;
 /// measured on all samples, the others on the rest.
 ///
 /// # Errors
-/// [`Error::Engine`] without ONNX Runtime, if that does not run the model, and for data that are for other inputs;
-/// [`Error::Label`] for labels of other classes; [`Error::Cancelled`].
+/// [`Error::Engine`](crate::Error::Engine) without ONNX Runtime, if that does not run the model, and
+/// for data that are for other inputs; [`Error::Label`](crate::Error::Label) for labels of other
+/// classes; [`Error::Cancelled`](crate::Error::Cancelled).
 pub fn assess(
     subject: &Subject,
     data: Option<&DataSet>,
@@ -40,35 +43,28 @@ pub fn assess(
     let candidates = candidates(subject, options)?;
     progress.begin(9 + candidates.len() as u64 * 15);
     progress.step("original");
-    let labels = (options, &options.attacker_samples[..]);
-    Bench::with(subject, data, labels, progress, |bench| {
-        assess_on(bench, subject, data, options, &candidates, began)
+    let sizes = &options.attacker_samples;
+    Bench::with(subject, data, options, sizes, progress, |bench| {
+        assess_on(bench, &candidates, began)
     })
 }
 
 fn assess_on(
     bench: &Bench<'_>,
-    subject: &Subject,
-    data: Option<&DataSet>,
-    options: &Options<'_>,
     candidates: &[(String, Option<NamedPolicy>)],
     began: Instant,
 ) -> Result<Assessment> {
-    let is_random = data.is_none();
-    let has_probes = bench.has_probes() && !is_random;
+    let (subject, options) = (bench.subject, bench.options);
     let everything = Hidden::everything(subject)?;
     let base = match options.base {
-        PublicModel::Known(public) => Some(bench.base(subject, &everything, public)?),
+        PublicModel::Known(public) => Some(base(bench, &everything, public)?),
         PublicModel::Unknown | PublicModel::None => None,
     };
-    let mut floors = bench.floors(has_probes)?;
     let attacker = Attacker {
         bench,
-        subject,
         base: base.as_ref(),
-        has_probes,
-        seed: options.seed,
     };
+    let mut floors = attacker.floors()?;
     // With nothing in clear, what attackers get is the floor.
     let of_nothing = attacker.tries(&View {
         name: "floors".to_owned(),
@@ -81,41 +77,32 @@ fn assess_on(
         floors: &floors,
         margin: bench.margin,
         is_rate: bench.judge.is_rate(),
-        is_thorough: !is_random
-            && (has_probes || !bench.judge.is_rate())
+        is_thorough: !bench.is_random()
+            && (bench.has_probes() || !bench.judge.is_rate())
             && !matches!(options.base, PublicModel::Unknown)
             && !base.as_ref().is_some_and(|base| base.is_same),
     };
     let mut assessed = Vec::new();
-    for (name, policy) in candidates {
-        let sealed = match policy {
-            Some(named) if !named.policy.tiers().is_empty() => {
-                Some(Sealed::new(subject, &named.policy)?)
-            }
-            _ => None,
-        };
+    for (name, named) in candidates {
+        let policy = named.as_ref().map(|named| &named.policy);
+        let tiered = policy.filter(|policy| !policy.tiers().is_empty());
+        let sealed = tiered
+            .map(|policy| Sealed::new(subject, policy))
+            .transpose()?;
         let mut rows = Vec::new();
         // Each edition is held against the next higher one, the highest against the original.
         let mut next = bench.original.value;
-        for view in views(subject, name, policy.as_ref(), sealed.as_ref())? {
-            let tried = if view.hidden.is_everything() && view.files.is_none() {
-                of_nothing.clone()
-            } else {
-                attacker.tries(&view)?
+        for view in views(subject, name, policy, sealed.as_ref())? {
+            let tried = match view.files {
+                None if view.hidden.is_everything() => of_nothing.clone(),
+                _ => attacker.tries(&view)?,
             };
             let has_key = view.tier.is_some();
-            let mut candidate = bar.judges(&view, tried, has_key.then_some(next));
+            let mut candidate = bar.judges(view, tried, has_key.then_some(next));
             if has_key {
                 next = candidate.as_it_is();
             } else {
-                add_opening(
-                    &mut candidate,
-                    bench,
-                    subject,
-                    policy.as_ref(),
-                    sealed.as_ref(),
-                    options,
-                )?;
+                add_opening(&mut candidate, bench, policy, sealed.as_ref())?;
             }
             rows.push(candidate);
         }
@@ -123,15 +110,11 @@ fn assess_on(
         rows[1..].reverse();
         assessed.append(&mut rows);
     }
-    let source = data.map_or_else(|| "random inputs".to_owned(), |data| data.source.clone());
     Ok(Assessment {
         model: subject.name.clone(),
         model_bytes: subject.files().total_bytes(),
         engine: bench.engine_row(),
-        data: DataRow {
-            is_random,
-            ..bench.data_row(&source)
-        },
+        data: bench.data_row(),
         seed: options.seed,
         metric: bench.judge.row(),
         margin: bench.margin,
@@ -145,7 +128,7 @@ fn assess_on(
             _ => PublicBase::NotTried,
         },
         original: bench.original.clone(),
-        notes: notes(bench, base.as_ref(), is_random, &floors),
+        notes: notes(bench, base.as_ref(), &floors),
         floors,
         candidates: assessed,
         seconds: began.elapsed().as_secs_f64(),
@@ -156,55 +139,55 @@ fn assess_on(
 fn add_opening(
     candidate: &mut Candidate,
     bench: &Bench<'_>,
-    subject: &Subject,
-    policy: Option<&NamedPolicy>,
+    policy: Option<&Policy>,
     sealed: Option<&Sealed>,
-    options: &Options<'_>,
 ) -> Result<()> {
-    match policy {
-        None => {
-            let protected = subject.protected.as_ref();
-            candidate.opening = protected.map(|protected| Opening {
-                seconds: protected.opening_seconds,
-                bytes: protected.bytes,
-            });
-        }
-        Some(named) if options.measures_opening => {
-            bench.step("opening")?;
-            let opening = match sealed {
-                Some(sealed) => opening::measure(sealed),
-                None => {
-                    Sealed::new(subject, &named.policy).and_then(|sealed| opening::measure(&sealed))
-                }
-            };
-            match opening {
-                Ok(opening) => candidate.opening = Some(opening),
-                Err(error) => candidate
-                    .notes
-                    .push(format!("opening was not measured: {error}")),
+    let Some(policy) = policy else {
+        candidate.opening = bench.subject.protected.as_ref().map(|of| of.opening);
+        return Ok(());
+    };
+    if bench.options.measures_opening {
+        bench.step("opening")?;
+        let opening = match sealed {
+            Some(sealed) => sealed.opening(),
+            None => Sealed::new(bench.subject, policy).and_then(|sealed| sealed.opening()),
+        };
+        match opening {
+            Ok(opening) => candidate.opening = Some(opening),
+            Err(error) => {
+                let note = format!("opening was not measured: {error}");
+                candidate.notes.push(note);
             }
         }
-        Some(_) => {}
     }
     Ok(())
 }
 
+/// The public model, matched to the weights of the model (`everything`), and measured.
+fn base(bench: &Bench<'_>, everything: &Hidden, public: &Subject) -> Result<Base> {
+    let subject = bench.subject;
+    let mut base = Base::of(everything, public)?;
+    let alone = variant(subject.files(), everything, Instead::Base(&base), 0).files;
+    base.is_same = alone == *subject.files();
+    base.convolutions = convolutions(&subject.located()?, &alone, bench.unlabelled())?;
+    Ok(base)
+}
+
 /// What the figures do not rule out.
-fn notes(bench: &Bench<'_>, base: Option<&Base>, is_random: bool, floors: &[Floor]) -> Vec<String> {
+fn notes(bench: &Bench<'_>, base: Option<&Base>, floors: &[Floor]) -> Vec<String> {
     let mut notes = Vec::new();
-    if is_random {
+    if bench.is_random() {
         notes.push("The inputs are random numbers: that a model answers them otherwise says little about real inputs.".to_owned());
     }
-    if bench.split.evaluation.len() < FEW {
-        notes.push(format!(
-            "Only {} samples are left to measure on: intervals are wide.",
-            bench.split.evaluation.len()
-        ));
+    let n_left = bench.split.evaluation.len();
+    if n_left < FEW {
+        let note = "samples are left to measure on: intervals are wide.";
+        notes.push(format!("Only {n_left} {note}"));
     }
     for size in &bench.split.dropped {
         notes.push(format!("No attacker with {size} labels was tried: that leaves less than half of the {} samples to measure on.", bench.n));
     }
-    if !bench.has_probes() || is_random {
+    if !bench.has_probes() {
         notes.push("No probe was tried: it takes samples with classes.".to_owned());
     }
     if bench.original.n_nan > 0 {
@@ -221,17 +204,14 @@ fn notes(bench: &Bench<'_>, base: Option<&Base>, is_random: bool, floors: &[Floo
             floor_in_words(floor)
         ));
     }
-    if base.is_some_and(|base| base.is_same) {
-        notes.push("The public base has the very weights of the model: nothing is left to hide from whoever has it.".to_owned());
-    }
-    if let Some(base) = base
-        && base.n_matched() < base.n_tensors
-    {
-        notes.push(format!(
-            "The public base has {} of the {} weight tensors; means of channels, or random numbers, stood in for the others.",
-            base.n_matched(),
-            base.n_tensors
-        ));
+    if let Some(base) = base {
+        let (n_matched, n) = (base.n_matched(), base.n_tensors);
+        if base.is_same {
+            notes.push("The public base has the very weights of the model: nothing is left to hide from whoever has it.".to_owned());
+        }
+        if n_matched < n {
+            notes.push(format!("The public base has {n_matched} of the {n} weight tensors; means of channels, or random numbers, stood in for the others."));
+        }
     }
     notes.push("Fine-tuning was not tried: it takes a training framework, and with enough data it beats every figure here.".to_owned());
     notes

@@ -147,6 +147,7 @@ pub struct Measure {
 }
 
 impl Measure {
+    /// A value on `n_samples`, all of whose outputs are numbers, and nothing beside it.
     pub(crate) fn of(value: f64, interval: Option<Interval>, n_samples: usize) -> Measure {
         Measure {
             value,

@@ -1,12 +1,15 @@
-//! The attacks on what one attacker sees.
+//! The attacks on what one attacker sees: variants of the model, each run once.
 
 use crate::assessment::{Attack, AttackRow, Fill, Floor, FloorKind, Measure, Verdict};
 use crate::attack::base::Base;
+use crate::attack::probe::{Features, HEADS, Probe};
 use crate::attack::{Instead, normal, variant};
-use crate::bench::{Bench, N_SEEDS, Probed, keep};
-use crate::error::{Attempt, Result, attempt};
-use crate::subject::Subject;
+use crate::bench::{Bench, Ran};
+use crate::error::{Attempt, Result};
 use crate::views::View;
+
+/// Seeds of what is random; the worst counts.
+const N_SEEDS: u64 = 3;
 
 /// Fills that are tried where tensors are encrypted in part.
 const FILLS: [Fill; 6] = [
@@ -18,10 +21,11 @@ const FILLS: [Fill; 6] = [
     Fill::LowRank,
 ];
 
-/// Fills that are tried where all tensors are encrypted whole: nothing visible says anything about them.
+/// Fills that are tried where all tensors are encrypted whole: nothing visible says anything about
+/// them.
 const FILLS_OF_WHOLE: [Fill; 2] = [Fill::Zero, Fill::Random];
 
-/// Fills whose features a probe is trained on.
+/// Fills whose features a probe is trained on: one of each kind, as training takes longer than runs.
 const OF_PROBES: [Fill; 5] = [
     Fill::Zero,
     Fill::ChannelMean,
@@ -33,19 +37,23 @@ const OF_PROBES: [Fill; 5] = [
 /// The attacker: what they have besides a candidate.
 pub(crate) struct Attacker<'t> {
     pub(crate) bench: &'t Bench<'t>,
-    pub(crate) subject: &'t Subject,
     /// The public base, where there is one.
     pub(crate) base: Option<&'t Base>,
-    /// Whether probes can be trained.
-    pub(crate) has_probes: bool,
-    pub(crate) seed: u64,
 }
 
-/// The scores of attacks, before anything compares them.
+/// What each attack gets, held against nothing yet.
 #[derive(Clone)]
 pub(crate) struct Tried {
     pub(crate) attacks: Vec<AttackRow>,
     pub(crate) notes: Vec<String>,
+}
+
+/// The best of some probes with as many labels, and how many of these are right where others
+/// predict them.
+struct Probed {
+    n_labels: usize,
+    n_right: usize,
+    row: AttackRow,
 }
 
 impl Tried {
@@ -60,17 +68,17 @@ impl Tried {
                 (Attack::Probe { n_labels, .. }, false) => (FloorKind::FullProbe, Some(n_labels)),
                 (Attack::Probe { n_labels, .. }, true) => (FloorKind::BaseProbe, Some(n_labels)),
             };
-            let Some(measure) = &row.measure else {
+            let Some(measure) = row.measure.clone() else {
                 continue;
             };
             let is_same = |floor: &&mut Floor| floor.kind == kind && floor.n_labels == n_labels;
             match floors.iter_mut().find(is_same) {
                 Some(floor) if floor.measure.value >= measure.value => {}
-                Some(floor) => floor.measure = measure.clone(),
+                Some(floor) => floor.measure = measure,
                 None => floors.push(Floor {
                     kind,
                     n_labels,
-                    measure: measure.clone(),
+                    measure,
                 }),
             }
         }
@@ -79,163 +87,254 @@ impl Tried {
 }
 
 impl Attacker<'_> {
+    /// What an attacker gets without any model.
+    ///
+    /// # Errors
+    /// As [`assess`](crate::assess()).
+    pub(crate) fn floors(&self) -> Result<Vec<Floor>> {
+        let bench = self.bench;
+        let mut floors = vec![Floor {
+            kind: FloorKind::Constant,
+            n_labels: None,
+            measure: bench.judge.constant(&bench.rows)?,
+        }];
+        if bench.has_probes() {
+            bench.step("floor: probe on the inputs")?;
+            let raw = [("inputs".to_owned(), Features::of(&bench.raw()))];
+            let mut probes = Vec::new();
+            self.probe(&raw, (Fill::Random, false), &mut probes)?;
+            floors.extend(probes.into_iter().filter_map(|probed| {
+                Some(Floor {
+                    kind: FloorKind::RawProbe,
+                    n_labels: Some(probed.n_labels),
+                    measure: probed.row.measure?,
+                })
+            }));
+        }
+        Ok(floors)
+    }
+
     /// Tries every attack on what `view` shows.
     ///
     /// # Errors
     /// As [`assess`](crate::assess()).
     pub(crate) fn tries(&self, view: &View) -> Result<Tried> {
         let View { name, hidden, .. } = view;
-        let bench = self.bench;
-        let mut notes = Vec::new();
-        let mut attacks = Vec::new();
-        let model = self.subject.located()?;
-        let norms = normal::layers(&model, hidden, &[]);
-        let is_partial = hidden
-            .tensors
-            .iter()
-            .any(|tensor| tensor.n_hidden() > 0 && !tensor.is_whole());
-        let mut fills: Vec<Fill> = if is_partial {
-            FILLS.to_vec()
-        } else {
-            FILLS_OF_WHOLE.to_vec()
-        };
-        fills.extend(self.base.map(|_| Fill::PublicBase));
+        let (bench, seed) = (self.bench, self.bench.options.seed);
+        let files = bench.subject.files();
+        let (mut attacks, mut probes, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+        let model = bench.subject.located()?;
         if hidden.encrypted_bytes() == 0 {
             notes.push("nothing is encrypted".to_owned());
         }
 
         bench.step(&format!("{name}: as it is"))?;
-        let plain = self.subject.files();
-        let ciphertext = || variant(plain, hidden, Instead::Ciphertext, self.seed).files;
+        let ciphertext = || variant(files, hidden, Instead::Ciphertext, seed).files;
         let as_it_is = view.files.clone().unwrap_or_else(ciphertext);
-        let ran = attempt(bench.run(&as_it_is, false, name))?;
-        let as_it_is = bench.judged(ran, &bench.rows)?;
-        attacks.push(fill_row(Attack::AsItIs, "as it is", [as_it_is]));
+        let ran = bench.run(&as_it_is, false, name)?;
+        self.add(&mut attacks, Attack::AsItIs, ran, &bench.rows)?;
 
-        // By those without the public base, and those that have it.
-        let (mut probes, mut base_probes) = (Vec::new(), Vec::new());
-        // A probe also looks at features of random weights, which are no attack of their own where others are visible.
-        let only_probed = [Fill::Random];
-        let only_probed = only_probed
-            .iter()
-            .filter(|fill| self.has_probes && !fills.contains(fill));
-        for fill in fills.iter().chain(only_probed) {
-            let is_attack = fills.contains(fill);
+        let is_partial =
+            (hidden.tensors.iter()).any(|tensor| tensor.n_hidden() > 0 && !tensor.is_whole());
+        let fills = if is_partial {
+            &FILLS[..]
+        } else {
+            &FILLS_OF_WHOLE
+        };
+        let of_base = self.base.map(|_| Fill::PublicBase);
+        // A probe also looks at features of random weights, which are no attack of their own where
+        // others are visible.
+        let only_probed = (bench.has_probes() && is_partial).then_some(Fill::Random);
+        for fill in fills.iter().copied().chain(of_base).chain(only_probed) {
+            let is_attack = only_probed != Some(fill);
             let n_seeds = match fill {
                 Fill::ChannelGaussian | Fill::Random if is_attack => N_SEEDS,
                 _ => 1,
             };
-            let (instead, layers, best) = match (fill, self.base) {
-                (Fill::PublicBase, Some(base)) => {
-                    // With nothing in clear, convolutions are the base's own.
-                    let convolutions = if hidden.is_everything() {
-                        &[][..]
-                    } else {
-                        &base.convolutions
-                    };
-                    let layers = normal::layers(&model, hidden, convolutions);
-                    (Instead::Base(base), layers, &mut base_probes)
+            let (instead, convolutions) = match self.base {
+                // With nothing in clear, convolutions are the base's own.
+                Some(base) if fill == Fill::PublicBase && hidden.is_everything() => {
+                    (Instead::Base(base), &[][..])
                 }
-                _ => (Instead::Fill(*fill), norms.clone(), &mut probes),
+                Some(base) if fill == Fill::PublicBase => {
+                    (Instead::Base(base), &base.convolutions[..])
+                }
+                _ => (Instead::Fill(fill), &[][..]),
             };
-            let (mut filled_only, mut reestimated) = (Vec::new(), Vec::new());
+            let layers = normal::layers(&model, hidden, convolutions);
             for i in 0..n_seeds {
-                bench.step(&format!("{name}: {}", name_of(*fill)))?;
-                let probed = self.has_probes && i == 0 && OF_PROBES.contains(fill);
-                let seed = self.seed.wrapping_add(i);
-                let filled = variant(plain, hidden, instead, seed);
+                bench.step(&format!("{name}: {}", name_of(fill)))?;
+                let filled = variant(files, hidden, instead, seed.wrapping_add(i));
                 notes.extend(filled.notes);
-                let best = probed.then_some(&mut *best);
-                let (judged, again) = bench.tried(&filled.files, &layers, *fill, best, name)?;
-                filled_only.push(judged);
-                reestimated.extend(again);
-            }
-            if !is_attack {
-                continue;
-            }
-            let name = match fill {
-                Fill::PublicBase => name_of(*fill).to_owned(),
-                _ => format!("{} fill", name_of(*fill)),
-            };
-            let again = format!("{name}, statistics estimated anew");
-            let rows = [(name, false, filled_only), (again, true, reestimated)];
-            for (name, reestimated, judged) in rows.into_iter().filter(|row| !row.2.is_empty()) {
-                let attack = Attack::Fill {
-                    fill: *fill,
-                    reestimated,
-                };
-                attacks.push(fill_row(attack, &name, judged));
+                let is_probed = bench.has_probes() && i == 0 && OF_PROBES.contains(&fill);
+                // Of probes that are as good the first one counts: that without estimates.
+                for reestimated in [false, true] {
+                    let (mut files, mut rows) = (Ok(filled.files.clone()), &bench.rows);
+                    if reestimated {
+                        if layers.is_empty() {
+                            break;
+                        }
+                        files = normal::estimate(&filled.files, &layers, bench.unlabelled())?;
+                        // The attacker's samples are used up.
+                        rows = &bench.split.evaluation;
+                    }
+                    let ran = match files {
+                        Ok(files) => bench.run(&files, is_probed, name)?,
+                        Err(reason) => Err(reason),
+                    };
+                    if let (true, Ok(ran)) = (is_probed, &ran) {
+                        self.probe(&ran.features, (fill, reestimated), &mut probes)?;
+                    }
+                    if is_attack {
+                        let attack = Attack::Fill { fill, reestimated };
+                        self.add(&mut attacks, attack, ran, rows)?;
+                    }
+                }
             }
         }
-        for probed in probes.into_iter().chain(base_probes) {
-            attacks.push(probe_row(probed, bench.judge.has_labels));
-        }
+        // By those without the public base, then by those that have it.
+        probes.sort_by_key(|probed| probed.row.attack.has_base());
+        attacks.extend(probes.into_iter().map(|probed| probed.row));
+        // One seed is no range.
+        let alone = attacks.iter_mut().filter(|row| row.seeds.len() < 2);
+        alone.for_each(|row| row.seeds.clear());
         notes.sort();
         notes.dedup();
         Ok(Tried { attacks, notes })
     }
-}
 
-/// The row of an attack without labels: of several seeds, the one that gets most.
-fn fill_row(
-    attack: Attack,
-    name: &str,
-    measured: impl IntoIterator<Item = Attempt<Measure>>,
-) -> AttackRow {
-    let (mut best, mut seeds, mut note) = (None, Vec::new(), None);
-    for judged in measured {
-        match judged {
-            Ok(measure) => {
-                seeds.push(measure.value);
-                keep(&mut best, measure);
+    /// Adds what `attack` got with one seed for the samples `rows`: of several, the row has the
+    /// one that gets most.
+    fn add(
+        &self,
+        attacks: &mut Vec<AttackRow>,
+        attack: Attack,
+        ran: Attempt<Ran>,
+        rows: &[usize],
+    ) -> Result<()> {
+        let at = attacks.iter().position(|row| row.attack == attack);
+        let at = at.unwrap_or_else(|| {
+            attacks.push(row(attack));
+            attacks.len() - 1
+        });
+        match ran {
+            Ok(ran) => {
+                let measure = self.bench.judge.measure(&ran.answers, rows)?;
+                attacks[at].seeds.push(measure.value);
+                keep(&mut attacks[at].measure, measure);
             }
-            Err(reason) => note = Some(format!("ONNX Runtime does not run it: {reason}")),
+            Err(reason) => {
+                attacks[at].note = Some(format!("ONNX Runtime does not run it: {reason}"));
+            }
         }
+        Ok(())
     }
-    if seeds.len() < 2 {
-        seeds.clear();
+
+    /// Trains probes on the features of a model with this fill, with each number of labels; takes
+    /// one among the `best` where it gets more of the labels right that others predict.
+    ///
+    /// With the fewest labels every layer is tried; with more of them the last one, and the one
+    /// that was best before.
+    fn probe(
+        &self,
+        features: &[(String, Features)],
+        (fill, reestimated): (Fill, bool),
+        best: &mut Vec<Probed>,
+    ) -> Result<()> {
+        let (judge, split) = (&self.bench.judge, &self.bench.split);
+        let Some(labels) = &judge.labels else {
+            return Ok(());
+        };
+        let mut before = None;
+        for &n_labels in &split.sizes {
+            let known = &split.attacker[..n_labels];
+            let mut chosen: Option<(usize, Probe)> = None;
+            for (i, (_, features)) in features.iter().enumerate() {
+                if i > 0 && before.is_some_and(|before| before != i) {
+                    continue;
+                }
+                let probe = features.probe(known, labels, &HEADS)?;
+                let is_better = |(_, best): &(usize, Probe)| probe.n_right > best.n_right;
+                if chosen.as_ref().is_none_or(is_better) {
+                    chosen = Some((i, probe));
+                }
+            }
+            let Some((i, probe)) = chosen else { continue };
+            before = before.or(Some(i));
+            let attack = Attack::Probe {
+                n_labels,
+                fill,
+                reestimated,
+                head: probe.head,
+            };
+            let is_rival = |best: &Probed| {
+                best.n_labels == n_labels && best.row.attack.has_base() == attack.has_base()
+            };
+            let earlier = best.iter().position(is_rival);
+            if earlier.is_some_and(|at| best[at].n_right >= probe.n_right) {
+                continue;
+            }
+            let (layer, features) = &features[i];
+            let classes = features.classes(&probe, &split.evaluation);
+            let note = "the labels are the original's answers";
+            let probed = Probed {
+                n_labels,
+                n_right: probe.n_right,
+                row: AttackRow {
+                    layer: Some(layer.clone()),
+                    measure: Some(judge.rate(&classes, &split.evaluation)),
+                    note: (!judge.has_labels).then(|| note.to_owned()),
+                    ..row(attack)
+                },
+            };
+            match earlier {
+                Some(at) => best[at] = probed,
+                None => best.push(probed),
+            }
+        }
+        Ok(())
     }
-    row(attack, name.to_owned(), best, seeds, note)
 }
 
-fn probe_row(probed: Probed, has_labels: bool) -> AttackRow {
-    let attack = Attack::Probe {
-        n_labels: probed.n_labels,
-        fill: probed.fill,
-        reestimated: probed.reestimated,
-        head: probed.head,
-    };
-    let on_base = if attack.has_base() {
-        " on the public base"
-    } else {
-        ""
-    };
-    let name = format!("probe{on_base} with {} labels", probed.n_labels);
-    let note = (!has_labels).then(|| "the labels are the original's answers".to_owned());
-    AttackRow {
-        layer: Some(probed.layer),
-        ..row(attack, name, Some(probed.measure), Vec::new(), note)
+/// Keeps the larger.
+pub(crate) fn keep(best: &mut Option<Measure>, measure: Measure) {
+    if best.as_ref().is_none_or(|best| measure.value > best.value) {
+        *best = Some(measure);
     }
 }
 
-/// A row that is held against nothing yet.
-fn row(
-    attack: Attack,
-    name: String,
-    measure: Option<Measure>,
-    seeds: Vec<f64>,
-    note: Option<String>,
-) -> AttackRow {
+/// A row that nothing was measured for, and that is held against nothing.
+fn row(attack: Attack) -> AttackRow {
+    let name = match attack {
+        Attack::AsItIs => "as it is".to_owned(),
+        Attack::Fill { fill, reestimated } => {
+            let of_fill = if attack.has_base() { "" } else { " fill" };
+            let anew = if reestimated {
+                ", statistics estimated anew"
+            } else {
+                ""
+            };
+            format!("{}{of_fill}{anew}", name_of(fill))
+        }
+        Attack::Probe { n_labels, .. } => {
+            let on_base = if attack.has_base() {
+                " on the public base"
+            } else {
+                ""
+            };
+            format!("probe{on_base} with {n_labels} labels")
+        }
+    };
     AttackRow {
         attack,
         name,
         layer: None,
-        measure,
-        seeds,
+        measure: None,
+        seeds: Vec::new(),
         floor: 0.0,
         floor_kind: FloorKind::Constant,
         verdict: Verdict::Holds,
-        note,
+        note: None,
     }
 }
 

@@ -8,26 +8,23 @@ use onnxseal_engine::{
     Batch, Engine, Files, Net, Optimization, OutputSpec, Samples, Table, fit, random,
 };
 
-use crate::assessment::{DataRow, EngineRow, Fill, Floor, FloorKind, Head, Measure, MetricKind};
-use crate::attack::base::Base;
-use crate::attack::normal::{self, Layer};
-use crate::attack::probe::{Features, HEADS, Probe, features_of};
-use crate::attack::{Instead, variant};
+use crate::assessment::{DataRow, EngineRow, Measure, MetricKind};
+use crate::attack::normal::Inputs;
+use crate::attack::probe::{Features, features_of};
 use crate::error::{Attempt, Error, Result, attempt};
-use crate::hidden::Hidden;
 use crate::judge::Judge;
 use crate::options::{Options, Progress};
 use crate::stats::{Split, split};
 use crate::subject::Subject;
-
-/// Seeds of what is random; the worst counts.
-pub(crate) const N_SEEDS: u64 = 3;
 
 /// Where the original takes longer, the graphs of all variants are optimized.
 const SHORT: Duration = Duration::from_secs(2);
 
 /// One model on one data set.
 pub(crate) struct Bench<'a> {
+    pub(crate) subject: &'a Subject,
+    data: Option<&'a DataSet>,
+    pub(crate) options: &'a Options<'a>,
     pub(crate) engine: Engine,
     pub(crate) samples: Vec<Samples>,
     pub(crate) n: usize,
@@ -51,57 +48,34 @@ pub(crate) struct Ran {
     pub(crate) features: Vec<(String, Features)>,
 }
 
-/// The best of some probes, by cross-validation on the attacker's labels.
-#[derive(Clone, Debug)]
-pub(crate) struct Probed {
-    pub(crate) n_labels: usize,
-    /// How many of the labels are right where others predict them.
-    n_right: usize,
-    pub(crate) fill: Fill,
-    /// Whether statistics were estimated anew.
-    pub(crate) reestimated: bool,
-    pub(crate) layer: String,
-    pub(crate) head: Head,
-    pub(crate) measure: Measure,
-}
-
 impl<'a> Bench<'a> {
-    /// Runs the original and gives `work` the bench, on which attackers have `sizes` labels; every
-    /// run ends once `progress` is cancelled.
+    /// Runs the original and gives `work` the bench; every run ends once `progress` is cancelled.
+    /// The attacker has as many samples as the largest of `sizes`.
     pub(crate) fn with<T>(
-        subject: &Subject,
-        data: Option<&DataSet>,
-        (options, sizes): (&Options<'a>, &[usize]),
+        subject: &'a Subject,
+        data: Option<&'a DataSet>,
+        options: &'a Options<'a>,
+        sizes: &[usize],
         progress: &'a dyn Progress,
         work: impl FnOnce(&Bench<'a>) -> Result<T>,
     ) -> Result<T> {
         let engine = Engine::load()?;
+        let of = engine.clone();
         engine.unless(&|| progress.is_cancelled(), || {
-            work(&Bench::new(
-                engine.clone(),
-                subject,
-                data,
-                (options, sizes),
-                progress,
-            )?)
+            work(&Bench::new(of, subject, data, options, sizes, progress)?)
         })
     }
 
     fn new(
         mut engine: Engine,
-        subject: &Subject,
-        data: Option<&DataSet>,
-        (options, sizes): (&Options<'a>, &[usize]),
+        subject: &'a Subject,
+        data: Option<&'a DataSet>,
+        options: &'a Options<'a>,
+        sizes: &[usize],
         progress: &'a dyn Progress,
     ) -> Result<Bench<'a>> {
         let mut net = Net::new(&engine, subject.files(), &[], "the original")?;
-        let (samples, n) = match data {
-            Some(data) => (fit(data, net.inputs(), &options.data)?, data.n),
-            None => (
-                random(net.inputs(), options.n_random.max(2), options.seed),
-                options.n_random.max(2),
-            ),
-        };
+        let (samples, n) = samples(&net, data, options)?;
         check_batches(&samples)?;
         let rows: Vec<usize> = (0..n).collect();
         let began = Instant::now();
@@ -114,26 +88,25 @@ impl<'a> Bench<'a> {
         let labels = data.and_then(|data| data.labels.as_deref());
         let is_class =
             answer.element.is_some_and(|element| element.is_whole()) && original.width == 1;
-        let copy = original.clone();
         let judge = Judge::new(options.metric, original, labels, is_class)?;
-        let measured = judge.measure(&copy, &rows)?;
-        let model = subject.located()?;
-        let layers = features_of(&model, &answer.name);
         // A decibel, or five points of a rate.
         let margin = options.margin.unwrap_or(match judge.kind {
             MetricKind::Psnr => 1.0,
             _ => 0.05,
         });
         Ok(Bench {
+            subject,
+            data,
+            options,
             engine,
             samples,
             n,
             split: split(n, sizes, options.seed),
-            rows,
+            layers: features_of(&subject.located()?, &answer.name),
             answer,
-            layers,
+            original: judge.measure(&judge.original, &rows)?,
+            rows,
             judge,
-            original: measured,
             margin,
             progress,
         })
@@ -148,17 +121,27 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// The data, which the caller calls `source`, and who has which part of it.
-    pub(crate) fn data_row(&self, source: &str) -> DataRow {
+    /// The data, and who has which part of it.
+    pub(crate) fn data_row(&self) -> DataRow {
+        let source = self.data.map_or("random inputs", |data| &data.source);
         DataRow {
             source: source.to_owned(),
             n_samples: self.n,
             n_attacker: self.split.attacker.len(),
             n_evaluation: self.split.evaluation.len(),
             is_labelled: self.judge.has_labels,
-            is_random: false,
+            is_random: self.is_random(),
             n_classes: self.judge.n_classes,
             dropped_sizes: self.split.dropped.clone(),
+        }
+    }
+
+    /// What the attacker has without labels.
+    pub(crate) fn unlabelled(&self) -> Inputs<'_> {
+        Inputs {
+            engine: &self.engine,
+            samples: &self.samples,
+            rows: &self.split.attacker,
         }
     }
 
@@ -172,22 +155,34 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Runs a variant on all samples.
-    pub(crate) fn run(&self, files: &Files, with_features: bool, name: &str) -> Result<Ran> {
+    /// Runs a variant on all samples. `with_features` also gives what its layers are fed.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`].
+    pub(crate) fn run(
+        &self,
+        files: &Files,
+        with_features: bool,
+        name: &str,
+    ) -> Result<Attempt<Ran>> {
+        attempt(self.must_run(files, with_features, name))
+    }
+
+    /// Runs a model without which there is nothing to do on all samples.
+    ///
+    /// # Errors
+    /// [`Error::Engine`], [`Error::Cancelled`].
+    pub(crate) fn must_run(&self, files: &Files, with_features: bool, name: &str) -> Result<Ran> {
         let layers: &[String] = if with_features { &self.layers } else { &[] };
         // An input is no output; what is an output already is not made one again.
-        let is_input = |layer: &&String| self.samples.iter().any(|s| s.name == **layer);
-        let more = layers.iter().filter(|layer| !is_input(layer));
-        let more: Vec<&str> = more
-            .map(String::as_str)
-            .filter(|layer| *layer != self.answer.name)
-            .collect();
-        let mut net = match Net::new(&self.engine, files, &more, name) {
-            // One may be an output of the model already.
-            Err(_) if !more.is_empty() => match Net::new(&self.engine, files, &more[..1], name) {
-                Err(_) => Net::new(&self.engine, files, &[], name)?,
-                Ok(net) => net,
-            },
+        let is_input = |layer: &String| self.samples.iter().any(|s| s.name == *layer);
+        let is_more = |layer: &&String| !is_input(layer) && **layer != self.answer.name;
+        let more = layers.iter().filter(is_more).map(String::as_str);
+        let more: Vec<&str> = more.collect();
+        let net = |n: usize| Net::new(&self.engine, files, &more[..n.min(more.len())], name);
+        // One may be an output of the model already.
+        let mut net = match net(more.len()) {
+            Err(_) if !more.is_empty() => net(1).or_else(|_| net(0))?,
             net => net?,
         };
         let place = |name: &str| net.outputs().iter().position(|output| output.name == name);
@@ -195,22 +190,23 @@ impl<'a> Bench<'a> {
             output: self.answer.name.clone(),
             reason: "is missing".into(),
         };
-        let mut wanted = vec![place(&self.answer.name).ok_or_else(missing)?];
-        let found: Vec<(&str, usize)> = more
+        let found = more
             .iter()
-            .filter_map(|layer| Some((*layer, place(layer)?)))
-            .collect();
-        wanted.extend(found.iter().map(|(_, index)| index));
+            .filter_map(|layer| Some((*layer, place(layer)?)));
+        let (found, places): (Vec<&str>, Vec<usize>) = found.unzip();
+        let wanted = [
+            &[place(&self.answer.name).ok_or_else(missing)?],
+            &places[..],
+        ]
+        .concat();
         let mut tables = net.run(&self.samples, &self.rows, &wanted)?.into_iter();
         let answers = tables.next().ok_or_else(missing)?;
-        let layers_of = found.iter().zip(tables);
-        let mut features: Vec<(String, Features)> = layers_of
-            .map(|((layer, _), table)| ((*layer).to_owned(), Features::of(&table)))
-            .collect();
+        let of_layer = |(layer, table): (&str, Table)| (layer.to_owned(), Features::of(&table));
+        let mut features: Vec<_> = found.into_iter().zip(tables).map(of_layer).collect();
         // What the first layer is fed is the input, which has a floor of its own.
         if with_features && features.is_empty() {
             let (layer, table) = match self.layers.first() {
-                Some(layer) if is_input(&layer) => (layer, &self.raw()),
+                Some(layer) if is_input(layer) => (layer, &self.raw()),
                 _ => (&self.answer.name, &answers),
             };
             features.push((layer.clone(), Features::of(table)));
@@ -220,172 +216,50 @@ impl<'a> Bench<'a> {
 
     /// The inputs themselves, as one table.
     pub(crate) fn raw(&self) -> Table {
-        let widths: Vec<usize> = self
-            .samples
-            .iter()
-            .map(|s| s.dims.iter().product())
-            .collect();
-        let width = widths.iter().sum();
-        let mut values = Vec::with_capacity(width * self.n);
+        let width = |samples: &Samples| samples.dims.iter().product::<usize>();
+        let all = self.samples.iter().map(width).sum();
+        let mut values = Vec::with_capacity(all * self.n);
         for row in 0..self.n {
-            for (samples, width) in self.samples.iter().zip(&widths) {
-                values
-                    .extend((row * width..(row + 1) * width).map(|i| samples.values.at(i) as f32));
+            for samples in &self.samples {
+                let of_row = row * width(samples)..(row + 1) * width(samples);
+                values.extend(of_row.map(|i| samples.values.at(i) as f32));
             }
         }
         Table {
-            dims: vec![width],
-            width,
+            dims: vec![all],
+            width: all,
             values,
         }
     }
 
-    /// Whether probes can be trained: there are classes, and nobody measures otherwise.
+    /// Whether inputs are random numbers.
+    pub(crate) fn is_random(&self) -> bool {
+        self.data.is_none()
+    }
+
+    /// Whether probes are trained: there are samples with classes, and nobody measures otherwise.
     pub(crate) fn has_probes(&self) -> bool {
-        self.judge.is_rate() && self.judge.n_classes.is_some() && !self.split.sizes.is_empty()
-    }
-
-    /// Trains probes on the features of a model with this `fill`, with each number of labels; takes
-    /// one among the `best` where it gets more of the labels right that others predict.
-    ///
-    /// With the fewest labels every layer is tried; with more of them the last one, and the one that was best before.
-    fn probe(
-        &self,
-        features: &[(String, Features)],
-        (fill, reestimated): (Fill, bool),
-        best: &mut Vec<Probed>,
-    ) -> Result<()> {
-        let Some(labels) = &self.judge.labels else {
-            return Ok(());
-        };
-        let mut before = None;
-        for &n_labels in &self.split.sizes {
-            let known = &self.split.attacker[..n_labels.min(self.split.attacker.len())];
-            let mut chosen: Option<(usize, Probe)> = None;
-            for (i, (_, features)) in features.iter().enumerate() {
-                if i > 0 && before.is_some_and(|before| before != i) {
-                    continue;
-                }
-                let probe = features.probe(known, labels, &HEADS)?;
-                let is_better = |(_, best): &(usize, Probe)| probe.n_right > best.n_right;
-                if chosen.as_ref().is_none_or(is_better) {
-                    chosen = Some((i, probe));
-                }
-            }
-            let Some((i, probe)) = chosen else { continue };
-            before = before.or(Some(i));
-            let earlier = best.iter().position(|best| best.n_labels == n_labels);
-            let Some((layer, features)) = features.get(i) else {
-                continue;
-            };
-            if earlier.is_some_and(|at| best[at].n_right >= probe.n_right) {
-                continue;
-            }
-            let classes = features.classes(&probe, &self.split.evaluation);
-            let probed = Probed {
-                n_labels,
-                n_right: probe.n_right,
-                fill,
-                reestimated,
-                layer: layer.clone(),
-                head: probe.head,
-                measure: self.judge.rate(&classes, &self.split.evaluation),
-            };
-            match earlier {
-                Some(at) => best[at] = probed,
-                None => best.push(probed),
-            }
-        }
-        Ok(())
-    }
-
-    /// Measures a filled model, and the same with statistics of `layers` estimated anew, if there
-    /// are any; `probes` on both are added where they are the best for this `fill` and others.
-    pub(crate) fn tried(
-        &self,
-        files: &Files,
-        layers: &[Layer],
-        fill: Fill,
-        mut probes: Option<&mut Vec<Probed>>,
-        name: &str,
-    ) -> Result<(Attempt<Measure>, Option<Attempt<Measure>>)> {
-        let mut tried = |files: &Files, reestimated, rows: &[usize]| {
-            let ran = attempt(self.run(files, probes.is_some(), name))?;
-            if let (Ok(ran), Some(best)) = (&ran, probes.as_deref_mut()) {
-                self.probe(&ran.features, (fill, reestimated), best)?;
-            }
-            self.judged(ran, rows)
-        };
-        let plain = tried(files, false, &self.rows)?;
-        if layers.is_empty() {
-            return Ok((plain, None));
-        }
-        let known = &self.split.attacker;
-        let estimated = normal::estimate(&self.engine, files, layers, &self.samples, known);
-        let again = match attempt(estimated)? {
-            // The attacker's samples have been used.
-            Ok(files) => tried(&files, true, &self.split.evaluation)?,
-            Err(reason) => Err(reason),
-        };
-        Ok((plain, Some(again)))
-    }
-
-    /// Measures what a run gave for the samples `rows`.
-    pub(crate) fn judged(&self, ran: Attempt<Ran>, rows: &[usize]) -> Result<Attempt<Measure>> {
-        let measured = match ran {
-            Err(reason) => return Ok(Err(reason)),
-            Ok(ran) if rows.len() == self.n => self.judge.measure(&ran.answers, rows),
-            Ok(ran) => self.judge.measure(&ran.answers.picked(rows), rows),
-        };
-        measured.map(Ok)
-    }
-
-    /// The scores of an attacker without any model.
-    pub(crate) fn floors(&self, has_probes: bool) -> Result<Vec<Floor>> {
-        let mut floors = vec![Floor {
-            kind: FloorKind::Constant,
-            n_labels: None,
-            measure: self.judge.constant(&self.rows)?,
-        }];
-        if has_probes {
-            self.step("floor: probe on the inputs")?;
-            let raw = [("inputs".to_owned(), Features::of(&self.raw()))];
-            let mut probes = Vec::new();
-            self.probe(&raw, (Fill::Random, false), &mut probes)?;
-            floors.extend(probes.into_iter().map(|probed| Floor {
-                kind: FloorKind::RawProbe,
-                n_labels: Some(probed.n_labels),
-                measure: probed.measure,
-            }));
-        }
-        Ok(floors)
-    }
-
-    /// The public model `base`, matched to `subject`.
-    ///
-    /// # Errors
-    /// As [`Base::of`], and as [`Bench::run`].
-    pub(crate) fn base(
-        &self,
-        subject: &Subject,
-        everything: &Hidden,
-        public: &Subject,
-    ) -> Result<Base> {
-        let mut base = Base::of(everything, public)?;
-        let alone = variant(subject.files(), everything, Instead::Base(&base), 0).files;
-        base.is_same = alone == *subject.files();
-        let (model, known) = (subject.located()?, &self.split.attacker);
-        base.convolutions =
-            normal::convolutions(&model, &self.engine, &alone, &self.samples, known)?;
-        Ok(base)
+        let has_classes = self.judge.is_rate() && self.judge.n_classes.is_some();
+        has_classes && !self.split.sizes.is_empty() && !self.is_random()
     }
 }
 
-/// Keeps the larger.
-pub(crate) fn keep(best: &mut Option<Measure>, measure: Measure) {
-    if best.as_ref().is_none_or(|best| measure.value > best.value) {
-        *best = Some(measure);
-    }
+/// What `net` is fed, and how many samples: the data, or random numbers.
+///
+/// # Errors
+/// [`Error::Engine`] for data that are for other inputs.
+pub(crate) fn samples(
+    net: &Net,
+    data: Option<&DataSet>,
+    options: &Options<'_>,
+) -> Result<(Vec<Samples>, usize)> {
+    Ok(match data {
+        Some(data) => (fit(data, net.inputs(), &options.data)?, data.n),
+        None => {
+            let n = options.n_random.max(2);
+            (random(net.inputs(), n, options.seed), n)
+        }
+    })
 }
 
 /// Inputs that want numbers of samples that do not go together.
@@ -412,59 +286,39 @@ fn answer(
     rows: &[usize],
     named: Option<&str>,
 ) -> Result<(usize, Table)> {
-    let of_numbers: Vec<usize> = (0..net.outputs().len())
-        .filter(|i| net.outputs()[*i].element.is_some())
-        .collect();
+    let outputs = net.outputs().iter();
+    let outputs: Vec<_> = outputs.map(|of| (of.name.clone(), of.element)).collect();
+    let (mut best, mut chosen) = (None, 0);
     if let Some(named) = named {
-        let index = net.outputs().iter().position(|output| output.name == named);
-        let names = || {
-            net.outputs()
-                .iter()
-                .map(|output| output.name.as_str())
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
-        let index = index.ok_or_else(|| {
-            Error::Usage(format!(
-                "the model has no output {named:?}; it has {}",
-                names()
-            ))
+        let index = outputs.iter().position(|(name, _)| name == named);
+        chosen = index.ok_or_else(|| {
+            let names: Vec<&str> = outputs.iter().map(|(name, _)| name.as_str()).collect();
+            let names = names.join(", ");
+            Error::Usage(format!("the model has no output {named:?}; it has {names}"))
         })?;
-        let table = net.run(samples, rows, &[index])?.into_iter().next();
-        return table.map(|table| (index, table)).ok_or(Error::Cancelled);
-    }
-    // A few samples tell what shapes there are.
-    let few = &rows[..rows.len().min(2)];
-    let mut with_classes = None;
-    let mut first = None;
-    let mut has_plain = false;
-    for index in of_numbers {
-        let Ok(tables) = net.run(samples, few, &[index]) else {
-            continue;
-        };
-        let Some(table) = tables.into_iter().next() else {
-            continue;
-        };
-        first = first.or(Some(index));
-        let is_whole = net
-            .outputs()
-            .get(index)
-            .and_then(|output| output.element)
-            .is_some_and(|element| element.is_whole());
-        let long = table.dims.iter().filter(|dim| **dim > 1).count();
-        // `[N, classes]` before `[N, 1, classes]` and the like.
-        let is_plain = table.dims.len() == 1;
-        if long == 1 && !is_whole && (with_classes.is_none() || (is_plain && !has_plain)) {
-            has_plain |= is_plain;
-            with_classes = Some(index);
+    } else {
+        // A few samples tell what shapes there are.
+        let few = &rows[..rows.len().min(2)];
+        for (index, (_, element)) in outputs.iter().enumerate() {
+            let Some(element) = element else { continue };
+            // Where none can be used, the run below says why of the first.
+            let tables = net.run(samples, few, &[index]).unwrap_or_default();
+            let Some(table) = tables.first() else {
+                continue;
+            };
+            let long = table.dims.iter().filter(|dim| **dim > 1).count();
+            let has_classes = long == 1 && !element.is_whole();
+            // `[N, classes]` before `[N, 1, classes]` and the like.
+            let rank = Some((has_classes, has_classes && table.dims.len() == 1));
+            if rank > best {
+                (best, chosen) = (rank, index);
+            }
         }
     }
-    // Where none can be used, the first says why.
-    let index = with_classes.or(first).unwrap_or_default();
-    let table = net.run(samples, rows, &[index])?.into_iter().next();
+    let table = net.run(samples, rows, &[chosen])?.into_iter().next();
     let missing = || Output {
         output: String::new(),
         reason: "is missing".into(),
     };
-    Ok((index, table.ok_or_else(missing)?))
+    Ok((chosen, table.ok_or_else(missing)?))
 }

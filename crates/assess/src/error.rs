@@ -1,6 +1,7 @@
 //! What can go wrong.
 
 use onnxseal_core::ErrorKind;
+use onnxseal_engine::Error::{Output, Run};
 
 /// Why there is no assessment.
 #[derive(Debug, thiserror::Error)]
@@ -94,14 +95,16 @@ impl Error {
 /// What the calls of this crate give.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What a run of a variant gave, or why ONNX Runtime does not run it.
+/// What a variant of a model gives, or why ONNX Runtime does not run it.
 pub(crate) type Attempt<T> = std::result::Result<T, String>;
 
-/// Takes a variant that ONNX Runtime does not run out of the errors: the call goes on without it.
+/// Tells a variant that does not run, without which the work goes on, from what ends the work.
+///
+/// # Errors
+/// All others.
 pub(crate) fn attempt<T>(result: Result<T>) -> Result<Attempt<T>> {
-    use onnxseal_engine::Error::{Output, Run};
     match result {
-        Ok(made) => Ok(Ok(made)),
+        Ok(got) => Ok(Ok(got)),
         Err(Error::Engine(Run { reason, .. } | Output { reason, .. })) => Ok(Err(reason)),
         Err(error) => Err(error),
     }

@@ -4,8 +4,6 @@
 //! Cross-validation on the labelled samples chooses penalties, and says how good a head is to
 //! whoever has no others.
 
-use std::cmp::Ordering;
-
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
 
 use crate::error::{Error, Result};
@@ -59,16 +57,27 @@ pub(crate) struct Linear {
     /// `[features, targets]`.
     weights: DMatrix<f64>,
     constant: DVector<f64>,
+}
+
+/// A head, fitted.
+#[derive(Debug)]
+pub(crate) struct Fitted {
+    pub(crate) linear: Linear,
+    /// How many of the samples are right where others predict them; 0 where squares choose.
+    pub(crate) n_right: usize,
     /// The penalty.
     #[cfg(test)]
     lambda: f64,
 }
 
-/// A head, and how many of the samples it was fitted to are right where others predict them.
-#[derive(Debug)]
-pub(crate) struct Fitted {
-    pub(crate) linear: Linear,
-    pub(crate) n_right: usize,
+/// A penalty with the samples that are right, and a score that tells equals apart.
+type Tried = (usize, f64, f64);
+
+/// Keeps the first of the best.
+fn keep(best: &mut Option<Tried>, (right, score, lambda): Tried) {
+    if best.is_none_or(|best| right > best.0 || (right == best.0 && score > best.1)) {
+        *best = Some((right, score, lambda));
+    }
 }
 
 impl Basis {
@@ -84,41 +93,31 @@ impl Basis {
                 "{n} samples with {d} features are too few for a regression"
             )));
         }
-        let mut x = DMatrix::from_fn(n, d, |i, j| {
-            finite(features[i].get(j).copied().unwrap_or(0.0))
-        });
+        let feature = |i: usize, j| finite(features[i].get(j).copied().unwrap_or(0.0));
+        let mut x = DMatrix::from_fn(n, d, feature);
         let (mut mean, mut scale) = (Vec::with_capacity(d), Vec::with_capacity(d));
         for mut column in x.column_iter_mut() {
-            let m = column.mean();
-            let deviation = column.variance().sqrt();
-            let s = if deviation > 1e-8 * (1.0 + m.abs()) {
-                1.0 / deviation
-            } else {
-                0.0
-            };
+            let (m, deviation) = (column.mean(), column.variance().sqrt());
+            let varies = deviation > 1e-8 * (1.0 + m.abs());
+            let s = if varies { 1.0 / deviation } else { 0.0 };
             column.apply(|value| *value = (*value - m) * s);
             mean.push(m);
             scale.push(s);
         }
+        // The smaller of two matrices with the same eigenvalues but for zeros.
         let is_primal = d <= n;
         let gram = if is_primal {
             x.tr_mul(&x)
         } else {
             &x * x.transpose()
         };
-        let SymmetricEigen {
-            eigenvectors: vectors,
-            eigenvalues,
-        } = SymmetricEigen::new(gram);
-        let squares = eigenvalues.map(|square| square.max(0.0));
-        let mut z = vectors.clone();
-        if is_primal {
-            z = &x * z;
+        let eigen = SymmetricEigen::new(gram);
+        let (vectors, squares) = (eigen.eigenvectors, eigen.eigenvalues.map(|s| s.max(0.0)));
+        let z = if is_primal {
+            &x * &vectors
         } else {
-            for (mut column, square) in z.column_iter_mut().zip(squares.iter()) {
-                column *= square.sqrt();
-            }
-        }
+            by_columns(vectors.clone(), &squares.map(f64::sqrt))
+        };
         Ok(Basis {
             mean,
             scale,
@@ -130,36 +129,28 @@ impl Basis {
     }
 
     /// The map that has `weights` along principal directions.
-    fn linear(
-        &self,
-        mut weights: DMatrix<f64>,
-        constant: DVector<f64>,
-        #[cfg_attr(not(test), expect(unused_variables))] lambda: f64,
-    ) -> Linear {
+    fn linear(&self, weights: DMatrix<f64>, constant: DVector<f64>) -> Linear {
         let is_primal = self.vectors.nrows() == self.x.ncols();
-        if !is_primal {
+        let weights = if is_primal {
+            &self.vectors * weights
+        } else {
             // A direction is `x'v / sqrt(square)`; along those of length 0 there is nothing.
             let least = 1e-12 * self.squares.max();
-            for (mut row, square) in weights.row_iter_mut().zip(self.squares.iter()) {
-                row *= if *square > least {
+            let inverse = |square: f64| {
+                if square > least {
                     square.sqrt().recip()
                 } else {
                     0.0
-                };
-            }
-        }
-        let along = &self.vectors * weights;
+                }
+            };
+            let weights = by_rows(weights, &self.squares.map(inverse));
+            self.x.tr_mul(&(&self.vectors * weights))
+        };
         Linear {
             mean: self.mean.clone(),
             scale: self.scale.clone(),
-            weights: if is_primal {
-                along
-            } else {
-                self.x.tr_mul(&along)
-            },
+            weights,
             constant,
-            #[cfg(test)]
-            lambda,
         }
     }
 
@@ -184,28 +175,19 @@ impl Basis {
             column.add_scalar_mut(-mean);
         }
         let gains = |lambda: f64| self.squares.map(|square| 1.0 / (square + lambda));
-        let mut z_y = self.z.tr_mul(&y);
-        let mut best: Option<(usize, f64, f64)> = None;
+        let z_y = self.z.tr_mul(&y);
+        let mut best = None;
         for lambda in LAMBDAS {
             let (right, squares) = crossed(&self.z, &gains(lambda), &z_y, &y, targets, &constant);
-            let is_better = best.is_none_or(|(best_right, best_squares, _)| match choice {
-                Choice::Class => match right.cmp(&best_right) {
-                    Ordering::Equal => squares < best_squares,
-                    order => order == Ordering::Greater,
-                },
-                Choice::Squares => squares < best_squares,
-            });
-            if is_better {
-                best = Some((right, squares, lambda));
-            }
+            let right = if choice == Choice::Class { right } else { 0 };
+            keep(&mut best, (right, -squares, lambda));
         }
         let (n_right, _, lambda) = best.unwrap_or((0, 0.0, 1.0));
-        for (mut row, gain) in z_y.row_iter_mut().zip(gains(lambda).iter()) {
-            row *= *gain;
-        }
         Ok(Fitted {
-            linear: self.linear(z_y, constant, lambda),
+            linear: self.linear(by_rows(z_y, &gains(lambda)), constant),
             n_right,
+            #[cfg(test)]
+            lambda,
         })
     }
 
@@ -220,15 +202,13 @@ impl Basis {
         let directions = order.len();
         let task = Task {
             z: self.z.select_columns(&order).insert_column(directions, 1.0),
-            y: DMatrix::from_fn(n, n_classes, |i, class| {
-                f64::from(u8::from(classes[i] == class))
-            }),
+            y: of_classes(&classes[..n], n_classes),
         };
         let n_folds = N_FOLDS.min(n);
         let folds: Vec<(Task, Task)> = (0..n_folds).map(|fold| task.split(fold, n_folds)).collect();
         let nothing = DMatrix::zeros(directions + 1, n_classes);
         let mut found = vec![nothing.clone(); n_folds];
-        let mut best: Option<(usize, f64, f64)> = None;
+        let mut best = None;
         for lambda in LOGISTIC_LAMBDAS {
             let (mut right, mut likelihood) = (0, 0.0);
             for ((others, fold), weights) in folds.iter().zip(&mut found) {
@@ -240,19 +220,12 @@ impl Basis {
                     likelihood += shares.dot(&y).max(1e-300).ln();
                 }
             }
-            let is_better = best.is_none_or(|(best_right, best_likelihood, _)| {
-                right > best_right || (right == best_right && likelihood > best_likelihood)
-            });
-            if is_better {
-                best = Some((right, likelihood, lambda));
-            }
+            keep(&mut best, (right, likelihood, lambda));
         }
         let (n_right, _, lambda) = best.unwrap_or((0, 0.0, 1.0));
+        // By the way that each fold went.
         let mut weights = nothing;
-        for larger in LOGISTIC_LAMBDAS
-            .into_iter()
-            .filter(|larger| *larger >= lambda)
-        {
+        for larger in LOGISTIC_LAMBDAS.into_iter().filter(|of| *of >= lambda) {
             task.fit(larger, &squares, &mut weights);
         }
         let mut all = DMatrix::zeros(self.squares.len(), n_classes);
@@ -260,8 +233,10 @@ impl Basis {
             all.set_row(at, &row);
         }
         Fitted {
-            linear: self.linear(all, weights.row(directions).transpose(), lambda),
+            linear: self.linear(all, weights.row(directions).transpose()),
             n_right,
+            #[cfg(test)]
+            lambda,
         }
     }
 }
@@ -277,9 +252,8 @@ impl Task {
     /// The samples that are not in the fold, and those that are.
     fn split(&self, fold: usize, n_folds: usize) -> (Task, Task) {
         let of = |is_in: bool| {
-            let rows: Vec<usize> = (0..self.z.nrows())
-                .filter(|row| (row % n_folds == fold) == is_in)
-                .collect();
+            let rows = (0..self.z.nrows()).filter(|row| (row % n_folds == fold) == is_in);
+            let rows: Vec<usize> = rows.collect();
             Task {
                 z: self.z.select_rows(&rows),
                 y: self.y.select_rows(&rows),
@@ -325,11 +299,8 @@ impl Linear {
     /// The slope of the first target by each feature.
     pub(crate) fn slopes(&self) -> Vec<f64> {
         let weights = self.weights.column(0);
-        weights
-            .iter()
-            .zip(&self.scale)
-            .map(|(weight, scale)| weight * scale)
-            .collect()
+        let slopes = weights.iter().zip(&self.scale);
+        slopes.map(|(weight, scale)| weight * scale).collect()
     }
 
     /// The targets that the features of a sample give.
@@ -347,6 +318,29 @@ impl Linear {
     }
 }
 
+/// A matrix whose rows are multiplied, each by its number.
+fn by_rows(mut matrix: DMatrix<f64>, by: &DVector<f64>) -> DMatrix<f64> {
+    for (mut row, by) in matrix.row_iter_mut().zip(by.iter()) {
+        row *= *by;
+    }
+    matrix
+}
+
+/// A matrix whose columns are multiplied, each by its number.
+fn by_columns(mut matrix: DMatrix<f64>, by: &DVector<f64>) -> DMatrix<f64> {
+    for (mut column, by) in matrix.column_iter_mut().zip(by.iter()) {
+        column *= *by;
+    }
+    matrix
+}
+
+/// A row a sample, with 1 in its class's column.
+fn of_classes(classes: &[usize], n_classes: usize) -> DMatrix<f64> {
+    DMatrix::from_fn(classes.len(), n_classes, |i, class| {
+        f64::from(u8::from(classes[i] == class))
+    })
+}
+
 /// How many samples are right, and the sum of squares, where each fold is predicted by the others.
 fn crossed(
     z: &DMatrix<f64>,
@@ -357,20 +351,12 @@ fn crossed(
     constant: &DVector<f64>,
 ) -> (usize, f64) {
     let n = y.nrows();
-    let mut inner = z_y.clone();
-    for (mut row, gain) in inner.row_iter_mut().zip(gains.iter()) {
-        row *= *gain;
-    }
-    let residuals = y - z * inner;
+    let residuals = y - z * by_rows(z_y.clone(), gains);
     let (mut right, mut squares) = (0, 0.0);
     for fold in 0..N_FOLDS.min(n) {
         let rows: Vec<usize> = (fold..n).step_by(N_FOLDS.min(n)).collect();
         let of_fold = z.select_rows(&rows);
-        let mut gained = of_fold.clone();
-        for (mut column, gain) in gained.column_iter_mut().zip(gains.iter()) {
-            column *= *gain;
-        }
-        let mut system = -(gained * of_fold.transpose());
+        let mut system = -(by_columns(of_fold.clone(), gains) * of_fold.transpose());
         for i in 0..rows.len() {
             system[(i, i)] += 1.0;
         }
@@ -381,9 +367,7 @@ fn crossed(
         for (i, row) in rows.iter().enumerate() {
             let predicted = (0..y.ncols()).map(|j| y[(*row, j)] + constant[j] - left_out[(i, j)]);
             let target = targets.row(*row);
-            if largest(predicted) == largest(target.iter().copied()) {
-                right += 1;
-            }
+            right += usize::from(largest(predicted) == largest(target.iter().copied()));
         }
     }
     (right, squares)
@@ -428,14 +412,8 @@ mod tests {
         (features, targets)
     }
 
-    /// `(X'X + lambda)^-1 X'Y`, solved anew for the samples `rows`, with features and targets
-    /// standardised as all are.
-    fn closed_form(
-        features: &[Vec<f32>],
-        targets: &DMatrix<f64>,
-        lambda: f64,
-        rows: &[usize],
-    ) -> DMatrix<f64> {
+    /// Features and targets, standardised.
+    fn standardised(features: &[Vec<f32>], targets: &DMatrix<f64>) -> (DMatrix<f64>, DMatrix<f64>) {
         let (n, d) = (features.len(), features[0].len());
         let mut x = DMatrix::from_fn(n, d, |i, j| f64::from(features[i][j]));
         for mut column in x.column_iter_mut() {
@@ -447,7 +425,16 @@ mod tests {
             let m = column.mean();
             column.add_scalar_mut(-m);
         }
-        let (x, y) = (x.select_rows(rows), y.select_rows(rows));
+        (x, y)
+    }
+
+    /// `(X'X + lambda)^-1 X'Y`, solved anew for the samples `rows` among standardised ones.
+    fn closed_form(
+        (x, y): &(DMatrix<f64>, DMatrix<f64>),
+        lambda: f64,
+        rows: &[usize],
+    ) -> DMatrix<f64> {
+        let (x, y, d) = (x.select_rows(rows), y.select_rows(rows), x.ncols());
         let gram = x.tr_mul(&x) + DMatrix::identity(d, d) * lambda;
         gram.lu().solve(&x.tr_mul(&y)).unwrap()
     }
@@ -456,17 +443,12 @@ mod tests {
     fn it_agrees_with_the_closed_form_in_both_forms() {
         for (n, d) in [(40, 6), (12, 30)] {
             let (features, targets) = data(n, d);
-            let ridge = Basis::of(&features)
-                .unwrap()
-                .ridge(&targets, Choice::Squares)
-                .unwrap()
-                .linear;
+            let basis = Basis::of(&features).unwrap();
+            let ridge = basis.ridge(&targets, Choice::Squares).unwrap();
             let all: Vec<usize> = (0..n).collect();
-            let want = closed_form(&features, &targets, ridge.lambda, &all);
-            assert!(
-                (&ridge.weights - &want).norm() < 1e-6 * want.norm(),
-                "{n} {d}"
-            );
+            let want = closed_form(&standardised(&features, &targets), ridge.lambda, &all);
+            let off = (&ridge.linear.weights - &want).norm();
+            assert!(off < 1e-6 * want.norm(), "{n} {d}");
         }
     }
 
@@ -474,34 +456,21 @@ mod tests {
     fn folds_are_predicted_by_the_others() {
         let (features, targets) = data(20, 4);
         // What the formula gives for one penalty, against five fits that leave a fold out.
-        let lambda = 1.0;
-        let mut squares = 0.0;
-        let (n, d) = (20, 4);
-        let mut x = DMatrix::from_fn(n, d, |i, j| f64::from(features[i][j]));
-        for mut column in x.column_iter_mut() {
-            let (m, s) = (column.mean(), column.variance().sqrt());
-            column.apply(|v| *v = (*v - m) / s);
-        }
+        let (n, lambda, mut squares) = (20, 1.0, 0.0);
         let constant = DVector::from_fn(2, |j, _| targets.column(j).mean());
-        let mut y = targets.clone();
-        for mut column in y.column_iter_mut() {
-            let m = column.mean();
-            column.add_scalar_mut(-m);
-        }
+        let all = standardised(&features, &targets);
+        let (x, y) = &all;
         for fold in 0..5 {
             let others: Vec<usize> = (0..n).filter(|i| i % 5 != fold).collect();
-            let weights = closed_form(&features, &targets, lambda, &others);
+            let weights = closed_form(&all, lambda, &others);
             for i in (0..n).filter(|i| i % 5 == fold) {
                 squares += (y.row(i) - x.row(i) * &weights).norm_squared();
             }
         }
-        let SymmetricEigen {
-            eigenvectors,
-            eigenvalues,
-        } = SymmetricEigen::new(x.tr_mul(&x));
-        let p = &x * eigenvectors;
-        let gains = eigenvalues.map(|s| 1.0 / (s + lambda));
-        let (_, got) = crossed(&p, &gains, &p.tr_mul(&y), &y, &targets, &constant);
+        let eigen = SymmetricEigen::new(x.tr_mul(x));
+        let p = x * eigen.eigenvectors;
+        let gains = eigen.eigenvalues.map(|s| 1.0 / (s + lambda));
+        let (_, got) = crossed(&p, &gains, &p.tr_mul(y), y, &targets, &constant);
         assert!((got - squares).abs() < 1e-9 * squares, "{got} {squares}");
     }
 
@@ -509,20 +478,13 @@ mod tests {
     fn predictions_are_the_lines_that_were_fitted() {
         let features: Vec<Vec<f32>> = (0..50).map(|i| vec![i as f32, 7.0]).collect();
         let targets = DMatrix::from_fn(50, 1, |i, _| 3.0 * i as f64 - 2.0);
-        let ridge = Basis::of(&features)
-            .unwrap()
-            .ridge(&targets, Choice::Squares)
-            .unwrap()
-            .linear;
+        let basis = Basis::of(&features).unwrap();
+        let ridge = basis.ridge(&targets, Choice::Squares).unwrap().linear;
         assert!((ridge.predict(&[60.0, 9.0])[0] - 178.0).abs() < 0.1);
         assert!(ridge.predict(&[f32::NAN, 9.0])[0].is_finite());
         assert!(Basis::of(&[]).is_err());
-        assert!(
-            Basis::of(&features)
-                .unwrap()
-                .ridge(&targets.rows(0, 9).into(), Choice::Class)
-                .is_err()
-        );
+        let too_few = basis.ridge(&targets.rows(0, 9).into(), Choice::Class);
+        assert!(too_few.is_err());
     }
 
     /// Three classes and two, by gradient descent over the features themselves until nothing moves.
@@ -530,18 +492,18 @@ mod tests {
     fn logistic_regression_is_what_slow_descent_finds() {
         for (n, d, k, least) in [(60, 4, 3, 40), (24, 40, 2, 13)] {
             let (features, targets) = data(n, d);
-            let classes: Vec<usize> = (0..n)
-                .map(|i| {
-                    usize::from(targets[(i, 0)] > 0.3)
-                        + usize::from(k == 3 && targets[(i, 1)] > 0.5)
-                })
-                .collect();
+            let is_above = |i, j, least| usize::from(targets[(i, j)] > least);
+            let class = |i| is_above(i, 0, 0.3) + if k == 3 { is_above(i, 1, 0.5) } else { 0 };
+            let classes: Vec<usize> = (0..n).map(class).collect();
             let basis = Basis::of(&features).unwrap();
-            let Fitted { linear, n_right } = basis.logistic(&classes, k);
-            let lambda = linear.lambda;
+            let Fitted {
+                linear,
+                n_right,
+                lambda,
+            } = basis.logistic(&classes, k);
             let task = Task {
                 z: basis.x.clone().insert_column(d, 1.0),
-                y: DMatrix::from_fn(n, k, |i, j| f64::from(u8::from(classes[i] == j))),
+                y: of_classes(&classes, k),
             };
             let mut slow = DMatrix::zeros(d + 1, k);
             for _ in 0..20_000 {

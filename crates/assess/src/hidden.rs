@@ -11,7 +11,7 @@ use onnxseal_plan::{Plan, Policy, Preset, Role, Slot, Wanted, classify, energy, 
 
 use crate::assessment::{OperatorRow, STRIP_BINS, TensorRow};
 use crate::error::Result;
-use crate::subject::{Subject, Targets};
+use crate::subject::Subject;
 use crate::weights::byte_range;
 
 /// What an attacker does not see of a model.
@@ -70,9 +70,8 @@ impl Hidden {
     /// As [`of_policy`](Hidden::of_policy).
     pub fn everything(subject: &Subject) -> Result<Hidden> {
         let mut hidden = Hidden::of_policy(subject, &Policy::preset(Preset::Full))?;
-        for tensor in &mut hidden.tensors {
-            tensor.ranges = std::iter::once(0..tensor.n_elements).collect();
-        }
+        let tensors = hidden.tensors.into_iter();
+        hidden.tensors = tensors.map(HiddenTensor::whole).collect();
         Ok(hidden)
     }
 
@@ -84,9 +83,8 @@ impl Hidden {
     pub fn of_policy_above(subject: &Subject, policy: &Policy, tier: u8) -> Result<Hidden> {
         let model = subject.located()?;
         let score = |wanted: &[Wanted]| {
-            let wanted = wanted.iter();
-            let energies = wanted.map(|wanted| energies(subject.files(), &model, wanted));
-            Ok::<_, onnxseal_plan::Error>(energies.collect())
+            let energies = |wanted| energies(subject.files(), &model, wanted);
+            Ok::<_, onnxseal_plan::Error>(wanted.iter().map(energies).collect())
         };
         let plan = onnxseal_plan::plan(&model, policy, score)?;
         Ok(Hidden::of(&model, &plan, |_, tensor| {
@@ -94,15 +92,8 @@ impl Hidden {
         }))
     }
 
-    /// What is encrypted of a protected model; nothing of one that is not.
-    ///
-    /// # Errors
-    /// As [`of_policy`](Hidden::of_policy).
-    pub fn of_protected(subject: &Subject) -> Result<Hidden> {
-        Hidden::of_protected_above(subject, 0)
-    }
-
-    /// The same for tiers above `tier`.
+    /// What is encrypted of a protected model for tiers above `tier`; nothing of a model that is
+    /// not protected.
     ///
     /// # Errors
     /// As [`of_policy`](Hidden::of_policy).
@@ -112,18 +103,12 @@ impl Hidden {
         let uniform =
             |wanted: &[Wanted]| Ok::<_, onnxseal_plan::Error>(onnxseal_plan::uniform(wanted));
         let plan = onnxseal_plan::plan(&model, &Policy::preset(Preset::Full), uniform)?;
-        let targets = subject
-            .protected
-            .iter()
-            .flat_map(|protected| &protected.targets);
-        let targets: HashMap<&str, &Targets> = targets
-            .map(|targets| (targets.path.as_str(), targets))
-            .collect();
+        let targets = subject.protected.iter().flat_map(|of| &of.targets);
+        let targets = targets.map(|of| (of.path.as_str(), &of.elements[..]));
+        let targets: HashMap<&str, _> = targets.collect();
         Ok(Hidden::of(&model, &plan, |tensor, _| {
-            let Some(found) = targets.get(tensor.path.as_str()) else {
-                return Vec::new();
-            };
-            above(tier, &found.elements)
+            let elements = targets.get(tensor.path.as_str()).copied();
+            above(tier, elements.unwrap_or_default())
         }))
     }
 
@@ -133,18 +118,16 @@ impl Hidden {
         ranges: impl Fn(&Tensor<'_>, &onnxseal_plan::TensorPlan) -> Vec<Range<u64>>,
     ) -> Hidden {
         let classified = classify(model);
+        let operators = plan.operators.iter().map(|operator| {
+            let node = model.nodes.get(operator.node.index());
+            let name = node.map_or("", |node| node.name).to_owned();
+            (operator.op_type.to_string(), name, Vec::new())
+        });
         let mut hidden = Hidden {
             tensors: Vec::new(),
-            operators: Vec::new(),
+            operators: operators.collect(),
             weight_bytes: plan.weight_bytes(),
         };
-        for operator in &plan.operators {
-            let node = model.nodes.get(operator.node.index());
-            let name = node.map_or("", |node| node.name);
-            hidden
-                .operators
-                .push((operator.op_type.to_string(), name.to_owned(), Vec::new()));
-        }
         for planned in &plan.tensors {
             let index = planned.tensor.index();
             let Some(tensor) = model.tensors.get(index) else {
@@ -153,33 +136,25 @@ impl Hidden {
             let Some(owner) = plan.operators.get(planned.operator) else {
                 continue;
             };
-            let consumers = classified
-                .get(index)
-                .into_iter()
-                .flat_map(|found| &found.consumers);
-            let slot = consumers
-                .filter(|consumer| consumer.node == owner.node && consumer.as_weight)
-                .map(|consumer| consumer.slot)
-                .next();
-            let node = model.nodes.get(owner.node.index());
-            let role = match node {
-                Some(node) => role(node, slot.unwrap_or(Slot::Input(u32::MAX)), &tensor.dims),
-                None => Role::Weight,
-            };
+            let role = model.nodes.get(owner.node.index()).map(|node| {
+                let found = classified.get(index).into_iter();
+                let mut consumers = found.flat_map(|found| &found.consumers);
+                let slot = consumers.find(|of| of.node == owner.node && of.as_weight);
+                let slot = slot.map_or(Slot::Input(u32::MAX), |of| of.slot);
+                role(node, slot, &tensor.dims)
+            });
+            let role = role.unwrap_or(Role::Weight);
             let Some(mut found) = HiddenTensor::new(tensor, &owner.op_type, role) else {
                 continue;
             };
-            let n_elements = found.n_elements as u64;
-            let within = |range: Range<u64>| {
-                let (start, end) = (range.start.min(n_elements), range.end.min(n_elements));
-                start as usize..end as usize
-            };
+            let within = |at: u64| at.min(found.n_elements as u64) as usize;
+            let ranges = ranges(tensor, planned).into_iter();
+            let ranges = ranges.map(|range| within(range.start)..within(range.end));
+            found.ranges = ranges.filter(|range| !range.is_empty()).collect();
             found.node = Some(owner.node.index());
-            found.ranges = ranges(tensor, planned).into_iter().map(within).collect();
-            found.ranges.retain(|range| !range.is_empty());
-            if let Some((.., tensors)) = hidden.operators.get_mut(planned.operator) {
-                tensors.push(hidden.tensors.len());
-            }
+            hidden.operators[planned.operator]
+                .2
+                .push(hidden.tensors.len());
             hidden.tensors.push(found);
         }
         hidden
@@ -198,10 +173,7 @@ impl Hidden {
     /// The operators, with what of them is encrypted and where.
     pub(crate) fn rows(&self) -> Vec<OperatorRow> {
         let row = |(op_type, node, tensors): &(String, String, Vec<usize>)| {
-            let tensors: Vec<&HiddenTensor> = tensors
-                .iter()
-                .filter_map(|i| self.tensors.get(*i))
-                .collect();
+            let tensors: Vec<_> = tensors.iter().map(|i| &self.tensors[*i]).collect();
             let bytes: u64 = tensors.iter().map(|tensor| tensor.bytes()).sum();
             let encrypted_bytes: u64 = tensors.iter().map(|tensor| tensor.encrypted_bytes()).sum();
             OperatorRow {
@@ -222,12 +194,8 @@ impl Hidden {
 fn energies(files: &Files, model: &Model<'_>, wanted: &Wanted) -> Vec<f64> {
     let tensor = model.tensors.get(wanted.tensor.index());
     let elements = tensor.and_then(|tensor| {
-        let hidden = HiddenTensor::new(tensor, "", Role::Weight)?;
-        Some(energy(
-            &hidden.gather(files),
-            tensor.data_type,
-            wanted.unit_elements,
-        ))
+        let bytes = HiddenTensor::new(tensor, "", Role::Weight)?.gather(files);
+        Some(energy(&bytes, tensor.data_type, wanted.unit_elements))
     });
     let mut energies = elements.unwrap_or_default();
     energies.resize(wanted.n as usize, 0.0);
@@ -270,6 +238,14 @@ impl HiddenTensor {
         })
     }
 
+    /// It, with all of it encrypted.
+    pub(crate) fn whole(self) -> HiddenTensor {
+        HiddenTensor {
+            ranges: std::iter::once(0..self.n_elements).collect(),
+            ..self
+        }
+    }
+
     /// Bytes of its elements.
     pub fn bytes(&self) -> u64 {
         byte_range(&(0..self.n_elements), self.element_bits).len() as u64
@@ -277,10 +253,8 @@ impl HiddenTensor {
 
     /// Bytes of its encrypted elements.
     pub fn encrypted_bytes(&self) -> u64 {
-        let ranges = self.ranges.iter();
-        ranges
-            .map(|range| byte_range(range, self.element_bits).len() as u64)
-            .sum()
+        let bytes = |range| byte_range(range, self.element_bits).len() as u64;
+        self.ranges.iter().map(bytes).sum()
     }
 
     /// Number of encrypted elements.
@@ -297,9 +271,7 @@ impl HiddenTensor {
     pub(crate) fn mask(&self) -> Vec<bool> {
         let mut mask = vec![false; self.n_elements];
         for range in &self.ranges {
-            if let Some(part) = mask.get_mut(range.clone()) {
-                part.fill(true);
-            }
+            mask.get_mut(range.clone()).unwrap_or_default().fill(true);
         }
         mask
     }
@@ -313,14 +285,11 @@ impl HiddenTensor {
                 let end = self.start.saturating_add(self.bytes() as usize);
                 bytes.get(self.start..end).unwrap_or_default().to_vec()
             }
-            Some(stride) => (0..self.n_elements)
-                .flat_map(|i| {
-                    bytes
-                        .get(self.start + i * stride..self.start + i * stride + width)
-                        .unwrap_or_default()
-                })
-                .copied()
-                .collect(),
+            Some(stride) => {
+                let at = |i: usize| self.start + i * stride;
+                let element = |i| bytes.get(at(i)..at(i) + width).unwrap_or_default();
+                (0..self.n_elements).flat_map(element).copied().collect()
+            }
         }
     }
 
@@ -329,10 +298,8 @@ impl HiddenTensor {
         let width = (self.element_bits / 8) as usize;
         for range in &self.ranges {
             let mut put = |at: usize, from: Range<usize>| {
-                if let (Some(to), Some(from)) = (
-                    file.get_mut(at..at + from.len()),
-                    elements.get(from.clone()),
-                ) {
+                let to = file.get_mut(at..at + from.len());
+                if let (Some(to), Some(from)) = (to, elements.get(from)) {
                     to.copy_from_slice(from);
                 }
             };
@@ -392,10 +359,8 @@ fn strip(tensors: &[&HiddenTensor], bytes: u64) -> Vec<f32> {
         }
         before += tensor.bytes() as f64;
     }
-    strip
-        .into_iter()
-        .map(|bytes| (bytes / per_bin).min(1.0) as f32)
-        .collect()
+    let share = |bytes: f64| (bytes / per_bin).min(1.0) as f32;
+    strip.into_iter().map(share).collect()
 }
 
 #[cfg(test)]
@@ -447,10 +412,7 @@ mod tests {
     fn elements_are_gathered_and_put_back() {
         let mut model = vec![9; 2];
         model.extend((0..16_u8).collect::<Vec<_>>());
-        let files = Files {
-            model: model.clone().into(),
-            external: Vec::new(),
-        };
+        let files = Files::new(&model, Vec::new());
         let dense = tensor(4, &[1..2, 3..4]);
         assert_eq!(dense.gather(&files), Vec::from_iter(0..16_u8));
         let mut file = model.clone();
@@ -463,10 +425,8 @@ mod tests {
             ranges: vec![1..2],
             ..dense
         };
-        assert_eq!(
-            strided.gather(&files),
-            [0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 13]
-        );
+        let want = [0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 13];
+        assert_eq!(strided.gather(&files), want);
         let mut file = model;
         strided.scatter(&[0xFF; 12], &mut file);
         assert_eq!(file[6..12], [4, 255, 255, 255, 255, 9]);

@@ -15,6 +15,7 @@ const MAX_PSNR: f64 = 100.0;
 pub(crate) struct Judge<'m> {
     pub(crate) kind: MetricKind,
     custom: Option<&'m dyn Metric>,
+    /// The original's answers to all samples.
     pub(crate) original: Table,
     /// Of all samples: labels, or the original's classes.
     pub(crate) labels: Option<Vec<u32>>,
@@ -40,54 +41,51 @@ impl<'m> Judge<'m> {
         labels: Option<&[i64]>,
         is_class: bool,
     ) -> Result<Judge<'m>> {
+        let values = original.values.iter().copied();
+        let finite = values.filter(|value| value.is_finite());
+        let low = finite.clone().fold(f32::INFINITY, f32::min);
+        let high = finite.fold(f32::NEG_INFINITY, f32::max);
         let long = original.dims.iter().filter(|dim| **dim > 1).count();
-        let is_one = original.width == 1;
-        let (low, high) = range(&original.values);
-        let n_classes = match (long, is_one) {
+        let n_classes = match (long, original.width == 1) {
             // `[N, classes]`; with labels also `[N, 1, classes]` and the like.
             (1, _) if labels.is_some() || original.dims.len() == 1 => Some(original.width),
-            (0, true) if is_class => Some((high.max(1.0) as usize).min(1 << 20) + 1),
+            (0, true) if is_class => {
+                // Which classes there are, an output that names one does not say.
+                let label = labels.and_then(|labels| labels.iter().max()).copied();
+                let label = usize::try_from(label.unwrap_or(0)).unwrap_or(0);
+                Some((high.max(1.0) as usize).max(label).min(1 << 20) + 1)
+            }
             (0, true) if labels.is_some() => Some(2),
             _ => None,
         };
         let checked = |labels: &[i64], n_classes: usize| -> Result<Vec<u32>> {
-            let label = |(row, label): (usize, &i64)| match usize::try_from(*label) {
+            let label = |(row, &label): (usize, &i64)| match usize::try_from(label) {
                 Ok(class) if class < n_classes => Ok(class as u32),
                 _ => Err(Error::Label {
                     row,
-                    label: *label,
+                    label,
                     n_classes,
                 }),
             };
             labels.iter().enumerate().map(label).collect()
         };
-        let has_labels = labels.is_some();
         let mut judge = Judge {
             kind: MetricKind::Psnr,
             custom,
             labels: None,
-            has_labels,
+            has_labels: labels.is_some(),
             n_classes,
             is_class,
             cut: if low >= 0.0 && high <= 1.0 { 0.5 } else { 0.0 },
             peak: f64::from(high - low),
             original,
         };
-        match (labels, n_classes) {
-            (Some(labels), Some(mut n)) => {
-                if is_class {
-                    // Which classes there are, an output that names one does not say.
-                    let largest = labels.iter().copied().max().unwrap_or(0);
-                    n = n.max(usize::try_from(largest.min(1 << 20)).unwrap_or(0) + 1);
-                    judge.n_classes = Some(n);
-                }
-                judge.labels = Some(checked(labels, n)?);
-                judge.kind = MetricKind::Accuracy;
-            }
+        (judge.kind, judge.labels) = match (labels, n_classes) {
+            (Some(labels), Some(n)) => (MetricKind::Accuracy, Some(checked(labels, n)?)),
             (None, Some(n)) if n >= 2 => {
-                let classes = |row| judge.class(judge.original.row(row)).unwrap_or(0) as u32;
-                judge.labels = Some((0..judge.original.n_rows()).map(classes).collect());
-                judge.kind = MetricKind::Agreement;
+                let class = |row| judge.class(judge.original.row(row)).unwrap_or(0) as u32;
+                let classes = (0..judge.original.n_rows()).map(class);
+                (MetricKind::Agreement, Some(classes.collect()))
             }
             (Some(_), None) if custom.is_none() => {
                 return Err(Error::Usage(format!(
@@ -96,9 +94,9 @@ impl<'m> Judge<'m> {
                     judge.original.dims
                 )));
             }
-            (Some(labels), None) => judge.labels = Some(checked(labels, u32::MAX as usize)?),
-            (None, _) => {}
-        }
+            (Some(labels), None) => (MetricKind::Psnr, Some(checked(labels, u32::MAX as usize)?)),
+            (None, _) => (MetricKind::Psnr, None),
+        };
         if custom.is_some() {
             judge.kind = MetricKind::Custom;
         }
@@ -113,12 +111,11 @@ impl<'m> Judge<'m> {
             MetricKind::Psnr => ("PSNR", "dB"),
             MetricKind::Custom => (self.custom.map_or("metric", |custom| custom.name()), ""),
         };
-        let is_rate = self.is_rate();
         MetricRow {
             kind: self.kind,
             name: name.to_owned(),
             unit: unit.to_owned(),
-            is_rate,
+            is_rate: self.is_rate(),
         }
     }
 
@@ -139,28 +136,40 @@ impl<'m> Judge<'m> {
         }
     }
 
-    /// Measures the outputs of the samples `rows`, one row each.
+    /// Measures the samples `rows` among the `outputs`, which are those of all samples.
     ///
     /// # Errors
     /// [`Error::Metric`].
     pub(crate) fn measure(&self, outputs: &Table, rows: &[usize]) -> Result<Measure> {
+        let n_nan = || rows.iter().filter(|row| is_nan(outputs.row(**row))).count();
         if let Some(custom) = self.custom {
-            return self.by_custom(custom, outputs, rows);
+            let label = |row: &usize| self.label(*row).unwrap_or(0) as u32;
+            let labels: Vec<u32> = rows.iter().map(label).collect();
+            let answers = Answers {
+                outputs: &outputs.picked(rows),
+                original: &self.original.picked(rows),
+                rows,
+                labels: self.has_labels.then_some(&labels[..]),
+            };
+            let value = custom.measure(&answers).map_err(Error::Metric)?;
+            return Ok(Measure {
+                n_nan: n_nan(),
+                ..Measure::of(value, None, rows.len())
+            });
         }
         if self.is_rate() {
-            let classes = (0..rows.len())
-                .map(|i| self.class(outputs.row(i)))
-                .collect::<Vec<_>>();
-            let mut measure = self.rate(&classes, rows);
-            measure.n_nan = (0..rows.len()).filter(|i| is_nan(outputs.row(*i))).count();
-            measure.top5 = self.top5(outputs, rows);
-            return Ok(measure);
+            let class = |row: &usize| self.class(outputs.row(*row));
+            let classes: Vec<_> = rows.iter().map(class).collect();
+            return Ok(Measure {
+                n_nan: n_nan(),
+                top5: self.top5(outputs, rows),
+                ..self.rate(&classes, rows)
+            });
         }
-        let (mut ratios, mut errors, mut n_nan) = (Vec::new(), Vec::new(), 0);
-        for (i, row) in rows.iter().enumerate() {
-            let (output, original) = (outputs.row(i), self.original.row(*row));
+        let (mut ratios, mut errors) = (Vec::new(), Vec::new());
+        for row in rows {
+            let (output, original) = (outputs.row(*row), self.original.row(*row));
             if is_nan(output) || output.len() != original.len() {
-                n_nan += 1;
                 ratios.push(0.0);
                 continue;
             }
@@ -181,27 +190,25 @@ impl<'m> Judge<'m> {
         let (value, interval) = of_mean(&ratios);
         let relative = errors.iter().sum::<f64>() / errors.len().max(1) as f64;
         Ok(Measure {
-            n_nan,
+            n_nan: rows.len() - errors.len(),
             relative_error: (!errors.is_empty()).then_some(relative),
             ..Measure::of(value, Some(interval), rows.len())
         })
     }
 
-    /// Measures classes that were found for the samples `rows`.
+    /// Measures the classes that were found for the samples `rows`, one each.
     pub(crate) fn rate(&self, classes: &[Option<usize>], rows: &[usize]) -> Measure {
-        let label = |row: &usize| self.labels.as_ref().and_then(|labels| labels.get(*row));
-        let is_right = |(class, row): &(&Option<usize>, &usize)| matches!((class, label(row)), (Some(class), Some(label)) if *class == *label as usize);
-        let right = classes.iter().zip(rows).filter(is_right).count();
         let n = rows.len().max(1) as f64;
-        let value = right as f64 / n;
-        let agrees = |(class, row): &(&Option<usize>, &usize)| {
-            class.is_some() && **class == self.class(self.original.row(**row))
+        let found = || classes.iter().copied().zip(rows);
+        let is_right =
+            |(class, row): &(Option<usize>, &usize)| class.is_some() && *class == self.label(**row);
+        let agrees = |(class, row): &(Option<usize>, &usize)| {
+            class.is_some() && *class == self.class(self.original.row(**row))
         };
-        let agreement = self
-            .has_labels
-            .then(|| classes.iter().zip(rows).filter(agrees).count() as f64 / n);
+        let value = found().filter(is_right).count() as f64 / n;
+        let agreement = found().filter(agrees).count() as f64 / n;
         Measure {
-            agreement,
+            agreement: self.has_labels.then_some(agreement),
             ..Measure::of(value, Some(wilson(value, rows.len())), rows.len())
         }
     }
@@ -212,19 +219,16 @@ impl<'m> Judge<'m> {
     /// [`Error::Metric`].
     pub(crate) fn constant(&self, rows: &[usize]) -> Result<Measure> {
         if self.is_rate() {
-            let n_classes = self.n_classes.unwrap_or(0);
-            let mut counts = vec![0_usize; n_classes];
-            for row in rows {
-                let label = self.labels.as_ref().and_then(|labels| labels.get(*row));
-                if let Some(count) = label.and_then(|label| counts.get_mut(*label as usize)) {
+            let mut counts = vec![0_usize; self.n_classes.unwrap_or(0)];
+            for class in rows.iter().filter_map(|row| self.label(*row)) {
+                if let Some(count) = counts.get_mut(class) {
                     *count += 1;
                 }
             }
             let most = largest(counts.iter().map(|count| *count as f64));
             return Ok(self.rate(&vec![most; rows.len()], rows));
         }
-        let width = self.original.width;
-        let mut mean = vec![0.0_f64; width];
+        let mut mean = vec![0.0_f64; self.original.width];
         for row in rows {
             for (sum, value) in mean.iter_mut().zip(self.original.row(*row)) {
                 *sum += f64::from(*value) / rows.len().max(1) as f64;
@@ -233,68 +237,35 @@ impl<'m> Judge<'m> {
         let mean: Vec<f32> = mean.into_iter().map(|value| value as f32).collect();
         let outputs = Table {
             dims: self.original.dims.clone(),
-            width,
-            values: mean.repeat(rows.len()),
+            width: self.original.width,
+            values: mean.repeat(self.original.n_rows()),
         };
         self.measure(&outputs, rows)
+    }
+
+    /// The class of a sample by its label, or by the original.
+    pub(crate) fn label(&self, row: usize) -> Option<usize> {
+        Some(*self.labels.as_ref()?.get(row)? as usize)
     }
 
     fn top5(&self, outputs: &Table, rows: &[usize]) -> Option<f64> {
         if outputs.width < 6 {
             return None;
         }
-        let labels = self.labels.as_ref()?;
-        let is_in = |(i, row): &(usize, &usize)| {
-            let (output, label) = (
-                outputs.row(*i),
-                labels.get(**row).copied().unwrap_or(u32::MAX) as usize,
-            );
-            let Some(of_label) = output.get(label).filter(|_| !is_nan(output)) else {
-                return false;
-            };
-            output.iter().filter(|value| *value > of_label).count() < 5
+        let is_in = |row: &&usize| {
+            let output = outputs.row(**row);
+            let of_label = self.label(**row).and_then(|label| output.get(label));
+            of_label.is_some_and(|of_label| {
+                !is_nan(output) && output.iter().filter(|value| *value > of_label).count() < 5
+            })
         };
-        let n = rows.iter().enumerate().filter(is_in).count();
+        let n = rows.iter().filter(is_in).count();
         Some(n as f64 / rows.len().max(1) as f64)
-    }
-
-    fn by_custom(&self, custom: &dyn Metric, outputs: &Table, rows: &[usize]) -> Result<Measure> {
-        let pick = |row: &usize| self.original.row(*row).iter().copied();
-        let original = Table {
-            dims: self.original.dims.clone(),
-            width: self.original.width,
-            values: rows.iter().flat_map(pick).collect(),
-        };
-        let labels = self.labels.as_ref().filter(|_| self.has_labels);
-        let labels: Option<Vec<u32>> = labels.map(|labels| {
-            rows.iter()
-                .map(|row| labels.get(*row).copied().unwrap_or(0))
-                .collect()
-        });
-        let answers = Answers {
-            outputs,
-            original: &original,
-            rows,
-            labels: labels.as_deref(),
-        };
-        let value = custom.measure(&answers).map_err(Error::Metric)?;
-        Ok(Measure {
-            n_nan: (0..rows.len()).filter(|i| is_nan(outputs.row(*i))).count(),
-            ..Measure::of(value, None, rows.len())
-        })
     }
 }
 
 fn is_nan(output: &[f32]) -> bool {
     output.iter().any(|value| !value.is_finite())
-}
-
-/// The least and the largest number.
-fn range(values: &[f32]) -> (f32, f32) {
-    let finite = values.iter().copied().filter(|value| value.is_finite());
-    finite.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), value| {
-        (low.min(value), high.max(value))
-    })
 }
 
 #[cfg(test)]
@@ -317,10 +288,8 @@ mod tests {
         let judge = Judge::new(None, original, Some(&[0, 1, 1]), false).unwrap();
         let outputs = table(3, &[3.0, 1.0, 2.0, f32::NAN, 9.0, 0.0, 0.0, 5.0, 1.0]);
         let measure = judge.measure(&outputs, &[0, 1, 2]).unwrap();
-        assert_eq!(
-            (measure.value, measure.n_nan, measure.n_samples),
-            (2.0 / 3.0, 1, 3)
-        );
+        assert_eq!(measure.value, 2.0 / 3.0);
+        assert_eq!((measure.n_nan, measure.n_samples), (1, 3));
         // The original says 2 of the last.
         assert_eq!(measure.agreement, Some(1.0 / 3.0));
         assert_eq!(judge.constant(&[0, 1, 2]).unwrap().value, 2.0 / 3.0);
@@ -329,24 +298,18 @@ mod tests {
 
     #[test]
     fn labels_out_of_range_are_told_by_row() {
-        let judge = Judge::new(None, table(2, &[0.0; 4]), Some(&[1, 2]), false);
-        assert!(matches!(
-            judge,
-            Err(Error::Label {
-                row: 1,
-                label: 2,
-                n_classes: 2
-            })
-        ));
-        let judge = Judge::new(None, table(2, &[0.0; 4]), Some(&[-1, 0]), false);
-        assert!(matches!(
-            judge,
-            Err(Error::Label {
-                row: 0,
-                label: -1,
-                ..
-            })
-        ));
+        for (labels, wrong) in [([1, 2], (1, 2, 2)), ([-1, 0], (0, -1, 2))] {
+            let judge = Judge::new(None, table(2, &[0.0; 4]), Some(&labels), false);
+            let found = match judge {
+                Err(Error::Label {
+                    row,
+                    label,
+                    n_classes,
+                }) => Some((row, label, n_classes)),
+                _ => None,
+            };
+            assert_eq!(found, Some(wrong));
+        }
     }
 
     #[test]

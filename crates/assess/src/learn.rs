@@ -17,9 +17,8 @@ const DRAWS: u64 = 5;
 /// [`crate::Error::Usage`] where there are too few samples.
 pub fn accuracy(features: &Table, labels: &[i64], n: usize, seed: u64) -> Result<f64> {
     let features = Features::whole(features);
-    let labels: Vec<u32> = (labels.iter())
-        .map(|label| u32::try_from(*label).unwrap_or(u32::MAX))
-        .collect();
+    let class = |label: &i64| u32::try_from(*label).unwrap_or(u32::MAX);
+    let labels: Vec<u32> = labels.iter().map(class).collect();
     let mut sum = 0.0;
     for draw in 0..DRAWS {
         let order = shuffled(labels.len(), &mut rng(seed.wrapping_add(draw), "learn"));

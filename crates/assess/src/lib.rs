@@ -42,15 +42,12 @@ pub mod hidden;
 mod judge;
 pub mod learn;
 pub mod metric;
-mod opening;
 mod options;
-
 mod rank;
 pub mod report;
 mod sealed;
 pub mod stats;
 mod subject;
-
 pub mod tune;
 mod verdicts;
 mod views;

@@ -67,46 +67,38 @@ impl Metric for CommandMetric {
             return Err(format!("{program}: {}: {last}", output.status));
         }
         let text = String::from_utf8_lossy(&output.stdout);
-        let number = text.trim().parse::<f64>();
-        number.map_err(|_| {
-            format!(
-                "{program} printed {:?}, which is no number",
-                text.trim().chars().take(80).collect::<String>()
-            )
+        text.trim().parse::<f64>().map_err(|_| {
+            let text: String = text.trim().chars().take(80).collect();
+            format!("{program} printed {text:?}, which is no number")
         })
     }
 }
 
 /// Writes what a metric is computed of, as NumPy reads it.
 fn write(path: &Path, answers: &Answers<'_>) -> onnxseal_data::Result<()> {
-    let mut arrays = Vec::new();
-    for (name, table) in [("outputs", answers.outputs), ("original", answers.original)] {
-        let values = table.values.iter().flat_map(|value| value.to_le_bytes());
-        arrays.push(Stored {
-            name: name.to_owned(),
-            descr: "<f4",
-            dims: [&[table.n_rows()], &table.dims[..]].concat(),
-            bytes: values.collect(),
-        });
-    }
-    let dims = vec![answers.rows.len()];
-    let rows = answers.rows.iter();
-    arrays.push(Stored {
-        name: "rows".into(),
-        descr: "<u8",
-        dims: dims.clone(),
-        bytes: rows.flat_map(|row| (*row as u64).to_le_bytes()).collect(),
-    });
+    let stored = |name: &str, descr, dims: &[usize], bytes| Stored {
+        name: name.to_owned(),
+        descr,
+        dims: dims.to_vec(),
+        bytes,
+    };
+    let table = |name, table: &Table| {
+        let dims = [&[table.n_rows()], &table.dims[..]].concat();
+        let bytes = table.values.iter().flat_map(|value| value.to_le_bytes());
+        stored(name, "<f4", &dims, bytes.collect())
+    };
+    let (n, rows) = ([answers.rows.len()], answers.rows.iter());
+    let rows = rows.flat_map(|row| (*row as u64).to_le_bytes()).collect();
+    let mut arrays = vec![
+        table("outputs", answers.outputs),
+        table("original", answers.original),
+        stored("rows", "<u8", &n, rows),
+    ];
     if let Some(labels) = answers.labels {
-        let labels = labels.iter();
-        arrays.push(Stored {
-            name: "labels".into(),
-            descr: "<i8",
-            dims,
-            bytes: labels
-                .flat_map(|label| i64::from(*label).to_le_bytes())
-                .collect(),
-        });
+        let bytes = labels
+            .iter()
+            .flat_map(|label| i64::from(*label).to_le_bytes());
+        arrays.push(stored("labels", "<i8", &n, bytes.collect()));
     }
     write_npz(path, &arrays)
 }

@@ -1,6 +1,7 @@
 //! The model under a policy, protected into a temporary folder: opening it is real.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use onnxseal_core::{
     Access, Audience, Bytes, Edition, Flush, Identities, InMemory, OpenedModel, OutputOptions,
@@ -9,9 +10,12 @@ use onnxseal_core::{
 use onnxseal_engine::Files;
 use tempfile::TempDir;
 
+use crate::assessment::Opening;
 use crate::error::Result;
-use crate::subject::Subject;
-use crate::subject::files_of;
+use crate::subject::{Subject, files_of};
+
+/// Times that it is opened to say what that costs; the best counts.
+const N_TIMES: usize = 3;
 
 /// A protected model in a temporary folder, which goes with it.
 pub(crate) struct Sealed {
@@ -61,11 +65,22 @@ impl Sealed {
         })
     }
 
-    /// Opens an edition of it.
+    /// What it costs to open all of it.
     ///
     /// # Errors
     /// [`Error::Core`](crate::Error::Core).
-    pub(crate) fn open(&self, edition: Edition<'_>) -> Result<OpenedModel> {
+    pub(crate) fn opening(&self) -> Result<Opening> {
+        let (mut seconds, mut bytes) = (f64::INFINITY, 0);
+        for _ in 0..N_TIMES {
+            let began = Instant::now();
+            let opened = self.open(Edition::Whole)?;
+            seconds = seconds.min(began.elapsed().as_secs_f64());
+            bytes = opened.manifest().total_bytes();
+        }
+        Ok(Opening { seconds, bytes })
+    }
+
+    fn open(&self, edition: Edition<'_>) -> Result<OpenedModel> {
         let access = Access {
             edition,
             ..Access::from(&self.identities)
@@ -86,7 +101,6 @@ impl Sealed {
     /// # Errors
     /// [`Error::Core`](crate::Error::Core).
     pub(crate) fn files(&self, tier: &str) -> Result<Files> {
-        let opened = self.open(Edition::Tier(tier))?;
-        Ok(files_of(&opened))
+        Ok(files_of(&self.open(Edition::Tier(tier))?))
     }
 }

@@ -14,10 +14,8 @@ const MAX_NEEDED: u64 = 10_000_000;
 /// statistical inference", 1927).
 pub fn wilson(share: f64, n: usize) -> Interval {
     if n == 0 {
-        return Interval {
-            low: 0.0,
-            high: 1.0,
-        };
+        let (low, high) = (0.0, 1.0);
+        return Interval { low, high };
     }
     let n = n as f64;
     let share = share.clamp(0.0, 1.0);
@@ -34,19 +32,11 @@ pub fn wilson(share: f64, n: usize) -> Interval {
 pub(crate) fn of_mean(values: &[f64]) -> (f64, Interval) {
     let n = values.len().max(1) as f64;
     let mean = values.iter().sum::<f64>() / n;
-    let variance = values
-        .iter()
-        .map(|value| (value - mean).powi(2))
-        .sum::<f64>()
-        / (n - 1.0).max(1.0);
+    let squares = values.iter().map(|value| (value - mean).powi(2));
+    let variance = squares.sum::<f64>() / (n - 1.0).max(1.0);
     let half = Z * (variance / n).sqrt();
-    (
-        mean,
-        Interval {
-            low: mean - half,
-            high: mean + half,
-        },
-    )
+    let (low, high) = (mean - half, mean + half);
+    (mean, Interval { low, high })
 }
 
 /// Whether a candidate holds against an attack with `value`, its `interval` on `n` samples, over a `floor`.
@@ -62,10 +52,9 @@ pub fn verdict(
     margin: f64,
 ) -> Verdict {
     let limit = floor + margin;
+    let undecided = |needed_samples| Verdict::Undecided { needed_samples };
     if !value.is_finite() || n == 0 {
-        return Verdict::Undecided {
-            needed_samples: None,
-        };
+        return undecided(None);
     }
     if value > limit {
         return Verdict::Leaks;
@@ -84,9 +73,7 @@ pub fn verdict(
         }
     };
     if high_with(MAX_NEEDED) > limit {
-        return Verdict::Undecided {
-            needed_samples: None,
-        };
+        return undecided(None);
     }
     let (mut too_few, mut enough) = (n as u64, MAX_NEEDED);
     while enough - too_few > 1 {
@@ -97,9 +84,7 @@ pub fn verdict(
             too_few = middle
         }
     }
-    Verdict::Undecided {
-        needed_samples: Some(enough),
-    }
+    undecided(Some(enough))
 }
 
 /// Who has which samples.
@@ -154,13 +139,8 @@ mod tests {
                 "{k}/{n}: {got:?}"
             );
         }
-        assert_eq!(
-            wilson(0.5, 0),
-            Interval {
-                low: 0.0,
-                high: 1.0
-            }
-        );
+        let nothing = wilson(0.5, 0);
+        assert_eq!((nothing.low, nothing.high), (0.0, 1.0));
     }
 
     #[test]
@@ -169,30 +149,16 @@ mod tests {
         assert_eq!(of(0.10, 1000), Verdict::Holds);
         assert_eq!(of(0.16, 1000), Verdict::Leaks);
         assert_eq!(of(0.151, 10), Verdict::Leaks);
-        let Verdict::Undecided {
-            needed_samples: Some(needed),
-        } = of(0.12, 100)
-        else {
-            unreachable!("undecided")
+        let needed = |verdict| match verdict {
+            Verdict::Undecided { needed_samples } => needed_samples,
+            verdict => unreachable!("{verdict}"),
         };
-        assert_eq!(of(0.12, needed as usize), Verdict::Holds);
-        assert!(matches!(
-            of(0.12, needed as usize - 1),
-            Verdict::Undecided { .. }
-        ));
-        assert_eq!(
-            of(0.15, 100),
-            Verdict::Undecided {
-                needed_samples: None
-            }
-        );
+        let enough = needed(of(0.12, 100)).unwrap_or(0) as usize;
+        assert_eq!(of(0.12, enough), Verdict::Holds);
+        assert!(needed(of(0.12, enough - 1)).is_some());
+        assert_eq!(needed(of(0.15, 100)), None);
         assert_eq!(verdict(3.0, None, 10, false, 2.5, 1.0), Verdict::Holds);
-        assert_eq!(
-            verdict(f64::NAN, None, 10, false, 2.5, 1.0),
-            Verdict::Undecided {
-                needed_samples: None
-            }
-        );
+        assert_eq!(needed(verdict(f64::NAN, None, 10, false, 2.5, 1.0)), None);
     }
 
     #[test]

@@ -5,9 +5,12 @@ use std::time::Instant;
 
 use onnxseal_core::{Access, Edition, Location, Silent};
 use onnxseal_engine::Files;
+use onnxseal_onnx::external::check_extent;
+use onnxseal_onnx::model::Payload;
 use onnxseal_onnx::{Limits, Model, locate, tail};
 use onnxseal_store::Input;
 
+use crate::assessment::Opening;
 use crate::error::{Error, Result};
 
 /// The model that is assessed: all its bytes in clear, and what of them is encrypted, if that is decided.
@@ -26,11 +29,10 @@ pub(crate) struct Protected {
     pub(crate) targets: Vec<Targets>,
     /// The tiers below the highest, the least first, each with its edition's files.
     pub(crate) editions: Vec<(String, Files)>,
-
     /// The files as they are stored; only of a model with tiers, which may show more than random bytes.
     pub(crate) stored: Option<Files>,
-    pub(crate) opening_seconds: f64,
-    pub(crate) bytes: u64,
+    /// What opening it took.
+    pub(crate) opening: Opening,
 }
 
 /// What is encrypted of a tensor.
@@ -67,21 +69,13 @@ impl Subject {
     /// [`Error::Model`].
     pub fn from_files(name: String, files: Files) -> Result<Subject> {
         let located = located(&name, &files.model)?;
-        let unambiguous = located.check_unambiguous();
-        unambiguous.map_err(|source| Error::Model {
-            model: name.clone(),
-            source,
-        })?;
+        located.check_unambiguous().map_err(broken(&name))?;
         for tensor in &located.tensors {
-            if let onnxseal_onnx::model::Payload::Dense { file, .. } = tensor.payload
+            if let Payload::Dense { file, .. } = tensor.payload
                 && file.0 > 0
             {
                 let len = files.bytes(file.0 as usize).len() as u64;
-                let extent = onnxseal_onnx::external::check_extent(&located, tensor, len);
-                extent.map_err(|source| Error::Model {
-                    model: name.clone(),
-                    source,
-                })?;
+                check_extent(&located, tensor, len).map_err(broken(&name))?;
             }
         }
         drop(located);
@@ -104,7 +98,7 @@ impl Subject {
         let name = location.to_name().display().to_string();
         let began = Instant::now();
         let opened = onnxseal_core::open(location.clone(), access, &Silent)?;
-        let opening_seconds = began.elapsed().as_secs_f64();
+        let seconds = began.elapsed().as_secs_f64();
         if !opened.is_original() {
             return Err(Error::Usage(format!(
                 "{name} is assessed with the key of its highest tier: leave the tier out"
@@ -134,10 +128,11 @@ impl Subject {
         let protected = Protected {
             targets: targets.collect(),
             editions: editions.collect::<Result<_>>()?,
-
             stored,
-            opening_seconds,
-            bytes: files.total_bytes(),
+            opening: Opening {
+                seconds,
+                bytes: files.total_bytes(),
+            },
         };
         let subject = Subject::from_files(name, files)?;
         Ok(Subject {
@@ -161,10 +156,8 @@ impl Subject {
 /// away.
 pub(crate) fn stored(location: &Location) -> Result<Files> {
     let files = read(location)?;
-    let tail = tail::split(&files.model).map_err(|source| Error::Model {
-        model: location.to_name().display().to_string(),
-        source,
-    })?;
+    let name = location.to_name().display().to_string();
+    let tail = tail::split(&files.model).map_err(broken(&name))?;
     let end = tail.and_then(|tail| usize::try_from(tail.start).ok());
     let model = end.and_then(|end| files.model.get(..end)).map(Arc::from);
     Ok(Files {
@@ -189,10 +182,13 @@ fn read(location: &Location) -> Result<Files> {
 }
 
 fn located<'b>(name: &str, bytes: &'b [u8]) -> Result<Model<'b>> {
-    locate(bytes, &Limits::default()).map_err(|source| Error::Model {
-        model: name.to_owned(),
-        source,
-    })
+    locate(bytes, &Limits::default()).map_err(broken(name))
+}
+
+/// What is wrong with the file of the model `name`.
+fn broken(name: &str) -> impl FnOnce(onnxseal_onnx::Error) -> Error {
+    let model = name.to_owned();
+    |source| Error::Model { model, source }
 }
 
 /// The files of a model that was opened.

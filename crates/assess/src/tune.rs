@@ -2,14 +2,15 @@
 
 use onnxseal_data::DataSet;
 use onnxseal_data::random::{rng, shuffled};
-use onnxseal_engine::{Files, Table};
+use onnxseal_engine::{Files, Samples, Table};
 use onnxseal_plan::{Policy, Tier};
 use serde::Serialize;
 
 use crate::assessment::{DataRow, EngineRow, Floor, FloorKind, Measure, MetricRow};
 use crate::attack::probe::{Features, HEADS};
+use crate::attacker::keep;
 use crate::bench::Bench;
-use crate::error::{Error, Result, attempt};
+use crate::error::{Error, Result};
 use crate::options::{Options, Progress};
 use crate::sealed::Sealed;
 use crate::subject::Subject;
@@ -20,14 +21,14 @@ const N_SHARES: u64 = 15;
 /// Shares that are so near to each other are not told apart any further.
 const NARROW: f64 = 1.0 / 128.0;
 
-/// Labels of the linear classifier on the inputs that an edition must beat.
-const N_LABELS: usize = 100;
-
 /// Samples for calibration below which a share is not worth much.
 const FEW_SAMPLES: usize = 500;
 
 /// Encrypted subsequences below which shares are coarse.
 const FEW_UNITS: u64 = 64;
+
+/// Labels of the linear classifier on the inputs that an edition must beat.
+const N_LABELS: usize = 100;
 
 /// How far from its target an edition may be before a note says so, for rates.
 const FAR: f64 = 0.05;
@@ -128,8 +129,8 @@ impl Tuning {
 /// Finds shares for the tiers of `subject` that bring editions to their `targets`, the least first; `highest` is the name of
 /// the tier that opens everything. What is encrypted follows from `policy`, which has no tiers of its own.
 ///
-/// Shares are chosen on one half of the samples, drawn by the seed; figures are from the other half. Of the options the seed,
-/// the way data are fitted, the answer and the metric are used.
+/// Shares are chosen on one half of the samples, drawn by the seed; figures are from the other half.
+/// Of the options the seed, the way data are fitted, the answer and the metric are used.
 ///
 /// # Errors
 /// [`Error::Usage`] for targets that make no sense: not ascending, at or above the original, or at or below what a linear
@@ -146,32 +147,29 @@ pub fn tune(
     let n_runs = N_SHARES * (1 + targets.len() as u64) + targets.len() as u64;
     progress.begin(2 + n_runs);
     progress.step("original");
-    let labels = (options, &[N_LABELS][..]);
-    Bench::with(subject, Some(data), labels, progress, |bench| {
-        tune_on(bench, subject, data, policy, (targets, highest), options)
+    let data = Some(data);
+    Bench::with(subject, data, options, &[N_LABELS], progress, |bench| {
+        tune_on(bench, policy, targets, highest)
     })
 }
 
 fn tune_on(
     bench: &Bench<'_>,
-    subject: &Subject,
-    data: &DataSet,
     policy: &Policy,
-    (targets, highest): (&[Target], &str),
-    options: &Options<'_>,
+    targets: &[Target],
+    highest: &str,
 ) -> Result<Tuning> {
-    let mut calibration = shuffled(bench.n, &mut rng(options.seed, "tune"));
+    let mut calibration = shuffled(bench.n, &mut rng(bench.options.seed, "tune"));
     let evaluation = calibration.split_off(bench.n.div_ceil(2));
     let mut tuner = Tuner {
         bench,
-        subject,
         policy,
         calibration,
         evaluation,
         points: Vec::new(),
         n_units: 0,
     };
-    let (original_calibration, original) = tuner.measured(subject.files())?;
+    let (original_calibration, original) = tuner.measured(bench.subject.files())?;
     bench.step("floors")?;
     let floors = tuner.floors()?;
     check_values(bench, targets, original_calibration, &floors)?;
@@ -183,13 +181,11 @@ fn tune_on(
             tuner.try_shares(low, high)?;
         }
     }
-    let mut tiers = Vec::new();
-    for target in targets {
-        tiers.push(Tier {
-            name: target.name.clone(),
-            share: rounded(tuner.nearest(target.value)?),
-        });
-    }
+    let tier = |target: &Target| Tier {
+        name: target.name.clone(),
+        share: rounded(tuner.nearest(target.value)),
+    };
+    let mut tiers: Vec<Tier> = targets.iter().map(tier).collect();
     tiers.push(Tier {
         name: highest.to_owned(),
         share: 1.0,
@@ -201,14 +197,15 @@ fn tune_on(
         ))
     };
     whole.set_tiers(tiers.clone()).map_err(too_close)?;
-    let sealed = Sealed::new(subject, &whole)?;
+    let sealed = Sealed::new(bench.subject, &whole)?;
+    let values = targets.iter().map(|target| Some(target.value));
     let mut tuned = Vec::new();
-    for (i, tier) in tiers.iter().enumerate() {
+    for (tier, target) in tiers.into_iter().zip(values.chain([None])) {
         bench.step(&format!("tier {}", tier.name))?;
         let (calibration, evaluation) = tuner.measured(&sealed.files(&tier.name)?)?;
         tuned.push(TunedTier {
-            name: tier.name.clone(),
-            target: targets.get(i).map(|target| target.value),
+            name: tier.name,
+            target,
             share: tier.share,
             calibration,
             evaluation,
@@ -218,10 +215,10 @@ fn tune_on(
     tuner.points.sort_by(|a, b| a.share.total_cmp(&b.share));
     tuner.points.dedup_by(|a, b| a.share == b.share);
     Ok(Tuning {
-        model: subject.name.clone(),
+        model: bench.subject.name.clone(),
         engine: bench.engine_row(),
-        data: bench.data_row(&data.source),
-        seed: options.seed,
+        data: bench.data_row(),
+        seed: bench.options.seed,
         metric: bench.judge.row(),
         n_calibration: tuner.calibration.len(),
         n_evaluation: tuner.evaluation.len(),
@@ -236,7 +233,6 @@ fn tune_on(
 
 struct Tuner<'t> {
     bench: &'t Bench<'t>,
-    subject: &'t Subject,
     policy: &'t Policy,
     calibration: Vec<usize>,
     evaluation: Vec<usize>,
@@ -248,11 +244,11 @@ impl Tuner<'_> {
     /// What a model gives on both halves. One that ONNX Runtime does not run gives nothing.
     fn measured(&self, files: &Files) -> Result<(f64, Measure)> {
         let judge = &self.bench.judge;
-        let Ok(ran) = attempt(self.bench.run(files, false, "an edition"))? else {
+        let Ok(ran) = self.bench.run(files, false, "an edition")? else {
             let nothing = judge.rate(&vec![None; self.evaluation.len()], &self.evaluation);
             return Ok((nothing.value, nothing));
         };
-        let on = |rows: &[usize]| judge.measure(&ran.answers.picked(rows), rows);
+        let on = |rows: &[usize]| judge.measure(&ran.answers, rows);
         Ok((on(&self.calibration)?.value, on(&self.evaluation)?))
     }
 
@@ -265,12 +261,11 @@ impl Tuner<'_> {
         };
         let mut policy = self.policy.clone();
         let tiers: Vec<Tier> = (1..=N_SHARES + 1).map(tier).collect();
-        policy
-            .set_tiers(tiers.clone())
-            .map_err(onnxseal_core::Error::from)?;
-        let sealed = Sealed::new(self.subject, &policy)?;
-        let tensors = sealed.report.operators.iter();
-        self.n_units = tensors.flat_map(|row| &row.tensors).map(|row| row.k).sum();
+        let set = policy.set_tiers(tiers.clone());
+        set.map_err(onnxseal_core::Error::from)?;
+        let sealed = Sealed::new(self.bench.subject, &policy)?;
+        let tensors = sealed.report.operators.iter().flat_map(|row| &row.tensors);
+        self.n_units = tensors.map(|row| row.k).sum();
         for tier in &tiers[..N_SHARES as usize] {
             self.bench.step(&format!("{:.1} %", tier.share * 100.0))?;
             let (calibration, evaluation) = self.measured(&sealed.files(&tier.name)?)?;
@@ -285,27 +280,21 @@ impl Tuner<'_> {
 
     /// The shares between which the curve first reaches `value`.
     fn bracket(&self, value: f64) -> (f64, f64) {
-        let mut points: Vec<(f64, f64)> = (self.points.iter())
-            .map(|point| (point.share, point.calibration))
-            .collect();
-        points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let reached = points.iter().position(|(_, found)| *found >= value);
-        let at = reached.unwrap_or(points.len());
-        let share = |i: Option<usize>| i.and_then(|i| points.get(i)).map(|point| point.0);
-        (
-            share(at.checked_sub(1)).unwrap_or(0.0),
-            share(Some(at)).unwrap_or(1.0),
-        )
+        let mut points: Vec<&Point> = self.points.iter().collect();
+        points.sort_by(|a, b| a.share.total_cmp(&b.share));
+        let at = points.iter().position(|point| point.calibration >= value);
+        let (below, above) = points.split_at(at.unwrap_or(points.len()));
+        let share = |point: Option<&&Point>, otherwise| point.map_or(otherwise, |of| of.share);
+        (share(below.last(), 0.0), share(above.first(), 1.0))
     }
 
     /// The share that comes nearest to `value`; of several the least.
-    fn nearest(&self, value: f64) -> Result<f64> {
+    fn nearest(&self, value: f64) -> f64 {
         let far = |point: &Point| (point.calibration - value).abs();
-        let nearest = self
-            .points
-            .iter()
-            .min_by(|a, b| (far(a).total_cmp(&far(b))).then_with(|| a.share.total_cmp(&b.share)));
-        nearest.map(|point| point.share).ok_or(Error::Cancelled)
+        let nearer =
+            |a: &&Point, b: &&Point| (far(a).total_cmp(&far(b))).then(a.share.total_cmp(&b.share));
+        let nearest = self.points.iter().min_by(nearer);
+        nearest.map_or(0.0, |point| point.share)
     }
 
     /// What somebody gets who has the samples for calibration, and not the model.
@@ -320,8 +309,7 @@ impl Tuner<'_> {
         let mut floors = vec![floor(FloorKind::Constant, None, constant)];
         if let (true, Some(labels)) = (bench.has_probes(), &bench.judge.labels) {
             let raw = Features::of(&bench.raw());
-            let n_labels = bench.split.sizes.first().copied().unwrap_or(0);
-            let known = &self.calibration[..n_labels.min(self.calibration.len())];
+            let known = &self.calibration[..N_LABELS.min(self.calibration.len())];
             let probe = raw.probe(known, labels, &HEADS)?;
             let found = raw.classes(&probe, evaluation);
             let measure = bench.judge.rate(&found, evaluation);
@@ -335,24 +323,20 @@ impl Tuner<'_> {
 
     /// What the input gives in place of the output, where it has its size and the output has no classes.
     fn passed_through(&self) -> Result<Option<Measure>> {
-        let (bench, rows) = (self.bench, &self.evaluation);
-        if bench.judge.is_rate() {
-            return Ok(None);
-        }
-        let mut best: Option<Measure> = None;
-        for samples in &bench.samples {
-            let width: usize = samples.dims.iter().product();
-            if width != bench.judge.original.width {
-                continue;
+        let (bench, mut best) = (self.bench, None);
+        let width = bench.judge.original.width;
+        let has_its_size = |samples: &&Samples| samples.dims.iter().product::<usize>() == width;
+        if !bench.judge.is_rate() {
+            for samples in bench.samples.iter().filter(has_its_size) {
+                let passed = Table {
+                    dims: vec![width],
+                    width,
+                    values: (0..bench.n * width)
+                        .map(|i| samples.values.at(i) as f32)
+                        .collect(),
+                };
+                keep(&mut best, bench.judge.measure(&passed, &self.evaluation)?);
             }
-            let of_row = |&row: &usize| row * width..(row + 1) * width;
-            let values = rows.iter().flat_map(of_row);
-            let table = Table {
-                dims: vec![width],
-                width,
-                values: values.map(|i| samples.values.at(i) as f32).collect(),
-            };
-            crate::bench::keep(&mut best, bench.judge.measure(&table, rows)?);
         }
         Ok(best)
     }
@@ -373,11 +357,8 @@ impl Tuner<'_> {
         }
         for tier in tuned {
             let Some(target) = tier.target else { continue };
-            let scale = if self.bench.judge.is_rate() {
-                1.0
-            } else {
-                target.abs()
-            };
+            let is_rate = self.bench.judge.is_rate();
+            let scale = if is_rate { 1.0 } else { target.abs() };
             if (tier.calibration - target).abs() > FAR * scale {
                 notes.push(format!(
                     "No share gives tier {:?} its target {target}: the nearest gives {:.3}. Smaller units or a ranking may give a smoother curve.",
@@ -391,12 +372,12 @@ impl Tuner<'_> {
 }
 
 fn check_names(policy: &Policy, targets: &[Target], highest: &str) -> Result<()> {
+    let refuse = |text: &str| Err(Error::Usage(text.to_owned()));
     if !policy.tiers().is_empty() {
-        let text = "the policy has tiers already: take them out to tune new ones";
-        return Err(Error::Usage(text.into()));
+        return refuse("the policy has tiers already: take them out to tune new ones");
     }
     if targets.is_empty() {
-        return Err(Error::Usage("there is no target to tune for".into()));
+        return refuse("there is no target to tune for");
     }
     let n = targets.len() as f64 + 1.0;
     let names = targets.iter().map(|target| target.name.as_str());
@@ -420,20 +401,21 @@ fn check_values(
     let mut below: Option<&Target> = None;
     for target in targets {
         let Target { name, value } = target;
-        if let Some(below) = below.filter(|below| *value <= below.value) {
-            return Err(Error::Usage(format!(
-                "target {} of tier {name:?} is not above that of tier {:?}: name the least tier first",
-                shown(*value),
-                below.name
-            )));
+        let refuse = |is: String| {
+            let text = format!("target {} of tier {name:?} is not {is}", shown(*value));
+            Err(Error::Usage(text))
+        };
+        if let Some(Target { name, .. }) = below.filter(|below| *value <= below.value) {
+            return refuse(format!(
+                "above that of tier {name:?}: name the least tier first"
+            ));
         }
         below = Some(target);
         if value.is_nan() || *value >= original {
-            return Err(Error::Usage(format!(
-                "target {} of tier {name:?} is not below the original, which gets {}",
-                shown(*value),
+            return refuse(format!(
+                "below the original, which gets {}",
                 shown(original)
-            )));
+            ));
         }
         if let Some(floor) = floors.iter().find(|floor| *value <= floor.measure.value) {
             let how = match floor.kind {
@@ -444,11 +426,10 @@ fn check_values(
                 FloorKind::PassThrough => "passing the input through gets".to_owned(),
                 _ => "the same answer to everything gets".to_owned(),
             };
-            return Err(Error::Usage(format!(
-                "target {} of tier {name:?} is not above {}, which {how}: an edition as weak as that is worth nothing",
-                shown(*value),
+            return refuse(format!(
+                "above {}, which {how}: an edition as weak as that is worth nothing",
                 shown(floor.measure.value)
-            )));
+            ));
         }
     }
     Ok(())

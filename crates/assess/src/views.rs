@@ -1,7 +1,7 @@
 //! What there is to attack: candidates, and what of each an attacker sees.
 
 use onnxseal_engine::Files;
-use onnxseal_plan::Preset;
+use onnxseal_plan::{Policy, Preset};
 
 use crate::error::{Error, Result};
 use crate::hidden::Hidden;
@@ -21,39 +21,39 @@ pub(crate) struct View {
     pub(crate) files: Option<Files>,
 }
 
-/// The views of a candidate, the model protected by `policy`, or as it is protected already: without
-/// a key, then with that of each tier but the highest, the highest of these first.
+/// The views of a candidate, the model `sealed` by `policy` if that has tiers, or as it is protected
+/// already: without a key, then with that of each tier but the highest, the highest of these first.
 pub(crate) fn views(
     subject: &Subject,
     name: &str,
-    policy: Option<&NamedPolicy>,
+    policy: Option<&Policy>,
     sealed: Option<&Sealed>,
 ) -> Result<Vec<View>> {
     let hidden_above = |tier| match policy {
-        Some(named) => Hidden::of_policy_above(subject, &named.policy, tier),
+        Some(policy) => Hidden::of_policy_above(subject, policy, tier),
         None => Hidden::of_protected_above(subject, tier),
     };
-    let protected = subject.protected.as_ref().filter(|_| policy.is_none());
-    let files = match sealed {
-        Some(sealed) => Some(sealed.stored()?),
-        None => protected.and_then(|protected| protected.stored.clone()),
-    };
+    let (mut files, mut editions) = (None, Vec::new());
+    if let (Some(policy), Some(sealed)) = (policy, sealed) {
+        files = Some(sealed.stored()?);
+        for tier in policy
+            .tiers()
+            .split_last()
+            .map_or(&[][..], |(_, lower)| lower)
+        {
+            editions.push((tier.name.clone(), sealed.files(&tier.name)?));
+        }
+    } else if let (None, Some(protected)) = (policy, &subject.protected) {
+        files.clone_from(&protected.stored);
+        editions.clone_from(&protected.editions);
+    }
     let mut views = vec![View {
         name: name.to_owned(),
         tier: None,
         hidden: hidden_above(0)?,
         files,
     }];
-    let editions = match (policy, sealed) {
-        (Some(named), Some(sealed)) => {
-            let lower = named.policy.tiers().split_last().map(|(_, lower)| lower);
-            let lower = lower.unwrap_or_default().iter();
-            let files = lower.map(|tier| Ok((tier.name.clone(), sealed.files(&tier.name)?)));
-            files.collect::<Result<_>>()?
-        }
-        _ => protected.map_or_else(Vec::new, |protected| protected.editions.clone()),
-    };
-    for ((tier, files), number) in editions.into_iter().zip(1..=u8::MAX).rev() {
+    for (number, (tier, files)) in (1..=u8::MAX).zip(editions).rev() {
         views.push(View {
             name: format!("{name}, with the key of tier {tier}"),
             tier: Some(tier),
@@ -77,11 +77,8 @@ pub(crate) fn candidates(
         ([], true) => Preset::ALL.map(NamedPolicy::from).to_vec(),
         (named, _) => named.to_vec(),
     };
-    found.extend(
-        named
-            .into_iter()
-            .map(|named| (named.name.clone(), Some(named))),
-    );
+    let named = named.into_iter();
+    found.extend(named.map(|named| (named.name.clone(), Some(named))));
     for (i, (name, _)) in found.iter().enumerate() {
         if found[..i].iter().any(|(other, _)| other == name) {
             return Err(Error::Usage(format!("two candidates are called {name:?}")));

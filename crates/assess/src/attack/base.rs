@@ -61,12 +61,8 @@ impl Base {
             }
         }
         let has_match = |tensor: &&HiddenTensor| matched.contains_key(&tensor.path);
-        let of_base: u64 = of
-            .tensors
-            .iter()
-            .filter(has_match)
-            .map(HiddenTensor::bytes)
-            .sum();
+        let has_match = of.tensors.iter().filter(has_match);
+        let of_base: u64 = has_match.map(HiddenTensor::bytes).sum();
         if of_base * 2 < of.encrypted_bytes() {
             return Err(Error::Usage(format!(
                 "{} is no public base of this model: of {} weight tensors it has {}, with less than half of the bytes",

@@ -80,64 +80,49 @@ pub(super) fn fill(
         return None;
     }
     let view = View::of(&tensor.dims, values.len());
+    let columns = view.columns.max(1);
     let all = Moments::of(visible(values, &mask, 0, 1));
+    let channels = |values: &[f32]| -> Vec<Moments> {
+        let rows = values.chunks(columns).zip(mask.chunks(columns));
+        rows.map(|(values, mask)| Moments::of(visible(values, mask, 0, 1)))
+            .collect()
+    };
+    let mean = |of_line: &Moments| {
+        if of_line.n > 0 {
+            of_line.mean
+        } else {
+            all.mean
+        }
+    };
     match fill {
         Fill::Zero => put(values, &mask, |_| center),
-        Fill::ChannelMean | Fill::RowMean | Fill::ChannelGaussian => {
-            let moments: Vec<Moments> = match fill {
-                Fill::RowMean => (0..view.columns)
-                    .map(|column| Moments::of(visible(values, &mask, column, view.columns)))
-                    .collect(),
-                _ => (0..view.rows)
-                    .map(|row| {
-                        let part = row * view.columns..(row + 1) * view.columns;
-                        let (values, mask) = (&values[part.clone()], &mask[part]);
-                        Moments::of(visible(values, mask, 0, 1))
-                    })
-                    .collect(),
-            };
+        Fill::RowMean => {
+            let of_column = |column| Moments::of(visible(values, &mask, column, view.columns));
+            let lines: Vec<Moments> = (0..view.columns).map(of_column).collect();
+            put(values, &mask, |i| mean(&lines[i % columns]));
+        }
+        // A completion begins with the means of channels.
+        Fill::ChannelMean | Fill::LowRank => {
+            let lines = channels(values);
+            put(values, &mask, |i| mean(&lines[i / columns]));
+        }
+        Fill::ChannelGaussian => {
+            let lines = channels(values);
             put(values, &mask, |i| {
-                let line = match fill {
-                    Fill::RowMean => i % view.columns.max(1),
-                    _ => i / view.columns.max(1),
-                };
-                let of_line = moments.get(line).copied().unwrap_or_default();
-                match fill {
-                    Fill::ChannelGaussian => {
-                        let moments = if of_line.n >= 2 { of_line } else { all };
-                        moments.mean + moments.deviation * gaussian(random)
-                    }
-                    _ if of_line.n > 0 => of_line.mean,
-                    _ => all.mean,
-                }
+                let of_line = lines[i / columns];
+                let moments = if of_line.n >= 2 { of_line } else { all };
+                moments.mean + moments.deviation * gaussian(random)
             });
         }
         Fill::Neighbours => neighbours(values, &mask, view, all.mean),
-        Fill::LowRank => {
-            let before = values.to_vec();
-            // Begins with the means of channels.
-            let channels: Vec<Moments> = (0..view.rows)
-                .map(|row| {
-                    let part = row * view.columns..(row + 1) * view.columns;
-                    Moments::of(visible(&before[part.clone()], &mask[part], 0, 1))
-                })
-                .collect();
-            put(values, &mask, |i| {
-                let of_row = channels
-                    .get(i / view.columns.max(1))
-                    .copied()
-                    .unwrap_or_default();
-                if of_row.n > 0 { of_row.mean } else { all.mean }
-            });
-            if !low_rank::complete(values, &mask, view.rows, view.columns) {
-                return Some(format!(
-                    "{} is too large for a completion of low rank: channel means instead",
-                    tensor.path
-                ));
-            }
-        }
         // The one was made above; elements of a base are no fill of this kind.
         Fill::Random | Fill::PublicBase => {}
+    }
+    if fill == Fill::LowRank && !low_rank::complete(values, &mask, view.rows, view.columns) {
+        return Some(format!(
+            "{} is too large for a completion of low rank: channel means instead",
+            tensor.path
+        ));
     }
     None
 }
@@ -190,52 +175,35 @@ fn spread(tensor: &HiddenTensor) -> f32 {
 
 /// Lines between visible elements: along the row, or along the column where all of the row is encrypted.
 fn neighbours(values: &mut [f32], mask: &[bool], view: View, otherwise: f32) {
+    let View { rows, columns } = view;
     let before = values.to_vec();
-    let along = |line: &mut dyn Iterator<Item = usize>,
-                 values: &mut [f32],
-                 only: &dyn Fn(usize) -> bool| {
-        let places: Vec<usize> = line.collect();
-        let mut last: Option<usize> = None;
-        let mut open = 0;
+    let row = |row: usize| row * columns..(row + 1) * columns;
+    let has_visible = |of: usize| mask[row(of)].iter().any(|hidden| !hidden);
+    let has_visible: Vec<bool> = (0..rows).map(has_visible).collect();
+    // Fills the encrypted places of a line that lie in rows that `are_visible`, or are not.
+    let mut along = |places: Vec<usize>, are_visible: bool| {
         let known: Vec<usize> = (0..places.len()).filter(|i| !mask[places[*i]]).collect();
         for (i, place) in places.iter().enumerate() {
-            if !mask[*place] {
-                last = Some(i);
+            if !mask[*place] || has_visible[place / columns.max(1)] != are_visible {
                 continue;
             }
-            while known.get(open).is_some_and(|next| *next < i) {
-                open += 1;
-            }
-            let next = known.get(open).copied();
-            if !only(*place) {
-                continue;
-            }
-            values[*place] = match (last, next) {
+            let next = known.partition_point(|at| *at < i);
+            let last = next.checked_sub(1).map(|at| known[at]);
+            values[*place] = match (last, known.get(next)) {
                 (Some(a), Some(b)) => {
                     let share = (i - a) as f32 / (b - a) as f32;
-                    before[places[a]] * (1.0 - share) + before[places[b]] * share
+                    before[places[a]] * (1.0 - share) + before[places[*b]] * share
                 }
-                (Some(only), None) | (None, Some(only)) => before[places[only]],
+                (Some(only), None) | (None, Some(&only)) => before[places[only]],
                 (None, None) => otherwise,
             };
         }
     };
-    let View { rows, columns } = view;
-    let has_visible: Vec<bool> = (0..rows)
-        .map(|row| {
-            mask[row * columns..(row + 1) * columns]
-                .iter()
-                .any(|hidden| !hidden)
-        })
-        .collect();
     for column in 0..columns {
-        let mut line = (0..rows).map(|row| row * columns + column);
-        along(&mut line, values, &|place| {
-            !has_visible[place / columns.max(1)]
-        });
+        along((0..rows).map(|row| row * columns + column).collect(), false);
     }
-    for row in (0..rows).filter(|row| has_visible[*row]) {
-        along(&mut (row * columns..(row + 1) * columns), values, &|_| true);
+    for of in 0..rows {
+        along(row(of).collect(), true);
     }
 }
 
@@ -273,25 +241,20 @@ mod tests {
 
     #[test]
     fn fills_worked_by_hand() {
-        assert_eq!(
-            filled(Fill::Zero),
-            [1.0, 0.0, 3.0, 5.0, 0.0, 0.0, 0.0, 0.0, 3.0, 4.0, 5.0, 0.0]
-        );
+        // The encrypted ones.
+        let of = |by| {
+            let filled = filled(by);
+            assert_eq!(
+                [0, 2, 3, 8, 9, 10].map(|i| filled[i]),
+                [1.0, 3.0, 5.0, 3.0, 4.0, 5.0]
+            );
+            [1, 4, 5, 6, 7, 11].map(|i| filled[i])
+        };
         let mean = 21.0 / 6.0;
-        assert_eq!(
-            filled(Fill::ChannelMean),
-            [
-                1.0, 3.0, 3.0, 5.0, mean, mean, mean, mean, 3.0, 4.0, 5.0, 4.0
-            ]
-        );
-        assert_eq!(
-            filled(Fill::RowMean),
-            [1.0, 4.0, 3.0, 5.0, 2.0, 4.0, 4.0, 5.0, 3.0, 4.0, 5.0, 5.0]
-        );
-        assert_eq!(
-            filled(Fill::Neighbours),
-            [1.0, 2.0, 3.0, 5.0, 2.0, 4.0, 4.0, 5.0, 3.0, 4.0, 5.0, 5.0]
-        );
+        assert_eq!(of(Fill::Zero), [0.0; 6]);
+        assert_eq!(of(Fill::ChannelMean), [3.0, mean, mean, mean, mean, 4.0]);
+        assert_eq!(of(Fill::RowMean), [4.0, 2.0, 4.0, 4.0, 5.0, 5.0]);
+        assert_eq!(of(Fill::Neighbours), [2.0, 2.0, 4.0, 4.0, 5.0, 5.0]);
         let gaussian = filled(Fill::ChannelGaussian);
         assert_eq!((gaussian[0], gaussian[2]), (1.0, 3.0));
         assert!(gaussian[1] != 0.0 && (gaussian[1] - 3.0).abs() < 10.0);
@@ -300,42 +263,35 @@ mod tests {
     #[test]
     fn whole_tensors_are_what_untrained_ones_are() {
         let whole = |role, data_type, by| {
-            let mut tensor = HiddenTensor {
+            let tensor = HiddenTensor {
                 role,
                 data_type,
-                ranges: std::iter::once(0..2000).collect(),
+                dims: vec![20, 100],
                 n_elements: 2000,
                 ..tensor()
             };
-            tensor.dims = vec![20, 100];
+            let tensor = tensor.whole();
             let mut values = vec![0.0; 2000];
             fill(&tensor, by, &mut values, &mut rng(0, "x"));
             let moments = Moments::of(values.iter().copied());
             (moments.mean, moments.deviation)
         };
-        assert_eq!(
-            whole(Role::Scale, DataType::Float, Fill::ChannelMean),
-            (1.0, 0.0)
-        );
-        assert_eq!(
-            whole(Role::Bias, DataType::Float, Fill::ChannelMean),
-            (0.0, 0.0)
-        );
-        assert_eq!(whole(Role::Weight, DataType::Float, Fill::Zero), (0.0, 0.0));
-        assert_eq!(
-            whole(Role::Weight, DataType::Uint8, Fill::Zero),
-            (128.0, 0.0)
-        );
-        let (mean, deviation) = whole(Role::Weight, DataType::Float, Fill::Random);
+        for (role, data_type, by, want) in [
+            (Role::Scale, DataType::Float, Fill::ChannelMean, 1.0),
+            (Role::Bias, DataType::Float, Fill::ChannelMean, 0.0),
+            (Role::Weight, DataType::Float, Fill::Zero, 0.0),
+            (Role::Weight, DataType::Uint8, Fill::Zero, 128.0),
+        ] {
+            assert_eq!(whole(role, data_type, by), (want, 0.0), "{role:?} {by:?}");
+        }
         let he = (2.0_f32 / 100.0).sqrt();
-        assert!(
-            mean.abs() < 0.02 && (deviation - he).abs() < 0.02,
-            "{mean} {deviation}"
-        );
-        let (mean, deviation) = whole(Role::Weight, DataType::Int8, Fill::ChannelMean);
-        assert!(
-            mean.abs() < 6.0 && (deviation - 63.75).abs() < 5.0,
-            "{mean} {deviation}"
-        );
+        for (data_type, by, spread, near) in [
+            (DataType::Float, Fill::Random, he, 0.02),
+            (DataType::Int8, Fill::ChannelMean, 63.75, 5.0),
+        ] {
+            let (mean, deviation) = whole(Role::Weight, data_type, by);
+            let is_near = mean.abs() < near && (deviation - spread).abs() < near;
+            assert!(is_near, "{by:?}: {mean} {deviation}");
+        }
     }
 }

@@ -73,23 +73,15 @@ mod tests {
             .map(|i| (1.0 + (i / columns) as f32) * (2.0 + (i % columns) as f32 * 0.5))
             .collect();
         let mask: Vec<bool> = (0..rows * columns).map(|i| i % 7 == 3).collect();
-        let mut values: Vec<f32> = truth
-            .iter()
-            .zip(&mask)
-            .map(|(v, m)| if *m { 30.0 } else { *v })
-            .collect();
+        let masked = truth.iter().zip(&mask);
+        let masked = masked.map(|(v, m)| if *m { 30.0 } else { *v });
+        let mut values: Vec<f32> = masked.collect();
         assert!(complete(&mut values, &mask, rows, columns));
         for (got, want) in values.iter().zip(&truth) {
-            assert!(
-                (got - want).abs() < 0.05 * want.abs().max(1.0),
-                "{got} {want}"
-            );
+            let off = (got - want).abs();
+            assert!(off < 0.05 * want.abs().max(1.0), "{got} {want}");
         }
-        assert!(!complete(
-            &mut vec![0.0; MAX_ELEMENTS + 1],
-            &[],
-            1,
-            MAX_ELEMENTS + 1
-        ));
+        let n = MAX_ELEMENTS + 1;
+        assert!(!complete(&mut vec![0.0; n], &[], 1, n));
     }
 }

@@ -64,13 +64,14 @@ fn elements(
     notes: &mut Vec<String>,
 ) -> Vec<u8> {
     let mut bytes = tensor.gather(files);
+    // By the path: what a tensor gets does not depend on what else is encrypted.
     let mut random = rng(seed, &tensor.path);
+    let part = |range| byte_range(range, tensor.element_bits);
+    let parts = || tensor.ranges.iter().map(part);
     let of_fill = match instead {
         Instead::Ciphertext => {
-            for range in &tensor.ranges {
-                if let Some(part) = bytes.get_mut(byte_range(range, tensor.element_bits)) {
-                    random.fill_bytes(part);
-                }
+            for part in parts() {
+                random.fill_bytes(bytes.get_mut(part).unwrap_or_default());
             }
             return bytes;
         }
@@ -81,23 +82,16 @@ fn elements(
         Instead::Fill(fill) => fill,
     };
     let Some(mut values) = decode(tensor.data_type, &bytes, tensor.n_elements) else {
-        notes.push(format!(
-            "{} of type {} was filled with bytes of 0",
-            tensor.path,
-            tensor.data_type.as_str_name()
-        ));
-        for range in &tensor.ranges {
-            if let Some(part) = bytes.get_mut(byte_range(range, tensor.element_bits)) {
-                part.fill(0);
-            }
+        let (path, of) = (&tensor.path, tensor.data_type.as_str_name());
+        notes.push(format!("{path} of type {of} was filled with bytes of 0"));
+        for part in parts() {
+            bytes.get_mut(part).unwrap_or_default().fill(0);
         }
         return bytes;
     };
     // What is encrypted is not looked at: it is 0 before anything is made of it.
     for range in &tensor.ranges {
-        if let Some(part) = values.get_mut(range.clone()) {
-            part.fill(0.0);
-        }
+        values.get_mut(range.clone()).unwrap_or_default().fill(0.0);
     }
     notes.extend(fill::fill(tensor, of_fill, &mut values, &mut random));
     for range in &tensor.ranges {

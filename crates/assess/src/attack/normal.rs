@@ -14,7 +14,7 @@ use onnxseal_onnx::model::{Node, TensorRole};
 use onnxseal_plan::Role;
 
 use crate::attack::replace::replaced;
-use crate::error::{Result, attempt};
+use crate::error::{Attempt, Result, attempt};
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::weights::{Numbers, decode, encode, numbers};
 
@@ -81,8 +81,7 @@ fn whole(model: &Model<'_>, name: &str, op_type: &str, role: Role) -> Option<Hid
             && tensor.graph == model.main()
             && tensor.place == TensorRole::Initializer
     });
-    let mut tensor = HiddenTensor::new(found?, op_type, role)?;
-    tensor.ranges = std::iter::once(0..tensor.n_elements).collect();
+    let tensor = HiddenTensor::new(found?, op_type, role)?.whole();
     (numbers(tensor.data_type) == Some(Numbers::Float)).then_some(tensor)
 }
 
@@ -90,12 +89,8 @@ fn whole(model: &Model<'_>, name: &str, op_type: &str, role: Role) -> Option<Hid
 /// graph, and these `convolutions`, that come after something encrypted, or are encrypted
 /// themselves; in file order.
 pub(crate) fn layers(model: &Model<'_>, hidden: &Hidden, convolutions: &[Layer]) -> Vec<Layer> {
-    let names: HashSet<&str> = hidden
-        .tensors
-        .iter()
-        .filter(|t| t.n_hidden() > 0)
-        .map(|t| t.name.as_str())
-        .collect();
+    let encrypted = hidden.tensors.iter().filter(|tensor| tensor.n_hidden() > 0);
+    let names: HashSet<&str> = encrypted.map(|tensor| tensor.name.as_str()).collect();
     let reads_hidden = |node: &Node<'_>| node.inputs.iter().any(|input| names.contains(input));
     let first = match main(model).position(reads_hidden) {
         Some(first) => first,
@@ -103,10 +98,10 @@ pub(crate) fn layers(model: &Model<'_>, hidden: &Hidden, convolutions: &[Layer])
         None if !names.is_empty() => 0,
         None => return Vec::new(),
     };
-    let norms = main(model)
-        .enumerate()
-        .filter(|(_, node)| node.op_type == "BatchNormalization" && node.domain.is_empty());
     let norm = |(at, node): (usize, &Node<'_>)| {
+        if node.op_type != "BatchNormalization" || !node.domain.is_empty() {
+            return None;
+        }
         let mean = whole(model, node.inputs.get(3)?, node.op_type, Role::Mean)?;
         Some(Layer {
             node: at,
@@ -118,29 +113,35 @@ pub(crate) fn layers(model: &Model<'_>, hidden: &Hidden, convolutions: &[Layer])
             },
         })
     };
-    let mut found: Vec<Layer> = norms.filter_map(norm).collect();
+    let mut found: Vec<Layer> = main(model).enumerate().filter_map(norm).collect();
     found.extend(convolutions.iter().cloned());
     found.retain(|layer| layer.node >= first);
     found.sort_by_key(|layer| layer.node);
     found
 }
 
+/// What the attacker runs models on: inputs, whose labels take no part in this.
+#[derive(Clone, Copy)]
+pub(crate) struct Inputs<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) samples: &'a [Samples],
+    /// The samples that the attacker has.
+    pub(crate) rows: &'a [usize],
+}
+
 /// The convolutions of the main graph with a bias and without a BatchNormalization behind them,
-/// with the statistics that their outputs have on the samples `rows`, for the model in `files`.
+/// with the statistics that their outputs have for the model in `files`.
 ///
 /// # Errors
 /// As [`Net::run`], but none where the model does not run with these outputs.
 pub(crate) fn convolutions(
     model: &Model<'_>,
-    engine: &Engine,
     files: &Files,
-    samples: &[Samples],
-    rows: &[usize],
+    inputs: Inputs<'_>,
 ) -> Result<Vec<Layer>> {
-    let normalised: HashSet<&str> = main(model)
-        .filter(|node| node.op_type == "BatchNormalization")
-        .filter_map(|node| node.inputs.first().copied())
-        .collect();
+    let norms = main(model).filter(|node| node.op_type == "BatchNormalization");
+    let normalised = norms.filter_map(|node| node.inputs.first().copied());
+    let normalised: HashSet<&str> = normalised.collect();
     let convolution = |(at, node): (usize, &Node<'_>)| {
         let value = *node.outputs.first()?;
         if node.op_type != "Conv" || !node.domain.is_empty() || normalised.contains(value) {
@@ -165,7 +166,7 @@ pub(crate) fn convolutions(
     if found.is_empty() {
         return Ok(found);
     }
-    let Ok(measured) = attempt(measure(engine, files, &found, samples, rows))? else {
+    let Ok(measured) = attempt(measure(files, &found, inputs))? else {
         // ONNX Runtime does not give these values.
         return Ok(Vec::new());
     };
@@ -177,42 +178,39 @@ pub(crate) fn convolutions(
     Ok(found)
 }
 
-/// The model in `files` with statistics of `layers` that follow from its own values on the samples
-/// `rows`.
+/// The model in `files` with statistics of `layers` that follow from its own values.
 ///
 /// # Errors
-/// As [`Net::run`].
+/// As [`Net::run`], but those of a model that does not run.
 pub(crate) fn estimate(
-    engine: &Engine,
     files: &Files,
     layers: &[Layer],
-    samples: &[Samples],
-    rows: &[usize],
-) -> Result<Files> {
+    inputs: Inputs<'_>,
+) -> Result<Attempt<Files>> {
     let mut files = files.clone();
     for _ in 0..layers.len().min(MAX_ROUNDS) {
-        let measured = measure(engine, &files, layers, samples, rows)?;
+        let measured = match attempt(measure(&files, layers, inputs))? {
+            Ok(measured) => measured,
+            Err(reason) => return Ok(Err(reason)),
+        };
         let mut changed: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
         let mut moved = 0_f64;
         let mut put = |tensor: &HiddenTensor, values: &[f32]| {
             let mut elements = tensor.gather(&files);
-            encode(
-                tensor.data_type,
-                values,
-                0..tensor.n_elements,
-                &mut elements,
-            );
-            let file = changed
-                .entry(tensor.file)
-                .or_insert_with(|| files.bytes(tensor.file).to_vec());
+            encode(tensor.data_type, values, 0..values.len(), &mut elements);
+            let file = changed.entry(tensor.file);
+            let file = file.or_insert_with(|| files.bytes(tensor.file).to_vec());
             tensor.scatter(&elements, file);
         };
         for (layer, own) in layers.iter().zip(measured) {
             let Some(own) = own else { continue };
             match &layer.kind {
                 Kind::Norm { mean, variance } => {
+                    let floats =
+                        |of: &[f64]| -> Vec<f32> { of.iter().map(|value| *value as f32).collect() };
                     put(mean, &floats(&own.means));
                     put(variance, &floats(&own.variances));
+                    // Each round changes what later layers see: all rounds are taken.
                     moved = f64::INFINITY;
                 }
                 Kind::Conv { weight, bias, like } => {
@@ -249,22 +247,17 @@ pub(crate) fn estimate(
             break;
         }
     }
-    Ok(files)
+    Ok(Ok(files))
 }
 
-fn floats(values: &[f64]) -> Vec<f32> {
-    values.iter().map(|value| *value as f32).collect()
-}
-
-/// The statistics of the layers' values on the samples `rows`; none of a value that is not there,
-/// or has no such channels.
-fn measure(
-    engine: &Engine,
-    files: &Files,
-    layers: &[Layer],
-    samples: &[Samples],
-    rows: &[usize],
-) -> Result<Vec<Option<Statistics>>> {
+/// The statistics of the layers' values; none of a value that is not there, or has no such
+/// channels.
+fn measure(files: &Files, layers: &[Layer], inputs: Inputs<'_>) -> Result<Vec<Option<Statistics>>> {
+    let Inputs {
+        engine,
+        samples,
+        rows,
+    } = inputs;
     let rows = &rows[..rows.len().min(MAX_SAMPLES)];
     let mut names: Vec<&str> = layers.iter().map(|layer| layer.value.as_str()).collect();
     names.sort_unstable();
@@ -272,9 +265,8 @@ fn measure(
     let mut net = Net::new(engine, files, &names, "the model with estimated statistics")?;
     let first = net.outputs().len() - names.len();
     let wanted: Vec<usize> = (first..net.outputs().len()).collect();
-    let mut sums: Vec<Option<Sums>> = layers
-        .iter()
-        .map(|l| Some(Sums::of(l.n_channels)))
+    let mut sums: Vec<_> = (layers.iter())
+        .map(|layer| Some(Sums::of(layer.n_channels)))
         .collect();
     for (i, part) in rows.chunks(AT_ONCE).enumerate() {
         let has_enough = |sums: &Sums| sums.n >= ENOUGH.1;
@@ -285,19 +277,11 @@ fn measure(
         for (layer, sums) in layers.iter().zip(&mut sums) {
             let table = names.binary_search(&layer.value.as_str()).ok();
             let table = table.and_then(|at| tables.get(at));
-            let is_added = match (&mut *sums, table) {
-                (Some(sums), Some(table)) => sums.add(table),
-                _ => false,
-            };
-            if !is_added {
-                *sums = None;
-            }
+            sums.take_if(|sums| !table.is_some_and(|table| sums.add(table)));
         }
     }
-    Ok(sums
-        .into_iter()
-        .map(|sums| sums.map(Sums::statistics))
-        .collect())
+    let statistics = sums.into_iter().map(|sums| sums.map(Sums::statistics));
+    Ok(statistics.collect())
 }
 
 /// Sums over samples, of each channel.
@@ -348,6 +332,9 @@ impl Sums {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use onnxseal_onnx::{Limits, locate};
+    use onnxseal_testkit::build::{GraphBuilder, node, weights};
+
     use super::*;
 
     #[test]
@@ -367,15 +354,28 @@ mod tests {
         assert!(!Sums::of(3).add(&table));
     }
 
+    /// What a model answers to 64 random samples.
+    fn answers(engine: &Engine, files: &Files, samples: &[Samples]) -> Vec<f32> {
+        let mut net = Net::new(engine, files, &[], "x").unwrap();
+        let rows: Vec<usize> = (0..64).collect();
+        net.run(samples, &rows, &[0]).unwrap().remove(0).values
+    }
+
+    fn assert_near(got: &[f32], want: &[f32]) {
+        for (got, want) in got.iter().zip(want) {
+            let off = (got - want).abs();
+            assert!(off < 1e-3 * (1.0 + want.abs()), "{got} {want}");
+        }
+    }
+
     /// A model whose statistics are those of the samples; they are then encrypted, and estimated anew.
     #[test]
     fn statistics_come_back_where_onnx_runtime_is_there() {
-        use onnxseal_onnx::{Limits, locate};
-        use onnxseal_testkit::build::{GraphBuilder, node, weights};
-
         let Ok(engine) = Engine::load() else {
             return eprintln!("skipped: no ONNX Runtime");
         };
+        let first = ["h", "scale", "bias", "mean", "variance"];
+        let second = ["m", "scale", "bias", "mean2", "variance2"];
         let bytes = GraphBuilder::new("g")
             .input("x", &[16, 4])
             .output("y", &[16, 4])
@@ -385,41 +385,20 @@ mod tests {
             .initializer(weights("mean", &[4], 4))
             .initializer(weights("variance", &[4], 5))
             .node(node("MatMul", &["x", "w"], &["h"]))
-            .node(node(
-                "BatchNormalization",
-                &["h", "scale", "bias", "mean", "variance"],
-                &["n"],
-            ))
+            .node(node("BatchNormalization", &first, &["n"]))
             .node(node("MatMul", &["n", "w"], &["m"]))
-            .node(node(
-                "BatchNormalization",
-                &["m", "scale", "bias", "mean2", "variance2"],
-                &["y"],
-            ))
+            .node(node("BatchNormalization", &second, &["y"]))
             .initializer(weights("mean2", &[4], 6))
             .initializer(weights("variance2", &[4], 7))
             .encode();
-        let files = Files {
-            model: bytes.clone().into(),
-            external: Vec::new(),
-        };
+        let files = Files::new(&bytes, Vec::new());
         let model = locate(&bytes, &Limits::default()).unwrap();
-        let hidden_of = |names: &[&str]| {
-            let tensors = model
-                .tensors
-                .iter()
-                .filter(|tensor| names.contains(&tensor.name));
-            let whole = |tensor| {
-                let mut tensor =
-                    HiddenTensor::new(tensor, "BatchNormalization", Role::Mean).unwrap();
-                tensor.ranges = std::iter::once(0..tensor.n_elements).collect();
-                tensor
-            };
-            Hidden {
-                tensors: tensors.map(whole).collect(),
-                operators: Vec::new(),
-                weight_bytes: 0,
-            }
+        let hidden_of = |names: &[&str]| Hidden {
+            tensors: (names.iter())
+                .map(|name| whole(&model, name, "BatchNormalization", Role::Mean).unwrap())
+                .collect(),
+            operators: Vec::new(),
+            weight_bytes: 0,
         };
         let of_first = layers(&model, &hidden_of(&["w"]), &[]);
         assert_eq!(of_first.len(), 2);
@@ -427,33 +406,26 @@ mod tests {
         assert_eq!(layers(&model, &hidden_of(&[]), &[]).len(), 0);
         let net = Net::new(&engine, &files, &[], "x").unwrap();
         let samples = onnxseal_engine::random(net.inputs(), 64, 1);
-        let rows: Vec<usize> = (0..64).collect();
-        let right = estimate(&engine, &files, &of_first, &samples, &rows).unwrap();
+        let inputs = Inputs {
+            engine: &engine,
+            samples: &samples,
+            rows: &Vec::from_iter(0..64),
+        };
+        let right = estimate(&files, &of_first, inputs).unwrap().unwrap();
         assert_ne!(right.model, files.model);
         let hidden = hidden_of(&["mean", "mean2", "variance", "variance2"]);
         let zero = crate::attack::Instead::Fill(crate::assessment::Fill::Zero);
         let filled = crate::attack::variant(&right, &hidden, zero, 0).files;
         assert_ne!(filled.model, right.model);
-        let again = estimate(&engine, &filled, &of_first, &samples, &rows).unwrap();
-        let mut net = Net::new(&engine, &again, &[], "x").unwrap();
-        let got = net.run(&samples, &rows, &[0]).unwrap();
-        let mut net = Net::new(&engine, &right, &[], "x").unwrap();
-        let want = net.run(&samples, &rows, &[0]).unwrap();
-        for (got, want) in got[0].values.iter().zip(&want[0].values) {
-            assert!(
-                (got - want).abs() < 1e-3 * (1.0 + want.abs()),
-                "{got} {want}"
-            );
-        }
+        let again = estimate(&filled, &of_first, inputs).unwrap().unwrap();
+        let want = answers(&engine, &right, &samples);
+        assert_near(&answers(&engine, &again, &samples), &want);
     }
 
     /// Each channel of two convolutions was scaled and shifted: with the statistics of before, all
     /// is as before.
     #[test]
     fn convolutions_get_the_statistics_of_the_base_where_onnx_runtime_is_there() {
-        use onnxseal_onnx::{Limits, locate};
-        use onnxseal_testkit::build::{GraphBuilder, node, weights};
-
         let Ok(engine) = Engine::load() else {
             return eprintln!("skipped: no ONNX Runtime");
         };
@@ -470,11 +442,14 @@ mod tests {
             .encode();
         let base = Files::new(&bytes, Vec::new());
         let model = locate(&bytes, &Limits::default()).unwrap();
-        let mut net = Net::new(&engine, &base, &[], "x").unwrap();
+        let net = Net::new(&engine, &base, &[], "x").unwrap();
         let samples = onnxseal_engine::random(net.inputs(), 64, 1);
-        let rows: Vec<usize> = (0..64).collect();
-        let want = net.run(&samples, &rows, &[0]).unwrap();
-        let found = convolutions(&model, &engine, &base, &samples, &rows).unwrap();
+        let inputs = Inputs {
+            engine: &engine,
+            samples: &samples,
+            rows: &Vec::from_iter(0..64),
+        };
+        let found = convolutions(&model, &base, inputs).unwrap();
         assert_eq!(found.len(), 2);
         let mut changed = bytes.clone();
         for name in ["w", "b", "v", "c"] {
@@ -486,23 +461,12 @@ mod tests {
                 *value *= 0.5 + (i / n_row) as f32;
                 *value += if tensor.dims.len() == 1 { 0.7 } else { 0.0 };
             }
-            encode(
-                tensor.data_type,
-                &values,
-                0..tensor.n_elements,
-                &mut elements,
-            );
+            encode(tensor.data_type, &values, 0..values.len(), &mut elements);
             tensor.scatter(&elements, &mut changed);
         }
         let changed = Files::new(&changed, Vec::new());
-        let again = estimate(&engine, &changed, &found, &samples, &rows).unwrap();
-        let mut net = Net::new(&engine, &again, &[], "x").unwrap();
-        let got = net.run(&samples, &rows, &[0]).unwrap();
-        for (got, want) in got[0].values.iter().zip(&want[0].values) {
-            assert!(
-                (got - want).abs() < 1e-3 * (1.0 + want.abs()),
-                "{got} {want}"
-            );
-        }
+        let again = estimate(&changed, &found, inputs).unwrap().unwrap();
+        let want = answers(&engine, &base, &samples);
+        assert_near(&answers(&engine, &again, &samples), &want);
     }
 }

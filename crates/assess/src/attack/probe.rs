@@ -6,7 +6,7 @@ use nalgebra::DMatrix;
 use onnxseal_data::random::rng;
 use onnxseal_engine::Table;
 use onnxseal_onnx::Model;
-use onnxseal_onnx::model::TensorRole;
+use onnxseal_onnx::model::{Tensor, TensorRole};
 use rand::Rng;
 
 use crate::assessment::Head;
@@ -49,13 +49,15 @@ pub(crate) const HEADS: [Head; 2] = [Head::Ridge, Head::Logistic];
 pub(crate) fn features_of(model: &Model<'_>, output: &str) -> Vec<String> {
     let in_main = |graph| graph == model.main();
     let mut wanted: HashSet<&str> = HashSet::from([output]);
-    let constants = model.tensors.iter().filter(|tensor| in_main(tensor.graph));
-    let constants = constants.filter(|tensor| {
-        matches!(
-            tensor.place,
-            TensorRole::Initializer | TensorRole::Attribute { .. }
-        )
-    });
+    let is_constant = |tensor: &&Tensor<'_>| {
+        let place = &tensor.place;
+        in_main(tensor.graph)
+            && matches!(
+                place,
+                TensorRole::Initializer | TensorRole::Attribute { .. }
+            )
+    };
+    let constants = model.tensors.iter().filter(is_constant);
     let constants: HashSet<&str> = constants.map(|tensor| tensor.name).collect();
     let mut found: Vec<&str> = Vec::new();
     for node in model.nodes.iter().rev().filter(|node| in_main(node.graph)) {
@@ -91,16 +93,14 @@ impl Features {
             return Features::whole(table);
         }
         let rows = table.values.chunks_exact(table.width.max(1));
+        // Whatever the caller's seed, so that features of all models are sums of the same numbers.
         let mut random = rng(0, "features");
-        let places: Vec<(usize, f32)> = (0..table.width)
-            .map(|_| {
-                let number = random.next_u64();
-                (
-                    number as usize % MAX_FEATURES,
-                    if number >> 63 == 0 { 1.0 } else { -1.0 },
-                )
-            })
-            .collect();
+        let place = |_| {
+            let number = random.next_u64();
+            let sign = if number >> 63 == 0 { 1.0 } else { -1.0 };
+            (number as usize % MAX_FEATURES, sign)
+        };
+        let places: Vec<(usize, f32)> = (0..table.width).map(place).collect();
         let sketch = |row: &[f32]| {
             let mut sums = vec![0.0; MAX_FEATURES];
             for (value, (place, sign)) in row.iter().zip(&places) {
@@ -113,7 +113,7 @@ impl Features {
         Features(rows.map(sketch).collect())
     }
 
-    /// The same, however many there are of a sample.
+    /// The features of all samples as they are, however many a sample has.
     pub(crate) fn whole(table: &Table) -> Features {
         let rows = table.values.chunks_exact(table.width.max(1));
         Features(rows.map(<[f32]>::to_vec).collect())
@@ -145,10 +145,8 @@ impl Features {
                 Head::Logistic if classes.len() > MAX_CLASSES => continue,
                 Head::Logistic => basis.logistic(&places, classes.len()),
             };
-            if best
-                .as_ref()
-                .is_none_or(|best| fitted.n_right > best.n_right)
-            {
+            let is_better = |best: &Probe| fitted.n_right > best.n_right;
+            if best.as_ref().is_none_or(is_better) {
                 best = Some(Probe {
                     linear: fitted.linear,
                     classes: classes.clone(),
@@ -228,28 +226,23 @@ mod tests {
         let mut random = rng(1, "probe");
         let labels: Vec<u32> = (0..200).map(|i| i % 3).collect();
         let width = MAX_FEATURES + 5;
-        let values: Vec<f32> = labels
+        let places = labels
             .iter()
-            .flat_map(|label| {
-                (0..width)
-                    .map(|j| f32::from(j % 3 == *label as usize) + 0.5 * gaussian(&mut random))
-                    .collect::<Vec<_>>()
-            })
-            .collect();
+            .flat_map(|label| (0..width).map(|j| j % 3 == *label as usize));
         let features = Features::of(&Table {
             dims: vec![width],
             width,
-            values,
+            values: places
+                .map(|is_its| f32::from(is_its) + 0.5 * gaussian(&mut random))
+                .collect(),
         });
         let (known, rows): (Vec<usize>, Vec<usize>) = (0..200).partition(|i| *i < 60);
         for head in HEADS {
             let probe = features.probe(&known, &labels, &[head]).unwrap();
             let found = features.classes(&probe, &rows);
-            let right = found
-                .iter()
-                .zip(&rows)
-                .filter(|(found, row)| **found == Some(labels[**row] as usize))
-                .count();
+            let label = |row: &usize| Some(labels[*row] as usize);
+            let wanted: Vec<_> = rows.iter().map(label).collect();
+            let right = found.iter().zip(&wanted).filter(|(a, b)| a == b).count();
             assert!(right > 130, "{head:?}: {right}");
             assert!(probe.n_right > 50, "{head:?}: {}", probe.n_right);
         }

@@ -10,7 +10,7 @@ use onnxseal_plan::Role;
 use crate::error::{Error, Result};
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::options::Progress;
-use crate::rank::scores::{Scores, energy, scores, values};
+use crate::rank::scores::{Scores, energy, scores, shares, values};
 use crate::subject::Subject;
 use crate::weights::{Numbers, numbers};
 
@@ -52,11 +52,10 @@ impl Power {
         self.last.resize(*n_last, 0.0);
         let each = table.width.checked_div(*n_first).unwrap_or(1).max(1);
         for row in table.values.chunks_exact(table.width.max(1)) {
-            for (i, value) in row
-                .iter()
-                .enumerate()
-                .filter(|(_, value)| value.is_finite())
-            {
+            for (i, value) in row.iter().enumerate() {
+                if !value.is_finite() {
+                    continue;
+                }
                 let square = f64::from(*value).powi(2);
                 if let Some(sum) = self.first.get_mut(i / each) {
                     *sum += square / each as f64;
@@ -71,11 +70,10 @@ impl Power {
 
     /// The mean square on the axis that has `n` places, the first one where both have.
     fn on(&self, n: usize, last_first: bool) -> Option<Vec<f64>> {
-        let axes = if last_first {
-            [&self.last, &self.first]
-        } else {
-            [&self.first, &self.last]
-        };
+        let mut axes = [&self.first, &self.last];
+        if last_first {
+            axes.reverse();
+        }
         let axis = axes.into_iter().find(|axis| axis.len() == n && n > 0)?;
         Some(axis.iter().map(|sum| sum / self.n.max(1.0)).collect())
     }
@@ -98,15 +96,10 @@ pub(super) fn rank(
     let powers = powers(engine, subject, &model, hidden, samples, progress)?;
     Ok(scores(hidden, unit_bytes, |tensor| {
         let values = values(subject, tensor)?;
-        let plain = || energy(tensor, &values);
-        if numbers(tensor.data_type) != Some(Numbers::Float) {
-            return Some(plain());
-        }
-        let node = node_of(&model, tensor);
-        Some(
-            node.and_then(|node| weighted(node, tensor, &values, &powers))
-                .unwrap_or_else(plain),
-        )
+        let is_float = numbers(tensor.data_type) == Some(Numbers::Float);
+        let node = node_of(&model, tensor).filter(|_| is_float);
+        let weighted = node.and_then(|node| weighted(node, tensor, &values, &powers));
+        Some(weighted.unwrap_or_else(|| energy(tensor, &values)))
     }))
 }
 
@@ -126,42 +119,20 @@ fn powers(
     progress: &dyn Progress,
 ) -> Result<BTreeMap<String, Power>> {
     let constants: Vec<&str> = model.tensors.iter().map(|tensor| tensor.name).collect();
-    let inputs: Vec<&str> = samples
-        .iter()
-        .map(|samples| samples.name.as_str())
-        .collect();
-    let mut names: Vec<&str> = Vec::new();
-    for node in hidden
-        .tensors
-        .iter()
-        .filter_map(|tensor| node_of(model, tensor))
-    {
-        let of_node = node
-            .inputs
-            .iter()
-            .take(2)
-            .chain(node.outputs.iter().take(1));
-        names.extend(of_node.filter(|name| !name.is_empty() && !constants.contains(*name)));
-    }
+    let is_input = |name: &str| samples.iter().any(|samples| samples.name == name);
+    let tensors = hidden.tensors.iter();
+    let nodes = tensors.filter_map(|tensor| node_of(model, tensor));
+    let values = nodes.flat_map(|node| (node.inputs.iter().take(2)).chain(node.outputs.first()));
+    let is_value = |name: &&str| !name.is_empty() && !constants.contains(name);
+    let mut names: Vec<&str> = values.copied().filter(is_value).collect();
     names.sort_unstable();
     names.dedup();
     let model_outputs = model.graphs.first().map_or(&[][..], |graph| &graph.outputs);
-    let more: Vec<&str> = names
-        .iter()
-        .copied()
-        .filter(|name| !inputs.contains(name) && !model_outputs.contains(name))
-        .collect();
-    let mut net = Net::new(
-        engine,
-        subject.files(),
-        &more,
-        "the original with its values",
-    )?;
-    let of_numbers = |index: &usize| {
-        net.outputs()
-            .get(*index)
-            .is_some_and(|output| output.element.is_some())
-    };
+    let is_more = |name: &&str| !is_input(name) && !model_outputs.contains(name);
+    let more: Vec<&str> = names.iter().copied().filter(is_more).collect();
+    let label = "the original with its values";
+    let mut net = Net::new(engine, subject.files(), &more, label)?;
+    let of_numbers = |index: &usize| net.outputs()[*index].element.is_some();
     let wanted: Vec<usize> = (0..net.outputs().len()).filter(of_numbers).collect();
     let rows: Vec<usize> = (0..(*n).min(MAX_SAMPLES)).collect();
     let mut powers: BTreeMap<String, Power> = BTreeMap::new();
@@ -182,16 +153,13 @@ fn powers(
             tables => tables?,
         };
         for (index, table) in wanted.iter().zip(&tables) {
-            if let Some(output) = net.outputs().get(*index) {
-                powers.entry(output.name.clone()).or_default().add(table);
-            }
+            let name = net.outputs()[*index].name.clone();
+            powers.entry(name).or_default().add(table);
         }
         n_done += part.len();
     }
-    for input in samples
-        .iter()
-        .filter(|input| names.contains(&input.name.as_str()))
-    {
+    let looked_at = samples.iter().filter(|input| names.contains(&&*input.name));
+    for input in looked_at {
         let width: usize = input.dims.iter().product();
         let values = (0..n_done * width).map(|i| input.values.at(i) as f32);
         let table = Table {
@@ -212,36 +180,27 @@ fn weighted(
     powers: &BTreeMap<String, Power>,
 ) -> Option<Vec<f64>> {
     let is_product = PRODUCTS.contains(&node.op_type);
-    let output = if matches!(node.op_type, "LSTM" | "GRU") {
+    let output = match node.op_type {
         // Inside, states and gates are about 1.
-        None
-    } else {
-        Some(powers.get(*node.outputs.first()?)?.sum())
+        "LSTM" | "GRU" => None,
+        _ => Some(powers.get(*node.outputs.first()?)?.sum()),
     };
     let output = output.filter(|power| *power > 0.0);
     let square = |value: &f32| f64::from(*value).powi(2);
-    let plain = |values: &[f32]| -> Option<Vec<f64>> {
-        let output = output?;
-        Some(values.iter().map(|value| square(value) / output).collect())
-    };
     match tensor.role {
         // Where x is 1, or has been normalised.
-        Role::Bias | Role::Scale => return plain(values),
+        Role::Bias | Role::Scale => {
+            let output = output?;
+            return Some(values.iter().map(|value| square(value) / output).collect());
+        }
         Role::Weight if is_product => {}
         _ => return None,
     }
-    let long: Vec<usize> = tensor
-        .dims
-        .iter()
-        .map(|dim| usize::try_from(*dim).unwrap_or(0))
-        .collect();
+    let long = |dim: &u64| usize::try_from(*dim).unwrap_or(0);
+    let long: Vec<usize> = tensor.dims.iter().map(long).collect();
     let own = node.inputs.iter().position(|name| *name == tensor.name);
-    let x = node
-        .inputs
-        .iter()
-        .enumerate()
-        .find(|(i, name)| Some(*i) != own && powers.contains_key(**name));
-    let x = powers.get(*x?.1)?;
+    let mut inputs = node.inputs.iter().enumerate();
+    let x = inputs.find_map(|(i, name)| powers.get(*name).filter(|_| Some(i) != own))?;
     let weigh = |index: &dyn Fn(usize) -> usize, x: &[f64], output: f64| -> Vec<f64> {
         let weight = |(i, value): (usize, &f32)| {
             square(value) * x.get(index(i)).copied().unwrap_or(1.0) / output
@@ -270,19 +229,11 @@ fn weighted(
         }
         // `[1, gates, input]`; what R is multiplied by is a state, about 1.
         ("LSTM" | "GRU", [_, _, n_inputs]) => {
-            let ones = vec![1.0; *n_inputs];
             let x = match own {
                 Some(1) => x.on(*n_inputs, true)?,
-                _ => ones,
+                _ => vec![1.0; *n_inputs],
             };
-            let found = weigh(&|i| i % n_inputs.max(&1), &x, 1.0);
-            let sum: f64 = found.iter().sum();
-            Some(
-                found
-                    .into_iter()
-                    .map(|value| value / sum.max(1e-300))
-                    .collect(),
-            )
+            Some(shares(weigh(&|i| i % n_inputs.max(&1), &x, 1.0)))
         }
         // `[out, in]` with transB, as frameworks write it, or `[in, out]`: x tells, where they differ.
         ("Gemm" | "FusedGemm", [rows, columns]) => {
@@ -294,11 +245,8 @@ fn weighted(
         }
         ("MatMul" | "FusedMatMul", [.., n_inputs, columns]) => {
             let x = x.on(*n_inputs, true)?;
-            Some(weigh(
-                &|i| (i / columns.max(&1)) % n_inputs.max(&1),
-                &x,
-                output?,
-            ))
+            let index = |i| (i / columns.max(&1)) % n_inputs.max(&1);
+            Some(weigh(&index, &x, output?))
         }
         _ => None,
     }

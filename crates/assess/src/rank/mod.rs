@@ -10,9 +10,10 @@ mod scores;
 use std::collections::BTreeMap;
 
 use onnxseal_data::DataSet;
-use onnxseal_engine::{Engine, Net, Samples, fit};
+use onnxseal_engine::{Engine, Net};
 use onnxseal_plan::{Policy, Preset, Ranking};
 
+use crate::bench::samples;
 use crate::error::Result;
 use crate::hidden::Hidden;
 use crate::options::{Options, Progress};
@@ -78,7 +79,9 @@ pub fn rank(
         Method::Activation => {
             let engine = Engine::load()?;
             engine.unless(&|| progress.is_cancelled(), || {
-                let samples = samples(&engine, subject, data, options)?;
+                let net = Net::new(&engine, subject.files(), &[], "the original")?;
+                let samples = samples(&net, data, options)?;
+                drop(net);
                 activation::rank(&engine, subject, &hidden, unit_bytes, &samples, progress)
             })?
         }
@@ -101,21 +104,4 @@ pub fn rank(
         ranking.set_partial();
     }
     Ok(ranking)
-}
-
-/// What the model is fed, and how many samples.
-fn samples(
-    engine: &Engine,
-    subject: &Subject,
-    data: Option<&DataSet>,
-    options: &Options<'_>,
-) -> Result<(Vec<Samples>, usize)> {
-    let net = Net::new(engine, subject.files(), &[], "the original")?;
-    Ok(match data {
-        Some(data) => (fit(data, net.inputs(), &options.data)?, data.n),
-        None => {
-            let n = options.n_random.max(2);
-            (onnxseal_engine::random(net.inputs(), n, options.seed), n)
-        }
-    })
 }

@@ -4,6 +4,8 @@
 //! encryption", arXiv 2105.12344, at random). Ridge regression of the loss on the masks says what each part adds to it.
 //! First the parts are groups of units; then, within the groups that add most, units.
 
+use std::ops::Range;
+
 use nalgebra::DMatrix;
 use onnxseal_data::DataSet;
 use onnxseal_data::random::rng;
@@ -13,11 +15,11 @@ use rand::RngExt;
 use crate::assessment::Fill;
 use crate::attack::{Instead, variant};
 use crate::bench::Bench;
-use crate::error::{Error, Result, attempt};
+use crate::error::{Error, Result};
 use crate::heads::{Basis, Choice};
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::options::{Options, Progress};
-use crate::rank::scores::Scores;
+use crate::rank::scores::{Scores, per_unit};
 use crate::subject::Subject;
 
 /// Groups of units, about.
@@ -48,6 +50,13 @@ struct Part {
     bytes: f64,
 }
 
+impl Part {
+    /// Its places among the units of the tensor.
+    fn units(&self) -> Range<usize> {
+        self.first..self.first + self.count
+    }
+}
+
 pub(super) fn rank(
     subject: &Subject,
     hidden: &Hidden,
@@ -65,63 +74,38 @@ pub(super) fn rank(
         )));
     }
     progress.begin(n_masks as u64 + 1);
-    Bench::with(subject, data, (options, &[]), progress, |bench| {
+    Bench::with(subject, data, options, &[], progress, |bench| {
         let masking = Masking {
-            subject,
             bench,
             hidden,
             unit_bytes,
-            options,
             progress,
         };
         masking.rank(masks)
     })
 }
 
-fn put(tensors: &mut [(String, Vec<f64>)], part: &Part, score: f64) {
-    if let Some(units) = tensors
-        .get_mut(part.tensor)
-        .and_then(|(_, units)| units.get_mut(part.first..part.first + part.count))
-    {
-        units.fill(score);
-    }
-}
-
-fn add(tensors: &mut [(String, Vec<f64>)], part: &Part, score: f64) {
-    if let Some(unit) = tensors
-        .get_mut(part.tensor)
-        .and_then(|(_, units)| units.get_mut(part.first))
-    {
-        *unit += score;
-    }
-}
-
 struct Masking<'t> {
-    subject: &'t Subject,
     bench: &'t Bench<'t>,
     hidden: &'t Hidden,
     unit_bytes: u64,
-    options: &'t Options<'t>,
     progress: &'t dyn Progress,
 }
 
 impl Masking<'_> {
     fn rank(&self, Masks { share, n_masks }: Masks) -> Result<Scores> {
+        // Not the answers that the judge has: masks may run with other optimizations than those.
         let original = self
             .bench
-            .run(self.subject.files(), false, "the original")?
-            .answers;
+            .must_run(self.bench.subject.files(), false, "the original")?;
+        let original = &original.answers;
         let groups = self.groups();
         let (of_groups, mut n_done) =
-            self.worth(&groups, share, n_masks / 2, &original, "groups")?;
-        let mut tensors = self
-            .hidden
-            .tensors
-            .iter()
-            .map(|tensor| (tensor.path.clone(), vec![0.0; self.n_units(tensor)]))
-            .collect::<Vec<_>>();
+            self.worth(&groups, share, n_masks / 2, original, "groups")?;
+        let nothing = |tensor| vec![0.0; self.n_units(tensor)];
+        let mut units: Vec<Vec<f64>> = self.hidden.tensors.iter().map(nothing).collect();
         for (group, worth) in groups.iter().zip(&of_groups) {
-            put(&mut tensors, group, worth / group.bytes);
+            units[group.tensor][group.units()].fill(worth / group.bytes);
         }
         // The groups that add most for their bytes, as long as their units are few enough.
         let mut order: Vec<usize> = (0..groups.len()).collect();
@@ -133,12 +117,10 @@ impl Masking<'_> {
             if best.len() + group.count > MAX_UNITS || of_groups[i] <= 0.0 {
                 break;
             }
-            let units = (group.first..group.first + group.count)
-                .map(|first| self.part(group.tensor, first, 1));
-            best.extend(units);
+            best.extend((group.units()).map(|first| self.part(group.tensor, first, 1)));
         }
         if best.len() > 1 && !self.progress.is_cancelled() {
-            let of_units = self.worth(&best, share, n_masks - n_masks / 2, &original, "units");
+            let of_units = self.worth(&best, share, n_masks - n_masks / 2, original, "units");
             let (of_units, n_of_units) = match of_units {
                 // What is known of the groups stands.
                 Err(Error::Cancelled) => (Vec::new(), 0),
@@ -147,53 +129,47 @@ impl Masking<'_> {
             n_done += n_of_units;
             // Units of the best groups stay together above all others: what they add is on top of that of their group.
             for (unit, worth) in best.iter().zip(of_units) {
-                add(&mut tensors, unit, worth / unit.bytes);
+                units[unit.tensor][unit.first] += worth / unit.bytes;
             }
         }
         if self.progress.is_cancelled() {
             self.progress.cut_short(n_done, n_masks, "masks");
         }
+        let paths = self.hidden.tensors.iter().map(|tensor| tensor.path.clone());
         Ok(Scores {
-            tensors: tensors.into_iter().collect(),
+            tensors: paths.zip(units).collect(),
         })
     }
 
-    fn per_unit(&self, tensor: &HiddenTensor) -> usize {
-        usize::try_from(self.unit_bytes * 8 / u64::from(tensor.element_bits.max(1)))
-            .unwrap_or(1)
-            .max(1)
+    fn n_units(&self, tensor: &HiddenTensor) -> usize {
+        let per_unit = per_unit(tensor.element_bits, self.unit_bytes);
+        tensor.n_elements.div_ceil(per_unit)
     }
 
-    fn n_units(&self, tensor: &HiddenTensor) -> usize {
-        tensor.n_elements.div_ceil(self.per_unit(tensor))
+    /// Elements of some units of a tensor.
+    fn elements(&self, tensor: &HiddenTensor, units: Range<usize>) -> Range<usize> {
+        let at = |unit| unit * per_unit(tensor.element_bits, self.unit_bytes);
+        at(units.start)..at(units.end).min(tensor.n_elements)
     }
 
     fn part(&self, tensor: usize, first: usize, count: usize) -> Part {
-        let bytes = self.hidden.tensors.get(tensor).map_or(1.0, |of| {
-            let elements = (first * self.per_unit(of)).min(of.n_elements)
-                ..((first + count) * self.per_unit(of)).min(of.n_elements);
-            (elements.len() as f64 * f64::from(of.element_bits) / 8.0).max(1e-3)
-        });
+        let of = &self.hidden.tensors[tensor];
+        let n_elements = self.elements(of, first..first + count).len();
         Part {
             tensor,
             first,
             count,
-            bytes,
+            bytes: (n_elements as f64 * f64::from(of.element_bits) / 8.0).max(1e-3),
         }
     }
 
     /// Groups of units of about equal size, each of one tensor.
     fn groups(&self) -> Vec<Part> {
-        let n_units: usize = self
-            .hidden
-            .tensors
-            .iter()
-            .map(|tensor| self.n_units(tensor))
-            .sum();
-        let per_group = n_units.div_ceil(N_GROUPS).max(1);
+        let tensors = self.hidden.tensors.iter();
+        let n_units: Vec<usize> = tensors.map(|tensor| self.n_units(tensor)).collect();
+        let per_group = n_units.iter().sum::<usize>().div_ceil(N_GROUPS).max(1);
         let mut groups = Vec::new();
-        for (i, tensor) in self.hidden.tensors.iter().enumerate() {
-            let n = self.n_units(tensor);
+        for (i, n) in n_units.into_iter().enumerate() {
             let firsts = (0..n).step_by(per_group);
             groups.extend(firsts.map(|first| self.part(i, first, per_group.min(n - first))));
         }
@@ -209,55 +185,38 @@ impl Masking<'_> {
         original: &Table,
         label: &str,
     ) -> Result<(Vec<f64>, usize)> {
-        let mut random = rng(self.options.seed, label);
+        let mut random = rng(self.bench.options.seed, label);
         let loss_of_original = self.loss(original, original);
-        let (mut rows, mut losses) = (Vec::new(), Vec::new());
+        let (mut rows, mut losses): (Vec<Vec<f32>>, _) = (Vec::new(), Vec::new());
         for i in 0..n_masks {
-            match self
-                .bench
-                .step(&format!("{label}: mask {} of {n_masks}", i + 1))
-            {
+            let step = format!("{label}: mask {} of {n_masks}", i + 1);
+            match self.bench.step(&step) {
                 Err(Error::Cancelled) if i >= MIN_MASKS => break,
                 step => step?,
             }
-            let mask: Vec<f32> = parts
-                .iter()
-                .map(|_| f32::from(u8::from(random.random_bool(share))))
-                .collect();
+            let is_taken = parts.iter().map(|_| random.random_bool(share));
+            let is_taken: Vec<bool> = is_taken.collect();
             let mut masked = self.hidden.clone();
-            for (part, _) in parts.iter().zip(&mask).filter(|(_, taken)| **taken > 0.0) {
-                if let Some(tensor) = masked.tensors.get_mut(part.tensor) {
-                    let each = self.per_unit(tensor);
-                    let range = part.first * each
-                        ..((part.first + part.count) * each).min(tensor.n_elements);
-                    tensor.ranges.push(range);
-                }
+            for (part, _) in parts.iter().zip(&is_taken).filter(|(_, taken)| **taken) {
+                let tensor = &mut masked.tensors[part.tensor];
+                tensor.ranges.push(self.elements(tensor, part.units()));
             }
-            let changed = variant(
-                self.subject.files(),
-                &masked,
-                Instead::Fill(Fill::Zero),
-                self.options.seed,
-            );
-            let loss = match attempt(
-                self.bench
-                    .run(&changed.files, false, "the model with a mask"),
-            ) {
-                Ok(ran) => ran.map_or(MAX_LOSS, |ran| self.loss(&ran.answers, original)),
+            let (files, seed) = (self.bench.subject.files(), self.bench.options.seed);
+            let changed = variant(files, &masked, Instead::Fill(Fill::Zero), seed);
+            let ran = self
+                .bench
+                .run(&changed.files, false, "the model with a mask");
+            let loss = match ran {
                 Err(Error::Cancelled) if i >= MIN_MASKS => break,
-                Err(error) => return Err(error),
+                ran => ran?.map_or(MAX_LOSS, |ran| self.loss(&ran.answers, original)),
             };
-            rows.push(mask);
+            rows.push(is_taken.into_iter().map(f32::from).collect());
             losses.push(loss - loss_of_original);
         }
         let targets = DMatrix::from_column_slice(losses.len(), 1, &losses);
         let ridge = Basis::of(&rows)?.ridge(&targets, Choice::Squares)?;
-        let slopes = ridge
-            .linear
-            .slopes()
-            .into_iter()
-            .map(|slope| slope.max(0.0));
-        Ok((slopes.collect(), losses.len()))
+        let slopes = ridge.linear.slopes().into_iter();
+        Ok((slopes.map(|slope| slope.max(0.0)).collect(), losses.len()))
     }
 
     /// Cross-entropy with labels or the original's classes; or the squared distance from the original, as a share of its size.
@@ -265,20 +224,11 @@ impl Masking<'_> {
         let n = answers.n_rows().max(1);
         let sample = |row: usize| {
             let (output, before) = (answers.row(row), original.row(row));
-            let label = self
-                .bench
-                .judge
-                .labels
-                .as_ref()
-                .and_then(|labels| labels.get(row));
-            let loss = match label {
-                Some(label) if output.len() > 1 => cross_entropy(output, *label as usize),
+            let loss = match self.bench.judge.label(row) {
+                Some(label) if output.len() > 1 => cross_entropy(output, label),
                 _ => {
-                    let distance: f64 = output
-                        .iter()
-                        .zip(before)
-                        .map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2))
-                        .sum();
+                    let square = |(a, b): (&f32, &f32)| (f64::from(*a) - f64::from(*b)).powi(2);
+                    let distance: f64 = output.iter().zip(before).map(square).sum();
                     let size: f64 = before.iter().map(|b| f64::from(*b).powi(2)).sum();
                     distance / size.max(1e-12)
                 }
@@ -295,21 +245,14 @@ impl Masking<'_> {
 
 /// `-log` of the label's probability: outputs are these, where they are shares of 1, or their logarithms but for a constant.
 fn cross_entropy(output: &[f32], label: usize) -> f64 {
-    let of_label = output
-        .get(label)
-        .map_or(f64::NAN, |value| f64::from(*value));
-    let sum: f64 = output.iter().map(|value| f64::from(*value)).sum();
-    if output.iter().all(|value| (0.0..=1.0).contains(value)) && (sum - 1.0).abs() < 1e-3 {
+    let (values, of_label) = (output.iter().copied().map(f64::from), output.get(label));
+    let of_label = of_label.map_or(f64::NAN, |value| f64::from(*value));
+    let is_share = output.iter().all(|value| (0.0..=1.0).contains(value));
+    if is_share && (values.clone().sum::<f64>() - 1.0).abs() < 1e-3 {
         return -of_label.max(1e-9).ln();
     }
-    let most = output
-        .iter()
-        .fold(f64::NEG_INFINITY, |most, value| most.max(f64::from(*value)));
-    let logs: f64 = output
-        .iter()
-        .map(|value| (f64::from(*value) - most).exp())
-        .sum();
-    logs.ln() + most - of_label
+    let most = values.clone().fold(f64::NEG_INFINITY, f64::max);
+    values.map(|value| (value - most).exp()).sum::<f64>().ln() + most - of_label
 }
 
 #[cfg(test)]

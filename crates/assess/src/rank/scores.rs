@@ -14,11 +14,8 @@ pub(super) struct Scores {
 
 /// The numbers of a tensor; none where its elements are not taken for numbers.
 pub(super) fn values(subject: &Subject, tensor: &HiddenTensor) -> Option<Vec<f32>> {
-    decode(
-        tensor.data_type,
-        &tensor.gather(subject.files()),
-        tensor.n_elements,
-    )
+    let bytes = tensor.gather(subject.files());
+    decode(tensor.data_type, &bytes, tensor.n_elements)
 }
 
 /// The energy of each element, as a share of the tensor's: of whole numbers, that of the distance from the middle.
@@ -27,20 +24,22 @@ pub(super) fn energy(tensor: &HiddenTensor, values: &[f32]) -> Vec<f64> {
         Some(Numbers::Whole(low, high)) if low >= 0.0 => f64::from((high + 1.0) / 2.0),
         _ => 0.0,
     };
-    let square = |value: &f32| {
-        let distance = f64::from(*value) - center;
+    let distances = values.iter().map(|value| f64::from(*value) - center);
+    let square = |distance: f64| {
         if distance.is_finite() {
             distance * distance
         } else {
             0.0
         }
     };
-    let squares: Vec<f64> = values.iter().map(square).collect();
-    let sum: f64 = squares.iter().sum();
-    squares
-        .into_iter()
-        .map(|square| square / sum.max(1e-300))
-        .collect()
+    shares(distances.map(square).collect())
+}
+
+/// Each value, as a share of the sum of all.
+pub(super) fn shares(mut values: Vec<f64>) -> Vec<f64> {
+    let sum = values.iter().sum::<f64>().max(1e-300);
+    values.iter_mut().for_each(|value| *value /= sum);
+    values
 }
 
 /// Scores of units, from one of each element; tensors that have none are left out.
@@ -49,28 +48,29 @@ pub(super) fn scores(
     unit_bytes: u64,
     elements: impl Fn(&HiddenTensor) -> Option<Vec<f64>>,
 ) -> Scores {
-    let mut tensors = BTreeMap::new();
-    for tensor in &hidden.tensors {
-        if let Some(elements) = elements(tensor) {
-            tensors.insert(
-                tensor.path.clone(),
-                units(&elements, tensor.element_bits, unit_bytes),
-            );
-        }
+    let scored = hidden.tensors.iter().filter_map(|tensor| {
+        let units = units(&elements(tensor)?, tensor.element_bits, unit_bytes);
+        Some((tensor.path.clone(), units))
+    });
+    Scores {
+        tensors: scored.collect(),
     }
-    Scores { tensors }
+}
+
+/// Elements of a unit.
+pub(super) fn per_unit(element_bits: u32, unit_bytes: u64) -> usize {
+    let n = unit_bytes * 8 / u64::from(element_bits.max(1));
+    usize::try_from(n).unwrap_or(1).max(1)
 }
 
 /// Sums over units, for each byte.
 fn units(elements: &[f64], element_bits: u32, unit_bytes: u64) -> Vec<f64> {
-    let per_unit = usize::try_from(unit_bytes * 8 / u64::from(element_bits.max(1)))
-        .unwrap_or(1)
-        .max(1);
     let unit = |part: &[f64]| {
         let bytes = (part.len() as f64 * f64::from(element_bits) / 8.0).max(1e-3);
         part.iter().filter(|value| value.is_finite()).sum::<f64>() / bytes
     };
-    elements.chunks(per_unit).map(unit).collect()
+    let parts = elements.chunks(per_unit(element_bits, unit_bytes));
+    parts.map(unit).collect()
 }
 
 #[cfg(test)]
