@@ -1,11 +1,10 @@
 //! Arrays of numbers, as every format gives them.
 
-use std::io::Read;
+use std::io::ErrorKind;
 
 use crate::error::{Fault, Result, bad};
-
-/// Bytes of a data set in memory, at most.
-pub(crate) const MAX_BYTES: u64 = 16 << 30;
+use crate::room::Room;
+use crate::rows::Rows;
 
 /// The order of an image's axes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +41,44 @@ impl Values {
         self.len() == 0
     }
 
+    /// Makes room for the kept samples of `width` numbers each.
+    pub(crate) fn reserve(
+        &mut self,
+        rows: &Rows,
+        width: usize,
+        room: &mut Room,
+    ) -> Result<(), Fault> {
+        let (n, each) = (rows.n_kept().saturating_mul(width), self.len_bytes());
+        room.claim(
+            (n as u64).saturating_mul(each),
+            "take fewer samples, or save it unpacked",
+        )?;
+        let reserved = match self {
+            Values::F32(values) => values.try_reserve_exact(n),
+            Values::F64(values) => values.try_reserve_exact(n),
+            Values::I64(values) => values.try_reserve_exact(n),
+        };
+        reserved.map_err(|_| Fault::Io(ErrorKind::OutOfMemory.into()))
+    }
+
+    /// Bytes of a number.
+    fn len_bytes(&self) -> u64 {
+        match self {
+            Values::F32(_) => 4,
+            Values::F64(_) | Values::I64(_) => 8,
+        }
+    }
+
+    /// Adds numbers of the same type.
+    pub(crate) fn append(&mut self, more: Values) {
+        match (self, more) {
+            (Values::F32(values), Values::F32(more)) => values.extend(more),
+            (Values::F64(values), Values::F64(more)) => values.extend(more),
+            (Values::I64(values), Values::I64(more)) => values.extend(more),
+            _ => {}
+        }
+    }
+
     /// Number `i`; 0 past the end.
     pub fn at(&self, i: usize) -> f64 {
         match self {
@@ -65,8 +102,22 @@ pub struct Array {
     pub layout: Option<Layout>,
 }
 
-/// Arrays, and labels if the file has any.
-pub(crate) type Raw = (Vec<Array>, Option<Vec<i64>>);
+/// What is kept of a file: arrays, and labels if it has any. Each comes with the number of samples
+/// that the file has of it.
+#[derive(Default)]
+pub(crate) struct Raw {
+    pub(crate) arrays: Vec<(usize, Array)>,
+    pub(crate) labels: Option<(usize, Vec<i64>)>,
+}
+
+impl From<(usize, Array)> for Raw {
+    fn from(array: (usize, Array)) -> Raw {
+        Raw {
+            arrays: vec![array],
+            labels: None,
+        }
+    }
+}
 
 /// An array as labels.
 pub(crate) fn labels_of(array: &Array) -> Result<Vec<i64>, Fault> {
@@ -85,22 +136,4 @@ pub(crate) fn labels_of(array: &Array) -> Result<Vec<i64>, Fault> {
         }
     };
     (0..array.values.len()).map(label).collect()
-}
-
-/// Reads `n_bytes`, and claims no more memory than there are.
-pub(crate) fn read_exactly(from: impl Read, n_bytes: u64) -> Result<Vec<u8>, Fault> {
-    if n_bytes > MAX_BYTES {
-        return Err(bad(format!(
-            "it says that it has {n_bytes} bytes of numbers (limit {MAX_BYTES})"
-        )));
-    }
-    let mut bytes = Vec::new();
-    from.take(n_bytes).read_to_end(&mut bytes)?;
-    if (bytes.len() as u64) < n_bytes {
-        return Err(bad(format!(
-            "it ends after {} of {n_bytes} bytes of numbers",
-            bytes.len()
-        )));
-    }
-    Ok(bytes)
 }

@@ -4,9 +4,13 @@
 //! Source: <https://www.cs.toronto.edu/~kriz/cifar.html>
 
 use std::fs::File;
+use std::io::BufReader;
 
-use crate::array::{Array, Layout, Raw, Values, read_exactly};
+use crate::array::{Array, Layout, Raw, Values};
 use crate::error::{Fault, Result, bad};
+use crate::options::DataOptions;
+use crate::room::Room;
+use crate::rows::Rows;
 
 /// Channels of an image: red, green, blue.
 pub const CHANNELS: usize = 3;
@@ -32,21 +36,32 @@ pub fn n_labels(len: u64) -> Result<usize, Fault> {
     }
 }
 
-pub(crate) fn read(file: File) -> Result<Raw, Fault> {
+pub(crate) fn read(file: File, options: &DataOptions) -> Result<Raw, Fault> {
     let len = file.metadata()?.len();
     let n_labels = n_labels(len)?;
-    let bytes = read_exactly(file, len)?;
-    let (mut values, mut labels) = (Vec::new(), Vec::new());
-    for record in bytes.chunks_exact(PIXELS + n_labels) {
-        let (of_record, pixels) = record.split_at(n_labels);
-        labels.push(of_record.last().map_or(0, |label| i64::from(*label)));
-        values.extend(pixels.iter().map(|pixel| f32::from(*pixel)));
-    }
+    let record_bytes = PIXELS + n_labels;
+    let n = usize::try_from(len / record_bytes as u64).unwrap_or(usize::MAX);
+    let mut room = Room::of(len);
+    let rows = Rows::of(n, options);
+    let (mut values, mut labels) = (Values::F32(Vec::new()), Vec::new());
+    values.reserve(&rows, PIXELS, &mut room)?;
+    let mut from = BufReader::new(file);
+    rows.read(&mut from, (record_bytes as u64, record_bytes), |bytes| {
+        for record in bytes.chunks_exact(record_bytes) {
+            let (of_record, pixels) = record.split_at(n_labels);
+            labels.push(of_record.last().map_or(0, |label| i64::from(*label)));
+            let pixels = pixels.iter().map(|pixel| f32::from(*pixel));
+            values.append(Values::F32(pixels.collect()));
+        }
+    })?;
     let array = Array {
         name: None,
         dims: vec![CHANNELS, SIDE, SIDE],
-        values: Values::F32(values),
+        values,
         layout: Some(Layout::Nchw),
     };
-    Ok((vec![array], Some(labels)))
+    Ok(Raw {
+        arrays: vec![(n, array)],
+        labels: Some((n, labels)),
+    })
 }

@@ -2,37 +2,41 @@
 
 use std::fs::File;
 
-use csv::{ReaderBuilder, StringRecord};
+use csv::{Position, Reader, ReaderBuilder, StringRecord};
 
 use crate::array::{Array, Raw, Values};
 use crate::error::{Fault, Result, bad};
+use crate::options::DataOptions;
 
 /// The name of the column of labels.
 const LABEL: &str = "label";
 
-pub(crate) fn read(file: File, label_first: bool) -> Result<Raw, Fault> {
-    let (header, rows) = records(file)?;
-    let named = header.as_ref().and_then(|header| {
-        header
-            .iter()
-            .position(|name| name.trim().eq_ignore_ascii_case(LABEL))
-    });
-    let label = match (named, label_first) {
-        (Some(column), _) => Some(column),
-        (None, true) => Some(0),
-        (None, false) => None,
+pub(crate) fn read(file: File, options: &DataOptions) -> Result<Raw, Fault> {
+    let mut table = Table::open(file)?;
+    let label = match table.label {
+        None if options.label_first => Some(0),
+        named => named,
     };
-    let mut labels = Vec::new();
-    let mut values = Vec::new();
-    let mut width = 0;
-    for (row, record) in rows.iter().enumerate() {
+    let kept = match options.limit {
+        None => None,
+        Some(_) => options.kept(table.count()?),
+    };
+    let mut left = kept.as_ref().map(|kept| kept.iter().copied().peekable());
+    let (mut labels, mut values) = (Vec::new(), Vec::new());
+    let (mut width, mut is_whole) = (0, true);
+    while let Some((row, record)) = table.next()? {
         width = record.len() - usize::from(label.is_some_and(|label| label < record.len()));
+        let is_kept = left
+            .as_mut()
+            .is_none_or(|left| left.next_if_eq(&row).is_some());
         for (column, text) in record.iter().enumerate() {
             let number = number(row, column, text)?;
             if label == Some(column) {
-                labels.push(whole(row, number)?)
+                let label = whole(row, number)?;
+                labels.extend(is_kept.then_some(label));
             } else {
-                values.push(number)
+                is_whole &= number.fract() == 0.0 && number.abs() < 1e15;
+                values.extend(is_kept.then_some(number));
             }
         }
     }
@@ -40,10 +44,7 @@ pub(crate) fn read(file: File, label_first: bool) -> Result<Raw, Fault> {
         return Err(bad("its rows have no values"));
     }
     // Whole numbers stay what they are: tokens have more digits than 32-bit floats.
-    let values = if values
-        .iter()
-        .all(|value| value.fract() == 0.0 && value.abs() < 1e15)
-    {
+    let values = if is_whole {
         Values::I64(values.into_iter().map(|value| value as i64).collect())
     } else {
         Values::F64(values)
@@ -54,56 +55,111 @@ pub(crate) fn read(file: File, label_first: bool) -> Result<Raw, Fault> {
         values,
         layout: None,
     };
-    Ok((vec![array], label.map(|_| labels)))
+    Ok(Raw {
+        arrays: vec![(table.row, array)],
+        labels: label.map(|_| (table.row, labels)),
+    })
 }
 
 /// Reads labels alone: the column `label`, or the only one.
-pub(crate) fn read_labels(file: File) -> Result<Vec<i64>, Fault> {
-    let (header, rows) = records(file)?;
-    let named = header.as_ref().and_then(|header| {
-        header
-            .iter()
-            .position(|name| name.trim().eq_ignore_ascii_case(LABEL))
-    });
-    let column = match (named, rows.first().map(StringRecord::len)) {
-        (Some(column), _) => column,
-        (None, Some(1)) => 0,
-        _ => {
-            return Err(bad("it has several columns, and none is called label"));
-        }
-    };
-    let label = |(row, record): (usize, &StringRecord)| {
+pub(crate) fn read_labels(file: File, options: &DataOptions) -> Result<(usize, Vec<i64>), Fault> {
+    let mut table = Table::open(file)?;
+    let named = table.label;
+    let mut labels = Vec::new();
+    while let Some((row, record)) = table.next()? {
+        let column = match (named, record.len()) {
+            (Some(column), _) => column,
+            (None, 1) => 0,
+            _ => return Err(bad("it has several columns, and none is called label")),
+        };
         let number = number(row, column, record.get(column).unwrap_or_default())?;
-        whole(row, number)
-    };
-    rows.iter().enumerate().map(label).collect()
+        labels.push(whole(row, number)?);
+    }
+    let n = labels.len();
+    if let Some(kept) = options.kept(n) {
+        labels = kept
+            .into_iter()
+            .filter_map(|row| labels.get(row).copied())
+            .collect();
+    }
+    Ok((n, labels))
 }
 
-/// The header, where the first row has something that is no number, and the rows.
-fn records(file: File) -> Result<(Option<StringRecord>, Vec<StringRecord>), Fault> {
-    let mut reader = ReaderBuilder::new()
-        .has_headers(false)
-        .trim(csv::Trim::All)
-        .from_reader(file);
-    let failed = |error: csv::Error| {
-        if error.is_io_error() {
-            Fault::Io(error.into())
+/// Rows, read one after the other: text takes more memory than its numbers.
+struct Table {
+    reader: Reader<File>,
+    /// Where the first sample begins: behind the header, which is a first row with something that is
+    /// no number.
+    begin: Position,
+    /// The column that the header calls `label`.
+    label: Option<usize>,
+    record: StringRecord,
+    /// Rows read so far.
+    row: usize,
+}
+
+impl Table {
+    /// # Errors
+    /// [`Fault`]; also where there are no samples.
+    fn open(file: File) -> Result<Table, Fault> {
+        let mut reader = ReaderBuilder::new()
+            .has_headers(false)
+            .trim(csv::Trim::All)
+            .from_reader(file);
+        let mut first = StringRecord::new();
+        reader.read_record(&mut first).map_err(unreadable)?;
+        let is_header = first.iter().any(|text| text.parse::<f64>().is_err());
+        let is_label = |name: &str| name.trim().eq_ignore_ascii_case(LABEL);
+        let (begin, label) = if is_header {
+            (reader.position().clone(), first.iter().position(is_label))
         } else {
-            bad(error.to_string())
+            (Position::new(), None)
+        };
+        let mut table = Table {
+            reader,
+            begin,
+            label,
+            record: first,
+            row: 0,
+        };
+        table.rewind()?;
+        if table.next()?.is_none() {
+            return Err(bad("it has no samples"));
         }
-    };
-    let mut rows = reader
-        .records()
-        .collect::<std::result::Result<Vec<_>, _>>()
-        .map_err(failed)?;
-    let is_header = rows
-        .first()
-        .is_some_and(|row| row.iter().any(|text| text.parse::<f64>().is_err()));
-    let header = is_header.then(|| rows.remove(0));
-    if rows.is_empty() {
-        Err(bad("it has no samples"))
+        table.rewind()?;
+        Ok(table)
+    }
+
+    /// The next sample, and its number.
+    fn next(&mut self) -> Result<Option<(usize, &StringRecord)>, Fault> {
+        let row = self.row;
+        let is_there = self.reader.read_record(&mut self.record);
+        if !is_there.map_err(unreadable)? {
+            return Ok(None);
+        }
+        self.row += 1;
+        Ok(Some((row, &self.record)))
+    }
+
+    fn rewind(&mut self) -> Result<(), Fault> {
+        self.row = 0;
+        self.reader.seek(self.begin.clone()).map_err(unreadable)
+    }
+
+    /// How many samples there are.
+    fn count(&mut self) -> Result<usize, Fault> {
+        while self.next()?.is_some() {}
+        let n = self.row;
+        self.rewind()?;
+        Ok(n)
+    }
+}
+
+fn unreadable(error: csv::Error) -> Fault {
+    if error.is_io_error() {
+        Fault::Io(error.into())
     } else {
-        Ok((header, rows))
+        bad(error.to_string())
     }
 }
 

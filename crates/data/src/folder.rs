@@ -10,7 +10,7 @@ use crate::array::{Array, Layout, Raw, Values};
 use crate::error::{Result, bad, io};
 use crate::images::{self, MAX_SIDE};
 use crate::options::{DataOptions, Resize};
-use crate::random::{rng, shuffled};
+use crate::room::MAX_BYTES;
 
 pub(crate) fn read(folder: &Path, options: &DataOptions) -> Result<Raw> {
     let mut files = if options.unlabelled {
@@ -18,12 +18,8 @@ pub(crate) fn read(folder: &Path, options: &DataOptions) -> Result<Raw> {
     } else {
         files(folder)?
     };
-    if let Some(limit) = options.limit
-        && files.len() > limit.max(1)
-    {
-        let mut kept = shuffled(files.len(), &mut rng(options.seed, "limit"));
-        kept.truncate(limit.max(1));
-        kept.sort_unstable();
+    let n = files.len();
+    if let Some(kept) = options.kept(n) {
         files = kept
             .into_iter()
             .filter_map(|i| files.get(i).cloned())
@@ -57,6 +53,15 @@ pub(crate) fn read(folder: &Path, options: &DataOptions) -> Result<Raw> {
             ))
             .at(&path));
         }
+        let n_bytes = (labels.len() as u64 + 1)
+            .saturating_mul((rows * columns * channels * size_of::<f32>()) as u64);
+        if n_bytes > MAX_BYTES {
+            return Err(bad(format!(
+                "with it the images take {n_bytes} bytes of memory (limit {MAX_BYTES}): take fewer \
+                 samples, or give a size to resize to"
+            ))
+            .at(&path));
+        }
         let bytes = match channels {
             1 => image.to_luma8().into_raw(),
             _ => image.to_rgb8().into_raw(),
@@ -82,7 +87,10 @@ pub(crate) fn read(folder: &Path, options: &DataOptions) -> Result<Raw> {
         values: Values::F32(values),
         layout: Some(Layout::Nhwc),
     };
-    Ok((vec![array], Some(labels)))
+    Ok(Raw {
+        arrays: vec![(n, array)],
+        labels: Some((n, labels)),
+    })
 }
 
 /// What is in a folder, in the order of names.

@@ -5,12 +5,16 @@
 //! ```
 //! Source: <http://yann.lecun.com/exdb/mnist/>
 
-use std::io::{BufReader, Read};
+use std::fs::File;
+use std::io::{BufReader, Read, Seek};
 
 use flate2::read::MultiGzDecoder;
 
-use crate::array::{Array, Layout, Values, read_exactly};
+use crate::array::{Array, Layout, Values};
 use crate::error::{Fault, Result, bad};
+use crate::options::DataOptions;
+use crate::room::Room;
+use crate::rows::{Packed, Rows, Skip, check_end, check_length, widths};
 
 /// What gzip's files begin with; IDX is often gzipped.
 pub const GZIP: [u8; 2] = [0x1F, 0x8B];
@@ -99,48 +103,70 @@ impl Header {
 }
 
 /// Reads a file; the first axis counts the samples.
-pub(crate) fn read(file: impl Read) -> Result<Array, Fault> {
-    let mut file = BufReader::new(file);
-    let mut first = [0; 2];
-    file.read_exact(&mut first)?;
-    let rest = first.chain(file);
+pub(crate) fn read(mut file: File, options: &DataOptions) -> Result<(usize, Array), Fault> {
+    let mut first = Vec::new();
+    (&mut file)
+        .take(GZIP.len() as u64)
+        .read_to_end(&mut first)?;
+    file.rewind()?;
+    let len = file.metadata()?.len();
+    let (mut from, room) = (BufReader::new(file), Room::of(len));
     if first == GZIP {
-        parse(MultiGzDecoder::new(rest))
+        let mut from = Packed(BufReader::new(MultiGzDecoder::new(from)));
+        let header = Header::read(&mut from)?;
+        parse(header, from, options, room)
     } else {
-        parse(rest)
+        let header = Header::read(&mut from)?;
+        check_length(len, header.bytes.len() as u64, header.elements_bytes)?;
+        parse(header, from, options, room)
     }
 }
 
-fn parse(mut from: impl Read) -> Result<Array, Fault> {
-    let header = Header::read(&mut from)?;
-    let (n_bytes, mut dims) = (header.elements_bytes, header.dims);
-    let bytes = read_exactly(&mut from, n_bytes)?;
-    let mut more = [0];
-    if from.read(&mut more)? > 0 {
-        return Err(bad(format!(
-            "it has more than the {n_bytes} bytes of its shape"
-        )));
+fn parse(
+    header: Header,
+    mut from: impl Skip,
+    options: &DataOptions,
+    mut room: Room,
+) -> Result<(usize, Array), Fault> {
+    let (element, mut dims) = (header.element, header.dims);
+    // It has an axis at least.
+    let rest = dims.split_off(1);
+    let n = dims.first().copied().unwrap_or(0);
+    let dims = rest;
+    let rows = Rows::of(n, options);
+    let (width, row_bytes) = widths(&dims, element.len_bytes())?;
+    let mut values = values_of(element, &[]);
+    values.reserve(&rows, width, &mut room)?;
+    rows.read(&mut from, (row_bytes, element.len_bytes()), |bytes| {
+        values.append(values_of(element, &bytes));
+    })?;
+    if rows.kept.is_none() {
+        check_end(&mut from, header.elements_bytes)?;
     }
-    let dims = dims.split_off(1);
-    let values = match header.element {
-        Element::U8 => Values::F32(bytes.iter().map(|byte| f32::from(*byte)).collect()),
-        Element::I8 => Values::I64(bytes.iter().map(|byte| i64::from(*byte as i8)).collect()),
-        Element::I16 => Values::I64(words(&bytes, |b| i64::from(i16::from_be_bytes(b)))),
-        Element::I32 => Values::I64(words(&bytes, |b| i64::from(i32::from_be_bytes(b)))),
-        Element::F32 => Values::F32(words(&bytes, f32::from_be_bytes)),
-        Element::F64 => Values::F64(words(&bytes, f64::from_be_bytes)),
-    };
     // Images of one channel.
     let (dims, layout) = match dims[..] {
         [rows, columns] => (vec![1, rows, columns], Some(Layout::Nchw)),
         _ => (dims, None),
     };
-    Ok(Array {
+    let array = Array {
         name: None,
         dims,
         values,
         layout,
-    })
+    };
+    Ok((n, array))
+}
+
+/// Big-endian elements as numbers.
+fn values_of(element: Element, bytes: &[u8]) -> Values {
+    match element {
+        Element::U8 => Values::F32(bytes.iter().map(|byte| f32::from(*byte)).collect()),
+        Element::I8 => Values::I64(bytes.iter().map(|byte| i64::from(*byte as i8)).collect()),
+        Element::I16 => Values::I64(words(bytes, |b| i64::from(i16::from_be_bytes(b)))),
+        Element::I32 => Values::I64(words(bytes, |b| i64::from(i32::from_be_bytes(b)))),
+        Element::F32 => Values::F32(words(bytes, f32::from_be_bytes)),
+        Element::F64 => Values::F64(words(bytes, f64::from_be_bytes)),
+    }
 }
 
 fn words<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {

@@ -1,7 +1,9 @@
 //! Formats of data sets: NumPy's arrays, IDX, CIFAR's binary version, folders of images.
 //!
-//! [`DataSet::load`] reads a whole data set into memory. Callers who read elements in pieces begin with what the file says before them:
-//! type, shape, where elements begin.
+//! [`DataSet::load`] reads a data set into memory, or the samples of it that are wanted. Memory is
+//! claimed from the file's [`Room`] before it is allocated, so that it stays in proportion to the file.
+//! Callers who read elements in pieces begin with what the file says before them: type, shape, where
+//! elements begin.
 //!
 //! ```
 //! use onnxseal_data::npy::Header;
@@ -27,12 +29,15 @@ mod names;
 pub mod npy;
 mod options;
 pub mod random;
+mod room;
+mod rows;
 mod set;
 
 pub use array::{Array, Layout, Values};
 pub use error::{Error, Fault, Result};
 pub use names::extension;
 pub use options::{DataOptions, Resize};
+pub use room::Room;
 pub use set::DataSet;
 
 /// What the array of labels is called in an `.npz`.

@@ -14,11 +14,17 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use crate::LABELS;
-use crate::array::{Array, MAX_BYTES, Raw, Values, labels_of, read_exactly};
+use crate::array::{Array, Raw, Values, labels_of};
 use crate::error::{Fault, Result, bad, io};
+use crate::options::DataOptions;
+use crate::room::Room;
+use crate::rows::{Packed, Rows, Skip, check_end, check_length, widths};
 
 /// Bytes of a header, at most: NumPy refuses more than 10,000.
 const MAX_HEADER_BYTES: u64 = 1 << 16;
+
+/// Axes of an array, at most: NumPy's limit.
+const MAX_AXES: usize = 64;
 
 /// Where elements begin: a multiple of it, as NumPy has it.
 const ALIGNMENT: usize = 64;
@@ -103,6 +109,12 @@ impl Header {
             ));
         }
         let dims = dims_of(&header).ok_or_else(malformed)?;
+        if dims.len() > MAX_AXES {
+            return Err(bad(format!(
+                "an array of {} axes (limit {MAX_AXES})",
+                dims.len()
+            )));
+        }
         let Some(element) = Element::of(descr) else {
             return Err(bad(format!(
                 "elements of type {:?} are not read",
@@ -194,12 +206,17 @@ impl Element {
     }
 }
 
-pub(crate) fn read_npy(file: File) -> Result<Array, Fault> {
-    parse(None, BufReader::new(file))
+pub(crate) fn read_npy(file: File, options: &DataOptions) -> Result<(usize, Array), Fault> {
+    let len = file.metadata()?.len();
+    let mut from = BufReader::new(file);
+    let header = Header::read(&mut from)?;
+    check_length(len, header.len_bytes, header.elements_bytes)?;
+    parse(None, &header, &mut from, options, &mut Room::of(len))
 }
 
-pub(crate) fn read_npz(file: File) -> Result<Raw, Fault> {
+pub(crate) fn read_npz(file: File, options: &DataOptions) -> Result<Raw, Fault> {
     let failed = |error: zip::result::ZipError| bad(error.to_string());
+    let mut room = Room::of(file.metadata()?.len());
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(failed)?;
     if archive.len() > MAX_ARRAYS {
         return Err(bad(format!(
@@ -207,25 +224,26 @@ pub(crate) fn read_npz(file: File) -> Result<Raw, Fault> {
             archive.len()
         )));
     }
-    let (mut arrays, mut labels) = (Vec::new(), None);
-    let mut left = MAX_BYTES;
+    let mut raw = Raw::default();
     for i in 0..archive.len() {
         let entry = archive.by_index(i).map_err(failed)?;
         let Some(name) = entry.name().strip_suffix(".npy").map(str::to_owned) else {
             continue;
         };
-        let array = parse(Some(name.clone()), entry)?;
-        let taken = array.values.len() as u64 * 8;
-        left = left
-            .checked_sub(taken)
-            .ok_or_else(|| bad("its arrays together are too large"))?;
+        let mut entry = Packed(entry);
+        let header = Header::read(&mut entry)?;
+        room.unpack(header.elements_bytes)?;
+        let (n, array) = parse(Some(name.clone()), &header, &mut entry, options, &mut room)?;
+        if options.limit.is_none() {
+            check_end(&mut entry, header.elements_bytes)?;
+        }
         if LABELS.contains(&name.as_str()) {
-            labels = Some(labels_of(&array)?);
+            raw.labels = Some((n, labels_of(&array)?));
         } else {
-            arrays.push(array);
+            raw.arrays.push((n, array));
         }
     }
-    Ok((arrays, labels))
+    Ok(raw)
 }
 
 /// An array as it is stored.
@@ -272,20 +290,33 @@ fn put_npz<W: Write + Seek>(to: W, arrays: &[Stored]) -> std::io::Result<W> {
     archive.finish().map_err(std::io::Error::other)
 }
 
-fn parse(name: Option<String>, mut from: impl Read) -> Result<Array, Fault> {
-    let header = Header::read(&mut from)?;
-    let Some((_, dims)) = header.dims.split_first() else {
+fn parse(
+    name: Option<String>,
+    header: &Header,
+    from: &mut impl Skip,
+    options: &DataOptions,
+    room: &mut Room,
+) -> Result<(usize, Array), Fault> {
+    let Some((n, dims)) = header.dims.split_first() else {
         return Err(bad(
             "an array without axes: the first one counts the samples",
         ));
     };
-    let bytes = read_exactly(&mut from, header.elements_bytes)?;
-    Ok(Array {
+    let element = header.element;
+    let rows = Rows::of(*n, options);
+    let (width, row_bytes) = widths(dims, element.width)?;
+    let mut values = numbers(element, Vec::new());
+    values.reserve(&rows, width, room)?;
+    rows.read(from, (row_bytes, element.width), |bytes| {
+        values.append(numbers(element, bytes));
+    })?;
+    let array = Array {
         name,
         dims: dims.to_vec(),
-        values: numbers(header.element, bytes),
+        values,
         layout: None,
-    })
+    };
+    Ok((*n, array))
 }
 
 fn numbers(element: Element, mut bytes: Vec<u8>) -> Values {

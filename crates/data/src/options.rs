@@ -1,7 +1,10 @@
 //! Options of reading.
 
+use rand::seq::index;
+
 use crate::array::Layout;
 use crate::error::{Error, Result};
+use crate::random::rng;
 
 /// How data are read.
 #[derive(Clone, Debug)]
@@ -25,6 +28,8 @@ pub struct DataOptions {
     pub crop: Option<(u32, u32)>,
     /// Samples, at most: drawn by `seed` where there are more.
     pub limit: Option<usize>,
+    /// Whether the first samples are taken up to the limit, and none are drawn.
+    pub first: bool,
     /// By which samples are drawn.
     pub seed: u64,
     /// Of CSV: whether the first column is the label. Otherwise the column `label` is.
@@ -43,6 +48,7 @@ impl Default for DataOptions {
             resize: None,
             crop: None,
             limit: None,
+            first: false,
             seed: 0,
             label_first: false,
         }
@@ -59,6 +65,21 @@ pub enum Resize {
 }
 
 impl DataOptions {
+    /// Those of `n` samples that are kept, in their order; absent where all are.
+    pub(crate) fn kept(&self, n: usize) -> Option<Vec<usize>> {
+        let limit = self.limit?.max(1);
+        if n <= limit {
+            return None;
+        }
+        if self.first {
+            return Some((0..limit).collect());
+        }
+        // Takes memory for those drawn, not for all that there are.
+        let mut kept = index::sample(&mut rng(self.seed, "limit"), n, limit).into_vec();
+        kept.sort_unstable();
+        Some(kept)
+    }
+
     /// Refuses numbers that nothing can be divided by.
     pub(crate) fn check(&self) -> Result<()> {
         let is_divisor = |value: &f64| value.is_finite() && *value != 0.0;

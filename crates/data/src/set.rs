@@ -1,14 +1,15 @@
 //! Data sets, read whole from files of any of the formats.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::path::Path;
+
+use onnxseal_store::open_regular;
 
 use crate::array::{Array, Layout, Raw, Values, labels_of};
 use crate::error::{Error, Fault, Result, bad, io};
 use crate::names::extension;
 use crate::options::DataOptions;
-use crate::random::{rng, shuffled};
 use crate::{cifar, csv, folder, idx, npy};
 
 /// A data set.
@@ -46,27 +47,10 @@ impl DataSet {
                 ))),
             }
         };
-        let n = match arrays.first() {
-            Some(array) => count(array)?,
-            None => return Err(Error::Usage(format!("{source} has no arrays"))),
-        };
-        for array in &arrays {
-            let other = count(array)?;
-            if other != n {
-                let name = array.name.as_deref().unwrap_or_default();
-                return Err(Error::Usage(format!(
-                    "{source}: array {name:?} has {other} samples, another has {n}"
-                )));
-            }
-        }
-        if let Some(labels) = &labels
-            && labels.len() != n
-        {
-            return Err(Error::Usage(format!(
-                "{source}: {n} samples and {} labels",
-                labels.len()
-            )));
-        }
+        let counted = arrays.iter().map(|array| Ok((count(array)?, array)));
+        let counted = counted.collect::<Result<Vec<_>>>()?;
+        let n_labels = labels.as_ref().map(Vec::len);
+        let n = n_samples(&source, counted.into_iter(), n_labels)?;
         if n == 0 {
             return Err(Error::Usage(format!("{source} has no samples")));
         }
@@ -78,19 +62,25 @@ impl DataSet {
         })
     }
 
-    /// Reads a data set: `.npz`, `.npy`, IDX (also gzipped), CIFAR-10 and CIFAR-100 binary (`.bin`), CSV, or a folder with
-    /// one folder of PNG and JPEG images a class. `labels` is the file of labels, where data have none of their own.
+    /// Reads what is wanted of a data set: `.npz`, `.npy`, IDX (also gzipped), CIFAR-10 and CIFAR-100
+    /// binary (`.bin`), CSV, or a folder with one folder of PNG and JPEG images a class. `labels` is the
+    /// file of labels, where data have none of their own.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Malformed`]; [`Error::Usage`] where data and labels do not go together.
     pub fn load(path: &Path, labels: Option<&Path>, options: &DataOptions) -> Result<DataSet> {
         options.check()?;
-        let (arrays, own_labels) = read(path, options)?;
+        let raw = read(path, options)?;
         let labels = match labels {
-            Some(path) => Some(read_labels(path)?),
-            None => own_labels,
+            Some(path) => Some(read_labels(path, options)?),
+            None => raw.labels,
         };
-        DataSet::from_arrays(path.display().to_string(), arrays, labels, options)
+        let source = path.display().to_string();
+        // Of all that the files have: as many may be kept of more.
+        let counted = raw.arrays.iter().map(|(n, array)| (*n, array));
+        n_samples(&source, counted, labels.as_ref().map(|(n, _)| *n))?;
+        let arrays = raw.arrays.into_iter().map(|(_, array)| array).collect();
+        DataSet::from_arrays(source, arrays, labels.map(|(_, labels)| labels), options)
     }
 
     /// Takes arrays that are in memory as a data set: as many samples as wanted, normalised.
@@ -105,8 +95,8 @@ impl DataSet {
     ) -> Result<DataSet> {
         options.check()?;
         let mut data = DataSet::new(source, arrays, labels)?;
-        if let Some(limit) = options.limit {
-            data.keep(limit, options.seed);
+        if let Some(rows) = options.kept(data.n) {
+            data.keep(&rows);
         }
         for array in &mut data.arrays {
             normalise(array, options).map_err(|fault| fault.at(Path::new(&data.source)))?;
@@ -114,23 +104,16 @@ impl DataSet {
         Ok(data)
     }
 
-    /// Keeps `limit` samples, drawn by `seed`, in their order.
-    fn keep(&mut self, limit: usize, seed: u64) {
-        if self.n <= limit.max(1) {
-            return;
-        }
-        let mut rows = shuffled(self.n, &mut rng(seed, "limit"));
-        rows.truncate(limit.max(1));
-        rows.sort_unstable();
+    fn keep(&mut self, rows: &[usize]) {
         for array in &mut self.arrays {
             let width: usize = array.dims.iter().product();
             array.values = match &array.values {
-                Values::F32(values) => Values::F32(picked(values, &rows, width)),
-                Values::F64(values) => Values::F64(picked(values, &rows, width)),
-                Values::I64(values) => Values::I64(picked(values, &rows, width)),
+                Values::F32(values) => Values::F32(picked(values, rows, width)),
+                Values::F64(values) => Values::F64(picked(values, rows, width)),
+                Values::I64(values) => Values::I64(picked(values, rows, width)),
             };
         }
-        self.labels = self.labels.as_ref().map(|labels| picked(labels, &rows, 1));
+        self.labels = self.labels.as_ref().map(|labels| picked(labels, rows, 1));
         self.n = rows.len();
     }
 }
@@ -144,27 +127,46 @@ fn picked<T: Copy>(values: &[T], rows: &[usize], width: usize) -> Vec<T> {
     rows.iter().flat_map(row).copied().collect()
 }
 
+/// As many samples as all arrays and labels have; arrays come with how many they have.
+fn n_samples<'a>(
+    source: &str,
+    mut arrays: impl Iterator<Item = (usize, &'a Array)>,
+    n_labels: Option<usize>,
+) -> Result<usize> {
+    let Some((n, _)) = arrays.next() else {
+        return Err(Error::Usage(format!("{source} has no arrays")));
+    };
+    if let Some((other, array)) = arrays.find(|(other, _)| *other != n) {
+        let name = array.name.as_deref().unwrap_or_default();
+        return Err(Error::Usage(format!(
+            "{source}: array {name:?} has {other} samples, another has {n}"
+        )));
+    }
+    match n_labels {
+        Some(n_labels) if n_labels != n => Err(Error::Usage(format!(
+            "{source}: {n} samples and {n_labels} labels"
+        ))),
+        _ => Ok(n),
+    }
+}
+
 fn read(path: &Path, options: &DataOptions) -> Result<Raw> {
     if path.is_dir() {
         return folder::read(path, options);
     }
-    let file = File::open(path).map_err(io(path))?;
+    let file = open_regular(path).map_err(io(path))?;
     let raw = match extension(path).as_deref() {
-        Some("npz") => npy::read_npz(file),
-        Some("npy") => npy::read_npy(file).map(unlabelled),
-        Some("csv") => csv::read(file, options.label_first),
-        Some("bin") => cifar::read(file),
-        _ => read_idx(file).map(unlabelled),
+        Some("npz") => npy::read_npz(file, options),
+        Some("npy") => npy::read_npy(file, options).map(Raw::from),
+        Some("csv") => csv::read(file, options),
+        Some("bin") => cifar::read(file, options),
+        _ => read_idx(file, options).map(Raw::from),
     };
     raw.map_err(|fault| fault.at(path))
 }
 
-fn unlabelled(array: Array) -> Raw {
-    (vec![array], None)
-}
-
 /// Reads IDX, which no name tells.
-fn read_idx(mut file: File) -> Result<Array, Fault> {
+fn read_idx(mut file: File, options: &DataOptions) -> Result<(usize, Array), Fault> {
     let mut first = Vec::new();
     (&mut file).take(4).read_to_end(&mut first)?;
     if !idx::is_idx(&first) {
@@ -172,23 +174,25 @@ fn read_idx(mut file: File) -> Result<Array, Fault> {
             "not a data set by its name (.npz, .npy, .csv, .bin) or its first bytes (IDX, gzipped or not), and no folder",
         ));
     }
-    idx::read(first.as_slice().chain(file))
+    file.rewind()?;
+    idx::read(file, options)
 }
 
-/// Reads a file of labels: one number a sample.
-fn read_labels(path: &Path) -> Result<Vec<i64>> {
-    let file = File::open(path).map_err(io(path))?;
+/// Reads a file of labels: one number a sample. Before them stands how many there are, if not all are kept.
+fn read_labels(path: &Path, options: &DataOptions) -> Result<(usize, Vec<i64>)> {
+    let file = open_regular(path).map_err(io(path))?;
+    let of_array = |(n, array): (usize, Array)| Ok((n, labels_of(&array)?));
     let labels = match extension(path).as_deref() {
-        Some("npz") => npy::read_npz(file).and_then(|raw| match raw {
-            (_, Some(labels)) => Ok(labels),
-            (arrays, None) => match &arrays[..] {
-                [array] => labels_of(array),
-                _ => Err(bad("no array is called labels")),
+        Some("npz") => npy::read_npz(file, options).and_then(|raw| match raw.labels {
+            Some(labels) => Ok(labels),
+            None => match <[_; 1]>::try_from(raw.arrays) {
+                Ok([array]) => of_array(array),
+                Err(_) => Err(bad("no array is called labels")),
             },
         }),
-        Some("npy") => npy::read_npy(file).and_then(|array| labels_of(&array)),
-        Some("csv") => csv::read_labels(file),
-        _ => idx::read(file).and_then(|array| labels_of(&array)),
+        Some("npy") => npy::read_npy(file, options).and_then(of_array),
+        Some("csv") => csv::read_labels(file, options),
+        _ => idx::read(file, options).and_then(of_array),
     };
     labels.map_err(|fault| fault.at(path))
 }

@@ -27,7 +27,7 @@ pub fn run(args: &Attack, quiet: bool) -> Result<()> {
     if let Some(path) = &args.encrypted {
         let keyed = ImageSet::read(path, spec, args.limit)?;
         if let Some(path) = &args.pair {
-            let plain = ImageSet::read(path, spec, usize::MAX)?.first(keyed.n);
+            let plain = ImageSet::read(path, spec, keyed.n)?;
             let row = of_pairs(&keyed, &plain, spec)?;
             if let Some(restored) = row.restored
                 && restored < LIKELY_PAIRS

@@ -1,5 +1,5 @@
 //! Data files of each format, and broken ones.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fs;
 use std::io::Write;
@@ -80,7 +80,9 @@ fn broken_idx() {
     assert!(reason(load("a", &idx(8, &[2, 2, 2], &[1; 7]))).contains("ends after 7 of 8"));
     assert!(reason(load("a", &idx(8, &[2, 2, 2], &[1; 9]))).contains("more than the 8"));
     assert!(reason(load("a", &idx(8, &[u32::MAX; 8], &[]))).contains("more elements than can be"));
-    assert!(reason(load("a", &idx(8, &[u32::MAX, 60_000], &[]))).contains("limit"));
+    let many = idx(8, &[u32::MAX, 60_000], &[]);
+    assert!(reason(load("a", &many)).contains("ends after 0 of"));
+    assert!(reason(load("a", &gzipped(&many))).contains("limit"));
     assert!(reason(load("a", &idx(8, &[1 << 30, 8], &[]))).contains("ends after 0"));
     assert!(reason(load("a", &idx(8, &[0, 4], &[]))).contains("no samples"));
     assert!(reason(load("a", &idx(8, &[4, 0], &[]))).contains("no samples of shape"));
@@ -116,7 +118,15 @@ fn broken_arrays_of_numpy() {
     let of = |descr, shape, elements: &[u8]| reason(load("a.npy", &npy(descr, shape, elements)));
     assert!(of("<f4", "(2, 3)", &[0; 23]).contains("ends after 23 of 24"));
     assert!(of("<f4", "(99999999999, 99999999999)", &[]).contains("more elements"));
-    assert!(of("<f4", "(99999999999,)", &[]).contains("limit"));
+    assert!(of("<f4", "(99999999999,)", &[]).contains("ends after 0 of"));
+    let many = npy("<f4", "(99999999999,)", &[]);
+    assert!(reason(load("a.npz", &npz(&[("x", many)]))).contains("limit"));
+    let axes = format!("({})", "1, ".repeat(65));
+    assert!(of("<f4", &axes, &[0; 4]).contains("65 axes (limit 64)"));
+    let mut changed = npz(&[("x", npy("|u1", "(3,)", &[1, 2, 3]))]);
+    let at = changed.windows(3).position(|bytes| bytes == [1, 2, 3]);
+    changed[at.unwrap()] = 0;
+    assert!(load("a.npz", &changed).is_err());
     assert!(of("<f4", "()", &[0; 4]).contains("without axes"));
     assert!(of("<f4", "(-1,)", &[0; 4]).contains("not as NumPy"));
     assert!(of("|O", "(2,)", &[0; 4]).contains("not read"));
@@ -281,4 +291,136 @@ fn what_is_no_data_set_is_named() {
         DataSet::load(&path.with_extension("npy"), None, &DataOptions::default()),
         Err(Error::Io { .. })
     ));
+}
+
+/// Samples drawn from a file are those that are drawn from all of it.
+#[test]
+fn what_is_wanted_of_each_format_is_what_all_of_it_has_there() {
+    let n = 300_usize;
+    let pixels: Vec<u8> = (0..n * 12).map(|i| (i * 7 + i / 12) as u8).collect();
+    let array = npy("|u1", "(300, 3, 4)", &pixels);
+    let wide: Vec<u8> = (0..n * 3073).map(|i| (i * 7 + i / 3073) as u8).collect();
+    let labels = npy("|u1", "(300,)", &pixels[..n]);
+    let table: String = (0..n)
+        .map(|i| format!("{},{}.5,{i}\n", i % 7, i * 3))
+        .collect();
+    let idx = idx(8, &[n as u32, 3, 4], &pixels);
+    for (name, bytes) in [
+        ("a.npy", array.clone()),
+        ("a.npz", npz(&[("x", array), ("labels", labels)])),
+        ("idx", idx.clone()),
+        ("idx.gz", gzipped(&idx)),
+        ("a.bin", wide),
+        ("a.csv", format!("label,a,b\n{table}").into_bytes()),
+    ] {
+        let (_dir, path) = file(name, &bytes);
+        let read = |limit, first| {
+            let options = DataOptions {
+                limit,
+                first,
+                seed: 5,
+                ..DataOptions::default()
+            };
+            DataSet::load(&path, None, &options).unwrap()
+        };
+        let all = read(None, false);
+        for (limit, first) in [(9, false), (9, true), (n, false), (n + 1, true)] {
+            let options = DataOptions {
+                limit: Some(limit),
+                first,
+                seed: 5,
+                ..DataOptions::default()
+            };
+            let (arrays, labels) = (all.arrays.clone(), all.labels.clone());
+            let wanted = DataSet::from_arrays(name.into(), arrays, labels, &options).unwrap();
+            let found = read(Some(limit), first);
+            assert_eq!(found.n, limit.min(n), "{name}");
+            assert_eq!(found.arrays[0].values, wanted.arrays[0].values, "{name}");
+            assert_eq!(found.arrays[0].dims, wanted.arrays[0].dims, "{name}");
+            assert_eq!(found.labels, wanted.labels, "{name}");
+        }
+    }
+}
+
+/// As many are kept of both, and yet they do not go together.
+#[test]
+fn labels_of_another_number_are_refused_whatever_is_kept() {
+    let (dir, path) = file("x.npy", &npy("|u1", "(40, 2)", &[1; 80]));
+    for (name, bytes) in [
+        ("y.npy", npy("|u1", "(50,)", &[1; 50])),
+        ("y.csv", b"1\n".repeat(50)),
+        ("y", idx(8, &[50], &[1; 50])),
+        ("y.npz", npz(&[("labels", npy("|u1", "(50,)", &[1; 50]))])),
+    ] {
+        let labels = dir.path().join(name);
+        fs::write(&labels, bytes).unwrap();
+        let options = DataOptions {
+            limit: Some(10),
+            ..DataOptions::default()
+        };
+        let found = reason(DataSet::load(&path, Some(&labels), &options));
+        assert!(
+            found.contains("40 samples and 50 labels"),
+            "{name}: {found}"
+        );
+    }
+}
+
+/// Entries of an archive that lie in the same bytes unpack to more than any others could.
+#[test]
+fn archives_that_use_their_bytes_twice_are_refused() {
+    const N: u16 = 200;
+    let rows = 1_000_000;
+    let one = npz(&[("000", npy("|u1", "(1000000, 1)", &vec![0; rows]))]);
+    let at = |signature: &[u8]| {
+        one.windows(4)
+            .rposition(|bytes| bytes == signature)
+            .unwrap()
+    };
+    let (directory, end) = (at(b"PK\x01\x02"), at(b"PK\x05\x06"));
+    let mut bytes = one[..directory].to_vec();
+    for i in 0..N {
+        let mut entry = one[directory..end].to_vec();
+        entry[46..49].copy_from_slice(format!("{i:03}").as_bytes());
+        bytes.extend(entry);
+    }
+    let len = u32::from(N) * (end - directory) as u32;
+    let mut last = one[end..].to_vec();
+    last[8..10].copy_from_slice(&N.to_le_bytes());
+    last[10..12].copy_from_slice(&N.to_le_bytes());
+    last[12..16].copy_from_slice(&len.to_le_bytes());
+    bytes.extend(last);
+    let (_dir, path) = file("a.npz", &bytes);
+    let options = DataOptions {
+        limit: Some(1),
+        ..DataOptions::default()
+    };
+    let found = reason(DataSet::load(&path, None, &options));
+    assert!(found.contains("unpack to no more than"), "{found}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_no_regular_file_is_refused_and_waits_for_nobody() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    let (dir, data) = file("x.npy", &npy("|u1", "(1, 1)", &[1]));
+    for name in ["a.npz", "a.npy", "a.csv", "a.bin", "a", "class/a.png"] {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let (data, labels) = match name {
+            "class/a.png" => (dir.path(), None),
+            _ => (&*data, Some(&*path)),
+        };
+        for error in [
+            DataSet::load(data, labels, &DataOptions::default()).unwrap_err(),
+            DataSet::load(&path, None, &DataOptions::default()).unwrap_err(),
+        ] {
+            let Error::Io { source, .. } = error else {
+                panic!("{name}: {error}");
+            };
+            assert_eq!(source.to_string(), "it is a pipe, not a regular file");
+        }
+    }
 }

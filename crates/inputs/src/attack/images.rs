@@ -59,6 +59,8 @@ impl ImageSet {
     pub fn read(path: &Path, spec: &Spec, limit: usize) -> Result<ImageSet> {
         let mut options = DataOptions::default();
         options.unlabelled = true;
+        options.limit = Some(limit);
+        options.first = true;
         let data = DataSet::load(path, None, &options)?;
         let channels = spec.channels as usize;
         let shaped = |array| Shape::of(array, spec).map(|shape| (array, shape));
@@ -92,16 +94,7 @@ impl ImageSet {
             channels,
             rows,
             columns,
-        }
-        .first(limit))
-    }
-
-    /// The first `n`.
-    pub fn first(mut self, n: usize) -> ImageSet {
-        self.n = self.n.min(n);
-        self.values
-            .truncate(self.n * self.channels * self.rows * self.columns);
-        self
+        })
     }
 
     /// As attacks take them.

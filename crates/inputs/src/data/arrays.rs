@@ -1,7 +1,7 @@
 //! Files of one array: `.npy`, IDX, CIFAR's binary version.
 
 use std::fs::{self, File};
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{BufReader, BufWriter, Read, Seek, Write};
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -9,11 +9,11 @@ use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use onnxseal_data::cifar::{self, PIXELS, SIDE};
-use onnxseal_data::extension;
 use onnxseal_data::idx::{self, GZIP};
 use onnxseal_data::npy::{self, Kind};
+use onnxseal_data::{Room, extension};
 use onnxseal_store::parallel::{for_each, lock, n_cores};
-use onnxseal_store::{Output, read_exact_at};
+use onnxseal_store::{Output, open_regular, read_exact_at};
 
 use crate::apply::{Cipher, ValueType};
 use crate::data::bytes::Transformer;
@@ -43,7 +43,7 @@ struct Images {
 
 /// Transforms a file.
 pub(super) fn run(run: &Run, task: &Task) -> Result<(), Fault> {
-    let file = File::open(&task.source).map_err(unreadable)?;
+    let mut file = open_regular(&task.source).map_err(unreadable)?;
     let len = file.metadata().map_err(unreadable)?.len();
     let images = match extension(&task.source).as_deref() {
         Some("npy") => of_npy(run, &file, len)?,
@@ -59,11 +59,11 @@ pub(super) fn run(run: &Run, task: &Task) -> Result<(), Fault> {
                     "not a data set by its name (.npz, .npy, .bin, .png, .jpg) or its first bytes (IDX, gzipped or not), and no folder",
                 );
             }
-            let file = File::open(&task.source).map_err(unreadable)?;
+            file.rewind().map_err(unreadable)?;
             if first.starts_with(&GZIP) {
-                return gzipped(run, task, file);
+                return gzipped(run, task, file, len);
             }
-            of_idx(run, &mut BufReader::new(&file), Some(len))?
+            of_idx(run, &mut BufReader::new(&file), len, false)?
         }
     };
     records(run, task, &file, &images)
@@ -74,7 +74,7 @@ fn of_npy(run: &Run, file: &File, len: u64) -> Result<Images, Fault> {
     check_length(len, header.len_bytes, header.elements_bytes)?;
     let from = value_type(&header.element)?;
     let to = run.result(from)?;
-    let (cipher, n) = of_shape(run.key, &header.dims)?;
+    let (cipher, n) = of_shape(run.key, &header.dims, len)?;
     let header_bytes = if from == to {
         let mut bytes = vec![0; header.len_bytes as usize];
         read_exact_at(file, &mut bytes, 0).map_err(unreadable)?;
@@ -108,11 +108,11 @@ fn of_cifar(run: &Run, len: u64) -> Result<Images, Fault> {
     })
 }
 
-/// Without a length the file is one that is being unpacked.
-fn of_idx(run: &Run, from: &mut impl Read, len: Option<u64>) -> Result<Images, Fault> {
+/// What a file of `len` bytes has, packed or not.
+fn of_idx(run: &Run, from: &mut impl Read, len: u64, is_packed: bool) -> Result<Images, Fault> {
     let header = idx::Header::read(from)?;
     let begin = header.bytes.len() as u64;
-    if let Some(len) = len {
+    if !is_packed {
         check_length(len, begin, header.elements_bytes)?;
     }
     let from = match header.element {
@@ -121,7 +121,7 @@ fn of_idx(run: &Run, from: &mut impl Read, len: Option<u64>) -> Result<Images, F
         _ => return refused("of IDX, bytes are read: save larger elements as .npy or .npz"),
     };
     run.stays(from, "IDX")?;
-    let (cipher, n) = of_shape(run.key, &header.dims)?;
+    let (cipher, n) = of_shape(run.key, &header.dims, len)?;
     Ok(Images {
         cipher,
         n,
@@ -133,8 +133,8 @@ fn of_idx(run: &Run, from: &mut impl Read, len: Option<u64>) -> Result<Images, F
     })
 }
 
-/// A key for an array, and how many images that is.
-pub(super) fn of_shape(key: &InputKey, dims: &[usize]) -> Result<(Cipher, u64), Fault> {
+/// A key for an array in a file of `len` bytes, and how many images that is.
+pub(super) fn of_shape(key: &InputKey, dims: &[usize], len: u64) -> Result<(Cipher, u64), Fault> {
     let is_stack = is_stack(key, dims);
     let (n, image) = match *dims {
         [n, rows, columns] if is_stack => (n, [1, rows, columns]),
@@ -144,11 +144,14 @@ pub(super) fn of_shape(key: &InputKey, dims: &[usize]) -> Result<(Cipher, u64), 
         _ => return Ok((key.cipher_for(dims)?, 0)),
     };
     let values = image.iter().try_fold(1_usize, |n, dim| n.checked_mul(*dim));
-    if values.is_none_or(|n| n > MAX_IMAGE_VALUES) {
+    let Some(values @ ..=MAX_IMAGE_VALUES) = values else {
         return refused(format!(
             "an image of shape {image:?} is too large (limit {MAX_IMAGE_VALUES} values)"
         ));
-    }
+    };
+    // The key's tables for it, and an image before and after.
+    let n_bytes = values as u64 * size_of::<f32>() as u64;
+    Room::of(len).claim(n_bytes, "save it unpacked")?;
     let cipher = if is_stack {
         key.cipher(image[1], image[2])?
     } else {
@@ -291,9 +294,9 @@ fn records(run: &Run, task: &Task, file: &File, images: &Images) -> Result<(), F
 }
 
 /// Transforms images that are unpacked one after the other, and packs them.
-fn gzipped(run: &Run, task: &Task, file: File) -> Result<(), Fault> {
+fn gzipped(run: &Run, task: &Task, file: File, len: u64) -> Result<(), Fault> {
     let mut from = BufReader::new(MultiGzDecoder::new(BufReader::new(file)));
-    let images = of_idx(run, &mut from, None)?;
+    let images = of_idx(run, &mut from, len, true)?;
     let output = begin(run, &task.target)?;
     let Some(file) = output.file() else {
         return refused("it is to become no file");
@@ -327,15 +330,17 @@ pub(super) fn pump(
 ) -> Result<(), Fault> {
     let image_bytes = transformer.cipher.image_values() * transformer.from.len_bytes();
     let each = (CHUNK_BYTES / image_bytes.max(1)).max(1) as u64;
+    // Fewer of large images: so many chunks are in memory at once.
+    let n_chunks = (2 * n_cores() * CHUNK_BYTES / image_bytes.max(CHUNK_BYTES)).max(1);
     let mut left = match image_bytes {
         0 => 0,
         _ => n,
     };
     let mut chunks: Vec<Mutex<Vec<u8>>> = Vec::new();
     while left > 0 {
-        // A chunk for each core, read and written in order.
+        // Chunks for all cores, read and written in order.
         let mut read = 0;
-        while left > 0 && read < 2 * n_cores() {
+        while left > 0 && read < n_chunks {
             let n = each.min(left);
             if chunks.len() == read {
                 chunks.push(Mutex::default());

@@ -12,6 +12,7 @@ use image::{DynamicImage, GrayImage, ImageFormat, RgbImage, RgbaImage};
 use onnxseal_data::npy::Header;
 use onnxseal_store::Error as StoreError;
 use tempfile::TempDir;
+use zip::CompressionMethod::Deflated;
 use zip::write::SimpleFileOptions;
 
 use super::*;
@@ -652,6 +653,52 @@ fn arrays_that_are_refused() {
     let at = fortran.windows(5).position(|w| w == b"False").unwrap();
     let fortran = [&fortran[..at], b"True ", &fortran[at + 5..]].concat();
     assert!(room.reason("a.npy", &fortran, &key).contains("Fortran"));
+}
+
+/// So many images of one size that a few bytes cannot be: what the header says is not taken on trust.
+#[test]
+fn files_that_say_that_they_have_large_images_have_to_be_large() {
+    let room = Room::new();
+    let key = key(&[Shuffle, Blocks], 1);
+    let side = 8192;
+    let zeros = vec![0; side * side];
+    let array = npy("|u1", &[1, 1, side, side], &zeros);
+    let images = idx(8, &[1, side as u32, side as u32], &zeros);
+    for (name, bytes) in [
+        ("a.npz", zipped(&[("x.npy", array)], Deflated)),
+        ("images", gzipped(&images)),
+        ("a.npy", npy("|u1", &[0, 1, side, side], &[])),
+        ("images", idx(8, &[0, side as u32, side as u32], &[])),
+    ] {
+        assert!(bytes.len() < 1 << 19, "{name} has {} bytes", bytes.len());
+        let reason = room.reason(name, &bytes, &key);
+        assert!(reason.contains("bytes of memory"), "{name}: {reason}");
+    }
+    let array = npy("|u1", &[1 << 20, 1, 8, 8], &[]);
+    let reason = room.reason("a.npz", &zipped(&[("x.npy", array)], Deflated), &key);
+    assert!(reason.contains("unpack to no more than"), "{reason}");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_regular_file_is_refused_and_waits_for_nobody() {
+    let room = Room::new();
+    let key = key(&[Shuffle], 3);
+    for name in ["a.npy", "a.npz", "a.bin", "a.png", "images"] {
+        let made = std::process::Command::new("mkfifo")
+            .arg(room.path(name))
+            .status();
+        assert!(made.unwrap().success());
+        let report = room.run(name, "out", &key, false).unwrap();
+        let [failed] = &report.failed[..] else {
+            panic!("{report:?}");
+        };
+        assert_eq!(
+            failed.reason,
+            "cannot read it: it is a pipe, not a regular file"
+        );
+        assert!(!room.path("out").exists());
+    }
 }
 
 #[test]

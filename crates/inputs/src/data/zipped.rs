@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
 
-use onnxseal_data::LABELS;
 use onnxseal_data::npy::{Header, MAX_ARRAYS};
+use onnxseal_data::{LABELS, Room};
+use onnxseal_store::open_regular;
 use zip::result::ZipError;
 use zip::{ZipArchive, ZipWriter};
 
@@ -23,7 +24,8 @@ const LARGE: u64 = u32::MAX as u64;
 
 /// Transforms a file.
 pub(super) fn run(run: &Run, task: &Task) -> Result<(), Fault> {
-    let file = File::open(&task.source).map_err(unreadable)?;
+    let file = open_regular(&task.source).map_err(unreadable)?;
+    let len = file.metadata().map_err(unreadable)?.len();
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(broken)?;
     if archive.len() > MAX_ARRAYS {
         return refused(format!(
@@ -31,7 +33,7 @@ pub(super) fn run(run: &Run, task: &Task) -> Result<(), Fault> {
             archive.len()
         ));
     }
-    let headers = headers(run, &mut archive)?;
+    let headers = headers(run, &mut archive, len)?;
     if !headers.iter().any(Option::is_some) {
         return misfit(
             "none of its arrays is images: those have 4 axes, or 3 where the key is for 1 channel",
@@ -60,7 +62,7 @@ pub(super) fn run(run: &Run, task: &Task) -> Result<(), Fault> {
         drop(entry);
         let from = value_type(&header.element)?;
         let to_type = run.result(from)?;
-        let (cipher, n) = of_shape(run.key, &header.dims)?;
+        let (cipher, n) = of_shape(run.key, &header.dims, len)?;
         let mut entry = archive.by_index(i).map_err(broken)?;
         let head = if from == to_type {
             let mut head = vec![0; header.len_bytes as usize];
@@ -99,12 +101,13 @@ pub(super) fn run(run: &Run, task: &Task) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Of each entry what it says before its elements, if it is images that are to be transformed.
+/// Of each entry of a file of `len` bytes what it says before its elements, if it is images that are to be transformed.
 fn headers(
     run: &Run,
     archive: &mut ZipArchive<BufReader<File>>,
+    len: u64,
 ) -> Result<Vec<Option<Header>>, Fault> {
-    let mut headers = Vec::new();
+    let (mut headers, mut room) = (Vec::new(), Room::of(len));
     for i in 0..archive.len() {
         let mut entry = archive.by_index(i).map_err(broken)?;
         let name = entry.name().strip_suffix(".npy").map(str::to_owned);
@@ -128,7 +131,8 @@ fn headers(
             check_channels(run.key, channels).map_err(in_array)?;
             let of = value_type(&header.element).map_err(in_array)?;
             run.result(of).map_err(in_array)?;
-            of_shape(run.key, &header.dims).map_err(in_array)?;
+            room.unpack(header.elements_bytes)?;
+            of_shape(run.key, &header.dims, len).map_err(in_array)?;
         }
         headers.push(header);
     }

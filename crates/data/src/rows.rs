@@ -1,0 +1,140 @@
+//! Samples of a file, read in pieces: those that are kept.
+
+use std::fs::File;
+use std::io::{self, BufReader, ErrorKind, Read};
+
+use crate::error::{Fault, bad};
+use crate::options::DataOptions;
+
+/// Bytes that are read at once, about.
+const PIECE_BYTES: usize = 1 << 16;
+
+/// What is read in order, with parts passed over.
+pub(crate) trait Skip: Read {
+    /// Passes over `n` bytes.
+    fn skip(&mut self, n: u64) -> io::Result<()>;
+}
+
+impl Skip for BufReader<File> {
+    fn skip(&mut self, n: u64) -> io::Result<()> {
+        self.seek_relative(i64::try_from(n).map_err(io::Error::other)?)
+    }
+}
+
+/// Bytes that must be unpacked to be passed over.
+pub(crate) struct Packed<R>(pub(crate) R);
+
+impl<R: Read> Read for Packed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl<R: Read> Skip for Packed<R> {
+    fn skip(&mut self, n: u64) -> io::Result<()> {
+        if io::copy(&mut (&mut self.0).take(n), &mut io::sink())? < n {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        Ok(())
+    }
+}
+
+/// The samples of an array.
+pub(crate) struct Rows {
+    /// How many the file has.
+    pub(crate) n: usize,
+    /// Those that are kept, in their order; absent where all are.
+    pub(crate) kept: Option<Vec<usize>>,
+}
+
+impl Rows {
+    /// Chooses among `n`.
+    pub(crate) fn of(n: usize, options: &DataOptions) -> Rows {
+        let kept = options.kept(n);
+        Rows { n, kept }
+    }
+
+    /// How many are kept.
+    pub(crate) fn n_kept(&self) -> usize {
+        self.kept.as_ref().map_or(self.n, Vec::len)
+    }
+
+    /// Reads the kept ones of `from`, each of `row_bytes`, and gives them to `each` in pieces of whole
+    /// units of `unit_bytes`, of which rows are made.
+    ///
+    /// # Errors
+    /// [`Fault`]; also where `from` ends before.
+    pub(crate) fn read(
+        &self,
+        from: &mut impl Skip,
+        (row_bytes, unit_bytes): (u64, usize),
+        mut each: impl FnMut(Vec<u8>),
+    ) -> Result<(), Fault> {
+        let Some(kept) = &self.kept else {
+            let all = (self.n as u64).saturating_mul(row_bytes);
+            return pieces(from, all, unit_bytes, &mut each);
+        };
+        let mut at = 0;
+        for row in kept {
+            from.skip((*row as u64 - at).saturating_mul(row_bytes))?;
+            pieces(from, row_bytes, unit_bytes, &mut each)?;
+            at = *row as u64 + 1;
+        }
+        Ok(())
+    }
+}
+
+fn pieces(
+    from: &mut impl Read,
+    n_bytes: u64,
+    unit_bytes: usize,
+    each: &mut impl FnMut(Vec<u8>),
+) -> Result<(), Fault> {
+    let piece = (PIECE_BYTES / unit_bytes.max(1)).max(1) * unit_bytes;
+    let mut left = n_bytes;
+    while left > 0 {
+        let wanted = left.min(piece as u64);
+        let mut bytes = Vec::new();
+        from.take(wanted).read_to_end(&mut bytes)?;
+        if (bytes.len() as u64) < wanted {
+            let found = n_bytes - left + bytes.len() as u64;
+            return Err(bad(format!(
+                "it ends after {found} of {n_bytes} bytes of numbers"
+            )));
+        }
+        left -= wanted;
+        each(bytes);
+    }
+    Ok(())
+}
+
+/// Fails where a file that lies unpacked has not `wanted` bytes of numbers behind its header.
+pub(crate) fn check_length(len: u64, header: u64, wanted: u64) -> Result<(), Fault> {
+    match len.saturating_sub(header) {
+        found if found < wanted => Err(bad(format!(
+            "it ends after {found} of {wanted} bytes of numbers"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Fails where more follows the `wanted` bytes of numbers. The end is where sums are checked.
+pub(crate) fn check_end(from: &mut impl Read, wanted: u64) -> Result<(), Fault> {
+    match from.read(&mut [0])? {
+        0 => Ok(()),
+        _ => Err(bad(format!(
+            "it has more than the {wanted} bytes of its shape"
+        ))),
+    }
+}
+
+/// Numbers of a sample, and its bytes.
+pub(crate) fn widths(dims: &[usize], element_bytes: usize) -> Result<(usize, u64), Fault> {
+    let mut dims = dims.iter();
+    let width = dims.try_fold(1_usize, |product, dim| product.checked_mul(*dim));
+    let row_bytes = width.and_then(|width| (width as u64).checked_mul(element_bytes as u64));
+    match (width, row_bytes) {
+        (Some(width), Some(row_bytes)) => Ok((width, row_bytes)),
+        _ => Err(bad("its shape has more elements than can be")),
+    }
+}
