@@ -8,6 +8,7 @@ use image::{ColorType, DynamicImage};
 
 use crate::array::{Array, Layout, Raw, Values};
 use crate::error::{Result, bad, io};
+use crate::format::Format;
 use crate::images::{self, MAX_SIDE};
 use crate::options::{DataOptions, Resize};
 use crate::room::MAX_BYTES;
@@ -111,11 +112,15 @@ fn below(folder: &Path) -> Result<Vec<(PathBuf, i64)>> {
         // No link to a folder is followed: it may lead back.
         if path.is_dir() && !path.is_symlink() {
             found.extend(below(&path)?);
-        } else if images::kind(&path).is_some() {
+        } else if is_image(&path) {
             found.push((path, 0));
         }
     }
     Ok(found)
+}
+
+fn is_image(path: &Path) -> bool {
+    Format::of(path).is_some_and(Format::is_image)
 }
 
 /// The images, each with its class: the number that its folder is called, where all are numbers, or its place among them.
@@ -138,11 +143,10 @@ fn files(folder: &Path) -> Result<Vec<(PathBuf, i64)>> {
             .as_ref()
             .and_then(|numbers| numbers.get(i).copied())
             .unwrap_or(i as i64);
-        let is_image = |path: &PathBuf| images::kind(path).is_some();
         found.extend(
             list(class)?
                 .into_iter()
-                .filter(is_image)
+                .filter(|path| is_image(path))
                 .map(|path| (path, label)),
         );
     }

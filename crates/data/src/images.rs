@@ -7,7 +7,6 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageReader};
 use onnxseal_store::open_regular;
 
 use crate::error::{Fault, Result, bad};
-use crate::names::extension;
 use crate::room::Room;
 
 /// Columns or rows of an image, at most.
@@ -18,23 +17,6 @@ const PNG: [u8; 8] = *b"\x89PNG\r\n\x1A\n";
 
 /// Bytes that decoding one image may take, and bytes of its file.
 const MAX_IMAGE_BYTES: u64 = 1 << 30;
-
-/// The kind of an image file, by its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Kind {
-    Png,
-    Jpeg,
-}
-
-/// What kind of image a file has by its name; `None` where it is none.
-pub fn kind(path: &Path) -> Option<Kind> {
-    match extension(path)?.as_str() {
-        "png" => Some(Kind::Png),
-        "jpg" | "jpeg" => Some(Kind::Jpeg),
-        _ => None,
-    }
-}
 
 /// Decodes an image, whichever of the kinds it is by its content. It is not turned as EXIF says: the
 /// loaders that models are trained with, PIL's and torchvision's, do not turn it either.

@@ -8,7 +8,7 @@ use onnxseal_store::open_regular;
 
 use crate::array::{Array, Layout, Raw, Values, labels_of};
 use crate::error::{Error, Fault, Result, bad, io};
-use crate::names::extension;
+use crate::format::Format;
 use crate::options::DataOptions;
 use crate::{cifar, csv, folder, idx, npy};
 
@@ -155,11 +155,11 @@ fn read(path: &Path, options: &DataOptions) -> Result<Raw> {
         return folder::read(path, options);
     }
     let file = open_regular(path).map_err(io(path))?;
-    let raw = match extension(path).as_deref() {
-        Some("npz") => npy::read_npz(file, options),
-        Some("npy") => npy::read_npy(file, options).map(Raw::from),
-        Some("csv") => csv::read(file, options),
-        Some("bin") => cifar::read(file, options),
+    let raw = match Format::of(path) {
+        Some(Format::Npz) => npy::read_npz(file, options),
+        Some(Format::Npy) => npy::read_npy(file, options).map(Raw::from),
+        Some(Format::Csv) => csv::read(file, options),
+        Some(Format::Cifar) => cifar::read(file, options),
         _ => read_idx(file, options).map(Raw::from),
     };
     raw.map_err(|fault| fault.at(path))
@@ -182,16 +182,16 @@ fn read_idx(mut file: File, options: &DataOptions) -> Result<(usize, Array), Fau
 fn read_labels(path: &Path, options: &DataOptions) -> Result<(usize, Vec<i64>)> {
     let file = open_regular(path).map_err(io(path))?;
     let of_array = |(n, array): (usize, Array)| Ok((n, labels_of(&array)?));
-    let labels = match extension(path).as_deref() {
-        Some("npz") => npy::read_npz(file, options).and_then(|raw| match raw.labels {
+    let labels = match Format::of(path) {
+        Some(Format::Npz) => npy::read_npz(file, options).and_then(|raw| match raw.labels {
             Some(labels) => Ok(labels),
             None => match <[_; 1]>::try_from(raw.arrays) {
                 Ok([array]) => of_array(array),
                 Err(_) => Err(bad("no array is called labels")),
             },
         }),
-        Some("npy") => npy::read_npy(file, options).and_then(of_array),
-        Some("csv") => csv::read_labels(file, options),
+        Some(Format::Npy) => npy::read_npy(file, options).and_then(of_array),
+        Some(Format::Csv) => csv::read_labels(file, options),
         _ => idx::read(file, options).and_then(of_array),
     };
     labels.map_err(|fault| fault.at(path))

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
-use onnxseal_data::extension;
+use onnxseal_data::Format;
 use onnxseal_store::parallel::for_each;
 
 pub use report::{ArrayDone, EncryptOptions, Failed, MAX_LISTED, Progress, Report};
@@ -72,8 +72,8 @@ pub fn encrypt(
         },
     )?;
     for task in tasks.files() {
-        run.begin(&task, |task| match extension(&task.source).as_deref() {
-            Some("npz") => zipped::run(&run, task),
+        run.begin(&task, |task| match Format::of(&task.source) {
+            Some(Format::Npz) => zipped::run(&run, task),
             _ => arrays::run(&run, task),
         })?;
     }

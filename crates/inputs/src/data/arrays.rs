@@ -11,7 +11,7 @@ use flate2::write::GzEncoder;
 use onnxseal_data::cifar::{self, PIXELS, SIDE};
 use onnxseal_data::idx::{self, GZIP};
 use onnxseal_data::npy::{self, Kind};
-use onnxseal_data::{Room, extension};
+use onnxseal_data::{Format, Room};
 use onnxseal_store::parallel::{for_each, lock, n_cores};
 use onnxseal_store::{Output, open_regular, read_exact_at};
 
@@ -45,9 +45,9 @@ struct Images {
 pub(super) fn run(run: &Run, task: &Task) -> Result<(), Fault> {
     let mut file = open_regular(&task.source).map_err(unreadable)?;
     let len = file.metadata().map_err(unreadable)?.len();
-    let images = match extension(&task.source).as_deref() {
-        Some("npy") => of_npy(run, &file, len)?,
-        Some("bin") => of_cifar(run, len)?,
+    let images = match Format::of(&task.source) {
+        Some(Format::Npy) => of_npy(run, &file, len)?,
+        Some(Format::Cifar) => of_cifar(run, len)?,
         _ => {
             let mut first = Vec::new();
             (&file)

@@ -2,7 +2,8 @@
 
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ColorType, DynamicImage};
-use onnxseal_data::images::{Kind, decode, kind};
+use onnxseal_data::Format;
+use onnxseal_data::images::decode;
 
 use crate::apply::{Cipher, ImagesMut, Scale, ValueType};
 use crate::data::arrays::{begin, check_channels, publish};
@@ -20,7 +21,7 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn run(&mut self, run: &Run, task: &Task) -> Result<(), Fault> {
-        if run.options.decrypt && kind(&task.source) == Some(Kind::Jpeg) {
+        if run.options.decrypt && Format::of(&task.source) == Some(Format::Jpeg) {
             return refused("keyed images are never JPEG, which would lose what the key made");
         }
         let mut image = decode(&task.source)?;

@@ -4,8 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use onnxseal_data::extension;
-use onnxseal_data::images::{Kind, kind};
+use onnxseal_data::Format;
 use walkdir::WalkDir;
 
 use crate::data::report::Failed;
@@ -189,14 +188,18 @@ impl Source {
     }
 }
 
-/// What files of arrays and images are called; of IDX there is no such rule.
-const EXTENSIONS: [&str; 6] = ["npy", "npz", "bin", "png", "jpg", "jpeg"];
+/// The format that a file's name tells, of those that are transformed; of IDX there is no such rule.
+fn format(path: &Path) -> Option<Format> {
+    Format::of(path).filter(|format| *format != Format::Csv)
+}
 
 /// Whether a file has arrays, by its name.
 fn is_array(path: &Path) -> bool {
     let is_idx = |name: &std::ffi::OsStr| name.to_string_lossy().contains("ubyte");
-    matches!(extension(path).as_deref(), Some("npy" | "npz" | "bin"))
-        || path.file_name().is_some_and(is_idx)
+    matches!(
+        Format::of(path),
+        Some(Format::Npy | Format::Npz | Format::Cifar)
+    ) || path.file_name().is_some_and(is_idx)
 }
 
 /// Fails where the output cannot be a folder and has to be one, or its name is that of another format.
@@ -204,7 +207,7 @@ fn check_output(sources: &[PathBuf], output: &Path) -> Result<()> {
     if output.is_dir() {
         return Ok(());
     }
-    let known = extension(output).filter(|end| EXTENSIONS.contains(&end.as_str()));
+    let known = format(output);
     let must_be_folder = match sources {
         [one] if one.is_dir() => Some("a folder"),
         [_, _, ..] => Some("several sources"),
@@ -223,18 +226,20 @@ fn check_output(sources: &[PathBuf], output: &Path) -> Result<()> {
     let (Some(source), Some(found)) = (sources.first(), known) else {
         return Ok(());
     };
-    let wanted = match kind(source) {
-        Some(_) => Some("png".to_owned()),
-        None => extension(source).filter(|end| EXTENSIONS.contains(&end.as_str())),
+    let wanted = match format(source) {
+        Some(image) if image.is_image() => Some(Format::Png),
+        other => other,
     };
+    let found_end = output.extension().unwrap_or_default().to_string_lossy();
     match wanted {
         Some(wanted) if wanted == found => Ok(()),
         Some(wanted) => Err(Error::Usage(format!(
-            "{} becomes a file of the format .{wanted}, and {shown} ends in .{found}: let it end in .{wanted}",
-            source.display()
+            "{} becomes a file of the format .{end}, and {shown} ends in .{found_end}: let it end in .{end}",
+            source.display(),
+            end = wanted.end()
         ))),
         None => Err(Error::Usage(format!(
-            "{} keeps its format, and {shown} ends in .{found}: leave that out",
+            "{} keeps its format, and {shown} ends in .{found_end}: leave that out",
             source.display()
         ))),
     }
@@ -242,15 +247,15 @@ fn check_output(sources: &[PathBuf], output: &Path) -> Result<()> {
 
 /// What the output of an image is called: JPEG would lose what the key made.
 fn as_png(path: PathBuf) -> PathBuf {
-    match kind(&path) {
-        Some(Kind::Jpeg) => path.with_extension("png"),
+    match Format::of(&path) {
+        Some(Format::Jpeg) => path.with_extension("png"),
         _ => path,
     }
 }
 
 /// Another image beside a JPEG that would get the name that this one gets.
 fn rival(path: &Path) -> Option<PathBuf> {
-    if kind(path) != Some(Kind::Jpeg) {
+    if Format::of(path) != Some(Format::Jpeg) {
         return None;
     }
     let others = ["png", "PNG", "jpg", "JPG", "jpeg", "JPEG"];
@@ -289,5 +294,5 @@ fn is_within(path: &Path, folder: &Path) -> bool {
 }
 
 fn is_image(path: &Path) -> bool {
-    kind(path).is_some()
+    Format::of(path).is_some_and(Format::is_image)
 }
