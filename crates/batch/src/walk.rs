@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
 use onnxseal_core::io;
+use onnxseal_store::or_here;
 use walkdir::{DirEntry, WalkDir};
 
 use crate::error::{Error, Result};
@@ -75,11 +76,7 @@ pub(crate) struct Walk {
 
 impl Walk {
     pub(crate) fn new(folder: &Path, max_depth: usize) -> Walk {
-        let folder = if folder.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            folder
-        };
+        let folder = or_here(folder);
         let walk = WalkDir::new(folder).follow_links(true);
         Walk {
             entries: walk.max_depth(max_depth).sort_by_file_name().into_iter(),

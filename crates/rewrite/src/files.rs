@@ -9,7 +9,8 @@ use onnxseal_onnx::edit::rename_external;
 use onnxseal_onnx::model::{FileId, Span};
 use onnxseal_onnx::{Limits, Model, external, locate};
 use onnxseal_store::{
-    Error as StoreError, Input, Location, Map, Output, OutputOptions, Published, parallel, reflink,
+    Error as StoreError, Input, Location, Map, Output, OutputOptions, Published, check_no_stream,
+    parallel, reflink,
 };
 
 use crate::changes::{Edit, apply};
@@ -163,6 +164,9 @@ impl Files {
         let new = self.names(old, output)?;
         let mut options = options;
         options.replace &= old.is_empty();
+        if !old.is_empty() {
+            check_no_stream(output)?;
+        }
         let mut all = vec![Destination {
             location: output.clone(),
             below: 0,

@@ -92,8 +92,7 @@ impl EpContextStore {
         self.check_size(&path, bytes.len() as u64)?;
         let blob = self.key.seal(name, bytes);
         let blob = blob.map_err(|source| failed(&path, source))?;
-        onnxseal_core::write_whole(&path, &blob, true, onnxseal_core::Readers::Owner)
-            .map_err(|source| store("write", &path, source))
+        onnxseal_core::replace_whole(&path, &blob).map_err(|source| store("write", &path, source))
     }
 
     /// Opens the blob that was sealed under `name`.

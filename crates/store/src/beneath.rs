@@ -70,6 +70,7 @@ mod system {
     use rustix::io::Errno;
 
     use super::{File, Path, io, split};
+    use crate::location::or_here;
 
     /// Opens the folder that holds `relative`.
     fn folder_of(folder: &Path, relative: &Path) -> io::Result<OwnedFd> {
@@ -80,12 +81,7 @@ mod system {
         const THROUGH: OFlags = OFlags::RDONLY;
 
         let through = THROUGH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = if folder.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            folder
-        };
-        let mut at = openat(CWD, folder, through, Mode::empty())?;
+        let mut at = openat(CWD, or_here(folder), through, Mode::empty())?;
         for name in split(relative)?.0 {
             at = openat(&at, name, through | OFlags::NOFOLLOW, Mode::empty()).map_err(in_words)?;
         }

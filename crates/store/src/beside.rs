@@ -8,7 +8,7 @@ use std::io::Error as IoError;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, FileFault, io};
-use crate::location::folder_of;
+use crate::location::{folder_of, or_here};
 
 /// How many characters of a location a message shows.
 const MAX_SHOWN_CHARS: usize = 100;
@@ -69,13 +69,7 @@ fn find(model_dir: &Path, location: &str) -> Result<(PathBuf, PathBuf), Error> {
         fault,
     };
     check_normalised(location)?;
-    // The folder of a bare file name.
-    let model_dir = if model_dir.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        model_dir
-    };
-    let folder = canonical(model_dir)?;
+    let folder = canonical(or_here(model_dir))?;
     let path = canonical(&folder.join(location))?;
     let Ok(inner) = path.strip_prefix(&folder).map(Path::to_owned) else {
         return Err(fault(FileFault::Outside(path)));

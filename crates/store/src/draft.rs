@@ -14,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use tempfile::{Builder, NamedTempFile};
 
 use crate::input::is_same;
+use crate::stream::{self, There};
 
 /// What the names begin with.
 const PREFIX: &str = ".onnxseal-";
@@ -42,11 +43,28 @@ pub fn is_unfinished(name: &OsStr) -> bool {
 }
 
 /// Writes `bytes` to `path`, whole or not at all, and waits until they are on the disk. Unless
-/// `replace`, there must be nothing.
+/// `replace`, there must be no file. A stream that is there gets them.
 ///
 /// # Errors
-/// [`AlreadyExists`](io::ErrorKind::AlreadyExists), and what the system says.
+/// [`AlreadyExists`](io::ErrorKind::AlreadyExists); for a link, a folder and what else is never
+/// replaced, what it is; and what the system says.
 pub fn write_whole(path: &Path, bytes: &[u8], replace: bool, readers: Readers) -> io::Result<()> {
+    if There::at(path).map_err(io::Error::other)? == There::Stream {
+        return stream::write(path, bytes, replace);
+    }
+    write_file(path, bytes, replace, readers)
+}
+
+/// Writes `bytes` to `path` in a folder of the caller's own, in place of whatever lies there, a link too:
+/// whole or not at all, and for its owner alone. Waits until they are on the disk.
+///
+/// # Errors
+/// What the system says.
+pub fn replace_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_file(path, bytes, true, Readers::Owner)
+}
+
+fn write_file(path: &Path, bytes: &[u8], replace: bool, readers: Readers) -> io::Result<()> {
     let folder = crate::location::folder_of(path);
     let mut file = named(folder, readers)?;
     file.write_all(bytes)?;

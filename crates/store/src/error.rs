@@ -68,6 +68,14 @@ pub enum Error {
         /// The output.
         path: PathBuf,
     },
+    /// What lies where an output goes is never replaced, or cannot take the output.
+    #[error("{} {fault}", shown(path))]
+    NoOutput {
+        /// The output.
+        path: PathBuf,
+        /// What is in the way.
+        fault: OutputFault,
+    },
     /// An object in a store cannot be replaced by a change to it.
     #[error(
         "{} lies in an object store, where nothing can be replaced in place",
@@ -187,6 +195,27 @@ pub enum FileFault {
     /// The location has a part that is empty, `.` or `..`.
     #[error("expected a normalised relative path")]
     NotNormalised,
+}
+
+/// Why something cannot be an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OutputFault {
+    /// It is a symbolic link.
+    #[error("is a link, which outputs neither follow nor replace")]
+    Link,
+    /// It is a folder.
+    #[error("is a folder, and the output is a file")]
+    Folder,
+    /// It is a socket, a disk, ...
+    #[error("is neither a file nor a stream, and is not replaced")]
+    Other,
+    /// It is a terminal, and the output is bytes.
+    #[error("is a terminal, and the output is not text")]
+    Terminal,
+    /// It is a stream, and there is more than one file to write.
+    #[error("takes one file alone, and this output comes with others beside it")]
+    Several,
 }
 
 /// Turns the system's errors into ours: `.map_err(io("read", path))`.

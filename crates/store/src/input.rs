@@ -382,6 +382,20 @@ pub fn is_same(_a: &Metadata, _b: &Metadata) -> bool {
     true
 }
 
+/// Whether two paths lead to one regular file, by whatever names.
+pub fn is_same_file(one: &Path, other: &Path) -> bool {
+    match (fs::metadata(one), fs::metadata(other)) {
+        (Ok(a), Ok(b)) if a.is_file() && b.is_file() => {
+            if cfg!(unix) {
+                is_same(&a, &b)
+            } else {
+                matches!((one.canonicalize(), other.canonicalize()), (Ok(a), Ok(b)) if a == b)
+            }
+        }
+        _ => false,
+    }
+}
+
 /// Fills `buffer` with what a file has at `offset`.
 ///
 /// # Errors

@@ -177,9 +177,15 @@ impl Location {
 
 /// The folder that holds `path`.
 pub fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
+    or_here(path.parent().unwrap_or(Path::new("")))
+}
+
+/// `folder` as the system takes it: the empty path, which the folder of a bare name has, is `.`.
+pub fn or_here(folder: &Path) -> &Path {
+    if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
     }
 }
 

@@ -13,6 +13,7 @@ use crate::location::{Location, folder_of};
 #[cfg(feature = "object-store")]
 use crate::object::{remote::Object, upload::Upload};
 use crate::stamp::Stamp;
+use crate::stream::{Stream, There};
 
 /// How outputs come to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,13 +30,10 @@ impl OutputOptions {
     /// work long before.
     ///
     /// # Errors
-    /// [`Error::OutputExists`].
+    /// [`Error::OutputExists`], and [`Error::NoOutput`].
     pub fn check_free(&self, output: &Location) -> Result<()> {
         match output {
-            Location::File(path) if !self.replace && path.symlink_metadata().is_ok() => {
-                let path = path.clone();
-                Err(Error::OutputExists { path })
-            }
+            Location::File(path) => check_file(path, self.replace).map(drop),
             _ => Ok(()),
         }
     }
@@ -79,6 +77,8 @@ impl Default for OutputOptions {
 pub enum Output {
     /// A file without a name, or with a hidden one.
     File(NewFile),
+    /// What a pipe, a device or standard output gets.
+    Stream(Stream),
     /// An object in parts.
     #[cfg(feature = "object-store")]
     Object(Upload),
@@ -88,6 +88,8 @@ pub enum Output {
 pub enum Published {
     /// A file.
     File(OutputPath),
+    /// Bytes that cannot be taken back.
+    Stream,
     /// An object.
     #[cfg(feature = "object-store")]
     Object(Object),
@@ -142,10 +144,10 @@ impl Output {
         }
     }
 
-    /// Begins the file that will stand at `path`.
+    /// Begins the file that will stand at `path`, or what the stream gets that is there.
     ///
     /// # Errors
-    /// [`Error::OutputExists`] unless `replace`.
+    /// [`Error::OutputExists`] unless `replace`, and [`Error::NoOutput`].
     pub fn create_file(path: &Path, replace: bool) -> Result<Output> {
         Output::create_below(path, 0, replace)
     }
@@ -153,16 +155,20 @@ impl Output {
     /// The same, where a model has named the last `below` folders above it: none of them may be a link.
     ///
     /// # Errors
-    /// `Usage` where one is, and [`Error::OutputExists`] unless `replace`.
+    /// `Usage` where one is, and [`Error::OutputExists`] unless `replace`; [`Error::NoOutput`].
     pub fn create_below(path: &Path, below: usize, replace: bool) -> Result<Output> {
+        if check_file(path, replace)? == There::Stream {
+            return Stream::create(path, replace).map(Output::Stream);
+        }
         let path = path.to_owned();
-        NewFile::create(OutputPath { path, below }, replace).map(Output::File)
+        NewFile::create(OutputPath { path, below }).map(Output::File)
     }
 
     /// The file, unless it is an object.
     pub fn file(&self) -> Option<&File> {
         match self {
             Output::File(new) => Some(new.file()),
+            Output::Stream(stream) => Some(stream.held()),
             #[cfg(feature = "object-store")]
             Output::Object(_) => None,
         }
@@ -170,7 +176,7 @@ impl Output {
 
     /// Whether writing waits for a network rather than for a disk.
     pub fn is_remote(&self) -> bool {
-        !matches!(self, Output::File(_))
+        !matches!(self, Output::File(_) | Output::Stream(_))
     }
 
     /// Writes `bytes` at `offset`; none may be written twice.
@@ -178,6 +184,9 @@ impl Output {
         match self {
             Output::File(new) => {
                 write_all_at(new.file(), bytes, offset).map_err(io_error("write", new.path()))
+            }
+            Output::Stream(to) => {
+                write_all_at(to.held(), bytes, offset).map_err(io_error("write", to.path()))
             }
             #[cfg(feature = "object-store")]
             Output::Object(upload) => upload.write_all_at(bytes, offset),
@@ -191,13 +200,17 @@ impl Output {
                 .file()
                 .set_len(len)
                 .map_err(io_error("write", new.path())),
+            Output::Stream(to) => {
+                let cut = to.held().set_len(len);
+                cut.map_err(io_error("write", to.path()))
+            }
             #[cfg(feature = "object-store")]
             Output::Object(_) => Ok(()),
         }
     }
 
     /// What will tell, without reading it, whether the file is another by then, once all of it is written;
-    /// `None` where nothing does, and for an object.
+    /// `None` where nothing does, and for a stream or an object.
     pub fn stamp(&self) -> Result<Option<Stamp>> {
         match self {
             Output::File(new) => {
@@ -205,6 +218,7 @@ impl Output {
                 let metadata = metadata.map_err(io_error("read", new.path()))?;
                 Ok(Stamp::of(&metadata).map(Stamp::before_naming))
             }
+            Output::Stream(_) => Ok(None),
             #[cfg(feature = "object-store")]
             Output::Object(_) => Ok(None),
         }
@@ -217,7 +231,7 @@ impl Output {
                 new.file().sync_all().map_err(io_error("write", new.path()))
             }
             // Whether it replaces a file is known once it gets its name.
-            Output::File(_) => Ok(()),
+            Output::File(_) | Output::Stream(_) => Ok(()),
             #[cfg(feature = "object-store")]
             Output::Object(upload) => upload.finish(),
         }
@@ -229,6 +243,7 @@ impl Output {
     pub fn publish(self, like: Option<&Metadata>, options: OutputOptions) -> Result<Published> {
         match self {
             Output::File(new) => new.publish(like, options).map(Published::File),
+            Output::Stream(stream) => stream.publish().map(|()| Published::Stream),
             #[cfg(feature = "object-store")]
             Output::Object(upload) => upload.publish(options.replace).map(Published::Object),
         }
@@ -239,6 +254,7 @@ impl Output {
     pub fn take_place_of(&mut self, like: &Metadata) {
         match self {
             Output::File(new) => new.allowed = PERMISSIONS,
+            Output::Stream(_) => return,
             #[cfg(feature = "object-store")]
             Output::Object(_) => {}
         }
@@ -257,18 +273,25 @@ impl Published {
     pub fn remove(self) {
         match self {
             Published::File(place) => drop(place.remove()),
+            Published::Stream => {}
             #[cfg(feature = "object-store")]
             Published::Object(object) => object.remove(),
         }
     }
 }
 
+/// What lies where a file is to come to be.
+fn check_file(path: &Path, replace: bool) -> Result<There> {
+    match There::at(path)? {
+        There::File if !replace => Err(Error::OutputExists {
+            path: path.to_owned(),
+        }),
+        there => Ok(there),
+    }
+}
+
 impl NewFile {
-    fn create(place: OutputPath, replace: bool) -> Result<NewFile> {
-        if !replace && fs::symlink_metadata(&place.path).is_ok() {
-            let OutputPath { path, .. } = place;
-            return Err(Error::OutputExists { path });
-        }
+    fn create(place: OutputPath) -> Result<NewFile> {
         let (folder, made) = place.make_folder()?;
         let fault = io_error("create a file in", folder_of(&place.path));
         let (draft, allowed) = Draft::create(folder).map_err(fault)?;
@@ -295,6 +318,10 @@ impl NewFile {
             allowed,
             made,
         } = self;
+        if options.replace {
+            // It may have become something else meanwhile.
+            check_file(&place.path, true)?;
+        }
         let permitted = match like {
             Some(like) => draft.file().set_permissions(permissions(like, allowed)),
             None => Ok(()),

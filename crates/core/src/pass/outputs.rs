@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use onnxseal_onnx::external;
 use onnxseal_store::{
     Error as StoreError, Flush, Input, Location, Output, OutputOptions, Published, Stamp,
+    check_no_stream,
 };
 
 use crate::error::{Error, Result, Usage};
@@ -65,6 +66,10 @@ impl<'h> Outputs<'h> {
         } = publication;
         check_names(&location, files)?;
         let places = places(located(&location, files), inputs)?;
+        // A hook keeps a record of files.
+        if places.len() > 1 || hook.is_some() {
+            check_no_stream(&location)?;
+        }
         let several = options.replace && places.len() > 1;
         // Several files are never replaced, even if they appear only now.
         options.replace &= !several;

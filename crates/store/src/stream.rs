@@ -1,0 +1,279 @@
+//! Outputs that are no files: standard output, pipes and devices, which take bytes in order.
+//!
+//! Nothing there is replaced, and nothing can be taken back. So a stream is gathered in memory, and
+//! gets its bytes once all of them are right.
+
+use std::fs::{self, File};
+use std::io::{self, IsTerminal as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, OutputFault, Result, io as io_error};
+use crate::location::Location;
+use crate::regular::open_regular;
+
+/// The path that means standard output, on every system.
+pub const STANDARD_OUTPUT: &str = "/dev/stdout";
+
+/// What lies where an output goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum There {
+    /// Nothing.
+    Nothing,
+    /// A regular file, which an output may replace.
+    File,
+    /// Standard output, or what a path leads to that is a pipe or a device of characters.
+    Stream,
+}
+
+impl There {
+    /// Looks at what lies at `path`.
+    ///
+    /// # Errors
+    /// [`Error::NoOutput`] where it is something that outputs neither replace nor are written to: a link
+    /// to a file or to nowhere, a folder, a socket, a disk.
+    pub fn at(path: &Path) -> Result<There> {
+        if is_standard_output(path) {
+            return Ok(There::Stream);
+        }
+        if fs::metadata(path).is_ok_and(|metadata| is_stream(&metadata)) {
+            return Ok(There::Stream);
+        }
+        match fs::symlink_metadata(path) {
+            // Where nobody can tell, whoever writes says why.
+            Err(_) => Ok(There::Nothing),
+            Ok(metadata) if metadata.is_file() => Ok(There::File),
+            Ok(metadata) => Err(Error::NoOutput {
+                path: path.to_owned(),
+                fault: if metadata.is_symlink() {
+                    OutputFault::Link
+                } else if metadata.is_dir() {
+                    OutputFault::Folder
+                } else {
+                    OutputFault::Other
+                },
+            }),
+        }
+    }
+}
+
+/// Fails where `location` is a stream, and so cannot take what else goes beside it: a model in
+/// several files, the record of a batch.
+///
+/// # Errors
+/// [`Error::NoOutput`].
+pub fn check_no_stream(location: &Location) -> Result<()> {
+    match location {
+        Location::File(path) if There::at(path)? == There::Stream => Err(Error::NoOutput {
+            path: path.clone(),
+            fault: OutputFault::Several,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Opens for reading what a user hands over by the name `path`: a regular file, or a stream such as a
+/// pipe of the shell's `<(...)`, which is waited for. Whoever reads it sets a limit.
+///
+/// # Errors
+/// What the system says; for a folder, a socket or a disk, what it is.
+pub fn open_handed_over(path: &Path) -> io::Result<File> {
+    if is_stream(&fs::metadata(path)?) {
+        File::open(path)
+    } else {
+        open_regular(path)
+    }
+}
+
+/// Whether `path` is a name of standard output.
+pub fn is_standard_output(path: &Path) -> bool {
+    let names = [STANDARD_OUTPUT, "/dev/fd/1", "/proc/self/fd/1"];
+    names.iter().any(|name| path == Path::new(name))
+}
+
+#[cfg(unix)]
+fn is_stream(metadata: &fs::Metadata) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    metadata.file_type().is_fifo() || metadata.file_type().is_char_device()
+}
+
+#[cfg(not(unix))]
+fn is_stream(_metadata: &fs::Metadata) -> bool {
+    false
+}
+
+/// A stream that is open, and what it is to get.
+#[derive(Debug)]
+pub struct Stream {
+    path: PathBuf,
+    to: File,
+    /// In memory on Linux; elsewhere a file without a name.
+    held: File,
+}
+
+impl Stream {
+    /// Opens the stream at `path`. A pipe is waited for until somebody reads it.
+    ///
+    /// # Errors
+    /// [`Error::NoOutput`] for a terminal, unless `force`; [`Error::Io`].
+    pub(crate) fn create(path: &Path, force: bool) -> Result<Stream> {
+        let to = open(path).map_err(io_error("open", path))?;
+        let path = path.to_owned();
+        if !force && to.is_terminal() {
+            let fault = OutputFault::Terminal;
+            return Err(Error::NoOutput { path, fault });
+        }
+        let held = hold().map_err(io_error("find memory for", &path))?;
+        Ok(Stream { path, to, held })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the bytes are until they are let out.
+    pub(crate) fn held(&self) -> &File {
+        &self.held
+    }
+
+    /// Lets all bytes out.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; a part may be out by then.
+    pub(crate) fn publish(mut self) -> Result<()> {
+        let written = self.held.rewind();
+        let written = written.and_then(|()| io::copy(&mut self.held, &mut self.to));
+        written.map(drop).map_err(io_error("write", &self.path))
+    }
+}
+
+/// Writes `bytes`, which were made whole before, to the stream at `path`.
+///
+/// # Errors
+/// Also where that is a terminal and they are no text, unless `force`.
+pub(crate) fn write(path: &Path, bytes: &[u8], force: bool) -> io::Result<()> {
+    let mut to = open(path)?;
+    if !force && to.is_terminal() && std::str::from_utf8(bytes).is_err() {
+        return Err(io::Error::other(format!("it {}", OutputFault::Terminal)));
+    }
+    to.write_all(bytes)
+}
+
+/// Opens a stream; it is neither made nor cut off.
+fn open(path: &Path) -> io::Result<File> {
+    if is_standard_output(path) {
+        return standard_output();
+    }
+    let file = File::options().write(true).open(path)?;
+    // Meanwhile a file may have come there.
+    if is_stream(&file.metadata()?) {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it was replaced by a file meanwhile"))
+    }
+}
+
+#[cfg(unix)]
+fn standard_output() -> io::Result<File> {
+    use std::os::fd::AsFd as _;
+    Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
+}
+
+#[cfg(windows)]
+fn standard_output() -> io::Result<File> {
+    use std::os::windows::io::AsHandle as _;
+    Ok(File::from(io::stdout().as_handle().try_clone_to_owned()?))
+}
+
+#[cfg(target_os = "linux")]
+fn hold() -> io::Result<File> {
+    use rustix::fs::{MemfdFlags, memfd_create};
+    Ok(File::from(memfd_create(
+        "onnxseal-output",
+        MemfdFlags::CLOEXEC,
+    )?))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn hold() -> io::Result<File> {
+    tempfile::tempfile()
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    #[test]
+    fn only_files_are_replaced_and_only_streams_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("file"), "").unwrap();
+        mknodat(CWD, at("pipe"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let _socket = UnixListener::bind(at("socket")).unwrap();
+        for (link, to) in [
+            ("to-file", "file"),
+            ("dangling", "none"),
+            ("to-pipe", "pipe"),
+        ] {
+            symlink(to, at(link)).unwrap();
+        }
+        for (path, there) in [
+            (at("none"), There::Nothing),
+            (at("file"), There::File),
+            (at("pipe"), There::Stream),
+            (at("to-pipe"), There::Stream),
+            ("/dev/null".into(), There::Stream),
+            (STANDARD_OUTPUT.into(), There::Stream),
+        ] {
+            assert_eq!(There::at(&path).unwrap(), there, "{}", path.display());
+        }
+        for (path, expected) in [
+            (at("to-file"), OutputFault::Link),
+            (at("dangling"), OutputFault::Link),
+            (at("socket"), OutputFault::Other),
+            (dir.path().into(), OutputFault::Folder),
+        ] {
+            let found = There::at(&path);
+            assert!(
+                matches!(&found, Err(Error::NoOutput { fault, .. }) if *fault == expected),
+                "{found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_stream_gets_nothing_before_it_is_published() {
+        use std::io::Read as _;
+
+        use crate::output::{Output, OutputOptions};
+
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        for published in [true, false] {
+            let reader = pipe.clone();
+            let reader = std::thread::spawn(move || {
+                let mut read = Vec::new();
+                File::open(reader).unwrap().read_to_end(&mut read).unwrap();
+                read
+            });
+            let output = Output::create_file(&pipe, false).unwrap();
+            output.write_all_at(b"end", 6).unwrap();
+            output.write_all_at(b"begin ", 0).unwrap();
+            if published {
+                output.publish(None, OutputOptions::default()).unwrap();
+            } else {
+                drop(output);
+            }
+            let expected: &[u8] = if published { b"begin end" } else { b"" };
+            assert_eq!(reader.join().unwrap(), expected);
+        }
+        assert_eq!(There::at(&pipe).unwrap(), There::Stream);
+    }
+}
