@@ -894,3 +894,43 @@ fn a_rewritten_model_alone_gives_the_mask() {
     ];
     lab.expect(2, &public);
 }
+
+#[test]
+fn a_full_disk_is_told_once() {
+    use onnxseal_data::npy::{Stored, write_npz};
+
+    let lab = Lab::new();
+    let Some(disk) = Disk::mount(lab.path("disk")) else {
+        return;
+    };
+    lab.expect(0, &["-q", "inputs", "keygen", "--block", "4", "-o", "key"]);
+    // Noise, which is packed no further.
+    let bytes: Vec<u8> = le_bytes(&floats(1 << 20, 1))
+        .into_iter()
+        .take(3 << 20)
+        .collect();
+    let images = Stored {
+        name: "images".to_owned(),
+        descr: "|u1",
+        dims: vec![1024, 3, 32, 32],
+        bytes,
+    };
+    write_npz(&lab.path("a.npz"), &[images]).unwrap();
+    let encrypt = [
+        "inputs",
+        "encrypt",
+        "a.npz",
+        "--key",
+        "key",
+        "-o",
+        "disk/b.npz",
+    ];
+    let (out, err) = lab.expect(7, &encrypt);
+    assert!(out.is_empty() && !err.contains("ZipWriter"), "{err}");
+    let lines: Vec<&str> = err.lines().collect();
+    assert!(
+        lines[0].starts_with("error: cannot write") && lines.len() == 2,
+        "{err}"
+    );
+    assert_eq!(fs::read_dir(&disk.0).unwrap().count(), 0);
+}
