@@ -459,6 +459,10 @@ mod tuning {
         refused(&["--target", "trial=0.05"], "worth nothing");
         refused(&["--target", "trial=1.0"], "not below the original");
         refused(
+            &["--target", "trial=1.0"],
+            "may be scaled or normalised in another way",
+        );
+        refused(
             &["--target", "a=0.95", "--target", "b=0.9"],
             "name the least tier first",
         );

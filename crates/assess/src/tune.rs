@@ -413,7 +413,7 @@ fn check_values(
         below = Some(target);
         if value.is_nan() || *value >= original {
             return refuse(format!(
-                "below the original, which gets {}",
+                "below the original, which gets {}: if you expected more, the data may be scaled or normalised in another way than in training (scale, mean, std, order of channels)",
                 shown(original)
             ));
         }
