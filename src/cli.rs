@@ -18,8 +18,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use onnxseal_core::Location;
 
 pub use self::policy::{LeastPolicy, Policy, WHICH_PRESET};
-pub use self::shared::{OutputOptions, SyncOptions, View};
-use self::shared::{folder, location, pair};
+pub use self::shared::{Out, OutFolder, OutputOptions, SyncOptions, View};
+use self::shared::{folder, location, out, out_folder, out_model, pair};
 use crate::exit;
 use crate::keys::{IdentityArgs, NewRecipientArgs, PassphraseArgs, RecipientArgs};
 use crate::signing::{OpeningArgs, ResigningArgs, SignerArgs, SigningArgs, TierArgs};
@@ -108,8 +108,8 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct Keygen {
     /// File to write the identity to; only you can read it [default: standard output]
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
+    #[arg(short, long, value_name = "FILE", value_parser = out())]
+    pub output: Option<Out<PathBuf>>,
 
     /// Comment beside the public key in the identity file: whose key it is, and for what
     #[arg(long, value_name = "TEXT")]
@@ -140,8 +140,8 @@ pub struct Protect {
     /// File or object to write; in a folder, the file gets the model's name. External data goes beside
     /// it, under its relative paths, or under a new name (FILE.data) if it would collide with the
     /// original's
-    #[arg(short, long, value_name = "FILE", value_parser = folder(), required_unless_present = "in_place")]
-    pub output: Option<Location>,
+    #[arg(short, long, value_name = "FILE", value_parser = out_model(), required_unless_present = "in_place")]
+    pub output: Option<Out<Location>>,
 
     /// Replace the model by its protected form, in one step. External data goes to a new file; the
     /// old one stays, because other models may use it
@@ -202,8 +202,8 @@ pub struct Rekey {
 
     /// File to write, with external data beside it; in a folder, the file gets the model's name.
     /// Without this option the model is changed in place
-    #[arg(short, long, value_name = "FILE", value_parser = folder())]
-    pub output: Option<Location>,
+    #[arg(short, long, value_name = "FILE", value_parser = out_model())]
+    pub output: Option<Out<Location>>,
 
     #[command(flatten)]
     pub signer: SignerArgs,
@@ -226,8 +226,8 @@ pub struct Rotate {
 
     /// File to write, with external data beside it; in a folder, the file gets the model's name.
     /// Without this option the model is replaced in one step, once the result is on the disk
-    #[arg(short, long, value_name = "FILE", value_parser = folder())]
-    pub output: Option<Location>,
+    #[arg(short, long, value_name = "FILE", value_parser = out_model())]
+    pub output: Option<Out<Location>>,
 
     /// A statement to add to the model's statements; it replaces one that has the same key
     #[arg(long = "claim", value_name = "KEY=VALUE", value_parser = pair)]
@@ -344,8 +344,8 @@ pub struct Completions {
 pub struct Man {
     /// Folder to write all pages to, one for each command; without it, the main page goes to standard
     /// output
-    #[arg(short, long, value_name = "DIR")]
-    pub output: Option<PathBuf>,
+    #[arg(short, long, value_name = "DIR", value_parser = out_folder())]
+    pub output: Option<OutFolder<PathBuf>>,
 
     /// Replace files of these names even if they are not earlier manual pages
     #[arg(short, long, requires = "output")]
@@ -366,8 +366,8 @@ pub struct Unprotect {
 
     /// File or object to write; in a folder, the file gets the model's name. External data goes beside
     /// it, under the paths of the original
-    #[arg(short, long, value_name = "FILE", value_parser = folder())]
-    pub output: Location,
+    #[arg(short, long, value_name = "FILE", value_parser = out_model())]
+    pub output: Out<Location>,
 
     #[command(flatten)]
     pub output_options: OutputOptions,

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
 use onnxseal_batch::Error as BatchError;
-use onnxseal_core::{Error, ErrorKind, KeyError, StoreError, redact};
+use onnxseal_core::{Error, ErrorKind, KeyError, OutputFault, StoreError, redact};
 
 use crate::text::{note, one_line, printable};
 
@@ -305,6 +305,14 @@ fn store_hint(error: &StoreError) -> Option<&'static str> {
         StoreError::OutputExists { .. } => {
             "choose another output, or replace it with --force; protect's --external-data gives external data another name"
         }
+        StoreError::NoOutput { fault, .. } => match fault {
+            OutputFault::Link => "name the file that it leads to, or remove the link",
+            OutputFault::Terminal => {
+                "send it to a file or a program, such as by `-o - | PROGRAM`, or give --force"
+            }
+            OutputFault::Several => "write to a file",
+            _ => "choose another output",
+        },
         StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::IsADirectory => {
             "for all models of a folder use `onnxseal batch`, such as `onnxseal batch protect FOLDER --out DIR`"
         }

@@ -2,19 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Read as _, Write};
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use onnxseal_core::{
-    Error, MAX_RANKING_BYTES, Policy, Preset, Ranking, Readers, holds_secret, write_whole,
+    Error, MAX_RANKING_BYTES, Policy, Preset, Ranking, Readers, There, folder_of, holds_secret,
+    sync_folder, write_whole,
 };
 
 use crate::cli;
 use crate::exit::Usage;
-use crate::keys::names_a_file;
+use crate::{keys, named};
 
-/// Writes the `text` of a new key to `path`, readable by its owner alone; never over an existing file. It is on the disk then.
+/// Writes the `text` of a new key to `path`, readable by its owner alone; never over an existing file. It is on the disk then. A stream
+/// that is there gets it.
 pub fn write_identity(text: &str, path: &Path) -> Result<()> {
     write_key(text, path, true)
 }
@@ -22,18 +24,15 @@ pub fn write_identity(text: &str, path: &Path) -> Result<()> {
 /// The same; `sync` says whether to wait until it is on the disk. Keys that can be made again need not be waited for one by one.
 pub fn write_key(text: &str, path: &Path, sync: bool) -> Result<()> {
     let context = || format!("cannot write {}", path.display());
+    if check_key(path)? == There::Stream {
+        return write_whole(path, text.as_bytes(), false, Readers::Owner).with_context(context);
+    }
     let mut options = File::options();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            let path = path.display();
-            Usage(format!(
-                "{path} exists already; keys are never overwritten: move it away, or choose another name"
-            ))
-            .into()
-        }
+        std::io::ErrorKind::AlreadyExists => key_exists(path),
         _ => anyhow::Error::new(error).context(context()),
     })?;
     let written = file
@@ -42,10 +41,26 @@ pub fn write_key(text: &str, path: &Path, sync: bool) -> Result<()> {
         .with_context(context);
     match &written {
         Ok(()) if !sync => {}
-        Ok(()) => sync_folder(path),
+        Ok(()) => sync_folder(folder_of(path)),
         Err(_) => drop(fs::remove_file(path)),
     }
     written
+}
+
+/// Looks at what lies where a new key goes; a file there is a mistake.
+pub fn check_key(path: &Path) -> Result<There> {
+    match There::at(path).map_err(Error::Store)? {
+        There::File => Err(key_exists(path)),
+        there => Ok(there),
+    }
+}
+
+fn key_exists(path: &Path) -> anyhow::Error {
+    let path = path.display();
+    Usage(format!(
+        "{path} exists already; keys are never overwritten: move it away, or choose another name"
+    ))
+    .into()
 }
 
 /// A file that a command writes, other than models and keys.
@@ -70,16 +85,11 @@ impl Written<'_> {
             force,
             is_earlier: _,
         } = self;
-        let shown = path.display();
-        let metadata = match fs::symlink_metadata(path) {
-            Ok(metadata) => metadata,
-            // Nothing is there, or whoever writes will say why nobody can tell.
-            Err(_) => return Ok(false),
-        };
-        if !metadata.is_file() {
-            let text = format!("{shown} is not a regular file: the {what} needs another name");
-            return Err(Usage(text).into());
+        named::check(path)?;
+        if There::at(path).map_err(Error::Store)? != There::File {
+            return Ok(false);
         }
+        let shown = path.display();
         let mut start = Vec::new();
         let read = File::open(path).and_then(|file| file.take(4096).read_to_end(&mut start));
         let is_earlier = |is_earlier: &fn(&[u8]) -> bool| start.is_empty() || is_earlier(&start);
@@ -97,35 +107,21 @@ impl Written<'_> {
 
     /// Writes `bytes`, whole or not at all, if that is right by now.
     pub fn write(&self, bytes: &[u8]) -> Result<()> {
+        self.write_for(Readers::Usual, bytes)
+    }
+
+    /// Writes `bytes` so that its owner alone may read them, whole or not at all, if that is right by now.
+    pub fn write_secret(&self, bytes: &[u8]) -> Result<()> {
+        self.write_for(Readers::Owner, bytes)
+    }
+
+    fn write_for(&self, readers: Readers, bytes: &[u8]) -> Result<()> {
         let replace = self.check()?;
-        let folder = self.path.parent();
-        let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
         let write = || {
-            fs::create_dir_all(folder.unwrap_or(Path::new(".")))?;
-            write_whole(self.path, bytes, replace, Readers::Usual)
+            fs::create_dir_all(folder_of(self.path))?;
+            write_whole(self.path, bytes, replace || self.force, readers)
         };
         write().with_context(|| format!("cannot write the {} {}", self.what, self.path.display()))
-    }
-}
-
-/// Whether two paths lead to one file.
-pub fn is_same_file(one: &Path, other: &Path) -> bool {
-    match (one.canonicalize(), other.canonicalize()) {
-        (Ok(one), Ok(other)) => one == other,
-        _ => false,
-    }
-}
-
-/// Puts the name of a new file on the disk, where the system can: a model must not survive a power
-/// loss that its key does not.
-fn sync_folder(path: &Path) {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    if cfg!(unix)
-        && let Ok(folder) = File::open(folder.unwrap_or(Path::new(".")))
-    {
-        let _ = folder.sync_all();
     }
 }
 
@@ -210,14 +206,32 @@ fn named_policy(file: Option<&Path>, preset: Option<Preset>) -> Result<Option<Po
 
 /// Reads a ranking file.
 pub fn read_ranking(path: &Path) -> Result<Ranking> {
-    names_a_file(path, "--ranking")?;
-    let mut json = Vec::new();
-    // One byte more than it may have shows that it has more.
-    let read = File::open(path)
-        .and_then(|file| (file.take(MAX_RANKING_BYTES as u64 + 1)).read_to_end(&mut json));
-    read.with_context(|| format!("cannot read {}", path.display()))?;
+    let json = read(path, "--ranking", MAX_RANKING_BYTES)?;
     let ranking = Ranking::parse(&json).map_err(Error::Policy);
     ranking.with_context(|| format!("in {}", path.display()))
+}
+
+/// The longest policy file.
+const MAX_POLICY_BYTES: usize = 16 << 20;
+
+/// Reads at most `max_bytes` of what `path` names for `what`; more is a mistake.
+pub fn read(path: &Path, what: &str, max_bytes: usize) -> Result<Vec<u8>> {
+    let (file, name) = keys::open(path, what)?;
+    let mut bytes = Vec::new();
+    // One byte more than it may have shows that it has more.
+    let read = file.take(max_bytes as u64 + 1).read_to_end(&mut bytes);
+    read.with_context(|| format!("cannot read {name}"))?;
+    if bytes.len() > max_bytes {
+        let text = format!("{name} is longer than {max_bytes} bytes, too long for {what}");
+        return Err(Usage(text).into());
+    }
+    Ok(bytes)
+}
+
+/// The text that `path` names, as [`read`] reads it.
+pub fn read_text(path: &Path, what: &str, max_bytes: usize) -> Result<String> {
+    let text = String::from_utf8(read(path, what, max_bytes)?);
+    text.map_err(|_| Usage(format!("{} is no text in UTF-8", path.display())).into())
 }
 
 /// Reads a policy file.
@@ -227,9 +241,7 @@ pub fn read_policy(path: &Path) -> Result<Policy> {
 
 /// The same, with its text.
 pub fn read_policy_text(path: &Path) -> Result<(Policy, String)> {
-    names_a_file(path, "--policy")?;
-    let text =
-        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = read_text(path, "--policy", MAX_POLICY_BYTES)?;
     if holds_secret(&text) {
         let text = format!("{} holds a secret key, not a policy", path.display());
         return Err(Usage(text).into());

@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use onnxseal_core::{
     Error, Identities, KeyError, OwnedAudience, Passphrase, Recipients, holds_secret,
+    open_handed_over,
 };
 
 use crate::exit::Usage;
@@ -196,36 +197,7 @@ impl NewRecipientArgs {
     }
 }
 
-impl RecipientArgs {
-    /// The files that it names.
-    pub fn files(&self) -> Vec<&Path> {
-        let RecipientArgs { keys, passphrase } = self;
-        [keys.files(), passphrase.files()].concat()
-    }
-}
-
-impl NewRecipientArgs {
-    /// The files that it names.
-    pub fn files(&self) -> Vec<&Path> {
-        let NewRecipientArgs { keys, passphrase } = self;
-        [keys.files(), passphrase.files()].concat()
-    }
-}
-
 impl RecipientKeys {
-    fn files(&self) -> Vec<&Path> {
-        let RecipientKeys {
-            recipients: _,
-            recipients_files,
-            comment: _,
-            list_recipients: _,
-        } = self;
-        recipients_files
-            .iter()
-            .map(|path| tier_of_file(path).1)
-            .collect()
-    }
-
     fn read(&self, passphrase: Option<Source>, quiet: bool) -> Result<Option<OwnedAudience>> {
         let mut found = Vec::new();
         for text in &self.recipients {
@@ -288,7 +260,7 @@ fn tier_of(text: &str) -> (Option<&str>, &str) {
 }
 
 /// The tier and the file of `TIER=FILE`. A file of exactly this name goes before.
-fn tier_of_file(path: &Path) -> (Option<&str>, &Path) {
+pub fn tier_of_file(path: &Path) -> (Option<&str>, &Path) {
     match path.to_str() {
         Some(text) if !path.exists() => {
             let (tier, rest) = tier_of(text);
@@ -367,13 +339,6 @@ impl PassphraseArgs {
 }
 
 impl NewPassphraseArgs {
-    fn files(&self) -> Vec<&Path> {
-        match self.source() {
-            Some(Source::File(path)) => vec![path],
-            Some(Source::Terminal | Source::Descriptor(_)) | None => Vec::new(),
-        }
-    }
-
     fn source(&self) -> Option<Source<'_>> {
         let NewPassphraseArgs {
             new_passphrase,
@@ -426,11 +391,19 @@ fn identities((file, name): Opened) -> Result<Identities> {
     Ok(Identities::read_with(file, &name, Arc::new(Terminal)).map_err(Error::Key)?)
 }
 
-/// The file that the environment names, if it does.
+/// The file or descriptor that the environment names, if it does.
 pub fn file_named_by_environment() -> Option<PathBuf> {
-    let value = std::env::var_os(IDENTITY_VARIABLE)?;
-    let is_descriptor = (value.to_str()).is_some_and(|text| text.starts_with("fd:"));
-    (!value.is_empty() && !is_descriptor).then(|| value.into())
+    let value = std::env::var_os(IDENTITY_VARIABLE).filter(|value| !value.is_empty())?;
+    let n = value.to_str().and_then(|text| text.strip_prefix("fd:"));
+    match n {
+        Some(n) => n.parse().ok().map(path_of_descriptor),
+        None => Some(value.into()),
+    }
+}
+
+/// What reaches an open descriptor of this process.
+pub fn path_of_descriptor(n: u32) -> PathBuf {
+    format!("/dev/fd/{n}").into()
 }
 
 fn open_named_by_environment(quiet: bool) -> Result<Option<Opened>> {
@@ -467,14 +440,15 @@ fn holds_a_key(what: &str, or: &str) -> anyhow::Error {
     Usage(format!("{what} holds a key; it must name a file{or}")).into()
 }
 
-/// Opens a file, or standard input as `-`.
-fn open(path: &Path, what: &str) -> Result<Opened> {
+/// Opens what `path` names for `what`: a file, a pipe such as the shell's `<(...)`, a terminal, or as `-`
+/// standard input. All but models and data are opened so.
+pub fn open(path: &Path, what: &str) -> Result<Opened> {
     names_a_file(path, what)?;
     if path.as_os_str() == OsStr::new("-") {
         return standard_input();
     }
     let name = path.display().to_string();
-    let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
+    let file = open_handed_over(path).with_context(|| format!("cannot open {name}"))?;
     Ok((Box::new(file), name))
 }
 
@@ -503,7 +477,7 @@ fn open_descriptor(n: u32) -> Result<Opened> {
         return standard_input();
     }
     let name = format!("descriptor {n}");
-    let file = File::open(format!("/dev/fd/{n}")).with_context(|| format!("cannot open {name}"))?;
+    let file = File::open(path_of_descriptor(n)).with_context(|| format!("cannot open {name}"))?;
     Ok((Box::new(file), name))
 }
 

@@ -6,6 +6,7 @@ mod commands;
 mod exit;
 mod io;
 mod keys;
+mod named;
 mod progress;
 mod prompt;
 mod render;
@@ -17,14 +18,20 @@ mod text;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 fn main() -> ExitCode {
     // Some exporters write one external data file a tensor.
     onnxseal_core::raise_file_limit();
-    let cli = match cli::Cli::try_parse() {
+    let mut command = cli::Cli::command();
+    let parsed = command.try_get_matches_from_mut(std::env::args_os());
+    let cli = parsed.and_then(|matches| {
+        named::remember(&matches);
+        cli::Cli::from_arg_matches(&matches)
+    });
+    let cli = match cli {
         Ok(cli) => cli,
-        Err(error) => exit::misread(error),
+        Err(error) => exit::misread(error.format(&mut command)),
     };
     match commands::run(cli) {
         Ok(()) => ExitCode::SUCCESS,

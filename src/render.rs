@@ -11,7 +11,7 @@ use onnxseal_core::{
 
 use crate::cli::View;
 use crate::table::{Frame, HIDDEN, Largest, Table};
-use crate::text::{except, one_line};
+use crate::text::{except, json_text, one_line};
 
 /// How many runs of positions a line shows, unless all are asked for.
 const SHOWN_RUNS: usize = 4;
@@ -77,10 +77,13 @@ fn lock(locked: bool) -> &'static str {
 
 /// Prints any result as JSON.
 pub fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    serde_json::to_writer_pretty(&mut out, value).map_err(io::Error::from)?;
-    writeln!(out)?;
-    Ok(out.flush()?)
+    bytes(&json_bytes(value)?)
+}
+
+/// Any result as JSON, with a line break at its end.
+pub fn json_bytes(value: &impl serde::Serialize) -> anyhow::Result<Vec<u8>> {
+    let text = json_text(&serde_json::to_string_pretty(value)?) + "\n";
+    Ok(text.into_bytes())
 }
 
 /// A line of JSON: what it is of, and its members.
@@ -135,8 +138,8 @@ fn line(
     r#type: &'static str,
     members: impl serde::Serialize,
 ) -> anyhow::Result<()> {
-    serde_json::to_writer(&mut *out, &Line { r#type, members }).map_err(io::Error::from)?;
-    Ok(writeln!(out)?)
+    let text = serde_json::to_string(&Line { r#type, members })?;
+    Ok(writeln!(out, "{}", json_text(&text))?)
 }
 
 /// Prints bytes that were made whole before.

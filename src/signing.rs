@@ -1,9 +1,8 @@
 //! Signatures as the command line gives them: keys that sign, and whose signature is demanded.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use onnxseal_core::{
     Access, AllowedSigners, Edition, Error, Identities, Resign, SignedBy, SigningKey,
@@ -70,12 +69,6 @@ pub struct Opening {
 }
 
 impl SigningArgs {
-    /// The files that it names.
-    pub fn files(&self) -> Vec<&Path> {
-        let SigningArgs { sign_key } = self;
-        sign_key.iter().map(PathBuf::as_path).collect()
-    }
-
     /// Reads the key, if there is one; asks for its passphrase if it has one.
     pub fn read(&self) -> Result<Option<SigningKey>> {
         self.sign_key.as_deref().map(signing_key).transpose()
@@ -83,15 +76,6 @@ impl SigningArgs {
 }
 
 impl ResigningArgs {
-    /// The files that it names.
-    pub fn files(&self) -> Vec<&Path> {
-        let ResigningArgs {
-            sign_key,
-            drop_signature: _,
-        } = self;
-        sign_key.iter().map(PathBuf::as_path).collect()
-    }
-
     /// Reads the key, if there is one; asks for its passphrase if it has one.
     pub fn read(&self) -> Result<Resign> {
         Ok(match &self.sign_key {
@@ -117,7 +101,7 @@ impl SignerArgs {
         let Some(path) = &self.allowed_signers else {
             return Ok(None);
         };
-        let (file, name) = open(path, "--allowed-signers")?;
+        let (file, name) = keys::open(path, "--allowed-signers")?;
         let allowed = AllowedSigners::read(file, &name).map_err(Error::Key)?;
         let signer = self.signer.clone();
         Ok(Some(SignedBy { allowed, signer }))
@@ -189,14 +173,7 @@ pub fn access<'a>(identities: &'a Identities, signed_by: Option<&'a SignedBy>) -
 
 /// Reads an OpenSSH private key; asks for its passphrase if it has one.
 pub fn signing_key(path: &Path) -> Result<SigningKey> {
-    let (file, name) = open(path, "the signing key")?;
+    let (file, name) = keys::open(path, "the signing key")?;
     let passphrase = || prompt::passphrase_of_key(&name);
     Ok(SigningKey::read(file, &name, passphrase).map_err(Error::Key)?)
-}
-
-fn open(path: &Path, what: &str) -> Result<(File, String)> {
-    keys::names_a_file(path, what)?;
-    let name = path.display().to_string();
-    let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
-    Ok((file, name))
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use onnxseal_core::redact;
+use onnxseal_core::{is_deceptive, redact};
 
 /// Prints a note or an error on standard error.
 pub fn note(text: &str) {
@@ -26,15 +26,15 @@ pub fn except(entries: &[String]) -> String {
     }
 }
 
-/// `text` without secrets, and with everything escaped that moves the cursor or reorders what is
-/// shown. Line breaks stay.
+/// `text` without secrets, and with everything escaped that moves the cursor, reorders what is shown
+/// or is not seen. Line breaks stay.
 pub fn printable(text: &str) -> String {
     let text = redact(text);
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
             '\n' => shown.push(c),
-            _ if c.is_control() || reorders(c) => shown.extend(c.escape_unicode()),
+            _ if is_deceptive(c) => shown.extend(c.escape_unicode()),
             _ => shown.push(c),
         }
     }
@@ -46,9 +46,18 @@ pub fn one_line(text: &str) -> String {
     printable(text).replace('\n', "\\n")
 }
 
-/// Whether `c` is one of Unicode's `Bidi_Control` characters.
-fn reorders(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// JSON in which strings have such characters as escapes, which mean the same.
+pub fn json_text(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '\n' => text.push(c),
+            // None of them is above U+FFFF, and none stands outside of strings.
+            _ if is_deceptive(c) => text.push_str(&format!("\\u{:04x}", u32::from(c))),
+            _ => text.push(c),
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -67,5 +76,19 @@ mod tests {
             "Gewicht \"ü\" \\ 重み\nzwei"
         );
         assert_eq!(one_line("a\nb"), "a\\nb");
+        assert_eq!(one_line("a\u{200b}b"), "a\\u{200b}b");
+    }
+
+    #[test]
+    fn json_shows_what_it_has() {
+        let odd = "\u{9b}2J \u{202e}x\u{200b}\u{7f}\u{1b}重み";
+        let json = json_text(&serde_json::to_string_pretty(&[odd]).unwrap_or_default());
+        assert!(
+            !json.chars().any(|c| c != '\n' && is_deceptive(c)),
+            "{json}"
+        );
+        assert!(json.contains("\\u202e") && json.contains("重み"));
+        let read: Vec<String> = serde_json::from_str(&json).unwrap_or_default();
+        assert_eq!(read, [odd]);
     }
 }

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use onnxseal_core::{Location, Preset};
 use onnxseal_data::{DataOptions, Layout, Resize};
 
-use super::location;
+use super::{Out, OutFolder, location, out, out_folder};
 use crate::signing::OpeningArgs;
 
 /// Attack a model, to see what an attacker gets from it once it is protected
@@ -80,12 +80,12 @@ pub struct Assess {
     pub require_holds: bool,
 
     /// Write a report to this file, as one HTML page
-    #[arg(long, value_name = "FILE")]
-    pub report: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", value_parser = out())]
+    pub report: Option<Out<PathBuf>>,
 
     /// Write the report's pictures into this folder, as SVG
-    #[arg(long, value_name = "DIR")]
-    pub plots: Option<PathBuf>,
+    #[arg(long, value_name = "DIR", value_parser = out_folder())]
+    pub plots: Option<OutFolder<PathBuf>>,
 
     /// Replace files of --report and --plots that exist
     #[arg(short, long)]
@@ -128,8 +128,8 @@ pub struct Rank {
     pub method: RankMethod,
 
     /// File to write the ranking to
-    #[arg(short, long, value_name = "FILE")]
-    pub output: PathBuf,
+    #[arg(short, long, value_name = "FILE", value_parser = out())]
+    pub output: Out<PathBuf>,
 
     /// Bytes that have one score: 64, 128, 256, 512 or 1024. Models of more than 1 GiB get larger ones
     #[arg(long, value_name = "BYTES", default_value_t = 256)]

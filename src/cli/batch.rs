@@ -1,12 +1,13 @@
 //! The command line of `onnxseal batch`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use onnxseal_batch::Shard;
 use onnxseal_core::Location;
 
-use super::{LeastPolicy, Policy, SyncOptions, folder, pair};
+use super::shared::out_models;
+use super::{LeastPolicy, Out, OutFolder, Policy, SyncOptions, folder, out, pair};
 use crate::keys::{NewRecipientArgs, RecipientArgs};
 use crate::signing::{OpeningArgs, ResigningArgs, SigningArgs, TierArgs};
 
@@ -138,25 +139,13 @@ pub struct Sources {
     pub lists: Vec<PathBuf>,
 }
 
-impl Sources {
-    /// The files that it names on this machine.
-    pub fn files(&self) -> Vec<&Path> {
-        let Sources { sources, lists } = self;
-        let sources = sources.iter().filter_map(|source| match source {
-            Location::File(path) => Some(path.as_path()),
-            _ => None,
-        });
-        sources.chain(lists.iter().map(PathBuf::as_path)).collect()
-    }
-}
-
 /// Where outputs go, and how they come to be.
 #[derive(Debug, Args)]
 pub struct Outputs {
     /// Folder or URL for the outputs, which keep their paths below their source; models already in it
     /// are never sources
-    #[arg(short, long, value_name = "DIR", value_parser = folder())]
-    pub out: Location,
+    #[arg(short, long, value_name = "DIR", value_parser = out_models())]
+    pub out: OutFolder<Location>,
 
     /// Skip models that an earlier run did, if sources and outputs are unchanged since; do the others
     /// again, and replace outputs that an earlier run made
@@ -190,8 +179,8 @@ pub struct Course {
 
     /// Write the result for each model to this file, as JSON. Replaces an earlier report; replaces any
     /// other file only with --force
-    #[arg(long, value_name = "FILE")]
-    pub report: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", value_parser = out())]
+    pub report: Option<Out<PathBuf>>,
 
     /// Take BLAKE3 digests of all files, for the report and the records, and let --resume compare them:
     /// without, it goes by lengths, times and inode numbers, and by entity tags of objects

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use onnxseal_core::Location;
 use onnxseal_inputs::{Layout, Normalisation, Order, Spec, Transform, ValueType};
 
-use super::{OutputOptions, folder, location};
+use super::{Out, OutputOptions, location, out, out_model};
 use crate::keys::{IdentityArgs, RecipientArgs};
 
 #[derive(Debug, Subcommand)]
@@ -76,8 +76,8 @@ pub struct Rekey {
 #[derive(Debug, Args)]
 pub struct RewriteArgs {
     /// File to write; external data goes beside it
-    #[arg(short, long, value_name = "FILE", value_parser = folder())]
-    pub output: Location,
+    #[arg(short, long, value_name = "FILE", value_parser = out_model())]
+    pub output: Out<Location>,
 
     /// The input that takes images, if the model has several
     #[arg(long, value_name = "NAME")]
@@ -152,8 +152,8 @@ pub struct Encrypt {
     pub key: PathBuf,
 
     /// File to write, or folder for a folder or several sources
-    #[arg(short, long, value_name = "PATH")]
-    pub output: PathBuf,
+    #[arg(short, long, value_name = "PATH", value_parser = out())]
+    pub output: Out<PathBuf>,
 
     /// Make plain images of keyed ones
     #[arg(long)]
@@ -193,8 +193,8 @@ const KEY_LIST: &str =
 )]
 pub struct Keygen {
     /// File to write the key to; only you can read it [default: standard output]
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
+    #[arg(short, long, value_name = "FILE", value_parser = out())]
+    pub output: Option<Out<PathBuf>>,
 
     /// What to do with images: shuffle, negative, ffx, blocks, orthogonal; several with commas
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = transform, default_value = "shuffle,negative")]

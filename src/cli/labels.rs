@@ -7,7 +7,7 @@ use onnxseal_core::Location;
 use onnxseal_labels::DEFAULT_CODEWORDS;
 
 use super::assess::DataArgs;
-use super::{OutputOptions, folder, location};
+use super::{Out, OutputOptions, location, out, out_model};
 use crate::keys::{IdentityArgs, RecipientArgs};
 
 #[derive(Debug, Subcommand)]
@@ -31,8 +31,8 @@ pub enum Labels {
 #[derive(Debug, Args)]
 pub struct Setup {
     /// File to write the authority to; only you can read it
-    #[arg(short, long, value_name = "FILE")]
-    pub output: PathBuf,
+    #[arg(short, long, value_name = "FILE", value_parser = out())]
+    pub output: Out<PathBuf>,
 
     /// So many users may pool their keys without learning the authority's secret exponents, 1 to 16. Rows of the table
     /// grow by 32 bytes for each. It does not help tracing
@@ -68,8 +68,8 @@ pub struct Keygen {
     pub users: Option<PathBuf>,
 
     /// File to write the key to, or the folder for keys of several users: NAME.key
-    #[arg(short, long, value_name = "PATH")]
-    pub output: PathBuf,
+    #[arg(short, long, value_name = "PATH", value_parser = out())]
+    pub output: Out<PathBuf>,
 
     /// Encrypt the key to an age recipient (age1...) or an ssh public key; may be given several times
     #[arg(short, long = "recipient", value_name = "RECIPIENT")]
@@ -116,8 +116,8 @@ pub struct Protect {
     pub model: Location,
 
     /// File to write; external data goes beside it
-    #[arg(short, long, value_name = "FILE", value_parser = folder())]
-    pub output: Location,
+    #[arg(short, long, value_name = "FILE", value_parser = out_model())]
+    pub output: Out<Location>,
 
     /// Shares of each class. With fewer than 8, unlabelled answers show which shares belong together
     #[arg(long, value_name = "N", default_value_t = DEFAULT_CODEWORDS)]
@@ -156,8 +156,8 @@ pub struct Protect {
 #[derive(Debug, Args)]
 pub struct Targets {
     /// File to write; only you can read it
-    #[arg(short, long, value_name = "FILE")]
-    pub output: PathBuf,
+    #[arg(short, long, value_name = "FILE", value_parser = out())]
+    pub output: Out<PathBuf>,
 
     /// Number of classes
     #[arg(long, value_name = "K")]
@@ -227,8 +227,12 @@ pub struct Trace {
     pub answers: Option<PathBuf>,
 
     /// Write the inputs to this .npz, to be fed to the service by hand
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["service", "answers"])]
-    pub inputs: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", value_parser = out(), conflicts_with_all = ["service", "answers"])]
+    pub inputs: Option<Out<PathBuf>>,
+
+    /// Replace the file of --inputs if it exists
+    #[arg(short, long, requires = "inputs")]
+    pub force: bool,
 
     /// Print the result as JSON
     #[arg(long)]

@@ -1,6 +1,6 @@
 //! Which weights, how much of each, as the command line says it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -53,20 +53,6 @@ impl Policy {
     /// Whether the result has the lock, if the command line says so.
     pub fn lock(&self) -> Option<bool> {
         self.runnable.then_some(false)
-    }
-
-    /// The files that it names.
-    pub fn files(&self) -> Vec<&Path> {
-        let files = self.policy.iter().chain(&self.ranking);
-        files.map(PathBuf::as_path).collect()
-    }
-}
-
-impl LeastPolicy {
-    /// The files that it names.
-    pub fn files(&self) -> Vec<&Path> {
-        let files = self.policy.iter().chain(&self.ranking);
-        files.map(PathBuf::as_path).collect()
     }
 }
 

@@ -1,10 +1,74 @@
 //! Arguments that several subcommands take, and how locations and pairs are read.
 
 use std::ffi::{OsStr, OsString};
+use std::ops::Deref;
+use std::path::PathBuf;
 
 use clap::Args;
-use clap::builder::TypedValueParser;
-use onnxseal_core::{Flush, Location, StoreError};
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use onnxseal_core::{Flush, Location, STANDARD_OUTPUT, StoreError};
+
+/// A file that a command writes, or an object; `-` is standard output. Every argument for such a file
+/// has this type: by it outputs are told from what is read.
+#[derive(Clone, Debug)]
+pub struct Out<T>(T);
+
+impl<T> Deref for Out<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// A folder for what a command writes.
+#[derive(Clone, Debug)]
+pub struct OutFolder<T>(T);
+
+impl<T> Deref for OutFolder<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// Reads the path of an output.
+pub(super) fn out() -> impl TypedValueParser<Value = Out<PathBuf>> {
+    OsStringValueParser::new().map(|text| Out(named(text).into()))
+}
+
+/// Reads the path or the URL of an output, or of the folder for it.
+pub(super) fn out_model() -> impl TypedValueParser<Value = Out<Location>> {
+    LocationParser(|text| Location::parse_folder(named(text))).map(Out)
+}
+
+/// Reads the path of a folder for outputs.
+pub(super) fn out_folder() -> impl TypedValueParser<Value = OutFolder<PathBuf>> {
+    OsStringValueParser::new().try_map(|text| match text.to_str() {
+        Some("-") => Err("several files go to a folder, not to standard output"),
+        _ => Ok(OutFolder(PathBuf::from(text))),
+    })
+}
+
+/// Reads the path or the URL of a folder for outputs.
+pub(super) fn out_models() -> impl TypedValueParser<Value = OutFolder<Location>> {
+    LocationParser(Location::parse_folder).try_map(|folder| match &folder {
+        Location::File(path) if path.as_os_str() == "-" => {
+            Err("several files go to a folder, not to standard output")
+        }
+        _ => Ok(OutFolder(folder)),
+    })
+}
+
+/// What the text of an output names.
+fn named(text: OsString) -> OsString {
+    if text == "-" {
+        STANDARD_OUTPUT.into()
+    } else {
+        text
+    }
+}
 
 /// How outputs come to be.
 #[derive(Debug, Args)]

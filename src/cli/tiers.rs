@@ -7,7 +7,7 @@ use onnxseal_assess::tune::Target;
 use onnxseal_core::Location;
 
 use super::assess::DataArgs;
-use super::{location, pair};
+use super::{Out, location, out, pair};
 use crate::signing::OpeningArgs;
 
 #[derive(Debug, Subcommand)]
@@ -39,8 +39,8 @@ pub struct Tune {
     pub highest: String,
 
     /// File to write the policy to
-    #[arg(short, long, value_name = "FILE")]
-    pub output: PathBuf,
+    #[arg(short, long, value_name = "FILE", value_parser = out())]
+    pub output: Out<PathBuf>,
 
     #[command(flatten)]
     pub data: DataArgs,
@@ -69,8 +69,8 @@ pub struct Tune {
     pub metric_command: Option<String>,
 
     /// Write the curve to this file, as SVG
-    #[arg(long, value_name = "FILE")]
-    pub svg: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", value_parser = out())]
+    pub svg: Option<Out<PathBuf>>,
 
     /// Replace files that exist
     #[arg(short, long)]

@@ -145,7 +145,7 @@ pub fn metric(command: &str) -> Result<CommandMetric> {
 pub fn check_target(written: &Written<'_>, files: &[&Path]) -> Result<()> {
     let of_environment = keys::file_named_by_environment();
     let mut files = files.iter().copied().chain(of_environment.as_deref());
-    match files.find(|file| crate::io::is_same_file(written.path, file)) {
+    match files.find(|file| core::is_same_file(written.path, file)) {
         None => written.check().map(drop),
         Some(file) => {
             let (path, file, what) = (written.path.display(), file.display(), written.what);

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::Path;
 
 use anyhow::Result;
 use onnxseal_batch::{self as batch, Found, Operation, Options, Report, Watch as _};
@@ -13,24 +12,15 @@ use crate::checks::passed_over;
 use crate::cli::batch::{Batch, Course, Operation as Args, Outputs, Sources};
 use crate::exit::{Failures, Usage, kind_code};
 use crate::io::{self, Written};
-use crate::keys;
 use crate::progress::{Bars, bytes};
 use crate::stop::Stop;
+use crate::{named, render};
 
 /// Carries out an operation on many models.
 pub fn run(args: &Batch, quiet: bool) -> Result<()> {
     match &args.operation {
         Args::Protect(args) => {
-            let job = Job::begin(
-                &args.sources,
-                &args.course,
-                args.outputs.force,
-                &[
-                    args.recipients.files(),
-                    args.signing.files(),
-                    args.policy.files(),
-                ],
-            )?;
+            let job = Job::begin(&args.sources, &args.course, args.outputs.force)?;
             let mut options = ProtectOptions::new(io::for_many(io::policy(&args.policy)?));
             options.claims = io::claims(&args.claims)?;
             options.signing_key = args.signing.read()?;
@@ -42,12 +32,7 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
             job.carry_out(&operation, writing(&args.outputs, &args.course), quiet)
         }
         Args::Unprotect(args) => {
-            let job = Job::begin(
-                &args.sources,
-                &args.course,
-                args.outputs.force,
-                &[args.opening.files()],
-            )?;
+            let job = Job::begin(&args.sources, &args.course, args.outputs.force)?;
             let opening = args.opening.require(quiet)?;
             let operation = Operation::Unprotect {
                 access: opening.access_to(&args.tier),
@@ -55,12 +40,7 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
             job.carry_out(&operation, writing(&args.outputs, &args.course), quiet)
         }
         Args::Rekey(args) => {
-            let job = Job::begin(
-                &args.sources,
-                &args.course,
-                args.outputs.force,
-                &[args.opening.files(), args.recipients.files()],
-            )?;
+            let job = Job::begin(&args.sources, &args.course, args.outputs.force)?;
             let opening = args.opening.require(quiet)?;
             let recipients = args.recipients.require(quiet)?;
             let operation = Operation::Rekey {
@@ -70,17 +50,7 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
             job.carry_out(&operation, writing(&args.outputs, &args.course), quiet)
         }
         Args::Rotate(args) => {
-            let job = Job::begin(
-                &args.sources,
-                &args.course,
-                args.outputs.force,
-                &[
-                    args.opening.files(),
-                    args.recipients.files(),
-                    args.signing.files(),
-                    args.policy.files(),
-                ],
-            )?;
+            let job = Job::begin(&args.sources, &args.course, args.outputs.force)?;
             let opening = args.opening.require(quiet)?;
             let recipients = args.recipients.require(quiet)?;
             let options = RotateOptions {
@@ -97,12 +67,7 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
             job.carry_out(&operation, writing(&args.outputs, &args.course), quiet)
         }
         Args::Verify(args) => {
-            let job = Job::begin(
-                &args.sources,
-                &args.course,
-                args.force,
-                &[args.opening.files(), args.policy.files()],
-            )?;
+            let job = Job::begin(&args.sources, &args.course, args.force)?;
             let policy = io::least_policy(&args.policy)?.map(io::for_many);
             let (identities, signed_by) = args.opening.read(quiet)?;
             let checks = Checks {
@@ -126,19 +91,9 @@ struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    /// Fails where the report would replace one of the `files` that the command line names.
-    fn begin(
-        sources: &'a Sources,
-        course: &'a Course,
-        force: bool,
-        files: &[Vec<&Path>],
-    ) -> Result<Job<'a>> {
-        let of_environment = keys::file_named_by_environment();
-        let named = files.iter().flatten().copied();
-        let files = (sources.files().into_iter())
-            .chain(named)
-            .chain(of_environment.as_deref());
-        let report = report(course, force, files)?;
+    /// Fails where the report may not be written.
+    fn begin(sources: &'a Sources, course: &'a Course, force: bool) -> Result<Job<'a>> {
+        let report = report(course, force)?;
         Ok(Job {
             sources,
             course,
@@ -162,9 +117,7 @@ impl<'a> Job<'a> {
         let report = batch::run(found, operation, &options, &bars)?;
         bars.finish();
         if let Some(written) = &self.report {
-            let mut text = serde_json::to_vec_pretty(&report)?;
-            text.push(b'\n');
-            written.write(&text)?;
+            written.write(&render::json_bytes(&report)?)?;
         }
         if !quiet {
             summarise(&report)?;
@@ -173,21 +126,11 @@ impl<'a> Job<'a> {
     }
 }
 
-/// The report that is asked for, which replaces none of the `files`.
-fn report<'a, 'f>(
-    args: &'a Course,
-    force: bool,
-    mut files: impl Iterator<Item = &'f Path>,
-) -> Result<Option<Written<'a>>> {
+/// The report that is asked for.
+fn report(args: &Course, force: bool) -> Result<Option<Written<'_>>> {
     let Some(path) = args.report.as_deref() else {
         return Ok(None);
     };
-    if let Some(file) = files.find(|file| io::is_same_file(path, file)) {
-        let (path, file) = (path.display(), file.display());
-        let text =
-            format!("the report {path} would be written over {file}, which the command reads");
-        return Err(Usage(text).into());
-    }
     let report = Written {
         path,
         what: "report",
@@ -216,7 +159,7 @@ fn reading(args: &Course) -> Options {
     }
     options.memory_bytes = args.memory.unwrap_or_else(available_memory);
     options.fail_fast = args.fail_fast;
-    options.report.clone_from(&args.report);
+    options.report = args.report.as_deref().cloned();
     options.shard = args.shard;
     options.checksum = args.checksum;
     options
@@ -225,7 +168,8 @@ fn reading(args: &Course) -> Options {
 /// How a batch with outputs runs.
 fn writing(outputs: &Outputs, args: &Course) -> Options {
     let mut options = reading(args);
-    options.out = Some(outputs.out.clone());
+    options.out = Some((*outputs.out).clone());
+    options.spared = named::files();
     options.resume = outputs.resume;
     options.records = !outputs.no_records;
     options.replace = outputs.force;

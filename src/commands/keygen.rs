@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::Result;
-use onnxseal_core::{Error, generate_identity};
+use onnxseal_core::{Error, generate_identity, is_standard_output};
 
 use crate::cli::Keygen;
 use crate::io;
@@ -24,7 +24,9 @@ pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
         None => identity.to_file_text(),
     };
     let mut stdout = std::io::stdout().lock();
-    match &args.output {
+    // Printed, it is the text of the identity alone.
+    let file = args.output.as_deref();
+    match file.filter(|path| !is_standard_output(path)) {
         Some(path) => {
             io::write_identity(&text, path)?;
             writeln!(stdout, "{}", identity.recipient())?;

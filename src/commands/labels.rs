@@ -1,7 +1,7 @@
 //! `onnxseal labels`
 
 mod attack;
-mod authority;
+pub mod authority;
 mod decode;
 mod inspect;
 mod keygen;

@@ -24,10 +24,12 @@ mod unprotect;
 mod verify;
 
 use crate::cli::{Cli, Command};
+use crate::named;
 
 /// Runs what the command line asks for.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
-    let quiet = cli.quiet;
+    // What a command says of its result would come among the bytes of that.
+    let quiet = named::check_outputs()? || cli.quiet;
     match cli.command {
         Command::Keygen(args) => keygen::run(&args, quiet),
         Command::Plan(args) => plan::run(&args, quiet),

@@ -4,9 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use onnxseal_core::{self as core, Destination, Location, ProtectOptions, generate_identity};
+use onnxseal_core::{
+    self as core, Destination, Location, ProtectOptions, There, folder_of, generate_identity,
+};
 
 use crate::cli::Protect;
+#[cfg(feature = "labels")]
+use crate::commands::labels::authority::Replaced;
 use crate::exit::Usage;
 #[cfg(feature = "labels")]
 use crate::keys::IdentityArgs;
@@ -34,6 +38,10 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
                 let text = "name who can open the model with --recipient: a new identity is written beside the output, and a secret does not belong in an object store";
                 return Err(Usage(text.into()).into());
             };
+            if There::at(target).map_err(core::Error::Store)? == There::Stream {
+                let text = "name who can open the model with --recipient: a new identity is written beside the output, and nothing is beside a stream";
+                return Err(Usage(text.into()).into());
+            }
             let identity = NewIdentity::beside(target)?;
             let recipients = args.recipients.of_new_identity(&identity.recipient)?;
             new_identity = Some(identity);
@@ -42,7 +50,7 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     };
 
     #[cfg(feature = "labels")]
-    let labelled = labelled(args, target, &mut options, quiet)?;
+    let (labelled, noted) = labelled(args, target, &mut options, quiet)?.unzip();
     #[cfg(feature = "labels")]
     let model = labelled.as_ref().unwrap_or(&args.model);
     #[cfg(not(feature = "labels"))]
@@ -52,6 +60,10 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     let destination = Destination::new(output, args.output_options.core());
     let report = core::protect(model, destination, &recipients, &options, &bar)?;
     drop(bar);
+    #[cfg(feature = "labels")]
+    if let Some(noted) = noted {
+        noted.keep();
+    }
     let identity = new_identity.map(NewIdentity::keep);
     if quiet {
         return render::report(report, &args.view, quiet);
@@ -88,14 +100,14 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     render::report(report, &args.view, quiet)
 }
 
-/// The model with encrypted labels, in memory, if that is asked for.
+/// The model with encrypted labels, in memory, and the authority that has noted it, if that is asked for.
 #[cfg(feature = "labels")]
 fn labelled(
     args: &Protect,
     target: &Location,
     options: &mut ProtectOptions,
     quiet: bool,
-) -> Result<Option<Location>> {
+) -> Result<Option<(Location, Replaced)>> {
     let Some(authority) = &args.labels else {
         return Ok(None);
     };
@@ -110,7 +122,7 @@ fn labelled(
         identities: args.labels_identity.iter().cloned().collect(),
         ..IdentityArgs::default()
     };
-    let labelled = crate::commands::labels::protect::in_memory(
+    let (labelled, noted) = crate::commands::labels::protect::in_memory(
         &args.model,
         target,
         authority,
@@ -123,7 +135,7 @@ fn labelled(
         let name = name.file_name().unwrap_or_default().to_string_lossy();
         options.external_data = Some(format!("{name}.data"));
     }
-    Ok(Some(Location::Memory(labelled)))
+    Ok(Some((Location::Memory(labelled), noted)))
 }
 
 /// The first of many names.
@@ -150,13 +162,9 @@ impl NewIdentity {
         let mut path = output.as_os_str().to_owned();
         path.push(".identity.txt");
         let path = PathBuf::from(path);
-        if let Some(folder) = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-        {
-            fs::create_dir_all(folder)
-                .with_context(|| format!("cannot create folder {}", folder.display()))?;
-        }
+        let folder = folder_of(&path);
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create folder {}", folder.display()))?;
         io::write_identity(&identity.to_file_text(), &path)?;
         Ok(NewIdentity {
             path,

@@ -1,16 +1,18 @@
 //! `onnxseal sign`
 
-use std::fs;
 use std::io::Write;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use onnxseal_core as core;
 
 use crate::cli::Sign;
-use crate::keys::names_a_file;
+use crate::io;
 use crate::progress::Bar;
 use crate::signing::signing_key;
 use crate::text::note;
+
+/// The longest file of a signature.
+const MAX_SIGNATURE_BYTES: usize = 1 << 20;
 
 /// Signs a model, or helps somebody else to.
 pub fn run(args: &Sign, quiet: bool) -> Result<()> {
@@ -23,9 +25,7 @@ pub fn run(args: &Sign, quiet: bool) -> Result<()> {
             (key.key_type(), key.fingerprint())
         }
         (None, Some(path)) => {
-            names_a_file(path, "--signature")?;
-            let armored = fs::read_to_string(path)
-                .with_context(|| format!("cannot read {}", path.display()))?;
+            let armored = io::read_text(path, "--signature", MAX_SIGNATURE_BYTES)?;
             let signer = core::attach_signature(&args.model, &armored, flush, &bar)?;
             (signer.key_type, signer.fingerprint)
         }

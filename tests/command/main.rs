@@ -21,6 +21,8 @@ mod keys;
 #[path = "../lab/mod.rs"]
 mod lab;
 #[cfg(unix)]
+mod named;
+#[cfg(unix)]
 mod outputs;
 #[cfg(target_os = "linux")]
 mod power;

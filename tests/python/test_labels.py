@@ -294,7 +294,7 @@ def test_models_that_were_trained_with_targets(vendor, tmp_path):
     targets = tmp_path / "targets.npz"
     vendor.tool("labels", "targets", "-o", targets, "--classes", 10)
     assert targets.stat().st_mode & 0o777 == 0o600
-    vendor.tool("labels", "targets", "-o", targets, "--classes", 10, code=EXIT_CODES["io"])
+    vendor.tool("labels", "targets", "-o", targets, "--classes", 10, code=EXIT_CODES["usage"])
     decoding = np.load(targets)["decoding"]
     assert decoding.shape == (80, 10) and ((decoding != 0).sum(1) == 1).all() and ((decoding != 0).sum(0) == 8).all()
     weights = np.abs(decoding[decoding != 0])

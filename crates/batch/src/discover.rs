@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use onnxseal_core::{Error as CoreError, io, is_model as holds_model};
 use onnxseal_store::{
-    Error as StoreError, Input, Location, ObjectUrl, draft, holds_secret, parallel,
+    Error as StoreError, Input, Location, ObjectUrl, draft, holds_secret, open_handed_over,
+    parallel,
 };
 use walkdir::DirEntry;
 
@@ -94,7 +95,7 @@ pub fn discover(
     }
     for list in lists {
         let list = list.as_ref();
-        let text = fs::read_to_string(list).map_err(io("read", list))?;
+        let text = read_list(list).map_err(io("read", list))?;
         if holds_secret(&text) {
             let list = list.to_owned();
             return Err(Error::SecretList { list });
@@ -116,6 +117,21 @@ pub fn discover(
     found.unreadable.sort_by(|a, b| a.found.cmp(&b.found));
     found.unfinished.sort();
     Ok(found)
+}
+
+/// The longest list.
+const MAX_LIST_BYTES: u64 = 64 << 20;
+
+/// Reads a list, which may come through a pipe.
+fn read_list(list: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    let file = open_handed_over(list)?;
+    // One byte more than it may have shows that it has more.
+    let n = file.take(MAX_LIST_BYTES + 1).read_to_string(&mut text)? as u64;
+    if n > MAX_LIST_BYTES {
+        return Err(std::io::Error::other("it is too long for a list of models"));
+    }
+    Ok(text)
 }
 
 #[derive(Default)]

@@ -38,11 +38,18 @@ pub(crate) fn check_models(models: &[Found], out: &Location) -> Result<()> {
 }
 
 /// Fails where two outputs of `models`, external files among them, would have the same path below
-/// `out`, where one would have to be a folder for another, or where one is an input.
-pub(crate) fn check_files(models: &[(Found, Survey)], out: &Location) -> Result<()> {
+/// `out`, where one would have to be a folder for another, or where one is an input or one of the
+/// `spared` files.
+pub(crate) fn check_files(
+    models: &[(Found, Survey)],
+    out: &Location,
+    spared: &[PathBuf],
+) -> Result<()> {
     // By the path below the output folder: what it would be the output for.
     let mut outputs: BTreeMap<PathBuf, Location> = BTreeMap::new();
-    let mut inputs: HashMap<Location, Location> = HashMap::new();
+    let spared = spared.iter().map(Location::from);
+    let spared = spared.filter_map(|file| Some((file.canonical()?, file)));
+    let mut inputs: HashMap<Location, Location> = spared.collect();
     for (found, survey) in models {
         let external = survey.external.iter();
         let external = external.map(|file| {
@@ -202,7 +209,7 @@ mod tests {
 
     fn refused(models: &[(Found, Survey)]) -> String {
         let dir = tempfile::tempdir().unwrap();
-        check_files(models, &dir.path().into())
+        check_files(models, &dir.path().into(), &[])
             .unwrap_err()
             .to_string()
     }
@@ -232,7 +239,7 @@ mod tests {
             model("b/x.onnx", "b/x.onnx", &["w.bin"]),
         ];
         let dir = tempfile::tempdir().unwrap();
-        assert!(check_files(&apart, &dir.path().into()).is_ok());
+        assert!(check_files(&apart, &dir.path().into(), &[]).is_ok());
         let model_and_file = [
             model("a/x.onnx", "x.onnx", &["y.onnx"]),
             model("b/y.onnx", "y.onnx", &[]),
@@ -255,7 +262,10 @@ mod tests {
             model("a/X.onnx", "X.onnx", &[]),
         ];
         let ignores = ignores_case(dir.path()).unwrap();
-        assert_eq!(check_files(&models, &dir.path().into()).is_err(), ignores);
+        assert_eq!(
+            check_files(&models, &dir.path().into(), &[]).is_err(),
+            ignores
+        );
     }
 
     #[test]
@@ -267,7 +277,7 @@ mod tests {
             model("elsewhere/x.onnx", "x.onnx", &[]),
             model(path.to_str().unwrap(), "y.onnx", &[]),
         ];
-        let error = check_files(&models, &dir.path().into()).unwrap_err();
+        let error = check_files(&models, &dir.path().into(), &[]).unwrap_err();
         assert!(matches!(error, Error::Core(CoreError::OutputIsInput { path: is }) if is == path));
     }
 
@@ -317,12 +327,15 @@ mod tests {
             model("s3://b/out/w", "y", &[]),
         ];
         let out = |text| Location::parse_folder(text).unwrap();
-        let error = check_files(&models, &out("s3://b/out/")).unwrap_err();
+        let error = check_files(&models, &out("s3://b/out/"), &[]).unwrap_err();
         assert!(
             matches!(error, Error::Core(CoreError::OutputIsInput { path }) if path == Path::new("s3://b/out/w"))
         );
         for elsewhere in ["s3://c/out", "gs://b/out", "s3://b"] {
-            assert!(check_files(&models, &out(elsewhere)).is_ok(), "{elsewhere}");
+            assert!(
+                check_files(&models, &out(elsewhere), &[]).is_ok(),
+                "{elsewhere}"
+            );
         }
     }
 }

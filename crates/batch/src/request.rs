@@ -86,6 +86,9 @@ pub struct Options {
     pub resume: bool,
     /// A file that the caller is going to write: an output, or an input, in its place is an error.
     pub report: Option<PathBuf>,
+    /// Files that are no output's place, such as keys that the caller reads: that is an error as for an
+    /// input.
+    pub spared: Vec<PathBuf>,
     /// Whether to keep records of what was read and written. Without, no later run can tell what this one
     /// has done.
     pub records: bool,
@@ -112,6 +115,7 @@ impl Default for Options {
             memory_bytes: 1 << 30,
             resume: false,
             report: None,
+            spared: Vec::new(),
             records: true,
             checksum: false,
             replace: false,

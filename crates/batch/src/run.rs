@@ -49,7 +49,7 @@ pub fn run(
     let memory = spare_memory(options, &models)?;
     let models = survey(models, operation, options, memory);
     if let Some(out) = &options.out {
-        layout::check_files(&models, out)?;
+        layout::check_files(&models, out, &options.spared)?;
     }
     if let Some(report) = &options.report {
         layout::check_report(&models, options.out.as_ref(), report)?;

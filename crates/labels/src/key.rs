@@ -9,6 +9,7 @@ use onnxseal_crypto::labels::{digest, sha256};
 use onnxseal_crypto::wrap::{
     Identities, MAX_KEY_FILE_BYTES, Recipients, is_encrypted, read_secret,
 };
+use onnxseal_store::is_deceptive;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
@@ -266,13 +267,13 @@ pub(crate) fn from_hex(digits: &str) -> Option<Zeroizing<Vec<u8>>> {
 
 /// Fails for what is no name of a user.
 pub(crate) fn check_name(name: &str) -> std::result::Result<(), String> {
-    let is_odd = |c: char| c.is_control() || c == '"' || c == '\\';
+    let is_odd = |c: char| is_deceptive(c) || c == '"' || c == '\\';
     let n = name.chars().count();
     if (1..=MAX_NAME_CHARS).contains(&n) && !name.contains(is_odd) && name.trim() == name {
         Ok(())
     } else {
         Err(format!(
-            "a user's name has 1 to {MAX_NAME_CHARS} characters, no quotes, backslashes or control characters, and no space around it"
+            "a user's name has 1 to {MAX_NAME_CHARS} characters, no quotes, backslashes, control characters or others that show as something else, and no space around it"
         ))
     }
 }

@@ -6,8 +6,8 @@ use onnxseal_inputs::{EncryptOptions, Error, Report, Scale, Spec, Transform, enc
 use crate::cli::inputs::Encrypt;
 use crate::commands::assess::stopped;
 use crate::exit::{Failures, Usage};
-use crate::io::is_same_file;
 use crate::keys::input_key;
+use crate::named;
 use crate::progress::{Bar, DataBar};
 use crate::stop::Stop;
 use crate::text::{count, note, one_line};
@@ -24,17 +24,10 @@ const OTHER_KIND: &str = "a key is for images of one kind: `onnxseal inputs keyg
 /// Transforms data sets.
 pub fn run(args: &Encrypt, quiet: bool) -> Result<()> {
     let key = input_key(&args.key, "--key", &args.identities, quiet)?;
-    if args
-        .sources
-        .iter()
-        .any(|source| is_same_file(source, &args.output))
-    {
-        let text = "the output is a source: plain images would be lost, so give another output";
-        return Err(Usage(text.into()).into());
-    }
     let mut options = EncryptOptions::default();
     options.decrypt = args.decrypt;
     options.output = args.output_options.core();
+    options.spared = named::files();
     options.result = args.dtype;
     options.scale = if args.normalised {
         Scale::Normalised

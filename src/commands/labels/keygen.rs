@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use onnxseal_core::{OwnedAudience, Recipients};
+use onnxseal_core::{OwnedAudience, Recipients, There};
 use onnxseal_labels::Authority;
 use serde_json::json;
 
@@ -15,7 +15,7 @@ use crate::text::{count, note, one_line, printable};
 use crate::{io, render};
 
 /// The longest list of users.
-const MAX_LIST_BYTES: u64 = 64 << 20;
+const MAX_LIST_BYTES: usize = 64 << 20;
 
 /// Makes an authority.
 pub fn setup(args: &Setup, quiet: bool) -> Result<()> {
@@ -67,11 +67,15 @@ pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
     for name in &names {
         n_new += usize::from(authority.add_user(name)?);
     }
+    if names.len() > 1 && There::at(&args.output).is_ok_and(|there| there == There::Stream) {
+        let text = "keys of several users go to a folder: name one with --output";
+        return Err(Usage(text.into()).into());
+    }
     let is_file = names.len() == 1 && args.users.is_none() && !args.output.is_dir();
     let path = |name: &str| -> Result<PathBuf> {
         let is_plain = !name.contains(['/', '\\']) && !name.starts_with('.');
         match (is_file, is_plain) {
-            (true, _) => Ok(args.output.clone()),
+            (true, _) => Ok(args.output.to_path_buf()),
             (false, true) => Ok(args.output.join(format!("{name}.key"))),
             (false, false) => Err(Usage(format!(
                 "user {name:?} is no name for a file: give --user and --output FILE"
@@ -83,22 +87,16 @@ pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
     let mut keys = Vec::with_capacity(names.len());
     for name in &names {
         let (key, path) = (authority.user_key(name)?, path(name)?);
-        if path.symlink_metadata().is_ok() {
-            let path = path.display();
-            return Err(Usage(format!(
-                "{path} exists already; keys are never overwritten: move it away, or choose another name"
-            ))
-            .into());
-        }
+        io::check_key(&path)?;
         keys.push((key, path));
     }
     if !is_file {
-        std::fs::create_dir_all(&args.output)
+        std::fs::create_dir_all(&*args.output)
             .with_context(|| format!("cannot make {}", args.output.display()))?;
     }
     // The list first: a key of a user whom nobody knows could not be traced.
     if n_new > 0 {
-        authority::replace(&authority, &args.authority.authority)?;
+        authority::replace(&authority, &args.authority.authority)?.keep();
     }
     for (key, path) in &keys {
         let text = match &recipients {
@@ -120,16 +118,7 @@ pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
 
 /// The names in a file, one a line; empty lines and those that begin with # are none.
 fn listed(path: &std::path::Path) -> Result<Vec<String>> {
-    let context = || format!("cannot read {}", path.display());
-    let len = std::fs::metadata(path).with_context(context)?.len();
-    if len > MAX_LIST_BYTES {
-        return Err(Usage(format!(
-            "{} is too long for a list of users",
-            path.display()
-        ))
-        .into());
-    }
-    let text = std::fs::read_to_string(path).with_context(context)?;
+    let text = io::read_text(path, "--users", MAX_LIST_BYTES)?;
     let lines = text
         .lines()
         .map(str::trim)
@@ -176,7 +165,7 @@ pub fn revoke(args: &Revoke, quiet: bool) -> Result<()> {
     for name in &args.user {
         authority.revoke(name)?;
     }
-    authority::replace(&authority, &args.authority.authority)?;
+    authority::replace(&authority, &args.authority.authority)?.keep();
     if !quiet {
         let names: Vec<String> = args.user.iter().map(|name| one_line(name)).collect();
         note(&format!(

@@ -8,7 +8,7 @@ use onnxseal_labels::decoding::Decoding;
 use onnxseal_labels::encrypt::{EncryptOptions, Encrypted, MAX_FIRING, encrypt};
 use onnxseal_labels::{Authority, Error as LabelError};
 
-use super::authority;
+use super::authority::{self, Replaced};
 use crate::cli::labels::Protect;
 use crate::commands::assess::can_run;
 use crate::keys::{IdentityArgs, label_authority};
@@ -20,6 +20,7 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     // At once: a run over calibration data takes long.
     let is_free = args.output_options.core().check_free(&output);
     is_free.map_err(onnxseal_core::Error::Store)?;
+    authority::check(&args.authority.authority)?;
     let mut authority = authority::read(&args.authority, quiet)?;
     let data = crate::commands::assess::data(&args.data)?;
     let data_options = args.data.options();
@@ -36,8 +37,9 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     }
     // The note first: a model whose traces nobody knows could not be traced.
     authority.add_model(encrypted.protected(noted_name(&output)));
-    authority::replace(&authority, &args.authority.authority)?;
+    let noted = authority::replace(&authority, &args.authority.authority)?;
     let written = encrypted.write(&output, args.output_options.core())?;
+    noted.keep();
     if !quiet {
         let to = written.files.last().map(|path| path.display().to_string());
         report(
@@ -51,23 +53,24 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     Ok(())
 }
 
-/// The model of `onnxseal protect --labels` with encrypted labels, in memory; the authority has noted it.
+/// The model of `onnxseal protect --labels` with encrypted labels, in memory, and the authority that has noted it.
 pub fn in_memory(
     model: &Location,
     output: &Location,
     path: &Path,
     identities: &IdentityArgs,
     quiet: bool,
-) -> Result<InMemory> {
+) -> Result<(InMemory, Replaced)> {
+    authority::check(path)?;
     let mut authority = label_authority(path, "--labels", identities, quiet)?;
     let encrypted = encrypt(model, &authority, EncryptOptions::default())?;
     check(&encrypted, &authority, quiet)?;
     authority.add_model(encrypted.protected(noted_name(output)));
-    authority::replace(&authority, path)?;
+    let noted = authority::replace(&authority, path)?;
     if !quiet {
         report(&encrypted, "encrypted labels");
     }
-    Ok(encrypted.in_memory()?)
+    Ok((encrypted.in_memory()?, noted))
 }
 
 fn noted_name(output: &Location) -> String {

@@ -4,13 +4,14 @@ use std::io::Write as _;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
-use onnxseal_data::npy::write_npz;
+use onnxseal_data::npy::{npz, write_npz};
 use onnxseal_labels::{Protected, SHOWN, Verdict};
 
 use super::authority;
 use super::inspect::table;
 use crate::cli::labels::Trace;
 use crate::exit::Usage;
+use crate::io::{Written, read_text};
 use crate::render;
 use crate::text::{count, note, printable};
 
@@ -26,7 +27,14 @@ pub fn run(args: &Trace, quiet: bool) -> Result<()> {
         return Err(Usage("the model has no traces: protect it with --traces".into()).into());
     }
     if let Some(path) = &args.inputs {
-        write_npz(path, &model.trace_inputs()?)?;
+        let written = Written {
+            path,
+            what: "inputs",
+            force: args.force,
+            is_earlier: None,
+        };
+        let inputs = npz(&model.trace_inputs()?).context("cannot make the inputs")?;
+        written.write_secret(&inputs)?;
         if !quiet {
             note(&format!(
                 "wrote {} for {}",
@@ -38,8 +46,7 @@ pub fn run(args: &Trace, quiet: bool) -> Result<()> {
     }
     let text = match (&args.service, &args.answers) {
         (Some(command), _) => ask(command, model)?,
-        (None, Some(path)) => std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read {}", path.display()))?,
+        (None, Some(path)) => read_text(path, "--answers", MAX_ANSWER_BYTES)?,
         (None, None) => return Err(Usage("give --service, --answers or --inputs".into()).into()),
     };
     let verdict = authority.trace(model, &model.trace_answers(&text)?)?;

@@ -13,12 +13,13 @@ use onnxseal_data::idx::{self, GZIP};
 use onnxseal_data::npy::{self, Kind};
 use onnxseal_data::{Format, Room};
 use onnxseal_store::parallel::{for_each, lock, n_cores};
-use onnxseal_store::{Output, open_regular, read_exact_at};
+use onnxseal_store::{Output, is_same_file, open_regular, read_exact_at};
 
 use crate::apply::{Cipher, ValueType};
 use crate::data::bytes::Transformer;
 use crate::data::run::{Fault, Run, misfit, refused, unreadable};
 use crate::data::sources::Task;
+use crate::error::Error;
 use crate::key::{InputKey, Layout, Order};
 
 /// Bytes that a core works on at once, about: they stay in its cache.
@@ -377,6 +378,11 @@ pub(super) fn pump(
 }
 
 pub(super) fn begin(run: &Run, target: &Path) -> Result<Output, Fault> {
+    let mut spared = run.options.spared.iter();
+    if spared.any(|file| is_same_file(file, target)) {
+        let reason = format!("{} would be written over what is read", target.display());
+        return Err(Fault::Fatal(Error::Usage(reason)));
+    }
     Ok(Output::create_file(target, run.options.output.replace)?)
 }
 

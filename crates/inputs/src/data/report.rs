@@ -10,13 +10,15 @@ use crate::apply::{Scale, ValueType};
 pub const MAX_LISTED: usize = 1000;
 
 /// How data sets are made keyed ones.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct EncryptOptions {
     /// Whether keyed data become plain ones instead.
     pub decrypt: bool,
     /// Whether outputs that are there are made again, and whether to wait for the disk.
     pub output: OutputOptions,
+    /// Files that are no output's place, such as the key that the caller has read.
+    pub spared: Vec<PathBuf>,
     /// Into which type of values FFX makes images, or makes them back; absent, the usual one.
     pub result: Option<ValueType>,
     /// Whether arrays of floats are pixels or normalised.

@@ -1,0 +1,160 @@
+//! The files that the command line names. No output takes the place of one that the command reads.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use anyhow::Result;
+use clap::ArgMatches;
+use onnxseal_core::{Error, Location, Outline, is_same_file, is_standard_output};
+
+use crate::cli::Out;
+use crate::exit::Usage;
+use crate::keys;
+
+/// What the command line of this process names.
+static NAMED: OnceLock<Named> = OnceLock::new();
+
+#[derive(Debug, Default)]
+struct Named {
+    /// Keys, policies, lists, data: files, and folders of them.
+    files: Vec<PathBuf>,
+    models: Vec<Location>,
+    outputs: Vec<Location>,
+    /// Whether the result is printed, as JSON.
+    prints: bool,
+}
+
+/// Remembers what the command line names. What an argument is follows from its type: `Out` is
+/// written, `PathBuf` and `Location` are read.
+pub fn remember(matches: &ArgMatches) {
+    let mut matches = matches;
+    while let Some((_, of_command)) = matches.subcommand() {
+        matches = of_command;
+    }
+    let mut named = Named::default();
+    for id in matches.ids().map(clap::Id::as_str) {
+        if let Ok(Some(paths)) = matches.try_get_many::<PathBuf>(id) {
+            named.files.extend(paths.map(|path| match id {
+                "recipients_files" => read_by_name(keys::tier_of_file(path).1),
+                _ => read_by_name(path),
+            }));
+        }
+        if let Ok(Some(models)) = matches.try_get_many::<Location>(id) {
+            named.models.extend(models.cloned());
+        }
+        if let Ok(Some(paths)) = matches.try_get_many::<Out<PathBuf>>(id) {
+            named.outputs.extend(paths.map(|path| (&**path).into()));
+        }
+        if let Ok(Some(outputs)) = matches.try_get_many::<Out<Location>>(id) {
+            let outputs = outputs.map(|output| of_model(output, matches));
+            named.outputs.extend(outputs);
+        }
+        if let (true, Ok(Some(n))) = (id.ends_with("_fd"), matches.try_get_one::<u32>(id)) {
+            named.files.push(keys::path_of_descriptor(*n));
+        }
+        if let ("json" | "jsonl", Ok(Some(true))) = (id, matches.try_get_one::<bool>(id)) {
+            named.prints = true;
+        }
+    }
+    named.files.extend(keys::file_named_by_environment());
+    let _ = NAMED.set(named);
+}
+
+/// Checks all outputs that the command line names, before anything is done; says whether one of them
+/// is standard output.
+pub fn check_outputs() -> Result<bool> {
+    let Some(named) = NAMED.get() else {
+        return Ok(false);
+    };
+    let mut takes_stdout = false;
+    for (i, output) in named.outputs.iter().enumerate() {
+        if let Some(other) = (named.outputs.iter().take(i)).find(|other| is_one(output, other)) {
+            let text = format!("two outputs would be one: {other} and {output}");
+            return Err(Usage(text).into());
+        }
+        if let Location::File(path) = output {
+            takes_stdout |= is_standard_output(path);
+            check(path)?;
+        }
+    }
+    if takes_stdout && named.prints {
+        let text = "the output and the JSON would both go to standard output: name a file for one";
+        return Err(Usage(text.into()).into());
+    }
+    Ok(takes_stdout)
+}
+
+/// Fails where `output` is a file that the command reads, by whatever name, or lies in a folder of
+/// data that it reads and would replace a file there.
+pub fn check(output: &Path) -> Result<()> {
+    let Some(named) = NAMED.get() else {
+        return Ok(());
+    };
+    // Nothing is lost where there is no file.
+    if !output.is_file() {
+        return Ok(());
+    }
+    let at = Location::from(output);
+    let is_read = |file: &&PathBuf| {
+        is_same_file(output, file) || file.is_dir() && at.lies_in(&(*file).into())
+    };
+    if let Some(file) = named.files.iter().find(is_read) {
+        let (output, file) = (output.display(), file.display());
+        let text = format!("{output} would be written over {file}, which the command reads");
+        return Err(Usage(text).into());
+    }
+    match named.models.iter().find(|model| is_of_model(output, model)) {
+        None => Ok(()),
+        Some(_) => Err(Error::OutputIsInput {
+            path: output.to_owned(),
+        }
+        .into()),
+    }
+}
+
+/// The files that the command reads, but for models: nothing may take their places.
+pub fn files() -> Vec<PathBuf> {
+    NAMED.get().map_or(Vec::new(), |named| named.files.clone())
+}
+
+/// What `-` and the others name for an argument that is read.
+fn read_by_name(path: &Path) -> PathBuf {
+    match path.as_os_str().to_str() {
+        Some("-") => keys::path_of_descriptor(0),
+        _ => path.to_owned(),
+    }
+}
+
+/// The file for an output: in a folder it gets the name of the model.
+fn of_model(output: &Location, matches: &ArgMatches) -> Location {
+    let model = matches.try_get_one::<Location>("model").ok().flatten();
+    let file = model.and_then(|model| output.for_output_of(model).ok());
+    file.unwrap_or_else(|| output.clone())
+}
+
+/// Whether `output` is the model file or has its external data.
+fn is_of_model(output: &Path, model: &Location) -> bool {
+    let Location::File(path) = model else {
+        return false;
+    };
+    if is_same_file(output, path) {
+        return true;
+    }
+    // What cannot be read is no model, and the command says so.
+    let external = || {
+        let outline = Outline::open(model).ok()?;
+        let (external, _) = outline.structure(outline.len_bytes(), None).ok()?;
+        Some(external)
+    };
+    path.is_file()
+        && external().is_some_and(|external| {
+            let mut files = external.iter().map(|file| model.beside(file).to_name());
+            files.any(|file| is_same_file(output, &file))
+        })
+}
+
+/// Whether two outputs go to one place, which need not be there yet.
+fn is_one(one: &Location, other: &Location) -> bool {
+    let is_same = matches!((one, other), (Location::File(one), Location::File(other)) if is_same_file(one, other));
+    one == other || is_same || (one.lies_in(other) && other.lies_in(one))
+}
