@@ -271,16 +271,6 @@ pub fn tier_of_file(path: &Path) -> (Option<&str>, &Path) {
 }
 
 impl IdentityArgs {
-    /// The files that it names.
-    pub fn files(&self) -> Vec<&Path> {
-        let IdentityArgs {
-            identities,
-            passphrase,
-        } = self;
-        let identities: Vec<&Path> = identities.iter().map(PathBuf::as_path).collect();
-        [identities, passphrase.files()].concat()
-    }
-
     /// Reads them, or what the environment names instead; `None` where there are none.
     pub fn read(&self, quiet: bool) -> Result<Option<Identities>> {
         let mut all = Identities::default();
@@ -313,13 +303,6 @@ impl IdentityArgs {
 }
 
 impl PassphraseArgs {
-    fn files(&self) -> Vec<&Path> {
-        match self.source() {
-            Some(Source::File(path)) => vec![path],
-            Some(Source::Terminal | Source::Descriptor(_)) | None => Vec::new(),
-        }
-    }
-
     /// A passphrase for something new, if one is asked for.
     pub fn new_passphrase(&self, quiet: bool) -> Result<Option<Passphrase>> {
         let source = self.source();

@@ -87,15 +87,6 @@ impl ResigningArgs {
 }
 
 impl SignerArgs {
-    /// The files that it names.
-    pub fn files(&self) -> Vec<&Path> {
-        let SignerArgs {
-            allowed_signers,
-            signer: _,
-        } = self;
-        allowed_signers.iter().map(PathBuf::as_path).collect()
-    }
-
     /// Reads whose signature is demanded, if any is.
     pub fn read(&self) -> Result<Option<SignedBy>> {
         let Some(path) = &self.allowed_signers else {
@@ -109,12 +100,6 @@ impl SignerArgs {
 }
 
 impl OpeningArgs {
-    /// The files that it names.
-    pub fn files(&self) -> Vec<&Path> {
-        let OpeningArgs { identities, signer } = self;
-        [identities.files(), signer.files()].concat()
-    }
-
     /// Reads both; no identity is a mistake.
     pub fn require(&self, quiet: bool) -> Result<Opening> {
         Ok(Opening {

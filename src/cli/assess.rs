@@ -1,6 +1,6 @@
 //! The command line of `onnxseal assess` and `onnxseal rank`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use onnxseal_core::{Location, Preset};
@@ -96,19 +96,6 @@ pub struct Assess {
     pub json: bool,
 }
 
-impl Assess {
-    /// The files that it names on this machine.
-    pub fn files(&self) -> Vec<&Path> {
-        let models = [Some(&self.model), self.base.as_ref()];
-        let models = models.into_iter().flatten().filter_map(of_machine);
-        let own = self.policies.iter().chain(&self.ranking);
-        let own = own.map(PathBuf::as_path).chain(models);
-        own.chain(self.data.files())
-            .chain(self.opening.files())
-            .collect()
-    }
-}
-
 /// Score a model's weights by how much it would miss them, for --ranking
 ///
 /// A policy then takes the weights with the highest scores. A ranking serves for all models whose weights
@@ -157,16 +144,6 @@ pub struct Rank {
     /// Replace the output if it exists
     #[arg(short, long)]
     pub force: bool,
-}
-
-impl Rank {
-    /// The files that it names on this machine.
-    pub fn files(&self) -> Vec<&Path> {
-        let models = [Some(&self.model), self.base.as_ref()];
-        let models = models.into_iter().flatten().filter_map(of_machine);
-        let own = models.chain(self.data.files());
-        own.chain(self.opening.files()).collect()
-    }
 }
 
 /// How scores come about.
@@ -241,13 +218,7 @@ pub struct DataArgs {
 }
 
 impl DataArgs {
-    /// The files that it names.
-    pub fn files(&self) -> Vec<&Path> {
-        let files = self.data.iter().chain(&self.labels);
-        files.map(PathBuf::as_path).collect()
-    }
-
-    /// The same for the library.
+    /// The options of the library.
     pub fn options(&self) -> DataOptions {
         let mut options = DataOptions::default();
         options.layout = self.layout.map(|axes| match axes {
@@ -274,13 +245,6 @@ pub enum Axes {
     Nchw,
     /// Rows, columns, channels
     Nhwc,
-}
-
-fn of_machine(model: &Location) -> Option<&Path> {
-    match model {
-        Location::File(path) => Some(path),
-        _ => None,
-    }
 }
 
 fn resize(text: &str) -> Result<Resize, String> {

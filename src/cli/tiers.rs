@@ -1,6 +1,6 @@
 //! The command line of `onnxseal tiers`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use onnxseal_assess::tune::Target;
@@ -79,19 +79,6 @@ pub struct Tune {
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
-}
-
-impl Tune {
-    /// The files that it reads on this machine.
-    pub fn files(&self) -> Vec<&Path> {
-        let model = match &self.model {
-            Location::File(path) => Some(path),
-            _ => None,
-        };
-        let own = self.policy.iter().chain(&self.ranking).chain(model);
-        let own = own.map(PathBuf::as_path).chain(self.data.files());
-        own.chain(self.opening.files()).collect()
-    }
 }
 
 fn target(text: &str) -> Result<Target, String> {

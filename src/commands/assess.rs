@@ -30,7 +30,7 @@ pub fn run(args: &Assess, quiet: bool) -> Result<()> {
         is_earlier: None,
     });
     if let Some(page) = &page {
-        check_target(page, &args.files())?;
+        page.check()?;
     }
     if args.require_holds && args.base.is_none() && !args.no_public_base {
         return Err(Usage(
@@ -106,7 +106,7 @@ pub fn subject(model: &Location, opening: &OpeningArgs, quiet: bool) -> Result<S
         let opening = opening.require(quiet)?;
         return Subject::protected(model.clone(), opening.access()).map_err(lift);
     }
-    if !opening.identities.identities.is_empty() || !opening.signer.files().is_empty() {
+    if !opening.identities.identities.is_empty() || opening.signer.allowed_signers.is_some() {
         return Err(Usage(format!(
             "{model} is not protected: leave out --identity and --allowed-signers"
         ))
@@ -138,21 +138,6 @@ pub fn metric(command: &str) -> Result<CommandMetric> {
         Err(Usage("--metric-command names no program".into()).into())
     } else {
         Ok(CommandMetric { command })
-    }
-}
-
-/// Fails where `written` would replace one of the `files` that the command reads, or what it may not.
-pub fn check_target(written: &Written<'_>, files: &[&Path]) -> Result<()> {
-    let of_environment = keys::file_named_by_environment();
-    let mut files = files.iter().copied().chain(of_environment.as_deref());
-    match files.find(|file| core::is_same_file(written.path, file)) {
-        None => written.check().map(drop),
-        Some(file) => {
-            let (path, file, what) = (written.path.display(), file.display(), written.what);
-            let text =
-                format!("the {what} {path} would be written over {file}, which the command reads");
-            Err(Usage(text).into())
-        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 use onnxseal_assess::{Error, Method, Options};
 
-use super::assess::{check_target, data, lift, public_base, stopped, subject};
+use super::assess::{data, lift, public_base, stopped, subject};
 use crate::cli::assess::{Rank, RankMethod};
 use crate::io::Written;
 use crate::progress::Steps;
@@ -19,7 +19,7 @@ pub fn run(args: &Rank, quiet: bool) -> Result<()> {
         force: args.force,
         is_earlier: None,
     };
-    check_target(&written, &args.files())?;
+    written.check()?;
     let subject = subject(&args.model, &args.opening, quiet)?;
     let base = public_base(args.base.as_ref())?;
     let data = data(&args.data)?;

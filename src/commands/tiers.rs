@@ -8,7 +8,7 @@ use onnxseal_assess::report::curve_svg;
 use onnxseal_assess::{Metric, Options, Tuning, tune};
 use onnxseal_core::Policy;
 
-use super::assess::{check_target, data, metric, subject, until_stopped};
+use super::assess::{data, metric, subject, until_stopped};
 use crate::cli::tiers::{Tiers, Tune};
 use crate::exit::Usage;
 use crate::io::{self as files, Written};
@@ -31,10 +31,10 @@ fn tune_tiers(args: &Tune, quiet: bool) -> Result<()> {
         is_earlier: None,
     };
     let output = written(&args.output, "policy");
-    check_target(&output, &args.files())?;
+    output.check()?;
     let svg = args.svg.as_deref().map(|path| written(path, "plot"));
     if let Some(svg) = &svg {
-        check_target(svg, &args.files())?;
+        svg.check()?;
     }
     let (mut policy, text) = base(args)?;
     if let Some(path) = &args.ranking {

@@ -10,7 +10,6 @@ use crate::array::{Array, Layout, Raw, Values};
 use crate::error::{Fault, Result, bad};
 use crate::options::DataOptions;
 use crate::room::Room;
-use crate::rows::Rows;
 
 /// Channels of an image: red, green, blue.
 pub const CHANNELS: usize = 3;
@@ -42,7 +41,7 @@ pub(crate) fn read(file: File, options: &DataOptions) -> Result<Raw, Fault> {
     let record_bytes = PIXELS + n_labels;
     let n = usize::try_from(len / record_bytes as u64).unwrap_or(usize::MAX);
     let mut room = Room::of(len);
-    let rows = Rows::of(n, options);
+    let rows = options.rows(n);
     let (mut values, mut labels) = (Values::F32(Vec::new()), Vec::new());
     values.reserve(&rows, PIXELS, &mut room)?;
     let mut from = BufReader::new(file);

@@ -14,7 +14,7 @@ use crate::array::{Array, Layout, Values};
 use crate::error::{Fault, Result, bad};
 use crate::options::DataOptions;
 use crate::room::Room;
-use crate::rows::{Packed, Rows, Skip, check_end, check_length, widths};
+use crate::rows::{Packed, Skip, check_end, check_length, widths};
 
 /// What gzip's files begin with; IDX is often gzipped.
 pub const GZIP: [u8; 2] = [0x1F, 0x8B];
@@ -133,7 +133,7 @@ fn parse(
     let rest = dims.split_off(1);
     let n = dims.first().copied().unwrap_or(0);
     let dims = rest;
-    let rows = Rows::of(n, options);
+    let rows = options.rows(n);
     let (width, row_bytes) = widths(&dims, element.len_bytes())?;
     let mut values = values_of(element, &[]);
     values.reserve(&rows, width, &mut room)?;

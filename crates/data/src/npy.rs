@@ -18,7 +18,7 @@ use crate::array::{Array, Raw, Values, labels_of};
 use crate::error::{Fault, Result, bad, io};
 use crate::options::DataOptions;
 use crate::room::Room;
-use crate::rows::{Packed, Rows, Skip, check_end, check_length, widths};
+use crate::rows::{Packed, Skip, check_end, check_length, widths};
 
 /// Bytes of a header, at most: NumPy refuses more than 10,000.
 const MAX_HEADER_BYTES: u64 = 1 << 16;
@@ -303,7 +303,7 @@ fn parse(
         ));
     };
     let element = header.element;
-    let rows = Rows::of(*n, options);
+    let rows = options.rows(*n);
     let (width, row_bytes) = widths(dims, element.width)?;
     let mut values = numbers(element, Vec::new());
     values.reserve(&rows, width, room)?;

@@ -5,6 +5,7 @@ use rand::seq::index;
 use crate::array::Layout;
 use crate::error::{Error, Result};
 use crate::random::rng;
+use crate::rows::Rows;
 
 /// How data are read.
 #[derive(Clone, Debug)]
@@ -65,6 +66,14 @@ pub enum Resize {
 }
 
 impl DataOptions {
+    /// The samples of a file that has `n`.
+    pub(crate) fn rows(&self, n: usize) -> Rows {
+        Rows {
+            n,
+            kept: self.kept(n),
+        }
+    }
+
     /// Those of `n` samples that are kept, in their order; absent where all are.
     pub(crate) fn kept(&self, n: usize) -> Option<Vec<usize>> {
         let limit = self.limit?.max(1);

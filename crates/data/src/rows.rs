@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read};
 
 use crate::error::{Fault, bad};
-use crate::options::DataOptions;
 
 /// Bytes that are read at once, about.
 const PIECE_BYTES: usize = 1 << 16;
@@ -48,12 +47,6 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// Chooses among `n`.
-    pub(crate) fn of(n: usize, options: &DataOptions) -> Rows {
-        let kept = options.kept(n);
-        Rows { n, kept }
-    }
-
     /// How many are kept.
     pub(crate) fn n_kept(&self) -> usize {
         self.kept.as_ref().map_or(self.n, Vec::len)

@@ -179,6 +179,8 @@ pub fn protect_labels<'py>(
         // The note first: a model whose traces nobody knows could not be traced.
         noted.add_model(encrypted.protected(out.to_name().display().to_string()));
         let text = noted.to_file()?;
+        // A link to it stays a link.
+        let authority = authority.canonicalize().map_err(io("read", &authority))?;
         write_whole(&authority, text.as_bytes(), true, Readers::Owner)
             .map_err(io("write", &authority))?;
         encrypted.write(&out, out_options)?;
