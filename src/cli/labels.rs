@@ -106,9 +106,10 @@ pub struct Revoke {
 
 /// Encrypt the labels of a classifier: it answers with shares that mean nothing without a key
 ///
-/// The last Gemm, MatMul or Conv is rewritten. What follows it moves behind decoding. Protect the result with `onnxseal
-/// protect` too: labels that only key holders read do not hide the features, and whoever has some labelled samples
-/// trains a new last layer on these.
+/// The last Gemm, MatMul or Conv is rewritten. What follows it moves behind decoding. One authority
+/// should protect all versions of a model: shares by two authorities of one layer show its classes.
+/// Protect the result with `onnxseal protect` too: labels that only key holders read do not hide
+/// the features, and whoever has some labelled samples trains a new last layer on these.
 #[derive(Debug, Args)]
 pub struct Protect {
     /// The model
@@ -119,7 +120,8 @@ pub struct Protect {
     #[arg(short, long, value_name = "FILE", value_parser = out_model())]
     pub output: Out<Location>,
 
-    /// Shares of each class. With fewer than 8, unlabelled answers show which shares belong together
+    /// Shares of each class. Always give the same number for one layer: two sets of shares show its
+    /// classes
     #[arg(long, value_name = "N", default_value_t = DEFAULT_CODEWORDS)]
     pub codewords: u32,
 

@@ -75,7 +75,8 @@ def test_a_key_reads_the_classes_of_the_original(vendor, name):
     classes, probabilities = vendor.decode(protected, answers)
     assert (classes == wanted.argmax(1)).all()
     of_original = wanted if name == "sklearn_mlp" else softmax(wanted)
-    assert np.abs(probabilities - of_original).max() <= (2e-3 if name == "cnn_fp16" else 1e-5)
+    # Weights of 16 bits get noise as wide as the step of their grid.
+    assert np.abs(probabilities - of_original).max() <= {"cnn_fp16": 2e-3, "cnn_bf16": 1e-2}.get(name, 1e-5)
     # The answers themselves say nothing: not even as the largest of each eight.
     assert (answers.reshape(200, 10, 8).sum(2).argmax(1) == labels).mean() < 0.5
 
@@ -298,15 +299,16 @@ def test_models_that_were_trained_with_targets(vendor, tmp_path):
     decoding = np.load(targets)["decoding"]
     assert decoding.shape == (80, 10) and ((decoding != 0).sum(1) == 1).all() and ((decoding != 0).sum(0) == 8).all()
     weights = np.abs(decoding[decoding != 0])
-    assert weights.min() >= 0.5 and weights.max() <= 1.5 and (decoding > 0).any() and (decoding < 0).any()
+    assert weights.min() >= 0.25 and weights.max() < 4 and (decoding > 0).any() and (decoding < 0).any()
+    assert np.abs((decoding.astype(np.float64) ** 2).sum(0) - 13 / 12 * 8).max() <= 1e-5
     rows_of = [np.flatnonzero(decoding[:, y]) for y in range(10)]
 
     loaded = onnx.load(model)
     node = next(node for node in loaded.graph.node if node.output[0] == loaded.graph.output[0].name)
     weight, bias = (next(t for t in loaded.graph.initializer if t.name == name) for name in node.input[1:])
     a = np.hstack([onnx.numpy_helper.to_array(weight), onnx.numpy_helper.to_array(bias)[:, None]])
-    weights_64 = [[round(64 * float(decoding[row, y])) for row in rows_of[y]] for y in range(10)]
-    split = onnxseal_labels.split(a, weights_64, np.random.default_rng(1).standard_normal((10, 8, a.shape[1])))
+    weights = [[float(decoding[row, y]) / onnxseal_labels.UNIT for row in rows_of[y]] for y in range(10)]
+    split = onnxseal_labels.split(a, weights, np.random.default_rng(1).standard_normal((10, 7, a.shape[1])))
     g = np.zeros((80, a.shape[1]), np.float32)
     for y in range(10):
         g[rows_of[y]] = split[y]

@@ -440,6 +440,14 @@ impl Authority {
         Ok(self.signer.sign(message))
     }
 
+    /// The seed of a layer's shares: always the same one.
+    pub(crate) fn of_layer(&self, digest: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>> {
+        let wide = self.seed.scalar("shares", digest)?;
+        Ok(Zeroizing::new(
+            wide.first_chunk().copied().unwrap_or_default(),
+        ))
+    }
+
     /// Randomness for one table.
     pub(crate) fn randomness(&self) -> Result<Zeroizing<[u8; 32]>> {
         random_seed()

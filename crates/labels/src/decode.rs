@@ -4,7 +4,7 @@ use crate::cores::on_all_cores;
 use crate::error::{Error, Result};
 use crate::group::{Hidden, Place, check_value, open, shared};
 use crate::key::UserKey;
-use crate::shares::{UNIT, WEIGHTS};
+use crate::shares::{UNIT, is_weight};
 use crate::table::Table;
 
 /// What one key makes of answers. The table is decrypted once.
@@ -41,13 +41,10 @@ impl Decoder {
             return Err(Error::WrongKey { user: user() });
         }
         let decoder = Decoder::unchecked(table, key)?;
-        let is_weight = |(_, weight): &(u32, f64)| {
-            let weight = (weight.abs() / UNIT) as i8;
-            WEIGHTS.contains(&weight)
-        };
+        let is_legal = |(_, p): &(u32, f64)| is_weight((p / UNIT) as i32);
         let n_codewords = table.codewords() as usize;
         let is_whole = decoder.of_classes().all(|rows| rows.len() == n_codewords);
-        if is_whole && decoder.shares.iter().all(is_weight) {
+        if is_whole && decoder.shares.iter().all(is_legal) {
             Ok(decoder)
         } else {
             Err(Error::MalformedTable {

@@ -88,13 +88,11 @@ impl Decoding {
             let mut given = (0u32..).zip(values).filter(|(_, weight)| *weight != 0.0);
             match (given.next(), given.next()) {
                 // No other number is a weight: `attach` refuses those out of range.
-                (Some((class, weight)), None) if weight.fract() == 0.0 && weight.abs() < 128.0 => {
-                    Ok(RowKind::Share {
-                        class,
-                        weight: weight as i8,
-                    })
-                }
-                _ => Err(no_targets("a row has not one weight, in steps of 1/64")),
+                (Some((class, weight)), None) if weight.fract() == 0.0 => Ok(RowKind::Share {
+                    class,
+                    weight: weight as i32,
+                }),
+                _ => Err(no_targets("a row has not one weight")),
             }
         };
         Ok(Decoding {

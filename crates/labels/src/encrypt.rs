@@ -29,7 +29,9 @@ const COMPARED: usize = 8;
 const MAX_COMPARED: usize = 256;
 
 /// By how much of the largest logit decoded ones may differ: with layers of 32 bits, and of 16.
+/// Noise that hides the grid of weights may add so many times its width.
 const LIMITS: [f64; 2] = [1e-4, 2e-2];
+const OF_WIDTH: f64 = 2.0;
 
 /// How labels are encrypted.
 #[derive(Clone, Copy, Debug)]
@@ -188,7 +190,7 @@ impl Encrypted<'_> {
     /// [`Error::Differs`] for more than rounding; [`Error::Engine`] if a model does not run.
     pub fn check(&self, authority: &Authority) -> Result<f64> {
         let difference = self.difference(authority)?;
-        let limit = LIMITS[usize::from(!self.head.is_float())];
+        let limit = LIMITS[usize::from(!self.head.is_float())] + OF_WIDTH * self.plan.width;
         if difference.is_nan() || difference > limit {
             return Err(Error::Differs { difference, limit });
         }

@@ -35,8 +35,8 @@ pub(crate) struct Exponents {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hidden {
     pub(crate) class: u32,
-    /// 64 times the weight of the share.
-    pub(crate) weight: i8,
+    /// The weight of the share, in [`crate::shares::UNIT`]s.
+    pub(crate) weight: i32,
 }
 
 /// A row of the table.
@@ -47,7 +47,7 @@ pub(crate) struct Row {
     /// The class, masked.
     pub(crate) pad: u32,
     /// The weight, masked.
-    pub(crate) weight: u8,
+    pub(crate) weight: u32,
 }
 
 /// What a row is bound to.
@@ -77,6 +77,10 @@ impl Randomness {
                 return scalar;
             }
         }
+    }
+
+    fn word(&mut self) -> u32 {
+        self.0.next_u32()
     }
 
     fn below(&mut self, n: u32) -> u32 {
@@ -140,7 +144,7 @@ impl Exponents {
         Row {
             points,
             pad: random.below(place.classes),
-            weight: random.below(256) as u8,
+            weight: random.word(),
         }
     }
 
@@ -255,9 +259,10 @@ fn class_mask(place: Place<'_>, secret: &[u8; POINT_BYTES]) -> u64 {
     u64::from_le_bytes(first) % u64::from(place.classes.max(1))
 }
 
-/// The first byte of `hash(weight, D ‖ u32le(row) ‖ S)`.
-fn weight_mask(place: Place<'_>, secret: &[u8; POINT_BYTES]) -> u8 {
-    hash("weight", &[place.digest, &place.row.to_le_bytes(), secret])[0]
+/// The first 4 bytes of `hash(weight, D ‖ u32le(row) ‖ S)`, little-endian.
+fn weight_mask(place: Place<'_>, secret: &[u8; POINT_BYTES]) -> u32 {
+    let hash = hash("weight", &[place.digest, &place.row.to_le_bytes(), secret]);
+    u32::from_le_bytes(hash.first_chunk().copied().unwrap_or_default())
 }
 
 /// The first 16 bytes of `hash(check, D ‖ S)`.

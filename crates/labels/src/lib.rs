@@ -14,6 +14,7 @@ mod cores;
 mod decode;
 #[cfg(feature = "engine")]
 pub mod decoding;
+mod draw;
 #[cfg(feature = "engine")]
 pub mod encrypt;
 mod error;

@@ -1,16 +1,17 @@
 //! One classifier, protected: its rows, its table, and what the authority keeps.
 
-use chacha20::ChaCha20Rng;
-use chacha20::rand_core::{Rng as _, SeedableRng as _};
+use onnxseal_crypto::labels::digest;
 
 use crate::authority::{Authority, Protected, TraceRow, hex, random_seed};
+use crate::draw::{shuffle, stream};
 use crate::error::{Error, Result};
 use crate::head::{Head, Rows, Stored};
-use crate::shares::{WEIGHTS, draw_weight, split};
+use crate::shares::{Matrix, are_weights, draw_weights, split};
 use crate::table::{Description, MAX_CODEWORDS, MAX_ROWS, RowKind, Table};
 use crate::traces::Trace;
 
-/// Codewords of a class where nobody says otherwise. With fewer of them, unlabelled answers show which belong together.
+/// Codewords of a class where nobody says otherwise. Other numbers make other shares of a layer,
+/// and two sets of shares show its classes.
 pub const DEFAULT_CODEWORDS: u32 = 8;
 
 /// What comes in the place of a layer.
@@ -22,6 +23,9 @@ pub struct Plan {
     pub table: Table,
     /// What the authority keeps; without inputs of traces, which its caller knows.
     pub protected: Protected,
+    /// How wide the noise is that hides the grid of the layer's weights, as a share of their mean
+    /// size; see [`crate::shares::Shares`].
+    pub width: f64,
 }
 
 /// Splits a layer's classes in shares, adds trace rows, shuffles all, and makes the table.
@@ -37,22 +41,13 @@ pub fn protect(
     check_codewords(codewords)?;
     let n = codewords as usize;
     let has_bias = head.bias.is_some() || !traces.is_empty();
-    let columns = head.columns + usize::from(has_bias);
-    let seed = random_seed()?;
-    let shares = match &head.bias {
-        None if !has_bias => split(&head.weights, columns, n, &seed),
-        bias => {
-            let mut matrix = Vec::with_capacity(head.classes * columns);
-            for (class, row) in head.weights.chunks_exact(head.columns).enumerate() {
-                matrix.extend_from_slice(row);
-                let bias = bias.as_ref().and_then(|bias| bias.get(class));
-                matrix.push(bias.copied().unwrap_or(0.0));
-            }
-            split(&matrix, columns, n, &seed)
-        }
-    };
+    let matrix = matrix(head)?;
+    let columns = matrix.columns;
+    let seed = authority.of_layer(&digest_of(&matrix, codewords))?;
+    let shares = split(matrix, n, &seed)?;
     let n_rows = shares.weights.len() + traces.len();
-    let order = shuffled(n_rows)?;
+    let mut order: Vec<usize> = (0..n_rows).collect();
+    shuffle(&mut order, &mut stream(&*random_seed()?, 0));
     let mut rows = Rows {
         weights: Vec::with_capacity(n_rows * head.columns),
         bias: has_bias.then(|| Vec::with_capacity(n_rows)),
@@ -67,7 +62,7 @@ pub fn protect(
                 let (features, bias) = row.split_at(head.columns);
                 rows.weights.extend_from_slice(features);
                 if let Some(all) = &mut rows.bias {
-                    all.extend(bias);
+                    all.push(bias.first().copied().unwrap_or(0.0));
                 }
                 kinds.push(RowKind::Share {
                     class: (from / n) as u32,
@@ -93,9 +88,50 @@ pub fn protect(
             }
         }
     }
+    let width = shares.width;
     drop(shares);
     let numbers = (head.classes as u32, codewords);
-    finish(head, authority, numbers, rows, &kinds, &of_traces)
+    let plan = finish(head, authority, numbers, rows, &kinds, &of_traces)?;
+    Ok(Plan { width, ..plan })
+}
+
+/// Weights and biases of a layer, side by side.
+fn matrix(head: &Head) -> Result<Matrix> {
+    let columns = head.columns + usize::from(head.bias.is_some());
+    let mut values = Vec::with_capacity(head.classes * columns);
+    for (class, row) in head.weights.chunks_exact(head.columns.max(1)).enumerate() {
+        values.extend_from_slice(row);
+        values.extend(head.bias.as_ref().and_then(|bias| bias.get(class)));
+    }
+    if !values.iter().all(|value| value.is_finite()) {
+        return Err(no_numbers());
+    }
+    Ok(Matrix {
+        values,
+        columns,
+        features: head.columns,
+    })
+}
+
+/// What a layer's shares follow from, beside the authority's secret.
+fn digest_of(matrix: &Matrix, codewords: u32) -> [u8; 32] {
+    let values: Vec<u8> = matrix
+        .values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    let number = |n: usize| (n as u32).to_le_bytes();
+    let parts: [&[u8]; 4] = [
+        &codewords.to_le_bytes(),
+        &number(matrix.columns),
+        &number(matrix.features),
+        &values,
+    ];
+    digest("layer", &parts)
+}
+
+fn no_numbers() -> Error {
+    Error::Usage("the layer has weights that are no numbers, or too large for floats".into())
 }
 
 /// Random rows for a model that is trained to answer with shares: `codewords` of each class, in random order.
@@ -110,13 +146,19 @@ pub fn targets(classes: u32, codewords: u32) -> Result<Vec<RowKind>> {
             "there are 2 classes at least, and {MAX_ROWS} rows at most"
         )));
     }
-    let mut rng = ChaCha20Rng::from_seed(*random_seed()?);
-    let order = shuffled(n_rows as usize)?;
-    let row = |from: usize| RowKind::Share {
-        class: from as u32 / codewords,
-        weight: draw_weight(&mut rng),
-    };
-    Ok(order.into_iter().map(row).collect())
+    let mut rng = stream(&*random_seed()?, 0);
+    let mut rows = Vec::with_capacity(n_rows as usize);
+    for class in 0..classes {
+        let mut weights = vec![0; codewords as usize];
+        draw_weights(&mut weights, &mut rng);
+        rows.extend(
+            weights
+                .into_iter()
+                .map(|weight| RowKind::Share { class, weight }),
+        );
+    }
+    shuffle(&mut rows, &mut rng);
+    Ok(rows)
 }
 
 /// Makes the table of a model that was trained to answer with shares: its rows stay as they are. `kinds` are those of [`targets`].
@@ -141,17 +183,20 @@ pub fn attach(head: &Head, authority: &Authority, classes: u32, kinds: &[RowKind
             kinds.len()
         ));
     }
-    let mut n_of_class = vec![0; classes as usize];
+    let mut of_classes = vec![Vec::new(); classes as usize];
     for kind in kinds {
         if let RowKind::Share { class, weight } = kind
-            && WEIGHTS.contains(&weight.saturating_abs())
-            && let Some(n) = n_of_class.get_mut(*class as usize)
+            && let Some(weights) = of_classes.get_mut(*class as usize)
         {
-            *n += 1;
+            weights.push(*weight);
         }
     }
-    if n_of_class.iter().any(|n| *n != codewords) {
+    let n = codewords as usize;
+    if of_classes.iter().any(|weights| weights.len() != n) {
         return usage("the targets have not the same number of rows for each class".into());
+    }
+    if !of_classes.iter().all(|weights| are_weights(weights)) {
+        return usage("the targets have other weights than those that were drawn".into());
     }
     let floats = |values: &[f64]| values.iter().map(|value| *value as f32).collect();
     let rows = Rows {
@@ -182,9 +227,7 @@ fn finish(
 ) -> Result<Plan> {
     let mut values = rows.weights.iter().chain(rows.bias.iter().flatten());
     if !values.all(|value| value.is_finite()) {
-        return Err(Error::Usage(
-            "the layer has weights that are no numbers, or too large for floats".into(),
-        ));
+        return Err(no_numbers());
     }
     let stored = head.stored(&rows);
     drop(rows);
@@ -214,17 +257,6 @@ fn finish(
         stored,
         table,
         protected,
+        width: 0.0,
     })
-}
-
-/// The numbers below `n` in random order (Fisher and Yates).
-fn shuffled(n: usize) -> Result<Vec<usize>> {
-    let mut rng = ChaCha20Rng::from_seed(*random_seed()?);
-    let mut order: Vec<usize> = (0..n).collect();
-    for i in (1..n).rev() {
-        // 64 bits for fewer than 2^21 places: the bias is below 2^-43.
-        let r = (rng.next_u64() % (i as u64 + 1)) as usize;
-        order.swap(i, r);
-    }
-    Ok(order)
 }

@@ -1,196 +1,395 @@
 //! The rows that come in the place of classes: secret shares of their logits.
 //!
-//! With `A = [W | b]`, mean `mu` and standard deviation `sigma` of each of its columns: `p_j` is an integer from 32 to 96, over 64, of
-//! either sign, and `q = sum p_j^2`. The rows of class y are
+//! With `A = [W | b]`, N shares of each class, and `q = 13 N / 12`:
 //!
 //! ```text
-//! G_j = mu (sum p) / q + sigma eps_j / sqrt(q)              eps_j normal, one for each column
-//! G_j = G_j + (p_j / q) (A_y - sum_i p_i G_i)               so that sum_j p_j G_j = A_y
+//! A_y = A_y + noise as wide as a step of the grid that its values lie on
+//! p_y                                random, N numbers of either sign with sum p_y^2 = q
+//! G_y = p_y A_y / q + U_y E_y / sqrt(q)                 so that sum_j p_yj G_yj = A_y
 //! ```
 //!
-//! They have the same mean and variance for all classes, so that they show no class. Weights times a multiple of `A` would not do: a row
-//! for each class plus the same differences for all of them is a lattice that shows the classes with no data.
+//! The columns of `U_y`, `[N, N - 1]`, are orthonormal and perpendicular to `p_y`. The rows of all
+//! `E_y`, `[N - 1, columns]`, are noise like the rows of A: of their scale in each column, and with
+//! the eigenvalues of their correlations, turned at random. So neither the mean, nor the size, nor
+//! the spectrum of rows shows a class. Weights plus differences that repeat would: the rows are then
+//! a lattice.
+//!
+//! All that is random follows from one seed. Who gets two sets of shares of one layer finds the
+//! classes where both agree, so the same layer always gets the same set.
+
+mod grid;
+mod noise;
 
 use std::convert::Infallible;
 
 use chacha20::ChaCha20Rng;
-use chacha20::rand_core::{Rng as _, SeedableRng as _};
+use chacha20::rand_core::Rng as _;
 use onnxseal_store::parallel;
-use rand_distr::{Distribution as _, StandardNormal};
 
-/// The least and the greatest of 64 times the weight of a share, whatever its sign.
-pub const WEIGHTS: std::ops::RangeInclusive<i8> = 32..=96;
+use crate::draw::{stream, uniform};
+use crate::error::Result;
 
-/// What a weight of a share is counted in.
-pub const UNIT: f64 = 1.0 / 64.0;
+/// What a weight of a share is counted in. Weights in it are floats of 32 bits, too.
+pub const UNIT: f64 = 1.0 / (1 << 22) as f64;
+
+/// The least and the greatest size of a weight, in [`UNIT`]s: 1/4, and less than 4.
+const SIZES: std::ops::RangeInclusive<u32> = 1 << 20..=(1 << 24) - 1;
+
+/// The mean of the squares of weights, the same for all classes: that of numbers from 0.5 to 1.5.
+const MEAN_SQUARE: f64 = 13.0 / 12.0;
+
+/// Streams of random numbers: those of the grid, and of the classes from 0 on.
+const OF_GRID: u64 = 1 << 41;
 
 /// Shares of all classes: N for the first one, N for the second one, and so on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shares {
     /// Rows, `[K N, columns]`.
     pub rows: Vec<f32>,
-    /// 64 times the weight of each.
-    pub weights: Vec<i8>,
+    /// The weight of each, in [`UNIT`]s.
+    pub weights: Vec<i32>,
+    /// How wide the noise is that hides the grid of the layer's weights, as a share of their mean
+    /// size.
+    pub width: f64,
 }
 
-/// Mean and standard deviation of each column of `[K, columns]`.
+/// A layer that is to be split: `[K, columns]` of which the first `features` are weights, the
+/// others biases.
 #[derive(Debug)]
-pub struct Columns {
-    mean: Vec<f64>,
-    deviation: Vec<f64>,
+pub struct Matrix {
+    /// Values, row by row.
+    pub values: Vec<f64>,
+    /// Columns.
+    pub columns: usize,
+    /// Columns that are weights.
+    pub features: usize,
 }
 
-impl Columns {
-    /// Those of `matrix`.
-    pub fn new(matrix: &[f64], columns: usize) -> Columns {
-        let n = (matrix.len() / columns.max(1)).max(1) as f64;
-        let mut mean = vec![0.0; columns];
-        let mut deviation = vec![0.0; columns];
-        for row in matrix.chunks_exact(columns.max(1)) {
-            for (mean, value) in mean.iter_mut().zip(row) {
-                *mean += value / n;
-            }
-        }
-        for row in matrix.chunks_exact(columns.max(1)) {
-            for ((deviation, mean), value) in deviation.iter_mut().zip(&mean).zip(row) {
-                *deviation += (value - mean).powi(2) / n;
-            }
-        }
-        for deviation in &mut deviation {
-            *deviation = deviation.sqrt();
-        }
-        Columns { mean, deviation }
-    }
-
-    /// The shares of one class: `p` are their weights, `eps` normal numbers, `[N, columns]`, which become the rows.
-    pub fn split(&self, class: &[f64], p: &[f64], eps: &mut [f64]) {
-        let columns = class.len().max(1);
-        let q: f64 = p.iter().map(|p| p * p).sum();
-        let (sum, root) = (p.iter().sum::<f64>() / q, 1.0 / q.sqrt());
-        let mut missing = class.to_vec();
-        for (row, p) in eps.chunks_exact_mut(columns).zip(p) {
-            let of = self.mean.iter().zip(&self.deviation).zip(&mut missing);
-            for (value, ((mean, deviation), missing)) in row.iter_mut().zip(of) {
-                *value = mean * sum + deviation * *value * root;
-                *missing -= p * *value;
-            }
-        }
-        for (row, p) in eps.chunks_exact_mut(columns).zip(p) {
-            for (value, missing) in row.iter_mut().zip(&missing) {
-                *value += p / q * missing;
-            }
-        }
-    }
-}
-
-/// Splits each row of `matrix`, `[K, columns]`, in `codewords` shares; on all cores. All that is random comes of `seed`.
-pub fn split(matrix: &[f64], columns: usize, codewords: usize, seed: &[u8; 32]) -> Shares {
-    let classes = matrix.len() / columns.max(1);
-    let of_columns = Columns::new(matrix, columns);
-    let mut shares = Shares {
-        rows: vec![0.0; classes * codewords * columns],
-        weights: vec![0; classes * codewords],
-    };
-    let rows = shares.rows.chunks_exact_mut((codewords * columns).max(1));
-    let weights = shares.weights.chunks_exact_mut(codewords.max(1));
+/// Splits each row of `matrix` in `codewords` shares, on all cores. All that is random comes of
+/// `seed`.
+///
+/// # Errors
+/// [`crate::Error::Usage`] where weights have so few values that no noise hides them.
+pub fn split(mut matrix: Matrix, codewords: usize, seed: &[u8; 32]) -> Result<Shares> {
+    let (columns, features) = (matrix.columns, matrix.features);
+    let mut rng = stream(seed, OF_GRID);
+    let width = grid::dither(&mut matrix.values, columns, features, &mut rng)?;
+    let classes = matrix.values.len() / columns.max(1);
+    let mut rows = vec![0.0; classes * codewords * columns];
+    let mut weights = vec![0; classes * codewords];
+    let of_class = (codewords * columns).max(1);
+    let of_noise = codewords.saturating_sub(1);
+    let noise = noise::like(&matrix.values, columns, seed, classes * of_noise);
     let jobs = matrix
+        .values
         .chunks_exact(columns.max(1))
-        .zip(rows)
-        .zip(weights)
+        .zip(noise.chunks_exact((of_noise * columns).max(1)))
+        .zip(rows.chunks_exact_mut(of_class))
+        .zip(weights.chunks_exact_mut(codewords.max(1)))
         .enumerate();
-    let work = |values: &mut Vec<f64>, (class, ((of_class, rows), weights)): Job<'_>| {
-        let mut rng = ChaCha20Rng::from_seed(*seed);
-        rng.set_stream(class as u64);
-        weights
-            .iter_mut()
-            .for_each(|weight| *weight = draw_weight(&mut rng));
-        let p: Vec<f64> = weights
-            .iter()
-            .map(|weight| f64::from(*weight) * UNIT)
-            .collect();
-        for value in values.iter_mut() {
-            *value = StandardNormal.sample(&mut rng);
-        }
-        of_columns.split(of_class, &p, values);
-        for (row, value) in rows.iter_mut().zip(values) {
-            *row = *value as f32;
-        }
+    let work = |(): &mut (), (y, (((class, noise), rows), weights)): Job<'_>| {
+        draw_weights(weights, &mut stream(seed, y as u64));
+        mix(class, weights, noise, rows);
         Ok::<(), Infallible>(())
     };
-    let values = || vec![0.0; codewords * columns];
-    let Ok(()) = parallel::for_each(false, classes as u64, jobs, values, work);
-    shares
+    let Ok(()) = parallel::for_each(false, classes as u64, jobs, || (), work);
+    Ok(Shares {
+        rows,
+        weights,
+        width,
+    })
 }
 
-/// A class, its row, and the places of its shares and of their weights.
-type Job<'a> = (usize, ((&'a [f64], &'a mut [f32]), &'a mut [i8]));
+/// A class, its row, its noise, and the places of its shares and of their weights.
+type Job<'a> = (
+    usize,
+    (((&'a [f64], &'a [f64]), &'a mut [f32]), &'a mut [i32]),
+);
 
-/// An integer from 32 to 96, of either sign: all 130 are equally likely.
-pub(crate) fn draw_weight(rng: &mut ChaCha20Rng) -> i8 {
-    loop {
-        // 7 bits of size, one of sign.
-        let byte = rng.next_u32() as u8;
-        let size = WEIGHTS.start().saturating_add((byte >> 1).cast_signed());
-        if WEIGHTS.contains(&size) {
-            return if byte & 1 == 0 { size } else { -size };
+/// Writes the shares of one class to `rows`, `[N, columns]`. `noise` is `[N - 1, columns]`.
+///
+/// `U` is the reflection that takes the first axis to `p`, up to its sign, without its first
+/// column.
+pub(crate) fn mix(class: &[f64], weights: &[i32], noise: &[f64], rows: &mut [f32]) {
+    let p: Vec<f64> = weights
+        .iter()
+        .map(|weight| f64::from(*weight) * UNIT)
+        .collect();
+    let root = p.iter().map(|p| p * p).sum::<f64>().sqrt();
+    // H = 1 - v v' / (1 + |p_0| / root), where v = p / root plus or minus the first axis.
+    let mut v: Vec<f64> = p.iter().map(|p| p / root).collect();
+    let beta = 1.0 + v.first().map_or(0.0, |first| first.abs());
+    if let Some(first) = v.first_mut() {
+        *first += first.signum();
+    }
+    let columns = class.len();
+    for (i, class) in class.iter().enumerate() {
+        let noise = noise.iter().skip(i).step_by(columns);
+        let along: f64 = v
+            .iter()
+            .skip(1)
+            .zip(noise.clone())
+            .map(|(v, noise)| v * noise)
+            .sum();
+        // The first axis is that of the class.
+        let noise = std::iter::once(&0.0).chain(noise);
+        let places = rows.iter_mut().skip(i).step_by(columns);
+        for (((place, noise), v), p) in places.zip(noise).zip(&v).zip(&p) {
+            *place = ((p / root * class + noise - v * along / beta) / root) as f32;
         }
     }
+}
+
+/// Random weights of the shares of one class, in [`UNIT`]s.
+pub(crate) fn draw_weights(weights: &mut [i32], rng: &mut ChaCha20Rng) {
+    let draw = |_: &mut i32| {
+        let sign = if rng.next_u32() & 1 == 0 { 1.0 } else { -1.0 };
+        sign * (0.5 + uniform(rng))
+    };
+    let drawn: Vec<f64> = weights.iter_mut().map(draw).collect();
+    let squares: f64 = drawn.iter().map(|p| p * p).sum();
+    let scale = (MEAN_SQUARE * drawn.len() as f64 / squares).sqrt();
+    for (weight, p) in weights.iter_mut().zip(drawn) {
+        *weight = (scale * p / UNIT).round() as i32;
+    }
+}
+
+/// Whether a share may have this weight.
+pub(crate) fn is_weight(weight: i32) -> bool {
+    SIZES.contains(&weight.unsigned_abs())
+}
+
+/// Whether the shares of one class may have these weights.
+pub(crate) fn are_weights(weights: &[i32]) -> bool {
+    let squares = weights
+        .iter()
+        .map(|weight| (f64::from(*weight) * UNIT).powi(2));
+    let mean = squares.sum::<f64>() / weights.len().max(1) as f64;
+    weights.iter().all(|weight| is_weight(*weight)) && (mean / MEAN_SQUARE - 1.0).abs() < 1e-5
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use chacha20::rand_core::SeedableRng as _;
+    use nalgebra::DMatrix;
+    use rand_distr::{Distribution as _, StandardNormal};
+
     use super::*;
 
-    #[test]
-    fn shares_of_a_class_sum_to_it_and_have_the_moments_of_all() {
-        let (classes, columns, codewords) = (30, 200, 8);
-        let matrix: Vec<f64> = (0..classes * columns)
-            .map(|i| {
-                f64::from((i * 7919 % 1000) as u32) / 500.0 - 1.0 + (i % columns) as f64 / 50.0
+    const N: usize = 8;
+
+    fn normal(n: usize, seed: u8) -> Vec<f64> {
+        let mut rng = ChaCha20Rng::from_seed([seed; 32]);
+        (0..n).map(|_| StandardNormal.sample(&mut rng)).collect()
+    }
+
+    fn shares(values: &[f64], columns: usize, features: usize, seed: u8) -> Shares {
+        let matrix = Matrix {
+            values: values.to_vec(),
+            columns,
+            features,
+        };
+        split(matrix, N, &[seed; 32]).unwrap()
+    }
+
+    fn p(shares: &Shares) -> Vec<f64> {
+        let weights = shares.weights.iter();
+        weights.map(|weight| f64::from(*weight) * UNIT).collect()
+    }
+
+    /// What is read of the rows with their weights.
+    fn read(shares: &Shares, columns: usize) -> Vec<f64> {
+        let mut classes = Vec::new();
+        for (rows, p) in shares.rows.chunks(N * columns).zip(p(shares).chunks(N)) {
+            for i in 0..columns {
+                let parts = rows.iter().skip(i).step_by(columns).zip(p);
+                classes.push(parts.map(|(row, p)| f64::from(*row) * p).sum());
+            }
+        }
+        classes
+    }
+
+    /// Eigenvalues of rows of the same size in each of the loudest columns, ascending, and how much
+    /// of each direction is a combination of classes.
+    fn spectrum(shares: &Shares, columns: usize, loudest: usize) -> Vec<(f64, f64)> {
+        let rows: Vec<f64> = shares.rows.iter().map(|value| f64::from(*value)).collect();
+        let rows = DMatrix::from_row_slice(shares.weights.len(), columns, &rows);
+        let mut kept: Vec<usize> = (0..columns).collect();
+        kept.sort_by(|a, b| rows.column(*b).norm().total_cmp(&rows.column(*a).norm()));
+        kept.truncate(loudest);
+        let mut rows = rows.select_columns(&kept);
+        for mut column in rows.column_iter_mut() {
+            let norm = column.norm();
+            if norm > 0.0 {
+                column.scale_mut(1.0 / norm);
+            }
+        }
+        let found = (&rows * rows.transpose()).symmetric_eigen();
+        let p = p(shares);
+        let mut all: Vec<(f64, f64)> = found
+            .eigenvectors
+            .column_iter()
+            .zip(found.eigenvalues.iter())
+            .map(|(direction, value)| {
+                let classes = direction.as_slice().chunks(N).zip(p.chunks(N));
+                let along = classes.map(|(v, p)| {
+                    let product: f64 = v.iter().zip(p).map(|(v, p)| v * p).sum();
+                    product * product / p.iter().map(|p| p * p).sum::<f64>()
+                });
+                (*value, along.sum())
             })
             .collect();
-        let shares = split(&matrix, columns, codewords, &[7; 32]);
-        let mut squares = 0.0;
-        for (y, class) in matrix.chunks(columns).enumerate() {
-            for (column, wanted) in class.iter().enumerate() {
-                let sum: f64 = (0..codewords)
-                    .map(|j| {
-                        let row = y * codewords + j;
-                        f64::from(shares.weights[row])
-                            * UNIT
-                            * f64::from(shares.rows[row * columns + column])
-                    })
-                    .sum();
-                assert!((sum - wanted).abs() < 1e-5);
-            }
-            for j in 0..codewords {
-                let weight = shares.weights[y * codewords + j];
-                assert!(WEIGHTS.contains(&weight.abs()));
-            }
-        }
-        let of_columns = Columns::new(&matrix, columns);
-        for (j, value) in shares.rows.iter().enumerate() {
-            let column = j % columns;
-            squares += (f64::from(*value) / of_columns.deviation[column]).powi(2)
-                / shares.rows.len() as f64;
-        }
-        assert!(squares.is_finite());
-        // Another seed gives other shares, the same gives the same.
-        assert_eq!(split(&matrix, columns, codewords, &[7; 32]), shares);
-        assert_ne!(
-            split(&matrix, columns, codewords, &[8; 32]).weights,
-            shares.weights
-        );
+        all.sort_by(|a, b| a.0.total_cmp(&b.0));
+        all
     }
 
     #[test]
-    fn weights_take_all_their_values() {
+    fn shares_of_a_class_sum_up_to_it() {
+        for (classes, columns) in [(2, 1), (3, 5), (30, 200), (70, 3)] {
+            let values = normal(classes * columns, 1);
+            let made = shares(&values, columns, columns, 7);
+            assert_eq!(made.rows.len(), classes * N * columns);
+            for (read, wanted) in read(&made, columns).iter().zip(&values) {
+                assert!((read - wanted).abs() < 3e-6, "{read} {wanted}");
+            }
+            for (weights, p) in made.weights.chunks(N).zip(p(&made).chunks(N)) {
+                assert!(weights.iter().all(|weight| is_weight(*weight)));
+                let q: f64 = p.iter().map(|p| p * p).sum();
+                assert!((q / (MEAN_SQUARE * N as f64) - 1.0).abs() < 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_shares() {
+        let values = normal(40 * 60, 1);
+        let made = shares(&values, 60, 60, 7);
+        assert_eq!(shares(&values, 60, 60, 7), made);
+        let other = shares(&values, 60, 60, 8);
+        let equal = other.rows.iter().zip(&made.rows).filter(|(a, b)| a == b);
+        assert!(equal.count() < 10);
+    }
+
+    #[test]
+    fn weights_are_the_same_as_floats_of_32_bits() {
         let mut rng = ChaCha20Rng::from_seed([1; 32]);
-        let drawn: std::collections::BTreeSet<i8> =
-            (0..10_000).map(|_| draw_weight(&mut rng)).collect();
-        assert_eq!(drawn.len(), 130);
-        assert_eq!((*drawn.first().unwrap(), *drawn.last().unwrap()), (-96, 96));
+        for n in [2, 3, 8, 64] {
+            for _ in 0..1000 {
+                let mut weights = vec![0; n];
+                draw_weights(&mut weights, &mut rng);
+                for weight in weights {
+                    assert!(is_weight(weight));
+                    let p = f64::from(weight) * UNIT;
+                    assert_eq!(f64::from(p as f32), p);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_all_classes_have_the_size_that_weights_have() {
+        // Columns of very different sizes; biases are larger than all weights.
+        let (classes, columns) = (10, 401);
+        let mut values = normal(classes * columns, 2);
+        for (i, value) in values.iter_mut().enumerate() {
+            let column = i % columns;
+            *value *= if column == 400 {
+                1e3
+            } else {
+                (column as f64 / 100.0).exp2()
+            };
+        }
+        let made = shares(&values, columns, 400, 7);
+        let q = MEAN_SQUARE * N as f64;
+        let size = |values: &[f64]| values.iter().map(|value| value * value).sum::<f64>();
+        for column in 0..columns {
+            let weights: Vec<f64> = values
+                .iter()
+                .skip(column)
+                .step_by(columns)
+                .copied()
+                .collect();
+            let rows = made.rows.iter().skip(column).step_by(columns);
+            let rows: Vec<f64> = rows.map(|row| f64::from(*row)).collect();
+            let ratio = size(&rows) / (N * classes) as f64 * q / (size(&weights) / classes as f64);
+            assert!((0.05..20.0).contains(&ratio), "{column}: {ratio}");
+        }
+    }
+
+    #[test]
+    fn no_direction_in_which_rows_vary_little_or_much_is_one_of_classes() {
+        let (classes, columns) = (10, 512);
+        let centred = |values: &[f64]| -> Vec<f64> {
+            let mean = |i: usize| {
+                let column = values.iter().skip(i % columns).step_by(columns);
+                column.sum::<f64>() / classes as f64
+            };
+            let all = values.iter().enumerate();
+            all.map(|(i, value)| value - mean(i)).collect()
+        };
+        let shifted = |values: &[f64]| -> Vec<f64> {
+            let common = normal(columns, 99);
+            let all = values.iter().zip(common.iter().cycle());
+            all.map(|(value, common)| value + 20.0 * common).collect()
+        };
+        let of_row = |y: usize, change: fn(f64, f64) -> f64| {
+            move |values: &[f64]| -> Vec<f64> {
+                let mut values = values.to_vec();
+                for i in 0..columns {
+                    values[y * columns + i] = change(values[y * columns + i], values[i]);
+                }
+                values
+            }
+        };
+        let pruned = |values: &[f64]| -> Vec<f64> {
+            let keep = |value: &f64| if value.abs() < 1.6 { 0.0 } else { *value };
+            values.iter().map(keep).collect()
+        };
+        type Layer<'a> = &'a dyn Fn(&[f64]) -> Vec<f64>;
+        let layers: [(&str, Layer<'_>); 5] = [
+            ("answers that sum up to nothing", &centred),
+            ("the same added to all classes", &shifted),
+            ("a class of zeros", &of_row(4, |_, _| 0.0)),
+            ("two classes alike", &of_row(4, |_, first| first)),
+            ("nine in ten weights pruned", &pruned),
+        ];
+        for (what, layer) in layers {
+            for loudest in [columns, columns / 4] {
+                let (mut ends, mut low, mut high) = ([0.0; 2], 0.0, 0.0);
+                for seed in 0..6 {
+                    let values = layer(&normal(classes * columns, seed));
+                    let made = shares(&values, columns, columns, seed);
+                    let found = spectrum(&made, columns, loudest);
+                    let along: Vec<f64> = found.iter().map(|(_, along)| *along).collect();
+                    ends[0] += along[0] / 6.0;
+                    ends[1] += along[along.len() - 1] / 6.0;
+                    low += along[..classes].iter().sum::<f64>() / 60.0;
+                    high += along[along.len() - classes..].iter().sum::<f64>() / 60.0;
+                }
+                // An eighth, on average, of a direction that is none of classes'.
+                let all = format!("{what}, {loudest} columns: {ends:?} {low} {high}");
+                assert!(ends.iter().all(|along| *along < 0.6), "{all}");
+                assert!(low < 0.25 && high < 0.25, "{all}");
+            }
+        }
+    }
+
+    #[test]
+    fn columns_and_layers_of_zeros() {
+        let (classes, columns) = (4, 50);
+        let mut values = normal(classes * columns, 3);
+        for value in values.iter_mut().skip(7).step_by(columns) {
+            *value = 0.0;
+        }
+        let made = shares(&values, columns, columns, 7);
+        let zeros = made.rows.iter().skip(7).step_by(columns);
+        assert!(zeros.clone().all(|row| *row == 0.0));
+        for (read, wanted) in read(&made, columns).iter().zip(&values) {
+            assert!((read - wanted).abs() < 3e-6);
+        }
+        let made = shares(&[0.0; 12], 4, 3, 7);
+        assert_eq!(made.rows, [0.0; 3 * N * 4]);
     }
 }

@@ -27,7 +27,7 @@ const MAX_POINTS: u64 = 1 << 21;
 const MAX_TEXT_BYTES: usize = 112 << 20;
 
 /// The only version.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 const SIGNED: &[u8] = b"onnxseal/v1/labels/table\0";
 
@@ -38,8 +38,8 @@ pub enum RowKind {
     Share {
         /// The class.
         class: u32,
-        /// 64 times its weight.
-        weight: i8,
+        /// Its weight, in [`crate::shares::UNIT`]s.
+        weight: i32,
     },
     /// A trace, which each key reads as another class.
     Trace,
@@ -215,8 +215,8 @@ impl Table {
                 .iter()
                 .flat_map(|row| row.points.iter().flatten().copied())
                 .collect(),
-            pads: rows.iter().flat_map(|row| row.pad.to_le_bytes()).collect(),
-            weights: rows.iter().map(|row| row.weight).collect(),
+            pads: words(rows.iter().map(|row| row.pad)),
+            weights: words(rows.iter().map(|row| row.weight)),
             check_points: check_points.concat(),
             check: check.to_vec(),
             digest: digest.to_vec(),
@@ -305,7 +305,7 @@ impl Table {
 
     /// Rows, traces among them.
     pub fn n_rows(&self) -> u32 {
-        self.raw.weights.len() as u32
+        self.raw.weights.len() as u32 / 4
     }
 
     /// The rows that are traces.
@@ -384,11 +384,17 @@ impl Table {
 
     pub(crate) fn row(&self, c: u32) -> Option<Row> {
         let (c, n) = (c as usize, self.n_generators() * POINT_BYTES);
-        let pad = self.raw.pads.as_chunks::<4>().0.get(c)?;
+        let word = |bytes: &[u8]| {
+            bytes
+                .as_chunks()
+                .0
+                .get(c)
+                .map(|word| u32::from_le_bytes(*word))
+        };
         Some(Row {
             points: points(self.raw.points.get(c * n..(c + 1) * n)?),
-            pad: u32::from_le_bytes(*pad),
-            weight: *self.raw.weights.get(c)?,
+            pad: word(&self.raw.pads)?,
+            weight: word(&self.raw.weights)?,
         })
     }
 }
@@ -401,7 +407,7 @@ impl Raw {
         let (pads, _) = self.pads.as_chunks::<4>();
         let ascending = |rows: &[u32]| rows.is_sorted_by(|a, b| a < b);
         let all = [
-            (self.version == VERSION, "its version is not 1"),
+            (self.version == VERSION, "its version is not 2"),
             (
                 (2..=MAX_CLASSES).contains(&self.classes),
                 "it has too few classes, or too many",
@@ -436,7 +442,7 @@ impl Raw {
                 "a pad is no class",
             ),
             (
-                self.weights.len() as u64 == n_rows,
+                self.weights.len() as u64 == n_rows * 4,
                 "its weights are of another length",
             ),
             (
@@ -472,6 +478,11 @@ impl Raw {
         all.into_iter()
             .try_for_each(|(holds, reason)| if holds { Ok(()) } else { Err(reason) })
     }
+}
+
+/// Numbers of 32 bits, little-endian.
+fn words(numbers: impl Iterator<Item = u32>) -> Vec<u8> {
+    numbers.flat_map(u32::to_le_bytes).collect()
 }
 
 fn points(bytes: &[u8]) -> Vec<[u8; POINT_BYTES]> {

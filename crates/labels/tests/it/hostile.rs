@@ -86,7 +86,10 @@ fn made() -> Made {
         tail: &[],
         stored: &stored,
     };
-    let share = |class| RowKind::Share { class, weight: 64 };
+    let share = |class| RowKind::Share {
+        class,
+        weight: 1 << 22,
+    };
     let kinds = [
         share(0),
         share(2),
@@ -180,7 +183,7 @@ fn each_bit_of_a_table_counts() {
 fn tables_that_the_authority_should_not_have_signed() {
     let made = made();
     let malformed: [(&str, Change); 20] = [
-        ("version", |f| f.version = 2),
+        ("version", |f| f.version = 1),
         ("one class", |f| f.classes = 1),
         ("huge", |f| f.classes = u32::MAX),
         ("codewords", |f| f.codewords = 1),
@@ -225,7 +228,7 @@ fn tables_that_the_authority_should_not_have_signed() {
         .unwrap_err();
     assert!(matches!(error, Error::MalformedTable { .. }), "{error}");
     let error = made
-        .changed(|f| f.weights[0] = f.weights[0].wrapping_add(40))
+        .changed(|f| f.weights[3] = f.weights[3].wrapping_add(40))
         .unwrap_err();
     assert!(matches!(error, Error::MalformedTable { .. }), "{error}");
     // Points of another row, and another check.

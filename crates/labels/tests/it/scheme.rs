@@ -139,11 +139,59 @@ fn each_user_reads_the_logits() {
             }
             assert_eq!(classes(&z, K), classes(&wanted, K));
         }
-        // Two protections of one model have nothing in common.
-        let again = protect(&head, &authority, 8, &[]).unwrap();
-        assert_ne!(again.stored.weights, plan.stored.weights);
-        assert_ne!(again.table.digest(), plan.table.digest());
     }
+}
+
+#[test]
+fn a_layer_has_the_same_shares_whenever_its_authority_protects_it() {
+    let head = head();
+    let authority = authority(1, &["a"]);
+    let sorted = |plan: &Plan| {
+        let mut rows = rows_of(plan);
+        rows.sort();
+        rows
+    };
+    let first = protect(&head, &authority, 8, &[]).unwrap();
+    let second = protect(&head, &authority, 8, &[]).unwrap();
+    assert_eq!(sorted(&first), sorted(&second));
+    // Their order is new, so that notes of both models stay apart.
+    assert_ne!(first.table.digest(), second.table.digest());
+    // Traces stand among them.
+    let traced = rows_of(&protect(&head, &authority, 8, &[trace()]).unwrap());
+    assert!(sorted(&first).iter().all(|row| traced.contains(row)));
+    // The authority's secret, and the number of codewords, make others.
+    let of_others = [
+        protect(&head, &self::authority(1, &["a"]), 8, &[]).unwrap(),
+        protect(&head, &authority, 7, &[]).unwrap(),
+    ];
+    for other in of_others {
+        assert!(
+            !rows_of(&other)
+                .iter()
+                .any(|row| sorted(&first).contains(row))
+        );
+    }
+}
+
+/// The bytes of each row, weights and bias.
+fn rows_of(plan: &Plan) -> Vec<Vec<u8>> {
+    let biases = plan.stored.bias.as_ref().unwrap().chunks(4);
+    let rows = plan.stored.weights.chunks(4 * D).zip(biases);
+    rows.map(|(row, bias)| [row, bias].concat()).collect()
+}
+
+#[test]
+fn weights_that_noise_cannot_hide_are_refused() {
+    let mut head = head();
+    let size = 1.0 / 4.0;
+    for weight in &mut head.weights {
+        *weight = (*weight / size).round() * size;
+    }
+    let refused = protect(&head, &authority(1, &[]), 8, &[]);
+    assert!(matches!(refused, Err(Error::Usage(text)) if text.contains("8 bits")));
+    head.weights[3] = f64::NAN;
+    let refused = protect(&head, &authority(1, &[]), 8, &[]);
+    assert!(matches!(refused, Err(Error::Usage(text)) if text.contains("no numbers")));
 }
 
 #[test]
