@@ -137,7 +137,7 @@ pub struct Protect {
     #[arg(long, value_name = "T", requires = "data", default_value_t = 0)]
     pub traces: usize,
 
-    /// Do not run the original and the result on ONNX Runtime to compare them
+    /// Write the result without running it and the original on ONNX Runtime to compare them
     #[arg(long)]
     pub no_check: bool,
 

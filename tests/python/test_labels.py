@@ -1,7 +1,11 @@
 """Encrypted labels as users meet them: models that the tool protects, on ONNX Runtime, decoded by the tool and by the reference."""
 
 import json
+import os
+import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -334,3 +338,29 @@ def test_models_that_were_trained_with_targets(vendor, tmp_path):
     vendor.protect(trained, "--targets", tmp_path / "bad.npz", code=EXIT_CODES["usage"])
     assert "80" in vendor.protect(model, "--targets", targets, code=EXIT_CODES["usage"]).stderr
     assert not out.exists()
+
+
+def test_models_are_not_written_unchecked_unless_that_is_asked_for(vendor, tmp_path, monkeypatch):
+    model, _, _ = digits("cnn")
+    library = Path(os.environ.get("ORT_DYLIB_PATH") or next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*")))
+    for name in ["ORT_DYLIB_PATH", "VIRTUAL_ENV", "CONDA_PREFIX"]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    monkeypatch.setenv("HOME", str(tmp_path / "nothing"))
+    before = vendor.authority.read_bytes()
+    refused = vendor.protect(model, code=1).stderr
+    assert "nothing was written" in refused and "--no-check" in refused and "ORT_DYLIB_PATH" in refused
+    assert not list((tmp_path / "out").iterdir()) and vendor.authority.read_bytes() == before
+    assert vendor.protect(model, "--no-check").exists()
+    # The library of the environment that the command lies in.
+    program = tmp_path / "env" / "bin" / "onnxseal"
+    packages = tmp_path / "env" / "lib" / "python3.12" / "site-packages" / "onnxruntime" / "capi"
+    program.parent.mkdir(parents=True)
+    packages.mkdir(parents=True)
+    shutil.copy(vendor.tool.binary, program)
+    (packages / library.name).symlink_to(library)
+    out = tmp_path / "out" / "checked.onnx"
+    done = subprocess.run(
+        [program, "labels", "protect", model, "--authority", vendor.authority, "-o", out], capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "compared on ONNX Runtime" in done.stderr and out.exists()

@@ -59,7 +59,8 @@ pub(crate) fn find() -> Result<PathBuf, String> {
     ))
 }
 
-/// Where Python is installed: the active virtual environment, then that of each `python3` on the path.
+/// Where Python is installed: the active virtual environment, that in which this program lies, then
+/// that of each `python3` on the path.
 fn prefixes() -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = Vec::new();
     let mut add = |prefix: Option<&Path>| {
@@ -73,6 +74,9 @@ fn prefixes() -> Vec<PathBuf> {
         let prefix = env::var_os(variable).filter(|prefix| !prefix.is_empty());
         add(prefix.as_ref().map(Path::new));
     }
+    let program = env::current_exe().ok();
+    let folder = program.as_deref().and_then(Path::parent);
+    add(folder.and_then(Path::parent));
     let path = env::var_os("PATH").unwrap_or_default();
     for folder in env::split_paths(&path) {
         for name in ["python3", "python", "python.exe"] {

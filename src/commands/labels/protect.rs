@@ -33,7 +33,12 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     options.data = data.as_ref().map(|data| (data, &data_options));
     let encrypted = encrypt(&args.model, &authority, options)?;
     if !args.no_check {
-        check(&encrypted, &authority, quiet)?;
+        check(
+            &encrypted,
+            &authority,
+            "the result was not run, and nothing was written: --no-check leaves that out",
+            quiet,
+        )?;
     }
     // The note first: a model whose traces nobody knows could not be traced.
     authority.add_model(encrypted.protected(noted_name(&output)));
@@ -64,7 +69,12 @@ pub fn in_memory(
     authority::check(path)?;
     let mut authority = label_authority(path, "--labels", identities, quiet)?;
     let encrypted = encrypt(model, &authority, EncryptOptions::default())?;
-    check(&encrypted, &authority, quiet)?;
+    check(
+        &encrypted,
+        &authority,
+        "the result was not run, and nothing was written: `onnxseal labels protect --no-check` leaves that out, and its output can be protected",
+        quiet,
+    )?;
     authority.add_model(encrypted.protected(noted_name(output)));
     let noted = authority::replace(&authority, path)?;
     if !quiet {
@@ -77,17 +87,22 @@ fn noted_name(output: &Location) -> String {
     one_line(&output.to_name().display().to_string())
 }
 
-/// Compares the result with the original, where ONNX Runtime is there.
-fn check(encrypted: &Encrypted<'_>, authority: &Authority, quiet: bool) -> Result<()> {
-    const NOT_RUN: &str =
-        "the result was not run, and nothing was written: --no-check leaves that out";
-    // Before the models are made in memory.
-    if !encrypted.needs_check() || !can_run(false, NOT_RUN, quiet)? {
+/// Compares the result with the original. `not_run` says in errors what it means that they were not
+/// run.
+fn check(
+    encrypted: &Encrypted<'_>,
+    authority: &Authority,
+    not_run: &'static str,
+    quiet: bool,
+) -> Result<()> {
+    if !encrypted.needs_check() {
         return Ok(());
     }
+    // Before the models are made in memory.
+    can_run(true, not_run, quiet)?;
     let difference = encrypted.check(authority).map_err(|error| match error {
         error @ LabelError::Differs { .. } => Error::from(error),
-        error => Error::from(error).context(NOT_RUN),
+        error => Error::from(error).context(not_run),
     })?;
     if !quiet {
         note(&format!(
