@@ -288,7 +288,9 @@ def test_a_model_is_protected_as_a_whole_too(vendor, tool, tmp_path):
     tool.unprotect(sealed, opened)
     assert opened.read_bytes() == protected.read_bytes()
     # Neither twice, nor over what is there.
-    done = vendor.protect(protected, "--force", code=EXIT_CODES["usage"])
+    again = tmp_path / "again.onnx"
+    shutil.copy(protected, again)
+    done = vendor.protect(again, "--force", code=EXIT_CODES["usage"])
     assert "already" in done.stderr
     vendor.protect(model, code=EXIT_CODES["usage"])
 

@@ -19,6 +19,8 @@ pub struct Decoder {
     ends: Vec<usize>,
     /// Rows of traces, and the class that this key reads in each.
     traces: Vec<(u32, u32)>,
+    /// Whether the mean of logits is taken away from them.
+    is_centred: bool,
 }
 
 impl Decoder {
@@ -96,6 +98,7 @@ impl Decoder {
             shares,
             ends,
             traces,
+            is_centred: table.is_centred(),
         })
     }
 
@@ -141,8 +144,9 @@ impl Decoder {
         }
     }
 
-    /// Logits of answers, which have this shape: `z_y = sum of p_c l_c` over the rows of class y, and what traces add. In floats of 64
-    /// bits, then rounded.
+    /// Logits of answers, which have this shape: `z_y = sum of p_c l_c` over the rows of class y,
+    /// without the mean of all where the table says so, and what traces add. In floats of 64 bits,
+    /// then rounded.
     ///
     /// # Errors
     /// [`Error::Usage`] where answers of that shape are not those of the model.
@@ -190,8 +194,14 @@ impl Decoder {
             let answer = answers.get(row as usize * inner + i);
             answer.map_or(f64::NAN, |answer| f64::from(*answer))
         };
+        let sum = |rows: &[(u32, f64)]| rows.iter().map(|(row, p)| p * answer(*row)).sum::<f64>();
+        let mean = if self.is_centred {
+            self.of_classes().map(sum).sum::<f64>() / self.classes.max(1) as f64
+        } else {
+            0.0
+        };
         for (rows, out) in self.of_classes().zip(out.iter_mut().skip(i).step_by(inner)) {
-            *out = rows.iter().map(|(row, p)| p * answer(*row)).sum::<f64>() as f32;
+            *out = (sum(rows) - mean) as f32;
         }
         for (row, class) in &self.traces {
             let answer = answer(*row);

@@ -88,10 +88,15 @@ pub fn protect(
             }
         }
     }
-    let width = shares.width;
+    let (width, is_centred) = (shares.width, shares.is_centred);
     drop(shares);
-    let numbers = (head.classes as u32, codewords);
-    let plan = finish(head, authority, numbers, rows, &kinds, &of_traces)?;
+    let made = Made {
+        classes: head.classes as u32,
+        codewords,
+        rows,
+        is_centred,
+    };
+    let plan = finish(head, authority, made, &kinds, &of_traces)?;
     Ok(Plan { width, ..plan })
 }
 
@@ -203,7 +208,13 @@ pub fn attach(head: &Head, authority: &Authority, classes: u32, kinds: &[RowKind
         weights: floats(&head.weights),
         bias: head.bias.as_deref().map(floats),
     };
-    finish(head, authority, (classes, codewords), rows, kinds, &[])
+    let made = Made {
+        classes,
+        codewords,
+        rows,
+        is_centred: false,
+    };
+    finish(head, authority, made, kinds, &[])
 }
 
 fn check_codewords(codewords: u32) -> Result<()> {
@@ -216,12 +227,24 @@ fn check_codewords(codewords: u32) -> Result<()> {
     }
 }
 
+/// What a layer is made into.
+struct Made {
+    classes: u32,
+    codewords: u32,
+    rows: Rows,
+    is_centred: bool,
+}
+
 /// The table of rows, and what is kept of those that are `traces`.
 fn finish(
     head: &Head,
     authority: &Authority,
-    (classes, codewords): (u32, u32),
-    rows: Rows,
+    Made {
+        classes,
+        codewords,
+        rows,
+        is_centred,
+    }: Made,
     kinds: &[RowKind],
     traces: &[u32],
 ) -> Result<Plan> {
@@ -238,6 +261,7 @@ fn finish(
         outputs: &head.outputs,
         tail: &head.tail,
         stored: &stored,
+        is_centred,
     };
     let table = Table::build(authority, &about, classes, codewords, kinds)?;
     let kept = traces

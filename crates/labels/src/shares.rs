@@ -4,19 +4,21 @@
 //!
 //! ```text
 //! A_y = A_y + noise as wide as a step of the grid that its values lie on
+//! A_y = A_y + c                                         c random, if all A_y sum up to nothing
 //! p_y                                random, N numbers of either sign with sum p_y^2 = q
 //! G_y = p_y A_y / q + U_y E_y / sqrt(q)                 so that sum_j p_yj G_yj = A_y
 //! ```
 //!
-//! The columns of `U_y`, `[N, N - 1]`, are orthonormal and perpendicular to `p_y`. The rows of all
-//! `E_y`, `[N - 1, columns]`, are noise like the rows of A: of their scale in each column, and with
-//! the eigenvalues of their correlations, turned at random. So neither the mean, nor the size, nor
-//! the spectrum of rows shows a class. Weights plus differences that repeat would: the rows are then
-//! a lattice.
+//! `U_y`, `[N, N - 1]`, are orthonormal columns perpendicular to `p_y`. The rows of all `E_y`,
+//! `[N - 1, columns]`, are noise like the rows of A: of their scale in each column, and correlated
+//! with them and with each other as they are among themselves. So neither the mean, nor the size,
+//! nor the spectrum of rows shows a class. Weights plus differences that repeat would: the rows are
+//! then a lattice. Classes that sum up to nothing would: weights then make a null vector of rows.
 //!
 //! All that is random follows from one seed. Who gets two sets of shares of one layer finds the
 //! classes where both agree, so the same layer always gets the same set.
 
+mod alike;
 mod grid;
 mod noise;
 
@@ -40,6 +42,7 @@ const MEAN_SQUARE: f64 = 13.0 / 12.0;
 
 /// Streams of random numbers: those of the grid, and of the classes from 0 on.
 const OF_GRID: u64 = 1 << 41;
+const OF_CENTRE: u64 = 1 << 42;
 
 /// Shares of all classes: N for the first one, N for the second one, and so on.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +54,9 @@ pub struct Shares {
     /// How wide the noise is that hides the grid of the layer's weights, as a share of their mean
     /// size.
     pub width: f64,
+    /// Whether classes sum up to nothing. They then got a row more, which all have in common, and
+    /// which the mean of decoded logits takes away again.
+    pub is_centred: bool,
 }
 
 /// A layer that is to be split: `[K, columns]` of which the first `features` are weights, the
@@ -69,17 +75,28 @@ pub struct Matrix {
 /// `seed`.
 ///
 /// # Errors
-/// [`crate::Error::Usage`] where weights have so few values that no noise hides them.
+/// [`crate::Error::Usage`] where weights have so few values that no noise hides them, and for
+/// classes that rows show however they are split.
 pub fn split(mut matrix: Matrix, codewords: usize, seed: &[u8; 32]) -> Result<Shares> {
     let (columns, features) = (matrix.columns, matrix.features);
     let mut rng = stream(seed, OF_GRID);
     let width = grid::dither(&mut matrix.values, columns, features, &mut rng)?;
+    let is_centred = alike::is_centred(&matrix.values, columns);
+    if is_centred {
+        let mut rng = stream(seed, OF_CENTRE);
+        alike::move_from_centre(&mut matrix.values, columns, &mut rng);
+    }
+    let layer = noise::Layer::of(&matrix.values, columns, seed);
+    alike::check(&matrix.values, columns, &layer.sizes())?;
     let classes = matrix.values.len() / columns.max(1);
+    if columns > classes * codewords {
+        alike::check_spectrum(&layer.spectrum())?;
+    }
     let mut rows = vec![0.0; classes * codewords * columns];
     let mut weights = vec![0; classes * codewords];
     let of_class = (codewords * columns).max(1);
     let of_noise = codewords.saturating_sub(1);
-    let noise = noise::like(&matrix.values, columns, seed, classes * of_noise);
+    let noise = layer.noise(of_noise, seed);
     let jobs = matrix
         .values
         .chunks_exact(columns.max(1))
@@ -97,6 +114,7 @@ pub fn split(mut matrix: Matrix, codewords: usize, seed: &[u8; 32]) -> Result<Sh
         rows,
         weights,
         width,
+        is_centred,
     })
 }
 
@@ -247,7 +265,7 @@ mod tests {
 
     #[test]
     fn shares_of_a_class_sum_up_to_it() {
-        for (classes, columns) in [(2, 1), (3, 5), (30, 200), (70, 3)] {
+        for (classes, columns) in [(2, 20), (3, 20), (30, 200), (70, 60)] {
             let values = normal(classes * columns, 1);
             let made = shares(&values, columns, columns, 7);
             assert_eq!(made.rows.len(), classes * N * columns);
@@ -334,25 +352,14 @@ mod tests {
             let all = values.iter().zip(common.iter().cycle());
             all.map(|(value, common)| value + 20.0 * common).collect()
         };
-        let of_row = |y: usize, change: fn(f64, f64) -> f64| {
-            move |values: &[f64]| -> Vec<f64> {
-                let mut values = values.to_vec();
-                for i in 0..columns {
-                    values[y * columns + i] = change(values[y * columns + i], values[i]);
-                }
-                values
-            }
-        };
         let pruned = |values: &[f64]| -> Vec<f64> {
             let keep = |value: &f64| if value.abs() < 1.6 { 0.0 } else { *value };
             values.iter().map(keep).collect()
         };
         type Layer<'a> = &'a dyn Fn(&[f64]) -> Vec<f64>;
-        let layers: [(&str, Layer<'_>); 5] = [
+        let layers: [(&str, Layer<'_>); 3] = [
             ("answers that sum up to nothing", &centred),
             ("the same added to all classes", &shifted),
-            ("a class of zeros", &of_row(4, |_, _| 0.0)),
-            ("two classes alike", &of_row(4, |_, first| first)),
             ("nine in ten weights pruned", &pruned),
         ];
         for (what, layer) in layers {
@@ -389,7 +396,64 @@ mod tests {
         for (read, wanted) in read(&made, columns).iter().zip(&values) {
             assert!((read - wanted).abs() < 3e-6);
         }
-        let made = shares(&[0.0; 12], 4, 3, 7);
-        assert_eq!(made.rows, [0.0; 3 * N * 4]);
+    }
+
+    #[test]
+    fn classes_that_rows_show_are_refused() {
+        let (classes, columns) = (10, 64);
+        let changed = |change: fn(f64, f64) -> f64| {
+            let mut values = normal(classes * columns, 1);
+            for i in 0..columns {
+                values[4 * columns + i] = change(values[4 * columns + i], values[i]);
+            }
+            let matrix = Matrix {
+                values,
+                columns,
+                features: columns,
+            };
+            split(matrix, N, &[7; 32]).map_err(|error| error.to_string())
+        };
+        assert!(changed(|value, _| 2.0 * value).is_ok());
+        for (change, why) in [
+            ((|_, _| 0.0) as fn(f64, f64) -> f64, "times as large"),
+            (|value, _| 8.0 * value, "times as large"),
+            (|_, first| first, "classes 0 and 4 are the same"),
+            (|_, first| -1.5 * first, "classes 0 and 4 are the same"),
+        ] {
+            let error = changed(change).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
+        // A class that is the mean of two others.
+        let columns = 256;
+        let mut values = normal(classes * columns, 1);
+        for i in 0..columns {
+            values[4 * columns + i] = (values[i] + values[columns + i]) / 2.0;
+        }
+        let matrix = Matrix {
+            values,
+            columns,
+            features: columns,
+        };
+        let error = split(matrix, N, &[7; 32]).unwrap_err().to_string();
+        assert!(error.contains("depend on each other"), "{error}");
+    }
+
+    #[test]
+    fn classes_that_sum_up_to_nothing_are_moved() {
+        let columns = 30;
+        let half = normal(columns, 1);
+        let values: Vec<f64> = half.iter().chain(&half).copied().collect();
+        let values: Vec<f64> = (values.iter().enumerate())
+            .map(|(i, value)| if i < columns { *value } else { -value })
+            .collect();
+        let made = shares(&values, columns, columns, 7);
+        assert!(made.is_centred);
+        let read = read(&made, columns);
+        for (i, wanted) in half.iter().enumerate() {
+            let (one, other) = (read[i], read[columns + i]);
+            assert!(((one - other) / 2.0 - wanted).abs() < 3e-6);
+            assert!((one + other).abs() > 1e-6);
+        }
+        assert!(!shares(&normal(2 * columns, 1), columns, columns, 7).is_centred);
     }
 }

@@ -60,6 +60,8 @@ pub struct Description<'a> {
     pub tail: &'a [u8],
     /// The layer's new weights.
     pub stored: &'a Stored,
+    /// Whether the mean of decoded logits is taken away from them.
+    pub is_centred: bool,
 }
 
 impl Description<'_> {
@@ -72,6 +74,7 @@ impl Description<'_> {
             outputs: _,
             tail,
             stored,
+            is_centred: _,
         } = self;
         let u32le = |n: usize| (n as u32).to_le_bytes();
         let dims: Vec<u8> = stored
@@ -143,6 +146,8 @@ struct Raw {
     revoked: Vec<Vec<u8>>,
     #[prost(string, repeated, tag = "19")]
     outputs: Vec<String>,
+    #[prost(bool, tag = "20")]
+    is_centred: bool,
 }
 
 /// A table, signed by its authority.
@@ -227,6 +232,7 @@ impl Table {
             logits: about.logits.to_owned(),
             revoked: authority.revoked_ids(),
             outputs: about.outputs.to_vec(),
+            is_centred: about.is_centred,
         };
         let bytes = raw.encode_to_vec();
         let signature = authority.sign(&[SIGNED, &bytes].concat())?;
@@ -303,6 +309,11 @@ impl Table {
         self.raw.codewords
     }
 
+    /// Whether the mean of decoded logits is taken away from them.
+    pub fn is_centred(&self) -> bool {
+        self.raw.is_centred
+    }
+
     /// Rows, traces among them.
     pub fn n_rows(&self) -> u32 {
         self.raw.weights.len() as u32 / 4
@@ -367,6 +378,7 @@ impl Table {
             outputs: self.outputs(),
             tail: self.tail(),
             stored,
+            is_centred: self.is_centred(),
         }
     }
 

@@ -145,6 +145,7 @@ fn digests_of_rows() {
             outputs: &[],
             tail: &hex(&of["tail"]),
             stored: &stored,
+            is_centred: false,
         };
         assert_eq!(about.digest(), array(&of["digest"]), "{}", of["what"]);
     }

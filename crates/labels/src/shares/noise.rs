@@ -2,8 +2,7 @@
 //!
 //! A row of noise has the scale of weights in each column, and the rows together have the
 //! correlations that the classes' rows have among each other. Independent noise would not do: the
-//! answers of a layer that was trained with cross entropy sum up to nearly nothing, so that its
-//! classes are where rows vary least.
+//! rows of a layer that was trained are correlated, and so stand out among rows that are not.
 
 use std::convert::Infallible;
 
@@ -14,11 +13,8 @@ use rand_distr::{ChiSquared, Distribution as _, StandardNormal};
 
 use crate::draw::{shuffle, stream};
 
-/// Rows of noise that are made, and correlated, together.
-const BLOCK: usize = 256;
-
-/// Classes whose correlations are looked at, at most.
-const MAX_CLASSES: usize = 512;
+/// Classes that noise is mixed of at a time, at most.
+const PART: usize = 64;
 
 /// A column whose square is so many times the others' is taken for one of its own kind, as biases
 /// are.
@@ -33,69 +29,135 @@ const FARTHEST: f64 = 16.0;
 /// Streams of this part begin here.
 const STREAMS: u64 = 1 << 40;
 
-/// `n` rows of noise like the rows of `matrix`, `[K, columns]`.
-///
-/// They are in doubles, and the spectrum is that of `matrix` down to its last digits: where classes
-/// sum up to nothing, the digits that are left show which rows do, unless those of noise are as
-/// large.
-pub(super) fn like(matrix: &[f64], columns: usize, seed: &[u8; 32], n: usize) -> Vec<f64> {
-    let mut rng = stream(seed, STREAMS);
-    let classes = (matrix.len() / columns.max(1)).max(1);
-    let some = DMatrix::from_fn(classes.min(MAX_CLASSES), columns, |y, i| {
-        let y = y * classes / classes.min(MAX_CLASSES);
-        matrix.get(y * columns + i).copied().unwrap_or_default()
-    });
-    let column = Columns::of(matrix, columns);
-    let own: Vec<f64> = column.squares.iter().map(|square| square.sqrt()).collect();
-    let degrees = freedom(&scaled(&without(&some, &column.common), &own));
-    let scales = scales(&column.squares, degrees, &mut rng);
-    let common = drawn(&column.common, &scales, classes, &mut rng);
-    let mut roots = spectrum(scaled(&without(&some, &common), &scales), n);
-    shuffle(&mut roots, &mut rng);
-
-    let mut noise = vec![0.0; n * columns];
-    let mut rows: Vec<&mut [f64]> = noise.chunks_exact_mut(columns.max(1)).collect();
-    shuffle(&mut rows, &mut rng);
-    let jobs = rows.chunks_mut(BLOCK).zip(roots.chunks(BLOCK)).zip(1..);
-    let work = |(): &mut (), ((rows, roots), number): Block<'_, '_>| {
-        block(
-            rows,
-            roots,
-            (&scales, &common),
-            &mut stream(seed, STREAMS + number),
-        );
-        Ok::<(), Infallible>(())
-    };
-    let n_blocks = n.div_ceil(BLOCK) as u64;
-    let Ok(()) = parallel::for_each(false, n_blocks, jobs, || (), work);
-    noise
+/// The layer as noise sees it.
+pub(super) struct Layer<'a> {
+    /// Its classes, `[K, columns]`.
+    matrix: &'a [f64],
+    /// The scale of each column's noise.
+    scales: Vec<f64>,
+    /// What all rows have in common, drawn anew.
+    common: Vec<f64>,
 }
 
-/// Rows, the roots of their eigenvalues, and the number of their block.
-type Block<'a, 'b> = ((&'a mut [&'b mut [f64]], &'a [f64]), u64);
-
-/// Rows whose correlations have the eigenvalues `roots^2`, turned at random, each with some of what
-/// all have in common.
-fn block(
-    rows: &mut [&mut [f64]],
-    roots: &[f64],
-    (scales, common): (&[f64], &[f64]),
-    rng: &mut ChaCha20Rng,
-) {
-    let n = rows.len();
-    let mut normal = |_, _| -> f64 { StandardNormal.sample(&mut *rng) };
-    let mut turned = DMatrix::from_fn(n, n, &mut normal).qr().q();
-    for (mut column, root) in turned.column_iter_mut().zip(roots) {
-        column.scale_mut(*root);
-    }
-    let noise = turned * DMatrix::from_fn(n, scales.len(), &mut normal);
-    for (i, (row, noise)) in rows.iter_mut().zip(noise.row_iter()).enumerate() {
-        let share = normal(i, 0);
-        let columns = noise.iter().zip(scales).zip(common);
-        for (value, ((noise, scale), common)) in row.iter_mut().zip(columns) {
-            *value = noise * scale + share * common;
+impl<'a> Layer<'a> {
+    /// That of `matrix`, `[K, columns]`.
+    pub(super) fn of(matrix: &'a [f64], columns: usize, seed: &[u8; 32]) -> Layer<'a> {
+        let mut rng = stream(seed, STREAMS);
+        let classes = (matrix.len() / columns.max(1)).max(1);
+        let of_column = Columns::of(matrix, columns);
+        let scales = scales(&of_column.squares, of_column.freedom, &mut rng);
+        let common = drawn(&of_column.common, &scales, classes, &mut rng);
+        Layer {
+            matrix,
+            scales,
+            common,
         }
     }
+
+    /// A class without what is common, each column by its scale.
+    fn class(&self, y: usize) -> impl Iterator<Item = f64> {
+        let columns = self.scales.len();
+        let row = self.matrix.get(y * columns..(y + 1) * columns);
+        let of_column = self.scales.iter().zip(&self.common);
+        let row = row.unwrap_or_default().iter().zip(of_column);
+        row.map(|(value, (scale, common))| {
+            if *scale > 0.0 {
+                (value - common) / scale
+            } else {
+                0.0
+            }
+        })
+    }
+
+    /// The size of each class.
+    pub(super) fn sizes(&self) -> Vec<f64> {
+        let n_classes = self.matrix.len() / self.scales.len().max(1);
+        let size = |y| self.class(y).map(|value| value * value).sum::<f64>().sqrt();
+        (0..n_classes).map(size).collect()
+    }
+
+    /// The singular values of the classes.
+    pub(super) fn spectrum(&self) -> Vec<f64> {
+        let columns = self.scales.len();
+        let n_classes = self.matrix.len() / columns.max(1);
+        let values = (0..n_classes).flat_map(|y| self.class(y));
+        let classes = DMatrix::from_row_iterator(n_classes, columns, values);
+        // Of a matrix that is as high as wide, which takes less time.
+        let small = classes.transpose().qr().r();
+        small.singular_values().iter().copied().collect()
+    }
+
+    /// The noise of each class, `[K, each, columns]`.
+    ///
+    /// Many classes are dealt with in parts, each like a layer of its own.
+    pub(super) fn noise(&self, each: usize, seed: &[u8; 32]) -> Vec<f64> {
+        let columns = self.scales.len().max(1);
+        let of_class = (each * columns).max(1);
+        let mut noise = vec![0.0; self.matrix.len() / columns * each * columns];
+        let mut classes: Vec<(usize, &mut [f64])> =
+            noise.chunks_exact_mut(of_class).enumerate().collect();
+        shuffle(&mut classes, &mut stream(seed, STREAMS + 1));
+        let n_parts = classes.len().div_ceil(PART).max(1);
+        let of_part = classes.len().div_ceil(n_parts).max(1);
+        let jobs = classes.chunks_mut(of_part).zip(2..);
+        let work = |(): &mut (), (part, number): (&mut [(usize, &mut [f64])], u64)| {
+            self.part(part, each, &mut stream(seed, STREAMS + number));
+            Ok::<(), Infallible>(())
+        };
+        let Ok(()) = parallel::for_each(false, n_parts as u64, jobs, || (), work);
+        noise
+    }
+
+    /// Rows that are correlated among each other and with the classes as if all of them were drawn
+    /// together: their Gram matrix then has the inverse Wishart distribution, given that of the
+    /// classes (Dawid, *Some matrix-variate distribution theory*, 1981). Each row also has some of
+    /// what is common.
+    ///
+    /// ```text
+    /// B = c sqrt(K) T^-T (Z a / (c sqrt(K)) + Z')     a the K classes, c^2 the mean of its squares
+    /// T lower triangular, T_ii^2 chi-square with l + 2 K + 1 - i degrees of freedom, i from 0, for
+    /// l rows; all else normal (Bartlett's decomposition)
+    /// ```
+    fn part(&self, part: &mut [(usize, &mut [f64])], each: usize, rng: &mut ChaCha20Rng) {
+        let (classes, columns) = (part.len(), self.scales.len());
+        let n = classes * each;
+        let values = part.iter().flat_map(|(y, _)| self.class(*y));
+        let classes_of = DMatrix::from_row_iterator(classes, columns, values);
+        let live = self.scales.iter().filter(|scale| **scale > 0.0).count();
+        let squares = classes_of.norm_squared() / live.max(1) as f64;
+        let size = squares.sqrt();
+        if size <= 0.0 {
+            return;
+        }
+        let degrees = (n + 2 * classes + 1) as f64;
+        let mut normal = |_, _| -> f64 { StandardNormal.sample(&mut *rng) };
+        let mut triangle = DMatrix::from_fn(n, n, &mut normal);
+        let mixed = DMatrix::from_fn(n, classes, &mut normal) * classes_of / size
+            + DMatrix::from_fn(n, columns, &mut normal);
+        for i in 0..n {
+            let square = chi_squared(degrees - i as f64, rng);
+            if let Some(place) = triangle.get_mut((i, i)) {
+                *place = square.sqrt();
+            }
+        }
+        // Its diagonal is positive: there is a solution. What lies above it is not read.
+        let Some(noise) = triangle.tr_solve_lower_triangular(&mixed) else {
+            return;
+        };
+        let rows = part.iter_mut();
+        let rows = rows.flat_map(|(_, rows)| rows.chunks_exact_mut(columns.max(1)));
+        for (row, noise) in rows.zip(noise.row_iter()) {
+            let share: f64 = StandardNormal.sample(&mut *rng);
+            let columns = noise.iter().zip(&self.scales).zip(&self.common);
+            for (value, ((noise, scale), common)) in row.iter_mut().zip(columns) {
+                *value = noise * size * scale + share * common;
+            }
+        }
+    }
+}
+
+fn chi_squared(degrees: f64, rng: &mut ChaCha20Rng) -> f64 {
+    ChiSquared::new(degrees).map_or(degrees, |chi| chi.sample(rng))
 }
 
 /// What is told of each column by its weights.
@@ -105,6 +167,8 @@ struct Columns {
     common: Vec<f64>,
     /// The mean square of what differs.
     squares: Vec<f64>,
+    /// How many independent values that is the mean of.
+    freedom: f64,
 }
 
 impl Columns {
@@ -124,7 +188,11 @@ impl Columns {
         let between = classes / (classes - 1.0).max(1.0);
         if classes * of_common < MUCH_IN_COMMON * between * (of_all - of_common) {
             common.fill(0.0);
-            return Columns { common, squares };
+            return Columns {
+                common,
+                squares,
+                freedom: classes,
+            };
         }
         squares.fill(0.0);
         for row in matrix.chunks_exact(columns.max(1)) {
@@ -132,7 +200,11 @@ impl Columns {
                 *square += between * (value - common).powi(2) / classes;
             }
         }
-        Columns { common, squares }
+        Columns {
+            common,
+            squares,
+            freedom: (classes - 1.0).max(1.0),
+        }
     }
 }
 
@@ -151,56 +223,6 @@ fn drawn(mean: &[f64], scales: &[f64], classes: usize, rng: &mut ChaCha20Rng) ->
     mean.iter().zip(scales).map(&mut one).collect()
 }
 
-/// `rows` without a row that all have in common.
-fn without(rows: &DMatrix<f64>, common: &[f64]) -> DMatrix<f64> {
-    let mut rows = rows.clone();
-    for (mut column, common) in rows.column_iter_mut().zip(common) {
-        column.add_scalar_mut(-common);
-    }
-    rows
-}
-
-/// Rows with each column divided by its scale, and by the root of how many columns are not 0.
-fn scaled(rows: &DMatrix<f64>, scales: &[f64]) -> DMatrix<f64> {
-    let n = scales.iter().filter(|scale| **scale > 0.0).count().max(1);
-    let root = (n as f64).sqrt();
-    let mut rows = rows.clone();
-    for (mut column, scale) in rows.column_iter_mut().zip(scales) {
-        column.scale_mut(if *scale > 0.0 {
-            1.0 / (scale * root)
-        } else {
-            0.0
-        });
-    }
-    rows
-}
-
-/// The roots of the eigenvalues of rows' correlations, again and again until there are `n`.
-fn spectrum(rows: DMatrix<f64>, n: usize) -> Vec<f64> {
-    let classes = rows.nrows();
-    // Of a matrix that is as high as wide, which takes less time.
-    let small = if rows.ncols() > classes {
-        rows.transpose().qr().r()
-    } else {
-        rows
-    };
-    let mut roots: Vec<f64> = small.singular_values().iter().copied().collect();
-    // There are fewer columns than classes.
-    roots.resize(classes.max(1), 0.0);
-    roots.into_iter().cycle().take(n).collect()
-}
-
-/// How many independent values a column has.
-fn freedom(rows: &DMatrix<f64>) -> f64 {
-    let correlations = rows * rows.transpose();
-    let squares = correlations.norm_squared();
-    if squares > 0.0 {
-        (correlations.trace().powi(2) / squares).max(1.0)
-    } else {
-        1.0
-    }
-}
-
 /// The scale of noise in each column, given the mean squares of the columns, of `freedom`
 /// independent values each.
 ///
@@ -210,10 +232,8 @@ fn freedom(rows: &DMatrix<f64>) -> f64 {
 /// from all columns (Smyth, *Linear models and empirical Bayes methods*, 2004, sections 3 and 6.2).
 fn scales(squares: &[f64], freedom: f64, rng: &mut ChaCha20Rng) -> Vec<f64> {
     let common = Common::of(squares, freedom);
-    let mut draw = |degrees: f64| {
-        let chi = ChiSquared::new(degrees).map_or(degrees, |chi| chi.sample(&mut *rng));
-        (chi / degrees).clamp(1.0 / FARTHEST, FARTHEST)
-    };
+    let mut draw =
+        |degrees: f64| (chi_squared(degrees, rng) / degrees).clamp(1.0 / FARTHEST, FARTHEST);
     let of_column = |square: &f64| {
         if *square <= 0.0 {
             return 0.0;

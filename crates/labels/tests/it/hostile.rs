@@ -85,6 +85,7 @@ fn made() -> Made {
         outputs: &outputs,
         tail: &[],
         stored: &stored,
+        is_centred: false,
     };
     let share = |class| RowKind::Share {
         class,
