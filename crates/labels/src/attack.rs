@@ -15,6 +15,7 @@ use {
     crate::key::UserKey,
     crate::layer_run::{LayerRun, Ran},
     crate::table::Table,
+    crate::unlabelled::{Matched, accuracy, centres, nearest, standardised},
     onnxseal_data::{DataOptions, DataSet},
     onnxseal_rewrite::Files,
     onnxseal_store::Location,
@@ -129,7 +130,7 @@ impl Decoder {
     }
 }
 
-/// Unlabelled samples whose answers are clustered, at most.
+/// Unlabelled samples that are clustered, at most.
 #[cfg(feature = "engine")]
 const MAX_ANSWERED: usize = 300;
 
@@ -201,6 +202,7 @@ impl Attacks {
             ..
         } = &self.layer;
         let matrix = DMatrix::from_row_slice(*rows, *columns, weights);
+        let matrix = matrix.select_rows(&self.places);
         self.group("rows alone, without data".into(), &matrix)
     }
 
@@ -221,14 +223,44 @@ impl Attacks {
         Ok(ran)
     }
 
-    /// From answers to samples without labels.
-    pub fn answers(&self, ran: &Ran) -> Found {
-        let n = ran.answers.n_rows().min(MAX_ANSWERED);
-        let by_row = DMatrix::from_fn(ran.answers.width, n, |row, sample| {
-            let answer = ran.answers.row(sample).get(row).copied();
-            answer.map_or(0.0, f64::from)
-        });
-        self.group(format!("answers to {n} samples without labels"), &by_row)
+    /// From samples without labels: groups of rows, and, where `labels` measure it, what groups of rows and of answers classify.
+    /// Then the attacker has the first half of the samples at most, and classifies the others.
+    pub fn answers(&self, ran: &Ran, labels: Option<&[i64]>) -> Vec<Found> {
+        let n = ran.answers.n_rows() / if labels.is_some() { 2 } else { 1 };
+        let n = n.min(MAX_ANSWERED);
+        let answers = matrix(&ran.answers).select_columns(&self.places);
+        let by_row = answers.rows(0, n).transpose();
+        let mut found = vec![self.group(format!("answers to {n} samples without labels"), &by_row)];
+        let k = self.n_classes;
+        // With fewer samples, most groups would be single ones.
+        if n < 3 * k {
+            return found;
+        }
+        let answers = standardised(&answers, n);
+        let features = matrix(&ran.features);
+        let clustered = |values: &DMatrix<f64>| nearest(values, &centres(values, n, k, self.seed));
+        let of_features = [clustered(&features), clustered(&standardised(&features, n))];
+        let of_answers = clustered(&answers);
+        let all = of_features.iter().chain([&of_answers]);
+        let matched: Vec<Matched> = all.map(|g| Matched::new(&answers, &g[..n], k)).collect();
+        let purities = matched.iter().map(|m| purity(&m.groups, &self.of_class));
+        if let Some(first) = found.first_mut() {
+            first.got = purities.fold(first.got, f64::max);
+        }
+        if let Some(labels) = labels {
+            let right = |groups: &Vec<usize>| accuracy(groups, labels, n, k);
+            let floor = of_features.iter().map(right).fold(0.0, f64::max);
+            let decoded = matched.iter().map(|m| right(&m.decode(&answers, k)));
+            let of = |attack: &str, got| Found {
+                attack: format!("{attack}, by {n} samples without labels"),
+                got,
+                floor,
+                what: "accuracy; beside it, from groups of features",
+            };
+            found.push(of("groups of rows", decoded.fold(0.0, f64::max)));
+            found.push(of("groups of answers", right(&of_answers)));
+        }
+        found
     }
 
     /// How much keys of other authorities read; `None` for models of very many rows.
@@ -261,8 +293,7 @@ impl Attacks {
     }
 
     fn group(&self, attack: String, rows: &DMatrix<f64>) -> Found {
-        let rows = rows.select_rows(&self.places);
-        let groups = cluster(&rows, self.n_classes, self.seed);
+        let groups = cluster(rows, self.n_classes, self.seed);
         let purities = groups.iter().map(|groups| purity(groups, &self.of_class));
         Found {
             attack,
@@ -271,4 +302,11 @@ impl Attacks {
             what: "purity of rows",
         }
     }
+}
+
+/// Numbers of samples, `[samples, numbers]`.
+#[cfg(feature = "engine")]
+fn matrix(table: &onnxseal_engine::Table) -> DMatrix<f64> {
+    let values = table.values.iter().copied().map(f64::from);
+    DMatrix::from_row_iterator(table.n_rows(), table.width, values)
 }

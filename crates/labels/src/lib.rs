@@ -30,6 +30,8 @@ pub mod shares;
 mod stored;
 mod table;
 pub mod traces;
+#[cfg(feature = "engine")]
+mod unlabelled;
 #[cfg(test)]
 mod vectors;
 

@@ -21,7 +21,7 @@ pub fn run(args: &Attack, quiet: bool) -> Result<()> {
     let mut found = vec![attacks.rows()];
     if let Some(data) = crate::commands::assess::data(&args.data)? {
         let ran = attacks.run(&data, &args.data.options())?;
-        found.push(attacks.answers(&ran));
+        found.extend(attacks.answers(&ran, data.labels.as_deref()));
         if let Some(labels) = &data.labels {
             for n in LABELLED.into_iter().filter(|n| n * 2 <= data.n) {
                 found.push(Found {
@@ -46,7 +46,7 @@ fn show(found: &[Found], as_json: bool) -> Result<()> {
     for row in found {
         writeln!(
             out,
-            "{:<42} {:>6.1} %  floor {:>6.1} %   {}",
+            "{:<52} {:>6.1} %  floor {:>6.1} %   {}",
             row.attack,
             100.0 * row.got,
             100.0 * row.floor,
