@@ -34,7 +34,7 @@ pub struct Inspect {
 /// Change a trained model so that it takes images made with a key
 ///
 /// The result computes from keyed images what the original computes from plain ones, up to rounding. It needs
-/// no data and no training. If ONNX Runtime's library is found, both are run on random images, and nothing is
+/// no data and no training. Both are run on random images, which takes ONNX Runtime's library, and nothing is
 /// written if they differ.
 #[derive(Debug, Args)]
 pub struct Rewrite {

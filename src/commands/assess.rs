@@ -225,21 +225,3 @@ pub fn lift(error: Error) -> anyhow::Error {
         Err(error) => error.into(),
     }
 }
-
-/// Whether ONNX Runtime is there to run what was rewritten: a warning where it is not, or an error where it `must` be run. `not_run` says in
-/// errors what that means.
-#[cfg(any(feature = "inputs", feature = "labels"))]
-pub fn can_run(must: bool, not_run: &'static str, quiet: bool) -> Result<bool> {
-    match onnxseal_engine::Engine::load() {
-        Ok(_) => Ok(true),
-        Err(onnxseal_engine::Error::NoLibrary { .. }) if !must => {
-            if !quiet {
-                crate::text::note(
-                    "warning: the result was not run, because ONNX Runtime was not found: set ORT_DYLIB_PATH to its library",
-                );
-            }
-            Ok(false)
-        }
-        Err(error) => Err(anyhow::Error::new(error).context(not_run)),
-    }
-}

@@ -12,7 +12,7 @@ use onnxseal_testkit::build::{
 };
 use rustix::process::Signal;
 
-use crate::lab::{Disk, Lab, contents, files, project, stopped};
+use crate::lab::{Disk, Lab, contents, files, has_onnxruntime, project, stopped};
 
 const KEYGEN: [&str; 4] = ["inputs", "keygen", "--block", "4"];
 
@@ -671,6 +671,9 @@ fn a_file_that_is_stopped_is_absent_or_whole() {
 
 #[test]
 fn a_rewriting_that_fails_leaves_nothing() {
+    if !has_onnxruntime() {
+        return;
+    }
     let lab = Lab::new();
     for name in [
         "vit.onnx",
@@ -744,6 +747,9 @@ fn a_rewriting_that_fails_leaves_nothing() {
 
 #[test]
 fn external_data_are_rewritten_beside_the_model() {
+    if !has_onnxruntime() {
+        return;
+    }
     let lab = lab();
     let square = |name: &str| ints_attribute(name, &[4, 4]);
     let model = GraphBuilder::new("patches")
@@ -841,6 +847,9 @@ fn known_pairs_in_folders_give_the_key() {
 
 #[test]
 fn a_rewritten_model_alone_gives_the_mask() {
+    if !has_onnxruntime() {
+        return;
+    }
     let lab = Lab::new();
     fixture(&lab, "convmixer.onnx");
     for transforms in ["negative", "shuffle,negative"] {
@@ -933,4 +942,32 @@ fn a_full_disk_is_told_once() {
         "{err}"
     );
     assert_eq!(fs::read_dir(&disk.0).unwrap().count(), 0);
+}
+
+#[test]
+fn a_rewriting_that_cannot_be_run_is_not_written() {
+    let lab = lab();
+    fixture(&lab, "convmixer.onnx");
+    let args = [
+        "inputs",
+        "rewrite",
+        "convmixer.onnx",
+        "--key",
+        "key.txt",
+        "-o",
+        "keyed.onnx",
+    ];
+    let run = |args: &[&str]| {
+        let mut command = lab.command(args);
+        let output = command.env("ORT_DYLIB_PATH", "/nowhere/libonnxruntime.so");
+        output.output().unwrap()
+    };
+    let output = run(&args);
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(7), "{err}");
+    assert!(err.contains("--no-check leaves that out"), "{err}");
+    assert!(!lab.path("keyed.onnx").exists());
+    let output = run(&[&args[..], &["--no-check"]].concat());
+    assert!(output.status.success());
+    assert!(lab.path("keyed.onnx").exists());
 }

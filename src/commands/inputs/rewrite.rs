@@ -1,12 +1,12 @@
 //! `onnxseal inputs rewrite` and `rekey`
 
-use anyhow::{Error, Result};
+use anyhow::{Context as _, Error, Result};
 use onnxseal_core::Location;
+use onnxseal_engine::Engine;
 use onnxseal_inputs::rewrite::{Files, Rewritten};
 use onnxseal_inputs::{Error as InputError, InputKey};
 
 use crate::cli::inputs::{Rekey, Rewrite, RewriteArgs};
-use crate::commands::assess::can_run;
 use crate::exit::Usage;
 use crate::keys::input_key;
 use crate::text::{note, one_line};
@@ -89,11 +89,13 @@ fn check(
     keys: (Option<&InputKey>, &InputKey),
     quiet: bool,
 ) -> Result<()> {
-    let not_run = "the result was not run, and nothing was written";
+    let not_run = if rewritten.must_run() {
+        "the result was not run, and nothing was written"
+    } else {
+        "the result was not run, and nothing was written: --no-check leaves that out"
+    };
     // Before the models are made in memory.
-    if !can_run(rewritten.needs_check, not_run, quiet)? {
-        return Ok(());
-    }
+    Engine::load().context(not_run)?;
     let agreement = files.check(rewritten, keys).map_err(|error| match error {
         error @ InputError::Differs { .. } => Error::from(error),
         error => Error::from(error).context(not_run),

@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use anyhow::{Error, Result};
+use anyhow::{Context as _, Error, Result};
 use onnxseal_core::{InMemory, Location};
+use onnxseal_engine::Engine;
 use onnxseal_labels::decoding::Decoding;
 use onnxseal_labels::encrypt::{EncryptOptions, Encrypted, MAX_FIRING, encrypt};
 use onnxseal_labels::{Authority, Error as LabelError};
 
 use super::authority::{self, Replaced};
 use crate::cli::labels::Protect;
-use crate::commands::assess::can_run;
 use crate::keys::{IdentityArgs, label_authority};
 use crate::text::{count, note, one_line};
 
@@ -99,7 +99,7 @@ fn check(
         return Ok(());
     }
     // Before the models are made in memory.
-    can_run(true, not_run, quiet)?;
+    Engine::load().context(not_run)?;
     let difference = encrypted.check(authority).map_err(|error| match error {
         error @ LabelError::Differs { .. } => Error::from(error),
         error => Error::from(error).context(not_run),
