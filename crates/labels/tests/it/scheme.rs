@@ -143,6 +143,34 @@ fn each_user_reads_the_logits() {
 }
 
 #[test]
+fn each_user_reads_the_logits_of_a_layer_whose_classes_sum_up_to_nothing() {
+    let mut head = head();
+    let mut values = [(&mut head.weights, D), (head.bias.as_mut().unwrap(), 1)];
+    for (values, columns) in &mut values {
+        for column in 0..*columns {
+            let of_column = || values.iter().skip(column).step_by(*columns);
+            let mean = of_column().sum::<f64>() / K as f64;
+            for value in values.iter_mut().skip(column).step_by(*columns) {
+                *value -= mean;
+            }
+        }
+    }
+    let authority = authority(1, &["acme"]);
+    let plan = protect(&head, &authority, 8, &[]).unwrap();
+    let table = read(&plan);
+    assert!(table.is_centred());
+    let x = features();
+    let wanted = logits(&head, &x);
+    let decoder = Decoder::new(&table, &authority.user_key("acme").unwrap()).unwrap();
+    let z = decoder
+        .decode(&answers(&plan.stored, &x), &[3, 80])
+        .unwrap();
+    for (z, wanted) in z.iter().zip(&wanted) {
+        assert!((z - wanted).abs() < 1e-5, "{z} {wanted}");
+    }
+}
+
+#[test]
 fn a_layer_has_the_same_shares_whenever_its_authority_protects_it() {
     let head = head();
     let authority = authority(1, &["a"]);
@@ -319,6 +347,28 @@ fn traces_name_the_key_and_nobody_else() {
     let plain = logits(&head, &x);
     let added: f32 = z.iter().zip(&plain).map(|(z, plain)| z - plain).sum();
     assert!(added > 32.0, "{added}");
+}
+
+#[test]
+fn who_asks_another_users_service_accuses_that_user() {
+    let mut authority = authority(1, &["asks", "is asked"]);
+    let plan = protect(&head(), &authority, 4, &vec![trace(); 32]).unwrap();
+    authority.add_model(plan.protected.clone());
+    let key = authority.user_key("is asked").unwrap();
+    let service = Decoder::new(&plan.table, &key).unwrap();
+    // The table says which rows are traces. An input that fires one of them:
+    let told = |row: u32| {
+        let mut answers = [0.0; 72];
+        answers[row as usize] = 1e3;
+        classes(&service.decode(&answers, &[1, 72]).unwrap(), K)[0] as u32
+    };
+    let model = authority.model_of(plan.table.digest()).unwrap();
+    let learnt: Vec<Option<u32>> = (model.traces.iter())
+        .map(|trace| Some(told(trace.row)))
+        .collect();
+    let verdict = authority.trace(model, &learnt).unwrap();
+    let accused: Vec<&str> = verdict.accused().map(|suspect| &*suspect.name).collect();
+    assert_eq!(accused, ["is asked"]);
 }
 
 #[test]
