@@ -104,7 +104,7 @@ pub struct Revoke {
     pub authority: AuthorityArgs,
 }
 
-/// Encrypt the labels of a classifier: it answers with shares that mean nothing without a key
+/// Encrypt the labels of a classifier: it answers with shares, and label keys make classes of them
 ///
 /// The last Gemm, MatMul or Conv is rewritten. What follows it moves behind decoding. One authority
 /// should protect all versions of a model: shares by two authorities of one layer show its classes.

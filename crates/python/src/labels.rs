@@ -118,7 +118,7 @@ impl RawLabelDecoder {
     }
 }
 
-/// Encrypts the labels of a classifier: it answers with shares that mean nothing without a key.
+/// Encrypts the labels of a classifier: it answers with shares, and label keys make classes of them.
 ///
 /// `authority` is the path of the authority's file, which notes the model. `data` are samples for `traces`, and to compare on:
 /// a path, or arrays by the names of inputs. `targets` is the file that the model was trained with, if it was. Original and result

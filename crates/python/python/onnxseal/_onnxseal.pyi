@@ -331,7 +331,7 @@ def protect_labels(
     replace: bool = False,
     sync: bool | None = None,
 ) -> dict[str, Any]:
-    """Encrypts the labels of a classifier: it answers with shares that mean nothing without a key.
+    """Encrypts the labels of a classifier: it answers with shares, and label keys make classes of them.
 
     `authority` is the path of the authority's file, which notes the model; `identity` opens it if it is encrypted. `data` are
     samples for `traces`, and to compare on. `targets` is the file that the model was trained with, if it was. Original and
