@@ -403,7 +403,7 @@ fn write_seeds_of_labels(write: impl Fn(&str, &str, &[u8])) {
         let source = Source {
             bytes: &bytes,
             model: &model,
-            external: &|_, span| Ok(vec![1; span.len as usize]),
+            external: &|_, span| Ok(build::le_bytes(&build::floats(span.len as usize / 4, 3))),
         };
         let head = Head::find(&source, None).unwrap();
         for (more, authority) in [("", &fixed_authority()), ("_of_two", &authority)] {

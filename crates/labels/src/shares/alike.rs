@@ -6,8 +6,9 @@ use rand_distr::{Distribution as _, StandardNormal};
 use crate::cores::on_all_cores;
 use crate::error::{Error, Result};
 
-/// Classes sum up to nothing if no sum is larger than so much of the largest weight.
-const NOTHING: f64 = 1e-2;
+/// Classes sum up to nothing if no sum is larger than so much of the largest weight: rounding. The
+/// decoder takes away the mean of logits, and with it what is left of their sum.
+const NOTHING: f64 = 1e-5;
 
 /// By how many times the largest class may be larger than the smallest one.
 const WIDEST: f64 = 4.0;
