@@ -447,15 +447,17 @@ def test_models_in_memory_find_external_files_in_the_folder_of_options(tmp_path,
         made.add_session_config_entry("session.model_external_initializers_file_folder_path", str(tmp_path))
         return made
 
-    given = options() if how == "object" else options
-    found = session(sealed.read_bytes(), identity, given)
+    def given():
+        return options() if how == "object" else options
+
+    found = session(sealed.read_bytes(), identity, given())
     expected = plain(MODELS / name)
     pixels, _ = held_out()
     feed = {expected.get_inputs()[0].name: feed_of(digits_models()[name]["input"], pixels)}
     assert runtime.same(found.run(None, feed), expected.run(None, feed))
     (tmp_path / f"{name}.data").unlink()
     with pytest.raises(FileNotFoundError):
-        session(sealed.read_bytes(), identity, given)
+        session(sealed.read_bytes(), identity, given())
 
 
 def with_custom_operator(domain, op_type):

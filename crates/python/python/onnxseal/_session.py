@@ -87,7 +87,8 @@ _ALONE = _holders(onnxruntime.SessionOptions)[1]
 def _external_files(model, options):
     """The external data files of a protected model in memory, from the folder that options name, or None."""
     folder = options and _entry(options, _FOLDER)
-    if not folder or not is_protected(model):
+    # An object that could not be copied keeps the folder that an earlier session put there.
+    if not folder or folder == "/dev/null" or not is_protected(model):
         return None
     files = {}
     for path in (file["path"] for file in inspect(model)["files"] if file["path"]):
