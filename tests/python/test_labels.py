@@ -348,7 +348,7 @@ def test_models_that_were_trained_with_targets(vendor, tmp_path):
 
 def test_models_are_not_written_unchecked_unless_that_is_asked_for(vendor, tmp_path, monkeypatch):
     model, _, _ = digits("cnn")
-    library = Path(os.environ.get("ORT_DYLIB_PATH") or next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*")))
+    library = Path(os.environ.get("ORT_DYLIB_PATH") or next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*"))).resolve()
     for name in ["ORT_DYLIB_PATH", "VIRTUAL_ENV", "CONDA_PREFIX"]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
