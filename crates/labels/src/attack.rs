@@ -22,6 +22,7 @@ use {
 };
 
 use crate::decode::Decoder;
+use crate::draw::numbered;
 
 /// Times that clustering begins anew; the best result counts, as if the attacker knew which one that is.
 const STARTS: u64 = 8;
@@ -51,9 +52,7 @@ pub fn cluster(rows: &DMatrix<f64>, k: usize, seed: u64) -> Vec<Vec<usize>> {
 
 fn once(rows: &DMatrix<f64>, k: usize, seed: u64) -> Vec<usize> {
     let n = rows.nrows();
-    let mut key = [0; 32];
-    key[..8].copy_from_slice(&seed.to_le_bytes());
-    let mut rng = ChaCha20Rng::from_seed(key);
+    let mut rng = numbered(seed);
     let mut centres = DMatrix::zeros(k, rows.ncols());
     for mut centre in centres.row_iter_mut() {
         centre.copy_from(&rows.row(rng.next_u64() as usize % n.max(1)));

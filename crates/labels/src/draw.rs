@@ -10,6 +10,13 @@ pub(crate) fn stream(seed: &[u8; 32], number: u64) -> ChaCha20Rng {
     rng
 }
 
+/// The generator of a number that somebody chose.
+pub(crate) fn numbered(seed: u64) -> ChaCha20Rng {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    ChaCha20Rng::from_seed(key)
+}
+
 /// A number from 0 up to but not including 1.
 pub(crate) fn uniform(rng: &mut ChaCha20Rng) -> f64 {
     (rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64

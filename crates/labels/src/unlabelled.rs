@@ -3,9 +3,9 @@
 //! k-means finds groups of samples in features or in answers. A row's mean answers to them name the group whose class it is a share of,
 //! as a share answers most to the class that it belongs to. All groups of rows have the same size.
 
-use chacha20::ChaCha20Rng;
-use chacha20::rand_core::{Rng as _, SeedableRng as _};
 use nalgebra::{DMatrix, DVector, RowDVector};
+
+use crate::draw::{numbered, uniform};
 
 /// Times that clustering begins anew; the closest groups count.
 const STARTS: u64 = 10;
@@ -38,15 +38,12 @@ pub(crate) fn centres(samples: &DMatrix<f64>, n: usize, k: usize, seed: u64) -> 
 
 /// The centres of one start, and the mean squared distance from them.
 fn once(samples: &DMatrix<f64>, k: usize, seed: u64) -> (DMatrix<f64>, f64) {
-    let mut key = [0; 32];
-    key[..8].copy_from_slice(&seed.to_le_bytes());
-    let mut rng = ChaCha20Rng::from_seed(key);
-    let mut uniform = || (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+    let mut rng = numbered(seed);
     // k-means++: the next centre is a sample, by its squared distance from the nearest one.
     let mut chosen = DMatrix::zeros(0, samples.ncols());
     let mut least = DVector::from_element(samples.nrows(), 1.0);
     for place in 0..k.min(samples.nrows()) {
-        let mut left = uniform() * least.sum();
+        let mut left = uniform(&mut rng) * least.sum();
         let drawn = least.iter().position(|distance| {
             left -= distance;
             left < 0.0
