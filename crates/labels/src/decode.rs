@@ -177,31 +177,41 @@ impl Decoder {
             .map_or(1, |axis| shape.iter().skip(axis + 1).product());
         let each_in = (self.n_rows * inner).max(1);
         let each_out = (self.classes * inner).max(1);
+        let mut sums = Vec::with_capacity(self.classes);
         for (answers, out) in answers
             .chunks_exact(each_in)
             .zip(logits.chunks_exact_mut(each_out))
         {
             for i in 0..inner {
-                self.one(answers, out, inner, i);
+                self.one(answers, out, (inner, i), &mut sums);
             }
         }
         Ok(())
     }
 
-    /// The logits of one position of one sample.
-    fn one(&self, answers: &[f32], out: &mut [f32], inner: usize, i: usize) {
+    /// The logits of one position of one sample. `sums` is room for numbers, of which nothing is
+    /// read.
+    fn one(
+        &self,
+        answers: &[f32],
+        out: &mut [f32],
+        (inner, i): (usize, usize),
+        sums: &mut Vec<f64>,
+    ) {
         let answer = |row: u32| {
             let answer = answers.get(row as usize * inner + i);
             answer.map_or(f64::NAN, |answer| f64::from(*answer))
         };
         let sum = |rows: &[(u32, f64)]| rows.iter().map(|(row, p)| p * answer(*row)).sum::<f64>();
+        sums.clear();
+        sums.extend(self.of_classes().map(sum));
         let mean = if self.is_centred {
-            self.of_classes().map(sum).sum::<f64>() / self.classes.max(1) as f64
+            sums.iter().sum::<f64>() / self.classes.max(1) as f64
         } else {
             0.0
         };
-        for (rows, out) in self.of_classes().zip(out.iter_mut().skip(i).step_by(inner)) {
-            *out = (sum(rows) - mean) as f32;
+        for (sum, out) in sums.iter().zip(out.iter_mut().skip(i).step_by(inner)) {
+            *out = (sum - mean) as f32;
         }
         for (row, class) in &self.traces {
             let answer = answer(*row);
