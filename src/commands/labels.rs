@@ -1,7 +1,7 @@
 //! `onnxseal labels`
 
 mod attack;
-pub mod authority;
+mod authority;
 mod decode;
 mod inspect;
 mod keygen;

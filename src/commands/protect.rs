@@ -9,8 +9,6 @@ use onnxseal_core::{
 };
 
 use crate::cli::Protect;
-#[cfg(feature = "labels")]
-use crate::commands::labels::authority::Replaced;
 use crate::exit::Usage;
 #[cfg(feature = "labels")]
 use crate::keys::IdentityArgs;
@@ -107,7 +105,7 @@ fn labelled(
     target: &Location,
     options: &mut ProtectOptions,
     quiet: bool,
-) -> Result<Option<(Location, Replaced)>> {
+) -> Result<Option<(Location, core::Replaced)>> {
     let Some(authority) = &args.labels else {
         return Ok(None);
     };

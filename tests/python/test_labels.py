@@ -229,6 +229,15 @@ def onnx_table(model):
     return next(prop.value for prop in onnx.load(model).metadata_props if prop.key == "onnxseal-labels")
 
 
+def test_a_protection_that_fails_leaves_the_authority_as_it_was(vendor, tmp_path):
+    model, _, _ = digits("cnn")
+    before = vendor.authority.read_bytes()
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(onnxseal.IoError):
+        onnxseal.protect_labels(model, tmp_path / "file" / "out.onnx", authority=vendor.authority, check=False)
+    assert vendor.authority.read_bytes() == before
+
+
 def test_python_protects_as_the_command_does(vendor, tool, tmp_path):
     model, feed, _ = digits("cnn")
     out, name = tmp_path / "python.onnx", onnx.load(model).graph.input[0].name

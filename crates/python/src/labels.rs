@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use onnxseal_core::{Identities, Readers, write_whole};
+use onnxseal_core::{Identities, Replaced};
 use onnxseal_data::DataOptions;
 use onnxseal_inputs::{Images, ImagesMut, ValueType};
 use onnxseal_labels::decoding::Decoding;
@@ -179,11 +179,10 @@ pub fn protect_labels<'py>(
         // The note first: a model whose traces nobody knows could not be traced.
         noted.add_model(encrypted.protected(out.to_name().display().to_string()));
         let text = noted.to_file()?;
-        // A link to it stays a link.
-        let authority = authority.canonicalize().map_err(io("read", &authority))?;
-        write_whole(&authority, text.as_bytes(), true, Readers::Owner)
-            .map_err(io("write", &authority))?;
+        let written = Replaced::write(&authority, text.as_bytes());
+        let written = written.map_err(io("write", &authority))?;
         encrypted.write(&out, out_options)?;
+        written.keep();
         Ok::<_, Fault>((encrypted.summary(), difference))
     })?;
     let found = PyDict::new(py);

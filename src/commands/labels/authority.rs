@@ -1,12 +1,10 @@
 //! The authority's file: read, and replaced whole.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use onnxseal_core::{Readers, There, write_whole};
+use onnxseal_core::{Replaced, There};
 use onnxseal_labels::Authority;
-use zeroize::Zeroizing;
 
 use crate::cli::labels::AuthorityArgs;
 use crate::exit::Usage;
@@ -15,33 +13,6 @@ use crate::keys::label_authority;
 /// Reads it.
 pub fn read(args: &AuthorityArgs, quiet: bool) -> Result<Authority> {
     label_authority(&args.authority, "--authority", &args.identities, quiet)
-}
-
-/// An authority's file that was replaced. Dropped, it is what it was before, unless it is kept: a
-/// command that fails changes nothing.
-pub struct Replaced {
-    /// Where the file itself lies.
-    path: PathBuf,
-    old: Zeroizing<Vec<u8>>,
-    new: Zeroizing<Vec<u8>>,
-    kept: bool,
-}
-
-impl Replaced {
-    /// What was written stays.
-    pub fn keep(mut self) {
-        self.kept = true;
-    }
-}
-
-impl Drop for Replaced {
-    fn drop(&mut self) {
-        // Another command may have noted something meanwhile.
-        let is_ours = || fs::read(&self.path).is_ok_and(|text| text == *self.new);
-        if !self.kept && is_ours() {
-            let _ = write_whole(&self.path, &self.old, true, Readers::Owner);
-        }
-    }
 }
 
 /// Fails where it can be read and not written again: a pipe, or standard input.
@@ -57,18 +28,10 @@ pub fn check(path: &Path) -> Result<()> {
     Err(Usage(text).into())
 }
 
-/// Replaces it: whole, or not at all. A link to it stays a link.
+/// Replaces it: whole, or not at all.
 pub fn replace(authority: &Authority, path: &Path) -> Result<Replaced> {
     check(path)?;
+    let text = authority.to_file()?;
     let cannot_write = || format!("cannot write {}", path.display());
-    let there = path.canonicalize().with_context(cannot_write)?;
-    let old = fs::read(&there).with_context(cannot_write)?.into();
-    let new = Zeroizing::new(authority.to_file()?.as_bytes().to_vec());
-    write_whole(&there, &new, true, Readers::Owner).with_context(cannot_write)?;
-    Ok(Replaced {
-        path: there,
-        old,
-        new,
-        kept: false,
-    })
+    Replaced::write(path, text.as_bytes()).with_context(cannot_write)
 }

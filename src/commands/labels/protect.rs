@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Error, Result};
-use onnxseal_core::{InMemory, Location};
+use onnxseal_core::{InMemory, Location, Replaced};
 use onnxseal_engine::Engine;
 use onnxseal_labels::decoding::Decoding;
 use onnxseal_labels::encrypt::{EncryptOptions, Encrypted, MAX_FIRING, encrypt};
 use onnxseal_labels::{Authority, Error as LabelError};
 
-use super::authority::{self, Replaced};
+use super::authority;
 use crate::cli::labels::Protect;
 use crate::keys::{IdentityArgs, label_authority};
 use crate::text::{count, note, one_line};
