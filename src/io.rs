@@ -76,7 +76,17 @@ pub struct Written<'a> {
     pub is_earlier: Option<fn(&[u8]) -> bool>,
 }
 
-impl Written<'_> {
+impl<'a> Written<'a> {
+    /// One that replaces a file with `force` alone.
+    pub fn new(path: &'a Path, what: &'static str, force: bool) -> Written<'a> {
+        Written {
+            path,
+            what,
+            force,
+            is_earlier: None,
+        }
+    }
+
     /// Fails where it may not be written there; says whether it replaces a file.
     pub fn check(&self) -> Result<bool> {
         let Written {

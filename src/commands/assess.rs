@@ -23,12 +23,10 @@ use crate::{keys, render};
 
 /// Attacks a model, and says what that got.
 pub fn run(args: &Assess, quiet: bool) -> Result<()> {
-    let page = args.report.as_deref().map(|path| Written {
-        path,
-        what: "report",
-        force: args.force,
-        is_earlier: None,
-    });
+    let page = args
+        .report
+        .as_deref()
+        .map(|path| Written::new(path, "report", args.force));
     if let Some(page) = &page {
         page.check()?;
     }
@@ -148,12 +146,7 @@ fn write_plots(folder: &Path, assessment: &Assessment, force: bool) -> Result<()
         .into_iter()
         .map(|(name, svg)| (folder.join(name), svg))
         .collect();
-    let written = |path| Written {
-        path,
-        what: "plot",
-        force,
-        is_earlier: None,
-    };
+    let written = |path| Written::new(path, "plot", force);
     for (path, _) in &plots {
         written(path).check()?;
     }

@@ -13,12 +13,7 @@ use crate::stop::Stop;
 
 /// Scores the weights of a model.
 pub fn run(args: &Rank, quiet: bool) -> Result<()> {
-    let written = Written {
-        path: &args.output,
-        what: "ranking",
-        force: args.force,
-        is_earlier: None,
-    };
+    let written = Written::new(&args.output, "ranking", args.force);
     written.check()?;
     let subject = subject(&args.model, &args.opening, quiet)?;
     let base = public_base(args.base.as_ref())?;

@@ -24,12 +24,7 @@ pub fn run(args: &Tiers, quiet: bool) -> Result<()> {
 
 /// Finds shares, and writes the policy.
 fn tune_tiers(args: &Tune, quiet: bool) -> Result<()> {
-    let written = |path, what| Written {
-        path,
-        what,
-        force: args.force,
-        is_earlier: None,
-    };
+    let written = |path, what| Written::new(path, what, args.force);
     let output = written(&args.output, "policy");
     output.check()?;
     let svg = args.svg.as_deref().map(|path| written(path, "plot"));

@@ -9,12 +9,7 @@ use crate::text::note;
 
 /// Writes a decoding matrix for a training loop.
 pub fn run(args: &Targets, quiet: bool) -> Result<()> {
-    let written = Written {
-        path: &args.output,
-        what: "decoding matrix",
-        force: args.force,
-        is_earlier: None,
-    };
+    let written = Written::new(&args.output, "decoding matrix", args.force);
     written.check()?;
     let decoding = Decoding::draw(args.classes, args.codewords)?;
     let bytes = decoding

@@ -27,12 +27,7 @@ pub fn run(args: &Trace, quiet: bool) -> Result<()> {
         return Err(Usage("the model has no traces: protect it with --traces".into()).into());
     }
     if let Some(path) = &args.inputs {
-        let written = Written {
-            path,
-            what: "inputs",
-            force: args.force,
-            is_earlier: None,
-        };
+        let written = Written::new(path, "inputs", args.force);
         let inputs = npz(&model.trace_inputs()?).context("cannot make the inputs")?;
         written.write_secret(&inputs)?;
         if !quiet {
