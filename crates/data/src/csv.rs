@@ -75,14 +75,7 @@ pub(crate) fn read_labels(file: File, options: &DataOptions) -> Result<(usize, V
         let number = number(row, column, record.get(column).unwrap_or_default())?;
         labels.push(whole(row, number)?);
     }
-    let n = labels.len();
-    if let Some(kept) = options.kept(n) {
-        labels = kept
-            .into_iter()
-            .filter_map(|row| labels.get(row).copied())
-            .collect();
-    }
-    Ok((n, labels))
+    Ok((labels.len(), options.of(labels)))
 }
 
 /// Rows, read one after the other: text takes more memory than its numbers.

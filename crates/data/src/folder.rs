@@ -14,21 +14,15 @@ use crate::options::{DataOptions, Resize};
 use crate::room::MAX_BYTES;
 
 pub(crate) fn read(folder: &Path, options: &DataOptions) -> Result<Raw> {
-    let mut files = if options.unlabelled {
+    let files = if options.unlabelled {
         below(folder)?
     } else {
         files(folder)?
     };
     let n = files.len();
-    if let Some(kept) = options.kept(n) {
-        files = kept
-            .into_iter()
-            .filter_map(|i| files.get(i).cloned())
-            .collect();
-    }
     let (mut values, mut labels) = (Vec::new(), Vec::new());
     let mut shape: Option<(usize, usize, usize)> = None;
-    for (path, label) in files {
+    for (path, label) in options.of(files) {
         let image = sized(
             images::decode(&path).map_err(|fault| fault.at(&path))?,
             options,

@@ -89,6 +89,16 @@ impl DataOptions {
         Some(kept)
     }
 
+    /// Those of `all` samples that are kept, in their order.
+    pub(crate) fn of<T: Clone>(&self, all: Vec<T>) -> Vec<T> {
+        match self.kept(all.len()) {
+            Some(kept) => (kept.into_iter())
+                .filter_map(|i| all.get(i).cloned())
+                .collect(),
+            None => all,
+        }
+    }
+
     /// Refuses numbers that nothing can be divided by.
     pub(crate) fn check(&self) -> Result<()> {
         let is_divisor = |value: &f64| value.is_finite() && *value != 0.0;
