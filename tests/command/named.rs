@@ -1,5 +1,5 @@
-//! What outputs may be: never a file that the command reads, never a link; standard output, pipes and
-//! devices take them as streams. And what is read from these.
+//! Outputs never replace a file that the command reads, nor a link. Standard output, pipes and devices
+//! take outputs as streams, and the command reads from them.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -580,11 +580,7 @@ fn a_terminal_shows_no_model() {
     let lab = Lab::with_models();
     let binary = env!("CARGO_BIN_EXE_onnxseal");
     let on_terminal = |line: &str| {
-        let mut script = Command::new("script");
-        script
-            .args(["-qec", line, "/dev/null"])
-            .stdin(Stdio::null());
-        let output = script.current_dir(lab.dir.path()).output().ok()?;
+        let output = lab.on_terminal(line)?;
         Some((output.status.code(), output.stdout))
     };
     let unprotect = format!("'{binary}' unprotect sealed/model.onnx -i id.txt -o -");

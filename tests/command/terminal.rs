@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use onnxseal_testkit::build::{GraphBuilder, external, node};
 
@@ -164,13 +164,8 @@ fn a_progress_bar_is_for_terminals() {
     assert!(lab::stdout(&output).contains("authentic"), "{output:?}");
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
 
-    // `script` gives the command a terminal.
     let on_terminal = |line: &str| {
-        let mut script = Command::new("script");
-        script
-            .args(["-qec", line, "/dev/null"])
-            .stdin(Stdio::null());
-        let output = script.current_dir(lab.dir.path()).output().ok()?;
+        let output = lab.on_terminal(line)?;
         output.status.success().then(|| lab::stdout(&output))
     };
     match (on_terminal(&slowly("")), on_terminal(&slowly("-q"))) {

@@ -69,6 +69,14 @@ impl Lab {
         (out, err)
     }
 
+    /// Runs a line of the shell on a terminal; `None` without the program `script` of util-linux.
+    pub fn on_terminal(&self, line: &str) -> Option<Output> {
+        let mut script = Command::new("script");
+        script.args(["-qec", line, "/dev/null"]);
+        let script = script.stdin(Stdio::null()).current_dir(self.dir.path());
+        script.output().ok()
+    }
+
     /// Writes a small real model and returns its name.
     pub fn model(&self) -> &'static str {
         let fixture = fixture("digits_cnn.onnx");
