@@ -384,7 +384,7 @@ pub fn file_named_by_environment() -> Option<PathBuf> {
     }
 }
 
-/// What reaches an open descriptor of this process.
+/// The path of an open descriptor of this process.
 pub fn path_of_descriptor(n: u32) -> PathBuf {
     format!("/dev/fd/{n}").into()
 }

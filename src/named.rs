@@ -11,7 +11,7 @@ use crate::cli::Out;
 use crate::exit::Usage;
 use crate::keys;
 
-/// What the command line of this process names.
+/// The files that the command line of this process names.
 static NAMED: OnceLock<Named> = OnceLock::new();
 
 #[derive(Debug, Default)]
@@ -24,8 +24,8 @@ struct Named {
     prints: bool,
 }
 
-/// Remembers what the command line names. What an argument is follows from its type: `Out` is
-/// written, `PathBuf` and `Location` are read.
+/// Remembers the files that the command line names. Types tell them apart: the command writes `Out`,
+/// and reads `PathBuf` and `Location`.
 pub fn remember(matches: &ArgMatches) {
     let mut matches = matches;
     while let Some((_, of_command)) = matches.subcommand() {
@@ -117,7 +117,7 @@ pub fn files() -> Vec<PathBuf> {
     NAMED.get().map_or(Vec::new(), |named| named.files.clone())
 }
 
-/// What `-` and the others name for an argument that is read.
+/// The path that an argument names for reading: `-` is standard input.
 fn read_by_name(path: &Path) -> PathBuf {
     match path.as_os_str().to_str() {
         Some("-") => keys::path_of_descriptor(0),

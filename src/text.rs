@@ -18,7 +18,7 @@ pub fn count(n: u64, word: &str) -> String {
     }
 }
 
-/// What follows a statement about every byte: the `entries` of the metadata that it leaves out.
+/// The exceptions to a statement about every byte: `entries` of the metadata.
 pub fn except(entries: &[String]) -> String {
     match entries {
         [] => String::new(),

@@ -106,7 +106,7 @@ pub struct Revoke {
 
 /// Encrypt the labels of a classifier: it answers with shares, and label keys make classes of them
 ///
-/// The last Gemm, MatMul or Conv is rewritten. What follows it moves behind decoding. One authority
+/// The last Gemm, MatMul or Conv is rewritten. The nodes behind it move behind decoding. One authority
 /// should protect all versions of a model: shares by two authorities of one layer show its classes.
 /// Protect the result with `onnxseal protect` too: labels that only key holders read do not hide
 /// the features, and whoever has some labelled samples trains a new last layer on these.

@@ -61,7 +61,7 @@ pub(super) fn out_models() -> impl TypedValueParser<Value = OutFolder<Location>>
     })
 }
 
-/// What the text of an output names.
+/// The path that an output's text stands for.
 fn named(text: OsString) -> OsString {
     if text == "-" {
         STANDARD_OUTPUT.into()

@@ -68,12 +68,12 @@ pub enum Error {
         /// The output.
         path: PathBuf,
     },
-    /// What lies where an output goes is never replaced, or cannot take the output.
+    /// Something in the output's place is never replaced, or cannot take the output.
     #[error("{} {fault}", shown(path))]
     NoOutput {
         /// The output.
         path: PathBuf,
-        /// What is in the way.
+        /// The reason.
         fault: OutputFault,
     },
     /// An object in a store cannot be replaced by a change to it.

@@ -77,7 +77,7 @@ impl Default for OutputOptions {
 pub enum Output {
     /// A file without a name, or with a hidden one.
     File(NewFile),
-    /// What a pipe, a device or standard output gets.
+    /// Bytes for a pipe, a device or standard output.
     Stream(Stream),
     /// An object in parts.
     #[cfg(feature = "object-store")]
@@ -144,7 +144,7 @@ impl Output {
         }
     }
 
-    /// Begins the file that will stand at `path`, or what the stream gets that is there.
+    /// Begins the file that will stand at `path`, or the bytes for the stream there.
     ///
     /// # Errors
     /// [`Error::OutputExists`] unless `replace`, and [`Error::NoOutput`].
@@ -280,7 +280,7 @@ impl Published {
     }
 }
 
-/// What lies where a file is to come to be.
+/// Looks at the place of a new file, and refuses a file there unless `replace`.
 fn check_file(path: &Path, replace: bool) -> Result<There> {
     match There::at(path)? {
         There::File if !replace => Err(Error::OutputExists {

@@ -8,7 +8,7 @@ use std::path::Path;
 /// opening a pipe would wait for its other end.
 ///
 /// # Errors
-/// What the system says; for a folder, pipe, socket or device, what it is.
+/// The system's; one that names a folder, pipe, socket or device.
 pub fn open_regular(path: &Path) -> Result<File> {
     // Asked first as well: opening a device may have effects, and a socket cannot be opened at all.
     check_regular(&fs::metadata(path)?)?;
@@ -17,10 +17,10 @@ pub fn open_regular(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Fails where it is no regular file, and says what it is.
+/// Refuses all but regular files. The error names the kind.
 ///
 /// # Errors
-/// `IsADirectory` for a folder; other errors for what else is no regular file.
+/// `IsADirectory` for a folder, `Other` for the rest.
 pub(crate) fn check_regular(metadata: &Metadata) -> Result<()> {
     if metadata.is_file() {
         return Ok(());
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::NotFound);
     }
 
-    /// What lies there once a path was looked at, and changed before it is opened.
+    /// Somebody may put a pipe in between the look at a path and its opening.
     #[test]
     fn a_pipe_put_in_meanwhile_does_not_block() {
         let dir = tempfile::tempdir().unwrap();

@@ -23,7 +23,7 @@ impl Replaced {
     /// Replaces the file at `path` by `bytes`, whole or not at all. A link to it stays a link.
     ///
     /// # Errors
-    /// As [`write_whole`], and for what is no file that can be read.
+    /// As [`write_whole`]; the system's where the file cannot be read.
     pub fn write(path: &Path, bytes: &[u8]) -> io::Result<Replaced> {
         let path = path.canonicalize()?;
         let old = fs::read(&path)?.into();

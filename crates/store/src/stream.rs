@@ -1,4 +1,4 @@
-//! Outputs that are no files: standard output, pipes and devices, which take bytes in order.
+//! Outputs to streams: standard output, pipes and devices take bytes in order.
 //!
 //! Nothing there is replaced, and nothing can be taken back. So a stream is gathered in memory, and
 //! gets its bytes once all of them are right.
@@ -14,7 +14,7 @@ use crate::regular::open_regular;
 /// The path that means standard output, on every system.
 pub const STANDARD_OUTPUT: &str = "/dev/stdout";
 
-/// What lies where an output goes.
+/// The thing in an output's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum There {
     /// Nothing.
@@ -29,8 +29,8 @@ impl There {
     /// Looks at what lies at `path`.
     ///
     /// # Errors
-    /// [`Error::NoOutput`] where it is something that outputs neither replace nor are written to: a link
-    /// to a file or to nowhere, a folder, a socket, a disk.
+    /// [`Error::NoOutput`] for a link to a file or to nowhere, a folder, a socket and a disk: outputs
+    /// neither replace these nor are written to them.
     pub fn at(path: &Path) -> Result<There> {
         if is_standard_output(path) {
             return Ok(There::Stream);
@@ -71,11 +71,11 @@ pub fn check_no_stream(location: &Location) -> Result<()> {
     }
 }
 
-/// Opens for reading what a user hands over by the name `path`: a regular file, or a stream such as a
-/// pipe of the shell's `<(...)`, which is waited for. Whoever reads it sets a limit.
+/// Opens the file or stream that a user hands over by the name `path`. It waits for a pipe, such as
+/// one of the shell's `<(...)`. Callers set a limit on what they read.
 ///
 /// # Errors
-/// What the system says; for a folder, a socket or a disk, what it is.
+/// The system's; one that names a folder, a socket or a disk.
 pub fn open_handed_over(path: &Path) -> io::Result<File> {
     if is_stream(&fs::metadata(path)?) {
         File::open(path)
@@ -149,7 +149,7 @@ impl Stream {
 /// Writes `bytes`, which were made whole before, to the stream at `path`.
 ///
 /// # Errors
-/// Also where that is a terminal and they are no text, unless `force`.
+/// The system's. A terminal takes other bytes than text only with `force`.
 pub(crate) fn write(path: &Path, bytes: &[u8], force: bool) -> io::Result<()> {
     let mut to = open(path)?;
     if !force && to.is_terminal() && std::str::from_utf8(bytes).is_err() {

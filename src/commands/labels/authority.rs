@@ -15,7 +15,7 @@ pub fn read(args: &AuthorityArgs, quiet: bool) -> Result<Authority> {
     label_authority(&args.authority, "--authority", &args.identities, quiet)
 }
 
-/// Fails where it can be read and not written again: a pipe, or standard input.
+/// Refuses a pipe and standard input, which can be read and not written again.
 pub fn check(path: &Path) -> Result<()> {
     let is_handed_over = || There::at(path).is_ok_and(|there| there == There::Stream);
     if path != Path::new("-") && !is_handed_over() {
