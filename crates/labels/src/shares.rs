@@ -79,9 +79,10 @@ pub struct Matrix {
 /// classes that rows show however they are split.
 pub fn split(mut matrix: Matrix, codewords: usize, seed: &[u8; 32]) -> Result<Shares> {
     let (columns, features) = (matrix.columns, matrix.features);
-    let mut rng = stream(seed, OF_GRID);
-    let width = grid::dither(&mut matrix.values, columns, features, &mut rng)?;
-    let is_centred = alike::is_centred(&matrix.values, columns);
+    let widths = grid::widths(&matrix.values, columns, features)?;
+    let width = grid::share(&matrix.values, &widths, columns, features);
+    let is_centred = alike::is_centred(&matrix.values, &widths, columns);
+    grid::add(&mut matrix.values, &widths, &mut stream(seed, OF_GRID));
     if is_centred {
         let mut rng = stream(seed, OF_CENTRE);
         alike::move_from_centre(&mut matrix.values, columns, &mut rng);
@@ -89,14 +90,15 @@ pub fn split(mut matrix: Matrix, codewords: usize, seed: &[u8; 32]) -> Result<Sh
     let layer = noise::Layer::of(&matrix.values, columns, seed);
     alike::check(&matrix.values, columns, &layer.sizes())?;
     let classes = matrix.values.len() / columns.max(1);
-    if columns > classes * codewords {
+    // Fewer columns leave so many null vectors that none stands out.
+    if 2 * columns > classes * codewords {
         alike::check_spectrum(&layer.spectrum())?;
     }
     let mut rows = vec![0.0; classes * codewords * columns];
     let mut weights = vec![0; classes * codewords];
     let of_class = (codewords * columns).max(1);
     let of_noise = codewords.saturating_sub(1);
-    let noise = layer.noise(of_noise, seed);
+    let noise = layer.noise(of_noise, seed)?;
     let jobs = matrix
         .values
         .chunks_exact(columns.max(1))
@@ -423,19 +425,60 @@ mod tests {
             let error = changed(change).unwrap_err();
             assert!(error.contains(why), "{error}");
         }
-        // A class that is the mean of two others.
-        let columns = 256;
+    }
+
+    #[test]
+    fn classes_that_depend_on_each_other_are_refused_where_a_null_vector_stands_out() {
+        let classes = 10;
+        let mean_of_two = |values: &mut [f64], columns: usize| {
+            for i in 0..columns {
+                values[4 * columns + i] = (values[i] + values[columns + i]) / 2.0;
+            }
+        };
+        let nearly_nothing = |values: &mut [f64], columns: usize| {
+            for i in 0..columns {
+                let sum: f64 = values.iter().skip(i).step_by(columns).sum();
+                values[i] -= 0.999 * sum;
+            }
+        };
+        type Change<'a> = &'a dyn Fn(&mut [f64], usize);
+        for change in [&mean_of_two as Change<'_>, &nearly_nothing] {
+            // 80 rows: of 256 columns, a null vector; of 60, one among 20 more; of 40, among 40.
+            for (columns, is_refused) in [(256, true), (60, true), (40, false)] {
+                let mut values = normal(classes * columns, 1);
+                change(&mut values, columns);
+                let matrix = Matrix {
+                    values,
+                    columns,
+                    features: columns,
+                };
+                match split(matrix, N, &[7; 32]) {
+                    Err(error) => {
+                        assert!(is_refused, "{columns}: {error}");
+                        assert!(
+                            error.to_string().contains("depend on each other"),
+                            "{error}"
+                        );
+                    }
+                    Ok(_) => assert!(!is_refused, "{columns}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn classes_that_summed_up_to_nothing_before_they_were_rounded_are_moved() {
+        let (classes, columns) = (10, 256);
         let mut values = normal(classes * columns, 1);
         for i in 0..columns {
-            values[4 * columns + i] = (values[i] + values[columns + i]) / 2.0;
+            let mean = values.iter().skip(i).step_by(columns).sum::<f64>() / classes as f64;
+            for value in values.iter_mut().skip(i).step_by(columns) {
+                // To 11 bits, as float16.
+                let step = ((*value - mean).abs().log2().floor() - 10.0).exp2();
+                *value = ((*value - mean) / step).round() * step;
+            }
         }
-        let matrix = Matrix {
-            values,
-            columns,
-            features: columns,
-        };
-        let error = split(matrix, N, &[7; 32]).unwrap_err().to_string();
-        assert!(error.contains("depend on each other"), "{error}");
+        assert!(shares(&values, columns, columns, 7).is_centred);
     }
 
     #[test]

@@ -6,8 +6,8 @@ use rand_distr::{Distribution as _, StandardNormal};
 use crate::cores::on_all_cores;
 use crate::error::{Error, Result};
 
-/// Classes sum up to nothing if no sum is larger than so much of the largest weight: rounding. The
-/// decoder takes away the mean of logits, and with it what is left of their sum.
+/// Rounding of a sum of classes, as a share of the largest weight. The decoder takes away the mean
+/// of logits, and with it what rounding left of the sum.
 const NOTHING: f64 = 1e-5;
 
 /// By how many times the largest class may be larger than the smallest one.
@@ -20,19 +20,22 @@ const DEPENDENT: f64 = 1e-2;
 /// Rows with this cosine are the same up to a factor.
 const SAME: f64 = 1.0 - 1e-6;
 
-/// Whether the rows of `matrix`, `[K, columns]`, sum up to nothing. Softmax regression gives such
-/// layers.
-pub(super) fn is_centred(matrix: &[f64], columns: usize) -> bool {
+/// Whether the rows of `matrix`, `[K, columns]`, sum up to nothing but rounding. Softmax regression
+/// gives such layers. `widths` are the steps of the values' grid: rounding to it moved each value
+/// by half a step at most.
+pub(super) fn is_centred(matrix: &[f64], widths: &[f64], columns: usize) -> bool {
     let largest = matrix
         .iter()
         .fold(0.0, |most: f64, value| most.max(value.abs()));
-    let mut sums = vec![0.0; columns];
-    for row in matrix.chunks_exact(columns.max(1)) {
-        for (sum, value) in sums.iter_mut().zip(row) {
+    let mut sums = vec![(0.0, NOTHING * largest); columns];
+    let rows = matrix.chunks_exact(columns.max(1));
+    for (row, widths) in rows.zip(widths.chunks_exact(columns.max(1))) {
+        for ((sum, rounding), (value, width)) in sums.iter_mut().zip(row.iter().zip(widths)) {
             *sum += value;
+            *rounding += width / 2.0;
         }
     }
-    sums.iter().all(|sum| sum.abs() < NOTHING * largest)
+    sums.iter().all(|(sum, rounding)| sum.abs() < *rounding)
 }
 
 /// Adds one random row to all: normal, with the variance of the mean of independent classes.
@@ -104,7 +107,8 @@ pub(super) fn check_spectrum(spectrum: &[f64]) -> Result<()> {
     let most = spectrum.iter().copied().fold(0.0, f64::max);
     if spectrum.iter().any(|value| *value < DEPENDENT * most) {
         let text = "the rows would show classes: weights of classes depend on each other, so that a \
-                    sum of some is next to nothing";
+                    sum of some is next to nothing. If that is the sum of all, subtract the mean of \
+                    the classes' weights and biases from each class: Softmax and ArgMax give the same";
         return Err(Error::Usage(text.into()));
     }
     Ok(())

@@ -37,42 +37,48 @@ const MOST_OF_ROW: usize = 48;
 /// How far from multiples of the step values on a grid are, in steps, on average and at most.
 const ON_GRID: f64 = 0.07;
 
-/// Adds noise that hides the grid to `matrix`, `[K, columns]`, of which the first `features`
-/// columns are weights and the others biases. Gives the mean width of the noise of weights, as a
-/// share of their mean size.
+/// How wide the noise of each value must be to hide the grid of `matrix`, `[K, columns]`, of which
+/// the first `features` columns are weights and the others biases.
 ///
 /// # Errors
 /// [`Error::Usage`] for a grid so coarse that the noise would change the answers.
-pub(super) fn dither(
-    matrix: &mut [f64],
-    columns: usize,
-    features: usize,
-    rng: &mut ChaCha20Rng,
-) -> Result<f64> {
-    let mut squares = [0.0; 2];
+pub(super) fn widths(matrix: &[f64], columns: usize, features: usize) -> Result<Vec<f64>> {
+    let mut widths = vec![0.0; matrix.len()];
     for part in [0..features, features..columns] {
-        let widths = widths(matrix, columns, part.clone())?;
-        let n = part.len();
-        for (y, row) in matrix.chunks_exact_mut(columns.max(1)).enumerate() {
-            let row = row.get_mut(part.clone()).unwrap_or_default();
-            for (value, width) in row.iter_mut().zip(widths.iter().skip(y * n)) {
-                if part.start == 0 {
-                    squares[0] += width * width;
-                    squares[1] += *value * *value;
-                }
-                *value += width * (uniform(rng) - 0.5);
+        let found = widths_of(matrix, columns, part.clone())?;
+        let rows = widths.chunks_exact_mut(columns.max(1));
+        for (row, found) in rows.zip(found.chunks_exact(part.len().max(1))) {
+            let places = row.get_mut(part.clone()).unwrap_or_default();
+            for (place, width) in places.iter_mut().zip(found) {
+                *place = *width;
             }
         }
     }
-    Ok(if squares[1] > 0.0 {
-        (squares[0] / squares[1]).sqrt()
-    } else {
-        0.0
-    })
+    Ok(widths)
+}
+
+/// The root mean square of the widths of weights, as a share of that of the weights.
+pub(super) fn share(matrix: &[f64], widths: &[f64], columns: usize, features: usize) -> f64 {
+    let squares = |values: &[f64]| -> f64 {
+        let rows = values.chunks_exact(columns.max(1));
+        let weights = rows.flat_map(|row| row.iter().take(features));
+        weights.map(|value| value * value).sum()
+    };
+    match squares(matrix) {
+        of_weights if of_weights > 0.0 => (squares(widths) / of_weights).sqrt(),
+        _ => 0.0,
+    }
+}
+
+/// Adds noise of these widths.
+pub(super) fn add(matrix: &mut [f64], widths: &[f64], rng: &mut ChaCha20Rng) {
+    for (value, width) in matrix.iter_mut().zip(widths) {
+        *value += width * (uniform(rng) - 0.5);
+    }
 }
 
 /// How wide the noise of each value in these columns is, row by row.
-fn widths(matrix: &[f64], columns: usize, part: Range<usize>) -> Result<Vec<f64>> {
+fn widths_of(matrix: &[f64], columns: usize, part: Range<usize>) -> Result<Vec<f64>> {
     let rows = || {
         let rows = matrix.chunks_exact(columns.max(1));
         rows.map(|row| row.get(part.clone()).unwrap_or_default())
@@ -288,7 +294,7 @@ mod tests {
         };
         for steps in [127.0, 255.0, 32_767.0] {
             let scale = largest(&normal(1)) / steps;
-            let found = widths(&of_step(&normal(1), scale), F, 0..F).unwrap();
+            let found = widths(&of_step(&normal(1), scale), F, F).unwrap();
             assert!(found.iter().all(|width| (width / scale - 1.0).abs() < 0.02));
         }
         // Each row has a step of its own, and was stored in 16 bits later; most of it is zero.
@@ -298,7 +304,7 @@ mod tests {
             values.extend(of_step(row, scale).iter().map(|value| rounded(*value, 10)));
             scales.push(scale);
         }
-        let found = widths(&values, F, 0..F).unwrap();
+        let found = widths(&values, F, F).unwrap();
         for (row, scale) in found.chunks(F).zip(scales) {
             // Columns of zeros need none.
             let mut row = row.iter().filter(|width| **width > 0.0);
@@ -312,20 +318,22 @@ mod tests {
             None
         );
         for coarse in [of_step(&normal(1), 0.5), vec![-1.0; K * F]] {
-            assert!(matches!(widths(&coarse, F, 0..F), Err(Error::Usage(_))));
+            assert!(matches!(widths(&coarse, F, F), Err(Error::Usage(_))));
         }
     }
 
     #[test]
     fn residues_of_16_bits_are_uniform() {
-        for share in [0.0, 0.5, 0.95] {
-            let values: Vec<f64> = pruned(&normal(5), share)
+        for zeros in [0.0, 0.5, 0.95] {
+            let values: Vec<f64> = pruned(&normal(5), zeros)
                 .into_iter()
                 .map(|value| rounded(value, 10))
                 .collect();
             let mut noisy = values.clone();
             let mut rng = ChaCha20Rng::from_seed([6; 32]);
-            let width = dither(&mut noisy, F, F, &mut rng).unwrap();
+            let widths = widths(&noisy, F, F).unwrap();
+            let width = share(&noisy, &widths, F, F);
+            add(&mut noisy, &widths, &mut rng);
             assert!((2e-4..4e-3).contains(&width), "{width}");
             // Of each column, the step of typical weights.
             let sizes = typical_sizes(|| values.chunks(F), F, 10);
@@ -347,15 +355,15 @@ mod tests {
                 .map(|count| (f64::from(*count) - wanted).powi(2) / wanted)
                 .sum();
             // 9 degrees of freedom: more than 40 in one of 100,000 cases.
-            assert!(chi < 40.0, "{share}: {tenths:?}");
+            assert!(chi < 40.0, "{zeros}: {tenths:?}");
         }
     }
 
     #[test]
     fn no_weights_and_zeros() {
-        let mut rng = ChaCha20Rng::from_seed([6; 32]);
-        let mut zeros = vec![0.0; 12];
-        assert_eq!(dither(&mut zeros, 4, 3, &mut rng).unwrap(), 0.0);
-        assert_eq!(zeros, [0.0; 12]);
+        let zeros = [0.0; 12];
+        let found = widths(&zeros, 4, 3).unwrap();
+        assert_eq!(found, zeros);
+        assert_eq!(share(&zeros, &found, 4, 3), 0.0);
     }
 }

@@ -4,14 +4,13 @@
 //! correlations that the classes' rows have among each other. Independent noise would not do: the
 //! rows of a layer that was trained are correlated, and so stand out among rows that are not.
 
-use std::convert::Infallible;
-
 use chacha20::ChaCha20Rng;
 use nalgebra::DMatrix;
 use onnxseal_store::parallel;
 use rand_distr::{ChiSquared, Distribution as _, StandardNormal};
 
 use crate::draw::{shuffle, stream};
+use crate::error::{Error, Result};
 
 /// Classes that noise is mixed of at a time, at most.
 const PART: usize = 64;
@@ -90,7 +89,10 @@ impl<'a> Layer<'a> {
     /// The noise of each class, `[K, each, columns]`.
     ///
     /// Many classes are dealt with in parts, each like a layer of its own.
-    pub(super) fn noise(&self, each: usize, seed: &[u8; 32]) -> Vec<f64> {
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where the noise of a part cannot be computed.
+    pub(super) fn noise(&self, each: usize, seed: &[u8; 32]) -> Result<Vec<f64>> {
         let columns = self.scales.len().max(1);
         let of_class = (each * columns).max(1);
         let mut noise = vec![0.0; self.matrix.len() / columns * each * columns];
@@ -101,11 +103,10 @@ impl<'a> Layer<'a> {
         let of_part = classes.len().div_ceil(n_parts).max(1);
         let jobs = classes.chunks_mut(of_part).zip(2..);
         let work = |(): &mut (), (part, number): (&mut [(usize, &mut [f64])], u64)| {
-            self.part(part, each, &mut stream(seed, STREAMS + number));
-            Ok::<(), Infallible>(())
+            self.part(part, each, &mut stream(seed, STREAMS + number))
         };
-        let Ok(()) = parallel::for_each(false, n_parts as u64, jobs, || (), work);
-        noise
+        parallel::for_each(false, n_parts as u64, jobs, || (), work)?;
+        Ok(noise)
     }
 
     /// Rows that are correlated among each other and with the classes as if all of them were drawn
@@ -118,7 +119,12 @@ impl<'a> Layer<'a> {
     /// T lower triangular, T_ii^2 chi-square with l + 2 K + 1 - i degrees of freedom, i from 0, for
     /// l rows; all else normal (Bartlett's decomposition)
     /// ```
-    fn part(&self, part: &mut [(usize, &mut [f64])], each: usize, rng: &mut ChaCha20Rng) {
+    fn part(
+        &self,
+        part: &mut [(usize, &mut [f64])],
+        each: usize,
+        rng: &mut ChaCha20Rng,
+    ) -> Result<()> {
         let (classes, columns) = (part.len(), self.scales.len());
         let n = classes * each;
         let values = part.iter().flat_map(|(y, _)| self.class(*y));
@@ -127,7 +133,7 @@ impl<'a> Layer<'a> {
         let squares = classes_of.norm_squared() / live.max(1) as f64;
         let size = squares.sqrt();
         if size <= 0.0 {
-            return;
+            return Ok(());
         }
         let degrees = (n + 2 * classes + 1) as f64;
         let mut normal = |_, _| -> f64 { StandardNormal.sample(&mut *rng) };
@@ -140,10 +146,9 @@ impl<'a> Layer<'a> {
                 *place = square.sqrt();
             }
         }
-        // Its diagonal is positive: there is a solution. What lies above it is not read.
-        let Some(noise) = triangle.tr_solve_lower_triangular(&mixed) else {
-            return;
-        };
+        // Does not read what lies above the diagonal.
+        let solved = triangle.tr_solve_lower_triangular(&mixed);
+        let noise = solved.ok_or_else(|| Error::Usage("no noise hides these weights".into()))?;
         let rows = part.iter_mut();
         let rows = rows.flat_map(|(_, rows)| rows.chunks_exact_mut(columns.max(1)));
         for (row, noise) in rows.zip(noise.row_iter()) {
@@ -153,6 +158,7 @@ impl<'a> Layer<'a> {
                 *value = noise * size * scale + share * common;
             }
         }
+        Ok(())
     }
 }
 
