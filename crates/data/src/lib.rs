@@ -32,6 +32,7 @@ pub mod random;
 mod room;
 mod rows;
 mod set;
+mod sink;
 
 pub use array::{Array, Layout, Values};
 pub use error::{Error, Fault, Result};
@@ -39,6 +40,7 @@ pub use format::Format;
 pub use options::{DataOptions, Resize};
 pub use room::Room;
 pub use set::DataSet;
+pub use sink::Sink;
 
 /// What the array of labels is called in an `.npz`.
 pub const LABELS: [&str; 3] = ["labels", "label", "y"];

@@ -19,6 +19,7 @@ use crate::error::{Fault, Result, bad, io};
 use crate::options::DataOptions;
 use crate::room::Room;
 use crate::rows::{Packed, Skip, check_end, check_length, widths};
+use crate::sink::Sink;
 
 /// Bytes of a header, at most: NumPy refuses more than 10,000.
 const MAX_HEADER_BYTES: u64 = 1 << 16;
@@ -265,7 +266,7 @@ pub struct Stored {
 /// [`crate::Error::Io`].
 pub fn write_npz(path: &Path, arrays: &[Stored]) -> Result<()> {
     let file = File::create(path).map_err(io(path))?;
-    put_npz(file, arrays).map_err(io(path)).map(drop)
+    put_npz(Sink::new(file), arrays).map_err(io(path)).map(drop)
 }
 
 /// The bytes of an `.npz`.

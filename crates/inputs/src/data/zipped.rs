@@ -1,10 +1,10 @@
 //! `.npz`: a zip of arrays, of which those that are images are transformed.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{BufReader, BufWriter, Read, Write};
 
 use onnxseal_data::npy::{Header, MAX_ARRAYS};
-use onnxseal_data::{LABELS, Room};
+use onnxseal_data::{LABELS, Room, Sink};
 use onnxseal_store::open_regular;
 use zip::result::ZipError;
 use zip::{ZipArchive, ZipWriter};
@@ -43,10 +43,7 @@ pub(super) fn run(run: &Run, task: &Task) -> Result<(), Fault> {
     let Some(file) = output.file() else {
         return refused("it is to become no file");
     };
-    let mut to = ZipWriter::new(BufWriter::new(Sink {
-        file,
-        failed: false,
-    }));
+    let mut to = ZipWriter::new(BufWriter::new(Sink::new(file)));
     let (mut done, mut n_images) = (Vec::new(), 0);
     for (i, header) in headers.into_iter().enumerate() {
         let entry = archive.by_index_raw(i).map_err(broken)?;
@@ -102,34 +99,6 @@ pub(super) fn run(run: &Run, task: &Task) -> Result<(), Fault> {
     run.transformed(n_images);
     lock(&run.report).arrays.extend(done);
     Ok(())
-}
-
-/// The file of an archive. Once it cannot be written the rest goes nowhere: the caller has the error, and
-/// the archive would try again when it is dropped, and print that it failed.
-struct Sink<'f> {
-    file: &'f File,
-    failed: bool,
-}
-
-impl Write for Sink<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.failed {
-            return Ok(bytes.len());
-        }
-        let written = self.file.write(bytes);
-        self.failed = (written.as_ref()).is_err_and(|e| e.kind() != io::ErrorKind::Interrupted);
-        written
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-impl Seek for Sink<'_> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.file.seek(to)
-    }
 }
 
 /// Of each entry of a file of `len` bytes what it says before its elements, if it is images that are to be transformed.
