@@ -43,9 +43,22 @@ const ON_GRID: f64 = 0.07;
 /// # Errors
 /// [`Error::Usage`] for a grid so coarse that the noise would change the answers.
 pub(super) fn widths(matrix: &[f64], columns: usize, features: usize) -> Result<Vec<f64>> {
+    let values = |part: &Range<usize>| {
+        let (from, n) = (part.start, part.len());
+        let rows = matrix.chunks_exact(columns.max(1));
+        rows.flat_map(move |row| row.iter().skip(from).take(n).copied())
+    };
+    let of_weights = significand_bits(values(&(0..features)));
     let mut widths = vec![0.0; matrix.len()];
     for part in [0..features, features..columns] {
-        let found = widths_of(matrix, columns, part.clone())?;
+        // A few biases may have short significands by chance.
+        let is_few = values(&part).filter(|value| *value != 0.0).count() < FEWEST_VALUES;
+        let bits = if is_few {
+            of_weights
+        } else {
+            significand_bits(values(&part))
+        };
+        let found = widths_of(matrix, columns, part.clone(), bits)?;
         let rows = widths.chunks_exact_mut(columns.max(1));
         for (row, found) in rows.zip(found.chunks_exact(part.len().max(1))) {
             let places = row.get_mut(part.clone()).unwrap_or_default();
@@ -77,13 +90,13 @@ pub(super) fn add(matrix: &mut [f64], widths: &[f64], rng: &mut ChaCha20Rng) {
     }
 }
 
-/// How wide the noise of each value in these columns is, row by row.
-fn widths_of(matrix: &[f64], columns: usize, part: Range<usize>) -> Result<Vec<f64>> {
+/// How wide the noise of each value in these columns is, row by row. Significands have `bits`
+/// behind the first one.
+fn widths_of(matrix: &[f64], columns: usize, part: Range<usize>, bits: u32) -> Result<Vec<f64>> {
     let rows = || {
         let rows = matrix.chunks_exact(columns.max(1));
         rows.map(|row| row.get(part.clone()).unwrap_or_default())
     };
-    let bits = significand_bits(rows().flatten().copied());
     let of_all = sample(rows().flatten().copied(), MOST_VALUES);
     let common = step(&of_all, STEPS)?;
     let sizes = typical_sizes(rows, part.len(), bits);
@@ -356,6 +369,19 @@ mod tests {
                 .sum();
             // 9 degrees of freedom: more than 40 in one of 100,000 cases.
             assert!(chi < 40.0, "{zeros}: {tenths:?}");
+        }
+    }
+
+    #[test]
+    fn few_biases_have_the_bits_of_weights() {
+        // Weights of bfloat16, and a bias of one bit for each class.
+        let mut values: Vec<f64> = normal(7).iter().map(|value| rounded(*value, 7)).collect();
+        for row in values.chunks_mut(F) {
+            row[F - 1] = 0.5;
+        }
+        let found = widths(&values, F, F - 1).unwrap();
+        for row in found.chunks(F) {
+            assert_eq!(row[F - 1], (-8.0_f64).exp2());
         }
     }
 
