@@ -13,8 +13,8 @@ use onnxseal_core::{
     read_manifest,
 };
 use onnxseal_store::{
-    Error as StoreError, Flush, Input, Location, Output, OutputOptions, Stamp, Version, beneath,
-    draft, folder_of,
+    Error as StoreError, Flush, Input, Location, Output, OutputOptions, Permitted, Stamp, Version,
+    beneath, draft, folder_of,
 };
 use serde::{Deserialize, Serialize};
 
@@ -454,11 +454,11 @@ impl Target {
         // Whoever may read the model may read what is known of it.
         let like = match &found.location {
             Location::File(path) => {
-                Some(fs::metadata(path).map_err(onnxseal_core::io("read", path))?)
+                Permitted::Like(fs::metadata(path).map_err(onnxseal_core::io("read", path))?)
             }
-            _ => None,
+            _ => Permitted::OWNER,
         };
-        draft.publish(like.as_ref(), options)?;
+        draft.publish(&like, options)?;
         Ok(None)
     }
 }

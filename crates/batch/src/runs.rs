@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use onnxseal_store::{Flush, Location, Output, OutputOptions, beneath};
+use onnxseal_store::{Flush, Location, Output, OutputOptions, Permitted, beneath};
 use serde::{Deserialize, Serialize};
 
 use crate::RECORDS;
@@ -58,7 +58,7 @@ impl Run {
         let mut options = OutputOptions::default();
         (options.replace, options.flush) = (true, Flush::Later);
         let mark = Output::create_below(&out.join(self.mark()), 1, true)?;
-        mark.publish(None, options)?;
+        mark.publish(&Permitted::OWNER, options)?;
         Ok(())
     }
 

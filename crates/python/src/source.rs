@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use onnxseal_core::{Bytes, InMemory, Location};
+use onnxseal_core::{Bytes, InMemory, Location, Readers};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -41,6 +41,8 @@ impl Source {
             )),
             (Where::Bytes(bytes), external) => {
                 let mut model = InMemory::new(NAME, Bytes::new(bytes));
+                // They have no permissions to take over: what is made of them is a file like others.
+                model.readers = Readers::Usual;
                 for (path, bytes) in external.unwrap_or_default() {
                     let bytes = bytes_of(&bytes)?.ok_or_else(|| {
                         PyTypeError::new_err(format!("external file {path:?} is no bytes"))

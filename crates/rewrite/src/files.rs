@@ -195,11 +195,11 @@ impl Files {
         outputs
             .iter()
             .try_for_each(|output| output.finish(options.flush))?;
-        let like: onnxseal_store::Result<Vec<_>> = self.inputs().map(Input::metadata).collect();
+        let like: onnxseal_store::Result<Vec<_>> = self.inputs().map(Input::permitted).collect();
         let mut like = like?;
         let mut published = Vec::new();
         while let (Some(output), Some(like)) = (outputs.pop(), like.pop()) {
-            match output.publish(like.as_ref(), options) {
+            match output.publish(&like, options) {
                 Ok(file) => published.push(file),
                 Err(error) => {
                     published.into_iter().for_each(Published::remove);

@@ -14,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use tempfile::{Builder, NamedTempFile};
 
 use crate::input::is_same;
+use crate::permitted::Readers;
 use crate::stream::{self, There};
 
 /// What the names begin with.
@@ -24,15 +25,6 @@ const N_RANDOM: usize = 6;
 
 /// How often to begin again, where others take a new file for one that is left over.
 const ATTEMPTS: usize = 16;
-
-/// Who may read a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Readers {
-    /// Its owner alone.
-    Owner,
-    /// Whom the process lets read new files (`umask`).
-    Usual,
-}
 
 /// Whether a file of this name is one that is not finished, of a process that lives or does not.
 pub fn is_unfinished(name: &OsStr) -> bool {

@@ -19,6 +19,7 @@ use crate::memory::{Bytes, InMemory};
 use crate::object::remote::{Object, Remote};
 #[cfg(feature = "object-store")]
 use crate::object_url::ObjectUrl;
+use crate::permitted::{Permitted, Readers};
 use crate::regular::{check_regular, open_regular};
 use crate::stamp::Stamp;
 use crate::version::Version;
@@ -43,6 +44,7 @@ enum Backing {
     Memory {
         bytes: Bytes,
         beside: Arc<BTreeMap<String, Bytes>>,
+        readers: Readers,
     },
     #[cfg(feature = "object-store")]
     Object { url: ObjectUrl, remote: Box<Remote> },
@@ -83,14 +85,17 @@ impl Input {
             name,
             model,
             external,
+            readers,
         } = model;
-        Input::of_bytes(name, model, Arc::new(external))
-    }
-
-    fn of_bytes(path: PathBuf, bytes: Bytes, beside: Arc<BTreeMap<String, Bytes>>) -> Input {
-        let len = bytes.len() as u64;
-        let backing = Backing::Memory { bytes, beside };
-        Input { path, len, backing }
+        Input {
+            path: name,
+            len: model.len() as u64,
+            backing: Backing::Memory {
+                bytes: model,
+                beside: Arc::new(external),
+                readers,
+            },
+        }
     }
 
     #[cfg(feature = "object-store")]
@@ -148,12 +153,21 @@ impl Input {
                 }
                 Ok(input)
             }
-            Backing::Memory { beside, .. } => {
+            Backing::Memory {
+                beside, readers, ..
+            } => {
                 let name = folder_of(&self.path).join(path);
-                match beside.get(path) {
-                    Some(bytes) => Ok(Input::of_bytes(name, bytes.clone(), Arc::clone(beside))),
-                    None => Err(io("open", &name)(std::io::ErrorKind::NotFound.into())),
-                }
+                let absent = || io("open", &name)(std::io::ErrorKind::NotFound.into());
+                let bytes = beside.get(path).ok_or_else(absent)?.clone();
+                Ok(Input {
+                    path: name,
+                    len: bytes.len() as u64,
+                    backing: Backing::Memory {
+                        bytes,
+                        beside: Arc::clone(beside),
+                        readers: *readers,
+                    },
+                })
             }
             #[cfg(feature = "object-store")]
             Backing::Object { url, remote } => {
@@ -340,6 +354,21 @@ impl Input {
             #[cfg(feature = "object-store")]
             Backing::Object { .. } => self.check_in_place(),
             Backing::Edited { of, .. } => of.lock_in_place(),
+        }
+    }
+
+    /// Who may do what with files that are made of it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where a file does not tell.
+    pub fn permitted(&self) -> Result<Permitted> {
+        match &self.backing {
+            Backing::Memory { readers, .. } => Ok(Permitted::To(*readers)),
+            Backing::Edited { of, .. } => of.permitted(),
+            _ => {
+                let like = self.metadata()?.map(Permitted::Like);
+                Ok(like.unwrap_or(Permitted::OWNER))
+            }
         }
     }
 

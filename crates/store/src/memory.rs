@@ -6,6 +6,8 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::permitted::Readers;
+
 /// Bytes that are shared, and that nobody changes.
 #[derive(Clone)]
 pub struct Bytes(Arc<dyn AsRef<[u8]> + Send + Sync>);
@@ -71,15 +73,18 @@ pub struct InMemory {
     pub model: Bytes,
     /// The external data files, by their paths relative to the model's folder, separated by `/`.
     pub external: BTreeMap<String, Bytes>,
+    /// Who may read files that are made of it.
+    pub readers: Readers,
 }
 
 impl InMemory {
-    /// A model in one file, which messages call `name`.
+    /// A model in one file, which messages call `name`. What is made of it is for its owner alone.
     pub fn new(name: impl Into<PathBuf>, model: impl Into<Bytes>) -> InMemory {
         InMemory {
             name: name.into(),
             model: model.into(),
             external: BTreeMap::new(),
+            readers: Readers::Owner,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fs::{self, File, Metadata, Permissions};
 use std::io;
 use std::path::Path;
 
-use crate::draft::{self, Readers};
+use crate::draft;
 use crate::error::{Error, Result, io as io_error};
 use crate::folder::{Folder, MadeFolders, OutputPath};
 #[cfg(not(feature = "object-store"))]
@@ -12,6 +12,7 @@ use crate::input::unreachable_object;
 use crate::location::{Location, folder_of};
 #[cfg(feature = "object-store")]
 use crate::object::{remote::Object, upload::Upload};
+use crate::permitted::{Permitted, Readers};
 use crate::stamp::Stamp;
 use crate::stream::{Stream, There};
 
@@ -237,12 +238,12 @@ impl Output {
         }
     }
 
-    /// Gives a file the permissions of `like` (without, its owner alone may read it), and its name,
-    /// replacing what stands there if `options` say so: then it is put on the disk first, unless they
-    /// say not to wait. On failure there is no such name, or it names what it did before.
-    pub fn publish(self, like: Option<&Metadata>, options: OutputOptions) -> Result<Published> {
+    /// Gives a file its permissions and its name, replacing what stands there if `options` say so: then
+    /// it is put on the disk first, unless they say not to wait. On failure there is no such name, or it
+    /// names what it did before.
+    pub fn publish(self, permitted: &Permitted, options: OutputOptions) -> Result<Published> {
         match self {
-            Output::File(new) => new.publish(like, options).map(Published::File),
+            Output::File(new) => new.publish(permitted, options).map(Published::File),
             Output::Stream(stream) => stream.publish().map(|()| Published::Stream),
             #[cfg(feature = "object-store")]
             Output::Object(upload) => upload.publish(options.replace).map(Published::Object),
@@ -311,7 +312,7 @@ impl NewFile {
         self.draft.file()
     }
 
-    fn publish(self, like: Option<&Metadata>, options: OutputOptions) -> Result<OutputPath> {
+    fn publish(self, permitted: &Permitted, options: OutputOptions) -> Result<OutputPath> {
         let NewFile {
             place,
             draft,
@@ -322,10 +323,8 @@ impl NewFile {
             // It may have become something else meanwhile.
             check_file(&place.path, true)?;
         }
-        let permitted = match like {
-            Some(like) => draft.file().set_permissions(permissions(like, allowed)),
-            None => Ok(()),
-        };
+        let permitted = permissions(permitted, draft.file(), allowed)
+            .and_then(|permissions| draft.file().set_permissions(permissions));
         // It was closed: a model may have thousands of files.
         let folder = place.folder()?;
         let to = place.within(&folder);
@@ -494,20 +493,27 @@ pub fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Resul
     Ok(())
 }
 
-/// The permissions of `like` as far as they are `allowed`.
+/// The permissions of a file as far as they are `allowed`.
 #[cfg(unix)]
-fn permissions(like: &Metadata, allowed: u32) -> Permissions {
+fn permissions(permitted: &Permitted, _file: &File, allowed: u32) -> io::Result<Permissions> {
     use std::os::unix::fs::PermissionsExt;
-    Permissions::from_mode(like.permissions().mode() & allowed)
+    Ok(Permissions::from_mode(match permitted {
+        Permitted::Like(like) => like.permissions().mode() & allowed,
+        Permitted::To(Readers::Usual) => 0o666 & allowed,
+        Permitted::To(Readers::Owner) => 0o600,
+    }))
 }
 
 /// Where an open file that is read-only cannot be written, the output of a read-only input can be.
 #[cfg(not(unix))]
-fn permissions(like: &Metadata, _allowed: u32) -> Permissions {
-    let mut permissions = like.permissions();
+fn permissions(permitted: &Permitted, file: &File, _allowed: u32) -> io::Result<Permissions> {
+    let mut permissions = match permitted {
+        Permitted::Like(like) => like.permissions(),
+        Permitted::To(_) => file.metadata()?.permissions(),
+    };
     #[allow(clippy::permissions_set_readonly_false)]
     permissions.set_readonly(false);
-    permissions
+    Ok(permissions)
 }
 
 #[cfg(test)]
@@ -550,5 +556,30 @@ mod tests {
             }
             assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_is_for_whom_it_is_permitted() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |name: &str| {
+            let metadata = fs::metadata(dir.path().join(name)).unwrap();
+            metadata.permissions().mode() & 0o7777
+        };
+        let write = |name: &str, permitted: Permitted| {
+            let output = Output::create_file(&dir.path().join(name), false).unwrap();
+            output
+                .publish(&permitted, OutputOptions::default())
+                .unwrap();
+            mode(name)
+        };
+        fs::write(dir.path().join("usual"), "").unwrap();
+        assert_eq!(write("new", Permitted::To(Readers::Usual)), mode("usual"));
+        assert_eq!(write("own", Permitted::OWNER), 0o600);
+        let path = dir.path().join("usual");
+        fs::set_permissions(&path, Permissions::from_mode(0o4640)).unwrap();
+        let like = fs::metadata(&path).unwrap();
+        assert_eq!(write("like", Permitted::Like(like)) & !0o640, 0);
     }
 }

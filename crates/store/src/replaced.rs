@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::draft::{Readers, write_whole};
+use crate::draft::write_whole;
+use crate::permitted::Readers;
 
 /// A file that was replaced, for its owner alone. Dropped, it has its old bytes again, unless it is
 /// kept: a caller that fails changes nothing. Bytes are zeroized on drop.

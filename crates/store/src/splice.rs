@@ -26,6 +26,7 @@ use crate::folder::sync_folder;
 use crate::input::{Input, read_exact_at};
 use crate::location::folder_of;
 use crate::output::{Flush, Output, OutputOptions, write_all_at};
+use crate::permitted::Permitted;
 
 const MAGIC: &[u8] = b"onnxseal journal 1\n";
 
@@ -269,7 +270,7 @@ impl Change {
         let draft = Output::create_file(journal, options.replace)?;
         draft.write_all_at(&self.encode(), 0)?;
         draft.finish(flush)?;
-        draft.publish(None, options)?;
+        draft.publish(&Permitted::OWNER, options)?;
         Ok(())
     }
 

@@ -252,6 +252,7 @@ mod tests {
         use std::io::Read as _;
 
         use crate::output::{Output, OutputOptions};
+        use crate::permitted::Permitted;
 
         let dir = tempfile::tempdir().unwrap();
         let pipe = dir.path().join("pipe");
@@ -267,7 +268,9 @@ mod tests {
             output.write_all_at(b"end", 6).unwrap();
             output.write_all_at(b"begin ", 0).unwrap();
             if published {
-                output.publish(None, OutputOptions::default()).unwrap();
+                output
+                    .publish(&Permitted::OWNER, OutputOptions::default())
+                    .unwrap();
             } else {
                 drop(output);
             }

@@ -214,14 +214,14 @@ impl<'h> Outputs<'h> {
         }
         let flush = self.options.flush;
         self.files.iter().try_for_each(|file| file.finish(flush))?;
-        let like = inputs.into_iter().map(Input::metadata);
+        let like = inputs.into_iter().map(Input::permitted);
         let mut like: Vec<_> = like.collect::<onnxseal_store::Result<_>>()?;
         let mut published = Vec::new();
         while let (Some(output), Some(like)) = (self.files.pop(), like.pop()) {
             let mut options = self.options;
             // Only one file can take the place of another in one step: the last, the model file.
             options.replace &= self.files.is_empty();
-            match output.publish(like.as_ref(), options) {
+            match output.publish(&like, options) {
                 Ok(file) => published.push(file),
                 Err(error) => {
                     // They replaced nothing, so nobody misses them.

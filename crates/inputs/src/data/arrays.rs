@@ -13,7 +13,7 @@ use onnxseal_data::idx::{self, GZIP};
 use onnxseal_data::npy::{self, Kind};
 use onnxseal_data::{Format, Room};
 use onnxseal_store::parallel::{for_each, lock, n_cores};
-use onnxseal_store::{Output, is_same_file, open_regular, read_exact_at};
+use onnxseal_store::{Output, Permitted, is_same_file, open_regular, read_exact_at};
 
 use crate::apply::{Cipher, ValueType};
 use crate::data::bytes::Transformer;
@@ -387,9 +387,9 @@ pub(super) fn begin(run: &Run, target: &Path) -> Result<Output, Fault> {
 }
 
 pub(super) fn publish(run: &Run, task: &Task, output: Output) -> Result<(), Fault> {
-    let like = fs::metadata(&task.source).map_err(unreadable)?;
+    let like = Permitted::Like(fs::metadata(&task.source).map_err(unreadable)?);
     output.finish(run.options.output.flush)?;
-    output.publish(Some(&like), run.options.output)?;
+    output.publish(&like, run.options.output)?;
     Ok(())
 }
 
