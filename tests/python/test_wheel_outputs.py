@@ -5,11 +5,18 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
+import onnx
 import onnxseal
 import pytest
 from catalog import MODELS
+from digits import held_out
+from onnx import helper
+from wheel import made, numbers, plain, saved
 
 MODEL = MODELS / "digits_cnn.onnx"
+EXTERNAL = MODELS / "digits_cnn_dynamo.onnx"
+DATA = "digits_cnn_dynamo.onnx.data"
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +57,63 @@ def test_results_of_bytes_are_files_as_others_are(umask, tmp_path, identity):
     subprocess.run(command, check=True)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert len(modes) == 6 and set(modes.values()) == {0o666 & ~umask}, modes
+
+
+# --- one file in memory ---------------------------------------------------------------------------
+
+
+def test_a_model_with_external_data_in_one_file(tmp_path, identity):
+    sealed = tmp_path / EXTERNAL.name
+    onnxseal.protect(EXTERNAL, sealed, recipients=identity)
+    data = {DATA: (tmp_path / DATA).read_bytes()}
+    for opened in (
+        onnxseal.open(sealed, identity, inline=True),
+        onnxseal.open(sealed.read_bytes(), identity, external_files=data, inline=True),
+    ):
+        whole = onnx.load_model_from_string(bytes(opened.model_bytes))
+        onnx.checker.check_model(whole)
+        expected = onnx.load(EXTERNAL)
+        for found, wanted in zip(whole.graph.initializer, expected.graph.initializer, strict=True):
+            assert found.data_location == onnx.TensorProto.DEFAULT and not found.external_data
+            assert (onnx.numpy_helper.to_array(found) == onnx.numpy_helper.to_array(wanted)).all()
+        assert opened.external_files == {} and not opened.is_locked
+        assert np.array_equal(opened.tensors[found.name], onnx.numpy_helper.to_array(wanted))
+        with pytest.raises(TypeError):
+            opened.model_bytes[0] = 0
+    in_memory, given = (
+        plain(bytes(opened.model_bytes)),
+        np.float32(held_out()[0])[:4].reshape(4, 1, 8, 8),
+    )
+    name = in_memory.get_inputs()[0].name
+    [found], [wanted] = in_memory.run(None, {name: given}), plain(EXTERNAL).run(None, {name: given})
+    assert np.array_equal(found, wanted)
+    view = opened.model_bytes
+    del opened
+    assert (
+        bytes(view) == whole.SerializeToString()
+        or onnx.load_model_from_string(bytes(view)) == whole
+    )
+    # What is in one file stays as it is.
+    onnxseal.protect(MODEL, tmp_path / "one.onnx", recipients=identity)
+    assert (
+        bytes(onnxseal.open(tmp_path / "one.onnx", identity, inline=True).model_bytes)
+        == MODEL.read_bytes()
+    )
+
+
+def test_more_than_two_gibibytes_are_no_one_file(tmp_path, identity):
+    size, names = 1 << 21, [f"w{number}" for number in range(260)]
+    (tmp_path / "w.bin").write_bytes(numbers(size).tobytes())
+    model = made([helper.make_node("Sum", ["x", *names], ["y"])], {}, {"x": [size]}, {"y": [size]})
+    for name in names:
+        # All of them the same bytes of the file.
+        tensor = model.graph.initializer.add(
+            name=name, data_type=onnx.TensorProto.FLOAT, dims=[size]
+        )
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="w.bin")
+    path = saved(model, tmp_path / "large.onnx")
+    onnxseal.protect(path, tmp_path / "out" / "large.onnx", recipients=identity)
+    onnxseal.open(tmp_path / "out" / "large.onnx", identity)
+    with pytest.raises(onnxseal.UsageError, match="more than 2 GiB.*without inline=True"):
+        onnxseal.open(tmp_path / "out" / "large.onnx", identity, inline=True)

@@ -9,9 +9,10 @@ use onnxseal_runtime::{self as runtime, Options, PlaintextOnDisk, Sharing, Tenso
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyMemoryView};
+use zeroize::Zeroizing;
 
 use crate::call;
-use crate::errors::{Fault, Result};
+use crate::errors::{Fault, Result, usage};
 use crate::keys::{IdentityArgs, SignedByArg, edition, require_identities};
 use crate::source::{External, Source};
 use crate::view::View;
@@ -22,6 +23,8 @@ use crate::view::View;
 #[pyclass(frozen, module = "onnxseal")]
 pub struct Model {
     model: Arc<runtime::Model>,
+    /// All of it in one file, where it has external data and was opened so.
+    whole: Option<Arc<Zeroizing<Vec<u8>>>>,
     tensors: PyOnceLock<Py<PyAny>>,
 }
 
@@ -29,11 +32,12 @@ pub struct Model {
 /// `external_files`: bytes by relative path.
 ///
 /// `require` lists claims that it must make: "key=value", "key", "not-after", "not-before". `tier` is the tier
-/// that is accepted in place of the original, or "any".
+/// that is accepted in place of the original, or "any". With `inline=True`, `model_bytes` have the external data too, as
+/// other programs take models from memory; that takes its memory once more, and 2 GiB at most.
 #[pyfunction]
 #[pyo3(signature = (
     model, identity = None, *, require = None, signed_by = None, tier = None, external_files = None,
-    progress = None
+    inline = false, progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
 pub fn open<'py>(
@@ -44,11 +48,12 @@ pub fn open<'py>(
     signed_by: Option<SignedByArg>,
     tier: Option<String>,
     external_files: Option<External<'py>>,
+    inline: bool,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> Result<Model> {
     let model = model.location_with(external_files)?;
     let require = Requirements::parse(&require.unwrap_or_default())?;
-    let model = call::run(py, progress, move |progress| {
+    let (model, whole) = call::run(py, progress, move |progress| {
         let identities = require_identities(identity)?;
         let signed_by = signed_by.map(SignedByArg::read).transpose()?;
         let access = Access {
@@ -63,12 +68,26 @@ pub fn open<'py>(
             plaintext_on_disk,
         };
         let model = runtime::Model::open_with(model, access, &options, progress)?;
-        Ok::<_, Fault>(model)
+        let is_several = model.external_files().next().is_some();
+        let whole = (inline && is_several).then(|| in_one_file(&model));
+        Ok::<_, Fault>((model, whole.transpose()?))
     })?;
     Ok(Model {
         model: Arc::new(model),
+        whole: whole.map(Arc::new),
         tensors: PyOnceLock::new(),
     })
+}
+
+/// A model with its external data in one file.
+fn in_one_file(model: &runtime::Model) -> Result<Zeroizing<Vec<u8>>> {
+    match model.prepare(Sharing::Inline) {
+        Ok(prepared) => Ok(prepared.into_skeleton()),
+        Err(runtime::Error::TooLarge { .. }) => Err(usage(
+            "with its external data the model has more than 2 GiB, and one file of ONNX has less: open it without inline=True",
+        )),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The parts of [`Model::prepare`].
@@ -99,19 +118,26 @@ impl Model {
         self.model.is_original()
     }
 
-    /// The model file, decrypted; it names external data files as the protected model does.
+    /// The model file, decrypted; it names external data files as the protected model does, or has
+    /// their contents, if it was opened with `inline=True`.
     #[getter]
     fn model_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyMemoryView>> {
+        if let Some(whole) = &self.whole {
+            return view(py, View::of_whole(Arc::clone(whole)));
+        }
         let model = Arc::clone(&self.model);
         let len = model.bytes().len();
         view(py, View::new(model, 0, 0..len))
     }
 
     /// The external data files, decrypted, by the paths that the model has for them, relative to its
-    /// folder.
+    /// folder. There are none if it was opened with `inline=True`.
     #[getter]
     fn external_files<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let files = PyDict::new(py);
+        if self.whole.is_some() {
+            return Ok(files);
+        }
         for (file, (path, bytes)) in (1..).zip(self.model.external_files()) {
             let bytes = View::new(Arc::clone(&self.model), file, 0..bytes.len());
             files.set_item(path, view(py, bytes)?)?;
@@ -133,7 +159,7 @@ impl Model {
     /// Whether all that was decrypted is kept from being swapped out.
     #[getter]
     fn is_locked(&self) -> bool {
-        self.model.is_locked()
+        self.model.is_locked() && self.whole.is_none()
     }
 
     /// What ONNX Runtime is given instead of the model: the skeleton, entries of the session's

@@ -13,28 +13,43 @@ use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
+use zeroize::Zeroizing;
 
 /// A part of a file of an open model, which it keeps in memory.
 #[pyclass(frozen)]
-pub struct View {
-    model: Arc<Model>,
-    /// 0 for the model file, then the external files.
-    file: usize,
-    range: Range<usize>,
+pub struct View(Part);
+
+enum Part {
+    Of {
+        model: Arc<Model>,
+        /// 0 for the model file, then the external files.
+        file: usize,
+        range: Range<usize>,
+    },
+    Whole(Arc<Zeroizing<Vec<u8>>>),
 }
 
 impl View {
     /// The bytes at `range` of a file; none, if there are none.
     pub fn new(model: Arc<Model>, file: usize, range: Range<usize>) -> View {
-        View { model, file, range }
+        View(Part::Of { model, file, range })
+    }
+
+    /// All bytes of a model in one file.
+    pub fn of_whole(bytes: Arc<Zeroizing<Vec<u8>>>) -> View {
+        View(Part::Whole(bytes))
     }
 
     fn bytes(&self) -> &[u8] {
-        let file = match self.file.checked_sub(1) {
-            None => Some(self.model.bytes()),
-            Some(index) => (self.model.external_files().nth(index)).map(|(_, bytes)| bytes),
+        let (model, file, range) = match &self.0 {
+            Part::Of { model, file, range } => (model, file, range),
+            Part::Whole(bytes) => return bytes,
         };
-        file.and_then(|file| file.get(self.range.clone()))
+        let file = match file.checked_sub(1) {
+            None => Some(model.bytes()),
+            Some(index) => (model.external_files().nth(index)).map(|(_, bytes)| bytes),
+        };
+        file.and_then(|file| file.get(range.clone()))
             .unwrap_or_default()
     }
 }

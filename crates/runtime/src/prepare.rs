@@ -42,6 +42,11 @@ impl<'m> Prepared<'m> {
         &self.skeleton
     }
 
+    /// The skeleton alone: with [`Sharing::Inline`] the whole model, its external data too, in one file.
+    pub fn into_skeleton(self) -> Zeroizing<Vec<u8>> {
+        self.skeleton
+    }
+
     /// Entries to set in the session's options (`OrtApi::AddSessionConfigEntry`).
     ///
     /// If there are weights for the options, [`WEIGHTS_ENTRY`] is among the entries. Options that have this

@@ -134,6 +134,7 @@ def open(
     signed_by: _SignedBy | None = None,
     tier: _Tier = None,
     external_files: Mapping[str, _Bytes] | None = None,
+    inline: bool = False,
     progress: _Progress = None,
 ) -> Model: ...
 def protect(
