@@ -1,5 +1,6 @@
 """The Python package: where results go, what they never replace, how reports show themselves."""
 
+import json
 import stat
 import subprocess
 import sys
@@ -57,6 +58,31 @@ def test_results_of_bytes_are_files_as_others_are(umask, tmp_path, identity):
     subprocess.run(command, check=True)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert len(modes) == 6 and set(modes.values()) == {0o666 & ~umask}, modes
+
+
+# --- reports --------------------------------------------------------------------------------------
+
+
+def test_reports_show_themselves_in_a_few_lines(tmp_path, sealed, identity):
+    reports = [
+        onnxseal.plan(MODEL),
+        onnxseal.inspect(sealed),
+        onnxseal.verify(sealed, identity=identity),
+        onnxseal.protect(
+            MODEL, tmp_path / "out.onnx", recipients=identity, claims={"customer": "acme"}
+        ),
+        onnxseal.rekey(sealed, identity=identity, recipients=identity),
+        onnxseal.plan(EXTERNAL, preset="light"),
+    ]
+    for report in reports:
+        lines = str(report).splitlines()
+        assert repr(report) == str(report) and len(lines) <= 10 and max(map(len, lines)) <= 101
+        # To a program it is what it was.
+        assert isinstance(report, dict) and json.loads(json.dumps(report)) == report == dict(report)
+        assert f"{next(iter(report))}:" in lines[1]
+    print(*reports, sep="\n")
+    assert "'customer': 'acme'" in str(reports[3]) and "encrypted_bytes" in str(reports[3])
+    assert len(str(dict(reports[0]))) > 1000
 
 
 # --- one file in memory ---------------------------------------------------------------------------

@@ -393,8 +393,10 @@ pub fn output_options(replace: bool, sync: Option<bool>) -> OutputOptions {
     options
 }
 
-/// What `--json` prints, as Python has it.
+/// What `--json` prints, as Python has it: a dictionary that shows itself in a few lines.
 pub fn as_dict<'py>(py: Python<'py>, report: &impl Serialize) -> PyResult<Bound<'py, PyAny>> {
     let text = serde_json::to_string(report).map_err(not_json)?;
-    py.import("json")?.call_method1("loads", (text,))
+    let found = py.import("json")?.call_method1("loads", (text,))?;
+    py.import("onnxseal._report")?
+        .call_method1("Report", (found,))
 }

@@ -6,6 +6,8 @@ from typing import Any, BinaryIO, Literal, Protocol, TypeAlias, final
 
 import numpy as np
 
+from onnxseal._report import Report
+
 __version__: str
 
 class _ModelProto(Protocol):
@@ -157,7 +159,7 @@ def protect(
     replace: bool = False,
     sync: bool | None = None,
     progress: _Progress = None,
-) -> dict[str, Any]: ...
+) -> Report: ...
 def plan(
     model: _Model,
     *,
@@ -165,8 +167,8 @@ def plan(
     preset: _Preset | None = None,
     coefficients: Mapping[str, float] | None = None,
     ranking: str | PathLike[str] | None = None,
-) -> dict[str, Any]: ...
-def inspect(model: _Model) -> dict[str, Any]: ...
+) -> Report: ...
+def inspect(model: _Model) -> Report: ...
 def is_protected(model: _Model) -> bool: ...
 def verify(
     model: _Model,
@@ -178,7 +180,7 @@ def verify(
     preset: _Preset | None = None,
     ranking: str | PathLike[str] | None = None,
     progress: _Progress = None,
-) -> dict[str, Any]: ...
+) -> Report: ...
 def unprotect(
     model: _Model,
     out: _Place,
@@ -200,7 +202,7 @@ def rekey(
     replace: bool = False,
     sync: bool | None = None,
     progress: _Progress = None,
-) -> dict[str, bool]: ...
+) -> Report: ...
 def rotate(
     model: _Model,
     out: _Place | None = None,
@@ -220,7 +222,7 @@ def rotate(
     replace: bool = False,
     sync: bool | None = None,
     progress: _Progress = None,
-) -> dict[str, Any]: ...
+) -> Report: ...
 
 @final
 class Assessment:
@@ -306,7 +308,7 @@ def tune_tiers(
     scale: float = 1.0,
     replace: bool = False,
     progress: _Progress = None,
-) -> dict[str, Any]:
+) -> Report:
     """Finds shares that give tiers the accuracies that you want, and writes a policy with them to `path`.
 
     `targets` are tiers and the accuracy (or other metric) that their editions shall have, the least tier first. `highest`
@@ -348,7 +350,7 @@ def trace_labels(
     *,
     authority: str | PathLike[str],
     identity: _Identity | Iterable[_Identity] | None = None,
-) -> dict[str, Any]:
+) -> Report:
     """Tells whose key a service uses, by its answers to the inputs of traces.
 
     `ask` is called with arrays by the names of the model's inputs, one trace a row. It returns the class of each row, or a row
