@@ -1,9 +1,11 @@
 """The Python package: where results go, what they never replace, how reports show themselves."""
 
+import io
 import json
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 
 import numpy as np
@@ -18,6 +20,7 @@ from wheel import made, numbers, plain, saved
 MODEL = MODELS / "digits_cnn.onnx"
 EXTERNAL = MODELS / "digits_cnn_dynamo.onnx"
 DATA = "digits_cnn_dynamo.onnx.data"
+LABELLED = MODELS.parent / "labels"
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +33,104 @@ def sealed(tmp_path, identity):
     path = tmp_path / "sealed.onnx"
     onnxseal.protect(MODEL, path, recipients=identity)
     return path
+
+
+# --- files that are open --------------------------------------------------------------------------
+
+
+def test_results_go_into_files_that_are_open(tmp_path, identity, sealed):
+    into = io.BytesIO()
+    report = onnxseal.protect(MODEL, into, recipients=identity)
+    assert report["weights"]["encrypted_bytes"] > 0
+    assert bytes(onnxseal.open(into.getvalue(), identity).model_bytes) == MODEL.read_bytes()
+    for number, opened in enumerate((open, lambda path, mode: open(path, mode, buffering=0))):
+        with opened(tmp_path / f"{number}.onnx", "wb") as file:
+            file.write(b"before")
+            onnxseal.protect(MODEL, file, recipients=identity)
+            file.write(b"after")
+        written = (tmp_path / f"{number}.onnx").read_bytes()
+        assert written.startswith(b"before") and written.endswith(b"after")
+        assert onnxseal.verify(written[6:-5], identity=identity)["authenticated"]
+    with tempfile.TemporaryFile() as file:
+        onnxseal.protect(MODEL, file, recipients=identity)
+        file.seek(0)
+        assert onnxseal.verify(file, identity=identity)["authenticated"]
+    # All that makes a model does.
+    other = onnxseal.generate_identity()
+    back, rekeyed, rotated = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    onnxseal.unprotect(sealed, back, identity=identity)
+    assert back.getvalue() == MODEL.read_bytes()
+    assert onnxseal.rekey(sealed, rekeyed, identity=identity, recipients=other) == {
+        "still_opens": False
+    }
+    assert (
+        onnxseal.rotate(sealed, rotated, identity=identity, recipients=other)["weights"]["share"]
+        == 1
+    )
+    for made_anew in (rekeyed, rotated):
+        assert onnxseal.verify(made_anew.getvalue(), identity=other)["authenticated"]
+
+
+def test_a_large_result_goes_into_a_file_that_takes_little_at_a_time(identity):
+    class Slow(io.RawIOBase):
+        taken = b""
+
+        def writable(self):
+            return True
+
+        def write(self, piece):
+            self.taken += bytes(piece[:700_001])
+            return min(len(piece), 700_001)
+
+    model = made(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        {"w": numbers(1024, 1024)},
+        {"x": [1, 1024]},
+        {"y": [1, 1024]},
+    )
+    slow = Slow()
+    onnxseal.protect(model, slow, recipients=identity)
+    assert bytes(onnxseal.open(slow.taken, identity).model_bytes) == model.SerializeToString()
+
+
+def test_what_fails_leaves_nothing_in_a_file(tmp_path, identity, sealed):
+    into = io.BytesIO()
+    strict = tmp_path / "strict.toml"
+    strict.write_text('preset = "balanced"\n[require]\nmin_share = 0.99\n')
+    with pytest.raises(onnxseal.PolicyNotMetError):
+        onnxseal.protect(MODEL, into, recipients=identity, policy=strict)
+    with pytest.raises(onnxseal.NoMatchingKeyError):
+        onnxseal.unprotect(sealed, into, identity=onnxseal.generate_identity())
+    with pytest.raises(onnxseal.UsageError, match="one file alone: give a path"):
+        onnxseal.protect(EXTERNAL, into, recipients=identity)
+    with pytest.raises(onnxseal.UsageError, match="in_place"):
+        onnxseal.protect(MODEL, into, recipients=identity, in_place=True)
+    assert into.getvalue() == b""
+    for text in (io.StringIO(), sys.__stdout__):
+        with pytest.raises(TypeError, match="not open as binary"):
+            onnxseal.protect(MODEL, text, recipients=identity)
+    (tmp_path / "read").write_bytes(b"old")
+    with open(tmp_path / "read", "rb") as file, pytest.raises(io.UnsupportedOperation):
+        onnxseal.protect(MODEL, file, recipients=identity)
+    assert (tmp_path / "read").read_bytes() == b"old"
+
+
+def test_labels_and_input_keys_write_into_files_too(tmp_path):
+    key, into = onnxseal.InputKey.generate(block=2, channels=1), io.BytesIO()
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], strides=[2, 2]),
+        helper.make_node("Relu", ["c"], ["y"]),
+    ]
+    model = made(nodes, {"w": numbers(4, 1, 2, 2)}, {"x": [1, 1, 8, 8]}, {"y": [1, 4, 4, 4]})
+    assert key.rewrite(model, into)["tensors"]
+    onnx.checker.check_model(onnx.load_model_from_string(into.getvalue()))
+    authority = tmp_path / "authority.json"
+    authority.write_bytes((LABELLED / "authority.json").read_bytes())
+    into = io.BytesIO()
+    onnxseal.protect_labels(MODEL, into, authority=authority, check=False)
+    assert "onnxseal-labels" in [
+        entry.key for entry in onnx.load_model_from_string(into.getvalue()).metadata_props
+    ]
 
 
 # --- permissions ----------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ use crate::keys::{
     AudienceArgs, IdentityArgs, Passphrase, SignedByArg, SigningKeyArg, edition, read_identities,
     require_identities,
 };
-use crate::source::{OutputArg, Source};
+use crate::source::{Out, OutputArg, Source};
 
 /// Encrypts the weights of a model and authenticates all of it; returns the report.
 ///
@@ -58,14 +58,13 @@ pub fn protect<'py>(
     sync: Option<bool>,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> Result<Bound<'py, PyAny>> {
-    let out = match (out, in_place) {
-        (Some(out), false) => Some(out.location()?),
-        (None, true) => None,
-        _ => return Err(usage("give either the output, or in_place=True")),
-    };
+    if out.is_some() == in_place {
+        return Err(usage("give either the output, or in_place=True"));
+    }
     let model = model.location()?;
     let policy = PolicyArgs::new(policy, preset, coefficients).ranked(ranking);
     let signing_key = SigningKeyArg::new(sign_key, sign_key_passphrase);
+    let (out, destination) = destination(out, output_options(replace, sync))?;
     let report = call::run(py, progress, move |progress| {
         let mut options = ProtectOptions::new(policy.read()?.unwrap_or_default());
         if runnable {
@@ -75,7 +74,6 @@ pub fn protect<'py>(
         options.claims = claims.unwrap_or_default();
         options.signing_key = signing_key.map(SigningKeyArg::read).transpose()?;
         let recipients = recipients.read_with(comment.as_deref(), list_recipients)?;
-        let destination = Destination::new(out, output_options(replace, sync));
         Ok::<_, Fault>(core::protect(
             model,
             destination,
@@ -83,8 +81,8 @@ pub fn protect<'py>(
             &options,
             progress,
         )?)
-    })?;
-    Ok(as_dict(py, &report)?)
+    });
+    Ok(as_dict(py, &finish(out, py, report)?)?)
 }
 
 /// Tells what `protect` would encrypt, without writing anything. The report's `violations` say where
@@ -183,8 +181,10 @@ pub fn unprotect<'py>(
     sync: Option<bool>,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> Result<()> {
-    let (model, out) = (model.location()?, out.location()?);
-    call::run(py, progress, move |progress| {
+    let model = model.location()?;
+    let out = Out::open(out)?;
+    let publication = Publication::new(out.location(), output_options(replace, sync));
+    let unprotected = call::run(py, progress, move |progress| {
         let identities = require_identities(identity)?;
         let signed_by = signed_by.map(SignedByArg::read).transpose()?;
         let access = Access {
@@ -192,10 +192,10 @@ pub fn unprotect<'py>(
             signed_by: signed_by.as_ref(),
             edition: edition(tier.as_deref()),
         };
-        let publication = Publication::new(out, output_options(replace, sync));
         core::unprotect(model, publication, access, progress)?;
         Ok::<_, Fault>(())
-    })
+    });
+    out.finish(py, unprotected)
 }
 
 /// Wraps the data key of a protected model to other recipients, in a copy or in place. The weights stay
@@ -218,7 +218,7 @@ pub fn rekey<'py>(
     progress: Option<&Bound<'py, PyAny>>,
 ) -> Result<Bound<'py, PyAny>> {
     let model = model.location()?;
-    let out = out.map(|out| out.location()).transpose()?;
+    let (out, destination) = destination(out, output_options(replace, sync))?;
     let rekeyed = call::run(py, progress, move |progress| {
         let (identities, recipients) = (require_identities(identity)?, recipients.read()?);
         let signed_by = signed_by.map(SignedByArg::read).transpose()?;
@@ -227,7 +227,6 @@ pub fn rekey<'py>(
             signed_by: signed_by.as_ref(),
             edition: Edition::Whole,
         };
-        let destination = Destination::new(out, output_options(replace, sync));
         Ok::<_, Fault>(core::rekey(
             model,
             destination,
@@ -235,8 +234,9 @@ pub fn rekey<'py>(
             &recipients,
             progress,
         )?)
-    })?;
-    let report = BTreeMap::from([("still_opens", rekeyed.still_opens)]);
+    });
+    let still_opens = finish(out, py, rekeyed)?.still_opens;
+    let report = BTreeMap::from([("still_opens", still_opens)]);
     Ok(as_dict(py, &report)?)
 }
 
@@ -270,9 +270,9 @@ pub fn rotate<'py>(
     progress: Option<&Bound<'py, PyAny>>,
 ) -> Result<Bound<'py, PyAny>> {
     let model = model.location()?;
-    let out = out.map(|out| out.location()).transpose()?;
     let policy = PolicyArgs::new(policy, preset, coefficients).ranked(ranking);
     let signing_key = SigningKeyArg::new(sign_key, sign_key_passphrase);
+    let (out, destination) = destination(out, output_options(replace, sync))?;
     let report = call::run(py, progress, move |progress| {
         let options = RotateOptions {
             policy: policy.read()?,
@@ -291,7 +291,6 @@ pub fn rotate<'py>(
             signed_by: signed_by.as_ref(),
             edition: Edition::Whole,
         };
-        let destination = Destination::new(out, output_options(replace, sync));
         Ok::<_, Fault>(core::rotate(
             model,
             destination,
@@ -300,8 +299,25 @@ pub fn rotate<'py>(
             &options,
             progress,
         )?)
-    })?;
-    Ok(as_dict(py, &report)?)
+    });
+    Ok(as_dict(py, &finish(out, py, report)?)?)
+}
+
+/// Where the result goes: `out`, or without one the place of the model.
+fn destination(
+    out: Option<OutputArg>,
+    options: OutputOptions,
+) -> Result<(Option<Out>, Destination<'static>)> {
+    let out = out.map(Out::open).transpose()?;
+    let destination = Destination::new(out.as_ref().map(Out::location), options);
+    Ok((out, destination))
+}
+
+fn finish<T>(out: Option<Out>, py: Python<'_>, made: Result<T>) -> Result<T> {
+    match out {
+        Some(out) => out.finish(py, made),
+        None => made,
+    }
 }
 
 /// Which weights, how much of each.

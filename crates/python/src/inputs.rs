@@ -16,7 +16,7 @@ use crate::call;
 use crate::calls::output_options;
 use crate::errors::{Fault, Result, usage};
 use crate::keys::{AudienceArgs, IdentityArgs, read_identities, write_identity};
-use crate::source::{OutputArg, Source};
+use crate::source::{Out, OutputArg, Source};
 use crate::view;
 
 /// What images are transformed with, and models rewritten for. `onnxseal._inputs` makes arrays of it.
@@ -134,9 +134,11 @@ impl RawInputKey {
         sync: Option<bool>,
     ) -> Result<Bound<'py, PyDict>> {
         let library = if check { library(py)? } else { None };
-        let (model, out) = (model.location()?, out.location()?);
+        let model = model.location()?;
+        let to = Out::open(out)?;
+        let out = to.location();
         let (old, new) = (old.map(|old| &old.0), &self.0);
-        let (rewritten, agreement) = call::run(py, None, move |_| {
+        let made = call::run(py, None, move |_| {
             let options = output_options(replace, sync);
             options.check_free(&out)?;
             let files = Files::open(&model)?;
@@ -156,7 +158,8 @@ impl RawInputKey {
             };
             files.write(&rewritten, &out, options)?;
             Ok::<_, Fault>((rewritten, agreement))
-        })?;
+        });
+        let (rewritten, agreement) = to.finish(py, made)?;
         let found = PyDict::new(py);
         found.set_item("input", rewritten.input)?;
         found.set_item("tensors", rewritten.tensors)?;

@@ -20,7 +20,7 @@ use crate::call;
 use crate::calls::{as_dict, output_options};
 use crate::errors::{Fault, Result, io, usage};
 use crate::keys::{IdentityArgs, read_identities};
-use crate::source::{OutputArg, Source};
+use crate::source::{Out, OutputArg, Source};
 use crate::view;
 
 /// A key file: its bytes, or where it lies.
@@ -153,9 +153,11 @@ pub fn protect_labels<'py>(
 ) -> Result<Bound<'py, PyAny>> {
     let runs = check || traces > 0;
     let library = if runs { library(py)? } else { None };
-    let (model, out) = (model.location()?, out.location()?);
+    let model = model.location()?;
     let data = Data::new(data, None)?;
-    let (summary, difference) = call::run(py, None, move |_| {
+    let to = Out::open(out)?;
+    let (out, name) = (to.location(), to.name());
+    let protected = call::run(py, None, move |_| {
         let out_options = output_options(replace, sync);
         out_options.check_free(&out)?;
         let mut how = DataOptions::default();
@@ -177,14 +179,15 @@ pub fn protect_labels<'py>(
         let is_compared = check && encrypted.needs_check();
         let difference = is_compared.then(|| encrypted.check(&noted)).transpose()?;
         // The note first: a model whose traces nobody knows could not be traced.
-        noted.add_model(encrypted.protected(out.to_name().display().to_string()));
+        noted.add_model(encrypted.protected(name));
         let text = noted.to_file()?;
         let written = Replaced::write(&authority, text.as_bytes());
         let written = written.map_err(io("write", &authority))?;
         encrypted.write(&out, out_options)?;
         written.keep();
         Ok::<_, Fault>((encrypted.summary(), difference))
-    })?;
+    });
+    let (summary, difference) = to.finish(py, protected)?;
     let found = PyDict::new(py);
     found.set_item("node", summary.node)?;
     found.set_item("rows", summary.rows)?;

@@ -1,15 +1,17 @@
 //! Where models lie and go, as callers name them.
 
 use std::collections::BTreeMap;
+use std::io::{PipeWriter, Read as _};
 use std::path::PathBuf;
+use std::thread::JoinHandle;
 
-use onnxseal_core::{Bytes, InMemory, Location, Readers};
+use onnxseal_core::{Bytes, Error, InMemory, Location, OutputFault, Readers, StoreError};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
-use crate::errors::{Result, usage};
+use crate::errors::{Fault, Result, usage};
 
 /// What messages call a model that has no name.
 const NAME: &str = "the model";
@@ -104,20 +106,125 @@ fn bytes_of(value: &Bound<'_, PyAny>) -> PyResult<Option<PyBackedBytes>> {
     Ok(None)
 }
 
-/// Where an output goes: a path, or the URL of a file or an object.
-pub struct OutputArg(PathBuf);
-
-impl OutputArg {
-    /// Where that is.
-    pub fn location(&self) -> Result<Location> {
-        Ok(Location::parse(&self.0)?)
-    }
+/// Where an output goes: a path, the URL of a file or an object, or a file that is open for writing.
+pub enum OutputArg {
+    Named(PathBuf),
+    File(Py<PyAny>),
 }
 
 impl<'a, 'py> FromPyObject<'a, 'py> for OutputArg {
     type Error = PyErr;
 
     fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<OutputArg> {
-        value.extract().map(OutputArg)
+        if !value.hasattr("write")? {
+            return value.extract().map(OutputArg::Named);
+        }
+        let text = value.py().import("io")?.getattr("TextIOBase")?;
+        if value.is_instance(&text)? {
+            return Err(PyTypeError::new_err("the file is not open as binary"));
+        }
+        Ok(OutputArg::File(value.to_owned().unbind()))
+    }
+}
+
+/// The place of an output.
+pub struct Out {
+    location: Location,
+    to: Option<(Py<PyAny>, Gathered)>,
+}
+
+impl Out {
+    /// Takes over the argument.
+    pub fn open(arg: OutputArg) -> Result<Out> {
+        match arg {
+            OutputArg::Named(path) => Ok(Out {
+                location: Location::parse(path)?,
+                to: None,
+            }),
+            OutputArg::File(file) => {
+                let (path, gathered) = Gathered::begin()?;
+                Ok(Out {
+                    location: path.into(),
+                    to: Some((file, gathered)),
+                })
+            }
+        }
+    }
+
+    /// Where to write it.
+    pub fn location(&self) -> Location {
+        self.location.clone()
+    }
+
+    /// What to call it.
+    pub fn name(&self) -> String {
+        match self.to {
+            Some(_) => NAME.to_owned(),
+            None => self.location.to_string(),
+        }
+    }
+
+    /// Gives a file of the caller's what was written, if all has come to a good end.
+    pub fn finish<T>(self, py: Python<'_>, made: Result<T>) -> Result<T> {
+        let Some((file, gathered)) = self.to else {
+            return made;
+        };
+        let bytes = gathered.end();
+        let made = made.map_err(|fault| match fault {
+            Fault::Core(Error::Store(StoreError::NoOutput {
+                fault: OutputFault::Several,
+                ..
+            })) => usage(
+                "the output has external data, and a file object takes one file alone: give a path",
+            ),
+            fault => fault,
+        })?;
+        let bytes = bytes.map_err(|source| Fault::Python(source.into()))?;
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let piece = rest.get(..PIECE).unwrap_or(rest);
+            let written = file.call_method1(py, "write", (PyBytes::new(py, piece),))?;
+            // A file without a buffer may take less; what says nothing has taken all.
+            let n = written.extract::<usize>(py).unwrap_or(piece.len());
+            rest = rest.get(n..).unwrap_or_default();
+        }
+        Ok(made)
+    }
+}
+
+/// How much of an output a file is given at a time.
+const PIECE: usize = 1 << 20;
+
+/// What is written to a pipe, in memory: for outputs that are no files of the system's.
+struct Gathered {
+    writer: PipeWriter,
+    reader: JoinHandle<std::io::Result<Vec<u8>>>,
+}
+
+impl Gathered {
+    /// Makes a pipe. Its path serves as long as this is there.
+    #[cfg(unix)]
+    fn begin() -> Result<(PathBuf, Gathered)> {
+        use std::os::fd::AsRawFd as _;
+        let made = std::io::pipe().map_err(|source| Fault::Python(source.into()));
+        let (mut from, writer) = made?;
+        let path = PathBuf::from(format!("/dev/fd/{}", writer.as_raw_fd()));
+        let reader = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            from.read_to_end(&mut bytes).map(|_| bytes)
+        });
+        Ok((path, Gathered { writer, reader }))
+    }
+
+    #[cfg(not(unix))]
+    fn begin() -> Result<(PathBuf, Gathered)> {
+        Err(usage("outputs go to paths on this system"))
+    }
+
+    /// All bytes, once nobody writes any more.
+    fn end(self) -> std::io::Result<Vec<u8>> {
+        drop(self.writer);
+        let gathered = self.reader.join();
+        gathered.unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()))
     }
 }

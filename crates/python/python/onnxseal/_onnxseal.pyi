@@ -20,6 +20,8 @@ class _ONNXProgram(Protocol):
 _Place: TypeAlias = str | PathLike[str]
 """A path, or a URL: `file://`, and if the package is built with object stores `s3://`, `gs://`, `az://`."""
 _Bytes: TypeAlias = bytes | bytearray | memoryview
+_Out: TypeAlias = _Place | BinaryIO
+"""A path, a URL, or a file that is open for writing: it gets a model without external data once all of it is right."""
 _Model: TypeAlias = _Place | _Bytes | BinaryIO | _ModelProto | _ONNXProgram
 _Preset: TypeAlias = Literal["full", "strong", "balanced", "light"]
 _Recipient: TypeAlias = str | PathLike[str] | Identity | Passphrase
@@ -91,7 +93,7 @@ class _RawInputKey:
     def rewrite(
         self,
         model: _Model,
-        out: _Place,
+        out: _Out,
         old: _RawInputKey | None,
         input: str | None,
         check: bool,
@@ -141,7 +143,7 @@ def open(
 ) -> Model: ...
 def protect(
     model: _Model,
-    out: _Place | None = None,
+    out: _Out | None = None,
     *,
     recipients: _Recipients,
     policy: str | PathLike[str] | None = None,
@@ -183,7 +185,7 @@ def verify(
 ) -> Report: ...
 def unprotect(
     model: _Model,
-    out: _Place,
+    out: _Out,
     *,
     identity: _Identity | Iterable[_Identity] | None = None,
     signed_by: _SignedBy | None = None,
@@ -194,7 +196,7 @@ def unprotect(
 ) -> None: ...
 def rekey(
     model: _Model,
-    out: _Place | None = None,
+    out: _Out | None = None,
     *,
     recipients: _Recipients,
     identity: _Identity | Iterable[_Identity] | None = None,
@@ -205,7 +207,7 @@ def rekey(
 ) -> Report: ...
 def rotate(
     model: _Model,
-    out: _Place | None = None,
+    out: _Out | None = None,
     *,
     recipients: _Recipients,
     identity: _Identity | Iterable[_Identity] | None = None,
@@ -318,7 +320,7 @@ def tune_tiers(
 
 def protect_labels(
     model: _Model,
-    out: _Place,
+    out: _Out,
     *,
     authority: str | PathLike[str],
     identity: _Identity | Iterable[_Identity] | None = None,
