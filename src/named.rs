@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use anyhow::Result;
 use clap::ArgMatches;
-use onnxseal_core::{Error, Location, Outline, is_same_file, is_standard_output};
+use onnxseal_core::{Location, Reads, is_same_file, is_standard_output};
 
 use crate::cli::Out;
 use crate::exit::Usage;
@@ -16,9 +16,7 @@ static NAMED: OnceLock<Named> = OnceLock::new();
 
 #[derive(Debug, Default)]
 struct Named {
-    /// Keys, policies, lists, data: files, and folders of them.
-    files: Vec<PathBuf>,
-    models: Vec<Location>,
+    reads: Reads,
     outputs: Vec<Location>,
     /// Whether the result is printed, as JSON.
     prints: bool,
@@ -34,13 +32,13 @@ pub fn remember(matches: &ArgMatches) {
     let mut named = Named::default();
     for id in matches.ids().map(clap::Id::as_str) {
         if let Ok(Some(paths)) = matches.try_get_many::<PathBuf>(id) {
-            named.files.extend(paths.map(|path| match id {
+            named.reads.files.extend(paths.map(|path| match id {
                 "recipients_files" => read_by_name(keys::tier_of_file(path).1),
                 _ => read_by_name(path),
             }));
         }
         if let Ok(Some(models)) = matches.try_get_many::<Location>(id) {
-            named.models.extend(models.cloned());
+            named.reads.models.extend(models.cloned());
         }
         if let Ok(Some(paths)) = matches.try_get_many::<Out<PathBuf>>(id) {
             named.outputs.extend(paths.map(|path| (&**path).into()));
@@ -50,13 +48,13 @@ pub fn remember(matches: &ArgMatches) {
             named.outputs.extend(outputs);
         }
         if let (true, Ok(Some(n))) = (id.ends_with("_fd"), matches.try_get_one::<u32>(id)) {
-            named.files.push(keys::path_of_descriptor(*n));
+            named.reads.files.push(keys::path_of_descriptor(*n));
         }
         if let ("json" | "jsonl", Ok(Some(true))) = (id, matches.try_get_one::<bool>(id)) {
             named.prints = true;
         }
     }
-    named.files.extend(keys::file_named_by_environment());
+    named.reads.files.extend(keys::file_named_by_environment());
     let _ = NAMED.set(named);
 }
 
@@ -87,34 +85,15 @@ pub fn check_outputs() -> Result<bool> {
 /// Fails where `output` is a file that the command reads, by whatever name, or lies in a folder of
 /// data that it reads and would replace a file there.
 pub fn check(output: &Path) -> Result<()> {
-    let Some(named) = NAMED.get() else {
-        return Ok(());
-    };
-    // Nothing is lost where there is no file.
-    if !output.is_file() {
-        return Ok(());
-    }
-    let at = Location::from(output);
-    let is_read = |file: &&PathBuf| {
-        is_same_file(output, file) || file.is_dir() && at.lies_in(&(*file).into())
-    };
-    if let Some(file) = named.files.iter().find(is_read) {
-        let (output, file) = (output.display(), file.display());
-        let text = format!("{output} would be written over {file}, which the command reads");
-        return Err(Usage(text).into());
-    }
-    match named.models.iter().find(|model| is_of_model(output, model)) {
-        None => Ok(()),
-        Some(_) => Err(Error::OutputIsInput {
-            path: output.to_owned(),
-        }
-        .into()),
-    }
+    let named = NAMED.get();
+    Ok(named.map_or(Ok(()), |named| named.reads.check(output))?)
 }
 
 /// The files that the command reads, but for models: nothing may take their places.
 pub fn files() -> Vec<PathBuf> {
-    NAMED.get().map_or(Vec::new(), |named| named.files.clone())
+    NAMED
+        .get()
+        .map_or(Vec::new(), |named| named.reads.files.clone())
 }
 
 /// The path that an argument names for reading: `-` is standard input.
@@ -130,27 +109,6 @@ fn of_model(output: &Location, matches: &ArgMatches) -> Location {
     let model = matches.try_get_one::<Location>("model").ok().flatten();
     let file = model.and_then(|model| output.for_output_of(model).ok());
     file.unwrap_or_else(|| output.clone())
-}
-
-/// Whether `output` is the model file or has its external data.
-fn is_of_model(output: &Path, model: &Location) -> bool {
-    let Location::File(path) = model else {
-        return false;
-    };
-    if is_same_file(output, path) {
-        return true;
-    }
-    // What cannot be read is no model, and the command says so.
-    let external = || {
-        let outline = Outline::open(model).ok()?;
-        let (external, _) = outline.structure(outline.len_bytes(), None).ok()?;
-        Some(external)
-    };
-    path.is_file()
-        && external().is_some_and(|external| {
-            let mut files = external.iter().map(|file| model.beside(file).to_name());
-            files.any(|file| is_same_file(output, &file))
-        })
 }
 
 /// Whether two outputs go to one place, which need not be there yet.

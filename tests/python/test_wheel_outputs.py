@@ -2,17 +2,19 @@
 
 import io
 import json
+import os
 import stat
 import subprocess
 import sys
 import tempfile
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxseal
 import pytest
-from catalog import MODELS
+from catalog import MODELS, files_below
 from digits import held_out
 from onnx import helper
 from wheel import made, numbers, plain, saved
@@ -159,6 +161,166 @@ def test_results_of_bytes_are_files_as_others_are(umask, tmp_path, identity):
     subprocess.run(command, check=True)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert len(modes) == 6 and set(modes.values()) == {0o666 & ~umask}, modes
+
+
+# --- what is read is not replaced -----------------------------------------------------------------
+
+
+@pytest.fixture
+def named(tmp_path, identity, sealed):
+    """Files of all kinds that calls read, by what they are."""
+    pixels, labels = held_out()
+    signer = tmp_path / "signer"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", signer], check=True)
+    (tmp_path / "signers").write_text("a@example.com " + (tmp_path / "signer.pub").read_text())
+    (tmp_path / "policy").write_text('preset = "light"\n')
+    identity.save(tmp_path / "identity")
+    (tmp_path / "recipients").write_text(identity.recipient + "\n")
+    onnxseal.rank(MODEL, tmp_path / "ranking", method="energy")
+    (tmp_path / "authority").write_bytes((LABELLED / "authority.json").read_bytes())
+    np.savez(tmp_path / "data.npz", input=np.float32(pixels)[:8].reshape(8, 1, 8, 8))
+    np.save(tmp_path / "labels.npy", labels[:8])
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "one").write_bytes(b"of data")
+    for name in (EXTERNAL.name, DATA, MODEL.name):
+        (tmp_path / name).write_bytes((MODELS / name).read_bytes())
+    return tmp_path
+
+
+def calls(at, identity):
+    """All calls that may replace a file: what does it, and the names of the files that it reads."""
+    model, sealed, external = at / MODEL.name, at / "sealed.onnx", at / EXTERNAL.name
+    readers, team, data = (
+        at / "identity",
+        at / "recipients",
+        dict(data=at / "data.npz", labels=at / "labels.npy"),
+    )
+    chosen = dict(policy=at / "policy", ranking=at / "ranking", sign_key=at / "signer")
+    opened = dict(identity=readers, signed_by=at / "signers")
+    chosen_names, opened_names = ["policy", "ranking", "signer"], ["identity", "signers"]
+    return {
+        "protect": (
+            lambda out: onnxseal.protect(
+                model, out, recipients=[team, identity], **chosen, replace=True
+            ),
+            ["recipients", MODEL.name, *chosen_names],
+        ),
+        "protect, external": (
+            lambda out: onnxseal.protect(external, out, recipients=[team], replace=True),
+            [EXTERNAL.name, DATA],
+        ),
+        "protect, tiers": (
+            lambda out: onnxseal.protect(
+                model, out, recipients={"a": identity, "b": [team]}, replace=True
+            ),
+            ["recipients"],
+        ),
+        "unprotect": (
+            lambda out: onnxseal.unprotect(sealed, out, **opened, replace=True),
+            ["sealed.onnx", *opened_names],
+        ),
+        "rekey": (
+            lambda out: onnxseal.rekey(sealed, out, recipients=team, **opened, replace=True),
+            ["recipients", "sealed.onnx", *opened_names],
+        ),
+        "rotate": (
+            lambda out: onnxseal.rotate(
+                sealed, out, recipients=team, **opened, **chosen, replace=True
+            ),
+            ["recipients", "sealed.onnx", *opened_names, *chosen_names],
+        ),
+        "rank": (
+            lambda out: onnxseal.rank(
+                sealed, out, method="delta", base=external, identities=readers, **data, replace=True
+            ),
+            ["sealed.onnx", EXTERNAL.name, DATA, "identity", "data.npz", "labels.npy"],
+        ),
+        "rank, a folder": (
+            lambda out: onnxseal.rank(
+                model, out, method="activation", data=at / "folder", replace=True
+            ),
+            ["folder/one"],
+        ),
+        "tune_tiers": (
+            lambda out: onnxseal.tune_tiers(
+                sealed,
+                out,
+                targets={"a": 0.5},
+                identities=readers,
+                policy=at / "policy",
+                ranking=at / "ranking",
+                **data,
+                replace=True,
+            ),
+            ["sealed.onnx", "identity", "policy", "ranking", "data.npz", "labels.npy"],
+        ),
+        "protect_labels": (
+            lambda out: onnxseal.protect_labels(
+                model,
+                out,
+                authority=at / "authority",
+                identity=readers,
+                data=at / "data.npz",
+                targets=at / "labels.npy",
+                replace=True,
+            ),
+            [MODEL.name, "authority", "identity", "data.npz", "labels.npy"],
+        ),
+        "rewrite": (
+            lambda out: onnxseal.InputKey.generate(block=4, channels=1).rewrite(
+                external, out, replace=True
+            ),
+            [EXTERNAL.name, DATA],
+        ),
+    }
+
+
+CALLS = calls(Path(), None)
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("how", ["its name", "a hard link", "a link"])
+def test_no_output_is_what_the_call_reads(call, how, named, identity):
+    (named / "names").mkdir()
+    replace, names = calls(named, identity)[call]
+    if how == "a hard link" and names == ["folder/one"]:
+        pytest.skip("what is in the folder stays, whatever becomes of its other name")
+    before = files_below(named)
+    for name in names:
+        path = named / name
+        other = named / "names" / path.name
+        if how == "a hard link":
+            os.link(path, other)
+        elif how == "a link":
+            other.symlink_to(path)
+        with pytest.raises(
+            onnxseal.UsageError, match="would be written over|is an input of this model"
+        ):
+            replace(path if how == "its name" else other)
+        if how != "its name":
+            other.unlink()
+    assert files_below(named) == before
+
+
+def test_the_identity_that_the_environment_names_is_not_replaced(named, monkeypatch):
+    monkeypatch.setenv("ONNXSEAL_IDENTITY", str(named / "identity"))
+    before = files_below(named)
+    for call in (
+        lambda: onnxseal.unprotect(named / "sealed.onnx", named / "identity", replace=True),
+        lambda: onnxseal.protect(
+            named / MODEL.name, named / "identity", recipients=named / "recipients", replace=True
+        ),
+    ):
+        with pytest.raises(
+            onnxseal.UsageError, match="would be written over .*identity, which is read"
+        ):
+            call()
+    assert files_below(named) == before
+    # Others are, and what is not there yet is no trouble.
+    (named / "old").write_bytes(b"old")
+    for out in ("old", "new", "names/new"):
+        onnxseal.unprotect(named / "sealed.onnx", named / out, replace=True)
+        assert (named / out).read_bytes() == MODEL.read_bytes()
 
 
 # --- reports --------------------------------------------------------------------------------------

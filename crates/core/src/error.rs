@@ -176,6 +176,18 @@ pub enum Error {
         /// The file that is both.
         path: PathBuf,
     },
+    /// An output would take the place of a file that the caller has named for reading.
+    #[error(
+        "{} would be written over {}, which is read",
+        shown(output),
+        shown(file)
+    )]
+    OutputIsRead {
+        /// The output.
+        output: PathBuf,
+        /// The file as the caller names it.
+        file: PathBuf,
+    },
     /// An external file has a name that onnxseal does not write: hidden, or with control characters.
     #[error(
         "{} keeps weights in a file with a name that is never written",
@@ -390,6 +402,7 @@ impl Error {
             | Error::NotProtected { .. }
             | Error::OrtFormat { .. }
             | Error::OutputIsInput { .. }
+            | Error::OutputIsRead { .. }
             | Error::ExternalName { .. }
             | Error::ReplaceSeveral { .. }
             | Error::InPlaceExternal { .. }

@@ -79,6 +79,7 @@ pub use pass::states::{FileState, FileStates, Volume};
 pub use {
     check::inspect::{inspect, is_protected},
     check::outline::{BYTES_FOR_STRUCTURE, Outline, check_identities, is_model, read_manifest},
+    check::reads::Reads,
     check::report::{
         ClearRow, OperatorRow, PassedOverRow, PlainConstantsRow, RecipientRow, Report,
         SignatureRow, TensorRow, TypeRow,

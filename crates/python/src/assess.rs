@@ -20,6 +20,7 @@ use crate::call;
 use crate::calls::{as_dict, read_policy, read_policy_text, read_ranking};
 use crate::errors::{Fault, Result, io, usage};
 use crate::keys::{IdentityArgs, require_identities};
+use crate::reads::{NamesFiles, reads};
 use crate::source::Source;
 
 /// What attackers get from a model, as `assess` measured it.
@@ -190,12 +191,14 @@ pub fn rank<'py>(
     replace: bool,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> Result<Bound<'py, PyAny>> {
-    check_free(&path, replace)?;
     let runs = matches!(method.as_str(), "activation" | "probabilistic");
     let library = if runs { library(py)? } else { None };
     let data = Data::new(data, labels)?;
     let model = model.location()?;
     let base = base.map(Source::location).transpose()?;
+    let models: Vec<&Location> = std::iter::once(&model).chain(&base).collect();
+    reads(&models, &[&identities, &data]).check(&path)?;
+    check_free(&path, replace)?;
     let row = call::run(py, progress, move |progress| {
         if runs {
             load(library)?;
@@ -268,7 +271,6 @@ pub fn tune_tiers<'py>(
     replace: bool,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> Result<Bound<'py, PyAny>> {
-    check_free(&path, replace)?;
     let target = |(name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>)| -> PyResult<Target> {
         Ok(Target {
             name: name.extract()?,
@@ -280,6 +282,8 @@ pub fn tune_tiers<'py>(
     let library = library(py)?;
     let data = Data::new(Some(data), labels)?;
     let model = model.location()?;
+    reads(&[&model], &[&identities, &data, &policy, &ranking]).check(&path)?;
+    check_free(&path, replace)?;
     let metric = metric.map(Callback);
     let tuned = call::run(py, progress, move |progress| {
         let (mut base, text) = match (policy, preset) {
@@ -389,6 +393,15 @@ pub enum Data {
     None,
     Files(PathBuf, Option<PathBuf>),
     Arrays(Vec<Array>, Option<Vec<i64>>),
+}
+
+impl NamesFiles for Data {
+    fn add_to(&self, files: &mut Vec<PathBuf>) {
+        if let Data::Files(data, labels) = self {
+            files.push(data.clone());
+            labels.add_to(files);
+        }
+    }
 }
 
 impl Data {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use onnxseal_core::{
     self as core, Access, Checks, Destination, Edition, Error, Flush, MAX_RANKING_BYTES,
-    OutputOptions, Policy, ProtectOptions, Publication, Ranking, Resign, RotateOptions,
+    OutputOptions, Policy, ProtectOptions, Publication, Ranking, Reads, Resign, RotateOptions,
 };
 use pyo3::prelude::*;
 use serde::Serialize;
@@ -18,6 +18,7 @@ use crate::keys::{
     AudienceArgs, IdentityArgs, Passphrase, SignedByArg, SigningKeyArg, edition, read_identities,
     require_identities,
 };
+use crate::reads::{NamesFiles, reads};
 use crate::source::{Out, OutputArg, Source};
 
 /// Encrypts the weights of a model and authenticates all of it; returns the report.
@@ -64,7 +65,8 @@ pub fn protect<'py>(
     let model = model.location()?;
     let policy = PolicyArgs::new(policy, preset, coefficients).ranked(ranking);
     let signing_key = SigningKeyArg::new(sign_key, sign_key_passphrase);
-    let (out, destination) = destination(out, output_options(replace, sync))?;
+    let reads = reads(&[&model], &[&recipients, &policy, &signing_key]);
+    let (out, destination) = destination(out, &reads, output_options(replace, sync))?;
     let report = call::run(py, progress, move |progress| {
         let mut options = ProtectOptions::new(policy.read()?.unwrap_or_default());
         if runnable {
@@ -182,7 +184,7 @@ pub fn unprotect<'py>(
     progress: Option<&Bound<'py, PyAny>>,
 ) -> Result<()> {
     let model = model.location()?;
-    let out = Out::open(out)?;
+    let out = Out::open(out, &reads(&[&model], &[&identity, &signed_by]))?;
     let publication = Publication::new(out.location(), output_options(replace, sync));
     let unprotected = call::run(py, progress, move |progress| {
         let identities = require_identities(identity)?;
@@ -218,7 +220,8 @@ pub fn rekey<'py>(
     progress: Option<&Bound<'py, PyAny>>,
 ) -> Result<Bound<'py, PyAny>> {
     let model = model.location()?;
-    let (out, destination) = destination(out, output_options(replace, sync))?;
+    let reads = reads(&[&model], &[&recipients, &identity, &signed_by]);
+    let (out, destination) = destination(out, &reads, output_options(replace, sync))?;
     let rekeyed = call::run(py, progress, move |progress| {
         let (identities, recipients) = (require_identities(identity)?, recipients.read()?);
         let signed_by = signed_by.map(SignedByArg::read).transpose()?;
@@ -272,7 +275,11 @@ pub fn rotate<'py>(
     let model = model.location()?;
     let policy = PolicyArgs::new(policy, preset, coefficients).ranked(ranking);
     let signing_key = SigningKeyArg::new(sign_key, sign_key_passphrase);
-    let (out, destination) = destination(out, output_options(replace, sync))?;
+    let reads = reads(
+        &[&model],
+        &[&recipients, &identity, &signed_by, &policy, &signing_key],
+    );
+    let (out, destination) = destination(out, &reads, output_options(replace, sync))?;
     let report = call::run(py, progress, move |progress| {
         let options = RotateOptions {
             policy: policy.read()?,
@@ -306,9 +313,10 @@ pub fn rotate<'py>(
 /// Where the result goes: `out`, or without one the place of the model.
 fn destination(
     out: Option<OutputArg>,
+    reads: &Reads,
     options: OutputOptions,
 ) -> Result<(Option<Out>, Destination<'static>)> {
-    let out = out.map(Out::open).transpose()?;
+    let out = out.map(|out| Out::open(out, reads)).transpose()?;
     let destination = Destination::new(out.as_ref().map(Out::location), options);
     Ok((out, destination))
 }
@@ -326,6 +334,12 @@ struct PolicyArgs {
     preset: Option<String>,
     coefficients: Option<BTreeMap<String, f64>>,
     ranking: Option<PathBuf>,
+}
+
+impl NamesFiles for PolicyArgs {
+    fn add_to(&self, files: &mut Vec<PathBuf>) {
+        files.extend(self.file.iter().chain(&self.ranking).cloned());
+    }
 }
 
 impl PolicyArgs {

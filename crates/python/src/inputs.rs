@@ -16,6 +16,7 @@ use crate::call;
 use crate::calls::output_options;
 use crate::errors::{Fault, Result, usage};
 use crate::keys::{AudienceArgs, IdentityArgs, read_identities, write_identity};
+use crate::reads::reads;
 use crate::source::{Out, OutputArg, Source};
 use crate::view;
 
@@ -135,7 +136,7 @@ impl RawInputKey {
     ) -> Result<Bound<'py, PyDict>> {
         let library = if check { library(py)? } else { None };
         let model = model.location()?;
-        let to = Out::open(out)?;
+        let to = Out::open(out, &reads(&[&model], &[]))?;
         let out = to.location();
         let (old, new) = (old.map(|old| &old.0), &self.0);
         let made = call::run(py, None, move |_| {

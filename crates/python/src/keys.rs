@@ -13,10 +13,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMapping, PyString, PyTuple};
 use zeroize::Zeroizing;
 
+use crate::environment::{IDENTITY_VARIABLE, file_named_by_environment, named_by_environment};
 use crate::errors::{Fault, Result, io, usage};
-
-/// Names an identity file, or a descriptor as `fd:N`, for calls that are given none.
-const IDENTITY_VARIABLE: &str = "ONNXSEAL_IDENTITY";
+use crate::reads::NamesFiles;
 
 /// A passphrase that protects or opens a model, or opens an encrypted key file.
 #[pyclass(frozen, module = "onnxseal")]
@@ -141,6 +140,21 @@ impl AudienceArgs {
                 let tiers = tiers.map(|(tier, recipients)| Ok((tier, read(recipients)?)));
                 Ok(OwnedAudience::Tiers(tiers.collect::<Result<_>>()?))
             }
+        }
+    }
+}
+
+impl NamesFiles for AudienceArgs {
+    fn add_to(&self, files: &mut Vec<PathBuf>) {
+        let mut add = |RecipientArgs(args): &RecipientArgs| {
+            files.extend(args.iter().filter_map(|arg| match arg {
+                RecipientArg::File(path) => Some(path.clone()),
+                _ => None,
+            }));
+        };
+        match self {
+            AudienceArgs::All(recipients) => add(recipients),
+            AudienceArgs::Tiers(tiers) => tiers.iter().for_each(|(_, recipients)| add(recipients)),
         }
     }
 }
@@ -291,25 +305,27 @@ pub fn require_identities(args: Option<IdentityArgs>) -> Result<core::Identities
 }
 
 fn read_named_by_environment() -> Result<Option<core::Identities>> {
-    let Some(value) = std::env::var_os(IDENTITY_VARIABLE).filter(|value| !value.is_empty()) else {
+    let Some(value) = named_by_environment() else {
         return Ok(None);
     };
-    let (file, name) = match value.to_str().and_then(|text| text.strip_prefix("fd:")) {
-        None => open(Path::new(&value))?,
-        Some(n) => match n.parse::<u32>() {
-            // Opened anew, not taken over: it stays the caller's.
-            Ok(n) => (
-                open(Path::new(&format!("/dev/fd/{n}")))?.0,
-                format!("descriptor {n}"),
-            ),
-            Err(_) => {
-                return Err(usage(format!(
-                    "{IDENTITY_VARIABLE}: fd:{n} names no descriptor"
-                )));
-            }
-        },
+    let Some(path) = file_named_by_environment() else {
+        let value = value.to_string_lossy();
+        return Err(usage(format!(
+            "{IDENTITY_VARIABLE}: {value} names no descriptor"
+        )));
     };
+    // A descriptor is opened anew, not taken over: it stays the caller's.
+    let (file, name) = open(&path)?;
     Ok(Some(core::Identities::read(file, &name)?))
+}
+
+impl NamesFiles for IdentityArgs {
+    fn add_to(&self, files: &mut Vec<PathBuf>) {
+        files.extend(self.0.iter().filter_map(|arg| match arg {
+            IdentityArg::File(path) => Some(path.clone()),
+            _ => None,
+        }));
+    }
 }
 
 impl<'a, 'py> FromPyObject<'a, 'py> for IdentityArgs {
@@ -387,6 +403,12 @@ impl SignedByArg {
     }
 }
 
+impl NamesFiles for SignedByArg {
+    fn add_to(&self, files: &mut Vec<PathBuf>) {
+        files.push(self.path.clone());
+    }
+}
+
 impl<'a, 'py> FromPyObject<'a, 'py> for SignedByArg {
     type Error = PyErr;
 
@@ -420,6 +442,12 @@ impl SigningKeyArg {
             None => Err(KeyError::PassphraseNeeded { name: name.clone() }),
         };
         Ok(core::SigningKey::read(file, &name, passphrase)?)
+    }
+}
+
+impl NamesFiles for SigningKeyArg {
+    fn add_to(&self, files: &mut Vec<PathBuf>) {
+        files.push(self.path.clone());
     }
 }
 

@@ -20,6 +20,7 @@ use crate::call;
 use crate::calls::{as_dict, output_options};
 use crate::errors::{Fault, Result, io, usage};
 use crate::keys::{IdentityArgs, read_identities};
+use crate::reads::reads;
 use crate::source::{Out, OutputArg, Source};
 use crate::view;
 
@@ -155,7 +156,8 @@ pub fn protect_labels<'py>(
     let library = if runs { library(py)? } else { None };
     let model = model.location()?;
     let data = Data::new(data, None)?;
-    let to = Out::open(out)?;
+    let reads = reads(&[&model], &[&identity, &data, &authority, &targets]);
+    let to = Out::open(out, &reads)?;
     let (out, name) = (to.location(), to.name());
     let protected = call::run(py, None, move |_| {
         let out_options = output_options(replace, sync);

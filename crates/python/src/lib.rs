@@ -3,11 +3,13 @@
 mod assess;
 mod call;
 mod calls;
+mod environment;
 mod errors;
 mod inputs;
 mod keys;
 mod labels;
 mod model;
+mod reads;
 mod source;
 mod view;
 

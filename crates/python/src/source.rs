@@ -5,7 +5,7 @@ use std::io::{PipeWriter, Read as _};
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 
-use onnxseal_core::{Bytes, Error, InMemory, Location, OutputFault, Readers, StoreError};
+use onnxseal_core::{Bytes, Error, InMemory, Location, OutputFault, Readers, Reads, StoreError};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -134,13 +134,14 @@ pub struct Out {
 }
 
 impl Out {
-    /// Takes over the argument.
-    pub fn open(arg: OutputArg) -> Result<Out> {
+    /// Takes over the argument. The output is none of the files that the call reads.
+    pub fn open(arg: OutputArg, reads: &Reads) -> Result<Out> {
         match arg {
-            OutputArg::Named(path) => Ok(Out {
-                location: Location::parse(path)?,
-                to: None,
-            }),
+            OutputArg::Named(path) => {
+                let location = Location::parse(path)?;
+                check_output(&location, reads)?;
+                Ok(Out { location, to: None })
+            }
             OutputArg::File(file) => {
                 let (path, gathered) = Gathered::begin()?;
                 Ok(Out {
@@ -226,5 +227,13 @@ impl Gathered {
         drop(self.writer);
         let gathered = self.reader.join();
         gathered.unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()))
+    }
+}
+
+/// Checks that `output` is none of the files that a call reads; an object is no file.
+fn check_output(output: &Location, reads: &Reads) -> Result<()> {
+    match output {
+        Location::File(path) => Ok(reads.check(path)?),
+        _ => Ok(()),
     }
 }

@@ -3,6 +3,7 @@
 
 pub(crate) mod inspect;
 pub(crate) mod outline;
+pub(crate) mod reads;
 pub(crate) mod report;
 pub(crate) mod shortfall;
 pub(crate) mod smaller;

@@ -1,0 +1,66 @@
+//! The files that a caller names for a call to read. No output takes the place of one.
+
+use std::path::{Path, PathBuf};
+
+use onnxseal_store::{Location, is_same_file};
+
+use crate::check::outline::Outline;
+use crate::error::{Error, Result};
+
+/// The files that a caller names for a call to read.
+#[derive(Clone, Debug, Default)]
+pub struct Reads {
+    /// Keys, policies, lists, data: files, and folders of them.
+    pub files: Vec<PathBuf>,
+    /// Models. Their external data are read too.
+    pub models: Vec<Location>,
+}
+
+impl Reads {
+    /// Checks that the file at `output` is none of these, by whatever name, and that it lies in none of
+    /// the folders. Where there is no file yet, nothing can be lost.
+    ///
+    /// # Errors
+    /// [`Error::OutputIsRead`], and [`Error::OutputIsInput`] for a file of a model.
+    pub fn check(&self, output: &Path) -> Result<()> {
+        if !output.is_file() {
+            return Ok(());
+        }
+        let at = Location::from(output);
+        let is_read = |file: &&PathBuf| {
+            is_same_file(output, file) || file.is_dir() && at.lies_in(&(*file).into())
+        };
+        if let Some(file) = self.files.iter().find(is_read) {
+            return Err(Error::OutputIsRead {
+                output: output.to_owned(),
+                file: file.clone(),
+            });
+        }
+        if self.models.iter().any(|model| is_of_model(output, model)) {
+            let path = output.to_owned();
+            return Err(Error::OutputIsInput { path });
+        }
+        Ok(())
+    }
+}
+
+/// Whether `output` is the model file or has its external data.
+fn is_of_model(output: &Path, model: &Location) -> bool {
+    let Location::File(path) = model else {
+        return false;
+    };
+    if is_same_file(output, path) {
+        return true;
+    }
+    // What cannot be read is no model, and whoever opens it says so.
+    let external = || {
+        let outline = Outline::open(model).ok()?;
+        let (external, _) = outline.structure(outline.len_bytes(), None).ok()?;
+        Some(external)
+    };
+    path.is_file()
+        && external().is_some_and(|external| {
+            let mut files = external.iter().map(|file| model.beside(file).to_name());
+            files.any(|file| is_same_file(output, &file))
+        })
+}

@@ -1,0 +1,24 @@
+//! The identity that the environment names.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Names an identity file, or a descriptor as `fd:N`, for calls that are given none.
+pub const IDENTITY_VARIABLE: &str = "ONNXSEAL_IDENTITY";
+
+/// Its value, unless it is empty.
+pub fn named_by_environment() -> Option<OsString> {
+    std::env::var_os(IDENTITY_VARIABLE).filter(|value| !value.is_empty())
+}
+
+/// The path of the identity file that the environment names, or of the descriptor.
+pub fn file_named_by_environment() -> Option<PathBuf> {
+    let value = named_by_environment()?;
+    match value.to_str().and_then(|text| text.strip_prefix("fd:")) {
+        None => Some(value.into()),
+        Some(n) => {
+            let n = n.parse::<u32>().ok()?;
+            Some(format!("/dev/fd/{n}").into())
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! The files that a call reads, by its arguments. No output takes the place of one.
+
+use std::path::PathBuf;
+
+use onnxseal_core::{Location, Reads};
+
+use crate::environment::file_named_by_environment;
+
+/// An argument that may name files.
+pub trait NamesFiles {
+    /// Adds the files to `files`.
+    fn add_to(&self, files: &mut Vec<PathBuf>);
+}
+
+impl NamesFiles for PathBuf {
+    fn add_to(&self, files: &mut Vec<PathBuf>) {
+        files.push(self.clone());
+    }
+}
+
+impl<T: NamesFiles> NamesFiles for Option<T> {
+    fn add_to(&self, files: &mut Vec<PathBuf>) {
+        self.iter().for_each(|named| named.add_to(files));
+    }
+}
+
+/// The files of the arguments `named`, those of `models`, and the identity that the environment names.
+pub fn reads(models: &[&Location], named: &[&dyn NamesFiles]) -> Reads {
+    let mut files = Vec::from_iter(file_named_by_environment());
+    named.iter().for_each(|named| named.add_to(&mut files));
+    Reads {
+        files,
+        models: models.iter().map(|model| (*model).clone()).collect(),
+    }
+}
