@@ -5,6 +5,8 @@
     session = onnxseal.InferenceSession("sealed.onnx", identity=identity)
     session.run(None, inputs)
 
+Programs that use ONNX Runtime open protected models after `onnxseal.patch(identity="id.txt")`.
+
 Reports are dictionaries: the JSON of the command line, described in docs/JSON.md. Long calls let
 other threads run. Ctrl-C or an exception from `progress` ends them, and nothing is left behind.
 """
@@ -46,6 +48,7 @@ from onnxseal._onnxseal import (
     unprotect,
     verify,
 )
+from onnxseal._patch import patch, patched, unpatch
 
 if TYPE_CHECKING:
     from onnxseal._session import InferenceSession
@@ -74,6 +77,8 @@ __all__ = [
     "inspect",
     "is_protected",
     "open",
+    "patch",
+    "patched",
     "plan",
     "protect",
     "protect_labels",
@@ -82,6 +87,7 @@ __all__ = [
     "rotate",
     "trace_labels",
     "tune_tiers",
+    "unpatch",
     "unprotect",
     "verify",
 ]

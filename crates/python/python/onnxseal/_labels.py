@@ -59,12 +59,11 @@ class LabelDecoder:
 class SessionLabels:
     """What a session does with labels: decodes, and runs what follows decoding."""
 
-    def __init__(self, session, outputs, key, identity, path):
+    def __init__(self, table, outputs, key, identity, path):
         import onnxruntime
 
-        table = session.get_modelmeta().custom_metadata_map.get(TABLE)
-        if table is None:
-            raise UsageError("the model's labels are not protected: leave out label_key")
+        from onnxseal._session import Unpatched
+
         self.decoder = LabelDecoder(table, key, identity, _path=path)
         raw = self.decoder._raw
         self.answers, self.logits, self.names = raw.answers, raw.logits, raw.outputs
@@ -74,7 +73,7 @@ class SessionLabels:
             options.log_severity_level = 3
             # It is small, and threads of its own would wait for work beside those of the model.
             options.intra_op_num_threads = 1
-            self.tail = onnxruntime.InferenceSession(raw.tail, options, providers=["CPUExecutionProvider"])
+            self.tail = Unpatched(raw.tail, options, providers=["CPUExecutionProvider"])
         of_tail = {output.name: output for output in self.tail.get_outputs()} if self.tail else {}
         of_model = {output.name: output for output in outputs}
         known = of_tail.keys() | of_model.keys() | {self.logits}

@@ -1,6 +1,7 @@
 """Sessions of ONNX Runtime on protected models."""
 
 import builtins
+import functools
 import os
 import re
 import sys
@@ -9,7 +10,7 @@ import weakref
 
 from onnxseal._errors import Error, MalformedError, OnnxRuntimeError, UsageError
 from onnxseal._inputs import keyed_inputs
-from onnxseal._labels import SessionLabels
+from onnxseal._labels import TABLE, SessionLabels
 from onnxseal._onnxseal import Model, inspect, is_protected, open
 from onnxseal._tensors import array
 
@@ -88,7 +89,7 @@ def _external_files(model, options):
     """The external data files of a protected model in memory, from the folder that options name, or None."""
     folder = options and _entry(options, _FOLDER)
     # An object that could not be copied keeps the folder that an earlier session put there.
-    if not folder or folder == "/dev/null" or not is_protected(model):
+    if not folder or folder == "/dev/null":
         return None
     files = {}
     for path in (file["path"] for file in inspect(model)["files"] if file["path"]):
@@ -97,7 +98,11 @@ def _external_files(model, options):
     return files
 
 
-class InferenceSession(onnxruntime.InferenceSession):
+class Unpatched(onnxruntime.InferenceSession):
+    """A session that `onnxseal.patch` leaves alone."""
+
+
+class InferenceSession(Unpatched):
     """An `onnxruntime.InferenceSession` on a protected model, which is opened in memory.
 
         session = onnxseal.InferenceSession("sealed.onnx", identity="id.txt", providers=["CPUExecutionProvider"])
@@ -157,190 +162,297 @@ class InferenceSession(onnxruntime.InferenceSession):
         allow_plaintext_on_disk=False,
         **kwargs,
     ):
-        self._onnxseal_keys, self._onnxseal_labels = {}, None
-        given = isinstance(sess_options, onnxruntime.SessionOptions)
-        if not given and sess_options is not None and not callable(sess_options):
-            raise TypeError("sess_options is an onnxruntime.SessionOptions, or a function that makes one")
-        model, path = path_or_bytes, None
-        if isinstance(model, (str, os.PathLike)):
-            path = os.fspath(model)
-        self._onnxseal_plain, self._onnxseal_make = False, None
-        if not isinstance(model, Model):
-            if hasattr(model, "read"):
-                model = model.read()
-            if path is None and external_files is None:
-                external_files = _external_files(model, sess_options if given else sess_options and sess_options())
+        make_session(
+            self,
+            super().__init__,
+            path_or_bytes,
+            sess_options,
+            providers,
+            provider_options,
+            identity=identity,
+            require=require,
+            signed_by=signed_by,
+            tier=tier,
+            external_files=external_files,
+            progress=progress,
+            input_key=input_key,
+            label_key=label_key,
+            prepack=prepack,
+            allow_plain=allow_plain,
+            allow_plaintext_on_disk=allow_plaintext_on_disk,
+            **kwargs,
+        )
+        if label_key is not None and self._onnxseal_labels is None:
+            raise UsageError("the model's labels are not protected: leave out label_key")
+
+
+def make_session(
+    self,
+    initialize,
+    path_or_bytes,
+    sess_options,
+    providers,
+    provider_options,
+    *,
+    identity,
+    require,
+    signed_by,
+    tier,
+    progress,
+    label_key,
+    prepack,
+    allow_plain,
+    allow_plaintext_on_disk,
+    external_files=None,
+    input_key=None,
+    **kwargs,
+):
+    """Makes a session of any class of ONNX Runtime's, whose own `__init__` is `initialize`.
+
+    The other arguments are those of `InferenceSession`. A label key is for a model that has a
+    table of labels.
+    """
+    given = isinstance(sess_options, onnxruntime.SessionOptions)
+    if not given and sess_options is not None and not callable(sess_options):
+        raise TypeError("sess_options is an onnxruntime.SessionOptions, or a function that makes one")
+    model, path = path_or_bytes, None
+    if isinstance(model, (str, os.PathLike)):
+        path = os.fspath(model)
+    elif hasattr(model, "read"):
+        model = model.read()
+    self._onnxseal_keys, self._onnxseal_labels = {}, None
+    self._onnxseal_plain = not isinstance(model, Model) and _is_plain(model)
+    self._onnxseal_make = None
+    if self._onnxseal_plain:
+        name = "the model" if path is None else path
+        if require or signed_by or tier not in (None, "any"):
+            raise UsageError(f"{name} is not protected, so it is not what require=, signed_by= or tier= demands")
+        if not allow_plain:
+            raise UsageError(f"{name} is not protected: allow_plain=True opens such models too")
+        if external_files:
+            raise UsageError("external_files work only with protected models: save this one, and give its path")
+        if not given and sess_options is not None:
+            sess_options = sess_options()
+        if sess_options is not None:
+            _check_unused(sess_options)
+        if not prepack:
+            own = onnxruntime.SessionOptions() if sess_options is None else _copied(sess_options)
+            sess_options = own or sess_options
+            sess_options.add_session_config_entry(*_UNPACKED)
+        initialize(_plain(model), sess_options, providers, provider_options, **kwargs)
+        _use_keys(self, input_key, label_key, identity, path)
+        return
+    if not isinstance(model, Model):
+        if path is None and external_files is None:
+            options = sess_options() if sess_options is not None and not given else sess_options
+            external_files = _external_files(model, options)
+        model = open(
+            model,
+            identity,
+            require=require,
+            signed_by=signed_by,
+            tier=tier,
+            external_files=external_files,
+            progress=progress,
+        )
+
+    def create(options, how):
+        _check_unused(options)
+        if not prepack:
+            options.add_session_config_entry(*_UNPACKED)
+        if not allow_plaintext_on_disk:
+            _check_writes_nothing(options)
+        if options.optimized_model_filepath:
+            # What ONNX Runtime writes has the weights that it was given in one piece.
+            how = "inline"
+        skeleton, entries, shared, injected = model._prepare(how)
+        for key, value in entries:
+            # ONNX Runtime warns of an entry that takes another's place.
+            if _entry(options, key) != value:
+                options.add_session_config_entry(key, value)
+        shared = [(name, _value(*described)) for name, *described in shared]
+        injected = [(name, _value(*described)) for name, *described in injected]
+        if shared or injected:
+            _used[options] = (model, shared, injected)
+        for name, value in shared:
+            options.add_initializer(name, value)
+        if injected:
+            names, values = map(list, zip(*injected, strict=True))
+            options.add_external_initializers(names, values)
+        # ONNX Runtime copies the injected values meanwhile, and uses the shared ones to the end.
+        self._onnxseal_shared = (model, shared) if shared else None
+        initialize(skeleton, options, providers, provider_options, **kwargs)
+
+    def create_with_new(make):
+        """Gives the options if somebody has them who may use them again: then there is no session."""
+        for how in ("share", "copy"):
+            options, n_holders = _holders(make)
+            if not isinstance(options, onnxruntime.SessionOptions):
+                raise TypeError("sess_options must make an onnxruntime.SessionOptions")
+            if n_holders > _ALONE:
+                return options
+            if how == "share" and not _is_for_processors(options, providers):
+                how = "copy"
+            self._onnxseal_make, self._onnxseal_shared = make, None
             try:
-                model = open(
-                    model,
-                    identity,
-                    require=require,
-                    signed_by=signed_by,
-                    tier=tier,
-                    external_files=external_files,
-                    progress=progress,
-                )
-            except UsageError as error:
-                if not _is_plain(model):
-                    raise
-                name = "the model" if path is None else path
-                if require or signed_by or tier not in (None, "any"):
-                    raise UsageError(f"{name} is not protected, so it is not what require=, signed_by= or tier= demands") from error
-                if not allow_plain:
-                    raise UsageError(f"{name} is not protected: allow_plain=True opens such models too") from error
-                if external_files:
-                    raise UsageError("external_files work only with protected models: save this one, and give its path") from error
-                self._onnxseal_plain = True
-        if self._onnxseal_plain:
-            if not given and sess_options is not None:
-                sess_options = sess_options()
-            if sess_options is not None:
-                _check_unused(sess_options)
-            if not prepack:
-                own = onnxruntime.SessionOptions() if sess_options is None else _copied(sess_options)
-                sess_options = own or sess_options
-                sess_options.add_session_config_entry(*_UNPACKED)
-            super().__init__(_plain(model), sess_options, providers, provider_options, **kwargs)
-            self._onnxseal_keys = keyed_inputs(input_key, self.get_inputs())
-            if label_key is not None and path is None:
-                # Nothing else authenticates the rows of a model that is not protected.
-                raise UsageError("a label key for a model that is not protected needs the path of its file")
-            self._decode_labels(label_key, identity, path)
-            return
-
-        def create(options, how):
-            _check_unused(options)
-            if not prepack:
-                options.add_session_config_entry(*_UNPACKED)
-            if not allow_plaintext_on_disk:
-                _check_writes_nothing(options)
-            if options.optimized_model_filepath:
-                # What ONNX Runtime writes has the weights that it was given in one piece.
-                how = "inline"
-            skeleton, entries, shared, injected = model._prepare(how)
-            for key, value in entries:
-                # ONNX Runtime warns of an entry that takes another's place.
-                if _entry(options, key) != value:
-                    options.add_session_config_entry(key, value)
-            shared = [(name, _value(*described)) for name, *described in shared]
-            injected = [(name, _value(*described)) for name, *described in injected]
-            if shared or injected:
-                _used[options] = (model, shared, injected)
-            for name, value in shared:
-                options.add_initializer(name, value)
-            if injected:
-                names, values = map(list, zip(*injected, strict=True))
-                options.add_external_initializers(names, values)
-            # ONNX Runtime copies the injected values meanwhile, and uses the shared ones to the end.
-            self._onnxseal_shared = (model, shared) if shared else None
-            super(InferenceSession, self).__init__(skeleton, options, providers, provider_options, **kwargs)
-
-        def create_with_new(make):
-            """Gives the options if somebody has them who may use them again: then there is no session."""
-            for how in ("share", "copy"):
-                options, n_holders = _holders(make)
-                if not isinstance(options, onnxruntime.SessionOptions):
-                    raise TypeError("sess_options must make an onnxruntime.SessionOptions")
-                if n_holders > _ALONE:
-                    return options
-                if how == "share" and not _is_for_processors(options, providers):
-                    how = "copy"
-                self._onnxseal_make, self._onnxseal_shared = make, None
-                try:
-                    return create(options, how)
-                except Exception:
-                    if self._onnxseal_shared is None:
-                        raise
-
-        def create_with_copy(options):
-            """Says whether a copy of the options serves. It does not where there is none, nor for models with custom operators, which it has not."""
-            try:
-                # Where there is no copy, None is refused.
-                create_with_new(lambda: _copied(options))
+                return create(options, how)
             except Exception:
-                self._onnxseal_make = None
-                return False
-            return True
+                if self._onnxseal_shared is None:
+                    raise
 
-        held = sess_options if given else create_with_new(sess_options or onnxruntime.SessionOptions)
-        if held is not None and not create_with_copy(held):
-            try:
-                create(held, "inline")
-            except MalformedError:
-                # It may be too large for one piece: such options serve for this model alone.
-                create(held, "copy")
-        # The last attribute is released last: the memory after the session that uses it.
-        self._onnxseal_shared = self.__dict__.pop("_onnxseal_shared")
-        # For set_providers alone.
-        self._model_bytes = self._sess_options_initial = None
-        # Others tell by it which folder the model is in.
-        self._model_path = path
-        if self._onnxseal_make is not None:
-            # ONNX Runtime's copy, which has the weights.
-            self._sess_options = None
-        self._onnxseal_keys = keyed_inputs(input_key, self.get_inputs())
-        # The whole file is authenticated: the table belongs to the rows.
-        self._decode_labels(label_key, identity, None)
+    def create_with_copy(options):
+        """Says whether a copy of the options serves.
 
-    def _decode_labels(self, key, identity, path):
-        if key is not None:
-            self._onnxseal_labels = SessionLabels(self, super().get_outputs(), key, identity, path)
+        It does not where there is none, nor for models with custom operators, which it has not.
+        """
+        try:
+            # Where there is no copy, None is refused.
+            create_with_new(lambda: _copied(options))
+        except Exception:
+            self._onnxseal_make = None
+            return False
+        return True
 
-    def get_outputs(self):
+    held = sess_options if given else create_with_new(sess_options or onnxruntime.SessionOptions)
+    if held is not None and not create_with_copy(held):
+        try:
+            create(held, "inline")
+        except MalformedError:
+            # It may be too large for one piece: such options serve for this model alone.
+            create(held, "copy")
+    # The last attribute is released last: the memory after the session that uses it.
+    self._onnxseal_shared = self.__dict__.pop("_onnxseal_shared")
+    # For set_providers alone.
+    self._model_bytes = self._sess_options_initial = None
+    # Others tell by it which folder the model is in.
+    self._model_path = path
+    if self._onnxseal_make is not None:
+        # ONNX Runtime's copy, which has the weights.
+        self._sess_options = None
+    # The whole file is authenticated: the table of labels belongs to the rows.
+    _use_keys(self, input_key, label_key, identity, None)
+
+
+def _use_keys(self, input_key, label_key, identity, path):
+    """Remembers the keys of a session; a label key, where the model has a table for it.
+
+    `path` is that of a model that is not protected as a whole: nothing else authenticates its rows.
+    """
+    # Not the methods of a class below, which may want more than there is yet.
+    own = super(onnxruntime.InferenceSession, self)
+    if input_key is not None:
+        self._onnxseal_keys = keyed_inputs(input_key, own.get_inputs())
+    table = None if label_key is None else own.get_modelmeta().custom_metadata_map.get(TABLE)
+    if table is not None:
+        if self._onnxseal_plain and path is None:
+            raise UsageError("a label key for a model that is not protected needs the path of its file")
+        self._onnxseal_labels = SessionLabels(table, own.get_outputs(), label_key, identity, path)
+
+
+class _Methods:
+    """Methods of sessions that `make_session` made; `call` is ONNX Runtime's own of that name."""
+
+    def get_outputs(self, call):
         """Like ONNX Runtime's. With a label key, those of the original."""
-        return super().get_outputs() if self._onnxseal_labels is None else self._onnxseal_labels.outputs
+        return call() if self._onnxseal_labels is None else self._onnxseal_labels.outputs
 
-    def run(self, output_names, input_feed, run_options=None):
+    def run(self, call, output_names, input_feed, run_options=None):
         """Like ONNX Runtime's. With an input key, the images are transformed first; with a label key, the answers are decoded."""
         if self._onnxseal_keys:
             keyed = {name: key._feed(_pixels(input_feed[name])) for name, key in self._onnxseal_keys.items() if name in input_feed}
             input_feed = {**input_feed, **keyed}
         if self._onnxseal_labels is not None:
-            run = super().run
-            return self._onnxseal_labels.run(lambda names: run(names, input_feed, run_options), output_names)
-        return super().run(output_names, input_feed, run_options)
+            decoded = self._onnxseal_labels.run
+            return decoded(lambda names: call(names, input_feed, run_options), output_names)
+        return call(output_names, input_feed, run_options)
 
-    def run_with_iobinding(self, iobinding, run_options=None):
+    def run_with_iobinding(self, call, iobinding, run_options=None):
         """Like ONNX Runtime's; not with an input key."""
-        self._refuse_keys("run_with_iobinding")
-        return super().run_with_iobinding(iobinding, run_options)
+        _refuse_keys(self, "run_with_iobinding")
+        return call(iobinding, run_options)
 
-    def run_with_ort_values(self, output_names, input_dict_ort_values, run_options=None):
+    def run_with_ort_values(self, call, output_names, input_dict_ort_values, run_options=None):
         """Like ONNX Runtime's; not with an input key."""
-        self._refuse_keys("run_with_ort_values")
-        return super().run_with_ort_values(output_names, input_dict_ort_values, run_options)
+        _refuse_keys(self, "run_with_ort_values")
+        return call(output_names, input_dict_ort_values, run_options)
 
-    def _refuse_keys(self, method):
-        if self._onnxseal_keys:
-            raise UsageError(f"{method} takes memory as it is: make the session without input_key, and give it key.apply(images)")
-        if self._onnxseal_labels is not None:
-            raise UsageError(f"{method} gives memory as it is: make the session without label_key, and give the answers to onnxseal.LabelDecoder")
-
-    def get_session_options(self):
+    def get_session_options(self, call):
         """Options like those that the session was made with. They have no weights, so they serve for other models."""
-        return super().get_session_options() if self._onnxseal_make is None else self._onnxseal_make()
+        return call() if self._onnxseal_make is None else self._onnxseal_make()
 
-    def run_async(self, output_names, input_feed, callback, user_data, run_options=None):
+    def run_async(self, call, output_names, input_feed, callback, user_data, run_options=None):
         """Like ONNX Runtime's, but on a thread of its own. The session stays until the call has ended.
 
         ONNX Runtime's own threads cannot do that: a session released while one of them calls back waits for ever.
         """
         self._validate_input(list(input_feed.keys()))
 
-        def call():
+        def answer():
             try:
                 results, error = self.run(output_names, input_feed, run_options), ""
             except Exception as raised:
                 results, error = [], str(raised)
             callback(results, user_data, error)
 
-        threading.Thread(target=call, name="onnxseal.run_async").start()
+        threading.Thread(target=answer, name="onnxseal.run_async").start()
 
-    def set_providers(self, providers=None, provider_options=None):
+    def set_providers(self, call, providers=None, provider_options=None):
         """Not possible on a protected model: the session would have to be made again, and the model is not kept for that."""
         if self._onnxseal_plain:
-            return super().set_providers(providers, provider_options)
+            return call(providers, provider_options)
         raise UsageError("a session on a protected model keeps its providers: make a new one with providers=...")
+
+
+def _refuse_keys(self, method):
+    if self._onnxseal_keys:
+        raise UsageError(f"{method} takes memory as it is: make the session without input_key, and give it key.apply(images)")
+    if self._onnxseal_labels is not None:
+        raise UsageError(f"{method} gives memory as it is: make the session without label_key, and give the answers to onnxseal.LabelDecoder")
+
+
+def _give_methods(cls, original_of, serves):
+    """Gives a class our methods, for sessions that `make_session` made and `serves` is true of."""
+
+    def replaced(name, instead):
+        original = original_of(name)
+
+        @functools.wraps(instead if cls is InferenceSession else original)
+        def method(self, *arguments, **more):
+            call = functools.partial(original, self)
+            if "_onnxseal_make" in self.__dict__ and serves(self):
+                return instead(self, call, *arguments, **more)
+            return call(*arguments, **more)
+
+        return method
+
+    for name, instead in vars(_Methods).items():
+        if callable(instead):
+            setattr(cls, name, replaced(name, instead))
+
+
+def _inherited(name):
+    def method(self, *arguments, **more):
+        return getattr(super(InferenceSession, self), name)(*arguments, **more)
+
+    return method
+
+
+_give_methods(InferenceSession, _inherited, lambda session: True)
+
+
+@functools.cache
+def give_methods_to_all():
+    """Gives ONNX Runtime's own class the methods, once.
+
+    They stay: sessions that were made need them, and others do not notice.
+    """
+    own = onnxruntime.InferenceSession
+
+    def serves(session):
+        # Our class has the methods itself.
+        return not isinstance(session, Unpatched)
+
+    _give_methods(own, lambda name: getattr(own, name), serves)
 
 
 def _pixels(value):

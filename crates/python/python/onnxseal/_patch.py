@@ -1,0 +1,171 @@
+"""Patches ONNX Runtime: its own class of sessions opens protected models."""
+
+from __future__ import annotations
+
+import functools
+import os
+import stat
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from onnxseal._onnxseal import _Identity, _Progress, _SignedBy, _Tier
+
+
+def patch(
+    *,
+    identity: _Identity | Iterable[_Identity] | None = None,
+    require: Sequence[str] | None = None,
+    signed_by: _SignedBy | None = None,
+    tier: _Tier = None,
+    label_key: str | os.PathLike[str] | bytes | None = None,
+    progress: _Progress = None,
+    prepack: bool = True,
+    allow_plain: bool = True,
+    allow_plaintext_on_disk: bool = False,
+) -> None:
+    """From now on, `onnxruntime.InferenceSession` opens protected models, in all of this process.
+
+        onnxseal.patch(identity="id.txt")
+        session = onnxruntime.InferenceSession("sealed.onnx")
+
+    The class stays the same object: modules that have imported it and classes derived from it
+    change with it. Arguments mean what they mean for `onnxseal.InferenceSession`. `label_key` is
+    for the models whose labels are protected. With `allow_plain=False` models that are not
+    protected are refused.
+
+    The last call counts, until `unpatch`. Sessions that exist stay as they are. Processes that
+    begin later, such as those of `multiprocessing` with "spawn", have to call `patch` themselves.
+    """
+    settings = locals()
+    with _lock:
+        unpatch()
+        _begin(_Patch(_kept(settings), is_lasting=True))
+
+
+def unpatch() -> None:
+    """Undoes `patch`. Sessions that were made stay as they are, and so do blocks of `patched`."""
+    with _lock:
+        for patch in _patches:
+            if patch.is_lasting:
+                _end(patch)
+
+
+@contextmanager
+def patched(**settings: Any) -> Iterator[None]:
+    """Patches ONNX Runtime as `patch` does, and with its arguments, until the block ends.
+
+        with onnxseal.patched(identity="id.txt"):
+            program()
+
+    All threads of the process are concerned. Of several blocks the one that began last counts.
+    """
+    # Its defaults are those of `patch`, and it refuses what `patch` does not know.
+    settings = {**patch.__kwdefaults__, **settings}
+    unknown = settings.keys() - patch.__kwdefaults__.keys()
+    if unknown:
+        raise TypeError(f"patched() got an unexpected keyword argument {min(unknown)!r}")
+    ours = _Patch(_kept(settings), is_lasting=False)
+    with _lock:
+        _begin(ours)
+    try:
+        yield
+    finally:
+        with _lock:
+            _end(ours)
+
+
+class _Patch:
+    def __init__(self, settings: dict[str, Any], is_lasting: bool):
+        self.settings, self.is_lasting = settings, is_lasting
+
+
+_lock = threading.RLock()
+
+# Those that have not ended; the last counts. Sessions look at it without the lock: it is replaced,
+# never changed.
+_patches: tuple[_Patch, ...] = ()
+
+# The `__init__` that the class has from us, and the one before.
+_installed: tuple[Any, Any] = (None, None)
+
+
+def _begin(patch: _Patch) -> None:
+    global _patches, _installed
+    from onnxseal._session import onnxruntime
+
+    sessions = onnxruntime.InferenceSession
+    if sessions.__init__ is not _installed[0]:
+        # Others may have patched it since: what was ours below theirs does nothing from here on.
+        _installed = (_replacement(sessions.__init__), sessions.__init__)
+        sessions.__init__ = _installed[0]
+    _patches = (*_patches, patch)
+
+
+def _end(patch: _Patch) -> None:
+    global _patches
+    from onnxseal._session import onnxruntime
+
+    _patches = tuple(other for other in _patches if other is not patch)
+    ours, before = _installed
+    if not _patches and onnxruntime.InferenceSession.__init__ is ours:
+        onnxruntime.InferenceSession.__init__ = before
+
+
+def _replacement(original: Any) -> Any:
+    from onnxseal import _session
+
+    @functools.wraps(original)
+    def __init__(
+        self, path_or_bytes, sess_options=None, providers=None, provider_options=None, **kwargs
+    ):
+        patches = _patches
+        is_ours = isinstance(self, _session.Unpatched) or _installed[0] is not __init__
+        if not patches or is_ours or _is_missing(path_or_bytes):
+            original(self, path_or_bytes, sess_options, providers, provider_options, **kwargs)
+            return
+        initialize = functools.partial(original, self)
+        settings = {**patches[-1].settings, **kwargs}
+        _session.make_session(
+            self, initialize, path_or_bytes, sess_options, providers, provider_options, **settings
+        )
+        if not self._onnxseal_plain or self._onnxseal_labels is not None:
+            _session.give_methods_to_all()
+
+    return __init__
+
+
+def _is_missing(model: Any) -> bool:
+    """Whether it is the path of nothing: programs know ONNX Runtime's error for that."""
+    return (
+        isinstance(model, (str, os.PathLike))
+        and "://" not in os.fspath(model)
+        and not os.path.exists(model)
+    )
+
+
+def _kept(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings that serve for any number of sessions: what can be read once only is read now."""
+    identity = settings["identity"]
+    if identity is None:
+        named = os.environ.get("ONNXSEAL_IDENTITY", "")
+        identity = _text_of_pipe(f"/dev/fd/{named[3:]}" if named.startswith("fd:") else named)
+    elif isinstance(identity, (str, os.PathLike)) or not hasattr(identity, "__iter__"):
+        identity = _text_of_pipe(identity) or identity
+    elif not isinstance(identity, bytes):
+        identity = [_text_of_pipe(one) or one for one in identity]
+    return {**settings, "identity": identity}
+
+
+def _text_of_pipe(identity: Any) -> bytes | None:
+    """What the pipe of this name gives; None if it is none."""
+    try:
+        if not stat.S_ISFIFO(os.stat(identity).st_mode):
+            return None
+    except (OSError, TypeError, ValueError):
+        return None
+    with open(identity, "rb") as pipe:
+        return pipe.read()
