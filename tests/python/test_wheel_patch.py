@@ -4,8 +4,10 @@ import gc
 import io
 import os
 import pickle
+import shutil
 import subprocess
 import sys
+import textwrap
 import threading
 import typing
 import weakref
@@ -360,6 +362,110 @@ def test_external_data_are_found(how, tmp_path, identity):
             else InferenceSession(sealed)
         )
     assert runtime.same(found.run(None, given), expected.run(None, given))
+
+
+# --- python -m onnxseal run -----------------------------------------------------------------------
+
+
+def run(*words, cwd, env=None, **more):
+    command = [sys.executable, "-m", "onnxseal", "run", *map(str, words)]
+    return subprocess.run(
+        command, cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True, **more
+    )
+
+
+@pytest.fixture
+def app(tmp_path, model, identity):
+    """A folder with a program that was never told of onnxseal, and its model."""
+    folder = tmp_path / "app"
+    folder.mkdir()
+    (folder / "beside.py").write_text("from onnxruntime import InferenceSession\n")
+    text = """
+        import json, os, sys
+        import numpy
+        from beside import InferenceSession
+
+        def main(path, *rest):
+            assert sys.modules["__main__"].main is main
+            session = InferenceSession(path, providers=["CPUExecutionProvider"])
+            inputs = {v.name: numpy.ones(v.shape, numpy.float32) for v in session.get_inputs()}
+            total = float(session.run(None, inputs)[0].sum())
+            print(json.dumps([total, sys.argv, sys.path[0], os.getcwd(), __name__, __file__]))
+            return 7 if "--seven" in rest else None
+
+        if __name__ == "__main__":
+            sys.exit(main(*sys.argv[1:]))
+    """
+    (folder / "app.py").write_text(textwrap.dedent(text))
+    identity.save(tmp_path / "id.txt")
+    return folder
+
+
+def test_a_program_runs_as_python_runs_it(app, model, tmp_path):
+    path, sealed = model
+    for words, cwd in (
+        (["app/app.py"], tmp_path),
+        ([app / "app.py"], app),
+        (["-m", "app"], app),
+        ([tmp_path / "packed"], app),
+        (["-m", "app.app"], tmp_path),
+    ):
+        if words[-1] == tmp_path / "packed":
+            shutil.copytree(app, tmp_path / "packed", ignore=shutil.ignore_patterns("__pycache__"))
+            (tmp_path / "packed" / "app.py").rename(tmp_path / "packed" / "__main__.py")
+        if words[-1] == "app.app":
+            # As a package, it imports what lies beside it as such.
+            (app / "app.py").write_text(
+                (app / "app.py").read_text().replace("from beside", "from app.beside")
+            )
+        as_python = subprocess.run(
+            [sys.executable, *map(str, words), path, "-i", "x"],
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+        )
+        assert as_python.returncode == 0, as_python.stderr
+        done = run("-i", tmp_path / "id.txt", *words, sealed, "-i", "x", cwd=cwd)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.replace(str(sealed), str(path)) == as_python.stdout
+
+
+def test_a_program_s_end_and_its_options(app, model, tmp_path):
+    path, sealed = model
+    key = ["--identity", tmp_path / "id.txt"]
+    assert run(*key, "app.py", sealed, "--seven", cwd=app).returncode == 7
+    assert (
+        run(
+            "app.py", sealed, cwd=app, env={"ONNXSEAL_IDENTITY": str(tmp_path / "id.txt")}
+        ).returncode
+        == 0
+    )
+    assert run("app.py", path, cwd=app).returncode == 0
+    for words, said in (
+        ([*key, "--no-plain", "app.py", path], "is not protected"),
+        ([*key, "--require", "customer=other", "app.py", sealed], "PolicyNotMetError"),
+        ([*key, "app.py", tmp_path / "none.onnx"], "NoSuchFile"),
+        (["app.py", sealed], "ONNXSEAL_IDENTITY"),
+        (["none.py"], "none.py: No such file"),
+    ):
+        done = run(*words, cwd=app)
+        assert done.returncode == 1 and said in done.stderr, done.stderr
+    assert (
+        run(
+            *key,
+            "--require",
+            "customer=acme",
+            "--no-plain",
+            "--no-prepack",
+            "app.py",
+            sealed,
+            cwd=app,
+        ).returncode
+        == 0
+    )
+    for wrong in ([], ["--unknown", "app.py"], ["-m"]):
+        assert run(*wrong, cwd=app).returncode == 2
+    assert "ONNXSEAL_IDENTITY" in run("--help", cwd=app).stdout
 
 
 def test_what_the_package_imports_is_little():

@@ -5,7 +5,8 @@
     session = onnxseal.InferenceSession("sealed.onnx", identity=identity)
     session.run(None, inputs)
 
-Programs that use ONNX Runtime open protected models after `onnxseal.patch(identity="id.txt")`.
+Programs that use ONNX Runtime open protected models after `onnxseal.patch(identity="id.txt")`, or
+when they are run as `python -m onnxseal run --identity id.txt app.py`.
 
 Reports are dictionaries: the JSON of the command line, described in docs/JSON.md. Long calls let
 other threads run. Ctrl-C or an exception from `progress` ends them, and nothing is left behind.

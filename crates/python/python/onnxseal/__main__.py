@@ -1,0 +1,114 @@
+"""Runs a program that uses ONNX Runtime: `python -m onnxseal run --identity id.txt app.py`."""
+
+import argparse
+import io
+import os
+import runpy
+import sys
+import types
+import zipfile
+
+from onnxseal import Error, patch
+
+
+def _arguments():
+    parser = argparse.ArgumentParser(prog="python -m onnxseal", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser(
+        "run",
+        allow_abbrev=False,
+        usage="python -m onnxseal run [OPTION]... (FILE | -m MODULE) [ARGUMENT]...",
+        help="run a Python program, whose sessions of ONNX Runtime open protected models",
+        description="Runs a Python program as `python FILE` and `python -m MODULE` do. "
+        "Its sessions of ONNX Runtime open protected models, and others too.",
+    )
+    # The destinations are the arguments of `patch`.
+    run.add_argument(
+        "-i",
+        "--identity",
+        action="append",
+        metavar="FILE",
+        help="identity file that opens the models; may be given several times (default: the one "
+        "that ONNXSEAL_IDENTITY names)",
+    )
+    run.add_argument(
+        "--require",
+        action="append",
+        metavar="CLAIM",
+        help="claim that each model must make, as KEY or KEY=VALUE",
+    )
+    run.add_argument(
+        "--signed-by",
+        metavar="FILE",
+        help="allowed_signers file: one of them must have signed each model",
+    )
+    run.add_argument("--tier", metavar="TIER", help='tier to open of models with tiers, or "any"')
+    run.add_argument(
+        "--label-key", metavar="FILE", help="label key, for models whose labels are protected"
+    )
+    run.add_argument(
+        "--no-plain",
+        dest="allow_plain",
+        action="store_false",
+        help="refuse models that are not protected",
+    )
+    run.add_argument(
+        "--no-prepack",
+        dest="prepack",
+        action="store_false",
+        help="let ONNX Runtime use matrices as they lie: models start faster, and large batches "
+        "run slower",
+    )
+    run.add_argument(
+        "--allow-plaintext-on-disk",
+        action="store_true",
+        help="let session options make ONNX Runtime write decrypted models to files",
+    )
+    run.add_argument("-m", dest="is_module", action="store_true", help="run a module")
+    run.add_argument(
+        "program",
+        nargs=argparse.REMAINDER,
+        metavar="FILE",
+        help="program to run, with its arguments",
+    )
+    given = vars(parser.parse_args())
+    if not given["program"]:
+        run.error("no program to run: name a file, or a module with -m")
+    del given["command"]
+    return given.pop("program"), given.pop("is_module"), given
+
+
+def main():
+    (program, *rest), is_module, settings = _arguments()
+    path = os.path.realpath(program)
+    # `python -m` has put the folder of the caller there, and `python FILE` puts that of the file.
+    if not is_module and not sys.flags.safe_path:
+        sys.path[0] = path if os.path.isdir(path) else os.path.dirname(path)
+    try:
+        patch(**settings)
+    except Error as error:
+        sys.exit(f"onnxseal: {error}")
+    sys.argv[:] = [program, *rest]
+    if is_module:
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
+    elif os.path.isdir(path) or zipfile.is_zipfile(path):
+        runpy.run_path(os.path.abspath(program), run_name="__main__")
+    else:
+        _run_file(os.path.abspath(program))
+
+
+def _run_file(path):
+    """Runs a file. By `runpy` it would have another `sys.argv[0]` or another `__file__`."""
+    try:
+        with io.open_code(path) as file:
+            code = compile(file.read(), path, "exec")
+    except OSError as error:
+        sys.exit(f"onnxseal: cannot open {path}: {error.strerror}")
+    module = types.ModuleType("__main__")
+    module.__file__ = path
+    sys.modules["__main__"] = module
+    exec(code, vars(module))
+
+
+if __name__ == "__main__":
+    main()
