@@ -167,6 +167,7 @@ def test_protect_encrypts_labels_too(vendor, tool, tmp_path, name):  # noqa: F81
     model, feed, _ = digits(name)
     for file in MODELS.glob(f"{model.name}*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
+        (tmp_path / file.name).chmod(0o640)
     contents = lambda: {path: (tmp_path / path).read_bytes() for path in files_below(tmp_path)}  # noqa: E731
     sealed, before = tmp_path / "sealed.onnx", contents()
     known = len(json.loads(vendor.authority.read_text())["models"])
@@ -176,6 +177,7 @@ def test_protect_encrypts_labels_too(vendor, tool, tmp_path, name):  # noqa: F81
     after = contents()
     new = {"sealed.onnx"} | ({"sealed.onnx.data"} if name == "cnn_dynamo" else set())
     assert set(after) - set(before) == new
+    assert {(tmp_path / path).stat().st_mode & 0o777 for path in new} == {0o640}
     assert all(after[path] == before[path] for path in before if path != vendor.authority.name)
     assert len(json.loads(vendor.authority.read_text())["models"]) == known + 1
     check(session(sealed, vendor.key, identity=tool.identity_file), model, feed, name)

@@ -454,11 +454,11 @@ impl Target {
         // Whoever may read the model may read what is known of it.
         let like = match &found.location {
             Location::File(path) => {
-                Permitted::Like(fs::metadata(path).map_err(onnxseal_core::io("read", path))?)
+                Permitted::like(&fs::metadata(path).map_err(onnxseal_core::io("read", path))?)
             }
             _ => Permitted::OWNER,
         };
-        draft.publish(&like, options)?;
+        draft.publish(like, options)?;
         Ok(None)
     }
 }

@@ -58,7 +58,7 @@ impl Run {
         let mut options = OutputOptions::default();
         (options.replace, options.flush) = (true, Flush::Later);
         let mark = Output::create_below(&out.join(self.mark()), 1, true)?;
-        mark.publish(&Permitted::OWNER, options)?;
+        mark.publish(Permitted::OWNER, options)?;
         Ok(())
     }
 

@@ -66,9 +66,9 @@ pub use onnxseal_crypto::{
 pub use onnxseal_onnx::{Error as ModelError, Fault as ModelFault};
 pub use onnxseal_store::{
     Bytes, Error as StoreError, ErrorKind, FileFault, Flush, InMemory, Location, ObjectUrl,
-    OutputFault, OutputOptions, Progress, Readers, Replaced, STANDARD_OUTPUT, Silent, There,
-    folder_of, holds_secret, is_deceptive, is_same_file, is_standard_output, open_handed_over,
-    raise_file_limit, redact, replace_whole, shown, sync_folder, write_whole,
+    OutputFault, OutputOptions, Permitted, Progress, Readers, Replaced, STANDARD_OUTPUT, Silent,
+    There, folder_of, holds_secret, is_deceptive, is_same_file, is_standard_output,
+    open_handed_over, raise_file_limit, redact, replace_whole, shown, sync_folder, write_whole,
 };
 pub use open::model::{OpenedModel, open, open_with, unprotect};
 pub use pass::digest::digest_files;

@@ -161,6 +161,7 @@ impl Encrypted<'_> {
     pub fn in_memory(&self) -> Result<InMemory> {
         let edited = self.files.edited(&self.edits)?;
         let mut memory = InMemory::new(&self.name, edited.model);
+        memory.permitted = edited.permitted;
         let external = edited.external.into_iter();
         memory.external = external.map(|(path, bytes)| (path, bytes.into())).collect();
         Ok(memory)

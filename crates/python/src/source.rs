@@ -5,7 +5,9 @@ use std::io::{PipeWriter, Read as _};
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 
-use onnxseal_core::{Bytes, Error, InMemory, Location, OutputFault, Readers, Reads, StoreError};
+use onnxseal_core::{
+    Bytes, Error, InMemory, Location, OutputFault, Permitted, Readers, Reads, StoreError,
+};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -44,7 +46,7 @@ impl Source {
             (Where::Bytes(bytes), external) => {
                 let mut model = InMemory::new(NAME, Bytes::new(bytes));
                 // They have no permissions to take over: what is made of them is a file like others.
-                model.readers = Readers::Usual;
+                model.permitted = Permitted::To(Readers::Usual);
                 for (path, bytes) in external.unwrap_or_default() {
                     let bytes = bytes_of(&bytes)?.ok_or_else(|| {
                         PyTypeError::new_err(format!("external file {path:?} is no bytes"))

@@ -9,8 +9,8 @@ use onnxseal_onnx::edit::rename_external;
 use onnxseal_onnx::model::{FileId, Span};
 use onnxseal_onnx::{Limits, Model, external, locate};
 use onnxseal_store::{
-    Error as StoreError, Input, Location, Map, Output, OutputOptions, Published, check_no_stream,
-    parallel, reflink,
+    Error as StoreError, Input, Location, Map, Output, OutputOptions, Permitted, Published,
+    check_no_stream, parallel, reflink,
 };
 
 use crate::changes::{Edit, apply};
@@ -48,6 +48,8 @@ pub struct Edited {
     pub model: Vec<u8>,
     /// External data: the model's normalised paths, and the files' bytes.
     pub external: Vec<(String, Vec<u8>)>,
+    /// Who may do what with the model file that they come from.
+    pub permitted: Permitted,
 }
 
 /// A file that is to be written.
@@ -107,6 +109,7 @@ impl Files {
         Ok(Edited {
             model: apply(&self.map, of_file(0))?,
             external,
+            permitted: self.input.permitted()?,
         })
     }
 
@@ -199,7 +202,7 @@ impl Files {
         let mut like = like?;
         let mut published = Vec::new();
         while let (Some(output), Some(like)) = (outputs.pop(), like.pop()) {
-            match output.publish(&like, options) {
+            match output.publish(like, options) {
                 Ok(file) => published.push(file),
                 Err(error) => {
                     published.into_iter().for_each(Published::remove);

@@ -19,7 +19,7 @@ use crate::memory::{Bytes, InMemory};
 use crate::object::remote::{Object, Remote};
 #[cfg(feature = "object-store")]
 use crate::object_url::ObjectUrl;
-use crate::permitted::{Permitted, Readers};
+use crate::permitted::Permitted;
 use crate::regular::{check_regular, open_regular};
 use crate::stamp::Stamp;
 use crate::version::Version;
@@ -44,7 +44,7 @@ enum Backing {
     Memory {
         bytes: Bytes,
         beside: Arc<BTreeMap<String, Bytes>>,
-        readers: Readers,
+        permitted: Permitted,
     },
     #[cfg(feature = "object-store")]
     Object { url: ObjectUrl, remote: Box<Remote> },
@@ -85,7 +85,7 @@ impl Input {
             name,
             model,
             external,
-            readers,
+            permitted,
         } = model;
         Input {
             path: name,
@@ -93,7 +93,7 @@ impl Input {
             backing: Backing::Memory {
                 bytes: model,
                 beside: Arc::new(external),
-                readers,
+                permitted,
             },
         }
     }
@@ -154,7 +154,7 @@ impl Input {
                 Ok(input)
             }
             Backing::Memory {
-                beside, readers, ..
+                beside, permitted, ..
             } => {
                 let name = folder_of(&self.path).join(path);
                 let absent = || io("open", &name)(std::io::ErrorKind::NotFound.into());
@@ -165,7 +165,7 @@ impl Input {
                     backing: Backing::Memory {
                         bytes,
                         beside: Arc::clone(beside),
-                        readers: *readers,
+                        permitted: *permitted,
                     },
                 })
             }
@@ -363,11 +363,11 @@ impl Input {
     /// [`Error::Io`] where a file does not tell.
     pub fn permitted(&self) -> Result<Permitted> {
         match &self.backing {
-            Backing::Memory { readers, .. } => Ok(Permitted::To(*readers)),
+            Backing::Memory { permitted, .. } => Ok(*permitted),
             Backing::Edited { of, .. } => of.permitted(),
             _ => {
-                let like = self.metadata()?.map(Permitted::Like);
-                Ok(like.unwrap_or(Permitted::OWNER))
+                let like = self.metadata()?;
+                Ok(like.as_ref().map_or(Permitted::OWNER, Permitted::like))
             }
         }
     }

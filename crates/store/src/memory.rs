@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::permitted::Readers;
+use crate::permitted::Permitted;
 
 /// Bytes that are shared, and that nobody changes.
 #[derive(Clone)]
@@ -73,8 +73,8 @@ pub struct InMemory {
     pub model: Bytes,
     /// The external data files, by their paths relative to the model's folder, separated by `/`.
     pub external: BTreeMap<String, Bytes>,
-    /// Who may read files that are made of it.
-    pub readers: Readers,
+    /// Who may do what with files that are made of it.
+    pub permitted: Permitted,
 }
 
 impl InMemory {
@@ -84,7 +84,7 @@ impl InMemory {
             name: name.into(),
             model: model.into(),
             external: BTreeMap::new(),
-            readers: Readers::Owner,
+            permitted: Permitted::OWNER,
         }
     }
 }

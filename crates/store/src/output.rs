@@ -241,7 +241,7 @@ impl Output {
     /// Gives a file its permissions and its name, replacing what stands there if `options` say so: then
     /// it is put on the disk first, unless they say not to wait. On failure there is no such name, or it
     /// names what it did before.
-    pub fn publish(self, permitted: &Permitted, options: OutputOptions) -> Result<Published> {
+    pub fn publish(self, permitted: Permitted, options: OutputOptions) -> Result<Published> {
         match self {
             Output::File(new) => new.publish(permitted, options).map(Published::File),
             Output::Stream(stream) => stream.publish().map(|()| Published::Stream),
@@ -312,7 +312,7 @@ impl NewFile {
         self.draft.file()
     }
 
-    fn publish(self, permitted: &Permitted, options: OutputOptions) -> Result<OutputPath> {
+    fn publish(self, permitted: Permitted, options: OutputOptions) -> Result<OutputPath> {
         let NewFile {
             place,
             draft,
@@ -495,10 +495,10 @@ pub fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Resul
 
 /// The permissions of a file as far as they are `allowed`.
 #[cfg(unix)]
-fn permissions(permitted: &Permitted, _file: &File, allowed: u32) -> io::Result<Permissions> {
+fn permissions(permitted: Permitted, _file: &File, allowed: u32) -> io::Result<Permissions> {
     use std::os::unix::fs::PermissionsExt;
     Ok(Permissions::from_mode(match permitted {
-        Permitted::Like(like) => like.permissions().mode() & allowed,
+        Permitted::Mode(mode) => mode & allowed,
         Permitted::To(Readers::Usual) => 0o666 & allowed,
         Permitted::To(Readers::Owner) => 0o600,
     }))
@@ -506,11 +506,8 @@ fn permissions(permitted: &Permitted, _file: &File, allowed: u32) -> io::Result<
 
 /// Where an open file that is read-only cannot be written, the output of a read-only input can be.
 #[cfg(not(unix))]
-fn permissions(permitted: &Permitted, file: &File, _allowed: u32) -> io::Result<Permissions> {
-    let mut permissions = match permitted {
-        Permitted::Like(like) => like.permissions(),
-        Permitted::To(_) => file.metadata()?.permissions(),
-    };
+fn permissions(_: Permitted, file: &File, _allowed: u32) -> io::Result<Permissions> {
+    let mut permissions = file.metadata()?.permissions();
     #[allow(clippy::permissions_set_readonly_false)]
     permissions.set_readonly(false);
     Ok(permissions)
@@ -569,9 +566,7 @@ mod tests {
         };
         let write = |name: &str, permitted: Permitted| {
             let output = Output::create_file(&dir.path().join(name), false).unwrap();
-            output
-                .publish(&permitted, OutputOptions::default())
-                .unwrap();
+            output.publish(permitted, OutputOptions::default()).unwrap();
             mode(name)
         };
         fs::write(dir.path().join("usual"), "").unwrap();
@@ -580,6 +575,6 @@ mod tests {
         let path = dir.path().join("usual");
         fs::set_permissions(&path, Permissions::from_mode(0o4640)).unwrap();
         let like = fs::metadata(&path).unwrap();
-        assert_eq!(write("like", Permitted::Like(like)) & !0o640, 0);
+        assert_eq!(write("like", Permitted::like(&like)) & !0o640, 0);
     }
 }

@@ -12,15 +12,29 @@ pub enum Readers {
 }
 
 /// Who may do what with a new file; never more than the process's umask allows.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Permitted {
     /// These may read it, and its owner may write it.
     To(Readers),
-    /// All that this file permits.
-    Like(Metadata),
+    /// What these bits of a mode permit, where the system has modes.
+    Mode(u32),
 }
 
 impl Permitted {
     /// Its owner alone may read and write it.
     pub const OWNER: Permitted = Permitted::To(Readers::Owner);
+
+    /// All that a file permits.
+    pub fn like(metadata: &Metadata) -> Permitted {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            Permitted::Mode(metadata.permissions().mode())
+        }
+        #[cfg(not(unix))]
+        {
+            let _ = metadata;
+            Permitted::To(Readers::Usual)
+        }
+    }
 }

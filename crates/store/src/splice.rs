@@ -270,7 +270,7 @@ impl Change {
         let draft = Output::create_file(journal, options.replace)?;
         draft.write_all_at(&self.encode(), 0)?;
         draft.finish(flush)?;
-        draft.publish(&Permitted::OWNER, options)?;
+        draft.publish(Permitted::OWNER, options)?;
         Ok(())
     }
 

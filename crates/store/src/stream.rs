@@ -269,7 +269,7 @@ mod tests {
             output.write_all_at(b"begin ", 0).unwrap();
             if published {
                 output
-                    .publish(&Permitted::OWNER, OutputOptions::default())
+                    .publish(Permitted::OWNER, OutputOptions::default())
                     .unwrap();
             } else {
                 drop(output);

@@ -221,7 +221,7 @@ impl<'h> Outputs<'h> {
             let mut options = self.options;
             // Only one file can take the place of another in one step: the last, the model file.
             options.replace &= self.files.is_empty();
-            match output.publish(&like, options) {
+            match output.publish(like, options) {
                 Ok(file) => published.push(file),
                 Err(error) => {
                     // They replaced nothing, so nobody misses them.

@@ -387,9 +387,9 @@ pub(super) fn begin(run: &Run, target: &Path) -> Result<Output, Fault> {
 }
 
 pub(super) fn publish(run: &Run, task: &Task, output: Output) -> Result<(), Fault> {
-    let like = Permitted::Like(fs::metadata(&task.source).map_err(unreadable)?);
+    let like = Permitted::like(&fs::metadata(&task.source).map_err(unreadable)?);
     output.finish(run.options.output.flush)?;
-    output.publish(&like, run.options.output)?;
+    output.publish(like, run.options.output)?;
     Ok(())
 }
 
