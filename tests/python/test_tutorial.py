@@ -1,0 +1,57 @@
+"""docs/TUTORIAL.md, run as it is printed."""
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import printed
+import pytest
+import yaml
+from catalog import MODELS, ROOT
+from store import free_port
+
+PAGE = (ROOT / "docs" / "TUTORIAL.md").read_text()
+
+
+def trained_elsewhere(folder):
+    """What train.py makes, from the fixtures: a model of the same layers, and its test images."""
+    shutil.copy(MODELS / "digits_cnn.onnx", folder / "digits.onnx")
+    with open(MODELS / "digits_test.csv", newline="") as file:
+        rows = [[int(value) for value in row] for row in list(csv.reader(file))[1:]]
+    labels, pixels = np.array([row[0] for row in rows]), np.array([row[1:] for row in rows], np.float32)
+    np.savez(folder / "test.npz", input=pixels.reshape(-1, 1, 8, 8) / 16, labels=labels)
+
+
+def torch_python():
+    """A Python that has what train.py needs. torch is large, so it may be another one than that of the tests."""
+    python = os.environ.get("ONNXSEAL_TORCH_PYTHON", sys.executable)
+    needs = "import numpy, onnxscript, sklearn, torch"
+    found = subprocess.run([python, "-c", needs], capture_output=True, text=True)
+    if found.returncode != 0:
+        assert "ONNXSEAL_TORCH_PYTHON" not in os.environ, found.stderr
+        pytest.skip("no torch here: ONNXSEAL_TORCH_PYTHON may name a Python that has torch, onnxscript and scikit-learn")
+    return python
+
+
+@pytest.mark.parametrize("model", ["trained before", "trained by train.py"])
+def test_tutorial_runs_as_it_is_printed(model, tool, tmp_path):
+    folder = tmp_path / "digits"
+    folder.mkdir()
+    if model == "trained before":
+        trained_elsewhere(folder)
+        train = "true"
+    else:
+        train = f"{torch_python()} train.py"
+    # The port of the page may be taken.
+    replaced = {"python train.py": train, "8000": str(free_port())}
+    printed.run(PAGE, folder, printed.shell(tool, tmp_path), replaced)
+    assert (folder / "report.html").exists()
+
+
+def test_the_tutorial_s_job_is_one_of_the_action():
+    (text,) = [text for name, text in printed.files(PAGE) if name.endswith(".yml")]
+    (step,) = [step for step in yaml.safe_load(text)["jobs"]["verify"]["steps"] if step["uses"].startswith("onnxseal/")]
+    assert set(step["with"]) <= set(yaml.safe_load((ROOT / "action.yml").read_text())["inputs"])
