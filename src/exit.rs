@@ -8,7 +8,7 @@ use onnxseal_core::{Error, ErrorKind, KeyError, OutputFault, StoreError, redact}
 
 use crate::text::{note, one_line, printable};
 
-/// The table of `onnxseal help` and the README.
+/// The table of `onnxseal help` and `docs/COMMAND.md`.
 pub const CODES: &str = "\
 Exit codes:
   0  done

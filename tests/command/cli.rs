@@ -491,12 +491,12 @@ fn what_is_printed_is_documented() {
 
     let (help, _) = lab.expect(0, &["--help"]);
     let codes = help.split("Exit codes:").nth(1).unwrap();
-    let readme = read("README.md");
+    let page = read("docs/COMMAND.md");
     for line in codes.lines().filter(|line| !line.trim().is_empty()) {
         let (code, meaning) = line.trim().split_once("  ").unwrap();
         let first = meaning.split([':', ';']).next().unwrap().trim();
         let row = format!("| {code} | {first}");
-        assert!(readme.contains(&row), "README.md has no {row:?}");
+        assert!(page.contains(&row), "docs/COMMAND.md has no {row:?}");
     }
 }
 
