@@ -1,7 +1,9 @@
-//! What tiers cost: against the same model with the same targets in one tier, and a core's speed in each mode.
+//! What tiers cost: against the same model with the same targets in one tier, and a core's speed in
+//! each mode.
 //!
-//! `cargo bench -p onnxseal-core --bench tiers [-- FOLDER [MIB]]`: works in FOLDER (a temporary one by default),
-//! on a model of MIB MiB (256). What docs/PERFORMANCE.md says of tiers comes from here.
+//! `cargo bench -p onnxseal-core --bench tiers [-- FOLDER [MIB]]`: works in FOLDER (a temporary one
+//! by default), on a model of MIB MiB (256). What docs/PERFORMANCE.md says of tiers comes from
+//! here.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 

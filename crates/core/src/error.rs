@@ -13,7 +13,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Bytes cannot be read or written.
+    /// A file or object cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The model is not well-formed ONNX, or exceeds a limit.
@@ -75,7 +75,7 @@ pub enum Error {
         /// The model file.
         path: PathBuf,
     },
-    /// The model is signed, and the result would not be.
+    /// The model is signed, and the result would lose the signature.
     #[error(
         "{} is signed, and the signature does not hold once the model is encrypted anew",
         shown(path)
@@ -92,7 +92,7 @@ pub enum Error {
     Signature {
         /// The model file.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with the signature.
         source: onnxseal_crypto::Error,
     },
     /// None of the identities opens the data key.
@@ -100,10 +100,10 @@ pub enum Error {
     NoMatchingKey {
         /// The model file.
         path: PathBuf,
-        /// How many recipients of which kinds it has, as far as age tells.
+        /// The number and kinds of its recipients, as far as age tells.
         recipients: String,
     },
-    /// The identities open a lower tier than the one that is asked for.
+    /// The identities open a lower tier than the caller asks for.
     #[error(
         "no identity opens tier {wanted:?} of {}: they open tier {found:?}, which is not the original",
         shown(path)
@@ -111,19 +111,19 @@ pub enum Error {
     LowerTier {
         /// The model file.
         path: PathBuf,
-        /// The tier that is asked for.
+        /// The tier that the caller asks for.
         wanted: String,
         /// The highest tier that an identity opens.
         found: String,
     },
-    /// A tier is asked for that the model does not have.
+    /// The caller asks for a tier that the model lacks.
     #[error("{} has no tier {wanted:?}: {}", shown(path), list_tiers(tiers))]
     NoSuchTier {
         /// The model file.
         path: PathBuf,
-        /// The tier that is asked for.
+        /// The tier that the caller asks for.
         wanted: String,
-        /// The tiers that it has, the least first; none without tiers.
+        /// The tiers of the model, the least first; empty if it has none.
         tiers: Vec<String>,
     },
     /// A recipient or an identity cannot be used, or no key can be made.
@@ -150,7 +150,7 @@ pub enum Error {
         /// The model file.
         path: PathBuf,
     },
-    /// Several files cannot replace others in one step, and one of them exists already.
+    /// One of several outputs exists already; several files cannot be replaced in one step.
     #[error(
         "{} exists already, and a model in several files cannot replace another in one step",
         shown(path)
@@ -159,7 +159,7 @@ pub enum Error {
         /// The output that exists.
         path: PathBuf,
     },
-    /// With its protection the model file would be longer than ONNX Runtime can read.
+    /// The protected model file would be longer than ONNX Runtime can read.
     #[error(
         "{} would have {len_bytes} bytes with its protection, and no ONNX model file of more than 2 GiB can be read",
         shown(path)
@@ -167,7 +167,7 @@ pub enum Error {
     TooLong {
         /// The model file.
         path: PathBuf,
-        /// Bytes of the protected model file, at least.
+        /// The least length of the protected model file, in bytes.
         len_bytes: u64,
     },
     /// An output would overwrite an input.
@@ -188,7 +188,8 @@ pub enum Error {
         /// The file as the caller names it.
         file: PathBuf,
     },
-    /// An external file has a name that onnxseal does not write: hidden, or with control characters.
+    /// An external file has a name that onnxseal does not write: hidden, or with control
+    /// characters.
     #[error(
         "{} keeps weights in a file with a name that is never written",
         shown(path)
@@ -218,8 +219,8 @@ pub enum Error {
         /// Which file, and why.
         source: StoreError,
     },
-    /// A call that replaces the model's end was interrupted. Completing it needs an identity that opens
-    /// the model.
+    /// A call that replaces the model's end was interrupted. Completing it needs an identity that
+    /// opens the model.
     #[error(
         "{} was left incomplete by an interrupted rekey or signing, and no identity given here completes it",
         shown(path)
@@ -287,16 +288,16 @@ pub enum Usage {
         /// Which rule.
         rule: String,
     },
-    /// A name is given for external data, and the model has no external data.
+    /// The caller names external data of a model that has none.
     #[error("a name for external data is given, and the model has none")]
     NoExternalData,
-    /// External data needs a name of its own, and the output has no name to make it of.
+    /// External data needs a new name, and the output has no file name to derive it from.
     #[error("no name for external data can be made of {output}: give one")]
     ExternalNameless {
         /// The output.
         output: Location,
     },
-    /// A name that is given for external data is no plain relative path.
+    /// The name for external data is not a plain relative path.
     #[error(
         "external data cannot be called {name:?}: expected a plain relative path, with no part that begins with a dot"
     )]
@@ -310,12 +311,12 @@ pub enum Usage {
         /// The tiers, the least first.
         tiers: Vec<String>,
     },
-    /// Recipients are given for a tier that there is not.
+    /// The caller gives recipients for a tier that does not exist.
     #[error("there is no tier {name:?} for recipients: {}", list_tiers(tiers))]
     RecipientsOfNoTier {
         /// The tier that is named.
         name: String,
-        /// The tiers, the least first; none without tiers.
+        /// The existing tiers, the least first; empty if there are none.
         tiers: Vec<String>,
     },
     /// Recipients of one tier are given in two parts.
@@ -327,7 +328,7 @@ pub enum Usage {
     /// Some recipients are given with a tier, and some without.
     #[error("some recipients have a tier and some have none: give all of them a tier")]
     MixedRecipients,
-    /// Nobody is to get the key that opens everything.
+    /// The highest tier has no recipients, so nobody could restore the original.
     #[error("the highest tier, {name:?}, needs recipients: nobody else opens everything")]
     NobodyOpensAll {
         /// The tier.
@@ -343,7 +344,7 @@ pub enum Usage {
         /// The highest tier that an identity opens.
         found: String,
     },
-    /// Two files of the model would be one output.
+    /// Two files of the model would be written to one output.
     #[error("two files of the model would be written to {output}")]
     SameOutput {
         /// The output.
@@ -357,7 +358,7 @@ pub enum Usage {
     },
 }
 
-/// The error of a manifest that would break a rule: `.map_err(rule)`.
+/// Makes the error for a manifest that would break a rule: `.map_err(rule)`.
 pub(crate) fn rule(rule: String) -> Error {
     Error::Usage(Usage::Manifest { rule })
 }
@@ -425,7 +426,7 @@ fn list_tiers(tiers: &[String]) -> String {
     }
 }
 
-/// The first of what there may be a million of.
+/// Joins the first texts: there may be a million.
 fn few(texts: &[String]) -> String {
     const NAMED: usize = 20;
     let mut named = texts.iter().take(NAMED).cloned().collect::<Vec<_>>();
@@ -436,7 +437,7 @@ fn few(texts: &[String]) -> String {
 }
 
 impl Error {
-    /// What to do about a file that is no model, if its kind is known.
+    /// Returns what to do about a file of a known kind that is not an ONNX model.
     pub fn advice(&self) -> Option<&'static str> {
         match self {
             Error::Model {
@@ -448,7 +449,8 @@ impl Error {
     }
 }
 
-/// The error of a model file that begins with `bytes`. One that is malformed may be of another kind.
+/// Makes the error for a model file that begins with `bytes`. A malformed one may be a file of
+/// another kind.
 pub(crate) fn model(path: &Path, bytes: &[u8], source: onnxseal_onnx::Error) -> Error {
     let source = match (source, foreign(bytes)) {
         (onnxseal_onnx::Error::Malformed { .. }, Some(kind)) => {
@@ -460,7 +462,7 @@ pub(crate) fn model(path: &Path, bytes: &[u8], source: onnxseal_onnx::Error) -> 
     Error::Model { path, source }
 }
 
-/// Says of which model an external data file cannot be used: `.map_err(external(path))`.
+/// Adds the path of the model to the error of an external data file: `.map_err(external(path))`.
 pub(crate) fn external(path: &Path) -> impl FnOnce(StoreError) -> Error {
     move |source| match source {
         StoreError::External { .. } => {

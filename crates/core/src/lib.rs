@@ -36,10 +36,11 @@
 //! authenticated, and files appear whole or not at all.
 //!
 //! Features: `protect` adds planning and protecting (a device that only opens models does without);
-//! `aws-lc` chooses the faster of two AEAD back ends that give the same bytes; `object-store` reaches
-//! models in object stores (`docs/STORAGE.md`).
+//! `aws-lc` chooses the faster of two AEAD back ends that give the same bytes; `object-store`
+//! reaches models in object stores (`docs/STORAGE.md`).
 
-// What only planning and protecting need is dead code without them, in the rooms that opening shares.
+// What only planning and protecting need is dead code without them, in the rooms that opening
+// shares.
 #![cfg_attr(not(feature = "protect"), allow(dead_code))]
 
 #[cfg(feature = "protect")]

@@ -1,4 +1,4 @@
-//! The metadata of a protected model, compared with its graph. It needs no key.
+//! Compares the metadata of a protected model with its graph, without a key.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -19,13 +19,15 @@ use crate::format::manifest::tensor::Place;
 use crate::format::manifest::{self, ElementType, Manifest, Operator};
 use crate::pass::source::Source;
 
-/// Shows which weights of the protected model at `location` are encrypted, and which are not.
+/// Reports which weights of the protected model at `location` are encrypted, and which are in
+/// clear.
 ///
-/// The report comes from metadata and graph, and both are in clear. Without a key nobody can tell whether
-/// they are authentic: see [`verify`](crate::verify).
+/// The report comes from metadata and graph, which are in clear and not authenticated here: see
+/// [`verify`](crate::verify).
 ///
 /// # Errors
-/// `Malformed` if metadata and graph do not fit together; `Io`; `Usage` if the model is not protected.
+/// `Malformed` if metadata and graph do not fit together; `Io`; `Usage` if the model is not
+/// protected.
 pub fn inspect(location: impl Into<Location>) -> Result<Report> {
     let source = Source::open(&location.into())?;
     let path = &source.input.path;
@@ -35,7 +37,7 @@ pub fn inspect(location: impl Into<Location>) -> Result<Report> {
     let mut report = examine(path, &model, &artifact.manifest)?;
     for (tier, wrapped) in artifact.keys.parts().iter().enumerate() {
         let Some(wrapped) = wrapped else { continue };
-        // A wrapped key that cannot be read is for those to judge who open the model.
+        // Leave an unreadable wrapped key to those who open the model.
         let Header { kinds, notes } = Header::read(wrapped).unwrap_or_default();
         if let Some(row) = report.tiers.get_mut(tier) {
             row.recipients = kinds.len() as u64;
@@ -45,7 +47,7 @@ pub fn inspect(location: impl Into<Location>) -> Result<Report> {
         report.comment = report.comment.or(notes.comment);
         report.public_keys.extend(notes.recipients);
     }
-    // A signature that cannot be read is for those to judge who demand one.
+    // Leave an unreadable signature to those who demand one.
     let signature = artifact.signature.as_deref();
     let signer = signature.and_then(|armored| fingerprint_of(armored).ok());
     report.signature = signer.map(|signer| SignatureRow {
@@ -55,10 +57,10 @@ pub fn inspect(location: impl Into<Location>) -> Result<Report> {
     Ok(report)
 }
 
-/// Whether the model at `location` is protected, as its metadata says.
+/// Returns whether the model at `location` has the metadata of a protected one.
 ///
 /// # Errors
-/// `Malformed` if it is no model, or its metadata is broken; `Io`.
+/// `Malformed` if it is not a model, or its metadata is broken; `Io`.
 pub fn is_protected(location: impl Into<Location>) -> Result<bool> {
     let source = Source::open(&location.into())?;
     match Artifact::parse(&source.input.path, source.bytes()) {
@@ -104,7 +106,7 @@ pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Re
                 builder.add(owner, || operators.of(owner), row)?;
             }
             None => {
-                // A weight that could have been encrypted has no reason of its own.
+                // A weight that could have been encrypted has no reason in the classification.
                 let reason = match &classified.reason {
                     Some(reason) => reason.text(),
                     None => "it was not selected".into(),
@@ -161,7 +163,7 @@ fn describes(entry: &manifest::Tensor, tensor: &model::Tensor<'_>) -> bool {
         && Place::of(tensor) == Some(entry.place())
 }
 
-/// The nodes by their names in a manifest. Of several with one name it has the first.
+/// Indexes the nodes by their names in a manifest; of several with one name, the first.
 fn nodes_by_name(model: &Model<'_>, operators: &Operators<'_, '_>) -> HashMap<Operator, NodeId> {
     let mut named = HashMap::with_capacity(model.nodes.len());
     for (id, _) in model.nodes_with_ids() {
@@ -170,10 +172,10 @@ fn nodes_by_name(model: &Model<'_>, operators: &Operators<'_, '_>) -> HashMap<Op
     named
 }
 
-/// The node for which `entry` was planned.
+/// Returns the node for which `entry` was planned.
 ///
-/// Another version may have planned it, and may have found other consumers. So any node with the name
-/// will do if none of the consumers has it.
+/// It prefers a consumer with the name in `entry`, and otherwise takes any node with that name,
+/// because another version of the planner may have found other consumers.
 fn owner(
     operators: &Operators<'_, '_>,
     named: &HashMap<Operator, NodeId>,

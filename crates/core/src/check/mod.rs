@@ -1,5 +1,5 @@
-//! Calls that look at a model and change nothing: which weights are encrypted, whether the model is
-//! authentic, and the reports about both.
+//! Calls that only read a model: they report which weights are encrypted, and whether the model is
+//! authentic.
 
 pub(crate) mod inspect;
 pub(crate) mod outline;

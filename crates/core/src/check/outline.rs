@@ -1,4 +1,4 @@
-//! A first look at a model, before a call works on it: its files, and the memory that it needs.
+//! Looks at a model before a call works on it: which files it has, how much memory it needs.
 
 use onnxseal_crypto::wrap::Identities;
 use onnxseal_onnx::model::{Model, Payload};
@@ -12,7 +12,8 @@ use crate::format::tiers::Edition;
 use crate::open::protected::Protected;
 use crate::pass::source::Source;
 
-/// Bytes of memory to locate, plan and report one byte of a model's structure: of all but its weights.
+/// Bytes of memory to locate, plan and report one byte of a model's structure, which is all but its
+/// weights.
 pub const BYTES_FOR_STRUCTURE: u64 = 48;
 
 /// Bytes of memory to plan a run of subsequences and write it to a manifest.
@@ -21,10 +22,10 @@ const BYTES_FOR_RUN: u64 = 96;
 /// Bytes of memory for the score of a subsequence.
 const BYTES_FOR_SCORE: u64 = 8;
 
-/// Bytes of memory to compare it with others. They are free again before runs are made.
+/// Bytes of memory to compare a score with others, freed before runs are made.
 const BYTES_FOR_CHOICE: u64 = 24;
 
-/// A model file, open, that nobody has looked into yet.
+/// An open model file, not parsed yet.
 #[derive(Debug)]
 pub struct Outline(Source);
 
@@ -42,12 +43,12 @@ impl Outline {
         self.0.input.len
     }
 
-    /// Whether reading waits for a network.
+    /// Returns whether reading waits for a network.
     pub fn is_remote(&self) -> bool {
         self.0.input.is_remote()
     }
 
-    /// The manifest; `None` if the model is not protected. Nobody has authenticated it.
+    /// Returns the manifest, not authenticated, or `None` if the model is not protected.
     ///
     /// # Errors
     /// `Malformed`.
@@ -56,8 +57,8 @@ impl Outline {
         Ok(artifact.map(|artifact| artifact.manifest))
     }
 
-    /// The external data files that the first `len` bytes of the model file name, and the bytes of memory
-    /// that it takes to locate, plan and report the structure in them, by `policy` if the model is planned.
+    /// Returns the external data files that the first `len` bytes of the model file name, and the
+    /// bytes of memory to locate, plan (with a `policy`) and report their structure.
     ///
     /// # Errors
     /// `Malformed`.
@@ -68,7 +69,8 @@ impl Outline {
     }
 }
 
-/// The bytes of memory for the structure of `model`, whose file has `len` bytes, and its plan by `policy`.
+/// Estimates the bytes of memory for the structure of `model`, whose file has `len` bytes, and for
+/// its plan by `policy`.
 fn structure_bytes(model: &Model<'_>, len: u64, policy: Option<&Policy>) -> u64 {
     let payload = model.tensors.iter().filter_map(|tensor| {
         let Payload::Dense { file, span, .. } = &tensor.payload else {
@@ -85,7 +87,7 @@ fn structure_bytes(model: &Model<'_>, len: u64, policy: Option<&Policy>) -> u64 
         .saturating_add(to_choose.max(to_plan))
 }
 
-/// The manifest of the protected model in `input`. Nobody has authenticated it.
+/// Reads the manifest of the protected model in `input`, without authenticating it.
 ///
 /// # Errors
 /// `Usage` if the model is not protected; `Malformed`; `Io`.
@@ -94,8 +96,8 @@ pub fn read_manifest(input: Input) -> Result<Manifest> {
     Ok(protected.artifact.manifest)
 }
 
-/// Checks that one of `identities` opens the protected model at `location`, as `edition`: its data
-/// key, manifest and tags. The weights are not read.
+/// Checks that one of `identities` opens `edition` of the protected model at `location`: its data
+/// key, manifest and tags. Does not read the weights.
 ///
 /// # Errors
 /// As [`open`](crate::open()).
@@ -109,13 +111,13 @@ pub fn check_identities(
     protected.tier_of(edition, key_tier).map(drop)
 }
 
-/// Whether ONNX Runtime would take the file for a model, by its content.
+/// Returns whether ONNX Runtime would take the contents of the file for a model.
 ///
 /// # Errors
 /// `Io`.
 pub fn is_model(input: Input) -> Result<bool> {
     if input.is_remote() {
-        // Only the bytes that `sniff` asks for are fetched.
+        // Fetches only the bytes that `sniff` asks for.
         let read = |part: &mut [u8], offset| input.read_exact_at(part, offset);
         return Ok(onnxseal_onnx::sniff_by(input.len, read)?);
     }
@@ -147,7 +149,8 @@ mod tests {
         // One run.
         let full = need(Some(Policy::preset(Preset::Full)));
         assert_eq!(full, without_plan + 96);
-        // 4096 units of 256 bytes, and one for the end: 15.5 % of them at most are runs, or every second.
+        // 4096 units of 256 bytes, and one for the end. At most 15.5 % of them, or every second,
+        // are runs.
         let balanced = need(Some(Policy::preset(Preset::Balanced)));
         assert_eq!(balanced, without_plan + 4097 * (8 + 24));
         let strong = need(Some(Policy::preset(Preset::Strong)));

@@ -1,5 +1,5 @@
-//! The report on a model: which weights are encrypted, and which stay in clear. A plan, a protected model
-//! and the metadata of one have the same report.
+//! The report on a model: which weights are encrypted, and which stay in clear. `plan`, `protect`
+//! and `inspect` return it.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::format::manifest::{self, File, Operator};
 use crate::pass::states::Volume;
 
-/// Which weights of a model are encrypted, and which are not.
+/// Says which weights of a model are encrypted, and which stay in clear.
 ///
 /// Serialises to the JSON of `--json`; members are only ever added.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -27,7 +27,8 @@ pub struct Report {
     /// The files of the original, if its external data files have other names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub original_files: Vec<File>,
-    /// Whether the model has the lock, with which no program runs it as it is; of a plan, whether it would.
+    /// Whether the model has the lock, with which programs refuse it without the key. In a plan:
+    /// whether it would have it.
     pub locked: bool,
     /// The weights of all operators together.
     pub weights: Volume,
@@ -40,30 +41,29 @@ pub struct Report {
     pub operators: Vec<OperatorRow>,
     /// Tensors that stay wholly in clear, in file order.
     pub clear: Vec<ClearRow>,
-    /// Parts of the file that may hold weights and that nobody looked into, in file order.
+    /// Parts of the file that may hold weights and that were not searched, in file order.
     pub passed_over: Vec<PassedOverRow>,
-    /// Values of Constant nodes that are numbers and text, not tensors: they stay in clear.
+    /// Numbers and text in Constant nodes, which stay in clear.
     pub plain_constants: PlainConstantsRow,
-    /// The publisher's statements; not authenticated unless the caller verified the model.
+    /// The publisher's statements; trust them only if the caller verified the model.
     pub claims: BTreeMap<String, String>,
     /// The recipients that can open the model, as far as its wrapped data key tells. Only
     /// [`inspect`](crate::inspect()) fills them in.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub recipients: Vec<RecipientRow>,
-    /// The comment that was given when the data key was wrapped. Anyone can read it, and nobody has checked
-    /// it.
+    /// The comment from when the data key was wrapped: readable by anyone, and not authenticated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
-    /// The public keys of the recipients, if they were listed when the data key was wrapped. Nobody has
-    /// checked them.
+    /// The public keys of the recipients, if they were listed when the data key was wrapped; not
+    /// authenticated.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub public_keys: Vec<String>,
-    /// The key that the model's signature names, if it has one. Nobody has checked the signature, and
-    /// anyone can put any key there.
+    /// The key that the model's signature names, if it has one. The signature is unchecked: anyone
+    /// can put any key there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signature: Option<SignatureRow>,
     /// The presets that would encrypt less, from the most to the least, if the machine has no AES
-    /// instructions. Only whoever asks [`smaller_presets`](crate::smaller_presets()) fills them in.
+    /// instructions. Callers fill this in with [`smaller_presets`](crate::smaller_presets()).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub smaller: Vec<SmallerRow>,
     /// The demands of the policy that the plan does not meet.
@@ -75,9 +75,9 @@ pub struct Report {
 pub struct TierRow {
     /// Its name.
     pub name: String,
-    /// Encrypted bytes that it opens and the next lower tier does not.
+    /// Encrypted bytes that this tier adds to the next lower one.
     pub bytes: u64,
-    /// The share of all encrypted bytes that it opens, with those of lower tiers.
+    /// The share of all encrypted bytes that this tier and lower ones open, 0 to 1.
     pub share: f64,
     /// How many recipients have its key. Only [`inspect`](crate::inspect()) fills it in.
     pub recipients: u64,
@@ -121,10 +121,11 @@ pub struct OperatorRow {
     /// The data volume coefficient; absent if only the metadata is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coefficient: Option<f64>,
-    /// Bytes that the plan apportioned to the operator; absent if only the metadata is known.
+    /// Bytes that the plan allots to the operator; absent if only the metadata is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub volume_bytes: Option<u64>,
-    /// Why the preset takes all of its weights, where it would take less of another operator of the type.
+    /// Why the preset takes all weights of this operator, though it takes less of others of the
+    /// type.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub whole_because: Option<&'static str>,
     /// Its weights.
@@ -162,7 +163,7 @@ pub struct TensorRow {
     /// How targets of tiers above the first are encrypted; absent for a model of one edition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<manifest::Mode>,
-    /// Other operators that use the same tensor; it is encrypted and counted once.
+    /// Other operators that use this tensor, which is encrypted and counted once.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub shared_with: Vec<Operator>,
 }
@@ -186,7 +187,7 @@ pub struct ClearRow {
     pub operators: Vec<Operator>,
 }
 
-/// A part of the file that may hold weights and that nobody looked into. It stays in clear.
+/// A part of the file that may hold weights and was not searched. It stays in clear.
 #[derive(Clone, Debug, Serialize)]
 pub struct PassedOverRow {
     /// Its protobuf path in `ModelProto`.
@@ -204,7 +205,7 @@ pub struct PlainConstantsRow {
     pub bytes: u64,
 }
 
-/// The rows of the tiers called `names`, which have so many encrypted bytes each.
+/// Makes the rows of the tiers called `names`, with the encrypted bytes of each.
 pub(crate) fn tier_rows(names: &[String], bytes: Vec<u64>) -> Vec<TierRow> {
     let total: u64 = bytes.iter().sum();
     let mut opened = 0;
@@ -220,13 +221,13 @@ pub(crate) fn tier_rows(names: &[String], bytes: Vec<u64>) -> Vec<TierRow> {
     rows.collect()
 }
 
-/// A report that is being made. Operators come with [`Builder::add`], in any order.
+/// Builds a report. [`Builder::add`] takes operators in any order.
 pub(crate) struct Builder {
     report: Report,
-    /// Of each of `operators`.
+    /// The node of each of `operators`.
     nodes: Vec<NodeId>,
     operators: Vec<OperatorRow>,
-    /// For each node, where in `operators` it is.
+    /// For each node, its index in `operators`.
     places: Vec<Option<u32>>,
 }
 
@@ -255,7 +256,7 @@ impl Builder {
         }
     }
 
-    /// Adds `row` to the operator that `node` is, and returns the row of the operator.
+    /// Adds `row` to the operator at `node`, and returns the operator's row.
     pub(crate) fn add(
         &mut self,
         node: NodeId,
@@ -276,7 +277,7 @@ impl Builder {
                 volume_bytes: None,
                 whole_because: None,
                 volume: Volume::default(),
-                // Most operators have one tensor. `push` would make room for four.
+                // Most operators have one tensor, and `push` reserves room for four.
                 tensors: Vec::with_capacity(1),
             };
             self.nodes.push(node);
@@ -288,7 +289,7 @@ impl Builder {
         Ok(operator)
     }
 
-    /// Makes room for so many operators, and tensors that stay in clear.
+    /// Reserves room for this many operators, and tensors that stay in clear.
     pub(crate) fn reserve(&mut self, operators: usize, clear: usize) {
         self.nodes.reserve_exact(operators);
         self.operators.reserve_exact(operators);
@@ -300,7 +301,7 @@ impl Builder {
         self.report.clear.push(row);
     }
 
-    /// Adds everything up.
+    /// Sums up the volumes and finishes the report.
     pub(crate) fn finish(self) -> Report {
         let Builder {
             mut report,
@@ -332,9 +333,10 @@ impl Builder {
 }
 
 impl TensorRow {
-    /// The row of a tensor, from its entry in a manifest, and the operator that owns it.
+    /// Makes the row of a tensor from its entry in a manifest. Returns it with the operator that
+    /// owns it.
     ///
-    /// `None` for an entry without operators, which no manifest has.
+    /// Returns `None` for an entry without operators, which a manifest cannot contain.
     pub(crate) fn of_entry(mut entry: manifest::Tensor) -> Option<(Operator, TensorRow)> {
         let is_tiered = entry.targets.n_tiers() > 1;
         let mut tiers = Vec::new();
@@ -360,7 +362,7 @@ impl TensorRow {
         Some((entry.operators.pop()?, row))
     }
 
-    /// The row of a weight of `bytes` that is wholly in clear.
+    /// Makes the row of a weight of `bytes` bytes that is wholly in clear.
     pub(crate) fn in_clear(tensor: &Tensor<'_>, bytes: u64) -> TensorRow {
         TensorRow {
             name: tensor.name.to_owned(),
@@ -421,10 +423,10 @@ impl<'m, 'a> Operators<'m, 'a> {
     }
 }
 
-/// The most shortfalls in a list: a hostile model has a million.
+/// The most shortfalls in a list: a hostile model may have a million.
 const MAX_LISTED: usize = 100;
 
-/// The texts of the first shortfalls, and the number of the others.
+/// Lists the first shortfalls as text, and the number of the others.
 pub(crate) fn list(shortfalls: &[impl ToString]) -> Vec<String> {
     let mut listed: Vec<String> = shortfalls
         .iter()

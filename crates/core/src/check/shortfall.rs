@@ -1,4 +1,4 @@
-//! What a protected model lacks of what a policy demands.
+//! Finds the demands of a policy that a protected model does not meet.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,18 +9,18 @@ use crate::check::report::list;
 use crate::error::{Error, Result};
 use crate::format::manifest::{Manifest, Tensor};
 
-/// The ways in which `manifest` encrypts less of `model` than `policy` demands, as far as anybody can tell
-/// who does not know the weights.
+/// Lists the ways in which `manifest` encrypts less of `model` than `policy` demands, as far as
+/// they show without the weights.
 ///
-/// Where the policy chooses by score, its budgets hold, and its units, and what it takes whole. Which
-/// subsequences weigh most remains open.
+/// If the policy chooses by score, this checks its budgets, its units, and the tensors it takes
+/// whole, but not whether the chosen subsequences are the heaviest.
 pub(crate) fn shortfalls(
     model: &Model<'_>,
     manifest: &Manifest,
     policy: &Policy,
 ) -> Result<Vec<String>> {
     if policy.ranking().is_some() {
-        // A ranking is known to whoever has it, whatever the weights are.
+        // A ranking gives the scores without the weights.
         return shortfalls_of_choice(model, manifest, policy, |wanted| Ok(plan::uniform(wanted)));
     }
     let uniform = |wanted: &[Wanted]| Ok::<_, plan::Error>(plan::uniform(wanted));
@@ -64,8 +64,8 @@ pub(crate) fn shortfalls(
     Ok(check.with_violations(policy, &found))
 }
 
-/// The shortfalls of a model for somebody who knows the scores, by the policy's ranking or because `score`
-/// opens the model: exactly what the policy chooses is encrypted at least.
+/// Lists the shortfalls with the scores known, from the policy's ranking or because `score` opens
+/// the model: each subsequence that the policy chooses must be encrypted.
 pub(crate) fn shortfalls_of_choice(
     model: &Model<'_>,
     manifest: &Manifest,
@@ -74,7 +74,7 @@ pub(crate) fn shortfalls_of_choice(
 ) -> Result<Vec<String>> {
     let check = Check::new(model, manifest, plan::plan(model, policy, score)?)?;
     let by_position = check.plan.pools.is_empty();
-    // Those that a score chooses must be encrypted, not as many others.
+    // The subsequences that a score chooses must be encrypted, rather than as many others.
     let others = |planned| (!by_position).then(|| check.others(planned)).flatten();
     let tensors = check.plan.tensors.iter();
     let found = tensors.filter_map(|planned| check.few(planned).or_else(|| others(planned)));
@@ -90,7 +90,7 @@ pub(crate) fn shortfalls_of_choice(
     Ok(check.with_violations(policy, &found))
 }
 
-/// The policy's demand for or against the lock, if the model does not meet it.
+/// Returns the shortfall if the model does not meet the policy's demand for or against the lock.
 fn lock(manifest: &Manifest, policy: &Policy) -> Option<String> {
     let demanded = policy
         .lock()
@@ -103,7 +103,8 @@ fn lock(manifest: &Manifest, policy: &Policy) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// The tiers of the policy, if the model has not the same. A policy without tiers demands none.
+/// Returns the shortfall if the model's tiers differ from the policy's. A policy without tiers
+/// accepts any.
 fn names(manifest: &Manifest, policy: &Policy) -> Option<String> {
     let demanded: Vec<&str> = policy.tiers().iter().map(|tier| &*tier.name).collect();
     let found: Vec<&str> = manifest.tier_names().iter().map(|name| &**name).collect();
@@ -120,7 +121,8 @@ fn names(manifest: &Manifest, policy: &Policy) -> Option<String> {
     })
 }
 
-/// Tiers that open more of the encrypted bytes than their share, by more than a subsequence.
+/// Lists the tiers that open more of the encrypted bytes than their share, by more than a
+/// subsequence.
 fn shares(manifest: &Manifest, policy: &Policy) -> Vec<String> {
     if let Some(other) = names(manifest, policy) {
         return vec![other];
@@ -147,7 +149,7 @@ fn shares(manifest: &Manifest, policy: &Policy) -> Vec<String> {
     too_many.collect()
 }
 
-/// A plan, and what is encrypted in truth.
+/// A plan, and what the manifest encrypts.
 struct Check<'a> {
     model: &'a Model<'a>,
     plan: Plan,
@@ -174,7 +176,7 @@ impl<'a> Check<'a> {
         self.by_path.get(path.as_str()).copied()
     }
 
-    /// The tensor, as messages name it.
+    /// Names the tensor for a message.
     fn tensor(&self, planned: &TensorPlan) -> String {
         let name = self.model.tensors[planned.tensor.index()].name;
         format!("tensor {:?}", excerpt(name))
@@ -184,7 +186,7 @@ impl<'a> Check<'a> {
         self.found(planned).map_or(0, Tensor::encrypted_bytes)
     }
 
-    /// Too few bytes of a tensor are encrypted.
+    /// Returns the shortfall if too few bytes of a tensor are encrypted.
     fn few(&self, planned: &TensorPlan) -> Option<String> {
         let found = self.encrypted_bytes(planned);
         (found < planned.encrypted_bytes).then(|| {
@@ -197,7 +199,8 @@ impl<'a> Check<'a> {
         })
     }
 
-    /// A tensor is cut into larger subsequences than planned: that many bytes cannot be the heaviest.
+    /// Returns the shortfall if a tensor is cut into larger subsequences than planned, which cannot
+    /// be the heaviest bytes.
     fn coarse(&self, planned: &TensorPlan) -> Option<String> {
         let found = self.found(planned)?;
         let is_coarse =
@@ -212,7 +215,7 @@ impl<'a> Check<'a> {
         })
     }
 
-    /// Other elements are encrypted than those that are chosen.
+    /// Returns the shortfall if an element that the policy chooses is in clear.
     fn others(&self, planned: &TensorPlan) -> Option<String> {
         let (mut at, mut missing) = (0, 0u64);
         let mut found = self
@@ -226,7 +229,7 @@ impl<'a> Check<'a> {
             at += run.skip + run.take;
             let end = (at * planned.unit_elements).min(n_elements);
             while first < end {
-                // The first range that does not end before what is looked for.
+                // The first range that ends after the start of the wanted one.
                 while found
                     .next_if(|&(_, found_end)| found_end <= first)
                     .is_some()
@@ -249,7 +252,7 @@ impl<'a> Check<'a> {
         })
     }
 
-    /// Elements of a tensor that are open to a lower tier than the policy gives them to.
+    /// Lists the elements of a tensor that a lower tier opens than the policy intends.
     fn lower(&self, planned: &TensorPlan, policy: &Policy) -> Vec<String> {
         let Some(found) = self.found(planned).filter(|_| !planned.tiers.is_empty()) else {
             return Vec::new();
@@ -258,7 +261,7 @@ impl<'a> Check<'a> {
         found.tier_elements(|run, tier| open.push((run, tier)));
         let mut open = open.into_iter().peekable();
         let n_elements = self.model.tensors[planned.tensor.index()].n_elements;
-        // By the tier that opens them, and the tier that should.
+        // Elements by the tier that opens them and the tier that should.
         let mut lower: BTreeMap<(u8, u8), u64> = BTreeMap::new();
         for (run, tier) in planned.tier_elements() {
             let (mut first, end) = (run.0.min(n_elements), run.1.min(n_elements));

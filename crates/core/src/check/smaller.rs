@@ -1,4 +1,4 @@
-//! The time that smaller presets would save on processors without AES instructions.
+//! Estimates the time that smaller presets would save on processors without AES instructions.
 
 use onnxseal_plan::{Policy, Preset, plan, uniform};
 use onnxseal_store::Location;
@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 use crate::pass::source::Source;
 use crate::pass::states::Volume;
 
-/// How much longer it takes to decrypt a byte than to authenticate it, which is done with every byte, on a
-/// processor that has instructions for neither. docs/PERFORMANCE.md has the measurement.
+/// The time to decrypt a byte over the time to authenticate one, on a processor without
+/// instructions for either. Every byte is authenticated. docs/PERFORMANCE.md has the measurement.
 const DECRYPTING: f64 = 1.2;
 
 /// A preset that encrypts less of a model.
@@ -20,12 +20,14 @@ pub struct SmallerRow {
     /// The weights of all operators together.
     #[serde(flatten)]
     pub weights: Volume,
-    /// An estimate: how long opening takes without AES instructions, as a part of what it takes now.
+    /// The estimated time to open the model without AES instructions, relative to the planned
+    /// protection.
     pub opening: f64,
 }
 
-/// The presets that encrypt less of the model at `location` than `planned`, from the most to the least; none
-/// if the machine has AES instructions (`has_aes`), because there they save nothing. No weights are read.
+/// Returns the presets that encrypt less of the model at `location` than `planned`, from the most
+/// to the least. Returns none if the machine has AES instructions (`has_aes`), because they would
+/// save nothing there. Reads no weights.
 ///
 /// # Errors
 /// `Malformed`, `Io`.
@@ -41,7 +43,7 @@ pub fn smaller_presets(
     let model = source.locate(source.input.len)?;
     let mut rows = Vec::new();
     for preset in Preset::ALL.into_iter().rev() {
-        // How much is encrypted depends on no score.
+        // The encrypted volume is the same for all scores.
         let plan = plan(&model, &Policy::preset(preset), |wanted| {
             Ok(uniform(wanted))
         });
@@ -79,7 +81,7 @@ mod tests {
         let full = planned(Preset::Full);
         let rows = smaller_presets(model, full, false).unwrap();
         let presets = [Preset::Strong, Preset::Balanced, Preset::Light];
-        // As many bytes as where the weights themselves have scores.
+        // The volumes must equal those of plans by real scores.
         for (row, preset) in rows.iter().zip(presets) {
             assert_eq!((row.preset, row.weights), (preset.name(), planned(preset)));
         }

@@ -1,4 +1,4 @@
-//! Checking a protected model: no plaintext is kept.
+//! Checks a protected model, without keeping plaintext.
 
 use std::collections::BTreeMap;
 
@@ -29,33 +29,34 @@ use crate::pass::structure::Structure;
 pub struct Verification {
     /// Path of the model.
     pub model: String,
-    /// Whether every byte of every file was authenticated, except what `unchecked` lists; `false` if
-    /// no identity was given.
+    /// Whether every byte of every file was authenticated, except what `unchecked` lists; `false`
+    /// if no identity was given.
     pub authenticated: bool,
-    /// Entries of the metadata that somebody could have changed although this call authenticated
-    /// all other bytes, or found them as they were signed: wrapped keys of other tiers, all wrapped
-    /// keys if no identity was given, and a signature that nobody demanded. Absent if there are
-    /// none, and if neither an identity was given nor a signature demanded.
+    /// Entries of the metadata that this call could not authenticate, while it authenticated all
+    /// other bytes or found them as signed: wrapped keys of other tiers, all wrapped keys if no
+    /// identity was given, and a signature that was not demanded. Absent if empty, and if neither
+    /// an identity was given nor a signature demanded.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unchecked: Vec<String>,
-    /// The tier that the identity opens and whose edition was accepted; absent without an identity, and for a model of one
-    /// edition.
+    /// The tier that the identity opens and whose edition was accepted; absent without an identity,
+    /// and for a model of one edition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
     /// The signer; absent if no signature was demanded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signed_by: Option<SignedByRow>,
-    /// Whether the model is protected as the policy demands; absent if no policy was given.
+    /// Whether the protection meets the policy; absent if no policy was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_met: Option<bool>,
-    /// Entries of the policy that match nothing in the model, if that is no failure.
+    /// Entries of the policy that match nothing in the model, where the policy allows that.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unmatched: Vec<String>,
     /// How much of the weights is encrypted.
     pub weights: Volume,
     /// The publisher's statements. Trust them only if `authenticated`.
     pub claims: BTreeMap<String, String>,
-    /// The files of the model with their digests, if [`Checks::digests`] asked for them. No part of the JSON.
+    /// The files of the model with their digests, if [`Checks::digests`] asked for them. The JSON
+    /// leaves them out.
     #[serde(skip)]
     pub digests: Vec<FileState>,
 }
@@ -76,18 +77,20 @@ pub struct SignedByRow {
 pub struct Checks<'a> {
     /// Secret keys that authenticate every byte of every file, except [`Verification::unchecked`].
     pub identities: Option<&'a Identities>,
-    /// The publishers of whom one must have signed.
+    /// The publishers, one of whom must have signed.
     pub signed_by: Option<&'a SignedBy>,
     /// The edition that the identities must open at least.
     pub edition: Edition<'a>,
     /// The policy that the protection must meet.
     pub policy: Option<&'a Policy>,
-    /// Whether to take digests of the files. They need `identities`: only then are all files read.
+    /// Whether to compute digests of the files. Needs `identities`, because otherwise not all files
+    /// are read.
     pub digests: bool,
 }
 
-/// Checks the protected model at `location`: its structure, whether the metadata describes its graph, and
-/// what `checks` ask for. A signature needs no identity: it is over all files as they are stored.
+/// Checks the protected model at `location`: its structure, whether the metadata describes its
+/// graph, and what `checks` ask for. A signature can be checked without an identity, because it
+/// covers the files as they are stored.
 ///
 /// # Errors
 /// `Malformed`, `Authentication`, `NoMatchingKey`, `PolicyNotMet`, `Io`; `Usage` when the model is
@@ -101,7 +104,7 @@ pub fn verify(
     let path = &protected.source.input.path;
     let structure = Structure::of(&protected.source, protected.manifest().model_bytes())?;
     let mut digests = Vec::new();
-    // Authenticity first: a forged graph should not be called a bad policy.
+    // Authenticity first, so that a forged graph is not reported as an unmet policy.
     let mut unlocked_model = None;
     let signer = match *checks {
         Checks {
@@ -131,7 +134,7 @@ pub fn verify(
                     unlocked.open_chunk(chunk, bytes, tag, tools)
                 },
             )?;
-            // A writer may have changed chunks that were read already.
+            // A writer may have changed chunks after they were read.
             unlocked.files().try_for_each(Input::check_unchanged)?;
             let signer = unlocked.check_signature()?;
             if let Some(digester) = &digester {
@@ -152,12 +155,12 @@ pub fn verify(
     };
     let model = structure.locate()?;
     let report = examine(path, &model, protected.manifest())?;
-    // If every chunk was authenticated, it agreed with the structure: then report and policy hold.
+    // Authenticated chunks agree with the structure, so conclusions from it hold.
     let mut unmatched = Vec::new();
     if let Some(policy) = checks.policy {
         unmatched = plan::unmatched(&model, policy);
         let manifest = protected.manifest();
-        // Scores of a lower edition are not those that the policy chooses by.
+        // The policy chooses by the scores of the original, which a lower edition lacks.
         let unlocked = unlocked_model.as_ref();
         let original = unlocked.filter(|unlocked| unlocked.edition().is_original);
         let violations = match original {
@@ -198,8 +201,8 @@ pub fn verify(
     })
 }
 
-/// The entries of the tail for which neither the key of `key_tier` vouches nor the signature, if
-/// that was checked.
+/// Lists the entries of the tail that neither the key of `key_tier` nor a checked signature
+/// authenticates.
 fn unchecked(artifact: &Artifact, key_tier: Option<u8>, signature_held: bool) -> Vec<String> {
     if key_tier.is_none() && !signature_held {
         return Vec::new();

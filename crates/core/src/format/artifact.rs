@@ -1,4 +1,4 @@
-//! The tail of a protected model, parsed, and checked as far as that goes without a key.
+//! Parses the tail of a protected model, and checks what needs no key.
 
 use std::ops::Range;
 use std::path::Path;
@@ -22,7 +22,8 @@ pub(crate) struct Artifact {
     pub(crate) manifest: Manifest,
     /// Where the manifest lies in the tail.
     manifest_at: Range<usize>,
-    /// The tags of all chunks, one after the other; those of the first tier before those of the next.
+    /// The tags of all chunks, one after the other; those of the first tier before those of the
+    /// next.
     pub(crate) tags: Vec<u8>,
     /// The MAC of every tier, one after the other.
     pub(crate) mac: Vec<u8>,
@@ -35,11 +36,11 @@ pub(crate) struct Artifact {
 }
 
 impl Artifact {
-    /// Parses the tail of `bytes`, a whole model file; `None` if the model is not protected. Errors name
-    /// `path`.
+    /// Parses the tail of `bytes`, a whole model file, or returns `None` if the model is not
+    /// protected. Errors name `path`.
     ///
-    /// The file may change at any moment. So the tail is copied first: one copy is parsed, authenticated
-    /// and handed out.
+    /// Copies the tail first, because the file may change at any moment: the copy is parsed,
+    /// authenticated and handed out.
     pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Option<Artifact>> {
         if onnxseal_onnx::is_ort_format(bytes) {
             let path = path.to_owned();
@@ -126,19 +127,19 @@ impl Artifact {
         })
     }
 
-    /// The manifest as it was read. The MAC is over these bytes.
+    /// Returns the manifest as it was read: the MAC covers these bytes.
     pub(crate) fn manifest_bytes(&self) -> &[u8] {
         self.tail.get(self.manifest_at.clone()).unwrap_or_default()
     }
 
-    /// The tags of all chunks for `tier`, from 1.
+    /// Returns the tags of all chunks for `tier`, counted from 1.
     pub(crate) fn tags_of(&self, tier: u8) -> &[u8] {
         let len = self.tags.len() / usize::from(self.manifest.n_tiers());
         let start = len * usize::from(tier).saturating_sub(1);
         self.tags.get(start..start + len).unwrap_or_default()
     }
 
-    /// The tail in two parts. The second can be replaced alone: see [`encode_end`].
+    /// Splits the tail in two. The second part can be replaced alone: see [`encode_end`].
     pub(crate) fn split_end(&self) -> (&[u8], &[u8]) {
         // `split` accepts a tail only as it is encoded here, so the end is as long as this.
         let end = encode_end(self.signature.as_deref(), &self.keys);
@@ -147,10 +148,11 @@ impl Artifact {
     }
 }
 
-/// What protobuf's readers take, ONNX Runtime's among them.
+/// The longest model file that protobuf readers accept, including ONNX Runtime's.
 const MAX_MODEL_BYTES: u64 = i32::MAX as u64;
 
-/// Fails where a tail of `tail_bytes` makes a model of `model_bytes` at `path` too long for protobuf. Longer ones are too long as they are.
+/// Fails if a tail of `tail_bytes` makes the model at `path`, of `model_bytes`, too long for
+/// protobuf. Accepts a model that is too long without the tail.
 pub(crate) fn check_len(path: &Path, model_bytes: u64, tail_bytes: usize) -> Result<()> {
     let len_bytes = model_bytes.saturating_add(tail_bytes as u64);
     if model_bytes <= MAX_MODEL_BYTES && len_bytes > MAX_MODEL_BYTES {
@@ -160,7 +162,8 @@ pub(crate) fn check_len(path: &Path, model_bytes: u64, tail_bytes: usize) -> Res
     Ok(())
 }
 
-/// The tail's bytes, of which `end` is what [`encode_end`] gives. The manifest says if it has the lock.
+/// Encodes the tail, which ends with `end`, the result of [`encode_end`]. The manifest says whether
+/// it has the lock.
 pub(crate) fn encode(
     manifest: &[u8],
     tags: &[u8],
@@ -179,7 +182,7 @@ pub(crate) fn encode(
     bytes
 }
 
-/// The end of the tail. The MAC does not cover it, so it can be replaced alone.
+/// Encodes the end of the tail. The MAC does not cover it, so it can be replaced alone.
 pub(crate) fn encode_end(signature: Option<&str>, keys: &WrappedKeys) -> Vec<u8> {
     let signature = signature.map(|armored| (tail::SIG, armored.as_bytes()));
     let entries = signature.into_iter().chain(keys.entries());
@@ -197,7 +200,7 @@ mod tests {
         check_len(path, MAX_MODEL_BYTES - 10, 10).unwrap();
         let error = check_len(path, MAX_MODEL_BYTES - 10, 11).unwrap_err();
         assert!(matches!(error, Error::TooLong { len_bytes, .. } if len_bytes == 1 << 31));
-        // No program can read it as it is.
+        // Programs cannot read a model of this length even without a tail.
         check_len(path, MAX_MODEL_BYTES + 1, 11).unwrap();
         check_len(path, u64::MAX, 11).unwrap();
     }

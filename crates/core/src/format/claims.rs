@@ -1,4 +1,4 @@
-//! The demands of an application on the publisher's claims.
+//! What an application requires of the publisher's claims.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,13 +16,13 @@ pub struct Requirements(Vec<(String, Requirement)>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Requirement {
-    /// The model makes the claim.
+    /// The model makes the claim, with any value.
     Made,
-    /// Its value is this one.
+    /// The claim has this value.
     Equals(String),
-    /// Its value is a time that has not passed.
+    /// The claim is a time that has not passed.
     NotAfter,
-    /// Its value is a time that has come.
+    /// The claim is a time that has come.
     NotBefore,
 }
 
@@ -30,8 +30,9 @@ impl Requirements {
     /// Reads requirements, each in one of these forms:
     ///
     /// - `key=value`: the model makes the claim with that value.
-    /// - `not-after`, `not-before`: it makes the claim with a date (`2027-01-01`, a whole day in UTC) or a
-    ///   time (RFC 3339), and the clock of this machine is not after, or not before, that.
+    /// - `not-after`, `not-before`: it makes the claim with a date (`2027-01-01`, a whole day in
+    ///   UTC) or a time (RFC 3339), and the clock of this machine is not after, or not before,
+    ///   that.
     /// - `key`: it makes the claim with any value.
     ///
     /// # Errors
@@ -92,9 +93,9 @@ impl Requirements {
     }
 }
 
-/// The first moment of a date or time, and the first after it.
+/// Returns the first moment of a date or time, and the first moment after it.
 fn period(text: &str) -> Option<(SystemTime, SystemTime)> {
-    // Timestamps end before 9999-12-31, and people write that for "never". So dates are not made timestamps.
+    // People write 9999-12-31 for "never", which is later than any timestamp: dates stay dates.
     let at = |since: SignedDuration| {
         let distance = since.unsigned_abs();
         if since.is_negative() {

@@ -1,4 +1,5 @@
-//! The manifest: the contents of `onnxseal.manifest`, checked against the rules of `docs/FORMAT.md`.
+//! The manifest: the contents of `onnxseal.manifest`, checked against the rules of
+//! `docs/FORMAT.md`.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,7 @@ pub use draft::{DEFAULT_CHUNK_BYTES, FORMAT, File, MAX_MANIFEST_BYTES, SUITE};
 pub use targets::Targets;
 pub use tensor::{ElementType, Mode, Operator, Tensor};
 
-/// Which bytes of a protected model are encrypted, and how. It has no key and depends on none.
+/// Says which bytes of a protected model are encrypted, and how. It contains no key.
 ///
 /// Every value of this type obeys the rules of `docs/FORMAT.md`: [`Manifest::parse`] makes it.
 #[derive(Debug)]
@@ -29,14 +30,14 @@ pub struct Manifest {
     pub(crate) claims: BTreeMap<String, String>,
     pub(crate) tensors: Vec<Tensor>,
     pub(crate) original: Option<Original>,
-    /// The names of the tiers, the least first; none if there is one edition.
+    /// The names of the tiers, the least first; empty if there is one edition.
     pub(crate) tier_names: Vec<String>,
     /// Whether the tail has the lock.
     pub(crate) lock: bool,
 }
 
 impl Draft {
-    /// Checks the rules.
+    /// Checks the rules and makes the manifest.
     ///
     /// # Errors
     /// The text says which rule of `docs/FORMAT.md` is broken.
@@ -83,7 +84,7 @@ impl Manifest {
         self.chunk
     }
 
-    /// The model file first, then the external data files.
+    /// Returns the model file, then the external data files.
     pub fn files(&self) -> &[File] {
         &self.files
     }
@@ -93,12 +94,12 @@ impl Manifest {
         &self.claims
     }
 
-    /// Every tensor of which some part is encrypted, in file order.
+    /// Returns every tensor of which some part is encrypted, in file order.
     pub fn tensors(&self) -> &[Tensor] {
         &self.tensors
     }
 
-    /// The names of the tiers, the least first; none if the model has one edition only.
+    /// Returns the names of the tiers, the least first; empty if the model has one edition only.
     pub fn tier_names(&self) -> &[String] {
         &self.tier_names
     }
@@ -108,18 +109,18 @@ impl Manifest {
         self.tier_names.len().max(1) as u8
     }
 
-    /// Whether a program without the key refuses the model: its tail has the lock.
+    /// Returns whether the tail has the lock, with which programs refuse the model without the key.
     pub fn is_locked(&self) -> bool {
         self.lock
     }
 
-    /// The name of a tier, from 1; empty if the model has one edition only.
+    /// Returns the name of a tier, counted from 1; empty if the model has one edition only.
     pub(crate) fn tier_name(&self, tier: u8) -> &str {
         let name = self.tier_names.get(usize::from(tier).saturating_sub(1));
         name.map_or("", String::as_str)
     }
 
-    /// The tier of this name, from 1.
+    /// Returns the tier of this name, counted from 1.
     pub(crate) fn tier_named(&self, name: &str) -> Option<u8> {
         (1..)
             .zip(&self.tier_names)
@@ -127,13 +128,13 @@ impl Manifest {
             .map(|(tier, _)| tier)
     }
 
-    /// Whether opening restores names of external data files that protecting has changed.
+    /// Returns whether opening restores names of external data files that protecting changed.
     pub fn restores_names(&self) -> bool {
         self.original.is_some()
     }
 
-    /// The files of the original, in the order of [`Manifest::files`]. They differ only if external data
-    /// files were renamed.
+    /// Returns the files of the original, in the order of [`Manifest::files`]. They differ from
+    /// these only if external data files were renamed.
     pub fn original_files(&self) -> Vec<File> {
         let Some(original) = &self.original else {
             return self.files.clone();
@@ -152,8 +153,8 @@ impl Manifest {
         spans.into_iter().map(SpanSet::union).collect()
     }
 
-    /// The target bytes of the first tier of every file, in the order of [`Manifest::files`], and those
-    /// of all other tiers with their tensors.
+    /// Returns the target bytes of the first tier of every file, in the order of
+    /// [`Manifest::files`], and the target bytes of all higher tiers with their tensors.
     pub(crate) fn tier_spans(&self) -> (Vec<SpanSet>, Vec<Vec<HigherSpan>>) {
         let mut first = vec![Vec::new(); self.files.len()];
         let mut higher = vec![Vec::new(); self.files.len()];
@@ -172,7 +173,7 @@ impl Manifest {
             }
         }
         for higher in &mut higher {
-            // Tensors may lie within each other.
+            // One tensor may lie inside another.
             higher.sort_unstable_by_key(|higher| higher.span);
         }
         (first.into_iter().map(SpanSet::union).collect(), higher)

@@ -1,8 +1,8 @@
-//! The metadata of a protected model: the manifest and its rules, the tail that holds it, the spans and
-//! claims in it.
+//! The metadata of a protected model: the manifest and its rules, the tail that holds it, the spans
+//! and claims in it.
 //!
-//! Bytes in, legal values out, and back. No code here opens a file, knows a key, or walks over a model's
-//! chunks.
+//! This code turns bytes into legal values, and back. Files, keys and chunks belong to other
+//! modules.
 
 pub(crate) mod artifact;
 pub(crate) mod claims;

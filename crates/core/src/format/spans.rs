@@ -1,17 +1,17 @@
-//! Sets of bytes of one file.
+//! Sets of byte positions in one file.
 
 use std::ops::Range;
 
 use onnxseal_onnx::model::Span;
 
-/// A set of bytes of one file: sorted spans that neither touch nor overlap.
+/// Byte positions in one file, as sorted spans with gaps between them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SpanSet(Vec<Span>);
 
 impl SpanSet {
     /// The union of `spans`. They may overlap, in any order.
     pub(crate) fn union(mut spans: Vec<Span>) -> SpanSet {
-        // Spans of one tensor are sorted, and there may be millions.
+        // A tensor may have millions of spans, already sorted.
         if !spans.is_sorted() {
             spans.sort_unstable();
         }
@@ -27,7 +27,7 @@ impl SpanSet {
         SpanSet(spans)
     }
 
-    /// Replaces `into` by the parts of the set that lie in `window`, relative to its start.
+    /// Fills `into` with the parts of the set inside `window`, relative to the window's start.
     pub(crate) fn within(&self, window: Span, into: &mut Vec<Range<usize>>) {
         into.clear();
         let first = self.0.partition_point(|span| span.end() <= window.start);

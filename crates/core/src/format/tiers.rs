@@ -9,27 +9,27 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// The edition that a caller accepts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Edition<'a> {
-    /// The original, and nothing less.
+    /// Only the original.
     #[default]
     Whole,
-    /// The tier of this name, by a key of that tier or of a higher one. It is an error for a model without
-    /// tiers.
+    /// The tier of this name, opened with a key of that tier or a higher one. A model without tiers
+    /// is refused.
     Tier(&'a str),
-    /// The highest tier that the identities open, whichever it is.
+    /// The highest tier that the identities open.
     Any,
 }
 
-/// Which edition of a model was opened.
+/// The edition of a model that was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenedEdition {
-    /// Its tier; `None` if the model has one edition only.
+    /// The tier; `None` if the model has one edition only.
     pub tier: Option<String>,
-    /// Whether it is the original, and not the edition of a lower tier.
+    /// Whether this edition is the original.
     pub is_original: bool,
 }
 
 impl<'a> Edition<'a> {
-    /// The edition that a text names: a tier, or `any`.
+    /// Returns the edition that a text names: a tier, or `any`.
     pub fn named(text: &'a str) -> Edition<'a> {
         match text {
             ANY => Edition::Any,
@@ -41,17 +41,18 @@ impl<'a> Edition<'a> {
 /// The most tiers that a model may have.
 pub(crate) const MAX_TIERS: usize = tail::KEYS.len();
 
-/// The word for [`Edition::Any`]. No tier has this name.
+/// The word for [`Edition::Any`], which no tier may have as its name.
 const ANY: &str = "any";
 
-/// Whether a tier may have this name: 1 to 64 of `a` to `z`, `0` to `9`, `.`, `_` and `-`, and not `any`.
+/// Returns whether a tier may have this name: 1 to 64 of `a` to `z`, `0` to `9`, `.`, `_` and `-`,
+/// except `any`.
 pub(crate) fn is_tier_name(name: &str) -> bool {
     let is_plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
     (1..=64).contains(&name.len()) && name.bytes().all(is_plain) && name != ANY
 }
 
-/// The element that stands in place of one that a tier lacks, as bytes of the file; none for zeros. In JSON
-/// hexadecimal digits.
+/// The bytes that replace an element a tier lacks; empty for zeros. JSON has them as hexadecimal
+/// digits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fill(Vec<u8>);
 
@@ -100,7 +101,7 @@ impl<'de> Deserialize<'de> for Fill {
 /// The keys of all tiers, each wrapped to its recipients: armored age files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WrappedKeys {
-    /// By tier, the least first. A tier may have no recipients.
+    /// By tier, the least first; `None` for a tier without recipients.
     parts: Vec<Option<String>>,
 }
 
@@ -139,12 +140,13 @@ impl WrappedKeys {
         }
     }
 
-    /// The highest tier that one of `identities` opens, and its key.
+    /// Returns the highest tier that one of `identities` opens, and its key.
     ///
     /// # Errors
-    /// Those of [`Identities::unwrap`]. A tier is passed over only because no identity matches.
+    /// As [`Identities::unwrap`]. The search passes over only tiers that no identity matches or
+    /// whose passphrase is wrong.
     pub(crate) fn unwrap(&self, identities: &Identities) -> Result<(u8, DataKey), crypto::Error> {
-        // Also those that no identity is tried on: nothing may hide in them.
+        // Check every part, including those never tried, so that nothing can hide in them.
         let mut parts = self.parts.iter().flatten();
         parts.try_for_each(|part| check_wrapped(part))?;
         let mut kinds = Vec::new();

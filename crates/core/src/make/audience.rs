@@ -10,16 +10,16 @@ use crate::format::tiers::WrappedKeys;
 /// The recipients of each tier, by its name.
 pub type TierRecipients = Vec<(String, Recipients)>;
 
-/// Those who shall open a model.
+/// The recipients who can open a model.
 #[derive(Clone, Copy, Debug)]
 pub enum Audience<'a> {
     /// The recipients of a model without tiers.
     All(&'a Recipients),
-    /// The recipients of each tier. Those of a tier open all lower ones too.
+    /// The recipients of each tier, who open all lower tiers too.
     Tiers(&'a TierRecipients),
 }
 
-/// [`Audience`], with its recipients.
+/// An [`Audience`] that owns its recipients.
 #[derive(Debug)]
 pub enum OwnedAudience {
     /// The recipients of a model without tiers.
@@ -29,11 +29,11 @@ pub enum OwnedAudience {
 }
 
 impl OwnedAudience {
-    /// Joins recipients, each of a tier or of none. `None` if there are none.
+    /// Joins recipients, each with its tier if it has one. Returns `None` for an empty list.
     ///
     /// # Errors
-    /// [`Usage::MixedRecipients`] if some have a tier and some have none; [`Error::Key`] if age does not
-    /// combine the recipients of a tier.
+    /// [`Usage::MixedRecipients`] if only some have a tier; [`Error::Key`] if age cannot combine
+    /// the recipients of a tier.
     pub fn join(
         all: impl IntoIterator<Item = (Option<String>, Recipients)>,
     ) -> Result<Option<OwnedAudience>> {
@@ -58,10 +58,10 @@ impl OwnedAudience {
         Ok(Some(OwnedAudience::Tiers(tiers)))
     }
 
-    /// The audience with `change` made to the recipients of each tier.
+    /// Applies `change` to the recipients of each tier.
     ///
     /// # Errors
-    /// That of `change`.
+    /// The first error of `change`.
     pub fn try_map<E>(
         self,
         mut change: impl FnMut(Recipients) -> std::result::Result<Recipients, E>,
@@ -99,7 +99,7 @@ impl<'a> From<&'a TierRecipients> for Audience<'a> {
 }
 
 impl<'a> Audience<'a> {
-    /// The recipients' names, each with its tier in front if it has one.
+    /// Returns the recipients' names, with the tier in front if there is one.
     pub fn names(self) -> Vec<String> {
         match self {
             Audience::All(recipients) => recipients.names().map(str::to_owned).collect(),
@@ -112,10 +112,10 @@ impl<'a> Audience<'a> {
         }
     }
 
-    /// The recipients by tier, from 1, of a model whose tiers are those of `manifest`.
+    /// Assigns the recipients to the tiers of `manifest`, counted from 1.
     ///
     /// # Errors
-    /// [`Usage`] if they do not fit the tiers.
+    /// [`Usage`] if the recipients do not fit the tiers.
     pub(crate) fn by_tier(self, manifest: &Manifest) -> Result<Vec<(u8, &'a Recipients)>> {
         let tiers = || manifest.tier_names().to_vec();
         match self {
@@ -144,10 +144,10 @@ impl<'a> Audience<'a> {
         }
     }
 
-    /// Wraps the keys of all tiers, of which `key` is the highest one's.
+    /// Wraps the keys of all tiers; `key` is the highest tier's.
     ///
     /// # Errors
-    /// [`Usage`] if they do not fit the tiers, or the highest one has no recipients.
+    /// [`Usage`] if the recipients do not fit the tiers, or the highest tier has none.
     pub(crate) fn wrap(self, key: DataKey, manifest: &Manifest) -> Result<WrappedKeys> {
         let by_tier = self.by_tier(manifest)?;
         let tiers = manifest.n_tiers();

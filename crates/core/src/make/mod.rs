@@ -1,7 +1,6 @@
 //! Calls that make a protected model, or change one: protect, rotate, rekey, sign.
 //!
-//! Each makes its outputs whole or not at all. Protected models are read through `open`. No call here
-//! restores a model.
+//! Each publishes its outputs whole or not at all, and reads protected models through `open`.
 
 pub(crate) mod audience;
 pub(crate) mod planned;

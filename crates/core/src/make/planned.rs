@@ -1,5 +1,5 @@
-//! A model's plan, as entries of a manifest and as a report. A large model has a hundred thousand tensors:
-//! an entry becomes its row of the report, and no text is copied.
+//! A model's plan, as entries of a manifest and as a report. A large model has a hundred thousand
+//! tensors, so an entry becomes its row of the report without a copy of its text.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use crate::format::manifest::{ElementType, File, Mode, Operator, Targets, Tensor
 use crate::format::tiers::Fill;
 use crate::pass::states::Volume;
 
-/// A tensor that is left out would stay in clear.
+/// The error for a tensor that is missing: it would otherwise stay in clear.
 const LOST: Error = Error::Internal("the plan is not of this model");
 
 /// A model's plan by a policy.
@@ -26,33 +26,33 @@ pub(crate) struct Planned {
     pub(crate) weights: Volume,
     /// The files of the original, if its external data files have other names.
     pub(crate) original_files: Vec<File>,
-    /// The report, as far as it is not of these weights.
+    /// The report, without the rows of `selected` and `unselected`.
     builder: Builder,
     violations: Vec<String>,
     tier_names: Vec<String>,
     /// Encrypted bytes of each tier.
     tier_bytes: Vec<u64>,
     operators: Vec<OperatorPlan>,
-    /// Tensors of which something is encrypted, in the order of a manifest. Those that only get a row have
-    /// it already.
+    /// Tensors with encrypted elements, in the order of a manifest. [`Purpose::Report`] leaves it
+    /// empty, because rows are made at once.
     selected: Entries,
-    /// Tensors of which nothing is.
+    /// Tensors without encrypted elements; empty for [`Purpose::Report`].
     unselected: Entries,
 }
 
-/// What a plan is made for.
+/// The use of a plan.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// A report. It fails if a manifest would be too long.
+    /// A report, which fails if the manifest would be too long.
     Report,
     /// A protected model.
     Seal,
 }
 
-/// Tensors, as a manifest has them.
+/// Tensors as a manifest lists them.
 #[derive(Default)]
 struct Entries {
-    /// Where the row of each of `tensors` belongs.
+    /// The place in the report for each of `tensors`.
     keys: Vec<Key>,
     tensors: Vec<Tensor>,
 }
@@ -100,7 +100,7 @@ impl Planned {
         (planned.builder).reserve(planned.operators.len(), plan.clear.len());
         let mut located = std::mem::take(&mut model.tensors);
         let operators = Operators::new(&model);
-        // A large plan takes much memory: each part of it is freed once it has its row or entry.
+        // A large plan takes much memory: each part is freed once it has its row or entry.
         for clear in std::mem::take(&mut plan.clear) {
             let tensor = located.get(clear.tensor.index()).ok_or(LOST)?;
             let consumers = plan.consumers(clear.tensor).iter();
@@ -122,7 +122,7 @@ impl Planned {
             let owner = planned.operators.get(key.operator).ok_or(LOST)?;
             let consumers = plan.consumers(key.tensor);
             let others = consumers.iter().filter(|&&node| node != owner.node);
-            // The owner first: the manifest says so of it.
+            // The owner first, as the format demands.
             let mut names = Vec::with_capacity(consumers.len());
             names.push(operators.of(owner.node));
             names.extend(others.map(|&node| operators.of(node)));
@@ -160,7 +160,7 @@ impl Planned {
         Ok(())
     }
 
-    /// The manifest's entries for the tensors to encrypt in the model at `path`.
+    /// Takes the manifest's entries for the tensors to encrypt in the model at `path`.
     ///
     /// # Errors
     /// [`Error::PolicyNotMet`] if the plan falls short of the policy's demands.
@@ -174,10 +174,10 @@ impl Planned {
         Ok(std::mem::take(&mut self.selected.tensors))
     }
 
-    /// The report, with rows that are made of `tensors`: those that were taken.
+    /// Makes the report, with rows from `tensors`, which [`Planned::take_tensors`] returned.
     ///
     /// # Errors
-    /// [`Error::Internal`] if these are not as many.
+    /// [`Error::Internal`] if their number differs.
     pub(crate) fn into_report(mut self, tensors: Vec<Tensor>) -> Result<Report> {
         let mut entries = std::mem::take(&mut self.selected);
         if tensors.len() != entries.keys.len() {
@@ -220,14 +220,14 @@ impl Entries {
     }
 }
 
-/// The names of the tiers of `policy`, the least first.
+/// Returns the names of the tiers of `policy`, the least first.
 pub(crate) fn tier_names(policy: &Policy) -> Vec<String> {
     let tiers = policy.tiers().iter();
     tiers.map(|tier| tier.name.clone()).collect()
 }
 
-/// The manifest's entry for a tensor of a plan of `n_tiers` tiers, which `operators` read; `None` if its
-/// elements have no place that can be encrypted. Path and shape are taken from `tensor`.
+/// Makes the manifest's entry for a tensor that `operators` read, in a plan of `n_tiers` tiers.
+/// Moves path and shape out of `tensor`. Returns `None` if its elements cannot be encrypted.
 fn take_entry(
     tensor: &mut model::Tensor<'_>,
     operators: Vec<Operator>,
@@ -291,7 +291,7 @@ mod tests {
         assert_eq!(tensors.len(), 1);
         let report = whole.into_report(tensors).unwrap();
         assert_eq!(report.operators[0].tensors[0].name, "w");
-        // Rows of other tensors than those that were taken are refused.
+        // The report refuses fewer tensors than were taken.
         let none = planned(plan()).ok().unwrap().into_report(Vec::new());
         assert!(matches!(none, Err(Error::Internal(_))));
         let without_a_place = model().tensors_with_ids().nth(1).unwrap().0;
@@ -301,7 +301,7 @@ mod tests {
         let mut of_another = plan();
         of_another.operators.clear();
         assert!(matches!(planned(of_another), Err(Error::Internal(_))));
-        // In another model the plan's tensors are not there.
+        // Another model lacks the plan's tensors.
         let bytes = GraphBuilder::new("empty").encode();
         let empty = locate(&bytes, &Limits::default()).unwrap();
         let of_empty = Planned::of(Path::new("m"), &[], empty, &policy, Purpose::Seal, plan());

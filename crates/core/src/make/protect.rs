@@ -1,4 +1,5 @@
-//! Protecting a model: plan, encrypt in place, authenticate everything, append the tail.
+//! Protects a model: plans, encrypts the weights at their offsets, authenticates everything, and
+//! appends the tail.
 
 use std::collections::BTreeMap;
 
@@ -27,11 +28,12 @@ pub struct ProtectOptions {
     pub policy: Policy,
     /// Statements to authenticate along with the model.
     pub claims: BTreeMap<String, String>,
-    /// The publisher's key, if the protected model shall be signed.
+    /// The publisher's key, to sign the protected model.
     pub signing_key: Option<SigningKey>,
-    /// The path of the external data file of the protected model, relative to its folder; of several, the
-    /// folder that they go to. If absent, they keep their paths, or are called after the output if they
-    /// would meet the original's. Nothing of this is heeded where [`Publication::keep_paths`] is set.
+    /// The path of the external data file of the protected model, relative to its folder; for
+    /// several files, the folder for them. If absent, they keep their paths, or are named after the
+    /// output if they would collide with the original's. Ignored if [`Publication::keep_paths`] is
+    /// set.
     pub external_data: Option<String>,
     /// Bytes in a chunk: a power of two from 64 KiB to 16 MiB.
     pub chunk_bytes: u64,
@@ -50,11 +52,12 @@ impl ProtectOptions {
     }
 }
 
-/// Plans which weights of the model at `location` [`protect`] would encrypt, and writes nothing.
+/// Reports which weights of the model at `location` [`protect`] would encrypt, without writing
+/// anything.
 ///
 /// # Errors
-/// `Malformed`, `Io`; `Usage` if the model is protected already, or its manifest would be too long. A plan that falls short of the policy's
-/// demands is no error here: see [`Report::violations`].
+/// `Malformed`, `Io`; `Usage` if the model is protected already, or its manifest would be too long.
+/// If the plan falls short of the policy's demands, [`Report::violations`] says so.
 pub fn plan(location: impl Into<Location>, policy: &Policy) -> Result<Report> {
     let source = Source::open(&location.into())?;
     let prepared = Prepared::new(source, policy, Naming::Keep, Purpose::Report, &Silent)?;
@@ -63,25 +66,26 @@ pub fn plan(location: impl Into<Location>, policy: &Policy) -> Result<Report> {
     Ok(report)
 }
 
-/// Whether a model protected by `policy` has the lock.
+/// Returns whether a model protected by `policy` has the lock.
 fn is_locked(policy: &Policy) -> bool {
     policy.lock().unwrap_or(true)
 }
 
 /// Protects the model at `location`, to `destination`. Only `recipients` can open the result.
 ///
-/// New external files go beside the model file under their relative paths, or under names of their own if
-/// they would meet the original's: see [`ProtectOptions::external_data`].
+/// New external files go beside the model file under their relative paths, or under new names if
+/// they would collide with the original's: see [`ProtectOptions::external_data`].
 ///
-/// In place, the result takes the place of the model in one step, once it is on the disk. If the file system
-/// can share blocks, only changed ones are written. Permissions and, if possible, the owner stay. Other hard
-/// links keep the original. The model is replaced last and refers to new external files. The original's
-/// stay, because other models may use them too: their names are [`Report::original_files`].
+/// In place, the result replaces the model in one step, once it is on the disk. If the file system
+/// can share blocks, only changed ones are written. Permissions and, if possible, the owner stay.
+/// Other hard links keep the original. The model is replaced last and refers to new external files.
+/// The original's external files stay, because other models may use them too:
+/// [`Report::original_files`] names them.
 ///
 /// # Errors
-/// `Malformed`, `PolicyNotMet`, `Io`; `Usage` if the model is protected already, if an output is an input
-/// or if it exists (unless it may be replaced; several files are never replaced), and in place for a model
-/// that is no file. On failure, what is at the destination stays as it was.
+/// `Malformed`, `PolicyNotMet`, `Io`; `Usage` if the model is protected already, if an output is an
+/// input or exists (unless it may be replaced; several files are never replaced), and in place for
+/// an object. On failure the destination stays as it was.
 pub fn protect<'a>(
     location: impl Into<Location>,
     destination: impl Into<Destination<'a>>,
@@ -129,7 +133,7 @@ impl Prepared {
         if tail::is_in(&model) {
             return Err(Error::AlreadyProtected { path });
         }
-        // Programs could read other weights than the plan encrypts.
+        // Otherwise programs could read other weights than the plan encrypts.
         source.check_unambiguous(&model)?;
         let external = source.open_external(&model)?;
         let mut files = vec![File {
@@ -144,7 +148,7 @@ impl Prepared {
                     bytes: input.len,
                 }),
         );
-        // The model first is the order of the manifest.
+        // The model file first, in the order of the manifest.
         let inputs = || std::iter::once(&source.input).chain(&external);
         let score = |source: &Source, model: &Model<'_>, files: &[File], wanted: &[Wanted]| {
             let inputs: Vec<&Input> = std::iter::once(&source.input).chain(&external).collect();
@@ -164,9 +168,9 @@ impl Prepared {
             });
         };
         drop(model);
-        // `unprotect` writes the original's names: check them before they are replaced.
+        // `unprotect` will write the original's names: check them before they are replaced.
         check_names(&Location::File(path.clone()), &files)?;
-        // The edited model is planned anew: its offsets are others.
+        // Plan the edited model, whose offsets differ.
         let Renamed { source, original } = rename(source, &mut files, names)?;
         let model = source.locate(source.input.len)?;
         if !(model.external_files.iter()).eq(files.iter().skip(1).map(|file| &file.path)) {

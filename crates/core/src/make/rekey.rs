@@ -1,4 +1,4 @@
-//! Wrapping the data key to other recipients. The weights stay as they are.
+//! Wraps the data key to other recipients. The weights stay as they are.
 
 use onnxseal_store::{Location, Progress};
 
@@ -14,15 +14,15 @@ use crate::pass::publish::{Destination, Publication};
 use crate::pass::signature::Access;
 use crate::pass::transfer::Transfer;
 
-/// The recipients to whom [`rekey`] wraps the data key. If the model has tiers, the keys of tiers that are
-/// not named stay wrapped as they are.
+/// The recipients to whom [`rekey`] wraps the data key. In a model with tiers, the keys of tiers
+/// that are not named stay wrapped as they are.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Rewrap<'a> {
-    /// These alone.
+    /// Only these recipients.
     Only(Audience<'a>),
-    /// These, and the recipients that it has already. The identities must tell all of them, because the
-    /// model does not have their public keys.
+    /// These and the present recipients. The identities must reveal all of the latter, because the
+    /// model does not contain their public keys.
     Also(Audience<'a>),
 }
 
@@ -36,26 +36,27 @@ impl<'a, A: Into<Audience<'a>>> From<A> for Rewrap<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rekeyed {
-    /// Whether one of the identities that opened the model before opens it still.
+    /// Whether one of the identities that opened the model before still opens it.
     pub still_opens: bool,
 }
 
-/// Wraps the data key of the protected `model` to `recipients` instead of the former ones, in a copy or in
-/// place. A copy's external files go beside it under their relative paths. A signature stays valid.
+/// Wraps the data key of the protected `model` to `recipients` instead of the present ones, in a
+/// copy or in place. A copy's external files go beside it under their relative paths. A signature
+/// stays valid.
 ///
-/// The data key stays: a former recipient who kept it opens the result too, see [`rotate`](crate::rotate()).
-/// Manifest, tags and data key are authenticated. The weights are only copied, unless a signature is
-/// demanded.
+/// The data key stays: a former recipient who kept it opens the result too, see
+/// [`rotate`](crate::rotate()). Manifest, tags and data key are authenticated. The weights are only
+/// copied, unless a signature is demanded.
 ///
-/// In place, the model changes under all of its names. The last few hundred bytes of the file are written,
-/// whatever its size. If a loss of power or a kill interrupts that, a hidden file beside the model has the
-/// missing bytes, and the next `rekey` of the model in place completes it first. With [`Flush::Later`](crate::Flush::Later) that
-/// holds for a kill alone.
+/// In place, the model changes under all of its names. The call writes the last few hundred bytes
+/// of the file, whatever its size. If a power loss or a kill interrupts it, a hidden file beside
+/// the model has the missing bytes, and the next `rekey` of the model in place completes it first.
+/// With [`Flush::Later`](crate::Flush::Later) this holds only for a kill.
 ///
 /// # Errors
-/// `Malformed`, `NoMatchingKey`, `Authentication`, `Io`; `Usage` if the model is not protected, if an
-/// output is an input or if it exists (unless it may be replaced; several files are never replaced), and in
-/// place for a model that is no file. On failure, what is at the destination stays as it was.
+/// `Malformed`, `NoMatchingKey`, `Authentication`, `Io`; `Usage` if the model is not protected, if
+/// an output is an input or exists (unless it may be replaced; several files are never replaced),
+/// and in place for an object. On failure the destination stays as it was.
 pub fn rekey<'a>(
     model: impl Into<Location>,
     destination: impl Into<Destination<'a>>,
@@ -99,7 +100,7 @@ fn copy(
     Ok(rekeyed)
 }
 
-/// The end of the tail with the data key wrapped to `recipients`.
+/// Encodes the end of the tail with the data key wrapped to `recipients`.
 fn new_end(
     protected: &Protected,
     access: Access<'_>,
@@ -109,7 +110,7 @@ fn new_end(
     let Access {
         identities,
         signed_by,
-        // No byte of a weight is opened.
+        // Any edition will do: no weight is decrypted.
         edition: _,
     } = access;
     let (data_key, _, key_tier) = protected.data_key(identities)?;
@@ -124,7 +125,7 @@ fn new_end(
         let found = manifest.tier_name(key_tier).to_owned();
         return Err(Usage::RewrapAbove { wanted, found }.into());
     }
-    // Wraps of other tiers stay, byte for byte.
+    // The wrapped keys of other tiers stay, byte for byte.
     let mut keys = protected.artifact.keys.clone();
     let of_tiers = data_key.with_lower(key_tier, manifest.n_tiers());
     let of_tiers = of_tiers.map_err(Error::Key)?;
@@ -132,7 +133,7 @@ fn new_end(
         if let Some((_, of_tier)) = by_tier.iter().find(|(of, _)| *of == tier) {
             let present = &protected.artifact.keys.parts()[usize::from(tier) - 1];
             let wrapped = match (recipients, present) {
-                // Recipients that no identity tells would lose the model: that is an error.
+                // A recipient that no identity reveals would lose access: that is an error.
                 (Rewrap::Also(_), Some(present)) => identities
                     .recipients_of(present)
                     .and_then(|present| of_tier.and(present))
@@ -142,7 +143,7 @@ fn new_end(
             keys.set(tier, wrapped.map_err(Error::Key)?);
         }
     }
-    // The caller is told if nobody here can open as much of the model any more.
+    // Tells the caller whether its identities still open as much of the model.
     let still_opens = matches!(keys.unwrap(identities), Ok((tier, _)) if tier == key_tier);
     let end = encode_end(protected.artifact.signature.as_deref(), &keys);
     Ok((end, Rekeyed { still_opens }))

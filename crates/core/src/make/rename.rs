@@ -13,30 +13,31 @@ use crate::pass::source::Source;
 
 /// The names of external data files.
 pub(crate) enum Naming<'a> {
-    /// They stay.
+    /// The names stay.
     Keep,
-    /// The caller's, or one made of the output's if they would meet the inputs.
+    /// The caller's name, or one derived from the output's if the present names would collide with
+    /// inputs.
     After {
         output: &'a Location,
         name: Option<&'a str>,
     },
 }
 
-/// A model whose external data files have other names.
+/// A model whose external data files were renamed.
 pub(crate) struct Renamed {
     pub(crate) source: Source,
     pub(crate) original: OriginalDraft,
 }
 
 impl<'a> Naming<'a> {
-    /// The `name`, or one made of the output's.
+    /// Chooses `name`, or one derived from the output's.
     pub(crate) fn after(output: &'a Location, name: Option<&'a str>) -> Naming<'a> {
         Naming::After { output, name }
     }
 
-    /// New paths for the external ones of `files`; `None` if all keep theirs.
+    /// Returns new paths for the external files in `files`, or `None` if all keep theirs.
     ///
-    /// One file gets the name. Several go to a folder of that name, under the paths that they had.
+    /// One file gets the name. Several go to a folder of that name, under their present paths.
     pub(crate) fn choose<'i>(
         &self,
         files: &[File],
@@ -53,7 +54,7 @@ impl<'a> Naming<'a> {
             };
         }
         let inputs: HashSet<Location> = inputs.filter_map(Input::location).collect();
-        // Links count: an input may have another path.
+        // Follow links: an input may have several paths.
         let is_input = |path: &str| {
             let found = output.beside(path).canonical();
             found.is_some_and(|found| inputs.contains(&found))
@@ -75,7 +76,7 @@ impl<'a> Naming<'a> {
             let of_output = of_output.file_name().and_then(|name| name.to_str());
             let names =
                 of_output.map(|name| [".data", ".sealed.data"].map(|end| format!("{name}{end}")));
-            // Neither the file, or the folder, nor a file in it may be an input.
+            // Neither the name itself nor a file in a folder of that name may be an input.
             let is_free =
                 |name: &String| !is_input(name) && !under(name).iter().any(|path| is_input(path));
             let name = names.into_iter().flatten().find(is_free);
@@ -96,13 +97,13 @@ impl<'a> Naming<'a> {
     }
 }
 
-/// Gives the external ones of `files` new `paths`: in `files`, and in a copy of the model in memory.
+/// Gives the external files new `paths`, in `files` and in a copy of the model in memory.
 pub(crate) fn rename(source: Source, files: &mut [File], paths: Vec<String>) -> Result<Renamed> {
     let malformed = |source: &Source, error| Error::Model {
         path: source.input.path.clone(),
         source: error,
     };
-    // The map of an object has the structure alone.
+    // Read all bytes: the map of an object holds only the structure.
     let original = source.input.read_all()?;
     let old: Vec<String> = files.iter().skip(1).map(|file| file.path.clone()).collect();
     let names: HashMap<String, String> = old.iter().cloned().zip(paths.iter().cloned()).collect();
@@ -111,7 +112,7 @@ pub(crate) fn rename(source: Source, files: &mut [File], paths: Vec<String>) -> 
     let (Some(mut edited), Some(undo)) = (edited, undo) else {
         return Err(Error::Internal("edits beyond their file"));
     };
-    // Nobody could restore an edit that is wrong: so each is undone here, and compared.
+    // A wrong edit could never be restored, so undo it here and compare.
     if undo
         .apply(&edited)
         .is_none_or(|restored| *restored != original)

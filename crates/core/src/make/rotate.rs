@@ -1,4 +1,4 @@
-//! Rotating: a new data key and new ciphertext, in one pass. Plaintext is in memory only.
+//! Encrypts a protected model under a new data key, in one pass. Plaintext stays in memory.
 
 use std::collections::BTreeMap;
 
@@ -22,16 +22,15 @@ use crate::pass::publish::Destination;
 use crate::pass::signature::Access;
 use crate::pass::structure::Structure;
 
-/// Whether the result is signed. The publisher's signature does not hold for a model that is encrypted
-/// anew.
+/// What to do about the publisher's signature, which new ciphertext invalidates.
 #[derive(Debug, Default)]
 pub enum Resign {
-    /// A signed model is refused.
+    /// Refuse a signed model.
     #[default]
     Refuse,
-    /// The result has no signature.
+    /// Drop the signature.
     Drop,
-    /// The result is signed with this key.
+    /// Sign the result with this key.
     With(SigningKey),
 }
 
@@ -40,26 +39,26 @@ pub enum Resign {
 pub struct RotateOptions {
     /// Which weights to encrypt from now on, and how much of each; as before if absent.
     pub policy: Option<Policy>,
-    /// Whether the result has the lock, with which no program runs it as it is. If absent, the policy says so;
-    /// if that says nothing either, the result has it where the model does.
+    /// Whether the result has the lock, with which programs refuse it without the key. If absent,
+    /// the policy decides; without a policy's word, the result has the lock if the model has it.
     pub lock: Option<bool>,
-    /// Statements to add to the model's. A statement of the same key is replaced.
+    /// Statements to add to the model's; they replace statements of the same key.
     pub claims: BTreeMap<String, String>,
-    /// Whether the result is signed.
+    /// What to do about the signature.
     pub signature: Resign,
 }
 
-/// Encrypts the protected `model` anew, to `destination`, under a new data key that only `recipients` can
-/// open. New external files go beside the model file under their relative paths.
+/// Encrypts the protected `model` again, to `destination`, under a new data key that only
+/// `recipients` can open. New external files go beside the model file under their relative paths.
 ///
 /// The old data key does not open the result. It still opens copies of the old model.
 ///
-/// In place, the result takes the place of the model in one step, once it is on the disk. Permissions and, if
+/// In place, the result replaces the model in one step, once it is on the disk. Permissions and, if
 /// possible, the owner stay. Other hard links keep the old model.
 ///
 /// # Errors
-/// As [`open`](crate::open()) and [`protect`](crate::protect()), and [`Error::SignatureLost`]; in place
-/// [`Error::InPlaceExternal`], because several files cannot be replaced in one step.
+/// As [`open`](crate::open()) and [`protect`](crate::protect()), and [`Error::SignatureLost`]; in
+/// place [`Error::InPlaceExternal`], because several files cannot be replaced in one step.
 pub fn rotate<'a>(
     model: impl Into<Location>,
     destination: impl Into<Destination<'a>>,
@@ -79,7 +78,7 @@ pub fn rotate<'a>(
     check_signature_kept(&protected, options)?;
     destination.lock(model)?;
     let access = Access {
-        // Nothing less can be encrypted anew.
+        // A lower edition lacks weights that must be encrypted again.
         edition: Edition::Whole,
         ..access.into()
     };
@@ -93,7 +92,7 @@ pub fn rotate<'a>(
     Ok(report)
 }
 
-/// Fails if a signature would get lost and the caller has not agreed to that.
+/// Fails if a signature would be lost without the caller's consent.
 fn check_signature_kept(protected: &Protected, options: &RotateOptions) -> Result<()> {
     match (&options.signature, &protected.artifact.signature) {
         (Resign::Refuse, Some(_)) => Err(Error::SignatureLost {
@@ -103,7 +102,7 @@ fn check_signature_kept(protected: &Protected, options: &RotateOptions) -> Resul
     }
 }
 
-/// Opens and seals all chunks in one pass, and reports on the result.
+/// Opens and seals all chunks in one pass, and returns the report on the result.
 fn reseal(
     protected: &Protected,
     unlocked: &Unlocked<'_>,
@@ -114,7 +113,7 @@ fn reseal(
 ) -> Result<Report> {
     let Input { path, .. } = &protected.source.input;
     let old = protected.manifest();
-    // The graph is not authentic yet: each chunk is compared with it before it is opened.
+    // The graph is not authenticated yet: each chunk is compared with it before it is opened.
     let structure = Structure::of(&protected.source, old.model_bytes())?;
     let model = structure.locate()?;
     let mut draft = Draft::parse(protected.artifact.manifest_bytes()).map_err(rule)?;
@@ -124,7 +123,7 @@ fn reseal(
     let (manifest_bytes, mut report) = match &options.policy {
         None => {
             let report = examine(path, &model, old)?;
-            // It may take more memory than the chunks of all threads, and so may the entries.
+            // Free it: it may take more memory than the chunks of all threads, as may the entries.
             drop(model);
             let manifest_bytes = draft.encode()?;
             draft.tensors = Vec::new();

@@ -1,4 +1,4 @@
-//! Sealing: makes a protected model of a model's plaintext.
+//! Seals the plaintext of a model into a protected model.
 
 use onnxseal_crypto::signature::SigningKey;
 use onnxseal_crypto::{DataKey, TAG_BYTES};
@@ -17,11 +17,11 @@ use crate::pass::structure::Structure;
 use crate::pass::tiers::Targets;
 use crate::pass::transfer::Transfer;
 
-/// A plaintext that is to be sealed, and its recipients.
+/// A plaintext to seal, and its recipients.
 pub(crate) struct Sealing<'a> {
     pub(crate) plaintext: Plaintext<'a>,
     pub(crate) manifest: Manifest,
-    /// The manifest's bytes, which are authenticated.
+    /// The bytes of the manifest, which the MAC covers.
     pub(crate) manifest_bytes: Vec<u8>,
     pub(crate) recipients: Audience<'a>,
     /// How much of the weights is encrypted, for the hook.
@@ -30,11 +30,12 @@ pub(crate) struct Sealing<'a> {
     pub(crate) signing_key: Option<&'a SigningKey>,
 }
 
-/// Where the plaintext comes from.
+/// The source of the plaintext.
 pub(crate) enum Plaintext<'a> {
-    /// From these files, in the order of the manifest.
+    /// These files, in the order of the manifest.
     Files(Vec<&'a Input>),
-    /// From a protected model: each chunk is compared with the graph that was looked at, and opened.
+    /// A protected model, each chunk of which is compared with the graph that was planned, and
+    /// opened.
     Sealed(&'a Unlocked<'a>, &'a Structure<'a>),
 }
 
@@ -47,7 +48,7 @@ impl<'a> Plaintext<'a> {
         }
     }
 
-    /// The end of the model file that is not plaintext.
+    /// Returns the end of the model file that follows the plaintext.
     fn tail(&self) -> &'a [u8] {
         match self {
             Plaintext::Files(_) => &[],
@@ -55,7 +56,7 @@ impl<'a> Plaintext<'a> {
         }
     }
 
-    /// The stored tags of all chunks, in their order. Files in clear have none, for every chunk.
+    /// Returns the stored tags of all chunks, in order; `None` for each chunk of a file in clear.
     fn stored_tags(&self) -> Box<dyn Iterator<Item = Option<&[u8; TAG_BYTES]>> + Send + '_> {
         match self {
             Plaintext::Files(_) => Box::new(std::iter::repeat(None)),
@@ -65,7 +66,7 @@ impl<'a> Plaintext<'a> {
 }
 
 impl Sealing<'_> {
-    /// Writes the protected model to `outputs`, under a new data key, with new keys of all tiers.
+    /// Writes the protected model to `outputs`, under a new data key and new keys of all tiers.
     pub(crate) fn run(self, outputs: &Outputs<'_>, progress: &dyn Progress) -> Result<()> {
         let Sealing {
             manifest,
@@ -81,16 +82,16 @@ impl Sealing<'_> {
         let path = plaintext.inputs().first().map(|model| model.path.clone());
         let path = path.unwrap_or_default();
         let mut tags = vec![0; manifest.n_chunks() as usize * TAG_BYTES];
-        // At once, as far as the length is known: all bytes are read from here on.
+        // Fail early if the known length is too long: from here on, all bytes are read.
         let end = artifact::encode_end(None, &wrapped);
         let shortest = manifest_bytes.len() + tags.len() / 3 * 4 + end.len();
         artifact::check_len(&path, manifest.model_bytes(), shortest)?;
         let targets = Targets::of(&manifest);
         let upper = &keys.upper;
-        // The tags of a tier above the first come after those of all lower ones.
+        // The tags of a tier follow those of all lower tiers.
         let upper_tags: Vec<PerChunk<[u8; TAG_BYTES]>> =
             upper.iter().map(|_| PerChunk::new(&manifest)).collect();
-        // Bytes that are ciphertext on either side differ: a new data key gives other ciphertext.
+        // Bytes that are ciphertext before or after all change, since the data key is new.
         let changed = match &plaintext {
             Plaintext::Files(_) => &targets.all,
             Plaintext::Sealed(unlocked, _) => &spans::unions(&targets.all, &unlocked.targets.all),
@@ -101,7 +102,7 @@ impl Sealing<'_> {
         let (tag_places, _) = tags.as_chunks_mut::<TAG_BYTES>();
         let items = tag_places.iter_mut().zip(plaintext.stored_tags());
         transfer.run(items, progress, |chunk, bytes, tools, (tag, stored)| {
-            // The graph is compared as it is stored: opening turns the bytes into plaintext.
+            // Compare the graph with the stored bytes, before opening turns them into plaintext.
             if let (Plaintext::Sealed(unlocked, structure), Some(stored)) = (&plaintext, stored) {
                 structure.check(chunk, bytes)?;
                 unlocked.open_chunk(chunk, bytes, stored, tools)?;
@@ -113,13 +114,13 @@ impl Sealing<'_> {
             for (key, tags) in upper.iter().zip(&upper_tags) {
                 tags.put(chunk, key.tag(chunk.id, bytes).map_err(Error::Key)?.0);
             }
-            // The new signature is over the new ciphertext.
+            // The new signature covers the new ciphertext.
             if let Some(leaves) = &leaves {
                 leaves.take(chunk, bytes);
             }
             Ok(())
         })?;
-        // The old signature, if one is demanded: all chunks were taken in as they were opened.
+        // Check a demanded signature of the input now: it has taken in every chunk.
         if let Plaintext::Sealed(unlocked, _) = &plaintext {
             unlocked.check_signature()?;
         }

@@ -1,4 +1,4 @@
-//! Signing a protected model where it lies.
+//! Signs a protected model in place.
 
 use onnxseal_crypto::signature::{self, ClaimedSigner, SigningKey};
 use onnxseal_store::{Flush, Location, Progress};
@@ -10,17 +10,17 @@ use crate::open::protected::Protected;
 use crate::open::signed::digest_chunks;
 use crate::pass::signature::Leaves;
 
-/// Signs the protected `model` as it stands with `key`, in place of a signature that it may have.
+/// Signs the protected `model` in place with `key`, and replaces an existing signature.
 ///
-/// It reads the whole model, and writes the last few hundred bytes of the file. If that is interrupted, the
-/// next `sign`, or [`rekey`](crate::rekey()) in place, completes it. `sign` does not complete an interrupted
-/// `rekey`.
+/// The call reads the whole model, and writes the last few hundred bytes of the file. If it is
+/// interrupted, the next `sign`, or [`rekey`](crate::rekey()) in place, completes it. `sign` does
+/// not complete an interrupted `rekey`.
 ///
-/// It does not authenticate the model: see [`verify`](crate::verify()).
+/// The call does not authenticate the model: see [`verify`](crate::verify()).
 ///
 /// # Errors
-/// `Malformed`, `Io`; `Usage` if the model is not protected, and [`Error::Interrupted`]. On failure, the
-/// model is what it was.
+/// `Malformed`, `Io`; `Usage` if the model is not protected, and [`Error::Interrupted`]. On failure
+/// the model stays as it was.
 pub fn sign(
     model: impl Into<Location>,
     key: &SigningKey,
@@ -34,8 +34,8 @@ pub fn sign(
     })
 }
 
-/// Puts a signature of [`signed_message`] that was made elsewhere into the protected `model`, in place of
-/// one that it may have. Says who signed.
+/// Puts a signature of [`signed_message`], made elsewhere, into the protected `model` in place of
+/// an existing one. Returns the signer.
 ///
 /// # Errors
 /// As [`sign`]; `Authentication` if the signature does not hold.
@@ -55,8 +55,8 @@ pub fn attach_signature(
     })
 }
 
-/// The message that a publisher of the protected model at `location` signs, in the namespace `onnxseal`:
-/// see `docs/SIGNING.md`.
+/// Computes the message that a publisher of the protected model at `location` signs, in the
+/// namespace `onnxseal`: see `docs/SIGNING.md`.
 ///
 /// # Errors
 /// `Malformed`, `Io`; `Usage` if the model is not protected.

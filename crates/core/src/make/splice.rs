@@ -1,8 +1,8 @@
-//! Replacing the end of a protected model where it lies.
+//! Replaces the end of a protected model in place.
 //!
-//! [`onnxseal_store::splice`] writes the end, by way of a journal, and finds models that are torn. A journal
-//! that somebody planted costs nobody a wrapped key: a model that opens as it stands is left alone. Otherwise
-//! it gets the new end or the old one, whichever an identity opens to a data key under which the MAC
+//! [`onnxseal_store::splice`] writes the end through a journal, and finds torn models. A planted
+//! journal cannot destroy a wrapped key: a model that opens as it stands is left alone. A torn one
+//! gets the new end or the old one, whichever an identity opens to a data key under which the MAC
 //! holds. Without an identity it gets the new end only if that changes nothing but the signature.
 
 use std::path::Path;
@@ -17,8 +17,8 @@ use crate::format::artifact::{self, Artifact};
 use crate::open::protected::Protected;
 use crate::pass::source::Source;
 
-/// Replaces the end of the tail of the protected `model` by what `new_end` gives. An end that an earlier
-/// call has left torn is completed first, if `identities` open it.
+/// Replaces the end of the tail of the protected `model` with the result of `new_end`. First
+/// completes an end that an earlier call left torn, if `identities` open it.
 pub(crate) fn splice<T>(
     model: Location,
     identities: Option<&Identities>,
@@ -26,12 +26,12 @@ pub(crate) fn splice<T>(
     new_end: impl FnOnce(&Protected) -> Result<(Vec<u8>, T)>,
 ) -> Result<T> {
     let path = &model.in_place()?;
-    // Locked from here on: two calls would write two journals for one file.
+    // Lock from here on: two calls would write two journals for one file.
     let splice = Splice::open(path, flush)?;
     splice.complete(|torn| judge(path, torn, identities))?;
     let protected = Protected::of(Source::of(splice.input()?)?)?;
     let (new, result) = new_end(&protected)?;
-    // Signing reads the whole model, which takes time: nobody may have written to it.
+    // Signing reads the whole model, which takes time: fail if it was written to meanwhile.
     let input = &protected.source.input;
     input.check_unchanged()?;
     input.check_in_place()?;
@@ -44,21 +44,21 @@ pub(crate) fn splice<T>(
         old: old.to_vec(),
         new,
     };
-    // The file may become shorter, which its map must not see.
+    // Unmap the file first, because it may become shorter.
     drop(protected);
     splice.replace(&change)?;
     Ok(result)
 }
 
-/// Says which end the torn model at `path` gets.
+/// Decides which end the torn model at `path` gets.
 ///
 /// # Errors
-/// [`Error::Interrupted`] if none of `identities` tells.
+/// [`Error::Interrupted`] if none of `identities` opens either end.
 fn judge(path: &Path, torn: &Torn<'_>, identities: Option<&Identities>) -> Result<Ending> {
     let artifact = |end: &[u8]| {
         let tail = [torn.before, end].concat();
         let artifact = Artifact::of_tail(path, tail, torn.context).ok()?;
-        // A journal could call more of the tail its end than may be replaced.
+        // A planted journal could claim more of the tail than may be replaced.
         (artifact.split_end().1 == end).then_some(artifact)
     };
     let ends = [
@@ -72,7 +72,8 @@ fn judge(path: &Path, torn: &Torn<'_>, identities: Option<&Identities>) -> Resul
             opens.then_some(*ending)
         }),
         None => {
-            // Whoever planted the journal has no data key to give: it must name the key that is there.
+            // Anyone may have planted the journal: without an identity, it must keep the wrapped
+            // keys.
             let [found, new, old] =
                 ends.map(|(_, artifact)| artifact.map(|artifact| artifact.keys));
             let keeps_key = new.is_some() && new == old && (found.is_none() || found == new);
@@ -84,7 +85,8 @@ fn judge(path: &Path, torn: &Torn<'_>, identities: Option<&Identities>) -> Resul
     })
 }
 
-/// Whether one of `identities` opens the data key with which manifest and tags were written.
+/// Returns whether one of `identities` opens the data key with which manifest and tags were
+/// written.
 fn opens(artifact: &Artifact, identities: &Identities) -> bool {
     let opened = |(tier, key): (u8, DataKey)| {
         let tiers = (tier, artifact.manifest.n_tiers());

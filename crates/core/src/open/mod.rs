@@ -1,7 +1,7 @@
 //! From a protected model and a key to the plaintext, in memory and in files.
 //!
-//! No plaintext leaves this room before every byte has been authenticated. A device that only opens
-//! models builds this room without `make` and `check`.
+//! Plaintext leaves these calls only once every byte is authenticated. A device that only opens
+//! models builds this module without `make` and `check`.
 
 pub(crate) mod model;
 pub(crate) mod protected;

@@ -18,10 +18,10 @@ use crate::pass::publish::Publication;
 use crate::pass::signature::Access;
 use crate::pass::transfer::Transfer;
 
-/// Memory that the system clears at once, where it gives huge pages.
+/// Bytes that the system clears at once if it uses huge pages.
 const HUGE_PAGE_BYTES: u64 = 2 << 20;
 
-/// A model in memory. Every byte is verified, and every encrypted byte decrypted.
+/// A model in memory, authenticated and decrypted.
 #[derive(Debug)]
 pub struct OpenedModel {
     manifest: Manifest,
@@ -30,9 +30,7 @@ pub struct OpenedModel {
     edition: OpenedEdition,
 }
 
-/// Opens the protected `model` into memory of its own.
-///
-/// Returns the decrypted bytes of all its files, after the last of them has been authenticated.
+/// Opens the protected `model` into memory, once every byte of all its files is authenticated.
 ///
 /// # Errors
 /// [`ErrorKind`](crate::ErrorKind): `Malformed`, `NoMatchingKey`, `Authentication`, `Io`; `Usage`
@@ -46,10 +44,10 @@ pub fn open<'a>(
     open_with(model, access, &requirements, progress)
 }
 
-/// [`open`] of a model that must make the claims that `requirements` name.
+/// Opens the protected `model` as [`open`] does, if it makes the claims that `requirements` name.
 ///
 /// # Errors
-/// As [`open`]; `PolicyNotMet` if a claim is not made.
+/// As [`open`]; `PolicyNotMet` if the model does not meet a requirement.
 pub fn open_with<'a>(
     model: impl Into<Location>,
     access: impl Into<Access<'a>>,
@@ -62,7 +60,7 @@ pub fn open_with<'a>(
     let unlocked = protected.unlock(access)?;
     // `unlock` has authenticated the claims.
     requirements.check(&protected.source.input.path, &manifest.claims)?;
-    // All memory first: each thread writes its chunks straight to their places.
+    // Allocate everything first: each thread writes its chunks straight to their places.
     let mut files = Vec::new();
     let with_inputs = manifest.files.iter().zip(unlocked.files());
     for ((file, input), targets) in with_inputs.zip(&unlocked.targets.all) {
@@ -79,7 +77,8 @@ pub fn open_with<'a>(
     let at_once = if is_remote {
         1
     } else {
-        // No two threads wait for each other while the system clears a page.
+        // One thread gets the whole of a huge page: two would wait for each other while it is
+        // cleared.
         (HUGE_PAGE_BYTES / manifest.chunk).max(1)
     };
     chunks::for_each(
@@ -93,7 +92,7 @@ pub fn open_with<'a>(
             unlocked.open_chunk(chunk, bytes, tag, &mut workspace.tools)
         },
     )?;
-    // A writer may have changed chunks that were read already: all files are of one moment.
+    // A writer may have changed chunks after they were read: fail unless all files are unchanged.
     unlocked.files().try_for_each(Input::check_unchanged)?;
     unlocked.check_signature()?;
     let blob_key = Arc::clone(&unlocked.blob_key);
@@ -112,12 +111,12 @@ pub fn open_with<'a>(
     })
 }
 
-/// Restores the original of the protected `model` to `publication`, and its external files beside it under
-/// the relative paths that they had. Returns which edition it is.
+/// Restores the original of the protected `model` to `publication`, and its external files beside
+/// it under their former relative paths. Returns which edition was opened.
 ///
 /// # Errors
-/// As [`open`]; `Usage` if an output is an input or if it exists (unless it may be replaced; several files
-/// are never replaced). Nothing appears on failure.
+/// As [`open`]; `Usage` if an output is an input or if it exists (unless it may be replaced;
+/// several files are never replaced). Nothing appears on failure.
 pub fn unprotect<'a>(
     model: impl Into<Location>,
     publication: impl Into<Publication<'a>>,
@@ -141,62 +140,63 @@ pub fn unprotect<'a>(
 }
 
 impl OpenedModel {
-    /// The model file, decrypted. But for a [tier](OpenedModel::tier) below the highest it is the original, byte for byte, but for the names of renamed external
-    /// data files: see [`original_model`](OpenedModel::original_model).
+    /// Returns the decrypted model file. With the highest [tier](OpenedModel::tier), or without
+    /// tiers, it is the original byte for byte, except for the names of renamed external data
+    /// files: see [`original_model`](OpenedModel::original_model).
     pub fn model(&self) -> &[u8] {
         self.files.first().map_or(&[], |model| model)
     }
 
-    /// A copy of the model file with the original's names of external data files: the original, byte for
-    /// byte.
+    /// Returns a copy of the model file with the original names of external data files: the
+    /// original, byte for byte.
     pub fn original_model(&self) -> Zeroizing<Vec<u8>> {
         let original = self.manifest.original.as_ref();
-        // The manifest was checked: the edits lie in the file.
+        // A checked manifest has edits that lie in the file.
         let restored = original.and_then(|original| original.edits.apply(self.model()));
         restored.unwrap_or_else(|| Zeroizing::new(self.model().to_vec()))
     }
 
-    /// The external data files with the original's paths for them.
+    /// Returns the external data files, decrypted, with their original paths.
     pub fn original_external_files(&self) -> impl Iterator<Item = (String, &[u8])> {
         let paths = self.manifest.original_files().into_iter();
         let paths = paths.map(|file| file.path);
         paths.zip(self.files.iter().map(|file| &**file)).skip(1)
     }
 
-    /// The external data files, decrypted, with the paths that [`model`](OpenedModel::model) has for them,
-    /// relative to its folder.
+    /// Returns the external data files, decrypted, with the paths by which
+    /// [`model`](OpenedModel::model) names them, relative to its folder.
     pub fn external_files(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let paths = self.manifest.files.iter().map(|file| file.path.as_str());
         paths.zip(self.files.iter().map(|file| &**file)).skip(1)
     }
 
-    /// The publisher's statements, authentic.
+    /// Returns the publisher's statements, authenticated.
     pub fn claims(&self) -> &BTreeMap<String, String> {
         &self.manifest.claims
     }
 
-    /// The manifest, authentic: which bytes were encrypted.
+    /// Returns the authenticated manifest, which says what was encrypted.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// The tier that was opened; `None` if the model has one edition only. All but the highest tier's differ
-    /// from the original.
+    /// Returns the tier that was opened, or `None` if the model has one edition only. Only the
+    /// highest tier's edition is the original.
     pub fn tier(&self) -> Option<&str> {
         self.edition.tier.as_deref()
     }
 
-    /// Whether it is the original, and not the edition of a lower tier.
+    /// Returns whether the opened edition is the original, rather than a lower tier's.
     pub fn is_original(&self) -> bool {
         self.edition.is_original
     }
 
-    /// The key of blobs that belong to the model, such as compiled code. Each tier has its own.
+    /// Returns the key that seals blobs of the model, such as compiled code. Each tier has its own.
     pub fn blob_key(&self) -> Arc<BlobKey> {
         Arc::clone(&self.blob_key)
     }
 
-    /// Whether all decrypted bytes are kept out of swap space.
+    /// Returns whether all decrypted bytes are locked in memory, out of swap space.
     pub fn is_locked(&self) -> bool {
         self.files.iter().all(SecretBytes::is_locked)
     }

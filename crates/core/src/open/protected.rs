@@ -1,4 +1,4 @@
-//! A protected model, open, and the same model with its data key.
+//! A protected model, before and after an identity has unlocked it.
 
 use std::sync::Arc;
 
@@ -25,8 +25,8 @@ pub(crate) struct Protected {
     pub(crate) source: Source,
 }
 
-/// A protected model with its data key: proof that an identity opens it, and that manifest and tags are
-/// authentic.
+/// A protected model with its data key. The type proves that an identity opens it, and that
+/// manifest and tags are authentic.
 pub(crate) struct Unlocked<'p> {
     protected: &'p Protected,
     key: TierOpenKeys,
@@ -66,18 +66,19 @@ impl Protected {
         &self.artifact.manifest
     }
 
-    /// The tail as the model file has it.
+    /// Returns the tail as it stands in the model file.
     pub(crate) fn tail(&self) -> &[u8] {
         &self.artifact.tail
     }
 
-    /// The files of the model, in the order of the manifest: the model file, and the `external` ones.
+    /// Returns the files of the model in the order of the manifest: the model file, then
+    /// `external`.
     pub(crate) fn files<'a>(&'a self, external: &'a [Input]) -> impl Iterator<Item = &'a Input> {
         std::iter::once(&self.source.input).chain(external)
     }
 
-    /// Opens the key of the highest tier that one of `identities` opens, and authenticates the manifest and
-    /// the tags with it.
+    /// Unwraps the key of the highest tier that one of `identities` opens, and authenticates the
+    /// manifest and the tags with it.
     pub(crate) fn data_key(&self, identities: &Identities) -> Result<(DataKey, TierOpenKeys, u8)> {
         let artifact = &self.artifact;
         let path = || self.source.input.path.clone();
@@ -90,7 +91,7 @@ impl Protected {
                 let name = path().display().to_string();
                 Error::Key(crypto::Error::WrongPassphrase { name })
             }
-            // An identity is a recipient, but somebody has changed the wrapped key.
+            // The identity is a recipient, but the wrapped key was changed.
             crypto::Error::Unauthentic => Error::Manifest { path: path() },
             crypto::Error::MalformedKey { .. } | crypto::Error::LimitExceeded { .. } => {
                 Error::Metadata {
@@ -107,7 +108,7 @@ impl Protected {
         Ok((data_key, key, tier))
     }
 
-    /// The tier that a caller gets who accepts `edition`, and has the key of `key_tier`.
+    /// Returns the tier to open for a caller who accepts `edition` and has the key of `key_tier`.
     ///
     /// # Errors
     /// [`Error::LowerTier`], [`Error::NoSuchTier`].
@@ -134,7 +135,7 @@ impl Protected {
         Ok(wanted)
     }
 
-    /// Opens the data key, authenticates the manifest and the tags, and opens the external files
+    /// Unwraps the data key, authenticates the manifest and the tags, and opens the external files
     /// that the manifest names.
     pub(crate) fn unlock<'p>(&'p self, access: impl Into<Access<'p>>) -> Result<Unlocked<'p>> {
         let Access {
@@ -153,7 +154,7 @@ impl Protected {
         let demand = signed_by
             .map(|by| Demand::new(&self.source.input.path, &self.artifact, by))
             .transpose()?;
-        // Anybody may have written the paths, until the MAC has held.
+        // The paths can be trusted only now: the MAC holds.
         let external = self.open_external()?;
         let targets = Targets::of(manifest);
         Ok(Unlocked {
@@ -189,7 +190,7 @@ impl Protected {
 }
 
 impl Unlocked<'_> {
-    /// The model file's name in messages.
+    /// Returns the path of the model file, for messages.
     pub(crate) fn path(&self) -> &std::path::Path {
         &self.protected.source.input.path
     }
@@ -212,12 +213,12 @@ impl Unlocked<'_> {
         }
     }
 
-    /// The tail as the model file has it.
+    /// Returns the tail as it stands in the model file.
     pub(crate) fn tail(&self) -> &[u8] {
         self.protected.tail()
     }
 
-    /// The tags of all chunks, in their order: those of the key's tier.
+    /// Returns the tags of all chunks for the key's tier, in the order of the chunks.
     pub(crate) fn tags(&self) -> impl Iterator<Item = &[u8; TAG_BYTES]> + Send {
         chunks::tags(self.protected.artifact.tags_of(self.key_tier))
     }
@@ -232,14 +233,14 @@ impl Unlocked<'_> {
         }
     }
 
-    /// Whether a file of the model is behind a network.
+    /// Returns whether reading a file of the model waits for a network.
     pub(crate) fn is_remote(&self) -> bool {
         self.files().any(Input::is_remote)
     }
 
     /// Checks the signature and says who signed, if a signature is demanded.
     ///
-    /// Call it after the last chunk was opened. No plaintext may be handed out before it has returned well.
+    /// Call it after the last chunk is opened. Hand out plaintext only if it succeeds.
     pub(crate) fn check_signature(&self) -> Result<Option<Signer>> {
         let Protected { artifact, source } = self.protected;
         let check = |demand: &Demand<'_>| demand.check(&source.input.path, artifact);
@@ -262,7 +263,7 @@ impl Unlocked<'_> {
         tag: &[u8; TAG_BYTES],
         tools: &mut Tools,
     ) -> Result<()> {
-        // The signature is over the chunk as it is stored: take it in before it is opened.
+        // The signature covers the stored bytes: take them in before they are decrypted.
         if let Some(demand) = &self.demand {
             demand.leaves.take(chunk, bytes);
         }
@@ -306,7 +307,7 @@ impl Unlocked<'_> {
         if n_more > 0 {
             contents.push(format!("{n_more} more tensors"));
         }
-        // The manifest has no entry for weights in clear.
+        // Weights in clear have no entry in the manifest.
         let encrypted = self.targets.all.get(file as usize).map_or(0, |targets| {
             let mut parts = Vec::new();
             targets.within(window, &mut parts);

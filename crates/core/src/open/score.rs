@@ -1,4 +1,4 @@
-//! The energy of subsequences of a protected model, to choose or to check what is encrypted.
+//! Computes the energy of subsequences of a protected model, to choose or check what is encrypted.
 
 use onnxseal_onnx::model::Model;
 use onnxseal_plan::{Scores, Wanted};
@@ -10,7 +10,8 @@ use crate::pass::chunks;
 use crate::pass::score::{Scorer, Unseen};
 use crate::pass::structure::Structure;
 
-/// Scores the tensors of `model`, located in `structure`, from the protected model that `unlocked` opens.
+/// Scores the tensors of `model`, located in `structure`, from the protected model that `unlocked`
+/// opens.
 pub(crate) fn score_protected(
     unlocked: &Unlocked<'_>,
     structure: &Structure<'_>,

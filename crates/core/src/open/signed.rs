@@ -1,4 +1,4 @@
-//! Publishers' signatures of protected models, checked without a key.
+//! Checks publishers' signatures of protected models without a key.
 
 use onnxseal_crypto::signature::Signer;
 use onnxseal_store::{Input, Progress};
@@ -9,7 +9,8 @@ use crate::pass::chunks;
 use crate::pass::signature::{Demand, Leaves, SignedBy};
 use crate::pass::structure::Structure;
 
-/// Checks, without a key, that one of `by` signed the model, and that its chunks agree with `structure`.
+/// Checks, without a key, that one of `by` signed the model, and that its chunks agree with
+/// `structure`.
 pub(crate) fn check_signature(
     protected: &Protected,
     by: &SignedBy,

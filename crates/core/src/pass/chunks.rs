@@ -26,7 +26,7 @@ impl Chunk {
         self.id.file as usize
     }
 
-    /// The one of `files`, in the order of the manifest, that belongs to the chunk's file.
+    /// Returns the entry for the chunk's file in `files`, which follow the order of the manifest.
     pub(crate) fn file_of<'a, T>(&self, files: &'a [T]) -> Result<&'a T> {
         let file = files.get(self.file());
         file.ok_or(Error::Internal("a chunk of a file that is not there"))
@@ -53,7 +53,7 @@ pub(crate) fn chunks(manifest: &Manifest) -> impl Iterator<Item = Chunk> + Send 
 
 /// The position of each file's chunks in the order of the tags.
 ///
-/// It has the first position of every file, and after them the number of all chunks.
+/// Holds the first position of every file, then the number of all chunks.
 pub(crate) struct ChunkIndex(Vec<usize>);
 
 impl ChunkIndex {
@@ -106,7 +106,7 @@ impl<T: Copy> PerChunk<T> {
     /// Takes in the value of `chunk`. Each chunk is given once.
     pub(crate) fn put(&self, chunk: &Chunk, value: T) {
         if let Some(slot) = self.values.get(self.index.of(chunk)) {
-            // It fails for a second value alone.
+            // Fails only if the chunk has a value already.
             let _ = slot.set(value);
         }
     }
@@ -124,9 +124,10 @@ impl<T: Copy> PerChunk<T> {
     }
 }
 
-/// Calls `work` for every chunk, on several threads, with the next of `items`. A thread takes `at_once` chunks that follow one another.
+/// Calls `work` for every chunk, on several threads, with the next of `items`. A thread takes
+/// `at_once` chunks that follow one another.
 ///
-/// If the files read or written are behind a network, the walk `is_remote`: more threads then wait.
+/// Set `is_remote` if reading or writing waits for a network: the walk then uses more threads.
 pub(crate) fn for_each<P: Send>(
     is_remote: bool,
     manifest: &Manifest,
@@ -154,8 +155,8 @@ pub(crate) fn for_each<P: Send>(
     })
 }
 
-/// Reads every chunk from `inputs`, the files of `manifest`, and calls `work` with its bytes and the next
-/// of `items`. If outputs are behind a network, the walk `is_remote`.
+/// Reads every chunk from `inputs`, the files of `manifest`, and calls `work` with its bytes and
+/// the next of `items`. Set `is_remote` if writing the outputs waits for a network.
 pub(crate) fn for_each_read<P: Send>(
     is_remote: bool,
     manifest: &Manifest,
@@ -187,13 +188,13 @@ pub(crate) fn tags(tags: &[u8]) -> impl Iterator<Item = &[u8; TAG_BYTES]> + Send
     tags.iter()
 }
 
-/// The memory of a thread, used for one chunk after the other.
+/// The memory of a thread, reused for each chunk.
 pub(crate) struct Workspace {
     bytes: Zeroizing<Vec<u8>>,
     pub(crate) tools: Tools,
 }
 
-/// The memory that sealing and opening need beside a chunk's bytes.
+/// Memory that sealing and opening need besides a chunk's bytes.
 #[derive(Default)]
 pub(crate) struct Tools {
     targets: Vec<Range<usize>>,
@@ -208,11 +209,11 @@ impl Workspace {
         }
     }
 
-    /// A buffer of the chunk's length.
+    /// Returns a buffer of the chunk's length, and the tools.
     pub(crate) fn buffer(&mut self, chunk: &Chunk) -> (&mut [u8], &mut Tools) {
         let len = chunk.window.len as usize;
         if self.bytes.len() < len {
-            // To resize it could leave plaintext in freed memory.
+            // Resizing could leave plaintext in freed memory.
             self.bytes = Zeroizing::new(vec![0; len]);
         }
         (&mut self.bytes[..len], &mut self.tools)
@@ -225,7 +226,8 @@ impl Tools {
         &mut self.scratch
     }
 
-    /// The targets of a chunk, from the `targets` of its whole file, and the cipher's scratch memory.
+    /// The targets of a chunk, from the `targets` of its whole file, and the cipher's scratch
+    /// memory.
     pub(crate) fn targets(
         &mut self,
         chunk: &Chunk,

@@ -1,7 +1,7 @@
 //! BLAKE3 digests of whole files, taken chunk by chunk in any order.
 //!
-//! BLAKE3 is a hash tree, and its subtrees can be hashed apart. So each thread hashes its own chunk, and
-//! the result is that of hashing the file from front to back, as `b3sum` does.
+//! BLAKE3 is a hash tree, so each thread can hash its own chunk as a subtree. The digest equals
+//! that of `b3sum`.
 
 use std::sync::OnceLock;
 
@@ -21,9 +21,10 @@ use crate::pass::states::FileState;
 /// The digests of all inputs of a pass, or of all outputs.
 pub(crate) struct Digester<'a> {
     layout: &'a Manifest,
-    /// For each chunk its subtree's chaining value, or the file's digest if it is the only chunk.
+    /// For each chunk, the chaining value of its subtree, or the file's digest if it is the only
+    /// chunk.
     values: PerChunk<ChainingValue>,
-    /// The last chunk of the model file. It is hashed together with the tail.
+    /// The last chunk of the model file, which is hashed together with the tail.
     last: OnceLock<Zeroizing<Vec<u8>>>,
 }
 
@@ -50,7 +51,7 @@ impl<'a> Digester<'a> {
         self.values.put(chunk, value);
     }
 
-    /// The digests, if the model file ends with `tail`.
+    /// Returns the digests of the files; the model file ends with `tail`.
     pub(crate) fn finish(&self, tail: &[u8]) -> Result<Vec<FileState>> {
         let mut states = states(self.layout, tail);
         for (file, state) in states.iter_mut().enumerate() {
@@ -67,7 +68,7 @@ impl<'a> Digester<'a> {
         let size = self.layout.chunk as usize;
         let last = self.last.get().map_or(&[][..], |last| last);
         let rest = Zeroizing::new([last, tail].concat());
-        // All chunks before the last one.
+        // The number of chunks before the last.
         let whole = self.values.index().n_chunks_of(0).saturating_sub(1);
         if whole == 0 && rest.len() <= size {
             return Ok(blake3::hash(&rest));
@@ -84,7 +85,7 @@ impl<'a> Digester<'a> {
     }
 }
 
-/// The files of `layout` without digests, if the model file ends with `tail`.
+/// Returns the files of `layout` without digests; the model file ends with `tail`.
 pub(crate) fn states(layout: &Manifest, tail: &[u8]) -> Vec<FileState> {
     let tails = std::iter::once(tail.len() as u64).chain(std::iter::repeat(0));
     let states = layout
@@ -100,11 +101,11 @@ pub(crate) fn states(layout: &Manifest, tail: &[u8]) -> Vec<FileState> {
     states.collect()
 }
 
-/// The digests of `files` as they are now: the model file first, each with its path relative to the
-/// model's folder.
+/// Computes the digests of `files` as they are now: the model file first, each with its path
+/// relative to the model's folder.
 ///
 /// # Errors
-/// `Io`, also if a file changes meanwhile.
+/// `Io` if a file cannot be read, or changes meanwhile.
 pub fn digest_files(files: &[(&str, &Input)], progress: &dyn Progress) -> Result<Vec<FileState>> {
     let described = files.iter().map(|(path, input)| File {
         path: (*path).to_owned(),

@@ -1,8 +1,8 @@
-//! One walk over all chunks of a model, on all cores: inputs, outputs, and the values computed on the
-//! way, such as digests, the leaves of a signature and the check of the structure.
+//! One walk over all chunks of a model, on all cores: it reads inputs, writes outputs, and computes
+//! digests, the leaves of a signature and the check of the structure on the way.
 //!
-//! Nothing here decides which bytes are encrypted or who may open a model. `make` and `open` decide that,
-//! and give a pass its work.
+//! `make` and `open` decide which bytes are encrypted and who may open a model, and give a pass its
+//! work.
 
 pub(crate) mod chunks;
 pub(crate) mod digest;

@@ -17,9 +17,9 @@ use crate::pass::publish::{Destination, Made, Publication, PublishHook};
 #[derive(Debug)]
 struct Place {
     location: Location,
-    /// Its length in bytes, without a tail that may follow.
+    /// The length in bytes, without the tail.
     len: u64,
-    /// The number of folders above it that the model, not the caller, has named.
+    /// The number of folders above the file that the model named, rather than the caller.
     below: usize,
 }
 
@@ -33,10 +33,11 @@ pub(crate) struct Outputs<'h> {
 }
 
 impl<'h> Outputs<'h> {
-    /// Begins the `files` of a manifest at `destination`. They are made of `inputs`, the model file first.
+    /// Begins the `files` of a manifest at `destination`. `inputs` are the files they are made
+    /// from, the model file first.
     ///
     /// # Errors
-    /// Those of [`Outputs::create`].
+    /// As [`Outputs::create`].
     pub(crate) fn begin<'a>(
         destination: Destination<'h>,
         files: &[File],
@@ -48,11 +49,11 @@ impl<'h> Outputs<'h> {
         }
     }
 
-    /// Begins new ones.
+    /// Begins new files.
     ///
     /// # Errors
-    /// [`StoreError::OutputExists`] unless the options replace it; [`Error::ReplaceSeveral`] if one of
-    /// several exists; those of [`places`].
+    /// [`StoreError::OutputExists`] unless the options replace it; [`Error::ReplaceSeveral`] if one
+    /// of several exists; and as [`places`].
     pub(crate) fn create<'a>(
         publication: Publication<'h>,
         files: &[File],
@@ -71,7 +72,7 @@ impl<'h> Outputs<'h> {
             check_no_stream(&location)?;
         }
         let several = options.replace && places.len() > 1;
-        // Several files are never replaced, even if they appear only now.
+        // Never replace several files, even if they appear only now.
         options.replace &= !several;
         let replace = options.replace || hook.is_some_and(PublishHook::makes_room);
         let mut outputs = Outputs {
@@ -90,8 +91,8 @@ impl<'h> Outputs<'h> {
         Ok(outputs)
     }
 
-    /// Begins the file that will take the place of the model, in one step, once it is on the disk, and the
-    /// external files beside it. These replace nothing.
+    /// Begins the file that replaces the model in one step, once it is on the disk, and new
+    /// external files beside it.
     fn in_place<'a>(
         files: &[File],
         inputs: impl Iterator<Item = &'a Input>,
@@ -104,7 +105,7 @@ impl<'h> Outputs<'h> {
         let external = places(located(&location, files).skip(1), inputs)?;
         let mut options = OutputOptions::default();
         options.replace = true;
-        // The external files too: without them the model that takes the place is none.
+        // Sync the external files too: the new model is unusable without them.
         options.flush = Flush::ToDisk;
         let mut outputs = Outputs {
             files: Vec::new(),
@@ -122,14 +123,15 @@ impl<'h> Outputs<'h> {
         for place in &external {
             outputs.add(place, false, n_files)?;
         }
-        // The external files are new ones, and are nobody's yet.
+        // Only the model file has a predecessor whose owner and permissions it can take.
         if let (Some(like), Some(file)) = (model.metadata()?, outputs.files.first_mut()) {
             file.take_place_of(&like);
         }
         Ok(outputs)
     }
 
-    /// Begins one of `n_files` outputs. Files without a name are lost once they are closed, so all stay open.
+    /// Begins one of `n_files` outputs. Files without a name are lost once they are closed, so all
+    /// stay open.
     fn add(&mut self, place: &Place, replace: bool, n_files: usize) -> onnxseal_store::Result<()> {
         let begun = match &place.location {
             Location::File(path) => Output::create_below(path, place.below, replace),
@@ -155,7 +157,7 @@ impl<'h> Outputs<'h> {
         self.hook.is_some_and(PublishHook::wants_digests)
     }
 
-    /// What will tell, for each file in turn, whether it is another by then.
+    /// Returns a stamp for each file, which later tells whether the file was changed.
     pub(crate) fn stamps(&self) -> Result<Vec<Option<Stamp>>> {
         let stamps = self.files.iter().map(Output::stamp);
         Ok(stamps.collect::<onnxseal_store::Result<_>>()?)
@@ -200,11 +202,11 @@ impl<'h> Outputs<'h> {
         self.files.iter().any(Output::is_remote)
     }
 
-    /// Gives all files the permissions of `inputs`, and their names. The model file is last: as long as
-    /// it is absent, nobody finds a model in part. On failure no name is left behind.
+    /// Gives all files the permissions of `inputs`, and their names. The model file comes last, so
+    /// nobody finds part of a model. On failure no name is left behind.
     ///
     /// # Errors
-    /// `Io`, also if another file is where a model that is replaced lay.
+    /// `Io`, also if another file took the place of the model to be replaced.
     pub(crate) fn publish<'a>(mut self, inputs: impl Iterator<Item = &'a Input>) -> Result<()> {
         let inputs: Vec<&Input> = inputs.collect();
         if self.in_place {
@@ -224,7 +226,7 @@ impl<'h> Outputs<'h> {
             match output.publish(like, options) {
                 Ok(file) => published.push(file),
                 Err(error) => {
-                    // They replaced nothing, so nobody misses them.
+                    // They replaced nothing, so removing them restores what was there.
                     published.into_iter().for_each(Published::remove);
                     return Err(error.into());
                 }
@@ -236,13 +238,13 @@ impl<'h> Outputs<'h> {
 
 impl Drop for Outputs<'_> {
     fn drop(&mut self) {
-        // The last first: its folders may lie within the folders of an earlier one.
+        // The last first: its folders may lie inside those of an earlier one.
         while self.files.pop().is_some() {}
     }
 }
 
-/// The places of the `files` of a manifest if the model file goes to `model`: external files keep their
-/// relative paths.
+/// Returns the locations of the `files` of a manifest if the model file goes to `model`: external
+/// files keep their relative paths.
 fn located<'f>(
     model: &'f Location,
     files: &'f [File],
@@ -251,11 +253,11 @@ fn located<'f>(
     std::iter::once(model.clone()).chain(external).zip(files)
 }
 
-/// The places of `files`, each at its location.
+/// Returns the places of `files`, each at its location.
 ///
 /// # Errors
-/// [`Error::OutputIsInput`] if one of them is one of `inputs`; [`Usage::SameOutput`] if two are one, and
-/// [`Usage::FileAndFolder`].
+/// [`Error::OutputIsInput`] if one of them is in `inputs`; [`Usage::SameOutput`] if two coincide;
+/// [`Usage::FileAndFolder`] if one is a folder of another.
 fn places<'f, 'a>(
     files: impl Iterator<Item = (Location, &'f File)>,
     inputs: impl Iterator<Item = &'a Input>,
@@ -287,7 +289,7 @@ fn places<'f, 'a>(
     }
 }
 
-/// The first folder above `file` that is to be a file too.
+/// Returns the first folder above `file` that is in `all`, the files to write.
 fn folder_among(file: &Location, all: &HashSet<Location>) -> Option<Location> {
     let Location::File(path) = file else {
         return None;
@@ -297,8 +299,8 @@ fn folder_among(file: &Location, all: &HashSet<Location>) -> Option<Location> {
     folders.find(|folder| all.contains(folder))
 }
 
-/// Fails if an external file of `model` has a name that onnxseal does not write: other programs may
-/// give hidden files a meaning, and onnxseal has hidden files of its own.
+/// Fails if an external file of `model` has a name that onnxseal does not write. Hidden files are
+/// among them: other programs may give them a meaning, and onnxseal makes some itself.
 ///
 /// # Errors
 /// [`Error::ExternalName`].

@@ -5,16 +5,16 @@ use onnxseal_store::{Flush, Input, Location, OutputOptions};
 use crate::error;
 use crate::pass::states::{FileStates, Volume};
 
-/// Where a call that changes a model leaves the result. Whatever becomes a [`Location`] or a [`Publication`]
-/// becomes one.
+/// Where a call writes its result. Converts from a [`Publication`] and from anything that becomes a
+/// [`Location`].
 #[derive(Clone, Debug)]
 pub enum Destination<'h> {
-    /// In new files.
+    /// To new files.
     New(Publication<'h>),
-    /// In the place of the model: a file, under a name that may be a link to it.
+    /// To the place of the model: a file, named directly or through a link.
     ///
-    /// [`Flush`] is for what is written into the file as it lies. A file that takes the place of the model is
-    /// on the disk first, whatever that says.
+    /// [`Flush`] applies to bytes written into the existing file. A file that replaces the model is
+    /// always synced first.
     InPlace(Flush),
 }
 
@@ -25,45 +25,46 @@ pub struct Publication<'h> {
     pub location: Location,
     /// How the files are written.
     pub options: OutputOptions,
-    /// Whether external files keep their paths even where [`protect`](crate::protect()) would choose others:
-    /// the caller has planned all outputs.
+    /// Whether external files keep their paths even where [`protect`](crate::protect()) would
+    /// choose others, because the caller has planned all outputs.
     pub keep_paths: bool,
-    /// What is called before the files get their names.
+    /// The hook to call before the files get their names.
     pub hook: Option<&'h dyn PublishHook>,
 }
 
-/// Is called before outputs get their names: to keep a record of them, and to make room for them.
+/// A call made before outputs get their names, to record them or make room for them.
 pub trait PublishHook: Sync {
-    /// All outputs are written, and get their names once this has returned. A call does this once.
+    /// Runs once per call, when all outputs are written; they get their names after it returns.
     ///
     /// # Errors
-    /// An error ends the call with [`Error::Refused`](crate::Error::Refused), and no output appears.
+    /// An error ends the call with [`Error::Refused`](crate::Error::Refused), and no output
+    /// appears.
     fn publish(&self, made: &Made) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
-    /// Whether the call is to take digests of all files. It then takes about half as long again.
+    /// Returns whether the call computes digests of all files, which makes it about 50 % slower.
     fn wants_digests(&self) -> bool {
         false
     }
 
-    /// Whether the hook removes files that exist in the place of outputs. Until it was called they are
-    /// no error.
+    /// Returns whether the hook removes files that are in the way of outputs. If so, the call
+    /// ignores them until the hook has run.
     fn makes_room(&self) -> bool {
         false
     }
 }
 
-/// Files that a call has read, and files that it has written and is about to publish.
+/// The files that a call has read, and the files that it is about to publish.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Made {
     /// The files, with the digests that the hook asked for.
     pub files: FileStates,
-    /// How much of the weights is encrypted, if the call has planned that.
+    /// How much of the weights is encrypted, if the call planned that.
     pub weights: Option<Volume>,
 }
 
 impl<'h> Destination<'h> {
-    /// New files at `output`; the place of the model if there is none.
+    /// Chooses new files at `output`, or the place of the model without one.
     pub fn new(output: Option<impl Into<Location>>, options: OutputOptions) -> Destination<'h> {
         match output {
             Some(output) => Destination::New(Publication::new(output, options)),
@@ -71,7 +72,8 @@ impl<'h> Destination<'h> {
         }
     }
 
-    /// Where the model at `location` is read from: if it is changed in place, where the file itself lies.
+    /// Returns where to read the model at `location`: with links resolved if it is changed in
+    /// place.
     ///
     /// # Errors
     /// [`StoreError::InPlaceObject`](crate::StoreError::InPlaceObject), and `Io`.
@@ -82,7 +84,8 @@ impl<'h> Destination<'h> {
         }
     }
 
-    /// Keeps others from changing `model` in place if this call does: either change would be lost.
+    /// Locks `model` if this call changes it in place, so that two calls do not overwrite each
+    /// other's change.
     ///
     /// # Errors
     /// [`StoreError::Busy`](crate::StoreError::Busy), and `Io`.
@@ -101,7 +104,7 @@ impl<'h, P: Into<Publication<'h>>> From<P> for Destination<'h> {
 }
 
 impl Publication<'_> {
-    /// New files at `location`, without a hook.
+    /// Chooses new files at `location`, without a hook.
     pub fn new(location: impl Into<Location>, options: OutputOptions) -> Self {
         Publication {
             location: location.into(),
@@ -113,7 +116,7 @@ impl Publication<'_> {
 }
 
 impl<L: Into<Location>> From<L> for Publication<'_> {
-    /// New files at `location`, which replace nothing.
+    /// Chooses new files at `location` that replace nothing.
     fn from(location: L) -> Self {
         Publication::new(location, OutputOptions::default())
     }

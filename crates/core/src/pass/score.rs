@@ -1,4 +1,4 @@
-//! The energy of every subsequence that a plan may choose, taken from the chunks in any order.
+//! Computes the energy of every subsequence that a plan may choose, from chunks in any order.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -15,8 +15,8 @@ use crate::format::manifest::tensor::Place;
 use crate::format::manifest::{File, Manifest};
 use crate::pass::chunks::{self, Chunk, ChunkIndex};
 
-/// Scores the tensors of `model`, located in the first of `inputs`; the others are its external files.
-/// `files` describes them all.
+/// Scores the tensors of `model`, which is located in the first of `inputs`; the others are its
+/// external files. `files` describes all inputs.
 pub(crate) fn score_files(
     model: &Model<'_>,
     files: &[File],
@@ -45,7 +45,7 @@ pub(crate) fn score_files(
     Ok(scorer.finish())
 }
 
-/// The progress of a call whose bar is for another pass: it can still be cancelled.
+/// Passes on cancellation but no progress, for a pass whose progress bar belongs to another.
 pub(crate) struct Unseen<'a>(pub(crate) &'a dyn Progress);
 
 impl Progress for Unseen<'_> {
@@ -54,13 +54,13 @@ impl Progress for Unseen<'_> {
     }
 }
 
-/// Adds up energies chunk by chunk.
+/// Sums up energies chunk by chunk.
 pub(crate) struct Scorer {
     index: ChunkIndex,
     tensors: Vec<Scored>,
     /// The tensors with elements in each chunk, by the position of its tag.
     by_chunk: Vec<Vec<u32>>,
-    /// Pieces of subsequences that chunks cut apart.
+    /// Pieces of subsequences that lie in two or more chunks.
     pieces: Mutex<Vec<Piece>>,
 }
 
@@ -69,7 +69,7 @@ struct Scored {
     data_type: DataType,
     wanted: Wanted,
     place: Place,
-    /// Bytes of all its elements and what lies between them.
+    /// Bytes of all its elements, with the gaps between them.
     extent: Span,
     /// Bytes from one subsequence to the next.
     step: u64,
@@ -139,7 +139,7 @@ impl Scorer {
                 let end = span.end().min(window.end()).max(window.start) - window.start;
                 bytes.get(start as usize..end as usize).unwrap_or_default()
             };
-            // The subsequences that lie in the chunk from end to end; `to` is the first beyond.
+            // Subsequences that lie wholly in the chunk; `to` is the first after them.
             let from = window
                 .start
                 .saturating_sub(tensor.extent.start)
@@ -160,7 +160,8 @@ impl Scorer {
                     *place = energy;
                 }
             }
-            // At most one begins before the chunk, and one ends after it; it may be the same one.
+            // One subsequence may begin before the chunk and one may end after it, possibly the
+            // same.
             let mut cut = vec![
                 from.checked_sub(1),
                 (from <= to && to < tensor.wanted.n).then_some(to),
@@ -219,7 +220,7 @@ impl Scored {
             None => elements.saturating_mul(bits).div_ceil(8),
             Some(stride) => elements.saturating_mul(stride.into()),
         };
-        // After the last element there may be nothing, not even what lies between two others.
+        // The file may end with the last element, without the gap that follows the others.
         let gap = place
             .stride
             .map_or(0, |stride| u64::from(stride) - bits / 8);
@@ -236,7 +237,7 @@ impl Scored {
         }
     }
 
-    /// The bytes of a subsequence in its file.
+    /// Returns the bytes of subsequence number `unit` in its file.
     fn unit(&self, unit: u64) -> Span {
         let start = self.extent.start + unit * self.step;
         let end = (start + self.step).min(self.extent.end());
@@ -246,7 +247,7 @@ impl Scored {
         }
     }
 
-    /// The energies of subsequences, of which the first begins with `bytes`.
+    /// Computes the energies of subsequences; the first begins with `bytes`.
     fn energies(&self, bytes: &[u8]) -> Vec<f64> {
         let unit_elements = self.wanted.unit_elements;
         match self.place.stride {

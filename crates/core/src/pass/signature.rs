@@ -1,4 +1,4 @@
-//! Publishers' signatures: the message that one is over, and the demand for one.
+//! Publishers' signatures: the message to sign, and the check of a demanded signature.
 //!
 //! ```text
 //! message = "onnxseal/v1/signature\n"
@@ -8,9 +8,9 @@
 //!           "files "    hex(SHA-256(SHA-256(chunk) of every chunk, in the order of the tags)) "\n"
 //! ```
 //!
-//! with chunks as they are stored. That is all of a protected model but the wrapped data key and
-//! the signature itself. Tags and MAC belong to it because AES-GCM does not commit to a key: anyone
-//! could choose a data key, and make tags and a MAC for it over the same ciphertext.
+//! with chunks as they are stored. The message covers all of a protected model except the wrapped
+//! data key and the signature itself. It includes tags and MAC because AES-GCM does not commit to a
+//! key: anyone could choose a data key, and make tags and a MAC for it over the same ciphertext.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -25,24 +25,24 @@ use crate::format::manifest::Manifest;
 use crate::format::tiers::Edition;
 use crate::pass::chunks::{Chunk, PerChunk};
 
-/// The publishers of whom one must have signed a model.
+/// The publishers, one of whom must have signed a model.
 #[derive(Debug)]
 pub struct SignedBy {
     /// The publishers that may sign, and their keys.
     pub allowed: AllowedSigners,
-    /// The principal that must have signed; any of them if absent.
+    /// The principal that must have signed; any allowed one if absent.
     pub signer: Option<String>,
 }
 
-/// The demands on opening a model: an identity that opens it, the edition that it must open, and possibly
-/// a publisher's signature.
+/// What a caller needs to open a model and demands of it: identities, an edition, and possibly a
+/// publisher's signature.
 #[derive(Clone, Copy, Debug)]
 pub struct Access<'a> {
     /// The secret keys. One of them must open the data key.
     pub identities: &'a Identities,
-    /// The publishers of whom one must have signed, if a signature is demanded.
+    /// The publishers, one of whom must have signed, if a signature is demanded.
     pub signed_by: Option<&'a SignedBy>,
-    /// The edition that is accepted.
+    /// The edition that the caller accepts.
     pub edition: Edition<'a>,
 }
 
@@ -56,7 +56,7 @@ impl<'a> From<&'a Identities> for Access<'a> {
     }
 }
 
-/// The SHA-256 digests of all chunks as they are stored. Chunks come in any order.
+/// The SHA-256 digests of all chunks as they are stored, taken in any order.
 pub(crate) struct Leaves(PerChunk<[u8; 32]>);
 
 impl Leaves {
@@ -122,7 +122,7 @@ impl<'a> Demand<'a> {
     /// Checks the signature, and says who signed.
     ///
     /// # Errors
-    /// [`Error::Signature`] if the signature does not hold, or is by somebody else.
+    /// [`Error::Signature`] if the signature is invalid, or its signer is not among those allowed.
     pub(crate) fn check(&self, path: &Path, artifact: &Artifact) -> Result<Signer> {
         let message = self.leaves.message_of(artifact)?;
         let SignedBy { allowed, signer } = self.by;

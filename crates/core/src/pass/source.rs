@@ -6,7 +6,7 @@ use onnxseal_store::{Input, Location, Map};
 
 use crate::error::{Error, Result, external as external_error, model as model_error};
 
-/// The most bytes of an object that are fetched for its structure. They are kept in memory.
+/// The most bytes of an object's structure that are fetched and kept in memory.
 const MAX_STRUCTURE_BYTES: u64 = 1 << 30;
 
 /// A model file, open and mapped.
@@ -40,7 +40,8 @@ impl Source {
             .map_err(|source| self.malformed(source))
     }
 
-    /// Checks that all programs read the values of `model`, located in this source, in the same way.
+    /// Checks that all programs read the values of `model`, located in this source, in the same
+    /// way.
     pub(crate) fn check_unambiguous(&self, model: &Model<'_>) -> Result<()> {
         (model.check_unambiguous()).map_err(|source| self.malformed(source))
     }

@@ -1,4 +1,4 @@
-//! The rows that say what a call read and wrote.
+//! Rows of a record: the files that a call read and wrote.
 
 use onnxseal_store::Stamp;
 use serde::{Deserialize, Serialize};
@@ -8,22 +8,22 @@ use serde::{Deserialize, Serialize};
 pub struct FileStates {
     /// The files of the model that was read, the model file first.
     pub input: Vec<FileState>,
-    /// The files that were written, the model file first; none if the call wrote nothing.
+    /// The files that were written, the model file first; empty if the call wrote nothing.
     pub output: Vec<FileState>,
 }
 
-/// What is known of a file.
+/// Identifies the contents of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileState {
     /// Path relative to the model's folder, `/`-separated; empty for the model file itself.
     pub path: String,
     /// Length in bytes.
     pub bytes: u64,
-    /// BLAKE3 of the file, 64 hexadecimal digits, if somebody asked for it.
+    /// BLAKE3 of the file, 64 hexadecimal digits, if the caller asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blake3: Option<String>,
-    /// What tells, without reading the file, whether it is another by now. Absent where nothing does, and for
-    /// a file that was read within two seconds of being written.
+    /// Tells later, without reading the file, whether it was changed. Absent if the store has no
+    /// such mark, and for a file that was read within two seconds of being written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stamp: Option<Stamp>,
 }
@@ -52,7 +52,7 @@ impl Volume {
         }
     }
 
-    /// All of them together. They saturate: a hostile file may claim any number of bytes.
+    /// Adds up volumes. Sums saturate, because a hostile file may claim any number of bytes.
     pub(crate) fn sum(volumes: impl Iterator<Item = Volume>) -> Volume {
         let (bytes, encrypted) = volumes.fold((0u64, 0u64), |(bytes, encrypted), volume| {
             (

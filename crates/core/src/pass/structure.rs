@@ -1,4 +1,4 @@
-//! A copy of a model's structure, to be compared with the chunks that are authenticated.
+//! A copy of a model's structure, which is compared with the authenticated chunks.
 
 use onnxseal_onnx::model::Span;
 use onnxseal_onnx::{Limits, Model, locate, skim_near};
@@ -8,11 +8,11 @@ use crate::error::{Error, Result, io};
 use crate::pass::chunks::Chunk;
 use crate::pass::source::Source;
 
-/// A copy of the bytes of a model file that [`locate`] reads. Nobody can change it any more.
+/// A copy, safe from later changes, of the bytes of a model file that [`locate`] reads.
 ///
-/// A model file is read twice: for its structure, and chunk by chunk to be authenticated. A writer of the
-/// file, or the store that has it, could show another graph each time. So a conclusion from the
-/// structure holds only if the chunks [agree](Structure::check).
+/// A model file is read twice: for its structure, and chunk by chunk for authentication. A writer
+/// of the file, or the store that holds it, could present a different graph each time. So
+/// conclusions from the structure hold only if the chunks [agree](Structure::check).
 pub(crate) struct Structure<'s> {
     source: &'s Source,
     map: Map,
@@ -49,7 +49,7 @@ impl<'s> Structure<'s> {
     /// Fails if `stored`, a chunk as it is stored, differs from the copy.
     pub(crate) fn check(&self, chunk: &Chunk, stored: &[u8]) -> Result<()> {
         let window = chunk.window;
-        // The graph is in the model file alone.
+        // Only the model file has a graph.
         if chunk.file() != 0 {
             return Ok(());
         }
@@ -122,7 +122,7 @@ mod tests {
             check(&changed),
             Err(Error::Store(StoreError::InputChanged { .. }))
         ));
-        // Somewhere in the weights, of which it knows nothing.
+        // A byte of the weights, which the copy leaves out.
         let mut changed = bytes.clone();
         changed[bytes.len() * 3 / 4] ^= 1;
         check(&changed).unwrap();

@@ -1,4 +1,4 @@
-//! The targets of tiers above the first, chunk by chunk: encrypted and opened where they lie, or filled.
+//! Encrypts, opens or fills the targets of tiers above the first in place, chunk by chunk.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,14 +11,14 @@ use crate::format::manifest::{HigherSpan, Manifest, Mode, Tensor};
 use crate::format::spans::SpanSet;
 use crate::pass::chunks::{Chunk, Tools};
 
-/// The targets of tiers above the first, of all files.
+/// The targets of tiers above the first in all files.
 #[derive(Debug, Default)]
 pub(crate) struct HigherTargets {
     /// By file, sorted, without overlap.
     files: Vec<Vec<HigherSpan>>,
 }
 
-/// What of a chunk belongs to tiers above the first. Ranges are relative to its start.
+/// The parts of a chunk that belong to tiers above the first. Ranges are relative to its start.
 #[derive(Default)]
 struct Parts {
     /// Bytes that a tier's stream encrypts.
@@ -33,15 +33,15 @@ struct Streamed {
     range: Range<usize>,
     tensor: u32,
     tier: u8,
-    /// The place of the first byte in its element.
+    /// The position of the first byte within its element.
     phase: usize,
 }
 
-/// The targets of a model, by who opens them.
+/// The targets of a model, grouped by the tiers that open them.
 pub(crate) struct Targets {
-    /// Those of all tiers, of every file.
+    /// The targets of all tiers, for every file.
     pub(crate) all: Vec<SpanSet>,
-    /// Those of the first tier, where there are others.
+    /// The targets of the first tier, for every file, if there are several tiers.
     first: Option<Vec<SpanSet>>,
     pub(crate) higher: HigherTargets,
 }
@@ -59,19 +59,19 @@ impl Targets {
         Targets { all, first, higher }
     }
 
-    /// Those of the first tier, of every file.
+    /// Returns the targets of the first tier, for every file.
     pub(crate) fn first(&self) -> &[SpanSet] {
         self.first.as_ref().unwrap_or(&self.all)
     }
 }
 
 impl HigherTargets {
-    /// Whether there are none: the model has no tiers.
+    /// Returns whether there are no such targets, as in a model without tiers.
     fn is_empty(&self) -> bool {
         self.files.iter().all(Vec::is_empty)
     }
 
-    /// Encrypts the targets of the tiers from 2 up. There are `keys` of all of them.
+    /// Encrypts the targets of the tiers from 2 up. `keys` has the key of each.
     pub(crate) fn seal(
         &self,
         manifest: &Manifest,
@@ -87,8 +87,8 @@ impl HigherTargets {
         parts.apply(manifest, keys, chunk, bytes, Direction::Seal, tools)
     }
 
-    /// Opens the targets of the tiers from 2 up, as many as there are `keys`. Then puts what stands in their place over
-    /// the elements of higher tiers.
+    /// Opens the targets of the tiers from 2 up, one tier for each of `keys`. Then overwrites the
+    /// elements of higher tiers with their fill values.
     pub(crate) fn open(
         &self,
         manifest: &Manifest,
@@ -109,7 +109,7 @@ impl HigherTargets {
         Ok(())
     }
 
-    /// Sorts out what of `chunk` is encrypted in which way.
+    /// Splits the targets in `chunk` by how they are encrypted.
     fn parts(&self, manifest: &Manifest, chunk: &Chunk) -> Result<Parts> {
         let spans = chunk.file_of(&self.files)?;
         let window = chunk.window;
@@ -149,7 +149,7 @@ impl HigherTargets {
                 ranges.push(within(whole.start, whole.end));
             }
         }
-        // So few could be put back in their order by trying.
+        // With so few elements, brute force could undo the shuffle.
         let few = |(_, tensor): (u8, u32), ranges: &[Range<usize>]| {
             let width = manifest.tensors.get(tensor as usize).map_or(1, width);
             ranges.iter().map(Range::len).sum::<usize>() / width < MIN_SHUFFLED
@@ -172,7 +172,7 @@ impl HigherTargets {
 }
 
 impl Parts {
-    /// Encrypts or opens what belongs to the tiers from 2 up, as many as there are `keys`.
+    /// Encrypts or opens the parts of the tiers from 2 up, one tier for each of `keys`.
     fn apply(
         &self,
         manifest: &Manifest,
@@ -205,7 +205,7 @@ impl Parts {
         Ok(())
     }
 
-    /// Puts what stands in their place over the elements that a reader of `tier` lacks.
+    /// Overwrites the elements that a reader of `tier` lacks with their fill values.
     fn fill(&self, manifest: &Manifest, tier: usize, bytes: &mut [u8]) {
         for part in &self.streams {
             let tensor = manifest.tensors.get(part.tensor as usize);
@@ -229,20 +229,21 @@ impl Parts {
     }
 }
 
-/// The bytes of the elements of `span` that lie wholly from `start` up to `end`; at least an empty range
-/// at `start`.
+/// Returns the bytes of the elements of `span` that lie wholly from `start` up to `end`, or an
+/// empty range at `start`.
 fn whole_elements(span: Span, width: u64, start: u64, end: u64) -> Range<u64> {
     let first = span.start + (start - span.start).next_multiple_of(width);
     let last = span.start + (end - span.start) / width * width;
     if first < last {
         first..last
     } else {
-        // An element that no chunk has whole.
+        // No element lies wholly in this chunk.
         start..start
     }
 }
 
-/// Bytes of an element that changes places: of elements of less than a byte, the byte that they are in.
+/// Returns the bytes per element to shuffle: 1 for elements smaller than a byte, which move as
+/// whole bytes.
 fn width(tensor: &Tensor) -> usize {
     match tensor.data_type.bits() {
         bits @ (8 | 16 | 32 | 64 | 128) => bits as usize / 8,
@@ -250,7 +251,7 @@ fn width(tensor: &Tensor) -> usize {
     }
 }
 
-/// The bits of an element that are encrypted, as often as 8 bytes have it.
+/// Returns the bits of an element to encrypt, repeated to fill 8 bytes.
 fn mask_of(tensor: Option<&Tensor>) -> [u8; 8] {
     let masked = tensor.filter(|tensor| tensor.mode == Mode::Mask);
     let mask = masked.and_then(|tensor| tensor.data_type.mask());

@@ -1,4 +1,4 @@
-//! One pass from files to files: every chunk is read, worked on and written.
+//! One pass from files to files: it reads, changes and writes every chunk.
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -22,20 +22,21 @@ pub(crate) struct Transfer<'a> {
     layout: &'a Manifest,
     inputs: Vec<&'a Input>,
     outputs: &'a Outputs<'a>,
-    /// The bytes that are to change, for each output that began as a clone of its input.
+    /// The bytes to change, for each output that began as a clone of its input.
     cloned: Vec<Option<&'a SpanSet>>,
     digesters: Option<(Digester<'a>, Digester<'a>)>,
     restoring: Option<Restoring<'a>>,
 }
 
-/// A model file that gets the original's names. All of it must be in memory before it is edited.
+/// A model file that gets the original's names. It is edited once all of it is in memory.
 struct Restoring<'a> {
     original: &'a Original,
     model: Mutex<Zeroizing<Vec<u8>>>,
 }
 
 impl<'a> Transfer<'a> {
-    /// A pass from `inputs` to `outputs`, the files of `layout`. It takes digests if the hook wants them.
+    /// Prepares a pass from `inputs` to `outputs`, the files of `layout`. It computes digests if
+    /// the hook wants them.
     pub(crate) fn new<'i: 'a>(
         layout: &'a Manifest,
         inputs: impl Iterator<Item = &'i Input>,
@@ -71,8 +72,8 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
-    /// Lets each output begin as a clone of its input, if that pays. Work may change no bytes but
-    /// `changed`.
+    /// Makes each output a clone of its input, if that saves time. The work may then change only
+    /// the bytes in `changed`.
     pub(crate) fn clone_files(&mut self, changed: &'a [SpanSet]) {
         let files = self.inputs.iter().zip(self.outputs.files()).zip(changed);
         self.cloned = files
@@ -83,9 +84,9 @@ impl<'a> Transfer<'a> {
             .collect();
     }
 
-    /// Reads every chunk, lets `work` change it with the next of `items`, and writes it.
+    /// Reads every chunk, calls `work` to change it with the next of `items`, and writes it.
     ///
-    /// No output may be published before this has returned well.
+    /// Publish the outputs only if this succeeds.
     pub(crate) fn run<P: Send>(
         &self,
         items: impl Iterator<Item = P> + Send,
@@ -141,9 +142,9 @@ impl<'a> Transfer<'a> {
         self.outputs.write(chunk, bytes)
     }
 
-    /// Ends the pass: fails if an input was written to meanwhile, then calls the hook. All outputs must be
-    /// complete. The model file of the inputs ends with `input_tail`, that of the outputs with
-    /// `output_tail`. `weights` say how much was planned to be encrypted.
+    /// Ends the pass: fails if an input was written to meanwhile, then calls the hook. All outputs
+    /// must be complete. The model file of the inputs ends with `input_tail`, that of the outputs
+    /// with `output_tail`. `weights` say how much was planned to be encrypted.
     pub(crate) fn finish(
         self,
         input_tail: &[u8],
@@ -170,7 +171,7 @@ impl<'a> Transfer<'a> {
                 output: states(self.layout, output_tail),
             },
         };
-        // What is known so far is of the model before it was edited, and the record is of the file.
+        // So far the states describe the model with its new names; the record is about the files.
         let digests = self.digesters.is_some();
         if let Some(restored) = &restored {
             let digest = digests.then(|| blake3::hash(restored));
@@ -205,8 +206,8 @@ impl Restoring<'_> {
     }
 }
 
-/// Gives what is known of the files of `layout` the original's paths, and its model file the length and
-/// the digest of the original.
+/// Gives the states of the files of `layout` the original's paths, and the model file the length
+/// and the digest of the original.
 fn use_original(
     files: &mut [FileState],
     layout: &Manifest,

@@ -27,7 +27,8 @@ fn overwrite(path: &Path, bytes: &[u8]) {
 }
 
 fn is_refusal(error: &Error) -> bool {
-    // A model whose whole tail reads as something else, as one changed byte may do, is not protected.
+    // A model whose whole tail reads as something else, as one changed byte may do, is not
+    // protected.
     matches!(error, Error::NotProtected { .. })
         || matches!(
             error.kind(),

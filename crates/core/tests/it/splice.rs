@@ -1,4 +1,5 @@
-//! Completing what interrupted calls left of the end of a model, and what a planted journal cannot do.
+//! Completing what interrupted calls left of the end of a model, and what a planted journal cannot
+//! do.
 
 use std::fs;
 use std::path::PathBuf;
@@ -104,7 +105,8 @@ impl Two {
         }
     }
 
-    /// What a call with Alice's identity makes of a file with the bytes `found` before it looks at it.
+    /// What a call with Alice's identity makes of a file with the bytes `found` before it looks at
+    /// it.
     fn complete(&self, journal: &Journal, found: &[u8]) -> Vec<u8> {
         fs::write(self.sealed(), found).unwrap();
         fs::write(self.journal_path(), journal.encode()).unwrap();

@@ -1,5 +1,5 @@
-//! What `verify` says of a model and a policy: without a key how much is encrypted and how it is cut, with
-//! a key what is encrypted.
+//! What `verify` says of a model and a policy: without a key how much is encrypted and how it is
+//! cut, with a key what is encrypted.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,7 +12,8 @@ use onnxseal_testkit::build::{GraphBuilder, floats, le_bytes, node, weights};
 
 use crate::lab::Lab;
 
-/// `[256, 256]` FLOATs: 1024 subsequences of 256 bytes, of which each weighs more than the one before it.
+/// `[256, 256]` FLOATs: 1024 subsequences of 256 bytes, of which each weighs more than the one
+/// before it.
 fn ramp(name: &str, seed: u32) -> TensorProto {
     let values = floats(1 << 16, seed).into_iter().enumerate();
     let values: Vec<f32> = values
@@ -174,7 +175,8 @@ fn a_ranking_is_held_without_a_key() {
     assert_eq!(found.keyless, found.with_key);
 }
 
-/// `spread` cuts a tensor into rows, here of 1024 bytes: these cannot be the heaviest 256 bytes each.
+/// `spread` cuts a tensor into rows, here of 1024 bytes: these cannot be the heaviest 256 bytes
+/// each.
 #[test]
 fn subsequences_by_position_are_not_those_that_weigh_most() {
     let bench = Bench::new();

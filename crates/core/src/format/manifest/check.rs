@@ -21,13 +21,13 @@ const MAX_FILES: usize = 1 << 16;
 /// The most bytes that the path of an external data file may have.
 const MAX_PATH_BYTES: usize = 1 << 12;
 
-/// The most bytes that a text of edits may have.
+/// The most bytes that an edit may insert.
 const MAX_TEXT_BYTES: usize = 1 << 13;
 
-/// The most bytes by which the original's model file may be longer.
+/// The most bytes that the original's model file may have beyond the protected one's.
 const MAX_GROWTH: u64 = 1 << 26;
 
-/// The most separate runs of target bytes that a model may have. As spans they take 256 MiB.
+/// The most separate runs of target bytes that a model may have. Their spans take 256 MiB.
 const MAX_SPANS: u64 = 1 << 24;
 
 /// How to restore the original of a model whose external data files were renamed.
@@ -42,7 +42,7 @@ pub(crate) struct Original {
 }
 
 impl Draft {
-    /// Checks all rules but those for `original`. The error says which rule is broken.
+    /// Checks all rules except those for `original`. The error says which rule is broken.
     pub(super) fn check(&self) -> Result<(), String> {
         if self.format != FORMAT {
             return Err(unknown_format(self.format));
@@ -55,7 +55,7 @@ impl Draft {
         }
         self.check_tiers()?;
         self.check_files()?;
-        // Before the tensors: their rules multiply and add these integers.
+        // First, because the rules for tensors multiply and add these integers.
         self.check_integers()?;
         self.check_order()?;
         let mut n_spans = 0u64;
@@ -161,7 +161,7 @@ impl Draft {
             }
         }
         let edits = Edits::new(draft.edits.clone(), texts, model_bytes)?;
-        // Lengths first: a restored model shall not take memory out of proportion.
+        // Lengths first: they limit the memory that a restored model takes.
         if edits.len_after(model_bytes) != Some(draft.bytes)
             || draft.bytes > model_bytes.saturating_add(MAX_GROWTH)
         {
@@ -263,7 +263,7 @@ impl Tensor {
             return Err("dims overflow".into());
         }
         let bits = self.data_type.bits();
-        // A unit is whole bytes, so that no byte has bits of two subsequences.
+        // A unit is whole bytes, so a byte belongs to one subsequence.
         let unit = self.unit.checked_mul(bits.into());
         if unit.is_none_or(|unit| unit == 0 || unit % 8 > 0) {
             return Err(format!("unit of {} elements is not whole bytes", self.unit));

@@ -1,4 +1,4 @@
-//! A manifest as the members of its JSON, before anybody has checked it.
+//! A manifest as the members of its JSON, unchecked.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -21,7 +21,7 @@ pub const DEFAULT_CHUNK_BYTES: u64 = 1 << 20;
 /// The most bytes that a manifest may have.
 pub const MAX_MANIFEST_BYTES: usize = 64 << 20;
 
-/// The member `original` as it is in the JSON. Nobody has checked it.
+/// The member `original` of the JSON, unchecked.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OriginalDraft {
@@ -33,7 +33,7 @@ pub(crate) struct OriginalDraft {
     pub(super) edits: Vec<u64>,
 }
 
-/// A manifest as the members of its JSON. Nobody has checked it.
+/// A manifest as the members of its JSON, unchecked.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Draft {
@@ -61,7 +61,7 @@ pub(crate) struct Draft {
 pub struct File {
     /// Path relative to the model's folder, `/`-separated; empty for the model file itself.
     pub path: String,
-    /// Length in bytes; of the model file without its tail.
+    /// Length in bytes; the model file's is without its tail.
     pub bytes: u64,
 }
 
@@ -81,7 +81,7 @@ impl Draft {
         let draft: Result<Object<Draft>, _> = serde_json::from_slice(bytes);
         match draft {
             Ok(Object(draft)) => Ok(draft),
-            // A later format may have other members. Then its name says more than theirs.
+            // A later format may have other members: report the format rather than a member.
             Err(error) => Err(match serde_json::from_slice(bytes) {
                 Ok(Version { format, .. }) if format != u64::from(FORMAT) => unknown_format(format),
                 Ok(Version {
@@ -98,7 +98,7 @@ impl Draft {
     }
 }
 
-/// The original's files, of which those of the protected model are `files`.
+/// Returns the files of the original whose protected files are `files`.
 pub(super) fn original_files(bytes: u64, paths: &[String], files: &[File]) -> Vec<File> {
     let model = File {
         path: String::new(),

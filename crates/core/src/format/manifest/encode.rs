@@ -1,4 +1,4 @@
-//! Manifests that are made here, and their bytes.
+//! Makes manifests, and their bytes.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,12 +15,13 @@ use crate::format::manifest::draft::{
 use crate::format::manifest::tensor::Tensor;
 
 impl OriginalDraft {
-    /// The original's files, of which those of the protected model are `files`.
+    /// Returns the files of the original whose protected files are `files`.
     pub(crate) fn files(&self, files: &[File]) -> Vec<File> {
         original_files(self.bytes, &self.paths, files)
     }
 
-    /// The original of `bytes` bytes, with external data files at `paths`, that `edits` restore.
+    /// Describes an original of `bytes` bytes with external data files at `paths`, which `edits`
+    /// restore.
     pub(crate) fn new(bytes: u64, paths: Vec<String>, edits: &Edits) -> OriginalDraft {
         let texts = edits.texts().iter().map(|text| STANDARD.encode(text));
         OriginalDraft {
@@ -33,7 +34,7 @@ impl OriginalDraft {
 }
 
 impl Draft {
-    /// A manifest that encrypts no byte of `files`, and only cuts them into chunks.
+    /// Makes a manifest that cuts `files` into chunks and encrypts nothing.
     pub(crate) fn of_files(files: Vec<File>) -> Draft {
         Draft {
             format: FORMAT,
@@ -58,23 +59,24 @@ impl Draft {
         Ok(count)
     }
 
-    /// The bytes to be authenticated. Nobody has checked them: [`Manifest::parse`](crate::Manifest::parse) does.
+    /// Encodes the bytes to be authenticated, which [`Manifest::parse`](crate::Manifest::parse)
+    /// checks.
     pub(crate) fn encode(&self) -> Result<Vec<u8>> {
-        // Counted first: bytes that are gathered without end may take twice the memory.
+        // Counted first: a buffer that grows may take twice the memory.
         let mut bytes = Vec::with_capacity(self.count_bytes()?);
         write(self, &mut bytes)?;
         Ok(bytes)
     }
 }
 
-/// The length of a manifest whose tensors come one by one, and that nobody keeps.
+/// Counts the length of a manifest, tensor by tensor, without storing it.
 pub(crate) struct Length {
     bytes: usize,
     has_tensors: bool,
 }
 
 impl Length {
-    /// The length of `draft`, whose list of tensors is empty.
+    /// Starts with the length of `draft`, whose list of tensors is empty.
     pub(crate) fn of(draft: &Draft) -> Result<Length> {
         Ok(Length {
             bytes: Count::of(draft)?,
@@ -108,7 +110,7 @@ fn write(value: &impl Serialize, out: &mut impl io::Write) -> Result<()> {
     serde_json::to_writer(out, value).map_err(|_| Error::Internal("the manifest cannot be written"))
 }
 
-/// Counts bytes, and keeps none.
+/// A writer that counts bytes and drops them.
 struct Count(usize);
 
 impl Count {

@@ -17,12 +17,13 @@ const MAX_TEXTS: usize = 1 << 18;
 /// The most claims that a manifest may make.
 const MAX_CLAIMS: usize = 1 << 16;
 
-/// A type that is read from an object. serde's own trait would let others read values that nobody checks.
+/// A type that is read from an object. Unlike serde's `Deserialize` it is private, so only this
+/// code reads unchecked values.
 pub(super) trait Members: Sized {
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
 }
 
-/// Implements [`Members`] for each `$of` by what serde derives for `$read`.
+/// Implements [`Members`] for each `$of` with what serde derives for `$read`.
 macro_rules! members {
     ($($read:ident => $of:ident),*) => {$(
         impl Members for $of {
@@ -35,7 +36,7 @@ macro_rules! members {
 
 pub(super) use members;
 
-/// A struct that is read from an object. A derived struct is read from an array as well.
+/// A struct that is read from an object only; serde's derive would accept an array too.
 pub(super) struct Object<T>(pub(super) T);
 
 impl<'de, T: Members> Deserialize<'de> for Object<T> {
@@ -62,7 +63,7 @@ pub(super) fn objects<'de, T: Members, D: Deserializer<'de>>(
 ) -> Result<Vec<T>, D::Error> {
     let objects: Vec<Object<T>> = Deserialize::deserialize(deserializer)?;
     let mut values: Vec<T> = objects.into_iter().map(|Object(value)| value).collect();
-    // Most tensors have one operator, and there is room for four.
+    // Most tensors have one operator, and `Vec` reserves room for four.
     values.shrink_to_fit();
     Ok(values)
 }
@@ -79,7 +80,7 @@ pub(super) fn object<'de, T: Members, D: Deserializer<'de>>(
     Object::deserialize(deserializer).map(|Object(value)| Some(value))
 }
 
-/// Reads an array of strings. The limit holds before memory is taken for more.
+/// Reads an array of strings. It checks the limit before it allocates more.
 pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     struct Texts;
     impl<'de> Visitor<'de> for Texts {
@@ -102,7 +103,7 @@ pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<St
     deserializer.deserialize_seq(Texts)
 }
 
-/// Reads an object of strings. The limit holds before memory is taken for more.
+/// Reads an object of strings. It checks the limit before it allocates more.
 pub(super) fn claims<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, String>, D::Error> {

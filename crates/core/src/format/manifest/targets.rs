@@ -1,4 +1,5 @@
-//! Which subsequences of a tensor are encrypted, and for which tier. A manifest has a string for each tier.
+//! Which subsequences of a tensor are encrypted, and for which tier: one string per tier in the
+//! manifest.
 
 use std::ops::Deref;
 
@@ -11,31 +12,32 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::format::manifest::json::MAX_INTEGER;
 use crate::format::tiers::MAX_TIERS;
 
-/// Bits of a number that a byte of LEB128 has.
+/// Bits of a number in a byte of LEB128.
 const BITS: u32 = 7;
 
 /// The encrypted subsequences of a tensor.
 ///
-/// It derefs to those of all tiers together, as runs: `[skip, take, skip, take, ...]`.
+/// Derefs to the runs of all tiers together: `[skip, take, skip, take, ...]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Targets {
     runs: Vec<u64>,
-    /// Whose they are, in ascending order. Neighbours differ in their tier. Empty if there is one tier.
+    /// The tier of each target, in ascending order of targets; neighbouring runs have different
+    /// tiers. Empty if there is one tier.
     tiers: Vec<TierRun>,
     n_tiers: u8,
 }
 
-/// A number of targets, one after the other, of one tier.
+/// Consecutive targets of one tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TierRun {
-    /// From 1.
+    /// The tier, counted from 1.
     pub(crate) tier: u8,
     pub(crate) take: u64,
 }
 
 impl Targets {
-    /// The targets in `runs`, in a model of `n_tiers` tiers, of which `tiers` says whose they are. With one
-    /// tier there are no `tiers`.
+    /// Makes the targets in `runs` for a model of `n_tiers` tiers. `tiers` assigns them to tiers,
+    /// and is empty with one tier.
     pub(crate) fn new(runs: Vec<u64>, tiers: Vec<TierRun>, n_tiers: u8) -> Targets {
         Targets {
             runs,
@@ -49,7 +51,7 @@ impl Targets {
         self.n_tiers
     }
 
-    /// The highest tier that has one of them.
+    /// Returns the highest tier that has a target.
     pub(crate) fn highest_tier(&self) -> u8 {
         self.tiers.iter().map(|run| run.tier).max().unwrap_or(1)
     }
@@ -81,7 +83,7 @@ impl Targets {
         for (mut first, mut left) in self.runs() {
             while left > 0 {
                 if now.take == 0 {
-                    // Takes add up to the number of targets.
+                    // The tiers' counts add up to the number of targets.
                     let Some(next) = tiers.next() else { return };
                     now = next;
                 }
@@ -92,7 +94,7 @@ impl Targets {
         }
     }
 
-    /// How often [`Targets::by_tier`] calls: the number of runs in all strings together.
+    /// Returns how often [`Targets::by_tier`] calls its closure: the number of runs in all strings.
     pub(super) fn n_runs(&self) -> u64 {
         let mut n = 0;
         match self.n_tiers {
@@ -117,7 +119,7 @@ impl Targets {
         STANDARD.encode(encode(&numbers))
     }
 
-    /// The targets in these runs, one list for each tier, the least first.
+    /// Joins one list of runs for each tier, the least first.
     fn of_tiers(mut lists: Vec<Vec<u64>>) -> Result<Targets, &'static str> {
         let n_tiers = lists.len() as u8;
         if let [only] = &mut lists[..] {
@@ -199,8 +201,8 @@ impl<'de> Deserialize<'de> for Targets {
     }
 }
 
-/// The runs in the string of a tier, `[skip, take, ...]`: none is empty, no two touch, and their sum is an
-/// integer that every JSON reader keeps exactly.
+/// Decodes the string of a tier to `[skip, take, ...]`. Every run has a target, two runs have a gap
+/// between them, and their sum is an integer that every JSON reader keeps exactly.
 fn runs(text: &str) -> Result<Vec<u64>, &'static str> {
     let numbers = STANDARD.decode(text).ok().and_then(|bytes| decode(&bytes));
     let numbers = numbers.ok_or("targets are not base64 of LEB128")?;
@@ -217,8 +219,8 @@ fn runs(text: &str) -> Result<Vec<u64>, &'static str> {
     }
 }
 
-/// Numbers in LEB128 (DWARF 5, section 7.6): 7 bits a byte, the lowest first, with the highest bit set in
-/// all bytes but a number's last.
+/// Encodes numbers in LEB128 (DWARF 5, section 7.6): 7 bits a byte, the lowest first. The highest
+/// bit is set in every byte except a number's last.
 fn encode(numbers: &[u64]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(numbers.len() * 2);
     for &number in numbers {
@@ -232,8 +234,8 @@ fn encode(numbers: &[u64]) -> Vec<u8> {
     bytes
 }
 
-/// The numbers in `bytes`; `None` where a number has no end, is over 2^63 - 1, or is longer than it need be:
-/// each list of numbers is written in one way.
+/// Decodes the numbers in `bytes`. Returns `None` for a number that is cut off, exceeds 2^63 - 1,
+/// or is longer than necessary: a list of numbers has one encoding.
 fn decode(bytes: &[u8]) -> Option<Vec<u64>> {
     let n = bytes.iter().filter(|&&byte| byte >> BITS == 0).count();
     let mut numbers = Vec::with_capacity(n);

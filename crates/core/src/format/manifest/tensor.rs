@@ -1,5 +1,5 @@
-//! A tensor in the manifest, and where its bytes lie: subsequences become spans of a file here, and
-//! nowhere else.
+//! A tensor in the manifest, and where its bytes lie. Only this module turns subsequences into
+//! spans of a file.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use crate::format::manifest::json::{Members, members, objects, present};
 use crate::format::manifest::targets::Targets;
 use crate::format::tiers::Fill;
 
-/// One tensor of which some part is encrypted. Only a [`Manifest`](super::Manifest) has one.
+/// A tensor of which some part is encrypted, as a [`Manifest`](super::Manifest) lists it.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Tensor {
@@ -25,13 +25,14 @@ pub struct Tensor {
     pub data_type: ElementType,
     /// Shape.
     pub dims: Vec<u64>,
-    /// The nodes that consume it. It was planned for the first.
+    /// The nodes that consume it; the plan counts it for the first.
     pub operators: Vec<Operator>,
     /// Index into [`Manifest::files`](super::Manifest::files).
     pub file: u32,
     /// Offset of the first element in bytes.
     pub offset: u64,
-    /// Bytes from the start of one element to the start of the next, if they do not touch.
+    /// Bytes from the start of one element to the start of the next, if there are gaps between
+    /// them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stride: Option<u32>,
     /// Elements in a subsequence.
@@ -41,7 +42,7 @@ pub struct Tensor {
     /// How the targets of tiers above the first are encrypted.
     #[serde(skip_serializing_if = "Mode::is_bytes")]
     pub mode: Mode,
-    /// What stands in place of an element that a tier lacks.
+    /// The value of an element that a tier lacks.
     #[serde(skip_serializing_if = "Fill::is_zero")]
     pub fill: Fill,
 }
@@ -63,7 +64,7 @@ pub struct ElementType {
 }
 
 impl ElementType {
-    /// The type `data_type`; `None` for strings and the like.
+    /// Returns the type for `data_type`, or `None` if its elements have no fixed width, as strings.
     pub fn of(data_type: DataType) -> Option<ElementType> {
         let bits = onnxseal_onnx::element_bits(data_type)?;
         Some(ElementType { data_type, bits })
@@ -79,7 +80,8 @@ impl ElementType {
         self.bits
     }
 
-    /// Sign and mantissa, which [`Mode::Mask`] encrypts: the bits of an element, repeated in 64.
+    /// Returns the bits of an element, repeated to fill 64, that [`Mode::Mask`] encrypts: sign and
+    /// mantissa.
     pub(crate) fn mask(self) -> Option<u64> {
         Some(match self.data_type {
             DataType::Float => 0x807F_FFFF_807F_FFFF,
@@ -97,7 +99,7 @@ impl Serialize for ElementType {
     }
 }
 
-/// How the targets of tiers above the first are encrypted. Those of the first are always as in `Bytes`.
+/// How the targets of tiers above the first are encrypted. The first tier always uses `Bytes`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
@@ -106,7 +108,7 @@ pub enum Mode {
     Bytes,
     /// The sign and the mantissa of each element.
     Mask,
-    /// Elements change places.
+    /// Elements change places with each other.
     Shuffle,
 }
 
@@ -147,7 +149,8 @@ struct TensorMembers {
 members!(OperatorMembers => Operator, TensorMembers => Tensor);
 
 impl<'de> Deserialize<'de> for Mode {
-    /// Reads a string. A derived enum is read from `{"mask": null}` as well. `bytes` is not written.
+    /// Reads a string only; serde's derive would accept `{"mask": null}` too. The format omits
+    /// `bytes`.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match &*String::deserialize(deserializer)? {
             "mask" => Ok(Mode::Mask),
@@ -168,7 +171,7 @@ impl<'de> Deserialize<'de> for ElementType {
     }
 }
 
-/// The place of a tensor's elements. The members are those of [`Tensor`].
+/// The place of a tensor's elements: the members of [`Tensor`] that say where they lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) file: u32,
@@ -248,7 +251,7 @@ impl Tensor {
 
     /// The elements of the subsequences `(first, count)` of a tensor of `elements` elements.
     fn elements_of(&self, (first, count): (u64, u64), elements: u64) -> (u64, u64) {
-        // The last subsequence may be shorter than a unit.
+        // The last subsequence may be cut short.
         let end = first
             .saturating_add(count)
             .saturating_mul(self.unit)
@@ -256,20 +259,20 @@ impl Tensor {
         (first.saturating_mul(self.unit).min(end), end)
     }
 
-    /// Appends the target bytes to `spans`, with their tier.
+    /// Appends the target bytes to `spans`, each with its tier.
     pub(super) fn tier_spans(&self, spans: &mut Vec<(Span, u8)>) {
         self.tier_elements(|run, tier| self.spans_of(run, |span| spans.push((span, tier))));
     }
 
-    /// Calls `take` with the encrypted elements, as ranges `(first, end)` in ascending order, each with its
-    /// tier.
+    /// Calls `take` with the encrypted elements, as ranges `(first, end)` in ascending order, each
+    /// with its tier.
     pub fn tier_elements(&self, mut take: impl FnMut((u64, u64), u8)) {
         let elements = self.elements().unwrap_or(0);
         (self.targets).by_tier(|run, tier| take(self.elements_of(run, elements), tier));
     }
 
-    /// Adds the bytes of the targets of each tier to `sums`, which has a place for each tier from 1; none if
-    /// the model has one edition only.
+    /// Adds the target bytes of each tier to `sums`, which has one entry per tier; empty if the
+    /// model has one edition only.
     pub(crate) fn add_tier_bytes(&self, sums: &mut [u64]) {
         if sums.is_empty() {
             return;
@@ -282,7 +285,7 @@ impl Tensor {
         });
     }
 
-    /// How many spans [`Tensor::tier_spans`] appends.
+    /// Returns how many spans [`Tensor::tier_spans`] appends.
     pub(super) fn n_spans(&self) -> u64 {
         match self.stride {
             None => self.targets.n_runs(),
@@ -301,7 +304,7 @@ impl Tensor {
         }
     }
 
-    /// The bytes of the elements from `first` up to `end`.
+    /// Calls `take` with the bytes of the elements from `first` up to `end`.
     fn spans_of(&self, (first, end): (u64, u64), mut take: impl FnMut(Span)) {
         match self.stride {
             None => {
@@ -323,7 +326,7 @@ impl Tensor {
 }
 
 impl Place {
-    /// The place of a tensor of the graph; `None` if its elements cannot be replaced.
+    /// Returns the place of a tensor of the graph, or `None` if its elements cannot be replaced.
     pub(crate) fn of(tensor: &model::Tensor<'_>) -> Option<Place> {
         match tensor.payload {
             Payload::Dense {
@@ -355,6 +358,6 @@ impl Place {
 
 /// Bytes that `elements` of `bits` each take; the last byte may be padded.
 fn bytes_of(elements: u64, bits: u32) -> u64 {
-    // elements * bits without overflow: checked manifests stay below 2^53 * 2^7.
+    // No overflow: a checked manifest stays below 2^53 elements * 2^7 bits.
     elements.saturating_mul(u64::from(bits)).div_ceil(8)
 }

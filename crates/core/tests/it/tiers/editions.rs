@@ -1,5 +1,5 @@
-//! Round trips: the highest tier has the original, and lower ones have what they shall, in every mode, for
-//! every element type, wherever elements lie.
+//! Round trips: the highest tier has the original, and lower ones have what they shall, in every
+//! mode, for every element type, wherever elements lie.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,8 +28,8 @@ fn is_finite(data_type: &str, element: &[u8]) -> bool {
     u64::from_le_bytes(wide) & exponent != exponent
 }
 
-/// What a reader of `edition` sees in `found`, element by element, against the `original` files and the
-/// files as they are `stored`.
+/// What a reader of `edition` sees in `found`, element by element, against the `original` files and
+/// the files as they are `stored`.
 fn assert_edition(
     manifest: &Manifest,
     edition: u8,
@@ -73,7 +73,8 @@ fn assert_edition(
         let n_elements: u64 = tensor.dims.iter().product();
         let step = tensor.stride.map_or(width, |stride| stride as usize);
         let n = (n_elements as usize * bits).div_ceil(8 * width);
-        // Elements of higher tiers, by tier and chunk: how they were, how they are stored, how they are found.
+        // Elements of higher tiers, by tier and chunk: how they were, how they are stored, how they
+        // are found.
         let mut shuffled: BTreeMap<(u8, usize), Vec<usize>> = BTreeMap::new();
         let mut n_higher = 0;
         for element in 0..n {

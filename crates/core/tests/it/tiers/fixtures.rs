@@ -1,4 +1,5 @@
-//! Models with tiers that another implementation sealed: `fixtures/sealed/tiers` by `expected.json`.
+//! Models with tiers that another implementation sealed: `fixtures/sealed/tiers` by
+//! `expected.json`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -167,8 +168,8 @@ fn every_fault_is_refused_by_its_class() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What a lower tier's key does not tell. `every_fault_is_refused_by_its_class` has the same files refused
-/// by a higher one.
+/// What a lower tier's key does not tell. `every_fault_is_refused_by_its_class` has the same files
+/// refused by a higher one.
 #[test]
 fn lower_tiers_notice_what_is_theirs_alone() {
     let unnoticed = expected("tiers_unnoticed");

@@ -1,5 +1,5 @@
-//! What the tests of tiers share: a key for each tier, models with weights of every type, and protected
-//! models in their parts.
+//! What the tests of tiers share: a key for each tier, models with weights of every type, and
+//! protected models in their parts.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -62,7 +62,8 @@ impl House {
         sample.write(&folder).unwrap()
     }
 
-    /// Protects a small model whole, in every mode, with several chunks. Gives its path and its parts.
+    /// Protects a small model whole, in every mode, with several chunks. Gives its path and its
+    /// parts.
     pub fn protect_small(&self) -> (PathBuf, Sealed) {
         let plain = self.write(&alone("small", small()), "plain");
         let model = self.path("sealed/model.onnx");
@@ -226,7 +227,8 @@ pub fn text_of(runs: &[u64]) -> String {
     STANDARD.encode(bytes)
 }
 
-/// The tier of every byte of each file, where it is a target, and its tensor: told element by element.
+/// The tier of every byte of each file, where it is a target, and its tensor: told element by
+/// element.
 pub fn tiers_of(manifest: &Manifest) -> Vec<Vec<Option<(u8, usize)>>> {
     let files = manifest.files().iter();
     let mut tiers: Vec<_> = files.map(|file| vec![None; file.bytes as usize]).collect();
@@ -266,8 +268,8 @@ pub fn tiers_of(manifest: &Manifest) -> Vec<Vec<Option<(u8, usize)>>> {
     tiers
 }
 
-/// A small net: `bytes` by MatMul, `mask` by Gemm, `shuffle` by Conv, and `clear`, which [`SMALL_MODES`]
-/// leave as it is. It has 4 chunks.
+/// A small net: `bytes` by MatMul, `mask` by Gemm, `shuffle` by Conv, and `clear`, which
+/// [`SMALL_MODES`] leave as it is. It has 4 chunks.
 pub fn small() -> Vec<u8> {
     build::GraphBuilder::new("small")
         .input("x", &[1, 128])

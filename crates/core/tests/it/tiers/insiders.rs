@@ -53,8 +53,8 @@ impl Scene {
         Insider { keys }
     }
 
-    /// What the reader of `tier` says of `forged`, whichever edition that reader wants, by opening it and by
-    /// verifying it.
+    /// What the reader of `tier` says of `forged`, whichever edition that reader wants, by opening
+    /// it and by verifying it.
     fn asked(&self, forged: &Sealed, tier: usize) -> Vec<[Result<(), Error>; 2]> {
         forged.write(&self.model);
         let editions = (1..=tier).map(|lower| self.house.edition(lower));
@@ -86,8 +86,8 @@ impl Scene {
         }
     }
 
-    /// Asserts that nobody above `tier` takes `forged`. For those up to `tier` it is authentic: it is
-    /// forged as well as can be.
+    /// Asserts that nobody above `tier` takes `forged`. For those up to `tier` it is authentic: it
+    /// is forged as well as can be.
     fn assert_refused_above(&self, tier: usize, forged: &Sealed, what: &str) {
         assert!(
             forged.encode() != self.sealed.encode(),
@@ -134,8 +134,8 @@ fn first_targets(sealed: &Sealed, window: &Range<usize>) -> Vec<Range<usize>> {
 }
 
 impl Insider {
-    /// Changes `sealed`, with the targets of tier 1 in clear, and makes every tag and MAC anew for which the
-    /// insider has a key.
+    /// Changes `sealed`, with the targets of tier 1 in clear, and makes every tag and MAC anew for
+    /// which the insider has a key.
     fn forge(&self, sealed: &Sealed, change: impl FnOnce(&mut Sealed)) -> Sealed {
         let mut forged = sealed.clone();
         let mut scratch = Scratch::new();

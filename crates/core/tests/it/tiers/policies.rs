@@ -1,5 +1,5 @@
-//! What `verify --policy` says of tiers: without a key their names and shares, with one which elements are
-//! whose.
+//! What `verify --policy` says of tiers: without a key their names and shares, with one which
+//! elements are whose.
 
 use std::fs;
 
