@@ -1,4 +1,4 @@
-//! How large a plan can become, from shapes alone: for whoever has to find memory for it.
+//! Bounds the size of a plan from shapes alone, to estimate the memory for it.
 
 use std::collections::HashSet;
 
@@ -10,29 +10,30 @@ use crate::policy::Policy;
 use crate::position::Strategy;
 use crate::subsequence::n_subsequences;
 
-/// What a plan has at most.
+/// The upper limits of a plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bound {
-    /// Subsequences that get a score; 0 where nothing follows from scores.
+    /// Subsequences that get a score; 0 if the plan needs no scores.
     pub units: u64,
-    /// Runs of subsequences that are encrypted, and runs of those that have the same tier.
+    /// Runs of encrypted subsequences, and runs of those with the same tier.
     pub runs: u64,
 }
 
-/// The most that a plan of `model` by `policy` can have, whatever the weights are; without a policy, by any
-/// that takes parts evenly. Nothing is planned for it: every tensor counts as a weight.
+/// Returns the most that a plan of `model` by `policy` can have, whatever the weights are; without
+/// a policy, by any policy that takes parts evenly. It makes no plan: every tensor counts as a
+/// weight.
 pub fn bound(model: &Model<'_>, policy: Option<&Policy>) -> Bound {
     let sizes = model.tensors.iter().filter_map(|tensor| {
         let Payload::Dense { span, .. } = &tensor.payload else {
             return None;
         };
-        // A sparse file may claim more than anybody has.
+        // A sparse file may claim more bytes than any disk has.
         let is_sound = (1..1 << 50).contains(&span.len) && tensor.n_elements > 0;
         is_sound.then_some((tensor, span.len))
     });
     let by_score = policy.filter(|policy| policy.strategy() == Strategy::Energy);
     let Some(policy) = by_score else {
-        // At worst every second subsequence is chosen, each a run of its own.
+        // In the worst case every second subsequence is a run of its own.
         let runs = sizes.map(|(tensor, _)| {
             let bits = element_bits(tensor.data_type).unwrap_or(8);
             n_subsequences(&tensor.dims, bits).div_ceil(2)
@@ -48,18 +49,18 @@ pub fn bound(model: &Model<'_>, policy: Option<&Policy>) -> Bound {
     let share = largest_share(model, policy);
     let has_tiers = !policy.tiers().is_empty();
     if share == 0.0 && !has_tiers {
-        // Each tensor is taken whole or not at all.
+        // Each tensor is encrypted whole or not at all.
         let runs = n_tensors;
         return Bound { units: 0, runs };
     }
-    // A ranking has units of its own, and these are not made larger.
+    // The units of a ranking are never enlarged.
     let most = policy.ranking().map_or(MAX_UNITS, |_| u64::MAX);
     let whole = (bytes / policy.least_unit_bytes()).min(most);
-    // Each tensor may end with a shorter unit, and each budget with a unit that exceeds it. Where every second
-    // unit is taken, each is a run.
+    // Each tensor may end with a shorter unit, and each budget with a unit that exceeds it. If
+    // every second unit is taken, each is a run.
     let taken = (share * whole as f64).ceil() as u64;
     let units = whole + n_tensors;
-    // What is taken whole has tiers too, and any two neighbours may have different ones.
+    // Tensors taken whole have tiers too, and any two neighbours may differ in theirs.
     let of_tiers = if has_tiers { units } else { 0 };
     Bound {
         units,
@@ -67,7 +68,7 @@ pub fn bound(model: &Model<'_>, policy: Option<&Policy>) -> Bound {
     }
 }
 
-/// The largest share that the policy gives to anything of which it takes a part.
+/// Returns the largest share below 1 that the policy takes of anything.
 fn largest_share(model: &Model<'_>, policy: &Policy) -> f64 {
     let types = model.nodes.iter().map(|node| (node.domain, node.op_type));
     let types: HashSet<(&str, &str)> = types.collect();
@@ -94,7 +95,8 @@ mod tests {
     use crate::scores::{Scores, Wanted};
     use crate::tiers::Tier;
 
-    /// Odd sizes, a tensor of less than a unit, a recurrent layer, one that is no weight.
+    /// Odd sizes, a tensor of less than a unit, a recurrent layer, and a tensor that is not a
+    /// weight.
     fn model() -> Vec<u8> {
         let graph = GraphBuilder::new("g")
             .input("x", &[1, 200])
@@ -110,7 +112,7 @@ mod tests {
         graph.encode()
     }
 
-    /// Every second unit is worth something, which is the most runs that there can be.
+    /// Scores every second unit above 0, which gives the most runs possible.
     fn alternating(wanted: &[Wanted]) -> Result<Scores, Error> {
         let of = |wanted: &Wanted| (0..wanted.n).map(|i| (i % 2) as f64).collect();
         Ok(wanted.iter().map(of).collect())
@@ -170,7 +172,7 @@ mod tests {
                 tightest = tightest.min(100 * bound.runs / runs);
             }
         }
-        // It is no guess: some plan comes near.
+        // The bound is tight: some plan comes near.
         assert!(tightest < 110, "{tightest} %");
     }
 
@@ -179,7 +181,7 @@ mod tests {
         let bytes = model();
         let model = locate(&bytes, &Limits::default()).unwrap();
         let without = bound(&model, None);
-        // Of 200 and 300 rows, 7 times 16 elements, 400 rows twice, 5 times 16 elements.
+        // Halves of 200 and 300 rows, 7 times 16 elements, 400 rows twice, 5 times 16 elements.
         let halves = [100, 150, 4, 200, 200, 3];
         let runs = halves.into_iter().sum();
         assert_eq!(without, Bound { units: 0, runs });

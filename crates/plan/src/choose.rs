@@ -1,23 +1,23 @@
-//! Choosing subsequences by score, up to a number of bytes.
+//! Chooses subsequences by score, up to a number of bytes.
 
 use std::cmp::Ordering;
 
 use crate::position::{Run, runs};
 use crate::subsequence::Cut;
 
-/// Leading bits of a worth that tell its bucket: a positive f64's exponent and 4 bits of its mantissa, so
-/// that 16 buckets lie between a worth and its double.
+/// The leading bits of a worth that select its bucket: the sign, exponent and 4 bits of mantissa of
+/// a positive f64, so that 16 buckets lie between a worth and its double.
 const BUCKET_BITS: u32 = 1 + 11 + 4;
 
-/// A tensor of which some subsequences are taken.
+/// A tensor offered for choice, subsequence by subsequence.
 pub(crate) struct Offer {
     pub cut: Cut,
-    /// What each subsequence is worth per byte, from 0 up.
+    /// The worth of each subsequence per byte, 0 or more.
     worths: Vec<f64>,
 }
 
 impl Offer {
-    /// A tensor with the `scores` of its subsequences, each times `coefficient`.
+    /// Offers a tensor with the `scores` of its subsequences, each multiplied by `coefficient`.
     pub fn new(cut: Cut, mut scores: Vec<f64>, coefficient: f64) -> Offer {
         let offer = |score: f64, bytes: u64| per_byte(coefficient * score, bytes);
         let last = scores.pop();
@@ -32,7 +32,7 @@ impl Offer {
         Offer { cut, worths }
     }
 
-    /// The bytes of the subsequence `index`.
+    /// Returns the length in bytes of subsequence `index`.
     fn bytes(&self, index: usize) -> u64 {
         if index + 1 < self.worths.len() {
             self.cut.unit_bytes()
@@ -42,16 +42,16 @@ impl Offer {
     }
 }
 
-/// Takes of `offers` what is worth most per byte: as few subsequences as have `budget` bytes together, or
-/// all of them. Returns the runs of each offer.
+/// Takes the subsequences of `offers` that are worth most per byte: as few as reach `budget` bytes
+/// together, or all of them. Returns the runs of each offer.
 ///
-/// Nothing is sorted but what is worth about as much as the last that is taken, and no list of all is made:
-/// a large model has millions.
+/// A large model has millions of subsequences, so this neither lists nor sorts all of them: only
+/// those worth about as much as the last one taken.
 pub(crate) fn take_best(offers: &[Offer], budget: u64) -> Vec<Vec<Run>> {
     let last = last_taken(offers, budget);
     let taken = offers.iter().zip(0..).map(|(offer, tensor)| {
         let Some(last) = last else { return Vec::new() };
-        // Of those worth the same, the first in the file.
+        // Of subsequences with equal worth, take the first in the file.
         let (worth, limit) = (last.score, last.limit(tensor));
         let worths = offer.worths.iter().enumerate();
         let taken = worths.filter(|&(index, &of)| of > worth || (of == worth && index < limit));
@@ -63,17 +63,17 @@ pub(crate) fn take_best(offers: &[Offer], budget: u64) -> Vec<Vec<Run>> {
 /// One subsequence.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Candidate {
-    /// What it is worth, per byte.
+    /// Its worth per byte.
     pub score: f64,
     pub bytes: u32,
-    /// The tensor it belongs to, as the caller counts them.
+    /// The tensor it belongs to, by the caller's numbering.
     pub tensor: u32,
     /// Its number in the tensor.
     pub index: u32,
 }
 
 impl Candidate {
-    /// A subsequence of `bytes` with a score that is not yet per byte.
+    /// Makes a candidate of `bytes` bytes, whose `score` is for all its bytes.
     pub fn new(score: f64, bytes: u64, tensor: usize, index: u64) -> Candidate {
         Candidate {
             score: per_byte(score, bytes),
@@ -83,13 +83,14 @@ impl Candidate {
         }
     }
 
-    /// The best first; of equals the first in the file.
+    /// Orders the best first; among equals the first in the file.
     fn order(&self, other: &Candidate) -> Ordering {
         (other.score.total_cmp(&self.score))
             .then_with(|| (self.tensor, self.index).cmp(&(other.tensor, other.index)))
     }
 
-    /// Below which number those of `tensor` that are worth the same come no later than this one.
+    /// Returns the number below which equals of this candidate in `tensor` are taken: those that
+    /// come no later.
     fn limit(&self, tensor: u32) -> usize {
         match tensor.cmp(&self.tensor) {
             Ordering::Less => usize::MAX,
@@ -99,7 +100,7 @@ impl Candidate {
     }
 }
 
-/// The worst of the subsequences that are taken; `None` if none are.
+/// Returns the worst of the subsequences to take, or `None` if the budget takes none.
 fn last_taken(offers: &[Offer], budget: u64) -> Option<Candidate> {
     let mut bytes_in = vec![0u64; 1 << BUCKET_BITS];
     for offer in offers {
@@ -138,15 +139,15 @@ fn per_byte(score: f64, bytes: u64) -> f64 {
     if score.is_finite() { score.abs() } else { 0.0 }
 }
 
-/// Bits of positive numbers have the order of the numbers.
+/// Returns the bucket of a worth: positive floats sort as their bits do.
 fn bucket(worth: f64) -> usize {
     (worth.to_bits() >> (u64::BITS - BUCKET_BITS)) as usize
 }
 
-/// Moves the best of `candidates` to the front: as few as have `budget` bytes together, or all of them.
-/// Returns how many these are.
+/// Moves the best of `candidates` to the front: as few as reach `budget` bytes together, or all of
+/// them. Returns their number.
 ///
-/// As quickselect does, with bytes in place of a rank: the time is linear in the number of candidates.
+/// Quickselect by bytes instead of rank, in time linear in the number of candidates.
 pub(crate) fn best(candidates: &mut [Candidate], budget: u64) -> usize {
     let (mut low, mut high, mut left) = (0, candidates.len(), budget);
     while low < high && left > 0 {
@@ -168,7 +169,7 @@ pub(crate) fn best(candidates: &mut [Candidate], budget: u64) -> usize {
 mod tests {
     use super::*;
 
-    /// Numbers in every order, the same each time.
+    /// Draws reproducible pseudo-random numbers.
     fn draws(mut state: u64) -> impl FnMut(u64) -> u64 {
         move |n| {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
@@ -176,7 +177,8 @@ mod tests {
         }
     }
 
-    /// Tensors of bytes, in units of ten, with these scores: the last unit of each has four bytes.
+    /// Offers tensors of bytes with these scores, in units of ten; the last unit of each has four
+    /// bytes.
     fn offers(scores: &[&[f64]]) -> Vec<Offer> {
         let of = |scores: &&[f64]| {
             let cut = Cut::flat(10 * scores.len() as u64 - 6, 8, 10);
@@ -203,12 +205,12 @@ mod tests {
     fn the_best_are_taken_until_the_budget_is_reached() {
         let offers = offers(&[&[0.1, 0.9, 0.5, 0.9, 0.0], &[0.9, 0.0]]);
         assert!(taken(&offers, 0).is_empty());
-        // Of equals the first.
+        // Among equals, the first.
         assert_eq!(taken(&offers, 10), [(0, 1)]);
         assert_eq!(taken(&offers, 11), [(0, 1), (0, 3)]);
         assert_eq!(taken(&offers, 30), [(0, 1), (0, 3), (1, 0)]);
         assert_eq!(taken(&offers, 31), [(0, 1), (0, 2), (0, 3), (1, 0)]);
-        // Nothing is worth nothing, and is taken last: the ends have 4 bytes each.
+        // Subsequences with score 0 come last; the ends have 4 bytes each.
         let all_but_one = taken(&offers, 51);
         assert_eq!(all_but_one.len(), 6);
         assert!(!all_but_one.contains(&(1, 1)));
@@ -230,7 +232,7 @@ mod tests {
     fn the_same_as_by_sorting() {
         let mut draw = draws(1);
         for n in [1, 2, 3, 10, 100, 1000] {
-            // Few different scores, many, and of all magnitudes.
+            // Scores with few different values, with many, and of all magnitudes.
             for spread in [1u64, 50, 1 << 40] {
                 let mut scores = || -> Vec<f64> {
                     let power = |draw: &mut dyn FnMut(u64) -> u64| match spread {

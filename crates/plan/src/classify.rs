@@ -1,4 +1,4 @@
-//! Which tensors are weights, and why the others are not. Independent of any policy.
+//! Finds which tensors are weights, and why the others are not, for any policy.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,11 +13,12 @@ use crate::rules::{self, Class, MIN_ARITHMETIC_ELEMENTS, Role, Rule};
 /// The class of one tensor.
 #[derive(Clone, Debug)]
 pub struct Classified<'a> {
-    /// Where the tensor is used, in file order, after it passed through reshapes and the like.
+    /// The uses of the tensor, in file order, after it passed through reshapes and the like.
     pub consumers: Vec<Consumer<'a>>,
-    /// Why the tensor is not a weight that can be encrypted; `None` if it is one.
+    /// Why the tensor cannot be encrypted as a weight; `None` if it can.
     pub reason: Option<Reason>,
-    /// Length of the elements in bytes; if they cannot be replaced, their length as `raw_data`.
+    /// Length of the elements in bytes; for elements that cannot be replaced, their length as
+    /// `raw_data`.
     pub bytes: u64,
 }
 
@@ -26,7 +27,7 @@ pub struct Classified<'a> {
 pub struct Consumer<'a> {
     /// The node.
     pub node: NodeId,
-    /// Its input or attribute.
+    /// The node's input or attribute.
     pub slot: Slot<'a>,
     /// Whether the node uses the tensor as weights.
     pub as_weight: bool,
@@ -40,7 +41,7 @@ pub enum Reason {
     Empty,
     /// No node reads it.
     Unconsumed,
-    /// It says where the elements of a sparse tensor belong.
+    /// It holds the indices of a sparse tensor.
     SparseIndices,
     /// It is a weight whose elements cannot be replaced without moving other bytes.
     Unpatchable(Unpatchable),
@@ -49,7 +50,7 @@ pub enum Reason {
         /// Their qualified types, each once.
         op_types: Vec<String>,
     },
-    /// Floats, enough to be learnt, but only operators read it that usually take no weights.
+    /// It has enough floats to be learnt, but only operators that usually take no weights read it.
     NoWeights {
         /// Their qualified types, each once.
         op_types: Vec<String>,
@@ -59,37 +60,38 @@ pub enum Reason {
         /// The type.
         data_type: DataType,
     },
-    /// Its operators read it in places that take no weights.
+    /// Its operators read it in inputs or attributes that take no weights.
     NotAWeight {
         /// Qualified type of the first operator that reads it.
         op_type: String,
         /// The operator's input or attribute.
         slot: String,
     },
-    /// Arithmetic with so few elements is not learnt.
+    /// It has too few elements for a learnt constant of an arithmetic operator.
     TooSmall {
         /// Qualified type of the first operator that reads it.
         op_type: String,
     },
-    /// The way to its operators is too tangled to follow.
+    /// The way to its operators exceeds the limits of the search.
     NotFollowed,
-    /// The policy leaves it in clear: the coefficient is 0.
+    /// The policy leaves it in clear with a coefficient of 0.
     ZeroCoefficient,
-    /// Nothing of it was selected.
+    /// The plan selected no part of it.
     NoVolume,
 }
 
-/// Tells weights from other tensors; one entry for each of `model.tensors`, in their order.
+/// Tells weights from other tensors. Returns one entry for each of `model.tensors`, in their order.
 ///
-/// However a file connects its nodes, all tensors together have at most `2^18 + 2 * inputs`
-/// consumers of [`size_of::<Consumer>`](Consumer) bytes, `inputs` being those of nodes that name a
-/// value, and bytes of names that a report would repeat for them at most 256 times `2^20 + 4 * (values
-/// + nodes)`; names of less than 256 bytes not counted. Tensors beyond are [`Reason::NotFollowed`].
+/// Limits hold however a file connects its nodes. All tensors together have at most
+/// `2^18 + 2 * inputs` consumers of [`size_of::<Consumer>`](Consumer) bytes, where `inputs` counts
+/// the nodes' inputs that name a value. The names that a report would repeat for them have at most
+/// 256 times `2^20 + 4 * (values + nodes)` bytes, not counting names of less than 256 bytes.
+/// Tensors beyond these limits are [`Reason::NotFollowed`].
 pub fn classify<'a>(model: &Model<'a>) -> Vec<Classified<'a>> {
     classify_in(model, &Dataflow::new(model))
 }
 
-/// The same, with the model's nodes connected already.
+/// Classifies tensors as [`classify`] does, with the model's nodes already connected.
 pub(crate) fn classify_in<'a>(model: &Model<'a>, flow: &Dataflow<'_, 'a>) -> Vec<Classified<'a>> {
     let mut follower = Follower::new(flow);
     let classified = model.tensors_with_ids().map(|(id, tensor)| {
@@ -114,7 +116,7 @@ pub(crate) fn classify_in<'a>(model: &Model<'a>, flow: &Dataflow<'_, 'a>) -> Vec
     classified.collect()
 }
 
-/// Length of a tensor's elements in bytes, saturating.
+/// Returns the length of a tensor's elements in bytes, saturating.
 pub(crate) fn payload_bytes(tensor: &Tensor<'_>) -> u64 {
     let of = |bits: u32| {
         let bits = u128::from(tensor.n_elements) * u128::from(bits);
@@ -129,11 +131,11 @@ pub(crate) fn payload_bytes(tensor: &Tensor<'_>) -> u64 {
     }
 }
 
-/// The input that every operator with weights computes with. A constant in its place may have been
-/// learnt, as queries and start tokens are, and no runtime looks at its values when it loads a model.
+/// The data input of every operator with weights. A constant there may have been learnt, as queries
+/// and start tokens are, and runtimes do not look at its values when they load a model.
 const DATA_SLOT: u32 = 0;
 
-/// How a tensor fits the place of a node at which it arrives.
+/// How a tensor fits the input or attribute of a node at which it arrives.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fit {
     Weight,
@@ -150,7 +152,7 @@ fn fit(flow: &Dataflow<'_, '_>, node: NodeId, slot: Slot<'_>, tensor: &Tensor<'_
         Kind::Unknown | Kind::Call => fit_unknown(tensor),
     };
     match slot {
-        // An attribute of a call goes where the body's references to it say.
+        // An attribute of a call goes wherever the function's body refers to it.
         Slot::Attribute(_) if fit != Fit::Weight && flow.is_call(node) => fit_unknown(tensor),
         _ => fit,
     }
@@ -261,7 +263,7 @@ fn reason(
     })
 }
 
-/// The qualified operator type of a node.
+/// Returns the qualified operator type of a node.
 fn op_type(model: &Model<'_>, node: NodeId) -> String {
     let node = model.nodes.get(node.index());
     node.map(|node| rules::qualified(node.domain, node.op_type).into_owned())
@@ -269,7 +271,7 @@ fn op_type(model: &Model<'_>, node: NodeId) -> String {
 }
 
 impl Reason {
-    /// What [`Display`](fmt::Display) writes, where that is always the same without a copy.
+    /// Returns the text of [`Display`](fmt::Display), without a copy if it is constant.
     pub fn text(&self) -> Cow<'static, str> {
         match self {
             Reason::Empty => "it has no elements".into(),

@@ -14,16 +14,17 @@ pub(crate) struct Coefficients<'p, 'a> {
     model: &'p Model<'a>,
     policy: &'p Policy,
     is_small: bool,
-    /// For each node, whether it is a dense layer near the model's input; empty if that does not matter.
+    /// For each node, whether it is a dense layer near the model's input; empty if the policy
+    /// ignores that.
     near_input: Vec<Option<Whole>>,
     of_nodes: Vec<Option<Coefficient>>,
     of_types: OfOpTypes<'p, 'a, OfType>,
 }
 
-/// What the policy says of an operator type.
+/// The policy's word on an operator type.
 struct OfType {
     share: f64,
-    /// Whether that is the preset's.
+    /// Whether the coefficient is the preset's.
     is_presets: bool,
 }
 
@@ -31,7 +32,7 @@ struct OfType {
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Coefficient {
     pub share: f64,
-    /// Whether it is an override's.
+    /// Whether it comes from an override.
     pub overridden: bool,
     pub whole: Option<Whole>,
 }
@@ -96,11 +97,11 @@ impl<'p, 'a> Coefficients<'p, 'a> {
         }
     }
 
-    /// The operator that owns a tensor: of those that use it as weights the one with the highest
-    /// coefficient, the first in the file where several have that.
+    /// Returns the operator that owns a tensor: among those that use it as weights, the one with
+    /// the highest coefficient, and among equals the first in the file.
     ///
-    /// A tensor that only operators read that have no rule, or as a rule take no weights, is theirs
-    /// if an override names it.
+    /// Operators without a rule, or that usually take no weights, own a tensor only if no other
+    /// operator reads it and an override names it.
     pub fn owner(
         &mut self,
         known: &Classified<'_>,

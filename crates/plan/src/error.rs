@@ -1,6 +1,6 @@
-//! What can be wrong with a policy, or with a model to plan.
+//! The errors of reading a policy and of planning a model.
 
-/// Why there is no plan.
+/// An error of reading a policy or of planning a model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -29,7 +29,7 @@ pub enum Error {
         /// A type with a similar name.
         similar: Option<String>,
     },
-    /// There is no such preset.
+    /// The preset does not exist.
     #[error("unknown preset {name:?}: expected light, balanced, strong or full")]
     Preset {
         /// The name given.
@@ -49,13 +49,13 @@ pub enum Error {
         /// The most bytes that all tensors may have together.
         limit: u64,
     },
-    /// Subsequences cannot have this size.
+    /// The size of subsequences is not allowed.
     #[error("unit {bytes}: expected 64, 128, 256, 512 or 1024 bytes")]
     Unit {
         /// The size given.
         bytes: u64,
     },
-    /// The policy's tiers do not make sense together.
+    /// The policy's tiers contradict each other.
     #[error("{message}")]
     Tiers {
         /// What is wrong.
@@ -70,7 +70,7 @@ pub enum Error {
     /// The ranking was made of a model with other tensors.
     #[error("the ranking is of another model: make one with `onnxseal rank`")]
     RankingOfAnother,
-    /// The scores are not those of the tensors that they were asked for.
+    /// The number of scores differs from the number of subsequences.
     #[error("there are not as many scores as subsequences")]
     Scores,
 }

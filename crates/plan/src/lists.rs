@@ -9,7 +9,8 @@ pub(crate) struct Lists<T> {
 }
 
 impl<T: Copy> Lists<T> {
-    /// Sorts pairs by key; each list keeps the order of its pairs. Keys beyond `n_keys` are dropped.
+    /// Sorts pairs by key; each list keeps the order of its pairs. Keys beyond `n_keys` are
+    /// dropped.
     pub fn new(n_keys: usize, pairs: &[(u32, T)]) -> Lists<T> {
         let known = || pairs.iter().filter(|(key, _)| (*key as usize) < n_keys);
         let mut starts = vec![0; n_keys + 1];
@@ -19,7 +20,7 @@ impl<T: Copy> Lists<T> {
         for key in 0..n_keys {
             starts[key + 1] += starts[key];
         }
-        // Where the next item of each list goes.
+        // The position of the next item of each list.
         let mut next = starts.clone();
         let fill = known().next().map(|&(_, item)| item);
         let mut items: Vec<T> = fill.map_or(Vec::new(), |item| vec![item; known().count()]);
@@ -31,7 +32,7 @@ impl<T: Copy> Lists<T> {
         Lists { starts, items }
     }
 
-    /// A list for each key from 0.
+    /// Makes a list for each key, counted from 0.
     pub fn of_each(lists: impl Iterator<Item = impl Iterator<Item = T>>) -> Lists<T> {
         let mut starts = Vec::with_capacity(lists.size_hint().0 + 1);
         let mut items = Vec::with_capacity(lists.size_hint().0);
@@ -43,12 +44,12 @@ impl<T: Copy> Lists<T> {
         Lists { starts, items }
     }
 
-    /// Items in all lists.
+    /// Returns the number of items in all lists.
     pub fn len(&self) -> usize {
         self.items.len()
     }
 
-    /// The list of `key`, empty for a key that is not there.
+    /// Returns the list of `key`, empty for an unknown key.
     pub fn of(&self, key: u32) -> &[T] {
         let mut bounds = self.starts.iter().skip(key as usize).map(|&at| at as usize);
         match (bounds.next(), bounds.next()) {

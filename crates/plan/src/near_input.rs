@@ -1,12 +1,12 @@
-//! Dense layers close to the model's input.
+//! Finds dense layers close to the model's input.
 //!
-//! A dense layer that reads the input makes features out of raw values, and no part of it stands in for
-//! the rest: with half of its weights hidden, a linear probe on its outputs still learns from few labels
-//! what the model knows (`docs/STRENGTH.md`).
+//! A dense layer that reads the input makes features out of raw values. With half of its weights
+//! hidden, a linear probe on its outputs still learns from few labels what the model knows
+//! (`docs/STRENGTH.md`).
 //!
-//! A dense layer that answers from what one or two convolutions made of the input has a picture of each
-//! class. Any filters in place of the convolutions, random ones too, pass on where the input is bright,
-//! and what is visible of the pictures answers. Later layers do not have that weakness.
+//! A dense layer that answers from the input after one or two convolutions holds a picture of each
+//! class. Any filters in place of the convolutions, even random ones, pass on where the input is
+//! bright, and the visible parts of the pictures give the answer. Later layers lack that weakness.
 
 use onnxseal_onnx::model::Model;
 
@@ -15,14 +15,15 @@ use crate::dataflow::{Dataflow, Kind};
 use crate::plan::Whole;
 use crate::rules::Class;
 
-/// Up to how many convolutions, one after the other, leave a picture of the input.
+/// The most convolutions, one after the other, whose output is still a picture of the input.
 const MAX_CONVOLUTIONS: u8 = 2;
 
-/// For each of `model.nodes`, whether it is a dense layer that reads the model's input, or one that
-/// answers from what at most [`MAX_CONVOLUTIONS`] made of it.
+/// Returns, for each of `model.nodes`, whether it is a dense layer that reads the model's input, or
+/// one that answers from the input after at most [`MAX_CONVOLUTIONS`].
 ///
-/// Operators without weights, arithmetic and normalisations let a value pass. A value that depends on
-/// another layer too does not count as made from the input. Bodies of functions are not followed.
+/// Operators without weights, arithmetic and normalisations pass a value on. A value that also
+/// depends on another layer does not count as made from the input. Function bodies are not
+/// followed.
 pub(crate) fn near_input(
     model: &Model<'_>,
     flow: &Dataflow<'_, '_>,
@@ -41,7 +42,7 @@ pub(crate) fn near_input(
         layers[consumer.node.index()] |= consumer.as_weight && makes_features;
     }
     let readers = |id| (flow.made_by(id)).flat_map(|value| flow.readers(value));
-    // Whether a layer comes after the node: then it does not answer.
+    // Whether a layer follows the node, which then does not answer.
     let mut feeds_layer = vec![false; model.nodes.len()];
     let nodes: Vec<_> = model.nodes_with_ids().map(|(id, _)| id).collect();
     for &id in nodes.iter().rev() {
@@ -78,12 +79,12 @@ pub(crate) fn near_input(
     near
 }
 
-/// The origin of a node's inputs: of several, the last of these.
+/// The origin of a node's inputs; if they differ, the last one listed here.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Reads {
     /// Constants.
     Nothing,
-    /// The model's input, through so many convolutions.
+    /// The model's input, after this many convolutions.
     Input { convolutions: u8 },
     /// Outputs of other layers.
     Made,
@@ -99,7 +100,7 @@ mod tests {
     use super::*;
     use crate::classify::classify_in;
 
-    /// The nodes that are near the input, by the name of their first output.
+    /// Returns the nodes that are near the input, by the name of their first output.
     fn near(graph: GraphBuilder) -> Vec<(String, Whole)> {
         let bytes = graph.encode();
         let model = locate(&bytes, &Limits::default()).unwrap();
@@ -139,7 +140,7 @@ mod tests {
 
     #[test]
     fn what_a_layer_has_touched_is_no_input() {
-        // A mask goes from the input past every layer of a transformer.
+        // A transformer's mask goes from the input to every layer.
         let graph = with_weights(&["table", "filters", "w1", "w2", "w3"])
             .node(node("Gemm", &["x", "filters"], &["made"]))
             .node(node("Add", &["made", "mask"], &["scores"]))
@@ -174,7 +175,7 @@ mod tests {
         }
         let (graph, value) = convolutions(3);
         assert!(near(graph.node(node("MatMul", &[value, "w1"], &["scores"]))).is_empty());
-        // What another layer reads is no answer, and the answer is not near.
+        // The first dense layer feeds another, so it does not answer; the second is not near.
         let (graph, value) = convolutions(1);
         let graph = graph
             .node(node("MatMul", &[value, "w1"], &["hidden"]))

@@ -1,10 +1,10 @@
-//! What holds for all operators of a type, found out once for each type.
+//! Caches a value for each operator type.
 
 use std::cell::OnceCell;
 
 use onnxseal_onnx::model::{Model, NodeId};
 
-/// A value for each operator type of a model, made when it is first asked for.
+/// A value for each operator type of a model, computed on first use.
 #[derive(Debug)]
 pub struct OfOpTypes<'m, 'a, T> {
     model: &'m Model<'a>,
@@ -12,7 +12,7 @@ pub struct OfOpTypes<'m, 'a, T> {
 }
 
 impl<'m, 'a, T> OfOpTypes<'m, 'a, T> {
-    /// No value yet for the operator types of `model`.
+    /// Makes an empty cache for the operator types of `model`.
     pub fn new(model: &'m Model<'a>) -> Self {
         let n = model.names.n_op_types();
         OfOpTypes {
@@ -21,8 +21,8 @@ impl<'m, 'a, T> OfOpTypes<'m, 'a, T> {
         }
     }
 
-    /// The value for the type of `node`, which `make` makes of domain and type; `None` for a node of
-    /// another model.
+    /// Returns the value for the type of `node`, computed by `make` from domain and type, or `None`
+    /// for a node of another model.
     pub fn get(&self, node: NodeId, make: impl FnOnce(&'a str, &'a str) -> T) -> Option<&T> {
         let of = self.model.nodes.get(node.index())?;
         let number = self.model.names.op_type(node)?;

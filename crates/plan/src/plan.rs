@@ -1,4 +1,4 @@
-//! The plan: for every operator its volume, for every weight tensor the subsequences to encrypt.
+//! The plan: the volume of every operator, and the subsequences to encrypt of every weight tensor.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -26,19 +26,19 @@ pub struct Plan {
     pub tensors: Vec<TensorPlan>,
     /// Every tensor that stays completely in clear, in file order.
     pub clear: Vec<Clear>,
-    /// Tensors of which a part is chosen by score, out of a common budget. All others follow from the
-    /// policy alone, whatever the weights are.
+    /// Tensors that share a budget and are chosen from by score. All others follow from the policy
+    /// alone, whatever the weights are.
     pub pools: Vec<Pool>,
     /// Bytes of the weights that cannot be replaced in place.
     pub(crate) unpatchable_bytes: u64,
-    /// Of each tensor of the model.
+    /// The consumers of each tensor of the model.
     pub(crate) consumers: Lists<NodeId>,
 }
 
-/// Tensors that share a budget, which goes to their subsequences with the highest scores.
+/// Tensors that share a budget, spent on their subsequences with the highest scores.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
-    /// Bytes to encrypt of them all; what is encrypted exceeds it by less than a subsequence.
+    /// Bytes to encrypt of all together; the encrypted bytes exceed it by less than a subsequence.
     pub budget_bytes: u64,
     /// The tensors, as indices into [`Plan::tensors`].
     pub tensors: Vec<usize>,
@@ -55,8 +55,8 @@ pub struct TypePlan {
     pub n_operators: u64,
     /// Bytes of all their weights, `B_t`.
     pub bytes: u64,
-    /// Bytes to encrypt: `coefficient * bytes`, except operators and tensors that overrides name. Where
-    /// all types share a budget, what of it went to this one.
+    /// Bytes to encrypt: `coefficient * bytes`, without operators and tensors that overrides name.
+    /// If all types share a budget, the part of it spent on this one.
     pub budget_bytes: u64,
     /// Bytes encrypted: the budget, rounded up to whole subsequences of each tensor.
     pub encrypted_bytes: u64,
@@ -69,13 +69,14 @@ pub struct OperatorPlan {
     pub node: NodeId,
     /// Qualified operator type.
     pub op_type: Cow<'static, str>,
-    /// The coefficient that holds for the operator: its type's, or an override's.
+    /// The coefficient of the operator: its type's, or an override's.
     pub coefficient: f64,
-    /// Why the preset takes all of it, where it would take less of another operator of the type.
+    /// Why the preset takes all weights of this operator, though it takes less of others of the
+    /// type.
     pub whole: Option<Whole>,
     /// Bytes of its weight sequence, `L_o`.
     pub bytes: u64,
-    /// Bytes apportioned to it, `V_o`; by score, what it was encrypted for.
+    /// Bytes apportioned to it, `V_o`; if chosen by score, the bytes that scores gave it.
     pub volume_bytes: u64,
     /// Bytes encrypted: the volume, rounded up to whole subsequences of each tensor.
     pub encrypted_bytes: u64,
@@ -85,17 +86,18 @@ pub struct OperatorPlan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Whole {
-    /// The model is small: single subsequences are large parts of its tensors.
+    /// The model is small: one subsequence is a large part of a tensor.
     SmallModel,
-    /// It is a dense layer that reads the model's input: no part of it hides what the layer knows.
+    /// A dense layer that reads the model's input: hiding a part does not hide what the layer
+    /// learnt.
     ReadsInput,
-    /// It is a dense layer that answers from what at most two convolutions made of the model's input:
-    /// its weights are pictures of the classes.
+    /// A dense layer that answers from the model's input after at most two convolutions: its
+    /// weights are pictures of the classes.
     AnswersEarly,
 }
 
 impl Whole {
-    /// The reason in words.
+    /// Returns the reason in words.
     pub fn text(self) -> &'static str {
         match self {
             Whole::SmallModel => "the model is small",
@@ -118,16 +120,16 @@ pub struct TensorPlan {
     pub unit_elements: u64,
     /// Number of subsequences.
     pub n: u64,
-    /// Which of them are encrypted; none where the volume is 0.
+    /// The encrypted subsequences; empty if the volume is 0.
     pub targets: Vec<Run>,
     /// Bytes in the targets.
     pub encrypted_bytes: u64,
-    /// The tiers of the targets, in their order; none in a plan without tiers.
+    /// The tiers of the targets, in their order; empty in a plan without tiers.
     pub tiers: Vec<TierRun>,
     /// How the targets of tiers above the first are encrypted.
     pub mode: Mode,
-    /// The bytes of the element that stands in place of one that a tier lacks; none for zeros. Of elements
-    /// of less than 8 bits, a byte of them.
+    /// The bytes that replace an element a tier lacks; empty for zeros. For elements of less than 8
+    /// bits, a byte of them.
     pub fill: Vec<u8>,
 }
 
@@ -155,13 +157,13 @@ pub enum Violation {
         /// Why.
         reason: Reason,
     },
-    /// A part of the file that may hold weights is not read.
+    /// A part of the file that may hold weights was not searched.
     PassedOver {
         /// Its protobuf path.
         path: String,
     },
-    /// A tensor may be a weight, but only operators without a rule or operators that usually take no
-    /// weights read it, or no operator does, or it cannot be followed.
+    /// A tensor may be a weight, but only operators without a rule or operators that usually take
+    /// no weights read it, or no operator reads it, or its way could not be followed.
     UnknownOperator {
         /// Name of the tensor.
         name: String,
@@ -170,7 +172,7 @@ pub enum Violation {
         /// Why.
         reason: Reason,
     },
-    /// Less is encrypted than the policy wants at least.
+    /// The encrypted share is below the policy's least.
     Share {
         /// Encrypted share of all weights' bytes.
         share: f64,
@@ -187,8 +189,8 @@ pub enum Violation {
 }
 
 impl TensorPlan {
-    /// The encrypted elements, as ranges `(first, end)` in ascending order, each with its tier. Without tiers, that
-    /// is 1. The last may reach past the tensor's end.
+    /// Returns the encrypted elements, as ranges `(first, end)` in ascending order, each with its
+    /// tier, or 1 without tiers. The last may reach past the tensor's end.
     pub fn tier_elements(&self) -> Vec<((u64, u64), u8)> {
         let mut tiers = self.tiers.iter().map(|run| (run.tier, run.take));
         let (mut tier, mut left) = tiers.next().unwrap_or((1, u64::MAX));
@@ -212,12 +214,12 @@ impl TensorPlan {
 }
 
 impl Plan {
-    /// The nodes that read a tensor, each once, in file order.
+    /// Returns the nodes that read a tensor, each once, in file order.
     pub fn consumers(&self, tensor: TensorId) -> &[NodeId] {
         self.consumers.of(tensor.index() as u32)
     }
 
-    /// Bytes of all weights, including those that cannot be replaced in place.
+    /// Returns the bytes of all weights, including those that cannot be replaced in place.
     pub fn weight_bytes(&self) -> u64 {
         self.operators
             .iter()
@@ -226,7 +228,7 @@ impl Plan {
             + self.unpatchable_bytes
     }
 
-    /// Bytes encrypted.
+    /// Returns the encrypted bytes.
     pub fn encrypted_bytes(&self) -> u64 {
         self.operators
             .iter()
@@ -234,7 +236,7 @@ impl Plan {
             .sum()
     }
 
-    /// In which ways this plan of `model` falls short of what the policy demands.
+    /// Returns the demands of the policy that this plan of `model` does not meet.
     pub fn violations(&self, model: &Model<'_>, policy: &Policy) -> Vec<Violation> {
         let require = policy.require();
         let tensors = self.clear.iter().filter_map(|clear| {
@@ -280,7 +282,7 @@ impl Plan {
     }
 }
 
-/// Adds operators up by type.
+/// Sums up operators by type.
 pub(crate) fn types(
     model: &Model<'_>,
     policy: &Policy,

@@ -1,4 +1,4 @@
-//! The way to a plan: owners of weights, budgets, volumes, targets.
+//! Makes a plan: finds the owners of weights, then budgets, volumes and targets.
 
 use std::collections::HashMap;
 
@@ -21,36 +21,36 @@ use crate::subsequence::Cut;
 use crate::tiers::{self, Mode, TierRun};
 use crate::volume::{budget, equal, proportional};
 
-/// Bytes that the tensors of a model may have together: what the format's integers can state.
+/// The most bytes that all tensors of a model may have, a limit of the format's integers.
 const MAX_BYTES: u64 = (1 << 53) - 1;
 
-/// The most subsequences that all tensors together are cut into by score: 1 GiB in units of 256 bytes.
+/// The most subsequences, over all tensors, to choose from by score: 1 GiB in units of 256 bytes.
 /// Larger models get larger units.
 pub(crate) const MAX_UNITS: u64 = 1 << 22;
 
-/// Bytes of the subsequences of a model with `weight_bytes` of weights, where they shall have
-/// `wanted`.
+/// Returns the bytes of a subsequence in a model with `weight_bytes` of weights: `wanted`, or more
+/// for a large model.
 pub fn unit_bytes(wanted: u64, weight_bytes: u64) -> u64 {
     wanted.max(weight_bytes.div_ceil(MAX_UNITS).next_power_of_two())
 }
 
-/// Plans what to encrypt of a model.
+/// Plans which parts of a model to encrypt.
 ///
-/// Where a part of a tensor is to be chosen by score, the policy's ranking has the scores. Without one,
-/// `score` is called once, with all such tensors; it returns as many [`Scores`] as there are subsequences,
-/// from 0 up.
+/// Parts of tensors are chosen by the scores in the policy's ranking. Without one, this calls
+/// `score` once, with all such tensors; it returns [`Scores`] of 0 or more, one for each
+/// subsequence.
 ///
 /// # Errors
 ///
-/// [`Error::TooLarge`]; [`Error::RankingOfAnother`]; [`Error::Scores`] for scores of another shape; what
-/// `score` returns.
+/// [`Error::TooLarge`]; [`Error::RankingOfAnother`]; [`Error::Scores`] for scores of another shape;
+/// the errors of `score`.
 pub fn plan<E: From<Error>>(
     model: &Model<'_>,
     policy: &Policy,
     score: impl FnOnce(&[Wanted]) -> Result<Scores, E>,
 ) -> Result<Plan, E> {
     if let Some(ranking) = policy.ranking() {
-        // Whether or not scores are then needed.
+        // Check the ranking even if its scores turn out not to be needed.
         ranking.check(model)?;
     }
     let flow = Dataflow::new(model);
@@ -79,9 +79,10 @@ struct Planner<'p, 'a> {
     policy: &'p Policy,
     classified: &'p [Classified<'a>],
     operators: Vec<OperatorPlan>,
-    /// Whether the operator has a volume of its own, not of its type: an override names it, or it is whole.
+    /// Whether each operator has a volume of its own, rather than its type's: an override names it,
+    /// or it is taken whole.
     apart: Vec<bool>,
-    /// In the order of their operators.
+    /// The tensors, in the order of their operators.
     drafts: Vec<Draft>,
     clear: Vec<Clear>,
     pools: Vec<(u64, Vec<usize>)>,
@@ -177,7 +178,7 @@ impl<'p, 'a> Planner<'p, 'a> {
     /// Cuts every tensor into subsequences.
     fn cut(&mut self) {
         let total: u64 = self.drafts.iter().map(|draft| draft.bytes).sum();
-        // A ranking has scores of its own units.
+        // The scores of a ranking belong to its own units.
         let least = match self.policy.ranking() {
             Some(_) => 0,
             None => unit_bytes(0, total),
@@ -200,12 +201,13 @@ impl<'p, 'a> Planner<'p, 'a> {
         }
     }
 
-    /// The coefficient that holds for a tensor.
+    /// Returns the coefficient of a tensor.
     fn coefficient(&self, draft: &Draft) -> f64 {
         (draft.coefficient).unwrap_or(self.operators[draft.operator].coefficient)
     }
 
-    /// Apportions each type's budget over its operators and their tensors; takes of each its volume, evenly.
+    /// Apportions each type's budget over its operators and their tensors, and spreads each
+    /// tensor's volume evenly.
     fn choose_evenly(&mut self) {
         self.apportion_types();
         for draft in &mut self.drafts {
@@ -215,7 +217,7 @@ impl<'p, 'a> Planner<'p, 'a> {
         }
     }
 
-    /// Forms pools of tensors with a common budget; takes of each what has the highest scores.
+    /// Forms pools of tensors with a common budget, and takes the highest scores of each pool.
     fn choose_by_score<E: From<Error>>(
         &mut self,
         score: impl FnOnce(&[Wanted]) -> Result<Scores, E>,
@@ -235,7 +237,7 @@ impl<'p, 'a> Planner<'p, 'a> {
                 for &member in &members {
                     self.drafts[member].take_whole();
                 }
-                // Nothing is to choose, but tiers follow from the scores too.
+                // The choice needs no scores, but tiers do.
                 if has_tiers {
                     chosen.extend(&members);
                 }
@@ -276,12 +278,12 @@ impl<'p, 'a> Planner<'p, 'a> {
         Ok(())
     }
 
-    /// Tensors with a common budget, in bytes, each tensor once.
+    /// Returns budgets in bytes, each with its tensors; a tensor belongs to one pool.
     fn pools(&self) -> Vec<(u64, Vec<usize>)> {
         let mut pools: Vec<(u64, Vec<usize>)> = Vec::new();
-        // Those of each operator that has a volume of its own.
+        // The tensors of each operator with a volume of its own.
         let mut apart: HashMap<usize, Vec<usize>> = HashMap::new();
-        // Those of all the others.
+        // The tensors of all other operators.
         let (mut shared, mut shared_bytes, mut exact) = (Vec::new(), 0, 0.0);
         let whole_share = self.policy.budget();
         for (index, draft) in self.drafts.iter().enumerate() {
@@ -309,19 +311,19 @@ impl<'p, 'a> Planner<'p, 'a> {
             let coefficient = self.operators[operator].coefficient;
             (budget(coefficient, bytes.sum()), members)
         }));
-        // In the order of the file, whatever the order of the hashes.
+        // In the order of the file, instead of the hashes'.
         pools.sort_by_key(|(_, members)| members.first().copied());
         pools
     }
 
-    /// Takes the best subsequences of the drafts `members`, `pool_budget` bytes of them.
+    /// Takes the best subsequences of the drafts `members`, up to `pool_budget` bytes.
     fn take_best(&mut self, pool_budget: u64, members: &[usize], of_drafts: &mut [Vec<f64>]) {
         let has_tiers = !self.policy.tiers().is_empty();
         let mut offering = Vec::with_capacity(members.len());
         let mut offers = Vec::with_capacity(members.len());
         for &member in members {
             let draft = &self.drafts[member];
-            // Tiers ask for them once more.
+            // Tiers will need the scores again.
             let scores = if has_tiers {
                 of_drafts[member].clone()
             } else {
@@ -340,7 +342,7 @@ impl<'p, 'a> Planner<'p, 'a> {
         }
     }
 
-    /// Gives every target its tier, by its score alone.
+    /// Gives every target its tier, by its score.
     fn grade(&mut self, of_drafts: &[Vec<f64>]) {
         let mut candidates = Vec::new();
         for (member, (draft, scores)) in self.drafts.iter().zip(of_drafts).enumerate() {
@@ -362,8 +364,8 @@ impl<'p, 'a> Planner<'p, 'a> {
         }
     }
 
-    /// Every operator's volume, by position in [`Planner::operators`], without tensors that have
-    /// coefficients of their own.
+    /// Returns every operator's volume, by position in [`Planner::operators`], without tensors that
+    /// have coefficients of their own.
     fn volumes(&self) -> Vec<u64> {
         let mut pools: HashMap<&str, (f64, Vec<usize>)> = HashMap::new();
         let mut volumes: Vec<u64> = Vec::with_capacity(self.operators.len());
@@ -419,7 +421,7 @@ impl<'p, 'a> Planner<'p, 'a> {
         }
     }
 
-    /// Adds everything up.
+    /// Sums up volumes and makes the plan.
     fn finish(mut self) -> Plan {
         let mut drafts = std::mem::take(&mut self.drafts);
         let mut in_file: Vec<usize> = (0..drafts.len()).collect();
@@ -429,7 +431,7 @@ impl<'p, 'a> Planner<'p, 'a> {
         for member in in_file {
             let draft = &mut drafts[member];
             let Some(cut) = draft.cut else {
-                // What cannot be cut cannot be encrypted; it must not go missing.
+                // A tensor that cannot be cut stays in clear, and the plan must list it.
                 let why = Unpatchable::Fragmented;
                 self.leave_clear(draft.tensor, Reason::Unpatchable(why));
                 continue;
@@ -484,7 +486,7 @@ impl<'p, 'a> Planner<'p, 'a> {
         }
     }
 
-    /// How the targets of higher tiers are encrypted, and what stands in their place.
+    /// Returns how the targets of higher tiers are encrypted, and the bytes that replace them.
     fn stand_in(&self, draft: &Draft) -> (Mode, Vec<u8>) {
         let node = &self.model.nodes[self.operators[draft.operator].node.index()];
         let wanted = self.policy.mode(node.domain, node.op_type);
@@ -517,7 +519,7 @@ impl Draft {
     }
 }
 
-/// The subsequences in runs.
+/// Returns the indices of the subsequences in runs.
 fn indices(targets: &[Run]) -> impl Iterator<Item = u64> {
     let mut next = 0;
     targets.iter().flat_map(move |run| {
@@ -527,7 +529,7 @@ fn indices(targets: &[Run]) -> impl Iterator<Item = u64> {
     })
 }
 
-/// The nodes that read a tensor, each once.
+/// Returns the nodes that read a tensor, each once.
 fn nodes(known: &Classified<'_>) -> impl Iterator<Item = NodeId> {
     let mut last = None;
     let nodes = known.consumers.iter().map(|consumer| consumer.node);

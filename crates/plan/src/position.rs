@@ -1,9 +1,9 @@
-//! Which subsequences are targets, where no score chooses them.
+//! Chooses targets by position, without scores.
 
 /// A run of subsequences: `skip` of them stay clear, then `take` are encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Subsequences left clear since the end of the run before; at least 1 but in the first run.
+    /// Subsequences left clear since the previous run; at least 1 except in the first run.
     pub skip: u64,
     /// Subsequences encrypted; at least 1.
     pub take: u64,
@@ -12,10 +12,11 @@ pub struct Run {
 /// Which subsequences of a tensor are encrypted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strategy {
-    /// Those that weigh most in the whole model, by [`Scores`](crate::Scores).
+    /// Those with the highest [`Scores`](crate::Scores) in the whole model.
     #[default]
     Energy,
-    /// Evenly over the tensor, and as many bytes of each operator of a type: the published rule.
+    /// Evenly spread over the tensor, with equal bytes for each operator of a type: the published
+    /// rule.
     Spread,
 }
 

@@ -1,4 +1,4 @@
-//! Rankings: scores of a model's weights that were measured once and are kept in a file.
+//! Rankings: files with the measured scores of a model's weights.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -21,8 +21,8 @@ pub const MAX_RANKING_BYTES: usize = 1 << 30;
 
 /// Scores for the subsequences of one model's tensors, from a file that `onnxseal rank` wrote.
 ///
-/// The file is JSON, see `docs/JSON.md`. It names the model by a digest of its tensors' places, types and
-/// shapes: the ranking of a model holds for every model of the same architecture and export.
+/// The file is JSON, see `docs/JSON.md`. It names the model by a digest of its tensors' places,
+/// types and shapes, so the ranking fits every model of the same architecture and export.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ranking {
     method: String,
@@ -53,7 +53,7 @@ struct TensorScores {
 }
 
 impl Ranking {
-    /// An empty ranking of `model`, in subsequences of `unit_bytes`, by `method`.
+    /// Makes an empty ranking of `model`, in subsequences of `unit_bytes`, by `method`.
     ///
     /// # Errors
     ///
@@ -79,12 +79,13 @@ impl Ranking {
         }
     }
 
-    /// Sets the scores of the tensor at a protobuf path, one for each subsequence, from 0 up.
+    /// Sets the scores of the tensor at a protobuf path, one of 0 or more for each subsequence.
     pub fn insert(&mut self, at: String, scores: Vec<f32>) {
         self.tensors.insert(at, scores);
     }
 
-    /// Says that the measurement was cut short: some tensors may have no scores, others rough ones.
+    /// Marks the measurement as cut short: some tensors may lack scores, others may have rough
+    /// ones.
     pub fn set_partial(&mut self) {
         self.is_partial = true;
     }
@@ -134,7 +135,7 @@ impl Ranking {
         ranking.check_unit()
     }
 
-    /// The bytes of a ranking file.
+    /// Encodes the ranking file.
     pub fn to_json(&self) -> Vec<u8> {
         let mut tensors: Vec<(&String, &Vec<f32>)> = self.tensors.iter().collect();
         tensors.sort_by_key(|(at, _)| *at);
@@ -156,7 +157,7 @@ impl Ranking {
             partial: self.is_partial,
             tensors: tensors.collect(),
         };
-        // Strings and numbers always have a text.
+        // Strings and numbers always encode.
         serde_json::to_vec(&file).unwrap_or_default()
     }
 
@@ -165,22 +166,23 @@ impl Ranking {
         self.unit_bytes
     }
 
-    /// The method by which it was made: `energy`, `activation`, `probabilistic`, `delta`.
+    /// Returns the method of measurement: `energy`, `activation`, `probabilistic`, `delta`.
     pub fn method(&self) -> &str {
         &self.method
     }
 
-    /// The scores of the tensor at a protobuf path, one for each subsequence.
+    /// Returns the scores of the tensor at a protobuf path, one for each subsequence.
     pub fn tensor(&self, at: &str) -> Option<&[f32]> {
         self.tensors.get(at).map(Vec::as_slice)
     }
 
-    /// Whether the measurement was cut short: some tensors may have no scores, others rough ones.
+    /// Returns whether the measurement was cut short: some tensors may lack scores, others may have
+    /// rough ones.
     pub fn is_partial(&self) -> bool {
         self.is_partial
     }
 
-    /// Fails where the ranking is of another model.
+    /// Fails if the ranking is of another model.
     pub(crate) fn check(&self, model: &Model<'_>) -> Result<(), Error> {
         if self.shapes == shapes(model) {
             Ok(())
@@ -189,7 +191,7 @@ impl Ranking {
         }
     }
 
-    /// The scores of the tensors `wanted` of `model`. A tensor without any comes last.
+    /// Returns the scores of the tensors `wanted` of `model`. A tensor without scores comes last.
     ///
     /// # Errors
     ///
@@ -199,7 +201,7 @@ impl Ranking {
         self.of_wanted(model, wanted)
     }
 
-    /// The same of a model that was checked.
+    /// Returns the scores as [`Ranking::scores`] does, for a model that passed [`Ranking::check`].
     pub(crate) fn of_wanted(&self, model: &Model<'_>, wanted: &[Wanted]) -> Result<Scores, Error> {
         let scores = wanted.iter().map(|wanted| {
             let tensor = model.tensors.get(wanted.tensor.index());
@@ -216,7 +218,7 @@ impl Ranking {
     }
 }
 
-/// SHA-256 of the places, types and shapes of all tensors, in hexadecimal digits.
+/// Returns the SHA-256 of the places, types and shapes of all tensors, in hexadecimal digits.
 fn shapes(model: &Model<'_>) -> String {
     let mut hash = Sha256::new();
     for tensor in &model.tensors {
@@ -269,7 +271,7 @@ mod tests {
             panic!("{plan:?}")
         };
         assert_eq!((run.skip, run.take), (96, 32));
-        // What has no scores comes last.
+        // Tensors without scores come last.
         let empty = Ranking::new(&located, "activation", 512).unwrap();
         let wanted = Wanted {
             tensor: plan.tensors[0].tensor,
@@ -281,7 +283,7 @@ mod tests {
         let other = locate(&other, &Limits::default()).unwrap();
         let refused = ranking.scores(&other, &[wanted]);
         assert!(matches!(refused, Err(Error::RankingOfAnother)));
-        // Also where no scores are needed, because everything is taken.
+        // Even if everything is taken, so that no scores are needed.
         let mut full = Policy::preset(Preset::Full);
         full.set_ranking(ranking);
         let refused = crate::plan(&other, &full, |_| Err(Error::Scores));
@@ -313,7 +315,7 @@ mod tests {
         };
         assert_eq!(encrypted("0.25"), [0, 8192]);
         assert_eq!(encrypted("0.5"), [0, 16384]);
-        // What is left of the budget goes to the first of the others.
+        // The rest of the budget goes to the first of the others.
         assert_eq!(encrypted("0.75"), [8192, 16384]);
     }
 

@@ -1,30 +1,30 @@
-//! What a tensor is to its operator, and so what somebody who does not know it would put in its place.
+//! The roles of tensors in their operators, which suggest a value for an unknown tensor.
 
 use onnxseal_onnx::model::Node;
 
 use crate::dataflow::Slot;
 
-/// What a tensor is to its operator.
+/// The role of a tensor in its operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// A matrix or kernel: random numbers stand in for it.
+    /// A matrix or kernel, replaced by random numbers.
     Weight,
-    /// Added: 0 stands in for it.
+    /// Added, replaced by 0.
     Bias,
-    /// Multiplied: 1 stands in for it.
+    /// Multiplied, replaced by 1.
     Scale,
-    /// The running mean of a BatchNormalization: 0.
+    /// The running mean of a BatchNormalization, replaced by 0.
     Mean,
-    /// The running variance of a BatchNormalization: 1.
+    /// The running variance of a BatchNormalization, replaced by 1.
     Variance,
-    /// The scale of a block of quantised weights: small and above 0.
+    /// The scale of a block of quantised weights, replaced by a small positive number.
     BlockScale,
 }
 
 use Role::{Bias, BlockScale, Mean, Scale, Variance, Weight};
 
-/// Inputs that are not what their shape says; others are biases with one axis, and weights with more.
-/// Source: the operators' pages, as for the rules.
+/// Inputs whose role differs from what their shape suggests: biases with one axis, weights with
+/// more. Source: the operators' pages, as for the rules.
 #[rustfmt::skip]
 static INPUTS: &[(&str, u32, Role)] = &[
     ("BatchNormalization", 1, Scale), ("BatchNormalization", 2, Bias),
@@ -55,7 +55,7 @@ static ATTRIBUTES: &[(&str, Role)] = &[
     ("scale", Scale),
 ];
 
-/// What a tensor of shape `dims` is to `node`, which takes it at `slot`.
+/// Returns the role of a tensor of shape `dims` at `slot` of `node`.
 pub fn role(node: &Node<'_>, slot: Slot<'_>, dims: &[u64]) -> Role {
     match slot {
         Slot::Attribute(name) => {

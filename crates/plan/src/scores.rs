@@ -1,11 +1,11 @@
-//! How much each part of a tensor matters: scores, and the one that needs no data, energy.
+//! Scores say how much each part of a tensor matters. Energy is the score that needs no data.
 
 use onnxseal_onnx::element_bits;
 use onnxseal_onnx::model::TensorId;
 use onnxseal_onnx::proto::tensor_proto::DataType;
 
-/// Scores of every subsequence of some tensors: what the subsequence contributes, from 0 up. Only their
-/// order and their proportions count.
+/// Scores of every subsequence of some tensors: its contribution, 0 or more. Only their order and
+/// their proportions count.
 pub type Scores = Vec<Vec<f64>>;
 
 /// A tensor of which a part is chosen by score.
@@ -15,26 +15,26 @@ pub struct Wanted {
     pub tensor: TensorId,
     /// Elements in a subsequence; the last may be shorter.
     pub unit_elements: u64,
-    /// Number of subsequences, and so of scores.
+    /// Number of subsequences, which is the number of scores.
     pub n: u64,
 }
 
-/// Scores for a plan that has nothing to score them by: the same for all.
+/// Gives all subsequences equal scores, for a plan that cannot measure them.
 ///
-/// What such a plan takes whole, its volumes and its units are those of any other; which subsequences it
-/// takes is not.
+/// Such a plan has the volumes, units and whole tensors of any other plan, but chooses other
+/// subsequences.
 pub fn uniform(wanted: &[Wanted]) -> Scores {
     let ones = wanted.iter().map(|tensor| vec![1.0; tensor.n as usize]);
     ones.collect()
 }
 
-/// The sum of the squares of the elements of each subsequence.
+/// Computes the sum of the squares of the elements of each subsequence.
 ///
 /// `bytes` are the elements as ONNX stores them, from the start of a subsequence. Element `i` of a
-/// subsequence adds to partial sum `i mod 4` in f64; the sum is `(s0 + s1) + (s2 + s3)`, whatever the
-/// machine. Elements of less than a byte are added byte by byte. Unsigned integers count from the middle
-/// of their range, where quantised models have their zero. In types whose elements cannot be told from
-/// single bytes, every byte counts the same.
+/// subsequence adds to partial sum `i mod 4` in f64; the sum is `(s0 + s1) + (s2 + s3)` on every
+/// machine. Elements of less than a byte are added byte by byte. Unsigned integers count from the
+/// middle of their range, where quantised models have their zero. In types whose elements cannot be
+/// told apart by bytes, every byte counts equally.
 pub fn energy(bytes: &[u8], data_type: DataType, unit_elements: u64) -> Vec<f64> {
     let bits = u64::from(element_bits(data_type).unwrap_or(8));
     let unit_bytes = (unit_elements * bits).div_ceil(8).max(1) as usize;
@@ -70,9 +70,9 @@ pub fn energy(bytes: &[u8], data_type: DataType, unit_elements: u64) -> Vec<f64>
     }
 }
 
-/// Turns sums of squares into shares of the tensor's: its energy becomes 1, so that tensors compare.
+/// Divides energies by the tensor's total, which becomes 1, so that tensors compare.
 ///
-/// A tensor of zeros, or with elements that are no numbers, has the same energy everywhere.
+/// A tensor of zeros, or with elements that are not numbers, gets equal energy everywhere.
 pub fn normalise(energies: &mut [f64]) {
     let total: f64 = energies.iter().sum();
     let even = 1.0 / energies.len().max(1) as f64;
@@ -91,7 +91,7 @@ fn sum<T, const N: usize>(
     read: impl Fn([u8; N]) -> T,
     square: impl Fn(T) -> f64,
 ) -> f64 {
-    // Four sums: additions of one sum would wait for each other.
+    // Four sums run in parallel, where additions to one sum would wait for each other.
     let mut sums = [0.0; 4];
     let (elements, _) = bytes.as_chunks::<N>();
     let (fours, rest) = elements.as_chunks::<4>();
@@ -119,13 +119,13 @@ fn bfloat16(bits: u16) -> f64 {
 }
 
 /// The exponent's bias differs from that of f32 by 112, for subnormal numbers too. Infinity becomes
-/// 65536, which is as good as any: nothing is trained to it.
+/// 65536, an arbitrary value, since trained weights are finite.
 fn float16(bits: u16) -> f64 {
     let scaled = f32::from_bits(u32::from(bits & 0x7FFF) << 13);
     square32(scaled * f32::from_bits((112 + 127) << 23))
 }
 
-/// The squares of the elements in a byte.
+/// Returns the sum of the squares of the elements in a byte.
 fn of_byte(byte: u8, data_type: DataType) -> f64 {
     let packed = |width: u32, of: &dyn Fn(u8) -> f64| {
         let mask = (1 << width) - 1;
@@ -150,8 +150,8 @@ fn of_byte(byte: u8, data_type: DataType) -> f64 {
     }
 }
 
-/// The value of a positive float with `mantissa` bits of mantissa and an exponent that is `bias` too
-/// large. Codes that stand for no number count as the next larger numbers would.
+/// Returns the value of a positive float with `mantissa` bits of mantissa and exponent bias `bias`.
+/// Codes for infinities and NaN count as the next larger numbers would.
 fn small_float(code: u8, mantissa: i32, bias: i32) -> f64 {
     let (exponent, fraction) = (i32::from(code >> mantissa), code & ((1 << mantissa) - 1));
     let fraction = f64::from(fraction) / 2f64.powi(mantissa);
@@ -202,7 +202,7 @@ mod tests {
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         // 1..=9 and 10, 11.
         assert_eq!(energy(&bytes, DataType::Float, 9), [285.0, 221.0]);
-        // In one sum the small ones would be lost: 2^54 + 1 + 1 ...
+        // One sum would lose the small elements: 2^54 + 1 + 1 ...
         let one = 1.0;
         let large = [2f32.powi(27), one, one, one, 0.0, one, one, one].map(f32::to_le_bytes);
         assert_eq!(of(&large, DataType::Float), [2f64.powi(54) + 4.0]);

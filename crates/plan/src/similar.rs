@@ -1,15 +1,15 @@
-//! The name that somebody meant who wrote another.
+//! Suggests names for misspelt ones.
 
-/// How alike two names must be, from 0 to 1, for one to be what was meant by the other.
+/// The least similarity, from 0 to 1, of a suggestion.
 const SIMILAR: f64 = 0.75;
 
-/// Names that are compared at most: a hostile model has a million.
+/// The most names to compare: a hostile model may have a million.
 const MAX_NAMES: usize = 10_000;
 
-/// Bytes of the longest names that are compared.
+/// The most bytes of a name to compare.
 const MAX_NAME_BYTES: usize = 256;
 
-/// The one of `names` that is most like `name`, with or without a domain, if any is much like it.
+/// Returns the most similar of `names`, with or without a domain, if one is similar enough.
 pub(crate) fn similar<N: Into<String> + AsRef<str>>(
     name: &str,
     names: impl Iterator<Item = N>,

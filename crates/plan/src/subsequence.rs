@@ -1,23 +1,24 @@
-//! How a weight tensor is cut: into subsequences of equal numbers of elements.
+//! Cuts weight tensors into subsequences with equal numbers of elements.
 
 use crate::position::Run;
 
-/// Bytes that a subsequence has at least, where the tensor has them.
+/// The least bytes of a subsequence, if the tensor has that many.
 pub const MIN_SUBSEQUENCE_BYTES: u64 = 64;
 
-/// Subsequences that a tensor has at most.
+/// The most subsequences of a tensor.
 pub const MAX_SUBSEQUENCES: u64 = 4096;
 
 /// Bytes of a subsequence that is chosen by score, unless the policy says otherwise.
 pub const DEFAULT_UNIT_BYTES: u64 = 256;
 
-/// The same of recurrent layers.
+/// Bytes of a subsequence of a recurrent layer that is chosen by score, unless the policy says
+/// otherwise.
 pub const RECURRENT_UNIT_BYTES: u64 = 1024;
 
-/// Bytes that such a subsequence may have.
+/// The bytes that a subsequence chosen by score may have.
 pub const UNIT_BYTES: std::ops::RangeInclusive<u64> = 64..=1024;
 
-/// Groups below which further leading axes are counted in.
+/// The least number of groups; with fewer, the next axis is counted in.
 const MIN_GROUPS: u64 = 64;
 
 /// The cut of one tensor: subsequence `s` holds the elements `[s * unit, (s + 1) * unit)`; the last
@@ -35,10 +36,10 @@ pub(crate) struct Cut {
 impl Cut {
     /// Cuts a tensor of shape `dims`, with at least one element.
     ///
-    /// A subsequence is a whole number of groups of the leading axis. Where that axis is shorter
-    /// than 64, the next axes are counted in (an LSTM's W `[1, 4 * hidden, input]` is cut by gates'
-    /// rows), so that the smallest part that can be encrypted stays a small part of the tensor.
-    /// `unit * element_bits` is a multiple of 8.
+    /// A subsequence is a whole number of groups of the leading axis. If that axis is shorter than
+    /// 64, the next axes are counted in (an LSTM's W `[1, 4 * hidden, input]` is cut by gates'
+    /// rows), so that a subsequence stays a small part of the tensor. `unit * element_bits` is a
+    /// multiple of 8.
     pub fn new(dims: &[u64], element_bits: u32) -> Cut {
         let element_bits = u64::from(element_bits.max(1));
         let n_elements: u64 = dims.iter().product();
@@ -50,12 +51,12 @@ impl Cut {
             n_groups *= dim;
         }
         let group = n_elements / n_groups.max(1);
-        // Groups after which the next one begins on a whole byte.
+        // The number of groups that together fill whole bytes.
         let step = 8 / gcd(8, (group % 8) * (element_bits % 8));
         let wanted = (MIN_SUBSEQUENCE_BYTES * 8)
             .div_ceil((group * element_bits).max(1))
             .max(n_groups.div_ceil(MAX_SUBSEQUENCES));
-        // A tensor of one subsequence: no longer than it, in whole bytes.
+        // With one subsequence, the unit is the tensor, rounded up to whole bytes.
         let whole = n_elements.next_multiple_of(8 / gcd(8, element_bits % 8));
         let unit = (wanted.next_multiple_of(step) * group).min(whole).max(1);
         Cut {
@@ -81,25 +82,25 @@ impl Cut {
         }
     }
 
-    /// Bytes of a subsequence that is not the last.
+    /// Returns the bytes of every subsequence except the last.
     pub fn unit_bytes(&self) -> u64 {
         self.unit * self.element_bits / 8
     }
 
-    /// Subsequences that it takes to hold `volume` bytes: `ceil(volume / unit_bytes)`, and no more
-    /// than there are.
+    /// Returns the number of subsequences for `volume` bytes: `ceil(volume / unit_bytes)`, at most
+    /// all.
     pub fn n_targets(&self, volume: u64) -> u64 {
         volume.div_ceil(self.unit_bytes().max(1)).min(self.n)
     }
 
-    /// Bytes in the subsequences of `targets`.
+    /// Returns the bytes in the subsequences of `targets`.
     pub fn target_bytes(&self, targets: &[Run]) -> u64 {
         let (mut end, mut count) = (0, 0);
         for run in targets {
             end += run.skip + run.take;
             count += run.take;
         }
-        // All have the same length but the last.
+        // All but the last have the same length.
         match count.checked_sub(1) {
             None => 0,
             Some(others) if end == self.n => others * self.unit_bytes() + self.bytes(self.n - 1, 1),
@@ -107,14 +108,14 @@ impl Cut {
         }
     }
 
-    /// Bytes in the subsequences `[first, first + count)`.
+    /// Returns the bytes in the subsequences `[first, first + count)`.
     pub fn bytes(&self, first: u64, count: u64) -> u64 {
         let at = |subsequence: u64| (subsequence * self.unit).min(self.n_elements);
         (at(first + count) * self.element_bits).div_ceil(8) - at(first) * self.element_bits / 8
     }
 }
 
-/// Into how many subsequences a tensor of shape `dims` is cut, with at least one element.
+/// Returns the number of subsequences of a tensor of shape `dims`, with at least one element.
 pub(crate) fn n_subsequences(dims: &[u64], element_bits: u32) -> u64 {
     Cut::new(dims, element_bits).n
 }
@@ -135,7 +136,8 @@ mod tests {
         };
         // 64 filters of 3 * 7 * 7 floats, 588 bytes each: one filter a subsequence.
         assert_eq!(cut(&[64, 3, 7, 7], 32), (147, 64));
-        // 8 filters are fewer than 64: [8, 1, 5] is 40, [8, 1, 5, 5] is 200 single floats; 16 make 64 bytes.
+        // 8 filters are fewer than 64: [8, 1, 5] is 40, [8, 1, 5, 5] is 200 single floats; 16 make
+        // 64 bytes.
         assert_eq!(cut(&[8, 1, 5, 5], 32), (16, 13));
         // LSTM: [1, 512] groups of 128 floats.
         assert_eq!(cut(&[1, 512, 128], 32), (128, 512));
@@ -144,7 +146,8 @@ mod tests {
         // A bias of 10 floats, a scalar: one subsequence, no longer than the tensor.
         assert_eq!(cut(&[10], 32), (10, 1));
         assert_eq!(cut(&[], 32), (1, 1));
-        // 128 rows of 33 4-bit values, 16.5 bytes each: 64 bytes need 4 rows, whole bytes even numbers.
+        // 128 rows of 33 4-bit values, 16.5 bytes each: 64 bytes need 4 rows, whole bytes even
+        // numbers.
         assert_eq!(cut(&[128, 33], 4), (132, 32));
         // 2-bit values, 3 a row: rows begin on whole bytes every 4; 64 bytes need 86, so 88.
         assert_eq!(cut(&[100, 3], 2), (264, 2));

@@ -1,4 +1,4 @@
-//! Editions of one model: which tier opens which of the targets, and how higher tiers' targets are
+//! Editions of one model: which tier opens which targets, and how higher tiers' targets are
 //! encrypted.
 
 use onnxseal_onnx::element_bits;
@@ -16,7 +16,7 @@ const MAX_TIERS: usize = 16;
 /// The most characters of a tier's name.
 const MAX_NAME_CHARS: usize = 64;
 
-/// The word by which callers accept whatever tier their key opens.
+/// The word for "any tier that the key opens", which no tier may have as its name.
 const ANY_TIER: &str = "any";
 
 /// One edition of a model.
@@ -24,30 +24,30 @@ const ANY_TIER: &str = "any";
 pub struct Tier {
     /// Its name.
     pub name: String,
-    /// The share of the encrypted bytes that it opens; of the last tier 1.
+    /// The share of the encrypted bytes that it opens, above 0; 1 for the last tier.
     pub share: f64,
 }
 
-/// How the targets of a tensor are encrypted for tiers above the first. Those of the first tier are always
-/// encrypted as bytes.
+/// How the targets of a tensor are encrypted for tiers above the first. The first tier always uses
+/// `Bytes`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mode {
-    /// As bytes, whatever values these then spell. A reader that lacks them puts a constant in their place.
+    /// All bytes, whatever values result. A reader without the tier puts a constant in their place.
     #[default]
     Bytes,
-    /// Sign and mantissa only: numbers stay finite. Exponents stay visible.
+    /// Only sign and mantissa. Numbers stay finite, and exponents stay visible.
     Mask,
-    /// Elements change places: their distribution stays.
+    /// Elements change places with each other. Their distribution stays visible.
     Shuffle,
 }
 
-/// Targets of one tier, in the order of the file.
+/// Consecutive targets of one tier, in the order of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TierRun {
-    /// The tier that opens them, from 1.
+    /// The tier that opens them, counted from 1.
     pub tier: u8,
-    /// How many subsequences they are; at least 1.
+    /// The number of subsequences, at least 1.
     pub take: u64,
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn check(tiers: &[Tier]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a tier may have this name.
+/// Returns whether a tier may have this name.
 fn is_tier_name(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let mut bytes = name.bytes();
@@ -100,8 +100,8 @@ fn is_tier_name(name: &str) -> bool {
         && name != ANY_TIER
 }
 
-/// Gives each of `candidates` its tier: those with the highest scores to the least tier, up to its share of
-/// all bytes. Returns `(tensor, index, tier)`, by tensor and index.
+/// Assigns each of `candidates` to a tier: the highest scores go to the least tier, up to its share
+/// of all bytes. Returns `(tensor, index, tier)`, sorted by tensor and index.
 pub(crate) fn grade(mut candidates: Vec<Candidate>, tiers: &[Tier]) -> Vec<(u32, u32, u8)> {
     let bytes_of = |part: &[Candidate]| part.iter().map(|c| u64::from(c.bytes)).sum::<u64>();
     let total = bytes_of(&candidates);
@@ -123,7 +123,7 @@ pub(crate) fn grade(mut candidates: Vec<Candidate>, tiers: &[Tier]) -> Vec<(u32,
     graded
 }
 
-/// Joins the tiers of a tensor's targets, in their order, into runs.
+/// Joins the tiers of a tensor's targets, in order, into runs.
 pub(crate) fn runs(tiers: impl Iterator<Item = u8>) -> Vec<TierRun> {
     let mut runs: Vec<TierRun> = Vec::new();
     for tier in tiers {
@@ -135,7 +135,7 @@ pub(crate) fn runs(tiers: impl Iterator<Item = u8>) -> Vec<TierRun> {
     runs
 }
 
-/// The mode of a tensor's targets, where its operator's type shall have `wanted`.
+/// Returns the mode of a tensor's targets, given the mode `wanted` for its operator's type.
 pub(crate) fn mode(
     wanted: Mode,
     model: &Model<'_>,
@@ -147,7 +147,7 @@ pub(crate) fn mode(
         (Mode::Bytes, _) => Mode::Bytes,
         _ if !(bits.is_power_of_two() && bits <= 128) => Mode::Bytes,
         (Mode::Shuffle, _) => Mode::Shuffle,
-        // They are never negative.
+        // Variances and block scales are never negative, and scrambled signs would make some so.
         (Mode::Mask, _)
             if roles(model, tensor, known)
                 .any(|role| matches!(role, Role::Variance | Role::BlockScale)) =>
@@ -162,27 +162,27 @@ pub(crate) fn mode(
     }
 }
 
-/// The bytes of the element that stands in place of one that a tier lacks; none for zeros. Elements of less
-/// than a byte: a byte of them.
+/// Returns the bytes that replace an element a tier lacks; empty for zeros. For elements of less
+/// than a byte, a byte of them.
 pub(crate) fn fill(model: &Model<'_>, tensor: &Tensor<'_>, known: &Classified<'_>) -> Vec<u8> {
     let mut values = roles(model, tensor, known).filter_map(|role| match role {
         Role::Weight | Role::Bias | Role::Mean => None,
-        // 0 would stop or blow up everything.
+        // A scale of 0 would silence the layer, and a variance of 0 would blow up its outputs.
         Role::Scale | Role::Variance => Some(1.0f64),
-        // So that the largest 8-bit number is about 1.
+        // Makes the largest 8-bit number about 1.
         Role::BlockScale => Some(1.0 / 128.0),
     });
     let value = values.next();
     match (tensor.data_type, value) {
         (DataType::Float, Some(value)) => (value as f32).to_le_bytes().to_vec(),
         (DataType::Double, Some(value)) => value.to_le_bytes().to_vec(),
-        // Powers of two are the same in few bits: the exponent alone.
+        // Only the exponent of a power of two counts, so fewer bits keep its value.
         (DataType::Bfloat16, Some(value)) => (value as f32).to_le_bytes()[2..].to_vec(),
         (DataType::Float16, Some(value)) => {
             let exponent = value.log2() as i32 + 15;
             ((exponent as u16) << 10).to_le_bytes().to_vec()
         }
-        // The zero of unsigned quantised weights is the middle of their range, or near it.
+        // The zero of unsigned quantised weights is near the middle of their range.
         (DataType::Uint8, _) => vec![0x80],
         (DataType::Uint4, _) => vec![0x88],
         (DataType::Uint2, _) => vec![0xAA],
@@ -191,7 +191,7 @@ pub(crate) fn fill(model: &Model<'_>, tensor: &Tensor<'_>, known: &Classified<'_
     }
 }
 
-/// What a tensor is to the operators that read it.
+/// Returns the roles of a tensor in the operators that read it.
 fn roles<'m>(
     model: &'m Model<'_>,
     tensor: &'m Tensor<'_>,

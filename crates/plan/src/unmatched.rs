@@ -1,4 +1,4 @@
-//! Entries of a policy that are about nothing in a model: most are slips of the pen.
+//! Finds entries of a policy that match nothing in a model, which are usually typing errors.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -14,15 +14,15 @@ use crate::similar::similar;
 pub enum Entry {
     /// The coefficient of an operator type.
     OperatorType(String),
-    /// An override by name of a node; the pattern.
+    /// The pattern of an override for nodes.
     Node(String),
-    /// An override by name of an initializer; the pattern.
+    /// The pattern of an override for initializers.
     Initializer(String),
 }
 
-/// The entries of `policy` that match nothing in `model`, whether or not the policy counts them.
+/// Returns the entries of `policy` that match nothing in `model`, even if the policy allows that.
 ///
-/// With each, what the model has of about the same name.
+/// Each comes with a similar name from the model, if there is one.
 pub fn unmatched(model: &Model<'_>, policy: &Policy) -> Vec<(Entry, Option<String>)> {
     let mut unmatched = Vec::new();
     let mut note = |entry, similar| unmatched.push((entry, similar));

@@ -1,14 +1,14 @@
-//! How many bytes of each operator to encrypt: a type's budget, apportioned over its operators.
+//! Apportions a type's budget of bytes over its operators.
 
 /// Rounds `coefficient * bytes` to whole bytes.
 pub(crate) fn budget(coefficient: f64, bytes: u64) -> u64 {
-    // Exact at both ends; between them, f64 is exact to half a byte up to 2^52 bytes.
+    // Exact for 0 and 1; between them, f64 is exact to half a byte up to 2^52 bytes.
     ((coefficient * bytes as f64).round() as u64).min(bytes)
 }
 
-/// Apportions `budget` bytes over parts of `sizes` bytes, at most as many as these have: fills all parts to
-/// one level; full ones stop, the others rise on. Bytes that do not divide go to the first parts that have
-/// room, one each.
+/// Apportions `budget` bytes, at most the sum of `sizes`, over parts of these sizes: fills all
+/// parts to one level; full ones stop, the others rise on. Bytes that do not divide go to the first
+/// parts with room, one each.
 pub(crate) fn equal(budget: u64, sizes: &[u64]) -> Vec<u64> {
     let mut shares = sizes.to_vec();
     let mut by_size: Vec<usize> = (0..sizes.len()).collect();
@@ -18,7 +18,7 @@ pub(crate) fn equal(budget: u64, sizes: &[u64]) -> Vec<u64> {
         let open = (by_size.len() - rank) as u64;
         let level = left / open;
         if sizes[part] > level {
-            // No later part is smaller: all the open ones stop at this level.
+            // All later parts are at least as large, so the open ones stop at this level.
             let mut odd_bytes = left % open;
             let mut open_parts = by_size[rank..].to_vec();
             open_parts.sort_unstable();
@@ -34,9 +34,9 @@ pub(crate) fn equal(budget: u64, sizes: &[u64]) -> Vec<u64> {
     shares
 }
 
-/// Apportions `budget` bytes over parts of `sizes` bytes, which are at most 2^63 together: gives each part
-/// its share by size, rounded down; bytes left over go to the largest remainders,
-/// the first ones where remainders are equal (Hamilton's method).
+/// Apportions `budget` bytes over parts of `sizes` bytes, at most 2^63 together: gives each part
+/// its share by size, rounded down. Bytes left over go to the largest remainders, among equal ones
+/// to the first (Hamilton's method).
 pub(crate) fn proportional(budget: u64, sizes: &[u64]) -> Vec<u64> {
     let total: u128 = sizes.iter().map(|&size| u128::from(size)).sum();
     if total == 0 {
@@ -66,9 +66,9 @@ mod tests {
         assert_eq!(equal(9, &[3, 3, 3]), [3, 3, 3]);
         // 100 over 10, 100, 100: level 33 fills the first (10); 90 are left for two: 45 each.
         assert_eq!(equal(100, &[10, 100, 100]), [10, 45, 45]);
-        // The same in another file order.
+        // The shares do not depend on the file order.
         assert_eq!(equal(100, &[100, 10, 100]), [45, 10, 45]);
-        // 101 over the same: 91 for two, level 45, the odd byte to the first in file order.
+        // 101 over these: 91 for two, level 45, the odd byte to the first in file order.
         assert_eq!(equal(101, &[100, 10, 100]), [46, 10, 45]);
         // 70 over 5, 20, 60, 60: levels 17, then 65 / 3 = 21, then 45 / 2 = 22, odd byte first.
         assert_eq!(equal(70, &[60, 20, 5, 60]), [23, 20, 5, 22]);
@@ -119,13 +119,13 @@ mod tests {
                 assert_eq!(shares.iter().sum::<u64>(), budget);
                 assert!(shares.iter().zip(&sizes).all(|(share, size)| share <= size));
             }
-            // Equal: a part that is not full has no less than any other, but for one odd byte.
+            // `equal` gives a part that is not full as much as any other, within one odd byte.
             let shares = equal(budget, &sizes);
             let most = shares.iter().max().copied().unwrap_or(0);
             for (share, size) in shares.iter().zip(&sizes) {
                 assert!(share == size || share + 1 >= most);
             }
-            // Size: within one byte of the exact share.
+            // `proportional` stays within one byte of the exact share.
             for (share, size) in proportional(budget, &sizes).iter().zip(&sizes) {
                 let exact = budget as f64 * *size as f64 / total.max(1) as f64;
                 assert!((*share as f64 - exact).abs() < 1.0 + 1e-6);

@@ -1,5 +1,5 @@
-//! Which nodes a tensor reaches: directly, through operators that pass it on, into and out of
-//! subgraphs and model-local functions.
+//! Finds the nodes that a tensor reaches: directly, through operators that pass it on, into and out
+//! of subgraphs and model-local functions.
 
 mod scope;
 
@@ -12,33 +12,34 @@ use crate::lists::Lists;
 use crate::op_types::OfOpTypes;
 use crate::rules::{self, Role, Rule};
 
-/// Bytes of a node's names that go into a step. Reports repeat them for every tensor it reads.
+/// Bytes of a node's names that count as one step, because reports repeat the names for every
+/// tensor the node reads.
 const NAME_BYTES_PER_STEP: usize = 256;
 
-/// Function calls inside function calls that are followed.
+/// The deepest nesting of function calls that is followed.
 const MAX_CALL_DEPTH: u32 = 64;
 
-/// What a node is.
+/// How a node uses its inputs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
-    /// A call of a model-local function, and nothing else.
+    /// Only a call of a model-local function.
     Call,
-    /// An operator with a rule; perhaps a call too, see [`Node::body`].
+    /// An operator with a rule; possibly a call too, see [`Node::body`].
     Known(&'static Rule),
-    /// An operator without one.
+    /// An operator without a rule.
     Unknown,
 }
 
-/// A node, seen from what flows through it.
+/// A node in the flow of values.
 #[derive(Clone, Copy)]
 struct Node {
     id: NodeId,
     kind: Kind,
     /// The body of the model-local function that the node calls.
     ///
-    /// Where an operator has the function's name, ONNX Runtime runs the operator, if the model's
-    /// opset has it, whatever overload the node names; other runtimes may run the function. What
-    /// arrives goes both ways.
+    /// If an operator has the function's name, ONNX Runtime runs the operator, provided that the
+    /// model's opset has it, whatever overload the node names; other runtimes may run the function.
+    /// So a value that arrives is followed both ways.
     body: Option<u32>,
 }
 
@@ -51,7 +52,7 @@ pub enum Slot<'a> {
     Attribute(&'a str),
 }
 
-/// A model's nodes connected: what flows where.
+/// The nodes of a model, connected by the values that flow between them.
 pub(crate) struct Dataflow<'m, 'a> {
     model: &'m Model<'a>,
     scopes: Scopes,
@@ -64,7 +65,7 @@ pub(crate) struct Dataflow<'m, 'a> {
 
 impl<'m, 'a> Dataflow<'m, 'a> {
     pub fn new(model: &'m Model<'a>) -> Dataflow<'m, 'a> {
-        // Of functions with the same names, which runtimes refuse, none counts.
+        // Runtimes refuse functions with the same names: ignore all of these.
         let mut functions = HashMap::new();
         for function in &model.functions {
             let key = (function.domain, function.name, function.overload);
@@ -107,19 +108,19 @@ impl<'m, 'a> Dataflow<'m, 'a> {
         }
     }
 
-    /// What a node is.
+    /// How a node uses its inputs.
     pub fn kind(&self, node: NodeId) -> Kind {
         self.nodes
             .get(node.index())
             .map_or(Kind::Unknown, |node| node.kind)
     }
 
-    /// Whether a node calls a model-local function, perhaps besides being an operator.
+    /// Returns whether a node calls a model-local function, even if it is an operator too.
     pub fn is_call(&self, node: NodeId) -> bool {
         (self.nodes.get(node.index())).is_some_and(|node| node.body.is_some())
     }
 
-    /// The values that are the model's inputs, and no initializers.
+    /// Returns the values that are inputs of the model without an initializer.
     pub fn inputs(&self) -> impl Iterator<Item = u32> + '_ {
         let mut is_initializer = vec![false; self.scopes.n_values];
         for &value in self.scopes.tensors.iter().flatten() {
@@ -130,13 +131,13 @@ impl<'m, 'a> Dataflow<'m, 'a> {
         inputs.filter(move |&value| !is_initializer[value as usize])
     }
 
-    /// The values that a node makes.
+    /// Returns the values that a node computes.
     pub fn made_by(&self, node: NodeId) -> impl Iterator<Item = u32> + '_ {
         let outputs = self.scopes.outputs.of(node.index() as u32);
         outputs.iter().flatten().copied()
     }
 
-    /// The nodes that read a value, by index.
+    /// Returns the indices of the nodes that read a value.
     pub fn readers(&self, value: u32) -> impl Iterator<Item = usize> + '_ {
         let uses = self.scopes.uses.of(value).iter();
         uses.filter_map(|at| match at {
@@ -145,7 +146,7 @@ impl<'m, 'a> Dataflow<'m, 'a> {
         })
     }
 
-    /// The value that a body's input `position` is.
+    /// Returns the value at input `position` of a body.
     fn parameter(&self, graph: u32, position: u32) -> Value {
         self.scopes
             .parameters
@@ -165,10 +166,10 @@ impl<'m, 'a> Dataflow<'m, 'a> {
     }
 }
 
-/// The context of values outside any function, and of a function's own values.
+/// The call of values outside all functions, and of a function's own values.
 const NO_CALL: u32 = 0;
 
-/// A chain of function calls: what enters a function by a call leaves it by the same.
+/// A chain of function calls: a value leaves a function by the call through which it entered.
 #[derive(Clone, Copy)]
 struct Call {
     node: u32,
@@ -179,14 +180,14 @@ struct Call {
 /// Follows tensors to the nodes that read them.
 pub(crate) struct Follower<'f, 'm, 'a> {
     flow: &'f Dataflow<'m, 'a>,
-    /// Steps that are left for all tensors together: tangled files must not take long, nor their
-    /// reports much memory.
+    /// Steps left for all tensors together. They limit the time for tangled files, and the memory
+    /// for their reports.
     steps: usize,
-    /// Consumers that are left for all tensors together: reports list each of them.
+    /// Consumers left for all tensors together, since reports list each of them.
     consumers: usize,
     calls: Vec<Call>,
     call_ids: HashMap<(u32, u32), u32>,
-    /// The tensor that last reached each value outside of calls.
+    /// The tensor that last reached each value outside calls.
     seen: Vec<u32>,
     seen_in_calls: HashSet<(u32, u32)>,
     pending: Vec<(u32, u32)>,
@@ -195,9 +196,9 @@ pub(crate) struct Follower<'f, 'm, 'a> {
 
 /// The nodes that read a tensor.
 pub(crate) struct Reached<'a> {
-    /// By node and slot.
+    /// The uses, by node and slot.
     pub consumers: Vec<(NodeId, Slot<'a>)>,
-    /// Whether all of them are there.
+    /// Whether the list is complete.
     pub complete: bool,
 }
 
@@ -265,7 +266,7 @@ impl<'f, 'm, 'a> Follower<'f, 'm, 'a> {
             }
         }
         if !self.seen_in_calls.is_empty() {
-            // Not cleared, which takes as long as the set once was large, for every tensor.
+            // Not `clear`, which takes time by the set's capacity, for every tensor.
             self.seen_in_calls = HashSet::new();
         }
         self.reached.consumers.sort_unstable();
@@ -273,7 +274,7 @@ impl<'f, 'm, 'a> Follower<'f, 'm, 'a> {
         &self.reached
     }
 
-    /// Takes steps, if there are so many left.
+    /// Spends `steps` if that many are left.
     fn spend(&mut self, steps: usize) -> bool {
         let left = self.steps.checked_sub(steps);
         self.steps = left.unwrap_or_default();
@@ -294,12 +295,12 @@ impl<'f, 'm, 'a> Follower<'f, 'm, 'a> {
         }
     }
 
-    /// Goes on into the function that a node calls, and says whether that is all the node does with
-    /// the input.
+    /// Follows an input into the function that a node calls. Returns whether that is all the node
+    /// does with the input.
     fn enter_function(&mut self, tensor: u32, node: Node, slot: u32, call: u32) -> bool {
         let Some(body) = node.body else { return false };
         let Some(parameter) = self.flow.parameter(body, slot) else {
-            // The function has no such input: what becomes of it nobody says.
+            // The function lacks this input, so its use is unknown.
             return false;
         };
         match self.call(node.id.index() as u32, call) {
@@ -309,7 +310,7 @@ impl<'f, 'm, 'a> Follower<'f, 'm, 'a> {
         matches!(node.kind, Kind::Call)
     }
 
-    /// Goes on from an input of an operator, unless the operator is where the tensor is used.
+    /// Follows an input through an operator, unless the operator itself uses the tensor.
     fn enter(&mut self, tensor: u32, node: Node, slot: u32, call: u32) -> bool {
         let flow = self.flow;
         let Kind::Known(rule) = node.kind else {
@@ -337,7 +338,7 @@ impl<'f, 'm, 'a> Follower<'f, 'm, 'a> {
         true
     }
 
-    /// Goes on from an output of a graph.
+    /// Follows a value out of a graph at output `position`.
     fn leave(&mut self, tensor: u32, graph: u32, position: u32, call: u32) {
         let flow = self.flow;
         match flow
@@ -375,7 +376,7 @@ impl<'f, 'm, 'a> Follower<'f, 'm, 'a> {
         }
     }
 
-    /// The chain of calls `from` with a call by `node` added; none where it gets too long.
+    /// Adds a call by `node` to the chain `from`. Returns `None` if the chain gets too long.
     fn call(&mut self, node: u32, from: u32) -> Option<u32> {
         let depth = self.calls.get(from as usize)?.depth + 1;
         if depth > MAX_CALL_DEPTH {

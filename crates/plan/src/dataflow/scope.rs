@@ -1,14 +1,14 @@
-//! Which value a name stands for.
+//! Resolves names to values.
 //!
-//! Names of a graph are visible in the subgraphs of its nodes, where a graph's own names hide them.
-//! Function bodies see nothing but their own.
+//! Names of a graph are visible in the subgraphs of its nodes, unless a subgraph's own names hide
+//! them. Function bodies see only their own names.
 
 use onnxseal_onnx::Name;
 use onnxseal_onnx::model::{GraphId, GraphOwner, Model, NodeId, TensorId, TensorRole};
 
 use crate::lists::Lists;
 
-/// A value, or none where a name is empty or stands for nothing.
+/// A value; `None` for a name that is empty or undefined.
 pub(super) type Value = Option<u32>;
 
 /// One place where a value is used.
@@ -24,13 +24,13 @@ pub(super) enum Use {
 pub(super) struct Scopes {
     /// Number of values.
     pub n_values: usize,
-    /// By value.
+    /// The uses of each value.
     pub uses: Lists<Use>,
     /// The outputs of each node, by slot.
     pub outputs: Lists<Value>,
     /// The inputs of each graph, by position.
     pub parameters: Lists<Value>,
-    /// The value that each tensor is; none for an attribute of an operator.
+    /// The value of each tensor; `None` for an attribute of an operator.
     pub tensors: Vec<Value>,
 }
 
@@ -47,7 +47,7 @@ impl Scopes {
         let mut steps: Vec<Step> = roots.map(|&graph| Step::In(graph)).collect();
         while let Some(step) = steps.pop() {
             let id = match step {
-                // Nothing is resolved after the last graph.
+                // After the last graph, nothing is left to resolve.
                 Step::Out { .. } if steps.is_empty() => break,
                 Step::Out { mark } => {
                     resolver.leave(mark);
@@ -91,7 +91,7 @@ impl Scopes {
     }
 }
 
-/// The name under which nodes read a tensor.
+/// Returns the name under which nodes read a tensor.
 fn value_name(model: &Model<'_>, id: TensorId) -> Name {
     let tensor = model.tensors.get(id.index())?;
     match tensor.place {
@@ -107,7 +107,7 @@ fn value_name(model: &Model<'_>, id: TensorId) -> Name {
     }
 }
 
-/// What stands in each graph.
+/// The nodes, tensors and names of each graph.
 struct Contents {
     /// The main graph and the functions' bodies.
     roots: Vec<GraphId>,
@@ -151,7 +151,7 @@ impl Contents {
 enum Step {
     /// Enters a graph.
     In(GraphId),
-    /// Leaves one; names defined since `mark` mean again what they meant before.
+    /// Leaves a graph: names defined since `mark` get their earlier meaning back.
     Out { mark: usize },
 }
 
@@ -159,7 +159,7 @@ enum Step {
 struct Resolver {
     /// The value that each name stands for.
     visible: Vec<Value>,
-    /// What each name defined since the start meant before.
+    /// The earlier meaning of each name defined so far.
     hidden: Vec<(u32, Value)>,
     /// The graph that defines each value.
     graphs: Vec<u32>,
@@ -176,7 +176,7 @@ impl Resolver {
         }
     }
 
-    /// The value that `name` is in `graph`, the graph being entered.
+    /// Returns the value of `name` in `graph`, the graph being entered.
     fn define(&mut self, graph: u32, name: Name) -> Value {
         let name = name?;
         let place = self.visible.get_mut(name as usize)?;
@@ -197,7 +197,7 @@ impl Resolver {
         self.uses.extend(value.map(|value| (value, place)));
     }
 
-    /// Takes back what was defined since `mark`, in time linear in that.
+    /// Undoes the definitions since `mark`, in time linear in their number.
     fn leave(&mut self, mark: usize) {
         for (name, before) in self.hidden.drain(mark..).rev() {
             self.visible[name as usize] = before;

@@ -1,4 +1,4 @@
-//! How much to encrypt of what: coefficients by operator type, exceptions by name, demands.
+//! Policies: coefficients by operator type, exceptions by name, demands.
 
 mod preset;
 mod text;
@@ -17,11 +17,11 @@ use crate::similar::similar;
 use crate::subsequence::{DEFAULT_UNIT_BYTES, RECURRENT_UNIT_BYTES, UNIT_BYTES};
 use crate::tiers::{self, Mode, Tier};
 
-/// Decides how much of each operator's weights is encrypted, and which part.
+/// Says how much of each operator's weights to encrypt, and which part.
 #[derive(Clone, Debug)]
 pub struct Policy {
     preset: Preset,
-    /// Takes the place of the preset's coefficients where it is written.
+    /// Replaces the preset's coefficients, if set.
     default: Option<f64>,
     /// By operator type.
     coefficients: BTreeMap<(&'static str, &'static str), f64>,
@@ -29,16 +29,16 @@ pub struct Policy {
     strategy: Strategy,
     /// Bytes of a subsequence that is chosen by score.
     unit_bytes: Option<u64>,
-    /// Share of all bytes, in place of the sum of the types' budgets.
+    /// Share of all bytes, instead of the sum of the types' budgets.
     budget: Option<f64>,
-    /// Scores in place of energies.
+    /// Scores to use instead of energies.
     ranking: Option<Arc<Ranking>>,
-    /// The least first; none for a model of one edition.
+    /// The least first; empty for a model of one edition.
     tiers: Vec<Tier>,
     default_mode: Mode,
     /// By operator type.
     modes: BTreeMap<(&'static str, &'static str), Mode>,
-    /// Whether runtimes refuse the model without the key, where the policy says it.
+    /// Whether runtimes refuse the model without the key; `None` if the policy does not say.
     lock: Option<bool>,
     require: Require,
 }
@@ -73,14 +73,14 @@ pub enum Demand {
 /// Requirements for a plan.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Require {
-    /// For weights that cannot be replaced in place, or that stand in parts that are not read.
+    /// For weights that cannot be replaced in place, or that lie in parts that are not searched.
     pub unpatchable: Demand,
     /// For tensors that look like weights of operators without a rule.
     pub unknown_op: Demand,
-    /// Least share of the weights' bytes that must be encrypted.
+    /// The least share of the weights' bytes to encrypt, 0 to 1.
     pub min_share: f64,
-    /// For entries of the policy, operator types and overrides, that match nothing in the model.
-    /// An error by default, because such entries are usually mistakes.
+    /// For entries of the policy (operator types and overrides) that match nothing in the model. An
+    /// error by default, because such entries are usually mistakes.
     pub unmatched: Demand,
 }
 
@@ -96,7 +96,7 @@ impl Default for Require {
 }
 
 impl Policy {
-    /// The policy that a preset stands for.
+    /// Returns the policy of a preset.
     pub fn preset(preset: Preset) -> Policy {
         Policy {
             preset,
@@ -119,15 +119,17 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// [`Error::OperatorType`] if no rule gives it weights, [`Error::Coefficient`].
+    /// [`Error::OperatorType`] if no rule finds weights in the type; [`Error::Coefficient`] if the
+    /// coefficient is not from 0 to 1.
     pub fn set_coefficient(&mut self, op_type: &str, coefficient: f64) -> Result<(), Error> {
         let of = operator_type(op_type)?;
         self.coefficients.insert(of, share(coefficient)?);
         Ok(())
     }
 
-    /// Makes editions of one file: each tier opens its share of the encrypted bytes, the most important
-    /// ones first. The least tier is the first; the last opens everything.
+    /// Sets the tiers, which make editions of one file: each opens its share of the encrypted
+    /// bytes, the most important ones first. The first tier is the least; the last opens
+    /// everything.
     ///
     /// # Errors
     ///
@@ -142,8 +144,8 @@ impl Policy {
         Ok(())
     }
 
-    /// Sets how weights of an operator type are encrypted for tiers above the first; of every type that has
-    /// no mode of its own if `op_type` is `None`.
+    /// Sets how weights of an operator type are encrypted for tiers above the first. `None` sets it
+    /// for every type without a mode of its own.
     ///
     /// # Errors
     ///
@@ -158,8 +160,7 @@ impl Policy {
         Ok(())
     }
 
-    /// Sets the coefficient of every operator type that has none of its own, in place of the
-    /// preset's.
+    /// Sets the coefficient of every operator type without one of its own, instead of the preset's.
     ///
     /// # Errors
     ///
@@ -169,12 +170,12 @@ impl Policy {
         Ok(())
     }
 
-    /// Adds an exception; of several that match, the last one holds.
+    /// Adds an exception; if several match, the last one wins.
     pub fn add_override(&mut self, exception: Override) {
         self.overrides.push(exception);
     }
 
-    /// Sets which subsequences are taken.
+    /// Sets the strategy, which decides which subsequences are encrypted.
     pub fn set_strategy(&mut self, strategy: Strategy) {
         self.strategy = strategy;
     }
@@ -183,7 +184,7 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// [`Error::Unit`] if that is no power of two from 64 to 1024.
+    /// [`Error::Unit`] unless that is a power of two from 64 to 1024.
     pub fn set_unit_bytes(&mut self, unit_bytes: u64) -> Result<(), Error> {
         if !UNIT_BYTES.contains(&unit_bytes) || !unit_bytes.is_power_of_two() {
             return Err(Error::Unit { bytes: unit_bytes });
@@ -192,8 +193,8 @@ impl Policy {
         Ok(())
     }
 
-    /// Sets the share of all weights' bytes to encrypt, by score over all types; coefficients become
-    /// factors of the scores.
+    /// Sets the share of all weights' bytes to encrypt, 0 to 1, chosen by score over all types;
+    /// coefficients become factors of the scores.
     ///
     /// # Errors
     ///
@@ -203,7 +204,7 @@ impl Policy {
         Ok(())
     }
 
-    /// Chooses by the scores of `ranking`, in its units, in place of energies.
+    /// Chooses by the scores of `ranking`, in its units, instead of energies.
     pub fn set_ranking(&mut self, ranking: Ranking) {
         self.strategy = Strategy::Energy;
         self.unit_bytes = Some(ranking.unit_bytes());
@@ -219,7 +220,7 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// [`Error::Coefficient`] for a `min_share` that is no share.
+    /// [`Error::Coefficient`] for a `min_share` that is not from 0 to 1.
     pub fn set_require(&mut self, require: Require) -> Result<(), Error> {
         share(require.min_share)?;
         self.require = require;
@@ -231,15 +232,15 @@ impl Policy {
         self.require.unmatched = Demand::Report;
     }
 
-    /// The coefficient of an operator type; `domain` is empty for `ai.onnx`.
+    /// Returns the coefficient of an operator type; `domain` is empty for `ai.onnx`.
     pub fn coefficient(&self, domain: &str, op_type: &str) -> f64 {
         let rule = rules::find(domain, op_type);
         self.named(rule)
             .unwrap_or_else(|| self.preset.coefficient(rule.and_then(Rule::class)))
     }
 
-    /// Whether the coefficient of an operator type is the preset's, and so may be raised to 1 for single
-    /// operators.
+    /// Returns whether the coefficient of an operator type is the preset's, which may be raised to
+    /// 1 for single operators.
     pub(crate) fn is_presets(&self, domain: &str, op_type: &str) -> bool {
         self.named(rules::find(domain, op_type)).is_none()
     }
@@ -249,26 +250,26 @@ impl Policy {
         of_type.copied().or(self.default)
     }
 
-    /// Whether dense layers near the model's input are encrypted whole.
+    /// Returns whether dense layers near the model's input are encrypted whole.
     pub(crate) fn takes_near_input(&self) -> bool {
         self.chooses_shares() && self.preset.takes_near_input()
     }
 
-    /// Whether the preset chooses how much is taken of what, by score.
+    /// Returns whether coefficients set the shares and scores choose the parts.
     fn chooses_shares(&self) -> bool {
         self.budget.is_none() && self.strategy == Strategy::Energy
     }
 
-    /// Which subsequences are taken.
+    /// Returns the strategy, which decides which subsequences are encrypted.
     pub fn strategy(&self) -> Strategy {
         self.strategy
     }
 
-    /// Bytes of a subsequence of an operator that is chosen by score; models of more than 1 GiB get larger
-    /// ones. `domain` is empty for `ai.onnx`.
+    /// Returns the bytes of a subsequence that is chosen by score, for an operator type; models of
+    /// more than 1 GiB get larger ones. `domain` is empty for `ai.onnx`.
     ///
-    /// Recurrent layers get [`RECURRENT_UNIT_BYTES`] unless the policy says otherwise: a gate of which some
-    /// weights are visible is filled more easily than a gate that is gone.
+    /// Recurrent layers get [`RECURRENT_UNIT_BYTES`] unless the policy says otherwise, because a
+    /// gate with some visible weights is easier to fill in than a hidden one.
     pub fn unit_bytes(&self, domain: &str, op_type: &str) -> u64 {
         let class = rules::find(domain, op_type).and_then(Rule::class);
         self.unit_bytes.unwrap_or(match class {
@@ -277,37 +278,37 @@ impl Policy {
         })
     }
 
-    /// The least that [`Policy::unit_bytes`] is for any operator.
+    /// Returns the smallest [`Policy::unit_bytes`] of any operator type.
     pub(crate) fn least_unit_bytes(&self) -> u64 {
         self.unit_bytes
             .unwrap_or(DEFAULT_UNIT_BYTES.min(RECURRENT_UNIT_BYTES))
     }
 
-    /// The scores to choose by, in place of energies.
+    /// Returns the scores to choose by instead of energies.
     pub fn ranking(&self) -> Option<&Ranking> {
         self.ranking.as_deref()
     }
 
-    /// The tiers, the least first; none for a model of one edition.
+    /// Returns the tiers, the least first; empty for a model of one edition.
     pub fn tiers(&self) -> &[Tier] {
         &self.tiers
     }
 
-    /// How weights of an operator type are encrypted for tiers above the first, as far as their element
-    /// type allows.
+    /// Returns how weights of an operator type are encrypted for tiers above the first, as far as
+    /// their element type allows.
     pub fn mode(&self, domain: &str, op_type: &str) -> Mode {
         let rule = rules::find(domain, op_type);
         let of_type = rule.and_then(|rule| self.modes.get(&(rule.domain, rule.op_type)));
         of_type.copied().unwrap_or(self.default_mode)
     }
 
-    /// The share of all weights' bytes to encrypt, where the policy has one.
+    /// Returns the share of all weights' bytes to encrypt, if the policy sets one.
     pub fn budget(&self) -> Option<f64> {
         self.budget
     }
 
-    /// Up to which size of all its weights, in bytes, a model is encrypted whole as far as the preset's
-    /// coefficients hold. 0 with a budget, and where nothing is chosen by score.
+    /// Returns the largest model, in bytes of weights, that is encrypted whole as far as the
+    /// preset's coefficients apply. Returns 0 with a budget, and if nothing is chosen by score.
     pub(crate) fn small_model_bytes(&self) -> u64 {
         if self.chooses_shares() {
             self.preset.small_model_bytes()
@@ -316,9 +317,10 @@ impl Policy {
         }
     }
 
-    /// Whether runtimes refuse the protected model without the key: `None` if the policy does not say.
+    /// Returns whether runtimes refuse the protected model without the key, or `None` if the policy
+    /// does not say.
     ///
-    /// Protecting takes `None` for `true`; checking a model against the policy takes it for "either".
+    /// Protecting reads `None` as `true`; checking a model against the policy accepts either.
     pub fn lock(&self) -> Option<bool> {
         self.lock
     }
@@ -328,7 +330,7 @@ impl Policy {
         self.require
     }
 
-    /// The operator types that have a coefficient of their own, as domain and type.
+    /// Returns the operator types with a coefficient of their own, as domain and type.
     pub(crate) fn operator_types(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         self.coefficients.keys().copied()
     }
@@ -337,7 +339,7 @@ impl Policy {
         &self.overrides
     }
 
-    /// The coefficient that an exception gives to the node or tensor `name`.
+    /// Returns the coefficient that an exception gives to the node or tensor `name`.
     pub(crate) fn overridden(&self, target: Target, name: &str) -> Option<f64> {
         let mut last_first = self.overrides.iter().rev();
         last_first
@@ -353,8 +355,8 @@ impl Default for Policy {
 }
 
 impl Override {
-    /// Gives `coefficient` to whatever `pattern` matches: `*` any characters, `?` one, `[ab]` one of
-    /// these, `{a,b}` either.
+    /// Gives `coefficient` to each name that `pattern` matches: `*` stands for any characters, `?`
+    /// for one, `[ab]` for one of these, `{a,b}` for either.
     ///
     /// # Errors
     ///
@@ -390,7 +392,7 @@ impl Override {
     }
 }
 
-/// The domain and type of an operator with weights.
+/// Returns the domain and type of an operator with weights.
 fn operator_type(op_type: &str) -> Result<(&'static str, &'static str), Error> {
     let rule = rules::find_qualified(op_type).filter(|rule| rule.class().is_some());
     let rule = rule.ok_or_else(|| Error::OperatorType {

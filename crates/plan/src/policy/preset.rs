@@ -5,13 +5,14 @@ use std::str::FromStr;
 use crate::error::Error;
 use crate::rules::Class;
 
-/// A ready-made policy. Anyone can read the parts that it leaves in clear.
+/// A ready-made policy. The parts that it leaves in clear stay readable by anyone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Preset {
-    /// The heaviest twentieth: the model does not work as it is. It resists nobody who tries.
+    /// The heaviest twentieth. The model does not work as it is, but a determined attacker
+    /// succeeds.
     Light,
-    /// About a sixth, the heaviest first. Whoever has the public model that this one was tuned from gets much
-    /// of it back.
+    /// About a sixth, the heaviest first. An attacker with the public model that this one was
+    /// fine-tuned from gets much of it back.
     Balanced,
     /// About half of the weights, the heaviest first.
     Strong,
@@ -24,19 +25,19 @@ pub enum Preset {
 struct Row {
     preset: Preset,
     name: &'static str,
-    /// Recurrent operators and lookup tables, whose weights stand in for each other more.
+    /// Recurrent operators and lookup tables, whose weights are more redundant.
     redundant: f64,
-    /// Normalisations, biases and arithmetic: few bytes that the whole network hangs on. Classical models
-    /// too: what is left of a forest or a linear model works as it is.
+    /// Normalisations, biases and arithmetic, few bytes on which the whole network depends.
+    /// Classical models too, since the rest of a forest or a linear model would work as it is.
     small: f64,
-    /// All the others, operators without a rule among them.
+    /// All others, including operators without a rule.
     default: f64,
-    /// Up to which size of all its weights a model is encrypted whole.
+    /// The largest model, in bytes of weights, that is encrypted whole.
     small_model_bytes: u64,
 }
 
-/// In small models single subsequences are large parts of a tensor, and what holds varies from model to
-/// model. Opening so few bytes costs nothing.
+/// In small models one subsequence is a large part of a tensor, and the strength of a partial
+/// encryption varies from model to model. Opening so few bytes costs nothing.
 const SMALL_MODEL_BYTES: u64 = 44 << 10;
 
 #[rustfmt::skip]
@@ -48,7 +49,7 @@ static ROWS: [Row; 4] = [
 ];
 
 impl Preset {
-    /// Every preset, from the least to the most.
+    /// Every preset, from the one that encrypts least to the one that encrypts most.
     pub const ALL: [Preset; 4] = [
         Preset::Light,
         Preset::Balanced,
@@ -56,17 +57,18 @@ impl Preset {
         Preset::Full,
     ];
 
-    /// The name that policies and command lines use.
+    /// Returns the name that policies and command lines use.
     pub fn name(self) -> &'static str {
         self.row().name
     }
 
-    /// The text of a policy that is this preset.
+    /// Returns the text of a policy that equals this preset.
     pub fn policy_text(self) -> String {
         format!("preset = \"{}\"\n", self.name())
     }
 
-    /// The coefficient of a family of operators; `None` is an operator without a rule.
+    /// Returns the coefficient of a family of operators; `None` stands for an operator without a
+    /// rule.
     pub(crate) fn coefficient(self, class: Option<Class>) -> f64 {
         let row = self.row();
         match class {
@@ -78,12 +80,12 @@ impl Preset {
         }
     }
 
-    /// Whether dense layers near the model's input are encrypted whole.
+    /// Returns whether dense layers near the model's input are encrypted whole.
     pub(crate) fn takes_near_input(self) -> bool {
         self != Preset::Light
     }
 
-    /// Up to which size of all its weights, in bytes, a model is encrypted whole.
+    /// Returns the largest model, in bytes of weights, that is encrypted whole.
     pub(crate) fn small_model_bytes(self) -> u64 {
         self.row().small_model_bytes
     }

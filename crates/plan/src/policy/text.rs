@@ -1,4 +1,4 @@
-//! Policies as TOML. Every value is checked where it is read, so that errors show its place.
+//! Policies as TOML. Every value is checked as it is read, so that errors show its place.
 
 use std::collections::BTreeMap;
 

@@ -1,14 +1,14 @@
-//! Operators that are known to hold no weights, by domain: their constants are shapes, indices,
-//! masks, bounds and the like.
+//! Operators without weights, by domain: their constants are shapes, indices, masks, bounds and the
+//! like.
 //!
-//! An operator in neither table is unknown, and what it reads is reported as such. Sources as in
-//! the table of rules.
+//! An operator in neither table is unknown, and reports say so of the tensors it reads. Sources as
+//! in the table of rules.
 
 use std::sync::LazyLock;
 
 use super::rule::{Role, Rule};
 
-/// One row for each name below.
+/// Returns one row for each name below.
 pub(super) fn no_weights() -> impl Iterator<Item = &'static Rule> {
     static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
         let names = NAMES.iter().flat_map(|(domain, names)| {

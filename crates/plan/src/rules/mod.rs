@@ -1,7 +1,7 @@
-//! Rules for operators, as rows of data: which inputs or attributes hold weights, which
-//! pass a tensor on, and which hold none.
+//! Rules for operators, as rows of data: which inputs or attributes hold weights, which pass a
+//! tensor on, and which do neither.
 //!
-//! Adding an operator adds a row here and a line to `tests/it/operators.txt`, nothing else.
+//! A new operator needs only a row here and a line in `tests/it/operators.txt`.
 
 mod known;
 mod rule;
@@ -28,25 +28,26 @@ pub fn find(domain: &str, op_type: &str) -> Option<&'static Rule> {
     INDEX.get(&(domain, op_type)).copied()
 }
 
-/// Whether ONNX Runtime has operators of its own in this domain: where one is called as a
-/// model-local function is, the operator runs.
+/// Returns whether ONNX Runtime has operators of its own in this domain, which it runs instead of a
+/// model-local function of the same name.
 pub(crate) fn is_builtin_domain(domain: &str) -> bool {
     let is_below = |rest: &str| rest.is_empty() || rest.starts_with('.');
     let of = |root: &str| domain.strip_prefix(root).is_some_and(is_below);
     domain.is_empty() || of("ai.onnx") || of("com.microsoft") || of("com.ms.internal")
 }
 
-/// Every row, in the order of the tables.
+/// Returns every row, in the order of the tables.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
     table::RULES.iter().chain(known::no_weights())
 }
 
-/// Every row of an operator that has weights.
+/// Returns every row of an operator with weights.
 pub(crate) fn with_weights() -> impl Iterator<Item = &'static Rule> {
     rules().filter(|rule| rule.class().is_some())
 }
 
-/// The name of an operator type that policies and reports use: `Conv`, `com.microsoft.QAttention`.
+/// Returns the name of an operator type in policies and reports: `Conv`,
+/// `com.microsoft.QAttention`.
 pub fn qualified(domain: &str, op_type: &str) -> Cow<'static, str> {
     if !domain.is_empty() {
         return format!("{domain}.{op_type}").into();
@@ -72,17 +73,19 @@ impl Rule {
     }
 }
 
-/// Whether elements of this type can be learnt: floats, and the integers that quantised models use.
+/// Returns whether elements of this type can be learnt: floats, and the integers of quantised
+/// models.
 pub(crate) fn learnable(data_type: DataType) -> bool {
     data_type == DataType::Int32 || float_or_quantised(data_type)
 }
 
-/// Floats and quantised values, and enough of them to be learnt.
+/// Returns whether a tensor may be learnt: floats or quantised values, and enough of them.
 pub(crate) fn may_be_learnt(tensor: &Tensor<'_>) -> bool {
     float_or_quantised(tensor.data_type) && tensor.n_elements >= MIN_ARITHMETIC_ELEMENTS
 }
 
-/// Floats and integers of at most 16 bits: what indices and shapes are never made of.
+/// Returns whether a type is a float or an integer of at most 16 bits, which indices and shapes
+/// never use.
 pub(crate) fn float_or_quantised(data_type: DataType) -> bool {
     !matches!(
         data_type,

@@ -1,6 +1,6 @@
-//! What a row of the tables says of an operator type.
+//! The contents of a row of the tables.
 
-/// Elements that a constant of an arithmetic operator needs to pass for a weight. Below it stand
+/// The least elements of an arithmetic operator's constant to count as a weight. Smaller ones are
 /// epsilons, scale factors and the float arithmetic of shapes.
 pub const MIN_ARITHMETIC_ELEMENTS: u64 = 16;
 
@@ -16,7 +16,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// The family, if the operator has weights.
+    /// Returns the family, if the operator has weights.
     pub fn class(&self) -> Option<Class> {
         match self.role {
             Role::Inputs(class, _) => Some(class),
@@ -29,14 +29,14 @@ impl Rule {
 /// How an operator uses its input tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Some of its inputs are weights. So are floats or quantised values in its first input, from
-    /// [`MIN_ARITHMETIC_ELEMENTS`] on: a constant where data goes as a rule.
+    /// Some of its inputs are weights. So is a constant in its first input, where data usually
+    /// goes, if it has floats or quantised values, at least [`MIN_ARITHMETIC_ELEMENTS`].
     Inputs(Class, Slots),
     /// Some of its attributes are weights.
     Attributes(&'static [&'static str]),
     /// Its output is one of these inputs in another shape, order or type.
     PassThrough(Slots),
-    /// It runs one of its subgraphs and hands out what that puts out, position by position (If).
+    /// It runs one of its subgraphs and returns its outputs, position by position (If).
     Branch,
     /// Input `i` from 2 on is its body's input `i`; body output `i` from 1 on is its output
     /// `i - 1` (Loop).
@@ -50,14 +50,14 @@ pub enum Role {
 /// Input slots of an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slots {
-    /// These.
+    /// These slots.
     These(&'static [u32]),
-    /// Every one of a variadic operator.
+    /// Every slot of a variadic operator.
     All,
 }
 
 impl Slots {
-    /// Whether `slot` is among them.
+    /// Returns whether `slot` is one of these.
     pub fn contain(self, slot: u32) -> bool {
         match self {
             Slots::These(slots) => slots.contains(&slot),
@@ -77,15 +77,15 @@ pub enum Class {
     Recurrent,
     /// Attention with its own projection weights.
     Attention,
-    /// Lookup tables. Only floats or quantised values pass for one, and of those in a single row at
-    /// least [`MIN_ARITHMETIC_ELEMENTS`].
+    /// Lookup tables. Only floats or quantised values count as one, and in a single row only if
+    /// there are at least [`MIN_ARITHMETIC_ELEMENTS`].
     Embedding,
     /// Normalisations and activations with learnt parameters.
     Normalization,
     /// Additions of a learnt bias that an export or an optimiser fused.
     Bias,
-    /// Add, Mul and the like. Only constants of floats or quantised values, of at least
-    /// [`MIN_ARITHMETIC_ELEMENTS`], pass for weights.
+    /// Add, Mul and the like. Only constants of at least [`MIN_ARITHMETIC_ELEMENTS`] floats or
+    /// quantised values count as weights.
     Arithmetic,
     /// Classical machine learning.
     Classical,

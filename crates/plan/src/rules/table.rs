@@ -4,11 +4,11 @@
 //! `ai.onnx.ml` 5; ONNX Runtime's `docs/ContribOperators.md` of release 1.31; for the two internal
 //! layouts, which appear in models that ONNX Runtime has optimised and saved, its schemas.
 //!
-//! Never weights, in any row: what a runtime checks or indexes with when it loads or runs a model
-//! (indices, shapes, sequence lengths, `g_idx`, tree topology, `membership_values`), zero points
-//! (kernels demand that those of a filter are all alike), scales of activations, states, masks and
-//! tables computed by formula (`cos_cache`). Per-tensor and per-channel scales of quantised weights
-//! stay clear too: they are few and say little beside the weights; scales of blocks are as many as a
+//! Never weights, in any row: values that a runtime checks or indexes with when it loads or runs a
+//! model (indices, shapes, sequence lengths, `g_idx`, tree topology, `membership_values`), zero
+//! points (kernels demand that all those of a filter are equal), scales of activations, states,
+//! masks and tables computed by formula (`cos_cache`). Per-tensor and per-channel scales of
+//! quantised weights stay clear too: they are few and reveal little. Scales of blocks number a
 //! sixteenth of the weights and are weights.
 
 use super::rule::Class::{
@@ -160,7 +160,7 @@ pub(super) static RULES: &[Rule] = &[
     row(MS, "GatherND", Embedding, &[0]),
     row(MS, "TorchEmbedding", Embedding, &[0]),
     row(MS, "GatherBlockQuantized", Embedding, &[0, 2]),
-    // Tables and norm parameters together: no rank is asked of these.
+    // Tables and norm parameters together, of any rank.
     row(MS, "EmbedLayerNormalization", Dense, &[2, 3, 4, 5, 6]),
     row(MS, "QEmbedLayerNormalization", Dense, &[2, 3, 4, 5, 6]),
 
@@ -258,7 +258,7 @@ pub(super) static RULES: &[Rule] = &[
     pass(MS, "DequantizeWithOrder"),
     pass(MS, "DequantizeBFP"),
 
-    // Functions of one value that exports apply to a parameter (`-exp(A_log)`, `sqrt(var)`).
+    // Unary functions that exports apply to a parameter (`-exp(A_log)`, `sqrt(var)`).
     pass(ONNX, "Abs"),
     pass(ONNX, "Exp"),
     pass(ONNX, "Neg"),

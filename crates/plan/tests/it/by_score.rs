@@ -51,7 +51,8 @@ fn encrypted(plan: &Plan) -> Vec<u64> {
 fn one_budget_goes_to_the_heaviest_of_all_types() {
     let bytes = mixed();
     let model = located(&bytes);
-    // 0.155 * (131072 + 32768) + 0.38 * 65536 = 50298.9, in units of 256 and 1024 bytes; the bias is whole.
+    // 0.155 * (131072 + 32768) + 0.38 * 65536 = 50298.9, in units of 256 and 1024 bytes; the bias
+    // is whole.
     let plan = planned(&model, BALANCED, &[1.0, 1.0, 1.0]);
     let pooled: u64 = encrypted(&plan)[..3].iter().sum();
     assert_eq!((pooled, encrypted(&plan)[3]), (50432, 256));

@@ -188,7 +188,8 @@ fn weights_of_unknown_operators_are_chosen_by_name() {
     assert_eq!(named("*").encrypted_bytes(), 16384);
 }
 
-/// Floats and quantised values for operators that take no weights: in clear, but what demands rules for all finds them.
+/// Floats and quantised values for operators that take no weights: in clear, but what demands rules
+/// for all finds them.
 #[test]
 fn floats_of_operators_without_weights_are_findings() {
     let bytes = GraphBuilder::new("bounds")
