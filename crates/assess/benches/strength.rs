@@ -1,9 +1,11 @@
-//! What attackers get of the models of the fixtures, by the default policy; and how long an assessment takes.
+//! What attackers get of the models of the fixtures, by the default policy; and how long an
+//! assessment takes.
 //!
 //!     ORT_DYLIB_PATH=... cargo bench -p onnxseal-assess --bench strength -- [MODEL IMAGES LABELS SCALE]...
 //!
-//! Every line has a figure beside the bound that it is held to. Further models, with images and labels as IDX files and what
-//! pixels are divided by, are assessed as the fixtures are. Nothing is asserted.
+//! Every line has a figure beside the bound that it is held to. Further models, with images and
+//! labels as IDX files and what pixels are divided by, are assessed as the fixtures are. Nothing is
+//! asserted.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;

@@ -1,9 +1,11 @@
-//! Editions: how smooth their curves are, how near tuned ones come to their targets, and what repairs them.
+//! Editions: how smooth their curves are, how near tuned ones come to their targets, and what
+//! repairs them.
 //!
 //!     ORT_DYLIB_PATH=... cargo bench -p onnxseal-assess --bench tiers -- [MODEL IMAGES LABELS SCALE]...
 //!
-//! Every line has a figure beside the bound that it is held to. Targets lie at a half and at three quarters of the way from the
-//! highest floor to the original. Further models are given as for the bench `strength`. Nothing is asserted.
+//! Every line has a figure beside the bound that it is held to. Targets lie at a half and at three
+//! quarters of the way from the highest floor to the original. Further models are given as for the
+//! bench `strength`. Nothing is asserted.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
@@ -45,7 +47,8 @@ fn main() {
     );
 }
 
-/// Prints the figures of a model, and returns what fills and statistics estimated anew add to each of its editions.
+/// Prints the figures of a model, and returns what fills and statistics estimated anew add to each
+/// of its editions.
 fn line(name: &str, subject: &Subject, data: &DataSet) -> Vec<f64> {
     let tuning = match tuned(subject, data) {
         Ok(tuning) => tuning,
@@ -126,7 +129,8 @@ fn tuned(subject: &Subject, data: &DataSet) -> Result<Tuning, Error> {
             &Silent,
         )
     };
-    // Floors and the original are what a first look is for: any targets will do that are not refused.
+    // Floors and the original are what a first look is for: any targets will do that are not
+    // refused.
     let mut assessed = Options::default();
     assessed.attacker_samples = vec![100];
     assessed.measures_opening = false;

@@ -1,4 +1,4 @@
-//! The assessment: every attack on every candidate.
+//! Runs an assessment: every attack on every candidate.
 
 use std::time::Instant;
 
@@ -20,19 +20,20 @@ use crate::subject::Subject;
 use crate::verdicts::Bar;
 use crate::views::{View, candidates, views};
 
-/// Samples below which intervals are too wide to say much.
+/// With fewer samples, intervals are too wide to be useful.
 const FEW: usize = 100;
 
-/// Assesses what attackers get from `subject`: what each of the options' candidates leaves them, by every attack, beside
-/// what they get anyway. Without data the inputs are random, and only agreement with the original is measured.
+/// Assesses what attackers get from `subject` by every attack on each of the options' candidates,
+/// compared with what they get anyway. Without data the inputs are random, and only agreement with
+/// the original is measured.
 ///
-/// Attackers know every encrypted position. They have the first part of the data; answers that use none of it are
-/// measured on all samples, the others on the rest.
+/// Attackers know every encrypted position, and have the first part of the data. Attacks that use
+/// data are measured on the rest, others on all samples.
 ///
 /// # Errors
-/// [`Error::Engine`](crate::Error::Engine) without ONNX Runtime, if that does not run the model, and
-/// for data that are for other inputs; [`Error::Label`](crate::Error::Label) for labels of other
-/// classes; [`Error::Cancelled`](crate::Error::Cancelled).
+/// [`Error::Engine`](crate::Error::Engine) without ONNX Runtime, if that does not run the model,
+/// and for data that do not fit the inputs; [`Error::Label`](crate::Error::Label) for labels of
+/// other classes; [`Error::Cancelled`](crate::Error::Cancelled).
 pub fn assess(
     subject: &Subject,
     data: Option<&DataSet>,
@@ -65,7 +66,7 @@ fn assess_on(
         base: base.as_ref(),
     };
     let mut floors = attacker.floors()?;
-    // With nothing in clear, what attackers get is the floor.
+    // With nothing in clear, the attacks' results are the floor.
     let of_nothing = attacker.tries(&View {
         name: "floors".to_owned(),
         tier: None,
@@ -90,7 +91,7 @@ fn assess_on(
             .map(|policy| Sealed::new(subject, policy))
             .transpose()?;
         let mut rows = Vec::new();
-        // Each edition is held against the next higher one, the highest against the original.
+        // Each edition is judged against the next higher one, the highest against the original.
         let mut next = bench.original.value;
         for view in views(subject, name, policy, sealed.as_ref())? {
             let tried = match view.files {
@@ -106,7 +107,7 @@ fn assess_on(
             }
             rows.push(candidate);
         }
-        // Without a key first, then the tiers, the least first.
+        // The view without a key first, then the tiers, the least first.
         rows[1..].reverse();
         assessed.append(&mut rows);
     }
@@ -135,7 +136,7 @@ fn assess_on(
     })
 }
 
-/// Says of a candidate what it costs to open it.
+/// Adds the cost of opening to a candidate.
 fn add_opening(
     candidate: &mut Candidate,
     bench: &Bench<'_>,
@@ -163,7 +164,7 @@ fn add_opening(
     Ok(())
 }
 
-/// The public model, matched to the weights of the model (`everything`), and measured.
+/// Matches the public model to the weights of the model (`everything`), and measures it.
 fn base(bench: &Bench<'_>, everything: &Hidden, public: &Subject) -> Result<Base> {
     let subject = bench.subject;
     let mut base = Base::of(everything, public)?;
@@ -173,7 +174,7 @@ fn base(bench: &Bench<'_>, everything: &Hidden, public: &Subject) -> Result<Base
     Ok(base)
 }
 
-/// What the figures do not rule out.
+/// Notes what the figures do not rule out.
 fn notes(bench: &Bench<'_>, base: Option<&Base>, floors: &[Floor]) -> Vec<String> {
     let mut notes = Vec::new();
     if bench.is_random() {

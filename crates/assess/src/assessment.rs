@@ -1,14 +1,15 @@
-//! The result: what each attack gets from each candidate, beside what an attacker gets anyway.
+//! The result: what each attack gets from each candidate, compared with what an attacker gets
+//! anyway.
 //!
-//! All types serialise. Shares and rates are from 0 to 1. A report needs nothing else: tables, JSON and pictures are
-//! made of an [`Assessment`] alone.
+//! All types serialise. Shares and rates are from 0 to 1. Tables, JSON and pictures come from an
+//! [`Assessment`] alone.
 
 use std::fmt;
 
 use onnxseal_plan::Preset;
 use serde::Serialize;
 
-/// Parts of a [strip](OperatorRow::strip).
+/// The number of parts in a [strip](OperatorRow::strip).
 pub const STRIP_BINS: usize = 64;
 
 /// What attackers get from a model, for one or more ways to protect it.
@@ -23,40 +24,40 @@ pub struct Assessment {
     pub engine: EngineRow,
     /// The data.
     pub data: DataRow,
-    /// From it all that is random follows.
+    /// The seed of all random numbers.
     pub seed: u64,
-    /// What is measured.
+    /// The metric.
     pub metric: MetricRow,
-    /// How far above its floor an attack may come and still count as held, in the metric's unit.
+    /// How far above its floor an attack may come before the candidate leaks, in the metric's unit.
     pub margin: f64,
     /// Whether the attacker has a public model of the same architecture.
     pub public_base: PublicBase,
-    /// The unprotected model.
+    /// The value of the unprotected model.
     pub original: Measure,
-    /// What an attacker gets without any weight that is encrypted.
+    /// What an attacker gets without the encrypted weights.
     pub floors: Vec<Floor>,
     /// The ways to protect it, in the caller's order.
     pub candidates: Vec<Candidate>,
-    /// What the figures do not rule out, and what was left out: sentences for people.
+    /// Notes on what the figures do not rule out, and on what was left out: sentences for people.
     pub notes: Vec<String>,
-    /// Seconds that all of it took.
+    /// Seconds that the assessment took.
     pub seconds: f64,
 }
 
-/// The public model that the attacker has: most models that people ship were fine-tuned from one.
+/// The attacker's public model: most shipped models were fine-tuned from one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 #[non_exhaustive]
 pub enum PublicBase {
-    /// Nobody says whether there is one, and none was tried.
+    /// The caller does not say whether there is one, and none was tried.
     NotTried,
-    /// The caller says that there is none: the model was trained from nothing.
+    /// The caller says that the model was trained from scratch.
     None,
     /// Its weights were tried.
     Tried {
-        /// What it is called.
+        /// Its name.
         model: String,
-        /// Weight tensors of the model that it has, too.
+        /// Weight tensors of the model with a match in it.
         n_matched: usize,
         /// Weight tensors of the model.
         n_tensors: usize,
@@ -69,31 +70,32 @@ pub enum PublicBase {
 pub struct EngineRow {
     /// Its version: `1.32.0`.
     pub version: String,
-    /// The library.
+    /// The library file.
     pub library: String,
-    /// Threads that one run takes.
+    /// Threads of one run.
     pub n_threads: usize,
 }
 
-/// The data, and who has which part of it.
+/// The data and its split.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct DataRow {
-    /// What the caller calls it; `random inputs` where there is none.
+    /// The caller's name for it; `random inputs` without data.
     pub source: String,
     /// Samples that were read.
     pub n_samples: usize,
-    /// Samples that the attacker has, of which the first are taken where fewer are asked for.
+    /// Samples that the attacker has. An attack with fewer uses the first of them.
     pub n_attacker: usize,
-    /// Samples that the attacker does not have.
+    /// Samples that the attacker lacks.
     pub n_evaluation: usize,
     /// Whether samples have labels.
     pub is_labelled: bool,
-    /// Whether the inputs are random numbers: then only agreement with the original is measured, and little is shown.
+    /// Whether the inputs are random numbers. Then only agreement with the original is measured,
+    /// which proves little.
     pub is_random: bool,
-    /// Classes that the output tells apart, where it does.
+    /// The number of classes, if the output has classes.
     pub n_classes: Option<usize>,
-    /// Numbers of the attacker's labels that were asked for and that the data are too few for.
+    /// The requested numbers of labels for which there are too few data.
     pub dropped_sizes: Vec<usize>,
 }
 
@@ -101,9 +103,9 @@ pub struct DataRow {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct MetricRow {
-    /// Which it is.
+    /// The kind of metric.
     pub kind: MetricKind,
-    /// Its name for people: `accuracy`, `agreement`, `PSNR`, or the caller's.
+    /// Its name for people: `accuracy`, `agreement`, `PSNR`, or the caller's name.
     pub name: String,
     /// Its unit: empty for rates, `dB` for PSNR.
     pub unit: String,
@@ -111,18 +113,18 @@ pub struct MetricRow {
     pub is_rate: bool,
 }
 
-/// What is measured. More is always better for the attacker.
+/// The kind of metric. More is always better for the attacker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum MetricKind {
-    /// Share of samples whose largest output is the label's.
+    /// Share of samples whose largest output is at the label.
     Accuracy,
     /// Share of samples whose largest output is the original's.
     Agreement,
     /// Peak signal-to-noise ratio against the original's output, in dB.
     Psnr,
-    /// What the caller computes.
+    /// The caller's metric.
     Custom,
 }
 
@@ -132,22 +134,24 @@ pub enum MetricKind {
 pub struct Measure {
     /// The metric.
     pub value: f64,
-    /// 95 % interval; absent where the metric gives none.
+    /// 95 % interval; absent if the metric has none.
     pub interval: Option<Interval>,
-    /// Samples that it was measured on.
+    /// The number of samples measured.
     pub n_samples: usize,
-    /// Samples with an output that is no number; they count as wrong.
+    /// Samples whose output is not a number; they count as wrong.
     pub n_nan: usize,
-    /// Share of samples that have the original's class, right or wrong; where accuracy is measured.
+    /// Share of samples with the original's class, right or wrong; only with accuracy.
     pub agreement: Option<f64>,
     /// Share of samples whose label is among the five largest outputs, for six classes and more.
     pub top5: Option<f64>,
-    /// Mean of `|output - original's| / |original's|` over samples (Euclidean norms); for outputs that are no classes.
+    /// Mean of `|output - original's| / |original's|` over samples (Euclidean norms); for outputs
+    /// without classes.
     pub relative_error: Option<f64>,
 }
 
 impl Measure {
-    /// A value on `n_samples`, all of whose outputs are numbers, and nothing beside it.
+    /// Makes a measure of `n_samples` samples whose outputs are all numbers, without further
+    /// figures.
     pub(crate) fn of(value: f64, interval: Option<Interval>, n_samples: usize) -> Measure {
         Measure {
             value,
@@ -170,24 +174,24 @@ pub struct Interval {
     pub high: f64,
 }
 
-/// What an attacker gets without any weight that is encrypted.
+/// What an attacker gets without the encrypted weights.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Floor {
-    /// How.
+    /// The way to get it.
     pub kind: FloorKind,
-    /// Labels that the attacker has; absent where none are used.
+    /// The attacker's labels; absent if none are used.
     pub n_labels: Option<usize>,
-    /// What it gives.
+    /// Its value.
     pub measure: Measure,
 }
 
-/// How an attacker gets an answer without any weight that is encrypted.
+/// How an attacker gets an answer without the encrypted weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FloorKind {
-    /// The same answer always: the most frequent class, or the mean output.
+    /// A constant answer: the most frequent class, or the mean output.
     Constant,
     /// A probe on the inputs themselves.
     RawProbe,
@@ -195,7 +199,8 @@ pub enum FloorKind {
     FullRandom,
     /// A probe on the features of that model.
     FullProbe,
-    /// The edition of the next higher tier, less twice the margin: who comes within the margin of it has it.
+    /// The edition of the next higher tier, less twice the margin: an attack within the margin of
+    /// it counts as having it.
     NextTier,
     /// The input in place of the output.
     PassThrough,
@@ -209,39 +214,40 @@ pub enum FloorKind {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Candidate {
-    /// The preset or policy, or `as protected`; of a tier's edition with the tier.
+    /// The preset or policy, or `as protected`; for a tier's edition with the tier.
     pub name: String,
     /// The tier of which the attacker has the key; absent without a key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
     /// Bytes of all weights.
     pub weight_bytes: u64,
-    /// Bytes of them that are encrypted.
+    /// Encrypted bytes among these.
     pub encrypted_bytes: u64,
     /// `encrypted_bytes / weight_bytes`.
     pub share: f64,
-    /// What it costs to open the model on this machine.
+    /// The cost of opening the model on this machine.
     pub opening: Option<Opening>,
-    /// The attacks, in the order in which they were tried.
+    /// The attacks, in the order tried.
     pub attacks: Vec<AttackRow>,
-    /// The worst of the attacks' verdicts; in place of [`Verdict::Holds`], [`Verdict::NotBroken`]
-    /// where that was not shown.
+    /// The worst of the attacks' verdicts. [`Verdict::NotBroken`] replaces [`Verdict::Holds`] if
+    /// too little was tried to show that.
     pub verdict: Verdict,
-    /// The attack that decides the verdict: the one furthest above its floor; index into `attacks`.
+    /// The attack that decides the verdict, the one furthest above its floor, as an index into
+    /// `attacks`.
     pub worst: Option<usize>,
-    /// The fill that gets most, probes aside; index into `attacks`.
+    /// The best attack that is a fill, as an index into `attacks`.
     pub best_fill: Option<usize>,
     /// The operators that own weights, in file order.
     pub operators: Vec<OperatorRow>,
-    /// What was left out for this candidate: sentences for people.
+    /// Notes on what was left out for this candidate: sentences for people.
     pub notes: Vec<String>,
 }
 
-/// What it costs to open a protected model.
+/// The cost of opening a protected model.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Opening {
-    /// Seconds to verify and decrypt it into memory: the best of some runs.
+    /// Seconds to verify and decrypt it into memory, the best of several runs.
     pub seconds: f64,
     /// Bytes of all its files.
     pub bytes: u64,
@@ -255,45 +261,45 @@ pub struct AttackRow {
     pub attack: Attack,
     /// Its name for people: `zero fill`, `probe with 100 labels`.
     pub name: String,
-    /// For probes, the value in the graph that they look at: of several layers the one that serves best.
+    /// For probes, the value in the graph that they use: the best of several layers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layer: Option<String>,
-    /// What it gets: of several seeds, the most. Absent where it was not tried; `note` says why.
+    /// Its result, the best of several seeds. Absent if it was not tried: `note` says why.
     pub measure: Option<Measure>,
-    /// What each seed gets, where there are several.
+    /// The result of each seed, if there are several.
     pub seeds: Vec<f64>,
-    /// The floor that it is held against: the highest that applies.
+    /// The floor for this attack: the highest that applies.
     pub floor: f64,
     /// Which floor that is.
     pub floor_kind: FloorKind,
     /// Whether the candidate holds.
     pub verdict: Verdict,
-    /// A sentence for people: why it was not tried, or what it rests on.
+    /// A sentence for people: why it was not tried, or what it relies on.
     pub note: Option<String>,
 }
 
-/// What the attacker does, knowing each encrypted position.
+/// What the attacker does, with knowledge of each encrypted position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 #[non_exhaustive]
 pub enum Attack {
     /// Runs the protected file.
     AsItIs,
-    /// Replaces what is encrypted.
+    /// Replaces the encrypted elements.
     Fill {
-        /// By what.
+        /// The values to use.
         fill: Fill,
-        /// Whether statistics of normalisations are then estimated anew, from data without labels.
+        /// Whether statistics of normalisations are then estimated again, from data without labels.
         reestimated: bool,
     },
     /// Trains a linear classifier on the features of a filled model: the best of some fills, layers
     /// and heads by cross-validation on the labels.
     Probe {
-        /// The labels that it has.
+        /// The number of labels.
         n_labels: usize,
         /// The fill.
         fill: Fill,
-        /// Whether statistics of normalisations were then estimated anew.
+        /// Whether statistics of normalisations were then estimated again.
         reestimated: bool,
         /// The classifier.
         head: Head,
@@ -301,7 +307,7 @@ pub enum Attack {
 }
 
 impl Attack {
-    /// Whether the attacker has the public base.
+    /// Returns whether the attacker has the public base.
     pub fn has_base(self) -> bool {
         matches!(self, Attack::Fill { fill, .. } | Attack::Probe { fill, .. } if fill == Fill::PublicBase)
     }
@@ -318,27 +324,27 @@ pub enum Head {
     Logistic,
 }
 
-/// By what encrypted elements are replaced.
+/// The values that replace encrypted elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Fill {
     /// 0.
     Zero,
-    /// The mean of what is visible of the same channel: the first axis of the matrix view.
+    /// The mean of the visible elements of the channel, which is the first axis of the matrix view.
     ChannelMean,
-    /// The mean of what is visible along the other axis.
+    /// The mean of the visible elements along the other axis.
     RowMean,
-    /// Random numbers with mean and deviation of what is visible of the channel.
+    /// Random numbers with the mean and deviation of the channel's visible elements.
     ChannelGaussian,
-    /// A line between the next visible elements.
+    /// Linear interpolation between the next visible elements.
     Neighbours,
-    /// The matrix of low rank that fits what is visible.
+    /// The matrix of low rank that fits the visible elements.
     LowRank,
-    /// Random numbers as for a model that is not trained, whatever is visible.
+    /// Random numbers as before training, whatever is visible.
     Random,
-    /// The elements of a public model of the same architecture; where that has none, as
-    /// [`Fill::ChannelMean`].
+    /// The elements of a public model of the same architecture; as [`Fill::ChannelMean`] where that
+    /// model lacks them.
     PublicBase,
 }
 
@@ -347,23 +353,24 @@ pub enum Fill {
 #[serde(rename_all = "snake_case", tag = "verdict")]
 #[non_exhaustive]
 pub enum Verdict {
-    /// The interval's upper end is at most the floor and the margin.
+    /// The interval's upper end is at most the floor plus the margin.
     Holds,
-    /// Nothing that was tried breaks it, but not enough was tried to say that it holds: some
-    /// weights are in clear, and nobody tried a public base, or a probe on real samples. Only
-    /// candidates have this verdict, not attacks.
+    /// No attack broke it, but too little was tried to say that it holds: some weights are in
+    /// clear, and a public base, or a probe on real samples, was not tried. Only candidates get
+    /// this verdict.
     NotBroken,
-    /// The samples are too few to say.
+    /// There are too few samples to decide.
     Undecided {
-        /// About how many would do; absent where no number would, or nothing was measured.
+        /// The approximate number that would be enough; absent if no number would, or nothing was
+        /// measured.
         needed_samples: Option<u64>,
     },
-    /// The value is above the floor and the margin.
+    /// The value is above the floor plus the margin.
     Leaks,
 }
 
 impl Verdict {
-    /// 0 for the best, 3 for the worst.
+    /// Returns 0 for the best verdict, 3 for the worst.
     pub fn rank(self) -> u8 {
         match self {
             Verdict::Holds => 0,
@@ -395,12 +402,12 @@ pub struct OperatorRow {
     pub node: String,
     /// Bytes of its weights.
     pub bytes: u64,
-    /// Bytes of them that are encrypted.
+    /// Encrypted bytes among these.
     pub encrypted_bytes: u64,
     /// `encrypted_bytes / bytes`.
     pub share: f64,
-    /// Where they are: for each of [`STRIP_BINS`] equal parts of the operator's weights, in the order of its tensors, the
-    /// encrypted share.
+    /// The encrypted share of each of [`STRIP_BINS`] equal parts of the operator's weights, in the
+    /// order of its tensors.
     pub strip: Vec<f32>,
     /// Its weight tensors.
     pub tensors: Vec<TensorRow>,
@@ -414,18 +421,18 @@ pub struct TensorRow {
     pub name: String,
     /// Protobuf path in `ModelProto`.
     pub path: String,
-    /// Element type, as `TensorProto.DataType` calls it.
+    /// Element type, as in `TensorProto.DataType`.
     pub data_type: String,
     /// Shape.
     pub dims: Vec<u64>,
     /// Bytes of its elements.
     pub bytes: u64,
-    /// Bytes of them that are encrypted.
+    /// Encrypted bytes among these.
     pub encrypted_bytes: u64,
 }
 
 impl Assessment {
-    /// The worst of all candidates' verdicts; `Holds` where there are none.
+    /// Returns the worst of all candidates' verdicts, or `Holds` without candidates.
     pub fn verdict(&self) -> Verdict {
         let verdicts = self.candidates.iter().map(|candidate| candidate.verdict);
         verdicts
@@ -433,12 +440,12 @@ impl Assessment {
             .unwrap_or(Verdict::Holds)
     }
 
-    /// The candidates that were asked for and do not hold. Where the caller named none and all presets were put side by
-    /// side, the default preset alone counts.
+    /// Returns the requested candidates that do not hold. If the caller named none and all presets
+    /// were compared, only the default preset counts.
     pub fn failures(&self, names_none: bool) -> impl Iterator<Item = &Candidate> {
         let default = Preset::default().name();
         let is_default = move |candidate: &&Candidate| candidate.name == default;
-        // Of a protected model without named policies there is nothing but the model as it is.
+        // For a protected model without named policies, the only candidate is the model itself.
         let only_default = names_none && self.candidates.iter().any(|row| is_default(&row));
         let judged = self.candidates.iter();
         let judged = judged.filter(move |row| !only_default || is_default(row));
@@ -447,17 +454,17 @@ impl Assessment {
 }
 
 impl Candidate {
-    /// The attack that decides the verdict.
+    /// Returns the attack that decides the verdict.
     pub fn worst_attack(&self) -> Option<&AttackRow> {
         self.attacks.get(self.worst?)
     }
 
-    /// The fill that gets most, probes aside.
+    /// Returns the best attack that is a fill.
     pub fn best_fill_attack(&self) -> Option<&AttackRow> {
         self.attacks.get(self.best_fill?)
     }
 
-    /// The probe that comes furthest above its floor.
+    /// Returns the probe that comes furthest above its floor.
     pub fn best_probe(&self) -> Option<&AttackRow> {
         let probes = self.attacks.iter().filter_map(|row| match row.attack {
             Attack::Probe { .. } => Some((row, row.measure.as_ref()?.value - row.floor)),
@@ -467,7 +474,8 @@ impl Candidate {
         best.map(|(row, _)| row)
     }
 
-    /// What the protected file, or a tier's edition, gives as it is; nothing where ONNX Runtime does not run it.
+    /// Returns the value of the protected file, or a tier's edition, as it is; the value of nothing
+    /// if ONNX Runtime does not run it.
     pub(crate) fn as_it_is(&self) -> f64 {
         let mut attacks = self.attacks.iter();
         let row = attacks.find(|row| row.attack == Attack::AsItIs);
@@ -475,12 +483,12 @@ impl Candidate {
             .map_or(0.0, |measure| measure.value)
     }
 
-    /// The probe with `n_labels` labels, without the public base.
+    /// Returns the probe with `n_labels` labels, without the public base.
     pub fn probe(&self, n_labels: usize) -> Option<&AttackRow> {
         self.probe_by(n_labels, false)
     }
 
-    /// The probe with `n_labels` labels and the public base.
+    /// Returns the probe with `n_labels` labels and the public base.
     pub fn base_probe(&self, n_labels: usize) -> Option<&AttackRow> {
         self.probe_by(n_labels, true)
     }

@@ -1,4 +1,4 @@
-//! The attacks on what one attacker sees: variants of the model, each run once.
+//! Runs the attacks on one attacker's view: variants of the model, each run once.
 
 use crate::assessment::{Attack, AttackRow, Fill, Floor, FloorKind, Measure, Verdict};
 use crate::attack::base::Base;
@@ -8,10 +8,10 @@ use crate::bench::{Bench, Ran};
 use crate::error::{Attempt, Result};
 use crate::views::View;
 
-/// Seeds of what is random; the worst counts.
+/// The seeds of random fills; the worst result counts.
 const N_SEEDS: u64 = 3;
 
-/// Fills that are tried where tensors are encrypted in part.
+/// Fills for tensors that are encrypted in part.
 const FILLS: [Fill; 6] = [
     Fill::Zero,
     Fill::ChannelMean,
@@ -21,11 +21,11 @@ const FILLS: [Fill; 6] = [
     Fill::LowRank,
 ];
 
-/// Fills that are tried where all tensors are encrypted whole: nothing visible says anything about
-/// them.
+/// Fills if all tensors are encrypted whole, since no visible element tells anything about them.
 const FILLS_OF_WHOLE: [Fill; 2] = [Fill::Zero, Fill::Random];
 
-/// Fills whose features a probe is trained on: one of each kind, as training takes longer than runs.
+/// Fills whose features a probe is trained on: one of each kind, as training takes longer than
+/// runs.
 const OF_PROBES: [Fill; 5] = [
     Fill::Zero,
     Fill::ChannelMean,
@@ -34,22 +34,21 @@ const OF_PROBES: [Fill; 5] = [
     Fill::PublicBase,
 ];
 
-/// The attacker: what they have besides a candidate.
+/// The attacker's resources besides a candidate.
 pub(crate) struct Attacker<'t> {
     pub(crate) bench: &'t Bench<'t>,
-    /// The public base, where there is one.
+    /// The public base, if there is one.
     pub(crate) base: Option<&'t Base>,
 }
 
-/// What each attack gets, held against nothing yet.
+/// The result of each attack, not judged yet.
 #[derive(Clone)]
 pub(crate) struct Tried {
     pub(crate) attacks: Vec<AttackRow>,
     pub(crate) notes: Vec<String>,
 }
 
-/// The best of some probes with as many labels, and how many of these are right where others
-/// predict them.
+/// The best probe with `n_labels` labels, and how many of these cross-validation gets right.
 struct Probed {
     n_labels: usize,
     n_right: usize,
@@ -57,7 +56,7 @@ struct Probed {
 }
 
 impl Tried {
-    /// The floors that these attacks are, where all that can be encrypted is.
+    /// Turns these attacks into floors, if everything that can be encrypted is.
     pub(crate) fn floors(&self) -> Vec<Floor> {
         let mut floors: Vec<Floor> = Vec::new();
         for row in &self.attacks {
@@ -87,7 +86,7 @@ impl Tried {
 }
 
 impl Attacker<'_> {
-    /// What an attacker gets without any model.
+    /// Computes what an attacker gets without any model.
     ///
     /// # Errors
     /// As [`assess`](crate::assess()).
@@ -114,7 +113,7 @@ impl Attacker<'_> {
         Ok(floors)
     }
 
-    /// Tries every attack on what `view` shows.
+    /// Tries every attack on `view`.
     ///
     /// # Errors
     /// As [`assess`](crate::assess()).
@@ -142,8 +141,8 @@ impl Attacker<'_> {
             &FILLS_OF_WHOLE
         };
         let of_base = self.base.map(|_| Fill::PublicBase);
-        // A probe also looks at features of random weights, which are no attack of their own where
-        // others are visible.
+        // With visible weights, random ones are no attack of their own, but probes use their
+        // features.
         let only_probed = (bench.has_probes() && is_partial).then_some(Fill::Random);
         for fill in fills.iter().copied().chain(of_base).chain(only_probed) {
             let is_attack = only_probed != Some(fill);
@@ -152,7 +151,7 @@ impl Attacker<'_> {
                 _ => 1,
             };
             let (instead, convolutions) = match self.base {
-                // With nothing in clear, convolutions are the base's own.
+                // With nothing in clear, the convolutions come from the base.
                 Some(base) if fill == Fill::PublicBase && hidden.is_everything() => {
                     (Instead::Base(base), &[][..])
                 }
@@ -167,7 +166,7 @@ impl Attacker<'_> {
                 let filled = variant(files, hidden, instead, seed.wrapping_add(i));
                 notes.extend(filled.notes);
                 let is_probed = bench.has_probes() && i == 0 && OF_PROBES.contains(&fill);
-                // Of probes that are as good the first one counts: that without estimates.
+                // Among equally good probes the first counts, the one without estimates.
                 for reestimated in [false, true] {
                     let (mut files, mut rows) = (Ok(filled.files.clone()), &bench.rows);
                     if reestimated {
@@ -175,7 +174,7 @@ impl Attacker<'_> {
                             break;
                         }
                         files = normal::estimate(&filled.files, &layers, bench.unlabelled())?;
-                        // The attacker's samples are used up.
+                        // Training used the attacker's samples: measure on the others.
                         rows = &bench.split.evaluation;
                     }
                     let ran = match files {
@@ -192,10 +191,10 @@ impl Attacker<'_> {
                 }
             }
         }
-        // By those without the public base, then by those that have it.
+        // Probes without the public base first.
         probes.sort_by_key(|probed| probed.row.attack.has_base());
         attacks.extend(probes.into_iter().map(|probed| probed.row));
-        // One seed is no range.
+        // One seed makes no range.
         let alone = attacks.iter_mut().filter(|row| row.seeds.len() < 2);
         alone.for_each(|row| row.seeds.clear());
         notes.sort();
@@ -203,8 +202,8 @@ impl Attacker<'_> {
         Ok(Tried { attacks, notes })
     }
 
-    /// Adds what `attack` got with one seed for the samples `rows`: of several, the row has the
-    /// one that gets most.
+    /// Adds the result of `attack` with one seed for the samples `rows`. The row keeps the best of
+    /// several seeds.
     fn add(
         &self,
         attacks: &mut Vec<AttackRow>,
@@ -230,11 +229,11 @@ impl Attacker<'_> {
         Ok(())
     }
 
-    /// Trains probes on the features of a model with this fill, with each number of labels; takes
-    /// one among the `best` where it gets more of the labels right that others predict.
+    /// Trains probes on the features of a model with this fill, for each number of labels. A probe
+    /// enters `best` if cross-validation gets more labels right.
     ///
-    /// With the fewest labels every layer is tried; with more of them the last one, and the one
-    /// that was best before.
+    /// With the fewest labels it tries every layer; with more labels, the last layer and the best
+    /// one so far.
     fn probe(
         &self,
         features: &[(String, Features)],
@@ -296,14 +295,14 @@ impl Attacker<'_> {
     }
 }
 
-/// Keeps the larger.
+/// Keeps the larger measure.
 pub(crate) fn keep(best: &mut Option<Measure>, measure: Measure) {
     if best.as_ref().is_none_or(|best| measure.value > best.value) {
         *best = Some(measure);
     }
 }
 
-/// A row that nothing was measured for, and that is held against nothing.
+/// Makes a row without measurement or verdict.
 fn row(attack: Attack) -> AttackRow {
     let name = match attack {
         Attack::AsItIs => "as it is".to_owned(),
@@ -338,7 +337,7 @@ fn row(attack: Attack) -> AttackRow {
     }
 }
 
-/// A fill's name for people.
+/// Returns a fill's name for people.
 fn name_of(fill: Fill) -> &'static str {
     match fill {
         Fill::Zero => "zero",

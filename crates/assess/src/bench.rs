@@ -1,4 +1,4 @@
-//! One model on one data set: runs of variants, and what they are measured by.
+//! One model on one data set: runs variants and measures them.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::options::{Options, Progress};
 use crate::stats::{Split, split};
 use crate::subject::Subject;
 
-/// Where the original takes longer, the graphs of all variants are optimized.
+/// If the original takes longer, the graphs of all variants are optimized.
 const SHORT: Duration = Duration::from_secs(2);
 
 /// One model on one data set.
@@ -31,9 +31,9 @@ pub(crate) struct Bench<'a> {
     /// All samples.
     pub(crate) rows: Vec<usize>,
     pub(crate) split: Split,
-    /// The output that is the answer.
+    /// The output with the answer.
     answer: OutputSpec,
-    /// What probes look at, the last layer first; none where that is the answer.
+    /// The values that probes use, the last layer first; empty if there are no probes.
     layers: Vec<String>,
     pub(crate) judge: Judge<'a>,
     pub(crate) original: Measure,
@@ -41,16 +41,16 @@ pub(crate) struct Bench<'a> {
     progress: &'a dyn Progress,
 }
 
-/// What a run of a variant gives.
+/// The result of running a variant.
 pub(crate) struct Ran {
     pub(crate) answers: Table,
-    /// What each layer is fed that a probe looks at, by its name.
+    /// The features of each layer for probes, by the value's name.
     pub(crate) features: Vec<(String, Features)>,
 }
 
 impl<'a> Bench<'a> {
-    /// Runs the original and gives `work` the bench; every run ends once `progress` is cancelled.
-    /// The attacker has as many samples as the largest of `sizes`.
+    /// Runs the original and calls `work` with the bench. Every run ends once `progress` is
+    /// cancelled. The attacker has as many samples as the largest of `sizes`.
     pub(crate) fn with<T>(
         subject: &'a Subject,
         data: Option<&'a DataSet>,
@@ -89,7 +89,7 @@ impl<'a> Bench<'a> {
         let is_class =
             answer.element.is_some_and(|element| element.is_whole()) && original.width == 1;
         let judge = Judge::new(options.metric, original, labels, is_class)?;
-        // A decibel, or five points of a rate.
+        // 1 dB, or five points of a rate.
         let margin = options.margin.unwrap_or(match judge.kind {
             MetricKind::Psnr => 1.0,
             _ => 0.05,
@@ -112,7 +112,7 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// The ONNX Runtime that runs the model.
+    /// Describes the ONNX Runtime that runs the model.
     pub(crate) fn engine_row(&self) -> EngineRow {
         EngineRow {
             version: self.engine.version.clone(),
@@ -121,7 +121,7 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// The data, and who has which part of it.
+    /// Describes the data and its split.
     pub(crate) fn data_row(&self) -> DataRow {
         let source = self.data.map_or("random inputs", |data| &data.source);
         DataRow {
@@ -136,7 +136,7 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// What the attacker has without labels.
+    /// Returns the attacker's inputs, without labels.
     pub(crate) fn unlabelled(&self) -> Inputs<'_> {
         Inputs {
             engine: &self.engine,
@@ -145,7 +145,7 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// A step begins; ends the call if the caller wants no more.
+    /// Begins a step, or fails if the caller cancelled the call.
     pub(crate) fn step(&self, what: &str) -> Result<()> {
         self.progress.step(what);
         if self.progress.is_cancelled() {
@@ -155,7 +155,8 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Runs a variant on all samples. `with_features` also gives what its layers are fed.
+    /// Runs a variant on all samples. With `with_features`, also returns the features of its
+    /// layers.
     ///
     /// # Errors
     /// [`Error::Cancelled`].
@@ -168,19 +169,19 @@ impl<'a> Bench<'a> {
         attempt(self.must_run(files, with_features, name))
     }
 
-    /// Runs a model without which there is nothing to do on all samples.
+    /// Runs on all samples a model that must run for the work to go on.
     ///
     /// # Errors
     /// [`Error::Engine`], [`Error::Cancelled`].
     pub(crate) fn must_run(&self, files: &Files, with_features: bool, name: &str) -> Result<Ran> {
         let layers: &[String] = if with_features { &self.layers } else { &[] };
-        // An input is no output; what is an output already is not made one again.
+        // Inputs cannot be outputs, and existing outputs are not added again.
         let is_input = |layer: &String| self.samples.iter().any(|s| s.name == *layer);
         let is_more = |layer: &&String| !is_input(layer) && **layer != self.answer.name;
         let more = layers.iter().filter(is_more).map(String::as_str);
         let more: Vec<&str> = more.collect();
         let net = |n: usize| Net::new(&self.engine, files, &more[..n.min(more.len())], name);
-        // One may be an output of the model already.
+        // A layer may be an output of the model already.
         let mut net = match net(more.len()) {
             Err(_) if !more.is_empty() => net(1).or_else(|_| net(0))?,
             net => net?,
@@ -203,7 +204,7 @@ impl<'a> Bench<'a> {
         let answers = tables.next().ok_or_else(missing)?;
         let of_layer = |(layer, table): (&str, Table)| (layer.to_owned(), Features::of(&table));
         let mut features: Vec<_> = found.into_iter().zip(tables).map(of_layer).collect();
-        // What the first layer is fed is the input, which has a floor of its own.
+        // The first layer's features are the inputs, which have a floor of their own.
         if with_features && features.is_empty() {
             let (layer, table) = match self.layers.first() {
                 Some(layer) if is_input(layer) => (layer, &self.raw()),
@@ -214,7 +215,7 @@ impl<'a> Bench<'a> {
         Ok(Ran { answers, features })
     }
 
-    /// The inputs themselves, as one table.
+    /// Returns the inputs as one table.
     pub(crate) fn raw(&self) -> Table {
         let width = |samples: &Samples| samples.dims.iter().product::<usize>();
         let all = self.samples.iter().map(width).sum();
@@ -232,22 +233,23 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Whether inputs are random numbers.
+    /// Returns whether inputs are random numbers.
     pub(crate) fn is_random(&self) -> bool {
         self.data.is_none()
     }
 
-    /// Whether probes are trained: there are samples with classes, and nobody measures otherwise.
+    /// Returns whether to train probes: if samples have classes and the caller has no metric of
+    /// their own.
     pub(crate) fn has_probes(&self) -> bool {
         let has_classes = self.judge.is_rate() && self.judge.n_classes.is_some();
         has_classes && !self.split.sizes.is_empty() && !self.is_random()
     }
 }
 
-/// What `net` is fed, and how many samples: the data, or random numbers.
+/// Returns the inputs of `net` and the number of samples: the data, or random numbers.
 ///
 /// # Errors
-/// [`Error::Engine`] for data that are for other inputs.
+/// [`Error::Engine`] for data that do not fit the inputs.
 pub(crate) fn samples(
     net: &Net,
     data: Option<&DataSet>,
@@ -262,7 +264,7 @@ pub(crate) fn samples(
     })
 }
 
-/// Inputs that want numbers of samples that do not go together.
+/// Fails if inputs need different numbers of samples per run.
 fn check_batches(samples: &[Samples]) -> Result<()> {
     let mut fixed = samples.iter().filter_map(|s| match s.batch {
         Batch::Just(n) => Some((n, &s.name)),
@@ -278,8 +280,8 @@ fn check_batches(samples: &[Samples]) -> Result<()> {
     }
 }
 
-/// The output that is the answer, and the original's: the one that is named; or the first that has classes, or the first
-/// of numbers.
+/// Returns the output with the answer, and the original's answers. It is the named output; or else
+/// the first with classes, or the first of numbers.
 fn answer(
     net: &mut Net,
     samples: &[Samples],
@@ -297,11 +299,11 @@ fn answer(
             Error::Usage(format!("the model has no output {named:?}; it has {names}"))
         })?;
     } else {
-        // A few samples tell what shapes there are.
+        // A few samples show the shapes.
         let few = &rows[..rows.len().min(2)];
         for (index, (_, element)) in outputs.iter().enumerate() {
             let Some(element) = element else { continue };
-            // Where none can be used, the run below says why of the first.
+            // If no output is usable, the run below reports why for the first.
             let tables = net.run(samples, few, &[index]).unwrap_or_default();
             let Some(table) = tables.first() else {
                 continue;

@@ -1,19 +1,19 @@
-//! What can go wrong.
+//! The errors of assessments.
 
 use onnxseal_core::ErrorKind;
 use onnxseal_engine::Error::{Output, Run};
 
-/// Why there is no assessment.
+/// An error of an assessment.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The data cannot be read.
     #[error(transparent)]
     Data(#[from] onnxseal_data::Error),
-    /// The model does not run, or not on these data.
+    /// ONNX Runtime does not run the model, or not on these data.
     #[error(transparent)]
     Engine(onnxseal_engine::Error),
-    /// A label names no class.
+    /// A label is not one of the classes.
     #[error("row {row} has label {label}; the model tells {n_classes} classes apart, from 0")]
     Label {
         /// The sample, from 0.
@@ -26,7 +26,7 @@ pub enum Error {
     /// The caller's metric failed.
     #[error("the metric failed: {0}")]
     Metric(String),
-    /// The caller asks for what makes no sense.
+    /// The caller's request cannot be met.
     #[error("{0}")]
     Usage(String),
     /// Reading, opening or protecting the model failed.
@@ -40,13 +40,13 @@ pub enum Error {
         /// What is wrong.
         source: onnxseal_onnx::Error,
     },
-    /// A policy makes no sense.
+    /// A policy cannot be used.
     #[error(transparent)]
     Policy(#[from] onnxseal_plan::Error),
     /// A file of the model cannot be read.
     #[error(transparent)]
     Store(#[from] onnxseal_store::Error),
-    /// The caller wanted no more.
+    /// The caller cancelled the call.
     #[error("cancelled")]
     Cancelled,
 }
@@ -61,7 +61,7 @@ impl From<onnxseal_engine::Error> for Error {
 }
 
 impl Error {
-    /// The class the error belongs to.
+    /// Returns the class of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Data(error) => error.kind(),
@@ -77,7 +77,7 @@ impl Error {
         }
     }
 
-    /// The same error as one of core's, where it is one.
+    /// Converts the error to core's, or returns it if it is another.
     pub fn into_core(self) -> std::result::Result<onnxseal_core::Error, Error> {
         match self {
             Error::Core(error) => Ok(error),
@@ -92,16 +92,16 @@ impl Error {
     }
 }
 
-/// What the calls of this crate give.
+/// The result of this crate's calls.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What a variant of a model gives, or why ONNX Runtime does not run it.
+/// The result for a variant of a model, or the reason why ONNX Runtime does not run it.
 pub(crate) type Attempt<T> = std::result::Result<T, String>;
 
-/// Tells a variant that does not run, without which the work goes on, from what ends the work.
+/// Separates variants that do not run, which the work can do without, from errors that end it.
 ///
 /// # Errors
-/// All others.
+/// All errors except those of running a variant.
 pub(crate) fn attempt<T>(result: Result<T>) -> Result<Attempt<T>> {
     match result {
         Ok(got) => Ok(Ok(got)),

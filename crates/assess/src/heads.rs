@@ -1,8 +1,8 @@
 //! Linear heads on features, fitted to labelled samples: ridge regression, and multinomial logistic
 //! regression.
 //!
-//! Cross-validation on the labelled samples chooses penalties, and says how good a head is to
-//! whoever has no others.
+//! Cross-validation on the labelled samples chooses penalties, and rates heads without other
+//! samples.
 
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
 
@@ -11,30 +11,30 @@ use crate::error::{Error, Result};
 /// The penalties that ridge regression tries.
 const LAMBDAS: [f64; 7] = [1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3, 1e4];
 
-/// The penalties that logistic regression tries: each starts from what the larger one before it
-/// found.
+/// The penalties that logistic regression tries; each starts from the result of the larger one
+/// before it.
 const LOGISTIC_LAMBDAS: [f64; 4] = [1e3, 1e2, 1e1, 1.0];
 
-/// Steps that logistic regression takes for each penalty.
+/// Steps of logistic regression for each penalty.
 const STEPS: usize = 30;
 
-/// Principal directions that logistic regression looks at, at most.
+/// The most principal directions that logistic regression uses.
 const MAX_DIRECTIONS: usize = 256;
 
-/// Parts of the samples that are predicted by the others.
+/// The number of folds: each is predicted from the others.
 const N_FOLDS: usize = 5;
 
-/// By what a penalty is chosen.
+/// The criterion for a penalty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Choice {
-    /// Most samples whose largest target is predicted largest, then least squares.
+    /// The most samples with the right largest target, then least squares.
     Class,
     /// Least squares.
     Squares,
 }
 
-/// Features of labelled samples, standardised, with their principal directions: what all heads on
-/// them share.
+/// Standardised features of labelled samples and their principal directions, shared by all heads on
+/// them.
 pub(crate) struct Basis {
     mean: Vec<f64>,
     /// 1 / deviation; 0 for features that do not vary.
@@ -49,7 +49,7 @@ pub(crate) struct Basis {
     vectors: DMatrix<f64>,
 }
 
-/// A linear map of standardised features, with its constant.
+/// A linear map of standardised features, with a constant.
 #[derive(Debug)]
 pub(crate) struct Linear {
     mean: Vec<f64>,
@@ -59,21 +59,21 @@ pub(crate) struct Linear {
     constant: DVector<f64>,
 }
 
-/// A head, fitted.
+/// A fitted head.
 #[derive(Debug)]
 pub(crate) struct Fitted {
     pub(crate) linear: Linear,
-    /// How many of the samples are right where others predict them; 0 where squares choose.
+    /// How many samples cross-validation gets right; 0 for [`Choice::Squares`].
     pub(crate) n_right: usize,
     /// The penalty.
     #[cfg(test)]
     lambda: f64,
 }
 
-/// A penalty with the samples that are right, and a score that tells equals apart.
+/// The number of right samples, a score to break ties, and the penalty.
 type Tried = (usize, f64, f64);
 
-/// Keeps the first of the best.
+/// Keeps the best, the first among equals.
 fn keep(best: &mut Option<Tried>, (right, score, lambda): Tried) {
     if best.is_none_or(|best| right > best.0 || (right == best.0 && score > best.1)) {
         *best = Some((right, score, lambda));
@@ -81,10 +81,10 @@ fn keep(best: &mut Option<Tried>, (right, score, lambda): Tried) {
 }
 
 impl Basis {
-    /// The basis of `features`, one row a sample.
+    /// Computes the basis of `features`, one row per sample.
     ///
     /// # Errors
-    /// [`Error::Usage`] where there are no samples or no features.
+    /// [`Error::Usage`] if there are no samples or no features.
     pub(crate) fn of(features: &[Vec<f32>]) -> Result<Basis> {
         let n = features.len();
         let d = features.first().map_or(0, Vec::len);
@@ -104,7 +104,7 @@ impl Basis {
             mean.push(m);
             scale.push(s);
         }
-        // The smaller of two matrices with the same eigenvalues but for zeros.
+        // Use the smaller of two matrices, whose nonzero eigenvalues are equal.
         let is_primal = d <= n;
         let gram = if is_primal {
             x.tr_mul(&x)
@@ -128,13 +128,13 @@ impl Basis {
         })
     }
 
-    /// The map that has `weights` along principal directions.
+    /// Makes the map with these `weights` along principal directions.
     fn linear(&self, weights: DMatrix<f64>, constant: DVector<f64>) -> Linear {
         let is_primal = self.vectors.nrows() == self.x.ncols();
         let weights = if is_primal {
             &self.vectors * weights
         } else {
-            // A direction is `x'v / sqrt(square)`; along those of length 0 there is nothing.
+            // A direction is `x'v / sqrt(square)`; directions of length 0 are dropped.
             let least = 1e-12 * self.squares.max();
             let inverse = |square: f64| {
                 if square > least {
@@ -154,13 +154,13 @@ impl Basis {
         }
     }
 
-    /// Ridge regression to `targets` `[n, k]`.
+    /// Fits ridge regression to `targets` `[n, k]`.
     ///
     /// One eigendecomposition serves all penalties and folds: with `H = Z (Z'Z + lambda)^-1 Z'`,
     /// the residuals of a fold F that the other folds predict are `(1 - H_FF)^-1 (Y - HY)_F`.
     ///
     /// # Errors
-    /// [`Error::Usage`] where there are not as many targets as samples.
+    /// [`Error::Usage`] if the numbers of targets and samples differ.
     pub(crate) fn ridge(&self, targets: &DMatrix<f64>, choice: Choice) -> Result<Fitted> {
         let n = self.x.nrows();
         if targets.nrows() != n {
@@ -191,8 +191,8 @@ impl Basis {
         })
     }
 
-    /// Multinomial logistic regression to classes below `n_classes`, along the principal directions
-    /// in which the features vary most.
+    /// Fits multinomial logistic regression to classes below `n_classes`, along the principal
+    /// directions in which the features vary most.
     pub(crate) fn logistic(&self, classes: &[usize], n_classes: usize) -> Fitted {
         let n = classes.len().min(self.z.nrows());
         let mut order: Vec<usize> = (0..self.squares.len()).collect();
@@ -223,7 +223,7 @@ impl Basis {
             keep(&mut best, (right, likelihood, lambda));
         }
         let (n_right, _, lambda) = best.unwrap_or((0, 0.0, 1.0));
-        // By the way that each fold went.
+        // Fit all samples along the path of penalties that the folds took.
         let mut weights = nothing;
         for larger in LOGISTIC_LAMBDAS.into_iter().filter(|of| *of >= lambda) {
             task.fit(larger, &squares, &mut weights);
@@ -241,15 +241,15 @@ impl Basis {
     }
 }
 
-/// Samples along principal directions, with a column of 1 for constants, and their classes: a row a
-/// sample, with 1 in its class's column.
+/// Samples along principal directions, with a column of 1 for constants, and their classes: one row
+/// per sample, with 1 in the column of its class.
 struct Task {
     z: DMatrix<f64>,
     y: DMatrix<f64>,
 }
 
 impl Task {
-    /// The samples that are not in the fold, and those that are.
+    /// Returns the samples outside the fold, and those in it.
     fn split(&self, fold: usize, n_folds: usize) -> (Task, Task) {
         let of = |is_in: bool| {
             let rows = (0..self.z.nrows()).filter(|row| (row % n_folds == fold) == is_in);
@@ -262,7 +262,7 @@ impl Task {
         (of(false), of(true))
     }
 
-    /// The share of each class for each sample.
+    /// Computes the share of each class for each sample.
     fn shares(&self, weights: &DMatrix<f64>) -> DMatrix<f64> {
         let mut shares = &self.z * weights;
         for mut row in shares.row_iter_mut() {
@@ -274,10 +274,10 @@ impl Task {
         shares
     }
 
-    /// Improves `weights` for the penalty `lambda / 2 * weights^2`, which constants do not have, by
-    /// accelerated steps over a bound of the second derivative: half of `z'z` for every class
-    /// (Böhning, "Multinomial logistic regression algorithm", 1992). That of all samples bounds
-    /// that of some, and is the diagonal `squares`.
+    /// Improves `weights` for the penalty `lambda / 2 * weights^2`, which leaves out constants. It
+    /// takes accelerated steps over a bound of the second derivative: half of `z'z` for every class
+    /// (Böhning, "Multinomial logistic regression algorithm", 1992). The `z'z` of all samples, the
+    /// diagonal `squares`, bounds that of a part of them.
     fn fit(&self, lambda: f64, squares: &DVector<f64>, weights: &mut DMatrix<f64>) {
         let constant = squares.len() - 1;
         let penalty = |i: usize| if i < constant { lambda } else { 0.0 };
@@ -296,14 +296,14 @@ impl Task {
 }
 
 impl Linear {
-    /// The slope of the first target by each feature.
+    /// Returns the slope of the first target by each feature.
     pub(crate) fn slopes(&self) -> Vec<f64> {
         let weights = self.weights.column(0);
         let slopes = weights.iter().zip(&self.scale);
         slopes.map(|(weight, scale)| weight * scale).collect()
     }
 
-    /// The targets that the features of a sample give.
+    /// Predicts the targets from the features of a sample.
     pub(crate) fn predict(&self, features: &[f32]) -> Vec<f64> {
         let mut out: Vec<f64> = self.constant.iter().copied().collect();
         for (j, value) in features.iter().enumerate().take(self.mean.len()) {
@@ -318,7 +318,7 @@ impl Linear {
     }
 }
 
-/// A matrix whose rows are multiplied, each by its number.
+/// Multiplies each row of a matrix by its factor.
 fn by_rows(mut matrix: DMatrix<f64>, by: &DVector<f64>) -> DMatrix<f64> {
     for (mut row, by) in matrix.row_iter_mut().zip(by.iter()) {
         row *= *by;
@@ -326,7 +326,7 @@ fn by_rows(mut matrix: DMatrix<f64>, by: &DVector<f64>) -> DMatrix<f64> {
     matrix
 }
 
-/// A matrix whose columns are multiplied, each by its number.
+/// Multiplies each column of a matrix by its factor.
 fn by_columns(mut matrix: DMatrix<f64>, by: &DVector<f64>) -> DMatrix<f64> {
     for (mut column, by) in matrix.column_iter_mut().zip(by.iter()) {
         column *= *by;
@@ -334,14 +334,15 @@ fn by_columns(mut matrix: DMatrix<f64>, by: &DVector<f64>) -> DMatrix<f64> {
     matrix
 }
 
-/// A row a sample, with 1 in its class's column.
+/// Makes one row per sample, with 1 in the column of its class.
 fn of_classes(classes: &[usize], n_classes: usize) -> DMatrix<f64> {
     DMatrix::from_fn(classes.len(), n_classes, |i, class| {
         f64::from(u8::from(classes[i] == class))
     })
 }
 
-/// How many samples are right, and the sum of squares, where each fold is predicted by the others.
+/// Returns how many samples are right, and the sum of squares, when each fold is predicted from the
+/// others.
 fn crossed(
     z: &DMatrix<f64>,
     gains: &DVector<f64>,
@@ -373,7 +374,7 @@ fn crossed(
     (right, squares)
 }
 
-/// The index of the largest; the first of those.
+/// Returns the index of the largest value, the first among equals.
 pub(crate) fn largest(values: impl Iterator<Item = f64>) -> Option<usize> {
     let mut best: Option<(usize, f64)> = None;
     for (i, value) in values.enumerate() {
@@ -384,7 +385,7 @@ pub(crate) fn largest(values: impl Iterator<Item = f64>) -> Option<usize> {
     best.map(|(i, _)| i)
 }
 
-/// A feature as a number that squares do not overflow.
+/// Clamps a feature so that its square does not overflow.
 fn finite(value: f32) -> f64 {
     if value.is_nan() {
         0.0
@@ -412,7 +413,7 @@ mod tests {
         (features, targets)
     }
 
-    /// Features and targets, standardised.
+    /// Standardises features and targets.
     fn standardised(features: &[Vec<f32>], targets: &DMatrix<f64>) -> (DMatrix<f64>, DMatrix<f64>) {
         let (n, d) = (features.len(), features[0].len());
         let mut x = DMatrix::from_fn(n, d, |i, j| f64::from(features[i][j]));
@@ -428,7 +429,7 @@ mod tests {
         (x, y)
     }
 
-    /// `(X'X + lambda)^-1 X'Y`, solved anew for the samples `rows` among standardised ones.
+    /// Solves `(X'X + lambda)^-1 X'Y` for the samples `rows` among standardised ones.
     fn closed_form(
         (x, y): &(DMatrix<f64>, DMatrix<f64>),
         lambda: f64,
@@ -455,7 +456,7 @@ mod tests {
     #[test]
     fn folds_are_predicted_by_the_others() {
         let (features, targets) = data(20, 4);
-        // What the formula gives for one penalty, against five fits that leave a fold out.
+        // Compares the formula for one penalty with five fits that leave a fold out.
         let (n, lambda, mut squares) = (20, 1.0, 0.0);
         let constant = DVector::from_fn(2, |j, _| targets.column(j).mean());
         let all = standardised(&features, &targets);
@@ -487,7 +488,8 @@ mod tests {
         assert!(too_few.is_err());
     }
 
-    /// Three classes and two, by gradient descent over the features themselves until nothing moves.
+    /// Compares with gradient descent over the features until it converges, for three classes and
+    /// for two.
     #[test]
     fn logistic_regression_is_what_slow_descent_finds() {
         for (n, d, k, least) in [(60, 4, 3, 40), (24, 40, 2, 13)] {

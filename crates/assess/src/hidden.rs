@@ -1,4 +1,4 @@
-//! What an attacker does not see: encrypted elements of weight tensors, and where they lie.
+//! Which elements of weight tensors are hidden from an attacker, and where they lie.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -14,18 +14,18 @@ use crate::error::Result;
 use crate::subject::Subject;
 use crate::weights::byte_range;
 
-/// What an attacker does not see of a model.
+/// The parts of a model that an attacker does not see.
 #[derive(Clone, Debug)]
 pub struct Hidden {
-    /// Every weight tensor that can be encrypted, in file order; of some nothing is.
+    /// Every weight tensor that can be encrypted, in file order, even if it is in clear.
     pub tensors: Vec<HiddenTensor>,
-    /// The operators that own them: type, node's name, indices into `tensors`.
+    /// The operators that own these: type, node's name, indices into `tensors`.
     pub(crate) operators: Vec<(String, String, Vec<usize>)>,
-    /// Bytes of all weights, those that cannot be encrypted among them.
+    /// Bytes of all weights, including those that cannot be encrypted.
     pub weight_bytes: u64,
 }
 
-/// One weight tensor, and what of it is encrypted.
+/// One weight tensor, with its encrypted elements.
 #[derive(Clone, Debug)]
 pub struct HiddenTensor {
     /// Its name in the graph.
@@ -34,7 +34,7 @@ pub struct HiddenTensor {
     pub path: String,
     /// The type of the operator that owns it.
     pub op_type: String,
-    /// What it is to that operator.
+    /// Its role in that operator.
     pub role: Role,
     /// Element type.
     pub data_type: DataType,
@@ -42,21 +42,22 @@ pub struct HiddenTensor {
     pub dims: Vec<u64>,
     /// Number of elements.
     pub n_elements: usize,
-    /// The encrypted elements, ascending, apart.
+    /// The encrypted elements, as ascending ranges with gaps between them.
     pub ranges: Vec<Range<usize>>,
-    /// The node that owns it, as a place in the model's list.
+    /// The node that owns it, as an index into the model's list.
     pub(crate) node: Option<usize>,
     /// The file: 0 is the model file, `i + 1` external file `i`.
     pub(crate) file: usize,
     /// Offset of the first element in bytes.
     pub(crate) start: usize,
     pub(crate) element_bits: u32,
-    /// Bytes from the start of one element to the start of the next, where they do not touch.
+    /// Bytes from the start of one element to the start of the next, if there are gaps between
+    /// them.
     pub(crate) stride: Option<usize>,
 }
 
 impl Hidden {
-    /// What `policy` encrypts of a model.
+    /// Finds the elements of a model that `policy` encrypts.
     ///
     /// # Errors
     /// [`Error::Policy`](crate::Error::Policy), [`Error::Model`](crate::Error::Model).
@@ -64,7 +65,7 @@ impl Hidden {
         Hidden::of_policy_above(subject, policy, 0)
     }
 
-    /// Every element of every weight tensor that can be encrypted.
+    /// Hides every element of every weight tensor that can be encrypted.
     ///
     /// # Errors
     /// As [`of_policy`](Hidden::of_policy).
@@ -75,8 +76,8 @@ impl Hidden {
         Ok(hidden)
     }
 
-    /// What `policy` encrypts of a model for tiers above `tier`: what somebody lacks who has that tier's key. Tier 0 has no
-    /// key.
+    /// Finds the elements that `policy` encrypts for tiers above `tier`, which the key of that tier
+    /// does not open. Tier 0 stands for no key.
     ///
     /// # Errors
     /// As [`of_policy`](Hidden::of_policy).
@@ -92,14 +93,14 @@ impl Hidden {
         }))
     }
 
-    /// What is encrypted of a protected model for tiers above `tier`; nothing of a model that is
-    /// not protected.
+    /// Finds the elements of a protected model that are encrypted for tiers above `tier`; none in a
+    /// model that is not protected.
     ///
     /// # Errors
     /// As [`of_policy`](Hidden::of_policy).
     pub fn of_protected_above(subject: &Subject, tier: u8) -> Result<Hidden> {
         let model = subject.located()?;
-        // For the weights of which nothing is encrypted, and the operators.
+        // This plan supplies the operators, and the weights in clear.
         let uniform =
             |wanted: &[Wanted]| Ok::<_, onnxseal_plan::Error>(onnxseal_plan::uniform(wanted));
         let plan = onnxseal_plan::plan(&model, &Policy::preset(Preset::Full), uniform)?;
@@ -160,17 +161,17 @@ impl Hidden {
         hidden
     }
 
-    /// Whether no element is in clear that can be encrypted.
+    /// Returns whether every element that can be encrypted is.
     pub fn is_everything(&self) -> bool {
         self.tensors.iter().all(HiddenTensor::is_whole)
     }
 
-    /// Bytes that are encrypted.
+    /// Returns the encrypted bytes.
     pub fn encrypted_bytes(&self) -> u64 {
         self.tensors.iter().map(HiddenTensor::encrypted_bytes).sum()
     }
 
-    /// The operators, with what of them is encrypted and where.
+    /// Makes the rows of the operators: how much of each is encrypted, and where.
     pub(crate) fn rows(&self) -> Vec<OperatorRow> {
         let row = |(op_type, node, tensors): &(String, String, Vec<usize>)| {
             let tensors: Vec<_> = tensors.iter().map(|i| &self.tensors[*i]).collect();
@@ -190,7 +191,7 @@ impl Hidden {
     }
 }
 
-/// The energies of a tensor's subsequences.
+/// Computes the energies of a tensor's subsequences.
 fn energies(files: &Files, model: &Model<'_>, wanted: &Wanted) -> Vec<f64> {
     let tensor = model.tensors.get(wanted.tensor.index());
     let elements = tensor.and_then(|tensor| {
@@ -204,7 +205,7 @@ fn energies(files: &Files, model: &Model<'_>, wanted: &Wanted) -> Vec<f64> {
 }
 
 impl HiddenTensor {
-    /// A tensor that is all visible; none where its elements have no fixed place.
+    /// Makes a wholly visible tensor. Returns `None` if its elements have no fixed place.
     pub(crate) fn new(tensor: &Tensor<'_>, op_type: &str, role: Role) -> Option<HiddenTensor> {
         let (file, start, element_bits, stride) = match tensor.payload {
             Payload::Dense {
@@ -238,7 +239,7 @@ impl HiddenTensor {
         })
     }
 
-    /// It, with all of it encrypted.
+    /// Hides all of the tensor.
     pub(crate) fn whole(self) -> HiddenTensor {
         HiddenTensor {
             ranges: std::iter::once(0..self.n_elements).collect(),
@@ -246,28 +247,28 @@ impl HiddenTensor {
         }
     }
 
-    /// Bytes of its elements.
+    /// Returns the bytes of its elements.
     pub fn bytes(&self) -> u64 {
         byte_range(&(0..self.n_elements), self.element_bits).len() as u64
     }
 
-    /// Bytes of its encrypted elements.
+    /// Returns the bytes of its encrypted elements.
     pub fn encrypted_bytes(&self) -> u64 {
         let bytes = |range| byte_range(range, self.element_bits).len() as u64;
         self.ranges.iter().map(bytes).sum()
     }
 
-    /// Number of encrypted elements.
+    /// Returns the number of encrypted elements.
     pub fn n_hidden(&self) -> usize {
         self.ranges.iter().map(Range::len).sum()
     }
 
-    /// Whether all of it is encrypted.
+    /// Returns whether all of it is encrypted.
     pub fn is_whole(&self) -> bool {
         self.n_hidden() == self.n_elements
     }
 
-    /// For each element, whether it is encrypted.
+    /// Returns, for each element, whether it is encrypted.
     pub(crate) fn mask(&self) -> Vec<bool> {
         let mut mask = vec![false; self.n_elements];
         for range in &self.ranges {
@@ -276,7 +277,7 @@ impl HiddenTensor {
         mask
     }
 
-    /// Its elements, one after the other.
+    /// Gathers its elements into contiguous bytes.
     pub(crate) fn gather(&self, files: &Files) -> Vec<u8> {
         let bytes = files.bytes(self.file);
         let width = (self.element_bits / 8) as usize;
@@ -293,7 +294,8 @@ impl HiddenTensor {
         }
     }
 
-    /// Writes the encrypted ones of its elements, which `elements` has one after the other, to their places.
+    /// Writes its encrypted elements to their places in `file`. `elements` has all elements,
+    /// contiguous.
     pub(crate) fn scatter(&self, elements: &[u8], file: &mut [u8]) {
         let width = (self.element_bits / 8) as usize;
         for range in &self.ranges {
@@ -327,7 +329,7 @@ impl HiddenTensor {
     }
 }
 
-/// Those of `elements`, ranges with their tiers, that belong to tiers above `tier`. What touches is joined.
+/// Returns the ranges of `elements` with tiers above `tier`, and joins those that touch.
 fn above(tier: u8, elements: &[((u64, u64), u8)]) -> Vec<Range<u64>> {
     let mut found: Vec<Range<u64>> = Vec::new();
     for ((first, end), _) in elements.iter().filter(|(_, of)| *of > tier) {
@@ -339,7 +341,7 @@ fn above(tier: u8, elements: &[((u64, u64), u8)]) -> Vec<Range<u64>> {
     found
 }
 
-/// The encrypted share of each of so many equal parts of the tensors' bytes.
+/// Computes the encrypted share of each of [`STRIP_BINS`] equal parts of the tensors' bytes.
 fn strip(tensors: &[&HiddenTensor], bytes: u64) -> Vec<f32> {
     let mut strip = vec![0.0_f64; STRIP_BINS];
     let per_bin = bytes.max(1) as f64 / STRIP_BINS as f64;

@@ -1,4 +1,4 @@
-//! Answers, held against labels or against the original's.
+//! Judges answers by labels, or by the original's answers.
 
 use onnxseal_engine::Table;
 
@@ -8,7 +8,7 @@ use crate::heads::largest;
 use crate::metric::{Answers, Metric};
 use crate::stats::{of_mean, wilson};
 
-/// The largest ratio that is told of outputs that are the same, in dB.
+/// The ratio reported for equal outputs, in dB.
 const MAX_PSNR: f64 = 100.0;
 
 /// Measures answers against labels, or against the original's answers.
@@ -17,24 +17,25 @@ pub(crate) struct Judge<'m> {
     custom: Option<&'m dyn Metric>,
     /// The original's answers to all samples.
     pub(crate) original: Table,
-    /// Of all samples: labels, or the original's classes.
+    /// For all samples: labels, or the original's classes.
     pub(crate) labels: Option<Vec<u32>>,
-    /// Whether labels are the caller's.
+    /// Whether the caller gave labels.
     pub(crate) has_labels: bool,
     pub(crate) n_classes: Option<usize>,
     /// Whether the output is a class itself.
     is_class: bool,
-    /// Where outputs of one number are cut in two classes.
+    /// The threshold that divides outputs of one number into two classes.
     cut: f32,
     peak: f64,
 }
 
 impl<'m> Judge<'m> {
-    /// Measures by `custom`; or else by class where the output is `[N, classes]`, one number `[N, 1]`, or a class itself
-    /// (`is_class`); or else by the distance from the original's output.
+    /// Measures by `custom`; or else by class, if the output is `[N, classes]`, one number
+    /// `[N, 1]`, or a class itself (`is_class`); or else by the distance from the original's
+    /// output.
     ///
     /// # Errors
-    /// [`Error::Label`]; [`Error::Usage`] where there are labels and the output has no classes.
+    /// [`Error::Label`]; [`Error::Usage`] if there are labels but the output has no classes.
     pub(crate) fn new(
         custom: Option<&'m dyn Metric>,
         original: Table,
@@ -50,7 +51,7 @@ impl<'m> Judge<'m> {
             // `[N, classes]`; with labels also `[N, 1, classes]` and the like.
             (1, _) if labels.is_some() || original.dims.len() == 1 => Some(original.width),
             (0, true) if is_class => {
-                // Which classes there are, an output that names one does not say.
+                // An output that is a class itself does not tell the number of classes.
                 let label = labels.and_then(|labels| labels.iter().max()).copied();
                 let label = usize::try_from(label.unwrap_or(0)).unwrap_or(0);
                 Some((high.max(1.0) as usize).max(label).min(1 << 20) + 1)
@@ -103,7 +104,7 @@ impl<'m> Judge<'m> {
         Ok(judge)
     }
 
-    /// The metric, for people.
+    /// Describes the metric for people.
     pub(crate) fn row(&self) -> MetricRow {
         let (name, unit) = match self.kind {
             MetricKind::Accuracy => ("accuracy", ""),
@@ -119,12 +120,12 @@ impl<'m> Judge<'m> {
         }
     }
 
-    /// Whether a share of samples is measured.
+    /// Returns whether the metric is a share of samples.
     pub(crate) fn is_rate(&self) -> bool {
         matches!(self.kind, MetricKind::Accuracy | MetricKind::Agreement)
     }
 
-    /// The class that an output stands for; none where it is no number.
+    /// Returns the class of an output, or `None` if the output is not a number.
     fn class(&self, output: &[f32]) -> Option<usize> {
         match output {
             [] => None,
@@ -136,7 +137,7 @@ impl<'m> Judge<'m> {
         }
     }
 
-    /// Measures the samples `rows` among the `outputs`, which are those of all samples.
+    /// Measures the samples `rows`. `outputs` has all samples.
     ///
     /// # Errors
     /// [`Error::Metric`].
@@ -196,7 +197,7 @@ impl<'m> Judge<'m> {
         })
     }
 
-    /// Measures the classes that were found for the samples `rows`, one each.
+    /// Measures the classes found for the samples `rows`, one each.
     pub(crate) fn rate(&self, classes: &[Option<usize>], rows: &[usize]) -> Measure {
         let n = rows.len().max(1) as f64;
         let found = || classes.iter().copied().zip(rows);
@@ -213,7 +214,7 @@ impl<'m> Judge<'m> {
         }
     }
 
-    /// What the same answer to all samples gives: that which is best for `rows`.
+    /// Measures the constant answer that is best for `rows`.
     ///
     /// # Errors
     /// [`Error::Metric`].
@@ -243,7 +244,7 @@ impl<'m> Judge<'m> {
         self.measure(&outputs, rows)
     }
 
-    /// The class of a sample by its label, or by the original.
+    /// Returns the class of a sample by its label, or by the original.
     pub(crate) fn label(&self, row: usize) -> Option<usize> {
         Some(*self.labels.as_ref()?.get(row)? as usize)
     }
@@ -290,7 +291,7 @@ mod tests {
         let measure = judge.measure(&outputs, &[0, 1, 2]).unwrap();
         assert_eq!(measure.value, 2.0 / 3.0);
         assert_eq!((measure.n_nan, measure.n_samples), (1, 3));
-        // The original says 2 of the last.
+        // The original gives the last sample class 2.
         assert_eq!(measure.agreement, Some(1.0 / 3.0));
         assert_eq!(judge.constant(&[0, 1, 2]).unwrap().value, 2.0 / 3.0);
         assert_eq!(judge.row().kind, MetricKind::Accuracy);
@@ -346,7 +347,7 @@ mod tests {
         let measure = judge.measure(&outputs, &[0, 1]).unwrap();
         assert!((measure.value - 20.0).abs() < 1e-6, "{measure:?}");
         assert_eq!(judge.row().unit, "dB");
-        // No classes, but labels.
+        // Labels, but no classes.
         let original = Table {
             dims: vec![2, 2],
             width: 4,

@@ -1,4 +1,4 @@
-//! What an attacker learns from labelled samples: ridge regression on features that are visible.
+//! Measures what an attacker learns from labelled samples, by ridge regression on visible features.
 
 use onnxseal_data::random::{rng, shuffled};
 use onnxseal_engine::Table;
@@ -7,14 +7,14 @@ use crate::assessment::Head;
 use crate::attack::probe::Features;
 use crate::error::Result;
 
-/// Draws of training samples; the mean counts.
+/// The number of draws of training samples; the mean counts.
 const DRAWS: u64 = 5;
 
-/// The share of other samples that ridge regression on `n` labelled ones gets right, with `features` a row a sample: the mean over draws
-/// of these.
+/// Computes the share of other samples that ridge regression on `n` labelled ones gets right, as
+/// the mean over draws. `features` has one row per sample.
 ///
 /// # Errors
-/// [`crate::Error::Usage`] where there are too few samples.
+/// [`crate::Error::Usage`] if there are too few samples.
 pub fn accuracy(features: &Table, labels: &[i64], n: usize, seed: u64) -> Result<f64> {
     let features = Features::whole(features);
     let class = |label: &i64| u32::try_from(*label).unwrap_or(u32::MAX);

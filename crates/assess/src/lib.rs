@@ -1,15 +1,16 @@
-//! What an attacker gets who has a protected model, knows every encrypted position, and has some data.
+//! Measures what an attacker gets from a protected model with some data and every encrypted
+//! position known.
 //!
-//! [`assess`] tries attacks that take forward passes alone: running the file as it is; filling what is encrypted by what
-//! the rest suggests, with statistics of normalisations estimated anew; linear probes on features;
-//! all of these with the weights of a public model of the same architecture ([`PublicModel`]). Each
-//! is held against what the attacker gets without any encrypted weight, its *floor*, and the
-//! [`Assessment`] says where the model holds and where it leaks. [`Metric`] lets the caller measure in
-//! another way.
+//! [`assess`] tries attacks that need only forward passes: running the file as it is; filling the
+//! encrypted elements with values that the rest suggests, with statistics of normalisations
+//! estimated again; linear probes on features; and all of these with the weights of a public model
+//! of the same architecture ([`PublicModel`]). It compares each with its *floor*, which the
+//! attacker reaches without the encrypted weights, and the [`Assessment`] says where the model
+//! holds and where it leaks. Implement [`Metric`] to measure in another way.
 //!
-//! [`report`] makes a page and pictures of it.
+//! [`report`] makes a page and pictures of an assessment.
 //!
-//! [`rank`] scores weights by what the model would miss most.
+//! [`rank`] scores weights by how much the model would miss them.
 //!
 //! ```no_run
 //! # fn main() -> onnxseal_assess::Result<()> {

@@ -1,4 +1,4 @@
-//! What is measured of a model's answers.
+//! Metrics of a model's answers.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use onnxseal_data::npy::{Stored, write_npz};
 use onnxseal_engine::Table;
 
-/// What a metric is computed of.
+/// The input of a metric.
 #[derive(Debug)]
 pub struct Answers<'a> {
     /// The model's output, one row for each of `rows`.
@@ -15,19 +15,19 @@ pub struct Answers<'a> {
     pub original: &'a Table,
     /// The samples, as rows of the data.
     pub rows: &'a [usize],
-    /// Their labels, where there are any.
+    /// Their labels, if there are any.
     pub labels: Option<&'a [u32]>,
 }
 
-/// A metric of the caller's. More must be better for the attacker: of an error rate, take the negative.
+/// A metric of the caller's. More must be better for the attacker, so negate an error rate.
 pub trait Metric: Sync {
-    /// Its name.
+    /// Returns the name of the metric.
     fn name(&self) -> &str;
 
-    /// Its value.
+    /// Computes the value.
     ///
     /// # Errors
-    /// Says why there is none.
+    /// A text that says why there is no value.
     fn measure(&self, answers: &Answers<'_>) -> std::result::Result<f64, String>;
 }
 
@@ -41,8 +41,8 @@ impl<F: Fn(&Answers<'_>) -> f64 + Sync> Metric for F {
     }
 }
 
-/// A program that is given the path of an `.npz` with `outputs`, `original`, `rows` and, where there are any, `labels`,
-/// and prints a number.
+/// A program that gets the path of an `.npz` with `outputs`, `original`, `rows` and, if there are
+/// any, `labels`, and prints a number.
 #[derive(Clone, Debug)]
 pub struct CommandMetric {
     /// The program and its arguments, before the path.
@@ -74,7 +74,7 @@ impl Metric for CommandMetric {
     }
 }
 
-/// Writes what a metric is computed of, as NumPy reads it.
+/// Writes the input of a metric, as NumPy reads it.
 fn write(path: &Path, answers: &Answers<'_>) -> onnxseal_data::Result<()> {
     let stored = |name: &str, descr, dims: &[usize], bytes| Stored {
         name: name.to_owned(),

@@ -1,4 +1,4 @@
-//! What is asked for, and who hears how far it is.
+//! Options of an assessment, and progress.
 
 use onnxseal_data::DataOptions;
 use onnxseal_plan::{Policy, Preset};
@@ -9,9 +9,9 @@ use crate::subject::Subject;
 /// A way to protect the model, with a name.
 #[derive(Clone, Debug)]
 pub struct NamedPolicy {
-    /// What reports call it.
+    /// Its name in reports.
     pub name: String,
-    /// Which weights, how much of each.
+    /// Which weights to encrypt, and how much of each.
     pub policy: Policy,
 }
 
@@ -24,30 +24,32 @@ impl From<Preset> for NamedPolicy {
     }
 }
 
-/// A public model that the attacker has, from which the model was fine-tuned.
+/// The attacker's public model, from which the model was fine-tuned.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum PublicModel<'a> {
-    /// Nobody says: a candidate that leaves weights in clear is then never said to hold.
+    /// Unknown: then no candidate with weights in clear counts as holding.
     #[default]
     Unknown,
-    /// The model was trained from nothing.
+    /// The model was trained from scratch.
     None,
-    /// This one.
+    /// This model.
     Known(&'a Subject),
 }
 
 /// How a model is assessed.
 #[non_exhaustive]
 pub struct Options<'a> {
-    /// The policies to put side by side; empty: all presets, or, of a protected model, what is encrypted in it.
+    /// The policies to compare. If empty: all presets or, for a protected model, its present
+    /// protection.
     pub candidates: Vec<NamedPolicy>,
-    /// The numbers of labels that attackers have.
+    /// The numbers of labels to give attackers.
     pub attacker_samples: Vec<usize>,
-    /// From it all that is random follows.
+    /// The seed of all random numbers.
     pub seed: u64,
-    /// How far above its floor an attack may come; absent: 0.05 for rates and a caller's metric, 1 dB for PSNR.
+    /// How far above its floor an attack may come. If absent: 0.05 for rates and a caller's metric,
+    /// 1 dB for PSNR.
     pub margin: Option<f64>,
-    /// The output that is the model's answer; absent: the first with classes, or the first of all.
+    /// The output with the model's answer. If absent: the first with classes, or the first of all.
     pub output: Option<String>,
     /// The caller's metric.
     pub metric: Option<&'a dyn Metric>,
@@ -55,9 +57,10 @@ pub struct Options<'a> {
     pub base: PublicModel<'a>,
     /// How data are fitted to the inputs.
     pub data: DataOptions,
-    /// Random samples, where there are no data.
+    /// The number of random samples, if there are no data.
     pub n_random: usize,
-    /// Whether to measure what it costs to open the protected model: it is then protected into a temporary folder.
+    /// Whether to measure the cost of opening the protected model, which needs a temporary folder
+    /// for it.
     pub measures_opening: bool,
 }
 
@@ -78,37 +81,39 @@ impl Default for Options<'_> {
     }
 }
 
-/// Told how far a long call is.
+/// Observes a long call, and can cancel it.
 pub trait Progress: Sync {
-    /// The call has about so many steps.
+    /// The call begins, with about `n_steps` steps.
     fn begin(&self, n_steps: u64) {
         let _ = n_steps;
     }
 
-    /// A step begins.
+    /// A step begins, described by `what`.
     fn step(&self, what: &str) {
         let _ = what;
     }
 
-    /// The call was cancelled and ends with what it has: from `n_done` of `n_wanted` samples, or whatever `what` is.
+    /// The call was cancelled and returns a partial result, from `n_done` of `n_wanted` units that
+    /// `what` names, such as samples.
     fn cut_short(&self, n_done: usize, n_wanted: usize, what: &str) {
         let _ = (n_done, n_wanted, what);
     }
 
-    /// Whether the call shall end: asked before each step. It then fails with [`Error::Cancelled`](crate::Error::Cancelled),
-    /// unless what it has is of use: see [`Progress::cut_short`].
+    /// Returns whether to cancel; the call asks before each step. It then fails with
+    /// [`Error::Cancelled`](crate::Error::Cancelled), unless its partial result is useful: see
+    /// [`Progress::cut_short`].
     fn is_cancelled(&self) -> bool {
         false
     }
 }
 
-/// Tells nobody.
+/// Ignores progress and never cancels.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 
 impl Progress for Silent {}
 
-/// Ends the call when it is set, and tells nobody.
+/// Cancels the call when it is set, and ignores progress.
 impl Progress for std::sync::atomic::AtomicBool {
     fn is_cancelled(&self) -> bool {
         self.load(std::sync::atomic::Ordering::Relaxed)

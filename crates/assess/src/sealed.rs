@@ -1,4 +1,4 @@
-//! The model under a policy, protected into a temporary folder: opening it is real.
+//! Protects the model by a policy into a temporary folder, to open it for real.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -14,15 +14,15 @@ use crate::assessment::Opening;
 use crate::error::Result;
 use crate::subject::{Subject, files_of};
 
-/// Times that it is opened to say what that costs; the best counts.
+/// How often the model is opened to measure the cost; the best counts.
 const N_TIMES: usize = 3;
 
-/// A protected model in a temporary folder, which goes with it.
+/// A protected model in a temporary folder, which is removed on drop.
 pub(crate) struct Sealed {
     _folder: TempDir,
     path: PathBuf,
     identities: Identities,
-    /// What was encrypted.
+    /// The report on what was encrypted.
     pub(crate) report: Report,
 }
 
@@ -30,7 +30,8 @@ impl Sealed {
     /// Protects `subject` by `policy`, under a key of its own.
     ///
     /// # Errors
-    /// [`Error::Core`](crate::Error::Core): for example where the model does not meet what the policy demands.
+    /// [`Error::Core`](crate::Error::Core), for example if the model does not meet the policy's
+    /// demands.
     pub(crate) fn new(subject: &Subject, policy: &Policy) -> Result<Sealed> {
         let files = subject.files();
         let mut model = InMemory::new("model.onnx", Bytes::new(files.model.clone()));
@@ -65,7 +66,7 @@ impl Sealed {
         })
     }
 
-    /// What it costs to open all of it.
+    /// Measures the cost of opening the model.
     ///
     /// # Errors
     /// [`Error::Core`](crate::Error::Core).
@@ -88,7 +89,7 @@ impl Sealed {
         Ok(onnxseal_core::open(&self.path, access, &Silent)?)
     }
 
-    /// The files as they are stored.
+    /// Returns the files as they are stored.
     ///
     /// # Errors
     /// [`Error::Store`](crate::Error::Store).
@@ -96,7 +97,7 @@ impl Sealed {
         crate::subject::stored(&self.path.clone().into())
     }
 
-    /// The files of a tier's edition.
+    /// Returns the files of a tier's edition.
     ///
     /// # Errors
     /// [`Error::Core`](crate::Error::Core).

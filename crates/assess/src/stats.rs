@@ -1,4 +1,4 @@
-//! Intervals, verdicts, and who has which samples.
+//! Intervals, verdicts, and the split of samples between attacker and evaluation.
 
 use onnxseal_data::random::{rng, shuffled};
 
@@ -7,11 +7,11 @@ use crate::assessment::{Interval, Verdict};
 /// The 97.5 % quantile of the normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
 
-/// Samples that decide nothing if even so many would not.
+/// The largest number of samples to try: if even these decide nothing, no number is suggested.
 const MAX_NEEDED: u64 = 10_000_000;
 
-/// Wilson's 95 % interval for a share of `n` samples (Wilson, "Probable inference, the law of succession, and
-/// statistical inference", 1927).
+/// Computes Wilson's 95 % interval for a share of `n` samples (Wilson, "Probable inference, the law
+/// of succession, and statistical inference", 1927).
 pub fn wilson(share: f64, n: usize) -> Interval {
     if n == 0 {
         let (low, high) = (0.0, 1.0);
@@ -28,7 +28,7 @@ pub fn wilson(share: f64, n: usize) -> Interval {
     }
 }
 
-/// The 95 % interval of a mean, by the normal distribution.
+/// Computes a mean and its 95 % interval, by the normal distribution.
 pub(crate) fn of_mean(values: &[f64]) -> (f64, Interval) {
     let n = values.len().max(1) as f64;
     let mean = values.iter().sum::<f64>() / n;
@@ -39,10 +39,11 @@ pub(crate) fn of_mean(values: &[f64]) -> (f64, Interval) {
     (mean, Interval { low, high })
 }
 
-/// Whether a candidate holds against an attack with `value`, its `interval` on `n` samples, over a `floor`.
+/// Judges whether a candidate holds against an attack with `value`, and `interval` on `n` samples,
+/// over a `floor`.
 ///
-/// It holds where the interval's upper end is at most `floor + margin`, leaks where the value is above that. Without an
-/// interval the value decides.
+/// It holds if the interval's upper end is at most `floor + margin`, and leaks if the value is
+/// above that. Without an interval the value decides.
 pub fn verdict(
     value: f64,
     interval: Option<Interval>,
@@ -87,20 +88,21 @@ pub fn verdict(
     undecided(Some(enough))
 }
 
-/// Who has which samples.
+/// The samples, split between attacker and evaluation.
 #[derive(Clone, Debug)]
 pub(crate) struct Split {
-    /// The attacker's, in random order.
+    /// The attacker's samples, in random order.
     pub(crate) attacker: Vec<usize>,
-    /// The others, in random order.
+    /// The other samples, in random order.
     pub(crate) evaluation: Vec<usize>,
-    /// The numbers of labels that there are samples for.
+    /// The numbers of labels for which there are enough samples.
     pub(crate) sizes: Vec<usize>,
-    /// Those that there are not.
+    /// The numbers of labels for which there are too few samples.
     pub(crate) dropped: Vec<usize>,
 }
 
-/// Gives the attacker so many of `n` samples as the largest of `sizes` takes; at least half stay for evaluation.
+/// Gives the attacker as many of `n` samples as the largest of `sizes` needs; at least half stay
+/// for evaluation.
 pub(crate) fn split(n: usize, sizes: &[usize], seed: u64) -> Split {
     let mut sizes: Vec<usize> = sizes.to_vec();
     sizes.sort_unstable();
@@ -108,7 +110,8 @@ pub(crate) fn split(n: usize, sizes: &[usize], seed: u64) -> Split {
     let (sizes, dropped): (Vec<usize>, Vec<usize>) =
         sizes.into_iter().partition(|size| *size <= n / 2);
     let sizes: Vec<usize> = sizes.into_iter().filter(|size| *size > 1).collect();
-    // Where all are too large, there are still data without labels to estimate statistics from.
+    // If all sizes are too large, the attacker still gets data without labels, to estimate
+    // statistics.
     let n_attacker = sizes.last().copied().unwrap_or(n / 2);
     let mut attacker = shuffled(n, &mut rng(seed, "split"));
     let evaluation = attacker.split_off(n_attacker);
@@ -124,7 +127,8 @@ pub(crate) fn split(n: usize, sizes: &[usize], seed: u64) -> Split {
 mod tests {
     use super::*;
 
-    /// Newcombe, "Two-sided confidence intervals for the single proportion", 1998, table I, method 3.
+    /// Newcombe, "Two-sided confidence intervals for the single proportion", 1998, table I, method
+    /// 3.
     #[test]
     fn intervals_are_the_published_ones() {
         for (k, n, low, high) in [

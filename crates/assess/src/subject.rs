@@ -1,4 +1,4 @@
-//! The model that is assessed, in memory.
+//! The model to assess, in memory.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,34 +13,36 @@ use onnxseal_store::Input;
 use crate::assessment::Opening;
 use crate::error::{Error, Result};
 
-/// The model that is assessed: all its bytes in clear, and what of them is encrypted, if that is decided.
+/// The model to assess: all its bytes in clear, and its encrypted parts if it is a protected model.
 #[derive(Debug)]
 pub struct Subject {
-    /// What it is called.
+    /// Its name in reports.
     pub name: String,
     pub(crate) files: Files,
-    /// Of a protected model, for each tensor of which a part is encrypted.
+    /// The encrypted parts, if it is a protected model.
     pub(crate) protected: Option<Protected>,
 }
 
-/// What is encrypted in a protected model.
+/// The encrypted parts of a protected model.
 #[derive(Debug)]
 pub(crate) struct Protected {
     pub(crate) targets: Vec<Targets>,
     /// The tiers below the highest, the least first, each with its edition's files.
     pub(crate) editions: Vec<(String, Files)>,
-    /// The files as they are stored; only of a model with tiers, which may show more than random bytes.
+    /// The files as they are stored, only for a model with tiers, whose ciphertext may show more
+    /// than random bytes.
     pub(crate) stored: Option<Files>,
-    /// What opening it took.
+    /// The cost of opening it.
     pub(crate) opening: Opening,
 }
 
-/// What is encrypted of a tensor.
+/// The encrypted elements of a tensor.
 #[derive(Debug)]
 pub(crate) struct Targets {
     /// Protobuf path.
     pub(crate) path: String,
-    /// Ranges `(first, end)` of elements in ascending order, each with its tier; without tiers that is 1.
+    /// Ranges `(first, end)` of elements in ascending order, each with its tier, or 1 without
+    /// tiers.
     pub(crate) elements: Vec<((u64, u64), u8)>,
 }
 
@@ -48,7 +50,7 @@ impl Subject {
     /// Reads a model that is not protected, with its external data.
     ///
     /// # Errors
-    /// [`Error::Store`], [`Error::Model`]; [`Error::Usage`] where it is protected.
+    /// [`Error::Store`], [`Error::Model`]; [`Error::Usage`] if it is protected.
     pub fn plain(location: impl Into<Location>) -> Result<Subject> {
         let location = location.into();
         let name = location.to_name().display().to_string();
@@ -63,7 +65,7 @@ impl Subject {
         Subject::from_files(name, files)
     }
 
-    /// Takes a model from memory, with its external data under the paths that it has for them.
+    /// Takes a model from memory, with external data under the paths by which it names them.
     ///
     /// # Errors
     /// [`Error::Model`].
@@ -86,7 +88,7 @@ impl Subject {
         })
     }
 
-    /// Opens a protected model: the attacker's view of it is what is assessed.
+    /// Opens a protected model, to assess what an attacker sees of it.
     ///
     /// # Errors
     /// [`Error::Core`].
@@ -141,19 +143,19 @@ impl Subject {
         })
     }
 
-    /// The files, in clear.
+    /// Returns the files, in clear.
     pub fn files(&self) -> &Files {
         &self.files
     }
 
-    /// Its structure.
+    /// Returns the model's structure.
     pub(crate) fn located(&self) -> Result<Model<'_>> {
         located(&self.name, &self.files.model)
     }
 }
 
-/// The files of a protected model as they are stored, without the tail: whoever has them can take the lock
-/// away.
+/// Reads the files of a protected model as they are stored, without the tail, as an attacker can
+/// remove the lock.
 pub(crate) fn stored(location: &Location) -> Result<Files> {
     let files = read(location)?;
     let name = location.to_name().display().to_string();
@@ -166,7 +168,7 @@ pub(crate) fn stored(location: &Location) -> Result<Files> {
     })
 }
 
-/// A model with its external data.
+/// Reads a model with its external data.
 fn read(location: &Location) -> Result<Files> {
     let input = Input::open(location)?;
     let model: Arc<[u8]> = input.read_all()?.into();
@@ -185,13 +187,13 @@ fn located<'b>(name: &str, bytes: &'b [u8]) -> Result<Model<'b>> {
     locate(bytes, &Limits::default()).map_err(broken(name))
 }
 
-/// What is wrong with the file of the model `name`.
+/// Makes the error for the file of the model `name`.
 fn broken(name: &str) -> impl FnOnce(onnxseal_onnx::Error) -> Error {
     let model = name.to_owned();
     |source| Error::Model { model, source }
 }
 
-/// The files of a model that was opened.
+/// Returns the files of an opened model.
 pub(crate) fn files_of(opened: &onnxseal_core::OpenedModel) -> Files {
     let external = opened.external_files();
     let external = external.map(|(path, bytes)| (path.to_owned(), bytes.into()));

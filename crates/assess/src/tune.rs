@@ -1,4 +1,4 @@
-//! Shares of tiers that give editions the accuracies that are wanted.
+//! Finds shares of tiers that give editions the wanted accuracies.
 
 use onnxseal_data::DataSet;
 use onnxseal_data::random::{rng, shuffled};
@@ -15,25 +15,25 @@ use crate::options::{Options, Progress};
 use crate::sealed::Sealed;
 use crate::subject::Subject;
 
-/// Shares that are tried at a time: as many tiers as a model may have below the highest.
+/// Shares to try at a time: the most tiers that a model may have below the highest.
 const N_SHARES: u64 = 15;
 
-/// Shares that are so near to each other are not told apart any further.
+/// The search stops at shares this close together.
 const NARROW: f64 = 1.0 / 128.0;
 
-/// Samples for calibration below which a share is not worth much.
+/// With fewer samples for calibration, a share is unreliable.
 const FEW_SAMPLES: usize = 500;
 
-/// Encrypted subsequences below which shares are coarse.
+/// With fewer encrypted subsequences, shares are coarse.
 const FEW_UNITS: u64 = 64;
 
-/// Labels of the linear classifier on the inputs that an edition must beat.
+/// Labels of the linear classifier on the inputs, which an edition must beat.
 const N_LABELS: usize = 100;
 
-/// How far from its target an edition may be before a note says so, for rates.
+/// For rates: a note reports an edition that is farther from its target.
 const FAR: f64 = 0.05;
 
-/// A tier that is wanted: its name, and the value of the metric that its edition shall have.
+/// A wanted tier: its name, and the metric's value for its edition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     /// The tier.
@@ -42,7 +42,7 @@ pub struct Target {
     pub value: f64,
 }
 
-/// The curve of a model's editions, and the shares of the tiers that were wanted.
+/// The curve of a model's editions, and the shares of the wanted tiers.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Tuning {
@@ -52,29 +52,29 @@ pub struct Tuning {
     pub engine: EngineRow,
     /// The data.
     pub data: DataRow,
-    /// From it all that is random follows.
+    /// The seed of all random numbers.
     pub seed: u64,
-    /// What is measured.
+    /// The metric.
     pub metric: MetricRow,
-    /// Samples that shares were chosen by.
+    /// Samples used to choose shares.
     pub n_calibration: usize,
-    /// The others, on which all figures but `calibration` are measured.
+    /// The other samples, on which all figures except `calibration` are measured.
     pub n_evaluation: usize,
-    /// Encrypted subsequences: the steps that a share can go in.
+    /// Encrypted subsequences, which are the steps of a share.
     pub n_units: u64,
-    /// The original.
+    /// The original's value.
     pub original: Measure,
-    /// What somebody gets without the model, or by passing the input through.
+    /// What an attacker gets without the model, or by passing the input through.
     pub floors: Vec<Floor>,
-    /// What each share gives, by share.
+    /// The points of the curve, by share.
     pub curve: Vec<Point>,
-    /// The tiers that were wanted, the least first, and the highest.
+    /// The wanted tiers, the least first, then the highest.
     pub tiers: Vec<TunedTier>,
-    /// What to know about the figures: sentences for people.
+    /// Notes on the figures: sentences for people.
     pub notes: Vec<String>,
 }
 
-/// What one share gives.
+/// The values for one share.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Point {
@@ -82,7 +82,7 @@ pub struct Point {
     pub share: f64,
     /// The metric on the samples for calibration.
     pub calibration: f64,
-    /// The same on the others.
+    /// The metric on the other samples.
     pub evaluation: Measure,
 }
 
@@ -92,18 +92,18 @@ pub struct Point {
 pub struct TunedTier {
     /// Its name.
     pub name: String,
-    /// What was wanted; absent for the highest.
+    /// The wanted value; absent for the highest tier.
     pub target: Option<f64>,
     /// The share for the policy; 1 for the highest.
     pub share: f64,
     /// The metric on the samples for calibration.
     pub calibration: f64,
-    /// The same on the others.
+    /// The metric on the other samples.
     pub evaluation: Measure,
 }
 
 impl Tuning {
-    /// The text of a policy without tiers, with these tiers behind it.
+    /// Returns `base`, the text of a policy without tiers, with these tiers appended.
     pub fn policy_text(&self, base: &str) -> String {
         let mut text = base.trim_end().to_owned();
         text.push('\n');
@@ -116,7 +116,7 @@ impl Tuning {
         text
     }
 
-    /// The tiers for a policy.
+    /// Returns the tiers for a policy.
     pub fn policy_tiers(&self) -> Vec<Tier> {
         let tier = |tier: &TunedTier| Tier {
             name: tier.name.clone(),
@@ -126,15 +126,17 @@ impl Tuning {
     }
 }
 
-/// Finds shares for the tiers of `subject` that bring editions to their `targets`, the least first; `highest` is the name of
-/// the tier that opens everything. What is encrypted follows from `policy`, which has no tiers of its own.
+/// Finds the shares of tiers that bring editions of `subject` to their `targets`, the least first.
+/// `highest` names the tier that opens everything. `policy`, which has no tiers of its own, says
+/// what is encrypted.
 ///
-/// Shares are chosen on one half of the samples, drawn by the seed; figures are from the other half.
-/// Of the options the seed, the way data are fitted, the answer and the metric are used.
+/// It chooses shares on one half of the samples, drawn by the seed, and measures figures on the
+/// other half. It uses the options' seed, data options, output and metric.
 ///
 /// # Errors
-/// [`Error::Usage`] for targets that make no sense: not ascending, at or above the original, or at or below what a linear
-/// classifier on the inputs gets, or the input itself passed through. As [`assess`](crate::assess()) for model and data.
+/// [`Error::Usage`] for targets that are not ascending, at or above the original's value, or at or
+/// below the floor of a linear classifier on the inputs or of the input passed through. As
+/// [`assess`](crate::assess()) for model and data.
 pub fn tune(
     subject: &Subject,
     data: &DataSet,
@@ -241,7 +243,8 @@ struct Tuner<'t> {
 }
 
 impl Tuner<'_> {
-    /// What a model gives on both halves. One that ONNX Runtime does not run gives nothing.
+    /// Measures a model on both halves. A model that ONNX Runtime does not run gets the value of
+    /// nothing.
     fn measured(&self, files: &Files) -> Result<(f64, Measure)> {
         let judge = &self.bench.judge;
         let Ok(ran) = self.bench.run(files, false, "an edition")? else {
@@ -278,7 +281,7 @@ impl Tuner<'_> {
         Ok(())
     }
 
-    /// The shares between which the curve first reaches `value`.
+    /// Returns the shares between which the curve first reaches `value`.
     fn bracket(&self, value: f64) -> (f64, f64) {
         let mut points: Vec<&Point> = self.points.iter().collect();
         points.sort_by(|a, b| a.share.total_cmp(&b.share));
@@ -288,7 +291,7 @@ impl Tuner<'_> {
         (share(below.last(), 0.0), share(above.first(), 1.0))
     }
 
-    /// The share that comes nearest to `value`; of several the least.
+    /// Returns the share that comes nearest to `value`, the least among equals.
     fn nearest(&self, value: f64) -> f64 {
         let far = |point: &Point| (point.calibration - value).abs();
         let nearer =
@@ -297,7 +300,7 @@ impl Tuner<'_> {
         nearest.map_or(0.0, |point| point.share)
     }
 
-    /// What somebody gets who has the samples for calibration, and not the model.
+    /// Computes the floors: what the samples for calibration give without the model.
     fn floors(&self) -> Result<Vec<Floor>> {
         let (bench, evaluation) = (self.bench, &self.evaluation);
         let floor = |kind, n_labels, measure| Floor {
@@ -321,7 +324,8 @@ impl Tuner<'_> {
         Ok(floors)
     }
 
-    /// What the input gives in place of the output, where it has its size and the output has no classes.
+    /// Measures the input in place of the output, if it has the output's size and the output has no
+    /// classes.
     fn passed_through(&self) -> Result<Option<Measure>> {
         let (bench, mut best) = (self.bench, None);
         let width = bench.judge.original.width;
@@ -385,7 +389,7 @@ fn check_names(policy: &Policy, targets: &[Target], highest: &str) -> Result<()>
         name: name.to_owned(),
         share: f64::from(i) / n,
     });
-    // Shares that any tiers could have: what is left to be wrong are names.
+    // With shares that always fit, this checks only the names.
     let named = policy.clone().set_tiers(tiers.collect());
     named.map_err(|error| Error::Usage(error.to_string()))
 }
@@ -435,7 +439,7 @@ fn check_values(
     Ok(())
 }
 
-/// A share as a policy writes it.
+/// Rounds a share as a policy writes it.
 fn rounded(share: f64) -> f64 {
     (share * 1e4).round() / 1e4
 }

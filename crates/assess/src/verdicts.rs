@@ -1,30 +1,30 @@
-//! What attacks got, held against what attackers get anyway.
+//! Judges results of attacks against floors, which attackers reach anyway.
 
 use crate::assessment::{Attack, AttackRow, Candidate, Floor, FloorKind, Measure, Verdict};
 use crate::attacker::Tried;
 use crate::stats::verdict;
 use crate::views::View;
 
-/// What attacks are held against.
+/// The measure for attacks: floors and margin.
 pub(crate) struct Bar<'t> {
     pub(crate) floors: &'t [Floor],
     pub(crate) margin: f64,
-    /// Whether shares of samples are measured.
+    /// Whether the metric is a share of samples.
     pub(crate) is_rate: bool,
-    /// Whether all was tried that a candidate with weights in clear must hold against.
+    /// Whether all attacks were tried against which a candidate with weights in clear must hold.
     pub(crate) is_thorough: bool,
 }
 
 impl Bar<'_> {
-    /// Holds what was tried on `view` against the floors, and where the attacker has a tier's key,
-    /// against the value `next_tier` of the next higher tier's edition.
+    /// Judges the attacks on `view` against the floors and, if the attacker has a tier's key,
+    /// against `next_tier`, the value of the next higher tier's edition.
     pub(crate) fn judges(&self, view: View, tried: Tried, next_tier: Option<f64>) -> Candidate {
         let (View { hidden, .. }, Tried { mut attacks, notes }) = (&view, tried);
         let is_everything = hidden.is_everything();
         let verdict_of = |got: &Measure, floor: f64| {
             if is_everything && got.value <= floor {
-                // Nothing is in clear: the attack is one of those that the floor is made of, and
-                // not above it by chance.
+                // With nothing in clear, the attack is one of those that make the floor, and can
+                // exceed it only by chance.
                 return Verdict::Holds;
             }
             let (interval, n) = (got.interval, got.n_samples);
@@ -32,7 +32,7 @@ impl Bar<'_> {
         };
         for row in &mut attacks {
             (row.floor, row.floor_kind) = self.floor(row.attack, next_tier);
-            // Whoever cannot run it gets nothing from it.
+            // A model that does not run gives its attacker nothing.
             let measure = row.measure.as_ref();
             row.verdict = measure.map_or(Verdict::Holds, |got| verdict_of(got, row.floor));
         }
@@ -69,8 +69,8 @@ impl Bar<'_> {
         }
     }
 
-    /// The highest of the floors that apply to an attack; `next` is what the next tier gets, for
-    /// those who have a tier's key.
+    /// Returns the highest of the floors that apply to an attack. `next` is the value of the next
+    /// tier, for an attacker with a tier's key.
     fn floor(&self, attack: Attack, next: Option<f64>) -> (f64, FloorKind) {
         let applies = |floor: &&Floor| {
             let has_base = matches!(floor.kind, FloorKind::Base | FloorKind::BaseProbe);
@@ -78,8 +78,8 @@ impl Bar<'_> {
                 Attack::Probe { n_labels, .. } => floor.n_labels == Some(n_labels),
                 _ => false,
             };
-            // Whoever has a tier's edition is not held against those who have no key, but for what
-            // the base gives them.
+            // For an attacker with a tier's edition, floors without a key do not count, except the
+            // base's.
             (attack.has_base() || !has_base)
                 && (has_base || next.is_none())
                 && (floor.n_labels.is_none() || has_labels)

@@ -1,4 +1,4 @@
-//! What there is to attack: candidates, and what of each an attacker sees.
+//! The targets of attacks: candidates, and what an attacker sees of each.
 
 use onnxseal_engine::Files;
 use onnxseal_plan::{Policy, Preset};
@@ -15,14 +15,16 @@ pub(crate) struct View {
     pub(crate) name: String,
     /// The tier of which the attacker has the key.
     pub(crate) tier: Option<String>,
-    /// What is encrypted for them.
+    /// The elements hidden from the attacker.
     pub(crate) hidden: Hidden,
-    /// What they run as it is; absent where random bytes stand for ciphertext.
+    /// The files that the attacker can run as they are; absent if random bytes stand for
+    /// ciphertext.
     pub(crate) files: Option<Files>,
 }
 
-/// The views of a candidate, the model `sealed` by `policy` if that has tiers, or as it is protected
-/// already: without a key, then with that of each tier but the highest, the highest of these first.
+/// Makes the views of a candidate, which is the model as already protected, or `sealed` by `policy`
+/// if that has tiers. The first view has no key; the others have the key of each tier below the
+/// highest, in descending order.
 pub(crate) fn views(
     subject: &Subject,
     name: &str,
@@ -64,7 +66,7 @@ pub(crate) fn views(
     Ok(views)
 }
 
-/// The candidates with their names; without a policy, what is encrypted in the model already.
+/// Returns the candidates with their names; without a policy, the model's present protection.
 pub(crate) fn candidates(
     subject: &Subject,
     options: &Options<'_>,

@@ -1,20 +1,21 @@
-//! Elements of tensors as numbers, and back.
+//! Converts elements of tensors to numbers, and back.
 
 use std::ops::Range;
 
 use half::{bf16, f16};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 
-/// How numbers of one type are written.
+/// The kind of numbers of an element type.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Numbers {
     /// Floats: any number.
     Float,
-    /// Whole numbers from the first to the second.
+    /// Whole numbers, from the first to the second, inclusive.
     Whole(f32, f32),
 }
 
-/// What numbers the elements of a type are; none where this crate does not take them for numbers.
+/// Returns the kind of numbers of a type's elements, or `None` for a type that this crate does not
+/// read as numbers.
 pub fn numbers(data_type: DataType) -> Option<Numbers> {
     use DataType as D;
     Some(match data_type {
@@ -31,8 +32,9 @@ pub fn numbers(data_type: DataType) -> Option<Numbers> {
     })
 }
 
-/// The numbers of a tensor: `bytes` has its elements one after the other, little-endian, those of 4 bits two to a byte
-/// with the first in the low bits. None where the type is not one of numbers.
+/// Decodes the numbers of a tensor. `bytes` has its elements contiguous and little-endian; elements
+/// of 4 bits are two to a byte, the first in the low bits. Returns `None` for a type that this
+/// crate does not read as numbers.
 pub fn decode(data_type: DataType, bytes: &[u8], n_elements: usize) -> Option<Vec<f32>> {
     use DataType as D;
     macro_rules! of {
@@ -68,9 +70,10 @@ fn nibbles(bytes: &[u8], n_elements: usize, read: impl Fn(u8) -> f32) -> Vec<f32
     both.take(n_elements).map(read).collect()
 }
 
-/// Writes the numbers of the elements in `range` to their places among `bytes`, the nearest that the type has.
+/// Writes the numbers of the elements in `range` to their places in `bytes`, rounded to the type's
+/// nearest.
 ///
-/// What lies outside is not touched. Elements of a type that is not one of numbers become bytes of 0.
+/// Bytes outside the range stay. Elements of a type without numbers become bytes of 0.
 pub fn encode(data_type: DataType, values: &[f32], range: Range<usize>, bytes: &mut [u8]) {
     use DataType as D;
     let range = range.start.min(values.len())..range.end.min(values.len());
@@ -83,7 +86,7 @@ pub fn encode(data_type: DataType, values: &[f32], range: Range<usize>, bytes: &
             }
         };
     }
-    // `as` saturates, and takes what is no number for 0.
+    // `as` saturates, and turns NaN into 0.
     match data_type {
         D::Float => to!(4, f32::to_le_bytes),
         D::Double => to!(8, |v| f64::to_le_bytes(f64::from(v))),
@@ -114,7 +117,7 @@ pub fn encode(data_type: DataType, values: &[f32], range: Range<usize>, bytes: &
     }
 }
 
-/// The bytes that the elements in `range` take, of `bits` each.
+/// Returns the bytes that contain the elements in `range`, of `bits` bits each.
 pub fn byte_range(range: &Range<usize>, bits: u32) -> Range<usize> {
     let bits = bits as usize;
     range.start.saturating_mul(bits) / 8..range.end.saturating_mul(bits).div_ceil(8)
@@ -156,7 +159,7 @@ mod tests {
                 values,
                 "{data_type:?}"
             );
-            // A part alone.
+            // Only a part.
             let before = bytes.clone();
             encode(data_type, &[9.0, 1.0, 3.0, 9.0, 9.0], 1..3, &mut bytes);
             let got = decode(data_type, &bytes, 5).unwrap();

@@ -1,4 +1,5 @@
-//! The digits of `fixtures/models`, attacked for real. Without ONNX Runtime's library these tests say so and pass.
+//! The digits of `fixtures/models`, attacked for real. Without ONNX Runtime's library these tests
+//! say so and pass.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::path::{Path, PathBuf};

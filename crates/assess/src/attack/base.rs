@@ -10,29 +10,28 @@ use crate::hidden::{Hidden, HiddenTensor};
 use crate::subject::Subject;
 use crate::weights::{Numbers, decode, encode, numbers};
 
-/// A public model, with its tensors matched to those of the model that is assessed.
+/// A public model, with its tensors matched to those of the assessed model.
 #[derive(Debug)]
 pub(crate) struct Base {
     files: Files,
-    /// By the path of the tensor that is assessed.
+    /// The base's tensors, by the path of the assessed tensor.
     matched: HashMap<String, HiddenTensor>,
-    /// Weight tensors of the model that is assessed.
+    /// The number of weight tensors of the assessed model.
     pub(crate) n_tensors: usize,
-    /// Whether it has the very weights of the model that is assessed.
+    /// Whether its weights equal those of the assessed model.
     pub(crate) is_same: bool,
-    /// Convolutions of the model that is assessed, with the statistics that their outputs have in
-    /// the base.
+    /// Convolutions of the assessed model, with the statistics of their outputs in the base.
     pub(crate) convolutions: Vec<Layer>,
 }
 
 impl Base {
-    /// Matches the weight tensors of `base` to those of `of`: by name where shape and type agree;
-    /// the others in their order, to the next one with the same operator type and shape. All types
-    /// of floats count as one.
+    /// Matches the weight tensors of `base` to those of `of`: by name if shape and type agree; the
+    /// others in order, to the next one of equal operator type and shape. All types of floats count
+    /// as one.
     ///
     /// # Errors
-    /// [`Error::Model`]; [`Error::Usage`] where less than half of the weights have a match: attacks
-    /// with such a base say nothing.
+    /// [`Error::Model`]; [`Error::Usage`] if less than half of the weights have a match, since
+    /// attacks with such a base prove nothing.
     pub(crate) fn of(of: &Hidden, base: &Subject) -> Result<Base> {
         let weights = Hidden::everything(base)?.tensors;
         let mut left: Vec<Option<HiddenTensor>> = weights.into_iter().map(Some).collect();
@@ -80,12 +79,12 @@ impl Base {
         })
     }
 
-    /// Tensors that have a match.
+    /// Returns the number of tensors with a match.
     pub(crate) fn n_matched(&self) -> usize {
         self.matched.len()
     }
 
-    /// The base's elements for a tensor, one after the other.
+    /// Returns the base's elements for a tensor, contiguous.
     pub(crate) fn elements(&self, tensor: &HiddenTensor) -> Option<Vec<u8>> {
         let found = self.matched.get(&tensor.path)?;
         let theirs = found.gather(&self.files);

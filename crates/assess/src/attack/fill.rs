@@ -1,4 +1,4 @@
-//! Numbers in place of encrypted ones, made of those that are visible.
+//! Replaces encrypted numbers by values made from visible ones.
 
 use chacha20::ChaCha8Rng;
 use onnxseal_data::random::gaussian;
@@ -9,7 +9,7 @@ use crate::attack::low_rank;
 use crate::hidden::HiddenTensor;
 use crate::weights::{Numbers, numbers};
 
-/// A tensor as a matrix: the first axis longer than 1, and all others.
+/// A tensor as a matrix: the first axis longer than 1, by all others.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct View {
     rows: usize,
@@ -30,7 +30,7 @@ impl View {
     }
 }
 
-/// Mean and deviation of what is visible, and how many that are.
+/// Mean and deviation of the visible numbers, and their count.
 #[derive(Clone, Copy, Debug, Default)]
 struct Moments {
     n: usize,
@@ -53,7 +53,8 @@ impl Moments {
     }
 }
 
-/// Replaces the encrypted ones of a tensor's `values`; says what it did not do as asked.
+/// Replaces the encrypted numbers among a tensor's `values`. Returns a note if it did not do as
+/// asked.
 pub(super) fn fill(
     tensor: &HiddenTensor,
     fill: Fill,
@@ -72,7 +73,7 @@ pub(super) fn fill(
                     Role::Weight => center + spread * gaussian(random),
                     Role::Bias | Role::Mean => 0.0,
                     Role::Scale | Role::Variance => 1.0,
-                    // As for weights of 4 bits with the spread that matrices have.
+                    // Spreads weights of 4 bits about as widely as a matrix's.
                     Role::BlockScale => 0.02,
                 };
             }
@@ -101,7 +102,7 @@ pub(super) fn fill(
             let lines: Vec<Moments> = (0..view.columns).map(of_column).collect();
             put(values, &mask, |i| mean(&lines[i % columns]));
         }
-        // A completion begins with the means of channels.
+        // Completion begins with the means of channels.
         Fill::ChannelMean | Fill::LowRank => {
             let lines = channels(values);
             put(values, &mask, |i| mean(&lines[i / columns]));
@@ -115,7 +116,7 @@ pub(super) fn fill(
             });
         }
         Fill::Neighbours => neighbours(values, &mask, view, all.mean),
-        // The one was made above; elements of a base are no fill of this kind.
+        // `Random` is done above, and `PublicBase` elsewhere.
         Fill::Random | Fill::PublicBase => {}
     }
     if fill == Fill::LowRank && !low_rank::complete(values, &mask, view.rows, view.columns) {
@@ -127,7 +128,7 @@ pub(super) fn fill(
     None
 }
 
-/// The visible ones of every `step`-th value from `first` on.
+/// Returns the visible ones of every `step`-th value from `first` on.
 fn visible<'v>(
     values: &'v [f32],
     mask: &'v [bool],
@@ -149,7 +150,7 @@ fn put(values: &mut [f32], mask: &[bool], mut by: impl FnMut(usize) -> f32) {
     }
 }
 
-/// The middle of a type's numbers, where zero points are: 0 for signed ones.
+/// Returns the middle of a type's numbers, where zero points usually are; 0 for signed ones.
 fn center(tensor: &HiddenTensor) -> f32 {
     match numbers(tensor.data_type) {
         Some(Numbers::Whole(low, high)) if low >= 0.0 => ((high + 1.0) / 2.0).floor(),
@@ -157,8 +158,8 @@ fn center(tensor: &HiddenTensor) -> f32 {
     }
 }
 
-/// The deviation of weights of a model that is not trained: `sqrt(2 / n)` for sums of n products (He et al., "Delving
-/// deep into rectifiers", 2015); a quarter of the range of whole numbers.
+/// Returns the deviation of weights before training: `sqrt(2 / n)` for sums of n products (He et
+/// al., "Delving deep into rectifiers", 2015), or a quarter of the range of whole numbers.
 fn spread(tensor: &HiddenTensor) -> f32 {
     if let Some(Numbers::Whole(low, high)) = numbers(tensor.data_type) {
         return (high - low) / 4.0;
@@ -166,21 +167,22 @@ fn spread(tensor: &HiddenTensor) -> f32 {
     let view = View::of(&tensor.dims, tensor.n_elements);
     let n_products = match (tensor.op_type.as_str(), view.rows) {
         (_, 1) => view.columns,
-        // `[in, out]`; for others the last axes are summed over, or it makes little difference.
+        // `[in, out]`. Others sum over the last axes, or the difference is small.
         ("MatMul" | "Attention", rows) => rows,
         _ => view.columns,
     };
     (2.0 / n_products.max(1) as f32).sqrt()
 }
 
-/// Lines between visible elements: along the row, or along the column where all of the row is encrypted.
+/// Interpolates between visible elements: along the row, or along the column if the whole row is
+/// encrypted.
 fn neighbours(values: &mut [f32], mask: &[bool], view: View, otherwise: f32) {
     let View { rows, columns } = view;
     let before = values.to_vec();
     let row = |row: usize| row * columns..(row + 1) * columns;
     let has_visible = |of: usize| mask[row(of)].iter().any(|hidden| !hidden);
     let has_visible: Vec<bool> = (0..rows).map(has_visible).collect();
-    // Fills the encrypted places of a line that lie in rows that `are_visible`, or are not.
+    // Fills the encrypted places of a line, in rows with visible elements or in those without.
     let mut along = |places: Vec<usize>, are_visible: bool| {
         let known: Vec<usize> = (0..places.len()).filter(|i| !mask[places[*i]]).collect();
         for (i, place) in places.iter().enumerate() {
@@ -214,7 +216,8 @@ mod tests {
     use super::*;
     use onnxseal_data::random::rng;
 
-    /// 3 x 4: the second element of the first row, all of the second row, and the last element.
+    /// A 3 x 4 tensor that hides the second element of the first row, all of the second row, and
+    /// the last element.
     fn tensor() -> HiddenTensor {
         HiddenTensor {
             name: "w".into(),
@@ -241,7 +244,7 @@ mod tests {
 
     #[test]
     fn fills_worked_by_hand() {
-        // The encrypted ones.
+        // The encrypted elements.
         let of = |by| {
             let filled = filled(by);
             assert_eq!(

@@ -1,34 +1,36 @@
-//! Completion of a matrix by one of low rank.
+//! Completes a matrix by one of low rank.
 
 use nalgebra::DMatrix;
 
-/// Elements of the largest matrix that is completed.
+/// The most elements of a matrix to complete.
 const MAX_ELEMENTS: usize = 1 << 20;
 
-/// Rounds, at most.
+/// The most rounds.
 const MAX_ROUNDS: usize = 30;
 
-/// A round that changes encrypted elements by less than this part of their size is the last.
+/// Rounds end when encrypted elements change by less than this share of their size.
 const CLOSE: f64 = 1e-4;
 
-/// Replaces the masked elements of a matrix, row by row in `values`, by those of the matrix of low rank that fits the
-/// others: the rank is a tenth of the smaller side. Begins with what stands there. False where it is too large.
+/// Replaces the masked elements of a matrix, stored by rows in `values`, by those of the matrix of
+/// low rank that fits the others; the rank is a tenth of the smaller side. It starts from the
+/// present masked elements. Returns `false` if the matrix is too large.
 ///
-/// Each round takes the best matrix of that rank for all elements and puts its elements in the masked places (Mazumder,
-/// Hastie and Tibshirani, "Spectral regularization algorithms for learning large incomplete matrices", 2010, with a hard
-/// threshold); singular vectors are those of the round before, improved by one step of subspace iteration.
+/// Each round fits the best matrix of that rank to all elements and copies its elements to the
+/// masked places (Mazumder, Hastie and Tibshirani, "Spectral regularization algorithms for learning
+/// large incomplete matrices", 2010, with a hard threshold). One step of subspace iteration
+/// improves the singular vectors of the previous round.
 pub(super) fn complete(values: &mut [f32], mask: &[bool], rows: usize, columns: usize) -> bool {
     if values.len() > MAX_ELEMENTS {
         return false;
     }
     let smaller = rows.min(columns);
     if smaller < 2 || rows * columns != values.len() {
-        // A vector has no rank to speak of.
+        // A vector always has rank 1: there is nothing to complete.
         return true;
     }
     let rank = (smaller / 10).max(1);
     let mut matrix = DMatrix::from_row_slice(rows, columns, values).cast::<f64>();
-    // The rows themselves span enough to begin with; multiples of an irrational number mix them.
+    // Start from the span of the rows, mixed by multiples of an irrational number.
     let mut right = DMatrix::from_fn(columns, rank, |i, j| {
         ((i * rank + j + 1) as f64 * 0.618_033_988_75).fract() - 0.5
     });

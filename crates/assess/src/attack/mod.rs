@@ -1,4 +1,4 @@
-//! What an attacker makes of what is visible.
+//! Variants of a model that an attacker makes from its visible parts.
 
 pub(crate) mod base;
 mod fill;
@@ -18,26 +18,26 @@ use crate::hidden::{Hidden, HiddenTensor};
 use crate::weights::{byte_range, decode, encode};
 use replace::replaced;
 
-/// What stands in for the encrypted elements.
+/// The source of values for encrypted elements.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Instead<'b> {
-    /// Random bytes, as ciphertext is.
+    /// Random bytes, like ciphertext.
     Ciphertext,
-    /// What a fill says.
+    /// The values of a fill.
     Fill(Fill),
-    /// The elements of another model, and the means of channels where that has none.
+    /// The elements of another model, and the means of channels where that model lacks them.
     Base(&'b base::Base),
 }
 
-/// A model with something in place of what is encrypted.
+/// A model with other values for its encrypted elements.
 #[derive(Debug)]
 pub(crate) struct Variant {
     pub(crate) files: Files,
-    /// What was not done as asked, for people.
+    /// Notes for people on what was not done as asked.
     pub(crate) notes: Vec<String>,
 }
 
-/// The model in `files` with `instead` in place of what is `hidden`.
+/// Makes the model in `files` with `instead` in place of its `hidden` elements.
 pub(crate) fn variant(files: &Files, hidden: &Hidden, instead: Instead<'_>, seed: u64) -> Variant {
     let mut changed: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
     let mut notes = Vec::new();
@@ -55,7 +55,7 @@ pub(crate) fn variant(files: &Files, hidden: &Hidden, instead: Instead<'_>, seed
     }
 }
 
-/// The elements of a tensor, with others for those that are encrypted.
+/// Returns the elements of a tensor, with the encrypted ones replaced.
 fn elements(
     files: &Files,
     tensor: &HiddenTensor,
@@ -64,7 +64,7 @@ fn elements(
     notes: &mut Vec<String>,
 ) -> Vec<u8> {
     let mut bytes = tensor.gather(files);
-    // By the path: what a tensor gets does not depend on what else is encrypted.
+    // Seeded by path, so that a tensor's values do not depend on the other encrypted tensors.
     let mut random = rng(seed, &tensor.path);
     let part = |range| byte_range(range, tensor.element_bits);
     let parts = || tensor.ranges.iter().map(part);
@@ -89,7 +89,7 @@ fn elements(
         }
         return bytes;
     };
-    // What is encrypted is not looked at: it is 0 before anything is made of it.
+    // Zero the encrypted elements first, so that no attack can use them.
     for range in &tensor.ranges {
         values.get_mut(range.clone()).unwrap_or_default().fill(0.0);
     }

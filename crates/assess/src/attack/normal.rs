@@ -1,10 +1,9 @@
-//! Statistics inside a filled model, estimated anew from inputs without labels.
+//! Estimates the statistics inside a filled model again, from inputs without labels.
 //!
-//! BatchNormalization gets the statistics that the filled model's own values have. Most exporters
-//! fold it into the Conv before it, and what is left of its scale and shift is what the Conv's
-//! channels have for mean and deviation: with a public base, each channel of a Conv is scaled and
-//! shifted until it has those of the base on the same inputs. LayerNormalization and its like keep
-//! no statistics: a fill of their scales is all there is to do.
+//! BatchNormalization gets the statistics of the filled model's own values. Most exporters fold it
+//! into the Conv before it, whose channels keep its mean and deviation: with a public base, each
+//! channel of a Conv is scaled and shifted until it matches the base's on the same inputs.
+//! LayerNormalization and the like store no statistics: filling their scales is enough.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -18,30 +17,30 @@ use crate::error::{Attempt, Result, attempt};
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::weights::{Numbers, decode, encode, numbers};
 
-/// Rounds, at most: after round k the first k layers are right.
+/// The most rounds; after round k the first k layers are right.
 const MAX_ROUNDS: usize = 16;
 
-/// Samples that statistics are estimated from, at most.
+/// The most samples for estimating statistics.
 const MAX_SAMPLES: usize = 256;
 
-/// Samples and values of each channel that are enough for its statistics.
+/// Samples, and values per channel, that are enough for its statistics.
 const ENOUGH: (usize, usize) = (64, 4096);
 
-/// Samples of a run, whose values are in memory at once.
+/// Samples per run, whose values are in memory at once.
 const AT_ONCE: usize = 16;
 
-/// Where no channel of a convolution moves by more, as a share of its deviation, rounds end.
+/// Rounds end when no channel of a convolution moves by more than this share of its deviation.
 const SETTLED: f64 = 0.01;
 
 /// The largest factor that scales a channel.
 const MAX_GAIN: f64 = 10.0;
 
-/// A layer whose statistics are estimated anew.
+/// A layer whose statistics are estimated again.
 #[derive(Clone, Debug)]
 pub(crate) struct Layer {
-    /// Place of its node among those of the main graph.
+    /// Index of its node among those of the main graph.
     node: usize,
-    /// The value that the statistics are of.
+    /// The value that the statistics describe.
     value: String,
     n_channels: usize,
     kind: Kind,
@@ -69,12 +68,13 @@ struct Statistics {
     variances: Vec<f64>,
 }
 
-/// The nodes of the main graph.
+/// Returns the nodes of the main graph.
 fn main<'m, 'a>(model: &'m Model<'a>) -> impl Iterator<Item = &'m Node<'a>> {
     model.nodes.iter().filter(|node| node.graph == model.main())
 }
 
-/// A tensor of floats that is an initializer of the main graph, to be replaced as a whole.
+/// Returns a tensor of floats that is an initializer of the main graph, wholly hidden so that it
+/// can be replaced.
 fn whole(model: &Model<'_>, name: &str, op_type: &str, role: Role) -> Option<HiddenTensor> {
     let found = model.tensors.iter().find(|tensor| {
         tensor.name == name
@@ -85,16 +85,15 @@ fn whole(model: &Model<'_>, name: &str, op_type: &str, role: Role) -> Option<Hid
     (numbers(tensor.data_type) == Some(Numbers::Float)).then_some(tensor)
 }
 
-/// The layers whose statistics an attacker has reason to estimate: BatchNormalizations of the main
-/// graph, and these `convolutions`, that come after something encrypted, or are encrypted
-/// themselves; in file order.
+/// Returns the layers worth estimating, in file order: BatchNormalizations of the main graph, and
+/// those of `convolutions`, that are encrypted or come after something encrypted.
 pub(crate) fn layers(model: &Model<'_>, hidden: &Hidden, convolutions: &[Layer]) -> Vec<Layer> {
     let encrypted = hidden.tensors.iter().filter(|tensor| tensor.n_hidden() > 0);
     let names: HashSet<&str> = encrypted.map(|tensor| tensor.name.as_str()).collect();
     let reads_hidden = |node: &Node<'_>| node.inputs.iter().any(|input| names.contains(input));
     let first = match main(model).position(reads_hidden) {
         Some(first) => first,
-        // Encrypted in a subgraph, or an attribute.
+        // Encrypted in a subgraph or an attribute.
         None if !names.is_empty() => 0,
         None => return Vec::new(),
     };
@@ -120,7 +119,7 @@ pub(crate) fn layers(model: &Model<'_>, hidden: &Hidden, convolutions: &[Layer])
     found
 }
 
-/// What the attacker runs models on: inputs, whose labels take no part in this.
+/// The inputs on which the attacker runs models, without labels.
 #[derive(Clone, Copy)]
 pub(crate) struct Inputs<'a> {
     pub(crate) engine: &'a Engine,
@@ -129,11 +128,11 @@ pub(crate) struct Inputs<'a> {
     pub(crate) rows: &'a [usize],
 }
 
-/// The convolutions of the main graph with a bias and without a BatchNormalization behind them,
-/// with the statistics that their outputs have for the model in `files`.
+/// Finds the convolutions of the main graph with a bias and without a BatchNormalization after
+/// them, and measures the statistics of their outputs in the model in `files`.
 ///
 /// # Errors
-/// As [`Net::run`], but none where the model does not run with these outputs.
+/// As [`Net::run`]. A model that does not run with these outputs is no error: it gives no layers.
 pub(crate) fn convolutions(
     model: &Model<'_>,
     files: &Files,
@@ -167,7 +166,7 @@ pub(crate) fn convolutions(
         return Ok(found);
     }
     let Ok(measured) = attempt(measure(files, &found, inputs))? else {
-        // ONNX Runtime does not give these values.
+        // ONNX Runtime does not return these values.
         return Ok(Vec::new());
     };
     for (layer, statistics) in found.iter_mut().zip(measured) {
@@ -178,10 +177,10 @@ pub(crate) fn convolutions(
     Ok(found)
 }
 
-/// The model in `files` with statistics of `layers` that follow from its own values.
+/// Replaces the statistics of `layers` in the model in `files` by those of its own values.
 ///
 /// # Errors
-/// As [`Net::run`], but those of a model that does not run.
+/// As [`Net::run`], except for a model that does not run.
 pub(crate) fn estimate(
     files: &Files,
     layers: &[Layer],
@@ -210,7 +209,7 @@ pub(crate) fn estimate(
                         |of: &[f64]| -> Vec<f32> { of.iter().map(|value| *value as f32).collect() };
                     put(mean, &floats(&own.means));
                     put(variance, &floats(&own.variances));
-                    // Each round changes what later layers see: all rounds are taken.
+                    // Each round changes the inputs of later layers, so all rounds are needed.
                     moved = f64::INFINITY;
                 }
                 Kind::Conv { weight, bias, like } => {
@@ -250,7 +249,7 @@ pub(crate) fn estimate(
     Ok(Ok(files))
 }
 
-/// The statistics of the layers' values; none of a value that is not there, or has no such
+/// Measures the statistics of the layers' values; `None` for a value that is missing or has other
 /// channels.
 fn measure(files: &Files, layers: &[Layer], inputs: Inputs<'_>) -> Result<Vec<Option<Statistics>>> {
     let Inputs {
@@ -284,7 +283,7 @@ fn measure(files: &Files, layers: &[Layer], inputs: Inputs<'_>) -> Result<Vec<Op
     Ok(statistics.collect())
 }
 
-/// Sums over samples, of each channel.
+/// Sums over samples, for each channel.
 struct Sums {
     n: usize,
     sums: Vec<f64>,
@@ -300,7 +299,7 @@ impl Sums {
         }
     }
 
-    /// Adds samples whose first axis counts channels; says whether it does.
+    /// Adds samples whose first axis counts channels. Returns whether it does.
     fn add(&mut self, table: &Table) -> bool {
         let n_channels = self.sums.len();
         if n_channels == 0 || table.width == 0 || !table.width.is_multiple_of(n_channels) {
@@ -354,7 +353,7 @@ mod tests {
         assert!(!Sums::of(3).add(&table));
     }
 
-    /// What a model answers to 64 random samples.
+    /// Returns a model's answers to 64 random samples.
     fn answers(engine: &Engine, files: &Files, samples: &[Samples]) -> Vec<f32> {
         let mut net = Net::new(engine, files, &[], "x").unwrap();
         let rows: Vec<usize> = (0..64).collect();
@@ -368,7 +367,7 @@ mod tests {
         }
     }
 
-    /// A model whose statistics are those of the samples; they are then encrypted, and estimated anew.
+    /// Makes a model with the statistics of the samples, encrypts these, and estimates them again.
     #[test]
     fn statistics_come_back_where_onnx_runtime_is_there() {
         let Ok(engine) = Engine::load() else {
@@ -422,8 +421,8 @@ mod tests {
         assert_near(&answers(&engine, &again, &samples), &want);
     }
 
-    /// Each channel of two convolutions was scaled and shifted: with the statistics of before, all
-    /// is as before.
+    /// Scales and shifts each channel of two convolutions; with the earlier statistics, the answers
+    /// come back.
     #[test]
     fn convolutions_get_the_statistics_of_the_base_where_onnx_runtime_is_there() {
         let Ok(engine) = Engine::load() else {

@@ -1,4 +1,4 @@
-//! A linear classifier on what the layers of a model are fed.
+//! Probes: linear classifiers on the inputs of a model's layers.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -29,23 +29,25 @@ const LAYERS: [&str; 12] = [
     "DynamicQuantizeMatMul",
 ];
 
-/// Features that a probe is trained on, at most: more are added up into so many, with random signs, which keeps products of
-/// samples as they are on average (Weinberger et al., "Feature hashing for large scale multitask learning", 2009).
+/// The most features of a probe. More features are summed into this many, with random signs, which
+/// preserves products of samples on average (Weinberger et al., "Feature hashing for large scale
+/// multitask learning", 2009).
 const MAX_FEATURES: usize = 2048;
 
-/// Layers that probes look at, at most.
+/// The most layers to probe.
 const MAX_LAYERS: usize = 8;
 
-/// Classes among the labels, at most, for logistic regression, which takes long with many.
+/// The most classes for logistic regression, which is slow with many.
 const MAX_CLASSES: usize = 64;
 
 /// The heads that attackers try.
 pub(crate) const HEADS: [Head; 2] = [Head::Ridge, Head::Logistic];
 
-/// The values of the main graph that probes look at: what the Gemms, MatMuls and Convs on the way to `output` are fed, the
-/// last of them first. Of many, the last and others at equal distances.
+/// Returns the values of the main graph to probe: the inputs of the Gemms, MatMuls and Convs on the
+/// way to `output`, the last first. From many, it takes the last and others at equal distances.
 ///
-/// Somebody who has the file chooses the layer: where late ones are encrypted, early ones may still tell classes apart.
+/// An attacker with the file can choose the layer: if late ones are encrypted, early ones may still
+/// tell classes apart.
 pub(crate) fn features_of(model: &Model<'_>, output: &str) -> Vec<String> {
     let in_main = |graph| graph == model.main();
     let mut wanted: HashSet<&str> = HashSet::from([output]);
@@ -66,7 +68,7 @@ pub(crate) fn features_of(model: &Model<'_>, output: &str) -> Vec<String> {
             continue;
         }
         if LAYERS.contains(&node.op_type) {
-            // Not a product of two constants.
+            // Skips products of two constants.
             let mut factors = node.inputs.iter().take(2);
             let input = factors.find(|name| !name.is_empty() && !constants.contains(**name));
             if let Some(input) = input
@@ -93,7 +95,7 @@ impl Features {
             return Features::whole(table);
         }
         let rows = table.values.chunks_exact(table.width.max(1));
-        // Whatever the caller's seed, so that features of all models are sums of the same numbers.
+        // A fixed seed, so that the features of all models are comparable sums.
         let mut random = rng(0, "features");
         let place = |_| {
             let number = random.next_u64();
@@ -113,17 +115,17 @@ impl Features {
         Features(rows.map(sketch).collect())
     }
 
-    /// The features of all samples as they are, however many a sample has.
+    /// Takes the features of all samples unchanged, however many a sample has.
     pub(crate) fn whole(table: &Table) -> Features {
         let rows = table.values.chunks_exact(table.width.max(1));
         Features(rows.map(<[f32]>::to_vec).collect())
     }
 
-    /// The best of `heads` for the samples `known` with `labels`: that which gets most of them
-    /// right where others predict them; of equals the first.
+    /// Trains the best of `heads` for the samples `known` with `labels`: the one that
+    /// cross-validation gets most right, the first among equals.
     ///
     /// # Errors
-    /// [`Error::Usage`](crate::Error::Usage) where there is nothing to train on.
+    /// [`Error::Usage`](crate::Error::Usage) if there is nothing to train on.
     pub(crate) fn probe(&self, known: &[usize], labels: &[u32], heads: &[Head]) -> Result<Probe> {
         let features: Vec<Vec<f32>> = (known.iter())
             .map(|row| self.0.get(*row).cloned().unwrap_or_default())
@@ -158,7 +160,7 @@ impl Features {
         best.ok_or_else(|| crate::Error::Usage("no head was tried".into()))
     }
 
-    /// The classes that `probe` finds for the samples `rows`.
+    /// Predicts the classes of the samples `rows` with `probe`.
     pub(crate) fn classes(&self, probe: &Probe, rows: &[usize]) -> Vec<Option<usize>> {
         let found = rows.iter().map(|row| {
             let place = largest(probe.linear.predict(self.0.get(*row)?).into_iter())?;
@@ -168,15 +170,15 @@ impl Features {
     }
 }
 
-/// A linear classifier, trained.
+/// A trained linear classifier.
 #[derive(Debug)]
 pub(crate) struct Probe {
     linear: Linear,
-    /// The classes that its outputs stand for.
+    /// The classes of its outputs.
     classes: Vec<u32>,
     /// Its kind.
     pub(crate) head: Head,
-    /// How many of the samples that it was trained on are right where others predict them.
+    /// How many training samples cross-validation gets right.
     pub(crate) n_right: usize,
 }
 

@@ -1,11 +1,11 @@
-//! Files with other bytes.
+//! Replaces files of a model.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use onnxseal_engine::Files;
 
-/// `files` with other bytes for some of them, by number.
+/// Returns `files` with the bytes of some replaced, by number.
 pub(crate) fn replaced(files: &Files, changed: BTreeMap<usize, Vec<u8>>) -> Files {
     let mut files = files.clone();
     for (file, bytes) in changed {

@@ -14,13 +14,13 @@ use crate::rank::scores::{Scores, energy, scores, shares, values};
 use crate::subject::Subject;
 use crate::weights::{Numbers, numbers};
 
-/// Samples that are looked at, at most.
+/// The most samples to use.
 const MAX_SAMPLES: usize = 256;
 
-/// Samples of a run: all of its values are kept until it ends.
+/// Samples per run, which keeps all its values in memory.
 const BATCH: usize = 32;
 
-/// Operators whose output sums products of weights with their first input.
+/// Operators whose output sums products of weights and their first input.
 const PRODUCTS: [&str; 9] = [
     "Conv",
     "ConvTranspose",
@@ -33,12 +33,12 @@ const PRODUCTS: [&str; 9] = [
     "GRU",
 ];
 
-/// Squares of a value's numbers, on average.
+/// Mean squares of a value's numbers.
 #[derive(Clone, Debug, Default)]
 struct Power {
-    /// By the place on the first axis of a sample.
+    /// By position on the first axis of a sample.
     first: Vec<f64>,
-    /// By the place on the last.
+    /// By position on the last axis.
     last: Vec<f64>,
     n: f64,
 }
@@ -68,7 +68,7 @@ impl Power {
         }
     }
 
-    /// The mean square on the axis that has `n` places, the first one where both have.
+    /// Returns the mean squares on the axis of length `n`, by default the first if both have it.
     fn on(&self, n: usize, last_first: bool) -> Option<Vec<f64>> {
         let mut axes = [&self.first, &self.last];
         if last_first {
@@ -78,7 +78,7 @@ impl Power {
         Some(axis.iter().map(|sum| sum / self.n.max(1.0)).collect())
     }
 
-    /// The sum of mean squares over channels.
+    /// Returns the sum of mean squares over channels.
     fn sum(&self) -> f64 {
         self.first.iter().sum::<f64>() / self.n.max(1.0)
     }
@@ -103,13 +103,13 @@ pub(super) fn rank(
     }))
 }
 
-/// The node that owns a tensor, where it stands in the main graph.
+/// Returns the node that owns a tensor, if it is in the main graph.
 fn node_of<'m, 'b>(model: &'m Model<'b>, tensor: &HiddenTensor) -> Option<&'m Node<'b>> {
     let node = model.nodes.get(tensor.node?)?;
     (node.graph == model.main()).then_some(node)
 }
 
-/// The powers of what the operators with weights take and give.
+/// Measures the powers of the inputs and outputs of operators with weights.
 fn powers(
     engine: &Engine,
     subject: &Subject,
@@ -145,7 +145,7 @@ fn powers(
             net.run(samples, part, &wanted).map_err(Error::from)
         };
         let tables = match tables {
-            // Fewer samples are a rougher mean, of all tensors alike.
+            // With fewer samples the means are rougher, for all tensors alike.
             Err(Error::Cancelled) if n_done > 0 => {
                 progress.cut_short(n_done, rows.len(), "samples");
                 break;
@@ -172,7 +172,8 @@ fn powers(
     Ok(powers)
 }
 
-/// The energy of each element, weighted; none where the operator is not one of products, or was not looked at.
+/// Computes the weighted energy of each element. Returns `None` if the operator forms no products,
+/// or was not measured.
 fn weighted(
     node: &Node<'_>,
     tensor: &HiddenTensor,
@@ -181,14 +182,14 @@ fn weighted(
 ) -> Option<Vec<f64>> {
     let is_product = PRODUCTS.contains(&node.op_type);
     let output = match node.op_type {
-        // Inside, states and gates are about 1.
+        // States and gates are about 1 inside these.
         "LSTM" | "GRU" => None,
         _ => Some(powers.get(*node.outputs.first()?)?.sum()),
     };
     let output = output.filter(|power| *power > 0.0);
     let square = |value: &f32| f64::from(*value).powi(2);
     match tensor.role {
-        // Where x is 1, or has been normalised.
+        // Here x is 1, or normalised.
         Role::Bias | Role::Scale => {
             let output = output?;
             return Some(values.iter().map(|value| square(value) / output).collect());
@@ -208,7 +209,7 @@ fn weighted(
         values.iter().enumerate().map(weight).collect()
     };
     match (node.op_type, &long[..]) {
-        // `[M, C / group, ...]`: which of the groups a filter belongs to follows from the channels that there are.
+        // `[M, C / group, ...]`: the number of channels tells the group of a filter.
         ("Conv" | "FusedConv", [n_filters, n_channels, kernel @ ..]) => {
             let each: usize = kernel.iter().product();
             let n_inputs = x.first.len();
@@ -227,7 +228,7 @@ fn weighted(
             let each = values.len().checked_div(*n_channels)?.max(1);
             Some(weigh(&|i| i / each, &x, output?))
         }
-        // `[1, gates, input]`; what R is multiplied by is a state, about 1.
+        // `[1, gates, input]`; R is multiplied by a state, about 1.
         ("LSTM" | "GRU", [_, _, n_inputs]) => {
             let x = match own {
                 Some(1) => x.on(*n_inputs, true)?,
@@ -235,7 +236,8 @@ fn weighted(
             };
             Some(shares(weigh(&|i| i % n_inputs.max(&1), &x, 1.0)))
         }
-        // `[out, in]` with transB, as frameworks write it, or `[in, out]`: x tells, where they differ.
+        // `[out, in]` with transB, as frameworks write it, or `[in, out]`: the length of x tells
+        // them apart.
         ("Gemm" | "FusedGemm", [rows, columns]) => {
             if let Some(x) = x.on(*columns, true) {
                 return Some(weigh(&|i| i % columns.max(&1), &x, output?));

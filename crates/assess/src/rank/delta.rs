@@ -1,4 +1,4 @@
-//! What a model has of its own over a public one.
+//! Scores weights by their difference from a public model.
 
 use crate::attack::base::Base;
 use crate::error::Result;
@@ -7,8 +7,8 @@ use crate::rank::scores::{Scores, energy, scores, values};
 use crate::subject::Subject;
 use crate::weights::decode;
 
-/// `(w - base's w)^2`, as a share of the tensor's energy: 0 where the public model has the same. Tensors that the base does
-/// not have are all the model's own, and count with their energy.
+/// Computes `(w - base's w)^2`, as a share of the tensor's energy: 0 for equal weights. Tensors
+/// that the base lacks count with their whole energy.
 pub(super) fn rank(
     subject: &Subject,
     hidden: &Hidden,

@@ -1,6 +1,6 @@
-//! Scores of weights: which ones a model would miss most.
+//! Scores weights by how much a model would miss them.
 //!
-//! A score says what a part is worth for its bytes, so scores of all tensors compare with each other.
+//! A score is a part's worth per byte, so scores of all tensors compare with each other.
 
 mod activation;
 mod delta;
@@ -20,28 +20,28 @@ use crate::options::{Options, Progress};
 use crate::subject::Subject;
 use scores::{energy, scores, values};
 
-/// How scores come about.
+/// The method of scoring.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub enum Method<'a> {
-    /// `w^2`, as a share of the tensor's: needs no data.
+    /// `w^2`, as a share of the tensor's sum. Needs no data.
     Energy,
-    /// `w^2 E[x^2] / E[y^2]`, where x is what a weight is multiplied by and y its operator's output: from one run with
-    /// both as outputs.
+    /// `w^2 E[x^2] / E[y^2]`, where x is the weight's factor and y its operator's output, from one
+    /// run that outputs both.
     Activation,
-    /// Random masks over units, and how much of the answers each spoils.
+    /// Random masks over units, scored by how much each spoils the answers.
     Probabilistic {
         /// The share of bytes that a mask takes.
         share: f64,
-        /// Masks, in all.
+        /// The number of masks.
         n_masks: usize,
     },
-    /// `(w - base's w)^2`: what the model has of its own over a public one of the same architecture.
+    /// `(w - base's w)^2`, the difference from a public model of the same architecture.
     Delta(&'a Subject),
 }
 
 impl Method<'_> {
-    /// Its name in a ranking.
+    /// Returns the method's name in a ranking.
     pub fn name(self) -> &'static str {
         match self {
             Method::Energy => "energy",
@@ -52,13 +52,16 @@ impl Method<'_> {
     }
 }
 
-/// Ranks the weights of `subject` in units of `unit_bytes` bytes; models of more than 1 GiB get larger ones.
+/// Ranks the weights of `subject` in units of `unit_bytes` bytes; models of more than 1 GiB get
+/// larger ones.
 ///
-/// `data` feed the methods that run the model; without, inputs are random. Of the options the seed, the way data are fitted
-/// and the answer are used. If `progress` is cancelled, the ranking has what there is and says that it is partial.
+/// `data` feed the methods that run the model; without data, inputs are random. The call uses the
+/// options' seed, data options and output. If `progress` is cancelled, the ranking has the scores
+/// so far and is marked as partial.
 ///
 /// # Errors
-/// [`Error::Policy`](crate::Error::Policy) where `unit_bytes` is no power of two from 64 to 1024; as [`assess`](crate::assess()).
+/// [`Error::Policy`](crate::Error::Policy) unless `unit_bytes` is a power of two from 64 to 1024;
+/// as [`assess`](crate::assess()).
 pub fn rank(
     subject: &Subject,
     method: Method<'_>,
@@ -67,7 +70,7 @@ pub fn rank(
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Ranking> {
-    // What a policy may say.
+    // A policy checks the range of `unit_bytes`.
     Policy::default().set_unit_bytes(unit_bytes)?;
     let hidden = Hidden::of_policy(subject, &Policy::preset(Preset::Full))?;
     let unit_bytes = onnxseal_plan::unit_bytes(unit_bytes, hidden.weight_bytes);
@@ -96,7 +99,7 @@ pub fn rank(
     for (path, scores) in scores.tensors {
         let bytes = bytes_of.get(path.as_str()).copied().unwrap_or_default();
         let left = |i: u64| bytes.saturating_sub(i * unit_bytes).min(unit_bytes) as f64;
-        // A ranking has scores of units; a plan divides them by bytes again.
+        // A ranking has scores of whole units: a plan divides them by bytes.
         let of_unit = |(i, score): (u64, f64)| (score * left(i)).clamp(0.0, f32::MAX.into()) as f32;
         ranking.insert(path, (0..).zip(scores).map(of_unit).collect());
     }

@@ -1,8 +1,9 @@
-//! Random masks, forward passes alone: how much of the answers the loss of a part spoils.
+//! Scores by random masks, with forward passes only: how much losing a part spoils the answers.
 //!
-//! Each mask takes a share of the parts at random and puts 0 in their place (the gates of "Probabilistic selective
-//! encryption", arXiv 2105.12344, at random). Ridge regression of the loss on the masks says what each part adds to it.
-//! First the parts are groups of units; then, within the groups that add most, units.
+//! Each mask takes a random share of the parts and sets them to 0 (the gates of "Probabilistic
+//! selective encryption", arXiv 2105.12344, at random). Ridge regression of the loss on the masks
+//! tells what each part adds to it. The parts are groups of units at first; then, within the groups
+//! that add most, units.
 
 use std::ops::Range;
 
@@ -22,19 +23,19 @@ use crate::options::{Options, Progress};
 use crate::rank::scores::{Scores, per_unit};
 use crate::subject::Subject;
 
-/// Groups of units, about.
+/// The approximate number of groups.
 const N_GROUPS: usize = 128;
 
-/// Units that are told apart within the best groups, at most.
+/// The most units to score within the best groups.
 const MAX_UNITS: usize = 512;
 
-/// The least masks that say anything: fewer, when the caller wants no more, are no ranking.
+/// The fewest masks that make a ranking; a call cancelled before fails.
 const MIN_MASKS: usize = 16;
 
-/// A sample's loss, at most: what is no number has it.
+/// The largest loss of a sample, also for outputs that are not numbers.
 const MAX_LOSS: f64 = 20.0;
 
-/// How many masks, and what share of the bytes each takes.
+/// The number of masks, and the share of the bytes that each takes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Masks {
     pub(super) share: f64,
@@ -51,7 +52,7 @@ struct Part {
 }
 
 impl Part {
-    /// Its places among the units of the tensor.
+    /// Returns its range among the units of the tensor.
     fn units(&self) -> Range<usize> {
         self.first..self.first + self.count
     }
@@ -94,7 +95,8 @@ struct Masking<'t> {
 
 impl Masking<'_> {
     fn rank(&self, Masks { share, n_masks }: Masks) -> Result<Scores> {
-        // Not the answers that the judge has: masks may run with other optimizations than those.
+        // The judge's answers may come from other optimizations than the masks run with: compute
+        // them again.
         let original = self
             .bench
             .must_run(self.bench.subject.files(), false, "the original")?;
@@ -107,7 +109,7 @@ impl Masking<'_> {
         for (group, worth) in groups.iter().zip(&of_groups) {
             units[group.tensor][group.units()].fill(worth / group.bytes);
         }
-        // The groups that add most for their bytes, as long as their units are few enough.
+        // The groups that add most for their bytes, up to the limit of units.
         let mut order: Vec<usize> = (0..groups.len()).collect();
         let per_byte = |i: &usize| of_groups[*i] / groups[*i].bytes;
         order.sort_by(|a, b| per_byte(b).total_cmp(&per_byte(a)));
@@ -122,12 +124,12 @@ impl Masking<'_> {
         if best.len() > 1 && !self.progress.is_cancelled() {
             let of_units = self.worth(&best, share, n_masks - n_masks / 2, original, "units");
             let (of_units, n_of_units) = match of_units {
-                // What is known of the groups stands.
+                // The scores of the groups remain.
                 Err(Error::Cancelled) => (Vec::new(), 0),
                 found => found?,
             };
             n_done += n_of_units;
-            // Units of the best groups stay together above all others: what they add is on top of that of their group.
+            // Units of the best groups rank above all others: their worth adds to their group's.
             for (unit, worth) in best.iter().zip(of_units) {
                 units[unit.tensor][unit.first] += worth / unit.bytes;
             }
@@ -146,7 +148,7 @@ impl Masking<'_> {
         tensor.n_elements.div_ceil(per_unit)
     }
 
-    /// Elements of some units of a tensor.
+    /// Returns the elements of some units of a tensor.
     fn elements(&self, tensor: &HiddenTensor, units: Range<usize>) -> Range<usize> {
         let at = |unit| unit * per_unit(tensor.element_bits, self.unit_bytes);
         at(units.start)..at(units.end).min(tensor.n_elements)
@@ -163,7 +165,7 @@ impl Masking<'_> {
         }
     }
 
-    /// Groups of units of about equal size, each of one tensor.
+    /// Makes groups of units of about equal size, each within one tensor.
     fn groups(&self) -> Vec<Part> {
         let tensors = self.hidden.tensors.iter();
         let n_units: Vec<usize> = tensors.map(|tensor| self.n_units(tensor)).collect();
@@ -176,7 +178,7 @@ impl Masking<'_> {
         groups
     }
 
-    /// What each part adds to the loss, not below 0; and by how many masks.
+    /// Estimates what each part adds to the loss, at least 0. Returns the number of masks too.
     fn worth(
         &self,
         parts: &[Part],
@@ -219,7 +221,8 @@ impl Masking<'_> {
         Ok((slopes.map(|slope| slope.max(0.0)).collect(), losses.len()))
     }
 
-    /// Cross-entropy with labels or the original's classes; or the squared distance from the original, as a share of its size.
+    /// Computes the cross-entropy with labels or the original's classes, or else the squared
+    /// distance from the original relative to its size.
     fn loss(&self, answers: &Table, original: &Table) -> f64 {
         let n = answers.n_rows().max(1);
         let sample = |row: usize| {
@@ -243,7 +246,8 @@ impl Masking<'_> {
     }
 }
 
-/// `-log` of the label's probability: outputs are these, where they are shares of 1, or their logarithms but for a constant.
+/// Computes `-log` of the label's probability. Outputs that are shares of 1 count as probabilities,
+/// others as logarithms up to a constant.
 fn cross_entropy(output: &[f32], label: usize) -> f64 {
     let (values, of_label) = (output.iter().copied().map(f64::from), output.get(label));
     let of_label = of_label.map_or(f64::NAN, |value| f64::from(*value));

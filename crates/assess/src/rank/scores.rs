@@ -1,4 +1,4 @@
-//! Scores of units, from scores of elements.
+//! Makes scores of units from scores of elements.
 
 use std::collections::BTreeMap;
 
@@ -6,19 +6,20 @@ use crate::hidden::{Hidden, HiddenTensor};
 use crate::subject::Subject;
 use crate::weights::{Numbers, decode, numbers};
 
-/// Scores of a model's weights: by a tensor's protobuf path, one for each unit of its elements, in their order, for each byte
-/// of the unit. At least 0.
+/// Scores of a model's weights, by the tensor's protobuf path: one per unit of its elements, in
+/// order, 0 or more, divided by the unit's bytes.
 pub(super) struct Scores {
     pub(super) tensors: BTreeMap<String, Vec<f64>>,
 }
 
-/// The numbers of a tensor; none where its elements are not taken for numbers.
+/// Returns the numbers of a tensor, or `None` if its elements are not read as numbers.
 pub(super) fn values(subject: &Subject, tensor: &HiddenTensor) -> Option<Vec<f32>> {
     let bytes = tensor.gather(subject.files());
     decode(tensor.data_type, &bytes, tensor.n_elements)
 }
 
-/// The energy of each element, as a share of the tensor's: of whole numbers, that of the distance from the middle.
+/// Computes the energy of each element, as a share of the tensor's. Whole numbers count from the
+/// middle of their range.
 pub(super) fn energy(tensor: &HiddenTensor, values: &[f32]) -> Vec<f64> {
     let center = match numbers(tensor.data_type) {
         Some(Numbers::Whole(low, high)) if low >= 0.0 => f64::from((high + 1.0) / 2.0),
@@ -35,14 +36,14 @@ pub(super) fn energy(tensor: &HiddenTensor, values: &[f32]) -> Vec<f64> {
     shares(distances.map(square).collect())
 }
 
-/// Each value, as a share of the sum of all.
+/// Divides each value by the sum of all.
 pub(super) fn shares(mut values: Vec<f64>) -> Vec<f64> {
     let sum = values.iter().sum::<f64>().max(1e-300);
     values.iter_mut().for_each(|value| *value /= sum);
     values
 }
 
-/// Scores of units, from one of each element; tensors that have none are left out.
+/// Makes scores of units from scores of elements, and leaves out tensors without any.
 pub(super) fn scores(
     hidden: &Hidden,
     unit_bytes: u64,
@@ -57,13 +58,13 @@ pub(super) fn scores(
     }
 }
 
-/// Elements of a unit.
+/// Returns the number of elements in a unit.
 pub(super) fn per_unit(element_bits: u32, unit_bytes: u64) -> usize {
     let n = unit_bytes * 8 / u64::from(element_bits.max(1));
     usize::try_from(n).unwrap_or(1).max(1)
 }
 
-/// Sums over units, for each byte.
+/// Sums scores over units, and divides by the unit's bytes.
 fn units(elements: &[f64], element_bits: u32, unit_bytes: u64) -> Vec<f64> {
     let unit = |part: &[f64]| {
         let bytes = (part.len() as f64 * f64::from(element_bits) / 8.0).max(1e-3);

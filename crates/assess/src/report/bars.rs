@@ -1,10 +1,10 @@
-//! What attacks get, as bars with intervals against floors.
+//! Draws the results of attacks as bars, with intervals and floors.
 
 use super::draw::*;
 use super::text::{above_floor, class, difference, measure, value};
 use crate::assessment::{Assessment, AttackRow, Candidate};
 
-/// The values that bars can have: the same for all candidates, so that they compare.
+/// The range of values, common to all candidates so that bars compare.
 struct Axis {
     low: f64,
     high: f64,
@@ -12,7 +12,7 @@ struct Axis {
 }
 
 impl Axis {
-    /// Finds one that holds each finite value.
+    /// Finds an axis with room for each finite value.
     fn of(assessment: &Assessment) -> Axis {
         if assessment.metric.is_rate {
             return Axis {
@@ -38,7 +38,7 @@ impl Axis {
         }
     }
 
-    /// Where a value lies in a panel; what is no number, at the start.
+    /// Returns the x of a value in a panel; the start for a value that is not finite.
     fn x(&self, value: f64) -> f64 {
         if value.is_nan() {
             return 0.0;
@@ -54,7 +54,7 @@ impl Axis {
     }
 }
 
-/// The least and the greatest of finite values and 0; apart where they were the same.
+/// Returns the least and the greatest of finite values and 0, spread apart if they are equal.
 pub(super) fn range(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
     let finite = values.into_iter().filter(|value| value.is_finite());
     let (low, high) = finite.fold((0.0_f64, 0.0_f64), |(low, high), value| {
@@ -64,7 +64,7 @@ pub(super) fn range(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
     (low, if is_narrow { low + 1.0 } else { high })
 }
 
-/// The next 1, 2 or 5 times a power of ten.
+/// Returns the next 1, 2 or 5 times a power of ten.
 fn round_step(least: f64) -> f64 {
     let power = 10_f64.powf(least.log10().floor());
     let mut steps = [1.0, 2.0, 5.0].map(|factor| factor * power).into_iter();
@@ -89,7 +89,7 @@ pub(super) fn overview(assessment: &Assessment) -> Drawing {
     bars(assessment, rows)
 }
 
-/// Draws a bar for each label and row, those in bold that are to stand out, and the scale below.
+/// Draws a bar for each label and row, some in bold, and the scale below.
 fn bars<'a>(
     assessment: &Assessment,
     rows: impl Iterator<Item = (String, &'a AttackRow, bool)>,
@@ -133,7 +133,7 @@ fn bar(a: &Assessment, axis: &Axis, label: &str, row: &AttackRow, is_bold: bool)
     Drawing::new(44.0, body, format!("{named}{what}; {got}. {verdict}."))
 }
 
-/// The scale below the bars.
+/// Draws the scale below the bars.
 fn scale(assessment: &Assessment, axis: &Axis) -> Drawing {
     let mut body = line((0.0, 0.0), (PANEL, 0.0), ORIGINAL);
     for tick in axis.ticks() {
@@ -176,12 +176,12 @@ const FLOOR: Stroke = (INK, 2.0, "none");
 const WITH_MARGIN: Stroke = (INK, 1.5, "3 2");
 const ORIGINAL: Stroke = (SOFT, 1.0, "none");
 
-/// An upright line.
+/// Draws a vertical line.
 fn mark(x: f64, y: f64, length: f64, stroke: Stroke) -> String {
     line((x, y), (x, y + length), stroke)
 }
 
-/// A line with two ends, with a halo that sets it off from the bar.
+/// Draws a line with two ends, with a halo that sets it off from the bar.
 fn whisker(low: f64, high: f64, y: f64) -> String {
     let whisker = |colour, width| {
         let stroke = (colour, width, "none");

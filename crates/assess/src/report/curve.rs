@@ -1,4 +1,5 @@
-//! The curve of a model's editions: what each share of the encrypted bytes gives, and where the tiers lie on it.
+//! The curve of a model's editions: the value for each share of the encrypted bytes, with the tiers
+//! marked.
 
 use super::bars::range;
 use super::draw::*;
@@ -12,24 +13,24 @@ const HEIGHT: f64 = 260.0;
 /// The columns of the table of tiers.
 pub const TIER_HEAD: [&str; 5] = ["tier", "share", "wanted", "calibration", "evaluation"];
 
-/// The columns of the curve's table. Rows are where the values change.
+/// The columns of the curve's table, which has a row wherever the values change.
 pub const CURVE_HEAD: [&str; 3] = ["share", "calibration", "evaluation"];
 
 /// A tuning in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TuningSummary {
-    /// Lines before the tables: what was measured on what.
+    /// Lines before the tables: the measurement and its data.
     pub before: Vec<String>,
     /// The tiers, without [`TIER_HEAD`].
     pub tiers: Vec<[String; 5]>,
     /// The curve, without [`CURVE_HEAD`].
     pub curve: Vec<[String; 3]>,
-    /// Lines after them: floors, and what to know.
+    /// Lines after the tables: floors and notes.
     pub after: Vec<String>,
 }
 
 impl TuningSummary {
-    /// The summary of `tuning`.
+    /// Summarises `tuning`.
     pub fn of(tuning: &Tuning) -> TuningSummary {
         let metric = &tuning.metric;
         let original = measure(metric, &tuning.original);
@@ -54,7 +55,7 @@ impl TuningSummary {
                 measure(metric, &tier.evaluation),
             ]
         });
-        // Shares between two units give the same edition: the first of them says it.
+        // All shares between two units give one edition: show the first.
         let mut points: Vec<&Point> = tuning.curve.iter().collect();
         let values = |point: &Point| (point.calibration, point.evaluation.value);
         points.dedup_by(|next, before| values(next) == values(before));

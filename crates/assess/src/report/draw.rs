@@ -1,14 +1,14 @@
-//! Pictures as SVG: elements, the size that they take, and what they show in words.
+//! Pictures as SVG: elements, their size, and their contents in words.
 
 use super::text::{element, escaped};
 
-/// Width of one panel. A phone shows it at its own size.
+/// Width of one panel, which a phone shows unscaled.
 pub(super) const PANEL: f64 = 330.0;
-/// Size of most text, as `picture.svg` has it.
+/// Size of most text, as in `picture.svg`.
 pub(super) const FONT: f64 = 12.0;
 /// Space between panels.
 const GAP: f64 = 32.0;
-/// Space around the picture in a file of its own.
+/// Space around the picture in a separate file.
 const MARGIN: f64 = 20.0;
 
 // The page's colours, which follow the reader's scheme: `page.css` has them.
@@ -21,7 +21,7 @@ pub(super) const UNDECIDED: &str = "var(--undecided)";
 pub(super) const LEAKS: &str = "var(--leaks)";
 pub(super) const ENCRYPTED: &str = "var(--encrypted)";
 
-/// What files have in their place: few programs beside browsers know variables.
+/// The colours for files, since few programs besides browsers know variables.
 const PLAIN: [(&str, &str); 8] = [
     (BACKGROUND, "#ffffff"),
     (INK, "#1b1b1f"),
@@ -33,7 +33,7 @@ const PLAIN: [(&str, &str); 8] = [
     (ENCRYPTED, "#5e3a94"),
 ];
 
-/// SVG elements with their size, and what they show in words.
+/// SVG elements with their size, and their contents in words.
 pub(super) struct Drawing {
     body: String,
     pub width: f64,
@@ -42,7 +42,7 @@ pub(super) struct Drawing {
 }
 
 impl Drawing {
-    /// Makes a panel of a height, with sentences that say what it shows.
+    /// Makes a panel of a height, described by `words`.
     pub(super) fn new(height: f64, body: String, words: impl Into<String>) -> Drawing {
         Drawing {
             body,
@@ -52,7 +52,7 @@ impl Drawing {
         }
     }
 
-    /// Adds a drawing at a place, and grows to hold it.
+    /// Adds a drawing at a place, and grows to contain it.
     fn add(&mut self, x: f64, y: f64, part: &Drawing) {
         self.body += &format!("<g transform=\"translate({x} {y})\">{}</g>", part.body);
         self.width = self.width.max(x + part.width);
@@ -116,7 +116,7 @@ impl Drawing {
         whole.width = width;
         whole.add(MARGIN, MARGIN, &picture);
         let svg = whole.svg("picture", title);
-        // Quotes tell an attribute from what a model may have for a name: there they are escaped.
+        // With quotes, only attributes match: in a model's names quotes are escaped.
         let svg = PLAIN.iter().fold(svg, |svg, (variable, colour)| {
             svg.replace(&format!("\"{variable}\""), &format!("\"{colour}\""))
         });
@@ -124,8 +124,8 @@ impl Drawing {
     }
 }
 
-/// Writes a label at the left of a panel and a figure at its right, 12 below its top. The label is cut
-/// where both do not fit.
+/// Writes a label at the left of a panel and a figure at its right, 12 below its top. Cuts the
+/// label if both do not fit.
 pub(super) fn label_and_figure(label: &str, figure: &str, colour: &str, is_bold: bool) -> String {
     let (weight, bold_room) = if is_bold { (700, 0.93) } else { (400, 1.0) };
     let room = PANEL - text_width(figure, FONT).min(PANEL * 0.6) - 10.0;
@@ -159,8 +159,8 @@ pub(super) fn line(from: (f64, f64), to: (f64, f64), (colour, width, dashes): St
     format!("<line {ends} {stroke}/>")
 }
 
-/// Text that fits into `room` at a font size. Where it is cut, it ends in an ellipsis, and a tooltip has
-/// all of it.
+/// Cuts text to fit into `room` at a font size. Cut text ends in an ellipsis, and a tooltip has all
+/// of it.
 pub(super) fn cut(text: &str, room: f64, size: f64) -> String {
     if text_width(text, size) <= room {
         return escaped(text);
@@ -174,12 +174,12 @@ pub(super) fn cut(text: &str, room: f64, size: f64) -> String {
     escaped(&start) + "…" + &element("title", text)
 }
 
-/// About the width of text in a sans-serif font.
+/// Estimates the width of text in a sans-serif font.
 fn text_width(text: &str, size: f64) -> f64 {
     text.chars().map(char_width).sum::<f64>() * size
 }
 
-/// About the width of a character, for a font size of 1.
+/// Estimates the width of a character, for a font size of 1.
 fn char_width(character: char) -> f64 {
     match character {
         'i' | 'j' | 'l' | 't' | 'f' | 'r' | 'I' | '.' | ',' | ':' | ';' | '\'' | '|' | '/'
@@ -192,7 +192,7 @@ fn char_width(character: char) -> f64 {
     }
 }
 
-/// A place in a drawing, to a hundredth.
+/// Formats a coordinate to a hundredth.
 pub(super) fn short(place: f64) -> f64 {
     (place * 100.0).round() / 100.0
 }

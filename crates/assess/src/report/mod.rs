@@ -1,6 +1,6 @@
 //! An [`Assessment`] for people: one HTML file, single SVG files, or a table in plain text.
 //!
-//! The page stands alone: it has no script, and it fetches nothing. It is well-formed XML, too. All that comes from a
+//! The page stands alone, without scripts or fetched parts, and is well-formed XML. All text from a
 //! model or its data is escaped.
 
 mod bars;
@@ -18,7 +18,8 @@ use crate::tune::Tuning;
 use draw::Drawing;
 pub(crate) use text::floor as floor_in_words;
 
-/// Makes a page of an assessment: verdicts first, then what each attack gets, what is encrypted, and what remains open.
+/// Makes a page of an assessment: verdicts first, then the result of each attack, the encrypted
+/// parts, and what remains open.
 pub fn html(assessment: &Assessment) -> String {
     page::page(assessment)
 }
@@ -28,10 +29,11 @@ pub fn curve_svg(tuning: &Tuning) -> String {
     curve::draw(tuning).file(&format!("Editions of {}", tuning.model))
 }
 
-/// Makes the page's pictures as files of their own: names such as `attacks.svg`, each with its SVG text.
+/// Makes the page's pictures as separate files: names such as `attacks.svg`, each with its SVG
+/// text.
 ///
 /// `presets.svg` has the best fill and the best probe of each candidate, `attacks.svg` all attacks,
-/// `encrypted.svg` where the encrypted weights are.
+/// and `encrypted.svg` the places of the encrypted weights.
 pub fn plots(assessment: &Assessment) -> Vec<(String, String)> {
     let candidates = |draw: &dyn Fn(&Candidate) -> Drawing| {
         Drawing::side_by_side(assessment.candidates.iter().map(|candidate| {

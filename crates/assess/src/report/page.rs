@@ -1,18 +1,18 @@
-//! The page: `page.html`, filled in. Its policy lets nothing be fetched and nothing run.
+//! Fills in `page.html`. The page's content security policy forbids scripts and fetching.
 
 use super::draw::Drawing;
 use super::text::*;
 use super::{bars, strips};
 use crate::assessment::{Assessment, AttackRow, Candidate, Verdict};
 
-/// Verdicts by rank, as they begin the page.
+/// The headings of the page, by the verdict's rank.
 const VERDICTS: [&str; 4] = [
     "Holds:",
     "Not broken by what was tried:",
     "Undecided:",
     "Leaks:",
 ];
-/// A row of a table, by its cells. The verdict colours the cell below `Verdict`.
+/// The cells of a table's row. The verdict colours the cell in the column `Verdict`.
 type Row<const N: usize> = (Option<Verdict>, [String; N]);
 
 pub(super) fn page(assessment: &Assessment) -> String {
@@ -62,7 +62,7 @@ pub(super) fn page(assessment: &Assessment) -> String {
     )
 }
 
-/// The verdicts in a sentence.
+/// Puts the verdicts in a sentence.
 fn verdicts(assessment: &Assessment) -> String {
     let warning = base_warning(assessment);
     let warning = warning.map(|warning| element("span class=\"leaks\"", warning));
@@ -116,10 +116,10 @@ fn side_by_side(assessment: &Assessment) -> String {
     table(head, rows)
 }
 
-/// Draws a picture.
+/// A function that draws a candidate.
 type Draw<'a> = &'a dyn Fn(&Candidate) -> Drawing;
 
-/// A picture of each candidate, with ids that begin with `id`.
+/// Draws each candidate, with ids that begin with `id`.
 fn panels(candidates: &[Candidate], id: &str, title: &str, draw: Draw<'_>) -> String {
     let panels = candidates.iter().enumerate().map(|(i, candidate)| {
         let Candidate { name, verdict, .. } = candidate;
@@ -145,7 +145,7 @@ fn floors(assessment: &Assessment) -> String {
     table(["Floor", &metric.name, "95 % interval", "Samples"], rows)
 }
 
-/// All attacks on a candidate, and its notes.
+/// Writes all attacks on a candidate, and its notes.
 fn figures(assessment: &Assessment, candidate: &Candidate) -> String {
     let metric = &assessment.metric;
     let rows = candidate.attacks.iter().map(|row| {
@@ -192,12 +192,13 @@ fn list(sentences: &[String]) -> String {
     list.unwrap_or_default()
 }
 
-/// Words in the colour of a verdict.
+/// Writes words in the colour of a verdict.
 fn marked(verdict: Verdict, words: &str) -> String {
     element(&format!("span class=\"{}\"", class(verdict)), words)
 }
 
-/// A table whose rows begin with their names. Phones show rows as lists, with labels before cells.
+/// Writes a table whose rows begin with their names. Phones show rows as lists, with labels before
+/// cells.
 fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = Row<N>>) -> String {
     let mut body = String::new();
     for (verdict, cells) in rows {

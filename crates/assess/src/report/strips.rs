@@ -1,4 +1,4 @@
-//! Where in each operator's weights the encrypted ones are.
+//! Draws where the encrypted parts of each operator's weights lie.
 
 use std::cmp::Reverse;
 
@@ -6,13 +6,13 @@ use super::draw::*;
 use super::text::{bytes, percent};
 use crate::assessment::{Candidate, OperatorRow};
 
-/// Operators that have a strip of their own.
+/// The most operators with a strip of their own.
 pub(super) const MOST_STRIPS: usize = 40;
-/// Shades of a part, from nothing to all of it.
+/// The number of shades, from nothing to all of a part.
 const LEVELS: usize = 8;
 
-/// Draws a strip for each operator, darker where more is encrypted. Beyond [`MOST_STRIPS`], the smallest
-/// share a line.
+/// Draws a strip for each operator, darker where more is encrypted. Beyond [`MOST_STRIPS`], the
+/// smallest operators share a line.
 pub(super) fn operators(candidate: &Candidate) -> Drawing {
     let operators = &candidate.operators;
     let mut order: Vec<usize> = (0..operators.len()).collect();
@@ -39,7 +39,7 @@ pub(super) fn operators(candidate: &Candidate) -> Drawing {
     Drawing::stacked(strips.chain(line))
 }
 
-/// Says what the shades mean.
+/// Explains the shades.
 pub(super) fn legend() -> Drawing {
     let mut body = String::new();
     for (x, name, opacity) in [
@@ -67,8 +67,8 @@ fn strip(row: &OperatorRow) -> Drawing {
     Drawing::new(38.0, body, format!("{name}: {figure}."))
 }
 
-/// One path for each shade, which keeps pages of many operators small. A part is 1 wide before it is
-/// stretched.
+/// Draws one path for each shade, which keeps pages with many operators small. A part is 1 wide
+/// before it is stretched.
 fn shades(strip: &[f32]) -> String {
     let levels: Vec<usize> = strip.iter().map(|share| level(*share)).collect();
     let mut paths = vec![String::new(); LEVELS + 1];
@@ -89,13 +89,13 @@ fn shade(path: &str, opacity: f64) -> String {
     format!(r#"<path d="{path}" fill="{ENCRYPTED}" fill-opacity="{opacity}"/>"#)
 }
 
-/// The shade of a share: the lightest is left to what has no encrypted element at all.
+/// Returns the shade of a share. Only parts without any encrypted element get the lightest.
 fn level(share: f32) -> usize {
     let level = (share.clamp(0.0, 1.0) * LEVELS as f32).ceil();
     (level as usize).min(LEVELS)
 }
 
-/// Light shades still stand out from the track.
+/// Returns an opacity at which even light shades stand out from the track.
 fn opacity(share: f64) -> f64 {
     0.2 + 0.8 * share
 }

@@ -1,4 +1,4 @@
-//! The result for people: a table with a row for each candidate, and sentences.
+//! The result as text: a table with a row for each candidate, and sentences.
 
 use std::fmt;
 
@@ -19,16 +19,16 @@ pub const HEAD: [&str; 7] = [
 /// An assessment in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// Lines before the table: what was measured on what.
+    /// Lines before the table: the measurement and its data.
     pub before: Vec<String>,
     /// The table, without its [`HEAD`].
     pub rows: Vec<[String; 7]>,
-    /// Lines after it: why candidates do not hold, floors, and what is not ruled out.
+    /// Lines after the table: why candidates do not hold, floors, and what is not ruled out.
     pub after: Vec<String>,
 }
 
 impl Summary {
-    /// The summary of `assessment`.
+    /// Summarises `assessment`.
     pub fn of(assessment: &Assessment) -> Summary {
         let rows = assessment.candidates.iter();
         Summary {
@@ -125,7 +125,8 @@ impl fmt::Display for Summary {
 }
 
 impl Assessment {
-    /// Why `candidate` holds or does not, in a sentence: for a leak which attack, and how far above which floor.
+    /// Says in a sentence why `candidate` holds or does not: for a leak, the attack and its
+    /// distance above its floor.
     pub fn reason(&self, candidate: &Candidate) -> String {
         let is = match candidate.verdict {
             Verdict::Holds => "holds",
@@ -161,7 +162,7 @@ impl Assessment {
         })
     }
 
-    /// A measure with its interval.
+    /// Formats a measure with its interval.
     fn measured(&self, measure: &Measure) -> String {
         let number = |value: f64| match value {
             rate if self.metric.is_rate => format!("{:.1}", rate * 100.0),
@@ -174,12 +175,12 @@ impl Assessment {
     }
 }
 
-/// Text for terminals, where people search for what they can type: with spaces that break.
+/// Replaces no-break spaces, because people search terminals for text that they can type.
 fn plain(text: String) -> String {
     text.replace('\u{a0}', " ")
 }
 
-/// `123 B`, `12.34 KiB`.
+/// Formats bytes: `123 B`, `12.34 KiB`.
 fn bytes(n: u64) -> String {
     match n.checked_ilog2().unwrap_or(0) {
         0..10 => format!("{n} B"),

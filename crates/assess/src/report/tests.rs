@@ -128,7 +128,8 @@ fn assessment() -> Assessment {
     }
 }
 
-/// Parses markup as XML without scripts, in which ids are there once and numbers are finite, and gives its text.
+/// Parses markup as XML, checks that it has no scripts, unique ids and finite numbers, and returns
+/// its text.
 fn text_of(markup: &str) -> String {
     let options = ParsingOptions {
         allow_dtd: true,
@@ -151,7 +152,7 @@ fn text_of(markup: &str) -> String {
     texts.join("\n").replace('\u{a0}', " ")
 }
 
-/// The text of the page, and of each plot with its name.
+/// Returns the text of the page, and of each plot with its name.
 fn texts_of(assessment: &Assessment) -> (String, Vec<(String, String)>) {
     let plots = plots(assessment).into_iter().map(|(name, svg)| {
         assert!(!svg.contains("var(--"), "{name} has the page's colours");
@@ -201,7 +202,7 @@ fn what_comes_from_files_is_escaped() {
     for character in ['\u{1b}', '\u{202e}', '\u{0}'] {
         assert!(!page.contains(character));
     }
-    // Where the machine keeps its libraries is nobody's business.
+    // The report hides the paths of the machine's libraries.
     assert!(!page.contains("/secret/place"));
 }
 

@@ -1,10 +1,10 @@
-//! Numbers and names as people read them.
+//! Formats numbers and names for people.
 
 use crate::assessment::{
     Assessment, AttackRow, Floor, FloorKind, Interval, Measure, MetricRow, PublicBase, Verdict,
 };
 
-/// The line before every verdict, where nobody tried a public base.
+/// Returns the line before every verdict if no public base was tried.
 pub(super) fn base_warning(assessment: &Assessment) -> Option<&'static str> {
     (assessment.public_base == PublicBase::NotTried).then_some(
         "Nobody tried a public base. Most models that people ship were fine-tuned from one; whoever has it gets more than these \
@@ -12,14 +12,14 @@ pub(super) fn base_warning(assessment: &Assessment) -> Option<&'static str> {
     )
 }
 
-/// Writes an element that has text alone. The attributes follow the name in `tag`.
+/// Writes an element that contains only text. The attributes follow the name in `tag`.
 pub(super) fn element(tag: &str, text: &str) -> String {
     let name = tag.split(' ').next().unwrap_or(tag);
     format!("<{tag}>{}</{name}>", escaped(text))
 }
 
-/// Escapes text for HTML and XML. What XML cannot hold, and what turns the direction of writing,
-/// becomes U+FFFD.
+/// Escapes text for HTML and XML. Characters that XML forbids, or that change the direction of
+/// writing, become U+FFFD.
 pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
@@ -40,7 +40,7 @@ pub(super) fn escaped(text: &str) -> String {
     out
 }
 
-/// `1234 bytes`, `12.3 KB`.
+/// Formats bytes: `1234 bytes`, `12.3 KB`.
 pub(super) fn bytes(n: u64) -> String {
     match n as f64 {
         _ if n < 10_000 => format!("{n}\u{a0}bytes"),
@@ -50,7 +50,7 @@ pub(super) fn bytes(n: u64) -> String {
     }
 }
 
-/// `1.2 ms`, `3.40 s`.
+/// Formats a time: `1.2 ms`, `3.40 s`.
 pub(super) fn seconds(seconds: f64) -> String {
     match seconds {
         s if s < 0.1 => format!("{:.1}\u{a0}ms", s * 1e3),
@@ -60,12 +60,12 @@ pub(super) fn seconds(seconds: f64) -> String {
     }
 }
 
-/// `12.3 %`, with a space that does not break.
+/// Formats a share: `12.3 %`, with a no-break space.
 pub(super) fn percent(share: f64) -> String {
     format!("{:.1}\u{a0}%", share * 100.0)
 }
 
-/// A value of the metric with its unit.
+/// Formats a value of the metric with its unit.
 pub(super) fn value(metric: &MetricRow, value: f64) -> String {
     if value.is_nan() {
         return "no number".to_owned();
@@ -80,7 +80,7 @@ pub(super) fn value(metric: &MetricRow, value: f64) -> String {
     }
 }
 
-/// A difference of two values: `5.0 points`, `1.0 dB`.
+/// Formats a difference of two values: `5.0 points`, `1.0 dB`.
 pub(super) fn difference(metric: &MetricRow, by: f64) -> String {
     if metric.is_rate {
         format!("{:.1}\u{a0}points", by * 100.0)
@@ -89,7 +89,7 @@ pub(super) fn difference(metric: &MetricRow, by: f64) -> String {
     }
 }
 
-/// `95.1 % to 97.9 %`.
+/// Formats an interval: `95.1 % to 97.9 %`.
 pub(super) fn interval(metric: &MetricRow, interval: Interval) -> String {
     format!(
         "{} to {}",
@@ -98,7 +98,7 @@ pub(super) fn interval(metric: &MetricRow, interval: Interval) -> String {
     )
 }
 
-/// A value with its interval, and how many answers are no numbers.
+/// Formats a value with its interval, and the number of answers that are not numbers.
 pub(super) fn measure(metric: &MetricRow, measure: &Measure) -> String {
     let mut text = value(metric, measure.value);
     if let Some(ends) = measure.interval {
@@ -110,7 +110,7 @@ pub(super) fn measure(metric: &MetricRow, measure: &Measure) -> String {
     text
 }
 
-/// What an attacker does who uses no encrypted weight.
+/// Says what an attacker does without encrypted weights.
 pub(super) fn floor_kind(kind: FloorKind) -> &'static str {
     match kind {
         FloorKind::Constant => "the same answer always",
@@ -124,7 +124,7 @@ pub(super) fn floor_kind(kind: FloorKind) -> &'static str {
     }
 }
 
-/// A floor with the labels that it takes.
+/// Names a floor with its number of labels.
 pub(crate) fn floor(floor: &Floor) -> String {
     let kind = floor_kind(floor.kind);
     match floor.n_labels {
@@ -133,7 +133,7 @@ pub(crate) fn floor(floor: &Floor) -> String {
     }
 }
 
-/// The name of a verdict's colour.
+/// Returns the name of a verdict's colour.
 pub(super) fn class(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Holds => "holds",
@@ -142,7 +142,7 @@ pub(super) fn class(verdict: Verdict) -> &'static str {
     }
 }
 
-/// A verdict in words.
+/// Puts a verdict in words.
 pub(super) fn verdict(verdict: Verdict) -> String {
     match verdict {
         Verdict::Undecided {
@@ -152,7 +152,7 @@ pub(super) fn verdict(verdict: Verdict) -> String {
     }
 }
 
-/// What an attack gets, and how far that is above its floor.
+/// Formats the result of an attack, and its distance above the floor.
 pub(super) fn above_floor(assessment: &Assessment, row: &AttackRow) -> String {
     let metric = &assessment.metric;
     let Some(measure) = &row.measure else {
