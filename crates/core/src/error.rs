@@ -1,4 +1,4 @@
-//! What can go wrong, in classes that are never mixed: see [`ErrorKind`].
+//! Errors, in classes that are never mixed: see [`ErrorKind`].
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,9 +1,8 @@
-//! Protects the weights of ONNX models, and opens what it protected.
+//! Protects the weights of ONNX models, and opens protected models.
 //!
-//! A protected model is the original file with chosen weight bytes encrypted in place and the rest
-//! authenticated, plus metadata: still a valid ONNX file of the same shape. [`protect`] makes one,
-//! [`open`] gives the original back in memory and [`unprotect`] in files, byte for byte;
-//! [`inspect`] and [`verify`] look at one. `docs/FORMAT.md` is the format.
+//! A protected model is a valid ONNX file of the same shape, with chosen weight bytes encrypted in
+//! place, all other bytes authenticated, and metadata at the end. This program protects a model,
+//! verifies the result, and opens it:
 //!
 //! ```
 //! # #[cfg(feature = "protect")]
@@ -11,20 +10,29 @@
 //! use std::path::Path;
 //!
 //! use onnxseal_core::{
-//!     Identities, Policy, ProtectOptions, Recipients, Silent, generate_identity, open, protect,
+//!     Checks, Identities, Policy, ProtectOptions, Recipients, Silent, generate_identity, open,
+//!     protect, verify,
 //! };
 //!
+//! // The recipient encrypts, the identity opens: publish the one, keep the other secret.
 //! let identity = generate_identity();
 //! let recipients = Recipients::parse(&[identity.recipient()])?;
+//! let identities = Identities::from(identity);
+//!
+//! // Encrypt what the default policy chooses, into a new file.
 //! let model = Path::new("../../fixtures/models/digits_cnn.onnx");
 //! let folder = tempfile::tempdir()?;
 //! let sealed = folder.path().join("sealed.onnx");
-//!
 //! let options = ProtectOptions::new(Policy::default());
 //! let report = protect(model, &sealed, &recipients, &options, &Silent)?;
 //! assert!(report.weights.encrypted_bytes > 0);
 //!
-//! let opened = open(&sealed, &Identities::from(identity), &Silent)?;
+//! // Authenticate every byte, without keeping plaintext.
+//! let checks = Checks { identities: Some(&identities), ..Checks::default() };
+//! assert!(verify(&sealed, &checks, &Silent)?.authenticated);
+//!
+//! // Decrypt into memory: the original, byte for byte.
+//! let opened = open(&sealed, &identities, &Silent)?;
 //! assert_eq!(opened.model(), std::fs::read(model)?);
 //! # Ok(())
 //! # }
@@ -32,15 +40,30 @@
 //! # fn main() {}
 //! ```
 //!
-//! Nothing that was decrypted leaves a call before every chunk of every file has been
-//! authenticated, and files appear whole or not at all.
+//! Plaintext leaves a call only once every chunk of every file is authenticated, and files appear
+//! whole or not at all.
 //!
-//! Features: `protect` adds planning and protecting (a device that only opens models does without);
-//! `aws-lc` chooses the faster of two AEAD back ends that give the same bytes; `object-store`
-//! reaches models in object stores (`docs/STORAGE.md`).
+//! # Modules
+//!
+//! The modules are private, and this page exports what they offer. From the lowest:
+//!
+//! | module | contents | exports |
+//! |---|---|---|
+//! | [`manifest`] and others in `format` | the metadata of a protected model, as `docs/FORMAT.md` specifies it | [`Manifest`], [`Requirements`], [`Edition`] |
+//! | `pass` | one walk over all chunks of a model | [`Destination`], [`PublishHook`], [`Access`], [`digest_files`] |
+//! | `open` | from a protected model and a key to the plaintext | [`open`], [`open_with`], [`unprotect`] |
+//! | `check` | calls that only read a model | [`inspect`], [`verify`], [`smaller_presets`], [`Report`] |
+//! | `make` | calls that make a protected model, or change one | [`plan`], [`protect`], [`rotate`], [`rekey`], [`sign`] |
+//! | `error` | errors and their classes | [`Error`], [`ErrorKind`] |
+//!
+//! # Features
+//!
+//! - `protect` (default): `make` and `check`. A device that only opens models does without.
+//! - `aws-lc` (default): the faster of two AEAD back ends, which write the same bytes.
+//! - `object-store`: models in object stores (`docs/STORAGE.md`).
 
-// What only planning and protecting need is dead code without them, in the rooms that opening
-// shares.
+// Opening shares modules with planning and protecting, and some of their code is dead without
+// these.
 #![cfg_attr(not(feature = "protect"), allow(dead_code))]
 
 #[cfg(feature = "protect")]

@@ -5,8 +5,9 @@
 //! ```
 //!
 //! Every start is a process of its own; ways are taken in turn, so that all of them see the same
-//! machine. What counts is the ratio to ONNX Runtime opening the plain model by its path. Python's ways
-//! need `.venv`, with onnxseal in it (`tests/run.sh` makes both) and, for a peer, `cryptotensors`.
+//! machine. What counts is the ratio to ONNX Runtime opening the plain model by its path. Python's
+//! ways need `.venv`, with onnxseal in it (`tests/run.sh` makes both) and, for a peer,
+//! `cryptotensors`.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::fs::{self, File};

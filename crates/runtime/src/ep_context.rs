@@ -2,7 +2,7 @@
 //!
 //! A compiled model holds the weights in another form, so it is as secret as the model. An
 //! [`EpContextStore`] keeps it in files sealed under the model's data key ("Sealed blobs" in
-//! `docs/FORMAT.md`); [`EpContextCallbacks`] is the same store as ONNX Runtime 1.31 calls it.
+//! `docs/FORMAT.md`); [`EpContextCallbacks`] lets ONNX Runtime 1.31 use that store.
 
 mod callbacks;
 mod ffi;
@@ -24,20 +24,20 @@ use zeroize::Zeroizing;
 use crate::error::{Error, Result};
 use crate::model::Model;
 
-/// Behind the name of every blob, so that nobody takes one for what it was made of.
+/// The suffix of every blob's file name, which marks the file as sealed.
 const SUFFIX: &str = ".sealed";
-/// As file systems have it; in bytes, with the suffix.
+/// The limit of file systems, in bytes, with the suffix.
 const MAX_FILE_NAME_BYTES: usize = 255;
 
 /// A folder of blobs that belong to one model, sealed under its data key.
 ///
-/// A blob that it opens was sealed by some holder of that key under this very name. It need not be the
-/// newest: whoever can write to the folder can put an older one back, or remove it.
+/// A blob that opens was sealed by a holder of that key under the same name. It may be outdated:
+/// anyone who can write to the folder can put an older one back, or remove it.
 #[derive(Clone, Debug)]
 pub struct EpContextStore {
     folder: PathBuf,
     key: Arc<BlobKey>,
-    /// Shared by all clones.
+    /// The limit, shared by all clones.
     max_bytes: Arc<AtomicU64>,
 }
 
@@ -52,8 +52,8 @@ struct Stored {
 }
 
 impl Model {
-    /// The compiled caches of this model in `folder`, which must exist. The store does not need the model
-    /// any longer.
+    /// Returns a store for compiled caches of this model in `folder`, which must exist. The store
+    /// outlives the model.
     ///
     /// # Errors
     /// `Io` if `folder` is not a folder.
@@ -74,19 +74,20 @@ impl Model {
 }
 
 impl EpContextStore {
-    /// Sets the limit for files of compiled caches, in bytes; the default is [`MAX_BLOB_BYTES`]. Whoever can
-    /// write to the folder decides how large the files are, and they are read into memory.
+    /// Sets the limit for files of compiled caches, in bytes; the default is [`MAX_BLOB_BYTES`]. It
+    /// limits memory: files are read whole, and anyone who can write to the folder can make them
+    /// large.
     pub fn set_max_bytes(&self, max_bytes: u64) {
         self.max_bytes.store(max_bytes, Ordering::Relaxed);
     }
 
     /// Seals `bytes` under `name`, and replaces a blob of that name.
     ///
-    /// The file, readable by nobody else, appears whole or not at all.
+    /// The file, readable only by this user, appears whole or not at all.
     ///
     /// # Errors
-    /// `Usage` if `name` is no plain file name; `Malformed` if the blob would be too large to be read
-    /// again; `Io`; `Internal` if there is no memory.
+    /// `Usage` if `name` is not a plain file name; `Malformed` if the blob would be too large to
+    /// read again; `Io`; `Internal` if memory runs out.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.path(name)?;
         self.check_size(&path, bytes.len() as u64)?;
@@ -98,20 +99,21 @@ impl EpContextStore {
     /// Opens the blob that was sealed under `name`.
     ///
     /// # Errors
-    /// `Usage` if `name` is no plain file name; `Io`, with [`io::ErrorKind::NotFound`] if there is no such
-    /// file; `Malformed` if the file is no blob, or too large; `Authentication` if it was changed,
-    /// or has another name or another model; `Internal` if there is no memory for it.
+    /// `Usage` if `name` is not a plain file name; `Io`, with [`io::ErrorKind::NotFound`] if the
+    /// file does not exist; `Malformed` if the file is not a blob, or too large; `Authentication`
+    /// if it was changed, or sealed under another name or for another model; `Internal` if memory
+    /// runs out.
     pub fn read(&self, name: &str) -> Result<Zeroizing<Vec<u8>>> {
         let stored = self.load(name)?;
         let opened = self.key.open(name, &stored.bytes);
         opened.map_err(|source| failed(&stored.path, source))
     }
 
-    /// The file of the blob with this `name`.
+    /// Returns the path of the file for the blob called `name`.
     ///
     /// # Errors
-    /// `Usage` if `name` is no plain file name: it is empty or too long, has a separator, a colon
-    /// or a control character, or leads elsewhere.
+    /// `Usage` if `name` is not a plain file name: it is empty, `.`, `..` or too long, or has a
+    /// separator, a colon or a control character.
     pub fn path(&self, name: &str) -> Result<PathBuf> {
         let is_plain = !matches!(name, "" | "." | "..")
             && name.len() <= MAX_FILE_NAME_BYTES - SUFFIX.len()
@@ -136,10 +138,10 @@ impl EpContextStore {
         }
     }
 
-    /// All bytes of a file, of which there are not too many.
+    /// Reads all bytes of a file, up to the store's limit.
     fn read_file(&self, path: &Path) -> Result<Vec<u8>> {
         let failed = |source| store("read", path, source);
-        // Not what blocks when it is opened, such as a pipe.
+        // Check first: opening a pipe would block.
         if !fs::metadata(path).map_err(failed)?.is_file() {
             return Err(failed(io::Error::other("it is no regular file")));
         }
@@ -168,7 +170,8 @@ impl EpContextStore {
         }
     }
 
-    /// Opens a blob into `plaintext`, of its length; where it does not open, zeroizes that.
+    /// Opens a blob into `plaintext`, which has the plaintext's length. On failure `plaintext` is
+    /// zeroized.
     fn open_into(&self, name: &str, stored: &Stored, plaintext: &mut [u8]) -> Result<()> {
         let opened = self.key.open_into(name, &stored.bytes, plaintext);
         opened.map_err(|source| failed(&stored.path, source))

@@ -1,4 +1,4 @@
-//! What can go wrong between a protected model and a session.
+//! The errors between a protected model and a session.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use onnxseal_core::ErrorKind;
 /// The result of this crate's calls.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can go wrong between a protected model and a session.
+/// The errors between a protected model and a session.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -30,22 +30,22 @@ pub enum Error {
         /// The file, as the graph names it.
         location: String,
     },
-    /// Reading failed.
+    /// The caller's reader failed.
     #[error("cannot read {}", path.display())]
     Read {
         /// The model's name in messages.
         path: PathBuf,
-        /// The reader's answer.
+        /// The reader's error.
         source: std::io::Error,
     },
-    /// The part that ONNX Runtime must be given in one piece is larger than protobuf allows.
+    /// The skeleton, which ONNX Runtime loads in one piece, is larger than protobuf allows.
     #[error(
         "{}: {len_bytes} bytes of the model are not initializers of its main graph; ONNX Runtime takes 2 GiB at most", path.display()
     )]
     TooLarge {
         /// The model file.
         path: PathBuf,
-        /// The size of that part, in bytes.
+        /// The size of the skeleton, in bytes.
         len_bytes: usize,
     },
     /// ONNX Runtime's library cannot be loaded, or is too old.
@@ -61,14 +61,14 @@ pub enum Error {
     Session {
         /// The model file.
         path: PathBuf,
-        /// ONNX Runtime's answer.
+        /// ONNX Runtime's error.
         source: ort::Error,
     },
-    /// A key and images, or a key and a model, do not go together.
+    /// A key does not fit the images or the model.
     #[cfg(feature = "inputs")]
     #[error("{reason}")]
     KeyedInput {
-        /// What does not fit, and what would.
+        /// What does not fit, and what was expected.
         reason: String,
     },
     /// Keyed images cannot be made.
@@ -79,20 +79,20 @@ pub enum Error {
     #[cfg(feature = "labels")]
     #[error(transparent)]
     Labels(#[from] onnxseal_labels::Error),
-    /// ONNX Runtime refuses what follows the layer that answers.
+    /// ONNX Runtime refuses the part of the model after the layer that answers.
     #[cfg(feature = "labels")]
     #[error("ONNX Runtime refuses the part of the model that its table of labels has")]
     Tail(#[source] ort::Error),
-    /// ONNX Runtime does not take the inputs, or fails to run the model.
+    /// ONNX Runtime refuses the inputs, or fails to run the model.
     #[cfg(any(feature = "inputs", feature = "labels"))]
     #[error("ONNX Runtime cannot run the model")]
     Run(#[source] ort::Error),
-    /// Session options already have the weights of a model.
+    /// The session options already have the weights of a model.
     #[error(
         "these session options have the weights of another protected model: make new ones for each model"
     )]
     UsedOptions,
-    /// Session options tell ONNX Runtime to write the decrypted model to a file.
+    /// The session options tell ONNX Runtime to write the decrypted model to a file.
     #[error(
         "the session options have {key}, which writes the decrypted model to a file: leave it out, or allow plaintext on the disk"
     )]
@@ -100,7 +100,7 @@ pub enum Error {
         /// The entry or option.
         key: &'static str,
     },
-    /// The name cannot be the name of a compiled cache.
+    /// The name of a compiled cache is not a plain file name.
     #[cfg(feature = "ep-context")]
     #[error("{name:?} cannot name a compiled cache: expected a plain file name")]
     BlobName {
@@ -120,7 +120,7 @@ pub enum Error {
         /// The store's limit, in bytes.
         max_bytes: u64,
     },
-    /// A compiled cache does not open, or cannot be sealed.
+    /// A compiled cache cannot be opened or sealed.
     #[cfg(feature = "ep-context")]
     #[error("cannot use the compiled cache {}", path.display())]
     Blob {
@@ -142,7 +142,7 @@ pub enum Error {
     #[cfg(feature = "ep-context")]
     #[error("ONNX Runtime refuses the callbacks for compiled caches: {message}")]
     Callbacks {
-        /// Its answer.
+        /// ONNX Runtime's message.
         message: String,
     },
 }

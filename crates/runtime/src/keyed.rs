@@ -1,4 +1,4 @@
-//! Sessions that make keyed images of what they are fed.
+//! Sessions that key the images they are fed.
 
 use std::fmt::Debug;
 
@@ -8,24 +8,48 @@ use ort::value::{DynValue, PrimitiveTensorElementType, Tensor, TensorElementType
 
 use crate::error::{Error, Result};
 
-/// A session of a model that takes keyed images, with the key: it takes the images that the original takes.
+/// A session of a model that takes keyed images, with its key. You feed it the images that the
+/// original takes.
 ///
-/// It does not keep images confidential: `docs/INPUTS.md` says what it stops.
+/// Keyed images are not confidential: `docs/INPUTS.md` says what they protect against.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::fs::File;
+/// use std::path::Path;
+///
+/// use onnxseal_runtime::{Identities, InputKey, KeyedSession, Model};
+/// use ort::session::Session;
+/// use ort::value::TensorRef;
+///
+/// let environment = onnxseal_runtime::load()?.build()?;
+/// let identities = Identities::read(File::open("id.txt")?, "id.txt")?;
+/// let model = Model::open(Path::new("sealed.onnx"), &identities)?;
+/// let session = model.into_session(Session::builder(&environment)?)?;
+///
+/// let key = InputKey::open(Path::new("key.txt"), None)?;
+/// let mut session = KeyedSession::new(session, key)?;
+/// let images = vec![0.5_f32; 3 * 224 * 224];
+/// let images = TensorRef::from_array_view(([1, 3, 224, 224], &images[..]))?;
+/// let outputs = session.run(ort::inputs![images])?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct KeyedSession {
     session: Session,
-    /// The input that takes keyed images: which of the session's it is, and its name.
+    /// The position and name of the input that takes keyed images.
     input: (usize, String),
     key: InputKey,
-    /// What the last images needed, and their shape without the number of images.
+    /// The cipher for the last images, and their shape without the number of images.
     cipher: Option<(Vec<usize>, Cipher)>,
 }
 
 impl KeyedSession {
-    /// Takes a session and the key for its only input of 4 axes.
+    /// Combines a session with the key for its only input of 4 axes.
     ///
     /// # Errors
-    /// [`Error::KeyedInput`] where it has none of these, or several.
+    /// [`Error::KeyedInput`] if it has no such input, or several.
     pub fn new(session: Session, key: InputKey) -> Result<KeyedSession> {
         let inputs = session.inputs().iter().enumerate();
         let images: Vec<usize> = inputs
@@ -43,10 +67,10 @@ impl KeyedSession {
         }
     }
 
-    /// Takes a session and the key for its input of this name.
+    /// Combines a session with the key for its input of this name.
     ///
     /// # Errors
-    /// [`Error::KeyedInput`] where it has no such input.
+    /// [`Error::KeyedInput`] if it has no such input.
     pub fn with_input(session: Session, input: &str, key: InputKey) -> Result<KeyedSession> {
         let mut inputs = session.inputs().iter();
         match inputs.position(|known| known.name() == input) {
@@ -72,24 +96,25 @@ impl KeyedSession {
         }
     }
 
-    /// The name of the input that takes keyed images.
+    /// Returns the name of the input that takes keyed images.
     pub fn input(&self) -> &str {
         &self.input.1
     }
 
-    /// The session itself, such as for its inputs and outputs.
+    /// Returns the session, for example to list its inputs and outputs.
     pub fn session(&self) -> &Session {
         &self.session
     }
 
     /// Runs the model as [`Session::run`] does, on plain images.
     ///
-    /// The keyed ones are in a new tensor: what is given stays as it is. Tensors of u8, u16, i8, f16 and f32 have 3 axes
-    /// (one image) or 4 (images), in the order of the key's layout, in memory of the processor. Where the key has a mean and
-    /// a deviation, floats are normalised ones.
+    /// The call writes keyed images to a new tensor and leaves yours unchanged. Tensors of u8, u16,
+    /// i8, f16 and f32 have 3 axes (one image) or 4 (images), in the order of the key's layout, in
+    /// memory of the processor. If the key has a mean and a deviation, floats are normalised by
+    /// these.
     ///
     /// # Errors
-    /// [`Error::Inputs`] and [`Error::KeyedInput`] where images do not fit the key; [`Error::Run`].
+    /// [`Error::Inputs`] and [`Error::KeyedInput`] if images do not fit the key; [`Error::Run`].
     pub fn run<'s, 'i, 'v: 'i, const N: usize>(
         &'s mut self,
         inputs: impl Into<SessionInputs<'i, 'v, N>>,
@@ -116,7 +141,8 @@ impl KeyedSession {
         outputs.map_err(Error::Run)
     }
 
-    /// Puts keyed images in place of plain ones, among values in the order of the session's inputs.
+    /// Replaces plain images by keyed ones, in `values`, which follow the order of the session's
+    /// inputs.
     fn replace(&mut self, values: &mut [SessionInputValue<'_>]) -> Result<()> {
         if let Some(value) = values.get_mut(self.input.0) {
             *value = self.keyed(value)?;
@@ -124,11 +150,11 @@ impl KeyedSession {
         Ok(())
     }
 
-    /// Keyed images of plain ones.
+    /// Makes keyed images from plain ones.
     fn keyed<'v>(&mut self, images: &DynValue) -> Result<SessionInputValue<'v>> {
         use ValueType::{F16, F32, I8, U8, U16};
         let of = value_type(images)?;
-        // Where no type is possible, the cipher says so.
+        // If no type is possible, the cipher reports it.
         let into = self.key.keyed_types(of).first().copied().unwrap_or(of);
         match (of, into) {
             (U8, U16) => self.transformed::<u8, u16>(images),
@@ -148,7 +174,7 @@ impl KeyedSession {
         for<'a> &'a mut [B]: Into<ImagesMut<'a>>,
     {
         let (shape, plain) = images.try_extract_tensor::<A>().map_err(Error::Run)?;
-        // They were counted when the tensor was made.
+        // `usize` fits: the tensor's elements were counted when it was made.
         let dims: Vec<usize> = shape.iter().map(|n| *n as usize).collect();
         let mut keyed = vec![B::default(); plain.len()];
         let images: Images<'_> = plain.into();
@@ -164,7 +190,8 @@ impl KeyedSession {
         Ok(keyed.into())
     }
 
-    /// The key for images of this shape. Most come in the shape of those before them.
+    /// Returns the cipher for images of this shape. It keeps the last one, as most images repeat a
+    /// shape.
     fn cipher_for(&mut self, dims: &[usize]) -> Result<&Cipher> {
         let image = match dims {
             [_, image @ ..] if image.len() == 3 => image,
@@ -179,7 +206,7 @@ impl KeyedSession {
     }
 }
 
-/// The type of a tensor of pixels.
+/// Returns the pixel type of a tensor.
 fn value_type(images: &DynValue) -> Result<ValueType> {
     Ok(match images.dtype().tensor_type() {
         Some(TensorElementType::Uint8) => ValueType::U8,

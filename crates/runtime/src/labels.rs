@@ -1,4 +1,4 @@
-//! Answers of models whose labels are protected, in sessions.
+//! Decodes the answers of models with protected labels, in sessions.
 
 use std::borrow::Cow;
 
@@ -10,26 +10,51 @@ use ort::value::{DynValue, Shape, Tensor, TensorElementType, TensorRef};
 
 use crate::error::{Error, Result};
 
-/// What a label key makes of a session's outputs: those of the original.
+/// Turns a session's outputs into the original's, with a label key.
 ///
-/// The table of labels is decrypted once, here. Nothing but the protection of the whole model tells that the session's rows are those
-/// of the table: take one of [`Model::into_session`](crate::Model::into_session).
+/// The table of labels is decrypted once, in [`SessionLabels::new`]. Only the protection of the
+/// whole model proves that the session's rows belong to the table: use a session from
+/// [`Model::into_session`](crate::Model::into_session).
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::fs::File;
+/// use std::path::Path;
+///
+/// use onnxseal_runtime::{Identities, Model, SessionLabels, UserKey};
+/// use ort::session::Session;
+/// use ort::value::TensorRef;
+///
+/// let environment = onnxseal_runtime::load()?.build()?;
+/// let identities = Identities::read(File::open("id.txt")?, "id.txt")?;
+/// let model = Model::open(Path::new("sealed.onnx"), &identities)?;
+/// let mut session = model.into_session(Session::builder(&environment)?)?;
+///
+/// let key = UserKey::open(Path::new("acme.key"), None)?;
+/// let mut labels = SessionLabels::new(&session, &key, Session::builder(&environment)?)?;
+/// let images = vec![0.5_f32; 3 * 224 * 224];
+/// let images = TensorRef::from_array_view(([1, 3, 224, 224], &images[..]))?;
+/// let outputs = labels.decode(session.run(ort::inputs![images])?)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct SessionLabels {
     decoder: Decoder,
     answers: String,
     logits: String,
     names: Vec<String>,
-    /// What follows the layer that answers; `None` where its logits are the output.
+    /// A session of the part after the layer that answers; `None` if its logits are the output.
     tail: Option<Session>,
 }
 
 impl SessionLabels {
-    /// Decrypts the table that a session's model carries. `builder` makes a session of what follows the layer that answers; that part
-    /// is small, and one thread is enough for it.
+    /// Decrypts the table in a session's model. `builder` makes a session of the part after the
+    /// layer that answers, which is small: one thread is enough.
     ///
     /// # Errors
-    /// [`Error::Labels`] where the model carries no table, the table is malformed, or the key does not open it; [`Error::Tail`].
+    /// [`Error::Labels`] if the model has no table, the table is malformed, or the key does not
+    /// open it; [`Error::Tail`].
     pub fn new(session: &Session, key: &UserKey, builder: SessionBuilder) -> Result<SessionLabels> {
         let metadata = session.metadata().map_err(Error::Run)?;
         let text = metadata.custom(head::KEY);
@@ -57,21 +82,22 @@ impl SessionLabels {
         }
     }
 
-    /// Whether something gives the output of this name.
+    /// Returns whether the session or the tail has an output of this name.
     fn has(&self, session: &Session, name: &str) -> bool {
         let of_tail = |tail| has_output(tail, name);
         *name == self.logits || self.tail.as_ref().is_some_and(of_tail) || has_output(session, name)
     }
 
-    /// Names of the original's outputs, in its order.
+    /// Returns the names of the original's outputs, in its order.
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// The outputs of the original, in its order, of all outputs of a run of the session. Logits are float32.
+    /// Computes the outputs of the original, in its order, from all outputs of a run of the
+    /// session. Logits are float32.
     ///
     /// # Errors
-    /// [`Error::Labels`] where the outputs are not those of the session's model; [`Error::Run`].
+    /// [`Error::Labels`] if the outputs are not those of the session's model; [`Error::Run`].
     pub fn decode(&mut self, mut outputs: SessionOutputs<'_>) -> Result<Vec<DynValue>> {
         let SessionLabels {
             decoder,
@@ -111,7 +137,8 @@ impl SessionLabels {
     }
 }
 
-/// The shape and elements of answers: float32, float16 or bfloat16, as the layer has them.
+/// Returns the shape and elements of answers: float32, float16 or bfloat16, as the layer produces
+/// them.
 fn floats(answers: &DynValue) -> Result<(Vec<usize>, Cow<'_, [f32]>)> {
     // They were counted when the tensor was made.
     let dims = |shape: &Shape| shape.iter().map(|n| *n as usize).collect();

@@ -1,79 +1,58 @@
 //! Opens protected ONNX models straight into ONNX Runtime.
 //!
-//! [`Model::open`] authenticates every byte of a model and decrypts it, in memory. From there it
-//! goes into a session ([`Model::into_session`], with the feature `ort`), or into any other program
-//! that takes the result of [`Model::prepare`]; and its parts can be read. Nothing decrypted is
-//! written to a file.
+//! This program opens a model, makes a session of it, and runs it:
 //!
-//! ```
+//! ```no_run
+//! # #[cfg(feature = "ort")]
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::fs::File;
 //! use std::path::Path;
 //!
 //! use onnxseal_runtime::{Identities, Model};
-//!
-//! let fixtures = Path::new("../../fixtures/sealed");
-//! let identities = Identities::read(std::fs::File::open(fixtures.join("keys/id.txt"))?, "id.txt")?;
-//! let model = Model::open(fixtures.join("valid/digits_cnn.onnx"), &identities)?;
-//! assert!(model.tensors().len() > 0);
-//! // With ONNX Runtime: let session = model.into_session(ort::session::Session::builder()?)?;
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! A model that takes keyed images (`docs/INPUTS.md`) runs in a [`KeyedSession`], with the feature `inputs`. It is fed what
-//! the original is fed:
-//!
-//! ```no_run
-//! # #[cfg(feature = "inputs")]
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use std::path::Path;
-//!
-//! use onnxseal_runtime::{Identities, InputKey, KeyedSession, Model};
-//! use ort::value::TensorRef;
-//!
-//! let environment = onnxseal_runtime::load()?.build()?;
-//! let identities = Identities::read(std::fs::File::open("id.txt")?, "id.txt")?;
-//! let model = Model::open(Path::new("sealed.onnx"), &identities)?;
-//! let session = model.into_session(ort::session::Session::builder(&environment)?)?;
-//! let key = InputKey::open(Path::new("key.txt"), None)?;
-//! let mut session = KeyedSession::new(session, key)?;
-//! let images = vec![0.5_f32; 3 * 224 * 224];
-//! let images = TensorRef::from_array_view(([1, 3, 224, 224], &images[..]))?;
-//! let outputs = session.run(ort::inputs![images])?;
-//! # Ok(())
-//! # }
-//! # #[cfg(not(feature = "inputs"))]
-//! # fn main() {}
-//! ```
-//!
-//! The answers of a model whose labels are protected (`docs/LABELS.md`) become those of the original with [`SessionLabels`] and a
-//! [`UserKey`], with the feature `labels`:
-//!
-//! ```no_run
-//! # #[cfg(feature = "labels")]
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use std::path::Path;
-//!
-//! use onnxseal_runtime::{Identities, Model, SessionLabels, UserKey};
 //! use ort::session::Session;
 //! use ort::value::TensorRef;
 //!
+//! // Load ONNX Runtime's library, which ORT_DYLIB_PATH names.
 //! let environment = onnxseal_runtime::load()?.build()?;
-//! let identities = Identities::read(std::fs::File::open("id.txt")?, "id.txt")?;
-//! let model = Model::open(Path::new("sealed.onnx"), &identities)?;
+//!
+//! // Authenticate every byte, decrypt into memory, and make a session.
+//! let fixtures = Path::new("../../fixtures/sealed");
+//! let identities = Identities::read(File::open(fixtures.join("keys/id.txt"))?, "id.txt")?;
+//! let model = Model::open(fixtures.join("valid/digits_cnn.onnx"), &identities)?;
 //! let mut session = model.into_session(Session::builder(&environment)?)?;
-//! let key = UserKey::open(Path::new("acme.key"), None)?;
-//! let mut labels = SessionLabels::new(&session, &key, Session::builder(&environment)?)?;
-//! let images = vec![0.5_f32; 3 * 224 * 224];
-//! let images = TensorRef::from_array_view(([1, 3, 224, 224], &images[..]))?;
-//! let outputs = labels.decode(session.run(ort::inputs![images])?)?;
+//!
+//! // Run it as any other session of `ort`.
+//! let image = vec![0.5_f32; 64];
+//! let image = TensorRef::from_array_view(([1, 1, 8, 8], &image[..]))?;
+//! let outputs = session.run(ort::inputs![image])?;
+//! let (_, scores) = outputs["scores"].try_extract_tensor::<f32>()?;
+//! assert_eq!(scores.len(), 10);
 //! # Ok(())
 //! # }
-//! # #[cfg(not(feature = "labels"))]
+//! # #[cfg(not(feature = "ort"))]
 //! # fn main() {}
 //! ```
 //!
-//! `docs/RUNTIME.md` explains why this is as fast as opening a plain model, and what it costs.
+//! Decrypted bytes stay in memory: this crate writes none to files. `docs/RUNTIME.md` explains why
+//! this is as fast as opening a plain model, and what it costs.
+//!
+//! # Modules
+//!
+//! All modules but `ep_context` are private, and this page exports what they offer.
+//!
+//! | module | contents | exports | feature |
+//! |---|---|---|---|
+//! | `model` | an opened model and its tensors | [`Model`], [`Options`], [`Tensor`] | |
+//! | `prepare`, `sharing` | a skeleton and weights, for other bindings of ONNX Runtime | [`Model::prepare`], [`Prepared`], [`Sharing`] | |
+//! | `session` | sessions of the crate `ort` | [`Model::into_session`], [`load`] | `ort` |
+//! | `keyed` | sessions of models that take keyed images (`docs/INPUTS.md`) | [`KeyedSession`] | `inputs` |
+//! | `labels` | the answers of models with protected labels (`docs/LABELS.md`) | [`SessionLabels`] | `labels` |
+//! | [`ep_context`] | compiled caches of execution providers, sealed (`docs/EPCONTEXT.md`) | [`Model::ep_context`] | `ep-context` |
+//! | `error` | errors | [`Error`] | |
+//!
+//! All these features are on by default, and `aws-lc`, the faster of two AEAD back ends.
+//! `object-store` opens models in object stores (`docs/STORAGE.md`). `c-api` gives the names that
+//! ONNX Runtime's C API has for types, without loading the library.
 
 #[cfg(feature = "ep-context")]
 pub mod ep_context;

@@ -1,4 +1,4 @@
-//! A model that was opened.
+//! An opened model.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
@@ -15,58 +15,73 @@ use crate::error::{Error, Result};
 use crate::nothing::Nothing;
 use crate::sharing::{How, decide};
 
-/// A protected model: authentic to the last byte, decrypted, in memory.
+/// A protected model in memory, authenticated to the last byte and decrypted.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::fs::File;
+/// use std::path::Path;
+///
+/// use onnxseal_runtime::{Identities, Model};
+///
+/// let fixtures = Path::new("../../fixtures/sealed");
+/// let identities = Identities::read(File::open(fixtures.join("keys/id.txt"))?, "id.txt")?;
+/// let model = Model::open(fixtures.join("valid/digits_cnn.onnx"), &identities)?;
+/// assert!(model.tensors().len() > 0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Model {
     pub(crate) opened: OpenedModel,
-    /// What messages call the model.
+    /// The model's name in messages.
     pub(crate) path: PathBuf,
     pub(crate) plaintext_on_disk: PlaintextOnDisk,
     tensors: Vec<Entry>,
-    /// Why no session can be made of it, though it can be opened.
+    /// Why sessions of this model are refused, though it can be opened.
     ambiguity: Option<Ambiguity>,
-    /// The folder that sessions are told of.
+    /// The folder that skeletons refer to.
     pub(crate) nothing: Nothing,
 }
 
-/// Where programs may not read a model alike, and why.
+/// Where programs may read a model differently, and why.
 type Ambiguity = (Box<At>, Fault);
 
 /// How to open a model.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Claims that it must make.
+    /// Claims that the model must make.
     pub require: Requirements,
-    /// Whether sessions may write it to files.
+    /// Whether sessions may write the model to files.
     pub plaintext_on_disk: PlaintextOnDisk,
 }
 
 /// Whether ONNX Runtime may write a decrypted model to files if session options say so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PlaintextOnDisk {
-    /// No optimized model is written, and other options that write are refused.
+    /// Turns off writing of the optimized model, and refuses other options that write.
     #[default]
     Refused,
-    /// ONNX Runtime does what the options say.
+    /// ONNX Runtime follows the options.
     Allowed,
 }
 
-/// A tensor of a model, whose elements lie one after the other.
+/// A tensor of a model whose elements are contiguous.
 #[derive(Clone, Copy, Debug)]
 pub struct Tensor<'m> {
     /// Its name in the graph; initializers of different graphs may share one.
     pub name: &'m str,
-    /// Its protobuf path, such as `graph.initializer[3]`: no two have the same.
+    /// Its protobuf path, such as `graph.initializer[3]`, unique in the model.
     pub path: &'m str,
     /// Element type.
     pub data_type: DataType,
     /// Shape; empty for a scalar.
     pub dims: &'m [u64],
-    /// The elements, little-endian; below 8 bits packed from the low bits up. Not aligned.
+    /// The elements, little-endian, possibly unaligned; below 8 bits packed from the low bits up.
     pub bytes: &'m [u8],
 }
 
-/// Where a tensor is in the model.
+/// The place of a tensor in the model.
 #[derive(Debug)]
 pub(crate) struct Entry {
     name: String,
@@ -83,26 +98,26 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Whether its elements lie in another file than the model's.
+    /// Returns whether its elements lie outside the model file.
     pub(crate) fn is_external(&self) -> bool {
         self.file != 0
     }
 }
 
 impl Model {
-    /// Opens the protected model at `location`: a path, or a [`Location`], such as the URL of an object, or
-    /// memory.
+    /// Opens the protected model at `location`: a path, or a [`Location`] such as an object's URL
+    /// or memory.
     ///
     /// A tier below the highest opens only if [`Access::edition`] accepts it.
     ///
     /// # Errors
-    /// [`ErrorKind`](crate::ErrorKind): `Malformed`, `NoMatchingKey`, `Authentication`, `Io`; `Usage`
-    /// when the model is not protected.
+    /// [`ErrorKind`](crate::ErrorKind): `Malformed`, `NoMatchingKey`, `Authentication`, `Io`;
+    /// `Usage` when the model is not protected.
     pub fn open<'a>(location: impl Into<Location>, access: impl Into<Access<'a>>) -> Result<Model> {
         Model::open_with(location, access, &Options::default(), &Silent)
     }
 
-    /// Like [`Model::open`], with `options`.
+    /// Opens the protected model as [`Model::open`] does, with `options`.
     ///
     /// # Errors
     /// As [`Model::open`]; `PolicyNotMet` if the model does not make a required claim.
@@ -148,57 +163,58 @@ impl Model {
         }
     }
 
-    /// The model file, decrypted: the original, except for the names of external data files that `protect`
-    /// renamed (`OpenedModel::original_model` has the original names), and except for what the
-    /// [tier](Model::tier) lacks.
+    /// Returns the decrypted model file. It is the original, except for weights that the
+    /// [tier](Model::tier) lacks and the names of external data files that `protect` renamed
+    /// (`OpenedModel::original_model` has the original names).
     pub fn bytes(&self) -> &[u8] {
         self.opened.model()
     }
 
-    /// The external data files, decrypted, with the paths that the model has for them, relative to its
-    /// folder.
+    /// Returns the external data files, decrypted, with the paths by which the model names them,
+    /// relative to its folder.
     pub fn external_files(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.opened.external_files()
     }
 
-    /// The publisher's statements, authentic.
+    /// Returns the publisher's statements, authenticated.
     pub fn claims(&self) -> &BTreeMap<String, String> {
         self.opened.claims()
     }
 
-    /// The tier that was opened; `None` if the model has one edition only.
+    /// Returns the tier that was opened, or `None` if the model has one edition only.
     pub fn tier(&self) -> Option<&str> {
         self.opened.tier()
     }
 
-    /// Whether it is the original, and not the edition of a tier below the highest.
+    /// Returns whether the opened edition is the original, rather than a lower tier's.
     pub fn is_original(&self) -> bool {
         self.opened.is_original()
     }
 
-    /// Every tensor whose elements lie one after the other, in the order of the model file, including
-    /// tensors of subgraphs, functions and attributes.
+    /// Returns every tensor whose elements are contiguous, in the order of the model file,
+    /// including tensors of subgraphs, functions and attributes.
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = Tensor<'_>> {
         self.tensors.iter().map(|entry| self.tensor_at(entry))
     }
 
-    /// The tensor of this name; the first, if there are several.
+    /// Returns the first tensor of this name.
     pub fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
         let entry = self.tensors.iter().find(|entry| entry.name == name)?;
         Some(self.tensor_at(entry))
     }
 
-    /// Whether sessions may write it to files, as it was opened with.
+    /// Returns whether sessions may write the model to files, as set when it was opened.
     pub fn plaintext_on_disk(&self) -> PlaintextOnDisk {
         self.plaintext_on_disk
     }
 
-    /// Whether all that was decrypted is kept from being swapped out.
+    /// Returns whether all decrypted bytes are locked in memory, out of swap space.
     pub fn is_locked(&self) -> bool {
         self.opened.is_locked()
     }
 
-    /// Fails where ONNX Runtime may take other elements for a value than the plain model would have it.
+    /// Fails if ONNX Runtime may read other elements for a value from the skeleton than from the
+    /// plain model.
     pub(crate) fn check_unambiguous(&self) -> Result<()> {
         let Some((at, fault)) = &self.ambiguity else {
             return Ok(());
@@ -232,7 +248,7 @@ impl Model {
     }
 }
 
-/// Finds the tensors of a model, and what speaks against a session.
+/// Finds the tensors of a model, and an ambiguity that forbids sessions.
 fn index(path: &std::path::Path, opened: &OpenedModel) -> Result<(Vec<Entry>, Option<Ambiguity>)> {
     let malformed = |source| Error::Model {
         path: path.to_owned(),
@@ -274,7 +290,7 @@ fn index(path: &std::path::Path, opened: &OpenedModel) -> Result<(Vec<Entry>, Op
             data_type: tensor.data_type,
             dims: tensor.dims.clone(),
             file,
-            // Within a slice in memory.
+            // `usize` fits: the span lies in a slice in memory.
             start: start as usize,
             len: len as usize,
             offset: tensor.offset,

@@ -1,4 +1,4 @@
-//! A folder in which ONNX Runtime finds nothing to read.
+//! A folder with an empty file, to which skeletons refer.
 
 use std::fs::File;
 use std::io;
@@ -7,19 +7,19 @@ use std::sync::{Mutex, PoisonError};
 
 use tempfile::TempDir;
 
-/// The file in it: it is there, since ONNX Runtime wants to see it, and has no bytes.
+/// The empty file, which must exist for ONNX Runtime.
 pub(crate) const NOTHING: &str = "null";
 
-/// A folder with a file that has no bytes, and nothing else: only this user can put anything there.
-/// It is made when it is first asked for, and made anew where somebody has cleaned it away.
+/// A folder with only an empty file, writable by this user alone. It is made on first use, and
+/// again if it was cleaned away.
 #[derive(Debug, Default)]
 pub(crate) struct Nothing(Mutex<Option<TempDir>>);
 
 impl Nothing {
-    /// The path of the folder, which stays as long as this does.
+    /// Returns the path of the folder, which exists until this value is dropped.
     ///
     /// # Errors
-    /// The system's, where there is no place for temporary files.
+    /// Fails if the system cannot make a temporary folder.
     pub(crate) fn folder(&self) -> io::Result<String> {
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_there = |folder: &TempDir| folder.path().join(NOTHING).exists();
@@ -46,7 +46,7 @@ fn make() -> io::Result<TempDir> {
     Ok(folder)
 }
 
-/// ONNX Runtime takes the path as text.
+/// Converts a path to text, as ONNX Runtime needs it.
 fn text(path: &Path) -> io::Result<String> {
     let text = path.to_str().map(str::to_owned);
     text.ok_or_else(|| io::Error::other("the path of the folder for temporary files is no UTF-8"))

@@ -1,4 +1,4 @@
-//! The data that ONNX Runtime gets instead of the model: a skeleton, and weights.
+//! Prepares what ONNX Runtime loads instead of the model: a skeleton, and weights.
 
 use onnxseal_onnx::edit::{Elements, move_elements};
 use zeroize::Zeroizing;
@@ -8,14 +8,14 @@ use crate::model::{Model, Tensor};
 use crate::nothing::NOTHING;
 use crate::sharing::{How, Sharing, WEIGHTS_ENTRY};
 
-/// The data that ONNX Runtime gets instead of the model.
+/// A skeleton and weights, for ONNX Runtime to load instead of the model.
 ///
-/// Make a session from the bytes of the [`skeleton`](Prepared::skeleton), with options that have the
-/// [entries](Prepared::config), the weights to [share](Prepared::shared) (`OrtApi::AddInitializer`)
-/// and the weights to [inject](Prepared::injected) (`OrtApi::AddExternalInitializers`). The memory of
-/// shared weights must outlive the session. The memory of injected weights must last until the session
-/// is made. If weights are shared and the session cannot be made, prepare again with
-/// [`Sharing::Never`].
+/// Make a session from the bytes of the [`skeleton`](Prepared::skeleton), with options that have
+/// the [entries](Prepared::config), the weights to [share](Prepared::shared)
+/// (`OrtApi::AddInitializer`) and the weights to [inject](Prepared::injected)
+/// (`OrtApi::AddExternalInitializers`). The memory of shared weights must outlive the session. The
+/// memory of injected weights must live until the session is made. If weights are shared and ONNX
+/// Runtime refuses the session, prepare again with [`Sharing::Never`].
 #[derive(Debug)]
 pub struct Prepared<'m> {
     skeleton: Zeroizing<Vec<u8>>,
@@ -24,33 +24,35 @@ pub struct Prepared<'m> {
     injected: Vec<Tensor<'m>>,
 }
 
-/// What protobuf takes in one piece.
+/// The longest message that protobuf accepts.
 const MAX_SKELETON_BYTES: usize = i32::MAX as usize;
 
-/// A folder for where none is needed or none can be made: nothing can be in it, since it is none. ONNX
-/// Runtime wants to see the file of a weight that is shared, but none of weights that are injected.
+/// Placeholder: `/dev/null` is no directory, so nothing can be in it. It serves skeletons without
+/// shared weights: ONNX Runtime looks for the file of a shared weight, but not of an injected one.
 #[cfg(unix)]
 const NO_FOLDER: &str = "/dev/null";
 
 impl<'m> Prepared<'m> {
-    /// The model file without the weights that are shared or injected. It says that these lie in an
-    /// external file, which cannot be read. So an optimization that reads a shared weight fails, and takes
-    /// no other bytes for it.
+    /// Returns the model file without the weights to share or inject. It places these in an
+    /// external file that cannot be read, so an optimization that reads a shared weight fails
+    /// instead of using other bytes.
     ///
-    /// It holds the other weights, decrypted.
+    /// The skeleton contains the other weights, decrypted.
     pub fn skeleton(&self) -> &[u8] {
         &self.skeleton
     }
 
-    /// The skeleton alone: with [`Sharing::Inline`] the whole model, its external data too, in one file.
+    /// Returns the skeleton alone. With [`Sharing::Inline`] this is the whole model in one file, its
+    /// external data too.
     pub fn into_skeleton(self) -> Zeroizing<Vec<u8>> {
         self.skeleton
     }
 
-    /// Entries to set in the session's options (`OrtApi::AddSessionConfigEntry`).
+    /// Returns the entries to set in the session's options (`OrtApi::AddSessionConfigEntry`).
     ///
-    /// If there are weights for the options, [`WEIGHTS_ENTRY`] is among the entries. Options that have this
-    /// entry already hold the weights of another model. Do not use them for this one.
+    /// If there are weights to share or inject, [`WEIGHTS_ENTRY`] is among the entries. Options
+    /// that already have this entry hold the weights of another model: do not use them for this
+    /// one.
     pub fn config(&self) -> impl Iterator<Item = (&str, &str)> {
         let has_weights = !(self.shared.is_empty() && self.injected.is_empty());
         self.config
@@ -59,33 +61,33 @@ impl<'m> Prepared<'m> {
             .chain(has_weights.then_some(WEIGHTS_ENTRY))
     }
 
-    /// Weights for ONNX Runtime to use where they lie.
+    /// Returns the weights that ONNX Runtime uses in place.
     pub fn shared(&self) -> &[Tensor<'m>] {
         &self.shared
     }
 
-    /// Weights for ONNX Runtime to copy.
+    /// Returns the weights that ONNX Runtime copies.
     pub fn injected(&self) -> &[Tensor<'m>] {
         &self.injected
     }
 }
 
 impl Model {
-    /// Where the skeleton says that weights are.
+    /// Returns the folder of the external file that the skeleton names.
     fn folder(&self, sharing: Sharing) -> std::io::Result<String> {
         match sharing {
-            // The same for all models, so that options that serve for several have it once.
+            // A constant, so that options used for several models have one value.
             #[cfg(unix)]
             Sharing::Inline => Ok(NO_FOLDER.to_owned()),
             _ => self.nothing.folder(),
         }
     }
 
-    /// Prepares the model for ONNX Runtime. The model must outlive the making of the session.
+    /// Prepares the model for ONNX Runtime. The model must live until the session is made.
     ///
     /// # Errors
-    /// [`Error::TooLarge`]; `Malformed` where the graph cannot be rewritten, or it is not clear which
-    /// elements a value has: the message says where. Earlier versions protected such models.
+    /// [`Error::TooLarge`]; `Malformed` if the graph cannot be rewritten, or programs may read the
+    /// elements of a value differently: the message says where.
     pub fn prepare(&self, sharing: Sharing) -> Result<Prepared<'_>> {
         self.check_unambiguous()?;
         let (folder, sharing) = match self.folder(sharing) {
@@ -115,7 +117,7 @@ impl Model {
             };
             let elements = match how {
                 How::Inline if entry.is_external() => {
-                    // Before any is copied: many tensors may have the same bytes of a file.
+                    // Count before copying: many tensors may use the same bytes of a file.
                     len_inline += tensor.bytes.len();
                     if len_inline > MAX_SKELETON_BYTES {
                         return Err(too_large(len_inline));

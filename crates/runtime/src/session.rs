@@ -1,6 +1,6 @@
 //! Sessions of the crate `ort`.
 //!
-//! The place with `unsafe` in this crate: memory is handed to ONNX Runtime.
+//! This module has `unsafe` code: it hands memory to ONNX Runtime.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
@@ -22,9 +22,11 @@ use crate::error::{Error, Result};
 use crate::model::{Model, PlaintextOnDisk, Tensor};
 use crate::sharing::{PROCESSORS, Sharing, WEIGHTS_ENTRY, WRITING_ENTRIES, element_type};
 
-/// Loads ONNX Runtime's library: the one that `ORT_DYLIB_PATH` names, or else the one the system finds.
+/// Loads ONNX Runtime's library: the one that `ORT_DYLIB_PATH` names, or else the one that the
+/// system finds.
 ///
-/// `ort` does so by itself when it is first used, and panics if it cannot; this call returns the reason.
+/// Without this call, `ort` loads it on first use, and panics on failure; this call returns the
+/// reason.
 ///
 /// # Errors
 /// [`Error::Library`].
@@ -37,14 +39,14 @@ pub fn load() -> Result<EnvironmentBuilder> {
 impl Model {
     /// Makes a session of the model, with the options of `builder`.
     ///
-    /// Weights that ONNX Runtime uses where they lie stay in memory until it releases them, at the end of
-    /// the session. If there are none, all of the model is released here. Weights are shared if the
-    /// library has execution providers for the processor alone. For providers of other devices, see
-    /// [`into_session_with`](Self::into_session_with).
+    /// Weights are shared if all execution providers of the library run on the processor. For
+    /// providers of other devices, see [`into_session_with`](Self::into_session_with). Shared
+    /// weights stay in memory until ONNX Runtime releases them, at the end of the session. Without
+    /// any, this call releases the whole model.
     ///
     /// # Errors
-    /// [`Error::Session`]; `Io` if the model's files were changed meanwhile; `Usage` if the options are
-    /// another model's ([`Error::UsedOptions`]), or make ONNX Runtime write the model to a file
+    /// [`Error::Session`]; `Io` if the model's files were changed meanwhile; `Usage` if the options
+    /// are another model's ([`Error::UsedOptions`]), or make ONNX Runtime write the model to a file
     /// ([`Error::WritesPlaintext`]).
     pub fn into_session(self, builder: SessionBuilder) -> Result<Session> {
         let sharing = if is_for_processors() {
@@ -55,11 +57,12 @@ impl Model {
         self.into_session_with(builder, sharing)
     }
 
-    /// Like [`into_session`](Self::into_session), with weights shared as `sharing` says.
+    /// Makes a session as [`into_session`](Self::into_session) does, with weights shared as
+    /// `sharing` says.
     ///
-    /// With [`Sharing::WherePossible`], if ONNX Runtime refuses the model with shared weights, the call
-    /// tries again without them; ONNX Runtime's log then has a harmless error. Providers for devices other
-    /// than the processor refuse shared weights.
+    /// With [`Sharing::WherePossible`], the call tries again without shared weights if ONNX Runtime
+    /// refuses them; its log then has a harmless error. Providers for devices other than the
+    /// processor refuse shared weights.
     ///
     /// # Errors
     /// As [`into_session`](Self::into_session).
@@ -93,7 +96,8 @@ impl Model {
                 return Err(Error::WritesPlaintext { key });
             }
         }
-        // Whether the options have such a path, ONNX Runtime does not say; these are a copy of them.
+        // ONNX Runtime cannot tell whether the options have such a path, so clear it. These are a
+        // copy of the caller's.
         set_no_optimized_model(builder).map_err(|source| self.refused(source))
     }
 
@@ -104,7 +108,7 @@ impl Model {
         }
     }
 
-    /// Makes a session; the inner error is ONNX Runtime's.
+    /// Makes a session. The inner error is ONNX Runtime's refusal.
     fn commit(
         self: &Arc<Model>,
         builder: SessionBuilder,
@@ -131,14 +135,14 @@ impl Model {
             }
             Ok(builder)
         };
-        // Options that do not take the weights would not take them otherwise: they have others.
+        // Options that refuse the weights have others already, so sharing is not the cause.
         let mut builder = fill().map_err(|source| self.refused(source))?;
         let session = builder.commit_from_memory(prepared.skeleton());
         Ok(session.map_err(|source| Refused { had_shared, source }))
     }
 }
 
-/// The value of a configuration entry; `None` if the options do not have it.
+/// Returns the value of a configuration entry, or `None` if the options lack it.
 fn config_entry(builder: &mut SessionBuilder, key: &str) -> ort::Result<Option<String>> {
     let key = CString::new(key).map_err(|_| ort::Error::new("a key has a NUL"))?;
     let mut has_it = 0;
@@ -151,7 +155,7 @@ fn config_entry(builder: &mut SessionBuilder, key: &str) -> ort::Result<Option<S
         return Ok(None);
     }
     let get = |place: *mut std::ffi::c_char, len: &mut usize| {
-        // SAFETY: as above; the place has so many bytes, or is null, when only their number is told.
+        // SAFETY: as above; `place` has `len` bytes, or is null to ask for their number.
         let status =
             unsafe { (ort::api().GetSessionConfigEntry)(builder.ptr(), key.as_ptr(), place, len) };
         // SAFETY: a status that ONNX Runtime has just returned.
@@ -165,9 +169,9 @@ fn config_entry(builder: &mut SessionBuilder, key: &str) -> ort::Result<Option<S
     Ok(value.ok().map(|value| value.to_string_lossy().into_owned()))
 }
 
-/// Has ONNX Runtime write no optimized model, whatever the options said.
+/// Stops ONNX Runtime from writing an optimized model, whatever the options said.
 fn set_no_optimized_model(builder: &mut SessionBuilder) -> ort::Result<()> {
-    // Of the width that paths have where it is the wider one.
+    // An empty path, as wide as on systems with 16-bit characters.
     let none = [0_u16; 1];
     // SAFETY: options of ours, and an empty path, which ONNX Runtime copies.
     let status =
@@ -176,7 +180,7 @@ fn set_no_optimized_model(builder: &mut SessionBuilder) -> ort::Result<()> {
     unsafe { ort::Error::result_from_status(status) }
 }
 
-/// Whether all execution providers of the library use the memory of the process.
+/// Returns whether all execution providers of the library use the memory of the process.
 fn is_for_processors() -> bool {
     let (mut names, mut n) = (ptr::null_mut(), 0);
     // SAFETY: places of ours.
@@ -186,17 +190,17 @@ fn is_for_processors() -> bool {
         return false;
     }
     let all = (0..usize::try_from(n).unwrap_or_default()).all(|i| {
-        // SAFETY: so many texts were returned.
+        // SAFETY: ONNX Runtime returned `n` strings.
         let name = unsafe { std::ffi::CStr::from_ptr(*names.add(i)) };
         PROCESSORS.contains(&&*name.to_string_lossy())
     });
-    // SAFETY: what was returned, and is not used again.
+    // SAFETY: the list that ONNX Runtime returned, not used again.
     let status = unsafe { (ort::api().ReleaseAvailableProviders)(names, n) };
     // SAFETY: a status that ONNX Runtime has just returned.
     unsafe { ort::Error::result_from_status(status) }.is_ok() && all
 }
 
-/// ONNX Runtime does not make a session.
+/// ONNX Runtime refused to make a session.
 struct Refused {
     had_shared: bool,
     source: ort::Error,
@@ -204,7 +208,7 @@ struct Refused {
 
 /// Adds an initializer for ONNX Runtime to copy.
 ///
-/// Not by `SessionBuilder::with_external_initializer`, which keeps the value as long as the session.
+/// `SessionBuilder::with_external_initializer` would keep the value for the life of the session.
 fn inject(builder: &mut SessionBuilder, name: &str, value: &DynValue) -> ort::Result<()> {
     let name = CString::new(name).map_err(|_| ort::Error::new("a tensor's name has a NUL"))?;
     // SAFETY: one name and one value, which ONNX Runtime copies (the value by reference).
@@ -215,16 +219,16 @@ fn inject(builder: &mut SessionBuilder, name: &str, value: &DynValue) -> ort::Re
     unsafe { ort::Error::result_from_status(status) }
 }
 
-/// A value over the memory of a tensor, which must outlive it.
+/// Makes a value over the memory of a tensor, which must outlive it.
 fn value(tensor: &Tensor<'_>) -> ort::Result<DynValue> {
     let element_type = element_type(tensor.data_type)
         .ok_or_else(|| ort::Error::new("a tensor of a type that is not shared"))?;
     let dims: Vec<i64> = tensor.dims.iter().map(|dim| *dim as i64).collect();
     let memory_info = MemoryInfo::default();
     let mut value = ptr::null_mut();
-    // SAFETY: pointers and lengths are those of slices. Nobody writes to the elements: not ONNX Runtime
-    // either, to which initializers are constant. They need not be aligned, as those of external data
-    // that ONNX Runtime maps are not.
+    // SAFETY: pointers and lengths come from slices. Nothing writes to the elements, as
+    // initializers are constant to ONNX Runtime. They may be unaligned, as in external data that it
+    // maps.
     let status = unsafe {
         (ort::api().CreateTensorWithDataAsOrtValue)(
             memory_info.ptr(),
@@ -239,12 +243,12 @@ fn value(tensor: &Tensor<'_>) -> ort::Result<DynValue> {
     // SAFETY: a status that ONNX Runtime has just returned.
     unsafe { ort::Error::result_from_status(status) }?;
     let value = NonNull::new(value).ok_or_else(|| ort::Error::new("a value that is none"))?;
-    // SAFETY: a value that is ours. Of the allocator nothing is asked but what kind of memory it has.
+    // SAFETY: the value is ours. The allocator only serves to tell its kind of memory.
     Ok(unsafe { DynValue::from_ptr(value, Some(&Allocator::default())) })
 }
 
-/// An operator that no graph has: `ort` holds operators until ONNX Runtime has released the session,
-/// whatever else of the application's holds on to that, and so the model whose memory it shares.
+/// Makes an unused operator that keeps `model` alive: `ort` holds operators until ONNX Runtime has
+/// released the session, and the session shares the model's memory.
 fn keeper(model: Arc<Model>) -> ort::Result<OperatorDomain> {
     OperatorDomain::new("onnxseal")?.add(Keeper { _model: model })
 }

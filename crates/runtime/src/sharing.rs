@@ -1,9 +1,9 @@
-//! Which weights ONNX Runtime can use where they lie.
+//! Decides which weights ONNX Runtime can use in place.
 //!
-//! A session has two ways to take weights from the application's memory. *Shared* weights
-//! (`OrtApi::AddInitializer`) stay there, but graph optimizations do not see them, and an optimization
-//! that reads one fails. *Injected* weights (`OrtApi::AddExternalInitializers`) are seen by all
-//! optimizations, but ONNX Runtime copies them.
+//! A session can take weights from the application's memory in two ways. *Shared* weights
+//! (`OrtApi::AddInitializer`) stay there, but graph optimizations cannot see them, and an
+//! optimization that reads one fails. *Injected* weights (`OrtApi::AddExternalInitializers`) are
+//! visible to all optimizations, but ONNX Runtime copies them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,54 +13,57 @@ use crate::DataType::{
     self, Bool, Double, Float, Float16, Int8, Int16, Int32, Int64, Uint8, Uint16, Uint32, Uint64,
 };
 
-/// Whether weights are to be shared with ONNX Runtime.
+/// How ONNX Runtime gets the weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sharing {
-    /// Shares weights of operators whose weights no known optimization reads. Making the session may still
-    /// fail: try once more with [`Never`](Sharing::Never).
+    /// Shares the weights that no known optimization reads. Making the session may still fail: then
+    /// try [`Never`](Sharing::Never).
     #[default]
     WherePossible,
     /// ONNX Runtime copies all weights.
     Never,
-    /// All weights are in the skeleton, which may have no more than 2 GiB. The session's options get no
-    /// weights, and serve for other models afterwards.
+    /// The skeleton contains all weights, and may have at most 2 GiB. The session's options get no
+    /// weights, so they can serve other models too.
     Inline,
 }
 
-/// The entry in session options that hold weights of a model. The weights stay in the options, and ONNX
-/// Runtime knows them by name alone: a session of another model would take them for its own.
+/// The entry that marks session options with the weights of a model. The weights stay in the
+/// options, and ONNX Runtime finds them by name only: a session of another model would use them as
+/// its own.
 pub const WEIGHTS_ENTRY: (&str, &str) = ("onnxseal.weights", "1");
 
-/// Entries that make ONNX Runtime write decrypted weights to files, and the values that turn this on.
+/// Entries that make ONNX Runtime write decrypted weights to files, and the values that turn this
+/// on.
 pub const WRITING_ENTRIES: [(&str, &str); 2] = [
     ("ep.context_enable", "1"),
     ("session.debug_layout_transformation", "1"),
 ];
 
-/// Execution providers that use the memory of the process, and so weights that are shared.
+/// Execution providers that use the memory of the process, and can therefore share weights.
 pub const PROCESSORS: [&str; 2] = ["CPUExecutionProvider", "AzureExecutionProvider"];
 
-/// How ONNX Runtime comes by a tensor.
+/// How ONNX Runtime gets a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum How {
-    /// As part of the model it is given.
+    /// As part of the skeleton.
     Inline,
     Injected,
     Shared,
-    /// Not at all: nothing uses it, so ONNX Runtime drops it, and takes nothing in its place.
+    /// Not at all: ONNX Runtime drops it, because nothing uses it.
     Unused,
 }
 
-/// Smaller tensors are inline. Among them are most of those that shape inference reads.
+/// Smaller tensors are inline, as shape inference reads most of its tensors among them.
 const MIN_BYTES: u64 = 16 << 10;
 
-/// Smaller lists of integers are inline too: Split may be told thousands of sizes.
+/// Smaller lists of integers are inline too: Split may have thousands of sizes.
 const MAX_LIST_BYTES: u64 = 1 << 20;
 
-/// What may be shared: inputs of operators, which kernels pack or read as they are.
+/// The inputs that may be shared, because kernels pack them or read them as they are.
 ///
-/// Not Conv (its weights are reordered into blocks of channels before they are packed), and not half
-/// floats where kernels compute (a CPU converts them once, if it may see them).
+/// Conv is left out, because its weights are reordered into blocks of channels before they are
+/// packed. Half floats in computing kernels are left out, because a CPU converts them once if it
+/// can see them.
 const SHARED: &[(&str, &str, &[usize], &[DataType])] = &[
     ("", "MatMul", &[1], &[Float, Double]),
     ("", "Gemm", &[1], &[Float, Double]),
@@ -73,8 +76,8 @@ const SHARED: &[(&str, &str, &[usize], &[DataType])] = &[
     ("com.microsoft", "GatherBlockQuantized", &[0], &[Uint8]),
 ];
 
-/// Operators through which an optimization looks for a normalization that it can fold into the weights
-/// of the MatMul before it.
+/// Operators through which an optimization looks for a normalization that it can fold into the
+/// weights of the MatMul before it.
 const LOOKED_THROUGH: &[&str] = &[
     "Add",
     "Cast",
@@ -87,8 +90,8 @@ const LOOKED_THROUGH: &[&str] = &[
     "Unsqueeze",
 ];
 
-/// From this number of products of the same value on, an optimization may join their weights: queries,
-/// keys and values of attention.
+/// The least number of products of one value whose weights an optimization may join, as the
+/// queries, keys and values of attention.
 const JOINED: usize = 3;
 
 /// Types that every binding of ONNX Runtime can make a tensor of.
@@ -96,7 +99,7 @@ const TYPES: [DataType; 12] = [
     Float, Double, Float16, Int8, Int16, Int32, Int64, Uint8, Uint16, Uint32, Uint64, Bool,
 ];
 
-/// What ONNX Runtime calls a type; `None` for those that weights have only in the skeleton.
+/// Returns ONNX Runtime's name for a type, or `None` for types whose weights stay in the skeleton.
 #[cfg(feature = "c-api")]
 pub fn element_type(data_type: DataType) -> Option<ort_sys::ONNXTensorElementDataType> {
     use ort_sys::ONNXTensorElementDataType as E;
@@ -117,7 +120,7 @@ pub fn element_type(data_type: DataType) -> Option<ort_sys::ONNXTensorElementDat
     })
 }
 
-/// How ONNX Runtime is to come by each tensor of `model`.
+/// Decides how ONNX Runtime gets each tensor of `model`.
 pub(crate) fn decide(model: &onnxseal_onnx::Model<'_>) -> Vec<How> {
     let consumers = Consumers::of(model);
     let tensors = model.tensors.iter();
@@ -125,14 +128,15 @@ pub(crate) fn decide(model: &onnxseal_onnx::Model<'_>) -> Vec<How> {
 }
 
 struct Consumers<'a> {
-    /// How many values have the name of this initializer: ONNX Runtime knows them by name, in subgraphs
-    /// too, where another may hide it, so that nothing uses it.
+    /// How many values have the name of each initializer. ONNX Runtime finds initializers by name,
+    /// even in subgraphs, where another value of that name may hide one, so that nothing uses it.
     initializers: HashMap<&'a str, u32>,
     /// Values that are inputs or outputs of a graph.
     ends: HashSet<&'a str>,
     /// Values that are outputs of a graph.
     outputs: HashSet<&'a str>,
-    /// For each value whether all that use it, there is one, may share it; and as which types.
+    /// For each value, one entry per use: the types in which that use may share it, empty if it may
+    /// not.
     users: HashMap<&'a str, Vec<&'static [DataType]>>,
 }
 
@@ -197,7 +201,7 @@ impl<'a> Consumers<'a> {
             || span.len < MIN_BYTES
             || self.initializers.get(tensor.name) != Some(&1)
             || !TYPES.contains(&tensor.data_type)
-            // ONNX Runtime's calls take names up to a NUL; and a value without a name nobody can use.
+            // ONNX Runtime's calls read names up to a NUL, and a value without a name has no users.
             || tensor.name.contains('\0')
             || tensor.name.is_empty()
         {
@@ -207,7 +211,7 @@ impl<'a> Consumers<'a> {
         let all_share = !users.is_empty()
             && users.iter().all(|types| types.contains(&tensor.data_type))
             && !self.ends.contains(tensor.name);
-        // What shape inference reads must be in the model: it looks before anything is injected.
+        // Shape inference runs before anything is injected: tensors that it reads must be inline.
         let is_list = matches!(tensor.data_type, Int32 | Int64) && tensor.dims.len() <= 1;
         if all_share {
             How::Shared
@@ -216,7 +220,7 @@ impl<'a> Consumers<'a> {
         } else if users.is_empty() && !self.ends.contains(tensor.name) {
             How::Unused
         } else if users.is_empty() && !self.outputs.contains(tensor.name) {
-            // The default of an input that nothing uses: ONNX Runtime may know it no longer.
+            // The default of an unused input, which ONNX Runtime may have dropped.
             How::Inline
         } else {
             How::Injected
@@ -224,25 +228,25 @@ impl<'a> Consumers<'a> {
     }
 }
 
-/// What optimizations look for in the neighbourhood of a node before they read its weights. A node too
-/// many costs a copy of its weights; one too few, a session that is made twice.
+/// The surroundings of a node that make an optimization read its weights. A false positive costs a
+/// copy of its weights; a false negative, a second attempt at the session.
 struct Wanted<'a> {
-    /// Values that are computed before the session runs, and the weights with them.
+    /// Values that ONNX Runtime computes before the session runs, from weights.
     constants: HashSet<&'a str>,
-    /// Values that a normalization of the weights' products may take.
+    /// Values that may flow into a normalization, which folds into the weights.
     normalized: HashSet<&'a str>,
-    /// Values with [`JOINED`] products or more that may be one.
+    /// Values with [`JOINED`] or more products that may be joined.
     joined: HashSet<&'a str>,
 }
 
 impl<'a> Wanted<'a> {
-    /// `nodes` are in an order in which values come before their users.
+    /// Finds these values. `nodes` must be sorted so that values come before their users.
     fn by_optimizations(nodes: &[&Node<'a>], initializers: &HashMap<&'a str, u32>) -> Wanted<'a> {
         let mut constants: HashSet<&str> = initializers.keys().copied().collect();
         let mut biased = HashSet::new();
         for node in nodes {
             let is_constant = |name: &&str| name.is_empty() || constants.contains(name);
-            // A shape may be known before the session runs, whatever it is the shape of.
+            // A shape may be known before the session runs even if its tensor is not.
             if node.inputs.iter().all(&is_constant) || node.op_type == "Shape" {
                 constants.extend(node.outputs.iter().filter(|name| !name.is_empty()));
             } else if node.op_type == "Add" && node.inputs.iter().any(is_constant) {
@@ -277,7 +281,7 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    /// Whether an optimization may want to read the weights of `node`.
+    /// Returns whether an optimization may read the weights of `node`.
     fn of(&self, node: &Node<'_>) -> bool {
         let is_folded = node
             .outputs
@@ -289,7 +293,7 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// For each graph whether it is a function's body or inside one, where no name outside is visible.
+/// Returns, for each graph, whether it is inside a function, where outer names are invisible.
 fn in_functions(model: &onnxseal_onnx::Model<'_>) -> Vec<bool> {
     let mut in_functions: Vec<bool> = Vec::with_capacity(model.graphs.len());
     // Parents come before children.

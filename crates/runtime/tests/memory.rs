@@ -1,5 +1,5 @@
-//! The memory of a model lives as long as what uses it. The only test of its process, since it looks
-//! at all of the process's memory.
+//! The memory of a model lives as long as what uses it. The only test of its process, since it
+//! looks at all of the process's memory.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -12,8 +12,8 @@ use lab::{Lab, assert_close, builder, run};
 use onnxseal_core::Preset;
 use onnxseal_runtime::Model;
 
-/// Whether the process has memory that is kept out of core dumps (`dd` in proc_pid_smaps(5)), as that of
-/// opened models is, and otherwise the kernel's own alone (`pf`).
+/// Whether the process has memory that is kept out of core dumps (`dd` in proc_pid_smaps(5)), as
+/// that of opened models is, and otherwise the kernel's own alone (`pf`).
 fn holds_a_model() -> bool {
     let maps = fs::read_to_string("/proc/self/smaps").unwrap();
     let mut flags = maps.lines().filter(|line| line.starts_with("VmFlags:"));

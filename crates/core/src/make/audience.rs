@@ -1,4 +1,4 @@
-//! Who gets the keys: recipients of a model, or of each of its tiers.
+//! The recipients of keys: of a model, or of each of its tiers.
 
 use onnxseal_crypto::DataKey;
 use onnxseal_crypto::wrap::Recipients;

@@ -1,4 +1,4 @@
-//! The callbacks by which ONNX Runtime uses the store.
+//! The callbacks through which ONNX Runtime uses the store.
 #![allow(unsafe_code)]
 
 use std::any::Any;
@@ -14,13 +14,13 @@ use super::ffi::{
 };
 use crate::error::{Error, Result};
 
-/// Callbacks that seal what execution providers compile, and open it again.
+/// Callbacks that seal the compiled caches of execution providers, and open them again.
 ///
-/// **Lifetime.** ONNX Runtime keeps a pointer to these callbacks, and so may an execution provider:
-/// they must outlive the options they were set on, all copies of those, and every session made of
-/// them. They may be moved meanwhile, and called by several threads at once.
+/// **Lifetime.** ONNX Runtime keeps a pointer to these callbacks, and an execution provider may
+/// too: they must outlive the options they were set on, all copies of those, and every session made
+/// of them. They may be moved meanwhile, and several threads may call them at once.
 pub struct EpContextCallbacks {
-    // Its address is what ONNX Runtime keeps.
+    // ONNX Runtime keeps its address.
     state: Arc<State>,
 }
 
@@ -30,14 +30,14 @@ struct State {
 }
 
 impl EpContextCallbacks {
-    /// Makes callbacks of a store, for the loaded ONNX Runtime that has this `OrtGetApiBase()`.
+    /// Makes callbacks for a store, for the loaded ONNX Runtime that returned `base`.
     ///
     /// # Errors
     /// [`Error::CallbacksMissing`] before version 1.31.
     ///
     /// # Safety
-    /// `base` must be the result of `OrtGetApiBase`, or null. The library must not be unloaded before the
-    /// callbacks are dropped.
+    /// `base` must be the result of `OrtGetApiBase`, or null. The library must not be unloaded
+    /// before the callbacks are dropped.
     pub unsafe fn new(
         store: EpContextStore,
         base: *const OrtApiBase,
@@ -51,15 +51,15 @@ impl EpContextCallbacks {
         Ok(EpContextCallbacks { state })
     }
 
-    /// Makes sessions with these options read compiled caches from here:
-    /// `SessionOptionsSetEpContextDataReadFunc`.
+    /// Makes sessions with these options read compiled caches from the store
+    /// (`SessionOptionsSetEpContextDataReadFunc`).
     ///
     /// # Errors
     /// [`Error::Callbacks`] if ONNX Runtime refuses.
     ///
     /// # Safety
-    /// `options` must be alive, and nobody else may use them meanwhile. The callbacks must live as long as
-    /// the type's documentation says.
+    /// `options` must be alive, and used by nobody else meanwhile. The callbacks must live as long
+    /// as the type's documentation says.
     pub unsafe fn set_on_session(&self, options: *mut OrtSessionOptions) -> Result<()> {
         let (function, state) = self.read_func();
         // SAFETY: the caller's promise.
@@ -67,8 +67,8 @@ impl EpContextCallbacks {
         set.map_err(|message| Error::Callbacks { message })
     }
 
-    /// Makes a compilation with these options write compiled caches to here:
-    /// `ModelCompilationOptions_SetEpContextDataWriteFunc`.
+    /// Makes a compilation with these options write compiled caches to the store
+    /// (`ModelCompilationOptions_SetEpContextDataWriteFunc`).
     ///
     /// # Errors
     /// [`Error::Callbacks`] if ONNX Runtime refuses.
@@ -85,17 +85,17 @@ impl EpContextCallbacks {
         set.map_err(|message| Error::Callbacks { message })
     }
 
-    /// The function that reads, and the state to call it with.
+    /// Returns the function that reads, and the state to call it with.
     pub fn read_func(&self) -> (OrtReadNamedBufferFunc, *mut c_void) {
         (read, self.state())
     }
 
-    /// The function that writes, and the state to call it with.
+    /// Returns the function that writes, and the state to call it with.
     pub fn write_func(&self) -> (OrtWriteNamedBufferFunc, *mut c_void) {
         (write, self.state())
     }
 
-    /// The store, to read and write it directly.
+    /// Returns the store, to read and write it directly.
     pub fn store(&self) -> &EpContextStore {
         &self.state.store
     }
@@ -111,7 +111,7 @@ impl fmt::Debug for EpContextCallbacks {
     }
 }
 
-/// What ONNX Runtime is told.
+/// The failure to report to ONNX Runtime.
 struct Fault {
     code: ErrorCode,
     message: String,
@@ -134,7 +134,7 @@ impl From<Error> for Fault {
             })) if source.kind() == io::ErrorKind::NotFound => ErrorCode::NoSuchFile,
             _ => ErrorCode::Fail,
         };
-        // The causes too: nobody can ask a status for them.
+        // Append the causes, since a status holds only one message.
         let mut message = error.to_string();
         let mut cause = std::error::Error::source(&error);
         while let Some(source) = cause {
@@ -145,7 +145,7 @@ impl From<Error> for Fault {
     }
 }
 
-/// An [`OrtReadNamedBufferFunc`].
+/// Opens a blob, as an [`OrtReadNamedBufferFunc`].
 unsafe extern "system" fn read(
     state: *mut c_void,
     name: *const c_char,
@@ -172,9 +172,9 @@ unsafe extern "system" fn read(
         }
         // SAFETY: an allocator that is alive.
         let memory = unsafe { Memory::new(allocator, len) }?;
-        // SAFETY: so many bytes, which are ours until they are handed out.
+        // SAFETY: `len` bytes, which are ours until they are handed out.
         unsafe { ptr::write_bytes(memory.start, 0, len) };
-        // SAFETY: the same, and now they are written to.
+        // SAFETY: the same bytes, now initialised.
         let plaintext = unsafe { slice::from_raw_parts_mut(memory.start, len) };
         state.store.open_into(name, &stored, plaintext)?;
         // SAFETY: it points to where the buffer is wanted.
@@ -185,7 +185,7 @@ unsafe extern "system" fn read(
     })
 }
 
-/// An [`OrtWriteNamedBufferFunc`].
+/// Seals a blob, as an [`OrtWriteNamedBufferFunc`].
 unsafe extern "system" fn write(
     state: *mut c_void,
     name: *const c_char,
@@ -200,17 +200,17 @@ unsafe extern "system" fn write(
         let bytes = match (buffer.is_null(), buffer_num_bytes) {
             (_, 0) => &[][..],
             (true, _) => return Err(invalid("the buffer of the write callback is null")),
-            // SAFETY: so many bytes, which nobody writes to before the function returns.
+            // SAFETY: `len` bytes, which ONNX Runtime leaves unchanged until the function returns.
             (false, len) => unsafe { slice::from_raw_parts(buffer.cast::<u8>(), len) },
         };
         Ok(state.store.write(name, bytes)?)
     })
 }
 
-/// The string at `name`.
+/// Returns the string at `name`.
 ///
 /// # Safety
-/// It is null, or ends in NUL and lives as long as is asked for.
+/// `name` must be null, or end in NUL and live for `'a`.
 unsafe fn text<'a>(name: *const c_char) -> std::result::Result<&'a str, Fault> {
     if name.is_null() {
         return Err(invalid("the name of EPContext data is null"));
@@ -222,7 +222,8 @@ unsafe fn text<'a>(name: *const c_char) -> std::result::Result<&'a str, Fault> {
 }
 
 impl State {
-    /// What `call` did, as a status. No panic goes further, as nothing could catch it.
+    /// Runs `call` and turns its result into a status. It catches panics, which must not unwind
+    /// into ONNX Runtime.
     fn answer(&self, call: impl FnOnce() -> std::result::Result<(), Fault>) -> *mut OrtStatus {
         let done = catch_unwind(AssertUnwindSafe(call));
         let panicked = |_: Box<dyn Any + Send>| {
@@ -240,7 +241,7 @@ impl State {
     }
 }
 
-/// Memory of ONNX Runtime's, freed unless it is handed out.
+/// Memory from ONNX Runtime's allocator, freed unless it is handed out.
 struct Memory {
     allocator: *mut OrtAllocator,
     start: *mut u8,
@@ -248,7 +249,7 @@ struct Memory {
 
 impl Memory {
     /// # Safety
-    /// The allocator is alive for as long as the memory.
+    /// The allocator must outlive the memory.
     unsafe fn new(allocator: *mut OrtAllocator, len: usize) -> std::result::Result<Memory, Fault> {
         // SAFETY: the caller's promise.
         let alloc = unsafe { (*allocator).alloc };
@@ -274,7 +275,7 @@ impl Drop for Memory {
     fn drop(&mut self) {
         // SAFETY: the allocator is alive.
         if let Some(free) = unsafe { (*self.allocator).free } {
-            // SAFETY: memory of this allocator, which nobody uses any more.
+            // SAFETY: memory of this allocator, no longer used.
             unsafe { free(self.allocator, self.start.cast()) };
         }
     }

@@ -1,12 +1,12 @@
 //! The few functions of ONNX Runtime's C API that the callbacks need.
 //!
-//! Its tables only ever grow at their ends, so a function is known by the number of its slot. Not by
-//! the declarations of `ort`, which would make every session need the version that these need.
+//! The API's tables only grow at their ends, so a slot number identifies a function. With the
+//! declarations of `ort` instead, every session would need the version that these functions need.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_char, c_int, c_void};
 
-/// The first version of the C API that has these functions: that of ONNX Runtime 1.31.
+/// The first version of the C API with these functions, from ONNX Runtime 1.31.
 pub(super) const API_VERSION: u32 = 31;
 
 /// `OrtCompileApi::ModelCompilationOptions_SetEpContextDataWriteFunc`
@@ -43,7 +43,7 @@ pub struct OrtModelCompilationOptions {
     _opaque: [u8; 0],
 }
 
-/// The beginning of ONNX Runtime's `OrtAllocator`.
+/// The first members of ONNX Runtime's `OrtAllocator`.
 #[repr(C)]
 pub struct OrtAllocator {
     version: u32,
@@ -58,7 +58,7 @@ pub struct OrtApiBase {
     get_version_string: unsafe extern "system" fn() -> *const c_char,
 }
 
-/// The beginning of the table `OrtApi`.
+/// The first members of the table `OrtApi`.
 #[repr(C)]
 pub(super) struct OrtApi {
     create_status: unsafe extern "system" fn(code: c_int, message: *const c_char) -> *mut OrtStatus,
@@ -69,7 +69,7 @@ pub(super) struct OrtApi {
 /// `OrtApi::ReleaseStatus`
 const RELEASE_STATUS_SLOT: usize = 93;
 
-/// ONNX Runtime's `OrtReadNamedBufferFunc`: gives the data of that name in memory of the allocator.
+/// ONNX Runtime's `OrtReadNamedBufferFunc`: returns the data of a name, in memory of the allocator.
 pub type OrtReadNamedBufferFunc = unsafe extern "system" fn(
     state: *mut c_void,
     name: *const c_char,
@@ -78,7 +78,7 @@ pub type OrtReadNamedBufferFunc = unsafe extern "system" fn(
     data_size: *mut usize,
 ) -> *mut OrtStatus;
 
-/// ONNX Runtime's `OrtWriteNamedBufferFunc`: takes the data of that name.
+/// ONNX Runtime's `OrtWriteNamedBufferFunc`: takes the data of a name.
 pub type OrtWriteNamedBufferFunc = unsafe extern "system" fn(
     state: *mut c_void,
     name: *const c_char,
@@ -110,10 +110,11 @@ pub(super) struct Functions {
 }
 
 impl Functions {
-    /// Looks the functions up; none in a library that is too old or was built without compiling.
+    /// Looks the functions up. Returns `None` for a library that is too old or was built without
+    /// the compile API.
     ///
     /// # Safety
-    /// `base` is what the library's `OrtGetApiBase` returned.
+    /// `base` must be the result of the library's `OrtGetApiBase`.
     pub(super) unsafe fn of(base: *const OrtApiBase) -> Option<Functions> {
         // SAFETY: the caller's promise.
         let base = unsafe { base.as_ref()? };
@@ -127,12 +128,12 @@ impl Functions {
         let compile_api = unsafe { slot::<GetCompileApi>(api.cast(), GET_COMPILE_API_SLOT)? };
         // SAFETY: as before.
         let set_read_func = unsafe { slot::<SetReadFunc>(api.cast(), SET_READ_FUNC_SLOT)? };
-        // SAFETY: takes nothing.
+        // SAFETY: takes no arguments.
         let compile = unsafe { compile_api() };
         if compile.is_null() {
             return None;
         }
-        // SAFETY: the slot is in this table too, which is of the library's version.
+        // SAFETY: the slot is in this table too, which has the library's version.
         let set_write_func = unsafe { slot::<SetWriteFunc>(compile, SET_WRITE_FUNC_SLOT)? };
         Some(Functions {
             create_status: first.create_status,
@@ -143,7 +144,7 @@ impl Functions {
         })
     }
 
-    /// A new status, for ONNX Runtime to release. An empty message if `message` has a NUL.
+    /// Makes a status for ONNX Runtime to release. Its message is empty if `message` has a NUL.
     pub(super) fn status(&self, code: ErrorCode, message: String) -> *mut OrtStatus {
         let message = std::ffi::CString::new(message).unwrap_or_default();
         // SAFETY: copies the string.
@@ -151,7 +152,7 @@ impl Functions {
     }
 
     /// # Safety
-    /// `options` are alive.
+    /// `options` must be alive.
     pub(super) unsafe fn set_read_func(
         &self,
         options: *mut OrtSessionOptions,
@@ -164,7 +165,7 @@ impl Functions {
     }
 
     /// # Safety
-    /// `options` are alive.
+    /// `options` must be alive.
     pub(super) unsafe fn set_write_func(
         &self,
         options: *mut OrtModelCompilationOptions,
@@ -192,10 +193,10 @@ impl Functions {
     }
 }
 
-/// The function in a slot of a table.
+/// Returns the function in a slot of a table.
 ///
 /// # Safety
-/// `table` has so many slots, and a function of type `F` or null in that one.
+/// `table` must have more than `index` slots, and a function of type `F` or null in that slot.
 unsafe fn slot<F: Copy>(table: *const c_void, index: usize) -> Option<F> {
     const { assert!(size_of::<Option<F>>() == size_of::<*const c_void>()) };
     // SAFETY: the caller's promise; a null is `None`.

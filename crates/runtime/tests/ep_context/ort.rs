@@ -119,8 +119,8 @@ impl Ort {
         unsafe { EpContextCallbacks::new(store.clone(), self.base) }.unwrap()
     }
 
-    /// Compiles a model; the compiled model, in memory. Caches are not embedded, and named as if the
-    /// model lay in `folder`.
+    /// Compiles a model; the compiled model, in memory. Caches are not embedded, and named as if
+    /// the model lay in `folder`.
     pub fn compile(
         &self,
         model: &[u8],

@@ -1,7 +1,8 @@
-//! Random models: a session of the protected model gives what ONNX Runtime gives for the plain one, bit
-//! for bit, or neither has an answer, or ours says why not.
+//! Random models: a session of the protected model gives what ONNX Runtime gives for the plain one,
+//! bit for bit, or neither has an answer, or ours says why not.
 //!
-//! `ONNXSEAL_ROUNDS` says how many, `ONNXSEAL_SEED` which: round `i` of seed `s` is round 0 of seed `s + i`.
+//! `ONNXSEAL_ROUNDS` says how many, `ONNXSEAL_SEED` which: round `i` of seed `s` is round 0 of seed
+//! `s + i`.
 
 mod models;
 
@@ -31,7 +32,8 @@ const REASONS: [&str; 4] = [
     "a value with a name of its own",
     "expected keys location",
     "in an external file",
-    // Where ONNX Runtime does not come to see that there are none, in a branch that it does not take.
+    // Where ONNX Runtime does not come to see that there are none, in a branch that it does not
+    // take.
     "expected 0 bytes at offset",
 ];
 
@@ -127,8 +129,8 @@ fn compare(lab: &Lab, made: &Sample, path: &Path) -> Result<String, String> {
     })
 }
 
-/// That no session is made of such a model either, where an earlier version has protected it, though
-/// it opens.
+/// That no session is made of such a model either, where an earlier version has protected it,
+/// though it opens.
 fn check_refusal(lab: &Lab, made: &Sample, reason: &str) -> Result<(), String> {
     let forged = lab::forge(lab, made, "protected");
     let model = match Model::open(&forged, &lab.identities) {

@@ -233,7 +233,8 @@ fn the_folder_that_sessions_are_told_of_has_nothing() {
     assert!(!another.exists());
 }
 
-/// Without a place for temporary files there are sessions, of which ONNX Runtime copies all weights.
+/// Without a place for temporary files there are sessions, of which ONNX Runtime copies all
+/// weights.
 #[cfg(unix)]
 #[test]
 fn no_place_for_temporary_files() {

@@ -1,4 +1,5 @@
-//! What the tests share: ONNX Runtime, a folder with an identity, and models large enough to be shared.
+//! What the tests share: ONNX Runtime, a folder with an identity, and models large enough to be
+//! shared.
 #![allow(dead_code, clippy::unwrap_used, clippy::panic)]
 
 #[path = "../../../core/tests/it/lab.rs"]
@@ -50,8 +51,8 @@ pub fn builder() -> Option<SessionBuilder> {
     Some(Session::builder(environment.as_ref()?).unwrap())
 }
 
-/// Writes `sample` as a protected model of which nothing is encrypted, to `folder/model.onnx`: one that
-/// `protect` would refuse, and earlier versions, or others, have made.
+/// Writes `sample` as a protected model of which nothing is encrypted, to `folder/model.onnx`: one
+/// that `protect` would refuse, and earlier versions, or others, have made.
 pub fn forge(lab: &Lab, sample: &Sample, folder: &str) -> PathBuf {
     let text = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
     let files: Vec<_> = std::iter::once(("", &sample.model))
@@ -215,7 +216,8 @@ pub fn large_conv() -> Sample {
     )
 }
 
-/// The same as [`wide_matmul`] with the weights in `w.bin`, at an offset that is a multiple of nothing.
+/// The same as [`wide_matmul`] with the weights in `w.bin`, at an offset that is a multiple of
+/// nothing.
 pub fn wide_external() -> Sample {
     let graph = wide("wide_external")
         .initializer(external("w", WIDE, "w.bin", Some(13), Some(32 << 10)))

@@ -129,7 +129,8 @@ fn weights_that_only_kernels_read_are_shared_and_others_are_not() {
     }
 }
 
-/// ONNX Runtime knows weights in options by name alone: those of one model would pass for another's.
+/// ONNX Runtime knows weights in options by name alone: those of one model would pass for
+/// another's.
 #[test]
 fn options_have_the_weights_of_one_model() {
     let Some(builder) = builder() else { return };

@@ -1,7 +1,7 @@
 //! Random models with weights in every place there is, legal ones and others.
 //!
-//! All weights are -1, 0 or 1, and few matrices are multiplied: no sum is rounded, in whatever order it
-//! is made.
+//! All weights are -1, 0 or 1, and few matrices are multiplied: no sum is rounded, in whatever
+//! order it is made.
 
 use onnxseal_onnx::proto::attribute_proto::AttributeType;
 use onnxseal_onnx::proto::{
