@@ -1,4 +1,4 @@
-//! What `verify` finds in each of several models, for people, for programs and as SARIF.
+//! The findings of `verify` on several models, for people, as JSON and as SARIF.
 
 use std::io::{self, Write};
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::exit;
 use crate::text::{count, except, one_line};
 
-/// The note about unfinished files that a search skipped.
+/// Returns the note about unfinished files that a search skipped.
 pub fn passed_over(found: &Discovery) -> Option<String> {
     let first = found.unfinished.first()?.display();
     Some(match found.unfinished.len() {
@@ -19,25 +19,25 @@ pub fn passed_over(found: &Discovery) -> Option<String> {
     })
 }
 
-/// One model, checked.
+/// The check of one model.
 pub struct Check {
     pub model: Location,
     pub outcome: Outcome,
 }
 
-/// What came of it.
+/// The result of a check.
 pub enum Outcome {
     Ok(Verification),
     /// Not protected: a failure if `required`.
     NotProtected {
         required: bool,
-        /// In ONNX Runtime's own format, so it cannot be.
+        /// Whether it is in ONNX Runtime's own format, which cannot be protected.
         is_ort: bool,
     },
     Failed(Error),
 }
 
-/// A way to fail. Their order is that of severity: the first that occurred gives the exit code.
+/// A way to fail, in order of severity: the first that occurs gives the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
@@ -50,7 +50,7 @@ pub enum Fault {
     Other,
 }
 
-/// A fault as SARIF and the documentation name it.
+/// The name of a fault in SARIF and the documentation.
 pub struct Rule {
     pub fault: Fault,
     pub id: &'static str,
@@ -59,7 +59,7 @@ pub struct Rule {
     pub help: &'static str,
 }
 
-/// One rule for each fault. Ids are for ever.
+/// One rule for each fault. Ids never change.
 pub const RULES: [Rule; 7] = [
     Rule {
         fault: Fault::NotProtected,
@@ -113,15 +113,15 @@ pub const RULES: [Rule; 7] = [
 ];
 
 impl Fault {
-    /// The rule of this fault, with its position among [`RULES`].
+    /// Returns the rule of this fault, with its position in [`RULES`].
     pub fn rule(self) -> (usize, &'static Rule) {
         let mut rules = RULES.iter().enumerate();
         let found = rules.find(|(_, rule)| rule.fault == self);
-        // The last one is for what has no other.
+        // The last rule is for all other faults.
         found.unwrap_or((RULES.len() - 1, &RULES[RULES.len() - 1]))
     }
 
-    /// The exit code where this is the worst.
+    /// Returns the exit code if this is the worst fault.
     pub fn exit_code(self) -> u8 {
         exit::kind_code(match self {
             Fault::AuthenticationFailed => ErrorKind::Authentication,
@@ -135,7 +135,7 @@ impl Fault {
 }
 
 impl Check {
-    /// How the model falls short, whether or not that is a failure.
+    /// Returns the model's shortcoming, even if it is no failure.
     pub fn fault(&self) -> Option<Fault> {
         match &self.outcome {
             Outcome::Ok(_) => None,
@@ -151,7 +151,7 @@ impl Check {
         }
     }
 
-    /// The fault, where it is a failure.
+    /// Returns the fault, if it is a failure.
     pub fn failure(&self) -> Option<Fault> {
         match self.outcome {
             Outcome::NotProtected {
@@ -161,7 +161,7 @@ impl Check {
         }
     }
 
-    /// What is wrong, on one line.
+    /// Says on one line what is wrong.
     pub fn message(&self) -> Option<String> {
         match &self.outcome {
             Outcome::Ok(_) => None,
@@ -180,7 +180,7 @@ impl Check {
         }
     }
 
-    /// The line that people read.
+    /// Returns the line for people.
     pub fn line(&self) -> String {
         let path = one_line(&self.model.to_string());
         match &self.outcome {
@@ -212,8 +212,8 @@ impl Check {
     }
 }
 
-/// The entries of the policy that match nothing in any model; none where a model failed, of which that
-/// is not known.
+/// Returns the entries of the policy that match nothing in any model. Returns none if a model
+/// failed, since its matches are unknown.
 pub fn unmatched(checks: &[Check]) -> Vec<&str> {
     let mut unmatched: Option<Vec<&str>> = None;
     for check in checks {
@@ -232,18 +232,18 @@ pub fn unmatched(checks: &[Check]) -> Vec<&str> {
     unmatched.unwrap_or_default()
 }
 
-/// The worst failure's exit code, if there is a failure.
+/// Returns the exit code of the worst failure, if there is one.
 pub fn exit_code(checks: &[Check]) -> Option<u8> {
     let worst = checks.iter().filter_map(Check::failure).min();
     worst.map(Fault::exit_code)
 }
 
-/// How many there are of each.
+/// The number of models with each result.
 #[derive(Serialize)]
 pub struct Summary {
     pub models: usize,
     pub ok: usize,
-    /// Not protected, where that is no failure.
+    /// Unprotected models, if these are no failures.
     pub not_protected: usize,
     pub failed: usize,
 }
@@ -262,7 +262,7 @@ impl Summary {
     }
 }
 
-/// All checks as JSON.
+/// Returns all checks as JSON.
 pub fn json(checks: &[Check]) -> Value {
     let row = |check: &Check| {
         let mut row = match &check.outcome {
@@ -286,7 +286,7 @@ pub fn json(checks: &[Check]) -> Value {
     })
 }
 
-/// Prints the last line that people read.
+/// Prints the last line for people.
 pub fn summary(out: &mut impl Write, checks: &[Check]) -> io::Result<()> {
     let summary = Summary::of(checks);
     let models = count(summary.models as u64, "model");

@@ -62,14 +62,15 @@ pub enum Command {
     Tiers(tiers::Tiers),
     /// Keyed inputs: models that answer only to images that were transformed with a key
     ///
-    /// It stops casual use of a stolen model. It does not keep images confidential, and whoever has some
-    /// keyed images may find the key: docs/INPUTS.md begins with the limits.
+    /// They stop casual use of a stolen model. Images do not stay confidential, and an attacker
+    /// with some keyed images may find the key: docs/INPUTS.md begins with the limits.
     #[cfg(feature = "inputs")]
     #[command(subcommand)]
     Inputs(inputs::Inputs),
     /// Labels that only key holders can read, and leaks that name the leaker
     ///
-    /// A classifier is protected once, and each user gets an own key. docs/LABELS.md has what it stops and what not.
+    /// You protect a classifier once, and each user gets a key of their own. docs/LABELS.md says
+    /// what this stops, and what it does not.
     #[cfg(feature = "labels")]
     #[command(subcommand)]
     Labels(labels::Labels),
@@ -81,23 +82,25 @@ pub enum Command {
     Batch(batch::Batch),
     /// Wrap the data key of a protected model to other recipients; the weights stay as they are
     ///
-    /// Use it to add readers, or to remove readers from copies that they never had. It takes a moment,
-    /// whatever the model's size. A signature stays valid. Somebody who opened the model before may
-    /// have kept its data key and can still open the result: if that matters, use `rotate`.
+    /// Use it to add readers, or to remove readers from copies that they never had. It takes a
+    /// moment, whatever the model's size. A signature stays valid. A reader who opened the model
+    /// before may have kept its data key and can still open the result: if that matters, use
+    /// `rotate`.
     ///
     /// The recipients you give are all the recipients of the result, unless --add keeps the others.
     Rekey(Rekey),
-    /// Encrypt a protected model anew, under a new data key
+    /// Encrypt a protected model again, under a new data key
     ///
-    /// Use it if a key may have leaked, if a reader must lose access, or to change what is encrypted
-    /// (--policy, --preset). It takes about as long as `protect`; plaintext stays in memory. Older
-    /// copies still open with older keys. A signature does not stay: a signed model needs --sign-key
-    /// or --drop-signature.
+    /// Use it if a key may have leaked, if a reader must lose access, or to change what is
+    /// encrypted (--policy, --preset). It takes about as long as `protect`; plaintext stays in
+    /// memory. Older copies still open with older keys. A signature becomes invalid, so a signed
+    /// model needs --sign-key or --drop-signature.
     Rotate(Rotate),
     /// Sign a protected model, so that others can tell who made it
     ///
-    /// Signs the model as it is stored, except the wrapped data key. Needs no identity, and so cannot
-    /// tell whether the model is authentic: sign models that you made yourself, or run `verify` first.
+    /// Signs the model as it is stored, except the wrapped data key. Without an identity, `sign`
+    /// cannot tell whether the model is authentic: sign models that you made yourself, or run
+    /// `verify` first.
     Sign(Sign),
     /// Print a completion script for a shell
     Completions(Completions),
@@ -132,34 +135,35 @@ pub struct Plan {
 
 #[derive(Debug, Args)]
 pub struct Protect {
-    /// The model: a path, or a URL (s3://, gs://, az://, file://). External data files are found
-    /// from it
+    /// The model: a path, or a URL (s3://, gs://, az://, file://). The model names its external
+    /// data files
     #[arg(value_parser = location())]
     pub model: Location,
 
-    /// File or object to write; in a folder, the file gets the model's name. External data goes beside
-    /// it, under its relative paths, or under a new name (FILE.data) if it would collide with the
-    /// original's
+    /// File or object to write; in a folder, the file gets the model's name. External data goes
+    /// beside it, under its relative paths, or under a new name (FILE.data) if it would collide
+    /// with the original's
     #[arg(short, long, value_name = "FILE", value_parser = out_model(), required_unless_present = "in_place")]
     pub output: Option<Out<Location>>,
 
-    /// Replace the model by its protected form, in one step. External data goes to a new file; the
-    /// old one stays, because other models may use it
+    /// Replace the model by the result in one step. External data goes to a new file; the old one
+    /// stays, because other models may use it
     #[arg(long, conflicts_with_all = ["output", "no_sync"])]
     pub in_place: bool,
 
     /// Name of the protected model's external data file, relative to its folder; for several files,
-    /// the folder that they go to. `unprotect` restores the original names
+    /// the folder for them. `unprotect` restores the original names
     #[arg(long, value_name = "NAME")]
     pub external_data: Option<String>,
 
-    /// Encrypt the classifier's labels first, as `onnxseal labels protect` does by default: only holders of a label key
-    /// read its answers. This is the file of the label authority. The model is then held in memory
+    /// File of the label authority: first encrypt the classifier's labels, as
+    /// `onnxseal labels protect` does by default, so that only holders of a label key can read its
+    /// answers. Keeps the model in memory
     #[cfg(feature = "labels")]
     #[arg(long, value_name = "FILE", conflicts_with = "in_place")]
     pub labels: Option<PathBuf>,
 
-    /// Identity file that opens the label authority. Default: what ONNXSEAL_IDENTITY names
+    /// Identity file that opens the label authority. Default: the one that ONNXSEAL_IDENTITY names
     #[cfg(feature = "labels")]
     #[arg(long, value_name = "FILE", requires = "labels")]
     pub labels_identity: Option<PathBuf>,
@@ -229,7 +233,7 @@ pub struct Rotate {
     #[arg(short, long, value_name = "FILE", value_parser = out_model())]
     pub output: Option<Out<Location>>,
 
-    /// A statement to add to the model's statements; it replaces one that has the same key
+    /// A statement to add to the model's; it replaces one of the same key
     #[arg(long = "claim", value_name = "KEY=VALUE", value_parser = pair)]
     pub claims: Vec<(String, String)>,
 
@@ -251,7 +255,7 @@ pub struct Rotate {
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("how").required(true))]
 pub struct Sign {
-    /// The protected model; it is signed in place
+    /// The protected model, which is signed in place
     #[arg(value_parser = location())]
     pub model: Location,
 
@@ -283,18 +287,18 @@ pub struct Inspect {
 
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// Protected models, folders to search for models by content, and globs. Models and folders may be
-    /// URLs (s3://bucket/models/)
+    /// Protected models, folders to search for models by content, and globs. Models and folders may
+    /// be URLs (s3://bucket/models/)
     #[arg(value_name = "SOURCE", value_parser = folder(), required_unless_present = "lists")]
     pub sources: Vec<Location>,
 
-    /// File with more sources, one a line: paths relative to its folder, or URLs; may be given several
-    /// times
+    /// File with more sources, one per line: paths relative to its folder, or URLs; may be given
+    /// several times
     #[arg(long = "list", value_name = "FILE")]
     pub lists: Vec<PathBuf>,
 
     /// Fail (6) if a model is not protected. A policy, an identity or allowed signers imply this;
-    /// without any of these, such models are only listed
+    /// without them, such models are only listed
     #[arg(long)]
     pub require_protected: bool,
 
@@ -311,19 +315,19 @@ pub struct Verify {
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub format: Format,
 
-    /// The same as --format json
+    /// Short for --format json
     #[arg(long, conflicts_with = "format")]
     pub json: bool,
 }
 
 impl Verify {
-    /// How to print the result.
+    /// Returns how to print the result.
     pub fn format(&self) -> Format {
         if self.json { Format::Json } else { self.format }
     }
 }
 
-/// How to print what was found.
+/// How to print the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// Lines to read
@@ -342,12 +346,12 @@ pub struct Completions {
 
 #[derive(Debug, Args)]
 pub struct Man {
-    /// Folder to write all pages to, one for each command; without it, the main page goes to standard
-    /// output
+    /// Folder to write all pages to, one for each command; without it, the main page goes to
+    /// standard output
     #[arg(short, long, value_name = "DIR", value_parser = out_folder())]
     pub output: Option<OutFolder<PathBuf>>,
 
-    /// Replace files of these names even if they are not earlier manual pages
+    /// Replace files of these names even if they are not manual pages that this command wrote
     #[arg(short, long, requires = "output")]
     pub force: bool,
 }
@@ -364,8 +368,8 @@ pub struct Unprotect {
     #[command(flatten)]
     pub tier: TierArgs,
 
-    /// File or object to write; in a folder, the file gets the model's name. External data goes beside
-    /// it, under the paths of the original
+    /// File or object to write; in a folder, the file gets the model's name. External data goes
+    /// beside it, under the paths of the original
     #[arg(short, long, value_name = "FILE", value_parser = out_model())]
     pub output: Out<Location>,
 

@@ -1,4 +1,4 @@
-//! Exit codes: what a script branches on.
+//! Exit codes and hints, for scripts and people.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use onnxseal_core::{Error, ErrorKind, KeyError, OutputFault, StoreError, redact}
 
 use crate::text::{note, one_line, printable};
 
-/// The table of `onnxseal help` and `docs/COMMAND.md`.
+/// The table in `onnxseal help` and `docs/COMMAND.md`.
 pub const CODES: &str = "\
 Exit codes:
   0  done
@@ -21,7 +21,7 @@ Exit codes:
   7  I/O: the system could not read or write
   130, 143  stopped by Ctrl-C or SIGTERM; the report of a batch says how far it got";
 
-/// The code for `error`.
+/// Returns the code for `error`.
 fn code(error: &anyhow::Error) -> u8 {
     if let Some(failures) = error.downcast_ref::<Failures>() {
         return failures.code;
@@ -42,17 +42,17 @@ fn code(error: &anyhow::Error) -> u8 {
     }
 }
 
-/// What the library says of a batch.
+/// Returns the batch's error among the causes.
 fn of_batch(error: &anyhow::Error) -> Option<&BatchError> {
     cause(error)
 }
 
-/// The first of an error's causes that is of a type.
+/// Returns the first cause of type `E`.
 fn cause<E: std::error::Error + 'static>(error: &anyhow::Error) -> Option<&E> {
     error.chain().find_map(|cause| cause.downcast_ref())
 }
 
-/// What the library says of a model.
+/// Returns core's error among the causes.
 fn of_core(error: &anyhow::Error) -> Option<&Error> {
     match of_batch(error) {
         Some(BatchError::Core(error)) => Some(error),
@@ -60,7 +60,7 @@ fn of_core(error: &anyhow::Error) -> Option<&Error> {
     }
 }
 
-/// The class of what an assessment, a run of a model or a data set fails at.
+/// Returns the class of an error from an assessment, a run of a model or a data set.
 fn kind_of_assessment(error: &anyhow::Error) -> Option<ErrorKind> {
     #[cfg(feature = "assess")]
     {
@@ -76,7 +76,7 @@ fn kind_of_assessment(error: &anyhow::Error) -> Option<ErrorKind> {
     }
 }
 
-/// The class of what keyed inputs fail at.
+/// Returns the class of an error from keyed inputs.
 fn kind_of_inputs(error: &anyhow::Error) -> Option<ErrorKind> {
     #[cfg(feature = "inputs")]
     {
@@ -89,7 +89,7 @@ fn kind_of_inputs(error: &anyhow::Error) -> Option<ErrorKind> {
     }
 }
 
-/// The class of what labels fail at.
+/// Returns the class of an error from labels.
 fn kind_of_labels(error: &anyhow::Error) -> Option<ErrorKind> {
     #[cfg(feature = "labels")]
     {
@@ -103,7 +103,7 @@ fn kind_of_labels(error: &anyhow::Error) -> Option<ErrorKind> {
     }
 }
 
-/// The code for a class of errors.
+/// Returns the code for a class of errors.
 pub fn kind_code(kind: ErrorKind) -> u8 {
     match kind {
         ErrorKind::Usage => 2,
@@ -116,7 +116,7 @@ pub fn kind_code(kind: ErrorKind) -> u8 {
     }
 }
 
-/// Some of several models failed, or were not done; each was reported already.
+/// Some of several models failed or were skipped, each reported already.
 #[derive(Debug)]
 pub struct Failures {
     pub code: u8,
@@ -143,8 +143,8 @@ impl std::fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
-/// Ends with what clap says of the command line: help, or a mistake. No key, no passphrase and no
-/// password in a URL is repeated.
+/// Exits with clap's message: help, or a mistake in the command line. It hides keys, passphrases
+/// and passwords in URLs.
 pub fn misread(mut error: clap::Error) -> ! {
     let about = error.get(ContextKind::InvalidArg).map(ToString::to_string);
     let of_passphrase = |about: &String| about.contains("-passphrase");
@@ -152,7 +152,7 @@ pub fn misread(mut error: clap::Error) -> ! {
         let hidden = ContextValue::String("[not shown]".to_owned());
         error.insert(ContextKind::InvalidValue, hidden);
     }
-    // `--passphrase hunter2`: what follows is an argument that nobody asked for.
+    // `--passphrase hunter2`: the second word is an unexpected argument, and a secret.
     let asks = |argument: std::ffi::OsString| argument.to_string_lossy().ends_with("-passphrase");
     if error.kind() == clap::error::ErrorKind::UnknownArgument && std::env::args_os().any(asks) {
         let hidden = ContextValue::String("[not shown]".to_owned());
@@ -166,14 +166,14 @@ pub fn misread(mut error: clap::Error) -> ! {
     std::process::exit(error.exit_code())
 }
 
-/// Prints `error` with its causes and a hint, and gives its exit code.
+/// Prints `error` with its causes and a hint, and returns its exit code.
 pub fn report(error: &anyhow::Error) -> ExitCode {
-    // A reader that closed the pipe, such as `head`, has had enough.
+    // A reader such as `head` closed the pipe: not an error.
     let broken = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::BrokenPipe;
     if error.downcast_ref().is_some_and(broken) {
         return ExitCode::SUCCESS;
     }
-    // Only of a policy, which is the user's own, are several lines shown.
+    // Show several lines only for a policy, which is the user's own text.
     let shown = match of_core(error) {
         Some(Error::Policy(_)) => printable,
         _ => one_line,
@@ -195,7 +195,7 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(code(error))
 }
 
-/// What to do about an error of a batch, if that is not obvious.
+/// Returns what to do about an error of a batch, if that is not obvious.
 pub fn batch_hint(error: &BatchError) -> Option<&'static str> {
     Some(match error {
         BatchError::Core(error) => return hint(error),
@@ -209,7 +209,7 @@ pub fn batch_hint(error: &BatchError) -> Option<&'static str> {
     })
 }
 
-/// What to do about a model that cannot be rewritten.
+/// Returns what to do about a model that cannot be rewritten.
 fn inputs_hint(error: &anyhow::Error) -> Option<&'static str> {
     #[cfg(feature = "inputs")]
     {
@@ -228,7 +228,7 @@ fn inputs_hint(error: &anyhow::Error) -> Option<&'static str> {
     }
 }
 
-/// What to do about labels that cannot be protected or read.
+/// Returns what to do about labels that cannot be protected or read.
 fn labels_hint(error: &anyhow::Error) -> Option<&'static str> {
     #[cfg(feature = "labels")]
     {
@@ -247,7 +247,7 @@ fn labels_hint(error: &anyhow::Error) -> Option<&'static str> {
     }
 }
 
-/// What to do about an error of one model, if that is not obvious.
+/// Returns what to do about an error of one model, if that is not obvious.
 fn hint(error: &Error) -> Option<&'static str> {
     Some(match error {
         Error::Interrupted { .. } => INTERRUPTED,
@@ -299,7 +299,7 @@ fn hint(error: &Error) -> Option<&'static str> {
 
 const INTERRUPTED: &str = "run `onnxseal rekey` on it with an identity of its old or its new recipients; after an interrupted `onnxseal sign`, run `onnxseal sign` again";
 
-/// The same for keys.
+/// Returns what to do about an error of a store, if that is not obvious.
 fn store_hint(error: &StoreError) -> Option<&'static str> {
     Some(match error {
         StoreError::OutputExists { .. } => {

@@ -1,4 +1,4 @@
-//! New files and policies, for the commands.
+//! Writes new files and reads policies for the commands.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -15,13 +15,14 @@ use crate::cli;
 use crate::exit::Usage;
 use crate::{keys, named};
 
-/// Writes the `text` of a new key to `path`, readable by its owner alone; never over an existing file. It is on the disk then. A stream
-/// that is there gets it.
+/// Writes the `text` of a new key to `path` and syncs it. Only the owner can read the file. Never
+/// replaces a file, but writes to a stream that exists at `path`.
 pub fn write_identity(text: &str, path: &Path) -> Result<()> {
     write_key(text, path, true)
 }
 
-/// The same; `sync` says whether to wait until it is on the disk. Keys that can be made again need not be waited for one by one.
+/// Writes a key as [`write_identity`] does; `sync` says whether to wait for the disk, which keys
+/// that can be made again do not need.
 pub fn write_key(text: &str, path: &Path, sync: bool) -> Result<()> {
     let context = || format!("cannot write {}", path.display());
     if check_key(path)? == There::Stream {
@@ -47,7 +48,7 @@ pub fn write_key(text: &str, path: &Path, sync: bool) -> Result<()> {
     written
 }
 
-/// Looks at what lies where a new key goes; a file there is a mistake.
+/// Returns what exists at the path of a new key, and fails if it is a file.
 pub fn check_key(path: &Path) -> Result<There> {
     match There::at(path).map_err(Error::Store)? {
         There::File => Err(key_exists(path)),
@@ -63,21 +64,22 @@ fn key_exists(path: &Path) -> anyhow::Error {
     .into()
 }
 
-/// A file that a command writes, other than models and keys.
+/// An output of a command, other than a model or a key.
 #[derive(Debug)]
 pub struct Written<'a> {
-    /// Where it goes.
+    /// The path to write.
     pub path: &'a Path,
-    /// What it is, such as `report`.
+    /// The kind of file in messages, such as `report`.
     pub what: &'static str,
-    /// Whether to replace a file whatever is in it.
+    /// Whether to replace any existing file.
     pub force: bool,
-    /// Whether what begins so is an earlier one, which may be replaced without `force`; where there is none, no file may.
+    /// Tells from a file's first bytes whether it is an earlier output, which may be replaced
+    /// without `force`. If absent, only `force` replaces files.
     pub is_earlier: Option<fn(&[u8]) -> bool>,
 }
 
 impl<'a> Written<'a> {
-    /// One that replaces a file with `force` alone.
+    /// Describes a file that only `force` replaces.
     pub fn new(path: &'a Path, what: &'static str, force: bool) -> Written<'a> {
         Written {
             path,
@@ -87,7 +89,7 @@ impl<'a> Written<'a> {
         }
     }
 
-    /// Fails where it may not be written there; says whether it replaces a file.
+    /// Fails if the file may not be written. Returns whether it replaces one.
     pub fn check(&self) -> Result<bool> {
         let Written {
             path,
@@ -115,12 +117,12 @@ impl<'a> Written<'a> {
         Err(Usage(text).into())
     }
 
-    /// Writes `bytes`, whole or not at all, if that is right by now.
+    /// Checks again, and writes `bytes` whole or not at all.
     pub fn write(&self, bytes: &[u8]) -> Result<()> {
         self.write_for(Readers::Usual, bytes)
     }
 
-    /// Writes `bytes` so that its owner alone may read them, whole or not at all, if that is right by now.
+    /// Checks again, and writes `bytes` whole or not at all, readable only by the owner.
     pub fn write_secret(&self, bytes: &[u8]) -> Result<()> {
         self.write_for(Readers::Owner, bytes)
     }
@@ -135,7 +137,7 @@ impl<'a> Written<'a> {
     }
 }
 
-/// The policy that the command line asks for.
+/// Returns the policy that the command line asks for, or the default.
 pub fn policy(args: &cli::Policy) -> Result<Policy> {
     let mut policy = chosen_policy(args)?.unwrap_or_default();
     if let Some(lock) = args.lock() {
@@ -144,7 +146,7 @@ pub fn policy(args: &cli::Policy) -> Result<Policy> {
     Ok(policy)
 }
 
-/// The same, if the command line asks for any.
+/// Returns the policy, if the command line asks for one.
 pub fn chosen_policy(args: &cli::Policy) -> Result<Option<Policy>> {
     let named = named_policy(args.policy.as_deref(), args.preset)?;
     if named.is_none() && args.coefficients.is_empty() {
@@ -165,7 +167,7 @@ pub fn chosen_policy(args: &cli::Policy) -> Result<Option<Policy>> {
     Ok(Some(policy))
 }
 
-/// The claims that the command line makes.
+/// Returns the claims that the command line makes.
 pub fn claims(pairs: &[(String, String)]) -> Result<BTreeMap<String, String>> {
     let mut claims = BTreeMap::new();
     for (key, value) in pairs {
@@ -176,7 +178,7 @@ pub fn claims(pairs: &[(String, String)]) -> Result<BTreeMap<String, String>> {
     Ok(claims)
 }
 
-/// The policy that models must be protected by, if the command line demands one.
+/// Returns the least policy of models, if the command line demands one.
 pub fn least_policy(args: &cli::LeastPolicy) -> Result<Option<Policy>> {
     let Some(mut policy) = named_policy(args.policy.as_deref(), args.preset)? else {
         return no_ranking_alone(args.ranking.as_deref()).map(|()| None);
@@ -200,13 +202,13 @@ fn no_ranking_alone(ranking: Option<&Path>) -> Result<()> {
     }
 }
 
-/// The same policy for models of many kinds: no model needs to have all that it is about.
+/// Lets entries of a policy match nothing, since models of many kinds differ.
 pub fn for_many(mut policy: Policy) -> Policy {
     policy.allow_unmatched();
     policy
 }
 
-/// The policy that a file or a preset names, if one is given.
+/// Returns the policy of a file or a preset, if one is given.
 fn named_policy(file: Option<&Path>, preset: Option<Preset>) -> Result<Option<Policy>> {
     match file {
         Some(path) => read_policy(path).map(Some),
@@ -221,14 +223,14 @@ pub fn read_ranking(path: &Path) -> Result<Ranking> {
     ranking.with_context(|| format!("in {}", path.display()))
 }
 
-/// The longest policy file.
+/// The longest policy file, in bytes.
 const MAX_POLICY_BYTES: usize = 16 << 20;
 
-/// Reads at most `max_bytes` of what `path` names for `what`; more is a mistake.
+/// Reads the file `path`, given for `what`, and fails if it has more than `max_bytes`.
 pub fn read(path: &Path, what: &str, max_bytes: usize) -> Result<Vec<u8>> {
     let (file, name) = keys::open(path, what)?;
     let mut bytes = Vec::new();
-    // One byte more than it may have shows that it has more.
+    // One byte beyond the limit shows that the file is too long.
     let read = file.take(max_bytes as u64 + 1).read_to_end(&mut bytes);
     read.with_context(|| format!("cannot read {name}"))?;
     if bytes.len() > max_bytes {
@@ -238,7 +240,7 @@ pub fn read(path: &Path, what: &str, max_bytes: usize) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The text that `path` names, as [`read`] reads it.
+/// Reads a text file as [`read`] does.
 pub fn read_text(path: &Path, what: &str, max_bytes: usize) -> Result<String> {
     let text = String::from_utf8(read(path, what, max_bytes)?);
     text.map_err(|_| Usage(format!("{} is no text in UTF-8", path.display())).into())
@@ -249,7 +251,7 @@ pub fn read_policy(path: &Path) -> Result<Policy> {
     read_policy_text(path).map(|(policy, _)| policy)
 }
 
-/// The same, with its text.
+/// Reads a policy file, and returns its text too.
 pub fn read_policy_text(path: &Path) -> Result<(Policy, String)> {
     let text = read_text(path, "--policy", MAX_POLICY_BYTES)?;
     if holds_secret(&text) {

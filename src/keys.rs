@@ -1,5 +1,5 @@
-//! Keys as the command line gives them: recipients, identities and passphrases, from arguments,
-//! files, descriptors and the terminal.
+//! Reads recipients, identities and passphrases from arguments, files, descriptors and the
+//! terminal.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -19,10 +19,11 @@ use crate::exit::Usage;
 use crate::prompt::{Terminal, ask_passphrase};
 use crate::text::{note, one_line};
 
-/// Names an identity file, or a descriptor as `fd:N`, for commands that are given none.
+/// The variable that names an identity file, or a descriptor as `fd:N`, for commands without
+/// --identity.
 const IDENTITY_VARIABLE: &str = "ONNXSEAL_IDENTITY";
 
-/// To whom a model is protected.
+/// The recipients of a model.
 #[derive(Debug, Args)]
 pub struct RecipientArgs {
     #[command(flatten)]
@@ -31,7 +32,8 @@ pub struct RecipientArgs {
     pub passphrase: PassphraseArgs,
 }
 
-/// The same for commands that open a model as well, and so may have another passphrase for that.
+/// The recipients of a result, for commands that also open a model, perhaps with another
+/// passphrase.
 #[derive(Debug, Args)]
 pub struct NewRecipientArgs {
     #[command(flatten)]
@@ -43,18 +45,18 @@ pub struct NewRecipientArgs {
 /// Public keys.
 #[derive(Debug, Args)]
 pub struct RecipientKeys {
-    /// Who can open the model: an age recipient (age1...) or an ssh public key; may be given several
-    /// times. With tiers: TIER=RECIPIENT
+    /// Who can open the model: an age recipient (age1...) or an ssh public key; may be given
+    /// several times. With tiers: TIER=RECIPIENT
     #[arg(short, long = "recipient", value_name = "RECIPIENT")]
     pub recipients: Vec<String>,
 
-    /// File with one recipient a line, - for standard input; may be given several times. With tiers:
-    /// TIER=FILE
+    /// File with one recipient per line, - for standard input; may be given several times. With
+    /// tiers: TIER=FILE
     #[arg(short = 'R', long = "recipients-file", value_name = "FILE")]
     pub recipients_files: Vec<PathBuf>,
 
-    /// Comment in the model, such as who has the keys. Anyone can read it (`inspect`), and no signature
-    /// covers it
+    /// Comment in the model, such as who has the keys. Anyone can read it (`inspect`), and no
+    /// signature covers it
     #[arg(long, value_name = "TEXT")]
     pub comment: Option<String>,
 
@@ -64,7 +66,7 @@ pub struct RecipientKeys {
     pub list_recipients: bool,
 }
 
-/// Opens the input key in a file; one that is encrypted needs an identity.
+/// Opens the input key in a file. An encrypted key needs an identity.
 #[cfg(feature = "inputs")]
 pub fn input_key(
     path: &Path,
@@ -76,7 +78,7 @@ pub fn input_key(
     secret_file((path, what), identities, quiet, read)
 }
 
-/// Opens the label key in a file; one that is encrypted needs an identity.
+/// Opens the label key in a file. An encrypted key needs an identity.
 #[cfg(feature = "labels")]
 pub fn label_key(
     path: &Path,
@@ -88,7 +90,7 @@ pub fn label_key(
     secret_file((path, what), identities, quiet, read)
 }
 
-/// Opens the label authority in a file; one that is encrypted needs an identity.
+/// Opens the label authority in a file. An encrypted one needs an identity.
 #[cfg(feature = "labels")]
 pub fn label_authority(
     path: &Path,
@@ -100,7 +102,7 @@ pub fn label_authority(
     secret_file((path, what), identities, quiet, read)
 }
 
-/// Opens what others should not read, and what identities may have to decrypt.
+/// Opens a secret file, and decrypts it with identities if necessary.
 #[cfg(any(feature = "inputs", feature = "labels"))]
 fn secret_file<T, E: std::error::Error + Send + Sync + 'static>(
     (path, what): (&Path, &str),
@@ -113,7 +115,7 @@ fn secret_file<T, E: std::error::Error + Send + Sync + 'static>(
     read(file, Path::new(&name), identities.as_ref()).with_context(|| format!("cannot use {name}"))
 }
 
-/// What opens a model.
+/// The identities that open a model.
 #[derive(Debug, Default, Args)]
 pub struct IdentityArgs {
     /// Identity file or ssh private key, - for standard input; may be given several times. Default:
@@ -125,7 +127,7 @@ pub struct IdentityArgs {
     pub passphrase: PassphraseArgs,
 }
 
-/// A passphrase, which never stands on the command line.
+/// The source of a passphrase, which itself never appears on the command line.
 #[derive(Debug, Default, Args)]
 #[group(multiple = false)]
 pub struct PassphraseArgs {
@@ -159,30 +161,30 @@ pub struct NewPassphraseArgs {
     pub new_passphrase_fd: Option<u32>,
 }
 
-/// Where a passphrase comes from.
+/// The source of a passphrase.
 enum Source<'a> {
     Terminal,
     File(&'a Path),
     Descriptor(u32),
 }
 
-/// Nobody could open the result.
+/// The error for a result without recipients.
 const NO_RECIPIENT: &str =
     "no recipient, so nobody could open the result: name one with --recipient, --recipients-file";
 
 impl RecipientArgs {
-    /// Reads them; none is a mistake.
+    /// Reads the recipients, and fails if there are none.
     pub fn require(&self, quiet: bool) -> Result<OwnedAudience> {
         self.read(quiet)?
             .ok_or_else(|| Usage(format!("{NO_RECIPIENT} or --passphrase")).into())
     }
 
-    /// Reads them; `None` where there are none.
+    /// Reads the recipients, or returns `None` if there are none.
     pub fn read(&self, quiet: bool) -> Result<Option<OwnedAudience>> {
         self.keys.read(self.passphrase.source(), quiet)
     }
 
-    /// The recipient of a new identity, since none was given.
+    /// Makes the recipients from a new identity's recipient, if the user gave none.
     pub fn of_new_identity(&self, recipient: &str) -> Result<OwnedAudience> {
         let recipients = Recipients::parse(&[recipient]).map_err(Error::Key)?;
         self.keys.with_notes(recipients).map(OwnedAudience::All)
@@ -190,7 +192,7 @@ impl RecipientArgs {
 }
 
 impl NewRecipientArgs {
-    /// Reads them; none is a mistake, which would lock everybody out.
+    /// Reads the recipients, and fails if there are none, which would lock everybody out.
     pub fn require(&self, quiet: bool) -> Result<OwnedAudience> {
         let found = self.keys.read(self.passphrase.source(), quiet)?;
         found.ok_or_else(|| Usage(format!("{NO_RECIPIENT} or --new-passphrase")).into())
@@ -237,7 +239,7 @@ impl RecipientKeys {
     }
 }
 
-/// The error of a recipient that cannot be used; it may be the name of a file.
+/// Makes the error for an unusable recipient, which may be the name of a file.
 fn no_recipient(text: &str, error: KeyError) -> anyhow::Error {
     let is_file = !holds_secret(text) && Path::new(text).is_file();
     match (&error, is_file) {
@@ -249,8 +251,8 @@ fn no_recipient(text: &str, error: KeyError) -> anyhow::Error {
     }
 }
 
-/// The tier and the recipient of `TIER=RECIPIENT`. No recipient has an equals sign after so few plain
-/// characters.
+/// Splits `TIER=RECIPIENT`. A recipient never has an equals sign after only the few plain
+/// characters of a tier's name.
 fn tier_of(text: &str) -> (Option<&str>, &str) {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     match text.split_once('=') {
@@ -259,7 +261,7 @@ fn tier_of(text: &str) -> (Option<&str>, &str) {
     }
 }
 
-/// The tier and the file of `TIER=FILE`. A file of exactly this name goes before.
+/// Splits `TIER=FILE`, unless a file has exactly this name.
 pub fn tier_of_file(path: &Path) -> (Option<&str>, &Path) {
     match path.to_str() {
         Some(text) if !path.exists() => {
@@ -271,7 +273,8 @@ pub fn tier_of_file(path: &Path) -> (Option<&str>, &Path) {
 }
 
 impl IdentityArgs {
-    /// Reads them, or what the environment names instead; `None` where there are none.
+    /// Reads the identities, or the one that the environment names, or returns `None` if there are
+    /// none.
     pub fn read(&self, quiet: bool) -> Result<Option<Identities>> {
         let mut all = Identities::default();
         for path in &self.identities {
@@ -291,7 +294,7 @@ impl IdentityArgs {
         Ok(Some(all))
     }
 
-    /// Reads them, or what the environment names instead; none is a mistake.
+    /// Reads the identities, or the one that the environment names, and fails if there are none.
     pub fn require(&self, quiet: bool) -> Result<Identities> {
         self.read(quiet)?.ok_or_else(|| {
             let message = format!(
@@ -303,7 +306,7 @@ impl IdentityArgs {
 }
 
 impl PassphraseArgs {
-    /// A passphrase for something new, if one is asked for.
+    /// Returns a passphrase for something new, if the command line asks for one.
     pub fn new_passphrase(&self, quiet: bool) -> Result<Option<Passphrase>> {
         let source = self.source();
         source
@@ -346,7 +349,7 @@ impl Source<'_> {
         }
     }
 
-    /// The passphrase of something that there is.
+    /// Returns the passphrase of something that exists.
     fn passphrase(&self, description: &str, quiet: bool) -> Result<Passphrase> {
         let (file, name) = match self {
             Source::Terminal => return Ok(ask_passphrase(description)?),
@@ -356,7 +359,8 @@ impl Source<'_> {
         Ok(Passphrase::read(file, &name).map_err(Error::Key)?)
     }
 
-    /// A passphrase for something new: asked for twice, since a typing error would lock it for ever.
+    /// Returns a passphrase for something new. Asks twice, since a typing error would lock it for
+    /// ever.
     fn new_passphrase(&self, quiet: bool) -> Result<Passphrase> {
         let passphrase = self.passphrase("new passphrase", quiet)?;
         if let Source::Terminal = self
@@ -374,7 +378,7 @@ fn identities((file, name): Opened) -> Result<Identities> {
     Ok(Identities::read_with(file, &name, Arc::new(Terminal)).map_err(Error::Key)?)
 }
 
-/// The file or descriptor that the environment names, if it does.
+/// Returns the file or descriptor that the environment names, if any.
 pub fn file_named_by_environment() -> Option<PathBuf> {
     let value = std::env::var_os(IDENTITY_VARIABLE).filter(|value| !value.is_empty())?;
     let n = value.to_str().and_then(|text| text.strip_prefix("fd:"));
@@ -384,7 +388,7 @@ pub fn file_named_by_environment() -> Option<PathBuf> {
     }
 }
 
-/// The path of an open descriptor of this process.
+/// Returns the path of an open descriptor of this process.
 pub fn path_of_descriptor(n: u32) -> PathBuf {
     format!("/dev/fd/{n}").into()
 }
@@ -410,7 +414,7 @@ fn open_named_by_environment(quiet: bool) -> Result<Option<Opened>> {
         .with_context(|| format!("{IDENTITY_VARIABLE} cannot be used"))
 }
 
-/// Fails where what is to be the name of a file, for `what`, is a secret key instead.
+/// Fails if the path given for `what` is a secret key instead of the name of a file.
 pub fn names_a_file(path: &Path, what: &str) -> Result<()> {
     if holds_secret(&path.to_string_lossy()) {
         Err(holds_a_key(what, ""))
@@ -423,8 +427,8 @@ fn holds_a_key(what: &str, or: &str) -> anyhow::Error {
     Usage(format!("{what} holds a key; it must name a file{or}")).into()
 }
 
-/// Opens what `path` names for `what`: a file, a pipe such as the shell's `<(...)`, a terminal, or as `-`
-/// standard input. All but models and data are opened so.
+/// Opens `path`, given for `what`: a file, a pipe such as the shell's `<(...)`, a terminal, or as
+/// `-` standard input. Serves for all inputs except models and data.
 pub fn open(path: &Path, what: &str) -> Result<Opened> {
     names_a_file(path, what)?;
     if path.as_os_str() == OsStr::new("-") {
@@ -435,7 +439,7 @@ pub fn open(path: &Path, what: &str) -> Result<Opened> {
     Ok((Box::new(file), name))
 }
 
-/// The same for a file that others should not read.
+/// Opens a secret file as [`open`] does, and warns if others can read it.
 fn open_secret(path: &Path, what: &str, quiet: bool) -> Result<Opened> {
     #[cfg(unix)]
     if !quiet && let Ok(file) = path.metadata() {
@@ -453,8 +457,8 @@ fn open_secret(path: &Path, what: &str, quiet: bool) -> Result<Opened> {
     open(path, what)
 }
 
-/// Opens a descriptor that the caller left open for us. It is not taken over but opened anew, which
-/// works for files and pipes.
+/// Opens a descriptor that the caller left open. It reopens the descriptor, which works for files
+/// and pipes, instead of taking it over.
 fn open_descriptor(n: u32) -> Result<Opened> {
     if n == 0 {
         return standard_input();
@@ -464,7 +468,7 @@ fn open_descriptor(n: u32) -> Result<Opened> {
     Ok((Box::new(file), name))
 }
 
-/// Standard input, which can be read once.
+/// Opens standard input, which can be read only once.
 fn standard_input() -> Result<Opened> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     if TAKEN.swap(true, Ordering::Relaxed) {
@@ -481,7 +485,7 @@ mod tests {
 
     use super::*;
 
-    /// A command that opens a model and wraps its key anew.
+    /// A command that opens a model and wraps its key again.
     #[derive(Debug, Parser)]
     struct Both {
         #[command(flatten)]

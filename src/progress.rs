@@ -1,4 +1,4 @@
-//! A progress bar on standard error, for what takes longer than a blink.
+//! Progress bars on standard error, for long calls.
 
 use std::collections::HashSet;
 use std::io::{self, IsTerminal};
@@ -13,7 +13,7 @@ use crate::exit::batch_hint;
 use crate::stop::Stop;
 use crate::text::{note, one_line};
 
-/// How long a call may take without a bar.
+/// The longest time that a call may take without a bar.
 const BLINK: Duration = Duration::from_millis(300);
 
 /// A bar with bytes, rate and time left; shown only on a terminal.
@@ -25,7 +25,7 @@ pub struct Bar {
 }
 
 impl Bar {
-    /// A bar that stays away if `quiet`.
+    /// Makes a bar that stays hidden if `quiet`.
     pub fn new(quiet: bool) -> Bar {
         let bar = ProgressBar::hidden();
         let template = "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
@@ -55,7 +55,7 @@ impl Progress for Bar {
     }
 }
 
-/// The same over data sets, which stops when told to.
+/// A bar over data sets, which ends the work when told to `stop`.
 #[cfg(feature = "inputs")]
 pub struct DataBar<'s> {
     pub bar: Bar,
@@ -92,19 +92,19 @@ impl Drop for Bar {
     }
 }
 
-/// The bars of a batch on a terminal, and elsewhere a line for each model.
+/// The bars of a batch on a terminal, or elsewhere a line for each model.
 pub struct Bars<'s> {
     bars: MultiProgress,
     overall: ProgressBar,
     is_terminal: bool,
     quiet: bool,
     stop: &'s Stop,
-    /// Hints that were given already.
+    /// Hints already given.
     hints: Mutex<HashSet<&'static str>>,
 }
 
 impl<'s> Bars<'s> {
-    /// Bars that stay away if `quiet`, for a batch that ends when told to `stop`.
+    /// Makes bars that stay hidden if `quiet`, for a batch that ends when told to `stop`.
     pub fn new(quiet: bool, stop: &'s Stop) -> Bars<'s> {
         let is_terminal = io::stderr().is_terminal();
         let bars = if is_terminal && !quiet {
@@ -127,7 +127,7 @@ impl<'s> Bars<'s> {
         }
     }
 
-    /// Takes the bars away.
+    /// Removes the bars.
     pub fn finish(&self) {
         self.overall.finish_and_clear();
         let _ = self.bars.clear();
@@ -165,7 +165,7 @@ impl Watch for Bars<'_> {
         let path = found.location.to_string();
         let path = one_line(&path);
         if let Some(failure) = &report.error {
-            // Where the message does not say which model it is about.
+            // If the message does not name its model.
             let message = one_line(&failure.message);
             let about = if message.contains(&path) { "" } else { &path };
             let colon = if about.is_empty() { "" } else { ": " };
@@ -232,7 +232,7 @@ impl Drop for ModelBar<'_> {
     }
 }
 
-/// A bar with steps and the time left, of an assessment; it ends when told to `stop`.
+/// The bar of an assessment, with steps and the time left; it ends the work when told to `stop`.
 #[cfg(feature = "assess")]
 pub struct Steps<'s> {
     bar: ProgressBar,
@@ -245,7 +245,7 @@ pub struct Steps<'s> {
 
 #[cfg(feature = "assess")]
 impl<'s> Steps<'s> {
-    /// A bar that stays away if `quiet`.
+    /// Makes a bar that stays hidden if `quiet`.
     pub fn new(quiet: bool, stop: &'s Stop) -> Steps<'s> {
         let bar = ProgressBar::hidden();
         if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent} %  {eta} left  {msg}") {
@@ -261,7 +261,8 @@ impl<'s> Steps<'s> {
         }
     }
 
-    /// From how much the result was made, if the call was stopped: "64 of 256 samples".
+    /// Returns what part of the work the result covers, if the call was stopped: "64 of 256
+    /// samples".
     pub fn into_cut_short(mut self) -> Option<String> {
         self.cut_short.take()
     }
@@ -279,7 +280,7 @@ impl onnxseal_assess::Progress for Steps<'_> {
         if !self.quiet && self.begun.elapsed() > BLINK {
             self.shown.get_or_init(|| {
                 self.bar.set_draw_target(ProgressDrawTarget::stderr());
-                // Steps take long: the time left goes on meanwhile.
+                // Steps take long, so the clock must tick between them.
                 self.bar.enable_steady_tick(Duration::from_secs(1));
             });
         }
@@ -302,7 +303,7 @@ impl Drop for Steps<'_> {
     }
 }
 
-/// A number of bytes for people.
+/// Formats a number of bytes for people.
 pub fn bytes(n: u64) -> String {
     indicatif::BinaryBytes(n).to_string()
 }

@@ -1,4 +1,4 @@
-//! Questions on the terminal: passphrases, and what plugins ask.
+//! Questions on the terminal, for passphrases and plugins.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use crate::exit::Usage;
 use crate::text::{note, one_line};
 
-/// Asks on the terminal, whatever standard input is.
+/// Asks on the terminal, even if standard input is redirected.
 pub struct Terminal;
 
 impl Prompt for Terminal {
@@ -85,5 +85,5 @@ fn ask_line(question: &str) -> Option<String> {
     Some(line)
 }
 
-/// Seconds that an age plugin may take, where the default is too short or too long.
+/// The variable with the seconds that an age plugin may take, to override the default.
 const PATIENCE_VARIABLE: &str = "ONNXSEAL_PLUGIN_SECONDS";

@@ -13,10 +13,10 @@ use crate::cli::View;
 use crate::table::{Frame, HIDDEN, Largest, Table};
 use crate::text::{except, json_text, one_line};
 
-/// How many runs of positions a line shows, unless all are asked for.
+/// The most runs of positions on a line, unless the user asks for all.
 const SHOWN_RUNS: usize = 4;
 
-/// Prints `report` as `view` asks; as a table only unless `quiet`.
+/// Prints `report` as `view` asks. With `quiet`, prints no table.
 pub fn report(report: Report, view: &View, quiet: bool) -> anyhow::Result<()> {
     if view.json {
         return json(&report);
@@ -80,13 +80,13 @@ pub fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     bytes(&json_bytes(value)?)
 }
 
-/// Any result as JSON, with a line break at its end.
+/// Encodes any result as JSON, with a line break at the end.
 pub fn json_bytes(value: &impl serde::Serialize) -> anyhow::Result<Vec<u8>> {
     let text = json_text(&serde_json::to_string_pretty(value)?) + "\n";
     Ok(text.into_bytes())
 }
 
-/// A line of JSON: what it is of, and its members.
+/// A line of JSON: its kind, and its members.
 #[derive(serde::Serialize)]
 struct Line<T> {
     r#type: &'static str,
@@ -103,7 +103,7 @@ struct Owned<'r> {
     tensor: &'r TensorRow,
 }
 
-/// Prints a line of JSON for each tensor, and last one for the model.
+/// Prints a line of JSON for each tensor, then one for the model.
 fn json_lines(mut report: Report) -> anyhow::Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     let operators = std::mem::take(&mut report.operators);
@@ -124,7 +124,7 @@ fn json_lines(mut report: Report) -> anyhow::Result<()> {
     }
     let model = serde_json::to_value(&report)?;
     let members = model.as_object().into_iter().flatten();
-    // The lines before have what these would.
+    // The lines before contain these already.
     let members = members.filter(|(name, _)| !matches!(&***name, "operators" | "clear"));
     let members: serde_json::Map<_, _> = members
         .map(|(name, member)| (name.clone(), member.clone()))
@@ -142,14 +142,14 @@ fn line(
     Ok(writeln!(out, "{}", json_text(&text))?)
 }
 
-/// Prints bytes that were made whole before.
+/// Prints bytes that are complete.
 pub fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(bytes)?;
     Ok(out.flush()?)
 }
 
-/// Prints what `verify` found.
+/// Prints the findings of `verify`.
 pub fn verified(model: &Location, verified: &Verification) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     let Volume {
@@ -281,7 +281,7 @@ fn operators(
     whole(out, report)
 }
 
-/// The tiers, and how targets of higher ones are encrypted.
+/// Prints the tiers, and how targets of higher ones are encrypted.
 fn tiers(out: &mut impl Write, report: &Report, frame: Frame) -> io::Result<()> {
     if report.tiers.is_empty() {
         return Ok(());
@@ -324,7 +324,7 @@ fn tiers(out: &mut impl Write, report: &Report, frame: Frame) -> io::Result<()> 
     Ok(())
 }
 
-/// The time that smaller presets would save, on a machine where that is much.
+/// Prints the time that smaller presets would save, if that is much on this machine.
 fn smaller(out: &mut impl Write, report: &Report) -> io::Result<()> {
     if report.smaller.is_empty() {
         return Ok(());
@@ -342,7 +342,7 @@ fn smaller(out: &mut impl Write, report: &Report) -> io::Result<()> {
     )
 }
 
-/// What the preset takes whole, and why: a line for each reason.
+/// Prints what the preset takes whole, with a line for each reason.
 fn whole(out: &mut impl Write, report: &Report) -> io::Result<()> {
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
     for operator in &report.operators {
@@ -370,7 +370,8 @@ fn clear(out: &mut impl Write, report: &Report, frame: Frame) -> io::Result<()> 
         return Ok(());
     }
     writeln!(out)?;
-    // One line a reason: exported models have hundreds of shapes and axes. JSON has each tensor.
+    // One line per reason, because exported models have hundreds of shapes and axes. JSON has each
+    // tensor.
     let mut indices: HashMap<&str, usize> = HashMap::new();
     let mut reasons: Vec<(&ClearRow, u64, u64)> = Vec::new();
     for row in &report.clear {
@@ -443,7 +444,7 @@ fn name(name: &str) -> String {
     }
 }
 
-/// Runs of subsequences as `first-last`, from `[skip, take, ...]`.
+/// Formats runs of subsequences as `first-last`, from `[skip, take, ...]`.
 fn positions(targets: &[u64], all: bool) -> String {
     let mut next = 0;
     let runs = targets.chunks_exact(2).map(|run| {

@@ -10,14 +10,16 @@ use serde_json::{Value, json};
 
 use crate::checks::{Check, RULES, exit_code};
 
-/// What stands for itself in a part of a URI's path: RFC 3986, section 2.3.
+/// The characters to escape in a segment of a URI's path: all but the unreserved ones of RFC 3986,
+/// section 2.3.
 const NOT_UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// A log of one run. Relative URIs are relative to `folder`, where the command was run.
+/// Makes the log of one run. Relative URIs are relative to `folder`, the command's working
+/// directory.
 pub fn log(checks: &[Check], folder: &Path) -> Value {
     let rule = |rule: &crate::checks::Rule| {
         json!({
@@ -44,7 +46,7 @@ pub fn log(checks: &[Check], folder: &Path) -> Value {
                 "executionSuccessful": true,
                 "exitCode": exit_code(checks).unwrap_or(0),
             }],
-            // Everything that was looked at, also what is in order.
+            // Everything that was checked, including models without faults.
             "artifacts": checks.iter().map(artifact).collect::<Vec<_>>(),
             "results": checks.iter().filter_map(|check| result(check, folder)).collect::<Vec<_>>(),
         }],
@@ -65,15 +67,15 @@ fn result(check: &Check, folder: &Path) -> Option<Value> {
         "locations": [{
             "physicalLocation": {
                 "artifactLocation": location(&check.model, folder),
-                // Services ask for a line, also of a binary file.
+                // Services require a line, even for a binary file.
                 "region": { "startLine": 1 },
             },
         }],
     }))
 }
 
-/// `text` as a message without links and placeholders (SARIF 2.1.0, sections 3.11.5 and 3.11.6): it
-/// may hold names out of a model.
+/// Escapes links and placeholders in a message (SARIF 2.1.0, sections 3.11.5 and 3.11.6), because
+/// it may contain names from a model.
 fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
@@ -86,7 +88,8 @@ fn plain(text: &str) -> String {
     plain
 }
 
-/// An `artifactLocation`: below `folder` relative to it, a `file:` URI elsewhere; of an object its URL.
+/// Makes an `artifactLocation`: a relative URI below `folder`, a `file:` URI elsewhere, or an
+/// object's URL.
 fn location(model: &Location, folder: &Path) -> Value {
     let path = match model {
         Location::File(path) => path,
@@ -106,7 +109,7 @@ fn location(model: &Location, folder: &Path) -> Value {
     }
 }
 
-/// `path` without `.` and, as far as names go, `..`.
+/// Removes `.` from `path`, and `..` as far as names allow.
 fn lexical(path: &Path) -> std::path::PathBuf {
     let mut plain = std::path::PathBuf::new();
     for part in path.components() {
@@ -121,7 +124,7 @@ fn lexical(path: &Path) -> std::path::PathBuf {
     plain
 }
 
-/// The names of `path`, percent-encoded, with `/` between them.
+/// Percent-encodes the names of `path`, with `/` between them.
 fn uri_path(path: &Path) -> String {
     let names = path.components().filter_map(|part| match part {
         Component::RootDir => None,

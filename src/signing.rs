@@ -1,4 +1,4 @@
-//! Signatures as the command line gives them: keys that sign, and whose signature is demanded.
+//! Reads the arguments for signatures: keys that sign, and demanded signers.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ pub struct SigningArgs {
     pub sign_key: Option<PathBuf>,
 }
 
-/// What becomes of the signature of a model that is encrypted anew.
+/// What to do about the signature of a model that is encrypted again.
 #[derive(Debug, Args)]
 pub struct ResigningArgs {
     /// OpenSSH private key to sign the result with
@@ -32,19 +32,19 @@ pub struct ResigningArgs {
     pub drop_signature: bool,
 }
 
-/// Whose signature a model must bear.
+/// The demanded signer of a model.
 #[derive(Debug, Args)]
 pub struct SignerArgs {
     /// Refuse a model that is not signed by a key of this OpenSSH allowed_signers file
     #[arg(long, value_name = "FILE")]
     pub allowed_signers: Option<PathBuf>,
 
-    /// The signer in that file who must have signed, such as release@example.com
+    /// The signer in that file, such as release@example.com, who must have signed
     #[arg(long, value_name = "PRINCIPAL", requires = "allowed_signers")]
     pub signer: Option<String>,
 }
 
-/// What opens a model, and whose signature it must bear.
+/// The identities that open a model, and its demanded signer.
 #[derive(Debug, Args)]
 pub struct OpeningArgs {
     #[command(flatten)]
@@ -53,30 +53,30 @@ pub struct OpeningArgs {
     pub signer: SignerArgs,
 }
 
-/// Which edition of a model with tiers is accepted.
+/// The accepted edition of a model with tiers.
 #[derive(Debug, Args)]
 pub struct TierArgs {
-    /// Accept this tier of a model that has tiers, or `any` for the highest that the identities open. A
-    /// tier below the highest is not the original
+    /// Accept this tier of a model that has tiers, or `any` for the highest that the identities
+    /// open. A tier below the highest is not the original
     #[arg(long, value_name = "TIER")]
     pub tier: Option<String>,
 }
 
-/// What opens a model, as it was read.
+/// The identities and signers, read from files.
 pub struct Opening {
     identities: Identities,
     signed_by: Option<SignedBy>,
 }
 
 impl SigningArgs {
-    /// Reads the key, if there is one; asks for its passphrase if it has one.
+    /// Reads the key, if one is given, and asks for its passphrase if it has one.
     pub fn read(&self) -> Result<Option<SigningKey>> {
         self.sign_key.as_deref().map(signing_key).transpose()
     }
 }
 
 impl ResigningArgs {
-    /// Reads the key, if there is one; asks for its passphrase if it has one.
+    /// Reads the key, if one is given, and asks for its passphrase if it has one.
     pub fn read(&self) -> Result<Resign> {
         Ok(match &self.sign_key {
             Some(path) => Resign::With(signing_key(path)?),
@@ -87,7 +87,7 @@ impl ResigningArgs {
 }
 
 impl SignerArgs {
-    /// Reads whose signature is demanded, if any is.
+    /// Reads the demanded signers, if the command demands any.
     pub fn read(&self) -> Result<Option<SignedBy>> {
         let Some(path) = &self.allowed_signers else {
             return Ok(None);
@@ -100,7 +100,7 @@ impl SignerArgs {
 }
 
 impl OpeningArgs {
-    /// Reads both; no identity is a mistake.
+    /// Reads identities and signers, and fails without an identity.
     pub fn require(&self, quiet: bool) -> Result<Opening> {
         Ok(Opening {
             identities: self.identities.require(quiet)?,
@@ -108,19 +108,20 @@ impl OpeningArgs {
         })
     }
 
-    /// Reads both, as far as they are given.
+    /// Reads identities and signers, as far as they are given.
     pub fn read(&self, quiet: bool) -> Result<(Option<Identities>, Option<SignedBy>)> {
         Ok((self.identities.read(quiet)?, self.signer.read()?))
     }
 }
 
 impl TierArgs {
-    /// The edition that is accepted.
+    /// Returns the accepted edition.
     pub fn edition(&self) -> Edition<'_> {
         self.tier.as_deref().map_or(Edition::Whole, Edition::named)
     }
 
-    /// The same where identities may be absent: then no tier is opened.
+    /// Returns the accepted edition for optional identities. Fails if the command names a tier
+    /// without identities to open it.
     pub fn edition_for(&self, identities: Option<&Identities>) -> Result<Edition<'_>> {
         match (&self.tier, identities) {
             (Some(_), None) => {
@@ -133,12 +134,12 @@ impl TierArgs {
 }
 
 impl Opening {
-    /// What it takes to open a model.
+    /// Returns the access to a model.
     pub fn access(&self) -> Access<'_> {
         access(&self.identities, self.signed_by.as_ref())
     }
 
-    /// What it takes to open the edition that `tier` names.
+    /// Returns the access to the edition that `tier` names.
     pub fn access_to<'a>(&'a self, tier: &'a TierArgs) -> Access<'a> {
         Access {
             edition: tier.edition(),
@@ -147,7 +148,7 @@ impl Opening {
     }
 }
 
-/// What it takes to open a model.
+/// Returns the access to a model.
 pub fn access<'a>(identities: &'a Identities, signed_by: Option<&'a SignedBy>) -> Access<'a> {
     Access {
         identities,
@@ -156,7 +157,7 @@ pub fn access<'a>(identities: &'a Identities, signed_by: Option<&'a SignedBy>) -
     }
 }
 
-/// Reads an OpenSSH private key; asks for its passphrase if it has one.
+/// Reads an OpenSSH private key, and asks for its passphrase if it has one.
 pub fn signing_key(path: &Path) -> Result<SigningKey> {
     let (file, name) = keys::open(path, "the signing key")?;
     let passphrase = || prompt::passphrase_of_key(&name);

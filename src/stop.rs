@@ -1,9 +1,9 @@
-//! Ctrl-C and SIGTERM: the first lets models of a batch come to their end and ends runs of ONNX
-//! Runtime, the second ends all at once.
+//! Handles Ctrl-C and SIGTERM. The first signal lets a batch finish its current models and ends
+//! runs of ONNX Runtime; the second ends the process at once.
 
 use anyhow::Result;
 
-/// Listens while it is there, and after: the process is about to end.
+/// Listens for signals. It never unregisters, because the process is about to end.
 pub struct Stop(#[cfg(unix)] std::sync::Arc<std::sync::atomic::AtomicUsize>);
 
 impl Stop {
@@ -18,7 +18,8 @@ impl Stop {
             Arc::new(AtomicUsize::new(0)),
         );
         for number in [SIGINT, SIGTERM] {
-            // In this order: the first signal only sets the flag that lets the second end us.
+            // Order matters: the first signal only sets the flag, with which the second ends the
+            // process.
             signal_hook::flag::register_conditional_default(number, Arc::clone(&seen))?;
             signal_hook::flag::register(number, Arc::clone(&seen))?;
             signal_hook::flag::register_usize(number, Arc::clone(&signal), number as usize)?;
@@ -31,7 +32,7 @@ impl Stop {
         Ok(Stop())
     }
 
-    /// The signal that came, if one did.
+    /// Returns the signal that came, if any.
     pub fn signal(&self) -> Option<i32> {
         #[cfg(unix)]
         {

@@ -1,4 +1,4 @@
-//! Tables of a report, as wide as the terminal and no longer than people read.
+//! Tables of a report, cut to the terminal's width and to a readable length.
 
 use std::io::{self, Write};
 
@@ -7,13 +7,13 @@ use indicatif::BinaryBytes;
 use crate::cli::View;
 use crate::text::one_line;
 
-/// Rows that a table shows, unless all are asked for.
+/// The most rows of a table, unless the user asks for all.
 pub const SHOWN_ROWS: usize = 40;
 
-/// What a table has to fit into.
+/// The limits of a table.
 #[derive(Clone, Copy)]
 pub struct Frame {
-    /// Columns of the terminal; none where there is no terminal, and nothing is shortened.
+    /// Columns of the terminal; `None` without a terminal, which shortens nothing.
     width: Option<usize>,
     /// Whether every row is shown.
     all: bool,
@@ -27,25 +27,25 @@ impl Frame {
         }
     }
 
-    /// Every row, as wide as the terminal.
+    /// Shows every row, as wide as the terminal.
     pub fn of_terminal() -> Frame {
         let terminal = console::Term::stdout();
         let size = terminal.size_checked().filter(|_| terminal.is_term());
         let width = size.map(|(_, columns)| usize::from(columns));
         Frame {
-            // Terminals that have no size say 0.
+            // Terminals without a size report 0.
             width: width.filter(|&width| width > 0),
             all: true,
         }
     }
 
-    /// Whether there is no room for the columns that few read.
+    /// Returns whether to leave out less important columns.
     pub fn is_narrow(self) -> bool {
         self.width.is_some_and(|width| width < 120)
     }
 }
 
-/// The largest of many rows, in the order of all, and what became of the others.
+/// The largest of many rows, in their original order, and a summary of the others.
 pub struct Largest<'r, R> {
     shown: Vec<&'r R>,
     n_others: usize,
@@ -88,7 +88,7 @@ impl<'r, R> Largest<'r, R> {
     }
 }
 
-/// Columns that line up; numbers are recognised by their heading and stand right.
+/// Aligned columns. A heading tells whether its column has numbers, which are aligned right.
 pub struct Table<const N: usize> {
     pub head: [&'static str; N],
     rows: Vec<[String; N]>,
@@ -105,16 +105,17 @@ pub const RIGHT: [&str; 8] = [
     "k",
 ];
 
-/// Columns that are shortened where a table is too wide: those of a line first, then the next.
+/// The headings of columns to shorten if a table is too wide: first those of one line, then the
+/// next.
 pub const SHORTENED: [&[&str]; 2] = [
     &["node", "tensor", "left in clear", "candidate"],
     &["op_type", "positions", "why"],
 ];
 
-/// Display columns that are left of one that is shortened.
+/// The least width of a shortened column, in display columns.
 pub const MIN_WIDTH: usize = 12;
 
-/// The heading of a column that is not shown.
+/// The heading of a hidden column.
 pub const HIDDEN: &str = "";
 
 impl<const N: usize> Table<N> {
@@ -153,7 +154,7 @@ impl<const N: usize> Table<N> {
             .try_for_each(|row| line(row.each_ref().map(String::as_str)))
     }
 
-    /// The width of each column: of its widest cell, where the frame has room for that.
+    /// Returns the width of each column, which is that of its widest cell if the frame has room.
     pub fn widths(&self, frame: Frame) -> [usize; N] {
         let mut widths: [usize; N] = std::array::from_fn(|column| {
             let cells = self.rows.iter().map(|row| row[column].as_str());
@@ -182,7 +183,7 @@ impl<const N: usize> Table<N> {
                 if cut == 0 {
                     break;
                 }
-                // To the next widest of the group, so that both go on to give alike.
+                // Shrink to the next widest of the group, so that both then shrink alike.
                 let columns =
                     (0..N).filter(|&column| group.contains(&self.head[column]) && column != widest);
                 let next = columns.map(|column| widths[column]).max().unwrap_or(0);
@@ -193,7 +194,7 @@ impl<const N: usize> Table<N> {
     }
 }
 
-/// `text` with its middle left out where it is wider than `width`.
+/// Cuts the middle out of `text` if it is wider than `width`.
 pub fn shorten(text: &str, width: usize) -> String {
     if console::measure_text_width(text) <= width {
         return text.to_owned();

@@ -1,4 +1,4 @@
-//! Text that is safe to show on a terminal, wherever it comes from.
+//! Makes text from any source safe to show on a terminal.
 
 use std::io::{self, Write};
 
@@ -6,11 +6,11 @@ use onnxseal_core::{is_deceptive, redact};
 
 /// Prints a note or an error on standard error.
 pub fn note(text: &str) {
-    // Where that fails there is nobody left to tell.
+    // A failure cannot be reported anywhere else.
     let _ = writeln!(io::stderr(), "{}", printable(text));
 }
 
-/// So many of what a word says, such as `2 files`.
+/// Formats a count with a word, such as `2 files`.
 pub fn count(n: u64, word: &str) -> String {
     match n {
         1 => format!("1 {word}"),
@@ -18,7 +18,7 @@ pub fn count(n: u64, word: &str) -> String {
     }
 }
 
-/// The exceptions to a statement about every byte: `entries` of the metadata.
+/// Formats `entries` of the metadata as exceptions to a statement about every byte.
 pub fn except(entries: &[String]) -> String {
     match entries {
         [] => String::new(),
@@ -26,8 +26,8 @@ pub fn except(entries: &[String]) -> String {
     }
 }
 
-/// `text` without secrets, and with everything escaped that moves the cursor, reorders what is shown
-/// or is not seen. Line breaks stay.
+/// Removes secrets from `text`, and escapes characters that move the cursor, reorder text or are
+/// invisible. Line breaks stay.
 pub fn printable(text: &str) -> String {
     let text = redact(text);
     let mut shown = String::with_capacity(text.len());
@@ -41,18 +41,18 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
-/// The same for a text that is part of a line.
+/// Makes text printable as [`printable`] does, on one line.
 pub fn one_line(text: &str) -> String {
     printable(text).replace('\n', "\\n")
 }
 
-/// JSON in which strings have such characters as escapes, which mean the same.
+/// Escapes such characters in JSON strings, which keep their meaning.
 pub fn json_text(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for c in json.chars() {
         match c {
             '\n' => text.push(c),
-            // None of them is above U+FFFF, and none stands outside of strings.
+            // All of them are below U+10000, and occur only inside strings.
             _ if is_deceptive(c) => text.push_str(&format!("\\u{:04x}", u32::from(c))),
             _ => text.push(c),
         }

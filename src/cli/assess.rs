@@ -9,18 +9,18 @@ use onnxseal_data::{DataOptions, Layout, Resize};
 use super::{Out, OutFolder, location, out, out_folder};
 use crate::signing::OpeningArgs;
 
-/// Attack a model, to see what an attacker gets from it once it is protected
+/// Attack a model, to see what an attacker gets from its protected form
 ///
-/// Tries what somebody can do who has the protected model, knows every encrypted position, and has
-/// some samples: fills what is encrypted, also from the public model that yours was fine-tuned from
-/// (--base), estimates statistics anew, trains linear probes. The weights themselves are not
-/// trained. Each attack is held against its floor, which is what the attacker gets without any
-/// encrypted weight. A candidate *holds* if no attack comes more than 5 points above its floor.
-/// Without --base or --no-public-base, one that leaves weights in clear is at best *not broken by
-/// what was tried*. Needs ONNX Runtime's library. docs/ASSESS.md says how to read the result.
+/// The attacker has the protected model, knows every encrypted position, and has some samples. The
+/// command fills the encrypted weights, also from the public model that yours was fine-tuned from
+/// (--base), estimates statistics again, and trains linear probes, but not the weights themselves.
+/// It compares each attack with its floor, which is what the attacker gets without the encrypted
+/// weights. A candidate *holds* if no attack comes more than 5 points above its floor. Without
+/// --base or --no-public-base, one that leaves weights in clear is at best *not broken by what was
+/// tried*. The command needs ONNX Runtime's library. docs/ASSESS.md says how to read the result.
 ///
-/// Without --preset and --policy, all presets of a model that is not protected are put side by side. Of a
-/// protected model, what is encrypted in it is assessed.
+/// Without --preset and --policy, the command compares all presets of an unprotected model, and
+/// assesses the present protection of a protected one.
 #[derive(Debug, Args)]
 pub struct Assess {
     /// The model. A protected one needs an identity
@@ -41,20 +41,20 @@ pub struct Assess {
     #[arg(long = "policy", value_name = "FILE")]
     pub policies: Vec<PathBuf>,
 
-    /// Ranking file of this model, which `onnxseal rank` wrote: each preset and policy then takes the
-    /// weights with the highest scores
+    /// Ranking file of this model, which `onnxseal rank` wrote: each preset and policy then takes
+    /// the weights with the highest scores
     #[arg(long, value_name = "FILE")]
     pub ranking: Option<PathBuf>,
 
-    /// Public model that this one was fine-tuned from, and that attackers have
+    /// Public model that this one was fine-tuned from; attackers have it
     #[arg(long, value_name = "MODEL", value_parser = location())]
     pub base: Option<Location>,
 
-    /// There is no public model that this one was made of: it was trained from nothing
+    /// The model was trained from scratch, without a public model
     #[arg(long, conflicts_with = "base")]
     pub no_public_base: bool,
 
-    /// Output that is the model's answer [default: the first with classes, or the first]
+    /// Output with the model's answer [default: the first with classes, or the first]
     #[arg(long, alias = "output", value_name = "NAME")]
     pub output_name: Option<String>,
 
@@ -67,15 +67,15 @@ pub struct Assess {
     )]
     pub attacker_samples: Vec<usize>,
 
-    /// Measure by this program instead: it gets the path of an .npz file with `outputs`, `original`,
-    /// `rows` and perhaps `labels`, and prints a number, which is more where the answers are better. Its
+    /// Measure by this program instead: it gets the path of an .npz file with `outputs`,
+    /// `original`, `rows` and perhaps `labels`, and prints a number, higher for better answers. Its
     /// arguments are split at spaces
     #[arg(long, value_name = "COMMAND")]
     pub metric_command: Option<String>,
 
-    /// Fail (6) unless every preset and policy that you named holds; without any, unless the default
-    /// preset holds; of a protected model, also unless it holds as it is. Too few samples to tell is a
-    /// failure too. Needs --base or --no-public-base
+    /// Fail (6) unless every preset and policy that you named holds; if you named none, unless the
+    /// default preset holds; for a protected model, also unless it holds as it is. Too few samples
+    /// are a failure too. Needs --base or --no-public-base
     #[arg(long)]
     pub require_holds: bool,
 
@@ -98,9 +98,9 @@ pub struct Assess {
 
 /// Score a model's weights by how much it would miss them, for --ranking
 ///
-/// A policy then takes the weights with the highest scores. A ranking serves for all models whose weights
-/// have the same names, types and shapes. The methods but `energy` and `delta` run the model, and need
-/// ONNX Runtime's library. Ctrl-C keeps what is done by then.
+/// A policy then takes the weights with the highest scores. A ranking serves all models whose
+/// weights have the same names, types and shapes. All methods except `energy` and `delta` run the
+/// model, and need ONNX Runtime's library. Ctrl-C keeps the scores so far.
 #[derive(Debug, Args)]
 pub struct Rank {
     /// The model. A protected one needs an identity
@@ -118,7 +118,7 @@ pub struct Rank {
     #[arg(short, long, value_name = "FILE", value_parser = out())]
     pub output: Out<PathBuf>,
 
-    /// Bytes that have one score: 64, 128, 256, 512 or 1024. Models of more than 1 GiB get larger ones
+    /// Bytes that share one score: 64, 128, 256, 512 or 1024. Models of more than 1 GiB get more
     #[arg(long, value_name = "BYTES", default_value_t = 256)]
     pub unit: u64,
 
@@ -126,7 +126,7 @@ pub struct Rank {
     #[arg(long, value_name = "MODEL", value_parser = location(), required_if_eq("method", "delta"))]
     pub base: Option<Location>,
 
-    /// Random masks that --method probabilistic tries
+    /// Number of random masks for --method probabilistic
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub masks: usize,
 
@@ -137,7 +137,7 @@ pub struct Rank {
     #[command(flatten)]
     pub data: DataArgs,
 
-    /// Output that is the model's answer [default: the first with classes, or the first]
+    /// Output with the model's answer [default: the first with classes, or the first]
     #[arg(long, value_name = "NAME")]
     pub output_name: Option<String>,
 
@@ -146,32 +146,33 @@ pub struct Rank {
     pub force: bool,
 }
 
-/// How scores come about.
+/// The method of scoring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum RankMethod {
-    /// The weights' squares: needs no data
+    /// The squares of the weights, without data
     Energy,
-    /// The same, times the squares of what each weight is multiplied by: one run over the data
+    /// The squares of the weights, times the squares of their inputs, from one run over the data
     Activation,
-    /// Random masks, and how much of the answers each spoils: many runs over the data
+    /// How much random masks spoil the answers, from many runs over the data
     Probabilistic,
-    /// How far weights are from those of a public model
+    /// The differences from the weights of a public model
     Delta,
 }
 
-/// The samples that a model is fed.
+/// The samples for a model.
 #[derive(Debug, Args)]
 pub struct DataArgs {
-    /// Samples: .npz, .npy, .csv, IDX (gzipped or not), CIFAR's .bin, or a folder with a folder of PNG
-    /// and JPEG images for each class. Without, inputs are random numbers, which shows little
+    /// Samples: .npz, .npy, .csv, IDX (gzipped or not), CIFAR's .bin, or a folder with a folder of
+    /// PNG and JPEG images for each class. Without data, inputs are random numbers, which prove
+    /// little
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
 
-    /// File of labels, where the data have none of their own: .npy, .npz, .csv, IDX
+    /// File of labels, if they are not in the data: .npy, .npz, .csv, IDX
     #[arg(long, value_name = "FILE", requires = "data")]
     pub labels: Option<PathBuf>,
 
-    /// The first column of a CSV file is the label; otherwise the column named label is
+    /// Take the first column of a CSV file as the label, instead of the column named label
     #[arg(long, requires = "data")]
     pub label_first: bool,
 
@@ -196,15 +197,15 @@ pub struct DataArgs {
     #[arg(long, value_name = "X,...", value_delimiter = ',')]
     pub std: Vec<f64>,
 
-    /// Order of axes that the model takes images in [default: as its input's shape tells]
+    /// Order of the axes of images for the model [default: from its input's shape]
     #[arg(long, value_name = "ORDER")]
     pub layout: Option<Axes>,
 
-    /// Channels go blue, green, red
+    /// The model takes channels as blue, green, red
     #[arg(long)]
     pub bgr: bool,
 
-    /// Size to bring images to: WIDTHxHEIGHT, or N for the shorter side
+    /// Resize images to WIDTHxHEIGHT, or to N for the shorter side
     #[arg(long, value_name = "SIZE", value_parser = resize)]
     pub resize: Option<Resize>,
 
@@ -212,13 +213,13 @@ pub struct DataArgs {
     #[arg(long, value_name = "SIZE", value_parser = crop)]
     pub crop: Option<(u32, u32)>,
 
-    /// All that is random follows from this number
+    /// Seed of all random numbers
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
 }
 
 impl DataArgs {
-    /// The options of the library.
+    /// Returns the options as the library takes them.
     pub fn options(&self) -> DataOptions {
         let mut options = DataOptions::default();
         options.layout = self.layout.map(|axes| match axes {

@@ -19,7 +19,7 @@ pub enum Inputs {
     Attack(Attack),
 }
 
-/// Tell whether a model can be rewritten: where, and with which blocks, or why not
+/// Show whether a model can be rewritten: where, and with which blocks, or why not
 #[derive(Debug, Args)]
 pub struct Inspect {
     /// The model
@@ -33,9 +33,9 @@ pub struct Inspect {
 
 /// Change a trained model so that it takes images made with a key
 ///
-/// The result computes from keyed images what the original computes from plain ones, up to rounding. It needs
-/// no data and no training. Both are run on random images, which takes ONNX Runtime's library, and nothing is
-/// written if they differ.
+/// The result computes from keyed images what the original computes from plain ones, up to
+/// rounding, without data or training. The command runs both on random images with ONNX Runtime's
+/// library, and writes nothing if they differ.
 #[derive(Debug, Args)]
 pub struct Rewrite {
     /// The model
@@ -50,17 +50,17 @@ pub struct Rewrite {
     pub output: RewriteArgs,
 }
 
-/// Change a rewritten model so that it takes images made with another key; needs no original
+/// Change a rewritten model so that it takes images made with another key, without the original
 ///
-/// Nothing in the model tells which key it was made for, so a wrong --key gives a model that takes no key.
-/// Nobody loses access by it: the old model goes on taking images of the old key.
+/// The model does not show which key it was made for, so a wrong --key gives a model for which no
+/// key works. The old model still takes images of the old key, so its users keep access.
 #[derive(Debug, Args)]
 pub struct Rekey {
     /// The rewritten model
     #[arg(value_parser = location())]
     pub model: Location,
 
-    /// The key that it was rewritten for
+    /// The key for which it was rewritten
     #[arg(long, value_name = "FILE")]
     pub key: PathBuf,
 
@@ -72,7 +72,7 @@ pub struct Rekey {
     pub output: RewriteArgs,
 }
 
-/// What `rewrite` and `rekey` have in common.
+/// The arguments that `rewrite` and `rekey` share.
 #[derive(Debug, Args)]
 pub struct RewriteArgs {
     /// File to write; external data goes beside it
@@ -83,7 +83,7 @@ pub struct RewriteArgs {
     #[arg(long, value_name = "NAME")]
     pub input: Option<String>,
 
-    /// Write without a run of both models; only where the result is exact by construction
+    /// Write without running both models; only if the result is exact by construction
     #[arg(long)]
     pub no_check: bool,
 
@@ -94,10 +94,11 @@ pub struct RewriteArgs {
     pub output_options: OutputOptions,
 }
 
-/// Show what attackers get of a key: from a rewritten model, from keyed images alone, or from known pairs
+/// Show how much of a key attackers find: from a rewritten model, from keyed images alone, or from
+/// known pairs
 ///
-/// Each attack finds the key without it. The key that you give is only there to tell how much was right. A
-/// model alone can give which positions are negated, but not where they come from; guessing gives 50 %.
+/// The attacks do not use --key, which only serves to count how much they found. A model alone can
+/// reveal which positions are negated, but not where they come from; guessing gives 50 %.
 #[derive(Debug, Args)]
 pub struct Attack {
     /// A rewritten model: attack its weights
@@ -112,19 +113,20 @@ pub struct Attack {
     #[arg(long, value_name = "PATH", required_unless_present = "model")]
     pub encrypted: Option<PathBuf>,
 
-    /// Other images of the same kind, in plain: attack keyed images alone
+    /// Other plain images of this kind: attack keyed images alone
     #[arg(long, value_name = "PATH", requires = "encrypted")]
     pub like: Option<PathBuf>,
 
-    /// The same images in plain, in the same order: attack known pairs
+    /// The plain images of --encrypted, in this order: attack known pairs
     #[arg(long, value_name = "PATH", requires = "encrypted")]
     pub pair: Option<PathBuf>,
 
-    /// The public model that the rewritten one was made of, or fine-tuned from: attack the weights of both
+    /// The public model that was rewritten, or from which it was fine-tuned: attack the weights of
+    /// both
     #[arg(long, value_name = "MODEL", value_parser = location(), requires = "model")]
     pub public: Option<Location>,
 
-    /// Keyed images that the attacker has, at most
+    /// The most keyed images to give the attacker
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub limit: usize,
 
@@ -136,11 +138,11 @@ pub struct Attack {
     pub identities: IdentityArgs,
 }
 
-/// Make keyed data sets, or plain ones of keyed ones
+/// Make keyed data sets from plain ones, or with --decrypt plain ones from keyed ones
 ///
-/// Sources: .npy, .npz, IDX (gzipped or not), CIFAR-10 and CIFAR-100 binary (.bin), PNG and JPEG files, and
-/// folders of PNG and JPEG files. Names, order and labels stay; images become PNG. A second run skips outputs
-/// that exist, whichever key made them.
+/// Sources: .npy, .npz, IDX (gzipped or not), CIFAR-10 and CIFAR-100 binary (.bin), PNG and JPEG
+/// files, and folders of PNG and JPEG files. Names, order and labels stay; images become PNG. A
+/// second run skips outputs that exist, whichever key made them.
 #[derive(Debug, Args)]
 pub struct Encrypt {
     /// Files and folders
@@ -155,11 +157,11 @@ pub struct Encrypt {
     #[arg(short, long, value_name = "PATH", value_parser = out())]
     pub output: Out<PathBuf>,
 
-    /// Make plain images of keyed ones
+    /// Make plain images from keyed ones
     #[arg(long)]
     pub decrypt: bool,
 
-    /// With ffx, the type of the result: u16 or f32; of --decrypt u8, u16 or f32
+    /// With ffx, the type of the result: u16 or f32; with --decrypt u8, u16 or f32
     #[arg(long, value_name = "TYPE", value_parser = value_type)]
     pub dtype: Option<ValueType>,
 
@@ -181,7 +183,7 @@ const KEY_COMMENT: &str = "Comment in the encrypted key, such as who has its ide
 const KEY_LIST: &str =
     "List the recipients' public keys in the encrypted key. Anyone who has the file can read them";
 
-/// Make an input key: what images are transformed with, and models rewritten for
+/// Make an input key, which transforms images and rewrites models
 ///
 /// The key is a text. With a recipient or a passphrase, it is encrypted with age.
 #[derive(Debug, Args)]
@@ -196,11 +198,11 @@ pub struct Keygen {
     #[arg(short, long, value_name = "FILE", value_parser = out())]
     pub output: Option<Out<PathBuf>>,
 
-    /// What to do with images: shuffle, negative, ffx, blocks, orthogonal; several with commas
+    /// Transforms of images: shuffle, negative, ffx, blocks, orthogonal; separate several by commas
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = transform, default_value = "shuffle,negative")]
     pub transform: Vec<Transform>,
 
-    /// Rows and columns of a block, in pixels: the model's patch size, or a number that divides it
+    /// Side of a block in pixels: the model's patch size, or a number that divides it
     #[arg(long, value_name = "PIXELS")]
     pub block: u32,
 
@@ -208,7 +210,7 @@ pub struct Keygen {
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub channels: u32,
 
-    /// What pixels range over where they are floats, before --mean and --std
+    /// Range of pixels that are floats, before --mean and --std
     #[arg(
         long,
         value_name = "LOW..HIGH",
@@ -226,8 +228,8 @@ pub struct Keygen {
     #[arg(long)]
     pub bgr: bool,
 
-    /// The application subtracts this from keyed images, in units of --range: one number, or one for each
-    /// channel. Leave it out if the model normalises in its graph
+    /// The application subtracts this from keyed images, in units of --range: one number, or one
+    /// for each channel. Leave it out if the model normalises in its graph
     #[arg(
         long,
         value_name = "X,...",
@@ -246,14 +248,14 @@ pub struct Keygen {
 }
 
 impl Keygen {
-    /// What the key is for.
+    /// Returns the specification of the key.
     pub fn spec(&self) -> Spec {
         let normalisation = (!self.std.is_empty()).then(|| Normalisation {
             mean: self.mean.clone(),
             std: self.std.clone(),
         });
         let mut transforms = self.transform.clone();
-        // Their order is fixed, so any order will do here.
+        // The library applies transforms in a fixed order, so any order will do here.
         transforms.sort();
         Spec {
             transforms,

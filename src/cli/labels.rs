@@ -24,18 +24,19 @@ pub enum Labels {
     Attack(Attack),
 }
 
-/// Make a label authority: the secret by which a vendor protects models, makes keys and names leakers
+/// Make a label authority: the secret with which a vendor protects models, makes keys and names
+/// leakers
 ///
-/// Its file also has the list of users, and the inputs of traces. With a recipient it is encrypted with age; the
-/// recipients are kept in it, so that other commands can write it again.
+/// Its file also has the list of users, and the inputs of traces. With a recipient, the file is
+/// encrypted with age, and contains the recipients so that other commands can write it again.
 #[derive(Debug, Args)]
 pub struct Setup {
     /// File to write the authority to; only you can read it
     #[arg(short, long, value_name = "FILE", value_parser = out())]
     pub output: Out<PathBuf>,
 
-    /// So many users may pool their keys without learning the authority's secret exponents, 1 to 16. Rows of the table
-    /// grow by 32 bytes for each. It does not help tracing
+    /// How many users may pool their keys without learning the authority's secret exponents, 1 to
+    /// 16. Each adds 32 bytes to every row of the table. It does not help tracing
     #[arg(long, value_name = "K", default_value_t = 1)]
     pub collusion: u32,
 
@@ -56,14 +57,14 @@ pub struct AuthorityArgs {
 
 /// Make keys of users, and note the users in the authority's file
 ///
-/// The key of a user is always the same one: to make it again is to give it again.
+/// A user always gets the same key, however often you make it.
 #[derive(Debug, Args)]
 pub struct Keygen {
     /// The user; may be given several times
     #[arg(long = "user", value_name = "NAME", required_unless_present = "users")]
     pub user: Vec<String>,
 
-    /// File with one user a line
+    /// File with one user per line
     #[arg(long, value_name = "FILE", conflicts_with = "user")]
     pub users: Option<PathBuf>,
 
@@ -71,7 +72,8 @@ pub struct Keygen {
     #[arg(short, long, value_name = "PATH", value_parser = out())]
     pub output: Out<PathBuf>,
 
-    /// Encrypt the key to an age recipient (age1...) or an ssh public key; may be given several times
+    /// Encrypt the key to an age recipient (age1...) or an ssh public key; may be given several
+    /// times
     #[arg(short, long = "recipient", value_name = "RECIPIENT")]
     pub recipients: Vec<String>,
 
@@ -90,10 +92,10 @@ pub struct Users {
     pub json: bool,
 }
 
-/// Revoke users: models that are protected from now on name them, and decoders refuse their keys
+/// Revoke users: models protected from now on name them, and decoders refuse their keys
 ///
-/// That is the decoder's own check. The key still decrypts the labels for a program that does not check: to shut
-/// somebody out, make a new authority.
+/// Only the decoder checks this. The key still decrypts the labels for a program that does not
+/// check: to shut a user out, make a new authority.
 #[derive(Debug, Args)]
 pub struct Revoke {
     /// The user; may be given several times
@@ -104,12 +106,13 @@ pub struct Revoke {
     pub authority: AuthorityArgs,
 }
 
-/// Encrypt the labels of a classifier: it answers with shares, and label keys make classes of them
+/// Encrypt the labels of a classifier: it answers with shares, which label keys turn into classes
 ///
-/// The last Gemm, MatMul or Conv is rewritten. The nodes behind it move behind decoding. One authority
-/// should protect all versions of a model: shares by two authorities of one layer show its classes.
-/// Protect the result with `onnxseal protect` too: labels that only key holders read do not hide
-/// the features, and whoever has some labelled samples trains a new last layer on these.
+/// The command rewrites the last Gemm, MatMul or Conv, and moves the nodes after it behind
+/// decoding. One authority should protect all versions of a model: shares by two authorities of one
+/// layer show its classes. Protect the result with `onnxseal protect` too: encrypted labels do not
+/// hide the features, and an attacker with some labelled samples can train a new last layer on
+/// these.
 #[derive(Debug, Args)]
 pub struct Protect {
     /// The model
@@ -120,24 +123,26 @@ pub struct Protect {
     #[arg(short, long, value_name = "FILE", value_parser = out_model())]
     pub output: Out<Location>,
 
-    /// Shares of each class. Always give the same number for one layer: two sets of shares show its
+    /// Shares of each class. Always give the same number for a layer: two sets of shares show its
     /// classes
     #[arg(long, value_name = "N", default_value_t = DEFAULT_CODEWORDS)]
     pub codewords: u32,
 
-    /// The model was trained with this file, which `onnxseal labels targets` wrote: its rows stay as they are
+    /// File that the model was trained with, which `onnxseal labels targets` wrote: its rows stay
+    /// as they are
     #[arg(long, value_name = "FILE", conflicts_with_all = ["traces", "codewords"])]
     pub targets: Option<PathBuf>,
 
-    /// The output that has the classes, if the model has several
+    /// The output with the classes, if the model has several
     #[arg(long = "output-name", value_name = "NAME")]
     pub output_name: Option<String>,
 
-    /// Add so many traces: secret inputs by whose answers a leaked key is known. 32 for 10 classes; 16 for 1000
+    /// Number of traces to add: secret inputs whose answers identify a leaked key. 32 for 10
+    /// classes; 16 for 1000
     #[arg(long, value_name = "T", requires = "data", default_value_t = 0)]
     pub traces: usize,
 
-    /// Write the result without running it and the original on ONNX Runtime to compare them
+    /// Write the result without comparing it with the original on ONNX Runtime
     #[arg(long)]
     pub no_check: bool,
 
@@ -153,8 +158,9 @@ pub struct Protect {
 
 /// Make a decoding matrix, for a model that is trained to answer with shares
 ///
-/// The .npz has `decoding`, [rows, classes]: train with logits = answers @ decoding, and with a last layer that starts with large
-/// random weights; docs/LABELS.md says why. Export the model without this product, and give both to `labels protect --targets`.
+/// The .npz has `decoding`, [rows, classes]: train with logits = answers @ decoding, and start the
+/// last layer with large random weights; docs/LABELS.md says why. Export the model without this
+/// product, and give model and .npz to `labels protect --targets`.
 #[derive(Debug, Args)]
 pub struct Targets {
     /// File to write; only you can read it
@@ -189,11 +195,11 @@ pub struct Inspect {
 /// Turn a model's answers into classes and probabilities
 #[derive(Debug, Args)]
 pub struct Decode {
-    /// The model whose answers they are
+    /// The model that gave the answers
     #[arg(value_parser = location())]
     pub model: Location,
 
-    /// Answers: .npy, .npz or .csv, a row a sample
+    /// Answers: .npy, .npz or .csv, one row per sample
     #[arg(value_name = "ANSWERS")]
     pub answers: PathBuf,
 
@@ -209,26 +215,26 @@ pub struct Decode {
     pub identities: IdentityArgs,
 }
 
-/// Tell whose key a service uses, by its answers to the inputs of traces
+/// Find whose key a service uses, by its answers to the inputs of traces
 ///
-/// It names those who decode as the tool does. Whoever drops the traces, or pools two keys, may escape: docs/LABELS.md
-/// says how far it goes.
+/// It names users who decode as the tool does. A user who drops the traces, or pools two keys, may
+/// escape: docs/LABELS.md has the limits.
 #[derive(Debug, Args)]
 pub struct Trace {
     /// The model whose labels are protected
     #[arg(long, value_name = "MODEL", value_parser = location())]
     pub model: Location,
 
-    /// Program to ask: it is given an .npz of inputs, and prints one line for each: the class, or one number for each class
-    /// with commas between
+    /// Program that asks the service: it gets an .npz of inputs, and prints one line for each: the
+    /// class, or one number per class, separated by commas
     #[arg(long, value_name = "COMMAND", required_unless_present_any = ["answers", "inputs"])]
     pub service: Option<String>,
 
-    /// File with the service's answers: such lines
+    /// File with the service's answers, in the lines that --service prints
     #[arg(long, value_name = "FILE", conflicts_with = "service")]
     pub answers: Option<PathBuf>,
 
-    /// Write the inputs to this .npz, to be fed to the service by hand
+    /// Write the inputs to this .npz, to feed them to the service by hand
     #[arg(long, value_name = "FILE", value_parser = out(), conflicts_with_all = ["service", "answers"])]
     pub inputs: Option<Out<PathBuf>>,
 
@@ -244,14 +250,15 @@ pub struct Trace {
     pub authority: AuthorityArgs,
 }
 
-/// Show what attackers get of protected labels: without data, from answers, from labelled samples
+/// Show what attackers learn about protected labels: without data, from answers, from labelled
+/// samples
 #[derive(Debug, Args)]
 pub struct Attack {
     /// The model whose labels are protected
     #[arg(value_parser = location())]
     pub model: Location,
 
-    /// Label key: to tell how much of what attackers find is right
+    /// Label key, which serves to count how much attackers found
     #[arg(long, value_name = "FILE")]
     pub key: PathBuf,
 

@@ -1,4 +1,4 @@
-//! Which weights, how much of each, as the command line says it.
+//! Arguments that choose which weights to encrypt, and how much of each.
 
 use std::path::PathBuf;
 
@@ -12,25 +12,25 @@ Which preset:
   full      every weight that onnxseal finds; the default. Costs nothing with AES instructions
   strong    half of the bytes     for devices without AES instructions, which open these two
   balanced  about a sixth         in less time, and for tiers
-  light     a twentieth; resists nobody who tries
+  light     a twentieth; stops no determined attacker
 
-What is not encrypted is in clear. If your model was fine-tuned from a public one, an attacker
-who has that one and 50 labels gets much of yours back from `balanced` (docs/STRENGTH.md).";
+Weights that are not encrypted stay in clear. If your model was fine-tuned from a public one, an
+attacker with that one and 50 labels gets much of yours back from `balanced` (docs/STRENGTH.md).";
 
-/// Which weights, how much of each.
+/// Which weights to encrypt, and how much of each.
 #[derive(Debug, Args)]
 pub struct Policy {
     /// Policy file (TOML)
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     pub policy: Option<PathBuf>,
 
-    /// Built-in policy: full (all weights), strong, balanced, light (resists nobody who fills the gaps)
-    /// [default: full; for rotate: what is encrypted now]
+    /// Built-in policy: full (all weights), strong, balanced, light (stops no determined attacker)
+    /// [default: full; for rotate: the present protection]
     #[arg(long, value_name = "NAME")]
     pub preset: Option<onnxseal_core::Preset>,
 
-    /// Ranking file of this model, which `onnxseal rank` wrote: encrypt the weights with the highest
-    /// scores, as much as the policy says
+    /// Ranking file of this model, which `onnxseal rank` wrote: encrypt the weights with the
+    /// highest scores, as much as the policy says
     #[arg(long, value_name = "FILE")]
     pub ranking: Option<PathBuf>,
 
@@ -43,32 +43,32 @@ pub struct Policy {
     #[arg(long)]
     pub allow_unmatched: bool,
 
-    /// Leave out the lock, so that programs run the protected model without a key: they get wrong answers,
-    /// and no error
+    /// Leave out the lock: programs then run the protected model without a key, and get wrong
+    /// answers instead of an error
     #[arg(long)]
     pub runnable: bool,
 }
 
 impl Policy {
-    /// Whether the result has the lock, if the command line says so.
+    /// Returns whether the result has the lock, if the command line says so.
     pub fn lock(&self) -> Option<bool> {
         self.runnable.then_some(false)
     }
 }
 
-/// What models must be protected by.
+/// The least protection of a model.
 #[derive(Debug, Args)]
 pub struct LeastPolicy {
     /// Policy file that a model must meet or exceed
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     pub policy: Option<PathBuf>,
 
-    /// Preset that a model must meet or exceed: light, balanced, strong, full. Without a key only how much
-    /// is encrypted and how it is cut can be checked, with one also which weights
+    /// Preset that a model must meet or exceed: light, balanced, strong, full. Without a key, this
+    /// checks how much is encrypted and how it is cut; with a key, also which weights
     #[arg(long, value_name = "NAME")]
     pub preset: Option<onnxseal_core::Preset>,
 
-    /// Ranking file that the model was protected by
+    /// Ranking file with which the model was protected
     #[arg(long, value_name = "FILE")]
     pub ranking: Option<PathBuf>,
 

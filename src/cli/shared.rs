@@ -8,8 +8,8 @@ use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use onnxseal_core::{Flush, Location, STANDARD_OUTPUT, StoreError};
 
-/// A file that a command writes, or an object; `-` is standard output. Every argument for such a file
-/// has this type: by it outputs are told from what is read.
+/// A file that a command writes, or an object; `-` is standard output. Every argument for such a
+/// file has this type, which tells outputs from inputs.
 #[derive(Clone, Debug)]
 pub struct Out<T>(T);
 
@@ -21,7 +21,7 @@ impl<T> Deref for Out<T> {
     }
 }
 
-/// A folder for what a command writes.
+/// A folder for outputs.
 #[derive(Clone, Debug)]
 pub struct OutFolder<T>(T);
 
@@ -61,7 +61,7 @@ pub(super) fn out_models() -> impl TypedValueParser<Value = OutFolder<Location>>
     })
 }
 
-/// The path that an output's text stands for.
+/// Returns the path for the text of an output.
 fn named(text: OsString) -> OsString {
     if text == "-" {
         STANDARD_OUTPUT.into()
@@ -70,7 +70,7 @@ fn named(text: OsString) -> OsString {
     }
 }
 
-/// How outputs come to be.
+/// How outputs are written.
 #[derive(Debug, Args)]
 pub struct OutputOptions {
     /// Replace outputs that exist
@@ -84,8 +84,9 @@ pub struct OutputOptions {
 /// Whether to wait for the disk.
 #[derive(Debug, Args)]
 pub struct SyncOptions {
-    /// Wait until the output is on the disk. Without it, only what replaces a file or changes one in
-    /// place is waited for: a power loss within the next minute may leave a new output in part
+    /// Wait until the output is on the disk. By default, only a write that replaces a file or
+    /// changes one in place waits: a power loss within the next minute may leave a new output
+    /// incomplete
     #[arg(long, conflicts_with = "no_sync")]
     pub sync: bool,
 
@@ -95,7 +96,7 @@ pub struct SyncOptions {
 }
 
 impl SyncOptions {
-    /// When outputs are synced, as the library takes it.
+    /// Returns when to sync outputs, as the library takes it.
     pub fn flush(&self) -> Flush {
         match (self.sync, self.no_sync) {
             (true, _) => Flush::ToDisk,
@@ -106,7 +107,7 @@ impl SyncOptions {
 }
 
 impl OutputOptions {
-    /// The options as the library takes them.
+    /// Returns the options as the library takes them.
     pub fn core(&self) -> onnxseal_core::OutputOptions {
         let mut options = onnxseal_core::OutputOptions::default();
         options.replace = self.force;
@@ -122,11 +123,11 @@ pub struct View {
     #[arg(long)]
     pub json: bool,
 
-    /// Print a line of JSON for each tensor, and last one for the model
+    /// Print a line of JSON for each tensor, then one for the model
     #[arg(long, conflicts_with = "json")]
     pub jsonl: bool,
 
-    /// Print all rows of long tables, not only the largest 40
+    /// Print all rows of long tables instead of the largest 40
     #[arg(long)]
     pub all: bool,
 
@@ -145,7 +146,7 @@ pub(super) fn folder() -> impl TypedValueParser<Value = Location> {
     LocationParser(Location::parse_folder)
 }
 
-/// Reads locations. clap's own parsers repeat what they refuse, which may be a URL with a password.
+/// Reads locations. clap's own parsers repeat a refused value, which may be a URL with a password.
 #[derive(Clone)]
 struct LocationParser(fn(OsString) -> Result<Location, StoreError>);
 

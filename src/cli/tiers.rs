@@ -15,11 +15,11 @@ pub enum Tiers {
     Tune(Tune),
 }
 
-/// Find shares that give tiers the accuracies that you want, and write a policy with them
+/// Find the shares that give tiers your wanted accuracies, and write a policy with them
 ///
-/// Half of the samples choose the shares, and the figures are from the other half. The highest tier opens
-/// everything, and needs no target. Needs ONNX Runtime's library. docs/TIERS.md says what an edition is
-/// worth, and how far it can be repaired.
+/// Half of the samples serve to choose the shares, the other half to measure the figures. The
+/// highest tier opens everything, and needs no target. The command needs ONNX Runtime's library.
+/// docs/TIERS.md says what an edition is worth, and how far it can be repaired.
 #[derive(Debug, Args)]
 pub struct Tune {
     /// The model. A protected one needs an identity
@@ -29,8 +29,8 @@ pub struct Tune {
     #[command(flatten)]
     pub opening: OpeningArgs,
 
-    /// A tier, and the accuracy (or other metric) that its edition shall have, such as trial=0.80; the
-    /// least tier first
+    /// A tier and the accuracy (or other metric) of its edition, such as trial=0.80; the least tier
+    /// first
     #[arg(long = "target", value_name = "TIER=VALUE", value_parser = target, required = true)]
     pub targets: Vec<Target>,
 
@@ -53,17 +53,17 @@ pub struct Tune {
     #[arg(long, value_name = "NAME")]
     pub preset: Option<onnxseal_core::Preset>,
 
-    /// Ranking file of this model, which `onnxseal rank` wrote: the weights with the highest scores are
-    /// restored first. Give it to `protect` too
+    /// Ranking file of this model, which `onnxseal rank` wrote: tiers restore the weights with the
+    /// highest scores first. Give it to `protect` too
     #[arg(long, value_name = "FILE")]
     pub ranking: Option<PathBuf>,
 
-    /// Output that is the model's answer [default: the first with classes, or the first]
+    /// Output with the model's answer [default: the first with classes, or the first]
     #[arg(long, value_name = "NAME")]
     pub output_name: Option<String>,
 
-    /// Measure by this program instead: it gets the path of an .npz file with `outputs`, `original`,
-    /// `rows` and perhaps `labels`, and prints a number, which is more where the answers are better. Its
+    /// Measure by this program instead: it gets the path of an .npz file with `outputs`,
+    /// `original`, `rows` and perhaps `labels`, and prints a number, higher for better answers. Its
     /// arguments are split at spaces
     #[arg(long, value_name = "COMMAND")]
     pub metric_command: Option<String>,

@@ -21,7 +21,7 @@ use crate::table::{Frame, Table};
 use crate::text::printable;
 use crate::{keys, render};
 
-/// Attacks a model, and says what that got.
+/// Attacks a model, and reports the results.
 pub fn run(args: &Assess, quiet: bool) -> Result<()> {
     let page = args
         .report
@@ -77,7 +77,8 @@ pub fn run(args: &Assess, quiet: bool) -> Result<()> {
     }
 }
 
-/// The policies that the command line names; with a ranking and no names, all presets by it.
+/// Returns the policies that the command line names; with a ranking and no names, all presets with
+/// that ranking.
 fn candidates(args: &Assess) -> Result<Vec<NamedPolicy>> {
     let mut named: Vec<NamedPolicy> = args.presets.iter().map(|&preset| preset.into()).collect();
     for path in &args.policies {
@@ -98,7 +99,7 @@ fn candidates(args: &Assess) -> Result<Vec<NamedPolicy>> {
     Ok(named)
 }
 
-/// Reads the model; a protected one is opened.
+/// Reads the model, and opens it if it is protected.
 pub fn subject(model: &Location, opening: &OpeningArgs, quiet: bool) -> Result<Subject> {
     if core::is_protected(model)? {
         let opening = opening.require(quiet)?;
@@ -119,7 +120,7 @@ pub fn public_base(base: Option<&Location>) -> Result<Option<Subject>> {
     base.transpose()
 }
 
-/// Reads the data, if there are any.
+/// Reads the data, if any are given.
 pub fn data(args: &DataArgs) -> Result<Option<DataSet>> {
     let Some(path) = &args.data else {
         return Ok(None);
@@ -129,7 +130,7 @@ pub fn data(args: &DataArgs) -> Result<Option<DataSet>> {
     Ok(Some(data))
 }
 
-/// The program that measures.
+/// Returns the program that measures.
 pub fn metric(command: &str) -> Result<CommandMetric> {
     let command: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
     if command.is_empty() {
@@ -139,7 +140,7 @@ pub fn metric(command: &str) -> Result<CommandMetric> {
     }
 }
 
-/// Writes all pictures, or none where one of them may not be written.
+/// Writes all pictures, or none if one of them may not be written.
 fn write_plots(folder: &Path, assessment: &Assessment, force: bool) -> Result<()> {
     let plots = report::plots(assessment);
     let plots: Vec<(PathBuf, String)> = plots
@@ -174,7 +175,7 @@ fn show(assessment: &Assessment) -> Result<()> {
     Ok(out.flush()?)
 }
 
-/// Fails unless all that was asked for holds.
+/// Fails unless every requested candidate holds.
 fn require_holds(args: &Assess, assessment: &Assessment) -> Result<()> {
     let names_none = args.presets.is_empty() && args.policies.is_empty();
     let failures = assessment.failures(names_none);
@@ -189,7 +190,7 @@ fn require_holds(args: &Assess, assessment: &Assessment) -> Result<()> {
     Err(Failures { code, text }.into())
 }
 
-/// Carries out a long call, and ends it if the user wants that. Nothing may have been written by then.
+/// Runs a long call, and ends it if the user asks. The call must not have written anything yet.
 pub fn until_stopped<T>(
     quiet: bool,
     call: impl FnOnce(&Steps<'_>) -> Result<T, Error>,
@@ -204,14 +205,14 @@ pub fn until_stopped<T>(
     }
 }
 
-/// What a signal ended.
+/// Makes the error for work that a signal ended.
 pub fn stopped(signal: i32, what: &str) -> anyhow::Error {
     let code = 128 + signal as u8;
     let text = format!("stopped: {what}");
     Failures { code, text }.into()
 }
 
-/// An error as one of the library's where it is one, which has a hint.
+/// Converts an error to core's if possible, to give its hint.
 pub fn lift(error: Error) -> anyhow::Error {
     match error.into_core() {
         Ok(error) => error.into(),

@@ -16,7 +16,7 @@ use crate::progress::{Bars, bytes};
 use crate::stop::Stop;
 use crate::{named, render};
 
-/// Carries out an operation on many models.
+/// Runs an operation on many models.
 pub fn run(args: &Batch, quiet: bool) -> Result<()> {
     match &args.operation {
         Args::Protect(args) => {
@@ -83,7 +83,7 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
     }
 }
 
-/// What the command line says of every operation.
+/// The arguments that all operations share.
 struct Job<'a> {
     sources: &'a Sources,
     course: &'a Course,
@@ -91,7 +91,7 @@ struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    /// Fails where the report may not be written.
+    /// Fails if the report may not be written.
     fn begin(sources: &'a Sources, course: &'a Course, force: bool) -> Result<Job<'a>> {
         let report = report(course, force)?;
         Ok(Job {
@@ -126,7 +126,7 @@ impl<'a> Job<'a> {
     }
 }
 
-/// The report that is asked for.
+/// Returns the requested report.
 fn report(args: &Course, force: bool) -> Result<Option<Written<'_>>> {
     let Some(path) = args.report.as_deref() else {
         return Ok(None);
@@ -141,7 +141,7 @@ fn report(args: &Course, force: bool) -> Result<Option<Written<'_>>> {
     Ok(Some(report))
 }
 
-/// Whether what begins so is the report of a batch.
+/// Returns whether a file that begins with `start` is the report of a batch.
 fn is_report(start: &[u8]) -> bool {
     let start: Vec<u8> = start
         .iter()
@@ -151,7 +151,7 @@ fn is_report(start: &[u8]) -> bool {
     start.starts_with(b"{\"operation\":\"")
 }
 
-/// How a batch without outputs runs.
+/// Returns the options of a batch without outputs.
 fn reading(args: &Course) -> Options {
     let mut options = Options::default();
     if let Some(jobs) = args.jobs {
@@ -165,7 +165,7 @@ fn reading(args: &Course) -> Options {
     options
 }
 
-/// How a batch with outputs runs.
+/// Returns the options of a batch with outputs.
 fn writing(outputs: &Outputs, args: &Course) -> Options {
     let mut options = reading(args);
     options.out = Some((*outputs.out).clone());
@@ -177,7 +177,7 @@ fn writing(outputs: &Outputs, args: &Course) -> Options {
     options
 }
 
-/// Half of the memory that this process can have, as the system and its control group say.
+/// Returns half of the memory that the system and the control group allow this process.
 fn available_memory() -> u64 {
     const UNKNOWN: u64 = 1 << 30;
     let kind = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
@@ -189,7 +189,7 @@ fn available_memory() -> u64 {
     system.available_memory().min(limit.unwrap_or(u64::MAX)) / 2
 }
 
-/// How many models at once, where each waits for a store more than for a core.
+/// The number of models at once if they wait for a store more than for a core.
 const WAITING_JOBS: usize = 16;
 
 fn waits(models: &[Found], out: Option<&Location>) -> bool {
@@ -197,8 +197,8 @@ fn waits(models: &[Found], out: Option<&Location>) -> bool {
     models.chain(out).any(Location::is_object)
 }
 
-/// Refuses sources in the output folder: what a search finds there is passed over, what is named is
-/// wanted.
+/// Refuses sources in the output folder. A search passes over that folder, but a named source there
+/// would be wanted.
 fn check_sources(sources: &[Location], out: &Location) -> Result<()> {
     match sources.iter().find(|source| source.lies_in(out)) {
         None => Ok(()),
@@ -209,7 +209,7 @@ fn check_sources(sources: &[Location], out: &Location) -> Result<()> {
     }
 }
 
-/// The last line.
+/// Prints the last line.
 fn summarise(report: &Report) -> Result<()> {
     let totals = &report.totals;
     let mut parts = vec![format!("{} done", totals.done)];
@@ -236,7 +236,7 @@ fn summarise(report: &Report) -> Result<()> {
     Ok(())
 }
 
-/// What the command exits with.
+/// Returns the result of the command, which gives its exit code.
 fn judge(report: Report, signal: Option<i32>) -> Result<()> {
     let failures = report
         .models

@@ -24,7 +24,7 @@ pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
         None => identity.to_file_text(),
     };
     let mut stdout = std::io::stdout().lock();
-    // Printed, it is the text of the identity alone.
+    // Standard output gets only the text of the identity.
     let file = args.output.as_deref();
     match file.filter(|path| !is_standard_output(path)) {
         Some(path) => {
@@ -33,7 +33,7 @@ pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
         }
         None => {
             stdout.write_all(text.as_bytes())?;
-            // Without a passphrase it stands in the text.
+            // Without a passphrase, the text contains the recipient.
             if passphrase.is_some() && !quiet {
                 note(&format!("public key: {}", identity.recipient()));
             }

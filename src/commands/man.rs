@@ -17,7 +17,7 @@ pub fn run(args: &cli::Man) -> Result<()> {
         Man::new(Cli::command()).render(&mut page)?;
         return render::bytes(&page);
     };
-    // Elsewhere first: the generator writes over whatever is there, also through links.
+    // In a temporary folder first: the generator overwrites files, even through links.
     let made = tempfile::tempdir().context("cannot make manual pages")?;
     clap_mangen::generate_to(Cli::command(), &made).context("cannot make manual pages")?;
     let mut pages = Vec::new();
@@ -41,7 +41,7 @@ pub fn run(args: &cli::Man) -> Result<()> {
     Ok(())
 }
 
-/// Whether what begins so is a manual page of this command.
+/// Returns whether a file that begins with `start` is a manual page of this command.
 fn is_page(start: &[u8]) -> bool {
     let title = b".TH onnxseal";
     start.windows(title.len()).any(|window| window == title)

@@ -28,7 +28,7 @@ use crate::named;
 
 /// Runs what the command line asks for.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
-    // What a command says of its result would come among the bytes of that.
+    // A result on standard output must not be mixed with notes.
     let quiet = named::check_outputs()? || cli.quiet;
     match cli.command {
         Command::Keygen(args) => keygen::run(&args, quiet),

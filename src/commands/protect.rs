@@ -30,7 +30,7 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     let recipients = match args.recipients.read(quiet)? {
         Some(recipients) => recipients,
         None => {
-            // No key for a model that cannot be protected.
+            // Plan first, so that a model that cannot be protected gets no key.
             core::plan(&args.model, &options.policy)?;
             let Location::File(target) = target else {
                 let text = "name who can open the model with --recipient: a new identity is written beside the output, and a secret does not belong in an object store";
@@ -98,7 +98,8 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     render::report(report, &args.view, quiet)
 }
 
-/// The model with encrypted labels, in memory, and the authority that has noted it, if that is asked for.
+/// Encrypts the labels in memory, if requested. Returns the model with the authority that has noted
+/// it.
 #[cfg(feature = "labels")]
 fn labelled(
     args: &Protect,
@@ -127,7 +128,7 @@ fn labelled(
         &identities,
         quiet,
     )?;
-    // In memory it has no folder: its external data would be written over the original's.
+    // In memory the model has no folder, so its external data would overwrite the original's.
     if !labelled.external.is_empty() && options.external_data.is_none() {
         let name = target.to_name();
         let name = name.file_name().unwrap_or_default().to_string_lossy();
@@ -136,7 +137,7 @@ fn labelled(
     Ok(Some((Location::Memory(labelled), noted)))
 }
 
-/// The first of many names.
+/// Joins the first of many names.
 fn few(names: &[String]) -> String {
     const SHOWN: usize = 5;
     let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>();
@@ -146,8 +147,8 @@ fn few(names: &[String]) -> String {
     }
 }
 
-/// An identity file made for one output; removed again unless the output came to be. Where
-/// protecting fails, the output is what it was, so that no key is lost.
+/// An identity file for one output, removed again unless the output was written. If protecting
+/// fails, the output stays as it was, so that no key is lost.
 struct NewIdentity {
     path: PathBuf,
     recipient: String,

@@ -8,7 +8,7 @@ use crate::progress::Bar;
 use crate::signing::access;
 use crate::text::note;
 
-/// Gives a model other recipients.
+/// Changes the recipients of a model.
 pub fn run(args: &Rekey, quiet: bool) -> Result<()> {
     let identities = args.identities.require(quiet)?;
     let recipients = args.recipients.require(quiet)?;

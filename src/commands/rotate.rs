@@ -8,7 +8,7 @@ use crate::progress::Bar;
 use crate::signing::access;
 use crate::{io, render};
 
-/// Encrypts a model anew, to a new file or in place.
+/// Encrypts a model under a new data key, to a new file or in place.
 pub fn run(args: &Rotate, quiet: bool) -> Result<()> {
     let identities = args.identities.require(quiet)?;
     let recipients = args.recipients.require(quiet)?;

@@ -11,10 +11,10 @@ use crate::progress::Bar;
 use crate::signing::signing_key;
 use crate::text::note;
 
-/// The longest file of a signature.
+/// The longest signature file, in bytes.
 const MAX_SIGNATURE_BYTES: usize = 1 << 20;
 
-/// Signs a model, or helps somebody else to.
+/// Signs a model, prints the message to sign, or attaches a signature.
 pub fn run(args: &Sign, quiet: bool) -> Result<()> {
     let flush = args.sync.flush();
     let bar = Bar::new(quiet);

@@ -59,7 +59,7 @@ fn tune_tiers(args: &Tune, quiet: bool) -> Result<()> {
     if quiet { Ok(()) } else { show(&tuned) }
 }
 
-/// The policy without tiers, and its text.
+/// Returns the policy without tiers, and its text.
 fn base(args: &Tune) -> Result<(Policy, String)> {
     match &args.policy {
         Some(path) => files::read_policy_text(path),

@@ -14,7 +14,7 @@ use crate::progress::Bar;
 use crate::text::{note, one_line};
 use crate::{io as files, render, sarif};
 
-/// Checks protected models as far as what is at hand allows.
+/// Checks protected models as far as the given keys and policies allow.
 pub fn run(args: &Verify, quiet: bool) -> Result<()> {
     let single = single(args)?;
     let mut policy = files::least_policy(&args.policy)?;
@@ -25,7 +25,7 @@ pub fn run(args: &Verify, quiet: bool) -> Result<()> {
     }
     let (identities, signed_by) = args.opening.read(quiet)?;
     let edition = args.tier.edition_for(identities.as_ref())?;
-    // What is not protected meets no demand.
+    // An unprotected model meets no demand.
     let demands = identities.is_some() || signed_by.is_some() || policy.is_some();
     let verifier = Verifier {
         identities,
@@ -42,7 +42,7 @@ pub fn run(args: &Verify, quiet: bool) -> Result<()> {
     }
 }
 
-/// The one model that the command line names, unless what it asks for is about several.
+/// Returns the only model that the command line names, unless the request concerns several.
 fn single(args: &Verify) -> Result<Option<&Location>> {
     let [source] = args.sources.as_slice() else {
         return Ok(None);
@@ -53,7 +53,7 @@ fn single(args: &Verify) -> Result<Option<&Location>> {
         return Ok(None);
     }
     let is_one = match source {
-        // What is no file may be a glob.
+        // A missing path may be a glob.
         Location::File(path) => path.exists() && !path.is_dir(),
         object => !object.is_folder()?,
     };
@@ -83,7 +83,7 @@ impl Verifier<'_> {
         core::verify(model, &checks, &Bar::new(self.quiet))
     }
 
-    /// Checks `model`, and fails as it fails.
+    /// Checks `model`, and fails with its error.
     fn one(&self, model: &Location, format: Format) -> Result<()> {
         let verified = self.verify(model.clone())?;
         match (format, self.quiet) {
@@ -93,7 +93,7 @@ impl Verifier<'_> {
         }
     }
 
-    /// Checks every model there is, and fails as the worst of them.
+    /// Checks every model, and fails with the worst error.
     fn several(&self, args: &Verify) -> Result<()> {
         let found = onnxseal_batch::discover(&args.sources, &args.lists)?;
         if let Some(text) = checks::passed_over(&found).filter(|_| !self.quiet) {
@@ -112,7 +112,7 @@ impl Verifier<'_> {
             .into());
         }
         let format = args.format();
-        // A reader that has had enough does not stop the checks.
+        // Checks go on even if the reader of the output stops.
         let mut printed = Ok(());
         let mut checks = Vec::with_capacity(found.models.len());
         let mut rows: Vec<(Location, Option<onnxseal_batch::Error>)> = Vec::new();
@@ -148,7 +148,7 @@ impl Verifier<'_> {
                     render::json(&sarif::log(&checks, &folder))
                 }
             });
-        // Of several models, each may have another part of what the policy is about.
+        // With several models, each may match another part of the policy.
         let unmatched = if self.all_match {
             checks::unmatched(&checks)
         } else {
@@ -180,7 +180,7 @@ impl Verifier<'_> {
     fn outcome(&self, model: &Location) -> Outcome {
         match self.verify(model) {
             Ok(verified) => Outcome::Ok(verified),
-            // What no parser can read is not called a model that is not protected.
+            // Do not report an unreadable file as an unprotected model.
             Err(Error::NotProtected { .. }) => match core::plan(model, &Policy::default()) {
                 Err(error) if error.kind() == ErrorKind::Malformed => Outcome::Failed(error.into()),
                 _ => Outcome::NotProtected {

@@ -13,10 +13,10 @@ use crate::keys::input_key;
 use crate::render;
 use crate::text::note;
 
-/// Of true pairs at least this share of values is restored.
+/// The least share of values that an attack restores from true pairs.
 const LIKELY_PAIRS: f64 = 0.5;
 
-/// Attacks, and tells how much of the key was found.
+/// Attacks, and reports how much of the key was found.
 pub fn run(args: &Attack, quiet: bool) -> Result<()> {
     let key = input_key(&args.key, "--key", &args.identities, quiet)?;
     let spec = key.spec();

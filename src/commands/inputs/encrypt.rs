@@ -12,13 +12,14 @@ use crate::progress::{Bar, DataBar};
 use crate::stop::Stop;
 use crate::text::{count, note, one_line};
 
-/// How far outside of a key's range floats may be by rounding, as a share of its width.
+/// How far rounding may put floats outside a key's range, as a share of its width.
 const NEARLY: f64 = 1e-3;
 
-/// Floats within less of a key's range than this share are of another one: 0 to 1 is 1/255 of 0 to 255.
+/// Floats that span less than this share of a key's range belong to another range: 0 to 1 is 1/255
+/// of 0 to 255.
 const NARROW: f64 = 0.02;
 
-/// What to do where a key does not go with images.
+/// The hint for a key that does not fit the images.
 const OTHER_KIND: &str = "a key is for images of one kind: `onnxseal inputs keygen` makes one for others with --block, --channels, --layout, --range, --mean and --std";
 
 /// Transforms data sets.
@@ -108,7 +109,7 @@ fn show(report: &Report) {
     }
 }
 
-/// What is odd about the floats of a data set, if the key's range matters.
+/// Returns what is odd about the floats of a data set, if the key's range matters.
 fn odd_floats(report: &Report, spec: &Spec, scale: Scale) -> Option<String> {
     if !spec.has(Transform::Negative) && !spec.has(Transform::Ffx) {
         return None;
@@ -136,13 +137,13 @@ fn odd_floats(report: &Report, spec: &Spec, scale: Scale) -> Option<String> {
     ))
 }
 
-/// A number to four places, without zeros at its end.
+/// Formats a number to four places, without trailing zeros.
 fn short(number: f64) -> String {
     let text = format!("{number:.4}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// The range of a key's floats: over all channels where they are normalised.
+/// Returns the range of a key's floats, over all channels if they are normalised.
 fn range(spec: &Spec, scale: Scale) -> (f64, f64) {
     let (low, high) = spec.range;
     match scale {

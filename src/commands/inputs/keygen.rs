@@ -11,10 +11,10 @@ use crate::exit::Usage;
 use crate::io;
 use crate::text::note;
 
-/// Blocks below this size have so few values that keyed images alone give the key.
+/// Smaller blocks have so few values that keyed images alone reveal the key.
 const SMALL_BLOCK: u32 = 8;
 
-/// Fewer keys than two to the power of this can be tried one by one.
+/// Brute force can try fewer keys than two to the power of this.
 const FEW_BITS: f64 = 40.0;
 
 /// Writes a new key, encrypted if there is a recipient.
@@ -52,7 +52,7 @@ fn power_of_two(spec: &Spec) -> String {
     format!("2^{:.0}", spec.key_bits().floor())
 }
 
-/// What a key is weak at.
+/// Returns the weaknesses of a key.
 fn warnings(spec: &Spec) -> Vec<String> {
     let mut warnings = Vec::new();
     let scrambles = [Transform::Negative, Transform::Ffx, Transform::Orthogonal];

@@ -57,7 +57,7 @@ fn write(
     quiet: bool,
 ) -> Result<()> {
     let output = args.output.for_output_of(model)?;
-    // At once: a run of a large model takes long.
+    // Check early, because running a large model takes long.
     let is_free = args.output_options.core().check_free(&output);
     is_free.map_err(onnxseal_inputs::Error::Store)?;
     if !args.no_check {
@@ -94,7 +94,7 @@ fn check(
     } else {
         "the result was not run, and nothing was written: --no-check leaves that out"
     };
-    // Before the models are made in memory.
+    // Before the models take memory.
     Engine::load().context(not_run)?;
     let agreement = files.check(rewritten, keys).map_err(|error| match error {
         error @ InputError::Differs { .. } => Error::from(error),

@@ -11,10 +11,10 @@ use crate::cli::labels::Attack;
 use crate::keys::label_key;
 use crate::render;
 
-/// Labelled samples that an attacker has.
+/// The numbers of labelled samples to give attackers.
 const LABELLED: [usize; 4] = [10, 30, 100, 1000];
 
-/// Attacks, and tells how much was found.
+/// Attacks, and reports how much was found.
 pub fn run(args: &Attack, quiet: bool) -> Result<()> {
     let key = label_key(&args.key, "--key", &args.identities, quiet);
     let attacks = Attacks::new(&args.model, &key?, args.data.seed)?;

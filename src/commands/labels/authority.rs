@@ -1,4 +1,4 @@
-//! The authority's file: read, and replaced whole.
+//! Reads the authority's file, and replaces it whole.
 
 use std::path::Path;
 
@@ -10,12 +10,12 @@ use crate::cli::labels::AuthorityArgs;
 use crate::exit::Usage;
 use crate::keys::label_authority;
 
-/// Reads it.
+/// Reads the authority.
 pub fn read(args: &AuthorityArgs, quiet: bool) -> Result<Authority> {
     label_authority(&args.authority, "--authority", &args.identities, quiet)
 }
 
-/// Refuses a pipe and standard input, which can be read and not written again.
+/// Refuses a pipe and standard input, which can be read but not replaced.
 pub fn check(path: &Path) -> Result<()> {
     let is_handed_over = || There::at(path).is_ok_and(|there| there == There::Stream);
     if path != Path::new("-") && !is_handed_over() {
@@ -28,7 +28,7 @@ pub fn check(path: &Path) -> Result<()> {
     Err(Usage(text).into())
 }
 
-/// Replaces it: whole, or not at all.
+/// Replaces the authority's file, whole or not at all.
 pub fn replace(authority: &Authority, path: &Path) -> Result<Replaced> {
     check(path)?;
     let text = authority.to_file()?;

@@ -49,7 +49,7 @@ pub fn run(args: &Decode, quiet: bool) -> Result<()> {
     Ok(())
 }
 
-/// Answers, and their shape.
+/// Reads answers, and their shape.
 fn answers(path: &Path, table: &Table) -> Result<(Vec<f32>, Vec<usize>)> {
     let data = DataSet::load(path, None, &DataOptions::default())?;
     let named = data

@@ -13,13 +13,13 @@ use crate::cli::labels::Inspect;
 use crate::render;
 use crate::text::printable;
 
-/// The table that a model carries, verified.
+/// Reads and verifies the table in a model.
 pub fn table(model: &Location) -> Result<Table> {
     let files = Files::open(model)?;
     Ok(files.with(table_of)?)
 }
 
-/// Shows what anybody can tell of a model's labels.
+/// Shows what anyone can read about a model's labels.
 pub fn run(args: &Inspect) -> Result<()> {
     let table = table(&args.model)?;
     let hex = |bytes: &[u8]| {

@@ -14,7 +14,7 @@ use crate::exit::Usage;
 use crate::text::{count, note, one_line, printable};
 use crate::{io, render};
 
-/// The longest list of users.
+/// The longest list of users, in bytes.
 const MAX_LIST_BYTES: usize = 64 << 20;
 
 /// Makes an authority.
@@ -83,7 +83,7 @@ pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
             .into()),
         }
     };
-    // All of them, before any is written.
+    // Make all keys before any is written.
     let mut keys = Vec::with_capacity(names.len());
     for name in &names {
         let (key, path) = (authority.user_key(name)?, path(name)?);
@@ -94,7 +94,7 @@ pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
         std::fs::create_dir_all(&*args.output)
             .with_context(|| format!("cannot make {}", args.output.display()))?;
     }
-    // The list first: a key of a user whom nobody knows could not be traced.
+    // Write the list first: a key of an unlisted user could not be traced.
     if n_new > 0 {
         authority::replace(&authority, &args.authority.authority)?.keep();
     }
@@ -103,7 +103,7 @@ pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
             Some(recipients) => key.to_encrypted_text(recipients)?.into(),
             None => key.to_text(),
         };
-        // A key that a power loss takes is made again from the authority's file: it is the same one.
+        // No need to sync: after a power loss, the authority's file gives the same key again.
         io::write_key(&text, path, is_file)?;
     }
     if !quiet {
@@ -116,7 +116,7 @@ pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
     Ok(())
 }
 
-/// The names in a file, one a line; empty lines and those that begin with # are none.
+/// Reads the names in a file, one per line, and skips empty lines and those that begin with #.
 fn listed(path: &std::path::Path) -> Result<Vec<String>> {
     let text = io::read_text(path, "--users", MAX_LIST_BYTES)?;
     let lines = text

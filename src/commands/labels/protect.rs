@@ -17,7 +17,7 @@ use crate::text::{count, note, one_line};
 /// Protects the labels of a model, and notes it in the authority's file.
 pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     let output = args.output.for_output_of(&args.model)?;
-    // At once: a run over calibration data takes long.
+    // Check early, because running calibration data takes long.
     let is_free = args.output_options.core().check_free(&output);
     is_free.map_err(onnxseal_core::Error::Store)?;
     authority::check(&args.authority.authority)?;
@@ -40,7 +40,7 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
             quiet,
         )?;
     }
-    // The note first: a model whose traces nobody knows could not be traced.
+    // Note it first: a model with unknown traces could not be traced.
     authority.add_model(encrypted.protected(noted_name(&output)));
     let noted = authority::replace(&authority, &args.authority.authority)?;
     let written = encrypted.write(&output, args.output_options.core())?;
@@ -58,7 +58,8 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     Ok(())
 }
 
-/// The model of `onnxseal protect --labels` with encrypted labels, in memory, and the authority that has noted it.
+/// Encrypts the labels of a model for `onnxseal protect --labels`, in memory. Returns it with the
+/// authority that has noted it.
 pub fn in_memory(
     model: &Location,
     output: &Location,
@@ -87,8 +88,8 @@ fn noted_name(output: &Location) -> String {
     one_line(&output.to_name().display().to_string())
 }
 
-/// Compares the result with the original. `not_run` says in errors what it means that they were not
-/// run.
+/// Compares the result with the original. `not_run` is the context of errors that stop the
+/// comparison.
 fn check(
     encrypted: &Encrypted<'_>,
     authority: &Authority,
@@ -98,7 +99,7 @@ fn check(
     if !encrypted.needs_check() {
         return Ok(());
     }
-    // Before the models are made in memory.
+    // Before the models take memory.
     Engine::load().context(not_run)?;
     let difference = encrypted.check(authority).map_err(|error| match error {
         error @ LabelError::Differs { .. } => Error::from(error),
@@ -112,14 +113,14 @@ fn check(
     Ok(())
 }
 
-/// Says what became of the labels, after `what`.
+/// Reports on the encrypted labels, after the text `what`.
 fn report(encrypted: &Encrypted<'_>, what: &str) {
     let summary = encrypted.summary();
     note(&format!(
         "{what}: node {} answers with {} for {} classes",
         summary.node,
         count(u64::from(summary.rows), "row"),
-        // There are two at least.
+        // At least two.
         summary.classes
     ));
     if summary.traces > 0 {

@@ -15,10 +15,10 @@ use crate::io::{Written, read_text};
 use crate::render;
 use crate::text::{count, note, printable};
 
-/// The longest answers.
+/// The longest answers, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
-/// Asks a service, or reads its answers, and tells whose key it uses.
+/// Asks a service, or reads its answers, and reports whose key it uses.
 pub fn run(args: &Trace, quiet: bool) -> Result<()> {
     let table = table(&args.model)?;
     let authority = authority::read(&args.authority, quiet)?;
@@ -48,7 +48,7 @@ pub fn run(args: &Trace, quiet: bool) -> Result<()> {
     show(&verdict, args.json)
 }
 
-/// What a service prints.
+/// Runs the program that asks a service, and returns its output.
 fn ask(command: &str, model: &Protected) -> Result<String> {
     let mut words = command.split_whitespace();
     let program = words
