@@ -65,7 +65,7 @@ pub const RULES: [Rule; 7] = [
         fault: Fault::NotProtected,
         id: "ONNXSEAL001",
         title: "Model is not protected",
-        meaning: "All weights of the model are in clear, and nothing tells whether it was changed.",
+        meaning: "All weights of the model are in clear, and changes to it cannot be detected.",
         help: "Protect it with `onnxseal protect`, or do not ship it.",
     },
     Rule {
@@ -78,16 +78,16 @@ pub const RULES: [Rule; 7] = [
     Rule {
         fault: Fault::Malformed,
         id: "ONNXSEAL003",
-        title: "File is no well-formed ONNX model",
-        meaning: "The file is named or reads like an ONNX model and breaks the rules of ONNX or of a protected model.",
-        help: "Export the model anew. A file of Git LFS may not have been fetched: `git lfs pull`.",
+        title: "File is not a well-formed ONNX model",
+        meaning: "The file is named or reads like an ONNX model, but breaks the rules of ONNX or of a protected model.",
+        help: "Export the model again. A file of Git LFS may not have been fetched: `git lfs pull`.",
     },
     Rule {
         fault: Fault::AuthenticationFailed,
         id: "ONNXSEAL004",
         title: "Model is not authentic",
-        meaning: "A file of the model is not what was protected or signed, or a signature that is demanded is missing or by somebody else; nothing in the model can be trusted.",
-        help: "Get the files anew from where they came, signed by a publisher you allow.",
+        meaning: "A file of the model differs from what was protected or signed, or a demanded signature is missing or by another signer; nothing in the model can be trusted.",
+        help: "Get the files again from their source, signed by a publisher you allow.",
     },
     Rule {
         fault: Fault::NoMatchingKey,
@@ -100,7 +100,7 @@ pub const RULES: [Rule; 7] = [
         fault: Fault::Unreadable,
         id: "ONNXSEAL006",
         title: "Model cannot be read",
-        meaning: "The system could not read the model or its external data, so nothing is known of it.",
+        meaning: "The system could not read the model or its external data.",
         help: "Make all files of the model readable, and put external data beside the model.",
     },
     Rule {

@@ -12,9 +12,9 @@ use crate::text::{note, one_line, printable};
 pub const CODES: &str = "\
 Exit codes:
   0  done
-  1  another failure; of a batch, failures of several classes
+  1  another failure, or failures of several classes in a batch
   2  usage: the command cannot be carried out as asked
-  3  malformed: the input is no well-formed ONNX model, or exceeds a limit
+  3  malformed: the input is not a well-formed ONNX model, or exceeds a limit
   4  authentication failed: something was changed since it was protected
   5  no matching key: none of the identities opens the model
   6  policy not met
@@ -235,7 +235,7 @@ fn labels_hint(error: &anyhow::Error) -> Option<&'static str> {
         match cause::<onnxseal_labels::Error>(error) {
             Some(onnxseal_labels::Error::Refused(refusal)) => refusal.advice,
             Some(onnxseal_labels::Error::NoTable) => Some(
-                "run `onnxseal labels protect` first; a model that is protected as a whole has to be opened: run `onnxseal unprotect`",
+                "run `onnxseal labels protect` first, or `onnxseal unprotect` if the whole model is protected",
             ),
             _ => None,
         }
@@ -261,9 +261,9 @@ fn hint(error: &Error) -> Option<&'static str> {
         }
         Error::Model { .. } => return error.advice(),
         Error::AlreadyProtected { .. } => {
-            "`onnxseal inspect` shows how; `onnxseal rekey` gives it other recipients, `onnxseal rotate` encrypts it anew"
+            "`onnxseal inspect` shows how; `onnxseal rekey` gives it other recipients, `onnxseal rotate` encrypts it again"
         }
-        Error::OrtFormat { .. } => "protect the ONNX model that it was made of",
+        Error::OrtFormat { .. } => "protect the ONNX model that it was made from",
         Error::NotProtected { .. } => "run `onnxseal protect` to protect it",
         Error::ReplaceSeveral { .. } => "write to a new folder, then swap the folders",
         Error::TooLong { .. } => {
@@ -273,7 +273,7 @@ fn hint(error: &Error) -> Option<&'static str> {
             "write to another folder: external data keeps its relative path (only `protect` can rename it). To change the model in place: `protect --in-place`, or `rekey` and `rotate` without --output"
         }
         Error::ExternalName { .. } => {
-            "open it in memory, as a session does; `onnxseal rekey` without --output changes it in place. Its maker can give the file another name"
+            "open it in memory, as a session does, or change it in place with `onnxseal rekey` without --output; its maker can rename the file"
         }
         Error::SignatureLost { .. } => "sign the result with --sign-key, or give --drop-signature",
         Error::NotSigned { .. } => "the publisher can sign it with `onnxseal sign`",

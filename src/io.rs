@@ -243,7 +243,7 @@ pub fn read(path: &Path, what: &str, max_bytes: usize) -> Result<Vec<u8>> {
 /// Reads a text file as [`read`] does.
 pub fn read_text(path: &Path, what: &str, max_bytes: usize) -> Result<String> {
     let text = String::from_utf8(read(path, what, max_bytes)?);
-    text.map_err(|_| Usage(format!("{} is no text in UTF-8", path.display())).into())
+    text.map_err(|_| Usage(format!("{} is not text in UTF-8", path.display())).into())
 }
 
 /// Reads a policy file.

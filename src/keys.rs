@@ -226,7 +226,7 @@ impl RecipientKeys {
         if let Some(comment) = &self.comment {
             if holds_secret(comment) {
                 return Err(Usage(
-                    "--comment holds a secret key, and everybody can read it".into(),
+                    "--comment holds a secret key, but anyone can read a comment".into(),
                 )
                 .into());
             }
@@ -406,7 +406,7 @@ fn open_named_by_environment(quiet: bool) -> Result<Option<Opened>> {
         }
         Some(n) => match n.parse() {
             Ok(n) => open_descriptor(n),
-            Err(_) => Err(Usage(format!("fd:{n} names no descriptor")).into()),
+            Err(_) => Err(Usage(format!("fd:{n} is not a descriptor")).into()),
         },
     };
     opened
@@ -472,7 +472,7 @@ fn open_descriptor(n: u32) -> Result<Opened> {
 fn standard_input() -> Result<Opened> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     if TAKEN.swap(true, Ordering::Relaxed) {
-        Err(Usage("standard input cannot be read for two things".into()).into())
+        Err(Usage("standard input can serve only one argument".into()).into())
     } else {
         Ok((Box::new(std::io::stdin()), "standard input".into()))
     }

@@ -172,7 +172,7 @@ impl Watch for Bars<'_> {
             self.line(&format!("failed: {about}{colon}{message}"));
             let hint = match failure.error {
                 BatchError::Core(Error::Store(StoreError::OutputExists { .. })) => Some(
-                    "--resume keeps or makes anew the outputs of an earlier run; --force replaces any file",
+                    "--resume keeps or remakes the outputs of an earlier run; --force replaces any file",
                 ),
                 _ => batch_hint(&failure.error),
             };

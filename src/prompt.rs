@@ -47,7 +47,7 @@ impl Prompt for Terminal {
             Some(seconds) => Duration::from_secs(seconds),
             None => {
                 note(&format!(
-                    "warning: {PATIENCE_VARIABLE} is no number of seconds from 1 to 86400"
+                    "warning: {PATIENCE_VARIABLE} is not a number of seconds from 1 to 86400"
                 ));
                 PLUGIN_PATIENCE
             }

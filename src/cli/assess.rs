@@ -266,7 +266,7 @@ fn crop(text: &str) -> Result<(u32, u32), String> {
 fn side(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(n @ 1..=65_536) => Ok(n),
-        _ => Err(format!("{text:?} is no number of pixels")),
+        _ => Err(format!("{text:?} is not a number of pixels")),
     }
 }
 

@@ -178,7 +178,7 @@ pub struct Encrypt {
 
 const OPENS_KEY: &str = "Who can open the key: an age recipient (age1...) or an ssh public key; may be given several times";
 const OPENS_KEY_FILE: &str =
-    "File with one recipient a line, - for standard input; may be given several times";
+    "File with one recipient per line, - for standard input; may be given several times";
 const KEY_COMMENT: &str = "Comment in the encrypted key, such as who has its identities. Anyone who has the file can read it";
 const KEY_LIST: &str =
     "List the recipients' public keys in the encrypted key. Anyone who has the file can read them";
@@ -282,7 +282,7 @@ pub enum Axes {
 
 fn transform(name: &str) -> Result<Transform, String> {
     let known = Transform::ALL.into_iter().find(|t| t.name() == name);
-    known.ok_or_else(|| "it is none of shuffle, negative, ffx, blocks, orthogonal".to_owned())
+    known.ok_or_else(|| "expected shuffle, negative, ffx, blocks or orthogonal".to_owned())
 }
 
 fn range(text: &str) -> Result<(f64, f64), String> {
@@ -294,5 +294,5 @@ fn range(text: &str) -> Result<(f64, f64), String> {
 
 fn value_type(name: &str) -> Result<ValueType, String> {
     let known = ValueType::ALL.into_iter().find(|t| t.to_string() == name);
-    known.ok_or_else(|| "it is none of u8, u16, i8, f16, f32".to_owned())
+    known.ok_or_else(|| "expected u8, u16, i8, f16 or f32".to_owned())
 }

@@ -85,6 +85,6 @@ fn target(text: &str) -> Result<Target, String> {
     let (name, value) = pair(text).map_err(|_| "expected TIER=VALUE")?;
     match value.parse::<f64>() {
         Ok(value) if value.is_finite() => Ok(Target { name, value }),
-        _ => Err(format!("{value:?} is no number, such as 0.8")),
+        _ => Err(format!("{value:?} is not a number such as 0.8")),
     }
 }

@@ -33,7 +33,7 @@ pub fn run(args: &Assess, quiet: bool) -> Result<()> {
     if args.require_holds && args.base.is_none() && !args.no_public_base {
         return Err(Usage(
             "--require-holds needs the public model that this one was fine-tuned from: --base PUBLIC.onnx; or, if it was trained \
-             from nothing, --no-public-base"
+             from scratch, --no-public-base"
                 .into(),
         )
         .into());

@@ -33,11 +33,11 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
             // Plan first, so that a model that cannot be protected gets no key.
             core::plan(&args.model, &options.policy)?;
             let Location::File(target) = target else {
-                let text = "name who can open the model with --recipient: a new identity is written beside the output, and a secret does not belong in an object store";
+                let text = "name a recipient with --recipient: a new identity would go beside the output, and secrets do not belong in an object store";
                 return Err(Usage(text.into()).into());
             };
             if There::at(target).map_err(core::Error::Store)? == There::Stream {
-                let text = "name who can open the model with --recipient: a new identity is written beside the output, and nothing is beside a stream";
+                let text = "name a recipient with --recipient: a new identity would go beside the output, which is impossible for a stream";
                 return Err(Usage(text.into()).into());
             }
             let identity = NewIdentity::beside(target)?;
@@ -68,7 +68,7 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     }
     if let Some(path) = identity {
         note(&format!(
-            "no recipient was given: wrote a new identity to {}\n\
+            "no recipient was given, so a new identity is in {}\n\
              keep it secret and apart from the model; whoever has it can open the model",
             path.display()
         ));
@@ -86,7 +86,7 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
         ));
         if args.in_place {
             note(&format!(
-                "warning: the original weights still lie beside the model, in clear: {}\n\
+                "warning: the original weights are still in clear beside the model: {}\n\
                  remove them once no other model needs them",
                 few(&old)
             ));

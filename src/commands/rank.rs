@@ -50,8 +50,8 @@ pub fn run(args: &Rank, quiet: bool) -> Result<()> {
     let path = args.output.display();
     if ranking.is_partial() {
         let text = match cut_short {
-            Some(done) => format!("{path} is ranked from {done}, and says that it is partial"),
-            None => format!("{path} is partial, and says so: weights without scores come last"),
+            Some(done) => format!("{path} is a partial ranking, from {done}"),
+            None => format!("{path} is a partial ranking: weights without scores come last"),
         };
         return Err(match stop.signal() {
             Some(signal) => stopped(signal, &text),

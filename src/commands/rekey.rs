@@ -30,7 +30,7 @@ pub fn run(args: &Rekey, quiet: bool) -> Result<()> {
     if !quiet {
         let model = output.as_ref().unwrap_or(&args.model);
         let to = if args.add {
-            "the recipients that it had and the new ones"
+            "the present recipients and the new ones"
         } else {
             "the new recipients, to nobody else"
         };
@@ -45,7 +45,7 @@ pub fn run(args: &Rekey, quiet: bool) -> Result<()> {
             }
         }
         if !rekeyed.still_opens {
-            note("note: the identities given here do not open it any more");
+            note("note: the identities given here no longer open it");
         }
     }
     Ok(())

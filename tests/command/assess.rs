@@ -216,7 +216,7 @@ fn data_that_do_not_fit_are_refused() {
         (
             &["--data", "range.csv"],
             2,
-            "row 0 has label 10; the model tells 10 classes apart",
+            "row 0 has label 10; the model's 10 classes count from 0",
         ),
         (&["--data", "text.csv"], 3, "text.csv"),
         (&["--data", "none.csv"], 7, "none.csv"),
@@ -424,9 +424,9 @@ fn a_signal_leaves_a_ranking_of_what_was_done() {
         if err.contains("nothing was ranked yet") {
             continue;
         }
-        let said = "of 1000000 masks, and says that it is partial";
+        let said = "of 1000000 masks";
         assert!(
-            err.contains("stopped: r.json is ranked from ") && err.contains(said),
+            err.contains("stopped: r.json is a partial ranking, from ") && err.contains(said),
             "{err}"
         );
         let ranking = json(&fs::read_to_string(lab.path("r.json")).unwrap());

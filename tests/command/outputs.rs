@@ -168,7 +168,7 @@ fn hidden_names_and_control_characters_are_not_written() {
             &lab.recipient,
         ];
         let (_, err) = lab.expect(2, &args);
-        assert!(err.contains("never written"), "{err}");
+        assert!(err.contains("does not write"), "{err}");
         assert!(!lab.path("out").exists());
         fs::remove_dir_all(lab.path("m")).unwrap();
     }

@@ -456,7 +456,7 @@ mod tuning {
             &["--target", "trial=0.5"],
             "a linear classifier on the inputs",
         );
-        refused(&["--target", "trial=0.05"], "worth nothing");
+        refused(&["--target", "trial=0.05"], "worthless");
         refused(&["--target", "trial=1.0"], "not below the original");
         refused(
             &["--target", "trial=1.0"],

@@ -212,7 +212,7 @@ fn models_in_onnx_runtimes_own_format_cannot_be_protected() {
             "{err}"
         );
         assert!(
-            err.contains("protect the ONNX model that it was made of"),
+            err.contains("protect the ONNX model that it was made from"),
             "{err}"
         );
     }

@@ -178,7 +178,7 @@ fn base(bench: &Bench<'_>, everything: &Hidden, public: &Subject) -> Result<Base
 fn notes(bench: &Bench<'_>, base: Option<&Base>, floors: &[Floor]) -> Vec<String> {
     let mut notes = Vec::new();
     if bench.is_random() {
-        notes.push("The inputs are random numbers: that a model answers them otherwise says little about real inputs.".to_owned());
+        notes.push("The inputs are random numbers: differences in their answers say little about real inputs.".to_owned());
     }
     let n_left = bench.split.evaluation.len();
     if n_left < FEW {
@@ -186,14 +186,14 @@ fn notes(bench: &Bench<'_>, base: Option<&Base>, floors: &[Floor]) -> Vec<String
         notes.push(format!("Only {n_left} {note}"));
     }
     for size in &bench.split.dropped {
-        notes.push(format!("No attacker with {size} labels was tried: that leaves less than half of the {} samples to measure on.", bench.n));
+        notes.push(format!("No attacker with {size} labels was tried, because that would leave less than half of the {} samples to measure on.", bench.n));
     }
     if !bench.has_probes() {
-        notes.push("No probe was tried: it takes samples with classes.".to_owned());
+        notes.push("No probe was tried, because probes need samples with classes.".to_owned());
     }
     if bench.original.n_nan > 0 {
         notes.push(format!(
-            "The original itself answers {} samples with what is no number.",
+            "The original itself gives answers that are not numbers for {} samples.",
             bench.original.n_nan
         ));
     }
@@ -201,19 +201,19 @@ fn notes(bench: &Bench<'_>, base: Option<&Base>, floors: &[Floor]) -> Vec<String
     let near = floors.iter().filter(|floor| floor.measure.value >= near);
     for floor in near {
         notes.push(format!(
-            "Without any encrypted weight, attackers come within the margin of the original ({}): no attack that is held against that can be seen to leak.",
+            "Without the encrypted weights, attackers already come within the margin of the original ({}): with this floor, no attack can count as a leak.",
             floor_in_words(floor)
         ));
     }
     if let Some(base) = base {
         let (n_matched, n) = (base.n_matched(), base.n_tensors);
         if base.is_same {
-            notes.push("The public base has the very weights of the model: nothing is left to hide from whoever has it.".to_owned());
+            notes.push("The public base has the same weights as the model, so attackers who have it know them all.".to_owned());
         }
         if n_matched < n {
             notes.push(format!("The public base has {n_matched} of the {n} weight tensors; means of channels, or random numbers, stood in for the others."));
         }
     }
-    notes.push("Fine-tuning was not tried: it takes a training framework, and with enough data it beats every figure here.".to_owned());
+    notes.push("Fine-tuning was not tried, because it needs a training framework; with enough data it beats every figure here.".to_owned());
     notes
 }

@@ -274,7 +274,7 @@ fn check_batches(samples: &[Samples]) -> Result<()> {
     let first = fixed.next();
     match fixed.find(|(n, _)| first.is_some_and(|(first, _)| first != *n)) {
         Some((n, name)) => Err(Error::Usage(format!(
-            "input {name:?} takes {n} samples at a time, another takes another number"
+            "input {name:?} takes {n} samples at a time, but another input takes a different number"
         ))),
         None => Ok(()),
     }

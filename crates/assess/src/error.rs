@@ -14,7 +14,7 @@ pub enum Error {
     #[error(transparent)]
     Engine(onnxseal_engine::Error),
     /// A label is not one of the classes.
-    #[error("row {row} has label {label}; the model tells {n_classes} classes apart, from 0")]
+    #[error("row {row} has label {label}; the model's {n_classes} classes count from 0")]
     Label {
         /// The sample, from 0.
         row: usize,

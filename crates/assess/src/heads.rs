@@ -165,7 +165,7 @@ impl Basis {
         let n = self.x.nrows();
         if targets.nrows() != n {
             return Err(Error::Usage(format!(
-                "{n} samples with {} targets are no regression",
+                "{n} samples with {} targets: a regression needs as many targets as samples",
                 targets.nrows()
             )));
         }

@@ -69,7 +69,7 @@ impl Metric for CommandMetric {
         let text = String::from_utf8_lossy(&output.stdout);
         text.trim().parse::<f64>().map_err(|_| {
             let text: String = text.trim().chars().take(80).collect();
-            format!("{program} printed {text:?}, which is no number")
+            format!("{program} printed {text:?}, expected a number")
         })
     }
 }

@@ -58,7 +58,7 @@ impl Subject {
         let located = located(&name, &files.model)?;
         if tail::is_in(&located) {
             return Err(Error::Usage(format!(
-                "{name} is protected: without an identity it cannot be opened"
+                "{name} is protected: opening it needs an identity"
             )));
         }
         drop(located);

@@ -349,7 +349,7 @@ impl Tuner<'_> {
         let mut notes = Vec::new();
         if self.calibration.len() < FEW_SAMPLES {
             notes.push(format!(
-                "Only {} samples were left to choose shares by; {FEW_SAMPLES} and more give shares that hold.",
+                "Only {} samples were left to choose shares; with {FEW_SAMPLES} or more, shares are reliable.",
                 self.calibration.len()
             ));
         }
@@ -365,7 +365,7 @@ impl Tuner<'_> {
             let scale = if is_rate { 1.0 } else { target.abs() };
             if (tier.calibration - target).abs() > FAR * scale {
                 notes.push(format!(
-                    "No share gives tier {:?} its target {target}: the nearest gives {:.3}. Smaller units or a ranking may give a smoother curve.",
+                    "No share gives tier {:?} its target {target}; the nearest gives {:.3}. Smaller units or a ranking may give a smoother curve.",
                     tier.name, tier.calibration
                 ));
             }
@@ -381,7 +381,7 @@ fn check_names(policy: &Policy, targets: &[Target], highest: &str) -> Result<()>
         return refuse("the policy has tiers already: take them out to tune new ones");
     }
     if targets.is_empty() {
-        return refuse("there is no target to tune for");
+        return refuse("give a target to tune for");
     }
     let n = targets.len() as f64 + 1.0;
     let names = targets.iter().map(|target| target.name.as_str());
@@ -431,7 +431,7 @@ fn check_values(
                 _ => "the same answer to everything gets".to_owned(),
             };
             return refuse(format!(
-                "above {}, which {how}: an edition as weak as that is worth nothing",
+                "above {}, which {how}: such a weak edition is worthless",
                 shown(floor.measure.value)
             ));
         }

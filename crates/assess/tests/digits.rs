@@ -269,7 +269,7 @@ fn a_public_base_has_the_weights_of_the_model() {
         &Silent,
     );
     assert!(
-        matches!(&refused, Err(Error::Usage(text)) if text.contains("no public base")),
+        matches!(&refused, Err(Error::Usage(text)) if text.contains("not a public base")),
         "{refused:?}"
     );
 }
@@ -333,7 +333,7 @@ fn whoever_has_the_public_base_gets_much_of_what_partial_presets_hide() {
     assert_eq!(value(of_base.candidates[0].base_probe(100)), black_box);
     assert_ne!(of_base.candidates[0].verdict, Verdict::Holds);
     let mut notes = of_base.notes.iter();
-    assert!(notes.any(|note| note.contains("the very weights of the model")));
+    assert!(notes.any(|note| note.contains("the same weights as the model")));
     assert_eq!(
         floor(&of_base, FloorKind::RawProbe),
         floor(&found, FloorKind::RawProbe)

@@ -77,7 +77,7 @@ pub enum Error {
     },
     /// The model is signed, and the result would lose the signature.
     #[error(
-        "{} is signed, and the signature does not hold once the model is encrypted anew",
+        "{} is signed, and encrypting it again makes the signature invalid",
         shown(path)
     )]
     SignatureLost {
@@ -161,7 +161,7 @@ pub enum Error {
     },
     /// The protected model file would be longer than ONNX Runtime can read.
     #[error(
-        "{} would have {len_bytes} bytes with its protection, and no ONNX model file of more than 2 GiB can be read",
+        "{} would have {len_bytes} bytes with its protection, more than the 2 GiB of an ONNX model file",
         shown(path)
     )]
     TooLong {
@@ -191,7 +191,7 @@ pub enum Error {
     /// An external file has a name that onnxseal does not write: hidden, or with control
     /// characters.
     #[error(
-        "{} keeps weights in a file with a name that is never written",
+        "{} keeps weights in a file with a name that onnxseal does not write",
         shown(path)
     )]
     ExternalName {
@@ -222,7 +222,7 @@ pub enum Error {
     /// A call that replaces the model's end was interrupted. Completing it needs an identity that
     /// opens the model.
     #[error(
-        "{} was left incomplete by an interrupted rekey or signing, and no identity given here completes it",
+        "an interrupted rekey or signing left {} incomplete, and no identity given here completes it",
         shown(path)
     )]
     Interrupted {
@@ -277,7 +277,7 @@ pub enum Error {
 #[non_exhaustive]
 pub enum Usage {
     /// A required claim has no key.
-    #[error("{text:?} requires no claim: expected KEY=VALUE or KEY")]
+    #[error("{text:?} names no claim: expected KEY=VALUE or KEY")]
     Requirement {
         /// The requirement.
         text: String,
@@ -289,17 +289,17 @@ pub enum Usage {
         rule: String,
     },
     /// The caller names external data of a model that has none.
-    #[error("a name for external data is given, and the model has none")]
+    #[error("the model has no external data to name")]
     NoExternalData,
     /// External data needs a new name, and the output has no file name to derive it from.
-    #[error("no name for external data can be made of {output}: give one")]
+    #[error("cannot derive a name for external data from {output}: give one")]
     ExternalNameless {
         /// The output.
         output: Location,
     },
     /// The name for external data is not a plain relative path.
     #[error(
-        "external data cannot be called {name:?}: expected a plain relative path, with no part that begins with a dot"
+        "external data cannot have the name {name:?}: expected a plain relative path, without parts that begin with a dot"
     )]
     ExternalName {
         /// The name.
@@ -326,10 +326,10 @@ pub enum Usage {
         name: String,
     },
     /// Some recipients are given with a tier, and some without.
-    #[error("some recipients have a tier and some have none: give all of them a tier")]
+    #[error("only some recipients have a tier: give all of them one")]
     MixedRecipients,
     /// The highest tier has no recipients, so nobody could restore the original.
-    #[error("the highest tier, {name:?}, needs recipients: nobody else opens everything")]
+    #[error("the highest tier, {name:?}, needs recipients: only they open everything")]
     NobodyOpensAll {
         /// The tier.
         name: String,

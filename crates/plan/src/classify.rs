@@ -278,17 +278,17 @@ impl Reason {
             Reason::Unconsumed => "no operator reads it".into(),
             Reason::SparseIndices => "it holds positions, not values, of a sparse tensor".into(),
             Reason::Unpatchable(why) => unpatchable(*why).into(),
-            Reason::NotFollowed => "the way to its operators is too tangled to follow".into(),
+            Reason::NotFollowed => "its operators cannot be traced within the limits of the search".into(),
             Reason::ZeroCoefficient => "the policy gives it coefficient 0".into(),
             Reason::NoVolume => "it was not selected".into(),
             Reason::UnknownOperator { op_types } => {
                 format!("no rule says what {} does with it", op_types.join(", ")).into()
             }
             Reason::NoWeights { op_types } => {
-                format!("as a rule {} takes no weights", op_types.join(", ")).into()
+                format!("weights are unusual in {}", op_types.join(", ")).into()
             }
             Reason::ElementType { data_type } => {
-                format!("elements of type {} are no weights", data_type.as_str_name()).into()
+                format!("elements of type {} are never weights", data_type.as_str_name()).into()
             }
             Reason::NotAWeight { op_type, slot } => {
                 format!("{slot} of {op_type} is not a weight").into()

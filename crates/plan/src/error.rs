@@ -71,6 +71,6 @@ pub enum Error {
     #[error("the ranking is of another model: make one with `onnxseal rank`")]
     RankingOfAnother,
     /// The number of scores differs from the number of subsequences.
-    #[error("there are not as many scores as subsequences")]
+    #[error("the number of scores differs from the number of subsequences")]
     Scores,
 }

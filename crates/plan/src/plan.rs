@@ -321,7 +321,7 @@ impl fmt::Display for Violation {
                 write!(f, "weight {name:?} ({path}) cannot be encrypted: {reason}")
             }
             Violation::PassedOver { path } => {
-                write!(f, "{path} may hold weights and is not looked into")
+                write!(f, "{path} may hold weights and was not searched")
             }
             Violation::UnknownOperator { name, path, reason } => {
                 let (name, path, reason) = (excerpt(name), excerpt(path), excerpt(&reason.text()));

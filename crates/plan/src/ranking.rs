@@ -120,7 +120,7 @@ impl Ranking {
             {
                 let at = onnxseal_onnx::excerpt(&at);
                 return Err(wrong(format!(
-                    "the scores of {at:?} are not numbers from 0 up"
+                    "the scores of {at:?} are not numbers of at least 0"
                 )));
             }
             tensors.insert(at, scores);

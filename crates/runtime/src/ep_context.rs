@@ -143,7 +143,7 @@ impl EpContextStore {
         let failed = |source| store("read", path, source);
         // Check first: opening a pipe would block.
         if !fs::metadata(path).map_err(failed)?.is_file() {
-            return Err(failed(io::Error::other("it is no regular file")));
+            return Err(failed(io::Error::other("it is not a regular file")));
         }
         let file = fs::File::open(path).map_err(failed)?;
         let len = file.metadata().map_err(failed)?.len();

@@ -81,7 +81,7 @@ pub enum Error {
     Labels(#[from] onnxseal_labels::Error),
     /// ONNX Runtime refuses the part of the model after the layer that answers.
     #[cfg(feature = "labels")]
-    #[error("ONNX Runtime refuses the part of the model that its table of labels has")]
+    #[error("ONNX Runtime refuses the part of the model that is stored in its table of labels")]
     Tail(#[source] ort::Error),
     /// ONNX Runtime refuses the inputs, or fails to run the model.
     #[cfg(any(feature = "inputs", feature = "labels"))]

@@ -79,7 +79,7 @@ impl KeyedSession {
                 let names: Vec<&str> = session.inputs().iter().map(|known| known.name()).collect();
                 let names = names.join(", ");
                 let reason = format!(
-                    "the key is for {input:?}, which is no input of the model: it has {names}"
+                    "the key is for input {input:?}, which the model lacks: its inputs are {names}"
                 );
                 Err(Error::KeyedInput { reason })
             }

@@ -2,9 +2,12 @@
 //!
 //! This program opens a model, makes a session of it, and runs it:
 //!
-//! ```no_run
+//! ```
 //! # #[cfg(feature = "ort")]
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # if std::env::var_os("ORT_DYLIB_PATH").is_none() {
+//! #     return Ok(());
+//! # }
 //! use std::fs::File;
 //! use std::path::Path;
 //!

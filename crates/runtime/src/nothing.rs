@@ -49,5 +49,5 @@ fn make() -> io::Result<TempDir> {
 /// Converts a path to text, as ONNX Runtime needs it.
 fn text(path: &Path) -> io::Result<String> {
     let text = path.to_str().map(str::to_owned);
-    text.ok_or_else(|| io::Error::other("the path of the folder for temporary files is no UTF-8"))
+    text.ok_or_else(|| io::Error::other("the path of the folder for temporary files is not UTF-8"))
 }

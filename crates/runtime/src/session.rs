@@ -242,7 +242,8 @@ fn value(tensor: &Tensor<'_>) -> ort::Result<DynValue> {
     };
     // SAFETY: a status that ONNX Runtime has just returned.
     unsafe { ort::Error::result_from_status(status) }?;
-    let value = NonNull::new(value).ok_or_else(|| ort::Error::new("a value that is none"))?;
+    let value =
+        NonNull::new(value).ok_or_else(|| ort::Error::new("ONNX Runtime returned no value"))?;
     // SAFETY: the value is ours. The allocator only serves to tell its kind of memory.
     Ok(unsafe { DynValue::from_ptr(value, Some(&Allocator::default())) })
 }

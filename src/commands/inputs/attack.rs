@@ -47,7 +47,7 @@ pub fn run(args: &Attack, quiet: bool) -> Result<()> {
     }
     if rows.is_empty() {
         let text =
-            "say what the attacker has: --like or --pair beside --encrypted, or a rewritten model";
+            "say what the attacker has: --like or --pair with --encrypted, or a rewritten model";
         return Err(Usage(text.into()).into());
     }
     show(&rows, &key, args.json)

@@ -44,13 +44,13 @@ pub fn run(args: &Encrypt, quiet: bool) -> Result<()> {
     drop(bar);
     let report = match (made, stop.signal()) {
         (Err(Error::Cancelled), Some(signal)) => {
-            let what = "files that are whole stay, and a second run does the rest";
+            let what = "complete files stay, and a second run makes the rest";
             return Err(stopped(signal, what));
         }
         (made, _) => made?,
     };
     if report.n_written + report.n_skipped + report.n_failed == 0 {
-        let text = "there is nothing to transform: folders are searched for PNG and JPEG files, and arrays are named one by one";
+        let text = "there is nothing to transform: folders are searched only for PNG and JPEG files; name each array";
         return Err(Usage(text.into()).into());
     }
     if !quiet {

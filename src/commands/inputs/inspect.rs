@@ -25,7 +25,7 @@ pub fn run(args: &Inspect) -> Result<()> {
     } else {
         Err(Failures {
             code: 2,
-            text: "no input of the model can be made to take keyed images".into(),
+            text: "the model cannot be rewritten at any input".into(),
         }
         .into())
     }

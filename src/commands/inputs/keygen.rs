@@ -38,7 +38,7 @@ pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
     if !quiet {
         let spec = key.spec();
         note(&format!(
-            "{} possible keys. This is no encryption of images: docs/INPUTS.md says what it stops.",
+            "{} possible keys. This is not encryption of images: docs/INPUTS.md says what it stops.",
             power_of_two(spec)
         ));
         for warning in warnings(spec) {
@@ -58,7 +58,7 @@ fn warnings(spec: &Spec) -> Vec<String> {
     let scrambles = [Transform::Negative, Transform::Ffx, Transform::Orthogonal];
     if !scrambles.iter().any(|transform| spec.has(*transform)) {
         warnings.push(
-            "without negative or orthogonal, a model still answers many plain images rightly"
+            "without negative or orthogonal, a model still answers many plain images correctly"
                 .to_owned(),
         );
     }

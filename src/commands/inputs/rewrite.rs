@@ -34,7 +34,7 @@ pub fn rekey(args: &Rekey, quiet: bool) -> Result<()> {
     let rewritten = files.rekey(&old, &new, args.output.input.as_deref())?;
     if !quiet {
         note(
-            "nothing in a model tells which key it was made for: if it was not --key, the result takes no images of --to",
+            "the model does not show which key it was made for: if it was not --key, the result takes no images of --to",
         );
     }
     write(
@@ -64,7 +64,7 @@ fn write(
         check(files, rewritten, keys, quiet)?;
     } else if rewritten.must_run() {
         let text =
-            "the result is not exact by construction, so it has to be run: leave out --no-check";
+            "the result is not exact by construction, so it must be run: leave out --no-check";
         return Err(Usage(text.into()).into());
     }
     let written = files.write(rewritten, &output, args.output_options.core())?;
@@ -92,7 +92,7 @@ fn check(
     let not_run = if rewritten.must_run() {
         "the result was not run, and nothing was written"
     } else {
-        "the result was not run, and nothing was written: --no-check leaves that out"
+        "the result was not run, so nothing was written: --no-check skips the run"
     };
     // Before the models take memory.
     Engine::load().context(not_run)?;

@@ -22,7 +22,7 @@ pub fn check(path: &Path) -> Result<()> {
         return Ok(());
     }
     let text = format!(
-        "{} is no file, and the command writes the authority again: name its file",
+        "{} is not a file, but the command must replace the authority: name its file",
         path.display()
     );
     Err(Usage(text).into())

@@ -24,7 +24,7 @@ pub fn run(args: &Decode, quiet: bool) -> Result<()> {
     let n = decoder.classes();
     let inner: usize = shape.iter().skip(2).product();
     if table.axis() == 1 && inner != 1 {
-        let text = "the answers have several positions for each sample, which what follows the layer takes together: use a session with a label key";
+        let text = "the answers have several positions per sample, which the part after the layer combines: use a session with a label key";
         return Err(Usage(text.into()).into());
     }
     let (found, probabilities) = (classes(&logits, n), softmax(&logits, n));

@@ -30,7 +30,7 @@ pub fn setup(args: &Setup, quiet: bool) -> Result<()> {
         .as_ref()
         .is_some_and(|recipients| recipients.names().next().is_none())
     {
-        let text = "a label authority is written again by other commands, which a passphrase does not allow: give a recipient";
+        let text = "other commands write the label authority again, which a passphrase does not allow: give a recipient";
         return Err(Usage(text.into()).into());
     }
     let authority = Authority::generate(args.collusion, recipients.as_ref())?;
@@ -42,7 +42,7 @@ pub fn setup(args: &Setup, quiet: bool) -> Result<()> {
             );
         }
         note(&format!(
-            "{} may pool their keys without learning the authority's exponents. Two who mix their keys have one that names nobody: docs/LABELS.md",
+            "{} may pool their keys without learning the authority's exponents. Two who mix their keys get one that cannot be traced: docs/LABELS.md",
             match args.collusion {
                 1 => "1 user".to_owned(),
                 n => format!("{n} users"),
@@ -78,7 +78,7 @@ pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
             (true, _) => Ok(args.output.to_path_buf()),
             (false, true) => Ok(args.output.join(format!("{name}.key"))),
             (false, false) => Err(Usage(format!(
-                "user {name:?} is no name for a file: give --user and --output FILE"
+                "user {name:?} cannot name a file: give --user and --output FILE"
             ))
             .into()),
         }

@@ -36,7 +36,7 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
         check(
             &encrypted,
             &authority,
-            "the result was not run, and nothing was written: --no-check leaves that out",
+            "the result was not run, so nothing was written: --no-check skips the run",
             quiet,
         )?;
     }
@@ -51,9 +51,7 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
             &encrypted,
             &format!("wrote {}", one_line(&to.unwrap_or_default())),
         );
-        note(
-            "labels that only key holders read do not hide features: run `onnxseal protect` on the result too",
-        );
+        note("encrypted labels do not hide features: run `onnxseal protect` on the result too");
     }
     Ok(())
 }
@@ -73,7 +71,7 @@ pub fn in_memory(
     check(
         &encrypted,
         &authority,
-        "the result was not run, and nothing was written: `onnxseal labels protect --no-check` leaves that out, and its output can be protected",
+        "the result was not run, so nothing was written: `onnxseal labels protect --no-check` skips the run, and its output can be protected",
         quiet,
     )?;
     authority.add_model(encrypted.protected(noted_name(output)));

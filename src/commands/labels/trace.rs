@@ -100,12 +100,12 @@ fn show(verdict: &Verdict, as_json: bool) -> Result<()> {
         )?,
         None => writeln!(
             out,
-            "accused: nobody. So few traces are not enough for so many users"
+            "accused: nobody. There are too few traces for this many users"
         )?,
     }
     writeln!(
         out,
-        "probability that an innocent has as many as the first: {:.1e}",
+        "probability that an innocent user matches as many as the first: {:.1e}",
         verdict.innocent
     )?;
     Ok(())

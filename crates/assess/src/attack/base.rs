@@ -64,7 +64,7 @@ impl Base {
         let of_base: u64 = has_match.map(HiddenTensor::bytes).sum();
         if of_base * 2 < of.encrypted_bytes() {
             return Err(Error::Usage(format!(
-                "{} is no public base of this model: of {} weight tensors it has {}, with less than half of the bytes",
+                "{} is not a public base of this model: it has {} of {} weight tensors, with less than half of the bytes",
                 base.name,
                 of.tensors.len(),
                 matched.len()

@@ -121,7 +121,7 @@ pub(super) fn fill(
     }
     if fill == Fill::LowRank && !low_rank::complete(values, &mask, view.rows, view.columns) {
         return Some(format!(
-            "{} is too large for a completion of low rank: channel means instead",
+            "{} is too large for completion by low rank and got channel means instead",
             tensor.path
         ));
     }

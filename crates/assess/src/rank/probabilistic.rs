@@ -70,7 +70,7 @@ pub(super) fn rank(
     let Masks { share, n_masks } = masks;
     if !(share > 0.0 && share < 1.0) || n_masks < 2 * MIN_MASKS {
         return Err(Error::Usage(format!(
-            "{n_masks} masks of a share of {share}: at least {} of a share between 0 and 1",
+            "{n_masks} masks of a share of {share}: expected at least {} masks, of a share between 0 and 1",
             2 * MIN_MASKS
         )));
     }

@@ -41,7 +41,7 @@ impl TuningSummary {
                 tuning.model, metric.name
             ),
             format!(
-                "data: {}; shares are chosen on {n_calibration} samples, and figures are from the other {n_evaluation}; seed {}; ONNX Runtime {}",
+                "data: {}; {n_calibration} samples served to choose shares, the other {n_evaluation} to measure figures; seed {}; ONNX Runtime {}",
                 tuning.data.source, tuning.seed, tuning.engine.version
             ),
         ];

@@ -18,7 +18,7 @@ type Row<const N: usize> = (Option<Verdict>, [String; N]);
 pub(super) fn page(assessment: &Assessment) -> String {
     let (data, engine) = (&assessment.data, &assessment.engine);
     let (metric, original) = (&assessment.metric, &assessment.original);
-    let random = "The inputs are random numbers: this shows little about real ones.";
+    let random = "The inputs are random numbers, which prove little about real ones.";
     let random = element("p class=\"leaks\"", random);
     let top5 = original.top5.map(percent);
     let top5 = top5.map(|top5| format!(" Among the first five: {top5}."));
@@ -41,7 +41,7 @@ pub(super) fn page(assessment: &Assessment) -> String {
         margin = escaped(&difference(metric, assessment.margin)),
         candidates = side_by_side(assessment),
         best = bars::overview(assessment).svg("best", best),
-        bars_legend = bars::legend(assessment).svg("bars-legend", "What bars and lines mean"),
+        bars_legend = bars::legend(assessment).svg("bars-legend", "Legend"),
         attacks = panels(candidates, "attacks", "What attacks get from", &attacks),
         strips_legend = strips::legend().svg("strips-legend", "What shades mean"),
         encrypted = panels(candidates, "encrypted", "What is encrypted by", &encrypted),

@@ -146,9 +146,9 @@ impl Assessment {
             Verdict::Undecided { needed_samples } => {
                 let there = got.n_samples;
                 let enough = match needed_samples {
-                    Some(n) => format!(
-                        "about {n} samples to measure on would decide, and there are {there}"
-                    ),
+                    Some(n) => {
+                        format!("about {n} samples to measure on would decide; there are {there}")
+                    }
                     None => "no number of samples would decide".to_owned(),
                 };
                 format!("{attack}, with {floor}; {enough}")

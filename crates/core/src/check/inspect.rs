@@ -94,9 +94,7 @@ pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Re
             Some(found) => {
                 if !describes(found, tensor) {
                     let name = excerpt(tensor.name);
-                    return Err(malformed(format!(
-                        "tensor {name:?} is not as the graph has it"
-                    )));
+                    return Err(malformed(format!("tensor {name:?} differs from the graph")));
                 }
                 let owner = owner(&operators, &named, found, &classified).ok_or_else(|| {
                     malformed(format!("no operator of tensor {:?}", excerpt(&found.name)))

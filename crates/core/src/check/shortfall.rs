@@ -207,7 +207,7 @@ impl<'a> Check<'a> {
             found.unit > planned.unit_elements && found.encrypted_bytes() < planned.bytes;
         is_coarse.then(|| {
             format!(
-                "{} is cut into units of {} elements, expected {} at most",
+                "{} is cut into units of {} elements, expected at most {}",
                 self.tensor(planned),
                 found.unit,
                 planned.unit_elements
@@ -286,7 +286,7 @@ impl<'a> Check<'a> {
         };
         let told = lower.iter().map(|(&(of, tier), n)| {
             format!(
-                "{}: {n} elements are open to tier {:?}, and the policy gives them to {:?}",
+                "{}: {n} elements are open to tier {:?}, but the policy gives them to {:?}",
                 self.tensor(planned),
                 name(of),
                 name(tier)

@@ -103,7 +103,7 @@ impl Artifact {
             let reason = if manifest.lock {
                 "the lock is missing"
             } else {
-                "a lock that its manifest denies"
+                "a lock, which its manifest excludes"
             };
             return Err(malformed(reason.into()));
         }

@@ -72,10 +72,10 @@ impl Requirements {
                 reason,
             };
             let value = claims.get(key);
-            let value = value.ok_or_else(|| refuse("it is not made".to_owned()))?;
+            let value = value.ok_or_else(|| refuse("it is missing".to_owned()))?;
             let shown = excerpt(value);
             let time =
-                || period(value).ok_or_else(|| refuse(format!("{shown:?} is no date or time")));
+                || period(value).ok_or_else(|| refuse(format!("{shown:?} is not a date or time")));
             let met = match requirement {
                 Requirement::Made => true,
                 Requirement::Equals(expected) if expected == value => true,
@@ -86,7 +86,9 @@ impl Requirements {
                 Requirement::NotBefore => now >= time()?.0,
             };
             if !met {
-                return Err(refuse(format!("it is {shown:?}, and now is another time")));
+                return Err(refuse(format!(
+                    "it is {shown:?}, which does not fit the present time"
+                )));
             }
         }
         Ok(())

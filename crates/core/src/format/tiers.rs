@@ -93,7 +93,8 @@ impl<'de> Deserialize<'de> for Fill {
             .map(|&[high, low]| Some(digit(high)? << 4 | digit(low)?));
         let bytes: Option<Vec<u8>> = bytes.collect();
         let bytes = bytes.filter(|bytes| rest.is_empty() && bytes.iter().any(|&byte| byte != 0));
-        let wrong = || D::Error::custom("fill is not hexadecimal digits of an element but 0");
+        let wrong =
+            || D::Error::custom("fill is not an element other than 0 in hexadecimal digits");
         bytes.map(Fill).ok_or_else(wrong)
     }
 }
@@ -116,7 +117,7 @@ impl WrappedKeys {
         let mut parts = tail::KEYS.map(|key| tail.value(key).map(str::to_owned));
         let (of_model, above) = parts.split_at_mut(usize::from(tiers).min(MAX_TIERS));
         if above.iter().any(Option::is_some) {
-            return Err(format!("the key of a tier above the {tiers} of the model"));
+            return Err(format!("the key of a tier above the model's {tiers}"));
         }
         let parts = of_model.iter_mut().map(Option::take).collect();
         Ok(WrappedKeys { parts })

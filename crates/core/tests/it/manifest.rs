@@ -79,8 +79,8 @@ fn tensors_stand_in_order_and_once() {
     ];
     parse(&manifest(&sound)).unwrap();
     let order = |a, b| refused(&[a, b]);
-    assert!(order(tensor("a", 0, 9), tensor("b", 0, 8)).contains("stands after"));
-    assert!(order(tensor("a", 1, 0), tensor("b", 0, 8)).contains("stands after"));
+    assert!(order(tensor("a", 0, 9), tensor("b", 0, 8)).contains("is listed after"));
+    assert!(order(tensor("a", 1, 0), tensor("b", 0, 8)).contains("is listed after"));
     assert!(order(tensor("a", 0, 0), tensor("a", 1, 0)).contains("listed twice"));
 }
 

@@ -182,7 +182,7 @@ fn subsequences_by_position_are_not_those_that_weigh_most() {
     let bench = Bench::new();
     let spread = "strategy = \"spread\"\n[default]\ncoefficient = ";
     let found = bench.lacks(policy(&format!("{spread}0.3\n")), &quarter());
-    let cut = "is cut into units of 256 elements, expected 64 at most";
+    let cut = "is cut into units of 256 elements, expected at most 64";
     says(&found.keyless, cut);
     says(&found.with_key, "that the policy chooses are in clear");
     // As many bytes as nobody's score asks for: all.

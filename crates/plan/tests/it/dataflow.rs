@@ -306,7 +306,7 @@ fn every_reason_is_told() {
         told("epsilon"),
         "Add reads fewer than 16 elements, too few to be learnt"
     );
-    assert_eq!(told("shape"), "elements of type INT64 are no weights");
+    assert_eq!(told("shape"), "elements of type INT64 are never weights");
 }
 
 /// ONNX Runtime runs the operator, others may run the function: what either uses as weights is one.

@@ -219,9 +219,9 @@ fn floats_of_operators_without_weights_are_findings() {
         violations(&policy),
         [
             "\"bound\" (graph.initializer[0]) may be a weight: \
-             as a rule Max, Where takes no weights",
+             weights are unusual in Max, Where",
             "\"mask\" (graph.initializer[2]) may be a weight: \
-             as a rule Where takes no weights"
+             weights are unusual in Where"
         ]
     );
     // An override settles it, either way.

@@ -80,7 +80,7 @@ impl Draft {
     fn check_tiers(&self) -> Result<(), String> {
         if self.tiers.len() == 1 || self.tiers.len() > MAX_TIERS {
             return Err(format!(
-                "{} names of tiers, where there are none or 2 to {MAX_TIERS}",
+                "{} names of tiers, expected none or 2 to {MAX_TIERS}",
                 self.tiers.len()
             ));
         }
@@ -126,7 +126,7 @@ impl Draft {
         let names = of_both.map(|tensor| format!("{:?}", excerpt(&tensor.name)));
         let names: Vec<String> = names.take(2).collect();
         format!(
-            "tensors {} share encrypted bytes, which a model with tiers cannot",
+            "tensors {} share encrypted bytes, which a model with tiers cannot have",
             names.join(" and ")
         )
     }
@@ -218,7 +218,7 @@ impl Draft {
                 && place(before) > place(after)
             {
                 return Err(format!(
-                    "tensor {:?} stands after {:?}, before which it lies",
+                    "tensor {:?} is listed after {:?}, but lies before it",
                     excerpt(&after.name),
                     excerpt(&before.name)
                 ));
@@ -271,7 +271,7 @@ impl Tensor {
         if let Some(stride) = self.stride
             && (bits < 8 || stride <= bits / 8)
         {
-            return Err(format!("stride {stride} is not more than an element"));
+            return Err(format!("stride {stride} does not exceed an element"));
         }
         self.check_targets(manifest.n_tiers())?;
         let file = manifest

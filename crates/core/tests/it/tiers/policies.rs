@@ -140,7 +140,7 @@ fn a_tier_that_opens_more_than_its_share_is_a_shortfall() {
     for lines in &found.with_keys[..2] {
         assert_eq!(*lines, found.keyless);
     }
-    let open = "elements are open to tier \"trial\", and the policy gives them to \"standard\"";
+    let open = "elements are open to tier \"trial\", but the policy gives them to \"standard\"";
     assert!(!found.with_keys[2].is_empty());
     assert!(found.with_keys[2].iter().all(|line| line.contains(open)));
 }
@@ -157,15 +157,15 @@ fn other_elements_of_the_same_number_are_told_with_a_key() {
     let lines = &found.with_keys[2];
     let of = |text: &str| lines.iter().any(|line| line.contains(text));
     assert!(
-        of("open to tier \"trial\", and the policy gives them to \"standard\""),
+        of("open to tier \"trial\", but the policy gives them to \"standard\""),
         "{lines:?}"
     );
     assert!(
-        of("open to tier \"trial\", and the policy gives them to \"full\""),
+        of("open to tier \"trial\", but the policy gives them to \"full\""),
         "{lines:?}"
     );
     assert!(
-        of("open to tier \"standard\", and the policy gives them to \"full\""),
+        of("open to tier \"standard\", but the policy gives them to \"full\""),
         "{lines:?}"
     );
     // A ranking is known to whoever has it.
