@@ -1,7 +1,7 @@
-//! Files below a folder, reached by folders alone: no part of the path below it may be a link.
+//! Files below a folder, reached without links: no part of the path below it may be one.
 //!
-//! What names such a file may be anybody's. On Unix every part of the path is opened in the folder
-//! before it, so that it stays so if somebody changes folders and links meanwhile.
+//! Such a path may come from an untrusted source. On Unix every part of it is opened in the folder
+//! before it, so that later changes of folders and links do no harm.
 
 use std::fs::File;
 use std::io;
@@ -9,11 +9,11 @@ use std::path::{Component, Path};
 
 use crate::regular::check_regular;
 
-/// Opens the regular file at `relative`, plain names, below `folder` for reading; `None` where there
-/// is nothing. A pipe does not block.
+/// Opens the regular file at `relative`, a path of plain names below `folder`, for reading. Returns
+/// `None` if nothing exists there. Does not block on a pipe.
 ///
 /// # Errors
-/// Also where it is no regular file, or a part of the path is a link.
+/// The system's error; also if it is not a regular file, or a part of the path is a link.
 pub fn open(folder: &Path, relative: &Path) -> io::Result<Option<File>> {
     let Some(file) = open_any(folder, relative)? else {
         return Ok(None);
@@ -22,23 +22,24 @@ pub fn open(folder: &Path, relative: &Path) -> io::Result<Option<File>> {
     Ok(Some(file))
 }
 
-/// The same, if the caller looks at what it has opened: it may be a folder or a pipe.
+/// Opens as [`open`] does, but anything: the caller must check for a folder or a pipe.
 pub(crate) fn open_any(folder: &Path, relative: &Path) -> io::Result<Option<File>> {
     there(open_at(folder, relative, false))
 }
 
-/// Opens the file for reading and writing; made where there is nothing, in a folder that must be there.
+/// Opens the file for reading and writing, and makes it if nothing exists there. Its folder must
+/// exist.
 pub fn open_or_create(folder: &Path, relative: &Path) -> io::Result<File> {
     open_at(folder, relative, true)
 }
 
-/// Removes the file at `relative`, plain names, below `folder`, if it is there.
+/// Removes the file at `relative`, a path of plain names below `folder`, if it exists.
 pub fn remove(folder: &Path, relative: &Path) -> io::Result<()> {
     there(remove_at(folder, relative)).map(drop)
 }
 
-/// Fails where a folder on the way to `relative`, plain names, below `folder` is a link or no folder.
-/// It need not be there.
+/// Fails if a part of the way to `relative`, a path of plain names below `folder`, is a link or not
+/// a folder. The file itself may be missing.
 pub fn check_folders(folder: &Path, relative: &Path) -> io::Result<()> {
     there(check_at(folder, relative)).map(drop)
 }
@@ -51,7 +52,7 @@ fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// The names of `relative` but for the last, and that.
+/// Splits `relative` into its folder and its last name.
 fn split(relative: &Path) -> io::Result<(&Path, &Path)> {
     let is_plain = |name| matches!(name, Component::Normal(_));
     match (relative.parent(), relative.file_name()) {
@@ -72,9 +73,9 @@ mod system {
     use super::{File, Path, io, split};
     use crate::location::or_here;
 
-    /// Opens the folder that holds `relative`.
+    /// Opens the folder that contains `relative`.
     fn folder_of(folder: &Path, relative: &Path) -> io::Result<OwnedFd> {
-        // What it takes to go through a folder: on Linux no right to list it.
+        // Passing through a folder needs no right to list it on Linux.
         #[cfg(any(target_os = "linux", target_os = "android"))]
         const THROUGH: OFlags = OFlags::PATH;
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -204,7 +205,7 @@ mod tests {
         }
         assert!(open_or_create(&inside, path("a/to-file")).is_err());
         assert!(outside.join("file").exists());
-        // A link goes, not what it leads to.
+        // This removes a link rather than its target.
         remove(&inside, path("a/to-file")).unwrap();
         remove(&inside, path("a/file")).unwrap();
         assert!(open(&inside, path("a/file")).unwrap().is_none());

@@ -1,4 +1,4 @@
-//! External data: files beside a model, reached by the relative paths that the model has for them.
+//! External data: files beside a model, reached by relative paths in the model.
 //!
 //! Source: <https://onnx.ai/onnx/repo-docs/ExternalData.html>
 
@@ -10,21 +10,21 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, FileFault, io};
 use crate::location::{folder_of, or_here};
 
-/// How many characters of a location a message shows.
+/// The most characters of a location in a message.
 const MAX_SHOWN_CHARS: usize = 100;
 
-/// Opens one external data file for reading, given its normalised location, and says its canonical
-/// path.
+/// Opens one external data file for reading, given its normalised location. Returns its canonical
+/// path too.
 ///
-/// What is open is the file at that path even if somebody changes folders and links meanwhile: on
-/// Unix every part of the path is opened in the folder before it, and none may have become a link.
-/// A pipe does not block.
+/// The open file is the one at that path even if folders and links change meanwhile: on Unix every
+/// part of the path is opened in the folder before it, and none may have become a link. Does not
+/// block on a pipe.
 ///
 /// # Errors
 ///
-/// [`Error::Io`] where the file or the folder cannot be found; [`Error::External`] where the
-/// location is not normalised, or leads through symbolic links out of the folder, or to something
-/// that is no regular file.
+/// [`Error::Io`] if the file or the folder cannot be found; [`Error::External`] if the location is
+/// not normalised, leads out of the folder through symbolic links, or does not lead to a regular
+/// file.
 pub fn open(model_dir: &Path, location: &str) -> Result<(PathBuf, File), Error> {
     let (folder, inner) = find(model_dir, location)?;
     let path = folder.join(&inner);
@@ -57,12 +57,12 @@ pub fn check_normalised(location: &str) -> Result<(), Error> {
     }
 }
 
-/// As much of a location as a message shows.
+/// Shortens a location for a message.
 fn shown_location(location: &str) -> String {
     location.chars().take(MAX_SHOWN_CHARS).collect()
 }
 
-/// The canonical paths of the model's folder, and of a location below that.
+/// Returns the canonical paths of the model's folder, and of a location below it.
 fn find(model_dir: &Path, location: &str) -> Result<(PathBuf, PathBuf), Error> {
     let fault = |fault| Error::External {
         location: shown_location(location),
@@ -86,7 +86,7 @@ fn find(model_dir: &Path, location: &str) -> Result<(PathBuf, PathBuf), Error> {
 fn open_below(folder: &Path, inner: &Path) -> Result<File, IoError> {
     use rustix::fs::{CWD, Mode, OFlags, openat};
 
-    // What it takes to go through a folder: on Linux no right to list it.
+    // Passing through a folder needs no right to list it on Linux.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     const THROUGH: OFlags = OFlags::PATH;
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -119,14 +119,14 @@ fn open_below(folder: &Path, inner: &Path) -> Result<File, IoError> {
     }
 }
 
-/// Opens the file at a path that was canonical, for reading. It may be another one by now.
+/// Opens the file at a path that was canonical, for reading. By now it may be another file.
 pub(crate) fn open_canonical(path: &Path) -> Result<File, IoError> {
     let inner = Path::new(path.file_name().unwrap_or_default());
     open_below(folder_of(path), inner)
 }
 
-/// Fails if two locations lead to one file, or one to the model file. Each comes with the canonical path
-/// of its file; that of the model file is `model`.
+/// Fails if two locations lead to one file, or one leads to the model file. Each comes with its
+/// file's canonical path; `model` is the model file's.
 pub(crate) fn check_apart<'a>(
     model: &'a Path,
     found: impl Iterator<Item = (&'a String, &'a Path)>,
@@ -156,7 +156,7 @@ mod tests {
 
     use super::*;
 
-    /// What lies there once a path was found to be canonical, and changed before it is opened.
+    /// Files and links that change after a path was found to be canonical, and before it is opened.
     #[test]
     fn links_put_in_meanwhile_are_not_followed() {
         let dir = tempfile::TempDir::new().unwrap();

@@ -1,8 +1,8 @@
-//! Hidden files that become others: held by who writes them, removed where nobody does any more.
+//! Hidden files that become outputs: locked by their writers, and removed once abandoned.
 //!
-//! A process that is killed leaves such a file behind. Whoever has one holds a lock on it
-//! (`flock`), which the system takes back when the process ends, however that comes about. So the next
-//! one that writes to the folder can tell what is left over from what is being written.
+//! A killed process leaves such a file behind. Writers hold a lock on it (`flock`), which the
+//! system releases when the process ends for any reason. So the next process that writes to the
+//! folder can tell abandoned files from those being written.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -17,16 +17,16 @@ use crate::input::is_same;
 use crate::permitted::Readers;
 use crate::stream::{self, There};
 
-/// What the names begin with.
+/// The beginning of the names.
 const PREFIX: &str = ".onnxseal-";
 
-/// How many letters and digits follow.
+/// The number of letters and digits that follow.
 const N_RANDOM: usize = 6;
 
-/// How often to begin again, where others take a new file for one that is left over.
+/// How often to try again if another process takes a new file for an abandoned one.
 const ATTEMPTS: usize = 16;
 
-/// Whether a file of this name is one that is not finished, of a process that lives or does not.
+/// Returns whether a file of this name is unfinished, whether or not its process lives.
 pub fn is_unfinished(name: &OsStr) -> bool {
     let name = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
     name.is_some_and(|random| {
@@ -34,12 +34,12 @@ pub fn is_unfinished(name: &OsStr) -> bool {
     })
 }
 
-/// Writes `bytes` to `path`, whole or not at all, and waits until they are on the disk. Unless
-/// `replace`, there must be no file. A stream that is there gets them.
+/// Writes `bytes` to `path`, whole or not at all, and waits until they are on the disk. Without
+/// `replace`, no file may exist there. An existing stream gets the bytes.
 ///
 /// # Errors
-/// [`AlreadyExists`](io::ErrorKind::AlreadyExists); for a link, a folder and what else is never
-/// replaced, what it is; and what the system says.
+/// [`AlreadyExists`](io::ErrorKind::AlreadyExists); an error that names a link, a folder or another
+/// thing that is never replaced; and the system's errors.
 pub fn write_whole(path: &Path, bytes: &[u8], replace: bool, readers: Readers) -> io::Result<()> {
     if There::at(path).map_err(io::Error::other)? == There::Stream {
         return stream::write(path, bytes, replace);
@@ -47,11 +47,11 @@ pub fn write_whole(path: &Path, bytes: &[u8], replace: bool, readers: Readers) -
     write_file(path, bytes, replace, readers)
 }
 
-/// Writes `bytes` to `path` in a folder of the caller's own, in place of whatever lies there, a link too:
-/// whole or not at all, and for its owner alone. Waits until they are on the disk.
+/// Writes `bytes` to `path` in a folder of the caller's own, whole or not at all, readable only by
+/// the owner. Replaces any file or link there. Waits until they are on the disk.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn replace_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_file(path, bytes, true, Readers::Owner)
 }
@@ -70,7 +70,7 @@ fn write_file(path: &Path, bytes: &[u8], replace: bool, readers: Readers) -> io:
     Ok(())
 }
 
-/// A new hidden file in `folder`, held.
+/// Makes a new hidden file in `folder`, and locks it.
 pub fn named(folder: &Path, readers: Readers) -> io::Result<NamedTempFile> {
     let mut builder = builder();
     #[cfg(unix)]
@@ -82,7 +82,7 @@ pub fn named(folder: &Path, readers: Readers) -> io::Result<NamedTempFile> {
     for _ in 0..ATTEMPTS {
         let file = builder.tempfile_in(folder)?;
         hold(file.as_file());
-        // Between its making and now, somebody may have removed it.
+        // Another process may have removed it before it was locked.
         if is_at(file.as_file(), file.path()) {
             return Ok(file);
         }
@@ -90,21 +90,22 @@ pub fn named(folder: &Path, readers: Readers) -> io::Result<NamedTempFile> {
     Err(io::Error::other("somebody removes new files"))
 }
 
-/// Makes names of hidden files.
+/// Returns a maker of hidden files.
 pub fn builder() -> Builder<'static, 'static> {
     let mut builder = Builder::new();
     builder.prefix(PREFIX).rand_bytes(N_RANDOM);
     builder
 }
 
-/// Says to others that the file is being written, as long as it is open. Some file systems have no
-/// locks: there nobody removes anything.
+/// Marks the file as being written while it is open. On file systems without locks, no process
+/// removes anything.
 pub fn hold(file: &File) {
-    // Who looks at it holds it for a moment.
+    // A process that inspects it locks it briefly.
     let _ = file.lock();
 }
 
-/// Removes what killed processes left in `folder`; once a process, for folders may be large.
+/// Removes the files that killed processes left in `folder`. Runs once per process, because folders
+/// may be large.
 pub fn sweep(folder: &Path) {
     static SWEPT: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
     let Ok(folder) = folder.canonicalize() else {
@@ -122,12 +123,12 @@ pub fn sweep(folder: &Path) {
     }
 }
 
-/// Removes an unfinished file that no living process holds. Where that cannot be told, it stays.
+/// Removes an unfinished file that no living process locks. In doubt, it stays.
 fn remove_unheld(path: &Path) {
     if !fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file()) {
         return;
     }
-    // Some network file systems lock only what is open for writing.
+    // Some network file systems lock only files open for writing.
     let Ok(file) = File::options().read(true).write(true).open(path) else {
         return;
     };
@@ -136,7 +137,7 @@ fn remove_unheld(path: &Path) {
     }
 }
 
-/// Whether the open `file` is what lies at `path`.
+/// Returns whether the open `file` is still the one at `path`.
 pub fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), fs::symlink_metadata(path)) {
         (Ok(ours), Ok(there)) => is_same(&ours, &there),
@@ -189,7 +190,7 @@ mod tests {
         for name in [".onnxseal-a", "model.onnx", ".onnxseal-bbbbbb"] {
             assert!(path(name).exists(), "{name}");
         }
-        // Once nobody holds it, it is left over.
+        // Without a lock, it is abandoned.
         let left = held.into_temp_path().keep().unwrap();
         remove_unheld(&left);
         assert!(!left.exists());

@@ -1,4 +1,4 @@
-//! What can go wrong with the bytes of a model, wherever they lie.
+//! The errors of reading and writing a model's bytes.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,49 +11,49 @@ use crate::redact::shown;
 /// The result of this crate's calls.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can go wrong while bytes are read or written.
+/// An error of reading or writing bytes.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Reading or writing failed.
     #[error("cannot {action} {}", shown(path))]
     Io {
-        /// What was being done, such as `read`.
+        /// The action that failed, such as `read`.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         source: io::Error,
     },
-    /// The process may have no more files open.
+    /// The process cannot open more files.
     #[error("cannot {action} {}: {}", shown(path), too_many(*limit, *needed))]
     OpenFiles {
-        /// What was being done, such as `read`.
+        /// The action that failed, such as `read`.
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// How many files the process may have open at once, where that is known.
+        /// How many files the process may have open at once, if known.
         limit: Option<usize>,
-        /// About how many the call needs, where that is known.
+        /// About how many files the call needs, if known.
         needed: Option<usize>,
-        /// The system's answer.
+        /// The system's error.
         source: io::Error,
     },
-    /// A text names no place, or a place that cannot be used like this.
+    /// A text is not a location, or names one that cannot be used like this.
     #[error("{reason}")]
     Location {
-        /// What is wrong. It repeats nothing that may be secret.
+        /// What is wrong, without parts that may be secret.
         reason: String,
     },
     /// An external data file cannot be used.
     #[error("external data file {location:?}: {fault}")]
     External {
-        /// The file's path relative to the model's folder, as the model has it.
+        /// The file's path relative to the model's folder, as the model states it.
         location: String,
         /// What is wrong.
         fault: FileFault,
     },
-    /// A folder that a model has named is a link, or no folder.
+    /// A folder that a model named is a link, or not a folder.
     #[error(
         "{} is a link or no folder: external data is written below the model's folder, through no link",
         shown(path)
@@ -68,7 +68,7 @@ pub enum Error {
         /// The output.
         path: PathBuf,
     },
-    /// Something in the output's place is never replaced, or cannot take the output.
+    /// The thing at the output's path is never replaced, or cannot take the output.
     #[error("{} {fault}", shown(path))]
     NoOutput {
         /// The output.
@@ -76,7 +76,7 @@ pub enum Error {
         /// The reason.
         fault: OutputFault,
     },
-    /// An object in a store cannot be replaced by a change to it.
+    /// An object in a store cannot be changed in place.
     #[error(
         "{} lies in an object store, where nothing can be replaced in place",
         shown(path)
@@ -100,13 +100,13 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// Another process is changing the file where it lies.
+    /// Another process is changing the file in place.
     #[error("{} is being changed by another process", shown(path))]
     Busy {
         /// The file.
         path: PathBuf,
     },
-    /// A file that has the name of a journal is none that can be trusted.
+    /// A file with the name of a journal cannot be trusted.
     #[error(
         "{} is not what an interrupted rekey or signing leaves: it is no plain file, somebody else's, or others may write to it; remove it, or make it yours alone if you know it",
         shown(path)
@@ -115,20 +115,20 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// An object was replaced by somebody else.
+    /// Another process replaced an object.
     #[error("{} is being written to by another process ({by})", shown(path))]
     Replaced {
         /// The object's URL.
         path: PathBuf,
-        /// Who that is, as far as is known.
+        /// The other process, as far as known.
         by: String,
     },
-    /// What should not happen did; nothing was written.
+    /// An internal fault; nothing was written.
     #[error("internal error: {0}")]
     Internal(&'static str),
 }
 
-/// The class of an error, of this crate or one above it: what a script branches on.
+/// The class of an error, of this crate or one above it, for scripts to branch on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -137,7 +137,7 @@ pub enum ErrorKind {
     Usage,
     /// The input is malformed or exceeds a limit.
     Malformed,
-    /// Something was changed since it was protected.
+    /// Bytes were changed since they were protected.
     Authentication,
     /// No identity opens the data key.
     NoMatchingKey,
@@ -145,16 +145,14 @@ pub enum ErrorKind {
     PolicyNotMet,
     /// The system failed to read or write.
     Io,
-    /// ONNX Runtime is missing or too old, or does not take the model.
+    /// ONNX Runtime is missing or too old, or refuses the model.
     Runtime,
-    /// An internal fault, or something that others failed to give: randomness, memory, a plugin's
-    /// answer.
+    /// An internal fault, or a failure of a source: randomness, memory, a plugin's answer.
     Internal,
 }
 
 impl Error {
-    /// The same; if no more files can be open, it says how many there must be for a call that writes
-    /// `n_files` together.
+    /// Adds to an error about open files how many the call needs, which writes `n_files` together.
     #[must_use]
     pub fn needing(mut self, n_files: usize) -> Error {
         if let Error::OpenFiles { needed, .. } = &mut self {
@@ -163,7 +161,7 @@ impl Error {
         self
     }
 
-    /// The class the error belongs to.
+    /// Returns the class of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Io { source, .. } if source.kind() == io::ErrorKind::OutOfMemory => {
@@ -189,7 +187,7 @@ pub enum FileFault {
     /// A symbolic link leads out of the model's folder.
     #[error("expected a file below the model's folder, found {}", shown(.0))]
     Outside(PathBuf),
-    /// It is the model file itself, or the file of another location as well.
+    /// It is the model file itself, or also the file of another location.
     #[error("expected a file of its own, found the file of {0}")]
     Shared(String),
     /// The location has a part that is empty, `.` or `..`.
@@ -210,10 +208,10 @@ pub enum OutputFault {
     /// It is a socket, a disk, ...
     #[error("is neither a file nor a stream, and is not replaced")]
     Other,
-    /// It is a terminal, and the output is bytes.
+    /// It is a terminal, but the output is bytes.
     #[error("is a terminal, and the output is not text")]
     Terminal,
-    /// It is a stream, and there is more than one file to write.
+    /// It is a stream, but there are several files to write.
     #[error("takes one file alone, and this output comes with others beside it")]
     Several,
 }
@@ -240,7 +238,7 @@ pub fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) ->
     }
 }
 
-/// Says how many files may be open, and how many should.
+/// Says how many files may be open, and how many are needed.
 fn too_many(limit: Option<usize>, needed: Option<usize>) -> String {
     let limit = limit.map_or_else(String::new, |limit| {
         format!(", and this process may have {limit} (`ulimit -n`)")

@@ -1,9 +1,9 @@
-//! The folders that outputs go to.
+//! The folders of outputs.
 //!
-//! The folder of a model is what its user named, and may be reached through links. The folders of
-//! external data below it are named by the model, which may be anybody's: no part of them is a link.
-//! On Linux that holds whatever others change meanwhile: each folder is opened in the one before it,
-//! and files are made in the one that is open. Elsewhere each is looked at before it is used.
+//! The user names the folder of a model, which may be reached through links. An untrusted model
+//! names the folders of external data below it, so no part of these may be a link. On Linux this
+//! holds even if others change folders meanwhile: each folder is opened in the one before it, and
+//! files are made in the open folder. On other systems each folder is checked before use.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -13,33 +13,33 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result, io as io_error};
 use crate::location::folder_of;
 
-/// Where an output file goes.
+/// The path of an output file.
 #[derive(Clone, Debug)]
 pub struct OutputPath {
     /// The file.
     pub path: PathBuf,
-    /// How many of the folders above it a model has named, rather than its user.
+    /// How many of the folders above it the model named, rather than the user.
     pub below: usize,
 }
 
-/// A folder, there and open.
+/// An open folder.
 #[derive(Debug)]
 pub struct Folder {
-    /// What reaches it, as long as it is open.
+    /// The path that reaches it while it is open.
     path: PathBuf,
     #[cfg(target_os = "linux")]
     _open: Option<std::os::fd::OwnedFd>,
 }
 
-/// Folders made for an output, the innermost first; dropped, they are gone if they are empty.
+/// Folders made for an output, the innermost first. Dropping this removes those that are empty.
 #[derive(Debug, Default)]
 pub struct MadeFolders(Vec<OutputPath>);
 
 impl OutputPath {
-    /// The folder, which is made if it is missing.
+    /// Opens the folder, and makes it if it is missing.
     ///
     /// # Errors
-    /// `Usage` where it leads through a link that its user did not name; `Io`.
+    /// `Usage` if it leads through a link that the user did not name; `Io`.
     pub fn make_folder(&self) -> Result<(Folder, MadeFolders)> {
         let (base, names) = self.parts();
         let mut made = MadeFolders::default();
@@ -66,7 +66,7 @@ impl OutputPath {
         Ok((folder, made))
     }
 
-    /// The folder, which is there.
+    /// Opens the existing folder.
     ///
     /// # Errors
     /// As [`make_folder`](OutputPath::make_folder).
@@ -81,7 +81,7 @@ impl OutputPath {
             })
     }
 
-    /// What reaches the file through its `folder`.
+    /// Returns the path of the file through its open `folder`.
     pub fn within(&self, folder: &Folder) -> PathBuf {
         folder.path.join(self.path.file_name().unwrap_or_default())
     }
@@ -92,7 +92,7 @@ impl OutputPath {
         fs::remove_file(self.within(&folder)).map_err(io_error("remove", &self.path))
     }
 
-    /// The folder that the user named, and the names of those below it.
+    /// Splits the path into the folder that the user named, and the names of the folders below it.
     fn parts(&self) -> (&Path, Vec<&OsStr>) {
         let mut base = folder_of(&self.path);
         let mut names = Vec::new();
@@ -107,7 +107,7 @@ impl OutputPath {
 
 #[cfg(target_os = "linux")]
 impl Folder {
-    /// The folder that is there.
+    /// Opens an existing folder.
     fn open(path: &Path) -> Result<Folder> {
         Ok(Folder {
             path: path.to_owned(),
@@ -119,14 +119,14 @@ impl Folder {
         fs::create_dir(self.path.join(name))
     }
 
-    /// The folder `name` in this one, which `path` is for messages.
+    /// Opens the folder `name` in this one. `path` names it in messages.
     fn enter(self, name: &OsStr, path: &Path) -> Result<Folder> {
         use std::os::fd::AsRawFd;
 
         use rustix::fs::{CWD, Mode, OFlags, openat};
         use rustix::io::Errno;
 
-        // Through a descriptor that is open, no part of this but the last is looked up again.
+        // Through the open descriptor, the system looks up only the last part again.
         let from = self.path.join(name);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match openat(CWD, &from, flags, Mode::empty()) {
@@ -163,19 +163,19 @@ impl Folder {
 }
 
 impl Folder {
-    /// What reaches it, as long as this is open.
+    /// Returns the path that reaches it while it is open.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Puts the names in it on the disk, where the system can: then a power loss does not take them
-    /// back. Whether it can or not, each file is whole or absent.
+    /// Syncs the names in it, if the system can, so that a power loss does not undo them. Either
+    /// way, each file is whole or absent.
     pub fn sync(&self) {
         sync_folder(&self.path);
     }
 }
 
-/// The same by its path.
+/// Syncs the names in the folder at a path, as [`Folder::sync`] does.
 pub fn sync_folder(folder: &Path) {
     if cfg!(unix)
         && let Ok(folder) = File::open(folder)
@@ -201,7 +201,7 @@ impl MadeFolders {
         fs::create_dir_all(path)
     }
 
-    /// They stay; their names are put on the disk if `sync`.
+    /// Keeps the folders, and syncs their names if `sync`.
     pub fn keep(mut self, sync: bool) {
         for made in self.0.drain(..) {
             if sync && let Ok(folder) = made.folder() {

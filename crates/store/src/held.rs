@@ -1,7 +1,8 @@
-//! Files that are read: most stay open, and of a model of very many the rest are opened for each read.
+//! Input files: most stay open, and in a model with very many files, the rest are opened for each
+//! read.
 //!
-//! A process may have few files open at once (`ulimit -n`), and some exporters write one external data
-//! file a tensor. A file that was closed meanwhile must be the same one when it is opened again.
+//! A process may have few files open at once (`ulimit -n`), and some exporters write one external
+//! data file per tensor. A file that was closed must be unchanged when it is opened again.
 
 use std::fs::{File, Metadata};
 use std::ops::Deref;
@@ -11,28 +12,28 @@ use crate::beside;
 use crate::error::{Error, Result, io as io_error};
 use crate::stamp::Stamp;
 
-/// A file, open or to be opened again.
+/// A file that is open, or reopened for each read.
 #[derive(Debug)]
 pub(crate) struct Held {
     open: Option<File>,
     first: Identity,
 }
 
-/// A file that is open as long as this lives.
+/// A file that stays open while this lives.
 #[derive(Debug)]
 pub enum OpenFile<'a> {
     /// It stays open.
     Held(&'a File),
-    /// It is closed again.
+    /// It closes on drop.
     Again(File),
 }
 
-/// What changes when somebody writes to a file, or puts another in its place.
+/// Properties that change when a file is written to or replaced.
 #[derive(Debug, PartialEq, Eq)]
 struct Identity {
     len: u64,
     stamp: Option<Stamp>,
-    /// Of the file system; 0 where there is none.
+    /// The device of the file system; 0 if unknown.
     device: u64,
 }
 
@@ -47,7 +48,7 @@ impl Deref for OpenFile<'_> {
 }
 
 impl Held {
-    /// The open `file`.
+    /// Takes the open `file`.
     pub(crate) fn new(file: File, metadata: &Metadata) -> Held {
         let first = Identity::of(metadata);
         let open = Some(file);
@@ -59,10 +60,10 @@ impl Held {
         self.open = None;
     }
 
-    /// The file, which lies at the canonical `path`.
+    /// Returns the file, which lies at the canonical `path`.
     ///
     /// # Errors
-    /// [`Error::InputChanged`] if it was closed meanwhile and is not what it was; [`Error::Io`].
+    /// [`Error::InputChanged`] if it was closed and has changed since; [`Error::Io`].
     pub(crate) fn file(&self, path: &Path) -> Result<OpenFile<'_>> {
         if let Some(file) = &self.open {
             return Ok(OpenFile::Held(file));
@@ -73,12 +74,12 @@ impl Held {
         Ok(file)
     }
 
-    /// Its stamp when it was opened first.
+    /// Returns its stamp from when it was first opened.
     pub(crate) fn stamp(&self) -> Option<&Stamp> {
         self.first.stamp.as_ref()
     }
 
-    /// Fails if the file at `path` was written to since it was opened first.
+    /// Fails if the file at `path` was written to since it was first opened.
     ///
     /// # Errors
     /// [`Error::InputChanged`], [`Error::Io`].
@@ -132,7 +133,7 @@ mod tests {
         assert!(matches!(held.file(&path).unwrap(), OpenFile::Again(_)));
         held.check_unchanged(&path).unwrap();
 
-        // As long as the first one is somewhere, another file has another number.
+        // While the first file exists, another file has another number.
         let (elsewhere, copy) = (dir.path().join("elsewhere"), dir.path().join("copy"));
         fs::write(&copy, "weights").unwrap();
         let modified = metadata.modified().unwrap();

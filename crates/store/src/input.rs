@@ -27,7 +27,7 @@ use crate::version::Version;
 /// One file of a model, open for reading.
 #[derive(Debug)]
 pub struct Input {
-    /// Where it lies, for messages: the URL of an object.
+    /// Its path, or the URL of an object, for messages.
     pub path: PathBuf,
     /// Length in bytes when it was opened.
     pub len: u64,
@@ -38,7 +38,7 @@ pub struct Input {
 enum Backing {
     File {
         held: Held,
-        /// How many files beside it were opened.
+        /// The number of files opened beside it.
         n_beside: AtomicUsize,
     },
     Memory {
@@ -48,15 +48,15 @@ enum Backing {
     },
     #[cfg(feature = "object-store")]
     Object { url: ObjectUrl, remote: Box<Remote> },
-    /// What is made of another.
+    /// Edited bytes of another file.
     Edited { bytes: Bytes, of: Box<Input> },
 }
 
 impl Input {
-    /// Opens what lies at `location`.
+    /// Opens the file, object or memory at `location`.
     ///
     /// # Errors
-    /// [`Error::Io`], also for what is no regular file; [`Error::NoObjectStores`].
+    /// [`Error::Io`], also if it is not a regular file; [`Error::NoObjectStores`].
     pub fn open(location: &Location) -> Result<Input> {
         match location {
             Location::File(path) => Input::of(path, open_regular(path).map_err(io("open", path))?),
@@ -68,7 +68,7 @@ impl Input {
         }
     }
 
-    /// The file that was opened from `path`.
+    /// Takes the file that was opened from `path`.
     pub fn of(path: &Path, file: File) -> Result<Input> {
         let metadata = file.metadata().map_err(io("read", path))?;
         check_regular(&metadata).map_err(io("read", path))?;
@@ -79,7 +79,7 @@ impl Input {
         Ok(Input { path, len, backing })
     }
 
-    /// The model file of a model in memory.
+    /// Takes the model file of a model in memory.
     fn of_memory(model: InMemory) -> Input {
         let InMemory {
             name,
@@ -107,7 +107,7 @@ impl Input {
         Input { path, len, backing }
     }
 
-    /// This file, with other bytes.
+    /// Replaces the bytes of this file in memory.
     pub fn edited(self, bytes: Bytes) -> Input {
         let (path, len) = (self.path.clone(), bytes.len() as u64);
         let of = Box::new(self);
@@ -115,7 +115,7 @@ impl Input {
         Input { path, len, backing }
     }
 
-    /// The file before it was [edited](Input::edited).
+    /// Returns the file before it was [edited](Input::edited).
     pub fn before_edit(&self) -> Option<&Input> {
         match &self.backing {
             Backing::Edited { of, .. } => Some(of),
@@ -123,7 +123,7 @@ impl Input {
         }
     }
 
-    /// All of its bytes.
+    /// Reads all of its bytes.
     pub fn read_all(&self) -> Result<Vec<u8>> {
         let no_memory = |error| io("find memory for", &self.path)(std::io::Error::other(error));
         let len = usize::try_from(self.len).map_err(std::io::Error::other);
@@ -138,7 +138,7 @@ impl Input {
     /// Opens the external data file that the model in this file calls `path`.
     ///
     /// # Errors
-    /// [`Error::External`] where `path` is not normalised, leads out of the model's folder or to the
+    /// [`Error::External`] if `path` is not normalised, leads out of the model's folder or to the
     /// model; [`Error::Io`].
     pub fn open_beside(&self, path: &str) -> Result<Input> {
         beside::check_normalised(path)?;
@@ -188,8 +188,8 @@ impl Input {
     /// Opens all external data files that the model in this file calls `paths`, in their order.
     ///
     /// # Errors
-    /// As [`open_beside`](Input::open_beside), and [`Error::External`] where two paths lead to one file, or
-    /// one to the model file itself.
+    /// As [`open_beside`](Input::open_beside), and [`Error::External`] if two paths lead to one
+    /// file, or one to the model file itself.
     pub fn open_all_beside(&self, paths: &[String]) -> Result<Vec<Input>> {
         let inputs = paths.iter().map(|path| self.open_beside(path));
         let inputs = inputs.collect::<Result<Vec<Input>>>()?;
@@ -201,7 +201,8 @@ impl Input {
         Ok(inputs)
     }
 
-    /// Where it lies. Paths of files are canonical, and absent where they lead nowhere by now.
+    /// Returns its location, with a canonical path for a file, or `None` if the path no longer
+    /// leads to a file.
     pub fn location(&self) -> Option<Location> {
         match &self.backing {
             Backing::File { .. } => self.path.canonicalize().ok().map(Location::File),
@@ -212,7 +213,7 @@ impl Input {
         }
     }
 
-    /// Which of the objects that had its name it is; `None` for a file.
+    /// Returns the version of the object; `None` for a file.
     pub fn version(&self) -> Option<Version> {
         match &self.backing {
             #[cfg(feature = "object-store")]
@@ -222,8 +223,8 @@ impl Input {
         }
     }
 
-    /// What tells, without reading it, whether it is another by now than when it was opened; `None` where
-    /// nothing does.
+    /// Returns its stamp from when it was opened, which tells without reading it whether it was
+    /// changed; `None` if it has none.
     pub fn stamp(&self) -> Option<Stamp> {
         match &self.backing {
             Backing::File { held, .. } => held.stamp().cloned(),
@@ -234,7 +235,7 @@ impl Input {
         }
     }
 
-    /// Whether reading waits for a network rather than for a disk.
+    /// Returns whether reading waits for a network rather than for a disk.
     pub fn is_remote(&self) -> bool {
         match self.backing {
             Backing::File { .. } | Backing::Memory { .. } => false,
@@ -244,15 +245,15 @@ impl Input {
         }
     }
 
-    /// Whether it is a file, as it lies there.
+    /// Returns whether it is an unedited file.
     pub fn is_file(&self) -> bool {
         matches!(self.backing, Backing::File { .. })
     }
 
-    /// The file, open, where it is one.
+    /// Returns the open file, if it is one.
     ///
     /// # Errors
-    /// [`Error::InputChanged`], [`Error::Io`] where it is opened again.
+    /// [`Error::InputChanged`] and [`Error::Io`] if it must be opened again.
     pub fn file(&self) -> Result<Option<OpenFile<'_>>> {
         match &self.backing {
             Backing::File { held, .. } => held.file(&self.path).map(Some),
@@ -263,11 +264,11 @@ impl Input {
         }
     }
 
-    /// Maps the file into memory. An object is not mapped: `fill` reads what is wanted of it into
-    /// memory of the object's length, which is all zeros at first.
+    /// Maps the file into memory. For an object, `fill` reads the wanted parts into zeroed memory
+    /// of the object's length.
     ///
     /// # Errors
-    /// [`Error::Io`], and those of `fill`.
+    /// [`Error::Io`], and the errors of `fill`.
     pub fn map_with<E: From<Error>>(
         &self,
         fill: impl FnOnce(&mut [u8]) -> std::result::Result<(), E>,
@@ -330,7 +331,7 @@ impl Input {
         }
     }
 
-    /// Fails if another file has taken the place of this one.
+    /// Fails if another file has replaced this one.
     pub fn check_in_place(&self) -> Result<()> {
         let (ours, there) = (self.metadata()?, fs::symlink_metadata(&self.path));
         match (ours, there) {
@@ -339,15 +340,15 @@ impl Input {
         }
     }
 
-    /// Keeps others from changing it where it lies, as long as it is open, and makes sure that it still
-    /// lies there.
+    /// Locks the file against changes in place while it is open, and checks that its path still
+    /// leads to it.
     pub fn lock_in_place(&self) -> Result<()> {
         match &self.backing {
             Backing::File { held, .. } => match held.file(&self.path)?.try_lock() {
                 Err(std::fs::TryLockError::WouldBlock) => Err(Error::Busy {
                     path: self.path.clone(),
                 }),
-                // Some network file systems have no locks.
+                // Some network file systems lack locks.
                 _ => self.check_in_place(),
             },
             Backing::Memory { .. } => self.check_in_place(),
@@ -357,10 +358,10 @@ impl Input {
         }
     }
 
-    /// Who may do what with files that are made of it.
+    /// Returns who may do what with files that are made of this input.
     ///
     /// # Errors
-    /// [`Error::Io`] where a file does not tell.
+    /// [`Error::Io`] if the metadata of a file cannot be read.
     pub fn permitted(&self) -> Result<Permitted> {
         match &self.backing {
             Backing::Memory { permitted, .. } => Ok(*permitted),
@@ -372,7 +373,7 @@ impl Input {
         }
     }
 
-    /// The metadata of a file as of now.
+    /// Returns the present metadata of a file.
     pub fn metadata(&self) -> Result<Option<Metadata>> {
         match &self.backing {
             Backing::File { held, .. } => {
@@ -392,26 +393,26 @@ impl Input {
     }
 }
 
-/// The error of an object where there is no way to reach one.
+/// Makes the error for an object in a build without object stores.
 pub fn unreachable_object(location: &Location) -> Error {
     let path = location.to_name();
     Error::NoObjectStores { path }
 }
 
-/// Whether it is one and the same file.
+/// Returns whether both describe one file.
 #[cfg(unix)]
 pub fn is_same(a: &Metadata, b: &Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
-/// Elsewhere an open file cannot be replaced.
+/// Returns `true`: on other systems, an open file cannot be replaced.
 #[cfg(not(unix))]
 pub fn is_same(_a: &Metadata, _b: &Metadata) -> bool {
     true
 }
 
-/// Whether two paths lead to one regular file, by whatever names.
+/// Returns whether two paths lead to one regular file.
 pub fn is_same_file(one: &Path, other: &Path) -> bool {
     match (fs::metadata(one), fs::metadata(other)) {
         (Ok(a), Ok(b)) if a.is_file() && b.is_file() => {
@@ -425,19 +426,19 @@ pub fn is_same_file(one: &Path, other: &Path) -> bool {
     }
 }
 
-/// Fills `buffer` with what a file has at `offset`.
+/// Fills `buffer` with the bytes of a file at `offset`.
 ///
 /// # Errors
-/// What the system says; `UnexpectedEof` where the file ends before.
+/// The system's error; `UnexpectedEof` if the file ends before.
 #[cfg(unix)]
 pub fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
 }
 
-/// Fills `buffer` with what a file has at `offset`.
+/// Fills `buffer` with the bytes of a file at `offset`.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 #[cfg(windows)]
 pub fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> std::io::Result<()> {
     use std::os::windows::fs::FileExt;
@@ -487,7 +488,7 @@ mod tests {
         fs::write(&path, "old").unwrap();
         let input = Input::open(&path.as_path().into()).unwrap();
         let modified = input.metadata().unwrap().unwrap().modified().unwrap();
-        // File systems count time in ticks of the clock.
+        // File systems measure time in ticks of the clock.
         std::thread::sleep(std::time::Duration::from_millis(20));
         fs::write(&path, "new").unwrap();
         let file = File::options().write(true).open(&path).unwrap();

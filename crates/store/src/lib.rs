@@ -1,8 +1,8 @@
-//! Where the bytes of models lie: files, memory, and objects in stores; how they are read, and how
-//! outputs appear whole or not at all.
+//! Reads and writes the bytes of models, in files, memory, and objects in stores. Outputs appear
+//! whole or not at all.
 //!
-//! All that differs between platforms and stores is here, and all `unsafe` of it in `map`. Nothing
-//! here knows what ONNX is, or a key.
+//! This crate has all that differs between platforms and stores, with its `unsafe` code in `map`.
+//! It knows neither ONNX nor keys.
 //!
 //! ```
 //! use onnxseal_store::{Input, Location};

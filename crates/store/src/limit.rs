@@ -1,24 +1,23 @@
-//! How many files a process may have open at once.
+//! The limit of open files of a process.
 
 use std::io;
 
-/// How many external files of one model stay open while they are read: a quarter of what the process
-/// may have open, because outputs stay open too.
+/// Returns how many external files of one model stay open while they are read: a quarter of the
+/// process's limit, because outputs stay open too.
 pub(crate) fn most_open() -> usize {
     limit().map_or(usize::MAX, |limit| limit / 4)
 }
 
-/// What a process may have open beside a model: the model file, folders, and what it had before.
+/// Files that a process may have open besides: the model file, folders, and earlier files.
 const OTHERS: usize = 64;
 
-/// About how many files a process must have open that reads the files of a model and writes `n_files`
-/// together.
+/// Estimates how many files a process has open that reads a model and writes `n_files` together.
 pub(crate) fn needed(n_files: usize) -> usize {
-    // A quarter of all is for those that are read, see `most_open`.
+    // A quarter of the limit is for inputs, see `most_open`.
     (n_files + OTHERS).div_ceil(3).saturating_mul(4)
 }
 
-/// How many files the process may have open at once, where the system has such a limit.
+/// Returns how many files the process may have open at once, if the system limits that.
 pub(crate) fn limit() -> Option<usize> {
     #[cfg(unix)]
     {
@@ -30,20 +29,20 @@ pub(crate) fn limit() -> Option<usize> {
     None
 }
 
-/// Lets the process have as many files open as the system allows it: raises the soft limit to the hard
-/// one. That is for programs to decide, because it holds for all of the process and those that it starts.
+/// Raises the soft limit of open files to the hard one. Only programs should call it, because it
+/// affects the whole process and its children.
 pub fn raise_file_limit() {
     #[cfg(unix)]
     {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
         let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
         let current = maximum;
-        // Where that fails, the old limit holds.
+        // On failure the old limit stays.
         let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
     }
 }
 
-/// Whether the system says that no more files can be open.
+/// Returns whether an error means that no more files can be open.
 pub(crate) fn is_exhausted(error: &io::Error) -> bool {
     #[cfg(unix)]
     {

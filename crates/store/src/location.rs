@@ -1,4 +1,4 @@
-//! Where a model lies: in a file, in an object store, or in memory.
+//! Locations of models: files, objects in stores, and memory.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -8,42 +8,43 @@ use crate::error::{Error, Result, io, location_error};
 use crate::memory::InMemory;
 use crate::object_url::{ObjectUrl, SCHEMES};
 
-/// Where a model lies, or goes.
+/// The place of a model to read or to write.
 ///
-/// Paths and [`InMemory`] become locations by `From`; [`Location::parse`] reads what a user wrote.
+/// Paths and [`InMemory`] become locations through `From`; [`Location::parse`] reads a user's text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Location {
     /// A file.
     File(PathBuf),
-    /// An object in a store. Only with the feature `object-store` can it be reached.
+    /// An object in a store, reachable only with the feature `object-store`.
     Object(ObjectUrl),
-    /// Memory: something to read, never an output.
+    /// Memory, only to read.
     Memory(InMemory),
 }
 
 impl Location {
-    /// Reads a path or a URL: `s3://`, `gs://`, `az://` name objects and `file://` a file; all else
-    /// is a path, be it `a:b` or `C:\model.onnx`.
+    /// Reads a path or a URL: `s3://`, `gs://`, `az://` name objects and `file://` a file. Anything
+    /// else is a path, even `a:b` or `C:\model.onnx`.
     ///
     /// # Errors
-    /// `Usage` for URLs of another scheme, and those that are none.
+    /// `Usage` for a malformed URL, or one of another scheme.
     pub fn parse(text: impl AsRef<OsStr>) -> Result<Location> {
         Location::read(text.as_ref(), false)
     }
 
-    /// The same of what may be a folder: in an object store that is all whose keys begin so, up to a
-    /// `/`. The key may end in `/`, and be absent.
+    /// Reads a location as [`Location::parse`] does, which may be a folder. A folder in an object
+    /// store is all objects whose keys begin with its key, up to a `/`; the key may end in `/`, or
+    /// be absent.
     ///
     /// # Errors
-    /// As for [`Location::parse`].
+    /// As [`Location::parse`].
     pub fn parse_folder(text: impl AsRef<OsStr>) -> Result<Location> {
         Location::read(text.as_ref(), true)
     }
 
     fn read(text: &OsStr, of_folder: bool) -> Result<Location> {
         let path = || Location::File(PathBuf::from(text));
-        // No URL that is known has other than Unicode.
+        // Known URLs are all Unicode.
         let Some((scheme, rest)) = text.to_str().and_then(|text| text.split_once("://")) else {
             return Ok(path());
         };
@@ -64,7 +65,8 @@ impl Location {
         }
     }
 
-    /// The path of a file that is to be changed where it lies. A link to it stays a link.
+    /// Returns the path of a file to change in place, with links resolved, so that a link stays a
+    /// link.
     ///
     /// # Errors
     /// [`Error::InPlaceObject`].
@@ -78,10 +80,10 @@ impl Location {
         }
     }
 
-    /// The location of what goes to `relative`, plain names, in this folder.
+    /// Returns the location of `relative`, a path of plain names, in this folder.
     ///
     /// # Errors
-    /// `Usage` where no key can be made of the names.
+    /// `Usage` if the names make no valid key.
     pub fn join(&self, relative: &Path) -> Result<Location> {
         match self {
             Location::File(folder) => Ok(Location::File(folder.join(relative))),
@@ -90,11 +92,11 @@ impl Location {
         }
     }
 
-    /// Where `model` goes that is to be written here: to its own name, where this is a folder, or ends
-    /// in a slash as folders may.
+    /// Returns the location for writing `model` here: under its own name if this is a folder or
+    /// ends in a slash.
     ///
     /// # Errors
-    /// `Usage` where the model has no name.
+    /// `Usage` if the model has no name.
     pub fn for_output_of(&self, model: &Location) -> Result<Location> {
         let is_folder = match self {
             Location::File(path) => {
@@ -118,7 +120,7 @@ impl Location {
         self.join(Path::new(name))
     }
 
-    /// The error of being asked to write there.
+    /// Makes the error for writing to this location.
     pub fn not_an_output(&self) -> Error {
         let name = self.to_name();
         location_error(format!(
@@ -127,8 +129,8 @@ impl Location {
         ))
     }
 
-    /// Whether it lies in `folder`, or is that: of files as links lead, also where they do not exist
-    /// yet.
+    /// Returns whether it is `folder` or lies in it. For files, this follows links, even if the
+    /// files do not exist yet.
     pub fn lies_in(&self, folder: &Location) -> bool {
         match (self, folder) {
             (Location::File(path), Location::File(folder)) => {
@@ -142,7 +144,7 @@ impl Location {
         }
     }
 
-    /// The same for all ways to write it; `None` for a path that leads nowhere.
+    /// Returns one location for all spellings of it, or `None` for a path that leads nowhere.
     pub fn canonical(&self) -> Option<Location> {
         match self {
             Location::File(path) => path.canonicalize().ok().map(Location::File),
@@ -151,12 +153,12 @@ impl Location {
         }
     }
 
-    /// Whether reaching it waits for a network.
+    /// Returns whether it is an object, which is reached over a network.
     pub fn is_object(&self) -> bool {
         matches!(self, Location::Object(_))
     }
 
-    /// The path of a file, or the URL of an object as one: what messages call it.
+    /// Returns its name in messages: the path of a file, or the URL of an object as a path.
     pub fn to_name(&self) -> PathBuf {
         match self {
             Location::File(path) => path.clone(),
@@ -165,7 +167,7 @@ impl Location {
         }
     }
 
-    /// The location of the file that `path`, relative and separated by `/`, names beside this one.
+    /// Returns the location of the file at `path`, relative and separated by `/`, beside this one.
     pub fn beside(&self, path: &str) -> Location {
         match self {
             Location::File(file) => Location::File(folder_of(file).join(path)),
@@ -175,12 +177,12 @@ impl Location {
     }
 }
 
-/// The folder that holds `path`.
+/// Returns the folder that contains `path`.
 pub fn folder_of(path: &Path) -> &Path {
     or_here(path.parent().unwrap_or(Path::new("")))
 }
 
-/// `folder` as the system takes it: the empty path, which the folder of a bare name has, is `.`.
+/// Returns `folder`, or `.` for the empty path, which is the folder of a bare name.
 pub fn or_here(folder: &Path) -> &Path {
     if folder.as_os_str().is_empty() {
         Path::new(".")
@@ -189,14 +191,14 @@ pub fn or_here(folder: &Path) -> &Path {
     }
 }
 
-/// `path` without links, also where it, or folders above it, do not exist yet.
+/// Resolves links in `path`, even if it, or folders above it, do not exist yet.
 fn resolve(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     for folder in path.ancestors() {
         if let (Ok(mut there), Ok(rest)) = (folder.canonicalize(), path.strip_prefix(folder)) {
             for name in rest.components() {
                 match name {
-                    // Of what does not exist there are no links.
+                    // A missing part cannot be a link.
                     Component::ParentDir => drop(there.pop()),
                     name => there.push(name),
                 }
@@ -207,7 +209,7 @@ fn resolve(path: &Path) -> PathBuf {
     path
 }
 
-/// The path in a `file://` URL, without `file://` (RFC 8089).
+/// Returns the path of a `file://` URL (RFC 8089), given without `file://`.
 fn file_path(rest: &str) -> Result<PathBuf> {
     let path = rest.strip_prefix("localhost").unwrap_or(rest);
     let decoded = percent_encoding::percent_decode_str(path).decode_utf8();

@@ -1,5 +1,5 @@
-//! Memory maps, and what else only the system can do: the one place with `unsafe`, because it cannot
-//! promise that nobody else writes to a mapped file.
+//! Memory maps and other system calls. This module has the crate's `unsafe` code, because the
+//! system cannot promise that nobody else writes to a mapped file.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -10,12 +10,12 @@ use memmap2::{Mmap, MmapMut};
 
 use crate::memory::Bytes;
 
-/// A file mapped for reading, or memory in its place.
+/// A file mapped for reading, or memory instead.
 #[derive(Debug)]
 pub enum Map {
-    /// No bytes: an empty map is an error on some systems.
+    /// No bytes, because an empty map is an error on some systems.
     Empty,
-    /// A file, or memory that the system gave.
+    /// A file, or memory from the system.
     Mapped(Mmap),
     /// Memory of the caller's.
     InMemory(Bytes),
@@ -28,17 +28,16 @@ impl Map {
         if len == 0 {
             return Ok(Map::Empty);
         }
-        // SAFETY: the map is read-only and private to us. Should another process change the file
-        // meanwhile, we read bytes that were never there together: every parser here takes any
-        // bytes without panicking, and what is encrypted or opened is read from the file, not
-        // from the map. Should it cut the file, access past the new end ends the process, as with
-        // every program that maps files; nothing is written before the output is complete.
+        // SAFETY: the map is read-only and private to us. If another process changes the file
+        // meanwhile, we may read an inconsistent mix of bytes: every parser here accepts any bytes
+        // without panicking, and the bytes to encrypt or open are read from the file, not from the
+        // map. If it truncates the file, access past the new end kills the process, as in every
+        // program that maps files; nothing is published before the output is complete.
         let map = unsafe { memmap2::MmapOptions::new().len(len).map(file)? };
         Ok(Map::Mapped(map))
     }
 
-    /// `len` zero bytes, of which `fill` makes what they are to be. Those that it does not touch take
-    /// no memory.
+    /// Allocates `len` zero bytes, which `fill` fills in. Untouched pages take no memory.
     pub fn of_memory<E: From<io::Error>>(
         len: u64,
         fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
@@ -48,11 +47,11 @@ impl Map {
             return Ok(Map::Empty);
         }
         let mut options = memmap2::MmapOptions::new();
-        // More than there is memory, perhaps: most of it stays untouched.
+        // This may exceed the memory: most of it stays untouched.
         let mut map = options.len(len).no_reserve_swap().map_anon()?;
         #[cfg(target_os = "linux")]
         {
-            // A huge page for each place that is touched would be a lot.
+            // Touching a few places must not take a huge page each.
             let _ = map.advise(memmap2::Advice::NoHugePage);
         }
         fill(&mut map)?;
@@ -71,14 +70,14 @@ impl Deref for Map {
     }
 }
 
-/// Keeps what is in `memory` from being swapped out, as its pages come to be used; says whether it
-/// does. Few processes may lock much.
+/// Locks `memory` against swapping, page by page as it is used. Returns whether that succeeded: few
+/// processes may lock much.
 pub(crate) fn lock(memory: &MmapMut) -> bool {
     #[cfg(target_os = "linux")]
     {
         use rustix::mm::{MlockFlags, mlock_with};
         let start = memory.as_ptr().cast_mut().cast();
-        // SAFETY: the range is that of a map that is alive; unmapping it unlocks it.
+        // SAFETY: the range belongs to a live map; unmapping unlocks it.
         unsafe { mlock_with(start, memory.len(), MlockFlags::ONFAULT) }.is_ok()
     }
     #[cfg(not(target_os = "linux"))]

@@ -1,4 +1,4 @@
-//! Models that lie in memory.
+//! Models in memory.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::permitted::Permitted;
 
-/// Bytes that are shared, and that nobody changes.
+/// Shared bytes that never change.
 #[derive(Clone)]
 pub struct Bytes(Arc<dyn AsRef<[u8]> + Send + Sync>);
 
@@ -64,10 +64,10 @@ impl fmt::Debug for Bytes {
     }
 }
 
-/// A model whose files lie in memory.
+/// A model whose files are in memory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InMemory {
-    /// What messages call the model; its external files are called after it.
+    /// The name of the model in messages, and of its external files.
     pub name: PathBuf,
     /// The model file.
     pub model: Bytes,
@@ -78,7 +78,8 @@ pub struct InMemory {
 }
 
 impl InMemory {
-    /// A model in one file, which messages call `name`. What is made of it is for its owner alone.
+    /// Makes a model in one file, called `name` in messages. Only its owner may read what is made of
+    /// it.
     pub fn new(name: impl Into<PathBuf>, model: impl Into<Bytes>) -> InMemory {
         InMemory {
             name: name.into(),

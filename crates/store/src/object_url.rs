@@ -8,9 +8,9 @@ use crate::redact::is_signed;
 
 /// The URL of an object: `s3://bucket/key`, `gs://bucket/key` or `az://container/key`.
 ///
-/// The key is taken literally: nothing in it is percent-decoded. It has no empty part, none that is
-/// `.` or `..`, and no control characters; so there is one URL for an object. Where a folder may be
-/// meant, the key may also end in `/`, or be empty for all of a bucket.
+/// The key is literal, without percent-decoding. It has no empty part, no part `.` or `..`, and no
+/// control characters, so an object has one URL. If a folder may be meant, the key may also end in
+/// `/`, or be empty for a whole bucket.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectUrl {
     scheme: Scheme,
@@ -38,7 +38,7 @@ impl ObjectUrl {
             key
         };
         let of_bucket = |c: char| c.is_ascii_alphanumeric() || "-._$".contains(c);
-        // What was written is not repeated: it may hold a password.
+        // Do not repeat the text, which may contain a password.
         let fault = if bucket.is_empty() || !bucket.chars().all(of_bucket) {
             "the bucket is no name; credentials come from the environment, not from URLs"
         } else if key.is_empty() && of_folder {
@@ -83,7 +83,7 @@ impl ObjectUrl {
         }
     }
 
-    /// What the keys of all that is in this folder begin with.
+    /// Returns the prefix of all keys in this folder.
     pub fn prefix(&self) -> String {
         if self.names_folder() {
             self.key.clone()
@@ -92,7 +92,7 @@ impl ObjectUrl {
         }
     }
 
-    /// Whether it can only be a folder.
+    /// Returns whether it can only be a folder.
     pub fn names_folder(&self) -> bool {
         self.key.is_empty() || self.key.ends_with('/')
     }
@@ -104,7 +104,7 @@ impl ObjectUrl {
             })
             .collect();
         let key = names.map(|names| self.prefix() + &names.join("/"));
-        // On Windows, for one, a name may have what a key may not.
+        // A name, for example on Windows, may have characters that a key may not.
         let url =
             key.map(|key| ObjectUrl::parse(self.scheme, &format!("{}/{key}", self.bucket), false));
         url.unwrap_or_else(|| {
@@ -121,17 +121,17 @@ impl ObjectUrl {
         self.scheme
     }
 
-    /// The bucket's or container's name.
+    /// Returns the name of the bucket or container.
     pub(crate) fn bucket(&self) -> &str {
         &self.bucket
     }
 
-    /// Its key in the bucket.
+    /// Returns its key in the bucket.
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// The object of this bucket with another key.
+    /// Returns the URL of another key in this bucket.
     pub fn with_key(&self, key: &str) -> Result<ObjectUrl> {
         ObjectUrl::parse(self.scheme, &format!("{}/{key}", self.bucket), false)
     }

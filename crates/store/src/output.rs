@@ -16,7 +16,7 @@ use crate::permitted::{Permitted, Readers};
 use crate::stamp::Stamp;
 use crate::stream::{Stream, There};
 
-/// How outputs come to be.
+/// How outputs are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OutputOptions {
@@ -27,8 +27,8 @@ pub struct OutputOptions {
 }
 
 impl OutputOptions {
-    /// Refuses `output` if a file is in the way. Outputs are refused again when they get their names; this is for callers that
-    /// work long before.
+    /// Refuses `output` if a file is in the way. Publishing checks again; this early check is for
+    /// callers whose work takes long.
     ///
     /// # Errors
     /// [`Error::OutputExists`], and [`Error::NoOutput`].
@@ -40,31 +40,31 @@ impl OutputOptions {
     }
 }
 
-/// Whether a call waits until its result is on the disk. Of no meaning to object stores.
+/// Whether a call waits until its result is on the disk. Object stores ignore this.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Flush {
-    /// It waits. A power loss after the call takes nothing.
+    /// Waits. A power loss after the call loses nothing.
     ToDisk,
-    /// It waits where it replaces a file, or changes one in place: after a power loss the old file or the
-    /// new one is there, whole. It does not wait for a new file, which takes about half the time. A power
-    /// loss within the next minute or so may leave the new file in part, empty or not at all; what it was
-    /// made of is still there.
+    /// Waits if it replaces a file or changes one in place: after a power loss, either the old file
+    /// or the new one exists, whole. Does not wait for a new file, which takes about half the time.
+    /// A power loss within the next minute or so may leave the new file incomplete, empty or
+    /// missing; its source still exists.
     #[default]
     Replacing,
-    /// It does not wait. A power loss soon after may leave a new file in part, and neither the old file
-    /// nor the new one where it replaced one.
+    /// Does not wait. A power loss soon after may leave a new file incomplete, and lose both the
+    /// old file and the new one that replaced it.
     Later,
 }
 
 impl Flush {
-    /// Whether to wait for what takes the place of something.
+    /// Returns whether to wait for a file that replaces another.
     pub fn waits_to_replace(self) -> bool {
         self != Flush::Later
     }
 }
 
 impl Default for OutputOptions {
-    /// Replaces nothing, and does not wait for the disk.
+    /// Returns options that replace nothing and do not wait for the disk.
     fn default() -> OutputOptions {
         OutputOptions {
             replace: false,
@@ -73,7 +73,7 @@ impl Default for OutputOptions {
     }
 }
 
-/// A file or an object that is being written and cannot be seen yet.
+/// A file or an object that is being written and is still invisible.
 #[derive(Debug)]
 pub enum Output {
     /// A file without a name, or with a hidden one.
@@ -85,7 +85,7 @@ pub enum Output {
     Object(Upload),
 }
 
-/// What came to be of an [`Output`].
+/// A published [`Output`].
 pub enum Published {
     /// A file.
     File(OutputPath),
@@ -98,29 +98,30 @@ pub enum Published {
 
 /// A file that is being written and has no name yet.
 ///
-/// On Linux it is an unnamed file (`O_TMPFILE`), so that nothing is left behind however the process
-/// ends, but for the moment in which it takes the place of another file: it then has a hidden name,
-/// whole, before it is renamed. Where the system or the file system has no unnamed files, a hidden
-/// file beside the output that is removed on failure, and if the process is killed, by the next one
-/// that writes there (see [`draft`]). Until it is published, nobody but its owner may read it. Then it has the permissions of its input, as far as the process's umask allows them
-/// to a new file in that folder, and never the bits setuid, setgid and sticky.
+/// On Linux it is an unnamed file (`O_TMPFILE`), which vanishes however the process ends. Only
+/// while it replaces another file, the complete file briefly has a hidden name before it is
+/// renamed. If the system or the file system lacks unnamed files, it is a hidden file beside the
+/// output, removed on failure or, if the process is killed, by the next process that writes there
+/// (see [`draft`]). Until it is published, only its owner may read it. Then it gets the permissions
+/// of its input, as far as the process's umask allows them for a new file in that folder, and never
+/// the bits setuid, setgid and sticky.
 #[derive(Debug)]
 pub struct NewFile {
     place: OutputPath,
     draft: Draft,
-    /// What it may be permitted, as bits of the mode.
+    /// The permissions that it may get, as bits of the mode.
     allowed: u32,
     made: MadeFolders,
 }
 
-/// All that can be permitted: neither setuid nor setgid nor sticky.
+/// All permission bits, without setuid, setgid and sticky.
 const PERMISSIONS: u32 = 0o777;
 
 #[derive(Debug)]
 enum Draft {
     #[cfg(target_os = "linux")]
     Unnamed(File),
-    /// What reaches its hidden name is its folder, open.
+    /// A named file, with its open folder, through which its hidden name is reached.
     Named(tempfile::NamedTempFile, Folder),
 }
 
@@ -145,7 +146,7 @@ impl Output {
         }
     }
 
-    /// Begins the file that will stand at `path`, or the bytes for the stream there.
+    /// Begins the file for `path`, or the bytes for the stream there.
     ///
     /// # Errors
     /// [`Error::OutputExists`] unless `replace`, and [`Error::NoOutput`].
@@ -153,10 +154,11 @@ impl Output {
         Output::create_below(path, 0, replace)
     }
 
-    /// The same, where a model has named the last `below` folders above it: none of them may be a link.
+    /// Begins a file as [`create_file`](Output::create_file) does, if a model named the last
+    /// `below` folders above it: none of them may be a link.
     ///
     /// # Errors
-    /// `Usage` where one is, and [`Error::OutputExists`] unless `replace`; [`Error::NoOutput`].
+    /// `Usage` if one is a link; [`Error::OutputExists`] unless `replace`; [`Error::NoOutput`].
     pub fn create_below(path: &Path, below: usize, replace: bool) -> Result<Output> {
         if check_file(path, replace)? == There::Stream {
             return Stream::create(path, replace).map(Output::Stream);
@@ -165,7 +167,7 @@ impl Output {
         NewFile::create(OutputPath { path, below }).map(Output::File)
     }
 
-    /// The file, unless it is an object.
+    /// Returns the file, or `None` for an object.
     pub fn file(&self) -> Option<&File> {
         match self {
             Output::File(new) => Some(new.file()),
@@ -175,12 +177,12 @@ impl Output {
         }
     }
 
-    /// Whether writing waits for a network rather than for a disk.
+    /// Returns whether writing waits for a network rather than for a disk.
     pub fn is_remote(&self) -> bool {
         !matches!(self, Output::File(_) | Output::Stream(_))
     }
 
-    /// Writes `bytes` at `offset`; none may be written twice.
+    /// Writes `bytes` at `offset`. Write each byte once.
     pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         match self {
             Output::File(new) => {
@@ -194,7 +196,7 @@ impl Output {
         }
     }
 
-    /// Makes a file `len` bytes long, if it is longer.
+    /// Cuts a file to `len` bytes, if it is longer.
     pub fn truncate(&self, len: u64) -> Result<()> {
         match self {
             Output::File(new) => new
@@ -210,8 +212,8 @@ impl Output {
         }
     }
 
-    /// What will tell, without reading it, whether the file is another by then, once all of it is written;
-    /// `None` where nothing does, and for a stream or an object.
+    /// Returns a stamp of the complete file, which later tells without reading it whether it was
+    /// changed. Returns `None` for a stream or an object, and if the system has no such mark.
     pub fn stamp(&self) -> Result<Option<Stamp>> {
         match self {
             Output::File(new) => {
@@ -225,22 +227,22 @@ impl Output {
         }
     }
 
-    /// Puts everything written so far on the disk, if `flush` says so, or in the store.
+    /// Sends everything written so far to the disk, if `flush` says so, or to the store.
     pub fn finish(&self, flush: Flush) -> Result<()> {
         match self {
             Output::File(new) if flush == Flush::ToDisk => {
                 new.file().sync_all().map_err(io_error("write", new.path()))
             }
-            // Whether it replaces a file is known once it gets its name.
+            // Only naming it tells whether it replaces a file.
             Output::File(_) | Output::Stream(_) => Ok(()),
             #[cfg(feature = "object-store")]
             Output::Object(upload) => upload.finish(),
         }
     }
 
-    /// Gives a file its permissions and its name, replacing what stands there if `options` say so: then
-    /// it is put on the disk first, unless they say not to wait. On failure there is no such name, or it
-    /// names what it did before.
+    /// Gives a file its permissions and its name. If `options` allow, it replaces an existing file, and
+    /// syncs first unless they say not to wait. On failure the name does not exist, or names the file
+    /// that it named before.
     pub fn publish(self, permitted: Permitted, options: OutputOptions) -> Result<Published> {
         match self {
             Output::File(new) => new.publish(permitted, options).map(Published::File),
@@ -250,8 +252,8 @@ impl Output {
         }
     }
 
-    /// Takes over who owns `like`, where we may, and, once published, its permissions whatever the
-    /// umask: it takes the place of that file.
+    /// Gives the file the owner of `like`, if permitted, and once published its permissions
+    /// whatever the umask, because it replaces that file.
     pub fn take_place_of(&mut self, like: &Metadata) {
         match self {
             Output::File(new) => new.allowed = PERMISSIONS,
@@ -270,7 +272,7 @@ impl Output {
 }
 
 impl Published {
-    /// Removes it again, where that can be done.
+    /// Removes it again, if possible.
     pub fn remove(self) {
         match self {
             Published::File(place) => drop(place.remove()),
@@ -281,7 +283,7 @@ impl Published {
     }
 }
 
-/// Looks at the place of a new file, and refuses a file there unless `replace`.
+/// Returns what exists at the path of a new file, and refuses a file there unless `replace`.
 fn check_file(path: &Path, replace: bool) -> Result<There> {
     match There::at(path)? {
         There::File if !replace => Err(Error::OutputExists {
@@ -320,12 +322,12 @@ impl NewFile {
             made,
         } = self;
         if options.replace {
-            // It may have become something else meanwhile.
+            // The path may lead to something else by now.
             check_file(&place.path, true)?;
         }
         let permitted = permissions(permitted, draft.file(), allowed)
             .and_then(|permissions| draft.file().set_permissions(permissions));
-        // It was closed: a model may have thousands of files.
+        // The folder was closed, since a model may have thousands of files.
         let folder = place.folder()?;
         let to = place.within(&folder);
         let published = permitted.and_then(|()| draft.publish(folder.path(), &to, options));
@@ -351,9 +353,9 @@ impl NewFile {
 /// How a file got its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Named {
-    /// There was none of that name.
+    /// No file had that name.
     New,
-    /// It took the place of another.
+    /// It replaced another file.
     InPlaceOfAnother,
 }
 
@@ -365,18 +367,19 @@ impl Draft {
         use rustix::fs::{CWD, Mode, OFlags, openat};
         use rustix::io::Errno;
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        // All that a new file may be permitted here; before it has bytes it is its owner's alone.
+        // Learn all permissions of a new file here, then restrict it to its owner before it has
+        // bytes.
         match openat(CWD, folder.path(), flags, Mode::from_raw_mode(PERMISSIONS)) {
             Ok(file) => {
                 let file = File::from(file);
                 let allowed = file.metadata()?.permissions().mode() & PERMISSIONS;
                 file.set_permissions(Permissions::from_mode(0o600))?;
                 draft::sweep(folder.path());
-                // Before it has a name, if only for the moment before it is renamed.
+                // Before it has even its short-lived hidden name.
                 draft::hold(&file);
                 Ok((Draft::Unnamed(file), allowed))
             }
-            // What file systems and kernels say that know no unnamed files.
+            // The answers of file systems and kernels without unnamed files.
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {
                 Draft::named(folder)
             }
@@ -397,12 +400,12 @@ impl Draft {
         }
     }
 
-    /// Names the file `to`, which lies in `folder`.
+    /// Gives the file the name `to` in `folder`.
     fn publish(self, folder: &Path, to: &Path, options: OutputOptions) -> io::Result<Named> {
-        // Nobody finds the new file where the old one was before it is on the disk.
+        // Sync before the new file replaces the old one.
         let prepare = |file: &File| match options.flush {
             Flush::Replacing => file.sync_all(),
-            // It is there already, or nobody is to wait.
+            // Synced already, or told not to wait.
             Flush::ToDisk | Flush::Later => Ok(()),
         };
         match self {
@@ -410,14 +413,14 @@ impl Draft {
             Draft::Unnamed(file) => match link(&file, to) {
                 Err(error) if options.replace && error.kind() == io::ErrorKind::AlreadyExists => {
                     prepare(&file)?;
-                    // A name cannot be linked over another, only renamed.
+                    // Linking cannot replace a name; only renaming can.
                     let between = draft::builder().make_in(folder, |to| link(&file, to))?;
                     between.persist(to).map_err(|error| error.error)?;
                     Ok(Named::InPlaceOfAnother)
                 }
                 linked => linked.map(|()| Named::New),
             },
-            // Some file systems can rename over a name, but not keep from doing so.
+            // Some file systems can rename over a name, but lack a rename that refuses to.
             Draft::Named(file, _folder) if options.replace => {
                 let named = if fs::symlink_metadata(to).is_ok() {
                     Named::InPlaceOfAnother
@@ -440,8 +443,9 @@ impl Draft {
     fn named(folder: Folder) -> io::Result<(Draft, u32)> {
         #[cfg(unix)]
         let allowed = {
-            // Whoever opens a file while it has a name keeps it open: so another one is asked, and
-            // this is its owner's from the beginning.
+            // A process that opened this file while its permissions were wide could keep reading
+            // it. So ask a second file for the permissions, and restrict this one to its owner from
+            // the start.
             use std::os::unix::fs::PermissionsExt;
             let mut probe = draft::builder();
             let probe = probe.permissions(Permissions::from_mode(PERMISSIONS));
@@ -465,19 +469,19 @@ fn link(file: &File, to: &Path) -> io::Result<()> {
     Ok(linkat(CWD, &unnamed, CWD, to, AtFlags::SYMLINK_FOLLOW)?)
 }
 
-/// Writes all of `bytes` at `offset`, wherever the file is being read.
+/// Writes all of `bytes` at `offset`, without using the file's position.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 #[cfg(unix)]
 pub fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
 }
 
-/// Writes all of `bytes` at `offset`, wherever the file is being read.
+/// Writes all of `bytes` at `offset`, without using the file's position.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 #[cfg(windows)]
 pub fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     use std::os::windows::fs::FileExt;
@@ -493,7 +497,7 @@ pub fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Resul
     Ok(())
 }
 
-/// The permissions of a file as far as they are `allowed`.
+/// Returns the permissions of a file as far as they are `allowed`.
 #[cfg(unix)]
 fn permissions(permitted: Permitted, _file: &File, allowed: u32) -> io::Result<Permissions> {
     use std::os::unix::fs::PermissionsExt;
@@ -504,7 +508,8 @@ fn permissions(permitted: Permitted, _file: &File, allowed: u32) -> io::Result<P
     }))
 }
 
-/// Where an open file that is read-only cannot be written, the output of a read-only input can be.
+/// Returns the permissions of the file, made writable: here a read-only file cannot be written
+/// while it is open.
 #[cfg(not(unix))]
 fn permissions(_: Permitted, file: &File, _allowed: u32) -> io::Result<Permissions> {
     let mut permissions = file.metadata()?.permissions();
@@ -521,7 +526,7 @@ mod tests {
 
     use super::*;
 
-    /// Gives `name` in `folder` a file that has had a hidden name, as where there are no unnamed files.
+    /// Publishes a file through a hidden name, as on systems without unnamed files.
     fn publish(folder: &Path, name: &str, options: OutputOptions) -> io::Result<Named> {
         let there = OutputPath {
             path: folder.join(name),

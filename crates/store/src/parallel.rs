@@ -1,4 +1,4 @@
-//! All cores over a sequence of jobs, shared by all calls of the process.
+//! Runs sequences of jobs on all cores, shared by all calls of the process.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,27 +8,26 @@ use std::thread::{self, Scope};
 /// The cores of this machine.
 static CORES: Cores = Cores::new(0);
 
-/// Requests to a network that are under way at once: work that waits rather than computes.
+/// Concurrent requests to a network, which wait rather than compute.
 static REQUESTS: Cores = Cores::new(N_REQUESTS);
 
-/// How many those are, beside one for each call.
+/// The number of concurrent requests, besides one for each call.
 pub const N_REQUESTS: usize = 16;
 
 thread_local! {
-    /// Whether this thread counts as one at work.
+    /// Whether this thread counts as working.
     static COUNTS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Calls `work` for each of `n_jobs` jobs, begun in order, on all cores that no other call of the
-/// process keeps busy; where it `is_remote`, on more threads than there are cores. Each thread has a
-/// state of its own, made by `init`.
+/// Calls `work` for each of `n_jobs` jobs, begun in order, on all cores that other calls of the
+/// process leave free; if `is_remote`, on more threads than cores. Each thread has a state of its
+/// own, made by `init`.
 ///
-/// The calling thread always works, so that no call waits for another. It is joined by threads of
-/// the call's own while there are cores without work: a call that outlasts the others takes over
-/// their cores.
+/// The calling thread always works, so calls never wait for each other. Threads of the call join it
+/// while cores are free: a call that outlasts the others takes over their cores.
 ///
 /// # Errors
-/// The error of the earliest job that failed; later jobs are not begun.
+/// The error of the earliest failed job; later jobs are not begun.
 pub fn for_each<J: Send, S, E: Send>(
     is_remote: bool,
     n_jobs: u64,
@@ -40,22 +39,22 @@ pub fn for_each<J: Send, S, E: Send>(
     for_each_on(cores, n_jobs, jobs, init, work)
 }
 
-/// Counts the calling thread as one at work until the result is dropped: also between its calls.
+/// Counts the calling thread as working until the result is dropped, even between its calls.
 pub fn at_work() -> AtWork<'static> {
     CORES.enter()
 }
 
-/// Cores that this process may use, as the system says.
+/// Returns the number of cores that the system lets this process use.
 pub fn n_cores() -> usize {
-    // Asking takes longer than protecting a small model.
+    // Asking the system takes longer than protecting a small model.
     static N: OnceLock<usize> = OnceLock::new();
     *N.get_or_init(|| thread::available_parallelism().map_or(1, usize::from))
 }
 
-/// How many threads are at work.
+/// Counts the working threads.
 struct Cores {
     busy: AtomicUsize,
-    /// 0 for [`n_cores`].
+    /// The number of cores; 0 for [`n_cores`].
     limit: usize,
 }
 
@@ -72,7 +71,7 @@ impl Cores {
         }
     }
 
-    /// Counts the calling thread, however many are at work, unless it counts already.
+    /// Counts the calling thread, whatever the limit, unless it counts already.
     fn enter(&self) -> AtWork<'_> {
         let counted = COUNTS.replace(true);
         if !counted {
@@ -81,7 +80,7 @@ impl Cores {
         AtWork(Some(self).filter(|_| !counted))
     }
 
-    /// Counts one thread more, if there is a core for it.
+    /// Counts one more thread, if a core is free.
     fn try_add(&self) -> Option<Added<'_>> {
         let one_more = |busy| (busy < self.limit()).then_some(busy + 1);
         let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
@@ -89,13 +88,13 @@ impl Cores {
         added.is_ok().then(|| Added(self))
     }
 
-    /// Whether more threads are at work than there are cores.
+    /// Returns whether more threads work than there are cores.
     fn are_crowded(&self) -> bool {
         self.busy.load(Ordering::Relaxed) > self.limit()
     }
 }
 
-/// A thread that was not counted before, and is while this lives.
+/// A thread that counts as working while this lives.
 pub struct AtWork<'c>(Option<&'c Cores>);
 
 impl Drop for AtWork<'_> {
@@ -107,7 +106,7 @@ impl Drop for AtWork<'_> {
     }
 }
 
-/// A thread that was added to a call.
+/// A thread added to a call.
 struct Added<'c>(&'c Cores);
 
 impl Drop for Added<'_> {
@@ -143,7 +142,7 @@ fn for_each_on<J: Send, S, E: Send>(
     }
 }
 
-/// What the threads of a call share.
+/// The shared state of a call's threads.
 struct Call<'c, I, N, W, E> {
     cores: &'c Cores,
     n_jobs: u64,
@@ -161,8 +160,8 @@ where
     N: Fn() -> S + Sync,
     W: Fn(&mut S, J) -> Result<(), E> + Sync,
 {
-    /// Works until no jobs are left. A thread that was `added` also leaves where there are more
-    /// than cores.
+    /// Works until no jobs are left. An `added` thread also leaves when there are more threads than
+    /// cores.
     fn run<'s>(&'s self, scope: &'s Scope<'s, '_>, added: Option<Added<'s>>) {
         let mut state = None;
         while lock(&self.failed).is_none() && !(added.is_some() && self.cores.are_crowded()) {
@@ -173,7 +172,7 @@ where
                 && let Some(added) = self.cores.try_add()
             {
                 let run = move || self.run(scope, Some(added));
-                // Where the system gives no more threads, fewer do.
+                // If the system refuses more threads, fewer do the work.
                 let _ = thread::Builder::new().spawn_scoped(scope, run);
             }
             if let Err(error) = (self.work)(state.get_or_insert_with(&self.init), job) {
@@ -187,7 +186,7 @@ where
     }
 }
 
-/// Locks a mutex, also after a thread has panicked that held it.
+/// Locks a mutex, even if a thread panicked while holding it.
 pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -212,7 +211,7 @@ mod tests {
     #[derive(Debug, PartialEq)]
     struct Failed(u64);
 
-    /// Runs `n` jobs and gives what each was told and on which thread it ran.
+    /// Runs `n` jobs and returns the threads that ran them.
     fn threads(cores: &Cores, n: u64, work: impl Fn(u64) + Sync) -> HashSet<thread::ThreadId> {
         let seen = Mutex::new(HashSet::new());
         for_each_on(
@@ -244,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_call_alone_has_all_cores() {
-        // The jobs end only once all of them have begun.
+        // Each job waits until all have begun.
         let (cores, barrier) = (cores(4), Barrier::new(4));
         let used = threads(&cores, 4, |_| {
             barrier.wait();
@@ -272,10 +271,10 @@ mod tests {
         let used = threads(&cores, 12, |index| match index {
             0..10 => (),
             10 => {
-                // Found when the next job is taken.
+                // The thread notices when it takes the next job.
                 drop(lock(&other).take());
             }
-            // The last: there is nothing left for another thread.
+            // The last job leaves nothing for another thread.
             _ => (),
         });
         assert_eq!(used.len(), 1);
@@ -302,7 +301,7 @@ mod tests {
                 barrier.wait();
             }
             if index == 0 {
-                // As another call would, however many are at work.
+                // Counts as another call would, whatever the limit.
                 cores.busy.fetch_add(1, Ordering::SeqCst);
                 *lock(&entered) = Some(Added(&cores));
             }
@@ -341,7 +340,7 @@ mod tests {
                 |(), index: u64| {
                     begun.fetch_add(1, Ordering::SeqCst);
                     if index < limit as u64 {
-                        // All of them fail, in any order.
+                        // All jobs fail, in any order.
                         barrier.wait();
                     }
                     Err(Failed(index))
@@ -368,7 +367,7 @@ mod tests {
                 });
             }
         });
-        // Calling threads always work; others are added only while there are fewer than 3.
+        // Calling threads always work; others join only while fewer than 3 work.
         assert!(most.into_inner() <= 8 + 3);
         assert!(idle(&cores));
     }

@@ -1,4 +1,4 @@
-//! What is at a location, be it a file's or an object's.
+//! Tells what exists at a location, for files and objects.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -17,7 +17,7 @@ use crate::parallel::N_REQUESTS;
 use crate::version::Version;
 
 impl Location {
-    /// Fails where this build has no way to reach it.
+    /// Fails if this build cannot reach it.
     ///
     /// # Errors
     /// [`Error::NoObjectStores`](crate::Error::NoObjectStores).
@@ -29,10 +29,11 @@ impl Location {
         }
     }
 
-    /// Whether it is a folder. In an object store that is what ends in `/`, and what names no object.
+    /// Returns whether it is a folder. In an object store, that is a URL that ends in `/` or names
+    /// no object.
     ///
     /// # Errors
-    /// `Io` where the store does not answer.
+    /// `Io` if the store does not answer.
     pub fn is_folder(&self) -> Result<bool> {
         match self {
             Location::File(path) => Ok(path.is_dir()),
@@ -41,7 +42,7 @@ impl Location {
         }
     }
 
-    /// Whether there is such a file, if only a link to nowhere, or such an object.
+    /// Returns whether the file, even a dangling link, or the object exists.
     pub fn exists(&self) -> Result<bool> {
         match self {
             Location::File(path) => Ok(fs::symlink_metadata(path).is_ok()),
@@ -53,7 +54,7 @@ impl Location {
         }
     }
 
-    /// Length in bytes, if it is there.
+    /// Returns the length in bytes, if it exists.
     pub fn len_bytes(&self) -> Option<u64> {
         match self {
             Location::File(path) => fs::metadata(path).ok().map(|metadata| metadata.len()),
@@ -65,7 +66,7 @@ impl Location {
         }
     }
 
-    /// Removes what is there, if anything is.
+    /// Removes the file or object, if it exists.
     pub fn remove(&self) -> Result<()> {
         match self {
             Location::File(path) => match fs::remove_file(path) {
@@ -80,7 +81,7 @@ impl Location {
         }
     }
 
-    /// Memory that writing outputs of so many bytes here holds at most, of one model.
+    /// Returns the most memory that writing one model's outputs, of `lens` bytes, holds here.
     pub fn bytes_held(&self, lens: &[u64]) -> u64 {
         #[cfg(not(feature = "object-store"))]
         let _ = lens;
@@ -93,11 +94,11 @@ impl Location {
 }
 
 impl ObjectUrl {
-    /// The keys of all objects in this folder, in their order, but for empty ones: to stores that show
-    /// folders those are what keeps a folder there.
+    /// Lists the keys of all objects in this folder, in order. Leaves out empty objects, which
+    /// stores use to represent folders.
     ///
     /// # Errors
-    /// `Io` where the store does not answer; [`Error::NoObjectStores`](crate::Error::NoObjectStores).
+    /// `Io` if the store does not answer; [`Error::NoObjectStores`](crate::Error::NoObjectStores).
     pub fn list(&self) -> Result<Vec<String>> {
         #[cfg(feature = "object-store")]
         return remote::list(self);
@@ -105,12 +106,13 @@ impl ObjectUrl {
         Err(unreachable_object(&self.into()))
     }
 
-    /// Puts `bytes` there in one request, in place of the object that had this `version`; without
-    /// one, where there was none. Returns its version, if the store refuses what does not fit one.
+    /// Writes `bytes` in one request, in place of the object with this `version`, or without a
+    /// version only if no object exists. Returns the new version, if the store supports such
+    /// conditions.
     ///
     /// # Errors
-    /// [`Error::Replaced`](crate::Error::Replaced) where there is another object by now. Stores without
-    /// conditions do not tell. [`Error::NoObjectStores`](crate::Error::NoObjectStores).
+    /// [`Error::Replaced`](crate::Error::Replaced) if another object is there by now, which stores
+    /// without conditions do not report; [`Error::NoObjectStores`](crate::Error::NoObjectStores).
     pub fn put_after(&self, bytes: Vec<u8>, version: Option<&Version>) -> Result<Option<Version>> {
         #[cfg(feature = "object-store")]
         return Object::at(self)?.put_after(bytes, version);

@@ -2,18 +2,18 @@
 
 /// Receives the progress of a call. Several threads call it.
 pub trait Progress: Sync {
-    /// The call begins, and will read `bytes` in all.
+    /// The call begins, and will read `bytes` bytes in total.
     fn begin(&self, bytes: u64) {
         let _ = bytes;
     }
 
-    /// The call has dealt with `bytes` more.
+    /// The call has processed `bytes` more bytes.
     fn advance(&self, bytes: u64) {
         let _ = bytes;
     }
 
-    /// Whether the call shall end early. It asks after each [`advance`](Progress::advance), and fails as
-    /// cancelled. No output is left in part.
+    /// Returns whether to cancel. The call asks after each [`advance`](Progress::advance), and then
+    /// fails as cancelled, without leaving incomplete outputs.
     fn is_cancelled(&self) -> bool {
         false
     }

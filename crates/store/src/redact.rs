@@ -1,4 +1,4 @@
-//! Removes secret keys from messages, where somebody gave one in place of something else.
+//! Removes secret keys from messages, for users who give a key in place of something else.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -6,25 +6,24 @@ use std::path::Path;
 /// The text that replaces a secret key in a message.
 const INSTEAD: &str = "[a secret key]";
 
-/// How many bytes there are of a key, in the text after what it begins with; `None` where it is none.
+/// Returns the bytes of a key in the text after its prefix, or `None` if it is not a key.
 type Extent = fn(&str) -> Option<usize>;
 
-/// What secret keys begin with, in lower case, and how far each goes.
+/// The prefixes of secret keys, in lower case, and the extent of each.
 const KINDS: [(&str, Extent); 5] = [
     ("age-secret-key-", bech32_bytes),
     ("age-plugin-", plugin_bytes),
     ("-----begin ", pem_bytes),
-    // What the base64 of an OpenSSH private key without its first line begins with.
+    // The beginning of the base64 of an OpenSSH private key without its first line.
     ("b3blbnnzac1rzxktdje", all_bytes),
     ("putty-user-key-file-", all_bytes),
 ];
 
-/// A secret key has more characters than that after what shows that it is one.
+/// A secret key has more than this many characters after its prefix.
 const MIN_SECRET_CHARS: usize = 6;
 
-/// `text` without the secret keys in it: age identities, those of plugins, private keys and
-/// encrypted identity files in PEM. Whoever gives a key where a file name is expected finds it in no
-/// message, and so in no log.
+/// Removes secret keys from `text`: age identities, those of plugins, private keys and encrypted
+/// identity files in PEM. A key given in place of a file name thus stays out of messages and logs.
 pub fn without_keys(text: &str) -> Cow<'_, str> {
     let Some((at, len)) = find(text) else {
         return Cow::Borrowed(text);
@@ -41,10 +40,11 @@ pub fn without_keys(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// `text` without secret keys, and without users, passwords and signatures of the URLs in it: they may
-/// be secret, whoever wrote them there.
+/// Removes secret keys from `text`, and users, passwords and signatures from the URLs in it, which
+/// may be secret.
 ///
-/// For messages that repeat what is no [`Location`](crate::Location); a [`Location`](crate::Location) has none of it.
+/// Use it for messages that repeat any text other than a [`Location`](crate::Location), which never
+/// contains these.
 pub fn redact(text: &str) -> String {
     let text = without_keys(text);
     let mut shown = String::with_capacity(text.len());
@@ -70,7 +70,7 @@ pub fn redact(text: &str) -> String {
     shown
 }
 
-/// Whether the query of a URL opens something: a presigned URL's does, or Azure's with a SAS.
+/// Returns whether the query of a URL grants access, as in a presigned URL, or Azure's with a SAS.
 pub(crate) fn is_signed(query: &str) -> bool {
     const NAMES: [&str; 4] = ["sig", "token", "credential", "accesskey"];
     query.split('&').any(|parameter| {
@@ -80,17 +80,17 @@ pub(crate) fn is_signed(query: &str) -> bool {
     })
 }
 
-/// Whether there is a secret key in `text`.
+/// Returns whether `text` contains a secret key.
 pub fn holds_secret(text: &str) -> bool {
     find(text).is_some()
 }
 
-/// A path as messages show it: without the secret key that it may be instead.
+/// Returns a path for messages, without the secret key that it may be instead.
 pub fn shown(path: &Path) -> String {
     without_keys(&path.to_string_lossy()).into_owned()
 }
 
-/// Where the first secret key begins, and how many bytes it has.
+/// Finds the first secret key: its start, and its length in bytes.
 fn find(text: &str) -> Option<(usize, usize)> {
     let lower = text.to_ascii_lowercase();
     let first = |(begins, bytes): &(&str, Extent)| {
@@ -104,7 +104,7 @@ fn find(text: &str) -> Option<(usize, usize)> {
     KINDS.iter().filter_map(first).min()
 }
 
-/// The data of a bech32 string, up to what none has.
+/// Returns the length of a bech32 string's data, up to the first other character.
 fn bech32_bytes(rest: &str) -> Option<usize> {
     let len = rest
         .bytes()
@@ -113,14 +113,15 @@ fn bech32_bytes(rest: &str) -> Option<usize> {
     (len > MIN_SECRET_CHARS).then_some(len)
 }
 
-/// The same after the name of a plugin, which is no secret by itself.
+/// Returns the length of bech32 data after a plugin's name, if there is any: the name alone is not
+/// secret.
 fn plugin_bytes(rest: &str) -> Option<usize> {
     let len = bech32_bytes(rest)?;
     let (_, data) = rest.get(..len)?.split_once("-1")?;
     (data.len() > MIN_SECRET_CHARS).then_some(len)
 }
 
-/// What PEM has up to its last line, or all there is where that is missing.
+/// Returns the length of PEM up to its last line, or of all text if that is missing.
 fn pem_bytes(rest: &str) -> Option<usize> {
     let (label, body) = rest.split_once("-----")?;
     if !label.ends_with("private key") && label != "age encrypted file" {

@@ -10,14 +10,14 @@ use crate::output::Output;
 /// The block size of file systems that share blocks, or a divisor of it.
 const BLOCK_BYTES: usize = 4096;
 
-/// Writing one piece of a clone takes about as long as writing so many bytes of a new file in order: the file system finds a
-/// place for the piece and notes it. Measured on btrfs and XFS: 16 us a piece.
+/// The bytes of a new file that take as long to write as one separate piece of a clone, for which
+/// the file system must find and note a place. Measured on btrfs and XFS: 16 us per piece.
 const PIECE_BYTES: u64 = 16 << 10;
 
-/// Lets `output` begin with the bytes of `input`, if the file system can share them and few pieces are to
-/// be `changed`, given as sorted ranges of the file. Says whether it did.
+/// Clones `input` to `output`, if the file system can share blocks and few pieces will be
+/// `changed`, given as sorted ranges of the file. Returns whether it did.
 ///
-/// If many pieces change, or large ones, to write the whole file in order is faster.
+/// If many or large pieces change, writing the whole file in order is faster.
 pub fn try_clone(
     output: &Output,
     input: &Input,
@@ -29,7 +29,7 @@ pub fn try_clone(
     }
 }
 
-/// Writes to a clone, at `offset`, the chunk `bytes`, of which only `changed` differs from the input.
+/// Writes the chunk `bytes` to a clone at `offset`; only `changed` differs from the input.
 ///
 /// # Errors
 /// [`Error::Io`](crate::Error::Io).
@@ -45,7 +45,7 @@ pub fn write_changed(
     })
 }
 
-/// What it takes to write the blocks that hold `changed`, in bytes of a new file.
+/// Returns the cost of writing the blocks that contain `changed`, in bytes of a new file.
 fn cost(changed: impl Iterator<Item = Range<u64>>) -> u64 {
     let block = BLOCK_BYTES as u64;
     let (mut cost, mut end) = (0u64, None);
@@ -60,8 +60,8 @@ fn cost(changed: impl Iterator<Item = Range<u64>>) -> u64 {
     cost
 }
 
-/// The blocks that hold the ranges `changed`, as ranges of a chunk of `len` bytes. They are whole, so
-/// that the system has to read none in order to write a part of it.
+/// Returns the blocks that contain the ranges `changed`, as ranges of a chunk of `len` bytes. Whole
+/// blocks spare the system from reading a block to write a part of it.
 fn blocks(changed: &[Range<usize>], len: usize) -> impl Iterator<Item = Range<usize>> {
     let floor = |offset: usize| offset / BLOCK_BYTES * BLOCK_BYTES;
     let mut rest = changed.iter().peekable();

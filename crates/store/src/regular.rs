@@ -1,23 +1,23 @@
-//! Regular files, and nothing else that a path may lead to.
+//! Opens regular files only.
 
 use std::fs::{self, File, Metadata};
 use std::io::{Error, ErrorKind, Result};
 use std::path::Path;
 
-/// Opens the regular file that `path` leads to, also through links, for reading. It waits for nobody:
-/// opening a pipe would wait for its other end.
+/// Opens the regular file at `path`, also through links, for reading. It never blocks, as opening a
+/// pipe would.
 ///
 /// # Errors
-/// The system's; one that names a folder, pipe, socket or device.
+/// The system's error; or one that names a folder, pipe, socket or device.
 pub fn open_regular(path: &Path) -> Result<File> {
-    // Asked first as well: opening a device may have effects, and a socket cannot be opened at all.
+    // Check before opening too: opening a device may have effects, and a socket cannot be opened.
     check_regular(&fs::metadata(path)?)?;
     let file = open(path)?;
     check_regular(&file.metadata()?)?;
     Ok(file)
 }
 
-/// Refuses all but regular files. The error names the kind.
+/// Refuses anything but regular files. The error names the kind.
 ///
 /// # Errors
 /// `IsADirectory` for a folder, `Other` for the rest.
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::NotFound);
     }
 
-    /// Somebody may put a pipe in between the look at a path and its opening.
+    /// A pipe may appear between the check of a path and its opening.
     #[test]
     fn a_pipe_put_in_meanwhile_does_not_block() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! A secret file that is replaced before what it notes is done.
+//! A secret file that is replaced before the work it records is done.
 
 use std::fs;
 use std::io;
@@ -9,11 +9,11 @@ use zeroize::Zeroizing;
 use crate::draft::write_whole;
 use crate::permitted::Readers;
 
-/// A file that was replaced, for its owner alone. Dropped, it has its old bytes again, unless it is
-/// kept: a caller that fails changes nothing. Bytes are zeroized on drop.
+/// A replaced file, readable only by its owner. Dropping this restores the old bytes unless they
+/// were kept, so that a failing caller changes nothing. Bytes are zeroized on drop.
 #[derive(Debug)]
 pub struct Replaced {
-    /// The file itself, where links lead to it.
+    /// The file itself, with links resolved.
     path: PathBuf,
     old: Zeroizing<Vec<u8>>,
     new: Zeroizing<Vec<u8>>,
@@ -21,10 +21,10 @@ pub struct Replaced {
 }
 
 impl Replaced {
-    /// Replaces the file at `path` by `bytes`, whole or not at all. A link to it stays a link.
+    /// Replaces the file at `path` by `bytes`, whole or not at all. A link to the file stays.
     ///
     /// # Errors
-    /// As [`write_whole`]; the system's where the file cannot be read.
+    /// As [`write_whole`]; the system's error if the file cannot be read.
     pub fn write(path: &Path, bytes: &[u8]) -> io::Result<Replaced> {
         let path = path.canonicalize()?;
         let old = fs::read(&path)?.into();
@@ -37,7 +37,7 @@ impl Replaced {
         })
     }
 
-    /// The new bytes stay.
+    /// Keeps the new bytes.
     pub fn keep(mut self) {
         self.is_kept = true;
     }
@@ -45,7 +45,7 @@ impl Replaced {
 
 impl Drop for Replaced {
     fn drop(&mut self) {
-        // Another process may have written the file meanwhile.
+        // Another process may have written to the file since.
         let is_ours = || fs::read(&self.path).is_ok_and(|bytes| bytes == *self.new);
         if !self.is_kept && is_ours() {
             let _ = write_whole(&self.path, &self.old, true, Readers::Owner);

@@ -1,4 +1,4 @@
-//! Memory of which some bytes are secret.
+//! Memory with secret parts.
 
 use std::ops::{Deref, Range};
 use std::{fmt, io};
@@ -7,10 +7,10 @@ use memmap2::{Mmap, MmapMut};
 
 use crate::map;
 
-/// The bytes of one file in anonymous memory: whatever happens to the file has no effect on them.
+/// The bytes of one file in anonymous memory, which later changes of the file do not affect.
 ///
-/// They are kept out of core dumps and, as far as the process may lock memory, out of swap space. The
-/// secret ones are zeroized when they are dropped.
+/// They stay out of core dumps and, as far as the process may lock memory, out of swap space. The
+/// secret bytes are zeroized on drop.
 pub struct SecretBytes {
     bytes: Bytes,
     secret: Vec<Range<usize>>,
@@ -24,10 +24,10 @@ enum Bytes {
 }
 
 impl SecretBytes {
-    /// Memory for `len` bytes, all of them 0. The ranges `secret` will hold the secret ones.
+    /// Allocates `len` zero bytes. The ranges `secret` will contain the secret ones.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn new(len: u64, secret: Vec<Range<usize>>) -> io::Result<SecretBytes> {
         let len = usize::try_from(len).map_err(io::Error::other)?;
         let mut memory = SecretBytes {
@@ -42,7 +42,7 @@ impl SecretBytes {
         let bytes = MmapMut::map_anon(len)?;
         #[cfg(target_os = "linux")]
         {
-            // Some systems have neither. Both are only advice.
+            // Some systems lack either. Both are only advice.
             let _ = bytes.advise(memmap2::Advice::DontDump);
             let _ = bytes.advise(memmap2::Advice::HugePage);
         }
@@ -51,12 +51,12 @@ impl SecretBytes {
         Ok(memory)
     }
 
-    /// Whether all that is secret is kept out of swap space.
+    /// Returns whether all secret bytes are locked out of swap space.
     pub fn is_locked(&self) -> bool {
         self.is_locked || self.secret.is_empty()
     }
 
-    /// The bytes, to be filled in; none once they are finished.
+    /// Returns the bytes to fill in; empty once they are finished.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         match &mut self.bytes {
             Bytes::Unfinished(bytes) => bytes,
@@ -67,7 +67,7 @@ impl SecretBytes {
     /// Makes the memory read-only.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn finish(&mut self) -> io::Result<()> {
         self.bytes = match std::mem::replace(&mut self.bytes, Bytes::Empty) {
             Bytes::Unfinished(bytes) => Bytes::Finished(bytes.make_read_only()?),
@@ -94,18 +94,18 @@ impl Drop for SecretBytes {
             Bytes::Unfinished(bytes) => bytes,
             Bytes::Finished(bytes) => match bytes.make_mut() {
                 Ok(bytes) => bytes,
-                // Unmapped all the same, and zeroed by the system before anybody else has it.
+                // Dropping unmaps the memory, and the system zeroes it before reuse.
                 Err(_) => return,
             },
             Bytes::Empty => return,
         };
         for secret in &self.secret {
             if let Some(part) = bytes.get_mut(secret.clone()) {
-                // `zeroize` goes byte by byte, and this may be gigabytes.
+                // `zeroize` would go byte by byte through what may be gigabytes.
                 part.fill(0);
             }
         }
-        // The compiler could leave out what nobody reads any more.
+        // Keeps the compiler from removing a write that nothing reads.
         std::hint::black_box(bytes);
     }
 }

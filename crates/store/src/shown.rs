@@ -1,7 +1,7 @@
-//! Characters that show as something else.
+//! Characters that display as something else.
 
-/// Whether a terminal or a page shows `c` as something else than itself: control characters move the
-/// cursor, Unicode's `Bidi_Control` reorders what is around it, and spaces without a width are not seen.
+/// Returns whether `c` misleads readers of a terminal or a page: control characters move the
+/// cursor, Unicode's `Bidi_Control` reorders its surroundings, and zero-width spaces are invisible.
 pub fn is_deceptive(c: char) -> bool {
     c.is_control()
         || matches!(

@@ -1,19 +1,19 @@
-//! Replacing the end of a file where it lies, by way of a journal beside it.
+//! Replaces the end of a file in place, with a journal beside it.
 //!
-//! A file system writes a few hundred bytes in one go most of the time, but promises nothing. So the
-//! bytes are first written to a journal, and the journal gets its name only once it is whole:
+//! File systems usually write a few hundred bytes at once, but do not guarantee it. So the bytes go
+//! to a journal first, which gets its name only once it is complete:
 //!
 //! ```text
 //! journal = "onnxseal journal 1\n" c start n old new BLAKE3(all before)
 //! ```
 //!
-//! `c` is the offset from which the file's owner has to see it to judge an end, `start` the offset of
-//! the end and `n` the length of `old`, as u64be. `old` and `new` are the end before and after. A file is
-//! torn if each byte from `start` is that of `old` or of `new`, but the end is neither.
+//! `c` is the offset from which the caller must read the file to judge an end, `start` the offset
+//! of the end and `n` the length of `old`, as u64be. `old` and `new` are the end before and after.
+//! A file is torn if each byte from `start` comes from `old` or `new`, but the end equals neither.
 //!
-//! Anybody may have put a file of that name there. So a journal is obeyed only if it belongs to us, or to
-//! the owner of the file, and nobody else can write to it. What a torn file gets is not for this module
-//! to say: whoever completes it [judges](Splice::complete) the ends.
+//! Anyone may have planted a file of that name. So a journal counts only if it belongs to us, or to
+//! the owner of the file, and nobody else can write to it. The caller who completes a torn file
+//! [judges](Splice::complete) which end it gets.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
@@ -38,7 +38,7 @@ const MAX_JOURNAL_BYTES: u64 = 1 << 20;
 /// The most bytes before the end that are read to judge it.
 const MAX_CONTEXT_BYTES: u64 = 256 << 20;
 
-/// Another end for a file.
+/// A new end for a file.
 #[derive(Debug)]
 pub struct Change {
     /// Offset from which the file is read to judge an end.
@@ -56,9 +56,9 @@ pub struct Change {
 pub struct Torn<'a> {
     /// The offset.
     pub context: u64,
-    /// The bytes before the end. No change touches them.
+    /// The bytes before the end, which no change touches.
     pub before: &'a [u8],
-    /// The end that the file has.
+    /// The present end.
     pub found: &'a [u8],
     /// The end before the change.
     pub old: &'a [u8],
@@ -69,21 +69,21 @@ pub struct Torn<'a> {
 /// Which end a torn file gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// The one that it has.
+    /// The present end.
     Found,
-    /// The one before the change.
+    /// The end before the change.
     Old,
-    /// The one after it.
+    /// The end after the change.
     New,
 }
 
-/// A file whose end is being replaced. No other process replaces it meanwhile.
+/// A file whose end is being replaced, locked against other processes that do the same.
 #[derive(Debug)]
 pub struct Splice {
     file: File,
-    /// The same file, locked.
+    /// The locked file.
     held: Input,
-    /// `ToDisk` or `Later`: in place there is something to lose.
+    /// `ToDisk` or `Later`: a change in place always has something to lose.
     flush: Flush,
 }
 
@@ -105,7 +105,7 @@ impl Splice {
         Ok(Splice { file, held, flush })
     }
 
-    /// The file as it is now.
+    /// Opens the file as it is now.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -114,10 +114,10 @@ impl Splice {
         Input::of(path, duplicate(&self.file, path)?)
     }
 
-    /// Completes a change that was interrupted, if there is one: `judge` says which end the file gets.
+    /// Completes an interrupted change, if there is one: `judge` says which end the file gets.
     ///
     /// # Errors
-    /// [`Error::Journal`] for a journal that is not trusted, [`Error::Io`], and those of `judge`. The
+    /// [`Error::Journal`] for an untrusted journal, [`Error::Io`], and the errors of `judge`. The
     /// file and the journal then stay as they are.
     pub fn complete<E: From<Error>>(
         &self,
@@ -142,14 +142,15 @@ impl Splice {
                 Ending::New => Some(&change.new),
             };
             if let Some(end) = end {
-                // Whatever the caller asked for: a power loss has probably torn the file.
+                // Sync whatever the caller asked for, since a power loss has probably torn the
+                // file.
                 self.write_end(change.start, end, Flush::ToDisk)?;
             }
         }
         Ok(self.remove(&journal)?)
     }
 
-    /// Writes the new end. On failure the file has the old one, or the journal stays.
+    /// Writes the new end. On failure the file keeps the old one, or the journal stays.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -165,7 +166,7 @@ impl Splice {
         self.remove(&journal)
     }
 
-    /// The file from `change.context` to its end; `None` if `change` did not tear it.
+    /// Reads the file from `change.context` to its end. Returns `None` if `change` did not tear it.
     fn read_torn(&self, change: &Change) -> Result<Option<Vec<u8>>> {
         let path = &self.held.path;
         let len = (self.file.metadata().map_err(io_error("read", path))?).len();
@@ -205,8 +206,8 @@ impl Splice {
     }
 }
 
-/// Whether the change of the file at `path` was interrupted: it may be torn until the call that changed
-/// it is made again.
+/// Returns whether a change of the file at `path` was interrupted: the file may be torn until the
+/// call is repeated.
 pub fn is_interrupted(path: &Path) -> bool {
     let Ok(path) = path.canonicalize() else {
         return false;
@@ -241,7 +242,7 @@ impl Change {
         bytes
     }
 
-    /// The change that a journal tells of; `None` for a journal that is not whole.
+    /// Parses the change in a journal. Returns `None` for an incomplete journal.
     fn parse(bytes: &[u8]) -> Option<Change> {
         let (bytes, all) = bytes.split_last_chunk::<HASH_BYTES>()?;
         if blake3::hash(bytes) != *all {
@@ -260,9 +261,9 @@ impl Change {
         })
     }
 
-    /// Gives the journal its name. Its owner alone may read it.
+    /// Publishes the journal, readable only by its owner.
     fn publish(&self, journal: &Path, flush: Flush) -> Result<()> {
-        // A journal that was not written to its end may be there.
+        // An incomplete journal may exist.
         let options = OutputOptions {
             replace: true,
             flush,
@@ -274,8 +275,8 @@ impl Change {
         Ok(())
     }
 
-    /// The change that the `journal` of `file` tells of. `None` if there is no journal, or if it was not
-    /// written to its end: the file is then still what it was.
+    /// Reads the change in the `journal` of `file`. Returns `None` if there is no journal, or an
+    /// incomplete one: the file is then unchanged.
     fn read(journal: &Path, file: Option<&Metadata>) -> Result<Option<Change>> {
         let name = Path::new(journal.file_name().unwrap_or_default());
         let opened = beneath::open_any(folder_of(journal), name);
@@ -293,19 +294,19 @@ impl Change {
         Ok(Change::parse(&bytes))
     }
 
-    /// Whether a file may have the end `found` while `old` is being replaced by `new`.
+    /// Returns whether a file may have the end `found` while `new` replaces `old`.
     fn is_between(&self, found: &[u8]) -> bool {
         found.len() >= self.old.len().min(self.new.len())
             && found.iter().enumerate().all(|(i, byte)| {
                 let (old, new) = (self.old.get(i), self.new.get(i));
-                // A file that grows may have zeros where nothing was written yet.
+                // A file that grows may have zeros in unwritten places.
                 Some(byte) == old || Some(byte) == new || (old.is_none() && *byte == 0)
             })
     }
 }
 
-/// Whether a journal is a plain file that belongs to us, to root or to the owner of `file`, and that
-/// nobody else can write to.
+/// Returns whether a journal is a plain file that belongs to us, to root or to the owner of `file`,
+/// and that nobody else can write to.
 #[cfg(unix)]
 fn is_trusted(journal: &Metadata, file: Option<&Metadata>) -> bool {
     use std::os::unix::fs::MetadataExt;

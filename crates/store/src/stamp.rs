@@ -1,21 +1,20 @@
-//! What tells, without reading a file or an object, whether it is another by now.
+//! Stamps: they tell, without reading a file or an object, whether it was changed.
 
 use std::fs::Metadata;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-/// What tells of a file or an object, without reading it, whether it is another by now. Its length is
-/// not part of it.
+/// Tells, without reading a file or an object, whether it was changed. Leaves out its length.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 pub enum Stamp {
-    /// A file: its times, in nanoseconds since 1970, and its number. A device's number is not kept: it
-    /// may be another after a reboot and on another machine.
+    /// A file: its times, in nanoseconds since 1970, and its number. Leaves out the device's
+    /// number, which may change with a reboot or another machine.
     File {
-        /// When its bytes were written last.
+        /// When its bytes were last written.
         modified_ns: i64,
-        /// When its bytes, permissions or names changed last, which nobody can set back.
+        /// When its bytes, permissions or names last changed, which nobody can set back.
         #[serde(skip_serializing_if = "Option::is_none")]
         changed_ns: Option<i64>,
         /// Its number (inode) on its file system.
@@ -26,14 +25,14 @@ pub enum Stamp {
     Object {
         /// Its entity tag (RFC 9110, 8.8.3).
         e_tag: String,
-        /// Its version, where the store keeps several.
+        /// Its version, if the store keeps several.
         #[serde(skip_serializing_if = "Option::is_none")]
         version: Option<String>,
     },
 }
 
 impl Stamp {
-    /// That of a file; `None` where the system tells no times.
+    /// Returns the stamp of a file, or `None` if the system has no times.
     pub fn of(metadata: &Metadata) -> Option<Stamp> {
         #[cfg(unix)]
         let (changed_ns, inode) = {
@@ -51,7 +50,7 @@ impl Stamp {
         })
     }
 
-    /// The same of a file that is about to get its name, which changes its change time.
+    /// Leaves out the change time, for a file that is about to get its name, which changes it.
     pub(crate) fn before_naming(mut self) -> Stamp {
         if let Stamp::File { changed_ns, .. } = &mut self {
             *changed_ns = None;
@@ -59,7 +58,7 @@ impl Stamp {
         self
     }
 
-    /// Whether what is `there` now has not changed since, as far as this one tells.
+    /// Returns whether the present stamp `there` shows no change since this one.
     pub fn fits(&self, there: &Stamp) -> bool {
         match self {
             Stamp::File {
@@ -69,8 +68,8 @@ impl Stamp {
         }
     }
 
-    /// Whether any later write changes this stamp. Times go on in steps, on some file systems of 2 s: a file
-    /// that was written just now may be written again and keep its time.
+    /// Returns whether any later write will change this stamp. Times advance in steps, on some file
+    /// systems of 2 s: a file that was just written may be written again and keep its time.
     pub fn is_settled(&self) -> bool {
         const STEP: Duration = Duration::from_secs(2);
         match self {
@@ -82,7 +81,7 @@ impl Stamp {
     }
 }
 
-/// Since 1970. Times before 1677 and after 2262 count as these.
+/// Returns the nanoseconds since 1970, clamped to the years 1677 to 2262.
 fn nanoseconds(time: SystemTime) -> i64 {
     let most = |nanoseconds: u128| i64::try_from(nanoseconds).unwrap_or(i64::MAX);
     match time.duration_since(UNIX_EPOCH) {
@@ -116,7 +115,7 @@ mod tests {
 
         fs::write(&path, "two").unwrap();
         assert!(!first.fits(&stamp()) && !first.clone().before_naming().fits(&stamp()));
-        // Its change time tells, where it was kept.
+        // The change time tells, if the stamp has it.
         std::thread::sleep(Duration::from_millis(20));
         set(old);
         assert!(!first.fits(&stamp()) && first.clone().before_naming().fits(&stamp()));
@@ -128,7 +127,7 @@ mod tests {
 
         set(SystemTime::now() + Duration::from_secs(60));
         assert!(!stamp().is_settled());
-        // In 2300, which no file system need know: what else tells of a file still does.
+        // File systems need not know the year 2300; the other properties still tell.
         set(UNIX_EPOCH + Duration::from_secs(10_413_792_000));
         let late = stamp();
         std::thread::sleep(Duration::from_millis(20));

@@ -1,7 +1,7 @@
 //! Outputs to streams: standard output, pipes and devices take bytes in order.
 //!
-//! Nothing there is replaced, and nothing can be taken back. So a stream is gathered in memory, and
-//! gets its bytes once all of them are right.
+//! Bytes sent to a stream cannot be taken back, so they are gathered in memory and sent once all of
+//! them are right.
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal as _, Seek as _, Write as _};
@@ -11,26 +11,26 @@ use crate::error::{Error, OutputFault, Result, io as io_error};
 use crate::location::Location;
 use crate::regular::open_regular;
 
-/// The path that means standard output, on every system.
+/// The path that stands for standard output on every system.
 pub const STANDARD_OUTPUT: &str = "/dev/stdout";
 
-/// The thing in an output's place.
+/// The thing at an output's path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum There {
     /// Nothing.
     Nothing,
-    /// A regular file, which an output may replace.
+    /// A regular file, which the output may replace.
     File,
-    /// Standard output, or what a path leads to that is a pipe or a device of characters.
+    /// Standard output, a pipe or a character device.
     Stream,
 }
 
 impl There {
-    /// Looks at what lies at `path`.
+    /// Returns what exists at `path`.
     ///
     /// # Errors
-    /// [`Error::NoOutput`] for a link to a file or to nowhere, a folder, a socket and a disk: outputs
-    /// neither replace these nor are written to them.
+    /// [`Error::NoOutput`] for a link to a file or to nowhere, a folder, a socket and a disk, which
+    /// outputs neither replace nor write to.
     pub fn at(path: &Path) -> Result<There> {
         if is_standard_output(path) {
             return Ok(There::Stream);
@@ -39,7 +39,7 @@ impl There {
             return Ok(There::Stream);
         }
         match fs::symlink_metadata(path) {
-            // Where nobody can tell, whoever writes says why.
+            // If this fails, writing will fail and say why.
             Err(_) => Ok(There::Nothing),
             Ok(metadata) if metadata.is_file() => Ok(There::File),
             Ok(metadata) => Err(Error::NoOutput {
@@ -56,8 +56,8 @@ impl There {
     }
 }
 
-/// Fails where `location` is a stream, and so cannot take what else goes beside it: a model in
-/// several files, the record of a batch.
+/// Fails if `location` is a stream, which cannot take several files, such as external data or the
+/// record of a batch.
 ///
 /// # Errors
 /// [`Error::NoOutput`].
@@ -71,11 +71,11 @@ pub fn check_no_stream(location: &Location) -> Result<()> {
     }
 }
 
-/// Opens the file or stream that a user hands over by the name `path`. It waits for a pipe, such as
-/// one of the shell's `<(...)`. Callers set a limit on what they read.
+/// Opens the file or stream `path` that a user hands over. It waits for a pipe, such as the shell's
+/// `<(...)`. Callers must limit how much they read.
 ///
 /// # Errors
-/// The system's; one that names a folder, a socket or a disk.
+/// The system's error; or one that names a folder, a socket or a disk.
 pub fn open_handed_over(path: &Path) -> io::Result<File> {
     if is_stream(&fs::metadata(path)?) {
         File::open(path)
@@ -84,7 +84,7 @@ pub fn open_handed_over(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Whether `path` is a name of standard output.
+/// Returns whether `path` names standard output.
 pub fn is_standard_output(path: &Path) -> bool {
     let names = [STANDARD_OUTPUT, "/dev/fd/1", "/proc/self/fd/1"];
     names.iter().any(|name| path == Path::new(name))
@@ -101,17 +101,17 @@ fn is_stream(_metadata: &fs::Metadata) -> bool {
     false
 }
 
-/// A stream that is open, and what it is to get.
+/// An open stream, and the bytes for it.
 #[derive(Debug)]
 pub struct Stream {
     path: PathBuf,
     to: File,
-    /// In memory on Linux; elsewhere a file without a name.
+    /// The bytes: in memory on Linux, elsewhere in an unnamed file.
     held: File,
 }
 
 impl Stream {
-    /// Opens the stream at `path`. A pipe is waited for until somebody reads it.
+    /// Opens the stream at `path`. Opening a pipe waits for a reader.
     ///
     /// # Errors
     /// [`Error::NoOutput`] for a terminal, unless `force`; [`Error::Io`].
@@ -130,15 +130,15 @@ impl Stream {
         &self.path
     }
 
-    /// Where the bytes are until they are let out.
+    /// Returns the file that holds the bytes until they are sent.
     pub(crate) fn held(&self) -> &File {
         &self.held
     }
 
-    /// Lets all bytes out.
+    /// Sends all bytes.
     ///
     /// # Errors
-    /// [`Error::Io`]; a part may be out by then.
+    /// [`Error::Io`]; by then a part may have been sent.
     pub(crate) fn publish(mut self) -> Result<()> {
         let written = self.held.rewind();
         let written = written.and_then(|()| io::copy(&mut self.held, &mut self.to));
@@ -146,10 +146,10 @@ impl Stream {
     }
 }
 
-/// Writes `bytes`, which were made whole before, to the stream at `path`.
+/// Writes the complete `bytes` to the stream at `path`.
 ///
 /// # Errors
-/// The system's. A terminal takes other bytes than text only with `force`.
+/// The system's error. A terminal takes bytes other than text only with `force`.
 pub(crate) fn write(path: &Path, bytes: &[u8], force: bool) -> io::Result<()> {
     let mut to = open(path)?;
     if !force && to.is_terminal() && std::str::from_utf8(bytes).is_err() {
@@ -158,13 +158,13 @@ pub(crate) fn write(path: &Path, bytes: &[u8], force: bool) -> io::Result<()> {
     to.write_all(bytes)
 }
 
-/// Opens a stream; it is neither made nor cut off.
+/// Opens a stream, without creating or truncating it.
 fn open(path: &Path) -> io::Result<File> {
     if is_standard_output(path) {
         return standard_output();
     }
     let file = File::options().write(true).open(path)?;
-    // Meanwhile a file may have come there.
+    // A file may have appeared there meanwhile.
     if is_stream(&file.metadata()?) {
         Ok(file)
     } else {

@@ -1,4 +1,4 @@
-//! Puts many files on the disk, all at once.
+//! Syncs many files to the disk at once.
 
 use std::collections::BTreeSet;
 #[cfg(target_os = "linux")]
@@ -12,8 +12,8 @@ use crate::location::folder_of;
 
 /// Returns once all of `files`, which lie in `folder` or below, and their names are on the disk.
 ///
-/// On Linux, one call for each file system, not for each file: it writes what others have written
-/// there too.
+/// On Linux this makes one call per file system instead of per file, which also writes the data of
+/// other processes there.
 pub fn sync_all(folder: &Path, files: &[PathBuf]) -> Result<()> {
     let mut folders: BTreeSet<&Path> = files.iter().map(|file| folder_of(file)).collect();
     folders.insert(folder);
@@ -39,7 +39,7 @@ pub fn sync_all(folder: &Path, files: &[PathBuf]) -> Result<()> {
         for file in files {
             sync_file(file).map_err(io_error(ACTION, file))?;
         }
-        // Names, where the system can.
+        // Sync names, if the system can.
         let above = folders.iter().flat_map(|folder| folder.ancestors());
         let below = above.filter(|above| above.starts_with(folder));
         for folder in below.collect::<BTreeSet<_>>() {
@@ -57,7 +57,7 @@ const ACTION: &str = "put on the disk";
 
 #[cfg(not(target_os = "linux"))]
 fn sync_file(path: &Path) -> io::Result<()> {
-    // Windows flushes only what is open for writing, Unix everything.
+    // Windows flushes only files open for writing, Unix any.
     File::options()
         .read(true)
         .write(cfg!(windows))

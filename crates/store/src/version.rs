@@ -1,12 +1,12 @@
-//! Which of the objects that had a name one is.
+//! Versions of objects.
 
-/// Which of the objects that had a name one is, as far as its store says.
+/// The version of an object, as far as its store tells.
 #[derive(Clone, Debug)]
 pub struct Version(#[cfg(feature = "object-store")] pub(crate) object_store::UpdateVersion);
 
 #[cfg(feature = "object-store")]
 impl Version {
-    /// What tells it from another object; `None` where the store does not say.
+    /// Returns the stamp of this version, or `None` if the store gives no tag.
     pub(crate) fn stamp(self) -> Option<crate::Stamp> {
         let object_store::UpdateVersion { e_tag, version } = self.0;
         let e_tag = e_tag?;

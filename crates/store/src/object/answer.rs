@@ -1,4 +1,4 @@
-//! What a store answers, as an error that is fit to be shown.
+//! Turns a store's answers into errors that are safe to show.
 
 use std::io;
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::object::environment;
 use crate::redact::redact;
 
-/// What a store says, as an error of ours.
+/// Makes our error from a store's.
 pub(super) fn failed(action: &'static str, name: &Path, error: StoreError) -> Error {
     let kind = match &error {
         StoreError::NotFound { .. } => io::ErrorKind::NotFound,
@@ -25,10 +25,10 @@ pub(super) fn failed(action: &'static str, name: &Path, error: StoreError) -> Er
     }
 }
 
-/// Characters of what a store says that a message shows.
+/// The most characters of a store's answer in a message.
 const MAX_SHOWN_CHARS: usize = 1000;
 
-/// What a message shows of a store's answer: some of it, in one line, and nothing secret.
+/// Returns the part of a store's answer to show: one line, shortened, without secrets.
 pub(super) fn shown(error: &StoreError) -> String {
     let text = match error {
         StoreError::Generic {
@@ -48,8 +48,8 @@ pub(super) fn shown(error: &StoreError) -> String {
     shown
 }
 
-/// What a store says in a line: of an answer in XML its code and message alone. The rest repeats
-/// the request, with the name of the key that signed it.
+/// Puts a store's answer on one line. From XML it takes only code and message, because the rest
+/// repeats the request, with the name of the key that signed it.
 fn brief(text: &str) -> String {
     let Some(xml) = text.find("<?xml").or_else(|| text.find("<Error")) else {
         return text.trim().trim_end_matches(':').to_owned();

@@ -19,16 +19,16 @@ use crate::object_url::{ObjectUrl, Scheme};
 pub(super) struct Store {
     pub(super) objects: Arc<dyn ObjectStore>,
     pub(super) parts: Arc<dyn MultipartStore>,
-    /// Completes uploads only where no object is; absent where the store does not do that.
+    /// Completes uploads only if no object exists; absent if the store cannot do that.
     pub(super) creating: Option<Arc<dyn MultipartStore>>,
-    /// Whether a single PUT can ask that no object be there.
+    /// Whether a single PUT can require that no object exists.
     pub(super) creates: bool,
     pub(super) lists: Option<Arc<dyn PaginatedListStore>>,
 }
 
 impl Store {
-    /// The store of `url`, which all that is done in its bucket shares: it keeps connections. What the
-    /// environment says is read once.
+    /// Returns the store of `url`, shared by all calls on its bucket to reuse connections. Reads
+    /// the environment once.
     pub(super) fn of(url: &ObjectUrl) -> object_store::Result<Store> {
         static STORES: Mutex<Option<HashMap<(Scheme, String), Store>>> = Mutex::new(None);
         let mut stores = STORES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,7 +89,7 @@ impl Store {
         let mut s3 = Store::listed(store);
         s3.creates = conditional.as_deref() != Some("disabled");
         if s3.creates {
-            // S3 completes an upload on condition, but the interface has no word for that.
+            // S3 can complete an upload on a condition, but the interface lacks an option for it.
             let mut headers = HeaderMap::new();
             headers.insert("if-none-match", HeaderValue::from_static("*"));
             let options = s3_client_options().with_default_headers(headers);
@@ -102,7 +102,7 @@ impl Store {
     }
 }
 
-/// What the environment says of S3's HTTP client, read as [`AmazonS3Builder::from_env`] does.
+/// Reads the environment's options of S3's HTTP client, as [`AmazonS3Builder::from_env`] does.
 fn s3_client_options() -> ClientOptions {
     let mut options = ClientOptions::new();
     for (key, value) in std::env::vars_os() {

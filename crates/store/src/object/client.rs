@@ -1,8 +1,8 @@
-//! The HTTP client of stores: it follows nobody, and takes no more than it asked for.
+//! The HTTP client of stores: it follows no redirects, and limits the length of answers.
 //!
-//! `object_store`'s own client follows redirects, and takes the headers that it does not know to be
-//! secret along to other hosts: session tokens, customers' encryption keys. It also reads answers to
-//! their end, however far that is.
+//! `object_store`'s own client follows redirects, and sends headers that it does not know to be
+//! secret to other hosts, such as session tokens and customers' encryption keys. It also reads
+//! answers of any length.
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -17,15 +17,16 @@ use reqwest::redirect::Policy;
 use reqwest::tls::Certificate;
 use reqwest::{NoProxy, Proxy};
 
-/// Bytes of an answer that is no part of an object: a page of a listing, at most a thousand names.
+/// The most bytes of an answer other than a part of an object, such as a page of a listing with up
+/// to a thousand names.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
-/// Bytes of a refusal that are read, of which a message shows less.
+/// The most bytes of a refusal to read; a message shows fewer.
 const MAX_REFUSAL_BYTES: usize = 16 << 10;
 
 type Fault = Box<dyn StdError + Send + Sync>;
 
-/// Makes clients of [`ClientOptions`] that do what this module says.
+/// Makes the clients of this module from [`ClientOptions`].
 #[derive(Debug)]
 pub(super) struct Connector;
 
@@ -54,7 +55,7 @@ impl HttpService for Bounded {
             let fault = redirected(to.to_str().unwrap_or_default());
             return Err(HttpError::new_boxed(HttpErrorKind::Unknown, fault));
         }
-        // Who asks for a part of an object takes no more than that part.
+        // A request for a part of an object accepts no more than that part.
         if status.is_success() && is_ranged {
             return Ok(response);
         }
@@ -79,7 +80,8 @@ impl HttpService for Bounded {
     }
 }
 
-/// The error of an answer that sends to `location`. Only its host is told: the rest may be signed.
+/// Makes the error for a redirect to `location`. It shows only the host, because the rest may be
+/// signed.
 fn redirected(location: &str) -> Fault {
     let to = match reqwest::Url::parse(location) {
         Ok(url) => url.host_str().unwrap_or("another host").to_owned(),
@@ -88,8 +90,8 @@ fn redirected(location: &str) -> Fault {
     format!("it redirects to {to}, and redirects are not followed").into()
 }
 
-/// The client that `options` ask for, as `object_store` makes it, but for redirects and for the order
-/// of a host's addresses, which is the system's.
+/// Makes the client for `options` as `object_store` does, except that it follows no redirects and
+/// keeps the system's order of a host's addresses.
 fn client(options: &ClientOptions) -> Result<reqwest::Client, Fault> {
     use ClientConfigKey as Key;
     let text = |key: Key| options.get_config_value(&key);
@@ -106,7 +108,7 @@ fn client(options: &ClientOptions) -> Result<reqwest::Client, Fault> {
         .https_only(!is(Key::AllowHttp)?)
         .danger_accept_invalid_certs(is(Key::AllowInvalidCertificates)?)
         .http2_keep_alive_while_idle(is(Key::Http2KeepAliveWhileIdle)?)
-        // A compressed answer's length is not the object's.
+        // The length of a compressed answer differs from the object's.
         .no_gzip()
         .no_brotli()
         .no_zstd()
@@ -163,7 +165,7 @@ fn client(options: &ClientOptions) -> Result<reqwest::Client, Fault> {
 
 const USER_AGENT: &str = concat!("onnxseal/", env!("CARGO_PKG_VERSION"));
 
-/// The words that `object_store` takes.
+/// Reads a flag with the words that `object_store` accepts.
 fn flag(key: ClientConfigKey, value: &str) -> Result<bool, Fault> {
     match value.to_ascii_lowercase().as_str() {
         "1" | "true" | "on" | "yes" | "y" => Ok(true),

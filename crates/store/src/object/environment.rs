@@ -1,5 +1,5 @@
-//! What the environment says of stores, looked at before a client is made of it: the client panics at
-//! some of it, and repeats some of it in its errors.
+//! Checks the environment's settings of stores before a client uses them: some make the client
+//! panic, and its errors repeat some.
 
 use std::ffi::OsString;
 
@@ -10,23 +10,23 @@ use object_store::gcp::GoogleConfigKey as Google;
 
 use crate::object_url::Scheme;
 
-/// What a variable holds.
+/// The kind of value in a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Holds {
-    /// Something that no message may show. It goes into headers.
+    /// A secret, which goes into headers and must not appear in messages.
     Secret,
-    /// An `http://` or `https://` URL, which messages show.
+    /// An `http://` or `https://` URL, which messages may show.
     Endpoint,
-    /// The path of a file, or a text of several lines: nothing of it goes into headers as it is.
+    /// The path of a file, or a text of several lines, which does not go into headers unchanged.
     Text,
-    /// Something that goes into headers or URLs.
+    /// Text that goes into headers or URLs.
     Plain,
 }
 
 /// Checks all variables that a store of this kind reads.
 ///
 /// # Errors
-/// Which variable cannot be used, and why; nothing of what it holds.
+/// A text with the unusable variable and the reason, without its value.
 pub(super) fn check(scheme: Scheme) -> Result<(), String> {
     std::env::vars_os().try_for_each(|(name, value)| check_one(scheme, &name, &value))
 }
@@ -67,7 +67,8 @@ fn check_endpoint(value: &str) -> Result<(), &'static str> {
     }
 }
 
-/// What the variable `name` holds; `None` where no store of this kind reads it.
+/// Returns the kind of value in the variable `name`, or `None` if this kind of store does not read
+/// it.
 fn what(scheme: Scheme, name: &str) -> Option<Holds> {
     let key = name.to_ascii_lowercase();
     Some(match scheme {
@@ -110,14 +111,14 @@ fn what(scheme: Scheme, name: &str) -> Option<Holds> {
 
 fn of_client(key: Client) -> Holds {
     match key {
-        // It may have a password.
+        // It may contain a password.
         Client::ProxyUrl => Holds::Secret,
         Client::ProxyCaCertificate => Holds::Text,
         _ => Holds::Plain,
     }
 }
 
-/// `text` without the secrets that variables of any kind of store hold: a store may repeat them.
+/// Masks the secrets of all kinds of stores in `text`, since a store may repeat them.
 pub(super) fn mask(text: &str) -> String {
     let mut masked = text.to_owned();
     for (name, value) in std::env::vars_os() {
@@ -125,7 +126,7 @@ pub(super) fn mask(text: &str) -> String {
             continue;
         };
         let of = |scheme| what(scheme, name) == Some(Holds::Secret);
-        // What is shorter is no secret, and a part of words.
+        // Shorter values are not secrets, and may be parts of words.
         if value.len() >= 8 && [Scheme::S3, Scheme::Gs, Scheme::Az].into_iter().any(of) {
             masked = masked.replace(value, "***");
         }

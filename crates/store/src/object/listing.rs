@@ -1,4 +1,4 @@
-//! Listings of stores, which may go on for ever.
+//! Listings of stores, with limits because a store may continue them endlessly.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use object_store::list::{PaginatedListOptions, PaginatedListStore};
 
 use crate::object::fault;
 
-/// What a listing has at most.
+/// The limits of a listing.
 pub(super) struct Limits {
     pub(super) objects: usize,
-    /// Bytes of the keys of all of them.
+    /// Bytes of all keys together.
     pub(super) key_bytes: usize,
     /// Answers of the store, of up to a thousand objects each.
     pub(super) pages: usize,
@@ -26,7 +26,7 @@ pub(super) const LIMITS: Limits = Limits {
     time: Duration::from_secs(60 * 60),
 };
 
-/// The keys of all objects that begin with `prefix`, but for empty objects.
+/// Returns the keys of all objects that begin with `prefix`, except empty objects.
 pub(super) async fn all(
     store: &dyn PaginatedListStore,
     prefix: Option<&str>,
@@ -100,7 +100,7 @@ mod tests {
 
     use super::*;
 
-    /// A store that lists so many objects on each page; on the last there is no token.
+    /// A store that lists this many objects on each page; the last page has no token.
     struct Pages {
         objects: usize,
         pages: usize,

@@ -10,7 +10,7 @@ pub mod upload;
 
 use object_store::Error as StoreError;
 
-/// A fault of ours, as one of the store.
+/// Wraps our own fault as an error of the store.
 fn fault(text: String) -> StoreError {
     StoreError::Generic {
         store: "onnxseal",

@@ -1,4 +1,4 @@
-//! Objects in stores, for threads that wait.
+//! Objects in stores, through blocking calls.
 
 use std::future::Future;
 use std::io;
@@ -21,10 +21,10 @@ use crate::object::{fault, listing};
 use crate::object_url::ObjectUrl;
 use crate::version::Version;
 
-/// How long to wait for a store to forget an upload, before that is left to its own rules.
+/// How long to wait for a store to abort an upload, before leaving that to the store's own rules.
 const ABORT_PATIENCE: Duration = Duration::from_secs(10);
 
-/// An object, there or not, in a store that can be reached.
+/// An object, existing or not, in a reachable store.
 #[derive(Clone)]
 pub struct Object {
     /// Its URL, for messages.
@@ -41,10 +41,11 @@ pub struct Remote {
 }
 
 impl Object {
-    /// The object at `url`, there or not, in a store that the environment has credentials for.
+    /// Returns the object at `url`, existing or not, in a store for which the environment has
+    /// credentials.
     ///
     /// # Errors
-    /// [`Error::Io`] where the environment is not as the store needs it.
+    /// [`Error::Io`] if the store cannot use the environment's settings.
     pub fn at(url: &ObjectUrl) -> Result<Object> {
         let name = PathBuf::from(url.to_string());
         let failed = |error| failed("open", &name, error);
@@ -53,7 +54,7 @@ impl Object {
         Ok(Object { name, store, path })
     }
 
-    /// An object in a store of its own, in memory.
+    /// Makes an object in a store of its own, in memory.
     #[cfg(test)]
     pub fn in_memory() -> Object {
         Object {
@@ -63,7 +64,7 @@ impl Object {
         }
     }
 
-    /// The object with another URL, in the same bucket.
+    /// Returns the object with another URL in this bucket.
     pub fn sibling(&self, url: &ObjectUrl) -> Result<Object> {
         let name = PathBuf::from(url.to_string());
         let path = object_store::path::Path::parse(url.key());
@@ -78,8 +79,8 @@ impl Object {
         Ok(Remote { object: self, meta })
     }
 
-    /// Whether there is such an object. Who may only write is not told; then it is `false`, and
-    /// the store itself refuses to replace one.
+    /// Returns whether the object exists. With permission only to write, the store does not tell:
+    /// this returns `false`, and the store itself refuses to replace an object.
     pub fn exists(&self) -> Result<bool> {
         match self.head() {
             Ok(_) => Ok(true),
@@ -88,7 +89,7 @@ impl Object {
         }
     }
 
-    /// Puts the object there in one request.
+    /// Writes the object in one request.
     ///
     /// # Errors
     /// [`Error::OutputExists`] unless `replace`.
@@ -137,7 +138,7 @@ impl Object {
                 | StoreError::Precondition { .. }
                 | StoreError::NotFound { .. },
             ) => match self.has(&bytes) {
-                // Written by us: the answer to a first request was lost.
+                // We wrote it: only the answer to the first request was lost.
                 true => Ok(None),
                 false => Err(Error::Replaced {
                     path: self.name.clone(),
@@ -148,7 +149,7 @@ impl Object {
         }
     }
 
-    /// Whether the object holds `bytes`.
+    /// Returns whether the object contains `bytes`.
     fn has(&self, bytes: &[u8]) -> bool {
         let read = || -> Result<bool> {
             let remote = self.clone().open()?;
@@ -162,7 +163,7 @@ impl Object {
         read().unwrap_or(false)
     }
 
-    /// Begins an upload in parts. Until it is completed, nobody sees any of it.
+    /// Begins an upload in parts, which stays invisible until it is completed.
     pub(crate) fn begin_parts(&self) -> Result<MultipartId> {
         let (parts, path) = (self.store.parts.clone(), self.path.clone());
         let id = wait(async move { parts.create_multipart(&path).await });
@@ -180,7 +181,7 @@ impl Object {
         part.map_err(|error| failed("write", &self.name, error))
     }
 
-    /// Makes the object of its parts.
+    /// Puts the parts together to the object.
     ///
     /// # Errors
     /// [`Error::OutputExists`] unless `replace`.
@@ -202,7 +203,7 @@ impl Object {
         completed.map(drop).map_err(|error| self.not_created(error))
     }
 
-    /// Has the store forget an upload; where that fails, its own rules will.
+    /// Aborts an upload. On failure, the store's own rules remove it later.
     pub(crate) fn abort(&self, id: MultipartId) {
         let (parts, path) = (self.store.parts.clone(), self.path.clone());
         let _ = wait(async move {
@@ -212,12 +213,12 @@ impl Object {
         });
     }
 
-    /// Removes the object, where that can be done.
+    /// Removes the object, if possible.
     pub fn remove(&self) {
         let _ = self.try_remove();
     }
 
-    /// Removes the object, if it is there.
+    /// Removes the object, if it exists.
     pub fn delete(&self) -> Result<()> {
         match self.try_remove() {
             Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
@@ -245,7 +246,7 @@ impl Object {
         }
     }
 
-    /// The error of an object that did not come to be.
+    /// Makes the error for an object that was not created.
     fn not_created(&self, error: StoreError) -> Error {
         match error {
             StoreError::AlreadyExists { .. } | StoreError::Precondition { .. } => {
@@ -285,10 +286,10 @@ impl Remote {
         self.meta.size
     }
 
-    /// Fills `buffer` with the bytes at `offset`, of the object as it was opened.
+    /// Fills `buffer` with the bytes at `offset` of the version that was opened.
     ///
     /// # Errors
-    /// [`Error::InputChanged`] where it is another by now.
+    /// [`Error::InputChanged`] if the object was replaced.
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
         if buffer.is_empty() {
             return Ok(());
@@ -306,7 +307,7 @@ impl Remote {
             let meta = found.meta.clone();
             let mut bytes = Vec::with_capacity(wanted);
             let mut parts = found.into_stream();
-            // A store may answer with more than it was asked for, and without end.
+            // A store may answer with more than it was asked for, even endlessly.
             while bytes.len() <= wanted
                 && let Some(part) = parts.next().await
             {
@@ -331,14 +332,14 @@ impl Remote {
         Ok(())
     }
 
-    /// Which object it is, as far as the store says.
+    /// Returns the version of the object, as far as the store tells.
     pub fn version(&self) -> Version {
         let ObjectMeta { e_tag, version, .. } = &self.meta;
         let (e_tag, version) = (e_tag.clone(), version.clone());
         Version(UpdateVersion { e_tag, version })
     }
 
-    /// Fails if there is another object by now, or none.
+    /// Fails if the object was replaced or removed.
     pub fn check_unchanged(&self) -> Result<()> {
         let meta = self.object.head().map_err(|error| self.not_read(error))?;
         if self.is_as_opened(&meta) {
@@ -348,7 +349,7 @@ impl Remote {
         }
     }
 
-    /// The object at `url`, in the same bucket.
+    /// Returns the object at `url` in this bucket.
     pub fn sibling(&self, url: &ObjectUrl) -> Result<Object> {
         self.object.sibling(url)
     }
@@ -377,7 +378,7 @@ impl Remote {
 
 impl std::fmt::Debug for Object {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The store knows credentials.
+        // Leave out the store, which contains credentials.
         let Object {
             name,
             store: _,
@@ -387,7 +388,7 @@ impl std::fmt::Debug for Object {
     }
 }
 
-/// Runs `future` to its end, from any thread, be it one that runs futures itself.
+/// Runs `future` to completion, from any thread, even one that runs futures itself.
 fn wait<T: Send + 'static>(
     future: impl Future<Output = object_store::Result<T>> + Send + 'static,
 ) -> object_store::Result<T> {
@@ -446,7 +447,7 @@ mod tests {
         let version_of = put("one", None).unwrap().unwrap();
         assert_eq!(version_of.stamp(), version().stamp());
         assert!(in_use(put("two", None)));
-        // The answer to the first request may be lost.
+        // As if the answer to the first request was lost.
         assert!(put("one", None).unwrap().is_none());
         let first = version();
         put("two", Some(&first)).unwrap();

@@ -11,28 +11,28 @@ use zeroize::Zeroizing;
 use crate::error::{Error, Result};
 use crate::object::remote::Object;
 
-/// Bytes of a part at least. Stores want 5 MiB, but for the last.
+/// The least bytes of a part. Stores require 5 MiB, except for the last part.
 const MIN_PART_BYTES: u64 = 8 << 20;
 
-/// Parts that the known length of an object may take; a tail of unknown length may take 1,000 more.
+/// The most parts for the known length of an object. A tail of unknown length may take 1,000 more.
 const MAX_PARTS: u64 = 9_000;
 
-/// An object that is being written: in parts, which nobody sees before they are put together.
+/// An object that is being written in parts, invisible until they are put together.
 ///
-/// Bytes come in any order, each once, from any thread; a part is sent by the thread that brings
-/// its last byte. An object of less than a part is sent in one request, once it is published.
+/// Any thread may write bytes, in any order, each byte once. The thread that completes a part sends
+/// it. An object smaller than a part is sent in one request when it is published.
 #[derive(Debug)]
 pub struct Upload {
     object: Object,
     part_bytes: u64,
-    /// The upload's name in the store, from its first part on.
+    /// The upload's name in the store, once its first part is sent.
     id: Mutex<Option<MultipartId>>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Parts of which bytes are missing, by index.
+    /// Incomplete parts, by index.
     gathering: BTreeMap<u64, Gathering>,
     sent: BTreeMap<u64, PartId>,
     /// Length of the object so far, in bytes.
@@ -64,13 +64,13 @@ impl Upload {
         })
     }
 
-    /// The object, there or not.
+    /// Returns the object, which may not exist yet.
     #[cfg(test)]
     pub fn object(&self) -> &Object {
         &self.object
     }
 
-    /// Takes in `bytes` at `offset`, and sends the parts that are whole with them.
+    /// Takes in `bytes` at `offset`, and sends the parts that they complete.
     pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         let (mut rest, mut offset) = (bytes, offset);
         while !rest.is_empty() {
@@ -85,7 +85,7 @@ impl Upload {
         Ok(())
     }
 
-    /// Sends what is left, if parts were sent before.
+    /// Sends the rest, if parts were sent before.
     pub fn finish(&self) -> Result<()> {
         if lock(&self.id).is_none() {
             return Ok(());
@@ -99,7 +99,7 @@ impl Upload {
         }
     }
 
-    /// Makes the object visible, whole, replacing one that is there if `replace`.
+    /// Makes the complete object visible, and replaces an existing one if `replace`.
     pub fn publish(self, replace: bool) -> Result<Object> {
         self.finish()?;
         let State {
@@ -129,7 +129,7 @@ impl Upload {
         Ok(self.object.clone())
     }
 
-    /// Adds bytes to the part they belong to, and takes that out if it is whole.
+    /// Adds bytes to their part, and takes the part out if it is complete.
     fn gather(&self, bytes: &[u8], offset: u64) -> Option<(u64, Gathering)> {
         let piece = Zeroizing::new(bytes.to_vec());
         let (index, len) = (offset / self.part_bytes, bytes.len() as u64);
@@ -153,7 +153,7 @@ impl Upload {
         Ok(())
     }
 
-    /// The upload's name in the store, where it begins with the first call.
+    /// Returns the upload's name in the store. The first call begins the upload.
     fn id(&self) -> Result<MultipartId> {
         let mut id = lock(&self.id);
         match &*id {
@@ -172,11 +172,11 @@ impl Drop for Upload {
     }
 }
 
-/// What should not happen.
+/// The error for an upload that was published incomplete.
 const INCOMPLETE: Error = Error::Internal("an object that lacks bytes");
 
 impl Gathering {
-    /// The part's bytes from `start` on, without gaps. They are zeroized once they are sent.
+    /// Joins the part's bytes from `start` on, without gaps. They are zeroized once they are sent.
     fn into_payload(self, start: u64) -> Result<PutPayload> {
         let mut next = start;
         for (offset, piece) in &self.pieces {
@@ -196,8 +196,8 @@ impl std::fmt::Debug for State {
     }
 }
 
-/// Memory that uploads of files of so many bytes hold at most, of one model: a part for each request
-/// that may be under way, and the beginning and the end of each file.
+/// Returns the most memory that uploads of one model's files, of `lens` bytes, hold: a part for
+/// each request under way, and the beginning and the end of each file.
 pub(crate) fn held_bytes(lens: &[u64], n_requests: u64) -> u64 {
     let all = lens
         .iter()
@@ -207,7 +207,7 @@ pub(crate) fn held_bytes(lens: &[u64], n_requests: u64) -> u64 {
     all.min(n_parts.saturating_mul(part.unwrap_or(0)))
 }
 
-/// Bytes of a part of an object of `len` bytes.
+/// Returns the bytes of a part for an object of `len` bytes.
 fn part_bytes(len: u64) -> u64 {
     const MIB: u64 = 1 << 20;
     len.div_ceil(MAX_PARTS)
@@ -231,7 +231,7 @@ mod tests {
         (0..len).map(|i| (i * 31 + i / 251) as u8).collect()
     }
 
-    /// Writes `bytes` in pieces of `step` bytes, in some order.
+    /// Writes `bytes` in pieces of `step` bytes, out of order.
     fn written(upload: &Upload, bytes: &[u8], step: usize) {
         let mut pieces: Vec<_> = bytes.chunks(step).enumerate().collect();
         pieces.sort_by_key(|(i, _)| i * 7 % 16);

@@ -13,7 +13,7 @@ fn change(old: &[u8], new: &[u8]) -> Change {
     }
 }
 
-/// A file that ends with `end`, and the journal of a change to it.
+/// Makes a file that ends with `end`, and the journal of a change to it.
 fn file(end: &[u8], change: &Change) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().canonicalize().unwrap().join("file");
@@ -22,7 +22,8 @@ fn file(end: &[u8], change: &Change) -> (tempfile::TempDir, PathBuf) {
     (dir, path)
 }
 
-/// What becomes of a file that ends with `end`; `None` if nobody was asked.
+/// Completes a file that ends with `end`, and returns its new end, or `None` if `judge` was not
+/// called.
 fn completed(end: &[u8], change: &Change, ending: Ending) -> Option<Vec<u8>> {
     let (_dir, path) = file(end, change);
     assert!(is_interrupted(&path));
