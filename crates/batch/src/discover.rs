@@ -1,4 +1,4 @@
-//! Finds models in folders and object stores, by what is in the files.
+//! Finds models in folders and object stores, by the contents of files.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -19,68 +19,69 @@ use crate::walk::{Glob, Walk, below, is_git};
 /// A model that [`discover`] found.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Found {
-    /// Where it is.
+    /// Its location.
     pub location: Location,
-    /// Where it goes below an output folder: its path under the source that it was found by, and
-    /// for what a list names, under the list's folder. Always plain names, without `..`; two
-    /// sources may give the same.
+    /// Its path below an output folder: the path under the source that led to it, or under the
+    /// list's folder for a source from a list. Always plain names, without `..`; two sources may
+    /// give equal paths.
     pub relative: PathBuf,
 }
 
-/// What [`discover`] found.
+/// The result of [`discover`].
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Discovery {
     /// The models, sorted by path, files before objects, each once.
     pub models: Vec<Found>,
-    /// What a search met and could not look at, sorted likewise: nobody knows what is there.
+    /// The paths that a search could not read, sorted likewise. They may contain models.
     pub unreadable: Vec<Unreadable>,
-    /// Files that a search passed over because their names say that they were not finished, by a
-    /// process that lives or was killed. What writes to their folder next removes them if no process
-    /// holds them.
+    /// Files that a search passed over because their names mark them as unfinished, by a process
+    /// that lives or was killed. The next process that writes to their folder removes abandoned
+    /// ones.
     pub unfinished: Vec<PathBuf>,
 }
 
-/// What a search could not look at.
+/// A path that a search could not read.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Unreadable {
-    /// The folder, link, file or object, and where it would go below an output folder.
+    /// The folder, link, file or object, and its path below an output folder.
     pub found: Found,
-    /// Why.
+    /// The reason.
     pub error: Error,
 }
 
-/// Finds the models that `sources`, and the sources that the files `lists` name, stand for; sorted
-/// by path, files before objects, each once.
+/// Finds the models of `sources`, and of the sources in the files `lists`; sorted by path, files
+/// before objects, each once.
 ///
 /// A source is
-/// - a file, which is a model whatever is in it;
+/// - a file, which counts as a model whatever its contents;
 /// - a folder, which is searched with all its subfolders;
-/// - where there is no such file, a glob: `*` and `?` within a name, `**` for folders of any depth,
-///   `[...]` and `{a,b}`. Folders that match are searched;
-/// - an object, which is a model whatever is in it;
-/// - where there is no such object, or the URL ends in `/` or with the bucket, a folder of an object
-///   store: all whose keys begin so, up to a `/`. There are no globs for objects.
+/// - if no such file exists, a glob: `*` and `?` within a name, `**` for folders of any depth,
+///   `[...]` and `{a,b}`. Matching folders are searched;
+/// - an object, which counts as a model whatever its contents;
+/// - if no such object exists, or the URL ends in `/` or with the bucket, a folder of an object
+///   store: all objects whose keys begin with it, up to a `/`. Objects have no globs.
 ///
-/// In folders and by globs a file is found if [`is_model`](onnxseal_core::is_model) says that its content is a
-/// model, if its name ends in `.onnx`, or if it cannot be opened: no model is missed, and what should
-/// be one and is not shows when it is used. External data is found only if it is named or reads
-/// like a model. Hidden files and folders count, but for folders named `.git`; files other than
-/// regular ones do not. Files with names as unfinished ones have (`.onnxseal-` and six letters or
-/// digits) are passed over. Links are followed, and a file or folder that several paths lead to is
-/// taken once, by the first of them in the order of sources and names: so a link to a folder above it
-/// leads to nothing new. What cannot be looked at is told of, and the search goes on: a folder that
-/// cannot be read, a link that leads nowhere or in circles, an object that the store does not give.
-/// Empty objects do not count. Of objects that are not named so, what [`is_model`](onnxseal_core::is_model) asks
-/// for is fetched, 16 at once: of one that is no model mostly 64 KiB.
+/// A search takes a file if [`is_model`](onnxseal_core::is_model) recognises its contents, if its
+/// name ends in `.onnx`, or if it cannot be opened. So it misses no model; a file that is none
+/// fails when it is used. External data is taken only if it is named or reads like a model. Hidden
+/// files and folders count, except folders named `.git`. Files that are not regular do not count.
+/// Files named like unfinished ones (`.onnxseal-` and six letters or digits) are passed over.
 ///
-/// A list has a source a line, relative to the list's folder, or a URL; white space around it is cut off, and
-/// empty lines and those that begin with `#` are passed over.
+/// The search follows links, and takes a file or folder with several paths once, by the first in
+/// the order of sources and names, so a link to a folder above leads to nothing new. It reports
+/// paths that it cannot read, and goes on: an unreadable folder, a link that leads nowhere or in
+/// circles, an object that the store does not return. Empty objects do not count. For objects not
+/// named `*.onnx`, it fetches the parts that [`is_model`](onnxseal_core::is_model) asks for, 16
+/// objects at once: mostly 64 KiB of an object that is not a model.
+///
+/// A list has one source per line, a path relative to the list's folder or a URL. White space
+/// around it is dropped, and empty lines and those that begin with `#` are skipped.
 ///
 /// # Errors
-/// `Io` where a source or a list does not exist or cannot be read; `Usage` where a glob is none, or
-/// matches nothing, or a URL is none.
+/// `Io` if a source or a list does not exist or cannot be read; `Usage` if a glob or URL is
+/// malformed, or a glob matches nothing.
 pub fn discover(
     sources: &[impl Into<Location> + Clone],
     lists: &[impl AsRef<Path>],
@@ -119,14 +120,14 @@ pub fn discover(
     Ok(found)
 }
 
-/// The longest list.
+/// The longest list, in bytes.
 const MAX_LIST_BYTES: u64 = 64 << 20;
 
 /// Reads a list, which may come through a pipe.
 fn read_list(list: &Path) -> std::io::Result<String> {
     let mut text = String::new();
     let file = open_handed_over(list)?;
-    // One byte more than it may have shows that it has more.
+    // One byte beyond the limit shows that the list is too long.
     let n = file.take(MAX_LIST_BYTES + 1).read_to_string(&mut text)? as u64;
     if n > MAX_LIST_BYTES {
         return Err(std::io::Error::other("it is too long for a list of models"));
@@ -137,14 +138,14 @@ fn read_list(list: &Path) -> std::io::Result<String> {
 #[derive(Default)]
 struct Search {
     found: Discovery,
-    /// The models of `found`, in their canonical form.
+    /// The models of `found`, as canonical locations.
     files: HashSet<Location>,
     /// Canonical paths of the folders that were searched.
     folders: HashSet<PathBuf>,
 }
 
 impl Search {
-    /// Adds what the path `source` stands for. `listed_in` is the folder of the list that names it.
+    /// Adds the models of the path `source`. `listed_in` is the folder of the list that names it.
     fn path(&mut self, source: &Path, listed_in: Option<&Path>) -> Result<()> {
         let bases = |own| [listed_in.unwrap_or(own), own];
         match fs::metadata(source) {
@@ -186,7 +187,7 @@ impl Search {
                 self.file(&entry, bases);
                 continue;
             }
-            // Also what keeps links that lead upwards from being followed for ever.
+            // This also stops endless walks through links that lead upwards.
             let is_new = if is_git(&entry) {
                 Ok(false)
             } else {
@@ -203,7 +204,7 @@ impl Search {
         }
     }
 
-    /// Adds what a walk came to, if it is a model.
+    /// Adds the file that a walk reached, if it is a model.
     fn file(&mut self, entry: &DirEntry, bases: [&Path; 2]) {
         let path = entry.path();
         if !entry.file_type().is_file() {
@@ -222,13 +223,13 @@ impl Search {
         }
     }
 
-    /// Takes note of what could not be looked at.
+    /// Notes a path that could not be read.
     fn fault(&mut self, path: &Path, error: Error, bases: [&Path; 2]) {
         let found = found(path, bases);
         self.found.unreadable.push(Unreadable { found, error });
     }
 
-    /// Adds what matches `glob`, which was given as `source`.
+    /// Adds the matches of `glob`, which was given as `source`.
     fn glob(&mut self, source: &Path, glob: &Glob, bases: [&Path; 2]) -> Result<()> {
         let folder = &glob.folder;
         if !folder.as_os_str().is_empty() {
@@ -240,7 +241,7 @@ impl Search {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err((path, error)) => {
-                    // Nobody knows what would have matched.
+                    // The unreadable part may have matches.
                     matched = true;
                     self.fault(&path, error, bases);
                     continue;
@@ -270,8 +271,8 @@ impl Search {
         }
     }
 
-    /// Adds a file, unless it is there already. Where it lies below one of `bases`, its path there,
-    /// below the first that holds it, is what goes below an output folder.
+    /// Adds a file, unless it was added before. Its path below an output folder is its path below
+    /// the first of `bases` that contains it.
     fn add(&mut self, path: &Path, bases: [&Path; 2]) -> Result<()> {
         if self.files.insert(Location::File(canonical(path)?)) {
             self.found.models.push(found(path, bases));
@@ -279,7 +280,7 @@ impl Search {
         Ok(())
     }
 
-    /// Adds the object at `source`, or what is in that folder.
+    /// Adds the object at `source`, or the models in that folder.
     fn object(&mut self, source: &ObjectUrl) -> Result<()> {
         if !source.names_folder() && Location::from(source).exists()? {
             let name = source.key().rsplit('/').next();
@@ -330,10 +331,10 @@ impl Search {
         Ok(())
     }
 
-    /// Adds an object, unless it is there already.
+    /// Adds an object, unless it was added before.
     fn add_object(&mut self, url: &ObjectUrl, relative: &str) -> Result<()> {
         let location = Location::from(url);
-        // A name of a store may be several here, and lead anywhere.
+        // A key may become several names here, and lead anywhere.
         let Some(relative) = below(Path::new(relative), Path::new("")) else {
             return Err(Error::KeyIsNoPath { url: url.clone() });
         };
@@ -344,13 +345,13 @@ impl Search {
     }
 }
 
-/// The same of a key below a source.
+/// Returns whether a key below a source lies in a folder `.git`.
 fn is_of_git(key: &str) -> bool {
     let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
     folder.split('/').any(|name| name == ".git")
 }
 
-/// The error of a source that is neither an object nor a folder.
+/// Makes the error for a source that is neither an object nor a folder.
 fn nothing_at(source: &ObjectUrl) -> Error {
     if source.key().contains(['*', '?', '[', '{']) {
         let url = source.clone();
@@ -361,7 +362,7 @@ fn nothing_at(source: &ObjectUrl) -> Error {
     io("open", &path)(std::io::Error::new(ErrorKind::NotFound, nothing)).into()
 }
 
-/// Whether an object is to be found by its content, or because nobody can tell.
+/// Returns whether to take an object, by its contents or because they cannot be read.
 fn is_model_there(url: &ObjectUrl) -> Result<bool> {
     let object = Input::open(&url.into()).map_err(CoreError::from);
     match object.and_then(holds_model) {
@@ -379,26 +380,28 @@ fn is_model_there(url: &ObjectUrl) -> Result<bool> {
     }
 }
 
-/// Whether the name says that it is a model.
+/// Returns whether the name marks a model.
 fn is_named_so(path: &Path) -> bool {
     let extension = path.extension();
     extension.is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
 }
 
-/// Whether a regular file is to be found: by its name, its content, or because nobody can tell.
+/// Returns whether to take a regular file, by its name, its contents, or because they cannot be
+/// read.
 fn is_model(path: &Path) -> Result<bool> {
     if is_named_so(path) {
         return Ok(true);
     }
     match File::open(path) {
         Ok(file) => Ok(holds_model(Input::of(path, file)?)?),
-        // Somebody removed it meanwhile.
+        // It was removed meanwhile.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(_) => Ok(true),
     }
 }
 
-/// The file at `path`, which goes to its path below the first of `bases` that holds it.
+/// Makes the entry of the file at `path`, whose output path is the path below the first of `bases`
+/// that contains it.
 fn found(path: &Path, bases: [&Path; 2]) -> Found {
     let relative = bases.into_iter().find_map(|base| below(path, base));
     let name = || path.file_name().map(PathBuf::from);

@@ -1,4 +1,4 @@
-//! What keeps a batch from running, or one of its models from being done.
+//! The errors of a batch, and of its models.
 
 use std::path::PathBuf;
 
@@ -10,14 +10,14 @@ use crate::RECORDS;
 /// The result of this crate's calls.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can go wrong with many models.
+/// An error of a batch.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// An operation on one model failed, or a source cannot be read.
     #[error(transparent)]
     Core(#[from] CoreError),
-    /// A model in memory was given as a source: it lies in no folder to be searched.
+    /// A source is a model in memory, which is not in a folder to search.
     #[error("a model in memory lies in no folder to be searched")]
     InMemory,
     /// A list of models holds a secret key.
@@ -26,7 +26,7 @@ pub enum Error {
         /// The list.
         list: PathBuf,
     },
-    /// A source is no file, and no pattern either.
+    /// A source is neither a file nor a pattern.
     #[error("{} does not exist, and is no pattern: {reason}", given.display())]
     NoPattern {
         /// The source.
@@ -34,13 +34,13 @@ pub enum Error {
         /// What is wrong with it as a pattern.
         reason: String,
     },
-    /// A source is no file, and as a pattern it matches nothing.
+    /// A source is not a file, and as a pattern it matches nothing.
     #[error("{} does not exist, and as a pattern it matches nothing", given.display())]
     NoMatch {
         /// The source.
         given: PathBuf,
     },
-    /// A URL that looks like a pattern names no object, and no folder.
+    /// A URL that looks like a pattern names neither an object nor a folder.
     #[error(
         "{url} names nothing, and there are no patterns for objects: name the folder, such as s3://bucket/models/"
     )]
@@ -48,16 +48,16 @@ pub enum Error {
         /// The URL.
         url: ObjectUrl,
     },
-    /// No path below an output folder can be made of an object's key.
+    /// An object's key gives no path below an output folder.
     #[error("{url} has a key that is no path here")]
     KeyIsNoPath {
         /// The object.
         url: ObjectUrl,
     },
-    /// There is nothing to do.
+    /// No models were found.
     #[error("no models were found")]
     NoModels,
-    /// There is nothing to do: what lies in the output folder is an output.
+    /// All models that were found lie in the output folder, and so are outputs.
     #[error("all {found} models that were found lie in the output folder")]
     OnlyOutputs {
         /// How many were found.
@@ -75,7 +75,7 @@ pub enum Error {
     AmongRecords {
         /// The model.
         model: PathBuf,
-        /// Where it would go, below the output folder.
+        /// Its path below the output folder.
         relative: PathBuf,
     },
     /// Two outputs would have one path.
@@ -90,7 +90,7 @@ pub enum Error {
         one: PathBuf,
         /// Another.
         other: PathBuf,
-        /// Where both would go, below the output folder.
+        /// Their path below the output folder.
         relative: PathBuf,
     },
     /// An output would have to be a folder for another.
@@ -101,11 +101,11 @@ pub enum Error {
         outer.display()
     )]
     FileAndFolder {
-        /// What would go into the folder.
+        /// The output that would go into the folder.
         inner: PathBuf,
-        /// What would be a file.
+        /// The output that would be a file.
         outer: PathBuf,
-        /// Where, below the output folder.
+        /// The folder's path below the output folder.
         folder: PathBuf,
     },
     /// The report would replace a file of the batch.
@@ -115,7 +115,7 @@ pub enum Error {
         report: PathBuf,
         /// The file, or the folder of the records.
         file: PathBuf,
-        /// What that is to the batch.
+        /// The role of that file in the batch.
         what: &'static str,
     },
     /// The threads need more memory than the batch may use.
@@ -123,14 +123,14 @@ pub enum Error {
         "{given_mib} MiB of memory are not enough: {threads} threads need {needed_mib} MiB by themselves"
     )]
     Memory {
-        /// How much the batch may use.
+        /// The memory that the batch may use, in MiB.
         given_mib: u64,
-        /// How many threads there are.
+        /// The number of threads.
         threads: u64,
-        /// How much they need.
+        /// The memory that they need, in MiB.
         needed_mib: u64,
     },
-    /// An output exists that is not what an earlier run made, as far as its record tells.
+    /// An output exists that no earlier run made, as far as its record tells.
     #[error(
         "{} exists already, and is not what an earlier run has written",
         shown(path)
@@ -142,7 +142,7 @@ pub enum Error {
     /// Another batch is writing to the output folder.
     #[error("{} is being written to by another batch ({by})", shown(path))]
     InUse {
-        /// The output folder, or where in it both write.
+        /// The output folder, or the path in it where both write.
         path: PathBuf,
         /// The other batch, as far as its lock says.
         by: String,
@@ -150,7 +150,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The class the error belongs to.
+    /// Returns the class of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Core(error) => error.kind(),

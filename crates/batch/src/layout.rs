@@ -1,4 +1,4 @@
-//! Where everything goes, and that no two things go to one place.
+//! Checks that no two outputs go to one place.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -12,14 +12,14 @@ use crate::discover::Found;
 use crate::error::{Error, Result};
 use crate::survey::Survey;
 
-/// `models` without those that lie in the output folder.
+/// Removes the models that lie in the output folder.
 pub(crate) fn without_outputs(models: Vec<Found>, out: &Location) -> Vec<Found> {
     let lies_elsewhere = |found: &Found| !found.location.lies_in(out);
     models.into_iter().filter(lies_elsewhere).collect()
 }
 
-/// Fails where two of `models` would go to the same place below `out`, one to where the records are,
-/// or one to where nothing can be.
+/// Fails if two of `models` would go to one place below `out`, one to the folder of the records, or
+/// one to an impossible place.
 pub(crate) fn check_models(models: &[Found], out: &Location) -> Result<()> {
     let mut seen: HashMap<&Path, &Found> = HashMap::new();
     for found in models {
@@ -37,15 +37,14 @@ pub(crate) fn check_models(models: &[Found], out: &Location) -> Result<()> {
     Ok(())
 }
 
-/// Fails where two outputs of `models`, external files among them, would have the same path below
-/// `out`, where one would have to be a folder for another, or where one is an input or one of the
-/// `spared` files.
+/// Fails if two outputs of `models`, including external files, would have one path below `out`, if
+/// one would have to be a folder for another, or if one is an input or one of the `spared` files.
 pub(crate) fn check_files(
     models: &[(Found, Survey)],
     out: &Location,
     spared: &[PathBuf],
 ) -> Result<()> {
-    // By the path below the output folder: what it would be the output for.
+    // The source of each output, by the path below the output folder.
     let mut outputs: BTreeMap<PathBuf, Location> = BTreeMap::new();
     let spared = spared.iter().map(Location::from);
     let spared = spared.filter_map(|file| Some((file.canonical()?, file)));
@@ -59,7 +58,7 @@ pub(crate) fn check_files(
         let model = (found.location.clone(), found.relative.clone());
         for (input, relative) in std::iter::once(model).chain(external) {
             if let Some(other) = outputs.insert(relative.clone(), input.clone()) {
-                // Named by the models: an external file may be one and the same.
+                // Named by the models, since both may share an external file.
                 return Err(clash(
                     &owner(models, &relative, &other),
                     &found.location,
@@ -98,14 +97,14 @@ pub(crate) fn check_files(
     }
 }
 
-/// The files that are read of a model.
+/// Returns the input files of a model.
 fn files_read<'a>(found: &'a Found, survey: &'a Survey) -> impl Iterator<Item = Location> + 'a {
     let external = survey.read.iter().map(|file| found.location.beside(file));
     std::iter::once(found.location.clone()).chain(external)
 }
 
-/// Fails where `report` is, or would be, a file of one of `models` or of what is made of it, or lies
-/// where the records are.
+/// Fails if `report` is, or would be, an input or output file of one of `models`, or lies in the
+/// folder of the records.
 pub(crate) fn check_report(
     models: &[(Found, Survey)],
     out: Option<&Location>,
@@ -146,8 +145,8 @@ pub(crate) fn check_report(
     }
 }
 
-/// The model that has `input` as one of its files and writes it to `relative`; `input` itself if it
-/// is a model.
+/// Returns the model that has `input` as one of its files and writes it to `relative`; `input`
+/// itself if it is a model.
 fn owner(models: &[(Found, Survey)], relative: &Path, input: &Location) -> Location {
     let has = |(found, survey): &&(Found, Survey)| {
         let folder = found.relative.parent().unwrap_or(Path::new(""));
@@ -158,8 +157,7 @@ fn owner(models: &[(Found, Survey)], relative: &Path, input: &Location) -> Locat
     owner.map_or_else(|| input.clone(), |(found, _)| found.location.clone())
 }
 
-/// Fails where two outputs differ in case alone and the output folder's file system does not tell
-/// them apart.
+/// Fails if two outputs differ only in case, and the output folder's file system ignores case.
 fn check_case(outputs: &BTreeMap<PathBuf, Location>, out: &Path) -> Result<()> {
     let mut seen: HashMap<String, (&Location, &Path)> = HashMap::new();
     for (relative, input) in outputs {
@@ -173,7 +171,7 @@ fn check_case(outputs: &BTreeMap<PathBuf, Location>, out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether the file system of `out` takes `A` for `a`.
+/// Returns whether the file system of `out` ignores case.
 fn ignores_case(out: &Path) -> Result<bool> {
     let records = out.join(RECORDS);
     fs::create_dir_all(&records).map_err(onnxseal_core::io("create folder", &records))?;

@@ -1,13 +1,13 @@
-//! Whole collections of models: many at once, each on its own.
+//! Runs one operation on many models at once.
 //!
-//! A model that fails takes no other along. What was made is kept in mind by a small record a model,
-//! in the folder `.onnxseal` of the output folder, written before the outputs get their names: so a
-//! batch that was interrupted, however, can be resumed. Models, outputs and records may be files or
-//! objects in stores. In a folder of files, a lock keeps two batches from doing the same part at
-//! once; in stores, of two that write a record the second fails.
+//! The failure of a model does not affect others. Each model gets a small record in the folder
+//! `.onnxseal` of the output folder, written before its outputs get their names, so a batch can be
+//! resumed after any interruption. Models, outputs and records may be files or objects in stores.
+//! In a folder of files, a lock keeps two batches from doing the same part at once; in a store, the
+//! second batch to write a record fails.
 
 //!
-//! [`discover`] finds models in folders, patterns, lists and object stores; [`run`] carries out one
+//! [`discover`] finds models in folders, patterns, lists and object stores; [`run`] does one
 //! operation on all of them.
 //!
 //! ```

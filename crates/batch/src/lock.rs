@@ -1,8 +1,8 @@
-//! Who writes to an output folder: two batches never do the same part of it at once.
+//! Locks an output folder, so that two batches never do the same part of it at once.
 //!
 //! A batch that does part `I` of `N` (part 0 of 1 is all of it) holds a lock on the file
-//! `part-I-of-N.lock` in the folder of the records. The system takes the lock back when the process
-//! ends, however that comes about. Parts that no model can be in both of may run at once.
+//! `part-I-of-N.lock` in the folder of the records. The system releases the lock when the process
+//! ends for any reason. Parts without common models may run at once.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -20,29 +20,29 @@ use crate::error::{Error, Result};
 use crate::shard::Shard;
 use crate::watch::Watch;
 
-/// How often to try, and how long to wait in between: others hold a lock for a moment to see whether
-/// anybody does.
+/// How often to try, and how long to wait in between, because other processes lock a file briefly
+/// to test it.
 const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What a lock file says at most, in bytes.
+/// The most bytes of a lock file.
 const MAX_HOLDER_BYTES: u64 = 200;
 
-/// The output folder is ours, as far as our part goes, until this is dropped.
+/// The lock on our part of the output folder, held until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Hold {
-    /// `None` where the file system has no locks.
+    /// `None` if the file system lacks locks.
     file: Option<File>,
     path: PathBuf,
-    /// Dropped last: folders that were made for the lock and hold nothing else are gone then.
+    /// Dropped last, which removes folders made for the lock if they are empty.
     _made: MadeFolders,
 }
 
 impl Hold {
-    /// Takes the output folder `out` for our part of it.
+    /// Locks our part of the output folder `out`.
     ///
     /// # Errors
-    /// [`Error::InUse`] where a process holds a part that a model of ours may be in; `Io`.
+    /// [`Error::InUse`] if a process holds a part that may contain a model of ours; `Io`.
     pub(crate) fn take(out: &Path, shard: Option<Shard>, watch: &dyn Watch) -> Result<Hold> {
         let shard = shard.unwrap_or(Shard::ALL);
         let path = out.join(RECORDS).join(name(shard));
@@ -53,7 +53,7 @@ impl Hold {
             }
             let made = make(out)?;
             let file = match open(out, shard) {
-                // Somebody who has ended has removed the folder.
+                // An ending process has removed the folder.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 file => file.map_err(io_error("open", &path))?,
             };
@@ -70,7 +70,7 @@ impl Hold {
                         holder => by = holder,
                     }
                 }
-                // Removed, by who has ended, before it was locked.
+                // An ending process removed the file before we locked it.
                 Ok(()) => (),
                 Err(TryLockError::WouldBlock) => by = Some(holder(&file)),
                 Err(TryLockError::Error(_)) => {
@@ -93,7 +93,7 @@ impl Hold {
         })
     }
 
-    /// Writes who we are into the file, for whoever wants the folder too.
+    /// Writes our name into the file, for processes that find it locked.
     fn say_who(&self) {
         let process = std::process::id();
         let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -110,18 +110,18 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        // While the lock is still held: nobody else can have taken it.
+        // Remove it while we hold the lock, so that nobody else can have taken it.
         if let Some(file) = &self.file
             && is_at(file, &self.path)
         {
             let _ = fs::remove_file(&self.path);
-            // Gone if nothing else is in it, whoever made it.
+            // Removes the folder if it is empty.
             let _ = self.path.parent().map(fs::remove_dir);
         }
     }
 }
 
-/// The folder of the records, which is no link.
+/// Makes the folder of the records, and refuses a link.
 fn make(out: &Path) -> Result<MadeFolders> {
     let records = out.join(RECORDS);
     if fs::symlink_metadata(&records).is_ok_and(|metadata| metadata.is_symlink()) {
@@ -138,7 +138,7 @@ fn name(shard: Shard) -> String {
     format!("part-{index}-of-{count}.lock")
 }
 
-/// The part that a lock file is for.
+/// Returns the part of a lock file.
 fn part(name: &str) -> Option<Shard> {
     let numbers = name.strip_prefix("part-")?.strip_suffix(".lock")?;
     let (index, count) = numbers.split_once("-of-")?;
@@ -148,7 +148,7 @@ fn part(name: &str) -> Option<Shard> {
 fn open(out: &Path, shard: Shard) -> io::Result<File> {
     let relative = Path::new(RECORDS).join(name(shard));
     match beneath::open_or_create(out, &relative) {
-        // Somebody else's, who was killed.
+        // It belongs to another user, whose process was killed.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             beneath::open(out, &relative)?.ok_or(error)
         }
@@ -156,8 +156,8 @@ fn open(out: &Path, shard: Shard) -> io::Result<File> {
     }
 }
 
-/// Who holds a part, other than `ours`, that a model of ours may be in. Removes lock files that nobody
-/// holds.
+/// Returns the holder of a part, other than `ours`, that may contain a model of ours. Removes
+/// abandoned lock files.
 fn others(out: &Path, ours: Shard) -> Result<Option<String>> {
     let records = out.join(RECORDS);
     let entries = fs::read_dir(&records).map_err(io_error("read", &records))?;
@@ -187,7 +187,7 @@ fn others(out: &Path, ours: Shard) -> Result<Option<String>> {
 
 const UNKNOWN: &str = "it does not say which";
 
-/// Who says that they hold the lock on `file`.
+/// Reads the holder's name in the lock `file`.
 fn holder(mut file: &File) -> String {
     let mut text = Vec::new();
     let read = file
@@ -223,7 +223,7 @@ mod tests {
             assert!(matches!(error, Error::InUse { by, .. } if by.contains(&id)));
         }
         drop(all);
-        // Nothing is left of it, nor of those who did not get it.
+        // Neither the holder nor those refused leave anything behind.
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 
         let parts = [take(&out, Some("0/4")), take(&out, Some("1/4"))];

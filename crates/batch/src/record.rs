@@ -1,8 +1,8 @@
-//! Records: what was made of what, and how it was asked for.
+//! Records: which outputs were made from which sources, by which request.
 //!
-//! A record is a hint, for anybody may have written it. What it names is looked for below the output
-//! folder, not through links; it counts as ours if it has the recorded length and times, or digest, and
-//! where outputs are protected models, only if it is one.
+//! A record is only a hint, because anyone may have written it. The files that it names are looked
+//! up below the output folder, without following links. Such a file counts as ours if it has the
+//! recorded length and times, or digest, and if it is a protected model where outputs are.
 
 use std::cell::OnceCell;
 use std::fs;
@@ -25,66 +25,66 @@ use crate::request::Operation;
 use crate::runs::Run;
 use crate::shard::key;
 
-/// Version of the records' shape.
+/// Version of the records' format.
 const VERSION: u32 = 1;
 
 /// Room for the digests of some 65,000 files.
 const MAX_RECORD_BYTES: u64 = 64 << 20;
 
-/// What became of a model, written before its outputs get their names.
+/// The record of a model, written before its outputs get their names.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
     record: u32,
-    /// Where the model file goes below the output folder; for people.
+    /// The path of the model file below the output folder, for people.
     model: String,
-    /// Digest of what was asked for.
+    /// Digest of the request.
     request: String,
     #[serde(flatten)]
     pub(crate) files: FileStates,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) weights: Option<Volume>,
-    /// Outputs of other runs that stood there when this was written, or that may come to stand there:
-    /// whoever finds one of them knows whose it is.
+    /// Outputs of other runs that existed when this was written, or may appear: they identify files
+    /// that this run did not write.
     replaced: Vec<FileState>,
-    /// Whose record it is.
+    /// The run that wrote the record.
     run: Run,
 }
 
-/// Where a model and its record go.
+/// The place of a model's outputs and its record.
 #[derive(Debug)]
 pub(crate) struct Target {
     out: Location,
-    /// The model below `out`.
+    /// The path of the model below `out`.
     relative: PathBuf,
     pub(crate) output: Location,
     pub(crate) record: Location,
 }
 
-/// What is asked for a model.
+/// The request for a model.
 pub(crate) struct Asked<'a> {
     pub(crate) found: &'a Found,
     pub(crate) operation: &'a Operation<'a>,
-    /// Its external files, as far as they are known.
+    /// Its external files, as far as known.
     pub(crate) external: &'a [String],
-    /// The digest of what is asked for.
+    /// The digest of the request.
     pub(crate) request: &'a str,
-    /// Whether only digests tell that a file is unchanged.
+    /// Whether only digests prove that a file is unchanged.
     pub(crate) checksum: bool,
     /// This run.
     pub(crate) run: &'a Run,
     pub(crate) progress: &'a dyn Progress,
 }
 
-/// A record as it was read, if there was one to be read.
+/// The record that was read, if any.
 #[derive(Default)]
 pub(crate) struct Noted {
     record: Option<Record>,
     version: Option<Version>,
 }
 
-/// What an earlier run left of a model.
+/// The outputs that earlier runs left for a model.
 pub(crate) enum Standing {
-    /// All outputs, as they would be made again.
+    /// All outputs, equal to those that this run would make.
     Done(Record),
     /// These files, made by earlier runs.
     Old(Vec<FileState>),
@@ -103,12 +103,12 @@ impl Target {
         })
     }
 
-    /// Where the output for a file of the model goes.
+    /// Returns the location of the output for a file of the model.
     pub(crate) fn location(&self, path: &str) -> Location {
         beside(&self.output, path)
     }
 
-    /// The same below the output folder.
+    /// Returns the path of the output for a file, below the output folder.
     fn relative(&self, path: &str) -> PathBuf {
         match path {
             "" => self.relative.clone(),
@@ -116,8 +116,8 @@ impl Target {
         }
     }
 
-    /// Fails where a link leads from the output folder to where the outputs for the model and its
-    /// `external` files go.
+    /// Fails if a folder between the output folder and the outputs of the model and its `external`
+    /// files is a link.
     pub(crate) fn check_folders(&self, external: &[String]) -> Result<()> {
         let Location::File(out) = &self.out else {
             return Ok(());
@@ -131,7 +131,7 @@ impl Target {
         Ok(())
     }
 
-    /// Removes what killed processes left where the outputs, and the record, go.
+    /// Removes the files that killed processes left in the folders of the outputs and the record.
     pub(crate) fn sweep(&self, external: &[String]) {
         let external = external.iter().map(|path| self.location(path));
         let outputs = [self.output.clone(), self.record.clone()].into_iter();
@@ -142,11 +142,11 @@ impl Target {
         }
     }
 
-    /// What is there of the outputs, if it is what is `asked` for now.
+    /// Returns which outputs exist, and whether they are `asked` for now.
     ///
     /// # Errors
-    /// [`Error::OutputForeign`] for a file that the record does not tell of, unless it is empty; `Io` where
-    /// a store does not answer.
+    /// [`Error::OutputForeign`] for a file that the record does not list, unless it is empty; `Io`
+    /// if a store does not answer.
     pub(crate) fn standing(&self, noted: &mut Noted, asked: &Asked<'_>) -> Result<Standing> {
         Ok(match self.recorded(noted, asked)? {
             Standing::Done(record) => Standing::Done(record),
@@ -157,8 +157,8 @@ impl Target {
         })
     }
 
-    /// Adds to the `old` outputs those that are empty: a power loss leaves such files where outputs, or
-    /// their records too, were not on the disk yet. Nothing is lost with them.
+    /// Adds empty outputs to the `old` ones. A power loss leaves empty files if outputs, or also
+    /// their records, were not synced; replacing them loses nothing.
     fn add_empty(&self, old: &mut Vec<FileState>, asked: &Asked<'_>) -> Result<()> {
         if self.out.is_object() {
             return Ok(());
@@ -168,7 +168,7 @@ impl Target {
             if old.iter().any(|file| file.path == path) {
                 continue;
             }
-            // What cannot be opened is in the way, and whoever makes the outputs says so.
+            // A file that cannot be opened is in the way: making the outputs will report it.
             if let Ok(Some(there)) = self.open(path)
                 && there.len == 0
             {
@@ -178,11 +178,12 @@ impl Target {
         Ok(())
     }
 
-    /// The same as far as the record tells.
+    /// Returns which outputs exist, as far as the record tells.
     fn recorded(&self, noted: &mut Noted, asked: &Asked<'_>) -> Result<Standing> {
         let record = noted.record.as_ref();
         let mut old: Vec<FileState> = Vec::new();
-        // How many of the record's outputs stand there, and whether it tells that they are whole.
+        // How many of the record's outputs exist, and whether the record proves that they are
+        // whole.
         let mut standing = 0;
         let mut are_whole = record.is_some_and(|record| record.request == asked.request);
         let by_stamp = !asked.checksum
@@ -195,7 +196,7 @@ impl Target {
             .flat_map(Record::outputs)
             .map(|file| &*file.path)
             .collect();
-        // The model file's first, each once.
+        // The model file first, each path once.
         paths.sort_unstable();
         paths.dedup();
         for path in paths {
@@ -209,8 +210,8 @@ impl Target {
                 are_whole = are_whole && there.is_unchanged(known, by_stamp)?;
             }
             let is_known = known.is_some() || there.find(replaced)?.is_some();
-            // A model that is not protected is none that was protected, whatever a record says. What is
-            // empty a power loss has left.
+            // An unprotected model cannot be our output, whatever a record says. A power loss
+            // leaves empty files.
             let is_ours =
                 there.input.len == 0 || is_known && (!path.is_empty() || self.is_as_made(asked)?);
             if !is_ours {
@@ -225,7 +226,7 @@ impl Target {
         }) else {
             return Ok(Standing::Old(old));
         };
-        // All that stands there is known: nothing else need be remembered.
+        // The record lists all existing files, so no other need be remembered.
         let is_done = are_whole
             && self.is_whole(&record, asked.operation)?
             && record.files.input.iter().all(|file| is_same(file, asked));
@@ -236,7 +237,7 @@ impl Target {
         }
     }
 
-    /// Opens the output of that path, if it is there; not through links.
+    /// Opens the output at `path`, if it exists, without following links.
     fn open(&self, path: &str) -> Result<Option<Input>> {
         let location = self.location(path);
         match (&self.out, &location) {
@@ -250,13 +251,13 @@ impl Target {
         }
     }
 
-    /// Whether the model file that is there is of the kind that the operation makes.
+    /// Returns whether the existing model file is of the kind that the operation makes.
     fn is_as_made(&self, asked: &Asked<'_>) -> Result<bool> {
         Ok(!asked.operation.seals() || self.protected()?.is_some())
     }
 
-    /// Whether the outputs of `record` are all the files of the protected model there, where the
-    /// operation makes protected models.
+    /// Returns whether the outputs of `record` are all files of the existing protected model, if
+    /// the operation makes protected models.
     fn is_whole(&self, record: &Record, operation: &Operation<'_>) -> Result<bool> {
         if !operation.seals() {
             return Ok(true);
@@ -271,7 +272,7 @@ impl Target {
             .eq(made.map(|file| (&file.path, file.bytes))))
     }
 
-    /// The protected model there, if it is one.
+    /// Reads the manifest of the existing model, if it is protected.
     fn protected(&self) -> Result<Option<Manifest>> {
         let Some(model) = self.open("")? else {
             return Ok(None);
@@ -283,10 +284,10 @@ impl Target {
         }
     }
 
-    /// The record, if there is one that was written to its end.
+    /// Reads the record, if a complete one exists.
     ///
     /// # Errors
-    /// `Io` where a store does not answer.
+    /// `Io` if a store does not answer.
     pub(crate) fn noted(&self) -> Result<Noted> {
         let input = match self.open_record() {
             Ok(Some(input)) => input,
@@ -317,13 +318,12 @@ impl Target {
         }
     }
 
-    /// Writes the record of what is about to get its name, then removes the `old` outputs, if
-    /// it `makes_room`; both only if those are still what they were found to be, and the record is
-    /// that which was `noted`.
+    /// Writes the record of the outputs about to get their names, then removes the `old` outputs if
+    /// it `makes_room`. It does both only if the old outputs and the `noted` record are unchanged.
     ///
     /// # Errors
-    /// [`StoreError::OutputExists`], [`Error::OutputForeign`]; [`Error::InUse`] where another process has
-    /// written a record meanwhile; `Io`.
+    /// [`StoreError::OutputExists`], [`Error::OutputForeign`]; [`Error::InUse`] if another process
+    /// has written a record meanwhile; `Io`.
     pub(crate) fn publish(
         &self,
         asked: &Asked<'_>,
@@ -335,7 +335,7 @@ impl Target {
     ) -> Result<Noted> {
         let Made { files, weights, .. } = made;
         if !options.replace {
-            // The record of what stands there is not to be lost.
+            // Keep the record of existing outputs.
             let is_old = |file: &FileState| old.iter().any(|old| old.path == file.path);
             for file in files.output.iter().filter(|file| !is_old(file)) {
                 let output = self.location(&file.path);
@@ -364,7 +364,7 @@ impl Target {
         let version = self.write(asked.found, &record, noted)?;
         if makes_room {
             self.check_old(old, asked.progress)?;
-            // The model file first: without its external files it is none.
+            // The model file first, since it is useless without its external files.
             for file in old {
                 self.remove(&file.path)?;
             }
@@ -375,24 +375,24 @@ impl Target {
         })
     }
 
-    /// Adds entity tags to the record that was `noted` when it was written: objects get them with their names.
-    /// Where that fails, digests still tell what the record is of.
+    /// Adds entity tags, which objects get with their names, to the record that was `noted` when it
+    /// was written. On failure, digests still identify the outputs.
     pub(crate) fn add_tags(&self, found: &Found, mut noted: Noted) {
-        // Without a version, nothing would keep the record of another run from being lost.
+        // Without a version, this could overwrite the record of another run.
         let (Some(mut record), Some(_)) = (noted.record.take(), &noted.version) else {
             return;
         };
         for file in &mut record.files.output {
             match Input::open(&self.location(&file.path)) {
                 Ok(there) if there.len == file.bytes => file.stamp = there.stamp(),
-                // It is another's by now.
+                // The record is another run's by now.
                 _ => return,
             }
         }
         let _ = self.write(found, &record, &noted);
     }
 
-    /// Fails where one of the `old` outputs is another by now.
+    /// Fails if one of the `old` outputs has changed.
     fn check_old(&self, old: &[FileState], progress: &dyn Progress) -> Result<()> {
         for file in old {
             if let Some(there) = self.open(&file.path)?
@@ -415,8 +415,8 @@ impl Target {
         }
     }
 
-    /// Takes the outputs of an earlier run for this `run`'s, which will put them on the disk, unless that one
-    /// did. Returns whether it did so.
+    /// Adopts the outputs of an earlier run for this `run`, which will sync them, unless the
+    /// earlier run did. Returns whether it adopted them.
     pub(crate) fn keep(
         &self,
         found: &Found,
@@ -435,7 +435,7 @@ impl Target {
         Ok(true)
     }
 
-    /// Writes the record. Returns which object it is, where the store keeps one from overwriting another's.
+    /// Writes the record. Returns its version, if the store can refuse to overwrite another's.
     fn write(&self, found: &Found, record: &Record, noted: &Noted) -> Result<Option<Version>> {
         let name = self.record.to_name();
         let text = serde_json::to_vec(record);
@@ -451,7 +451,7 @@ impl Target {
         (options.replace, options.flush) = (true, Flush::Later);
         let draft = Output::create(&self.record, true, text.len() as u64)?;
         draft.write_all_at(&text, 0)?;
-        // Whoever may read the model may read what is known of it.
+        // The record gets the permissions of the model.
         let like = match &found.location {
             Location::File(path) => {
                 Permitted::like(&fs::metadata(path).map_err(onnxseal_core::io("read", path))?)
@@ -472,24 +472,24 @@ impl Record {
         let begin = [input, output]
             .iter()
             .all(|files| files.first().is_some_and(|file| file.path.is_empty()));
-        // No operation leaves a model file as it was.
+        // Every operation changes the model file.
         let digest = |files: &[FileState]| files.first().and_then(|file| file.blake3.clone());
         let is_other = digest(input).is_none() || digest(input) != digest(output);
         (record.record == VERSION && are_plain && begin && is_other).then_some(record)
     }
 
-    /// The outputs of this run and of others.
+    /// Returns the outputs of this run and of others.
     fn outputs(&self) -> impl Iterator<Item = &FileState> {
         self.files.output.iter().chain(&self.replaced)
     }
 }
 
-/// A file that is there, open.
+/// An existing file, open.
 struct There<'a> {
     path: &'a str,
     input: Input,
     progress: &'a dyn Progress,
-    /// Taken once it is asked for.
+    /// Computed on first use.
     digest: OnceCell<String>,
 }
 
@@ -507,7 +507,7 @@ impl<'a> There<'a> {
         self.path == path && self.input.len == bytes
     }
 
-    /// That of the `known` files that it is, whether or not all of its bytes are there.
+    /// Returns which of the `known` files it is, even if it is incomplete.
     fn find<'k>(&self, known: &'k [FileState]) -> Result<Option<&'k FileState>> {
         for file in known {
             if self.is_unchanged(file, true)? {
@@ -517,7 +517,7 @@ impl<'a> There<'a> {
         Ok(None)
     }
 
-    /// Whether it is as it is `known` to be, by its digest or, if `by_stamp`, by that.
+    /// Returns whether it equals the `known` state, by its digest or, if `by_stamp`, by its stamp.
     fn is_unchanged(&self, known: &FileState, by_stamp: bool) -> Result<bool> {
         if !self.is_named(&known.path, known.bytes) {
             return Ok(false);
@@ -532,7 +532,7 @@ impl<'a> There<'a> {
         })
     }
 
-    /// What is known of it by now, and enough to know it again.
+    /// Returns its state, with enough to recognise it again.
     fn state(&self) -> Result<FileState> {
         let stamp = self.input.stamp();
         if stamp.is_none() {
@@ -557,7 +557,7 @@ impl<'a> There<'a> {
     }
 }
 
-/// Whether a source is still what it was when it was `known`.
+/// Returns whether a source still has its `known` state.
 fn is_same(known: &FileState, asked: &Asked<'_>) -> bool {
     let location = beside(&asked.found.location, &known.path);
     location.len_bytes() == Some(known.bytes)
@@ -567,7 +567,7 @@ fn is_same(known: &FileState, asked: &Asked<'_>) -> bool {
         })
 }
 
-/// Where a file of the model at `model` is.
+/// Returns the location of a file of the model at `model`.
 pub(crate) fn beside(model: &Location, file: &str) -> Location {
     match file {
         "" => model.clone(),
@@ -575,7 +575,8 @@ pub(crate) fn beside(model: &Location, file: &str) -> Location {
     }
 }
 
-/// Whether a recorded path stays below the model's folder, and out of that of the records.
+/// Returns whether a recorded path stays below the model's folder, and outside the folder of the
+/// records.
 fn is_plain(file: &FileState) -> bool {
     let mut names = Path::new(&file.path).components();
     names.all(|name| matches!(name, Component::Normal(name) if name != RECORDS))

@@ -1,70 +1,70 @@
-//! What became of a batch.
+//! The result of a batch.
 
 use onnxseal_core::{ErrorKind, FileState, Volume};
 use serde::Serialize;
 
 use crate::error::Error;
 
-/// What became of a batch.
+/// The result of a batch.
 ///
 /// Serialises to the JSON of `onnxseal batch --report`; members are only ever added.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// `protect`, `unprotect`, `rekey`, `rotate` or `verify`.
     pub operation: &'static str,
-    /// Which part of the batch this is, such as `0/4`; absent where it is all of it.
+    /// The part of the batch, such as `0/4`; absent for a whole batch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shard: Option<String>,
-    /// Whether some models did not begin, because one failed or somebody asked to stop.
+    /// Whether some models did not begin, because one failed or the user asked to stop.
     pub stopped: bool,
-    /// Whether all outputs are on the disk; absent where nobody asked for that,
-    /// and in an object store.
+    /// Whether all outputs are synced to the disk; absent if that was not requested, and in an
+    /// object store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synced: Option<bool>,
-    /// Everything added up.
+    /// The sums over all models.
     pub totals: Totals,
     /// The models, by path.
     pub models: Vec<ModelReport>,
-    /// Why the outputs are not on the disk.
+    /// Why the outputs could not be synced.
     #[serde(skip)]
     pub sync_error: Option<Error>,
 }
 
-/// What became of a model.
+/// The result of a model.
 #[derive(Debug, Serialize)]
 pub struct ModelReport {
     /// Path or URL of the model.
     pub source: String,
-    /// Path or URL of its output; absent where the operation has none.
+    /// Path or URL of its output; absent if the operation has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
-    /// What became of it.
+    /// The outcome.
     pub outcome: Outcome,
-    /// Length of all its files in bytes, as far as it is known.
+    /// Length of all its files in bytes, as far as known.
     pub bytes: u64,
-    /// How much of its weights is encrypted; absent where the operation does not look at them.
+    /// How much of its weights is encrypted; absent if the operation does not examine them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<Volume>,
-    /// How long it took, in seconds.
+    /// Duration in seconds.
     pub seconds: f64,
-    /// The files that were read, the model file first; none where it failed.
+    /// The files that were read, the model file first; empty if it failed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub input_files: Vec<FileState>,
-    /// The files that were written, likewise.
+    /// The files that were written, the model file first; empty if it failed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub output_files: Vec<FileState>,
-    /// Why it failed.
+    /// The failure, if it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
 }
 
-/// What became of a model.
+/// The result of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The operation was carried out.
+    /// The operation was done.
     Done,
-    /// An earlier run has carried it out, and everything is as it was then.
+    /// An earlier run did it, and nothing has changed since.
     Skipped,
     /// It failed; its outputs are as they were before.
     Failed,
@@ -72,7 +72,7 @@ pub enum Outcome {
     Pending,
 }
 
-/// Why a model failed.
+/// The failure of a model.
 #[derive(Debug, Serialize)]
 pub struct Failure {
     /// The class of the error.
@@ -101,12 +101,12 @@ impl From<Error> for Failure {
     }
 }
 
-/// A batch, added up.
+/// The sums over a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Totals {
     /// Number of models.
     pub models: usize,
-    /// How many the operation was carried out on.
+    /// How many were done.
     pub done: usize,
     /// How many an earlier run had done.
     pub skipped: usize,
@@ -114,9 +114,9 @@ pub struct Totals {
     pub failed: usize,
     /// How many did not begin.
     pub pending: usize,
-    /// Length of the files of those that are done, in bytes.
+    /// Length of the files of the done models, in bytes.
     pub bytes: u64,
-    /// How long all of it took, in seconds.
+    /// Duration of the batch in seconds.
     pub seconds: f64,
 }
 

@@ -1,4 +1,4 @@
-//! What is asked of a batch, in few bytes.
+//! Requests of a batch, and their digest.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,41 +12,41 @@ use onnxseal_store::{Flush, parallel};
 
 use crate::shard::Shard;
 
-/// What is done to each model.
+/// The operation on each model.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Operation<'a> {
-    /// [`protect`](onnxseal_core::protect()); of the options' `external_data` nothing is heeded.
+    /// [`protect`](onnxseal_core::protect()), which ignores `external_data` of the options.
     Protect {
-        /// Who can open them.
+        /// The recipients of the results.
         recipients: Audience<'a>,
-        /// How.
+        /// The options.
         options: &'a ProtectOptions,
     },
     /// [`unprotect`](onnxseal_core::unprotect()).
     Unprotect {
-        /// What opens them.
+        /// The access to the models.
         access: Access<'a>,
     },
     /// [`rekey`](onnxseal_core::rekey()).
     Rekey {
-        /// What opens them.
+        /// The access to the models.
         access: Access<'a>,
-        /// Who can open them then.
+        /// The recipients of the results.
         recipients: Audience<'a>,
     },
     /// [`rotate`](onnxseal_core::rotate()).
     Rotate {
-        /// What opens them.
+        /// The access to the models.
         access: Access<'a>,
-        /// Who can open them then.
+        /// The recipients of the results.
         recipients: Audience<'a>,
-        /// How.
+        /// The options.
         options: &'a RotateOptions,
     },
     /// [`verify`](onnxseal_core::verify()); there are no outputs.
     Verify {
-        /// What is checked. [`Options::checksum`] says whether digests are taken.
+        /// The checks. [`Options::checksum`] says whether to compute digests.
         checks: Checks<'a>,
     },
 }
@@ -62,7 +62,7 @@ impl Operation<'_> {
         }
     }
 
-    /// Whether what it makes are protected models.
+    /// Returns whether the operation makes protected models.
     pub(crate) fn seals(&self) -> bool {
         match self {
             Operation::Protect { .. } | Operation::Rekey { .. } | Operation::Rotate { .. } => true,
@@ -71,43 +71,43 @@ impl Operation<'_> {
     }
 }
 
-/// How a batch is carried out.
+/// How to run a batch.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// The folder that outputs go to, on a disk or in an object store; needed by all operations but
-    /// `Verify`.
+    /// The folder for outputs, on a disk or in an object store; required except for `Verify`.
     pub out: Option<Location>,
     /// How many models at once.
     pub jobs: usize,
-    /// The most memory to use, in bytes, as far as it can be foreseen.
+    /// The most memory to use, in bytes, as far as foreseeable.
     pub memory_bytes: u64,
-    /// Whether to pass over what an earlier run has done, and to replace what it did otherwise.
+    /// Whether to skip models that an earlier run did, and to replace its outputs that differ from
+    /// the request.
     pub resume: bool,
-    /// A file that the caller is going to write: an output, or an input, in its place is an error.
+    /// A file that the caller will write. An output or input at its path is an error.
     pub report: Option<PathBuf>,
-    /// Files that are no output's place, such as keys that the caller reads: that is an error as for an
-    /// input.
+    /// Files that outputs must not replace, such as keys that the caller reads. Such an output is
+    /// an error, as for an input.
     pub spared: Vec<PathBuf>,
-    /// Whether to keep records of what was read and written. Without, no later run can tell what this one
-    /// has done.
+    /// Whether to keep records of files read and written, without which later runs cannot resume.
     pub records: bool,
-    /// Whether records and the report get digests of all files, and resuming compares those, rather than
-    /// lengths, times and entity tags. A batch then takes about half as long again.
+    /// Whether records and the report get digests of all files, and resuming compares these instead
+    /// of lengths, times and entity tags. Makes a batch about 50 % slower.
     pub checksum: bool,
     /// Whether existing files may be replaced, whoever made them.
     pub replace: bool,
-    /// Whether to wait, once all are done, until they are on the disk; of no meaning to object stores.
-    /// With [`Flush::Replacing`] it waits for all of them if one has taken the place of a file.
+    /// Whether to sync all outputs at the end; object stores ignore it. With [`Flush::Replacing`],
+    /// the batch syncs all if one has replaced a file.
     pub flush: Flush,
-    /// Whether to begin no more models once one has failed.
+    /// Whether to stop beginning models once one has failed.
     pub fail_fast: bool,
-    /// Which part of the models.
+    /// The part of the models to do; all if absent.
     pub shard: Option<Shard>,
 }
 
 impl Default for Options {
-    /// One model for each core, in 1 GiB; replaces nothing, and does not wait for the disk.
+    /// Returns options for one model per core in 1 GiB, which replace nothing and do not wait for
+    /// the disk.
     fn default() -> Options {
         Options {
             out: None,
@@ -126,32 +126,32 @@ impl Default for Options {
     }
 }
 
-/// All that is asked for and that a record can be held against.
+/// The parts of a request that a record must match.
 ///
-/// Each operation is taken apart without `..`: whoever adds an option must say here what it is to a
-/// record, or the code does not compile.
+/// Each operation is destructured without `..`, so that a new option does not compile until this
+/// says what it means to a record.
 #[derive(Default)]
 struct Demands<'a> {
-    /// Policies differ where what `Debug` says of them does.
+    /// Policies are compared by their `Debug` text.
     policy: Option<&'a Policy>,
-    /// Whether the lock is there, where the operation says so itself.
+    /// Whether the result has the lock, if the operation itself says so.
     lock: Option<bool>,
     claims: Option<&'a BTreeMap<String, String>>,
     chunk_bytes: Option<u64>,
-    /// Fingerprint of the key that signs; empty where a signature may get lost.
+    /// Fingerprint of the signing key; empty if a signature may be lost.
     signing_key: Option<String>,
-    /// Public keys, sorted; of a passphrase, that it is one.
+    /// Public keys, sorted; a passphrase only counts as one.
     recipients: Vec<String>,
-    /// What the file of allowed signers says, and which of them must have signed.
+    /// The allowed signers, and the demanded one.
     signed_by: Option<(Vec<String>, Option<&'a str>)>,
-    /// Which edition is restored.
+    /// The edition to restore.
     edition: Edition<'a>,
 }
 
-/// The digest of what is asked for: with another, nothing is taken for done.
+/// Computes the digest of a request. A record with another digest does not count as done.
 ///
-/// Identities are no part of it, so nothing in a record tells of them: before a source is taken for
-/// done, it is asked whether they open it.
+/// The digest leaves out identities, so that records do not reveal them: resuming checks instead
+/// that they open the source.
 pub(crate) fn request(operation: &Operation<'_>) -> String {
     let demands = match operation {
         Operation::Protect {
@@ -163,7 +163,7 @@ pub(crate) fn request(operation: &Operation<'_>) -> String {
                 claims,
                 signing_key,
                 chunk_bytes,
-                // Outputs go to another folder, where external files keep their paths.
+                // Ignored: external files keep their paths in the output folder.
                 external_data: _,
             } = options;
             Demands {
@@ -200,7 +200,7 @@ pub(crate) fn request(operation: &Operation<'_>) -> String {
             } = options;
             let signing_key = match signature {
                 Resign::With(key) => Some(key.fingerprint()),
-                // To drop a signature is not what was asked for where one was to be refused.
+                // Dropping a signature differs from refusing a signed model.
                 Resign::Drop => Some(String::new()),
                 Resign::Refuse => None,
             };
@@ -215,7 +215,7 @@ pub(crate) fn request(operation: &Operation<'_>) -> String {
                 edition: Edition::Whole,
             }
         }
-        // It keeps no records.
+        // Verifying keeps no records.
         Operation::Verify { checks: _ } => Demands::default(),
     };
     let Demands {
@@ -300,7 +300,7 @@ mod tests {
         ];
         let different: BTreeSet<&String> = requests.iter().collect();
         assert_eq!(different.len(), requests.len());
-        // Comments and blanks are not what is asked for.
+        // Comments and blanks do not change a request.
         assert_eq!(
             requests[1],
             by(&format!("# ours\n  a@b {} x\n", KEYS[0]), None)

@@ -1,4 +1,4 @@
-//! A batch from its first model to its report.
+//! Runs a batch, from its first model to its report.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -21,15 +21,15 @@ use crate::survey::{REQUEST_BYTES, Survey, THREAD_BYTES};
 use crate::watch::Watch;
 use crate::work::Batch;
 
-/// Carries out `operation` on all models that [`discover`](crate::discover()) found. What it could not
-/// look at is in the report, as failed.
+/// Does `operation` on all models that [`discover`](crate::discover()) found. Paths that it could
+/// not read are in the report, as failed.
 ///
-/// Models that lie in the output folder are passed over: they are outputs.
+/// Skips models in the output folder, which are outputs.
 ///
 /// # Errors
-/// `Usage` where there is no model, two outputs would have one name, an output is an input, the
-/// memory is not enough for the threads, or another batch writes to the output folder; `Io` where
-/// nothing can be written there. Then nothing has been done. What fails later is in the report.
+/// `Usage` if there is no model, two outputs would have one name, an output is an input, the memory
+/// is too small for the threads, or another batch writes to the output folder; `Io` if the output
+/// folder cannot be written. Then nothing has been done. The report has later failures.
 pub fn run(
     found: Discovery,
     operation: &Operation<'_>,
@@ -145,7 +145,7 @@ pub fn run(
     })
 }
 
-/// All outputs that are there, and their records, in the folder `out`.
+/// Returns all existing outputs, and their records, in the folder `out`.
 fn outputs(
     out: &Path,
     models: &[(Found, Survey)],
@@ -166,7 +166,7 @@ fn outputs(
     paths
 }
 
-/// Which of `models`, and of what could not be looked at, are this batch's.
+/// Chooses the `models` of this batch's part, and the unreadable paths.
 fn choose(
     models: Vec<Found>,
     unreadable: Vec<Unreadable>,
@@ -206,7 +206,7 @@ fn choose(
     ))
 }
 
-/// The memory for models, beside what threads need.
+/// Returns the memory left for models after that of the threads.
 fn spare_memory(options: &Options, models: &[Found]) -> Result<u64> {
     let is_remote = options.out.as_ref().is_some_and(Location::is_object)
         || models.iter().any(|found| found.location.is_object());
@@ -225,7 +225,7 @@ fn spare_memory(options: &Options, models: &[Found]) -> Result<u64> {
     })
 }
 
-/// Looks at all models, many at once.
+/// Surveys all models, many at once.
 fn survey(
     models: Vec<Found>,
     operation: &Operation<'_>,
@@ -242,7 +242,7 @@ fn survey(
     models.into_iter().zip(surveys).collect()
 }
 
-/// Calls `work` for each of `n` models, on threads of its own, as `schedule` says.
+/// Calls `work` for each of `n` models, on separate threads, in the order of `schedule`.
 fn scheduled<T: Send>(
     schedule: Schedule,
     n: usize,
@@ -265,7 +265,7 @@ fn scheduled<T: Send>(
                 }
             };
             drop(state);
-            // Only now: who waits keeps no core from others.
+            // Only now, since a waiting thread must not take a core from others.
             let at_work = parallel::at_work();
             let result = work(&schedule, index);
             drop(at_work);
@@ -278,7 +278,7 @@ fn scheduled<T: Send>(
     };
     thread::scope(|scope| {
         for _ in 1..threads {
-            // Where the system gives no more threads, fewer do.
+            // If the system refuses more threads, fewer do the work.
             if thread::Builder::new().spawn_scoped(scope, run).is_err() {
                 break;
             }

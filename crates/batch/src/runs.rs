@@ -1,9 +1,9 @@
-//! Runs of batches: which of them a power loss cannot have taken anything of any more.
+//! Runs of batches, and which of them are safe from a power loss.
 //!
-//! A record tells times of outputs before these are on the disk, and a power loss may leave outputs that
-//! have these times and not all bytes. So each record names its run. What a run wrote is on the disk, or
-//! on its way there, until the system starts anew; and also later, if the run waited for the disk at its
-//! end. Then it leaves an empty file `RUN.synced` in the folder of the records.
+//! A record has the times of outputs before they are synced, and a power loss may leave outputs
+//! with these times but without all bytes. So each record names its run. Outputs of a run count
+//! until the system reboots, and also later if the run synced them at its end. Then it leaves an
+//! empty file `RUN.synced` in the folder of the records.
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,20 +14,20 @@ use serde::{Deserialize, Serialize};
 use crate::RECORDS;
 use crate::error::Result;
 
-/// A run, as records name it.
+/// A run, as named in records.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Run {
     /// 32 hexadecimal digits.
     id: String,
-    /// What the system calls the time since it started; absent where it has no such name.
+    /// The system's id of the present boot; absent if the system has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     boot: Option<String>,
 }
 
 impl Run {
-    /// This run.
+    /// Makes the name of this run.
     pub(crate) fn new() -> Run {
-        // Linux, proc_sys_kernel(5): another one after each start, and the same in all containers.
+        // Linux, proc_sys_kernel(5): new after each boot, and common to all containers.
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
         let boot = boot.map(|boot| boot.trim().to_owned());
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -37,24 +37,24 @@ impl Run {
         Run { id, boot }
     }
 
-    /// Whether records can tell when the system has started anew.
+    /// Returns whether records can tell that the system has rebooted.
     pub(crate) fn knows_boot(&self) -> bool {
         self.boot.is_some()
     }
 
-    /// Whether no power loss has taken anything of what the run `of` wrote to `out`.
+    /// Returns whether the files that the run `of` wrote to `out` are safe from a power loss.
     pub(crate) fn is_kept(&self, of: &Run, out: &Location) -> bool {
         match out {
-            // A store has what it says that it has.
+            // A store keeps what it has acknowledged.
             Location::Object(_) => true,
             Location::File(out) => self.boot.is_some() && self.boot == of.boot || of.is_synced(out),
             _ => false,
         }
     }
 
-    /// Says that all that this run wrote to `out` is on the disk.
+    /// Marks all files that this run wrote to `out` as synced.
     pub(crate) fn note_synced(&self, out: &Path) -> Result<()> {
-        // Without it outputs are only made again, so nobody waits for it.
+        // Losing the mark only means making outputs again, so do not sync it.
         let mut options = OutputOptions::default();
         (options.replace, options.flush) = (true, Flush::Later);
         let mark = Output::create_below(&out.join(self.mark()), 1, true)?;
@@ -62,7 +62,7 @@ impl Run {
         Ok(())
     }
 
-    /// Whether what it wrote to `out` is on the disk.
+    /// Returns whether the files that it wrote to `out` are synced.
     pub(crate) fn is_synced(&self, out: &Path) -> bool {
         let is_id = self.id.len() == ID_DIGITS && self.id.bytes().all(|b| b.is_ascii_hexdigit());
         is_id && matches!(beneath::open(out, &self.mark()), Ok(Some(_)))

@@ -1,17 +1,17 @@
-//! Which model begins when: as many at once as there are jobs and memory for.
+//! Decides which model begins when, within the limits of jobs and memory.
 
 use std::collections::VecDeque;
 
-/// How many models may overtake one that waits for memory, for each job.
+/// How many models per job may overtake one that waits for memory.
 const OVERTAKING: usize = 4;
 
-/// Models that have not begun, and what those that run need.
+/// The waiting models, and the memory of the running ones.
 ///
-/// They begin in their order, but while the first does not fit beside those that run, later ones
-/// that fit overtake it, so that no core waits; only so many, so that it does not wait for ever.
+/// Models begin in order. While the first does not fit beside the running ones, later ones that fit
+/// overtake it, so that no core waits, up to a limit, so that it does not wait for ever.
 #[derive(Debug)]
 pub(crate) struct Schedule {
-    /// Index and need in bytes, at most the budget.
+    /// Index, and need in bytes, at most the budget.
     waiting: VecDeque<(usize, u64)>,
     jobs: usize,
     budget: u64,
@@ -20,11 +20,11 @@ pub(crate) struct Schedule {
     overtaken: usize,
 }
 
-/// What a job does next.
+/// The next step of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Begin a model, by its index, which is to be [`finished`](Schedule::finished) with this many
-    /// bytes.
+    /// Begin the model with this index; call [`finished`](Schedule::finished) with this many bytes
+    /// after it.
     Begin(usize, u64),
     /// Ask again when a model has finished.
     Wait,
@@ -33,8 +33,8 @@ pub(crate) enum Next {
 }
 
 impl Schedule {
-    /// For models that need so many bytes each, `jobs` at once, in `budget` bytes. One that needs
-    /// more than that runs alone.
+    /// Schedules models that need `needs` bytes each, `jobs` at once, within `budget` bytes. A
+    /// model that needs more than that runs alone.
     pub(crate) fn new(needs: impl Iterator<Item = u64>, jobs: usize, budget: u64) -> Schedule {
         let budget = budget.max(1);
         let needs = needs.map(|need| need.clamp(1, budget));
@@ -48,12 +48,12 @@ impl Schedule {
         }
     }
 
-    /// How many models run at once, at most.
+    /// Returns how many models run at once, at most.
     pub(crate) fn jobs(&self) -> usize {
         self.jobs
     }
 
-    /// Says what a job that has nothing to do does next.
+    /// Returns the next step of an idle job.
     pub(crate) fn next(&mut self) -> Next {
         if self.waiting.is_empty() {
             return Next::Done;
@@ -80,13 +80,13 @@ impl Schedule {
         Next::Begin(index, need)
     }
 
-    /// A model that needed `need` has finished.
+    /// Frees the `need` bytes of a finished model.
     pub(crate) fn finished(&mut self, need: u64) {
         self.running -= 1;
         self.used -= need;
     }
 
-    /// Begins no more.
+    /// Stops beginning models.
     pub(crate) fn stop(&mut self) {
         self.waiting.clear();
     }

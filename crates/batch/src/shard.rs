@@ -1,10 +1,10 @@
-//! Parts of a batch, for machines that share nothing but the folders.
+//! Parts of a batch, for machines that share only the folders.
 
 use std::path::Path;
 use std::str::FromStr;
 
-/// Part `index` of `count`: the models whose path below the output folder hashes to it, whatever
-/// other models there are.
+/// Part `index` of `count`: the models whose paths below the output folder hash to it, independent
+/// of other models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
     index: u64,
@@ -12,38 +12,39 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Part `index` of `count`, counted from 0; `None` where there is no such part.
+    /// Makes part `index` of `count`, counted from 0, or returns `None` if there is no such part.
     pub fn new(index: u64, count: u64) -> Option<Shard> {
         (index < count).then_some(Shard { index, count })
     }
 
-    /// All of a batch.
+    /// A whole batch.
     pub(crate) const ALL: Shard = Shard { index: 0, count: 1 };
 
-    /// Which part, and of how many.
+    /// Returns the index and the count.
     pub(crate) fn numbers(&self) -> (u64, u64) {
         (self.index, self.count)
     }
 
-    /// Whether a model can be in this part and in `other`.
+    /// Returns whether a model can be in this part and in `other`.
     pub(crate) fn may_share_with(self, other: Shard) -> bool {
         let (mut a, mut b) = (self.count, other.count);
         while b > 0 {
             (a, b) = (b, a % b);
         }
-        // Both have numbers of one remainder modulo their greatest common divisor.
+        // That needs equal remainders modulo the greatest common divisor.
         self.index % a == other.index % a
     }
 
-    /// Whether the model that goes to `relative` is in this part: the first 8 bytes of BLAKE3 of its
-    /// names with `/` between them, as a big-endian number, modulo the number of parts.
+    /// Returns whether the model that goes to `relative` is in this part: the first 8 bytes of
+    /// BLAKE3 of its names with `/` between them, as a big-endian number, modulo the number of
+    /// parts.
     pub fn has(&self, relative: &Path) -> bool {
         let [a, b, c, d, e, f, g, h, ..] = *blake3::hash(&key(relative)).as_bytes();
         u64::from_be_bytes([a, b, c, d, e, f, g, h]) % self.count == self.index
     }
 }
 
-/// The names of a path with `/` between them.
+/// Joins the names of a path with `/`.
 pub(crate) fn key(relative: &Path) -> Vec<u8> {
     let names: Vec<&[u8]> = (relative.iter())
         .map(|name| name.as_encoded_bytes())

@@ -1,4 +1,4 @@
-//! A look at each model before anything is done: which files it has, what memory it will need.
+//! Surveys each model before the work: its files, and the memory that it will need.
 
 use onnxseal_core::manifest::DEFAULT_CHUNK_BYTES;
 use onnxseal_core::{BYTES_FOR_STRUCTURE, Manifest, Outline, Policy, Result};
@@ -8,37 +8,36 @@ use onnxseal_store::parallel::n_cores;
 use crate::discover::Found;
 use crate::request::Operation;
 
-/// Memory of a thread at work on chunks of the default size: two buffers of a chunk.
+/// Memory of a working thread with chunks of the default size: two buffers of a chunk.
 pub(crate) const THREAD_BYTES: u64 = 2 * DEFAULT_CHUNK_BYTES + (512 << 10);
 
-/// Memory of a thread that waits for a request beyond that: what a store has answered so far.
+/// Further memory of a thread that waits for a request: the store's answer so far.
 pub(crate) const REQUEST_BYTES: u64 = 2 * DEFAULT_CHUNK_BYTES;
 
-/// Memory that a model needs whatever is in it.
+/// Memory for any model.
 const MODEL_BYTES: u64 = 64 << 10;
 
-/// Memory for a byte of a protected model's tail, parsed and, by some operations, written anew.
+/// Memory for a byte of a protected model's tail, parsed and, by some operations, written again.
 const FOR_TAIL: u64 = 12;
 
-/// Memory for a look at an object, whose length is not known before: that of one with 2 MiB of
-/// structure.
+/// Memory to survey an object of unknown length: enough for one with 2 MiB of structure.
 const FOR_OBJECT: u64 = 16 << 20;
 
-/// What is known of a model before its turn comes.
+/// The knowledge about a model before its turn.
 #[derive(Debug)]
 pub(crate) struct Survey {
-    /// The external files that are made of it, relative to the output's folder.
+    /// The external files that it will write, relative to the output's folder.
     pub(crate) external: Vec<String>,
     /// Its external files, relative to its folder.
     pub(crate) read: Vec<String>,
     /// Length of all its files.
     pub(crate) bytes: u64,
-    /// Memory that it will need, but for the buffers of [`THREAD_BYTES`].
+    /// Memory that it will need, without the buffers of [`THREAD_BYTES`].
     pub(crate) need: u64,
 }
 
 impl Survey {
-    /// Of a model that cannot be read: when its turn comes, it fails.
+    /// Surveys a model that cannot be read: it will fail when its turn comes.
     pub(crate) fn unreadable() -> Survey {
         Survey {
             external: Vec::new(),
@@ -66,7 +65,7 @@ impl Survey {
         Ok(survey)
     }
 
-    /// Memory that [`Survey::of`] itself may need.
+    /// Returns the memory that [`Survey::of`] itself may need.
     pub(crate) fn own_need(found: &Found) -> u64 {
         match &found.location {
             Location::Object(_) => FOR_OBJECT,
@@ -74,7 +73,7 @@ impl Survey {
         }
     }
 
-    /// Of a model, with the length of each of its files.
+    /// Surveys an unprotected model. Returns the length of each of its files too.
     fn of_original(
         found: &Found,
         outline: &Outline,
@@ -95,7 +94,7 @@ impl Survey {
         Ok((survey, lens))
     }
 
-    /// Of a protected model, likewise.
+    /// Surveys a protected model. Returns the length of each of its files too.
     fn of_protected(operation: &Operation<'_>, outline: &Outline) -> Result<(Survey, Vec<u64>)> {
         let Some(manifest) = outline.manifest()? else {
             let survey = Survey {
@@ -109,13 +108,13 @@ impl Survey {
         let structure = match operation {
             Operation::Rotate { options, .. } => outline.structure(len, options.policy.as_ref())?.1,
             Operation::Verify { checks } => outline.structure(len, checks.policy)?.1,
-            // It is fetched, and kept until the model is done.
+            // The structure is fetched, and kept until the model is done.
             _ if outline.is_remote() => outline.structure(len, None)?.1,
             _ => 0,
         };
         let (files, restored) = match operation {
             Operation::Unprotect { .. } if manifest.restores_names() => {
-                // It is put together in memory.
+                // The model file is put together in memory.
                 (manifest.original_files(), 2 * len)
             }
             _ => (manifest.files().to_vec(), 0),
@@ -135,7 +134,7 @@ impl Survey {
     }
 }
 
-/// What buffers need beyond [`THREAD_BYTES`] where chunks are larger than by default.
+/// Returns the memory of buffers beyond [`THREAD_BYTES`], for chunks larger than the default.
 fn large_chunks(manifest: &Manifest) -> u64 {
     let largest = manifest.files().iter().map(|file| file.bytes).max();
     let buffers = 2 * manifest.chunk_bytes().min(largest.unwrap_or(0));

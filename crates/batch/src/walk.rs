@@ -1,4 +1,4 @@
-//! Folders that are walked, and patterns that say which of their files to take.
+//! Walks folders, and parses patterns that choose files.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -11,7 +11,7 @@ use walkdir::{DirEntry, WalkDir};
 
 use crate::error::{Error, Result};
 
-/// A pattern, and where to look for what matches it.
+/// A pattern, and the folder to search for matches.
 pub(crate) struct Glob {
     /// The part before the first name with a special character.
     pub(crate) folder: PathBuf,
@@ -22,7 +22,8 @@ pub(crate) struct Glob {
 }
 
 impl Glob {
-    /// `None` for a path with no special characters. Those in the path of `listed_in` are not.
+    /// Parses a pattern. Returns `None` for a path without special characters. Characters in the
+    /// path of `listed_in` are never special.
     pub(crate) fn parse(source: &Path, listed_in: Option<&Path>) -> Result<Option<Glob>> {
         let listed_in = listed_in.unwrap_or(Path::new(""));
         let mut names = source
@@ -46,7 +47,7 @@ impl Glob {
             given: source.to_owned(),
             reason: error.kind().to_string(),
         })?;
-        // Alternatives may have any number of names.
+        // Alternatives may have different numbers of names.
         let any_depth = text.contains("**") || text.contains('{');
         let depth = pattern.components().count();
         Ok(Some(Glob {
@@ -67,10 +68,10 @@ pub(crate) fn is_special(name: Component<'_>) -> bool {
     name.contains(['*', '?', '[', '{'])
 }
 
-/// All that is in a folder, in the order of names, links followed.
+/// A walk over everything in a folder, in the order of names, following links.
 pub(crate) struct Walk {
     pub(crate) entries: walkdir::IntoIter,
-    /// The last folder that came.
+    /// The last folder reached.
     pub(crate) folder: PathBuf,
 }
 
@@ -84,8 +85,8 @@ impl Walk {
         }
     }
 
-    /// The next entry, or what cannot be looked at and why. Links to a folder around them are passed
-    /// over: what is there comes anyway.
+    /// Returns the next entry, or a path that cannot be read with the reason. Skips links to a
+    /// folder above, whose contents come anyway.
     pub(crate) fn next(&mut self) -> Option<std::result::Result<DirEntry, (PathBuf, Error)>> {
         loop {
             let error = match self.entries.next()? {
@@ -97,7 +98,7 @@ impl Walk {
                     return Some(Ok(entry));
                 }
             };
-            // Where reading a folder fails, nothing else says which; it does so before its entries.
+            // An error of reading a folder may lack its path, but comes before its entries.
             let path = error.path().unwrap_or(&self.folder).to_owned();
             let was_removed = |error: &std::io::Error| {
                 error.kind() == ErrorKind::NotFound && fs::symlink_metadata(&path).is_err()
@@ -110,25 +111,25 @@ impl Walk {
         }
     }
 
-    /// Passes over what is in the folder that came last.
+    /// Skips the contents of the last folder.
     pub(crate) fn skip_folder(&mut self) {
         self.entries.skip_current_dir();
     }
 }
 
-/// The system's answer, without the path that [`StoreError::Io`] has as well.
+/// Returns the system's error without its path, which [`StoreError::Io`] has already.
 fn plain(error: walkdir::Error) -> std::io::Error {
     let text = error.to_string();
     let error = error.into_io_error();
     error.unwrap_or_else(|| std::io::Error::other(text))
 }
 
-/// Whether `entry`, below a source, is where git keeps its own.
+/// Returns whether `entry`, below a source, is a folder `.git`.
 pub(crate) fn is_git(entry: &DirEntry) -> bool {
     entry.depth() > 0 && entry.file_name() == ".git"
 }
 
-/// The part of `path` below `base`, where that is plain names only.
+/// Returns the part of `path` below `base`, if it has only plain names.
 pub(crate) fn below(path: &Path, base: &Path) -> Option<PathBuf> {
     let rest = path.strip_prefix(base).ok()?;
     let rest: PathBuf = (rest.components())

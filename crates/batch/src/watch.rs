@@ -1,34 +1,34 @@
-//! What a batch tells while it runs.
+//! Receives the progress of a batch.
 
 use onnxseal_core::{Progress, Silent};
 
 use crate::discover::Found;
 use crate::report::ModelReport;
 
-/// Told how far a batch is; called from several threads.
+/// Observes a batch; several threads call it.
 pub trait Watch: Sync {
-    /// So many `models` of so many `bytes` in all will be looked at.
+    /// The batch begins, with `models` models of `bytes` bytes in total.
     fn begin(&self, models: usize, bytes: u64) {
         let _ = (models, bytes);
     }
 
-    /// A model of so many `bytes` begins; the result is told how far it is.
+    /// A model of `bytes` bytes begins. The result receives its progress.
     fn model<'w>(&'w self, found: &Found, bytes: u64) -> Box<dyn Progress + 'w> {
         let _ = (found, bytes);
         Box::new(Silent)
     }
 
-    /// A model has come to its end.
+    /// A model has ended.
     fn finished(&self, found: &Found, report: &ModelReport) {
         let _ = (found, report);
     }
 
-    /// Something that is no failure, but should be known.
+    /// Something that is not a failure, but worth telling.
     fn note(&self, text: &str) {
         let _ = text;
     }
 
-    /// Whether to begin no more models.
+    /// Returns whether to stop beginning models.
     fn stops(&self) -> bool {
         false
     }

@@ -1,4 +1,4 @@
-//! One model of a batch: what is done to it, and what becomes known of it.
+//! Does the work on one model of a batch, and reports it.
 
 use std::fs;
 use std::sync::Mutex;
@@ -20,17 +20,17 @@ use crate::runs::Run;
 use crate::survey::Survey;
 use crate::watch::Watch;
 
-/// What the models of a batch have in common.
+/// The state that the models of a batch share.
 pub(crate) struct Batch<'a> {
     pub(crate) operation: &'a Operation<'a>,
     pub(crate) options: &'a Options,
     pub(crate) watch: &'a dyn Watch,
     pub(crate) request: String,
     pub(crate) run: Run,
-    /// Whether a record names this run.
+    /// Whether a record already names this run.
     pub(crate) recorded: Mutex<bool>,
     pub(crate) stopped: Mutex<bool>,
-    /// Whether an output may have taken the place of a file.
+    /// Whether an output may have replaced a file.
     pub(crate) replaced: Mutex<bool>,
 }
 
@@ -68,7 +68,7 @@ impl Batch<'_> {
         report
     }
 
-    /// What the report tells of files.
+    /// Returns the states of files for the report.
     fn told(&self, mut files: Vec<FileState>) -> Vec<FileState> {
         for file in &mut files {
             file.stamp = None;
@@ -77,7 +77,7 @@ impl Batch<'_> {
         files
     }
 
-    /// The report of a model of which nothing is known yet.
+    /// Makes the report of a model before any work.
     pub(crate) fn unfinished(
         &self,
         found: &Found,
@@ -98,7 +98,7 @@ impl Batch<'_> {
         }
     }
 
-    /// The report of what could not be looked at.
+    /// Makes the report of a path that could not be read.
     pub(crate) fn unreadable(&self, found: &Found, error: Error) -> ModelReport {
         ModelReport {
             output: None,
@@ -109,12 +109,12 @@ impl Batch<'_> {
 
     fn place(&self, found: &Found) -> Option<Target> {
         let out = self.options.out.as_ref()?;
-        // Where there is none, nothing would have begun.
+        // Without an output folder, the batch would not have begun.
         Target::new(out, found).ok()
     }
 }
 
-/// One model, and what becomes known of it.
+/// One model, and the knowledge about it.
 struct ModelRun<'a> {
     batch: &'a Batch<'a>,
     found: &'a Found,
@@ -128,12 +128,12 @@ struct ModelRun<'a> {
 struct Known {
     weights: Option<Volume>,
     files: FileStates,
-    /// The record that there was before.
+    /// The earlier record.
     noted: Noted,
-    /// What earlier runs have made.
+    /// The outputs of earlier runs.
     old: Vec<FileState>,
     creation: OutputOptions,
-    /// Whether the old ones are to be removed before the new ones get their names.
+    /// Whether to remove the old outputs before the new ones get their names.
     makes_room: bool,
 }
 
@@ -144,7 +144,7 @@ impl ModelRun<'_> {
         };
         let options = self.batch.options;
         let mut creation = OutputOptions::default();
-        // Whoever runs the batch waits for all of them, if for any.
+        // The batch syncs all outputs at the end, if any.
         (creation.replace, creation.flush) = (options.replace, Flush::Later);
         place.check_folders(&self.survey.external)?;
         place.sweep(&self.survey.external);
@@ -169,7 +169,7 @@ impl ModelRun<'_> {
                 Ok(Standing::Old(old)) if old.is_empty() => (),
                 Ok(Standing::Old(old)) => {
                     let several = old.len() > 1 || !self.survey.external.is_empty();
-                    // One file replaces another in one step; several cannot.
+                    // Only a single file can replace another in one step.
                     creation.replace = !several;
                     let mut known = lock(&self.known);
                     (known.old, known.makes_room) = (old, several);
@@ -188,7 +188,7 @@ impl ModelRun<'_> {
         }
         let made = self.make(&self.found.location, &place.output, creation);
         made.map_err(|error| match error {
-            // Our own, from the hook.
+            // Our own error, from the hook.
             Error::Core(CoreError::Refused(error)) => match error.downcast::<Error>() {
                 Ok(error) => *error,
                 Err(error) => CoreError::Refused(error).into(),
@@ -214,8 +214,8 @@ impl ModelRun<'_> {
         }
     }
 
-    /// Fails as the operation would where none of the identities opens the model, or as much of it as
-    /// the operation needs: what is done before was done with some that did, which no record tells.
+    /// Fails as the operation would if no identity opens the model as far as the operation needs.
+    /// Records do not tell which identities opened the source in the earlier run.
     fn check_opens(&self) -> Result<()> {
         let (access, edition) = match self.batch.operation {
             Operation::Unprotect { access } => (access, access.edition),
@@ -288,7 +288,7 @@ impl ModelRun<'_> {
 
 impl PublishHook for ModelRun<'_> {
     fn wants_digests(&self) -> bool {
-        // Where a source was written just now, its times do not tell whether it is written again.
+        // The times of a source that was just written do not show a further write.
         let is_new = |path: &str| match beside(&self.found.location, path) {
             Location::File(path) => fs::metadata(path)
                 .ok()

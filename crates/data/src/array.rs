@@ -1,4 +1,4 @@
-//! Arrays of numbers, as every format gives them.
+//! Arrays of numbers, from any format.
 
 use std::io::ErrorKind;
 
@@ -27,7 +27,7 @@ pub enum Values {
 }
 
 impl Values {
-    /// How many.
+    /// Returns how many numbers there are.
     pub fn len(&self) -> usize {
         match self {
             Values::F32(values) => values.len(),
@@ -36,12 +36,12 @@ impl Values {
         }
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no numbers.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Makes room for the kept samples of `width` numbers each.
+    /// Reserves room for the kept samples of `width` numbers each.
     pub(crate) fn reserve(
         &mut self,
         rows: &Rows,
@@ -61,7 +61,7 @@ impl Values {
         reserved.map_err(|_| Fault::Io(ErrorKind::OutOfMemory.into()))
     }
 
-    /// Bytes of a number.
+    /// Returns the bytes of a number.
     fn len_bytes(&self) -> u64 {
         match self {
             Values::F32(_) => 4,
@@ -79,7 +79,7 @@ impl Values {
         }
     }
 
-    /// Number `i`; 0 past the end.
+    /// Returns number `i`, or 0 past the end.
     pub fn at(&self, i: usize) -> f64 {
         match self {
             Values::F32(values) => values.get(i).map_or(0.0, |value| f64::from(*value)),
@@ -92,18 +92,18 @@ impl Values {
 /// One array of a data set, all samples.
 #[derive(Clone, Debug)]
 pub struct Array {
-    /// Its name, where it has one: that of the input it is for.
+    /// The name of its input, if known.
     pub name: Option<String>,
     /// Shape of one sample.
     pub dims: Vec<usize>,
     /// All samples, one after the other.
     pub values: Values,
-    /// The order of axes, where samples are images.
+    /// The order of axes, if samples are images.
     pub layout: Option<Layout>,
 }
 
-/// What is kept of a file: arrays, and labels if it has any. Each comes with the number of samples
-/// that the file has of it.
+/// The kept parts of a file: arrays, and labels if it has any. Each comes with its number of
+/// samples in the file.
 #[derive(Default)]
 pub(crate) struct Raw {
     pub(crate) arrays: Vec<(usize, Array)>,
@@ -119,7 +119,7 @@ impl From<(usize, Array)> for Raw {
     }
 }
 
-/// An array as labels.
+/// Converts an array to labels.
 pub(crate) fn labels_of(array: &Array) -> Result<Vec<i64>, Fault> {
     if array.dims.iter().product::<usize>() != 1 {
         return Err(bad(format!(

@@ -1,5 +1,5 @@
-//! CIFAR's binary version: records of a label and `[3, 32, 32]` bytes; of CIFAR-100 two labels, of which the last one,
-//! the fine one, counts.
+//! CIFAR's binary version: records of a label and `[3, 32, 32]` bytes. CIFAR-100 has two labels, of
+//! which the last, the fine one, counts.
 //!
 //! Source: <https://www.cs.toronto.edu/~kriz/cifar.html>
 
@@ -20,10 +20,11 @@ pub const SIDE: usize = 32;
 /// Bytes of an image.
 pub const PIXELS: usize = CHANNELS * SIDE * SIDE;
 
-/// Labels of a record in a file of `len` bytes: one a byte, before the pixels.
+/// Returns the number of labels in a record of a file of `len` bytes; each is a byte before the
+/// pixels.
 ///
 /// # Errors
-/// [`Fault::Malformed`] where these are no whole records.
+/// [`Fault::Malformed`] if the file does not consist of whole records.
 pub fn n_labels(len: u64) -> Result<usize, Fault> {
     match len {
         0 => Err(bad("it has no samples")),

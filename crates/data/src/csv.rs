@@ -1,4 +1,4 @@
-//! CSV: one row a sample, one column its label.
+//! CSV: one row per sample, with its label in one column.
 
 use std::fs::File;
 
@@ -43,7 +43,7 @@ pub(crate) fn read(file: File, options: &DataOptions) -> Result<Raw, Fault> {
     if width == 0 {
         return Err(bad("its rows have no values"));
     }
-    // Whole numbers stay what they are: tokens have more digits than 32-bit floats.
+    // Keep whole numbers: tokens may have more digits than 32-bit floats.
     let values = if is_whole {
         Values::I64(values.into_iter().map(|value| value as i64).collect())
     } else {
@@ -61,7 +61,7 @@ pub(crate) fn read(file: File, options: &DataOptions) -> Result<Raw, Fault> {
     })
 }
 
-/// Reads labels alone: the column `label`, or the only one.
+/// Reads only labels: the column `label`, or the only column.
 pub(crate) fn read_labels(file: File, options: &DataOptions) -> Result<(usize, Vec<i64>), Fault> {
     let mut table = Table::open(file)?;
     let named = table.label;
@@ -78,13 +78,13 @@ pub(crate) fn read_labels(file: File, options: &DataOptions) -> Result<(usize, V
     Ok((labels.len(), options.of(labels)))
 }
 
-/// Rows, read one after the other: text takes more memory than its numbers.
+/// Rows, read one by one, because text takes more memory than its numbers.
 struct Table {
     reader: Reader<File>,
-    /// Where the first sample begins: behind the header, which is a first row with something that is
-    /// no number.
+    /// The start of the first sample, after the header. A first row with anything other than
+    /// numbers is a header.
     begin: Position,
-    /// The column that the header calls `label`.
+    /// The column called `label` in the header.
     label: Option<usize>,
     record: StringRecord,
     /// Rows read so far.
@@ -93,7 +93,7 @@ struct Table {
 
 impl Table {
     /// # Errors
-    /// [`Fault`]; also where there are no samples.
+    /// [`Fault`], also if there are no samples.
     fn open(file: File) -> Result<Table, Fault> {
         let mut reader = ReaderBuilder::new()
             .has_headers(false)
@@ -123,7 +123,7 @@ impl Table {
         Ok(table)
     }
 
-    /// The next sample, and its number.
+    /// Returns the next sample, and its number.
     fn next(&mut self) -> Result<Option<(usize, &StringRecord)>, Fault> {
         let row = self.row;
         let is_there = self.reader.read_record(&mut self.record);
@@ -139,7 +139,7 @@ impl Table {
         self.reader.seek(self.begin.clone()).map_err(unreadable)
     }
 
-    /// How many samples there are.
+    /// Counts the samples.
     fn count(&mut self) -> Result<usize, Fault> {
         while self.next()?.is_some() {}
         let n = self.row;

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use onnxseal_store::ErrorKind;
 
-/// A fault in bytes. [`Fault::at`] adds the file that they come from.
+/// A fault in bytes. [`Fault::at`] adds their file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
     /// Reading failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// The file says what it must not.
+    /// The file breaks the rules of its format.
     #[error("{reason}")]
     Malformed {
         /// What is wrong.
@@ -20,7 +20,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// The error of the file at `path`.
+    /// Makes the error for the file at `path`.
     pub fn at(self, path: &Path) -> Error {
         let path = path.to_owned();
         match self {
@@ -30,7 +30,7 @@ impl Fault {
     }
 }
 
-/// Why there is no data set.
+/// An error of reading or making a data set.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -39,10 +39,10 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A file says what it must not.
+    /// A file breaks the rules of its format.
     #[error("{}: {reason}", .path.display())]
     Malformed {
         /// The file.
@@ -50,13 +50,13 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// The caller asks for what makes no sense.
+    /// The caller's request cannot be met.
     #[error("{0}")]
     Usage(String),
 }
 
 impl Error {
-    /// The class the error belongs to.
+    /// Returns the class of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Io { .. } => ErrorKind::Io,
@@ -74,7 +74,7 @@ pub(crate) fn bad(reason: impl Into<String>) -> Fault {
     Fault::Malformed { reason }
 }
 
-/// The error of a file that cannot be read or written.
+/// Makes the error for a file that cannot be read or written.
 pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
     |source| Fault::Io(source).at(path)
 }

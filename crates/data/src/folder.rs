@@ -1,4 +1,4 @@
-//! Folders of images: one folder a class.
+//! Folders of images, one folder per class.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ pub(crate) fn read(folder: &Path, options: &DataOptions) -> Result<Raw> {
             images::decode(&path).map_err(|fault| fault.at(&path))?,
             options,
         );
-        // As many channels as the first image has: one for grey ones.
+        // Use the channels of the first image: one if it is grey.
         let channels = match shape {
             Some((.., channels)) => channels,
             None if matches!(
@@ -88,7 +88,7 @@ pub(crate) fn read(folder: &Path, options: &DataOptions) -> Result<Raw> {
     })
 }
 
-/// What is in a folder, in the order of names.
+/// Lists the entries of a folder, in the order of names.
 fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).map_err(io(folder))?;
     let paths = entries.map(|entry| entry.map(|entry| entry.path()));
@@ -99,11 +99,11 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// All images in a folder and in those below it, as of one class.
+/// Lists all images in a folder and the folders below it, as one class.
 fn below(folder: &Path) -> Result<Vec<(PathBuf, i64)>> {
     let mut found = Vec::new();
     for path in list(folder)? {
-        // No link to a folder is followed: it may lead back.
+        // Do not follow links to folders, which may lead back.
         if path.is_dir() && !path.is_symlink() {
             found.extend(below(&path)?);
         } else if is_image(&path) {
@@ -117,7 +117,8 @@ fn is_image(path: &Path) -> bool {
     Format::of(path).is_some_and(Format::is_image)
 }
 
-/// The images, each with its class: the number that its folder is called, where all are numbers, or its place among them.
+/// Lists the images, each with its class: the folder's name if all names are numbers, or else the
+/// folder's position.
 fn files(folder: &Path) -> Result<Vec<(PathBuf, i64)>> {
     let classes: Vec<PathBuf> = list(folder)?
         .into_iter()
@@ -147,7 +148,7 @@ fn files(folder: &Path) -> Result<Vec<(PathBuf, i64)>> {
     Ok(found)
 }
 
-/// Resized, and the middle cut out.
+/// Resizes an image, and crops the middle.
 fn sized(image: DynamicImage, options: &DataOptions) -> DynamicImage {
     let image = match options.resize {
         None => image,

@@ -1,4 +1,4 @@
-//! Formats of data files, which their names tell.
+//! Formats of data files, recognised by name.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ pub enum Format {
     Npz,
     /// An array of NumPy's: `.npy`.
     Npy,
-    /// Text, one row a sample: `.csv`.
+    /// Text, one row per sample: `.csv`.
     Csv,
     /// CIFAR's binary version: `.bin`.
     Cifar,
@@ -20,8 +20,8 @@ pub enum Format {
 }
 
 impl Format {
-    /// Tells the format by the end of a name, in small letters or capitals. No name tells IDX: it is
-    /// `None`, as all other files are.
+    /// Returns the format by the end of a name, in any case. IDX has no such name: it gives `None`,
+    /// like all other files.
     pub fn of(path: &Path) -> Option<Format> {
         let end = path.extension()?.to_string_lossy().to_ascii_lowercase();
         match end.as_str() {
@@ -35,12 +35,12 @@ impl Format {
         }
     }
 
-    /// Whether a file of it is one image.
+    /// Returns whether a file of this format is one image.
     pub fn is_image(self) -> bool {
         matches!(self, Format::Png | Format::Jpeg)
     }
 
-    /// What names of its files end in, without the dot.
+    /// Returns the extension of its files, without the dot.
     pub fn end(self) -> &'static str {
         match self {
             Format::Npz => "npz",

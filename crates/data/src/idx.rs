@@ -16,7 +16,7 @@ use crate::options::DataOptions;
 use crate::room::Room;
 use crate::rows::{Packed, Skip, check_end, check_length, widths};
 
-/// What gzip's files begin with; IDX is often gzipped.
+/// The first bytes of gzip files; IDX is often gzipped.
 pub const GZIP: [u8; 2] = [0x1F, 0x8B];
 
 /// The type of elements.
@@ -31,7 +31,7 @@ pub enum Element {
     F64,
 }
 
-/// What a file says before its elements.
+/// The header of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The elements' type.
@@ -44,7 +44,7 @@ pub struct Header {
     pub bytes: Vec<u8>,
 }
 
-/// Whether a file that begins so is IDX, or may be when it is no longer gzipped.
+/// Returns whether a file with these first bytes is IDX, or gzip that may contain it.
 pub fn is_idx(first: &[u8]) -> bool {
     first.starts_with(&GZIP) || matches!(first, [0, 0, 0x08..=0x0E, 1..=8, ..])
 }
@@ -62,7 +62,7 @@ impl Element {
 }
 
 impl Header {
-    /// Reads all that stands before the elements.
+    /// Reads the header.
     ///
     /// # Errors
     /// [`Fault`].
@@ -129,7 +129,7 @@ fn parse(
     mut room: Room,
 ) -> Result<(usize, Array), Fault> {
     let (element, mut dims) = (header.element, header.dims);
-    // It has an axis at least.
+    // There is at least one axis.
     let rest = dims.split_off(1);
     let n = dims.first().copied().unwrap_or(0);
     let dims = rest;
@@ -157,7 +157,7 @@ fn parse(
     Ok((n, array))
 }
 
-/// Big-endian elements as numbers.
+/// Converts big-endian elements to numbers.
 fn values_of(element: Element, bytes: &[u8]) -> Values {
     match element {
         Element::U8 => Values::F32(bytes.iter().map(|byte| f32::from(*byte)).collect()),

@@ -9,17 +9,17 @@ use onnxseal_store::open_regular;
 use crate::error::{Fault, Result, bad};
 use crate::room::Room;
 
-/// Columns or rows of an image, at most.
+/// The most columns or rows of an image.
 pub const MAX_SIDE: u32 = 1 << 14;
 
-/// What a PNG begins with.
+/// The first bytes of a PNG.
 const PNG: [u8; 8] = *b"\x89PNG\r\n\x1A\n";
 
-/// Bytes that decoding one image may take, and bytes of its file.
+/// The most bytes that decoding one image may take, and the most of its file.
 const MAX_IMAGE_BYTES: u64 = 1 << 30;
 
-/// Decodes an image, whichever of the kinds it is by its content. It is not turned as EXIF says: the
-/// loaders that models are trained with, PIL's and torchvision's, do not turn it either.
+/// Decodes an image, and recognises its kind by its content. Ignores EXIF's orientation, as the
+/// loaders in training do (PIL's and torchvision's).
 ///
 /// # Errors
 /// [`Fault`].
@@ -60,8 +60,8 @@ fn undecodable(error: ImageError) -> Fault {
     }
 }
 
-/// A PNG without the chunks that tell nothing of its pixels: profiles and texts may be packed, and
-/// unpack to anything.
+/// Drops the chunks of a PNG that do not describe its pixels: profiles and texts may be packed, and
+/// unpack to any size.
 ///
 /// ```text
 /// signature (8)  chunks: length of its bytes (u32, big-endian)  type (4)  bytes  CRC (4)
@@ -72,8 +72,8 @@ fn pixels_of_png(bytes: &[u8]) -> Vec<u8> {
     while let Some(&[a, b, c, d, kind @ ..]) = rest.first_chunk::<8>() {
         let len = 12_usize.saturating_add(u32::from_be_bytes([a, b, c, d]) as usize);
         let (chunk, next) = rest.split_at(len.min(rest.len()));
-        // A capital letter marks what a decoder must know. Of the others, only transparency changes
-        // pixels.
+        // A capital letter marks chunks that a decoder must know. Among the others, only
+        // transparency changes pixels.
         if kind[0].is_ascii_uppercase() || kind == *b"tRNS" {
             kept.extend(chunk);
         }

@@ -1,9 +1,9 @@
-//! Formats of data sets: NumPy's arrays, IDX, CIFAR's binary version, folders of images.
+//! Reads data sets: NumPy's arrays, IDX, CIFAR's binary version, CSV, and folders of images.
 //!
-//! [`DataSet::load`] reads a data set into memory, or the samples of it that are wanted. Memory is
-//! claimed from the file's [`Room`] before it is allocated, so that it stays in proportion to the file.
-//! Callers who read elements in pieces begin with what the file says before them: type, shape, where
-//! elements begin.
+//! [`DataSet::load`] reads a data set, or the wanted samples of it, into memory. It claims memory
+//! from the file's [`Room`] before it allocates, so that memory stays in proportion to the file.
+//! Callers who read elements in pieces begin with the header: type, shape, and where elements
+//! begin.
 //!
 //! ```
 //! use onnxseal_data::npy::Header;
@@ -42,5 +42,5 @@ pub use room::Room;
 pub use set::DataSet;
 pub use sink::Sink;
 
-/// What the array of labels is called in an `.npz`.
+/// The names of the array of labels in an `.npz`.
 pub const LABELS: [&str; 3] = ["labels", "label", "y"];

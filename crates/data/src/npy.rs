@@ -21,19 +21,19 @@ use crate::room::Room;
 use crate::rows::{Packed, Skip, check_end, check_length, widths};
 use crate::sink::Sink;
 
-/// Bytes of a header, at most: NumPy refuses more than 10,000.
+/// The most bytes of a header. NumPy refuses more than 10,000.
 const MAX_HEADER_BYTES: u64 = 1 << 16;
 
-/// Axes of an array, at most: NumPy's limit.
+/// The most axes of an array, NumPy's limit.
 const MAX_AXES: usize = 64;
 
-/// Where elements begin: a multiple of it, as NumPy has it.
+/// Elements begin at a multiple of this, as NumPy does it.
 const ALIGNMENT: usize = 64;
 
-/// Arrays of an `.npz`, at most.
+/// The most arrays of an `.npz`.
 pub const MAX_ARRAYS: usize = 1024;
 
-/// What an array says before its elements.
+/// The header of an array.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The elements' type.
@@ -68,10 +68,10 @@ pub struct Element {
 }
 
 impl Header {
-    /// Reads all that stands before the elements.
+    /// Reads the header.
     ///
     /// # Errors
-    /// [`Fault`]; also for arrays in Fortran's order.
+    /// [`Fault`], also for arrays in Fortran's order.
     pub fn read(from: &mut impl Read) -> Result<Header, Fault> {
         let mut magic = [0; 8];
         from.read_exact(&mut magic)?;
@@ -134,7 +134,7 @@ impl Header {
         })
     }
 
-    /// What stands before the elements of an array, as NumPy writes it; the type is such as `<f4`.
+    /// Encodes the header of an array as NumPy writes it; `descr` is a type such as `<f4`.
     pub fn bytes_of(descr: &str, dims: &[usize]) -> Vec<u8> {
         let listed: Vec<String> = dims.iter().map(usize::to_string).collect();
         let shape = match &listed[..] {
@@ -143,19 +143,19 @@ impl Header {
         };
         let mut text =
             format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
-        // 10 bytes before it, and a line feed behind.
+        // 10 bytes before the text, and a line feed after it.
         let padded = (10 + text.len() + 1).next_multiple_of(ALIGNMENT);
         text.push_str(&" ".repeat(padded - 11 - text.len()));
         text.push('\n');
         let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-        // Of few axes, so never as long as 64 KiB.
+        // With few axes, it stays below 64 KiB.
         bytes.extend((text.len() as u16).to_le_bytes());
         bytes.extend(text.as_bytes());
         bytes
     }
 }
 
-/// What stands behind a key of the dictionary.
+/// Returns the text after a key of the dictionary.
 fn value_of<'h>(header: &'h str, key: &str) -> Option<&'h str> {
     let at = header.find(&format!("'{key}'"))?;
     let rest = header.get(at + key.len() + 2..)?;
@@ -247,12 +247,12 @@ pub(crate) fn read_npz(file: File, options: &DataOptions) -> Result<Raw, Fault> 
     Ok(raw)
 }
 
-/// An array as it is stored.
+/// An array to store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
     /// Its name.
     pub name: String,
-    /// Element type as NumPy calls it, little-endian: `<f4`, `<i8`, ...
+    /// Element type in NumPy's notation, little-endian: `<f4`, `<i8`, ...
     pub descr: &'static str,
     /// Shape.
     pub dims: Vec<usize>,
@@ -269,10 +269,10 @@ pub fn write_npz(path: &Path, arrays: &[Stored]) -> Result<()> {
     put_npz(Sink::new(file), arrays).map_err(io(path)).map(drop)
 }
 
-/// The bytes of an `.npz`.
+/// Encodes an `.npz`.
 ///
 /// # Errors
-/// Where an array is too large for one.
+/// Fails if an array is too large for an `.npz`.
 pub fn npz(arrays: &[Stored]) -> std::io::Result<Vec<u8>> {
     put_npz(Cursor::new(Vec::new()), arrays).map(Cursor::into_inner)
 }
@@ -358,7 +358,7 @@ mod tests {
 
     #[test]
     fn headers_are_as_numpy_writes_them() {
-        // What NumPy 2.4.6 writes of zeros((2, 3), "u2"), and of zeros(5, "f4").
+        // NumPy 2.4.6 writes these for zeros((2, 3), "u2") and zeros(5, "f4").
         for (descr, dims, text) in [
             (
                 "<u2",

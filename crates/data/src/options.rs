@@ -7,33 +7,34 @@ use crate::error::{Error, Result};
 use crate::random::rng;
 use crate::rows::Rows;
 
-/// How data are read.
+/// How to read data.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DataOptions {
-    /// Whether all images below a folder are taken, in the order of their paths, as no labels are needed.
+    /// Whether labels are unnecessary, so that all images below a folder are taken, in the order of
+    /// their paths.
     pub unlabelled: bool,
-    /// The order of axes that the model takes images in; absent, its input's shape tells.
+    /// The order of the axes of images for the model; if absent, taken from its input's shape.
     pub layout: Option<Layout>,
-    /// Whether channels go blue, green, red.
+    /// Whether the model takes channels as blue, green, red.
     pub bgr: bool,
     /// The divisor of all values, before `mean` and `std`.
     pub scale: f64,
-    /// The mean, which is then subtracted: one number, or one a channel.
+    /// The mean, which is then subtracted: one number, or one per channel.
     pub mean: Vec<f64>,
-    /// The deviation, the divisor after that: one number, or one a channel.
+    /// The deviation, by which values are then divided: one number, or one per channel.
     pub std: Vec<f64>,
-    /// The size that images of a folder are brought to.
+    /// The size to which images of a folder are resized.
     pub resize: Option<Resize>,
-    /// The middle of so many columns and rows is then cut out.
+    /// Columns and rows of the middle to crop after that.
     pub crop: Option<(u32, u32)>,
-    /// Samples, at most: drawn by `seed` where there are more.
+    /// The most samples; if there are more, `seed` draws them.
     pub limit: Option<usize>,
-    /// Whether the first samples are taken up to the limit, and none are drawn.
+    /// Whether to take the first samples up to the limit instead of drawing them.
     pub first: bool,
-    /// By which samples are drawn.
+    /// The seed for drawing samples.
     pub seed: u64,
-    /// Of CSV: whether the first column is the label. Otherwise the column `label` is.
+    /// For CSV: whether the first column is the label, instead of the column `label`.
     pub label_first: bool,
 }
 
@@ -56,7 +57,7 @@ impl Default for DataOptions {
     }
 }
 
-/// The size that an image is brought to.
+/// The size to which an image is resized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resize {
     /// Columns and rows.
@@ -66,7 +67,7 @@ pub enum Resize {
 }
 
 impl DataOptions {
-    /// The samples of a file that has `n`.
+    /// Chooses from the `n` samples of a file.
     pub(crate) fn rows(&self, n: usize) -> Rows {
         Rows {
             n,
@@ -74,7 +75,7 @@ impl DataOptions {
         }
     }
 
-    /// Those of `n` samples that are kept, in their order; absent where all are.
+    /// Returns which of `n` samples to keep, in order, or `None` for all.
     pub(crate) fn kept(&self, n: usize) -> Option<Vec<usize>> {
         let limit = self.limit?.max(1);
         if n <= limit {
@@ -83,13 +84,13 @@ impl DataOptions {
         if self.first {
             return Some((0..limit).collect());
         }
-        // Takes memory for those drawn, not for all that there are.
+        // Takes memory only for the drawn samples.
         let mut kept = index::sample(&mut rng(self.seed, "limit"), n, limit).into_vec();
         kept.sort_unstable();
         Some(kept)
     }
 
-    /// Those of `all` samples that are kept, in their order.
+    /// Returns the kept ones of `all` samples, in order.
     pub(crate) fn of<T: Clone>(&self, all: Vec<T>) -> Vec<T> {
         match self.kept(all.len()) {
             Some(kept) => (kept.into_iter())
@@ -99,7 +100,7 @@ impl DataOptions {
         }
     }
 
-    /// Refuses numbers that nothing can be divided by.
+    /// Refuses divisors that are zero or not finite.
     pub(crate) fn check(&self) -> Result<()> {
         let is_divisor = |value: &f64| value.is_finite() && *value != 0.0;
         if !is_divisor(&self.scale)

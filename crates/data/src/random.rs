@@ -1,15 +1,15 @@
-//! Random numbers that follow from a seed, the same on every machine.
+//! Random numbers from a seed, reproducible on every machine.
 
 use chacha20::ChaCha8Rng;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_distr::{Distribution, StandardNormal};
 
-/// The generator for one purpose: other labels give other numbers.
+/// Makes the generator for one purpose: other labels give other numbers.
 pub fn rng(seed: u64, label: &str) -> ChaCha8Rng {
     let mut key = [0_u8; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
-    // The rest of the key is what the numbers are for, folded.
+    // The label, folded, is the rest of the key.
     for (i, byte) in label.bytes().enumerate() {
         let at = 8 + i % 24;
         key[at] = key[at].wrapping_mul(31).wrapping_add(byte);
@@ -17,12 +17,12 @@ pub fn rng(seed: u64, label: &str) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(key)
 }
 
-/// A number with mean 0 and deviation 1.
+/// Draws a number with mean 0 and deviation 1.
 pub fn gaussian(rng: &mut ChaCha8Rng) -> f32 {
     StandardNormal.sample(rng)
 }
 
-/// The numbers below `n` in random order.
+/// Returns the numbers below `n` in random order.
 pub fn shuffled(n: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
     let mut order: Vec<usize> = (0..n).collect();
     order.shuffle(rng);

@@ -1,22 +1,21 @@
-//! How much a file may claim: in proportion to the bytes that it has.
+//! Limits what a file may claim, in proportion to its bytes.
 
 use crate::error::{Fault, bad};
 
 /// Bytes of memory that a file of any length may claim.
 const FREE_BYTES: u64 = 64 << 20;
 
-/// Bytes of memory that it may claim for each of its own: enough for pixels of 8 bits that are packed
-/// to a sixteenth, and read as whole numbers of 64 bits.
+/// Bytes of memory that it may claim for each of its own: enough for 8-bit pixels that are packed
+/// to a sixteenth and read as 64-bit integers.
 const BYTES_A_BYTE: u64 = 128;
 
-/// Bytes of a data set in memory, at most.
+/// The most bytes of a data set in memory.
 pub(crate) const MAX_BYTES: u64 = 16 << 30;
 
-/// Bytes that deflate makes of one, at most. An archive of more has entries that lie in the same
-/// bytes.
+/// The most bytes that deflate makes from one. An archive that exceeds it has overlapping entries.
 const UNPACKED_A_BYTE: u64 = 1032;
 
-/// What a file has claimed of what it may: 64 MiB of memory, and 128 bytes for each of its own.
+/// The claims of a file so far. It may claim 64 MiB of memory, and 128 bytes for each of its own.
 #[derive(Debug)]
 pub struct Room {
     len: u64,
@@ -25,7 +24,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// That of a file of `len` bytes.
+    /// Makes the room of a file of `len` bytes.
     pub fn of(len: u64) -> Room {
         Room {
             len,
@@ -34,11 +33,10 @@ impl Room {
         }
     }
 
-    /// Claims memory, before it is allocated. The `hint` says what to do where the file may not have
-    /// so much.
+    /// Claims memory before it is allocated. The `hint` says what to do if that exceeds the limit.
     ///
     /// # Errors
-    /// [`Fault::Malformed`] where the file may not have so much.
+    /// [`Fault::Malformed`] if that exceeds the limit.
     pub fn claim(&mut self, n_bytes: u64, hint: &str) -> Result<(), Fault> {
         let most = self.len.saturating_mul(BYTES_A_BYTE);
         let most = most.saturating_add(FREE_BYTES).min(MAX_BYTES);
@@ -52,10 +50,10 @@ impl Room {
         )))
     }
 
-    /// Counts what an archive unpacks to.
+    /// Counts the bytes that an archive unpacks to.
     ///
     /// # Errors
-    /// [`Fault::Malformed`] where so few bytes cannot be so many.
+    /// [`Fault::Malformed`] if so few packed bytes cannot give so many.
     pub fn unpack(&mut self, n_bytes: u64) -> Result<(), Fault> {
         let most = self.len.saturating_mul(UNPACKED_A_BYTE);
         self.unpacked = self.unpacked.saturating_add(n_bytes);

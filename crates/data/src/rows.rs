@@ -1,14 +1,14 @@
-//! Samples of a file, read in pieces: those that are kept.
+//! Reads the kept samples of a file, in pieces.
 
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read};
 
 use crate::error::{Fault, bad};
 
-/// Bytes that are read at once, about.
+/// The approximate number of bytes to read at once.
 const PIECE_BYTES: usize = 1 << 16;
 
-/// What is read in order, with parts passed over.
+/// A sequential reader that can pass over parts.
 pub(crate) trait Skip: Read {
     /// Passes over `n` bytes.
     fn skip(&mut self, n: u64) -> io::Result<()>;
@@ -20,7 +20,7 @@ impl Skip for BufReader<File> {
     }
 }
 
-/// Bytes that must be unpacked to be passed over.
+/// A reader that must unpack bytes to pass over them.
 pub(crate) struct Packed<R>(pub(crate) R);
 
 impl<R: Read> Read for Packed<R> {
@@ -40,23 +40,23 @@ impl<R: Read> Skip for Packed<R> {
 
 /// The samples of an array.
 pub(crate) struct Rows {
-    /// How many the file has.
+    /// The number of samples in the file.
     pub(crate) n: usize,
-    /// Those that are kept, in their order; absent where all are.
+    /// The samples to keep, in order; absent for all.
     pub(crate) kept: Option<Vec<usize>>,
 }
 
 impl Rows {
-    /// How many are kept.
+    /// Returns how many are kept.
     pub(crate) fn n_kept(&self) -> usize {
         self.kept.as_ref().map_or(self.n, Vec::len)
     }
 
-    /// Reads the kept ones of `from`, each of `row_bytes`, and gives them to `each` in pieces of whole
-    /// units of `unit_bytes`, of which rows are made.
+    /// Reads the kept rows of `from`, each of `row_bytes`, and calls `each` with pieces of whole
+    /// units of `unit_bytes`.
     ///
     /// # Errors
-    /// [`Fault`]; also where `from` ends before.
+    /// [`Fault`], also if `from` ends too early.
     pub(crate) fn read(
         &self,
         from: &mut impl Skip,
@@ -101,7 +101,7 @@ fn pieces(
     Ok(())
 }
 
-/// Fails where a file that lies unpacked has not `wanted` bytes of numbers behind its header.
+/// Fails if an unpacked file does not have `wanted` bytes of numbers after its header.
 pub(crate) fn check_length(len: u64, header: u64, wanted: u64) -> Result<(), Fault> {
     match len.saturating_sub(header) {
         found if found < wanted => Err(bad(format!(
@@ -111,7 +111,8 @@ pub(crate) fn check_length(len: u64, header: u64, wanted: u64) -> Result<(), Fau
     }
 }
 
-/// Fails where more follows the `wanted` bytes of numbers. The end is where sums are checked.
+/// Fails if more follows the `wanted` bytes of numbers. Reading to the end also makes the archive
+/// check its sums.
 pub(crate) fn check_end(from: &mut impl Read, wanted: u64) -> Result<(), Fault> {
     match from.read(&mut [0])? {
         0 => Ok(()),
@@ -121,7 +122,7 @@ pub(crate) fn check_end(from: &mut impl Read, wanted: u64) -> Result<(), Fault> 
     }
 }
 
-/// Numbers of a sample, and its bytes.
+/// Returns the numbers of a sample, and its bytes.
 pub(crate) fn widths(dims: &[usize], element_bytes: usize) -> Result<(usize, u64), Fault> {
     let mut dims = dims.iter();
     let width = dims.try_fold(1_usize, |product, dim| product.checked_mul(*dim));

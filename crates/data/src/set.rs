@@ -15,7 +15,7 @@ use crate::{cifar, csv, folder, idx, npy};
 /// A data set.
 #[derive(Clone, Debug)]
 pub struct DataSet {
-    /// What it is called.
+    /// Its name.
     pub source: String,
     /// Number of samples.
     pub n: usize,
@@ -26,10 +26,10 @@ pub struct DataSet {
 }
 
 impl DataSet {
-    /// Makes a data set of arrays that are in memory.
+    /// Makes a data set from arrays in memory.
     ///
     /// # Errors
-    /// [`Error::Usage`] where there are no samples, or arrays differ in their number.
+    /// [`Error::Usage`] if there are no samples, or arrays differ in their number.
     pub fn new(source: String, arrays: Vec<Array>, labels: Option<Vec<i64>>) -> Result<DataSet> {
         let count = |array: &Array| {
             let width = array
@@ -62,12 +62,12 @@ impl DataSet {
         })
     }
 
-    /// Reads what is wanted of a data set: `.npz`, `.npy`, IDX (also gzipped), CIFAR-10 and CIFAR-100
-    /// binary (`.bin`), CSV, or a folder with one folder of PNG and JPEG images a class. `labels` is the
-    /// file of labels, where data have none of their own.
+    /// Reads the wanted samples of a data set: `.npz`, `.npy`, IDX (also gzipped), CIFAR-10 and
+    /// CIFAR-100 binary (`.bin`), CSV, or a folder with one folder of PNG and JPEG images per
+    /// class. `labels` is the file of labels, if the data do not contain them.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Malformed`]; [`Error::Usage`] where data and labels do not go together.
+    /// [`Error::Io`], [`Error::Malformed`]; [`Error::Usage`] if data and labels do not match.
     pub fn load(path: &Path, labels: Option<&Path>, options: &DataOptions) -> Result<DataSet> {
         options.check()?;
         let raw = read(path, options)?;
@@ -76,14 +76,14 @@ impl DataSet {
             None => raw.labels,
         };
         let source = path.display().to_string();
-        // Of all that the files have: as many may be kept of more.
+        // Compare the files' own numbers: equal numbers may be kept of different ones.
         let counted = raw.arrays.iter().map(|(n, array)| (*n, array));
         n_samples(&source, counted, labels.as_ref().map(|(n, _)| *n))?;
         let arrays = raw.arrays.into_iter().map(|(_, array)| array).collect();
         DataSet::from_arrays(source, arrays, labels.map(|(_, labels)| labels), options)
     }
 
-    /// Takes arrays that are in memory as a data set: as many samples as wanted, normalised.
+    /// Makes a data set from arrays in memory: takes the wanted samples and normalises them.
     ///
     /// # Errors
     /// As [`DataSet::new`] and [`DataSet::load`].
@@ -127,7 +127,7 @@ fn picked<T: Copy>(values: &[T], rows: &[usize], width: usize) -> Vec<T> {
     rows.iter().flat_map(row).copied().collect()
 }
 
-/// As many samples as all arrays and labels have; arrays come with how many they have.
+/// Returns the number of samples that all arrays and labels have. Arrays come with their numbers.
 fn n_samples<'a>(
     source: &str,
     mut arrays: impl Iterator<Item = (usize, &'a Array)>,
@@ -165,7 +165,7 @@ fn read(path: &Path, options: &DataOptions) -> Result<Raw> {
     raw.map_err(|fault| fault.at(path))
 }
 
-/// Reads IDX, which no name tells.
+/// Reads IDX, which is not recognised by name.
 fn read_idx(mut file: File, options: &DataOptions) -> Result<(usize, Array), Fault> {
     let mut first = Vec::new();
     (&mut file).take(4).read_to_end(&mut first)?;
@@ -178,7 +178,8 @@ fn read_idx(mut file: File, options: &DataOptions) -> Result<(usize, Array), Fau
     idx::read(file, options)
 }
 
-/// Reads a file of labels: one number a sample. Before them stands how many there are, if not all are kept.
+/// Reads a file of labels, one number per sample. Returns the file's number of labels, of which
+/// some may be dropped, and the kept ones.
 fn read_labels(path: &Path, options: &DataOptions) -> Result<(usize, Vec<i64>)> {
     let file = open_regular(path).map_err(io(path))?;
     let of_array = |(n, array): (usize, Array)| Ok((n, labels_of(&array)?));
@@ -197,7 +198,7 @@ fn read_labels(path: &Path, options: &DataOptions) -> Result<(usize, Vec<i64>)> 
     labels.map_err(|fault| fault.at(path))
 }
 
-/// Divides by the scale, subtracts the mean, divides by the deviation.
+/// Divides by the scale, subtracts the mean, and divides by the deviation.
 fn normalise(array: &mut Array, options: &DataOptions) -> Result<(), Fault> {
     let channel: Box<dyn Fn(usize) -> usize> = match (array.layout, &array.dims[..]) {
         (Some(Layout::Nchw), [channels, rows, columns]) => {

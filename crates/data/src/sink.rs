@@ -1,4 +1,4 @@
-//! Where archives are written to.
+//! Writers for archives.
 
 use std::io::{Error, ErrorKind, Result, Seek, SeekFrom, Write};
 
@@ -13,7 +13,7 @@ pub struct Sink<W> {
 }
 
 impl<W> Sink<W> {
-    /// Writes to `to`.
+    /// Makes a sink that writes to `to`.
     pub fn new(to: W) -> Sink<W> {
         Sink { to, failed: false }
     }
@@ -45,7 +45,7 @@ impl<W: Seek> Seek for Sink<W> {
 mod tests {
     use super::*;
 
-    /// Has no room, and counts how often it says so.
+    /// A full writer that counts its refusals.
     struct Full(u32);
 
     impl Write for Full {

@@ -1,4 +1,5 @@
-//! Small files that unpack to a lot: what reading them takes of memory. It is the process's peak, so one test has all of them.
+//! Small files that unpack to a lot: what reading them takes of memory. It is the process's peak,
+//! so one test has all of them.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! Whether a model that was changed still computes what the original does, if its inputs are changed too.
+//! Tells whether a changed model, on changed inputs, computes what the original does.
 
 use onnxseal_data::Values;
 use onnxseal_data::random::rng;
@@ -15,13 +15,13 @@ use crate::values::{Batch, Element, Samples, Table};
 #[derive(Debug)]
 pub struct Pair {
     original: Net,
-    /// The original, computed as its graph says.
+    /// The original, without optimizations.
     unoptimized: Net,
     changed: Net,
 }
 
-/// How far outputs differ: the largest difference, divided by the largest output. The output with the largest such number
-/// counts.
+/// How far outputs differ: the largest difference, divided by the largest output, for the output
+/// where this is largest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Agreement {
     /// Between the changed model and the original.
@@ -30,20 +30,21 @@ pub struct Agreement {
     pub own: f64,
     /// The output.
     pub output: String,
-    /// Whether the same number is the largest in each sample's output, wherever an output has several.
+    /// Whether the largest number of each sample's output is at the same position, for all outputs
+    /// with several numbers.
     pub same_largest: bool,
 }
 
-/// What both models are fed at an input: of each, all samples.
+/// The values for both models at one input, for all samples.
 #[derive(Clone, Debug)]
 pub struct Fed {
     /// The input.
     pub input: String,
-    /// The shape of a sample, with every axis that the input has but the first.
+    /// The shape of a sample, which has all axes of the input except the first.
     pub dims: Vec<usize>,
-    /// What the original is fed.
+    /// The values for the original.
     pub original: Values,
-    /// What the changed model is fed.
+    /// The values for the changed model.
     pub changed: Values,
 }
 
@@ -65,15 +66,16 @@ impl Pair {
         })
     }
 
-    /// The inputs of the original.
+    /// Returns the inputs of the original.
     pub fn inputs(&self) -> &[InputSpec] {
         self.original.inputs()
     }
 
-    /// Runs both on `n` samples: as `fed` at one input, and on random numbers at the others.
+    /// Runs both on `n` samples: with `fed` at one input, and random numbers at the others.
     ///
     /// # Errors
-    /// [`Error::Run`], [`Error::Output`]; [`Error::MissingInput`] where `fed` is for no input.
+    /// [`Error::Run`], [`Error::Output`]; [`Error::MissingInput`] if the model lacks the input of
+    /// `fed`.
     pub fn compare(&mut self, fed: &Fed, n: usize, seed: u64) -> Result<Agreement> {
         let inputs = self.original.inputs();
         let is_fed = |input: &InputSpec| input.name == fed.input;
@@ -89,7 +91,7 @@ impl Pair {
                 if sample.name == fed.input {
                     sample.dims.clone_from(&fed.dims);
                     sample.values = values.clone();
-                    // A whole sample has the first axis too.
+                    // A whole sample includes the first axis.
                     if sample.batch == Batch::None {
                         sample.dims.insert(0, 1);
                     }
@@ -129,7 +131,7 @@ impl Pair {
             let difference = difference(original, changed);
             worst.own = worst.own.max(self::difference(original, unoptimized));
             worst.same_largest &= has_same_largest(original, changed);
-            // NaN is a difference too.
+            // NaN counts as a difference.
             if worst.output.is_empty() || difference.is_nan() || difference > worst.changed {
                 worst.changed = difference;
                 let output = self.original.outputs().get(*index);
@@ -140,13 +142,14 @@ impl Pair {
     }
 }
 
-/// `n` random numbers between the ends of a range.
+/// Draws `n` random numbers from a range.
 pub fn pixels(n: usize, (low, high): (f64, f64), seed: u64) -> impl Iterator<Item = f64> {
     let mut random = rng(seed, "pixels");
     (0..n).map(move |_| low + (high - low) * random.random::<f64>())
 }
 
-/// The largest difference, divided by the largest number of `one`; NaN where only one has a number.
+/// Returns the largest difference, divided by the largest number of `one`; NaN if only one of them
+/// has a number somewhere.
 pub fn difference(one: &Table, other: &Table) -> f64 {
     if one.dims != other.dims || one.values.len() != other.values.len() {
         return f64::NAN;
@@ -168,7 +171,8 @@ pub fn difference(one: &Table, other: &Table) -> f64 {
     }
 }
 
-/// Whether the same number of each row is the largest. Ties count as the same where they are within rounding.
+/// Returns whether the largest number of each row is at the same position. Ties within rounding
+/// count as equal.
 fn has_same_largest(one: &Table, other: &Table) -> bool {
     let largest = |row: &[f32]| {
         let by_value = |a: &(usize, &f32), b: &(usize, &f32)| a.1.total_cmp(b.1);

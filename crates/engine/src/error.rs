@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use onnxseal_store::ErrorKind;
 
-/// Why a model did not run.
+/// An error of running a model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The data have nothing for an input of the model.
+    /// The data lack an array for an input of the model.
     #[error("the data have nothing for input {input:?} of the model; they have {given}")]
     MissingInput {
         /// The input.
@@ -26,10 +26,10 @@ pub enum Error {
         /// Element type and shape of a sample.
         given: String,
     },
-    /// ONNX Runtime is not there.
+    /// ONNX Runtime was not found.
     #[error("ONNX Runtime was not found: {tried}")]
     NoLibrary {
-        /// Where it was looked for.
+        /// Where it was searched.
         tried: String,
     },
     /// ONNX Runtime's library cannot be used.
@@ -37,7 +37,7 @@ pub enum Error {
     Library {
         /// The library.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// ONNX Runtime does not run the model.
@@ -45,12 +45,12 @@ pub enum Error {
     Run {
         /// The caller's name of the model.
         model: String,
-        /// The operator that it cannot run, where it says so.
+        /// The operator that it cannot run, if it says so.
         operator: Option<String>,
-        /// Its message.
+        /// ONNX Runtime's message.
         reason: String,
     },
-    /// The caller of [`Engine::unless`](crate::Engine::unless) wanted no more.
+    /// The caller of [`Engine::unless`](crate::Engine::unless) cancelled the run.
     #[error("cancelled")]
     Cancelled,
     /// An output cannot be used.
@@ -58,13 +58,13 @@ pub enum Error {
     Output {
         /// The output.
         output: String,
-        /// The reason, behind the output's name.
+        /// The reason, which follows the output's name.
         reason: String,
     },
 }
 
 impl Error {
-    /// The class the error belongs to.
+    /// Returns the class of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::NoLibrary { .. } | Error::Library { .. } | Error::Run { .. } => {

@@ -7,12 +7,12 @@ use std::sync::Arc;
 pub struct Files {
     /// The model file.
     pub model: Arc<[u8]>,
-    /// The external data files, with the paths that the model has for them.
+    /// The external data files, with the paths by which the model names them.
     pub external: Vec<(String, Arc<[u8]>)>,
 }
 
 impl Files {
-    /// Those with these bytes.
+    /// Makes the files from their bytes.
     pub fn new(model: &[u8], external: Vec<(String, Vec<u8>)>) -> Files {
         let external = external.into_iter();
         Files {
@@ -21,7 +21,7 @@ impl Files {
         }
     }
 
-    /// The bytes of a file: 0 is the model file, `i + 1` external file `i`.
+    /// Returns the bytes of a file: 0 is the model file, `i + 1` external file `i`.
     pub fn bytes(&self, file: usize) -> &[u8] {
         match file.checked_sub(1) {
             None => &self.model,
@@ -29,7 +29,7 @@ impl Files {
         }
     }
 
-    /// Length of all files in bytes.
+    /// Returns the length of all files in bytes.
     pub fn total_bytes(&self) -> u64 {
         let external = self.external.iter().map(|(_, bytes)| bytes.len() as u64);
         self.model.len() as u64 + external.sum::<u64>()

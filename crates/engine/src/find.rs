@@ -1,11 +1,11 @@
-//! Where ONNX Runtime's library may be.
+//! Searches for ONNX Runtime's library.
 
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Folders of shared libraries, beside those that the system's loader knows.
+/// Folders of shared libraries, besides those of the system's loader.
 const FOLDERS: [&str; 8] = [
     "/usr/local/lib",
     "/usr/local/lib64",
@@ -20,7 +20,7 @@ const FOLDERS: [&str; 8] = [
 /// The variable that names the library.
 pub(crate) const VARIABLE: &str = "ORT_DYLIB_PATH";
 
-/// The library's file, or in words where it was looked for.
+/// Returns the library's file, or a text that says where it was searched.
 pub(crate) fn find() -> Result<PathBuf, String> {
     if let Some(path) = env::var_os(VARIABLE).filter(|path| !path.is_empty()) {
         return Ok(path.into());
@@ -59,8 +59,8 @@ pub(crate) fn find() -> Result<PathBuf, String> {
     ))
 }
 
-/// Where Python is installed: the active virtual environment, that in which this program lies, then
-/// that of each `python3` on the path.
+/// Returns the places of Python: the active virtual environment, the one that contains this
+/// program, then that of each `python3` on the path.
 fn prefixes() -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = Vec::new();
     let mut add = |prefix: Option<&Path>| {
@@ -84,7 +84,7 @@ fn prefixes() -> Vec<PathBuf> {
             if !python.is_file() {
                 continue;
             }
-            // Of a virtual environment the link counts, not where it leads.
+            // Do not resolve the link, which would lead out of a virtual environment.
             add(if cfg!(windows) {
                 python.parent()
             } else {
@@ -101,7 +101,7 @@ fn prefixes() -> Vec<PathBuf> {
     found
 }
 
-/// The folders of packages below a prefix.
+/// Returns the folders of packages below a prefix.
 fn site_packages(prefix: &Path) -> Vec<PathBuf> {
     if cfg!(windows) {
         let packages = prefix.join("Lib").join("site-packages");
@@ -122,7 +122,7 @@ fn site_packages(prefix: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// ONNX Runtime's library in `folder`; of several the last by name.
+/// Returns ONNX Runtime's library in `folder`, the last by name if there are several.
 fn library_in(folder: &Path) -> Option<PathBuf> {
     let is_library = |name: &str| {
         name.starts_with("libonnxruntime.so")
@@ -132,7 +132,7 @@ fn library_in(folder: &Path) -> Option<PathBuf> {
     names_in(folder, is_library).pop()
 }
 
-/// The entries of `folder` with names that suit, in order.
+/// Returns the entries of `folder` with suitable names, in order.
 fn names_in(folder: &Path, suits: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();

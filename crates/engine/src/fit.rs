@@ -1,4 +1,4 @@
-//! Data sets as the inputs of a model.
+//! Fits data sets to the inputs of a model.
 
 use onnxseal_data::random::{gaussian, rng};
 use onnxseal_data::{Array, DataOptions, DataSet, Layout, Values};
@@ -8,10 +8,11 @@ use crate::error::{Error, Result};
 use crate::net::InputSpec;
 use crate::values::{Batch, Samples};
 
-/// The length that a random sample has along an axis of any length.
+/// The length of a random sample along an axis of any length.
 const ANY_LENGTH: usize = 16;
 
-/// The arrays of a data set as the inputs of a model: by name; the only array is for the only input, whatever its name.
+/// Assigns the arrays of a data set to the inputs of a model by name; a single array goes to a
+/// single input, whatever its name.
 ///
 /// # Errors
 /// [`Error::MissingInput`], [`Error::Fit`].
@@ -43,8 +44,8 @@ pub fn fit(data: &DataSet, inputs: &[InputSpec], options: &DataOptions) -> Resul
     inputs.iter().map(of_input).collect()
 }
 
-/// Whether a sample is all that the inputs take: they count other things than samples on their first axes, as the states of a
-/// recurrent model do.
+/// Returns whether a sample fills the inputs wholly, because their first axes do not count samples,
+/// as in the states of a recurrent model.
 fn takes_whole_samples(inputs: &[InputSpec]) -> bool {
     let first = inputs
         .iter()
@@ -80,7 +81,7 @@ fn fit_one(
                 .join(", ")
         ),
     };
-    // Whole numbers are not made of others.
+    // Do not convert floats to whole numbers.
     if input.element.is_whole() && !matches!(array.values, Values::I64(_)) {
         let is_whole = (0..array.values.len()).all(|i| array.values.at(i).fract() == 0.0);
         if !is_whole {
@@ -94,7 +95,7 @@ fn fit_one(
         return Err(refused());
     }
     let n_elements: usize = array.dims.iter().product();
-    // With a batch axis in front; or one sample is all of the input.
+    // Either the first axis is the batch axis, or one sample fills the input.
     let (batch, dims) = match input.dims.split_first() {
         _ if is_whole => (
             Batch::None,
@@ -126,8 +127,8 @@ fn fit_one(
     })
 }
 
-/// The shape of a sample as the input has it: its own where that agrees; or that of the input, where as many elements fill
-/// it and at most one length is left to find.
+/// Returns the shape of a sample for the input: its own if that agrees; or the input's, if the
+/// sample's elements fill it with at most one unknown length.
 fn shaped(dims: &[usize], n_elements: usize, wanted: &[i64]) -> Option<Vec<usize>> {
     let agrees = |(dim, wanted): (&usize, &i64)| *wanted < 0 || *wanted == *dim as i64;
     if dims.len() == wanted.len() && dims.iter().zip(wanted).all(agrees) {
@@ -151,7 +152,7 @@ fn shaped(dims: &[usize], n_elements: usize, wanted: &[i64]) -> Option<Vec<usize
     fits.then(|| wanted.iter().map(length).collect())
 }
 
-/// Images with their axes in the order that the input takes.
+/// Arranges the axes of images in the input's order.
 fn arranged(array: &Array, input: &InputSpec, options: &DataOptions) -> Array {
     let (Some(has), [a, b, c]) = (array.layout, &array.dims[..]) else {
         return array.clone();
@@ -167,7 +168,7 @@ fn arranged(array: &Array, input: &InputSpec, options: &DataOptions) -> Array {
         [_, first, ..] if first == channels as i64 => Layout::Nchw,
         _ => has,
     });
-    // Channels of other formats than folders are red, green, blue.
+    // Formats other than folders have channels in the order red, green, blue.
     let mut array = array.clone();
     if options.bgr && has == Layout::Nchw && channels == 3 {
         array.values = moved(&array.values, rows * columns * channels, |i| {
@@ -210,7 +211,7 @@ fn arranged(array: &Array, input: &InputSpec, options: &DataOptions) -> Array {
     }
 }
 
-/// Each sample's elements in another order.
+/// Reorders the elements of each sample.
 fn moved(values: &Values, width: usize, from: impl Fn(usize) -> usize) -> Values {
     let at = |i: usize| i / width.max(1) * width + from(i % width.max(1));
     match values {
@@ -220,12 +221,12 @@ fn moved(values: &Values, width: usize, from: impl Fn(usize) -> usize) -> Values
     }
 }
 
-/// Random numbers for a model's inputs: normal ones, or 0 and 1 where it takes whole numbers.
+/// Draws random numbers for a model's inputs: normal ones, or 0 and 1 for whole numbers.
 pub fn random(inputs: &[InputSpec], n: usize, seed: u64) -> Vec<Samples> {
     let is_whole = takes_whole_samples(inputs);
     let of_input = |input: &InputSpec| {
         let mut random = rng(seed, &input.name);
-        // A whole sample has one of what may be any number.
+        // A whole sample has length 1 along axes of any length.
         let any_length = if is_whole { 1 } else { ANY_LENGTH };
         let (batch, dims) = match input.dims.split_first() {
             None => (Batch::None, &[][..]),
@@ -275,7 +276,7 @@ mod tests {
     #[test]
     fn elements_move_between_layouts() {
         let values = Values::I64(vec![1, 2, 3, 4, 5, 6, 11, 12, 13, 14, 15, 16]);
-        // Two samples of two pixels with three channels: channels first, then last.
+        // Two samples of two pixels with three channels, from channels first to channels last.
         let last = moved(&values, 6, |i| (i % 3) * 2 + i / 3);
         assert_eq!(
             last,

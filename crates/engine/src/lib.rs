@@ -1,7 +1,8 @@
-//! ONNX Runtime: the library, and runs of models over samples.
+//! Finds ONNX Runtime, and runs models over samples.
 //!
-//! [`Engine`] finds and loads the library when it is first needed. A [`Net`] is a session of a model; [`fit`] makes a data set, and
-//! [`random`] makes random numbers, the [`Samples`] that it takes. [`Pair`] says whether a changed model computes what the original does.
+//! [`Engine`] finds and loads the library when it is first needed. A [`Net`] is a session of a
+//! model; [`fit`] turns a data set, and [`random`] random numbers, into the [`Samples`] that it
+//! takes. [`Pair`] tells whether a changed model computes what the original does.
 
 #![forbid(unsafe_code)]
 

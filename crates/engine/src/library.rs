@@ -1,4 +1,4 @@
-//! ONNX Runtime's library, found and loaded.
+//! Finds and loads ONNX Runtime's library.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,25 +15,25 @@ use ort::session::RunOptions;
 use crate::error::{Error, Result};
 use crate::find;
 
-/// How often [`Engine::unless`] asks whether to go on.
+/// The interval at which [`Engine::unless`] asks whether to go on.
 const ASKING: Duration = Duration::from_millis(50);
 
-/// ONNX Runtime, loaded.
+/// A loaded ONNX Runtime.
 #[derive(Clone, Debug)]
 pub struct Engine {
     pub(crate) environment: Environment,
     pub(crate) runs: Arc<Runs>,
-    /// The library.
+    /// The library file.
     pub library: PathBuf,
-    /// Its version, as far as it says.
+    /// Its version, as far as known.
     pub version: String,
-    /// Threads that a run takes.
+    /// Threads of a run.
     pub n_threads: usize,
-    /// How far graphs are optimized.
+    /// How far to optimize graphs.
     pub optimization: Optimization,
 }
 
-/// What all runs of an engine and its clones share, so that one call ends them.
+/// The state that all runs of an engine and its clones share, so that one call ends them.
 pub(crate) struct Runs {
     pub(crate) options: RunOptions,
     is_cancelled: AtomicBool,
@@ -52,7 +52,7 @@ impl Runs {
 
     fn cancel(&self) {
         self.is_cancelled.store(true, Ordering::Relaxed);
-        // Where this fails, the run under way goes on to its end, and no other begins.
+        // If this fails, the present run continues to its end, and no other begins.
         let _ = self.options.terminate();
     }
 }
@@ -60,18 +60,18 @@ impl Runs {
 /// How far ONNX Runtime optimizes a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Optimization {
-    /// Not at all: the graph is computed as it is.
+    /// Not at all: the graph runs as it is.
     Off,
-    /// As far as that takes little time.
+    /// As far as it takes little time.
     Basic,
-    /// As far as it can. That takes time, which long runs give back.
+    /// Fully. That takes time, which long runs save again.
     All,
 }
 
-/// There is one environment in a process, and it stays.
+/// The one environment of the process, which is never unloaded.
 static LOADED: OnceLock<std::result::Result<Loaded, (PathBuf, String)>> = OnceLock::new();
 
-/// What is loaded once in a process.
+/// The library, loaded once per process.
 #[derive(Clone)]
 struct Loaded {
     environment: Environment,
@@ -80,9 +80,9 @@ struct Loaded {
 }
 
 impl Engine {
-    /// Finds and loads ONNX Runtime: the library that `ORT_DYLIB_PATH` names; or else that of the Python package
-    /// `onnxruntime` of an active virtual environment or of the `python3` on the path (Python is not run); or else one
-    /// in the usual folders.
+    /// Finds and loads ONNX Runtime: the library that `ORT_DYLIB_PATH` names; or else that of the
+    /// Python package `onnxruntime` in an active virtual environment or of the `python3` on the
+    /// path (without running Python); or else one in the usual folders.
     ///
     /// # Errors
     /// [`Error::NoLibrary`], [`Error::Library`].
@@ -94,7 +94,7 @@ impl Engine {
         Engine::load_from(library)
     }
 
-    /// Loads ONNX Runtime from `library`; a process uses the first that it loads.
+    /// Loads ONNX Runtime from `library`. A process keeps the first library that it loads.
     ///
     /// # Errors
     /// [`Error::Library`].
@@ -121,8 +121,8 @@ impl Engine {
         }
     }
 
-    /// Does `work`, and ends the runs of this engine and its clones, now and from then on, once
-    /// `cancelled` says so. A run ends at its next operator, with [`Error::Cancelled`].
+    /// Does `work`. Once `cancelled` returns true, ends all present and later runs of this engine
+    /// and its clones. A run ends at its next operator, with [`Error::Cancelled`].
     pub fn unless<T>(&self, cancelled: &(dyn Fn() -> bool + Sync), work: impl FnOnce() -> T) -> T {
         thread::scope(|scope| {
             let (working, done) = mpsc::channel::<()>();
@@ -135,7 +135,7 @@ impl Engine {
                 }
             });
             let made = work();
-            // Wakes the thread, which this scope waits for.
+            // Wakes the thread, for which this scope waits.
             drop(working);
             made
         })
@@ -162,7 +162,7 @@ impl Loaded {
     }
 }
 
-/// The library's version: as it was built, or by the name of the file.
+/// Returns the library's version, from its build or the name of the file.
 fn version(library: &std::path::Path) -> String {
     let info = ort::info();
     let built = info

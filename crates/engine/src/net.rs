@@ -13,7 +13,7 @@ use crate::library::{Engine, Optimization, Runs};
 use crate::outputs::with_outputs;
 use crate::values::{Batch, Element, Samples, Table, feed, numbers, tensor_type};
 
-/// Samples of a run, where the model takes any number.
+/// Samples per run, if the model takes any number.
 const BATCH: usize = 64;
 
 /// An input of a model.
@@ -23,7 +23,7 @@ pub struct InputSpec {
     pub name: String,
     /// Its element type.
     pub element: Element,
-    /// Its shape; -1 where any length will do.
+    /// Its shape; -1 for any length.
     pub dims: Vec<i64>,
 }
 
@@ -43,9 +43,9 @@ impl fmt::Display for InputSpec {
 pub struct OutputSpec {
     /// Its name.
     pub name: String,
-    /// Its element type; absent where it is no tensor of numbers.
+    /// Its element type; absent if it is not a tensor of numbers.
     pub element: Option<Element>,
-    /// Its shape; -1 where it is not known.
+    /// Its shape; -1 for an unknown length.
     pub dims: Vec<i64>,
 }
 
@@ -53,14 +53,14 @@ pub struct OutputSpec {
 pub struct Net {
     session: Session,
     runs: Arc<Runs>,
-    /// What the model is called in errors.
+    /// The model's name in errors.
     name: String,
     inputs: Vec<InputSpec>,
     outputs: Vec<OutputSpec>,
 }
 
 impl Net {
-    /// Makes a session of a model, with further values of its main graph as outputs behind its own.
+    /// Makes a session of a model, with the values `more` of its main graph as further outputs.
     ///
     /// # Errors
     /// [`Error::Run`], [`Error::Cancelled`].
@@ -125,21 +125,21 @@ impl Net {
         })
     }
 
-    /// The inputs, in the model's order.
+    /// Returns the inputs, in the model's order.
     pub fn inputs(&self) -> &[InputSpec] {
         &self.inputs
     }
 
-    /// The outputs: the model's, then the further ones.
+    /// Returns the outputs: the model's, then the further ones.
     pub fn outputs(&self) -> &[OutputSpec] {
         &self.outputs
     }
 
-    /// Runs the samples `rows` and gives the outputs `wanted`, by index, a row a sample.
+    /// Runs the samples `rows` and returns the outputs `wanted`, by index, one row per sample.
     ///
     /// # Errors
-    /// [`Error::Run`]; [`Error::Output`] where an output is no tensor of numbers, or differs in shape from sample to
-    /// sample; [`Error::Cancelled`].
+    /// [`Error::Run`]; [`Error::Output`] if an output is not a tensor of numbers, or differs in
+    /// shape between samples; [`Error::Cancelled`].
     pub fn run(
         &mut self,
         samples: &[Samples],
@@ -150,7 +150,7 @@ impl Net {
         loop {
             match self.run_by(samples, rows, wanted, n_batch)? {
                 Some(tables) => return Ok(tables),
-                // An output has its batch axis elsewhere, or none.
+                // An output may have its batch axis elsewhere, or none.
                 None if n_batch > 1 && samples.iter().all(|s| s.batch != Batch::Just(n_batch)) => {
                     n_batch = 1
                 }
@@ -189,7 +189,7 @@ impl Net {
             });
             let values = values.collect::<Result<Vec<_>>>()?;
             let ran = self.session.run_with_options(values, &self.runs.options);
-            // A run that was ended fails like one that the model breaks; which it was, the flag knows.
+            // A cancelled run fails like a broken one; the flag tells them apart.
             let outputs = ran.map_err(|error| {
                 if self.runs.is_cancelled() {
                     Error::Cancelled
@@ -262,7 +262,7 @@ impl fmt::Debug for Net {
     }
 }
 
-/// Samples of one run.
+/// Returns the number of samples per run.
 fn batch_of(samples: &[Samples]) -> usize {
     let fixed = samples.iter().filter_map(|s| match s.batch {
         Batch::Any => None,
@@ -272,7 +272,7 @@ fn batch_of(samples: &[Samples]) -> usize {
     fixed.min().unwrap_or(BATCH)
 }
 
-/// ONNX Runtime's error, with the operator that it names.
+/// Converts ONNX Runtime's error, with the operator that it names.
 fn run_error(model: &str, error: &ort::Error) -> Error {
     let text = error.message();
     Error::Run {
@@ -282,10 +282,12 @@ fn run_error(model: &str, error: &ort::Error) -> Error {
     }
 }
 
-/// The operator that a message of ONNX Runtime is about.
+/// Finds the operator in a message of ONNX Runtime.
 fn operator_in(text: &str) -> Option<String> {
-    // `... node with name '/conv/Conv' ...`, `Op (Conv) ...`, `... running Conv node. Name:'c' ...`,
-    // `Could not find an implementation for Conv(11) node ...`, `com.x:Foo(-1) is not a registered function/op`
+    // `... node with name '/conv/Conv' ...`, `Op (Conv) ...`,
+    // `... running Conv node. Name:'c' ...`,
+    // `Could not find an implementation for Conv(11) node ...`,
+    // `com.x:Foo(-1) is not a registered function/op`
     let after = |mark: &str| text.split_once(mark).map(|(_, rest)| rest);
     let until = |rest: &str, ends: &[char]| {
         rest.split(ends)

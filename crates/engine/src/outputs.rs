@@ -1,9 +1,9 @@
-//! More outputs for a model, without encoding it anew.
+//! Adds outputs to a model without encoding it again.
 
-/// `model` with the values `names` as further outputs of its graph.
+/// Returns `model` with the values `names` as further outputs of its graph.
 ///
-/// Protobuf merges a message that stands twice in a file; so what is appended is one more `graph` that has nothing but
-/// outputs, and these no type, which ONNX Runtime infers:
+/// Protobuf merges a message that occurs twice, so this appends one more `graph` with only outputs,
+/// without types, which ONNX Runtime infers:
 ///
 /// ```text
 /// ModelProto.graph (7) { GraphProto.output (12) { ValueInfoProto.name (1) } ... }

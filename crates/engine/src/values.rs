@@ -1,4 +1,4 @@
-//! Numbers that models are fed and that they give.
+//! The inputs and outputs of models, as numbers.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ impl Element {
     /// Floats of 32 bits.
     pub const F32: Element = Element(T::Float32);
 
-    /// Whether elements are whole numbers.
+    /// Returns whether elements are whole numbers.
     pub fn is_whole(self) -> bool {
         use T::{Bool, Int8, Int16, Int32, Int64, Uint8, Uint16, Uint32, Uint64};
         matches!(
@@ -23,7 +23,7 @@ impl Element {
         )
     }
 
-    /// The least and the largest number that an input may be given.
+    /// Returns the least and the largest number that an input may have.
     pub fn range(self) -> (f64, f64) {
         match self.0 {
             T::Bool => (0.0, 1.0),
@@ -46,7 +46,7 @@ impl fmt::Display for Element {
     }
 }
 
-/// What one input is fed.
+/// The values for one input.
 #[derive(Clone, Debug)]
 pub struct Samples {
     /// The input.
@@ -55,20 +55,20 @@ pub struct Samples {
     pub element: Element,
     /// Shape of one sample, without the batch axis.
     pub dims: Vec<usize>,
-    /// Samples that one run takes: any number, just so many, or one that has no batch axis.
+    /// The samples that one run takes.
     pub batch: Batch,
     /// All samples.
     pub values: Values,
 }
 
-/// Samples that one run takes.
+/// How many samples one run takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Batch {
     /// Any number.
     Any,
-    /// Just so many.
+    /// Exactly this many.
     Just(usize),
-    /// One, and the input has no axis for more.
+    /// One, since the input has no batch axis.
     None,
 }
 
@@ -79,18 +79,18 @@ pub struct Table {
     pub dims: Vec<usize>,
     /// Numbers of one sample's output.
     pub width: usize,
-    /// One row a sample.
+    /// One row per sample.
     pub values: Vec<f32>,
 }
 
 impl Table {
-    /// The output of sample `row`.
+    /// Returns the output of sample `row`.
     pub fn row(&self, row: usize) -> &[f32] {
         let start = row.saturating_mul(self.width);
         self.values.get(start..start + self.width).unwrap_or(&[])
     }
 
-    /// The outputs of some samples.
+    /// Returns the outputs of some samples.
     pub fn picked(&self, rows: &[usize]) -> Table {
         let values = rows
             .iter()
@@ -104,13 +104,13 @@ impl Table {
         }
     }
 
-    /// Number of samples.
+    /// Returns the number of samples.
     pub fn n_rows(&self) -> usize {
         self.values.len().checked_div(self.width).unwrap_or(0)
     }
 }
 
-/// Element type and shape of a tensor.
+/// Returns the element type and the shape of a tensor.
 pub(crate) fn tensor_type(value: &ValueType) -> (Option<Element>, Vec<i64>) {
     match value {
         ValueType::Tensor { ty, shape, .. } => (Some(Element(*ty)), shape.to_vec()),
@@ -118,7 +118,7 @@ pub(crate) fn tensor_type(value: &ValueType) -> (Option<Element>, Vec<i64>) {
     }
 }
 
-/// The value of an input for the samples `rows`.
+/// Makes the value of an input for the samples `rows`.
 pub(crate) fn feed(input: &Samples, rows: &[usize]) -> ort::Result<DynValue> {
     let width: usize = input.dims.iter().product();
     let mut dims: Vec<i64> = input.dims.iter().map(|dim| *dim as i64).collect();
@@ -175,7 +175,7 @@ pub(crate) fn feed(input: &Samples, rows: &[usize]) -> ort::Result<DynValue> {
     })
 }
 
-/// Shape and numbers of a value; none where it is no tensor of numbers.
+/// Returns the shape and the numbers of a value, or `None` if it is not a tensor of numbers.
 pub(crate) fn numbers(value: &DynValue) -> Option<(Vec<usize>, Vec<f32>)> {
     macro_rules! of {
         ($type:ty, $cast:expr) => {{

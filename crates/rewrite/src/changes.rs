@@ -1,4 +1,4 @@
-//! What of a model's files changes.
+//! The changes to a model's files.
 
 use onnxseal_onnx::edit::{Change, set_elements, with_lengths};
 use onnxseal_onnx::model::{FileId, Payload, Span, Tensor, TensorId};
@@ -9,33 +9,33 @@ use crate::error::Result;
 use crate::graph::{Graph, slice};
 use crate::refusal::Refusal;
 
-/// A range of a file, and what comes in its place.
+/// A range of a file, and its replacement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edit {
     /// The file.
     pub file: FileId,
     /// The range.
     pub taken: Span,
-    /// What comes in its place: as many bytes, except in the model file.
+    /// The replacement, of equal length except in the model file.
     pub text: Vec<u8>,
 }
 
-/// What of a model's files changes.
+/// The changes to a model's files.
 #[derive(Debug, Default)]
 pub struct Changes {
-    /// Ranges, and as many bytes in their place.
+    /// Ranges, and their replacements of equal length.
     pub ranges: Vec<(FileId, Span, Vec<u8>)>,
-    /// What changes the model file's length.
+    /// Changes of the model file that change its length.
     pub inserts: Vec<Change>,
-    /// Names of the tensors.
+    /// Names of the changed tensors.
     pub tensors: Vec<String>,
 }
 
 impl Changes {
-    /// Notes that the elements of a tensor change.
+    /// Replaces the elements of a tensor.
     ///
     /// # Errors
-    /// [`crate::Error::Refused`] where another tensor has some of its bytes.
+    /// [`crate::Error::Refused`] if another tensor shares some of its bytes.
     pub fn replace(&mut self, graph: &Graph<'_>, id: TensorId, elements: Elements) -> Result<()> {
         let tensor = graph.tensor(id)?;
         check_alone(graph, id, tensor)?;
@@ -69,11 +69,11 @@ impl Changes {
         Ok(())
     }
 
-    /// Notes that the elements of a tensor which no node reads any more become zeros, where they lie in external data. Those of the
-    /// model file go with the tensor.
+    /// Zeroes the elements of an unused tensor in external data. Elements in the model file go with
+    /// the tensor.
     ///
     /// # Errors
-    /// [`crate::Error::Refused`] where another tensor has some of its bytes.
+    /// [`crate::Error::Refused`] if another tensor shares some of its bytes.
     pub fn blank(&mut self, graph: &Graph<'_>, id: TensorId) -> Result<()> {
         let tensor = graph.tensor(id)?;
         if let Payload::Dense { file, span, .. } = &tensor.payload
@@ -86,10 +86,10 @@ impl Changes {
         Ok(())
     }
 
-    /// All edits, by file and in ascending order.
+    /// Returns all edits, by file and in ascending order.
     ///
     /// # Errors
-    /// [`crate::Error::Refused`] where two changes overlap.
+    /// [`crate::Error::Refused`] if two changes overlap.
     pub fn edits(self, graph: &Graph<'_>) -> Result<Vec<Edit>> {
         let mut edits: Vec<Edit> = self
             .ranges
@@ -105,7 +105,7 @@ impl Changes {
                     .map(|(taken, text)| Edit { file, taken, text }),
             );
         }
-        // Those at one place stay in their order.
+        // A stable sort keeps the order of edits at one place.
         edits.sort_by_key(|edit| (edit.file, edit.taken.start));
         let overlap = edits.windows(2).any(|pair| match pair {
             [a, b] => a.file == b.file && a.taken.end() > b.taken.start,
@@ -119,10 +119,10 @@ impl Changes {
     }
 }
 
-/// A copy of one file's `bytes` with its edits, in ascending order.
+/// Copies one file's `bytes` with its edits, which must be in ascending order.
 ///
 /// # Errors
-/// [`crate::Error::Store`] where an edit lies beyond the bytes.
+/// [`crate::Error::Store`] if an edit lies beyond the bytes.
 pub fn apply<'e>(bytes: &[u8], edits: impl IntoIterator<Item = &'e Edit>) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut end = 0;
@@ -140,7 +140,7 @@ pub fn apply<'e>(bytes: &[u8], edits: impl IntoIterator<Item = &'e Edit>) -> Res
     Ok(out)
 }
 
-/// Fails where another tensor has some of the bytes too.
+/// Fails if another tensor shares some of the bytes.
 fn check_alone(graph: &Graph<'_>, id: TensorId, tensor: &Tensor<'_>) -> Result<()> {
     let Payload::Dense { file, span, .. } = tensor.payload else {
         return Ok(());

@@ -1,16 +1,16 @@
-//! The elements of one tensor as numbers.
+//! Reads and writes the elements of one tensor as numbers.
 
 use half::{bf16, f16};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 
-/// Elements, little-endian without gaps.
+/// Elements, little-endian and contiguous.
 #[derive(Clone)]
 pub struct Elements {
     data_type: DataType,
     raw: Vec<u8>,
 }
 
-/// Bytes of an element, of the types that are understood.
+/// Returns the bytes of an element, or `None` for an unsupported type.
 pub fn width(data_type: DataType) -> Option<usize> {
     Some(match data_type {
         DataType::Int8 | DataType::Uint8 | DataType::Bool => 1,
@@ -21,7 +21,7 @@ pub fn width(data_type: DataType) -> Option<usize> {
     })
 }
 
-/// Whether elements of the type are floats of at least 16 bits.
+/// Returns whether elements of the type are floats of at least 16 bits.
 pub fn is_float(data_type: DataType) -> bool {
     matches!(
         data_type,
@@ -29,7 +29,7 @@ pub fn is_float(data_type: DataType) -> bool {
     )
 }
 
-/// The least and the greatest value of an integer type.
+/// Returns the least and the greatest value of an integer type.
 pub fn bounds(data_type: DataType) -> Option<(i64, i64)> {
     Some(match data_type {
         DataType::Int8 => (-128, 127),
@@ -42,38 +42,38 @@ pub fn bounds(data_type: DataType) -> Option<(i64, i64)> {
 }
 
 impl Elements {
-    /// Those of `raw`, little-endian without gaps.
+    /// Takes elements from `raw`, little-endian and contiguous.
     pub fn new(data_type: DataType, raw: Vec<u8>) -> Elements {
         Elements { data_type, raw }
     }
 
-    /// As many zeros.
+    /// Makes `n` zeros.
     pub fn zeros(data_type: DataType, n: usize) -> Option<Elements> {
         let raw = vec![0; n.checked_mul(width(data_type)?)?];
         Some(Elements { data_type, raw })
     }
 
-    /// How many there are.
+    /// Returns the number of elements.
     pub fn len(&self) -> usize {
         self.raw.len() / width(self.data_type).unwrap_or(1)
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.raw.is_empty()
     }
 
-    /// Their type.
+    /// Returns their type.
     pub fn data_type(&self) -> DataType {
         self.data_type
     }
 
-    /// Their bytes.
+    /// Returns their bytes.
     pub fn raw(&self) -> &[u8] {
         &self.raw
     }
 
-    /// Their bytes.
+    /// Returns their bytes.
     pub fn into_raw(self) -> Vec<u8> {
         self.raw
     }
@@ -83,7 +83,7 @@ impl Elements {
         bytes.copied().unwrap_or([0; N])
     }
 
-    /// One of them; zero past the end.
+    /// Returns an element, or zero past the end.
     pub fn get(&self, i: usize) -> f64 {
         match self.data_type {
             DataType::Float => f64::from(f32::from_le_bytes(self.bytes(i))),
@@ -94,7 +94,7 @@ impl Elements {
         }
     }
 
-    /// One of them, of an integer type.
+    /// Returns an element of an integer type.
     pub fn int(&self, i: usize) -> i64 {
         match self.data_type {
             DataType::Int8 => i64::from(i8::from_le_bytes(self.bytes(i))),
@@ -108,7 +108,7 @@ impl Elements {
         }
     }
 
-    /// Puts a number there, rounded once. `false` where the type has no such number.
+    /// Sets an element to a number, rounded once. Returns `false` if the type lacks such a number.
     #[must_use]
     pub fn put(&mut self, i: usize, value: f64) -> bool {
         let (bytes, fits) = match self.data_type {
@@ -127,7 +127,7 @@ impl Elements {
         fits && self.write(i, bytes)
     }
 
-    /// Puts an integer there. `false` where the type has no such number.
+    /// Sets an element to an integer. Returns `false` if the type lacks such a number.
     #[must_use]
     pub fn put_int(&mut self, i: usize, value: i64) -> bool {
         let fits = bounds(self.data_type).is_some_and(|(low, high)| (low..=high).contains(&value));

@@ -1,32 +1,32 @@
-//! What can go wrong.
+//! The errors of rewriting.
 
 use onnxseal_store::ErrorKind;
 
 use crate::refusal::Refusal;
 
-/// Why a model was not rewritten.
+/// An error of rewriting a model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The model cannot be rewritten.
     #[error("{0}")]
     Refused(Box<Refusal>),
-    /// A file is no model that can be read.
+    /// A file is not a readable model.
     #[error(transparent)]
     Onnx(#[from] onnxseal_onnx::Error),
     /// A file cannot be read or written.
     #[error(transparent)]
     Store(#[from] onnxseal_store::Error),
-    /// The caller asks for what makes no sense.
+    /// The caller's request cannot be met.
     #[error("{0}")]
     Usage(String),
 }
 
-/// What the calls of this crate give.
+/// The result of this crate's calls.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// The class the error belongs to.
+    /// Returns the class of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Store(error) => error.kind(),

@@ -1,4 +1,4 @@
-//! The files of a model: opened, and written again with edits.
+//! Opens the files of a model, and writes copies with edits.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -17,9 +17,9 @@ use crate::changes::{Edit, apply};
 use crate::error::{Error, Result};
 use crate::graph::Source;
 
-/// Bytes that are copied at once where the system does not copy by itself.
+/// Bytes to copy at once if the system cannot copy by itself.
 const PIECE: usize = 1 << 18;
-/// What the system copies by itself, or a multiple of it.
+/// The unit of the system's own copying, or a multiple of it.
 const PAGE: u64 = 4096;
 
 /// The files of a model, open for reading.
@@ -27,12 +27,12 @@ const PAGE: u64 = 4096;
 pub struct Files {
     input: Input,
     map: Map,
-    /// The normalised locations of external data, as the model has them.
+    /// The normalised locations of external data, as the model states them.
     paths: Vec<String>,
     external: Vec<Input>,
 }
 
-/// What was written.
+/// The files that were written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
     /// The files: external data first, the model last.
@@ -52,10 +52,10 @@ pub struct Edited {
     pub permitted: Permitted,
 }
 
-/// A file that is to be written.
+/// A file to write.
 struct Destination {
     location: Location,
-    /// Folders above it that the model has named.
+    /// The number of folders above it that the model named.
     below: usize,
 }
 
@@ -63,7 +63,7 @@ impl Files {
     /// Opens a model and its external data.
     ///
     /// # Errors
-    /// [`Error::Store`] where a file cannot be read; [`Error::Onnx`] where it is no model.
+    /// [`Error::Store`] if a file cannot be read; [`Error::Onnx`] if it is not a model.
     pub fn open(model: &Location) -> Result<Files> {
         let input = Input::open(model)?;
         let map = input.map_with(|bytes| input.read_exact_at(bytes, 0))?;
@@ -79,12 +79,12 @@ impl Files {
         })
     }
 
-    /// The model file's bytes.
+    /// Returns the bytes of the model file.
     pub fn bytes(&self) -> &[u8] {
         &self.map
     }
 
-    /// Reads all external data: the model's normalised paths, and the files' bytes.
+    /// Reads all external data. Returns the model's normalised paths, and the files' bytes.
     ///
     /// # Errors
     /// [`Error::Store`].
@@ -94,7 +94,8 @@ impl Files {
         read.collect()
     }
 
-    /// The model file and its external data with edits, by file and in ascending order, in memory.
+    /// Returns the model file and its external data with edits, in memory. Edits must be by file
+    /// and in ascending order.
     ///
     /// # Errors
     /// [`Error::Store`].
@@ -116,7 +117,7 @@ impl Files {
     /// Calls `with` with the located model.
     ///
     /// # Errors
-    /// What `with` gives; [`Error::Onnx`] where a tensor ends beyond its file.
+    /// The errors of `with`; [`Error::Onnx`] if a tensor ends beyond its file.
     pub fn with<T, E: From<Error>>(
         &self,
         with: impl FnOnce(&Source<'_>) -> std::result::Result<T, E>,
@@ -127,7 +128,7 @@ impl Files {
             let position = self.paths.iter().position(|path| path == location);
             let input = position.and_then(|i| self.external.get(i));
             let input = input.ok_or(StoreError::Internal("an external file that is not open"))?;
-            // It lies within the file, so its length is one.
+            // The span lies within the file, so its length fits.
             let mut bytes = vec![0; usize::try_from(span.len).unwrap_or(0)];
             input.read_exact_at(&mut bytes, span.start)?;
             Ok(bytes)
@@ -151,12 +152,13 @@ impl Files {
         Ok(())
     }
 
-    /// Writes the model and its external data with edits, by file and in ascending order: whole or not at all, the model file last. External
-    /// data keeps its names, unless that would be the files that are read: then it is named after the output.
+    /// Writes the model and its external data with edits, whole or not at all, the model file last.
+    /// Edits must be by file and in ascending order. External data keeps its names, or is named
+    /// after the output if these names are those of inputs.
     ///
     /// # Errors
-    /// [`Error::Usage`] where the output is the model; [`Error::Store`], such as where a file exists: those of
-    /// external data are never replaced.
+    /// [`Error::Usage`] if the output is the model; [`Error::Store`], for example if a file exists:
+    /// files of external data are never replaced.
     pub fn write(
         &self,
         edits: &[Edit],
@@ -206,7 +208,7 @@ impl Files {
                 Ok(file) => published.push(file),
                 Err(error) => {
                     published.into_iter().for_each(Published::remove);
-                    // The last first: its folders may lie within those of an earlier one.
+                    // The last first: its folders may lie inside those of an earlier one.
                     while outputs.pop().is_some() {}
                     return Err(error.into());
                 }
@@ -224,7 +226,7 @@ impl Files {
         std::iter::once(&self.input).chain(&self.external)
     }
 
-    /// The paths of external data beside the output.
+    /// Returns the paths of external data beside the output.
     fn names(&self, old: &[String], output: &Location) -> Result<Vec<String>> {
         let inputs: HashSet<Location> = self.inputs().filter_map(Input::location).collect();
         let is_input = |location: &Location| {
@@ -273,8 +275,8 @@ impl Files {
         }
     }
 
-    /// Writes the model file with edits and with other paths of external data. It is made in memory: the
-    /// weights are mostly elsewhere.
+    /// Writes the model file with edits and other paths of external data. Makes it in memory, since
+    /// most weights are in other files.
     fn write_renamed(
         &self,
         edits: &[&Edit],
@@ -323,10 +325,10 @@ fn copy(input: &Input, edits: &[&Edit], output: &Output) -> Result<u64> {
     Ok(to + copy_range(input, from..input.len, output, to)?)
 }
 
-/// Copies bytes of a file; returns how many.
+/// Copies bytes of a file, and returns how many.
 fn copy_range(input: &Input, range: std::ops::Range<u64>, output: &Output, at: u64) -> Result<u64> {
     let len = range.end.saturating_sub(range.start);
-    // Pages that come to lie otherwise are copied twice by the system, each in two parts.
+    // With another alignment, the system would copy each page in two parts, twice.
     let is_aligned = range.start % PAGE == at % PAGE;
     if let (Some(from), Some(to), true) = (input.file()?, output.file(), is_aligned) {
         let copied = copy_within_system(&from, range.start, len, to, at);
@@ -356,7 +358,7 @@ fn copy_range(input: &Input, range: std::ops::Range<u64>, output: &Output, at: u
     Ok(len)
 }
 
-/// Lets the system copy, where it can without bringing the bytes here.
+/// Lets the system copy, if it can do so without passing the bytes through this process.
 fn copy_within_system(
     mut from: &File,
     start: u64,

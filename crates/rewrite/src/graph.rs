@@ -1,4 +1,4 @@
-//! The main graph by names: who makes a value, who reads it, and what is constant.
+//! The main graph by names: which nodes make and read a value, and which values are constant.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,17 +13,17 @@ use crate::elements::{Elements, width};
 use crate::error::Result;
 use crate::refusal::Refusal;
 
-/// Elements of a constant that is read as numbers, at most.
+/// The most elements of a constant that is read as numbers.
 const MAX_SMALL: u64 = 1 << 16;
-/// Nodes that a constant comes through, at most.
+/// The most nodes through which a constant passes.
 const MAX_CHAIN: usize = 16;
 
-/// A model, and how to read its external data.
+/// A model, and the way to read its external data.
 #[derive(Clone, Copy)]
 pub struct Source<'a> {
     /// The model file.
     pub bytes: &'a [u8],
-    /// The same, located.
+    /// Returns the located model.
     pub model: &'a Model<'a>,
     /// Reads bytes of the external data file with this normalised location.
     pub external: &'a dyn Fn(&str, Span) -> Result<Vec<u8>>,
@@ -37,7 +37,7 @@ pub struct Graph<'a> {
     producers: HashMap<&'a str, NodeId>,
     constants: HashMap<&'a str, TensorId>,
     outputs: HashSet<&'a str>,
-    /// Of each graph.
+    /// For each graph, whether it is inside a function.
     in_function: Vec<bool>,
 }
 
@@ -49,7 +49,7 @@ pub struct Small {
     pub values: Vec<f64>,
 }
 
-/// The attributes of a node.
+/// Returns the attributes of a node.
 pub struct Attributes<'a>(Vec<Attribute<'a>>);
 
 impl<'a> Graph<'a> {
@@ -64,8 +64,8 @@ impl<'a> Graph<'a> {
             if in_function.get(node.graph.index()) == Some(&true) {
                 continue;
             }
-            // Those of inner graphs may read what stands outside; that one of theirs has the same name
-            // does no harm here.
+            // Nodes of inner graphs may read outer values. Counting an inner value of the same name
+            // does no harm.
             for name in node.inputs.iter().filter(|name| !name.is_empty()) {
                 readers.entry(name).or_default().push(id);
             }
@@ -86,7 +86,7 @@ impl<'a> Graph<'a> {
         let constants = tensors
             .filter(|(_, tensor)| tensor.graph == main && is_constant(tensor))
             .map(|(id, tensor)| (tensor.name, id));
-        // Names of inner graphs' outputs are read from outside of them.
+        // Outputs of inner graphs are read from outside.
         let graphs = model.graphs.iter().zip(&in_function);
         let outputs = graphs
             .filter(|(_, in_function)| !**in_function)
@@ -101,45 +101,45 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// Whether a node stands in a function, which sees no names of the graph.
+    /// Returns whether a node is in a function, where names of the graph are invisible.
     pub fn is_in_function(&self, node: &Node<'_>) -> bool {
         self.in_function.get(node.graph.index()) == Some(&true)
     }
 
-    /// The located model.
+    /// Returns the located model.
     pub fn model(&self) -> &'a Model<'a> {
         self.source.model
     }
 
-    /// A node.
+    /// Returns a node.
     ///
     /// # Errors
-    /// Never for an id of this model.
+    /// Fails only for an id of another model.
     pub fn node(&self, id: NodeId) -> Result<&'a Node<'a>> {
         let node = self.model().nodes.get(id.index());
         node.ok_or_else(|| Refusal::new("a node is missing").into())
     }
 
-    /// A tensor.
+    /// Returns a tensor.
     ///
     /// # Errors
-    /// Never for an id of this model.
+    /// Fails only for an id of another model.
     pub fn tensor(&self, id: TensorId) -> Result<&'a Tensor<'a>> {
         let tensor = self.model().tensors.get(id.index());
         tensor.ok_or_else(|| Refusal::new("a tensor is missing").into())
     }
 
-    /// The nodes that read a value, of all graphs; twice where one reads it twice.
+    /// Returns the nodes of all graphs that read a value; a node that reads it twice counts twice.
     pub fn readers(&self, name: &str) -> &[NodeId] {
         self.readers.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether a value is an output of a graph.
+    /// Returns whether a value is an output of a graph.
     pub fn is_output(&self, name: &str) -> bool {
         self.outputs.contains(name)
     }
 
-    /// The one node that reads a value.
+    /// Returns the only node that reads a value.
     pub fn only_reader(&self, name: &str) -> Option<NodeId> {
         match self.readers(name) {
             [reader] if !self.is_output(name) => Some(*reader),
@@ -147,18 +147,18 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// The node that makes a value.
+    /// Returns the node that makes a value.
     pub fn producer(&self, name: &str) -> Option<(NodeId, &'a Node<'a>)> {
         let id = *self.producers.get(name)?;
         Some((id, self.model().nodes.get(id.index())?))
     }
 
-    /// The tensor that a value is.
+    /// Returns the tensor of a constant value.
     pub fn constant(&self, name: &str) -> Option<TensorId> {
         self.constants.get(name).copied()
     }
 
-    /// A name that no value of any graph has: this one, or one with a number behind it.
+    /// Returns a name that no value of any graph has: this one, or this one with a number appended.
     pub fn free_name(&self, name: &str) -> String {
         let model = self.model();
         let nodes = model
@@ -175,10 +175,10 @@ impl<'a> Graph<'a> {
             .unwrap_or_default()
     }
 
-    /// The attributes of a node.
+    /// Returns the attributes of a node.
     ///
     /// # Errors
-    /// [`crate::Error::Onnx`] where they are malformed.
+    /// [`crate::Error::Onnx`] if they are malformed.
     pub fn attributes(&self, node: &Node<'_>) -> Result<Attributes<'a>> {
         Ok(Attributes(detail::attributes(self.source.bytes, node)?))
     }
@@ -186,7 +186,7 @@ impl<'a> Graph<'a> {
     /// Reads the elements of a tensor.
     ///
     /// # Errors
-    /// [`crate::Error::Refused`] where they cannot be read as numbers.
+    /// [`crate::Error::Refused`] if they cannot be read as numbers.
     pub fn load(&self, id: TensorId) -> Result<Elements> {
         let graph = self;
         let tensor = graph.tensor(id)?;
@@ -237,7 +237,7 @@ impl<'a> Graph<'a> {
         Ok(Elements::new(data_type, raw))
     }
 
-    /// The elements of a constant of few of them, which may come through Identity and Cast.
+    /// Returns the elements of a small constant, which may pass through Identity and Cast.
     ///
     /// # Errors
     /// As [`Graph::load`].
@@ -267,7 +267,7 @@ impl<'a> Graph<'a> {
         Ok(None)
     }
 
-    /// The value of a Constant node that holds no tensor.
+    /// Returns the value of a Constant node without a tensor.
     fn plain(&self, node: &Node<'_>) -> Result<Option<Small>> {
         let attributes = self.attributes(node)?;
         let (dims, values) = match attributes.0.first().map(|a| &a.value) {
@@ -282,7 +282,7 @@ impl<'a> Graph<'a> {
         Ok(Some(Small { dims, values }))
     }
 
-    /// The integers of a constant list.
+    /// Returns the integers of a constant list.
     ///
     /// # Errors
     /// As [`Graph::load`].
@@ -291,14 +291,14 @@ impl<'a> Graph<'a> {
         Ok(small.map(|small| small.values.iter().map(|value| *value as i64).collect()))
     }
 
-    /// The element type of a constant.
+    /// Returns the element type of a constant.
     pub fn type_of(&self, name: &str) -> Option<DataType> {
         let tensor = self.model().tensors.get(self.constant(name)?.index())?;
         Some(tensor.data_type)
     }
 }
 
-/// Of each graph, whether it is a function's body, or within one.
+/// Returns, for each graph, whether it is inside a function.
 fn in_functions(model: &Model<'_>) -> Vec<bool> {
     let mut all: Vec<bool> = Vec::with_capacity(model.graphs.len());
     for graph in &model.graphs {
@@ -321,12 +321,12 @@ impl<'a> Attributes<'a> {
         Some(&found.value)
     }
 
-    /// Whether there is such an attribute.
+    /// Returns whether the attribute exists.
     pub fn has(&self, name: &str) -> bool {
         self.find(name).is_some()
     }
 
-    /// The value of an integer, or its default.
+    /// Returns an integer attribute, or its default.
     pub fn int(&self, name: &str, default: i64) -> i64 {
         match self.find(name) {
             Some(Setting::Int(value)) => *value,
@@ -334,7 +334,7 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// The value of a float, or its default.
+    /// Returns a float attribute, or its default.
     pub fn float(&self, name: &str, default: f32) -> f64 {
         f64::from(match self.find(name) {
             Some(Setting::Float(value)) => *value,
@@ -342,7 +342,7 @@ impl<'a> Attributes<'a> {
         })
     }
 
-    /// A list of integers.
+    /// Returns a list of integers.
     pub fn ints(&self, name: &str) -> Option<&[i64]> {
         match self.find(name) {
             Some(Setting::Ints(values)) => Some(values),
@@ -350,7 +350,7 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// A string.
+    /// Returns a string.
     pub fn string(&self, name: &str) -> Option<&'a [u8]> {
         match self.find(name) {
             Some(Setting::String(value)) => Some(value),
@@ -360,7 +360,7 @@ impl<'a> Attributes<'a> {
 }
 
 impl Small {
-    /// The one value, where there is one.
+    /// Returns the value, if there is exactly one.
     pub fn scalar(&self) -> Option<f64> {
         match self.values[..] {
             [value] => Some(value),
@@ -369,7 +369,7 @@ impl Small {
     }
 }
 
-/// The bytes of a range.
+/// Returns the bytes of a range.
 pub fn slice(bytes: &[u8], span: Span) -> Option<&[u8]> {
     let start = usize::try_from(span.start).ok()?;
     let end = usize::try_from(span.start.checked_add(span.len)?).ok()?;

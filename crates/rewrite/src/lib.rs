@@ -1,7 +1,9 @@
-//! Trained ONNX models, rewritten through their graph: by ranges of their files, all other bytes as they are.
+//! Rewrites trained ONNX models through their graph: replaces ranges of their files, and keeps all
+//! other bytes.
 //!
-//! [`Files`] opens a model with its external data, [`Graph`] knows its main graph by names, [`Changes`] collects what changes, and
-//! [`Files::write`] puts that in a copy, whole or not at all. What a model is rewritten for is no matter of this crate.
+//! [`Files`] opens a model with its external data, [`Graph`] knows its main graph by names,
+//! [`Changes`] collects changes, and [`Files::write`] writes a copy with them, whole or not at all.
+//! The callers decide what a model is rewritten for.
 
 #![forbid(unsafe_code)]
 

@@ -8,7 +8,7 @@ use onnxseal_onnx::model::Node;
 /// Why a model, or one of its inputs, cannot be rewritten.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The node where that shows: its name and operator.
+    /// The node at fault: its name and operator.
     pub node: Option<String>,
     /// What is wrong.
     pub reason: String,
@@ -17,7 +17,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// One of the model as a whole.
+    /// Refuses the model as a whole.
     pub fn new(reason: impl Into<String>) -> Refusal {
         Refusal {
             node: None,
@@ -26,20 +26,20 @@ impl Refusal {
         }
     }
 
-    /// Names the node, unless one is known.
+    /// Adds the node, unless one is named already.
     pub fn at(mut self, node: &Node<'_>) -> Refusal {
         self.node.get_or_insert_with(|| shown(node));
         self
     }
 
-    /// Says what helps, unless something does.
+    /// Adds advice, unless there is some already.
     pub fn advise(mut self, advice: &'static str) -> Refusal {
         self.advice.get_or_insert(advice);
         self
     }
 }
 
-/// What a node is called in messages: its name, or its first output where it has none.
+/// Returns the name of a node in messages: its own, or that of its first output.
 pub fn shown(node: &Node<'_>) -> String {
     let name = match node.name {
         "" => node.outputs.first().copied().unwrap_or_default(),

@@ -228,14 +228,14 @@ fn images_in_folders() {
     };
     let data = DataSet::load(dir.path(), None, &options).unwrap();
     assert_eq!((data.n, data.arrays[0].dims.clone()), (1, vec![2, 3, 3]));
-    // One of another size, one that is none.
+    // An image of another size, and a file that is not an image.
     image::GrayImage::new(3, 3)
         .save(dir.path().join("dog").join("b.png"))
         .unwrap();
     assert!(reason(DataSet::load(dir.path(), None, &DataOptions::default())).contains("resize"));
     fs::write(dir.path().join("cat").join("b.jpg"), b"\xFF\xD8\xFFnothing").unwrap();
     assert!(DataSet::load(dir.path(), None, &DataOptions::default()).is_err());
-    // All of a folder and those below, where no labels are needed.
+    // Without labels, all images of a folder and the folders below it.
     for name in ["cat/b.jpg", "dog/b.png"] {
         fs::remove_file(dir.path().join(name)).unwrap();
     }
@@ -293,7 +293,7 @@ fn what_is_no_data_set_is_named() {
     ));
 }
 
-/// Samples drawn from a file are those that are drawn from all of it.
+/// Drawing samples while reading gives the samples drawn from the whole file.
 #[test]
 fn what_is_wanted_of_each_format_is_what_all_of_it_has_there() {
     let n = 300_usize;
@@ -342,7 +342,7 @@ fn what_is_wanted_of_each_format_is_what_all_of_it_has_there() {
     }
 }
 
-/// As many are kept of both, and yet they do not go together.
+/// Equal numbers are kept of both, although they do not match.
 #[test]
 fn labels_of_another_number_are_refused_whatever_is_kept() {
     let (dir, path) = file("x.npy", &npy("|u1", "(40, 2)", &[1; 80]));
@@ -366,7 +366,7 @@ fn labels_of_another_number_are_refused_whatever_is_kept() {
     }
 }
 
-/// Entries of an archive that lie in the same bytes unpack to more than any others could.
+/// Overlapping entries of an archive unpack to more than separate ones could.
 #[test]
 fn archives_that_use_their_bytes_twice_are_refused() {
     const N: u16 = 200;
