@@ -1,4 +1,5 @@
-//! AES-256-GCM, and AES-256 in counter mode, behind one interface: two back ends, the same bytes.
+//! AES-256-GCM, and AES-256 in counter mode, behind one interface with two back ends that give
+//! equal bytes.
 
 #[cfg(feature = "aws-lc")]
 mod aws_lc;
@@ -26,8 +27,8 @@ pub(crate) type ChosenCtr = AwsLcCtr;
 #[cfg(not(feature = "aws-lc"))]
 pub(crate) type ChosenCtr = RustCryptoCtr;
 
-/// Whether this processor has instructions for AES and for the multiplication of its GCM. Without them,
-/// every encrypted byte takes many times as long.
+/// Returns whether this processor has instructions for AES and for GCM's multiplication. Without
+/// them, every encrypted byte takes many times as long.
 pub fn has_aes_instructions() -> bool {
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
     return std::is_x86_feature_detected!("aes") && std::is_x86_feature_detected!("pclmulqdq");

@@ -8,8 +8,8 @@
 //! chunk   | ciphertext (1 MiB; of the last 1 byte to 1 MiB, none in an empty blob) | tag (16) |
 //! ```
 //!
-//! A chunk's number and whether it is the last one are its nonce, so none can be dropped, moved or
-//! added; the name is in the key, so no blob passes for another.
+//! A chunk's nonce contains its number and whether it is the last, so chunks cannot be dropped,
+//! moved or added. The key depends on the name, so no blob passes for another.
 
 use std::fmt;
 
@@ -23,25 +23,25 @@ use crate::secret::Secret;
 const MAGIC: [u8; 16] = *b"onnxseal.blob.v1";
 const SALT_BYTES: usize = 32;
 const HEADER_BYTES: usize = MAGIC.len() + SALT_BYTES;
-/// Plaintext of a chunk, but for the last one.
+/// Bytes of plaintext in each chunk except the last.
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// The key of the blobs that belong to one artifact, zeroized on drop.
 ///
-/// It opens nothing of the artifact itself. It stays the same as long as the data key does.
+/// It opens no part of the artifact itself, and lasts as long as the data key.
 pub struct BlobKey(Secret);
 
 impl BlobKey {
-    /// Takes the bytes of a key that was derived.
+    /// Takes the bytes of a derived key.
     pub(crate) fn new(key: Secret) -> BlobKey {
         BlobKey(key)
     }
 
-    /// Seals `plaintext` under `name`, with a new salt: no two results are equal.
+    /// Seals `plaintext` under `name`, with a new salt, so that all results differ.
     ///
     /// # Errors
-    /// [`Error::Randomness`] if the system gives none, [`Error::Memory`] likewise,
-    /// [`Error::Backend`] if the library fails.
+    /// [`Error::Randomness`] and [`Error::Memory`] if the system gives none, [`Error::Backend`] if
+    /// the library fails.
     pub fn seal(&self, name: &str, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
         let mut salt = [0; SALT_BYTES];
         getrandom::fill(&mut salt).map_err(Error::Randomness)?;
@@ -51,7 +51,7 @@ impl BlobKey {
     /// Opens a blob that was sealed under `name`.
     ///
     /// # Errors
-    /// As [`open_into`](Self::open_into); [`Error::Memory`] if there is none for the plaintext.
+    /// As [`open_into`](Self::open_into); [`Error::Memory`] if memory runs out.
     pub fn open(&self, name: &str, blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
         let len = Self::plaintext_len(blob)?;
         let mut plaintext = memory(len)?;
@@ -61,13 +61,13 @@ impl BlobKey {
     }
 
     /// Opens a blob that was sealed under `name` into `plaintext`, which must have
-    /// [`plaintext_len`](Self::plaintext_len) bytes. Nobody else may read `plaintext` before the call
-    /// returns. If the blob is not authentic, `plaintext` is zeroized.
+    /// [`plaintext_len`](Self::plaintext_len) bytes. Nothing else may read `plaintext` before the
+    /// call returns. If the blob is not authentic, `plaintext` is zeroized.
     ///
     /// # Errors
     /// [`Error::Unauthentic`] if it was sealed with another key or under another name, or was
-    /// changed; [`Error::MalformedBlob`] if it is no blob, [`Error::Misuse`] if `plaintext`
-    /// has another length.
+    /// changed; [`Error::MalformedBlob`] if it is not a blob, [`Error::Misuse`] if `plaintext` has
+    /// another length.
     pub fn open_into(&self, name: &str, blob: &[u8], plaintext: &mut [u8]) -> Result<(), Error> {
         let (salt, sealed) = parse(blob)?;
         if Self::plaintext_len(blob)? != plaintext.len() {
@@ -81,10 +81,10 @@ impl BlobKey {
         opened
     }
 
-    /// The length of the plaintext of `blob`, if the blob is authentic.
+    /// Returns the length of the plaintext of `blob`, provided that the blob is authentic.
     ///
     /// # Errors
-    /// [`Error::MalformedBlob`] if it is no blob.
+    /// [`Error::MalformedBlob`] if it is not a blob.
     pub fn plaintext_len(blob: &[u8]) -> Result<usize, Error> {
         let (_, sealed) = parse(blob)?;
         let n_chunks = sealed.len().div_ceil(CHUNK_BYTES + TAG_BYTES);
@@ -95,7 +95,7 @@ impl BlobKey {
         let aead = self.aead(salt, name)?;
         let n_chunks = plaintext.len().div_ceil(CHUNK_BYTES).max(1);
         let len = HEADER_BYTES + plaintext.len() + n_chunks * TAG_BYTES;
-        // Zeroized on failure, when it may hold a chunk that is not encrypted. Never reallocated.
+        // Zeroized on failure, when it may contain plaintext. Never reallocated.
         let mut blob = memory(len)?;
         blob.extend_from_slice(&MAGIC);
         blob.extend_from_slice(salt);
@@ -149,7 +149,7 @@ impl fmt::Debug for BlobKey {
     }
 }
 
-/// An empty vector with room for `len_bytes`, as far as the system has it.
+/// Makes an empty vector with room for `len_bytes`, or fails if the system has no memory.
 fn memory(len_bytes: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
     let mut bytes = Zeroizing::new(Vec::new());
     let reserved = bytes.try_reserve_exact(len_bytes);
@@ -157,7 +157,7 @@ fn memory(len_bytes: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
     Ok(bytes)
 }
 
-/// The salt, and the chunks: at least one, each long enough to hold its tag.
+/// Splits a blob into the salt and the chunks: at least one, each long enough for its tag.
 fn parse(blob: &[u8]) -> Result<(&[u8; 32], &[u8]), Error> {
     let malformed = |reason| Error::MalformedBlob { reason };
     let (magic, rest) = blob
@@ -169,7 +169,7 @@ fn parse(blob: &[u8]) -> Result<(&[u8; 32], &[u8]), Error> {
     let (salt, sealed) = rest
         .split_first_chunk()
         .ok_or(malformed("it is too short"))?;
-    // What one blob can be is one length only: an empty last chunk is for the empty blob.
+    // Each plaintext has one encoding: only the empty blob has an empty last chunk.
     match sealed.len() % (CHUNK_BYTES + TAG_BYTES) {
         0 if !sealed.is_empty() => Ok((salt, sealed)),
         TAG_BYTES if sealed.len() == TAG_BYTES => Ok((salt, sealed)),

@@ -1,4 +1,4 @@
-//! One chunk: its targets encrypted, all its other bytes authenticated with them.
+//! Seals and opens one chunk: encrypts its targets, and authenticates all its bytes.
 //!
 //! ```text
 //! chunk            | clear 0 | target 0 | clear 1 | target 1 | clear 2 |
@@ -6,9 +6,9 @@
 //! associated data  clear 0 ‖ clear 1 ‖ clear 2
 //! ```
 //!
-//! What lies in one piece is used where it lies: the associated data of a chunk without targets or
-//! with one that touches an end, and a single target when sealing. Opening always decrypts into the
-//! scratch buffer, so that nothing unauthentic reaches the chunk.
+//! Contiguous bytes are used in place: the associated data of a chunk without targets or with one
+//! that touches an end, and a single target when sealing. Opening always decrypts into the scratch
+//! buffer, so that only authentic bytes reach the chunk.
 
 use std::ops::Range;
 
@@ -48,7 +48,8 @@ pub(crate) fn seal(
     }
 }
 
-/// Decrypts the targets in place, if the tag holds. If it does not, they hold no plaintext, but may be overwritten.
+/// Decrypts the targets in place, if the tag is valid. Otherwise they contain no plaintext, but may
+/// be overwritten.
 pub(crate) fn open(
     aead: &impl Aead,
     at: ChunkId,
@@ -79,8 +80,8 @@ pub(crate) fn open(
     }
 }
 
-/// Encrypts or decrypts the targets of a chunk in place as [`seal`] does, and makes no tag: AES-256-GCM is counter mode
-/// from counter 2 on.
+/// Encrypts or decrypts the targets of a chunk in place as [`seal`] does, without a tag:
+/// AES-256-GCM is counter mode from counter 2 on.
 pub(crate) fn apply(
     cipher: &impl Ctr,
     at: ChunkId,

@@ -1,4 +1,4 @@
-//! Every derivation and every label, in one place.
+//! All derivations and labels.
 
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -17,14 +17,14 @@ pub struct ChunkId {
     pub chunk: u64,
 }
 
-/// What numbers are drawn for. Each purpose has a stream of its own.
+/// The purpose of drawn numbers. Each purpose has a stream of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Draw {
     /// The places of pixels in a block.
     Shuffle,
     /// Which places of a block are masked.
     Mask,
-    /// The places of so many blocks in an image.
+    /// The places of this many blocks in an image.
     Blocks(u32),
     /// An orthogonal matrix.
     Orthogonal,
@@ -53,7 +53,7 @@ pub(crate) fn mac_key(key: &Secret) -> Result<Secret, Error> {
 /// `chunk key = HKDF-SHA256(ikm = K_1, salt = SHA-256(manifest), info = "onnxseal/v1/chunk",
 /// length = 32)`
 ///
-/// A changed manifest is a changed key, so which bytes are targets cannot be changed either.
+/// A changed manifest changes the key, so nobody can change which bytes are targets.
 pub(crate) fn chunk_key(dek: &Secret, manifest: &[u8]) -> Result<Secret, Error> {
     hkdf_sha256(dek, Some(&Sha256::digest(manifest)), CHUNK_KEY_LABEL)
 }
@@ -99,7 +99,7 @@ impl TierSecrets {
 
 /// `blobs key = HKDF-SHA256(ikm = DEK, salt = none, info = "onnxseal/v1/blobs", length = 32)`
 ///
-/// Opens and seals blobs that belong to a model, and nothing of the model itself.
+/// This key only opens and seals blobs that belong to a model, and no part of the model itself.
 pub(crate) fn blobs_key(dek: &Secret) -> Result<Secret, Error> {
     hkdf_sha256(dek, None, BLOBS_KEY_LABEL)
 }
@@ -107,15 +107,15 @@ pub(crate) fn blobs_key(dek: &Secret) -> Result<Secret, Error> {
 /// `blob key = HKDF-SHA256(ikm = blobs key, salt, info = "onnxseal/v1/blob" ‖ u64be(length of
 /// name) ‖ name, length = 32)`
 ///
-/// The salt is random, so no two blobs share a key, and another name is another key.
+/// The salt is random, so each blob has its own key, and so has each name.
 pub(crate) fn blob_key(blobs_key: &Secret, salt: &[u8; 32], name: &str) -> Result<Secret, Error> {
     let name_len = (name.len() as u64).to_be_bytes();
     let info = [BLOB_KEY_LABEL, &name_len, name.as_bytes()].concat();
     hkdf_sha256(blobs_key, Some(salt), &info)
 }
 
-/// `key L = HKDF-SHA256(ikm = seed, salt = none, info = L, length = 32)`, where L is the label of `draw`; that of blocks is
-/// followed by their number, as u32be
+/// `key L = HKDF-SHA256(ikm = seed, salt = none, info = L, length = 32)`, where L is the label of
+/// `draw`; that of blocks is followed by their number, as u32be
 pub(crate) fn input_key(seed: &Secret, draw: Draw) -> Result<Secret, Error> {
     match draw {
         Draw::Shuffle => hkdf_sha256(seed, None, INPUT_SHUFFLE_LABEL),
@@ -133,7 +133,8 @@ pub(crate) fn ffx_key(seed: &Secret) -> Result<Secret, Error> {
     hkdf_sha256(seed, None, INPUT_FFX_LABEL)
 }
 
-/// 64 bytes that become a scalar: `HKDF-SHA256(ikm = seed, salt = none, info = "onnxseal/v1/labels/" ‖ purpose ‖ context, length = 64)`
+/// 64 bytes that become a scalar:
+/// `HKDF-SHA256(ikm = seed, salt = none, info = "onnxseal/v1/labels/" ‖ purpose ‖ context, length = 64)`
 pub(crate) fn label_scalar(
     seed: &Secret,
     purpose: &str,
@@ -195,14 +196,14 @@ impl ManifestMac {
         Ok(ManifestMac(mac))
     }
 
-    /// The MAC over the manifest, these tags, and the MACs of the tiers `above`.
+    /// Computes the MAC over the manifest, these tags, and the MACs of the tiers `above`.
     pub(crate) fn over(&self, tags: &[u8], above: &[u8]) -> [u8; 32] {
         let mac = self.0.clone().chain_update(tags).chain_update(above);
         mac.finalize().into_bytes().into()
     }
 
-    /// Compares the MAC over the manifest, these tags, and the MACs of the tiers `above` with
-    /// `expected`, in constant time.
+    /// Compares `expected` with the MAC over the manifest, these tags, and the MACs of the tiers
+    /// `above`, in constant time.
     pub(crate) fn verify(self, tags: &[u8], above: &[u8], expected: &[u8]) -> Result<(), Error> {
         let mac = self.0.chain_update(tags).chain_update(above);
         mac.verify_slice(expected).map_err(|_| Error::Unauthentic)

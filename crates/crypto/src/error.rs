@@ -1,14 +1,14 @@
-//! What can go wrong, one variant for each fault a caller answers differently.
+//! Errors, one variant for each fault that callers handle differently.
 
 use std::{fmt, io};
 
 use crate::opens_with::opens_with;
 
-/// Why an operation on keys or chunks failed.
+/// An error of an operation on keys or chunks.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A tag or MAC does not hold. The error says no more than that, on purpose.
+    /// A tag or MAC is wrong. The error deliberately says no more.
     #[error("authentication failed")]
     Unauthentic,
     /// None of the identities opens the wrapped key.
@@ -18,13 +18,13 @@ pub enum Error {
         /// `scrypt`, ...
         recipients: Vec<String>,
     },
-    /// The wrapped key is not the one encoding of an age file that holds a data key.
+    /// The wrapped key is not the canonical encoding of an age file with a data key.
     #[error("wrapped data key is malformed: {reason}")]
     MalformedKey {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The bytes are no sealed blob: their first bytes or their length cannot be those of one.
+    /// The bytes are not a sealed blob: their first bytes or their length are wrong.
     #[error("not a sealed blob: {reason}")]
     MalformedBlob {
         /// What is wrong with it.
@@ -33,13 +33,13 @@ pub enum Error {
     /// The passphrase is wrong.
     #[error("wrong passphrase for {name}")]
     WrongPassphrase {
-        /// What the passphrase was for: the name of a key file, or `the data key`.
+        /// The thing that the passphrase opens: the name of a key file, or `the data key`.
         name: String,
     },
-    /// A passphrase is needed, and none was given.
+    /// A passphrase is needed, but none was given.
     #[error("{name} needs a passphrase, and none was given")]
     PassphraseNeeded {
-        /// What the passphrase is for.
+        /// The thing that the passphrase opens.
         name: String,
     },
     /// The text cannot be a passphrase.
@@ -68,26 +68,26 @@ pub enum Error {
         /// What is wrong with it.
         source: Box<Error>,
     },
-    /// A recipients file holds no recipient: nobody could open what is wrapped to it.
+    /// A recipients file has no recipient, so nobody could open the result.
     #[error("{name} holds no recipient")]
     NoRecipients {
         /// The file's name, as the caller gave it.
         name: String,
     },
-    /// The public keys of some recipients of a data key are not known.
+    /// The public keys of some recipients of a data key are unknown.
     #[error(
         "the data key is wrapped to {present} recipient(s), and the public keys of {unknown} of them are not known: the wrapped key does not list them"
     )]
     UnknownRecipients {
         /// How many recipients the data key has.
         present: usize,
-        /// How many of them are not known.
+        /// How many of them are unknown.
         unknown: usize,
     },
-    /// age does not wrap one key to these recipients together.
+    /// age cannot wrap one key to these recipients together.
     #[error("these recipients cannot be combined: {reason}")]
     IncompatibleRecipients {
-        /// Why not.
+        /// The reason.
         reason: &'static str,
     },
     /// The plugin that a recipient or an identity names is not installed.
@@ -102,7 +102,7 @@ pub enum Error {
         /// The plugin's message, or how it ended.
         reason: String,
     },
-    /// An identity file holds no identity, or a line that is none.
+    /// An identity file has no identity, or a line that is not one.
     #[error("{name}: malformed identity file: {reason}")]
     MalformedIdentities {
         /// The identity file's name, as the caller gave it.
@@ -110,21 +110,21 @@ pub enum Error {
         /// What is wrong with it; no part of its contents.
         reason: String,
     },
-    /// A publisher's signature is not the one encoding of an SSH signature in our namespace.
+    /// A publisher's signature is not the canonical encoding of an SSH signature in our namespace.
     #[error("signature is malformed: {reason}")]
     MalformedSignature {
         /// What is wrong with it.
         reason: String,
     },
-    /// A publisher's signature does not hold: other bytes or another key.
+    /// A publisher's signature is invalid: it is of other bytes or by another key.
     #[error("the signature does not hold")]
     BadSignature,
-    /// The signature holds, but the allowed signers file does not allow its key.
+    /// The signature is valid, but the allowed signers file does not allow its key.
     #[error("the key {fingerprint} is not allowed to sign: {reason}")]
     SignerNotAllowed {
         /// The key's fingerprint, `SHA256:...`.
         fingerprint: String,
-        /// Why not.
+        /// The reason.
         reason: NotAllowed,
     },
     /// A line of an allowed signers file breaks OpenSSH's rules.
@@ -137,7 +137,7 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// A file holds no private key that can sign here.
+    /// A file contains no private key that can sign here.
     #[error("{name}: cannot sign with it: {reason}")]
     MalformedSigningKey {
         /// The file's name, as the caller gave it.
@@ -161,7 +161,7 @@ pub enum Error {
         /// The most that is accepted.
         limit: usize,
     },
-    /// The system gives no memory.
+    /// The system has no memory left.
     #[error("there is no memory for {len_bytes} bytes")]
     Memory {
         /// The size that was asked for, in bytes.
@@ -181,7 +181,7 @@ pub enum Error {
     Backend,
 }
 
-/// Why a key that made a good signature is not allowed to. The first is furthest from it.
+/// Why the key of a valid signature is not allowed, from the furthest miss to the nearest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum NotAllowed {

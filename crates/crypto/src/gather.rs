@@ -1,4 +1,4 @@
-//! Brings the runs of a chunk together, and puts them back.
+//! Gathers the runs of a chunk, and scatters them again.
 
 use std::fmt;
 use std::ops::Range;
@@ -10,9 +10,9 @@ use crate::error::Error;
 /// The largest chunk that the format allows, in bytes.
 pub const MAX_CHUNK_BYTES: usize = 1 << 24;
 
-/// Buffers for gathered runs, to be used for one chunk after the other.
+/// Buffers for gathered runs, reused for each chunk.
 ///
-/// They grow to the largest chunk they were used for, and plaintext in them is zeroized on drop.
+/// They grow to the largest chunk. Plaintext in them is zeroized on drop.
 #[derive(Default)]
 pub struct Scratch {
     text: Zeroizing<Vec<u8>>,
@@ -21,15 +21,15 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes buffers that hold nothing yet.
+    /// Makes empty buffers.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Both buffers, at these lengths; what is in them is left over from before.
+    /// Returns both buffers, at these lengths, with arbitrary contents.
     pub(crate) fn split(&mut self, text_len: usize, aad_len: usize) -> (&mut [u8], &mut [u8]) {
         if self.text.len() < text_len {
-            // Not resized: that could leave the old plaintext behind.
+            // Allocate again, since resizing could leave old plaintext behind.
             self.text = Zeroizing::new(vec![0; text_len.next_power_of_two()]);
         }
         if self.aad.len() < aad_len {
@@ -38,7 +38,8 @@ impl Scratch {
         (&mut self.text[..text_len], &mut self.aad[..aad_len])
     }
 
-    /// Bytes and numbers to shuffle by, at these lengths; what is in them is left over from before.
+    /// Returns buffers for bytes and for numbers to shuffle by, at these lengths, with arbitrary
+    /// contents.
     pub(crate) fn split_draws(
         &mut self,
         text_len: usize,
@@ -63,8 +64,8 @@ impl fmt::Debug for Scratch {
     }
 }
 
-/// Checks that `targets` are sorted, disjoint, non-empty and within `len` bytes, and returns how
-/// many bytes they are.
+/// Checks that `targets` are sorted, disjoint, non-empty and within `len` bytes. Returns their
+/// number of bytes.
 pub(crate) fn check(targets: &[Range<usize>], len: usize) -> Result<usize, Error> {
     if len > MAX_CHUNK_BYTES {
         return Err(misuse("a chunk is at most MAX_CHUNK_BYTES long"));
@@ -88,7 +89,7 @@ pub(crate) fn check(targets: &[Range<usize>], len: usize) -> Result<usize, Error
     }
 }
 
-/// The runs between the targets, some of them empty.
+/// Returns the runs between the targets, some of them empty.
 pub(crate) fn gaps(
     targets: &[Range<usize>],
     len: usize,
@@ -101,7 +102,7 @@ pub(crate) fn gaps(
     starts.zip(ends).map(|(start, end)| start..end)
 }
 
-/// Copies the runs of `bytes` to `to`, one after the other; `to` is as long as all of them.
+/// Copies the runs of `bytes` to `to`, one after the other. `to` must have their total length.
 pub(crate) fn gather(bytes: &[u8], runs: impl Iterator<Item = Range<usize>>, to: &mut [u8]) {
     let mut rest = to;
     for run in runs {
@@ -111,7 +112,7 @@ pub(crate) fn gather(bytes: &[u8], runs: impl Iterator<Item = Range<usize>>, to:
     }
 }
 
-/// Copies `from` to the runs of `bytes`, one after the other; `from` is as long as all of them.
+/// Copies `from` to the runs of `bytes`, one after the other. `from` must have their total length.
 pub(crate) fn scatter(from: &[u8], runs: impl Iterator<Item = Range<usize>>, bytes: &mut [u8]) {
     let mut rest = from;
     for run in runs {
@@ -121,7 +122,8 @@ pub(crate) fn scatter(from: &[u8], runs: impl Iterator<Item = Range<usize>>, byt
     }
 }
 
-/// `head ‖ tail`, in `buffer` only where neither is empty; `buffer` is as long as both.
+/// Returns `head ‖ tail`, in `buffer` only if neither is empty. `buffer` must have their total
+/// length.
 pub(crate) fn join<'a>(head: &'a [u8], tail: &'a [u8], buffer: &'a mut [u8]) -> &'a [u8] {
     if head.is_empty() {
         return tail;

@@ -1,4 +1,4 @@
-//! The seed of an input key, and the numbers that are drawn from it.
+//! The seed of an input key, and the numbers drawn from it.
 //!
 //! ```text
 //! key L      HKDF-SHA256(ikm = seed, salt = none, info = L, length = 32)
@@ -24,18 +24,18 @@ use crate::derive;
 use crate::error::Error;
 use crate::secret::Secret;
 
-/// Bytes of a stream that are made at a time.
+/// Bytes of a stream to make at a time.
 const PIECE: usize = 1024;
 
-/// 32 random bytes that an input key is made of. Zeroized on drop.
+/// The 32 random bytes of an input key. Zeroized on drop.
 #[derive(Debug)]
 pub struct InputSeed(Secret);
 
 impl InputSeed {
-    /// Makes a new one.
+    /// Makes a new seed.
     ///
     /// # Errors
-    /// [`Error::Backend`] where the system has no randomness.
+    /// [`Error::Backend`] if the system has no randomness.
     pub fn generate() -> Result<InputSeed, Error> {
         Secret::random().map(InputSeed)
     }
@@ -45,15 +45,15 @@ impl InputSeed {
         Secret::from_hex(digits).map(InputSeed)
     }
 
-    /// The seed as 64 lowercase hexadecimal digits.
+    /// Returns the seed as 64 lowercase hexadecimal digits.
     pub fn to_hex(&self) -> Zeroizing<String> {
         self.0.to_hex()
     }
 
-    /// The numbers for `draw`.
+    /// Returns the numbers for `draw`.
     ///
     /// # Errors
-    /// [`Error::Backend`] never, in practice.
+    /// [`Error::Backend`], never in practice.
     pub fn numbers(&self, draw: Draw) -> Result<Numbers, Error> {
         let key = derive::input_key(&self.0, draw)?;
         Ok(Numbers {
@@ -63,10 +63,11 @@ impl InputSeed {
         })
     }
 
-    /// What FFX puts in place of the pixels 0 to 255: [`ffx_table`] under a key of this seed.
+    /// Returns FFX's replacements for the pixels 0 to 255: [`ffx_table`] under a key from this
+    /// seed.
     ///
     /// # Errors
-    /// [`Error::Backend`] never, in practice.
+    /// [`Error::Backend`], never in practice.
     pub fn ffx_table(&self) -> Result<Zeroizing<[u16; 256]>, Error> {
         ffx_table(derive::ffx_key(&self.0)?.expose())
     }
@@ -80,7 +81,7 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    /// The next `N` bytes; `N` divides 16.
+    /// Returns the next `N` bytes; `N` must divide 16.
     pub fn take<const N: usize>(&mut self) -> [u8; N] {
         if self.used == PIECE {
             self.piece.fill(0);
@@ -93,8 +94,9 @@ impl Numbers {
         bytes
     }
 
-    /// A number below `n`, all equally likely: `floor(w * n / 2^32)` of the next number w of the stream
-    /// with `w * n mod 2^32 >= 2^32 mod n` (Lemire, Fast Random Integer Generation in an Interval, 2019).
+    /// Draws a number below `n`, all equally likely: `floor(w * n / 2^32)` for the next number w of
+    /// the stream with `w * n mod 2^32 >= 2^32 mod n` (Lemire, Fast Random Integer Generation in an
+    /// Interval, 2019).
     pub fn below(&mut self, n: u32) -> u32 {
         let dropped_below = (1u64 << 32) % u64::from(n.max(1));
         loop {

@@ -1,4 +1,4 @@
-//! The data key, and the keys that are derived from it, for sealing and for opening.
+//! The data key, and the keys derived from it for sealing and for opening.
 
 use std::fmt;
 use std::ops::Range;
@@ -32,11 +32,11 @@ impl DataKey {
 
     /// Derives the keys that seal an artifact with this manifest.
     ///
-    /// A data key seals one artifact: the same chunk sealed twice with other bytes would repeat a
-    /// nonce.
+    /// Seal only one artifact with a data key: sealing a chunk twice with different bytes would
+    /// repeat a nonce.
     ///
     /// # Errors
-    /// [`Error::Backend`] where the library fails.
+    /// [`Error::Backend`] if the library fails.
     pub fn seal_keys(&self, manifest: &[u8]) -> Result<SealKeys, Error> {
         let DataKey(dek) = self;
         Ok(SealKeys {
@@ -49,7 +49,7 @@ impl DataKey {
     /// the chunks.
     ///
     /// # Errors
-    /// [`Error::Unauthentic`] where the MAC does not hold.
+    /// [`Error::Unauthentic`] if the MAC is wrong.
     pub fn open_keys(&self, manifest: &[u8], tags: &[u8], mac: &[u8]) -> Result<OpenKey, Error> {
         let DataKey(dek) = self;
         ManifestMac::new(&derive::mac_key(dek)?, manifest)?.verify(tags, &[], mac)?;
@@ -58,13 +58,13 @@ impl DataKey {
         })
     }
 
-    /// Derives the keys that seal an artifact of `tiers` tiers with this manifest. This key is the highest
-    /// tier's.
+    /// Derives the keys that seal an artifact of `tiers` tiers with this manifest. This key is the
+    /// highest tier's.
     ///
-    /// A data key seals one artifact: see [`seal_keys`](Self::seal_keys).
+    /// Seal only one artifact with a data key: see [`seal_keys`](Self::seal_keys).
     ///
     /// # Errors
-    /// [`Error::Backend`] where the library fails.
+    /// [`Error::Backend`] if the library fails.
     pub fn seal_tiers(&self, manifest: &[u8], tiers: u8) -> Result<TierSealKeys, Error> {
         let (first, higher) = self.first_and_higher(tiers, tiers)?;
         let mac = |DataKey(key): &DataKey| ManifestMac::new(&derive::mac_key(key)?, manifest);
@@ -76,13 +76,13 @@ impl DataKey {
     }
 
     /// Verifies, in constant time, the MACs of the tiers from 1 up to `tier`, whose key this is,
-    /// each over manifest, tags and the MACs of the tiers above it. So this key is the one that the
-    /// keys of the lower tiers follow from, and nobody without a key of `tier` or of a higher one
-    /// changed a MAC. Then derives the keys that open this tier and all lower ones. `macs` has one
-    /// MAC for each of `tiers`, the first tier's first.
+    /// each over manifest, tags and the MACs of the tiers above it. This proves that the keys of
+    /// the lower tiers derive from this key, and that nobody without a key of `tier` or a higher
+    /// one changed a MAC. Then derives the keys that open this tier and all lower ones. `macs` has
+    /// one MAC for each of `tiers`, the first tier's first.
     ///
     /// # Errors
-    /// [`Error::Unauthentic`] where a MAC does not hold, or if there are more or fewer of them.
+    /// [`Error::Unauthentic`] if a MAC is wrong, or their number is.
     pub fn open_tiers(
         &self,
         (tier, tiers): (u8, u8),
@@ -111,17 +111,19 @@ impl DataKey {
         Ok(TierOpenKeys { first, upper })
     }
 
-    /// The keys of the tiers from 1 up to `tier` of `tiers`, whose key this is, the least first.
+    /// Returns the keys of the tiers from 1 up to `tier` of `tiers`, whose key this is, the least
+    /// first.
     ///
     /// # Errors
-    /// [`Error::Backend`] where the library fails.
+    /// [`Error::Backend`] if the library fails.
     pub fn with_lower(&self, tier: u8, tiers: u8) -> Result<Vec<DataKey>, Error> {
         let (first, mut keys) = self.first_and_higher(tier, tiers)?;
         keys.insert(0, first);
         Ok(keys)
     }
 
-    /// The same, the first apart from those of the tiers from 2 up.
+    /// Returns the key of the first tier, and the keys of the tiers from 2 up to `tier`, whose key
+    /// this is.
     fn first_and_higher(&self, tier: u8, tiers: u8) -> Result<(DataKey, Vec<DataKey>), Error> {
         let mut higher = Vec::new();
         let mut key = DataKey(Secret::copy(self.expose()));
@@ -133,10 +135,10 @@ impl DataKey {
         Ok((key, higher))
     }
 
-    /// The key of the tier below `tier` of `tiers`, whose key this is.
+    /// Returns the key of the tier below `tier` of `tiers`, whose key this is.
     ///
     /// # Errors
-    /// [`Error::Backend`] where the library fails; [`Error::Misuse`] for tier 1.
+    /// [`Error::Backend`] if the library fails; [`Error::Misuse`] for tier 1.
     pub fn lower(&self, tier: u8, tiers: u8) -> Result<DataKey, Error> {
         let DataKey(secret) = self;
         match tier {
@@ -147,21 +149,21 @@ impl DataKey {
         }
     }
 
-    /// Derives the key of the blobs that belong to the artifact.
+    /// Derives the key of the artifact's blobs.
     ///
     /// # Errors
-    /// [`Error::Backend`] where the library fails.
+    /// [`Error::Backend`] if the library fails.
     pub fn blob_key(&self) -> Result<BlobKey, Error> {
         let DataKey(dek) = self;
         derive::blobs_key(dek).map(BlobKey::new)
     }
 
-    /// Takes the bytes of a key that was unwrapped.
+    /// Takes the bytes of an unwrapped key.
     pub(crate) fn new(dek: Secret) -> DataKey {
         DataKey(dek)
     }
 
-    /// The bytes, to be wrapped.
+    /// Returns the bytes, to wrap them.
     pub(crate) fn expose(&self) -> &[u8; 32] {
         self.0.expose()
     }
@@ -181,18 +183,18 @@ pub struct SealKeys {
 }
 
 impl SealKeys {
-    /// `HMAC-SHA256(mac key, u64be(length of manifest) ‖ manifest ‖ tags)`, with the manifest that
-    /// these keys were derived for. Of an artifact without tiers that is the MAC.
+    /// `HMAC-SHA256(mac key, u64be(length of manifest) ‖ manifest ‖ tags)`, with the manifest for
+    /// which these keys were derived. This is the MAC of an artifact without tiers.
     pub fn mac(&self, tags: &[u8]) -> [u8; 32] {
         self.mac.over(tags, &[])
     }
 
-    /// Encrypts the targets of a chunk in place, authenticating all its other bytes with them.
+    /// Encrypts the targets of a chunk in place, and authenticates all its other bytes with them.
     ///
     /// `targets` are ranges of `bytes`: sorted, disjoint, not empty.
     ///
     /// # Errors
-    /// [`Error::Misuse`] where they are not; `bytes` is then unchanged.
+    /// [`Error::Misuse`] if they are not; `bytes` is then unchanged.
     pub fn seal_chunk(
         &self,
         at: ChunkId,
@@ -211,7 +213,7 @@ impl fmt::Debug for SealKeys {
     }
 }
 
-/// What the keys of tiers from 2 up derive for an artifact with this manifest.
+/// Derives the keys of the tiers from 2 up for an artifact with this manifest.
 fn tier_keys(keys: &[DataKey], manifest: &[u8]) -> Result<Vec<TierKey>, Error> {
     let of = |DataKey(key): &DataKey| TierKey::new(key, manifest);
     keys.iter().map(of).collect()
@@ -219,16 +221,16 @@ fn tier_keys(keys: &[DataKey], manifest: &[u8]) -> Result<Vec<TierKey>, Error> {
 
 /// Seals the chunks of a new artifact with tiers.
 pub struct TierSealKeys {
-    /// Those of tier 1. Its tags are as in an artifact without tiers.
+    /// The keys of tier 1, whose tags equal those of an artifact without tiers.
     pub first: SealKeys,
-    /// Those of the tiers from 2 up.
+    /// The keys of the tiers from 2 up.
     pub upper: Vec<TierKey>,
     macs: Vec<ManifestMac>,
 }
 
 impl TierSealKeys {
-    /// The MACs of all tiers, one after the other: each over the manifest, all tags, and the MACs
-    /// of the tiers above.
+    /// Computes the MACs of all tiers, one after the other: each over the manifest, all tags, and
+    /// the MACs of the tiers above.
     pub fn macs(&self, tags: &[u8]) -> Vec<u8> {
         let mut macs = Vec::new();
         for mac in std::iter::once(&self.first.mac).chain(&self.macs).rev() {
@@ -249,23 +251,24 @@ impl fmt::Debug for TierSealKeys {
     }
 }
 
-/// Opens the chunks of an artifact with tiers, up to a tier, once that tier's MAC has held.
+/// Opens the chunks of an artifact with tiers, up to a tier whose MAC was verified.
 pub struct TierOpenKeys {
     first: FirstTier,
     upper: Vec<TierKey>,
 }
 
-/// What opens the targets of the first tier.
+/// The way to open the targets of the first tier.
 enum FirstTier {
-    /// The first tier's tag is the one that counts.
+    /// By the first tier's own tag.
     Own(Box<OpenKey>),
-    /// A higher tier's tag counts, which is over all bytes of the chunk: then counter mode is enough.
+    /// Below a higher tier, whose tag covers all bytes of the chunk, so that counter mode is
+    /// enough.
     Below(Box<ChosenCtr>),
 }
 
 impl TierOpenKeys {
-    /// Verifies a chunk by the tag of this tier, and decrypts the targets of the first tier in place. Those of the tiers
-    /// from 2 up are left to [`TierOpenKeys::upper`].
+    /// Verifies a chunk by the tag of this tier, and decrypts the targets of the first tier in
+    /// place. [`TierOpenKeys::upper`] opens those of the tiers from 2 up.
     ///
     /// # Errors
     /// As [`OpenKey::open_chunk`].
@@ -287,7 +290,7 @@ impl TierOpenKeys {
         }
     }
 
-    /// The keys of the tiers from 2 up to this one.
+    /// Returns the keys of the tiers from 2 up to this one.
     pub fn upper(&self) -> &[TierKey] {
         &self.upper
     }
@@ -309,8 +312,8 @@ impl OpenKey {
     /// Verifies a chunk and decrypts its targets in place.
     ///
     /// # Errors
-    /// [`Error::Unauthentic`] where the tag does not hold, [`Error::Misuse`] where the targets are
-    /// not sorted, disjoint, non-empty ranges of `bytes`. In the first case the targets hold no plaintext,
+    /// [`Error::Unauthentic`] if the tag is wrong, [`Error::Misuse`] if the targets are not sorted,
+    /// disjoint, non-empty ranges of `bytes`. In the first case the targets contain no plaintext,
     /// but may be overwritten. All other bytes are unchanged.
     pub fn open_chunk(
         &self,

@@ -1,4 +1,4 @@
-//! What label encryption derives, hashes and signs. The group is no matter of this crate.
+//! The derivations, hashes and signatures of label encryption. Its group belongs to another crate.
 //!
 //! ```text
 //! scalar P, C    HKDF-SHA256(ikm = seed, salt = none, info = "onnxseal/v1/labels/" ‖ P ‖ C, length = 64), reduced
@@ -6,7 +6,7 @@
 //! digest P, X    SHA-256("onnxseal/v1/labels/" ‖ P ‖ 0 ‖ X)
 //! ```
 //!
-//! `docs/LABELS.md` says what for.
+//! `docs/LABELS.md` says what they are for.
 
 use std::fmt;
 
@@ -21,15 +21,15 @@ use crate::secret::Secret;
 /// Bytes of a signature.
 pub const SIGNATURE_BYTES: usize = 64;
 
-/// 32 random bytes that all secrets of a label authority come of. Zeroized on drop.
+/// The 32 random bytes from which all secrets of a label authority derive. Zeroized on drop.
 #[derive(Debug)]
 pub struct LabelSeed(Secret);
 
 impl LabelSeed {
-    /// Makes a new one.
+    /// Makes a new seed.
     ///
     /// # Errors
-    /// [`Error::Backend`] where the system has no randomness.
+    /// [`Error::Backend`] if the system has no randomness.
     pub fn generate() -> Result<LabelSeed, Error> {
         Secret::random().map(LabelSeed)
     }
@@ -39,23 +39,23 @@ impl LabelSeed {
         Secret::from_hex(digits).map(LabelSeed)
     }
 
-    /// The seed as 64 lowercase hexadecimal digits.
+    /// Returns the seed as 64 lowercase hexadecimal digits.
     pub fn to_hex(&self) -> Zeroizing<String> {
         self.0.to_hex()
     }
 
-    /// 64 bytes that become a scalar of the group.
+    /// Derives 64 bytes that become a scalar of the group.
     ///
     /// # Errors
-    /// [`Error::Backend`] never, in practice.
+    /// [`Error::Backend`], never in practice.
     pub fn scalar(&self, purpose: &str, context: &[u8]) -> Result<Zeroizing<[u8; 64]>, Error> {
         derive::label_scalar(&self.0, purpose, context)
     }
 
-    /// What signs tables.
+    /// Derives the key that signs tables.
     ///
     /// # Errors
-    /// [`Error::Backend`] never, in practice.
+    /// [`Error::Backend`], never in practice.
     pub fn signer(&self) -> Result<LabelSigner, Error> {
         let secret = derive::label_signing_key(&self.0)?;
         Ok(LabelSigner(SigningKey::from_bytes(secret.expose())))
@@ -66,7 +66,7 @@ impl LabelSeed {
 pub struct LabelSigner(SigningKey);
 
 impl LabelSigner {
-    /// The public key, which names the authority.
+    /// Returns the public key, which identifies the authority.
     pub fn public(&self) -> [u8; 32] {
         self.0.verifying_key().to_bytes()
     }
@@ -84,7 +84,7 @@ impl fmt::Debug for LabelSigner {
     }
 }
 
-/// Verifies a signature by the public key; keys and signatures that are not canonical are none.
+/// Verifies a signature by the public key. Refuses keys and signatures that are not canonical.
 ///
 /// # Errors
 /// [`Error::Unauthentic`].
@@ -98,17 +98,17 @@ pub fn verify(
         .map_err(|_| Error::Unauthentic)
 }
 
-/// The hash of `parts`, one after the other, for a purpose.
+/// Hashes `parts`, one after the other, for a purpose.
 pub fn hash(purpose: &str, parts: &[&[u8]]) -> [u8; 64] {
     derive::label_hash(purpose, parts)
 }
 
-/// The same with SHA-256.
+/// Hashes `parts` with SHA-256, one after the other, for a purpose.
 pub fn digest(purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
     derive::label_digest(purpose, parts)
 }
 
-/// SHA-256 of bytes alone.
+/// Computes plain SHA-256.
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }

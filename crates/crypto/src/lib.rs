@@ -1,11 +1,11 @@
-//! Keys, their derivation, the AEAD over gathered runs of bytes, data keys wrapped to age
-//! recipients, and publishers' signatures. Knows neither ONNX nor files.
+//! Keys and their derivation, the AEAD over gathered runs of bytes, data keys wrapped to age
+//! recipients, and publishers' signatures. This crate knows neither ONNX nor files.
 //!
 //! A [`DataKey`] seals one artifact: [`DataKey::seal_keys`] binds it to a manifest,
 //! [`SealKeys::seal_chunk`] encrypts the targets of one chunk and authenticates the rest,
-//! [`SealKeys::mac`] closes manifest and tags. Opening goes through [`DataKey::open_keys`], which
-//! hands out the chunk key only after the MAC has held. A [`BlobKey`] seals other data of an
-//! artifact, each blob by itself. `docs/FORMAT.md` describes the format.
+//! [`SealKeys::mac`] authenticates manifest and tags. Opening goes through [`DataKey::open_keys`],
+//! which returns the chunk key only after it has verified the MAC. A [`BlobKey`] seals other data
+//! of an artifact, blob by blob. `docs/FORMAT.md` describes the format.
 //!
 //! The feature `aws-lc` chooses the AEAD back end. It changes speed, never a byte.
 //!

@@ -1,4 +1,4 @@
-//! Files with keys, read whole if they are not too long.
+//! Reads files with keys whole, up to a limit.
 
 use std::io::{self, Read};
 
@@ -6,14 +6,14 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 
-/// Bytes that are read before more memory is taken.
+/// Bytes to read before allocating more memory.
 const FIRST: usize = 64 << 10;
 
-/// Reads a file that may be secret: all of it, or one byte more than `limit`, by which the caller knows that it is too long. Nothing of it
-/// is left in memory: a vector that grows by itself would leave copies behind.
+/// Reads a file that may be secret: all of it, or one byte more than `limit`, which tells the
+/// caller that it is too long. Leaves no copies in memory, as a vector that grows by itself would.
 ///
 /// # Errors
-/// The system's.
+/// The system's error.
 pub fn read_secret(mut file: impl Read, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     let most = limit.saturating_add(1);
     let mut bytes = Zeroizing::new(vec![0; FIRST.min(most)]);
@@ -35,7 +35,8 @@ pub fn read_secret(mut file: impl Read, limit: usize) -> io::Result<Zeroizing<Ve
     Ok(bytes)
 }
 
-/// Reads all of a file of at most `limit` bytes, which measures `what`. `name` is for errors.
+/// Reads a whole file of at most `limit` bytes, the limit called `what` in errors. `name` is for
+/// errors too.
 pub(crate) fn read_limited(
     file: impl Read,
     name: &str,
@@ -59,7 +60,7 @@ mod tests {
 
     use super::*;
 
-    /// Gives a few bytes at a time.
+    /// A reader that returns a few bytes at a time.
     struct Slow<'a>(&'a [u8]);
 
     impl Read for Slow<'_> {

@@ -1,7 +1,7 @@
-//! Kinds of recipients in a person's words.
+//! Names kinds of recipients for people.
 
-/// What opens a data key that is wrapped to recipients of these kinds, in a person's words: `2 age
-/// keys (X25519), 1 passphrase`.
+/// Says for people what opens a data key wrapped to recipients of these kinds:
+/// `2 age keys (X25519), 1 passphrase`.
 pub fn opens_with(kinds: &[String]) -> String {
     let mut counts: Vec<(&str, usize)> = Vec::new();
     for kind in kinds {

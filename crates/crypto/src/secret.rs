@@ -1,4 +1,4 @@
-//! The one container of secret bytes.
+//! The container of secret bytes.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::error::Error;
 
 /// 32 secret bytes, zeroized on drop.
 ///
-/// They live on the heap, so that moving the value leaves no copy behind.
+/// The bytes live on the heap, so that moving the value leaves no copy behind.
 pub(crate) struct Secret(Box<[u8; 32]>);
 
 impl Secret {
@@ -19,14 +19,14 @@ impl Secret {
         Ok(secret)
     }
 
-    /// Makes a secret of these bytes; zeroizing those is up to the caller.
+    /// Copies these bytes to a secret. The caller must zeroize the original.
     pub(crate) fn copy(bytes: &[u8; 32]) -> Self {
         let mut secret = Secret(Box::new([0; 32]));
         secret.0.copy_from_slice(bytes);
         secret
     }
 
-    /// Makes a secret of the system's randomness.
+    /// Makes a secret from the system's randomness.
     pub(crate) fn random() -> Result<Self, Error> {
         Secret::try_new(|bytes| getrandom::fill(bytes)).map_err(|_| Error::Backend)
     }
@@ -51,7 +51,7 @@ impl Secret {
         Some(secret)
     }
 
-    /// The secret as 64 lowercase hexadecimal digits.
+    /// Returns the secret as 64 lowercase hexadecimal digits.
     pub(crate) fn to_hex(&self) -> Zeroizing<String> {
         // Allocated once: a string that grows leaves secrets behind.
         let mut digits = Zeroizing::new(String::with_capacity(64));
@@ -63,7 +63,7 @@ impl Secret {
         digits
     }
 
-    /// The bytes; do not copy them out.
+    /// Returns the bytes; do not copy them.
     pub(crate) fn expose(&self) -> &[u8; 32] {
         &self.0
     }

@@ -1,7 +1,7 @@
 //! Publishers' signatures: SSHSIG, as `ssh-keygen -Y sign -n onnxseal` makes them, by keys that an
 //! OpenSSH `allowed_signers` file allows.
 //!
-//! A signature is over any message; what ours cover, `docs/SIGNING.md` says. The format is
+//! A signature can cover any message; `docs/SIGNING.md` says what ours cover. The format is
 //! OpenSSH's `PROTOCOL.sshsig`:
 //!
 //! ```text
@@ -9,9 +9,9 @@
 //! string reserved = ""  string hash = "sha256" | "sha512"  string signature
 //! ```
 //!
-//! in base64 of 70 columns between `-----BEGIN SSH SIGNATURE-----` and its end. The signature is
-//! over the same without version and key, and with the hash of the message for the last part. One
-//! encoding is accepted, the one that `ssh-keygen` writes.
+//! in base64 of 70 columns between `-----BEGIN SSH SIGNATURE-----` and its end. The signature
+//! covers these parts without version and key, and with the hash of the message instead of the last
+//! part. Only the encoding that `ssh-keygen` writes is accepted.
 
 mod allowed_signers;
 mod signing_key;
@@ -29,24 +29,24 @@ use crate::error::Error;
 /// SSHSIG namespace of our signatures.
 pub const NAMESPACE: &str = "onnxseal";
 
-/// The longest armored signature that is read, in bytes. One by a 4096-bit RSA key has some 1,600.
+/// The longest armored signature to read, in bytes. One by a 4096-bit RSA key has some 1,600.
 pub const MAX_SIGNATURE_BYTES: usize = 16 << 10;
 
-/// Lengths of RSA moduli that sign and verify, in bits.
+/// The accepted lengths of RSA moduli, in bits.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
 
 const MAGIC: &[u8] = b"SSHSIG";
 const BEGIN: &str = "-----BEGIN SSH SIGNATURE-----\n";
 const END: &str = "-----END SSH SIGNATURE-----\n";
 const ARMOR_COLUMNS: usize = 70;
-/// What a security key appends to a signature: flags (u8) and counter (u32).
+/// The bytes that a security key appends to a signature: flags (u8) and counter (u32).
 const SECURITY_KEY_TRAILER_BYTES: usize = 5;
 const MAX_SHOWN_CHARS: usize = 64;
 
 /// The signer of a message, from an [`AllowedSigners`] file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signer {
-    /// The principal asked for; otherwise the patterns of all principals to whom the file gives the key.
+    /// The requested principal, or else the patterns of all principals with this key in the file.
     pub principals: Vec<String>,
     /// The key's fingerprint, `SHA256:...`.
     pub fingerprint: String,
@@ -54,7 +54,7 @@ pub struct Signer {
     pub key_type: String,
 }
 
-/// The signer that a signature claims: nothing of it was verified.
+/// The signer that a signature claims, unverified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimedSigner {
     /// The key's fingerprint, `SHA256:...`.
@@ -63,12 +63,12 @@ pub struct ClaimedSigner {
     pub key_type: String,
 }
 
-/// Parses an armored signature and returns the key that it claims. Anyone can put any key there; only
-/// [`AllowedSigners::verify`] proves it.
+/// Parses an armored signature and returns the key that it claims. Anyone can put any key there;
+/// only [`AllowedSigners::verify`] proves the claim.
 ///
 /// # Errors
-/// [`Error::MalformedSignature`] and [`Error::LimitExceeded`] if it is not the one encoding of a
-/// signature in our namespace.
+/// [`Error::MalformedSignature`] and [`Error::LimitExceeded`] if it is not the canonical encoding
+/// of a signature in our namespace.
 pub fn fingerprint_of(armored: &str) -> Result<ClaimedSigner, Error> {
     let signature = parse(armored)?;
     Ok(ClaimedSigner {
@@ -77,11 +77,11 @@ pub fn fingerprint_of(armored: &str) -> Result<ClaimedSigner, Error> {
     })
 }
 
-/// Checks an armored signature over `message` with the key that it names itself. This proves that the
-/// holder of that key signed, not who that is.
+/// Checks an armored signature over `message` with the key that it names itself. This proves that
+/// the holder of that key signed, but not who that is.
 ///
 /// # Errors
-/// As [`fingerprint_of`]; [`Error::BadSignature`] if the signature does not hold.
+/// As [`fingerprint_of`]; [`Error::BadSignature`] if the signature is invalid.
 pub fn check(message: &[u8], armored: &str) -> Result<ClaimedSigner, Error> {
     holds(&parse(armored)?, message)?;
     fingerprint_of(armored)
@@ -120,7 +120,7 @@ fn parse(armored: &str) -> Result<SshSig, Error> {
     }
 }
 
-/// Names the type of a key that is none of ours, which would otherwise only be called malformed.
+/// Names the type of an unsupported key, which would otherwise only be called malformed.
 fn check_key_type(mut blob: &[u8]) -> Result<(), Error> {
     let mut read = || {
         blob = blob.strip_prefix(MAGIC)?;
@@ -139,7 +139,7 @@ fn check_key_type(mut blob: &[u8]) -> Result<(), Error> {
     }
 }
 
-/// Whether `signature`, which is in our namespace, is one of `message`.
+/// Checks that `signature`, which is in our namespace, is one of `message`.
 fn holds(signature: &SshSig, message: &[u8]) -> Result<(), Error> {
     PublicKey::from(signature.public_key().clone())
         .verify(NAMESPACE, message, signature)
@@ -148,7 +148,7 @@ fn holds(signature: &SshSig, message: &[u8]) -> Result<(), Error> {
 
 /// Serialises a signature.
 ///
-/// `ssh-key` does it too, but puts what a security key appends to an ECDSA signature inside it.
+/// `ssh-key` can too, but it puts a security key's appended bytes inside an ECDSA signature.
 fn encode(signature: &SshSig) -> Result<Vec<u8>, ssh_encoding::Error> {
     let part = signature.signature();
     let trailer = match part.algorithm() {
@@ -189,7 +189,7 @@ fn armor(blob: &[u8]) -> String {
     armored
 }
 
-/// Takes the armor off, if it is the very text that [`armor`] gives.
+/// Removes the armor, if the text is exactly what [`armor`] would write.
 fn dearmor(armored: &str) -> Result<Vec<u8>, Error> {
     if armored.len() > MAX_SIGNATURE_BYTES {
         let what = "signature length in bytes";
@@ -235,7 +235,7 @@ fn check_rsa_bits(key: &KeyData) -> Result<(), &'static str> {
 
 // --- files ---
 
-/// The start of a text from a stranger, with nothing in it that a terminal obeys.
+/// Returns the start of an untrusted text, without characters that control a terminal.
 fn shown(text: &str) -> String {
     text.chars()
         .take(MAX_SHOWN_CHARS)

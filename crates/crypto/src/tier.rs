@@ -1,5 +1,5 @@
-//! The keys of a tier above the first: its targets are encrypted without a change of length, apart from
-//! its tags, which are over whole chunks as they are stored.
+//! The keys of a tier above the first. They encrypt targets without changing the length; separate
+//! tags cover whole chunks as they are stored.
 //!
 //! ```text
 //! stream   byte i of a chunk: byte i mod 16 of AES-256(stream key, nonce(chunk) ‖ u32be(i / 16))
@@ -19,16 +19,16 @@ use crate::error::Error;
 use crate::gather::{self, Scratch};
 use crate::secret::Secret;
 
-/// The fewest elements that are shuffled. The places of fewer could be guessed.
+/// The fewest elements to shuffle. With fewer, brute force could undo the shuffle.
 pub const MIN_SHUFFLED: usize = 64;
 
-/// Bytes of a stream that are made at a time: as many blocks as keep the widest processors busy, and few
+/// Bytes of a stream to make at a time: enough blocks to keep the widest processors busy, few
 /// enough to stay in the first cache.
 const PIECE: usize = 4096;
 
 const BLOCK: usize = 16;
 
-/// Numbers that are drawn from together. Hardly ever is one of them dropped.
+/// Numbers to draw from together; dropping one is rare.
 const GROUP: usize = 16;
 
 /// Whether elements are shuffled, or brought back to their places.
@@ -44,7 +44,7 @@ pub enum Direction {
 pub struct TierKey {
     auth: Chosen,
     stream: Aes256,
-    /// The same for long runs.
+    /// The stream's cipher for long runs.
     long: ChosenCtr,
     shuffle: ChosenCtr,
 }
@@ -60,7 +60,7 @@ impl TierKey {
         })
     }
 
-    /// The tier's tag of a chunk as it is stored.
+    /// Computes the tier's tag of a chunk as it is stored.
     ///
     /// # Errors
     /// [`Error::Backend`] where the library fails.
@@ -71,17 +71,17 @@ impl TierKey {
     /// Verifies the tier's tag of a chunk as it is stored.
     ///
     /// # Errors
-    /// [`Error::Unauthentic`] where the tag does not hold.
+    /// [`Error::Unauthentic`] if the tag is wrong.
     pub fn verify(&self, at: ChunkId, stored: &[u8], tag: &Tag) -> Result<(), Error> {
         self.auth.open(derive::nonce(at), stored, &mut [], tag)
     }
 
-    /// XORs the tier's stream into `runs` of the chunk `bytes`, each ANDed with the bytes of its mask,
-    /// which repeat from the start of the run. Runs that do not overlap may come in any order. Twice gives
-    /// the bytes as they were.
+    /// XORs the tier's stream into `runs` of the chunk `bytes`, ANDed with the bytes of each run's
+    /// mask, which repeat from the start of the run. Runs that do not overlap may come in any
+    /// order. A second call restores the bytes.
     ///
     /// # Errors
-    /// [`Error::Misuse`] where the runs do not lie within `bytes`. `bytes` is then unchanged.
+    /// [`Error::Misuse`] if the runs do not lie within `bytes`. `bytes` is then unchanged.
     pub fn apply_stream(
         &self,
         at: ChunkId,
@@ -130,8 +130,8 @@ impl TierKey {
         Ok(())
     }
 
-    /// XORs the stream into `bytes`, which begin at `start`, a multiple of a block: all of it, or what is in the mask. `piece`
-    /// is as long as the bytes then.
+    /// XORs the stream into `bytes`, which begin at `start`, a multiple of a block: wholly, or
+    /// under the mask. With a mask, `piece` must be as long as the bytes.
     fn apply_long(
         &self,
         nonce: [u8; 12],
@@ -150,12 +150,11 @@ impl TierKey {
         Ok(())
     }
 
-    /// Shuffles the elements of `width` bytes that lie in `runs` of the chunk `bytes`, or brings them
-    /// back. `tensor` is the number of the tensor that they belong to, and `chunk` that of the chunk in
-    /// its file.
+    /// Shuffles the elements of `width` bytes in `runs` of the chunk `bytes`, or restores their
+    /// order. `tensor` is the number of their tensor, and `chunk` that of the chunk in its file.
     ///
     /// # Errors
-    /// [`Error::Misuse`] where the runs are not sorted, disjoint, non-empty ranges of `bytes` of whole
+    /// [`Error::Misuse`] if the runs are not sorted, disjoint, non-empty ranges of `bytes` of whole
     /// elements, or `width` is not 1, 2, 4, 8 or 16. `bytes` is then unchanged.
     pub fn shuffle(
         &self,
@@ -196,10 +195,10 @@ impl TierKey {
         Ok(())
     }
 
-    /// Draws for one element more than there are `draws`: one number below n, one below n - 1, and so on to one
-    /// below 2. Each is `floor(w * n / 2^32)` of the next number w of the stream with
-    /// `w * n mod 2^32 >= 2^32 mod n`: so all are equally likely (Lemire, Fast Random Integer Generation in an
-    /// Interval, 2019). `piece` is for the stream.
+    /// Draws for n elements, one more than there are `draws`: one number below n, one below n - 1,
+    /// and so on to one below 2. Each is `floor(w * n / 2^32)` for the next number w of the stream
+    /// with `w * n mod 2^32 >= 2^32 mod n`, so all are equally likely (Lemire, Fast Random Integer
+    /// Generation in an Interval, 2019). `piece` is for the stream.
     fn draw(&self, nonce: [u8; 12], draws: &mut [u32], piece: &mut [u8]) -> Result<(), Error> {
         let n = draws.len() as u32 + 1;
         let (mut drawn, mut block) = (0, 0);
@@ -226,7 +225,8 @@ impl TierKey {
     }
 }
 
-/// Draws a number from each of `numbers`, the first below `below`; or says that one may have to be dropped.
+/// Draws a number from each of `numbers`, the first below `below`. Returns `false` if one may have
+/// to be dropped.
 fn draw_group(numbers: &[[u8; 4]; GROUP], below: u32, draws: &mut [u32; GROUP]) -> bool {
     let mut is_low = false;
     for ((draw, number), i) in draws.iter_mut().zip(numbers).zip(0..) {
@@ -239,7 +239,8 @@ fn draw_group(numbers: &[[u8; 4]; GROUP], below: u32, draws: &mut [u32; GROUP]) 
     !is_low
 }
 
-/// The same, one by one, as far as there is room for draws. Returns how many numbers were drawn.
+/// Draws one by one from `numbers`, as far as there is room in `draws`. Returns how many were
+/// drawn.
 fn draw_each(numbers: &[[u8; 4]], mut below: u32, draws: &mut [u32]) -> usize {
     let mut drawn = 0;
     for number in numbers {
@@ -263,28 +264,28 @@ impl fmt::Debug for TierKey {
     }
 }
 
-/// Parts of a stream that are made together, whichever runs they are for: a cipher takes many blocks in the
-/// time of one.
+/// Parts of a stream for any runs, made together because a cipher does many blocks in the time of
+/// one.
 struct Batch<'b> {
     cipher: &'b Aes256,
     nonce: [u8; 12],
     blocks: &'b mut [[u8; BLOCK]],
-    /// How many of them are in use.
+    /// The number of blocks in use.
     n_blocks: usize,
     parts: Vec<Part>,
 }
 
-/// Bytes of a chunk that a part of a stream is for.
+/// Bytes of a chunk, and their part of a stream.
 struct Part {
     range: Range<usize>,
-    /// The place of the stream's byte for the first one.
+    /// The position of the stream's byte for the first one.
     at: usize,
-    /// What of the stream is used, from the first byte on.
+    /// The mask of the stream, from the first byte on.
     mask: u64,
 }
 
 impl Batch<'_> {
-    /// How far into `run` there is room, which is made if there is none.
+    /// Returns how far into `run` there is room. Makes room if there is none.
     fn reserve(&mut self, run: Range<usize>, bytes: &mut [u8]) -> usize {
         if self.n_blocks == self.blocks.len() {
             self.apply(bytes);
@@ -293,7 +294,7 @@ impl Batch<'_> {
         run.end.min((run.start / BLOCK + n_free) * BLOCK)
     }
 
-    /// Adds a part for which there is room.
+    /// Adds a part, which must fit.
     fn add(&mut self, range: Range<usize>, mask: u64) {
         let first = range.start / BLOCK;
         let n_blocks = range.end.div_ceil(BLOCK) - first;
@@ -304,7 +305,7 @@ impl Batch<'_> {
         self.n_blocks += n_blocks;
     }
 
-    /// XORs all parts into `bytes`, and is empty again.
+    /// XORs all parts into `bytes`, and empties the batch.
     fn apply(&mut self, bytes: &mut [u8]) {
         let blocks = &mut self.blocks[..self.n_blocks];
         encrypt(self.cipher, blocks);
@@ -330,7 +331,7 @@ fn encrypt(cipher: &Aes256, blocks: &mut [[u8; BLOCK]]) {
     cipher.encrypt_blocks(Array::cast_slice_from_core_mut(blocks));
 }
 
-/// `bytes ⊕= stream AND mask`, where the mask repeats. Both are as long.
+/// `bytes ⊕= stream AND mask`, with a repeating mask. Both must have one length.
 fn xor_masked(bytes: &mut [u8], stream: &[u8], mask: u64) {
     let (words, rest) = bytes.as_chunks_mut::<8>();
     let (streams, last) = stream.as_chunks::<8>();
@@ -343,7 +344,7 @@ fn xor_masked(bytes: &mut [u8], stream: &[u8], mask: u64) {
     }
 }
 
-/// Exchanges elements of `N` bytes as `draws` say (Fisher and Yates), or undoes that.
+/// Exchanges elements of `N` bytes by `draws` (Fisher and Yates), or undoes that.
 fn exchange<const N: usize>(text: &mut [u8], draws: &[u32], direction: Direction) {
     let (elements, _) = text.as_chunks_mut::<N>();
     let exchanges = (0..elements.len()).rev().zip(draws);

@@ -27,7 +27,7 @@ pub(crate) use ssh::check_rounds;
 
 use crate::error::Error;
 
-/// The longest identity file or recipients file that is read, in bytes.
+/// The longest identity file or recipients file to read, in bytes.
 pub const MAX_KEY_FILE_BYTES: usize = 256 << 10;
 
 const LOW_ORDER: &str = "a public key of low order";

@@ -1,4 +1,4 @@
-//! AES-256 by AWS-LC: VAES and VPCLMULQDQ where the processor has them.
+//! AES-256 by AWS-LC, with VAES and VPCLMULQDQ if the processor has them.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::cipher::{AES_256, DecryptingKey, DecryptionContext, UnboundCipherKey};

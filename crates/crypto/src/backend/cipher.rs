@@ -1,4 +1,4 @@
-//! What a back end does: AES-256-GCM, and AES-256 in counter mode.
+//! The interface of a back end: AES-256-GCM, and AES-256 in counter mode.
 
 use crate::error::Error;
 use crate::secret::Secret;
@@ -6,7 +6,7 @@ use crate::secret::Secret;
 /// Bytes of an AES-GCM tag.
 pub const TAG_BYTES: usize = 16;
 
-/// The AES-GCM tag of a chunk; public, as it stands in the file.
+/// The AES-GCM tag of a chunk, which is public: it is in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tag(pub [u8; TAG_BYTES]);
 
@@ -19,11 +19,11 @@ pub(crate) trait Aead: Sized {
     /// Encrypts `text` in place and returns the tag.
     fn seal(&self, nonce: [u8; 12], aad: &[u8], text: &mut [u8]) -> Result<Tag, Error>;
 
-    /// Decrypts `text` in place. On failure `text` holds no plaintext, but may be overwritten.
+    /// Decrypts `text` in place. On failure `text` contains no plaintext, but may be overwritten.
     fn open(&self, nonce: [u8; 12], aad: &[u8], text: &mut [u8], tag: &Tag) -> Result<(), Error>;
 
-    /// Decrypts `ciphertext` into `plaintext`, which is of the same length. On failure
-    /// `plaintext` holds none, but may be overwritten.
+    /// Decrypts `ciphertext` into `plaintext`, which has its length. On failure `plaintext`
+    /// contains none, but may be overwritten.
     fn open_into(
         &self,
         nonce: [u8; 12],
@@ -34,8 +34,8 @@ pub(crate) trait Aead: Sized {
     ) -> Result<(), Error>;
 }
 
-/// `text ⊕ AES-256(key, block) ‖ AES-256(key, block + 1) ‖ ...`, NIST SP 800-38A, where a block is 12 bytes of
-/// a nonce and a counter, u32be.
+/// `text ⊕ AES-256(key, block) ‖ AES-256(key, block + 1) ‖ ...`, NIST SP 800-38A, where a block is
+/// 12 bytes of a nonce and a counter, u32be.
 pub(crate) trait Ctr: Sized {
     /// Expands the key.
     fn new(key: &Secret) -> Result<Self, Error>;

@@ -57,7 +57,7 @@ impl RustCrypto {
         Tag(tag)
     }
 
-    /// The keystream for `ciphertext`, once its tag has held.
+    /// Returns the keystream for `ciphertext`, once its tag is verified.
     fn verified_keystream(
         &self,
         nonce: [u8; 12],

@@ -110,11 +110,11 @@ fn chunks_cannot_be_dropped_moved_or_added() {
     assert_unauthentic(&key, NAME, &of(&[chunk(1), chunk(0), chunk(2)]));
     assert_unauthentic(&key, NAME, &of(&[chunk(0), chunk(0), chunk(2)]));
     assert_unauthentic(&key, NAME, &of(&[chunk(0), chunk(1), chunk(2), chunk(2)]));
-    // An empty last chunk would be a second spelling of the same bytes.
+    // An empty last chunk would be a second encoding of these bytes.
     let empty = key.seal(NAME, b"").unwrap();
     let longer = of(&[chunk(0), chunk(1), chunk(2), &empty[HEADER_BYTES..]]);
     assert_refused(&key, NAME, &longer);
-    // Nor do chunks of two blobs of one name mix.
+    // Chunks of two blobs of one name do not mix.
     let other = key.seal(NAME, &vectors::plain(3 * CHUNK_BYTES, 1)).unwrap();
     let mixed = of(&[chunk(0), &other[HEADER_BYTES + STEP..][..STEP], chunk(2)]);
     assert_unauthentic(&key, NAME, &mixed);

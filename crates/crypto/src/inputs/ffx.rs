@@ -1,8 +1,8 @@
-//! Format-preserving encryption of three digits, as the keyed transforms of images have it: the FFX mode
+//! Format-preserving encryption of three digits, for the keyed transforms of images: the FFX mode
 //! with HMAC-SHA1 as its round function.
 //!
-//! Source: Bellare, Rogaway, Spies, The FFX Mode of Operation for Format-Preserving Encryption (2010), as
-//! the Python package `pyffx` computes it.
+//! Source: Bellare, Rogaway, Spies, The FFX Mode of Operation for Format-Preserving Encryption
+//! (2010), as the Python package `pyffx` computes it.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha1::Sha1;
@@ -10,12 +10,12 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 
-/// FFX gives numbers below this.
+/// The number of values of FFX, which start at 0.
 pub const FFX_NUMBERS: u16 = 1000;
 
 const ROUNDS: u32 = 10;
 
-/// What FFX gives for 0 to 255 under `password`, as numbers of three digits.
+/// Computes FFX of 0 to 255 under `password`, as numbers of three digits.
 ///
 /// # Errors
 /// [`Error::Backend`] never, in practice.
@@ -43,8 +43,9 @@ fn encrypt(hmac: &Hmac<Sha1>, digits: &[u32]) -> Vec<u32> {
     a
 }
 
-/// `F(i, b)`: HMAC-SHA1 of `u32le(i) ‖ u32le(digit) ... ‖ u32le(counter)` as a big-endian integer; its last
-/// `n_digits` digits, the last one first. (A digest has 48 digits, so the counter stays 0.)
+/// `F(i, b)`: HMAC-SHA1 of `u32le(i) ‖ u32le(digit) ... ‖ u32le(counter)` as a big-endian integer;
+/// its last `n_digits` digits, the last one first. (A digest has 48 digits, so the counter stays
+/// 0.)
 fn round(hmac: &Hmac<Sha1>, i: u32, b: &[u32], n_digits: usize) -> Vec<u32> {
     let words = [&[i], b, &[0]].concat();
     let message: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();

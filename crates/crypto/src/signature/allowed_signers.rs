@@ -17,7 +17,7 @@ use super::{NAMESPACE, Signer, fingerprint, holds, parse};
 use crate::error::{Error, NotAllowed};
 use crate::limited::read_limited;
 
-/// The longest allowed signers file that is read, in bytes.
+/// The longest allowed signers file to read, in bytes.
 pub const MAX_ALLOWED_SIGNERS_BYTES: usize = 1 << 20;
 
 /// Which keys may sign, for whom, for what and when.
@@ -32,7 +32,7 @@ struct Line {
 
 #[derive(Debug, Default)]
 struct Options {
-    /// The key signs certificates, not messages. We accept no certificates: it allows nobody.
+    /// The key signs certificates, which we do not accept: the line allows nobody.
     cert_authority: bool,
     /// A pattern list.
     namespaces: Option<String>,
@@ -43,11 +43,11 @@ struct Options {
 }
 
 impl AllowedSigners {
-    /// Reads an allowed signers file as `ssh-keygen` does, but that one malformed line refuses all
-    /// of it. `name` is for error messages.
+    /// Reads an allowed signers file as `ssh-keygen` does, but refuses the whole file for one
+    /// malformed line. `name` is for error messages.
     ///
-    /// Times without a `Z` are in the system's time zone. Lines with `cert-authority` allow nobody:
-    /// signatures by certificates are not accepted.
+    /// Times without a `Z` are in the system's time zone. Lines with `cert-authority` allow nobody,
+    /// because signatures by certificates are not accepted.
     ///
     /// # Errors
     /// [`Error::MalformedAllowedSigners`], [`Error::Io`] and [`Error::LimitExceeded`].
@@ -55,7 +55,7 @@ impl AllowedSigners {
         AllowedSigners::read_in(file, name, TimeZone::try_system().ok().as_ref())
     }
 
-    /// [`read`](Self::read) in a time zone, if one is known.
+    /// Reads as [`read`](Self::read) does, in a time zone if one is known.
     pub(super) fn read_in(
         file: impl Read,
         name: &str,
@@ -80,8 +80,8 @@ impl AllowedSigners {
             .map(AllowedSigners)
     }
 
-    /// The file's lines, each in one spelling: two files with the same lines allow the same signers.
-    /// Nothing in them is secret.
+    /// Returns the file's lines in canonical spelling: files with equal lines allow equal signers.
+    /// The lines contain no secrets.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
         self.0.iter().map(|line| {
             let Line {
@@ -93,28 +93,28 @@ impl AllowedSigners {
         })
     }
 
-    /// Checks `armored` over `message`, as `ssh-keygen -Y verify` does now: the signature holds, is
-    /// in our namespace, by a key that the file allows for that namespace at this time, and for
-    /// `signer` where one is named.
+    /// Checks `armored` over `message` as `ssh-keygen -Y verify` does now: the signature is valid,
+    /// in our namespace, and by a key that the file allows for that namespace at this time, and for
+    /// `signer` if one is named.
     ///
     /// # Errors
-    /// [`Error::MalformedSignature`] and [`Error::LimitExceeded`] where it is no signature of ours,
-    /// [`Error::BadSignature`] where it does not hold, [`Error::SignerNotAllowed`] where it does and
-    /// the file does not allow it.
+    /// [`Error::MalformedSignature`] and [`Error::LimitExceeded`] if it is not a signature in our
+    /// namespace, [`Error::BadSignature`] if it is invalid, [`Error::SignerNotAllowed`] if it is
+    /// valid but the file does not allow it.
     pub fn verify(
         &self,
         signer: Option<&str>,
         message: &[u8],
         armored: &str,
     ) -> Result<Signer, Error> {
-        // A clock before 1970 is wrong. No key is allowed then that has a beginning.
+        // A clock before 1970 is wrong: then keys with a start time are refused.
         let now = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
         self.verify_at(signer, message, armored, now)
     }
 
-    /// [`verify`](Self::verify) at a time in seconds since 1970, UTC.
+    /// Verifies as [`verify`](Self::verify) does, at a time in seconds since 1970, UTC.
     pub(super) fn verify_at(
         &self,
         signer: Option<&str>,
@@ -138,7 +138,8 @@ impl AllowedSigners {
         })
     }
 
-    /// For whom the file allows the key; where it does not, what came closest.
+    /// Returns the principals for whom the file allows the key, or else the nearest reason against
+    /// it.
     fn principals_of(
         &self,
         key: &KeyData,
@@ -149,7 +150,7 @@ impl AllowedSigners {
         let mut closest = NotAllowed::UnknownKey;
         for line in &self.0 {
             match line.allows(key, signer, now) {
-                // A line that only says whom it is not for is for nobody.
+                // A line with only negated principals allows nobody.
                 Ok(()) if line.principals.split(',').all(|name| name.starts_with('!')) => {
                     closest = closest.max(NotAllowed::Principal);
                 }
@@ -236,7 +237,7 @@ fn parse_line(line: &[u8], zone: Option<&TimeZone>) -> Result<Option<Line>, &'st
     }))
 }
 
-/// Splits off the principals. They end at a blank, or where quotes around a part of them do.
+/// Splits off the principals. They end at a blank, or where quotes around a part of them end.
 fn split_principals(line: &str) -> Result<(String, &str), &'static str> {
     let missing = "the key is missing";
     let end = line.find([' ', '\t', '\r', '"']).ok_or(missing)?;
@@ -320,7 +321,7 @@ fn parse_options(text: &str, zone: Option<&TimeZone>) -> Result<Options, &'stati
     }
 }
 
-/// Strips a prefix, whatever its case.
+/// Strips a prefix, ignoring case.
 fn strip_word<'a>(text: &'a str, word: &str) -> Option<&'a str> {
     let (start, rest) = text.split_at_checked(word.len())?;
     start.eq_ignore_ascii_case(word).then_some(rest)
@@ -389,8 +390,8 @@ pub(super) fn parse_time(text: &str, zone: Option<&TimeZone>) -> Result<u64, &'s
         .ok_or("a time is out of range")
 }
 
-/// Seconds since 1970 at `time` of the zone's standard time, in summer too: OpenSSH leaves
-/// `tm_isdst` 0, and so C's `mktime` takes it.
+/// Returns the seconds since 1970 at `time` in the zone's standard time, even in summer, as C's
+/// `mktime` does because OpenSSH leaves `tm_isdst` 0.
 fn seconds_in(zone: &TimeZone, time: DateTime) -> Option<i64> {
     let at = zone.to_ambiguous_timestamp(time).compatible().ok()?;
     if !zone.to_offset_info(at).dst().is_dst() {
@@ -405,7 +406,8 @@ fn seconds_in(zone: &TimeZone, time: DateTime) -> Option<i64> {
 
 // --- patterns ---
 
-/// Whether a comma-separated list of patterns has one that matches, and none with a `!` that does.
+/// Returns whether a comma-separated list has a matching pattern, and no matching pattern with a
+/// `!`.
 fn matches_list(text: &str, patterns: &str) -> bool {
     let mut is_matched = false;
     for pattern in patterns.split(',') {
@@ -418,10 +420,11 @@ fn matches_list(text: &str, patterns: &str) -> bool {
     is_matched
 }
 
-/// Whether all of `text` is as `pattern` says: `*` is any number of bytes, `?` one.
+/// Returns whether `pattern` matches all of `text`: `*` stands for any number of bytes, `?` for
+/// one.
 fn matches_pattern(text: &[u8], pattern: &[u8]) -> bool {
     let (mut t, mut p) = (0, 0);
-    // Where to go on when the last star takes one byte more.
+    // The state to retry from, with one more byte for the last star.
     let mut retry = None;
     while let Some(byte) = text.get(t) {
         match pattern.get(p) {

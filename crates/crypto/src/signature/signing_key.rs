@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::limited::read_limited;
 use crate::wrap::{Passphrase, check_rounds};
 
-/// The longest private key file that is read, in bytes.
+/// The longest private key file to read, in bytes.
 pub const MAX_SIGNING_KEY_BYTES: usize = 64 << 10;
 
 /// A private key that signs, zeroized on drop.
@@ -37,8 +37,8 @@ impl SigningKey {
     /// 4096 bits. `passphrase` is called only if it is encrypted. `name` is for error messages.
     ///
     /// # Errors
-    /// [`Error::MalformedSigningKey`] for anything else, [`Error::WrongPassphrase`], and whatever
-    /// `passphrase` returns.
+    /// [`Error::MalformedSigningKey`] for anything else, [`Error::WrongPassphrase`], and the errors
+    /// of `passphrase`.
     pub fn read(
         file: impl Read,
         name: &str,
@@ -54,7 +54,7 @@ impl SigningKey {
         }
         let key = match PrivateKey::from_openssh(&*text) {
             Ok(key) if key.is_encrypted() => {
-                // Before anyone is asked for a passphrase in vain.
+                // Check before asking for a passphrase.
                 check_signs(key.public_key().key_data()).map_err(unusable)?;
                 check_rounds(&key)?;
                 let passphrase = passphrase()?;
@@ -81,12 +81,12 @@ impl SigningKey {
         Ok(SigningKey { public, secret })
     }
 
-    /// The key's type as OpenSSH names it, such as `ssh-ed25519`.
+    /// Returns the key's type in OpenSSH's notation, such as `ssh-ed25519`.
     pub fn key_type(&self) -> String {
         self.public.algorithm().to_string()
     }
 
-    /// The public key's fingerprint, `SHA256:...`.
+    /// Returns the public key's fingerprint, `SHA256:...`.
     pub fn fingerprint(&self) -> String {
         fingerprint(&self.public)
     }
@@ -94,8 +94,8 @@ impl SigningKey {
     /// Signs `message`: an armored SSHSIG in our namespace, with SHA-512.
     ///
     /// # Errors
-    /// [`Error::Backend`] where the library fails, or the private key is not that of the public
-    /// key that the file names.
+    /// [`Error::Backend`] if the library fails, or the private key does not match the file's public
+    /// key.
     pub fn sign(&self, message: &[u8]) -> Result<String, Error> {
         let signed = match &self.secret {
             SecretKey::Rsa(key) => sign_rsa(key, &self.public, message),
@@ -117,7 +117,7 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// Whether a private key of this kind can sign here.
+/// Checks that a private key of this kind can sign here.
 fn check_signs(key: &KeyData) -> Result<(), &'static str> {
     match key {
         KeyData::Ed25519(_) | KeyData::Ecdsa(_) => Ok(()),
@@ -130,7 +130,7 @@ fn check_signs(key: &KeyData) -> Result<(), &'static str> {
     }
 }
 
-/// What a file that holds no OpenSSH private key holds instead.
+/// Says what a file contains instead of an OpenSSH private key.
 fn other_than_private(text: &[u8]) -> Option<&'static str> {
     let text = text.trim_ascii_start();
     let starts = |prefix: &str| text.starts_with(prefix.as_bytes());
@@ -157,11 +157,11 @@ fn decrypt(key: &PrivateKey, text: &[u8], passphrase: &[u8]) -> Result<PrivateKe
     }
 }
 
-/// Reads an ECDSA key whose secret number is shorter than its curve's; one that is encrypted as
-/// `encrypted` has it.
+/// Reads an ECDSA key whose secret number is shorter than the curve's numbers, decrypted by
+/// `encrypted` if given.
 ///
-/// `ssh-keygen` leaves out leading zero bytes, as it must: every fourth key on P-521 has some.
-/// `ssh-key` takes numbers of full length only.
+/// `ssh-keygen` must leave out leading zero bytes: every fourth key on P-521 has some. `ssh-key`
+/// accepts only numbers of full length.
 fn short_ecdsa(text: &[u8], encrypted: Option<(&PrivateKey, &[u8])>) -> Option<PrivateKey> {
     let mut reader = pem::Decoder::new_wrapped(text, ARMOR_COLUMNS).ok()?;
     reader.drain(b"openssh-key-v1\0".len()).ok()?;
@@ -186,7 +186,7 @@ fn short_ecdsa(text: &[u8], encrypted: Option<(&PrivateKey, &[u8])>) -> Option<P
     widen_ecdsa(&section)
 }
 
-/// Reads the secret section of an ECDSA key file, filling its secret number up with zeros.
+/// Reads the secret section of an ECDSA key file, and pads its secret number with zeros.
 fn widen_ecdsa(mut section: &[u8]) -> Option<PrivateKey> {
     let reader = &mut section;
     if u32::decode(reader).ok()? != u32::decode(reader).ok()? {
@@ -219,7 +219,7 @@ fn widen_ecdsa(mut section: &[u8]) -> Option<PrivateKey> {
     }
 }
 
-/// `ssh-key` 0.6 does this too, with the first prime for both.
+/// Converts an RSA key. `ssh-key` 0.6 can too, but uses the first prime twice.
 fn rsa_key(pair: &RsaKeypair) -> Option<pkcs1v15::SigningKey<Sha512>> {
     let number = |number: &ssh_key::Mpint| rsa::BigUint::try_from(number).ok();
     let (public, private) = (&pair.public, &pair.private);
@@ -233,7 +233,7 @@ fn rsa_key(pair: &RsaKeypair) -> Option<pkcs1v15::SigningKey<Sha512>> {
     .map(pkcs1v15::SigningKey::new)
 }
 
-/// Signs with blinding, which [`PrivateKey::sign`] does without. The bytes are the same.
+/// Signs with blinding, which [`PrivateKey::sign`] lacks. The resulting bytes are equal.
 fn sign_rsa(
     key: &pkcs1v15::SigningKey<Sha512>,
     public: &KeyData,

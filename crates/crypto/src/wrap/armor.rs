@@ -1,4 +1,4 @@
-//! The one encoding of a wrapped data key: an age file in canonical armor, within limits.
+//! The canonical encoding of a wrapped data key: an age file in armor, within limits.
 
 use std::io::{Read as _, Write as _};
 
@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::wrap::malformed;
 use crate::wrap::notes::is_note;
 
-/// The longest wrapped key that is read or written, in bytes: room for some 900 recipients.
+/// The longest wrapped key to read or write, in bytes: room for some 900 recipients.
 ///
 /// The work of reading a header grows with the square of its length, and age sets no limit.
 pub const MAX_WRAPPED_BYTES: usize = 128 << 10;
@@ -22,11 +22,11 @@ pub(super) fn armor(file: &[u8]) -> Result<String, Error> {
     writer.write_all(file).map_err(|_| Error::Backend)?;
     let armored = writer.finish().map_err(|_| Error::Backend)?;
     let armored = String::from_utf8(armored).map_err(|_| Error::Backend)?;
-    // On Windows age ends lines otherwise.
+    // On Windows age writes other line ends.
     Ok(armored.replace("\r\n", "\n"))
 }
 
-/// Takes the armor off, if it is the very text that [`armor`] gives.
+/// Removes the armor, if the text is exactly what [`armor`] would write.
 pub(super) fn dearmor(armored: &str) -> Result<Vec<u8>, Error> {
     check_limits(armored, &[])?;
     let mut file = Vec::new();
@@ -58,8 +58,8 @@ pub(super) fn check_limits(armored: &str, file: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The kind of each recipient by its stanza, `-> KIND ARGUMENT ...`, but for notes and for those that
-/// age puts in so that readers learn to ignore what they do not know.
+/// Returns the kind of each recipient by its stanza, `-> KIND ARGUMENT ...`, without notes and the
+/// random stanzas that age adds so that readers learn to ignore unknown ones.
 pub(super) fn recipient_kinds(file: &[u8]) -> Vec<String> {
     header_lines(file)
         .filter_map(|line| line.strip_prefix(b"-> "))
@@ -74,7 +74,7 @@ pub(super) fn recipient_kinds(file: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// The lines of an age header before its MAC.
+/// Returns the lines of an age header before its MAC.
 fn header_lines(file: &[u8]) -> impl Iterator<Item = &[u8]> {
     file.split(|byte| *byte == b'\n')
         .take_while(|line| !line.starts_with(b"---"))

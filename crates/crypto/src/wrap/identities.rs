@@ -21,7 +21,7 @@ use crate::wrap::prompt::{NoPrompt, Passphrase, Prompt};
 use crate::wrap::recipients::{Recipients, encrypt, scrypt_recipient};
 use crate::wrap::{MAX_KEY_FILE_BYTES, malformed, ssh};
 
-/// The highest work factor of a passphrase, log2 of scrypt's N, that is spent on a data key or an
+/// The highest accepted work factor of a passphrase, log2 of scrypt's N, for a data key or an
 /// identity file: 1 GiB of memory and some seconds. age writes 18.
 pub const MAX_WORK_FACTOR: u8 = 20;
 
@@ -30,13 +30,13 @@ const LENGTH: &str = "identity file length in bytes";
 const ARMOR: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";
 const AGE_FILE: &[u8] = b"age-encryption.org/";
 
-/// Whether a file is an age file, with or without armor.
+/// Returns whether a file is an age file, with or without armor.
 pub fn is_encrypted(file: &[u8]) -> bool {
     let start = file.trim_ascii_start();
     start.starts_with(ARMOR) || start.starts_with(AGE_FILE)
 }
 
-/// The secrets that unwrap data keys; possibly none.
+/// The secrets that unwrap data keys; may be empty.
 #[derive(Default)]
 pub struct Identities {
     own: Vec<x25519::Identity>,
@@ -46,21 +46,21 @@ pub struct Identities {
 }
 
 impl Identities {
-    /// Reads an identity file as [`Identities::read_with`] does, where nobody can be asked for a
-    /// passphrase.
+    /// Reads an identity file as [`Identities::read_with`] does, without asking for passphrases.
     ///
     /// # Errors
-    /// Those of [`Identities::read_with`].
+    /// As [`Identities::read_with`].
     pub fn read(file: impl Read, name: &str) -> Result<Identities, Error> {
         Identities::read_with(file, name, Arc::new(NoPrompt))
     }
 
-    /// Reads an identity file: an age file, with identities of age or of plugins, plain or encrypted with
-    /// a passphrase; or an ssh private key, ed25519 or RSA. It asks `prompt` for passphrases at once;
-    /// plugins ask it when they unwrap. `name` names the file to `prompt` and in messages.
+    /// Reads an identity file: an age file, with identities of age or of plugins, plain or
+    /// encrypted with a passphrase; or an ssh private key, ed25519 or RSA. This asks `prompt` for
+    /// passphrases at once; plugins ask it when they unwrap. `name` is the file's name for `prompt`
+    /// and in messages.
     ///
     /// # Errors
-    /// [`Error::MalformedIdentities`] if a line is no identity, or the file has none;
+    /// [`Error::MalformedIdentities`] if a line is not an identity, or the file has none;
     /// [`Error::PassphraseNeeded`], [`Error::WrongPassphrase`], [`Error::PluginMissing`],
     /// [`Error::LimitExceeded`], [`Error::Io`].
     pub fn read_with(
@@ -84,7 +84,7 @@ impl Identities {
         parse_lines(&file, name, &prompt)
     }
 
-    /// A passphrase, for a data key that is wrapped to one.
+    /// Makes an identity from a passphrase, for a data key wrapped to one.
     pub fn passphrase(passphrase: Passphrase) -> Identities {
         Identities {
             passphrases: vec![passphrase],
@@ -92,13 +92,14 @@ impl Identities {
         }
     }
 
-    /// All recipients of a data key, and its notes. If its maker did not list the recipients, each of them
-    /// must belong to one of these identities, of age's own kind or of ssh, because an age file has no
-    /// public keys otherwise. A list is a claim; [`Identities::unwrap`] tells whether a recipient made it.
+    /// Returns all recipients of a data key, and its notes. If its maker did not list the
+    /// recipients, each must belong to one of these identities, of age's own kind or of ssh,
+    /// because an age file itself has no public keys. A list is only a claim;
+    /// [`Identities::unwrap`] proves that a recipient made it.
     ///
     /// # Errors
-    /// [`Error::UnknownRecipients`] if there are others, and the errors of [`Identities::unwrap`] if
-    /// `armored` is no wrapped key.
+    /// [`Error::UnknownRecipients`] if there are others, and the errors of [`Identities::unwrap`]
+    /// if `armored` is not a wrapped key.
     pub fn recipients_of(&self, armored: &str) -> Result<Recipients, Error> {
         let file = dearmor(armored)?;
         let present = recipient_kinds(&file).len();
@@ -143,24 +144,25 @@ impl Identities {
         self.plugins.extend(plugins);
     }
 
-    /// Unwraps a data key, accepting no encoding of it but the one that
+    /// Unwraps a data key, in exactly the encoding that
     /// [`Recipients::wrap`](crate::wrap::Recipients::wrap) writes.
     ///
     /// # Errors
-    /// [`Error::NoMatchingKey`] where no identity matches, [`Error::WrongPassphrase`] where the only
-    /// recipient is another passphrase, [`Error::Unauthentic`] where one matches but header or
-    /// payload were changed, [`Error::Plugin`] where none matches and a plugin failed,
-    /// [`Error::MalformedKey`] and [`Error::LimitExceeded`] if it is no wrapped data key at all.
+    /// [`Error::NoMatchingKey`] if no identity matches, [`Error::WrongPassphrase`] if the only
+    /// recipient is another passphrase, [`Error::Unauthentic`] if an identity matches but header or
+    /// payload were changed, [`Error::Plugin`] if no identity matches and a plugin failed,
+    /// [`Error::MalformedKey`] and [`Error::LimitExceeded`] if it is not a wrapped data key.
     pub fn unwrap(&self, armored: &str) -> Result<DataKey, Error> {
         let file = dearmor(armored)?;
         self.decrypt(&file, read_data_key)
     }
 
-    /// Decrypts a text that [`Recipients::encrypt_text`](crate::wrap::Recipients::encrypt_text) or `age` encrypted,
-    /// with or without armor.
+    /// Decrypts a text that [`Recipients::encrypt_text`](crate::wrap::Recipients::encrypt_text) or
+    /// `age` encrypted, with or without armor.
     ///
     /// # Errors
-    /// As [`Identities::unwrap`]. How long a text may be is up to the caller: it takes no more memory than the file, times two.
+    /// As [`Identities::unwrap`]. The caller limits the length: the call takes at most twice the
+    /// file's length in memory.
     pub fn decrypt_text(&self, file: &[u8]) -> Result<Zeroizing<String>, Error> {
         let mut plain = Vec::new();
         ArmoredReader::new(file)
@@ -181,7 +183,7 @@ impl Identities {
         if recipients.iter().any(|kind| kind == "scrypt") {
             passphrases.extend(self.passphrases.iter().map(scrypt_identity));
         }
-        // Those of age's own are cheap and never fail; the others, one by one, may ask the user.
+        // age's own identities are cheap and never fail; the others, one by one, may ask the user.
         let own: Vec<_> = self.own.iter().map(as_identity).collect();
         let attempts = std::iter::once(own)
             .chain(self.ssh.iter().map(|key| vec![as_identity(key)]))
@@ -192,7 +194,7 @@ impl Identities {
             match decrypt_with(file, &identities, &read) {
                 Ok(Some(payload)) => return Ok(payload),
                 Ok(None) => {}
-                // No reason not to try the others.
+                // Go on with the others.
                 Err(
                     fault @ (Error::Unauthentic
                     | Error::WrongPassphrase { .. }
@@ -244,7 +246,7 @@ pub fn generate_identity() -> Identity {
 }
 
 impl Identity {
-    /// The same with a comment, which stands in its file: whose it is, for one.
+    /// Adds a comment for the identity's file, such as whose it is.
     ///
     /// # Errors
     /// [`Error::Misuse`] for more than a line, [`Error::LimitExceeded`] for more than 1024 bytes.
@@ -254,8 +256,8 @@ impl Identity {
         Ok(Identity { comment, ..self })
     }
 
-    /// The text of an identity file: the comment, if it has one, and the recipient in comments, then
-    /// the secret key.
+    /// Returns the text of an identity file: the comment, if any, and the recipient as comments,
+    /// then the secret key.
     pub fn to_file_text(&self) -> Zeroizing<String> {
         // Allocated once: a string that grows leaves secrets behind.
         let mut text = Zeroizing::new(String::with_capacity(256 + self.comment.len()));
@@ -272,18 +274,18 @@ impl Identity {
         text
     }
 
-    /// The text of an identity file that opens with a passphrase: an armored age file that holds
-    /// what [`Identity::to_file_text`] gives.
+    /// Returns the text of an identity file encrypted with a passphrase: an armored age file that
+    /// contains [`Identity::to_file_text`].
     ///
     /// # Errors
-    /// [`Error::Backend`] for want of memory.
+    /// [`Error::Backend`] if memory runs out.
     pub fn to_encrypted_file_text(&self, passphrase: &Passphrase) -> Result<String, Error> {
         let recipient = scrypt_recipient(passphrase);
         let recipients = std::iter::once(&recipient as &dyn age::Recipient);
         armor(&encrypt(recipients, self.to_file_text().as_bytes())?)
     }
 
-    /// The recipient, `age1...`: what others need to wrap a data key to this identity.
+    /// Returns the recipient, `age1...`, with which others wrap data keys to this identity.
     pub fn recipient(&self) -> String {
         self.own.to_public().to_string()
     }
@@ -306,7 +308,8 @@ fn scrypt_identity(passphrase: &Passphrase) -> scrypt::Identity {
     identity
 }
 
-/// Checks that `armored` is the one encoding of an age file, as far as that goes without an identity.
+/// Checks that `armored` is the canonical encoding of an age file, as far as possible without an
+/// identity.
 ///
 /// # Errors
 /// [`Error::MalformedKey`] and [`Error::LimitExceeded`].
@@ -322,7 +325,8 @@ fn decryptor(file: &[u8]) -> Result<Decryptor<&[u8]>, Error> {
     })
 }
 
-/// Decrypts `file` with one of `identities`, and has `read` read the payload; `None` where none of them matches.
+/// Decrypts `file` with one of `identities`, and calls `read` on the payload. Returns `None` if no
+/// identity matches.
 fn decrypt_with<T>(
     file: &[u8],
     identities: &[&dyn age::Identity],
@@ -340,7 +344,7 @@ fn decrypt_with<T>(
                 DecryptError::DecryptionFailed if is_scrypt => Error::WrongPassphrase {
                     name: "the data key".to_owned(),
                 },
-                // Of a plugin: the file is in memory.
+                // A plugin failed, since the file is in memory.
                 DecryptError::Io(fault) => Error::Plugin {
                     reason: fault.to_string(),
                 },
@@ -353,7 +357,7 @@ fn decrypt_with<T>(
 
 /// Reads the payload, which must be a text of at most `longest` bytes.
 fn read_text(payload: &mut dyn Read, longest: usize) -> Result<Zeroizing<String>, Error> {
-    // Allocated once: a buffer that grows leaves secrets behind. What is encrypted is shorter than its file.
+    // Allocated once: a buffer that grows leaves secrets behind. The text is shorter than its file.
     let mut bytes = Zeroizing::new(Vec::with_capacity(longest + 1));
     payload
         .read_to_end(&mut bytes)
@@ -362,7 +366,7 @@ fn read_text(payload: &mut dyn Read, longest: usize) -> Result<Zeroizing<String>
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-/// Reads the payload, which must be a data key and no more.
+/// Reads the payload, which must be exactly a data key.
 fn read_data_key(payload: &mut dyn Read) -> Result<DataKey, Error> {
     // Room for one byte too many, so that the buffer need not grow.
     let mut bytes = Zeroizing::new(Vec::with_capacity(33));
@@ -375,7 +379,7 @@ fn read_data_key(payload: &mut dyn Read) -> Result<DataKey, Error> {
     Ok(DataKey::new(Secret::copy(key)))
 }
 
-/// The text of an identity file that is encrypted with a passphrase.
+/// Decrypts an identity file with its passphrase, to its text.
 fn decrypt_file(
     file: &[u8],
     name: &str,
@@ -413,7 +417,7 @@ fn decrypt_file(
     })
 }
 
-/// Reads age identities, one on each line.
+/// Reads age identities, one per line.
 fn parse_lines(text: &[u8], name: &str, prompt: &Arc<dyn Prompt>) -> Result<Identities, Error> {
     let malformed = |reason: String| Error::MalformedIdentities {
         name: name.to_owned(),
@@ -451,7 +455,7 @@ fn parse_lines(text: &[u8], name: &str, prompt: &Arc<dyn Prompt>) -> Result<Iden
     }
 }
 
-/// What a line that is no identity is instead; no part of it, for it may be secret.
+/// Says what a line is if it is not an identity, without quoting it, since it may be secret.
 fn kind_of(line: &str) -> &'static str {
     let lower = Zeroizing::new(line.to_ascii_lowercase());
     let starts = |prefix| lower.starts_with(prefix);

@@ -1,6 +1,6 @@
-//! Notes in a wrapped data key, if its maker wants them: a comment, and who the recipients are. Both are
-//! stanzas of the age header that wrap nothing, and every reader of age files skips them. They are in
-//! clear. The header's MAC covers them, so only recipients can change them unseen.
+//! Optional notes in a wrapped data key: a comment, and the recipients' public keys. Both are
+//! stanzas of the age header that wrap nothing, which readers of age files skip. They are in clear.
+//! The header's MAC covers them, so only recipients can change them unnoticed.
 
 use std::collections::HashSet;
 
@@ -15,7 +15,7 @@ const RECIPIENT: &str = "onnxseal-recipient";
 /// The longest comment, in bytes.
 const MAX_COMMENT_BYTES: usize = 1024;
 
-/// The longest public key that is shown, in bytes: an RSA key of 16384 bits has 2.8 KB.
+/// The longest public key to show, in bytes: an RSA key of 16384 bits has 2.8 KB.
 const MAX_RECIPIENT_BYTES: usize = 4096;
 
 const FIRST_LINE: &[u8] = b"age-encryption.org/v1\n";
@@ -23,14 +23,15 @@ const FIRST_LINE: &[u8] = b"age-encryption.org/v1\n";
 /// The notes of a wrapped data key, in clear and not authenticated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderNotes {
-    /// What its maker wrote about it: one line, at most 1024 bytes.
+    /// The maker's comment: one line, at most 1024 bytes.
     pub comment: Option<String>,
     /// The public keys of the recipients, if its maker listed them.
     pub recipients: Vec<String>,
 }
 
 impl HeaderNotes {
-    /// Those in the header of an age file. Ours in another form than we write are left out.
+    /// Reads the notes in the header of an age file, and leaves out those that we would write
+    /// differently.
     pub(super) fn read(file: &[u8]) -> HeaderNotes {
         let mut notes = HeaderNotes::default();
         let mut rest = file.strip_prefix(FIRST_LINE).unwrap_or_default();
@@ -63,12 +64,13 @@ impl HeaderNotes {
     }
 }
 
-/// Whether a stanza of this tag is a note, and so wraps nothing.
+/// Returns whether a stanza with this tag is a note, which wraps nothing.
 pub(super) fn is_note(tag: &[u8]) -> bool {
     tag == COMMENT.as_bytes() || tag == RECIPIENT.as_bytes()
 }
 
-/// A recipient whose stanzas the notes follow: with its labels, so that age combines it as before.
+/// A recipient whose stanzas the notes follow. It keeps its labels, so that age combines it as
+/// before.
 pub(super) struct Noted<'a> {
     pub(super) recipient: &'a dyn age::Recipient,
     pub(super) notes: &'a HeaderNotes,

@@ -1,8 +1,8 @@
 //! Plugins of age: other programs, `age-plugin-NAME`, that wrap and unwrap the key of an age file
 //! (<https://c2sp.org/age-plugin>).
 //!
-//! The `age` crate can run plugins too, but waits for them as long as they like, and takes in a line of
-//! theirs however long it is. Here both have a limit. Messages are read and written by age's own code:
+//! The `age` crate can run plugins too, but waits for them indefinitely and accepts lines of any
+//! length. Here both have a limit. age's own code reads and writes the messages:
 //!
 //! ```text
 //! -> COMMAND ARGUMENT...
@@ -28,11 +28,11 @@ use zeroize::Zeroizing;
 use crate::error::Error;
 use crate::wrap::prompt::Prompt;
 
-/// Bytes that a plugin may say in one conversation. A wrapped data key has at most 128 KiB.
+/// The most bytes of a plugin in one conversation. A wrapped data key has at most 128 KiB.
 const MAX_BYTES: usize = 1 << 20;
-/// Characters of a plugin's text that are shown.
+/// The most characters of a plugin's text to show.
 const MAX_SHOWN_CHARS: usize = 1000;
-/// After so long the user is told what is waited for.
+/// After this time, the user learns what the call waits for.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// An installed plugin.
@@ -43,7 +43,7 @@ pub(super) struct Plugin {
 }
 
 impl Plugin {
-    /// Looks in `PATH` for the plugin with this name, which age's parser took.
+    /// Searches `PATH` for the plugin of this name, which age's parser accepted.
     ///
     /// # Errors
     /// [`Error::PluginMissing`].
@@ -80,7 +80,7 @@ impl age::Recipient for PluginRecipients {
 
         let (mut stanzas, mut labels) = (Vec::new(), None);
         talk.answer(|mut message| match message.tag.as_str() {
-            // Of the one file, which has number 0.
+            // For the only file, number 0.
             "recipient-stanza" if message.args.len() >= 2 && message.args[0] == "0" => {
                 message.args.remove(0);
                 message.tag = message.args.remove(0);
@@ -111,7 +111,7 @@ pub(super) struct PluginIdentities {
 }
 
 impl PluginIdentities {
-    /// The file key; `None` where no identity is for it.
+    /// Unwraps the file key. Returns `None` if no identity matches.
     fn unwrap(&self, stanzas: &[Stanza]) -> io::Result<Option<FileKey>> {
         let mut talk = Conversation::begin(&self.plugin, "identity-v1", &*self.prompt)?;
         for identity in &self.identities {
@@ -137,7 +137,7 @@ impl PluginIdentities {
             "file-key" => Reply::Fail,
             _ => Reply::Unsupported,
         })?;
-        // That an identity cannot be used is no fault where another did it.
+        // An unusable identity is no fault if another one worked.
         if file_key.is_none() {
             self.plugin.check(&faults)?;
         }
@@ -162,30 +162,30 @@ impl age::Identity for PluginIdentities {
 
 const NONE: &[&str] = &[];
 
-/// What a command of the plugin is answered with.
+/// The reply to a command of the plugin.
 enum Reply {
     Ok,
     Fail,
     Unsupported,
 }
 
-/// A plugin that runs. Dropped before its end, it is killed.
+/// A running plugin, which is killed if this is dropped before its end.
 struct Conversation<'a> {
     plugin: &'a Plugin,
     prompt: &'a dyn Prompt,
     child: Option<Child>,
-    /// What goes to the plugin, by way of a thread: it may not read.
+    /// Bytes for the plugin, written by a thread because the plugin may not read.
     to: mpsc::Sender<Zeroizing<Vec<u8>>>,
-    /// What comes from it, by way of a thread: it may say nothing.
+    /// Bytes from the plugin, read by a thread because the plugin may be silent.
     from: mpsc::Receiver<Zeroizing<Vec<u8>>>,
-    /// What came and is not yet a whole message.
+    /// The received part of the next message.
     heard: Zeroizing<Vec<u8>>,
     n_bytes: usize,
-    /// The time that it has in all, without that in which the user was asked something.
+    /// The plugin's time in total, without the time that the user takes to answer.
     patience: Duration,
     waited: Duration,
     has_told: bool,
-    /// Where it runs: gone once it has ended.
+    /// The folder where it runs, removed once it has ended.
     folder: Option<TempDir>,
 }
 
@@ -218,7 +218,7 @@ impl<'a> Conversation<'a> {
             child: Some(child),
             to,
             from,
-            // Large enough as a rule: a buffer that grows leaves secrets behind.
+            // Usually large enough: a buffer that grows leaves secrets behind.
             heard: Zeroizing::new(Vec::with_capacity(64 << 10)),
             n_bytes: 0,
             patience: prompt.plugin_patience(),
@@ -229,7 +229,7 @@ impl<'a> Conversation<'a> {
         let thread = || std::thread::Builder::new().name("age-plugin".to_owned());
         if let Some(mut input) = input {
             thread().spawn(move || {
-                // Where the plugin has ended, a write fails: it must not end a program that has not said so.
+                // Writing to an ended plugin must fail instead of killing this program.
                 #[cfg(unix)]
                 {
                     use nix::sys::signal::{SigSet, Signal};
@@ -256,7 +256,7 @@ impl<'a> Conversation<'a> {
     }
 
     fn send<S: AsRef<str>>(&mut self, command: &str, args: &[S], body: &[u8]) -> io::Result<()> {
-        // Where the plugin has ended, that shows when it is listened to.
+        // Ignore a failure: if the plugin has ended, listening to it shows that.
         let stanza = write::age_stanza(command, args, body);
         // Large enough for all of it: a buffer that grows leaves secrets behind.
         let len_args: usize = args.iter().map(|arg| arg.as_ref().len() + 1).sum();
@@ -270,8 +270,8 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Answers the plugin until it has done; what is not for the user goes to `take`. Returns the faults
-    /// that it told of.
+    /// Answers the plugin until it is done, and passes messages that are not for the user to
+    /// `take`. Returns the faults that the plugin reported.
     fn answer(mut self, mut take: impl FnMut(Stanza) -> Reply) -> io::Result<Vec<String>> {
         let mut faults = Vec::new();
         loop {
@@ -323,7 +323,7 @@ impl<'a> Conversation<'a> {
                 Reply::Unsupported => self.send("unsupported", NONE, &[])?,
             }
         }
-        // It ends by itself, and may have something to put in order, in the time that it has left.
+        // Let it end by itself in its remaining time, since it may have to clean up.
         if let Some(child) = self.child.take() {
             let (folder, deadline) = (self.folder.take(), Instant::now() + self.patience);
             let thread = std::thread::Builder::new().name("age-plugin".to_owned());
@@ -335,7 +335,7 @@ impl<'a> Conversation<'a> {
         Ok(faults)
     }
 
-    /// The plugin's next message.
+    /// Returns the plugin's next message.
     fn receive(&mut self) -> io::Result<Stanza> {
         loop {
             match read::age_stanza(&self.heard) {
@@ -351,7 +351,7 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Waits for more of what the plugin says.
+    /// Waits for more bytes from the plugin.
     fn listen(&mut self) -> io::Result<()> {
         let began = Instant::now();
         let left = self.patience.saturating_sub(self.waited);
@@ -391,7 +391,7 @@ impl<'a> Conversation<'a> {
     }
 }
 
-/// Waits for a plugin that has done, and kills it at the deadline.
+/// Waits for a plugin that is done, and kills it at the deadline.
 fn end(mut child: Child, deadline: Instant) {
     const STEP: Duration = Duration::from_millis(20);
     while let Ok(None) = child.try_wait() {
@@ -418,7 +418,7 @@ impl Plugin {
         io::Error::other(format!("{}: {reason}", self.program))
     }
 
-    /// Fails if the plugin told of a fault.
+    /// Fails if the plugin reported a fault.
     fn check(&self, faults: &[String]) -> io::Result<()> {
         if faults.is_empty() {
             Ok(())
@@ -432,7 +432,7 @@ fn reply_if(is_answered: bool) -> Reply {
     if is_answered { Reply::Ok } else { Reply::Fail }
 }
 
-/// The start of a text.
+/// Returns the start of a text.
 fn cut(text: &str) -> String {
     let mut chars = text.chars();
     let mut shown: String = chars.by_ref().take(MAX_SHOWN_CHARS).collect();

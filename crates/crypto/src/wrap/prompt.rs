@@ -1,4 +1,4 @@
-//! Passphrases, and how this crate asks for what only the user knows.
+//! Passphrases, and the questions that only the user can answer.
 
 use std::fmt;
 use std::io::Read;
@@ -15,28 +15,28 @@ pub const MAX_PASSPHRASE_BYTES: usize = 1024;
 /// How long a plugin may take unless a [`Prompt`] says otherwise.
 pub const PLUGIN_PATIENCE: Duration = Duration::from_secs(120);
 
-/// Asks the user, for a crate that knows no terminal.
+/// Asks the user on behalf of this crate, which has no terminal.
 pub trait Prompt: Send + Sync {
-    /// Asks for the passphrase that `description` names; `None` where nobody answers.
+    /// Asks for the passphrase that `description` names. Returns `None` without an answer.
     fn passphrase(&self, description: &str) -> Option<Passphrase>;
 
-    /// Asks for something that is not secret; `None` where nobody answers.
+    /// Asks for something that is not secret. Returns `None` without an answer.
     fn text(&self, description: &str) -> Option<String>;
 
-    /// Asks for one of two answers, where `no` may go without a name; `None` where nobody answers.
+    /// Asks for one of two answers; `no` may lack a name. Returns `None` without an answer.
     fn confirm(&self, message: &str, yes: &str, no: Option<&str>) -> Option<bool>;
 
-    /// Tells something that needs no answer, such as to touch a hardware token.
+    /// Shows a message that needs no answer, such as to touch a hardware token.
     fn show(&self, message: &str);
 
-    /// How long a plugin may take for one data key, without the time in which the user is asked
-    /// something: long enough to find a hardware token and touch it.
+    /// Returns how long a plugin may take for one data key, without the time that the user takes to
+    /// answer: long enough to find a hardware token and touch it.
     fn plugin_patience(&self) -> Duration {
         PLUGIN_PATIENCE
     }
 }
 
-/// Asks nobody: what needs an answer is refused.
+/// Refuses every question.
 #[derive(Clone, Copy, Debug)]
 pub struct NoPrompt;
 
@@ -56,15 +56,14 @@ impl Prompt for NoPrompt {
     fn show(&self, _: &str) {}
 }
 
-/// A passphrase, not empty, zeroized on drop.
+/// A non-empty passphrase, zeroized on drop.
 pub struct Passphrase(SecretString);
 
 impl Passphrase {
-    /// Takes `text`, whose zeroizing is up to the caller. `name` is for error messages.
+    /// Copies `text`, which the caller must zeroize. `name` is for error messages.
     ///
     /// # Errors
-    /// [`Error::InvalidPassphrase`] for an empty one and for one of more than
-    /// [`MAX_PASSPHRASE_BYTES`].
+    /// [`Error::InvalidPassphrase`] if it is empty or longer than [`MAX_PASSPHRASE_BYTES`].
     pub fn new(text: &str, name: &str) -> Result<Passphrase, Error> {
         let invalid = |reason| Error::InvalidPassphrase {
             name: name.to_owned(),
@@ -81,14 +80,15 @@ impl Passphrase {
     /// messages.
     ///
     /// # Errors
-    /// Those of [`Passphrase::new`]; [`Error::InvalidPassphrase`] for one that is not UTF-8,
-    /// [`Error::Io`] where it cannot be read.
+    /// As [`Passphrase::new`]; [`Error::InvalidPassphrase`] if it is not UTF-8, [`Error::Io`] if it
+    /// cannot be read.
     pub fn read(mut file: impl Read, name: &str) -> Result<Passphrase, Error> {
         // Allocated once: a buffer that grows leaves secrets behind.
         let mut line = Zeroizing::new(Vec::with_capacity(MAX_PASSPHRASE_BYTES + 2));
         let mut byte = Zeroizing::new([0]);
         while line.len() < MAX_PASSPHRASE_BYTES + 2 {
-            // By bytes, so that no buffer keeps the passphrase and a pipe need not be closed.
+            // Read byte by byte, so that no buffer keeps the passphrase and a pipe need not be
+            // closed.
             let read = match file.read(byte.as_mut_slice()) {
                 Err(fault) if fault.kind() == std::io::ErrorKind::Interrupted => continue,
                 read => read,
@@ -107,7 +107,7 @@ impl Passphrase {
         Passphrase::new(text.strip_suffix('\r').unwrap_or(text), name)
     }
 
-    /// Whether both are the same: for one that is asked for twice.
+    /// Returns whether both are equal, for a passphrase that is typed twice.
     pub fn is_same(&self, other: &Passphrase) -> bool {
         use subtle::ConstantTimeEq as _;
         self.expose().ct_eq(other.expose()).into()
@@ -117,7 +117,7 @@ impl Passphrase {
         self.0.expose_secret().as_bytes()
     }
 
-    /// A copy for age, which wants its own.
+    /// Returns a copy for age, which wants its own.
     pub(crate) fn secret(&self) -> SecretString {
         self.0.clone()
     }

@@ -1,4 +1,4 @@
-//! To whom data keys are wrapped.
+//! The recipients of data keys.
 
 use std::fmt;
 use std::io::{Read, Write as _};
@@ -16,13 +16,13 @@ use crate::wrap::plugin::{Plugin, PluginRecipients};
 use crate::wrap::prompt::{NoPrompt, Passphrase, Prompt};
 use crate::wrap::{LOW_ORDER, MAX_KEY_FILE_BYTES, ssh};
 
-/// The work factor of passphrases, log2 of scrypt's N, as the `age` command has it: 256 MiB of
+/// The work factor of passphrases, log2 of scrypt's N, equal to the `age` command's: 256 MiB of
 /// memory and about a second of work.
 pub(super) const WORK_FACTOR: u8 = 18;
 
 const MAX_SHOWN_CHARS: usize = 12;
 
-/// The recipients of a data key: at least one, none of them twice.
+/// The recipients of a data key: at least one, all different.
 pub struct Recipients {
     recipients: Vec<Recipient>,
     prompt: Arc<dyn Prompt>,
@@ -33,19 +33,19 @@ pub struct Recipients {
 type Wrapper = Box<dyn age::Recipient + Send + Sync>;
 
 struct Recipient {
-    /// The one spelling of it, to know it again.
+    /// Its canonical spelling, to recognise it.
     text: String,
     method: Method,
 }
 
 enum Method {
-    /// By a public key on an elliptic curve, or an RSA key.
+    /// A public key on an elliptic curve, or an RSA key.
     Classic(Wrapper),
-    /// By a hybrid with ML-KEM, which age combines with nothing weaker.
+    /// A hybrid with ML-KEM, which age does not combine with weaker ones.
     PostQuantum(Wrapper),
-    /// By a passphrase, which age combines with nothing.
+    /// A passphrase, which age does not combine with others.
     Passphrase(Wrapper),
-    /// By another program.
+    /// A plugin's recipient, for another program.
     Plugin(plugin::Recipient),
 }
 
@@ -54,8 +54,9 @@ impl Recipients {
     /// keys (`ssh-ed25519 ...`, `ssh-rsa ...`) and those of plugins (`age1NAME1...`).
     ///
     /// # Errors
-    /// [`Error::InvalidRecipient`] if a string is no recipient, [`Error::PluginMissing`] if its plugin is
-    /// not installed, [`Error::IncompatibleRecipients`], [`Error::Misuse`] if there is no string.
+    /// [`Error::InvalidRecipient`] if a string is not a recipient, [`Error::PluginMissing`] if its
+    /// plugin is not installed, [`Error::IncompatibleRecipients`], [`Error::Misuse`] for an empty
+    /// list.
     pub fn parse(recipients: &[impl AsRef<str>]) -> Result<Recipients, Error> {
         let mut all = None;
         for text in recipients {
@@ -65,8 +66,8 @@ impl Recipients {
         all.ok_or(Error::Misuse { rule })
     }
 
-    /// Reads a file with a recipient on each line; empty lines and those that begin with `#` are
-    /// skipped. `name` is for error messages.
+    /// Reads a file with one recipient per line, and skips empty lines and those that begin with
+    /// `#`. `name` is for error messages.
     ///
     /// # Errors
     /// [`Error::RecipientsFile`] names the line that fails, as [`Recipients::parse`] would;
@@ -92,7 +93,7 @@ impl Recipients {
         all.ok_or(Error::NoRecipients { name })
     }
 
-    /// Wraps to everybody who knows the passphrase, and to nobody else.
+    /// Wraps only to those who know the passphrase.
     pub fn passphrase(passphrase: &Passphrase) -> Recipients {
         one(Recipient {
             text: String::new(),
@@ -117,11 +118,11 @@ impl Recipients {
         Ok(())
     }
 
-    /// Writes `comment` into the wrapped key, in clear for everybody: what it is, or who has the keys.
+    /// Writes `comment` into the wrapped key, readable by anyone: what it is, or who has the keys.
     ///
     /// # Errors
     /// [`Error::Misuse`] for more than a line, [`Error::LimitExceeded`] for more than 1024 bytes,
-    /// [`Error::IncompatibleRecipients`] with a passphrase: age allows nothing beside one.
+    /// [`Error::IncompatibleRecipients`] with a passphrase, beside which age allows nothing.
     pub fn with_comment(self, comment: &str) -> Result<Recipients, Error> {
         check_comment(comment)?;
         let comment = Some(comment.to_owned());
@@ -129,11 +130,11 @@ impl Recipients {
         Ok(Recipients { comment, ..self })
     }
 
-    /// Has the wrapped key list the public keys of its recipients, in clear: everybody sees who opens
-    /// it, and a recipient can add others without losing one.
+    /// Has the wrapped key list the public keys of its recipients, in clear: everybody sees who
+    /// opens it, and a recipient can add others without losing one.
     ///
     /// # Errors
-    /// [`Error::IncompatibleRecipients`] with a passphrase: age allows nothing beside one.
+    /// [`Error::IncompatibleRecipients`] with a passphrase, beside which age allows nothing.
     pub fn listed(self) -> Result<Recipients, Error> {
         self.check_takes_notes()?;
         let is_listed = true;
@@ -156,7 +157,8 @@ impl Recipients {
         }
     }
 
-    /// These and `others`, with the comment of these, or else theirs, and listed if one of both is.
+    /// Combines these and `others`. Keeps the comment of these, or else theirs, and lists the
+    /// recipients if either does.
     ///
     /// # Errors
     /// As [`Recipients::merge`].
@@ -172,14 +174,14 @@ impl Recipients {
             .with_prompt(Arc::clone(&self.prompt)))
     }
 
-    /// The public keys, each in its one spelling; an empty text for a passphrase.
+    /// Returns the public keys, each in its canonical spelling; an empty text for a passphrase.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.recipients
             .iter()
             .map(|recipient| recipient.text.as_str())
     }
 
-    /// Lets plugins ask the user by `prompt`; without, they can ask nobody.
+    /// Lets plugins ask the user through `prompt`; without it, questions are refused.
     pub fn with_prompt(mut self, prompt: Arc<dyn Prompt>) -> Recipients {
         self.prompt = prompt;
         self
@@ -188,9 +190,9 @@ impl Recipients {
     /// Wraps the data key to every one of the recipients, as an armored age file.
     ///
     /// # Errors
-    /// [`Error::LimitExceeded`] where there are so many recipients that no reader would accept it,
-    /// [`Error::Plugin`] and [`Error::PluginMissing`] where a plugin fails,
-    /// [`Error::IncompatibleRecipients`] where one does not want to be combined.
+    /// [`Error::LimitExceeded`] if there are more recipients than readers accept, [`Error::Plugin`]
+    /// and [`Error::PluginMissing`] if a plugin fails, [`Error::IncompatibleRecipients`] if a
+    /// plugin refuses the combination.
     pub fn wrap(&self, key: &DataKey) -> Result<String, Error> {
         let file = self.file(key.expose())?;
         let armored = armor(&file)?;
@@ -210,7 +212,7 @@ impl Recipients {
         Ok(armored)
     }
 
-    /// The age file that has `payload`.
+    /// Makes the age file with `payload`.
     fn file(&self, payload: &[u8]) -> Result<Vec<u8>, Error> {
         let plugins = self.plugins()?;
         let own = self.recipients.iter().filter_map(|recipient| {
@@ -245,7 +247,7 @@ impl Recipients {
         }
     }
 
-    /// Every plugin with all its recipients, in order of first appearance.
+    /// Returns every plugin with all its recipients, in order of first appearance.
     fn plugins(&self) -> Result<Vec<PluginRecipients>, Error> {
         let mut plugins: Vec<(&str, Vec<String>)> = Vec::new();
         for recipient in &self.recipients {
@@ -281,7 +283,7 @@ impl fmt::Debug for Recipients {
     }
 }
 
-/// The age file, without armor, that has `payload` for `recipients`.
+/// Makes the age file with `payload` for `recipients`, without armor.
 pub(super) fn encrypt<'a>(
     recipients: impl Iterator<Item = &'a dyn age::Recipient>,
     payload: &[u8],
@@ -298,14 +300,14 @@ pub(super) fn encrypt<'a>(
 
 pub(super) fn scrypt_recipient(passphrase: &Passphrase) -> scrypt::Recipient {
     let mut recipient = scrypt::Recipient::new(passphrase.secret());
-    // Without, it would depend on how fast this machine happens to be.
+    // By default it would depend on the speed of this machine.
     recipient.set_work_factor(WORK_FACTOR);
     recipient
 }
 
 fn encrypt_fault(fault: EncryptError) -> Error {
     match fault {
-        // Nothing else does any I/O yet.
+        // Only plugins do I/O here.
         EncryptError::Io(fault) => Error::Plugin {
             reason: fault.to_string(),
         },
@@ -368,7 +370,7 @@ fn parse(text: &str) -> Result<Recipient, Error> {
         let recipient = ssh::recipient(text).map_err(invalid)?;
         (recipient.to_string(), Method::Classic(Box::new(recipient)))
     } else if let Some(recipient) = plugin_recipient(text) {
-        // To find out early that there is no such plugin.
+        // Fail early if the plugin is missing.
         Plugin::find(recipient.plugin())?;
         (text.to_owned(), Method::Plugin(recipient))
     } else {
@@ -377,8 +379,8 @@ fn parse(text: &str) -> Result<Recipient, Error> {
     Ok(Recipient { text, method })
 }
 
-/// Whether a shared secret with this X25519 recipient depends on the secret key (RFC 7748,
-/// section 6.1). Where it does not, anyone could unwrap, and age panics.
+/// Returns whether a shared secret with this X25519 recipient depends on the secret key (RFC 7748,
+/// section 6.1). Otherwise anyone could unwrap, and age panics.
 fn has_prime_order_part(recipient: &str) -> bool {
     let Ok((_, bytes)) = bech32::decode(recipient) else {
         return false;
@@ -392,7 +394,7 @@ fn has_prime_order_part(recipient: &str) -> bool {
         .was_contributory()
 }
 
-/// A plugin's recipient, but for those kinds that need none.
+/// Parses a plugin's recipient, except kinds that need no plugin.
 fn plugin_recipient(text: &str) -> Option<plugin::Recipient> {
     let recipient: plugin::Recipient = text.parse().ok()?;
     (!["tag", "tagpq"].contains(&recipient.plugin())).then_some(recipient)

@@ -1,6 +1,6 @@
-//! ssh keys as recipients and identities. The crate `ssh-key` reads them strictly first: age skips
-//! what follows a public key's expected length, panics at numbers of zero bytes, and wraps to points
-//! whose shared secrets everybody knows.
+//! ssh keys as recipients and identities. The crate `ssh-key` first reads them strictly: age
+//! ignores bytes after a public key's expected length, panics at numbers of zero bytes, and wraps
+//! to points whose shared secrets everybody knows.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use crate::error::Error;
 use crate::wrap::LOW_ORDER;
 use crate::wrap::prompt::Prompt;
 
-/// The most rounds of bcrypt that are spent on a private key's passphrase, some minutes of work;
-/// `ssh-keygen` has 24 unless told otherwise.
+/// The most rounds of bcrypt for a private key's passphrase, some minutes of work; `ssh-keygen`
+/// uses 24 by default.
 pub const MAX_BCRYPT_ROUNDS: u32 = 4096;
 
 const BEGIN_OPENSSH: &str = "-----BEGIN OPENSSH PRIVATE KEY-----";
@@ -33,14 +33,14 @@ pub(crate) fn check_rounds(key: &PrivateKey) -> Result<(), Error> {
     }
 }
 
-/// Whether the text sets out to be an ssh public key.
+/// Returns whether the text begins like an ssh public key.
 pub(super) fn looks_public(text: &str) -> bool {
     ["ssh-", "ecdsa-", "sk-"]
         .iter()
         .any(|prefix| text.starts_with(prefix))
 }
 
-/// Reads a public key; the error says what it is instead.
+/// Reads a public key. The error says what the text is instead.
 pub(super) fn recipient(text: &str) -> Result<Recipient, &'static str> {
     match text.split(' ').next().unwrap_or_default() {
         "ssh-ed25519" | "ssh-rsa" => {}
@@ -78,12 +78,12 @@ pub(super) fn recipient(text: &str) -> Result<Recipient, &'static str> {
     }
 }
 
-/// Whether the file sets out to be a private key in PEM.
+/// Returns whether the file begins like a private key in PEM.
 pub(super) fn looks_private(file: &[u8]) -> bool {
     file.trim_ascii_start().starts_with(b"-----BEGIN ")
 }
 
-/// Reads a private key, asking for its passphrase if it has one.
+/// Reads a private key, and asks for its passphrase if it has one.
 pub(super) fn identity(
     file: &[u8],
     name: &str,
@@ -112,7 +112,7 @@ pub(super) fn identity(
         })?;
 
     let key = decode(body).ok_or_else(|| malformed("it is no intact ssh private key"))?;
-    // Of the public half, which is in clear: no passphrase for what cannot be used.
+    // The public half is in clear: check it before asking for the passphrase of an unusable key.
     match key.public_key().algorithm() {
         Algorithm::Ed25519 | Algorithm::Rsa { .. } => {}
         other => {
@@ -126,7 +126,7 @@ pub(super) fn identity(
     into_age(&key).ok_or_else(|| malformed("it is no usable ssh private key"))
 }
 
-/// The key between the two lines of PEM.
+/// Decodes the key between the two lines of PEM.
 fn decode(body: &str) -> Option<PrivateKey> {
     // Allocated once: a buffer that grows leaves secrets behind.
     let mut base64 = Zeroizing::new(String::with_capacity(body.len()));
@@ -155,7 +155,7 @@ fn decrypt(key: PrivateKey, name: &str, prompt: &Arc<dyn Prompt>) -> Result<Priv
         })
 }
 
-/// The key as age takes it: as text. What age reads it with, it does not zeroize.
+/// Hands the key to age as text. age does not zeroize its buffers.
 fn into_age(key: &PrivateKey) -> Option<Identity> {
     let text = key.to_openssh(LineEnding::LF).ok()?;
     match Identity::from_buffer(text.as_bytes(), None) {

@@ -26,7 +26,7 @@ fn wrapped_to(identity: &Identity) -> (DataKey, String) {
     (key, armored)
 }
 
-/// Wraps any payload, as a writer that is not ours could.
+/// Wraps any payload, as a foreign writer could.
 fn wrap_raw(identity: &Identity, payload: &[u8]) -> Vec<u8> {
     age::encrypt(&identity.own.to_public(), payload).unwrap()
 }
@@ -382,7 +382,7 @@ fn listed_recipients_need_no_identities() {
     let present = Identities::default().recipients_of(&armored).unwrap();
     assert!(present.names().eq(noted.names().collect::<BTreeSet<_>>()));
 
-    // Who is added is listed too, and the comment stays but for a new one.
+    // Added recipients are listed too, and the comment stays unless a new one replaces it.
     let more = Recipients::parse(&[carol.recipient()]).unwrap();
     let all = more.and(present).unwrap().wrap(&key).unwrap();
     let notes = Header::read(&all).unwrap().notes;

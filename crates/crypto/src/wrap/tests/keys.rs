@@ -1,4 +1,4 @@
-//! Every kind of key but ssh keys and plugins: what stock age wrote opens, and what we write comes back.
+//! Every kind of key except ssh keys and plugins: files of stock age open, and our own come back.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -8,7 +8,7 @@ use age_core::format::{FileKey, Stanza};
 use super::super::recipients::encrypt;
 use super::*;
 
-/// Answers every question with the same passphrase, and keeps what it was asked.
+/// Answers every question with one passphrase, and records the questions.
 pub(super) struct Typed {
     passphrase: Option<&'static str>,
     pub(super) asked: Mutex<Vec<String>>,
@@ -86,7 +86,7 @@ fn keys_that_cannot_be_used_say_why() {
         let fault = Recipients::parse(&[public]).unwrap_err().to_string();
         assert!(fault.contains(reason), "{fault}");
     }
-    // What stands behind a key is a comment only after a space.
+    // Text after a key is a comment only after a space.
     let key = text(&vectors["ssh"]["ed25519"]["public"]);
     let bare = key.strip_suffix(" test").unwrap();
     for (text, good) in [
@@ -144,11 +144,11 @@ fn passphrases_open_what_they_wrapped() {
         matches!(fault, Err(Error::WrongPassphrase { .. })),
         "{fault:?}"
     );
-    // With another identity beside it the other is not hidden, and the right one is found.
+    // A wrong passphrase does not hide other identities, and the right one is found.
     let mut both = wrong;
     both.merge(right());
     assert!(both.unwrap(stock).is_ok());
-    // Without any, the message says that one is needed.
+    // Without a passphrase, the message says that one is needed.
     let fault = Identities::from(generate_identity()).unwrap(stock);
     assert!(
         matches!(&fault, Err(Error::NoMatchingKey { recipients }) if recipients == &["scrypt"])
@@ -189,7 +189,7 @@ fn the_work_for_a_passphrase_is_limited() {
     // Another factor, another key: the header's MAC is never reached.
     let fault = identities.unwrap(&with_factor("1"));
     assert!(matches!(fault, Err(Error::WrongPassphrase { .. })));
-    // Of an encrypted identity file too.
+    // The limit applies to an encrypted identity file too.
     let fault = read(&with_factor("21"), Typed::new(RIGHT));
     assert!(
         matches!(fault, Err(Error::LimitExceeded { .. })),
@@ -440,7 +440,7 @@ fn notes_wrap_nothing() {
             "{fault:?}"
         );
     }
-    // With the labels of those beside them.
+    // With the labels of the recipients beside them.
     let hybrid = Recipients::parse(&[post_quantum()])
         .unwrap()
         .listed()

@@ -1,4 +1,4 @@
-//! ssh keys: what stock age wrapped to them opens, and nothing in them or in a stanza does harm.
+//! ssh keys: files that stock age wrapped to them open, and hostile keys and stanzas do no harm.
 
 use super::keys::{RIGHT, Typed, WRONG, read, text};
 use super::*;
@@ -20,7 +20,7 @@ fn ssh_keys_open_what_stock_age_wrapped_to_them() {
         let opened = identities.unwrap(text(&key["wrapped"])).unwrap();
         assert_eq!(opened.expose()[..], dek, "{name}");
 
-        // And what we wrap, to it and another.
+        // Our own files open too, for this key and another.
         let key_text = text(&key["public"]);
         let other = generate_identity();
         let recipients = Recipients::parse(&[key_text, &other.recipient()]).unwrap();
@@ -56,7 +56,7 @@ fn ssh_keys_that_are_encrypted_want_their_passphrase() {
     }
 }
 
-/// The same key with its lines of base64 joined, changed and wrapped anew at another width.
+/// Joins a key's lines of base64, changes them and wraps them again at another width.
 fn rewritten(pem: &str, change: impl FnOnce(&mut Vec<u8>)) -> String {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
@@ -151,7 +151,7 @@ fn what_a_stranger_puts_into_a_stanza_does_no_harm() {
                 assert!(fault.is_err(), "{stanza}");
             }
         }
-        // What stock age wrapped, with a bit of each byte changed.
+        // A file of stock age, with a bit of each byte changed.
         for at in 0..file.len() {
             let mut changed = file.clone();
             changed[at] ^= 1;
@@ -187,7 +187,7 @@ fn the_work_for_an_ssh_keys_passphrase_is_limited() {
 
 #[test]
 fn ssh_recipients_of_low_order_are_refused() {
-    // All eight points whose order divides 8; whatever secret meets them, the result is zero.
+    // All eight points whose order divides 8: with any secret, the result is zero.
     for point in [
         "AEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
         "McXanA9TdhPujwLdg0QZw8qIFP6LDnMxk7H/XeSrAN6",
@@ -199,7 +199,7 @@ fn ssh_recipients_of_low_order_are_refused() {
         "McXanA9TdhPujwLdg0QZw8qIFP6LDnMxk7H/XeSrAP6",
     ] {
         let key = format!("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{point}");
-        // age itself takes it, and wraps so that everybody can unwrap.
+        // age itself accepts it, and wraps so that anyone can unwrap.
         assert!(key.parse::<age::ssh::Recipient>().is_ok(), "{key}");
         let fault = Recipients::parse(&[&key]);
         assert!(
