@@ -8,7 +8,7 @@ use crate::model::{GraphId, Model, Node, Tensor, TensorRole};
 /// A value of a graph.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Value {
-    /// An input, and nothing else so far.
+    /// Only an input so far.
     Input,
     /// An initializer, or an output of a node.
     Other,
@@ -16,7 +16,7 @@ enum Value {
 
 /// The values of all graphs, by graph and name.
 struct Values {
-    /// Those of the main graph, by name. It has nearly all nodes, as a rule.
+    /// The values of the main graph, which usually has nearly all nodes, by name.
     main: Vec<Option<Value>>,
     others: HashMap<(GraphId, u32), Value>,
 }
@@ -29,7 +29,7 @@ impl Values {
         }
     }
 
-    /// Notes a value; returns the one that had the name before.
+    /// Notes a value. Returns the one that had the name before.
     fn insert(&mut self, graph: GraphId, name: u32, value: Value) -> Option<Value> {
         match (graph.index(), self.main.get_mut(name as usize)) {
             (0, Some(place)) => place.replace(value),
@@ -41,18 +41,19 @@ impl Values {
 impl<'a> Model<'a> {
     /// Checks that every program finds the same elements for each value.
     ///
-    /// [`locate`](crate::locate) accepts models that this refuses, so that they can be inspected.
+    /// [`locate`](crate::locate) accepts models that this check refuses, so that they can be
+    /// inspected.
     ///
     /// # Errors
     ///
     /// [`Error::Malformed`]:
-    /// - [`Fault::NameTwice`]: two values of one graph have one name. Of two initializers, sparse
-    ///   initializers or Constant nodes ONNX Runtime takes the first or the last, as it depends on
-    ///   where their elements lie. An initializer may have the name of an input: it is its default.
-    /// - [`Fault::ExternalKey`]: an external tensor that ONNX Runtime refuses; or one of which it takes
-    ///   other elements, packed ones (`prepacked...`).
-    /// - [`Fault::PassedOverFile`]: `training_info`, or the default of a function's attribute, keeps
-    ///   elements in a file that is not among [`Model::external_files`].
+    /// - [`Fault::NameTwice`]: two values of one graph have one name. Among two initializers,
+    ///   sparse initializers or Constant nodes, ONNX Runtime takes the first or the last, depending
+    ///   on where their elements lie. An initializer may have the name of an input, as its default.
+    /// - [`Fault::ExternalKey`]: an external tensor that ONNX Runtime refuses, or for which it
+    ///   takes other, packed elements (`prepacked...`).
+    /// - [`Fault::PassedOverFile`]: `training_info`, or the default of a function's attribute,
+    ///   keeps elements in a file that is not among [`Model::external_files`].
     pub fn check_unambiguous(&self) -> Result<(), Error> {
         if let Some((at, fault)) = &self.stray_key {
             let (at, fault) = (at.clone(), fault.clone());
@@ -95,11 +96,11 @@ impl<'a> Model<'a> {
         Ok(())
     }
 
-    /// Whether the tensor is a value of its graph by itself, and not what a node holds.
+    /// Returns whether the tensor is a value of its graph by itself, rather than part of a node.
     fn is_named(&self, tensor: &Tensor<'_>) -> bool {
         match tensor.place {
             TensorRole::Initializer => true,
-            // Those of attributes are in a node.
+            // Sparse tensors of attributes belong to a node.
             TensorRole::SparseValues => (self.graphs.get(tensor.graph.index()))
                 .and_then(|graph| tensor.path.strip_prefix(&graph.path))
                 .is_some_and(|path| path.starts_with(".sparse_initializer")),
@@ -107,7 +108,7 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// The fault that a value of `graph` has the name of another.
+    /// Makes the fault for a value of `graph` with another's name.
     fn twice(&self, graph: GraphId, name: &str) -> Fault {
         let mut tensors = self.tensors.iter();
         let tensor = tensors

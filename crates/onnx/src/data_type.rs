@@ -2,7 +2,7 @@
 
 use crate::proto::tensor_proto::DataType;
 
-/// Bits that one element takes in `raw_data`, or `None` where elements have no fixed width.
+/// Returns the bits of an element in `raw_data`, or `None` if elements have no fixed width.
 ///
 /// Source: `TensorProto.DataType` and `TensorProto.raw_data` of IR version 14.
 pub fn element_bits(data_type: DataType) -> Option<u32> {

@@ -1,6 +1,7 @@
-//! What the map of a model leaves out: settings of nodes, types of inputs, elements coded as varints.
+//! Reads what the map of a model leaves out: settings of nodes, types of inputs, elements coded as
+//! varints.
 //!
-//! Each is read where it is asked for, and takes no more memory than it takes in the file, times eight.
+//! Each is read on request, and takes at most eight times its bytes in the file as memory.
 
 use crate::error::{Error, Fault};
 use crate::model::{Node, Tensor};
@@ -37,13 +38,13 @@ pub enum Setting<'a> {
 pub struct InputType<'a> {
     /// `ValueInfoProto.name`.
     pub name: &'a str,
-    /// Element type, where the file says.
+    /// Element type, if the file has one.
     pub data_type: Option<DataType>,
-    /// Shape, where the file has one; dimensions that are not fixed are `None`.
+    /// Shape, if the file has one; dimensions that are not fixed are `None`.
     pub dims: Option<Vec<Option<u64>>>,
 }
 
-/// The attributes of a node of the model file `bytes`.
+/// Returns the attributes of a node of the model file `bytes`.
 ///
 /// # Errors
 /// [`Error::Malformed`].
@@ -92,8 +93,8 @@ fn attribute(message: Message<'_>) -> Result<Attribute<'_>, Error> {
     Ok(Attribute { name, value })
 }
 
-/// The elements of a tensor of the model file `bytes` that are coded as varints, in `int32_data`,
-/// `int64_data` or `uint64_data`; as many as there are.
+/// Returns the elements of a tensor of the model file `bytes` that are coded as varints, in
+/// `int32_data`, `int64_data` or `uint64_data`, however many there are.
 ///
 /// # Errors
 /// [`Error::Malformed`].
@@ -108,7 +109,7 @@ pub fn coded_elements(bytes: &[u8], tensor: &Tensor<'_>) -> Result<Vec<i64>, Err
     Ok(elements)
 }
 
-/// The types of the main graph's inputs in the model file `bytes`, in order.
+/// Returns the types of the main graph's inputs in the model file `bytes`, in order.
 ///
 /// # Errors
 /// [`Error::Malformed`].
@@ -179,7 +180,7 @@ fn dimension(message: Message<'_>) -> Result<Option<u64>, Error> {
     let mut fields = message.fields(schema::DIMENSION);
     while let Some(field) = fields.next()? {
         if field.number == 1 {
-            // Some writers put -1, or 0, where a dimension is not fixed.
+            // Some writers put -1 or 0 for a dimension that is not fixed.
             dim = Some(field.varint()?).filter(|&dim| dim > 0 && dim <= i64::MAX as u64);
         }
     }

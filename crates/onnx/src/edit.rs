@@ -1,8 +1,8 @@
-//! Edits that change the length of a file: ranges are replaced, all other bytes copied as they are.
+//! Edits that change the length of a file: they replace ranges, and copy all other bytes.
 //!
-//! [`rename_external`] gives edits that can be written down and undone. Those of [`move_elements`] are
-//! applied at once and then gone, because decrypted weights are among them. A [`Change`] adds to a message
-//! or replaces fields of it; [`parts`] lists those of the main graph.
+//! [`rename_external`] returns edits that can be stored and undone. [`move_elements`] applies its
+//! edits at once and drops them, because they contain decrypted weights. A [`Change`] adds to a
+//! message or replaces its fields; [`parts`] lists the fields of the main graph.
 
 mod change;
 mod draft;

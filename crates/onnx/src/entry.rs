@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::schema;
 use crate::wire::Message;
 
-/// Key and value of a `StringStringEntryProto`.
+/// Returns key and value of a `StringStringEntryProto`.
 pub(crate) fn entry(message: Message<'_>) -> Result<(&str, &str), Error> {
     let (mut key, mut value) = ("", "");
     let mut fields = message.fields(schema::ENTRY);

@@ -1,17 +1,17 @@
-//! What can be wrong with a model, and where.
+//! The errors of reading a model, with their places.
 
 use std::fmt;
 
 use crate::foreign::Foreign;
 
-/// A model that cannot be read.
+/// An error of reading a model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The bytes are no ONNX model, or contradict themselves.
+    /// The bytes are not an ONNX model, or contradict themselves.
     #[error("{at}: {fault}")]
     Malformed {
-        /// Where in the model file.
+        /// The place in the model file.
         at: Box<At>,
         /// What is wrong.
         fault: Fault,
@@ -19,7 +19,7 @@ pub enum Error {
     /// The model exceeds the [`Limits`](crate::Limits).
     #[error("{at}: too many {what}: expected at most {maximum}")]
     LimitExceeded {
-        /// Where in the model file.
+        /// The place in the model file.
         at: Box<At>,
         /// The things of which there are too many.
         what: &'static str,
@@ -29,10 +29,10 @@ pub enum Error {
     /// The file is of another kind.
     #[error("it is {}, not an ONNX model", kind.what)]
     Foreign {
-        /// What it is.
+        /// The kind.
         kind: &'static Foreign,
     },
-    /// The system gives no memory.
+    /// The system has no memory left.
     #[error("there is no memory for {len_bytes} bytes")]
     Memory {
         /// The size that was asked for, in bytes.
@@ -40,7 +40,7 @@ pub enum Error {
     },
 }
 
-/// A place in the model file, as far as it is known.
+/// A place in the model file, as far as known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct At {
     /// Offset from the beginning of the model file in bytes.
@@ -53,7 +53,7 @@ pub struct At {
     pub field: Option<String>,
 }
 
-/// What a fault belongs to, by name.
+/// The named tensor or node at fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// A tensor.
@@ -62,7 +62,7 @@ pub enum Subject {
     Node(String),
 }
 
-/// What is wrong with a model's bytes.
+/// A fault in a model's bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
@@ -138,13 +138,13 @@ pub enum Fault {
     /// The elements or their bytes are more than 2^60.
     #[error("expected at most 2^60 elements and bytes, found more")]
     TensorTooLarge,
-    /// The field that holds the elements cannot hold elements of this type.
+    /// The field with the elements cannot contain elements of this type.
     #[error("expected elements of {data_type} elsewhere, found them in this field")]
     PayloadField {
         /// The element type.
         data_type: &'static str,
     },
-    /// Two fields hold elements.
+    /// Two fields contain elements.
     #[error("expected elements in one field, found them in {first} and {second}")]
     PayloadTwice {
         /// One field.
@@ -182,7 +182,7 @@ pub enum Fault {
         /// The key.
         key: &'static str,
     },
-    /// ONNX Runtime does not take this key of `external_data`.
+    /// ONNX Runtime does not accept this key of `external_data`.
     #[error("expected keys location, offset, length or checksum, and a value, found {found:?}")]
     ExternalKey {
         /// The key.
@@ -193,7 +193,7 @@ pub enum Fault {
     NameTwice {
         /// The name.
         name: String,
-        /// Protobuf path of the initializer, input or node that has the name too.
+        /// Protobuf path of the initializer, input or node with the same name.
         first: String,
     },
     /// A part of the model that is not read keeps elements in an external file.
@@ -306,7 +306,7 @@ impl Error {
         })
     }
 
-    /// Where in the file, and what is wrong, of a malformed model.
+    /// Returns the place and the fault of a malformed model.
     pub(crate) fn into_fault(self) -> Option<(Box<At>, Fault)> {
         match self {
             Error::Malformed { at, fault } => Some((at, fault)),
@@ -314,7 +314,7 @@ impl Error {
         }
     }
 
-    /// Says where in the protobuf tree.
+    /// Adds the place in the protobuf tree.
     pub(crate) fn under(self, path: &str) -> Error {
         self.with(|at| at.path = path.to_owned())
     }
@@ -327,7 +327,7 @@ impl Error {
     }
 }
 
-/// The beginning of a string from a file, so that a message stays readable.
+/// Returns the beginning of a string from a file, so that a message stays readable.
 pub fn excerpt(text: &str) -> String {
     const MAX_CHARS: usize = 200;
     match text.char_indices().nth(MAX_CHARS) {

@@ -1,7 +1,7 @@
-//! External data: the files beside the model that hold weights.
+//! External data: files beside the model with weights.
 //!
 //! `TensorProto.external_data` is pairs of strings: `location`, a path relative to the model's
-//! folder, and in bytes `offset` (0 where absent) and `length` (what shape and type say).
+//! folder, and in bytes `offset` (0 if absent) and `length` (as shape and type say).
 //!
 //! Source: <https://onnx.ai/onnx/repo-docs/ExternalData.html>
 
@@ -10,17 +10,17 @@ use crate::error::{Error, Fault, excerpt};
 use crate::model::{FileId, Model, Payload, Tensor};
 use crate::wire::Field;
 
-/// What marks an address in memory where a path should be, in models that ONNX Runtime holds.
+/// Marks an address in memory instead of a path, in models inside ONNX Runtime.
 const MEMORY_MARKER: &str = "_ORT_MEM_ADDR_";
 
 /// The entries of `external_data` that say where the elements lie.
 #[derive(Default)]
 pub(crate) struct Entries<'a> {
-    /// The location as the file has it, and the offset of its entry.
+    /// The location as in the file, and the offset of its entry.
     pub(crate) location: Option<(&'a str, u64)>,
     pub(crate) offset: Option<u64>,
     pub(crate) length: Option<u64>,
-    /// The first key that ONNX Runtime does not take, and the offset of its entry.
+    /// The first key that ONNX Runtime does not accept, and the offset of its entry.
     pub(crate) stray: Option<(&'a str, u64)>,
 }
 
@@ -64,8 +64,8 @@ fn number(key: &'static str, text: &str) -> Result<u64, Fault> {
 ///
 /// # Errors
 ///
-/// [`Fault::Location`] if it is empty or absolute, has a part `..`, a backslash, a NUL or a
-/// drive letter, or stands for an address in memory.
+/// [`Fault::Location`] if it is empty or absolute, has a part `..`, a backslash, a NUL or a drive
+/// letter, or is an address in memory.
 pub fn normalise(location: &str) -> Result<String, Fault> {
     let parts = (location.split('/')).filter(|part| !matches!(*part, "" | "."));
     let has_drive = |part: &str| {
@@ -97,13 +97,13 @@ pub fn normalise(location: &str) -> Result<String, Fault> {
     })
 }
 
-/// Checks that a normalised location may be written below a folder of the user's. The maker of a model
-/// could use hidden files against the user, and control characters move terminals' cursors.
+/// Checks that a normalised location is safe to write below a folder of the user's: a hostile model
+/// could use hidden files, and control characters move a terminal's cursor.
 ///
 /// # Errors
 ///
-/// [`Fault::Location`] if a part of it begins with a dot, like the names that this tool keeps for
-/// itself, or has a control character.
+/// [`Fault::Location`] if a part begins with a dot, like the names that this tool reserves, or has
+/// a control character.
 pub fn check_plain(location: &str) -> Result<(), Fault> {
     let reason = if location.split('/').any(|part| part.starts_with('.')) {
         "has a part that begins with a dot"

@@ -1,6 +1,6 @@
 //! Kinds of files that are not models.
 
-/// A kind of file that is easily taken for an ONNX model.
+/// A kind of file that is easily mistaken for an ONNX model.
 #[derive(Debug)]
 pub struct Foreign {
     /// The kind, with its article.
@@ -18,7 +18,7 @@ impl PartialEq for Foreign {
 
 impl Eq for Foreign {}
 
-/// How much of a file is looked at.
+/// The bytes of a file to examine.
 const HEAD_BYTES: usize = 1024;
 
 const FETCH: &str = "fetch the file it stands for with `git lfs pull`";
@@ -27,7 +27,7 @@ const FROM_TORCH: &str = "export it with torch.onnx.export";
 const FROM_TENSORFLOW: &str = "convert it with tf2onnx";
 const UNPACK: &str = "unpack it first";
 
-/// The kinds, those first that others would be taken for as well.
+/// The kinds; the rules of later ones would match files of earlier ones too.
 const KINDS: [Foreign; 20] = [
     row("a Git LFS pointer", Some(FETCH), |head| {
         head.starts_with(b"version https://git-lfs.github.com/spec/")
@@ -107,9 +107,9 @@ const KINDS: [Foreign; 20] = [
     ),
 ];
 
-/// Names the kind of a file that is no model; `None` if the kind is not known.
+/// Names the kind of a file that is not a model, or returns `None` if the kind is unknown.
 ///
-/// Looks at the first bytes. Use it for messages about files that were refused already.
+/// Examines the first bytes. Use it for messages about files that were refused already.
 pub fn foreign(bytes: &[u8]) -> Option<&'static Foreign> {
     static ROWS: [Foreign; KINDS.len()] = KINDS;
     let head = bytes.get(..HEAD_BYTES).unwrap_or(bytes);
@@ -124,8 +124,8 @@ fn has(head: &[u8], part: &[u8]) -> bool {
     head.windows(part.len()).any(|window| window == part)
 }
 
-/// `saved_model_schema_version` 1, and a graph that begins with what a name of a producer, which
-/// ONNX has there, does not begin with.
+/// Recognises `saved_model_schema_version` 1, and a graph that does not begin like the producer's
+/// name that ONNX has there.
 fn is_saved_model(head: &[u8]) -> bool {
     let Some(rest) = head.strip_prefix(&[0x08, 0x01, 0x12]) else {
         return false;
@@ -134,7 +134,8 @@ fn is_saved_model(head: &[u8]) -> bool {
     n_more < 10 && rest.get(n_more + 1) == Some(&0x0a)
 }
 
-/// Whether it is UTF-8, but for a character that is cut, without what text does not have.
+/// Returns whether it is UTF-8 text without control characters, apart from a truncated last
+/// character.
 fn is_text(head: &[u8]) -> bool {
     let whole = match str::from_utf8(head) {
         Ok(text) => text,
@@ -197,7 +198,7 @@ mod tests {
         ] {
             assert_eq!(foreign(head).map(|found| found.what), Some(what));
         }
-        // A character that is cut where the head ends.
+        // The end of the head cuts a character.
         let long = "ü".repeat(600);
         assert_eq!(foreign(&long.as_bytes()[1..]), None);
         assert!(foreign(format!("x{long}").as_bytes()).is_some());

@@ -1,4 +1,4 @@
-//! Numbers that stand for the parts of a model.
+//! Numbers that identify the parts of a model.
 
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
@@ -6,7 +6,7 @@ macro_rules! ids {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(pub(crate) u32);
         impl $name {
-            /// The position in the [`Model`](crate::model::Model)'s list of these.
+            /// Returns the index in the [`Model`](crate::model::Model)'s list of these.
             pub fn index(self) -> usize {
                 self.0 as usize
             }

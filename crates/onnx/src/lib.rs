@@ -1,13 +1,13 @@
-//! ONNX files as bytes: where every weight tensor lies, and what else a tool that changes files in
-//! place must know.
+//! ONNX files as bytes: finds every weight tensor, and what else a tool must know to change files
+//! in place.
 //!
-//! [`locate`] maps a model file without reading its weights, and [`skim`] tells which bytes that
-//! takes. [`detail`] reads what the map leaves out. [`external`] finds the files beside it, and
-//! [`edit`] renames them. [`tail`] writes and finds the tail of a protected model. [`sniff`] tells models from other files, and [`foreign`] names the
-//! kind of other files. [`proto`] has ONNX's messages as generated types; no file is ever re-encoded
-//! through them.
+//! [`locate`] maps a model file without reading its weights, and [`skim`] fetches only the bytes
+//! for that. [`detail`] reads what the map leaves out. [`external`] finds the files beside it, and
+//! [`edit`] renames them. [`tail`] writes and finds the tail of a protected model. [`sniff`] tells
+//! models from other files, and [`foreign`] names the kind of other files. [`proto`] has ONNX's
+//! messages as generated types, through which no file is ever re-encoded.
 //!
-//! Whatever a file says, nothing here panics, and no memory is taken beyond [`Limits`].
+//! No file makes this crate panic, or take memory beyond [`Limits`].
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {

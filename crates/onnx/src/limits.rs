@@ -1,15 +1,15 @@
-//! How much a model may ask for.
+//! Limits on the size of models.
 
 /// Limits on what [`locate`](crate::locate) reads.
 ///
-/// Each limit is checked before memory is taken. The defaults are far above any model in use. With
-/// them, `locate` keeps up to 2 GiB for the worst file, which has some hundred MB itself: 512 MiB of
-/// dimensions, 512 MiB of external data locations, and nodes, tensors, values, paths and parts that
-/// are not read. A plan and other results take memory of their own.
+/// Each limit is checked before memory is allocated. The defaults are far above any model in use.
+/// With them, `locate` keeps up to 2 GiB for the worst file, itself of some hundred MB: 512 MiB of
+/// dimensions, 512 MiB of external data locations, and nodes, tensors, values, paths and unread
+/// parts. A plan and other results take further memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Graphs inside nodes of graphs: 0 allows the main graph and function bodies only.
+    /// Nesting of graphs inside nodes: 0 allows only the main graph and function bodies.
     pub graph_depth: u32,
     /// Graphs in all: main, subgraphs and function bodies.
     pub graphs: u32,

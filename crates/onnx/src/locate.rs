@@ -1,7 +1,7 @@
 //! Finds every tensor that may hold weights, and where its elements lie.
 //!
-//! One walk over the wire format. The walk steps over unknown fields by their length, and over the
-//! elements too: a mapped file's weights are never read from disk.
+//! One walk over the wire format skips unknown fields and elements by their length, so a mapped
+//! file's weights are never read from the disk.
 
 mod attribute;
 mod names;
@@ -29,9 +29,10 @@ use crate::wire::{Field, Message, Value};
 
 /// Reads a model file's structure and locates its tensors.
 ///
-/// Refuses files that parsers would read differently, such as one with a second `graph`, and elements
-/// whose place or number does not match shape and type. Passes over the lock of a protected model. Looks at no other file: [`crate::external`]
-/// checks whether external data is there and long enough.
+/// Refuses files that parsers would read differently, such as one with a second `graph`, and
+/// elements whose place or number does not match shape and type. Ignores the lock of a protected
+/// model. Reads no other file: [`crate::external`] checks that external data exists and is long
+/// enough.
 ///
 /// # Errors
 ///
@@ -70,19 +71,19 @@ pub fn locate<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Model<'a>, Error> 
             model.names = locator.op_types.names(&model);
             Ok(model)
         }
-        // The path is left as it was where the walk stopped.
+        // The path still shows where the walk stopped.
         Err(error) => Err(error.under(&locator.path)),
     }
 }
 
-/// What the walk knows.
+/// The state of the walk.
 struct Locator<'a, 'l> {
     limits: &'l Limits,
     /// Protobuf path of the message being read.
     path: String,
     /// Bytes of all tensors' paths.
     path_bytes: usize,
-    /// Bytes of all tensors' names: many may share one, which reports repeat.
+    /// Bytes of all tensors' names, counting shared ones each time, because reports repeat them.
     name_bytes: usize,
     /// Inputs and outputs of all nodes and graphs.
     values: usize,
@@ -90,9 +91,9 @@ struct Locator<'a, 'l> {
     of_node: [Vec<&'a str>; 2],
     /// Room for the shape of the tensor being read.
     dims: Vec<u64>,
-    /// Graphs around the one being read.
+    /// The number of graphs around the one being read.
     depth: u32,
-    /// Each of `model.external_files`.
+    /// The ids of `model.external_files`.
     external_ids: HashMap<String, FileId>,
     op_types: OpTypes<'a>,
     model: Model<'a>,
@@ -109,7 +110,7 @@ impl<'a> Locator<'a, '_> {
         let mut fields = message.fields(schema::MODEL);
         while let Some(field) = fields.next()? {
             match field.number {
-                // A tail's own: `tail::split` judges it.
+                // The lock belongs to a tail, which `tail::split` judges.
                 8 if self.is_within_tail() && tail::is_lock_at(message.slice(), field.offset) => {
                     fields.seek(field.offset as usize + tail::LOCK.len());
                 }
@@ -143,7 +144,7 @@ impl<'a> Locator<'a, '_> {
         Ok(())
     }
 
-    /// Whether the entry that was read last is one of a tail.
+    /// Returns whether the last entry belongs to a tail.
     fn is_within_tail(&self) -> bool {
         let last = self.model.metadata_props.last();
         last.is_some_and(|prop| prop.key.starts_with(tail::PREFIX))
@@ -327,7 +328,7 @@ impl<'a> Locator<'a, '_> {
                 _ => {}
             }
         }
-        // Lists that grew would take twice the memory, or four times.
+        // Growing lists would take two or four times the memory.
         [node.inputs, node.outputs] = self.of_node.each_ref().map(|names| names.to_vec());
         let name = node.name;
         let value_name = match (node.op_type, node.domain) {
@@ -336,7 +337,7 @@ impl<'a> Locator<'a, '_> {
         };
         (node.domain, node.op_type) = self.op_types.add(node.domain, node.op_type);
         self.model.nodes.push(node);
-        // A second look at the tags, because the names that attributes' tensors take may come last.
+        // Walk the tags again, because names that attributes' tensors need may come last.
         if has_attributes {
             self.attributes(graph, id, value_name, message)
                 .map_err(|error| error.in_node(name))?;
@@ -345,7 +346,7 @@ impl<'a> Locator<'a, '_> {
         Ok(())
     }
 
-    /// The name of a graph's input or output.
+    /// Returns the name of a graph's input or output.
     fn value_info(&mut self, field: Field<'a>) -> Result<&'a str, Error> {
         within(self.values, self.limits.values, "values", field.offset)?;
         self.values += 1;
@@ -359,7 +360,7 @@ impl<'a> Locator<'a, '_> {
         Ok(name)
     }
 
-    /// The name of a node's or function's input or output.
+    /// Returns the name of a node's or function's input or output.
     fn value(&mut self, field: Field<'a>) -> Result<&'a str, Error> {
         within(self.values, self.limits.values, "values", field.offset)?;
         self.values += 1;
@@ -391,7 +392,7 @@ impl<'a> Locator<'a, '_> {
         }
     }
 
-    /// Notes that the message at the current path may hold weights and is not read.
+    /// Notes that the message at the current path may contain weights and is not read.
     fn pass_over(&mut self, kind: Kind, field: Field<'a>) -> Result<(), Error> {
         let path = self.path_here(field.offset)?;
         let names_files = match field.value {
@@ -406,7 +407,7 @@ impl<'a> Locator<'a, '_> {
         Ok(())
     }
 
-    /// The current path, for keeps.
+    /// Returns a copy of the current path, within the limit.
     fn path_here(&mut self, offset: u64) -> Result<String, Error> {
         self.path_bytes = self.path_bytes.saturating_add(self.path.len());
         let (bytes, limit) = (self.path_bytes, self.limits.path_bytes);
@@ -414,7 +415,7 @@ impl<'a> Locator<'a, '_> {
         Ok(self.path.clone())
     }
 
-    /// Appends to the path and returns what [`Locator::leave`] needs to take it away again.
+    /// Appends to the path and returns what [`Locator::leave`] needs to undo that.
     fn enter(&mut self, field: &str) -> usize {
         let mark = self.path.len();
         if mark > 0 {
@@ -424,7 +425,7 @@ impl<'a> Locator<'a, '_> {
         mark
     }
 
-    /// The same, for one of several messages in a field.
+    /// Appends one of several messages in a field to the path, as [`Locator::enter`] does.
     fn enter_item(&mut self, field: &str, index: u64) -> usize {
         let mark = self.enter(field);
         self.path.push('[');
@@ -439,7 +440,7 @@ impl<'a> Locator<'a, '_> {
     }
 }
 
-/// Checks that one more fits.
+/// Checks that the limit allows one more.
 pub(crate) fn within(
     count: usize,
     maximum: u32,
@@ -449,7 +450,7 @@ pub(crate) fn within(
     fits(count.saturating_add(1), maximum, what, offset)
 }
 
-/// Checks that so many fit.
+/// Checks that the limit allows `count`.
 fn fits(count: usize, maximum: u32, what: &'static str, offset: u64) -> Result<(), Error> {
     if count > maximum as usize {
         return Err(Error::limit(offset, what, u64::from(maximum)));
@@ -457,7 +458,7 @@ fn fits(count: usize, maximum: u32, what: &'static str, offset: u64) -> Result<(
     Ok(())
 }
 
-/// A domain, `ai.onnx` being another way to write the empty one.
+/// Returns a domain, with `ai.onnx` replaced by the equivalent empty one.
 fn folded(domain: &str) -> &str {
     match domain {
         "ai.onnx" => "",

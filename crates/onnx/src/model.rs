@@ -1,7 +1,7 @@
-//! The model as a map: graphs, nodes and weight tensors, each with the place it takes in the file.
+//! The model as a map: graphs, nodes and weight tensors, each with its place in the file.
 //!
-//! A [`Model`] borrows its strings from the file's bytes and holds no weights, so it stays small
-//! however large the file is.
+//! A [`Model`] borrows its strings from the file's bytes and contains no weights, so it stays small
+//! for any file.
 
 use crate::error::{At, Fault};
 pub use crate::id::{FunctionId, GraphId, NodeId, TensorId};
@@ -38,7 +38,7 @@ impl FileId {
 pub struct Model<'a> {
     /// Length of the model file in bytes.
     pub len: u64,
-    /// `ModelProto.ir_version`, where the file has one.
+    /// `ModelProto.ir_version`, if the file has one.
     pub ir_version: Option<i64>,
     /// `ModelProto.opset_import`.
     pub opset_imports: Vec<OpsetImport<'a>>,
@@ -58,8 +58,8 @@ pub struct Model<'a> {
     /// Parts of the file that may hold weights and were not read, in file order:
     /// `training_info`, and `attribute_proto` (attribute defaults) of functions.
     pub passed_over: Vec<PassedOver>,
-    /// Values of Constant nodes that are no tensors: `value_float`, `value_ints`, `value_strings` and
-    /// the like. Lists of two floats and more are among the [`tensors`](Model::tensors).
+    /// Values of Constant nodes other than tensors: `value_float`, `value_ints`, `value_strings`
+    /// and the like. Lists of two or more floats are among the [`tensors`](Model::tensors).
     pub plain_constants: PlainConstants,
     /// The names of all values, and the operator types, as numbers.
     pub names: Names,
@@ -74,16 +74,16 @@ pub struct PassedOver {
     pub path: String,
     /// The whole field in the file: tag, length and message.
     pub field: Span,
-    /// Whether it may keep elements in external files: whether a program would look for one.
+    /// Whether it may keep elements in external files, where a program would look for them.
     pub names_files: bool,
 }
 
 /// Numbers and text in attributes of Constant nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PlainConstants {
-    /// How many attributes.
+    /// The number of attributes.
     pub n: u64,
-    /// Bytes that their values take in the file, with what frames them.
+    /// Bytes of their values in the file, with tags and lengths.
     pub bytes: u64,
 }
 
@@ -114,8 +114,8 @@ pub struct Graph<'a> {
     pub name: &'a str,
     /// The owner of the graph.
     pub owner: GraphOwner<'a>,
-    /// Its protobuf path, such as `graph.node[2].attribute[1].g`; for a function's body, the path of the
-    /// function.
+    /// Its protobuf path, such as `graph.node[2].attribute[1].g`; for a function's body, the path
+    /// of the function.
     pub path: String,
     /// Names of the graph's inputs, or a function's formal parameters, in order.
     pub inputs: Vec<&'a str>,
@@ -128,12 +128,12 @@ pub struct Graph<'a> {
 pub enum GraphOwner<'a> {
     /// The model: this is `ModelProto.graph`.
     Model,
-    /// A node's attribute: the body of an If, Loop, Scan, BeamSearch, ... Names of the node's own
-    /// graph are visible inside.
+    /// A node's attribute: the body of an If, Loop, Scan, BeamSearch, and so on. Names of the
+    /// node's own graph are visible inside.
     Node {
         /// The node.
         node: NodeId,
-        /// The name of the attribute that holds the graph.
+        /// The name of the graph's attribute.
         attribute: &'a str,
     },
     /// A model-local function. Nothing outside is visible inside.
@@ -170,7 +170,7 @@ pub struct Node<'a> {
     pub inputs: Vec<&'a str>,
     /// Names of the outputs by slot.
     pub outputs: Vec<&'a str>,
-    /// Where the node stands among its graph's nodes, from 0.
+    /// The node's position among its graph's nodes, from 0.
     pub position: u32,
     /// Offset in the model file of the `NodeProto`, in bytes.
     pub offset: u64,
@@ -181,8 +181,8 @@ pub struct Node<'a> {
 /// A tensor that may hold weights.
 #[derive(Debug)]
 pub struct Tensor<'a> {
-    /// The value's name: the initializer's own, the output of the Constant node, or the name of another
-    /// attribute.
+    /// The name of the value: the initializer's own, that of the Constant node's output, or that of
+    /// another attribute.
     pub name: &'a str,
     /// The graph the tensor stands in.
     pub graph: GraphId,
@@ -230,13 +230,13 @@ pub enum TensorRole<'a> {
 pub enum Payload {
     /// The tensor has no elements.
     Empty,
-    /// Fixed-width elements, one after the other without a gap, little-endian.
+    /// Fixed-width elements, contiguous and little-endian.
     Dense {
         /// The file.
         file: FileId,
-        /// Where in the file.
+        /// The range in the file.
         span: Span,
-        /// The field that holds them.
+        /// The field that contains them.
         field: PayloadField,
         /// Bits of one element: 2, 4, 6, 8, 16, 32, 64 or 128. Below 8, elements are packed from
         /// the low bits up and the last byte may be padded.
@@ -249,7 +249,7 @@ pub enum Payload {
         start: u64,
         /// Bytes from the start of one element to the start of the next.
         stride: u32,
-        /// The field that holds them.
+        /// The field that contains them.
         field: PayloadField,
         /// Bits of one element: 32 or 64.
         element_bits: u32,

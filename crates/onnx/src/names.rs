@@ -1,9 +1,9 @@
-//! Names as numbers: whoever compares many of them looks at each text once.
+//! Names as numbers, so that comparing many reads each text once.
 
 use crate::id::{GraphId, NodeId, TensorId};
 
-/// The names of a model's values as numbers, and its operator types: what is equal has equal numbers, in
-/// all graphs.
+/// The names of a model's values, and its operator types, as numbers. Equal names have equal
+/// numbers, in all graphs.
 #[derive(Debug, Default)]
 pub struct Names {
     pub(crate) count: usize,
@@ -16,54 +16,54 @@ pub struct Names {
     pub(crate) n_op_types: usize,
 }
 
-/// The number of a name; none of the empty one, which stands for no value.
+/// The number of a name; `None` for the empty one, which stands for no value.
 pub type Name = Option<u32>;
 
 /// A list of names for each node, or for each graph.
 #[derive(Debug, Default)]
 pub(crate) struct Parts {
-    /// Where each list ends.
+    /// The end of each list.
     ends: Vec<u32>,
     names: Vec<Name>,
 }
 
 impl Names {
-    /// How many different names there are. Every number is below it.
+    /// Returns the number of different names. Every number is below it.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// The name of a tensor.
+    /// Returns the name of a tensor.
     pub fn tensor(&self, tensor: TensorId) -> Name {
         self.tensors.get(tensor.index()).copied().flatten()
     }
 
-    /// The names of a node's inputs, by slot.
+    /// Returns the names of a node's inputs, by slot.
     pub fn inputs(&self, node: NodeId) -> &[Name] {
         self.inputs.get(node.index())
     }
 
-    /// The names of a node's outputs, by slot.
+    /// Returns the names of a node's outputs, by slot.
     pub fn outputs(&self, node: NodeId) -> &[Name] {
         self.outputs.get(node.index())
     }
 
-    /// The names of a graph's inputs, in order.
+    /// Returns the names of a graph's inputs, in order.
     pub fn graph_inputs(&self, graph: GraphId) -> &[Name] {
         self.graph_inputs.get(graph.index())
     }
 
-    /// The names of a graph's outputs, in order.
+    /// Returns the names of a graph's outputs, in order.
     pub fn graph_outputs(&self, graph: GraphId) -> &[Name] {
         self.graph_outputs.get(graph.index())
     }
 
-    /// The operator type of a node, with its domain.
+    /// Returns the operator type of a node, with its domain.
     pub fn op_type(&self, node: NodeId) -> Option<u32> {
         self.op_types.get(node.index()).copied()
     }
 
-    /// How many different operator types there are. Every number is below it.
+    /// Returns the number of different operator types. Every number is below it.
     pub fn n_op_types(&self) -> usize {
         self.n_op_types
     }

@@ -1,15 +1,14 @@
-//! Whether a part of the model that is not read keeps elements in external files.
+//! Finds external files in parts of the model that are not read.
 
 use crate::schema::{self, Kind};
 use crate::wire::{Message, Value};
 
-/// Whether any tensor of `message` may have its elements in an external file, in the eyes of any
-/// parser.
+/// Returns whether any parser may look for elements of a tensor of `message` in an external file.
 ///
-/// Parsers differ in what a field means that occurs twice, or has a value that no enumeration has.
-/// So no value is resolved: a tensor counts that has an entry of `external_data`, or a
-/// `data_location` other than 0, anywhere. So does whatever is not made of fields, and what lies in
-/// more than `max_depth` graphs around a graph.
+/// Parsers disagree on fields that occur twice, or have a value outside their enumeration. So this
+/// resolves no values: a tensor counts if it has an entry of `external_data`, or a `data_location`
+/// other than 0, anywhere. A message that does not consist of fields counts too, and so does a
+/// graph nested deeper than `max_depth`.
 pub(crate) fn names_files(kind: Kind, message: Message<'_>, max_depth: u32) -> bool {
     let mut fields = message.fields(schema::ANY);
     loop {
@@ -28,7 +27,7 @@ pub(crate) fn names_files(kind: Kind, message: Message<'_>, max_depth: u32) -> b
                     None => true,
                 },
                 (Some(kind), Value::Delimited(message)) => names_files(kind, message, max_depth),
-                // Parsers pass over a field of another wire type, as a rule.
+                // Parsers usually ignore a field of another wire type.
                 (Some(_), _) => true,
             },
         };

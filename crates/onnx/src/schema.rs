@@ -1,9 +1,9 @@
-//! The fields of ONNX's messages that [`crate::locate`] and [`crate::tail`] read, and which of all
-//! fields may occur once only.
+//! The fields of ONNX's messages that [`crate::locate`] and [`crate::tail`] read, and the fields
+//! that may occur only once.
 
 use crate::wire::Schema;
 
-/// A message of which nothing is known.
+/// A message with an unknown schema.
 pub(crate) const ANY: &Schema = &Schema::new("message", &[], &[]);
 
 pub(crate) const MODEL: &Schema = &Schema::new(
@@ -162,7 +162,7 @@ pub(crate) const ENTRY: &Schema = &Schema::new(
     &[(1, "key"), (2, "value")],
 );
 
-/// The messages in which tensors can stand, directly or further inside.
+/// The messages that can contain tensors, directly or deeper inside.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Model,
@@ -189,7 +189,7 @@ impl Kind {
         }
     }
 
-    /// The kind of the messages in a field, where tensors can stand in them.
+    /// Returns the kind of the messages in a field, if they can contain tensors.
     pub(crate) fn inside(self, number: u32) -> Option<Kind> {
         Some(match (self, number) {
             (Kind::Model, 7) => Kind::Graph,

@@ -1,8 +1,8 @@
-//! Which bytes of a model file [`locate`](crate::locate) and [`tail::split`](crate::tail::split)
-//! read, for files of which every read has its price.
+//! Fetches the bytes of a model file that [`locate`](crate::locate) and
+//! [`tail::split`](crate::tail::split) read, for files where every read is expensive.
 //!
-//! One walk in file order. What holds elements is passed over; all else is fetched, whether or not
-//! anybody looks at it: a byte too many costs a little, a byte too few would be a wrong answer.
+//! One walk in file order skips elements and fetches all else, even unneeded parts: a superfluous
+//! byte costs little, a missing one gives a wrong answer.
 
 use crate::limits::Limits;
 use crate::schema::Kind;
@@ -11,40 +11,39 @@ use crate::wire::{Field, Message, Value};
 /// How much to fetch at once.
 #[derive(Clone, Copy)]
 struct Sizes {
-    /// Bytes of the first fetch after a gap; each that follows without one is twice as long.
+    /// Bytes of the first fetch after a gap; each contiguous fetch doubles it.
     first: usize,
     most: usize,
-    /// Messages up to this long are fetched whole: a walk would find less to pass over than a fetch
-    /// is long.
+    /// Messages up to this long are fetched whole, since skipping parts would save less than a
+    /// fetch.
     whole: usize,
 }
 
-/// Where a read costs little, such as from a map.
+/// For cheap reads, such as from a map.
 const NEAR: Sizes = Sizes {
     first: 512,
     most: 64 << 10,
     whole: 512,
 };
 
-/// Where a read is a request.
+/// For reads that are requests.
 const SIZES: Sizes = Sizes {
     first: 64 << 10,
     most: 4 << 20,
     whole: 16 << 10,
 };
 
-/// Bytes that a field's tag and length, or tag and value of fixed length, take at most.
+/// The most bytes of a field's tag and length, or of its tag and fixed-length value.
 const HEAD_BYTES: usize = 20;
 
-/// Fills `bytes`, the zeros of a whole file, with what [`locate`](crate::locate) (under `limits`)
-/// and [`tail::split`](crate::tail::split) read: both then say of `bytes` what they would say of
-/// the file, whether that is sound or not. All else stays as it is.
+/// Fills `bytes`, as many zeros as the file has bytes, with the parts that
+/// [`locate`](crate::locate) (under `limits`) and [`tail::split`](crate::tail::split) read. Both
+/// then return for `bytes` what they would return for the file, sound or not. All else stays zero.
 ///
-/// `fetch` is called with parts of `bytes` and their offsets, in ascending order; none is asked for
-/// twice.
+/// Calls `fetch` with parts of `bytes` and their offsets, in ascending order, each once.
 ///
 /// # Errors
-/// The first of `fetch`.
+/// The first error of `fetch`.
 pub fn skim<E>(
     bytes: &mut [u8],
     limits: &Limits,
@@ -53,10 +52,10 @@ pub fn skim<E>(
     skim_by(SIZES, bytes, limits, fetch)
 }
 
-/// [`skim`] from where reads cost little: in small parts, with little between them that nobody reads.
+/// Skims as [`skim`] does, for cheap reads: in small parts, with little superfluous between them.
 ///
 /// # Errors
-/// The first of `fetch`.
+/// The first error of `fetch`.
 pub fn skim_near<E>(
     bytes: &mut [u8],
     limits: &Limits,
@@ -84,11 +83,11 @@ fn skim_by<E>(
     skimmer.message(Kind::Model, 0, end)
 }
 
-/// What is done with a field.
+/// The treatment of a field.
 enum Part {
     Fetched,
     Walked(Kind),
-    /// Elements, which nobody reads.
+    /// Elements, which are skipped.
     PassedOver,
 }
 
@@ -109,17 +108,17 @@ struct Skimmer<'b, F> {
     /// The whole file.
     bytes: &'b mut [u8],
     fetch: F,
-    /// Nothing before this will be fetched any more.
+    /// Everything before this is done.
     fetched_to: usize,
-    /// Bytes to fetch at once, where a fetch begins where the last one ended.
+    /// Bytes to fetch at once if the fetch continues the last one.
     ahead: usize,
     max_depth: u32,
-    /// Graphs around the one being walked.
+    /// The number of graphs around the one being walked.
     depth: u32,
 }
 
 impl<E, F: FnMut(&mut [u8], u64) -> Result<(), E>> Skimmer<'_, F> {
-    /// Walks a message. Where it is no message, `locate` stops as well, at bytes that are there.
+    /// Walks a message. If it is not a message, `locate` stops there too, at fetched bytes.
     fn message(&mut self, kind: Kind, start: usize, end: usize) -> Result<(), E> {
         let mut position = start;
         while position < end {
@@ -136,7 +135,7 @@ impl<E, F: FnMut(&mut [u8], u64) -> Result<(), E>> Skimmer<'_, F> {
         Ok(())
     }
 
-    /// The field at `position`; `None` where there is none in the message that ends at `end`.
+    /// Returns the field at `position`, or `None` if the message that ends at `end` has none there.
     fn field(&self, kind: Kind, position: usize, end: usize) -> Option<Field<'_>> {
         let rest = Message::within(self.bytes, position, end);
         rest.fields(kind.schema()).next().ok().flatten()
@@ -160,7 +159,7 @@ impl<E, F: FnMut(&mut [u8], u64) -> Result<(), E>> Skimmer<'_, F> {
         }
     }
 
-    /// Fetches what lies there, if that has not been done.
+    /// Fetches these bytes, unless they were fetched before.
     fn need(&mut self, start: usize, end: usize) -> Result<(), E> {
         let mut start = start.max(self.fetched_to);
         while start < end {
@@ -192,15 +191,15 @@ mod tests {
     use super::*;
     use crate::{locate, tail};
 
-    /// Fetches what is read and hardly a byte more.
+    /// Sizes that fetch hardly more than the bytes that are read.
     const EXACT: Sizes = Sizes {
         first: 1,
         most: 1,
         whole: 0,
     };
 
-    /// The file as it was skimmed, with `rest` where nothing was fetched, and how many bytes were
-    /// fetched in how many pieces.
+    /// Returns the skimmed file, with `rest` in unfetched places, and the numbers of fetched bytes
+    /// and pieces.
     fn skimmed(sizes: Sizes, file: &[u8], rest: u8) -> (Vec<u8>, usize, usize) {
         let (mut bytes, mut n_bytes, mut n_pieces, mut last) = (vec![rest; file.len()], 0, 0, 0);
         skim_by(sizes, &mut bytes, &Limits::default(), |room, offset| {
@@ -216,7 +215,7 @@ mod tests {
         (bytes, n_bytes, n_pieces)
     }
 
-    /// Checks that of a skimmed file is said what is said of the file.
+    /// Checks that a skimmed file gives the results of the file.
     fn check(name: &str, file: &[u8]) {
         let limits = Limits::default();
         let said = |bytes: &[u8]| format!("{:?} {:?}", locate(bytes, &limits), tail::split(bytes));
@@ -327,7 +326,7 @@ mod tests {
         let attribute = [field(1, b"value"), field(5, &tensor)].concat();
         let node = [field(4, b"Constant"), field(5, &attribute)].concat();
         let graph = [field(1, &node), field(5, &tensor), field(2, b"g")].concat();
-        // Training, and what a function's attribute is by default, are looked at too.
+        // Training information and defaults of functions' attributes are examined too.
         let training = field(1, &field(1, &field(5, &attribute)));
         let function = [field(1, b"f"), field(11, &attribute)].concat();
         let parts = [field(7, &graph), field(20, &training), field(25, &function)].concat();

@@ -1,45 +1,46 @@
-//! Tells models from other files by what is in them.
+//! Tells models from other files by their contents.
 
 use std::ops::Range;
 
-/// Whether a file's bytes are an ONNX model, whatever the file is called.
+/// Returns whether a file's bytes are an ONNX model, whatever the file's name.
 ///
-/// True for every file that ONNX Runtime loads as a protobuf model, unless there is nothing in its
-/// graph, in whatever order and with whatever unknown fields it is written; for what [`is_ort_format`];
-/// and for little else. The rule of the former:
+/// True for every file that ONNX Runtime loads as a protobuf model, with fields in any order and
+/// with any unknown fields, unless its graph is empty; for files that [`is_ort_format`] accepts;
+/// and for little else. The rule for protobuf models:
 ///
-/// 1. The bytes up to the last one are protobuf fields, and so are the messages in `graph`,
-///    `opset_import`, `metadata_props`, `training_info` and `functions`, and those in the graph's
-///    `node`, `initializer`, `input`, `output`, `value_info`, `quantization_annotation` and
-///    `sparse_initializer`. What lies deeper, or came after ONNX 1.15, is not looked at.
-/// 2. `ir_version` is there, and `opset_import` unless `ir_version` is 1 or 2, which had none.
+/// 1. All bytes are protobuf fields, and so are the messages in `graph`, `opset_import`,
+///    `metadata_props`, `training_info` and `functions`, and those in the graph's `node`,
+///    `initializer`, `input`, `output`, `value_info`, `quantization_annotation` and
+///    `sparse_initializer`. Deeper messages, and those that came after ONNX 1.15, are not examined.
+/// 2. `ir_version` exists, and `opset_import` too unless `ir_version` is 1 or 2, which had none.
 /// 3. `graph` has a node with an `op_type`, an initializer with a `data_type`, a sparse initializer
 ///    with values, or an input or output with a name.
 ///
-/// Fields are read as parsers read them and not as [`crate::locate`] does, which is stricter: a
-/// field of another wire type than the schema says is an unknown one, groups are passed over,
-/// several `graph` fields are one graph, and varints may be longer than they need to be. So a file
-/// can be a model here and be refused there, and one that is cut or damaged is often none here.
+/// This reads fields as parsers do, more leniently than [`crate::locate`]: a field of another wire
+/// type than the schema's counts as unknown, groups are skipped, several `graph` fields are one
+/// graph, and varints may be longer than necessary. So `locate` may refuse a file that this calls a
+/// model. A truncated or damaged file is often not a model here.
 ///
-/// No weights are read: of a mapped file little more than the structure comes from the disk, and of
-/// most files that are no models the first page.
+/// This reads no weights: little more than the structure of a mapped file comes from the disk, and
+/// for most files that are not models the first page.
 pub fn sniff(bytes: &[u8]) -> bool {
     let mut whole = bytes;
     is_ort(&mut whole) || is_model(&mut whole, 0..bytes.len() as u64).unwrap_or(false)
 }
 
-/// Whether a file's bytes are a model in ONNX Runtime's own format (`.ort`), a flat buffer.
+/// Returns whether a file's bytes are a model in ONNX Runtime's own format (`.ort`), a flat buffer.
 pub fn is_ort_format(bytes: &[u8]) -> bool {
     let mut whole = bytes;
     is_ort(&mut whole)
 }
 
-/// The same of a file of `len` bytes that is elsewhere: `fetch` fills a buffer with the bytes at an
-/// offset. Offsets ascend, nothing is asked for twice, and what [`sniff`] does not look at is passed
-/// over where it is longer than a fetch: of most files that are no models it takes one, of 64 KiB.
+/// Sniffs as [`sniff`] does, in a remote file of `len` bytes: `fetch` fills a buffer with the bytes
+/// at an offset. Offsets ascend, without repetition, and parts that [`sniff`] does not examine are
+/// skipped if they are longer than a fetch. Most files that are not models take one fetch, of 64
+/// KiB.
 ///
 /// # Errors
-/// The first of `fetch`.
+/// The first error of `fetch`.
 pub fn sniff_by<E>(
     len: u64,
     fetch: impl FnMut(&mut [u8], u64) -> Result<(), E>,
@@ -51,7 +52,7 @@ pub fn sniff_by<E>(
         start: 0,
         failed: None,
     };
-    // Of what is shorter nothing beyond its end is asked for.
+    // Do not ask for bytes beyond the end of a shorter file.
     let is_ort = len >= ORT_HEAD_BYTES && is_ort(&mut fetched);
     let is_model = is_ort || is_model(&mut fetched, 0..len).unwrap_or(false);
     match fetched.failed {
@@ -62,7 +63,7 @@ pub fn sniff_by<E>(
 
 /// A file's bytes, asked for in ascending order.
 trait Bytes {
-    /// The byte at `offset`; `None` where there is none, or none can be had.
+    /// Returns the byte at `offset`, or `None` past the end or if it cannot be fetched.
     fn at(&mut self, offset: u64) -> Option<u8>;
 }
 
@@ -72,7 +73,7 @@ impl Bytes for &[u8] {
     }
 }
 
-/// What was fetched last of a file.
+/// The last fetched part of a file.
 struct Fetched<F, E> {
     fetch: F,
     /// Length of the file.
@@ -83,7 +84,7 @@ struct Fetched<F, E> {
     failed: Option<E>,
 }
 
-/// Bytes of a fetch after a gap; each that follows without one is twice as long.
+/// Bytes of a fetch after a gap; each contiguous fetch doubles it.
 const FIRST_BYTES: u64 = 64 << 10;
 const MOST_BYTES: u64 = 4 << 20;
 
@@ -114,17 +115,17 @@ impl<E, F: FnMut(&mut [u8], u64) -> Result<(), E>> Bytes for Fetched<F, E> {
     }
 }
 
-/// As far as that tells ONNX Runtime's own format.
+/// The bytes that identify ONNX Runtime's own format.
 const ORT_HEAD_BYTES: u64 = 8;
 
-/// The identifier of the format after the offset of the root table, which lies near the beginning. In
-/// ONNX's format, of the length of a name would be what is zero here.
+/// Returns whether the file has the format's identifier after the offset of the root table, which
+/// lies near the beginning. In ONNX's format, the zeros here would be part of a name's length.
 fn is_ort(file: &mut impl Bytes) -> bool {
     let head: Option<Vec<u8>> = (0..ORT_HEAD_BYTES).map(|offset| file.at(offset)).collect();
     matches!(head.as_deref(), Some([_, _, 0, 0, b'O', b'R', b'T', b'M']))
 }
 
-/// Whether it is a protobuf model; `None` where the bytes are no protobuf.
+/// Returns whether it is a protobuf model, or `None` if the bytes are not protobuf.
 fn is_model(file: &mut impl Bytes, all: Range<u64>) -> Option<bool> {
     let (mut ir_version, mut has_opset, mut has_graph) = (None, false, false);
     each_field(file, all, |file, number, value| {
@@ -148,7 +149,7 @@ fn is_model(file: &mut impl Bytes, all: Range<u64>) -> Option<bool> {
     Some(has_version && has_graph)
 }
 
-/// Whether a `GraphProto` has anything in it.
+/// Returns whether a `GraphProto` has contents.
 fn is_graph(file: &mut impl Bytes, graph: Range<u64>) -> Option<bool> {
     let mut holds = false;
     each_field(file, graph, |file, number, value| {
@@ -167,7 +168,7 @@ fn is_graph(file: &mut impl Bytes, graph: Range<u64>) -> Option<bool> {
     Some(holds)
 }
 
-/// Whether a message has field `wanted`, which is not empty or 0.
+/// Returns whether a message has field `wanted`, neither empty nor 0.
 fn has(file: &mut impl Bytes, message: Range<u64>, wanted: u32) -> Option<bool> {
     let mut found = false;
     each_field(file, message, |_, number, value| {
@@ -189,13 +190,14 @@ fn is_message(file: &mut impl Bytes, message: Range<u64>) -> Option<()> {
 /// A field's value, as far as it matters here.
 enum Value {
     Varint(u64),
-    /// Where it lies.
+    /// Its range in the file.
     Delimited(Range<u64>),
     /// 4 or 8 bytes, or a group.
     Other,
 }
 
-/// Hands every field of a message to `each`; `None` where it is none, or `each` says so.
+/// Calls `each` with every field of a message. Returns `None` if it is not a message, or `each`
+/// returns `None`.
 fn each_field<B: Bytes>(
     file: &mut B,
     mut rest: Range<u64>,
@@ -209,7 +211,7 @@ fn each_field<B: Bytes>(
     Some(())
 }
 
-/// Groups inside groups that parsers read.
+/// The deepest nesting of groups that parsers read.
 const MAX_DEPTH: u32 = 100;
 
 /// Takes a field's value from the front of `rest`.
@@ -242,7 +244,7 @@ fn value(
     })
 }
 
-/// Passes over a group up to its end tag.
+/// Skips a group up to its end tag.
 fn group(
     file: &mut impl Bytes,
     rest: &mut Range<u64>,

@@ -1,4 +1,4 @@
-//! The tail that makes a model a protected one.
+//! The tail of a protected model.
 //!
 //! ```text
 //! tail  = manifest tags mac [lock] [sig] { key.1 ... key.16 }      at least one key, in ascending order
@@ -6,7 +6,7 @@
 //! lock  = opset_import graph                                       fields of `ModelProto`: see [`LOCK`]
 //! ```
 //!
-//! Each entry is a legal `ModelProto.metadata_props`. What the values mean is not known here.
+//! Each entry is a legal `ModelProto.metadata_props`. This module does not interpret the values.
 
 use crate::entry::entry;
 use crate::error::{Error, Fault, excerpt};
@@ -14,17 +14,18 @@ use crate::model::{Model, Span};
 use crate::schema;
 use crate::wire::{Message, put_varint};
 
-/// What every key of the tail begins with.
+/// The beginning of every key of the tail.
 pub const PREFIX: &str = "onnxseal.";
 /// Key of the manifest.
 pub const MANIFEST: &str = "onnxseal.manifest";
 /// Key of the chunks' tags.
 pub const TAGS: &str = "onnxseal.tags";
-/// Key of what authenticates manifest and tags.
+/// Key of the MAC over manifest and tags.
 pub const MAC: &str = "onnxseal.mac";
 /// Key of the publisher's signature.
 pub const SIG: &str = "onnxseal.sig";
-/// Keys of the wrapped keys of the tiers, the least tier's first. A model of one edition has one tier.
+/// Keys of the wrapped keys of the tiers, the least tier's first. A model of one edition has one
+/// tier.
 pub const KEYS: [&str; 16] = [
     "onnxseal.key.1",
     "onnxseal.key.2",
@@ -44,7 +45,7 @@ pub const KEYS: [&str; 16] = [
     "onnxseal.key.16",
 ];
 
-/// The lock: with it no program runs the model as it is.
+/// The lock, with which programs refuse the model.
 ///
 /// ```text
 /// 0x42 12 { 0x0A 8 "onnxseal" 0x10 1 }                  ModelProto.opset_import: domain, version
@@ -57,9 +58,9 @@ pub const KEYS: [&str; 16] = [
 ///     0x12 6 { 0x0A 4 { 0x08 1 0x12 0 } } } }           type: a FLOAT scalar
 /// ```
 ///
-/// protobuf merges the second `graph` of a message into the first. So the graph has one node more, of an
-/// operator that no program knows, and its names tell a person what to do. Programs that leave out nodes
-/// whose output nobody reads refuse it too, as it is an output of the graph.
+/// protobuf merges the second `graph` of a message into the first. So the graph gets one more node,
+/// of an unknown operator, with names that tell people what to do. Even programs that drop unused
+/// nodes refuse it, because its output is an output of the graph.
 pub const LOCK: &[u8] = b"\x42\x0c\x0a\x08onnxseal\x10\x01\
 \x3a\x9a\x01\x0a\x7d\
 \x12\x0fonnxseal.locked\
@@ -68,7 +69,7 @@ pub const LOCK: &[u8] = b"\x42\x0c\x0a\x08onnxseal\x10\x01\
 \x3a\x08onnxseal\
 \x62\x19\x0a\x0fonnxseal.locked\x12\x06\x0a\x04\x08\x01\x12\x00";
 
-/// Whether the lock lies at `offset` of `bytes`.
+/// Returns whether the lock is at `offset` of `bytes`.
 pub(crate) fn is_lock_at(bytes: &[u8], offset: u64) -> bool {
     let rest = usize::try_from(offset).ok().and_then(|at| bytes.get(at..));
     rest.is_some_and(|rest| rest.starts_with(LOCK))
@@ -83,7 +84,7 @@ const N_REQUIRED: usize = 3;
 /// The tail of a protected model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tail<'a> {
-    /// Where the tail begins, and the original model ends: `L` in the format.
+    /// The offset where the original model ends and the tail begins: `L` in the format.
     pub start: u64,
     /// Its entries, in file order.
     pub entries: Vec<Entry<'a>>,
@@ -105,21 +106,22 @@ pub struct Entry<'a> {
 }
 
 impl<'a> Tail<'a> {
-    /// The value of a key.
+    /// Returns the value of a key.
     pub fn value(&self, key: &str) -> Option<&'a str> {
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
         Some(entry.value)
     }
 }
 
-/// Whether `model`, located in a whole file, has an entry of a tail. [`split`] says whether the tail is sound.
+/// Returns whether `model`, located in a whole file, has an entry of a tail. [`split`] checks the
+/// tail.
 pub fn is_in(model: &Model<'_>) -> bool {
     let mut props = model.metadata_props.iter();
     props.any(|prop| prop.key.starts_with(PREFIX))
 }
 
-/// Encodes entries of a tail, with the lock behind [`MAC`] if `is_locked`. Values must be UTF-8, as protobuf
-/// wants them.
+/// Encodes entries of a tail, with the lock after [`MAC`] if `is_locked`. Values must be UTF-8, as
+/// protobuf demands.
 pub fn encode(entries: &[(&str, &[u8])], is_locked: bool) -> Vec<u8> {
     let mut out = Vec::new();
     for (key, value) in entries {
@@ -131,7 +133,7 @@ pub fn encode(entries: &[(&str, &[u8])], is_locked: bool) -> Vec<u8> {
     out
 }
 
-/// Hands the parts of an entry to `put`, one after the other.
+/// Calls `put` with the parts of an entry, one after the other.
 fn encode_entry(key: &str, value: &[u8], mut put: impl FnMut(&[u8])) {
     put(&[0x72]);
     let len = delimited_len(key.len()) + delimited_len(value.len());
@@ -144,19 +146,19 @@ fn encode_entry(key: &str, value: &[u8], mut put: impl FnMut(&[u8])) {
     put(value);
 }
 
-/// Finds the tail of a model file: `None` where the model is not protected.
+/// Finds the tail of a model file, or returns `None` if the model is not protected.
 ///
-/// Reads the file's outermost fields only, and copies none of them: a value takes no memory before
-/// the caller has judged its length.
+/// Reads only the file's outermost fields, without copies: a value takes no memory before the
+/// caller has checked its length.
 ///
 /// # Errors
 ///
-/// [`Error::Malformed`] where the file is no sequence of fields, or has keys that begin with
-/// [`PREFIX`] but no tail exactly as [`encode`] writes it up to its end.
+/// [`Error::Malformed`] if the file is not a sequence of fields, or has keys that begin with
+/// [`PREFIX`] without ending in a tail exactly as [`encode`] writes it.
 pub fn split(bytes: &[u8]) -> Result<Option<Tail<'_>>, Error> {
     let mut entries: Vec<Entry<'_>> = Vec::new();
     let mut is_locked = false;
-    // Where in the order of the tail the next entry stands at the earliest.
+    // The earliest position of the next entry in the order of the tail.
     let mut next = 0;
     let mut fields = Message::of_file(bytes).fields(schema::MODEL);
     while let Some(field) = fields.next()? {
@@ -173,14 +175,14 @@ pub fn split(bytes: &[u8]) -> Result<Option<Tail<'_>>, Error> {
                     return Err(misfit(field.offset, expected, found));
                 }
                 is_locked = true;
-                // Read as a field, its graph would be the model's second.
+                // Skip the lock: as a field, its graph would be the model's second.
                 fields.seek(field.offset as usize + LOCK.len());
                 continue;
             }
         };
         let (at, key) = place(next, key, field.offset)?;
         next = at + 1;
-        // Where the entry is encoded as it must be, the value is its end.
+        // In a correctly encoded entry, the value is the end.
         let len = value.len() as u64;
         entries.push(Entry {
             key,
@@ -211,7 +213,8 @@ pub fn split(bytes: &[u8]) -> Result<Option<Tail<'_>>, Error> {
     }))
 }
 
-/// Where the key `found` stands in the order of the tail, if it may stand there where `next` is the earliest.
+/// Returns the position of the key `found` in the order of the tail, if that is allowed with `next`
+/// as the earliest.
 fn place(next: usize, found: &str, offset: u64) -> Result<(usize, &'static str), Error> {
     let misfit = || misfit(offset, expected(next), excerpt(found));
     let (at, key) = ORDER
@@ -220,7 +223,7 @@ fn place(next: usize, found: &str, offset: u64) -> Result<(usize, &'static str),
         .enumerate()
         .find(|(_, key)| *key == found)
         .ok_or_else(misfit)?;
-    // The signature may lack, and any key but not all.
+    // The signature may be missing, and any of the wrapped keys, but not all.
     let may_stand = if next < N_REQUIRED {
         at == next
     } else {
@@ -229,7 +232,7 @@ fn place(next: usize, found: &str, offset: u64) -> Result<(usize, &'static str),
     may_stand.then_some((at, key)).ok_or_else(misfit)
 }
 
-/// The entry that must stand there, or one that may.
+/// Returns the entry that must come next, or one that may.
 fn expected(next: usize) -> &'static str {
     match next {
         0 => MANIFEST,
@@ -240,7 +243,7 @@ fn expected(next: usize) -> &'static str {
     }
 }
 
-/// Checks that every entry is encoded in the one way that is right.
+/// Checks that every entry has the canonical encoding.
 fn check_encoding(bytes: &[u8], entries: &[Entry<'_>]) -> Result<(), Error> {
     for entry in entries {
         let range = entry.field.start as usize..entry.field.end() as usize;
@@ -264,7 +267,7 @@ fn misfit(offset: u64, expected: &'static str, found: String) -> Error {
     Error::malformed(offset, Fault::Tail { expected, found }).in_field("ModelProto.metadata_props")
 }
 
-/// Bytes of tag, length and value of a field of `len` bytes.
+/// Returns the bytes of tag, length and value of a field of `len` bytes.
 fn delimited_len(len: usize) -> usize {
     1 + varint_len(len) + len
 }

@@ -1,4 +1,4 @@
-//! The protobuf wire format, read where it lies.
+//! Reads the protobuf wire format in place.
 //!
 //! ```text
 //! message = { tag value }        tag = varint(field number << 3 | wire type)
@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Every offset is absolute, from the beginning of the file. The bytes of a length-delimited value
-//! are not looked at until somebody asks for them.
+//! are read only on request.
 //!
 //! Source: <https://protobuf.dev/programming-guides/encoding/>
 
@@ -17,7 +17,7 @@ use crate::model::Span;
 pub(crate) struct Schema {
     message: &'static str,
     fields: &'static [(u32, &'static str)],
-    /// Bit `n` is set where field `n` may occur once.
+    /// Bit `n` is set if field `n` may occur only once.
     singular: u64,
 }
 
@@ -48,7 +48,7 @@ impl Schema {
     }
 }
 
-/// A message that lies in a file.
+/// A message in a file.
 #[derive(Clone, Copy)]
 pub(crate) struct Message<'a> {
     /// The whole file.
@@ -58,7 +58,7 @@ pub(crate) struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// The file as one message.
+    /// Takes the whole file as one message.
     pub(crate) fn of_file(bytes: &'a [u8]) -> Message<'a> {
         Message {
             bytes,
@@ -67,7 +67,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// The part of the file from `start` to `end` as one message.
+    /// Takes the part of the file from `start` to `end` as one message.
     pub(crate) fn within(bytes: &'a [u8], start: usize, end: usize) -> Message<'a> {
         Message { bytes, start, end }
     }
@@ -92,7 +92,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Varints with nothing between, as packed fields have them.
+    /// Reads the message as contiguous varints, as in packed fields.
     pub(crate) fn varints(self) -> Varints<'a> {
         Varints {
             message: self,
@@ -138,12 +138,13 @@ pub(crate) enum Value<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Goes on at `position` of the file, where a field of the message begins or the message ends.
+    /// Continues at `position` of the file, where a field of the message begins or the message
+    /// ends.
     pub(crate) fn seek(&mut self, position: usize) {
         self.position = position;
     }
 
-    /// The next field, or `None` at the message's end.
+    /// Returns the next field, or `None` at the message's end.
     pub(crate) fn next(&mut self) -> Result<Option<Field<'a>>, Error> {
         let Message { bytes, end, .. } = self.message;
         if self.position >= end {
@@ -200,7 +201,7 @@ impl<'a> Fields<'a> {
 }
 
 impl<'a> Field<'a> {
-    /// The whole field: tag, length and value.
+    /// Returns the whole field: tag, length and value.
     pub(crate) fn span(&self) -> Span {
         Span {
             start: self.offset,
@@ -215,7 +216,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// An int32 or enum, which protobuf writes sign-extended to 64 bits and cuts to 32.
+    /// Returns an int32 or enum, which protobuf writes sign-extended to 64 bits and cuts to 32.
     pub(crate) fn int32(&self) -> Result<i32, Error> {
         Ok(self.varint()? as i32)
     }
@@ -248,13 +249,13 @@ impl<'a> Field<'a> {
         ))
     }
 
-    /// Says in an error that it lies in this field.
+    /// Adds this field to an error.
     pub(crate) fn name(&self, error: Error) -> Error {
         error.in_field(self.schema.field_name(self.number))
     }
 }
 
-/// Hands the bytes of a varint, as few as it takes, to `put`.
+/// Calls `put` with the bytes of a minimal varint.
 pub(crate) fn put_varint(value: u64, mut put: impl FnMut(&[u8])) {
     let mut rest = value;
     while rest >= 0x80 {
@@ -264,7 +265,7 @@ pub(crate) fn put_varint(value: u64, mut put: impl FnMut(&[u8])) {
     put(&[rest as u8]);
 }
 
-/// Reads varints with nothing between.
+/// Reads contiguous varints.
 pub(crate) struct Varints<'a> {
     message: Message<'a>,
     position: usize,
@@ -282,7 +283,7 @@ impl Varints<'_> {
     }
 }
 
-/// The varint at `at`, and the offset after it.
+/// Returns the varint at `at`, and the offset after it.
 fn varint(bytes: &[u8], at: usize, end: usize) -> Result<(u64, usize), Error> {
     const MAX_BYTES: usize = 10;
     let rest = bytes.get(at..end).unwrap_or_default();
@@ -305,7 +306,7 @@ fn varint(bytes: &[u8], at: usize, end: usize) -> Result<(u64, usize), Error> {
     Err(Error::malformed(at as u64, fault))
 }
 
-/// The offset `len` bytes after `at`, unless that is past `end`.
+/// Returns the offset `len` bytes after `at`, or fails if that is past `end`.
 fn advance(at: usize, len: u64, end: usize) -> Result<usize, Error> {
     let found = end.saturating_sub(at) as u64;
     if len > found {
@@ -326,7 +327,7 @@ mod tests {
 
     const SCHEMA: &Schema = &Schema::new("Test", &[1], &[(1, "one"), (2, "two")]);
 
-    /// Number and span of every field, or the fault and its offset.
+    /// Returns number and span of every field, or the fault and its offset.
     fn read(bytes: &[u8]) -> Result<Vec<(u32, Span)>, (u64, Fault)> {
         let mut fields = Message::of_file(bytes).fields(SCHEMA);
         let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! Changes within messages, and the lengths of all that holds them.
+//! Changes within messages, which adjust the lengths of the messages around them.
 
 use crate::edit::draft::{Draft, length_of};
 use crate::edit::elements::{OF_ELEMENTS, RAW_DATA, put_head, put_number};
@@ -8,18 +8,18 @@ use crate::proto::tensor_proto::DataType;
 use crate::schema;
 use crate::wire::{Message, Value};
 
-/// Fields of a message that are replaced, or what is put between two.
+/// A replacement of whole fields of a message, or an insertion between two.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Offset of the innermost message that holds them.
+    /// Offset of the innermost message around the change.
     pub message: u64,
-    /// Whole fields, or nothing, between fields.
+    /// Whole fields, or an empty span between two.
     pub taken: Span,
-    /// What comes in their place.
+    /// The replacement.
     pub text: Vec<u8>,
 }
 
-/// A tensor that is added, with its elements in `raw_data`.
+/// A tensor to add, with its elements in `raw_data`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewTensor<'a> {
     /// Its name.
@@ -32,8 +32,8 @@ pub struct NewTensor<'a> {
     pub raw: &'a [u8],
 }
 
-/// Adds an initializer to the main graph, which becomes an input of `node`, in a slot that is empty.
-/// Nodes of the main graph alone see it.
+/// Adds an initializer to the main graph as an input of `node`, in an empty slot. It is visible
+/// only to nodes of the main graph.
 ///
 /// # Errors
 /// [`Error::Malformed`].
@@ -88,7 +88,7 @@ pub fn add_input(
 }
 
 impl NewTensor<'_> {
-    /// The tensor as a field of a graph.
+    /// Encodes the tensor as a field of a graph.
     pub(super) fn initializer(self) -> Vec<u8> {
         let NewTensor {
             name,
@@ -107,7 +107,7 @@ impl NewTensor<'_> {
         before.extend_from_slice(name.as_bytes());
         put_head(&mut before, RAW_DATA, raw.len());
         let len = before.len() + raw.len();
-        // At most 11 bytes are the field's tag and length.
+        // Tag and length of the field take at most 11 bytes.
         let mut text = Vec::with_capacity(len + 11);
         put_head(&mut text, 5, len);
         text.extend_from_slice(&before);
@@ -116,7 +116,7 @@ impl NewTensor<'_> {
     }
 }
 
-/// Puts `raw` in `raw_data` of a tensor, in place of all elements that it has.
+/// Replaces all elements of a tensor by `raw`, in `raw_data`.
 ///
 /// # Errors
 /// [`Error::Malformed`].
@@ -146,13 +146,14 @@ pub fn set_elements(bytes: &[u8], tensor: &Tensor<'_>, raw: &[u8]) -> Result<Vec
     Ok(changes)
 }
 
-/// The ranges of the model file `bytes` to replace, in ascending order, and what by: `changes`, and
-/// the lengths of all messages around them, which become minimal varints.
+/// Returns the ranges of the model file `bytes` to replace, in ascending order, with their
+/// replacements: `changes`, and the lengths of all messages around them, which become minimal
+/// varints.
 ///
 /// # Errors
-/// [`Error::Malformed`] where what holds a change is no sequence of fields.
+/// [`Error::Malformed`] if a message around a change is not a sequence of fields.
 pub fn with_lengths(bytes: &[u8], mut changes: Vec<Change>) -> Result<Vec<(Span, Vec<u8>)>, Error> {
-    // Of those at one place, what is added to an inner message comes before what is added to an outer one.
+    // At one place, insertions into an inner message come before those into an outer one.
     changes.sort_by_key(|change| (change.taken.start, std::cmp::Reverse(change.message)));
     let mut draft = Draft::default();
     let changes: Vec<&Change> = changes.iter().collect();
@@ -163,7 +164,7 @@ pub fn with_lengths(bytes: &[u8], mut changes: Vec<Change>) -> Result<Vec<(Span,
         .collect())
 }
 
-/// Collects the edits within a message; returns by how many bytes it grows.
+/// Collects the edits within a message. Returns by how many bytes it grows.
 fn message<'c>(
     bytes: &[u8],
     message: Message<'_>,

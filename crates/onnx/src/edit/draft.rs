@@ -1,11 +1,11 @@
-//! Replacements that are being collected, and the lengths of the messages that hold them.
+//! Collects replacements, and the new lengths of the messages around them.
 
 use std::borrow::Cow;
 
 use crate::model::Span;
 use crate::wire::{Field, Message, put_varint};
 
-/// Ranges to replace, in ascending order, and what by.
+/// Ranges to replace, in ascending order, with their replacements.
 #[derive(Default)]
 pub(super) struct Draft<'t>(Vec<(Span, Cow<'t, [u8]>)>);
 
@@ -26,8 +26,8 @@ impl<'t> Draft<'t> {
         growth
     }
 
-    /// Replaces the length of a value of `len` bytes that grows; the edit belongs before those from
-    /// `place` on. Returns by how many bytes the length itself grows.
+    /// Replaces the length of a growing value of `len` bytes, as an edit before those from `place`
+    /// on. Returns by how many bytes the length itself grows.
     pub(super) fn lengthen(&mut self, place: usize, length: Span, len: u64, grown: i64) -> i64 {
         let mut text = Vec::new();
         put_varint(len.saturating_add_signed(grown), |part| {
@@ -39,7 +39,8 @@ impl<'t> Draft<'t> {
     }
 }
 
-/// Appends `bytes` with all `edits` applied to `out`; `None` if they reach past them.
+/// Appends `bytes` with all `edits` applied to `out`. Returns `None` if the edits reach past the
+/// bytes.
 pub(super) fn apply<'t>(
     bytes: &[u8],
     edits: impl Iterator<Item = (Span, &'t [u8])>,
@@ -55,7 +56,7 @@ pub(super) fn apply<'t>(
     Some(())
 }
 
-/// The varint that says how long the value of `field` is.
+/// Returns the span of the varint with the length of `field`'s value.
 pub(super) fn length_of(bytes: &[u8], field: &Field<'_>, value: Message<'_>) -> Span {
     let tag = bytes.get(field.offset as usize..).unwrap_or_default();
     let tag_len = tag.iter().take_while(|byte| **byte >= 0x80).count() as u64 + 1;

@@ -1,4 +1,4 @@
-//! Edits that can be written down and undone.
+//! Edits that can be stored and undone.
 
 use std::collections::HashMap;
 
@@ -7,10 +7,10 @@ use zeroize::Zeroizing;
 use crate::edit::draft::apply;
 use crate::model::Span;
 
-/// Replacements of ranges of a file, in ascending order, that neither touch nor overlap.
+/// Replacements of ranges of a file, in ascending order, with gaps between them.
 ///
-/// Each edit is three numbers: how many bytes to copy, how many to leave out, and the index of the text
-/// to put in their place. After the last edit, the rest is copied.
+/// Each edit is three numbers: how many bytes to copy, how many to leave out, and the index of the
+/// text to insert instead. After the last edit, the rest is copied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Edits {
     /// `[skip, take, text, skip, take, text, ...]`
@@ -26,7 +26,7 @@ pub struct Texts {
 }
 
 impl Texts {
-    /// Adds one. Returns `false` if all together would have 2^32 bytes or more.
+    /// Adds a text. Returns `false` if all together would have 2^32 bytes or more.
     #[must_use]
     pub fn push(&mut self, text: &[u8]) -> bool {
         let end = self.bytes.len().saturating_add(text.len());
@@ -38,17 +38,17 @@ impl Texts {
         true
     }
 
-    /// How many there are.
+    /// Returns the number of texts.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no texts.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// The one at `index`, counted from 0.
+    /// Returns the text at `index`, counted from 0.
     pub fn get(&self, index: u64) -> Option<&[u8]> {
         let index = usize::try_from(index).ok()?;
         let start = match index.checked_sub(1) {
@@ -58,19 +58,19 @@ impl Texts {
         self.bytes.get(start..*self.ends.get(index)? as usize)
     }
 
-    /// All of them, in order.
+    /// Returns all texts, in order.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.len() as u64).filter_map(|index| self.get(index))
     }
 }
 
 impl Edits {
-    /// The edits that `numbers` describe, of a file of `len` bytes.
+    /// Makes the edits that `numbers` describe, for a file of `len` bytes.
     ///
     /// # Errors
-    /// Says which rule is broken: there is at least one edit; each leaves out at least one byte and
-    /// copies at least one before, but for the first; they lie within the file; the texts have at
-    /// least one byte each and are all used, in the order of their first use.
+    /// A text that says which rule is broken: there is at least one edit; each leaves out at least
+    /// one byte and, except the first, copies at least one before; they lie within the file; the
+    /// texts have at least one byte each and are all used, in the order of their first use.
     pub fn new(numbers: Vec<u64>, texts: Texts, len: u64) -> Result<Edits, &'static str> {
         if numbers.is_empty() || !numbers.len().is_multiple_of(3) {
             return Err("edits are not in threes");
@@ -99,22 +99,22 @@ impl Edits {
         Ok(Edits { numbers, texts })
     }
 
-    /// The numbers, in threes.
+    /// Returns the numbers, in threes.
     pub fn numbers(&self) -> &[u64] {
         &self.numbers
     }
 
-    /// The texts that are put in.
+    /// Returns the texts to insert.
     pub fn texts(&self) -> &Texts {
         &self.texts
     }
 
-    /// Whether nothing is replaced.
+    /// Returns whether there are no edits.
     pub fn is_empty(&self) -> bool {
         self.numbers.is_empty()
     }
 
-    /// The ranges that are left out, and the bytes in their place.
+    /// Returns the ranges to leave out, and the bytes to insert instead.
     pub fn iter(&self) -> impl Iterator<Item = (Span, &[u8])> {
         let mut end = 0u64;
         self.numbers.chunks_exact(3).map(move |edit| {
@@ -129,7 +129,7 @@ impl Edits {
         })
     }
 
-    /// The new length of a file of `len` bytes; `None` if the edits reach past it.
+    /// Returns the new length of a file of `len` bytes, or `None` if the edits reach past it.
     pub fn len_after(&self, len: u64) -> Option<u64> {
         let (mut end, mut after) = (0, len);
         for (taken, text) in self.iter() {
@@ -142,20 +142,20 @@ impl Edits {
         (end <= len).then_some(after)
     }
 
-    /// A copy of `bytes` with all edits applied; `None` if the edits reach past them.
+    /// Returns a copy of `bytes` with all edits applied, or `None` if the edits reach past them.
     pub fn apply(&self, bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let len = usize::try_from(self.len_after(bytes.len() as u64)?).ok()?;
-        // Enough from the start: what moves leaves itself behind.
+        // Allocate enough at once: a buffer that moves leaves its bytes behind.
         let mut out = Zeroizing::new(Vec::with_capacity(len));
         apply(bytes, self.iter(), &mut out)?;
         Some(out)
     }
 
-    /// The edits that turn the edited file back into `bytes`, the file before the edits; `None` if the edits
-    /// reach past it.
+    /// Returns the edits that turn the edited file back into `bytes`, the file before the edits, or
+    /// `None` if the edits reach past it.
     pub fn undo(&self, bytes: &[u8]) -> Option<Edits> {
         let mut undo = Builder::default();
-        // Where the byte after the last edit lies, in the file before and in that after it.
+        // The position after the last edit, in the file before and in the file after.
         let (mut before, mut after) = (0, 0);
         for (taken, text) in self.iter() {
             let start = after + (taken.start - before);
@@ -171,7 +171,7 @@ impl Edits {
     }
 }
 
-/// Edits that are being collected, in ascending order.
+/// Collects edits, in ascending order.
 #[derive(Default)]
 pub(super) struct Builder<'t> {
     pub(super) edits: Edits,

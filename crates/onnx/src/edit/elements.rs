@@ -1,4 +1,4 @@
-//! Puts the elements of tensors elsewhere.
+//! Moves the elements of tensors elsewhere.
 
 use zeroize::Zeroizing;
 
@@ -8,12 +8,12 @@ use crate::model::Span;
 use crate::schema::{self, DATA_LOCATION, EXTERNAL_DATA};
 use crate::wire::{Message, Value, put_varint};
 
-/// Where the elements of a tensor lie in a copy.
+/// The place of a tensor's elements in a copy.
 #[derive(Clone, Copy, Debug)]
 pub enum Elements<'e> {
     /// In `raw_data`.
     Inline(&'e [u8]),
-    /// In the external data file `location`, from its beginning: so many bytes.
+    /// In the external data file `location`, the first `len` bytes.
     External {
         /// `location` in `TensorProto.external_data`.
         location: &'e str,
@@ -22,18 +22,19 @@ pub enum Elements<'e> {
     },
 }
 
-/// Fields of `TensorProto` that hold elements, or say where they are.
+/// Fields of `TensorProto` that contain elements, or say where they are.
 pub(super) const OF_ELEMENTS: [u32; 9] = [4, 5, 6, 7, 9, 10, 11, 13, 14];
 pub(super) const RAW_DATA: u32 = 9;
 
-/// Copies the model file `bytes` with the elements of some tensors elsewhere.
+/// Copies the model file `bytes`, with the elements of some tensors moved.
 ///
 /// `moved` has the offset of each of these tensors ([`Tensor::offset`](crate::model::Tensor)), in
-/// ascending order. Lengths of what holds these tensors become minimal varints; all else is copied as it
-/// is, and not read.
+/// ascending order. Lengths of messages around these tensors become minimal varints; all else is
+/// copied unread.
 ///
 /// # Errors
-/// [`Error::Malformed`] where a tensor or what holds it is no sequence of fields; [`Error::Memory`].
+/// [`Error::Malformed`] if a tensor or a message around it is not a sequence of fields;
+/// [`Error::Memory`].
 pub fn move_elements(
     bytes: &[u8],
     moved: &[(u64, Elements<'_>)],
@@ -50,8 +51,8 @@ pub fn move_elements(
     Ok(out)
 }
 
-/// Collects the edits within `message`, which holds all the tensors that are `moved` and is none itself;
-/// returns by how many bytes it grows.
+/// Collects the edits within `message`, which contains all the tensors in `moved` and is not one
+/// itself. Returns by how many bytes it grows.
 fn message<'e>(
     bytes: &[u8],
     message: Message<'_>,
@@ -79,7 +80,7 @@ fn message<'e>(
     Ok(growth)
 }
 
-/// Collects the edits of the `TensorProto` in `message`; returns by how many bytes it grows.
+/// Collects the edits of the `TensorProto` in `message`. Returns by how many bytes it grows.
 fn tensor<'e>(
     message: Message<'_>,
     elements: Elements<'e>,
@@ -130,7 +131,7 @@ fn tensor<'e>(
     Ok(growth)
 }
 
-/// What comes before the bytes of a length-delimited field.
+/// Appends the tag and the length of a length-delimited field.
 pub(super) fn put_head(out: &mut Vec<u8>, number: u32, len: usize) {
     put_number(out, u64::from(number << 3 | 2));
     put_number(out, len as u64);

@@ -7,7 +7,7 @@ use crate::model::Span;
 use crate::schema;
 use crate::wire::{Message, Schema};
 
-/// What a field of a graph holds.
+/// The kind of a graph's field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PartKind {
     /// `GraphProto.node`.
@@ -27,7 +27,7 @@ pub enum PartKind {
 /// A field of the main graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part<'a> {
-    /// What it holds.
+    /// The kind.
     pub kind: PartKind,
     /// The name of the tensor or value; empty for nodes.
     pub name: &'a str,
@@ -42,7 +42,7 @@ pub struct Part<'a> {
 pub struct Parts<'a> {
     /// The `GraphProto`.
     pub graph: Span,
-    /// Its fields, those of [`PartKind`].
+    /// Its fields of the kinds in [`PartKind`].
     pub all: Vec<Part<'a>>,
 }
 
@@ -89,7 +89,7 @@ pub fn parts(bytes: &[u8]) -> Result<Parts<'_>, Error> {
     Ok(parts)
 }
 
-/// The string in a field of a message.
+/// Returns the string in a field of a message.
 fn string<'a>(
     message: Message<'a>,
     schema: &'static Schema,
@@ -115,7 +115,7 @@ impl Parts<'_> {
         }
     }
 
-    /// Puts another message in a field's place.
+    /// Replaces the message in a field.
     pub fn replace(&self, part: &Part<'_>, message: &[u8]) -> Change {
         Change {
             taken: part.field,

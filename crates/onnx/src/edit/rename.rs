@@ -1,4 +1,4 @@
-//! Gives external data files other names.
+//! Renames external data files.
 
 use std::collections::HashMap;
 
@@ -11,18 +11,19 @@ use crate::model::Span;
 use crate::schema::{self, Kind};
 use crate::wire::{Message, Value, put_varint};
 
-/// Messages within messages, at most: far more than `locate` takes.
+/// The deepest nesting of messages, far more than `locate` accepts.
 const MAX_DEPTH: usize = 200;
 
-/// The edits that rename external data files in the model file `bytes`: `names` has the new
-/// normalised location of each normalised location.
+/// Returns the edits that rename external data files in the model file `bytes`. `names` maps each
+/// normalised location to the new one.
 ///
-/// Whatever may be a tensor's location is renamed: initializers, sparse ones, attributes, subgraphs,
-/// functions with their defaults, training information. Lengths of what holds a location become
-/// minimal varints; no other byte changes.
+/// This renames every possible location of a tensor: in initializers, sparse ones, attributes,
+/// subgraphs, functions with their defaults, and training information. Lengths of messages around a
+/// location become minimal varints; no other byte changes.
 ///
 /// # Errors
-/// [`Error::Malformed`] where the file is no model; [`Error::LimitExceeded`] where it is too deep.
+/// [`Error::Malformed`] if the file is not a model; [`Error::LimitExceeded`] if it nests too
+/// deeply.
 pub fn rename_external(bytes: &[u8], names: &HashMap<String, String>) -> Result<Edits, Error> {
     let mut renaming = Renaming {
         bytes,
@@ -46,7 +47,7 @@ struct Renaming<'a> {
 }
 
 impl<'a> Renaming<'a> {
-    /// Collects the edits within `message`; returns by how many bytes it grows.
+    /// Collects the edits within `message`. Returns by how many bytes it grows.
     fn message(&mut self, kind: Kind, message: Message<'a>, depth: usize) -> Result<i64, Error> {
         if depth > MAX_DEPTH {
             let limit = MAX_DEPTH as u64;
@@ -81,7 +82,7 @@ impl<'a> Renaming<'a> {
         Ok(growth)
     }
 
-    /// Replaces an entry, with its length, if it is a location that has a new name.
+    /// Replaces an entry, with its length, if it is a location with a new name.
     fn entry(&mut self, length: Span, value: Message<'a>) -> Result<i64, Error> {
         let (key, location) = entry(value)?;
         let new = match external::normalise(location) {

@@ -11,15 +11,15 @@ use crate::proto::tensor_proto::DataType;
 use crate::schema::{self, Kind};
 use crate::wire::{Field, Message};
 
-/// Floats of an attribute below which they are a setting rather than weights.
+/// The fewest floats of an attribute to count as weights rather than a setting.
 const MIN_FLOATS: u64 = 2;
 
-/// The attribute that holds a tensor.
+/// The attribute that contains a tensor.
 #[derive(Clone, Copy)]
 pub(super) struct Holder<'a> {
     node: NodeId,
     attribute: &'a str,
-    /// What to call the tensor.
+    /// The name for the tensor.
     pub(super) value_name: &'a str,
 }
 
@@ -32,7 +32,7 @@ impl<'a> Holder<'a> {
     }
 }
 
-/// Whether an attribute has fields that [`Locator::attributes`] would take tensors from.
+/// Returns whether an attribute has fields from which [`Locator::attributes`] would take tensors.
 fn may_hold_weights(message: Message<'_>) -> Result<bool, Error> {
     let mut floats = Runs::default();
     let mut fields = message.fields(schema::ATTRIBUTE);
@@ -47,7 +47,7 @@ fn may_hold_weights(message: Message<'_>) -> Result<bool, Error> {
 }
 
 impl<'a> Locator<'a, '_> {
-    /// Passes over a default that a function has for an attribute, where it may hold weights.
+    /// Notes the default of a function's attribute as not read, if it may contain weights.
     pub(super) fn default_attribute(&mut self, field: Field<'a>) -> Result<(), Error> {
         if may_hold_weights(field.message()?)? {
             self.pass_over(Kind::Attribute, field)?;
@@ -55,8 +55,7 @@ impl<'a> Locator<'a, '_> {
         Ok(())
     }
 
-    /// Reads the attributes of a node; `value_name` is what its tensors are called, where that is
-    /// not the attribute's name.
+    /// Reads the attributes of a node. `value_name` names its tensors, if not the attribute's name.
     pub(super) fn attributes(
         &mut self,
         graph: GraphId,
@@ -103,7 +102,7 @@ impl<'a> Locator<'a, '_> {
                 plain_bytes += field.span().len;
             }
         }
-        // A value has a name of its own in Constant alone.
+        // Only in Constant does the value have a name of its own.
         let is_plain_constant =
             value_name.is_some() && attribute.starts_with("value_") && floats.n < MIN_FLOATS;
         if is_plain_constant && plain_bytes > 0 {
@@ -115,7 +114,7 @@ impl<'a> Locator<'a, '_> {
             attribute,
             value_name: value_name.unwrap_or(attribute),
         };
-        // A second look at the tags, because the attribute's name may come last.
+        // Walk the tags again, because the attribute's name may come last.
         if holds_messages {
             self.attribute_messages(graph, holder, message)?;
         }

@@ -1,4 +1,4 @@
-//! Gives the names of a model their numbers.
+//! Numbers the names of a model.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -9,14 +9,14 @@ use hashbrown::hash_table::Entry;
 use crate::model::Model;
 use crate::names::{Name, Names};
 
-/// The operator types of the nodes that were read so far.
+/// The operator types of the nodes read so far.
 #[derive(Default)]
 pub(super) struct OpTypes<'a> {
     first: HashMap<(&'a str, &'a str), OpType<'a>>,
     of_nodes: Vec<u32>,
 }
 
-/// An operator type, with its first texts.
+/// An operator type, with its texts as first read.
 #[derive(Clone, Copy)]
 struct OpType<'a> {
     domain: &'a str,
@@ -27,8 +27,8 @@ struct OpType<'a> {
 impl<'a> OpTypes<'a> {
     /// Adds a node.
     ///
-    /// Returns domain and type where they were found first: a text that many nodes share is at hand, and
-    /// the same text beside each node is not.
+    /// Returns domain and type as first read: a shared text stays in the cache, unlike equal texts
+    /// beside each node.
     pub(super) fn add(&mut self, domain: &'a str, op_type: &'a str) -> (&'a str, &'a str) {
         let number = self.first.len() as u32;
         let first = self.first.entry((domain, op_type)).or_insert(OpType {
@@ -40,9 +40,9 @@ impl<'a> OpTypes<'a> {
         (first.domain, first.op_type)
     }
 
-    /// The numbers of all names of `model`, whose nodes were added.
+    /// Numbers all names of `model`, whose nodes were added before.
     pub(super) fn names(self, model: &Model<'a>) -> Names {
-        // In a map that grows, all texts are hashed again and again.
+        // A growing map would hash all texts again and again.
         let room = model.tensors.len() + model.nodes.len();
         let mut numbers = Numbers {
             texts: Vec::with_capacity(room),
@@ -75,7 +75,7 @@ impl<'a> OpTypes<'a> {
 struct Numbers<'a> {
     /// By number.
     texts: Vec<&'a str>,
-    /// The numbers by hash of their texts. Nothing else is in it, so that it fits the cache.
+    /// The numbers by the hash of their texts, without anything else, so that it fits the cache.
     table: HashTable<u32>,
     hasher: RandomState,
 }

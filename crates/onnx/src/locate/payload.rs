@@ -1,4 +1,4 @@
-//! Whether a tensor's elements are as many as its shape and type say, and where that puts them.
+//! Checks that a tensor has as many elements as its shape and type say, and finds their place.
 
 use super::runs::{Layout, Runs};
 use crate::data_type::element_bits;
@@ -6,10 +6,10 @@ use crate::error::Fault;
 use crate::model::{FileId, Payload, PayloadField, Span, Unpatchable};
 use crate::proto::tensor_proto::DataType;
 
-/// Elements, and bytes, that a tensor may have.
+/// The most elements, and the most bytes, of a tensor.
 pub(super) const MAX_SIZE: u64 = 1 << 60;
 
-/// Bytes of a varint at most.
+/// The most bytes of a varint.
 const MAX_VARINT_BYTES: u64 = 10;
 
 /// Elements coded as varints.
@@ -79,7 +79,7 @@ pub(super) fn fixed(
     })
 }
 
-/// Elements coded as varints, so about as many as the shape says: they are not read.
+/// Elements coded as varints, which are not read, so that only their approximate number is checked.
 pub(super) fn coded(
     coded: Coded,
     data_type: DataType,
@@ -100,7 +100,7 @@ pub(super) fn coded(
         return Err(misplaced(data_type));
     }
     let (fewest, most) = match bits {
-        // Several elements in a varint; some writers put one in each.
+        // Several elements per varint; some writers put one in each.
         Some(bits @ (2 | 4)) => (n_bytes(n, bits)?, n),
         _ => (n, n),
     };
@@ -139,14 +139,14 @@ fn unpatchable(n: u64, why: Unpatchable) -> Payload {
     }
 }
 
-/// What to say of elements in a field that is for other types.
+/// Makes the fault for elements in a field of other types.
 pub(super) fn misplaced(data_type: DataType) -> Fault {
     Fault::PayloadField {
         data_type: data_type.as_str_name(),
     }
 }
 
-/// Bytes that elements take without gaps.
+/// Returns the bytes of contiguous elements.
 pub(super) fn n_bytes(n_elements: u64, element_bits: u32) -> Result<u64, Fault> {
     let bytes = (u128::from(n_elements) * u128::from(element_bits)).div_ceil(8);
     u64::try_from(bytes)

@@ -1,4 +1,4 @@
-//! Where the elements of a repeated `float` or `double` field lie.
+//! Finds the elements of a repeated `float` or `double` field.
 //!
 //! Writers pack them in one field, or write a field for each element; protobuf allows any mixture.
 
@@ -14,14 +14,14 @@ pub(super) struct Runs {
     pub(super) layout: Layout,
 }
 
-/// How they lie.
+/// Their layout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Layout {
     #[default]
     None,
     /// Without gaps, from this offset.
     Dense(u64),
-    /// From this offset, each this many bytes after the one before.
+    /// From this offset, with this many bytes from one to the next.
     Strided(u64, u32),
     Scattered,
 }
@@ -51,7 +51,7 @@ impl Runs {
         Ok(())
     }
 
-    /// The layout with `n` more elements, without gaps, at `start`.
+    /// Returns the layout with `n` more contiguous elements at `start`.
     fn with(&self, start: u64, n: u64) -> Layout {
         match (self.layout, self.n, n) {
             (Layout::None, _, _) => Layout::Dense(start),

@@ -26,7 +26,8 @@ impl<'a> Locator<'a, '_> {
         self.tensor(graph, holder.place(), Some(holder.value_name), field)
     }
 
-    /// Values and indices of a sparse tensor, of an attribute where there is a holder.
+    /// Reads values and indices of a sparse tensor, which belongs to an attribute if there is a
+    /// holder.
     pub(super) fn sparse_tensor(
         &mut self,
         graph: GraphId,
@@ -234,7 +235,7 @@ struct Parts<'a> {
     data_type: (i32, u64),
     /// `data_location` is `EXTERNAL`.
     is_external: bool,
-    /// The field that holds elements, and its offset.
+    /// The field with the elements, and its offset.
     source: Option<(Source, u64)>,
     raw: Span,
     floats: Runs,
@@ -244,7 +245,7 @@ struct Parts<'a> {
     external: external::Entries<'a>,
 }
 
-/// The fields that can hold elements.
+/// The fields that can contain elements.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Source {
     Raw,
@@ -273,7 +274,7 @@ impl Source {
 }
 
 impl<'a> Parts<'a> {
-    /// Parts of which none is read yet. `dims` lends its room.
+    /// Makes empty parts, which reuse the memory of `dims`.
     fn new(message: Message<'a>, mut dims: Vec<u64>) -> Parts<'a> {
         dims.clear();
         Parts {
@@ -371,7 +372,7 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// Notes a field with elements; there must be no other.
+    /// Notes the field with elements, and fails if there is another.
     fn found(&mut self, source: Source, field: &Field<'_>) -> Result<(), Error> {
         let (first, _) = *self.source.get_or_insert((source, field.offset));
         if first != source {
@@ -384,7 +385,7 @@ impl<'a> Parts<'a> {
         Ok(())
     }
 
-    /// The product of the dimensions.
+    /// Returns the product of the dimensions.
     fn n_elements(&self) -> Result<u64, Error> {
         if self.dims.contains(&0) {
             return Ok(0);

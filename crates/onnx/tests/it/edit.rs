@@ -1,4 +1,5 @@
-//! Renaming external files, and undoing that: of random models, encoded in ways that no library would.
+//! Renaming external files, and undoing that: of random models, encoded in ways that no library
+//! would.
 
 use std::collections::HashMap;
 
