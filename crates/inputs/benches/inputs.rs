@@ -1,8 +1,10 @@
-//! How fast images become keyed ones, beside NumPy, and data sets and models, beside `cp`: what is asked, what is measured.
+//! How fast images become keyed ones, beside NumPy, and data sets and models, beside `cp`: what is
+//! asked, what is measured.
 //!
-//! `cargo bench -p onnxseal-inputs --bench inputs [-- FOLDER [PART...]]`: works in FOLDER (a temporary one by default), which
-//! needs 1.1 GB; all parts (`apply`, `encrypt`, `rewrite`) or those named. NumPy is that of the Python in `PYTHON`, or of
-//! `.venv`. What is left without the key is measured by fixtures/measure_inputs.py.
+//! `cargo bench -p onnxseal-inputs --bench inputs [-- FOLDER [PART...]]`: works in FOLDER (a
+//! temporary one by default), which needs 1.1 GB; all parts (`apply`, `encrypt`, `rewrite`) or
+//! those named. NumPy is that of the Python in `PYTHON`, or of `.venv`. What is left without the
+//! key is measured by fixtures/measure_inputs.py.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -297,8 +299,8 @@ fn arrays() {
     }
 }
 
-/// GB/s of NumPy with an index for all values of an image, made before, in whichever of its ways is the fastest; and with a
-/// mask that is applied then.
+/// GB/s of NumPy with an index for all values of an image, made before, in whichever of its ways is
+/// the fastest; and with a mask that is applied then.
 fn numpy_rates(block: u32) -> Option<[f64; 2]> {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
     let python = match std::env::var_os("PYTHON") {

@@ -1,8 +1,8 @@
-//! What keys do to arrays of images.
+//! Applies keys to arrays of images.
 //!
-//! A [`Cipher`] is made once for a size of images. It works through strips: as many blocks beside each other as stay in
-//! the cache. A strip is copied to a buffer, negated copies of its values behind it, and each value of the result is one
-//! look-up by a table.
+//! A [`Cipher`] is made once for a size of images. It works on strips of as many adjacent blocks as
+//! stay in the cache. It copies a strip to a buffer, followed by negated copies of its values, and
+//! looks up each value of the result by a table.
 
 mod ffx;
 mod fours;
@@ -25,23 +25,23 @@ use value::Value;
 use crate::error::{Error, Result};
 use crate::key::{BlockMap, InputKey, Layout, Spec, Transform};
 
-/// What the numbers of an array of floats are.
+/// The meaning of an array of floats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scale {
     /// Pixels, in units of the key's range.
     #[default]
     Pixels,
-    /// Pixels after `(x - mean) / std`, with the mean and std of the key: what a model is fed.
+    /// Pixels after `(x - mean) / std`, with the mean and std of the key, as a model takes them.
     Normalised,
 }
 
-/// A key, ready for images of one size.
+/// A key prepared for images of one size.
 pub struct Cipher {
     spec: Spec,
     plan: Plan,
     forwards: Way,
     backwards: Way,
-    /// What FFX puts in place of pixels, and back.
+    /// FFX's replacements of pixels, in both directions.
     ffx: Option<ffx::Tables>,
     /// Mean and deviation of each channel.
     statistics: Vec<(f64, f64)>,
@@ -58,12 +58,12 @@ impl InputKey {
     /// Prepares the key for images of `rows` times `columns` pixels.
     ///
     /// # Errors
-    /// [`Error::Array`] where the key's blocks do not divide them.
+    /// [`Error::Array`] if the key's blocks do not divide them.
     pub fn cipher(&self, rows: usize, columns: usize) -> Result<Cipher> {
         self.cipher_by(self.spec().layout, false, rows, columns)
     }
 
-    /// The same for images of another layout, or whose channels are `reversed`: the last of the key's is the first.
+    /// Prepares the key for images of another layout, or with `reversed` channels.
     pub(crate) fn cipher_by(
         &self,
         layout: Layout,
@@ -107,11 +107,12 @@ impl InputKey {
         })
     }
 
-    /// Prepares the key for an array of this shape: `[channels, rows, columns]` or `[rows, columns, channels]`, as the
-    /// key's layout says, or one axis more in front of them, which counts images.
+    /// Prepares the key for an array of this shape: `[channels, rows, columns]` or
+    /// `[rows, columns, channels]`, as the key's layout says, or with one more axis in front, which
+    /// counts images.
     ///
     /// # Errors
-    /// [`Error::Array`] where the shape does not fit.
+    /// [`Error::Array`] if the shape does not fit.
     pub fn cipher_for(&self, shape: &[usize]) -> Result<Cipher> {
         let spec = self.spec();
         let misfit = |reason: String| Error::Array { reason };
@@ -135,19 +136,20 @@ impl InputKey {
         self.cipher(rows, columns)
     }
 
-    /// The types that values of a type can get from [`Cipher::apply`], the usual one first; none where the key cannot be
-    /// applied to them.
+    /// Returns the types of results of [`Cipher::apply`] for values of a type, the usual one first;
+    /// empty if the key cannot be applied to them.
     pub fn keyed_types(&self, of: ValueType) -> &'static [ValueType] {
         types(self.spec(), Direction::Forwards, of)
     }
 
-    /// The types that keyed values of a type can get from [`Cipher::invert`], the usual one first.
+    /// Returns the types of results of [`Cipher::invert`] for keyed values of a type, the usual one
+    /// first.
     pub fn plain_types(&self, of: ValueType) -> &'static [ValueType] {
         types(self.spec(), Direction::Backwards, of)
     }
 }
 
-/// Into which types a key makes values of a type.
+/// Returns the types of a key's results for values of a type.
 fn types(spec: &Spec, direction: Direction, of: ValueType) -> &'static [ValueType] {
     use ValueType::{F16, F32, I8, U8, U16};
     if spec.has(Transform::Ffx) {
@@ -170,14 +172,14 @@ fn types(spec: &Spec, direction: Direction, of: ValueType) -> &'static [ValueTyp
 }
 
 impl Cipher {
-    /// Values of one image.
+    /// Returns the number of values of one image.
     pub fn image_values(&self) -> usize {
         self.plan.image_values
     }
 
-    /// Makes keyed images: any number of them, one after the other.
+    /// Makes keyed images, any number of them.
     ///
-    /// FFX makes u16 or f32 of u8, and f32 of f32; all else makes values of the type it is given.
+    /// FFX turns u8 into u16 or f32, and f32 into f32; all else keeps the type.
     ///
     /// ```
     /// # fn main() -> onnxseal_inputs::Result<()> {
@@ -203,8 +205,8 @@ impl Cipher {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Array`] where lengths or types do not fit, or FFX meets what is no pixel. What was written until then
-    /// stays in `keyed`.
+    /// [`Error::Array`] if lengths or types do not fit, or FFX finds a value that is not a pixel.
+    /// `keyed` may then be partly written.
     pub fn apply<'i>(
         &self,
         images: impl Into<Images<'i>>,
@@ -214,7 +216,8 @@ impl Cipher {
         self.convert(&self.forwards, images.into(), keyed.into(), scale)
     }
 
-    /// Makes plain images of keyed ones. Floats are what they were up to rounding, where more was done than to move them.
+    /// Makes plain images from keyed ones. Floats come back exactly if they were only moved, and up
+    /// to rounding otherwise.
     ///
     /// # Errors
     /// As [`Cipher::apply`].
@@ -227,7 +230,7 @@ impl Cipher {
         self.convert(&self.backwards, keyed.into(), images.into(), scale)
     }
 
-    /// Makes images keyed ones where they lie. On failure they are as they were.
+    /// Makes images keyed in place. On failure they stay as they were.
     ///
     /// # Errors
     /// As [`Cipher::apply`].
@@ -235,7 +238,7 @@ impl Cipher {
         self.replace(&self.forwards, images.into(), scale)
     }
 
-    /// Makes keyed images plain ones where they lie. On failure they are as they were.
+    /// Makes keyed images plain in place. On failure they stay as they were.
     ///
     /// # Errors
     /// As [`Cipher::apply`].
@@ -260,7 +263,7 @@ impl Cipher {
             return Err(Error::Array { reason });
         }
         match (from, to) {
-            // Of the transforms, orthogonal takes none, and FFX makes none.
+            // Orthogonal does not accept these, and FFX does not make them.
             (I::U8(from), M::U8(to)) => {
                 Fours::new(&self.spec, &self.plan, &way.table)
                     .between(&self.plan, &way.table, from, to);
@@ -270,7 +273,7 @@ impl Cipher {
             (I::I8(from), M::I8(to)) => self.of_one_type(way, from, to, scale),
             (I::F16(from), M::F16(to)) => self.of_one_type(way, from, to, scale),
             (I::F32(from), M::F32(to)) => self.of_one_type(way, from, to, scale),
-            // Types change with FFX alone.
+            // Only FFX changes types.
             (I::U8(from), M::U16(to)) => self.ffx(way, from, to, scale),
             (I::U8(from), M::F32(to)) => self.ffx(way, from, to, scale),
             (I::U16(from), M::U8(to)) => self.ffx(way, from, to, scale),
@@ -305,7 +308,7 @@ impl Cipher {
         }
     }
 
-    /// Whether an array of `len` values of a type can be transformed at all.
+    /// Checks that an array of `len` values of a type can be transformed.
     fn check(&self, way: &Way, (of, len): (ValueType, usize), scale: Scale) -> Result<()> {
         let misfit = |reason: String| Err(Error::Array { reason });
         if types(&self.spec, way.direction, of).is_empty() {
@@ -330,7 +333,7 @@ impl Cipher {
                 return misfit(format!("values of type {of} are not normalised ones"));
             }
         }
-        // Of images without pixels there are no values at all.
+        // Images without pixels have no values.
         if !len.is_multiple_of(self.plan.image_values) {
             return misfit(format!(
                 "{len} values are no whole images of {} x {} x {}",
@@ -360,7 +363,7 @@ impl Cipher {
 
     fn in_place<T: Value>(&self, way: &Way, images: &mut [T], scale: Scale) -> Result<()> {
         if self.ffx.is_some() {
-            // It may meet what is no pixel, and nothing is to have changed then.
+            // FFX may find a value that is not a pixel, which must leave everything unchanged.
             let plain = images.to_vec();
             let mut keyed = plain.clone();
             self.ffx(way, &plain, &mut keyed, scale)?;
@@ -395,7 +398,7 @@ impl Cipher {
     }
 }
 
-/// Types, as a text.
+/// Lists types as text.
 fn any_of(types: &[ValueType]) -> String {
     let names: Vec<String> = types.iter().map(ValueType::to_string).collect();
     names.join(" or ")

@@ -1,7 +1,7 @@
-//! What attackers get: the key, from images or from weights.
+//! Attacks that recover the key from images or weights.
 //!
-//! None of these knows anything secret. An attacker knows how large blocks are and how many channels there are, because the model tells.
-//! `docs/INPUTS.md` has what they get.
+//! The attacks know no secrets. Attackers know the size of blocks and the number of channels,
+//! because the model reveals them. `docs/INPUTS.md` has the results.
 
 mod assignment;
 mod colours;
@@ -24,29 +24,30 @@ use crate::key::{BlockMap, InputKey};
 use assignment::assign;
 use grid::Grid;
 
-/// The most values of a block that [`from_pairs`], [`from_checkpoint`] and [`from_weights`] match: time and memory grow with their square, and more.
+/// The most values of a block that [`from_pairs`], [`from_checkpoint`] and [`from_weights`] match:
+/// time and memory grow with their square, and more.
 pub const MAX_MATCHED: usize = 3072;
 
-/// The same of [`from_images`].
+/// The most values of a block that [`from_images`] matches.
 pub const MAX_RELATED: usize = 1024;
 
-/// What an attacker takes for the key.
+/// An attacker's guess at the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guess {
-    /// Where the value at each position of a block comes from.
+    /// The source of the value at each position of a block.
     pub places: Vec<u32>,
-    /// Whether it is negated.
+    /// Whether the value is negated.
     pub negated: Vec<bool>,
 }
 
-/// How much of a key a guess has right, as shares from 0 to 1.
+/// The correct parts of a guess, as shares from 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Score {
-    /// Positions.
+    /// Correct positions.
     pub places: f64,
-    /// Positions to within one row and column, whatever the channel.
+    /// Positions correct to within one row and column, in any channel.
     pub near: f64,
-    /// Which positions are negated.
+    /// Positions with the correct sign.
     pub negated: f64,
 }
 
@@ -72,10 +73,10 @@ impl Guess {
         })
     }
 
-    /// The share of values that are right, of images that the guess makes plain again.
+    /// Returns the share of correct values in images that the guess makes plain again.
     ///
     /// # Errors
-    /// [`Error::Usage`] where shapes differ, or blocks do not divide them.
+    /// [`Error::Usage`] if shapes differ, or blocks do not divide them.
     pub fn restored(
         &self,
         plain: &Pictures<'_>,
@@ -104,13 +105,15 @@ impl Guess {
     }
 }
 
-/// The key from images in both forms: for each position the plain one that agrees with it best in all blocks, as it is or negated.
+/// Recovers the key from images in both forms: for each position, the plain one that agrees with it
+/// best in all blocks, directly or negated.
 ///
-/// One image of CIFAR-10 gives all positions, or a third of them if it is grey; two give all. Positions that are equal in all
-/// images cannot be told apart, and need not be. `sum` is what a value and its negative add up to.
+/// One image of CIFAR-10 gives all positions, or a third of them if it is grey; two give all.
+/// Positions that are equal in all images cannot be told apart, and need not be. `sum` is the sum
+/// of a value and its negative.
 ///
 /// # Errors
-/// [`Error::Usage`] where shapes differ, or blocks do not divide them.
+/// [`Error::Usage`] if shapes differ, or blocks do not divide them.
 pub fn from_pairs(
     plain: &Pictures<'_>,
     keyed: &Pictures<'_>,
@@ -144,13 +147,15 @@ pub fn from_pairs(
     })
 }
 
-/// The key from keyed images alone, and from public images of the same kind: none of them in both forms, no labels, no model.
+/// Recovers the key from keyed images and other, public images of this kind, without any image in
+/// both forms, labels or a model.
 ///
-/// 20 keyed images of CIFAR-10 give the whole key for blocks of 2, 4 and 8; of 16, most positions to within one pixel.
-/// `sum` is what a value and its negative add up to.
+/// 20 keyed images of CIFAR-10 give the whole key for blocks of 2, 4 and 8, and for blocks of 16
+/// most positions to within one pixel. `sum` is the sum of a value and its negative.
 ///
 /// # Errors
-/// [`Error::Usage`] where there are more than 4 channels, channels differ, blocks do not divide the images, or there are none.
+/// [`Error::Usage`] if there are more than 4 channels, channels differ, blocks do not divide the
+/// images, or there are no images.
 pub fn from_images(
     keyed: &Pictures<'_>,
     public: &Pictures<'_>,
@@ -167,7 +172,7 @@ pub fn from_images(
     if grid.values.is_empty() {
         return Err(Error::Usage("there are no keyed images".into()));
     }
-    // Half of the positions go against the others: which half is negated is told by colours, below.
+    // Half of the positions oppose the others; colours tell below which half is negated.
     let against = relations::signs(&grid);
     for values in grid.values.chunks_exact_mut(grid.n_values) {
         for (value, against) in values.iter_mut().zip(&against) {
@@ -189,7 +194,7 @@ pub fn from_images(
     })
 }
 
-/// The positions and the mask of a key for blocks of `n` values.
+/// Returns the positions and the mask of a key for blocks of `n` values.
 fn signed(key: &InputKey, n: usize) -> Result<(&[u32], &[bool])> {
     let BlockMap::Signed { places, negated } = key.map()? else {
         return Err(Error::Usage(
@@ -203,7 +208,7 @@ fn signed(key: &InputKey, n: usize) -> Result<(&[u32], &[bool])> {
     }
 }
 
-/// The share of items that are equal.
+/// Returns the share of equal items.
 fn share<T: PartialEq>(found: &[T], wanted: &[T]) -> f64 {
     let equal = found.iter().zip(wanted).filter(|(a, b)| a == b);
     equal.count() as f64 / wanted.len().max(1) as f64

@@ -1,7 +1,8 @@
-//! Data sets made keyed ones, and back: files of arrays, and folders of images.
+//! Makes keyed data sets from plain ones, and back: files of arrays, and folders of images.
 //!
-//! A file is read, transformed and written in chunks, by all cores; images are worked on one by one. So memory does not
-//! grow with a data set. Outputs appear whole or not at all, and what is there is not made again.
+//! All cores read, transform and write files of arrays in chunks, and images one by one, so memory
+//! does not grow with a data set. Outputs appear whole or not at all, and existing ones are not
+//! made again.
 
 mod arrays;
 mod bytes;
@@ -26,17 +27,19 @@ use bytes::Floats;
 use run::Run;
 use sources::Tasks;
 
-/// Makes keyed data sets: `.npy`, `.npz`, IDX (gzipped or not), CIFAR-10 and CIFAR-100 binary (`.bin`), PNG and JPEG files,
-/// and folders of these images, with all folders below. Names, order and labels stay; images become PNG.
+/// Makes keyed data sets: `.npy`, `.npz`, IDX (gzipped or not), CIFAR-10 and CIFAR-100 binary
+/// (`.bin`), PNG and JPEG files, and folders of these images, with all folders below. Names, order
+/// and labels stay; images become PNG.
 ///
-/// One file becomes `output`, or goes into it if it is a folder. A folder becomes `output`; of several sources, each gets
-/// its name in it.
+/// One file becomes `output`, or goes into it if it is a folder. A folder becomes `output`. Several
+/// sources go into it under their names.
 ///
-/// Files that cannot be transformed are in the report; the rest goes on.
+/// The report lists files that cannot be transformed; the call goes on with the others.
 ///
 /// # Errors
-/// [`Error::Usage`](crate::Error::Usage) where sources and output do not go together; [`Error::Store`](crate::Error::Store) where an output cannot be written, or the
-/// only one exists; [`Error::Cancelled`](crate::Error::Cancelled).
+/// [`Error::Usage`](crate::Error::Usage) if sources and output do not match;
+/// [`Error::Store`](crate::Error::Store) if an output cannot be written, or the only one exists;
+/// [`Error::Cancelled`](crate::Error::Cancelled).
 pub fn encrypt(
     sources: &[PathBuf],
     output: &Path,
@@ -55,7 +58,7 @@ pub fn encrypt(
         report: Mutex::default(),
     };
     progress.begin(tasks.bytes());
-    // Images side by side; other files one after the other, each by all cores.
+    // Images in parallel; other files one after the other, each on all cores.
     let jobs = tasks.images();
     for_each(
         false,

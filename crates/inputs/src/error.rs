@@ -1,24 +1,24 @@
-//! What can go wrong.
+//! The errors of keyed inputs.
 
 use std::path::PathBuf;
 
 use onnxseal_rewrite::Refusal;
 use onnxseal_store::ErrorKind;
 
-/// Why an operation on keyed inputs failed.
+/// An error of an operation on keyed inputs.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The text is no input key.
+    /// The text is not an input key.
     #[error("not an input key: {reason}")]
     MalformedKey {
-        /// What is wrong with it; nothing secret.
+        /// What is wrong with it, without secrets.
         reason: String,
     },
     /// An array does not fit the key.
     #[error("{reason}")]
     Array {
-        /// What does not fit, and what would.
+        /// What does not fit, and what was expected.
         reason: String,
     },
     /// A file cannot be read or written.
@@ -26,10 +26,10 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The caller wanted no more.
+    /// The caller cancelled the call.
     #[error("cancelled")]
     Cancelled,
     /// The age file of a key does not open.
@@ -38,7 +38,7 @@ pub enum Error {
     /// The model cannot be rewritten.
     #[error("{0}")]
     Refused(Box<Refusal>),
-    /// A file is no model that can be read.
+    /// A file is not a readable model.
     #[error(transparent)]
     Onnx(#[from] onnxseal_onnx::Error),
     /// A file cannot be read or written.
@@ -51,30 +51,30 @@ pub enum Error {
     #[cfg(feature = "engine")]
     #[error(transparent)]
     Engine(#[from] onnxseal_engine::Error),
-    /// The rewritten model computes something else than the original.
+    /// The rewritten model computes other outputs than the original.
     #[error(
         "the rewritten model does not compute what the original does: output {output:?} differs by {difference:.1e} of its largest value, and {limit:.1e} would be {why}; nothing was written"
     )]
     Differs {
         /// The output that differs most.
         output: String,
-        /// By how much of its largest value.
+        /// The difference, as a share of the largest value.
         difference: f64,
-        /// How much may be.
+        /// The largest allowed difference.
         limit: f64,
         /// The cause that explains a difference up to `limit`.
         why: &'static str,
     },
-    /// The caller asks for what makes no sense.
+    /// The caller's request cannot be met.
     #[error("{0}")]
     Usage(String),
 }
 
-/// What the calls of this crate give.
+/// The result of this crate's calls.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// The class the error belongs to.
+    /// Returns the class of the error.
     pub fn kind(&self) -> ErrorKind {
         use onnxseal_crypto::Error as KeyError;
         match self {

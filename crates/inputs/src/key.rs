@@ -1,4 +1,4 @@
-//! Input keys: what they say, and what is drawn from their seed.
+//! Input keys: their parameters, and the numbers drawn from their seed.
 
 mod map;
 mod spec;
@@ -23,7 +23,7 @@ pub use spec::{
 
 use crate::error::{Error, Result};
 
-/// A key: what it does, and the seed that says how.
+/// An input key: its parameters, and its secret seed.
 pub struct InputKey {
     spec: Spec,
     seed: InputSeed,
@@ -34,7 +34,7 @@ impl InputKey {
     /// Makes a new key.
     ///
     /// # Errors
-    /// [`Error::Usage`] where `spec` makes no sense.
+    /// [`Error::Usage`] if `spec` contradicts itself or exceeds a limit.
     pub fn generate(spec: Spec) -> Result<InputKey> {
         InputKey::new(spec, InputSeed::generate()?).map_err(Error::Usage)
     }
@@ -58,17 +58,17 @@ impl InputKey {
         InputKey::new(spec, seed).map_err(malformed)
     }
 
-    /// Reads a key file; one that is encrypted with age is opened by `identities`.
+    /// Reads a key file, and decrypts it with `identities` if it is an age file.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::MalformedKey`], [`Error::Key`] where it does not open, [`Error::Usage`] without identities
-    /// for an encrypted one.
+    /// [`Error::Io`], [`Error::MalformedKey`], [`Error::Key`] if it does not open, [`Error::Usage`]
+    /// for an encrypted file without identities.
     pub fn open(path: &Path, identities: Option<&Identities>) -> Result<InputKey> {
         let file = std::fs::File::open(path).map_err(io(path))?;
         InputKey::read(file, path, identities)
     }
 
-    /// The same of what is open already; `path` names it in errors.
+    /// Reads a key from an open file; `path` names it in errors.
     ///
     /// # Errors
     /// As [`InputKey::open`].
@@ -77,7 +77,7 @@ impl InputKey {
         InputKey::from_bytes(&bytes, identities)
     }
 
-    /// The same of a file's bytes.
+    /// Reads a key from the bytes of a file.
     ///
     /// # Errors
     /// As [`InputKey::open`].
@@ -99,12 +99,12 @@ impl InputKey {
         InputKey::from_text(&identities.decrypt_text(bytes)?)
     }
 
-    /// The text of the key file.
+    /// Returns the text of the key file.
     pub fn to_text(&self) -> Zeroizing<String> {
         text::write(&self.spec, &self.seed)
     }
 
-    /// The same, encrypted with age.
+    /// Returns the text of the key file, encrypted with age.
     ///
     /// # Errors
     /// [`Error::Key`].
@@ -112,15 +112,15 @@ impl InputKey {
         Ok(recipients.encrypt_text(&self.to_text())?)
     }
 
-    /// What of the key is not secret.
+    /// Returns the public parameters of the key.
     pub fn spec(&self) -> &Spec {
         &self.spec
     }
 
-    /// What the key does to the values of a block, but for FFX and the places of blocks.
+    /// Returns the key's map of the values of a block, without FFX and the places of blocks.
     ///
     /// # Errors
-    /// [`Error::Key`] never, in practice.
+    /// [`Error::Key`], never in practice.
     pub fn map(&self) -> Result<&BlockMap> {
         if let Some(map) = self.map.get() {
             return Ok(map);
@@ -129,18 +129,19 @@ impl InputKey {
         Ok(self.map.get_or_init(|| map))
     }
 
-    /// Which places of a block FFX or negation masks; none where the key has neither.
+    /// Returns which places of a block FFX or negation masks; none if the key has neither.
     ///
     /// # Errors
-    /// [`Error::Key`] never, in practice.
+    /// [`Error::Key`], never in practice.
     pub fn mask(&self) -> Result<Vec<bool>> {
         map::mask(&self.spec, &self.seed)
     }
 
-    /// Which block of the transformed image comes to each place, in an image of `n` blocks; `None` where blocks stay.
+    /// Returns which block goes to each place of the transformed image, for images of `n` blocks,
+    /// or `None` if blocks stay.
     ///
     /// # Errors
-    /// [`Error::Key`] never, in practice.
+    /// [`Error::Key`], never in practice.
     pub fn blocks(&self, n: u32) -> Result<Option<Vec<u32>>> {
         if !self.spec.has(Transform::Blocks) {
             return Ok(None);
@@ -150,10 +151,10 @@ impl InputKey {
         Ok(Some(places))
     }
 
-    /// What FFX puts in place of the pixels 0 to 255; `None` without FFX.
+    /// Returns FFX's replacements for the pixels 0 to 255, or `None` without FFX.
     ///
     /// # Errors
-    /// [`Error::Key`] never, in practice.
+    /// [`Error::Key`], never in practice.
     pub fn ffx_table(&self) -> Result<Option<Zeroizing<[u16; 256]>>> {
         if self.spec.has(Transform::Ffx) {
             Ok(Some(self.seed.ffx_table()?))
@@ -163,7 +164,7 @@ impl InputKey {
     }
 }
 
-/// The file at `path` cannot be read.
+/// Makes the error for a file at `path` that cannot be read.
 fn io(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
     |source| Error::Io {
         path: path.to_owned(),

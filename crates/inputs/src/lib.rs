@@ -1,6 +1,6 @@
 //! Keyed inputs: models that answer only to images that were transformed with a key.
 //!
-//! This is no encryption of images: `docs/INPUTS.md` begins with what it does not do.
+//! This is not encryption of images: `docs/INPUTS.md` begins with the limits.
 
 #![forbid(unsafe_code)]
 

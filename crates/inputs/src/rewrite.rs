@@ -1,7 +1,8 @@
-//! Trained models, changed so that they take images made with a key, with no loss.
+//! Rewrites trained models to take images made with a key, without loss.
 //!
-//! `front` goes from the input to the nodes whose weights meet the pixels, `solve` computes their new weights, and
-//! `onnxseal_rewrite` puts these in a copy of the model's files. Nothing else of them changes.
+//! `front` goes from the input to the nodes whose weights meet the pixels, `solve` computes their
+//! new weights, and `onnxseal_rewrite` puts these in a copy of the model's files, which keeps all
+//! other bytes.
 
 #[cfg(feature = "engine")]
 mod agree;
@@ -22,6 +23,6 @@ pub use patch::patch;
 pub use report::{Candidate, Entry, inspect};
 pub use work::{Rewritten, rekey, rewrite};
 
-/// What helps wherever a model computes what no rewriting can undo.
+/// The advice for models whose computations no rewriting can undo.
 pub(crate) const TRAIN: &str =
     "train the model on transformed images instead: `inputs encrypt` transforms data sets";

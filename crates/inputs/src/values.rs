@@ -1,4 +1,4 @@
-//! Images in memory, whose values are of one of the types.
+//! Images in memory, with values of any type.
 
 use half::f16;
 

@@ -1,4 +1,5 @@
-//! Format-preserving encryption: at the masked places, other numbers stand for the pixels 0 to 255.
+//! Format-preserving encryption: replaces the pixels 0 to 255 at the masked places by other
+//! numbers.
 
 use crate::apply::plan::{Buffer, Direction, Engine, Piece, Places, Plan, Strip, buffer, look_up};
 use crate::apply::real::each_channel;
@@ -9,18 +10,19 @@ use crate::key::Spec;
 /// Numbers of three digits.
 const N_NUMBERS: usize = 1000;
 
-/// No number: what FFX never makes, or no pixel.
+/// Marks a number that FFX never makes, or that is not a pixel.
 const NONE: u16 = u16::MAX;
 
-/// How far from a whole number a float may be that stands for one: of pixels times 255, and of what FFX makes.
+/// How far a float may be from the whole number for which it stands, after scaling to pixels or
+/// FFX's numbers.
 const NEAR_PIXEL: f64 = 1e-3;
 const NEAR_NUMBER: f64 = 0.1;
 
-/// What stands for pixels at the masked places.
+/// The replacements of pixels at the masked places.
 pub(super) struct Tables {
     forwards: [u16; 256],
     backwards: Box<[u16; N_NUMBERS]>,
-    /// The greatest number that stands for a pixel: floats are divided by it.
+    /// The greatest replacement of a pixel, by which floats are divided.
     greatest: f64,
 }
 
@@ -69,7 +71,7 @@ impl<'k> Ffx<'k> {
         }
     }
 
-    /// What the integer is for which a float stands.
+    /// Returns the integer for which a float stands.
     fn number(&self, value: f64) -> Result<u16> {
         let (low, high) = self.range;
         let (scaled, near, most) = match self.direction {
@@ -77,7 +79,7 @@ impl<'k> Ffx<'k> {
             Direction::Backwards => (value * self.tables.greatest, NEAR_NUMBER, 999.0),
         };
         let whole = scaled.round();
-        // A float that is none is refused, too.
+        // This refuses NaN too.
         if (scaled - whole).abs() <= near && (0.0..=most).contains(&whole) {
             return Ok(whole as u16);
         }
@@ -89,7 +91,7 @@ impl<'k> Ffx<'k> {
         })
     }
 
-    /// The float that stands for an integer.
+    /// Returns the float that stands for an integer.
     fn real(&self, number: u16) -> f64 {
         let (low, high) = self.range;
         match self.direction {
@@ -142,7 +144,7 @@ impl<A: Value, B: Value> Engine<A, B> for Ffx<'_> {
                 Direction::Forwards => self.tables.forwards.get(from),
                 Direction::Backwards => self.tables.backwards.get(from),
             };
-            // Past the end of a strip are values of another one.
+            // Values past the end of a strip belong to another one.
             *to = found.copied().unwrap_or(NONE);
         }
         Ok(())

@@ -1,11 +1,12 @@
-//! Bytes that are moved, and negated or not: of four strips at once.
+//! Moves bytes, and negates some, of four strips at once.
 //!
-//! The bytes at the same place of four strips become a word of 32 bits, so that one look-up moves them all. To put the
-//! words together and to take them apart again, vector instructions do.
+//! The bytes at the same place of four strips form a word of 32 bits, so that one look-up moves
+//! them all. Vector instructions assemble and split the words.
 //!
-//! Where a piece of a block is a multiple of 16 bytes, that goes faster in another order: squares of 4 x 4 bytes, four of
-//! them beside each other, are transposed in words of 32 bits (Warren, Hacker's Delight, 7-3). So of each 16 words, those of
-//! the bytes 0, 4, 8 and 12 are the first, then those of 1, 5, 9 and 13, and so on.
+//! If a piece of a block is a multiple of 16 bytes, another order is faster: squares of 4 x 4
+//! bytes, four of them adjacent, are transposed in words of 32 bits (Warren, Hacker's Delight,
+//! 7-3). So in each 16 words, those of the bytes 0, 4, 8 and 12 come first, then those of 1, 5, 9
+//! and 13, and so on.
 
 use crate::apply::plan::{Buffer, FOUR, Group, Places, Plan, Table, buffer, look_up};
 use crate::key::{Spec, Transform};
@@ -13,10 +14,10 @@ use crate::key::{Spec, Transform};
 pub(super) struct Fours {
     words: Buffer<u32>,
     row: Vec<u32>,
-    /// A piece of each strip, where its blocks come from all over the image.
+    /// A piece of each strip, if its blocks come from all over the image.
     pieces: [Vec<u8>; FOUR],
     has_negated: bool,
-    /// The places of a block's values in the order of squares, where that is used.
+    /// The places of a block's values in the order of squares, if that is used.
     squared: Option<Vec<u16>>,
 }
 
@@ -36,7 +37,7 @@ impl Fours {
         }
     }
 
-    /// Makes images of others.
+    /// Transforms images into others.
     pub(super) fn between(&mut self, plan: &Plan, table: &Table, from: &[u8], to: &mut [u8]) {
         let images = from.chunks_exact(plan.image_values.max(1));
         for (from, to) in images.zip(to.chunks_exact_mut(plan.image_values.max(1))) {
@@ -47,7 +48,7 @@ impl Fours {
         }
     }
 
-    /// The same where images lie.
+    /// Transforms images in place.
     pub(super) fn within(&mut self, plan: &Plan, table: &Table, images: &mut [u8]) {
         let mut before = Vec::new();
         for image in images.chunks_exact_mut(plan.image_values.max(1)) {
@@ -64,7 +65,7 @@ impl Fours {
         }
     }
 
-    /// Takes some strips of the same length, up to four.
+    /// Copies up to four strips of one length.
     fn take(&mut self, plan: &Plan, table: &Table, strips: &Group, image: &[u8]) {
         let Some(first) = &strips[0] else {
             return;
@@ -73,7 +74,7 @@ impl Fours {
         for piece in 0..plan.pieces {
             let at = piece * plan.stride();
             let words = &mut self.words[at..at + len];
-            // In place of one that is missing, the first.
+            // The first strip replaces a missing one.
             let strip = |i: usize| strips[i].as_ref().unwrap_or(first);
             let pieces: [&[u8]; FOUR] = match &table.blocks {
                 None => std::array::from_fn(|i| {
@@ -150,10 +151,10 @@ impl Fours {
     }
 }
 
-/// Bytes whose words are in the order of squares.
+/// The bytes of a group in the order of squares.
 const CHUNK: usize = 16;
 
-/// Places of words in that order, for values in that order.
+/// Converts places to that order, for words and values.
 fn squared(places: &[u16]) -> Vec<u16> {
     let word = |place: u16| place & !15 | (place & 3) << 2 | place >> 2 & 3;
     let mut squared = vec![0; places.len()];
@@ -164,7 +165,7 @@ fn squared(places: &[u16]) -> Vec<u16> {
     squared
 }
 
-/// Four words beside each other.
+/// Four adjacent words.
 type Words = [u32; 4];
 
 fn join_squares(words: &mut [u32], [a, b, c, d]: [&[u8]; FOUR]) {
@@ -203,7 +204,7 @@ fn read(bytes: &[u8; CHUNK]) -> Words {
     words
 }
 
-/// Makes rows of four bytes columns, in each of the four words of the four rows.
+/// Transposes four bytes by four rows, in each of the four words.
 fn transposed([a, b, c, d]: [Words; 4]) -> [Words; 4] {
     let (a, c) = exchanged::<16>(a, c, 0x0000_FFFF);
     let (b, d) = exchanged::<16>(b, d, 0x0000_FFFF);
@@ -221,7 +222,7 @@ fn exchanged<const BITS: u32>(upper: Words, lower: Words, low: u32) -> (Words, W
     )
 }
 
-/// Words of the bytes of four pieces.
+/// Joins the bytes of four pieces to words.
 fn join(words: &mut [u32], [a, b, c, d]: [&[u8]; FOUR]) {
     let pairs = a.iter().zip(b).zip(c.iter().zip(d));
     for (word, ((a, b), (c, d))) in words.iter_mut().zip(pairs) {
@@ -229,9 +230,9 @@ fn join(words: &mut [u32], [a, b, c, d]: [&[u8]; FOUR]) {
     }
 }
 
-/// Pieces of single blocks, which begin at `sources`.
+/// Gathers the pieces of single blocks, which begin at `sources`.
 fn gather(image: &[u8], sources: impl Iterator<Item = usize>, width: usize, to: &mut [u8]) {
-    // Of a known length, so that none is a call.
+    // A known length, so that copies compile to moves instead of calls.
     match width {
         2 => copies::<2>(image, sources, to),
         4 => copies::<4>(image, sources, to),

@@ -1,17 +1,17 @@
-//! Blocks multiplied by a matrix.
+//! Multiplies blocks by a matrix.
 
 use crate::apply::plan::{Direction, Plan};
 use crate::key::Matrix;
 
-/// Rows of the matrix, and blocks, that are worked on together.
+/// Rows of the matrix, and blocks, to work on together.
 const ROWS: usize = 4;
 const LANES: usize = 4;
 
-/// A matrix, by the order in which pieces lie in an image.
+/// A matrix, in the order of pieces in an image.
 pub(super) struct Mixer {
     n: usize,
-    /// `[n / ROWS, n, ROWS]`: of some rows at a time all columns, each of these rows' entries together. Rows that are
-    /// missing at the end are zeros.
+    /// `[n / ROWS, n, ROWS]`: groups of rows, column by column, with the entries of a group's rows
+    /// together. Missing rows at the end are zeros.
     values: Vec<f64>,
 }
 
@@ -21,7 +21,7 @@ impl Mixer {
         let mut values = vec![0.0; n.next_multiple_of(ROWS) * n];
         for (i, row) in matrix.values.chunks_exact(n.max(1)).enumerate() {
             for (j, value) in row.iter().enumerate() {
-                // The inverse of an orthogonal matrix is the transposed one.
+                // The inverse of an orthogonal matrix is its transpose.
                 let (i, j) = match direction {
                     Direction::Forwards => (i, j),
                     Direction::Backwards => (j, i),
@@ -37,7 +37,7 @@ impl Mixer {
     pub(super) fn mix(&self, plan: &Plan, n_blocks: usize, strip: &mut [f64]) {
         let (n, width, stride) = (self.n, plan.width, plan.stride());
         let place = |i: usize| i / width * stride + i % width;
-        // Some blocks at a time, `[n, LANES]`: the products of one entry lie beside each other.
+        // A few blocks at a time, `[n, LANES]`, so that the products of one entry are adjacent.
         let mut blocks = vec![[0.0; LANES]; n];
         for first in (0..n_blocks).step_by(LANES) {
             let lanes = LANES.min(n_blocks - first);
@@ -58,7 +58,7 @@ impl Mixer {
     }
 }
 
-/// Some rows times some blocks.
+/// Multiplies some rows by some blocks.
 fn products(rows: &[f64], blocks: &[[f64; LANES]]) -> [[f64; LANES]; ROWS] {
     let mut sums = [[0.0; LANES]; ROWS];
     for (entries, values) in rows.as_chunks::<ROWS>().0.iter().zip(blocks) {

@@ -1,4 +1,4 @@
-//! Values that are moved, and negated or not.
+//! Moves values, and negates some.
 
 use crate::apply::plan::{Buffer, Engine, Piece, Places, Plan, Strip, buffer, look_up};
 use crate::apply::value::Value;
@@ -7,7 +7,7 @@ use crate::key::{Spec, Transform};
 
 pub(super) struct Moved<T> {
     buffer: Buffer<T>,
-    /// What values and their negatives add up to; absent where none is negated.
+    /// The sum of a value and its negative; absent if none is negated.
     sum: Option<f64>,
 }
 
@@ -23,7 +23,8 @@ impl<T: Value> Moved<T> {
 impl<T: Value> Engine<T, T> for Moved<T> {
     fn take(&mut self, _piece: Piece, from: &[T], at: usize) -> Result<()> {
         let to = &mut self.buffer[at..at + from.len()];
-        // Pieces of single blocks: of a known length, so that none is a call.
+        // Pieces of single blocks have a known length, so that copies compile to moves instead of
+        // calls.
         match from.len() {
             2 => copy::<T, 2>(from, to),
             4 => copy::<T, 4>(from, to),

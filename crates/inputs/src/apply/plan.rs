@@ -1,36 +1,37 @@
-//! Where the values of blocks lie in an image, and where they come from.
+//! The places of blocks' values in an image, and their sources.
 //!
-//! A block is some pieces, each of values that lie beside each other: with channels first, one a channel and row, of one
-//! value a column; with channels last, one a row, of all channels of its columns. In a strip, the same pieces of several
-//! blocks lie beside each other, too.
+//! A block consists of pieces, each of adjacent values: with channels first, one piece per channel
+//! and row, with one value per column; with channels last, one piece per row, with all channels of
+//! its columns. In a strip, the same pieces of several blocks are adjacent too.
 
 use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::key::{Layout, Spec, Transform};
 
-/// To keyed images, or back.
+/// The direction: to keyed images, or back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
     Forwards,
     Backwards,
 }
 
-/// Values of a strip at most, where there is more than one block: so many that the strip, its negative and the tables
-/// stay in the nearest cache.
+/// The most values of a strip with more than one block: the strip, its negative and the tables stay
+/// in the nearest cache.
 const STRIP_VALUES: usize = 4 << 10;
 
-/// The same where matrices are multiplied, which takes longer for a few blocks than for many.
+/// The most values of a strip for multiplying by matrices, which is slower for a few blocks than
+/// for many.
 const MIXED_STRIP_VALUES: usize = 12 << 10;
 
-/// Values of a buffer: the values of a strip and as many negated ones, of the largest block possible. A power of two, so
-/// that indices are masked rather than checked.
+/// Values of a buffer: those of a strip of the largest possible block, and as many negated ones. A
+/// power of two, so that indices are masked instead of checked.
 pub(super) const BUFFER_VALUES: usize = 1 << 17;
 
-/// A strip, and what is made of its values.
+/// A strip, and the values made from it.
 pub(super) type Buffer<T> = Box<[T; BUFFER_VALUES]>;
 
-/// A buffer of a value.
+/// Makes a buffer filled with a value.
 pub(super) fn buffer<T: Copy>(value: T) -> Buffer<T> {
     match vec![value; BUFFER_VALUES].into_boxed_slice().try_into() {
         Ok(buffer) => buffer,
@@ -46,37 +47,37 @@ pub(super) struct Plan {
     block: usize,
     channels: usize,
     layout: Layout,
-    /// Whether the last channel of the key is the first one of the image.
+    /// Whether the channels of the image are in reverse order of the key's.
     reversed: bool,
-    /// Blocks beside each other in an image.
+    /// Blocks in a row of an image.
     across: usize,
-    /// Where each piece of the first block begins in an image.
+    /// The start of each piece of the first block in an image.
     begins: Vec<usize>,
-    /// Values from where a piece begins to where that of the block below does.
+    /// Values from the start of a piece to that of the block below.
     row_step: usize,
     /// Pieces of a block.
     pub(super) pieces: usize,
     /// Values of a piece.
     pub(super) width: usize,
-    /// Blocks of a strip, at most.
+    /// The most blocks of a strip.
     strip_blocks: usize,
 }
 
-/// Some blocks beside each other.
+/// Adjacent blocks of a row.
 #[derive(Clone, Copy)]
 pub(super) struct Strip {
-    /// Which row of blocks.
+    /// The row of blocks.
     row: usize,
-    /// The first of them in that row.
+    /// The first block in that row.
     first: usize,
-    /// How many they are.
+    /// The number of blocks.
     pub(super) n: usize,
 }
 
-/// Strips of one length; those that are missing are last.
+/// Strips of one length; missing ones come last.
 pub(super) type Group = [Option<Strip>; FOUR];
 
-/// Strips that are worked on at once, where that is done.
+/// Strips to work on at once, for engines that do so.
 pub(super) const FOUR: usize = 4;
 
 fn grouped(n: usize, strip: impl Fn(usize) -> Strip) -> impl Iterator<Item = Group> {
@@ -85,16 +86,16 @@ fn grouped(n: usize, strip: impl Fn(usize) -> Strip) -> impl Iterator<Item = Gro
         .map(move |first| std::array::from_fn(|i| (first + i < n).then(|| strip(first + i))))
 }
 
-/// Where the values of a result come from.
+/// The sources of a result's values.
 pub(super) struct Table {
-    /// Of each value of a block, in the order in which pieces lie in an image: its place in a buffer for the first block
-    /// of a strip. Masked ones come from the second half.
+    /// For each value of a block, in the order of pieces in an image: its source in a buffer, for
+    /// the first block of a strip. Masked values come from the second half.
     places: AllPlaces,
-    /// Where the block that comes to each place begins in an image.
+    /// For each place, the start in an image of the block that goes there.
     pub(super) blocks: Option<Vec<usize>>,
 }
 
-/// Places in a buffer: shorter numbers are looked up faster, longer ones are for the largest blocks.
+/// Places in a buffer. Short numbers are faster; long ones are for the largest blocks.
 enum AllPlaces {
     Short(Vec<u16>),
     Long(Vec<u32>),
@@ -116,24 +117,25 @@ impl AllPlaces {
     }
 }
 
-/// What makes values of one type values of another, strip by strip.
+/// Converts values of one type to another, strip by strip.
 pub(super) trait Engine<A, B> {
-    /// Takes a piece of all blocks of a strip, or of one block, to `at` in the buffer.
+    /// Copies a piece of all blocks of a strip, or of one block, to `at` in the buffer.
     fn take(&mut self, piece: Piece, from: &[A], at: usize) -> Result<()>;
 
-    /// Makes of what was taken whatever the result looks up: `len` values.
+    /// Prepares `len` values for the result to look up.
     fn prepare(&mut self, plan: &Plan, strip: Strip, len: usize) -> Result<()>;
 
-    /// Gives a piece of all blocks of a strip; `places` say where each value of the first block's comes from.
+    /// Writes a piece of all blocks of a strip. `places` has the sources of the first block's
+    /// values.
     fn give(&mut self, piece: Piece, places: Places, to: &mut [B]) -> Result<()>;
 }
 
 /// The channels of a piece.
 #[derive(Clone, Copy)]
 pub(super) enum Piece {
-    /// All its values are of one channel.
+    /// All its values belong to one channel.
     Of(usize),
-    /// Its values are of all channels in turn.
+    /// Its values belong to all channels in turn.
     Mixed,
 }
 
@@ -192,7 +194,7 @@ impl Plan {
         })
     }
 
-    /// Blocks of an image.
+    /// Returns the number of blocks of an image.
     pub(super) fn n_blocks(&self) -> Result<u32> {
         let n = self.across * (self.rows / self.block);
         u32::try_from(n).map_err(|_| Error::Array {
@@ -200,12 +202,13 @@ impl Plan {
         })
     }
 
-    /// Values between a piece and the next one in a buffer.
+    /// Returns the values from one piece to the next in a buffer.
     pub(super) fn stride(&self) -> usize {
         self.strip_blocks * self.width
     }
 
-    /// The place, in the order in which pieces lie in an image, of the value that is number t by row, column, channel.
+    /// Returns the place, in the order of pieces in an image, of value number t by row, column,
+    /// channel.
     pub(super) fn lies_at(&self, t: usize) -> usize {
         let (pixel, channel) = (t / self.channels, t % self.channels);
         let channel = if self.reversed {
@@ -219,7 +222,7 @@ impl Plan {
         }
     }
 
-    /// Where a block begins in an image, by its number.
+    /// Returns the start of a block in an image, by its number.
     fn block_begins(&self, block: u32) -> usize {
         let (row, column) = (block as usize / self.across, block as usize % self.across);
         row * self.row_step + column * self.width
@@ -232,7 +235,7 @@ impl Plan {
         }
     }
 
-    /// Strips of one length, four at a time as far as there are so many; those that end rows come last.
+    /// Returns groups of up to four strips of one length; strips that end rows come last.
     pub(super) fn groups(&self) -> impl Iterator<Item = Group> {
         let (rows, most) = (self.rows / self.block, self.strip_blocks);
         let (in_row, rest) = (self.across / most, self.across % most);
@@ -251,14 +254,14 @@ impl Plan {
         whole.chain(grouped(n_ends, end))
     }
 
-    /// Where a piece of all blocks of a strip lies in an image.
+    /// Returns the range in an image of a piece of all blocks of a strip.
     pub(super) fn place(&self, piece: usize, strip: &Strip) -> Range<usize> {
         let begin = self.begins.get(piece).copied().unwrap_or(0);
         let begin = begin + strip.row * self.row_step + strip.first * self.width;
         begin..begin + strip.n * self.width
     }
 
-    /// Where a piece begins in each of the blocks that come to a strip.
+    /// Returns the start of a piece in each of the blocks that go to a strip.
     pub(super) fn sources(
         &self,
         piece: usize,
@@ -271,7 +274,7 @@ impl Plan {
         sources.iter().map(move |source| source + begin)
     }
 
-    /// Makes images of others.
+    /// Transforms images into others.
     pub(super) fn between<A, B>(
         &self,
         table: &Table,
@@ -289,7 +292,7 @@ impl Plan {
         Ok(())
     }
 
-    /// The same where images lie.
+    /// Transforms images in place.
     pub(super) fn within<T: Copy>(
         &self,
         table: &Table,
@@ -381,7 +384,7 @@ impl Table {
         }
     }
 
-    /// The places of all values of a block, where they are short.
+    /// Returns the places of all values of a block, if they are short.
     pub(super) fn short_places(&self) -> Option<&[u16]> {
         match &self.places {
             AllPlaces::Short(places) => Some(places),
@@ -389,12 +392,12 @@ impl Table {
         }
     }
 
-    /// Where the values of a piece of the first block come from.
+    /// Returns the sources of a piece's values, for the first block.
     pub(super) fn of_piece(&self, plan: &Plan, piece: usize) -> Places<'_> {
         self.places.of(piece * plan.width..(piece + 1) * plan.width)
     }
 
-    /// What undoes it.
+    /// Returns the inverse.
     pub(super) fn inverse(
         plan: &Plan,
         places: &[u32],
@@ -415,7 +418,7 @@ fn inverse(permutation: &[u32]) -> Vec<u32> {
     inverse
 }
 
-/// Looks up the values of all blocks of a strip: `places` are those of the first one's.
+/// Looks up the values of all blocks of a strip. `places` are those of the first block.
 pub(super) fn look_up<T: Copy>(buffer: &[T; BUFFER_VALUES], places: Places, to: &mut [T]) {
     let places = match places {
         Places::Short(places) => places,
@@ -472,7 +475,8 @@ fn of_width<T: Copy, const WIDTH: usize>(
     }
 }
 
-/// What a short place may reach from the block that begins at `first`: so long that no index is checked.
+/// Returns the window that short places can reach from the block at `first`, long enough to need no
+/// index checks.
 fn window<T>(buffer: &[T; BUFFER_VALUES], first: usize) -> Option<&[T; 1 << 16]> {
     buffer.get(first..)?.first_chunk()
 }

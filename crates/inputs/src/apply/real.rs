@@ -1,4 +1,5 @@
-//! Values on which more is done than to move and negate them: as floats of 64 bits, rounded once at the end.
+//! Transforms beyond moving and negating values, computed in 64-bit floats and rounded once at the
+//! end.
 
 use crate::apply::matrix::Mixer;
 use crate::apply::plan::{Buffer, Engine, Piece, Places, Plan, Strip, buffer, look_up};
@@ -9,7 +10,7 @@ use crate::key::{Spec, Transform};
 pub(super) struct Real<'k> {
     buffer: Buffer<f64>,
     row: Vec<f64>,
-    /// What values and their negatives add up to; absent where none is negated.
+    /// The sum of a value and its negative; absent if none is negated.
     sum: Option<f64>,
     mixer: Option<&'k Mixer>,
     statistics: Option<&'k [(f64, f64)]>,
@@ -65,7 +66,7 @@ impl<T: Value> Engine<T, T> for Real<'_> {
     }
 }
 
-/// Changes the values of a piece by the mean and deviation of their channels; without these nothing.
+/// Changes the values of a piece by the mean and deviation of their channels, if there are any.
 pub(super) fn each_channel(
     statistics: Option<&[(f64, f64)]>,
     piece: Piece,

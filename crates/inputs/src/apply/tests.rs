@@ -1,4 +1,4 @@
-//! Vectors of the reference in Python, round trips, and what is refused.
+//! Vectors of the reference in Python, round trips, and refusals.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use half::f16;
@@ -98,7 +98,7 @@ fn value_type(name: &Json) -> ValueType {
     }
 }
 
-/// The images of a vector: `about` in the file says how they are made.
+/// Makes the images of a vector, as `about` in the file says.
 fn images_of(case: &Json, key: &InputKey, n: usize, shape: &[usize]) -> Values {
     let of = value_type(&case["dtype"]);
     let Some(start) = case["pattern"].as_u64() else {
@@ -192,7 +192,7 @@ fn arrays_are_those_of_the_reference() {
     }
 }
 
-/// Integers are the same; floats nearly.
+/// Compares integers exactly, and floats nearly.
 fn near_enough(found: &Values, wanted: &Values, what: &str) {
     let near = match found {
         Values::F16(_) => 4e-3,
@@ -235,7 +235,8 @@ fn what_is_done_is_undone() {
         &[Shuffle, Ffx, Blocks],
         &[Orthogonal],
     ];
-    // Blocks of 1, 3, 7 and 64; strips that end in the middle of a row; blocks so large that one fills the buffer.
+    // Blocks of 1, 3, 7 and 64; strips that end in the middle of a row; blocks so large that one
+    // fills the buffer.
     let sizes: [(u32, u32, usize, usize, usize); 7] = [
         (1, 3, 5, 7, 3),
         (3, 1, 6, 9, 1),
@@ -289,7 +290,7 @@ fn what_is_done_is_undone() {
                         cipher
                             .apply(images.images(), keyed.images_mut(), scale)
                             .unwrap();
-                        // Few things moved may stay where they were.
+                        // A permutation of few things may be the identity.
                         if transforms != [Blocks] && transforms != [Shuffle] {
                             assert_ne!(keyed.numbers(), images.numbers(), "{what}");
                         }

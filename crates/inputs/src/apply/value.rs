@@ -21,7 +21,7 @@ pub enum ValueType {
 }
 
 impl ValueType {
-    /// All of them.
+    /// All types.
     pub const ALL: [ValueType; 5] = [
         ValueType::U8,
         ValueType::U16,
@@ -30,7 +30,7 @@ impl ValueType {
         ValueType::F32,
     ];
 
-    /// Bytes of a value.
+    /// Returns the bytes of a value.
     pub fn len_bytes(self) -> usize {
         match self {
             ValueType::U8 | ValueType::I8 => 1,
@@ -57,12 +57,13 @@ pub(super) trait Value: Copy + Default {
     const ZERO: Self;
     const IS_FLOAT: bool;
 
-    /// `sum` less each value; integers have a sum of their own, that of their least and their greatest value.
+    /// Subtracts each value from `sum`. Integers use a sum of their own, that of their least and
+    /// their greatest value.
     fn negate(from: &[Self], to: &mut [Self], sum: f64);
 
     fn to_f64(self) -> f64;
 
-    /// The nearest value.
+    /// Returns the nearest value.
     fn from_f64(value: f64) -> Self;
 }
 
@@ -116,7 +117,7 @@ impl Value for f16 {
     const IS_FLOAT: bool = true;
 
     fn negate(from: &[Self], to: &mut [Self], sum: f64) {
-        // A sum of two halves, rounded to a single and that to a half, is the one rounded once.
+        // A sum of two halves, rounded to a single and then to a half, equals the sum rounded once.
         if f16::from_f64(sum).to_f64() == sum {
             let sum = sum as f32;
             let mut wide = [0.0; 64];
@@ -138,7 +139,7 @@ impl Value for f16 {
     }
 
     fn from_f64(value: f64) -> Self {
-        // The other one rounds twice on processors with half floats: to a single first.
+        // half's `from_f64` rounds twice on processors with half floats: to a single first.
         f16::from_f64_const(value)
     }
 }
@@ -168,14 +169,14 @@ pub enum ImagesMut<'i> {
 macro_rules! each {
     ($($variant:ident $type:ty),*) => {
         impl Images<'_> {
-            /// The type of the values.
+            /// Returns the type of the values.
             pub fn value_type(&self) -> ValueType {
                 match self {
                     $(Images::$variant(_) => ValueType::$variant,)*
                 }
             }
 
-            /// How many values there are.
+            /// Returns the number of values.
             #[allow(clippy::len_without_is_empty)]
             pub fn len(&self) -> usize {
                 match self {
@@ -185,14 +186,14 @@ macro_rules! each {
         }
 
         impl ImagesMut<'_> {
-            /// The type of the values.
+            /// Returns the type of the values.
             pub fn value_type(&self) -> ValueType {
                 match self {
                     $(ImagesMut::$variant(_) => ValueType::$variant,)*
                 }
             }
 
-            /// How many values there are.
+            /// Returns the number of values.
             #[allow(clippy::len_without_is_empty)]
             pub fn len(&self) -> usize {
                 match self {

@@ -4,10 +4,11 @@ use nalgebra::DMatrix;
 use pathfinding::kuhn_munkres::kuhn_munkres_min;
 use pathfinding::matrix::Matrix;
 
-/// Steps from the least to the largest cost: integers, because only those are ordered.
+/// Steps from the least to the largest cost. Costs become integers, because floats are not totally
+/// ordered.
 const STEPS: f64 = (1_u64 << 40) as f64;
 
-/// A column for each row, each column once, so that the costs are least: `[n, n]`.
+/// Assigns a column to each row, each column once, with the least total cost. `cost` is `[n, n]`.
 pub(super) fn assign(cost: &DMatrix<f64>) -> Vec<usize> {
     let (least, most) = (cost.min(), cost.max());
     let scale = STEPS / (most - least).max(f64::MIN_POSITIVE);

@@ -1,11 +1,13 @@
-//! The order of channels, and which half of the positions is negated: what makes the colours of restored images likely.
+//! Finds the order of channels, and the negated half of the positions, by the likelihood of
+//! restored colours.
 
 use super::grid::{Grid, Pictures};
 
 /// Steps of each channel.
 const BINS: usize = 8;
 
-/// The positions with channels in the most likely order, and whether it is the other half that is negated.
+/// Returns the positions with channels in the most likely order, and whether the other half is
+/// negated.
 pub(super) fn order(
     grid: &Grid,
     places: &[usize],
@@ -13,7 +15,8 @@ pub(super) fn order(
     sum: f64,
 ) -> (Vec<usize>, bool) {
     let channels = grid.channels;
-    // An image of one pixel a block says enough of colours where blocks are small, and cells of 2 x 2 do where they are large.
+    // One pixel per block tells enough about colours if blocks are small, and cells of 2 x 2 if
+    // they are large.
     let cell = grid.block.min(2);
     let likely = likelihoods(public, cell, sum);
     let mut best = (f64::NEG_INFINITY, places.to_vec(), false);
@@ -30,7 +33,7 @@ pub(super) fn order(
     (best.1, best.2)
 }
 
-/// The mean logarithm of the likelihood of cells of restored images.
+/// Returns the mean log-likelihood of cells of restored images.
 fn score(
     grid: &Grid,
     places: &[usize],
@@ -61,7 +64,7 @@ fn score(
     total / f64::max(count, 1.0)
 }
 
-/// The logarithm of how likely each colour is, from means of cells.
+/// Returns the log-likelihood of each colour, from means of cells.
 fn likelihoods(public: &Pictures<'_>, cell: usize, sum: f64) -> Vec<f64> {
     let &Pictures {
         values,
@@ -80,7 +83,7 @@ fn likelihoods(public: &Pictures<'_>, cell: usize, sum: f64) -> Vec<f64> {
             }
         }
     }
-    // Neighbouring colours are about as likely: [1 2 1] / 4 along each channel.
+    // Neighbouring colours are about equally likely: smooth by [1 2 1] / 4 along each channel.
     for channel in 0..channels {
         let stride = BINS.pow((channels - 1 - channel) as u32);
         let before = counts.clone();
@@ -99,7 +102,8 @@ fn likelihoods(public: &Pictures<'_>, cell: usize, sum: f64) -> Vec<f64> {
         .collect()
 }
 
-/// The mean of a channel over a cell; `at` gives the value of a channel in a row and a column.
+/// Returns the mean of a channel over a cell. `at` returns the value of a channel in a row and a
+/// column.
 fn mean_of(
     cell: usize,
     (y, x): (usize, usize),
@@ -118,7 +122,7 @@ fn bin(channels: usize, mean: impl Fn(usize) -> f64, sum: f64) -> usize {
     (0..channels).fold(0, |bin, channel| bin * BINS + step(mean(channel)))
 }
 
-/// All orders of `n` things.
+/// Returns all permutations of `n` things.
 fn permutations(n: usize) -> Vec<Vec<usize>> {
     if n == 0 {
         return vec![Vec::new()];

@@ -1,13 +1,13 @@
-//! Images, cut into blocks.
+//! Images cut into blocks.
 
 use crate::error::{Error, Result};
 
-/// Images that an attack looks at: `[n, channels, rows, columns]`, one after the other.
+/// Images for an attack: `[n, channels, rows, columns]`, contiguous.
 #[derive(Clone, Copy, Debug)]
 pub struct Pictures<'p> {
     /// The values.
     pub values: &'p [f64],
-    /// How many images.
+    /// The number of images.
     pub n: usize,
     /// Channels of each.
     pub channels: usize,
@@ -42,7 +42,7 @@ impl Grid {
         Grid::at(pictures, side, (0, 0))
     }
 
-    /// Blocks from an offset on; what is left over at the ends is left out.
+    /// Cuts images into blocks from an offset on, and drops the rest at the ends.
     pub(super) fn at(
         pictures: &Pictures<'_>,
         block: usize,
@@ -89,7 +89,7 @@ impl Grid {
         })
     }
 
-    /// The values of a block.
+    /// Returns the values of a block.
     pub(super) fn block_at(&self, image: usize, row: usize, column: usize) -> &[f64] {
         let [_, rows, columns] = self.shape;
         let start = ((image * rows + row) * columns + column) * self.n_values;

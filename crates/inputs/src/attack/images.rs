@@ -1,4 +1,4 @@
-//! Images of a data set, read for attacks.
+//! Reads images of a data set for attacks.
 
 use std::path::Path;
 
@@ -11,27 +11,28 @@ use crate::key::{Layout, Order, Spec};
 /// Images, channels first.
 #[derive(Clone, Debug)]
 pub struct ImageSet {
-    /// All values, one image after the other.
+    /// All values, image by image.
     pub values: Vec<f64>,
-    /// How many images.
+    /// The number of images.
     pub n: usize,
     channels: usize,
     rows: usize,
     columns: usize,
 }
 
-/// How an array has images.
+/// The layout of images in an array.
 struct Shape {
     rows: usize,
     columns: usize,
     /// Whether channels are the last axis.
     is_last: bool,
-    /// Whether channels come as red, green, blue, and the key is for blue, green, red.
+    /// Whether channels are red, green, blue while the key is for blue, green, red.
     is_reversed: bool,
 }
 
 impl Shape {
-    /// That of an array that has the key's channels. Files of images say their layout; others have the key's.
+    /// Returns the layout of an array with the key's channels. Files of images state their layout;
+    /// others have the key's.
     fn of(array: &Array, spec: &Spec) -> Option<Shape> {
         let of_file = array.layout.map(|layout| layout == FileLayout::Nhwc);
         let is_last = of_file.unwrap_or(spec.layout == Layout::Nhwc);
@@ -52,7 +53,7 @@ impl Shape {
 }
 
 impl ImageSet {
-    /// The first `limit` images of the data set at `path` that have the key's channels.
+    /// Reads the first `limit` images with the key's channels from the data set at `path`.
     ///
     /// # Errors
     /// [`Error::Data`]; [`Error::Usage`] if there are none.
@@ -97,7 +98,7 @@ impl ImageSet {
         })
     }
 
-    /// As attacks take them.
+    /// Returns the images as attacks take them.
     pub fn pictures(&self) -> Pictures<'_> {
         Pictures {
             values: &self.values,
@@ -108,7 +109,8 @@ impl ImageSet {
         }
     }
 
-    /// The sum of a value and its negative: 255 for integers of 8 bits, or that of the key's range for floats.
+    /// Returns the sum of a value and its negative: 255 for integers of 8 bits, or that of the
+    /// key's range for floats.
     pub fn sum(&self, spec: &Spec) -> f64 {
         let most = self.values.iter().copied().fold(f64::MIN, f64::max);
         if most > spec.range.1 {

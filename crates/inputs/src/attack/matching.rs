@@ -1,19 +1,19 @@
-//! Which plain position each keyed one shows: that whose relations to all others are the same.
+//! Matches keyed positions to plain ones by their relations to all others.
 
 use nalgebra::DMatrix;
 
 use super::assignment::assign;
 use super::relations::Relations;
 
-/// Rounds in which positions are assigned anew, each by where the others were put before.
+/// Rounds of assigning all positions, each based on the previous places of the others.
 const ROUNDS: usize = 60;
 
-/// Rounds without a gain, after which that ends.
+/// Rounds without a gain after which to stop.
 const PATIENCE: usize = 5;
 
-/// The plain position that each keyed one shows.
+/// Returns the plain position of each keyed one.
 pub(super) fn places(keyed: &Relations, plain: &Relations) -> Vec<usize> {
-    // At first by the relations of a position whatever they are to: sorted.
+    // At first by the sorted relations of a position, whatever their partners.
     let sorted = |relations: &Relations| {
         profile(relations, |mut row| {
             row.sort_by(f64::total_cmp);
@@ -47,7 +47,8 @@ pub(super) fn places(keyed: &Relations, plain: &Relations) -> Vec<usize> {
     exchange(keyed, plain, best_places)
 }
 
-/// For each position, its relations to all others: as the first and as the second one of a pair.
+/// Returns, for each position, its relations to all others, as the first and as the second of a
+/// pair.
 fn profile(relations: &Relations, change: impl Fn(Vec<f64>) -> Vec<f64>) -> DMatrix<f64> {
     let [own, right, below] = relations;
     let all = [
@@ -58,7 +59,7 @@ fn profile(relations: &Relations, change: impl Fn(Vec<f64>) -> Vec<f64>) -> DMat
         below.transpose(),
     ];
     let n = own.nrows();
-    // Column by column, so that a position's numbers lie side by side.
+    // Column by column, so that a position's numbers are adjacent.
     let mut profiles = Vec::with_capacity(5 * n * n);
     for t in 0..n {
         for matrix in &all {
@@ -68,7 +69,7 @@ fn profile(relations: &Relations, change: impl Fn(Vec<f64>) -> Vec<f64>) -> DMat
     DMatrix::from_vec(5 * n, n, profiles)
 }
 
-/// Squared distances between columns.
+/// Returns the squared distances between columns.
 fn distances(one: &DMatrix<f64>, other: &DMatrix<f64>) -> DMatrix<f64> {
     let squares = |matrix: &DMatrix<f64>| -> Vec<f64> {
         matrix
@@ -86,7 +87,7 @@ fn distances(one: &DMatrix<f64>, other: &DMatrix<f64>) -> DMatrix<f64> {
     distances
 }
 
-/// The squared differences of all relations.
+/// Returns the squared differences of all relations.
 fn objective(keyed: &Relations, plain: &Relations, places: &[usize]) -> f64 {
     let of = |(keyed, plain): (&DMatrix<f64>, &DMatrix<f64>)| {
         (keyed - placed(plain, places)).norm_squared()
@@ -94,13 +95,14 @@ fn objective(keyed: &Relations, plain: &Relations, places: &[usize]) -> f64 {
     keyed.iter().zip(plain).map(of).sum()
 }
 
-/// Relations between the positions at these places.
+/// Returns the relations between the positions at these places.
 fn placed(plain: &DMatrix<f64>, places: &[usize]) -> DMatrix<f64> {
     let n = places.len();
     DMatrix::from_fn(n, n, |t, u| plain[(places[t], places[u])])
 }
 
-/// Exchanges two positions as long as that makes the objective less: several that have nothing to do with each other at once.
+/// Exchanges pairs of positions as long as that lowers the objective, several independent pairs at
+/// once.
 fn exchange(keyed: &Relations, plain: &Relations, mut places: Vec<usize>) -> Vec<usize> {
     let n = places.len();
     let mut least = objective(keyed, plain, &places);
@@ -124,7 +126,7 @@ fn exchange(keyed: &Relations, plain: &Relations, mut places: Vec<usize>) -> Vec
         }
         let mut now = objective(keyed, plain, &places);
         if now >= least {
-            // Together they did harm: the best one alone.
+            // Together they raised the objective: exchange only the best pair.
             places.clone_from(&before);
             places.swap(first.0, first.1);
             now = objective(keyed, plain, &places);
@@ -137,7 +139,8 @@ fn exchange(keyed: &Relations, plain: &Relations, mut places: Vec<usize>) -> Vec
     places
 }
 
-/// What exchanging two positions adds to the objective, but for terms of the two with each other that nearly cancel.
+/// Returns what exchanging two positions adds to the objective, without the terms between the two,
+/// which nearly cancel.
 fn gains(keyed: &Relations, plain: &Relations, places: &[usize]) -> DMatrix<f64> {
     let n = places.len();
     let mut gains = DMatrix::zeros(n, n);

@@ -1,27 +1,30 @@
-//! How the positions of a block go with each other, and with those of its neighbours.
+//! The relations between the positions of a block, and to those of its neighbours.
 
 use nalgebra::{DMatrix, DVector};
 
 use super::grid::{Grid, Pictures};
 use crate::error::Result;
 
-/// A block with itself, with its right neighbour, and with the one below: neighbours tell left from right and up from down.
+/// A block with itself, with its right neighbour, and with the one below. Neighbours tell left from
+/// right and up from down.
 const SHIFTS: [(usize, usize); 3] = [(0, 0), (0, 1), (1, 0)];
 
-/// Added to the variance of two blocks, so that even ones do not weigh too much.
+/// Added to the variance of two blocks, so that uniform ones do not weigh too much.
 const EVEN: f64 = 16.0;
 
-/// For each of [`SHIFTS`], the logarithm of the mean squared difference between position t of a block and u of the other one.
+/// For each of [`SHIFTS`], the logarithm of the mean squared difference between position t of a
+/// block and u of the other one.
 pub(super) type Relations = [DMatrix<f64>; 3];
 
-/// Sums of weighted squared differences, and of how many.
+/// Sums of weighted squared differences, and of the weights.
 struct Sums {
     sums: [DMatrix<f64>; 3],
     counts: [f64; 3],
 }
 
-/// Which positions go against most others: the signs of the leading eigenvector of their correlations. All pixels of a small block
-/// go with each other in plain images; a negated one goes against those that are not.
+/// Returns which positions oppose most others: the signs of the leading eigenvector of their
+/// correlations. All pixels of a small block correlate in plain images; a negated one opposes the
+/// others.
 pub(super) fn signs(grid: &Grid) -> Vec<bool> {
     let n = grid.n_values;
     let mut blocks = DMatrix::from_row_slice(grid.values.len() / n, n, &grid.values);
@@ -40,15 +43,16 @@ pub(super) fn signs(grid: &Grid) -> Vec<bool> {
     vector.iter().map(|value| *value < 0.0).collect()
 }
 
-/// Those of keyed images.
+/// Computes the relations in keyed images.
 pub(super) fn of_keyed(grid: &Grid) -> Relations {
     let mut sums = Sums::new(grid.n_values);
     sums.add(grid);
     sums.finish()
 }
 
-/// Those of plain images, from several offsets of the grid: natural images do not know where a grid lies. Half of each number is
-/// replaced by the mean of all numbers of the same displacement: they are alike everywhere.
+/// Computes the relations in plain images, at several offsets of the grid, since natural images are
+/// independent of a grid. Half of each number is replaced by the mean over its displacement, since
+/// relations are alike everywhere.
 pub(super) fn of_public(pictures: &Pictures<'_>, block: u32) -> Result<Relations> {
     let block = block as usize;
     let mut sums = Sums::new(block * block * pictures.channels);
@@ -73,7 +77,7 @@ impl Sums {
         for (((down, across), sums), count) in
             SHIFTS.into_iter().zip(&mut self.sums).zip(&mut self.counts)
         {
-            // Some at a time: all of them might be much memory.
+            // A few at a time, to limit memory.
             let mut pairs = Vec::new();
             for image in 0..images {
                 for (y, x) in (0..rows.saturating_sub(down))
@@ -128,7 +132,8 @@ fn variance(one: &[f64], other: &[f64]) -> f64 {
     values().map(|value| (value - mean).powi(2)).sum::<f64>() / n
 }
 
-/// Where the mean of numbers of the same channels, rows down and columns across, to either side, is kept.
+/// Replaces half of each relation by the mean over equal channels and displacements; columns to the
+/// left and to the right count alike.
 fn smooth(relations: Relations, block: usize, channels: usize) -> Relations {
     let (height, width) = (4 * block, 2 * block);
     let slot = |shift: usize, t: usize, u: usize| {

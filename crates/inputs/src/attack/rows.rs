@@ -1,4 +1,4 @@
-//! Attacks with all that an attacker has, as rows of a table.
+//! Runs the attacks for an attacker's material, as rows of a table.
 
 use onnxseal_store::Location;
 
@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::key::Spec;
 use crate::rewrite::Files;
 
-/// Plain images that [`of_images`] learns from, at most.
+/// The most plain images that [`of_images`] learns from.
 pub const MOST_PUBLIC: usize = 1000;
 
 /// The result of one attack.
@@ -19,14 +19,14 @@ pub struct Row {
     pub attack: String,
     /// The attacker's guess.
     pub found: Found,
-    /// The share of values of the keyed images that come out right, where these are known.
+    /// The share of correctly restored values of the keyed images, if the plain ones are known.
     pub restored: Option<f64>,
 }
 
 /// An attacker's guess at the key, or at a part of it.
 #[derive(Clone, Debug)]
 pub enum Found {
-    /// All of it.
+    /// The whole key.
     Key(Guess),
     /// Which positions are negated.
     Mask(Halves),
@@ -35,7 +35,8 @@ pub enum Found {
 /// Attacks a rewritten model by its weights; with the public model that it was made from, by both.
 ///
 /// # Errors
-/// Those of opening the models; [`Error::Refused`](crate::Error::Refused) where their weights cannot be read.
+/// The errors of opening the models; [`Error::Refused`](crate::Error::Refused) if their weights
+/// cannot be read.
 pub fn of_model(model: &Location, public: Option<&Location>, spec: &Spec) -> Result<Vec<Row>> {
     let weights = |location| Files::open(location)?.patch(spec);
     let row = |attack: &str, found| Row {
@@ -55,10 +56,10 @@ pub fn of_model(model: &Location, public: Option<&Location>, spec: &Spec) -> Res
     Ok(rows)
 }
 
-/// Attacks a key by images of which the attacker has both forms, keyed and plain.
+/// Attacks a key by images in both forms, keyed and plain.
 ///
 /// # Errors
-/// Those of [`from_pairs`].
+/// As [`from_pairs`].
 pub fn of_pairs(keyed: &ImageSet, plain: &ImageSet, spec: &Spec) -> Result<Row> {
     let (sum, block) = (keyed.sum(spec), spec.block);
     let guess = from_pairs(&plain.pictures(), &keyed.pictures(), block, sum)?;
@@ -70,10 +71,10 @@ pub fn of_pairs(keyed: &ImageSet, plain: &ImageSet, spec: &Spec) -> Result<Row> 
     })
 }
 
-/// Attacks a key by keyed images and other, plain images of the same kind.
+/// Attacks a key by keyed images and other, plain images of this kind.
 ///
 /// # Errors
-/// Those of [`from_images`].
+/// As [`from_images`].
 pub fn of_images(keyed: &ImageSet, public: &ImageSet, spec: &Spec) -> Result<Row> {
     let sum = keyed.sum(spec);
     let guess = from_images(&keyed.pictures(), &public.pictures(), spec.block, sum)?;

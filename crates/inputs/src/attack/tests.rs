@@ -39,7 +39,8 @@ impl Set {
     }
 }
 
-/// Pictures that are smooth as natural ones are: random fields, coarse ones strongest, whose channels go together, lit from above.
+/// Pictures that are smooth as natural ones are: random fields, coarse ones strongest, whose
+/// channels go together, lit from above.
 fn smooth(n: usize) -> Set {
     let seed = InputSeed::from_hex(&"5a".repeat(32)).unwrap();
     let mut numbers = seed.numbers(Draw::Shuffle).unwrap();

@@ -1,4 +1,4 @@
-//! The key from weights: of the rewritten model alone, or beside those of a public one.
+//! Recovers the key from weights: of the rewritten model alone, or with those of a public one.
 
 use nalgebra::DMatrix;
 
@@ -7,9 +7,11 @@ use super::{Guess, MAX_MATCHED, check_size, share, signed};
 use crate::error::{Error, Result};
 use crate::key::InputKey;
 
-/// Halves of a block that an attacker takes for the mask: one of them is negated, and nothing says which.
+/// An attacker's split of a block into halves, one of which is negated; the attacker cannot tell
+/// which.
 ///
-/// To tell, the attacker runs the model on images with either half negated, and sees which answers make sense.
+/// To find out, the attacker runs the model on images with either half negated, and checks which
+/// answers make sense.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Halves {
     /// Whether each position is in the second half.
@@ -17,7 +19,8 @@ pub struct Halves {
 }
 
 impl Halves {
-    /// The share of the key's mask that is right, with the better half taken for the negated one: 0.5 or more.
+    /// Returns the correct share of the key's mask, with the better half as the negated one: 0.5 or
+    /// more.
     ///
     /// # Errors
     /// [`Error::Usage`] for a key of other blocks, or one that is orthogonal.
@@ -28,14 +31,15 @@ impl Halves {
     }
 }
 
-/// Which positions are negated, from the weights of a rewritten model, `[D, n]`, and from nothing else.
+/// Recovers which positions are negated, only from the weights of a rewritten model, `[D, n]`.
 ///
-/// Columns of neighbouring pixels are alike, and a rewriting turns the sign of some. So columns are joined in a tree, those first
-/// whose cosine is furthest from 0, and each join says whether two positions are in the same half: the maximum spanning tree.
-/// Shuffling does not matter, so for one model it fails or succeeds with all keys.
+/// Columns of neighbouring pixels are alike, and rewriting flips the sign of some. So this joins
+/// columns in a maximum spanning tree, those with the cosine furthest from 0 first, and each join
+/// tells whether two positions are in the same half. Shuffling does not matter, so for one model it
+/// fails or succeeds with all keys.
 ///
 /// # Errors
-/// [`Error::Usage`] where blocks have more than [`MAX_MATCHED`] values.
+/// [`Error::Usage`] if blocks have more than [`MAX_MATCHED`] values.
 pub fn from_weights(rewritten: &DMatrix<f64>) -> Result<Halves> {
     check_size(rewritten.ncols(), MAX_MATCHED)?;
     let columns = unit(rewritten);
@@ -60,7 +64,7 @@ struct Node {
     is_second: bool,
 }
 
-/// Adds a position to the tree, and gives the one to add next.
+/// Adds a position to the tree, and returns the one to add next.
 fn join(nodes: &mut [Node], cosines: &DMatrix<f64>, last: usize) -> Option<usize> {
     let half = nodes.get_mut(last).map(|node| {
         node.is_joined = true;
@@ -80,12 +84,14 @@ fn join(nodes: &mut [Node], cosines: &DMatrix<f64>, last: usize) -> Option<usize
     next.map(|(t, _)| t)
 }
 
-/// The key from weights before and after rewriting, `[D, n]` each: for each column the one that points the same way or the opposite one.
+/// Recovers the key from weights before and after rewriting, `[D, n]` each: for each column, the
+/// one in the same or the opposite direction.
 ///
-/// Gives the whole key, also where the attacker's weights differ by noise of 0.2 of their deviation.
+/// It recovers the whole key even if the attacker's weights differ by noise of 0.2 of their
+/// deviation.
 ///
 /// # Errors
-/// [`Error::Usage`] where shapes differ.
+/// [`Error::Usage`] if shapes differ.
 pub fn from_checkpoint(public: &DMatrix<f64>, rewritten: &DMatrix<f64>) -> Result<Guess> {
     if public.shape() != rewritten.shape() {
         return Err(Error::Usage(format!(
@@ -108,7 +114,7 @@ pub fn from_checkpoint(public: &DMatrix<f64>, rewritten: &DMatrix<f64>) -> Resul
     })
 }
 
-/// Columns of length 1.
+/// Scales columns to length 1.
 fn unit(weights: &DMatrix<f64>) -> DMatrix<f64> {
     let mut weights = weights.clone();
     for mut column in weights.column_iter_mut() {

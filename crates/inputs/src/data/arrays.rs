@@ -22,23 +22,23 @@ use crate::data::sources::Task;
 use crate::error::Error;
 use crate::key::{InputKey, Layout, Order};
 
-/// Bytes that a core works on at once, about: they stay in its cache.
+/// The approximate bytes that a core works on at once, which stay in its cache.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Values of an image, at most: so much memory a file may claim.
+/// The most values of an image, which limits the memory that a file may claim.
 const MAX_IMAGE_VALUES: usize = 1 << 28;
 
-/// Images in a file, one behind the other.
+/// Contiguous images in a file.
 struct Images {
     cipher: Cipher,
     n: u64,
     from: ValueType,
     to: ValueType,
-    /// Bytes before each image that stay: labels.
+    /// Bytes of labels before each image, which stay.
     label_bytes: usize,
-    /// Where the first one begins.
+    /// The offset of the first one.
     begin: u64,
-    /// What the output begins with.
+    /// The header of the output.
     header: Vec<u8>,
 }
 
@@ -109,7 +109,7 @@ fn of_cifar(run: &Run, len: u64) -> Result<Images, Fault> {
     })
 }
 
-/// What a file of `len` bytes has, packed or not.
+/// Describes the images in an IDX file of `len` bytes, packed or not.
 fn of_idx(run: &Run, from: &mut impl Read, len: u64, is_packed: bool) -> Result<Images, Fault> {
     let header = idx::Header::read(from)?;
     let begin = header.bytes.len() as u64;
@@ -134,14 +134,14 @@ fn of_idx(run: &Run, from: &mut impl Read, len: u64, is_packed: bool) -> Result<
     })
 }
 
-/// A key for an array in a file of `len` bytes, and how many images that is.
+/// Prepares the key for an array in a file of `len` bytes. Returns the number of images too.
 pub(super) fn of_shape(key: &InputKey, dims: &[usize], len: u64) -> Result<(Cipher, u64), Fault> {
     let is_stack = is_stack(key, dims);
     let (n, image) = match *dims {
         [n, rows, columns] if is_stack => (n, [1, rows, columns]),
         [n, a, b, c] => (n, [a, b, c]),
         [a, b, c] => (1, [a, b, c]),
-        // It says what is wrong with them.
+        // This reports what is wrong with the axes.
         _ => return Ok((key.cipher_for(dims)?, 0)),
     };
     let values = image.iter().try_fold(1_usize, |n, dim| n.checked_mul(*dim));
@@ -150,7 +150,7 @@ pub(super) fn of_shape(key: &InputKey, dims: &[usize], len: u64) -> Result<(Ciph
             "an image of shape {image:?} is too large (limit {MAX_IMAGE_VALUES} values)"
         ));
     };
-    // The key's tables for it, and an image before and after.
+    // The key's tables for the size, and an image before and after.
     let n_bytes = values as u64 * size_of::<f32>() as u64;
     Room::of(len).claim(n_bytes, "save it unpacked")?;
     let cipher = if is_stack {
@@ -161,7 +161,7 @@ pub(super) fn of_shape(key: &InputKey, dims: &[usize], len: u64) -> Result<(Ciph
     Ok((cipher, n as u64))
 }
 
-/// Whether three axes are those of images of one channel that have no axis for it.
+/// Returns whether three axes describe images of one channel without an axis for it.
 fn is_stack(key: &InputKey, dims: &[usize]) -> bool {
     let has_axis = key.spec().layout == Layout::Nhwc && dims.last() == Some(&1);
     key.spec().channels == 1 && dims.len() == 3 && !has_axis
@@ -191,7 +191,7 @@ fn check_length(found: u64, header: u64, elements: u64) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The type of NumPy's elements.
+/// Returns the value type of NumPy's elements.
 pub(super) fn value_type(element: &npy::Element) -> Result<ValueType, Fault> {
     if element.is_big && element.width > 1 {
         return refused(
@@ -210,7 +210,7 @@ pub(super) fn value_type(element: &npy::Element) -> Result<ValueType, Fault> {
     }
 }
 
-/// What NumPy calls a type.
+/// Returns NumPy's notation for a type.
 pub(super) fn descr(of: ValueType) -> &'static str {
     match of {
         ValueType::U8 => "|u1",
@@ -233,21 +233,21 @@ impl Images {
         }
     }
 
-    /// Bytes of an image and its label, before and after.
+    /// Returns the bytes of an image and its label, before and after.
     fn record_bytes(&self) -> (usize, usize) {
         let bytes = |of: ValueType| self.label_bytes + self.cipher.image_values() * of.len_bytes();
         (bytes(self.from), bytes(self.to))
     }
 }
 
-/// What a thread keeps between chunks.
+/// The buffers that a thread keeps between chunks.
 #[derive(Default)]
 struct Buffers {
     records: Vec<u8>,
     pixels: Vec<u8>,
 }
 
-/// Transforms images that lie in a file, on all cores: each chunk has its place in the output.
+/// Transforms the images in an unpacked file on all cores, chunk by chunk.
 fn records(run: &Run, task: &Task, file: &File, images: &Images) -> Result<(), Fault> {
     let output = begin(run, &task.target)?;
     output.write_all_at(&images.header, 0)?;
@@ -294,7 +294,7 @@ fn records(run: &Run, task: &Task, file: &File, images: &Images) -> Result<(), F
     publish(run, task, output)
 }
 
-/// Transforms images that are unpacked one after the other, and packs them.
+/// Unpacks images one after the other, transforms and packs them.
 fn gzipped(run: &Run, task: &Task, file: File, len: u64) -> Result<(), Fault> {
     let mut from = BufReader::new(MultiGzDecoder::new(BufReader::new(file)));
     let images = of_idx(run, &mut from, len, true)?;
@@ -331,7 +331,7 @@ pub(super) fn pump(
 ) -> Result<(), Fault> {
     let image_bytes = transformer.cipher.image_values() * transformer.from.len_bytes();
     let each = (CHUNK_BYTES / image_bytes.max(1)).max(1) as u64;
-    // Fewer of large images: so many chunks are in memory at once.
+    // Fewer chunks for large images, since all of these are in memory at once.
     let n_chunks = (2 * n_cores() * CHUNK_BYTES / image_bytes.max(CHUNK_BYTES)).max(1);
     let mut left = match image_bytes {
         0 => 0,
@@ -349,7 +349,7 @@ pub(super) fn pump(
             let mut chunk = lock(&chunks[read]);
             chunk.clear();
             let wanted = n * image_bytes as u64;
-            // Grows with what there is, not with what is claimed.
+            // Grows with the bytes that exist rather than with the claim.
             let found = from.take(wanted).read_to_end(&mut chunk);
             if (found.map_err(unreadable)? as u64) < wanted {
                 return refused("it ends too early");
@@ -370,7 +370,7 @@ pub(super) fn pump(
         }
         run.go_on()?;
     }
-    // The end is where sums are checked.
+    // Reading to the end makes the archive check its sums.
     match from.read(&mut [0]).map_err(unreadable)? {
         0 => Ok(()),
         _ => refused("it has more than its shape says"),
@@ -393,13 +393,13 @@ pub(super) fn publish(run: &Run, task: &Task, output: Output) -> Result<(), Faul
     Ok(())
 }
 
-/// An output that cannot be written.
+/// Makes the fault for an output that cannot be written.
 pub(super) fn unwritable(task: &Task) -> impl FnOnce(std::io::Error) -> Fault + '_ {
     move |error| onnxseal_store::io("write", &task.target)(error).into()
 }
 
 impl InputKey {
-    /// The key for images of files: of a layout that is the files', their channels red, green, blue.
+    /// Prepares the key for images of files, in the files' layout, with channels red, green, blue.
     pub(super) fn cipher_of_files(
         &self,
         layout: Layout,

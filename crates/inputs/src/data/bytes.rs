@@ -8,7 +8,7 @@ use crate::apply::{Cipher, Scale, ValueType};
 use crate::error::Result;
 use crate::values::Values;
 
-/// Makes bytes of images keyed ones, or plain ones again.
+/// Transforms the bytes of images to keyed ones, or back.
 pub(super) struct Transformer<'c> {
     pub(super) cipher: &'c Cipher,
     pub(super) decrypt: bool,
@@ -18,7 +18,8 @@ pub(super) struct Transformer<'c> {
     pub(super) floats: &'c Floats,
 }
 
-/// The lowest and the highest of all floats that were made keyed ones; infinite and reversed before there are any.
+/// The lowest and the highest of all transformed floats; infinite and reversed before there are
+/// any.
 pub(super) struct Floats(Mutex<(f64, f64)>);
 
 impl Default for Floats {
@@ -28,14 +29,14 @@ impl Default for Floats {
 }
 
 impl Floats {
-    /// The two; absent where there were no floats.
+    /// Returns the two, or `None` if there were no floats.
     pub(super) fn ends(&self) -> Option<(f64, f64)> {
         let (low, high) = *lock(&self.0);
         (low <= high).then_some((low, high))
     }
 
     fn see(&self, values: &Values) {
-        // What is no number is passed over.
+        // Skip NaN.
         let wider = |(low, high): (f32, f32), x: f32| (low.min(x), high.max(x));
         let none = (f32::INFINITY, f32::NEG_INFINITY);
         let (low, high) = match values {
@@ -49,7 +50,7 @@ impl Floats {
 }
 
 impl Transformer<'_> {
-    /// Transforms all images of `bytes`, which get another length where values do.
+    /// Transforms all images of `bytes`, whose length changes with that of the values.
     pub(super) fn run(&self, bytes: &mut Vec<u8>) -> Result<()> {
         let Transformer { cipher, scale, .. } = *self;
         if (self.from, self.to) == (ValueType::U8, ValueType::U8) {

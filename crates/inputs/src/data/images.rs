@@ -11,10 +11,10 @@ use crate::data::run::{Fault, Run, refused};
 use crate::data::sources::Task;
 use crate::key::Layout;
 
-/// Works on one image after the other.
+/// Transforms images one by one.
 #[derive(Default)]
 pub(super) struct Worker {
-    /// For the size of the last image, its rows and columns: the next one often has the same.
+    /// The cipher for the last image's rows and columns, which the next one often shares.
     cipher: Option<(u32, u32, Cipher)>,
     encoded: Vec<u8>,
 }

@@ -1,4 +1,4 @@
-//! A call on many files: what they share, and why nothing is made of one.
+//! The shared state of a call on many files, and the faults of one.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,25 +18,25 @@ pub(super) struct Run<'r> {
     pub(super) key: &'r InputKey,
     pub(super) options: &'r EncryptOptions,
     pub(super) progress: &'r dyn Progress,
-    /// Whether files whose output is there are skipped.
+    /// Whether to skip files whose output exists.
     pub(super) may_skip: bool,
     pub(super) images: AtomicU64,
     pub(super) floats: Floats,
     pub(super) report: Mutex<Report>,
 }
 
-/// Why nothing was made of a file.
+/// Why a file failed.
 pub(super) enum Fault {
-    /// It cannot be used; others may.
+    /// The file cannot be used; others may.
     Refused(String),
-    /// It cannot be used, because the key is for images of another kind.
+    /// The key is for images of another kind.
     Misfit(String),
-    /// Nothing else can be made either.
+    /// All other files would fail too.
     Fatal(Error),
 }
 
 impl Fault {
-    /// The fault with the name of the array in the file.
+    /// Adds the name of the array in the file to the fault.
     pub(super) fn in_array(self, name: &str) -> Fault {
         match self {
             Fault::Refused(reason) => Fault::Refused(format!("array {name:?}: {reason}")),
@@ -47,7 +47,8 @@ impl Fault {
 }
 
 impl Run<'_> {
-    /// The task that a walk through folders found; other finds go into the report.
+    /// Returns the task of an entry that a walk through folders found; other entries go into the
+    /// report.
     pub(super) fn taken(&self, found: Found) -> Option<Task> {
         match found {
             Found::Image(task) => return Some(task),
@@ -113,7 +114,7 @@ impl Run<'_> {
         self.images.fetch_add(n_images, Ordering::Relaxed);
     }
 
-    /// The type that values of a type get.
+    /// Returns the result's type for values of a type.
     pub(super) fn result(&self, of: ValueType) -> std::result::Result<ValueType, Fault> {
         let possible = if self.options.decrypt {
             self.key.plain_types(of)
@@ -132,7 +133,7 @@ impl Run<'_> {
         }
     }
 
-    /// Checks that values of a type stay of that type, as a format of files needs it.
+    /// Checks that values keep their type, as a file format demands.
     pub(super) fn stays(&self, of: ValueType, format: &str) -> std::result::Result<(), Fault> {
         let possible = if self.options.decrypt {
             self.key.plain_types(of)
@@ -171,7 +172,7 @@ pub(super) fn misfit<T>(reason: impl Into<String>) -> std::result::Result<T, Fau
     Err(Fault::Misfit(reason.into()))
 }
 
-/// A file that cannot be read.
+/// Makes the fault for a file that cannot be read.
 pub(super) fn unreadable(error: std::io::Error) -> Fault {
     match error.kind() {
         std::io::ErrorKind::UnexpectedEof => Fault::Refused("it ends too early".into()),
@@ -182,7 +183,7 @@ pub(super) fn unreadable(error: std::io::Error) -> Fault {
 impl From<Error> for Fault {
     fn from(error: Error) -> Fault {
         match error {
-            // Of the file at hand.
+            // A misfit of this file.
             Error::Array { reason } => Fault::Misfit(reason),
             other => Fault::Fatal(other),
         }

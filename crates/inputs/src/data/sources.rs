@@ -1,4 +1,4 @@
-//! Which files there are, and what becomes of each.
+//! Finds the files to transform, and their outputs.
 
 use std::collections::HashSet;
 use std::fs;
@@ -10,7 +10,7 @@ use walkdir::WalkDir;
 use crate::data::report::Failed;
 use crate::error::{Error, Result};
 
-/// A file, and what becomes of it.
+/// A file, and its output.
 pub(super) struct Task {
     pub(super) source: PathBuf,
     pub(super) target: PathBuf,
@@ -18,17 +18,17 @@ pub(super) struct Task {
     pub(super) bytes: u64,
 }
 
-/// What stands in a folder.
+/// An entry of a folder.
 pub(super) enum Found {
     Image(Task),
-    /// A file that is no image; maybe one of arrays, by its name.
+    /// A file other than an image; by its name perhaps one of arrays.
     Other {
         is_array: bool,
     },
     Failed(Failed),
 }
 
-/// All that there is to do.
+/// All tasks of a call.
 pub(super) struct Tasks {
     sources: Vec<Source>,
     /// Whether the output is a folder.
@@ -70,7 +70,7 @@ impl Tasks {
                         return usage(format!("{} has no name", path.display()));
                     };
                     let target = output.join(&name);
-                    // An image gets the name that it has as PNG.
+                    // An image gets the extension of PNG.
                     if is_source_folder {
                         target
                     } else {
@@ -103,7 +103,7 @@ impl Tasks {
         })
     }
 
-    /// Bytes of all sources.
+    /// Returns the bytes of all sources.
     pub(super) fn bytes(&self) -> u64 {
         let images = self.images().map(|found| match found {
             Found::Image(task) => task.bytes,
@@ -113,7 +113,8 @@ impl Tasks {
         images.chain(files).fold(0, u64::saturating_add)
     }
 
-    /// The images, those in folders too, as they are found: a folder may have any number of them.
+    /// Returns the images, including those in folders, as they are found, since a folder may have
+    /// any number.
     pub(super) fn images(&self) -> impl Iterator<Item = Found> + Send + '_ {
         let in_folders = self.sources.iter().filter(|source| source.is_folder);
         let in_folders = in_folders.flat_map(|source| {
@@ -127,7 +128,7 @@ impl Tasks {
             .chain(in_folders)
     }
 
-    /// All other files.
+    /// Returns all other files.
     pub(super) fn files(&self) -> impl Iterator<Item = Task> + '_ {
         let files = self.sources.iter().filter(|source| !source.is_folder);
         let files = files.filter(|source| !is_image(&source.path));
@@ -188,12 +189,12 @@ impl Source {
     }
 }
 
-/// The format that a file's name tells, of those that are transformed; of IDX there is no such rule.
+/// Returns the format of a file by its name, if it can be transformed. IDX has no such name.
 fn format(path: &Path) -> Option<Format> {
     Format::of(path).filter(|format| *format != Format::Csv)
 }
 
-/// Whether a file has arrays, by its name.
+/// Returns whether a file has arrays, by its name.
 fn is_array(path: &Path) -> bool {
     let is_idx = |name: &std::ffi::OsStr| name.to_string_lossy().contains("ubyte");
     matches!(
@@ -202,7 +203,7 @@ fn is_array(path: &Path) -> bool {
     ) || path.file_name().is_some_and(is_idx)
 }
 
-/// Fails where the output cannot be a folder and has to be one, or its name is that of another format.
+/// Fails if the output must be a folder but cannot be one, or its name belongs to another format.
 fn check_output(sources: &[PathBuf], output: &Path) -> Result<()> {
     if output.is_dir() {
         return Ok(());
@@ -245,7 +246,7 @@ fn check_output(sources: &[PathBuf], output: &Path) -> Result<()> {
     }
 }
 
-/// What the output of an image is called: JPEG would lose what the key made.
+/// Returns the name of an image's output, always PNG, because JPEG would lose the transform.
 fn as_png(path: PathBuf) -> PathBuf {
     match Format::of(&path) {
         Some(Format::Jpeg) => path.with_extension("png"),
@@ -253,7 +254,7 @@ fn as_png(path: PathBuf) -> PathBuf {
     }
 }
 
-/// Another image beside a JPEG that would get the name that this one gets.
+/// Returns another image beside a JPEG that would get the same output name.
 fn rival(path: &Path) -> Option<PathBuf> {
     if Format::of(path) != Some(Format::Jpeg) {
         return None;
@@ -266,11 +267,11 @@ fn rival(path: &Path) -> Option<PathBuf> {
 }
 
 fn is_same(a: &Path, b: &Path) -> bool {
-    // Where names differ in nothing but case, both may be one file.
+    // Names that differ only in case may be one file.
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// Whether a path, of which not all may be there yet, lies in a folder or is it.
+/// Returns whether a path, parts of which may not exist yet, is a folder or lies in it.
 fn is_within(path: &Path, folder: &Path) -> bool {
     let Ok(folder) = folder.canonicalize() else {
         return false;
@@ -283,7 +284,7 @@ fn is_within(path: &Path, folder: &Path) -> bool {
         let mut path = part.canonicalize().ok()?;
         for part in rest.components() {
             match part {
-                // Of a folder that is not there yet, so no link leads elsewhere.
+                // The folder does not exist yet, so it cannot be a link.
                 Component::ParentDir => drop(path.pop()),
                 other => path.push(other),
             }

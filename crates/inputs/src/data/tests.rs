@@ -1,4 +1,4 @@
-//! Each format there and back, what is refused, and second runs.
+//! Round trips of each format, refusals, and second runs.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fs;
@@ -70,7 +70,7 @@ impl Room {
         encrypt(&[self.path(from)], &self.path(to), key, &options, &Silent)
     }
 
-    /// Transforms, and back; both reports are without failures.
+    /// Transforms, and back, without failures.
     fn round_trip(&self, name: &str, key: &InputKey) -> (Vec<u8>, Vec<u8>) {
         for (from, to, decrypt) in [
             (name.to_owned(), format!("keyed-{name}"), false),
@@ -87,7 +87,7 @@ impl Room {
         )
     }
 
-    /// Why a file is refused; nothing is written.
+    /// Returns the reason for refusing a file, and checks that nothing is written.
     fn reason(&self, name: &str, bytes: &[u8], key: &InputKey) -> String {
         self.write(name, bytes);
         let report = self.run(name, "out", key, false).unwrap();
@@ -297,7 +297,7 @@ fn of_a_zip_images_are_transformed_and_the_rest_copied() {
         &key,
     );
     assert!(reason.contains("none of its arrays"), "{reason}");
-    // A flipped bit in a packed array shows at its end.
+    // A flipped bit in a packed array is detected at its end.
     let mut broken = zipped(&plain[..1], zip::CompressionMethod::Stored);
     broken[5000] ^= 1;
     let reason = room.reason("e.npz", &broken, &key);
@@ -381,7 +381,7 @@ fn cifar_keeps_its_labels() {
             room.write(&name, &plain);
             let (keyed, back) = room.round_trip(&name, &key);
             assert_eq!(back, plain);
-            // What an array of the key's own order would become.
+            // The result for an array in the key's own order.
             let cipher = key.cipher(32, 32).unwrap();
             let i = n - 1;
             let (record, found) = (&plain[i * (3072 + labels)..], &keyed[i * (3072 + labels)..]);
@@ -498,7 +498,7 @@ fn folders_keep_their_tree_and_second_runs_do_what_is_missing() {
         assert_ne!(read(room.path("out").join(to)), plain);
         assert_eq!(read(room.path("back").join(to)), plain);
     }
-    // A second run makes what is missing, and leaves the rest as it is.
+    // A second run makes missing outputs, and leaves the others.
     fs::remove_file(room.path("out/dog/2.png")).unwrap();
     room.write("out/cat/1.png", b"mine");
     let report = room.run("in", "out", &key, false).unwrap();
@@ -510,7 +510,7 @@ fn folders_keep_their_tree_and_second_runs_do_what_is_missing() {
     let report = encrypt(&[from], &to, &key, &options, &Silent).unwrap();
     assert_eq!((report.n_written, report.n_skipped), (4, 0));
     assert_ne!(fs::read(room.path("out/cat/1.png")).unwrap(), b"mine");
-    // Nothing else is there.
+    // No other file exists.
     let files = walkdir::WalkDir::new(room.path("out")).into_iter();
     assert_eq!(
         files
@@ -553,7 +553,7 @@ fn what_does_not_fit_is_named_and_the_rest_goes_on() {
         );
         assert!(!room.path("out").join(name).with_extension("png").exists() || name == "twice.jpg");
     }
-    // A keyed JPEG cannot be.
+    // A keyed JPEG is impossible.
     let report = room.run("in", "back", &key, true).unwrap();
     assert!(
         report
@@ -605,7 +605,7 @@ fn sources_and_outputs_that_do_not_go_together() {
         let reason = usage(run(&sources, &room.path(to)));
         assert!(reason.contains(wanted), "{to}: {reason}");
     }
-    // One file; into a folder that is there; several.
+    // One file, into an existing folder, and several.
     assert_eq!(run(std::slice::from_ref(&a), &out).unwrap().n_written, 1);
     let again = run(std::slice::from_ref(&a), &out);
     assert!(matches!(
@@ -655,7 +655,7 @@ fn arrays_that_are_refused() {
     assert!(room.reason("a.npy", &fortran, &key).contains("Fortran"));
 }
 
-/// So many images of one size that a few bytes cannot be: what the header says is not taken on trust.
+/// A header that claims more images than the file's bytes allow is not trusted.
 #[test]
 fn files_that_say_that_they_have_large_images_have_to_be_large() {
     let room = Room::new();
@@ -726,7 +726,7 @@ fn the_range_of_floats_is_told() {
 
 #[test]
 fn a_cancelled_run_leaves_nothing_in_part() {
-    /// Wants no more after some bytes.
+    /// Cancels after some bytes.
     #[derive(Default)]
     struct Enough(AtomicU64);
     impl Progress for Enough {}

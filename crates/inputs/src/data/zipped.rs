@@ -1,4 +1,4 @@
-//! `.npz`: a zip of arrays, of which those that are images are transformed.
+//! `.npz`: a zip of arrays. Transforms the arrays of images in it.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
@@ -19,7 +19,7 @@ use crate::data::sources::Task;
 use crate::key::Layout;
 use onnxseal_store::parallel::lock;
 
-/// From so many bytes on, an entry's lengths are written in 64 bits.
+/// From this many bytes on, an entry's lengths are written in 64 bits.
 const LARGE: u64 = u32::MAX as u64;
 
 /// Transforms a file.
@@ -72,7 +72,7 @@ pub(super) fn run(run: &Run, task: &Task) -> Result<(), Fault> {
             Header::read(&mut entry)?;
             Header::bytes_of(descr(to_type), &header.dims)
         };
-        // Noise gets longer where it is packed, if only a little.
+        // Packing makes noise slightly longer.
         let len = header
             .elements_bytes
             .saturating_mul(4)
@@ -101,7 +101,7 @@ pub(super) fn run(run: &Run, task: &Task) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Of each entry of a file of `len` bytes what it says before its elements, if it is images that are to be transformed.
+/// Returns, for each entry of a file of `len` bytes, its header if it has images to transform.
 fn headers(
     run: &Run,
     archive: &mut ZipArchive<BufReader<File>>,
@@ -116,7 +116,7 @@ fn headers(
             continue;
         };
         let in_array = |fault: Fault| fault.in_array(&name);
-        // What is no array of numbers is copied, too.
+        // Entries other than arrays of numbers are copied too.
         let header = Header::read(&mut entry).ok().filter(|header| {
             let is_grey = run.key.spec().channels == 1;
             header.dims.len() == 4 || (header.dims.len() == 3 && is_grey)

@@ -1,17 +1,17 @@
-//! What a key does to the values of one block: an affine map.
+//! The affine map of a key on the values of one block.
 
 use onnxseal_crypto::inputs::{Draw, InputSeed};
 
 use crate::error::Result;
 use crate::key::spec::{Spec, Transform};
 
-/// A map of the values of a block, from plain images to those of a key, or from those of one key to those of
-/// another. Values are pixels in units of the range, before any normalisation.
+/// A map of the values of a block, from plain images to a key's, or from one key's to another's.
+/// Values are pixels in units of the range, before any normalisation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum BlockMap {
-    /// `y[t]` is `x[places[t]]`, or the range's low and high end added less that, where `negated[t]`.
+    /// `y[t]` is `x[places[t]]`, or if `negated[t]` the range's low and high end added, minus that.
     Signed {
-        /// Where the value at t comes from.
+        /// The source of the value at t.
         places: Vec<u32>,
         /// Whether it is negated.
         negated: Vec<bool>,
@@ -23,7 +23,7 @@ pub enum BlockMap {
 /// A square matrix.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Matrix {
-    /// Its rows and columns.
+    /// The number of its rows, and of its columns.
     pub n: usize,
     /// `[n, n]`, row by row.
     pub values: Vec<f64>,
@@ -47,8 +47,8 @@ impl BlockMap {
         Ok(BlockMap::Signed { places, negated })
     }
 
-    /// From what `old` gives to what `new` gives; `None` where only one of them is a matrix, or they are for blocks of
-    /// different sizes.
+    /// Returns the map from the images of `old` to those of `new`, or `None` if only one of them is
+    /// a matrix, or they are for blocks of different sizes.
     pub fn between(old: &BlockMap, new: &BlockMap) -> Option<BlockMap> {
         match (old, new) {
             (
@@ -93,7 +93,7 @@ impl Matrix {
     }
 }
 
-/// Which places of a block are masked: half of them.
+/// Returns which half of a block's places is masked.
 pub(super) fn mask(spec: &Spec, seed: &InputSeed) -> Result<Vec<bool>> {
     let n = spec.block_values();
     let is_masked = spec.has(Transform::Negative) || spec.has(Transform::Ffx);
@@ -104,9 +104,9 @@ pub(super) fn mask(spec: &Spec, seed: &InputSeed) -> Result<Vec<bool>> {
     Ok(mask)
 }
 
-/// A random orthogonal matrix: `H_n ... H_3 H_2`, where `H_k = I - 2 v v^T / (v^T v)` reflects the last k
-/// coordinates (Stewart, The Efficient Generation of Random Orthogonal Matrices, 1980). The entries of v are
-/// nearly normal: sums of 8 bytes of the stream, less 1020.
+/// Draws a random orthogonal matrix: `H_n ... H_3 H_2`, where `H_k = I - 2 v v^T / (v^T v)`
+/// reflects the last k coordinates (Stewart, The Efficient Generation of Random Orthogonal
+/// Matrices, 1980). The entries of v are nearly normal: sums of 8 bytes of the stream, minus 1020.
 fn orthogonal(n: usize, seed: &InputSeed) -> Result<Matrix> {
     let mut numbers = seed.numbers(Draw::Orthogonal)?;
     let mut values = vec![0.0; n * n];
@@ -122,8 +122,8 @@ fn orthogonal(n: usize, seed: &InputSeed) -> Result<Matrix> {
         if square == 0.0 {
             continue;
         }
-        // From the left: each of the last k rows loses v times (2 / v^T v) v^T rows. Those rows have
-        // entries in all columns.
+        // Multiply from the left: subtract v times (2 / v^T v) v^T rows from the last k rows, which
+        // have entries in all columns.
         let rows = &mut values[(n - k) * n..];
         sums.fill(0.0);
         for (row, v) in rows.chunks_exact(n).zip(&v) {

@@ -1,4 +1,4 @@
-//! What of a key is not secret.
+//! The public parameters of a key.
 
 /// The largest side of a block, in pixels.
 pub const MAX_BLOCK: u32 = 64;
@@ -9,24 +9,25 @@ pub const MAX_BLOCK_VALUES: u32 = 1 << 16;
 /// The most values of a block that an orthogonal matrix transforms.
 pub const MAX_ORTHOGONAL: u32 = 1024;
 
-/// One step of what a key does to an image.
+/// One step of a key's transform of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Transform {
-    /// The values of each block change places.
+    /// The values of each block change places with each other.
     Shuffle,
-    /// Half of the places are negated within the range: `S - x`, where S is the range's low end plus its high end.
+    /// Half of the places are negated within the range: `S - x`, where S is the range's low end
+    /// plus its high end.
     Negative,
-    /// At half of the places, numbers of three digits stand for the pixels 0 to 255 (format-preserving
-    /// encryption, arXiv 2105.14756). Only for models that are trained with it.
+    /// At half of the places, numbers of three digits stand for the pixels 0 to 255
+    /// (format-preserving encryption, arXiv 2105.14756). Only for models that are trained with it.
     Ffx,
     /// Each block is multiplied by an orthogonal matrix. Only for floats.
     Orthogonal,
-    /// Whole blocks change places.
+    /// Whole blocks change places with each other.
     Blocks,
 }
 
 impl Transform {
-    /// All of them, in the order in which they are applied.
+    /// All transforms, in the order in which they are applied.
     pub const ALL: [Transform; 5] = [
         Transform::Shuffle,
         Transform::Negative,
@@ -35,7 +36,7 @@ impl Transform {
         Transform::Blocks,
     ];
 
-    /// What it is called in key files and on the command line.
+    /// Returns its name in key files and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Transform::Shuffle => "shuffle",
@@ -60,17 +61,17 @@ pub enum Layout {
 /// The order of the channels that a model takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// Red, green, blue: as image files have them.
+    /// Red, green, blue, as in image files.
     #[default]
     Rgb,
     /// Blue, green, red.
     Bgr,
 }
 
-/// What of a key is not secret.
+/// The public parameters of a key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
-    /// What is done, in order, each at most once.
+    /// The transforms, in order, each at most once.
     pub transforms: Vec<Transform>,
     /// Rows and columns of a block, in pixels.
     pub block: u32,
@@ -78,40 +79,41 @@ pub struct Spec {
     pub channels: u32,
     /// The order of axes.
     pub layout: Layout,
-    /// The order of channels, where there are three.
+    /// The order of channels, if there are three.
     pub order: Order,
-    /// The least and the greatest value of a pixel, where pixels are floats.
+    /// The least and the greatest value of a pixel, for floats.
     pub range: (f64, f64),
-    /// How the application normalises keyed images, if it does.
+    /// The application's normalisation of keyed images, if any.
     pub normalisation: Option<Normalisation>,
 }
 
 /// `(x - mean) / std`, with one number for all channels or one for each.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Normalisation {
-    /// What is subtracted, in units of the range.
+    /// The numbers to subtract, in units of the range.
     pub mean: Vec<f64>,
-    /// What is divided by.
+    /// The divisors.
     pub std: Vec<f64>,
 }
 
 impl Spec {
-    /// Values of a block: `block * block * channels`.
+    /// Returns the values of a block: `block * block * channels`.
     pub fn block_values(&self) -> usize {
         (self.block * self.block * self.channels) as usize
     }
 
-    /// Whether a transform is among them.
+    /// Returns whether the key has a transform.
     pub fn has(&self, transform: Transform) -> bool {
         self.transforms.contains(&transform)
     }
 
-    /// The greatest and the least value of a pixel, added: what a value and its negative add up to.
+    /// Returns the sum of a value and its negative: the greatest and the least value of a pixel,
+    /// added.
     pub fn sum(&self) -> f64 {
         self.range.0 + self.range.1
     }
 
-    /// Mean and deviation of each channel by which the application normalises.
+    /// Returns the mean and deviation of each channel by which the application normalises.
     pub fn statistics(&self) -> Vec<(f64, f64)> {
         let of = |numbers: &[f64], c: usize| *numbers.get(c).or(numbers.first()).unwrap_or(&0.0);
         let channel = |c| match &self.normalisation {
@@ -121,8 +123,8 @@ impl Spec {
         (0..self.channels as usize).map(channel).collect()
     }
 
-    /// How many keys there are, as a power of two: never more than the seed's 256 bits. `blocks` is left
-    /// out, because the number of blocks depends on the image.
+    /// Returns the number of possible keys as a power of two, at most the seed's 256 bits. Leaves
+    /// out `blocks`, because the number of blocks depends on the image.
     pub fn key_bits(&self) -> f64 {
         let n = self.block_values();
         let log2_factorial = |n: usize| (2..=n).map(|k| (k as f64).log2()).sum::<f64>();

@@ -11,10 +11,10 @@ use crate::key::spec::{Layout, Normalisation, Order, Spec, Transform};
 /// The only version of the text.
 const VERSION: u32 = 1;
 
-/// The longest text that is read.
+/// The longest text to read, in bytes.
 const MAX_TEXT_BYTES: usize = 64 << 10;
 
-/// The text without the seed: that is taken out first, so that it gets into no message.
+/// The text without the seed, which is taken out first so that no message shows it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
@@ -47,12 +47,12 @@ pub(super) fn parse(text: &str) -> Result<(Spec, InputSeed), String> {
     let seed = digits
         .and_then(InputSeed::from_hex)
         .ok_or("its seed is not 64 lowercase hexadecimal digits in quotes")?;
-    // An empty line in its place, so that lines keep their numbers.
+    // An empty line replaces it, so that lines keep their numbers.
     let rest = text
         .lines()
         .map(|line| if is_seed(&line) { "" } else { line });
     let rest = rest.collect::<Vec<_>>().join("\n");
-    // No message has a part of the file: a seed may stand where it does not belong.
+    // Messages quote no part of the file, since a seed may be misplaced.
     let raw: Raw = toml::from_str(&rest).map_err(|error| {
         let before = error.span().and_then(|span| rest.get(..span.start));
         match before {

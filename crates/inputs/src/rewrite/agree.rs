@@ -1,4 +1,5 @@
-//! Whether a rewritten model computes from keyed images what the original computes from plain ones.
+//! Checks that a rewritten model computes from keyed images what the original computes from plain
+//! ones.
 
 use half::f16;
 use onnxseal_data::Values as Numbers;
@@ -14,18 +15,20 @@ use crate::rewrite::report::Entry;
 use crate::rewrite::work::Rewritten;
 use crate::values::Values;
 
-/// Images of a run.
+/// Images per run.
 const N: usize = 8;
 
-/// Rows and columns where a model takes any.
+/// Rows and columns if a model takes any number.
 const ANY_SIDE: u64 = 224;
 
 impl Files {
-    /// Runs the original and the rewritten model on random images on ONNX Runtime: those of the rewritten one are made with `new`,
-    /// those of the original with `old` if it takes keyed images too.
+    /// Runs the original and the rewritten model on random images on ONNX Runtime. The rewritten
+    /// one gets images made with `new`; the original gets images made with `old` if it takes keyed
+    /// images too.
     ///
     /// # Errors
-    /// [`Error::Differs`] where outputs differ by more than rounding; [`Error::Engine`] where a model does not run.
+    /// [`Error::Differs`] if outputs differ by more than rounding; [`Error::Engine`] if a model
+    /// does not run.
     pub fn check(
         &self,
         rewritten: &Rewritten,
@@ -51,7 +54,7 @@ impl Files {
         Ok(agreement)
     }
 
-    /// How the model takes images at this input.
+    /// Returns how the model takes images at this input.
     fn entry(&self, input: &str) -> Result<Entry> {
         let found = self.inspect()?.into_iter().find(|of| of.input == input);
         let missing = || Error::Usage(format!("input {input:?} takes no images"));
@@ -60,7 +63,7 @@ impl Files {
     }
 }
 
-/// Random images for both models.
+/// Makes random images for both models.
 fn fed(input: &str, entry: &Entry, (old, new): (Option<&InputKey>, &InputKey)) -> Result<Fed> {
     let block = u64::from(new.spec().block);
     let side = |side: Option<u64>| side.unwrap_or(ANY_SIDE.next_multiple_of(block)) as usize;
@@ -102,10 +105,10 @@ fn fed(input: &str, entry: &Entry, (old, new): (Option<&InputKey>, &InputKey)) -
     })
 }
 
-/// How far outputs may differ, and why so far.
+/// Returns how far outputs may differ, and the reason.
 fn limit(entry: &Entry, own: f64) -> (f64, &'static str) {
     match entry.data_type {
-        // A sum that is taken in another order may fall on the other side of a rounding step behind it.
+        // A sum in another order may fall on the other side of a later rounding step.
         _ if entry.is_integer => (0.05, "a step of quantised layers"),
         DataType::Float16 => (5e-3_f64.max(4.0 * own), "rounding to 16 bits"),
         _ => (2e-6_f64.max(4.0 * own), "rounding"),
@@ -123,10 +126,10 @@ fn value_type(of: DataType) -> Option<ValueType> {
     })
 }
 
-/// Random pixels of a type; floats as the key's images are.
+/// Draws random pixels of a type; floats within the key's range.
 fn random(key: &InputKey, of: ValueType, n: usize) -> Values {
     let spec = key.spec();
-    // Which channel a value has matters little: any mean and deviation give numbers of the right size.
+    // The channel of a value hardly matters: any mean and deviation give numbers of the right size.
     let (mean, std) = spec.statistics().first().copied().unwrap_or((0.0, 1.0));
     let floats = || pixels(n, spec.range, 1).map(|x| (x - mean) / std);
     let whole = |low, high| pixels(n, (low, high), 1).map(f64::round);
@@ -139,7 +142,7 @@ fn random(key: &InputKey, of: ValueType, n: usize) -> Values {
     }
 }
 
-/// The values as ONNX Runtime is fed them.
+/// Converts the values to ONNX Runtime's.
 fn numbers(values: &Values) -> Numbers {
     match values {
         Values::U8(values) => Numbers::I64(values.iter().copied().map(i64::from).collect()),

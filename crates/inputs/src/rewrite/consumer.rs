@@ -1,4 +1,4 @@
-//! Nodes whose weights meet the pixels, and where the weight of each pixel lies.
+//! Nodes whose weights meet the pixels, and the place of each pixel's weight.
 
 mod weight;
 
@@ -14,26 +14,26 @@ use onnxseal_rewrite::Refusal;
 
 pub(super) use weight::{Bias, Kind, Weight, through_identity};
 
-/// Values of a window, at most.
+/// The most values of a window.
 const MAX_WINDOW: u64 = 1 << 22;
 
-/// A node whose weights meet the pixels: each of its outputs is a weighted sum over a window of the image,
-/// `rows x columns x channels`, and a bias.
+/// A node whose weights meet the pixels: each of its outputs is a weighted sum over a window of the
+/// image, `rows x columns x channels`, and a bias.
 pub(super) struct Consumer {
     pub(super) node: NodeId,
-    /// What it reads.
+    /// The value that it reads.
     pub(super) value: Value,
     pub(super) weight: Weight,
     pub(super) bias: Bias,
-    /// How often weighted sums count against the bias.
+    /// The factor of weighted sums relative to the bias.
     pub(super) ratio: f64,
     pub(super) rows: u64,
     pub(super) columns: u64,
     /// Pixels from one window to the next.
     pub(super) steps: (u64, u64),
-    /// Pixels before the image that the first window takes in.
+    /// Pixels before the image in the first window.
     pub(super) begin: (u64, u64),
-    /// Whether windows take in anything around the image.
+    /// Whether windows include padding around the image.
     pub(super) is_padded: bool,
     /// Outputs of a window.
     pub(super) n_outputs: usize,
@@ -41,26 +41,26 @@ pub(super) struct Consumer {
     pub(super) stride: usize,
     /// `[rows, columns, channels]`: the element of each pixel's weight, of the first output.
     pub(super) places: Vec<usize>,
-    /// `[rows, columns, channels]`: the index of each pixel in a patch that is normalised.
+    /// `[rows, columns, channels]`: the index of each pixel in a normalised patch.
     pub(super) features: Vec<usize>,
     /// The axes of its output.
     pub(super) after: Vec<After>,
 }
 
-/// An axis of what a consumer gives.
+/// An axis of a consumer's output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum After {
     /// Images.
     Batch,
-    /// What the weights give of a window.
+    /// The outputs of a window.
     Outputs,
-    /// Windows: rows of them, columns of them, or all, row by row. How many are to come before them.
+    /// Windows: rows of them, columns of them, or all, row by row, after this many other tokens.
     Rows,
     Columns,
     Windows(u64),
 }
 
-/// Where the pixels of a small patch lie among the indices of an axis.
+/// The places of a small patch's pixels among the indices of an axis.
 struct Patch {
     rows: u64,
     columns: u64,
@@ -69,7 +69,7 @@ struct Patch {
 }
 
 impl Patch {
-    /// The indices of `axis` as pixels of a patch of `rows x columns`, each once.
+    /// Reads the indices of `axis` as pixels of a patch of `rows x columns`, each once.
     fn of(
         axis: &Axis,
         offset: (u64, u64),
@@ -100,7 +100,7 @@ impl Patch {
     }
 }
 
-/// A Conv, QLinearConv or ConvInteger that reads the image.
+/// Follows a Conv, QLinearConv or ConvInteger that reads the image.
 pub(super) fn conv(
     graph: &Graph<'_>,
     id: NodeId,
@@ -227,7 +227,7 @@ fn pads(
         },
         b"VALID" => [0; 4],
         b"SAME_UPPER" | b"SAME_LOWER" => {
-            // Below 0 where windows leave gaps: ONNX Runtime then starts within the image.
+            // Below 0 if windows leave gaps: ONNX Runtime then starts within the image.
             let total = |size: Option<u64>, kernel: u64, stride: u64| {
                 let n = size?.div_ceil(stride).checked_sub(1)?;
                 let reached = n.checked_mul(stride)?.checked_add(kernel)?;
@@ -261,7 +261,7 @@ fn pads(
     }
 }
 
-/// A MatMul or Gemm of patches of the image.
+/// Follows a MatMul or Gemm of patches of the image.
 pub(super) fn matmul(
     graph: &Graph<'_>,
     id: NodeId,
@@ -306,7 +306,7 @@ pub(super) fn matmul(
         parts
     };
     let size = |of: Of| {
-        // Of an image of one window, the pixels say how large it is.
+        // With one window per image, the pixels give its size.
         let pixels = last.pixels()?;
         pixels
             .iter()
@@ -369,7 +369,7 @@ pub(super) fn matmul(
     })
 }
 
-/// What an axis of windows becomes.
+/// Returns the output's axis for an axis of windows.
 fn after(axis: &Axis) -> After {
     let Axis::Atoms(atoms) = axis else {
         return After::Outputs;
@@ -384,7 +384,7 @@ fn after(axis: &Axis) -> After {
     }
 }
 
-/// Fails where blocks do not lie within windows as a whole.
+/// Fails unless blocks lie wholly within windows.
 pub(super) fn check_block(consumer: &Consumer, block: u64) -> std::result::Result<(), Refusal> {
     let Consumer {
         rows,

@@ -1,4 +1,4 @@
-//! The files of a model, and what a key changes in them.
+//! The files of a model, and the changes of a key in them.
 
 use onnxseal_store::{Location, OutputOptions};
 
@@ -17,12 +17,13 @@ impl Files {
     /// Opens a model and its external data.
     ///
     /// # Errors
-    /// [`crate::Error::Store`] where a file cannot be read; [`crate::Error::Onnx`] where it is no model.
+    /// [`crate::Error::Store`] if a file cannot be read; [`crate::Error::Onnx`] if it is not a
+    /// model.
     pub fn open(model: &Location) -> Result<Files> {
         Ok(Files(onnxseal_rewrite::Files::open(model)?))
     }
 
-    /// The model file's bytes.
+    /// Returns the bytes of the model file.
     pub fn bytes(&self) -> &[u8] {
         self.0.bytes()
     }
@@ -35,7 +36,8 @@ impl Files {
         Ok(self.0.read_external()?)
     }
 
-    /// The model file and its external data with edits; see [`onnxseal_rewrite::Files::edited`].
+    /// Returns the model file and its external data with edits; see
+    /// [`onnxseal_rewrite::Files::edited`].
     ///
     /// # Errors
     /// As [`onnxseal_rewrite::Files::edited`].
@@ -43,7 +45,7 @@ impl Files {
         Ok(self.0.edited(&rewritten.edits)?)
     }
 
-    /// Looks at each input that may take images; see [`inspect`].
+    /// Reports on each input that may take images; see [`inspect`].
     ///
     /// # Errors
     /// As [`inspect`].
@@ -51,7 +53,7 @@ impl Files {
         self.0.with(inspect)
     }
 
-    /// The edits by which the model takes images made with `key`; see [`rewrite`].
+    /// Returns the edits that make the model take images made with `key`; see [`rewrite`].
     ///
     /// # Errors
     /// As [`rewrite`].
@@ -59,7 +61,8 @@ impl Files {
         self.0.with(|source| rewrite(source, key, input))
     }
 
-    /// The edits by which the model takes images made with `new` in place of `old`; see [`rekey`].
+    /// Returns the edits that make the model take images made with `new` instead of `old`; see
+    /// [`rekey`].
     ///
     /// # Errors
     /// As [`rekey`].
@@ -67,7 +70,7 @@ impl Files {
         self.0.with(|source| rekey(source, old, new, input))
     }
 
-    /// The weights that a key of this kind would change; see [`patch`].
+    /// Returns the weights that a key of this kind would change; see [`patch`].
     ///
     /// # Errors
     /// As [`patch`].

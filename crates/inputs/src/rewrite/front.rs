@@ -1,4 +1,4 @@
-//! From an input to all that consumes it: what stands between, followed value by value.
+//! Follows an input, value by value, to all its consumers.
 
 mod affine;
 mod shape;
@@ -14,20 +14,20 @@ use crate::rewrite::value::Value;
 use onnxseal_rewrite::Graph;
 use onnxseal_rewrite::Refusal;
 
-/// Nodes between the image and its weights, at most.
+/// The most nodes between the image and its weights.
 const MAX_NODES: usize = 256;
 
-/// What a node makes of values of the image.
+/// The result of a node for values of the image.
 pub(super) enum Step {
-    /// Its first output is another such value.
+    /// Its first output is another value of the image.
     Value(Value),
     /// Its weights meet the pixels.
     Consumer(Box<Consumer>),
-    /// It reads the shape alone.
+    /// It reads only the shape.
     Shape,
 }
 
-/// All consumers of the image that `start`, the value of the graph's input `input`, is.
+/// Returns all consumers of the image `start`, the value of the graph's input `input`.
 ///
 /// # Errors
 /// [`Error::Refused`] with the first node that cannot be followed.
@@ -76,7 +76,7 @@ pub(super) fn follow(graph: &Graph<'_>, input: &str, start: Value) -> Result<Vec
             let reason = format!("the image, as {name:?}, is an output of a graph");
             return Err(Refusal::new(reason).advise(TRAIN).into());
         }
-        // Whoever reads a value before it is made was passed over.
+        // A node that reads a value before it is made was skipped.
         if graph
             .readers(name)
             .iter()
@@ -116,7 +116,7 @@ fn step<'a>(
         return Err(Refusal::new("it comes between a normalised patch and its weights").into());
     }
     let domain = match node.domain {
-        // ONNX Runtime's own ones of the same meaning.
+        // ONNX Runtime's own operators of equal meaning.
         "com.microsoft" if matches!(node.op_type, "QuantizeLinear" | "DequantizeLinear") => "",
         domain => domain,
     };

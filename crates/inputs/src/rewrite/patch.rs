@@ -1,4 +1,5 @@
-//! The weights that meet the pixels, as one matrix: what an attacker compares with those of a public model.
+//! The weights that meet the pixels, as one matrix, which an attacker compares with a public
+//! model's.
 
 use nalgebra::DMatrix;
 
@@ -10,11 +11,11 @@ use crate::rewrite::start::{Start, check_source, inputs};
 use onnxseal_rewrite::Refusal;
 use onnxseal_rewrite::{Graph, Source};
 
-/// The weights of a model that a key of this kind would change: `[D, n]`, a row for each output and each block of its window, a
-/// column for each value of a block.
+/// Returns the weights of a model that a key of this kind would change: `[D, n]`, a row for each
+/// output and each block of its window, a column for each value of a block.
 ///
 /// # Errors
-/// [`Error::Refused`] where no input takes images, or several do; [`Error::Onnx`].
+/// [`Error::Refused`] if no input takes images, or several do; [`Error::Onnx`].
 pub fn patch(source: &Source<'_>, spec: &Spec) -> Result<DMatrix<f64>> {
     check_source(source)?;
     let graph = Graph::new(*source);
@@ -52,7 +53,7 @@ pub fn patch(source: &Source<'_>, spec: &Spec) -> Result<DMatrix<f64>> {
     ))
 }
 
-/// Weights row by row.
+/// Returns the weights row by row.
 fn rows_of(graph: &Graph<'_>, consumer: &Consumer, spec: &Spec) -> Result<Vec<f64>> {
     let weights = graph.load(consumer.weight.tensor)?;
     let (block, channels) = (spec.block as usize, spec.channels as usize);

@@ -1,4 +1,5 @@
-//! Positions that are added to tokens, and whether all that follows takes tokens in any order.
+//! Finds the positions added to tokens, and checks that everything after them takes tokens in any
+//! order.
 
 use std::collections::HashSet;
 
@@ -12,10 +13,10 @@ use onnxseal_rewrite::Changes;
 use onnxseal_rewrite::Graph;
 use onnxseal_rewrite::Refusal;
 
-/// Nodes between the consumer and the positions, at most.
+/// The most nodes between the consumer and the positions.
 const MAX_CHAIN: usize = 24;
 
-/// Operators that treat all tokens alike, or mix them whatever their order, as transformers use them.
+/// Operators that, as transformers use them, treat all tokens alike or mix them in any order.
 const ALIKE: [&str; 58] = [
     "Add",
     "And",
@@ -76,22 +77,23 @@ const ALIKE: [&str; 58] = [
     "Tanh",
     "Transpose",
 ];
-/// More of them.
+/// More such operators.
 const ALIKE_TOO: [&str; 4] = ["Sin", "Unsqueeze", "Where", "Flatten"];
 
 /// Positions: one row of a tensor for each token.
 pub(super) struct Positions {
     tensor: TensorId,
-    /// Rows of tokens that are no blocks, which come first.
+    /// Rows of tokens other than blocks, which come first.
     n_before: u64,
     /// Blocks of an image.
     pub(super) n_blocks: u32,
 }
 
-/// The positions of a consumer's windows.
+/// Finds the positions of a consumer's windows.
 ///
 /// # Errors
-/// [`Error::Refused`](crate::Error::Refused) where there are none, or what follows does not take tokens in any order.
+/// [`Error::Refused`](crate::Error::Refused) if there are none, or a later node depends on the
+/// order of tokens.
 pub(super) fn find(graph: &Graph<'_>, consumer: &Consumer) -> Result<Positions> {
     let node = graph.node(consumer.node)?;
     let (rows, columns) = grid(consumer).map_err(|reason| Refusal::new(reason).at(node))?;
@@ -135,7 +137,7 @@ pub(super) fn find(graph: &Graph<'_>, consumer: &Consumer) -> Result<Positions> 
     Err(Refusal::new("no positions are added after the embedding").into())
 }
 
-/// Rows and columns of windows.
+/// Returns the rows and columns of windows.
 fn grid(consumer: &Consumer) -> std::result::Result<(u64, u64), &'static str> {
     let (rows, columns) = (consumer.rows, consumer.columns);
     if (rows, columns) != consumer.steps || rows != columns || consumer.is_padded {
@@ -147,7 +149,7 @@ fn grid(consumer: &Consumer) -> std::result::Result<(u64, u64), &'static str> {
     });
     let (mut down, mut across) = (Some(1), Some(1));
     for atom in atoms.flatten() {
-        // What is left of an axis once the pixels of a window are taken from it.
+        // The rest of an axis without the pixels of a window.
         let span = |side: u64| {
             let size = atom.size?;
             match atom.step {
@@ -178,7 +180,8 @@ struct Size {
     outputs: u64,
 }
 
-/// Follows tokens through a node; the positions, if it adds them, and how many of their rows are of no blocks.
+/// Follows tokens through a node. Returns the positions if the node adds them, and how many of
+/// their rows belong to other tokens than blocks.
 fn pass(
     graph: &Graph<'_>,
     node: &Node<'_>,
@@ -195,7 +198,7 @@ fn pass(
         ("", "Identity" | "Cast" | "Dropout") => Ok(None),
         ("", "LayerNormalization") if axes.last() == Some(&After::Outputs) => Ok(None),
         ("", "Reshape" | "Flatten") => {
-            // Rows and columns become one axis, wherever they are.
+            // Rows and columns become one axis, at any position.
             let rows = axes.iter().position(|axis| *axis == After::Rows);
             let is_pair = |i: usize| axes.get(i + 1) == Some(&After::Columns);
             match (rows, token_axis) {
@@ -272,7 +275,7 @@ fn pass(
     }
 }
 
-/// Whether a Reshape or Flatten brings axes `i` and `i + 1` together, and leaves all others.
+/// Returns whether a Reshape or Flatten joins axes `i` and `i + 1`, and keeps all others.
 fn is_flat(
     graph: &Graph<'_>,
     node: &Node<'_>,
@@ -285,7 +288,8 @@ fn is_flat(
     }
     let shape = graph.integers(node.inputs.get(1).copied().unwrap_or_default())?;
     let Some(shape) = shape else {
-        // Computed of the batch: as many axes are not known, so the check run tells.
+        // The shape is computed from the batch: compare the number of axes here, and leave the rest
+        // to the check run.
         return computed_rank(graph, node).map(|rank| rank == Some(n_axes - 1));
     };
     let n = (size.rows * size.columns) as i64;
@@ -297,7 +301,7 @@ fn is_flat(
     Ok(shape.len() == n_axes - 1 && tokens_fit && outputs_fit)
 }
 
-/// How many axes a computed shape has: the parts of a Concat of single numbers.
+/// Returns the number of axes of a computed shape: the parts of a Concat of single numbers.
 fn computed_rank(graph: &Graph<'_>, node: &Node<'_>) -> Result<Option<usize>> {
     let name = node.inputs.get(1).copied().unwrap_or_default();
     let Some((_, node)) = graph.producer(name) else {
@@ -323,7 +327,7 @@ fn computed_rank(graph: &Graph<'_>, node: &Node<'_>) -> Result<Option<usize>> {
     Ok(Some(n))
 }
 
-/// How many numbers a Slice takes of the beginning of a list.
+/// Returns how many numbers a Slice takes from the beginning of a list.
 fn sliced(graph: &Graph<'_>, node: &Node<'_>) -> Result<Option<usize>> {
     let one = |slot: usize| -> Result<Option<i64>> {
         let name = node.inputs.get(slot).copied().unwrap_or_default();
@@ -341,7 +345,7 @@ fn sliced(graph: &Graph<'_>, node: &Node<'_>) -> Result<Option<usize>> {
     })
 }
 
-/// The size of an axis of a constant, which may be expanded along others.
+/// Returns the size of an axis of a constant, which may be expanded along others.
 fn rows_of(graph: &Graph<'_>, name: &str, axis: usize) -> Result<Option<u64>> {
     let mut name = name;
     for _ in 0..MAX_CHAIN {
@@ -375,7 +379,7 @@ fn rows_of(graph: &Graph<'_>, name: &str, axis: usize) -> Result<Option<u64>> {
     Ok(None)
 }
 
-/// Fails where something after `node` may know tokens by their places.
+/// Fails if a node after `node` may depend on the places of tokens.
 fn check_after(graph: &Graph<'_>, node: &Node<'_>, n_tokens: u64) -> Result<()> {
     let mut seen: HashSet<&str> = HashSet::new();
     let mut open: Vec<&str> = node.outputs.clone();
@@ -407,7 +411,7 @@ fn check_after(graph: &Graph<'_>, node: &Node<'_>, n_tokens: u64) -> Result<()> 
     Ok(())
 }
 
-/// Puts the row that position `from[k]` had at position k, for the blocks alone.
+/// Moves the row at position `from[k]` to position k, only for the blocks.
 pub(super) fn permute(
     graph: &Graph<'_>,
     positions: &Positions,

@@ -1,4 +1,4 @@
-//! Whether a model can be rewritten, and where, before there is a key.
+//! Reports whether and where a model can be rewritten, without a key.
 
 use onnxseal_onnx::proto::tensor_proto::DataType;
 
@@ -13,16 +13,16 @@ use onnxseal_rewrite::Changes;
 use onnxseal_rewrite::{Graph, Source};
 use onnxseal_rewrite::{Refusal, shown};
 
-/// An input, and whether it can be made to take transformed images.
+/// An input, and whether it can be rewritten to take transformed images.
 #[derive(Debug)]
 pub struct Candidate {
     /// Its name.
     pub input: String,
-    /// What can be done, or why nothing can.
+    /// The possible keys, or the refusal.
     pub found: std::result::Result<Entry, Refusal>,
 }
 
-/// How a model takes images, and what keys fit.
+/// How a model takes images, and which keys fit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     /// Element type of the input.
@@ -31,31 +31,33 @@ pub struct Entry {
     pub layout: Layout,
     /// Channels.
     pub channels: u32,
-    /// Rows and columns, where they are fixed.
+    /// Rows and columns, if they are fixed.
     pub size: (Option<u64>, Option<u64>),
     /// The nodes whose weights change: names and operators.
     pub nodes: Vec<String>,
-    /// Sides of the blocks that are possible, ascending; never empty.
+    /// The possible sides of blocks, ascending; never empty.
     pub blocks: Vec<u32>,
-    /// What the graph computes of each channel before the weights: `(x - mean) / std`.
+    /// The graph's computation on each channel before the weights: `(x - mean) / std`.
     pub statistics: Vec<(f64, f64)>,
     /// Whether weights are integers.
     pub is_integer: bool,
-    /// Why transforms other than a shuffle are not possible for every key: padding, a missing bias, rounding, a
-    /// normalisation; `None` where they are.
+    /// Why transforms other than a shuffle are not possible for every key: padding, a missing bias,
+    /// rounding, a normalisation. `None` if they are possible.
     pub shuffle_alone: Option<Refusal>,
-    /// Where other transforms are possible only if the range of pixels has a certain middle: what it is.
+    /// The middle that the range of pixels must have for other transforms to be possible, if that
+    /// is a condition.
     pub middle: Option<f64>,
-    /// Whether whole blocks can change places, and with which blocks; or why they cannot.
+    /// The side of blocks that can change places with each other as a whole, or the refusal.
     pub block_places: std::result::Result<u32, Refusal>,
-    /// Whether a shuffle is exact by construction, so that no run has to show it.
+    /// Whether a shuffle is exact by construction, so that no run must confirm it.
     pub is_shuffle_exact: bool,
 }
 
-/// Looks at each input of a model that may take images.
+/// Reports on each input of a model that may take images.
 ///
 /// # Errors
-/// [`Error::Refused`] where no input could be rewritten whatever it is: a protected model; [`Error::Onnx`].
+/// [`Error::Refused`] if no input could ever be rewritten, as in a protected model;
+/// [`Error::Onnx`].
 pub fn inspect(source: &Source<'_>) -> Result<Vec<Candidate>> {
     check_source(source)?;
     let graph = Graph::new(*source);
@@ -148,7 +150,7 @@ fn entry(
             .collect()
     });
     let n = u64::from(largest) * u64::from(largest) * u64::from(channels);
-    // The smallest of all shuffles tells what is wrong with every one: two values of different channels.
+    // The smallest shuffle, of two values of different channels, shows the faults of every shuffle.
     let try_map = |negated: bool, sum: f64| -> Result<(Option<Refusal>, bool)> {
         let mut places: Vec<u32> = (0..n as u32).collect();
         places.rotate_left(1);
@@ -179,7 +181,7 @@ fn entry(
     }
     let (mut shuffle_alone, _) = try_map(true, sum)?;
     let mut middle = None;
-    // Where only a range will do whose middle becomes zero.
+    // If only a range will do whose middle becomes zero.
     let mean = first.and_then(|consumer| {
         let value = &consumer.value;
         Some(-value.shift.first()? / value.gain.first()?)

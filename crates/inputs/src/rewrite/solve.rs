@@ -1,7 +1,8 @@
-//! New weights and a new bias, so that a consumer computes of transformed pixels what it did of plain ones.
+//! Computes new weights and a new bias, with which a consumer computes from transformed pixels what
+//! it computed from plain ones.
 //!
-//! A block of n values, flattened (row, column, channel), is `v`; the map gives `y`. The consumer reads
-//! `(v - m) / s`, with m and s of the channel. For `y[t] = o[t] + g[t] v[a(t)]`:
+//! A block of n values, flattened (row, column, channel), is `v`; the map gives `y`. The consumer
+//! reads `(v - m) / s`, with m and s of the channel. For `y[t] = o[t] + g[t] v[a(t)]`:
 //!
 //! ```text
 //! W'[d,t] = g[t] (s[t] / s[a(t)]) W[d,a(t)]
@@ -15,7 +16,7 @@
 //! b'[d]   = b[d] + sum over j of (W[d,j] / s[j]) ((A^T m)[j] - m[j])
 //! ```
 //!
-//! A consumer's window is of several blocks, each with weights of its own.
+//! A consumer's window contains several blocks, each with weights of its own.
 
 mod bias;
 
@@ -31,41 +32,42 @@ use onnxseal_rewrite::Graph;
 use onnxseal_rewrite::Refusal;
 use onnxseal_rewrite::{Elements, is_float};
 
-/// How far from zero, against the range of a pixel, what padding would have to be may lie.
+/// How far from zero the required padding may be, relative to the range of a pixel.
 const NEARLY_ZERO: f64 = 1e-7;
-/// How far from an integer a number of steps may be: scales are rounded.
+/// How far a number of steps may be from an integer, because scales are rounded.
 const STEP_ERROR: f64 = 1e-3;
-/// How far outside of its range an integer may be before it is rounded into it.
+/// How far an integer may be outside its range before it is rounded into it.
 const HALF_STEP: f64 = 0.5 + STEP_ERROR;
 
-/// What is to be done to the pixels.
+/// The transform of the pixels.
 pub(super) struct Task<'k> {
     pub(super) map: &'k BlockMap,
     pub(super) block: u64,
-    /// A pixel and its negative, added.
+    /// The sum of a pixel and its negative.
     pub(super) sum: f64,
     /// The least and the greatest pixel.
     pub(super) range: (f64, f64),
 }
 
-/// Per value of a block: what its weights and the bias are multiplied by.
+/// For each value of a block, the factors of its weights and the bias.
 enum Factors {
     Signed {
         places: Vec<usize>,
         factors: Vec<f64>,
-        /// `g m + o - m`, and that divided by s.
+        /// `g m + o - m`, divided by s.
         offsets: Vec<f64>,
         shifts: Vec<f64>,
     },
     Orthogonal {
-        /// `[n, n]`, transposed and with the deviations in it.
+        /// `[n, n]`, transposed, with the deviations multiplied in.
         matrix: Vec<f64>,
         shifts: Vec<f64>,
     },
 }
 
-/// Changes the weights and the bias of a consumer. Returns whether the result is the same by construction: only the
-/// order of products changes, or the numbers are integers, or floats of 32 bits and more behind which nothing rounds.
+/// Changes the weights and the bias of a consumer. Returns whether the result is equal by
+/// construction: only the order of products changes, or the numbers are integers, or floats of 32
+/// bits or more without rounding after them.
 ///
 /// # Errors
 /// [`Error::Refused`](crate::Error::Refused).
@@ -96,11 +98,11 @@ pub(super) fn solve(
     if !is_still && shifts.iter().any(|shift| shift.of_sums != 0.0) {
         add_bias(graph, consumer, &shifts, data_type, changes)?;
     }
-    // What is rounded on the way, or added to floats behind, is the same but for the last bit.
+    // Values rounded on the way, or added to floats later, are equal up to the last bit.
     let is_scaled = matches!(consumer.bias, Bias::Scaled(..));
     let is_unrounded = consumer.value.roundings.is_empty();
     let is_whole = !is_float(data_type) && !is_scaled && is_unrounded;
-    // The equations hold, and these have digits enough: of a bias with 16 bits that is not so.
+    // The equations hold, and these types have enough digits, unlike a bias of 16 bits.
     let is_precise = matches!(data_type, DataType::Float | DataType::Double) && is_unrounded;
     Ok(is_still || is_whole || is_precise)
 }
@@ -179,7 +181,8 @@ fn factors(consumer: &Consumer, task: &Task<'_>) -> Result<Factors> {
     }
 }
 
-/// Fails where floats are rounded to integers on the way, and the transformed ones are rounded otherwise.
+/// Fails if floats are rounded to integers on the way, and the transformed ones would be rounded
+/// differently.
 fn check_roundings(consumer: &Consumer, task: &Task<'_>) -> Result<()> {
     let refused = |reason: &str| Refusal::new(reason).advise(TRAIN);
     for rounding in &consumer.value.roundings {
@@ -201,7 +204,8 @@ fn check_roundings(consumer: &Consumer, task: &Task<'_>) -> Result<()> {
             if !negated {
                 continue;
             }
-            // Negatives must lie on the same steps: each as many from an end as the pixel from the other.
+            // Negatives must lie on the same steps, as many from one end as the pixel from the
+            // other.
             let whole = gain * task.sum + 2.0 * shift;
             let most = [task.range.0, task.range.1].map(|x| gain * x + shift);
             let fits = |(low, high): (f64, f64)| {
@@ -219,7 +223,7 @@ fn check_roundings(consumer: &Consumer, task: &Task<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Scale and bias of a normalisation before the weights go where their pixels go.
+/// Moves scale and bias of a normalisation before the weights to the places of their pixels.
 fn normalise(
     graph: &Graph<'_>,
     consumer: &Consumer,
@@ -282,7 +286,7 @@ fn overflow() -> Refusal {
         .advise("use `shuffle` alone, or quantise with symmetric weights from -127 to 127")
 }
 
-/// Of each block of the window, the index into `places` of each of its values.
+/// Returns, for each block of the window, the index into `places` of each of its values.
 fn blocks(consumer: &Consumer, task: &Task<'_>) -> impl Iterator<Item = Vec<usize>> {
     let (m, columns) = (task.block, consumer.columns);
     let channels = consumer.value.gain.len() as u64;
@@ -346,7 +350,7 @@ fn floats(
     Ok(all)
 }
 
-/// Four sums at once: one by itself waits for each addition.
+/// Computes a dot product with four sums at once, since one alone waits for each addition.
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     let mut sums = [0.0; 4];
     let (a4, a_rest) = a.as_chunks::<4>();
@@ -390,8 +394,8 @@ fn integers(
         };
         consumer.n_outputs
     ];
-    // Deviations are equal here. Pixels are integers where the image's elements are; otherwise they are
-    // counted in steps of what rounds them.
+    // Deviations are equal here. Pixels are integers if the image's elements are; otherwise they
+    // count in steps of the rounding.
     let gain = consumer.value.gain.first().copied().unwrap_or(1.0);
     let steps = consumer.value.roundings.last();
     let steps = steps.and_then(|rounding| rounding.gain.first().copied());
@@ -427,7 +431,7 @@ fn integers(
     Ok(all)
 }
 
-/// The integer that a number nearly is.
+/// Returns the integer that a number nearly equals.
 fn nearest(number: f64) -> Option<i64> {
     let rounded = number.round();
     ((number - rounded).abs() <= STEP_ERROR && rounded.abs() < 1e9).then_some(rounded as i64)

@@ -1,4 +1,4 @@
-//! Where the way from an image to its consumers starts: a model's inputs.
+//! The inputs of a model, where the way from an image to its consumers starts.
 
 use onnxseal_onnx::detail::{InputType, input_types};
 use onnxseal_onnx::proto::tensor_proto::DataType;
@@ -9,7 +9,7 @@ use crate::rewrite::value::{Axis, Of, Value};
 use onnxseal_rewrite::Refusal;
 use onnxseal_rewrite::{Graph, Source};
 
-/// Fails where the model is one whose weights are not what they seem, or may be read in two ways.
+/// Fails if the model is protected, or programs may read it in different ways.
 pub(super) fn check_source(source: &Source<'_>) -> Result<()> {
     if onnxseal_onnx::tail::is_in(source.model) {
         return Err(Refusal::new("the model is protected")
@@ -20,15 +20,15 @@ pub(super) fn check_source(source: &Source<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The inputs of the main graph that no initializer stands for.
+/// Returns the inputs of the main graph without an initializer.
 pub(super) fn inputs<'a>(source: &Source<'a>, graph: &Graph<'_>) -> Result<Vec<InputType<'a>>> {
     let mut types = input_types(source.bytes)?;
     types.retain(|input| graph.constant(input.name).is_none());
     Ok(types)
 }
 
-/// The value of an input whose pixels come transformed and then normalised, and what a pixel and its negative
-/// add up to, and the pixels' range.
+/// The value of an input whose pixels are transformed and then normalised, with the sum of a pixel
+/// and its negative, and the range of pixels.
 pub(super) struct Start {
     pub(super) value: Value,
     pub(super) sum: f64,
@@ -111,7 +111,7 @@ impl Start {
         Ok(Start { value, sum, range })
     }
 
-    /// Rows and columns of the image, where they are fixed.
+    /// Returns the rows and columns of the image, if they are fixed.
     pub(super) fn size(&self) -> (Option<u64>, Option<u64>) {
         let of = |of: Of| {
             let mut axes = self.value.axes.iter();

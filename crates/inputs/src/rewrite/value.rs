@@ -1,8 +1,9 @@
-//! A value between the image and its consumer: where its pixels are, and what was done to them.
+//! A value between the image and its consumer: the places of its pixels, and the computation on
+//! them so far.
 
 use onnxseal_onnx::model::NodeId;
 
-/// What an axis, or a part of one, counts.
+/// The thing that an axis, or a part of one, counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Of {
     Batch,
@@ -11,7 +12,7 @@ pub(super) enum Of {
     Column,
 }
 
-/// A part of an axis: `size` indices, each `step` of what is counted after the one before.
+/// A part of an axis: `size` indices, each `step` counted things after the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Atom {
     pub(super) of: Of,
@@ -30,19 +31,19 @@ pub(super) struct Pixel {
 /// One axis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Axis {
-    /// Mixed radix, the outermost part first; none: an axis of size 1.
+    /// Mixed radix, the outermost part first; empty for an axis of size 1.
     Atoms(Vec<Atom>),
-    /// Which pixel each index is, counted from where the other axes point.
+    /// The pixel at each index, relative to the position of the other axes.
     Pixels(Vec<Pixel>),
 }
 
-/// Floats were rounded to integers: `round(gain x + shift) + zero`, within bounds.
+/// The rounding of floats to integers: `round(gain x + shift) + zero`, within bounds.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Rounding {
     pub(super) gain: Vec<f64>,
     pub(super) shift: Vec<f64>,
-    /// The least and the greatest result before the zero point is added; `None` where scale and zero point follow
-    /// the values.
+    /// The least and the greatest result before adding the zero point; `None` if scale and zero
+    /// point depend on the values.
     pub(super) reach: Option<(f64, f64)>,
 }
 
@@ -63,9 +64,9 @@ pub(super) struct Value {
     pub(super) norm: Option<NodeId>,
 }
 
-/// Pixels of one axis, at most.
+/// The most pixels of one axis.
 const MAX_PIXELS: usize = 1 << 22;
-/// Pixels that are listed rather than counted, at most: lists are copied from value to value.
+/// The most pixels to list rather than count, since lists are copied from value to value.
 pub(super) const MAX_LISTED: usize = 1 << 16;
 
 impl Axis {
@@ -80,12 +81,12 @@ impl Axis {
         }
     }
 
-    /// Whether it counts images alone.
+    /// Returns whether it counts only images.
     pub(super) fn is_batch(&self) -> bool {
         matches!(self, Axis::Atoms(atoms) if atoms.iter().all(|atom| atom.of == Of::Batch))
     }
 
-    /// Whether it is the channels of a pixel, in order.
+    /// Returns whether it is the channels of a pixel, in order.
     pub(super) fn is_channels(&self, n: usize) -> bool {
         let channels = Atom {
             of: Of::Channel,
@@ -95,7 +96,7 @@ impl Axis {
         *self == Axis::Atoms(vec![channels]) || (n == 1 && self.size() == Some(1))
     }
 
-    /// The step of an axis of rows, or of columns, alone.
+    /// Returns the step of an axis of only rows, or only columns.
     pub(super) fn step(&self, of: Of) -> Option<u64> {
         match self {
             Axis::Atoms(atoms) => match atoms[..] {
@@ -106,7 +107,7 @@ impl Axis {
         }
     }
 
-    /// The pixels of its indices.
+    /// Returns the pixels of its indices.
     pub(super) fn pixels(&self) -> Option<Vec<Pixel>> {
         let atoms = match self {
             Axis::Pixels(pixels) => return Some(pixels.clone()),
@@ -138,15 +139,15 @@ impl Axis {
     }
 }
 
-/// One entry of the shape that a value is given.
+/// One entry of a target shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dim {
     Known(u64),
-    /// What follows from the others, or nobody knows.
+    /// Inferred from the others, or unknown.
     Open,
 }
 
-/// The axes after a Reshape; `None` where it cannot be followed.
+/// Returns the axes after a Reshape, or `None` if it cannot be followed.
 pub(super) fn reshape(axes: &[Axis], target: &[Dim]) -> Option<Vec<Axis>> {
     let mut atoms = Vec::new();
     for axis in axes {
@@ -173,7 +174,7 @@ pub(super) fn reshape(axes: &[Axis], target: &[Dim]) -> Option<Vec<Axis>> {
     let sizes: Vec<u64> = match (open_in_rest, first) {
         (0, _) => rest.iter().map(|dim| of(*dim, 1)).collect(),
         (1, first) => {
-            // The first is the batch's where that is unknown, and a number otherwise.
+            // The first entry is the batch if that is unknown, and a number otherwise.
             let before = match (unknown, first) {
                 (1, _) => 1,
                 (_, Dim::Known(n)) => *n,

@@ -1,4 +1,4 @@
-//! One model, one key: all that changes.
+//! Computes all changes for one model and one key.
 
 use onnxseal_onnx::detail::InputType;
 
@@ -11,54 +11,56 @@ use crate::rewrite::solve::{Task, solve};
 use crate::rewrite::start::{Start, check_source, inputs};
 use crate::rewrite::{front, positions};
 
-/// What changes in the files of a model.
+/// The changes to the files of a model.
 #[derive(Debug)]
 pub struct Rewritten {
-    /// Ranges of its files and what comes in their place: by file, in ascending order. Only those of the model
-    /// file may change its length.
+    /// Ranges of its files and their replacements, by file, in ascending order. Only those of the
+    /// model file may change its length.
     pub edits: Vec<Edit>,
     /// The name of the input that takes transformed images.
     pub input: String,
     /// The names of the tensors that change.
     pub tensors: Vec<String>,
-    /// Whether the model computes the same by construction, up to the last bits of 32: products are summed in another
-    /// order at most, or numbers are integers, or floats of 32 bits or more behind which nothing rounds. Where floats are rounded to integers further on, the last bit of a sum may still
-    /// make one step.
+    /// Whether the model computes equal outputs by construction, up to the last bits of 32: at
+    /// most, products are summed in another order, or numbers are integers, or floats of 32 bits or
+    /// more without rounding after them. If floats are rounded to integers later, the last bit of a
+    /// sum may still change one step.
     pub is_exact: bool,
-    /// Whether the result holds only if a run shows it: all that follows the embedding is taken to treat tokens
-    /// alike.
+    /// Whether only a run can confirm the result, which assumes that everything after the embedding
+    /// treats tokens alike.
     pub needs_check: bool,
 }
 
 impl Rewritten {
-    /// Whether only a run can show that the model computes the same.
+    /// Returns whether only a run can show that the model computes equal outputs.
     pub fn must_run(&self) -> bool {
         !self.is_exact || self.needs_check
     }
 
-    /// A copy of one file's `bytes` with its edits.
+    /// Copies one file's `bytes` with its edits.
     ///
     /// # Errors
-    /// [`Error::Store`] where the bytes are not those of the file.
+    /// [`Error::Store`] if the bytes are not those of the file.
     pub fn apply(&self, file: FileId, bytes: &[u8]) -> Result<Vec<u8>> {
         let edits = self.edits.iter().filter(|edit| edit.file == file);
         Ok(onnxseal_rewrite::apply(bytes, edits)?)
     }
 }
 
-/// What is done to the blocks of an image.
+/// The transform of an image's blocks.
 struct Work<'k> {
     spec: &'k Spec,
     map: &'k BlockMap,
-    /// Of so many blocks, which comes to each place.
+    /// Returns, for a number of blocks, which goes to each place.
     places: &'k dyn Fn(u32) -> Result<Vec<u32>>,
 }
 
-/// The edits by which a model takes images made with `key` at its input `input`, or at the one that takes images.
+/// Returns the edits that make a model take images made with `key` at its input `input`, or at the
+/// only one that takes images.
 ///
 /// # Errors
-/// [`Error::Refused`] where the model cannot be rewritten; [`Error::Usage`] where the key or the input's name does
-/// not fit.
+/// [`Error::Refused`] if the model cannot be rewritten; [`Error::Usage`] if the key or the input's
+/// name does not fit.
 pub fn rewrite(source: &Source<'_>, key: &InputKey, input: Option<&str>) -> Result<Rewritten> {
     check_affine(key)?;
     let places = |n| Ok(key.blocks(n)?.unwrap_or_default());
@@ -70,11 +72,11 @@ pub fn rewrite(source: &Source<'_>, key: &InputKey, input: Option<&str>) -> Resu
     work.run(source, input)
 }
 
-/// The edits by which a model that was rewritten for `old` takes images made with `new` instead.
+/// Returns the edits that make a model rewritten for `old` take images made with `new` instead.
 ///
 /// # Errors
-/// As [`rewrite`]; [`Error::Usage`] where the keys differ in more than their seed, and in which values they shuffle
-/// and negate.
+/// As [`rewrite`]; [`Error::Usage`] if the keys differ in more than their seed, and in which values
+/// they shuffle and negate.
 pub fn rekey(
     source: &Source<'_>,
     old: &InputKey,
@@ -130,7 +132,7 @@ fn check_affine(key: &InputKey) -> Result<()> {
 }
 
 impl Work<'_> {
-    /// Whether pixels stay where and what they are.
+    /// Returns whether the transform is the identity.
     fn changes_nothing(&self) -> bool {
         let BlockMap::Signed { places, negated } = self.map else {
             return false;
@@ -168,7 +170,7 @@ impl Work<'_> {
             (None, _) => match (refused.pop(), input) {
                 (Some(refusal), _) if refused.is_empty() => Err(Error::Refused(refusal)),
                 (Some(refusal), _) => {
-                    // One that has the shape of an image says more than one that has not.
+                    // The refusal of an input with the shape of an image tells more than another's.
                     let of_node = refused.into_iter().chain([refusal]);
                     let best = of_node.max_by_key(|refusal| refusal.node.is_some());
                     best.map_or_else(

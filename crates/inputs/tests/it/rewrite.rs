@@ -1,4 +1,5 @@
-//! Rewritten models against plain arithmetic: what they compute of transformed images is what they did of plain ones.
+//! Rewritten models against plain arithmetic: what they compute of transformed images is what they
+//! did of plain ones.
 #![allow(clippy::needless_range_loop)]
 
 use onnxseal_inputs::rewrite::{Files, Rewritten, Source, inspect, rekey, rewrite};

@@ -1,4 +1,5 @@
-//! New weights against those of the reference, `fixtures/reference/onnxseal_inputs.py`, and the models of fixtures.
+//! New weights against those of the reference, `fixtures/reference/onnxseal_inputs.py`, and the
+//! models of fixtures.
 
 use std::path::PathBuf;
 

@@ -9,7 +9,7 @@ use onnxseal_rewrite::Graph;
 use onnxseal_rewrite::is_float;
 use onnxseal_rewrite::{Refusal, shown};
 
-/// Nodes that weights come through, at most.
+/// The most nodes through which weights pass.
 const MAX_CHAIN: usize = 16;
 
 /// The tensor of a consumer's weights.
@@ -17,15 +17,16 @@ const MAX_CHAIN: usize = 16;
 pub(in crate::rewrite) struct Weight {
     pub(in crate::rewrite) tensor: TensorId,
     pub(in crate::rewrite) kind: Kind,
-    /// The type of the floats that they become.
+    /// The type of floats that the weights become.
     pub(in crate::rewrite) float: DataType,
 }
 
-/// What the elements stand for.
+/// The meaning of the elements.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::rewrite) enum Kind {
     Floats,
-    /// `scale (element - zero)`: one of each for all outputs, or one for each output.
+    /// `scale (element - zero)`, with one scale and zero point for all outputs, or one for each
+    /// output.
     Integers {
         zero: Vec<i64>,
         scale: Vec<f64>,
@@ -36,22 +37,22 @@ pub(in crate::rewrite) enum Kind {
 #[derive(Debug, PartialEq)]
 pub(in crate::rewrite) enum Bias {
     Floats(TensorId),
-    /// Integers of this scale, one for all or one for each; without, of the scale of the sums.
+    /// Integers of this scale, one for all or one for each; if absent, of the scale of the sums.
     Integers(TensorId, Option<Vec<f64>>),
-    /// Floats that are added to sums of integers once these are multiplied by this scale, one for all or one
-    /// for each.
+    /// Floats added to sums of integers after these are multiplied by this scale, one for all or
+    /// one for each.
     Scaled(TensorId, Vec<f64>),
-    /// Floats that others read too, and the slot that a copy can take.
+    /// Floats that other nodes read too, and the slot for a copy.
     Shared(TensorId, usize),
-    /// None, and a slot for one.
+    /// No bias, and a slot for one.
     Absent(usize),
-    /// None, and nowhere to put one.
+    /// No bias, and no place for one.
     Impossible,
 }
 
 impl Weight {
-    /// The weights of a Conv, QLinearConv or ConvInteger. What the node takes off the image's integers is
-    /// taken off `value`.
+    /// Returns the weights of a Conv, QLinearConv or ConvInteger. Subtracts from `value` what the
+    /// node subtracts from the image's integers.
     pub(super) fn of_conv(
         graph: &Graph<'_>,
         id: NodeId,
@@ -66,7 +67,7 @@ impl Weight {
         Ok(Weight::of_integers(graph, id, node, slots, 0, value)?.0)
     }
 
-    /// The weights of a MatMul or Gemm, and whether the first of their axes counts outputs.
+    /// Returns the weights of a MatMul or Gemm, and whether the first of their axes counts outputs.
     pub(super) fn of_matmul(
         graph: &Graph<'_>,
         id: NodeId,
@@ -81,8 +82,8 @@ impl Weight {
         }
     }
 
-    /// Integers that an operator multiplies as they are: `slots` has the image's zero point, the weights
-    /// and theirs.
+    /// Returns integers that an operator multiplies directly. `slots` has those of the image's zero
+    /// point, the weights and the weights' zero point.
     fn of_integers(
         graph: &Graph<'_>,
         id: NodeId,
@@ -100,7 +101,7 @@ impl Weight {
             .iter()
             .any(|rounding| rounding.reach.is_none());
         match node.inputs.get(of_image).copied().unwrap_or_default() {
-            // Whatever it is, it is the same for any order of the pixels.
+            // Its value does not depend on the order of the pixels.
             _ if is_dynamic => {}
             "" => {}
             name => match graph.small(name)?.and_then(|small| small.scalar()) {
@@ -131,8 +132,8 @@ impl Weight {
         Ok((weight, output_axis == 0))
     }
 
-    /// Weights that are, or become, floats, and whether the first of their axes counts outputs: it does if
-    /// `output_axis` of what the node reads is 0, or `is_transposed`.
+    /// Returns weights that are, or become, floats, and whether the first of their axes counts
+    /// outputs, which it does if `output_axis` of the node's input is 0, or `is_transposed`.
     fn of_slot(
         graph: &Graph<'_>,
         id: NodeId,
@@ -204,7 +205,7 @@ impl Weight {
                         Some(order) => *order == [1, 0],
                         None => true,
                     };
-                    // Of a matrix alone: the number of axes is checked where the weights are.
+                    // Only for a matrix: the number of axes is checked with the weights.
                     if !is_swap {
                         return Err(refused().into());
                     }
@@ -243,7 +244,7 @@ fn check_lengths(zero: &[i64], scale: &[f64], n_outputs: Option<u64>) -> Result<
     }
 }
 
-/// The constant `name`, which `reader` alone reads.
+/// Returns the constant `name`, which only `reader` may read.
 fn alone(graph: &Graph<'_>, reader: NodeId, name: &str) -> Result<TensorId> {
     let tensor = graph.constant(name);
     let tensor = tensor.ok_or_else(|| Refusal::new("its weights or its bias are not constant"))?;
@@ -254,7 +255,8 @@ fn alone(graph: &Graph<'_>, reader: NodeId, name: &str) -> Result<TensorId> {
     }
 }
 
-/// The constant that `reader` reads as `name`, maybe through Identity, and whether nobody else reads it.
+/// Returns the constant that `reader` reads as `name`, perhaps through Identity, and whether no
+/// other node reads it.
 pub(in crate::rewrite) fn through_identity(
     graph: &Graph<'_>,
     reader: NodeId,
@@ -291,7 +293,7 @@ fn shared(graph: &Graph<'_>, name: &str, reader: NodeId) -> Refusal {
 }
 
 impl Bias {
-    /// The bias in a slot of a node.
+    /// Returns the bias in a slot of a node.
     pub(super) fn of_slot(
         graph: &Graph<'_>,
         id: NodeId,
@@ -350,8 +352,8 @@ impl Bias {
         })
     }
 
-    /// The constant that the only reader of a MatMul adds, or that is added to the sums of a ConvInteger or
-    /// MatMulInteger once they are floats.
+    /// Returns the constant that the only reader of a MatMul adds, or that is added to the sums of
+    /// a ConvInteger or MatMulInteger once they are floats.
     pub(super) fn after(graph: &Graph<'_>, node: &Node<'_>, n_outputs: u64) -> Result<Bias> {
         let is_convolution = node.op_type == "ConvInteger";
         let is_integer = is_convolution || node.op_type == "MatMulInteger";
@@ -390,7 +392,7 @@ impl Bias {
         Ok(Bias::Impossible)
     }
 
-    /// The floats `name`, one for each output, that `reader` adds and nobody else reads.
+    /// Returns the floats `name`, one for each output, that `reader` adds and no other node reads.
     fn added(
         graph: &Graph<'_>,
         reader: NodeId,

@@ -10,7 +10,7 @@ use onnxseal_rewrite::Refusal;
 use onnxseal_rewrite::{Graph, Small};
 use onnxseal_rewrite::{bounds, is_float};
 
-/// The constant of an input of `node`.
+/// Returns the constant at an input of `node`.
 fn constant(graph: &Graph<'_>, node: &Node<'_>, slot: usize) -> Result<Small> {
     let name = node.inputs.get(slot).copied().unwrap_or_default();
     let small = graph.small(name)?;
@@ -24,7 +24,7 @@ fn constant(graph: &Graph<'_>, node: &Node<'_>, slot: usize) -> Result<Small> {
     })
 }
 
-/// One number for each channel, of a constant that is broadcast to a value.
+/// Returns one number for each channel, from a constant that is broadcast to a value.
 fn per_channel(small: &Small, value: &Value) -> Result<Vec<f64>> {
     let n = value.gain.len();
     if let Some(number) = small.scalar()
@@ -48,7 +48,7 @@ fn per_channel(small: &Small, value: &Value) -> Result<Vec<f64>> {
     }
 }
 
-/// Add, Sub, Mul or Div with a constant, the image being the input of `slot`.
+/// Follows Add, Sub, Mul or Div with a constant. The image is the input of `slot`.
 pub(super) fn arithmetic(
     graph: &Graph<'_>,
     node: &Node<'_>,
@@ -121,7 +121,7 @@ pub(super) fn cast(graph: &Graph<'_>, node: &Node<'_>, value: &Value) -> Result<
     }
 }
 
-/// Scale and zero point in slots 1 and 2, of the whole tensor.
+/// Returns scale and zero point of the whole tensor, from slots 1 and 2.
 fn scale(graph: &Graph<'_>, node: &Node<'_>) -> Result<(f64, f64, Option<DataType>)> {
     let of_whole = |slot| -> Result<f64> {
         let number = constant(graph, node, slot)?.scalar();
@@ -186,8 +186,8 @@ pub(super) fn dynamic_quantize(value: &Value) -> Result<Value> {
         shift: value.shift.clone(),
         reach: None,
     });
-    // Scale and zero point are not known; they are the same for any order of the pixels, and nothing
-    // but another order is taken here.
+    // Scale and zero point are unknown, but equal for any order of the pixels, and only shuffles
+    // are allowed here.
     value.is_integer = true;
     Ok(value)
 }
@@ -220,7 +220,7 @@ pub(super) fn layer_normalization(
     Ok(value)
 }
 
-/// Fails where the elements are integers, of which arithmetic may overflow.
+/// Fails if the elements are integers, whose arithmetic may overflow.
 fn float(value: &Value) -> Result<()> {
     if value.is_integer {
         Err(
@@ -233,7 +233,7 @@ fn float(value: &Value) -> Result<()> {
     }
 }
 
-/// A copy that DequantizeLinear has not just made.
+/// Returns a copy without the mark of DequantizeLinear.
 fn plain(value: &Value) -> Value {
     Value {
         is_dequantised: false,

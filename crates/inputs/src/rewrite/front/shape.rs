@@ -10,7 +10,7 @@ use crate::rewrite::value::{self, Atom, Axis, Dim, MAX_LISTED, Of, Pixel, Value}
 use onnxseal_rewrite::Graph;
 use onnxseal_rewrite::Refusal;
 
-/// Nodes that compute a shape, at most.
+/// The most nodes that compute a shape.
 const MAX_DEPTH: usize = 12;
 
 pub(super) fn transpose(graph: &Graph<'_>, node: &Node<'_>, value: &Value) -> Result<Value> {
@@ -71,7 +71,8 @@ pub(super) fn reshape(
     }
 }
 
-/// The integers of a shape that is constant, or computed of shapes; `None` among them where one is not known.
+/// Returns the integers of a shape that is constant, or computed from shapes; `None` for unknown
+/// ones.
 fn shape_of(
     graph: &Graph<'_>,
     name: &str,
@@ -188,7 +189,7 @@ pub(super) fn space_to_depth(graph: &Graph<'_>, node: &Node<'_>, value: &Value) 
     Ok(moved(value, axes))
 }
 
-/// An axis of which every `block`th index is taken, and its step before.
+/// Takes every `block`th index of an axis. Returns its former step too.
 fn apart(axis: &Axis, of: Of, block: u64) -> Result<(Axis, u64)> {
     let refused = || Refusal::new("it takes apart what are no rows and columns");
     let step = axis.step(of).ok_or_else(refused)?;
@@ -288,7 +289,7 @@ pub(super) fn pad(graph: &Graph<'_>, node: &Node<'_>, value: &Value) -> Result<V
     }
 }
 
-/// What strided slices of one image come together to.
+/// Returns the value of a Concat of strided slices of one image.
 pub(super) fn concat(
     graph: &Graph<'_>,
     node: &Node<'_>,

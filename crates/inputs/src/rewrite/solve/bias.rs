@@ -1,4 +1,4 @@
-//! What rewritten weights leave over, added to the bias of their node.
+//! Adds the remainder of rewritten weights to the bias of their node.
 
 use onnxseal_onnx::edit::{NewTensor, add_input};
 use onnxseal_onnx::proto::tensor_proto::DataType;
@@ -10,17 +10,17 @@ use onnxseal_rewrite::Graph;
 use onnxseal_rewrite::Refusal;
 use onnxseal_rewrite::{Elements, is_float};
 
-/// What is added to the bias of an output.
+/// The shift of an output's bias.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Shift {
-    /// In units of what the consumer computes.
+    /// In units of the consumer's output.
     pub(super) of_sums: f64,
-    /// In units of products of integers, where it is an integer then, and the scale of those.
+    /// In units of products of integers, if it is an integer then, with their scale.
     pub(super) integer: Option<i64>,
     pub(super) scale: f64,
 }
 
-/// Adds the shifts to the bias, or gives the consumer one.
+/// Adds the shifts to the bias, or adds a bias to the consumer.
 pub(super) fn add_bias(
     graph: &Graph<'_>,
     consumer: &Consumer,
