@@ -1,4 +1,5 @@
-//! How fast labels are protected, tables decrypted and answers decoded: what is asked, what is measured.
+//! How fast labels are protected, tables decrypted and answers decoded: what is asked, what is
+//! measured.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::hint::black_box;

@@ -1,7 +1,7 @@
-//! What attackers without a key get of rows and answers.
+//! Attacks on rows and answers, without a key.
 //!
-//! All of these attack the group alone: which rows belong together. [`purity`] says how much of that is right, and [`chance`] what
-//! random groups get.
+//! These attacks find which rows belong together. [`purity`] tells how much of that is right, and
+//! [`chance`] the purity of random groups.
 
 use chacha20::ChaCha20Rng;
 use chacha20::rand_core::{Rng as _, SeedableRng as _};
@@ -24,17 +24,19 @@ use {
 use crate::decode::Decoder;
 use crate::draw::numbered;
 
-/// Times that clustering begins anew; the best result counts, as if the attacker knew which one that is.
+/// The number of starts of clustering; the best result counts, as if the attacker knew which one
+/// that is.
 const STARTS: u64 = 8;
 
-/// Rounds of clustering, at most.
+/// The most rounds of clustering.
 const ROUNDS: usize = 50;
 
-/// Groups of rows by their directions, whatever their signs: `k` of them. `rows` is `[n, d]`, a row's weights or its answers to n
-/// samples. Spherical k-means with absolute cosines; one result for each start.
+/// Finds `k` groups of rows by their directions, ignoring signs. `rows` is `[n, d]`, with a row's
+/// weights or its answers to d samples. It uses spherical k-means with absolute cosines, and
+/// returns one result for each start.
 pub fn cluster(rows: &DMatrix<f64>, k: usize, seed: u64) -> Vec<Vec<usize>> {
     let mut rows = rows.clone();
-    // What all rows have in common says nothing.
+    // The common part of all rows tells nothing.
     for mut column in rows.column_iter_mut() {
         let mean = column.mean();
         column.add_scalar_mut(-mean);
@@ -89,7 +91,7 @@ fn once(rows: &DMatrix<f64>, k: usize, seed: u64) -> Vec<usize> {
     groups
 }
 
-/// The share of rows that belong to the class that most of their group belong to.
+/// Returns the share of rows in the majority class of their group.
 pub fn purity(groups: &[usize], classes: &[usize]) -> f64 {
     let mut counts = std::collections::HashMap::new();
     for pair in groups.iter().zip(classes) {
@@ -103,7 +105,7 @@ pub fn purity(groups: &[usize], classes: &[usize]) -> f64 {
     most.values().sum::<usize>() as f64 / classes.len().max(1) as f64
 }
 
-/// The mean purity of random groups.
+/// Returns the mean purity of random groups.
 pub fn chance(classes: &[usize], k: usize) -> f64 {
     const DRAWS: u64 = 20;
     let mut rng = ChaCha20Rng::from_seed([1; 32]);
@@ -118,7 +120,7 @@ pub fn chance(classes: &[usize], k: usize) -> f64 {
 }
 
 impl Decoder {
-    /// The class of each row that is a share, with its place: what attacks are measured against.
+    /// Returns the place and the class of each share, by which to measure attacks.
     pub fn shares(&self) -> Vec<(usize, usize)> {
         let of_class = self.of_classes().enumerate();
         let mut shares: Vec<(usize, usize)> = of_class
@@ -129,19 +131,19 @@ impl Decoder {
     }
 }
 
-/// Unlabelled samples that are clustered, at most.
+/// The most unlabelled samples to cluster.
 #[cfg(feature = "engine")]
 const MAX_ANSWERED: usize = 300;
 
-/// Wrong keys that are tried.
+/// The number of wrong keys to try.
 #[cfg(feature = "engine")]
 const WRONG_KEYS: usize = 200;
 
-/// Rows of models that all wrong keys are tried on.
+/// The most rows of a model for trying wrong keys.
 #[cfg(feature = "engine")]
 const MAX_ROWS: u32 = 2000;
 
-/// The result of one attack, and the floor that it is held against.
+/// The result of one attack, and its floor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
     /// The attack, named by the attacker's material.
@@ -154,7 +156,7 @@ pub struct Found {
     pub what: &'static str,
 }
 
-/// Attacks on one model, which a right key measures.
+/// Attacks on one model, measured with a right key.
 #[cfg(feature = "engine")]
 #[derive(Debug)]
 pub struct Attacks {
@@ -174,7 +176,7 @@ impl Attacks {
     /// Opens the model.
     ///
     /// # Errors
-    /// Those of reading it, and of [`Decoder::new`].
+    /// The errors of reading it, and of [`Decoder::new`].
     pub fn new(model: &Location, key: &UserKey, seed: u64) -> Result<Attacks> {
         let files = Files::open(model)?;
         let table = files.with(table_of)?;
@@ -192,7 +194,7 @@ impl Attacks {
         })
     }
 
-    /// From the rows alone, without data.
+    /// Attacks only the rows, without data.
     pub fn rows(&self) -> Found {
         let Layer {
             rows,
@@ -222,8 +224,9 @@ impl Attacks {
         Ok(ran)
     }
 
-    /// From samples without labels: groups of rows, and, where `labels` measure it, what groups of rows and of answers classify.
-    /// Then the attacker has the first half of the samples at most, and classifies the others.
+    /// Attacks with samples without labels: finds groups of rows and, if `labels` can measure it,
+    /// classifies by groups of rows and of answers. Then the attacker has at most the first half of
+    /// the samples, and classifies the others.
     pub fn answers(&self, ran: &Ran, labels: Option<&[i64]>) -> Vec<Found> {
         let n = ran.answers.n_rows() / if labels.is_some() { 2 } else { 1 };
         let n = n.min(MAX_ANSWERED);
@@ -231,7 +234,7 @@ impl Attacks {
         let by_row = answers.rows(0, n).transpose();
         let mut found = vec![self.group(format!("answers to {n} samples without labels"), &by_row)];
         let k = self.n_classes;
-        // With fewer samples, most groups would be single ones.
+        // With fewer samples, most groups would be single samples.
         if n < 3 * k {
             return found;
         }
@@ -262,7 +265,8 @@ impl Attacks {
         found
     }
 
-    /// How much keys of other authorities read; `None` for models of very many rows.
+    /// Measures how much keys of other authorities read, or returns `None` for models with very
+    /// many rows.
     ///
     /// # Errors
     /// [`Error::Key`] if the system gives no randomness.
@@ -303,7 +307,7 @@ impl Attacks {
     }
 }
 
-/// Numbers of samples, `[samples, numbers]`.
+/// Makes the matrix `[samples, numbers]`.
 #[cfg(feature = "engine")]
 fn matrix(table: &onnxseal_engine::Table) -> DMatrix<f64> {
     let values = table.values.iter().copied().map(f64::from);

@@ -1,4 +1,4 @@
-//! The vendor's secret: it makes keys, protects models, and knows whose key answered.
+//! The vendor's secret: it makes keys, protects models, and identifies the key behind answers.
 
 use std::fmt;
 use std::io::Read;
@@ -17,7 +17,7 @@ use crate::group::{Exponents, MAX_COLLUSION, POINT_BYTES, Place, Row, reveal};
 use crate::key::{UserKey, check_name, decrypted, from_hex, push_hex, read_file, user_id};
 use crate::traces::{innocent, threshold};
 
-/// The longest file: inputs of traces are in it.
+/// The longest file, in bytes, with the inputs of traces.
 const MAX_BYTES: usize = 1 << 30;
 
 const VERSION: u32 = 1;
@@ -30,7 +30,7 @@ pub struct Authority {
     book: Book,
 }
 
-/// All of the file but the seed.
+/// The file without the seed.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Book {
@@ -56,21 +56,22 @@ struct File {
     rest: serde_json::Map<String, serde_json::Value>,
 }
 
-/// What is kept of a model whose labels are protected.
+/// The authority's record of a model with protected labels.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Protected {
     /// The digest of its rows, hexadecimal.
     pub digest: String,
-    /// The name of its file, when it was protected.
+    /// The name of its file when it was protected.
     pub file: String,
     /// K, the number of classes.
     pub classes: u32,
     /// N, the number of codewords of each class.
     pub codewords: u32,
-    /// Rows that are traces.
+    /// The rows that are traces.
     pub traces: Vec<TraceRow>,
-    /// The inputs that these answer to, in order: one array for each input of the model, with T rows.
+    /// The inputs to which these answer, in order: one array for each input of the model, with T
+    /// rows.
     pub inputs: Vec<TraceInput>,
     /// The share of held-out calibration samples on which a trace fired.
     pub firing: Option<f64>,
@@ -82,13 +83,13 @@ pub struct Protected {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TraceRow {
-    /// Its place among the rows.
+    /// Its index among the rows.
     pub row: u32,
     points: String,
     pad: u32,
 }
 
-/// Suspects that a verdict shows.
+/// The number of suspects to show in a verdict.
 pub const SHOWN: usize = 5;
 
 /// The inputs of all traces, for one input of the model.
@@ -97,7 +98,7 @@ pub const SHOWN: usize = 5;
 pub struct TraceInput {
     /// The model's input.
     pub name: String,
-    /// Element type, as NumPy calls it, little-endian: `<f4`, `|u1`, ...
+    /// Element type in NumPy's notation, little-endian: `<f4`, `|u1`, ...
     pub dtype: String,
     /// Shape, with T first.
     pub shape: Vec<u64>,
@@ -105,30 +106,30 @@ pub struct TraceInput {
     pub data: String,
 }
 
-/// How many traces answered as with one user's key.
+/// A user, and how many traces answered as with their key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suspect {
     /// The user.
     pub name: String,
-    /// Matches.
+    /// The number of matches.
     pub matches: usize,
 }
 
-/// What answers to traces show.
+/// The verdict on answers to traces.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
-    /// All users, those with most matches first.
+    /// All users, by descending matches.
     pub suspects: Vec<Suspect>,
-    /// Traces that were answered.
+    /// Answered traces.
     pub traces: usize,
-    /// Matches from which a user is accused; `None` where no number of them would be enough.
+    /// The least matches for an accusation; `None` if no number would be enough.
     pub threshold: Option<usize>,
-    /// The probability that an innocent of all users has as many matches as the first suspect.
+    /// The probability that any innocent user has as many matches as the first suspect.
     pub innocent: f64,
 }
 
 impl Verdict {
-    /// The verdict with the first suspects, as `onnxseal labels trace --json` prints it.
+    /// Returns the verdict with the first suspects, as `onnxseal labels trace --json` prints it.
     pub fn to_json(&self) -> serde_json::Value {
         let suspects =
             self.suspects.iter().take(SHOWN).map(
@@ -143,7 +144,7 @@ impl Verdict {
         })
     }
 
-    /// The users that are accused.
+    /// Returns the accused users.
     pub fn accused(&self) -> impl Iterator<Item = &Suspect> {
         let enough = |suspect: &&Suspect| {
             self.threshold
@@ -154,10 +155,10 @@ impl Verdict {
 }
 
 impl Authority {
-    /// Makes a new one: its file is encrypted to `recipients` where there are any.
+    /// Makes a new authority. Its file is encrypted to `recipients`, if given.
     ///
     /// # Errors
-    /// [`Error::Usage`] where the bound on colluders is out of range; [`Error::Key`].
+    /// [`Error::Usage`] if the bound on colluders is out of range; [`Error::Key`].
     pub fn generate(collusion: u32, recipients: Option<&Recipients>) -> Result<Authority> {
         if !(1..=MAX_COLLUSION).contains(&collusion) {
             return Err(Error::Usage(format!(
@@ -185,11 +186,11 @@ impl Authority {
         })
     }
 
-    /// Reads an authority file; one that is encrypted with age is opened by `identities`.
+    /// Reads an authority file, and decrypts it with `identities` if it is an age file.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::MalformedAuthority`], [`Error::Key`] where it does not open, [`Error::Usage`] without identities for an
-    /// encrypted one.
+    /// [`Error::Io`], [`Error::MalformedAuthority`], [`Error::Key`] if it does not open,
+    /// [`Error::Usage`] for an encrypted file without identities.
     pub fn read(
         file: impl Read,
         path: &Path,
@@ -207,13 +208,13 @@ impl Authority {
         }
     }
 
-    /// The same of the text of a file.
+    /// Reads an authority from the text of a file.
     ///
     /// # Errors
     /// [`Error::MalformedAuthority`].
     pub fn from_text(text: &str) -> Result<Authority> {
         let malformed = |reason: String| Error::MalformedAuthority { reason };
-        // No message has a part of the file: a seed may stand where it does not belong.
+        // Messages quote no part of the file, since a seed may be misplaced.
         let at =
             |error: serde_json::Error| malformed(format!("line {} cannot be read", error.line()));
         let mut file: File = serde_json::from_str(text).map_err(at)?;
@@ -245,10 +246,10 @@ impl Authority {
         Authority::new(seed, book)
     }
 
-    /// The text of the file, in plain.
+    /// Returns the plain text of the file.
     ///
     /// # Errors
-    /// [`Error::MalformedAuthority`] never, in practice.
+    /// [`Error::MalformedAuthority`], never in practice.
     pub fn to_text(&self) -> Result<Zeroizing<String>> {
         let book =
             serde_json::to_string_pretty(&self.book).map_err(|_| Error::MalformedAuthority {
@@ -264,7 +265,7 @@ impl Authority {
         Ok(text)
     }
 
-    /// The file: encrypted to the authority's recipients, where it has any.
+    /// Returns the file, encrypted to the authority's recipients if it has any.
     ///
     /// # Errors
     /// [`Error::Key`].
@@ -276,22 +277,22 @@ impl Authority {
         }
     }
 
-    /// Whether the file is encrypted.
+    /// Returns whether the file is encrypted.
     pub fn is_encrypted(&self) -> bool {
         !self.book.recipients.is_empty()
     }
 
-    /// The Ed25519 public key, which names the authority in tables and keys.
+    /// Returns the Ed25519 public key, which identifies the authority in tables and keys.
     pub fn public(&self) -> [u8; 32] {
         self.signer.public()
     }
 
-    /// The bound on colluders, k.
+    /// Returns the bound on colluders, k.
     pub fn collusion(&self) -> u32 {
         self.book.collusion
     }
 
-    /// Users, and whether each is revoked.
+    /// Returns the users, and whether each is revoked.
     pub fn users(&self) -> impl ExactSizeIterator<Item = (&str, bool)> {
         self.book
             .users
@@ -299,10 +300,10 @@ impl Authority {
             .map(|user| (&*user.name, user.revoked))
     }
 
-    /// Notes a user. `false` where it was there already.
+    /// Adds a user. Returns `false` if the user exists already.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a name that is none.
+    /// [`Error::Usage`] for an invalid name.
     pub fn add_user(&mut self, name: &str) -> Result<bool> {
         check_name(name).map_err(Error::Usage)?;
         if self.book.users.iter().any(|user| user.name == name) {
@@ -315,10 +316,10 @@ impl Authority {
         Ok(true)
     }
 
-    /// The key of a user, who is noted: always the same one.
+    /// Returns the key of a listed user, always the same one.
     ///
     /// # Errors
-    /// [`Error::Usage`] where there is no such user, or the user is revoked.
+    /// [`Error::Usage`] if there is no such user, or the user is revoked.
     pub fn user_key(&self, name: &str) -> Result<UserKey> {
         let user = self.book.users.iter().find(|user| user.name == name);
         match user {
@@ -333,23 +334,23 @@ impl Authority {
         Ok(UserKey::new(name, self.public(), secrets))
     }
 
-    /// Revokes a user: decoders of models that are protected from now on refuse that key. That is their own check, and no more: the key
-    /// still decrypts the labels.
+    /// Revokes a user: decoders of models protected from now on refuse that key. Only decoders
+    /// check this: the key itself still decrypts the labels.
     ///
     /// # Errors
-    /// [`Error::Usage`] where there is no such user.
+    /// [`Error::Usage`] if there is no such user.
     pub fn revoke(&mut self, name: &str) -> Result<()> {
         let user = self.book.users.iter_mut().find(|user| user.name == name);
         user.ok_or_else(|| no_user(name))?.revoked = true;
         Ok(())
     }
 
-    /// The models that were protected.
+    /// Returns the protected models.
     pub fn models(&self) -> &[Protected] {
         &self.book.models
     }
 
-    /// Notes a model in place of an earlier note of the same one.
+    /// Adds a model, and replaces an earlier entry of it.
     pub fn add_model(&mut self, model: Protected) {
         self.book
             .models
@@ -357,10 +358,10 @@ impl Authority {
         self.book.models.push(model);
     }
 
-    /// What is known of the model with rows of this digest; see [`crate::Table::digest`].
+    /// Returns the entry of the model with rows of this digest; see [`crate::Table::digest`].
     ///
     /// # Errors
-    /// [`Error::Usage`] where the authority did not protect it.
+    /// [`Error::Usage`] if the authority did not protect it.
     pub fn model_of(&self, digest: &[u8; 32]) -> Result<&Protected> {
         let digest = hex(digest);
         let found = self.book.models.iter().find(|model| model.digest == digest);
@@ -369,11 +370,11 @@ impl Authority {
         })
     }
 
-    /// Compares the classes with which a service answered to the inputs of traces, one for each (`None` where it gave none), with what
-    /// the key of each user gives.
+    /// Compares a service's answers to the inputs of traces, one class for each or `None` without
+    /// an answer, with those of each user's key.
     ///
     /// # Errors
-    /// [`Error::Usage`] where there are not as many answers as traces; [`Error::MalformedAuthority`].
+    /// [`Error::Usage`] if the numbers of answers and traces differ; [`Error::MalformedAuthority`].
     pub fn trace(&self, model: &Protected, answers: &[Option<u32>]) -> Result<Verdict> {
         if answers.len() != model.traces.len() || answers.is_empty() {
             return Err(Error::Usage(format!(
@@ -440,7 +441,7 @@ impl Authority {
         Ok(self.signer.sign(message))
     }
 
-    /// The seed of a layer's shares: always the same one.
+    /// Returns the seed of a layer's shares, always the same one.
     pub(crate) fn of_layer(&self, digest: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>> {
         let wide = self.seed.scalar("shares", digest)?;
         Ok(Zeroizing::new(
@@ -448,7 +449,7 @@ impl Authority {
         ))
     }
 
-    /// Randomness for one table.
+    /// Returns randomness for one table.
     pub(crate) fn randomness(&self) -> Result<Zeroizing<[u8; 32]>> {
         random_seed()
     }
@@ -465,7 +466,7 @@ impl Authority {
 }
 
 impl TraceRow {
-    /// What the authority keeps of a row.
+    /// Makes the authority's record of a row.
     pub(crate) fn new(c: u32, row: &Row) -> TraceRow {
         TraceRow {
             row: c,
@@ -500,7 +501,7 @@ impl fmt::Debug for Authority {
     }
 }
 
-/// 32 random bytes.
+/// Draws 32 random bytes.
 pub(crate) fn random_seed() -> Result<Zeroizing<[u8; 32]>> {
     let mut seed = Zeroizing::new([0; 32]);
     getrandom::fill(&mut *seed).map_err(|_| onnxseal_crypto::Error::Backend)?;

@@ -1,4 +1,5 @@
-//! Inputs that are like none of a data set's, for traces: samples that are mixed, shuffled and made noisy.
+//! Makes inputs for traces that are unlike a data set's, by mixing, shuffling and adding noise to
+//! samples.
 
 use chacha20::ChaCha8Rng;
 use rand::RngExt;
@@ -8,21 +9,22 @@ use onnxseal_data::npy::Stored;
 use onnxseal_data::random::{gaussian, rng, shuffled};
 use onnxseal_engine::Samples;
 
-/// How much noise is added, in standard deviations of all values.
+/// The noise to add, in standard deviations of all values.
 const NOISE: f64 = 1.0;
 
-/// What is done to samples.
+/// A change of samples.
 #[derive(Clone, Copy)]
 enum Change {
-    /// The mean of two.
+    /// The mean of two samples.
     Mixed,
-    /// Each one's values in another order.
+    /// The values of a sample in another order.
     Shuffled,
-    /// With noise.
+    /// A sample with noise.
     Noisy,
 }
 
-/// `n` inputs made of the samples: a third each is mixed, shuffled and made noisy. Whole numbers stay whole ones that samples have.
+/// Makes `n` inputs from the samples: a third each is mixed, shuffled and made noisy. Whole numbers
+/// come from the samples.
 pub fn unlike(samples: &[Samples], n: usize, seed: u64) -> Vec<Samples> {
     let mut random = rng(seed, "candidates");
     let count = |input: &Samples| input.values.len() / input.dims.iter().product::<usize>().max(1);
@@ -76,7 +78,7 @@ pub fn unlike(samples: &[Samples], n: usize, seed: u64) -> Vec<Samples> {
     samples.iter().map(of_input).collect()
 }
 
-/// One value in four is another sample's.
+/// Takes one value in four from another sample.
 fn noisy(
     random: &mut ChaCha8Rng,
     at: &impl Fn(usize, usize) -> f64,
@@ -96,7 +98,7 @@ fn deviation(values: &Values) -> f64 {
     (all().map(|value| (value - mean).powi(2)).sum::<f64>() / n).sqrt()
 }
 
-/// Values of the same type.
+/// Makes values of the type of `values`.
 fn like(values: &Values, numbers: Vec<f64>) -> Values {
     match values {
         Values::F32(_) => Values::F32(numbers.into_iter().map(|value| value as f32).collect()),
@@ -110,7 +112,7 @@ fn like(values: &Values, numbers: Vec<f64>) -> Values {
     }
 }
 
-/// Some of the samples, as an `.npz` has them: whole inputs, with the batch axis first.
+/// Returns some of the samples for an `.npz`: whole inputs, with the batch axis first.
 pub fn picked(samples: &[Samples], rows: &[usize]) -> Vec<Stored> {
     let of_input = |input: &Samples| {
         let width = input.dims.iter().product::<usize>().max(1);

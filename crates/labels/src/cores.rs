@@ -1,10 +1,10 @@
-//! Work on all cores.
+//! Spreads work over all cores.
 
 use onnxseal_store::parallel;
 
 use crate::error::Result;
 
-/// Calls `work` for 0 to n - 1 on all cores, and gives what it gave, in order.
+/// Calls `work` for 0 to n - 1 on all cores, and returns the results in order.
 pub(crate) fn on_all_cores<T: Send>(
     n: usize,
     work: impl Fn(usize) -> Result<T> + Sync,

@@ -1,4 +1,4 @@
-//! Answers become logits again.
+//! Turns answers back into logits.
 
 use crate::cores::on_all_cores;
 use crate::error::{Error, Result};
@@ -7,7 +7,7 @@ use crate::key::UserKey;
 use crate::shares::{UNIT, is_weight};
 use crate::table::Table;
 
-/// What one key makes of answers. The table is decrypted once.
+/// Decodes answers with one key, for which the table is decrypted once.
 #[derive(Clone, Debug)]
 pub struct Decoder {
     classes: usize,
@@ -15,11 +15,11 @@ pub struct Decoder {
     axis: i32,
     /// Rows and weights of the shares, class by class.
     shares: Vec<(u32, f64)>,
-    /// How many of these belong to each class.
+    /// The end of each class's shares.
     ends: Vec<usize>,
     /// Rows of traces, and the class that this key reads in each.
     traces: Vec<(u32, u32)>,
-    /// Whether the mean of logits is taken away from them.
+    /// Whether to subtract the mean of the logits.
     is_centred: bool,
 }
 
@@ -27,7 +27,8 @@ impl Decoder {
     /// Decrypts the table, on all cores.
     ///
     /// # Errors
-    /// [`Error::OtherAuthority`], [`Error::Unauthentic`], [`Error::Revoked`], [`Error::WrongKey`]; [`Error::MalformedTable`].
+    /// [`Error::OtherAuthority`], [`Error::Unauthentic`], [`Error::Revoked`], [`Error::WrongKey`];
+    /// [`Error::MalformedTable`].
     pub fn new(table: &Table, key: &UserKey) -> Result<Decoder> {
         let user = || key.name().to_owned();
         if table.authority() != key.authority() {
@@ -55,10 +56,11 @@ impl Decoder {
         }
     }
 
-    /// What a program that checks nothing reads with this key, whichever it is: for attacks.
+    /// Decrypts the table with any key, without checks, as an attacker's program would.
     ///
     /// # Errors
-    /// [`Error::MalformedTable`] where a point is none; [`Error::WrongKey`] where the key has more secrets than points of a row, or fewer.
+    /// [`Error::MalformedTable`] for an invalid point; [`Error::WrongKey`] if the key does not have
+    /// as many secrets as a row has points.
     pub fn unchecked(table: &Table, key: &UserKey) -> Result<Decoder> {
         fitting(table, key)?;
         let classes = table.classes() as usize;
@@ -102,27 +104,27 @@ impl Decoder {
         })
     }
 
-    /// Rows and weights of the shares of each class.
+    /// Returns rows and weights of the shares of each class.
     pub(crate) fn of_classes(&self) -> impl Iterator<Item = &[(u32, f64)]> {
         let starts = std::iter::once(&0).chain(&self.ends);
         let ranges = starts.zip(&self.ends).map(|(start, end)| *start..*end);
         ranges.map(|rows| self.shares.get(rows).unwrap_or_default())
     }
 
-    /// K, the number of classes.
+    /// Returns K, the number of classes.
     pub fn classes(&self) -> usize {
         self.classes
     }
 
-    /// The class that this key reads in each trace, in the order of rows.
+    /// Returns the class that this key reads in each trace, in the order of rows.
     pub fn trace_classes(&self) -> impl Iterator<Item = u32> {
         self.traces.iter().map(|(_, class)| *class)
     }
 
-    /// The shape of logits of answers of `shape`.
+    /// Returns the shape of the logits for answers of `shape`.
     ///
     /// # Errors
-    /// [`Error::Usage`] where answers of that shape are not those of the model.
+    /// [`Error::Usage`] if the model cannot give answers of that shape.
     pub fn shape(&self, shape: &[usize]) -> Result<Vec<usize>> {
         let mut logits = shape.to_vec();
         match self.axis_of(shape).and_then(|axis| logits.get_mut(axis)) {
@@ -144,22 +146,22 @@ impl Decoder {
         }
     }
 
-    /// Logits of answers, which have this shape: `z_y = sum of p_c l_c` over the rows of class y,
-    /// without the mean of all where the table says so, and what traces add. In floats of 64 bits,
-    /// then rounded.
+    /// Computes the logits of answers of this shape: `z_y = sum of p_c l_c` over the rows of class
+    /// y, minus the mean of all if the table says so, plus the contributions of traces. Computes in
+    /// 64-bit floats, then rounds.
     ///
     /// # Errors
-    /// [`Error::Usage`] where answers of that shape are not those of the model.
+    /// [`Error::Usage`] if the model cannot give answers of that shape.
     pub fn decode(&self, answers: &[f32], shape: &[usize]) -> Result<Vec<f32>> {
         let mut logits = vec![0.0; self.shape(shape)?.iter().product()];
         self.decode_into(answers, shape, &mut logits)?;
         Ok(logits)
     }
 
-    /// The same to where logits shall lie.
+    /// Decodes as [`Decoder::decode`] does, into `logits`.
     ///
     /// # Errors
-    /// As [`Decoder::decode`], and where `logits` are not as many as [`Decoder::shape`] says.
+    /// As [`Decoder::decode`], and if the length of `logits` differs from [`Decoder::shape`].
     pub fn decode_into(&self, answers: &[f32], shape: &[usize], logits: &mut [f32]) -> Result<()> {
         if logits.len() != self.shape(shape)?.iter().product::<usize>() {
             return Err(Error::Usage("logits have another shape".into()));
@@ -171,7 +173,7 @@ impl Decoder {
                 answers.len()
             )));
         }
-        // Positions behind the axis: 1 where it is the last one.
+        // Positions after the axis: 1 if it is the last.
         let inner: usize = self
             .axis_of(shape)
             .map_or(1, |axis| shape.iter().skip(axis + 1).product());
@@ -189,8 +191,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// The logits of one position of one sample. `sums` is room for numbers, of which nothing is
-    /// read.
+    /// Computes the logits of one position of one sample. `sums` is scratch memory.
     fn one(
         &self,
         answers: &[f32],
@@ -215,7 +216,7 @@ impl Decoder {
         }
         for (row, class) in &self.traces {
             let answer = answer(*row);
-            // A number that is none stays one: no trace hides it.
+            // NaN stays NaN: traces do not hide it.
             if let Some(out) = out.get_mut(*class as usize * inner + i)
                 && answer > 0.0
             {
@@ -225,7 +226,7 @@ impl Decoder {
     }
 }
 
-/// Fails where the key has not as many secrets as a row has points.
+/// Fails if the key does not have as many secrets as a row has points.
 fn fitting(table: &Table, key: &UserKey) -> Result<()> {
     if key.secrets().len() == table.n_generators() {
         Ok(())
@@ -236,7 +237,7 @@ fn fitting(table: &Table, key: &UserKey) -> Result<()> {
     }
 }
 
-/// The class of each sample of logits, `[n, K]`: the first of the largest ones, as ArgMax has it.
+/// Returns the class of each sample of logits, `[n, K]`: the first of the largest, as ArgMax does.
 pub fn classes(logits: &[f32], n_classes: usize) -> Vec<usize> {
     let first_largest = |row: &[f32]| {
         let mut best = 0;
@@ -253,7 +254,8 @@ pub fn classes(logits: &[f32], n_classes: usize) -> Vec<usize> {
         .collect()
 }
 
-/// Softmax of each sample of logits, `[n, K]`: <https://onnx.ai/onnx/operators/onnx__Softmax.html>.
+/// Computes the softmax of each sample of logits, `[n, K]`:
+/// <https://onnx.ai/onnx/operators/onnx__Softmax.html>.
 pub fn softmax(logits: &[f32], n_classes: usize) -> Vec<f32> {
     let mut all = Vec::with_capacity(logits.len());
     for row in logits.chunks_exact(n_classes.max(1)) {

@@ -1,4 +1,4 @@
-//! Decoding matrices: the files of models that are trained to answer with shares.
+//! Decoding matrices: files for models that are trained to answer with shares.
 
 use std::path::Path;
 
@@ -13,10 +13,10 @@ use crate::table::RowKind;
 /// The array of the file: `[R, K]`.
 const NAME: &str = "decoding";
 
-/// Numbers of the matrix, at most: 1 GiB.
+/// The most numbers of the matrix: 1 GiB.
 const MAX_VALUES: usize = 1 << 28;
 
-/// Which class each row of a layer is a share of, and with which weight.
+/// The class and the weight of each row of a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decoding {
     /// Classes.
@@ -26,7 +26,7 @@ pub struct Decoding {
 }
 
 impl Decoding {
-    /// Draws one for a model that is to be trained with it.
+    /// Draws a matrix for training a model.
     ///
     /// # Errors
     /// [`Error::Usage`] for numbers that are out of range.
@@ -39,10 +39,11 @@ impl Decoding {
         Ok(Decoding { classes, rows })
     }
 
-    /// The bytes of an `.npz` with the matrix: float32, `[rows, classes]`. It is a secret: it reads the answers of the model.
+    /// Encodes an `.npz` with the matrix: float32, `[rows, classes]`. It is a secret, because it
+    /// reads the answers of the model.
     ///
     /// # Errors
-    /// Where the matrix is too large for one.
+    /// Fails if the matrix is too large for an `.npz`.
     pub fn to_npz(&self) -> std::io::Result<Vec<u8>> {
         let n_classes = self.classes as usize;
         let mut matrix = vec![0_f32; self.rows.len() * n_classes];
@@ -87,7 +88,7 @@ impl Decoding {
                 (0..n_classes).map(|class| array.values.at(row * n_classes + class) / UNIT);
             let mut given = (0u32..).zip(values).filter(|(_, weight)| *weight != 0.0);
             match (given.next(), given.next()) {
-                // No other number is a weight: `attach` refuses those out of range.
+                // Only whole numbers are weights; `attach` refuses those out of range.
                 (Some((class, weight)), None) if weight.fract() == 0.0 => Ok(RowKind::Share {
                     class,
                     weight: weight as i32,

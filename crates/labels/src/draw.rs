@@ -1,23 +1,23 @@
-//! Random numbers of a seed: the same ones, whichever thread draws them.
+//! Random numbers from a seed, independent of threads.
 
 use chacha20::ChaCha20Rng;
 use chacha20::rand_core::{Rng as _, SeedableRng as _};
 
-/// The generator of one part of the work.
+/// Makes the generator for one part of the work.
 pub(crate) fn stream(seed: &[u8; 32], number: u64) -> ChaCha20Rng {
     let mut rng = ChaCha20Rng::from_seed(*seed);
     rng.set_stream(number);
     rng
 }
 
-/// The generator of a number that somebody chose.
+/// Makes the generator for a caller's number.
 pub(crate) fn numbered(seed: u64) -> ChaCha20Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     ChaCha20Rng::from_seed(key)
 }
 
-/// A number from 0 up to but not including 1.
+/// Draws a number from 0 up to but not including 1.
 pub(crate) fn uniform(rng: &mut ChaCha20Rng) -> f64 {
     (rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
 }

@@ -1,4 +1,4 @@
-//! A model whose labels are encrypted, before it is written.
+//! Encrypts the labels of a model, before it is written.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,35 +17,36 @@ use crate::layer_run::{LayerRun, Ran};
 use crate::protect::{DEFAULT_CODEWORDS, Plan, attach, protect};
 use crate::traces::{Features, Trace, Traces, make};
 
-/// Inputs that are tried for each trace, and at least so many.
+/// Inputs to try for each trace, and the least number.
 const CANDIDATES_FOR_EACH: usize = 16;
 const MIN_CANDIDATES: usize = 384;
 
-/// The share of samples that may fire a trace before a warning is due.
+/// The share of samples that may fire a trace without a warning.
 pub const MAX_FIRING: f64 = 0.002;
 
-/// Samples that original and result are compared on: random ones, and at most so many of a data set.
+/// Samples for comparing original and result: random ones, and at most this many of a data set.
 const COMPARED: usize = 8;
 const MAX_COMPARED: usize = 256;
 
-/// By how much of the largest logit decoded ones may differ: with layers of 32 bits, and of 16.
-/// Noise that hides the grid of weights may add so many times its width.
+/// The largest difference of decoded logits, as a share of the largest logit, for layers of 32 and
+/// of 16 bits.
 const LIMITS: [f64; 2] = [1e-4, 2e-2];
+/// How many times its width the noise that hides the grid of weights may add to [`LIMITS`].
 const OF_WIDTH: f64 = 2.0;
 
-/// How labels are encrypted.
+/// How to encrypt labels.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct EncryptOptions<'a> {
     /// Shares of each class.
     pub codewords: u32,
-    /// The matrix that the model was trained with, if it was trained with one: its rows stay as they are.
+    /// The matrix that the model was trained with, if any: its rows stay as they are.
     pub decoding: Option<&'a Decoding>,
-    /// The output that has the classes, if the model has several.
+    /// The output with the classes, if the model has several.
     pub output_name: Option<&'a str>,
-    /// How many traces are added. They need `data`.
+    /// The number of traces to add. They need `data`.
     pub traces: usize,
-    /// Samples for traces, and to compare on, and how they are fitted to the inputs.
+    /// Samples for traces and for the comparison, and how to fit them to the inputs.
     pub data: Option<(&'a DataSet, &'a DataOptions)>,
 }
 
@@ -73,7 +74,7 @@ pub struct Encrypted<'a> {
     options: EncryptOptions<'a>,
 }
 
-/// Traces, the inputs that they answer to, and how many samples they come of.
+/// Traces, their inputs, and the number of samples from which they were made.
 #[derive(Debug)]
 struct Made {
     traces: Traces,
@@ -81,10 +82,10 @@ struct Made {
     n_samples: usize,
 }
 
-/// The result of encrypting a model's labels, for people.
+/// A summary of the encryption, for people.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
-    /// The node whose layer answers.
+    /// The node of the layer that answers.
     pub node: String,
     /// Rows of the new layer: shares, and traces.
     pub rows: u32,
@@ -92,17 +93,18 @@ pub struct Summary {
     pub classes: u32,
     /// Traces.
     pub traces: usize,
-    /// Samples that were held out of making traces.
+    /// Samples held out from making traces.
     pub held_out: usize,
-    /// The share of these that fired a trace: see [`MAX_FIRING`].
+    /// The share of these samples that fired a trace: see [`MAX_FIRING`].
     pub firing: f64,
 }
 
-/// Encrypts the labels of a model. Nothing is written, and the authority notes nothing yet: see [`Encrypted::protected`].
+/// Encrypts the labels of a model, without writing it. The authority does not note it yet: see
+/// [`Encrypted::protected`].
 ///
 /// # Errors
-/// [`Error::Refused`] if no layer of the model can be split; [`Error::Usage`] for options that contradict each other;
-/// [`Error::Engine`] where traces are asked for and the model does not run.
+/// [`Error::Refused`] if no layer of the model can be split; [`Error::Usage`] for options that
+/// contradict each other; [`Error::Engine`] if traces are requested and the model does not run.
 pub fn encrypt<'a>(
     model: &Location,
     authority: &Authority,
@@ -134,7 +136,7 @@ pub fn encrypt<'a>(
 }
 
 impl Encrypted<'_> {
-    /// The authority's entry for this model, which is written to a file called `output`.
+    /// Returns the authority's entry for this model, written to a file called `output`.
     pub fn protected(&self, output: String) -> Protected {
         let mut noted = self.plan.protected.clone();
         noted.file = output;
@@ -146,7 +148,7 @@ impl Encrypted<'_> {
         noted
     }
 
-    /// Writes it.
+    /// Writes the model.
     ///
     /// # Errors
     /// [`Error::Store`].
@@ -154,7 +156,7 @@ impl Encrypted<'_> {
         Ok(self.files.write(&self.edits, output, options)?)
     }
 
-    /// The model in memory.
+    /// Returns the model in memory.
     ///
     /// # Errors
     /// [`Error::Store`] if the original cannot be read.
@@ -167,7 +169,7 @@ impl Encrypted<'_> {
         Ok(memory)
     }
 
-    /// The result, for people.
+    /// Returns the summary for people.
     pub fn summary(&self) -> Summary {
         let made = self.made.as_ref();
         Summary {
@@ -180,12 +182,14 @@ impl Encrypted<'_> {
         }
     }
 
-    /// Whether there is anything to compare: rows that stay as they are need no comparison.
+    /// Returns whether to compare the result with the original: rows that stay as they are need no
+    /// comparison.
     pub fn needs_check(&self) -> bool {
         self.options.decoding.is_none()
     }
 
-    /// Compares decoded answers with what the original's layer gives, on ONNX Runtime: by how much of the largest logit they differ.
+    /// Compares decoded answers with the output of the original's layer on ONNX Runtime. Returns
+    /// the difference as a share of the largest logit.
     ///
     /// # Errors
     /// [`Error::Differs`] for more than rounding; [`Error::Engine`] if a model does not run.
@@ -199,7 +203,7 @@ impl Encrypted<'_> {
     }
 
     fn difference(&self, authority: &Authority) -> Result<f64> {
-        // A key in nobody's name: the authority's list stays as it is.
+        // A key of an unlisted user: the authority's list stays as it is.
         const NOBODY: &str = "onnxseal labels protect";
         let mut probe = Authority::from_text(&authority.to_text()?)?;
         probe.add_user(NOBODY)?;
@@ -232,7 +236,7 @@ impl Encrypted<'_> {
     }
 }
 
-/// Makes traces of calibration data.
+/// Makes traces from calibration data.
 fn trace(
     name: &str,
     files: &Files,
@@ -271,7 +275,7 @@ fn trace(
     })
 }
 
-/// Runs the layer on samples that have one position each.
+/// Runs the layer on samples with one position each.
 fn run_on(layer: &mut LayerRun, samples: &[Samples], n: usize, head: &Head) -> Result<Ran> {
     let ran = layer.run(samples, n)?;
     if ran.features.width != head.columns || ran.answers.width != head.classes {
@@ -283,7 +287,7 @@ fn run_on(layer: &mut LayerRun, samples: &[Samples], n: usize, head: &Head) -> R
     Ok(ran)
 }
 
-/// The difference of the largest and the smallest logit.
+/// Returns the difference of the largest and the smallest logit.
 fn spread(logits: &[f32]) -> f64 {
     let low = logits.iter().copied().fold(f32::MAX, f32::min);
     let high = logits.iter().copied().fold(f32::MIN, f32::max);

@@ -1,42 +1,42 @@
-//! What can go wrong.
+//! The errors of label encryption.
 
 use std::path::PathBuf;
 
 use onnxseal_rewrite::Refusal;
 use onnxseal_store::ErrorKind;
 
-/// Why an operation on labels failed.
+/// An error of an operation on labels.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The text is no label key.
+    /// The text is not a label key.
     #[error("not a label key: {reason}")]
     MalformedKey {
-        /// What is wrong with it; nothing secret.
+        /// What is wrong with it, without secrets.
         reason: &'static str,
     },
-    /// The text is no label authority.
+    /// The text is not a label authority.
     #[error("not a label authority: {reason}")]
     MalformedAuthority {
-        /// What is wrong with it; nothing secret.
+        /// What is wrong with it, without secrets.
         reason: String,
     },
-    /// A model carries a table of labels that is none.
+    /// The model's table of labels is malformed.
     #[error("the model's table of labels is malformed: {reason}")]
     MalformedTable {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// A model carries no table of labels.
+    /// The model has no table of labels.
     #[error("the model's labels are not protected")]
     NoTable,
     /// The authority has not signed this table, or the table belongs to other rows.
     #[error("the model's labels were changed: {reason}")]
     Unauthentic {
-        /// How that shows.
+        /// The mismatch.
         reason: &'static str,
     },
-    /// The key is not of the authority that protected the model.
+    /// The key is from another authority than the one that protected the model.
     #[error("the key of user {user:?} is of another authority than the model's labels")]
     OtherAuthority {
         /// The name in the key.
@@ -59,16 +59,16 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The age file of a key does not open, or the system gives no randomness.
+    /// The age file of a key does not open, or the system has no randomness.
     #[error(transparent)]
     Key(#[from] onnxseal_crypto::Error),
     /// The model cannot be rewritten.
     #[error("{0}")]
     Refused(Box<Refusal>),
-    /// A file is no model that can be read.
+    /// A file is not a readable model.
     #[error(transparent)]
     Onnx(#[from] onnxseal_onnx::Error),
     /// A file cannot be read or written.
@@ -78,30 +78,30 @@ pub enum Error {
     #[cfg(feature = "engine")]
     #[error(transparent)]
     Data(#[from] onnxseal_data::Error),
-    /// A model does not run on ONNX Runtime, or not on these data.
+    /// ONNX Runtime does not run a model, or not on these data.
     #[cfg(feature = "engine")]
     #[error(transparent)]
     Engine(#[from] onnxseal_engine::Error),
-    /// The protected model answers otherwise than the original.
+    /// The protected model's answers differ from the original's.
     #[error(
         "decoded answers differ from the original's by {difference:.1e} of the largest, and {limit:.1e} would be rounding; nothing was written"
     )]
     Differs {
-        /// By how much of the largest logit.
+        /// The difference, as a share of the largest logit.
         difference: f64,
         /// The largest difference that rounding explains.
         limit: f64,
     },
-    /// The caller asks for what makes no sense.
+    /// The caller's request cannot be met.
     #[error("{0}")]
     Usage(String),
 }
 
-/// What the calls of this crate give.
+/// The result of this crate's calls.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// The class the error belongs to.
+    /// Returns the class of the error.
     pub fn kind(&self) -> ErrorKind {
         use onnxseal_crypto::Error as KeyError;
         match self {

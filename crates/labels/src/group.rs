@@ -1,9 +1,10 @@
-//! The group: keys of users, and rows that all of them decrypt alike, or each differently.
+//! The group: keys of users, and rows that all keys decrypt alike, or each key differently.
 //!
-//! Generators `g_j = a_j B` of ristretto255 (RFC 9496), `a_0 = 1`, and `zeta = sum a_j z_j` for each user's `z`. A row of a share has
-//! `u_j = r g_j`, so that `sum z_j u_j = r zeta B` for all users; a Fake has `u_j = r_j g_j`, which is another point for each of them.
-//! Under the decisional Diffie-Hellman assumption nobody without a key tells one from the other.
-//! Source: Boneh and Franklin, *An Efficient Public Key Traitor Tracing Scheme*, CRYPTO 1999.
+//! Generators `g_j = a_j B` of ristretto255 (RFC 9496), `a_0 = 1`, and `zeta = sum a_j z_j` for
+//! each user's `z`. A row of a share has `u_j = r g_j`, so that `sum z_j u_j = r zeta B` for all
+//! users; a Fake has `u_j = r_j g_j`, which is another point for each of them. Under the decisional
+//! Diffie-Hellman assumption nobody without a key tells one from the other. Source: Boneh and
+//! Franklin, *An Efficient Public Key Traitor Tracing Scheme*, CRYPTO 1999.
 
 use chacha20::ChaCha20Rng;
 use chacha20::rand_core::{Rng as _, SeedableRng as _};
@@ -31,7 +32,7 @@ pub(crate) struct Exponents {
     zeta: Zeroizing<Scalar>,
 }
 
-/// What a row hides.
+/// The secret contents of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hidden {
     pub(crate) class: u32,
@@ -50,7 +51,7 @@ pub(crate) struct Row {
     pub(crate) weight: u32,
 }
 
-/// What a row is bound to.
+/// The place to which a row is bound.
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
     pub(crate) digest: &'a [u8; 32],
@@ -58,7 +59,7 @@ pub(crate) struct Place<'a> {
     pub(crate) classes: u32,
 }
 
-/// Random scalars of one row: its own stream, whichever thread makes it.
+/// Random scalars of one row, from a stream of its own, so that any thread can make it.
 pub(crate) struct Randomness(ChaCha20Rng);
 
 impl Randomness {
@@ -100,13 +101,13 @@ impl Exponents {
         })
     }
 
-    /// The generators, encoded.
+    /// Returns the generators, encoded.
     pub(crate) fn points(&self) -> Vec<[u8; POINT_BYTES]> {
         let points = self.generators.iter().map(RistrettoPoint::mul_base);
         points.map(|point| point.compress().to_bytes()).collect()
     }
 
-    /// The secrets of the user called `name`.
+    /// Derives the secrets of the user called `name`.
     pub(crate) fn user(&self, seed: &LabelSeed, name: &str) -> Result<Secrets> {
         let mut secrets = Zeroizing::new(vec![*self.zeta]);
         for (j, a) in (0u32..).zip(self.generators.iter()).skip(1) {
@@ -119,7 +120,7 @@ impl Exponents {
         Ok(secrets)
     }
 
-    /// A row that all keys decrypt alike, of a random `r`.
+    /// Makes a row that all keys decrypt alike, from a random `r`.
     pub(crate) fn share(&self, place: Place<'_>, hidden: Hidden, r: &Scalar) -> Row {
         let (points, secret) = self.pair(r);
         let class_mask = class_mask(place, &secret);
@@ -134,7 +135,7 @@ impl Exponents {
         }
     }
 
-    /// A row that each key decrypts to another class.
+    /// Makes a row that each key decrypts to another class.
     pub(crate) fn fake(&self, place: Place<'_>, random: &mut Randomness) -> Row {
         let points = self.generators.iter().map(|a| {
             let r = random.scalar();
@@ -148,7 +149,7 @@ impl Exponents {
         }
     }
 
-    /// Points, of a random `r`, and the value by which a key knows that it is right.
+    /// Makes points from a random `r`, and the value by which a key recognises that it is right.
     pub(crate) fn check(
         &self,
         digest: &[u8; 32],
@@ -158,10 +159,10 @@ impl Exponents {
         (points, check_value(digest, &secret))
     }
 
-    /// The points of a row, for the keys of many users.
+    /// Prepares the points of a row for the keys of many users.
     ///
     /// # Errors
-    /// [`Error::MalformedTable`] for a point that is none, or the identity.
+    /// [`Error::MalformedTable`] for an invalid point, or the identity.
     pub(crate) fn prepare(&self, points: &[[u8; POINT_BYTES]]) -> Result<Prepared> {
         let points = decoded(points)?;
         let first = points.first().copied().unwrap_or_default();
@@ -191,10 +192,10 @@ fn scalar(seed: &LabelSeed, purpose: &str, context: &[u8]) -> Result<Scalar> {
     Ok(Scalar::from_bytes_mod_order_wide(&wide))
 }
 
-/// Points of a row, decoded.
+/// Decodes the points of a row.
 ///
 /// # Errors
-/// [`Error::MalformedTable`] for a point that is none, or the identity.
+/// [`Error::MalformedTable`] for an invalid point, or the identity.
 fn decoded(points: &[[u8; POINT_BYTES]]) -> Result<Vec<RistrettoPoint>> {
     let decoded = points.iter().map(|point| {
         let point = CompressedRistretto(*point).decompress();
@@ -209,7 +210,7 @@ fn decoded(points: &[[u8; POINT_BYTES]]) -> Result<Vec<RistrettoPoint>> {
 /// `S = sum z_j u_j`, encoded.
 ///
 /// # Errors
-/// [`Error::MalformedTable`] for a point that is none, or the identity.
+/// [`Error::MalformedTable`] for an invalid point, or the identity.
 pub(crate) fn shared(
     secrets: &[Scalar],
     points: &[[u8; POINT_BYTES]],
@@ -219,15 +220,16 @@ pub(crate) fn shared(
         .to_bytes())
 }
 
-/// A row as its authority opens it with the keys of many users: `S = zeta u_0 + sum z_j (u_j - a_j u_0)` over j from 1, where the points
-/// are those of all users, and have tables.
+/// A row that its authority opens with the keys of many users:
+/// `S = zeta u_0 + sum z_j (u_j - a_j u_0)` over j from 1. The points are common to all users, and
+/// have tables.
 pub(crate) struct Prepared {
     first: RistrettoPoint,
     others: Vec<RistrettoBasepointTable>,
 }
 
 impl Prepared {
-    /// `S` of one key, encoded.
+    /// Computes `S` of one key, encoded.
     pub(crate) fn shared(&self, secrets: &[Scalar]) -> [u8; POINT_BYTES] {
         let pairs = self.others.iter().zip(secrets.iter().skip(1));
         let sum = pairs.fold(self.first, |sum, (table, z)| sum + table * z);
@@ -235,12 +237,12 @@ impl Prepared {
     }
 }
 
-/// What a key reads in a row. Of a Fake, the weight means nothing.
+/// Opens a row with a key. The weight of a Fake is meaningless.
 pub(crate) fn open(place: Place<'_>, row: &Row, secrets: &[Scalar]) -> Result<Hidden> {
     Ok(reveal(place, row, &shared(secrets, &row.points)?))
 }
 
-/// What is read in a row with its `S`.
+/// Opens a row with its `S`.
 pub(crate) fn reveal(place: Place<'_>, row: &Row, secret: &[u8; POINT_BYTES]) -> Hidden {
     let sum = u64::from(row.pad) + class_mask(place, secret);
     Hidden {

@@ -1,7 +1,8 @@
-//! The layer that answers: found through the graph, and what comes in its place.
+//! Finds the layer that answers, and replaces it.
 //!
-//! The last Gemm, MatMul (and Add) or Conv before an output gives answers instead of classes. What follows it, the *tail*, moves
-//! behind decoding: it becomes a small model of its own, which the table carries.
+//! The last Gemm, MatMul (and Add) or Conv before an output gives answers instead of classes. The
+//! nodes after it, the *tail*, move behind decoding: they become a small model of their own in the
+//! table.
 
 mod layer;
 mod tail;
@@ -17,10 +18,11 @@ use tail::{Tail, check_op};
 pub use crate::stored::Stored;
 pub use write::Rows;
 
-/// The key of `metadata_props` that has the table. Keys that begin with `onnxseal.` are those of protected models.
+/// The key of `metadata_props` for the table. Keys that begin with `onnxseal.` belong to protected
+/// models.
 pub const KEY: &str = "onnxseal-labels";
 
-/// The layer that answers, and what follows it.
+/// The layer that answers, and its tail.
 #[derive(Debug)]
 pub struct Head {
     /// K, the number of classes.
@@ -33,27 +35,28 @@ pub struct Head {
     pub bias: Option<Vec<f64>>,
     /// The node: its name and operator.
     pub node: String,
-    /// The value that the layer reads.
+    /// The layer's input.
     pub input: String,
-    /// The output of the rewritten model that has the answers: the name of the layer's own result.
+    /// The output of the rewritten model with the answers: the name of the layer's own result.
     pub answers: String,
-    /// What the decoded logits are called: the tail's input, or an output.
+    /// The name of the decoded logits: the tail's input, or an output.
     pub logits: String,
     /// The axis of classes: 1, or -1 for the last.
     pub axis: i32,
     /// Names of the original's outputs, in order.
     pub outputs: Vec<String>,
-    /// The tail, a `ModelProto`; empty where the logits are the output.
+    /// The tail, a `ModelProto`; empty if the logits are the output.
     pub tail: Vec<u8>,
     layer: Layer,
     moved: Tail,
 }
 
 impl Head {
-    /// Finds the layer behind `output`, or behind the only output that has one.
+    /// Finds the layer before `output`, or before the only output that has one.
     ///
     /// # Errors
-    /// [`Error::Refused`] where no layer can be rewritten; [`Error::Usage`] where there is no such output, or several layers.
+    /// [`Error::Refused`] if no layer can be rewritten; [`Error::Usage`] if there is no such
+    /// output, or several layers.
     pub fn find(source: &Source<'_>, output: Option<&str>) -> Result<Head> {
         let model = source.model;
         if model.metadata_props.iter().any(|prop| prop.key == KEY) {
@@ -99,7 +102,8 @@ impl Head {
         Head::new(&graph, layer, &outputs)
     }
 
-    /// Whether the layer computes in floats of 32 bits. One of 16 bits is rewritten to do so.
+    /// Returns whether the layer computes in 32-bit floats. A layer of 16 bits is rewritten to do
+    /// so.
     pub fn is_float(&self) -> bool {
         self.logits == self.answers
     }
@@ -122,7 +126,7 @@ impl Head {
         Ok(Head {
             classes,
             columns,
-            // Of the layer itself, only its place in the graph is needed from now on.
+            // From now on, only the layer's place in the graph is needed.
             weights: std::mem::take(&mut layer.weights.values),
             bias: (layer.bias.as_mut()).map(|bias| std::mem::take(&mut bias.values)),
             node: shown(node),
@@ -138,10 +142,10 @@ impl Head {
     }
 }
 
-/// The layer that gives a value, as it stands in a model whose labels are protected.
+/// The layer that gives a value, in a model with protected labels.
 #[derive(Debug)]
 pub struct Found {
-    /// The value that it reads.
+    /// Its input.
     pub input: String,
     /// R, the number of rows.
     pub rows: usize,
@@ -151,10 +155,10 @@ pub struct Found {
     pub weights: Vec<f64>,
 }
 
-/// The layer that gives the value `answers`.
+/// Returns the layer that gives the value `answers`.
 ///
 /// # Errors
-/// [`Error::Refused`] where no such layer gives it.
+/// [`Error::Refused`] if no such layer gives it.
 pub fn layer_of(source: &Source<'_>, answers: &str) -> Result<Found> {
     let layer = giving(&Graph::new(*source), answers)?;
     Ok(Found {
@@ -165,7 +169,8 @@ pub fn layer_of(source: &Source<'_>, answers: &str) -> Result<Found> {
     })
 }
 
-/// The table that a model carries, verified; it belongs to the model's rows, unless that is protected as a whole.
+/// Reads and verifies the table in a model. Unless the whole model is protected, also verifies that
+/// it belongs to the model's rows.
 ///
 /// # Errors
 /// [`Error::NoTable`]; [`Error::MalformedTable`]; [`Error::Unauthentic`].
@@ -174,18 +179,20 @@ pub fn table_of(source: &Source<'_>) -> Result<Table> {
     let prop = props.iter().find(|prop| prop.key == KEY);
     let table = Table::parse(prop.ok_or(Error::NoTable)?.value)?;
     table.verify()?;
-    // The weights of a model that is protected as a whole are encrypted, and authenticated together with the table.
+    // The weights of a wholly protected model are encrypted, and authenticated together with the
+    // table.
     if !props.iter().any(|prop| prop.key.starts_with("onnxseal.")) {
         check_rows(source, &table)?;
     }
     Ok(table)
 }
 
-/// Verifies that a table belongs to the rows that give the answers, in a model that is not protected as a whole. The weights of one that
-/// is are encrypted, and it authenticates rows and table together.
+/// Verifies that a table belongs to the rows that give the answers, in a model that is not
+/// protected as a whole. A wholly protected model has encrypted weights, and authenticates rows and
+/// table together.
 ///
 /// # Errors
-/// [`Error::Unauthentic`]; [`Error::Refused`] where no layer gives the answers.
+/// [`Error::Unauthentic`]; [`Error::Refused`] if no layer gives the answers.
 pub fn check_rows(source: &Source<'_>, table: &Table) -> Result<()> {
     let graph = Graph::new(*source);
     let layer = giving(&graph, table.answers())?;
@@ -205,14 +212,14 @@ pub fn check_rows(source: &Source<'_>, table: &Table) -> Result<()> {
     Ok(())
 }
 
-/// The layer whose result is the value `answers`.
+/// Returns the layer whose result is the value `answers`.
 fn giving(graph: &Graph<'_>, answers: &str) -> Result<Layer> {
     let none = || Refusal::new("no layer gives the answers that the table speaks of");
     let (id, _) = graph.producer(answers).ok_or_else(none)?;
     Ok(layer_at(graph, id)?.ok_or_else(none)?)
 }
 
-/// The layer that an output comes of: the one node with weights through which all that makes it goes.
+/// Returns the layer before an output: the one node with weights on all ways to it.
 fn behind(graph: &Graph<'_>, output: &str) -> Result<Layer> {
     let no_layer = || {
         let name = onnxseal_onnx::excerpt(output);
@@ -222,7 +229,7 @@ fn behind(graph: &Graph<'_>, output: &str) -> Result<Layer> {
         .advise(EXPORT)
     };
     let (first, _) = graph.producer(output).ok_or_else(no_layer)?;
-    // In descending order: a node is looked at when all that read it have been.
+    // In descending order, so that a node comes after all its readers.
     let mut open = std::collections::BTreeMap::from([(graph.node(first)?.position, first)]);
     while let Some((_, id)) = open.pop_last() {
         let node = graph.node(id)?;

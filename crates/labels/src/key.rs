@@ -15,10 +15,10 @@ use zeroize::Zeroizing;
 use crate::error::{Error, Result};
 use crate::group::{MAX_COLLUSION, Secrets};
 
-/// Characters of a user's name, at most.
+/// The most characters of a user's name.
 pub const MAX_NAME_CHARS: usize = 128;
 
-/// Secrets of a key, at most: one for each generator.
+/// The most secrets of a key, one for each generator.
 const MAX_SECRETS: usize = MAX_COLLUSION as usize + 1;
 
 const HEAD: &str = "# onnxseal label key. Keep it secret: whoever has it reads the labels, and its user is named by what they leak.\nversion = 1\n";
@@ -39,12 +39,12 @@ impl UserKey {
         }
     }
 
-    /// The user.
+    /// Returns the name of the user.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The authority that made the key: its Ed25519 public key.
+    /// Returns the Ed25519 public key of the authority that made the key.
     pub fn authority(&self) -> [u8; 32] {
         self.authority
     }
@@ -53,12 +53,12 @@ impl UserKey {
         &self.secrets
     }
 
-    /// What a list of revoked users has of this one.
+    /// Returns the id of this user in lists of revoked users.
     pub(crate) fn id(&self) -> [u8; 8] {
         user_id(&self.authority, &self.name)
     }
 
-    /// Reads the text of a key: that of [`UserKey::to_text`], and no other.
+    /// Reads the text of a key, exactly as [`UserKey::to_text`] writes it.
     ///
     /// # Errors
     /// [`Error::MalformedKey`].
@@ -107,11 +107,11 @@ impl UserKey {
         }
     }
 
-    /// Reads a key file; one that is encrypted with age is opened by `identities`.
+    /// Reads a key file, and decrypts it with `identities` if it is an age file.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::MalformedKey`], [`Error::Key`] where it does not open, [`Error::Usage`] without identities for an
-    /// encrypted one.
+    /// [`Error::Io`], [`Error::MalformedKey`], [`Error::Key`] if it does not open, [`Error::Usage`]
+    /// for an encrypted file without identities.
     pub fn open(path: &Path, identities: Option<&Identities>) -> Result<UserKey> {
         let io = |source| Error::Io {
             path: path.to_owned(),
@@ -120,7 +120,7 @@ impl UserKey {
         UserKey::read(std::fs::File::open(path).map_err(io)?, path, identities)
     }
 
-    /// The same of what is open already; `path` names it in errors.
+    /// Reads a key from an open file; `path` names it in errors.
     ///
     /// # Errors
     /// As [`UserKey::open`].
@@ -132,7 +132,7 @@ impl UserKey {
         UserKey::from_bytes(&bytes, identities)
     }
 
-    /// The same of a file's bytes.
+    /// Reads a key from the bytes of a file.
     ///
     /// # Errors
     /// As [`UserKey::open`].
@@ -148,7 +148,7 @@ impl UserKey {
         }
     }
 
-    /// The text of the key file.
+    /// Returns the text of the key file.
     pub fn to_text(&self) -> Zeroizing<String> {
         // Allocated once: a string that grows leaves secrets behind.
         let len = HEAD.len() + self.name.len() + 64 * self.secrets.len() + 256;
@@ -170,7 +170,7 @@ impl UserKey {
         text
     }
 
-    /// The same, encrypted with age.
+    /// Returns the text of the key file, encrypted with age.
     ///
     /// # Errors
     /// [`Error::Key`].
@@ -178,7 +178,8 @@ impl UserKey {
         Ok(recipients.encrypt_text(&self.to_text())?)
     }
 
-    /// The key of two that mix theirs: what colluders can make. It decrypts all labels, and is in nobody's name.
+    /// Mixes two keys, as colluders can. The result decrypts all labels, and cannot be traced to a
+    /// user.
     #[doc(hidden)]
     pub fn mixed(&self, other: &UserKey, part: u64) -> UserKey {
         let part = Scalar::from(part);
@@ -211,7 +212,7 @@ pub(crate) fn user_id(authority: &[u8; 32], name: &str) -> [u8; 8] {
     digest.first_chunk().copied().unwrap_or_default()
 }
 
-/// Reads a file of at most `limit` bytes; `None` for a longer one.
+/// Reads a file of at most `limit` bytes, or returns `None` for a longer one.
 pub(crate) fn read_file(
     file: impl Read,
     path: &Path,
@@ -224,7 +225,7 @@ pub(crate) fn read_file(
     Ok((bytes.len() <= limit).then_some(bytes))
 }
 
-/// The text of an age file; `None` for what is no age file.
+/// Decrypts the text of an age file, or returns `None` for another file.
 pub(crate) fn decrypted(
     bytes: &[u8],
     identities: Option<&Identities>,
@@ -265,7 +266,7 @@ pub(crate) fn from_hex(digits: &str) -> Option<Zeroizing<Vec<u8>>> {
     Some(bytes)
 }
 
-/// Fails for what is no name of a user.
+/// Fails for an invalid name of a user.
 pub(crate) fn check_name(name: &str) -> std::result::Result<(), String> {
     let is_odd = |c: char| is_deceptive(c) || c == '"' || c == '\\';
     let n = name.chars().count();

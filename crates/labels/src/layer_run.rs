@@ -12,11 +12,11 @@ use crate::error::Result;
 #[derive(Debug)]
 pub struct LayerRun {
     net: Net,
-    /// Which outputs these are: what the layer reads, and what it gives.
+    /// The indices of the layer's input and its output among the session's outputs.
     outputs: [usize; 2],
 }
 
-/// A layer's input and output, a row a sample.
+/// A layer's input and output, one row per sample.
 #[derive(Debug)]
 pub struct Ran {
     /// Its input.
@@ -26,10 +26,10 @@ pub struct Ran {
 }
 
 impl LayerRun {
-    /// Makes a session of the model that `files` are, which messages call `name`.
+    /// Makes a session of the model in `files`, called `name` in messages.
     ///
     /// # Errors
-    /// [`Error::Engine`](crate::Error::Engine); those of reading the files.
+    /// [`Error::Engine`](crate::Error::Engine); the errors of reading the files.
     pub fn new(files: &Files, name: &str, features: &str, answers: &str) -> Result<LayerRun> {
         let memory = InMemory::new(files.bytes(), files.read_external()?);
         LayerRun::of(&memory, name, features, answers)
@@ -53,7 +53,7 @@ impl LayerRun {
         })
     }
 
-    /// A data set as the model's inputs.
+    /// Fits a data set to the model's inputs.
     ///
     /// # Errors
     /// [`Error::Engine`](crate::Error::Engine) if the data do not fit.
@@ -61,7 +61,7 @@ impl LayerRun {
         Ok(fit(data, self.net.inputs(), options)?)
     }
 
-    /// Random numbers as the model's inputs.
+    /// Draws random numbers for the model's inputs.
     pub(crate) fn random(&self, n: usize) -> Vec<Samples> {
         random(self.net.inputs(), n, 0)
     }

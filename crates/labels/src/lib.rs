@@ -1,8 +1,10 @@
-//! Label encryption: classifiers whose answers only key holders can read, and which name who leaks them.
+//! Label encryption: classifiers whose answers only key holders can read, and which identify leaked
+//! keys.
 //!
-//! An [`Authority`] protects a classifier once: its last layer answers with shares ([`shares`]) in place of classes, and a [`Table`]
-//! that travels with the model says, encrypted, which class each share belongs to. Each user has an own [`UserKey`]; a [`Decoder`] turns
-//! answers into logits. [`traces`] tell whose key a service uses. `docs/LABELS.md` has the scheme, its sources, and what it does not stop.
+//! An [`Authority`] protects a classifier once: its last layer answers with shares ([`shares`])
+//! instead of classes, and an encrypted [`Table`] in the model says which class each share belongs
+//! to. Each user has their own [`UserKey`]; a [`Decoder`] turns answers into logits. [`traces`]
+//! tell whose key a service uses. `docs/LABELS.md` has the scheme, its sources, and its limits.
 
 #![forbid(unsafe_code)]
 

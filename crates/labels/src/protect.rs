@@ -1,4 +1,4 @@
-//! One classifier, protected: its rows, its table, and what the authority keeps.
+//! Protects one classifier: makes its rows, its table, and the authority's record.
 
 use onnxseal_crypto::labels::digest;
 
@@ -10,25 +10,25 @@ use crate::shares::{Matrix, are_weights, draw_weights, split};
 use crate::table::{Description, MAX_CODEWORDS, MAX_ROWS, RowKind, Table};
 use crate::traces::Trace;
 
-/// Codewords of a class where nobody says otherwise. Other numbers make other shares of a layer,
-/// and two sets of shares show its classes.
+/// The default number of codewords of a class. Another number makes other shares of a layer, and
+/// two sets of shares show its classes.
 pub const DEFAULT_CODEWORDS: u32 = 8;
 
-/// What comes in the place of a layer.
+/// The replacement of a layer.
 #[derive(Debug)]
 pub struct Plan {
     /// The new weights.
     pub stored: Stored,
     /// The table.
     pub table: Table,
-    /// What the authority keeps; without inputs of traces, which its caller knows.
+    /// The authority's record, without the inputs of traces, which the caller adds.
     pub protected: Protected,
-    /// How wide the noise is that hides the grid of the layer's weights, as a share of their mean
+    /// The width of the noise that hides the grid of the layer's weights, as a share of their mean
     /// size; see [`crate::shares::Shares`].
     pub width: f64,
 }
 
-/// Splits a layer's classes in shares, adds trace rows, shuffles all, and makes the table.
+/// Splits a layer's classes into shares, adds trace rows, shuffles all, and makes the table.
 ///
 /// # Errors
 /// [`Error::Usage`] for numbers that are out of range.
@@ -53,7 +53,7 @@ pub fn protect(
         bias: has_bias.then(|| Vec::with_capacity(n_rows)),
     };
     let mut kinds = Vec::with_capacity(n_rows);
-    // Of each row of the model, in order; traces come behind all shares.
+    // For each row of the model, in order; traces come after all shares.
     let mut of_traces = vec![0u32; traces.len()];
     for (c, from) in (0u32..).zip(&order) {
         let row = shares.rows.get(from * columns..(from + 1) * columns);
@@ -100,7 +100,7 @@ pub fn protect(
     Ok(Plan { width, ..plan })
 }
 
-/// Weights and biases of a layer, side by side.
+/// Joins weights and biases of a layer.
 fn matrix(head: &Head) -> Result<Matrix> {
     let columns = head.columns + usize::from(head.bias.is_some());
     let mut values = Vec::with_capacity(head.classes * columns);
@@ -118,7 +118,7 @@ fn matrix(head: &Head) -> Result<Matrix> {
     })
 }
 
-/// What a layer's shares follow from, beside the authority's secret.
+/// Computes the digest that, with the authority's secret, determines a layer's shares.
 fn digest_of(matrix: &Matrix, codewords: u32) -> [u8; 32] {
     let values: Vec<u8> = matrix
         .values
@@ -139,7 +139,8 @@ fn no_numbers() -> Error {
     Error::Usage("the layer has weights that are no numbers, or too large for floats".into())
 }
 
-/// Random rows for a model that is trained to answer with shares: `codewords` of each class, in random order.
+/// Draws random rows for a model to be trained to answer with shares: `codewords` of each class, in
+/// random order.
 ///
 /// # Errors
 /// [`Error::Usage`] for numbers that are out of range.
@@ -166,10 +167,12 @@ pub fn targets(classes: u32, codewords: u32) -> Result<Vec<RowKind>> {
     Ok(rows)
 }
 
-/// Makes the table of a model that was trained to answer with shares: its rows stay as they are. `kinds` are those of [`targets`].
+/// Makes the table of a model that was trained to answer with shares, whose rows stay as they are.
+/// `kinds` come from [`targets`].
 ///
 /// # Errors
-/// [`Error::Usage`] where the layer has other rows than these, or a class has not as many as the others.
+/// [`Error::Usage`] if the layer has other rows than these, or classes have different numbers of
+/// rows.
 pub fn attach(head: &Head, authority: &Authority, classes: u32, kinds: &[RowKind]) -> Result<Plan> {
     let codewords = kinds.len() as u32 / classes.max(1);
     check_codewords(codewords)?;
@@ -227,7 +230,7 @@ fn check_codewords(codewords: u32) -> Result<()> {
     }
 }
 
-/// What a layer is made into.
+/// The new rows of a layer.
 struct Made {
     classes: u32,
     codewords: u32,
@@ -235,7 +238,7 @@ struct Made {
     is_centred: bool,
 }
 
-/// The table of rows, and what is kept of those that are `traces`.
+/// Makes the table of rows, and the record of those that are `traces`.
 fn finish(
     head: &Head,
     authority: &Authority,

@@ -1,4 +1,4 @@
-//! Inputs that a service is asked to trace a leak, and its answers.
+//! The inputs for a service to trace a leak, and its answers.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,7 +8,7 @@ use crate::authority::Protected;
 use crate::error::{Error, Result};
 
 impl Protected {
-    /// The inputs of all traces, for an `.npz`: one array for each input of the model.
+    /// Returns the inputs of all traces, for an `.npz`: one array for each input of the model.
     ///
     /// # Errors
     /// [`Error::MalformedAuthority`].
@@ -30,11 +30,11 @@ impl Protected {
         stored.collect()
     }
 
-    /// The class in each line of a service's answers: a number, or the place of the largest of several with commas between. `None` for
-    /// numbers past the last class.
+    /// Returns the class in each line of a service's answers: a number, or the position of the
+    /// largest of several numbers, separated by commas; `None` for numbers past the last class.
     ///
     /// # Errors
-    /// [`Error::Usage`] for another number of lines than there are traces, or a line of another kind.
+    /// [`Error::Usage`] if the numbers of lines and traces differ, or for a malformed line.
     pub fn trace_answers(&self, text: &str) -> Result<Vec<Option<u32>>> {
         let lines = text.lines().map(str::trim);
         let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();

@@ -1,6 +1,6 @@
-//! What the table and the layer both know.
+//! Types that the table and the layer share.
 
-/// The longest tail.
+/// The longest tail, in bytes.
 pub(crate) const MAX_TAIL_BYTES: usize = 1 << 20;
 
 /// The weights of the new layer as they are stored.

@@ -1,4 +1,4 @@
-//! The table that travels with a model: which class each row belongs to, encrypted, and what follows decoding.
+//! The table in a model: the class of each row, encrypted, and the tail after decoding.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,19 +11,20 @@ use crate::error::{Error, Result};
 use crate::group::{Hidden, MAX_COLLUSION, POINT_BYTES, Place, Randomness, Row};
 use crate::stored::{MAX_TAIL_BYTES, Stored};
 
-/// Codewords of a class, at most.
+/// The most codewords of a class.
 pub const MAX_CODEWORDS: u32 = 64;
 
-/// Rows, at most.
+/// The most rows.
 pub const MAX_ROWS: u32 = 1 << 20;
 
-/// Classes, at most.
+/// The most classes.
 const MAX_CLASSES: u32 = 1 << 16;
 
-/// Points of all rows, at most.
+/// The most points of all rows together.
 const MAX_POINTS: u64 = 1 << 21;
 
-/// The longest text: all points, pads and weights of the largest table, a tail, and users that were revoked.
+/// The longest text, in bytes: all points, pads and weights of the largest table, a tail, and
+/// revoked users.
 const MAX_TEXT_BYTES: usize = 112 << 20;
 
 /// The only version.
@@ -31,7 +32,7 @@ const VERSION: u32 = 2;
 
 const SIGNED: &[u8] = b"onnxseal/v1/labels/table\0";
 
-/// What a row is for.
+/// The kind of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowKind {
     /// A share of a class.
@@ -41,31 +42,32 @@ pub enum RowKind {
         /// Its weight, in [`crate::shares::UNIT`]s.
         weight: i32,
     },
-    /// A trace, which each key reads as another class.
+    /// A trace, in which each key reads another class.
     Trace,
 }
 
-/// What of a model the table is bound to.
+/// The parts of a model to which the table is bound.
 #[derive(Clone, Copy, Debug)]
 pub struct Description<'a> {
-    /// The output of the rewritten model that has the answers.
+    /// The output of the rewritten model with the answers.
     pub answers: &'a str,
-    /// The tail's input, or the output that logits are.
+    /// The name of the logits: the tail's input, or an output.
     pub logits: &'a str,
     /// The axis of rows in answers: 1, or -1 for the last.
     pub axis: i32,
     /// Names of the original's outputs, in order.
     pub outputs: &'a [String],
-    /// A `ModelProto` that computes the outputs from logits; empty where logits are the output.
+    /// A `ModelProto` that computes the outputs from logits; empty if logits are the output.
     pub tail: &'a [u8],
     /// The layer's new weights.
     pub stored: &'a Stored,
-    /// Whether the mean of decoded logits is taken away from them.
+    /// Whether to subtract the mean of decoded logits.
     pub is_centred: bool,
 }
 
 impl Description<'_> {
-    /// `SHA-256("onnxseal/v1/labels/rows" ‖ 0 ‖ ...)` over the rows and what is done with their answers.
+    /// `SHA-256("onnxseal/v1/labels/rows" ‖ 0 ‖ ...)` over the rows and the processing of their
+    /// answers.
     pub fn digest(&self) -> [u8; 32] {
         let Description {
             answers,
@@ -161,10 +163,10 @@ pub struct Table {
 }
 
 impl Table {
-    /// Makes the table of a model whose rows are `kinds`, in order.
+    /// Makes the table of a model with rows of these `kinds`, in order.
     ///
     /// # Errors
-    /// [`Error::Usage`] where there are too many rows; [`Error::Key`] where the system has no randomness.
+    /// [`Error::Usage`] if there are too many rows; [`Error::Key`] if the system has no randomness.
     pub fn build(
         authority: &Authority,
         about: &Description<'_>,
@@ -279,7 +281,7 @@ impl Table {
         })
     }
 
-    /// The text for `metadata_props`.
+    /// Returns the text for `metadata_props`.
     pub fn to_text(&self) -> String {
         let signed = Signed {
             table: self.bytes.clone(),
@@ -288,7 +290,7 @@ impl Table {
         STANDARD.encode(signed.encode_to_vec())
     }
 
-    /// Verifies that the authority that the table names has signed it.
+    /// Verifies that the authority named in the table signed it.
     ///
     /// # Errors
     /// [`Error::Unauthentic`].
@@ -299,42 +301,42 @@ impl Table {
         })
     }
 
-    /// K, the number of classes.
+    /// Returns K, the number of classes.
     pub fn classes(&self) -> u32 {
         self.raw.classes
     }
 
-    /// N, the number of codewords of each class.
+    /// Returns N, the number of codewords of each class.
     pub fn codewords(&self) -> u32 {
         self.raw.codewords
     }
 
-    /// Whether the mean of decoded logits is taken away from them.
+    /// Whether to subtract the mean of decoded logits.
     pub fn is_centred(&self) -> bool {
         self.raw.is_centred
     }
 
-    /// Rows, traces among them.
+    /// Returns the number of rows, including traces.
     pub fn n_rows(&self) -> u32 {
         self.raw.weights.len() as u32 / 4
     }
 
-    /// The rows that are traces.
+    /// Returns the rows that are traces.
     pub fn traces(&self) -> &[u32] {
         &self.raw.traces
     }
 
-    /// The collusion bound k.
+    /// Returns the collusion bound k.
     pub fn collusion(&self) -> u32 {
         self.n_generators() as u32 - 1
     }
 
-    /// The Ed25519 public key of the authority.
+    /// Returns the Ed25519 public key of the authority.
     pub fn authority(&self) -> [u8; 32] {
         self.authority
     }
 
-    /// The digest of the rows that it belongs to; see [`Description::digest`].
+    /// Returns the digest of the rows to which it belongs; see [`Description::digest`].
     pub fn digest(&self) -> &[u8; 32] {
         &self.digest
     }
@@ -344,7 +346,7 @@ impl Table {
         &self.raw.answers
     }
 
-    /// The tail's input, or the output that logits are.
+    /// The name of the logits: the tail's input, or an output.
     pub fn logits(&self) -> &str {
         &self.raw.logits
     }
@@ -359,17 +361,17 @@ impl Table {
         &self.raw.outputs
     }
 
-    /// A `ModelProto` that computes the outputs from logits; empty where logits are the output.
+    /// A `ModelProto` that computes the outputs from logits; empty if logits are the output.
     pub fn tail(&self) -> &[u8] {
         &self.raw.tail
     }
 
-    /// How many users were revoked when the table was made.
+    /// Returns how many users were revoked when the table was made.
     pub fn n_revoked(&self) -> usize {
         self.raw.revoked.len()
     }
 
-    /// What the table says of a model with these rows.
+    /// Returns the table's description of a model with these rows.
     pub fn description<'a>(&'a self, stored: &'a Stored) -> Description<'a> {
         Description {
             answers: self.answers(),
@@ -412,7 +414,7 @@ impl Table {
 }
 
 impl Raw {
-    /// Fails where a length or a number is none that a table has.
+    /// Fails if a length or a number is impossible for a table.
     fn check(&self) -> std::result::Result<(), &'static str> {
         let n_rows = u64::from(self.classes) * u64::from(self.codewords) + self.traces.len() as u64;
         let n_generators = (self.generators.len() / POINT_BYTES) as u64;
@@ -492,7 +494,7 @@ impl Raw {
     }
 }
 
-/// Numbers of 32 bits, little-endian.
+/// Encodes 32-bit numbers, little-endian.
 fn words(numbers: impl Iterator<Item = u32>) -> Vec<u8> {
     numbers.flat_map(u32::to_le_bytes).collect()
 }

@@ -1,31 +1,33 @@
-//! Traces: rows that answer to single secret inputs, and the statistics of naming whose key answered.
+//! Traces: rows that answer to single secret inputs, and the statistics of identifying the key that
+//! answered.
 //!
-//! A trace row is linear in the features of the layer: `r(f) = kappa (g (f - mu) - theta)`. On its own input it is as large as three
-//! ranges of logits, and on other inputs below zero. What it adds to depends on the key (see `docs/LABELS.md`).
+//! A trace row is linear in the features of the layer: `r(f) = kappa (g (f - mu) - theta)`. On its
+//! own input it is as large as three ranges of logits, and on other inputs below zero. The key
+//! decides to which class it adds (see `docs/LABELS.md`).
 
 use nalgebra::{Cholesky, DMatrix, DVector, DVectorView};
 
 use crate::error::{Error, Result};
 
-/// The least number of calibration samples; there are at least [`SAMPLES_FOR_EACH`] for each feature, too.
+/// The least number of calibration samples, besides [`SAMPLES_FOR_EACH`] for each feature.
 pub const MIN_SAMPLES: usize = 1000;
 
-/// Calibration samples for each feature, at the least.
+/// The least number of calibration samples for each feature.
 pub const SAMPLES_FOR_EACH: usize = 4;
 
-/// How much of the mean variance is added to that of each feature; the best one is taken.
+/// Shares of the mean variance to try adding to that of each feature; the best one is taken.
 const RIDGES: [f64; 4] = [1e-3, 1e-2, 1e-1, 1.0];
 
-/// How near a calibration sample may come to a trace, where the trace's own input is at 1.
+/// How near a calibration sample may come to a trace, on a scale with the trace's own input at 1.
 const MAX_TOP: f64 = 0.8;
 
 /// A trace's answer to its own input, in ranges of logits.
 const LOUDNESS: f64 = 3.0;
 
-/// The probability of accusing an innocent, at most.
+/// The largest probability of accusing an innocent user.
 pub const MAX_INNOCENT: f64 = 1e-6;
 
-/// Features of inputs: `[n, D]`, a row for each.
+/// Features of inputs: `[n, D]`, a row for each input.
 #[derive(Clone, Copy, Debug)]
 pub struct Features<'a> {
     /// Values, row by row.
@@ -37,7 +39,7 @@ pub struct Features<'a> {
 /// A trace row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trace {
-    /// Which of the candidates it answers to.
+    /// The candidate to which it answers.
     pub candidate: usize,
     /// Weights, `[D]`.
     pub weights: Vec<f64>,
@@ -48,13 +50,13 @@ pub struct Trace {
 /// Traces, and how often they fire.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Traces {
-    /// As many as were asked for.
+    /// The requested number of traces.
     pub all: Vec<Trace>,
-    /// The share of held-out calibration samples on which any trace fires. These samples had no part in the traces that were measured:
-    /// neither in their covariances, nor in their thresholds, nor in which ones were taken. Those in `all` are taken, and have
-    /// thresholds, by all samples, so that they fire less, if anything.
+    /// The share of held-out calibration samples on which any trace fires. The measured traces were
+    /// made without these samples: covariances, thresholds and choice. The traces in `all` are
+    /// chosen, and get thresholds, by all samples, so they fire no more often.
     pub firing: f64,
-    /// The share of the mean variance that was added to each.
+    /// The share of the mean variance added to each feature's.
     pub ridge: f64,
 }
 
@@ -64,11 +66,12 @@ pub(crate) struct Direction {
     pub(crate) weights: DVector<f64>,
     /// The largest `g (f - mu)` of the samples from which thresholds come.
     top: f64,
-    /// The same of all samples.
+    /// The largest `g (f - mu)` of all samples.
     pub(crate) top_of_all: f64,
 }
 
-/// From where a row fires: halfway between its own input, at 1, and the nearest sample.
+/// Returns the threshold from which a row fires: halfway between its own input, at 1, and the
+/// nearest sample.
 fn threshold_of(top: f64) -> f64 {
     (1.0 + top) / 2.0
 }
@@ -83,12 +86,14 @@ impl Features<'_> {
     }
 }
 
-/// Chooses `n_traces` of `candidates` that no sample of `calibration` comes near, and makes their rows.
+/// Chooses `n_traces` of `candidates` that are far from all samples of `calibration`, and makes
+/// their rows.
 ///
-/// `range` is the largest difference of two logits of one sample. Every third sample is held out: covariances come of the others.
+/// `range` is the largest difference of two logits of one sample. Every third sample is held out;
+/// covariances come from the others.
 ///
 /// # Errors
-/// [`Error::Usage`] where there are too few samples, or too few candidates that are unlike all of them.
+/// [`Error::Usage`] if there are too few samples, or too few candidates unlike all of them.
 pub fn make(
     calibration: Features<'_>,
     candidates: Features<'_>,
@@ -116,7 +121,7 @@ pub fn make(
     let samples = Samples::new(calibration);
     let of_candidates = samples.centred(&candidates.matrix());
     let all = RIDGES.map(|ridge| (ridge, samples.directions(ridge, &of_candidates)));
-    // Those that are measured are chosen without the samples that are held out; those that are made, with all samples.
+    // The measured traces are chosen without the held-out samples, the final ones with all samples.
     let measured = best(&all, &of_candidates, n_traces, |one| one.top);
     let made = best(&all, &of_candidates, n_traces, |one| one.top_of_all);
     let (ridge, chosen) = made
@@ -136,8 +141,8 @@ pub fn make(
     })
 }
 
-/// The ridge that gives as many traces as possible, and of these traces that are as far from samples as possible; `top` says how near
-/// samples come.
+/// Returns the ridge with the most traces, among equal ones that with the traces farthest from
+/// samples. `top` returns how near samples come.
 fn best<'a>(
     all: &'a [(f64, Option<Vec<Direction>>)],
     candidates: &DMatrix<f64>,
@@ -161,11 +166,11 @@ fn best<'a>(
     best.map(|(ridge, _, chosen)| (ridge, chosen))
 }
 
-/// Calibration samples, less the mean of those that covariances come of.
+/// Calibration samples, minus the mean of those from which covariances come.
 pub(crate) struct Samples {
     pub(crate) mean: DVector<f64>,
     fitted: DMatrix<f64>,
-    /// Every third one.
+    /// Every third sample.
     held: DMatrix<f64>,
     covariance: DMatrix<f64>,
 }
@@ -196,8 +201,8 @@ impl Samples {
         centred
     }
 
-    /// The directions of candidates, which are centred; `ridge` times the mean variance is added to that of each feature. `None` where
-    /// the samples have no variance.
+    /// Returns the directions of centred candidates, with `ridge` times the mean variance added to
+    /// that of each feature, or `None` if the samples have no variance.
     pub(crate) fn directions(
         &self,
         ridge: f64,
@@ -230,14 +235,14 @@ impl Samples {
     }
 }
 
-/// Those farthest from the samples, none of which fires another's row.
+/// Chooses the candidates farthest from the samples, none of which fires another's row.
 fn chosen<'a>(
     all: &'a [Direction],
     candidates: &DMatrix<f64>,
     n_traces: usize,
     top: fn(&Direction) -> f64,
 ) -> Vec<&'a Direction> {
-    // Where the candidate is a sample itself, the top is 1; where it has no direction, it is no number.
+    // The top is 1 for a candidate that is a sample itself, and NaN for one without direction.
     let mut all: Vec<&Direction> = all.iter().filter(|one| top(one) <= MAX_TOP).collect();
     all.sort_by(|a, b| top(a).total_cmp(&top(b)));
     let fires = |one: &Direction, other: &Direction| {
@@ -262,7 +267,8 @@ fn chosen<'a>(
     chosen
 }
 
-/// The share of held-out samples on which any row fires, with thresholds from the other samples alone.
+/// Returns the share of held-out samples on which any row fires, with thresholds only from the
+/// other samples.
 fn firing(chosen: &[&Direction], held: &DMatrix<f64>) -> f64 {
     let fires = |row: usize| {
         let sample = held.row(row).transpose();
@@ -274,7 +280,7 @@ fn firing(chosen: &[&Direction], held: &DMatrix<f64>) -> f64 {
     (0..n).filter(|row| fires(*row)).count() as f64 / n.max(1) as f64
 }
 
-/// The row of a direction.
+/// Makes the row of a direction.
 pub(crate) fn row(direction: &Direction, mean: &DVector<f64>, range: f64) -> Trace {
     let threshold = threshold_of(direction.top_of_all);
     let loudness = LOUDNESS * range / (1.0 - threshold);
@@ -289,13 +295,15 @@ pub(crate) fn row(direction: &Direction, mean: &DVector<f64>, range: f64) -> Tra
     }
 }
 
-/// The least number of matches for which a user is accused: the smallest m with `users * P[Bin(traces, 1 / classes) >= m]` at most
-/// [`MAX_INNOCENT`]. `None` where not even all matches are enough.
+/// Returns the least number of matches for an accusation: the smallest m with
+/// `users * P[Bin(traces, 1 / classes) >= m]` at most [`MAX_INNOCENT`], or `None` if not even all
+/// matches are enough.
 pub fn threshold(users: usize, traces: usize, classes: usize) -> Option<usize> {
     (0..=traces).find(|matches| innocent(users, traces, classes, *matches) <= MAX_INNOCENT)
 }
 
-/// The probability that any of `users` has so many matches by chance, at most: `users * P[Bin(traces, 1 / classes) >= matches]`.
+/// Returns an upper bound of the probability that any of `users` has that many matches by chance:
+/// `users * P[Bin(traces, 1 / classes) >= matches]`.
 pub fn innocent(users: usize, traces: usize, classes: usize, matches: usize) -> f64 {
     let p = 1.0 / classes.max(1) as f64;
     let mut tail = 0.0;

@@ -1,19 +1,21 @@
-//! What inputs without labels tell: groups of samples, and with them groups of rows.
+//! Finds groups of samples in inputs without labels, and with them groups of rows.
 //!
-//! k-means finds groups of samples in features or in answers. A row's mean answers to them name the group whose class it is a share of,
-//! as a share answers most to the class that it belongs to. All groups of rows have the same size.
+//! k-means finds groups of samples in features or in answers. A share answers most to its own
+//! class, so a row's mean answers to the groups identify its group. All groups of rows have equal
+//! size.
 
 use nalgebra::{DMatrix, DVector, RowDVector};
 
 use crate::draw::{numbered, uniform};
 
-/// Times that clustering begins anew; the closest groups count.
+/// The number of starts of clustering; the closest groups count.
 const STARTS: u64 = 10;
 
-/// Rounds of clustering, at most.
+/// The most rounds of clustering.
 const ROUNDS: usize = 50;
 
-/// Numbers of samples, `[samples, numbers]`, each column with mean 0 and deviation 1 over the first `n`: what an attacker saw.
+/// Standardises `[samples, numbers]`: each column gets mean 0 and deviation 1 over the first `n`
+/// samples, which an attacker saw.
 pub(crate) fn standardised(values: &DMatrix<f64>, n: usize) -> DMatrix<f64> {
     let mut values = values.clone();
     let n = n.min(values.nrows());
@@ -28,7 +30,8 @@ pub(crate) fn standardised(values: &DMatrix<f64>, n: usize) -> DMatrix<f64> {
     values
 }
 
-/// The centres, `[k, numbers]`, of `k` groups of the first `n` samples of `[samples, numbers]`.
+/// Returns the centres, `[k, numbers]`, of `k` groups of the first `n` samples of
+/// `[samples, numbers]`.
 pub(crate) fn centres(samples: &DMatrix<f64>, n: usize, k: usize, seed: u64) -> DMatrix<f64> {
     let seen = samples.rows(0, n.min(samples.nrows())).into_owned();
     let starts = (0..STARTS).map(|start| once(&seen, k, seed.wrapping_add(start)));
@@ -36,7 +39,7 @@ pub(crate) fn centres(samples: &DMatrix<f64>, n: usize, k: usize, seed: u64) -> 
     best.map_or_else(|| DMatrix::zeros(0, samples.ncols()), |best| best.0)
 }
 
-/// The centres of one start, and the mean squared distance from them.
+/// Returns the centres of one start, and the mean squared distance from them.
 fn once(samples: &DMatrix<f64>, k: usize, seed: u64) -> (DMatrix<f64>, f64) {
     let mut rng = numbered(seed);
     // k-means++: the next centre is a sample, by its squared distance from the nearest one.
@@ -81,7 +84,7 @@ fn once(samples: &DMatrix<f64>, k: usize, seed: u64) -> (DMatrix<f64>, f64) {
     (centres, spread)
 }
 
-/// The nearest centre of each sample.
+/// Returns the nearest centre of each sample.
 pub(crate) fn nearest(samples: &DMatrix<f64>, centres: &DMatrix<f64>) -> Vec<usize> {
     let products = samples * centres.transpose();
     let halves: Vec<f64> = centres.row_iter().map(|c| c.norm_squared() / 2.0).collect();
@@ -95,7 +98,7 @@ pub(crate) fn nearest(samples: &DMatrix<f64>, centres: &DMatrix<f64>) -> Vec<usi
         .collect()
 }
 
-/// The mean of each group; `None` where it has no sample.
+/// Returns the mean of each group, or `None` for a group without samples.
 fn means(samples: &DMatrix<f64>, groups: &[usize], k: usize) -> Vec<Option<RowDVector<f64>>> {
     let mut sums = DMatrix::zeros(k, samples.ncols());
     let mut counts = vec![0u32; k];
@@ -120,8 +123,9 @@ pub(crate) struct Matched {
 }
 
 impl Matched {
-    /// Matches rows with `k` groups of samples. `answers` is `[samples, rows]`, standardised; `groups` are those of the first samples.
-    /// The closest pair comes first, and a group is full with its part of the rows.
+    /// Matches rows with `k` groups of samples. `answers` is `[samples, rows]`, standardised;
+    /// `groups` has the groups of the first samples. The closest pair comes first, and a group is
+    /// full once it has its part of the rows.
     pub(crate) fn new(answers: &DMatrix<f64>, groups: &[usize], k: usize) -> Matched {
         let seen = answers.rows(0, groups.len()).into_owned();
         let n_rows = answers.ncols();
@@ -155,7 +159,7 @@ impl Matched {
         matched
     }
 
-    /// The group of each sample, by the sum of the answers of each group's rows.
+    /// Returns the group of each sample, by the sum of the answers of each group's rows.
     pub(crate) fn decode(&self, answers: &DMatrix<f64>, k: usize) -> Vec<usize> {
         let mut sums = DMatrix::zeros(answers.ncols(), k);
         for (row, (group, sign)) in self.groups.iter().zip(&self.signs).enumerate() {
@@ -170,7 +174,8 @@ impl Matched {
     }
 }
 
-/// The share of samples behind the first `n` whose group is that of most samples of their label among these.
+/// Returns the share of samples after the first `n` that are in the group of most samples of their
+/// label among the first `n`.
 pub(crate) fn accuracy(groups: &[usize], labels: &[i64], n: usize, k: usize) -> f64 {
     let seen = groups.iter().zip(labels).take(n);
     let mut counts = std::collections::HashMap::new();
@@ -193,7 +198,8 @@ pub(crate) fn accuracy(groups: &[usize], labels: &[i64], n: usize, k: usize) -> 
 mod tests {
     use super::*;
 
-    /// 120 samples of three classes, and six rows that answer to a class each, of either sign.
+    /// Makes 120 samples of three classes, and six rows that each answer to a class, of either
+    /// sign.
     fn classes() -> (DMatrix<f64>, DMatrix<f64>, Vec<i64>) {
         let noise = |i: usize, j: usize| ((i * 31 + j * 17) % 13) as f64 / 13.0;
         let labels: Vec<i64> = (0..120).map(|i| (i * i % 7 % 3) as i64).collect();

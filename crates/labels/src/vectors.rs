@@ -1,4 +1,5 @@
-//! Against `fixtures/vectors/labels.json`, which the reference in `fixtures/reference/onnxseal_labels.py` made.
+//! Tests against `fixtures/vectors/labels.json`, which the reference in
+//! `fixtures/reference/onnxseal_labels.py` made.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use base64::Engine as _;
@@ -234,7 +235,7 @@ fn fakes_read_otherwise_with_each_key() {
     }
 }
 
-/// What a key reads in all rows.
+/// Opens all rows with a key.
 fn rows(table: &Table, key: &UserKey) -> Vec<Hidden> {
     let read = |c| {
         let place = Place {

@@ -51,8 +51,7 @@ pub(super) fn of_keyed(grid: &Grid) -> Relations {
 }
 
 /// Computes the relations in plain images, at several offsets of the grid, since natural images are
-/// independent of a grid. Half of each number is replaced by the mean over its displacement, since
-/// relations are alike everywhere.
+/// independent of a grid, and smooths them, since relations are alike everywhere.
 pub(super) fn of_public(pictures: &Pictures<'_>, block: u32) -> Result<Relations> {
     let block = block as usize;
     let mut sums = Sums::new(block * block * pictures.channels);

@@ -1,17 +1,17 @@
-//! The layer itself: Gemm, MatMul with or without an Add, Conv.
+//! The layer that answers: Gemm, MatMul with or without an Add, or Conv.
 
 use onnxseal_onnx::model::{Node, NodeId, TensorId};
 use onnxseal_rewrite::{DataType, Graph, Refusal, is_float};
 
 use crate::error::Result;
 
-/// What helps where a layer cannot be rewritten.
+/// The advice for a layer that cannot be rewritten.
 pub(super) const EXPORT: &str = "export the model with a last Gemm, MatMul or Conv in floats, and with nothing behind it but Softmax, ArgMax and the like";
 
-/// Nodes that a constant comes through, at most.
+/// The most nodes through which a constant passes.
 const MAX_CHAIN: usize = 16;
 
-/// How a layer is written.
+/// The operator of a layer, and the layout of its weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Weights `[R, D]`, `transB = 1`.
@@ -35,9 +35,9 @@ impl Kind {
 #[derive(Debug)]
 pub(super) struct Layer {
     pub(super) kind: Kind,
-    /// The node that has the weights.
+    /// The node with the weights.
     pub(super) node: NodeId,
-    /// The Add behind a MatMul.
+    /// The Add after a MatMul.
     pub(super) add: Option<NodeId>,
     pub(super) input: String,
     pub(super) result: String,
@@ -53,7 +53,7 @@ pub(super) struct Matrix {
     pub(super) rows: usize,
     pub(super) columns: usize,
     pub(super) values: Vec<f64>,
-    /// The type that the layer computes in.
+    /// The type in which the layer computes.
     pub(super) data_type: DataType,
     pub(super) constant: Constant,
 }
@@ -64,7 +64,7 @@ pub(super) struct Bias {
     pub(super) constant: Constant,
 }
 
-/// A constant, and the nodes that it comes through.
+/// A constant, and the nodes through which it passes.
 #[derive(Debug)]
 pub(super) struct Constant {
     pub(super) tensor: TensorId,
@@ -79,7 +79,7 @@ struct Loaded {
     constant: Constant,
 }
 
-/// The layer whose last node this is; `None` where it is none.
+/// Returns the layer that ends at this node, if any.
 pub(super) fn layer_at(graph: &Graph<'_>, id: NodeId) -> Result<Option<Layer>> {
     let node = graph.node(id)?;
     if !node.domain.is_empty() {
@@ -109,7 +109,7 @@ pub(super) fn layer_at(graph: &Graph<'_>, id: NodeId) -> Result<Option<Layer>> {
     }
 }
 
-/// The MatMul before an Add, and the name of what is added.
+/// Returns the MatMul before an Add, and the name of the added value.
 fn added<'a>(graph: &Graph<'a>, node: &Node<'a>) -> Option<(NodeId, &'a str)> {
     let [a, b] = node.inputs[..] else {
         return None;
@@ -215,19 +215,19 @@ impl Layer {
         })
     }
 
-    /// The nodes of the layer.
+    /// Returns the nodes of the layer.
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
         [self.node].into_iter().chain(self.add)
     }
 
-    /// Its constants.
+    /// Returns its constants.
     pub(super) fn constants(&self) -> impl Iterator<Item = &Constant> {
         let bias = self.bias.as_ref().map(|bias| &bias.constant);
         [&self.weights.constant].into_iter().chain(bias)
     }
 }
 
-/// A matrix with a row for each class, of one that may lie across.
+/// Makes a matrix with a row for each class, from one that may be transposed.
 fn matrix(loaded: Loaded, is_across: bool) -> Result<Matrix> {
     let [n, m] = loaded.dims[..] else {
         return Err(Refusal::new("its weights are no matrix").into());
@@ -251,13 +251,13 @@ fn matrix(loaded: Loaded, is_across: bool) -> Result<Matrix> {
     })
 }
 
-/// Biases of `rows` classes.
+/// Returns the biases of `rows` classes.
 fn bias(loaded: Loaded, rows: usize) -> Result<Bias> {
     let values = match loaded.values[..] {
         [value] => vec![value; rows],
         _ => loaded.values,
     };
-    // Of any rank, as long as the last axis has all of them.
+    // Any rank will do, if the last axis has all biases.
     let is_row = matches!(loaded.dims.split_last(), None | Some((_, [])))
         || loaded.dims.last() == Some(&(rows as u64));
     if values.len() == rows && is_row {
@@ -287,7 +287,7 @@ fn load(graph: &Graph<'_>, node: &Node<'_>, slot: usize) -> Result<Loaded> {
     constant(graph, name)
 }
 
-/// The numbers of a constant, which may come through Identity, Cast, Reshape and Transpose.
+/// Returns the numbers of a constant, which may pass through Identity, Cast, Reshape and Transpose.
 fn constant(graph: &Graph<'_>, name: &str) -> Result<Loaded> {
     let mut name = name;
     let mut nodes = Vec::new();
@@ -336,7 +336,7 @@ fn constant(graph: &Graph<'_>, name: &str) -> Result<Loaded> {
     Ok(loaded)
 }
 
-/// What a node does to a constant.
+/// Applies a node to a constant.
 fn through(graph: &Graph<'_>, node: &Node<'_>, loaded: &mut Loaded) -> Result<()> {
     let attributes = graph.attributes(node)?;
     match node.op_type {
@@ -372,7 +372,7 @@ fn through(graph: &Graph<'_>, node: &Node<'_>, loaded: &mut Loaded) -> Result<()
     Ok(())
 }
 
-/// The shape after a Reshape.
+/// Returns the shape after a Reshape.
 fn reshaped(dims: &[u64], shape: &[i64]) -> Option<Vec<u64>> {
     let n: u64 = dims.iter().product();
     let mut new = Vec::new();
@@ -396,7 +396,7 @@ fn reshaped(dims: &[u64], shape: &[i64]) -> Option<Vec<u64>> {
     (product == n).then_some(new)
 }
 
-/// Whether a value does not depend on any input of the graph.
+/// Returns whether a value is independent of all inputs of the graph.
 pub(super) fn is_static(graph: &Graph<'_>, name: &str) -> bool {
     fn within(graph: &Graph<'_>, name: &str, depth: usize) -> bool {
         if graph.constant(name).is_some() {

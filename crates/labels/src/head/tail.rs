@@ -1,4 +1,4 @@
-//! What follows the layer: it moves behind decoding.
+//! The tail: the nodes after the layer, which move behind decoding.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::head::layer::{EXPORT, Kind, Layer, is_static};
 use crate::stored::MAX_TAIL_BYTES;
 
-/// Operators without weights of their own, which compute the same behind decoding.
+/// Operators without weights of their own, which can move behind decoding.
 const OPS: &[&str] = &[
     "Abs",
     "Add",
@@ -88,7 +88,7 @@ const OPS: &[&str] = &[
     "ZipMap",
 ];
 
-/// Those that take all positions of a Conv together, or the only one that there is.
+/// Operators that combine all positions of a Conv, or take the only one.
 const POOLING: &[&str] = &[
     "AveragePool",
     "Flatten",
@@ -101,20 +101,20 @@ const POOLING: &[&str] = &[
     "Squeeze",
 ];
 
-/// The nodes behind a layer, and those that make constants for them.
+/// The nodes after a layer, and those that make constants for them.
 #[derive(Debug)]
 pub(super) struct Tail {
-    /// Those that come of the layer, by position.
+    /// Nodes that depend on the layer, by position.
     nodes: BTreeMap<u32, NodeId>,
-    /// Those that make constants for them, by position.
+    /// Nodes that make constants for these, by position.
     constants: BTreeMap<u32, NodeId>,
-    /// Outputs of the graph that come of the layer.
+    /// Outputs of the graph that depend on the layer.
     pub(super) outputs: Vec<String>,
     /// Values that the nodes make.
     values: HashSet<String>,
 }
 
-/// Fails where a node cannot be moved behind decoding.
+/// Fails if a node cannot move behind decoding.
 pub(super) fn check_op(node: &Node<'_>) -> Result<()> {
     let is_known = matches!(node.domain, "" | "ai.onnx.ml") && OPS.contains(&node.op_type);
     if is_known {
@@ -146,7 +146,7 @@ pub(super) fn check_op(node: &Node<'_>) -> Result<()> {
 }
 
 impl Tail {
-    /// Collects what follows a layer.
+    /// Collects the nodes after a layer.
     pub(super) fn find(graph: &Graph<'_>, layer: &Layer) -> Result<Tail> {
         let model = graph.model();
         let mut tail = Tail {
@@ -183,7 +183,7 @@ impl Tail {
         Ok(tail)
     }
 
-    /// Fails where a Conv gives classes for each position.
+    /// Fails if a Conv gives classes for each position.
     fn check_positions(&self, graph: &Graph<'_>, layer: &Layer) -> Result<()> {
         let ops: Result<Vec<&str>> = self
             .nodes
@@ -200,7 +200,8 @@ impl Tail {
         }
     }
 
-    /// Adds the nodes that make constants, and fails where a node reads what the decoder does not have.
+    /// Adds the nodes that make constants, and fails if a node reads a value that the decoder
+    /// lacks.
     fn add_constants(&mut self, graph: &Graph<'_>, layer: &Layer) -> Result<()> {
         let mut open: Vec<NodeId> = self.nodes.values().copied().collect();
         while let Some(id) = open.pop() {
@@ -225,7 +226,7 @@ impl Tail {
         Ok(())
     }
 
-    /// The nodes that come of the layer.
+    /// Returns the nodes that depend on the layer.
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
         self.nodes.values().copied()
     }
@@ -235,7 +236,8 @@ impl Tail {
         self.constants.values().copied()
     }
 
-    /// The tail as a model whose input is `logits`, in floats; empty where there is nothing to compute.
+    /// The tail as a model whose input is `logits`, in floats; empty where there is nothing to
+    /// compute.
     pub(super) fn model(
         &self,
         graph: &Graph<'_>,

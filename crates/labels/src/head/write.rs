@@ -1,4 +1,4 @@
-//! What comes in the place of the layer, and of what followed it.
+//! Replaces the layer and the nodes after it.
 
 use std::collections::HashSet;
 
@@ -17,20 +17,20 @@ use crate::head::tail::{cast, decoded, value_info};
 use crate::head::{Head, KEY};
 use crate::stored::Stored;
 
-/// What is needed of the first version of the file format that has initializers which are no inputs.
+/// The first version of the file format with initializers that are not inputs.
 const INITIALIZERS_ALONE: i64 = 4;
 
-/// The rows that come in the place of classes.
+/// The rows that replace classes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rows {
     /// Weights, `[R, D]`.
     pub weights: Vec<f32>,
-    /// Biases, `[R]`; none where neither the layer had any nor a trace needs one.
+    /// Biases, `[R]`; absent if neither the layer had any nor a trace needs one.
     pub bias: Option<Vec<f32>>,
 }
 
 impl Head {
-    /// Rows as they are stored: across for a MatMul.
+    /// Encodes rows as they are stored: transposed for a MatMul.
     pub fn stored(&self, rows: &Rows) -> Stored {
         let n = rows.weights.len() / self.columns.max(1);
         let (r, d) = (n as u64, self.columns as u64);
@@ -62,10 +62,10 @@ impl Head {
         }
     }
 
-    /// The edits by which the model answers with `stored` rows and carries `table`.
+    /// Returns the edits that make the model answer with `stored` rows and contain `table`.
     ///
     /// # Errors
-    /// [`crate::Error::Refused`] where other nodes read the layer's weights, which would stay as they are.
+    /// [`crate::Error::Refused`] if other nodes read the layer's weights, which would then stay.
     pub fn edits(&self, source: &Source<'_>, stored: &Stored, table: &str) -> Result<Vec<Edit>> {
         let graph = Graph::new(*source);
         let all = parts(source.bytes)?;
@@ -184,7 +184,7 @@ impl Work<'_> {
     }
 
     fn add_tensor(&mut self, name: &str, dims: &[u64], raw: &[u8]) {
-        // A file of the first versions lists each initializer among the inputs.
+        // Files of the first versions list each initializer among the inputs.
         let version = self.graph.model().ir_version;
         if version.is_none_or(|version| version < INITIALIZERS_ALONE) {
             let dim = dims.iter().map(|dim| fixed(*dim as i64)).collect();
@@ -202,7 +202,7 @@ impl Work<'_> {
             }));
     }
 
-    /// Leaves out the old layer, what followed it, and all constants that nobody reads any more.
+    /// Removes the old layer, the nodes after it, and all constants that become unused.
     fn remove(&mut self) -> Result<()> {
         let (graph, head) = (self.graph, self.head);
         let mut removed: HashSet<NodeId> = head.layer.nodes().chain(head.moved.nodes()).collect();
@@ -278,7 +278,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Puts the answers in the place of the first output that moves, and leaves out the others.
+    /// Replaces the first output that moves by the answers, and removes the others.
     fn put_output(&mut self, stored: &Stored) -> Result<()> {
         let head = self.head;
         let info = self.answers(stored)?;
@@ -295,7 +295,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// The type of the answers: the shape of the layer's result as far as it is known, with as many classes as there are rows.
+    /// Returns the type of the answers: the known shape of the layer's result, with as many classes
+    /// as rows.
     fn answers(&self, stored: &Stored) -> Result<ValueInfoProto> {
         let layer = &self.head.layer;
         let n_rows = match layer.kind {

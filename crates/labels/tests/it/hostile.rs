@@ -223,7 +223,8 @@ fn tables_that_the_authority_should_not_have_signed() {
             .unwrap_err();
         assert!(matches!(error, Error::MalformedTable { .. }), "{error}");
     }
-    // Rows that decrypt to something that no table has: a class with another number of rows, weights out of range.
+    // Rows that decrypt to something that no table has: a class with another number of rows,
+    // weights out of range.
     let error = made
         .changed(|f| f.pads[0] = (f.pads[0] + 1) % 3)
         .unwrap_err();

@@ -69,7 +69,8 @@ fn traces_answer_to_their_own_input_alone() {
     assert!(fires.count() <= 10);
 }
 
-/// What is told of firing is what samples that nobody has seen do, or more: also of inputs that are near to samples.
+/// What is told of firing is what samples that nobody has seen do, or more: also of inputs that are
+/// near to samples.
 #[test]
 fn firing_is_not_told_too_low() {
     // With far outliers.
