@@ -64,10 +64,10 @@ pub struct Unreadable {
 ///   store: all objects whose keys begin with it, up to a `/`. Objects have no globs.
 ///
 /// A search takes a file if [`is_model`](onnxseal_core::is_model) recognises its contents, if its
-/// name ends in `.onnx`, or if it cannot be opened. So it misses no model; a file that is none
-/// fails when it is used. External data is taken only if it is named or reads like a model. Hidden
-/// files and folders count, except folders named `.git`. Files that are not regular do not count.
-/// Files named like unfinished ones (`.onnxseal-` and six letters or digits) are passed over.
+/// name ends in `.onnx`, or if it cannot be opened. So it finds every model; other files fail when
+/// they are used. External data is taken only if it is named or reads like a model. Hidden files
+/// and folders count, except folders named `.git`. Files that are not regular do not count. Files
+/// named like unfinished ones (`.onnxseal-` and six letters or digits) are passed over.
 ///
 /// The search follows links, and takes a file or folder with several paths once, by the first in
 /// the order of sources and names, so a link to a folder above leads to nothing new. It reports

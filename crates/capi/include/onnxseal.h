@@ -251,7 +251,7 @@ struct OnnxsealError *onnxseal_input_key_open(const char *path,
                                               const struct OnnxsealIdentities *identities,
                                               struct OnnxsealInputKey **key);
 
-// The same for a key file in memory: `length_bytes` bytes at `file`. The caller zeroizes them.
+// Opens an input key in memory: `length_bytes` bytes at `file`, which the caller zeroizes.
 ONNXSEAL_MUST_USE
 struct OnnxsealError *onnxseal_input_key_open_memory(const void *file,
                                                      size_t length_bytes,
@@ -305,7 +305,7 @@ struct OnnxsealError *onnxseal_label_decoder_open(const char *table,
                                                   const struct OnnxsealIdentities *identities,
                                                   struct OnnxsealLabelDecoder **decoder);
 
-// The same for a key file in memory: `length_bytes` bytes at `file`. The caller zeroizes them.
+// Opens a decoder with a key in memory: `length_bytes` bytes at `file`, which the caller zeroizes.
 ONNXSEAL_MUST_USE
 struct OnnxsealError *onnxseal_label_decoder_open_memory(const char *table,
                                                          const void *file,

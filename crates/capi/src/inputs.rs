@@ -38,7 +38,7 @@ pub extern "C" fn onnxseal_input_key_open(
     })
 }
 
-/// The same for a key file in memory: `length_bytes` bytes at `file`. The caller zeroizes them.
+/// Opens an input key in memory: `length_bytes` bytes at `file`, which the caller zeroizes.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn onnxseal_input_key_open_memory(

@@ -51,7 +51,7 @@ pub extern "C" fn onnxseal_label_decoder_open(
     })
 }
 
-/// The same for a key file in memory: `length_bytes` bytes at `file`. The caller zeroizes them.
+/// Opens a decoder with a key in memory: `length_bytes` bytes at `file`, which the caller zeroizes.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn onnxseal_label_decoder_open_memory(

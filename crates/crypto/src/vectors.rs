@@ -67,7 +67,7 @@ pub(crate) struct Blob {
     pub blobs_key: Vec<u8>,
     pub blob_key: Vec<u8>,
     pub plain: Vec<u8>,
-    /// The whole of it, where it is short.
+    /// The whole blob, if it is short.
     pub sealed: Option<Vec<u8>>,
     pub sealed_len: usize,
     pub sealed_sha256: Vec<u8>,

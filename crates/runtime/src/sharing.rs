@@ -53,7 +53,7 @@ pub(crate) enum How {
     Unused,
 }
 
-/// Smaller tensors are inline, as shape inference reads most of its tensors among them.
+/// Smaller tensors are inline; they include most of those that shape inference reads.
 const MIN_BYTES: u64 = 16 << 10;
 
 /// Smaller lists of integers are inline too: Split may have thousands of sizes.

@@ -185,7 +185,7 @@ pub fn node_with(
     }
 }
 
-/// The same node in another domain.
+/// Moves the node to another domain.
 pub fn in_domain(domain: &str, node: NodeProto) -> NodeProto {
     NodeProto {
         domain: Some(domain.to_owned()),

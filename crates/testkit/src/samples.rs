@@ -89,7 +89,7 @@ pub fn gemm() -> Vec<u8> {
         .encode()
 }
 
-/// The same as [`gemm`], in packed `float_data`.
+/// Makes [`gemm`] with its weights in packed `float_data`.
 pub fn gemm_float_data() -> Vec<u8> {
     gemm_graph()
         .initializer(float_data("w", &[3, 4], 1))
@@ -97,7 +97,7 @@ pub fn gemm_float_data() -> Vec<u8> {
         .encode()
 }
 
-/// The same as [`gemm`], in `float_data` with a tag before every element.
+/// Makes [`gemm`] with its weights in `float_data`, with a tag before every element.
 pub fn gemm_unpacked_float_data() -> Vec<u8> {
     with_unpacked(gemm_graph(), &[("w", &[3, 4], 1), ("b", &[3], 2)])
 }

@@ -40,7 +40,7 @@ pub struct RotateOptions {
     /// Which weights to encrypt from now on, and how much of each; as before if absent.
     pub policy: Option<Policy>,
     /// Whether the result has the lock, with which programs refuse it without the key. If absent,
-    /// the policy decides; without a policy's word, the result has the lock if the model has it.
+    /// the policy decides; if that does not say, the result has the lock if the model has it.
     pub lock: Option<bool>,
     /// Statements to add to the model's; they replace statements of the same key.
     pub claims: BTreeMap<String, String>,

@@ -91,7 +91,7 @@ impl Sealing<'_> {
         // The tags of a tier follow those of all lower tiers.
         let upper_tags: Vec<PerChunk<[u8; TAG_BYTES]>> =
             upper.iter().map(|_| PerChunk::new(&manifest)).collect();
-        // Bytes that are ciphertext before or after all change, since the data key is new.
+        // The data key is new, so bytes that are ciphertext before or after all change.
         let changed = match &plaintext {
             Plaintext::Files(_) => &targets.all,
             Plaintext::Sealed(unlocked, _) => &spans::unions(&targets.all, &unlocked.targets.all),

@@ -30,7 +30,8 @@ pub struct OpenedModel {
     edition: OpenedEdition,
 }
 
-/// Opens the protected `model` into memory, once every byte of all its files is authenticated.
+/// Decrypts the protected `model` into memory, and returns it once every byte of all its files is
+/// authenticated.
 ///
 /// # Errors
 /// [`ErrorKind`](crate::ErrorKind): `Malformed`, `NoMatchingKey`, `Authentication`, `Io`; `Usage`

@@ -47,7 +47,7 @@ impl Protected {
         Protected::of(Source::open(location)?)
     }
 
-    /// The protected model in the open file `source`.
+    /// Takes the protected model in the open file `source`.
     pub(crate) fn of(source: Source) -> Result<Protected> {
         let path = &source.input.path;
         match Artifact::parse(path, source.bytes())? {
@@ -195,17 +195,17 @@ impl Unlocked<'_> {
         &self.protected.source.input.path
     }
 
-    /// The manifest of the model.
+    /// Returns the manifest of the model.
     pub(crate) fn manifest(&self) -> &Manifest {
         self.protected.manifest()
     }
 
-    /// The files of the model, in the order of the manifest.
+    /// Returns the files of the model, in the order of the manifest.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Input> {
         self.protected.files(&self.external)
     }
 
-    /// The file at `index` in the manifest.
+    /// Returns the file at `index` in the manifest.
     fn file(&self, index: usize) -> Option<&Input> {
         match index.checked_sub(1) {
             None => Some(&self.protected.source.input),
@@ -223,7 +223,7 @@ impl Unlocked<'_> {
         chunks::tags(self.protected.artifact.tags_of(self.key_tier))
     }
 
-    /// The edition that is opened.
+    /// Returns the edition that is opened.
     pub(crate) fn edition(&self) -> OpenedEdition {
         let manifest = self.protected.manifest();
         let tier = manifest.tier_names().get(usize::from(self.tier) - 1);
@@ -281,7 +281,7 @@ impl Unlocked<'_> {
         (self.targets.higher).open(manifest, keys, chunk, bytes, tools)
     }
 
-    /// The error of a chunk that was changed since it was protected.
+    /// Makes the error for a chunk that was changed since it was protected.
     fn changed(&self, chunk: &Chunk) -> Error {
         let window = chunk.window;
         let path = self.file(chunk.file()).map(|input| input.path.clone());

@@ -1,4 +1,4 @@
-//! All files of a model, written together.
+//! Writes all files of a model together.
 
 use std::collections::HashSet;
 
@@ -142,17 +142,17 @@ impl<'h> Outputs<'h> {
         Ok(())
     }
 
-    /// The outputs, in the order of the manifest.
+    /// Returns the outputs, in the order of the manifest.
     pub(crate) fn files(&self) -> &[Output] {
         &self.files
     }
 
-    /// Whether a hook is called before the outputs get their names.
+    /// Returns whether a hook is called before the outputs get their names.
     pub(crate) fn has_hook(&self) -> bool {
         self.hook.is_some()
     }
 
-    /// Whether the hook wants digests of the files.
+    /// Returns whether the hook wants digests of the files.
     pub(crate) fn wants_digests(&self) -> bool {
         self.hook.is_some_and(PublishHook::wants_digests)
     }
@@ -197,7 +197,7 @@ impl<'h> Outputs<'h> {
         Ok(())
     }
 
-    /// Whether one of them is behind a network.
+    /// Returns whether writing one of the outputs waits for a network.
     pub(crate) fn is_remote(&self) -> bool {
         self.files.iter().any(Output::is_remote)
     }

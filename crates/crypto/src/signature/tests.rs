@@ -20,7 +20,7 @@ use crate::wrap::Passphrase;
 
 /// 2026-06-15 12:00:00 UTC.
 const NOW: u64 = 1_781_524_800;
-/// What private keys may be encrypted with: the default, and others.
+/// Ciphers that may encrypt private keys: the default, and others.
 const CIPHERS: [&str; 4] = [
     "aes256-ctr",
     "aes256-cbc",
@@ -62,7 +62,7 @@ fn case(name: &str) -> (Value, AllowedSigners) {
     cases().into_iter().find(is_wanted).unwrap()
 }
 
-/// What a clock on the wall shows.
+/// Returns the local time, as on a wall clock.
 fn local(seconds: u64, zone: &TimeZone) -> DateTime {
     let at = Timestamp::from_second(seconds.try_into().unwrap()).unwrap();
     zone.to_datetime(at)
@@ -612,7 +612,7 @@ fn other_signatures_of_ssh_keygen_are_refused() {
     );
 }
 
-/// What the two say of an allowed signers file.
+/// The verdicts of `ssh-keygen` and this crate on an allowed signers file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Verdict {
     /// Both accept.

@@ -317,7 +317,7 @@ fn tags_equal_the_vectors() {
     }
 }
 
-/// What of a vector's chunk each call gets.
+/// The parts of a vector's chunk for each call.
 struct Parts {
     first: Vec<Range<usize>>,
     /// By tier from 2 up.

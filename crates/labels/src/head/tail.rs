@@ -331,7 +331,7 @@ pub(super) fn cast(from: &str, to: &str, data_type: DataType) -> NodeProto {
     }
 }
 
-/// A value of the graph; `None` where nothing is known of its shape.
+/// Describes a value of the graph. `shape` is `None` if unknown.
 pub(super) fn value_info(
     name: &str,
     data_type: DataType,
