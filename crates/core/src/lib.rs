@@ -92,9 +92,10 @@ pub use onnxseal_store::{
     Bytes, Error as StoreError, ErrorKind, FileFault, Flush, InMemory, Location, ObjectUrl,
     OutputFault, OutputOptions, Permitted, Progress, Readers, Replaced, STANDARD_OUTPUT, Silent,
     There, folder_of, holds_secret, is_deceptive, is_same_file, is_standard_output,
-    open_handed_over, raise_file_limit, redact, replace_whole, shown, sync_folder, write_whole,
+    open_handed_over, raise_file_limit, redact, replace_whole, restore_file_limit, shown,
+    sync_folder, write_whole,
 };
-pub use open::model::{OpenedModel, open, open_with, unprotect};
+pub use open::model::{OpenedModel, open, open_to, open_with, unprotect};
 pub use pass::digest::digest_files;
 pub use pass::publish::{Destination, Made, Publication, PublishHook};
 pub use pass::signature::{Access, SignedBy};

@@ -55,7 +55,7 @@ pub use error::{Error, ErrorKind, FileFault, OutputFault, Result, io};
 pub use folder::sync_folder;
 pub use held::OpenFile;
 pub use input::{Input, is_same, is_same_file, read_exact_at, unreachable_object};
-pub use limit::raise_file_limit;
+pub use limit::{raise_file_limit, restore_file_limit};
 pub use location::{Location, folder_of, or_here};
 pub use map::Map;
 pub use memory::{Bytes, InMemory};

@@ -29,16 +29,33 @@ pub(crate) fn limit() -> Option<usize> {
     None
 }
 
+/// What [`raise_file_limit`] found.
+#[cfg(unix)]
+static FOUND: std::sync::OnceLock<rustix::process::Rlimit> = std::sync::OnceLock::new();
+
 /// Raises the soft limit of open files to the hard one. Only programs should call it, because it
 /// affects the whole process and its children.
 pub fn raise_file_limit() {
     #[cfg(unix)]
     {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+        let found = FOUND.get_or_init(|| getrlimit(Resource::Nofile));
+        let maximum = found.maximum;
         let current = maximum;
         // On failure the old limit stays.
         let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
+    }
+}
+
+/// Puts back the limit that [`raise_file_limit`] raised, before another program starts: some
+/// programs cannot handle high descriptors.
+pub fn restore_file_limit() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, setrlimit};
+        if let Some(found) = FOUND.get() {
+            let _ = setrlimit(Resource::Nofile, *found);
+        }
     }
 }
 

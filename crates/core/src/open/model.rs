@@ -125,12 +125,55 @@ pub fn unprotect<'a>(
     progress: &dyn Progress,
 ) -> Result<OpenedEdition> {
     let protected = Protected::open(&model.into())?;
-    let access = access.into();
+    write(
+        &protected,
+        publication.into(),
+        access.into(),
+        progress,
+        true,
+    )
+}
+
+/// Opens the protected `model` to files at `publication`, which have the names of the protected files: each
+/// of them may take the place of the one it was made of. Their contents are those of [`open`]. Returns
+/// which edition it is.
+///
+/// # Errors
+/// As [`unprotect`].
+pub fn open_to<'a>(
+    model: impl Into<Location>,
+    publication: impl Into<Publication<'a>>,
+    access: impl Into<Access<'a>>,
+    progress: &dyn Progress,
+) -> Result<OpenedEdition> {
+    let protected = Protected::open(&model.into())?;
+    write(
+        &protected,
+        publication.into(),
+        access.into(),
+        progress,
+        false,
+    )
+}
+
+/// Writes all files of a model, and publishes them once every byte is authenticated. `restores` says
+/// whether external files get the names that they had.
+fn write(
+    protected: &Protected,
+    publication: Publication<'_>,
+    access: Access<'_>,
+    progress: &dyn Progress,
+    restores: bool,
+) -> Result<OpenedEdition> {
+    let manifest = protected.manifest();
     let unlocked = protected.unlock(access)?;
-    let files = protected.manifest().original_files();
-    let outputs = Outputs::create(publication.into(), &files, unlocked.files())?;
-    let mut transfer = Transfer::new(protected.manifest(), unlocked.files(), &outputs);
-    transfer.restore()?;
+    let restored = restores.then(|| manifest.original_files());
+    let files = restored.as_deref().unwrap_or(&manifest.files);
+    let outputs = Outputs::create(publication, files, unlocked.files())?;
+    let mut transfer = Transfer::new(manifest, unlocked.files(), &outputs);
+    if restores {
+        transfer.restore()?;
+    }
     transfer.run(unlocked.tags(), progress, |chunk, bytes, tools, tag| {
         unlocked.open_chunk(chunk, bytes, tag, tools)
     })?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use onnxseal_core::{
     Error, Manifest, Policy, Preset, ProtectOptions, Publication, Report, RotateOptions, Silent,
-    StoreError, Usage, inspect, open, protect, rekey, rotate, unprotect, verify,
+    StoreError, Usage, inspect, open, open_to, protect, rekey, rotate, unprotect, verify,
 };
 use onnxseal_onnx::tail;
 use onnxseal_testkit::build;
@@ -139,6 +139,15 @@ fn a_model_and_its_protected_form_lie_in_one_folder() {
         let names: Vec<&str> = opened.external_files().map(|(path, _)| path).collect();
         assert_eq!(names, new);
         assert_eq!(*opened.original_model(), fs::read(&original).unwrap());
+        // In files each may take the place of the one that it was made of.
+        let to = lab.path(&format!("{case}-in-place"));
+        open_to(&*protected, to.join("b.onnx"), &lab.identities, &Silent).unwrap();
+        let in_files: Vec<_> = files(&to);
+        assert_eq!(in_files.len(), 1 + new.len());
+        assert!(fs::read(to.join("b.onnx")).unwrap() == opened.model());
+        for (path, bytes) in opened.external_files() {
+            assert!(fs::read(to.join(path)).unwrap() == bytes, "{case}: {path}");
+        }
         let opened: BTreeMap<String, &[u8]> = opened.original_external_files().collect();
         for location in locations {
             assert!(opened[*location] == fs::read(original.with_file_name(location)).unwrap());
