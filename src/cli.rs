@@ -8,6 +8,7 @@ pub mod inputs;
 #[cfg(feature = "labels")]
 pub mod labels;
 mod policy;
+pub mod run;
 mod shared;
 #[cfg(feature = "assess")]
 pub mod tiers;
@@ -78,6 +79,13 @@ pub enum Command {
     Verify(Verify),
     /// Restore the original of a protected model, byte for byte
     Unprotect(Unprotect),
+    /// Run a program on opened models, which it alone sees (Linux)
+    ///
+    /// The models are opened into memory that is never swapped out, and appear at the paths where they are.
+    /// Other processes see the protected ones there. The memory is gone with the program, however it ends.
+    /// The exit code is the program's; as in shells, 127 says that there is no such program, and 126 that
+    /// it cannot be run.
+    Run(run::Run),
     /// Protect, unprotect, rekey, rotate or verify many models at once
     Batch(batch::Batch),
     /// Wrap the data key of a protected model to other recipients; the weights stay as they are

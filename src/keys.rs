@@ -21,7 +21,7 @@ use crate::text::{note, one_line};
 
 /// The variable that names an identity file, or a descriptor as `fd:N`, for commands without
 /// --identity.
-const IDENTITY_VARIABLE: &str = "ONNXSEAL_IDENTITY";
+pub const IDENTITY_VARIABLE: &str = "ONNXSEAL_IDENTITY";
 
 /// The recipients of a model.
 #[derive(Debug, Args)]
@@ -302,6 +302,30 @@ impl IdentityArgs {
             );
             Usage(message).into()
         })
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl IdentityArgs {
+    /// The files and descriptors that are read, as paths.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let PassphraseArgs {
+            passphrase: _,
+            passphrase_file,
+            passphrase_fd,
+        } = &self.passphrase;
+        let named = self.identities.iter().chain(passphrase_file);
+        let named = named.map(|path| path_by_name(path));
+        let by_number = passphrase_fd.map(path_of_descriptor);
+        (named.chain(by_number).chain(file_named_by_environment())).collect()
+    }
+}
+
+/// The path that an argument names for reading: `-` is standard input.
+pub fn path_by_name(path: &Path) -> PathBuf {
+    match path.as_os_str().to_str() {
+        Some("-") => path_of_descriptor(0),
+        _ => path.to_owned(),
     }
 }
 

@@ -4,9 +4,13 @@ mod checks;
 mod cli;
 mod commands;
 mod exit;
+#[cfg(target_os = "linux")]
+mod given;
 mod io;
 mod keys;
 mod named;
+#[cfg(target_os = "linux")]
+mod private;
 mod progress;
 mod prompt;
 mod render;

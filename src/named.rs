@@ -33,8 +33,8 @@ pub fn remember(matches: &ArgMatches) {
     for id in matches.ids().map(clap::Id::as_str) {
         if let Ok(Some(paths)) = matches.try_get_many::<PathBuf>(id) {
             named.reads.files.extend(paths.map(|path| match id {
-                "recipients_files" => read_by_name(keys::tier_of_file(path).1),
-                _ => read_by_name(path),
+                "recipients_files" => keys::path_by_name(keys::tier_of_file(path).1),
+                _ => keys::path_by_name(path),
             }));
         }
         if let Ok(Some(models)) = matches.try_get_many::<Location>(id) {
@@ -94,14 +94,6 @@ pub fn files() -> Vec<PathBuf> {
     NAMED
         .get()
         .map_or(Vec::new(), |named| named.reads.files.clone())
-}
-
-/// The path that an argument names for reading: `-` is standard input.
-fn read_by_name(path: &Path) -> PathBuf {
-    match path.as_os_str().to_str() {
-        Some("-") => keys::path_of_descriptor(0),
-        _ => path.to_owned(),
-    }
 }
 
 /// The file for an output: in a folder it gets the name of the model.

@@ -174,3 +174,55 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
         _ => Err("expected KEY=VALUE".into()),
     }
 }
+
+/// A number of bytes, with K, M, G or T for powers of 1024.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let error = || format!("{text:?} is no size such as 512M or 4G");
+    let n_digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (digits, unit) = text.split_at(n_digits);
+    let shift = match unit.to_ascii_uppercase().as_str() {
+        "" | "B" => 0,
+        "K" | "KB" | "KIB" => 10,
+        "M" | "MB" | "MIB" => 20,
+        "G" | "GB" | "GIB" => 30,
+        "T" | "TB" | "TIB" => 40,
+        _ => return Err(error()),
+    };
+    let number: u64 = digits.parse().map_err(|_| error())?;
+    number.checked_mul(1 << shift).ok_or_else(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("1000", 1000),
+            ("10B", 10),
+            ("4k", 4 << 10),
+            ("512M", 512 << 20),
+            ("512MB", 512 << 20),
+            ("512MiB", 512 << 20),
+            ("4G", 4 << 30),
+            ("2T", 2 << 40),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for bad in [
+            "",
+            "M",
+            "-1",
+            "1.5G",
+            "4X",
+            "4 G",
+            "4iB",
+            "99999999T",
+            "4MM",
+        ] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -17,6 +17,8 @@ mod protect;
 mod rank;
 mod rekey;
 mod rotate;
+#[cfg(target_os = "linux")]
+mod run;
 mod sign;
 #[cfg(feature = "assess")]
 mod tiers;
@@ -37,6 +39,13 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Inspect(args) => inspect::run(&args, quiet),
         Command::Verify(args) => verify::run(&args, quiet),
         Command::Unprotect(args) => unprotect::run(&args, quiet),
+        #[cfg(target_os = "linux")]
+        Command::Run(args) => run::run(&args, quiet),
+        #[cfg(not(target_os = "linux"))]
+        Command::Run(_) => Err(crate::exit::Usage(
+            "`onnxseal run` needs Linux; `onnxseal unprotect` opens a model to files".into(),
+        )
+        .into()),
         Command::Batch(args) => batch::run(&args, quiet),
         Command::Rekey(args) => rekey::run(&args, quiet),
         Command::Rotate(args) => rotate::run(&args, quiet),

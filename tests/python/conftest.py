@@ -77,7 +77,7 @@ def served(tool, tmp_path):
 
 @pytest.fixture
 def shm():
-    """A folder in memory that is not the script's own."""
+    """A folder in memory that is not the command's own."""
     folder = Path(tempfile.mkdtemp(dir="/dev/shm", prefix="onnxseal-test-"))
     yield folder
     shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""examples/triton/serve.sh under test: what it is started on, and where to look for plaintext and identity."""
+"""`onnxseal run` under test: what it is started on, and where to look for plaintext and identity."""
 
 import os
 import re
@@ -16,7 +16,6 @@ from catalog import MODELS, ROOT
 from store import free_port, wait_for
 
 EXAMPLE = ROOT / "examples" / "triton"
-SCRIPT = EXAMPLE / "serve.sh"
 SERVER = Path(__file__).with_name("model_server.py")
 PLAIN = MODELS / "digits_lstm.onnx"
 ORIGINALS = {"digits": MODELS / "digits_cnn.onnx", "external": MODELS / "digits_cnn_dynamo.onnx"}
@@ -28,6 +27,19 @@ def may(*command):
         return subprocess.run(command, capture_output=True).returncode == 0
     except FileNotFoundError:
         return False
+
+
+NOBODY = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]
+
+
+def python_of_nobody():
+    """The start of a command by which the user nobody runs Python with ONNX Runtime, if there is one."""
+    packages = "PYTHONPATH=" + os.pathsep.join(path for path in sys.path if path.endswith("site-packages"))
+    for python in [sys.executable], [packages, "/usr/bin/python3"]:
+        command = ["env", *python]
+        if may(*NOBODY, *command, "-c", "import onnxruntime, numpy"):
+            return command
+    pytest.skip("nobody may run no Python that has ONNX Runtime")
 
 
 mounts = pytest.mark.skipif(
@@ -49,8 +61,7 @@ class Served:
 
     def __init__(self, tool, folder):
         self.tool, self.port, self.processes = tool, free_port(), []
-        self.repository, self.folder, self.temporary = (folder / name for name in ("models", "opened", "tmp"))
-        self.folder.mkdir()
+        self.repository, self.temporary = folder / "models", folder / "tmp"
         self.temporary.mkdir()
         shutil.copytree(EXAMPLE / "models", self.repository, dirs_exist_ok=True)
         for name, original in ORIGINALS.items():
@@ -65,24 +76,31 @@ class Served:
     def model(self, name):
         return self.repository / name / "1" / "model.onnx"
 
-    def start(self, *options, folder=None, command=None, before=(), environment=(), **rest):
-        """Starts the script; `before` is what it is run by."""
+    def start(self, *options, command=None, before=(), environment=(), models=None, **rest):
+        """Starts `onnxseal run`; `before` is what it is run by."""
         command = self.server if command is None else command
-        command = [*before, SCRIPT, *options, self.repository, folder or self.folder, *command]
-        variables = {"ONNXSEAL_BIN": str(self.tool.binary), "TMPDIR": str(self.temporary)} | dict(environment)
+        program = ["--", *command] if command else []
+        models = [self.repository] if models is None else models
+        command = [*before, self.tool.binary, "run", *options, *models, *program]
         process = subprocess.Popen(
-            [str(part) for part in command],
-            env=os.environ | variables,
+            [os.fspath(part) for part in command],
+            env=os.environ | {"TMPDIR": str(self.temporary)} | dict(environment),
             stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
             text=True,
-            **{"stdin": subprocess.DEVNULL} | rest,
+            **{"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL} | rest,
         )
         self.processes.append(process)
         return process
 
+    def output(self, *options, code=0, **rest):
+        """What a program prints that ends by itself, with that code."""
+        process = self.start(*options, stdout=subprocess.PIPE, **rest)
+        output, error = process.communicate(timeout=60)
+        assert process.returncode == code, error
+        return output
+
     def serve(self, *options, **rest):
-        """Starts the script, and returns once the server answers."""
+        """Starts it, and returns once the server answers."""
         process = self.start(*options, **rest)
         try:
             wait_for(f"http://127.0.0.1:{self.port}/v2/health/ready", process)
@@ -91,13 +109,20 @@ class Served:
         return process
 
     def fails(self, code, *options, **rest):
-        """The script ends with that code before the server is started."""
+        """It ends with that code before the server is started."""
         mark = self.temporary / "server-was-started"
         process = self.start(*options, command=["touch", mark], **rest)
         _, error = process.communicate(timeout=60)
         assert process.returncode == code, error
         assert list(self.temporary.iterdir()) == []
         self.leaves_nothing()
+        return error
+
+    def fails_with(self, code, *options, command=("true",), **rest):
+        """What a program, or onnxseal for it, says of its failure; any code but 0 where that is None."""
+        process = self.start(*options, command=command, **rest)
+        _, error = process.communicate(timeout=60)
+        assert process.returncode == code or (code is None and process.returncode > 0), error
         return error
 
     def infer(self, name, kind="nchw"):
@@ -116,9 +141,8 @@ class Served:
             assert np.array_equal(self.infer(name), expected)
 
     def leaves_nothing(self):
-        assert list(self.folder.iterdir()) == []
         assert files_with(self.secret, self.repository.parent) == []
-        eventually(lambda: not namespaces_with(self.folder))
+        eventually(lambda: not namespaces_with(self.repository.parent))
 
     def stop(self):
         for process in self.processes:
@@ -138,14 +162,15 @@ def eventually(true):
 
 
 def namespaces_with(folder):
-    """Processes that have something mounted over a folder."""
+    """Processes that have something mounted over a folder, or in it."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             lines = (process / "mountinfo").read_text().splitlines()
         except OSError:
             continue
-        found += [int(process.name) for line in lines if line.split()[4] == str(folder)]
+        if any(Path(line.split()[4]).is_relative_to(folder) for line in lines):
+            found.append(int(process.name))
     return found
 
 
@@ -177,13 +202,6 @@ def memory_has(pid, content):
                 except OSError:  # [vvar] and the like
                     continue
     return False
-
-
-def command_line(pid):
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 def answers(url):

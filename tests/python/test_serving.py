@@ -1,4 +1,4 @@
-"""examples/triton/serve.sh with a stand-in for Triton: what it serves, and where plaintext and identity never are.
+"""`onnxseal run` with a stand-in for Triton: what it serves, and where plaintext and identity never are.
 
 Tests look for plaintext in all of /dev/shm, where others have some: they are in one file, so in one process."""
 
@@ -21,10 +21,8 @@ from serving import (
     EXAMPLE,
     ORIGINALS,
     PLAIN,
-    SCRIPT,
     SERVER,
     answers,
-    command_line,
     eventually,
     files_with,
     may,
@@ -32,6 +30,7 @@ from serving import (
     memory_has,
     mounts,
     namespaces_with,
+    python_of_nobody,
     user_namespaces,
 )
 from store import wait_for
@@ -42,12 +41,12 @@ def test_serves_what_the_originals_compute_and_shows_nobody(served):
     process = served.serve("-i", served.identity)
     served.is_right()
 
-    inside = Path(f"/proc/{process.pid}/root{served.folder}/opened")
+    inside = Path(f"/proc/{process.pid}/root{served.repository}")
     assert inside / "digits/1/model.onnx" in files_with(served.secret, inside), "the search does not find plaintext"
     assert files_with(served.secret, served.repository.parent, "/dev/shm") == []
-    assert list(served.folder.iterdir()) == [] and str(served.folder) not in Path("/proc/self/mountinfo").read_text()
-    assert namespaces_with(served.folder) == [process.pid]
-    assert inside.stat().st_mode & 0o077 == 0
+    assert str(served.repository) not in Path("/proc/self/mountinfo").read_text()
+    assert namespaces_with(served.repository) == [process.pid]
+    assert inside.stat().st_mode & 0o077 == 0 and (inside / "digits/1/model.onnx").stat().st_mode & 0o077 == 0
     assert (inside / "digits" / "config.pbtxt").read_bytes() == (EXAMPLE / "models/digits/config.pbtxt").read_bytes()
 
 
@@ -68,9 +67,10 @@ def test_writes_to_memory_alone(served):
 @mounts
 def test_memory_is_never_swapped_out_nor_dumped(served):
     process = served.serve("-i", served.identity, "--size", "64M")
-    mount = next(m for m in Path(f"/proc/{process.pid}/mountinfo").read_text().splitlines() if str(served.folder) in m)
+    mounts = Path(f"/proc/{process.pid}/mountinfo").read_text().splitlines()
+    mount = next(m for m in mounts if m.split()[4] == str(served.repository))
     assert " ramfs " in mount or "noswap" in mount.rpartition(" ")[2].split(",")
-    assert {"nosuid", "nodev", "noexec"} <= set(mount.split()[5].split(","))
+    assert {"ro", "nosuid", "nodev", "noexec"} <= set(mount.split()[5].split(","))
     limits = Path(f"/proc/{process.pid}/limits").read_text()
     assert re.search(r"^Max core file size +0 +0 ", limits, re.M)
     assert int(Path(f"/proc/{process.pid}/coredump_filter").read_text(), 16) == 0
@@ -82,14 +82,18 @@ def test_too_little_memory_is_an_error_of_the_tool(served):
 
 
 @mounts
-@pytest.mark.parametrize("by", ["descriptor", "substitution", "standard input", "file", "variable"])
+@pytest.mark.parametrize(
+    "by", ["descriptor", "descriptor of the file", "substitution", "standard input", "file", "variable"]
+)
 def test_the_server_does_not_get_the_identity(by, served):
     secret = served.identity.read_bytes()
     reading, writing = os.pipe()
     os.write(writing, secret)
     os.close(writing)
     pipe = os.readlink(f"/proc/self/fd/{reading}")
+    file = os.open(served.identity, os.O_RDONLY)
     given = {
+        "descriptor of the file": dict(environment={"ONNXSEAL_IDENTITY": f"fd:{file}"}, pass_fds=[file]),
         "descriptor": dict(environment={"ONNXSEAL_IDENTITY": f"fd:{reading}"}, pass_fds=[reading]),
         "substitution": dict(pass_fds=[reading]),
         "standard input": dict(stdin=reading),
@@ -103,6 +107,7 @@ def test_the_server_does_not_get_the_identity(by, served):
     }.get(by, [])
     process = served.serve(*options, **given)
     os.close(reading)
+    os.close(file)
     served.is_right()
 
     of_server = Path(f"/proc/{process.pid}")
@@ -111,7 +116,7 @@ def test_the_server_does_not_get_the_identity(by, served):
     assert opened and not opened & {pipe, str(served.identity)}
     key = re.search(rb"AGE-SECRET-KEY-\w+", secret)[0]
     assert not memory_has(process.pid, key) and memory_has(process.pid, b"/v2/health/ready")
-    if by in ("file", "variable"):
+    if by in ("file", "variable", "descriptor of the file"):
         assert (of_server / f"root{served.identity}").read_bytes() == b""
     assert served.identity.read_bytes() == secret
 
@@ -134,16 +139,17 @@ def test_the_exit_code_is_the_servers(served):
 @mounts
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_when_it_is_ended_before_the_server_starts(number, served):
-    """The tool waits for an identity that never comes."""
+    """It waits for an identity that never comes."""
     reading, writing = os.pipe()
     mark = served.temporary / "server-was-started"
     process = served.start("-i", f"/dev/fd/{reading}", command=["touch", mark], pass_fds=[reading])
     os.close(reading)
-    waits = lambda: [p for p in namespaces_with(served.folder) if b"unprotect" in command_line(p)]  # noqa: E731
-    eventually(waits)
+    own = os.readlink("/proc/self/ns/mnt")
+    eventually(lambda: os.readlink(f"/proc/{process.pid}/ns/mnt") != own)
     process.send_signal(number)
-    assert process.wait(timeout=60) in (143, -number)
+    assert process.wait(timeout=60) == -number
     served.leaves_nothing()
+    assert not mark.exists()
     os.close(writing)
 
 
@@ -195,8 +201,8 @@ def test_leave_for_plain_models_is_none_for_others(served, stranger):
     shutil.copy(PLAIN, served.model("digits"))
     other = served.repository.parent / "other.txt"
     other.write_text(f"{stranger}\n")
-    # One is not protected, the other opens for somebody else: two failures of two classes.
-    served.fails(1, "-i", other, "--allow-plain")
+    # One is not protected, the other opens for somebody else.
+    served.fails(EXIT_CODES["no_matching_key"], "-i", other, "--allow-plain")
     # Nor is it one for what the tool refuses as a whole.
     served.fails(2, "-i", served.identity, "--allow-plain", "--signer", "nobody@example.com")
 
@@ -249,20 +255,19 @@ def test_signers(served, tool, tmp_path):
 
 @mounts
 def test_the_server_may_be_another_user(served):
-    if not may("setpriv", "--reuid", "nobody", "--clear-groups", sys.executable, "-c", "import onnxruntime"):
-        pytest.skip("nobody may not run this Python")
+    python = python_of_nobody()
     # Folders of tests are closed to others.
     with tempfile.TemporaryDirectory() as public:
         public = Path(public)
         public.chmod(0o755)
-        (public / "opened").mkdir()
-        command = [sys.executable, shutil.copy(SERVER, public), "{}", str(served.port)]
-        process = served.serve("-i", served.identity, "--user", "nobody", command=command, folder=public / "opened")
+        models = shutil.copytree(served.repository, public / "models")
+        command = [*python, shutil.copy(SERVER, public), "{}", str(served.port)]
+        process = served.serve("-i", served.identity, "--user", "nobody", command=command, models=[models])
         served.is_right()
         status = Path(f"/proc/{process.pid}/status").read_text()
         process.kill()
         process.wait(timeout=60)
-        eventually(lambda: not namespaces_with(public / "opened"))
+        eventually(lambda: not namespaces_with(public))
     assert re.search(r"^CapEff:\s+0+$", status, re.M) and re.search(r"^NoNewPrivs:\s+1$", status, re.M)
     assert not re.search(r"^Uid:.*\t0(\t|$)", status, re.M)
 
@@ -271,45 +276,75 @@ def test_the_server_may_be_another_user(served):
 def test_without_root_in_a_user_namespace(served):
     process = served.serve("-i", served.identity, before=["unshare", "--user", "--map-root-user"])
     served.is_right()
-    assert f" {served.folder} " in Path(f"/proc/{process.pid}/mountinfo").read_text()
+    assert namespaces_with(served.repository) == [process.pid]
     assert files_with(served.secret, served.repository.parent, "/dev/shm") == []
     process.kill()
     process.wait(timeout=60)
     served.leaves_nothing()
 
 
-@mounts
+@user_namespaces
 def test_without_the_right_to_mount_nothing_is_opened(served):
-    deprived = ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"]
-    if not may(*deprived, "true"):
-        pytest.skip("no right to give up rights (CAP_SETPCAP)")
-    error = served.fails(2, "-i", served.identity, before=deprived)
-    assert "no right to mount memory" in error and "--given" in error
+    none = """
+        echo 0 > /proc/sys/user/max_mnt_namespaces
+        echo 0 > /proc/sys/user/max_user_namespaces
+        exec "$@"
+    """
+    before = ["unshare", "--user", "--map-root-user", "sh", "-ec", none, "sh"]
+    error = served.fails(2, "-i", served.identity, before=before)
+    assert "the system allows no private mounts" in error and "--into" in error
 
 
 def test_odd_requests_are_refused(served):
-    served.fails(2, "-i", served.identity, "--open-only")
     served.fails(2, "-i", served.identity, "--no-such-option")
     inside = served.repository / "digits" / "1"
-    assert "is in" in served.fails(2, "-i", served.identity, folder=inside)
-    process = served.start("-i", served.identity, command=["no-such-server"])
-    assert "no-such-server is not installed" in process.communicate()[1] and process.returncode == 2
+    assert "lie one in the other" in served.fails(2, "-i", served.identity, "--into", inside)
+    assert "one model or folder" in served.fails(
+        2, "-i", served.identity, "--into", served.temporary, models=[served.repository, inside]
+    )
+    process = served.start("-i", served.identity, command=[])
+    assert "PROGRAM" in process.communicate(timeout=60)[1] and process.returncode == 2
 
 
 @mounts
-def test_links_that_lead_out_of_the_repository_give_nothing(served, tmp_path):
-    """Else whoever writes to it gets the server all that root can read, the identity for one."""
+def test_links_give_the_server_what_they_give_outside(served, tmp_path):
+    """Whoever writes to the repository gets the server nothing by a link that it cannot read by itself."""
+    elsewhere = tmp_path / "elsewhere.txt"
+    elsewhere.write_text("the server's own rights decide")
+    labels = served.repository / "digits" / "labels.txt"
+    labels.symlink_to(elsewhere)
+    (served.repository / "digits" / "identity.txt").symlink_to(served.identity)
+    process = served.serve("-i", served.identity)
+    served.is_right()
+    opened = Path(f"/proc/{process.pid}/root{served.repository}")
+    assert files_with(served.secret, opened) != []
+    assert os.readlink(opened / "digits" / "labels.txt") == str(elsewhere)
+    read = served.output("-i", served.identity, command=["cat", labels, labels.with_name("identity.txt")])
+    assert read == elsewhere.read_text()
+
+
+@memory
+def test_links_that_lead_out_of_the_repository_are_not_copied(served, tmp_path, shm):
+    """Else whoever writes to it gets the server all that root can read."""
+    demand = ["-i", served.identity, "--into", shm, "--allow-swap"]
     elsewhere = tmp_path / "elsewhere.txt"
     elsewhere.write_text("not for the server")
     labels = served.repository / "digits" / "labels.txt"
-    labels.symlink_to(elsewhere)
-    assert "leads out of the repository" in served.fails(2, "-i", served.identity)
-    labels.unlink()
+    for target in elsewhere, elsewhere.parent:
+        labels.symlink_to(target)
+        assert "leads out of the folder" in served.fails(2, *demand)
+        assert files_below(shm) == []
+        labels.unlink()
+    # Nor is the identity, wherever it lies, by whatever name.
+    (served.repository / "again").symlink_to("digits")
+    (served.repository / "upwards").symlink_to("..")
+    assert "leads out of the folder" in served.fails(2, *demand)
+    (served.repository / "upwards").unlink()
+    (served.repository / "digits" / "upwards").symlink_to("..")
     labels.symlink_to(served.identity)
-    process = served.serve("-i", served.identity)
-    opened = Path(f"/proc/{process.pid}/root{served.folder}/opened")
-    assert files_with(served.secret, opened) != []
-    assert files_with(served.identity.read_bytes(), opened) == []
+    names = served.output(*demand, command=["find", "{}", "-name", "*.txt"])
+    assert names == ""
+    assert served.output(*demand, command=["ls", "{}/again/1"]) == "model.onnx\n"
 
 
 def test_the_configuration_is_that_of_the_model():
@@ -330,12 +365,12 @@ def test_the_configuration_is_that_of_the_model():
 
 @memory
 def test_given_memory(served, shm):
-    process = served.serve("-i", served.identity, "--given", "--allow-swap", folder=shm)
+    process = served.serve("-i", served.identity, "--into", shm, "--allow-swap")
     served.is_right()
     assert shm / "onnxseal-opened/digits/1/model.onnx" in files_with(served.secret, shm)
     assert (shm / "onnxseal-opened").stat().st_mode & 0o077 == 0
     assert files_with(served.secret, served.repository.parent) == []
-    _, error = served.start("-i", served.identity, "--given", "--allow-swap", folder=shm).communicate(timeout=60)
+    _, error = served.start("-i", served.identity, "--into", shm, "--allow-swap").communicate(timeout=60)
     assert "in use by another" in error
     served.is_right()
     process.terminate()
@@ -345,8 +380,8 @@ def test_given_memory(served, shm):
 
 @memory
 def test_given_memory_after_a_kill_is_emptied_by_the_next(served, shm):
-    """Nothing can remove files when it is killed. The server ends with the script, though."""
-    first = served.serve("-i", served.identity, "--given", "--allow-swap", folder=shm)
+    """Nothing can remove files when it is killed. The server ends with it, though."""
+    first = served.serve("-i", served.identity, "--into", shm, "--allow-swap")
     first.kill()
     first.wait(timeout=60)
     url = f"http://127.0.0.1:{served.port}/v2/health/ready"
@@ -355,26 +390,26 @@ def test_given_memory_after_a_kill_is_emptied_by_the_next(served, shm):
     left.parent.mkdir()
     left.write_text("of a model that the repository no longer has")
 
-    second = served.serve("-i", served.identity, "--given", "--allow-swap", folder=shm)
+    second = served.serve("-i", served.identity, "--into", shm, "--allow-swap")
     served.is_right()
     assert not left.exists()
-    second.send_signal(signal.SIGINT)
-    assert second.wait(timeout=60) == 128 + signal.SIGTERM
+    second.send_signal(signal.SIGHUP)
+    assert second.wait(timeout=60) == 128 + signal.SIGHUP
     assert files_below(shm) == []
 
 
 @memory
 def test_given_memory_is_left_filled_if_asked_for(served, shm):
-    demand = ["-i", served.identity, "--given", "--allow-swap"]
+    demand = ["-i", served.identity, "--into", shm, "--allow-swap"]
     for _ in range(2):
-        done = served.start(*demand, "--open-only", folder=shm, command=[])
+        done = served.start(*demand, command=[])
         assert done.wait(timeout=60) == 0, done.stderr.read()
         opened = shm / "onnxseal-opened"
         assert (opened / "digits/1/model.onnx").read_bytes() == ORIGINALS["digits"].read_bytes()
     changed = bytearray(served.model("external").read_bytes())
     changed[5_000] ^= 1
     served.model("external").write_bytes(changed)
-    assert served.start(*demand, "--open-only", folder=shm, command=[]).wait(timeout=60) != 0
+    assert served.start(*demand, command=[]).wait(timeout=60) != 0
     assert files_below(shm) == [], "plaintext is left where the next one failed"
 
 
@@ -401,10 +436,9 @@ def test_the_pod_of_the_documentation(served, shm):
             command = [path.sub(rf"\1{folders[mount['name']]}", part) for part in command]
         return command
 
-    name, *arguments = here(init)
-    assert name == "serve.sh"
-    environment = os.environ | {"ONNXSEAL_BIN": str(served.tool.binary)}
-    subprocess.run([SCRIPT, "--allow-swap", *arguments], env=environment, check=True, timeout=60)
+    name, subcommand, *arguments = here(init)
+    assert (name, subcommand) == ("/onnxseal", "run")
+    subprocess.run([served.tool.binary, "run", "--allow-swap", *arguments], check=True, timeout=60)
     name, repository = here(container)
     assert name == "tritonserver"
     command = [sys.executable, SERVER, repository.removeprefix("--model-repository="), str(served.port)]
@@ -433,7 +467,7 @@ SWAP = {
     ("both", [], False),
 ])  # fmt: skip
 def test_given_memory_that_may_be_swapped_out(swap, options, allowed, served, shm):
-    """The kernel's list of swap devices is another one in the namespace that the script is started in."""
+    """The kernel's list of swap devices is another one in the namespace that it is started in."""
     swaps = served.repository.parent / "swaps"
     swaps.write_text(SWAPS + SWAP[swap])
     device = f"""
@@ -443,16 +477,19 @@ def test_given_memory_that_may_be_swapped_out(swap, options, allowed, served, sh
         exec "$@"
     """
     before = ["unshare", "--mount", "sh", "-ec", device, "sh"]
-    options = ["-i", served.identity, "--given", *options]
+    options = ["-i", served.identity, "--into", shm, *options]
     if allowed:
-        served.serve(*options, folder=shm, before=before)
+        served.serve(*options, before=before)
         served.is_right()
     else:
-        assert "may be swapped out" in served.fails(2, *options, folder=shm, before=before)
+        assert "may be swapped out" in served.fails(2, *options, before=before)
     assert allowed or files_below(shm) == []
 
 
-def test_folders_on_a_disk_are_refused(served):
-    if may("sh", "-c", f"test $(stat -f -c %T {served.folder}) = tmpfs"):
-        pytest.skip(f"{served.folder} is in memory")
-    assert "is not in memory" in served.fails(2, "-i", served.identity, "--given")
+def test_folders_on_a_disk_are_refused(served, tmp_path):
+    disk = tmp_path / "opened"
+    disk.mkdir()
+    if may("sh", "-c", f"test $(stat -f -c %T {disk}) = tmpfs"):
+        pytest.skip(f"{disk} is in memory")
+    assert "is not in memory" in served.fails(2, "-i", served.identity, "--into", disk)
+    assert list(disk.iterdir()) == []

@@ -1,0 +1,55 @@
+//! The command line of `onnxseal run`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::OutFolder;
+use super::shared::{out_folder, size};
+use crate::signing::{OpeningArgs, TierArgs};
+
+#[derive(Debug, Args)]
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+pub struct Run {
+    /// Protected models, and folders to search for them by content. Other files of a folder stay
+    /// what they are
+    #[arg(value_name = "MODEL", required = true)]
+    pub models: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub opening: OpeningArgs,
+
+    #[command(flatten)]
+    pub tier: TierArgs,
+
+    /// Leave models that are not protected as they are; otherwise they are refused (6)
+    #[arg(long)]
+    pub allow_plain: bool,
+
+    /// Start the program as this user, without capabilities; needs root
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+
+    /// The most memory for the opened models, such as 4G [default: half of the machine's]
+    #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "into")]
+    pub size: Option<u64>,
+
+    /// Copy MODEL, opened, to onnxseal-opened in this folder, which is in memory already (tmpfs or
+    /// ramfs) and which nobody else may write to: for systems that allow no mounts. Without PROGRAM
+    /// the copy stays
+    #[arg(long, value_name = "FOLDER", value_parser = out_folder())]
+    pub into: Option<OutFolder<PathBuf>>,
+
+    /// Take memory that may be swapped out to a disk without encryption
+    #[arg(long, requires = "into")]
+    pub allow_swap: bool,
+
+    /// For onnxseal alone: the process that watches this one.
+    #[arg(long, hide = true, requires = "into")]
+    pub watched_by: Option<i32>,
+
+    /// The program and its arguments; in these {} stands for the path of MODEL, opened
+    #[arg(last = true, required_unless_present = "into")]
+    pub program: Vec<OsString>,
+}

@@ -1,0 +1,378 @@
+//! `onnxseal run`
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use nix::unistd::User;
+use onnxseal_batch::discover;
+use onnxseal_core::{
+    self as core, Access, ErrorKind, Location, OutputOptions, Publication, folder_of,
+    restore_file_limit,
+};
+use rustix::fs::{Access as Right, Mode, access};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, setrlimit, umask};
+
+use crate::checks::passed_over;
+use crate::cli::run::Run;
+use crate::exit::{Failures, Usage, kind_code};
+use crate::given::{self, Given};
+use crate::keys::IDENTITY_VARIABLE;
+use crate::private::{self, Namespace};
+use crate::progress::Bar;
+use crate::text::{count, note, one_line};
+
+/// Opens models, and becomes the program that is to use them.
+pub fn run(args: &Run, quiet: bool) -> Result<()> {
+    args.program
+        .first()
+        .map_or(Ok(()), |name| check_program(name))?;
+    let user = args.user.as_deref().map(user).transpose()?;
+    let sources = args.models.iter().map(|path| canonical(path));
+    let job = Job {
+        args,
+        quiet,
+        sources: sources.collect::<Result<_>>()?,
+        user,
+    };
+    // What this process opens, and what the program reads.
+    leave_no_dumps()?;
+    match args.into.as_deref() {
+        None => job.in_namespace(),
+        Some(folder) => job.in_given(&Given::new(&canonical(folder)?)),
+    }
+}
+
+/// What the command line asks for.
+struct Job<'a> {
+    args: &'a Run,
+    quiet: bool,
+    /// Where the models and folders lie that are named.
+    sources: Vec<PathBuf>,
+    user: Option<User>,
+}
+
+impl Job<'_> {
+    /// Lets opened models appear in the place of the protected ones, for this process and its
+    /// children.
+    fn in_namespace(&self) -> Result<()> {
+        // While this process has one thread.
+        let namespace = Namespace::enter()?;
+        if self.user.is_some() && !namespace.has_users() {
+            let text =
+                "--user needs the right to mount (CAP_SYS_ADMIN): a user namespace has one user";
+            return Err(Usage(text.into()).into());
+        }
+        let path = match self.args.models.as_slice() {
+            [path] => Some(std::path::absolute(path)?),
+            _ => None,
+        };
+        let program = command(&self.args.program, path.as_deref())?;
+        let umask_before = umask(Mode::RWXG | Mode::RWXO);
+        let opening = self.args.opening.require(self.quiet)?;
+        let secrets = self.secrets();
+        let here = std::env::current_dir().ok();
+        let needed = self.sources.iter().chain(&secrets).chain(&here);
+        let memory = namespace.memory(self.args.size, needed)?;
+        let opened = self.open(opening.access_to(&self.args.tier), &memory.opened()?)?;
+        drop(opening);
+        for secret in &secrets {
+            let covered = memory.cover(secret);
+            covered.with_context(|| format!("cannot hide {} from PROGRAM", secret.display()))?;
+        }
+        self.forget()?;
+        memory.place(opened, &self.folders(), self.user.as_ref())?;
+        memory.detach()?;
+        if let Some(here) = here {
+            // It leads to what is under the memory.
+            std::env::set_current_dir(&here)
+                .with_context(|| format!("cannot enter {}", here.display()))?;
+        }
+        umask(umask_before);
+        let given_up = namespace.give_up_rights(self.user.as_ref());
+        given_up.context("cannot give up rights")?;
+        become_program(program)
+    }
+
+    /// Makes opened copies in a folder. One process does that and becomes the program, another
+    /// watches it.
+    fn in_given(&self, given: &Given) -> Result<()> {
+        let [source] = self.sources.as_slice() else {
+            return Err(Usage("--into takes one model or folder".into()).into());
+        };
+        given.check_beside(source)?;
+        let Some(watcher) = self.args.watched_by else {
+            given.check_memory(self.args.allow_swap)?;
+            let keeps = self.args.program.is_empty();
+            return match given.watch(keeps, || self.forget())? {
+                0 => Ok(()),
+                code => std::process::exit(code.into()),
+            };
+        };
+        given::end_with(watcher)?;
+        let (is_folder, name) = (source.is_dir(), self.args.models[0].file_name());
+        let path = match name {
+            Some(name) if !is_folder => given.opened().join(name),
+            _ => given.opened(),
+        };
+        let program = command(&self.args.program, Some(&path))?;
+        let umask_before = umask(Mode::RWXG | Mode::RWXO);
+        let opening = self.args.opening.require(self.quiet)?;
+        let unplaced = given.unplaced();
+        fs::create_dir(&unplaced)
+            .with_context(|| format!("cannot write to {}", unplaced.display()))?;
+        let opened = self.open(opening.access_to(&self.args.tier), &unplaced)?;
+        drop(opening);
+        let secrets = self.secrets();
+        self.forget()?;
+        if is_folder {
+            given.copy(source, &opened, &secrets)?;
+        } else if opened.is_empty() {
+            let text = format!("{} is not protected: name its folder", source.display());
+            return Err(Usage(text).into());
+        } else {
+            fs::rename(unplaced.join("0"), given.opened())?;
+        }
+        fs::remove_dir_all(&unplaced)?;
+        if let Some(user) = &self.user {
+            let given_up = given
+                .give_to(user)
+                .and_then(|()| private::become_user(user));
+            given_up.context("cannot give up rights")?;
+            // The kernel forgets it where rights change.
+            given::end_with(watcher)?;
+        }
+        umask(umask_before);
+        become_program(program)
+    }
+
+    /// The folders that are named and lie in no other of them.
+    fn folders(&self) -> Vec<PathBuf> {
+        let mut folders: Vec<PathBuf> = Vec::new();
+        let mut sources = self.sources.clone();
+        // A folder stands before what lies in it.
+        sources.sort();
+        for source in sources {
+            if source.is_dir() && !folders.iter().any(|folder| source.starts_with(folder)) {
+                folders.push(source);
+            }
+        }
+        folders
+    }
+
+    /// Opens all models, each to a folder of its own in `to`, which are numbered. Returns the
+    /// opened files by the protected ones.
+    fn open(&self, access: Access<'_>, to: &Path) -> Result<BTreeMap<PathBuf, PathBuf>> {
+        let found = discover(&self.args.models, &[] as &[&Path])?;
+        if let (Some(text), false) = (passed_over(&found), self.quiet) {
+            note(&format!("note: {text}"));
+        }
+        if let Some(row) = found.unreadable.into_iter().next() {
+            return Err(row.error.into());
+        }
+        if found.models.is_empty() {
+            return Err(Usage("there is no ONNX model: nothing was opened".into()).into());
+        }
+        let (mut protected, mut plain) = (Vec::new(), Vec::new());
+        for model in found.models {
+            let is_protected = core::is_protected(&model.location)?;
+            let kind = if is_protected {
+                &mut protected
+            } else {
+                &mut plain
+            };
+            kind.push(model.location);
+        }
+        self.check_plain(&plain)?;
+        let mut opened = BTreeMap::new();
+        for (i, model) in protected.iter().enumerate() {
+            let folder = to.join(i.to_string());
+            fs::create_dir(&folder)
+                .with_context(|| format!("cannot write to {}", folder.display()))?;
+            let Location::File(path) = model else {
+                continue;
+            };
+            let name = path.file_name().unwrap_or(OsStr::new("model.onnx"));
+            let publication = Publication::new(folder.join(name), OutputOptions::default());
+            core::open_to(model, publication, access, &Bar::new(self.quiet))?;
+            for file in files_below(&folder)? {
+                let relative = file.strip_prefix(&folder).unwrap_or(&file);
+                let of = canonical(&folder_of(path).join(relative))?;
+                if opened.insert(of.clone(), file).is_some() {
+                    let text = format!(
+                        "two models have the file {}: open one of them",
+                        of.display()
+                    );
+                    return Err(Usage(text).into());
+                }
+            }
+        }
+        Ok(opened)
+    }
+
+    /// Fails if models are not protected, unless that is allowed.
+    fn check_plain(&self, plain: &[Location]) -> Result<()> {
+        let models = count(plain.len() as u64, "model");
+        if plain.is_empty() || (self.args.allow_plain && self.quiet) {
+            return Ok(());
+        }
+        for model in plain {
+            note(&format!("{}: not protected", one_line(&model.to_string())));
+        }
+        if self.args.allow_plain {
+            return Ok(());
+        }
+        let text = format!("{models} not protected: protect them, or give --allow-plain");
+        let code = kind_code(ErrorKind::PolicyNotMet);
+        Err(Failures { code, text }.into())
+    }
+
+    /// The files that identities and passphrases are read from.
+    fn secrets(&self) -> Vec<PathBuf> {
+        let files = self.args.opening.identities.files().into_iter();
+        // A descriptor leads to its file, if it is one.
+        let real = files.filter_map(|file| fs::canonicalize(file).ok());
+        real.filter(|file| file.is_file()).collect()
+    }
+
+    /// Closes the descriptors that identities and passphrases are read from.
+    fn forget(&self) -> Result<()> {
+        for path in self.args.opening.identities.files() {
+            match descriptor(&path) {
+                None => {}
+                Some(0) => {
+                    let nothing = File::open("/dev/null").context("cannot open /dev/null")?;
+                    rustix::stdio::dup2_stdin(nothing).map_err(io::Error::from)?;
+                }
+                // It may have been named twice.
+                Some(n) => drop(nix::unistd::close(n)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn canonical(path: &Path) -> Result<PathBuf> {
+    fs::canonicalize(path).with_context(|| format!("cannot open {}", path.display()))
+}
+
+fn user(name: &str) -> Result<User> {
+    let found = User::from_name(name).map_err(io::Error::from)?;
+    if !rustix::process::geteuid().is_root() {
+        return Err(Usage("--user needs root".into()).into());
+    }
+    found.ok_or_else(|| Usage(format!("there is no user {name}")).into())
+}
+
+/// All files below `folder`.
+fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let is_folder = entry.file_type()?.is_dir();
+            let list = if is_folder { &mut folders } else { &mut files };
+            list.push(entry.path());
+        }
+    }
+    Ok(files)
+}
+
+/// The descriptor of this process that `path` stands for.
+fn descriptor(path: &Path) -> Option<i32> {
+    let path = path.to_str()?;
+    if path == "/dev/stdin" {
+        return Some(0);
+    }
+    let number = ["/dev/fd/", "/proc/self/fd/"].into_iter();
+    let mut number = number.filter_map(|folder| path.strip_prefix(folder));
+    number.next()?.parse().ok()
+}
+
+/// What runs a program with its arguments, in which `{}` stands for `path`.
+fn command(program: &[OsString], path: Option<&Path>) -> Result<Option<Command>> {
+    let Some((program, arguments)) = program.split_first() else {
+        return Ok(None);
+    };
+    let mut command = Command::new(program);
+    for argument in arguments {
+        let mut filled = Vec::new();
+        for piece in argument.as_bytes().split_inclusive(|byte| *byte == b'}') {
+            match (piece.strip_suffix(b"{}"), path) {
+                (None, _) => filled.extend_from_slice(piece),
+                (Some(before), Some(path)) => {
+                    filled.extend_from_slice(before);
+                    filled.extend_from_slice(path.as_os_str().as_bytes());
+                }
+                (Some(_), None) => {
+                    let text = "{} stands for the one MODEL: with several, name their paths";
+                    return Err(Usage(text.into()).into());
+                }
+            }
+        }
+        command.arg(OsString::from_vec(filled));
+    }
+    Ok(Some(command))
+}
+
+/// Fails, as shells do, where there is no such program, or it cannot be run.
+fn check_program(program: &OsStr) -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let candidates: Vec<PathBuf> = if program.as_bytes().contains(&b'/') {
+        vec![program.into()]
+    } else {
+        let folders = std::env::split_paths(&path);
+        folders.map(|folder| folder.join(program)).collect()
+    };
+    let mut files = candidates.iter().filter(|path| path.is_file()).peekable();
+    if files.peek().is_none() {
+        return Err(not_run(program, Errno::NOENT.into()));
+    }
+    if files.any(|file| access(file, Right::EXEC_OK).is_ok()) {
+        Ok(())
+    } else {
+        Err(not_run(program, Errno::ACCESS.into()))
+    }
+}
+
+/// The error of a program that cannot be run, with the exit codes of shells.
+fn not_run(program: &OsStr, error: io::Error) -> anyhow::Error {
+    let code = match error.kind() {
+        io::ErrorKind::NotFound => 127,
+        _ => 126,
+    };
+    let text = format!("cannot run {}: {error}", program.display());
+    Failures { code, text }.into()
+}
+
+/// Keeps the kernel from writing the memory of this process, and of the program, to a file: the
+/// size is 0, and the filter leaves nothing to what the kernel pipes to another program.
+fn leave_no_dumps() -> Result<()> {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    setrlimit(Resource::Core, none).map_err(io::Error::from)?;
+    match fs::write("/proc/self/coredump_filter", "0") {
+        // A kernel without core dumps.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        written => written.context("cannot turn off core dumps"),
+    }
+}
+
+/// Becomes the program, if there is one.
+fn become_program(command: Option<Command>) -> Result<()> {
+    let Some(mut command) = command else {
+        return Ok(());
+    };
+    restore_file_limit();
+    let error = command.env_remove(IDENTITY_VARIABLE).exec();
+    Err(not_run(command.get_program(), error))
+}

@@ -1,0 +1,307 @@
+//! Memory that this process alone sees, with those that it starts: a mount namespace of its own,
+//! files in memory, and what appears where in the place of what lies there.
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{User, initgroups};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+use rustix::io::Errno;
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive,
+    mount_change, mount_remount, unmount,
+};
+use rustix::process::{getegid, geteuid};
+use rustix::thread::{
+    CapabilitiesSecureBits, CapabilitySet, CapabilitySets, set_capabilities,
+    set_capabilities_secure_bits, set_no_new_privs, set_thread_res_gid, set_thread_res_uid,
+};
+
+use crate::exit::Usage;
+
+/// What memory is mounted with.
+const FLAGS: MountFlags = MountFlags::NOSUID
+    .union(MountFlags::NODEV)
+    .union(MountFlags::NOEXEC);
+
+/// A mount namespace of this process.
+#[derive(Debug)]
+pub struct Namespace {
+    /// Whether it belongs to a user namespace, in which the process has rights that it did not
+    /// have.
+    of_user: bool,
+}
+
+impl Namespace {
+    /// Moves this process, which may have no other thread yet, to a namespace of its own. Without
+    /// the right to do that it gets a user namespace too, in which all its ids are the ones it had.
+    ///
+    /// # Errors
+    /// [`Usage`] where the system does not allow it.
+    pub fn enter() -> Result<Namespace> {
+        Namespace::unshared().map_err(|error| {
+            let text = format!(
+                "the system allows no private mounts ({error}): run as root (in a container with \
+                 CAP_SYS_ADMIN), allow user namespaces, or name a folder in memory with --into"
+            );
+            Usage(text).into()
+        })
+    }
+
+    fn unshared() -> io::Result<Namespace> {
+        let of_user = match unshare(CloneFlags::CLONE_NEWNS) {
+            Ok(()) => false,
+            Err(nix::Error::EPERM) => {
+                let (user, group) = (geteuid().as_raw(), getegid().as_raw());
+                unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
+                // Without it, groups could be given up that deny something.
+                fs::write("/proc/self/setgroups", "deny")?;
+                fs::write("/proc/self/uid_map", format!("{user} {user} 1"))?;
+                fs::write("/proc/self/gid_map", format!("{group} {group} 1"))?;
+                true
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        mount_change("/", flags)?;
+        Ok(Namespace { of_user })
+    }
+
+    /// Whether the process may go on as another user in it.
+    pub fn has_users(&self) -> bool {
+        !self.of_user
+    }
+
+    /// Mounts memory that is never swapped out, of at most `size` bytes. Until [`Memory::detach`]
+    /// it covers a folder that none of `needed` lies in.
+    pub fn memory<'a>(
+        &self,
+        size: Option<u64>,
+        needed: impl Iterator<Item = &'a PathBuf>,
+    ) -> Result<Memory> {
+        let at = spare_folder(needed)?;
+        let mode = "mode=0700";
+        // `noswap` is new in Linux 6.4, and for the initial user namespace only. ramfs is never
+        // swapped out, nor limited in size.
+        let options = match size {
+            Some(bytes) => format!("{mode},noswap,size={bytes}"),
+            None => format!("{mode},noswap"),
+        };
+        let mounted = match (mount_memory("tmpfs", &at, &options), size) {
+            (Err(_), None) => mount_memory("ramfs", &at, mode),
+            (mounted, _) => mounted,
+        };
+        mounted.map_err(|error| {
+            let text = match size {
+                Some(_) => format!(
+                    "cannot mount memory that is limited and never swapped out ({error}), which \
+                     needs Linux 6.4 and root: without --size there is no limit"
+                ),
+                None => format!(
+                    "cannot mount memory ({error}): run as root, or name a folder in memory with --into"
+                ),
+            };
+            Usage(text)
+        })?;
+        Ok(Memory { at })
+    }
+
+    /// Takes from this thread, and from what it executes, the rights that are no longer needed. It
+    /// goes on as `user`, if one is given.
+    pub fn give_up_rights(&self, user: Option<&User>) -> io::Result<()> {
+        if self.of_user {
+            // Else root gets all rights of the namespace back when it executes a program.
+            set_capabilities_secure_bits(
+                CapabilitiesSecureBits::NO_ROOT | CapabilitiesSecureBits::NO_ROOT_LOCKED,
+            )?;
+            set_no_new_privs(true)?;
+        }
+        user.map_or(Ok(()), become_user)
+    }
+}
+
+/// Goes on as `user` in this thread, without rights.
+pub fn become_user(user: &User) -> io::Result<()> {
+    let name = CString::new(user.name.as_bytes())?;
+    initgroups(&name, user.gid)?;
+    let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
+    let gid = rustix::process::Gid::from_raw(gid);
+    let uid = rustix::process::Uid::from_raw(uid);
+    set_thread_res_gid(gid, gid, gid)?;
+    set_thread_res_uid(uid, uid, uid)?;
+    let none = CapabilitySet::empty();
+    set_capabilities(
+        None,
+        CapabilitySets {
+            effective: none,
+            permitted: none,
+            inheritable: none,
+        },
+    )?;
+    Ok(set_no_new_privs(true)?)
+}
+
+fn mount_memory(kind: &str, at: &Path, options: &str) -> io::Result<()> {
+    let options = CString::new(options)?;
+    Ok(mount("onnxseal", at, kind, FLAGS, options.as_c_str())?)
+}
+
+/// A folder to mount memory over for a while, which hides nothing that is needed.
+fn spare_folder<'a>(needed: impl Iterator<Item = &'a PathBuf>) -> Result<PathBuf> {
+    const FOLDERS: [&str; 8] = [
+        "/mnt", "/media", "/srv", "/opt", "/var/tmp", "/tmp", "/dev/shm", "/sys",
+    ];
+    let needed: Vec<&PathBuf> = needed.collect();
+    let is_spare =
+        |folder: &PathBuf| folder.is_dir() && !needed.iter().any(|path| path.starts_with(folder));
+    let mut folders = FOLDERS
+        .iter()
+        .filter_map(|path| fs::canonicalize(path).ok());
+    let found = folders.find(is_spare);
+    found.ok_or_else(|| {
+        let text = "there is no folder to mount memory over for a moment: make an empty /mnt";
+        Usage(text.to_owned()).into()
+    })
+}
+
+/// Memory that is mounted over a folder.
+#[derive(Debug)]
+pub struct Memory {
+    at: PathBuf,
+}
+
+impl Memory {
+    /// The folder of files that are opened. What is made in it is seen nowhere else until it is
+    /// placed.
+    pub fn opened(&self) -> io::Result<PathBuf> {
+        let folder = self.at.join("opened");
+        fs::create_dir(&folder)?;
+        Ok(folder)
+    }
+
+    /// Lets `file` appear empty.
+    pub fn cover(&self, file: &Path) -> io::Result<()> {
+        let empty = self.at.join("empty");
+        drop(File::create(&empty)?);
+        Ok(mount_bind(&empty, file)?)
+    }
+
+    /// Lets the `opened` files appear in the place of those that are its keys: files below one of
+    /// `folders` in a folder of memory that has everything else of it too, others each by itself.
+    /// All paths are canonical. They belong to `user`, and nobody may write to them.
+    pub fn place(
+        &self,
+        mut opened: BTreeMap<PathBuf, PathBuf>,
+        folders: &[PathBuf],
+        user: Option<&User>,
+    ) -> Result<()> {
+        let trees = self.at.join("trees");
+        fs::create_dir(&trees)?;
+        for file in opened.values() {
+            fs::set_permissions(file, fs::Permissions::from_mode(0o400))?;
+            own(file, user)?;
+        }
+        let mut places = Vec::new();
+        for (i, folder) in folders.iter().enumerate() {
+            if holds(&opened, folder) {
+                let tree = trees.join(i.to_string());
+                // By descriptors: whoever may rename folders cannot lead this elsewhere.
+                let real = open_path(CWD, folder).map_err(io::Error::from);
+                let real = real.with_context(|| format!("cannot open {}", folder.display()))?;
+                self.plant(&real, folder, &tree, &mut opened, user)?;
+                places.push((tree, real, folder.clone()));
+            }
+        }
+        for (protected, file) in opened {
+            let real = open_path(CWD, &protected).map_err(io::Error::from);
+            let real = real.with_context(|| format!("cannot open {}", protected.display()))?;
+            places.push((file, real, protected));
+        }
+        // What is mounted from here on is like this mount.
+        mount_remount(&self.at, MountFlags::BIND | MountFlags::RDONLY | FLAGS, "")?;
+        for (memory, real, path) in places {
+            mount_bind_recursive(memory, by_descriptor(&real))
+                .with_context(|| format!("cannot mount memory over {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Makes `tree` of the folder `real`, whose path is `path`: with the files of `opened` that
+    /// belong there, and with everything else of it mounted, not copied.
+    fn plant(
+        &self,
+        real: &OwnedFd,
+        path: &Path,
+        tree: &Path,
+        opened: &mut BTreeMap<PathBuf, PathBuf>,
+        user: Option<&User>,
+    ) -> Result<()> {
+        fs::create_dir(tree)?;
+        own(tree, user)?;
+        let entries = fs::read_dir(by_descriptor(real));
+        for entry in entries.with_context(|| format!("cannot read {}", path.display()))? {
+            let name = entry?.file_name();
+            let (path, to) = (path.join(&name), tree.join(&name));
+            if let Some(file) = opened.remove(&path) {
+                fs::rename(file, to)?;
+                continue;
+            }
+            let planted = open_path(real, Path::new(&name)).map_err(io::Error::from);
+            let context = || format!("cannot show {} to the program", path.display());
+            let entry = planted.with_context(context)?;
+            let kind = FileType::from_raw_mode(fstat(&entry)?.st_mode);
+            if kind == FileType::Symlink {
+                let target = rustix::fs::readlinkat(&entry, "", Vec::new())?;
+                symlink(OsStr::from_bytes(target.as_bytes()), to)?;
+            } else if kind == FileType::Directory && holds(opened, &path) {
+                self.plant(&entry, &path, &to, opened, user)?;
+            } else {
+                if kind == FileType::Directory {
+                    fs::create_dir(&to)?;
+                } else {
+                    drop(File::create(&to)?);
+                }
+                mount_bind_recursive(by_descriptor(&entry), &to).with_context(context)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the memory away from the folder that it covers. What has been placed stays.
+    pub fn detach(self) -> io::Result<()> {
+        Ok(unmount(&self.at, UnmountFlags::DETACH)?)
+    }
+}
+
+/// Whether one of `opened` lies below `folder`.
+fn holds(opened: &BTreeMap<PathBuf, PathBuf>, folder: &Path) -> bool {
+    let mut below = opened.range(folder.to_path_buf()..);
+    below
+        .next()
+        .is_some_and(|(path, _)| path.starts_with(folder))
+}
+
+/// Gives a file or folder to `user`.
+fn own(path: &Path, user: Option<&User>) -> io::Result<()> {
+    user.map_or(Ok(()), |user| {
+        lchown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+    })
+}
+
+/// A descriptor of what lies at `path` itself, not at what a link there leads to.
+fn open_path(folder: impl AsFd, path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(folder, path, flags, Mode::empty())
+}
+
+fn by_descriptor(descriptor: &OwnedFd) -> PathBuf {
+    format!("/proc/self/fd/{}", descriptor.as_raw_fd()).into()
+}
