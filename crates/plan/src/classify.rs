@@ -22,6 +22,15 @@ pub struct Classified<'a> {
     pub bytes: u64,
 }
 
+impl Classified<'_> {
+    /// The nodes that use the tensor, in file order, each once.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> {
+        let mut last = None;
+        let nodes = self.consumers.iter().map(|consumer| consumer.node);
+        nodes.filter(move |&node| last.replace(node) != Some(node))
+    }
+}
+
 /// One use of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Consumer<'a> {

@@ -482,7 +482,7 @@ impl<'p, 'a> Planner<'p, 'a> {
             tensors,
             clear: self.clear,
             unpatchable_bytes: self.unpatchable_bytes,
-            consumers: Lists::of_each(self.classified.iter().map(nodes)),
+            consumers: Lists::of_each(self.classified.iter().map(Classified::nodes)),
         }
     }
 
@@ -527,11 +527,4 @@ fn indices(targets: &[Run]) -> impl Iterator<Item = u64> {
         next = first + run.take;
         first..next
     })
-}
-
-/// Returns the nodes that read a tensor, each once.
-fn nodes(known: &Classified<'_>) -> impl Iterator<Item = NodeId> {
-    let mut last = None;
-    let nodes = known.consumers.iter().map(|consumer| consumer.node);
-    nodes.filter(move |&node| last.replace(node) != Some(node))
 }

@@ -86,10 +86,6 @@ pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Re
     let named = nodes_by_name(model, &operators);
     let mut builder = Builder::new(path, manifest.files.clone(), model);
     for (tensor, classified) in model.tensors.iter().zip(classify(model)) {
-        let consumers = classified
-            .consumers
-            .iter()
-            .map(|consumer| operators.of(consumer.node));
         match described.remove(tensor.path.as_str()) {
             Some(found) => {
                 if !describes(found, tensor) {
@@ -112,10 +108,13 @@ pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Re
                 if classified.reason.is_none()
                     && let Some(owner) = classified.consumers.iter().find(|c| c.as_weight)
                 {
-                    let row = TensorRow::in_clear(tensor, classified.bytes);
+                    let others = classified.nodes().filter(|node| *node != owner.node);
+                    let shared_with = others.map(|node| operators.of(node)).collect();
+                    let row = TensorRow::in_clear(tensor, classified.bytes, shared_with);
                     builder.add(owner.node, || operators.of(owner.node), row)?;
                 }
-                let row = ClearRow::new(tensor, classified.bytes, reason, consumers.collect());
+                let consumers = classified.nodes().map(|node| operators.of(node)).collect();
+                let row = ClearRow::new(tensor, classified.bytes, reason, consumers);
                 builder.add_clear(row);
             }
         }

@@ -149,7 +149,7 @@ pub struct TensorRow {
     /// Its elements.
     #[serde(flatten)]
     pub volume: Volume,
-    /// Elements in a subsequence.
+    /// Elements in a subsequence; a tensor that stays in clear is one subsequence.
     pub unit: u64,
     /// Number of subsequences.
     pub n: u64,
@@ -338,13 +338,18 @@ impl TensorRow {
     ///
     /// Returns `None` for an entry without operators, which a manifest cannot contain.
     pub(crate) fn of_entry(mut entry: manifest::Tensor) -> Option<(Operator, TensorRow)> {
-        let is_tiered = entry.targets.n_tiers() > 1;
+        // What stays in clear has no cut: an inspection, which has no entry for it, could not tell.
+        let is_clear = entry.targets.is_empty();
+        let is_tiered = entry.targets.n_tiers() > 1 && !is_clear;
         let mut tiers = Vec::new();
         if is_tiered {
             tiers.resize(entry.targets.highest_tier().into(), 0);
         }
         entry.add_tier_bytes(&mut tiers);
         let shared_with = entry.operators.split_off(entry.operators.len().min(1));
+        if is_clear {
+            entry.unit = entry.elements().unwrap_or(0);
+        }
         let row = TensorRow {
             volume: Volume::new(entry.len_bytes(), entry.encrypted_bytes()),
             unit: entry.unit,
@@ -362,8 +367,13 @@ impl TensorRow {
         Some((entry.operators.pop()?, row))
     }
 
-    /// Makes the row of a weight of `bytes` bytes that is wholly in clear.
-    pub(crate) fn in_clear(tensor: &Tensor<'_>, bytes: u64) -> TensorRow {
+    /// Makes the row of a weight of `bytes` bytes that is wholly in clear. Other operators use it
+    /// too.
+    pub(crate) fn in_clear(
+        tensor: &Tensor<'_>,
+        bytes: u64,
+        shared_with: Vec<Operator>,
+    ) -> TensorRow {
         TensorRow {
             name: tensor.name.to_owned(),
             at: tensor.path.clone(),
@@ -376,7 +386,7 @@ impl TensorRow {
             targets: Vec::new(),
             tiers: Vec::new(),
             mode: None,
-            shared_with: Vec::new(),
+            shared_with,
         }
     }
 }

@@ -192,7 +192,7 @@ impl Tensor {
     }
 
     /// Number of elements; `None` if the product overflows.
-    pub(super) fn elements(&self) -> Option<u64> {
+    pub(crate) fn elements(&self) -> Option<u64> {
         self.dims
             .iter()
             .try_fold(1u64, |product, &dim| product.checked_mul(dim))
