@@ -23,7 +23,7 @@ pub struct Classified<'a> {
 }
 
 impl Classified<'_> {
-    /// The nodes that use the tensor, in file order, each once.
+    /// Returns the nodes that use the tensor, in file order, each once.
     pub fn nodes(&self) -> impl Iterator<Item = NodeId> {
         let mut last = None;
         let nodes = self.consumers.iter().map(|consumer| consumer.node);

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use super::text::{base_warning, difference, floor, floor_kind, percent, seconds, value};
-use crate::assessment::{Assessment, AttackRow, Candidate, Measure, MetricKind, Verdict};
+use crate::assessment::{
+    Assessment, AttackRow, Candidate, FloorKind, Measure, MetricKind, Verdict,
+};
 
 /// The columns of the table.
 pub const HEAD: [&str; 7] = [
@@ -23,7 +25,7 @@ pub struct Summary {
     pub before: Vec<String>,
     /// The table, without its [`HEAD`].
     pub rows: Vec<[String; 7]>,
-    /// Lines after the table: why candidates do not hold, floors, and what is not ruled out.
+    /// Lines after the table: why candidates hold or do not, floors, and what is not ruled out.
     pub after: Vec<String>,
 }
 
@@ -85,8 +87,8 @@ fn row(assessment: &Assessment, candidate: &Candidate) -> [String; HEAD.len()] {
 
 fn after(assessment: &Assessment) -> Vec<String> {
     let candidates = &assessment.candidates;
-    let failures = candidates.iter().filter(|it| it.verdict != Verdict::Holds);
-    let mut after: Vec<String> = failures.map(|it| assessment.reason(it)).collect();
+    let reasons = candidates.iter().map(|it| assessment.reason(it));
+    let mut after: Vec<String> = reasons.collect();
     after.push(format!(
         "floors, what attackers get without any encrypted weight; an attack may come {} above its floor:",
         difference(&assessment.metric, assessment.margin)
@@ -125,8 +127,8 @@ impl fmt::Display for Summary {
 }
 
 impl Assessment {
-    /// Says in a sentence why `candidate` holds or does not: for a leak, the attack and its
-    /// distance above its floor.
+    /// Says in a sentence why `candidate` holds or does not: what the worst attack gets, what the
+    /// original has, and how far that is from which floor.
     pub fn reason(&self, candidate: &Candidate) -> String {
         let is = match candidate.verdict {
             Verdict::Holds => "holds",
@@ -139,7 +141,16 @@ impl Assessment {
         let Some((row, got)) = worst.and_then(|row| Some((row, row.measure.as_ref()?))) else {
             return plain(format!("{begin}: no attack was measured"));
         };
-        let attack = format!("{begin}: {} gets {}", row.name, self.measured(got));
+        let original = match self.metric.kind {
+            MetricKind::Accuracy | MetricKind::Custom => {
+                let of_original = value(&self.metric, self.original.value);
+                format!(" where the original has {of_original}")
+            }
+            _ => String::new(),
+        };
+        let got_of = self.measured(got);
+        let attack = format!("{begin}: {} gets {got_of}{original}", row.name);
+        let margin = difference(&self.metric, self.margin);
         let floor = value(&self.metric, row.floor);
         let floor = format!("its floor of {floor} ({})", floor_kind(row.floor_kind));
         plain(match candidate.verdict {
@@ -157,7 +168,19 @@ impl Assessment {
                 let above = got.value - row.floor;
                 let direction = if above < 0.0 { "below" } else { "above" };
                 let by = difference(&self.metric, above.abs());
-                format!("{attack}, {by} {direction} {floor}")
+                let anyway = match row.floor_kind {
+                    FloorKind::NextTier => "",
+                    _ => ", which attackers reach without any encrypted weight",
+                };
+                let allowed = match got.interval {
+                    Some(_) => format!("the interval may end up to {margin} above it"),
+                    None => format!("it may be up to {margin} above it"),
+                };
+                let why = match candidate.verdict {
+                    Verdict::Leaks => String::new(),
+                    _ => format!("{anyway}; {allowed}"),
+                };
+                format!("{attack}, {by} {direction} {floor}{why}")
             }
         })
     }

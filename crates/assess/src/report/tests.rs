@@ -3,6 +3,7 @@
 use roxmltree::{Document, Node, ParsingOptions};
 
 use super::strips::MOST_STRIPS;
+use super::summary::Summary;
 use super::{html, plots};
 use crate::assessment::*;
 
@@ -191,6 +192,33 @@ fn the_page_says_everything() {
     for row in assessment.candidates.iter().flat_map(|row| &row.attacks) {
         assert!(text.matches(&row.name).count() >= 6, "{}", row.name);
     }
+}
+
+#[test]
+fn a_verdict_says_what_it_rests_on() {
+    let mut assessment = assessment();
+    let after = |assessment: &Assessment| Summary::of(assessment).after.join("\n");
+    let lines = after(&assessment);
+    let gets = "zero fill gets 71.0 % (68.0 to 74.0) where the original has 98.5 %, 55.0 points \
+                above its floor of 16.0 % (the same answer always)";
+    let rests = ", which attackers reach without any encrypted weight; the interval may end up to 5.0 points above it\n";
+    for wanted in [
+        format!("light leaks: {gets}\n"),
+        format!("balanced is not broken by what was tried: {gets}{rests}"),
+        format!(" holds: {gets}{rests}"),
+    ] {
+        assert!(lines.contains(&wanted), "{wanted:?} is missing in {lines}");
+    }
+    // Of answers that are compared with the original's there is nothing more to say of it.
+    assessment.metric.kind = MetricKind::Agreement;
+    assessment.candidates[2].attacks[1].floor_kind = FloorKind::NextTier;
+    let lines = after(&assessment);
+    assert!(!lines.contains("the original has"), "{lines}");
+    assert_eq!(
+        lines.matches("attackers reach without").count(),
+        1,
+        "{lines}"
+    );
 }
 
 #[test]
