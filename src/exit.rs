@@ -200,6 +200,9 @@ pub fn batch_hint(error: &BatchError) -> Option<&'static str> {
     Some(match error {
         BatchError::Core(error) => return hint(error),
         BatchError::OutputForeign { .. } => {
+        BatchError::Core(
+            Error::InPlaceExternal { .. } | Error::Store(StoreError::InPlaceObject { .. }),
+        ) => "write them to a folder with --out; then swap the folders",
             "move it away, or replace it with --force; it may be an output that was copied or touched, or that another run replaced"
         }
         BatchError::InUse { .. } => {

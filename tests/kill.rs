@@ -6,7 +6,7 @@ mod lab;
 
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -224,6 +224,60 @@ fn batch_rotate() {
     zoo.kill("batch rotate", &args, 200);
 }
 
+#[test]
+fn batch_rotate_in_place() {
+    batch_in_place(&["-q", "batch", "rotate", "sealed", "-i", "id.txt"], 40);
+}
+
+#[test]
+fn batch_rekey_in_place() {
+    batch_in_place(&["-q", "batch", "rekey", "sealed", "-i", "id.txt"], 40);
+}
+
+/// Kills a batch that changes models in place: each is what it was, or opens, and the next run does all.
+fn batch_in_place(args: &[&str], times: usize) {
+    let _alone = alone();
+    let field = Field::new(&one_file());
+    let recipient = field.protect();
+    let sealed = fs::read(field.lab.path("sealed/model.onnx")).unwrap();
+    let folder = field.lab.path("sealed");
+    let models = ["a", "b", "c", "d"].map(|name| folder.join(name));
+    let reset = || {
+        fs::remove_dir_all(&folder).unwrap();
+        fs::create_dir(&folder).unwrap();
+        models
+            .iter()
+            .for_each(|model| fs::write(model, &sealed).unwrap());
+    };
+    let args = [args, &["-r", &recipient]].concat();
+    let title = format!("batch {} in place", args[2]);
+    let mut tally = Tally::new(&title, || field.command(&args), reset);
+    let is_changed = |model: &&PathBuf| fs::read(model).unwrap() != sealed;
+    for run in 0..times {
+        tally.kill(|| {
+            let n_changed = models.iter().filter(is_changed).count();
+            let half = |model: &PathBuf| onnxseal_core::is_interrupted(model);
+            let is_half = models.iter().any(half);
+            assert!(models.iter().all(|model| half(model) || field.opens(model)));
+            if run % 10 == 0 || is_half {
+                let output = field.command(&args).output().unwrap();
+                assert!(output.status.success(), "{output:?}");
+                assert!(
+                    models
+                        .iter()
+                        .all(|model| is_changed(&model) && field.opens(model))
+                );
+            }
+            match n_changed {
+                0 => Found::Nothing,
+                4 if !is_half => Found::Whole,
+                _ => Found::Part,
+            }
+        });
+    }
+    tally.finish();
+}
+
 /// A folder of small models, one of them with external data.
 struct Zoo {
     lab: Lab,
@@ -421,7 +475,7 @@ fn kill_in_place(
 enum Found {
     /// Nothing, or in place the original.
     Nothing,
-    /// External files, which come before their model.
+    /// External files, which come before their model; of a batch, some of the models.
     Part,
     /// The output with all its files.
     Whole,
@@ -598,7 +652,7 @@ impl<C: Fn() -> Command, R: Fn()> Tally<C, R> {
 
     fn finish(self) {
         eprintln!(
-            "{}: {} runs, {} of them killed; outputs: {} absent, {} external files alone, {} whole; {:.1} s",
+            "{}: {} runs, {} of them killed; outputs: {} absent, {} in part, {} whole; {:.1} s",
             self.title,
             self.runs,
             self.killed,

@@ -72,7 +72,7 @@ pub struct Rekey {
     #[command(flatten)]
     pub sources: Sources,
     #[command(flatten)]
-    pub outputs: Outputs,
+    pub outputs: OutputsOrInPlace,
     #[command(flatten)]
     pub opening: OpeningArgs,
     #[command(flatten)]
@@ -86,7 +86,7 @@ pub struct Rotate {
     #[command(flatten)]
     pub sources: Sources,
     #[command(flatten)]
-    pub outputs: Outputs,
+    pub outputs: OutputsOrInPlace,
     #[command(flatten)]
     pub opening: OpeningArgs,
     #[command(flatten)]
@@ -139,7 +139,7 @@ pub struct Sources {
     pub lists: Vec<PathBuf>,
 }
 
-/// Where outputs go, and how they come to be.
+/// Where outputs go.
 #[derive(Debug, Args)]
 pub struct Outputs {
     /// Folder or URL for the outputs, which keep their paths below their source; models already in it
@@ -147,13 +147,33 @@ pub struct Outputs {
     #[arg(short, long, value_name = "DIR", value_parser = out_models())]
     pub out: OutFolder<Location>,
 
+    #[command(flatten)]
+    pub making: Making,
+}
+
+/// Where outputs go, if not to the places of the models.
+#[derive(Debug, Args)]
+pub struct OutputsOrInPlace {
+    /// Folder or URL for the outputs, which keep their paths below their source; models already in it
+    /// are never sources. Without this option models are changed in place, as by the command of that
+    /// name for one model
+    #[arg(short, long, value_name = "DIR", value_parser = out_models())]
+    pub out: Option<OutFolder<Location>>,
+
+    #[command(flatten)]
+    pub making: Making,
+}
+
+/// How outputs come to be.
+#[derive(Debug, Args)]
+pub struct Making {
     /// Skip models that an earlier run did, if sources and outputs are unchanged since; do the others
     /// again, and replace outputs that an earlier run made
-    #[arg(long)]
+    #[arg(long, requires = "out")]
     pub resume: bool,
 
     /// Keep no records: no later run can tell what this run did
-    #[arg(long, conflicts_with = "resume")]
+    #[arg(long, conflicts_with = "resume", requires = "out")]
     pub no_records: bool,
 
     /// Replace existing outputs, even if no earlier run made them, and the --report file, whatever it

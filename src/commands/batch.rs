@@ -9,7 +9,8 @@ use onnxseal_core::{Checks, ErrorKind, Location, ProtectOptions, RotateOptions};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use crate::checks::passed_over;
-use crate::cli::batch::{Batch, Course, Operation as Args, Outputs, Sources};
+use crate::cli::OutFolder;
+use crate::cli::batch::{Batch, Course, Making, Operation as Args, Sources};
 use crate::exit::{Failures, Usage, kind_code};
 use crate::io::{self, Written};
 use crate::progress::{Bars, bytes};
@@ -20,7 +21,7 @@ use crate::{named, render};
 pub fn run(args: &Batch, quiet: bool) -> Result<()> {
     match &args.operation {
         Args::Protect(args) => {
-            let job = Job::begin(&args.sources, &args.course, args.outputs.force)?;
+            let job = Job::begin(&args.sources, &args.course, args.outputs.making.force)?;
             let mut options = ProtectOptions::new(io::for_many(io::policy(&args.policy)?));
             options.claims = io::claims(&args.claims)?;
             options.signing_key = args.signing.read()?;
@@ -29,28 +30,44 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
                 recipients: (&recipients).into(),
                 options: &options,
             };
-            job.carry_out(&operation, writing(&args.outputs, &args.course), quiet)
+            job.carry_out(
+                &operation,
+                writing(Some(&args.outputs.out), &args.outputs.making, &args.course)?,
+                quiet,
+            )
         }
         Args::Unprotect(args) => {
-            let job = Job::begin(&args.sources, &args.course, args.outputs.force)?;
+            let job = Job::begin(&args.sources, &args.course, args.outputs.making.force)?;
             let opening = args.opening.require(quiet)?;
             let operation = Operation::Unprotect {
                 access: opening.access_to(&args.tier),
             };
-            job.carry_out(&operation, writing(&args.outputs, &args.course), quiet)
+            job.carry_out(
+                &operation,
+                writing(Some(&args.outputs.out), &args.outputs.making, &args.course)?,
+                quiet,
+            )
         }
         Args::Rekey(args) => {
-            let job = Job::begin(&args.sources, &args.course, args.outputs.force)?;
+            let job = Job::begin(&args.sources, &args.course, args.outputs.making.force)?;
             let opening = args.opening.require(quiet)?;
             let recipients = args.recipients.require(quiet)?;
             let operation = Operation::Rekey {
                 access: opening.access(),
                 recipients: (&recipients).into(),
             };
-            job.carry_out(&operation, writing(&args.outputs, &args.course), quiet)
+            job.carry_out(
+                &operation,
+                writing(
+                    args.outputs.out.as_ref(),
+                    &args.outputs.making,
+                    &args.course,
+                )?,
+                quiet,
+            )
         }
         Args::Rotate(args) => {
-            let job = Job::begin(&args.sources, &args.course, args.outputs.force)?;
+            let job = Job::begin(&args.sources, &args.course, args.outputs.making.force)?;
             let opening = args.opening.require(quiet)?;
             let recipients = args.recipients.require(quiet)?;
             let options = RotateOptions {
@@ -64,7 +81,15 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
                 recipients: (&recipients).into(),
                 options: &options,
             };
-            job.carry_out(&operation, writing(&args.outputs, &args.course), quiet)
+            job.carry_out(
+                &operation,
+                writing(
+                    args.outputs.out.as_ref(),
+                    &args.outputs.making,
+                    &args.course,
+                )?,
+                quiet,
+            )
         }
         Args::Verify(args) => {
             let job = Job::begin(&args.sources, &args.course, args.force)?;
@@ -122,7 +147,7 @@ impl<'a> Job<'a> {
         if !quiet {
             summarise(&report)?;
         }
-        judge(report, stop.signal())
+        judge(report, stop.signal(), options.out.is_some())
     }
 }
 
@@ -165,16 +190,20 @@ fn reading(args: &Course) -> Options {
     options
 }
 
-/// Returns the options of a batch with outputs.
-fn writing(outputs: &Outputs, args: &Course) -> Options {
+/// Returns the options of a batch that writes models, to `out` or in place.
+fn writing(out: Option<&OutFolder<Location>>, making: &Making, args: &Course) -> Result<Options> {
+    if out.is_none() && args.checksum {
+        let text = "digests are for records and outputs: give --out too, or leave out --checksum";
+        return Err(Usage(text.into()).into());
+    }
     let mut options = reading(args);
-    options.out = Some((*outputs.out).clone());
+    options.out = out.map(|out| (**out).clone());
     options.spared = named::files();
-    options.resume = outputs.resume;
-    options.records = !outputs.no_records;
-    options.replace = outputs.force;
-    options.flush = outputs.sync.flush();
-    options
+    options.resume = making.resume;
+    options.records = !making.no_records;
+    options.replace = making.force;
+    options.flush = making.sync.flush();
+    Ok(options)
 }
 
 /// Returns half of the memory that the system and the control group allow this process.
@@ -237,7 +266,7 @@ fn summarise(report: &Report) -> Result<()> {
 }
 
 /// Returns the result of the command, which gives its exit code.
-fn judge(report: Report, signal: Option<i32>) -> Result<()> {
+fn judge(report: Report, signal: Option<i32>, resumes: bool) -> Result<()> {
     let failures = report
         .models
         .iter()
@@ -245,10 +274,9 @@ fn judge(report: Report, signal: Option<i32>) -> Result<()> {
     let classes: BTreeSet<ErrorKind> = failures.map(|failure| failure.class).collect();
     let totals = report.totals;
     if let (Some(signal), true) = (signal, report.stopped) {
-        let text = format!(
-            "stopped before {} of {} models; go on with --resume",
-            totals.pending, totals.models
-        );
+        let how = if resumes { "; go on with --resume" } else { "" };
+        let (pending, all) = (totals.pending, totals.models);
+        let text = format!("stopped before {pending} of {all} models{how}");
         let code = 128 + signal as u8;
         return Err(Failures { code, text }.into());
     }

@@ -187,6 +187,142 @@ fn a_zoo_goes_through_all_operations_and_comes_back() {
 }
 
 #[test]
+fn models_are_rotated_and_rekeyed_where_they_lie() {
+    let lab = zoo();
+    let [other, third] = ["other.txt", "third.txt"].map(|file| {
+        let made = lab.expect(0, &["keygen", "-o", file]).0;
+        made.trim().to_owned()
+    });
+    lab.expect(
+        0,
+        &[&["-q"], &protect(&lab, &["--no-records"])[..]].concat(),
+    );
+    let n = samples::all().len() as u64 + 1;
+    let external = |path: &PathBuf| {
+        let name = samples::external_data().name;
+        path.components().any(|folder| folder.as_os_str() == name)
+    };
+    let of_one_file = |path: &PathBuf| !external(path);
+    std::os::unix::fs::symlink("plain-name", lab.path("out/latest")).unwrap();
+    fs::set_permissions(
+        lab.path("out/plain-name"),
+        fs::Permissions::from_mode(0o640),
+    )
+    .unwrap();
+    let before = contents(&lab.path("out"));
+
+    let rotate = ["batch", "rotate", "out", "-i", "id.txt", "-r", &other];
+    let told = ["--preset", "full", "--report", "r.json"];
+    let (out, err) = lab.expect(2, &[&rotate[..], &told].concat());
+    assert!(
+        out.contains(&format!("{} done, 1 failed of {n} models", n - 1)),
+        "{out}"
+    );
+    assert!(
+        err.contains("hint: write them to a folder with --out"),
+        "{err}"
+    );
+    let found = report(&lab, "r.json");
+    for model in found["models"].as_array().unwrap() {
+        assert_eq!(model["source"], model["output"]);
+        let is_done = model["outcome"] == "done";
+        assert_eq!(
+            is_done,
+            of_one_file(&model["source"].as_str().unwrap().into())
+        );
+        let weights = &model["weights"];
+        let is_whole = weights["encrypted_bytes"] == weights["bytes"];
+        assert!(!is_done || is_whole, "{model}");
+    }
+    let after = contents(&lab.path("out"));
+    assert_eq!(
+        after.len(),
+        before.len(),
+        "nothing is left, no records either"
+    );
+    for ((path, old), (_, new)) in before.iter().zip(&after) {
+        assert_eq!(old == new, external(path), "{}", path.display());
+    }
+    assert!(lab.path("out/latest").is_symlink());
+    let mode = fs::metadata(lab.path("out/plain-name")).unwrap().mode();
+    assert_eq!(mode & 0o777, 0o640);
+
+    // A key that opens all of them rekeys all, the model with external data too.
+    let rekey = [
+        "batch",
+        "rekey",
+        "out",
+        "-i",
+        "id.txt",
+        "-i",
+        "other.txt",
+        "-r",
+        &third,
+    ];
+    let (out, _) = lab.expect(0, &rekey);
+    assert!(
+        out.starts_with(&format!("rekey: {n} done of {n} models; ")),
+        "{out}"
+    );
+    fs::remove_file(lab.path("out/latest")).unwrap();
+    let back = [
+        "batch",
+        "unprotect",
+        "out",
+        "-i",
+        "third.txt",
+        "--out",
+        "back",
+    ];
+    lab.expect(0, &[&["-q"], &back[..]].concat());
+    fs::remove_file(lab.path("zoo/README.md")).unwrap();
+    for (path, content) in contents(&lab.path("zoo")) {
+        let path = lab
+            .path("back")
+            .join(path.strip_prefix(lab.path("zoo")).unwrap());
+        assert!(
+            path.exists() && fs::read(&path).unwrap() == content,
+            "{}",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn what_is_changed_in_place_has_no_records() {
+    let lab = small(2);
+    lab.expect(0, &protect(&lab, &[]));
+    let before = contents(&lab.path("out"));
+    for more in ["--resume", "--no-records", "--checksum"] {
+        let rotate = [
+            "batch",
+            "rotate",
+            "out",
+            "-i",
+            "id.txt",
+            "-r",
+            &lab.recipient,
+            more,
+        ];
+        let (_, err) = lab.expect(2, &rotate);
+        assert!(err.contains("--out"), "{err}");
+    }
+    for (command, key) in [("protect", "-r"), ("unprotect", "-i")] {
+        let key = [
+            key,
+            if key == "-i" {
+                "id.txt"
+            } else {
+                &lab.recipient
+            },
+        ];
+        let (_, err) = lab.expect(2, &[&["batch", command, "out"][..], &key].concat());
+        assert!(err.contains("--out"), "{err}");
+    }
+    assert!(contents(&lab.path("out")) == before);
+}
+
+#[test]
 fn models_with_tiers_go_through_all_operations() {
     let lab = zoo();
     let n = samples::all().len() as u64 + 1;

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use onnxseal_core::{Error as CoreError, io, is_model as holds_model};
+use onnxseal_core::{Error as CoreError, io, is_interrupted, is_model as holds_model};
 use onnxseal_store::{
     Error as StoreError, Input, Location, ObjectUrl, draft, holds_secret, open_handed_over,
     parallel,
@@ -64,10 +64,11 @@ pub struct Unreadable {
 ///   store: all objects whose keys begin with it, up to a `/`. Objects have no globs.
 ///
 /// A search takes a file if [`is_model`](onnxseal_core::is_model) recognises its contents, if its
-/// name ends in `.onnx`, or if it cannot be opened. So it finds every model; other files fail when
-/// they are used. External data is taken only if it is named or reads like a model. Hidden files
-/// and folders count, except folders named `.git`. Files that are not regular do not count. Files
-/// named like unfinished ones (`.onnxseal-` and six letters or digits) are passed over.
+/// name ends in `.onnx`, if a change in place was interrupted, or if it cannot be opened. So it
+/// finds every model; other files fail when they are used. External data is taken only if it is
+/// named or reads like a model. Hidden files and folders count, except folders named `.git`. Files
+/// that are not regular do not count. Files named like unfinished ones (`.onnxseal-` and six
+/// letters or digits) are passed over.
 ///
 /// The search follows links, and takes a file or folder with several paths once, by the first in
 /// the order of sources and names, so a link to a folder above leads to nothing new. It reports
@@ -393,6 +394,8 @@ fn is_model(path: &Path) -> Result<bool> {
         return Ok(true);
     }
     match File::open(path) {
+        // Half written, it may read as nothing; the next `rekey` in place completes it.
+        Ok(_) if is_interrupted(path) => Ok(true),
         Ok(file) => Ok(holds_model(Input::of(path, file)?)?),
         // It was removed meanwhile.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),

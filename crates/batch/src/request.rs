@@ -62,6 +62,16 @@ impl Operation<'_> {
         }
     }
 
+    /// Returns whether the operation can change a model where it lies.
+    pub(crate) fn goes_in_place(&self) -> bool {
+        match self {
+            Operation::Rekey { .. } | Operation::Rotate { .. } => true,
+            Operation::Protect { .. } | Operation::Unprotect { .. } | Operation::Verify { .. } => {
+                false
+            }
+        }
+    }
+
     /// Returns whether the operation makes protected models.
     pub(crate) fn seals(&self) -> bool {
         match self {
@@ -75,7 +85,9 @@ impl Operation<'_> {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// The folder for outputs, on a disk or in an object store; required except for `Verify`.
+    /// The folder for outputs, on a disk or in an object store. `Verify` has none. Without one,
+    /// `Rekey` and `Rotate` change each model in place: then there are no records, nothing to
+    /// resume by, and no digests. `Protect` and `Unprotect` need one.
     pub out: Option<Location>,
     /// How many models at once.
     pub jobs: usize,

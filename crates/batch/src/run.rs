@@ -24,7 +24,9 @@ use crate::work::Batch;
 /// Does `operation` on all models that [`discover`](crate::discover()) found. Paths that it could
 /// not read are in the report, as failed.
 ///
-/// Skips models in the output folder, which are outputs.
+/// Skips models in the output folder, which are outputs. A model that is changed in place is at any
+/// moment as it was or as it shall be. At the end of its turn it is on the disk, unless
+/// [`Flush::Later`] says that it need not be.
 ///
 /// # Errors
 /// `Usage` if there is no model, two outputs would have one name, an output is an input, the memory
@@ -177,6 +179,7 @@ fn choose(
     let n_found = models.len();
     let (models, unreadable) = match (&options.out, operation) {
         (_, Operation::Verify { .. }) => (models, unreadable),
+        (None, operation) if operation.goes_in_place() => (models, unreadable),
         (None, _) => return Err(Error::NoOutputFolder),
         (Some(out), _) => {
             let lies_elsewhere = |row: &Unreadable| !row.found.location.lies_in(out);

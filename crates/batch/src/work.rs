@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use onnxseal_core::{
-    Checks, Edition, Error as CoreError, FileState, FileStates, Made, Progress, Publication,
-    PublishHook, Volume, check_identities, protect, rekey, rotate, unprotect, verify,
+    Checks, Destination, Edition, Error as CoreError, FileState, FileStates, Made, Progress,
+    Publication, PublishHook, Volume, check_identities, protect, rekey, rotate, unprotect, verify,
 };
 use onnxseal_store::parallel::lock;
 use onnxseal_store::{Flush, Location, OutputOptions, Stamp};
@@ -84,10 +84,14 @@ impl Batch<'_> {
         survey: &Survey,
         outcome: Outcome,
     ) -> ModelReport {
-        let output = self.place(found).map(|place| place.output);
+        let output = match self.place(found) {
+            Some(place) => Some(place.output.to_string()),
+            None if self.operation.goes_in_place() => Some(found.location.to_string()),
+            None => None,
+        };
         ModelReport {
             source: found.location.to_string(),
-            output: output.map(|location| location.to_string()),
+            output,
             outcome,
             bytes: survey.bytes,
             weights: None,
@@ -139,10 +143,11 @@ struct Known {
 
 impl ModelRun<'_> {
     fn carry_out(&self) -> Result<Outcome> {
-        let Some(place) = self.place else {
-            return self.verify().map(|()| Outcome::Done);
-        };
         let options = self.batch.options;
+        let Some(place) = self.place else {
+            let made = self.make(Destination::InPlace(options.flush));
+            return made.map(|()| Outcome::Done);
+        };
         let mut creation = OutputOptions::default();
         // The batch syncs all outputs at the end, if any.
         (creation.replace, creation.flush) = (options.replace, Flush::Later);
@@ -186,7 +191,13 @@ impl ModelRun<'_> {
                 *lock(&self.batch.replaced) = true;
             }
         }
-        let made = self.make(&self.found.location, &place.output, creation);
+        let publication = Publication {
+            location: place.output.clone(),
+            options: creation,
+            keep_paths: true,
+            hook: options.records.then_some(self as &dyn PublishHook),
+        };
+        let made = self.make(publication.into());
         made.map_err(|error| match error {
             // Our own error, from the hook.
             Error::Core(CoreError::Refused(error)) => match error.downcast::<Error>() {
@@ -227,34 +238,26 @@ impl ModelRun<'_> {
         Ok(check_identities(model, access.identities, edition)?)
     }
 
-    fn make(&self, model: &Location, output: &Location, options: OutputOptions) -> Result<()> {
-        let hook = self
-            .batch
-            .options
-            .records
-            .then_some(self as &dyn PublishHook);
-        let publication = Publication {
-            location: output.clone(),
-            options,
-            keep_paths: true,
-            hook,
-        };
-        let progress = self.progress;
+    fn make(&self, destination: Destination<'_>) -> Result<()> {
+        let (model, progress) = (&self.found.location, self.progress);
         match *self.batch.operation {
             Operation::Protect {
                 recipients,
                 options,
             } => {
-                let report = protect(model, publication, recipients, options, progress)?;
+                let report = protect(model, destination, recipients, options, progress)?;
                 lock(&self.known).weights = Some(report.weights);
                 Ok(())
             }
             Operation::Unprotect { access } => {
+                let Destination::New(publication) = destination else {
+                    return Err(Error::NoOutputFolder);
+                };
                 unprotect(model, publication, access, progress)?;
                 Ok(())
             }
             Operation::Rekey { access, recipients } => {
-                rekey(model, publication, access, recipients, progress)?;
+                rekey(model, destination, access, recipients, progress)?;
                 Ok(())
             }
             Operation::Rotate {
@@ -262,7 +265,7 @@ impl ModelRun<'_> {
                 recipients,
                 options,
             } => {
-                let report = rotate(model, publication, access, recipients, options, progress)?;
+                let report = rotate(model, destination, access, recipients, options, progress)?;
                 lock(&self.known).weights = Some(report.weights);
                 Ok(())
             }

@@ -30,6 +30,21 @@ fn put(folder: &Path, name: &str) {
     }
 }
 
+#[test]
+fn a_model_that_is_half_written_is_found() {
+    let dir = folder(&["half", "other"]);
+    // As `crates/store/src/splice.rs` draws it.
+    let mut journal = b"onnxseal journal 1\n".to_vec();
+    for number in [0u64, 0, 3] {
+        journal.extend_from_slice(&number.to_be_bytes());
+    }
+    journal.extend_from_slice(b"oldnew");
+    let hash = blake3::hash(&journal);
+    journal.extend_from_slice(hash.as_bytes());
+    fs::write(dir.path().join(".half.onnxseal-journal"), journal).unwrap();
+    assert_eq!(found(&dir, &["."]), [("half".into(), "half".into())]);
+}
+
 /// What is found from sources below `dir`: paths below it, and where they go.
 fn found(dir: &TempDir, sources: &[&str]) -> Vec<(String, String)> {
     let sources: Vec<_> = sources.iter().map(|name| dir.path().join(name)).collect();
