@@ -1,6 +1,6 @@
 //! Exit codes and hints, for scripts and people.
 
-use std::process::ExitCode;
+use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue};
 use onnxseal_batch::Error as BatchError;
@@ -143,9 +143,9 @@ impl std::fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
-/// Exits with clap's message: help, or a mistake in the command line. It hides keys, passphrases
-/// and passwords in URLs.
-pub fn misread(mut error: clap::Error) -> ! {
+/// Prints clap's message on the command line `args`, help or a mistake, and returns the exit code.
+/// It hides keys, passphrases and passwords in URLs.
+pub fn misread(mut error: clap::Error, args: &[OsString]) -> u8 {
     let about = error.get(ContextKind::InvalidArg).map(ToString::to_string);
     let of_passphrase = |about: &String| about.contains("-passphrase");
     if about.as_ref().is_some_and(of_passphrase) && error.get(ContextKind::InvalidValue).is_some() {
@@ -153,25 +153,27 @@ pub fn misread(mut error: clap::Error) -> ! {
         error.insert(ContextKind::InvalidValue, hidden);
     }
     // `--passphrase hunter2`: the second word is an unexpected argument, and a secret.
-    let asks = |argument: std::ffi::OsString| argument.to_string_lossy().ends_with("-passphrase");
-    if error.kind() == clap::error::ErrorKind::UnknownArgument && std::env::args_os().any(asks) {
+    let asks = |argument: &OsString| argument.to_string_lossy().ends_with("-passphrase");
+    if error.kind() == clap::error::ErrorKind::UnknownArgument && args.iter().any(asks) {
         let hidden = ContextValue::String("[not shown]".to_owned());
         error.insert(ContextKind::InvalidArg, hidden);
     }
     let text = error.to_string();
     if !error.use_stderr() || redact(&text) == text {
-        error.exit();
+        // Where that fails there is nobody left to tell.
+        let _ = error.print();
+    } else {
+        note(text.trim_end());
     }
-    note(text.trim_end());
-    std::process::exit(error.exit_code())
+    error.exit_code() as u8
 }
 
 /// Prints `error` with its causes and a hint, and returns its exit code.
-pub fn report(error: &anyhow::Error) -> ExitCode {
+pub fn report(error: &anyhow::Error) -> u8 {
     // A reader such as `head` closed the pipe: not an error.
     let broken = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::BrokenPipe;
     if error.downcast_ref().is_some_and(broken) {
-        return ExitCode::SUCCESS;
+        return 0;
     }
     // Show several lines only for a policy, which is the user's own text.
     let shown = match of_core(error) {
@@ -192,17 +194,17 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     if let Some(hint) = hint {
         note(&format!("  hint: {hint}"));
     }
-    ExitCode::from(code(error))
+    code(error)
 }
 
 /// Returns what to do about an error of a batch, if that is not obvious.
 pub fn batch_hint(error: &BatchError) -> Option<&'static str> {
     Some(match error {
-        BatchError::Core(error) => return hint(error),
-        BatchError::OutputForeign { .. } => {
         BatchError::Core(
             Error::InPlaceExternal { .. } | Error::Store(StoreError::InPlaceObject { .. }),
         ) => "write them to a folder with --out; then swap the folders",
+        BatchError::Core(error) => return hint(error),
+        BatchError::OutputForeign { .. } => {
             "move it away, or replace it with --force; it may be an output that was copied or touched, or that another run replaced"
         }
         BatchError::InUse { .. } => {

@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
 
 /// Folders of shared libraries, besides those of the system's loader.
 const FOLDERS: [&str; 8] = [
@@ -20,18 +21,33 @@ const FOLDERS: [&str; 8] = [
 /// The variable that names the library.
 pub(crate) const VARIABLE: &str = "ORT_DYLIB_PATH";
 
+/// The folders of [`look_first_in`].
+static FIRST: RwLock<Vec<PathBuf>> = RwLock::new(Vec::new());
+
+/// Makes [`Engine::load`](crate::Engine::load) look for the Python package `onnxruntime` in these
+/// folders of packages before any others, in their order. An interpreter knows where it finds
+/// packages.
+pub fn look_first_in(folders: Vec<PathBuf>) {
+    *FIRST.write().unwrap_or_else(PoisonError::into_inner) = folders;
+}
+
 /// Returns the library's file, or a text that says where it was searched.
 pub(crate) fn find() -> Result<PathBuf, String> {
     if let Some(path) = env::var_os(VARIABLE).filter(|path| !path.is_empty()) {
         return Ok(path.into());
     }
-    let mut looked = Vec::new();
-    for prefix in prefixes() {
-        for packages in site_packages(&prefix) {
-            let folder = packages.join("onnxruntime").join("capi");
-            if let Some(found) = library_in(&folder) {
-                return Ok(found);
-            }
+    let mut looked: Vec<PathBuf> = Vec::new();
+    let first = FIRST.read().unwrap_or_else(PoisonError::into_inner).clone();
+    let others = prefixes()
+        .into_iter()
+        .flat_map(|prefix| site_packages(&prefix));
+    for packages in first.into_iter().chain(others) {
+        let folder = packages.join("onnxruntime").join("capi");
+        if let Some(found) = library_in(&folder) {
+            return Ok(found);
+        }
+        // Whoever looks where Python does comes by a folder twice.
+        if packages.is_dir() && !looked.contains(&packages) {
             looked.push(packages);
         }
     }

@@ -19,6 +19,7 @@ mod values;
 pub use agreement::{Agreement, Fed, Pair, difference, pixels};
 pub use error::{Error, Result};
 pub use files::Files;
+pub use find::look_first_in;
 pub use fit::{fit, random};
 pub use library::{Engine, Optimization};
 pub use net::{InputSpec, Net, OutputSpec};

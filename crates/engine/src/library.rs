@@ -81,8 +81,9 @@ struct Loaded {
 
 impl Engine {
     /// Finds and loads ONNX Runtime: the library that `ORT_DYLIB_PATH` names; or else that of the
-    /// Python package `onnxruntime` in an active virtual environment or of the `python3` on the
-    /// path (without running Python); or else one in the usual folders.
+    /// Python package `onnxruntime` [where the caller says](crate::look_first_in), in an active
+    /// virtual environment or of the `python3` on the path (without running Python); or else one
+    /// in the usual folders.
     ///
     /// # Errors
     /// [`Error::NoLibrary`], [`Error::Library`].

@@ -3,6 +3,7 @@
 mod assess;
 mod call;
 mod calls;
+mod command;
 mod environment;
 mod errors;
 mod inputs;
@@ -24,6 +25,8 @@ mod _onnxseal {
     use crate::assess::{Assessment, assess, rank, tune_tiers};
     #[pymodule_export]
     use crate::calls::{inspect, is_protected, plan, protect, rekey, rotate, unprotect, verify};
+    #[pymodule_export]
+    use crate::command::run_command;
     #[pymodule_export]
     use crate::inputs::RawInputKey;
     #[pymodule_export]
