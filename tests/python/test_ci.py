@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib import metadata
+from pathlib import Path
 
 import jsonschema
 import numpy as np
@@ -226,9 +228,9 @@ def test_what_other_systems_read_is_valid(tmp_path):
     workflow = yaml.safe_load(documented("models.yml"))
     used = next(step for step in workflow["jobs"]["verify"]["steps"] if step["uses"].startswith("onnxseal/"))
     assert set(used["with"]) <= set(action["inputs"])
-    (config,) = yaml.safe_load(documented(".pre-commit-config.yaml"))["repos"]
-    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
-    assert [h["id"] for h in config["hooks"]] == [hook["id"]]
+    hooks = tmp_path / ".pre-commit-config.yaml"
+    hooks.write_text(documented(hooks.name))
+    subprocess.run([sys.executable, "-m", "pre_commit", "validate-config", hooks], check=True)
 
 
 def test_docker_gets_what_the_build_needs(tmp_path):
@@ -244,15 +246,29 @@ def test_docker_gets_what_the_build_needs(tmp_path):
     assert done.returncode == 0 and done.stdout.startswith("onnxseal v"), done.stderr
 
 
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory):
+    """The installed package as the wheel that it was installed from."""
+    package = metadata.distribution("onnxseal")
+    inside = [file for file in package.files if ".." not in file.parts and file.suffix != ".pyc"]
+    inside = [file for file in inside if file.name not in ("INSTALLER", "REQUESTED", "direct_url.json")]
+    (tag,) = re.findall("^Tag: (.*)$", package.read_text("WHEEL"), re.M)
+    path = tmp_path_factory.mktemp("wheel") / f"onnxseal-{package.version}-{tag}.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in inside:
+            archive.write(file.locate(), str(file))
+    return path
+
+
 class Action:
     """The steps of action.yml that are scripts, run as a runner does."""
 
-    def __init__(self, tool, folder):
+    def __init__(self, folder, command):
+        self.command = command
         steps = yaml.safe_load((ROOT / "action.yml").read_text())["runs"]["steps"]
         self.scripts = {step.get("id", step["name"]): step for step in steps if "run" in step}
         self.temporary = folder / "runner"
-        (self.temporary / "tool" / "bin").mkdir(parents=True)
-        (self.temporary / "tool" / "bin" / "onnxseal").symlink_to(tool.binary)
+        self.temporary.mkdir()
         self.workspace = folder / "workspace"
         self.workspace.mkdir()
 
@@ -270,12 +286,20 @@ class Action:
         done = subprocess.run(command, cwd=self.workspace, env=environment, capture_output=True, text=True)
         return done, dict(line.split("=", 1) for line in outputs.read_text().splitlines())
 
+    def install(self, package, built):
+        """Installs `package`, or else the wheel in the folder `built`, and takes the command from there."""
+        tool = str(self.temporary / "tool")
+        values = {"PACKAGE": package, "PYTHON": sys.executable, "TOOL": tool, "WHEEL": str(built)}
+        done, outputs = self("install", **values)
+        assert done.returncode == 0, done.stderr
+        self.command = outputs["command"]
+
     def verify(self, **values):
         names = ["PATHS", "REQUIRE_PROTECTED", "POLICY", "PRESET", "IDENTITY", "SARIF"]
         inputs = {"PATHS": ".", "REQUIRE_PROTECTED": "true"} | values
         inputs = {name: inputs.get(name, "") for name in names}
         before = files_below(self.temporary)
-        done, outputs = self("verify", TOOL=str(self.temporary / "tool"), TEMPORARY=str(self.temporary), **inputs)
+        done, outputs = self("verify", COMMAND=str(self.command), TEMPORARY=str(self.temporary), **inputs)
         left = set(files_below(self.temporary)) - set(before)
         assert left <= {"outputs", "step.sh"}, "the identity is left behind"
         assert outputs["exit-code"] == str(done.returncode)
@@ -284,7 +308,20 @@ class Action:
 
 @pytest.fixture
 def action(tool, tmp_path):
-    return Action(tool, tmp_path)
+    return Action(tmp_path, tool.binary)
+
+
+@pytest.mark.parametrize("given", ["built", "named"])
+def test_action_installs_a_wheel(given, wheel, action, tool, zoo, tmp_path):
+    """It stands for one that pip has built, or for one that the user names; what is installed needs nothing else."""
+    package, built = ("", wheel.parent) if given == "built" else (str(wheel), tmp_path / "nothing")
+    action.install(package, built)
+    shutil.copy(zoo / "sealed 100 %.onnx", action.workspace / "sealed.onnx")
+    done, _ = action.verify(IDENTITY=tool.identity_file.read_text())
+    assert done.returncode == 0 and "every byte" in done.stdout
+    shutil.copy(zoo / "klar ü.bin", action.workspace / "blob")
+    done, _ = action.verify()
+    assert done.returncode == EXIT_CODES["policy"]
 
 
 def test_action_verifies(action, tool, zoo):
@@ -343,20 +380,19 @@ def test_action_names_its_version(action, tmp_path):
 
 
 def test_pre_commit_runs_the_hook(tool, zoo, tmp_path):
-    """The hook as it is, but for the building of the tool, which is on the path already."""
-    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    """The hook as it is documented, but for installing the wheel, which the tests have done."""
     check = [sys.executable, "-m", "pre_commit"]
-    subprocess.run([*check, "validate-manifest", ROOT / ".pre-commit-hooks.yaml"], check=True)
-    assert hook["language"] == "rust"
+    config = yaml.safe_load(documented(".pre-commit-config.yaml"))
+    ((hook,),) = (repository["hooks"] for repository in config["repos"])
+    assert hook["language"] == "python"
+    (package,) = hook.pop("additional_dependencies")
+    assert package.startswith("onnxseal @ https://")
+    hook |= {"language": "system", "entry": hook["entry"].replace("--preset=full", "--preset=light")}
     repository = tmp_path / "repository"
     repository.mkdir()
-    config = {"repos": [{"repo": "local", "hooks": [hook | {"language": "system"}]}]}
     (repository / ".pre-commit-config.yaml").write_text(yaml.safe_dump(config))
-    binaries = tmp_path / "bin"
-    binaries.mkdir()
-    (binaries / "onnxseal").symlink_to(tool.binary)
     environment = os.environ | {
-        "PATH": f"{binaries}:{os.environ['PATH']}",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PRE_COMMIT_HOME": str(tmp_path / "home"),
         "GIT_CONFIG_GLOBAL": os.devnull,
     }
