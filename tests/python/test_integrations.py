@@ -345,8 +345,6 @@ def speak(path, rate=16000):
 @pytest.fixture
 def opened(tool):
     """How a command is run on the models of a folder, opened where they are."""
-    if tool.run("run", "--help").returncode != 0:
-        pytest.skip("this build has no `onnxseal run`")
 
     def prefix(folder):
         where = ["models", *(f"site/{package}" for package in folder.program.copied)]
@@ -356,7 +354,6 @@ def opened(tool):
     return prefix
 
 
-@pytest.mark.skipif(not hasattr(onnxseal, "patch"), reason="this wheel has no `python -m onnxseal run`")
 @pytest.mark.parametrize("name", PATCHED)
 def test_python_programs_answer_as_on_plain_models(name, tool, tmp_path):
     folder = Folder(tool, tmp_path, name, PATCHED[name])
@@ -408,7 +405,6 @@ def with_bytes(code):
     return re.sub(r"^model = .*\n", lambda _: code[1], code[0], count=1, flags=re.M)
 
 
-@pytest.mark.skipif(not hasattr(onnxseal, "patch"), reason="this wheel has no onnxseal.open(..., inline=True)")
 @pytest.mark.parametrize("name, program", BY_BYTES, ids=["openvino", "genai", "genai-external"])
 def test_programs_that_take_bytes_answer_as_on_plain_models(name, program, tool, tmp_path):
     folder = Folder(tool, tmp_path, name, program)
@@ -428,7 +424,6 @@ def test_programs_that_take_bytes_open_paths_too(name, program, tool, tmp_path, 
     assert folder.answer(*opened(folder), folder.python, "app.py") == expected
 
 
-@pytest.mark.skipif(not hasattr(onnxseal, "patch"), reason="this wheel has no onnxseal.open(..., inline=True)")
 def test_what_the_page_warns_of_in_genai_happens(tool, tmp_path):
     folder = Folder(tool, tmp_path, GENAI, Program(("onnxruntime_genai",), fill=decoder_with_external_data))
     expected = folder.answer(folder.python, "app.py")

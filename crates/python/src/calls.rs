@@ -25,8 +25,8 @@ use crate::source::{Out, OutputArg, Source};
 ///
 /// `preset` says how much. "full", the default, is every weight that onnxseal finds, and costs nothing on
 /// processors with AES instructions. "strong" (half of the bytes) and "balanced" (about a sixth) are for
-/// devices without these, which open them in less time, and for tiers. "light" (a twentieth) resists nobody
-/// who tries. What is not encrypted is in clear: whoever has the public model that yours was fine-tuned
+/// devices without these, which open them in less time, and for tiers. "light" (a twentieth) stops no
+/// determined attacker. What is not encrypted is in clear: whoever has the public model that yours was fine-tuned
 /// from gets much of yours back from a partial preset.
 ///
 /// Without the key, programs refuse the protected model. With `runnable=True` they run it, and it gives wrong

@@ -205,7 +205,7 @@ def keyed_inputs(input_key, inputs):
     if isinstance(input_key, dict):
         for name, key in input_key.items():
             if name not in names:
-                raise UsageError(f"input_key is for {name!r}, which is no input of the model: it has {', '.join(names)}")
+                raise UsageError(f"input_key is for {name!r}, which the model lacks: its inputs are {', '.join(names)}")
             _check_key(key)
         return dict(input_key)
     _check_key(input_key)
