@@ -92,7 +92,7 @@ pub struct Rotate {
     #[command(flatten)]
     pub recipients: NewRecipientArgs,
 
-    /// A statement to add to each model's statements; it replaces one that has the same key
+    /// A statement to add to those of each model; it replaces one that has the same key
     #[arg(long = "claim", value_name = "KEY=VALUE", value_parser = pair)]
     pub claims: Vec<(String, String)>,
 
@@ -128,13 +128,13 @@ pub struct Verify {
 /// Which models.
 #[derive(Debug, Args)]
 pub struct Sources {
-    /// Models, folders to search for models by content, and globs. External data is found from the
-    /// models. Models and folders may be URLs (s3://bucket/models/)
+    /// Models, folders to search for models by content, and globs. External data comes with its
+    /// model. Models and folders may be URLs (s3://bucket/models/)
     #[arg(value_name = "SOURCE", value_parser = folder(), required_unless_present = "lists")]
     pub sources: Vec<Location>,
 
-    /// File with more sources, one a line: paths relative to its folder, or URLs; may be given several
-    /// times
+    /// File with more sources, one a line: paths relative to its folder, or URLs; may be given
+    /// several times
     #[arg(long = "list", alias = "from", value_name = "FILE")]
     pub lists: Vec<PathBuf>,
 }
@@ -142,8 +142,8 @@ pub struct Sources {
 /// Where outputs go.
 #[derive(Debug, Args)]
 pub struct Outputs {
-    /// Folder or URL for the outputs, which keep their paths below their source; models already in it
-    /// are never sources
+    /// Folder or URL for the outputs, which keep their paths below their source; models already in
+    /// it are never sources
     #[arg(short, long, value_name = "DIR", value_parser = out_models())]
     pub out: OutFolder<Location>,
 
@@ -154,9 +154,9 @@ pub struct Outputs {
 /// Where outputs go, if not to the places of the models.
 #[derive(Debug, Args)]
 pub struct OutputsOrInPlace {
-    /// Folder or URL for the outputs, which keep their paths below their source; models already in it
-    /// are never sources. Without this option models are changed in place, as by the command of that
-    /// name for one model
+    /// Folder or URL for the outputs, which keep their paths below their source; models already in
+    /// it are never sources. Without this option the batch changes models in place, as the command
+    /// of the same name does with one model
     #[arg(short, long, value_name = "DIR", value_parser = out_models())]
     pub out: Option<OutFolder<Location>>,
 
@@ -167,8 +167,8 @@ pub struct OutputsOrInPlace {
 /// How outputs come to be.
 #[derive(Debug, Args)]
 pub struct Making {
-    /// Skip models that an earlier run did, if sources and outputs are unchanged since; do the others
-    /// again, and replace outputs that an earlier run made
+    /// Skip models that an earlier run finished, if sources and outputs are unchanged since; do the
+    /// others again, and replace outputs that an earlier run made
     #[arg(long, requires = "out")]
     pub resume: bool,
 
@@ -176,8 +176,8 @@ pub struct Making {
     #[arg(long, conflicts_with = "resume", requires = "out")]
     pub no_records: bool,
 
-    /// Replace existing outputs, even if no earlier run made them, and the --report file, whatever it
-    /// contains
+    /// Replace existing outputs, even if no earlier run made them, and the --report file, whatever
+    /// it contains
     #[arg(short, long)]
     pub force: bool,
 
@@ -188,8 +188,8 @@ pub struct Making {
 /// How the batch runs.
 #[derive(Debug, Args)]
 pub struct Course {
-    /// How many models to run at once [default: the number of cores; 16 with object stores, if that is
-    /// more]
+    /// How many models to run at once [default: the number of cores; 16 with object stores, if that
+    /// is more]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub jobs: Option<u32>,
 
@@ -197,13 +197,14 @@ pub struct Course {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub memory: Option<u64>,
 
-    /// Write the result for each model to this file, as JSON. Replaces an earlier report; replaces any
-    /// other file only with --force
+    /// Write the result for each model to this file, as JSON. Replaces an earlier report; replaces
+    /// any other file only with --force
     #[arg(long, value_name = "FILE", value_parser = out())]
     pub report: Option<Out<PathBuf>>,
 
-    /// Take BLAKE3 digests of all files, for the report and the records, and let --resume compare them:
-    /// without, it goes by lengths, times and inode numbers, and by entity tags of objects
+    /// Take BLAKE3 digests of all files, for the report and the records, and let --resume compare
+    /// them. Without this option, --resume compares lengths, times and inode numbers, and entity
+    /// tags of objects
     #[arg(long)]
     pub checksum: bool,
 

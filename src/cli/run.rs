@@ -12,8 +12,8 @@ use crate::signing::{OpeningArgs, TierArgs};
 #[derive(Debug, Args)]
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 pub struct Run {
-    /// Protected models, and folders to search for them by content. Other files of a folder stay
-    /// what they are
+    /// Protected models, and folders to search for them by content. The program sees other files of
+    /// a folder as they are
     #[arg(value_name = "MODEL", required = true)]
     pub models: Vec<PathBuf>,
 
@@ -35,13 +35,13 @@ pub struct Run {
     #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "into")]
     pub size: Option<u64>,
 
-    /// Copy MODEL, opened, to onnxseal-opened in this folder, which is in memory already (tmpfs or
-    /// ramfs) and which nobody else may write to: for systems that allow no mounts. Without PROGRAM
-    /// the copy stays
+    /// For systems that allow no mounts: copy the opened MODEL to onnxseal-opened in this folder,
+    /// which must be in memory (tmpfs or ramfs), and which nobody else may write to. Without
+    /// PROGRAM the copy stays
     #[arg(long, value_name = "FOLDER", value_parser = out_folder())]
     pub into: Option<OutFolder<PathBuf>>,
 
-    /// Take memory that may be swapped out to a disk without encryption
+    /// Accept memory that may be swapped out to a disk without encryption
     #[arg(long, requires = "into")]
     pub allow_swap: bool,
 
@@ -49,7 +49,7 @@ pub struct Run {
     #[arg(long, hide = true, requires = "into")]
     pub watched_by: Option<i32>,
 
-    /// The program and its arguments; in these {} stands for the path of MODEL, opened
+    /// The program and its arguments, in which {} stands for the path of the opened MODEL
     #[arg(last = true, required_unless_present = "into")]
     pub program: Vec<OsString>,
 }

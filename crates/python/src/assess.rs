@@ -27,7 +27,8 @@ use crate::source::Source;
 #[pyclass(frozen, module = "onnxseal")]
 pub struct Assessment {
     found: assessing::Assessment,
-    /// Whether all that was asked for holds: without any, the default preset.
+    /// Whether all presets and policies hold that the caller named; if it named none, the default
+    /// preset.
     #[pyo3(get)]
     holds: bool,
 }
@@ -164,8 +165,8 @@ pub fn assess<'py>(
     Ok(Assessment { found, holds })
 }
 
-/// Scores a model's weights by how much it would miss them, and writes a ranking file. Returns its `method`, its
-/// `unit_bytes` and whether it is `partial`.
+/// Scores weights by how much the model would miss them, and writes a ranking file. Returns the
+/// file's `method`, its `unit_bytes` and whether it is `partial`.
 #[pyfunction]
 #[pyo3(signature = (
     model, path, *, method, data = None, labels = None, identities = None, base = None, unit = 256, masks = 256,
@@ -243,8 +244,8 @@ pub fn rank<'py>(
     Ok(found.into_any())
 }
 
-/// Finds shares that give tiers the accuracies that are wanted, and writes a policy with them. Returns what
-/// `onnxseal tiers tune --json` prints.
+/// Finds the shares that bring tiers to the wanted accuracies, and writes a policy with them.
+/// Returns what `onnxseal tiers tune --json` prints.
 #[pyfunction]
 #[pyo3(signature = (
     model, path, *, targets, data, labels = None, highest = "full", identities = None, policy = None, preset = None,
@@ -317,7 +318,7 @@ pub fn tune_tiers<'py>(
     Ok(as_dict(py, &tuned)?)
 }
 
-/// Refuses a path where a file is, before much has been done for it.
+/// Refuses a path where a file is, before the work for that path begins.
 fn check_free(path: &Path, replace: bool) -> Result<()> {
     if !replace && path.exists() {
         return Err(usage(format!(
@@ -405,7 +406,7 @@ impl NamesFiles for Data {
 }
 
 impl Data {
-    /// Takes a caller's `data` and `labels`.
+    /// Takes a caller's arguments `data` and `labels`.
     pub fn new(data: Option<Bound<'_, PyAny>>, labels: Option<Bound<'_, PyAny>>) -> Result<Data> {
         let Some(data) = data else {
             return match labels {
@@ -437,7 +438,7 @@ impl Data {
         Ok(Data::Arrays(arrays, labels.transpose()?))
     }
 
-    /// Reads it.
+    /// Reads the samples.
     pub fn read(self, how: &DataOptions) -> Result<Option<DataSet>> {
         Ok(match self {
             Data::None => None,
@@ -452,7 +453,7 @@ impl Data {
     }
 }
 
-/// Shape and numbers of something that numpy takes for an array.
+/// Shape and numbers of a value that numpy can make an array of.
 fn numbers(value: &Bound<'_, PyAny>) -> PyResult<(Vec<usize>, Values)> {
     let py = value.py();
     let array = py.import("numpy")?.call_method1("asarray", (value,))?;
@@ -501,7 +502,7 @@ fn numbers(value: &Bound<'_, PyAny>) -> PyResult<(Vec<usize>, Values)> {
     Ok((shape, values))
 }
 
-/// A metric in Python: of outputs, one row a sample, and the samples' indices.
+/// A metric in Python: a function of outputs, one row per sample, and of the samples' indices.
 struct Callback(Py<PyAny>);
 
 impl Metric for Callback {
@@ -540,7 +541,7 @@ pub fn from_bytes<'py>(
     numpy.call_method1("frombuffer", (PyBytes::new(py, bytes), data_type))
 }
 
-/// Steps in place of bytes.
+/// Progress that counts steps in place of bytes.
 struct Steps<'p>(&'p dyn core::Progress);
 
 impl assessing::Progress for Steps<'_> {
@@ -587,7 +588,7 @@ where
 /// The sides of an image: one number, or columns and rows.
 #[derive(FromPyObject)]
 pub enum Sides {
-    /// One for both, or for the shorter.
+    /// One number for both sides, or for the shorter.
     One(u32),
     /// Columns and rows.
     Two(u32, u32),

@@ -13,15 +13,15 @@ use pyo3::types::PyBool;
 
 use crate::errors::{Fault, Result};
 
-/// How often progress is told, and Ctrl-C heard.
+/// How often a call reports progress and looks for Ctrl-C.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// Runs `work` on a thread of its own, so that other threads can use the interpreter. Meanwhile, on
-/// this one, tells `progress` and lets signals be handled; whatever either raises ends the call,
+/// Runs `work` on a thread of its own, so that other threads can use the interpreter. Meanwhile
+/// this thread reports to `progress` and handles signals. An exception from either ends the call,
 /// before anything it wrote has a name.
 ///
-/// `progress` is `None` or `False`, `True` for a bar, or called with the bytes done and those in all:
-/// in any case before the first and after the last.
+/// `progress` is `None` or `False`, `True` for a bar, or a function of the bytes done and the
+/// total, which is always called before the first byte and after the last.
 pub fn run<T: Send, E: Into<Fault> + Send>(
     py: Python<'_>,
     progress: Option<&Bound<'_, PyAny>>,
@@ -70,7 +70,7 @@ pub fn run<T: Send, E: Into<Fault> + Send>(
     }
 }
 
-/// Waits for the next event, not for ever.
+/// Waits for the next event, at most [`INTERVAL`].
 fn wait(heard: &mut Receiver<Event>) -> Option<Event> {
     match heard.recv_timeout(INTERVAL) {
         Ok(event) => Some(event),
@@ -79,9 +79,9 @@ fn wait(heard: &mut Receiver<Event>) -> Option<Event> {
     }
 }
 
-/// What the thread that works has to say.
+/// What the working thread tells.
 enum Event {
-    /// Progress shall be told now; the call waits for it.
+    /// Report progress now: the working thread waits until that is done.
     Tell,
     Done,
 }
@@ -96,7 +96,7 @@ struct Watch {
 }
 
 impl Watch {
-    /// Waits until progress has been told.
+    /// Has progress reported, and waits until that is done.
     fn tell(&self) {
         let acknowledged = self.acknowledged.lock();
         let acknowledged = acknowledged.unwrap_or_else(PoisonError::into_inner);
@@ -126,10 +126,10 @@ impl Progress for Watch {
     }
 }
 
-/// Who is told of progress.
+/// What progress is reported to.
 struct Listener<'py> {
     callback: Option<Bound<'py, PyAny>>,
-    /// What was told last.
+    /// The bytes done and the total of the last report.
     told: (u64, u64),
 }
 
@@ -164,7 +164,7 @@ impl<'py> Listener<'py> {
         }
     }
 
-    /// Takes a bar away; of a function nothing is wanted any more.
+    /// Takes a bar away. A function needs no end.
     fn close(self) {
         let Some(callback) = self.callback else {
             return;

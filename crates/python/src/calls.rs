@@ -23,14 +23,15 @@ use crate::source::{Out, OutputArg, Source};
 
 /// Encrypts the weights of a model and authenticates all of it; returns the report.
 ///
-/// `preset` says how much. "full", the default, is every weight that onnxseal finds, and costs nothing on
-/// processors with AES instructions. "strong" (half of the bytes) and "balanced" (about a sixth) are for
-/// devices without these, which open them in less time, and for tiers. "light" (a twentieth) stops no
-/// determined attacker. What is not encrypted is in clear: whoever has the public model that yours was fine-tuned
-/// from gets much of yours back from a partial preset.
+/// `preset` says how much. "full", the default, is every weight that onnxseal finds, and costs
+/// nothing on processors with AES instructions. "strong" (half of the bytes) and "balanced" (about
+/// a sixth) are for devices without these instructions, where they open in less time, and for
+/// tiers. "light" (a twentieth) stops no determined attacker. What is not encrypted is in clear: an
+/// attacker who has the public model that yours was fine-tuned from gets much of yours back from a
+/// partial preset.
 ///
-/// Without the key, programs refuse the protected model. With `runnable=True` they run it, and it gives wrong
-/// answers.
+/// Without the key, programs refuse the protected model. With `runnable=True` they run it, and get
+/// wrong answers.
 #[pyfunction]
 #[pyo3(signature = (
     model, out = None, *, recipients, policy = None, preset = None, coefficients = None, ranking = None,
@@ -87,8 +88,8 @@ pub fn protect<'py>(
     Ok(as_dict(py, &finish(out, py, report)?)?)
 }
 
-/// Tells what `protect` would encrypt, without writing anything. The report's `violations` say where
-/// the plan falls short of the policy's requirements.
+/// Tells what `protect` would encrypt, without writing anything. The report's `violations` say
+/// where the plan falls short of the policy's requirements.
 #[pyfunction]
 #[pyo3(signature = (model, *, policy = None, preset = None, coefficients = None, ranking = None))]
 pub fn plan(
@@ -108,15 +109,15 @@ pub fn plan(
     Ok(as_dict(py, &report)?)
 }
 
-/// Whether a model's metadata says that it is protected. Without a key nobody can tell whether it opens.
+/// Whether a model's metadata says that it is protected. Only a key can tell whether it opens.
 #[pyfunction]
 pub fn is_protected(py: Python<'_>, model: Source) -> Result<bool> {
     let model = model.location()?;
     call::run(py, None, move |_| core::is_protected(model))
 }
 
-/// Tells what is encrypted in a protected model. Needs no key, and so cannot tell whether the answer is
-/// authentic.
+/// Tells what is encrypted in a protected model. Needs no key, and so cannot tell whether the
+/// answer is authentic.
 #[pyfunction]
 pub fn inspect(py: Python<'_>, model: Source) -> Result<Bound<'_, PyAny>> {
     let model = model.location()?;
@@ -165,7 +166,8 @@ pub fn verify<'py>(
     Ok(as_dict(py, &verified)?)
 }
 
-/// Restores the original of a protected model, byte for byte; with `tier` the edition of that tier.
+/// Restores the original of a protected model, byte for byte, or with `tier` the edition of that
+/// tier.
 #[pyfunction]
 #[pyo3(signature = (
     model, out, *, identity = None, signed_by = None, tier = None, replace = false, sync = None,
@@ -200,8 +202,8 @@ pub fn unprotect<'py>(
     out.finish(py, unprotected)
 }
 
-/// Wraps the data key of a protected model to other recipients, in a copy or in place. The weights stay
-/// as they are. Returns whether the identity still opens the result, as `still_opens`.
+/// Wraps the data key of a protected model to other recipients, in a copy or in place. The weights
+/// stay as they are. Returns whether the identity still opens the result, as `still_opens`.
 #[pyfunction]
 #[pyo3(signature = (
     model, out = None, *, recipients, identity = None, signed_by = None, replace = false, sync = None,
@@ -310,7 +312,7 @@ pub fn rotate<'py>(
     Ok(as_dict(py, &finish(out, py, report)?)?)
 }
 
-/// Where the result goes: `out`, or without one the place of the model.
+/// Where the result goes: `out` or, without it, the place of the model.
 fn destination(
     out: Option<OutputArg>,
     reads: &Reads,
@@ -328,7 +330,7 @@ fn finish<T>(out: Option<Out>, py: Python<'_>, made: Result<T>) -> Result<T> {
     }
 }
 
-/// Which weights, how much of each.
+/// Which weights to encrypt, and how much of each.
 struct PolicyArgs {
     file: Option<PathBuf>,
     preset: Option<String>,
@@ -356,12 +358,12 @@ impl PolicyArgs {
         }
     }
 
-    /// The same by a ranking file.
+    /// Has a ranking file say which weights come first.
     fn ranked(self, ranking: Option<PathBuf>) -> PolicyArgs {
         PolicyArgs { ranking, ..self }
     }
 
-    /// The policy, if any is asked for.
+    /// Makes the policy, if the arguments ask for one.
     fn read(self) -> Result<Option<Policy>> {
         let named = match (self.file, self.preset) {
             (Some(_), Some(_)) => return Err(usage("give either a policy or a preset")),
@@ -411,7 +413,8 @@ pub fn read_ranking(path: &Path) -> Result<Ranking> {
     Ok(Ranking::parse(&json).map_err(Error::Policy)?)
 }
 
-/// `sync` is `None` for what the command does without `--sync` and `--no-sync`.
+/// Options for outputs. `sync` is `None` for what the command does without `--sync` and
+/// `--no-sync`.
 pub fn output_options(replace: bool, sync: Option<bool>) -> OutputOptions {
     let mut options = OutputOptions::default();
     options.replace = replace;
@@ -423,7 +426,7 @@ pub fn output_options(replace: bool, sync: Option<bool>) -> OutputOptions {
     options
 }
 
-/// What `--json` prints, as Python has it: a dictionary that shows itself in a few lines.
+/// What `--json` prints, as a Python dictionary that prints itself in a few lines.
 pub fn as_dict<'py>(py: Python<'py>, report: &impl Serialize) -> PyResult<Bound<'py, PyAny>> {
     let text = serde_json::to_string(report).map_err(not_json)?;
     let found = py.import("json")?.call_method1("loads", (text,))?;

@@ -3,10 +3,10 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Names an identity file, or a descriptor as `fd:N`, for calls that are given none.
+/// Names an identity file, or a descriptor as `fd:N`, for calls without an identity.
 pub const IDENTITY_VARIABLE: &str = "ONNXSEAL_IDENTITY";
 
-/// Its value, unless it is empty.
+/// The value of [`IDENTITY_VARIABLE`], unless it is empty.
 pub fn named_by_environment() -> Option<OsString> {
     std::env::var_os(IDENTITY_VARIABLE).filter(|value| !value.is_empty())
 }

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
-/// What a call gives that may fail with one of our exceptions or with anybody's.
+/// The result of a call that may fail with one of our exceptions or with any other.
 pub type Result<T> = std::result::Result<T, Fault>;
 
 /// What ends a call.
@@ -18,13 +18,13 @@ pub type Result<T> = std::result::Result<T, Fault>;
 pub enum Fault {
     /// An error of the library.
     Core(Error),
-    /// One of opening a model for ONNX Runtime.
+    /// An error of opening a model for ONNX Runtime.
     Runtime(runtime::Error),
-    /// One of an assessment.
+    /// An error of an assessment.
     Assess(assess::Error),
-    /// One of keyed inputs.
+    /// An error of keyed inputs.
     Inputs(inputs::Error),
-    /// One of labels.
+    /// An error of labels.
     Labels(labels::Error),
     /// A mistake in the arguments.
     Usage(String),
@@ -166,13 +166,13 @@ fn class(py: Python<'_>, kind: ErrorKind) -> PyResult<&Bound<'_, PyType>> {
     }
 }
 
-/// What the system failed at with a file of the user's.
+/// Makes the fault of a system call that failed on a user's file.
 pub fn io(action: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Fault {
     let path = path.to_owned();
     move |source| Fault::Core(onnxseal_core::io(action, &path)(source))
 }
 
-/// Turns a value that is no JSON, which ours are, into an exception.
+/// The exception for a value that JSON cannot express; all of ours can be expressed.
 pub fn not_json(error: serde_json::Error) -> PyErr {
     PyValueError::new_err(error.to_string())
 }

@@ -20,11 +20,12 @@ use crate::reads::reads;
 use crate::source::{Out, OutputArg, Source};
 use crate::view;
 
-/// What images are transformed with, and models rewritten for. `onnxseal._inputs` makes arrays of it.
+/// A key that transforms images and rewrites models for them. `onnxseal._inputs` wraps it for
+/// arrays.
 #[pyclass(frozen, module = "onnxseal", name = "_RawInputKey")]
 pub struct RawInputKey(inputs::InputKey);
 
-/// What of a key is not secret, as arguments.
+/// The parts of a key that are not secret, as arguments.
 #[derive(FromPyObject)]
 pub struct SpecArgs {
     #[pyo3(item)]
@@ -73,7 +74,7 @@ impl RawInputKey {
         Ok(RawInputKey(key))
     }
 
-    /// The text of the key file, which is secret; encrypted if there are recipients.
+    /// The text of the key file, encrypted if there are recipients. Without them, it is secret.
     #[pyo3(signature = (recipients = None))]
     fn text(&self, py: Python<'_>, recipients: Option<AudienceArgs>) -> Result<Py<PyString>> {
         let text = self.file_text(recipients)?;
@@ -86,7 +87,7 @@ impl RawInputKey {
         write_identity(&self.file_text(recipients)?, &path)
     }
 
-    /// What of the key is not secret.
+    /// The parts of the key that are not secret.
     #[getter]
     fn spec<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let spec = self.0.spec();
@@ -120,7 +121,8 @@ impl RawInputKey {
         Ok(described)
     }
 
-    /// Changes a model so that it takes images made with this key, in place of those made with `old` if it takes keyed ones.
+    /// Changes a model so that it takes images made with this key. `old` is the key of a model that
+    /// takes keyed images already.
     #[pyo3(signature = (model, out, old, input, check, replace, sync))]
     #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn rewrite<'py>(
@@ -169,7 +171,7 @@ impl RawInputKey {
         Ok(found)
     }
 
-    /// The types that values of a type get, the usual one first.
+    /// The types to which values of the type `of` may convert, the usual one first.
     fn types(&self, of: &str, inverse: bool) -> Result<Vec<String>> {
         let of = value_type(of)?;
         let types = if inverse {
@@ -180,8 +182,8 @@ impl RawInputKey {
         Ok(types.iter().map(ValueType::to_string).collect())
     }
 
-    /// Transforms the images in the bytes of `from`, an array of this shape and type, into those of `to`; or where they
-    /// lie, without `to`.
+    /// Transforms images from the bytes of `from`, an array of this shape and type, to those of
+    /// `to`; without `to`, in place.
     #[pyo3(signature = (shape, from, to, inverse, normalised))]
     fn convert(
         &self,

@@ -110,20 +110,21 @@ pub fn write_identity(text: &str, path: &Path) -> Result<()> {
     })
 }
 
-/// To whom a model is protected, or each of its tiers.
+/// The recipients of a model, or of each of its tiers.
 pub enum AudienceArgs {
     All(RecipientArgs),
-    /// By the names of tiers.
+    /// Recipients by the name of their tier.
     Tiers(Vec<(String, RecipientArgs)>),
 }
 
 impl AudienceArgs {
-    /// Reads them; none is a mistake, which would lock everybody out.
+    /// Reads the recipients. Refuses an empty list, which would lock everybody out.
     pub fn read(self) -> Result<OwnedAudience> {
         self.read_each(RecipientArgs::read)
     }
 
-    /// The same with a comment, and with their public keys listed in the model: both for everybody to read.
+    /// Reads the recipients, with a comment for the model, and a list of their public keys in it if
+    /// `is_listed`. Everybody can read both.
     pub fn read_with(self, comment: Option<&str>, is_listed: bool) -> Result<OwnedAudience> {
         self.read_each(|recipients| recipients.read_with(comment, is_listed))
     }
@@ -180,7 +181,7 @@ fn no_recipient() -> Fault {
     )
 }
 
-/// To whom a model is protected: one or several of these.
+/// Recipients: one or several of these.
 pub struct RecipientArgs(Vec<RecipientArg>);
 
 enum RecipientArg {
@@ -253,7 +254,7 @@ impl<'a, 'py> FromPyObject<'a, 'py> for RecipientArgs {
     }
 }
 
-/// What opens a model: one or several of these.
+/// Identities, which open models: one or several of these.
 pub struct IdentityArgs(Vec<IdentityArg>);
 
 enum IdentityArg {
@@ -267,7 +268,7 @@ pub fn edition(tier: Option<&str>) -> Edition<'_> {
     tier.map_or(Edition::Whole, Edition::named)
 }
 
-/// Reads identities, or what the environment names instead; `None` where there are none.
+/// Reads identities, without `args` those that the environment names; `None` if it names none.
 pub fn read_identities(args: Option<IdentityArgs>) -> Result<Option<core::Identities>> {
     let Some(IdentityArgs(args)) = args else {
         return read_named_by_environment();
@@ -298,7 +299,7 @@ pub fn read_identities(args: Option<IdentityArgs>) -> Result<Option<core::Identi
     Ok(Some(all))
 }
 
-/// The same, where none is a mistake.
+/// Reads identities as [`read_identities`] does, and fails if there are none.
 pub fn require_identities(args: Option<IdentityArgs>) -> Result<core::Identities> {
     let message = "no identity: give one with identity=..., or name its file in ONNXSEAL_IDENTITY";
     read_identities(args)?.ok_or_else(|| usage(message))
@@ -357,7 +358,7 @@ impl<'a, 'py> FromPyObject<'a, 'py> for IdentityArgs {
     }
 }
 
-/// Whether `text` is that of an identity file, or of a private key, rather than a path.
+/// Whether `text` is the text of an identity file or of a private key, and not a path.
 fn is_secret(text: &str) -> bool {
     let text = Zeroizing::new(text.to_ascii_uppercase());
     ["AGE-SECRET-KEY-", "AGE-PLUGIN-", "-----BEGIN "]
@@ -365,7 +366,7 @@ fn is_secret(text: &str) -> bool {
         .any(|mark| text.contains(mark))
 }
 
-/// Answers whoever asks for a passphrase with the one at hand.
+/// Answers each prompt for a passphrase with this one.
 struct Answer(Arc<Zeroizing<String>>);
 
 impl Prompt for Answer {
@@ -386,8 +387,8 @@ impl Prompt for Answer {
     }
 }
 
-/// Whose signature a model must bear: the path of an `allowed_signers` file, and possibly the one of
-/// them who must have signed.
+/// Whose signature a model must bear: the path of an `allowed_signers` file, and possibly the
+/// signer in it who must have signed.
 pub struct SignedByArg {
     path: PathBuf,
     signer: Option<String>,
@@ -428,7 +429,7 @@ pub struct SigningKeyArg {
 }
 
 impl SigningKeyArg {
-    /// The argument that `path` and `passphrase` are.
+    /// Makes the argument of `path` and `passphrase`, if there is a path.
     pub fn new(path: Option<PathBuf>, passphrase: Option<&Passphrase>) -> Option<SigningKeyArg> {
         let passphrase = passphrase.map(|passphrase| Arc::clone(&passphrase.0));
         path.map(|path| SigningKeyArg { path, passphrase })
@@ -456,7 +457,7 @@ fn open(path: &Path) -> Result<(impl Read + use<>, String)> {
     Ok((file, path.display().to_string()))
 }
 
-/// Takes a list, a tuple or another iterable apart; what `read` takes by itself is one.
+/// Reads one value that `read` takes, or each of a list, a tuple or another iterable.
 fn one_or_several<'py, T>(
     value: &Bound<'py, PyAny>,
     read: impl Fn(&Bound<'py, PyAny>) -> PyResult<T>,
@@ -470,7 +471,7 @@ fn one_or_several<'py, T>(
     }
 }
 
-/// The values of secrets are not shown, nor are others.
+/// The error for a value of a wrong type. It names only the type: the value may be a secret.
 fn not_one_of(value: &Bound<'_, PyAny>, expected: &str) -> PyErr {
     let name = value.get_type().name();
     let name = name.map_or_else(|_| "?".into(), |name| name.to_string());

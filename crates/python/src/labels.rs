@@ -31,7 +31,7 @@ enum KeyFile {
     Path(PathBuf),
 }
 
-/// A table of labels, decrypted with a user's key. `onnxseal._labels` makes arrays of it.
+/// A table of labels, decrypted with a user's key. `onnxseal._labels` wraps it for arrays.
 #[pyclass(frozen, module = "onnxseal", name = "_RawLabelDecoder")]
 pub struct RawLabelDecoder {
     table: Table,
@@ -41,8 +41,8 @@ pub struct RawLabelDecoder {
 
 #[pymethods]
 impl RawLabelDecoder {
-    /// Decrypts the table of a model with a key file. With the path of a model that is not protected as a whole, the table
-    /// must belong to its rows.
+    /// Decrypts the table of a model with a key file. `path` is given for a model that is not
+    /// protected as a whole: the table must then belong to the rows in this file.
     #[new]
     #[pyo3(signature = (table, key, identity = None, path = None))]
     fn new(
@@ -97,12 +97,13 @@ impl RawLabelDecoder {
         PyBytes::new(py, self.table.tail())
     }
 
-    /// The shape of logits of answers of `shape`.
+    /// The shape of the logits of answers that have this shape.
     fn shape(&self, shape: Vec<usize>) -> Result<Vec<usize>> {
         Ok(self.decoder.shape(&shape)?)
     }
 
-    /// Decodes the floats in the bytes of `answers`, which have this shape, into those of `logits`.
+    /// Decodes answers of this shape, the floats in the bytes of `answers`, into the bytes of
+    /// `logits`.
     fn decode(
         &self,
         shape: Vec<usize>,
@@ -119,15 +120,18 @@ impl RawLabelDecoder {
     }
 }
 
-/// Encrypts the labels of a classifier: it answers with shares, and label keys make classes of them.
+/// Encrypts the labels of a classifier: it answers with shares, and label keys turn these into
+/// classes.
 ///
-/// `authority` is the path of the authority's file, which notes the model. `data` are samples for `traces`, and to compare on:
-/// a path, or arrays by the names of inputs. `targets` is the file that the model was trained with, if it was. Original and result
-/// are run on ONNX Runtime and compared, unless `check=False`. Returns what became of the labels: `node`, `rows`, `classes`,
-/// `traces`, `firing` (the share of held-out samples that fire a trace) and `difference` (of decoded answers from the original's,
-/// by the largest; `None` if they were not compared).
+/// `authority` is the path of the authority's file, in which the model is noted. `data` has
+/// samples, for `traces` and for the comparison: a path, or arrays by the names of inputs.
+/// `targets` is the file that the model was trained with, if it was trained with one. ONNX Runtime
+/// runs the original and the result to compare them, unless `check=False`. Returns what became of
+/// the labels: `node`, `rows`, `classes`, `traces`, `firing` (the share of held-out samples that
+/// fire a trace) and `difference` (of decoded answers from the original's, as a share of the
+/// largest; `None` if they were not compared).
 ///
-/// Labels that only key holders read do not hide features: protect the result, too.
+/// Encrypted labels do not hide features: protect the result, too.
 #[pyfunction]
 #[pyo3(signature = (
     model, out, *, authority, identity = None, data = None, codewords = 8, traces = 0, targets = None,
@@ -200,10 +204,11 @@ pub fn protect_labels<'py>(
     Ok(found.into_any())
 }
 
-/// Tells whose key a service uses, by its answers to the inputs of traces.
+/// Finds out whose key a service uses, by its answers to the inputs of traces.
 ///
-/// `ask` is called with a dict of arrays by the names of the model's inputs, one trace a row, and returns the class of each row, or one
-/// row of numbers for each. Returns `accused`, `suspects`, `threshold`, `traces` and `probability_of_an_innocent`, as
+/// `ask` is a function. It gets a dict of arrays by the names of the model's inputs, one trace per
+/// row, and returns the class of each row, or a row of numbers for each. The result has `accused`,
+/// `suspects`, `threshold`, `traces` and `probability_of_an_innocent`, as
 /// `onnxseal labels trace --json` prints them.
 #[pyfunction]
 #[pyo3(signature = (model, ask, *, authority, identity = None))]

@@ -23,7 +23,7 @@ use crate::view::View;
 #[pyclass(frozen, module = "onnxseal")]
 pub struct Model {
     model: Arc<runtime::Model>,
-    /// All of it in one file, where it has external data and was opened so.
+    /// The model in one file, if it has external data and was opened with `inline=True`.
     whole: Option<Arc<Zeroizing<Vec<u8>>>>,
     tensors: PyOnceLock<Py<PyAny>>,
 }
@@ -31,9 +31,10 @@ pub struct Model {
 /// Opens a protected model in memory: a path, a URL, bytes or a file. A model in memory may have
 /// `external_files`: bytes by relative path.
 ///
-/// `require` lists claims that it must make: "key=value", "key", "not-after", "not-before". `tier` is the tier
-/// that is accepted in place of the original, or "any". With `inline=True`, `model_bytes` have the external data too, as
-/// other programs take models from memory; that takes its memory once more, and 2 GiB at most.
+/// `require` lists claims that the model must make: "key=value", "key", "not-after", "not-before".
+/// `tier` is the tier that is accepted in place of the original, or "any". With `inline=True`,
+/// `model_bytes` have the external data too, for programs that take a model from memory in one
+/// piece; that takes the model's memory once more, and 2 GiB at most.
 #[pyfunction]
 #[pyo3(signature = (
     model, identity = None, *, require = None, signed_by = None, tier = None, external_files = None,
@@ -112,14 +113,14 @@ impl Model {
         self.model.tier()
     }
 
-    /// Whether it is the original, and not the edition of a tier below the highest.
+    /// Whether this is the original, and not the edition of a tier below the highest.
     #[getter]
     fn is_original(&self) -> bool {
         self.model.is_original()
     }
 
-    /// The model file, decrypted; it names external data files as the protected model does, or has
-    /// their contents, if it was opened with `inline=True`.
+    /// The model file, decrypted. It names external data files as the protected model does; opened
+    /// with `inline=True`, it has their contents instead.
     #[getter]
     fn model_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyMemoryView>> {
         if let Some(whole) = &self.whole {
@@ -130,8 +131,8 @@ impl Model {
         view(py, View::new(model, 0, 0..len))
     }
 
-    /// The external data files, decrypted, by the paths that the model has for them, relative to its
-    /// folder. There are none if it was opened with `inline=True`.
+    /// The external data files, decrypted, by the paths that the model has for them, relative to
+    /// its folder. There are none if it was opened with `inline=True`.
     #[getter]
     fn external_files<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let files = PyDict::new(py);
@@ -156,7 +157,7 @@ impl Model {
         tensors.map(|tensors| tensors.clone_ref(py))
     }
 
-    /// Whether all that was decrypted is kept from being swapped out.
+    /// Whether all decrypted bytes are locked in memory, so that they are not swapped out.
     #[getter]
     fn is_locked(&self) -> bool {
         self.model.is_locked() && self.whole.is_none()
@@ -165,8 +166,8 @@ impl Model {
     /// What ONNX Runtime is given instead of the model: the skeleton, entries of the session's
     /// options, weights to share and weights to inject.
     ///
-    /// `how` is "share", where weights may be used where they lie, "copy", or "inline", where all are
-    /// in the skeleton.
+    /// `how` is "share", which lets ONNX Runtime use weights where they lie, "copy", or "inline",
+    /// which puts all of them into the skeleton.
     #[pyo3(name = "_prepare")]
     fn prepare<'py>(&self, py: Python<'py>, how: &str) -> Result<Prepared<'py>> {
         let sharing = match how {
@@ -202,7 +203,7 @@ impl Model {
 }
 
 impl Model {
-    /// `(name, data type, shape, bytes)` of each.
+    /// `(name, data type, shape, bytes)` of each tensor.
     fn described<'py, 't>(
         &self,
         py: Python<'py>,
@@ -222,7 +223,7 @@ impl Model {
         Ok(described)
     }
 
-    /// The file of the model that `bytes` are a part of, and which.
+    /// The file of the model that has `bytes`, and their range in it.
     fn place_of(&self, bytes: &[u8]) -> (usize, Range<usize>) {
         let external = self.model.external_files().map(|(_, file)| file);
         let files = std::iter::once(self.model.bytes()).chain(external);

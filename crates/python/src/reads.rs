@@ -24,7 +24,8 @@ impl<T: NamesFiles> NamesFiles for Option<T> {
     }
 }
 
-/// The files of the arguments `named`, those of `models`, and the identity that the environment names.
+/// The files that the arguments `named` name, those of `models`, and the identity file of the
+/// environment.
 pub fn reads(models: &[&Location], named: &[&dyn NamesFiles]) -> Reads {
     let mut files = Vec::from_iter(file_named_by_environment());
     named.iter().for_each(|named| named.add_to(&mut files));

@@ -15,7 +15,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
 use crate::errors::{Fault, Result, usage};
 
-/// What messages call a model that has no name.
+/// The name in messages for a model that has none.
 const NAME: &str = "the model";
 
 /// A model: a path, the URL of a file or an object, bytes, a file that is open for reading, an
@@ -31,12 +31,12 @@ enum Where {
 }
 
 impl Source {
-    /// Where that is.
+    /// The location of the model.
     pub fn location(self) -> Result<Location> {
         self.location_with(None)
     }
 
-    /// The same of a model in memory that has `external` files.
+    /// The location of a model in memory that has `external` files.
     pub fn location_with(self, external: Option<External<'_>>) -> Result<Location> {
         match (self.0, external) {
             (Where::Named(path), None) => Ok(Location::parse(path)?),
@@ -96,7 +96,7 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Source {
     }
 }
 
-/// The bytes of something that is bytes; what may change meanwhile is copied.
+/// The bytes of a bytes-like value, or `None`. Copies what Python code may change meanwhile.
 fn bytes_of(value: &Bound<'_, PyAny>) -> PyResult<Option<PyBackedBytes>> {
     if let Ok(bytes) = value.cast::<PyBytes>() {
         return Ok(Some(bytes.clone().into()));
@@ -108,7 +108,8 @@ fn bytes_of(value: &Bound<'_, PyAny>) -> PyResult<Option<PyBackedBytes>> {
     Ok(None)
 }
 
-/// Where an output goes: a path, the URL of a file or an object, or a file that is open for writing.
+/// Where an output goes: a path, the URL of a file or an object, or a file that is open for
+/// writing.
 pub enum OutputArg {
     Named(PathBuf),
     File(Py<PyAny>),
@@ -136,7 +137,7 @@ pub struct Out {
 }
 
 impl Out {
-    /// Takes over the argument. The output is none of the files that the call reads.
+    /// Takes over the argument. Refuses an output that is one of the files that the call reads.
     pub fn open(arg: OutputArg, reads: &Reads) -> Result<Out> {
         match arg {
             OutputArg::Named(path) => {
@@ -167,7 +168,7 @@ impl Out {
         }
     }
 
-    /// Gives a file of the caller's what was written, if all has come to a good end.
+    /// Writes the output to the caller's file object, if there is one and the call succeeded.
     pub fn finish<T>(self, py: Python<'_>, made: Result<T>) -> Result<T> {
         let Some((file, gathered)) = self.to else {
             return made;
@@ -195,17 +196,17 @@ impl Out {
     }
 }
 
-/// How much of an output a file is given at a time.
+/// The bytes that one call of a file object's `write` gets.
 const PIECE: usize = 1 << 20;
 
-/// What is written to a pipe, in memory: for outputs that are no files of the system's.
+/// Gathers in memory what is written to a pipe: for outputs to file objects.
 struct Gathered {
     writer: PipeWriter,
     reader: JoinHandle<std::io::Result<Vec<u8>>>,
 }
 
 impl Gathered {
-    /// Makes a pipe. Its path serves as long as this is there.
+    /// Makes a pipe. Its path is valid until [`Gathered::end`].
     #[cfg(unix)]
     fn begin() -> Result<(PathBuf, Gathered)> {
         use std::os::fd::AsRawFd as _;
@@ -224,7 +225,7 @@ impl Gathered {
         Err(usage("outputs go to paths on this system"))
     }
 
-    /// All bytes, once nobody writes any more.
+    /// Closes the pipe, and gives all bytes that were written to it.
     fn end(self) -> std::io::Result<Vec<u8>> {
         drop(self.writer);
         let gathered = self.reader.join();
@@ -232,7 +233,7 @@ impl Gathered {
     }
 }
 
-/// Checks that `output` is none of the files that a call reads; an object is no file.
+/// Refuses an output that is one of the files that the call reads. Objects of stores are no files.
 fn check_output(output: &Location, reads: &Reads) -> Result<()> {
     match output {
         Location::File(path) => Ok(reads.check(path)?),

@@ -15,7 +15,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use zeroize::Zeroizing;
 
-/// A part of a file of an open model, which it keeps in memory.
+/// A part of a file of an open model. It keeps the model in memory.
 #[pyclass(frozen)]
 pub struct View(Part);
 
@@ -30,7 +30,7 @@ enum Part {
 }
 
 impl View {
-    /// The bytes at `range` of a file; none, if there are none.
+    /// The bytes at `range` of a file; no bytes, if the file or the range does not exist.
     pub fn new(model: Arc<Model>, file: usize, range: Range<usize>) -> View {
         View(Part::Of { model, file, range })
     }
@@ -76,8 +76,8 @@ impl View {
     }
 }
 
-/// The images in a buffer. The caller holds the interpreter for as long as it reads them, so no Python code writes to
-/// them meanwhile.
+/// The images in a buffer. The caller holds the interpreter for as long as it reads them, so no
+/// Python code writes to them meanwhile.
 pub fn images<'b>(buffer: &'b PyBuffer<u8>, of: ValueType) -> PyResult<Images<'b>> {
     let len = check(buffer, of)?;
     let start = buffer.buf_ptr();
@@ -94,7 +94,7 @@ pub fn images<'b>(buffer: &'b PyBuffer<u8>, of: ValueType) -> PyResult<Images<'b
     }
 }
 
-/// The same, to be written.
+/// The images in a buffer, to be written.
 pub fn images_mut<'b>(buffer: &'b mut PyBuffer<u8>, of: ValueType) -> PyResult<ImagesMut<'b>> {
     let len = check(buffer, of)?;
     if buffer.readonly() {
@@ -113,7 +113,7 @@ pub fn images_mut<'b>(buffer: &'b mut PyBuffer<u8>, of: ValueType) -> PyResult<I
     }
 }
 
-/// Fails for two buffers that have memory in common.
+/// Fails if the two buffers overlap.
 pub fn check_apart(one: &PyBuffer<u8>, other: &PyBuffer<u8>) -> PyResult<()> {
     let range = |buffer: &PyBuffer<u8>| {
         let start = buffer.buf_ptr() as usize;
@@ -127,7 +127,8 @@ pub fn check_apart(one: &PyBuffer<u8>, other: &PyBuffer<u8>) -> PyResult<()> {
     }
 }
 
-/// How many values of a type a buffer has.
+/// Returns how many values of a type a buffer has. Fails if it is not contiguous, or not aligned
+/// for them.
 fn check(buffer: &PyBuffer<u8>, of: ValueType) -> PyResult<usize> {
     let width = of.len_bytes();
     let is_aligned = (buffer.buf_ptr() as usize).is_multiple_of(width);
@@ -142,7 +143,7 @@ fn check(buffer: &PyBuffer<u8>, of: ValueType) -> PyResult<usize> {
 }
 
 /// # Safety
-/// As of [`std::slice::from_raw_parts`]; of none, `start` may be anything.
+/// As for [`std::slice::from_raw_parts`]; with a `len` of 0, `start` may be anything.
 unsafe fn slice<'b, T>(start: *const T, len: usize) -> &'b [T] {
     match len {
         0 => &[],
@@ -152,7 +153,7 @@ unsafe fn slice<'b, T>(start: *const T, len: usize) -> &'b [T] {
 }
 
 /// # Safety
-/// As of [`std::slice::from_raw_parts_mut`]; of none, `start` may be anything.
+/// As for [`std::slice::from_raw_parts_mut`]; with a `len` of 0, `start` may be anything.
 unsafe fn slice_mut<'b, T>(start: *mut T, len: usize) -> &'b mut [T] {
     match len {
         0 => &mut [],

@@ -18,7 +18,7 @@ def _arguments():
         "run",
         allow_abbrev=False,
         usage="python -m onnxseal run [OPTION]... (FILE | -m MODULE) [ARGUMENT]...",
-        help="run a Python program, whose sessions of ONNX Runtime open protected models",
+        help="run a Python program; its sessions of ONNX Runtime open protected models",
         description="Runs a Python program as `python FILE` and `python -m MODULE` do. "
         "Its sessions of ONNX Runtime open protected models, and others too.",
     )
@@ -40,7 +40,7 @@ def _arguments():
     run.add_argument(
         "--signed-by",
         metavar="FILE",
-        help="allowed_signers file: one of them must have signed each model",
+        help="allowed_signers file: a signer in it must have signed each model",
     )
     run.add_argument("--tier", metavar="TIER", help='tier to open of models with tiers, or "any"')
     run.add_argument(
@@ -81,7 +81,7 @@ def _arguments():
 def main():
     (program, *rest), is_module, settings = _arguments()
     path = os.path.realpath(program)
-    # `python -m` has put the folder of the caller there, and `python FILE` puts that of the file.
+    # `python -m` has put the caller's folder there; `python FILE` puts the file's.
     if not is_module and not sys.flags.safe_path:
         sys.path[0] = path if os.path.isdir(path) else os.path.dirname(path)
     try:
@@ -98,7 +98,7 @@ def main():
 
 
 def _run_file(path):
-    """Runs a file. By `runpy` it would have another `sys.argv[0]` or another `__file__`."""
+    """Runs a file. `runpy` would give it another `sys.argv[0]` or another `__file__`."""
     try:
         with io.open_code(path) as file:
             code = compile(file.read(), path, "exec")

@@ -267,7 +267,7 @@ def assess(
     one row a sample, and with the samples' indices; more must be better for the attacker. `holds` says whether all
     presets and policies that were named hold; without any, whether the default preset does. One that leaves weights in
     clear holds only if `base` was tried, the public model that this one was fine-tuned from, or `no_public_base` says that
-    it was trained from nothing. `attacker_samples` are 100 and 1000 labels if nothing is said. `progress` counts steps.
+    it was trained from scratch. `attacker_samples` are 100 and 1000 labels if nothing is said. `progress` counts steps.
     """
 
 def rank(
@@ -289,7 +289,7 @@ def rank(
     replace: bool = False,
     progress: _Progress = None,
 ) -> dict[str, Any]:
-    """Scores a model's weights by how much it would miss them, and writes a ranking file for `ranking=`."""
+    """Scores weights by how much the model would miss them; writes a ranking file for `ranking=`."""
 
 def tune_tiers(
     model: _Model,
@@ -336,14 +336,15 @@ def protect_labels(
     replace: bool = False,
     sync: bool | None = None,
 ) -> dict[str, Any]:
-    """Encrypts the labels of a classifier: it answers with shares, and label keys make classes of them.
+    """Encrypts the labels of a classifier: it answers with shares, and label keys turn these into classes.
 
-    `authority` is the path of the authority's file, which notes the model; `identity` opens it if it is encrypted. `data` are
-    samples for `traces`, and to compare on. `targets` is the file that the model was trained with, if it was. Original and
-    result are run on ONNX Runtime and compared, unless `check=False`. The result has `node`, `rows`, `classes`, `traces`,
-    `firing` (the share of held-out samples that fire a trace) and `difference` (of decoded answers from the original's, by
-    the largest; None if they were not compared). Labels that only key holders read do not hide features: protect the result,
-    too.
+    `authority` is the path of the authority's file, in which the model is noted; `identity` opens
+    it if it is encrypted. `data` has samples, for `traces` and for the comparison. `targets` is the
+    file that the model was trained with, if it was trained with one. ONNX Runtime runs the original
+    and the result to compare them, unless `check=False`. The result has `node`, `rows`, `classes`,
+    `traces`, `firing` (the share of held-out samples that fire a trace) and `difference` (of
+    decoded answers from the original's, as a share of the largest; None if they were not compared).
+    Encrypted labels do not hide features: protect the result, too.
     """
 
 def trace_labels(
@@ -353,8 +354,8 @@ def trace_labels(
     authority: str | PathLike[str],
     identity: _Identity | Iterable[_Identity] | None = None,
 ) -> Report:
-    """Tells whose key a service uses, by its answers to the inputs of traces.
+    """Finds out whose key a service uses, by its answers to the inputs of traces.
 
-    `ask` is called with arrays by the names of the model's inputs, one trace a row. It returns the class of each row, or a row
-    of numbers for each. The result has `accused`, `suspects`, `threshold`, `traces` and `probability_of_an_innocent`.
+    `ask` is a function. It gets a dict of arrays by the names of the model's inputs, one trace per
+    row, and returns the class of each row, or a row of numbers for each. The result has `accused`, `suspects`, `threshold`, `traces` and `probability_of_an_innocent`.
     """

@@ -27,15 +27,15 @@ def patch(
     allow_plain: bool = True,
     allow_plaintext_on_disk: bool = False,
 ) -> None:
-    """From now on, `onnxruntime.InferenceSession` opens protected models, in all of this process.
+    """Makes `onnxruntime.InferenceSession` open protected models, in the whole process.
 
         onnxseal.patch(identity="id.txt")
         session = onnxruntime.InferenceSession("sealed.onnx")
 
-    The class stays the same object: modules that have imported it and classes derived from it
-    change with it. Arguments mean what they mean for `onnxseal.InferenceSession`. `label_key` is
-    for the models whose labels are protected. With `allow_plain=False` models that are not
-    protected are refused.
+    The class stays the same object, so the patch reaches modules that have imported it and classes
+    derived from it. Arguments mean what they mean for `onnxseal.InferenceSession`. `label_key` is
+    for models whose labels are protected. `allow_plain=False` refuses models that are not
+    protected.
 
     The last call counts, until `unpatch`. Sessions that exist stay as they are. Processes that
     begin later, such as those of `multiprocessing` with "spawn", have to call `patch` themselves.
@@ -56,12 +56,12 @@ def unpatch() -> None:
 
 @contextmanager
 def patched(**settings: Any) -> Iterator[None]:
-    """Patches ONNX Runtime as `patch` does, and with its arguments, until the block ends.
+    """Patches ONNX Runtime until the block ends; takes the arguments of `patch`.
 
         with onnxseal.patched(identity="id.txt"):
             program()
 
-    All threads of the process are concerned. Of several blocks the one that began last counts.
+    It applies to all threads of the process. Of several blocks, the one that began last counts.
     """
     # Its defaults are those of `patch`, and it refuses what `patch` does not know.
     settings = {**patch.__kwdefaults__, **settings}
@@ -85,11 +85,11 @@ class _Patch:
 
 _lock = threading.RLock()
 
-# Those that have not ended; the last counts. Sessions look at it without the lock: it is replaced,
+# Patches that have not ended; the last counts. Sessions read it without the lock: it is replaced,
 # never changed.
 _patches: tuple[_Patch, ...] = ()
 
-# The `__init__` that the class has from us, and the one before.
+# Our `__init__` of the class, and the one that it replaced.
 _installed: tuple[Any, Any] = (None, None)
 
 
@@ -99,7 +99,7 @@ def _begin(patch: _Patch) -> None:
 
     sessions = onnxruntime.InferenceSession
     if sessions.__init__ is not _installed[0]:
-        # Others may have patched it since: what was ours below theirs does nothing from here on.
+        # Others may have patched the class since: our old `__init__` below theirs does nothing.
         _installed = (_replacement(sessions.__init__), sessions.__init__)
         sessions.__init__ = _installed[0]
     _patches = (*_patches, patch)
@@ -139,7 +139,7 @@ def _replacement(original: Any) -> Any:
 
 
 def _is_missing(model: Any) -> bool:
-    """Whether it is the path of nothing: programs know ONNX Runtime's error for that."""
+    """Whether it is a path where nothing is: programs expect ONNX Runtime's own error for that."""
     return (
         isinstance(model, (str, os.PathLike))
         and "://" not in os.fspath(model)
@@ -148,7 +148,7 @@ def _is_missing(model: Any) -> bool:
 
 
 def _kept(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings that serve for any number of sessions: what can be read once only is read now."""
+    """Settings for any number of sessions: a pipe can be read only once, so it is read now."""
     identity = settings["identity"]
     if identity is None:
         named = os.environ.get("ONNXSEAL_IDENTITY", "")
@@ -161,7 +161,7 @@ def _kept(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _text_of_pipe(identity: Any) -> bytes | None:
-    """What the pipe of this name gives; None if it is none."""
+    """The contents of the pipe at this path; None if there is no pipe."""
     try:
         if not stat.S_ISFIFO(os.stat(identity).st_mode):
             return None

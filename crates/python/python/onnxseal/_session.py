@@ -14,7 +14,7 @@ from onnxseal._labels import TABLE, SessionLabels
 from onnxseal._onnxseal import Model, inspect, is_protected, open
 from onnxseal._tensors import array
 
-# From here on it looks for external data only where the skeleton says: that is, nowhere.
+# Since this version, ONNX Runtime looks for external data only where the skeleton says: nowhere.
 _MINIMUM = (1, 22)
 
 
@@ -35,26 +35,28 @@ def _import():
 
 onnxruntime = _import()
 
-# Those that use the memory of the process, and so weights where they lie.
+# Providers that use the process's memory, and so weights where they lie.
 _PROCESSORS = {"CPUExecutionProvider", "AzureExecutionProvider"}
 
-# Entries of options with which ONNX Runtime writes what was encrypted to files, and the values that turn it on.
+# Entries of options that make ONNX Runtime write decrypted models to files, and the values that do.
 _WRITING = {"ep.context_enable": "1", "session.debug_layout_transformation": "1"}
 
 # The entry of options that keeps ONNX Runtime from packing copies of matrices.
 _UNPACKED = ("session.disable_prepacking", "1")
 
-# The entry of options that have weights of a model. They stay in the options, and ONNX Runtime knows them by name alone.
+# The entry that marks options with weights of a model. The weights stay in the options, and ONNX
+# Runtime knows them by name alone.
 _WEIGHTS = "onnxseal.weights"
 
 # The entry of options that names the folder of external data, for models that are bytes.
 _FOLDER = "session.model_external_initializers_file_folder_path"
 
-# Options of others that have weights, and the memory that they refer to: ONNX Runtime keeps no count of it.
+# Options with weights, and the memory where these lie: ONNX Runtime does not keep it alive.
 _used = weakref.WeakKeyDictionary()
 
 
-# An Identity node: a session object of it is made, never initialized, to copy options.
+# A model with one Identity node. To copy options, `_copied` makes a session object of it, and never
+# initializes it.
 _TINY = (
     b'\x08\x07:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
     b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
@@ -66,7 +68,8 @@ def _copied(options):
 
     A session object has a copy of its options. The copy has no execution providers and no libraries of custom operators.
     """
-    # A session object begins a file if it is to profile. Versions before 1.23 do not tell of providers.
+    # With profiling on, a session object begins a file. Versions before 1.23 do not tell whether
+    # options have providers.
     if options.enable_profiling or getattr(options, "has_providers", lambda: True)():
         return None
     try:
@@ -81,7 +84,7 @@ def _holders(make):
     return made, sys.getrefcount(made)
 
 
-# As many as there are to what nobody else has.
+# The count for an object that nobody else holds.
 _ALONE = _holders(onnxruntime.SessionOptions)[1]
 
 
@@ -126,13 +129,13 @@ class InferenceSession(Unpatched):
         external_files: The external data files of a model in memory: bytes by relative path. Without them, the files
             are read from the folder that options name by `session.model_external_initializers_file_folder_path`.
         progress: True for a bar, or a function of the bytes done and the total.
-        input_key: An `onnxseal.InputKey` for a rewritten model: `run` transforms the images that it is fed. Of several
-            inputs with 4 axes say which: {name: key}. A model that is not protected needs `allow_plain` too.
-        label_key: The path of a label key, or the bytes of its file, for a model whose labels are protected: the session answers as
-            the original did. A key that is encrypted opens with `identity`.
+        input_key: An `onnxseal.InputKey` for a rewritten model: `run` transforms the images that it is fed. If several
+            inputs have 4 axes, name the input: {name: key}. A model that is not protected needs `allow_plain` too.
+        label_key: The path of a label key, or the bytes of its file, for a model whose labels are protected: the
+            session answers as the original did. `identity` opens a label key that is encrypted.
         prepack: False to let ONNX Runtime use large matrices as they lie, without packed copies of them
-            (`session.disable_prepacking`). The start takes a fraction of the time, and memory half as much; large batches
-            run slower, and matrices of 4 and 8 bits (MatMulNBits) much slower.
+            (`session.disable_prepacking`). The start takes a fraction of the time and half the memory; large batches run
+            slower, and matrices of 4 and 8 bits (MatMulNBits) much slower.
         allow_plain: Whether to open a model that is not protected too, as ONNX Runtime opens it. With `require`,
             `signed_by` or the name of a tier such a model is always refused.
         allow_plaintext_on_disk: Whether options may make ONNX Runtime write the decrypted model to files, such as
@@ -284,7 +287,7 @@ def make_session(
         initialize(skeleton, options, providers, provider_options, **kwargs)
 
     def create_with_new(make):
-        """Gives the options if somebody has them who may use them again: then there is no session."""
+        """Makes a session with new options, unless somebody else holds them: then returns them."""
         for how in ("share", "copy"):
             options, n_holders = _holders(make)
             if not isinstance(options, onnxruntime.SessionOptions):
@@ -301,12 +304,12 @@ def make_session(
                     raise
 
     def create_with_copy(options):
-        """Says whether a copy of the options serves.
+        """Makes a session with a copy of the options; returns whether that worked.
 
-        It does not where there is none, nor for models with custom operators, which it has not.
+        It fails if there is no copy, and for models with custom operators, which a copy lacks.
         """
         try:
-            # Where there is no copy, None is refused.
+            # Without a copy, `make` gives None, which is refused.
             create_with_new(lambda: _copied(options))
         except Exception:
             self._onnxseal_make = None
@@ -318,13 +321,13 @@ def make_session(
         try:
             create(held, "inline")
         except MalformedError:
-            # It may be too large for one piece: such options serve for this model alone.
+            # The model may be too large for one piece. The options then serve for it alone.
             create(held, "copy")
     # The last attribute is released last: the memory after the session that uses it.
     self._onnxseal_shared = self.__dict__.pop("_onnxseal_shared")
-    # For set_providers alone.
+    # Only set_providers would use these.
     self._model_bytes = self._sess_options_initial = None
-    # Others tell by it which folder the model is in.
+    # Other packages find the model's folder by it.
     self._model_path = path
     if self._onnxseal_make is not None:
         # ONNX Runtime's copy, which has the weights.
@@ -334,11 +337,12 @@ def make_session(
 
 
 def _use_keys(self, input_key, label_key, identity, path):
-    """Remembers the keys of a session; a label key, where the model has a table for it.
+    """Remembers a session's keys; a label key only if the model has a table of labels.
 
-    `path` is that of a model that is not protected as a whole: nothing else authenticates its rows.
+    `path` is given for a model that is not protected as a whole: the table must then belong to the
+    rows in this file, because nothing else authenticates them.
     """
-    # Not the methods of a class below, which may want more than there is yet.
+    # ONNX Runtime's methods: those of a derived class may need attributes that it sets later.
     own = super(onnxruntime.InferenceSession, self)
     if input_key is not None:
         self._onnxseal_keys = keyed_inputs(input_key, own.get_inputs())
@@ -350,14 +354,14 @@ def _use_keys(self, input_key, label_key, identity, path):
 
 
 class _Methods:
-    """Methods of sessions that `make_session` made; `call` is ONNX Runtime's own of that name."""
+    """Methods of sessions that `make_session` made; `call` is ONNX Runtime's own method."""
 
     def get_outputs(self, call):
         """Like ONNX Runtime's. With a label key, those of the original."""
         return call() if self._onnxseal_labels is None else self._onnxseal_labels.outputs
 
     def run(self, call, output_names, input_feed, run_options=None):
-        """Like ONNX Runtime's. With an input key, the images are transformed first; with a label key, the answers are decoded."""
+        """Like ONNX Runtime's. An input key transforms images first; a label key decodes answers."""
         if self._onnxseal_keys:
             keyed = {name: key._feed(_pixels(input_feed[name])) for name, key in self._onnxseal_keys.items() if name in input_feed}
             input_feed = {**input_feed, **keyed}
@@ -397,7 +401,7 @@ class _Methods:
         threading.Thread(target=answer, name="onnxseal.run_async").start()
 
     def set_providers(self, call, providers=None, provider_options=None):
-        """Not possible on a protected model: the session would have to be made again, and the model is not kept for that."""
+        """Refused on a protected model: a new session would need the model, which is not kept."""
         if self._onnxseal_plain:
             return call(providers, provider_options)
         raise UsageError("a session on a protected model keeps its providers: make a new one with providers=...")
@@ -411,7 +415,7 @@ def _refuse_keys(self, method):
 
 
 def _give_methods(cls, original_of, serves):
-    """Gives a class our methods, for sessions that `make_session` made and `serves` is true of."""
+    """Gives a class our methods, for sessions that `make_session` made and `serves` accepts."""
 
     def replaced(name, instead):
         original = original_of(name)
@@ -442,9 +446,9 @@ _give_methods(InferenceSession, _inherited, lambda session: True)
 
 @functools.cache
 def give_methods_to_all():
-    """Gives ONNX Runtime's own class the methods, once.
+    """Gives ONNX Runtime's own class our methods, once.
 
-    They stay: sessions that were made need them, and others do not notice.
+    They stay, because sessions that were made need them; other sessions do not notice.
     """
     own = onnxruntime.InferenceSession
 
