@@ -134,9 +134,9 @@ pub fn unprotect<'a>(
     )
 }
 
-/// Opens the protected `model` to files at `publication`, which have the names of the protected files: each
-/// of them may take the place of the one it was made of. Their contents are those of [`open`]. Returns
-/// which edition it is.
+/// Opens the protected `model` to files at `publication` that keep the protected files' names, so
+/// that each can take the place of the file it was made from. Their contents are those of
+/// [`open`]. Returns which edition was opened.
 ///
 /// # Errors
 /// As [`unprotect`].
