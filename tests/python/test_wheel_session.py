@@ -215,6 +215,12 @@ def test_weights_are_shared_with_processors_alone(model, identity):
         assert not _session._is_for_processors(options(), [name, "CPUExecutionProvider"])
 
 
+def test_keywords_that_nobody_knows_are_refused(model, identity):
+    with pytest.raises(TypeError, match="'signed_byy'"):
+        onnxseal.InferenceSession(model[1], identity=identity, signed_byy="signers")
+    assert onnxseal.InferenceSession(model[1], identity=identity, enable_fallback=0).get_inputs()
+
+
 def test_options_that_are_given(model, tmp_path, identity):
     path, sealed = model
     opened = onnxseal.open(sealed, identity)

@@ -41,6 +41,9 @@ _PROCESSORS = {"CPUExecutionProvider", "AzureExecutionProvider"}
 # Entries of options that make ONNX Runtime write decrypted models to files, and the values that do.
 _WRITING = {"ep.context_enable": "1", "session.debug_layout_transformation": "1"}
 
+# Keywords that ONNX Runtime's class takes beside its parameters.
+_KEYWORDS = frozenset(("disabled_optimizers", "enable_fallback", "read_config_from_model"))
+
 # The entry of options that keeps ONNX Runtime from packing copies of matrices.
 _UNPACKED = ("session.disable_prepacking", "1")
 
@@ -165,6 +168,9 @@ class InferenceSession(Unpatched):
         allow_plaintext_on_disk=False,
         **kwargs,
     ):
+        # ONNX Runtime ignores what it does not know: a misspelt demand would be none.
+        if unknown := kwargs.keys() - _KEYWORDS:
+            raise TypeError(f"InferenceSession() got an unexpected keyword argument {min(unknown)!r}")
         make_session(
             self,
             super().__init__,
