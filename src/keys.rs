@@ -418,9 +418,14 @@ pub fn path_of_descriptor(n: u32) -> PathBuf {
 }
 
 fn open_named_by_environment(quiet: bool) -> Result<Option<Opened>> {
-    let Some(value) = std::env::var_os(IDENTITY_VARIABLE).filter(|value| !value.is_empty()) else {
+    let Some(value) = std::env::var_os(IDENTITY_VARIABLE) else {
         return Ok(None);
     };
+    if value.is_empty() {
+        // As in CI, where a secret is missing: a check without the key would pass for one with it.
+        let text = format!("{IDENTITY_VARIABLE} is empty: name an identity file, or unset it");
+        return Err(Usage(text).into());
+    }
     let opened = match value.to_str().and_then(|text| text.strip_prefix("fd:")) {
         None => {
             if holds_secret(&value.to_string_lossy()) {

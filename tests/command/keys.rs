@@ -319,7 +319,7 @@ fn the_environment_names_an_identity() {
     }
     for (value, rest, code, message) in [
         (None, "", 2, "ONNXSEAL_IDENTITY"),
-        (Some(""), "", 2, "no identity"),
+        (Some(""), "", 2, "ONNXSEAL_IDENTITY is empty"),
         (Some("fd:x"), "", 2, "fd:x"),
         (Some("fd:9"), "", 7, "descriptor 9"),
         (Some("absent.txt"), "", 7, "absent.txt"),

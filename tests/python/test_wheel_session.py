@@ -221,6 +221,14 @@ def test_keywords_that_nobody_knows_are_refused(model, identity):
     assert onnxseal.InferenceSession(model[1], identity=identity, enable_fallback=0).get_inputs()
 
 
+def test_an_empty_variable_is_no_missing_identity(model, monkeypatch):
+    monkeypatch.setenv("ONNXSEAL_IDENTITY", "")
+    with pytest.raises(onnxseal.UsageError, match="ONNXSEAL_IDENTITY is empty"):
+        onnxseal.InferenceSession(model[1])
+    with pytest.raises(onnxseal.UsageError, match="ONNXSEAL_IDENTITY is empty"):
+        onnxseal.verify(model[1])
+
+
 def test_options_that_are_given(model, tmp_path, identity):
     path, sealed = model
     opened = onnxseal.open(sealed, identity)

@@ -309,6 +309,12 @@ fn read_named_by_environment() -> Result<Option<core::Identities>> {
     let Some(value) = named_by_environment() else {
         return Ok(None);
     };
+    if value.is_empty() {
+        // As in CI, where a secret is missing: a check without the key would pass for one with it.
+        return Err(usage(format!(
+            "{IDENTITY_VARIABLE} is empty: name an identity file, or unset it"
+        )));
+    }
     let Some(path) = file_named_by_environment() else {
         let value = value.to_string_lossy();
         return Err(usage(format!(
