@@ -71,7 +71,8 @@ pub struct Unreadable {
 /// letters or digits) are passed over.
 ///
 /// The search follows links, and takes a file or folder with several paths once, by the first in
-/// the order of sources and names, so a link to a folder above leads to nothing new. It reports
+/// the order of sources and names, links last in their folder: so a link to a folder above leads to
+/// nothing new. It reports
 /// paths that it cannot read, and goes on: an unreadable folder, a link that leads nowhere or in
 /// circles, an object that the store does not return. Empty objects do not count. For objects not
 /// named `*.onnx`, it fetches the parts that [`is_model`](onnxseal_core::is_model) asks for, 16

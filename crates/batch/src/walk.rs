@@ -78,9 +78,13 @@ pub(crate) struct Walk {
 impl Walk {
     pub(crate) fn new(folder: &Path, max_depth: usize) -> Walk {
         let folder = or_here(folder);
-        let walk = WalkDir::new(folder).follow_links(true);
+        // Links come last: a file is found under its own name first.
+        let walk = WalkDir::new(folder)
+            .follow_links(true)
+            .max_depth(max_depth)
+            .sort_by_key(|entry| (entry.path_is_symlink(), entry.file_name().to_owned()));
         Walk {
-            entries: walk.max_depth(max_depth).sort_by_file_name().into_iter(),
+            entries: walk.into_iter(),
             folder: folder.to_owned(),
         }
     }
