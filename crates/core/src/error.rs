@@ -428,7 +428,7 @@ fn list_tiers(tiers: &[String]) -> String {
 
 /// Joins the first texts: there may be a million.
 fn few(texts: &[String]) -> String {
-    const NAMED: usize = 20;
+    const NAMED: usize = 3;
     let mut named = texts.iter().take(NAMED).cloned().collect::<Vec<_>>();
     if texts.len() > NAMED {
         named.push(format!("{} more", texts.len() - NAMED));
