@@ -62,16 +62,16 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     if let Some(noted) = noted {
         noted.keep();
     }
-    let identity = new_identity.map(NewIdentity::keep);
-    if quiet {
-        return render::report(report, &args.view, quiet);
-    }
-    if let Some(path) = identity {
+    // With --quiet too: a forgotten recipient would put a secret beside the model without a word.
+    if let Some(path) = new_identity.map(NewIdentity::keep) {
         note(&format!(
             "no recipient was given, so a new identity is in {}\n\
              keep it secret and apart from the model; whoever has it can open the model",
             path.display()
         ));
+    }
+    if quiet {
+        return render::report(report, &args.view, quiet);
     }
     let external = |files: &[core::File]| -> Vec<String> {
         let paths = files.iter().skip(1);

@@ -43,8 +43,11 @@ fn the_main_job_works() {
 fn without_a_recipient_a_new_identity_is_written_beside_the_output() {
     let lab = Lab::new();
     let model = lab.model();
-    let (_, err) = lab.expect(0, &["protect", model, "-o", "s.onnx"]);
-    assert!(err.contains("s.onnx.identity.txt"), "{err}");
+    // It is told of with --quiet too: it is a secret that nobody asked for.
+    for (options, output) in [(&[][..], "s.onnx"), (&["-q"], "q.onnx")] {
+        let (_, err) = lab.expect(0, &[options, &["protect", model, "-o", output]].concat());
+        assert!(err.contains(&format!("{output}.identity.txt")), "{err}");
+    }
     lab.expect(
         0,
         &[
