@@ -122,6 +122,15 @@ pub struct Keygen {
     #[arg(short, long, value_name = "FILE", value_parser = out())]
     pub output: Option<Out<PathBuf>>,
 
+    /// Make nothing: print the recipients of this identity file
+    #[arg(
+        short = 'y',
+        long = "recipients-of",
+        value_name = "FILE",
+        conflicts_with_all = ["output", "comment", "passphrase", "passphrase_file", "passphrase_fd"]
+    )]
+    pub recipients_of: Option<PathBuf>,
+
     /// Comment beside the public key in the identity file: whose key it is, and for what
     #[arg(long, value_name = "TEXT")]
     pub comment: Option<String>,

@@ -278,7 +278,7 @@ impl IdentityArgs {
     pub fn read(&self, quiet: bool) -> Result<Option<Identities>> {
         let mut all = Identities::default();
         for path in &self.identities {
-            all.merge(identities(open_secret(path, "--identity", quiet)?)?);
+            all.merge(identities_of(path, "--identity", quiet)?);
         }
         let passphrase = self.passphrase.source();
         if let Some(source) = &passphrase {
@@ -397,6 +397,11 @@ impl Source<'_> {
 }
 
 type Opened = (Box<dyn Read>, String);
+
+/// Reads the identity file that the option `what` names.
+pub fn identities_of(path: &Path, what: &str, quiet: bool) -> Result<Identities> {
+    identities(open_secret(path, what, quiet)?)
+}
 
 fn identities((file, name): Opened) -> Result<Identities> {
     Ok(Identities::read_with(file, &name, Arc::new(Terminal)).map_err(Error::Key)?)

@@ -6,11 +6,28 @@ use anyhow::Result;
 use onnxseal_core::{Error, generate_identity, is_standard_output};
 
 use crate::cli::Keygen;
-use crate::io;
+use crate::exit::Usage;
 use crate::text::note;
+use crate::{io, keys};
 
-/// Writes a new identity, encrypted if there is a passphrase, and prints its recipient.
+/// Writes a new identity, encrypted if there is a passphrase, and prints its recipient. Or prints
+/// the recipients of an identity file.
 pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
+    if let Some(path) = &args.recipients_of {
+        let recipients = keys::identities_of(path, "--recipients-of", quiet)?.recipients();
+        if recipients.is_empty() {
+            let text = format!(
+                "{}: the recipients of plugins stand in their own files",
+                path.display()
+            );
+            return Err(Usage(text).into());
+        }
+        let mut stdout = std::io::stdout().lock();
+        for recipient in recipients {
+            writeln!(stdout, "{recipient}")?;
+        }
+        return Ok(());
+    }
     let passphrase = args.passphrase.new_passphrase(quiet)?;
     let mut identity = generate_identity();
     if let Some(comment) = &args.comment {

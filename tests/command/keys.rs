@@ -524,6 +524,21 @@ fn keygen_prints_the_recipient_beside_an_encrypted_identity() {
 }
 
 #[test]
+fn keygen_tells_the_recipients_of_an_identity_file() {
+    let lab = Lab::new();
+    let (made, _) = lab.expect(0, &["keygen", "-o", "new.txt"]);
+    assert_eq!(lab.expect(0, &["keygen", "-y", "new.txt"]).0, made);
+    if installed(&["ssh-keygen"]) {
+        let public = ssh_keygen(&lab, "ssh", &["-t", "ed25519", "-N", ""]);
+        let told = lab.expect(0, &["keygen", "-y", "ssh"]).0;
+        assert!(public.starts_with(told.trim()), "{told} {public}");
+    }
+    let (_, err) = lab.expect(2, &["keygen", "-y", "new.txt", "-o", "other.txt"]);
+    assert!(err.contains("cannot be used with"), "{err}");
+    lab.expect(7, &["keygen", "-y", "absent.txt"]);
+}
+
+#[test]
 fn an_encrypted_ssh_key_asks_for_its_passphrase() {
     if !installed(&["ssh-keygen", "python3"]) {
         return;

@@ -92,6 +92,14 @@ impl Identities {
         }
     }
 
+    /// Returns the recipients of these identities, those of plugins and passphrases apart.
+    pub fn recipients(&self) -> Vec<String> {
+        let own = self.own.iter().map(|one| one.to_public().to_string());
+        let ssh = self.ssh.iter().cloned().map(age::ssh::Recipient::try_from);
+        own.chain(ssh.flatten().map(|one| one.to_string()))
+            .collect()
+    }
+
     /// Returns all recipients of a data key, and its notes. If its maker did not list the
     /// recipients, each must belong to one of these identities, of age's own kind or of ssh,
     /// because an age file itself has no public keys. A list is only a claim;
