@@ -162,11 +162,15 @@ fn spare_folder<'a>(needed: impl Iterator<Item = &'a PathBuf>) -> Result<PathBuf
     let needed: Vec<&PathBuf> = needed.collect();
     let is_spare =
         |folder: &PathBuf| folder.is_dir() && !needed.iter().any(|path| path.starts_with(folder));
-    let mut folders = FOLDERS
+    let folders = FOLDERS
         .iter()
         .filter_map(|path| fs::canonicalize(path).ok());
-    let found = folders.find(is_spare);
-    found.ok_or_else(|| {
+    let spare: Vec<PathBuf> = folders.filter(is_spare).collect();
+    // Links may lead to what lies in a folder that is not empty.
+    let is_empty =
+        |folder: &&PathBuf| fs::read_dir(folder).is_ok_and(|mut all| all.next().is_none());
+    let found = spare.iter().find(is_empty).or(spare.first());
+    found.cloned().ok_or_else(|| {
         let text = "there is no folder to mount memory over for a moment: make an empty /mnt";
         Usage(text.to_owned()).into()
     })
@@ -191,7 +195,7 @@ impl Memory {
     pub fn cover(&self, file: &Path) -> io::Result<()> {
         let empty = self.at.join("empty");
         drop(File::create(&empty)?);
-        Ok(mount_bind(&empty, file)?)
+        Ok(mount_bind(&empty, by_descriptor(&open_canonical(file)?))?)
     }
 
     /// Lets the `opened` files appear in the place of those that are its keys: files below one of
@@ -214,14 +218,14 @@ impl Memory {
             if holds(&opened, folder) {
                 let tree = trees.join(i.to_string());
                 // By descriptors: whoever may rename folders cannot lead this elsewhere.
-                let real = open_path(CWD, folder).map_err(io::Error::from);
+                let real = open_canonical(folder);
                 let real = real.with_context(|| format!("cannot open {}", folder.display()))?;
                 self.plant(&real, folder, &tree, &mut opened, user)?;
                 places.push((tree, real, folder.clone()));
             }
         }
         for (protected, file) in opened {
-            let real = open_path(CWD, &protected).map_err(io::Error::from);
+            let real = open_canonical(&protected);
             let real = real.with_context(|| format!("cannot open {}", protected.display()))?;
             places.push((file, real, protected));
         }
@@ -300,6 +304,19 @@ fn own(path: &Path, user: Option<&User>) -> io::Result<()> {
 fn open_path(folder: impl AsFd, path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     openat(folder, path, flags, Mode::empty())
+}
+
+/// A descriptor of what lies at a canonical path.
+///
+/// # Errors
+/// Where a folder on the way has been replaced by a link since.
+fn open_canonical(path: &Path) -> io::Result<OwnedFd> {
+    let descriptor = open_path(CWD, path)?;
+    if fs::read_link(by_descriptor(&descriptor))? != path {
+        let text = "it was moved or replaced while models were opened: run this again";
+        return Err(io::Error::other(text));
+    }
+    Ok(descriptor)
 }
 
 fn by_descriptor(descriptor: &OwnedFd) -> PathBuf {

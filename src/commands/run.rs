@@ -1,10 +1,11 @@
 //! `onnxseal run`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -83,11 +84,11 @@ impl Job<'_> {
         let memory = namespace.memory(self.args.size, needed)?;
         let opened = self.open(opening.access_to(&self.args.tier), &memory.opened()?)?;
         drop(opening);
+        self.forget()?;
         for secret in &secrets {
             let covered = memory.cover(secret);
             covered.with_context(|| format!("cannot hide {} from PROGRAM", secret.display()))?;
         }
-        self.forget()?;
         memory.place(opened, &self.folders(), self.user.as_ref())?;
         memory.detach()?;
         if let Some(here) = here {
@@ -200,8 +201,17 @@ impl Job<'_> {
                 continue;
             };
             let name = path.file_name().unwrap_or(OsStr::new("model.onnx"));
+            let real = canonical(path)?;
             let publication = Publication::new(folder.join(name), OutputOptions::default());
             core::open_to(model, publication, access, &Bar::new(self.quiet))?;
+            // Else a link that somebody puts there meanwhile leads the mount elsewhere.
+            if canonical(path)? != real {
+                let text = format!(
+                    "{} was replaced while it was opened: run this again",
+                    path.display()
+                );
+                return Err(Usage(text).into());
+            }
             for file in files_below(&folder)? {
                 let relative = file.strip_prefix(&folder).unwrap_or(&file);
                 let of = canonical(&folder_of(path).join(relative))?;
@@ -242,17 +252,27 @@ impl Job<'_> {
         real.filter(|file| file.is_file()).collect()
     }
 
-    /// Closes the descriptors that identities and passphrases are read from.
+    /// Closes the descriptors that identities and passphrases are read from, and all others of the
+    /// same files and pipes.
     fn forget(&self) -> Result<()> {
-        for path in self.args.opening.identities.files() {
-            match descriptor(&path) {
-                None => {}
-                Some(0) => {
-                    let nothing = File::open("/dev/null").context("cannot open /dev/null")?;
-                    rustix::stdio::dup2_stdin(nothing).map_err(io::Error::from)?;
-                }
-                // It may have been named twice.
-                Some(n) => drop(nix::unistd::close(n)),
+        let secrets = self.args.opening.identities.files();
+        let read = secrets.iter().filter_map(|path| file_or_pipe(path));
+        let read: Vec<(u64, u64)> = read.collect();
+        let mut closed: BTreeSet<i32> =
+            secrets.iter().filter_map(|path| descriptor(path)).collect();
+        let context = "cannot tell what descriptors are open";
+        for entry in fs::read_dir(DESCRIPTORS).context(context)? {
+            let path = entry.context(context)?.path();
+            if file_or_pipe(&path).is_some_and(|file| read.contains(&file)) {
+                closed.extend(descriptor(&path));
+            }
+        }
+        for number in closed {
+            if number == 0 {
+                let nothing = File::open("/dev/null").context("cannot open /dev/null")?;
+                rustix::stdio::dup2_stdin(nothing).map_err(io::Error::from)?;
+            } else {
+                let _ = nix::unistd::close(number);
             }
         }
         Ok(())
@@ -285,13 +305,24 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// The folder of this process's descriptors.
+const DESCRIPTORS: &str = "/proc/self/fd/";
+
+/// Device and number of the file or pipe at `path`. A terminal is neither: it is standard output
+/// too.
+fn file_or_pipe(path: &Path) -> Option<(u64, u64)> {
+    let found = fs::metadata(path).ok()?;
+    let kind = found.file_type();
+    (kind.is_file() || kind.is_fifo()).then(|| (found.dev(), found.ino()))
+}
+
 /// The descriptor of this process that `path` stands for.
 fn descriptor(path: &Path) -> Option<i32> {
     let path = path.to_str()?;
     if path == "/dev/stdin" {
         return Some(0);
     }
-    let number = ["/dev/fd/", "/proc/self/fd/"].into_iter();
+    let number = ["/dev/fd/", DESCRIPTORS].into_iter();
     let mut number = number.filter_map(|folder| path.strip_prefix(folder));
     number.next()?.parse().ok()
 }
@@ -324,7 +355,8 @@ fn command(program: &[OsString], path: Option<&Path>) -> Result<Option<Command>>
 
 /// Fails, as shells do, where there is no such program, or it cannot be run.
 fn check_program(program: &OsStr) -> Result<()> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Where `exec` looks without the variable.
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
     let candidates: Vec<PathBuf> = if program.as_bytes().contains(&b'/') {
         vec![program.into()]
     } else {

@@ -286,6 +286,54 @@ def digest_of(content):
 
 
 @mounts
+@pytest.mark.parametrize("name", ["/proc/thread-self/fd/{}", "/dev//fd/{}", "identity"])
+def test_no_descriptor_of_the_identity_file_is_left(name, served):
+    file = os.open(served.identity, os.O_RDONLY)
+    identity = served.identity if name == "identity" else name.format(file)
+    command = ["sh", "-c", f"cat /proc/self/fd/{file} 2>/dev/null | wc -c"]
+    assert served.output("-i", identity, command=command, pass_fds=[file]) == "0\n"
+    os.close(file)
+
+
+@mounts
+def test_a_program_is_found_without_the_variable(served):
+    assert served.output("-i", served.identity, command=["echo", "here"], before=["env", "-u", "PATH"]) == "here\n"
+
+
+@mounts
+@pytest.mark.skipif(os.geteuid() != 0 or not os.path.isdir("/mnt"), reason="mounts over /mnt")
+def test_links_lead_to_folders_that_others_mount(served):
+    model = served.model("digits")
+    link = model.with_name("link.onnx")
+    link.symlink_to("/mnt/model.onnx")
+    mounted = 'mount -t tmpfs none /mnt && cp "$0" /mnt/model.onnx && exec "$@"'
+    before = ["unshare", "--mount", "sh", "-c", mounted, model]
+    found = served.output("-i", served.identity, command=digest(link), before=before)
+    assert found == digest_of(ORIGINALS["digits"].read_bytes())
+
+
+@mounts
+@pytest.mark.skipif(shutil.which("strace") is None, reason="no strace")
+@pytest.mark.parametrize("what", ["model", "folder"])
+def test_what_is_replaced_by_a_link_meanwhile_leads_nowhere(what, served, tmp_path):
+    folder = shutil.copytree(served.model("digits").parent, tmp_path / "repository" / "folder")
+    other = tmp_path / "other" / "model.onnx"
+    other.parent.mkdir()
+    other.write_text("another's")
+    # The second of these calls hides the identity, when all models are opened.
+    delay = {"model": "linkat:delay_exit=2000000", "folder": "mount:delay_exit=2000000:when=3"}[what]
+    trace = ["strace", "-qq", "-f", "-o", tmp_path / "trace", "-e", "trace=mount,linkat", "-e", f"inject={delay}"]
+    run = [served.tool.binary, "run", "-q", "-i", served.identity, folder.parent, "--", "cat", other]
+    process = subprocess.Popen(trace + run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(1)
+    swapped, target = {"model": (folder / "model.onnx", other), "folder": (folder, other.parent)}[what]
+    swapped.rename(tmp_path / "taken")
+    swapped.symlink_to(target)
+    output, error = process.communicate()
+    assert process.returncode != 0 and "replaced" in error, (output, error)
+
+
+@mounts
 def test_a_child_that_stays_keeps_the_memory_and_nobody_else(served):
     script = "sleep 1000 >/dev/null 2>&1 & echo $!"
     child = int(served.output("-i", served.identity, command=["sh", "-c", script]))
