@@ -344,6 +344,19 @@ def test_others_that_patch_the_class_are_heard(model, identity, monkeypatch):
     assert below is not BEFORE
 
 
+def test_others_below_may_set_arguments_by_name(model, identity, monkeypatch):
+    path, sealed = model
+
+    def on_processor(self, *arguments, **more):
+        more["providers"] = ["CPUExecutionProvider"]
+        BEFORE(self, *arguments, **more)
+
+    monkeypatch.setattr(InferenceSession, "__init__", on_processor)
+    with onnxseal.patched(identity=identity):
+        assert_same(InferenceSession(sealed), plain(path))
+
+
+
 @pytest.mark.parametrize("how", ["folder", "path"])
 def test_external_data_are_found(how, tmp_path, identity):
     name = "digits_cnn_dynamo.onnx"

@@ -122,12 +122,18 @@ def _replacement(original: Any) -> Any:
     def __init__(
         self, path_or_bytes, sess_options=None, providers=None, provider_options=None, **kwargs
     ):
+        def initialize(model, *rest, **more):
+            # By name, and only what there is: another's `__init__` may set these itself.
+            names = ("sess_options", "providers", "provider_options")
+            given = zip(names, rest, strict=True)
+            more.update((name, value) for name, value in given if value is not None)
+            original(self, model, **more)
+
         patches = _patches
         is_ours = isinstance(self, _session.Unpatched) or _installed[0] is not __init__
         if not patches or is_ours or _is_missing(path_or_bytes):
-            original(self, path_or_bytes, sess_options, providers, provider_options, **kwargs)
+            initialize(path_or_bytes, sess_options, providers, provider_options, **kwargs)
             return
-        initialize = functools.partial(original, self)
         settings = {**patches[-1].settings, **kwargs}
         _session.make_session(
             self, initialize, path_or_bytes, sess_options, providers, provider_options, **settings
