@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, lchown};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
@@ -129,10 +130,14 @@ impl Given {
         // The program gets the limit that this process had.
         restore_file_limit();
         let watched = format!("--watched-by={}", process::getpid());
-        let mut arguments: Vec<_> = std::env::args_os().skip(1).collect();
+        let mut arguments = std::env::args_os();
+        let name = arguments.next().unwrap_or_default();
+        let mut arguments: Vec<_> = arguments.collect();
         let end = arguments.iter().position(|argument| argument == "--");
         arguments.insert(end.unwrap_or(arguments.len()), watched.into());
-        Command::new("/proc/self/exe").args(arguments).spawn()
+        // Python finds its virtual environment by the name.
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0(name).args(arguments).spawn()
     }
 
     fn remove(&self) -> Result<()> {
