@@ -7,10 +7,12 @@ import os
 import stat
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
 
+# What `typing` has by this name: it takes time to import, and the command does not need it.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from typing import Any
 
     from onnxseal._onnxseal import _Identity, _Progress, _SignedBy, _Tier
 

@@ -1,12 +1,10 @@
 """Reports: dictionaries that show themselves in a few lines."""
 
-from typing import Any
-
 _LINES = 8
 _COLUMNS = 100
 
 
-class Report(dict[str, Any]):
+class Report(dict):
     """What the command line prints with `--json`, as a dictionary: `dict(report)` shows it all."""
 
     def __repr__(self) -> str:
