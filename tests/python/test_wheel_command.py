@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ import onnxseal
 import pytest
 from catalog import EXIT_CODES, MODELS, SEALED, files_below
 from onnxseal import _onnxseal
+from serving import memory, mounts
 
 MODEL = MODELS / "digits_cnn.onnx"
 SCRIPT = Path(sys.executable).parent / "onnxseal"
@@ -204,6 +206,25 @@ def test_other_threads_run_meanwhile(tool, tmp_path):
     threading.Thread(target=lambda: fifo.write_bytes(tool.identity_file.read_bytes())).start()
     command = ["onnxseal", "--quiet", "verify", str(sealed), "-i", str(fifo)]
     assert _onnxseal._run_command(command, []) == 0
+
+
+@mounts
+def test_programs_run_on_opened_models(program, tool, tmp_path):
+    sealed = tmp_path / "sealed.onnx"
+    tool.protect(MODEL, sealed)
+    command = [program, "run", "-i", tool.identity_file, sealed, "--", "cat", "{}"]
+    assert run(*command).stdout == MODEL.read_bytes()
+
+
+@memory
+def test_programs_run_on_copies(program, tool, tmp_path):
+    """The command starts itself anew, by its own name."""
+    sealed = tmp_path / "sealed.onnx"
+    tool.protect(MODEL, sealed)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        into = ["--into", folder, "--allow-swap"]
+        done = run(program, "run", "-i", tool.identity_file, *into, sealed, "--", "cat", "{}")
+    assert (done.returncode, done.stdout) == (0, MODEL.read_bytes()), done.stderr
 
 
 def test_the_package_names_its_command():
