@@ -105,7 +105,7 @@ pub fn run(session: &mut Session) -> Outputs {
     try_run(session).unwrap()
 }
 
-/// The same, of a model that may not take such inputs.
+/// Runs a session as [`run`] does, or returns why the model does not take such inputs.
 pub fn try_run(session: &mut Session) -> ort::Result<Outputs> {
     let mut inputs: Vec<(String, SessionInputValue<'_>)> = Vec::new();
     for (seed, input) in (1..).zip(session.inputs()) {
@@ -216,8 +216,7 @@ pub fn large_conv() -> Sample {
     )
 }
 
-/// The same as [`wide_matmul`] with the weights in `w.bin`, at an offset that is a multiple of
-/// nothing.
+/// Makes [`wide_matmul`] with the weights in `w.bin`, at an odd offset.
 pub fn wide_external() -> Sample {
     let graph = wide("wide_external")
         .initializer(external("w", WIDE, "w.bin", Some(13), Some(32 << 10)))
