@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,10 @@ EXAMPLE = ROOT / "examples" / "triton"
 SERVER = Path(__file__).with_name("model_server.py")
 PLAIN = MODELS / "digits_lstm.onnx"
 ORIGINALS = {"digits": MODELS / "digits_cnn.onnx", "external": MODELS / "digits_cnn_dynamo.onnx"}
+
+
+# Programs inherit what is ignored, and under nohup that is this signal.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def may(*command):
