@@ -124,14 +124,8 @@ pub fn unprotect<'a>(
     access: impl Into<Access<'a>>,
     progress: &dyn Progress,
 ) -> Result<OpenedEdition> {
-    let protected = Protected::open(&model.into())?;
-    write(
-        &protected,
-        publication.into(),
-        access.into(),
-        progress,
-        true,
-    )
+    let (publication, access) = (publication.into(), access.into());
+    write(&model.into(), publication, access, progress, true)
 }
 
 /// Opens the protected `model` to files at `publication` that keep the protected files' names, so
@@ -146,25 +140,20 @@ pub fn open_to<'a>(
     access: impl Into<Access<'a>>,
     progress: &dyn Progress,
 ) -> Result<OpenedEdition> {
-    let protected = Protected::open(&model.into())?;
-    write(
-        &protected,
-        publication.into(),
-        access.into(),
-        progress,
-        false,
-    )
+    let (publication, access) = (publication.into(), access.into());
+    write(&model.into(), publication, access, progress, false)
 }
 
 /// Writes all files of a model, and publishes them once every byte is authenticated. `restores` says
 /// whether external files get the names that they had.
 fn write(
-    protected: &Protected,
+    model: &Location,
     publication: Publication<'_>,
     access: Access<'_>,
     progress: &dyn Progress,
     restores: bool,
 ) -> Result<OpenedEdition> {
+    let protected = Protected::open(model)?;
     let manifest = protected.manifest();
     let unlocked = protected.unlock(access)?;
     let restored = restores.then(|| manifest.original_files());
