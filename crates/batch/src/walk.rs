@@ -82,7 +82,10 @@ impl Walk {
         let walk = WalkDir::new(folder)
             .follow_links(true)
             .max_depth(max_depth)
-            .sort_by_key(|entry| (entry.path_is_symlink(), entry.file_name().to_owned()));
+            .sort_by(|a, b| {
+                let links = a.path_is_symlink().cmp(&b.path_is_symlink());
+                links.then_with(|| a.file_name().cmp(b.file_name()))
+            });
         Walk {
             entries: walk.into_iter(),
             folder: folder.to_owned(),
