@@ -10,7 +10,9 @@ use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use crate::checks::passed_over;
 use crate::cli::OutFolder;
-use crate::cli::batch::{Batch, Course, Making, Operation as Args, Sources};
+use crate::cli::batch::{
+    Batch, Course, Making, Operation as Args, Outputs, OutputsOrInPlace, Sources,
+};
 use crate::exit::{Failures, Usage, kind_code};
 use crate::io::{self, Written};
 use crate::progress::{Bars, bytes};
@@ -30,11 +32,8 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
                 recipients: (&recipients).into(),
                 options: &options,
             };
-            job.carry_out(
-                &operation,
-                writing(Some(&args.outputs.out), &args.outputs.making, &args.course)?,
-                quiet,
-            )
+            let Outputs { out, making } = &args.outputs;
+            job.carry_out(&operation, writing(Some(out), making, &args.course), quiet)
         }
         Args::Unprotect(args) => {
             let job = Job::begin(&args.sources, &args.course, args.outputs.making.force)?;
@@ -42,11 +41,8 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
             let operation = Operation::Unprotect {
                 access: opening.access_to(&args.tier),
             };
-            job.carry_out(
-                &operation,
-                writing(Some(&args.outputs.out), &args.outputs.making, &args.course)?,
-                quiet,
-            )
+            let Outputs { out, making } = &args.outputs;
+            job.carry_out(&operation, writing(Some(out), making, &args.course), quiet)
         }
         Args::Rekey(args) => {
             let job = Job::begin(&args.sources, &args.course, args.outputs.making.force)?;
@@ -56,15 +52,7 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
                 access: opening.access(),
                 recipients: (&recipients).into(),
             };
-            job.carry_out(
-                &operation,
-                writing(
-                    args.outputs.out.as_ref(),
-                    &args.outputs.making,
-                    &args.course,
-                )?,
-                quiet,
-            )
+            job.carry_out(&operation, or_in_place(&args.outputs, &args.course)?, quiet)
         }
         Args::Rotate(args) => {
             let job = Job::begin(&args.sources, &args.course, args.outputs.making.force)?;
@@ -81,15 +69,7 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
                 recipients: (&recipients).into(),
                 options: &options,
             };
-            job.carry_out(
-                &operation,
-                writing(
-                    args.outputs.out.as_ref(),
-                    &args.outputs.making,
-                    &args.course,
-                )?,
-                quiet,
-            )
+            job.carry_out(&operation, or_in_place(&args.outputs, &args.course)?, quiet)
         }
         Args::Verify(args) => {
             let job = Job::begin(&args.sources, &args.course, args.force)?;
@@ -190,12 +170,17 @@ fn reading(args: &Course) -> Options {
     options
 }
 
-/// Returns the options of a batch that writes models, to `out` or in place.
-fn writing(out: Option<&OutFolder<Location>>, making: &Making, args: &Course) -> Result<Options> {
-    if out.is_none() && args.checksum {
+/// Returns the options of a batch that may change models in place.
+fn or_in_place(outputs: &OutputsOrInPlace, args: &Course) -> Result<Options> {
+    if outputs.out.is_none() && args.checksum {
         let text = "digests are for records and outputs: give --out too, or leave out --checksum";
         return Err(Usage(text.into()).into());
     }
+    Ok(writing(outputs.out.as_ref(), &outputs.making, args))
+}
+
+/// Returns the options of a batch that writes models, to `out` or in place.
+fn writing(out: Option<&OutFolder<Location>>, making: &Making, args: &Course) -> Options {
     let mut options = reading(args);
     options.out = out.map(|out| (**out).clone());
     options.spared = named::files();
@@ -203,7 +188,7 @@ fn writing(out: Option<&OutFolder<Location>>, making: &Making, args: &Course) ->
     options.records = !making.no_records;
     options.replace = making.force;
     options.flush = making.sync.flush();
-    Ok(options)
+    options
 }
 
 /// Returns half of the memory that the system and the control group allow this process.
