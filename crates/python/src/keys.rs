@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMapping, PyString, PyTuple};
 use zeroize::Zeroizing;
 
-use crate::environment::{IDENTITY_VARIABLE, file_named_by_environment, named_by_environment};
+use crate::environment::{IDENTITY_VARIABLE, file_named_by_environment};
 use crate::errors::{Fault, Result, io, usage};
 use crate::reads::NamesFiles;
 
@@ -306,7 +306,7 @@ pub fn require_identities(args: Option<IdentityArgs>) -> Result<core::Identities
 }
 
 fn read_named_by_environment() -> Result<Option<core::Identities>> {
-    let Some(value) = named_by_environment() else {
+    let Some(value) = std::env::var_os(IDENTITY_VARIABLE) else {
         return Ok(None);
     };
     if value.is_empty() {
