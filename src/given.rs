@@ -95,8 +95,8 @@ impl Given {
     }
 
     /// Starts this command anew as a child that opens models and becomes the program, and waits for
-    /// it. Signals go to the child. What it has opened is removed, unless it ended well and `keeps`
-    /// says so. Once the child has started, this process `forgets` what opens models. Returns the
+    /// it. Signals go to the child. Removes the opened copies, unless the child ended well and
+    /// `keeps` says so. Once the child has started, this process `forgets` what opens models. Returns the
     /// exit code.
     pub fn watch(&self, keeps: bool, forget: impl FnOnce() -> Result<()>) -> Result<u8> {
         let folder = self.folder.display();
@@ -229,7 +229,7 @@ fn wait(child: &Child, incoming: &SignalFd) -> io::Result<u8> {
 /// Makes this process end with the process `watcher`, and heed the signals that it does not.
 ///
 /// # Errors
-/// [`Usage`] where that is not its parent, or not any more.
+/// [`Usage`] if the watcher is not the parent of this process.
 pub fn end_with(watcher: i32) -> Result<()> {
     process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)?;
     if process::getppid().map(Pid::as_raw_pid) != Some(watcher) {

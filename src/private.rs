@@ -27,7 +27,7 @@ use rustix::thread::{
 
 use crate::exit::Usage;
 
-/// What memory is mounted with.
+/// The options of mounted memory.
 const FLAGS: MountFlags = MountFlags::NOSUID
     .union(MountFlags::NODEV)
     .union(MountFlags::NOEXEC);
@@ -114,8 +114,8 @@ impl Namespace {
         Ok(Memory { at })
     }
 
-    /// Takes from this thread, and from what it executes, the rights that are no longer needed. It
-    /// goes on as `user`, if one is given.
+    /// Gives up the rights that this thread, and programs that it executes, need no longer. The
+    /// thread goes on as `user`, if the caller names one.
     pub fn give_up_rights(&self, user: Option<&User>) -> io::Result<()> {
         if self.of_user {
             // Else root gets all rights of the namespace back when it executes a program.
@@ -183,8 +183,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// The folder of files that are opened. What is made in it is seen nowhere else until it is
-    /// placed.
+    /// Makes the folder for opened files. No other path shows them until [`Memory::place`].
     pub fn opened(&self) -> io::Result<PathBuf> {
         let folder = self.at.join("opened");
         fs::create_dir(&folder)?;
@@ -200,7 +199,7 @@ impl Memory {
 
     /// Lets the `opened` files appear in the place of those that are its keys: files below one of
     /// `folders` in a folder of memory that has everything else of it too, others each by itself.
-    /// All paths are canonical. They belong to `user`, and nobody may write to them.
+    /// All paths are canonical. The files belong to `user`, and are read-only.
     pub fn place(
         &self,
         mut opened: BTreeMap<PathBuf, PathBuf>,
@@ -279,7 +278,7 @@ impl Memory {
         Ok(())
     }
 
-    /// Takes the memory away from the folder that it covers. What has been placed stays.
+    /// Takes the memory away from the folder that it covers. Placed files stay.
     pub fn detach(self) -> io::Result<()> {
         Ok(unmount(&self.at, UnmountFlags::DETACH)?)
     }

@@ -20,7 +20,7 @@ pub struct SigningArgs {
     pub sign_key: Option<PathBuf>,
 }
 
-/// What to do about the signature of a model that is encrypted again.
+/// Says how to sign a model that is encrypted again.
 #[derive(Debug, Args)]
 pub struct ResigningArgs {
     /// OpenSSH private key to sign the result with

@@ -51,7 +51,7 @@ pub fn run(args: &Run, quiet: bool) -> Result<()> {
     }
 }
 
-/// What the command line asks for.
+/// The models to open, and the user that the program runs as.
 struct Job<'a> {
     args: &'a Run,
     quiet: bool,
@@ -327,7 +327,7 @@ fn descriptor(path: &Path) -> Option<i32> {
     number.next()?.parse().ok()
 }
 
-/// What runs a program with its arguments, in which `{}` stands for `path`.
+/// Returns the command of a program and its arguments, with `path` in the place of `{}`.
 fn command(program: &[OsString], path: Option<&Path>) -> Result<Option<Command>> {
     let Some((program, arguments)) = program.split_first() else {
         return Ok(None);

@@ -32,7 +32,7 @@ def files(page):
 
 
 def commands(page):
-    """What a page types, and what it says is printed."""
+    """Gives each command that a page types, and the output that it shows."""
     for language, text in FENCE.findall(page):
         if language == "console":
             assert text.startswith("$ "), text

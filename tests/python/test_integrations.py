@@ -32,13 +32,13 @@ PYTHONS = [sys.executable, *filter(None, os.environ.get("ONNXSEAL_PROGRAMS_PYTHO
 @dataclass
 class Program:
     modules: tuple[str, ...] = ()
-    """What its Python must have."""
+    """Modules that its Python must have."""
     copied: tuple[str, ...] = ()
     """Packages whose models are protected where they lie, in a copy."""
     prepare: str | None = None
-    """What makes pictures and models, for the program's Python."""
+    """Code that makes pictures and models, for the program's Python."""
     fill: object = None
-    """What makes models, given their folder."""
+    """Function that makes models in the folder it gets."""
     refuses: bool = True
     """Whether it says which operator it does not know."""
     serves: bool = False
@@ -253,7 +253,7 @@ class Folder:
             self.tool.protect(plain / path.name, path)
 
     def answer(self, *command):
-        """What the program prints, or, if it serves, what it answers."""
+        """Returns the output of the program, or the answers of one that serves."""
         if not self.program.serves:
             done = self.run(*command)
             assert done.returncode == 0, done.stdout + done.stderr

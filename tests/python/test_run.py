@@ -203,7 +203,7 @@ def test_the_program_gets_what_the_command_got(served):
 
 @mounts
 def test_folders_are_as_opened_whatever_happens_to_them(served):
-    """Whoever may write to the folder changes nothing that the program has."""
+    """Changes to the folder do not reach the program."""
     process = served.serve("-i", served.identity)
     inside = Path(f"/proc/{process.pid}/root{served.repository}")
     before = {path: (inside / path).read_bytes() for path in files_below(inside)}
@@ -351,7 +351,7 @@ def test_a_child_that_stays_keeps_the_memory_and_nobody_else(served):
 
 @pytest.fixture
 def public(served):
-    """A copy of the models that everybody may read, and an identity that only nobody may."""
+    """A copy of the models for all users, and an identity for the user `nobody` alone."""
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         folder.chmod(0o755)
