@@ -131,6 +131,13 @@ impl std::fmt::Display for Failures {
 
 impl std::error::Error for Failures {}
 
+/// Makes the error for work that a signal ended.
+pub fn stopped(signal: i32, what: &str) -> anyhow::Error {
+    let code = 128 + signal as u8;
+    let text = format!("stopped: {what}");
+    Failures { code, text }.into()
+}
+
 /// A mistake in the command line that clap cannot see.
 #[derive(Debug)]
 pub struct Usage(pub String);

@@ -11,12 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result};
 use clap::Args;
 use onnxseal_core::{
-    Error, Identities, KeyError, OwnedAudience, Passphrase, Recipients, holds_secret,
-    open_handed_over,
+    COMMAND_PATIENCE, Error, Identities, IdentityCommand, KeyError, OwnedAudience, Passphrase,
+    Recipients, holds_secret, open_handed_over,
 };
 
-use crate::exit::Usage;
-use crate::prompt::{Terminal, ask_passphrase};
+use crate::exit::{Usage, stopped};
+use crate::prompt::{Terminal, ask_passphrase, program_patience};
+use crate::stop::Stop;
 use crate::text::{note, one_line};
 
 /// The variable that names an identity file, or a descriptor as `fd:N`, for commands without
@@ -122,6 +123,11 @@ pub struct IdentityArgs {
     /// the file or descriptor (fd:N) that ONNXSEAL_IDENTITY names
     #[arg(short, long = "identity", value_name = "FILE")]
     pub identities: Vec<PathBuf>,
+
+    /// Program that prints an identity file, and its arguments, such as a secret store's client; may
+    /// be given several times. It runs without a shell
+    #[arg(long = "identity-command", value_name = "COMMAND")]
+    pub identity_commands: Vec<String>,
 
     #[command(flatten)]
     pub passphrase: PassphraseArgs,
@@ -280,25 +286,33 @@ impl IdentityArgs {
         for path in &self.identities {
             all.merge(identities_of(path, "--identity", quiet)?);
         }
+        for command in &self.identity_commands {
+            all.merge(identities_of_command(command)?);
+        }
         let passphrase = self.passphrase.source();
         if let Some(source) = &passphrase {
             let passphrase = source.passphrase("passphrase of the model", quiet)?;
             all.merge(Identities::passphrase(passphrase));
         }
-        if self.identities.is_empty() && passphrase.is_none() {
-            let Some(opened) = open_named_by_environment(quiet)? else {
+        if !self.is_given() && passphrase.is_none() {
+            let Some(named) = Named::by_environment()? else {
                 return Ok(None);
             };
-            all.merge(identities(opened)?);
+            all.merge(identities(named.open(quiet)?)?);
         }
         Ok(Some(all))
+    }
+
+    /// Returns whether the command line names a file or a command.
+    pub fn is_given(&self) -> bool {
+        !(self.identities.is_empty() && self.identity_commands.is_empty())
     }
 
     /// Reads the identities, or the one that the environment names, and fails if there are none.
     pub fn require(&self, quiet: bool) -> Result<Identities> {
         self.read(quiet)?.ok_or_else(|| {
             let message = format!(
-                "no identity: name a file with --identity or in {IDENTITY_VARIABLE}, or give a passphrase with --passphrase"
+                "no identity: name a file with --identity or in {IDENTITY_VARIABLE}, or a program with --identity-command, or give a passphrase with --passphrase"
             );
             Usage(message).into()
         })
@@ -403,49 +417,82 @@ pub fn identities_of(path: &Path, what: &str, quiet: bool) -> Result<Identities>
     identities(open_secret(path, what, quiet)?)
 }
 
+/// Reads the identities that a program prints.
+fn identities_of_command(line: &str) -> Result<Identities> {
+    if holds_secret(line) {
+        let text = "--identity-command holds a key; it must name a program that prints one";
+        return Err(Usage(text.into()).into());
+    }
+    let command = IdentityCommand::parse(line).map_err(Error::Key)?;
+    let stop = Stop::listen()?;
+    let patience = program_patience().unwrap_or(COMMAND_PATIENCE);
+    let is_stopped = || stop.signal().is_some();
+    let read = command.identities(patience, Arc::new(Terminal), &is_stopped);
+    match stop.signal() {
+        Some(signal) => Err(stopped(signal, "nothing was opened yet")),
+        None => Ok(read.map_err(Error::Key)?),
+    }
+}
+
 fn identities((file, name): Opened) -> Result<Identities> {
     Ok(Identities::read_with(file, &name, Arc::new(Terminal)).map_err(Error::Key)?)
 }
 
+/// What the environment names as the identity.
+enum Named {
+    File(PathBuf),
+    Descriptor(u32),
+}
+
+impl Named {
+    /// Reads the variable, and fails if its value cannot be the name of a file or a descriptor.
+    fn by_environment() -> Result<Option<Named>> {
+        let Some(value) = std::env::var_os(IDENTITY_VARIABLE) else {
+            return Ok(None);
+        };
+        if value.is_empty() {
+            // As in CI, where a secret is missing: a check without the key would pass for one with
+            // it.
+            let text = format!("{IDENTITY_VARIABLE} is empty: name an identity file, or unset it");
+            return Err(Usage(text).into());
+        }
+        if holds_secret(&value.to_string_lossy()) {
+            return Err(holds_a_key(IDENTITY_VARIABLE, ", or fd:N"));
+        }
+        let number = value.to_str().and_then(|text| text.strip_prefix("fd:"));
+        Ok(Some(match number.map(str::parse) {
+            None => Named::File(value.into()),
+            Some(Ok(n)) => Named::Descriptor(n),
+            Some(Err(_)) => {
+                let text = format!(
+                    "{IDENTITY_VARIABLE}: {} is not a descriptor",
+                    value.display()
+                );
+                return Err(Usage(text).into());
+            }
+        }))
+    }
+
+    fn open(self, quiet: bool) -> Result<Opened> {
+        match self {
+            Named::File(path) => open_secret(&path, IDENTITY_VARIABLE, quiet),
+            Named::Descriptor(n) => open_descriptor(n),
+        }
+        .with_context(|| format!("{IDENTITY_VARIABLE} cannot be used"))
+    }
+}
+
 /// Returns the file or descriptor that the environment names, if any.
 pub fn file_named_by_environment() -> Option<PathBuf> {
-    let value = std::env::var_os(IDENTITY_VARIABLE).filter(|value| !value.is_empty())?;
-    let n = value.to_str().and_then(|text| text.strip_prefix("fd:"));
-    match n {
-        Some(n) => n.parse().ok().map(path_of_descriptor),
-        None => Some(value.into()),
-    }
+    Some(match Named::by_environment().ok()?? {
+        Named::File(path) => path,
+        Named::Descriptor(n) => path_of_descriptor(n),
+    })
 }
 
 /// Returns the path of an open descriptor of this process.
 pub fn path_of_descriptor(n: u32) -> PathBuf {
     format!("/dev/fd/{n}").into()
-}
-
-fn open_named_by_environment(quiet: bool) -> Result<Option<Opened>> {
-    let Some(value) = std::env::var_os(IDENTITY_VARIABLE) else {
-        return Ok(None);
-    };
-    if value.is_empty() {
-        // As in CI, where a secret is missing: a check without the key would pass for one with it.
-        let text = format!("{IDENTITY_VARIABLE} is empty: name an identity file, or unset it");
-        return Err(Usage(text).into());
-    }
-    let opened = match value.to_str().and_then(|text| text.strip_prefix("fd:")) {
-        None => {
-            if holds_secret(&value.to_string_lossy()) {
-                return Err(holds_a_key(IDENTITY_VARIABLE, ", or fd:N"));
-            }
-            open_secret(Path::new(&value), IDENTITY_VARIABLE, quiet)
-        }
-        Some(n) => match n.parse() {
-            Ok(n) => open_descriptor(n),
-            Err(_) => Err(Usage(format!("fd:{n} is not a descriptor")).into()),
-        },
-    };
-    opened
-        .map(Some)
-        .with_context(|| format!("{IDENTITY_VARIABLE} cannot be used"))
 }
 
 /// Fails if the path given for `what` is a secret key instead of the name of a file.

@@ -39,20 +39,21 @@ impl Prompt for Terminal {
     }
 
     fn plugin_patience(&self) -> Duration {
-        let Some(value) = std::env::var_os(PATIENCE_VARIABLE) else {
-            return PLUGIN_PATIENCE;
-        };
-        let seconds = value.to_str().and_then(|value| value.parse().ok());
-        match seconds.filter(|seconds| (1..=86_400).contains(seconds)) {
-            Some(seconds) => Duration::from_secs(seconds),
-            None => {
-                note(&format!(
-                    "warning: {PATIENCE_VARIABLE} is not a number of seconds from 1 to 86400"
-                ));
-                PLUGIN_PATIENCE
-            }
-        }
+        program_patience().unwrap_or(PLUGIN_PATIENCE)
     }
+}
+
+/// Returns how long a plugin or an identity command may take, if the environment says so.
+pub fn program_patience() -> Option<Duration> {
+    let value = std::env::var_os(PATIENCE_VARIABLE)?;
+    let seconds = value.to_str().and_then(|value| value.parse().ok());
+    let seconds = seconds.filter(|seconds| (1..=86_400).contains(seconds));
+    if seconds.is_none() {
+        note(&format!(
+            "warning: {PATIENCE_VARIABLE} is not a number of seconds from 1 to 86400"
+        ));
+    }
+    seconds.map(Duration::from_secs)
 }
 
 /// Asks for the passphrase of an encrypted private key.
@@ -85,5 +86,5 @@ fn ask_line(question: &str) -> Option<String> {
     Some(line)
 }
 
-/// The variable with the seconds that an age plugin may take, to override the default.
+/// The variable with the seconds that an age plugin or an identity command may take.
 const PATIENCE_VARIABLE: &str = "ONNXSEAL_PLUGIN_SECONDS";

@@ -1,45 +1,85 @@
-//! Handles Ctrl-C and SIGTERM. The first signal lets a batch finish its current models and ends
-//! runs of ONNX Runtime; the second ends the process at once.
+//! Handles Ctrl-C and SIGTERM. The first signal ends the identity command, lets a batch finish its
+//! current models and ends runs of ONNX Runtime; the second ends the process at once.
 
 use anyhow::Result;
 
-/// Listens for signals. It never unregisters, because the process is about to end.
-pub struct Stop(#[cfg(unix)] std::sync::Arc<std::sync::atomic::AtomicUsize>);
+/// Listens for signals until it is dropped. Without one, a signal ends the process.
+pub struct Stop {
+    #[cfg(unix)]
+    heard: &'static Heard,
+    /// Whether nothing else listened before.
+    #[cfg(unix)]
+    is_first: bool,
+}
+
+/// What the handlers of this process heard.
+#[cfg(unix)]
+struct Heard {
+    /// Whether the next signal ends the process.
+    ends: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    /// The last signal, or 0.
+    signal: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+}
 
 impl Stop {
     #[cfg(unix)]
     pub fn listen() -> Result<Stop> {
-        use std::sync::Arc;
-        use std::sync::atomic::{AtomicBool, AtomicUsize};
-
-        use signal_hook::consts::{SIGINT, SIGTERM};
-        let (seen, signal) = (
-            Arc::new(AtomicBool::new(false)),
-            Arc::new(AtomicUsize::new(0)),
-        );
-        for number in [SIGINT, SIGTERM] {
-            // Order matters: the first signal only sets the flag, with which the second ends the
-            // process.
-            signal_hook::flag::register_conditional_default(number, Arc::clone(&seen))?;
-            signal_hook::flag::register(number, Arc::clone(&seen))?;
-            signal_hook::flag::register_usize(number, Arc::clone(&signal), number as usize)?;
-        }
-        Ok(Stop(signal))
+        let heard = Heard::of_process()?;
+        let is_first = (heard.ends).swap(false, std::sync::atomic::Ordering::Relaxed);
+        Ok(Stop { heard, is_first })
     }
 
     #[cfg(not(unix))]
     pub fn listen() -> Result<Stop> {
-        Ok(Stop())
+        Ok(Stop {})
     }
 
     /// Returns the signal that came, if any.
     pub fn signal(&self) -> Option<i32> {
         #[cfg(unix)]
         {
-            let signal = self.0.load(std::sync::atomic::Ordering::Relaxed) as i32;
+            let signal = self.heard.signal.load(std::sync::atomic::Ordering::Relaxed) as i32;
             Some(signal).filter(|signal| *signal != 0)
         }
         #[cfg(not(unix))]
         None
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Stop {
+    fn drop(&mut self) {
+        if self.is_first {
+            (self.heard.ends).store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(unix)]
+impl Heard {
+    /// Sets handlers up once. They stay, because a handler that is taken away leaves the signal
+    /// without effect.
+    fn of_process() -> Result<&'static Heard> {
+        use std::sync::OnceLock;
+
+        use signal_hook::consts::{SIGINT, SIGTERM};
+        static HEARD: OnceLock<Heard> = OnceLock::new();
+        if let Some(heard) = HEARD.get() {
+            return Ok(heard);
+        }
+        let heard = Heard {
+            ends: std::sync::Arc::new(true.into()),
+            signal: std::sync::Arc::default(),
+        };
+        for number in [SIGINT, SIGTERM] {
+            // Order matters: the first signal only sets the flag, with which the second ends the
+            // process.
+            let ends = || std::sync::Arc::clone(&heard.ends);
+            let signal = std::sync::Arc::clone(&heard.signal);
+            signal_hook::flag::register_conditional_default(number, ends())?;
+            signal_hook::flag::register(number, ends())?;
+            signal_hook::flag::register_usize(number, signal, number as usize)?;
+        }
+        Ok(HEARD.get_or_init(|| heard))
     }
 }

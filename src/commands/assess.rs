@@ -12,7 +12,7 @@ use onnxseal_core::{self as core, ErrorKind, Location, Preset};
 use onnxseal_data::DataSet;
 
 use crate::cli::assess::{Assess, DataArgs};
-use crate::exit::{Failures, Usage, kind_code};
+use crate::exit::{Failures, Usage, kind_code, stopped};
 use crate::io::{self as files, Written};
 use crate::progress::Steps;
 use crate::signing::OpeningArgs;
@@ -105,9 +105,9 @@ pub fn subject(model: &Location, opening: &OpeningArgs, quiet: bool) -> Result<S
         let opening = opening.require(quiet)?;
         return Subject::protected(model.clone(), opening.access()).map_err(lift);
     }
-    if !opening.identities.identities.is_empty() || opening.signer.allowed_signers.is_some() {
+    if opening.identities.is_given() || opening.signer.allowed_signers.is_some() {
         return Err(Usage(format!(
-            "{model} is not protected: leave out --identity and --allowed-signers"
+            "{model} is not protected: leave out --identity, --identity-command and --allowed-signers"
         ))
         .into());
     }
@@ -203,13 +203,6 @@ pub fn until_stopped<T>(
         (Err(Error::Cancelled), Some(signal)) => Err(stopped(signal, "nothing was written")),
         (called, _) => called.map_err(lift),
     }
-}
-
-/// Makes the error for work that a signal ended.
-pub fn stopped(signal: i32, what: &str) -> anyhow::Error {
-    let code = 128 + signal as u8;
-    let text = format!("stopped: {what}");
-    Failures { code, text }.into()
 }
 
 /// Converts an error to core's if possible, to give its hint.

@@ -5,8 +5,9 @@ use std::io::Write;
 use anyhow::Result;
 use onnxseal_assess::{Error, Method, Options};
 
-use super::assess::{data, lift, public_base, stopped, subject};
+use super::assess::{data, lift, public_base, subject};
 use crate::cli::assess::{Rank, RankMethod};
+use crate::exit::stopped;
 use crate::io::Written;
 use crate::progress::Steps;
 use crate::stop::Stop;

@@ -13,6 +13,8 @@ mod faults;
 #[cfg(unix)]
 mod hostile;
 #[cfg(target_os = "linux")]
+mod identity_command;
+#[cfg(target_os = "linux")]
 mod inject;
 #[cfg(all(unix, feature = "inputs"))]
 mod inputs;

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -67,6 +68,20 @@ def test_a_program_in_any_language_opens_models_by_path(served):
         if shutil.which(program[0]):
             command = ["sh", "-c", '"$@" | sha256sum', "sh", *program]
             assert served.output("-i", served.identity, command=command) == digest_of(original)
+    served.leaves_nothing()
+
+
+@mounts
+@memory
+def test_the_identity_may_come_from_a_command(served, tmp_path):
+    """Which has ended when the program begins: the process has become the program."""
+    original, model = ORIGINALS["digits"].read_bytes(), served.model("digits")
+    command = shlex.join(["sh", "-c", 'echo $$ >"$0"; cat "$1"', str(tmp_path / "pid"), str(served.identity)])
+    program = ["sh", "-c", 'test ! -e "/proc/$(cat "$0")" && sha256sum <"$1"', tmp_path / "pid"]
+    assert served.output("--identity-command", command, command=[*program, model]) == digest_of(original)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        options = ["--identity-command", command, "--into", folder, "--allow-swap"]
+        assert served.output(*options, models=[model], command=[*program, "{}"]) == digest_of(original)
     served.leaves_nothing()
 
 

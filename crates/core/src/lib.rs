@@ -81,8 +81,8 @@ pub use format::manifest::{self, File, Manifest, Operator};
 pub use format::tiers::{Edition, OpenedEdition};
 pub use onnxseal_crypto::signature::{AllowedSigners, ClaimedSigner, Signer, SigningKey};
 pub use onnxseal_crypto::wrap::{
-    Identities, Identity, NoPrompt, PLUGIN_PATIENCE, Passphrase, Prompt, Recipients,
-    generate_identity,
+    COMMAND_PATIENCE, Identities, Identity, IdentityCommand, NoPrompt, PLUGIN_PATIENCE, Passphrase,
+    Prompt, Recipients, generate_identity,
 };
 pub use onnxseal_crypto::{
     BlobKey, Error as KeyError, NotAllowed, has_aes_instructions, opens_with,

@@ -2,6 +2,7 @@
 //! whose payload is the 32 bytes of the key. `docs/KEYS.md` lists the kinds of keys.
 
 mod armor;
+mod command;
 mod header;
 mod identities;
 mod notes;
@@ -13,6 +14,7 @@ mod ssh;
 mod tests;
 
 pub use armor::MAX_WRAPPED_BYTES;
+pub use command::{COMMAND_PATIENCE, IdentityCommand};
 pub use header::Header;
 pub use identities::{
     Identities, Identity, MAX_WORK_FACTOR, check_wrapped, generate_identity, is_encrypted,

@@ -137,7 +137,7 @@ pub fn assess<'py>(
     let found = call::run(py, progress, move |progress| {
         load(library)?;
         let candidates = candidates(&presets, &policies, ranking.as_deref())?;
-        let subject = subject(model, identities)?;
+        let subject = subject(model, identities, progress)?;
         let base = base.map(Subject::plain).transpose()?;
         let data = data.read(&how)?;
         let mut options = Options::default();
@@ -206,7 +206,7 @@ pub fn rank<'py>(
         }
         let mut how = DataOptions::default();
         (how.limit, how.seed, how.scale) = (limit, seed, scale);
-        let subject = subject(model, identities)?;
+        let subject = subject(model, identities, progress)?;
         let base = base.map(Subject::plain).transpose()?;
         let method = match (method.as_str(), &base) {
             ("energy", _) => Method::Energy,
@@ -302,7 +302,7 @@ pub fn tune_tiers<'py>(
         load(library)?;
         let mut how = DataOptions::default();
         (how.limit, how.seed, how.scale) = (limit, seed, scale);
-        let subject = subject(model, identities)?;
+        let subject = subject(model, identities, progress)?;
         let data = data.read(&how)?;
         let data = data.ok_or_else(|| usage("editions are measured on real samples"))?;
         let mut options = Options::default();
@@ -373,14 +373,18 @@ fn candidates(
     Ok(named)
 }
 
-fn subject(model: Location, identities: Option<IdentityArgs>) -> Result<Subject> {
+fn subject(
+    model: Location,
+    identities: Option<IdentityArgs>,
+    progress: &dyn core::Progress,
+) -> Result<Subject> {
     if !core::is_protected(model.clone())? {
         return match identities {
             Some(_) => Err(usage("the model is not protected: leave out identities")),
             None => Ok(Subject::plain(model)?),
         };
     }
-    let identities = require_identities(identities)?;
+    let identities = require_identities(identities, progress)?;
     let access = Access {
         identities: &identities,
         signed_by: None,

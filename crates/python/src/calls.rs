@@ -146,7 +146,7 @@ pub fn verify<'py>(
     let model = model.location()?;
     let policy = PolicyArgs::new(policy, preset, None).ranked(ranking);
     let verified = call::run(py, progress, move |progress| {
-        let identities = read_identities(identity)?;
+        let identities = read_identities(identity, progress)?;
         if tier.is_some() && identities.is_none() {
             return Err(usage(
                 "only an identity shows which tier it opens: give one with identity=...",
@@ -189,7 +189,7 @@ pub fn unprotect<'py>(
     let out = Out::open(out, &reads(&[&model], &[&identity, &signed_by]))?;
     let publication = Publication::new(out.location(), output_options(replace, sync));
     let unprotected = call::run(py, progress, move |progress| {
-        let identities = require_identities(identity)?;
+        let identities = require_identities(identity, progress)?;
         let signed_by = signed_by.map(SignedByArg::read).transpose()?;
         let access = Access {
             identities: &identities,
@@ -225,7 +225,8 @@ pub fn rekey<'py>(
     let reads = reads(&[&model], &[&recipients, &identity, &signed_by]);
     let (out, destination) = destination(out, &reads, output_options(replace, sync))?;
     let rekeyed = call::run(py, progress, move |progress| {
-        let (identities, recipients) = (require_identities(identity)?, recipients.read()?);
+        let (identities, recipients) =
+            (require_identities(identity, progress)?, recipients.read()?);
         let signed_by = signed_by.map(SignedByArg::read).transpose()?;
         let access = Access {
             identities: &identities,
@@ -293,7 +294,8 @@ pub fn rotate<'py>(
                 None => Resign::Refuse,
             },
         };
-        let (identities, recipients) = (require_identities(identity)?, recipients.read()?);
+        let (identities, recipients) =
+            (require_identities(identity, progress)?, recipients.read()?);
         let signed_by = signed_by.map(SignedByArg::read).transpose()?;
         let access = Access {
             identities: &identities,

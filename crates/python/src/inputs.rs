@@ -58,20 +58,22 @@ impl RawInputKey {
     #[staticmethod]
     #[pyo3(signature = (path, identity = None))]
     fn open(py: Python<'_>, path: PathBuf, identity: Option<IdentityArgs>) -> Result<RawInputKey> {
-        py.detach(|| {
-            let identities = read_identities(identity)?;
+        call::run(py, None, |progress| {
+            let identities = read_identities(identity, progress)?;
             let key = inputs::InputKey::open(&path, identities.as_ref())?;
-            Ok(RawInputKey(key))
+            Ok::<_, Fault>(RawInputKey(key))
         })
     }
 
     /// Reads the text of a key, or the bytes of a key file.
     #[staticmethod]
     #[pyo3(signature = (text, identity = None))]
-    fn parse(text: &[u8], identity: Option<IdentityArgs>) -> Result<RawInputKey> {
-        let identities = read_identities(identity)?;
-        let key = inputs::InputKey::from_bytes(text, identities.as_ref())?;
-        Ok(RawInputKey(key))
+    fn parse(py: Python<'_>, text: &[u8], identity: Option<IdentityArgs>) -> Result<RawInputKey> {
+        call::run(py, None, |progress| {
+            let identities = read_identities(identity, progress)?;
+            let key = inputs::InputKey::from_bytes(text, identities.as_ref())?;
+            Ok::<_, Fault>(RawInputKey(key))
+        })
     }
 
     /// The text of the key file, encrypted if there are recipients. Without them, it is secret.

@@ -4,9 +4,11 @@ use std::fs::File;
 use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use onnxseal_core::{
-    self as core, AllowedSigners, Edition, KeyError, NoPrompt, OwnedAudience, Prompt, Recipients,
+    self as core, AllowedSigners, COMMAND_PATIENCE, Edition, KeyError, NoPrompt, OwnedAudience,
+    Progress, Prompt, Recipients,
 };
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -37,6 +39,44 @@ impl Passphrase {
 /// A secret key that opens models protected to its recipient.
 #[pyclass(frozen, module = "onnxseal")]
 pub struct Identity(core::Identity);
+
+/// A program that prints an identity file, such as the client of a secret store. It is given where
+/// an identity is, and runs whenever a call opens something with it.
+///
+/// `command` is a list of the program and its arguments, or a string that is split into words as a
+/// POSIX shell splits them. The program runs without a shell and without standard input. It is
+/// killed if it takes more than `seconds`.
+#[pyclass(frozen, module = "onnxseal")]
+pub struct IdentityCommand {
+    command: core::IdentityCommand,
+    patience: Duration,
+}
+
+#[pymethods]
+impl IdentityCommand {
+    #[new]
+    #[pyo3(signature = (command, *, seconds = COMMAND_PATIENCE.as_secs_f64()))]
+    fn new(command: &Bound<'_, PyAny>, seconds: f64) -> Result<IdentityCommand> {
+        let command = if let Ok(line) = command.extract::<String>() {
+            core::IdentityCommand::parse(&line)?
+        } else if let Ok(words) = command.extract::<Vec<PathBuf>>() {
+            core::IdentityCommand::new(words.into_iter().map(PathBuf::into_os_string))?
+        } else {
+            return Err(not_one_of(command, "a command is a list of words, or a string").into());
+        };
+        match Duration::try_from_secs_f64(seconds) {
+            Ok(patience) if (1.0..=86_400.0).contains(&seconds) => {
+                Ok(IdentityCommand { command, patience })
+            }
+            _ => Err(usage("seconds is a number from 1 to 86400")),
+        }
+    }
+
+    fn __repr__(&self) -> String {
+        let program = self.command.program().to_string_lossy();
+        format!("IdentityCommand({program:?}, ..)")
+    }
+}
 
 /// Makes a new identity, as `onnxseal keygen` and `age-keygen` do.
 #[pyfunction]
@@ -258,6 +298,7 @@ impl<'a, 'py> FromPyObject<'a, 'py> for RecipientArgs {
 pub struct IdentityArgs(Vec<IdentityArg>);
 
 enum IdentityArg {
+    Command(Py<IdentityCommand>),
     File(PathBuf),
     Text(Zeroizing<Vec<u8>>),
     Passphrase(Arc<Zeroizing<String>>),
@@ -268,8 +309,12 @@ pub fn edition(tier: Option<&str>) -> Edition<'_> {
     tier.map_or(Edition::Whole, Edition::named)
 }
 
-/// Reads identities, without `args` those that the environment names; `None` if it names none.
-pub fn read_identities(args: Option<IdentityArgs>) -> Result<Option<core::Identities>> {
+/// Reads identities, without `args` those that the environment names; `None` if it names none. A
+/// command ends when `progress` says that the call is cancelled.
+pub fn read_identities(
+    args: Option<IdentityArgs>,
+    progress: &dyn Progress,
+) -> Result<Option<core::Identities>> {
     let Some(IdentityArgs(args)) = args else {
         return read_named_by_environment();
     };
@@ -286,6 +331,10 @@ pub fn read_identities(args: Option<IdentityArgs>) -> Result<Option<core::Identi
     for arg in args {
         let prompt = Arc::clone(&prompt);
         all.merge(match arg {
+            IdentityArg::Command(one) => {
+                let IdentityCommand { command, patience } = one.get();
+                command.identities(*patience, prompt, &|| progress.is_cancelled())?
+            }
             IdentityArg::File(path) => {
                 let (file, name) = open(&path)?;
                 core::Identities::read_with(file, &name, prompt)?
@@ -300,9 +349,12 @@ pub fn read_identities(args: Option<IdentityArgs>) -> Result<Option<core::Identi
 }
 
 /// Reads identities as [`read_identities`] does, and fails if there are none.
-pub fn require_identities(args: Option<IdentityArgs>) -> Result<core::Identities> {
+pub fn require_identities(
+    args: Option<IdentityArgs>,
+    progress: &dyn Progress,
+) -> Result<core::Identities> {
     let message = "no identity: give one with identity=..., or name its file in ONNXSEAL_IDENTITY";
-    read_identities(args)?.ok_or_else(|| usage(message))
+    read_identities(args, progress)?.ok_or_else(|| usage(message))
 }
 
 fn read_named_by_environment() -> Result<Option<core::Identities>> {
@@ -346,6 +398,9 @@ impl<'a, 'py> FromPyObject<'a, 'py> for IdentityArgs {
             if let Ok(passphrase) = value.cast::<Passphrase>() {
                 return Ok(IdentityArg::Passphrase(Arc::clone(&passphrase.get().0)));
             }
+            if let Ok(command) = value.cast::<IdentityCommand>() {
+                return Ok(IdentityArg::Command(command.clone().unbind()));
+            }
             if let Ok(identity) = value.cast::<Identity>() {
                 let text = identity.get().0.to_file_text();
                 return Ok(IdentityArg::Text(text.as_bytes().to_vec().into()));
@@ -357,7 +412,7 @@ impl<'a, 'py> FromPyObject<'a, 'py> for IdentityArgs {
                 return Ok(IdentityArg::Text(text.as_bytes().to_vec().into()));
             }
             value.extract().map(IdentityArg::File).map_err(|_| {
-                not_one_of(value, "an identity is the path of an identity file, the text of one, an Identity or a Passphrase")
+                not_one_of(value, "an identity is the path of an identity file, the text of one, an Identity, an IdentityCommand or a Passphrase")
             })
         })
         .map(IdentityArgs)

@@ -52,8 +52,8 @@ impl RawLabelDecoder {
         identity: Option<IdentityArgs>,
         path: Option<PathBuf>,
     ) -> Result<RawLabelDecoder> {
-        py.detach(|| {
-            let identities = read_identities(identity)?;
+        call::run(py, None, |progress| {
+            let identities = read_identities(identity, progress)?;
             let key = match key {
                 KeyFile::Bytes(bytes) => UserKey::from_bytes(&bytes, identities.as_ref())?,
                 KeyFile::Path(path) => UserKey::open(&path, identities.as_ref())?,
@@ -64,7 +64,7 @@ impl RawLabelDecoder {
                 let files = Files::open(&path.into()).map_err(onnxseal_labels::Error::from)?;
                 files.with(|source| head::check_rows(source, &table))?;
             }
-            Ok(RawLabelDecoder {
+            Ok::<_, Fault>(RawLabelDecoder {
                 user: key.name().to_owned(),
                 table,
                 decoder,
@@ -163,12 +163,12 @@ pub fn protect_labels<'py>(
     let reads = reads(&[&model], &[&identity, &data, &authority, &targets]);
     let to = Out::open(out, &reads)?;
     let (out, name) = (to.location(), to.name());
-    let protected = call::run(py, None, move |_| {
+    let protected = call::run(py, None, move |progress| {
         let out_options = output_options(replace, sync);
         out_options.check_free(&out)?;
         let mut how = DataOptions::default();
         (how.limit, how.seed, how.scale) = (limit, seed, scale);
-        let identities = read_identities(identity)?;
+        let identities = read_identities(identity, progress)?;
         let mut noted = read_authority(&authority, identities.as_ref())?;
         let data = data.read(&how)?;
         let decoding = targets.as_deref().map(Decoding::read).transpose()?;
@@ -219,8 +219,10 @@ pub fn trace_labels<'py>(
     authority: PathBuf,
     identity: Option<IdentityArgs>,
 ) -> Result<Bound<'py, PyAny>> {
-    let identities = read_identities(identity)?;
-    let authority = read_authority(&authority, identities.as_ref())?;
+    let authority = call::run(py, None, move |progress| {
+        let identities = read_identities(identity, progress)?;
+        read_authority(&authority, identities.as_ref())
+    })?;
     let files = Files::open(&model.location()?).map_err(onnxseal_labels::Error::from)?;
     let table = files.with(head::table_of)?;
     let noted = authority.model_of(table.digest())?;

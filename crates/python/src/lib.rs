@@ -30,7 +30,7 @@ mod _onnxseal {
     #[pymodule_export]
     use crate::inputs::RawInputKey;
     #[pymodule_export]
-    use crate::keys::{Identity, Passphrase, generate_identity};
+    use crate::keys::{Identity, IdentityCommand, Passphrase, generate_identity};
     #[pymodule_export]
     use crate::labels::{RawLabelDecoder, protect_labels, trace_labels};
     #[pymodule_export]

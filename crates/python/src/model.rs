@@ -55,7 +55,7 @@ pub fn open<'py>(
     let model = model.location_with(external_files)?;
     let require = Requirements::parse(&require.unwrap_or_default())?;
     let (model, whole) = call::run(py, progress, move |progress| {
-        let identities = require_identities(identity)?;
+        let identities = require_identities(identity, progress)?;
         let signed_by = signed_by.map(SignedByArg::read).transpose()?;
         let access = Access {
             identities: &identities,

@@ -4,8 +4,7 @@ use anyhow::Result;
 use onnxseal_inputs::{EncryptOptions, Error, Report, Scale, Spec, Transform, encrypt};
 
 use crate::cli::inputs::Encrypt;
-use crate::commands::assess::stopped;
-use crate::exit::{Failures, Usage};
+use crate::exit::{Failures, Usage, stopped};
 use crate::keys::input_key;
 use crate::named;
 use crate::progress::{Bar, DataBar};

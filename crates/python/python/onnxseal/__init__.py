@@ -28,6 +28,7 @@ from onnxseal._labels import LabelDecoder
 from onnxseal._onnxseal import (
     Assessment,
     Identity,
+    IdentityCommand,
     Model,
     Passphrase,
     __version__,
@@ -60,6 +61,7 @@ __all__ = [
     "AuthenticationError",
     "Error",
     "Identity",
+    "IdentityCommand",
     "InferenceSession",
     "InputKey",
     "InternalError",

@@ -8,7 +8,7 @@ import sys
 import types
 import zipfile
 
-from onnxseal import Error, patch
+from onnxseal import Error, IdentityCommand, patch
 
 
 def _arguments():
@@ -30,6 +30,13 @@ def _arguments():
         metavar="FILE",
         help="identity file that opens the models; may be given several times (default: the one "
         "that ONNXSEAL_IDENTITY names)",
+    )
+    run.add_argument(
+        "--identity-command",
+        action="append",
+        metavar="COMMAND",
+        help="program that prints an identity file, and its arguments; it runs without a shell, for "
+        "each model that is opened; may be given several times",
     )
     run.add_argument(
         "--require",
@@ -85,6 +92,8 @@ def main():
     if not is_module and not sys.flags.safe_path:
         sys.path[0] = path if os.path.isdir(path) else os.path.dirname(path)
     try:
+        commands = map(IdentityCommand, settings.pop("identity_command") or [])
+        settings["identity"] = [*(settings["identity"] or []), *commands] or None
         patch(**settings)
     except Error as error:
         sys.exit(f"onnxseal: {error}")

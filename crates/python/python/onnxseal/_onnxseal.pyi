@@ -31,8 +31,8 @@ _Recipients: TypeAlias = _Recipient | Iterable[_Recipient] | Mapping[str, _Recip
 _Tier: TypeAlias = str | None
 """The tier to open, by its name: exactly this edition, by its own key or a higher one. "any": the highest that the identity
 opens. None: the original; a tier below the highest is refused."""
-_Identity: TypeAlias = str | PathLike[str] | bytes | Identity | Passphrase
-"""The path of an identity file or an ssh private key, or its text. A passphrase opens models protected to it, and
+_Identity: TypeAlias = str | PathLike[str] | bytes | Identity | IdentityCommand | Passphrase
+"""The path of an identity file or an ssh private key, its text, or a program that prints it. A passphrase opens models protected to it, and
 encrypted files among the identities."""
 _SignedBy: TypeAlias = _Place | tuple[_Place, str | None]
 """An `allowed_signers` file of OpenSSH, and possibly the signer in it who must have signed."""
@@ -54,6 +54,10 @@ class Identity:
     def recipient(self) -> str: ...
     def text(self, passphrase: Passphrase | None = None) -> str: ...
     def save(self, path: str | PathLike[str], passphrase: Passphrase | None = None) -> None: ...
+
+@final
+class IdentityCommand:
+    def __new__(cls, command: str | Sequence[str | PathLike[str]], *, seconds: float = 30.0) -> IdentityCommand: ...
 
 def generate_identity() -> Identity: ...
 

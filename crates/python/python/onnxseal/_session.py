@@ -123,7 +123,7 @@ class InferenceSession(Unpatched):
             memory: ONNX Runtime then gets the model in one piece, with all its weights.
         providers, provider_options: As for ONNX Runtime. Only the processor uses weights where they lie.
         identity: The key that opens the model: the path of an identity file, its text, an `onnxseal.Identity`, an
-            `onnxseal.Passphrase`, or several of these. The default is the one that ONNXSEAL_IDENTITY names.
+            `onnxseal.IdentityCommand`, an `onnxseal.Passphrase`, or several of these. The default is the one that ONNXSEAL_IDENTITY names.
         require: Claims that the model must make: "key=value", "key", "not-after", "not-before".
         signed_by: An `allowed_signers` file, and possibly the signer. A key of the file must have signed the model.
         tier: The tier to open of a model with tiers, or "any" for the highest that the identity opens. Without it, a

@@ -1,0 +1,200 @@
+//! Programs that print an identity file, such as the clients of secret stores.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::limited::read_secret;
+use crate::wrap::MAX_KEY_FILE_BYTES;
+use crate::wrap::identities::Identities;
+use crate::wrap::prompt::Prompt;
+
+/// How long an identity command may take unless the caller says otherwise.
+pub const COMMAND_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often a wait looks at the clock, and asks whether to stop.
+const STEP: Duration = Duration::from_millis(20);
+
+/// A program that prints an identity file, with its arguments.
+#[derive(Clone)]
+pub struct IdentityCommand {
+    program: OsString,
+    args: Vec<OsString>,
+}
+
+impl IdentityCommand {
+    /// Makes a command of the program's name or path, and its arguments.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] if there is no word.
+    pub fn new(words: impl IntoIterator<Item = OsString>) -> Result<IdentityCommand, Error> {
+        let mut words = words.into_iter();
+        match words.next() {
+            Some(program) if !program.is_empty() => Ok(IdentityCommand {
+                program,
+                args: words.collect(),
+            }),
+            _ => Err(Error::Misuse {
+                rule: "an identity command names a program",
+            }),
+        }
+    }
+
+    /// Makes a command of a line of text, split into words as a POSIX shell splits them. Quotes and
+    /// backslashes count; nothing is expanded.
+    ///
+    /// # Errors
+    /// [`Error::Misuse`] if a quote is not closed, or there is no word.
+    pub fn parse(line: &str) -> Result<IdentityCommand, Error> {
+        let words = shlex::split(line).ok_or(Error::Misuse {
+            rule: "each quote in an identity command is closed, and no backslash ends it",
+        })?;
+        IdentityCommand::new(words.into_iter().map(OsString::from))
+    }
+
+    /// Returns the program's name or path.
+    pub fn program(&self) -> &OsStr {
+        &self.program
+    }
+
+    /// Runs the command, and reads what it prints as [`Identities::read_with`] reads a file. No
+    /// shell takes part. The command gets no standard input, and has the caller's standard error.
+    /// On Unix it is the leader of a process group. The group is killed after `patience`, and as
+    /// soon as `is_stopped` returns true.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the program cannot be run, fails, prints more than
+    /// [`MAX_KEY_FILE_BYTES`] or takes too long, or if the caller stops it; those of
+    /// [`Identities::read_with`]. They name the program, and show nothing that it printed.
+    pub fn identities(
+        &self,
+        patience: Duration,
+        prompt: Arc<dyn Prompt>,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<Identities, Error> {
+        let name = format!("the output of {}", self.program.to_string_lossy());
+        let failed = |source| Error::Io {
+            name: name.clone(),
+            source,
+        };
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut running = Running {
+            child: command.spawn().map_err(failed)?,
+            has_ended: false,
+        };
+        let output = running.child.stdout.take();
+        let output = output.ok_or_else(|| failed(lost()))?;
+        let wait = Wait {
+            deadline: Instant::now() + patience,
+            patience,
+            is_stopped,
+        };
+        // A thread reads, because the command may be silent. It outlives this call only if a
+        // process that left the group keeps the pipe open.
+        let (sender, read) = mpsc::sync_channel(1);
+        let reader = std::thread::Builder::new().name("identity-command".to_owned());
+        let reader = reader
+            .spawn(move || drop(sender.send(read_secret(output, MAX_KEY_FILE_BYTES))))
+            .map_err(failed)?;
+        let text = wait.read(&read).map_err(failed)?;
+        // `onnxseal run` has one thread when it becomes another program.
+        let _ = reader.join();
+        if text.len() > MAX_KEY_FILE_BYTES {
+            let said = format!("it prints more than {MAX_KEY_FILE_BYTES} bytes, the limit");
+            return Err(failed(io::Error::other(said)));
+        }
+        let status = wait.end(&mut running).map_err(failed)?;
+        if !status.success() {
+            return Err(failed(io::Error::other(format!("it failed: {status}"))));
+        }
+        Identities::read_with(text.as_slice(), &name, prompt)
+    }
+}
+
+/// The end of a command's time.
+struct Wait<'a> {
+    deadline: Instant,
+    patience: Duration,
+    is_stopped: &'a dyn Fn() -> bool,
+}
+
+impl Wait<'_> {
+    /// Waits for what the reading thread sends.
+    fn read<T>(&self, read: &mpsc::Receiver<io::Result<T>>) -> io::Result<T> {
+        loop {
+            match read.recv_timeout(STEP) {
+                Ok(read) => return read,
+                Err(RecvTimeoutError::Timeout) => self.check()?,
+                Err(RecvTimeoutError::Disconnected) => return Err(lost()),
+            }
+        }
+    }
+
+    /// Waits for the end of the command.
+    fn end(&self, running: &mut Running) -> io::Result<ExitStatus> {
+        loop {
+            if let Some(status) = running.try_wait()? {
+                return Ok(status);
+            }
+            self.check()?;
+            std::thread::sleep(STEP);
+        }
+    }
+
+    /// Fails at the deadline, and if the caller wants to stop.
+    fn check(&self) -> io::Result<()> {
+        if (self.is_stopped)() {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "stopped"));
+        }
+        if Instant::now() < self.deadline {
+            return Ok(());
+        }
+        let seconds = self.patience.as_secs_f64();
+        let said = format!("it did not end within {seconds} seconds, the limit");
+        Err(io::Error::new(io::ErrorKind::TimedOut, said))
+    }
+}
+
+fn lost() -> io::Error {
+    io::Error::other("its output is lost")
+}
+
+/// A command, which is killed with its group if this is dropped before its end.
+struct Running {
+    child: Child,
+    /// Whether its number may be another process's.
+    has_ended: bool,
+}
+
+impl Running {
+    fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        let status = self.child.try_wait()?;
+        self.has_ended = status.is_some();
+        Ok(status)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.has_ended {
+            return;
+        }
+        #[cfg(unix)]
+        if let Ok(group) = i32::try_from(self.child.id()) {
+            use nix::sys::signal::{Signal, killpg};
+            let _ = killpg(nix::unistd::Pid::from_raw(group), Signal::SIGKILL);
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
