@@ -246,6 +246,21 @@ def test_docker_gets_what_the_build_needs(tmp_path):
     assert done.returncode == 0 and done.stdout.startswith("onnxseal v"), done.stderr
 
 
+def test_the_source_distribution_has_what_the_build_needs(tmp_path):
+    """pip builds the package from it: cargo must find whatever the manifests name. It is not the whole repository."""
+    command = ["maturin", "sdist", "--manifest-path", ROOT / "crates" / "python" / "Cargo.toml", "--out", tmp_path]
+    subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True)
+    (archive,) = tmp_path.glob("onnxseal-*.tar.gz")
+    shutil.unpack_archive(archive, tmp_path, filter="data")
+    root = tmp_path / archive.name.removesuffix(".tar.gz")
+    command = ["cargo", "tree", "--offline", "--edges", "normal,build", "--depth", "0", "--package", "onnxseal-python"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("onnxseal-python v"), done.stderr
+    source = ROOT / "crates" / "python" / "python"
+    assert files_below(root / "python") == [n for n in files_below(source) if "__pycache__" not in n]
+    assert not {"fixtures", "tests"} & {path.name for path in root.iterdir()}
+
+
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory):
     """The installed package as the wheel that it was installed from."""
