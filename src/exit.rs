@@ -214,6 +214,7 @@ pub fn batch_hint(error: &BatchError) -> Option<&'static str> {
         BatchError::OutputForeign { .. } => {
             "move it away, or replace it with --force; it may be an output that was copied or touched, or that another run replaced"
         }
+        BatchError::SourceInOutput { .. } => "choose another --out",
         BatchError::InUse { .. } => {
             "wait until it has ended, then go on with --resume; parts of one batch may run at once with --shard"
         }

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::io::Write;
 
 use anyhow::Result;
-use onnxseal_batch::{self as batch, Found, Operation, Options, Report, Watch as _};
+use onnxseal_batch::{self as batch, Operation, Options, Report, Watch as _};
 use onnxseal_core::{Checks, ErrorKind, Location, ProtectOptions, RotateOptions};
-use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use crate::checks::passed_over;
 use crate::cli::OutFolder;
@@ -91,7 +90,6 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
 /// The arguments that all operations share.
 struct Job<'a> {
     sources: &'a Sources,
-    course: &'a Course,
     report: Option<Written<'a>>,
 }
 
@@ -99,22 +97,15 @@ impl<'a> Job<'a> {
     /// Fails if the report may not be written.
     fn begin(sources: &'a Sources, course: &'a Course, force: bool) -> Result<Job<'a>> {
         let report = report(course, force)?;
-        Ok(Job {
-            sources,
-            course,
-            report,
-        })
+        Ok(Job { sources, report })
     }
 
-    fn carry_out(self, operation: &Operation<'_>, mut options: Options, quiet: bool) -> Result<()> {
+    fn carry_out(self, operation: &Operation<'_>, options: Options, quiet: bool) -> Result<()> {
         let stop = Stop::listen()?;
         if let Some(out) = &options.out {
-            check_sources(&self.sources.sources, out)?;
+            batch::check_sources(&self.sources.sources, out)?;
         }
         let found = onnxseal_batch::discover(&self.sources.sources, &self.sources.lists)?;
-        if self.course.jobs.is_none() && waits(&found.models, options.out.as_ref()) {
-            options.jobs = options.jobs.max(WAITING_JOBS);
-        }
         let bars = Bars::new(quiet, &stop);
         if let Some(text) = passed_over(&found) {
             bars.note(&text);
@@ -159,10 +150,8 @@ fn is_report(start: &[u8]) -> bool {
 /// Returns the options of a batch without outputs.
 fn reading(args: &Course) -> Options {
     let mut options = Options::default();
-    if let Some(jobs) = args.jobs {
-        options.jobs = jobs as usize;
-    }
-    options.memory_bytes = args.memory.unwrap_or_else(available_memory);
+    options.jobs = args.jobs.map(|jobs| jobs as usize);
+    options.memory_bytes = args.memory;
     options.fail_fast = args.fail_fast;
     options.report = args.report.as_deref().cloned();
     options.shard = args.shard;
@@ -189,38 +178,6 @@ fn writing(out: Option<&OutFolder<Location>>, making: &Making, args: &Course) ->
     options.replace = making.force;
     options.flush = making.sync.flush();
     options
-}
-
-/// Returns half of the memory that the system and the control group allow this process.
-fn available_memory() -> u64 {
-    const UNKNOWN: u64 = 1 << 30;
-    let kind = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
-    let system = System::new_with_specifics(kind);
-    if system.available_memory() == 0 {
-        return UNKNOWN;
-    }
-    let limit = system.cgroup_limits().map(|limits| limits.free_memory);
-    system.available_memory().min(limit.unwrap_or(u64::MAX)) / 2
-}
-
-/// The number of models at once if they wait for a store more than for a core.
-const WAITING_JOBS: usize = 16;
-
-fn waits(models: &[Found], out: Option<&Location>) -> bool {
-    let models = models.iter().map(|found| &found.location);
-    models.chain(out).any(Location::is_object)
-}
-
-/// Refuses sources in the output folder. A search passes over that folder, but a named source there
-/// would be wanted.
-fn check_sources(sources: &[Location], out: &Location) -> Result<()> {
-    match sources.iter().find(|source| source.lies_in(out)) {
-        None => Ok(()),
-        Some(source) => {
-            let text = format!("{source} lies in the output folder {out}: choose another --out");
-            Err(Usage(text).into())
-        }
-    }
 }
 
 /// Prints the last line.

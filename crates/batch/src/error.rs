@@ -63,6 +63,14 @@ pub enum Error {
         /// How many were found.
         found: usize,
     },
+    /// A source that the caller named lies in the output folder.
+    #[error("{} lies in the output folder {}", shown(given), shown(out))]
+    SourceInOutput {
+        /// The source.
+        given: PathBuf,
+        /// The output folder.
+        out: PathBuf,
+    },
     /// An operation that writes has no output folder.
     #[error("no output folder was given")]
     NoOutputFolder,

@@ -12,6 +12,21 @@ use crate::discover::Found;
 use crate::error::{Error, Result};
 use crate::survey::Survey;
 
+/// Fails if one of `sources` lies in the output folder. A search passes over that folder, but a
+/// source that is named there would be wanted.
+///
+/// # Errors
+/// [`Error::SourceInOutput`].
+pub fn check_sources(sources: &[Location], out: &Location) -> Result<()> {
+    match sources.iter().find(|source| source.lies_in(out)) {
+        None => Ok(()),
+        Some(source) => Err(Error::SourceInOutput {
+            given: source.to_name(),
+            out: out.to_name(),
+        }),
+    }
+}
+
 /// Removes the models that lie in the output folder.
 pub(crate) fn without_outputs(models: Vec<Found>, out: &Location) -> Vec<Found> {
     let lies_elsewhere = |found: &Found| !found.location.lies_in(out);

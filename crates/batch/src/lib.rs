@@ -23,6 +23,7 @@ mod discover;
 mod error;
 mod layout;
 mod lock;
+mod memory;
 mod record;
 mod report;
 mod request;
@@ -37,6 +38,7 @@ mod work;
 
 pub use discover::{Discovery, Found, Unreadable, discover};
 pub use error::{Error, Result};
+pub use layout::check_sources;
 pub use report::{Failure, ModelReport, Outcome, Report, Totals};
 pub use request::{Operation, Options};
 pub use run::run;

@@ -8,7 +8,7 @@ use onnxseal_core::{
     Access, Audience, Checks, Edition, Location, Policy, ProtectOptions, Resign, RotateOptions,
     SignedBy, SigningKey,
 };
-use onnxseal_store::{Flush, parallel};
+use onnxseal_store::Flush;
 
 use crate::shard::Shard;
 
@@ -89,10 +89,12 @@ pub struct Options {
     /// `Rekey` and `Rotate` change each model in place: then there are no records, nothing to
     /// resume by, and no digests. `Protect` and `Unprotect` need one.
     pub out: Option<Location>,
-    /// How many models at once.
-    pub jobs: usize,
-    /// The most memory to use, in bytes, as far as foreseeable.
-    pub memory_bytes: u64,
+    /// How many models at once. The default is one per core, and 16 with object stores, if that is
+    /// more.
+    pub jobs: Option<usize>,
+    /// The most memory to use, in bytes, as far as foreseeable. The default is half of what the
+    /// system and the control group have available.
+    pub memory_bytes: Option<u64>,
     /// Whether to skip models that an earlier run did, and to replace its outputs that differ from
     /// the request.
     pub resume: bool,
@@ -118,13 +120,12 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// Returns options for one model per core in 1 GiB, which replace nothing and do not wait for
-    /// the disk.
+    /// Returns options that replace nothing and do not wait for the disk.
     fn default() -> Options {
         Options {
             out: None,
-            jobs: parallel::n_cores(),
-            memory_bytes: 1 << 30,
+            jobs: None,
+            memory_bytes: None,
             resume: false,
             report: None,
             spared: Vec::new(),

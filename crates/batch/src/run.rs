@@ -12,12 +12,13 @@ use crate::discover::{Discovery, Found, Unreadable};
 use crate::error::{Error, Result};
 use crate::layout;
 use crate::lock::Hold;
+use crate::memory;
 use crate::record::Target;
 use crate::report::{ModelReport, Outcome, Report, Totals};
 use crate::request::{Operation, Options, request};
 use crate::runs::Run;
 use crate::schedule::{Next, Schedule};
-use crate::survey::{REQUEST_BYTES, Survey, THREAD_BYTES};
+use crate::survey::Survey;
 use crate::watch::Watch;
 use crate::work::Batch;
 
@@ -48,8 +49,12 @@ pub fn run(
         unfinished: _,
     } = found;
     let (models, unreadable) = choose(models, unreadable, operation, options, watch)?;
-    let memory = spare_memory(options, &models)?;
-    let models = survey(models, operation, options, memory);
+    let locations = models.iter().map(|found| &found.location);
+    let is_remote = options.out.iter().chain(locations).any(Location::is_object);
+    let jobs = options.jobs.unwrap_or_else(|| usual_jobs(is_remote));
+    let given = options.memory_bytes.unwrap_or_else(memory::available);
+    let memory = memory::spare(given, jobs, is_remote)?;
+    let models = survey(models, operation, options, jobs, memory);
     if let Some(out) = &options.out {
         layout::check_files(&models, out, &options.spared)?;
     }
@@ -86,7 +91,7 @@ pub fn run(
     }
     let needs = models.iter().map(|(_, survey)| survey.need);
     let reports = scheduled(
-        Schedule::new(needs, options.jobs, memory),
+        Schedule::new(needs, jobs, memory),
         models.len(),
         |schedule, index| {
             if watch.stops() || *lock(&batch.stopped) {
@@ -209,23 +214,16 @@ fn choose(
     ))
 }
 
-/// Returns the memory left for models after that of the threads.
-fn spare_memory(options: &Options, models: &[Found]) -> Result<u64> {
-    let is_remote = options.out.as_ref().is_some_and(Location::is_object)
-        || models.iter().any(|found| found.location.is_object());
-    let mut threads = options.jobs.max(parallel::n_cores()) as u64;
-    let mut bytes = THREAD_BYTES;
+/// Returns how many models run at once unless the caller says: one per core, and more of them if
+/// they wait for a store.
+fn usual_jobs(is_remote: bool) -> usize {
+    const WAITING_JOBS: usize = 16;
+    let cores = parallel::n_cores();
     if is_remote {
-        threads = threads.saturating_add(parallel::N_REQUESTS as u64);
-        bytes += REQUEST_BYTES;
+        cores.max(WAITING_JOBS)
+    } else {
+        cores
     }
-    let needed = threads.saturating_mul(bytes);
-    let spare = options.memory_bytes.checked_sub(needed);
-    spare.ok_or(Error::Memory {
-        given_mib: options.memory_bytes >> 20,
-        threads,
-        needed_mib: needed.div_ceil(1 << 20),
-    })
 }
 
 /// Surveys all models, many at once.
@@ -233,10 +231,11 @@ fn survey(
     models: Vec<Found>,
     operation: &Operation<'_>,
     options: &Options,
+    jobs: usize,
     memory: u64,
 ) -> Vec<(Found, Survey)> {
     let needs = models.iter().map(Survey::own_need);
-    let schedule = Schedule::new(needs, options.jobs, memory);
+    let schedule = Schedule::new(needs, jobs, memory);
     let surveys = scheduled(schedule, models.len(), |_, index| {
         Survey::of(models.get(index)?, operation, options.out.as_ref()).ok()
     });
