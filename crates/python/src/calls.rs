@@ -15,8 +15,8 @@ use serde::Serialize;
 use crate::call;
 use crate::errors::{Fault, Result, io, not_json, usage};
 use crate::keys::{
-    AudienceArgs, IdentityArgs, Passphrase, SignedByArg, SigningKeyArg, edition, read_identities,
-    require_identities,
+    AudienceArgs, IdentityArgs, Passphrase, SignedByArg, SigningKeyArg, edition, edition_for,
+    read_identities, require_identities,
 };
 use crate::reads::{NamesFiles, reads};
 use crate::source::{Out, OutputArg, Source};
@@ -147,17 +147,12 @@ pub fn verify<'py>(
     let policy = PolicyArgs::new(policy, preset, None).ranked(ranking);
     let verified = call::run(py, progress, move |progress| {
         let identities = read_identities(identity, progress)?;
-        if tier.is_some() && identities.is_none() {
-            return Err(usage(
-                "only an identity shows which tier it opens: give one with identity=...",
-            ));
-        }
         let signed_by = signed_by.map(SignedByArg::read).transpose()?;
         let policy = policy.read()?;
         let checks = Checks {
             identities: identities.as_ref(),
             signed_by: signed_by.as_ref(),
-            edition: edition(tier.as_deref()),
+            edition: edition_for(tier.as_deref(), identities.as_ref())?,
             policy: policy.as_ref(),
             ..Checks::default()
         };
@@ -333,7 +328,7 @@ fn finish<T>(out: Option<Out>, py: Python<'_>, made: Result<T>) -> Result<T> {
 }
 
 /// Which weights to encrypt, and how much of each.
-struct PolicyArgs {
+pub struct PolicyArgs {
     file: Option<PathBuf>,
     preset: Option<String>,
     coefficients: Option<BTreeMap<String, f64>>,
@@ -347,7 +342,8 @@ impl NamesFiles for PolicyArgs {
 }
 
 impl PolicyArgs {
-    fn new(
+    /// Makes the arguments of a policy file, a preset's name, and shares by operator type.
+    pub fn new(
         file: Option<PathBuf>,
         preset: Option<String>,
         coefficients: Option<BTreeMap<String, f64>>,
@@ -361,12 +357,12 @@ impl PolicyArgs {
     }
 
     /// Has a ranking file say which weights come first.
-    fn ranked(self, ranking: Option<PathBuf>) -> PolicyArgs {
+    pub fn ranked(self, ranking: Option<PathBuf>) -> PolicyArgs {
         PolicyArgs { ranking, ..self }
     }
 
     /// Makes the policy, if the arguments ask for one.
-    fn read(self) -> Result<Option<Policy>> {
+    pub fn read(self) -> Result<Option<Policy>> {
         let named = match (self.file, self.preset) {
             (Some(_), Some(_)) => return Err(usage("give either a policy or a preset")),
             (Some(path), None) => Some(read_policy(&path)?),

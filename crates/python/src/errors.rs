@@ -83,6 +83,16 @@ impl From<labels::Error> for Fault {
     }
 }
 
+impl From<onnxseal_batch::Error> for Fault {
+    fn from(error: onnxseal_batch::Error) -> Fault {
+        match error {
+            onnxseal_batch::Error::Core(error) => Fault::Core(error),
+            // All others are mistakes in the arguments.
+            error => Fault::Usage(error.to_string()),
+        }
+    }
+}
+
 impl From<KeyError> for Fault {
     fn from(error: KeyError) -> Fault {
         Fault::Core(Error::Key(error))

@@ -215,7 +215,7 @@ impl<'a, 'py> FromPyObject<'a, 'py> for AudienceArgs {
     }
 }
 
-fn no_recipient() -> Fault {
+pub fn no_recipient() -> Fault {
     usage(
         "no recipient, so nobody could open the result: generate_identity() makes an identity, which has one",
     )
@@ -307,6 +307,19 @@ enum IdentityArg {
 /// The edition that a caller accepts: a tier by its name, or "any".
 pub fn edition(tier: Option<&str>) -> Edition<'_> {
     tier.map_or(Edition::Whole, Edition::named)
+}
+
+/// The edition that a check with `identities` accepts. Fails if a tier is named that none opens.
+pub fn edition_for<'a>(
+    tier: Option<&'a str>,
+    identities: Option<&core::Identities>,
+) -> Result<Edition<'a>> {
+    if tier.is_some() && identities.is_none() {
+        return Err(usage(
+            "only an identity shows which tier it opens: give one with identity=...",
+        ));
+    }
+    Ok(edition(tier))
 }
 
 /// Reads identities, without `args` those that the environment names; `None` if it names none. A
@@ -519,7 +532,7 @@ fn open(path: &Path) -> Result<(impl Read + use<>, String)> {
 }
 
 /// Reads one value that `read` takes, or each of a list, a tuple or another iterable.
-fn one_or_several<'py, T>(
+pub fn one_or_several<'py, T>(
     value: &Bound<'py, PyAny>,
     read: impl Fn(&Bound<'py, PyAny>) -> PyResult<T>,
 ) -> PyResult<Vec<T>> {

@@ -1,6 +1,7 @@
 //! The native half of the Python package `onnxseal`: what `python/onnxseal` makes public.
 
 mod assess;
+mod batch;
 mod call;
 mod calls;
 mod command;
@@ -23,6 +24,8 @@ mod _onnxseal {
 
     #[pymodule_export]
     use crate::assess::{Assessment, assess, rank, tune_tiers};
+    #[pymodule_export]
+    use crate::batch::run_batch;
     #[pymodule_export]
     use crate::calls::{inspect, is_protected, plan, protect, rekey, rotate, unprotect, verify};
     #[pymodule_export]

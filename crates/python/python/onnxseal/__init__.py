@@ -8,10 +8,13 @@
 Programs that use ONNX Runtime open protected models after `onnxseal.patch(identity="id.txt")`, or
 when they are run as `python -m onnxseal run --identity id.txt app.py`.
 
+`onnxseal.batch` has the same operations for many models.
+
 Reports are dictionaries: the JSON of the command line, described in docs/JSON.md. Long calls let
 other threads run. Ctrl-C or an exception from `progress` ends them, and nothing is left behind.
 """
 
+from onnxseal import batch
 from onnxseal._errors import (
     AuthenticationError,
     Error,
@@ -76,6 +79,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "assess",
+    "batch",
     "generate_identity",
     "inspect",
     "is_protected",
