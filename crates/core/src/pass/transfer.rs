@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use onnxseal_store::{Input, Stamp};
-use onnxseal_store::{Progress, reflink};
+use onnxseal_store::{Progress, reflink, reserve};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result, io};
@@ -93,6 +93,7 @@ impl<'a> Transfer<'a> {
         progress: &dyn Progress,
         work: impl Fn(&Chunk, &mut [u8], &mut Tools, P) -> Result<()> + Sync,
     ) -> Result<()> {
+        self.reserve();
         chunks::for_each_read(
             self.outputs.is_remote(),
             self.layout,
@@ -110,6 +111,17 @@ impl<'a> Transfer<'a> {
                 self.write(chunk, bytes, tools)
             },
         )
+    }
+
+    /// Reserves blocks for the outputs that will be written chunk by chunk.
+    fn reserve(&self) {
+        let outputs = self.outputs.files().iter().zip(&self.cloned);
+        let held = usize::from(self.restoring.is_some());
+        for (file, (output, cloned)) in self.layout.files.iter().zip(outputs).skip(held) {
+            if cloned.is_none() && file.bytes > self.layout.chunk {
+                reserve::reserve(output, file.bytes);
+            }
+        }
     }
 
     /// Copies every chunk as it is.
