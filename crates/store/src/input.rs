@@ -296,6 +296,14 @@ impl Input {
         }
     }
 
+    /// Gives the memory of `map`, a map of this file, back to the system. Maps of other inputs stay as
+    /// they are.
+    pub fn give_back(&self, map: &Map) {
+        if self.is_file() {
+            map.give_back();
+        }
+    }
+
     /// Fills `buffer` with the bytes at `offset`.
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
         match &self.backing {

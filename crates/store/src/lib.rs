@@ -1,7 +1,8 @@
 //! Reads and writes the bytes of models, in files, memory, and objects in stores. Outputs appear
 //! whole or not at all.
 //!
-//! This crate has all that differs between platforms and stores, with its `unsafe` code in `map`.
+//! This crate has all that differs between platforms and stores, with its `unsafe` code in `map`
+//! and `faults`.
 //! It knows neither ONNX nor keys.
 //!
 //! ```
@@ -23,6 +24,8 @@ pub mod beneath;
 pub mod beside;
 pub mod draft;
 mod error;
+#[cfg_attr(not(target_os = "linux"), path = "no_faults.rs")]
+mod faults;
 pub mod folder;
 mod held;
 mod input;
@@ -33,6 +36,7 @@ mod memory;
 #[cfg(feature = "object-store")]
 mod object;
 mod object_url;
+pub mod on_demand;
 mod output;
 pub mod parallel;
 mod permitted;

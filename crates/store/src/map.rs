@@ -59,6 +59,18 @@ impl Map {
     }
 }
 
+impl Map {
+    /// Gives the pages of a mapped file back to the system. Who reads one again reads the file.
+    pub(crate) fn give_back(&self) {
+        #[cfg(unix)]
+        if let Map::Mapped(map) = self {
+            // SAFETY: nobody has written to the map, which is read-only, so its bytes stay those of
+            // the file.
+            let _ = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+        }
+    }
+}
+
 impl Deref for Map {
     type Target = [u8];
     fn deref(&self) -> &[u8] {

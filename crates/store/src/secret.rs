@@ -11,13 +11,16 @@ use crate::map;
 ///
 /// They stay out of core dumps and, as far as the process may lock memory, out of swap space. The
 /// secret bytes are zeroized on drop.
+#[derive(Default)]
 pub struct SecretBytes {
     bytes: Bytes,
     secret: Vec<Range<usize>>,
     is_locked: bool,
 }
 
+#[derive(Default)]
 enum Bytes {
+    #[default]
     Empty,
     Unfinished(MmapMut),
     Finished(Mmap),

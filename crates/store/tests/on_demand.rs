@@ -1,0 +1,244 @@
+//! Memory that is filled when it is touched.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::fs;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use onnxseal_store::on_demand::{Fill, OnDemand, OnLoss, Unit, page_bytes, try_on_demand};
+
+/// Blocks of four pages, the last a byte longer than one.
+const N_BLOCKS: usize = 40;
+
+#[derive(Clone)]
+struct Numbers {
+    /// How often each block was asked for.
+    fills: Arc<Vec<AtomicUsize>>,
+    /// Whether block 7 fails.
+    fails: Arc<AtomicBool>,
+}
+
+impl Numbers {
+    fn new() -> Numbers {
+        let fills = (0..N_BLOCKS).map(|_| AtomicUsize::new(0)).collect();
+        Numbers {
+            fills: Arc::new(fills),
+            fails: Arc::default(),
+        }
+    }
+
+    fn n(&self, block: usize) -> usize {
+        self.fills[block].load(Ordering::SeqCst)
+    }
+}
+
+impl Fill for Numbers {
+    type Tools = ();
+    type Error = String;
+
+    fn fill(&self, index: usize, bytes: &mut [u8], (): &mut ()) -> Result<(), String> {
+        self.fills[index].fetch_add(1, Ordering::SeqCst);
+        bytes.fill(index as u8 + 1);
+        match index == 7 && self.fails.load(Ordering::SeqCst) {
+            true => Err("first".to_owned()),
+            false => Ok(()),
+        }
+    }
+
+    fn lost(&self, index: usize) -> String {
+        format!("lost {index}")
+    }
+}
+
+fn blocks() -> Vec<Range<usize>> {
+    let len = 4 * page_bytes();
+    let mut blocks: Vec<_> = (0..N_BLOCKS).map(|i| i * len..(i + 1) * len).collect();
+    blocks[N_BLOCKS - 1].end -= 3 * page_bytes() - 1;
+    blocks
+}
+
+/// Memory of the numbers, or `None` where the system lacks it.
+fn memory(numbers: &Numbers) -> Option<OnDemand<Numbers>> {
+    if let Err(error) = try_on_demand() {
+        eprintln!("skipped: no userfaultfd: {error}");
+        return None;
+    }
+    Some(OnDemand::new(numbers.clone(), blocks()).unwrap())
+}
+
+/// Units of four blocks.
+fn units(is_kept: bool) -> Vec<Unit> {
+    let firsts = (0..N_BLOCKS).step_by(4);
+    let unit = |first| Unit {
+        blocks: (first..first + 4).collect(),
+        is_kept,
+    };
+    firsts.map(unit).collect()
+}
+
+fn assert_block(memory: &OnDemand<Numbers>, block: usize) {
+    let range = blocks()[block].clone();
+    let bytes = &memory.bytes()[range];
+    assert!(bytes.iter().all(|byte| *byte == block as u8 + 1), "{block}");
+}
+
+#[test]
+fn every_thread_reads_the_bytes_in_any_order() {
+    for works in [false, true] {
+        let numbers = Numbers::new();
+        let Some(memory) = memory(&numbers) else {
+            return;
+        };
+        if works {
+            memory.begin(units(true));
+        }
+        thread::scope(|scope| {
+            for seed in 0..8 {
+                let memory = &memory;
+                scope.spawn(move || {
+                    for i in 0..400 {
+                        assert_block(memory, (i * (2 * seed + 1) * 7 + seed) % N_BLOCKS);
+                    }
+                });
+            }
+        });
+        memory.finish(OnLoss::Tell).unwrap();
+        (0..N_BLOCKS).for_each(|block| assert_block(&memory, block));
+        assert!((0..N_BLOCKS).all(|block| numbers.n(block) > 0));
+    }
+}
+
+#[test]
+fn what_the_owner_left_behind_is_given_back_and_filled_again() {
+    let numbers = Numbers::new();
+    let Some(memory) = memory(&numbers) else {
+        return;
+    };
+    memory.begin(units(true));
+    (0..N_BLOCKS).for_each(|block| assert_block(&memory, block));
+    memory.finish(OnLoss::Tell).unwrap();
+    let before = numbers.n(0);
+    assert_block(&memory, 0);
+    assert_eq!(numbers.n(0), before + 1);
+    // Afterwards it stays.
+    assert_block(&memory, 0);
+    assert_eq!(numbers.n(0), before + 1);
+}
+
+#[test]
+fn blocks_that_nobody_touched_are_checked_and_kept_if_they_are_needed() {
+    for is_kept in [true, false] {
+        let numbers = Numbers::new();
+        let Some(memory) = memory(&numbers) else {
+            return;
+        };
+        memory.begin(units(is_kept));
+        memory.finish(OnLoss::Tell).unwrap();
+        assert!((0..N_BLOCKS).all(|block| numbers.n(block) == 1));
+        assert_block(&memory, 3);
+        assert_eq!(numbers.n(3), 1 + usize::from(!is_kept));
+    }
+}
+
+#[test]
+fn a_block_that_fails_reads_as_zeros_and_is_never_forgotten() {
+    for is_touched in [true, false] {
+        let numbers = Numbers::new();
+        numbers.fails.store(true, Ordering::SeqCst);
+        let Some(memory) = memory(&numbers) else {
+            return;
+        };
+        memory.check().unwrap();
+        memory.begin(units(true));
+        if is_touched {
+            let range = blocks()[7].clone();
+            assert!(memory.bytes()[range].iter().all(|byte| *byte == 0));
+        }
+        assert_eq!(memory.finish(OnLoss::Tell).unwrap_err(), "first");
+        numbers.fails.store(false, Ordering::SeqCst);
+        assert_eq!(memory.check().unwrap_err(), "lost 7");
+        assert_eq!(memory.fill_all().unwrap_err(), "lost 7");
+    }
+}
+
+#[test]
+fn all_blocks_are_filled_at_once_if_that_is_wanted() {
+    let numbers = Numbers::new();
+    let Some(memory) = memory(&numbers) else {
+        return;
+    };
+    assert_block(&memory, 5);
+    memory.fill_all().unwrap();
+    (0..N_BLOCKS).for_each(|block| assert_block(&memory, block));
+    assert!((0..N_BLOCKS).all(|block| numbers.n(block) == 1));
+}
+
+#[test]
+fn no_thread_and_no_descriptor_outlives_the_memory() {
+    let count = |folder: &str| fs::read_dir(folder).unwrap().count();
+    // Other tests of this process begin and end meanwhile: look for what grows.
+    let found = || (count("/proc/self/task"), count("/proc/self/fd"));
+    let (threads, files) = found();
+    for _ in 0..200 {
+        let Some(memory) = memory(&Numbers::new()) else {
+            return;
+        };
+        memory.begin(units(true));
+        assert_block(&memory, 9);
+    }
+    let (more_threads, more_files) = found();
+    assert!(more_threads < threads + 100 && more_files < files + 100);
+}
+
+#[test]
+fn what_others_refer_to_is_never_given_back() {
+    let numbers = Numbers::new();
+    let Some(memory) = memory(&numbers) else {
+        return;
+    };
+    memory.fill_all().unwrap();
+    memory.begin(units(true));
+    (0..N_BLOCKS).for_each(|block| assert_block(&memory, block));
+    memory.finish(OnLoss::Tell).unwrap();
+    (0..N_BLOCKS).for_each(|block| assert_block(&memory, block));
+    assert!((0..N_BLOCKS).all(|block| numbers.n(block) == 1));
+}
+
+#[test]
+fn threads_may_begin_and_end_at_once() {
+    let numbers = Numbers::new();
+    let Some(memory) = memory(&numbers) else {
+        return;
+    };
+    thread::scope(|scope| {
+        for seed in 0..4 {
+            let memory = &memory;
+            scope.spawn(move || {
+                for i in 0..100 {
+                    memory.begin(units(true));
+                    assert_block(memory, (i * 7 + seed * 11) % N_BLOCKS);
+                    memory.finish(OnLoss::Tell).unwrap();
+                }
+            });
+        }
+    });
+    assert!((0..N_BLOCKS).all(|block| numbers.n(block) > 0));
+}
+
+#[test]
+fn a_block_that_is_asked_for_once_more_is_read_once_more() {
+    let numbers = Numbers::new();
+    let Some(memory) = memory(&numbers) else {
+        return;
+    };
+    numbers.fails.store(true, Ordering::SeqCst);
+    // Nobody touched it: it is no zeros, but missing.
+    assert_eq!(memory.fill_all().unwrap_err(), "first");
+    assert_eq!(memory.check().unwrap_err(), "first");
+    numbers.fails.store(false, Ordering::SeqCst);
+    assert_eq!(memory.check().unwrap_err(), "lost 7");
+    assert_block(&memory, 7);
+}
