@@ -88,6 +88,7 @@ pub use onnxseal_crypto::{
     BlobKey, Error as KeyError, NotAllowed, has_aes_instructions, opens_with,
 };
 pub use onnxseal_onnx::{Error as ModelError, Fault as ModelFault};
+pub use onnxseal_store::on_demand::{OnLoss, try_on_demand};
 pub use onnxseal_store::{
     Bytes, Error as StoreError, ErrorKind, FileFault, Flush, InMemory, Location, ObjectUrl,
     OutputFault, OutputOptions, Permitted, Progress, Readers, Replaced, STANDARD_OUTPUT, Silent,
@@ -95,7 +96,8 @@ pub use onnxseal_store::{
     open_handed_over, raise_file_limit, redact, replace_whole, restore_file_limit, shown,
     sync_folder, write_whole,
 };
-pub use open::model::{OpenedModel, open, open_to, open_with, unprotect};
+pub use open::model::{OpenedModel, open, open_on_demand, open_to, open_with, unprotect};
+pub use open::on_demand::Passage;
 pub use pass::digest::digest_files;
 pub use pass::publish::{Destination, Made, Publication, PublishHook};
 pub use pass::signature::{Access, SignedBy};

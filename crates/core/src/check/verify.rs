@@ -1,6 +1,7 @@
 //! Checks a protected model, without keeping plaintext.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use onnxseal_crypto::wrap::Identities;
 use onnxseal_onnx::tail;
@@ -100,7 +101,7 @@ pub fn verify(
     checks: &Checks<'_>,
     progress: &dyn Progress,
 ) -> Result<Verification> {
-    let protected = Protected::open(&location.into())?;
+    let protected = Arc::new(Protected::open(&location.into())?);
     let path = &protected.source.input.path;
     let structure = Structure::of(&protected.source, protected.manifest().model_bytes())?;
     let mut digests = Vec::new();

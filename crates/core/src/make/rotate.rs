@@ -1,6 +1,7 @@
 //! Encrypts a protected model under a new data key, in one pass. Plaintext stays in memory.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use onnxseal_crypto::signature::SigningKey;
 use onnxseal_plan::Policy;
@@ -68,7 +69,7 @@ pub fn rotate<'a>(
     progress: &dyn Progress,
 ) -> Result<Report> {
     let destination = destination.into();
-    let protected = Protected::open(&destination.source(model.into())?)?;
+    let protected = Arc::new(Protected::open(&destination.source(model.into())?)?);
     let model = &protected.source.input;
     let files = &protected.manifest().files;
     if let (Destination::InPlace(_), external @ 1..) = (&destination, files.len() - 1) {

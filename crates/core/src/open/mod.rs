@@ -4,6 +4,7 @@
 //! models builds this module without `make` and `check`.
 
 pub(crate) mod model;
+pub(crate) mod on_demand;
 pub(crate) mod protected;
 #[cfg(feature = "protect")]
 pub(crate) mod score;

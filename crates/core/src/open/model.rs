@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use onnxseal_crypto::BlobKey;
+use onnxseal_store::on_demand::OnLoss;
 use onnxseal_store::{Input, Location, Progress, SecretBytes};
 use zeroize::Zeroizing;
 
@@ -11,7 +12,8 @@ use crate::error::{Result, io};
 use crate::format::claims::Requirements;
 use crate::format::manifest::Manifest;
 use crate::format::tiers::OpenedEdition;
-use crate::open::protected::Protected;
+use crate::open::on_demand::{self, Files, Passage};
+use crate::open::protected::{Protected, Unlocked};
 use crate::pass::chunks;
 use crate::pass::outputs::Outputs;
 use crate::pass::publish::Publication;
@@ -24,10 +26,21 @@ const HUGE_PAGE_BYTES: u64 = 2 << 20;
 /// A model in memory, authenticated and decrypted.
 #[derive(Debug)]
 pub struct OpenedModel {
-    manifest: Manifest,
-    files: Vec<SecretBytes>,
+    contents: Contents,
     blob_key: Arc<BlobKey>,
     edition: OpenedEdition,
+}
+
+#[derive(Debug)]
+enum Contents {
+    /// All chunks have been opened.
+    Whole {
+        manifest: Manifest,
+        files: Vec<SecretBytes>,
+        /// Why they were opened at once, if the caller wanted otherwise.
+        obstacle: Option<String>,
+    },
+    OnDemand(Files),
 }
 
 /// Decrypts the protected `model` into memory, and returns it once every byte of all its files is
@@ -55,12 +68,61 @@ pub fn open_with<'a>(
     requirements: &Requirements,
     progress: &dyn Progress,
 ) -> Result<OpenedModel> {
-    let protected = Protected::open(&model.into())?;
-    let manifest = protected.manifest();
-    let access = access.into();
+    let unlocked = unlock(&model.into(), access.into(), requirements)?;
+    open_whole(unlocked, None, progress)
+}
+
+/// Opens the protected `model` as [`open_with`] does, but each chunk only when it is touched, if its
+/// files have at least `min_bytes` and the system allows that: [`OpenedModel::obstacle`] tells.
+///
+/// Each chunk is authenticated before anything of it can be read. Before
+/// [`finish`](OpenedModel::finish) or [`open_rest`](OpenedModel::open_rest) has succeeded, use no
+/// result of what was read: a chunk that cannot be opened reads as zeros until then. A demanded
+/// signature is checked first.
+///
+/// # Errors
+/// As [`open_with`], except that changed chunks are found later.
+pub fn open_on_demand<'a>(
+    model: impl Into<Location>,
+    access: impl Into<Access<'a>>,
+    requirements: &Requirements,
+    min_bytes: u64,
+    progress: &dyn Progress,
+) -> Result<OpenedModel> {
+    let unlocked = unlock(&model.into(), access.into(), requirements)?;
+    if let Some(obstacle) = on_demand::obstacle(&unlocked, min_bytes) {
+        return open_whole(unlocked, Some(obstacle), progress);
+    }
+    let (blob_key, edition) = (Arc::clone(&unlocked.blob_key), unlocked.edition());
+    let files = Files::new(unlocked.checked(progress)?)?;
+    files.open_structure();
+    Ok(OpenedModel {
+        contents: Contents::OnDemand(files),
+        blob_key,
+        edition,
+    })
+}
+
+/// Unlocks a model that makes the claims that `requirements` name.
+fn unlock<'a>(
+    model: &Location,
+    access: Access<'a>,
+    requirements: &Requirements,
+) -> Result<Unlocked<'a>> {
+    let protected = Arc::new(Protected::open(model)?);
     let unlocked = protected.unlock(access)?;
     // `unlock` has authenticated the claims.
-    requirements.check(&protected.source.input.path, &manifest.claims)?;
+    requirements.check(unlocked.path(), &unlocked.manifest().claims)?;
+    Ok(unlocked)
+}
+
+/// Opens all chunks.
+fn open_whole(
+    unlocked: Unlocked<'_>,
+    obstacle: Option<String>,
+    progress: &dyn Progress,
+) -> Result<OpenedModel> {
+    let manifest = unlocked.manifest();
     // Allocate everything first: each thread writes its chunks straight to their places.
     let mut files = Vec::new();
     let with_inputs = manifest.files.iter().zip(unlocked.files());
@@ -102,11 +164,12 @@ pub fn open_with<'a>(
         let finished = file.finish();
         finished.map_err(io("protect the memory of", &input.path))?;
     }
-    // It borrows the manifest.
-    drop(unlocked);
     Ok(OpenedModel {
-        manifest: protected.artifact.manifest,
-        files,
+        contents: Contents::Whole {
+            manifest: unlocked.into_manifest()?,
+            files,
+            obstacle,
+        },
         blob_key,
         edition,
     })
@@ -153,7 +216,7 @@ fn write(
     progress: &dyn Progress,
     restores: bool,
 ) -> Result<OpenedEdition> {
-    let protected = Protected::open(model)?;
+    let protected = Arc::new(Protected::open(model)?);
     let manifest = protected.manifest();
     let unlocked = protected.unlock(access)?;
     let restored = restores.then(|| manifest.original_files());
@@ -177,13 +240,13 @@ impl OpenedModel {
     /// tiers, it is the original byte for byte, except for the names of renamed external data
     /// files: see [`original_model`](OpenedModel::original_model).
     pub fn model(&self) -> &[u8] {
-        self.files.first().map_or(&[], |model| model)
+        self.files().next().unwrap_or_default()
     }
 
     /// Returns a copy of the model file with the original names of external data files: the
     /// original, byte for byte.
     pub fn original_model(&self) -> Zeroizing<Vec<u8>> {
-        let original = self.manifest.original.as_ref();
+        let original = self.manifest().original.as_ref();
         // A checked manifest has edits that lie in the file.
         let restored = original.and_then(|original| original.edits.apply(self.model()));
         restored.unwrap_or_else(|| Zeroizing::new(self.model().to_vec()))
@@ -191,26 +254,90 @@ impl OpenedModel {
 
     /// Returns the external data files, decrypted, with their original paths.
     pub fn original_external_files(&self) -> impl Iterator<Item = (String, &[u8])> {
-        let paths = self.manifest.original_files().into_iter();
-        let paths = paths.map(|file| file.path);
-        paths.zip(self.files.iter().map(|file| &**file)).skip(1)
+        let paths = self.manifest().original_files().into_iter();
+        paths.map(|file| file.path).zip(self.files()).skip(1)
     }
 
     /// Returns the external data files, decrypted, with the paths by which
     /// [`model`](OpenedModel::model) names them, relative to its folder.
     pub fn external_files(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        let paths = self.manifest.files.iter().map(|file| file.path.as_str());
-        paths.zip(self.files.iter().map(|file| &**file)).skip(1)
+        let paths = self.manifest().files.iter().map(|file| file.path.as_str());
+        paths.zip(self.files()).skip(1)
     }
 
     /// Returns the publisher's statements, authenticated.
     pub fn claims(&self) -> &BTreeMap<String, String> {
-        &self.manifest.claims
+        &self.manifest().claims
     }
 
     /// Returns the authenticated manifest, which says what was encrypted.
     pub fn manifest(&self) -> &Manifest {
-        &self.manifest
+        match &self.contents {
+            Contents::Whole { manifest, .. } => manifest,
+            Contents::OnDemand(files) => files.manifest(),
+        }
+    }
+
+    fn files(&self) -> impl Iterator<Item = &[u8]> {
+        let (whole, on_demand) = match &self.contents {
+            Contents::Whole { files, .. } => (Some(files), None),
+            Contents::OnDemand(files) => (None, Some(files)),
+        };
+        let whole = whole.into_iter().flatten().map(|file| &**file);
+        whole.chain(on_demand.into_iter().flat_map(|files| files.iter()))
+    }
+
+    /// Returns why all chunks were opened at once, although [`open_on_demand`] was called.
+    pub fn obstacle(&self) -> Option<&str> {
+        match &self.contents {
+            Contents::Whole { obstacle, .. } => obstacle.as_deref(),
+            Contents::OnDemand(_) => None,
+        }
+    }
+
+    /// Opens all chunks that are not open. They stay in memory.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub fn open_rest(&self) -> Result<()> {
+        self.on_demand().map_or(Ok(()), Files::open_all)
+    }
+
+    /// Says that a reader will go through `passages` in this order. Until
+    /// [`finish`](OpenedModel::finish), other threads open chunks ahead of it, and give back the
+    /// memory of what it has left behind.
+    pub fn begin(&self, passages: &[Passage]) {
+        if let Some(files) = self.on_demand() {
+            files.begin(passages);
+        }
+    }
+
+    /// Ends the reader's way: authenticates every chunk that was not open yet. Passages that are
+    /// kept stay in memory if they were not touched, and are opened again if they were.
+    ///
+    /// `on_loss` says what happens from then on if a chunk that is touched cannot be opened again,
+    /// because its file was overwritten.
+    ///
+    /// # Errors
+    /// As [`open`]; then nothing that was made of the model may be used.
+    pub fn finish(&self, on_loss: OnLoss) -> Result<()> {
+        self.on_demand()
+            .map_or(Ok(()), |files| files.finish(on_loss))
+    }
+
+    /// Fails if a chunk that was touched could not be opened.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub fn check(&self) -> Result<()> {
+        self.on_demand().map_or(Ok(()), Files::check)
+    }
+
+    fn on_demand(&self) -> Option<&Files> {
+        match &self.contents {
+            Contents::Whole { .. } => None,
+            Contents::OnDemand(files) => Some(files),
+        }
     }
 
     /// Returns the tier that was opened, or `None` if the model has one edition only. Only the
@@ -231,7 +358,10 @@ impl OpenedModel {
 
     /// Returns whether all decrypted bytes are locked in memory, out of swap space.
     pub fn is_locked(&self) -> bool {
-        self.files.iter().all(SecretBytes::is_locked)
+        match &self.contents {
+            Contents::Whole { files, .. } => files.iter().all(SecretBytes::is_locked),
+            Contents::OnDemand(files) => files.is_locked(),
+        }
     }
 }
 

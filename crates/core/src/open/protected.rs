@@ -7,15 +7,16 @@ use onnxseal_crypto::wrap::Identities;
 use onnxseal_crypto::{self as crypto, BlobKey, DataKey, TAG_BYTES, Tag, TierOpenKeys};
 use onnxseal_onnx::model::Span;
 use onnxseal_onnx::{excerpt, foreign};
-use onnxseal_store::{Input, Location};
+use onnxseal_store::{Input, Location, Progress};
 
 use crate::error::{Error, Result, external as external_error};
 use crate::format::artifact::Artifact;
 use crate::format::manifest::Manifest;
 use crate::format::tiers::{Edition, OpenedEdition};
 use crate::pass::chunks::{self, Chunk, Tools};
-use crate::pass::signature::{Access, Demand};
+use crate::pass::signature::{Access, Demand, Leaves};
 use crate::pass::source::Source;
+use crate::pass::structure::Structure;
 use crate::pass::tiers::Targets;
 
 /// A protected model whose metadata is well-formed.
@@ -27,8 +28,8 @@ pub(crate) struct Protected {
 
 /// A protected model with its data key. The type proves that an identity opens it, and that
 /// manifest and tags are authentic.
-pub(crate) struct Unlocked<'p> {
-    protected: &'p Protected,
+pub(crate) struct Unlocked<'a> {
+    protected: Arc<Protected>,
     key: TierOpenKeys,
     /// The tier of the key; 1 without tiers.
     pub(crate) key_tier: u8,
@@ -38,7 +39,9 @@ pub(crate) struct Unlocked<'p> {
     pub(crate) blob_key: Arc<BlobKey>,
     external: Vec<Input>,
     pub(crate) targets: Targets,
-    demand: Option<Demand<'p>>,
+    demand: Option<Demand<'a>>,
+    /// The digests that a signature was checked over: chunks must have them ever after.
+    signed: Option<Leaves>,
 }
 
 impl Protected {
@@ -137,7 +140,10 @@ impl Protected {
 
     /// Unwraps the data key, authenticates the manifest and the tags, and opens the external files
     /// that the manifest names.
-    pub(crate) fn unlock<'p>(&'p self, access: impl Into<Access<'p>>) -> Result<Unlocked<'p>> {
+    pub(crate) fn unlock<'a>(
+        self: &Arc<Protected>,
+        access: impl Into<Access<'a>>,
+    ) -> Result<Unlocked<'a>> {
         let Access {
             identities,
             signed_by,
@@ -158,7 +164,7 @@ impl Protected {
         let external = self.open_external()?;
         let targets = Targets::of(manifest);
         Ok(Unlocked {
-            protected: self,
+            protected: Arc::clone(self),
             key,
             key_tier,
             tier,
@@ -166,6 +172,7 @@ impl Protected {
             external,
             targets,
             demand,
+            signed: None,
         })
     }
 
@@ -189,7 +196,48 @@ impl Protected {
     }
 }
 
-impl Unlocked<'_> {
+impl<'a> Unlocked<'a> {
+    /// Checks the signature, if one is demanded, before any chunk is opened: reads all chunks.
+    /// Chunks can then be opened any number of times, in any order.
+    pub(crate) fn checked(self, progress: &dyn Progress) -> Result<Unlocked<'static>> {
+        if let Some(demand) = &self.demand {
+            let inputs: Vec<&Input> = self.files().collect();
+            let leaves = &demand.leaves;
+            leaves.take_all(self.manifest(), &inputs, progress, |_, _| Ok(()))?;
+            self.check_signature()?;
+        }
+        let Unlocked {
+            protected,
+            key,
+            key_tier,
+            tier,
+            blob_key,
+            external,
+            targets,
+            demand,
+            signed: _,
+        } = self;
+        Ok(Unlocked {
+            protected,
+            key,
+            key_tier,
+            tier,
+            blob_key,
+            external,
+            targets,
+            demand: None,
+            signed: demand.map(|demand| demand.leaves),
+        })
+    }
+
+    /// Closes all files.
+    pub(crate) fn into_manifest(self) -> Result<Manifest> {
+        let Unlocked { protected, .. } = self;
+        let protected = Arc::into_inner(protected);
+        let protected = protected.ok_or(Error::Internal("a model that others use"))?;
+        Ok(protected.artifact.manifest)
+    }
+
     /// Returns the path of the model file, for messages.
     pub(crate) fn path(&self) -> &std::path::Path {
         &self.protected.source.input.path
@@ -218,9 +266,25 @@ impl Unlocked<'_> {
         self.protected.tail()
     }
 
+    /// Gives the memory of the mapped model file back to the system.
+    pub(crate) fn give_back(&self) {
+        self.protected.source.give_back();
+    }
+
+    /// Returns the structure of the model file as it is stored.
+    pub(crate) fn structure(&self) -> Result<Structure<'_>> {
+        Structure::of(&self.protected.source, self.manifest().model_bytes())
+    }
+
     /// Returns the tags of all chunks for the key's tier, in the order of the chunks.
     pub(crate) fn tags(&self) -> impl Iterator<Item = &[u8; TAG_BYTES]> + Send {
         chunks::tags(self.protected.artifact.tags_of(self.key_tier))
+    }
+
+    /// Returns the tag of the chunk at `index`, in the order of the chunks.
+    pub(crate) fn tag(&self, index: usize) -> Option<&[u8; TAG_BYTES]> {
+        let (tags, _) = self.protected.artifact.tags_of(self.key_tier).as_chunks();
+        tags.get(index)
     }
 
     /// Returns the edition that is opened.
@@ -242,7 +306,7 @@ impl Unlocked<'_> {
     ///
     /// Call it after the last chunk is opened. Hand out plaintext only if it succeeds.
     pub(crate) fn check_signature(&self) -> Result<Option<Signer>> {
-        let Protected { artifact, source } = self.protected;
+        let Protected { artifact, source } = &*self.protected;
         let check = |demand: &Demand<'_>| demand.check(&source.input.path, artifact);
         self.demand.as_ref().map(check).transpose()
     }
@@ -264,8 +328,11 @@ impl Unlocked<'_> {
         tools: &mut Tools,
     ) -> Result<()> {
         // The signature covers the stored bytes: take them in before they are decrypted.
-        if let Some(demand) = &self.demand {
-            demand.leaves.take(chunk, bytes);
+        let demanded = self.demand.as_ref().map(|demand| &demand.leaves);
+        if let Some(leaves) = demanded.or(self.signed.as_ref())
+            && !leaves.take(chunk, bytes)
+        {
+            return Err(self.changed(chunk));
         }
         let failed = |error| match error {
             crypto::Error::Unauthentic => self.changed(chunk),
@@ -282,7 +349,7 @@ impl Unlocked<'_> {
     }
 
     /// Makes the error for a chunk that was changed since it was protected.
-    fn changed(&self, chunk: &Chunk) -> Error {
+    pub(crate) fn changed(&self, chunk: &Chunk) -> Error {
         let window = chunk.window;
         let path = self.file(chunk.file()).map(|input| input.path.clone());
         Error::Chunk {

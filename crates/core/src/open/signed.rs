@@ -5,7 +5,6 @@ use onnxseal_store::{Input, Progress};
 
 use crate::error::Result;
 use crate::open::protected::Protected;
-use crate::pass::chunks;
 use crate::pass::signature::{Demand, Leaves, SignedBy};
 use crate::pass::structure::Structure;
 
@@ -32,18 +31,7 @@ pub(crate) fn digest_chunks(
 ) -> Result<()> {
     let external = protected.open_external()?;
     let inputs: Vec<&Input> = protected.files(&external).collect();
-    let (manifest, items) = (protected.manifest(), std::iter::repeat(()));
-    chunks::for_each_read(
-        false,
-        manifest,
-        &inputs,
-        items,
-        progress,
-        |chunk, bytes, _, ()| {
-            leaves.take(chunk, bytes);
-            structure.map_or(Ok(()), |structure| structure.check(chunk, bytes))
-        },
-    )?;
-    inputs.into_iter().try_for_each(Input::check_unchanged)?;
-    Ok(())
+    leaves.take_all(protected.manifest(), &inputs, progress, |chunk, bytes| {
+        structure.map_or(Ok(()), |structure| structure.check(chunk, bytes))
+    })
 }

@@ -91,7 +91,7 @@ pub(crate) struct PerChunk<T> {
     values: Vec<OnceLock<T>>,
 }
 
-impl<T: Copy> PerChunk<T> {
+impl<T: Copy + PartialEq> PerChunk<T> {
     pub(crate) fn new(manifest: &Manifest) -> PerChunk<T> {
         let index = ChunkIndex::new(manifest);
         let values = std::iter::repeat_with(OnceLock::new);
@@ -103,12 +103,10 @@ impl<T: Copy> PerChunk<T> {
         &self.index
     }
 
-    /// Takes in the value of `chunk`. Each chunk is given once.
-    pub(crate) fn put(&self, chunk: &Chunk, value: T) {
-        if let Some(slot) = self.values.get(self.index.of(chunk)) {
-            // Fails only if the chunk has a value already.
-            let _ = slot.set(value);
-        }
+    /// Takes in the value of `chunk`. Returns false if the chunk has another value already.
+    pub(crate) fn put(&self, chunk: &Chunk, value: T) -> bool {
+        let slot = self.values.get(self.index.of(chunk));
+        slot.is_some_and(|slot| *slot.get_or_init(|| value) == value)
     }
 
     /// The values of the chunks at `range`, in the order of their tags.

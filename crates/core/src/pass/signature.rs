@@ -17,13 +17,14 @@ use std::path::Path;
 
 use onnxseal_crypto::signature::{AllowedSigners, Signer};
 use onnxseal_crypto::wrap::Identities;
+use onnxseal_store::{Input, Progress};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
 use crate::format::artifact::Artifact;
 use crate::format::manifest::Manifest;
 use crate::format::tiers::Edition;
-use crate::pass::chunks::{Chunk, PerChunk};
+use crate::pass::chunks::{self, Chunk, PerChunk, Tools};
 
 /// The publishers, one of whom must have signed a model.
 #[derive(Debug)]
@@ -64,9 +65,27 @@ impl Leaves {
         Leaves(PerChunk::new(manifest))
     }
 
-    /// Takes in a chunk as it is stored. Each chunk is given once.
-    pub(crate) fn take(&self, chunk: &Chunk, stored: &[u8]) {
-        self.0.put(chunk, Sha256::digest(stored).into());
+    /// Takes in a chunk as it is stored. Returns false if it was given before with other bytes.
+    pub(crate) fn take(&self, chunk: &Chunk, stored: &[u8]) -> bool {
+        self.0.put(chunk, Sha256::digest(stored).into())
+    }
+
+    /// Takes in all chunks of `inputs`, the files of `manifest`, and calls `check` with each.
+    pub(crate) fn take_all(
+        &self,
+        manifest: &Manifest,
+        inputs: &[&Input],
+        progress: &dyn Progress,
+        check: impl Fn(&Chunk, &[u8]) -> Result<()> + Sync,
+    ) -> Result<()> {
+        let items = std::iter::repeat(());
+        let work = |chunk: &Chunk, bytes: &mut [u8], _: &mut Tools, ()| {
+            self.take(chunk, bytes);
+            check(chunk, bytes)
+        };
+        chunks::for_each_read(false, manifest, inputs, items, progress, work)?;
+        let mut inputs = inputs.iter();
+        Ok(inputs.try_for_each(|input| input.check_unchanged())?)
     }
 
     /// The message that the publisher of `artifact` signs.

@@ -30,6 +30,11 @@ impl Source {
         &self.map
     }
 
+    /// Gives the memory of the map back to the system, until it is read again.
+    pub(crate) fn give_back(&self) {
+        self.input.give_back(&self.map);
+    }
+
     /// Locates the model in the first `len` bytes of the file.
     pub(crate) fn locate(&self, len: u64) -> Result<Model<'_>> {
         // A manifest may claim more bytes than the file has.

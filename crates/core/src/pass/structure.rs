@@ -38,6 +38,11 @@ impl<'s> Structure<'s> {
         Ok(Structure { source, map, parts })
     }
 
+    /// Returns the bytes that were copied, in ascending order.
+    pub(crate) fn parts(&self) -> &[Span] {
+        &self.parts
+    }
+
     /// Locates the model in the copy.
     pub(crate) fn locate(&self) -> Result<Model<'_>> {
         locate(&self.map, &Limits::default()).map_err(|source| Error::Model {

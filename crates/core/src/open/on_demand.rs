@@ -1,0 +1,201 @@
+//! The files of a protected model in memory, whose chunks are opened when they are touched.
+
+use std::ops::Range;
+
+use onnxseal_store::on_demand::{self, Fill, OnDemand, OnLoss, Unit};
+
+use crate::error::{Error, Result, io};
+use crate::format::manifest::Manifest;
+use crate::open::protected::Unlocked;
+use crate::pass::chunks::{self, Chunk, Tools};
+
+/// Smaller tensors are opened and given back together.
+const UNIT_BYTES: usize = 4 << 20;
+
+/// The most files of a model that stay open for as long as its memory is used.
+const MAX_FILES: usize = 32;
+
+/// A part of a file that a reader will go through, such as a tensor.
+#[derive(Clone, Debug)]
+pub struct Passage {
+    /// Index of the file: 0 for the model file, then the external files.
+    pub file: usize,
+    /// Its bytes in the file.
+    pub bytes: Range<usize>,
+    /// Whether they are needed after the reader has gone through all passages.
+    pub is_kept: bool,
+}
+
+/// All files, each from the start of a page.
+#[derive(Debug)]
+pub(crate) struct Files {
+    memory: OnDemand<Opener>,
+    /// Where each file lies in memory.
+    places: Vec<Range<usize>>,
+    /// The index of each file's first chunk, then the number of all chunks.
+    first_chunks: Vec<usize>,
+    chunk_bytes: usize,
+}
+
+/// Reads and opens chunks.
+pub(crate) struct Opener {
+    pub(crate) unlocked: Unlocked<'static>,
+    chunks: Vec<Chunk>,
+}
+
+/// Returns why the chunks of a model cannot be opened when they are touched, or `None`.
+pub(crate) fn obstacle(unlocked: &Unlocked<'_>, min_bytes: u64) -> Option<String> {
+    if unlocked.manifest().total_bytes() < min_bytes {
+        return Some("the model is small".to_owned());
+    }
+    if unlocked.is_remote() {
+        // What is given back would be fetched again.
+        return Some("the model is in an object store".to_owned());
+    }
+    if unlocked.manifest().files.len() > MAX_FILES {
+        return Some(format!("the model has more than {MAX_FILES} files"));
+    }
+    let page_bytes = on_demand::page_bytes() as u64;
+    if !unlocked.manifest().chunk_bytes().is_multiple_of(page_bytes) {
+        return Some("the model's chunks are smaller than a page of memory".to_owned());
+    }
+    let tried = on_demand::try_on_demand();
+    tried.err().map(|error| format!("userfaultfd: {error}"))
+}
+
+impl Files {
+    /// Reserves memory for the files of `unlocked`, whose signature has been checked.
+    pub(crate) fn new(unlocked: Unlocked<'static>) -> Result<Files> {
+        let manifest = unlocked.manifest();
+        let chunk_bytes = manifest.chunk_bytes() as usize;
+        let chunks: Vec<Chunk> = chunks::chunks(manifest).collect();
+        let (mut places, mut first_chunks, mut end) = (Vec::new(), vec![0], 0_usize);
+        let path = unlocked.path().to_owned();
+        let no_memory = || io("find memory for", &path)(std::io::ErrorKind::OutOfMemory.into());
+        for file in &manifest.files {
+            let len = usize::try_from(file.bytes).map_err(|_| no_memory())?;
+            let start = end;
+            end = start.checked_add(len).ok_or_else(no_memory)?;
+            places.push(start..end);
+            end = (end.checked_next_multiple_of(on_demand::page_bytes())).ok_or_else(no_memory)?;
+            let before = first_chunks.last().copied().unwrap_or_default();
+            first_chunks.push(before + len.div_ceil(chunk_bytes));
+        }
+        let blocks = chunks.iter().map(|chunk| {
+            let place = places.get(chunk.file()).map_or(0, |place| place.start);
+            place + chunk.window.start as usize..place + chunk.window.end() as usize
+        });
+        let blocks = blocks.collect();
+        let memory = OnDemand::new(Opener { unlocked, chunks }, blocks);
+        Ok(Files {
+            memory: memory.map_err(io("find memory for", &path))?,
+            places,
+            first_chunks,
+            chunk_bytes,
+        })
+    }
+
+    /// Opens the chunks of the model file that have its structure. Where these are is read from the
+    /// file as it is stored, so chunks that turn out to have it too are opened when they are touched.
+    pub(crate) fn open_structure(&self) {
+        if let Ok(structure) = self.opener().unlocked.structure() {
+            let parts = structure.parts().iter();
+            let ranges = parts.map(|part| part.start as usize..part.end() as usize);
+            self.memory.fill_within(ranges);
+        }
+        self.opener().unlocked.give_back();
+    }
+
+    pub(crate) fn manifest(&self) -> &Manifest {
+        self.opener().unlocked.manifest()
+    }
+
+    fn opener(&self) -> &Opener {
+        self.memory.filler()
+    }
+
+    /// Returns the bytes of each file.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let bytes = self.memory.bytes();
+        let file = |place: &Range<usize>| bytes.get(place.clone()).unwrap_or_default();
+        self.places.iter().map(file)
+    }
+
+    pub(crate) fn is_locked(&self) -> bool {
+        self.memory.is_locked()
+    }
+
+    /// Opens all chunks, which then stay.
+    pub(crate) fn open_all(&self) -> Result<()> {
+        self.memory.fill_all()
+    }
+
+    /// Prepares for a reader that goes through `passages` in this order.
+    pub(crate) fn begin(&self, passages: &[Passage]) {
+        self.memory.begin(self.units(passages));
+    }
+
+    /// Ends what [`begin`](Files::begin) began.
+    pub(crate) fn finish(&self, on_loss: OnLoss) -> Result<()> {
+        self.memory.finish(on_loss)
+    }
+
+    /// Fails if a chunk that was touched could not be opened.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.memory.check()
+    }
+
+    /// Returns the chunks of `passages`: a unit for each long one, or for several short ones.
+    fn units(&self, passages: &[Passage]) -> Vec<Unit> {
+        let mut units: Vec<Unit> = Vec::new();
+        let mut is_taken = vec![false; self.first_chunks.last().copied().unwrap_or_default()];
+        let mut n_bytes = 0;
+        for Passage {
+            file,
+            bytes,
+            is_kept,
+        } in passages
+        {
+            let before = self.first_chunks.get(*file).copied().unwrap_or_default();
+            let chunks = bytes.start / self.chunk_bytes..bytes.end.div_ceil(self.chunk_bytes);
+            let blocks = chunks.map(|chunk| before + chunk).filter(|chunk| {
+                let slot = is_taken.get_mut(*chunk);
+                slot.is_some_and(|is_taken| !std::mem::replace(is_taken, true))
+            });
+            let blocks: Vec<usize> = blocks.collect();
+            n_bytes += bytes.len();
+            match units.last_mut() {
+                Some(unit) if unit.is_kept == *is_kept && n_bytes <= UNIT_BYTES => {
+                    unit.blocks.extend(blocks);
+                }
+                _ if blocks.is_empty() => {}
+                _ => {
+                    n_bytes = bytes.len();
+                    let is_kept = *is_kept;
+                    units.push(Unit { blocks, is_kept });
+                }
+            }
+        }
+        units
+    }
+}
+
+impl Fill for Opener {
+    type Tools = Tools;
+    type Error = Error;
+
+    fn fill(&self, index: usize, bytes: &mut [u8], tools: &mut Tools) -> Result<()> {
+        let absent = || Error::Internal("a chunk that is not there");
+        let chunk = self.chunks.get(index).ok_or_else(absent)?;
+        let tag = self.unlocked.tag(index).ok_or_else(absent)?;
+        self.unlocked.read(chunk, bytes)?;
+        self.unlocked.open_chunk(chunk, bytes, tag, tools)
+    }
+
+    fn lost(&self, index: usize) -> Error {
+        match self.chunks.get(index) {
+            Some(chunk) => self.unlocked.changed(chunk),
+            None => Error::Internal("a chunk that is not there"),
+        }
+    }
+}
