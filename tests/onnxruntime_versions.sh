@@ -31,7 +31,7 @@ for version in "${VERSIONS[@]}"; do
     # In Rust, 1.22 aborts with plain models too, by way of the crate ort: not used there.
     # Otherwise with what tests/run.sh has built already.
     [[ $version == 1.22.* ]] || ORT_DYLIB_PATH=${libraries[0]} cargo test --quiet --release --workspace \
-        --exclude onnxseal-python --features object-store --test it sessions:: -- --skip real_models
-    PYTHONPATH=$PWD/$folder .venv/bin/python -m pytest --quiet -p no:cacheprovider tests/python/test_wheel_{session,patch}.py \
+        --exclude onnxseal-python --features object-store --test it -- sessions:: on_demand:: --skip real_models
+    PYTHONPATH=$PWD/$folder .venv/bin/python -m pytest --quiet -p no:cacheprovider tests/python/test_wheel_{session,patch,memory}.py \
         -k "not outputs_are_those"
 done

@@ -165,12 +165,12 @@ def test_threads_make_sessions_of_one_model(model, programs, protected, tool):
 
 @pytest.fixture(scope="module")
 def large(tool, tmp_path_factory):
-    """A model, plain and protected, that is mapped when it is opened: few of its pages are encrypted."""
+    """A model, plain and protected, whose weights are decrypted on demand: it has 20 MiB."""
     folder = tmp_path_factory.mktemp("large")
     rng, size = np.random.RandomState(7), 1024
-    weights = {f"weight{index}": rng.standard_normal((size, size)).astype(np.float32) / 32 for index in range(3)}
-    values = ["ones", "value0", "value1", "output"]
-    nodes = [onnx.helper.make_node("MatMul", [values[i], f"weight{i}"], [values[i + 1]]) for i in range(3)]
+    weights = {f"weight{index}": rng.standard_normal((size, size)).astype(np.float32) / 32 for index in range(5)}
+    values = ["ones", "value0", "value1", "value2", "value3", "output"]
+    nodes = [onnx.helper.make_node("MatMul", [values[i], f"weight{i}"], [values[i + 1]]) for i in range(5)]
     # So that zeros show the weights too.
     nodes.insert(0, onnx.helper.make_node("Add", ["input", "one"], ["ones"]))
     weights = [onnx.numpy_helper.from_array(array, name) for name, array in {"one": np.ones(1, np.float32), **weights}.items()]
@@ -184,7 +184,7 @@ def large(tool, tmp_path_factory):
 @pytest.mark.parametrize("how", ["a new file under its name", "written in place", "cut", "removed"])
 @pytest.mark.parametrize("which", ["small", "external", "large"])
 def test_a_file_that_changes_between_opening_and_the_session(which, how, programs, protected, large, tool, tmp_path):
-    """The session is one of the model that was verified."""
+    """The session is one of the model that was verified. There is none if weights are decrypted later, from the changed file."""
     plain, model = {
         "small": (MODEL, protected / MODEL.name),
         "external": (EXTERNAL, protected / EXTERNAL.name),
@@ -201,6 +201,9 @@ def test_a_file_that_changes_between_opening_and_the_session(which, how, program
         "removed": f"rm '{target}'",
     }[how]
     kind, text = programs(programs.sessions, model, tool.identity_file, "after", command)
+    if which == "large" and how in ("written in place", "cut") and kind != "ok":
+        assert (kind, how) in (("authentication", "written in place"), ("io", "cut")), text
+        return
     assert kind == "ok", text
     assert_same(text, zeros(plain))
 

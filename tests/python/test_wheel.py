@@ -334,7 +334,7 @@ def test_the_stubs_say_what_there_is():
     assert public | {"InferenceSession", "__version__"} <= set(onnxseal.__all__)
     for name, node in said.items():
         if isinstance(node, ast.FunctionDef):
-            found = inspect.signature(getattr(onnxseal, name)).parameters.values()
+            found = inspect.signature(getattr(_onnxseal, name)).parameters.values()
             positional = [(a.arg, inspect.Parameter.POSITIONAL_OR_KEYWORD) for a in node.args.args]
             named = [(a.arg, inspect.Parameter.KEYWORD_ONLY) for a in node.args.kwonlyargs]
             assert [(p.name, p.kind) for p in found] == positional + named

@@ -19,8 +19,12 @@ int main(int argc, char **argv) {
     OnnxsealModel *model = NULL;
     OnnxsealError *error = onnxseal_identities_add_file(identities, argv[2], NULL);
     if (!error) error = onnxseal_model_open(argv[1], identities, NULL, &model);
+    if (!error) error = onnxseal_model_authenticate(model);
     onnxseal_identities_release(identities);
-    if (error) return failed(error);
+    if (error) {
+        onnxseal_model_release(model);
+        return failed(error);
+    }
     for (size_t i = 0; i < onnxseal_model_n_claims(model); i++) {
         const OnnxsealClaim *claim = onnxseal_model_claim(model, i);
         printf("claim %s=%s\n", claim->key, claim->value);

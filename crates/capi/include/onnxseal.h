@@ -72,10 +72,14 @@ typedef struct OnnxsealInputKey OnnxsealInputKey;
 // A table of labels, decrypted with a user's key. Any number of threads may use it at once.
 typedef struct OnnxsealLabelDecoder OnnxsealLabelDecoder;
 
-// A protected model in memory: authenticated as a whole, and decrypted.
+// A protected model, opened. Its graph and claims are authenticated.
 //
-// It does not change, and may be used from any number of threads. Pointers that it hands out belong
-// to it and are valid until it is released. Bytes that were encrypted are zeroized then.
+// Its weights are authenticated and decrypted when they are needed: by onnxseal_create_session(), or
+// all at once by the first function that gives bytes of the model, see onnxseal_model_authenticate().
+// Until the model is released its files stay open, and must not be overwritten.
+//
+// It may be used from any number of threads. Pointers that it hands out belong to it and are valid
+// until it is released. Bytes that were encrypted are zeroized then.
 typedef struct OnnxsealModel OnnxsealModel;
 
 // Demands on a model, and what sessions may do with it. At first there are no demands.
@@ -349,8 +353,9 @@ struct OnnxsealError *onnxseal_label_decoder_decode(const struct OnnxsealLabelDe
 // Releases `decoder`; does nothing for `NULL`.
 void onnxseal_label_decoder_release(struct OnnxsealLabelDecoder *decoder);
 
-// Opens a protected model into memory: verifies every byte of its files and decrypts the encrypted
-// parts.
+// Opens a protected model: authenticates its graph and claims. Its weights are authenticated and
+// decrypted when they are needed; at once if the model has less than 16 MiB, or if the system does not
+// let the process do that.
 //
 // `location` is a path, or a URL: `file://`, and in builds with object stores `s3://`, `gs://`
 // and `az://`. `options` may be `NULL`. On success the caller releases `*model` with
@@ -376,9 +381,19 @@ struct OnnxsealError *onnxseal_model_open_memory(const void *bytes,
                                                  struct OnnxsealModel **model);
 
 // The model file, decrypted; it names external data as the protected model does. `*length_bytes` is its length.
-// `NULL` if `model` or `length_bytes` is `NULL`.
+// `NULL` if `model` or `length_bytes` is `NULL`, or if onnxseal_model_authenticate() fails.
 const void *onnxseal_model_bytes(const struct OnnxsealModel *model,
                                  size_t *length_bytes);
+
+// Authenticates and decrypts all of `model` that was not needed yet. It then stays in memory until the
+// model is released.
+//
+// The functions that give bytes, files and tensors do this themselves; where it fails, they give
+// `NULL`, or 0 for a number. Call this function first to learn why.
+//
+// Errors: `AUTHENTICATION` if a byte of the model was changed; `IO`.
+ONNXSEAL_MUST_USE
+struct OnnxsealError *onnxseal_model_authenticate(const struct OnnxsealModel *model);
 
 // The name of the tier that was opened; `NULL` for a model without tiers, or if `model` is `NULL`.
 const char *onnxseal_model_tier(const struct OnnxsealModel *model);
@@ -483,9 +498,15 @@ void onnxseal_options_release(struct OnnxsealOptions *options);
 //
 // Several threads may create sessions of a model at once, and use them.
 //
-// Errors: `RUNTIME` if ONNX Runtime is too old or refuses the model; `IO` if files of the model that
-// are used where they lie were changed since it was opened; `USAGE`, also for options that
-// onnxseal_prepare_session() has given the weights of a model.
+// Weights are authenticated and decrypted while ONNX Runtime goes through them, and all of them before
+// the session is returned. If the system allows that, the session takes the memory of a plain model's:
+// weights that ONNX Runtime has packed are given back, and decrypted anew from the file if they are
+// needed again. If the file was overwritten meanwhile, the process aborts with a message; so it does
+// while a second session of `model` is created.
+//
+// Errors: `AUTHENTICATION` if the model was changed; `RUNTIME` if ONNX Runtime is too old or refuses
+// the model; `IO`; `USAGE`, also for options that onnxseal_prepare_session() has given the weights of a
+// model.
 ONNXSEAL_MUST_USE
 struct OnnxsealError *onnxseal_create_session(const struct OnnxsealModel *model,
                                               const struct OrtApiBase *ort_api_base,

@@ -4,10 +4,10 @@
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use onnxseal_runtime::{
-    Access, Bytes, Edition, InMemory, Location, Model, Options, Requirements, Silent,
+    Access, Bytes, Edition, InMemory, Location, Model, Opening, Options, Requirements, Silent,
 };
 
 use crate::arguments::{OutPointer, array, bytes, given, lent, optional_text, path, text};
@@ -16,19 +16,31 @@ use crate::identities::OnnxsealIdentities;
 use crate::options::OnnxsealOptions;
 use crate::ort::{Values, c_dims, c_name};
 
-/// A protected model in memory: authenticated as a whole, and decrypted.
+/// A protected model, opened. Its graph and claims are authenticated.
 ///
-/// It does not change, and may be used from any number of threads. Pointers that it hands out belong
-/// to it and are valid until it is released. Bytes that were encrypted are zeroized then.
+/// Its weights are authenticated and decrypted when they are needed: by onnxseal_create_session(), or
+/// all at once by the first function that gives bytes of the model, see onnxseal_model_authenticate().
+/// Until the model is released its files stay open, and must not be overwritten.
+///
+/// It may be used from any number of threads. Pointers that it hands out belong to it and are valid
+/// until it is released. Bytes that were encrypted are zeroized then.
 pub struct OnnxsealModel {
     pub(crate) model: Model,
     /// What ONNX Runtime was given of this model's memory.
     pub(crate) values: Mutex<Values>,
     tier: *const c_char,
     claims: Vec<OnnxsealClaim>,
+    /// What the two point to.
+    texts: Vec<CString>,
+    contents: OnceLock<Contents>,
+}
+
+/// The bytes of a model.
+#[derive(Default)]
+struct Contents {
     files: Vec<OnnxsealFile>,
     tensors: Vec<OnnxsealTensor>,
-    /// What the four point to.
+    /// What the two point to.
     texts: Vec<CString>,
     dims: Vec<Box<[i64]>>,
 }
@@ -79,8 +91,9 @@ pub struct OnnxsealTensor {
     pub length_bytes: usize,
 }
 
-/// Opens a protected model into memory: verifies every byte of its files and decrypts the encrypted
-/// parts.
+/// Opens a protected model: authenticates its graph and claims. Its weights are authenticated and
+/// decrypted when they are needed; at once if the model has less than 16 MiB, or if the system does not
+/// let the process do that.
 ///
 /// `location` is a path, or a URL: `file://`, and in builds with object stores `s3://`, `gs://`
 /// and `az://`. `options` may be `NULL`. On success the caller releases `*model` with
@@ -145,13 +158,29 @@ pub extern "C" fn onnxseal_model_open_memory(
 }
 
 /// The model file, decrypted; it names external data as the protected model does. `*length_bytes` is its length.
-/// `NULL` if `model` or `length_bytes` is `NULL`.
+/// `NULL` if `model` or `length_bytes` is `NULL`, or if onnxseal_model_authenticate() fails.
 #[unsafe(no_mangle)]
 pub extern "C" fn onnxseal_model_bytes(
     model: Option<&OnnxsealModel>,
     length_bytes: Option<&mut MaybeUninit<usize>>,
 ) -> *const c_void {
-    lent(model.map(|model| model.model.bytes()), length_bytes)
+    let contents = model.and_then(|model| model.model.contents().ok());
+    lent(contents.map(|contents| contents.bytes()), length_bytes)
+}
+
+/// Authenticates and decrypts all of `model` that was not needed yet. It then stays in memory until the
+/// model is released.
+///
+/// The functions that give bytes, files and tensors do this themselves; where it fails, they give
+/// `NULL`, or 0 for a number. Call this function first to learn why.
+///
+/// Errors: `AUTHENTICATION` if a byte of the model was changed; `IO`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn onnxseal_model_authenticate(
+    model: Option<&OnnxsealModel>,
+) -> Option<Box<OnnxsealError>> {
+    guard(|| given(model, "model")?.contents().map(drop))
 }
 
 /// The name of the tier that was opened; `NULL` for a model without tiers, or if `model` is `NULL`.
@@ -170,7 +199,7 @@ pub extern "C" fn onnxseal_model_is_original(model: Option<&OnnxsealModel>) -> b
 /// How many files of external data the model has.
 #[unsafe(no_mangle)]
 pub extern "C" fn onnxseal_model_n_external_files(model: Option<&OnnxsealModel>) -> usize {
-    model.map_or(0, |model| model.files.len())
+    contents(model).map_or(0, |contents| contents.files.len())
 }
 
 /// The file of external data at `index`, decrypted; `NULL` beyond the last.
@@ -179,7 +208,7 @@ pub extern "C" fn onnxseal_model_external_file(
     model: Option<&OnnxsealModel>,
     index: usize,
 ) -> Option<&OnnxsealFile> {
-    model?.files.get(index)
+    contents(model)?.files.get(index)
 }
 
 /// How many claims the model makes.
@@ -213,7 +242,7 @@ pub extern "C" fn onnxseal_model_find_claim(
 /// How many weight tensors the model has.
 #[unsafe(no_mangle)]
 pub extern "C" fn onnxseal_model_n_tensors(model: Option<&OnnxsealModel>) -> usize {
-    model.map_or(0, |model| model.tensors.len())
+    contents(model).map_or(0, |contents| contents.tensors.len())
 }
 
 /// The weight tensor at `index`; `NULL` beyond the last.
@@ -222,7 +251,7 @@ pub extern "C" fn onnxseal_model_tensor(
     model: Option<&OnnxsealModel>,
     index: usize,
 ) -> Option<&OnnxsealTensor> {
-    model?.tensors.get(index)
+    contents(model)?.tensors.get(index)
 }
 
 /// The first weight tensor called `name`; `NULL` if there is none.
@@ -232,13 +261,18 @@ pub extern "C" fn onnxseal_model_find_tensor(
     name: *const c_char,
 ) -> Option<&OnnxsealTensor> {
     let is_it = |tensor: &&OnnxsealTensor| same_text(tensor.name, name);
-    model?.tensors.iter().find(is_it)
+    contents(model)?.tensors.iter().find(is_it)
 }
 
 /// Releases `model`. Release all sessions that were made of it first. Does nothing for `NULL`.
 #[unsafe(no_mangle)]
 pub extern "C" fn onnxseal_model_release(model: Option<Box<OnnxsealModel>>) {
     drop(model);
+}
+
+/// The bytes of a model, if all of them are authentic.
+fn contents(model: Option<&OnnxsealModel>) -> Option<&Contents> {
+    model.and_then(|model| model.contents().ok())
 }
 
 /// A copy of what may be larger than there is memory.
@@ -278,6 +312,7 @@ fn runtime_options(options: Option<&OnnxsealOptions>) -> Result<Options> {
     Ok(Options {
         require,
         plaintext_on_disk: options.plaintext_on_disk,
+        opening: Opening::Auto,
     })
 }
 
@@ -290,20 +325,16 @@ impl OnnxsealModel {
             values: Mutex::default(),
             tier: ptr::null(),
             claims: Vec::new(),
-            files: Vec::new(),
-            tensors: Vec::new(),
             texts: Vec::new(),
-            dims: Vec::new(),
+            contents: OnceLock::new(),
         });
         let OnnxsealModel {
             model,
             values: _,
             tier,
             claims,
-            files,
-            tensors,
             texts,
-            dims,
+            contents: _,
         } = &mut *handle;
         let mut c_text = |text: &str| -> Result<*const c_char> {
             let text = c_name(text)?;
@@ -318,14 +349,36 @@ impl OnnxsealModel {
             let (key, value) = (c_text(key)?, c_text(value)?);
             claims.push(OnnxsealClaim { key, value });
         }
-        for (path, bytes) in model.external_files() {
+        Ok(Box::into_raw(handle))
+    }
+
+    /// All bytes of the model, authenticated.
+    fn contents(&self) -> Result<&Contents> {
+        let opened = self.model.contents()?;
+        if let Some(contents) = self.contents.get() {
+            return Ok(contents);
+        }
+        let mut contents = Contents::default();
+        let Contents {
+            files,
+            tensors,
+            texts,
+            dims,
+        } = &mut contents;
+        let mut c_text = |text: &str| -> Result<*const c_char> {
+            let text = c_name(text)?;
+            let place = text.as_ptr();
+            texts.push(text);
+            Ok(place)
+        };
+        for (path, bytes) in opened.external_files() {
             files.push(OnnxsealFile {
                 path: c_text(path)?,
                 bytes: bytes.as_ptr().cast(),
                 length_bytes: bytes.len(),
             });
         }
-        for tensor in model.tensors() {
+        for tensor in opened.tensors() {
             let its_dims = c_dims(tensor.dims)?;
             tensors.push(OnnxsealTensor {
                 name: c_text(tensor.name)?,
@@ -337,6 +390,6 @@ impl OnnxsealModel {
             });
             dims.push(its_dims);
         }
-        Ok(Box::into_raw(handle))
+        Ok(self.contents.get_or_init(|| contents))
     }
 }

@@ -111,6 +111,16 @@ impl Api {
         )))
     }
 
+    /// Releases a session.
+    ///
+    /// # Safety
+    /// It is a session of this library, which nobody uses.
+    pub unsafe fn release_session(self, session: *mut OrtSession) {
+        let release = function!(self, ReleaseSession);
+        // SAFETY: as the caller promises.
+        unsafe { release(session) };
+    }
+
     /// Creates a session of the model in `bytes`, whose release is up to the caller.
     ///
     /// # Safety

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::sync::PoisonError;
 
 use onnxseal_runtime::{
-    Error, PlaintextOnDisk, Prepared, Sharing, Tensor, WEIGHTS_ENTRY, WRITING_ENTRIES,
+    Error, OnLoss, PlaintextOnDisk, Prepared, Sharing, Tensor, WEIGHTS_ENTRY, WRITING_ENTRIES,
 };
 use ort_sys::{OrtApiBase, OrtEnv, OrtSession, OrtSessionOptions};
 
@@ -36,9 +36,15 @@ pub struct OnnxsealSkeleton(Prepared<'static>);
 ///
 /// Several threads may create sessions of a model at once, and use them.
 ///
-/// Errors: `RUNTIME` if ONNX Runtime is too old or refuses the model; `IO` if files of the model that
-/// are used where they lie were changed since it was opened; `USAGE`, also for options that
-/// onnxseal_prepare_session() has given the weights of a model.
+/// Weights are authenticated and decrypted while ONNX Runtime goes through them, and all of them before
+/// the session is returned. If the system allows that, the session takes the memory of a plain model's:
+/// weights that ONNX Runtime has packed are given back, and decrypted anew from the file if they are
+/// needed again. If the file was overwritten meanwhile, the process aborts with a message; so it does
+/// while a second session of `model` is created.
+///
+/// Errors: `AUTHENTICATION` if the model was changed; `RUNTIME` if ONNX Runtime is too old or refuses
+/// the model; `IO`; `USAGE`, also for options that onnxseal_prepare_session() has given the weights of a
+/// model.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn onnxseal_create_session(
@@ -63,15 +69,26 @@ pub extern "C" fn onnxseal_create_session(
             // SAFETY: the caller gives an environment of this library.
             Ok(unsafe { api.create_session(env, prepared.skeleton(), &options) })
         };
-        let sharing = if api.is_for_processors()? {
-            Sharing::WherePossible
-        } else {
-            Sharing::Never
+        let is_for_processors = api.is_for_processors()?;
+        // What writes to files, or copies to devices, cannot wait for weights that are not there.
+        let is_on_demand =
+            is_for_processors && model.model.plaintext_on_disk() == PlaintextOnDisk::Refused;
+        let prepared = match (is_on_demand, is_for_processors) {
+            (true, _) => model.model.begin()?,
+            (false, true) => model.model.prepare(Sharing::WherePossible)?,
+            (false, false) => model.model.prepare(Sharing::Never)?,
         };
-        let prepared = model.model.prepare(sharing)?;
-        let created = match create(&prepared)? {
+        let created = create(&prepared);
+        if is_on_demand && let Err(changed) = model.model.finish(OnLoss::Abort) {
+            if let Ok(Ok(session)) = created {
+                // SAFETY: a session of this library, which nobody has seen.
+                unsafe { api.release_session(session) };
+            }
+            // What ONNX Runtime says of such weights does not matter.
+            return Err(changed.into());
+        }
+        let created = match created? {
             Err(_) if !prepared.shared().is_empty() => {
-                drop(prepared);
                 create(&model.model.prepare(Sharing::Never)?)??
             }
             created => created?,

@@ -37,7 +37,7 @@ mod _onnxseal {
     #[pymodule_export]
     use crate::labels::{RawLabelDecoder, protect_labels, trace_labels};
     #[pymodule_export]
-    use crate::model::{Model, open};
+    use crate::model::{Model, obstacle, open};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

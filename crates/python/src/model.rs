@@ -1,11 +1,12 @@
 //! Models that are open.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use onnxseal_core::{Access, Requirements};
-use onnxseal_runtime::{self as runtime, Options, PlaintextOnDisk, Sharing, Tensor};
+use onnxseal_runtime::{
+    self as runtime, OnLoss, Opening, Options, PlaintextOnDisk, Sharing, Tensor,
+};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyMemoryView};
@@ -38,7 +39,7 @@ pub struct Model {
 #[pyfunction]
 #[pyo3(signature = (
     model, identity = None, *, require = None, signed_by = None, tier = None, external_files = None,
-    inline = false, progress = None
+    inline = false, progress = None, _opening = "at once"
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
 pub fn open<'py>(
@@ -51,7 +52,13 @@ pub fn open<'py>(
     external_files: Option<External<'py>>,
     inline: bool,
     progress: Option<&Bound<'py, PyAny>>,
+    _opening: &str,
 ) -> Result<Model> {
+    let opening = match _opening {
+        "auto" => Opening::Auto,
+        "on demand" => Opening::OnDemand,
+        _ => Opening::AtOnce,
+    };
     let model = model.location_with(external_files)?;
     let require = Requirements::parse(&require.unwrap_or_default())?;
     let (model, whole) = call::run(py, progress, move |progress| {
@@ -67,10 +74,11 @@ pub fn open<'py>(
         let options = Options {
             require,
             plaintext_on_disk,
+            opening,
         };
         let model = runtime::Model::open_with(model, access, &options, progress)?;
-        let is_several = model.external_files().next().is_some();
-        let whole = (inline && is_several).then(|| in_one_file(&model));
+        let is_several = inline && model.contents()?.external_files().next().is_some();
+        let whole = is_several.then(|| in_one_file(&model));
         Ok::<_, Fault>((model, whole.transpose()?))
     })?;
     Ok(Model {
@@ -78,6 +86,14 @@ pub fn open<'py>(
         whole: whole.map(Arc::new),
         tensors: PyOnceLock::new(),
     })
+}
+
+/// Why sessions cannot decrypt weights when ONNX Runtime touches them; None if they can.
+#[pyfunction]
+#[pyo3(name = "_obstacle")]
+pub fn obstacle() -> Option<String> {
+    let tried = onnxseal_core::try_on_demand();
+    tried.err().map(|error| format!("userfaultfd: {error}"))
 }
 
 /// A model with its external data in one file.
@@ -122,25 +138,24 @@ impl Model {
     /// The model file, decrypted. It names external data files as the protected model does; opened
     /// with `inline=True`, it has their contents instead.
     #[getter]
-    fn model_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyMemoryView>> {
+    fn model_bytes<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyMemoryView>> {
         if let Some(whole) = &self.whole {
-            return view(py, View::of_whole(Arc::clone(whole)));
+            return Ok(view(py, View::of_whole(Arc::clone(whole)))?);
         }
-        let model = Arc::clone(&self.model);
-        let len = model.bytes().len();
-        view(py, View::new(model, 0, 0..len))
+        let contents = self.model.contents()?;
+        Ok(view(py, View::new(&self.model, contents.bytes()))?)
     }
 
     /// The external data files, decrypted, by the paths that the model has for them, relative to
     /// its folder. There are none if it was opened with `inline=True`.
     #[getter]
-    fn external_files<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+    fn external_files<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyDict>> {
         let files = PyDict::new(py);
         if self.whole.is_some() {
             return Ok(files);
         }
-        for (file, (path, bytes)) in (1..).zip(self.model.external_files()) {
-            let bytes = View::new(Arc::clone(&self.model), file, 0..bytes.len());
+        for (path, bytes) in self.model.contents()?.external_files() {
+            let bytes = View::new(&self.model, bytes);
             files.set_item(path, view(py, bytes)?)?;
         }
         Ok(files)
@@ -148,13 +163,14 @@ impl Model {
 
     /// The tensors by name, as numpy arrays that cannot be written to.
     #[getter]
-    fn tensors(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    fn tensors(&self, py: Python<'_>) -> Result<Py<PyAny>> {
+        let contents = self.model.contents()?;
         let tensors = self.tensors.get_or_try_init(py, || {
-            let tensors = self.described(py, self.model.tensors())?;
+            let tensors = self.described(py, contents.tensors())?;
             let class = py.import("onnxseal._tensors")?.getattr("Tensors")?;
             class.call1((tensors,)).map(Bound::unbind)
-        });
-        tensors.map(|tensors| tensors.clone_ref(py))
+        })?;
+        Ok(tensors.clone_ref(py))
     }
 
     /// Whether all decrypted bytes are locked in memory, so that they are not swapped out.
@@ -167,15 +183,16 @@ impl Model {
     /// options, weights to share and weights to inject.
     ///
     /// `how` is "share", which lets ONNX Runtime use weights where they lie, "copy", or "inline",
-    /// which puts all of them into the skeleton.
+    /// which puts all of them into the skeleton. "begin" is "share" with weights that are decrypted
+    /// when ONNX Runtime touches them: `_finish` ends it.
     #[pyo3(name = "_prepare")]
     fn prepare<'py>(&self, py: Python<'py>, how: &str) -> Result<Prepared<'py>> {
-        let sharing = match how {
-            "share" => Sharing::WherePossible,
-            "copy" => Sharing::Never,
-            _ => Sharing::Inline,
-        };
-        let prepared = py.detach(|| self.model.prepare(sharing))?;
+        let prepared = py.detach(|| match how {
+            "begin" => self.model.begin(),
+            "share" => self.model.prepare(Sharing::WherePossible),
+            "copy" => self.model.prepare(Sharing::Never),
+            _ => self.model.prepare(Sharing::Inline),
+        })?;
         let config = prepared.config();
         // Unlike `PyBytes::new`, raises a MemoryError where there is none.
         let skeleton = prepared.skeleton();
@@ -193,8 +210,20 @@ impl Model {
         ))
     }
 
+    /// Authenticates all weights that ONNX Runtime did not touch when it made a session.
+    #[pyo3(name = "_finish")]
+    fn finish(&self, py: Python<'_>) -> Result<()> {
+        Ok(py.detach(|| self.model.finish(OnLoss::Tell))?)
+    }
+
+    /// Raises an error if weights that a session needed could not be decrypted again.
+    #[pyo3(name = "_check")]
+    fn check(&self) -> Result<()> {
+        Ok(self.model.check()?)
+    }
+
     fn __repr__(&self) -> String {
-        let n_tensors = self.model.tensors().len();
+        let n_tensors = self.model.n_tensors();
         match self.model.tier() {
             Some(tier) => format!("<onnxseal.Model of {n_tensors} tensors, tier {tier}>"),
             None => format!("<onnxseal.Model of {n_tensors} tensors>"),
@@ -211,8 +240,7 @@ impl Model {
     ) -> PyResult<Bound<'py, PyList>> {
         let described = PyList::empty(py);
         for tensor in tensors {
-            let (file, range) = self.place_of(tensor.bytes);
-            let bytes = view(py, View::new(Arc::clone(&self.model), file, range))?;
+            let bytes = view(py, View::new(&self.model, tensor.bytes))?;
             described.append((
                 tensor.name,
                 tensor.data_type as i32,
@@ -221,19 +249,6 @@ impl Model {
             ))?;
         }
         Ok(described)
-    }
-
-    /// The file of the model that has `bytes`, and their range in it.
-    fn place_of(&self, bytes: &[u8]) -> (usize, Range<usize>) {
-        let external = self.model.external_files().map(|(_, file)| file);
-        let files = std::iter::once(self.model.bytes()).chain(external);
-        let place = files.enumerate().find_map(|(index, file)| {
-            let start = bytes.as_ptr().addr().checked_sub(file.as_ptr().addr())?;
-            let range = start..start.checked_add(bytes.len())?;
-            file.get(range.clone()).map(|_| (index, range))
-        });
-        // An empty tensor may lie anywhere.
-        place.unwrap_or((0, 0..0))
     }
 }
 

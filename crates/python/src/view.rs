@@ -4,7 +4,6 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{c_int, c_void};
-use std::ops::Range;
 use std::sync::Arc;
 
 use onnxseal_inputs::{Images, ImagesMut, ValueType};
@@ -21,18 +20,23 @@ pub struct View(Part);
 
 enum Part {
     Of {
-        model: Arc<Model>,
-        /// 0 for the model file, then the external files.
-        file: usize,
-        range: Range<usize>,
+        /// Keeps the memory.
+        _model: Arc<Model>,
+        bytes: &'static [u8],
     },
     Whole(Arc<Zeroizing<Vec<u8>>>),
 }
 
 impl View {
-    /// The bytes at `range` of a file; no bytes, if the file or the range does not exist.
-    pub fn new(model: Arc<Model>, file: usize, range: Range<usize>) -> View {
-        View(Part::Of { model, file, range })
+    /// `bytes`, which are in the memory of `model`; none, if they are not.
+    pub fn new(model: &Arc<Model>, bytes: &[u8]) -> View {
+        let bytes = match model.holds(bytes) {
+            // SAFETY: they live as long as the model, which the view keeps, and never move.
+            true => unsafe { std::slice::from_raw_parts(bytes.as_ptr(), bytes.len()) },
+            false => &[],
+        };
+        let _model = Arc::clone(model);
+        View(Part::Of { _model, bytes })
     }
 
     /// All bytes of a model in one file.
@@ -41,16 +45,10 @@ impl View {
     }
 
     fn bytes(&self) -> &[u8] {
-        let (model, file, range) = match &self.0 {
-            Part::Of { model, file, range } => (model, file, range),
-            Part::Whole(bytes) => return bytes,
-        };
-        let file = match file.checked_sub(1) {
-            None => Some(model.bytes()),
-            Some(index) => (model.external_files().nth(index)).map(|(_, bytes)| bytes),
-        };
-        file.and_then(|file| file.get(range.clone()))
-            .unwrap_or_default()
+        match &self.0 {
+            Part::Of { bytes, .. } => bytes,
+            Part::Whole(bytes) => bytes,
+        }
     }
 }
 

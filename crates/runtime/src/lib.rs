@@ -18,7 +18,7 @@
 //! // Load ONNX Runtime's library, which ORT_DYLIB_PATH names.
 //! let environment = onnxseal_runtime::load()?.build()?;
 //!
-//! // Authenticate every byte, decrypt into memory, and make a session.
+//! // Open it, and make a session: weights are decrypted while ONNX Runtime goes through them.
 //! let fixtures = Path::new("../../fixtures/sealed");
 //! let identities = Identities::read(File::open(fixtures.join("keys/id.txt"))?, "id.txt")?;
 //! let model = Model::open(fixtures.join("valid/digits_cnn.onnx"), &identities)?;
@@ -45,7 +45,7 @@
 //!
 //! | module | contents | exports | feature |
 //! |---|---|---|---|
-//! | `model` | an opened model and its tensors | [`Model`], [`Options`], [`Tensor`] | |
+//! | `model` | an opened model and its tensors | [`Model`], [`Contents`], [`Options`], [`Tensor`] | |
 //! | `prepare`, `sharing` | a skeleton and weights, for other bindings of ONNX Runtime | [`Model::prepare`], [`Prepared`], [`Sharing`] | |
 //! | `session` | sessions of the crate `ort` | [`Model::into_session`], [`load`] | `ort` |
 //! | `keyed` | sessions of models that take keyed images (`docs/INPUTS.md`) | [`KeyedSession`] | `inputs` |
@@ -76,10 +76,10 @@ pub use error::{Error, Result};
 pub use keyed::KeyedSession;
 #[cfg(feature = "labels")]
 pub use labels::SessionLabels;
-pub use model::{Model, Options, PlaintextOnDisk, Tensor};
+pub use model::{Contents, Model, Opening, Options, PlaintextOnDisk, Tensor};
 pub use onnxseal_core::{
     Access, AllowedSigners, Bytes, Edition, ErrorKind, Identities, InMemory, Location, NoPrompt,
-    Passphrase, Progress, Prompt, Requirements, SignedBy, Silent,
+    OnLoss, Passphrase, Progress, Prompt, Requirements, SignedBy, Silent,
 };
 #[cfg(feature = "inputs")]
 pub use onnxseal_inputs::InputKey;

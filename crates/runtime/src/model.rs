@@ -5,7 +5,8 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use onnxseal_core::{
-    Access, InMemory, Location, OpenedModel, Progress, Requirements, Silent, open_with,
+    Access, InMemory, Location, OpenedModel, Passage, Progress, Requirements, Silent,
+    open_on_demand,
 };
 use onnxseal_onnx::model::{FileId, Payload};
 use onnxseal_onnx::{At, Fault, Limits, external, locate};
@@ -15,7 +16,11 @@ use crate::error::{Error, Result};
 use crate::nothing::Nothing;
 use crate::sharing::{How, decide};
 
-/// A protected model in memory, authenticated to the last byte and decrypted.
+/// A protected model, opened.
+///
+/// Its graph, claims and keys are authenticated. Weights are authenticated and decrypted when they
+/// are needed: by [`into_session`](Model::into_session), while ONNX Runtime goes through them, or all
+/// at once by [`contents`](Model::contents). Both fail if a byte was changed.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -27,7 +32,7 @@ use crate::sharing::{How, decide};
 /// let fixtures = Path::new("../../fixtures/sealed");
 /// let identities = Identities::read(File::open(fixtures.join("keys/id.txt"))?, "id.txt")?;
 /// let model = Model::open(fixtures.join("valid/digits_cnn.onnx"), &identities)?;
-/// assert!(model.tensors().len() > 0);
+/// assert!(model.contents()?.tensors().len() > 0);
 /// # Ok(())
 /// # }
 /// ```
@@ -47,6 +52,10 @@ pub struct Model {
 /// Where programs may read a model differently, and why.
 type Ambiguity = (Box<At>, Fault);
 
+/// The bytes of a model, all authenticated and decrypted.
+#[derive(Clone, Copy, Debug)]
+pub struct Contents<'m>(&'m Model);
+
 /// How to open a model.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -54,6 +63,25 @@ pub struct Options {
     pub require: Requirements,
     /// Whether sessions may write the model to files.
     pub plaintext_on_disk: PlaintextOnDisk,
+    /// When weights are decrypted.
+    pub opening: Opening,
+}
+
+/// The least length of a model whose weights are decrypted on demand, in bytes.
+const MIN_BYTES: u64 = 16 << 20;
+
+/// When the weights of a model are authenticated and decrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Opening {
+    /// On demand if the model has 16 MiB or more. For smaller ones it would cost more than it saves.
+    #[default]
+    Auto,
+    /// When they are needed, if the system allows that ([`Model::obstacle`]). A session then takes
+    /// the memory of a plain model's. The model's files stay open, and must not be overwritten while
+    /// sessions run.
+    OnDemand,
+    /// Before the call returns. All weights then stay in memory, whatever happens to the files.
+    AtOnce,
 }
 
 /// Whether ONNX Runtime may write a decrypted model to files if session options say so.
@@ -102,11 +130,21 @@ impl Entry {
     pub(crate) fn is_external(&self) -> bool {
         self.file != 0
     }
+
+    /// Returns where its elements lie.
+    pub(crate) fn passage(&self, is_kept: bool) -> Passage {
+        Passage {
+            file: self.file,
+            bytes: self.start..self.start + self.len,
+            is_kept,
+        }
+    }
 }
 
 impl Model {
     /// Opens the protected model at `location`: a path, or a [`Location`] such as an object's URL
-    /// or memory.
+    /// or memory. This call finds changed weights only if it decrypts all of them: see
+    /// [`Opening`].
     ///
     /// A tier below the highest opens only if [`Access::edition`] accepts it.
     ///
@@ -132,9 +170,18 @@ impl Model {
         let Options {
             require,
             plaintext_on_disk,
+            opening,
         } = options;
-        let opened = open_with(location, access, require, progress)?;
-        let (tensors, ambiguity) = index(&path, &opened)?;
+        let min_bytes = match opening {
+            Opening::Auto => MIN_BYTES,
+            Opening::OnDemand => 0,
+            Opening::AtOnce => u64::MAX,
+        };
+        let opened = open_on_demand(location, access, require, min_bytes, progress)?;
+        let indexed = index(&path, &opened);
+        // Chunks that cannot be opened are zeros, which are no model.
+        opened.check()?;
+        let (tensors, ambiguity) = indexed?;
         Ok(Model {
             opened,
             path,
@@ -163,17 +210,35 @@ impl Model {
         }
     }
 
-    /// Returns the decrypted model file. It is the original, except for weights that the
-    /// [tier](Model::tier) lacks and the names of external data files that `protect` renamed
-    /// (`OpenedModel::original_model` has the original names).
-    pub fn bytes(&self) -> &[u8] {
-        self.opened.model()
+    /// Authenticates and decrypts all of the model that was not needed yet.
+    ///
+    /// # Errors
+    /// `Authentication` if a byte was changed, `Io`.
+    pub fn contents(&self) -> Result<Contents<'_>> {
+        self.opened.open_rest()?;
+        Ok(Contents(self))
     }
 
-    /// Returns the external data files, decrypted, with the paths by which the model names them,
-    /// relative to its folder.
-    pub fn external_files(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.opened.external_files()
+    /// Returns why all weights were decrypted when the model was opened, or `None` if they are
+    /// decrypted when they are needed.
+    pub fn obstacle(&self) -> Option<&str> {
+        self.opened.obstacle()
+    }
+
+    /// Returns whether `bytes` lie in the memory of the model.
+    pub fn holds(&self, bytes: &[u8]) -> bool {
+        let external = self.opened.external_files().map(|(_, file)| file);
+        let mut files = std::iter::once(self.opened.model()).chain(external);
+        let range = bytes.as_ptr_range();
+        files.any(|file| {
+            let file = file.as_ptr_range();
+            file.start <= range.start && range.end <= file.end
+        })
+    }
+
+    /// Returns how many tensors the model has, of those that [`Contents::tensors`] returns.
+    pub fn n_tensors(&self) -> usize {
+        self.tensors.len()
     }
 
     /// Returns the publisher's statements, authenticated.
@@ -189,18 +254,6 @@ impl Model {
     /// Returns whether the opened edition is the original, rather than a lower tier's.
     pub fn is_original(&self) -> bool {
         self.opened.is_original()
-    }
-
-    /// Returns every tensor whose elements are contiguous, in the order of the model file,
-    /// including tensors of subgraphs, functions and attributes.
-    pub fn tensors(&self) -> impl ExactSizeIterator<Item = Tensor<'_>> {
-        self.tensors.iter().map(|entry| self.tensor_at(entry))
-    }
-
-    /// Returns the first tensor of this name.
-    pub fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
-        let entry = self.tensors.iter().find(|entry| entry.name == name)?;
-        Some(self.tensor_at(entry))
     }
 
     /// Returns whether sessions may write the model to files, as set when it was opened.
@@ -245,6 +298,35 @@ impl Model {
             dims: &entry.dims,
             bytes: bytes.unwrap_or_default(),
         }
+    }
+}
+
+impl<'m> Contents<'m> {
+    /// Returns the decrypted model file. It is the original, except for weights that the
+    /// [tier](Model::tier) lacks and the names of external data files that `protect` renamed
+    /// (`OpenedModel::original_model` has the original names).
+    pub fn bytes(&self) -> &'m [u8] {
+        self.0.opened.model()
+    }
+
+    /// Returns the external data files, decrypted, with the paths by which the model names them,
+    /// relative to its folder.
+    pub fn external_files(&self) -> impl Iterator<Item = (&'m str, &'m [u8])> {
+        self.0.opened.external_files()
+    }
+
+    /// Returns every tensor whose elements are contiguous, in the order of the model file,
+    /// including tensors of subgraphs, functions and attributes.
+    pub fn tensors(&self) -> impl ExactSizeIterator<Item = Tensor<'m>> {
+        let Contents(model) = *self;
+        model.tensors.iter().map(|entry| model.tensor_at(entry))
+    }
+
+    /// Returns the first tensor of this name.
+    pub fn tensor(&self, name: &str) -> Option<Tensor<'m>> {
+        let Contents(model) = *self;
+        let entry = model.tensors.iter().find(|entry| entry.name == name)?;
+        Some(model.tensor_at(entry))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Prepares what ONNX Runtime loads instead of the model: a skeleton, and weights.
 
+use onnxseal_core::{OnLoss, Passage};
 use onnxseal_onnx::edit::{Elements, move_elements};
 use zeroize::Zeroizing;
 
@@ -86,9 +87,51 @@ impl Model {
     /// Prepares the model for ONNX Runtime. The model must live until the session is made.
     ///
     /// # Errors
-    /// [`Error::TooLarge`]; `Malformed` if the graph cannot be rewritten, or programs may read the
-    /// elements of a value differently: the message says where.
+    /// Those of [`contents`](Model::contents); [`Error::TooLarge`]; `Malformed` if the graph cannot
+    /// be rewritten, or programs may read the elements of a value differently: the message says
+    /// where.
     pub fn prepare(&self, sharing: Sharing) -> Result<Prepared<'_>> {
+        self.contents()?;
+        Ok(self.prepare_as(sharing)?.0)
+    }
+
+    /// Prepares the model for ONNX Runtime as [`Sharing::WherePossible`] says, with weights that are
+    /// opened when ONNX Runtime touches them. Make the session, and then call
+    /// [`finish`](Model::finish), whether ONNX Runtime made it or not.
+    ///
+    /// # Errors
+    /// As [`prepare`](Model::prepare), except that changed weights are found later.
+    pub fn begin(&self) -> Result<Prepared<'_>> {
+        let (prepared, passages) = self.prepare_as(Sharing::WherePossible)?;
+        self.opened.check()?;
+        self.opened.begin(&passages);
+        Ok(prepared)
+    }
+
+    /// Ends what [`begin`](Model::begin) began: authenticates all weights that ONNX Runtime did not
+    /// touch. Release the session if this fails: what it computes is worth nothing.
+    ///
+    /// `on_loss` says what happens if the session later needs weights again that were given back,
+    /// and their file was overwritten.
+    ///
+    /// # Errors
+    /// `Authentication` if the model was changed, `Io`. The error explains why ONNX Runtime did not
+    /// make the session, if it did not.
+    pub fn finish(&self, on_loss: OnLoss) -> Result<()> {
+        Ok(self.opened.finish(on_loss)?)
+    }
+
+    /// Fails if weights that a session touched could not be decrypted, with [`OnLoss::Tell`]: what
+    /// it has computed since is worth nothing.
+    ///
+    /// # Errors
+    /// `Authentication`, `Io`.
+    pub fn check(&self) -> Result<()> {
+        Ok(self.opened.check()?)
+    }
+
+    /// Returns the skeleton and weights, and the order in which ONNX Runtime goes through these.
+    fn prepare_as(&self, sharing: Sharing) -> Result<(Prepared<'_>, Vec<Passage>)> {
         self.check_unambiguous()?;
         let (folder, sharing) = match self.folder(sharing) {
             Ok(folder) => (folder, sharing),
@@ -104,6 +147,8 @@ impl Model {
         };
         let mut moved = Vec::new();
         let (mut shared, mut injected) = (Vec::new(), Vec::new());
+        // Injected weights are copied before kernels pack shared ones, node by node.
+        let mut order = Vec::new();
         let too_large = |len_bytes| Error::TooLarge {
             path: self.path.clone(),
             len_bytes,
@@ -125,7 +170,7 @@ impl Model {
                     Elements::Inline(tensor.bytes)
                 }
                 How::Inline => continue,
-                How::Shared | How::Injected | How::Unused => Elements::External {
+                How::Shared(_) | How::Injected | How::Unused => Elements::External {
                     location: NOTHING,
                     len: tensor.bytes.len() as u64,
                 },
@@ -133,18 +178,26 @@ impl Model {
             moved.push((entry.offset, elements));
             match (how, sharing) {
                 (How::Inline | How::Unused, _) => {}
-                (How::Shared, Sharing::WherePossible) => shared.push(tensor),
-                (How::Shared | How::Injected, _) => injected.push(tensor),
+                (How::Shared(node), Sharing::WherePossible) => {
+                    shared.push(tensor);
+                    order.push((Some(node), entry.passage(true)));
+                }
+                (How::Shared(_) | How::Injected, _) => {
+                    injected.push(tensor);
+                    order.push((None, entry.passage(false)));
+                }
             }
         }
-        let skeleton = move_elements(self.bytes(), &moved).map_err(|source| Error::Model {
-            path: self.path.clone(),
-            source,
-        })?;
+        let skeleton =
+            move_elements(self.opened.model(), &moved).map_err(|source| Error::Model {
+                path: self.path.clone(),
+                source,
+            })?;
         if skeleton.len() > MAX_SKELETON_BYTES {
             return Err(too_large(skeleton.len()));
         }
-        Ok(Prepared {
+        order.sort_by_key(|(node, _)| *node);
+        let prepared = Prepared {
             skeleton,
             config: [(
                 "session.model_external_initializers_file_folder_path",
@@ -152,6 +205,8 @@ impl Model {
             )],
             shared,
             injected,
-        })
+        };
+        let passages = order.into_iter().map(|(_, passage)| passage);
+        Ok((prepared, passages.collect()))
     }
 }

@@ -18,8 +18,10 @@ use ort::session::Session;
 use ort::session::builder::SessionBuilder;
 use ort::value::{DynValue, TensorElementType};
 
+use crate::OnLoss;
 use crate::error::{Error, Result};
 use crate::model::{Model, PlaintextOnDisk, Tensor};
+use crate::prepare::Prepared;
 use crate::sharing::{PROCESSORS, Sharing, WEIGHTS_ENTRY, WRITING_ENTRIES, element_type};
 
 /// Loads ONNX Runtime's library: the one that `ORT_DYLIB_PATH` names, or else the one that the
@@ -44,8 +46,11 @@ impl Model {
     /// weights stay in memory until ONNX Runtime releases them, at the end of the session. Without
     /// any, this call releases the whole model.
     ///
+    /// Weights that ONNX Runtime packs are given back meanwhile. If the session needs one again, and
+    /// its file was overwritten in place, the process aborts: `docs/RUNTIME.md` says more.
+    ///
     /// # Errors
-    /// [`Error::Session`]; `Io` if the model's files were changed meanwhile; `Usage` if the options
+    /// `Authentication` if the model was changed; [`Error::Session`]; `Io`; `Usage` if the options
     /// are another model's ([`Error::UsedOptions`]), or make ONNX Runtime write the model to a file
     /// ([`Error::WritesPlaintext`]).
     pub fn into_session(self, builder: SessionBuilder) -> Result<Session> {
@@ -70,14 +75,27 @@ impl Model {
         let mut builder = builder;
         self.check_options(&mut builder)?;
         let model = Arc::new(self);
-        let session = match model.commit(builder.clone(), sharing)? {
-            Ok(session) => session,
-            Err(refused) if refused.had_shared => model
-                .commit(builder, Sharing::Never)?
-                .map_err(|refused| model.refused(refused.source))?,
-            Err(refused) => return Err(model.refused(refused.source)),
+        // What writes to files, or copies to devices, cannot wait for weights that are not there.
+        let is_on_demand = sharing == Sharing::WherePossible
+            && is_for_processors()
+            && model.plaintext_on_disk == PlaintextOnDisk::Refused;
+        let prepared = match is_on_demand {
+            true => model.begin()?,
+            false => model.prepare(sharing)?,
         };
-        Ok(session)
+        let made = model.commit(builder.clone(), &prepared);
+        if is_on_demand {
+            // If weights were changed, nothing that ONNX Runtime says matters.
+            model.finish(OnLoss::Abort)?;
+        }
+        let had_shared = !prepared.shared().is_empty();
+        match made? {
+            Ok(session) => Ok(session),
+            Err(_) if had_shared => model
+                .commit(builder, &model.prepare(Sharing::Never)?)?
+                .map_err(|refused| model.refused(refused)),
+            Err(refused) => Err(model.refused(refused)),
+        }
     }
 
     /// Refuses options that have weights already, or a file for the decrypted model.
@@ -112,9 +130,8 @@ impl Model {
     fn commit(
         self: &Arc<Model>,
         builder: SessionBuilder,
-        sharing: Sharing,
-    ) -> Result<std::result::Result<Session, Refused>> {
-        let prepared = self.prepare(sharing)?;
+        prepared: &Prepared<'_>,
+    ) -> Result<ort::Result<Session>> {
         let had_shared = !prepared.shared().is_empty();
         let fill = || -> ort::Result<SessionBuilder> {
             let mut builder = builder;
@@ -137,8 +154,7 @@ impl Model {
         };
         // Options that refuse the weights have others already, so sharing is not the cause.
         let mut builder = fill().map_err(|source| self.refused(source))?;
-        let session = builder.commit_from_memory(prepared.skeleton());
-        Ok(session.map_err(|source| Refused { had_shared, source }))
+        Ok(builder.commit_from_memory(prepared.skeleton()))
     }
 }
 
@@ -198,12 +214,6 @@ fn is_for_processors() -> bool {
     let status = unsafe { (ort::api().ReleaseAvailableProviders)(names, n) };
     // SAFETY: a status that ONNX Runtime has just returned.
     unsafe { ort::Error::result_from_status(status) }.is_ok() && all
-}
-
-/// ONNX Runtime refused to make a session.
-struct Refused {
-    had_shared: bool,
-    source: ort::Error,
 }
 
 /// Adds an initializer for ONNX Runtime to copy.

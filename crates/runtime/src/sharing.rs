@@ -48,7 +48,8 @@ pub(crate) enum How {
     /// As part of the skeleton.
     Inline,
     Injected,
-    Shared,
+    /// In place; the number tells when ONNX Runtime comes to it.
+    Shared(usize),
     /// Not at all: ONNX Runtime drops it, because nothing uses it.
     Unused,
 }
@@ -138,6 +139,8 @@ struct Consumers<'a> {
     /// For each value, one entry per use: the types in which that use may share it, empty if it may
     /// not.
     users: HashMap<&'a str, Vec<&'static [DataType]>>,
+    /// For each value, when ONNX Runtime comes to it: the place of the first node that uses it.
+    first_users: HashMap<&'a str, usize>,
 }
 
 impl<'a> Consumers<'a> {
@@ -171,7 +174,14 @@ impl<'a> Consumers<'a> {
             initializers.entry(*name).and_modify(|n| *n += 1);
         }
         let mut users: HashMap<_, Vec<_>> = HashMap::new();
-        for node in nodes {
+        let mut first_users = HashMap::new();
+        let n_nodes = nodes.len();
+        for (index, node) in nodes.into_iter().enumerate() {
+            // A product with a bias becomes a node of its own, which comes after all others.
+            let index = match wanted.is_biased(node) {
+                true => n_nodes + index,
+                false => index,
+            };
             let is_wanted = wanted.of(node);
             for (slot, name) in node.inputs.iter().copied().enumerate() {
                 let row = SHARED.iter().find(|(domain, op_type, slots, _)| {
@@ -180,6 +190,7 @@ impl<'a> Consumers<'a> {
                 let row = row.filter(|_| !is_wanted);
                 let types = row.map_or(&[][..], |(_, _, _, types)| types);
                 users.entry(name).or_default().push(types);
+                first_users.entry(name).or_insert(index);
             }
         }
         Consumers {
@@ -187,6 +198,7 @@ impl<'a> Consumers<'a> {
             ends: ends.collect(),
             outputs: outputs.collect(),
             users,
+            first_users,
         }
     }
 
@@ -214,7 +226,8 @@ impl<'a> Consumers<'a> {
         // Shape inference runs before anything is injected: tensors that it reads must be inline.
         let is_list = matches!(tensor.data_type, Int32 | Int64) && tensor.dims.len() <= 1;
         if all_share {
-            How::Shared
+            let first = self.first_users.get(tensor.name);
+            How::Shared(first.copied().unwrap_or_default())
         } else if is_list && span.len < MAX_LIST_BYTES {
             How::Inline
         } else if users.is_empty() && !self.ends.contains(tensor.name) {
@@ -237,6 +250,8 @@ struct Wanted<'a> {
     normalized: HashSet<&'a str>,
     /// Values with [`JOINED`] or more products that may be joined.
     joined: HashSet<&'a str>,
+    /// Values to which a constant is added.
+    biased: HashSet<&'a str>,
 }
 
 impl<'a> Wanted<'a> {
@@ -278,7 +293,13 @@ impl<'a> Wanted<'a> {
             joined: joined.map(|(value, _)| value).collect(),
             constants,
             normalized,
+            biased,
         }
+    }
+
+    /// Returns whether `node` is a product to which a constant is added.
+    fn is_biased(&self, node: &Node<'_>) -> bool {
+        node.op_type == "MatMul" && node.outputs.iter().any(|name| self.biased.contains(name))
     }
 
     /// Returns whether an optimization may read the weights of `node`.

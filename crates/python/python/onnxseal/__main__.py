@@ -1,19 +1,29 @@
-"""Runs a program that uses ONNX Runtime: `python -m onnxseal run --identity id.txt app.py`."""
+"""Runs a program that uses ONNX Runtime: `python -m onnxseal run --identity id.txt app.py`.
+
+`python -m onnxseal doctor` tells what the package finds on this machine.
+"""
 
 import argparse
 import io
 import os
+import platform
 import runpy
 import sys
 import types
 import zipfile
 
-from onnxseal import Error, IdentityCommand, patch
+from onnxseal import Error, IdentityCommand, __version__, patch
+from onnxseal._onnxseal import _obstacle
 
 
 def _arguments():
     parser = argparse.ArgumentParser(prog="python -m onnxseal", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser(
+        "doctor",
+        allow_abbrev=False,
+        help="tell what onnxseal finds here: ONNX Runtime, and how sessions get their weights",
+    )
     run = commands.add_parser(
         "run",
         allow_abbrev=False,
@@ -79,14 +89,34 @@ def _arguments():
         help="program to run, with its arguments",
     )
     given = vars(parser.parse_args())
+    if given.pop("command") == "doctor":
+        return None
     if not given["program"]:
         run.error("no program to run: name a file, or a module with -m")
-    del given["command"]
     return given.pop("program"), given.pop("is_module"), given
 
 
+def _doctor():
+    """What decides how sessions are made here, a line each."""
+    print(f"onnxseal {__version__}, Python {platform.python_version()}")
+    try:
+        from onnxseal._session import onnxruntime
+
+        print(f"ONNX Runtime {onnxruntime.__version__}: {', '.join(onnxruntime.get_available_providers())}")
+    except Error as error:
+        print(error)
+    obstacle = _obstacle()
+    if obstacle is None:
+        print("weights of a session: decrypted when ONNX Runtime touches them")
+    else:
+        print(f"weights of a session: all decrypted first, which takes their memory once more ({obstacle})")
+
+
 def main():
-    (program, *rest), is_module, settings = _arguments()
+    arguments = _arguments()
+    if arguments is None:
+        return _doctor()
+    (program, *rest), is_module, settings = arguments
     path = os.path.realpath(program)
     # `python -m` has put the caller's folder there; `python FILE` puts the file's.
     if not is_module and not sys.flags.safe_path:

@@ -126,14 +126,17 @@ class Model:
     @property
     def is_locked(self) -> bool: ...
     def _prepare(
-        self, how: Literal["share", "copy", "inline"]
+        self, how: Literal["begin", "share", "copy", "inline"]
     ) -> tuple[
         bytes,
         list[tuple[str, str]],
         list[tuple[str, int, list[int], memoryview]],
         list[tuple[str, int, list[int], memoryview]],
     ]: ...
+    def _finish(self) -> None: ...
+    def _check(self) -> None: ...
 
+def _obstacle() -> str | None: ...
 def open(
     model: _Model,
     identity: _Identity | Iterable[_Identity] | None = None,
@@ -144,6 +147,7 @@ def open(
     external_files: Mapping[str, _Bytes] | None = None,
     inline: bool = False,
     progress: _Progress = None,
+    _opening: Literal["at once", "auto", "on demand"] = "at once",
 ) -> Model: ...
 def protect(
     model: _Model,

@@ -131,18 +131,22 @@ class InferenceSession(Unpatched):
             which tier it is.
         external_files: The external data files of a model in memory: bytes by relative path. Without them, the files
             are read from the folder that options name by `session.model_external_initializers_file_folder_path`.
-        progress: True for a bar, or a function of the bytes done and the total.
+        progress: True for a bar, or a function of the bytes done and the total. All weights are then decrypted before
+            ONNX Runtime begins, and take their memory once more for as long as the session lives.
         input_key: An `onnxseal.InputKey` for a rewritten model: `run` transforms the images that it is fed. If several
             inputs have 4 axes, name the input: {name: key}. A model that is not protected needs `allow_plain` too.
         label_key: The path of a label key, or the bytes of its file, for a model whose labels are protected: the
             session answers as the original did. `identity` opens a label key that is encrypted.
         prepack: False to let ONNX Runtime use large matrices as they lie, without packed copies of them
-            (`session.disable_prepacking`). The start takes a fraction of the time and half the memory; large batches run
-            slower, and matrices of 4 and 8 bits (MatMulNBits) much slower.
+            (`session.disable_prepacking`). The start takes a fraction of the time; large batches run slower, and matrices
+            of 4 and 8 bits (MatMulNBits) much slower.
         allow_plain: Whether to open a model that is not protected too, as ONNX Runtime opens it. With `require`,
             `signed_by` or the name of a tier such a model is always refused.
         allow_plaintext_on_disk: Whether options may make ONNX Runtime write the decrypted model to files, such as
             `optimized_model_filepath`. Such options are refused otherwise.
+
+    On Linux the session takes the memory of a plain model's: weights are decrypted when ONNX Runtime touches them. The
+    model's files stay open. If one is overwritten in place, calls that need it fail; replacing it changes nothing.
 
     Raises the errors of `onnxseal.open`, and ONNX Runtime's own exceptions. All methods work except `set_providers`,
     which would need the model again.
@@ -231,7 +235,7 @@ def make_session(
         model = model.read()
     self._onnxseal_keys, self._onnxseal_labels = {}, None
     self._onnxseal_plain = not isinstance(model, Model) and _is_plain(model)
-    self._onnxseal_make = None
+    self._onnxseal_make = self._onnxseal_shared = None
     if self._onnxseal_plain:
         name = "the model" if path is None else path
         if require or signed_by or tier not in (None, "any"):
@@ -258,6 +262,8 @@ def make_session(
         model = open(
             model,
             identity,
+            # A bar has to be done before ONNX Runtime begins.
+            _opening="at once" if progress else "auto",
             require=require,
             signed_by=signed_by,
             tier=tier,
@@ -274,6 +280,9 @@ def make_session(
         if options.optimized_model_filepath:
             # What ONNX Runtime writes has the weights that it was given in one piece.
             how = "inline"
+        elif how == "share" and not allow_plaintext_on_disk:
+            # What ONNX Runtime writes to files must be there.
+            how = "begin"
         skeleton, entries, shared, injected = model._prepare(how)
         for key, value in entries:
             # ONNX Runtime warns of an entry that takes another's place.
@@ -290,7 +299,16 @@ def make_session(
             options.add_external_initializers(names, values)
         # ONNX Runtime copies the injected values meanwhile, and uses the shared ones to the end.
         self._onnxseal_shared = (model, shared) if shared else None
-        initialize(skeleton, options, providers, provider_options, **kwargs)
+        try:
+            initialize(skeleton, options, providers, provider_options, **kwargs)
+        finally:
+            # Whatever ONNX Runtime says of weights that were changed does not matter.
+            if how == "begin":
+                try:
+                    model._finish()
+                except BaseException:
+                    self._sess = None
+                    raise
 
     def create_with_new(make):
         """Makes a session with new options, unless somebody else holds them: then returns them."""
@@ -305,6 +323,8 @@ def make_session(
             self._onnxseal_make, self._onnxseal_shared = make, None
             try:
                 return create(options, how)
+            except Error:
+                raise
             except Exception:
                 if self._onnxseal_shared is None:
                     raise
@@ -317,6 +337,8 @@ def make_session(
         try:
             # Without a copy, `make` gives None, which is refused.
             create_with_new(lambda: _copied(options))
+        except Error:
+            raise
         except Exception:
             self._onnxseal_make = None
             return False
@@ -371,20 +393,29 @@ class _Methods:
         if self._onnxseal_keys:
             keyed = {name: key._feed(_pixels(input_feed[name])) for name, key in self._onnxseal_keys.items() if name in input_feed}
             input_feed = {**input_feed, **keyed}
-        if self._onnxseal_labels is not None:
-            decoded = self._onnxseal_labels.run
-            return decoded(lambda names: call(names, input_feed, run_options), output_names)
-        return call(output_names, input_feed, run_options)
+        with _checking(self):
+            if self._onnxseal_labels is not None:
+                decoded = self._onnxseal_labels.run
+                return decoded(lambda names: call(names, input_feed, run_options), output_names)
+            return call(output_names, input_feed, run_options)
 
     def run_with_iobinding(self, call, iobinding, run_options=None):
         """Like ONNX Runtime's; not with an input key."""
         _refuse_keys(self, "run_with_iobinding")
-        return call(iobinding, run_options)
+        with _checking(self):
+            return call(iobinding, run_options)
 
     def run_with_ort_values(self, call, output_names, input_dict_ort_values, run_options=None):
         """Like ONNX Runtime's; not with an input key."""
         _refuse_keys(self, "run_with_ort_values")
-        return call(output_names, input_dict_ort_values, run_options)
+        with _checking(self):
+            return call(output_names, input_dict_ort_values, run_options)
+
+    def run_with_ortvaluevector(self, call, *arguments, **named):
+        """Like ONNX Runtime's; not with an input key."""
+        _refuse_keys(self, "run_with_ortvaluevector")
+        with _checking(self):
+            return call(*arguments, **named)
 
     def get_session_options(self, call):
         """Options like those that the session was made with. They have no weights, so they serve for other models."""
@@ -411,6 +442,20 @@ class _Methods:
         if self._onnxseal_plain:
             return call(providers, provider_options)
         raise UsageError("a session on a protected model keeps its providers: make a new one with providers=...")
+
+
+class _checking:
+    """In the end raises an error if a session has touched weights that are not authentic any more."""
+
+    def __init__(self, session):
+        self._shared = session._onnxseal_shared
+
+    def __enter__(self):
+        pass
+
+    def __exit__(self, *raised):
+        if self._shared is not None:
+            self._shared[0]._check()
 
 
 def _refuse_keys(self, method):

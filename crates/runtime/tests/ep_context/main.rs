@@ -131,7 +131,11 @@ impl Case {
             callbacks: Some(&callbacks),
             config: self.config(),
         };
-        let compiled = ort.compile(self.model.bytes(), &self.caches(), &settings);
+        let compiled = ort.compile(
+            self.model.contents().unwrap().bytes(),
+            &self.caches(),
+            &settings,
+        );
         compiled.unwrap()
     }
 
@@ -241,7 +245,11 @@ fn without_callbacks_the_provider_leaves_plain_files() {
         callbacks: None,
         config: case.config(),
     };
-    let compiled = ort.compile(case.model.bytes(), &case.caches(), &settings);
+    let compiled = ort.compile(
+        case.model.contents().unwrap().bytes(),
+        &case.caches(),
+        &settings,
+    );
     let compiled = compiled.unwrap();
     let files = files(&case.caches());
     assert_eq!(files.len(), CACHES.len());
@@ -388,7 +396,11 @@ fn a_provider_cannot_leave_the_folder() {
             callbacks: Some(&callbacks),
             config,
         };
-        let compiled = ort.compile(case.model.bytes(), &case.caches(), &settings);
+        let compiled = ort.compile(
+            case.model.contents().unwrap().bytes(),
+            &case.caches(),
+            &settings,
+        );
         let fault = compiled.unwrap_err();
         assert!(fault.contains("cannot name a compiled cache"), "{fault}");
     }
@@ -409,7 +421,11 @@ fn onnx_runtime_refuses_a_provider_that_would_ignore_the_callbacks() {
         config,
     };
     let refusal = "does not support the registered EPContext data";
-    let fault = ort.compile(case.model.bytes(), &case.caches(), &settings);
+    let fault = ort.compile(
+        case.model.contents().unwrap().bytes(),
+        &case.caches(),
+        &settings,
+    );
     let fault = fault.unwrap_err();
     assert!(fault.contains(refusal), "{fault}");
     let fault = ort.run(&compiled, &floats(N, 3), &settings).unwrap_err();

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use models::Random;
 use onnxseal_core::Preset;
-use onnxseal_runtime::{ErrorKind, Model, Options, Sharing, Silent};
+use onnxseal_runtime::{ErrorKind, Model, Opening, Options, Sharing, Silent};
 use onnxseal_testkit::Sample;
 use ort::logging::LogLevel;
 use ort::session::Session;
@@ -102,6 +102,7 @@ fn compare(lab: &Lab, made: &Sample, path: &Path) -> Result<String, String> {
     let mut same = true;
     for sharing in [Sharing::WherePossible, Sharing::Never, Sharing::Inline] {
         let options = Options {
+            opening: Opening::OnDemand,
             ..Options::default()
         };
         let model = Model::open_with(&protected, &lab.identities, &options, &Silent);
@@ -139,7 +140,7 @@ fn check_refusal(lab: &Lab, made: &Sample, reason: &str) -> Result<(), String> {
         Err(error) if error.kind() == ErrorKind::Malformed => return Ok(()),
         Err(error) => return Err(format!("does not open: {error}")),
     };
-    if model.bytes() != made.model {
+    if model.contents().unwrap().bytes() != made.model {
         return Err("is not what it was".to_owned());
     }
     for sharing in [Sharing::WherePossible, Sharing::Never, Sharing::Inline] {

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use onnxseal_core::Preset;
 use onnxseal_onnx::proto::attribute_proto::AttributeType;
-use onnxseal_runtime::{Error, ErrorKind, Identities, Model, Sharing};
+use onnxseal_runtime::{Error, ErrorKind, Identities, Model, Opening, Options, Sharing, Silent};
 use onnxseal_testkit::build::{
     GraphBuilder, constant, entry, external, in_domain, node, opset, weights,
 };
@@ -21,9 +21,20 @@ use prost::Message;
 
 use crate::lab::{self, Lab, assert_close, builder, run};
 
-/// What opening says.
+/// What opening says, however much is decrypted at once.
 fn refusal(path: &Path, identities: &Identities) -> (ErrorKind, String) {
-    let error = Model::open(path, identities).unwrap_err();
+    let open = |opening| {
+        let options = Options {
+            opening,
+            ..Options::default()
+        };
+        let model = Model::open_with(path, identities, &options, &Silent);
+        model
+            .and_then(|model| model.contents().map(drop))
+            .unwrap_err()
+    };
+    let (later, error) = (open(Opening::OnDemand), open(Opening::AtOnce));
+    assert_eq!(later.to_string(), error.to_string());
     (error.kind(), error.to_string())
 }
 
@@ -132,7 +143,7 @@ fn refusals(lab: &Lab, sample: &Sample) -> [String; 2] {
     let restored = lab.unprotect(&forged, "restored").unwrap();
     assert!(fs::read(restored).unwrap() == sample.model);
     let model = Model::open(&forged, &lab.identities).unwrap();
-    assert!(model.bytes() == sample.model);
+    assert!(model.contents().unwrap().bytes() == sample.model);
     let errors = [Sharing::WherePossible, Sharing::Never].map(|sharing| {
         let error = model.prepare(sharing).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Malformed);

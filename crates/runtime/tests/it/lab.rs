@@ -3,7 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::panic)]
 
 #[path = "../../../core/tests/it/lab.rs"]
-mod core;
+pub mod core;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

@@ -8,5 +8,7 @@ mod keyed;
 mod lab;
 #[cfg(feature = "labels")]
 mod labels;
+#[cfg(target_os = "linux")]
+mod on_demand;
 mod sessions;
 mod tiers;

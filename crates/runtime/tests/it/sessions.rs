@@ -5,8 +5,8 @@ use std::path::Path;
 
 use onnxseal_core::{InMemory, Policy, Preset};
 use onnxseal_runtime::{
-    Error, ErrorKind, Model, Options, PlaintextOnDisk, Prepared, Requirements, Sharing, Silent,
-    WEIGHTS_ENTRY, WRITING_ENTRIES,
+    Error, ErrorKind, Model, Opening, Options, PlaintextOnDisk, Prepared, Requirements, Sharing,
+    Silent, WEIGHTS_ENTRY, WRITING_ENTRIES,
 };
 use onnxseal_testkit::{samples, shared};
 use ort::value::Tensor;
@@ -22,7 +22,17 @@ fn compare(lab: &Lab, path: &Path, preset: Preset) -> bool {
     let name = path.display().to_string();
     let protected = lab.protect(path, "protected", preset).unwrap();
     let model = Model::open(&protected, &lab.identities).unwrap();
-    assert_eq!(model.bytes(), fs::read(path).unwrap(), "{name}");
+    assert_eq!(
+        model.contents().unwrap().bytes(),
+        fs::read(path).unwrap(),
+        "{name}"
+    );
+    // However small it is.
+    let options = Options {
+        opening: Opening::OnDemand,
+        ..Options::default()
+    };
+    let model = Model::open_with(&protected, &lab.identities, &options, &Silent).unwrap();
     let mut session = model.into_session(builder().unwrap()).unwrap();
     match &plain {
         Ok(plain) if is_comparable => assert_close(&name, plain, &run(&mut session)),
@@ -117,7 +127,12 @@ fn weights_that_only_kernels_read_are_shared_and_others_are_not() {
         let has_weights = |prepared: &Prepared<'_>| prepared.config().any(|e| e == WEIGHTS_ENTRY);
         assert!(!has_weights(&inline));
         assert_eq!(has_weights(&never), !never.injected().is_empty());
-        for tensor in model.tensors().filter(|tensor| tensor.bytes.len() >= 64) {
+        for tensor in model
+            .contents()
+            .unwrap()
+            .tensors()
+            .filter(|tensor| tensor.bytes.len() >= 64)
+        {
             let part = &tensor.bytes[..64];
             assert!(
                 inline.skeleton().windows(64).any(|bytes| bytes == part),
@@ -228,7 +243,10 @@ fn from_memory_and_from_a_reader() {
     let w = fs::read(protected.with_file_name("w.bin")).unwrap();
     files.external.insert("w.bin".into(), w.into());
     let model = Model::open(files, identities).unwrap();
-    assert_eq!(model.external_files().next().unwrap().0, "w.bin");
+    assert_eq!(
+        model.contents().unwrap().external_files().next().unwrap().0,
+        "w.bin"
+    );
     let mut session = model.into_session(builder().unwrap()).unwrap();
     assert_close("memory", &expected, &run(&mut session));
 }
@@ -244,7 +262,10 @@ fn a_model_beside_its_original() {
     let policy = Policy::preset(Preset::Balanced);
     lab.protect_to(&path, &protected, policy).unwrap();
     let model = Model::open(&protected, &lab.identities).unwrap();
-    assert_eq!(model.external_files().next().unwrap().0, "b.onnx.data");
+    assert_eq!(
+        model.contents().unwrap().external_files().next().unwrap().0,
+        "b.onnx.data"
+    );
     let mut session = model.into_session(builder().unwrap()).unwrap();
     assert_close("renamed", &expected, &run(&mut session));
 }
@@ -255,12 +276,12 @@ fn tensors_can_be_looked_at() {
     let path = lab.write(&lab::wide_external(), "plain");
     let protected = lab.protect(&path, "protected", Preset::Full).unwrap();
     let model = Model::open(&protected, &lab.identities).unwrap();
-    let tensor = model.tensor("w").unwrap();
+    let tensor = model.contents().unwrap().tensor("w").unwrap();
     assert_eq!(tensor.dims, [64, 128]);
     assert_eq!(tensor.path, "graph.initializer[0]");
     let file = fs::read(path.with_file_name("w.bin")).unwrap();
     assert_eq!(tensor.bytes, &file[13..]);
-    assert!(model.tensor("x").is_none());
+    assert!(model.contents().unwrap().tensor("x").is_none());
     assert_eq!(model.claims()["customer"], "acme");
 }
 

@@ -111,7 +111,11 @@ fn a_session_computes_what_the_file_of_its_tier_computes() {
         let ways = [Sharing::WherePossible, Sharing::Never, Sharing::Inline];
         for sharing in ways {
             let model = tiers.open(&tiers.trial.identities, trial).unwrap();
-            assert_eq!(model.bytes(), fs::read(&file).unwrap(), "{name}");
+            assert_eq!(
+                model.contents().unwrap().bytes(),
+                fs::read(&file).unwrap(),
+                "{name}"
+            );
             assert_close(name, &expected, &of_model(model, sharing));
         }
         // A key of a higher tier gives the same, and more.
