@@ -1,12 +1,13 @@
-"""Starts a model in one of several ways, runs it once, and prints the seconds that took: see start.rs.
+"""Makes sessions of a model in one of several ways, and prints what that took, a number a line: see main.rs.
 
-start.py WAY FOLDER [IDENTITY]: what a way reads is in FOLDER, as start.rs has put it there.
-`start.py make-cryptotensors FOLDER` makes the file of that way.
+`start.py start WAY FOLDER [IDENTITY]` starts it and runs it once, `start.py repeat ...` does so many times; what a way
+reads is in FOLDER, as main.rs has put it there. `start.py make-cryptotensors FOLDER` makes the file of that way, and
+`start.py has MODULE` tells whether it is there.
 """
 
 import base64
 import importlib.util
-import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -91,25 +92,54 @@ def cryptotensors(folder):
     return ort.InferenceSession((folder / "bare.onnx").read_bytes(), options)
 
 
+def status(key):
+    """A number in /proc/self/status; memory in KiB."""
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
+
+
+def run(session):
+    x = session.get_inputs()[0]
+    session.run(None, {x.name: np.ones(x.shape, np.float32)})
+
+
+def start(make, *arguments):
+    bare = status("VmRSS")
+    begin = time.perf_counter()
+    session = make(*arguments)
+    created = status("VmRSS")
+    run(session)
+    seconds = time.perf_counter() - begin
+    return {"seconds": seconds, "bare": bare, "created": created, "ran": status("VmRSS"), "peak": status("VmHWM")}
+
+
+def repeat(make, *arguments, sessions=100, sessions_before=20):
+    def held():
+        descriptors = len(os.listdir("/proc/self/fd"))
+        return {"descriptors": descriptors, "threads": status("Threads"), "memory": status("VmRSS")}
+
+    for n in range(sessions):
+        run(make(*arguments))
+        if n + 1 == sessions_before:
+            before = held()
+    return before | {f"more_{what}": after - before[what] for what, after in held().items()}
+
+
 def main():
-    way, folder, *rest = sys.argv[1:]
-    folder = Path(folder)
-    if way == "has":
-        print(importlib.util.find_spec(str(folder)) is not None)
+    action, *rest = sys.argv[1:]
+    if action == "has":
+        print(importlib.util.find_spec(*rest) is not None)
         return
-    if way == "make-cryptotensors":
-        make_cryptotensors(folder)
+    if action == "make-cryptotensors":
+        make_cryptotensors(Path(*rest))
         return
+    way, folder, *rest = rest
     # Imports are no part of starting a model.
     if way in ("protected", "with_options", "cryptotensors"):
         importlib.import_module(way if way == "cryptotensors" else "onnxseal")
-    start = time.perf_counter()
-    session = globals()[way](folder, *rest)
-    x = session.get_inputs()[0]
-    session.run(None, {x.name: np.ones(x.shape, np.float32)})
-    seconds = time.perf_counter() - start
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    print(json.dumps({"seconds": seconds, "peak_kib": int(status["VmHWM"].split()[0])}))
+    numbers = {"start": start, "repeat": repeat}[action](globals()[way], Path(folder), *rest)
+    for key, number in numbers.items():
+        print(key, number)
 
 
 main()
