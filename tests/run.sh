@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds everything and runs all tests: Rust's, and those in Python that judge the built tool with ONNX's own checker, ONNX
-# Runtime and a second implementation of the format, and on models in an S3 server of its own. Needs Rust and Python 3.11 or
-# newer with venv; the first run needs network.
+# Runtime and a second implementation of the format, and on models in an S3 server of its own; and those of the TypeScript
+# package, where Node is. Needs Rust and Python 3.11 or newer with venv; the first run needs network.
 #
 #   tests/run.sh                      all
 #   tests/run.sh -k accuracy          arguments go to pytest
@@ -51,6 +51,16 @@ make_wheel() {
     rm -r "$wheels"
 }
 
+# Installs what npm's lock file names, and runs the package's tests.
+test_web() {
+    if ! command -v npm >/dev/null || ! node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'; then
+        echo "skipped: Node 20 or newer with npm is missing (Debian, Ubuntu: apt install npm)"
+        return
+    fi
+    local command=${ONNXSEAL_BIN:-${CARGO_TARGET_DIR:-target}/release/onnxseal}
+    (cd web && npm ci --ignore-scripts --no-audit --no-fund --silent && ONNXSEAL_BIN=$command npm test --silent)
+}
+
 check_tools
 make_venv
 # The library for the tests that make sessions, unless it is given.
@@ -76,4 +86,7 @@ target=${CARGO_TARGET_DIR:-target}
 ONNXSEAL_BIN=${ONNXSEAL_BIN:-$target/release/onnxseal} .venv/bin/python -m pytest -p no:cacheprovider tests/python \
     -n 2 --dist loadfile --no-loadscope-reorder "$@"
 # Arguments are for pytest: who gives some wants these tests alone.
-(($#)) || tests/onnxruntime_versions.sh
+(($#)) && exit
+tests/onnxruntime_versions.sh
+echo "== the TypeScript package"
+test_web

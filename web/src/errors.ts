@@ -1,0 +1,63 @@
+/** Why a call failed: the classes of the command's exit codes. */
+export type Kind = "malformed" | "authentication" | "no-matching-key" | "policy" | "usage" | "io";
+
+/** What every call of this package throws, unless its caller aborted it. */
+export class OnnxsealError extends Error {
+  readonly kind: Kind;
+
+  constructor(kind: Kind, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+    this.kind = kind;
+  }
+}
+
+/** The bytes break a rule of the format. */
+export class Malformed extends OnnxsealError {
+  constructor(message: string, options?: ErrorOptions) {
+    super("malformed", message, options);
+  }
+}
+
+/** Something was changed since the model was protected, or a demanded signature does not hold. */
+export class Authentication extends OnnxsealError {
+  constructor(message: string, options?: ErrorOptions) {
+    super("authentication", message, options);
+  }
+}
+
+/** No identity opens the model, or only an edition below the one asked for. */
+export class NoMatchingKey extends OnnxsealError {
+  constructor(message: string, options?: ErrorOptions) {
+    super("no-matching-key", message, options);
+  }
+}
+
+/** The model is whole, but lacks an edition or a claim that the caller demands. */
+export class PolicyNotMet extends OnnxsealError {
+  constructor(message: string, options?: ErrorOptions) {
+    super("policy", message, options);
+  }
+}
+
+/** The call cannot be carried out as asked. */
+export class Usage extends OnnxsealError {
+  constructor(message: string, options?: ErrorOptions) {
+    super("usage", message, options);
+  }
+}
+
+/** The file is a model that nobody protected. */
+export class NotProtected extends Usage {}
+
+/** A file cannot be read, is missing, or ends early. */
+export class Io extends OnnxsealError {
+  constructor(message: string, options?: ErrorOptions) {
+    super("io", message, options);
+  }
+}
+
+/** Refuses malformed bytes unless the condition holds. */
+export function need(condition: unknown, message: string): asserts condition {
+  if (!condition) throw new Malformed(message);
+}

@@ -1,0 +1,105 @@
+import { open as openHandle, realpath, stat, type FileHandle } from "node:fs/promises";
+import path from "node:path";
+import type { Bytes } from "./bytes.js";
+import { Io, Malformed } from "./errors.js";
+import { inspect, type Inspection } from "./inspect.js";
+import { open, verify, type OpenedModel, type Verification, type VerifyOptions } from "./open.js";
+import { createSession, type SessionMaker } from "./session.js";
+import { memoryOf, type Source } from "./source.js";
+
+/** What a caller gives and demands. External data are the files below the model's folder. */
+export type FileOptions = Omit<VerifyOptions, "external">;
+
+/** Says what is encrypted in a model file, without a key. */
+export function inspectFile(model: string): Promise<Inspection> {
+  return withFiles(model, (source) => inspect(source));
+}
+
+/** Checks a model file and its external data, and with a key every byte. */
+export function verifyFile(model: string, options: FileOptions = {}): Promise<Verification> {
+  return withFiles(model, (source, external) => verify(source, { ...options, external }));
+}
+
+/** Opens a model file and its external data in memory. */
+export function openFile(model: string, options: FileOptions): Promise<OpenedModel> {
+  return withFiles(model, (source, external) => open(source, { ...options, external }));
+}
+
+/** Opens a model file and makes a session of it, by `InferenceSession` of onnxruntime-node. */
+export function createSessionFromFile<Session, Options extends object>(
+  sessions: SessionMaker<Session, Options>,
+  model: string,
+  access: FileOptions,
+  options?: Options,
+): Promise<Session> {
+  return withFiles(model, (source, external) =>
+    createSession(sessions, source, { ...access, external }, options),
+  );
+}
+
+type Use<T> = (
+  model: Source,
+  external: (path: string) => Promise<Source | undefined>,
+) => Promise<T>;
+
+/** Calls with a model's files, and closes them afterwards. */
+async function withFiles<T>(model: string, use: Use<T>): Promise<T> {
+  const handles: FileHandle[] = [];
+  try {
+    const folder = path.dirname(path.resolve(model));
+    return await use(await sourceAt(model, handles), async (name) => {
+      const place = await placeOf(folder, name);
+      return place === undefined ? undefined : sourceAt(place, handles);
+    });
+  } finally {
+    await Promise.all(handles.map((handle) => handle.close()));
+  }
+}
+
+/** Where an external data file lies, if it is there. No link leads out of the model's folder. */
+async function placeOf(folder: string, name: string): Promise<string | undefined> {
+  let place: string;
+  let inside: string;
+  try {
+    inside = await realpath(folder);
+    place = await realpath(path.join(inside, name));
+    if (place.startsWith(path.join(inside, path.sep)) && (await stat(place)).isFile()) return place;
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw new Io(`${JSON.stringify(name)} cannot be read: ${cause}`, { cause });
+  }
+  throw new Malformed(`${JSON.stringify(name)} is no regular file in the model's folder`);
+}
+
+async function sourceAt(place: string, handles: FileHandle[]): Promise<Source> {
+  try {
+    const handle = await openHandle(place, "r");
+    handles.push(handle);
+    return new HandleSource(handle, place, (await handle.stat()).size);
+  } catch (cause) {
+    throw new Io(`${place} cannot be read: ${cause}`, { cause });
+  }
+}
+
+class HandleSource implements Source {
+  constructor(
+    private readonly handle: FileHandle,
+    private readonly place: string,
+    readonly bytes: number,
+  ) {}
+
+  async read(offset: number, length: number): Promise<Bytes> {
+    const piece = memoryOf(length);
+    for (let at = 0; at < length; ) {
+      let bytesRead: number;
+      try {
+        ({ bytesRead } = await this.handle.read(piece, at, length - at, offset + at));
+      } catch (cause) {
+        throw new Io(`${this.place} cannot be read: ${cause}`, { cause });
+      }
+      if (bytesRead === 0) throw new Io(`${this.place} became shorter while it was read`);
+      at += bytesRead;
+    }
+    return piece;
+  }
+}

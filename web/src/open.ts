@@ -1,0 +1,316 @@
+import { decrypterOf, unwrap, type Secrets } from "./age.js";
+import type { Bytes } from "./bytes.js";
+import { ChunkOpener, type Place } from "./chunk.js";
+import { Authentication, Io, NoMatchingKey, PolicyNotMet, Usage } from "./errors.js";
+import { inspectionOf, type Inspection } from "./inspect.js";
+import { Keys } from "./keys.js";
+import {
+  holds,
+  parseSignature,
+  signedMessage,
+  signerOf,
+  type PublicKey,
+  type Signature,
+} from "./signature.js";
+import { memoryOf, Owned, sourceOf, type Input, type Source } from "./source.js";
+import { readTail, type Tail } from "./tail.js";
+
+/** Bytes that are read at once, and how many such pieces are under way. */
+const PIECE = 2 ** 23;
+const PIECES_AT_ONCE = 4;
+
+/** Gives the external data file of a path, or nothing if there is none. */
+export type External =
+  | Map<string, Input>
+  | Record<string, Input>
+  | ((path: string) => Input | undefined | Promise<Input | undefined>);
+
+/** What a caller gives and demands. */
+export interface VerifyOptions extends Secrets {
+  /** The external data files, by their paths in the manifest. */
+  external?: External | undefined;
+  /**
+   * The edition to open: the name of a tier, or `"any"` for the highest that the key opens. Without
+   * it, nothing less than the original.
+   */
+  edition?: string | undefined;
+  /** Claims that the model must make. */
+  claims?: Record<string, string> | undefined;
+  /** Lines of public keys of OpenSSH. The model must have a signature by one of them that holds. */
+  signers?: Iterable<string> | undefined;
+  /** Is called after each piece. */
+  onProgress?: ((progress: Progress) => void) | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** Bytes of all files. */
+export interface Progress {
+  done: number;
+  total: number;
+}
+
+/** What `verify` found. */
+export interface Verification extends Inspection {
+  /** Whether a key proved every byte. Without secrets, only the structure was checked. */
+  authenticated: boolean;
+  /** The edition that was authenticated; `null` in a model of one edition. */
+  edition: string | null;
+  /** The signature, and whether it holds; `null` if there is none. */
+  signature: { key: PublicKey | null; holds: boolean } | null;
+}
+
+/** A file of external data, as ONNX Runtime Web takes it. */
+export interface ExternalData {
+  path: string;
+  data: Bytes;
+}
+
+/** An opened model. Every byte was authenticated. */
+export interface OpenedModel {
+  model: Bytes;
+  externalData: ExternalData[];
+  /** The edition; `null` in a model of one edition. The highest is the original. */
+  edition: string | null;
+  claims: Map<string, string>;
+  /** The files under the names that they had before protection; the model's path is empty. */
+  original(): Map<string, Bytes>;
+  /** Overwrites all bytes that this object gave. Copies that others made stay. */
+  wipe(): void;
+}
+
+/**
+ * Opens a protected model in memory. Hands out nothing before all of it is authenticated; on a
+ * failure, overwrites what it had decrypted.
+ */
+export async function open(model: Input, options: VerifyOptions): Promise<OpenedModel> {
+  const decrypter = decrypterOf(options);
+  if (!decrypter) throw new Usage("no identity and no passphrase is given");
+  const pass = await Pass.of(model, options);
+  const { manifest } = pass.tail;
+  const keys = await pass.unlock(decrypter);
+  const files: Bytes[] = [];
+  try {
+    await pass.run(keys, files);
+  } catch (error) {
+    for (const file of files) file.fill(0);
+    throw error;
+  }
+  const paths = manifest.files.map((file) => file.path);
+  const [first, ...rest] = files as [Bytes, ...Bytes[]];
+  const given = [...files];
+  return {
+    model: first,
+    externalData: rest.map((data, i) => ({ path: paths[i + 1]!, data })),
+    edition: pass.edition,
+    claims: new Map(manifest.claims),
+    original() {
+      const renamed = manifest.original;
+      if (!renamed) return new Map(files.map((file, i) => [paths[i]!, file]));
+      const restored = renamed.restore(first);
+      given.push(restored);
+      return new Map([
+        ["", restored],
+        ...rest.map((file, i) => [renamed.paths[i]!, file] as const),
+      ]);
+    },
+    wipe() {
+      for (const file of given) file.fill(0);
+    },
+  };
+}
+
+/**
+ * Checks a protected model and hands out nothing: its structure, its signature if it has one, and
+ * with an identity or passphrase every byte. Memory does not grow with the model, unless a file is
+ * given as a stream.
+ */
+export async function verify(model: Input, options: VerifyOptions = {}): Promise<Verification> {
+  const decrypter = decrypterOf(options);
+  const pass = await Pass.of(model, options);
+  const inspection = await inspectionOf(pass.tail);
+  const keys = decrypter && (await pass.unlock(decrypter));
+  const signed = await pass.run(keys, undefined);
+  return {
+    ...inspection,
+    authenticated: keys !== undefined,
+    edition: pass.edition,
+    signature: pass.tail.signature ? { key: inspection.signer, holds: signed } : null,
+  };
+}
+
+/** One walk over all chunks of all files. */
+class Pass {
+  private done = 0;
+  /** Name of the edition, once the key is there. */
+  edition: string | null = null;
+  private tier = 0;
+
+  private constructor(
+    private readonly source: Source,
+    readonly tail: Tail,
+    private readonly options: VerifyOptions,
+    /** What is demanded of the signature. */
+    private readonly signers: Set<string> | undefined,
+  ) {}
+
+  static async of(model: Input, options: VerifyOptions): Promise<Pass> {
+    const signers = options.signers && new Set([...options.signers].map(signerOf));
+    const source = await sourceOf(model);
+    const tail = await readTail(source);
+    const { tiers } = tail.manifest;
+    const { edition } = options;
+    if (
+      edition !== undefined &&
+      (edition === "any" ? tiers.length === 0 : !tiers.includes(edition))
+    ) {
+      throw new PolicyNotMet(`the model has no edition ${JSON.stringify(edition)}`);
+    }
+    return new Pass(source, tail, options, signers);
+  }
+
+  async unlock(decrypter: NonNullable<ReturnType<typeof decrypterOf>>): Promise<Keys> {
+    const { manifest } = this.tail;
+    const { edition } = this.options;
+    const { tier, key } = await unwrap(this.tail, decrypter);
+    const named = edition === undefined ? manifest.tierCount : manifest.tiers.indexOf(edition) + 1;
+    this.tier = edition === "any" ? tier : named;
+    const keys = await Keys.unlock(this.tail, tier, key);
+    if (tier < this.tier) {
+      const [held, asked] = [manifest.tiers[tier - 1], manifest.tiers[this.tier - 1]];
+      throw new NoMatchingKey(`the key opens the edition ${held}, not ${asked}`);
+    }
+    this.edition = manifest.tiers[this.tier - 1] ?? null;
+    return keys;
+  }
+
+  /**
+   * Authenticates all files with the keys, if there are any, and puts what they open to into
+   * `files`. Says whether the model has a signature that holds.
+   */
+  async run(keys: Keys | undefined, files: Bytes[] | undefined): Promise<boolean> {
+    const { manifest } = this.tail;
+    for (const [name, value] of Object.entries(this.options.claims ?? {})) {
+      if (manifest.claims.get(name) !== value) {
+        throw new PolicyNotMet(
+          `the model does not claim ${JSON.stringify(name)}: ${JSON.stringify(value)}`,
+        );
+      }
+    }
+    const signature = await this.signature(files === undefined);
+    if (!keys && !signature) return false;
+    const digests = signature && new Uint8Array(32 * manifest.chunkCount);
+    const total = manifest.files.reduce((sum, file) => sum + file.bytes, 0);
+    let first = 0;
+    for (const [index, { path, bytes }] of manifest.files.entries()) {
+      const source = index === 0 ? this.source : await this.external(path, bytes);
+      const opener = keys && (await ChunkOpener.of(this.tail, index, keys, this.tier));
+      let into: Bytes | undefined;
+      if (files) {
+        // What was read from a stream is opened where it lies.
+        into = source instanceof Owned ? source.memory.subarray(0, bytes) : memoryOf(bytes);
+        files.push(into);
+      }
+      const from = 32 * first;
+      await this.walk(source, index, total, async (place, piece, at) => {
+        const size = place.high - place.low;
+        if (digests) {
+          const digest = await crypto.subtle.digest("SHA-256", piece.subarray(at, at + size));
+          digests.set(new Uint8Array(digest), from + 32 * place.chunk);
+        }
+        await opener?.open(place, piece, at, into?.subarray(place.low, place.high));
+      });
+      first += manifest.chunks[index]!;
+    }
+    if (!signature) return false;
+    const good = await holds(signature, await signedMessage(this.tail, digests!));
+    if (this.signers && !good) throw new Authentication("the signature does not hold");
+    return good;
+  }
+
+  /** The signature to check: one that is demanded, or one that `verify` reports on. */
+  private async signature(report: boolean): Promise<Signature | undefined> {
+    const armored = this.tail.signature;
+    if (this.signers) {
+      if (!armored) throw new Authentication("the model has no signature");
+      const signature = await parseSignature(armored);
+      if (!this.signers.has(signature.key.line)) {
+        throw new Authentication(
+          `the signature is by ${signature.key.fingerprint}, which is not an allowed signer`,
+        );
+      }
+      return signature;
+    }
+    if (!armored || !report) return undefined;
+    try {
+      return await parseSignature(armored);
+    } catch (error) {
+      if (error instanceof Authentication) return undefined;
+      throw error;
+    }
+  }
+
+  private async external(path: string, bytes: number): Promise<Source> {
+    const { external } = this.options;
+    let input: Input | undefined;
+    if (typeof external === "function") input = await external(path);
+    else if (external instanceof Map) input = external.get(path);
+    else if (external && Object.hasOwn(external, path)) input = external[path];
+    if (input === undefined)
+      throw new Io(`the external data file ${JSON.stringify(path)} is missing`);
+    const source = await sourceOf(input, bytes);
+    if (source.bytes !== bytes) {
+      throw new Authentication(
+        `${JSON.stringify(path)} has ${source.bytes} bytes, and ${bytes} in the manifest`,
+      );
+    }
+    return source;
+  }
+
+  /** Reads the chunks of a file, several at once, and calls with each and its place in the piece. */
+  private async walk(
+    source: Source,
+    file: number,
+    total: number,
+    call: (place: Place, piece: Bytes, at: number) => Promise<void>,
+  ): Promise<void> {
+    const { chunk: size, files } = this.tail.manifest;
+    const { bytes } = files[file]!;
+    const { signal, onProgress } = this.options;
+    const step = Math.max(size, PIECE);
+    let next = 0;
+    let stopped = false;
+    const work = async () => {
+      while (next < bytes && !stopped) {
+        signal?.throwIfAborted();
+        const from = next;
+        const length = Math.min(step, bytes - from);
+        next += length;
+        // Memory of this package's own is not copied first.
+        const [piece, start] =
+          source instanceof Owned ? [source.memory, from] : [await source.read(from, length), 0];
+        const calls: Promise<void>[] = [];
+        for (let low = from; low < from + length; low += size) {
+          const place = { file, chunk: low / size, low, high: Math.min(low + size, bytes) };
+          calls.push(call(place, piece, start + low - from));
+        }
+        await settled(calls);
+        this.done += length;
+        onProgress?.({ done: this.done, total });
+      }
+    };
+    const workers = Array.from({ length: PIECES_AT_ONCE }, () =>
+      work().catch((error) => {
+        stopped = true;
+        throw error;
+      }),
+    );
+    await settled(workers);
+  }
+}
+
+/** Waits for all, so that nothing is still written, then throws the first failure. */
+async function settled(promises: Promise<void>[]): Promise<void> {
+  for (const result of await Promise.allSettled(promises)) {
+    if (result.status === "rejected") throw result.reason;
+  }
+}

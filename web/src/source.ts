@@ -1,0 +1,138 @@
+import type { Bytes } from "./bytes.js";
+import { Io, Usage } from "./errors.js";
+
+/** A file that is read piece by piece, at any place. */
+export interface Source {
+  /** Its length. */
+  readonly bytes: number;
+  /** Reads `length` bytes from `offset` on, into memory that the caller may change and keep. */
+  read(offset: number, length: number): Promise<Bytes>;
+}
+
+/** What a file of a model may be given as. A stream or response is read once, into memory. */
+export type Input =
+  | Blob
+  | ArrayBuffer
+  | ArrayBufferView
+  | ReadableStream<Uint8Array>
+  | Response
+  | Source;
+
+/** Most bytes that memory is taken for because a server announces them. */
+const MOST_ANNOUNCED = 2 ** 32;
+
+/** Memory of this package's own: it is opened where it lies. */
+export class Owned implements Source {
+  readonly bytes: number;
+  constructor(readonly memory: Bytes) {
+    this.bytes = memory.length;
+  }
+
+  async read(offset: number, length: number): Promise<Bytes> {
+    return this.memory.slice(offset, offset + length);
+  }
+}
+
+/** Makes a source of an input. A stream is read up to `most` bytes and one more. */
+export async function sourceOf(input: Input, most = Infinity): Promise<Source> {
+  if (input instanceof Blob) return new BlobSource(input);
+  if (input instanceof ArrayBuffer) return new MemorySource(new Uint8Array(input));
+  if (ArrayBuffer.isView(input)) {
+    return new MemorySource(new Uint8Array(input.buffer, input.byteOffset, input.byteLength));
+  }
+  if (input instanceof ReadableStream) return new Owned(await collect(input, 0, most));
+  if (input instanceof Response) {
+    if (!input.ok) throw new Io(`${input.url}: HTTP status ${input.status}`);
+    if (!input.body) throw new Io(`${input.url}: no body`);
+    // The length that is announced is that of the encoded body.
+    const plain = !input.headers.get("content-encoding");
+    const announced = plain ? Number(input.headers.get("content-length") ?? 0) : 0;
+    return new Owned(await collect(input.body, announced, most));
+  }
+  if (typeof input?.read === "function" && Number.isSafeInteger(input.bytes))
+    return new Checked(input);
+  throw new Usage("a file is given as a Blob, bytes, a stream, a Response or a Source");
+}
+
+class MemorySource implements Source {
+  readonly bytes: number;
+  constructor(private readonly memory: Uint8Array) {
+    this.bytes = memory.length;
+  }
+
+  async read(offset: number, length: number): Promise<Bytes> {
+    return new Uint8Array(this.memory.subarray(offset, offset + length));
+  }
+}
+
+class BlobSource implements Source {
+  readonly bytes: number;
+  constructor(private readonly blob: Blob) {
+    this.bytes = blob.size;
+  }
+
+  async read(offset: number, length: number): Promise<Bytes> {
+    try {
+      const piece = new Uint8Array(await this.blob.slice(offset, offset + length).arrayBuffer());
+      if (piece.length === length) return piece;
+    } catch (cause) {
+      throw new Io(`a file cannot be read: ${cause}`, { cause });
+    }
+    throw new Io("a file became shorter while it was read");
+  }
+}
+
+/** A source of the caller's, whose answers are checked. */
+class Checked implements Source {
+  readonly bytes: number;
+  constructor(private readonly source: Source) {
+    this.bytes = source.bytes;
+  }
+
+  async read(offset: number, length: number): Promise<Bytes> {
+    const piece = await this.source.read(offset, length);
+    if (piece.length !== length)
+      throw new Io("a source gave another number of bytes than it was asked for");
+    return piece;
+  }
+}
+
+async function collect(
+  stream: ReadableStream<Uint8Array>,
+  announced: number,
+  most: number,
+): Promise<Bytes> {
+  const reader = stream.getReader();
+  try {
+    let memory = memoryOf(
+      announced > 0 && announced <= Math.min(most, MOST_ANNOUNCED) ? announced : 2 ** 16,
+    );
+    let length = 0;
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return memory.subarray(0, length);
+      const piece = value.subarray(0, most + 1 - length);
+      if (length + piece.length > memory.length) {
+        const larger = memoryOf(Math.max(2 * memory.length, length + piece.length));
+        larger.set(memory.subarray(0, length));
+        memory = larger;
+      }
+      memory.set(piece, length);
+      length += piece.length;
+      if (length > most) return memory.subarray(0, length);
+    }
+  } catch (cause) {
+    throw cause instanceof Io ? cause : new Io(`a stream cannot be read: ${cause}`, { cause });
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+/** Takes memory for `bytes` bytes. */
+export function memoryOf(bytes: number): Bytes {
+  try {
+    return new Uint8Array(bytes);
+  } catch (cause) {
+    throw new Io(`there is no memory for ${bytes} bytes in one piece`, { cause });
+  }
+}

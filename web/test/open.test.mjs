@@ -1,0 +1,306 @@
+// What callers see: sessions, sources, demands, failures; and models that the command protects.
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import {
+  copyFileSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { readFile } from "node:fs/promises";
+import os from "node:os";
+import path from "node:path";
+import { test } from "node:test";
+import { createSession, inspect, open, verify } from "../dist/index.js";
+import { createSessionFromFile, inspectFile, openFile, verifyFile } from "../dist/node.js";
+import {
+  COMMAND,
+  externalOf,
+  FIXTURES,
+  identity,
+  largeModel,
+  SEALED,
+  vectors,
+} from "./fixtures.mjs";
+
+const identities = [identity()];
+const DIGITS = path.join(SEALED, "valid/digits_cnn.onnx");
+// Its signature is text, and no SSHSIG.
+const UNREADABLE = path.join(SEALED, "valid/signed.onnx");
+const ort = await import("onnxruntime-node").then(
+  (module) => module.default,
+  () => undefined,
+);
+
+const folder = mkdtempSync(path.join(os.tmpdir(), "onnxseal-web-"));
+process.on("exit", () => rmSync(folder, { recursive: true }));
+
+async function outputs(session) {
+  const pixels = Float32Array.from({ length: 64 }, (_, i) => (i * 7) % 17);
+  const results = await session.run({
+    [session.inputNames[0]]: new ort.Tensor("float32", pixels, [1, 1, 8, 8]),
+  });
+  return results[session.outputNames[0]].data;
+}
+
+for (const [sealed, original] of [
+  ["digits_cnn.onnx", "digits_cnn.onnx"],
+  ["digits_cnn_dynamo/model.onnx", "digits_cnn_dynamo.onnx"],
+]) {
+  test(
+    `onnxruntime-node runs ${sealed}`,
+    { skip: !ort && "onnxruntime-node is not installed" },
+    async () => {
+      const file = path.join(SEALED, "valid", sealed);
+      const quiet = { logSeverityLevel: 3 };
+      const wanted = await outputs(
+        await ort.InferenceSession.create(path.join(FIXTURES, "models", original), quiet),
+      );
+      const session = await createSessionFromFile(
+        ort.InferenceSession,
+        file,
+        { identities },
+        quiet,
+      );
+      assert.deepEqual(await outputs(session), wanted);
+      const external = externalOf(path.join("valid", sealed));
+      const fromMemory = await createSession(
+        ort.InferenceSession,
+        await readFile(file),
+        { identities, external },
+        quiet,
+      );
+      assert.deepEqual(await outputs(fromMemory), wanted);
+      await assert.rejects(
+        ort.InferenceSession.create(file, { logSeverityLevel: 4 }),
+        /ProtectedModel_OpenItWithOnnxseal/,
+      );
+    },
+  );
+}
+
+test("a failure overwrites what was decrypted", async () => {
+  const bytes = new Uint8Array(readFileSync(DIGITS));
+  const {
+    files: [{ bytes: length }],
+  } = await inspect(bytes);
+  bytes[length >> 1] ^= 1;
+  const { fill } = Uint8Array.prototype;
+  const wiped = [];
+  Uint8Array.prototype.fill = function (...args) {
+    if (this.length === length) wiped.push(this);
+    return fill.apply(this, args);
+  };
+  try {
+    await assert.rejects(open(bytes, { identities }), { kind: "authentication" });
+    await assert.rejects(open(new Blob([bytes]).stream(), { identities }), {
+      kind: "authentication",
+    });
+  } finally {
+    Uint8Array.prototype.fill = fill;
+  }
+  assert.equal(wiped.length, 2);
+  for (const memory of wiped) assert.ok(memory.every((byte) => byte === 0));
+});
+
+test("sources that lie, end early or fail are refused", async () => {
+  const bytes = new Uint8Array(readFileSync(DIGITS));
+  const read = async (offset, length) => bytes.slice(offset, offset + length);
+  await open({ bytes: bytes.length, read }, { identities });
+  await assert.rejects(open({ bytes: bytes.length + 1, read }, { identities }), { kind: "io" });
+  await assert.rejects(
+    open({ bytes: -1, read: async () => new Uint8Array() }, { identities }),
+    (error) => error.kind !== undefined,
+  );
+  await assert.rejects(open(undefined, { identities }), { kind: "usage" });
+  await assert.rejects(open("model.onnx", { identities }), { kind: "usage" });
+  const broken = new ReadableStream({
+    start: (controller) => controller.error(new Error("line is dead")),
+  });
+  await assert.rejects(open(broken, { identities }), { kind: "io" });
+  await assert.rejects(open(new Response("gone", { status: 404 }), { identities }), { kind: "io" });
+  const announced = (length) =>
+    new Response(bytes, { headers: { "content-length": String(length) } });
+  for (const length of [1, bytes.length, bytes.length + 5, 1e15, "x"])
+    await open(announced(length), { identities });
+  await assert.rejects(openFile(path.join(folder, "none.onnx"), { identities }), { kind: "io" });
+  await assert.rejects(openFile(folder, { identities }), { kind: "io" });
+});
+
+test("every cut, and every changed byte of the tail, gives one of the errors", async () => {
+  const file = new Uint8Array(readFileSync(path.join(SEALED, "valid/tiny_int4.onnx")));
+  const {
+    files: [{ bytes: start }],
+  } = await inspect(file);
+  for (let length = 0; length < file.length; length += length < start ? 7 : 13) {
+    await assert.rejects(open(file.subarray(0, length), { identities }), {
+      kind: /malformed|authentication|usage/,
+    });
+  }
+  for (let at = 0; at < file.length; at += 5) {
+    const changed = file.slice();
+    changed[at] ^= 1 << at % 8;
+    await assert.rejects(
+      open(changed, { identities }),
+      { kind: /malformed|authentication|no-matching-key|io/ },
+      `byte ${at}`,
+    );
+  }
+});
+
+test("models that nobody protected are told apart", async () => {
+  const plain = path.join(FIXTURES, "models/digits_cnn.onnx");
+  await assert.rejects(inspectFile(plain), { name: "NotProtected", kind: "usage" });
+  await assert.rejects(inspect(new Uint8Array([1, 2, 3])), { kind: "malformed" });
+});
+
+test("claims are demanded", async () => {
+  await assert.rejects(openFile(DIGITS, { identities, claims: { customer: "nobody" } }), {
+    kind: "policy",
+  });
+  await assert.rejects(verifyFile(DIGITS, { claims: { customer: "nobody" } }), { kind: "policy" });
+  const { claims } = await inspectFile(DIGITS);
+  await openFile(DIGITS, { identities, claims: Object.fromEntries(claims) });
+});
+
+test("signatures are demanded", { skip: !COMMAND && "the command is not built" }, async () => {
+  const [first, second] = vectors("sshsig").cases;
+  const key = path.join(folder, "signer");
+  writeFileSync(key, first.private, { mode: 0o600 });
+  const signed = path.join(folder, "signed.onnx");
+  copyFileSync(DIGITS, signed);
+  execFileSync(COMMAND, ["sign", signed, "--key", key]);
+
+  await openFile(signed, { identities, signers: [second.public, `${first.public} a comment`] });
+  await assert.rejects(openFile(signed, { identities, signers: [second.public] }), {
+    kind: "authentication",
+  });
+  await assert.rejects(openFile(signed, { identities, signers: [] }), { kind: "authentication" });
+  await assert.rejects(openFile(DIGITS, { identities, signers: [first.public] }), {
+    kind: "authentication",
+  });
+  await assert.rejects(openFile(signed, { identities, signers: ["alice@example.com"] }), {
+    kind: "usage",
+  });
+
+  const keyless = await verifyFile(signed, { signers: [first.public] });
+  assert.deepEqual([keyless.authenticated, keyless.signature.holds], [false, true]);
+  assert.equal(keyless.signer.fingerprint, first.fingerprint);
+  assert.equal((await verifyFile(signed, { identities })).signature.holds, true);
+  assert.equal((await verifyFile(DIGITS)).signature, null);
+  assert.deepEqual((await verifyFile(UNREADABLE, { identities })).signature, {
+    key: null,
+    holds: false,
+  });
+  const bytes = new Uint8Array(readFileSync(signed));
+  bytes[bytes.length >> 1] ^= 1;
+  assert.equal((await verify(bytes)).signature.holds, false);
+  await assert.rejects(verify(bytes, { signers: [first.public] }), { kind: "authentication" });
+});
+
+test("an external data file behind a link that leads out of the folder is refused", async () => {
+  const source = path.join(SEALED, "valid/digits_cnn_dynamo");
+  copyFileSync(path.join(source, "model.onnx"), path.join(folder, "model.onnx"));
+  symlinkSync(
+    path.join(source, "digits_cnn_dynamo.onnx.data"),
+    path.join(folder, "digits_cnn_dynamo.onnx.data"),
+  );
+  await assert.rejects(openFile(path.join(folder, "model.onnx"), { identities }), {
+    kind: "malformed",
+  });
+});
+
+test("progress is told, and an abort is heard", async () => {
+  const seen = [];
+  await openFile(DIGITS, { identities, onProgress: (progress) => seen.push(progress) });
+  assert.equal(seen.at(-1).done, seen.at(-1).total);
+  const controller = new AbortController();
+  controller.abort(new Error("enough"));
+  await assert.rejects(openFile(DIGITS, { identities, signal: controller.signal }), /enough/);
+});
+
+test(
+  "opens what the command protects",
+  { skip: !COMMAND && "the command is not built" },
+  async () => {
+    const run = (...args) => execFileSync(COMMAND, args, { stdio: ["ignore", "pipe", "pipe"] });
+    const key = path.join(folder, "key.txt");
+    const recipient = run("keygen", "-o", key).toString().trim();
+    const passphrase = path.join(folder, "passphrase");
+    writeFileSync(passphrase, "correct horse\n");
+    const models = [
+      "digits_cnn",
+      "digits_cnn_fp16",
+      "digits_mlp_int4",
+      "digits_sklearn_forest",
+      "subgraph_loop",
+    ];
+    for (const [index, name] of models.entries()) {
+      const model = path.join(FIXTURES, "models", `${name}.onnx`);
+      for (const preset of ["full", "balanced"]) {
+        const sealed = path.join(folder, `${name}.${preset}.onnx`);
+        run(
+          "protect",
+          model,
+          "-o",
+          sealed,
+          "-r",
+          recipient,
+          "--preset",
+          preset,
+          "--claim",
+          "customer=acme",
+        );
+        const opened = await openFile(sealed, {
+          identities: [readFileSync(key, "utf8")],
+          claims: { customer: "acme" },
+        });
+        assert.deepEqual(Buffer.from(opened.model), readFileSync(model));
+        const report = JSON.parse(run("inspect", sealed, "--json"));
+        const reported = report.operators.flatMap((operator) => operator.tensors);
+        const { tensors } = await inspectFile(sealed);
+        for (const { at, bytes, encrypted } of tensors) {
+          const tensor = reported.find((tensor) => tensor.at === at);
+          assert.deepEqual([bytes, encrypted[0]], [tensor.bytes, tensor.encrypted_bytes], at);
+        }
+        assert.ok(
+          reported.every(({ at, k }) => k === 0 || tensors.some((tensor) => tensor.at === at)),
+        );
+      }
+      if (index > 0) continue;
+      const sealed = path.join(folder, "passphrase.onnx");
+      run("protect", model, "-o", sealed, "--passphrase-file", passphrase);
+      const opened = await openFile(sealed, { passphrase: "correct horse" });
+      assert.deepEqual(Buffer.from(opened.model), readFileSync(model));
+    }
+  },
+);
+
+test(
+  "opens 100 MB as a stream and as a file, and reads no more than it needs to inspect it",
+  { skip: !COMMAND && "the command is not built" },
+  async () => {
+    const model = path.join(folder, "large.onnx");
+    writeFileSync(model, largeModel(100 * 2 ** 20));
+    const key = path.join(folder, "large.txt");
+    const recipient = execFileSync(COMMAND, ["keygen", "-o", key]).toString().trim();
+    const sealed = path.join(folder, "large.sealed.onnx");
+    execFileSync(COMMAND, ["protect", model, "-o", sealed, "-r", recipient]);
+    const secrets = { identities: [readFileSync(key, "utf8")] };
+    const original = readFileSync(model);
+    assert.ok(original.equals((await openFile(sealed, secrets)).model));
+    const bytes = readFileSync(sealed);
+    assert.ok(original.equals((await open(new Blob([bytes]).stream(), secrets)).model));
+    let read = 0;
+    await inspect({
+      bytes: bytes.length,
+      read: async (offset, length) => {
+        read += length;
+        return bytes.subarray(offset, offset + length);
+      },
+    });
+    assert.ok(read < 2 ** 20, `${read} bytes were read`);
+  },
+);
