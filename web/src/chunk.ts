@@ -5,7 +5,8 @@ import { union, within, type Spans } from "./spans.js";
 import type { Tail } from "./tail.js";
 import { TierTargets } from "./tiers.js";
 
-const TAG = 16;
+/** Bytes of a tag. */
+export const TAG = 16;
 
 /** Where a chunk lies. */
 export interface Place {
@@ -129,9 +130,12 @@ export class ChunkOpener {
     } catch (cause) {
       const path = this.tail.manifest.files[place.file]!.path;
       const file = path ? JSON.stringify(path) : "the model";
-      throw new Authentication(`bytes ${place.low} to ${place.high} of ${file} were changed`, {
-        cause,
-      });
+      throw new Authentication(
+        `something in bytes ${place.low} to ${place.high} of ${file} was changed`,
+        {
+          cause,
+        },
+      );
     }
   }
 }

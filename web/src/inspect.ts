@@ -67,7 +67,8 @@ export async function inspect(model: Input): Promise<Inspection> {
   return inspectionOf(await readTail(await sourceOf(model)));
 }
 
-const WRAP_NOTHING = ["onnxseal-comment", "onnxseal-recipient"];
+/** Stanzas for people, and those that age programs put in so that readers skip what they must. */
+const WRAP_NOTHING = /^onnxseal-(comment|recipient)$|-grease$/;
 
 export async function inspectionOf(tail: Tail): Promise<Inspection> {
   const { manifest } = tail;
@@ -96,9 +97,7 @@ export async function inspectionOf(tail: Tail): Promise<Inspection> {
     keys: tail.keys.map(({ tier, header }) => ({
       tier,
       name: manifest.tiers[tier - 1] ?? null,
-      kinds: header.stanzas
-        .map((stanza) => stanza.kind)
-        .filter((kind) => !WRAP_NOTHING.includes(kind)),
+      kinds: header.stanzas.map((stanza) => stanza.kind).filter((kind) => !WRAP_NOTHING.test(kind)),
       ...notes(header),
     })),
     signer: tail.signature ? await signerOrNobody(tail) : null,

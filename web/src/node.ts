@@ -88,8 +88,7 @@ class HandleSource implements Source {
     readonly bytes: number,
   ) {}
 
-  async read(offset: number, length: number): Promise<Bytes> {
-    const piece = memoryOf(length);
+  async read(offset: number, length: number, piece = memoryOf(length)): Promise<Bytes> {
     for (let at = 0; at < length; ) {
       let bytesRead: number;
       try {

@@ -1,6 +1,6 @@
 import { decrypterOf, unwrap, type Secrets } from "./age.js";
 import type { Bytes } from "./bytes.js";
-import { ChunkOpener, type Place } from "./chunk.js";
+import { ChunkOpener, TAG, type Place } from "./chunk.js";
 import { Authentication, Io, NoMatchingKey, PolicyNotMet, Usage } from "./errors.js";
 import { inspectionOf, type Inspection } from "./inspect.js";
 import { Keys } from "./keys.js";
@@ -266,7 +266,7 @@ class Pass {
     return source;
   }
 
-  /** Reads the chunks of a file, several at once, and calls with each and its place in the piece. */
+  /** Reads the chunks of a file, several at once, and calls with each and its place. */
   private async walk(
     source: Source,
     file: number,
@@ -280,14 +280,21 @@ class Pass {
     let next = 0;
     let stopped = false;
     const work = async () => {
+      // Memory that was touched before is the quickest. It has room for a tag behind the piece.
+      const buffer = memoryOf(source instanceof Owned ? 0 : Math.min(step, bytes) + TAG);
       while (next < bytes && !stopped) {
         signal?.throwIfAborted();
         const from = next;
         const length = Math.min(step, bytes - from);
         next += length;
-        // Memory of this package's own is not copied first.
-        const [piece, start] =
-          source instanceof Owned ? [source.memory, from] : [await source.read(from, length), 0];
+        let [piece, start] = [buffer, 0];
+        if (source instanceof Owned) {
+          // It is not copied first.
+          [piece, start] = [source.memory, from];
+        } else {
+          const read = await source.read(from, length, buffer.subarray(0, length));
+          if (read.buffer !== buffer.buffer) piece = read;
+        }
         const calls: Promise<void>[] = [];
         for (let low = from; low < from + length; low += size) {
           const place = { file, chunk: low / size, low, high: Math.min(low + size, bytes) };

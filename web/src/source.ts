@@ -5,8 +5,11 @@ import { Io, Usage } from "./errors.js";
 export interface Source {
   /** Its length. */
   readonly bytes: number;
-  /** Reads `length` bytes from `offset` on, into memory that the caller may change and keep. */
-  read(offset: number, length: number): Promise<Bytes>;
+  /**
+   * Reads `length` bytes from `offset` on, into memory that the caller may change and keep: `into`,
+   * if it is given and the source can fill it, or memory of its own.
+   */
+  read(offset: number, length: number, into?: Bytes): Promise<Bytes>;
 }
 
 /** What a file of a model may be given as. A stream or response is read once, into memory. */
@@ -60,8 +63,9 @@ class MemorySource implements Source {
     this.bytes = memory.length;
   }
 
-  async read(offset: number, length: number): Promise<Bytes> {
-    return new Uint8Array(this.memory.subarray(offset, offset + length));
+  async read(offset: number, length: number, into = new Uint8Array(length)): Promise<Bytes> {
+    into.set(this.memory.subarray(offset, offset + length));
+    return into;
   }
 }
 
@@ -89,8 +93,8 @@ class Checked implements Source {
     this.bytes = source.bytes;
   }
 
-  async read(offset: number, length: number): Promise<Bytes> {
-    const piece = await this.source.read(offset, length);
+  async read(offset: number, length: number, into?: Bytes): Promise<Bytes> {
+    const piece = await this.source.read(offset, length, into);
     if (piece.length !== length)
       throw new Io("a source gave another number of bytes than it was asked for");
     return piece;

@@ -293,6 +293,27 @@ test(
     assert.ok(original.equals((await openFile(sealed, secrets)).model));
     const bytes = readFileSync(sealed);
     assert.ok(original.equals((await open(new Blob([bytes]).stream(), secrets)).model));
+
+    // Four pieces are under way at most, in memory that is used again.
+    const buffers = new Set();
+    let underWay = 0;
+    const done = [];
+    const source = {
+      bytes: bytes.length,
+      async read(offset, length, into = new Uint8Array(length)) {
+        assert.ok(length <= 2 ** 23 && ++underWay <= 4, `${underWay} pieces of ${length} bytes`);
+        await new Promise(setImmediate);
+        into.set(bytes.subarray(offset, offset + length));
+        if (length > 2 ** 20) buffers.add(into.buffer);
+        underWay--;
+        return into;
+      },
+    };
+    await verify(source, { ...secrets, onProgress: (progress) => done.push(progress.done) });
+    assert.ok(buffers.size <= 4, `${buffers.size} buffers`);
+    assert.equal(done.length, Math.ceil(original.length / 2 ** 23));
+    assert.equal(done.at(-1), original.length);
+
     let read = 0;
     await inspect({
       bytes: bytes.length,

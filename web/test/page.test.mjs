@@ -1,0 +1,210 @@
+// The page in Chromium: a good model, a tampered one, a wrong key, one of 300 MB.
+// ONNXSEAL_PICTURES=FOLDER has it write pictures of what it shows.
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { after, before, test } from "node:test";
+import { pathToFileURL } from "node:url";
+import { CHROMIUM, launch, pageOf } from "./chromium.mjs";
+import { COMMAND, FIXTURES, identity, largeModel, SEALED } from "./fixtures.mjs";
+
+const PAGE = pathToFileURL(path.resolve(import.meta.dirname, "../page/dist/onnxseal.html")).href;
+const PICTURES = process.env.ONNXSEAL_PICTURES;
+const DIGITS = path.join(SEALED, "valid/digits_cnn.onnx");
+const skip = !CHROMIUM && "there is no Chromium";
+const folder = mkdtempSync(path.join(os.tmpdir(), "onnxseal-page-"));
+
+let browser;
+let page;
+const requests = [];
+before(async () => {
+  if (skip) return;
+  browser = await launch();
+  page = await pageOf(browser, { viewport: { width: 1100, height: 800 } });
+  page.on("request", (request) => requests.push(request.url()));
+  page.on("pageerror", (error) => assert.fail(error));
+});
+after(async () => {
+  await browser?.close();
+  rmSync(folder, { recursive: true });
+});
+
+const verdict = () => page.textContent("#verdict");
+
+async function drop(...files) {
+  await page.goto(PAGE);
+  await page.setInputFiles("#files", files);
+  await page.waitForSelector("#verdict:not([hidden])");
+}
+
+async function press(button, key = identity()) {
+  await page.fill("#identity", key);
+  await page.click(`#${button}`);
+  await page.waitForSelector(`#${button}:not([disabled])`);
+  return verdict();
+}
+
+async function picture(name) {
+  if (!PICTURES) return;
+  for (const colorScheme of ["light", "dark"]) {
+    for (const [size, width] of [
+      ["wide", 1100],
+      ["narrow", 390],
+    ]) {
+      await page.emulateMedia({ colorScheme });
+      await page.setViewportSize({ width, height: 800 });
+      await page.screenshot({
+        path: path.join(PICTURES, `${name}-${colorScheme}-${size}.png`),
+        fullPage: true,
+      });
+    }
+  }
+}
+
+/** The page is as wide as the window, however narrow. */
+async function fits() {
+  for (const width of [1100, 320]) {
+    await page.setViewportSize({ width, height: 800 });
+    assert.ok(
+      await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth),
+      `${width}`,
+    );
+  }
+}
+
+test("a good model is shown, verified, opened and run", { skip }, async () => {
+  await drop(DIGITS);
+  assert.match(await verdict(), /not verified/);
+  assert.match(await page.textContent("#facts"), /Zoë & Söhne/);
+  assert.equal(await page.locator(".operator").count(), 3);
+  await page.click(".operator summary");
+  assert.match(await page.textContent(".operator .tensor"), /FLOAT \[24, 16, 3, 3\]/);
+  assert.match(await press("verify"), /Verified: every byte/);
+  assert.match(await press("open"), /Opened in memory: every byte is authentic/);
+  await page.click("#run");
+  await page.waitForFunction(() =>
+    document.querySelector("#outputs").textContent.includes("[1, 10]"),
+  );
+  const shown = (await page.textContent("#outputs")).split(": ").at(-1).split(", ").map(Number);
+  assert.ok(Math.abs(shown[0] - -0.7995632) < 1e-4, String(shown));
+  await picture("good");
+  await fits();
+});
+
+test("a model with external data is opened from memory alone", { skip }, async () => {
+  const own = path.join(SEALED, "valid/digits_cnn_dynamo");
+  await drop(path.join(own, "model.onnx"), path.join(own, "digits_cnn_dynamo.onnx.data"));
+  assert.match(await press("open"), /Opened/);
+  await page.click("#run");
+  await page.waitForFunction(() =>
+    document.querySelector("#outputs").textContent.includes("[1, 10]"),
+  );
+  assert.match(await page.textContent("#outputs"), /-0\.79956/);
+  await drop(path.join(own, "model.onnx"));
+  assert.match(await press("open"), /Cannot be read.*is missing/);
+});
+
+test("an edition is chosen", { skip }, async () => {
+  await drop(path.join(SEALED, "tiers/valid/mask.onnx"));
+  assert.match(await press("verify", identity("tier1.txt")), /No matching key.*basic, not full/);
+  await page.selectOption("#edition", "basic");
+  assert.match(await press("verify", identity("tier1.txt")), /every byte of the edition basic/);
+  await picture("tiers");
+});
+
+test(
+  "a tampered model, a wrong key, a malformed file and a plain model are told apart",
+  { skip },
+  async () => {
+    const changed = path.join(folder, "changed.onnx");
+    const bytes = readFileSync(DIGITS);
+    bytes[bytes.length >> 1] ^= 1;
+    writeFileSync(changed, bytes);
+    await drop(changed);
+    assert.match(await verdict(), /not verified/);
+    for (const button of ["verify", "open"])
+      assert.match(await press(button), /Changed since it was protected/);
+    assert.ok(await page.isHidden("#session"));
+    await picture("tampered");
+    await drop(DIGITS);
+    assert.match(await press("open", identity("other.txt")), /No matching key/);
+    await picture("wrong-key");
+    assert.match(await press("verify", "AGE-SECRET-KEY-1NONSENSE"), /Not possible/);
+    await drop(path.join(SEALED, "invalid/trailing_field.onnx"));
+    assert.match(await verdict(), /Malformed/);
+    assert.ok(await page.isHidden("#report"));
+    await drop(path.join(FIXTURES, "models/digits_cnn.onnx"));
+    assert.match(await verdict(), /Not protected/);
+  },
+);
+
+test(
+  "300 MB are opened and run",
+  { skip: skip || (!COMMAND && "the command is not built") },
+  async (context) => {
+    const model = path.join(folder, "large.onnx");
+    writeFileSync(model, largeModel(300 * 2 ** 20));
+    const key = path.join(folder, "key.txt");
+    const recipient = execFileSync(COMMAND, ["keygen", "-o", key]).toString().trim();
+    const sealed = path.join(folder, "sealed.onnx");
+    execFileSync(COMMAND, ["protect", model, "-o", sealed, "-r", recipient]);
+    await drop(sealed);
+    await page.emulateMedia({ colorScheme: "light" });
+    const verified = await press("verify", readFileSync(key, "utf8"));
+    assert.match(verified, /Verified: every byte.*300\.00 MiB/);
+    const opened = await press("open", readFileSync(key, "utf8"));
+    assert.match(opened, /Opened.*300\.00 MiB/);
+    const started = performance.now();
+    execFileSync(COMMAND, ["unprotect", sealed, "-i", key, "-o", path.join(folder, "opened.onnx")]);
+    const seconds = (performance.now() - started) / 1000;
+    const pace = (text) => /in ([0-9.]+ s, [0-9.]+ GB\/s)\./.exec(text)[1];
+    context.diagnostic(
+      `figure: 300 MiB in Chromium: verify ${pace(verified)}; open ${pace(opened)}; the command: ` +
+        `unprotect ${seconds.toFixed(2)} s, ${((300 * 2 ** 20) / 1e9 / seconds).toFixed(2)} GB/s`,
+    );
+    await page.fill("#session input", "1");
+    await page.click("#run");
+    await page.waitForFunction(() =>
+      document.querySelector("#outputs").textContent.includes("[1, 76800]"),
+    );
+  },
+);
+
+test(
+  "what a model says is text, and long lists are drawn in parts",
+  { skip: skip || (!COMMAND && "the command is not built") },
+  async () => {
+    const key = path.join(folder, "markup.txt");
+    const recipient = execFileSync(COMMAND, ["keygen", "-o", key]).toString().trim();
+    const sealed = path.join(folder, "markup.onnx");
+    const model = path.join(FIXTURES, "models/tiny_int4.onnx");
+    const markup = "<img src=x onerror=alert(1)>";
+    const claims = Array.from({ length: 250 }, (_, i) => `--claim=claim ${i}=${markup}`);
+    execFileSync(COMMAND, ["protect", model, "-o", sealed, "-r", recipient, ...claims]);
+    await drop(sealed);
+    assert.ok((await page.textContent("#facts")).includes(markup));
+    assert.equal(await page.locator("#report img").count(), 0);
+    assert.equal(await page.locator("#facts td", { hasText: markup }).count(), 200);
+    await page.click("#facts button");
+    assert.equal(await page.locator("#facts td", { hasText: markup }).count(), 250);
+  },
+);
+
+test("the page connects to nothing, and cannot", { skip }, async () => {
+  for (const url of requests) assert.match(url, /^(file|blob):/);
+  await page.goto(PAGE);
+  const refused = await page.evaluate(async () => {
+    const seen = [];
+    document.addEventListener("securitypolicyviolation", (event) =>
+      seen.push(event.effectiveDirective),
+    );
+    await fetch("https://example.invalid/").catch(() => {});
+    navigator.sendBeacon("https://example.invalid/", "x");
+    new Image().src = "https://example.invalid/x.png";
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    return seen;
+  });
+  assert.deepEqual([...new Set(refused)].sort(), ["connect-src", "img-src"]);
+});
