@@ -149,12 +149,17 @@ function nonceOf({ file, chunk }: Place): Bytes {
   return nonce;
 }
 
-/** Copies parts (start and end of each, flat) one after the other. */
+/** Copies parts (start and end of each, flat) one after the other. A chunk may have millions. */
 function gather(from: Uint8Array, parts: number[]): Bytes {
-  const pairs = Array.from({ length: parts.length / 2 }, (_, i) =>
-    from.subarray(parts[2 * i], parts[2 * i + 1]),
-  );
-  return concat(...pairs);
+  let length = 0;
+  for (let i = 0; i < parts.length; i += 2) length += parts[i + 1]! - parts[i]!;
+  const gathered = new Uint8Array(length);
+  let at = 0;
+  for (let i = 0; i < parts.length; i += 2) {
+    gathered.set(from.subarray(parts[i], parts[i + 1]), at);
+    at += parts[i + 1]! - parts[i]!;
+  }
+  return gathered;
 }
 
 function scatter(from: Uint8Array, parts: number[], into: Uint8Array): void {

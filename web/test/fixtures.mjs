@@ -47,8 +47,11 @@ export function digestsOf(files) {
   return Object.fromEntries([...files].map(([name, data]) => [name, sha256(data)]));
 }
 
-/** A model with one MatMul, whose weights have so many bytes. */
-export function largeModel(weights) {
+/**
+ * A model with one MatMul, whose weights have so many bytes, as one piece or as unpacked
+ * `float_data`: with a tag before each.
+ */
+export function largeModel(weights, packed = true) {
   const varint = (number) => {
     const bytes = [];
     for (; number > 127; number = Math.floor(number / 128)) bytes.push(number % 128 | 128);
@@ -62,6 +65,10 @@ export function largeModel(weights) {
   const columns = weights / 4 / 1024;
   const raw = Buffer.alloc(weights);
   for (let at = 0; at < weights; at += 4) raw.writeFloatLE(((at * 2654435761) % 1000) / 1e6, at);
+  const elements = [];
+  for (let at = 0; !packed && at < weights; at += 4) {
+    elements.push(Buffer.from([0x25]), raw.subarray(at, at + 4));
+  }
   const shape = (dims) =>
     message(0x12, ...dims.map((dim) => message(0x0a, Buffer.from([0x08]), varint(dim))));
   const value = (tag, name, dims) =>
@@ -78,7 +85,7 @@ export function largeModel(weights) {
     varint(columns),
     Buffer.from([0x10, 1]),
     text(0x42, "w"),
-    message(0x4a, raw),
+    packed ? message(0x4a, raw) : Buffer.concat(elements),
   );
   const node = message(
     0x0a,

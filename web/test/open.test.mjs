@@ -279,6 +279,21 @@ test(
 );
 
 test(
+  "opens weights of which each element is a piece",
+  { skip: !COMMAND && "the command is not built" },
+  async () => {
+    const model = path.join(folder, "unpacked.onnx");
+    writeFileSync(model, largeModel(2 ** 21, false));
+    const key = path.join(folder, "unpacked.txt");
+    const recipient = execFileSync(COMMAND, ["keygen", "-o", key]).toString().trim();
+    const sealed = path.join(folder, "unpacked.sealed.onnx");
+    execFileSync(COMMAND, ["protect", model, "-o", sealed, "-r", recipient, "--preset", "full"]);
+    const opened = await openFile(sealed, { identities: [readFileSync(key, "utf8")] });
+    assert.ok(readFileSync(model).equals(opened.model));
+  },
+);
+
+test(
   "opens 100 MB as a stream and as a file, and reads no more than it needs to inspect it",
   { skip: !COMMAND && "the command is not built" },
   async () => {
