@@ -62,8 +62,8 @@ async function findTail(source: Source): Promise<number> {
     }
     const { number, wire, start, end } = field(window, at - from, window.length);
     need(from + end <= bytes, `the field at byte ${at} is cut`);
-    need(number > 7 || !seen.has(number), `the field ${number} occurs twice, at byte ${at}`);
-    seen.add(number);
+    need(!seen.has(number), `the field ${number} occurs twice, at byte ${at}`);
+    if (number <= 7) seen.add(number);
     if (number === METADATA_PROPS) {
       need(wire === 2, `metadata_props at byte ${at} is not a message`);
       const inside = end <= window.length;

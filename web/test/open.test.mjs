@@ -156,6 +156,25 @@ test("models that nobody protected are told apart", async () => {
   await assert.rejects(inspect(new Uint8Array([1, 2, 3])), { kind: "malformed" });
 });
 
+test("many kinds of fields take no memory", async () => {
+  const model = [];
+  for (let number = 16; number < 2000; number++)
+    model.push(((number << 3) & 127) | 128, number >> 4, 0);
+  const { add } = Set.prototype;
+  let most = 0;
+  Set.prototype.add = function (value) {
+    add.call(this, value);
+    most = Math.max(most, this.size);
+    return this;
+  };
+  try {
+    await assert.rejects(inspect(new Uint8Array(model)), { name: "NotProtected" });
+  } finally {
+    Set.prototype.add = add;
+  }
+  assert.ok(most <= 7, `${most} fields are remembered`);
+});
+
 test("claims are demanded", async () => {
   await assert.rejects(openFile(DIGITS, { identities, claims: { customer: "nobody" } }), {
     kind: "policy",
