@@ -63,13 +63,13 @@ class Parser {
     if (this.next("}")) return members;
     do {
       this.space();
-      need(this.text[this.at] === '"', this.place("no name of a member"));
+      this.demand(this.text[this.at] === '"', "no name of a member");
       const name = this.string();
-      need(!members.has(name), this.place(`the member ${JSON.stringify(name)} occurs twice`));
-      need(this.next(":"), this.place("no colon"));
+      if (members.has(name)) this.demand(false, `the member ${JSON.stringify(name)} occurs twice`);
+      this.demand(this.next(":"), "no colon");
       members.set(name, this.value(depth + 1));
     } while (this.next(","));
-    need(this.next("}"), this.place("an object does not end"));
+    this.demand(this.next("}"), "an object does not end");
     return members;
   }
 
@@ -79,7 +79,7 @@ class Parser {
     if (this.next("]")) return values;
     do values.push(this.value(depth + 1));
     while (this.next(","));
-    need(this.next("]"), this.place("an array does not end"));
+    this.demand(this.next("]"), "an array does not end");
     return values;
   }
 
@@ -88,7 +88,7 @@ class Parser {
     let from = ++this.at;
     for (;;) {
       const code = this.text.charCodeAt(this.at);
-      need(code >= 0x20, this.place("a string does not end")); // false for NaN, beyond the end
+      this.demand(code >= 0x20, "a string does not end"); // false for NaN, beyond the end
       if (code === 0x22 || code === 0x5c) {
         whole += this.text.slice(from, this.at++);
         if (code === 0x22) break;
@@ -98,18 +98,18 @@ class Parser {
         this.at++;
       }
     }
-    need(whole.isWellFormed(), this.place("an escape of half a surrogate pair"));
+    this.demand(whole.isWellFormed(), "an escape of half a surrogate pair");
     return whole;
   }
 
   escape(): string {
     const letter = this.text[this.at++] ?? "";
     if (letter !== "u") {
-      need(Object.hasOwn(ESCAPES, letter), this.place("an unknown escape"));
+      this.demand(Object.hasOwn(ESCAPES, letter), "an unknown escape");
       return ESCAPES[letter]!;
     }
     const digits = this.text.slice(this.at, this.at + 4);
-    need(/^[0-9A-Fa-f]{4}$/.test(digits), this.place("an unknown escape"));
+    this.demand(/^[0-9A-Fa-f]{4}$/.test(digits), "an unknown escape");
     this.at += 4;
     return String.fromCharCode(parseInt(digits, 16));
   }
@@ -120,15 +120,15 @@ class Parser {
     const digits = this.text.slice(from, this.at);
     const legal =
       /^(0|[1-9][0-9]{0,15})$/.test(digits) && Number(digits) <= Number.MAX_SAFE_INTEGER;
-    need(
+    this.demand(
       legal && !".eE".includes(this.text[this.at] ?? "x"),
-      this.place("no value that the manifest may have"),
+      "no value that the manifest may have",
     );
     return Number(digits);
   }
 
   word<T>(word: string, value: T): T {
-    need(this.text.startsWith(word, this.at), this.place("no value"));
+    this.demand(this.text.startsWith(word, this.at), "no value");
     this.at += word.length;
     return value;
   }
@@ -140,7 +140,9 @@ class Parser {
     return true;
   }
 
-  place(what: string): string {
-    return `the manifest is not JSON as it must be: ${what}, at character ${this.at}`;
+  /** As `need`, but makes no text before it fails: a manifest has millions of characters. */
+  demand(condition: unknown, what: string): asserts condition {
+    if (condition) return;
+    need(false, `the manifest is not JSON as it must be: ${what}, at character ${this.at}`);
   }
 }

@@ -14,6 +14,7 @@ import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
 import { createSession, inspect, open, verify } from "../dist/index.js";
+import { parseJson } from "../dist/json.js";
 import { createSessionFromFile, inspectFile, openFile, verifyFile } from "../dist/node.js";
 import {
   COMMAND,
@@ -173,6 +174,17 @@ test("many kinds of fields take no memory", async () => {
     Set.prototype.add = add;
   }
   assert.ok(most <= 7, `${most} fields are remembered`);
+});
+
+test("no message is made before JSON is found to be wrong", () => {
+  const { stringify } = JSON;
+  JSON.stringify = () => assert.fail("a message is made");
+  try {
+    assert.deepEqual(parseJson('{"a": {"b": [1, "c"]}}').get("a").get("b"), [1, "c"]);
+  } finally {
+    JSON.stringify = stringify;
+  }
+  assert.throws(() => parseJson('{"a": 1, "a": 2}'), /the member "a" occurs twice, at character 12/);
 });
 
 test("claims are demanded", async () => {
