@@ -35,7 +35,7 @@ export interface VerifyOptions extends Secrets {
    */
   edition?: string | undefined;
   /** Claims that the model must make. */
-  claims?: Record<string, string> | undefined;
+  claims?: Map<string, string> | Record<string, string> | undefined;
   /** Lines of public keys of OpenSSH. The model must have a signature by one of them that holds. */
   signers?: Iterable<string> | undefined;
   /** Is called after each piece. */
@@ -154,7 +154,9 @@ class Pass {
   ) {}
 
   static async of(model: Input, options: VerifyOptions): Promise<Pass> {
-    const signers = options.signers && new Set([...options.signers].map(signerOf));
+    const { signers: lines } = options;
+    if (typeof lines === "string") throw new Usage("signers are a list of lines of public keys");
+    const signers = lines && new Set([...lines].map(signerOf));
     const source = await sourceOf(model);
     const tail = await readTail(source);
     const { tiers } = tail.manifest;
@@ -189,7 +191,8 @@ class Pass {
    */
   async run(keys: Keys | undefined, files: Bytes[] | undefined): Promise<boolean> {
     const { manifest } = this.tail;
-    for (const [name, value] of Object.entries(this.options.claims ?? {})) {
+    const claims = this.options.claims ?? {};
+    for (const [name, value] of claims instanceof Map ? claims : Object.entries(claims)) {
       if (manifest.claims.get(name) !== value) {
         throw new PolicyNotMet(
           `the model does not claim ${JSON.stringify(name)}: ${JSON.stringify(value)}`,

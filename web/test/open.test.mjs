@@ -187,6 +187,16 @@ test("no message is made before JSON is found to be wrong", () => {
   assert.throws(() => parseJson('{"a": 1, "a": 2}'), /the member "a" occurs twice, at character 12/);
 });
 
+test("what is demanded in another form is demanded all the same, or refused", async () => {
+  await assert.rejects(openFile(DIGITS, { identities, claims: new Map([["customer", "nobody"]]) }), {
+    kind: "policy",
+  });
+  await openFile(DIGITS, { identities, claims: (await inspectFile(DIGITS)).claims });
+  for (const signers of ["", "ssh-ed25519 AAAA"]) {
+    await assert.rejects(openFile(DIGITS, { identities, signers }), { kind: "usage" });
+  }
+});
+
 test("claims are demanded", async () => {
   await assert.rejects(openFile(DIGITS, { identities, claims: { customer: "nobody" } }), {
     kind: "policy",
