@@ -13,7 +13,10 @@ export interface Secrets {
   passphrase?: string | undefined;
 }
 
-/** Makes age's decrypter of the secrets. */
+/**
+ * Makes age's decrypter of the secrets, if any are given. Identities without one are a mistake: to
+ * verify without a key would pass for a check with it.
+ */
 export function decrypterOf(secrets: Secrets): Decrypter | undefined {
   const decrypter = new Decrypter();
   let any = false;
@@ -30,6 +33,8 @@ export function decrypterOf(secrets: Secrets): Decrypter | undefined {
       any = true;
     }
   }
+  if (secrets.identities !== undefined && !any)
+    throw new Usage("there is no identity in the identities given");
   if (secrets.passphrase !== undefined) {
     decrypter.addPassphrase(secrets.passphrase);
     any = true;

@@ -197,6 +197,12 @@ test("what is demanded in another form is demanded all the same, or refused", as
   }
 });
 
+test("identities without one are refused, also where no key is needed", async () => {
+  for (const none of [[], [""], ["# a comment\n"], ""]) {
+    await assert.rejects(verifyFile(DIGITS, { identities: none }), { kind: "usage" });
+  }
+});
+
 test("claims are demanded", async () => {
   await assert.rejects(openFile(DIGITS, { identities, claims: { customer: "nobody" } }), {
     kind: "policy",
