@@ -22,6 +22,8 @@ const buttons = [byId<HTMLButtonElement>("verify"), byId<HTMLButtonElement>("ope
 /** The dropped model, and every file that was dropped with it. */
 let model: File | undefined;
 let beside: File[] = [];
+/** What is done with them; ends when other files are given. */
+let work = new AbortController();
 
 const FAILURES: Record<string, string> = {
   malformed: "Malformed",
@@ -50,6 +52,8 @@ function fail(error: unknown): void {
 
 /** Shows the first protected model among files. The others are its external data. */
 async function load(given: File[]): Promise<void> {
+  work.abort();
+  const { signal } = (work = new AbortController());
   report.hidden = true;
   sessionPart.hidden = true;
   sessionPart.replaceChildren();
@@ -58,6 +62,7 @@ async function load(given: File[]): Promise<void> {
   for (const file of given) {
     try {
       const inspection = await inspect(file);
+      if (signal.aborted) return;
       [model, beside] = [file, given.filter((other) => other !== file)];
       show(inspection);
       return;
@@ -65,7 +70,7 @@ async function load(given: File[]): Promise<void> {
       if (failure === undefined || file.name.endsWith(".onnx")) failure = error;
     }
   }
-  if (failure !== undefined) fail(failure);
+  if (failure !== undefined && !signal.aborted) fail(failure);
 }
 
 function show(inspection: Inspection): void {
@@ -96,6 +101,7 @@ function options(): VerifyOptions {
     passphrase: passphrase.value || undefined,
     edition: edition.value || undefined,
     signers: lines.length > 0 ? lines : undefined,
+    signal: work.signal,
     external: (path) =>
       beside.find((file) => file.webkitRelativePath.endsWith(`/${path}`)) ??
       beside.find((file) => file.name === path.split("/").at(-1)),
@@ -105,14 +111,19 @@ function options(): VerifyOptions {
   };
 }
 
-/** Runs a task with the buttons off, and tells how it failed. */
-async function busy(task: () => Promise<void>): Promise<void> {
+/**
+ * Runs a task with the buttons off, and tells how it ended: what a task returns says so. Once other
+ * files are shown, nothing is said of these.
+ */
+async function busy(task: () => Promise<() => void>): Promise<void> {
+  const { signal } = work;
   for (const button of buttons) button.disabled = true;
   sessionPart.hidden = true;
   try {
-    await task();
+    const tell = await task();
+    if (!signal.aborted) tell();
   } catch (error) {
-    fail(error);
+    if (!signal.aborted) fail(error);
   }
   progress.hidden = true;
   for (const button of buttons) button.disabled = false;
@@ -132,25 +143,20 @@ function pace(bytes: number, started: number): string {
   return `${size(bytes)} in ${seconds.toFixed(2)} s${rate}.`;
 }
 
-async function check(): Promise<void> {
+async function check(): Promise<() => void> {
   const started = performance.now();
   const found = await verify(model!, options());
   const all = found.files.reduce((sum, { bytes }) => sum + bytes, 0);
+  const paced = pace(all, started);
   const bad = found.signature?.holds === false ? "bad" : undefined;
-  if (found.authenticated) {
-    const which = found.edition === null ? "" : ` of the edition ${found.edition}`;
-    say(
-      bad ?? "good",
-      `Verified: every byte${which} is as it was protected`,
-      signature(found),
-      pace(all, started),
-    );
-  } else {
-    say(bad ?? "plain", "Well-formed; no key was given", signature(found));
-  }
+  if (!found.authenticated)
+    return () => say(bad ?? "plain", "Well-formed; no key was given", signature(found));
+  const which = found.edition === null ? "" : ` of the edition ${found.edition}`;
+  const title = `Verified: every byte${which} is as it was protected`;
+  return () => say(bad ?? "good", title, signature(found), paced);
 }
 
-async function run(): Promise<void> {
+async function run(): Promise<() => void> {
   let opened: OpenedModel | undefined;
   try {
     const started = performance.now();
@@ -159,10 +165,13 @@ async function run(): Promise<void> {
       opened.model.length + opened.externalData.reduce((sum, { data }) => sum + data.length, 0);
     const paced = pace(bytes, started);
     const session = await sessionOf(opened);
-    sessionPart.replaceChildren(...runner(session));
-    sessionPart.hidden = false;
+    const parts = runner(session);
     const which = opened.edition === null ? "" : ` of the edition ${opened.edition}`;
-    say("good", `Opened in memory: every byte${which} is authentic`, paced);
+    return () => {
+      sessionPart.replaceChildren(...parts);
+      sessionPart.hidden = false;
+      say("good", `Opened in memory: every byte${which} is authentic`, paced);
+    };
   } finally {
     opened?.wipe();
   }

@@ -93,6 +93,32 @@ test("a good model is shown, verified, opened and run", { skip }, async () => {
   await fits();
 });
 
+test("a verdict on one model is not shown beside another", { skip }, async () => {
+  await drop(DIGITS);
+  await page.evaluate(() => {
+    const { arrayBuffer } = Blob.prototype;
+    window.held = [];
+    Blob.prototype.arrayBuffer = function () {
+      if (!window.held) return arrayBuffer.call(this);
+      return new Promise((resolve) => window.held.push(resolve)).then(() => arrayBuffer.call(this));
+    };
+  });
+  await page.fill("#identity", identity());
+  await page.click("#verify");
+  await page.waitForFunction(() => window.held.length > 0);
+  await page.evaluate(() => {
+    window.waiting = window.held;
+    window.held = undefined;
+  });
+  await page.setInputFiles("#files", path.join(SEALED, "valid/tiny_int4.onnx"));
+  await page.waitForFunction(() =>
+    document.querySelector("#verdict").textContent.startsWith("tiny_int4.onnx"),
+  );
+  await page.evaluate(() => window.waiting.forEach((resolve) => resolve()));
+  await page.waitForSelector("#verify:not([disabled])");
+  assert.match(await verdict(), /^tiny_int4\.onnx: well-formed, not verified/);
+});
+
 test("a model with external data is opened from memory alone", { skip }, async () => {
   const own = path.join(SEALED, "valid/digits_cnn_dynamo");
   await drop(path.join(own, "model.onnx"), path.join(own, "digits_cnn_dynamo.onnx.data"));
