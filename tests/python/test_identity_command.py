@@ -187,6 +187,8 @@ def test_a_secret_as_kubernetes_mounts_it(tool, sealed, tmp_path):
 def test_what_a_command_is():
     command = onnxseal.IdentityCommand(["vault", "token=secret"])
     assert repr(command) == 'IdentityCommand("vault", ..)'
+    key = onnxseal.generate_identity().text().splitlines()[-1]
+    assert key not in repr(onnxseal.IdentityCommand(key))
     for wrong in (b"cat", 1, ["cat", 1]):
         with pytest.raises(TypeError, match="a command is a list of words, or a string"):
             onnxseal.IdentityCommand(wrong)

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use onnxseal_core::{
     self as core, AllowedSigners, COMMAND_PATIENCE, Edition, KeyError, NoPrompt, OwnedAudience,
-    Progress, Prompt, Recipients,
+    Progress, Prompt, Recipients, redact,
 };
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -73,7 +73,8 @@ impl IdentityCommand {
     }
 
     fn __repr__(&self) -> String {
-        let program = self.command.program().to_string_lossy();
+        // Somebody may have given a key instead of a program.
+        let program = redact(&self.command.program().to_string_lossy());
         format!("IdentityCommand({program:?}, ..)")
     }
 }

@@ -178,9 +178,10 @@ struct Running {
 
 impl Running {
     fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
-        let status = self.child.try_wait()?;
-        self.has_ended = status.is_some();
-        Ok(status)
+        let status = self.child.try_wait();
+        // On an error another part of the program has waited for it, or the system did.
+        self.has_ended = !matches!(status, Ok(None));
+        status
     }
 }
 
