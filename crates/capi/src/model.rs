@@ -30,7 +30,7 @@ pub struct OnnxsealModel {
     pub(crate) values: Mutex<Values>,
     tier: *const c_char,
     claims: Vec<OnnxsealClaim>,
-    /// What the two point to.
+    /// The texts of tier and claims.
     texts: Vec<CString>,
     contents: OnceLock<Contents>,
 }
@@ -40,7 +40,7 @@ pub struct OnnxsealModel {
 struct Contents {
     files: Vec<OnnxsealFile>,
     tensors: Vec<OnnxsealTensor>,
-    /// What the two point to.
+    /// The texts and dimensions of files and tensors.
     texts: Vec<CString>,
     dims: Vec<Box<[i64]>>,
 }

@@ -218,7 +218,7 @@ impl Faults {
         Ok(())
     }
 
-    /// Gives the pages in `range` back to the system. Who touches one again waits for
+    /// Gives the pages in `range` back to the system. A thread that touches one again waits for
     /// [`fill`](Faults::fill), which must provide the bytes that it had.
     ///
     /// # Errors

@@ -60,7 +60,7 @@ impl Map {
 }
 
 impl Map {
-    /// Gives the pages of a mapped file back to the system. Who reads one again reads the file.
+    /// Gives the pages of a mapped file back to the system. The next read of a page reads the file.
     pub(crate) fn give_back(&self) {
         #[cfg(unix)]
         if let Map::Mapped(map) = self {

@@ -1,4 +1,4 @@
-//! What stands for [`Faults`] where the system has no userfaultfd(2).
+//! Takes the place of [`Faults`] on systems without userfaultfd(2).
 
 use std::io;
 use std::ops::Range;

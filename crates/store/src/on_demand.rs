@@ -26,7 +26,7 @@ const MAX_WORKERS: usize = 4;
 /// The stack of a thread that fills, in bytes.
 const STACK_BYTES: usize = 512 << 10;
 
-/// Where the bytes come from.
+/// A source of the bytes.
 pub trait Fill: Send + Sync + 'static {
     /// Memory that filling needs besides the block, reused for each.
     type Tools: Default;
@@ -59,7 +59,7 @@ pub struct Unit {
     pub is_kept: bool,
 }
 
-/// What to do if a block that is touched after the work cannot be filled.
+/// The reaction to a block that is touched after the work and cannot be filled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnLoss {
     /// End the process, with a message on standard error.
@@ -193,7 +193,7 @@ impl<F: Fill> OnDemand<F> {
         })
     }
 
-    /// Returns the memory. Who touches a missing block waits until it is filled.
+    /// Returns the memory. A thread that touches a missing block waits until it is filled.
     pub fn bytes(&self) -> &[u8] {
         self.inner.faults.bytes()
     }
@@ -246,7 +246,7 @@ impl<F: Fill> OnDemand<F> {
     }
 
     /// Ends the work: fills or checks all blocks that were never filled, and gives back those that
-    /// were touched. From then on blocks stay once they are filled.
+    /// were touched. Blocks that are filled later stay.
     ///
     /// # Errors
     /// The first error of filling, of any block since the memory was made.
@@ -470,7 +470,7 @@ impl<F: Fill> Inner<F> {
         self.changed.notify_all();
     }
 
-    /// Checks a block whose bytes nobody needs.
+    /// Checks a block, and keeps no bytes of it.
     fn prove(&self, index: usize, buffer: &mut Buffer<F>) {
         let len = self.blocks.get(index).map_or(0, Range::len);
         let result = buffer.run(&self.fill, index, len);
@@ -579,7 +579,7 @@ impl<F: Fill> Inner<F> {
         }
     }
 
-    /// Fills all blocks that are missing. From then on nothing is given back.
+    /// Fills all blocks that are missing, and gives nothing back any more.
     fn fill_missing(&self) {
         let todo = {
             let mut state = self.lock();

@@ -21,7 +21,7 @@ pub fn reserve(output: &Output, len: u64) {
 #[cfg(target_os = "linux")]
 fn reserve_blocks(file: &File, len: u64) {
     use rustix::fs::{FallocateFlags, fallocate, fstatfs};
-    /// What `statfs` calls ext4.
+    /// The number of ext4 in `statfs`.
     const EXT4: u64 = 0xEF53;
     if fstatfs(file).is_ok_and(|of| of.f_type as u64 == EXT4) {
         let _ = fallocate(file, FallocateFlags::empty(), 0, len);

@@ -97,7 +97,7 @@ def _arguments():
 
 
 def _doctor():
-    """What decides how sessions are made here, a line each."""
+    """Prints the versions that are found, and how sessions get their weights."""
     print(f"onnxseal {__version__}, Python {platform.python_version()}")
     try:
         from onnxseal._session import onnxruntime
