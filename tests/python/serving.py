@@ -1,5 +1,6 @@
 """`onnxseal run` under test: what it is started on, and where to look for plaintext and identity."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -190,8 +191,14 @@ def needle(model, protected):
 
 
 def files_with(content, *folders):
-    files = (path for folder in folders for path in Path(folder).rglob("*") if path.is_file())
-    return [path for path in files if content in path.read_bytes()]
+    """The files below the folders that have these bytes."""
+    found = []
+    # `os.walk` passes over folders that other tests remove meanwhile.
+    for path in (Path(top, name) for folder in folders for top, _, names in os.walk(folder) for name in names):
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_file() and content in path.read_bytes():
+                found.append(path)
+    return found
 
 
 def memory_has(pid, content):
