@@ -8,7 +8,7 @@ import { after, before, test } from "node:test";
 import { pathToFileURL } from "node:url";
 import { build } from "esbuild";
 import { CHROMIUM, launch, pageOf } from "./chromium.mjs";
-import { EXPECTED, externalOf, FIXTURES, identity, SEALED, sha256, vectors } from "./fixtures.mjs";
+import { EXPECTED, externalOf, FIXTURES, identity, KINDS, SEALED, sha256, vectors } from "./fixtures.mjs";
 
 const skip = !CHROMIUM && "there is no Chromium";
 const folder = mkdtempSync(path.join(os.tmpdir(), "onnxseal-chromium-"));
@@ -82,14 +82,6 @@ async function open({ file, identity: name, tier }, key = identity(name)) {
     return results;
   }, given);
 }
-
-const KINDS = {
-  malformed: ["malformed"],
-  authentication: ["authentication"],
-  no_matching_key: ["no-matching-key"],
-  io: ["io"],
-  lower_tier: ["no-matching-key", "policy"],
-};
 
 test("opens every valid artifact", { skip }, async () => {
   for (const entry of EXPECTED.valid) {

@@ -9,6 +9,15 @@ export const FIXTURES = path.join(REPOSITORY, "fixtures");
 export const SEALED = path.join(FIXTURES, "sealed");
 export const EXPECTED = JSON.parse(readFileSync(path.join(SEALED, "expected.json"), "utf8"));
 
+/** The kinds of errors that a kind in `expected.json` allows. */
+export const KINDS = {
+  malformed: ["malformed"],
+  authentication: ["authentication"],
+  no_matching_key: ["no-matching-key"],
+  io: ["io"],
+  lower_tier: ["no-matching-key", "policy"],
+};
+
 /** The command, if it is built. */
 export const COMMAND = [process.env.ONNXSEAL_BIN, path.join(REPOSITORY, "target/release/onnxseal")]
   .filter(Boolean)

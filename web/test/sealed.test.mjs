@@ -5,15 +5,7 @@ import path from "node:path";
 import { test } from "node:test";
 import { inspect, OnnxsealError, open } from "../dist/index.js";
 import { openFile, verifyFile } from "../dist/node.js";
-import { digestsOf, EXPECTED, externalOf, identity, SEALED, sha256 } from "./fixtures.mjs";
-
-const KINDS = {
-  malformed: ["malformed"],
-  authentication: ["authentication"],
-  no_matching_key: ["no-matching-key"],
-  io: ["io"],
-  lower_tier: ["no-matching-key", "policy"],
-};
+import { digestsOf, EXPECTED, externalOf, identity, KINDS, SEALED, sha256 } from "./fixtures.mjs";
 
 const at = (file) => path.join(SEALED, file);
 const bytesOf = (file) => readFile(at(file));
