@@ -178,7 +178,7 @@ impl<'a> Consumers<'a> {
         let n_nodes = nodes.len();
         for (index, node) in nodes.into_iter().enumerate() {
             // A product with a bias becomes a node of its own, which comes after all others.
-            let index = match wanted.is_biased(node) {
+            let index = match is_biased(node, &wanted.biased) {
                 true => n_nodes + index,
                 false => index,
             };
@@ -279,11 +279,7 @@ impl<'a> Wanted<'a> {
         }
         let mut products: HashMap<&str, usize> = HashMap::new();
         for node in nodes {
-            let may_join = match node.op_type {
-                "MatMul" => node.outputs.iter().any(|name| biased.contains(name)),
-                "MatMulNBits" => true,
-                _ => false,
-            };
+            let may_join = node.op_type == "MatMulNBits" || is_biased(node, &biased);
             if let (true, Some(value)) = (may_join, node.inputs.first()) {
                 *products.entry(value).or_default() += 1;
             }
@@ -297,11 +293,6 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    /// Returns whether `node` is a product to which a constant is added.
-    fn is_biased(&self, node: &Node<'_>) -> bool {
-        node.op_type == "MatMul" && node.outputs.iter().any(|name| self.biased.contains(name))
-    }
-
     /// Returns whether an optimization may read the weights of `node`.
     fn of(&self, node: &Node<'_>) -> bool {
         let is_folded = node
@@ -312,6 +303,12 @@ impl<'a> Wanted<'a> {
         let is_joined = (node.inputs.first()).is_some_and(|name| self.joined.contains(name));
         is_folded || is_normalized || is_joined
     }
+}
+
+/// Returns whether `node` is a product to which a constant is added. `biased` has all values to which
+/// one is added.
+fn is_biased(node: &Node<'_>, biased: &HashSet<&str>) -> bool {
+    node.op_type == "MatMul" && node.outputs.iter().any(|name| biased.contains(name))
 }
 
 /// Returns, for each graph, whether it is inside a function, where outer names are invisible.
