@@ -438,7 +438,7 @@ fn identities((file, name): Opened) -> Result<Identities> {
     Ok(Identities::read_with(file, &name, Arc::new(Terminal)).map_err(Error::Key)?)
 }
 
-/// What the environment names as the identity.
+/// The identity that the environment names.
 enum Named {
     File(PathBuf),
     Descriptor(u32),

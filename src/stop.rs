@@ -12,7 +12,7 @@ pub struct Stop {
     is_first: bool,
 }
 
-/// What the handlers of this process heard.
+/// The signals that the handlers of this process have received.
 #[cfg(unix)]
 struct Heard {
     /// Whether the next signal ends the process.

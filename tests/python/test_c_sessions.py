@@ -184,7 +184,7 @@ def large(tool, tmp_path_factory):
 @pytest.mark.parametrize("how", ["a new file under its name", "written in place", "cut", "removed"])
 @pytest.mark.parametrize("which", ["small", "external", "large"])
 def test_a_file_that_changes_between_opening_and_the_session(which, how, programs, protected, large, tool, tmp_path):
-    """The session is one of the model that was verified. There is none if weights are decrypted later, from the changed file."""
+    """The session has the weights that were verified. If weights are decrypted later, from the changed file, the call fails."""
     plain, model = {
         "small": (MODEL, protected / MODEL.name),
         "external": (EXTERNAL, protected / EXTERNAL.name),

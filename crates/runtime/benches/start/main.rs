@@ -197,7 +197,7 @@ impl Bench {
         report::starts(case.name, &ways);
     }
 
-    /// What a process holds more after many sessions than after some.
+    /// Compares the descriptors, threads and memory of a process after some sessions and after many.
     fn sessions(&self) {
         let folder = tempfile::tempdir_in(&self.folder).unwrap();
         let case = Case {
@@ -361,7 +361,7 @@ impl Bench {
         }
     }
 
-    /// What a process says; and the most anonymous memory it had, in KiB, watched every 2 ms.
+    /// Returns the output of a process, and the peak of its anonymous memory in KiB, read every 2 ms.
     ///
     /// Anonymous memory cannot be dropped and read again, because it is no file's.
     fn run_once(&self, command: &[String], variables: &[(&str, &str)]) -> BTreeMap<String, f64> {

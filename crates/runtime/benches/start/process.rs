@@ -1,4 +1,4 @@
-//! What measured processes do and say, in Rust; start.py is for Python.
+//! The work of the measured processes in Rust; start.py has that of Python.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -77,7 +77,7 @@ pub fn status(process: &str, key: &str) -> f64 {
     number_in(&format!("/proc/{process}/status"), key)
 }
 
-/// The number that follows `key` in a file of lines `key: number`; 0 if there is none.
+/// Returns the number that follows `key` in a file of lines `key: number`; 0 if the key is absent.
 pub fn number_in(file: &str, key: &str) -> f64 {
     let text = fs::read_to_string(file).unwrap_or_default();
     let line = text

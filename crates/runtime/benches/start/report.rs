@@ -58,7 +58,7 @@ pub fn starts(case: &str, ways: &[Way]) {
     }
 }
 
-/// What processes held after many sessions, and what is asked of that.
+/// Prints the descriptors, threads and memory after many sessions, and the figures asked for them.
 pub fn sessions(ways: &[Way]) {
     println!("\n| form | way | descriptors | threads | memory |\n|---|---|---|---|---|");
     for way in ways {

@@ -20,7 +20,7 @@ impl Form {
     }
 }
 
-/// What makes sessions.
+/// The library that makes sessions.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Api {
     Rust,
@@ -49,7 +49,7 @@ impl Api {
     }
 }
 
-/// What is opened.
+/// The model that a way opens.
 #[derive(Clone, Copy, PartialEq)]
 pub enum What {
     Plain,

@@ -21,7 +21,7 @@ use prost::Message;
 
 use crate::lab::{self, Lab, assert_close, builder, run};
 
-/// What opening says, however much is decrypted at once.
+/// Returns the error of opening, which is the same on demand and at once.
 fn refusal(path: &Path, identities: &Identities) -> (ErrorKind, String) {
     let open = |opening| {
         let options = Options {
