@@ -68,10 +68,11 @@ pub enum Command {
     #[cfg(feature = "inputs")]
     #[command(subcommand)]
     Inputs(inputs::Inputs),
-    /// Labels that only key holders can read, and leaks that name the leaker
+    /// Names of classes that only key holders can read, and leaks that name the leaker
     ///
-    /// You protect a classifier once, and each user gets a key of their own. docs/LABELS.md says
-    /// what this stops, and what it does not.
+    /// You protect a classifier once, and each user gets a key of their own. Whoever has the model
+    /// in plain gets the classifier up to the names of its classes, so ship it inside `onnxseal
+    /// protect`: docs/LABELS.md begins with the limits.
     #[cfg(feature = "labels")]
     #[command(subcommand)]
     Labels(labels::Labels),

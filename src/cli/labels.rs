@@ -10,6 +10,8 @@ use super::assess::DataArgs;
 use super::{Out, OutputOptions, location, out, out_model};
 use crate::keys::{IdentityArgs, RecipientArgs};
 
+// One value lives for the whole program.
+#[expect(clippy::large_enum_variant)]
 #[derive(Debug, Subcommand)]
 pub enum Labels {
     Setup(Setup),
@@ -109,10 +111,8 @@ pub struct Revoke {
 /// Encrypt the labels of a classifier: it answers with shares, which label keys turn into classes
 ///
 /// The command rewrites the last Gemm, MatMul or Conv, and moves the nodes after it behind
-/// decoding. One authority should protect all versions of a model: shares by two authorities of one
-/// layer show its classes. Protect the result with `onnxseal protect` too: encrypted labels do not
-/// hide the features, and an attacker with some labelled samples can train a new last layer on
-/// these.
+/// decoding. Protect the result with `onnxseal protect` too: whoever has it in plain gets the
+/// classifier up to the names of its classes, and one labelled sample of each class names them.
 #[derive(Debug, Args)]
 pub struct Protect {
     /// The model
@@ -123,8 +123,7 @@ pub struct Protect {
     #[arg(short, long, value_name = "FILE", value_parser = out_model())]
     pub output: Out<Location>,
 
-    /// Shares of each class. Always give the same number for a layer: two sets of shares show its
-    /// classes
+    /// Shares of each class
     #[arg(long, value_name = "N", default_value_t = DEFAULT_CODEWORDS)]
     pub codewords: u32,
 
@@ -158,9 +157,8 @@ pub struct Protect {
 
 /// Make a decoding matrix, for a model that is trained to answer with shares
 ///
-/// The .npz has `decoding`, [rows, classes]: train with logits = answers @ decoding, and start the
-/// last layer with large random weights; docs/LABELS.md says why. Export the model without this
-/// product, and give model and .npz to `labels protect --targets`.
+/// The .npz has `decoding`, [rows, classes]: train with logits = answers @ decoding. Export the
+/// model without this product, and give model and .npz to `labels protect --targets`.
 #[derive(Debug, Args)]
 pub struct Targets {
     /// File to write; only you can read it
@@ -250,17 +248,16 @@ pub struct Trace {
     pub authority: AuthorityArgs,
 }
 
-/// Show what attackers learn about protected labels: without data, from answers, from labelled
-/// samples
+/// Show what attackers learn who run a protected model, without a key, on samples of their own
+///
+/// They group answers to samples without labels, and train on answers to samples with labels. The
+/// floor is what they learn of the features before the last layer. The labels of --data count how
+/// often they are right.
 #[derive(Debug, Args)]
 pub struct Attack {
     /// The model whose labels are protected
     #[arg(value_parser = location())]
     pub model: Location,
-
-    /// Label key, which serves to count how much attackers found
-    #[arg(long, value_name = "FILE")]
-    pub key: PathBuf,
 
     #[command(flatten)]
     pub data: DataArgs,
@@ -268,7 +265,4 @@ pub struct Attack {
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
-
-    #[command(flatten)]
-    pub identities: IdentityArgs,
 }

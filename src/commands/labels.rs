@@ -24,6 +24,6 @@ pub fn run(args: &Labels, quiet: bool) -> Result<()> {
         Labels::Inspect(args) => inspect::run(args),
         Labels::Decode(args) => decode::run(args, quiet),
         Labels::Trace(args) => trace::run(args, quiet),
-        Labels::Attack(args) => attack::run(args, quiet),
+        Labels::Attack(args) => attack::run(args),
     }
 }

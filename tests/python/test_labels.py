@@ -79,10 +79,60 @@ def test_a_key_reads_the_classes_of_the_original(vendor, name):
     classes, probabilities = vendor.decode(protected, answers)
     assert (classes == wanted.argmax(1)).all()
     of_original = wanted if name == "sklearn_mlp" else softmax(wanted)
-    # Weights of 16 bits get noise as wide as the step of their grid.
-    assert np.abs(probabilities - of_original).max() <= {"cnn_fp16": 2e-3, "cnn_bf16": 1e-2}.get(name, 1e-5)
+    # The original computes in 16 bits, too.
+    assert np.abs(probabilities - of_original).max() <= {"cnn_fp16": 2e-4, "cnn_bf16": 2e-4}.get(name, 1e-5)
     # The answers themselves say nothing: not even as the largest of each eight.
     assert (answers.reshape(200, 10, 8).sum(2).argmax(1) == labels).mean() < 0.5
+
+
+def sparse_softmax(pixels, labels):
+    """Softmax regression with an L1 penalty, by proximal gradients: most weights are 0."""
+    weights = np.zeros((10, 64))
+    for _ in range(300):
+        wrong = softmax(pixels @ weights.T) - np.eye(10)[labels]
+        weights -= wrong.T @ pixels / len(pixels)
+        weights = np.sign(weights) * np.maximum(np.abs(weights) - 0.005, 0)
+    return weights
+
+
+def changed(kind, weights):
+    """The layer with most weights 0, with classes that sum up to nothing, that are the same, or of which one is much larger."""
+    match kind:
+        case "pruned":
+            return np.where(np.abs(weights) < np.quantile(np.abs(weights), 0.9), 0, weights)
+        case "centred":
+            return weights - weights.mean(0)
+        case "identical":
+            return weights[[0, 0, *range(2, 10)]]
+        case "large":
+            return weights * np.array([100] + [1] * 9)[:, None]
+
+
+@pytest.mark.parametrize("kind", ["sparse", "pruned", "centred", "identical", "large"])
+def test_any_layer_is_protected(vendor, tmp_path, kind):
+    images, labels = held_out()
+    pixels = images.reshape(200, 64).astype(np.float32) / 16
+    weights = sparse_softmax(pixels, labels)
+    if kind == "sparse":
+        assert (weights == 0).mean() > 0.5
+        assert (softmax(pixels @ weights.T).argmax(1) == labels).mean() > 0.8
+    else:
+        weights = changed(kind, np.random.default_rng(1).normal(weights, 0.1))
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Gemm", ["x", "w"], ["z"], transB=1)],
+        kind,
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 64])],
+        [onnx.helper.make_tensor_value_info("z", onnx.TensorProto.FLOAT, ["n", 10])],
+        [onnx.numpy_helper.from_array(weights.astype(np.float32), "w")],
+    )
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "layer.onnx")
+    protected = vendor.protect(tmp_path / "layer.onnx")
+    classes, probabilities = vendor.decode(protected, run(protected, pixels)[0])
+    wanted = run(tmp_path / "layer.onnx", pixels)[0].astype(np.float64)
+    # Classes that are the same have the same logits but for rounding, and either may come first.
+    assert (wanted[range(200), classes] >= wanted.max(1) - 1e-6 * np.abs(wanted).max()).all()
+    assert np.abs(probabilities - softmax(wanted)).max() <= (1e-4 if kind == "large" else 2e-6)
 
 
 @pytest.mark.parametrize("name", ["cnn", "tensorflow", "cnn_dynamo"])
@@ -273,22 +323,20 @@ def test_attacks(vendor, tool):
     table = np.column_stack([labels, held_out()[0]])
     header = ",".join(["label", *[f"p{i}" for i in range(64)]])
     np.savetxt(vendor.folder / "test.csv", table, "%d", ",", header=header, comments="")
-    arguments = ["--key", vendor.key, "--data", vendor.folder / "test.csv", "--scale", 16, "--json"]
-    rows = json.loads(tool("labels", "attack", protected, *arguments).stdout)
-    found = {row["attack"]: row for row in rows}
-    alone = found["rows alone, without data"]
-    assert alone["got"] <= alone["floor"] + 0.1
+    data = ["--data", vendor.folder / "test.csv", "--scale", 16]
+    rows = json.loads(tool("labels", "attack", protected, *data, "--json").stdout)
     # Half of the samples are the attacker's.
-    answers = found["answers to 100 samples without labels"]
-    assert alone["floor"] == answers["floor"] < answers["got"] <= 1
-    groups = [found[f"groups of {what}, by 100 samples without labels"] for what in ("rows", "answers")]
-    # Features show classes to anyone: groups of them are what groups of rows are held against.
-    assert groups[0]["floor"] == groups[1]["floor"] > 0.6 and all(0.3 < row["got"] <= 1 for row in groups)
-    for n in (10, 30, 100):
-        row = found[f"answers to {n} samples with labels"]
-        assert row["got"] <= row["floor"] + 0.07
-    wrong = found["200 wrong keys, without their check"]
-    assert abs(wrong["got"] - 0.1) <= 0.03
+    names = ["groups of answers to 100 samples without labels", *[f"answers to {n} samples with labels" for n in (10, 30, 100)]]
+    assert [row["attack"] for row in rows] == names
+    # Both show classes to anyone.
+    assert all(0.5 < row["got"] <= 1 and 0.5 < row["floor"] <= 1 for row in rows)
+    assert rows[-1]["got"] > 0.95
+    assert len(tool("labels", "attack", protected, *data).stdout.splitlines()) == 4
+    done = tool("labels", "attack", protected, code=EXIT_CODES["usage"])
+    assert "--data" in done.stderr
+    np.save(vendor.folder / "samples.npy", feed)
+    done = tool("labels", "attack", protected, "--data", vendor.folder / "samples.npy", code=EXIT_CODES["usage"])
+    assert "--labels" in done.stderr
 
 
 def test_a_model_is_protected_as_a_whole_too(vendor, tool, tmp_path):
@@ -318,8 +366,7 @@ def test_models_that_were_trained_with_targets(vendor, tmp_path):
     decoding = np.load(targets)["decoding"]
     assert decoding.shape == (80, 10) and ((decoding != 0).sum(1) == 1).all() and ((decoding != 0).sum(0) == 8).all()
     weights = np.abs(decoding[decoding != 0])
-    assert weights.min() >= 0.25 and weights.max() < 4 and (decoding > 0).any() and (decoding < 0).any()
-    assert np.abs((decoding.astype(np.float64) ** 2).sum(0) - 13 / 12 * 8).max() <= 1e-5
+    assert weights.min() >= 0.5 and weights.max() <= 1.5 and (decoding > 0).any() and (decoding < 0).any()
     rows_of = [np.flatnonzero(decoding[:, y]) for y in range(10)]
 
     loaded = onnx.load(model)
@@ -327,7 +374,7 @@ def test_models_that_were_trained_with_targets(vendor, tmp_path):
     weight, bias = (next(t for t in loaded.graph.initializer if t.name == name) for name in node.input[1:])
     a = np.hstack([onnx.numpy_helper.to_array(weight), onnx.numpy_helper.to_array(bias)[:, None]])
     weights = [[float(decoding[row, y]) / onnxseal_labels.UNIT for row in rows_of[y]] for y in range(10)]
-    split = onnxseal_labels.split(a, weights, np.random.default_rng(1).standard_normal((10, 7, a.shape[1])))
+    split = onnxseal_labels.split(a, weights, np.random.default_rng(1).standard_normal((10, 8, a.shape[1])))
     g = np.zeros((80, a.shape[1]), np.float32)
     for y in range(10):
         g[rows_of[y]] = split[y]
@@ -346,7 +393,7 @@ def test_models_that_were_trained_with_targets(vendor, tmp_path):
 
     out = tmp_path / "out" / "labels.onnx"
     out.unlink()
-    for changed in [decoding[:72], decoding * 2, decoding + 1, decoding[:, :9]]:
+    for changed in [decoding[:72], decoding * 8, decoding + 1, decoding[:, :9]]:
         np.savez(tmp_path / "bad.npz", decoding=changed)
         assert vendor.protect(trained, "--targets", tmp_path / "bad.npz", code=EXIT_CODES["usage"]).stderr
     np.savez(tmp_path / "bad.npz", other=decoding)

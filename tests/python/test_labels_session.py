@@ -31,7 +31,7 @@ def check(opened, model, feed, name):
         assert want.shape == have.shape and want.dtype == have.dtype
         if want.dtype.kind == "f":
             scale = np.abs(want.astype(np.float64)).max()
-            assert np.abs(want.astype(np.float64) - have).max() <= {"cnn_fp16": 2e-3, "cnn_bf16": 1e-2}.get(name, 2e-6) * scale
+            assert np.abs(want.astype(np.float64) - have).max() <= {"cnn_fp16": 1e-3, "cnn_bf16": 1e-3}.get(name, 2e-6) * scale
             assert (want.argmax(1) == have.argmax(1)).all()
         else:
             assert (want == have).all()

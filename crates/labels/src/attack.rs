@@ -1,315 +1,198 @@
-//! Attacks on rows and answers, without a key.
-//!
-//! These attacks find which rows belong together. [`purity`] tells how much of that is right, and
-//! [`chance`] the purity of random groups.
+//! What attackers get who run a protected model on samples of their own, without a key.
 
-use chacha20::ChaCha20Rng;
-use chacha20::rand_core::{Rng as _, SeedableRng as _};
-use nalgebra::{DMatrix, DVector};
-#[cfg(feature = "engine")]
-use {
-    crate::authority::Authority,
-    crate::decode::classes,
-    crate::error::{Error, Result},
-    crate::head::{Found as Layer, layer_of, table_of},
-    crate::key::UserKey,
-    crate::layer_run::{LayerRun, Ran},
-    crate::table::Table,
-    crate::unlabelled::{Matched, accuracy, centres, nearest, standardised},
-    onnxseal_data::{DataOptions, DataSet},
-    onnxseal_rewrite::Files,
-    onnxseal_store::Location,
-};
+use nalgebra::DMatrix;
+use onnxseal_data::{DataOptions, DataSet};
+use onnxseal_rewrite::Files;
+use onnxseal_store::Location;
 
-use crate::decode::Decoder;
-use crate::draw::numbered;
+use crate::draw::{numbered, uniform};
+use crate::error::{Error, Result};
+use crate::head::{input_of, table_of};
+use crate::layer_run::{LayerRun, Ran};
 
-/// The number of starts of clustering; the best result counts, as if the attacker knew which one
-/// that is.
-const STARTS: u64 = 8;
+const MAX_UNLABELLED: usize = 300;
 
-/// The most rounds of clustering.
+/// Starts of clustering, of which the closest groups count, and the most rounds of each.
+const STARTS: u64 = 10;
 const ROUNDS: usize = 50;
 
-/// Finds `k` groups of rows by their directions, ignoring signs. `rows` is `[n, d]`, with a row's
-/// weights or its answers to d samples. It uses spherical k-means with absolute cosines, and
-/// returns one result for each start.
-pub fn cluster(rows: &DMatrix<f64>, k: usize, seed: u64) -> Vec<Vec<usize>> {
-    let mut rows = rows.clone();
-    // The common part of all rows tells nothing.
-    for mut column in rows.column_iter_mut() {
-        let mean = column.mean();
-        column.add_scalar_mut(-mean);
-        let deviation = (column.norm_squared() / column.len().max(1) as f64).sqrt();
-        column.scale_mut(1.0 / (deviation + 1e-12));
-    }
-    for mut row in rows.row_iter_mut() {
-        let norm = row.norm();
-        row.scale_mut(1.0 / (norm + 1e-12));
-    }
-    (0..STARTS)
-        .map(|start| once(&rows, k, seed.wrapping_add(start)))
-        .collect()
-}
-
-fn once(rows: &DMatrix<f64>, k: usize, seed: u64) -> Vec<usize> {
-    let n = rows.nrows();
-    let mut rng = numbered(seed);
-    let mut centres = DMatrix::zeros(k, rows.ncols());
-    for mut centre in centres.row_iter_mut() {
-        centre.copy_from(&rows.row(rng.next_u64() as usize % n.max(1)));
-    }
-    let mut groups = vec![usize::MAX; n];
-    for _ in 0..ROUNDS {
-        let cosines = rows * centres.transpose();
-        let nearest = |i: usize| {
-            let row = cosines.row(i);
-            let best = (0..k).max_by(|a, b| row[*a].abs().total_cmp(&row[*b].abs()));
-            best.unwrap_or_default()
-        };
-        let found: Vec<usize> = (0..n).map(nearest).collect();
-        if found == groups {
-            break;
-        }
-        groups = found;
-        for group in 0..k {
-            let mut sum = DVector::zeros(rows.ncols());
-            for (i, _) in groups.iter().enumerate().filter(|(_, of)| **of == group) {
-                let sign = cosines[(i, group)].signum();
-                sum += sign * rows.row(i).transpose();
-            }
-            let norm = sum.norm();
-            if norm > 0.0 {
-                centres.row_mut(group).copy_from(&(sum / norm).transpose());
-            } else {
-                centres
-                    .row_mut(group)
-                    .copy_from(&rows.row(rng.next_u64() as usize % n.max(1)));
-            }
-        }
-    }
-    groups
-}
-
-/// Returns the share of rows in the majority class of their group.
-pub fn purity(groups: &[usize], classes: &[usize]) -> f64 {
-    let mut counts = std::collections::HashMap::new();
-    for pair in groups.iter().zip(classes) {
-        *counts.entry(pair).or_insert(0usize) += 1;
-    }
-    let mut most = std::collections::HashMap::new();
-    for ((group, _), n) in counts {
-        let largest = most.entry(group).or_insert(0);
-        *largest = n.max(*largest);
-    }
-    most.values().sum::<usize>() as f64 / classes.len().max(1) as f64
-}
-
-/// Returns the mean purity of random groups.
-pub fn chance(classes: &[usize], k: usize) -> f64 {
-    const DRAWS: u64 = 20;
-    let mut rng = ChaCha20Rng::from_seed([1; 32]);
-    let mut one = || {
-        let groups: Vec<usize> = classes
-            .iter()
-            .map(|_| rng.next_u64() as usize % k.max(1))
-            .collect();
-        purity(&groups, classes)
-    };
-    (0..DRAWS).map(|_| one()).sum::<f64>() / DRAWS as f64
-}
-
-impl Decoder {
-    /// Returns the place and the class of each share, by which to measure attacks.
-    pub fn shares(&self) -> Vec<(usize, usize)> {
-        let of_class = self.of_classes().enumerate();
-        let mut shares: Vec<(usize, usize)> = of_class
-            .flat_map(|(class, rows)| rows.iter().map(move |(row, _)| (*row as usize, class)))
-            .collect();
-        shares.sort_unstable();
-        shares
-    }
-}
-
-/// The most unlabelled samples to cluster.
-#[cfg(feature = "engine")]
-const MAX_ANSWERED: usize = 300;
-
-/// The number of wrong keys to try.
-#[cfg(feature = "engine")]
-const WRONG_KEYS: usize = 200;
-
-/// The most rows of a model for trying wrong keys.
-#[cfg(feature = "engine")]
-const MAX_ROWS: u32 = 2000;
-
-/// The result of one attack, and its floor.
+/// The result of one attack, and its floor: both from 0 to 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
     /// The attack, named by the attacker's material.
     pub attack: String,
-    /// Its result: a share from 0 to 1.
     pub got: f64,
-    /// The share that an attacker reaches without the model's answers or rows.
+    /// What the attacker gets of the features before the layer, which the model shows in any case.
     pub floor: f64,
     /// The meaning of both numbers, for people.
     pub what: &'static str,
 }
 
-/// Attacks on one model, measured with a right key.
-#[cfg(feature = "engine")]
+/// What the layer of a protected model reads and gives, and the number of classes behind.
 #[derive(Debug)]
-pub struct Attacks {
-    files: Files,
-    name: String,
-    table: Table,
-    layer: Layer,
-    n_classes: usize,
-    /// The rows that are shares, and the class of each.
-    places: Vec<usize>,
-    of_class: Vec<usize>,
-    seed: u64,
+pub struct Answered {
+    pub ran: Ran,
+    pub classes: usize,
+    /// Rows that answer to traces: the table names them.
+    traces: Vec<u32>,
 }
 
-#[cfg(feature = "engine")]
-impl Attacks {
-    /// Opens the model.
-    ///
-    /// # Errors
-    /// The errors of reading it, and of [`Decoder::new`].
-    pub fn new(model: &Location, key: &UserKey, seed: u64) -> Result<Attacks> {
-        let files = Files::open(model)?;
-        let table = files.with(table_of)?;
-        let decoder = Decoder::new(&table, key)?;
-        let (places, of_class) = decoder.shares().into_iter().unzip();
-        Ok(Attacks {
-            name: model.to_name().display().to_string(),
-            layer: files.with(|source| layer_of(source, table.answers()))?,
-            n_classes: decoder.classes(),
-            files,
-            table,
-            places,
-            of_class,
-            seed,
+pub fn run(model: &Location, data: &DataSet, options: &DataOptions) -> Result<Answered> {
+    let files = Files::open(model)?;
+    let table = files.with(table_of)?;
+    let input = files.with(|source| input_of(source, table.answers()))?;
+    let name = model.to_name().display().to_string();
+    let mut layer = LayerRun::new(&files, &name, &input, table.answers())?;
+    let samples = layer.samples(data, options)?;
+    let ran = layer.run(&samples, data.n)?;
+    if ran.answers.width != table.n_rows() as usize {
+        let text = "the layer answers for several positions of a sample: attacks are for one";
+        return Err(Error::Usage(text.into()));
+    }
+    Ok(Answered {
+        ran,
+        classes: table.classes() as usize,
+        traces: table.traces().to_vec(),
+    })
+}
+
+impl Answered {
+    /// Classifies by groups of answers to samples without labels. The attacker has at most the
+    /// first half of the samples, and classifies the others. Each group is called by the label that
+    /// most of its samples have. `None` with fewer than three samples a class.
+    pub fn groups(&self, labels: &[i64], seed: u64) -> Option<Found> {
+        let k = self.classes;
+        let n = (self.ran.answers.n_rows() / 2).min(MAX_UNLABELLED);
+        let right = |values: &DMatrix<f64>| accuracy(&groups(values, n, k, seed), labels, n, k);
+        let shares: Vec<usize> = (0..self.ran.answers.width)
+            .filter(|row| self.traces.binary_search(&(*row as u32)).is_err())
+            .collect();
+        let answers = matrix(&self.ran.answers).select_columns(&shares);
+        let features = matrix(&self.ran.features);
+        (n >= 3 * k).then(|| Found {
+            attack: format!("groups of answers to {n} samples without labels"),
+            got: right(&standardised(answers, n)),
+            floor: right(&features).max(right(&standardised(features, n))),
+            what: "accuracy; beside it, by groups of features",
         })
     }
-
-    /// Attacks only the rows, without data.
-    pub fn rows(&self) -> Found {
-        let Layer {
-            rows,
-            columns,
-            weights,
-            ..
-        } = &self.layer;
-        let matrix = DMatrix::from_row_slice(*rows, *columns, weights);
-        let matrix = matrix.select_rows(&self.places);
-        self.group("rows alone, without data".into(), &matrix)
-    }
-
-    /// Runs the model on data.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] if the layer answers for several positions of a sample;
-    /// [`Error::Engine`].
-    pub fn run(&self, data: &DataSet, options: &DataOptions) -> Result<Ran> {
-        let input = &self.layer.input;
-        let mut run = LayerRun::new(&self.files, &self.name, input, self.table.answers())?;
-        let samples = run.samples(data, options)?;
-        let ran = run.run(&samples, data.n)?;
-        if ran.answers.width != self.table.n_rows() as usize {
-            let text = "the layer answers for several positions of a sample: attacks from answers are for one";
-            return Err(Error::Usage(text.into()));
-        }
-        Ok(ran)
-    }
-
-    /// Attacks with samples without labels: finds groups of rows and, if `labels` can measure it,
-    /// classifies by groups of rows and of answers. Then the attacker has at most the first half of
-    /// the samples, and classifies the others.
-    pub fn answers(&self, ran: &Ran, labels: Option<&[i64]>) -> Vec<Found> {
-        let n = ran.answers.n_rows() / if labels.is_some() { 2 } else { 1 };
-        let n = n.min(MAX_ANSWERED);
-        let answers = matrix(&ran.answers).select_columns(&self.places);
-        let by_row = answers.rows(0, n).transpose();
-        let mut found = vec![self.group(format!("answers to {n} samples without labels"), &by_row)];
-        let k = self.n_classes;
-        // With fewer samples, most groups would be single samples.
-        if n < 3 * k {
-            return found;
-        }
-        let answers = standardised(&answers, n);
-        let features = matrix(&ran.features);
-        let clustered = |values: &DMatrix<f64>| nearest(values, &centres(values, n, k, self.seed));
-        let of_features = [clustered(&features), clustered(&standardised(&features, n))];
-        let of_answers = clustered(&answers);
-        let all = of_features.iter().chain([&of_answers]);
-        let matched: Vec<Matched> = all.map(|g| Matched::new(&answers, &g[..n], k)).collect();
-        let purities = matched.iter().map(|m| purity(&m.groups, &self.of_class));
-        if let Some(first) = found.first_mut() {
-            first.got = purities.fold(first.got, f64::max);
-        }
-        if let Some(labels) = labels {
-            let right = |groups: &Vec<usize>| accuracy(groups, labels, n, k);
-            let floor = of_features.iter().map(right).fold(0.0, f64::max);
-            let decoded = matched.iter().map(|m| right(&m.decode(&answers, k)));
-            let of = |attack: &str, got| Found {
-                attack: format!("{attack}, by {n} samples without labels"),
-                got,
-                floor,
-                what: "accuracy; beside it, from groups of features",
-            };
-            found.push(of("groups of rows", decoded.fold(0.0, f64::max)));
-            found.push(of("groups of answers", right(&of_answers)));
-        }
-        found
-    }
-
-    /// Measures how much keys of other authorities read, or returns `None` for models with very
-    /// many rows.
-    ///
-    /// # Errors
-    /// [`Error::Key`] if the system gives no randomness.
-    pub fn wrong_keys(&self, ran: &Ran, labels: &[i64]) -> Result<Option<Found>> {
-        if self.table.n_rows() > MAX_ROWS {
-            return Ok(None);
-        }
-        let mut right = 0;
-        let shape = [ran.answers.n_rows(), ran.answers.width];
-        for _ in 0..WRONG_KEYS {
-            let mut authority = Authority::generate(self.table.collusion(), None)?;
-            authority.add_user("nobody")?;
-            let decoder = Decoder::unchecked(&self.table, &authority.user_key("nobody")?)?;
-            let logits = decoder.decode(&ran.answers.values, &shape)?;
-            let found = classes(&logits, decoder.classes());
-            let pairs = found.iter().zip(labels);
-            right += pairs
-                .filter(|(class, label)| **class as i64 == **label)
-                .count();
-        }
-        Ok(Some(Found {
-            attack: format!("{WRONG_KEYS} wrong keys, without their check"),
-            got: right as f64 / (WRONG_KEYS * ran.answers.n_rows()).max(1) as f64,
-            floor: 1.0 / self.n_classes as f64,
-            what: "accuracy; beside it, chance",
-        }))
-    }
-
-    fn group(&self, attack: String, rows: &DMatrix<f64>) -> Found {
-        let groups = cluster(rows, self.n_classes, self.seed);
-        let purities = groups.iter().map(|groups| purity(groups, &self.of_class));
-        Found {
-            attack,
-            got: purities.fold(0.0, f64::max),
-            floor: chance(&self.of_class, self.n_classes),
-            what: "purity of rows",
-        }
-    }
 }
 
-/// Makes the matrix `[samples, numbers]`.
-#[cfg(feature = "engine")]
 fn matrix(table: &onnxseal_engine::Table) -> DMatrix<f64> {
     let values = table.values.iter().copied().map(f64::from);
     DMatrix::from_row_iterator(table.n_rows(), table.width, values)
+}
+
+/// Gives each column mean 0 and deviation 1 over the first `n` samples, which the attacker has.
+fn standardised(mut values: DMatrix<f64>, n: usize) -> DMatrix<f64> {
+    for mut column in values.column_iter_mut() {
+        let seen = column.rows(0, n);
+        let (mean, deviation) = (seen.mean(), seen.variance().sqrt());
+        column.add_scalar_mut(-mean);
+        if deviation > 0.0 {
+            column.scale_mut(1.0 / deviation);
+        }
+    }
+    values
+}
+
+/// Finds `k` groups of the first `n` samples by k-means, and returns the group of each sample.
+fn groups(values: &DMatrix<f64>, n: usize, k: usize, seed: u64) -> Vec<usize> {
+    let seen = values.rows(0, n).into_owned();
+    let starts = (0..STARTS).map(|start| centres(&seen, k, seed.wrapping_add(start)));
+    let best = starts.min_by(|a, b| a.1.total_cmp(&b.1));
+    best.map_or_else(Vec::new, |(centres, _)| nearest(values, &centres).0)
+}
+
+/// Returns the centres of one start, and the sum of squared distances from them.
+fn centres(samples: &DMatrix<f64>, k: usize, seed: u64) -> (DMatrix<f64>, f64) {
+    let mut rng = numbered(seed);
+    // k-means++: the next centre is a sample, by its squared distance from the nearest one.
+    let mut centres = DMatrix::zeros(0, samples.ncols());
+    let mut least = vec![1.0; samples.nrows()];
+    for place in 0..k.min(samples.nrows()) {
+        let mut left = uniform(&mut rng) * least.iter().sum::<f64>();
+        let drawn = least.iter().position(|distance| {
+            left -= distance;
+            left < 0.0
+        });
+        centres = centres.insert_row(place, 0.0);
+        centres.set_row(place, &samples.row(drawn.unwrap_or_default()));
+        least = nearest(samples, &centres).1;
+    }
+    let mut groups = Vec::new();
+    for _ in 0..ROUNDS {
+        let found = nearest(samples, &centres);
+        if found.0 == groups {
+            break;
+        }
+        groups = found.0;
+        least = found.1;
+        for group in 0..centres.nrows() {
+            let of_group = groups.iter().enumerate().filter(|(_, of)| **of == group);
+            let rows: Vec<usize> = of_group.map(|(row, _)| row).collect();
+            if !rows.is_empty() {
+                centres.set_row(group, &samples.select_rows(&rows).row_mean());
+            }
+        }
+    }
+    (centres, least.iter().sum())
+}
+
+/// Returns the nearest centre of each sample, and its squared distance.
+fn nearest(samples: &DMatrix<f64>, centres: &DMatrix<f64>) -> (Vec<usize>, Vec<f64>) {
+    let of_sample = samples.row_iter().map(|sample| {
+        let distances = centres
+            .row_iter()
+            .map(|centre| (sample - centre).norm_squared());
+        let nearest = distances.enumerate().min_by(|a, b| a.1.total_cmp(&b.1));
+        nearest.unwrap_or((0, f64::INFINITY))
+    });
+    of_sample.unzip()
+}
+
+/// Returns the share of samples past the first `n` that are in the group of most samples of their
+/// label among the first `n`.
+fn accuracy(groups: &[usize], labels: &[i64], n: usize, k: usize) -> f64 {
+    let mut counts = std::collections::HashMap::new();
+    for pair in groups.iter().zip(labels).take(n) {
+        *counts.entry(pair).or_insert(0u32) += 1;
+    }
+    let name = |group: usize| {
+        let of = counts.iter().filter(|((found, _), _)| **found == group);
+        of.max_by_key(|((_, label), count)| (**count, **label))
+            .map(|((_, label), _)| **label)
+    };
+    let names: Vec<Option<i64>> = (0..k).map(name).collect();
+    let others = || groups.iter().zip(labels).skip(n);
+    let right = others().filter(|(group, label)| names.get(**group) == Some(&Some(**label)));
+    right.count() as f64 / others().count().max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_of_samples_classify() {
+        // 120 samples of three classes.
+        let noise = |i: usize, j: usize| ((i * 31 + j * 17) % 13) as f64 / 13.0;
+        let labels: Vec<i64> = (0..120).map(|i| (i * i % 7 % 3) as i64).collect();
+        let value = |i: usize, j: usize| 4.0 * f64::from(u8::from(labels[i] as usize == j % 3));
+        let features = DMatrix::from_fn(120, 5, |i, j| value(i, j) + noise(i, j));
+        let found = groups(&standardised(features, 60), 60, 3, 1);
+        assert!((accuracy(&found, &labels, 60, 3) - 1.0).abs() < 1e-9);
+        // Labels of the attacker's half name the groups: others do not.
+        let shuffled: Vec<i64> = (0..120)
+            .map(|i| if i < 60 { 7 } else { labels[i] })
+            .collect();
+        assert!(accuracy(&found, &shuffled, 60, 3).abs() < 1e-9);
+    }
+
+    #[test]
+    fn nothing_is_made_of_nothing() {
+        let none = DMatrix::zeros(0, 3);
+        assert!(groups(&none, 0, 2, 0).is_empty());
+        assert!(accuracy(&[], &[], 0, 2).abs() < 1e-9);
+    }
 }

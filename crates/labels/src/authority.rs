@@ -60,67 +60,52 @@ struct File {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Protected {
-    /// The digest of its rows, hexadecimal.
     pub digest: String,
-    /// The name of its file when it was protected.
     pub file: String,
-    /// K, the number of classes.
     pub classes: u32,
-    /// N, the number of codewords of each class.
     pub codewords: u32,
-    /// The rows that are traces.
     pub traces: Vec<TraceRow>,
     /// The inputs to which these answer, in order: one array for each input of the model, with T
     /// rows.
     pub inputs: Vec<TraceInput>,
     /// The share of held-out calibration samples on which a trace fired.
     pub firing: Option<f64>,
-    /// Calibration samples.
     pub samples: u64,
 }
 
-/// A row of the table that is a trace.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TraceRow {
-    /// Its index among the rows.
     pub row: u32,
     points: String,
     pad: u32,
 }
 
-/// The number of suspects to show in a verdict.
 pub const SHOWN: usize = 5;
 
 /// The inputs of all traces, for one input of the model.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TraceInput {
-    /// The model's input.
     pub name: String,
     /// Element type in NumPy's notation, little-endian: `<f4`, `|u1`, ...
     pub dtype: String,
     /// Shape, with T first.
     pub shape: Vec<u64>,
-    /// Elements, base64.
     pub data: String,
 }
 
 /// A user, and how many traces answered as with their key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suspect {
-    /// The user.
     pub name: String,
-    /// The number of matches.
     pub matches: usize,
 }
 
-/// The verdict on answers to traces.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
     /// All users, by descending matches.
     pub suspects: Vec<Suspect>,
-    /// Answered traces.
     pub traces: usize,
     /// The least matches for an accusation; `None` if no number would be enough.
     pub threshold: Option<usize>,
@@ -144,7 +129,6 @@ impl Verdict {
         })
     }
 
-    /// Returns the accused users.
     pub fn accused(&self) -> impl Iterator<Item = &Suspect> {
         let enough = |suspect: &&Suspect| {
             self.threshold
@@ -156,9 +140,6 @@ impl Verdict {
 
 impl Authority {
     /// Makes a new authority. Its file is encrypted to `recipients`, if given.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] if the bound on colluders is out of range; [`Error::Key`].
     pub fn generate(collusion: u32, recipients: Option<&Recipients>) -> Result<Authority> {
         if !(1..=MAX_COLLUSION).contains(&collusion) {
             return Err(Error::Usage(format!(
@@ -187,10 +168,6 @@ impl Authority {
     }
 
     /// Reads an authority file, and decrypts it with `identities` if it is an age file.
-    ///
-    /// # Errors
-    /// [`Error::Io`], [`Error::MalformedAuthority`], [`Error::Key`] if it does not open,
-    /// [`Error::Usage`] for an encrypted file without identities.
     pub fn read(
         file: impl Read,
         path: &Path,
@@ -208,10 +185,6 @@ impl Authority {
         }
     }
 
-    /// Reads an authority from the text of a file.
-    ///
-    /// # Errors
-    /// [`Error::MalformedAuthority`].
     pub fn from_text(text: &str) -> Result<Authority> {
         let malformed = |reason: String| Error::MalformedAuthority { reason };
         // Messages quote no part of the file, since a seed may be misplaced.
@@ -246,10 +219,6 @@ impl Authority {
         Authority::new(seed, book)
     }
 
-    /// Returns the plain text of the file.
-    ///
-    /// # Errors
-    /// [`Error::MalformedAuthority`], never in practice.
     pub fn to_text(&self) -> Result<Zeroizing<String>> {
         let book =
             serde_json::to_string_pretty(&self.book).map_err(|_| Error::MalformedAuthority {
@@ -266,9 +235,6 @@ impl Authority {
     }
 
     /// Returns the file, encrypted to the authority's recipients if it has any.
-    ///
-    /// # Errors
-    /// [`Error::Key`].
     pub fn to_file(&self) -> Result<Zeroizing<String>> {
         let text = self.to_text()?;
         match &self.book.recipients[..] {
@@ -277,7 +243,6 @@ impl Authority {
         }
     }
 
-    /// Returns whether the file is encrypted.
     pub fn is_encrypted(&self) -> bool {
         !self.book.recipients.is_empty()
     }
@@ -287,12 +252,10 @@ impl Authority {
         self.signer.public()
     }
 
-    /// Returns the bound on colluders, k.
     pub fn collusion(&self) -> u32 {
         self.book.collusion
     }
 
-    /// Returns the users, and whether each is revoked.
     pub fn users(&self) -> impl ExactSizeIterator<Item = (&str, bool)> {
         self.book
             .users
@@ -301,9 +264,6 @@ impl Authority {
     }
 
     /// Adds a user. Returns `false` if the user exists already.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for an invalid name.
     pub fn add_user(&mut self, name: &str) -> Result<bool> {
         check_name(name).map_err(Error::Usage)?;
         if self.book.users.iter().any(|user| user.name == name) {
@@ -317,9 +277,6 @@ impl Authority {
     }
 
     /// Returns the key of a listed user, always the same one.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] if there is no such user, or the user is revoked.
     pub fn user_key(&self, name: &str) -> Result<UserKey> {
         let user = self.book.users.iter().find(|user| user.name == name);
         match user {
@@ -336,16 +293,12 @@ impl Authority {
 
     /// Revokes a user: decoders of models protected from now on refuse that key. Only decoders
     /// check this: the key itself still decrypts the labels.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] if there is no such user.
     pub fn revoke(&mut self, name: &str) -> Result<()> {
         let user = self.book.users.iter_mut().find(|user| user.name == name);
         user.ok_or_else(|| no_user(name))?.revoked = true;
         Ok(())
     }
 
-    /// Returns the protected models.
     pub fn models(&self) -> &[Protected] {
         &self.book.models
     }
@@ -359,9 +312,6 @@ impl Authority {
     }
 
     /// Returns the entry of the model with rows of this digest; see [`crate::Table::digest`].
-    ///
-    /// # Errors
-    /// [`Error::Usage`] if the authority did not protect it.
     pub fn model_of(&self, digest: &[u8; 32]) -> Result<&Protected> {
         let digest = hex(digest);
         let found = self.book.models.iter().find(|model| model.digest == digest);
@@ -372,9 +322,6 @@ impl Authority {
 
     /// Compares a service's answers to the inputs of traces, one class for each or `None` without
     /// an answer, with those of each user's key.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] if the numbers of answers and traces differ; [`Error::MalformedAuthority`].
     pub fn trace(&self, model: &Protected, answers: &[Option<u32>]) -> Result<Verdict> {
         if answers.len() != model.traces.len() || answers.is_empty() {
             return Err(Error::Usage(format!(
@@ -441,19 +388,6 @@ impl Authority {
         Ok(self.signer.sign(message))
     }
 
-    /// Returns the seed of a layer's shares, always the same one.
-    pub(crate) fn of_layer(&self, digest: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>> {
-        let wide = self.seed.scalar("shares", digest)?;
-        Ok(Zeroizing::new(
-            wide.first_chunk().copied().unwrap_or_default(),
-        ))
-    }
-
-    /// Returns randomness for one table.
-    pub(crate) fn randomness(&self) -> Result<Zeroizing<[u8; 32]>> {
-        random_seed()
-    }
-
     pub(crate) fn revoked_ids(&self) -> Vec<Vec<u8>> {
         let public = self.public();
         let revoked = self.book.users.iter().filter(|user| user.revoked);
@@ -466,7 +400,6 @@ impl Authority {
 }
 
 impl TraceRow {
-    /// Makes the authority's record of a row.
     pub(crate) fn new(c: u32, row: &Row) -> TraceRow {
         TraceRow {
             row: c,
@@ -501,7 +434,6 @@ impl fmt::Debug for Authority {
     }
 }
 
-/// Draws 32 random bytes.
 pub(crate) fn random_seed() -> Result<Zeroizing<[u8; 32]>> {
     let mut seed = Zeroizing::new([0; 32]);
     getrandom::fill(&mut *seed).map_err(|_| onnxseal_crypto::Error::Backend)?;

@@ -19,8 +19,6 @@ pub struct Decoder {
     ends: Vec<usize>,
     /// Rows of traces, and the class that this key reads in each.
     traces: Vec<(u32, u32)>,
-    /// Whether to subtract the mean of the logits.
-    is_centred: bool,
 }
 
 impl Decoder {
@@ -57,10 +55,6 @@ impl Decoder {
     }
 
     /// Decrypts the table with any key, without checks, as an attacker's program would.
-    ///
-    /// # Errors
-    /// [`Error::MalformedTable`] for an invalid point; [`Error::WrongKey`] if the key does not have
-    /// as many secrets as a row has points.
     pub fn unchecked(table: &Table, key: &UserKey) -> Result<Decoder> {
         fitting(table, key)?;
         let classes = table.classes() as usize;
@@ -100,18 +94,15 @@ impl Decoder {
             shares,
             ends,
             traces,
-            is_centred: table.is_centred(),
         })
     }
 
-    /// Returns rows and weights of the shares of each class.
-    pub(crate) fn of_classes(&self) -> impl Iterator<Item = &[(u32, f64)]> {
+    fn of_classes(&self) -> impl Iterator<Item = &[(u32, f64)]> {
         let starts = std::iter::once(&0).chain(&self.ends);
         let ranges = starts.zip(&self.ends).map(|(start, end)| *start..*end);
         ranges.map(|rows| self.shares.get(rows).unwrap_or_default())
     }
 
-    /// Returns K, the number of classes.
     pub fn classes(&self) -> usize {
         self.classes
     }
@@ -122,9 +113,6 @@ impl Decoder {
     }
 
     /// Returns the shape of the logits for answers of `shape`.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] if the model cannot give answers of that shape.
     pub fn shape(&self, shape: &[usize]) -> Result<Vec<usize>> {
         let mut logits = shape.to_vec();
         match self.axis_of(shape).and_then(|axis| logits.get_mut(axis)) {
@@ -147,11 +135,7 @@ impl Decoder {
     }
 
     /// Computes the logits of answers of this shape: `z_y = sum of p_c l_c` over the rows of class
-    /// y, minus the mean of all if the table says so, plus the contributions of traces. Computes in
-    /// 64-bit floats, then rounds.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] if the model cannot give answers of that shape.
+    /// y, plus the contributions of traces. Computes in 64-bit floats, then rounds.
     pub fn decode(&self, answers: &[f32], shape: &[usize]) -> Result<Vec<f32>> {
         let mut logits = vec![0.0; self.shape(shape)?.iter().product()];
         self.decode_into(answers, shape, &mut logits)?;
@@ -159,9 +143,6 @@ impl Decoder {
     }
 
     /// Decodes as [`Decoder::decode`] does, into `logits`.
-    ///
-    /// # Errors
-    /// As [`Decoder::decode`], and if the length of `logits` differs from [`Decoder::shape`].
     pub fn decode_into(&self, answers: &[f32], shape: &[usize], logits: &mut [f32]) -> Result<()> {
         if logits.len() != self.shape(shape)?.iter().product::<usize>() {
             return Err(Error::Usage("logits have another shape".into()));
@@ -179,40 +160,26 @@ impl Decoder {
             .map_or(1, |axis| shape.iter().skip(axis + 1).product());
         let each_in = (self.n_rows * inner).max(1);
         let each_out = (self.classes * inner).max(1);
-        let mut sums = Vec::with_capacity(self.classes);
         for (answers, out) in answers
             .chunks_exact(each_in)
             .zip(logits.chunks_exact_mut(each_out))
         {
             for i in 0..inner {
-                self.one(answers, out, (inner, i), &mut sums);
+                self.one(answers, out, (inner, i));
             }
         }
         Ok(())
     }
 
-    /// Computes the logits of one position of one sample. `sums` is scratch memory.
-    fn one(
-        &self,
-        answers: &[f32],
-        out: &mut [f32],
-        (inner, i): (usize, usize),
-        sums: &mut Vec<f64>,
-    ) {
+    /// Computes the logits of one position of one sample.
+    fn one(&self, answers: &[f32], out: &mut [f32], (inner, i): (usize, usize)) {
         let answer = |row: u32| {
             let answer = answers.get(row as usize * inner + i);
             answer.map_or(f64::NAN, |answer| f64::from(*answer))
         };
-        let sum = |rows: &[(u32, f64)]| rows.iter().map(|(row, p)| p * answer(*row)).sum::<f64>();
-        sums.clear();
-        sums.extend(self.of_classes().map(sum));
-        let mean = if self.is_centred {
-            sums.iter().sum::<f64>() / self.classes.max(1) as f64
-        } else {
-            0.0
-        };
-        for (sum, out) in sums.iter().zip(out.iter_mut().skip(i).step_by(inner)) {
-            *out = (sum - mean) as f32;
+        for (rows, out) in self.of_classes().zip(out.iter_mut().skip(i).step_by(inner)) {
+            let sum: f64 = rows.iter().map(|(row, p)| p * answer(*row)).sum();
+            *out = sum as f32;
         }
         for (row, class) in &self.traces {
             let answer = answer(*row);

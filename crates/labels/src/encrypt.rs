@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::head::Head;
 use crate::layer_run::{LayerRun, Ran};
 use crate::protect::{DEFAULT_CODEWORDS, Plan, attach, protect};
-use crate::traces::{Features, Trace, Traces, make};
+use crate::traces::{Features, Traces, make};
 
 /// Inputs to try for each trace, and the least number.
 const CANDIDATES_FOR_EACH: usize = 16;
@@ -31,14 +31,10 @@ const MAX_COMPARED: usize = 256;
 /// The largest difference of decoded logits, as a share of the largest logit, for layers of 32 and
 /// of 16 bits.
 const LIMITS: [f64; 2] = [1e-4, 2e-2];
-/// How many times its width the noise that hides the grid of weights may add to [`LIMITS`].
-const OF_WIDTH: f64 = 2.0;
 
-/// How to encrypt labels.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct EncryptOptions<'a> {
-    /// Shares of each class.
     pub codewords: u32,
     /// The matrix that the model was trained with, if any: its rows stay as they are.
     pub decoding: Option<&'a Decoding>,
@@ -70,28 +66,14 @@ pub struct Encrypted<'a> {
     head: Head,
     plan: Plan,
     edits: Vec<Edit>,
-    made: Option<Made>,
     options: EncryptOptions<'a>,
 }
 
-/// Traces, their inputs, and the number of samples from which they were made.
-#[derive(Debug)]
-struct Made {
-    traces: Traces,
-    inputs: Vec<TraceInput>,
-    n_samples: usize,
-}
-
-/// A summary of the encryption, for people.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
-    /// The node of the layer that answers.
     pub node: String,
-    /// Rows of the new layer: shares, and traces.
     pub rows: u32,
-    /// Classes of the original.
     pub classes: u32,
-    /// Traces.
     pub traces: usize,
     /// Samples held out from making traces.
     pub held_out: usize,
@@ -113,15 +95,20 @@ pub fn encrypt<'a>(
     let name = model.to_name().display().to_string();
     let files = Files::open(model)?;
     let head = files.with(|source| Head::find(source, options.output_name))?;
-    let made = match (options.traces, options.data) {
-        (0, _) => None,
-        (_, None) => return Err(Error::Usage("traces need data".into())),
-        (n, Some(data)) => Some(trace(&name, &files, &head, data, n)?),
-    };
-    let traces: &[Trace] = made.as_ref().map_or(&[], |made| &made.traces.all);
-    let plan = match options.decoding {
-        None => protect(&head, authority, options.codewords, traces)?,
-        Some(decoding) => attach(&head, authority, decoding.classes, &decoding.rows)?,
+    let usage = |text: &str| Err(Error::Usage(text.into()));
+    let plan = match (options.decoding, options.traces, options.data) {
+        (Some(decoding), 0, _) => attach(&head, authority, decoding.classes, &decoding.rows)?,
+        (Some(_), ..) => return usage("a model that was trained on targets gets no traces"),
+        (None, 0, _) => protect(&head, authority, options.codewords, &[])?,
+        (None, _, None) => return usage("traces need data"),
+        (None, n, Some(data)) => {
+            let (traces, inputs) = trace(&name, &files, &head, data, n)?;
+            let mut plan = protect(&head, authority, options.codewords, &traces.all)?;
+            plan.protected.inputs = inputs;
+            plan.protected.firing = Some(traces.firing);
+            plan.protected.samples = data.0.n as u64;
+            plan
+        }
     };
     let edits = files.with(|source| head.edits(source, &plan.stored, &plan.table.to_text()))?;
     Ok(Encrypted {
@@ -130,7 +117,6 @@ pub fn encrypt<'a>(
         head,
         plan,
         edits,
-        made,
         options,
     })
 }
@@ -138,28 +124,16 @@ pub fn encrypt<'a>(
 impl Encrypted<'_> {
     /// Returns the authority's entry for this model, written to a file called `output`.
     pub fn protected(&self, output: String) -> Protected {
-        let mut noted = self.plan.protected.clone();
-        noted.file = output;
-        if let Some(made) = &self.made {
-            noted.inputs.clone_from(&made.inputs);
-            noted.firing = Some(made.traces.firing);
-            noted.samples = made.n_samples as u64;
+        Protected {
+            file: output,
+            ..self.plan.protected.clone()
         }
-        noted
     }
 
-    /// Writes the model.
-    ///
-    /// # Errors
-    /// [`Error::Store`].
     pub fn write(&self, output: &Location, options: OutputOptions) -> Result<Written> {
         Ok(self.files.write(&self.edits, output, options)?)
     }
 
-    /// Returns the model in memory.
-    ///
-    /// # Errors
-    /// [`Error::Store`] if the original cannot be read.
     pub fn in_memory(&self) -> Result<InMemory> {
         let edited = self.files.edited(&self.edits)?;
         let mut memory = InMemory::new(&self.name, edited.model);
@@ -169,16 +143,17 @@ impl Encrypted<'_> {
         Ok(memory)
     }
 
-    /// Returns the summary for people.
     pub fn summary(&self) -> Summary {
-        let made = self.made.as_ref();
+        let Plan {
+            table, protected, ..
+        } = &self.plan;
         Summary {
             node: self.head.node.clone(),
-            rows: self.plan.table.n_rows(),
-            classes: self.plan.table.classes(),
-            traces: made.map_or(0, |made| made.traces.all.len()),
-            held_out: made.map_or(0, |made| made.n_samples / 3),
-            firing: made.map_or(0.0, |made| made.traces.firing),
+            rows: table.n_rows(),
+            classes: table.classes(),
+            traces: protected.traces.len(),
+            held_out: protected.samples as usize / 3,
+            firing: protected.firing.unwrap_or(0.0),
         }
     }
 
@@ -195,7 +170,7 @@ impl Encrypted<'_> {
     /// [`Error::Differs`] for more than rounding; [`Error::Engine`] if a model does not run.
     pub fn check(&self, authority: &Authority) -> Result<f64> {
         let difference = self.difference(authority)?;
-        let limit = LIMITS[usize::from(!self.head.is_float())] + OF_WIDTH * self.plan.width;
+        let limit = LIMITS[usize::from(!self.head.is_float())];
         if difference.is_nan() || difference > limit {
             return Err(Error::Differs { difference, limit });
         }
@@ -236,14 +211,13 @@ impl Encrypted<'_> {
     }
 }
 
-/// Makes traces from calibration data.
 fn trace(
     name: &str,
     files: &Files,
     head: &Head,
     (data, options): (&DataSet, &DataOptions),
     n_traces: usize,
-) -> Result<Made> {
+) -> Result<(Traces, Vec<TraceInput>)> {
     let mut layer = LayerRun::new(files, name, &head.input, &head.answers)?;
     let samples = layer.samples(data, options)?;
     let calibration = run_on(&mut layer, &samples, data.n, head)?;
@@ -268,11 +242,8 @@ fn trace(
             shape: stored.dims.iter().map(|dim| *dim as u64).collect(),
             data: STANDARD.encode(&stored.bytes),
         });
-    Ok(Made {
-        inputs: inputs.collect(),
-        traces,
-        n_samples: data.n,
-    })
+    let inputs = inputs.collect();
+    Ok((traces, inputs))
 }
 
 /// Runs the layer on samples with one position each.

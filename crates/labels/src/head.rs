@@ -142,31 +142,10 @@ impl Head {
     }
 }
 
-/// The layer that gives a value, in a model with protected labels.
-#[derive(Debug)]
-pub struct Found {
-    /// Its input.
-    pub input: String,
-    /// R, the number of rows.
-    pub rows: usize,
-    /// D, the number of weights of a row.
-    pub columns: usize,
-    /// Weights, `[R, D]`.
-    pub weights: Vec<f64>,
-}
-
-/// Returns the layer that gives the value `answers`.
-///
-/// # Errors
-/// [`Error::Refused`] if no such layer gives it.
-pub fn layer_of(source: &Source<'_>, answers: &str) -> Result<Found> {
-    let layer = giving(&Graph::new(*source), answers)?;
-    Ok(Found {
-        input: layer.input,
-        rows: layer.weights.rows,
-        columns: layer.weights.columns,
-        weights: layer.weights.values,
-    })
+/// Returns the input of the layer that gives the value `answers`.
+#[cfg(feature = "engine")]
+pub(crate) fn input_of(source: &Source<'_>, answers: &str) -> Result<String> {
+    Ok(giving(&Graph::new(*source), answers)?.input)
 }
 
 /// Reads and verifies the table in a model. Unless the whole model is protected, also verifies that

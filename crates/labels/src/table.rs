@@ -5,22 +5,18 @@ use base64::engine::general_purpose::STANDARD;
 use onnxseal_crypto::labels::{SIGNATURE_BYTES, digest, verify};
 use prost::Message as _;
 
-use crate::authority::Authority;
+use crate::authority::{Authority, random_seed};
 use crate::cores::on_all_cores;
 use crate::error::{Error, Result};
 use crate::group::{Hidden, MAX_COLLUSION, POINT_BYTES, Place, Randomness, Row};
 use crate::stored::{MAX_TAIL_BYTES, Stored};
 
-/// The most codewords of a class.
 pub const MAX_CODEWORDS: u32 = 64;
 
-/// The most rows.
 pub const MAX_ROWS: u32 = 1 << 20;
 
-/// The most classes.
 const MAX_CLASSES: u32 = 1 << 16;
 
-/// The most points of all rows together.
 const MAX_POINTS: u64 = 1 << 21;
 
 /// The longest text, in bytes: all points, pads and weights of the largest table, a tail, and
@@ -32,12 +28,9 @@ const VERSION: u32 = 2;
 
 const SIGNED: &[u8] = b"onnxseal/v1/labels/table\0";
 
-/// The kind of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowKind {
-    /// A share of a class.
     Share {
-        /// The class.
         class: u32,
         /// Its weight, in [`crate::shares::UNIT`]s.
         weight: i32,
@@ -49,20 +42,12 @@ pub enum RowKind {
 /// The parts of a model to which the table is bound.
 #[derive(Clone, Copy, Debug)]
 pub struct Description<'a> {
-    /// The output of the rewritten model with the answers.
     pub answers: &'a str,
-    /// The name of the logits: the tail's input, or an output.
     pub logits: &'a str,
-    /// The axis of rows in answers: 1, or -1 for the last.
     pub axis: i32,
-    /// Names of the original's outputs, in order.
     pub outputs: &'a [String],
-    /// A `ModelProto` that computes the outputs from logits; empty if logits are the output.
     pub tail: &'a [u8],
-    /// The layer's new weights.
     pub stored: &'a Stored,
-    /// Whether to subtract the mean of decoded logits.
-    pub is_centred: bool,
 }
 
 impl Description<'_> {
@@ -76,7 +61,6 @@ impl Description<'_> {
             outputs: _,
             tail,
             stored,
-            is_centred: _,
         } = self;
         let u32le = |n: usize| (n as u32).to_le_bytes();
         let dims: Vec<u8> = stored
@@ -148,8 +132,6 @@ struct Raw {
     revoked: Vec<Vec<u8>>,
     #[prost(string, repeated, tag = "19")]
     outputs: Vec<String>,
-    #[prost(bool, tag = "20")]
-    is_centred: bool,
 }
 
 /// A table, signed by its authority.
@@ -164,9 +146,6 @@ pub struct Table {
 
 impl Table {
     /// Makes the table of a model with rows of these `kinds`, in order.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] if there are too many rows; [`Error::Key`] if the system has no randomness.
     pub fn build(
         authority: &Authority,
         about: &Description<'_>,
@@ -185,7 +164,7 @@ impl Table {
             )));
         }
         let digest = about.digest();
-        let seed = authority.randomness()?;
+        let seed = random_seed()?;
         let exponents = authority.exponents();
         let rows = on_all_cores(kinds.len(), |c| {
             let place = Place {
@@ -234,7 +213,6 @@ impl Table {
             logits: about.logits.to_owned(),
             revoked: authority.revoked_ids(),
             outputs: about.outputs.to_vec(),
-            is_centred: about.is_centred,
         };
         let bytes = raw.encode_to_vec();
         let signature = authority.sign(&[SIGNED, &bytes].concat())?;
@@ -268,7 +246,9 @@ impl Table {
         if raw.encode_to_vec() != bytes {
             return Err(malformed("it has parts that do not belong there"));
         }
-        raw.check().map_err(malformed)?;
+        if let Some(fault) = raw.fault() {
+            return Err(malformed(fault));
+        }
         let array = |bytes: &[u8]| {
             <[u8; 32]>::try_from(bytes).map_err(|_| malformed("a digest is of another length"))
         };
@@ -281,7 +261,6 @@ impl Table {
         })
     }
 
-    /// Returns the text for `metadata_props`.
     pub fn to_text(&self) -> String {
         let signed = Signed {
             table: self.bytes.clone(),
@@ -291,9 +270,6 @@ impl Table {
     }
 
     /// Verifies that the authority named in the table signed it.
-    ///
-    /// # Errors
-    /// [`Error::Unauthentic`].
     pub fn verify(&self) -> Result<()> {
         let message = [SIGNED, &self.bytes].concat();
         verify(&self.authority, &message, &self.signature).map_err(|_| Error::Unauthentic {
@@ -301,19 +277,12 @@ impl Table {
         })
     }
 
-    /// Returns K, the number of classes.
     pub fn classes(&self) -> u32 {
         self.raw.classes
     }
 
-    /// Returns N, the number of codewords of each class.
     pub fn codewords(&self) -> u32 {
         self.raw.codewords
-    }
-
-    /// Whether to subtract the mean of decoded logits.
-    pub fn is_centred(&self) -> bool {
-        self.raw.is_centred
     }
 
     /// Returns the number of rows, including traces.
@@ -321,12 +290,10 @@ impl Table {
         self.raw.weights.len() as u32 / 4
     }
 
-    /// Returns the rows that are traces.
     pub fn traces(&self) -> &[u32] {
         &self.raw.traces
     }
 
-    /// Returns the collusion bound k.
     pub fn collusion(&self) -> u32 {
         self.n_generators() as u32 - 1
     }
@@ -341,37 +308,30 @@ impl Table {
         &self.digest
     }
 
-    /// The output that has the answers.
     pub fn answers(&self) -> &str {
         &self.raw.answers
     }
 
-    /// The name of the logits: the tail's input, or an output.
     pub fn logits(&self) -> &str {
         &self.raw.logits
     }
 
-    /// The axis of rows in answers: 1, or -1 for the last.
     pub fn axis(&self) -> i32 {
         self.raw.axis
     }
 
-    /// Names of the original's outputs, in order.
     pub fn outputs(&self) -> &[String] {
         &self.raw.outputs
     }
 
-    /// A `ModelProto` that computes the outputs from logits; empty if logits are the output.
     pub fn tail(&self) -> &[u8] {
         &self.raw.tail
     }
 
-    /// Returns how many users were revoked when the table was made.
     pub fn n_revoked(&self) -> usize {
         self.raw.revoked.len()
     }
 
-    /// Returns the table's description of a model with these rows.
     pub fn description<'a>(&'a self, stored: &'a Stored) -> Description<'a> {
         Description {
             answers: self.answers(),
@@ -380,7 +340,6 @@ impl Table {
             outputs: self.outputs(),
             tail: self.tail(),
             stored,
-            is_centred: self.is_centred(),
         }
     }
 
@@ -414,13 +373,18 @@ impl Table {
 }
 
 impl Raw {
-    /// Fails if a length or a number is impossible for a table.
-    fn check(&self) -> std::result::Result<(), &'static str> {
+    /// Returns what is impossible for a table, of its lengths and numbers.
+    fn fault(&self) -> Option<&'static str> {
         let n_rows = u64::from(self.classes) * u64::from(self.codewords) + self.traces.len() as u64;
         let n_generators = (self.generators.len() / POINT_BYTES) as u64;
-        let (pads, _) = self.pads.as_chunks::<4>();
-        let ascending = |rows: &[u32]| rows.is_sorted_by(|a, b| a < b);
-        let all = [
+        let is_room = n_rows <= u64::from(MAX_ROWS) && n_rows * n_generators <= MAX_POINTS;
+        let is_points = |bytes: &[u8], n: u64| bytes.len() as u64 == n * POINT_BYTES as u64;
+        let is_words = |bytes: &[u8]| bytes.len() as u64 == n_rows * 4;
+        let is_class = |pad: &[u8; 4]| u32::from_le_bytes(*pad) < self.classes;
+        let is_row = |c: &u32| u64::from(*c) < n_rows;
+        let are_names = !self.answers.is_empty() && !self.logits.is_empty();
+        let are_ids = self.revoked.iter().all(|id| id.len() == 8);
+        let holds = [
             (self.version == VERSION, "its version is not 2"),
             (
                 (2..=MAX_CLASSES).contains(&self.classes),
@@ -430,67 +394,51 @@ impl Raw {
                 (2..=MAX_CODEWORDS).contains(&self.codewords),
                 "it has too few codewords, or too many",
             ),
-            (
-                n_rows <= u64::from(MAX_ROWS) && n_rows * n_generators <= MAX_POINTS,
-                "it has too many rows",
-            ),
+            (is_room, "it has too many rows"),
             (
                 (2..=u64::from(MAX_COLLUSION) + 1).contains(&n_generators),
                 "it has too few generators, or too many",
             ),
             (
-                self.generators.len() as u64 == n_generators * 32,
+                is_points(&self.generators, n_generators),
                 "its generators are of another length",
             ),
             (
-                self.points.len() as u64 == n_rows * n_generators * 32,
+                is_points(&self.points, n_rows * n_generators),
                 "its points are of another length",
             ),
+            (is_words(&self.pads), "its pads are of another length"),
             (
-                self.pads.len() as u64 == n_rows * 4,
-                "its pads are of another length",
-            ),
-            (
-                pads.iter()
-                    .all(|pad| u32::from_le_bytes(*pad) < self.classes),
+                self.pads.as_chunks().0.iter().all(is_class),
                 "a pad is no class",
             ),
+            (is_words(&self.weights), "its weights are of another length"),
             (
-                self.weights.len() as u64 == n_rows * 4,
-                "its weights are of another length",
-            ),
-            (
-                self.check_points.len() as u64 == n_generators * 32,
+                is_points(&self.check_points, n_generators) && self.check.len() == 16,
                 "its check is of another length",
             ),
-            (self.check.len() == 16, "its check is of another length"),
             (
                 self.digest.len() == 32 && self.authority.len() == 32,
                 "a digest is of another length",
             ),
-            (ascending(&self.traces), "its traces are not in order"),
             (
-                self.traces.iter().all(|c| u64::from(*c) < n_rows),
-                "a trace is no row",
+                self.traces.is_sorted_by(|a, b| a < b),
+                "its traces are not in order",
             ),
+            (self.traces.iter().all(is_row), "a trace is no row"),
             (self.axis == 1 || self.axis == -1, "its axis is not 1 or -1"),
             (self.tail.len() <= MAX_TAIL_BYTES, "its tail is too long"),
-            (
-                !self.answers.is_empty() && !self.logits.is_empty(),
-                "an output has no name",
-            ),
+            (are_names, "an output has no name"),
             (!self.outputs.is_empty(), "it has no outputs"),
-            (
-                self.revoked.iter().all(|id| id.len() == 8),
-                "a revoked user is of another length",
-            ),
+            (are_ids, "a revoked user is of another length"),
             (
                 self.revoked.is_sorted_by(|a, b| a < b),
                 "its revoked users are not in order",
             ),
         ];
-        all.into_iter()
-            .try_for_each(|(holds, reason)| if holds { Ok(()) } else { Err(reason) })
+        holds
+            .into_iter()
+            .find_map(|(holds, fault)| (!holds).then_some(fault))
     }
 }
 

@@ -131,7 +131,8 @@ impl RawLabelDecoder {
 /// fire a trace) and `difference` (of decoded answers from the original's, as a share of the
 /// largest; `None` if they were not compared).
 ///
-/// Encrypted labels do not hide features: protect the result, too.
+/// Whoever has the result in plain gets the classifier up to the names of its classes: protect it,
+/// too.
 #[pyfunction]
 #[pyo3(signature = (
     model, out, *, authority, identity = None, data = None, codewords = 8, traces = 0, targets = None,

@@ -4,35 +4,34 @@ use std::io::Write as _;
 
 use anyhow::Result;
 use onnxseal_assess::learn;
-use onnxseal_labels::attack::{Attacks, Found};
+use onnxseal_labels::attack::{Found, run as answer};
 use serde_json::json;
 
 use crate::cli::labels::Attack;
-use crate::keys::label_key;
+use crate::exit::Usage;
 use crate::render;
 
 /// The numbers of labelled samples to give attackers.
 const LABELLED: [usize; 4] = [10, 30, 100, 1000];
 
 /// Attacks, and reports how much was found.
-pub fn run(args: &Attack, quiet: bool) -> Result<()> {
-    let key = label_key(&args.key, "--key", &args.identities, quiet);
-    let attacks = Attacks::new(&args.model, &key?, args.data.seed)?;
-    let mut found = vec![attacks.rows()];
-    if let Some(data) = crate::commands::assess::data(&args.data)? {
-        let ran = attacks.run(&data, &args.data.options())?;
-        found.extend(attacks.answers(&ran, data.labels.as_deref()));
-        if let Some(labels) = &data.labels {
-            for n in LABELLED.into_iter().filter(|n| n * 2 <= data.n) {
-                found.push(Found {
-                    attack: format!("answers to {n} samples with labels"),
-                    got: learn::accuracy(&ran.answers, labels, n, args.data.seed)?,
-                    floor: learn::accuracy(&ran.features, labels, n, args.data.seed)?,
-                    what: "accuracy; beside it, from features",
-                });
-            }
-            found.extend(attacks.wrong_keys(&ran, labels)?);
-        }
+pub fn run(args: &Attack) -> Result<()> {
+    let data = crate::commands::assess::data(&args.data)?;
+    let data = data.ok_or_else(|| Usage("attacks need samples: give --data".into()))?;
+    let Some(labels) = &data.labels else {
+        let text = "the data have no labels, by which to count how much attackers found: give --labels";
+        return Err(Usage(text.into()).into());
+    };
+    let answered = answer(&args.model, &data, &args.data.options())?;
+    let mut found: Vec<Found> = Vec::new();
+    found.extend(answered.groups(labels, args.data.seed));
+    for n in LABELLED.into_iter().filter(|n| n * 2 <= data.n) {
+        found.push(Found {
+            attack: format!("answers to {n} samples with labels"),
+            got: learn::accuracy(&answered.ran.answers, labels, n, args.data.seed)?,
+            floor: learn::accuracy(&answered.ran.features, labels, n, args.data.seed)?,
+            what: "accuracy; beside it, from features",
+        });
     }
     show(&found, args.json)
 }

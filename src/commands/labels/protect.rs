@@ -51,7 +51,9 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
             &encrypted,
             &format!("wrote {}", one_line(&to.unwrap_or_default())),
         );
-        note("encrypted labels do not hide features: run `onnxseal protect` on the result too");
+        note(
+            "in plain, the result is the classifier without the names of its classes: run `onnxseal protect` on it too",
+        );
     }
     Ok(())
 }

@@ -85,7 +85,6 @@ fn made() -> Made {
         outputs: &outputs,
         tail: &[],
         stored: &stored,
-        is_centred: false,
     };
     let share = |class| RowKind::Share {
         class,

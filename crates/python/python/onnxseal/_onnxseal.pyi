@@ -352,7 +352,7 @@ def protect_labels(
     and the result to compare them, unless `check=False`. The result has `node`, `rows`, `classes`,
     `traces`, `firing` (the share of held-out samples that fire a trace) and `difference` (of
     decoded answers from the original's, as a share of the largest; None if they were not compared).
-    Encrypted labels do not hide features: protect the result, too.
+    Whoever has the result in plain gets the classifier up to the names of its classes: protect it, too.
     """
 
 def trace_labels(

@@ -146,7 +146,6 @@ fn digests_of_rows() {
             outputs: &[],
             tail: &hex(&of["tail"]),
             stored: &stored,
-            is_centred: false,
         };
         assert_eq!(about.digest(), array(&of["digest"]), "{}", of["what"]);
     }
@@ -249,40 +248,37 @@ fn rows(table: &Table, key: &UserKey) -> Vec<Hidden> {
 }
 
 #[test]
-fn whole_tables() {
+fn whole_table() {
     let vectors = vectors();
-    for name in ["table", "centred_table"] {
-        let of = &vectors[name];
-        let table = Table::parse(text(of, "text")).unwrap();
-        assert_eq!(table.to_text(), text(of, "text"));
-        table.verify().unwrap();
-        let contents = &of["contents"];
-        assert_eq!(i64::from(table.classes()), int(&contents["classes"]));
-        assert_eq!(i64::from(table.codewords()), int(&contents["codewords"]));
-        assert_eq!(*table.digest(), array(&contents["digest"]));
-        assert_eq!(table.is_centred(), name == "centred_table");
-        assert_eq!(table.answers(), text(contents, "answers"));
-        let stored = Stored {
-            dims: list(of, "dims").iter().map(|dim| int(dim) as u64).collect(),
-            weights: hex(&of["weight"]),
-            bias: Some(hex(&of["bias"])),
-        };
-        assert_eq!(table.description(&stored).digest(), *table.digest());
-        let answers: Vec<f32> = floats(&of["answers"]).iter().map(|v| *v as f32).collect();
-        for read in list(of, "read") {
-            let key = UserKey::from_text(text(read, "key")).unwrap();
-            let wanted: Vec<Hidden> = list(read, "rows").iter().map(hidden).collect();
-            assert_eq!(rows(&table, &key), wanted);
-            let decoder = Decoder::new(&table, &key).unwrap();
-            let z = decoder
-                .decode(&answers, &[list(of, "answers").len(), 8])
-                .unwrap();
-            for (z, wanted) in z.iter().zip(floats(&read["z"])) {
-                assert!(
-                    (f64::from(*z) - wanted).abs() <= 2e-7 * wanted.abs(),
-                    "{z} {wanted}"
-                );
-            }
+    let of = &vectors["table"];
+    let table = Table::parse(text(of, "text")).unwrap();
+    assert_eq!(table.to_text(), text(of, "text"));
+    table.verify().unwrap();
+    let contents = &of["contents"];
+    assert_eq!(i64::from(table.classes()), int(&contents["classes"]));
+    assert_eq!(i64::from(table.codewords()), int(&contents["codewords"]));
+    assert_eq!(*table.digest(), array(&contents["digest"]));
+    assert_eq!(table.answers(), text(contents, "answers"));
+    let stored = Stored {
+        dims: list(of, "dims").iter().map(|dim| int(dim) as u64).collect(),
+        weights: hex(&of["weight"]),
+        bias: Some(hex(&of["bias"])),
+    };
+    assert_eq!(table.description(&stored).digest(), *table.digest());
+    let answers: Vec<f32> = floats(&of["answers"]).iter().map(|v| *v as f32).collect();
+    for read in list(of, "read") {
+        let key = UserKey::from_text(text(read, "key")).unwrap();
+        let wanted: Vec<Hidden> = list(read, "rows").iter().map(hidden).collect();
+        assert_eq!(rows(&table, &key), wanted);
+        let decoder = Decoder::new(&table, &key).unwrap();
+        let z = decoder
+            .decode(&answers, &[list(of, "answers").len(), 8])
+            .unwrap();
+        for (z, wanted) in z.iter().zip(floats(&read["z"])) {
+            assert!(
+                (f64::from(*z) - wanted).abs() <= 2e-7 * wanted.abs(),
+                "{z} {wanted}"
+            );
         }
     }
 }
@@ -368,19 +364,16 @@ fn shares_of_given_numbers() {
     for of in list(&vectors(), "splits") {
         let mut made: Vec<f32> = Vec::new();
         let classes = list(of, "a").iter().zip(list(of, "weights"));
-        for ((class, weights), noise) in classes.zip(list(of, "noise")) {
+        for ((class, weights), drawn) in classes.zip(list(of, "drawn")) {
             let class = floats(class);
             let weights: Vec<i32> = floats(weights).iter().map(|w| *w as i32).collect();
-            let mut rows = vec![f32::NAN; weights.len() * class.len()];
-            mix(&class, &weights, &floats(noise), &mut rows);
+            let rows = mix(&class, &weights, &floats(drawn));
             for (i, wanted) in class.iter().enumerate() {
-                let rows = rows.iter().skip(i).step_by(class.len());
-                let parts = rows
-                    .zip(&weights)
-                    .map(|(row, w)| f64::from(*w) * UNIT * f64::from(*row));
+                let parts = rows.iter().zip(&weights);
+                let parts = parts.map(|(row, w)| f64::from(*w) * UNIT * f64::from(row[i]));
                 assert!((parts.sum::<f64>() - wanted).abs() < 1e-6);
             }
-            made.extend(rows);
+            made.extend(rows.concat());
         }
         let wanted = floats(&of["rows"]);
         assert_eq!(made.len(), wanted.len());
