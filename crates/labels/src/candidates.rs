@@ -12,7 +12,6 @@ use onnxseal_engine::Samples;
 /// The noise to add, in standard deviations of all values.
 const NOISE: f64 = 1.0;
 
-/// A change of samples.
 #[derive(Clone, Copy)]
 enum Change {
     /// The mean of two samples.

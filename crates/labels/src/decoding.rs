@@ -19,17 +19,11 @@ const MAX_VALUES: usize = 1 << 28;
 /// The class and the weight of each row of a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decoding {
-    /// Classes.
     pub classes: u32,
-    /// The class and the weight of each row.
     pub rows: Vec<RowKind>,
 }
 
 impl Decoding {
-    /// Draws a matrix for training a model.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for numbers that are out of range.
     pub fn draw(classes: u32, codewords: u32) -> Result<Decoding> {
         let rows = targets(classes, codewords)?;
         if rows.len() * classes as usize > MAX_VALUES {
@@ -41,9 +35,6 @@ impl Decoding {
 
     /// Encodes an `.npz` with the matrix: float32, `[rows, classes]`. It is a secret, because it
     /// reads the answers of the model.
-    ///
-    /// # Errors
-    /// Fails if the matrix is too large for an `.npz`.
     pub fn to_npz(&self) -> std::io::Result<Vec<u8>> {
         let n_classes = self.classes as usize;
         let mut matrix = vec![0_f32; self.rows.len() * n_classes];
@@ -65,10 +56,6 @@ impl Decoding {
         }])
     }
 
-    /// Reads the file at `path`.
-    ///
-    /// # Errors
-    /// [`Error::Data`] if it cannot be read; [`Error::Usage`] if it has no such matrix.
     pub fn read(path: &Path) -> Result<Decoding> {
         let no_targets = |reason: &str| {
             Error::Usage(format!(

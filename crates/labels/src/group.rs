@@ -160,9 +160,6 @@ impl Exponents {
     }
 
     /// Prepares the points of a row for the keys of many users.
-    ///
-    /// # Errors
-    /// [`Error::MalformedTable`] for an invalid point, or the identity.
     pub(crate) fn prepare(&self, points: &[[u8; POINT_BYTES]]) -> Result<Prepared> {
         let points = decoded(points)?;
         let first = points.first().copied().unwrap_or_default();
@@ -193,9 +190,6 @@ fn scalar(seed: &LabelSeed, purpose: &str, context: &[u8]) -> Result<Scalar> {
 }
 
 /// Decodes the points of a row.
-///
-/// # Errors
-/// [`Error::MalformedTable`] for an invalid point, or the identity.
 fn decoded(points: &[[u8; POINT_BYTES]]) -> Result<Vec<RistrettoPoint>> {
     let decoded = points.iter().map(|point| {
         let point = CompressedRistretto(*point).decompress();
@@ -208,9 +202,6 @@ fn decoded(points: &[[u8; POINT_BYTES]]) -> Result<Vec<RistrettoPoint>> {
 }
 
 /// `S = sum z_j u_j`, encoded.
-///
-/// # Errors
-/// [`Error::MalformedTable`] for an invalid point, or the identity.
 pub(crate) fn shared(
     secrets: &[Scalar],
     points: &[[u8; POINT_BYTES]],

@@ -31,11 +31,9 @@ pub struct Head {
     pub columns: usize,
     /// Weights, `[K, D]`.
     pub weights: Vec<f64>,
-    /// Biases, `[K]`.
     pub bias: Option<Vec<f64>>,
     /// The node: its name and operator.
     pub node: String,
-    /// The layer's input.
     pub input: String,
     /// The output of the rewritten model with the answers: the name of the layer's own result.
     pub answers: String,
@@ -43,7 +41,6 @@ pub struct Head {
     pub logits: String,
     /// The axis of classes: 1, or -1 for the last.
     pub axis: i32,
-    /// Names of the original's outputs, in order.
     pub outputs: Vec<String>,
     /// The tail, a `ModelProto`; empty if the logits are the output.
     pub tail: Vec<u8>,
@@ -110,7 +107,7 @@ impl Head {
 
     fn new(graph: &Graph<'_>, mut layer: Layer, outputs: &[&str]) -> Result<Head> {
         let node = graph.node(layer.node)?;
-        let (classes, columns) = (layer.weights.rows, layer.weights.columns);
+        let (classes, columns) = (layer.rows, layer.columns);
         if classes < 2 {
             let reason = "it has one output: a score or a regression has no classes to hide";
             return Err(Refusal::new(reason).at(node).into());
@@ -169,14 +166,11 @@ pub fn table_of(source: &Source<'_>) -> Result<Table> {
 /// Verifies that a table belongs to the rows that give the answers, in a model that is not
 /// protected as a whole. A wholly protected model has encrypted weights, and authenticates rows and
 /// table together.
-///
-/// # Errors
-/// [`Error::Unauthentic`]; [`Error::Refused`] if no layer gives the answers.
 pub fn check_rows(source: &Source<'_>, table: &Table) -> Result<()> {
     let graph = Graph::new(*source);
     let layer = giving(&graph, table.answers())?;
-    let weights = layer.weights.constant.tensor;
-    let bias = layer.bias.as_ref().map(|bias| bias.constant.tensor);
+    let weights = layer.weights.tensor;
+    let bias = layer.bias.as_ref().map(|bias| bias.tensor);
     let bias = bias.map(|bias| graph.load(bias)).transpose()?;
     let stored = Stored {
         dims: graph.tensor(weights)?.dims.clone(),

@@ -15,7 +15,6 @@ use zeroize::Zeroizing;
 use crate::error::{Error, Result};
 use crate::group::{MAX_COLLUSION, Secrets};
 
-/// The most characters of a user's name.
 pub const MAX_NAME_CHARS: usize = 128;
 
 /// The most secrets of a key, one for each generator.
@@ -39,7 +38,6 @@ impl UserKey {
         }
     }
 
-    /// Returns the name of the user.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -59,9 +57,6 @@ impl UserKey {
     }
 
     /// Reads the text of a key, exactly as [`UserKey::to_text`] writes it.
-    ///
-    /// # Errors
-    /// [`Error::MalformedKey`].
     pub fn from_text(text: &str) -> Result<UserKey> {
         let malformed = |reason| Error::MalformedKey { reason };
         let rest = text
@@ -121,9 +116,6 @@ impl UserKey {
     }
 
     /// Reads a key from an open file; `path` names it in errors.
-    ///
-    /// # Errors
-    /// As [`UserKey::open`].
     pub fn read(file: impl Read, path: &Path, identities: Option<&Identities>) -> Result<UserKey> {
         let bytes = read_file(file, path, MAX_KEY_FILE_BYTES)?;
         let bytes = bytes.ok_or(Error::MalformedKey {
@@ -132,10 +124,6 @@ impl UserKey {
         UserKey::from_bytes(&bytes, identities)
     }
 
-    /// Reads a key from the bytes of a file.
-    ///
-    /// # Errors
-    /// As [`UserKey::open`].
     pub fn from_bytes(bytes: &[u8], identities: Option<&Identities>) -> Result<UserKey> {
         match decrypted(bytes, identities, "the key")? {
             Some(text) => UserKey::from_text(&text),
@@ -148,7 +136,6 @@ impl UserKey {
         }
     }
 
-    /// Returns the text of the key file.
     pub fn to_text(&self) -> Zeroizing<String> {
         // Allocated once: a string that grows leaves secrets behind.
         let len = HEAD.len() + self.name.len() + 64 * self.secrets.len() + 256;
@@ -171,9 +158,6 @@ impl UserKey {
     }
 
     /// Returns the text of the key file, encrypted with age.
-    ///
-    /// # Errors
-    /// [`Error::Key`].
     pub fn to_encrypted_text(&self, recipients: &Recipients) -> Result<String> {
         Ok(recipients.encrypt_text(&self.to_text())?)
     }
@@ -266,7 +250,6 @@ pub(crate) fn from_hex(digits: &str) -> Option<Zeroizing<Vec<u8>>> {
     Some(bytes)
 }
 
-/// Fails for an invalid name of a user.
 pub(crate) fn check_name(name: &str) -> std::result::Result<(), String> {
     let is_odd = |c: char| is_deceptive(c) || c == '"' || c == '\\';
     let n = name.chars().count();

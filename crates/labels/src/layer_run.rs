@@ -19,23 +19,17 @@ pub struct LayerRun {
 /// A layer's input and output, one row per sample.
 #[derive(Debug)]
 pub struct Ran {
-    /// Its input.
     pub features: Table,
-    /// Its output.
     pub answers: Table,
 }
 
 impl LayerRun {
     /// Makes a session of the model in `files`, called `name` in messages.
-    ///
-    /// # Errors
-    /// [`Error::Engine`](crate::Error::Engine); the errors of reading the files.
     pub fn new(files: &Files, name: &str, features: &str, answers: &str) -> Result<LayerRun> {
         let memory = InMemory::new(files.bytes(), files.read_external()?);
         LayerRun::of(&memory, name, features, answers)
     }
 
-    /// Makes a session of a model in memory.
     pub(crate) fn of(
         memory: &InMemory,
         name: &str,
@@ -53,23 +47,14 @@ impl LayerRun {
         })
     }
 
-    /// Fits a data set to the model's inputs.
-    ///
-    /// # Errors
-    /// [`Error::Engine`](crate::Error::Engine) if the data do not fit.
     pub fn samples(&self, data: &DataSet, options: &DataOptions) -> Result<Vec<Samples>> {
         Ok(fit(data, self.net.inputs(), options)?)
     }
 
-    /// Draws random numbers for the model's inputs.
     pub(crate) fn random(&self, n: usize) -> Vec<Samples> {
         random(self.net.inputs(), n, 0)
     }
 
-    /// Runs the first `n` samples.
-    ///
-    /// # Errors
-    /// [`Error::Engine`](crate::Error::Engine).
     pub fn run(&mut self, samples: &[Samples], n: usize) -> Result<Ran> {
         let rows: Vec<usize> = (0..n).collect();
         let mut tables = self.net.run(samples, &rows, &self.outputs)?.into_iter();

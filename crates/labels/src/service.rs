@@ -9,9 +9,6 @@ use crate::error::{Error, Result};
 
 impl Protected {
     /// Returns the inputs of all traces, for an `.npz`: one array for each input of the model.
-    ///
-    /// # Errors
-    /// [`Error::MalformedAuthority`].
     pub fn trace_inputs(&self) -> Result<Vec<Stored>> {
         let malformed = |reason: &str| Error::MalformedAuthority {
             reason: reason.to_owned(),
@@ -32,9 +29,6 @@ impl Protected {
 
     /// Returns the class in each line of a service's answers: a number, or the position of the
     /// largest of several numbers, separated by commas; `None` for numbers past the last class.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] if the numbers of lines and traces differ, or for a malformed line.
     pub fn trace_answers(&self, text: &str) -> Result<Vec<Option<u32>>> {
         let lines = text.lines().map(str::trim);
         let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();

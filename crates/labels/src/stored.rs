@@ -1,12 +1,10 @@
 //! Types that the table and the layer share.
 
-/// The longest tail, in bytes.
 pub(crate) const MAX_TAIL_BYTES: usize = 1 << 20;
 
 /// The weights of the new layer as they are stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// Shape.
     pub dims: Vec<u64>,
     /// Elements, little-endian floats.
     pub weights: Vec<u8>,

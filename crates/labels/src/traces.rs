@@ -30,34 +30,26 @@ pub const MAX_INNOCENT: f64 = 1e-6;
 /// Features of inputs: `[n, D]`, a row for each input.
 #[derive(Clone, Copy, Debug)]
 pub struct Features<'a> {
-    /// Values, row by row.
     pub values: &'a [f64],
-    /// D, the number of features.
     pub columns: usize,
 }
 
-/// A trace row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trace {
     /// The candidate to which it answers.
     pub candidate: usize,
-    /// Weights, `[D]`.
     pub weights: Vec<f64>,
-    /// Bias.
     pub bias: f64,
 }
 
 /// Traces, and how often they fire.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Traces {
-    /// The requested number of traces.
     pub all: Vec<Trace>,
     /// The share of held-out calibration samples on which any trace fires. The measured traces were
     /// made without these samples: covariances, thresholds and choice. The traces in `all` are
     /// chosen, and get thresholds, by all samples, so they fire no more often.
     pub firing: f64,
-    /// The share of the mean variance added to each feature's.
-    pub ridge: f64,
 }
 
 /// The direction of one candidate: `g`, with `g (x - mu) = 1`.
@@ -91,9 +83,6 @@ impl Features<'_> {
 ///
 /// `range` is the largest difference of two logits of one sample. Every third sample is held out;
 /// covariances come from the others.
-///
-/// # Errors
-/// [`Error::Usage`] if there are too few samples, or too few candidates unlike all of them.
 pub fn make(
     calibration: Features<'_>,
     candidates: Features<'_>,
@@ -120,11 +109,11 @@ pub fn make(
     }
     let samples = Samples::new(calibration);
     let of_candidates = samples.centred(&candidates.matrix());
-    let all = RIDGES.map(|ridge| (ridge, samples.directions(ridge, &of_candidates)));
+    let all = RIDGES.map(|ridge| samples.directions(ridge, &of_candidates));
     // The measured traces are chosen without the held-out samples, the final ones with all samples.
     let measured = best(&all, &of_candidates, n_traces, |one| one.top);
     let made = best(&all, &of_candidates, n_traces, |one| one.top_of_all);
-    let (ridge, chosen) = made
+    let chosen = made
         .ok_or_else(|| Error::Usage("features of calibration samples are all the same".into()))?;
     if chosen.len() < n_traces {
         return Err(Error::Usage(format!(
@@ -132,38 +121,33 @@ pub fn make(
             chosen.len()
         )));
     }
-    let (_, measured) = measured.unwrap_or_default();
     let all = chosen.into_iter().map(|one| row(one, &samples.mean, range));
     Ok(Traces {
-        firing: firing(&measured, &samples.held),
+        firing: firing(&measured.unwrap_or_default(), &samples.held),
         all: all.collect(),
-        ridge,
     })
 }
 
-/// Returns the ridge with the most traces, among equal ones that with the traces farthest from
-/// samples. `top` returns how near samples come.
+/// Returns the traces of the ridge with most of them, among equal ones those farthest from samples.
+/// `top` returns how near samples come.
 fn best<'a>(
-    all: &'a [(f64, Option<Vec<Direction>>)],
+    all: &'a [Option<Vec<Direction>>],
     candidates: &DMatrix<f64>,
     n_traces: usize,
     top: fn(&Direction) -> f64,
-) -> Option<(f64, Vec<&'a Direction>)> {
-    let mut best: Option<(f64, f64, Vec<&Direction>)> = None;
-    for (ridge, directions) in all {
-        let Some(directions) = directions else {
-            continue;
-        };
+) -> Option<Vec<&'a Direction>> {
+    let mut best: Option<(f64, Vec<&Direction>)> = None;
+    for directions in all.iter().flatten() {
         let chosen = chosen(directions, candidates, n_traces, top);
         let mean_top = chosen.iter().map(|one| top(one)).sum::<f64>() / chosen.len().max(1) as f64;
         let is_better = best
             .as_ref()
-            .is_none_or(|(_, top, others)| (chosen.len(), -mean_top) > (others.len(), -*top));
+            .is_none_or(|(top, others)| (chosen.len(), -mean_top) > (others.len(), -*top));
         if is_better {
-            best = Some((*ridge, mean_top, chosen));
+            best = Some((mean_top, chosen));
         }
     }
-    best.map(|(ridge, _, chosen)| (ridge, chosen))
+    best.map(|(_, chosen)| chosen)
 }
 
 /// Calibration samples, minus the mean of those from which covariances come.
@@ -280,7 +264,6 @@ fn firing(chosen: &[&Direction], held: &DMatrix<f64>) -> f64 {
     (0..n).filter(|row| fires(*row)).count() as f64 / n.max(1) as f64
 }
 
-/// Makes the row of a direction.
 pub(crate) fn row(direction: &Direction, mean: &DVector<f64>, range: f64) -> Trace {
     let threshold = threshold_of(direction.top_of_all);
     let loudness = LOUDNESS * range / (1.0 - threshold);

@@ -41,42 +41,24 @@ pub(super) struct Layer {
     pub(super) add: Option<NodeId>,
     pub(super) input: String,
     pub(super) result: String,
-    pub(super) weights: Matrix,
-    pub(super) bias: Option<Bias>,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) weights: Weights,
+    pub(super) bias: Option<Weights>,
     /// Shape of one row of a Conv's weights.
     pub(super) window: Vec<u64>,
 }
 
-/// Weights, a row for each class.
+/// The numbers of a constant; of a layer's weights, a row for each class.
 #[derive(Debug)]
-pub(super) struct Matrix {
-    pub(super) rows: usize,
-    pub(super) columns: usize,
+pub(super) struct Weights {
+    dims: Vec<u64>,
     pub(super) values: Vec<f64>,
     /// The type in which the layer computes.
     pub(super) data_type: DataType,
-    pub(super) constant: Constant,
-}
-
-#[derive(Debug)]
-pub(super) struct Bias {
-    pub(super) values: Vec<f64>,
-    pub(super) constant: Constant,
-}
-
-/// A constant, and the nodes through which it passes.
-#[derive(Debug)]
-pub(super) struct Constant {
     pub(super) tensor: TensorId,
+    /// The nodes through which the constant passes.
     pub(super) nodes: Vec<NodeId>,
-}
-
-/// A constant as numbers.
-struct Loaded {
-    dims: Vec<u64>,
-    values: Vec<f64>,
-    data_type: DataType,
-    constant: Constant,
 }
 
 /// Returns the layer that ends at this node, if any.
@@ -133,12 +115,8 @@ fn gemm(graph: &Graph<'_>, id: NodeId, node: &Node<'_>) -> Result<Layer> {
     if !is_one("alpha") || !is_one("beta") || attributes.int("transA", 0) != 0 {
         return Err(Refusal::new("its alpha or beta is not 1, or it transposes its input").into());
     }
-    let loaded = load(graph, node, 1)?;
-    let weights = matrix(loaded, attributes.int("transB", 0) == 0)?;
-    let bias = match node.inputs.get(2).filter(|name| !name.is_empty()) {
-        Some(_) => Some(bias(load(graph, node, 2)?, weights.rows)?),
-        None => None,
-    };
+    let weights = matrix(load(graph, node)?, attributes.int("transB", 0) == 0)?;
+    let bias = own_bias(graph, node, &weights)?;
     Layer::new(Kind::Gemm, id, node, weights, bias)
 }
 
@@ -148,11 +126,11 @@ fn mat_mul(
     node: &Node<'_>,
     add: Option<(NodeId, &str)>,
 ) -> Result<Layer> {
-    let weights = matrix(load(graph, node, 1)?, true)?;
+    let weights = matrix(load(graph, node)?, true)?;
     let Some((add, name)) = add else {
         return Layer::new(Kind::MatMul, id, node, weights, None);
     };
-    let bias = bias(constant(graph, name)?, weights.rows)?;
+    let bias = bias(constant(graph, name)?, &weights)?;
     let result = graph
         .node(add)?
         .outputs
@@ -170,24 +148,15 @@ fn conv(graph: &Graph<'_>, id: NodeId, node: &Node<'_>) -> Result<Layer> {
     if graph.attributes(node)?.int("group", 1) != 1 {
         return Err(Refusal::new("it is a grouped convolution").into());
     }
-    let loaded = load(graph, node, 1)?;
-    let window = loaded.dims.get(1..).unwrap_or_default().to_vec();
-    let rows = loaded.dims.first().copied().unwrap_or(0) as usize;
-    let columns = loaded.values.len().checked_div(rows).unwrap_or(0);
+    let mut weights = load(graph, node)?;
+    let window = weights.dims.get(1..).unwrap_or_default().to_vec();
+    let rows = weights.rows() as u64;
+    let columns = (weights.values.len() as u64).checked_div(rows).unwrap_or(0);
     if window.len() < 2 || columns == 0 {
         return Err(Refusal::new("its weights are no kernels").into());
     }
-    let weights = Matrix {
-        rows,
-        columns,
-        values: loaded.values,
-        data_type: loaded.data_type,
-        constant: loaded.constant,
-    };
-    let bias = match node.inputs.get(2).filter(|name| !name.is_empty()) {
-        Some(_) => Some(bias(load(graph, node, 2)?, rows)?),
-        None => None,
-    };
+    weights.dims = vec![rows, columns];
+    let bias = own_bias(graph, node, &weights)?;
     Ok(Layer {
         window,
         ..Layer::new(Kind::Conv, id, node, weights, bias)?
@@ -199,8 +168,8 @@ impl Layer {
         kind: Kind,
         id: NodeId,
         node: &Node<'_>,
-        weights: Matrix,
-        bias: Option<Bias>,
+        weights: Weights,
+        bias: Option<Weights>,
     ) -> Result<Layer> {
         let name = |names: &[&str]| names.first().copied().unwrap_or_default().to_owned();
         Ok(Layer {
@@ -209,6 +178,8 @@ impl Layer {
             add: None,
             input: name(&node.inputs),
             result: name(&node.outputs),
+            rows: weights.rows(),
+            columns: weights.dims.last().copied().unwrap_or(0) as usize,
             weights,
             bias,
             window: Vec::new(),
@@ -220,51 +191,55 @@ impl Layer {
         [self.node].into_iter().chain(self.add)
     }
 
-    /// Returns its constants.
-    pub(super) fn constants(&self) -> impl Iterator<Item = &Constant> {
-        let bias = self.bias.as_ref().map(|bias| &bias.constant);
-        [&self.weights.constant].into_iter().chain(bias)
+    pub(super) fn constants(&self) -> impl Iterator<Item = &Weights> {
+        [&self.weights].into_iter().chain(&self.bias)
+    }
+}
+
+impl Weights {
+    fn rows(&self) -> usize {
+        self.dims.first().copied().unwrap_or(0) as usize
+    }
+
+    fn transpose(&mut self, n: u64, m: u64) {
+        self.values = transposed(&self.values, n as usize, m as usize);
+        self.dims = vec![m, n];
     }
 }
 
 /// Makes a matrix with a row for each class, from one that may be transposed.
-fn matrix(loaded: Loaded, is_across: bool) -> Result<Matrix> {
-    let [n, m] = loaded.dims[..] else {
+fn matrix(mut weights: Weights, is_across: bool) -> Result<Weights> {
+    let [n, m] = weights.dims[..] else {
         return Err(Refusal::new("its weights are no matrix").into());
     };
-    let (n, m) = (n as usize, m as usize);
-    let values = if is_across {
-        transposed(&loaded.values, n, m)
-    } else {
-        loaded.values
-    };
-    let (rows, columns) = if is_across { (m, n) } else { (n, m) };
-    if columns == 0 {
-        return Err(Refusal::new("its weights are empty").into());
+    if is_across {
+        weights.transpose(n, m);
     }
-    Ok(Matrix {
-        rows,
-        columns,
-        values,
-        data_type: loaded.data_type,
-        constant: loaded.constant,
-    })
+    match weights.dims.last() {
+        Some(0) => Err(Refusal::new("its weights are empty").into()),
+        _ => Ok(weights),
+    }
 }
 
-/// Returns the biases of `rows` classes.
-fn bias(loaded: Loaded, rows: usize) -> Result<Bias> {
-    let values = match loaded.values[..] {
-        [value] => vec![value; rows],
-        _ => loaded.values,
-    };
+/// Returns the biases of a Gemm or a Conv, if it has any.
+fn own_bias(graph: &Graph<'_>, node: &Node<'_>, weights: &Weights) -> Result<Option<Weights>> {
+    match node.inputs.get(2).filter(|name| !name.is_empty()) {
+        Some(name) => Ok(Some(bias(constant(graph, name)?, weights)?)),
+        None => Ok(None),
+    }
+}
+
+/// Returns one bias for each row of weights.
+fn bias(mut bias: Weights, weights: &Weights) -> Result<Weights> {
+    let rows = weights.rows();
+    if let [value] = bias.values[..] {
+        bias.values = vec![value; rows];
+    }
     // Any rank will do, if the last axis has all biases.
-    let is_row = matches!(loaded.dims.split_last(), None | Some((_, [])))
-        || loaded.dims.last() == Some(&(rows as u64));
-    if values.len() == rows && is_row {
-        Ok(Bias {
-            values,
-            constant: loaded.constant,
-        })
+    let is_row = matches!(bias.dims.split_last(), None | Some((_, [])))
+        || bias.dims.last() == Some(&(rows as u64));
+    if bias.values.len() == rows && is_row {
+        Ok(bias)
     } else {
         Err(Refusal::new("its bias has not one value for each class").into())
     }
@@ -282,13 +257,13 @@ fn transposed(values: &[f64], n: usize, m: usize) -> Vec<f64> {
     out
 }
 
-fn load(graph: &Graph<'_>, node: &Node<'_>, slot: usize) -> Result<Loaded> {
-    let name = node.inputs.get(slot).copied().unwrap_or_default();
-    constant(graph, name)
+/// Returns the numbers of a node's second input.
+fn load(graph: &Graph<'_>, node: &Node<'_>) -> Result<Weights> {
+    constant(graph, node.inputs.get(1).copied().unwrap_or_default())
 }
 
 /// Returns the numbers of a constant, which may pass through Identity, Cast, Reshape and Transpose.
-fn constant(graph: &Graph<'_>, name: &str) -> Result<Loaded> {
+fn constant(graph: &Graph<'_>, name: &str) -> Result<Weights> {
     let mut name = name;
     let mut nodes = Vec::new();
     let tensor = loop {
@@ -320,24 +295,22 @@ fn constant(graph: &Graph<'_>, name: &str) -> Result<Loaded> {
         return Err(Refusal::new(format!("its weights are of type {name}")).into());
     }
     let elements = graph.load(tensor)?;
-    let mut loaded = Loaded {
+    let mut loaded = Weights {
         dims: stored.dims.clone(),
         values: (0..elements.len()).map(|i| elements.get(i)).collect(),
         data_type: stored.data_type,
-        constant: Constant {
-            tensor,
-            nodes: Vec::new(),
-        },
+        tensor,
+        nodes: Vec::new(),
     };
     for id in nodes.iter().rev() {
         through(graph, graph.node(*id)?, &mut loaded)?;
     }
-    loaded.constant.nodes = nodes;
+    loaded.nodes = nodes;
     Ok(loaded)
 }
 
 /// Applies a node to a constant.
-fn through(graph: &Graph<'_>, node: &Node<'_>, loaded: &mut Loaded) -> Result<()> {
+fn through(graph: &Graph<'_>, node: &Node<'_>, loaded: &mut Weights) -> Result<()> {
     let attributes = graph.attributes(node)?;
     match node.op_type {
         "Cast" => {
@@ -364,8 +337,7 @@ fn through(graph: &Graph<'_>, node: &Node<'_>, loaded: &mut Loaded) -> Result<()
             if !matches!(attributes.ints("perm"), None | Some([1, 0])) {
                 return Err(Refusal::new("its weights are transposed in another way").into());
             }
-            loaded.values = transposed(&loaded.values, n as usize, m as usize);
-            loaded.dims = vec![m, n];
+            loaded.transpose(n, m);
         }
         _ => {}
     }

@@ -16,90 +16,25 @@ use crate::head::layer::{EXPORT, Kind, Layer, is_static};
 use crate::stored::MAX_TAIL_BYTES;
 
 /// Operators without weights of their own, which can move behind decoding.
-const OPS: &[&str] = &[
-    "Abs",
-    "Add",
-    "ArgMax",
-    "ArgMin",
-    "ArrayFeatureExtractor",
-    "AveragePool",
-    "Cast",
-    "CastLike",
-    "Clip",
-    "Concat",
-    "Constant",
-    "ConstantOfShape",
-    "Div",
-    "Dropout",
-    "Elu",
-    "Equal",
-    "Erf",
-    "Exp",
-    "Expand",
-    "Flatten",
-    "Gather",
-    "GatherElements",
-    "GlobalAveragePool",
-    "GlobalMaxPool",
-    "Greater",
-    "HardSigmoid",
-    "Hardmax",
-    "Identity",
-    "LabelEncoder",
-    "LeakyRelu",
-    "Less",
-    "Log",
-    "LogSoftmax",
-    "Max",
-    "Mean",
-    "Min",
-    "Mul",
-    "Neg",
-    "Normalizer",
-    "Not",
-    "OneHot",
-    "Pow",
-    "Range",
-    "Reciprocal",
-    "ReduceL1",
-    "ReduceL2",
-    "ReduceLogSumExp",
-    "ReduceMax",
-    "ReduceMean",
-    "ReduceMin",
-    "ReduceSum",
-    "Relu",
-    "Reshape",
-    "Round",
-    "Shape",
-    "Sigmoid",
-    "Size",
-    "Softmax",
-    "Softplus",
-    "Sqrt",
-    "Squeeze",
-    "Sub",
-    "Sum",
-    "Tanh",
-    "TopK",
-    "Transpose",
-    "Unsqueeze",
-    "Where",
-    "ZipMap",
-];
+const OPS: &str = "Abs Add ArgMax ArgMin ArrayFeatureExtractor AveragePool Cast CastLike Clip Concat Constant \
+    ConstantOfShape Div Dropout Elu Equal Erf Exp Expand Flatten Gather GatherElements \
+    GlobalAveragePool GlobalMaxPool Greater HardSigmoid Hardmax Identity LabelEncoder LeakyRelu \
+    Less Log LogSoftmax Max Mean Min Mul Neg Normalizer Not OneHot Pow Range Reciprocal ReduceL1 \
+    ReduceL2 ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Round Shape \
+    Sigmoid Size Softmax Softplus Sqrt Squeeze Sub Sum Tanh TopK Transpose Unsqueeze Where \
+    ZipMap";
 
 /// Operators that combine all positions of a Conv, or take the only one.
-const POOLING: &[&str] = &[
-    "AveragePool",
-    "Flatten",
-    "GlobalAveragePool",
-    "GlobalMaxPool",
-    "ReduceMax",
-    "ReduceMean",
-    "ReduceSum",
-    "Reshape",
-    "Squeeze",
-];
+const POOLING: &str = "AveragePool Flatten GlobalAveragePool GlobalMaxPool ReduceMax ReduceMean ReduceSum Reshape \
+    Squeeze";
+
+/// Operators that show by their names that weights are integers.
+const QUANTISED: &str = "QuantizeLinear DequantizeLinear QGemm QLinearMatMul QLinearConv \
+    MatMulNBits MatMulInteger ConvInteger DynamicQuantizeMatMul QLinearAdd";
+
+fn is_in(ops: &str, op_type: &str) -> bool {
+    ops.split(' ').any(|op| op == op_type)
+}
 
 /// The nodes after a layer, and those that make constants for them.
 #[derive(Debug)]
@@ -116,7 +51,7 @@ pub(super) struct Tail {
 
 /// Fails if a node cannot move behind decoding.
 pub(super) fn check_op(node: &Node<'_>) -> Result<()> {
-    let is_known = matches!(node.domain, "" | "ai.onnx.ml") && OPS.contains(&node.op_type);
+    let is_known = matches!(node.domain, "" | "ai.onnx.ml") && is_in(OPS, node.op_type);
     if is_known {
         return Ok(());
     }
@@ -124,16 +59,7 @@ pub(super) fn check_op(node: &Node<'_>) -> Result<()> {
         "Slice" | "Split" => {
             "it takes a part of what comes before it: several heads share the layer"
         }
-        "QuantizeLinear"
-        | "DequantizeLinear"
-        | "QGemm"
-        | "QLinearMatMul"
-        | "QLinearConv"
-        | "MatMulNBits"
-        | "MatMulInteger"
-        | "ConvInteger"
-        | "DynamicQuantizeMatMul"
-        | "QLinearAdd" => "the last layer is quantised",
+        op if is_in(QUANTISED, op) => "the last layer is quantised",
         "LinearClassifier" | "TreeEnsembleClassifier" | "TreeEnsemble" | "SVMClassifier" => {
             "it has its weights in attributes"
         }
@@ -191,7 +117,7 @@ impl Tail {
             .map(|id| Ok(graph.node(*id)?.op_type))
             .collect();
         let ops = ops?;
-        if ops.iter().any(|op| POOLING.contains(op)) && !ops.contains(&"Transpose") {
+        if ops.iter().any(|op| is_in(POOLING, op)) && !ops.contains(&"Transpose") {
             Ok(())
         } else {
             Err(Refusal::new("it gives classes for each position, as detection and segmentation do: only classifiers can be rewritten")
@@ -226,12 +152,10 @@ impl Tail {
         Ok(())
     }
 
-    /// Returns the nodes that depend on the layer.
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
         self.nodes.values().copied()
     }
 
-    /// The nodes that make constants for them.
     pub(super) fn constants(&self) -> impl Iterator<Item = NodeId> {
         self.constants.values().copied()
     }
@@ -315,7 +239,6 @@ impl Tail {
     }
 }
 
-/// A Cast from floats.
 pub(super) fn cast(from: &str, to: &str, data_type: DataType) -> NodeProto {
     NodeProto {
         input: vec![from.to_owned()],

@@ -23,7 +23,6 @@ const INITIALIZERS_ALONE: i64 = 4;
 /// The rows that replace classes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rows {
-    /// Weights, `[R, D]`.
     pub weights: Vec<f32>,
     /// Biases, `[R]`; absent if neither the layer had any nor a trace needs one.
     pub bias: Option<Vec<f32>>,
@@ -63,9 +62,6 @@ impl Head {
     }
 
     /// Returns the edits that make the model answer with `stored` rows and contain `table`.
-    ///
-    /// # Errors
-    /// [`crate::Error::Refused`] if other nodes read the layer's weights, which would then stay.
     pub fn edits(&self, source: &Source<'_>, stored: &Stored, table: &str) -> Result<Vec<Edit>> {
         let graph = Graph::new(*source);
         let all = parts(source.bytes)?;
